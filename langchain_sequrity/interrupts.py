@@ -1,10 +1,10 @@
-"""Human review of soft denials: the question, the answer, and that it counts once in a thread.
+"""Human review of soft denials: the question, and an answer that counts once in a thread.
 
-A checkpoint stays when a thread goes on, and with it the question that was asked there: whoever
-names it could answer again. So a question takes an answer at the newest checkpoint alone, of its
-own graph and of each graph around.
+A checkpoint remains when a thread moves on, with the question that was asked there. A caller could
+name it and answer again. So a question only accepts an answer at the newest checkpoint of its own
+graph and of each outer graph.
 
-The names of LangGraph that this takes are not promised to stay; tests run on the oldest and the
+LangGraph does not promise to keep the names that this module uses. Tests run on the oldest and the
 newest LangGraph.
 """
 
@@ -34,10 +34,9 @@ from langchain_sequrity.denials import Denial
 from langchain_sequrity.errors import UsageError
 
 _LATE = (
-    "This question was asked at an older checkpoint, and the thread has gone on since: it was "
-    "answered, or left behind. An approval is used up in the thread, so nothing is taken for an "
-    "answer there. To be asked again go back without one, `invoke(None, config)`, and answer the "
-    "new question at the newest checkpoint."
+    "This question is from an older checkpoint, and the thread has moved on since. An approval is "
+    "used once in a thread, so an answer is not accepted there. To be asked again, go back without "
+    "an answer, `invoke(None, config)`, and answer the new question at the newest checkpoint."
 )
 
 DecisionType = Literal["approve", "edit", "reject", "respond"]
@@ -51,13 +50,13 @@ _OTHER_FORMS: Mapping[DecisionType, str] = {
 
 @dataclass(frozen=True, slots=True)
 class HumanDecision:
-    """What a human decided about one call.
+    """A human's decision about one call.
 
     Attributes:
         type: The decision.
-        message: Of `reject` and `respond`, what they say.
-        name: Of `edit`, the tool to call.
-        args: Of `edit`, its arguments.
+        message: The text of `reject` and `respond`.
+        name: The tool to call, for `edit`.
+        args: The arguments, for `edit`.
     """
 
     type: DecisionType
@@ -67,19 +66,19 @@ class HumanDecision:
 
 
 def check_can_ask(config: RunnableConfig) -> None:
-    """Refuse a run that could ask a human and not take the answer.
+    """Refuse a run that could ask a human but could not get the answer.
 
     Args:
-        config: That of a node of the run.
+        config: The config of a node of the run.
 
     Raises:
-        UsageError: If there is no checkpointer, here or in a graph around.
+        UsageError: If there is no checkpointer, here or in an outer graph.
     """
     if config["configurable"].get(CONFIG_KEY_CHECKPOINTER) is None:
         msg = (
-            '`on_denied="interrupt"` needs a checkpointer: without one a run that asks a human '
-            "could never take the answer. Give `checkpointer=InMemorySaver()` or another one, or "
-            "choose another `on_denied`."
+            '`on_denied="interrupt"` needs a checkpointer: without one, a run that asks a human '
+            "cannot get the answer. Give `checkpointer=InMemorySaver()` or another one, or choose "
+            "another `on_denied`."
         )
         raise UsageError(msg)
 
@@ -92,23 +91,23 @@ def ask(
     *,
     is_late: bool,
 ) -> HumanDecision:
-    """Ask a human about one denied call; stops the run until there is an answer.
+    """Ask a human about one denied call. The run stops until there is an answer.
 
     Question and answer have the form of LangChain's human-in-the-loop requests, so its user
-    interfaces work. Beside what LangChain's has, the question has the fields of the denial.
+    interfaces work. The question also has the fields of the denial.
 
     Args:
         denial: The denial, with the labels of the call's arguments.
-        args: The arguments that are shown.
-        allowed: The decisions that may be taken; "approve" is one of them.
-        remark: What else to say.
-        is_late: Whether the thread has gone on since the question was asked.
+        args: The arguments to show.
+        allowed: The possible decisions; "approve" is one of them.
+        remark: Text before the question.
+        is_late: Whether the thread has moved on since the question.
 
     Returns:
-        The decision. Any other answer is asked for again.
+        The decision. After any other answer, the question is asked again.
 
     Raises:
-        UsageError: If an answer comes too late.
+        UsageError: If the answer is late.
     """
     while True:
         answer = _answer_to(_question(denial, args, allowed, remark), is_late=is_late)
@@ -151,15 +150,15 @@ def _decision(answer: Any, allowed: Sequence[DecisionType]) -> HumanDecision | N
 
 
 def _answer_to(question: Any, *, is_late: bool) -> Any:
-    """What `interrupt` returns, but only an answer that was given to this question.
+    """The result of `interrupt`, but only if it is an answer to this question.
 
-    `interrupt` takes whatever the run was resumed with, if nothing has used it: also what was meant
-    for a breakpoint. And it takes that once more in a run without an answer, `invoke(None)`. So a
-    task that has not asked yet asks, and what is left over from an earlier run is dropped.
+    `interrupt` takes any unused resume value of the run, even one for a breakpoint. And it takes it
+    again in a run without an answer, `invoke(None)`. So a task that has not asked yet asks first,
+    and a value that is left over from an earlier run is dropped.
 
     Args:
-        question: What a human is asked.
-        is_late: Whether the thread has gone on since the task asked, as `is_late` says.
+        question: The question.
+        is_late: Whether the thread has moved on since the task asked; see `is_late`.
 
     Raises:
         UsageError: If it has.
@@ -172,16 +171,16 @@ def _answer_to(question: Any, *, is_late: bool) -> Any:
     if is_late:
         raise UsageError(_LATE)
     if _is_left_over(read):
-        read(True)  # noqa: FBT003 - takes it, so that nobody else does
+        read(True)  # noqa: FBT003 - consumes it, so no other task gets it
     return interrupt(question)
 
 
 def _is_left_over(read: Callable[[bool], Any]) -> bool:
-    """Whether what a run is resumed with was stored before this run.
+    """Whether the resume value of a run was stored before this run.
 
-    The checkpoint's writes, which nothing else gives access to in an event loop too, are in the
-    closure of the function that reads it. A resume of this run is the last of them; among those
-    that come from a store it stands before what the tasks wrote.
+    The checkpoint's writes are in the closure of the function that reads the value; there is no
+    other access that also works in an event loop. A resume value of this run is the last of them. A
+    stored one precedes the writes of the tasks.
 
     Args:
         read: The function, `PregelScratchpad.get_null_resume`.
@@ -204,14 +203,14 @@ def _has_asked(given: Mapping[str, Any]) -> bool:
 
 
 def is_late(config: RunnableConfig) -> bool:
-    """Whether a task has asked at a checkpoint that the thread has left behind.
+    """Whether a task has asked at a checkpoint that is no longer the newest.
 
-    It looks at the task's own graph and at each graph around: what a graph within did is not always
-    stored (`durability="exit"`), and then the one around tells. What another checkpointer keeps
-    cannot be seen.
+    It checks the task's own graph and each outer graph: the steps of an inner graph are not always
+    stored (`durability="exit"`), and then the outer one shows it. It cannot see checkpoints of
+    another checkpointer.
 
     Args:
-        config: The task's.
+        config: The config of the task.
     """
     given = config["configurable"]
     return _has_asked(given) and any(
@@ -222,7 +221,7 @@ def is_late(config: RunnableConfig) -> bool:
 
 
 async def ais_late(config: RunnableConfig) -> bool:
-    """Whether a task has asked at a checkpoint that the thread has left behind; see `is_late`."""
+    """Whether a task has asked at a checkpoint that is no longer the newest; see `is_late`."""
     given = config["configurable"]
     if not _has_asked(given):
         return False
@@ -235,9 +234,9 @@ async def ais_late(config: RunnableConfig) -> bool:
 
 
 def _checkpoints(given: Mapping[str, Any]) -> Iterator[tuple[RunnableConfig, str]]:
-    """The task's graph and those around: where its checkpoints are, and the one at which it is.
+    """The task's graph and the outer graphs: config of its checkpoints, and its current checkpoint.
 
-    A caller's config may name checkpoints of other graphs too.
+    A caller's config may also name checkpoints of other graphs.
     """
     own = given[CONFIG_KEY_CHECKPOINT_NS].rpartition(NS_SEP)[0]  # the task has one part more
     for namespace, checkpoint in given[CONFIG_KEY_CHECKPOINT_MAP].items():

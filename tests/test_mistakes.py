@@ -200,11 +200,11 @@ MADE: list[tuple[str, Callable[[], Any], str]] = [
     ("a file's name", lambda: PolicyMiddleware("pay.sqrt"), "Expected SQRT text, got the name of a file. Pass it as `pathlib.Path(…)`."),
     ("a file that is not there", lambda: PolicyMiddleware(Path("pay.sqrt")), "The policy file `pay.sqrt` cannot be read: No such file or directory. Check the path."),
     # Executors.
-    ("option", lambda: LangGraphExecutor(steps(), MODEL, nodse={}), "`nodse` is not an argument of `LangGraphExecutor`. What is meant for the model is given to the model; it may stand here only beside a model's name."),  # type: ignore[call-arg]
+    ("option", lambda: LangGraphExecutor(steps(), MODEL, nodse={}), "`nodse` is not an argument of `LangGraphExecutor`. Pass arguments of the model to the model; they are allowed here only if `model` is a name."),  # type: ignore[call-arg]
     ("denials of a graph", lambda: LangGraphExecutor(steps(), MODEL, on_denied="skip"), """`on_denied` is "raise", "interrupt" or "state:<field>" for `LangGraphExecutor`; got 'skip'."""),
     ("node", lambda: LangGraphExecutor(steps(), MODEL, nodes={"onee": {}}), "`nodes` has options for 'onee', which is no node. The nodes are 'one', 'two'."),  # type: ignore[dict-item]
     ("options of a node", lambda: LangGraphExecutor(steps(), MODEL, nodes={"one": 5}), "The options of node 'one' are a `NodeOptions`; got 5. Write {'one': NodeOptions(reads=[…])}."),  # type: ignore[dict-item]
-    ("no model", lambda: LangGraphExecutor(steps(), None), "`model` is a `ChatSequrity` or a `SequrityMessages`, whose connection is used, or the name of a model; got NoneType."),  # type: ignore[arg-type]
+    ("no model", lambda: LangGraphExecutor(steps(), None), "`model` is a `ChatSequrity`, a `SequrityMessages` or the name of a model; got NoneType."),  # type: ignore[arg-type]
 ]  # fmt: skip
 
 

@@ -3,14 +3,14 @@
 | Module | Content |
 |---|---|
 | `executor` | `LangGraphExecutor` |
-| `options`, `program` | what users say about nodes; the compiled program and its tools |
-| `analysis` | what the user's graph is, and which fields its nodes read and write |
+| `options`, `program`, `limits` | what users say about nodes; the program and its tools; limits |
+| `analysis` | the user's graph, and which fields its nodes read and write |
 | `codegen` | the program text, and a tool for each node |
 | `codec` | state as JSON and back |
 | `dispatch` | a tool call as a node's input; its output as the result |
 | `journal` | what happened in a run |
 | `approval` | what follows a denial |
-| `runtime` | LangGraph's own loop, and the driver that informs the service between steps |
+| `runtime` | LangGraph's own loop, and the driver that makes the requests between its steps |
 | `explain`, `tracing` | `explain()`, `Trace`, `Progress` |
 | `_compat` | every use of a name that LangGraph does not promise to keep |
 """

@@ -1,6 +1,6 @@
-"""Every use of a name that LangGraph does not promise to keep, one function each.
+"""Every use of a name that LangGraph does not promise to keep, in one function each.
 
-A test runs the package on the newest LangGraph; what breaks, breaks here.
+Tests run the package on the newest LangGraph. If a name changes, only this module changes.
 """
 
 import copy
@@ -60,58 +60,58 @@ Compiled = CompiledStateGraph[Any, Any, Any, Any]
 
 
 def run_as(graph: Compiled, name: str, runnable: Runnable[Any, Any]) -> None:
-    """Let a task of a node run something else than the node's function and its writers.
+    """Replace the function and the writers of a node.
 
-    All else stays the node's: policies, subgraphs, metadata.
+    Its policies, subgraphs and metadata stay.
     """
-    graph.nodes[name].__dict__["node"] = runnable  # a `cached_property` that is not computed yet
+    graph.nodes[name].__dict__["node"] = runnable  # a `cached_property`, not computed yet
 
 
 def writers_of(graph: Compiled, name: str) -> Sequence[Runnable[Any, Any]]:
-    """What writes a node's output to channels; synchronous even in an event loop."""
+    """The writers of a node's output; they are synchronous even in an event loop."""
     return graph.nodes[name].flat_writers
 
 
 def sequence(
     first: Runnable[Any, Any], then: Runnable[Any, Any], trace_policy: TracePolicy | None
 ) -> Runnable[Any, Any]:
-    """A node's function and what takes its output, in one traced run, as LangGraph runs a node."""
+    """A node's function and the consumer of its output, in one traced run, as in LangGraph."""
     return RunnableSeq(first, then, trace_policy=trace_policy)
 
 
-# What reading a builder takes.
+# Reading a builder.
 
 STEP_COUNTERS = (RemainingStepsManager, IsLastStepManager)
-"""The managed values that follow from the number of the step."""
+"""The managed values that depend only on the number of the step."""
 
 
 def node_defaults(builder: StateGraph[Any, Any, Any, Any]) -> _NodeDefaults:
-    """What `StateGraph.set_node_defaults` was given; there is no public way to read it."""
+    """The arguments of `StateGraph.set_node_defaults`, which have no public accessor."""
     return builder._node_defaults  # noqa: SLF001
 
 
 def default_error_handler(handler: Any) -> Any:
-    """The runnable that `compile` makes of a default error handler."""
+    """The runnable for a default error handler, as `compile` makes it."""
     return coerce_to_runnable(handler, name=_DEFAULT_ERROR_HANDLER_NODE, trace=False)
 
 
 def pick_mapper(fields: list[str], schema: type[Any]) -> Any:
-    """What makes a schema's object from a dict, as `CompiledStateGraph.attach_node` picks it."""
+    """The function from a dict to a schema's object, as `CompiledStateGraph.attach_node` has it."""
     return _pick_mapper(fields, schema)
 
 
-# What channels and the updates of nodes take.
+# Channels and updates of nodes.
 
 
 def read_overwrite(update: Any) -> tuple[bool, Any]:
-    """Whether an update is an `Overwrite`, in any of its three forms, and of what."""
+    """Whether an update is an `Overwrite`, in any of its three forms, and its value."""
     return _get_overwrite(update)
 
 
 def with_delta_ids(channel: DeltaChannel[Any], update: Any) -> Any:
-    """Give ids to what becomes a message in a `DeltaChannel`, as LangGraph does for each write.
+    """Give ids to the messages in an update of a `DeltaChannel`, as LangGraph does for each write.
 
-    It sets the ids on the message objects themselves: copy those without one before.
+    It sets the ids on the message objects themselves. Copy those without an id first.
     """
     writes = [("", update)]
     ensure_message_ids({"": channel}, writes)
@@ -129,24 +129,24 @@ def command_writes(command: Command[Any]) -> Sequence[tuple[str, Any]]:
 
 
 def object_writes(update: Any, fields: Sequence[str]) -> Sequence[tuple[str, Any]] | None:
-    """The writes of a pydantic model or another object with annotations; `None` for all else."""
+    """The writes of a pydantic model or another object with annotations; `None` for others."""
     return get_update_as_tuples(update, fields) if get_cached_annotated_keys(type(update)) else None
 
 
 def is_function_node(runnable: Any) -> bool:
-    """Whether a runnable is what LangGraph makes of a function, or a subclass like `ToolNode`."""
+    """Whether a runnable is LangGraph's wrapper of a function, or a subclass like `ToolNode`."""
     return isinstance(runnable, RunnableCallable)
 
 
 def held_in(cell: CellType) -> Any:
-    """What a variable of a closure holds; `MISSING` where it is set later."""
+    """The value of a closure's variable; `MISSING` if it is not set yet."""
     try:
         return cell.cell_contents
     except ValueError:
         return MISSING
 
 
-# What running and looking at a graph takes.
+# Running and reading a graph.
 
 
 def with_state(
@@ -154,12 +154,12 @@ def with_state(
     read_input: Callable[[], Any] | None,
     channels: Mapping[str, BaseChannel[Any, Any, Any]],
 ) -> RunnableConfig:
-    """A node's config through which these channels are read instead of the graph's own.
+    """A node's config that reads these channels instead of the graph's own.
 
     Args:
         config: The config.
-        read_input: Gives the state to a `ToolNode` that is called with tool calls. `None` for
-            what LangGraph makes of the channels.
+        read_input: Gives the state to a `ToolNode` that is called with tool calls; `None` for
+            LangGraph's own reading of the channels.
         channels: The state.
     """
     given = config["configurable"]
@@ -177,16 +177,16 @@ def reads_state(runnable: Any) -> bool:
 
 
 def is_tool_node(kind: type) -> bool:
-    """Whether a class is `ToolNode`, or made from it."""
-    # Known by name: the import of all prebuilt nodes takes a tenth of a second.
+    """Whether a class is `ToolNode` or a subclass."""
+    # By name, because the import of all prebuilt nodes takes a tenth of a second.
     names = ((one.__module__, one.__qualname__) for one in kind.__mro__)
     return ("langgraph.prebuilt.tool_node", "ToolNode") in names
 
 
 def own_command(error: ParentCommand, config: RunnableConfig, node: str) -> Command[Any] | None:
-    """The command that a graph within a node gives to the node's own graph.
+    """The command from a graph within a node to the node's own graph.
 
-    `None` if it is for a graph further out.
+    `None` if it is for an outer graph.
     """
     command: Command[Any] = error.args[0]
     namespace = config["configurable"][CONFIG_KEY_CHECKPOINT_NS]
@@ -195,10 +195,10 @@ def own_command(error: ParentCommand, config: RunnableConfig, node: str) -> Comm
 
 
 def check_config(graph: Compiled, config: RunnableConfig | None) -> None:
-    """Check the config of a run as LangGraph does, before anything is added to it.
+    """Check the config of a run as LangGraph does, before keys are added to it.
 
     Raises:
-        ValueError: LangGraph's own, for a limit below 1, or where a checkpointer has no thread.
+        ValueError: As LangGraph, for a limit below 1, or for a checkpointer without a thread.
     """
     full = ensure_config(graph.config, config)
     pauses = {"interrupt_before": None, "interrupt_after": None}
@@ -206,13 +206,13 @@ def check_config(graph: Compiled, config: RunnableConfig | None) -> None:
 
 
 def separate(builder: StateGraph[Any, Any, Any, Any]) -> StateGraph[Any, Any, Any, Any]:
-    """A copy of a builder that can be changed and compiled without leaving marks on it."""
+    """A copy of a builder that can be changed and compiled without an effect on the builder."""
     new = copy.copy(builder)
     for name, value in vars(builder).items():
         if isinstance(value, dict | set):
             setattr(new, name, value.copy())
     new.nodes = {name: copy.copy(node) for name, node in builder.nodes.items()}
-    # `compile` adds the handler by default, and would find the one that it has added before.
+    # `compile` adds the default handler, and must not find the one of an earlier `compile`.
     new.nodes.pop(_DEFAULT_ERROR_HANDLER_NODE, None)
     for node in new.nodes.values():
         if node.error_handler_node == _DEFAULT_ERROR_HANDLER_NODE:
@@ -223,7 +223,7 @@ def separate(builder: StateGraph[Any, Any, Any, Any]) -> StateGraph[Any, Any, An
     return new
 
 
-# What a running graph's tasks take.
+# Tasks of a running graph.
 
 CHECKPOINTER = CONFIG_KEY_CHECKPOINTER
 """Key of `configurable` with the checkpointer."""
@@ -235,14 +235,14 @@ FAILED = ERROR
 """Channel of a task's error."""
 
 NO_TASK = NULL_TASK_ID
-"""Stands for a task's id where a `Command` from outside wrote."""
+"""The task id of writes of a `Command` from outside."""
 
 ANSWER = RESUME
-"""Channel of an answer to what a task asked."""
+"""Channel of an answer to a task's interrupt."""
 
 
 def is_left(channels: Sequence[str]) -> bool:
-    """Whether a task with writes to these channels failed or asks, and nothing handles that."""
+    """Whether a task with writes to these channels was interrupted, or failed without a handler."""
     return INTERRUPT in channels or (ERROR in channels and ERROR_SOURCE_NODE not in channels)
 
 
@@ -252,12 +252,12 @@ def is_packet(task: Any) -> bool:
 
 
 def input_of(task: Any) -> Any:
-    """What a `Send` gave to a task."""
+    """The argument of the `Send` that started a task."""
     return task.input
 
 
 def waiting_nodes(channels: Mapping[str, Any], nodes: Mapping[str, Any]) -> list[str]:
-    """The deferred nodes that wait until nothing else is left to do."""
+    """The deferred nodes that wait until all other nodes are done."""
     found = []
     for name in nodes:
         channel = channels.get(f"branch:to:{name}")
@@ -267,13 +267,13 @@ def waiting_nodes(channels: Mapping[str, Any], nodes: Mapping[str, Any]) -> list
 
 
 def nodes_named(task: Any, tokens: Mapping[str, str]) -> list[str]:
-    """The tokens of the nodes to which a task has written so far that they are due."""
+    """The tokens of the nodes that a task has started so far."""
     named = [channel.removeprefix("branch:to:") for channel, _ in task.writes]
     return [tokens[one] for one in named if one in tokens]
 
 
 def has_come(channels: Mapping[str, Any], sources: Sequence[str], target: str, source: str) -> bool:
-    """Whether a source of a join has come to it."""
+    """Whether a source of a join has finished."""
     for name, channel in channels.items():
         is_join = isinstance(channel, NamedBarrierValue | NamedBarrierValueAfterFinish)
         if is_join and name.endswith(f":{target}") and channel.names == set(sources):
@@ -282,18 +282,18 @@ def has_come(channels: Mapping[str, Any], sources: Sequence[str], target: str, s
 
 
 def write(config: RunnableConfig, writes: Sequence[tuple[str, Any]]) -> None:
-    """Write to channels, in the place of a task."""
+    """Write to channels, as part of a task."""
     config["configurable"][CONFIG_KEY_SEND](list(writes))
 
 
 def written(config: RunnableConfig) -> list[tuple[str, Any]]:
-    """What a task has written so far."""
+    """The writes of a task so far."""
     writes = config["configurable"][CONFIG_KEY_SEND].__self__
     return [one for one in writes if one[0] != RESUME]
 
 
 def take_back(config: RunnableConfig) -> None:
-    """Take back what a task has written, but for the answers that it got."""
+    """Remove the writes of a task, except the answers to its interrupts."""
     writes = config["configurable"][CONFIG_KEY_SEND].__self__
     answers = [one for one in writes if one[0] == RESUME]
     writes.clear()
@@ -301,7 +301,7 @@ def take_back(config: RunnableConfig) -> None:
 
 
 def is_writer(runnable: Any) -> bool:
-    """Whether something writes to channels, and runs no code of the user's."""
+    """Whether a runnable only writes to channels, without user code."""
     return isinstance(runnable, ChannelWrite)
 
 
@@ -314,7 +314,7 @@ def managed_values(
 
 
 def storable(send: Send, channels: Mapping[str, BaseChannel[Any, Any, Any]]) -> Send:
-    """A packet as LangGraph stores it: without what belongs to fields that are not stored."""
+    """A packet as LangGraph stores it, without the fields that are not stored."""
     return sanitize_untracked_values_in_send(send, channels)
 
 
@@ -328,7 +328,7 @@ def names_any(write: tuple[str, Any], fields: Iterable[str]) -> bool:
 
 
 def values_of(config: RunnableConfig, names: Iterable[str]) -> dict[str, Any]:
-    """The values that fields have for a task, what it wrote itself among them; or `MISSING`."""
+    """The values of fields for a task, with its own writes; `MISSING` for a field without one."""
     channels = config["configurable"][CONFIG_KEY_READ].args[1]
     own = dict(written(config))
     return {
@@ -342,10 +342,10 @@ def values_of(config: RunnableConfig, names: Iterable[str]) -> dict[str, Any]:
 
 
 def keep_writes(loop: PregelLoop, task_id: str, writes: Sequence[tuple[str, Any]]) -> Any:
-    """Store writes that are nobody's yet with the checkpoint before the step.
+    """Store writes of an unfinished task with the checkpoint before the step.
 
     Returns:
-        A future that is done when they are stored; `None` where nothing is to wait for it.
+        A future that is done when they are stored; `None` if there is no need to wait.
     """
     loop.checkpoint_pending_writes.extend((task_id, channel, one) for channel, one in writes)
     loop._written_task_ids.add(task_id)  # noqa: SLF001
@@ -367,7 +367,7 @@ def tell(loop: PregelLoop, mode: Any, events: Callable[[], Any]) -> None:
 
 
 def add_channel(graph: Compiled, name: str, channel: BaseChannel[Any, Any, Any]) -> None:
-    """Give a compiled graph a channel that neither inputs, nodes nor callers see."""
+    """Add a channel to a compiled graph that inputs, nodes and callers do not see."""
     channel.key = name
     graph.channels = {**graph.channels, name: channel}
 
@@ -376,25 +376,25 @@ def check_timeout(runnable: Any, name: str) -> None:
     """Refuse a timeout of a node that cannot be cancelled, as `Pregel.validate` does.
 
     Raises:
-        ValueError: LangGraph's own.
+        ValueError: As LangGraph.
     """
     validate_timeout_supported(runnable, name=name)
 
 
-# What the journal takes.
+# The journal.
 
 DELTAS = "counters_since_delta_snapshot"
-"""Where checkpoints keep how long ago each `DeltaChannel` was stored whole."""
+"""Key of a checkpoint's metadata: the updates since each `DeltaChannel` was stored whole."""
 
 
-# What the prebuilt nodes take.
+# Prebuilt nodes.
 
 InjectedTool = tuple[Any, Mapping[str, str | None], str | None]
-"""A tool, its parameters that get a state field (`None`: the state), the one for the runtime."""
+"""A tool; its parameters → state field (`None`: the state); its parameter for the runtime."""
 
 
 def parts_of_tool_node(node: Any) -> tuple[str, list[InjectedTool], list[Any]]:
-    """A `ToolNode`'s key of the messages, its tools, and what wraps their calls."""
+    """A `ToolNode`'s key of the messages, its tools, and the wrappers of their calls."""
     tools: list[InjectedTool] = []
     for name, tool in node.tools_by_name.items():
         injected = node._injected_args[name]  # noqa: SLF001

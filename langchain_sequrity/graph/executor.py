@@ -1,14 +1,16 @@
 """`LangGraphExecutor`: a StateGraph that runs under policy.
 
-Where several nodes are due in one step, the program calls them all first. Each call is checked
-with its own arguments and answered with a handle; then the nodes run, and `result_of` gives the
-result of each. So a result is known to the service later than its call, and under another tool's
-name. A policy that would see a difference keeps its nodes apart: they run one after the other.
+If several nodes are due in one step, the program first calls them all. Each call is checked with
+its own arguments and answered with a handle. Then the nodes run, and `result_of` gives the result
+of each. So the service gets a result later than usual, and from another tool. If that makes a
+difference for the policy, the nodes run one after the other.
 """
 
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import aclosing
-from typing import Any, Literal, Self, Unpack
+from dataclasses import replace
+from typing import Any, Literal, Self, Unpack, cast, get_args
+from urllib.parse import urlsplit
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.cache.base import BaseCache
@@ -23,35 +25,38 @@ from langchain_sequrity.chat_models import ChatSequrity
 from langchain_sequrity.chat_models.arguments import NamedModelArguments, executor_signature
 from langchain_sequrity.chat_models.base import SequrityChatModel
 from langchain_sequrity.chat_models.fallbacks import Guarded
+from langchain_sequrity.chat_models.sessions import Settings
 from langchain_sequrity.connection import Connection
 from langchain_sequrity.errors import PolicySyntaxError, UsageError
 from langchain_sequrity.graph import _compat
 from langchain_sequrity.graph.analysis.spec import GraphSpec, read_graph
 from langchain_sequrity.graph.approval import Approvals, Denials, check_field
 from langchain_sequrity.graph.codegen.compiler import WhyNotSplit, compile_graph
-from langchain_sequrity.graph.dispatch.tools import ClientTools
-from langchain_sequrity.graph.explain import Explanation, explain
-from langchain_sequrity.graph.journal import add_entries
+from langchain_sequrity.graph.codegen.tools import INTERNAL_TOOLS
+from langchain_sequrity.graph.dispatch import ClientTools
+from langchain_sequrity.graph.explain import GraphExplanation, explain
+from langchain_sequrity.graph.journal import (
+    add_entries,
+)
+from langchain_sequrity.graph.limits import UPDATES_PER_JOURNAL
 from langchain_sequrity.graph.options import NodeOptions
-from langchain_sequrity.graph.program import JOURNAL, RUN, STEP, Program, is_own
+from langchain_sequrity.graph.program import JOURNAL, RUN, STEP, GraphProgram, is_own
 from langchain_sequrity.graph.runtime import loop
 from langchain_sequrity.graph.runtime.driver import DRIVER, Driver
-from langchain_sequrity.graph.runtime.requests import (
-    Exchange,
-    History,
-    pinned,
-    read_history,
-    settings_of_runs,
-)
-from langchain_sequrity.graph.runtime.states import Parts
-from langchain_sequrity.graph.runtime.tasks import Calls
-from langchain_sequrity.headers import FeaturesHeader, PolicyHeader
+from langchain_sequrity.graph.runtime.requests import Exchange, ExecutorParts, History
+from langchain_sequrity.graph.runtime.tasks import GraphTasks
+from langchain_sequrity.headers import ConfigHeader, FeaturesHeader, PolicyHeader
+from langchain_sequrity.headers.config import FsmConfig, ResponseFormatConfig
 from langchain_sequrity.headers.policy_fit import unfit_for_tools, warn_of_policy
 from langchain_sequrity.on_denied import check_on_denied
+from langchain_sequrity.suggestions import nearest
+from langchain_sequrity.wire.routes import is_loopback
 
 
-def tell_of_mismatch(policy: PolicyHeader | None, program: Program, *, is_strict: bool) -> None:
-    """Warn of rules that protect nothing in this graph; the policy may be for others as well.
+def warn_of_mismatch(
+    policy: PolicyHeader | None, program: GraphProgram, *, is_strict: bool
+) -> None:
+    """Warn of rules that have no effect in this graph. The policy may also be for other graphs.
 
     Raises:
         UsageError: If it is strict.
@@ -61,28 +66,28 @@ def tell_of_mismatch(policy: PolicyHeader | None, program: Program, *, is_strict
     )
     if listed:
         text = (
-            f"The policy has rules for what this graph does not have, so here they do not do what "
-            f"they say:\n{listed}\nCorrect them, unless they are for another graph. `explain()` "
-            "shows the tools of this one."
+            f"The policy has rules for tools or arguments that this graph does not have, so they "
+            f"have no effect here:\n{listed}\nCorrect them, unless they are for another graph. "
+            "`explain()` shows the tools of this one."
         )
         warn_of_policy(text, is_strict=is_strict)
 
 
 def why_not_split(connection: Connection, on_denied: str) -> WhyNotSplit:
-    """Why calls of a tool are not made before those of their step run.
+    """Why calls of a tool do not run side by side with others of their step.
 
     Args:
         connection: Policy, features and config of the runs.
-        on_denied: What follows a denial.
+        on_denied: The option.
 
     Returns:
-        What says it of a tool, given the name of the tool that gives results; empty if they are.
+        A function from a tool, and the tool that gives results, to the reason; empty if they do.
     """
     features, config, policy = connection.features, connection.config, connection.policy
     if on_denied == "interrupt":
         return lambda *_: 'a human may be asked about each call (`on_denied="interrupt"`)'
     if features and (features.content_classifiers or features.content_blockers):
-        return lambda *_: "classifiers and blockers look at its result"
+        return lambda *_: "classifiers and blockers check its result"
     if config and config.fsm and config.fsm.force_to_cache:
         return lambda *_: "the service may keep results (`force_to_cache`)"
     if policy is None:
@@ -90,24 +95,24 @@ def why_not_split(connection: Connection, on_denied: str) -> WhyNotSplit:
     try:
         engine = policy.compile()
     except (PolicySyntaxError, UsageError):
-        return lambda *_: "the policy cannot be read here, and may look at its result"
+        return lambda *_: "the policy cannot be read here, and may check its result"
 
     def why_not(tool: str, result_of: str) -> str:
         if not engine.presets.default_allow:
-            return "the policy denies what no rule allows, and no rule is for handles"
+            return "the policy denies calls without a rule, and no rule is for handles"
         if engine.concerns(result_of):
             return f"a rule of the policy is for `{result_of}` too"
         if engine.needs_result(tool):
-            return "a rule of the policy has to see its result"
+            return "a rule of the policy checks its result"
         return ""
 
     return why_not
 
 
-class Surface(Guarded[Any, Any], CompiledStateGraph[Any, Any, Any, Any]):
-    """A compiled graph whose runs a `Driver` tells to the service."""
+class DrivenGraph(Guarded[Any, Any], CompiledStateGraph[Any, Any, Any, Any]):
+    """A compiled graph whose runs have a `Driver`."""
 
-    _parts: Parts
+    _parts: ExecutorParts
 
     # Running
 
@@ -130,7 +135,7 @@ class Surface(Guarded[Any, Any], CompiledStateGraph[Any, Any, Any, Any]):
     def _driven(self, config: RunnableConfig | None) -> RunnableConfig:
         _compat.check_config(self, config)
         given: RunnableConfig = config or {}
-        # `merge_configs` of LangChain leaves out a limit that is its own default.
+        # Not `merge_configs` of LangChain, which drops a `recursion_limit` equal to its default.
         driver = Driver(self._parts, is_timed=self.step_timeout is not None)
         configurable = {**(given.get("configurable") or {}), DRIVER: driver}
         return {**given, "configurable": configurable}
@@ -157,7 +162,7 @@ class Surface(Guarded[Any, Any], CompiledStateGraph[Any, Any, Any, Any]):
             async for found in history:
                 yield _shown(found)
 
-    # Copies: nothing of a run is kept on the object, so that copies share all that it has
+    # Copies share all attributes, because the object holds no data of runs
 
     @override
     def copy(self, update: dict[str, Any] | None = None) -> Self:
@@ -176,19 +181,19 @@ class Surface(Guarded[Any, Any], CompiledStateGraph[Any, Any, Any, Any]):
 
 
 def _checked(given: Any) -> Any:
-    """An input, or an update from outside, that writes nothing of the executor's own.
+    """Check that an input or an update from outside does not write channels of the executor.
 
-    Inputs come from clients, of LangGraph's server for example: they may not write labels, sessions
-    and results. Of a dict, LangGraph takes the fields of the graph; a `Command` could write any
-    channel.
+    Inputs may come from clients, for example of LangGraph's server, which must not write labels,
+    sessions and results. From a dict, LangGraph takes only the fields of the graph; a `Command`
+    could write any channel.
 
     Raises:
-        UsageError: If it does.
+        UsageError: If it writes one.
     """
     if isinstance(given, Command):
         own = [key for key, _ in _compat.command_writes(given) if is_own(str(key))]
         if own:
-            msg = f"`{own[0]}` is no field of the graph. Update fields of its state only."
+            msg = f"`{own[0]}` is not a state field. Update only state fields."
             raise UsageError(msg)
     return given
 
@@ -197,44 +202,44 @@ def _shown(snapshot: StateSnapshot) -> StateSnapshot:
     return snapshot._replace(metadata=loop.shown_metadata(snapshot.metadata))
 
 
-class LangGraphExecutor(Surface):
-    """Runs a StateGraph under policy, exactly as LangGraph would run it.
+class LangGraphExecutor(DrivenGraph):
+    """Runs a StateGraph under a policy, exactly as LangGraph would run it.
 
-    The graph becomes a program that the service interprets; each node is a tool call that a policy
+    The graph becomes a program that the service interprets. Each node is a tool call that a policy
     may deny before the node runs (`docs/langgraph.md`).
 
     Args:
-        graph: A `StateGraph`, or a compiled one; it is not changed. A compiled graph's
-            checkpointer, store, cache, name and static interrupts are taken over.
-        model: Whose connection, policy and keys are used: a `ChatSequrity` or `SequrityMessages`.
-            Or the name of a model, with the arguments of `ChatSequrity` behind it.
+        graph: A `StateGraph`, compiled or not; it is not changed. The checkpointer, store, cache,
+            name and static interrupts of a compiled graph are kept.
+        model: A `ChatSequrity` or `SequrityMessages`, whose connection, policy and keys are used.
+            Or the name of a model, followed by arguments of `ChatSequrity`.
         nodes: Options of single nodes, by name.
-        history: Whether each request brings the whole conversation ("whole") or only the new
-            results and the session's id ("new"). "auto" is "new" where the service is the local
-            server, which is known to keep sessions, and "whole" elsewhere.
-        on_denied: What follows a denial. "raise": `PolicyDenied`. "interrupt": a soft denial is
-            offered to a human, as LangChain's human-in-the-loop middleware does it; all others
-            raise. Without a checkpointer the first run is a `UsageError`. "state:<field>": the run
-            ends with the state so far and the fields of the denial in the field: those of
-            `Denial`, its `text`, and the service's `code`.
+        history: "whole": each request has the whole conversation. "new": only the new results and
+            the session's id. "auto": "new" for the local server, which is known to keep sessions,
+            and "whole" for others.
+        on_denied: The reaction to a denial. "raise": `PolicyDenied`. "interrupt": a soft denial is
+            offered to a human, as in LangChain's human-in-the-loop middleware; others raise. This
+            needs a checkpointer; without one the first run raises `UsageError`. "state:<field>":
+            the run ends with the state so far, and the field has the fields of `Denial`, its
+            `text`, and the service's `code`.
         checkpointer: As in `StateGraph.compile`.
         store: As in `StateGraph.compile`.
         cache: As in `StateGraph.compile`.
         name: Name of the graph in traces.
-        strict_policy: Whether a policy with rules for what the graph does not have is an error;
-            `None` leaves it to the model.
+        strict_policy: Whether rules for tools or arguments that the graph does not have are an
+            error; `None`: as for the model.
         keep_labels_of_edits: Whether a field that `update_state` or `Command(update=…)` replaces
-            keeps the labels of its old value. Without it, what a person puts there has none.
-        **connection: Arguments of `ChatSequrity`, where `model` is a name.
+            keeps the labels of its old value. By default the new value has no labels.
+        **connection: Arguments of `ChatSequrity`, if `model` is a name.
 
     Raises:
-        GraphNotSupported: If the graph has something that cannot be run; it names node or edge,
+        GraphNotSupported: If a part of the graph cannot be run. The error names node or edge,
             reason and way out.
-        UsageError: If an option has no meaning, or for a `PolicyMismatch` with `strict_policy`.
+        UsageError: For an invalid option, or for a `PolicyMismatch` with `strict_policy`.
 
     Warns:
         PolicyMismatch: If the policy has rules for tools or arguments that the graph does not have.
-        UnknownAccess: If it is not known what a node reads or writes.
+        UnknownAccess: If the reads or writes of a node are unknown.
 
     Example:
         ```python
@@ -293,14 +298,14 @@ class LangGraphExecutor(Surface):
         why_not = why_not_split(prepared.settings.connection, on_denied)
         self._program = compile_graph(spec, self._options, why_not)
         settings = pinned(prepared.settings, len(self._program.tools))
-        tell_of_mismatch(settings.connection.policy, self._program, is_strict=strict)
+        warn_of_mismatch(settings.connection.policy, self._program, is_strict=strict)
         told = read_history(history, settings.connection.base_url)
         exchange = Exchange(settings, prepared.params, self._program, told)
         tools = ClientTools(spec, self._program)
         self._fsm = settings_of_runs(settings.connection)
         approvals = Approvals(exchange.connection, self._program)
         denials = Denials(self._program, approvals, on_denied)
-        self._parts = Parts(
+        self._parts = ExecutorParts(
             spec=spec,
             program=self._program,
             tools=tools,
@@ -311,7 +316,7 @@ class LangGraphExecutor(Surface):
             name=name or spec.name,
             keeps_labels=keep_labels_of_edits,
         )
-        compiled = _compiled(graph, spec, Calls(spec, self._program, tools, denials))
+        compiled = _compiled(graph, spec, GraphTasks(spec, self._program, tools, denials))
         chosen = {"checkpointer": checkpointer, "store": store, "cache": cache, "name": name}
         compiled.__dict__.update({key: one for key, one in chosen.items() if one is not None})
         self.__dict__.update(vars(compiled))
@@ -321,16 +326,16 @@ class LangGraphExecutor(Surface):
         """The program that the service runs."""
         return self._program.text
 
-    def explain(self) -> Explanation:
-        """What became of the graph: tools, what they read and write, and how that is known.
+    def explain(self) -> GraphExplanation:
+        """The tools of the graph, the fields that they read and write, and how these are known.
 
-        It also has the fields of `X-Config` that runs are sent with. Print it, show it in a
-        notebook, or take `to_dict()`.
+        It also has the fields of `X-Config` that runs send. Print it, show it in a notebook, or use
+        `to_dict()`.
         """
         return explain(self._spec, self._program, self._options, self._fsm)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle what it was made of; the pickle of the model holds no keys."""
+        """Pickle the arguments. The pickle of the model has no keys."""
         kept = {name: getattr(self, name) for name in _KEPT}
         options = {"nodes": self._options, **self._rest}
         return _restored, (type(self), self._spec.builder, self._model, options, kept)
@@ -344,7 +349,7 @@ LangGraphExecutor.__signature__ = executor_signature(  # type: ignore[attr-defin
 def _compiled(
     given: StateGraph[Any, Any, Any, Any] | CompiledStateGraph[Any, Any, Any, Any],
     spec: GraphSpec,
-    calls: Calls,
+    calls: GraphTasks,
 ) -> CompiledStateGraph[Any, Any, Any, Any]:
     """The user's graph, compiled by LangGraph, whose nodes and routers answer calls."""
     builder = _compat.separate(spec.builder)
@@ -354,24 +359,17 @@ def _compiled(
         old = builder.branches[branch.source][branch.name]
         builder.branches[branch.source][branch.name] = old._replace(path=calls.router(branch))
     compiled = builder.compile(name=spec.name)
-    if isinstance(given, CompiledStateGraph):  # with all that it was told when it was compiled
+    if isinstance(given, CompiledStateGraph):  # with its options of `compile`
         own = {"nodes", "channels", "builder", "node_error_handler_map", "trigger_to_nodes"}
         compiled.__dict__.update({key: one for key, one in vars(given).items() if key not in own})
     _compat.add_channel(compiled, RUN, BinaryOperatorAggregate(dict[str, Any], lambda _, new: new))
     _compat.add_channel(compiled, STEP, BinaryOperatorAggregate(int, lambda _, new: new))
     _compat.add_channel(
-        compiled, JOURNAL, DeltaChannel(add_entries, list, snapshot_frequency=_WHOLE_JOURNAL)
+        compiled, JOURNAL, DeltaChannel(add_entries, list, snapshot_frequency=UPDATES_PER_JOURNAL)
     )
     calls.attach(compiled)
     return compiled
 
-
-_WHOLE_JOURNAL = 500
-"""After how many updates a checkpoint holds the whole journal.
-
-The others hold only what is new, so that what a run stores is linear in its steps; whoever reads
-the journal walks back to a whole one. SQLite before 3.32 walks at most 999 steps.
-"""
 
 _KEPT = (
     "checkpointer",
@@ -397,19 +395,19 @@ def _restored(
 def _model_of(model: SequrityChatModel | str, connection: NamedModelArguments) -> SequrityChatModel:
     """The model, made if it is a name, and checked."""
     if isinstance(model, str):
-        if connection.get("features") is None:  # of its policy as one for dual-LLM, which this is
+        if connection.get("features") is None:  # a graph always runs as dual-LLM
             connection = {**connection, "features": FeaturesHeader.dual_llm()}
         model = ChatSequrity(model, **connection)
     elif not isinstance(model, SequrityChatModel):
         msg = (
-            "`model` is a `ChatSequrity` or a `SequrityMessages`, whose connection is used, or the "
-            f"name of a model; got {type(model).__name__}."
+            "`model` is a `ChatSequrity`, a `SequrityMessages` or the name of a model; got "
+            f"{type(model).__name__}."
         )
         raise UsageError(msg)
     elif connection:
         msg = (
-            f"`{next(iter(connection))}` is not an argument of `LangGraphExecutor`. What is meant "
-            "for the model is given to the model; it may stand here only beside a model's name."
+            f"`{next(iter(connection))}` is not an argument of `LangGraphExecutor`. Pass "
+            "arguments of the model to the model; they are allowed here only if `model` is a name."
         )
         raise UsageError(msg)
     if model.prepared.settings.connection.suffix == "responses":
@@ -419,3 +417,121 @@ def _model_of(model: SequrityChatModel | str, connection: NamedModelArguments) -
         )
         raise UsageError(msg)
     return model
+
+
+_MANY = 1_000_000
+
+# Settings that a program with one tool per node needs.
+_FSM: dict[str, Any] = {
+    "min_num_tools_for_filtering": _MANY,
+    "disable_rllm": True,
+    "wrap_tool_result": False,
+    "strict_tool_result_parsing": False,
+    "detect_tool_errors": "none",
+    "tool_result_transform": "none",
+}
+
+_DEFAULTS: dict[str, Any] = {"max_tool_calls_per_step": _MANY, "force_to_cache": []}
+
+_FILTER = "min_num_tools_for_filtering"
+
+_INTERNAL = len(INTERNAL_TOOLS)
+
+
+def pinned(settings: Settings, tools: int) -> Settings:
+    """A chat model's settings, changed for the endpoint `lang-graph`.
+
+    Messages without a provider gets the provider `anthropic`, the only one for which the service
+    documents graphs in that format (`docs/protocol.md`, Endpoints).
+
+    Args:
+        settings: Those of the model; they are not changed.
+        tools: Number of tools of the graph's program.
+
+    Returns:
+        A copy with dual-LLM features and the fields of X-Config that a run needs.
+
+    Raises:
+        UsageError: If the caller set one of them to another value.
+    """
+    connection = settings.connection
+    features = connection.features
+    if features is None:
+        features = FeaturesHeader.dual_llm()
+    elif features.agent_arch != "dual-llm":
+        msg = (
+            "A graph runs as a dual-LLM session; the model's `features` ask for "
+            f"`{features.agent_arch}`. Give `features={{'agent_arch': 'dual-llm'}}`, or leave them "
+            "out."
+        )
+        raise UsageError(msg)
+    is_anthropic = connection.suffix == "messages" and connection.provider is None
+    connection = replace(
+        connection,
+        endpoint_type="lang-graph",
+        provider="anthropic" if is_anthropic else connection.provider,
+        features=features,
+        config=_pinned(connection.config or ConfigHeader(), tools),
+    ).with_whole_envelopes()
+    return replace(settings, connection=connection)
+
+
+def settings_of_runs(connection: Connection) -> dict[str, Any]:
+    """The section `fsm` of `X-Config` that runs send, for `explain()`."""
+    config = connection.config or ConfigHeader()
+    return (config.fsm or FsmConfig()).to_wire()
+
+
+def _pinned(config: ConfigHeader, tools: int) -> ConfigHeader:
+    fsm = config.fsm or FsmConfig()
+    _check_filter(fsm, tools)
+    for name, needed in _FSM.items():
+        found = getattr(fsm, name)
+        if found is not None and found != needed and name not in ("disable_rllm", _FILTER):
+            msg = (
+                f"`session_config.fsm.{name}` is {found!r}, but a graph's results must reach its "
+                f"program as they are. Leave it out; the executor sets it to {needed!r}."
+            )
+            raise UsageError(msg)
+    unset = {name: value for name, value in _DEFAULTS.items() if getattr(fsm, name) is None}
+    fsm = fsm.model_copy(update={**_FSM, **unset})
+    shown = config.response_format or ResponseFormatConfig()
+    if shown.include_policy_check_history is None:
+        shown = shown.model_copy(update={"include_policy_check_history": True})
+    return config.model_copy(update={"fsm": fsm, "response_format": shown})
+
+
+def _check_filter(fsm: FsmConfig, tools: int) -> None:
+    """Refuse a filter that could drop tools, because then a node could not be called.
+
+    A filter above the number of tools, for example 100 for ten nodes, has no effect. It is raised
+    like an unset one, so one configuration can serve chats as well.
+    """
+    found = fsm.min_num_tools_for_filtering
+    if found is not None and found <= tools + _INTERNAL:
+        msg = (
+            f"`session_config.fsm.{_FILTER}` is {found}, and this graph's program has {tools} "
+            f"tools beside {_INTERNAL} of the service's own: a model would choose among them, and "
+            "a node that it drops could not be called. Leave it out; the executor sets it to "
+            f"{_MANY}."
+        )
+        raise UsageError(msg)
+
+
+def read_history(given: object, base_url: str) -> History:
+    """Read the option.
+
+    Args:
+        given: "whole", "new", or "auto", which depends on the service.
+        base_url: Address of the service.
+
+    Raises:
+        UsageError: For any other value.
+    """
+    if given == "auto":
+        return "new" if is_loopback(urlsplit(base_url).hostname or "") else "whole"
+    if given not in get_args(History):
+        advice = nearest(given, ["auto", *get_args(History)]) if isinstance(given, str) else ""
+        msg = f'`history` is "auto", "whole" or "new"; got {given!r}. {advice}'
+        raise UsageError(msg.rstrip())
+    return cast("History", given)

@@ -1,4 +1,4 @@
-"""What an executor made of a graph: tools, what they read and write, and how that is known."""
+"""`LangGraphExecutor.explain()`: the tools of a graph, and the fields that they read and write."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -8,21 +8,21 @@ from typing import TYPE_CHECKING, Any
 from langgraph.graph import END, START
 
 from langchain_sequrity.display.tables import Cell, Table
-from langchain_sequrity.graph.analysis.access import field_router_of, is_model
+from langchain_sequrity.graph.analysis.reads_and_writes import field_router_of, is_model
 from langchain_sequrity.graph.analysis.spec import Branch, GraphSpec, NodeSpec
 from langchain_sequrity.graph.options import NodeOptions
-from langchain_sequrity.graph.program import Program, ToolSpec
+from langchain_sequrity.graph.program import GraphProgram, ToolSpec
 
 if TYPE_CHECKING:
     import rich.table
 
 _WHOLE = (
-    "It {verb} the whole state as far as is known, so labels tell nothing apart here. Declare it: "
+    "It {verb} the whole state as far as is known, so labels are imprecise here. Declare it: "
     'NodeOptions({verb}=["…"]).'
 )
 _WHOLE_MODEL = (
     "It reads the whole state: the fields of a pydantic model are validated together, so labels "
-    "tell nothing apart here. Give it a smaller `input_schema`."
+    "are imprecise here. Give it a smaller `input_schema`."
 )
 _SENT = "what a Send carries besides"
 _WHOLE_ROUTER = (
@@ -41,14 +41,14 @@ class ExplainedTool:
         tool: Name of the tool in policies. `None`: the program decides without a call, or within
             the call of the node.
         parameters: Parameter → state field. `send_input` stands for what a `Send` carries besides.
-        reads: State fields.
-        reads_from: How that is known: "declared", "source", "schema", "everything".
+        reads: State fields that it reads.
+        reads_from: Source of `reads`: "declared", "source", "schema" or "everything".
         writes: State fields that it may write.
-        definite: Those that it writes each time.
-        writes_from: How that is known; also "annotation".
-        routes: A router's answers → nodes, or `None` if any node can be answered.
+        definite: State fields that it writes each time.
+        writes_from: Source of `writes`: the same words, or "annotation".
+        routes: A router's answers → nodes; `None` if it may name any node.
         follows: Nodes that follow a node by its edges or its `Command`; `None` if any may.
-        notes: What to know beside this.
+        notes: Further remarks.
     """
 
     node: str
@@ -66,13 +66,13 @@ class ExplainedTool:
 
 
 @dataclass(frozen=True, slots=True)
-class Explanation:
-    """What `LangGraphExecutor.explain()` returns; print it, or show it in a notebook.
+class GraphExplanation:
+    """Result of `LangGraphExecutor.explain()`. Print it, or show it in a notebook.
 
     Attributes:
         graph: Name of the graph.
-        program: Which kind of program it became: "structured" or "superstep".
-        tools: Nodes in the graph's order, each with its routers behind it.
+        program: Form of its program: "structured" or "superstep".
+        tools: Nodes in the graph's order, each with its routers after it.
         fsm: Section `fsm` of the `X-Config` that runs are sent with.
     """
 
@@ -82,7 +82,7 @@ class Explanation:
     fsm: Mapping[str, Any]
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it as plain data, fit for JSON."""
+        """All of it as JSON data."""
         tools = [
             {name: _plain(value) for name, value in _fields(one).items()} for one in self.tools
         ]
@@ -118,16 +118,16 @@ class Explanation:
 
 def explain(
     spec: GraphSpec,
-    program: Program,
+    program: GraphProgram,
     options: Mapping[str, NodeOptions],
     fsm: Mapping[str, Any],
-) -> Explanation:
-    """Explain what became of a graph.
+) -> GraphExplanation:
+    """Explain a graph and its program.
 
     Args:
         spec: The graph.
-        program: What became of it.
-        options: What was said about its nodes.
+        program: Its program.
+        options: The options of its nodes.
         fsm: Section `fsm` of the `X-Config` that runs are sent with.
     """
     offered = program.offered.values()
@@ -143,7 +143,7 @@ def explain(
             else _internal(spec, node, option)
         )
         found += _routers(spec, name, program, tools)
-    return Explanation(spec.name, program.kind, tuple(found), MappingProxyType(dict(fsm)))
+    return GraphExplanation(spec.name, program.kind, tuple(found), MappingProxyType(dict(fsm)))
 
 
 def _node(spec: GraphSpec, node: NodeSpec, tool: ToolSpec) -> ExplainedTool:
@@ -184,7 +184,7 @@ def _internal(spec: GraphSpec, node: NodeSpec, option: NodeOptions) -> Explained
 def _routers(
     spec: GraphSpec,
     source: str,
-    program: Program,
+    program: GraphProgram,
     tools: Mapping[tuple[str, str | None], ToolSpec],
 ) -> Iterator[ExplainedTool]:
     for branch in spec.branches_of(source):
@@ -235,13 +235,13 @@ def _notes(spec: GraphSpec, node: NodeSpec, tool: ToolSpec) -> Iterator[str]:
         yield _WHOLE.format(verb="writes")
     if tool.fused:
         names = ", ".join(str(one.branch) for one in tool.fused)
-        yield f"Its call runs the routers as well ({names}), so it reads what they read."
+        yield f"Its call also runs the routers ({names}), so it reads what they read."
     if node.error_handler is not None:
-        yield "Its error handler runs within its call, so no write of it is definite."
+        yield "Its error handler runs within its call, so none of its writes is definite."
     if tool.not_split:
         yield f"It does not run side by side with others of its step: {tool.not_split}."
     if node.defer:
-        yield "It waits until nothing else is left to do."
+        yield "It waits until all other nodes are done."
 
 
 def _edges(spec: GraphSpec, node: str) -> tuple[str, ...]:
@@ -274,7 +274,7 @@ def _row(one: ExplainedTool) -> tuple[Cell, ...]:
 
 
 def _read(one: ExplainedTool) -> Cell:
-    """The fields that are read; with the parameter where it has another name."""
+    """The fields that are read, with the name of a parameter that differs."""
     names = {field: name for name, field in one.parameters.items()}
     others = {field: name for field, name in names.items() if name != field}
     fields = tuple(

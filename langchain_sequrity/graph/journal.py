@@ -1,22 +1,22 @@
-"""The journal of a run, as plain JSON: calls asked for, answered, denied and approved.
+"""The journal of a run, as plain JSON: its calls, results, denials and approvals.
 
-The journal is a hidden channel of the graph, so a checkpointer stores it with every step. It is all
-that is needed to go on in another process, or in a new session where the service lost the old one.
-Objects without a form stand beside it under `objects`, stored as LangGraph stores a state
-(`docs/security.md`, rule 8); the digest of a call ties its result to what was asked.
+The journal is a hidden channel of the graph, so a checkpointer stores it with every step. With it,
+a run can continue in another process, or in a new session if the service has lost the old one.
+Objects that do not become JSON are under `objects`, stored as LangGraph stores a state
+(`docs/security.md`, rule 8). The digest of a call ties a result to its call.
 
-| entry | says |
+| entry | meaning |
 |---|---|
-| `{number, step, said, calls: [{id, tool, arguments}], heard?}` | a reply that asked for calls |
-| `{id, tool, digest, result, labels, combine}` | the result of one |
+| `{number, step, said, calls: [{id, tool, arguments}], heard?}` | a reply that asks for calls |
+| `{id, tool, digest, result, labels, combine}` | the result of a call |
 | `{denied: {…}}` | a call that a policy denied, and that a human may approve |
-| `{approved: digest}` | that a human did; the result of the call follows |
-| `{rejected: digest, objection}` | that a human did not |
+| `{approved: digest}` | a human approved the call; its result follows |
+| `{rejected: digest, objection}` | a human rejected the call |
 | `{refused: {…}}` | a denial that ends the run with a state |
-| `{reset: session}` | that the session is new, and what others did counts no more |
+| `{reset: session}` | a new session began; the entries of older ones no longer count |
 
-Each has the session it belongs to under `in`. Their order does not matter: tasks that run side by
-side write them in any.
+Each entry has its session under `in`. Their order does not matter: tasks that run side by side
+write them in any order.
 """
 
 import hashlib
@@ -33,21 +33,21 @@ from langchain_sequrity.labels import Combine, Labels
 from langchain_sequrity.strict_json import dumps
 from langchain_sequrity.wire.tools import write_labeled
 
-Entry = dict[str, Any]
+JournalEntry = dict[str, Any]
 
 
-class AnotherWay(BadReply):
-    """A program that was run again asks for other calls than when it was recorded."""
+class ReplayMismatch(BadReply):
+    """A replayed program asks for other calls than the recorded ones."""
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ProgramCall:
     """A call that the service asked for.
 
     Attributes:
         id: Its id.
         tool: Name of the tool.
-        arguments: Its arguments; they are authoritative.
+        arguments: Its arguments, which the node gets.
     """
 
     id: str
@@ -56,7 +56,7 @@ class Asked:
 
     @property
     def digest(self) -> str:
-        """Tells this call from every other with another tool or other arguments."""
+        """Hash of tool and arguments."""
         return digest_of([self.tool, self.arguments])
 
 
@@ -75,21 +75,21 @@ def _sorted(value: Any) -> Any:
     return [_sorted(one) for one in value] if isinstance(value, list | tuple) else value
 
 
-def asked_entry(said: str, calls: Iterable[Asked], heard: str = "") -> Entry:
+def asked_entry(said: str, calls: Iterable[ProgramCall], heard: str = "") -> JournalEntry:
     """The entry of a reply that asks for calls.
 
     Args:
-        said: The assistant message as the wire has it.
-        calls: What it asks for.
-        heard: The results that it followed as the wire has them, if that is kept.
+        said: The assistant message as wire text.
+        calls: The calls.
+        heard: The results before it as wire text, if they are kept.
     """
     asked = [{"id": one.id, "tool": one.tool, "arguments": one.arguments} for one in calls]
     return {"said": said, "calls": asked, **({"heard": heard} if heard else {})}
 
 
 def result_entry(
-    call: Asked, wire: Mapping[str, Any], labels: Labels, combine: Combine = "merge"
-) -> Entry:
+    call: ProgramCall, wire: Mapping[str, Any], labels: Labels, combine: Combine = "merge"
+) -> JournalEntry:
     """The entry of a result.
 
     Args:
@@ -108,12 +108,12 @@ def result_entry(
     }
 
 
-def retagged(call: Asked, entry: Entry, session: str | None) -> Entry:
+def for_call(call: ProgramCall, entry: JournalEntry, session: str | None) -> JournalEntry:
     """The entry of a result, for the call of another session or of another name.
 
     Args:
-        call: The call that it is to answer.
-        entry: The result, of a node's cache or of a handle.
+        call: The call that it now answers.
+        entry: The result, from a node's cache or of a handle.
         session: The session of the call.
     """
     found = {key: one for key, one in entry.items() if key != HANDLE}
@@ -121,41 +121,41 @@ def retagged(call: Asked, entry: Entry, session: str | None) -> Entry:
     return {**found, **own, "was": entry["id"]}
 
 
-def again(call: Asked, old: Asked, entry: Entry) -> Entry:
+def for_new_session(call: ProgramCall, old: ProgramCall, entry: JournalEntry) -> JournalEntry:
     """The entry of a result, for the same call in another session.
 
     Args:
-        call: The call as the new session asks for it.
-        old: The call that the result answered.
+        call: The call in the new session.
+        old: The recorded call.
         entry: The result.
 
     Raises:
-        AnotherWay: If they are different calls.
+        AnotherWay: If the calls differ.
     """
     if call.tool != old.tool or call.digest != old.digest:
         other = "with other arguments than" if call.tool == old.tool else f"instead of `{old.tool}`"
         msg = (
             f"In a new session the program asks for `{call.tool}` {other} in the journal: it took "
-            "another way than when it was recorded. Nothing was run again. Start the run afresh, "
-            "with another `thread_id`."
+            "another way than when it was recorded. No node has run again. Start a new run with "
+            "another `thread_id`."
         )
-        raise AnotherWay(msg)
+        raise ReplayMismatch(msg)
     check_answers(entry, old)
     return {**entry, "id": call.id, "digest": call.digest}
 
 
-def result_content(call: Asked, entry: Entry) -> str:
-    """The content of a result as the wire has it, with its labels.
+def result_content(call: ProgramCall, entry: JournalEntry) -> str:
+    """The content of a result as wire text, with its labels.
 
     Raises:
-        BadReply: If the result is that of another call.
+        BadReply: If it is the result of another call.
     """
     check_answers(entry, call)
     return write_labeled(entry["result"], Labels.from_wire(entry["labels"]), entry["combine"])
 
 
-def check_answers(entry: Entry, call: Asked) -> None:
-    """Check that a result is that of a call; one of a node's cache bears the id of another."""
+def check_answers(entry: JournalEntry, call: ProgramCall) -> None:
+    """Check that a result belongs to a call. A result from a node's cache has another id."""
     is_cached = entry["id"] != call.id
     if entry["tool"] != call.tool or not (is_cached or entry["digest"] == call.digest):
         msg = f"The journal has the result of another call in the place of that of `{call.tool}`."
@@ -163,70 +163,69 @@ def check_answers(entry: Entry, call: Asked) -> None:
 
 
 APPROVED = "approved:"
-"""How the id of a call begins that a human approved."""
+"""Prefix of the id of an approved call."""
 
 GIVES = "gives"
-"""Key of an entry: the handle that a call was answered with."""
+"""Key of an entry: the handle that was the first answer to a call."""
 
 EARLY = "early"
-"""Key of an entry: the place of a router's result that is there before the service asks for it."""
+"""Key of an entry: the place of a router's result that precedes its call."""
 
 OBJECTS = "objects"
-"""Key of an entry: the objects for which handles stand in it, or in the state at the start."""
+"""Key of an entry: the objects behind the handles in it, or in the state at the start."""
 
 
 @dataclass(slots=True)
 class Round:
-    """A reply that asked for calls, and their results as far as they are there.
+    """A reply that asks for calls, and the results so far.
 
     Attributes:
-        said: The assistant message as the wire has it.
-        calls: What it asked for.
-        results: Results, each in the place of its call; `None` while it is not there.
-        heard: The results that the reply followed as the wire has them, where each request brings
-            the whole conversation: so that they are not written again for each.
-        step: The step of the graph to which the calls belong, counted from 1; 0 are those of the
-            routers behind START.
-        number: Its place among the replies.
+        said: The assistant message as wire text.
+        calls: The calls.
+        results: The result of each call; `None` while it is missing.
+        heard: The results before the reply as wire text. They are kept if each request has the
+            whole conversation, so they are written only once.
+        step: The graph's step of the calls, counted from 1; 0 for the routers of START.
+        number: Its index among the replies.
     """
 
     said: str
-    calls: tuple[Asked, ...]
-    results: list[Entry | None] = field(default_factory=list)
+    calls: tuple[ProgramCall, ...]
+    results: list[JournalEntry | None] = field(default_factory=list)
     heard: str = ""
     step: int = 0
     number: int = 0
 
     def __post_init__(self) -> None:
-        """Begin without results."""
+        """Fill in missing results."""
         self.results = self.results or [None] * len(self.calls)
 
     @property
-    def answered(self) -> Iterator[tuple[Asked, Entry]]:
-        """The calls that have results, with these."""
+    def answered(self) -> Iterator[tuple[ProgramCall, JournalEntry]]:
+        """The calls with a result, and the results."""
         for call, entry in zip(self.calls, self.results, strict=True):
             if entry is not None:
                 yield call, entry
 
     @property
     def is_answered(self) -> bool:
-        """Whether all results are there."""
+        """Whether all calls have a result."""
         return None not in self.results
 
     @property
-    def waiting(self) -> list[Asked]:
+    def waiting(self) -> list[ProgramCall]:
         """The calls without a result."""
         return [call for call, entry in zip(self.calls, self.results, strict=True) if entry is None]
 
-    def entries(self) -> list[Entry]:
-        """The round as a journal has it."""
+    def entries(self) -> list[JournalEntry]:
+        """The journal entries of the round."""
         asked = asked_entry(self.said, self.calls, self.heard)
         place = {"step": self.step, "number": self.number}
         results = [{**entry, "step": self.step} for _, entry in self.answered]
         return [{**asked, **place}, *results]
 
-    def take(self, entry: Entry) -> Asked | None:
-        """Put a result in its place; the call that it answers, if it is of this round."""
+    def take(self, entry: JournalEntry) -> ProgramCall | None:
+        """Add a result. Returns its call, or `None` if the call is not in this round."""
         for index, call in enumerate(self.calls):
             if call.id == entry["id"]:
                 self.results[index] = entry
@@ -235,16 +234,16 @@ class Round:
 
 
 @dataclass(slots=True)
-class Offered:
-    """A call that a policy denied softly, and what a human made of it.
+class DeniedCall:
+    """A call that a policy denied softly, and a human's decision about it.
 
     Attributes:
         denial: The denial, with the arguments as the service would have sent them.
-        index: Which of the program's calls of this tool it is, counted from 1.
-        digest: Stands for the call, the policy and the program: what is approved.
+        index: Its number among the program's calls of this tool, from 1.
+        digest: Hash of the call, the policy and the program. An approval is for this hash.
         is_approved: Whether a human approved it.
-        objection: What a human who rejected it has against it.
-        result: The result of the call, after that.
+        objection: The objection of a human who rejected it.
+        result: The result of the approved call.
     """
 
     denial: Denial
@@ -252,7 +251,7 @@ class Offered:
     digest: str
     is_approved: bool = False
     objection: str | None = None
-    result: Entry | None = None
+    result: JournalEntry | None = None
 
     @property
     def tool(self) -> str:
@@ -270,12 +269,12 @@ class Offered:
         return self.denial.labels or {}
 
     @property
-    def call(self) -> Asked:
+    def call(self) -> ProgramCall:
         """The call as the client makes it."""
-        return Asked(f"{APPROVED}{self.digest}", self.tool, dict(self.arguments))
+        return ProgramCall(f"{APPROVED}{self.digest}", self.tool, dict(self.arguments))
 
-    def entries(self) -> list[Entry]:
-        """The denial as a journal has it."""
+    def entries(self) -> list[JournalEntry]:
+        """The journal entries of the denial."""
         written = {"denial": self.denial.to_json(), "index": self.index, "digest": self.digest}
         approved = [{"approved": self.digest}] if self.is_approved else []
         return [{"denied": written}, *approved, *([self.result] if self.result else [])]
@@ -283,31 +282,31 @@ class Offered:
 
 @dataclass(slots=True)
 class Journal:
-    """A journal that has been read.
+    """A parsed journal.
 
     Attributes:
-        rounds: Replies that asked for calls.
-        denials: Calls that were denied and offered for approval, in their order.
-        refused: What is said of a denial that ended the run.
-        handles: Results of calls that were answered with a handle, by these.
-        made: These calls.
-        early: Results of routers that the service has not asked for yet, by their places.
-        asked: Places of those that it has asked for.
-        objects: Objects of the state that the run began with, by their handles.
+        rounds: Replies that ask for calls.
+        denials: Denied calls that are offered for approval, in order.
+        refused: Facts of a denial that ended the run.
+        handles: Handle → result of the call that was first answered with the handle.
+        made: Handle → that call.
+        early: Place → result of a router that precedes its call.
+        asked: Places of routers that the service has called since.
+        objects: Handle → object of the initial state.
     """
 
     rounds: list[Round] = field(default_factory=list)
-    denials: list[Offered] = field(default_factory=list)
+    denials: list[DeniedCall] = field(default_factory=list)
     refused: dict[str, Any] | None = None
-    handles: dict[str, Entry] = field(default_factory=dict)
-    made: dict[str, Asked] = field(default_factory=dict)
-    early: dict[str, Entry] = field(default_factory=dict)
+    handles: dict[str, JournalEntry] = field(default_factory=dict)
+    made: dict[str, ProgramCall] = field(default_factory=dict)
+    early: dict[str, JournalEntry] = field(default_factory=dict)
     asked: set[str] = field(default_factory=set)
     objects: dict[str, Any] = field(default_factory=dict)
 
-    def take(self, entry: Entry) -> None:
-        """Put a result in its place; one that nothing asked for is left out."""
-        if HANDLE in entry:  # it is for the call that asks for the handle's result
+    def take(self, entry: JournalEntry) -> None:
+        """Add a result. A result without a call is dropped."""
+        if HANDLE in entry:  # for the later call of `result_of`
             self.handles[entry[HANDLE]] = entry
             return
         if EARLY in entry:
@@ -324,28 +323,28 @@ class Journal:
                     self.made[entry[GIVES]] = call
                 return
 
-    def of_handle(self, call: Asked, session: str | None) -> Entry | None:
-        """The result of the handle that a call names, as that call's; `None` if it is not there.
+    def of_handle(self, call: ProgramCall, session: str | None) -> JournalEntry | None:
+        """The result behind the handle that a call names, for that call; `None` if it is missing.
 
         Raises:
-            BadReply: If it is that of another call than the one that was answered with the handle.
+            BadReply: If the result belongs to another call than the handle.
         """
         handle = str(call.arguments.get(HANDLE))
         found, made = self.handles.get(handle), self.made.get(handle)
         if found is None or made is None:
             return None
         check_answers(found, made)
-        return retagged(call, found, session)
+        return for_call(call, found, session)
 
-    def kept(self, call: Asked, session: str | None) -> Entry | None:
-        """What is there of a call before it is asked for, once."""
+    def kept(self, call: ProgramCall, session: str | None) -> JournalEntry | None:
+        """The result that precedes a call, if there is one. It is used once."""
         found = self.of_handle(call, session) or self.of_router(call, session)
         if found is not None and EARLY in found:
             self._take_early(found)
         return found
 
-    def _take_early(self, entry: Entry) -> None:
-        """Keep a router's result until the service asks for it, once."""
+    def _take_early(self, entry: JournalEntry) -> None:
+        """Keep a router's result until the service calls the router. It is used once."""
         place = entry[EARLY]
         if entry["id"] != place:
             self.asked.add(place)
@@ -354,10 +353,10 @@ class Journal:
         else:
             self.early[place] = entry
 
-    def of_router(self, call: Asked, session: str | None) -> Entry | None:
-        """The first result of a router that was there before its call, as that call's."""
+    def of_router(self, call: ProgramCall, session: str | None) -> JournalEntry | None:
+        """The first result of a router that precedes its call, for that call."""
         places = [place for place, one in self.early.items() if one["tool"] == call.tool]
-        return retagged(call, self.early[min(places)], session) if places else None
+        return for_call(call, self.early[min(places)], session) if places else None
 
     def add(self, one: Round) -> None:
         """Add a reply."""
@@ -365,40 +364,40 @@ class Journal:
         self.rounds.append(one)
 
     @property
-    def answered(self) -> list[tuple[Asked, Entry]]:
-        """All calls of the program that have results, without those that were approved."""
+    def answered(self) -> list[tuple[ProgramCall, JournalEntry]]:
+        """All calls of the program with their results, without approved calls."""
         return [pair for one in self.rounds for pair in one.answered]
 
     @property
-    def approved(self) -> list[Offered]:
+    def approved(self) -> list[DeniedCall]:
         """The denied calls that were approved and made."""
         return [one for one in self.denials if one.is_approved and one.result is not None]
 
     def calls_of(self, tool: str) -> int:
-        """How many calls of a tool the program has made."""
+        """The number of the program's calls of a tool."""
         called = sum(call.tool == tool for call, _ in self.answered)
         return called + sum(one.tool == tool for one in self.approved)
 
-    def entries(self) -> list[Entry]:
-        """The journal as it is written."""
+    def entries(self) -> list[JournalEntry]:
+        """The journal as entries."""
         found = [entry for one in self.denials for entry in one.entries()]
         found += [*self.handles.values(), *self.early.values()]
         found += [{OBJECTS: self.objects}] if self.objects else []
         return found + [entry for one in self.rounds for entry in one.entries()]
 
 
-def read_journal(entries: Sequence[Entry], session: str | None) -> Journal:
+def read_journal(entries: Sequence[JournalEntry], session: str | None) -> Journal:
     """Read a journal.
 
     Args:
-        entries: Its entries, in any order; what was noted again, after a crash, is there twice.
-        session: The session that counts.
+        entries: Its entries, in any order. After a crash, some may occur twice.
+        session: The current session.
 
     Raises:
-        BadReply: If it is not as this package writes it.
+        BadReply: If this package cannot have written it.
     """
     own = [one for one in entries if one.get("in") == session]
-    journal, results = Journal(_rounds(own)), list[Entry]()
+    journal, results = Journal(_rounds(own)), list[JournalEntry]()
     for entry in own:
         if "denied" in entry:
             _add_denial(journal, entry["denied"])
@@ -418,38 +417,38 @@ def read_journal(entries: Sequence[Entry], session: str | None) -> Journal:
     return journal
 
 
-def whole_steps(entries: Sequence[Entry], session: str | None) -> list[Entry]:
-    """What a session noted of steps that were over when it began, in the midst of another one.
+def whole_steps(entries: Sequence[JournalEntry], session: str | None) -> list[JournalEntry]:
+    """The entries of finished steps, among those that a session wrote in a step that is still open.
 
     Args:
-        entries: What was noted in a step that is open.
-        session: The session; if it did not begin in that step, nothing of this is over.
+        entries: Entries that were written in the open step.
+        session: The session. If it did not begin in that step, there are none.
     """
     own = [one for one in entries if one.get("in") == session]
     begun = [one["open"] for one in own if "open" in one]
     if not begun:
         return []
-    # What a task has written itself does not say of which step it is: of the open one.
+    # Entries that a task wrote itself have no step: they belong to the open one.
     is_over = (one.get("step", begun[-1]) < begun[-1] for one in own)
     return [one for one, over in zip(own, is_over, strict=True) if over or not _is_of_step(one)]
 
 
-def _is_of_step(entry: Entry) -> bool:
+def _is_of_step(entry: JournalEntry) -> bool:
     return "said" in entry or ("result" in entry and HANDLE not in entry and EARLY not in entry)
 
 
 def _add_denial(journal: Journal, kept: Mapping[str, Any]) -> None:
     if all(one.digest != kept["digest"] for one in journal.denials):
         denial = Denial.from_json(kept["denial"])
-        journal.denials.append(Offered(denial, kept["index"], kept["digest"]))
+        journal.denials.append(DeniedCall(denial, kept["index"], kept["digest"]))
 
 
-def _rounds(entries: Sequence[Entry]) -> list[Round]:
+def _rounds(entries: Sequence[JournalEntry]) -> list[Round]:
     asked = {one["number"]: one for one in entries if "said" in one}
     return [
         Round(
             one["said"],
-            tuple(Asked(**call) for call in one["calls"]),
+            tuple(ProgramCall(**call) for call in one["calls"]),
             heard=one.get("heard", ""),
             step=one["step"],
             number=number,
@@ -458,13 +457,15 @@ def _rounds(entries: Sequence[Entry]) -> list[Round]:
     ]
 
 
-def add_entries(entries: list[Entry], batch: Sequence[list[Entry]]) -> list[Entry]:
-    """What the channel makes of new entries; a new session leaves behind what is long over.
+def add_entries(
+    entries: list[JournalEntry], batch: Sequence[list[JournalEntry]]
+) -> list[JournalEntry]:
+    """The reducer of the channel: adds entries, and drops old sessions when a new one begins.
 
-    LangGraph makes the channel anew from what was stored with the checkpoints before. Several runs
-    may have gone on from one of these, each with a session of its own, and what they stored there
-    comes in one batch, in any order. Which of them this state is of stands in another channel
-    (`entries_of_session`). So the entries of all stay, and of the session that there was last.
+    LangGraph rebuilds the channel from the writes that are stored with earlier checkpoints. Several
+    runs may have continued from one checkpoint, each in its own session, and their writes are in
+    one batch, in any order. Another channel says which run this state belongs to
+    (`entries_of_session`). So the entries of all new sessions and of the last one are kept.
     """
     new = [entry for one in batch for entry in one]
     if not any("reset" in one for one in new):
@@ -475,14 +476,14 @@ def add_entries(entries: list[Entry], batch: Sequence[list[Entry]]) -> list[Entr
     return [*(one for one in entries if one.get("in", "") in kept), *new]
 
 
-def entries_of_session(entries: Sequence[Entry], session: str | None) -> list[Entry]:
-    """The entries that count where a session was the last one.
+def entries_of_session(entries: Sequence[JournalEntry], session: str | None) -> list[JournalEntry]:
+    """The entries that count if a session was the last one.
 
-    What comes of another session later was applied by LangGraph alone, without what the driver
-    noted beside it (`update_state(None, as_node=END)` does so): it stays, until the session has it.
+    Later results of another session were applied by LangGraph alone, without the driver's notes, as
+    by `update_state(None, as_node=END)`. They are kept until the session has them.
 
     Args:
-        entries: What the channel has.
+        entries: The content of the channel.
         session: The session; `None` if there was none.
     """
     begun = [place for place, one in enumerate(entries) if one.get("reset") == (session or "")]
@@ -495,7 +496,7 @@ def entries_of_session(entries: Sequence[Entry], session: str | None) -> list[En
     ]
 
 
-def _offered(journal: Journal, digest: str) -> Offered:
+def _offered(journal: Journal, digest: str) -> DeniedCall:
     for denial in journal.denials:
         if denial.digest == digest:
             return denial
@@ -504,21 +505,20 @@ def _offered(journal: Journal, digest: str) -> Offered:
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
-    """A run of the program, as the channel keeps it.
+class ProgramRun:
+    """A run of the program, as the channel stores it.
 
     Attributes:
         session: The session.
         variables: The context variables as JSON text.
-        program: The program, where it is not the graph's own: it takes approved results.
-        approvals: How many approved results it takes.
-        is_labelled: Whether the service is asked for the labels of the fields at the end.
-        under: Stands for policy and features: what allowed the calls that wait.
-        place: Stands for these and the service: where the session is.
-        begins_at: Where it begins, which says which program it is.
-        since: The newest version of a channel that it knows from its beginning, and how many writes
-            from outside.
-        is_over: Whether the program does not know the state any more: an input came beside it.
+        program: The program, if it differs from the graph's: it takes approved results.
+        approvals: The number of approved results that it takes.
+        is_labelled: Whether the service reports the labels of the fields at the end.
+        under: Hash of policy and features, which allowed the waiting calls.
+        place: Hash of these and of the service: the location of the session.
+        begins_at: The start point, which selects the program.
+        since: At the start: the newest version of a channel, and the number of writes from outside.
+        is_over: Whether the program no longer has the state, because an input came beside it.
     """
 
     session: str | None
@@ -533,9 +533,9 @@ class Run:
     is_over: bool = False
 
     def to_json(self) -> dict[str, Any]:
-        """As the channel has it."""
+        """The run as the channel stores it."""
         return asdict(self)
 
-    def within(self, session: str) -> "Run":
+    def within(self, session: str) -> "ProgramRun":
         """The run in a session."""
         return self if session == self.session else replace(self, session=session)

@@ -1,4 +1,4 @@
-"""What a user says about single nodes and routers."""
+"""Options of single nodes and routers: `NodeOptions`, `FieldRouter`."""
 
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
@@ -14,9 +14,9 @@ class NodeOptions:
     """How one node becomes a tool.
 
     Attributes:
-        reads: State fields that the node reads; it gets these and no others. Default: found out.
-        writes: State fields that it may write; another one is an error. Default: found out.
-        tool_name: Name of the tool, as policies say it. Default: made from the node's name.
+        reads: State fields that the node reads; it gets only these. Default: analysed.
+        writes: State fields that it may write; another one is an error. Default: analysed.
+        tool_name: Name of the tool in policies. Default: made from the node's name.
         fuse_router: Run the routers after this node within its call. It saves a round trip; the
             routing then carries the labels of all that node and routers read.
         internal_tool: One of the service's own tools that is called in place of the node's code.
@@ -48,7 +48,7 @@ class NodeOptions:
         fuse_router: bool = False,
         internal_tool: str | None = None,
     ) -> None:
-        """Keep what is given; a single string for `reads` or `writes` is refused."""
+        """Check and store the options; a single string for `reads` or `writes` is an error."""
         for name, given in (("reads", reads), ("writes", writes)):
             if isinstance(given, str):
                 msg = f"`{name}` is a list of state fields, not one string. Write [{given!r}]."
@@ -61,7 +61,7 @@ class NodeOptions:
 
 
 class FieldRouter:
-    """A router that only looks a field up, so that the program can do it without a call.
+    """A router that only looks up a field, so that the program can do it without a call.
 
     Args:
         field: State field whose value decides.
@@ -83,7 +83,7 @@ class FieldRouter:
             if not isinstance(value, str | int | bool | None):
                 msg = (
                     f"A `FieldRouter` compares strings, integers, booleans and None; {value!r} is "
-                    "none of them. Use a function as the router."
+                    "none of these. Use a function as the router."
                 )
                 raise UsageError(msg)
         self.field = field
@@ -91,7 +91,7 @@ class FieldRouter:
         self.__name__ = f"by_{field}"
 
     def __call__(self, state: Any) -> str:
-        """The node to go to: what plain LangGraph runs."""
+        """The next node; plain LangGraph calls this."""
         has_keys = isinstance(state, Mapping)
         value = state.get(self.field, _ABSENT) if has_keys else getattr(state, self.field, _ABSENT)
         try:
@@ -100,12 +100,12 @@ class FieldRouter:
             raise no_route(self.field) from None
 
     def __repr__(self) -> str:
-        """As it was written."""
+        """The call that makes it."""
         return f"FieldRouter({self.field!r}, {self.routes!r})"
 
 
 def no_route(field: str) -> UsageError:
-    """The error for a value that a `FieldRouter` does not know."""
+    """The error for a value without a route."""
     return UsageError(
         f"The `FieldRouter` on `{field}` has no route for the field's value. Add the value to its "
         "routes."

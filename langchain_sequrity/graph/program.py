@@ -1,7 +1,4 @@
-"""What the compiler makes: a program, and the tools it calls.
-
-Names of what an executor adds to a user's graph: channels, and keys of `configurable`.
-"""
+"""A compiled program and its tools, and the names that an executor adds to a user's graph."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -9,58 +6,58 @@ from dataclasses import field as with_default
 from typing import Any, Literal
 
 OWN_PREFIX = "__sequrity_"
-"""How all of them begin; a graph of the user's has no such names."""
+"""Prefix of the executor's channels and `configurable` keys. No user's graph has such names."""
 
 RUN, JOURNAL = "__sequrity_run__", "__sequrity_journal__"
-"""Channels: what is known of the run, and what happened in it."""
+"""Channels: the record of the run, and the journal of its calls."""
 
 STEP = "__sequrity_step__"
-"""Channel that each step of a run writes: what is newer was written by somebody else.
+"""Channel that each step of a run writes. What is newer was written from outside.
 
-Its value is how many replies of the run are in the journal."""
+Its value is the number of replies of the run in the journal."""
 
 OUTPUT = "__sequrity_output__"
-"""What stands for a channel where a node's output is stored before its router runs."""
+"""Pseudo-channel under which a node's output is stored before its router runs."""
 
 
 def is_own(name: str) -> bool:
-    """Whether a name is not of the user's graph."""
+    """Whether a name belongs to the executor, not to the user's graph."""
     return name.startswith(OWN_PREFIX)
 
 
 ABSENT = "__absent__"
-"""Stands for a field that has no value; `values.encode` escapes a string that equals it."""
+"""The value of a field that has none. `values.encode` escapes a string that equals it."""
 
 GOTO = "goto:"
-"""Key of a result under which the routing tokens are; no field has a key with a colon."""
+"""Key of a result for the routing tokens. No field has a key with a colon."""
 
 SEND = "send:"
-"""Key of a result under which the packets of `Send` are."""
+"""Key of a result for the packets of `Send`."""
 
 HANDLED = "handled:"
-"""Key of a node's result: whether its error handler made it. Then it takes none of its edges."""
+"""Key of a node's result: whether its error handler made it. Then the node's edges do not apply."""
 
 OVERWRITE = "="
-"""Before the key of a field that a node overwrites instead of adding to it."""
+"""Prefix of the key of a sum that a node overwrites instead of adding to it."""
 
 ACTIVE = "active:"
-"""Key of the final value that says whether work was left when the program stopped."""
+"""Key of the final value: whether work was left when the program stopped."""
 
 HANDLE = "handle"
-"""Key of what a call is answered with that runs beside others, and parameter of `result_of`."""
+"""Key of the first answer to a call that runs beside others, and parameter of `result_of`."""
 
 PARSE_WITH_AI, OUTPUT_SCHEMA = "parse_with_ai", "output_schema"
 """The service's tool that reads text with a model, and its parameter for the answer's schema."""
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """How a field is carried.
+class FieldPlan:
+    """How a program keeps a field.
 
     Attributes:
-        kind: See `carrying.channels`.
-        resets: Whether a step without a write changes it: then each step appends to the log.
-        zero: What a "sum" starts from: `0`, `""` or `[]`.
+        kind: See `codec.channels`.
+        resets: Whether a step without a write changes it. Then each step appends to the log.
+        zero: Initial value of a "sum": `0`, `""` or `[]`.
     """
 
     kind: Literal["last", "sum", "log"]
@@ -73,10 +70,10 @@ class Parameter:
     """One parameter of a tool.
 
     Attributes:
-        name: In program and tool schema; the field's own name where that is an identifier and free.
+        name: Name in program and tool schema: that of the field if it is a free identifier.
         field: The state field; `None` for the input of a `Send`.
-        kind: What the argument is. "send" is given only in calls that answer a `Send`.
-        schema: JSON Schema of what is sent; an empty one where that is not known.
+        kind: Meaning of the argument. "send" is given only in calls for a `Send`.
+        schema: JSON Schema of the argument; empty if it is unknown.
     """
 
     name: str
@@ -91,27 +88,28 @@ class ToolSpec:
 
     Attributes:
         name: As policies name it.
-        role: What it stands for; "result" is the one that gives the results of handles.
+        role: Node or router; "result" is the tool that gives the results of handles.
         node: LangGraph's name of the node; of a router, of the node it follows (START possible).
         branch: Name of the router's branch, as LangGraph knows it.
         parameters: One per state field that is read, in the order of the state's fields.
         writes: Fields that a node may write.
         definite: Those of them that it writes each time.
-        description: What planner and reviewer read.
-        targets: Nodes whose tokens the program looks for in what it answers; `None` for all.
+        description: For the planner and the reviewer.
+        targets: Nodes whose tokens the program looks for in its results; `None` for all.
         sends: Nodes it may send packets to; `None` for all.
-        single: Whether it names one target at most.
-        may_end: Whether it may name none, or END.
+        single: Whether it names at most one target.
+        may_end: Whether it may name no target, or END.
         overwrites: Whether it may return `Overwrite`.
-        own: Fields that the node's code gets of those that are parameters; `None` for all. The
-            others are for its fused routers and a handler with another schema.
+        own: The parameters that the node's code gets; `None` for all. The others are for its
+            fused routers and a handler with another schema.
         fused: Routers that run inside this node's call.
-        sees_state: Whether a call that answers a `Send` brings the state as well. Then what the
-            `Send` carries is all in its own parameter.
-        is_handover: Whether a call brings what the service's own tool answered in the node's place.
+        sees_state: Whether a call for a `Send` also has the state. Then the argument of the `Send`
+            is only in its own parameter.
+        is_handover: Whether a call passes on the answer of a tool of the service that replaces the
+            node.
         not_split: Why its calls do not run beside others of their step; empty if they do.
-        reads_from: How it is known what it reads: "declared", "schema", "source" or "everything".
-        writes_from: The same for what it writes; also "annotation".
+        reads_from: Source of `parameters`: "declared", "schema", "source" or "everything".
+        writes_from: Source of `writes`: the same words, or "annotation".
     """
 
     name: str
@@ -136,18 +134,18 @@ class ToolSpec:
     writes_from: str = ""
 
     def is_sent(self, arguments: Mapping[str, Any]) -> bool:
-        """Whether a call with these arguments answers a `Send`."""
+        """Whether a call with these arguments is for a `Send`."""
         return any(one.kind == "send" and one.name in arguments for one in self.parameters)
 
     def fused_in(self, arguments: Mapping[str, Any]) -> "tuple[ToolSpec, ...]":
         """The routers that run inside a call with these arguments.
 
-        A call that answers a `Send` does not bring the state, so the program calls them itself.
+        A call for a `Send` does not have the state, so the program calls the routers itself.
         """
         return () if self.is_sent(arguments) else self.fused
 
     def schema(self) -> dict[str, Any]:
-        """The tool in the words of chat/completions."""
+        """The tool as chat/completions has it."""
         return {
             "type": "function",
             "function": {
@@ -168,15 +166,15 @@ class ToolSpec:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """Context variables that say where a run of `Program.from_state` begins.
+class EntryVariables:
+    """Context variables with the start point of a run of `GraphProgram.from_state`.
 
     Attributes:
-        begins: Whether it begins at START, so that the routers behind START decide.
+        begins: Whether it begins at START. Then the routers of START decide what is due.
         start_at: Tokens of the nodes that are due.
         packets: Packets that are due.
-        came: Flags of half-full joins, and of deferred nodes that need not wait any more.
-        stop_after: How many steps it takes at most.
+        came: Flags of joins that still wait, and of deferred nodes that no longer wait.
+        stop_after: Highest number of steps.
     """
 
     begins: str
@@ -187,12 +185,12 @@ class Entry:
 
 
 BeginsAt = Literal["start", "state", "packets"]
-"""Where a run begins: at START; at any nodes, perhaps several; the same with packets for any."""
+"""Start of a run: START; any nodes, perhaps several; any nodes and packets for any node."""
 
 
 @dataclass(frozen=True, slots=True)
-class Text:
-    """A program as it goes to the service.
+class ProgramText:
+    """A program as the service gets it.
 
     Attributes:
         text: The program.
@@ -204,39 +202,38 @@ class Text:
 
 
 @dataclass(frozen=True, slots=True)
-class Program:
+class GraphProgram:
     """A graph as a program.
 
     Attributes:
         at_start: The program of a run that begins at START.
-        from_state: The program of a run that begins anywhere, where any node may be started beside
-            others.
-        from_packets: The same where any node may be started by a packet too.
-        entry: The variables that say where that is.
-        flags: (sources, target) of a join, and a source → its flag in `Entry.came`.
+        from_state: The program of a run that begins anywhere: any node may start beside others.
+        from_packets: The same where a packet may also start any node.
+        entry: The variables with the start point.
+        flags: (sources, target) of a join, and a source → its flag in `EntryVariables.came`.
         ready: Deferred node → its flag there.
         tools: All tools, by name; each takes a packet if it can.
-        receivers: Nodes to which something in the graph may send a packet.
+        receivers: Nodes that may get a packet from within the graph.
         variables: State field → context variable that holds its initial value.
-        tokens: Node → routing token, none of which is the start of another.
+        tokens: Node → routing token. No token is the start of another.
         keys: State field → its key in node results and in the final value, an identifier.
         state: State field → program variable with its current value.
-        plans: State field → how it is carried.
-        kind: Which generator wrote the text.
+        plans: State field → how the program keeps it.
+        kind: Form of the text.
         overwritable: Fields that are sums and may be overwritten.
-        packets: Program variable with what is on its way to nodes.
-        result_of: The tool that gives the results of handles; `None` where no call has one.
-        early: Routers that no rule is for: beside other tasks they run with their node, before the
+        packets: Program variable with the packets for the next step.
+        result_of: The tool that gives the results of handles; `None` if no call has a handle.
+        early: Routers without a rule. Beside other tasks they run with their node, before the
             service asks for them, as in LangGraph.
-        waiting: Nodes for which, or for whose routers, the service asks when it has the results of
-            others of their step.
-        parses: Whether a node is `parse_with_ai`, which then reads the field `output_schema`.
+        waiting: Nodes that the service calls, or whose routers it calls, only after it has results
+            of other nodes of the step.
+        parses: Whether a node is `parse_with_ai`, which reads the field `output_schema`.
     """
 
-    at_start: Text
-    from_state: Text
-    from_packets: Callable[[], Text]
-    entry: Entry
+    at_start: ProgramText
+    from_state: ProgramText
+    from_packets: Callable[[], ProgramText]
+    entry: EntryVariables
     flags: Mapping[tuple[tuple[tuple[str, ...], str], str], str]
     ready: Mapping[str, str]
     tools: Mapping[str, ToolSpec]
@@ -245,7 +242,7 @@ class Program:
     tokens: Mapping[str, str]
     keys: Mapping[str, str]
     state: Mapping[str, str]
-    plans: Mapping[str, Plan]
+    plans: Mapping[str, FieldPlan]
     kind: Literal["structured", "superstep"]
     overwritable: frozenset[str] = frozenset()
     packets: str = ""
@@ -264,8 +261,8 @@ class Program:
         """The tools of a run that begins at START."""
         return self.at_start.tools
 
-    def that_begins_at(self, place: BeginsAt) -> Text:
-        """The program of a run that begins there."""
+    def that_begins_at(self, place: BeginsAt) -> ProgramText:
+        """The program of a run with this start point."""
         if place == "packets":
             return self.from_packets()
         return self.at_start if place == "start" else self.from_state

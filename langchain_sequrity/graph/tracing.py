@@ -1,7 +1,7 @@
-"""`Trace` and `Progress`: what a run did, call by call, and what the policy decided.
+"""`Trace` and `Progress`: the calls of a run, and what the policy decided.
 
-Only text is made here; nothing is sent anywhere to be drawn. Names become quoted labels in which
-every character that could mean something to Mermaid, or to the page around it, is an entity code.
+This only makes text; nothing is sent to a service that draws it. Names become quoted labels: each
+character with a meaning in Mermaid, or in the page around it, becomes an entity code.
 """
 
 import json
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 class Listener(BaseCallbackHandler):
     """A callback handler for the events of `runtime.events`.
 
-    It says that it wants no other events, so that LangChain does not call it for them.
+    It ignores all other events, so LangChain does not call it for them.
     """
 
     hears_runs = True
@@ -36,38 +36,15 @@ class Listener(BaseCallbackHandler):
     """Whether events come with the values of arguments."""
 
     def heard(self, event: Event) -> None:
-        """Take note of an event; several threads may call this at once."""
+        """Handle an event. Several threads may call this at once."""
         raise NotImplementedError
 
-    @property
-    @override
-    def ignore_chain(self) -> bool:
-        return True
-
-    @property
-    @override
-    def ignore_llm(self) -> bool:
-        return True
-
-    @property
-    @override
-    def ignore_chat_model(self) -> bool:
-        return True
-
-    @property
-    @override
-    def ignore_agent(self) -> bool:
-        return True
-
-    @property
-    @override
-    def ignore_retriever(self) -> bool:
-        return True
-
-    @property
-    @override
-    def ignore_retry(self) -> bool:
-        return True
+    ignore_chain = True
+    ignore_llm = True
+    ignore_chat_model = True
+    ignore_agent = True
+    ignore_retriever = True
+    ignore_retry = True
 
 
 _AGAIN = "\r\x1b[2K"
@@ -75,14 +52,14 @@ _LONGEST = 120
 
 
 class Progress(Listener):
-    """Shows in a terminal at which call the runs of a `LangGraphExecutor` are.
+    """Shows in a terminal the current call of each run of a `LangGraphExecutor`.
 
-    It is a callback handler: `executor.invoke(state, config={"callbacks": [Progress()]})`. The line
-    is written over and over; where standard error is no terminal nothing is shown.
+    It is a callback handler: `executor.invoke(state, config={"callbacks": [Progress()]})`. It
+    rewrites one line. Nothing is shown if standard error is not a terminal.
 
     Args:
         stream: Where to write; standard error by default.
-        force: Whether to write to what is no terminal as well, a line for each call.
+        force: Whether to write also to a stream that is not a terminal, one line per call.
     """
 
     def __init__(self, stream: TextIO | None = None, *, force: bool = False) -> None:
@@ -137,20 +114,20 @@ class TracedCall:
     """A tool call of a run.
 
     Attributes:
-        node: The node; of a router, the node it follows. `None` if the graph has none.
-        role: Whether it is a node or a router; `None` for the service's own tools.
+        node: The node; of a router, the node before it. `None` for a tool without a node.
+        role: "node" or "router"; `None` for the service's own tools.
         tool: The tool.
-        verdict: What the policy said, or a human after it ("approved", "rejected"). A call that the
+        verdict: Of the policy, or of a human after it ("approved", "rejected"). A call that the
             service asks for is allowed.
-        rule: The rule that decided, or "not reported"; so is `reason`.
-        reason: Why, in words.
+        rule: The rule that decided, or "not reported".
+        reason: The reason in words, or "not reported".
         is_certain: Whether all readings of the policy agree; `None` if that is not reported.
         labels: Argument → its producers, consumers and tags; `None` if they are not reported.
-        values: Argument → its value as it was sent; `None` unless the trace was to keep them.
-        node_seconds: How long the node ran, the last time if several; `None` if it did not run in
-            this trace (a cached result, one from before a resume, a denied call).
-        request_seconds: How long the request took that brought the call; `None` as above.
-        error: Class of the exception with which the node ended last, if it did.
+        values: Argument → its value as it was sent; `None` if the trace does not keep values.
+        node_seconds: Duration of the node's last attempt; `None` if it did not run in this trace
+            (a cached result, one from before a resume, a denied call).
+        request_seconds: Duration of the request whose reply had the call; `None` as above.
+        error: Class of the exception of the node's last attempt; `None` without.
     """
 
     node: str | None
@@ -173,13 +150,13 @@ class TracedRun:
 
     Attributes:
         graph: Name of the graph.
-        mode: Whether it ran sync or async.
-        session_id: The session that it ended in.
-        outcome: "finished"; "denied" or "failed"; "open" if it goes on, waits for an interrupt, or
-            ended with an exception of a node.
-        error: Class of the exception, where it failed.
-        calls: Its calls in order, those from before a resume among them; denied ones and the
-            service's own tools at the end.
+        mode: "sync" or "async".
+        session_id: Its last session.
+        outcome: "finished", "denied" or "failed"; "open" if it still runs, waits for an interrupt,
+            or ended with an exception of a node.
+        error: Class of the exception, if it failed.
+        calls: Its calls in order, with those from before a resume. Denied calls and the service's
+            own tools are at the end.
     """
 
     graph: str
@@ -190,7 +167,7 @@ class TracedRun:
     calls: tuple[TracedCall, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it as plain data, fit for JSON."""
+        """All of it as JSON data."""
         calls = [{name: getattr(call, name) for name in call.__slots__} for call in self.calls]
         return {name: getattr(self, name) for name in self.__slots__} | {"calls": calls}
 
@@ -236,7 +213,7 @@ def _argument(name: str, call: TracedCall) -> str:
 
 
 def _labels(meta: Meta) -> str:
-    """Labels in a line: where from, tags, who may have it; what says nothing is left out."""
+    """Labels in one line: producers, tags, consumers; empty parts are left out."""
     tags = [tag for tag in meta["tags"] if not tag.startswith(RESERVED_PREFIX)]
     parts = [f" ← {', '.join(meta['producers'])}"] if meta["producers"] else []
     parts += [f" [{', '.join(tags)}]"] if tags else []
@@ -256,18 +233,18 @@ def _time(seconds: float | None) -> str:
 _HARMLESS = frozenset(" _.,-")
 _LONGEST_LABEL = 80
 _DENIED = "classDef denied stroke:#c00,stroke-width:3px,stroke-dasharray:4"
-# What stands around the label of a vertex, by what it is.
+# The brackets around the label of a vertex, by its kind.
 _SHAPES = {"node": ("[", "]"), "router": ("{", "}"), "source": ("([", "])")}
 
 Vertex = tuple[str, str]
-"""What it is, and its name: two things of different kinds may have one name."""
+"""Kind and name: two vertices of different kinds may have the same name."""
 
 
 def mermaid(runs: Sequence[TracedRun]) -> str:
-    """Draw runs: an arrow from each producer of an argument to the node that got it.
+    """Draw runs, with an arrow from each producer of an argument to the node that got it.
 
     Args:
-        runs: Each becomes a part of the chart.
+        runs: The runs; each becomes a subgraph of the chart.
 
     Returns:
         Mermaid text.
@@ -316,15 +293,15 @@ def _escaped(text: str) -> str:
 
 
 class Trace(Listener):
-    """Keeps what the runs of a `LangGraphExecutor` do, also of those that are denied or fail.
+    """Records the runs of a `LangGraphExecutor`, also those that are denied or fail.
 
-    It is a callback handler: give it to a run, to several, or to a graph that has the executor as
-    a node. Print it, show it in a notebook, or read `runs`. Labels and rules stand in the service's
-    last reply, so they are there when a run has come to its end, and those of a call that a human
-    was asked about when the human has decided; what a service does not report is "not reported".
+    It is a callback handler: give it to one run, to several, or to a graph that has the executor as
+    a node. Print it, show it in a notebook, or read `runs`. Labels and rules are in the service's
+    last reply, so they are known at the end of a run. Those of a call that a human reviews are
+    known after the decision. What a service does not report is "not reported".
 
     Args:
-        values: Whether to keep the values of arguments as well. Without it a trace holds none.
+        values: Whether to keep the values of arguments as well. By default a trace has no values.
 
     Example:
         ```python
@@ -356,7 +333,7 @@ class Trace(Listener):
     def __init__(self, *, values: bool = False) -> None:
         self.wants_values = values
         self._lock = Lock()
-        self._runs: dict[str, _Run] = {}
+        self._runs: dict[str, _RunBuilder] = {}
 
     @property
     def runs(self) -> tuple[TracedRun, ...]:
@@ -365,11 +342,11 @@ class Trace(Listener):
             return tuple(run.traced() for run in self._runs.values())
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it as plain data, fit for JSON."""
+        """All of it as JSON data."""
         return {"runs": [run.to_dict() for run in self.runs]}
 
     def to_json(self) -> str:
-        """All of it as JSON text, in ASCII."""
+        """All of it as JSON text in ASCII."""
         return json.dumps(self.to_dict(), indent=2, default=str)
 
     def to_mermaid(self) -> str:
@@ -382,7 +359,7 @@ class Trace(Listener):
         with self._lock:
             run = self._runs.get(found["id"])
             if run is None:
-                run = self._runs[found["id"]] = _Run(found["graph"], found["mode"])
+                run = self._runs[found["id"]] = _RunBuilder(found["graph"], found["mode"])
             run.take(event)
 
     def __str__(self) -> str:
@@ -390,7 +367,7 @@ class Trace(Listener):
         return "\n\n".join(run.table().text() for run in self.runs) or "No run has been traced."
 
     def __repr__(self) -> str:
-        """How much is in it: configs are shown with their callbacks."""
+        """The number of runs only: a printed config shows its callbacks."""
         return f"<Trace of {len(self._runs)} runs>"
 
     def __rich__(self) -> "rich.console.Group":
@@ -404,14 +381,14 @@ class Trace(Listener):
 
 
 @dataclass(slots=True)
-class _Call:
-    """A call as far as it is known; `facts` are those of `TracedCall`."""
+class _CallBuilder:
+    """A call so far; `facts` are the attributes of `TracedCall`."""
 
     id: str | None
     facts: dict[str, Any]
 
     def check(self, found: dict[str, Any] | None) -> None:
-        """Take what a policy check says."""
+        """Add the result of a policy check."""
         if found is not None:
             names = ("rule", "reason", "is_certain", "labels")
             self.facts.update({name: found[name] for name in names})
@@ -419,28 +396,28 @@ class _Call:
 
 
 @dataclass(slots=True)
-class _Run:
-    """A run as far as it is known."""
+class _RunBuilder:
+    """A run so far."""
 
     graph: str
     mode: Literal["sync", "async"]
     session_id: str | None = None
     outcome: Literal["open", "finished", "denied", "failed"] = "open"
     error: str | None = None
-    calls: list[_Call] = field(default_factory=list)
-    placed: dict[int, _Call] = field(default_factory=dict)
-    others: list[_Call] = field(default_factory=list)
+    calls: list[_CallBuilder] = field(default_factory=list)
+    placed: dict[int, _CallBuilder] = field(default_factory=dict)
+    others: list[_CallBuilder] = field(default_factory=list)
     ran: dict[str, Event] = field(default_factory=dict)
 
     def take(self, event: Event) -> None:
-        """Take an event."""
+        """Add an event."""
         self.session_id = event.get("session_id") or self.session_id
         match event["event"]:
             case "ran":
                 self.ran[event["call"]] = event
             case "allowed" | "approved" | "rejected" as verdict:
                 seen = {"request_seconds": event["seconds"], "values": event.get("arguments")}
-                call = _Call(event["call"], {**_place(event), "verdict": verdict, **seen})
+                call = _CallBuilder(event["call"], {**_place(event), "verdict": verdict, **seen})
                 call.check(event.get("check"))
                 self.calls.append(call)
                 if verdict == "allowed":
@@ -452,28 +429,28 @@ class _Run:
                 self._settle(event)
 
     def _settle(self, event: Event) -> None:
-        """Take what the last reply says of all calls, those from before a resume among them."""
+        """Add the last reply's report on all calls, including those from before a resume."""
         earlier = []
         for index, found in enumerate(event["calls"]):
             call = self.placed.get(index)
             if call is None:
-                call = _Call(found["call"], {**_place(found), "verdict": "allowed"})
+                call = _CallBuilder(found["call"], {**_place(found), "verdict": "allowed"})
                 earlier.append(call)
             call.check(found["check"])
         self.calls[:0] = earlier
         self.others = []
         for found in event["other_checks"]:
-            other = _Call(None, {**_place(found), "verdict": found["check"]["verdict"]})
+            other = _CallBuilder(None, {**_place(found), "verdict": found["check"]["verdict"]})
             other.check(found["check"])
             self.others.append(other)
         if event["event"] == "denied":
             self._deny(event)
 
     def _deny(self, event: Event) -> None:
-        """Take what is said of the denied call, where its check does not say it."""
+        """Add the facts of the denied call that its check does not report."""
         found = [one for one in self.others if one.facts["verdict"] == "denied"]
         if not found:
-            found = [_Call(None, {**_place(event), "verdict": "denied"})]
+            found = [_CallBuilder(None, {**_place(event), "verdict": "denied"})]
             self.others += found
         last = found[-1].facts
         last["request_seconds"] = event["seconds"]
@@ -482,7 +459,7 @@ class _Run:
                 last[name] = event[name]
 
     def traced(self) -> TracedRun:
-        """What is known, for others to keep."""
+        """The run as an immutable record."""
         return TracedRun(
             self.graph, self.mode, self.session_id, self.outcome, self.error, tuple(self._traced())
         )

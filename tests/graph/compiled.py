@@ -10,7 +10,7 @@ from langgraph.graph import START
 from langchain_sequrity.graph.analysis.spec import read_graph
 from langchain_sequrity.graph.codegen.compiler import compile_graph
 from langchain_sequrity.graph.options import NodeOptions
-from langchain_sequrity.graph.program import ABSENT, GOTO, HANDLE, SEND, Program
+from langchain_sequrity.graph.program import ABSENT, GOTO, HANDLE, SEND, GraphProgram
 from langchain_sequrity.labels import Labels
 from langchain_sequrity.local.interpreter import Labeled, ProgramFinished, Run, ToolCall, parse
 
@@ -50,7 +50,7 @@ _LONGEST = 100_000
 """Characters of a program that a server takes."""
 
 
-def program_of(graph: Any, nodes: Mapping[str, NodeOptions] | None = None) -> Program:
+def program_of(graph: Any, nodes: Mapping[str, NodeOptions] | None = None) -> GraphProgram:
     """The program of a graph; its texts are checked to use the small syntax and to parse."""
     program = compile_graph(read_graph(graph), nodes or {})
     texts = {program.text, program.from_state.text, program.from_packets().text}
@@ -69,7 +69,7 @@ def program_of(graph: Any, nodes: Mapping[str, NodeOptions] | None = None) -> Pr
     return program
 
 
-def entry_of(graph: Any, program: Program) -> dict[str, Any]:
+def entry_of(graph: Any, program: GraphProgram) -> dict[str, Any]:
     """Where a run begins: at START, before anything came."""
     ends = [target for source, target in read_graph(graph).edges if source == START]
     tokens = [program.tokens[one] for one in ends if one in program.tokens]
@@ -134,7 +134,7 @@ def run(
     return ran
 
 
-def _variables(program: Program, given: Mapping[str, Any]) -> dict[str, Labeled]:
+def _variables(program: GraphProgram, given: Mapping[str, Any]) -> dict[str, Labeled]:
     start: dict[str, Any] = dict.fromkeys(program.variables, ABSENT)
     for name, plan in program.plans.items():
         if plan.kind != "last":

@@ -26,7 +26,7 @@ from langchain_sequrity.errors import GraphNotSupported, UnknownAccess, UsageErr
 from langchain_sequrity.graph.analysis.spec import read_graph
 from langchain_sequrity.graph.codegen.compiler import compile_graph
 from langchain_sequrity.graph.options import NodeOptions
-from langchain_sequrity.graph.program import Program, ToolSpec
+from langchain_sequrity.graph.program import GraphProgram, ToolSpec
 from langchain_sequrity.labels import with_labels
 
 KEY: Any = "x"
@@ -595,7 +595,7 @@ def test_a_declaration_without_what_a_model_needs_is_refused() -> None:
 def router_tool(router: Any, path_map: Any = None) -> ToolSpec:
     graph = StateGraph(State).add_node("a", nothing).add_node("b", nothing).add_node("c", nothing)
     graph.add_edge(START, "a").add_conditional_edges("a", router, path_map)
-    program: Program = quiet(lambda: compile_graph(read_graph(graph)))
+    program: GraphProgram = quiet(lambda: compile_graph(read_graph(graph)))
     return next(tool for tool in program.offered.values() if tool.role == "router")
 
 
@@ -669,9 +669,7 @@ def test_a_router_that_reads_what_is_no_field_is_refused() -> None:
 
     graph = StateGraph(State).add_node("a", extra).add_node("b", nothing).add_edge(START, "a")
     graph.add_conditional_edges("a", lambda state: state["route"], ["b"])
-    with pytest.raises(
-        GraphNotSupported, match="`route`, which is no field of the state"
-    ) as caught:
+    with pytest.raises(GraphNotSupported, match="`route`, which is not a state field") as caught:
         quiet(lambda: compile_graph(read_graph(graph)))
     assert caught.value.edge == ("a", "condition")
 

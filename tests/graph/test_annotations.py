@@ -12,9 +12,12 @@ from langgraph.types import Send
 from pydantic import BaseModel
 
 from langchain_sequrity import ChatSequrity
-from langchain_sequrity.graph.analysis.access import of_fields, of_packets
+from langchain_sequrity.graph.analysis.reads_and_writes import (
+    annotations_of_fields,
+    annotations_of_packets,
+)
 from langchain_sequrity.graph.analysis.spec import GraphSpec, read_graph
-from langchain_sequrity.graph.codec.types import kinds_of
+from langchain_sequrity.graph.codec.values import allowed_types
 from tests.graph.apps.scripted import following
 from tests.graph.running import secured
 
@@ -43,7 +46,7 @@ class State(TypedDict, total=False):
 
 def classes(spec: GraphSpec, field: str) -> set[type]:
     """The classes that a field may hold."""
-    return set(kinds_of(of_fields(spec)[field]).classes)
+    return set(allowed_types(annotations_of_fields(spec)[field]).classes)
 
 
 AGENTS: list[tuple[Any, set[type]]] = [
@@ -85,7 +88,7 @@ def test_an_annotation_that_nobody_can_resolve_names_nothing() -> None:
     graph = StateGraph(State).add_node("a", node, input_schema=State).add_edge(START, "a")
     spec = read_graph(graph)
     assert classes(spec, "anything") == set()
-    assert of_packets(spec.nodes["a"]) == [State, None]
+    assert annotations_of_packets(spec.nodes["a"]) == [State, None]
 
 
 def test_a_returned_class_that_nobody_can_resolve_names_nothing() -> None:

@@ -366,7 +366,7 @@ def test_an_approval_does_not_carry_over_to_another_policy_or_graph(
         graph.add_node("other", lambda _state: {"note": "x"}).add_edge("read", "other")
     else:
         policy += ' tool "other" { must deny always; }'
-    with pytest.raises(UsageError, match="does not carry over"):
+    with pytest.raises(UsageError, match="is not valid for this executor"):
         asking(local, graph, policy, saver).invoke(None if approved else APPROVE, thread())
     assert "report" not in ran
 

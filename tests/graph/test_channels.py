@@ -31,10 +31,10 @@ from typing_extensions import override
 
 from langchain_sequrity.errors import BadReply, GraphNotSupported, UsageError
 from langchain_sequrity.graph._compat import MISSING
-from langchain_sequrity.graph.analysis.access import of_fields
+from langchain_sequrity.graph.analysis.reads_and_writes import annotations_of_fields
 from langchain_sequrity.graph.analysis.spec import read_graph
-from langchain_sequrity.graph.codec.channels import Field, fields_of, plan_of
-from langchain_sequrity.graph.program import ABSENT, OVERWRITE, Plan
+from langchain_sequrity.graph.codec.channels import FieldCodec, field_codecs, field_plan
+from langchain_sequrity.graph.program import ABSENT, OVERWRITE, FieldPlan
 from tests.graph.test_values import shown
 
 Channel = BaseChannel[Any, Any, Any]
@@ -142,63 +142,63 @@ def tasks_of(updates: st.SearchStrategy[Any]) -> st.SearchStrategy[list[list[Any
     return st.lists(st.lists(updates, max_size=2), min_size=1, max_size=2)
 
 
-Case = tuple[Callable[[], Channel], st.SearchStrategy[Any], Plan]
+Case = tuple[Callable[[], Channel], st.SearchStrategy[Any], FieldPlan]
 CASES: dict[str, Case] = {
-    "LastValue": (lambda: LastValue(Any), anything, Plan("last")),
+    "LastValue": (lambda: LastValue(Any), anything, FieldPlan("last")),
     "sum of int": (
         lambda: BinaryOperatorAggregate(int, operator.add),
         overwritten(numbers | st.booleans()),
-        Plan("sum", zero=0),
+        FieldPlan("sum", zero=0),
     ),
     "sum of str": (
-        lambda: BinaryOperatorAggregate(str, operator.add), overwritten(texts), Plan("sum", zero=""),
+        lambda: BinaryOperatorAggregate(str, operator.add), overwritten(texts), FieldPlan("sum", zero=""),
     ),
     "sum of list": (
-        lambda: BinaryOperatorAggregate(list[int], operator.add), overwritten(lists), Plan("sum", zero=[]),
+        lambda: BinaryOperatorAggregate(list[int], operator.add), overwritten(lists), FieldPlan("sum", zero=[]),
     ),
     "sum of float": (
         lambda: BinaryOperatorAggregate(float, operator.add),
         st.floats(-9, 9),
-        Plan("log"),
+        FieldPlan("log"),
     ),
     "sum of tuple": (
-        lambda: BinaryOperatorAggregate(tuple, operator.add), st.tuples(numbers), Plan("log"),
+        lambda: BinaryOperatorAggregate(tuple, operator.add), st.tuples(numbers), FieldPlan("log"),
     ),
     "sum without a start": (
-        lambda: BinaryOperatorAggregate(int | None, operator.add), overwritten(numbers), Plan("log"),  # type: ignore[arg-type]
+        lambda: BinaryOperatorAggregate(int | None, operator.add), overwritten(numbers), FieldPlan("log"),  # type: ignore[arg-type]
     ),
     "union": (
-        lambda: BinaryOperatorAggregate(set, operator.or_), overwritten(st.sets(numbers)), Plan("log"),
+        lambda: BinaryOperatorAggregate(set, operator.or_), overwritten(st.sets(numbers)), FieldPlan("log"),
     ),
     "dict": (
         lambda: BinaryOperatorAggregate(dict, operator.or_),
         st.dictionaries(texts, numbers, max_size=2),
-        Plan("log"),
+        FieldPlan("log"),
     ),
-    "any function": (lambda: BinaryOperatorAggregate(int, digits), overwritten(numbers), Plan("log")),
-    "add_messages": (lambda: BinaryOperatorAggregate(list, ADD), messages, Plan("log")),
+    "any function": (lambda: BinaryOperatorAggregate(int, digits), overwritten(numbers), FieldPlan("log")),
+    "add_messages": (lambda: BinaryOperatorAggregate(list, ADD), messages, FieldPlan("log")),
     "add_messages in a format": (
         lambda: BinaryOperatorAggregate(list, ADD(format="langchain-openai")),
         messages,
-        Plan("log"),
+        FieldPlan("log"),
     ),
     "a function of add_messages": (
-        lambda: BinaryOperatorAggregate(list[AnyMessage], trimmed), messages, Plan("log"),
+        lambda: BinaryOperatorAggregate(list[AnyMessage], trimmed), messages, FieldPlan("log"),
     ),
-    "DeltaChannel": (lambda: DeltaChannel(joined, list), overwritten(lists), Plan("log")),
+    "DeltaChannel": (lambda: DeltaChannel(joined, list), overwritten(lists), FieldPlan("log")),
     "DeltaChannel of messages": (
-        lambda: DeltaChannel(GATHER, list), messages, Plan("log"),
+        lambda: DeltaChannel(GATHER, list), messages, FieldPlan("log"),
     ),
-    "Topic": (lambda: Topic(Any), anything, Plan("log", resets=True)),
-    "Topic that accumulates": (lambda: Topic(Any, accumulate=True), anything, Plan("log")),
-    "EphemeralValue": (lambda: EphemeralValue(Any), anything, Plan("log", resets=True)),
+    "Topic": (lambda: Topic(Any), anything, FieldPlan("log", resets=True)),
+    "Topic that accumulates": (lambda: Topic(Any, accumulate=True), anything, FieldPlan("log")),
+    "EphemeralValue": (lambda: EphemeralValue(Any), anything, FieldPlan("log", resets=True)),
     "EphemeralValue of several": (
-        lambda: EphemeralValue(Any, guard=False), anything, Plan("log", resets=True),
+        lambda: EphemeralValue(Any, guard=False), anything, FieldPlan("log", resets=True),
     ),
-    "AnyValue": (lambda: AnyValue(Any), anything, Plan("log", resets=True)),
-    "UntrackedValue": (lambda: UntrackedValue(Any), anything, Plan("log")),
-    "a channel of the user's": (lambda: Newest(int), numbers, Plan("log", resets=True)),
-    "a subclass": (lambda: Derived(int), numbers, Plan("log", resets=True)),
+    "AnyValue": (lambda: AnyValue(Any), anything, FieldPlan("log", resets=True)),
+    "UntrackedValue": (lambda: UntrackedValue(Any), anything, FieldPlan("log")),
+    "a channel of the user's": (lambda: Newest(int), numbers, FieldPlan("log", resets=True)),
+    "a subclass": (lambda: Derived(int), numbers, FieldPlan("log", resets=True)),
 }  # fmt: skip
 names = pytest.mark.parametrize("name", CASES)
 
@@ -221,7 +221,7 @@ def what_langgraph_holds(channel: Channel, steps: Sequence[Sequence[Sequence[Any
 class Program:
     """What a program does with a field, in the few operations that it has."""
 
-    def __init__(self, field: Field, start: Any) -> None:
+    def __init__(self, field: FieldCodec, start: Any) -> None:
         self.field = field
         self.state = start
 
@@ -286,7 +286,7 @@ def is_one_overwrite_a_step(steps: Sequence[Sequence[Sequence[Any]]]) -> bool:
 def test_a_field_comes_to_what_its_channel_holds(name: str, data: st.DataObject) -> None:
     make, updates, plan = CASES[name]
     steps = data.draw(st.lists(tasks_of(updates), max_size=4))
-    field = Field("x", keyed(make()), ())
+    field = FieldCodec("x", keyed(make()), ())
     assert field.plan == plan
     if plan.kind == "sum" and not is_one_overwrite_a_step(steps):
         return
@@ -306,7 +306,7 @@ def test_a_field_comes_to_what_its_channel_holds(name: str, data: st.DataObject)
 def test_a_channel_that_was_written_is_read_again(name: str, data: st.DataObject) -> None:
     make, updates, _ = CASES[name]
     batch = data.draw(st.lists(updates, max_size=1))
-    field = Field("x", keyed(make()), ())
+    field = FieldCodec("x", keyed(make()), ())
     channel = keyed(make()).from_checkpoint(MISSING)
     try:
         channel.update([field.with_ids(update) for update in batch])
@@ -319,7 +319,7 @@ def test_a_channel_that_was_written_is_read_again(name: str, data: st.DataObject
 
 
 def test_an_empty_field_is_absent_and_an_absent_text_is_not_empty() -> None:
-    field = Field("x", keyed(LastValue(str)), ())
+    field = FieldCodec("x", keyed(LastValue(str)), ())
     assert field.write(LastValue(str)) == ABSENT
     assert field.read(ABSENT) is MISSING
     assert field.read(field.update([ABSENT], WHERE)[1]) == ABSENT
@@ -337,7 +337,7 @@ def test_an_empty_field_is_absent_and_an_absent_text_is_not_empty() -> None:
 )  # fmt: skip
 def test_messages_have_their_ids_before_they_are_sent(channel: Channel, update: Any) -> None:
     given_ = repr(update)
-    field = Field("x", keyed(channel), ())
+    field = FieldCodec("x", keyed(channel), ())
     log = [field.update([field.with_ids(update)], WHERE)[1]]
     first, again = field.read([*log]), field.read([*log])
     assert [one.id for one in first] == [one.id for one in again]
@@ -357,7 +357,7 @@ OVERWRITES: list[Callable[[Any], Any]] = [
 def test_messages_that_overwrite_get_their_ids_with_the_next_step(
     overwrite: Callable[[Any], Any], value: Any
 ) -> None:
-    field = Field("x", keyed(BinaryOperatorAggregate(list, ADD)), ())
+    field = FieldCodec("x", keyed(BinaryOperatorAggregate(list, ADD)), ())
 
     def wire(update: Any) -> Any:
         return field.update([field.with_ids(update)], WHERE)[1]
@@ -374,7 +374,7 @@ def test_messages_that_overwrite_get_their_ids_with_the_next_step(
 
 
 def test_messages_that_were_kept_without_ids_get_the_same_in_each_call() -> None:
-    field = Field("x", keyed(BinaryOperatorAggregate(list, ADD)), ())
+    field = FieldCodec("x", keyed(BinaryOperatorAggregate(list, ADD)), ())
     channel = keyed(BinaryOperatorAggregate(list, ADD))
     channel.update([Overwrite([AIMessage("x")])])
     log = [*field.write(channel), [[message(1)]]]
@@ -392,7 +392,7 @@ def test_a_log_that_only_adds_costs_one_call_of_its_reducer() -> None:
             calls.append(len(values))
             return super().update(values)
 
-    field = Field("x", keyed(Counted(list, ADD)), ())
+    field = FieldCodec("x", keyed(Counted(list, ADD)), ())
     batches = [[[message(n)]] for n in range(9)]
     removal = [field.update([[RemoveMessage(id="3")]], WHERE)[1][0]]
     read = field.read([{"value": []}, *batches[:5], [], removal, *batches[5:]])
@@ -407,7 +407,7 @@ def message(number: int) -> Any:
 
 
 def test_an_update_that_is_no_message_fails_as_the_reducer_would() -> None:
-    field = Field("x", keyed(BinaryOperatorAggregate(list, ADD)), ())
+    field = FieldCodec("x", keyed(BinaryOperatorAggregate(list, ADD)), ())
     with pytest.raises(NotImplementedError):
         field.with_ids([object()])
     with pytest.raises(ValueError, match="non-null"):
@@ -433,19 +433,19 @@ def test_an_update_that_cannot_be_added_is_an_error_at_once(
     channel: Channel, updates: list[Any], error: type[Exception]
 ) -> None:
     with pytest.raises(error):
-        Field("x", keyed(channel), ()).update(updates, WHERE)
+        FieldCodec("x", keyed(channel), ()).update(updates, WHERE)
 
 
 @pytest.mark.parametrize("log", [{}, "x", [1], [{"value": 1, "x": 2}], [[], {"value": 1}], None])
 def test_a_log_that_no_program_keeps_is_a_bad_reply(log: Any) -> None:
-    field = Field("x", keyed(BinaryOperatorAggregate(set, operator.or_)), ())
+    field = FieldCodec("x", keyed(BinaryOperatorAggregate(set, operator.or_)), ())
     with pytest.raises(BadReply, match="Field `x`"):
         field.read(log)
 
 
 def test_a_channel_that_waits_for_the_end_of_the_run_is_refused() -> None:
     with pytest.raises(GraphNotSupported, match="NamedBarrierValue"):
-        plan_of(keyed(NamedBarrierValue(str, {"a"})))
+        field_plan(keyed(NamedBarrierValue(str, {"a"})))
 
 
 def test_a_channel_that_does_not_give_what_it_holds_is_refused() -> None:
@@ -459,10 +459,10 @@ def test_a_channel_that_does_not_give_what_it_holds_is_refused() -> None:
     channel = keyed(Silent(int))
     channel.update([3])
     with pytest.raises(UsageError, match="Silent"):
-        Field("x", keyed(Silent(int)), ()).write(channel)
+        FieldCodec("x", keyed(Silent(int)), ()).write(channel)
     hidden = keyed(Hidden(int))
     hidden.update([3])
-    field = Field("x", keyed(Hidden(int)), ())
+    field = FieldCodec("x", keyed(Hidden(int)), ())
     assert field.read(field.write(hidden)) == 3
 
 
@@ -481,7 +481,7 @@ def test_the_schemas_of_a_graph_say_what_its_fields_may_hold() -> None:
     graph = StateGraph(State)
     graph.add_node("a", lambda _: None, input_schema=Private).add_edge(START, "a")
     spec = read_graph(graph)
-    fields = fields_of(spec.channels, of_fields(spec))
+    fields = field_codecs(spec.channels, annotations_of_fields(spec))
     holds = {name for name, field in fields.items() if field.kinds.messages}
     assert holds == {"chat", "delta", "added", "bag"}
 
@@ -491,13 +491,13 @@ def test_a_state_that_is_one_value_has_one_field() -> None:
     graph: StateGraph[Any, Any, Any, Any] = StateGraph(schema)
     graph.add_node("a", lambda _: None).add_edge(START, "a")
     spec = read_graph(graph)
-    fields = fields_of(spec.channels, of_fields(spec))
+    fields = field_codecs(spec.channels, annotations_of_fields(spec))
     assert set(fields) == {"__root__"}
     assert fields["__root__"].kinds.messages
 
 
 def test_reading_twice_gives_values_that_are_not_shared() -> None:
-    field = Field("x", keyed(BinaryOperatorAggregate(list, partial(max))), ())
+    field = FieldCodec("x", keyed(BinaryOperatorAggregate(list, partial(max))), ())
     log = [{"value": [1]}, [[2]]]
     field.read(log).append(9)
     assert field.read(log) == [2]

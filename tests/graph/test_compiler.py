@@ -19,10 +19,9 @@ from langgraph.types import Command, Overwrite, Send
 from langchain_sequrity.errors import GraphNotSupported, UsageError
 from langchain_sequrity.graph.analysis.spec import read_graph
 from langchain_sequrity.graph.codegen.compiler import compile_graph
-from langchain_sequrity.graph.codegen.superstep import MOST_STEPS
+from langchain_sequrity.graph.limits import ROUNDS_PER_LOOP, STEPS_PER_PROGRAM
 from langchain_sequrity.graph.options import FieldRouter, NodeOptions
 from langchain_sequrity.graph.program import ABSENT
-from langchain_sequrity.graph.runtime import states
 from langchain_sequrity.local.interpreter import parse
 from tests.graph.compiled import Ran, entry_of, packets, program_of, run, to
 
@@ -478,7 +477,7 @@ def test_a_cycle_runs_as_many_steps_as_the_limit_allows(limit: int) -> None:
 
 
 def test_a_program_has_room_for_all_steps_until_another_one_goes_on() -> None:
-    assert MOST_STEPS >= states.MOST_STEPS
+    assert ROUNDS_PER_LOOP**3 >= STEPS_PER_PROGRAM
 
 
 @pytest.mark.parametrize(("limit", "active"), [(3, True), (4, False)])

@@ -188,7 +188,7 @@ def test_a_program_that_fails_says_so_for_the_graph(local: LocalServer) -> None:
         "any/model", base_url=local.base_url, session_config={"fsm": {"max_tool_calls_per_step": 2}}
     )
     executor = secured(ledger(Ran()), model)
-    with pytest.raises(ProgramFailed, match="No state comes of the run") as caught:
+    with pytest.raises(ProgramFailed, match="The run gives no state") as caught:
         executor.invoke({"due": [7]})
     assert caught.value.program == executor.program
     assert "history" not in str(caught.value)

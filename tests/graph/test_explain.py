@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from langchain_sequrity import ChatSequrity, FieldRouter
 from langchain_sequrity.display import plain
 from langchain_sequrity.display.tables import Table
-from langchain_sequrity.graph.explain import ExplainedTool, Explanation
+from langchain_sequrity.graph.explain import ExplainedTool, GraphExplanation
 from tests.graph.running import secured
 from tests.showing import SENDABLE, assert_plain_html, assert_shown_safely, on_rich
 
@@ -72,11 +72,11 @@ def mail_graph() -> StateGraph[Any, Any, Any, Any]:
 
 def explained(
     model: ChatSequrity, graph: Any, nodes: dict[str, dict[str, Any]] | None = None
-) -> Explanation:
+) -> GraphExplanation:
     return secured(graph, model, nodes).explain()
 
 
-def by_name(explanation: Explanation) -> dict[tuple[str, str | None], ExplainedTool]:
+def by_name(explanation: GraphExplanation) -> dict[tuple[str, str | None], ExplainedTool]:
     return {(one.node, one.router): one for one in explanation.tools}
 
 
@@ -130,7 +130,7 @@ def test_it_says_how_reads_and_writes_are_known(
     graph = StateGraph(State).add_node("it", function).add_edge(START, "it")
     [one] = explained(model, graph, {"it": options}).tools
     assert (one.reads_from, one.writes_from) == known
-    assert any("labels tell nothing apart" in note for note in one.notes) == ("everything" in known)
+    assert any("labels are imprecise" in note for note in one.notes) == ("everything" in known)
 
 
 def test_of_a_pydantic_model_it_says_why_all_is_read(model: ChatSequrity) -> None:

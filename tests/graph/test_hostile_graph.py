@@ -98,7 +98,7 @@ def test_an_update_of_the_state_cannot_write_labels(local: LocalServer) -> None:
 
 def test_a_command_cannot_write_labels(local: LocalServer) -> None:
     executor = mailing(local)
-    with pytest.raises(UsageError, match="no field of the graph"):
+    with pytest.raises(UsageError, match="not a state field"):
         executor.invoke(Command(update=FORGED), thread())
     with pytest.raises(PolicyDenied):
         executor.invoke({"text": "go"}, thread())
@@ -107,7 +107,7 @@ def test_a_command_cannot_write_labels(local: LocalServer) -> None:
 async def test_a_command_cannot_write_labels_in_an_event_loop(local: LocalServer) -> None:
     executor = secured(line(State, a=lambda _: {}), model_of(local), checkpointer=InMemorySaver())
     await executor.ainvoke({"text": "a"}, thread())
-    with pytest.raises(UsageError, match="no field of the graph"):
+    with pytest.raises(UsageError, match="not a state field"):
         await executor.ainvoke(Command(update=FORGED), thread())
 
 
@@ -174,7 +174,7 @@ def test_a_node_whose_name_is_no_label_is_refused_when_the_executor_is_made(
 
 def test_a_field_with_a_name_of_the_executors_own_is_refused(local: LocalServer) -> None:
     schema = TypedDict("schema", {RUN: str, "x": str})  # type: ignore[misc]
-    with pytest.raises(GraphNotSupported, match="Call it otherwise"):
+    with pytest.raises(GraphNotSupported, match="Rename the "):
         secured(line(schema, a=lambda _: {}), model_of(local))
 
 

@@ -101,11 +101,11 @@ def test_a_policy_sees_what_a_model_reads(local: LocalServer) -> None:
         ("parse_with_ai", ["query"], "lack `output_schema`"),
         ("parse_with_ai", ["output_schema"], "lack `query`"),
         ("parse_with_ai", ["name", "hypothesis"], "lack `output_schema`, `query`"),
-        ("parse_with_ai", ["query", "output_schema", "name"], "takes no `name`"),
+        ("parse_with_ai", ["query", "output_schema", "name"], "does not take `name`"),
         ("verify_hypothesis", ["query"], "lack `hypothesis`"),
         ("verify_hypothesis", [], "needs `hypothesis`"),
         ("set_policy", ["query"], "lack `policy`"),
-        ("set_policy", ["policy", "name"], "takes no `name`"),
+        ("set_policy", ["policy", "name"], "does not take `name`"),
     ],
 )
 def test_a_node_that_does_not_read_what_its_tool_needs_is_refused(

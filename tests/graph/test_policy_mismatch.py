@@ -73,7 +73,7 @@ def test_rules_for_what_the_graph_does_not_have_are_one_warning(
 ) -> None:
     [text] = told(policy)
     assert text.split("\n")[1:-1] == [f"- line 1: {one}" for one in found]
-    assert "The policy has rules for what this graph does not have" in text
+    assert "The policy has rules for tools or arguments that this graph does not have" in text
 
 
 FITTING: list[tuple[str, Any]] = [

@@ -29,11 +29,11 @@ from langgraph.types import Command
 from pydantic import BaseModel
 
 from langchain_sequrity.errors import UnknownAccess
-from langchain_sequrity.graph.analysis.access import of_fields
+from langchain_sequrity.graph.analysis.reads_and_writes import annotations_of_fields
 from langchain_sequrity.graph.analysis.spec import read_graph
-from langchain_sequrity.graph.codec.types import kinds_of
+from langchain_sequrity.graph.codec.values import allowed_types
 from langchain_sequrity.graph.codegen.compiler import compile_graph
-from langchain_sequrity.graph.program import Program, ToolSpec
+from langchain_sequrity.graph.program import GraphProgram, ToolSpec
 from tests.graph.apps.scripted import following
 
 
@@ -119,7 +119,7 @@ class OwnTool(BaseTool):
         return city
 
 
-def tool_graph(*tools: Any, **options: Any) -> Program:
+def tool_graph(*tools: Any, **options: Any) -> GraphProgram:
     graph: Any = StateGraph(State).add_node("tools", ToolNode(tools, **options))
     return compile_graph(read_graph(graph.add_edge(START, "tools")))
 
@@ -210,7 +210,7 @@ class Watching(AgentMiddleware[Any]):
         return handler(request)
 
 
-def agent(*middleware: Any, **options: Any) -> Program:
+def agent(*middleware: Any, **options: Any) -> GraphProgram:
     return compile_graph(
         read_graph(create_agent(following("hi"), [plain], middleware=middleware, **options))
     )
@@ -265,7 +265,7 @@ def test_the_older_agent_is_known_as_well(told: Any) -> None:
     by_node = {one.node: one for one in program.offered.values() if one.role == "node"}
     assert (fields(by_node["tools"]), by_node["tools"].writes) == ({"messages"}, ("messages",))
     assert by_node["agent"].reads_from == "source"
-    assert kinds_of(of_fields(spec)["structured_response"]).classes == {Report}
+    assert allowed_types(annotations_of_fields(spec)["structured_response"]).classes == {Report}
 
 
 @pytest.mark.filterwarnings("ignore:create_react_agent")

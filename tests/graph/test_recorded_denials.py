@@ -233,15 +233,15 @@ def test_a_hard_denial_is_never_offered(local: LocalServer, message: Any, histor
         "no tools named",
         "denials alone",
     )
-    assert ("it is hard" if is_told else "does not say how strong it is") in note
+    assert ("it is hard" if is_told else "does not report its strength") in note
     assert ran == ["read"]
 
 
 @pytest.mark.parametrize(
     ("message", "history", "why"),
     [
-        (bare, "none", "does not say how strong it is"),
-        (in_context, "none", "does not say how strong it is"),
+        (bare, "none", "does not report its strength"),
+        (in_context, "none", "does not report its strength"),
         (bare, "all checks", "arguments with their labels"),
         (without_labels, "all checks", "arguments with their labels"),
     ],

@@ -517,7 +517,7 @@ def test_a_run_that_lost_a_result_is_an_error_and_never_an_end() -> None:
         executor = secured(graph, model, checkpointer=Forgetful())
         with pytest.raises(OSError):  # noqa: PT011 - the node's own
             executor.invoke({}, thread())
-        with pytest.raises(UsageError, match="without what happened in it"):
+        with pytest.raises(UsageError, match="without its journal"):
             executor.invoke(None, thread())
     assert len(service.requests) == 1
 

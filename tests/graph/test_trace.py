@@ -28,7 +28,7 @@ from langgraph.types import Command, RetryPolicy, interrupt
 from langchain_sequrity import ChatSequrity, LangGraphExecutor, Progress, Trace, with_labels
 from langchain_sequrity.display import plain
 from langchain_sequrity.errors import BadReply, PolicyDenied
-from langchain_sequrity.graph.runtime.events import Check, assigned, read_checks
+from langchain_sequrity.graph.runtime.events import ReportedCheck, assigned, read_checks
 from langchain_sequrity.graph.tracing import TracedCall, TracedRun
 from langchain_sequrity.local import LocalServer
 from tests.graph.running import secured
@@ -495,10 +495,12 @@ def test_a_report_of_any_shape_is_read(history: list[Any]) -> None:
 
 @given(
     st.lists(st.sampled_from("ab")),
-    st.lists(st.builds(Check, st.sampled_from("abc"), st.sampled_from(["allowed", "denied"]))),
+    st.lists(
+        st.builds(ReportedCheck, st.sampled_from("abc"), st.sampled_from(["allowed", "denied"]))
+    ),
 )
 def test_a_check_goes_to_the_call_that_it_was_of_or_to_none(
-    tools: list[str], checks: list[Check]
+    tools: list[str], checks: list[ReportedCheck]
 ) -> None:
     found, others = assigned(tools, checks)
     assert len(found) == len(tools)

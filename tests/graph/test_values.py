@@ -44,11 +44,17 @@ from pydantic import (
 
 from langchain_sequrity import with_labels
 from langchain_sequrity.errors import BadReply, UsageError
-from langchain_sequrity.graph.codec.types import Kinds, kinds_of
-from langchain_sequrity.graph.codec.values import MAX_DEPTH, Objects, decode, encode
+from langchain_sequrity.graph.codec.values import (
+    AllowedTypes,
+    Objects,
+    allowed_types,
+    decode,
+    encode,
+)
+from langchain_sequrity.graph.limits import VALUE_DEPTH
 from langchain_sequrity.graph.program import ABSENT
 
-NOTHING, MESSAGES = Kinds(), Kinds(messages=True)
+NOTHING, MESSAGES = AllowedTypes(), AllowedTypes(messages=True)
 WHERE = "Field `x` of node `a`"
 
 
@@ -128,7 +134,7 @@ def shown(value: Any) -> str:
     return re.sub(r" at 0x\w+", "", f"{value!r}")[:60]
 
 
-def there_and_back(value: Any, kinds: Kinds = NOTHING) -> Any:
+def there_and_back(value: Any, kinds: AllowedTypes = NOTHING) -> Any:
     text = json.dumps(encode(value, WHERE, kinds), allow_nan=False)
     return decode(json.loads(text), WHERE, kinds)
 
@@ -329,18 +335,18 @@ def test_any_messages_come_back(value: list[BaseMessage]) -> None:
     ids=shown,
 )  # fmt: skip
 def test_objects_come_back_as_what_the_annotation_names(annotation: Any, value: Any) -> None:
-    assert same(there_and_back(value, kinds_of([annotation])), value)
+    assert same(there_and_back(value, allowed_types([annotation])), value)
 
 
 def test_what_nobody_set_in_a_model_stays_unset() -> None:
-    back = there_and_back(Plan(title="t"), kinds_of([Plan]))
+    back = there_and_back(Plan(title="t"), allowed_types([Plan]))
     assert back.model_dump(exclude_unset=True) == {"title": "t"}
 
 
 def test_fields_that_the_constructor_does_not_take_come_back() -> None:
     leaf = Leaf(set())
     leaf.made = 5
-    assert there_and_back(leaf, kinds_of([Leaf])).made == 5
+    assert there_and_back(leaf, allowed_types([Leaf])).made == 5
 
 
 T = TypeVar("T", bound=Plan)
@@ -370,7 +376,7 @@ class Pair(BaseModel, Generic[T]):
 def test_annotations_say_what_a_field_may_hold(
     annotation: Any, classes: set[type] | None, *, has_messages: bool
 ) -> None:
-    kinds = kinds_of([annotation])
+    kinds = allowed_types([annotation])
     assert kinds.messages == has_messages
     assert classes is None or kinds.classes == classes
 
@@ -385,9 +391,9 @@ def test_two_classes_of_one_name_are_not_mixed_up() -> None:
 
     one, other = make(), make()
     with Objects().in_use():
-        written = encode(one(1), WHERE, kinds_of([one | other]))
+        written = encode(one(1), WHERE, allowed_types([one | other]))
         assert written["__type__"] == "kept"
-        assert type(decode(written, WHERE, kinds_of([one | other]))) is one
+        assert type(decode(written, WHERE, allowed_types([one | other]))) is one
 
 
 @dataclasses.dataclass
@@ -413,10 +419,10 @@ def nested(levels: int) -> Any:
     ("value", "reason"),
     [
         (float("nan"), "nan"), ([{"a": float("inf")}], "inf"), (LOOP, "holds itself"),
-        (nested(MAX_DEPTH + 2), "nested deeper"), ("\ud800", "surrogate"), ({"\udfff": 1}, "surrogate"),
+        (nested(VALUE_DEPTH + 2), "nested deeper"), ("\ud800", "surrogate"), ({"\udfff": 1}, "surrogate"),
         ({"a": with_labels({})}, "around the whole update"),
         # What policies see of an object has to be what there is, too.
-        (AIMessage("\ud800topsecret"), "surrogate"), (Strange(nested(MAX_DEPTH + 2)), "nested deeper"),
+        (AIMessage("\ud800topsecret"), "surrogate"), (Strange(nested(VALUE_DEPTH + 2)), "nested deeper"),
     ],
     ids=shown,
 )  # fmt: skip
@@ -469,7 +475,7 @@ def test_a_handle_that_nobody_sent_is_a_bad_reply() -> None:
     with Objects().in_use():
         written = encode(Strange(), WHERE)
     for here in (Objects(), None):
-        with here.in_use() if here else nullcontext(), pytest.raises(BadReply, match="nobody"):
+        with here.in_use() if here else nullcontext(), pytest.raises(BadReply, match="never sent"):
             decode(written, WHERE)
 
 
@@ -482,7 +488,7 @@ def test_a_handle_that_nobody_sent_is_a_bad_reply() -> None:
     ids=["private data", "arguments that are no fields", "messages of other classes"],
 )  # fmt: skip
 def test_objects_that_their_fields_do_not_describe_stay_here(annotation: Any, make: Any) -> None:
-    value, kinds = make(), kinds_of([annotation])
+    value, kinds = make(), allowed_types([annotation])
     with Objects().in_use():
         assert decode(encode(value, WHERE, kinds), WHERE, kinds) is value
 
@@ -537,7 +543,7 @@ HOSTILE = [
 
 @pytest.mark.parametrize(("value", "reason"), HOSTILE, ids=shown)
 def test_what_no_client_wrote_is_a_bad_reply_that_names_the_field(value: Any, reason: str) -> None:
-    kinds = kinds_of([list[AnyMessage] | Checked | Color | Leaf])
+    kinds = allowed_types([list[AnyMessage] | Checked | Color | Leaf])
     with pytest.raises(BadReply) as caught:
         decode({"in": [value]}, "Field `x`", kinds)
     assert str(caught.value).startswith("Field `x`")
@@ -549,7 +555,7 @@ def test_what_no_client_wrote_is_a_bad_reply_that_names_the_field(value: Any, re
 def test_messages_are_only_made_where_the_annotation_has_messages(name: str) -> None:
     message = {"__type__": "message", "class": name, "fields": {"content": "x"}}
     with pytest.raises(BadReply, match="annotation"):
-        decode(message, "Field `x`", kinds_of([list[dict[str, Any]], Plan]))
+        decode(message, "Field `x`", allowed_types([list[dict[str, Any]], Plan]))
 
 
 def test_langchains_own_form_of_an_object_is_plain_data() -> None:
@@ -567,7 +573,7 @@ def test_langchains_own_form_of_an_object_is_plain_data() -> None:
     ),
 ))  # fmt: skip
 def test_any_json_is_a_value_or_a_bad_reply(value: Any) -> None:
-    kinds = kinds_of([list[AnyMessage | Plan | Leaf | Color | Point]])
+    kinds = allowed_types([list[AnyMessage | Plan | Leaf | Color | Point]])
     try:
         made = decode(value, "Field `x`", kinds)
     except BadReply:

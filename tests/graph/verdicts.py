@@ -21,7 +21,7 @@ from langchain_sequrity import ChatSequrity, LangGraphExecutor
 from langchain_sequrity.errors import PolicyDenied, PolicySyntaxError
 from langchain_sequrity.graph import executor
 from langchain_sequrity.graph.codegen.compiler import compile_graph
-from langchain_sequrity.graph.program import Program
+from langchain_sequrity.graph.program import GraphProgram
 from langchain_sequrity.headers import PolicyHeader
 from langchain_sequrity.local import LocalServer
 from langchain_sequrity.sqrt import compile_policy
@@ -132,9 +132,9 @@ def compare(mix: str, seed: int, url: str) -> Comparison:
     plan = plan_of(MIXES[mix], f"verdicts {mix} {seed}")
     text, policy = text_of(plan), _policy(f"verdicts {mix} {seed}", plan)
     model = ChatSequrity("any/model", base_url=url, policy=policy, session_config=_CONFIG)
-    programs = list[Program]()
+    programs = list[GraphProgram]()
 
-    def noted(*args: Any) -> Program:
+    def noted(*args: Any) -> GraphProgram:
         programs.append(compile_graph(*args))
         return programs[-1]
 

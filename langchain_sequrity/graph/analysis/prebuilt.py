@@ -1,8 +1,8 @@
-"""What nodes and routers do that LangGraph and LangChain bring along.
+"""The access of prebuilt nodes and routers of LangGraph and LangChain.
 
-They hand the state on to functions of their own, so their source does not show what they do with
-it. Here it stands, as read in langgraph-prebuilt 1.1 and langchain 1.4. They are known by name:
-nobody has to have langchain installed. As with all nodes, what they write is checked when they run.
+They pass the state on to functions of their own, so their source does not show the access. This
+module has it, as of langgraph-prebuilt 1.1 and langchain 1.4. They are recognized by name, so
+langchain need not be installed. As with all nodes, their writes are checked when they run.
 """
 
 import functools
@@ -15,9 +15,15 @@ from typing import Any, get_origin, get_type_hints
 from langgraph.types import Command
 
 from langchain_sequrity.graph import _compat
-from langchain_sequrity.graph.analysis.reads import fields_read
-from langchain_sequrity.graph.analysis.returns import ANYTHING, Answer, node_answer
-from langchain_sequrity.graph.analysis.source import functions_of, hints_of, source_of
+from langchain_sequrity.graph.analysis.source import (
+    ANYTHING,
+    ReturnSummary,
+    fields_read,
+    functions_of,
+    hints_of,
+    node_returns,
+    source_of,
+)
 
 _AGENTS = "langchain.agents.factory"
 _REACT = "langgraph.prebuilt.chat_agent_executor"
@@ -35,32 +41,34 @@ _TRUSTED = frozenset(
         "tool_selection",
     )
 )  # fmt: skip
-"""Middleware that looks at no field beside those of its own schema, and writes no other."""
+"""Middleware that only reads and writes the fields of its own schema."""
 
-_TODO = (_MIDDLEWARE + "todo", Answer(keys=frozenset({"messages", "todos"})))
-"""Module of the tool for lists of things to do, which reads nothing, and what it writes."""
+_TODO = (_MIDDLEWARE + "todo", ReturnSummary(keys=frozenset({"messages", "todos"})))
+"""Module of the to-do tool, which reads nothing, and its returns."""
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
-    """What a prebuilt node or router does.
+class PrebuiltAccess:
+    """The access of a prebuilt node or router.
 
     Attributes:
-        reads: Keys of the state that it reads; `None` for any.
-        answer: What it may return.
+        reads: Keys of the state that it reads; `None` for all.
+        returns: What it may return.
     """
 
     reads: frozenset[str] | None
-    answer: Answer
+    returns: ReturnSummary
 
 
-def known(runnable: Any, fields: Collection[str], *, is_dict: bool) -> Known | None:
-    """What is known of a runnable; `None` if it is not one of these.
+def prebuilt_access(
+    runnable: Any, fields: Collection[str], *, is_dict: bool
+) -> PrebuiltAccess | None:
+    """The access of a runnable; `None` if it is not prebuilt.
 
     Args:
         runnable: A node or a router.
         fields: Fields of the state that it gets.
-        is_dict: Whether its state is a dict, and no object.
+        is_dict: Whether its state is a dict, not an object.
     """
     if _is(type(runnable), _TOOL_NODE, "ToolNode"):
         return _tool_node(runnable, fields, is_dict=is_dict)
@@ -69,12 +77,12 @@ def known(runnable: Any, fields: Collection[str], *, is_dict: bool) -> Known | N
     if not found or None in found:
         return None
     ones = [one for one in found if one is not None]
-    answer = functools.reduce(Answer.either, (one.answer for one in ones))
-    return Known(_all(one.reads for one in ones), answer)
+    returns = functools.reduce(ReturnSummary.either, (one.returns for one in ones))
+    return PrebuiltAccess(_all(one.reads for one in ones), returns)
 
 
 def response_formats(runnable: Any) -> Mapping[str, Any]:
-    """State field → type of the answers that an agent was told to give.
+    """State field → type of an agent's structured response.
 
     The agent's own schema leaves the type of that field open.
     """
@@ -83,23 +91,23 @@ def response_formats(runnable: Any) -> Mapping[str, Any]:
         for name, module in (("initial_response_format", _AGENTS), ("response_format", _REACT)):
             if name in held and function.__module__ == module:
                 told = held[name][-1] if isinstance(held[name], tuple) else held[name]
-                # A strategy has a schema; what a class of pydantic has by that name is a method.
+                # A strategy has a schema. In a pydantic class, `schema` is a method.
                 return {_ANSWER: told if inspect.isclass(told) else getattr(told, "schema", told)}
     return {}
 
 
-def _function(function: Any, fields: Collection[str]) -> Known | None:
+def _function(function: Any, fields: Collection[str]) -> PrebuiltAccess | None:
     if isinstance(function, functools.partial) and _is(
         function.func, _TOOL_NODE, "tools_condition"
     ):
         key = function.keywords.get("messages_key", "messages")
-        return Known(frozenset({key}), ANYTHING)
+        return PrebuiltAccess(frozenset({key}), ANYTHING)
     if _is(function, _TOOL_NODE, "tools_condition"):
-        return Known(frozenset({"messages"}), ANYTHING)
+        return PrebuiltAccess(frozenset({"messages"}), ANYTHING)
     if isinstance(function, MethodType):
         return _hook(function.__self__)
     if getattr(function, "__module__", None) == _REACT:
-        return Known(frozenset(fields) if set(fields) <= _REACT_FIELDS else None, ANYTHING)
+        return PrebuiltAccess(frozenset(fields) if set(fields) <= _REACT_FIELDS else None, ANYTHING)
     if _is(function, _AGENTS, "create_agent.<locals>.model_node") or _is(
         function, _AGENTS, "create_agent.<locals>.amodel_node"
     ):
@@ -114,7 +122,7 @@ def _is(thing: Any, module: str, name: str) -> bool:
 
 
 def _held(function: Any) -> Mapping[str, Any]:
-    """The variables that a function holds from around it, as far as they are set."""
+    """The variables in a function's closure, as far as they are set."""
     if not inspect.isfunction(function):
         return {}
     held = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
@@ -133,25 +141,25 @@ def _all(sets: Iterable[frozenset[str] | None]) -> frozenset[str] | None:
 # Agents and their middleware.
 
 
-def _model_node(held: Mapping[str, Any]) -> Known:
+def _model_node(held: Mapping[str, Any]) -> PrebuiltAccess:
     wrappers = [held.get("wrap_model_call_handler"), held.get("awrap_model_call_handler")]
     around = _around(one for one in wrappers if one is not None)
     if around is None:
-        return Known(None, ANYTHING)
+        return PrebuiltAccess(None, ANYTHING)
     said = {"messages"} if held["initial_response_format"] is None else {"messages", _ANSWER}
-    return Known(
+    return PrebuiltAccess(
         frozenset({"messages"}) | around,
-        Answer(keys=frozenset(said) | around, sure=frozenset({"messages"})),
+        ReturnSummary(keys=frozenset(said) | around, sure=frozenset({"messages"})),
     )
 
 
-def _hook(middleware: Any) -> Known | None:
+def _hook(middleware: Any) -> PrebuiltAccess | None:
     fields = _fields_of(middleware)
-    return None if fields is None else Known(fields, Answer(keys=fields))
+    return None if fields is None else PrebuiltAccess(fields, ReturnSummary(keys=fields))
 
 
 def _around(wrappers: Iterable[Any]) -> frozenset[str] | None:
-    """Fields that the middleware around a call knows; `None` if one of them is not known."""
+    """Fields of the middleware around a call; `None` if one middleware is unknown."""
     return _all(map(_fields_around, wrappers))
 
 
@@ -165,7 +173,7 @@ def _fields_around(wrapper: Any) -> frozenset[str] | None:
 
 
 def _fields_of(middleware: Any) -> frozenset[str] | None:
-    """The fields of one of LangChain's own middlewares, as far as it gives none to the user."""
+    """The fields of a middleware of LangChain; `None` if it passes the state to user code."""
     if type(middleware).__module__ not in _TRUSTED:
         return None
     asks = getattr(middleware, "interrupt_on", {}).values()
@@ -177,17 +185,17 @@ def _fields_of(middleware: Any) -> frozenset[str] | None:
 # Tools.
 
 
-def _tool_node(node: Any, fields: Collection[str], *, is_dict: bool) -> Known:
+def _tool_node(node: Any, fields: Collection[str], *, is_dict: bool) -> PrebuiltAccess:
     key, tools, wrappers = _compat.parts_of_tool_node(node)
     around = _around(wrappers)
     if around is None:
-        return Known(None, ANYTHING)
+        return PrebuiltAccess(None, ANYTHING)
     reads: list[frozenset[str] | None] = [frozenset({key}), around]
-    answer = Answer(keys=frozenset({key}))
+    returns = ReturnSummary(keys=frozenset({key}))
     for tool, states, runtime in tools:
         functions = _functions_of_tool(tool)
         if all(getattr(one, "__module__", None) == _TODO[0] for one in functions):
-            answer = answer.either(_TODO[1])
+            returns = returns.either(_TODO[1])
             continue
         for parameter, field in states.items():
             if field is None and any(_is_checked(one, parameter) for one in functions):
@@ -199,18 +207,18 @@ def _tool_node(node: Any, fields: Collection[str], *, is_dict: bool) -> Known:
         if runtime is not None:
             reads.append(_reads(functions, runtime, fields, is_dict=is_dict, through="state"))
         for function in functions:
-            answer = answer.together(_tool_answer(function)).either(answer)
-    return Known(_all(reads), answer)
+            returns = returns.together(_tool_answer(function)).either(returns)
+    return PrebuiltAccess(_all(reads), returns)
 
 
 def _functions_of_tool(tool: Any) -> list[Callable[..., Any]]:
-    """What a tool runs: the functions that it was made of, or its methods."""
+    """The functions that a tool runs."""
     made_of = [getattr(tool, name, None) for name in ("func", "coroutine")]
-    return [one for one in made_of if one is not None] or [tool._run, tool._arun]  # noqa: SLF001 - what subclasses of BaseTool are told to write
+    return [one for one in made_of if one is not None] or [tool._run, tool._arun]  # noqa: SLF001 - which subclasses of BaseTool define
 
 
 def _is_checked(function: Any, parameter: str) -> bool:
-    """Whether pydantic checks a tool's parameter against a schema, which takes all its fields."""
+    """Whether pydantic validates a tool's parameter, which reads all fields of its schema."""
     hint = hints_of(getattr(function, "__func__", function)).get(parameter, Any)
     return (get_origin(hint) or hint) not in (Any, object, dict, Mapping)
 
@@ -223,7 +231,7 @@ def _reads(
     is_dict: bool,
     through: str | None = None,
 ) -> frozenset[str] | None:
-    """What tools read of a state, or of a runtime that has it."""
+    """What tools read of a state, or of a runtime with the state."""
     sources = [source_of(one, parameter) for one in functions]
     return _all(
         None if one is None else fields_read(one, fields, is_dict=is_dict, through=through)
@@ -231,19 +239,19 @@ def _reads(
     )
 
 
-def _tool_answer(function: Any) -> Answer:
-    """What a tool adds to its message: nothing, unless it may return a `Command`."""
+def _tool_answer(function: Any) -> ReturnSummary:
+    """The returns of a tool beside its message: nothing, unless it may return a `Command`."""
     if not _may_command(function):
-        return Answer()
+        return ReturnSummary()
     source = source_of(function)
-    return ANYTHING if source is None else node_answer(source)
+    return ANYTHING if source is None else node_returns(source)
 
 
 def _may_command(function: Any) -> bool:
     """Whether a tool's function may return a `Command`.
 
-    One that is annotated with something else, or that cannot see the class, does not. A `Command`
-    from elsewhere would be refused when it runs, as it writes what it was not found to write.
+    It does not if its annotation is something else, or if it cannot see the class. A `Command` from
+    elsewhere is an error when it runs, because it writes fields that the analysis did not find.
     """
     plain = getattr(function, "__func__", function)
     if not inspect.isfunction(plain):

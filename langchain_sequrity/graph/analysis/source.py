@@ -1,8 +1,12 @@
-"""The source of a user's function, and which of its parameters gets the state.
+"""What the source of a function shows: the state fields that it reads, and what it returns.
 
 The text is found through the code object, not through `inspect.unwrap`: what a decorator returned
-is what runs. It is compiled again and compared, so that a file that changed after the import is
-never taken for what runs.
+is what runs. It is compiled again and compared, so a file that changed after the import is never
+taken for the code that runs.
+
+A field is read by `state["x"]`, `state.get("x")`, `"x" in state` or, where the state is an object,
+`state.x`. Any other use of the parameter passes the whole state on, and then the reads are unknown.
+Each `return` is analysed by itself. What the source does not show is unknown, never guessed.
 """
 
 import ast
@@ -10,23 +14,32 @@ import builtins
 import functools
 import inspect
 import linecache
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import types
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from types import CodeType, FunctionType, MethodType
-from typing import Any, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from langchain_core.runnables import RunnableLambda
+from langchain_core.language_models import BaseLanguageModel
+from langchain_core.output_parsers import BaseOutputParser
+from langchain_core.runnables import RunnableLambda, RunnableParallel, RunnableSequence
+from langchain_core.runnables.base import RunnableBindingBase
 from langchain_core.runnables.config import run_in_executor
+from langgraph.graph.state import CompiledStateGraph
+from langgraph.types import Command, Overwrite, Send
+from typing_extensions import is_typeddict
 
 from langchain_sequrity.graph import _compat
+from langchain_sequrity.labels import with_labels
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
+
 UNKNOWN = object()
-"""Stands for a name whose value cannot be known before the function runs."""
+"""The value of a name that is unknown before the function runs."""
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class FunctionSource:
     """A function that gets the state.
 
     Attributes:
@@ -41,11 +54,11 @@ class Source:
 
     @property
     def body(self) -> list[ast.AST]:
-        """What runs: no decorators, defaults or annotations of the function itself."""
+        """The code that runs, without the function's own decorators, defaults and annotations."""
         return [self.tree.body] if isinstance(self.tree, ast.Lambda) else list(self.tree.body)
 
     def resolve(self, node: ast.AST) -> Any:
-        """The object that a name or a dotted name stands for, or `UNKNOWN`."""
+        """The object behind a name or a dotted name, or `UNKNOWN`."""
         if isinstance(node, ast.Attribute):
             owner = self.resolve(node.value)
             if owner is UNKNOWN or not (inspect.ismodule(owner) or inspect.isclass(owner)):
@@ -67,7 +80,7 @@ class Source:
 
 
 def functions_of(runnable: Any) -> list[Callable[..., Any]]:
-    """The functions that a node or a router runs, sync and async, if functions are what it runs."""
+    """The functions that a node or a router runs, sync and async; none for other runnables."""
     if not isinstance(runnable, RunnableLambda) and not _compat.is_function_node(runnable):
         return []
     function, other = getattr(runnable, "func", None), getattr(runnable, "afunc", None)
@@ -77,18 +90,18 @@ def functions_of(runnable: Any) -> list[Callable[..., Any]]:
     return [one for one in found if one is not None]
 
 
-def sources_of(runnable: Any) -> list[Source]:
-    """The sources of all functions that may run; none if one of them is not known."""
+def sources_of(runnable: Any) -> list[FunctionSource]:
+    """The sources of all functions that may run; none if one of them is unknown."""
     found = [source_of(function) for function in functions_of(runnable)]
     return [one for one in found if one is not None] if None not in found else []
 
 
-def source_of(function: Any, parameter: str | None = None) -> Source | None:
-    """The source of a function, if it is known.
+def source_of(function: Any, parameter: str | None = None) -> FunctionSource | None:
+    """The source of a function; `None` if unknown.
 
     Args:
-        function: What is called; it need not be a plain function.
-        parameter: The parameter that gets the state; without it, the first one.
+        function: Any callable.
+        parameter: The parameter that gets the state; by default the first one.
     """
     plain, skipped, named = _plain_function(function)
     if plain is None:
@@ -99,14 +112,14 @@ def source_of(function: Any, parameter: str | None = None) -> Source | None:
     places = [one.arg for one in (*tree.args.posonlyargs, *tree.args.args)]
     if parameter is not None:
         known = {*places[skipped:], *(one.arg for one in tree.args.kwonlyargs)} - named
-        return Source(plain, tree, parameter) if parameter in known else None
+        return FunctionSource(plain, tree, parameter) if parameter in known else None
     if skipped >= len(places) or places[skipped] in named:
         return None
-    return Source(plain, tree, places[skipped])
+    return FunctionSource(plain, tree, places[skipped])
 
 
 def hints_of(function: Any) -> dict[str, Any]:
-    """The annotations of a function; none where one of them names what cannot be found."""
+    """The annotations of a function; none if one of them has a name that cannot be resolved."""
     while isinstance(function, functools.partial):
         function = function.func
     is_plain = inspect.isfunction(function) or inspect.ismethod(function)
@@ -117,16 +130,16 @@ def hints_of(function: Any) -> dict[str, Any]:
 
 
 def input_hint(function: Any) -> Any:
-    """What the first parameter of a function is annotated with; `None` without."""
+    """The annotation of a function's first parameter; `None` without."""
     try:
         parameters = inspect.signature(function).parameters
-    except (ValueError, TypeError):  # of built-in callables there is none
+    except (ValueError, TypeError):  # built-in callables have none
         return None
     return hints_of(function).get(next(iter(parameters), ""))
 
 
 def _plain_function(function: Any) -> tuple[FunctionType | None, int, frozenset[str]]:
-    """The function behind partials, methods and callable objects, and what they fill in."""
+    """The function behind partials, methods and callables, and the arguments that they set."""
     skipped, named = 0, frozenset[str]()
     for _ in range(10):
         if isinstance(function, FunctionType):
@@ -150,7 +163,7 @@ def _tree(function: FunctionType) -> Function | None:
     fits = [tree for tree in _functions_in(text) if _is_at(tree, code)]
     if len(fits) > 1:
         fits = [tree for tree in fits if _holds(tree, code)]
-        fits = fits[-1:]  # the walk goes inwards, and what is inside is the nearer fit
+        fits = fits[-1:]  # the walk goes inwards, and the innermost fits best
     return fits[0] if fits and _is_same(fits[0], code) else None
 
 
@@ -171,7 +184,7 @@ def _is_at(tree: Function, code: CodeType) -> bool:
 
 
 def _holds(tree: Function, code: CodeType) -> bool:
-    """Whether all of the code stands within the tree: tells lambdas on one line apart."""
+    """Whether all of the code is within the tree; this distinguishes lambdas on one line."""
     inner = tree.body if isinstance(tree, ast.Lambda) else tree
     start = (inner.lineno, inner.col_offset)
     end = (inner.end_lineno or 0, inner.end_col_offset or 0)
@@ -203,7 +216,7 @@ def _is_same(tree: Function, code: CodeType) -> bool:
 
 
 def _around(function: ast.stmt, names: tuple[str, ...]) -> ast.stmt:
-    """A function within one that has these variables, which `nonlocal` needs."""
+    """The function within a function that has these variables, which `nonlocal` needs."""
     if not names:
         return function
     outer = ast.parse("def _():\n    " + " = ".join((*names, "None"))).body[0]
@@ -213,7 +226,7 @@ def _around(function: ast.stmt, names: tuple[str, ...]) -> ast.stmt:
 
 
 def _words(code: CodeType) -> Iterator[tuple[str, str]]:
-    """Names and constants, also of functions within: they tell versions of a function apart."""
+    """Names and constants, also of inner functions; they distinguish versions of a function."""
     for name in (*code.co_names, *code.co_varnames, *code.co_cellvars, *code.co_freevars):
         yield "name", name
     for constant in code.co_consts:
@@ -221,3 +234,575 @@ def _words(code: CodeType) -> Iterator[tuple[str, str]]:
             yield from _words(constant)
         else:
             yield "constant", repr(constant)
+
+
+_TOOL_NODE = "ToolNode"
+
+_RUNS = frozenset({"invoke", "stream", "batch"})
+"""Methods that run a runnable; the names of the async ones start with an `a`."""
+
+_LOOKS_AROUND = frozenset({"locals", "vars", "eval", "exec", "dir"})
+
+
+def fields_read(
+    source: FunctionSource, fields: Collection[str], *, is_dict: bool, through: str | None = None
+) -> frozenset[str] | None:
+    """The keys or attributes of the state that a function reads.
+
+    Args:
+        source: The function.
+        fields: Fields that its state has.
+        is_dict: Whether the state is a dict, not an object.
+        through: Attribute of the parameter that is the state, if the parameter itself is not.
+
+    Returns:
+        The keys, fields or not; `None` if unknown.
+    """
+    parents: dict[ast.AST, ast.AST] = {}
+    uses: list[ast.expr] = []
+    for part in source.body:
+        for node in ast.walk(part):
+            parents.update((child, node) for child in ast.iter_child_nodes(node))
+            if isinstance(node, ast.Name) and node.id in _LOOKS_AROUND:
+                return None
+            if source.state in bound_names(node):
+                return None
+            if isinstance(node, ast.Name) and node.id == source.state:
+                uses.append(node)
+    found: set[str] = set()
+    for use in uses if through is None else _through(through, uses, parents):
+        if use is None:
+            return None
+        read = _read(use, parents, fields, is_dict=is_dict)
+        if read is None:
+            return None
+        found |= read
+    return frozenset(found)
+
+
+def uses_tool_node(source: FunctionSource) -> bool:
+    """Whether a function may run a `ToolNode`, whose tools read the whole state."""
+    nodes = [node for part in source.body for node in ast.walk(part)]
+    looked_at = {
+        node.value
+        for node in nodes
+        if isinstance(node, ast.Attribute) and node.attr.lstrip("a") not in _RUNS
+    }
+    for node in nodes:
+        if isinstance(node, ast.alias) and node.name == _TOOL_NODE:
+            return True
+        found = UNKNOWN if node in looked_at else source.resolve(node)
+        if _compat.is_tool_node(found if isinstance(found, type) else type(found)):
+            return True
+    return False
+
+
+def bound_names(node: ast.AST) -> Iterator[str]:
+    """Names that a syntax node binds or declares, without its children."""
+    match node:
+        case ast.Name(id=name, ctx=ast.Store() | ast.Del()):
+            yield name
+        case ast.arg(arg=name):
+            yield name
+        case (
+            ast.FunctionDef(name=name)
+            | ast.AsyncFunctionDef(name=name)
+            | ast.ClassDef(name=name)
+            | ast.ExceptHandler(name=str(name))
+            | ast.MatchAs(name=str(name))
+            | ast.MatchStar(name=str(name))
+            | ast.MatchMapping(rest=str(name))
+        ):
+            yield name
+        case ast.alias(name=name, asname=other):
+            yield (other or name).partition(".")[0]
+        case ast.Global(names=names) | ast.Nonlocal(names=names):
+            yield from names
+
+
+def _through(
+    attribute: str, uses: list[ast.expr], parents: dict[ast.AST, ast.AST]
+) -> Iterator[ast.Attribute | None]:
+    """The uses of an attribute; `None` for a use of the object itself."""
+    for use in uses:
+        parent = parents.get(use)
+        if not isinstance(parent, ast.Attribute):
+            yield None
+        elif parent.attr == attribute:
+            yield parent
+
+
+def _read(
+    use: ast.expr, parents: dict[ast.AST, ast.AST], fields: Collection[str], *, is_dict: bool
+) -> set[str] | None:
+    parent = parents.get(use)
+    outer = parents.get(parent) if parent is not None else None
+    match parent:
+        case ast.Subscript(value=value, slice=ast.Constant(value=str(key)), ctx=context):
+            return _unless_set(key, context, outer) if value is use else None
+        case ast.Attribute(attr=key, ctx=context) if not is_dict and key in fields:
+            return _unless_set(key, context, outer)
+        case ast.Compare(left=ast.Constant(value=str(key)), ops=[ast.In() | ast.NotIn()]):
+            return {key} if is_dict else None
+        case ast.Attribute(attr="get") if is_dict and isinstance(outer, ast.Call):
+            return _got(outer) if outer.func is parent else None
+    return None
+
+
+def _unless_set(key: str, context: ast.expr_context, outer: ast.AST | None) -> set[str]:
+    """A key that is read, not only set as in `state["x"] = 1`."""
+    is_set = isinstance(context, ast.Store) and not isinstance(outer, ast.AugAssign)
+    return set() if is_set else {key}
+
+
+def _got(call: ast.Call) -> set[str] | None:
+    """The key of a `state.get("x", …)`."""
+    match call:
+        case ast.Call(args=[ast.Constant(value=str(key)), *_], keywords=[]):
+            return {key}
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class ReturnSummary:
+    """What one or several returns may be.
+
+    Attributes:
+        keys: Keys that a node may return; `None` for any.
+        sure: Keys that are always returned; `None` if no return is reached.
+        targets: Names that a router or a `goto` may give; `None` for any.
+        sends: Nodes that packets may go to; `None` for any.
+        most: Highest number of targets; 2 means several.
+        least: Lowest number of targets.
+        overwrites: Whether an update may be an `Overwrite`.
+    """
+
+    keys: frozenset[str] | None = frozenset()
+    sure: frozenset[str] | None = frozenset()
+    targets: frozenset[Any] | None = frozenset()
+    sends: frozenset[str] | None = frozenset()
+    most: int = 0
+    least: int = 0
+    overwrites: bool = False
+
+    def either(self, other: "ReturnSummary") -> "ReturnSummary":
+        """The summary of one or the other."""
+        return ReturnSummary(
+            keys=union(self.keys, other.keys),
+            sure=_both(self.sure, other.sure),
+            targets=union(self.targets, other.targets),
+            sends=union(self.sends, other.sends),
+            most=max(self.most, other.most),
+            least=min(self.least, other.least),
+            overwrites=self.overwrites or other.overwrites,
+        )
+
+    def together(self, other: "ReturnSummary") -> "ReturnSummary":
+        """The summary of both together."""
+        sure = None if self.sure is None or other.sure is None else self.sure | other.sure
+        most, least = min(2, self.most + other.most), self.least + other.least
+        return replace(self.either(other), sure=sure, most=most, least=least)
+
+
+def one_target(target: Any) -> ReturnSummary:
+    """One target."""
+    return ReturnSummary(targets=frozenset({target}), most=1, least=1)
+
+
+def either(summaries: Iterable[ReturnSummary]) -> ReturnSummary:
+    """The summary of any one of these; `NEVER` without any."""
+    found = None
+    for summary in summaries:
+        found = summary if found is None else found.either(summary)
+    return NEVER if found is None else found
+
+
+def union(some: frozenset[Any] | None, others: frozenset[Any] | None) -> frozenset[Any] | None:
+    """The union, where `None` is everything."""
+    return None if some is None or others is None else some | others
+
+
+def _both(some: frozenset[str] | None, others: frozenset[str] | None) -> frozenset[str] | None:
+    if some is None or others is None:
+        return others if some is None else some
+    return some & others
+
+
+ANYTHING = ReturnSummary(None, frozenset(), None, None, most=2, overwrites=True)
+
+NOTHING = ReturnSummary()
+
+NEVER = ReturnSummary(sure=None, least=2)
+"""No return: `Command.PARENT` leaves the graph."""
+
+ANY_ONE = ReturnSummary(targets=None, most=1, least=1)
+"""Exactly one target, unknown."""
+
+ANY_NAMES = ReturnSummary(targets=None, most=2)
+"""Unknown targets, but no packets."""
+
+YES_OR_NO = one_target(target=True).either(one_target(target=False))
+
+_SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
+
+
+def in_scope(source: FunctionSource) -> Iterator[ast.AST]:
+    """The syntax nodes of a function, without its inner functions and classes."""
+    for part in source.body:
+        yield from _in_scope(part)
+
+
+def assigned(source: FunctionSource, name: str) -> list[ast.expr] | None:
+    """The expressions that are assigned to a variable.
+
+    Args:
+        source: The function.
+        name: A name in it.
+
+    Returns:
+        All of them; `None` if the variable is not local, or is bound in another way.
+    """
+    values: list[ast.expr] = []
+    places: set[ast.AST] = set()
+    for node in in_scope(source):
+        if isinstance(node, ast.Assign) and len(node.targets) == 1:
+            place, value = node.targets[0], node.value
+        elif isinstance(node, ast.AnnAssign) and node.value is not None:
+            place, value = node.target, node.value
+        else:
+            continue
+        if isinstance(place, ast.Name) and place.id == name:
+            values.append(value)
+            places.add(place)
+    others = (node for node in _everything(source) if node not in places)
+    is_bound_otherwise = name in _parameters(source) or any(
+        name in bound_names(one) for one in others
+    )
+    return values if values and not is_bound_otherwise else None
+
+
+def added(source: FunctionSource, name: str) -> frozenset[str] | None:
+    """Keys that are set on a variable's dict later.
+
+    Args:
+        source: The function.
+        name: A local variable of it.
+
+    Returns:
+        The keys; `None` if other code gets the dict and may add any key.
+    """
+    parents = {child: node for node in _everything(source) for child in ast.iter_child_nodes(node)}
+    found: set[str] = set()
+    for use in parents:
+        if not (isinstance(use, ast.Name) and use.id == name and isinstance(use.ctx, ast.Load)):
+            continue
+        keys = _added_by(source, use, parents)
+        if keys is None:
+            return None
+        found |= keys
+    return frozenset(found)
+
+
+def _added_by(
+    source: FunctionSource, use: ast.AST, parents: dict[ast.AST, ast.AST]
+) -> set[str] | None:
+    outer = parents.get(use)
+    while isinstance(outer, ast.IfExp):
+        use, outer = outer, parents.get(outer)
+    match outer:
+        case ast.Subscript(slice=ast.Constant(value=str(key)), ctx=context):
+            if isinstance(context, ast.Del):
+                return None
+            return {key} if isinstance(context, ast.Store) else set()
+        case ast.Dict(keys=keys, values=values):
+            is_copied = all(
+                key is None for key, item in zip(keys, values, strict=True) if item is use
+            )
+            return set() if is_copied else None
+        case ast.keyword(arg="update" | "goto"):
+            made = parents[outer]
+            is_command = isinstance(made, ast.Call) and source.resolve(made.func) is Command
+            return set() if is_command else None
+    is_looked_at = isinstance(outer, ast.Return | ast.Compare | ast.If) or (
+        isinstance(outer, ast.UnaryOp) and isinstance(outer.op, ast.Not)
+    )
+    return set() if is_looked_at else None
+
+
+def _everything(source: FunctionSource) -> Iterator[ast.AST]:
+    for part in source.body:
+        yield from ast.walk(part)
+
+
+def _in_scope(node: ast.AST) -> Iterator[ast.AST]:
+    yield node
+    if not isinstance(node, _SCOPES):
+        for child in ast.iter_child_nodes(node):
+            yield from _in_scope(child)
+
+
+def _parameters(source: FunctionSource) -> set[str]:
+    return {node.arg for node in ast.walk(source.tree.args) if isinstance(node, ast.arg)}
+
+
+_Read = Callable[[Any], ReturnSummary]
+
+
+def node_returns(source: FunctionSource) -> ReturnSummary:
+    """The possible returns of a node's function."""
+    reader = _ReturnAnalysis(source)
+    return replace(reader.summary(reader.update), overwrites=_knows_overwrite(source))
+
+
+def router_returns(source: FunctionSource) -> ReturnSummary:
+    """The possible returns of a router's function."""
+    reader = _ReturnAnalysis(source)
+    return reader.summary(reader.route)
+
+
+def leaves_graph(source: FunctionSource) -> bool:
+    """Whether a function names `PARENT`, which leads out of a subgraph."""
+    nodes = (node for part in source.body for node in ast.walk(part))
+    return any(isinstance(node, ast.Attribute) and node.attr == "PARENT" for node in nodes)
+
+
+def _knows_overwrite(source: FunctionSource) -> bool:
+    """Whether a function can see `Overwrite`. Any other use is an error when it runs."""
+    code = source.function.__code__
+    seen = [*code.co_names, *code.co_freevars, *code.co_consts]
+    objects = source.function.__globals__.values()
+    return "Overwrite" in seen or "__overwrite__" in seen or any(it is Overwrite for it in objects)
+
+
+class _ReturnAnalysis:
+    """Analysis of the returns of one function, with a method for each kind of expression."""
+
+    def __init__(self, source: FunctionSource) -> None:
+        self.source = source
+        self.following: set[str] = set()
+        self.updates: Mapping[type[ast.expr], _Read] = {
+            ast.Constant: lambda value: NOTHING if value.value is None else ANYTHING,
+            ast.IfExp: lambda value: self.update(value.body).either(self.update(value.orelse)),
+            ast.Dict: self._dict,
+            ast.Call: self._call,
+            ast.List: lambda value: self._all(value.elts, self.update) if value.elts else ANYTHING,
+            ast.Tuple: lambda value: self._all(value.elts, self.update) if value.elts else ANYTHING,
+            ast.Name: self._updated_variable,
+        }
+        self.routes: Mapping[type[ast.expr], _Read] = {
+            ast.Constant: lambda value: one_target(value.value),
+            ast.IfExp: lambda value: self.route(value.body).either(self.route(value.orelse)),
+            ast.List: lambda value: self._all(value.elts, self.route),
+            ast.Tuple: lambda value: self._all(value.elts, self.route),
+            ast.ListComp: lambda value: replace(self.route(value.elt), most=2, least=0),
+            ast.Compare: lambda _: YES_OR_NO,
+            ast.UnaryOp: lambda value: YES_OR_NO if _is_test(value) else ANYTHING,
+            ast.BoolOp: lambda value: YES_OR_NO if all(map(_is_test, value.values)) else ANYTHING,
+            ast.JoinedStr: lambda _: ANY_ONE,
+            ast.Subscript: self._looked_up,
+            ast.Call: self._routing_call,
+            ast.Name: self._named,
+            ast.Attribute: self._named,
+        }
+
+    def summary(self, read: _Read) -> ReturnSummary:
+        """The summary of all returns."""
+        if isinstance(self.source.tree, ast.Lambda):
+            return read(self.source.tree.body)
+        own = list(in_scope(self.source))
+        if any(isinstance(node, ast.Yield | ast.YieldFrom) for node in own):
+            return ANYTHING
+        values = [node.value for node in own if isinstance(node, ast.Return)]
+        summaries = [NOTHING if value is None else read(value) for value in values]
+        if _falls_through(self.source.tree.body):
+            summaries.append(NOTHING)
+        return either(summaries)
+
+    def update(self, value: ast.expr) -> ReturnSummary:
+        """An expression as the update of a node."""
+        read = self.updates.get(type(value))
+        return ANYTHING if read is None else read(value)
+
+    def route(self, value: ast.expr) -> ReturnSummary:
+        """An expression as the answer of a router, or as a `goto`."""
+        read = self.routes.get(type(value))
+        return ANYTHING if read is None else read(value)
+
+    def _all(self, values: list[ast.expr], read: _Read) -> ReturnSummary:
+        summary = NOTHING
+        for value in values:
+            summary = summary.together(read(value))
+        return summary
+
+    def _variable(self, name: str, read: _Read) -> ReturnSummary:
+        """The summary of a local variable's values."""
+        values = assigned(self.source, name)
+        if values is None or name in self.following:
+            return ANYTHING
+        self.following.add(name)
+        summary = either(map(read, values))
+        self.following.discard(name)
+        return summary
+
+    def _updated_variable(self, value: ast.Name) -> ReturnSummary:
+        keys = added(self.source, value.id)
+        summary = ANYTHING if keys is None else self._variable(value.id, self.update)
+        return (
+            summary
+            if keys is None or summary.keys is None
+            else replace(summary, keys=summary.keys | keys)
+        )
+
+    def _dict(self, value: ast.Dict) -> ReturnSummary:
+        summary = NOTHING
+        for key, item in zip(value.keys, value.values, strict=True):
+            if key is None:  # {**item}
+                summary = summary.together(self.update(item))
+            elif isinstance(key, ast.Constant) and isinstance(key.value, str):
+                summary = summary.together(_keys([key.value]))
+            else:
+                return ANYTHING
+        return summary
+
+    def _call(self, value: ast.Call) -> ReturnSummary:
+        made = self.source.resolve(value.func)
+        named = {one.arg: one.value for one in value.keywords if one.arg is not None}
+        if len(named) < len(value.keywords):  # f(**options)
+            return ANYTHING
+        if made is with_labels and value.args:
+            return self.update(value.args[0])
+        if made is Command and not value.args:
+            return self._command(named)
+        is_dict = (made is dict or is_typeddict(made)) and not value.args
+        return _keys(named) if is_dict else ANYTHING
+
+    def _command(self, named: Mapping[str, ast.expr]) -> ReturnSummary:
+        graph, goto = named.get("graph"), named.get("goto")
+        if isinstance(graph, ast.Attribute) and graph.attr == "PARENT":
+            return NEVER
+        if graph is not None and not (isinstance(graph, ast.Constant) and graph.value is None):
+            return ANYTHING
+        updated = self.update(named["update"]) if "update" in named else NOTHING
+        summary = ReturnSummary(keys=updated.keys, sure=updated.sure)
+        return summary if goto is None else summary.together(self.route(goto))
+
+    def _looked_up(self, value: ast.Subscript) -> ReturnSummary:
+        is_state = isinstance(value.value, ast.Name) and value.value.id == self.source.state
+        return ANY_NAMES if is_state else ANYTHING  # no state field holds a Send
+
+    def _routing_call(self, value: ast.Call) -> ReturnSummary:
+        made = self.source.resolve(value.func)
+        if made is bool:
+            return YES_OR_NO
+        if made is str:
+            return ANY_ONE
+        return self._send(value) if made is Send else ANYTHING
+
+    def _send(self, value: ast.Call) -> ReturnSummary:
+        named = [one.value for one in value.keywords if one.arg == "node"]
+        for node in [*value.args[:1], *named]:
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                return ReturnSummary(sends=frozenset({node.value}), most=2)
+        return ReturnSummary(sends=None, most=2)
+
+    def _named(self, value: ast.Name | ast.Attribute) -> ReturnSummary:
+        constant = self.source.resolve(value)
+        if isinstance(constant, str):
+            return one_target(constant)
+        if isinstance(value, ast.Attribute) or added(self.source, value.id) != frozenset():
+            return ANYTHING
+        return self._variable(value.id, self.route)
+
+
+def _keys(names: Any) -> ReturnSummary:
+    keys = frozenset(names)
+    return ReturnSummary(keys=keys, sure=keys)
+
+
+def _is_test(value: ast.expr) -> bool:
+    is_not = isinstance(value, ast.UnaryOp) and isinstance(value.op, ast.Not)
+    return is_not or isinstance(value, ast.Compare)
+
+
+def _falls_through(body: list[ast.stmt]) -> bool:
+    """Whether a body can end without a `return`; true if in doubt."""
+    match body[-1]:
+        case ast.Return() | ast.Raise():
+            return False
+        case ast.If(body=inner, orelse=other) if other:
+            return _falls_through(inner) or _falls_through(other)
+        case ast.Match(cases=cases):
+            last = cases[-1]
+            is_full = last.guard is None and ast.unparse(last.pattern) == "_"
+            return not is_full or any(_falls_through(case.body) for case in cases)
+        case ast.Try(body=inner, handlers=handlers, orelse=other, finalbody=final):
+            inside = [other or inner, *(handler.body for handler in handlers)]
+            ends = final and not _falls_through(final)
+            return not ends and any(map(_falls_through, inside))
+    return True
+
+
+def returns_of_node(runnable: Any) -> ReturnSummary:
+    """The possible returns of a node."""
+    if isinstance(runnable, CompiledStateGraph):
+        return _subgraph_returns(runnable)
+    if isinstance(runnable, RunnableSequence):
+        return returns_of_node(runnable.last)
+    if isinstance(runnable, RunnableBindingBase):
+        return returns_of_node(runnable.bound)
+    if isinstance(runnable, RunnableParallel):
+        keys = frozenset(runnable.steps__)
+        return ReturnSummary(keys=keys, sure=keys)
+    if isinstance(runnable, BaseLanguageModel | BaseOutputParser):
+        return ReturnSummary(keys=None)
+    sources = sources_of(runnable)
+    return either(node_returns(one) for one in sources) if sources else ANYTHING
+
+
+def _subgraph_returns(graph: CompiledStateGraph[Any, Any, Any, Any]) -> ReturnSummary:
+    """The output fields of a subgraph, unless one of its nodes may command the parent."""
+    builder = graph.builder
+    for spec in builder.nodes.values():
+        sources = sources_of(spec.runnable)
+        if not sources or any(map(leaves_graph, sources)):
+            return ANYTHING
+        if either(node_returns(one) for one in sources).targets is None:
+            return ANYTHING
+    return ReturnSummary(keys=frozenset(builder.schemas[builder.output_schema]))
+
+
+def returns_of_router(runnable: Any) -> ReturnSummary:
+    """The possible returns of a router."""
+    sources = sources_of(runnable)
+    return either(router_returns(one) for one in sources) if sources else ANYTHING
+
+
+def names_one(runnable: Any) -> bool:
+    """Whether the return annotation of each function of a router is a Literal, not a list."""
+    functions = functions_of(runnable)
+    return bool(functions) and all(get_origin(_return_hint(one)) is Literal for one in functions)
+
+
+def annotated_keys(runnable: Any, state_schema: type[Any]) -> frozenset[str] | None:
+    """Keys of return annotations that are TypedDicts other than the state's; `None` for others."""
+    functions = functions_of(runnable)
+    hints = [kind for one in functions for kind in _alternatives(_return_hint(one))]
+    # `-> None` means nothing: many functions with it return something.
+    kinds = [kind for kind in hints if kind is not type(None)]
+    if not kinds or not all(is_typeddict(one) and one is not state_schema for one in kinds):
+        return None
+    return frozenset(key for one in kinds for key in get_type_hints(one))
+
+
+def return_kinds(runnable: Any) -> list[Any]:
+    """The classes in the return annotations of a node's functions, with all members of unions."""
+    hints = map(_return_hint, functions_of(runnable))
+    return [kind for hint in hints for kind in _alternatives(hint)]
+
+
+def _alternatives(hint: Any) -> Iterable[Any]:
+    return get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+
+
+def _return_hint(function: Any) -> Any:
+    return hints_of(function).get("return")

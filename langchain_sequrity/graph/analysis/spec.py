@@ -1,7 +1,7 @@
-"""What a user's graph is, read off its builder without changing it.
+"""A user's graph as data, read from its builder without changing the builder.
 
-Reading is all that is done: `compile` and `validate` leave marks on a builder, and `compile` adds
-nodes to it where there is a default error handler.
+`compile` and `validate` change a builder, and `compile` adds a node for a default error handler. So
+neither is called on it.
 """
 
 import copy
@@ -18,8 +18,11 @@ from langchain_sequrity.graph import _compat
 from langchain_sequrity.graph.program import OWN_PREFIX, is_own
 from langchain_sequrity.labels import ALL, RESERVED_PREFIX
 
+ROOT = "__root__"
+"""Name of the one channel of a state that is not a dict of fields."""
+
 Mapper = Callable[[dict[str, Any]], Any]
-"""Makes the schema's object from a dict of fields."""
+"""Makes an object of the schema from a dict of fields."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +34,10 @@ class NodeSpec:
         runnable: What runs.
         input_schema: Schema of its input.
         input_fields: State fields and managed values of that schema, in its order.
-        ends: Nodes that its `Command` may go to, as declared; END is not among them.
-        defer: Whether it waits until nothing else is left to do.
-        retry_policy: As LangGraph has it; so are the next four.
-        error_handler: What runs when it fails, if anything; it gets the input of the node.
+        ends: Declared targets of its `Command`, without END.
+        defer: Whether it waits until all other nodes are done.
+        retry_policy: As LangGraph has it; the same holds for the next four.
+        error_handler: What runs when the node fails, with the input of the node; `None` without.
     """
 
     name: str
@@ -55,14 +58,14 @@ class Branch(NamedTuple):
     """One conditional edge.
 
     Attributes:
-        source: Node it follows; START possible.
-        name: LangGraph's name of it.
+        source: The node before it, or START.
+        name: Its name in LangGraph.
         path: The router.
-        ends: What the router may answer → node or END; `None` if that is not declared.
+        ends: Answer of the router → node or END; `None` if that is not declared.
         input_fields: State fields and managed values of its schema.
         mapper: Makes the router's input from a dict, if its schema is a class.
         schema: Schema of its input.
-        is_typed: Whether the schema is its own; if not, it also sees what its node returned.
+        is_typed: Whether the schema is its own. If not, it also sees all that its node returned.
     """
 
     source: str
@@ -80,16 +83,16 @@ class GraphSpec:
     """A user's graph as data, in an order that does not depend on hashes.
 
     Attributes:
-        nodes: By name, in the order they were added; error handlers are not among them.
+        nodes: By name, in the order in which they were added, without error handlers.
         edges: Pairs, sorted; START and END as LangGraph names them.
         joins: (sources, target), sorted.
-        branches: Conditional edges in the order they were added.
+        branches: Conditional edges in the order in which they were added.
         channels: State field → channel.
         managed: State field → kind of managed value.
         schemas: Schema → its fields.
-        builder: The user's own. It is never changed.
+        builder: The user's builder. It is never changed.
         name: Name of the graph.
-        checkpointer: As it was compiled; so are the next two.
+        checkpointer: As in the compiled graph; the same holds for the next two.
     """
 
     nodes: dict[str, NodeSpec]
@@ -110,7 +113,7 @@ class GraphSpec:
     cache: Any
 
     def mapper_of(self, schema: type[Any]) -> Mapper | None:
-        """What makes a node's input from a dict of fields; `None` where the dict is the input."""
+        """The function from a dict of fields to a node's input; `None` if the dict is the input."""
         mapper: Mapper | None = _compat.pick_mapper(list(self.schemas[schema]), schema)
         return mapper
 
@@ -129,20 +132,20 @@ def read_graph(graph: Any) -> GraphSpec:
         The graph as data.
 
     Raises:
-        GraphNotSupported: If it is no `StateGraph`, or has a managed value that only LangGraph's
-            own loop can give.
-        ValueError: LangGraph's own, for an edge to an unknown node and the like.
+        GraphNotSupported: If it is not a `StateGraph`, or has a managed value that only
+            LangGraph's own loop can give.
+        ValueError: As LangGraph, for example for an edge to an unknown node.
     """
     compiled = graph if isinstance(graph, CompiledStateGraph) else None
     builder = compiled.builder if compiled is not None else graph
     if not isinstance(builder, StateGraph):
         msg = (
-            "A graph is a `StateGraph` or what its `compile` returned, not "
-            f"{type(graph).__name__}. Make other runnables a node of one: "
+            "A graph is a `StateGraph`, compiled or not; got "
+            f"{type(graph).__name__}. Make another runnable the node of a graph: "
             "`StateGraph(State).add_node('run', runnable)`."
         )
         raise GraphNotSupported(msg)
-    copy.copy(builder).validate()  # the copy takes the mark that validating leaves
+    copy.copy(builder).validate()  # which changes the builder
     _check_managed(builder.managed)
     _check_names(builder)
     schemas = {schema: tuple(fields) for schema, fields in builder.schemas.items()}
@@ -169,21 +172,21 @@ def read_graph(graph: Any) -> GraphSpec:
 
 
 def _check_names(builder: StateGraph[Any, Any, Any, Any]) -> None:
-    """Refuse names that cannot be labels of what a node returns, or are the executor's own."""
+    """Refuse names that cannot be labels of results, and names of the executor."""
     for name in builder.nodes:
-        # The handlers that LangGraph adds itself have such a name, and label nothing.
+        # The handlers that LangGraph adds have such names, but they are no labels.
         is_handler = builder.nodes[name].is_error_handler
         if not is_handler and (name.startswith(RESERVED_PREFIX) or name == ALL):
             msg = (
                 f"The results of node {name!r} are labelled with its name, and labels that start "
-                f"with `{RESERVED_PREFIX}` or are `{ALL}` belong to the service. Call it otherwise."
+                f"with `{RESERVED_PREFIX}` or are `{ALL}` belong to the service. Rename the node."
             )
             raise GraphNotSupported(msg, node=name)
     for field in (*builder.channels, *builder.managed):
         if is_own(field):
             msg = (
-                f"The field {field!r} has a name that starts with `{OWN_PREFIX}`, as those of the "
-                "executor's own. Call it otherwise."
+                f"The name of field {field!r} starts with `{OWN_PREFIX}`, which is reserved for "
+                "the executor. Rename the field."
             )
             raise GraphNotSupported(msg)
 
@@ -229,7 +232,7 @@ def _nodes(
 
 
 def _text(name: str) -> str:
-    """A name as plain text: a member of a `str` enum prints otherwise."""
+    """A name as plain text; a member of a `str` enum prints differently."""
     return str.__str__(name)
 
 

@@ -1,12 +1,12 @@
-"""How the fields of a state are carried through a program.
-
-A chat is folded with each call that reads it, so its steps are joined where that changes nothing:
-each step copies the whole chat.
+"""How a program keeps the fields of a state, by LangGraph's channels.
 
 - "last": the value, or `ABSENT`.
 - "sum": the value; the program adds to it.
-- "log": `[{"value": v}]` (`[]` for nothing), then one list of updates for each step. Whoever needs
-  the value folds it with LangGraph's own channel: no reducer is written twice.
+- "log": `[{"value": v}]` (`[]` for no value), then one list of updates for each step. The client
+  folds it with LangGraph's own channel when it needs the value, so no reducer is written twice.
+
+Each call that reads a chat folds it, and each step copies the whole chat. So steps are joined where
+the result is the same.
 """
 
 import inspect
@@ -39,18 +39,17 @@ from langgraph.types import Overwrite
 from langchain_sequrity.errors import BadReply, GraphNotSupported, UsageError
 from langchain_sequrity.graph import _compat
 from langchain_sequrity.graph._compat import MISSING
-from langchain_sequrity.graph.codec.types import Kinds, kinds_of
-from langchain_sequrity.graph.codec.values import Json, decode, encode
-from langchain_sequrity.graph.program import ABSENT, OVERWRITE, Plan
+from langchain_sequrity.graph.codec.values import AllowedTypes, Json, allowed_types, decode, encode
+from langchain_sequrity.graph.program import ABSENT, OVERWRITE, FieldPlan
 
 GiveIds = Callable[[Any], Any]
 _PLAIN_ADD = add_messages().func  # type: ignore[call-arg, union-attr] # without arguments: a partial
 
 
 def id_giver(channel: BaseChannel[Any, Any, Any]) -> GiveIds | None:
-    """What gives ids to the messages in an update of this channel; `None` if nothing does.
+    """The function that gives ids to the messages in an update of this channel; `None` without.
 
-    It never changes the update: messages without an id are copied.
+    It does not change the update: messages without an id are copied.
     """
     if isinstance(channel, DeltaChannel):
         return partial(_delta_ids, channel)
@@ -62,10 +61,10 @@ def id_giver(channel: BaseChannel[Any, Any, Any]) -> GiveIds | None:
     return None
 
 
-def same_ids(raw: Any, written: Any) -> None:
-    """Give the messages that a node returned the ids that their copies were written with.
+def copy_ids(raw: Any, written: Any) -> None:
+    """Give the messages that a node returned the ids of their written copies.
 
-    LangGraph gives ids to the messages themselves when it applies a step; streams show them.
+    LangGraph sets ids on the messages themselves when it applies a step, and streams show them.
     """
     given = raw if isinstance(raw, list | tuple) else [raw]
     copies = written if isinstance(written, list | tuple) else [written]
@@ -75,9 +74,9 @@ def same_ids(raw: Any, written: Any) -> None:
 
 
 def joins_additions(channel: BaseChannel[Any, Any, Any]) -> bool:
-    """Whether messages that are added one after the other may be added at once.
+    """Whether messages of several steps may be added at once.
 
-    So it is with LangGraph's own reducers, as long as none of the messages takes another away.
+    This holds for LangGraph's own reducers, if none of the messages removes another one.
     """
     if isinstance(channel, DeltaChannel):
         return _compat.gathers_messages(channel)
@@ -85,7 +84,7 @@ def joins_additions(channel: BaseChannel[Any, Any, Any]) -> bool:
 
 
 def gathers_messages(channel: BaseChannel[Any, Any, Any]) -> bool:
-    """Whether a channel's reducer is made for messages, whatever its annotation says."""
+    """Whether a channel's reducer is made for messages, whatever its annotation is."""
     if isinstance(channel, DeltaChannel):
         return _compat.gathers_messages(channel)
     return id_giver(channel) is not None
@@ -96,7 +95,7 @@ def _adds_messages(reducer: Any) -> bool:
 
 
 def _calls_add_messages(reducer: Any) -> bool:
-    """Whether a reducer is a function whose own text uses `add_messages`."""
+    """Whether a reducer is a function that uses `add_messages` directly."""
     if not inspect.isfunction(reducer):
         return False
     held = [_compat.held_in(cell) for cell in reducer.__closure__ or ()]
@@ -106,7 +105,7 @@ def _calls_add_messages(reducer: Any) -> bool:
 
 def _as_messages(update: Any) -> Any:
     if update is None or _compat.read_overwrite(update)[0]:
-        return update  # it goes past the reducer, which would give the ids
+        return update  # it bypasses the reducer, which would set the ids
     items = update if isinstance(update, list) else [update]
     return [
         _with_id(message_chunk_to_message(one) if isinstance(one, BaseMessageChunk) else one)
@@ -148,17 +147,16 @@ def fold(
     Args:
         channel: The channel with what it held before; it is changed.
         batches: The steps.
-        so_far: Makes a text of all that came before a step, which is another one for each place
-            in each log.
+        so_far: Gives a text of all that precedes a step. It differs for each place in each log.
     """
     gives_ids = isinstance(channel, BinaryOperatorAggregate) and id_giver(channel) is not None
     for number, batch in _joined(channel, batches):
         if gives_ids and batch:
             _give_ids(channel, so_far, number)
-        _step(channel, batch)
+        _apply_step(channel, batch)
 
 
-def _step(channel: BaseChannel[Any, Any, Any], batch: Batch) -> None:
+def _apply_step(channel: BaseChannel[Any, Any, Any], batch: Batch) -> None:
     is_changed = bool(batch) and channel.update(batch)
     if not is_changed and channel.is_available():
         channel.update(())
@@ -167,7 +165,7 @@ def _step(channel: BaseChannel[Any, Any, Any], batch: Batch) -> None:
 def _joined(
     channel: BaseChannel[Any, Any, Any], batches: Sequence[Batch]
 ) -> Iterator[tuple[int, Batch]]:
-    """The steps with their numbers; those in a row that only add messages are one."""
+    """The steps with their numbers; consecutive steps that only add messages become one."""
     if not joins_additions(channel) or not channel.is_available():
         yield from enumerate(batches)
         return
@@ -185,7 +183,7 @@ def _joined(
 
 
 def _only_adds(update: Any) -> bool:
-    """Whether an update is a list of messages, none of which takes another one away."""
+    """Whether an update is a list of messages that removes none."""
     return type(update) is list and all(
         isinstance(one, BaseMessage) and not isinstance(one, RemoveMessage) for one in update
     )
@@ -194,10 +192,10 @@ def _only_adds(update: Any) -> bool:
 def _give_ids(
     channel: BaseChannel[Any, Any, Any], so_far: Callable[[int], str], number: int
 ) -> None:
-    """Give ids to messages without one, as `add_messages` does with the next step.
+    """Give ids to messages without one, as `add_messages` does in the next step.
 
-    There are such after an `Overwrite`. LangGraph makes an id once; here the step is applied with
-    each call that reads the field, and the id has to be the same each time.
+    After an `Overwrite`, messages may have no id. LangGraph makes an id once. Here each call that
+    reads the field applies the step again, and the id has to be the same each time.
     """
     if not channel.is_available():
         return
@@ -215,17 +213,17 @@ AnyChannel = BaseChannel[Any, Any, Any]
 Held = tuple[type, ...]
 
 _SUMS: dict[type, Held] = {int: (int, float, bool), str: (str,), list: (list,)}
-"""Kinds of sums, and what such a field may hold: 1 + 1.5 is a sum of two as well."""
+"""Types of sums → types that such a field may hold: 1 + 1.5 is also a sum of two."""
 
 _KEEPS = (LastValue, BinaryOperatorAggregate, DeltaChannel, UntrackedValue)
-"""Channels that a step without a write leaves alone."""
+"""Channels that a step without a write does not change."""
 
 _UNSAVED = (DeltaChannel, UntrackedValue)
-"""Channels that give no checkpoint of what they hold."""
+"""Channels whose checkpoint is not their content."""
 
 
-def plan_of(channel: AnyChannel) -> Plan:
-    """Choose how a field is carried.
+def field_plan(channel: AnyChannel) -> FieldPlan:
+    """Choose how a program keeps a field.
 
     Args:
         channel: The field's channel, as the builder holds it: empty.
@@ -235,28 +233,29 @@ def plan_of(channel: AnyChannel) -> Plan:
     """
     kind = type(channel)
     if kind is LastValue:
-        return Plan("last")
+        return FieldPlan("last")
     if isinstance(channel, BinaryOperatorAggregate) and kind is BinaryOperatorAggregate:
         zero: Any = channel.value
         if channel.operator is operator.add and type(zero) in _SUMS:
-            return Plan("sum", zero=type(zero)())
+            return FieldPlan("sum", zero=type(zero)())
     if kind.consume is not BaseChannel.consume or kind.finish is not BaseChannel.finish:
         msg = (
-            f"Field `{channel.key}` has the channel {kind.__name__}, which LangGraph's own loop "
-            "tells when a node has read it or the run ends. Use `LastValue` or a reducer."
+            f"Field `{channel.key}` has the channel {kind.__name__}, which depends on LangGraph's "
+            "own loop: it changes when a node reads it or the run ends. Use `LastValue` or a "
+            "reducer."
         )
         raise GraphNotSupported(msg)
     keeps = channel.accumulate if isinstance(channel, Topic) and kind is Topic else kind in _KEEPS
-    return Plan("log", resets=not keeps)
+    return FieldPlan("log", resets=not keeps)
 
 
-def content(channel: AnyChannel) -> Any:
-    """All that a channel holds, as `with_content` takes it; `MISSING` for nothing."""
+def channel_content(channel: AnyChannel) -> Any:
+    """The content of a channel, as `channel_with` takes it; `MISSING` for nothing."""
     return channel.value if isinstance(channel, _UNSAVED) else channel.checkpoint()
 
 
-def with_content(channel: AnyChannel, held: Any) -> AnyChannel:
-    """A copy of a channel that holds this, and nothing else."""
+def channel_with(channel: AnyChannel, held: Any) -> AnyChannel:
+    """A copy of a channel with exactly this content."""
     if held is MISSING or not isinstance(channel, _UNSAVED):
         return channel.from_checkpoint(held)
     new = channel.copy()
@@ -264,37 +263,37 @@ def with_content(channel: AnyChannel, held: Any) -> AnyChannel:
     return new
 
 
-class Field:
-    """One field of a state on its way to the service and back.
+class FieldCodec:
+    """Encodes and decodes one field of a state.
 
     Args:
         name: Its name.
         channel: Its channel, empty.
-        annotations: What the schemas say about it.
+        annotations: Its annotations in the schemas.
 
     Attributes:
-        plan: How it is carried.
+        plan: How a program keeps it.
         kinds: Which objects it may hold.
     """
 
     def __init__(self, name: str, channel: AnyChannel, annotations: Iterable[Any]) -> None:
         self.name = name
-        self.plan = plan_of(channel)
+        self.plan = field_plan(channel)
         self._empty = channel
         self._give_ids = id_giver(channel)
         self._sums = _SUMS.get(type(self.plan.zero), ())
-        kinds = kinds_of([*annotations, getattr(channel, "typ", None)])
-        self.kinds = kinds.join(Kinds(messages=gathers_messages(channel)))
+        kinds = allowed_types([*annotations, getattr(channel, "typ", None)])
+        self.kinds = kinds.join(AllowedTypes(messages=gathers_messages(channel)))
         self._where = f"Field `{name}`"
 
     def write(self, channel: AnyChannel) -> Json:
-        """Write what a channel of this field holds."""
-        held = content(channel)
+        """Write the content of a channel of this field."""
+        held = channel_content(channel)
         if held is MISSING:
             if channel.is_available():
                 msg = (
                     f"{self._where} has the channel {type(channel).__name__}, whose `checkpoint` "
-                    "does not give what it holds, so it cannot be sent. Give it a checkpoint."
+                    "is not its content, so it cannot be sent. Give it a checkpoint."
                 )
                 raise UsageError(msg)
             return ABSENT if self.plan.kind == "last" else []
@@ -304,11 +303,11 @@ class Field:
         return value if self.plan.kind == "last" else [{"value": value}]
 
     def read(self, value: Json) -> Any:
-        """Read the field's value from what the service says; `MISSING` if it has none."""
+        """Read the field's value from the JSON of the service; `MISSING` for none."""
         if self.plan.kind == "log":
             channel = self.read_channel(value)
             return channel.get() if channel.is_available() else MISSING
-        if self.plan.kind == "sum":  # which may be any text, `ABSENT` too
+        if self.plan.kind == "sum":  # it may be any text, also `ABSENT`
             if type(value) not in self._sums:
                 msg = f"{self._where} is not the sum that the program keeps."
                 raise BadReply(msg)
@@ -320,36 +319,36 @@ class Field:
         return decode(value, self._where, self.kinds)
 
     def read_channel(self, value: Json, *, is_lost: bool = False) -> AnyChannel:
-        """Read the field with all that its channel holds.
+        """Read the field as a channel with its content.
 
         Args:
             value: The field as the program has it.
-            is_lost: Whether the thread has lost it, so that the channel is empty.
+            is_lost: Whether the thread has lost the value, so the channel is empty.
 
         Raises:
-            BadReply: If the value is none that the program makes.
-            Exception: Whatever the field's reducer raises.
+            BadReply: If the program cannot have made the value.
+            Exception: Any exception of the field's reducer.
         """
         if is_lost:
-            return with_content(self._empty, MISSING)
+            return channel_with(self._empty, MISSING)
         if self.plan.kind != "log":
-            return with_content(self._empty, self.read(value))
+            return channel_with(self._empty, self.read(value))
         held, batches = self._read_log(value)
         # A fold may change what it holds, and must not change the empty channel.
-        channel = with_content(self._empty, held)
+        channel = channel_with(self._empty, held)
         head = len(value) - len(batches)
         fold(channel, batches, lambda number: json.dumps(value[: head + number]))
         return channel
 
     def update(self, values: Sequence[Any], where: str) -> tuple[str, Json]:
-        """Write what one node writes to the field in one step.
+        """Encode the updates of one node to the field in one step.
 
         Args:
             values: The updates, in order; at least one. Ids of messages are assigned.
             where: The place, as the start of a sentence.
 
         Returns:
-            What stands before the key in the result (`OVERWRITE` or nothing), and the JSON.
+            The prefix of the key in the result (`OVERWRITE` or nothing), and the JSON.
         """
         if self.plan.kind == "log":
             return "", [encode(value, where, self.kinds) for value in values]
@@ -360,10 +359,10 @@ class Field:
         return "", encode(values[0], where, self.kinds)
 
     def with_ids(self, value: Any) -> Any:
-        """The update with an id on each message, where LangGraph would give it one.
+        """The update with an id on each message that would get one from LangGraph.
 
-        It does so when it applies an update. Here an update is applied again with every call that
-        reads the field, and has to be the same each time.
+        LangGraph does this when it applies an update. Here each call that reads the field applies
+        it again, and it has to be the same each time.
         """
         return value if self._give_ids is None else self._give_ids(value)
 
@@ -371,15 +370,15 @@ class Field:
         overwrites = [_compat.read_overwrite(value) for value in values]
         if any(is_one for is_one, _ in overwrites):
             channel = self._empty.copy()
-            channel.update(values)  # as LangGraph: one at most, and what comes after is dropped
+            channel.update(values)  # as LangGraph: at most one, and the values after it are dropped
             return OVERWRITE, self._summand(channel.get(), where)
         total: Any = self.plan.zero
         for value in values:
-            total = total + value  # raises what LangGraph would raise
+            total = total + value  # raises the same as LangGraph
         return "", self._summand(total, where)
 
     def _summand(self, value: Any, where: str) -> Json:
-        """Write a value that the program adds: nothing in it may be escaped."""
+        """Write a value that the program adds; nothing in it may be escaped."""
         written = value
         if not (type(value) is str and value == ABSENT):
             written = encode(value, where, self.kinds)
@@ -388,8 +387,8 @@ class Field:
         wanted = type(self.plan.zero).__name__
         msg = (
             f"{where} is a sum of `{wanted}` that the service adds up, and the value is a "
-            f"{type(value).__name__} that JSON does not carry as such. Use a `{wanted}` of usual "
-            "size, or a reducer of your own: `Annotated[…, lambda a, b: a + b]`."
+            f"{type(value).__name__}, which is not plain JSON. Use a `{wanted}` of usual size, or "
+            "a reducer of your own: `Annotated[…, lambda a, b: a + b]`."
         )
         raise UsageError(msg)
 
@@ -410,10 +409,11 @@ class Field:
         raise BadReply(msg)
 
 
-def fields_of(
+def field_codecs(
     channels: Mapping[str, AnyChannel], annotations: Mapping[str, Iterable[Any]]
-) -> dict[str, Field]:
-    """The fields of a graph, with what is said about each."""
+) -> dict[str, FieldCodec]:
+    """The codecs of a graph's fields."""
     return {
-        name: Field(name, channel, annotations.get(name, ())) for name, channel in channels.items()
+        name: FieldCodec(name, channel, annotations.get(name, ()))
+        for name, channel in channels.items()
     }

@@ -1,49 +1,333 @@
 """State values as JSON, and back.
 
-LangGraph keeps any object in a state. The service gets a handle in its place, with the class's name
-and what pydantic can show of it, so that policies see that; its labels are those of the value that
-holds it. The object itself is stored with the result or the state that it came in, by the user's
-checkpointer, as LangGraph stores the state.
+LangGraph keeps any object in a state. Each class has one of these forms in JSON:
 
-Plain JSON stays as it is. What JSON lacks is written as an object with one reserved key,
-`{"__type__": "set", "value": […]}`; a dict of the user's that has this key, or a key that is no
-text, is written as `{"__type__": "dict", "value": [[key, value], …]}`. An object that has no form,
-or that the field's annotation does not name, stays here, and a handle goes out for it (`objects`).
+- Plain JSON stays as it is.
+- What JSON lacks is an object with one reserved key, `{"__type__": "set", "value": […]}`. A user's
+  dict with this key, or with a key that is not a text, is written as
+  `{"__type__": "dict", "value": [[key, value], …]}`.
+- An object of a class that the field's annotation names is written with its fields.
+- Any other object stays on the client. The service gets a handle, with the name of the class and
+  what pydantic can show of the object, so that policies see that. Its labels are those of the value
+  that holds it. The user's checkpointer stores the object, as LangGraph stores the state.
 
-What comes back is checked like any input from outside. It makes no object but of the classes that
-the field is annotated with (`kinds`), and a handle is only that of an object of this run.
+Values come back from the service as JSON, and JSON is data that somebody else may have written. So
+an object is only made of a class that the field's own annotation names, or of a subclass. Messages
+are only made in fields that are annotated with messages. A handle must be that of an object of this
+run. Readers raise any exception for what they cannot read, and run no code of a user.
 """
 
+import base64
 import copy
+import dataclasses
+import datetime as dt
 import hashlib
+import inspect
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+import zoneinfo
+from collections import Counter, OrderedDict, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, NoReturn
-from uuid import uuid4
+from dataclasses import dataclass, field
+from decimal import Decimal
+from enum import Enum
+from pathlib import Path
+from typing import (
+    Annotated,
+    Any,
+    Literal,
+    NamedTuple,
+    NoReturn,
+    TypeVar,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
+from uuid import UUID, uuid4
 
 from langchain_core import messages as lc
+from langchain_core.messages import BaseMessage
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+from langgraph.types import Overwrite
+from pydantic import BaseModel, RootModel
 from pydantic_core import to_jsonable_python
-from typing_extensions import TypeIs
+from typing_extensions import TypeAliasType, TypeIs, is_typeddict
 
 from langchain_sequrity.display import plain
 from langchain_sequrity.errors import BadReply, UsageError
-from langchain_sequrity.graph.codec.types import (
-    BY_CLASS,
-    BY_NAME,
-    Kinds,
-    form_of,
-    put_together,
-    take_apart,
-)
+from langchain_sequrity.graph.limits import VALUE_DEPTH
 from langchain_sequrity.graph.program import ABSENT
 from langchain_sequrity.labels import LabeledUpdate
 
+
+class Encoding(NamedTuple):
+    """How objects of one class become JSON."""
+
+    name: str
+    payload: type | None  # type of `value`; `None` for any
+    write: Callable[[Any], Any]
+    read: Callable[[Any], Any]
+    is_unordered: bool = False
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+def _pairs(value: Mapping[Any, Any]) -> list[list[Any]]:
+    return [[key, item] for key, item in value.items()]
+
+
+def _write_bytes(value: bytes) -> str:
+    return base64.b64encode(value).decode()
+
+
+def _read_bytes(text: str) -> bytes:
+    return base64.b64decode(text, validate=True)
+
+
+def _write_datetime(value: dt.datetime) -> str:
+    """ISO 8601; the name of a zone follows in brackets, as in RFC 9557."""
+    zone = value.tzinfo.key if isinstance(value.tzinfo, zoneinfo.ZoneInfo) else None
+    return f"{value.isoformat()}[{zone}]" if zone else value.isoformat()
+
+
+def _read_datetime(text: str) -> dt.datetime:
+    iso, _, zone = text.partition("[")
+    value = dt.datetime.fromisoformat(iso)
+    if not zone:
+        return value
+    first = value.replace(tzinfo=zoneinfo.ZoneInfo(zone.removesuffix("]")))
+    # The offset distinguishes the two hours with one name when clocks go back.
+    return first if first.utcoffset() == value.utcoffset() else first.replace(fold=1)
+
+
+def _read_absent(text: str) -> str:
+    if text != ABSENT:
+        msg = "a text that needs no escape"
+        raise ValueError(msg)
+    return text
+
+
+_ENCODINGS: dict[type | None, Encoding] = {
+    None: Encoding("str", str, _same, _read_absent),
+    int: Encoding("int", str, hex, lambda text: int(text, 16)),
+    dict: Encoding("dict", list, _pairs, dict),
+    tuple: Encoding("tuple", list, list, tuple),
+    set: Encoding("set", list, list, set, is_unordered=True),
+    frozenset: Encoding("frozenset", list, list, frozenset, is_unordered=True),
+    deque: Encoding(
+        "deque", list, lambda one: [one.maxlen, *one], lambda row: deque(row[1:], row[0])
+    ),
+    OrderedDict: Encoding("OrderedDict", list, _pairs, OrderedDict),
+    Counter: Encoding("Counter", list, _pairs, lambda pairs: Counter(dict(pairs))),
+    bytes: Encoding("bytes", str, _write_bytes, _read_bytes),
+    bytearray: Encoding("bytearray", str, _write_bytes, lambda text: bytearray(_read_bytes(text))),
+    dt.datetime: Encoding("datetime", str, _write_datetime, _read_datetime),
+    dt.date: Encoding("date", str, dt.date.isoformat, dt.date.fromisoformat),
+    dt.time: Encoding("time", str, dt.time.isoformat, dt.time.fromisoformat),
+    dt.timedelta: Encoding(
+        "timedelta", list, lambda one: [one.days, one.seconds, one.microseconds],
+        lambda parts: dt.timedelta(*parts),
+    ),
+    Decimal: Encoding("Decimal", str, str, Decimal),
+    UUID: Encoding("UUID", str, str, UUID),
+    type(Path()): Encoding("Path", str, str, Path),
+    Overwrite: Encoding("overwrite", None, lambda value: value.value, Overwrite),
+}  # fmt: skip
+
+BY_CLASS = {cls: form for cls, form in _ENCODINGS.items() if cls is not None}
+
+BY_NAME = {form.name: form for form in _ENCODINGS.values()}
+
+ObjectKind = Literal["model", "record", "tuple", "enum"]
+
+
+@dataclass(frozen=True, slots=True)
+class AllowedTypes:
+    """What a field may hold beside plain data, by its annotations.
+
+    Attributes:
+        messages: Whether it may hold LangChain's messages.
+        classes: Pydantic models, dataclasses, named tuples and enums.
+    """
+
+    messages: bool = False
+    classes: frozenset[type] = frozenset()
+    _names: dict[str, type] = field(default_factory=dict, compare=False, repr=False)
+
+    def join(self, other: "AllowedTypes") -> "AllowedTypes":
+        """The union of both."""
+        return AllowedTypes(self.messages or other.messages, self.classes | other.classes)
+
+    def name(self, cls: type) -> str | None:
+        """The name of a class in JSON; `None` if the field may not hold it."""
+        known = self._names.get(cls.__name__) or self.find(cls.__name__)
+        return cls.__name__ if known is cls else None
+
+    def find(self, name: str) -> type | None:
+        """The class with this name; `None` if there is not exactly one."""
+        if name not in self._names:
+            found = {cls for cls in _with_subclasses(self.classes) if cls.__name__ == name}
+            if len(found) != 1:
+                return None
+            self._names[name] = found.pop()
+        return self._names[name]
+
+
+def allowed_types(annotations: Iterable[Any]) -> AllowedTypes:
+    """Find out what a field with these annotations may hold."""
+    seen: set[int] = set()
+    classes: set[type] = set()
+    messages = False
+    # The list keeps every annotation alive, so no id is used twice.
+    todo = list(annotations)
+    for one in todo:
+        if id(one) in seen:
+            continue
+        seen.add(id(one))
+        if inspect.isclass(one) and get_origin(one) is None:
+            if issubclass(one, BaseMessage):
+                messages = True
+                continue
+            if object_kind(one) is not None:
+                classes.add(one)
+        todo.extend(_inside(one))
+    return AllowedTypes(messages, frozenset(classes))
+
+
+def object_kind(cls: type) -> ObjectKind | None:
+    """The kind of a class; `None` if its objects do not become JSON."""
+    if issubclass(cls, BaseModel):
+        return "model" if cls is not BaseModel else None
+    if dataclasses.is_dataclass(cls):
+        return "record"
+    if issubclass(cls, tuple) and hasattr(cls, "_fields"):
+        return "tuple"
+    if issubclass(cls, Enum):
+        return "enum" if len(cls) else None
+    return None
+
+
+def object_fields(value: Any, form: ObjectKind) -> Mapping[str, Any] | None:
+    """The fields of an object; `None` if they are not all of its content."""
+    match form:
+        case "model":
+            return _model_fields(value)
+        case "record":
+            return _record_fields(value)
+        case "tuple":
+            return dict(zip(value._fields, value, strict=True))
+        case "enum":
+            return {"name": value.name}
+
+
+def make_object(cls: type, fields: Mapping[str, Any]) -> Any:
+    """Make an object from its fields, with the class's own checks.
+
+    Raises:
+        Exception: Any exception of the class for fields that it does not accept.
+    """
+    match object_kind(cls):
+        case "model":
+            return _make_model(cls, fields)
+        case "record":
+            return _make_record(cls, fields)
+        case "enum":
+            return cls[fields["name"]]  # type: ignore[index] # an Enum
+        case _:
+            return cls(**fields)
+
+
+def _model_fields(value: BaseModel) -> Mapping[str, Any] | None:
+    cls = type(value)
+    private = value.__pydantic_private__ or {}
+    for name, attribute in cls.__private_attributes__.items():
+        if attribute.default_factory or private.get(name, attribute.default) != attribute.default:
+            return None
+    # Unset fields stay unset, as in `model_dump(exclude_unset=True)`.
+    fields = {
+        name: getattr(value, name)
+        for name, info in cls.model_fields.items()
+        if name in value.model_fields_set or getattr(value, name) != info.default
+    }
+    return {**fields, **(value.model_extra or {})}
+
+
+def _make_model(cls: Any, fields: Mapping[str, Any]) -> Any:
+    if issubclass(cls, RootModel):
+        return cls.model_validate(fields["root"])
+    if any(info.validation_alias or info.alias for info in cls.model_fields.values()):
+        return cls.model_validate(fields, by_alias=False, by_name=True)
+    return cls.model_validate(fields)
+
+
+def _record_fields(value: Any) -> Mapping[str, Any] | None:
+    cls = type(value)
+    names = {one.name for one in dataclasses.fields(cls)}
+    parameters: Mapping[str, Any] = inspect.signature(cls).parameters
+    for name, parameter in parameters.items():
+        if name not in names and parameter.default is inspect.Parameter.empty:
+            return None
+    return {name: getattr(value, name) for name in names if hasattr(value, name)}
+
+
+def _make_record(cls: Any, fields: Mapping[str, Any]) -> Any:
+    known = {one.name: one.init for one in dataclasses.fields(cls)}
+    if unknown := fields.keys() - known.keys():
+        msg = f"unknown fields {sorted(unknown)}"
+        raise ValueError(msg)
+    made = cls(**{name: value for name, value in fields.items() if known[name]})
+    for name, value in fields.items():
+        if not known[name]:
+            object.__setattr__(made, name, value)
+    return made
+
+
+def _with_subclasses(classes: Iterable[type]) -> Iterator[type]:
+    for cls in classes:
+        yield cls
+        yield from _with_subclasses(type.__subclasses__(cls))
+
+
+def _inside(annotation: Any) -> Iterator[Any]:
+    """The annotations within one: arguments, fields, the value of an alias."""
+    if isinstance(annotation, TypeVar):
+        yield from annotation.__constraints__
+        yield annotation.__bound__
+    elif isinstance(annotation, TypeAliasType):
+        yield annotation.__value__
+    elif get_origin(annotation) is Literal:
+        yield from (type(value) for value in get_args(annotation) if isinstance(value, Enum))
+    elif get_origin(annotation) is Annotated:
+        yield get_args(annotation)[0]
+    elif hasattr(annotation, "__supertype__"):
+        yield annotation.__supertype__
+    elif inspect.isclass(annotation) and get_origin(annotation) is None:
+        yield from _fields(annotation)
+    else:
+        yield get_origin(annotation)
+        for argument in get_args(annotation):
+            # The parameters of a `Callable` are a list.
+            yield from argument if isinstance(argument, list) else [argument]
+
+
+def _fields(cls: Any) -> Iterable[Any]:
+    if issubclass(cls, BaseModel):
+        return [info.annotation for info in cls.model_fields.values()]
+    if is_typeddict(cls) or object_kind(cls) in {"record", "tuple"}:
+        try:
+            return get_type_hints(cls, include_extras=True).values()
+        except NameError:  # no class can be made from a name that cannot be resolved
+            return []
+    return []
+
+
 _SERDE = JsonPlusSerializer()
+
 _here: ContextVar["Objects | None"] = ContextVar("objects of the run", default=None)
 
 
@@ -51,7 +335,7 @@ class Objects:
     """The objects of a run, by handle.
 
     Args:
-        serde: Tells equal objects from others, as the checkpointer stores them.
+        serde: Serializes objects like the checkpointer; equal bytes mean equal objects.
     """
 
     def __init__(self, serde: SerializerProtocol = _SERDE) -> None:
@@ -63,7 +347,7 @@ class Objects:
 
     @contextmanager
     def in_use(self) -> Iterator["Objects"]:
-        """Take objects and give them back within; `fresh` has those that are to be stored."""
+        """Make these the current objects. `fresh` has those that must be stored."""
         own = copy.copy(self)
         own.fresh = {}
         token = _here.set(own)
@@ -73,16 +357,16 @@ class Objects:
             _here.reset(token)
 
     def load(self, stored: Mapping[str, Any]) -> None:
-        """Take objects that are stored."""
+        """Add stored objects."""
         self._known.update(stored)
         self._stored.update(stored)
 
     def handle(self, value: Any) -> str:
-        """The handle of an object: the same for one that is stored alike."""
+        """The handle of an object, the same for objects that are stored alike."""
         try:
             kind, data = self._serde.dumps_typed(value)
-        except Exception:  # noqa: BLE001 - a serializer raises what it likes
-            # Where it would have to be stored, LangGraph says so.
+        except Exception:  # noqa: BLE001 - a serializer may raise anything
+            # If it has to be stored, LangGraph raises an error.
             handle = self._unsaved.setdefault(id(value), uuid4().hex)
             self._known[handle] = value
             return handle
@@ -93,26 +377,26 @@ class Objects:
         return handle
 
     def __contains__(self, handle: str) -> bool:
-        """Whether there is such an object."""
+        """Whether there is an object with this handle."""
         return handle in self._known
 
     def __getitem__(self, handle: str) -> Any:
-        """The object of a handle."""
+        """The object with this handle."""
         return self._known[handle]
 
 
-def objects_here() -> Objects | None:
-    """The objects of the run that this code belongs to, if there is one."""
+def current_objects() -> Objects | None:
+    """The objects of the current run; `None` outside a run."""
     return _here.get()
 
 
-def shown(value: Any) -> Any:
-    """What policies see of an object: its fields as plain data, else its class's name."""
+def view_for_policies(value: Any) -> Any:
+    """What policies see of an object: its fields as plain data, or its class's name."""
     try:
         return to_jsonable_python(
             value, bytes_mode="base64", inf_nan_mode="strings", fallback=_name_of
         )
-    except Exception:  # noqa: BLE001 - whatever the object's own code raises
+    except Exception:  # noqa: BLE001 - the object's own code may raise anything
         return _name_of(value)
 
 
@@ -121,15 +405,16 @@ def _name_of(value: Any) -> str:
 
 
 Json = Any
+
 TYPE = "__type__"
+
 VALUE = "value"
-HANDLED = "kept"
-"""Type of what stands for an object that stays here."""
 
-MAX_DEPTH = 64
-"""Levels of a value; with what stands around it in a request, servers that stop at 100 take it."""
+OBJECT_HANDLE = "kept"
+"""Type name of a handle for an object that stays on the client."""
 
-PLAIN = Kinds()
+PLAIN = AllowedTypes()
+
 _MESSAGES: dict[str, type[lc.BaseMessage]] = {
     cls.__name__: cls
     for cls in (
@@ -138,6 +423,7 @@ _MESSAGES: dict[str, type[lc.BaseMessage]] = {
         lc.SystemMessage, lc.SystemMessageChunk, lc.ToolMessage, lc.ToolMessageChunk,
     )
 }  # fmt: skip
+
 _DEFAULTS: dict[type, dict[str, Any]] = {
     cls: {
         name: info.get_default(call_default_factory=True)
@@ -146,15 +432,17 @@ _DEFAULTS: dict[type, dict[str, Any]] = {
     }
     for cls in _MESSAGES.values()
 }
-_DEFAULTS[lc.RemoveMessage]["content"] = ""  # which its constructor does not take
-_SAFE_INT = range(-(2**63), 2**63)  # what every JSON library keeps as it is
+
+_DEFAULTS[lc.RemoveMessage]["content"] = ""  # its constructor does not take it
+
+_SAFE_INT = range(-(2**63), 2**63)  # every JSON library keeps these exact
 
 
-class _Refused(Exception):
-    """A value without a form; the text says what it is and what to do."""
+class _CodecError(Exception):
+    """A value that cannot be encoded or decoded; the text has the reason and a way out."""
 
 
-def encode(value: Any, where: str, kinds: Kinds = PLAIN) -> Json:
+def encode(value: Any, where: str, kinds: AllowedTypes = PLAIN) -> Json:
     """Write a value as JSON. The value is copied, never changed.
 
     Args:
@@ -163,40 +451,40 @@ def encode(value: Any, where: str, kinds: Kinds = PLAIN) -> Json:
         kinds: Which objects the place may hold.
 
     Raises:
-        UsageError: If the value has no form. The text names the place and what to do, and shows
-            nothing of the value.
+        UsageError: If the value cannot become JSON. The text names the place and a way out, and
+            does not show the value.
     """
     try:
         return _encode(value, 0, kinds)
-    except _Refused as refused:
+    except _CodecError as refused:
         msg = f"{where} cannot be sent: {refused}."
         raise UsageError(msg) from None
 
 
-def decode(value: Json, where: str = "A value", kinds: Kinds = PLAIN) -> Any:
-    """Read what `encode` wrote. The JSON is copied, so nobody shares what a node may change.
+def decode(value: Json, where: str = "A value", kinds: AllowedTypes = PLAIN) -> Any:
+    """Read the JSON that `encode` wrote. It is copied, so a node may change the value.
 
     Args:
-        value: The JSON, from anybody.
+        value: The JSON; it is not trusted.
         where: The place, as the start of a sentence.
         kinds: Which objects the place may hold.
 
     Raises:
-        BadReply: If it is nothing that `encode` writes for this place.
+        BadReply: If `encode` cannot have written it for this place.
     """
     try:
         return _decode(value, 0, kinds)
-    except _Refused as refused:
+    except _CodecError as refused:
         msg = f"{where} is not what was sent there: {refused}."
         raise BadReply(msg) from refused.__cause__
 
 
-def _encode(value: Any, depth: int, kinds: Kinds) -> Json:
+def _encode(value: Any, depth: int, kinds: AllowedTypes) -> Json:
     kind = type(value)
     if (scalar := _SCALARS.get(kind)) is not None:
         return scalar(value)
-    if depth > MAX_DEPTH:
-        _refuse(f"it is nested deeper than {MAX_DEPTH} levels, or holds itself. Flatten it")
+    if depth > VALUE_DEPTH:
+        _refuse(f"it is nested deeper than {VALUE_DEPTH} levels, or holds itself. Flatten it")
     if kind is list:
         return [_encode(item, depth + 1, kinds) for item in value]
     if kind is dict:
@@ -204,12 +492,12 @@ def _encode(value: Any, depth: int, kinds: Kinds) -> Json:
     if (form := BY_CLASS.get(kind)) is None:
         return _encode_object(value, kind, depth, kinds)
     written = _encode(form.write(value), depth + 1, kinds)
-    if form.is_unordered:  # what is sent twice must be the same
+    if form.is_unordered:  # a value that is sent twice must be the same
         written.sort(key=_sort_key)
     return {TYPE: form.name, VALUE: written}
 
 
-def _encode_nothing(value: bool | None) -> Json:  # noqa: FBT001 - it is the value itself
+def _encode_nothing(value: bool | None) -> Json:  # noqa: FBT001 - the value itself
     return value
 
 
@@ -247,7 +535,7 @@ _SCALARS: dict[type, Callable[[Any], Json]] = {
 }
 
 
-def _encode_dict(value: dict[Any, Any], depth: int, kinds: Kinds) -> Json:
+def _encode_dict(value: dict[Any, Any], depth: int, kinds: AllowedTypes) -> Json:
     written = {}
     for key, item in value.items():
         if type(key) is not str or key == TYPE:
@@ -259,36 +547,41 @@ def _encode_dict(value: dict[Any, Any], depth: int, kinds: Kinds) -> Json:
     return written
 
 
-def _encode_object(value: Any, kind: type, depth: int, kinds: Kinds) -> Json:
+def _encode_object(value: Any, kind: type, depth: int, kinds: AllowedTypes) -> Json:
     if kind is LabeledUpdate:
         _refuse(
-            "`with_labels` stands within a value. Put it around the whole update of the node; "
-            "labels of one field need a node of their own"
+            "`with_labels` is within a value. Put it around the whole update of the node; labels "
+            "of one field need a node of their own"
         )
     if isinstance(value, lc.BaseMessage):
         if kinds.messages and _MESSAGES.get(kind.__name__) is kind:
             return _encode_message(value, kind, depth, kinds)
-    elif form := form_of(kind):
+    elif form := object_kind(kind):
         name = kinds.name(kind)
-        if name is not None and (items := take_apart(value, form)) is not None:
+        if name is not None and (items := object_fields(value, form)) is not None:
             fields = {key: _encode(item, depth + 2, kinds) for key, item in items.items()}
             return {TYPE: "object", "class": name, "fields": fields}
     else:
-        for base in (str, int, float):  # such as the text of a message; equal to what it becomes
+        for base in (str, int, float):  # for example the text of a message; equal to its copy
             if isinstance(value, base):
                 return _encode(base(value), depth, kinds)
     return _encode_handle(value, kind, depth)
 
 
 def _encode_handle(value: Any, kind: type, depth: int) -> Json:
-    objects = objects_here()
+    objects = current_objects()
     if objects is None:
         _refuse(f"it holds a `{kind.__module__}.{kind.__qualname__}`, which has no form in JSON")
-    view = _encode(shown(value), depth + 1, PLAIN)
-    return {TYPE: HANDLED, "class": kind.__name__, "handle": objects.handle(value), VALUE: view}
+    view = _encode(view_for_policies(value), depth + 1, PLAIN)
+    return {
+        TYPE: OBJECT_HANDLE,
+        "class": kind.__name__,
+        "handle": objects.handle(value),
+        VALUE: view,
+    }
 
 
-def _encode_message(value: lc.BaseMessage, kind: type, depth: int, kinds: Kinds) -> Json:
+def _encode_message(value: lc.BaseMessage, kind: type, depth: int, kinds: AllowedTypes) -> Json:
     usual = _DEFAULTS[kind]
     said = {
         name: item
@@ -304,40 +597,40 @@ def _sort_key(value: Json) -> str:
     return json.dumps(value, sort_keys=True)
 
 
-def _decode(value: Json, depth: int, kinds: Kinds) -> Any:
+def _decode(value: Json, depth: int, kinds: AllowedTypes) -> Any:
     kind = type(value)
     if kind is dict:
-        if depth > 2 * MAX_DEPTH:
+        if depth > 2 * VALUE_DEPTH:
             _refuse("it is nested too deeply")
         if TYPE in value:
             return _decode_tagged(value, depth, kinds)
         return {key: _decode(item, depth + 1, kinds) for key, item in value.items()}
     if kind is list:
-        if depth > 2 * MAX_DEPTH:
+        if depth > 2 * VALUE_DEPTH:
             _refuse("it is nested too deeply")
         return [_decode(item, depth + 1, kinds) for item in value]
     return value
 
 
-def _decode_tagged(value: dict[str, Json], depth: int, kinds: Kinds) -> Any:
+def _decode_tagged(value: dict[str, Json], depth: int, kinds: AllowedTypes) -> Any:
     name = value[TYPE]
     try:
         if name in {"message", "object"}:
             return _decode_object(name, value, depth, kinds)
-        if name == HANDLED:
+        if name == OBJECT_HANDLE:
             return _decode_handle(value)
         form, payload = BY_NAME[name], value[VALUE]
         if len(value) == 2 and (form.payload is None or type(payload) is form.payload):  # noqa: PLR2004
             return form.read(_decode(payload, depth + 1, kinds))
-    except _Refused:
+    except _CodecError:
         raise
-    except Exception as error:  # the class's own checks raise what they like
-        msg = f"nothing can be made of a {_named(value)} in it ({type(error).__name__})"
-        raise _Refused(msg) from error
+    except Exception as error:  # the class's own checks may raise anything
+        msg = f"a {_named(value)} in it cannot be made ({type(error).__name__})"
+        raise _CodecError(msg) from error
     return _refuse(f"it holds a {_named(value)} of another shape")
 
 
-def _decode_object(name: str, value: dict[str, Json], depth: int, kinds: Kinds) -> Any:
+def _decode_object(name: str, value: dict[str, Json], depth: int, kinds: AllowedTypes) -> Any:
     known, fields = value["class"], value["fields"]
     cls: type | None
     if name == "message":
@@ -345,15 +638,15 @@ def _decode_object(name: str, value: dict[str, Json], depth: int, kinds: Kinds) 
     else:
         cls = kinds.find(known)
     if cls is None or not _is_fields(fields):
-        _refuse(f"it holds a {_named(value)}, and its annotation does not name such a thing")
+        _refuse(f"it holds a {_named(value)}, which its annotation does not name")
     made = {key: _decode(item, depth + 2, kinds) for key, item in fields.items()}
-    return cls(**made) if name == "message" else put_together(cls, made)
+    return cls(**made) if name == "message" else make_object(cls, made)
 
 
 def _decode_handle(value: dict[str, Json]) -> Any:
-    objects, handle = objects_here(), value.get("handle")
+    objects, handle = current_objects(), value.get("handle")
     if objects is None or not isinstance(handle, str) or handle not in objects:
-        _refuse(f"it holds a {_named(value)} that nobody has sent")
+        _refuse(f"it holds a {_named(value)} that was never sent")
     return objects[handle]
 
 
@@ -367,4 +660,4 @@ def _is_fields(fields: Json) -> TypeIs[dict[str, Json]]:
 
 
 def _refuse(reason: str) -> NoReturn:
-    raise _Refused(reason)
+    raise _CodecError(reason)

@@ -1,194 +1,40 @@
-"""A graph as a program: straight-line text for simple graphs, else a loop over supersteps.
-
-A graph is simple if it has no cycle, one node at a time, and branches that meet again where an
-`if` can be closed. Its program is short, and what follows a closed `if` does not stand under it: an
-interpreter that marks what stands under a branch with the labels of its condition leaves it alone.
-"""
+"""A graph as a program: which generator writes it, and the tools that it calls."""
 
 import dataclasses
-from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from functools import cache
-from graphlib import TopologicalSorter
 from types import MappingProxyType
 
 from langgraph.graph import END, START
 
 from langchain_sequrity.display import plain
-from langchain_sequrity.errors import GraphNotSupported, UsageError
-from langchain_sequrity.graph.analysis.spec import Branch, GraphSpec
-from langchain_sequrity.graph.codec.channels import plan_of
-from langchain_sequrity.graph.codec.values import encode
-from langchain_sequrity.graph.codegen.superstep import write_superstep
-from langchain_sequrity.graph.codegen.toolbox import INTERNAL_TOOLS, RouterTool, Toolbox, shown
-from langchain_sequrity.graph.codegen.writer import (
-    Fields,
-    Layout,
-    Lines,
-    Locals,
-    Router,
-    Task,
-    any_of,
-    call,
-    pulled_arguments,
-    write_call,
-    write_end,
-    write_start,
+from langchain_sequrity.errors import UsageError
+from langchain_sequrity.graph.analysis.spec import GraphSpec
+from langchain_sequrity.graph.codec.channels import field_plan
+from langchain_sequrity.graph.codegen.program_text import (
+    LocalVariables,
+    is_simple,
+    write_structured,
+    write_superstep,
 )
-from langchain_sequrity.graph.options import FieldRouter, NodeOptions
+from langchain_sequrity.graph.codegen.tools import (
+    INTERNAL_TOOLS,
+    FieldVariables,
+    ProgramGraph,
+    ProgramTask,
+    Toolbox,
+)
+from langchain_sequrity.graph.limits import PROGRAM_CHARACTERS
+from langchain_sequrity.graph.options import NodeOptions
 from langchain_sequrity.graph.program import (
-    GOTO,
     HANDLE,
     PARSE_WITH_AI,
+    GraphProgram,
     Parameter,
-    Program,
-    Text,
+    ProgramText,
     ToolSpec,
 )
-
-_DEEPEST = 8
-"""Levels of `if` in `if`; Python itself stops at 100 levels of indentation."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Piece:
-    """A node, the ways out of it, and what each leads to before they meet."""
-
-    task: Task
-    ways: "tuple[tuple[str, tuple[_Piece, ...]], ...]"
-
-
-class _NotSimpleError(Exception):
-    """A node would have to be written twice, or too deep."""
-
-
-def is_simple(layout: Layout) -> bool:
-    """Whether a graph has a straight-line program."""
-    return _pieces(layout) is not None
-
-
-def write_structured(layout: Layout, local: Locals) -> str:
-    """Write the program of a simple graph.
-
-    Args:
-        layout: The graph with its tools, for which `is_simple` holds.
-        local: Names of the variables that stand for no field and no node.
-
-    Returns:
-        The program's text.
-    """
-    text = Lines()
-    write_start(text, layout)
-    writer = _Structured(layout, local, text)
-    writer.write(_pieces(layout) or ())
-    write_end(text, layout, "False")
-    return str(text)
-
-
-def _pieces(layout: Layout) -> tuple[_Piece, ...] | None:
-    has_handler = any(task.has_handler for task in layout.tasks.values())
-    is_more = layout.is_parallel or layout.has_undeclared_targets or bool(layout.receivers)
-    if is_more or has_handler or layout.longest_run() is None:
-        return None
-    try:
-        return tuple(_Regions(layout).region(layout.start, END, 0))
-    except _NotSimpleError:
-        return None
-
-
-class _Regions:
-    """Finds the nested pieces of a graph without cycles."""
-
-    def __init__(self, layout: Layout) -> None:
-        self.layout = layout
-        self.ways = {
-            task.node: [*layout.successors()[task.node], *([END] if task.may_end else [])]
-            for task in layout.everyone
-        }
-        self.meeting = _meeting_places(self.ways)
-        self.seen: set[str] = set()
-
-    def region(self, task: Task, stop: str, depth: int) -> Iterator[_Piece]:
-        """The pieces from a node up to the place where its branches meet others."""
-        while True:
-            if task.node in self.seen or depth > _DEEPEST:
-                raise _NotSimpleError
-            self.seen.add(task.node)
-            meeting = self.meeting[task.node]
-            inner = [way for way in self.ways[task.node] if way not in (meeting, END)]
-            yield _Piece(task, tuple((way, self._way(way, meeting, depth)) for way in inner))
-            if meeting in (stop, END):
-                return
-            task = self.layout.tasks[meeting]
-
-    def _way(self, way: str, meeting: str, depth: int) -> tuple[_Piece, ...]:
-        return tuple(self.region(self.layout.tasks[way], meeting, depth + 1))
-
-
-def _meeting_places(ways: Mapping[str, list[str]]) -> dict[str, str]:
-    """For each node the first one that every way out of it comes to: its post-dominator."""
-    meeting, depth = {END: END}, {END: 0}
-    for node in TopologicalSorter(ways).static_order():  # successors come first
-        if node == END:
-            continue
-        first, *others = ways[node] or [END]
-        for other in others:
-            while first != other:
-                if depth[first] >= depth[other]:
-                    first = meeting[first]
-                else:
-                    other = meeting[other]  # noqa: PLW2901
-        meeting[node], depth[node] = first, depth[first] + 1
-    return meeting
-
-
-class _Structured:
-    def __init__(self, layout: Layout, local: Locals, text: Lines) -> None:
-        self.layout, self.local, self.text = layout, local, text
-        self.fields = layout.fields
-
-    def write(self, pieces: tuple[_Piece, ...]) -> None:
-        for piece in pieces:
-            self._node(piece.task)
-            self._ways(piece)
-
-    def _node(self, task: Task) -> None:
-        tool, text, fields = task.tool, self.text, self.fields
-        if tool is None:
-            return
-        text.add(f"# Node {shown(task.node)}.")
-        write_call(text, self.layout, self.local, task, pulled_arguments(self.layout, tool))
-        for field, state in fields.state.items():
-            if field in tool.writes or fields.plans[field].resets:
-                text.add(f"{state} = {fields.fresh(field, tool)}")
-
-    def _ways(self, piece: _Piece) -> None:
-        task, text, local = piece.task, self.text, self.local
-        if not task.decides:
-            return
-        if task.looks_up:
-            text.add(f"{local.value} = {self.fields.read(task.routers[0].looked_up)}")
-        for router in task.routers:
-            if router.tool is not None:
-                arguments = pulled_arguments(self.layout, router.tool)
-                text.add(f"{local.answer} = {call(router.tool.name, arguments)}")
-        keyword = "if"
-        for node, pieces in piece.ways:
-            with text.block(f"{keyword} {self._test(task, node)}:"):
-                self.write(pieces)
-            keyword = "elif"
-
-    def _test(self, task: Task, node: str) -> str:
-        if task.looks_up:
-            return self._values(task.routers[0].values[node])
-        token = self.layout.tokens[node]
-        if task.routers:
-            return f'"{token}" in {self.local.answer}["{GOTO}"]'
-        return f'"{token}" in {self.fields.result}.get("{GOTO}", [])'
-
-    def _values(self, values: tuple[str, ...]) -> str:
-        return any_of(f"{self.local.value} == {one}" for one in values)
-
 
 WhyNotSplit = Callable[[str, str], str]
 """Why calls of a tool cannot be answered before they run, given it and the tool that gives results.
@@ -197,15 +43,11 @@ Empty if they can.
 """
 
 
-_LONGEST = 80_000
-"""Characters of a program; the local server takes 100,000, and 20,000 nodes of a syntax tree."""
-
-
 def compile_graph(
     spec: GraphSpec,
     nodes: Mapping[str, NodeOptions] | None = None,
     why_not_split: WhyNotSplit = lambda *_: "",
-) -> Program:
+) -> GraphProgram:
     """Write the program for a graph.
 
     Args:
@@ -223,50 +65,52 @@ def compile_graph(
     options = nodes or {}
     _check_options(spec, options)
     toolbox = Toolbox(spec, options)
-    local = Locals.take(toolbox.names)
-    layout = _layout(spec, toolbox, local)
-    layout, beside, anywhere = (
+    local = LocalVariables.take(toolbox.names)
+    graph = _program_graph(spec, toolbox, local)
+    graph, beside, anywhere = (
         _told_apart(_with_packets(one, toolbox), local, why_not_split)
         for one in (
-            layout,
-            replace(layout, is_wide=True),
-            replace(layout, is_wide=True, takes_packets=True),
+            graph,
+            replace(graph, is_wide=True),
+            replace(graph, is_wide=True, takes_packets=True),
         )
     )
-    simple, fields = is_simple(layout), layout.fields
+    simple, fields = is_simple(graph), graph.fields
     from_state, flags, ready = write_superstep(beside, local, toolbox.names)
-    if len(from_state) > _LONGEST:  # then what somebody starts beside others runs after them
-        beside = layout
+    if (
+        len(from_state) > PROGRAM_CHARACTERS
+    ):  # then what somebody starts beside others runs after them
+        beside = graph
         from_state, flags, ready = write_superstep(beside, local, toolbox.names)
     if simple:
-        text = write_structured(layout, local)
-    elif layout.is_parallel:
+        text = write_structured(graph, local)
+    elif graph.is_parallel:
         text = from_state
     else:
-        text, *_ = write_superstep(layout, local, toolbox.names)
+        text, *_ = write_superstep(graph, local, toolbox.names)
     tools = _tools(anywhere, local)
 
     @cache
-    def from_packets() -> Text:
+    def from_packets() -> ProgramText:
         if anywhere.receivers == beside.receivers:
-            return Text(from_state, tools)
-        return Text(write_superstep(anywhere, local, toolbox.names)[0], tools)
+            return ProgramText(from_state, tools)
+        return ProgramText(write_superstep(anywhere, local, toolbox.names)[0], tools)
 
     early: set[str] = set()
     if anywhere.split:
         routers = [one.name for one in tools.values() if one.role == "router"]
         early = {name for name in routers if not why_not_split(name, name)}
-    return Program(
-        at_start=Text(text, MappingProxyType(_tools(layout, local))),
-        from_state=Text(from_state, MappingProxyType(_tools(beside, local))),
+    return GraphProgram(
+        at_start=ProgramText(text, MappingProxyType(_tools(graph, local))),
+        from_state=ProgramText(from_state, MappingProxyType(_tools(beside, local))),
         from_packets=from_packets,
         entry=local.entry,
         flags=MappingProxyType(flags),
         ready=MappingProxyType(ready),
         tools=MappingProxyType(tools),
-        receivers=layout.receivers,
+        receivers=graph.receivers,
         variables=fields.variables,
-        tokens=layout.tokens,
+        tokens=graph.tokens,
         keys=fields.keys,
         state=fields.state,
         plans=fields.plans,
@@ -280,12 +124,12 @@ def compile_graph(
     )
 
 
-def _waiting(layout: Layout, early: Collection[str]) -> frozenset[str]:
+def _waiting(graph: ProgramGraph, early: Collection[str]) -> frozenset[str]:
     """Nodes that wait for others of their step, or whose routers do."""
-    split = layout.split
+    split = graph.split
     return frozenset(
         node
-        for node, task in layout.tasks.items()
+        for node, task in graph.tasks.items()
         if node not in split
         or any(
             one.tool is not None and one.tool.name not in early
@@ -294,31 +138,31 @@ def _waiting(layout: Layout, early: Collection[str]) -> frozenset[str]:
     )
 
 
-def _tools(layout: Layout, local: Locals) -> dict[str, ToolSpec]:
-    tools = {tool.name: tool for tool in layout.tools}
-    if layout.split:
+def _tools(graph: ProgramGraph, local: LocalVariables) -> dict[str, ToolSpec]:
+    tools = {tool.name: tool for tool in graph.tools}
+    if graph.split:
         tools[local.result_of] = _result_of(local.result_of)
     return tools
 
 
-def _with_packets(layout: Layout, toolbox: Toolbox) -> Layout:
-    """A layout whose tools take the packets that may come."""
-    tasks = dict(layout.tasks)
-    for node in layout.in_order(layout.receivers):
+def _with_packets(graph: ProgramGraph, toolbox: Toolbox) -> ProgramGraph:
+    """A graph whose tools take the packets that may come."""
+    tasks = dict(graph.tasks)
+    for node in graph.in_order(graph.receivers):
         tasks[node] = replace(tasks[node], tool=toolbox.for_packets(node))
-    layout = replace(layout, tasks=MappingProxyType(tasks))
-    return replace(layout, fields=replace(layout.fields, overwritable=layout.overwritable()))
+    graph = replace(graph, tasks=MappingProxyType(tasks))
+    return replace(graph, fields=replace(graph.fields, overwritable=graph.overwritable()))
 
 
-def _told_apart(layout: Layout, local: Locals, why_not: WhyNotSplit) -> Layout:
-    """A layout whose tasks say why their calls do not run side by side."""
-    if not layout.is_parallel:
-        return layout
-    tasks = {node: _split(task, local, why_not) for node, task in layout.tasks.items()}
-    return replace(layout, tasks=MappingProxyType(tasks))
+def _told_apart(graph: ProgramGraph, local: LocalVariables, why_not: WhyNotSplit) -> ProgramGraph:
+    """A graph whose tasks say why their calls do not run side by side."""
+    if not graph.is_parallel:
+        return graph
+    tasks = {node: _split(task, local, why_not) for node, task in graph.tasks.items()}
+    return replace(graph, tasks=MappingProxyType(tasks))
 
 
-def _split(task: Task, local: Locals, why_not: WhyNotSplit) -> Task:
+def _split(task: ProgramTask, local: LocalVariables, why_not: WhyNotSplit) -> ProgramTask:
     """A task with the reason why its calls do not run side by side, if there is one."""
     if task.tool is None:
         return task
@@ -341,8 +185,8 @@ def _result_of(name: str) -> ToolSpec:
     )
 
 
-def _layout(spec: GraphSpec, toolbox: Toolbox, local: Locals) -> Layout:
-    return Layout(
+def _program_graph(spec: GraphSpec, toolbox: Toolbox, local: LocalVariables) -> ProgramGraph:
+    return ProgramGraph(
         spec=spec,
         start=_task(spec, toolbox, START),
         tasks={node: _task(spec, toolbox, node) for node in toolbox.nodes},
@@ -351,12 +195,12 @@ def _layout(spec: GraphSpec, toolbox: Toolbox, local: Locals) -> Layout:
     )
 
 
-def _task(spec: GraphSpec, toolbox: Toolbox, node: str) -> Task:
+def _task(spec: GraphSpec, toolbox: Toolbox, node: str) -> ProgramTask:
     option = toolbox.option(node)
-    routers = tuple(_router(spec, one) for one in toolbox.routers.get(node, ()))
+    routers = tuple(toolbox.routers.get(node, ()))
     fused = tuple(one for one in routers if option.fuse_router and one.tool is not None)
     known = spec.nodes.get(node)
-    return Task(
+    return ProgramTask(
         node=node,
         tool=toolbox.nodes.get(node),
         internal=option.internal_tool,
@@ -368,26 +212,15 @@ def _task(spec: GraphSpec, toolbox: Toolbox, node: str) -> Task:
     )
 
 
-def _router(spec: GraphSpec, router: RouterTool) -> Router:
-    if router.field is None:
-        return Router(router.tool)
-    _check_field_router(spec, router.branch, router.field)
-    values: dict[str, list[str]] = {}
-    for value, target in router.field.routes.items():
-        text = ascii(encode(value, f"A route of {router.field!r}"))
-        values.setdefault(target, []).append(text)
-    return Router(None, router.field.field, {node: tuple(ones) for node, ones in values.items()})
-
-
-def _fields(spec: GraphSpec, toolbox: Toolbox, local: Locals) -> Fields:
+def _fields(spec: GraphSpec, toolbox: Toolbox, local: LocalVariables) -> FieldVariables:
     take, keys = toolbox.names.take, toolbox.keys
     variables = {field: take(f"in_{keys[field]}") for field in spec.channels}
     state = {field: take(f"s_{keys[field]}") for field in spec.channels}
-    return Fields(
+    return FieldVariables(
         keys=MappingProxyType({field: keys[field] for field in spec.channels}),
         state=MappingProxyType(state),
         variables=MappingProxyType(variables),
-        plans=MappingProxyType({field: plan_of(one) for field, one in spec.channels.items()}),
+        plans=MappingProxyType({field: field_plan(one) for field, one in spec.channels.items()}),
         overwritable=frozenset(),
         result=local.result,
     )
@@ -420,23 +253,3 @@ def _meant(option: object) -> str:
     given = option if isinstance(option, Mapping) else {}
     known = [f"{name}={plain(repr(given[name]), limit=80)}" for name in names if name in given]
     return f"NodeOptions({', '.join(known) or 'reads=[…]'})"
-
-
-def _check_field_router(spec: GraphSpec, branch: Branch, router: FieldRouter) -> None:
-    place, edge = f"{router!r} after {branch.source!r}", (branch.source, branch.name)
-    if router.field not in spec.channels or router.field not in branch.input_fields:
-        msg = f"{place} looks up `{router.field}`, which is no field of the state. Name a field."
-        raise GraphNotSupported(msg, edge=edge)
-    if plan_of(spec.channels[router.field]).kind == "log":
-        msg = (
-            f"{place} looks up `{router.field}`, whose reducer the program does not know. Use a "
-            "function as the router."
-        )
-        raise GraphNotSupported(msg, edge=edge)
-    if branch.ends is not None:
-        msg = f"{place} has a path map as well. Leave the path map out: its routes are one."
-        raise GraphNotSupported(msg, edge=edge)
-    for target in router.routes.values():
-        if target not in spec.nodes and target != END:
-            msg = f"{place} leads to {target!r}, which is no node. Name a node or END."
-            raise GraphNotSupported(msg, edge=edge)

@@ -1,14 +1,13 @@
-"""One run of an executor: what LangGraph does, told to the service in the words of the program.
+"""The driver of one run: it matches LangGraph's tasks with the calls of the service.
 
-LangGraph decides which tasks run; the service decides whether they may, and with which arguments.
-Both go through the same steps. Before a step the driver sends the results of the last one, and the
-service asks for the calls of this one. A task waits until its call is asked for, runs with the
-arguments of the call, and leaves its result in the journal. Where both do not agree, nothing is
-run.
+LangGraph decides which tasks run. The service decides whether they may run, and with which
+arguments. Both take the same steps. Before a step, the driver sends the results of the last one,
+and the service asks for the calls of this one. A task waits for its call, runs with the arguments
+of the call, and writes its result to the journal. If LangGraph and the service disagree, no task
+runs.
 
-A state that the service did not make begins a new run: a first input, a state that somebody edited,
-a thread of the plain graph. Its fields are context variables, with the labels that are known of
-them (`running.states`).
+A state that the service did not make starts a new run: a first input, an edited state, a thread of
+the plain graph. Its fields are context variables, with their known labels (`StateVariables`).
 """
 
 import asyncio
@@ -33,39 +32,44 @@ from langchain_sequrity.errors import (
 )
 from langchain_sequrity.graph import _compat
 from langchain_sequrity.graph.approval import in_graph
-from langchain_sequrity.graph.codec.channels import same_ids
-from langchain_sequrity.graph.codec.values import Objects, objects_here
-from langchain_sequrity.graph.dispatch.tools import NodeResult
+from langchain_sequrity.graph.codec.channels import copy_ids
+from langchain_sequrity.graph.codec.values import Objects, current_objects
+from langchain_sequrity.graph.dispatch import NodeResult
 from langchain_sequrity.graph.journal import (
     APPROVED,
     EARLY,
     GIVES,
     OBJECTS,
-    Asked,
-    Entry,
+    DeniedCall,
     Journal,
-    Offered,
+    JournalEntry,
+    ProgramCall,
+    ProgramRun,
     Round,
-    Run,
+    for_call,
     read_journal,
     result_entry,
-    retagged,
     whole_steps,
 )
 from langchain_sequrity.graph.program import ACTIVE, HANDLE, JOURNAL, OUTPUT, RUN, STEP, ToolSpec
-from langchain_sequrity.graph.runtime.events import Decided, RequestWatch, new_run
-from langchain_sequrity.graph.runtime.requests import Answer, Asking, Ended, adriven, driven
-from langchain_sequrity.graph.runtime.states import (
+from langchain_sequrity.graph.runtime.events import HumanDecided, RequestWatch, new_run
+from langchain_sequrity.graph.runtime.requests import (
     LOST,
     NO_LABELS,
+    CallsRequested,
     Channels,
+    ExecutorParts,
     FieldLabels,
     Meta,
-    Parts,
-    Recorded,
-    States,
+    Recording,
+    RunFinished,
+    ServiceAnswer,
+    StateVariables,
+    Work,
+    adriven,
     ask,
     check_whole,
+    driven,
     entries_of,
     has_asked_nothing,
     is_edited,
@@ -78,96 +82,92 @@ from langchain_sequrity.interrupts import check_can_ask
 from langchain_sequrity.labels import Labels, labels_given
 from langchain_sequrity.strict_json import dumps, loads
 from langchain_sequrity.wire.error_body import is_session_gone
-from langchain_sequrity.wire.exchange import Call
 
 DRIVER = "__sequrity_driver"
 """Key of `configurable` with the driver of a run."""
 
 OWN_WRITES = str(uuid5(NAMESPACE_OID, "sequrity"))
-"""Stands for a task's id where the driver writes what it notes."""
+"""The task id of the driver's own writes."""
 
 _INPUT_BESIDE = (
-    "An input waits beside other tasks of the thread, and routers follow START: the service cannot "
-    "be asked for them there. Give the input again, or go on from another checkpoint."
+    "An input waits beside other tasks of the thread, and START has routers: the service cannot "
+    "call them there. Give the input again, or continue from another checkpoint."
 )
-
-Work = Generator[tuple[Call, str | None], Answer, Any]
-"""Yields a request and the session that it names, takes the answer."""
 
 _KEPT, _GIVEN, _OF = "kept", "given", "of"
 
 
-class Stop(GraphBubbleUp):
-    """Carries an error of a run past a task's retries and handlers: it is not the task's own."""
+class RunStopped(GraphBubbleUp):
+    """An error of the run, not of a task: it bypasses the task's retries and handlers."""
 
     def __init__(self, error: BaseException) -> None:
         super().__init__()
         self.error = error
 
 
-class Disagrees(BadReply):
-    """LangGraph and the service do not agree on what is due, or that the run is over."""
+class StepMismatch(BadReply):
+    """LangGraph and the service disagree on the due tasks, or on the end of the run."""
 
 
 @dataclass(slots=True)
-class _Routed:
+class _RouterCall:
     """A router of a task.
 
     Attributes:
-        call: Its call, once it is asked for.
+        call: Its call; `None` until the service asks for it.
         entry: Its result.
     """
 
-    call: Asked | None = None
-    entry: Entry | None = None
+    call: ProgramCall | None = None
+    entry: JournalEntry | None = None
 
 
 @dataclass(slots=True)
 class Task:
-    """A task of LangGraph's that stands for a call.
+    """A task of LangGraph that answers a call.
 
     Attributes:
-        id: LangGraph's id of it.
+        id: Its id in LangGraph.
         node: Its node.
         is_packet: Whether a `Send` started it.
-        call: Its call, once it is asked for.
-        entry: Its result, once it is there.
+        call: Its call; `None` until the service asks for it.
+        entry: Its result; `None` until it is known.
         routers: Its routers by the names of their tools.
-        handle: What its call is answered with before it runs, where it runs beside others.
-        early: Results of its routers from before, for which the service has not asked.
-        offered: The denial of its call or of one of its routers, where a human may approve it.
-        is_left: Whether it failed or waits for an answer, so that nothing more comes of it now.
-        is_done: Whether it ended in an earlier attempt of the step, so that it does not run.
-        has_lost: Whether LangGraph did not store all that its results say.
+        handle: The first answer to its call if it runs beside others.
+        early: Results of its routers that precede their calls.
+        offered: The denied call of the task or of one of its routers, if a human may approve it.
+        is_left: Whether it failed or waits for an answer, so it gives no result now.
+        is_done: Whether it ended in an earlier attempt of the step, so it does not run.
+        has_lost: Whether LangGraph did not store all of its results.
     """
 
     id: str
     node: str
     is_packet: bool
-    call: Asked | None = None
-    entry: Entry | None = None
-    routers: dict[str, _Routed] = field(default_factory=dict)
+    call: ProgramCall | None = None
+    entry: JournalEntry | None = None
+    routers: dict[str, _RouterCall] = field(default_factory=dict)
     handle: str = ""
-    early: list[Entry] = field(default_factory=list)
-    offered: Offered | None = None
+    early: list[JournalEntry] = field(default_factory=list)
+    offered: DeniedCall | None = None
     is_left: bool = False
     is_done: bool = False
     has_lost: bool = False
 
     def forget_calls(self) -> None:
-        """Take the calls away: those of another session come."""
+        """Drop the calls; another session will ask for its own."""
         self.call, self.handle = None, ""
         for routed in self.routers.values():
             routed.call = None
 
     @property
-    def kept(self) -> list[Entry]:
-        """The results that it has."""
+    def kept(self) -> list[JournalEntry]:
+        """Its results so far."""
         return [*([self.entry] if self.entry is not None else []), *self.early]
 
     @property
-    def written(self) -> Iterator[Entry | None]:
-        """The results that it writes itself."""
+    def written(self) -> Iterator[JournalEntry | None]:
+        """The results that the task writes itself."""
         yield self.entry
         for routed in self.routers.values():
             yield routed.entry
@@ -182,14 +182,14 @@ class Driver:
     """Drives one run.
 
     Args:
-        parts: What all runs of the executor have in common.
-        is_timed: Whether steps have a limit in time: it is for the nodes, and not for requests.
+        parts: The parts that all runs of the executor share.
+        is_timed: Whether steps have a timeout, which is for nodes and not for requests.
     """
 
-    def __init__(self, parts: Parts, *, is_timed: bool = False) -> None:
+    def __init__(self, parts: ExecutorParts, *, is_timed: bool = False) -> None:
         self._parts, self._is_timed = parts, is_timed
         self.run_id = new_run(parts.name)
-        self._record: Run | None = None
+        self._record: ProgramRun | None = None
         self._journal = Journal()
         self._tasks: dict[str, Task] = {}
         self._handlers: dict[str, str] = {}
@@ -202,10 +202,10 @@ class Driver:
         self._labels_at_start: dict[str, Meta] = {}
         self._given: list[str] | None = None
         self._work: Work | None = None
-        self._states = States(parts)
+        self._states = StateVariables(parts)
         self.objects = Objects()
         self._watching: RequestWatch
-        self._ended: Ended | None = None
+        self._ended: RunFinished | None = None
         self._is_new = True
         self._is_start = False
         self._is_within = False
@@ -214,11 +214,11 @@ class Driver:
         self._changed = threading.Condition()
         self._achanged: asyncio.Condition | None = None
 
-    # What the loop calls
+    # Called by the loop
 
     @property
     def own_writes(self) -> Sequence[tuple[str, Any]]:
-        """What is to be written to the channels with the step."""
+        """Writes of the driver, to apply with the step."""
         return self._own
 
     @property
@@ -227,22 +227,22 @@ class Driver:
         return None if self._record is None else self._record.session
 
     def run(self, loop: _compat.PregelLoop, work: Work) -> None:
-        """Make the requests that the work asks for."""
+        """Make the requests of a piece of work."""
         with self._watch(loop) as watch, self.objects.in_use():
             try:
                 self._watching = watch
-                driven(work, self._parts.transport(), self._parts.exchange.read)
+                driven(work, self._parts.transport(), self._parts.exchange)
             except TurnFailed as error:
                 raise in_graph(error, self._parts.program) from None
         self._store(loop)
 
     async def arun(self, loop: _compat.PregelLoop, work: Work) -> None:
-        """Make the requests that the work asks for."""
+        """Make the requests of a piece of work."""
         self.run_id["mode"] = "async"
         with self._watch(loop) as watch, self.objects.in_use():
             try:
                 self._watching = watch
-                await adriven(work, self._parts.transport(), self._parts.exchange.read)
+                await adriven(work, self._parts.transport(), self._parts.exchange)
             except TurnFailed as error:
                 raise in_graph(error, self._parts.program) from None
         self._store(loop)
@@ -251,21 +251,21 @@ class Driver:
         """Begin a step.
 
         Returns:
-            What asks for its calls, where that cannot wait; else its first task will do it, when
-            streams have shown what came before.
+            The requests for its calls, if they cannot wait; else `None`. Then the first task makes
+            them, after streams have shown the last step.
         """
         self._own, self._stored, self._raw, self._shown = [], 0, {}, []
         self._loop = loop
         due = list(loop.tasks.values())
         waiting = self._parts.program.waiting
         if len(due) > 1 and any(one.name in waiting for one in due):
-            # LangGraph starts tasks in this order, and not all if it has no threads left. That of
-            # which the program asks first must be among them: the others wait for it.
+            # LangGraph starts tasks in this order, and only as many as it has threads. The task
+            # that the program calls first must be among them: the others wait for it.
             due = sorted(due, key=_place_of)
             loop.tasks = {one.id: one for one in due}
         self._is_start = [one.name for one in due] == [START]
         self._work = self._ask(loop)
-        # What a node's cache or its time is for begins after its call.
+        # A node's cache and timeout start after its call.
         is_bound = self._is_timed or any(one.cache_key or one.timeout is not None for one in due)
         is_lazy = any(not one.writes for one in due) and not is_bound
         return self._taken_work() if self._is_start or not is_lazy else None
@@ -276,7 +276,7 @@ class Driver:
             yield from work
 
     def _ask(self, loop: _compat.PregelLoop) -> Work:
-        """Ask for the calls of the tasks that are due."""
+        """Request the calls of the due tasks."""
         if self._is_new:
             yield from self._restore(loop)
         if self._is_start:
@@ -298,8 +298,8 @@ class Driver:
             return
         try:
             yield from self._go_along(loop)
-        except (Disagrees, ProgramFailed):
-            # What somebody did from outside can leave more due than a program can know.
+        except (StepMismatch, ProgramFailed):
+            # After a change from outside, more tasks may be due than the program knows.
             if not self._may_disagree:
                 raise
             yield from self._begin_from_state(loop)
@@ -309,7 +309,7 @@ class Driver:
 
     @property
     def _may_disagree(self) -> bool:
-        """Whether something was done to the thread that the program does not know."""
+        """Whether the thread may have changed in a way that the program does not know."""
         return self._is_resumed or (self._run.begins_at != "start" and self._step > 1)
 
     def _go_along(self, loop: _compat.PregelLoop) -> Work:
@@ -319,15 +319,15 @@ class Driver:
             self._check_due()
 
     def _catch_up(self) -> Work:
-        """Ask for the calls of a step whose results are all there; the next step sends the rest.
+        """Request the calls of a step that has all results; the next step sends the rest.
 
-        Calls that are still to come would be taken for those of the next step, which may have the
-        same nodes.
+        Otherwise late calls would be taken for those of the next step, which may have the same
+        nodes.
         """
         try:
             yield from self._advance(until=lambda: self._has_all_calls)
             self._check_due()
-        except (Disagrees, ProgramFailed):
+        except (StepMismatch, ProgramFailed):
             self._end_record()
             return
         if not (self._refused or self._has_all_calls):
@@ -344,12 +344,12 @@ class Driver:
         )
 
     def _end_record(self) -> None:
-        """Note that the program does not know the state after this step: the next begins a run."""
+        """Record that the program does not know the state after this step; a new run follows."""
         self._record = replace(self._run, is_over=True)
         self._own.append((RUN, self._record.to_json()))
 
     def _begin_from_state(self, loop: _compat.PregelLoop) -> Work:
-        """Begin a run with the state that LangGraph has, in the midst of another one."""
+        """Start a run from LangGraph's state, within another run."""
         for slot in self._tasks.values():
             slot.forget_calls()
         labels = yield from self._labels_so_far(loop)
@@ -360,26 +360,26 @@ class Driver:
         return (yield from self._labels_after(loop, self._run))
 
     def _labels_after(
-        self, loop: _compat.PregelLoop, run: Run
+        self, loop: _compat.PregelLoop, run: ProgramRun
     ) -> Generator[Any, Any, dict[str, Meta]]:
-        """The labels of the fields after the steps of a run that are over."""
+        """The labels of the fields after the finished steps of a run."""
         check_whole(loop, run)
         noted = whole_steps(noted_in(loop), run.session)
         entries = [*entries_of(loop, run.session), *noted]
         return (yield from self._states.after(run, entries))
 
     def _begin_again(self, loop: _compat.PregelLoop) -> Work:
-        """Go on with a new program, where one has taken as many steps as it can."""
+        """Continue with a new program after one has taken its highest number of steps."""
         while self._ended is not None and not self._refused:
             if not self._is_active(self._ended):
-                msg = "The program ended where LangGraph goes on. Nothing of it is used."
-                raise Disagrees(msg, session_id=self._ended.session_id)
+                msg = "The program has ended, but LangGraph has tasks left. Its result is not used."
+                raise StepMismatch(msg, session_id=self._ended.session_id)
             labels = self._states.reported(self._ended.result)
             yield from self._begin(loop, labels, is_start=False)
             yield from self._advance()
 
     @property
-    def _waiting(self) -> list[Asked]:
+    def _waiting(self) -> list[ProgramCall]:
         """The calls that wait for a result."""
         return [call for one in self._journal.rounds[-1:] for call in one.waiting]
 
@@ -388,7 +388,7 @@ class Driver:
             self._assign(call)
 
     def _check_due(self) -> None:
-        """Check that the service asks for what LangGraph runs.
+        """Check that the service asks for LangGraph's tasks.
 
         Raises:
             BadReply: If it does not.
@@ -396,13 +396,13 @@ class Driver:
         for call in self._waiting:
             if not self._is_due(call):
                 msg = (
-                    f"The service asks for `{plain(call.tool)}`, and LangGraph runs no such node "
-                    "in this step. Nothing of it is run."
+                    f"The service asks for `{plain(call.tool)}`, but LangGraph does not run this "
+                    "node in this step. The call is not made."
                 )
-                raise Disagrees(msg, session_id=self.session)
+                raise StepMismatch(msg, session_id=self.session)
 
     def after_step(self, loop: _compat.PregelLoop) -> None:
-        """Take the results of the step into the journal, before LangGraph applies its writes."""
+        """Add the results of the step to the journal, before LangGraph applies its writes."""
         starts = [one for one in loop.tasks.values() if one.name == START]
         if self._is_start:
             [start] = starts
@@ -413,9 +413,9 @@ class Driver:
                 self._own += [(RUN, note), (JOURNAL, [{"reset": ""}])]
         self._take_written(loop)
         for raw, written in self._shown:
-            same_ids(raw, written)
+            copy_ids(raw, written)
         if starts and not self._is_start and self._record is not None:
-            self._end_record()  # an input that comes beside tasks is applied with what they write
+            self._end_record()  # an input beside tasks is applied together with their writes
         elif any(slot.has_lost for slot in self._tasks.values()) and not self._refused:
             self._end_record()
         self._own.append((STEP, len(self._journal.rounds)))
@@ -426,17 +426,17 @@ class Driver:
         for entry in (one for channel, entries in written if channel == JOURNAL for one in entries):
             if entry["in"] == self.session:
                 self._journal.take(entry)
-        for call in self._waiting:  # tasks that are done already may have results of before
+        for call in self._waiting:  # finished tasks may have earlier results
             self._answer(call)
 
     def failed_to_apply(self, loop: _compat.PregelLoop) -> Sequence[tuple[str, Any]]:
-        """Hear that LangGraph could not apply what the tasks wrote.
+        """Handle a step whose writes LangGraph could not apply.
 
         With durability "exit" it stores the half-applied state, and the thread continues from it.
-        The program of the run never has such a state, so the next run begins from it.
+        The program of the run never has such a state, so the next run starts from it.
 
         Returns:
-            Writes to apply to that state. With them no field is newer than the last step, so the
+            Writes to apply to that state. With them, no field is newer than the last step, so the
             fields that the step changed keep their labels.
         """
         if loop.durability != "exit" or self._record is None:
@@ -446,13 +446,13 @@ class Driver:
         return [*self._own, (STEP, len(self._journal.rounds))]
 
     def close(self) -> None:
-        """Let go of the loop, which holds this driver."""
+        """Drop the reference to the loop, which refers to this driver."""
         for name in ("_loop", "_watching"):
             vars(self).pop(name, None)
         self._work = None
 
     def finish(self, loop: _compat.PregelLoop) -> Work:
-        """Send the last results, and take what the run is labelled."""
+        """Send the last results, and store the labels of the fields."""
         self._own, self._stored = [], 0
         ran_nothing = self._is_new
         if self._is_new:
@@ -460,7 +460,7 @@ class Driver:
             record = self._stored_record(loop)
             if record is None or _KEPT in record or is_edited(loop, record["since"]):
                 return
-            yield from self._go_on(loop, Run(**record))
+            yield from self._go_on(loop, ProgramRun(**record))
         if self._record is None:  # nothing followed START
             kept = self._states.without(self._labels_at_start, self._given or ())
             self._own = [(RUN, {_KEPT: kept})] if self._given is not None else []
@@ -471,11 +471,11 @@ class Driver:
         self._tasks = {}
         yield from self._advance()
         if ran_nothing and self._ended is None:
-            return  # LangGraph has left this run: somebody took away what was due
+            return  # LangGraph has left this run: the due tasks were removed from outside
         if self._refused:
             return
         ended = self._ended
-        # A run from a state may have begun with a node whose router LangGraph asks no more.
+        # A run from a state may have begun with a node whose router LangGraph no longer calls.
         may_disagree = self._may_disagree or self._run.begins_at != "start"
         if may_disagree and (ended is None or self._is_active(ended)):
             self._keep_labels((yield from self._labels_so_far(loop)))
@@ -483,24 +483,24 @@ class Driver:
             self._keep_labels(self._checked_end())
 
     def _keep_labels(self, labels: FieldLabels) -> None:
-        """Note what the run is labelled: all that the journal has of it is in that."""
+        """Record the labels of the fields; they replace the journal of the run."""
         self._own, self._stored = [(RUN, {_KEPT: labels, _OF: self.session})], 0
 
     def _checked_end(self) -> dict[str, Meta]:
-        """The labels of the fields at the end, where the program ends as LangGraph does.
+        """The labels of the fields at the end, after a check that the program has ended too.
 
         Raises:
-            BadReply: If it does not.
+            BadReply: If it has not.
         """
         ended = self._ended
         if ended is None:
             msg = (
-                f"The program goes on with `{plain(self._waiting[0].tool)}` where LangGraph has "
-                "come to the end. Nothing of it is used."
+                f"The program continues with `{plain(self._waiting[0].tool)}`, but LangGraph has "
+                "ended. Its result is not used."
             )
             raise BadReply(msg, session_id=self.session)
         if self._is_active(ended):
-            msg = "The program says that work is left where LangGraph has come to the end."
+            msg = "The program has work left, but LangGraph has ended."
             raise BadReply(msg, session_id=ended.session_id)
         labels = ended.result.labels
         if labels is None:  # they decide what the next run may do
@@ -510,7 +510,7 @@ class Driver:
         return self._states.reported(ended.result)
 
     def cached(self, tasks: Sequence[Any]) -> Sequence[Any]:
-        """Give the results that a node's cache had to the calls of these tasks."""
+        """Use the results in a node's cache for the calls of these tasks."""
         for task in tasks:
             slot = self._tasks.get(task.id)
             for index, (channel, entries) in enumerate(task.writes):
@@ -519,18 +519,18 @@ class Driver:
         return tasks
 
     def told(self, loop: _compat.PregelLoop, task_id: str, channels: Sequence[str]) -> None:
-        """Hear that a task has ended: with an error, a question, or well."""
+        """Handle the end of a task: an error, a question, or success."""
         slot = self._tasks.get(task_id)
         if slot is not None and _compat.is_left(channels):
             slot.is_left = True
             self._notify(loop)
 
     def handles(self, handler: str, task: str) -> None:
-        """Hear that a task handles the error of another one."""
+        """Record that a task handles the error of another one."""
         self._handlers[handler] = task
 
     def is_silent(self, writes: Any) -> bool:
-        """Whether a task did nothing because the run ends with a denial."""
+        """Whether a task has not run because the run ends with a denial."""
         return self._refused and all(channel == _compat.NO_WRITES for channel, _ in writes)
 
     def returned(self, task_id: str, writes: Any) -> Any:
@@ -541,36 +541,36 @@ class Driver:
         rest = [one for one in writes if one[0] not in self._parts.spec.channels]
         return [*raw, *rest]
 
-    # What the tasks call
+    # Called by the tasks
 
     def begin(self, task_id: str) -> None:
-        """Wait until the calls of the step have been asked for.
+        """Wait until the calls of the step are requested.
 
         Raises:
-            Stop: If the run cannot go on.
+            RunStopped: If the run cannot continue.
         """
         self._wait(lambda: self._work is None, task_id)
 
     async def abegin(self, task_id: str) -> None:
-        """Wait until the calls of the step have been asked for; see `begin`."""
+        """Wait until the calls of the step are requested; see `begin`."""
         await self._await(lambda: self._work is None, task_id)
 
-    def call_of(self, task_id: str) -> "Asked | Offered | None":
-        """The call of a task, once the service asks for it.
+    def call_of(self, task_id: str) -> "ProgramCall | DeniedCall | None":
+        """Wait for the call of a task.
 
         Returns:
-            The call; or its denial, which a human may approve; `None` where the run ends with a
+            The call; or the denied call, which a human may approve; `None` if the run ends with a
             denial.
 
         Raises:
-            Stop: If the run cannot go on.
-            GraphInterrupt: If another task of the step has to be answered or done again first.
+            RunStopped: If the run cannot continue.
+            GraphInterrupt: If another task of the step first needs an answer or another attempt.
         """
         self._wait(lambda: self._is_told(task_id), task_id)
         return self._told(task_id)
 
-    async def acall_of(self, task_id: str) -> "Asked | Offered | None":
-        """The call of a task; see `call_of`."""
+    async def acall_of(self, task_id: str) -> "ProgramCall | DeniedCall | None":
+        """Wait for the call of a task; see `call_of`."""
         await self._await(lambda: self._is_told(task_id), task_id)
         return self._told(task_id)
 
@@ -578,19 +578,19 @@ class Driver:
         slot = self._tasks.get(self._origin(task_id))
         return self._refused or (slot is not None and (slot.offered or slot.call) is not None)
 
-    def _told(self, task_id: str) -> "Asked | Offered | None":
+    def _told(self, task_id: str) -> "ProgramCall | DeniedCall | None":
         slot = self._slot(task_id)
         return None if self._refused else slot.offered or slot.call
 
-    def router_call(self, task_id: str, tool: ToolSpec) -> "Asked | Offered | None":
-        """The call of a router of a task; `None` where the run ends with a denial of it."""
+    def router_call(self, task_id: str, tool: ToolSpec) -> "ProgramCall | DeniedCall | None":
+        """Wait for the call of a task's router; `None` if the run ends with a denial."""
         routed = self._routed(task_id, tool)
         slot = self._slot(task_id)
         self._wait(lambda: bool(routed.call or slot.offered or self._refused), task_id)
         return routed.call or slot.offered
 
-    async def arouter_call(self, task_id: str, tool: ToolSpec) -> "Asked | Offered | None":
-        """The call of a router of a task; see `router_call`."""
+    async def arouter_call(self, task_id: str, tool: ToolSpec) -> "ProgramCall | DeniedCall | None":
+        """Wait for the call of a task's router; see `router_call`."""
         routed = self._routed(task_id, tool)
         slot = self._slot(task_id)
         there = lambda: bool(routed.call or slot.offered or self._refused)  # noqa: E731
@@ -598,11 +598,11 @@ class Driver:
         return routed.call or slot.offered
 
     def has_output(self, task_id: str) -> Any:
-        """What a node returned in an earlier attempt, whose router did not run to its end."""
+        """The stored output of an earlier attempt, whose router did not finish."""
         return self._outputs.get(_output_of(self._origin(task_id))) if self._outputs else None
 
-    def answered(self, task_id: str, entry: Entry) -> None:
-        """Take the result of a task."""
+    def answered(self, task_id: str, entry: JournalEntry) -> None:
+        """Record the result of a task."""
         slot = self._slot(task_id)
         slot.entry = entry
         self.objects.load(entry.get(OBJECTS, {}))
@@ -611,27 +611,27 @@ class Driver:
         if slot.offered is not None:
             slot.offered.result, slot.offered = entry, None
 
-    def call_before(self, task_id: str, tool: ToolSpec) -> Asked:
-        """Stands for the call of a router that runs before the service asks for it.
+    def call_before(self, task_id: str, tool: ToolSpec) -> ProgramCall:
+        """A provisional call for a router that runs before the service asks for it.
 
-        Its id is the place in which the service will do so.
+        Its id sorts in the order in which the service will ask.
         """
         place = list(self._tasks).index(self._slot(task_id).id)
         at = f"{self._step:06}:{place:06}:{tool.name}"
-        return Asked(at, tool.name, {})
+        return ProgramCall(at, tool.name, {})
 
     def keep_output(self, task_id: str, output: Mapping[str, Any]) -> Any:
-        """Store what a node returned before its router is asked for: it does not run again.
+        """Store the output of a node before its router is called, so the node does not run again.
 
         Returns:
-            A future that is done when it is stored; `None` where nothing waits for that.
+            A future that is done when it is stored; `None` if there is no need to wait.
         """
         key = _output_of(self._origin(task_id))
         self._outputs[key] = output
         return _compat.keep_writes(self._loop, key, [(OUTPUT, output)])
 
-    def routed(self, task_id: str, tool: ToolSpec, entry: Entry) -> None:
-        """Take the result of a router."""
+    def routed(self, task_id: str, tool: ToolSpec, entry: JournalEntry) -> None:
+        """Record the result of a router."""
         if EARLY in entry:
             self._journal.take(entry)
             return
@@ -642,26 +642,26 @@ class Driver:
             slot.offered.result, slot.offered = entry, None
 
     def handle_of(self, task_id: str) -> str:
-        """What stands for the result of a task that runs beside others; empty for all others."""
+        """The handle for the result of a task that runs beside others; empty for other tasks."""
         return self._slot(task_id).handle
 
     def shows(self, task_id: str, found: NodeResult) -> None:
-        """Keep what a node returned as streams show it."""
+        """Keep the output of a node as streams show it."""
         pairs = [*zip(found.raw, (value for _, value in found.writes), strict=True)]
         self._raw[task_id] = [
             (name, raw) for (name, _), (raw, _) in zip(found.writes, pairs, strict=True)
         ]
         self._shown += pairs
 
-    def decided(self, offered: Offered, objection: str | None) -> None:
-        """Take what a human decided about a call that was denied.
+    def decided(self, offered: DeniedCall, objection: str | None) -> None:
+        """Record a human's decision about a denied call.
 
         Args:
-            offered: The denial.
-            objection: What the human has against the call; `None` if it is approved.
+            offered: The denied call.
+            objection: The human's objection; `None` if the call is approved.
         """
         with self._watch(self._loop) as watch:
-            watch.tell(Decided(offered, objection is None))
+            watch.tell(HumanDecided(offered, objection is None))
         offered.is_approved, offered.objection = objection is None, objection
         said = {} if objection is None else {"objection": objection}
         self._note([{"approved" if objection is None else "rejected": offered.digest, **said}])
@@ -675,9 +675,9 @@ class Driver:
                 if self._can_go_on():
                     try:
                         self.run(self._loop, self._more())
-                    except Exception as error:  # noqa: BLE001 - whatever it is, it ends the run
+                    except Exception as error:  # noqa: BLE001 - any error ends the run
                         self._broken = error
-                        raise Stop(error) from None
+                        raise RunStopped(error) from None
                     finally:
                         self._changed.notify_all()
                 else:
@@ -692,9 +692,9 @@ class Driver:
                 if self._can_go_on():
                     try:
                         await self.arun(self._loop, self._more())
-                    except Exception as error:  # noqa: BLE001 - whatever it is, it ends the run
+                    except Exception as error:  # noqa: BLE001 - any error ends the run
                         self._broken = error
-                        raise Stop(error) from None
+                        raise RunStopped(error) from None
                     finally:
                         self._achanged.notify_all()
                 else:
@@ -720,17 +720,17 @@ class Driver:
 
     def _check(self, task_id: str) -> None:
         if self._broken is not None:
-            raise Stop(self._broken)
+            raise RunStopped(self._broken)
         if any(one.is_left for one in self._tasks.values() if one.id != self._origin(task_id)):
-            # What is asked for next depends on a task of which nothing more comes now.
+            # The next call depends on a task that gives no result now.
             raise GraphInterrupt(())
         if self._ended is not None:
             msg = f"The program ended before the call of node `{self._slot(task_id).node}`."
-            raise Stop(BadReply(msg, session_id=self.session))
+            raise RunStopped(BadReply(msg, session_id=self.session))
         try:
             self._check_due()
         except BadReply as error:
-            raise Stop(error) from None
+            raise RunStopped(error) from None
 
     def _can_go_on(self) -> bool:
         if self._broken is not None:
@@ -745,7 +745,7 @@ class Driver:
         return all(self._entry_for(call) is not None for one in last for call in one.waiting)
 
     def _more(self) -> Work:
-        """Go on; where nothing has begun, the routers behind START are asked for first."""
+        """Continue. If the run has not begun, the routers of START are called first."""
         if self._work is not None:
             yield from self._taken_work()
             return
@@ -756,7 +756,7 @@ class Driver:
     # Requests
 
     def _advance(self, until: Callable[[], bool] = lambda: False) -> Work:
-        """Answer what can be answered, until the service waits for a task or the program ends."""
+        """Send known results until the service waits for a task or the program ends."""
         while self._ended is None and not self._refused and not until():
             last = self._journal.rounds[-1:]
             for call in (call for one in last for call in one.waiting):
@@ -770,8 +770,8 @@ class Driver:
             else:
                 yield from self._next(last[0])
 
-    def _answer(self, call: Asked) -> None:
-        """Put the result of a call into the journal, if it is there."""
+    def _answer(self, call: ProgramCall) -> None:
+        """Add the result of a call to the journal, if it is known."""
         entry = self._entry_for(call)
         if entry is None:
             return
@@ -793,12 +793,12 @@ class Driver:
             return
         self._take(answer, heard=results if exchange.tells_all else "")
 
-    def _take(self, answer: Answer | PolicyDenied, heard: str = "") -> None:
+    def _take(self, answer: ServiceAnswer | PolicyDenied, heard: str = "") -> None:
         if not isinstance(answer, PolicyDenied):
             self._watching.tell(answer)
         if isinstance(answer, PolicyDenied):
             self._deny(answer)
-        elif isinstance(answer, Ended):
+        elif isinstance(answer, RunFinished):
             self._ended = answer
         else:
             one = Round(answer.said, answer.calls, heard=heard, step=self._step)
@@ -808,7 +808,7 @@ class Driver:
                 self._assign(call)
 
     def _begin(self, loop: _compat.PregelLoop, labels: FieldLabels, *, is_start: bool) -> Work:
-        """Begin a run with the state that LangGraph has."""
+        """Start a run from LangGraph's state."""
         channels: Channels = loop.channels
         is_routing = self._is_start
         if is_routing:
@@ -817,15 +817,15 @@ class Driver:
         variables = self._states.variables(channels, labels)
         program, exchange = self._parts.program, self._parts.exchange
         entry = self._states.entry(loop, is_routing=is_routing)
-        # A straight program begins where the edges from START lead, and nowhere else: an input that
-        # is a `Command` may lead elsewhere.
+        # A structured program can only begin at the targets of START's edges. An input that is a
+        # `Command` may lead elsewhere.
         is_usual = is_start and self._states.is_usual(entry)
         if not (is_usual and program.kind == "structured"):
             variables |= entry
-        for one in variables.values():  # an executor around this one hears of kept labels
+        for one in variables.values():  # an outer executor gathers kept labels
             if one["meta"] != NO_LABELS:
                 labels_given(Labels.from_wire(one["meta"]).without_reserved())
-        run = Run(
+        run = ProgramRun(
             None,
             dumps(variables),
             is_labelled=loop.checkpointer is not None,
@@ -839,12 +839,12 @@ class Driver:
         self._start(run, answer)
         self._take(answer)
 
-    def _start(self, run: Run, answer: Answer | PolicyDenied) -> None:
+    def _start(self, run: ProgramRun, answer: ServiceAnswer | PolicyDenied) -> None:
         session = answer.session_id
         self._record = replace(run, session=session)
         self._own += [(RUN, self._record.to_json())]
         self._note([{"reset": session or "", "open": self._step}])
-        if (here := objects_here()) is not None and here.fresh:
+        if (here := current_objects()) is not None and here.fresh:
             self._journal.objects = dict(here.fresh)
             self._note([{OBJECTS: self._journal.objects}])
             self.objects.load(self._journal.objects)
@@ -854,7 +854,7 @@ class Driver:
             self._note(slot.early)
 
     def _again(self) -> Work:
-        """Go on in a new session, in which the journal answers the calls that were made."""
+        """Continue in a new session, in which the journal answers the recorded calls."""
         parts, journal = self._parts, self._journal
         parts.approvals.check_all(journal)
         here, approved = parts.exchange, journal.approved
@@ -865,13 +865,13 @@ class Driver:
             variables = dumps({**loads(run.variables), **results})
             run = replace(run, variables=variables, program=program, approvals=len(approved))
         steps = [one.step for one in journal.rounds for _ in one.answered]
-        recorded = Recorded(journal.answered, [*steps, self._step], journal.kept)
+        recorded = Recording(journal.answered, [*steps, self._step], journal.kept)
         try:
             found = yield from replay(here, run, recorded)
-        except PolicyDenied as denial:  # under a policy that has become stricter
+        except PolicyDenied as denial:  # the policy is stricter now
             self._deny(denial)
             return
-        if isinstance(found.answer, Asking):
+        if isinstance(found.answer, CallsRequested):
             self._watching.tell(found.answer)
         journal.rounds[:] = []
         for one in found.rounds:
@@ -883,7 +883,7 @@ class Driver:
         begun = {"reset": found.run.session or "", "open": self._step}
         self._note([begun, *journal.entries()])
         self._assign_step()
-        if not isinstance(found.answer, Asking):
+        if not isinstance(found.answer, CallsRequested):
             self._take(found.answer)
 
     # Denials
@@ -895,8 +895,8 @@ class Driver:
     def _deny(self, error: PolicyDenied) -> None:
         self._watching.tell(error)
         told = self._parts.denials.after(error, self._run, self._journal)
-        if isinstance(told, Offered):
-            if self._is_done(told):  # nothing runs that could ask a human
+        if isinstance(told, DeniedCall):
+            if self._is_done(told):  # no task runs that could ask a human
                 raise error
             self._journal.denials.append(told)
             self._note(told.entries())
@@ -906,12 +906,12 @@ class Driver:
             self._note([{"refused": told}])
             self._own.append((self._parts.denials.field, told))
 
-    def _is_done(self, offered: Offered) -> bool:
-        """Whether the task of a denied call has its result from before."""
+    def _is_done(self, offered: DeniedCall) -> bool:
+        """Whether the task of a denied call already has its result."""
         slots = self._without_call(self._tool(offered.tool), offered.arguments)
         return next((slot.is_done for slot in slots), False)
 
-    def _offer(self, offered: Offered) -> None:
+    def _offer(self, offered: DeniedCall) -> None:
         tool = self._tool(offered.tool)
         slot = next(self._without_call(tool, offered.arguments), None)
         if slot is None:
@@ -920,7 +920,7 @@ class Driver:
         slot.offered = offered
 
     def _end_tasks(self, loop: _compat.PregelLoop) -> None:
-        """Let the run end: what has not begun is done, and wrote nothing."""
+        """End the run: tasks that have not begun count as done, without writes."""
         for task in loop.tasks.values():
             slot = self._tasks.get(task.id)
             if not task.writes and (slot is None or slot.entry is None):
@@ -930,13 +930,13 @@ class Driver:
 
     @property
     def _is_wide(self) -> bool:
-        """Whether calls of this step are made before any of its tasks runs."""
+        """Whether all calls of this step precede its tasks."""
         program = self._parts.program
         tools = program.that_begins_at(self._run.begins_at).tools
         return len(self._tasks) > 1 and program.result_of in tools
 
     def _tasks_of(self, loop: _compat.PregelLoop) -> dict[str, Task]:
-        """The tasks of a step, as the program has them: those of packets come last."""
+        """The tasks of a step in the order of the program: those of packets are last."""
         nodes = self._parts.spec.nodes
         found = {
             task.id: Task(task.id, task.name, _compat.is_packet(task))
@@ -958,22 +958,22 @@ class Driver:
         return found
 
     def _has_lost(self, slot: Task, writes: Sequence[tuple[str, Any]]) -> bool:
-        """Whether LangGraph left out what it does not store of a task's writes."""
+        """Whether a task has results with values that LangGraph does not store."""
         unsaved = self._parts.tools.unsaved
         if not unsaved or any(_compat.names_any(one, unsaved) for one in writes):
             return False
         results = (entry for entry in (*slot.written, *slot.early) if entry is not None)
         return any(self._parts.tools.has_unsaved(loads(one["result"])) for one in results)
 
-    def _keep(self, slot: Task, entries: Sequence[Entry]) -> None:
+    def _keep(self, slot: Task, entries: Sequence[JournalEntry]) -> None:
         for entry in entries:
             self.objects.load(entry.get(OBJECTS, {}))
             if self._tool(entry["tool"]).role == "node":
                 slot.entry = entry
             else:
-                slot.routers.setdefault(entry["tool"], _Routed()).entry = entry
+                slot.routers.setdefault(entry["tool"], _RouterCall()).entry = entry
 
-    def _adopted(self, slot: Task, entries: Sequence[Entry]) -> list[Entry]:
+    def _adopted(self, slot: Task, entries: Sequence[JournalEntry]) -> list[JournalEntry]:
         """Results of a node's cache, for the calls of this run."""
         self._keep(slot, entries)
         if slot.call is None or slot.entry is None:
@@ -981,11 +981,11 @@ class Driver:
         slot.entry = {**self._for(slot.call, slot.entry), **_named(slot.handle)}
         return [slot.entry]
 
-    def _for(self, call: Asked, entry: Entry) -> Entry:
-        """A result for a call; one that a node's cache had was for another one of the same tool."""
+    def _for(self, call: ProgramCall, entry: JournalEntry) -> JournalEntry:
+        """A result for a call. A cached one was for another call of the same tool."""
         if entry["id"] == call.id or entry["tool"] != call.tool:
             return entry
-        return retagged(call, entry, self.session)
+        return for_call(call, entry, self.session)
 
     def _tool(self, name: str) -> ToolSpec:
         tool = self._parts.program.tools.get(name)
@@ -994,17 +994,17 @@ class Driver:
             raise BadReply(msg, session_id=self.session)
         return tool
 
-    def _assign(self, call: Asked) -> None:
-        """Give a call to the task that it is for."""
+    def _assign(self, call: ProgramCall) -> None:
+        """Give a call to its task."""
         tool = self._tool(call.tool)
         if any(one["tool"] == call.tool for one in self._journal.early.values()):
             return
-        # Where there is no task for it, that comes with the step, or the run ends with that.
+        # A missing task may come with the next step; otherwise the run ends with an error.
         slot = next(self._without_call(tool, call.arguments), None)
         if slot is None:
             return
         if tool.role == "router":
-            slot.routers.setdefault(call.tool, _Routed()).call = call
+            slot.routers.setdefault(call.tool, _RouterCall()).call = call
             return
         slot.call = call
         made = {one.id: handle for handle, one in self._journal.made.items()}
@@ -1013,7 +1013,7 @@ class Driver:
             self._take_over(slot, call)
 
     def _without_call(self, tool: ToolSpec, arguments: Mapping[str, Any]) -> Iterator[Task]:
-        """The tasks that a call of a tool may be for, in the order of the program."""
+        """The possible tasks for a call of a tool, in the order of the program."""
         if tool.role == "router" and tool.node == START:
             yield self._slot(START)
         for slot in self._tasks.values():
@@ -1039,16 +1039,16 @@ class Driver:
         used = {*self._journal.made, *(one.handle for one in self._tasks.values())}
         return next(one for n in count() if (one := f"{self._step}:{n}") not in used)
 
-    def _take_over(self, slot: Task, call: Asked) -> None:
-        """Let the result that a task has from before an edit, say, be that of its handle now."""
+    def _take_over(self, slot: Task, call: ProgramCall) -> None:
+        """Use an earlier result of a task, for example from before an edit, for its new handle."""
         entry = slot.entry
         if entry is not None and (entry.get(HANDLE) != slot.handle or entry["id"] != call.id):
-            slot.entry = {**retagged(call, entry, self.session), HANDLE: slot.handle}
+            slot.entry = {**for_call(call, entry, self.session), HANDLE: slot.handle}
             self._journal.take(slot.entry)
             self._note([slot.entry])
 
-    def _entry_for(self, call: Asked) -> Entry | None:
-        """The result of a call, once it is there."""
+    def _entry_for(self, call: ProgramCall) -> JournalEntry | None:
+        """The result of a call; `None` if it is not known yet."""
         if self._tool(call.tool).role == "result":
             return self._journal.of_handle(call, self.session)
         if (early := self._journal.of_router(call, self.session)) is not None:
@@ -1073,17 +1073,17 @@ class Driver:
             return self._tasks.setdefault(START, Task(START, START, is_packet=False))
         slot = self._tasks.get(self._origin(task_id))
         if slot is None:  # START, beside other tasks
-            raise Stop(UsageError(_INPUT_BESIDE))
+            raise RunStopped(UsageError(_INPUT_BESIDE))
         return slot
 
     def _origin(self, task_id: str) -> str:
         return self._handlers.get(task_id, task_id)
 
-    def _routed(self, task_id: str, tool: ToolSpec) -> _Routed:
-        return self._slot(task_id).routers.setdefault(tool.name, _Routed())
+    def _routed(self, task_id: str, tool: ToolSpec) -> _RouterCall:
+        return self._slot(task_id).routers.setdefault(tool.name, _RouterCall())
 
-    def _is_due(self, call: Asked) -> bool:
-        """Whether a task of this step is there for a call."""
+    def _is_due(self, call: ProgramCall) -> bool:
+        """Whether a call is for a task of this step."""
         if self._tool(call.tool).role == "result":
             handle = call.arguments.get(HANDLE)
             return any(one.handle == handle for one in self._tasks.values())
@@ -1095,25 +1095,25 @@ class Driver:
         )
 
     @property
-    def _run(self) -> Run:
+    def _run(self) -> ProgramRun:
         assert self._record is not None  # noqa: S101 - it has begun
         return self._record
 
-    # What is stored
+    # Storage
 
-    def _note(self, entries: Sequence[Entry]) -> None:
+    def _note(self, entries: Sequence[JournalEntry]) -> None:
         session = self.session
         self._own.append((JOURNAL, [{"step": self._step, **one, "in": session} for one in entries]))
 
     def _store(self, loop: _compat.PregelLoop) -> None:
-        """Store what was noted, with the checkpoint before the step."""
+        """Store the driver's writes with the checkpoint before the step."""
         if len(self._own) > self._stored and loop.checkpointer is not None:
             self._stored = len(self._own)
             key = str(uuid5(NAMESPACE_OID, f"{OWN_WRITES}:{self.session}"))
             loop.put_writes(key, list(self._own))
 
     def _stored_record(self, loop: _compat.PregelLoop) -> Any:
-        """What is known of the last run: its labels if it is over, else the run."""
+        """The record of the last run: its labels if it is over, else the run."""
         noted = [one for _, channel, one in loop.checkpoint_pending_writes if channel == RUN]
         if noted and not loop.is_replaying:
             return noted[-1]
@@ -1121,7 +1121,7 @@ class Driver:
         return channel.get() or None if channel.is_available() else None
 
     def _restore(self, loop: _compat.PregelLoop) -> Work:
-        """Go on where the thread is."""
+        """Continue the thread from its stored state."""
         self._is_new = False
         if self._parts.denials.asks:
             check_can_ask({"configurable": {_compat.CHECKPOINTER: loop.checkpointer}})
@@ -1139,10 +1139,10 @@ class Driver:
             else:
                 self._labels_at_start = kept
         else:
-            yield from self._take_up(loop, Run(**record))
+            yield from self._take_up(loop, ProgramRun(**record))
 
-    def _take_up(self, loop: _compat.PregelLoop, run: Run) -> Work:
-        """Go on with a run, or begin another where its program does not know the state."""
+    def _take_up(self, loop: _compat.PregelLoop, run: ProgramRun) -> Work:
+        """Continue a run, or start another one if its program does not know the state."""
         is_known = not (run.is_over or is_edited(loop, run.since))
         if is_known and not has_asked_nothing(loop, run.session):
             yield from self._go_on(loop, run)
@@ -1151,7 +1151,7 @@ class Driver:
             yield from self._begin_anywhere(loop, self._states.edited(loop, labels, run.since))
 
     def _begin_anywhere(self, loop: _compat.PregelLoop, labels: FieldLabels) -> Work:
-        """Begin with the state that the thread has, unless START comes first."""
+        """Start a run from the state of the thread, unless START is due first."""
         if self._is_start:
             self._labels_at_start = dict(labels)
             return
@@ -1159,13 +1159,13 @@ class Driver:
         yield from self._begin(loop, labels, is_start=False)
         self._is_within = True
 
-    def _go_on(self, loop: _compat.PregelLoop, run: Run) -> Work:
-        """Go on with a run, before a step or within one."""
+    def _go_on(self, loop: _compat.PregelLoop, run: ProgramRun) -> Work:
+        """Continue a run, before a step or within one."""
         self._record, self._is_resumed = run, True
         self._read_notes(loop)
         self._tasks = self._tasks_of(loop)
         for entry in (one for slot in self._tasks.values() for one in slot.kept):
-            if entry.get("in") == self.session:  # others get their handles with their calls
+            if entry.get("in") == self.session:  # the others get handles with their calls
                 self._journal.take(entry)
         for denial in self._journal.denials:
             if denial.result is None:
@@ -1184,7 +1184,7 @@ class Driver:
                 self._offer(denial)
 
     def _read_notes(self, loop: _compat.PregelLoop) -> None:
-        """Read the journal: what is in the channel, and what was noted in a step that is open."""
+        """Read the journal: the channel, and the entries of an open step."""
         pending = () if loop.is_replaying else loop.checkpoint_pending_writes
         own = [one for one in pending if one[1] in (RUN, JOURNAL) and one[0] not in loop.tasks]
         noted = [entry for _, channel, new in own if channel == JOURNAL for entry in new]
@@ -1201,7 +1201,7 @@ class Driver:
         self._step = max(steps, default=0)
 
     def _assign_step(self) -> None:
-        """Give the calls that this step has been asked for to its tasks."""
+        """Give the calls of this step to its tasks."""
         for one in self._journal.rounds:
             waiting = one.waiting
             for call in one.calls if one.step == self._step else ():
@@ -1216,13 +1216,13 @@ class Driver:
         writes = list(start.writes)
         self._given = [name for name, _ in writes if name in self._parts.spec.channels]
         plans = self._parts.program.plans
-        # Fields that a step without a write changes lose then what an earlier run has left.
+        # Fields that a step without a write changes then lose the value of an earlier run.
         for name in dict.fromkeys((*self._given, *(one for one in plans if plans[one].resets))):
             found[name] = found[name].copy()
             found[name].update([value for one, value in writes if one == name])
         return found
 
-    def _is_active(self, ended: Ended) -> bool:
+    def _is_active(self, ended: RunFinished) -> bool:
         value = ended.result.value
         if not isinstance(value, dict) or not isinstance(value.get(ACTIVE), bool):
             msg = "The final value of the run is not the state that the program returns."
@@ -1230,20 +1230,20 @@ class Driver:
         return bool(value[ACTIVE])
 
     def _watch(self, loop: _compat.PregelLoop) -> RequestWatch:
-        def calls() -> list[Asked]:
+        def calls() -> list[ProgramCall]:
             return [call for one in self._journal.rounds for call in one.calls]
 
         return RequestWatch(self._parts.program.tools, calls, self.session, self.run_id, loop)
 
 
 def _place_of(task: Any) -> tuple[bool, str]:
-    """Where a task stands among those of its step in the program."""
+    """The sort key of a task in its step, in the order of the program."""
     is_packet = _compat.is_packet(task)
     return is_packet, "" if is_packet else task.name
 
 
 def _named(handle: str) -> dict[str, str]:
-    """The part of an entry that says for which handle it is the result."""
+    """The part of an entry with the handle that it belongs to."""
     return {HANDLE: handle} if handle else {}
 
 

@@ -1,18 +1,18 @@
 """Events of a run for `Trace` and `Progress`, and the policy checks of each call.
 
-The shape of a report is not published (`docs/protocol.md`, Dual-LLM content). What is not found
-where the local server or a recording has it is "not reported"; nothing is guessed.
+The shape of a policy report is not published (`docs/protocol.md`, Dual-LLM content). Facts that are
+missing at the places where the local server and recordings have them are "not reported"; none is
+guessed.
 
-Who listens:
+The events go to:
 
 - the stream mode `sequrity`: `{"type": "sequrity", "event": …, "node": …, "tool": …, …}`
 - `Trace` and `Progress`: the same and more
-- tracers: the runs that they keep get session, tool and outcome as metadata
+- tracers: session, tool and outcome become metadata of their runs
 
-`tool_call` and then `allowed` or `denied` tell of each call, `approved` or `rejected` of what a
-human said to it, `finished` or `failed` of the end. What was asked for is in the checkpoint, so
-that none comes again when a run is resumed. `Trace` also hears `ran` of each node, as often as it
-runs.
+The events of a call are `tool_call`, then `allowed` or `denied`, and `approved` or `rejected` after
+a human's decision. The last event is `finished` or `failed`. Calls are in the checkpoint, so no
+event is repeated when a run is resumed. `Trace` also gets `ran` for each attempt of a node.
 """
 
 from collections import Counter, defaultdict
@@ -30,9 +30,9 @@ from langgraph.errors import GraphBubbleUp
 
 from langchain_sequrity.errors import PolicyDenied, TurnFailed
 from langchain_sequrity.graph import _compat
-from langchain_sequrity.graph.journal import Asked, Offered
+from langchain_sequrity.graph.journal import DeniedCall, ProgramCall
 from langchain_sequrity.graph.program import ToolSpec
-from langchain_sequrity.graph.runtime.requests import Answer, Asking, Ended
+from langchain_sequrity.graph.runtime.requests import CallsRequested, RunFinished, ServiceAnswer
 from langchain_sequrity.wire.denials import checked_tool, read_labels
 
 NOT_REPORTED: Final = "not reported"
@@ -42,16 +42,16 @@ Meta = dict[str, list[str]]
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
+class ReportedCheck:
     """One policy check.
 
     Attributes:
         tool: Name of the tool.
-        verdict: What came of it.
+        verdict: The verdict.
         is_certain: Whether all readings of the policy agree; `None` if that is not reported.
         rule: The rule that decided.
-        reason: Why, in words.
-        labels: Labels of the arguments, as far as they are reported.
+        reason: The reason in words.
+        labels: Reported labels of the arguments.
         values: Values of the arguments; reported for denied calls only.
     """
 
@@ -64,30 +64,30 @@ class Check:
     values: Mapping[str, Any] = field(default_factory=dict)
 
 
-def read_checks(history: Iterable[Any]) -> list[Check]:
-    """Read a `policy_check_history`; entries that name no tool are left out."""
+def read_checks(history: Iterable[Any]) -> list[ReportedCheck]:
+    """Read a `policy_check_history`; entries without a tool are left out."""
     named = [(one, checked_tool(one)) for one in history if isinstance(one, Mapping)]
     return [_read(entry, tool) for entry, tool in named if tool is not None]
 
 
 def assigned(
-    tools: Sequence[str], checks: Iterable[Check]
-) -> tuple[list[Check | None], list[Check]]:
+    tools: Sequence[str], checks: Iterable[ReportedCheck]
+) -> tuple[list[ReportedCheck | None], list[ReportedCheck]]:
     """Find the check of each call.
 
-    Checks stand in the order of the calls, among those of denied calls and of the service's own
-    tools. Where a tool has not as many checks that let it pass as it has calls, its checks are
-    given to none: labels that belong to another call would mislead.
+    Checks are in the order of the calls, mixed with those of denied calls and of the service's own
+    tools. If the number of a tool's allowed checks differs from the number of its calls, its checks
+    are not used: the labels of another call would mislead.
 
     Args:
         tools: The tool of each call, in order.
         checks: All checks, in order.
 
     Returns:
-        The check of each call, or `None`; and the checks that belong to no call.
+        The check of each call, or `None`; and the checks without a call.
     """
-    passed: dict[str, list[Check]] = defaultdict(list)
-    others: list[Check] = []
+    passed: dict[str, list[ReportedCheck]] = defaultdict(list)
+    others: list[ReportedCheck] = []
     calls = Counter(tools)
     for check in checks:
         is_call = check.verdict != "denied" and check.tool in calls
@@ -99,7 +99,7 @@ def assigned(
     return [next(left.get(tool, iter(())), None) for tool in tools], others
 
 
-def _read(entry: Mapping[str, Any], tool: str) -> Check:
+def _read(entry: Mapping[str, Any], tool: str) -> ReportedCheck:
     denied = _reasons(entry.get("denied")) or _reasons(entry.get("denial_reasons"))
     allowed = _reasons(entry.get("allowed"))
     verdict = str(entry.get("verdict") or entry.get("final_verdict") or "")
@@ -108,7 +108,7 @@ def _read(entry: Mapping[str, Any], tool: str) -> Check:
     first = next(iter(denied if is_denied else allowed), {})
     certain = entry.get("certain")
     values = first.get("arguments")
-    return Check(
+    return ReportedCheck(
         tool=tool,
         verdict="denied" if is_denied else "allowed" if is_allowed else NOT_REPORTED,
         is_certain=certain if isinstance(certain, bool) else None,
@@ -139,13 +139,13 @@ def _labels(found: Any) -> dict[str, Meta]:
 
 
 NAME = "sequrity"
-"""The stream mode in which events are told, and their `type`."""
+"""The stream mode of the events, and their `type`."""
 
 Event = dict[str, Any]
 
 
 def new_run(graph: str) -> dict[str, str]:
-    """What tells a run from others.
+    """The identity of a run, for its events.
 
     Args:
         graph: Name of the graph.
@@ -154,22 +154,22 @@ def new_run(graph: str) -> dict[str, str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Decided:
-    """A human was asked about a denied call.
+class HumanDecided:
+    """A human's decision about a denied call.
 
     Attributes:
-        denial: The call, and why it was denied.
-        is_approved: Whether it may be made.
+        denial: The denied call.
+        is_approved: Whether the human approved it.
     """
 
-    denial: Offered
+    denial: DeniedCall
     is_approved: bool
 
     @property
-    def check(self) -> Check:
-        """What the policy said of the call; the human was shown the same."""
+    def check(self) -> ReportedCheck:
+        """The policy check of the call, as the human saw it."""
         denial = self.denial.denial
-        return Check(
+        return ReportedCheck(
             self.denial.tool,
             "denied",
             is_certain=denial.certain,
@@ -180,28 +180,28 @@ class Decided:
         )
 
 
-Heard = Answer | Decided | Exception
+Heard = ServiceAnswer | HumanDecided | Exception
 
 
 class CallWatch:
-    """Watches a node or a router at work.
+    """Reports the run of a node or a router.
 
     Args:
-        call: What it answers.
-        run: What tells the run from others.
-        config: The task's.
+        call: The call that it answers.
+        run: Identity of the run.
+        config: The config of the task.
     """
 
-    def __init__(self, call: Asked, run: Mapping[str, str], config: RunnableConfig) -> None:
+    def __init__(self, call: ProgramCall, run: Mapping[str, str], config: RunnableConfig) -> None:
         self._call = call
         self._run = run
         manager = config.get("callbacks")
         found = manager.handlers if isinstance(manager, BaseCallbackManager) else []
-        self._listeners: list[Any] = [one for one in found if hears(one)]
+        self._listeners: list[Any] = [one for one in found if is_listener(one)]
         self._started = perf_counter()
 
     def __enter__(self) -> Self:
-        """Begin to watch."""
+        """Start."""
         return self
 
     def __exit__(
@@ -210,7 +210,7 @@ class CallWatch:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Tell of how it ended."""
+        """Report the end."""
         if not self._listeners or not (error is None or isinstance(error, Exception)):
             return
         event: Event = {
@@ -227,20 +227,20 @@ class CallWatch:
 
 
 class RequestWatch:
-    """Watches a run at its requests, from the results at hand to the next call.
+    """Reports the requests of a run.
 
     Args:
         tools: The program's tools.
         calls: Gives the calls so far, in order.
         session_id: The session so far.
-        run: What tells the run from others.
+        run: Identity of the run.
         loop: LangGraph's loop of the run.
     """
 
     def __init__(
         self,
         tools: Mapping[str, ToolSpec],
-        calls: Callable[[], Sequence[Asked]],
+        calls: Callable[[], Sequence[ProgramCall]],
         session_id: str | None,
         run: Mapping[str, str],
         loop: _compat.PregelLoop,
@@ -251,13 +251,13 @@ class RequestWatch:
         self._run = run
         self._loop = loop
         self._handlers: list[BaseCallbackHandler] = loop.manager.handlers if loop.manager else []
-        self._listeners: list[Any] = [one for one in self._handlers if hears(one)]
+        self._listeners: list[Any] = [one for one in self._handlers if is_listener(one)]
         self._heard: Heard | None = None
         self._seconds = 0.0
         self._started = perf_counter()
 
     def __enter__(self) -> Self:
-        """Begin to watch."""
+        """Start."""
         return self
 
     def __exit__(
@@ -266,15 +266,15 @@ class RequestWatch:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Tell of how it ended."""
-        # Of a run that is cancelled there is nothing to hear, so that it stops at once.
+        """Report the end."""
+        # A cancelled run is not reported, so it stops at once.
         if isinstance(error, GraphBubbleUp) or not isinstance(error, Exception):
             return
         if not isinstance(self._heard, Exception):
             self.tell(error)
 
     def tell(self, outcome: Heard) -> None:
-        """Tell of a reply, or of what there is instead."""
+        """Report a reply, a decision or an error."""
         self._heard = outcome
         self._seconds = perf_counter() - self._started
         self._started = perf_counter()
@@ -299,7 +299,7 @@ class RequestWatch:
 
     def _events(self, outcome: Heard) -> Iterator[Event]:
         match outcome:
-            case Asking(calls=calls):
+            case CallsRequested(calls=calls):
                 for call in calls:
                     if self._is_result(call.tool):
                         continue
@@ -309,10 +309,10 @@ class RequestWatch:
                 if tool != NOT_REPORTED:
                     yield {"event": "tool_call", **self._place(tool)}
                 yield {"event": "denied", **self._place(tool), "rule": rule, "reason": reason}
-            case Decided(denial=denial, is_approved=is_approved):
+            case HumanDecided(denial=denial, is_approved=is_approved):
                 event = "approved" if is_approved else "rejected"
                 yield {"event": event, **self._place(denial.tool)}
-            case Ended():
+            case RunFinished():
                 yield {"event": "finished"}
             case Exception():
                 yield {"event": "failed", "error": type(outcome).__name__}
@@ -326,15 +326,18 @@ class RequestWatch:
         return {"tool": tool, "node": node, "role": role}
 
     def _detailed(self, events: Sequence[Event]) -> list[Event]:
-        """The events with what only callback handlers are told."""
+        """The events with the details for callback handlers."""
         wants_values = any(getattr(one, "wants_values", False) for one in self._listeners)
-        made = [*self._calls(), *(self._heard.calls if isinstance(self._heard, Asking) else ())]
+        made = [
+            *self._calls(),
+            *(self._heard.calls if isinstance(self._heard, CallsRequested) else ()),
+        ]
         calls = [call for call in made if not self._is_result(call.tool)]
         index = len(calls) - sum(event["event"] == "allowed" for event in events)
         detailed = []
         for event in events:
             more: Event = {"run": self._run, "seconds": self._seconds}
-            if isinstance(self._heard, Decided):
+            if isinstance(self._heard, HumanDecided):
                 check = _plain(self._heard.check, wants_values)
                 more |= {"call": self._heard.denial.call.id, "check": check}
             elif event["event"] == "allowed":
@@ -346,8 +349,8 @@ class RequestWatch:
             detailed.append({**event, **more})
         return detailed
 
-    def _checked(self, calls: Sequence[Asked], *, wants_values: bool) -> Event:
-        """All calls with what the service says of their checks, and the checks of others."""
+    def _checked(self, calls: Sequence[ProgramCall], *, wants_values: bool) -> Event:
+        """All calls with the reported checks, and the checks without a call."""
         checks = read_checks(_history(self._heard))
         told = [one for one in checks if not self._is_result(one.tool)]
         found, others = assigned([call.tool for call in calls], told)
@@ -364,23 +367,25 @@ class RequestWatch:
 
 
 def _history(outcome: Heard | None) -> Sequence[Any]:
-    result = getattr(outcome, "result", None) if isinstance(outcome, Ended | TurnFailed) else None
+    result = (
+        getattr(outcome, "result", None) if isinstance(outcome, RunFinished | TurnFailed) else None
+    )
     return () if result is None else result.policy_check_history
 
 
-def _plain(check: Check | None, wants_values: bool) -> Event | None:  # noqa: FBT001 - private
+def _plain(check: ReportedCheck | None, wants_values: bool) -> Event | None:  # noqa: FBT001 - private
     if check is None:
         return None
     return asdict(check if wants_values else replace(check, values={}))
 
 
-def call_facts(call: Asked) -> Event:
-    """What a tracer keeps of a node's run."""
+def call_facts(call: ProgramCall) -> Event:
+    """Metadata for a node's run in a tracer."""
     return {"sequrity_tool": call.tool, "sequrity_verdict": "allowed"}
 
 
 def _facts(event: Event) -> Event:
-    """What a tracer keeps of the executor's run."""
+    """Metadata for the executor's run in a tracer."""
     facts = {"session_id": event["session_id"]}
     if event["event"] in {"finished", "denied", "failed"}:
         facts["outcome"] = event["event"]
@@ -389,11 +394,11 @@ def _facts(event: Event) -> Event:
 
 
 def note(facts: Mapping[str, Any], config: RunnableConfig) -> None:
-    """Add to the metadata of the run that tracers keep of a node that is at work.
+    """Add metadata to the running node in the tracers.
 
     Args:
-        facts: What to add.
-        config: The node's.
+        facts: The metadata.
+        config: The config of the node.
     """
     manager = config.get("callbacks")
     if isinstance(manager, BaseCallbackManager):
@@ -408,6 +413,6 @@ def _note(facts: Mapping[str, Any], handlers: Sequence[BaseCallbackHandler], run
                 run.extra.setdefault("metadata", {}).update(facts)
 
 
-def hears(handler: Any) -> bool:
-    """Whether a callback handler is one of ours, which hears of runs: see `looking.listening`."""
+def is_listener(handler: Any) -> bool:
+    """Whether a callback handler gets these events: see `graph.tracing.Listener`."""
     return getattr(type(handler), "hears_runs", False) is True

@@ -1,12 +1,11 @@
-"""LangGraph's own loop, told of the service: what is due is asked for before it runs.
+"""LangGraph's own loop, in which a `Driver` makes requests to the service between the steps.
 
-The graph that an executor runs is the user's, compiled by LangGraph, with three channels more: so
-steps, checkpoints, interrupts, streams, threads and their history are LangGraph's. Between the
-steps the loop lets a `Driver` make the requests of the run, and what the driver notes is stored
-with the step.
+An executor runs the user's graph, compiled by LangGraph, with three more channels. So steps, the
+recursion limit, checkpoints, interrupts, streams, threads and their history are LangGraph's. The
+driver's writes are stored with the step.
 
-The loops are classes that LangGraph does not promise to keep, and `Pregel.stream` names them. It is
-run with other classes under these names (`with_loop`).
+The loops are classes that LangGraph does not promise to keep. `Pregel.stream` refers to them by
+name, so it runs with other classes under these names (`with_loop`).
 """
 
 from collections import deque
@@ -26,15 +25,15 @@ from typing_extensions import override
 
 from langchain_sequrity.graph import _compat
 from langchain_sequrity.graph.program import JOURNAL, is_own
-from langchain_sequrity.graph.runtime.driver import DRIVER, OWN_WRITES, Driver, Stop
+from langchain_sequrity.graph.runtime.driver import DRIVER, OWN_WRITES, Driver, RunStopped
 
 
 def with_loop(method: Callable[..., Any], **classes: type[PregelLoop]) -> Callable[..., Any]:
-    """A method of `Pregel` that makes other loops.
+    """A method of `Pregel` that uses other loop classes.
 
     Args:
         method: The method.
-        classes: The name of a loop's class in LangGraph's module → the class that stands for it.
+        classes: Name of a loop class in LangGraph's module → the class to use.
     """
     plain = cast("FunctionType", method)
     new = FunctionType(
@@ -48,8 +47,8 @@ def with_loop(method: Callable[..., Any], **classes: type[PregelLoop]) -> Callab
     return new
 
 
-class _Driven(PregelLoop):
-    """What both loops add to LangGraph's."""
+class _DrivenLoop(PregelLoop):
+    """The part that both loops add to LangGraph's."""
 
     _asks = False
 
@@ -83,7 +82,7 @@ class _Driven(PregelLoop):
 
     @override
     def _put_exit_delta_writes(self) -> None:
-        # Else LangGraph would store an empty checkpoint before the first one, for the journal.
+        # Otherwise LangGraph would store an empty checkpoint for the journal before the first one.
         self._delta_channels_forced_snapshot.add(JOURNAL)
         super()._put_exit_delta_writes()
 
@@ -106,13 +105,13 @@ class _Driven(PregelLoop):
 
     @override
     def output_writes(self, task_id: str, writes: Any, *, cached: bool = False) -> None:
-        # Streams show what the node returned: messages without the ids that the program knows.
+        # Streams show the node's own output: messages without the ids that the program knows.
         if not self.driver.is_silent(writes):
             super().output_writes(task_id, self.driver.returned(task_id, writes), cached=cached)
 
 
-class SyncLoop(_Driven, SyncPregelLoop):
-    """LangGraph's loop, told of the service."""
+class SyncLoop(_DrivenLoop, SyncPregelLoop):
+    """LangGraph's loop, with a driver."""
 
     @override
     def match_cached_writes(self) -> Sequence[Any]:
@@ -143,7 +142,7 @@ class SyncLoop(_Driven, SyncPregelLoop):
                 super().__exit__(type(failure), failure, failure.__traceback__)
                 raise
         try:
-            if isinstance(exc_value, Stop):
+            if isinstance(exc_value, RunStopped):
                 cause = exc_value.error
                 super().__exit__(type(cause), cause, cause.__traceback__)
                 raise cause from cause.__cause__
@@ -152,8 +151,8 @@ class SyncLoop(_Driven, SyncPregelLoop):
             self.driver.close()
 
 
-class AsyncLoop(_Driven, AsyncPregelLoop):
-    """LangGraph's loop in an event loop, told of the service."""
+class AsyncLoop(_DrivenLoop, AsyncPregelLoop):
+    """LangGraph's loop in an event loop, with a driver."""
 
     @override
     async def amatch_cached_writes(self) -> Sequence[Any]:
@@ -184,7 +183,7 @@ class AsyncLoop(_Driven, AsyncPregelLoop):
                 await super().__aexit__(type(failure), failure, failure.__traceback__)
                 raise
         try:
-            if isinstance(exc_value, Stop):
+            if isinstance(exc_value, RunStopped):
                 cause = exc_value.error
                 await super().__aexit__(type(cause), cause, cause.__traceback__)
                 raise cause from cause.__cause__
@@ -198,7 +197,7 @@ astream = with_loop(Pregel.astream, AsyncPregelLoop=AsyncLoop)
 
 
 def _task_of(own: Sequence[tuple[str, Any]]) -> Any:
-    """The driver's writes as LangGraph applies writes that no task made."""
+    """The driver's writes in the form of a task, so LangGraph applies them."""
     return SimpleNamespace(
         id=OWN_WRITES,
         name=INPUT,
@@ -214,7 +213,7 @@ def _has_failed(task: Any) -> bool:
 
 
 def shown_checkpoint(payload: Mapping[str, Any]) -> dict[str, Any]:
-    """A checkpoint in a stream without what the executor adds to it."""
+    """A checkpoint in a stream, without the executor's additions."""
     configs = {key: shown_config(payload[key]) for key in ("config", "parent_config")}
     return {**payload, **configs, "metadata": shown_metadata(payload["metadata"])}
 

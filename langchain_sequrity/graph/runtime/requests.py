@@ -1,185 +1,93 @@
-"""The requests of a run, their headers and their replies, without I/O.
+"""The requests of a run and their replies, without I/O: first request, results, replay.
 
 A run is one turn of one session. The first request brings program, tools and variables; each later
-one the results of the calls that the last reply asked for.
+one brings the results of the calls that the last reply asked for.
+
+The variables are the initial state. A run begins with an input, or with a state that the service
+did not make: one that somebody edited, or that an older run or the plain graph has left. Labels of
+such a state come from the end of a run; within a run, only its session knows them.
+
+If the service has lost a session, or a human approved a call, the run is replayed in a new session.
+Policies check every call again and the session gets its labels again. The user's code does not run
+again.
 """
 
 import hashlib
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, Protocol, cast, get_args
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any, Literal
 
 import orjson
 from langchain_core.messages import HumanMessage, ToolCall
+from langgraph.channels.base import BaseChannel
+from langgraph.graph import START
 
 from langchain_sequrity.chat_models.sessions import Settings
 from langchain_sequrity.connection import Connection
 from langchain_sequrity.display import plain
-from langchain_sequrity.errors import BadReply, SequrityError, UsageError
-from langchain_sequrity.graph.codegen.toolbox import INTERNAL_TOOLS
-from langchain_sequrity.graph.journal import Asked, Round, Run, digest_of, result_content
-from langchain_sequrity.graph.program import BeginsAt, Program
-from langchain_sequrity.headers import ConfigHeader, FeaturesHeader
-from langchain_sequrity.headers.config import FsmConfig, ResponseFormatConfig
-from langchain_sequrity.strict_json import dumps
-from langchain_sequrity.suggestions import nearest
-from langchain_sequrity.wire import chat_completions
-from langchain_sequrity.wire.dual_llm import (
-    DualLLMResult,
-    dual_llm_result,
-    unwrap,
+from langchain_sequrity.errors import (
+    BadReply,
+    PolicyDenied,
+    SequrityError,
+    SessionExpired,
+    StatusError,
+    UsageError,
 )
+from langchain_sequrity.graph import _compat
+from langchain_sequrity.graph.analysis.spec import GraphSpec
+from langchain_sequrity.graph.approval import Approvals, Denials
+from langchain_sequrity.graph.dispatch import ClientTools
+from langchain_sequrity.graph.journal import (
+    APPROVED,
+    Journal,
+    JournalEntry,
+    ProgramCall,
+    ProgramRun,
+    ReplayMismatch,
+    Round,
+    digest_of,
+    entries_of_session,
+    for_new_session,
+    read_journal,
+    result_content,
+)
+from langchain_sequrity.graph.limits import STEPS_PER_PROGRAM
+from langchain_sequrity.graph.program import HANDLE, JOURNAL, RUN, STEP, BeginsAt, GraphProgram
+from langchain_sequrity.headers import ConfigHeader
+from langchain_sequrity.headers.config import ResponseFormatConfig
+from langchain_sequrity.labels import BadLabels, Labels
+from langchain_sequrity.strict_json import dumps, loads
+from langchain_sequrity.wire import chat_completions
+from langchain_sequrity.wire.dual_llm import DualLLMResult, dual_llm_result, unwrap
+from langchain_sequrity.wire.error_body import is_session_gone
 from langchain_sequrity.wire.exchange import METADATA_KEY, Call, Reply, read_object
-from langchain_sequrity.wire.routes import is_loopback
 
 if TYPE_CHECKING:
     from langchain_sequrity.transport import Transport
 
-_MANY = 1_000_000
-# What a program with one tool per node needs, and what would break it.
-_FSM: dict[str, Any] = {
-    "min_num_tools_for_filtering": _MANY,
-    "disable_rllm": True,
-    "wrap_tool_result": False,
-    "strict_tool_result_parsing": False,
-    "detect_tool_errors": "none",
-    "tool_result_transform": "none",
-}
-_DEFAULTS: dict[str, Any] = {"max_tool_calls_per_step": _MANY, "force_to_cache": []}
-_FILTER = "min_num_tools_for_filtering"
-_INTERNAL = len(INTERNAL_TOOLS)
-
-
-def pinned(settings: Settings, tools: int) -> Settings:
-    """Turn a chat model's settings to the endpoint `lang-graph`.
-
-    Messages without a provider becomes Messages of `anthropic`, the one provider for which the
-    service lists graphs in that format (`docs/protocol.md`, Endpoints).
-
-    Args:
-        settings: Those of the model; they are not changed.
-        tools: How many tools the graph's program has.
-
-    Returns:
-        A copy with dual-LLM features and the fields of X-Config that a run needs.
-
-    Raises:
-        UsageError: If the caller set one of them to something else.
-    """
-    connection = settings.connection
-    features = connection.features
-    if features is None:
-        features = FeaturesHeader.dual_llm()
-    elif features.agent_arch != "dual-llm":
-        msg = (
-            "A graph runs as a dual-LLM session; the model's `features` ask for "
-            f"`{features.agent_arch}`. Give `features={{'agent_arch': 'dual-llm'}}`, or leave them "
-            "out."
-        )
-        raise UsageError(msg)
-    is_anthropic = connection.suffix == "messages" and connection.provider is None
-    connection = replace(
-        connection,
-        endpoint_type="lang-graph",
-        provider="anthropic" if is_anthropic else connection.provider,
-        features=features,
-        config=_pinned(connection.config or ConfigHeader(), tools),
-    ).with_whole_envelopes()
-    return replace(settings, connection=connection)
-
-
-def settings_of_runs(connection: Connection) -> dict[str, Any]:
-    """The fields of X-Config's section `fsm` that runs are sent with, for `explain()`."""
-    config = connection.config or ConfigHeader()
-    return (config.fsm or FsmConfig()).to_wire()
-
-
-def reporting_labels(connection: Connection) -> Connection:
-    """The connection of runs whose threads keep the labels of each field."""
-    config = connection.config or ConfigHeader()
-    shown = config.response_format or ResponseFormatConfig()
-    shown = shown.model_copy(update={"include_namespace_snapshot": True})
-    return replace(connection, config=config.model_copy(update={"response_format": shown}))
-
-
-def _pinned(config: ConfigHeader, tools: int) -> ConfigHeader:
-    fsm = config.fsm or FsmConfig()
-    _check_filter(fsm, tools)
-    for name, needed in _FSM.items():
-        found = getattr(fsm, name)
-        if found is not None and found != needed and name not in ("disable_rllm", _FILTER):
-            msg = (
-                f"`session_config.fsm.{name}` is {found!r}, but a graph's results must reach its "
-                f"program as they are. Leave it out; the executor sets it to {needed!r}."
-            )
-            raise UsageError(msg)
-    unset = {name: value for name, value in _DEFAULTS.items() if getattr(fsm, name) is None}
-    fsm = fsm.model_copy(update={**_FSM, **unset})
-    shown = config.response_format or ResponseFormatConfig()
-    if shown.include_policy_check_history is None:
-        shown = shown.model_copy(update={"include_policy_check_history": True})
-    return config.model_copy(update={"fsm": fsm, "response_format": shown})
-
-
-def _check_filter(fsm: FsmConfig, tools: int) -> None:
-    """Refuse a filter that could strike: a tool that it drops is a node that cannot be called.
-
-    One that no graph of this size reaches, such as 100 for ten nodes, changes nothing. It is
-    raised like the one that is left out, so that a configuration can serve chats as well.
-    """
-    found = fsm.min_num_tools_for_filtering
-    if found is not None and found <= tools + _INTERNAL:
-        msg = (
-            f"`session_config.fsm.{_FILTER}` is {found}, and this graph's program has {tools} "
-            f"tools beside {_INTERNAL} of the service's own: a model would choose among them, and "
-            "a node that it drops could not be called. Leave it out; the executor sets it to "
-            f"{_MANY}."
-        )
-        raise UsageError(msg)
-
-
 History = Literal["whole", "new"]
+
 _WORDS = "Run the supplied program."
 
 
-def read_history(given: object, base_url: str) -> History:
-    """Read the option.
-
-    Args:
-        given: "whole", "new", or "auto" for what the service is known to take.
-        base_url: Its address.
-
-    Raises:
-        UsageError: If it is something else.
-    """
-    if given == "auto":
-        return "new" if is_loopback(urlsplit(base_url).hostname or "") else "whole"
-    if given not in get_args(History):
-        advice = nearest(given, ["auto", *get_args(History)]) if isinstance(given, str) else ""
-        msg = f'`history` is "auto", "whole" or "new"; got {given!r}. {advice}'
-        raise UsageError(msg.rstrip())
-    return cast("History", given)
-
-
 @dataclass(frozen=True, slots=True)
-class Asking:
+class CallsRequested:
     """A reply that asks for calls.
 
     Attributes:
-        said: The assistant message as the wire has it.
-        calls: What it asks for.
+        said: The assistant message as wire text.
+        calls: The calls.
         session_id: The session, as the service named it.
     """
 
     said: str
-    calls: tuple[Asked, ...]
+    calls: tuple[ProgramCall, ...]
     session_id: str
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
+class RunFinished:
     """A reply that ends the run with success.
 
     Attributes:
@@ -191,27 +99,35 @@ class Ended:
     session_id: str
 
 
-Answer = Asking | Ended
+ServiceAnswer = CallsRequested | RunFinished
+
+
+def reporting_labels(connection: Connection) -> Connection:
+    """The connection of runs that report the labels of each field, for the thread to keep."""
+    config = connection.config or ConfigHeader()
+    shown = config.response_format or ResponseFormatConfig()
+    shown = shown.model_copy(update={"include_namespace_snapshot": True})
+    return replace(connection, config=config.model_copy(update={"response_format": shown}))
 
 
 class Exchange:
-    """What all requests of an executor have in common.
+    """Writes the requests of an executor, and reads the replies.
 
     Args:
         settings: Connection and format.
         params: Fields of the body, `model` among them.
         program: The graph as a program.
-        history: Whether each request brings the whole conversation, or only what is new.
+        history: "whole": each request has the whole conversation. "new": only the new results.
 
     Attributes:
-        connection: Where requests go.
-        under: Stands for policy and features.
-        place: Stands for these and the service.
-        tells_all: Whether each request brings the whole conversation.
+        connection: The target of the requests.
+        under: Hash of policy and features.
+        place: Hash of these and of the service.
+        tells_all: Whether each request has the whole conversation.
     """
 
     def __init__(
-        self, settings: Settings, params: Mapping[str, Any], program: Program, history: History
+        self, settings: Settings, params: Mapping[str, Any], program: GraphProgram, history: History
     ) -> None:
         self.connection: Connection = settings.connection
         self._labelled = reporting_labels(settings.connection)
@@ -228,23 +144,23 @@ class Exchange:
         self._short_head = orjson.dumps(short)[:-1]
         self._heads: dict[BeginsAt, tuple[bytes, bytes]] = {}
 
-    def first(self, run: Run) -> Call:
-        """The request that begins a run."""
+    def first(self, run: ProgramRun) -> Call:
+        """The first request of a run."""
         body = self._body(run, [self._words])
         return self._connection(run).call(body, session_id=None, resend=True)
 
-    def next(self, run: Run, told: Iterable[str], results: str, place: int) -> Call:
-        """The request that brings the results of the last round.
+    def next(self, run: ProgramRun, told: Iterable[str], results: str, place: int) -> Call:
+        """The request with the results of the last round.
 
-        It is not sent again by itself, because it may have been processed. A process that resumes
-        does send it again, with the same key: the service then gives the reply that it has stored
+        The transport does not retry it, because the service may have processed it. A process that
+        resumes the run sends it again with the same key, and the service gives its stored reply
         (`docs/behaviour.md`, T2).
 
         Args:
             run: The run, in a session.
-            told: The conversation before the results; it goes out if all of it is told.
-            results: The results as the wire has them.
-            place: Tells the request from others of the session, and is the same if it is repeated.
+            told: The conversation before the results; used only if each request has all of it.
+            results: The results as wire text.
+            place: The number of the request in the session; the same if it is repeated.
         """
         if self.tells_all:
             body = self._body(run, [self._words, ",".join((*told, results)).encode()])
@@ -255,10 +171,10 @@ class Exchange:
         connection = self._connection(run)
         return connection.call(body, session_id=run.session, resend=False, idempotency_key=key)
 
-    def _connection(self, run: Run) -> Connection:
+    def _connection(self, run: ProgramRun) -> Connection:
         return self._labelled if run.is_labelled else self.connection
 
-    def _body(self, run: Run, messages: Sequence[bytes]) -> bytes:
+    def _body(self, run: ProgramRun, messages: Sequence[bytes]) -> bytes:
         head, program = self._heads.get(run.begins_at) or self._head(run.begins_at)
         return b'%b,"user_provided_program":%b,"context_vars":%b,"messages":[%b]}' % (
             head,
@@ -268,7 +184,7 @@ class Exchange:
         )
 
     def _head(self, place: BeginsAt) -> tuple[bytes, bytes]:
-        """How the request of a run begins, with its tools, and its program."""
+        """The start of the first request, with its tools, and the program."""
         found = self._program.that_begins_at(place)
         tools = [tool.schema() for tool in found.tools.values()]
         body = self._wire.write_request([HumanMessage(_WORDS)], {**self._params, "tools": tools})
@@ -277,32 +193,32 @@ class Exchange:
         return self._heads[place]
 
     def results(self, one: Round) -> str:
-        """The results of a round as the wire has them."""
+        """The results of a round as wire text."""
         contents = [(call.id, result_content(call, entry)) for call, entry in one.answered]
         return orjson.dumps(self._wire.write_results(contents))[1:-1].decode()
 
     def told(self, rounds: Sequence[Round]) -> list[str]:
-        """The conversation up to the last reply, in pieces as the wire has them."""
+        """The conversation up to the last reply, in pieces of wire text."""
         heard = [one.heard for one in rounds]
-        if not all(heard[1:]):  # a journal of a run that told only what was new
+        if not all(heard[1:]):  # the journal of a run that sent only new results
             heard = ["", *map(self.results, rounds[:-1])]
         said = (one.said for one in rounds)
         return [text for pair in zip(heard, said, strict=True) for text in pair if text]
 
-    def read(self, reply: Reply, session_id: str | None) -> Answer:
+    def read(self, reply: Reply, session_id: str | None) -> ServiceAnswer:
         """Read a reply.
 
         Args:
             reply: The reply with status 2xx.
-            session_id: The session of the request; `None` of the first.
+            session_id: The session of the request; `None` for the first.
 
         Raises:
-            BadReply: If it is not what the protocol promises.
-            TurnFailed: If the program failed, or a policy denied what it does.
+            BadReply: If it does not follow the protocol.
+            TurnFailed: If the program failed, or a policy denied a call.
         """
         session = reply.headers.get("x-session-id") or session_id
         if session is None:
-            msg = "The reply names no session (`X-Session-ID`). The run cannot go on without one."
+            msg = "The reply has no session (`X-Session-ID`), so the run cannot continue."
             raise BadReply(msg)
         if session_id is not None and session != session_id:
             msg = (
@@ -315,13 +231,13 @@ class Exchange:
         facts = {METADATA_KEY: {"session_id": session}}
         messages = self._wire.read_reply(reply, lambda _: facts)
         if not messages:
-            msg = "The reply holds no message."
+            msg = "The reply has no message."
             raise BadReply(msg, session_id=session)
         message = messages[0]
         if message.invalid_tool_calls:
             bad = message.invalid_tool_calls[0]
             name, reason = plain(str(bad["name"])), plain(str(bad["error"])).rstrip(".")
-            msg = f"The arguments of a call of `{name}` are no JSON object: {reason}."
+            msg = f"The arguments of a call of `{name}` are not a JSON object: {reason}."
             raise BadReply(msg, session_id=session)
         if message.tool_calls:
             body = read_object(reply.body, reply, exact=True)
@@ -334,48 +250,41 @@ class Exchange:
         if result is None:
             msg = "The reply neither asks for a call nor ends the run."
             raise BadReply(msg, session_id=session)
-        return Ended(result, session)
+        return RunFinished(result, session)
 
 
-def _asking(said: Any, given: Sequence[ToolCall], session: str) -> Asking:
-    """What a reply asks for, with its message as it came, to be sent back as it came.
+def _asking(said: Any, given: Sequence[ToolCall], session: str) -> CallsRequested:
+    """The calls of a reply, with its message, which must be sent back unchanged.
 
-    A service that compares histories as text takes arguments in another spelling for another
-    history (`docs/behaviour.md`, G9).
+    A service may compare histories as text; differently written arguments would be another history
+    (`docs/behaviour.md`, G9).
     """
-    calls = tuple(Asked(call["id"] or "", call["name"], call["args"]) for call in given)
+    calls = tuple(ProgramCall(call["id"] or "", call["name"], call["args"]) for call in given)
     if len({call.id for call in calls}) < len(calls):
         msg = "The reply asks for several calls with one id."
         raise BadReply(msg, session_id=session)
-    return Asking(_written(said), calls, session)
+    return CallsRequested(_written(said), calls, session)
 
 
 def _written(message: Any) -> str:
-    """A message as JSON text. It was JSON, so that it holds nothing that JSON lacks."""
+    """A message as JSON text."""
     try:
         return orjson.dumps(message).decode()
     except TypeError:  # integers beyond 64 bits
         return dumps(message)
 
 
-Work = Generator[tuple[Call, str | None], Answer, Any]
-"""Yields a request and the session that it names, takes the answer, returns the node's update."""
+Work = Generator[tuple[Call, str | None], ServiceAnswer, Any]
+"""Yields a request with its session, and receives the answer."""
 
 
-class Read(Protocol):
-    """Reads a reply."""
-
-    def __call__(self, reply: Reply, session_id: str | None) -> Answer:
-        """Read a reply to a request that names a session."""
-
-
-def driven(work: Work, transport: "Transport", read: Read) -> Any:
-    """Send what the work asks for.
+def driven(work: Work, transport: "Transport", exchange: Exchange) -> Any:
+    """Send the requests of a piece of work.
 
     Args:
         work: The work.
         transport: Sends requests.
-        read: Reads a reply in a session.
+        exchange: Reads the replies.
 
     Returns:
         What the work returns.
@@ -384,7 +293,7 @@ def driven(work: Work, transport: "Transport", read: Read) -> Any:
         call, session = next(work)
         while True:
             try:
-                answer = transport.send(call, partial(read, session_id=session))
+                answer = transport.send(call, partial(exchange.read, session_id=session))
             except SequrityError as error:
                 call, session = work.throw(error)
             else:
@@ -393,16 +302,486 @@ def driven(work: Work, transport: "Transport", read: Read) -> Any:
         return stop.value
 
 
-async def adriven(work: Work, transport: "Transport", read: Read) -> Any:
-    """Send what the work asks for; see `driven`."""
+async def adriven(work: Work, transport: "Transport", exchange: Exchange) -> Any:
+    """Send the requests of a piece of work; see `driven`."""
     try:
         call, session = next(work)
         while True:
             try:
-                answer = await transport.asend(call, partial(read, session_id=session))
+                answer = await transport.asend(call, partial(exchange.read, session_id=session))
             except SequrityError as error:
                 call, session = work.throw(error)
             else:
                 call, session = work.send(answer)
     except StopIteration as stop:
         return stop.value
+
+
+Asks = Generator[tuple[Call, str | None], ServiceAnswer, "ServiceAnswer | PolicyDenied"]
+"""Yields a request with its session, receives the answer, and returns it or a denial."""
+
+
+def ask(call: Call) -> Asks:
+    """Send a request. A denial is returned, not raised."""
+    try:
+        return (yield call, call.session_id)
+    except PolicyDenied as denied:
+        return denied
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """A run in a new session.
+
+    Attributes:
+        run: The run.
+        rounds: The journal's rounds, with the calls of the new session.
+        answer: The last answer of the service. If it asks for calls, they are the last round.
+    """
+
+    run: ProgramRun
+    rounds: list[Round]
+    answer: ServiceAnswer | PolicyDenied
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """The content of a journal, for a new session.
+
+    Attributes:
+        calls: The calls with results, in order.
+        steps: The step of each, and then the next one.
+        kept: Gives the result that precedes a call, in a session.
+    """
+
+    calls: Sequence[tuple[ProgramCall, JournalEntry]]
+    steps: Sequence[int]
+    kept: Callable[[ProgramCall, str | None], JournalEntry | None]
+
+
+def replay(
+    exchange: Exchange, run: ProgramRun, recorded: Recording
+) -> Generator[tuple[Call, str | None], ServiceAnswer, Replay]:
+    """Start a run again and answer its calls from the journal.
+
+    Args:
+        exchange: Writes requests and reads replies.
+        run: The run; its old session is not used.
+        recorded: The content of the journal.
+
+    Yields:
+        Requests.
+
+    Returns:
+        The run where the journal ends. Its last round is open, perhaps with some of its results.
+
+    Raises:
+        AnotherWay: If the program asks for other calls than the recorded ones.
+        PolicyDenied: If a policy denies what it allowed when it was recorded.
+        SessionExpired: If the new session is lost as well.
+    """
+    rest, rounds, results = list(recorded.calls), list[Round](), ""
+    step = iter(recorded.steps)
+    number = next(step)
+    answer = yield from ask(exchange.first(run))
+    while isinstance(answer, CallsRequested):
+        run = run.within(answer.session_id)
+        heard = results if exchange.tells_all else ""
+        rounds.append(Round(answer.said, answer.calls, heard=heard, step=number))
+        for call in answer.calls:
+            if rest and not (HANDLE in call.arguments and call.digest != rest[0][0].digest):
+                old, entry = rest.pop(0)
+                rounds[-1].take({**for_new_session(call, old, entry), "in": answer.session_id})
+                number = next(step, number)
+            elif (kept := recorded.kept(call, answer.session_id)) is not None:
+                rounds[-1].take(kept)
+        if not rounds[-1].is_answered:
+            break
+        results = exchange.results(rounds[-1])
+        try:
+            told = exchange.told(rounds) if exchange.tells_all else ()
+            answer = yield from ask(exchange.next(run, told, results, len(rounds)))
+        except StatusError as error:
+            if not is_session_gone(error, run.session):
+                raise
+            msg = (
+                f"The service lost the session while it was rebuilt from the journal ({error}). "
+                "Resume the run later; no result is lost."
+            )
+            raise SessionExpired(msg, session_id=run.session) from None
+    if rest:
+        raise _early(answer, rest[0][0])
+    return Replay(run, rounds, answer)
+
+
+def _early(answer: ServiceAnswer | PolicyDenied, call: ProgramCall) -> Exception:
+    if isinstance(answer, PolicyDenied):
+        return answer
+    msg = (
+        f"In a new session the program ends before the call of `{call.tool}` that the journal has: "
+        "it took another way than when it was recorded. No node has run again. Start a new run "
+        "with another `thread_id`."
+    )
+    return ReplayMismatch(msg)
+
+
+Meta = dict[str, list[str]]
+
+FieldLabels = Mapping[str, Meta]
+
+Channels = Mapping[str, BaseChannel[Any, Any, Any]]
+
+NO_LABELS = Labels().to_wire()
+
+LOST = (
+    "The checkpointer gives back a run without its journal: it keeps only the newest checkpoint "
+    "of a thread. Use one that keeps all of them, as those for memory, SQLite and Postgres do. "
+    "Start a new run with another `thread_id`."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutorParts:
+    """The parts that all runs of an executor share.
+
+    Attributes:
+        keeps_labels: Whether an edited field keeps the labels of its old value.
+    """
+
+    spec: GraphSpec
+    program: GraphProgram
+    tools: ClientTools
+    exchange: Exchange
+    transport: "Callable[[], Transport]"
+    approvals: Approvals
+    denials: Denials
+    name: str
+    keeps_labels: bool = False
+
+
+class StateVariables:
+    """Makes the initial variables of runs, with their labels.
+
+    Args:
+        parts: The parts that all runs of the executor share.
+    """
+
+    def __init__(self, parts: ExecutorParts) -> None:
+        self._parts = parts
+        self._program = parts.program
+        self._sent = Labels()
+        self._unasked: dict[str, Meta] = {}
+
+    # Labels
+
+    def after(
+        self, run: ProgramRun, entries: Sequence[JournalEntry]
+    ) -> Generator[tuple[Call, str | None], ServiceAnswer, dict[str, Meta]]:
+        """The labels of the fields after the last finished step of a run.
+
+        Only the session knows them, and reports them at the end of its program. So the program runs
+        again in a new session, up to that step, and the journal answers its calls. Policies check
+        each call again, and no node runs.
+
+        Args:
+            run: The run.
+            entries: Its journal.
+
+        Raises:
+            PolicyDenied: If a policy now denies a recorded call.
+        """
+        parts = self._parts
+        journal = read_journal(entries, run.session)
+        done = max((one.step for one in journal.rounds), default=0)
+        text, variables = None, self._variables_up_to(run, done)
+        place: BeginsAt = "state" if run.begins_at == "start" else run.begins_at
+        if journal.approved:
+            base = self._program.that_begins_at(place).text
+            text, results = parts.approvals.program_after(journal.approved, base)
+            variables |= results
+        query = replace(
+            run,
+            session=None,
+            program=text,
+            variables=dumps(variables),
+            is_labelled=True,
+            begins_at=place,
+            under=parts.exchange.under,
+            place=parts.exchange.place,
+        )
+        recorded = Recording(journal.answered, [done], journal.kept)
+        try:
+            found = yield from replay(parts.exchange, query, recorded)
+        except ReplayMismatch:  # the run of another graph, whose program is unknown
+            self._unasked = self.all_labels(entries, run)
+            return self._unasked
+        if isinstance(found.answer, PolicyDenied):
+            raise found.answer
+        if not isinstance(found.answer, RunFinished):  # LangGraph counts an unfinished step
+            self._unasked = self.all_labels(entries, run)
+            return self._unasked
+        labels = self.reported(found.answer.result)
+        if journal.refused is not None:  # it quotes arguments
+            labels[parts.denials.field] = _joined(labels.values()).to_wire()
+        self._unasked = self._labels_of_unasked(journal, entries, run, labels)
+        return self.with_others(entries, run.session, labels)
+
+    def with_others(
+        self, entries: Sequence[JournalEntry], session: str | None, labels: Mapping[str, Meta]
+    ) -> dict[str, Meta]:
+        """The labels, with those of results from other sessions.
+
+        The labels of the arguments of their calls are unknown. So all fields get all labels.
+        """
+        others = [one for one in entries if "result" in one and one.get("in") != session]
+        if not others:
+            return dict(labels)
+        self._unasked = self._all_labels(others, labels.values())
+        return self._unasked
+
+    def all_labels(self, entries: Sequence[JournalEntry], run: ProgramRun) -> dict[str, Meta]:
+        """All labels of a run, for each field; used if the labels per field are unknown."""
+        return self._all_labels(entries, (one["meta"] for one in loads(run.variables).values()))
+
+    def _all_labels(
+        self, entries: Iterable[JournalEntry], known: Iterable[Meta]
+    ) -> dict[str, Meta]:
+        joined = _joined(known).join(self._sent)
+        for one in (entry for entry in entries if "result" in entry):
+            labels = joined.join(Labels.from_wire(one["labels"]))
+            joined = self._parts.approvals.after(one["tool"], loads(one["result"]), labels)
+        self._sent = joined
+        return {name: joined.to_wire() for name in self._parts.spec.channels}
+
+    def _variables_up_to(self, run: ProgramRun, done: int) -> dict[str, Any]:
+        """The variables of a run, for a program that stops after a step."""
+        # An older graph may have had fewer fields, and a structured program has no start point.
+        variables = {**self.variables(self._parts.spec.channels, {}), **loads(run.variables)}
+        entry = self._program.entry
+        for name, value in (
+            (entry.begins, True),
+            (entry.start_at, self.first_tokens()),
+            (entry.packets, []),
+            (entry.came, {}),
+        ):
+            variables.setdefault(name, {"value": value, "meta": NO_LABELS})
+        variables[entry.stop_after] = {"value": done, "meta": NO_LABELS}
+        return variables
+
+    def _labels_of_unasked(
+        self,
+        journal: Journal,
+        entries: Sequence[JournalEntry],
+        run: ProgramRun,
+        labels: FieldLabels,
+    ) -> dict[str, Meta]:
+        """The labels of the writes in a step that was edited before it was finished.
+
+        The service does not have these results. So they get all labels of the run, of the nodes,
+        and those that the policy adds to results.
+
+        Raises:
+            UsageError: If the policy's labels are unknown.
+        """
+        asked = {call.id for one in journal.rounds for call in one.calls}
+        own = [one for one in entries if one.get("in") == run.session and "result" in one]
+        left = [
+            one
+            for one in own
+            if (one[HANDLE] not in journal.made if HANDLE in one else one["id"] not in asked)
+            and not str(one["id"]).startswith(APPROVED)
+        ]
+        if not left:
+            return {}
+        joined = self._all_labels(left, labels.values())
+        written = {name for one in left for name in self._program.tools[one["tool"]].writes}
+        return {name: meta for name, meta in joined.items() if name in written}
+
+    def reported(self, result: DualLLMResult) -> dict[str, Meta]:
+        """The labels of the fields, as a run reports them at its end.
+
+        If the service does not report variables, each field has the labels of the whole value.
+        """
+        whole = (result.labels or Labels()).to_wire()
+        snapshot = result.namespace_snapshot or {}
+        labels = {
+            name: _meta_of(snapshot[variable], name) if variable in snapshot else whole
+            for name, variable in self._program.state.items()
+        }
+        packets = snapshot.get(self._program.packets)
+        sent = whole if packets is None else _meta_of(packets, self._program.packets)
+        self._sent = _joined([*labels.values(), sent])
+        return labels
+
+    def edited(
+        self, loop: _compat.PregelLoop, labels: FieldLabels, since: Any = None
+    ) -> dict[str, Meta]:
+        """The labels after edits from outside. By default a new value has no labels."""
+        versions: Mapping[str, Any] = loop.checkpoint["channel_versions"]
+        known = _known(versions, since)
+        fields = [
+            name
+            for name in self._parts.spec.channels
+            if known is not None and name in versions and versions[name] > known
+        ]
+        self._sent = self._sent.join(_joined(labels.values()))  # packets may hold them
+        replaced = [] if self._parts.keeps_labels else fields
+        rest = self.without(labels, [name for name in replaced if name not in self._unasked])
+        return {**rest, **self._unasked}
+
+    def without(self, labels: FieldLabels, given: Iterable[str]) -> dict[str, Meta]:
+        """The labels without those of replaced fields. A field that only adds keeps its labels."""
+        plans, replaced = self._program.plans, frozenset(given)
+        return {
+            name: meta
+            for name, meta in labels.items()
+            if not (name in replaced and name in plans and plans[name].kind == "last")
+        }
+
+    # Variables
+
+    def variables(self, channels: Channels, labels: FieldLabels) -> dict[str, Any]:
+        """The context variables of the fields: name → `{value, meta}`."""
+        fields = {name: channels[name] for name in self._parts.spec.channels}
+        values = self._parts.tools.initial(fields)
+        return {
+            variable: {"value": values[variable], "meta": labels.get(name, NO_LABELS)}
+            for name, variable in self._program.variables.items()
+        }
+
+    def entry(self, loop: _compat.PregelLoop, *, is_routing: bool) -> dict[str, Any]:
+        """The variables with the start point of a run.
+
+        Args:
+            loop: LangGraph's loop; its due tasks are the start point.
+            is_routing: Whether the routers of START decide it.
+        """
+        parts, entry = self._parts, self._program.entry
+        due = [one for one in loop.tasks.values() if one.name in parts.spec.nodes]
+        sent = [one for one in due if _compat.is_packet(one)]
+        packets = [parts.tools.pack(one.name, _compat.input_of(one)) for one in sent]
+        waiting = _compat.waiting_nodes(loop.channels, parts.spec.nodes)
+        pulled = [one.name for one in due if one not in sent]
+        names = dict.fromkeys((*pulled, *waiting))
+        tokens = [self._program.tokens[name] for name in names]
+        came = {
+            flag: _compat.has_come(loop.channels, sources, target, source)
+            for ((sources, target), source), flag in self._program.flags.items()
+        }
+        came |= {flag: True for name, flag in self._program.ready.items() if name in pulled}
+        if is_routing:
+            [start] = [one for one in loop.tasks.values() if one.name == START]
+            tokens += [*self.first_tokens(), *_compat.nodes_named(start, self._program.tokens)]
+        values = {
+            entry.begins: is_routing,
+            entry.start_at: list(dict.fromkeys(tokens)),
+            entry.packets: packets,
+            entry.came: came,
+            entry.stop_after: STEPS_PER_PROGRAM,
+        }
+        found = {name: {"value": value, "meta": NO_LABELS} for name, value in values.items()}
+        if packets:  # they were made from some fields, and it is unknown from which
+            found[entry.packets]["meta"] = self._sent.to_wire()
+        return found
+
+    def is_usual(self, entry: Mapping[str, Any]) -> bool:
+        """Whether a run begins at the targets of START's edges."""
+        names = self._program.entry
+        is_there = set(entry[names.start_at]["value"]) == set(self.first_tokens())
+        return is_there and not entry[names.packets]["value"]
+
+    def place_of(self, entry: Mapping[str, Any]) -> BeginsAt:
+        """The program that a run from a state needs."""
+        program = self._program
+        receivers = {program.tokens[node] for node in program.receivers}
+        sent = {one["node"] for one in entry[program.entry.packets]["value"]}
+        return "state" if sent <= receivers else "packets"
+
+    def first_tokens(self) -> list[str]:
+        """The tokens of the targets of START's edges."""
+        spec, tokens = self._parts.spec, self._program.tokens
+        return [tokens[to] for source, to in spec.edges if source == START and to in tokens]
+
+
+def is_edited(loop: _compat.PregelLoop, since: Any = None) -> bool:
+    """Whether the state was changed from outside since the last step of a run.
+
+    Args:
+        loop: LangGraph's loop.
+        since: See `ProgramRun`.
+    """
+    known, newest = _known(loop.checkpoint["channel_versions"], since), newest_version(loop)
+    if known is None or (newest is not None and newest > known):
+        return True
+    return since is not None and writes_from_outside(loop) > since[1]
+
+
+def writes_from_outside(loop: _compat.PregelLoop) -> int:
+    """The number of writes that a `Command` has added to an open step; no version shows them."""
+    return sum(
+        task == _compat.NO_TASK and channel != _compat.ANSWER
+        for task, channel, _ in loop.checkpoint_pending_writes
+    )
+
+
+def newest_version(loop: _compat.PregelLoop) -> Any:
+    """The newest version of a channel, except the journal, which LangGraph may store again."""
+    versions: Mapping[str, Any] = loop.checkpoint["channel_versions"]
+    return max((one for name, one in versions.items() if name != JOURNAL), default=None)
+
+
+def _known(versions: Mapping[str, Any], since: Any) -> Any:
+    """The newest version that a run knows."""
+    of_run = None if since is None else since[0]
+    return max((one for one in (versions.get(STEP), of_run) if one is not None), default=None)
+
+
+def check_whole(loop: _compat.PregelLoop, run: ProgramRun) -> None:
+    """Check that the checkpointer gives back the whole journal of a run.
+
+    Raises:
+        UsageError: If it does not.
+    """
+    record = loop.channels[RUN]
+    if not record.is_available() or record.get().get("session") != run.session:
+        return  # it began in the step that is open
+    own = [one for one in entries_of(loop, run.session) if one.get("in") == run.session]
+    if len({one["number"] for one in own if "said" in one}) < loop.channels[STEP].get():
+        raise UsageError(LOST)
+
+
+def has_asked_nothing(loop: _compat.PregelLoop, session: str | None) -> bool:
+    """Whether the journal of a session has only its beginning."""
+    entries = [*entries_of(loop, session), *noted_in(loop)]
+    own = [one for one in entries if one.get("in") == session]
+    return bool(own) and not any(key in one for one in own for key in ("said", "denied", "refused"))
+
+
+def entries_of(loop: _compat.PregelLoop, session: str | None) -> list[JournalEntry]:
+    """The journal of a session after the last step."""
+    channel = loop.channels[JOURNAL]
+    return entries_of_session(channel.get(), session) if channel.is_available() else []
+
+
+def noted_in(loop: _compat.PregelLoop) -> list[JournalEntry]:
+    """The driver's journal entries of the open step."""
+    pending = () if loop.is_replaying else loop.checkpoint_pending_writes
+    own = [new for task, channel, new in pending if channel == JOURNAL and task not in loop.tasks]
+    return [entry for entries in own for entry in entries]
+
+
+def _joined(labels: Iterable[Meta]) -> Labels:
+    joined = Labels()
+    for meta in labels:
+        joined = joined.join(Labels.from_wire(meta))
+    return joined
+
+
+def _meta_of(variable: Any, name: str) -> Meta:
+    """The labels of a variable in the service's report; the next run begins with them."""
+    meta = variable.get("meta") if isinstance(variable, Mapping) else None
+    try:
+        return Labels.from_wire(meta, unknown="ignore").to_wire()
+    except BadLabels:
+        msg = f"The service reports the field `{name}` without valid labels."
+        raise BadReply(msg) from None

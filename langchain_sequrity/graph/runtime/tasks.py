@@ -1,36 +1,39 @@
-"""What the tasks of a run do: a node of the user's, its error handler, a router, under a call.
+"""The tasks of a run: each runs a user's node, its error handler or a router for one call.
 
-LangGraph starts the tasks, with its own inputs. What runs is the user's code, with the arguments of
-the call that the service asks for: those the policy has seen.
+LangGraph starts the tasks with its own inputs. They run the user's code with the arguments of the
+service's call, which the policy has checked.
 """
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from functools import cached_property
+from typing import Any, NoReturn
 
 from langchain_core.runnables import Runnable, RunnableConfig
 from langgraph.errors import NodeError, ParentCommand
 from langgraph.types import CachePolicy, Command
 from typing_extensions import override
 
+from langchain_sequrity.errors import UsageError
 from langchain_sequrity.graph import _compat
-from langchain_sequrity.graph.analysis.access import field_router_of
+from langchain_sequrity.graph.analysis.reads_and_writes import field_router_of
 from langchain_sequrity.graph.analysis.spec import Branch, GraphSpec, NodeSpec
 from langchain_sequrity.graph.approval import Denials
-from langchain_sequrity.graph.codec.values import objects_here
-from langchain_sequrity.graph.dispatch.tools import ClientTools, NodeResult
+from langchain_sequrity.graph.codec.channels import AnyChannel
+from langchain_sequrity.graph.codec.values import current_objects
+from langchain_sequrity.graph.dispatch import Arguments, ClientTools, NodeResult, Signature
 from langchain_sequrity.graph.journal import (
     EARLY,
     OBJECTS,
-    Asked,
-    Entry,
-    Offered,
+    DeniedCall,
+    JournalEntry,
+    ProgramCall,
     digest_of,
     result_entry,
 )
-from langchain_sequrity.graph.program import HANDLE, JOURNAL, Program, ToolSpec, is_own
-from langchain_sequrity.graph.runtime.driver import DRIVER, Driver, Stop
+from langchain_sequrity.graph.program import HANDLE, JOURNAL, GraphProgram, ToolSpec, is_own
+from langchain_sequrity.graph.runtime.driver import DRIVER, Driver, RunStopped
 from langchain_sequrity.graph.runtime.events import CallWatch, call_facts, note
 from langchain_sequrity.interrupts import ais_late, is_late
 from langchain_sequrity.labels import (
@@ -47,8 +50,8 @@ Work = Iterator[tuple[Runnable[Any, Any], Any]]
 Writers = Sequence[Runnable[Any, Any]]
 
 
-class Calls:
-    """Lets the nodes and routers of a compiled graph answer calls.
+class GraphTasks:
+    """Makes the nodes and routers of a compiled graph answer calls.
 
     Args:
         spec: The user's graph.
@@ -58,7 +61,7 @@ class Calls:
     """
 
     def __init__(
-        self, spec: GraphSpec, program: Program, tools: ClientTools, denials: Denials
+        self, spec: GraphSpec, program: GraphProgram, tools: ClientTools, denials: Denials
     ) -> None:
         self.spec = spec
         self.program = program
@@ -74,7 +77,7 @@ class Calls:
         return self._nodes[node]
 
     def waits_for_routers(self, node: str, *, is_beside: bool) -> bool:
-        """Whether routers follow a node that the service has to ask for.
+        """Whether a node has routers that need calls of their own.
 
         Args:
             node: The node.
@@ -84,7 +87,7 @@ class Calls:
         return not self.program.early.issuperset(routers) if is_beside else bool(routers)
 
     def attach(self, graph: _compat.Compiled) -> None:
-        """Let the nodes of a compiled graph answer calls."""
+        """Make the nodes of a compiled graph answer calls."""
         for node in self.spec.nodes.values():
             self._attach(graph, node.name, node, node.runnable, is_handler=False)
             if node.error_handler is not None:
@@ -114,7 +117,7 @@ class Calls:
         _compat.run_as(graph, name, task)
 
     def router(self, branch: Branch) -> Runnable[Any, Any]:
-        """What stands for a router in the compiled graph."""
+        """The runnable for a router in the compiled graph."""
         if field_router_of(branch) is not None:
             path: Runnable[Any, Any] = branch.path
             return path
@@ -131,10 +134,9 @@ class Calls:
         return _RouterTask(self, branch, tool, fused)
 
     def cache_policy(self, spec: NodeSpec) -> CachePolicy[Any] | None:
-        """A node's cache policy, whose key holds the program too.
+        """A node's cache policy, with the program in the key.
 
-        What LangGraph itself or an executor of another graph has cached for the same function
-        answers no call of this one.
+        So a result that LangGraph or another executor has cached for the same function is not used.
         """
         policy = spec.cache_policy
         if policy is None:
@@ -144,46 +146,133 @@ class Calls:
             key_func=lambda given: f"{of_program}:{policy.key_func(given)!r}", ttl=policy.ttl
         )
 
-    # What an output comes to
+    # Inputs and configs
 
     def managed(self, tool: ToolSpec, config: RunnableConfig) -> dict[str, Any]:
-        """LangGraph's managed values, for a node or a router that reads them."""
+        """LangGraph's managed values that a node or a router reads."""
         names = self.tools.managed_of(tool)
         return _compat.managed_values(config, names, self.spec.managed) if names else {}
 
     def unsaved(self, config: RunnableConfig) -> Mapping[str, Any]:
-        """LangGraph's values of fields that the program knows and no checkpoint has."""
+        """LangGraph's values of fields that no checkpoint has."""
         unsaved = self.tools.unsaved
         return _compat.values_of(config, unsaved) if unsaved else {}
 
-    def callers_config(self, tool: ToolSpec, call: Asked, config: RunnableConfig) -> RunnableConfig:
-        """The config of a task for code of the user's, which reads the state of the call."""
+    def callers_config(
+        self, tool: ToolSpec, call: ProgramCall, config: RunnableConfig
+    ) -> RunnableConfig:
+        """The config of a task for the user's code; it reads the state of the call."""
         given = config.get("configurable", {})
         changed: RunnableConfig = {**config}
         changed["configurable"] = {key: one for key, one in given.items() if not is_own(key)}
-        state = self.tools.state_of(tool, call.arguments, self.unsaved(config))
+        signature = self.tools.signature_of(tool)
+        state = CallState(signature, call.arguments, self.unsaved(config))
         return _compat.with_state(changed, state.for_tools, state)
 
     def explain(self, tool: ToolSpec, error: KeyError) -> None:
-        """Say of a field that a node did not find that it was not found to read it."""
+        """Add a note to the `KeyError` of a node that reads an undetected field."""
         field = error.args[0] if error.args else None
         reads = [one.field for one in tool.parameters if one.field is not None]
         schema = self.spec.nodes[tool.node].input_fields
         if not isinstance(field, str) or field in reads or field not in schema:
             return
         error.add_note(
-            f"Node `{tool.node}` gets the fields that it reads, and `{field}` is not among them "
-            f"(known from: {tool.reads_from}). Say what it reads: "
+            f"Node `{tool.node}` only gets the fields that it reads, and `{field}` is not one of "
+            f"them (source: {tool.reads_from}). Declare what it reads: "
             f"`nodes={{{tool.node!r}: NodeOptions(reads={[*reads, field]!r})}}`."
         )
 
 
+class CallState(Mapping[str, AnyChannel]):
+    """Channels with the fields of a call, made when they are read.
+
+    Args:
+        signature: The meaning of the tool's arguments.
+        arguments: Those of the call.
+        unsaved: LangGraph's values of fields that no checkpoint has; `MISSING` for none.
+    """
+
+    def __init__(
+        self, signature: Signature, arguments: Arguments, unsaved: Mapping[str, Any]
+    ) -> None:
+        self._signature = signature
+        self._arguments = arguments
+        self._unsaved = unsaved
+
+    def for_tools(self) -> Any:
+        """The state for a `ToolNode` that a `Send` started, as an edge would give it."""
+        signature = self._signature
+        if not signature.brings_state(self._arguments):
+            return _MissingState(signature.tool.node, {})
+        if signature.is_send(self._arguments):
+            return signature.state(self._arguments, self._unsaved)
+        held = {name: one.get() for name, one in self._channels.items() if one.is_available()}
+        return held if signature.is_whole else _MissingState(signature.tool.node, held)
+
+    @cached_property
+    def _channels(self) -> dict[str, AnyChannel]:
+        if self._signature.brings_state(self._arguments):
+            return self._signature.channels(self._arguments, self._unsaved)
+        return {}
+
+    @override
+    def __getitem__(self, field: str) -> AnyChannel:
+        if field not in self._channels:
+            _refuse(self._signature.tool.node, field)
+        return self._channels[field]
+
+    @override
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._channels)
+
+    @override
+    def __len__(self) -> int:
+        return len(self._channels)
+
+
+class _MissingState(Mapping[str, Any]):
+    """A state that the call has only in part. Any other access is an error."""
+
+    def __init__(self, node: str, held: Mapping[str, Any]) -> None:
+        self._node = node
+        self._held = held
+
+    @override
+    def __getitem__(self, field: str) -> Any:
+        if field not in self._held:
+            _refuse(self._node, field)
+        return self._held[field]
+
+    @override
+    def __iter__(self) -> Iterator[str]:
+        _refuse(self._node)
+
+    @override
+    def __len__(self) -> int:  # noqa: PLE0303 - it always raises
+        _refuse(self._node)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):  # what copying and pickling ask for
+            raise AttributeError(name)
+        _refuse(self._node, name)
+
+
+def _refuse(node: str, field: str | None = None) -> NoReturn:
+    what = "the state" if field is None else f"`{field}` of the state"
+    msg = (
+        f"Node `{node}` reads {what} through its config, but the call does not have it. Make the "
+        "`ToolNode` itself the node, or pass what it needs in the argument of the `Send`; for a "
+        f"node that an edge starts, declare it: `nodes={{{node!r}: NodeOptions(reads=[…])}}`."
+    )
+    raise UsageError(msg)
+
+
 class _NodeTask(Runnable[Any, Any]):
-    """Runs a node of the user's, or its error handler, for a call."""
+    """Runs a user's node, or its error handler, for a call."""
 
     def __init__(
         self,
-        calls: Calls,
+        calls: GraphTasks,
         name: str,
         node: NodeSpec,
         *,
@@ -211,11 +300,11 @@ class _NodeTask(Runnable[Any, Any]):
         call = driver.call_of(task)
         if call is None:
             return None
-        if isinstance(call, Offered):
+        if isinstance(call, DeniedCall):
             call = approved(self._calls.denials, call, driver, config, late=is_late(config))
         watch = CallWatch(call, driver.run_id, config)
         with watch, GatheredLabels() as gathered, driver.objects.in_use():
-            report = _Report(self, call, gathered, config)
+            report = _ResultWriter(self, call, gathered, config)
             settings = self._settings(call, config)
             if self._tool.is_handover:
                 return report.invoke(call.arguments, settings)
@@ -238,11 +327,11 @@ class _NodeTask(Runnable[Any, Any]):
     async def astream(
         self, input: Any, config: RunnableConfig | None = None, **kwargs: Any
     ) -> AsyncIterator[Any]:
-        # For `astream_events`, LangGraph streams its nodes: what they yield is heard on the way.
+        # For `astream_events`, LangGraph streams its nodes, so callbacks get what they yield.
         yield await self._whole(config or {}, streams=True)
 
     async def _whole(self, config: RunnableConfig, *, streams: bool) -> Any:
-        """Run it, with all writes or none: LangGraph keeps those of a cancelled task."""
+        """Run with all writes or none, because LangGraph keeps those of a cancelled task."""
         try:
             return await self._arun(config, streams=streams)
         except asyncio.CancelledError:
@@ -255,21 +344,21 @@ class _NodeTask(Runnable[Any, Any]):
         if kept := driver.has_output(task):
             return await _arun(self.finish(kept, config), config)
         call = await driver.acall_of(task)
-        if isinstance(call, Offered):
+        if isinstance(call, DeniedCall):
             late = await ais_late(config)
             call = approved(self._calls.denials, call, driver, config, late=late)
         if call is None:
             return None
         watch = CallWatch(call, driver.run_id, config)
         with watch, GatheredLabels() as gathered, driver.objects.in_use():
-            report = _Report(self, call, gathered, config)
+            report = _ResultWriter(self, call, gathered, config)
             settings = self._settings(call, config)
             if self._tool.is_handover:
                 return await report.ainvoke(call.arguments, settings)
             given = self._given(call, config)
             sequence = _compat.sequence(self._runnable, report, self._trace_policy)
             try:
-                return await _heard(sequence, given, settings, streams=streams)
+                return await _run_streamed(sequence, given, settings, streams=streams)
             except ParentCommand as error:
                 command = self._own(error, settings)
             except KeyError as error:
@@ -277,14 +366,14 @@ class _NodeTask(Runnable[Any, Any]):
                 raise
             return await report.ainvoke(command, settings)
 
-    def _given(self, call: Asked, config: RunnableConfig) -> Any:
+    def _given(self, call: ProgramCall, config: RunnableConfig) -> Any:
         managed = self._calls.managed(self._tool, config)
         unsaved = self._calls.unsaved(config)
-        return self._calls.tools.node_input(self._tool, call.arguments, managed, unsaved)
+        return self._calls.tools.input_of(self._tool, call.arguments, managed, unsaved)
 
-    def _settings(self, call: Asked, config: RunnableConfig) -> RunnableConfig:
+    def _settings(self, call: ProgramCall, config: RunnableConfig) -> RunnableConfig:
         if self._is_handler:
-            # What its node had labelled when it failed may be quoted by the error.
+            # The error may quote values that the node had labelled before it failed.
             for one in config.get("configurable", {}).values():
                 if not isinstance(one, NodeError):
                     continue
@@ -295,28 +384,28 @@ class _NodeTask(Runnable[Any, Any]):
         return self._calls.callers_config(self._tool, call, config)
 
     def _own(self, error: ParentCommand, config: RunnableConfig) -> Command[Any]:
-        """What a graph within the node says instead of an output; all else goes on outwards."""
+        """The command of an inner graph to this graph. One to an outer graph is raised again."""
         command = _compat.own_command(error, config, self.name)
         if command is None:
             raise error
         return command
 
     def finish(self, kept: Mapping[str, Any], config: RunnableConfig) -> Work:
-        """Go on behind an output that an earlier attempt has kept."""
+        """Continue after the stored output of an earlier attempt."""
         _compat.write(config, [tuple(one) for one in kept["writes"]])
         command: Command[Any] = Command(goto=list(kept["goto"]))
         for writer in self._writers:
             yield writer, command
 
     def found(self, output: Any) -> NodeResult:
-        """What an output of the node comes to."""
+        """The result of the node's output."""
         tools = self._calls.tools
         if self._tool.is_handover:
             return tools.handed_over(self._tool, output)
         return tools.node_result(self._tool, output, handled=self._is_handler)
 
     def output(self, writes: Sequence[tuple[str, Any]], found: NodeResult) -> dict[str, Any]:
-        """What is kept of an output, where a router is asked for before it counts."""
+        """The part of an output that is stored before a router is called."""
         unsaved, channels = self._calls.tools.unsaved, self._calls.spec.channels
         return {
             "writes": [list(one) for one in writes if one[0] not in unsaved],
@@ -328,37 +417,37 @@ class _NodeTask(Runnable[Any, Any]):
         """LangGraph's own writers of the node: edges, joins and routers."""
         return self._writers
 
-    def asks_routers(self, call: Asked, handle: str) -> bool:
-        """Whether routers follow that wait for calls of their own."""
+    def asks_routers(self, call: ProgramCall, handle: str) -> bool:
+        """Whether the node has routers that wait for calls of their own."""
         if self._is_handler or self._tool.fused_in(call.arguments):
             return False
         return self._calls.waits_for_routers(self._node.name, is_beside=bool(handle))
 
     def entry(
         self,
-        call: Asked,
+        call: ProgramCall,
         found: NodeResult,
         gathered: GatheredLabels,
         driver: Driver,
         handle: str,
-    ) -> Entry:
+    ) -> JournalEntry:
         """The journal's entry of a result."""
         labels, combine = _labels_of(found, gathered)
         if handle and combine == "replace":
-            combine = "merge"  # the handle has the labels of the arguments already
+            combine = "merge"  # the handle already has the labels of the arguments
         labels = Labels(producers=frozenset({self._node.name})).join(labels)
-        gathered.tell(labels)  # the run may not come to an end that tells
+        gathered.tell(labels)  # the run may end without a report
         named = {HANDLE: handle} if handle else {}
         entry = result_entry(call, found.wire, labels, combine)
         return {**entry, "in": driver.session, **named, **_objects()}
 
 
-class _Report(Runnable[Any, Any]):
-    """Takes a node's output, writes what it comes to, and passes the output on."""
+class _ResultWriter(Runnable[Any, Any]):
+    """Writes the result of a node's output, and passes the output on."""
 
-    # One is made for each call, so it is not a `RunnableCallable`, which looks at signatures.
+    # One is made for each call, so it is not a `RunnableCallable`, which inspects signatures.
     def __init__(
-        self, node: _NodeTask, call: Asked, gathered: GatheredLabels, config: RunnableConfig
+        self, node: _NodeTask, call: ProgramCall, gathered: GatheredLabels, config: RunnableConfig
     ) -> None:
         self.name: str = node.name
         self.call = call
@@ -394,7 +483,7 @@ class _Report(Runnable[Any, Any]):
         return input
 
     def _take(self, output: Any, config: RunnableConfig) -> dict[str, Any] | None:
-        """Write what the node wrote; what to keep of it, where a router is asked for now."""
+        """Write the node's updates. Returns what to store if a router is called next."""
         found = self.found = self._node.found(output)
         self._driver.shows(self._task, found)
         _compat.write(config, found.writes)
@@ -405,7 +494,7 @@ class _Report(Runnable[Any, Any]):
 
     def _follow(self) -> Work:
         found = self.found
-        assert found is not None  # noqa: S101 - taken before
+        assert found is not None  # noqa: S101 - set before
         command: Command[Any] = Command(goto=[*found.gotos, *found.sends])
         for writer in self._node.writers:
             yield writer, command
@@ -415,7 +504,7 @@ class _Report(Runnable[Any, Any]):
             self._write_entry(config)
 
     def _write_entry(self, config: RunnableConfig) -> None:
-        assert self.found is not None  # noqa: S101 - taken before
+        assert self.found is not None  # noqa: S101 - set before
         handle = self._driver.handle_of(self._task)
         entry = self._node.entry(self.call, self.found, self._gathered, self._driver, handle)
         self._driver.answered(self._task, entry)
@@ -427,13 +516,13 @@ class _Report(Runnable[Any, Any]):
 
 
 class _RouterTask(Runnable[Any, Any]):
-    """Runs a router of the user's: for a call of its own, or within that of its node.
+    """Runs a user's router, for its own call or within the call of its node.
 
-    Where no run is driven, as in `update_state`, it is the router alone.
+    Without a driver, as in `update_state`, it is the plain router.
     """
 
     def __init__(
-        self, calls: Calls, branch: Branch, tool: ToolSpec | None, fused: ToolSpec | None
+        self, calls: GraphTasks, branch: Branch, tool: ToolSpec | None, fused: ToolSpec | None
     ) -> None:
         self.name: str = branch.name
         self._calls = calls
@@ -459,7 +548,7 @@ class _RouterTask(Runnable[Any, Any]):
                 self._finish(tool, driver.call_before(task, tool), answer, gathered, config, EARLY)
             return answer
         call = driver.router_call(task, tool)
-        if isinstance(call, Offered):
+        if isinstance(call, DeniedCall):
             call = approved(self._calls.denials, call, driver, config, late=is_late(config))
         if call is None:
             return []
@@ -488,7 +577,7 @@ class _RouterTask(Runnable[Any, Any]):
                 self._finish(tool, driver.call_before(task, tool), answer, gathered, config, EARLY)
             return answer
         call = await driver.arouter_call(task, tool)
-        if isinstance(call, Offered):
+        if isinstance(call, DeniedCall):
             late = await ais_late(config)
             call = approved(self._calls.denials, call, driver, config, late=late)
         if call is None:
@@ -501,16 +590,16 @@ class _RouterTask(Runnable[Any, Any]):
         return answer
 
     def _is_early(self, driver: Driver, task: str) -> bool:
-        """Whether it runs with its node, before the service asks for it."""
+        """Whether it runs with its node, before its own call."""
         early = self._calls.program.early
         return self._own_tool().name in early and bool(driver.handle_of(task))
 
     def _own_tool(self) -> ToolSpec:
-        assert self._tool is not None  # noqa: S101 - else it is fused
+        assert self._tool is not None  # noqa: S101 - otherwise it is fused
         return self._tool
 
     def _fused_input(self, config: RunnableConfig) -> tuple[Any] | None:
-        """What a router gets that runs within the call of its node; `None` for all others."""
+        """The input of a router that runs within the call of its node; `None` for other routers."""
         report = config.get("configurable", {}).get(_REPORT)
         if self._fused is None or report is None or report.found is None:
             return None
@@ -529,21 +618,21 @@ class _RouterTask(Runnable[Any, Any]):
         assert self._fused is not None  # noqa: S101 - its input was made
         report, tools = config["configurable"][_REPORT], self._calls.tools
         found = tools.with_route(report.found, tools.router_result(self._fused, answer))
-        # A node speaks for what it wrote, and not for what its router sends.
+        # "replace" of a node is about its own writes, not about the packets of its router.
         report.found = replace(found, combine="merge")
 
     def _given(
-        self, tool: ToolSpec, call: Asked, config: RunnableConfig
+        self, tool: ToolSpec, call: ProgramCall, config: RunnableConfig
     ) -> tuple[Any, RunnableConfig]:
         managed = self._calls.managed(tool, config)
         unsaved = self._calls.unsaved(config)
-        given = self._calls.tools.router_input(tool, call.arguments, managed, unsaved)
+        given = self._calls.tools.input_of(tool, call.arguments, managed, unsaved)
         return given, self._calls.callers_config(tool, call, config)
 
     def _finish(
         self,
         tool: ToolSpec,
-        call: Asked,
+        call: ProgramCall,
         answer: Any,
         gathered: GatheredLabels,
         config: RunnableConfig,
@@ -558,21 +647,21 @@ class _RouterTask(Runnable[Any, Any]):
 
 
 _REPORT = "__sequrity_report"
-"""Key of `configurable` with what a node's task is about to report, for its fused routers."""
+"""Key of `configurable` with the result writer of a node's task, for its fused routers."""
 
 
 def approved(
-    denials: Denials, offered: Offered, driver: Driver, config: RunnableConfig, *, late: bool
-) -> Asked:
-    """The call that a policy denied and a human approves, asked by an interrupt of its task.
+    denials: Denials, offered: DeniedCall, driver: Driver, config: RunnableConfig, *, late: bool
+) -> ProgramCall:
+    """The denied call, after a human has approved it; an interrupt of its task asks.
 
     Raises:
-        Stop: If it is rejected.
+        RunStopped: If it is rejected.
     """
     if not offered.is_approved and offered.objection is None:
         driver.decided(offered, denials.objection(offered, config, is_late=late))
     if offered.objection is not None:
-        raise Stop(denials.rejected(offered, offered.objection))
+        raise RunStopped(denials.rejected(offered, offered.objection))
     return offered.call
 
 
@@ -587,16 +676,16 @@ def _plain(config: RunnableConfig) -> RunnableConfig:
 
 
 def _objects() -> dict[str, Any]:
-    """The part of an entry with the objects that its handles stand for."""
-    here = objects_here()
+    """The part of an entry with the objects behind its handles."""
+    here = current_objects()
     return {OBJECTS: here.fresh} if here is not None and here.fresh else {}
 
 
 def _labels_of(found: NodeResult, gathered: GatheredLabels) -> tuple[Labels, Combine]:
     """The labels of a result, and how they combine with those of the arguments.
 
-    What a node says of its own result with "replace" is its last word. All else that was labelled
-    while it ran may be in the result, whatever it was that reached it.
+    A node's "replace" for its own result is final. Otherwise the result may contain anything that
+    was labelled while the node ran.
     """
     labels = found.labels or Labels()
     if gathered.labels is None or found.combine == "replace":
@@ -604,7 +693,7 @@ def _labels_of(found: NodeResult, gathered: GatheredLabels) -> tuple[Labels, Com
     return labels.join(gathered.labels), found.combine
 
 
-async def _heard(
+async def _run_streamed(
     sequence: Runnable[Any, Any], given: Any, config: RunnableConfig, *, streams: bool
 ) -> Any:
     if not streams:

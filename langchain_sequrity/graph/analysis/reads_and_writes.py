@@ -1,18 +1,19 @@
 """Which state fields each node and router reads and writes, and how that is known.
 
-This decides what labels can tell apart. A node that reads the whole state gives everything it
-writes the labels of the whole state. In order of authority:
+The result decides how precise labels are: what a node writes gets the labels of all that it reads.
+The sources, in order of authority:
 
 1. declared: `NodeOptions(reads=…, writes=…)`
-2. source: what the function's source shows; it is believed only where nothing is left open
-3. annotation: a return annotation that is a TypedDict of its own
-4. schema: the fields of the node's own input schema, which LangGraph gives it no more of
+2. source: the function's source code, used only when it is conclusive
+3. annotation: a return annotation with a TypedDict other than the state's
+4. schema: the fields of the node's own input schema; LangGraph gives it no others
 5. everything: all fields, with a warning that names the node
 
-What a node reads and writes is enforced when it runs.
+Both are enforced when a node runs.
 
-Only classes that are named there are ever made of what the service says. They are known before
-anything is sent, and are the same in each process that resumes a run.
+The annotations also say which classes a field may hold. Values from the service become objects of
+these classes only. They are known before the first request, and are the same in each process that
+resumes a run.
 """
 
 import dataclasses
@@ -26,49 +27,57 @@ from langgraph.graph.state import CompiledStateGraph
 from pydantic import BaseModel
 
 from langchain_sequrity.errors import GraphNotSupported, UnknownAccess, UsageError, warn
-from langchain_sequrity.graph.analysis.prebuilt import Known, known, response_formats
-from langchain_sequrity.graph.analysis.reads import fields_read, uses_tool_node
-from langchain_sequrity.graph.analysis.returns import (
-    Answer,
+from langchain_sequrity.graph.analysis.prebuilt import (
+    PrebuiltAccess,
+    prebuilt_access,
+    response_formats,
+)
+from langchain_sequrity.graph.analysis.source import (
+    ReturnSummary,
     annotated_keys,
-    answer_of_node,
-    answer_of_router,
     either,
+    fields_read,
+    functions_of,
+    input_hint,
     names_one,
     return_kinds,
+    returns_of_node,
+    returns_of_router,
+    sources_of,
+    uses_tool_node,
 )
-from langchain_sequrity.graph.analysis.source import functions_of, input_hint, sources_of
-from langchain_sequrity.graph.analysis.spec import Branch, GraphSpec, NodeSpec
+from langchain_sequrity.graph.analysis.spec import ROOT, Branch, GraphSpec, NodeSpec
 from langchain_sequrity.graph.options import FieldRouter, NodeOptions
 from langchain_sequrity.graph.program import OUTPUT_SCHEMA, PARSE_WITH_AI
 
-From = Literal["declared", "source", "annotation", "schema", "everything"]
+KnownFrom = Literal["declared", "source", "annotation", "schema", "everything"]
+
 _LONGEST_DESCRIPTION = 1_000
 
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """What a node or a router does with the state, and where it may go.
+    """The fields that a node or a router reads and writes, and its possible targets.
 
     Attributes:
         reads: Fields and managed values, in the order of the graph's.
         writes: Fields.
         definite: Fields that it writes each time.
-        reads_from: How `reads` is known.
-        writes_from: How `writes` is known.
+        reads_from: Source of `reads`.
+        writes_from: Source of `writes`.
         targets: Nodes that it may name; `None` for all.
         sends: Nodes that it may send packets to; `None` for all.
-        single: Whether it names one target at most.
-        may_end: Whether it may name none, or END.
+        single: Whether it names at most one target.
+        may_end: Whether it may name no target, or END.
         overwrites: Whether it may return `Overwrite`.
-        description: What its docstring says, or nothing.
+        description: Its docstring, or nothing.
     """
 
     reads: tuple[str, ...]
     writes: tuple[str, ...]
     definite: frozenset[str]
-    reads_from: From
-    writes_from: From
+    reads_from: KnownFrom
+    writes_from: KnownFrom
     targets: frozenset[str] | None
     sends: frozenset[str] | None
     single: bool
@@ -78,19 +87,19 @@ class Access:
 
 
 def warn_unknown(what: str, way_out: str) -> None:
-    """Warn that something counts as the whole state."""
+    """Warn that the whole state is assumed."""
     text = (
-        f"{what} what cannot be told from its source, so it counts as the whole state, and labels "
-        f"tell nothing apart there. {way_out}"
+        f"{what} fields that its source does not show, so it counts as the whole state, and labels "
+        f"are imprecise there. {way_out}"
     )
     warn(text, UnknownAccess)
 
 
 def warn_of_model(what: str, way_out: str) -> None:
-    """Warn that something reads the whole state because pydantic does."""
+    """Warn that the whole state is read because its schema is a pydantic model."""
     text = (
-        f"{what} the whole state, whatever its source says: the state is a pydantic model, whose "
-        f"fields are validated together, so labels tell nothing apart there. {way_out}"
+        f"{what} the whole state, whatever its source shows: the state is a pydantic model, whose "
+        f"fields are validated together, so labels are imprecise there. {way_out}"
     )
     warn(text, UnknownAccess)
 
@@ -106,7 +115,7 @@ def nodes_among(graph: GraphSpec, named: Collection[Any]) -> frozenset[str]:
 
 
 def only_nodes(graph: GraphSpec, named: frozenset[Any] | None) -> bool:
-    """Whether it is known what is named, and all of it are nodes."""
+    """Whether the names are known, and all are nodes."""
     return named is not None and named <= graph.nodes.keys()
 
 
@@ -116,20 +125,17 @@ def listed(names: Collection[str]) -> str:
 
 
 def description_of(runnable: Any) -> str:
-    """What the docstring of a node or a router says, or nothing."""
+    """The docstring of a node or a router, or nothing."""
     functions = functions_of(runnable)
     text = inspect.getdoc(functions[0]) if functions and inspect.isroutine(functions[0]) else None
     return (text or "").strip()[:_LONGEST_DESCRIPTION]
 
 
-_ROOT = "__root__"
-
-
-def of_fields(spec: GraphSpec) -> Mapping[str, list[Any]]:
-    """State field → what the schemas say about it, and the nodes that write it."""
+def annotations_of_fields(spec: GraphSpec) -> Mapping[str, list[Any]]:
+    """State field → its annotations in the schemas and in the nodes that write it."""
     found: dict[str, list[Any]] = {field: [] for field in spec.channels}
     for schema in spec.schemas:
-        hints = _hints(schema) if hasattr(schema, "__annotations__") else {_ROOT: schema}
+        hints = _hints(schema) if hasattr(schema, "__annotations__") else {ROOT: schema}
         _add(found, hints)
     for node in spec.nodes.values():
         for runnable in (node.runnable, node.error_handler):
@@ -139,8 +145,8 @@ def of_fields(spec: GraphSpec) -> Mapping[str, list[Any]]:
     return found
 
 
-def of_packets(node: NodeSpec) -> list[Any]:
-    """What a node says about its input, which a `Send` may carry."""
+def annotations_of_packets(node: NodeSpec) -> list[Any]:
+    """The annotations of a node's input, which a `Send` may carry."""
     return [node.input_schema, *map(input_hint, functions_of(node.runnable))]
 
 
@@ -156,13 +162,9 @@ def _hints(schema: Any) -> Mapping[str, Any]:
         return {}
 
 
-ROOT = "__root__"
-"""Name of the one channel of a state that is no dict of fields."""
-
-
 @dataclass(frozen=True, slots=True)
-class Reader:
-    """Something that gets a state.
+class StateReader:
+    """A node, error handler or router that gets a state.
 
     Attributes:
         runnable: What runs.
@@ -175,29 +177,29 @@ class Reader:
     fields: tuple[str, ...]
 
     @property
-    def known(self) -> Known | None:
-        """What is known of it, if LangGraph or LangChain brought it along."""
-        return known(self.runnable, self.fields, is_dict=self._is_dict)
+    def prebuilt(self) -> PrebuiltAccess | None:
+        """Its access, if it is a prebuilt part of LangGraph or LangChain."""
+        return prebuilt_access(self.runnable, self.fields, is_dict=self._is_dict)
 
     @property
     def reads(self) -> frozenset[str] | None:
-        """The fields that it reads; `None` if that cannot be told."""
+        """The fields that it reads; `None` if unknown."""
         if isinstance(self.runnable, CompiledStateGraph):
             return _read_by_subgraph(self.runnable, self.fields)
         if is_model(self.schema):
             return None
         keys = self.keys
-        if keys is None and (prebuilt := self.known) is not None:
+        if keys is None and (prebuilt := self.prebuilt) is not None:
             keys = prebuilt.reads
         if keys is None:
             return None
-        # A state that is no dict of fields is read as a whole, or not at all.
+        # A state that is not a dict of fields is read as a whole, or not at all.
         named = frozenset({ROOT}) if self.fields == (ROOT,) and keys else keys
         return (named & set(self.fields)) | self.needed
 
     @property
     def keys(self) -> frozenset[str] | None:
-        """What its source shows to be read, fields or not."""
+        """The keys that its source reads, fields or not; `None` if unknown."""
         sources = sources_of(self.runnable)
         found = [fields_read(one, self.fields, is_dict=self._is_dict) for one in sources]
         if not found or None in found or any(map(uses_tool_node, sources)):
@@ -206,10 +208,10 @@ class Reader:
 
     @property
     def needed(self) -> frozenset[str]:
-        """Fields without which an object of the schema cannot be made as LangGraph makes it.
+        """Fields that LangGraph needs to make an object of the schema.
 
-        Pydantic validates all of them at each node. A dataclass needs those without a default, and
-        all where code of its own runs when it is made.
+        Pydantic validates all fields at each node. A dataclass needs those without a default, or
+        all if it has a `__post_init__`.
         """
         if is_model(self.schema):
             return frozenset(self.fields)
@@ -231,16 +233,16 @@ class Reader:
 
 
 def is_model(schema: type[Any]) -> bool:
-    """Whether a schema is a pydantic model: LangGraph validates all of it at each node."""
+    """Whether a schema is a pydantic model, all of which LangGraph validates at each node."""
     return inspect.isclass(schema) and issubclass(schema, BaseModel)
 
 
 def _read_by_subgraph(
     graph: CompiledStateGraph[Any, Any, Any, Any], fields: Collection[str]
 ) -> frozenset[str] | None:
-    """A subgraph takes the fields of its input schema and drops the rest.
+    """The fields of a subgraph's input schema, as LangGraph drops the rest.
 
-    But routers after its START that have no schema of their own see all that came in.
+    But routers after its START without a schema of their own see the whole input.
     """
     builder = graph.builder
     if any(branch.input_schema is None for branch in builder.branches.get(START, {}).values()):
@@ -248,43 +250,43 @@ def _read_by_subgraph(
     return frozenset(fields) & builder.schemas[builder.input_schema].keys()
 
 
-class _Parameters(NamedTuple):
-    """What one of the service's own tools takes (`docs/protocol.md`, LangGraph endpoint)."""
+class _InternalToolParameters(NamedTuple):
+    """Parameters of one of the service's own tools (`docs/protocol.md`, LangGraph endpoint)."""
 
     needed: tuple[str, ...]
     takes_more: bool = False
 
 
 _PARAMETERS = {
-    PARSE_WITH_AI: _Parameters(("query", OUTPUT_SCHEMA)),
-    # Further ones bring the values that the hypothesis names.
-    "verify_hypothesis": _Parameters(("hypothesis",), takes_more=True),
-    "set_policy": _Parameters(("policy",)),
-    "complete_turn": _Parameters((), takes_more=True),
+    PARSE_WITH_AI: _InternalToolParameters(("query", OUTPUT_SCHEMA)),
+    # Further parameters hold the values that the hypothesis names.
+    "verify_hypothesis": _InternalToolParameters(("hypothesis",), takes_more=True),
+    "set_policy": _InternalToolParameters(("policy",)),
+    "complete_turn": _InternalToolParameters((), takes_more=True),
 }
 
 
 def node_access(graph: GraphSpec, node: NodeSpec, options: NodeOptions) -> Access:
-    """What a node does.
+    """The access of a node.
 
     Args:
         graph: The graph.
         node: One of its nodes.
-        options: What the user says about it.
+        options: Its options.
 
     Raises:
         UsageError: If the options name a field that the node cannot read or write.
     """
     if options.internal_tool is not None:
-        return _internal(graph, node, options)
-    # An error handler gets what its node got, whatever its own schema is.
+        return _internal_tool_access(graph, node, options)
+    # An error handler gets the input of its node, whatever its own schema is.
     runnables = [one for one in (node.runnable, node.error_handler) if one is not None]
-    readers = [Reader(one, node.input_schema, node.input_fields) for one in runnables]
-    answer = either(map(_answer, readers))
+    readers = [StateReader(one, node.input_schema, node.input_fields) for one in runnables]
+    returns = either(map(_returns, readers))
     reads, reads_from = _reads(graph, node, options, readers)
-    writes, writes_from = _writes(graph, node, options, answer)
+    writes, writes_from = _writes(graph, node, options, returns)
     ends = frozenset(node.ends) if node.ends else None
-    known = answer.targets
+    targets = returns.targets
     is_sure = node.error_handler is None and writes_from == "source"
     if writes_from == "everything" and len(graph.channels) > 1:
         warn_unknown(f"Node {node.name!r} writes", 'Declare it: `NodeOptions(writes=["…"])`.')
@@ -296,29 +298,29 @@ def node_access(graph: GraphSpec, node: NodeSpec, options: NodeOptions) -> Acces
     return Access(
         reads=ordered(graph, reads),
         writes=writes,
-        definite=frozenset(writes) & (answer.sure or frozenset()) if is_sure else frozenset(),
+        definite=frozenset(writes) & (returns.sure or frozenset()) if is_sure else frozenset(),
         reads_from=reads_from,
         writes_from=writes_from,
-        targets=ends if known is None else nodes_among(graph, known),
-        sends=ends if answer.sends is None else nodes_among(graph, answer.sends),
-        single=answer.most <= 1,
-        may_end=answer.least == 0 or not only_nodes(graph, answer.targets),
-        overwrites=answer.overwrites,
+        targets=ends if targets is None else nodes_among(graph, targets),
+        sends=ends if returns.sends is None else nodes_among(graph, returns.sends),
+        single=returns.most <= 1,
+        may_end=returns.least == 0 or not only_nodes(graph, returns.targets),
+        overwrites=returns.overwrites,
         description=description_of(node.runnable),
     )
 
 
-def _answer(reader: Reader) -> Answer:
-    """What a node or its error handler may return."""
-    answer = answer_of_node(reader.runnable)
-    if answer.keys is None and (prebuilt := reader.known) is not None:
-        return prebuilt.answer
-    return answer
+def _returns(reader: StateReader) -> ReturnSummary:
+    """The possible returns of a node or of its error handler."""
+    returns = returns_of_node(reader.runnable)
+    if returns.keys is None and (prebuilt := reader.prebuilt) is not None:
+        return prebuilt.returns
+    return returns
 
 
 def _reads(
-    graph: GraphSpec, node: NodeSpec, options: NodeOptions, readers: list[Reader]
-) -> tuple[Collection[str], From]:
+    graph: GraphSpec, node: NodeSpec, options: NodeOptions, readers: list[StateReader]
+) -> tuple[Collection[str], KnownFrom]:
     everything = {field for one in readers for field in one.fields}
     if options.reads is not None:
         _check_fields(node, "reads", options.reads, everything)
@@ -339,23 +341,23 @@ def _reads(
 
 
 def _writes(
-    graph: GraphSpec, node: NodeSpec, options: NodeOptions, answer: Answer
-) -> tuple[tuple[str, ...], From]:
+    graph: GraphSpec, node: NodeSpec, options: NodeOptions, returns: ReturnSummary
+) -> tuple[tuple[str, ...], KnownFrom]:
     if options.writes is not None:
         _check_fields(node, "writes", options.writes, graph.channels)
         return tuple(field for field in graph.channels if field in options.writes), "declared"
-    if list(graph.channels) == [_ROOT]:
-        return (_ROOT,), "schema"
-    if answer.keys is not None:
-        return tuple(field for field in graph.channels if field in answer.keys), "source"
+    if list(graph.channels) == [ROOT]:
+        return (ROOT,), "schema"
+    if returns.keys is not None:
+        return tuple(field for field in graph.channels if field in returns.keys), "source"
     annotated = annotated_keys(node.runnable, graph.state_schema)
     if annotated is not None and node.error_handler is None:
         return tuple(field for field in graph.channels if field in annotated), "annotation"
     return tuple(graph.channels), "everything"
 
 
-def _internal(graph: GraphSpec, node: NodeSpec, options: NodeOptions) -> Access:
-    """One of the service's own tools in place of a node: all about it is declared."""
+def _internal_tool_access(graph: GraphSpec, node: NodeSpec, options: NodeOptions) -> Access:
+    """The access of one of the service's own tools in place of a node: all of it is declared."""
     if options.reads is None or options.writes is None or len(options.writes) != 1:
         msg = (
             f"Node {node.name!r} is the internal tool `{options.internal_tool}`: declare its "
@@ -382,7 +384,7 @@ def _internal(graph: GraphSpec, node: NodeSpec, options: NodeOptions) -> Access:
 
 
 def _check_parameters(node: NodeSpec, tool: str, reads: Collection[str]) -> None:
-    """Check the fields that an internal tool gets: they are its parameters, by name."""
+    """Check the fields that an internal tool reads: they are its parameters, by name."""
     parameters = _PARAMETERS[tool]
     if missing := [name for name in parameters.needed if name not in reads]:
         needed = " and ".join(f"`{name}`" for name in parameters.needed)
@@ -394,9 +396,9 @@ def _check_parameters(node: NodeSpec, tool: str, reads: Collection[str]) -> None
         raise UsageError(msg)
     if not parameters.takes_more and (more := set(reads) - set(parameters.needed)):
         msg = (
-            f"Node {node.name!r} is the internal tool `{tool}`, which takes no {listed(more)}: "
-            f"write `NodeOptions(reads={list(parameters.needed)!r}, …)`. All that it is to know "
-            "goes into these fields."
+            f"Node {node.name!r} is the internal tool `{tool}`, which does not take "
+            f"{listed(more)}: write `NodeOptions(reads={list(parameters.needed)!r}, …)`. Put all "
+            "that it needs into these fields."
         )
         raise UsageError(msg)
 
@@ -413,30 +415,30 @@ def _check_fields(
 
 
 def router_access(graph: GraphSpec, branch: Branch) -> Access:
-    """What a router does.
+    """The access of a router.
 
     Args:
         graph: The graph.
         branch: One of its conditional edges.
 
     Raises:
-        GraphNotSupported: If it looks at something that its node returned beside the state.
+        GraphNotSupported: If it reads something that its node returned beside the state.
     """
-    reader = Reader(branch.path, branch.schema, branch.input_fields)
+    reader = StateReader(branch.path, branch.schema, branch.input_fields)
     keys = reader.keys
     if keys is not None and not branch.is_typed:
         _check_no_passthrough(graph, branch, keys)
     found = reader.reads
     reads = branch.input_fields if found is None else found
-    answer = answer_of_router(branch.path)
+    returns = returns_of_router(branch.path)
     if found is None and len(reads) > 1:
         place = f"The router {branch.name!r} after {branch.source!r} reads"
         warn = warn_of_model if is_model(branch.schema) else warn_unknown
         warn(place, "Annotate its first parameter with a TypedDict of the fields that it reads.")
-    named = _named(branch, answer)
+    named = _named(branch, returns)
     targets = None if named is None else nodes_among(graph, named)
-    # A Literal says one name, and what its function returns is no Send.
-    is_literal = answer.sends == frozenset() and names_one(branch.path)
+    # A Literal means one name, and its function returns no Send.
+    is_literal = returns.sends == frozenset() and names_one(branch.path)
     return Access(
         reads=ordered(graph, reads),
         writes=(),
@@ -444,9 +446,9 @@ def router_access(graph: GraphSpec, branch: Branch) -> Access:
         reads_from="everything" if found is None else "source",
         writes_from="source",
         targets=targets,
-        sends=_sends(graph, branch, answer, targets),
-        single=answer.most <= 1 or is_literal,
-        may_end=(answer.least == 0 and not is_literal) or not only_nodes(graph, named),
+        sends=_sends(graph, branch, returns, targets),
+        single=returns.most <= 1 or is_literal,
+        may_end=(returns.least == 0 and not is_literal) or not only_nodes(graph, named),
         overwrites=False,
         description=description_of(branch.path),
     )
@@ -459,10 +461,10 @@ def field_router_of(branch: Branch) -> FieldRouter | None:
 
 
 def _check_no_passthrough(graph: GraphSpec, branch: Branch, keys: frozenset[str]) -> None:
-    """LangGraph shows such a router also what its node returned beside state fields."""
+    """Refuse a router that reads more than state fields: LangGraph shows it all of the return."""
     extra = keys - set(branch.input_fields)
     if branch.source != START and extra:
-        returned = answer_of_node(graph.nodes[branch.source].runnable).keys
+        returned = returns_of_node(graph.nodes[branch.source].runnable).keys
         extra = extra if returned is None else extra & returned
     if hidden := extra & (graph.channels.keys() | graph.managed.keys()):
         msg = (
@@ -474,25 +476,25 @@ def _check_no_passthrough(graph: GraphSpec, branch: Branch, keys: frozenset[str]
     if extra:
         msg = (
             f"The router {branch.name!r} after {branch.source!r} reads {listed(extra)}, which is "
-            "no field of the state: LangGraph passes it on from what the node returned. Make it a "
-            "field of the state."
+            "not a state field: LangGraph passes it on from what the node returned. Make it a "
+            "state field."
         )
         raise GraphNotSupported(msg, edge=(branch.source, branch.name))
 
 
 def _sends(
-    graph: GraphSpec, branch: Branch, answer: Answer, targets: frozenset[str] | None
+    graph: GraphSpec, branch: Branch, returns: ReturnSummary, targets: frozenset[str] | None
 ) -> frozenset[str] | None:
-    """The nodes to which a router may send packets: those of its path map, else any."""
-    if answer.sends is not None:
-        return nodes_among(graph, answer.sends)
+    """The nodes to which a router may send packets: those of its path map, or any."""
+    if returns.sends is not None:
+        return nodes_among(graph, returns.sends)
     return None if branch.ends is None else targets
 
 
-def _named(branch: Branch, answer: Answer) -> frozenset[str] | None:
-    """What a router may name, after its path map."""
+def _named(branch: Branch, returns: ReturnSummary) -> frozenset[str] | None:
+    """The targets of a router, after its path map."""
     if branch.ends is None:
-        return answer.targets
-    if answer.targets is None:
+        return returns.targets
+    if returns.targets is None:
         return frozenset(branch.ends.values())
-    return frozenset(branch.ends[one] for one in answer.targets if one in branch.ends)
+    return frozenset(branch.ends[one] for one in returns.targets if one in branch.ends)

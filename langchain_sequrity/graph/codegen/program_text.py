@@ -1,0 +1,664 @@
+"""The text of a program: straight-line for simple graphs, else a loop over LangGraph's supersteps.
+
+A graph is simple if it has no cycle, runs one node at a time, and has branches that meet again
+where an `if` can be closed. Its program is short, and what follows a closed `if` is not under it:
+an interpreter that adds the labels of a condition to what is under the branch leaves it alone.
+
+All other graphs become a loop. In each step every task reads the state as it was before the step.
+Tasks run in the order in which LangGraph applies their writes: first nodes that edges started, by
+name, then packets in the order in which they were sent. What starts a node is data
+(`go_b = go_b or …`), not control flow, so the labels of a routing decision reach exactly the nodes
+that it decides about.
+
+The channels that LangGraph keeps for this, and what stands for them:
+
+| LangGraph | here |
+|---|---|
+| `branch:to:b` (EphemeralValue) | `go_b`, or b's token in `gotos` where targets are not declared |
+| `branch:to:b` of a deferred node (LastValueAfterFinish) | `go_b`, kept until nothing is left |
+| `join:a+b:c` (NamedBarrierValue) | `a_came_for_c`, `b_came_for_c`, kept until both hold |
+| TASKS (Topic) | `packets`; a deferred node does not wait for them |
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from graphlib import TopologicalSorter
+
+from langgraph.graph import END
+
+from langchain_sequrity.graph.codegen.tools import (
+    Namespace,
+    ProgramGraph,
+    ProgramRouter,
+    ProgramTask,
+    for_comment,
+)
+from langchain_sequrity.graph.limits import IF_DEPTH, ROUNDS_PER_LOOP
+from langchain_sequrity.graph.program import (
+    ABSENT,
+    ACTIVE,
+    GOTO,
+    HANDLE,
+    HANDLED,
+    OVERWRITE,
+    SEND,
+    EntryVariables,
+    ToolSpec,
+)
+
+
+class CodeWriter:
+    """Lines that grow, with a current depth."""
+
+    def __init__(self) -> None:
+        """Start empty, at depth 0."""
+        self._lines: list[str] = []
+        self._depth = 0
+
+    def add(self, *lines: str) -> None:
+        """Write lines at the current depth."""
+        self._lines += [f"{'  ' * self._depth}{line}" if line else "" for line in lines]
+
+    @contextmanager
+    def block(self, head: str) -> Iterator[None]:
+        """Write what is within under a head such as `if x:`; nothing within is `pass`."""
+        self.add(head)
+        self._depth += 1
+        before = len(self._lines)
+        yield
+        if len(self._lines) == before:
+            self.add("pass")
+        self._depth -= 1
+
+    def __str__(self) -> str:
+        """The whole text."""
+        return "\n".join([*self._lines, ""])
+
+
+@dataclass(frozen=True, slots=True)
+class LocalVariables:
+    """Variables of a program that stand for no field and no node.
+
+    Made from the program's namespace, so that a node may be called `steps` or `u`.
+    """
+
+    result: str
+    answer: str
+    value: str
+    steps: str
+    active: str
+    gotos: str
+    packets: str
+    sent: str
+    packet: str
+    busy: str
+    took_edges: str
+    wide: str
+    some: str
+    handles: str
+    number: str
+    result_of: str
+    entry: EntryVariables
+    rounds: tuple[str, str, str]
+
+    @classmethod
+    def take(cls, names: Namespace) -> "LocalVariables":
+        """Take them all."""
+        one = names.take
+        return cls(
+            result=one("u"),
+            answer=one("r"),
+            value=one("value"),
+            steps=one("steps"),
+            active=one("active"),
+            gotos=one("gotos"),
+            packets=one("packets"),
+            sent=one("sent"),
+            packet=one("packet"),
+            busy=one("busy"),
+            took_edges=one("took_edges"),
+            wide=one("wide"),
+            some=one("some"),
+            handles=one("handles"),
+            number=one("number"),
+            result_of=one("result_of"),
+            entry=EntryVariables(
+                begins=one("begins"),
+                start_at=one("start_at"),
+                packets=one("start_packets"),
+                came=one("came"),
+                stop_after=one("stop_after"),
+            ),
+            rounds=(one("i"), one("j"), one("k")),
+        )
+
+
+def call(name: str, arguments: Iterable[tuple[str, str]]) -> str:
+    """A call with keywords."""
+    return f"{name}({', '.join(f'{key}={value}' for key, value in arguments)})"
+
+
+def any_of(parts: Iterable[str]) -> str:
+    """Whether one of them holds."""
+    return " or ".join(parts) or "False"
+
+
+def pulled_arguments(graph: ProgramGraph, tool: ToolSpec) -> list[tuple[str, str]]:
+    """The arguments of a node that an edge started: the state before this step."""
+    return [
+        (one.name, graph.fields.read(str(one.field)))
+        for one in tool.parameters
+        if one.kind != "send"
+    ]
+
+
+def sent_arguments(graph: ProgramGraph, tool: ToolSpec, packet: str) -> list[tuple[str, str]]:
+    """The arguments of a node that a packet started."""
+    carried = [(one.name, f'{packet}["input"]') for one in tool.parameters if one.kind == "send"]
+    if tool.sees_state:
+        return pulled_arguments(graph, tool) + carried
+    fields = [
+        (one.name, f'{packet}["fields"].get("{one.name}", "{ABSENT}")')
+        for one in tool.parameters
+        if one.kind != "send"
+    ]
+    return fields + carried
+
+
+def router_arguments(
+    graph: ProgramGraph, task: ProgramTask, router: ProgramRouter
+) -> list[tuple[str, str]]:
+    """The arguments of a router: the state before this step with its node's own writes."""
+    parameters = () if router.tool is None else router.tool.parameters
+    return [(one.name, graph.fields.fresh(str(one.field), task.tool)) for one in parameters]
+
+
+def write_start(text: CodeWriter, graph: ProgramGraph) -> None:
+    """The head of a program: the state."""
+    text.add(f"# Graph {for_comment(graph.spec.name)}: each node is a tool.")
+    for field in graph.spec.channels:
+        text.add(f"{graph.fields.state[field]} = {graph.fields.variables[field]}")
+
+
+def write_call(
+    text: CodeWriter,
+    graph: ProgramGraph,
+    local: LocalVariables,
+    task: ProgramTask,
+    arguments: Iterable[tuple[str, str]],
+) -> None:
+    """The call of a node."""
+    if task.tool is None:
+        return
+    result = graph.fields.result
+    text.add(f"{result} = {call(task.internal or task.tool.name, arguments)}")
+    if task.internal is not None:  # its answer is handed over, so that LangGraph has it as well
+        key = graph.fields.keys[task.tool.writes[0]]
+        text.add(f'{result} = {{"{key}": {result}}}')
+        value = f'{result}["{key}"]'
+        text.add(f"{local.answer} = {call(task.tool.name, [(key, value)])}")
+
+
+def write_end(text: CodeWriter, graph: ProgramGraph, active: str) -> None:
+    """The final value: the state, and whether work was left."""
+    fields = graph.fields
+    items = [f'"{fields.keys[field]}": {fields.state[field]}' for field in graph.spec.channels]
+    items.append(f'"{ACTIVE}": {active}')
+    text.add(f"final_return_value = {{{', '.join(items)}}}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Region:
+    """A node, the ways out of it, and what each leads to before they meet."""
+
+    task: ProgramTask
+    ways: "tuple[tuple[str, tuple[_Region, ...]], ...]"
+
+
+class _NotStructuredError(Exception):
+    """A node would have to be written twice, or too deep."""
+
+
+def is_simple(graph: ProgramGraph) -> bool:
+    """Whether a graph has a straight-line program."""
+    return _regions(graph) is not None
+
+
+def write_structured(graph: ProgramGraph, local: LocalVariables) -> str:
+    """Write the program of a simple graph.
+
+    Args:
+        graph: The graph with its tools, for which `is_simple` holds.
+        local: Names of the variables that stand for no field and no node.
+
+    Returns:
+        The program's text.
+    """
+    text = CodeWriter()
+    write_start(text, graph)
+    writer = _StructuredWriter(graph, local, text)
+    writer.write(_regions(graph) or ())
+    write_end(text, graph, "False")
+    return str(text)
+
+
+def _regions(graph: ProgramGraph) -> tuple[_Region, ...] | None:
+    has_handler = any(task.has_handler for task in graph.tasks.values())
+    is_more = graph.is_parallel or graph.has_undeclared_targets or bool(graph.receivers)
+    if is_more or has_handler or graph.longest_run() is None:
+        return None
+    try:
+        return tuple(_RegionFinder(graph).region(graph.start, END, 0))
+    except _NotStructuredError:
+        return None
+
+
+class _RegionFinder:
+    """Finds the nested pieces of a graph without cycles."""
+
+    def __init__(self, graph: ProgramGraph) -> None:
+        self.graph = graph
+        self.ways = {
+            task.node: [*graph.successors()[task.node], *([END] if task.may_end else [])]
+            for task in graph.everyone
+        }
+        self.meeting = _meeting_places(self.ways)
+        self.seen: set[str] = set()
+
+    def region(self, task: ProgramTask, stop: str, depth: int) -> Iterator[_Region]:
+        """The pieces from a node up to the place where its branches meet others."""
+        while True:
+            if task.node in self.seen or depth > IF_DEPTH:
+                raise _NotStructuredError
+            self.seen.add(task.node)
+            meeting = self.meeting[task.node]
+            inner = [way for way in self.ways[task.node] if way not in (meeting, END)]
+            yield _Region(task, tuple((way, self._way(way, meeting, depth)) for way in inner))
+            if meeting in (stop, END):
+                return
+            task = self.graph.tasks[meeting]
+
+    def _way(self, way: str, meeting: str, depth: int) -> tuple[_Region, ...]:
+        return tuple(self.region(self.graph.tasks[way], meeting, depth + 1))
+
+
+def _meeting_places(ways: Mapping[str, list[str]]) -> dict[str, str]:
+    """For each node the first one that every way out of it comes to: its post-dominator."""
+    meeting, depth = {END: END}, {END: 0}
+    for node in TopologicalSorter(ways).static_order():  # successors come first
+        if node == END:
+            continue
+        first, *others = ways[node] or [END]
+        for other in others:
+            while first != other:
+                if depth[first] >= depth[other]:
+                    first = meeting[first]
+                else:
+                    other = meeting[other]  # noqa: PLW2901
+        meeting[node], depth[node] = first, depth[first] + 1
+    return meeting
+
+
+class _StructuredWriter:
+    def __init__(self, graph: ProgramGraph, local: LocalVariables, text: CodeWriter) -> None:
+        self.graph, self.local, self.text = graph, local, text
+        self.fields = graph.fields
+
+    def write(self, pieces: tuple[_Region, ...]) -> None:
+        for piece in pieces:
+            self._node(piece.task)
+            self._ways(piece)
+
+    def _node(self, task: ProgramTask) -> None:
+        tool, text, fields = task.tool, self.text, self.fields
+        if tool is None:
+            return
+        text.add(f"# Node {for_comment(task.node)}.")
+        write_call(text, self.graph, self.local, task, pulled_arguments(self.graph, tool))
+        for field, state in fields.state.items():
+            if field in tool.writes or fields.plans[field].resets:
+                text.add(f"{state} = {fields.fresh(field, tool)}")
+
+    def _ways(self, piece: _Region) -> None:
+        task, text, local = piece.task, self.text, self.local
+        if not task.decides:
+            return
+        if task.looks_up:
+            text.add(f"{local.value} = {self.fields.read(task.routers[0].looked_up)}")
+        for router in task.routers:
+            if router.tool is not None:
+                arguments = pulled_arguments(self.graph, router.tool)
+                text.add(f"{local.answer} = {call(router.tool.name, arguments)}")
+        keyword = "if"
+        for node, pieces in piece.ways:
+            with text.block(f"{keyword} {self._test(task, node)}:"):
+                self.write(pieces)
+            keyword = "elif"
+
+    def _test(self, task: ProgramTask, node: str) -> str:
+        if task.looks_up:
+            return self._values(task.routers[0].values[node])
+        token = self.graph.tokens[node]
+        if task.routers:
+            return f'"{token}" in {self.local.answer}["{GOTO}"]'
+        return f'"{token}" in {self.fields.result}.get("{GOTO}", [])'
+
+    def _values(self, values: tuple[str, ...]) -> str:
+        return any_of(f"{self.local.value} == {one}" for one in values)
+
+
+Flags = dict[tuple[tuple[tuple[str, ...], str], str], str]
+"""A join and a source → the flag that says that the source came."""
+
+
+def write_superstep(
+    graph: ProgramGraph, local: LocalVariables, names: Namespace
+) -> tuple[str, Flags, dict[str, str]]:
+    """Write the program.
+
+    Args:
+        graph: The graph with its tools.
+        local: Names of the variables that stand for no field and no node.
+        names: The program's namespace, with tools, fields and those variables taken; what is
+            taken here is free afterwards.
+
+    Returns:
+        The program's text, the flags of its joins, and those of its deferred nodes.
+    """
+    writer = _SuperstepWriter(graph, local, names.copy())
+    return str(writer.write()), writer.came, writer.ready
+
+
+class _SuperstepWriter:
+    def __init__(self, graph: ProgramGraph, local: LocalVariables, names: Namespace) -> None:
+        self.graph, self.local = graph, local
+        self.fields, self.tasks = graph.fields, graph.tasks
+        self.text = CodeWriter()
+        stems = {node: graph.tokens[node][:-1] for node in self.tasks}
+        keys = self.fields.keys
+        self.go = {node: names.take(f"go_{stem}") for node, stem in stems.items()}
+        self.run = {node: names.take(f"run_{stem}") for node, stem in stems.items()}
+        self.came = {
+            (join, source): names.take(f"{stems[source]}_came_for_{stems[join[1]]}")
+            for join in graph.joins
+            for source in join[0]
+        }
+        self.ready = {
+            node: names.take(f"{stems[node]}_is_ready")
+            for node, task in self.tasks.items()
+            if task.is_deferred
+        }
+        self.full = {join: names.take(f"all_came_for_{stems[join[1]]}") for join in graph.joins}
+        self.has_gotos = graph.has_undeclared_targets
+        self.receivers = graph.receivers
+        self.new = {
+            field: names.take(f"n_{keys[field]}")
+            for field in graph.spec.channels
+            if field in graph.written or self.fields.plans[field].resets
+        }
+        self.split = graph.split
+        self.handle = {
+            node: names.take(f"handle_{stems[node]}") for node in graph.in_order(self.split)
+        }
+        self.over = {
+            field: names.take(f"over_{keys[field]}")
+            for field in self.fields.state
+            if field in self.fields.overwritable and field not in graph.written_by_one("sum")
+        }
+
+    def write(self) -> CodeWriter:
+        text, local = self.text, self.local
+        entry, tokens = local.entry, self.graph.tokens
+        write_start(text, self.graph)
+        text.add(f"{local.steps} = 0", f"{local.active} = True")
+        known = (*self.came.values(), *self.ready.values())
+        text.add(*(f'{flag} = {entry.came}.get("{flag}", False)' for flag in known))
+        text.add(
+            *(f'{flag} = "{tokens[one]}" in {entry.start_at}' for one, flag in self.go.items())
+        )
+        if self.has_gotos:
+            text.add(f"{local.gotos} = []")
+        if self.receivers:
+            text.add(f"{local.packets} = {entry.packets}")
+        if self.graph.start.routers:
+            with text.block(f"if {entry.begins}:"):
+                self._routers(self.graph.start, self.graph.start.routers)
+        self._loop()
+        write_end(text, self.graph, f"{local.active} or {local.steps} == {entry.stop_after}")
+        return text
+
+    def _loop(self) -> None:
+        block, rounds = self.text.block, self.graph.longest_run()
+        i, j, k = self.local.rounds
+        if rounds is not None:
+            with block(f"for {i} in {list(range(rounds + 1))}:"):
+                self._round()
+            return
+        width, active = list(range(ROUNDS_PER_LOOP)), f"if {self.local.active}:"
+        with (
+            block(f"for {i} in {width}:"),
+            block(active),
+            block(f"for {j} in {width}:"),
+            block(active),
+            block(f"for {k} in {width}:"),
+        ):
+            self._round()
+
+    def _round(self) -> None:
+        with self.text.block(f"if {self.local.active}:"):
+            self._choose()
+            with self.text.block(f"if {self.local.active}:"):
+                self._step()
+
+    def _choose(self) -> None:
+        """Which nodes run in this step."""
+        text, local = self.text, self.local
+        for join, flag in self.full.items():
+            text.add(f"{flag} = {' and '.join(self.came[join, source] for source in join[0])}")
+        normal = [node for node, task in self.tasks.items() if not task.is_deferred]
+        for node in normal:
+            ways = [self.go[node], *self._named(node), *self._joined(node)]
+            text.add(f"{self.run[node]} = {any_of(ways)}", f"{self.go[node]} = False")
+        self._choose_deferred(normal)
+        for join, flag in self.full.items():
+            if self.tasks[join[1]].is_deferred:
+                text.add(f"{flag} = {flag} and {self.run[join[1]]}")
+            for source in join[0]:
+                text.add(f"{self.came[join, source]} = {self.came[join, source]} and not {flag}")
+        if self.has_gotos:
+            text.add(f"{local.gotos} = []")
+        work = [*self.run.values(), *([f"{local.packets} != []"] if self.receivers else [])]
+        within = f"{local.steps} < {local.entry.stop_after}"
+        text.add(f"{local.active} = ({any_of(work)}) and {within}")
+
+    def _choose_deferred(self, normal: list[str]) -> None:
+        text, local, busy = self.text, self.local, self.local.busy
+        deferred = [node for node, task in self.tasks.items() if task.is_deferred]
+        if deferred:
+            # One that is ready runs before those that have begun to wait since.
+            others = [*(self.run[node] for node in normal), *self.ready.values()]
+            if self.receivers:  # what a command from outside adds to packets ends no step
+                others.append(f"({local.steps} == 0 and not {local.entry.begins})")
+            text.add(f"{busy} = {any_of(others)}")
+        for node in deferred:
+            go, run = self.go[node], self.run[node]
+            if self.has_gotos:
+                text.add(f"{go} = {any_of([go, *self._named(node)])}")
+            ready = self.ready[node]
+            text.add(f"{run} = ({any_of([go, *self._joined(node)])}) and (not {busy} or {ready})")
+            text.add(f"{go} = {go} and not {run}", f"{ready} = False")
+
+    def _named(self, node: str) -> list[str]:
+        return [f'"{self.graph.tokens[node]}" in {self.local.gotos}'] if self.has_gotos else []
+
+    def _joined(self, node: str) -> list[str]:
+        return [flag for join, flag in self.full.items() if join[1] == node]
+
+    def _step(self) -> None:
+        text, local, fields = self.text, self.local, self.fields
+        text.add(f"{local.steps} = {local.steps} + 1")
+        if self.receivers:
+            text.add(f"{local.sent} = {local.packets}", f"{local.packets} = []")
+        for field, new in self.new.items():
+            text.add(f"{new} = {'[]' if fields.is_log(field) else fields.state[field]}")
+        text.add(*(f"{flag} = False" for flag in self.over.values()))
+        if self.split:
+            self._call_all()
+        for node, task in self.tasks.items():
+            text.add(f"# Node {for_comment(node)}.")
+            with text.block(f"if {self.run[node]}:"):
+                self._task(task)
+        if self.receivers:
+            self._packets()
+        for field, new in self.new.items():
+            state = fields.state[field]
+            text.add(f"{state} = {f'{state} + [{new}]' if fields.is_log(field) else new}")
+
+    def _call_all(self) -> None:
+        """Where several tasks are due, call them all before the result of any is looked at."""
+        text, local = self.text, self.local
+        text.add("# Several at once?", f"{local.wide} = False", f"{local.some} = False")
+        for run in self.run.values():
+            text.add(f"{local.wide} = {local.wide} or ({local.some} and {run})")
+            text.add(f"{local.some} = {local.some} or {run}")
+        if self.receivers:
+            with text.block(f"for {local.packet} in {local.sent}:"):
+                text.add(f"{local.wide} = {local.wide} or {local.some}", f"{local.some} = True")
+            text.add(f"{local.handles} = []")
+        with text.block(f"if {local.wide}:"):
+            for node, handle in self.handle.items():
+                tool = self.tasks[node].tool
+                if tool is not None:
+                    with text.block(f"if {self.run[node]}:"):
+                        arguments = pulled_arguments(self.graph, tool)
+                        text.add(f"{handle} = {call(tool.name, arguments)}")
+            if self.receivers:
+                with text.block(f"for {local.packet} in {local.sent}:"):
+                    self._call_packet()
+
+    def _call_packet(self) -> None:
+        text, local, keyword = self.text, self.local, "if"
+        for node in self.graph.in_order(self.receivers):
+            tool = self.tasks[node].tool
+            if tool is None or node not in self.split:
+                continue
+            test = f'{local.packet}["node"] == "{self.graph.tokens[node]}"'
+            with text.block(f"{keyword} {test}:"):
+                arguments = sent_arguments(self.graph, tool, local.packet)
+                text.add(f"{local.answer} = {call(tool.name, arguments)}")
+                text.add(f"{local.handles} = {local.handles} + [{local.answer}]")
+            keyword = "elif"
+        if keyword == "elif":
+            with text.block("else:"):
+                text.add(f"{local.handles} = {local.handles} + [{{}}]")
+
+    def _packets(self) -> None:
+        packet = self.local.packet
+        self.text.add("# Packets, in the order they were sent.")
+        if self.split & self.receivers:
+            self.text.add(f"{self.local.number} = 0")
+        with self.text.block(f"for {packet} in {self.local.sent}:"):
+            keyword = "if"
+            for node, task in self.tasks.items():
+                if node in self.receivers and task.tool is not None:
+                    test = f'{packet}["node"] == "{self.graph.tokens[node]}"'
+                    with self.text.block(f"{keyword} {test}:"):
+                        self._task(task, packet)
+                    keyword = "elif"
+            if self.split & self.receivers:
+                self.text.add(f"{self.local.number} = {self.local.number} + 1")
+
+    def _task(self, task: ProgramTask, packet: str | None = None) -> None:
+        """Call a node, keep what it wrote, and note what it starts."""
+        if task.tool is None:
+            return
+        text, local = self.text, self.local
+        took_edges = local.took_edges
+        routers = task.routers if packet is None else (*task.routers, *task.fused)
+        arguments = (
+            pulled_arguments(self.graph, task.tool)
+            if packet is None
+            else sent_arguments(self.graph, task.tool, packet)
+        )
+        if task.node in self.split:
+            handle = self.handle[task.node]
+            if packet is not None:
+                handle = f"{local.handles}[{local.number}]"
+            with text.block(f"if {local.wide}:"):
+                of = call(local.result_of, [(HANDLE, f'{handle}["{HANDLE}"]')])
+                text.add(f"{self.fields.result} = {of}")
+            with text.block("else:"):
+                write_call(text, self.graph, local, task, arguments)
+        else:
+            write_call(text, self.graph, local, task, arguments)
+        self._writes(task.tool)
+        self._routes(task.tool, self.fields.result)
+        if not task.has_handler:
+            text.add(*self._started(task, "True"))
+            self._routers(task, routers)
+            return
+        text.add(f'{took_edges} = not {self.fields.result}.get("{HANDLED}", False)')
+        text.add(*self._started(task, took_edges))
+        if routers:
+            with text.block(f"if {took_edges}:"):
+                self._routers(task, routers)
+
+    def _writes(self, tool: ToolSpec) -> None:
+        text, fields = self.text, self.fields
+        for field in tool.writes:
+            key, new = fields.keys[field], self.new[field]
+            if fields.is_log(field):
+                text.add(f'{new} = {new} + {fields.result}["{key}"]')
+                continue
+            line = f"{new} = {fields.written(field, tool, new)}"
+            if field in self.over:
+                self._overwrites(field, tool, line)
+                continue
+            text.add(line)
+
+    def _overwrites(self, field: str, tool: ToolSpec, line: str) -> None:
+        """A sum that several tasks may write: after an overwrite, the step adds no more to it."""
+        over = self.over[field]
+        with self.text.block(f"if not {over}:"):
+            self.text.add(line)
+        if tool.overwrites:
+            has_it = f'"{OVERWRITE}{self.fields.keys[field]}" in {self.fields.result}'
+            self.text.add(f"{over} = {over} or {has_it}")
+
+    def _started(self, task: ProgramTask, when: str) -> list[str]:
+        """What follows in any case: edges and joins."""
+        flags = [self.go[target] for target in task.edges]
+        flags += [flag for (_, source), flag in self.came.items() if source == task.node]
+        return [f"{flag} = {when if when == 'True' else f'{flag} or {when}'}" for flag in flags]
+
+    def _routes(self, tool: ToolSpec, result: str) -> None:
+        """What a result says about where to go."""
+        text, local = self.text, self.local
+        gotos, packets = f'{result}["{GOTO}"]', f'{result}["{SEND}"]'
+        if tool.role == "node":
+            gotos, packets = f'{result}.get("{GOTO}", [])', f'{result}.get("{SEND}", [])'
+        if tool.targets is None:
+            text.add(f"{local.gotos} = {local.gotos} + {gotos}")
+        for target in self.graph.in_order(tool.targets or ()):
+            flag = self.go[target]
+            text.add(f'{flag} = {flag} or "{self.graph.tokens[target]}" in {gotos}')
+        if tool.sends is None or tool.sends:
+            text.add(f"{local.packets} = {local.packets} + {packets}")
+
+    def _routers(self, task: ProgramTask, routers: tuple[ProgramRouter, ...]) -> None:
+        for router in routers:
+            if router.tool is None:
+                self._field_router(task, router)
+                continue
+            arguments = router_arguments(self.graph, task, router)
+            self.text.add(f"{self.local.answer} = {call(router.tool.name, arguments)}")
+            self._routes(router.tool, self.local.answer)
+
+    def _field_router(self, task: ProgramTask, router: ProgramRouter) -> None:
+        text, value = self.text, self.local.value
+        text.add(f"{value} = {self.fields.fresh(router.looked_up, task.tool)}")
+        for target, ones in router.values.items():
+            if target in self.go:
+                flag = self.go[target]
+                text.add(f"{flag} = {any_of([flag, *(f'{value} == {one}' for one in ones)])}")

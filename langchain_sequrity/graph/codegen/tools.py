@@ -1,0 +1,739 @@
+"""The tools of a program, one for each node and router, and which task starts which.
+
+A parameter's JSON Schema says what the annotation of the field says, and what the executor itself
+may send in its place: `ABSENT`, and the forms of what JSON lacks (`codec.values`). LangGraph does
+not hold nodes to annotations, so a schema only informs, and each allows `None`. What is not certain
+is left open. That includes the fields of a pydantic model, which converts values, such as "1" to 1,
+only for a node.
+"""
+
+import builtins
+import dataclasses
+import inspect
+import keyword
+import re
+from collections import Counter
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import reduce
+from graphlib import CycleError, TopologicalSorter
+from types import NoneType, UnionType
+from typing import (
+    Annotated,
+    Any,
+    Literal,
+    NewType,
+    NotRequired,
+    Required,
+    Union,
+    get_args,
+    get_origin,
+)
+
+from langgraph.graph import END
+from pydantic import BaseModel
+from typing_extensions import ReadOnly, TypeAliasType, is_typeddict
+
+from langchain_sequrity.errors import GraphNotSupported, UsageError
+from langchain_sequrity.graph import _compat
+from langchain_sequrity.graph.analysis.reads_and_writes import (
+    Access,
+    annotations_of_fields,
+    field_router_of,
+    is_model,
+    node_access,
+    router_access,
+)
+from langchain_sequrity.graph.analysis.source import union
+from langchain_sequrity.graph.analysis.spec import Branch, GraphSpec
+from langchain_sequrity.graph.codec.channels import field_plan
+from langchain_sequrity.graph.codec.values import BY_CLASS, encode, object_kind
+from langchain_sequrity.graph.limits import TOOL_NAME_CHARACTERS
+from langchain_sequrity.graph.options import FieldRouter, NodeOptions
+from langchain_sequrity.graph.program import (
+    ABSENT,
+    OVERWRITE,
+    FieldPlan,
+    Parameter,
+    ToolSpec,
+)
+
+KEYWORDS = frozenset(keyword.kwlist) | frozenset(keyword.softkwlist)
+
+INTERNAL_TOOLS = ("parse_with_ai", "verify_hypothesis", "set_policy", "complete_turn")
+"""The service's own tools, which a program may call by these names."""
+
+TAKEN = (
+    KEYWORDS
+    | frozenset(dir(builtins))
+    | frozenset(INTERNAL_TOOLS)
+    | {"final_return_value", "datetime", "json", "re", "math"}
+)
+"""Names that mean something in a program already."""
+
+_OTHERS = re.compile(r"[^A-Za-z0-9_]+")
+
+_MOST_SHOWN = 80
+
+
+def is_plain(name: str) -> bool:
+    """Whether a name can be used as it is: an ASCII identifier, no keyword, no dunder."""
+    return (
+        name.isidentifier()
+        and name.isascii()
+        and len(name) <= TOOL_NAME_CHARACTERS
+        and name not in KEYWORDS
+        and not name.startswith("__")
+    )
+
+
+def for_comment(name: str) -> str:
+    """A name for a comment: on one line, printable ASCII, not too long."""
+    text = ascii(name)
+    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}..."
+
+
+class Namespace:
+    """A namespace that gives each name once.
+
+    Args:
+        taken: Names that are not given.
+    """
+
+    def __init__(self, taken: Iterable[str] = ()) -> None:
+        """Give nothing yet."""
+        self._taken = set(taken)
+
+    def take(self, wish: str, *, otherwise: str = "x") -> str:
+        """A free name like the wished one.
+
+        Args:
+            wish: Any text.
+            otherwise: What to start from if nothing of the wish can be in a name.
+
+        Returns:
+            The wish itself if it is a free ASCII identifier, else the nearest that is.
+        """
+        stem = wish if is_plain(wish) else _stem(wish, otherwise)
+        name, number = stem, 1
+        while name in self._taken or not is_plain(name):
+            number += 1
+            ending = f"_{number}"
+            name = stem[: TOOL_NAME_CHARACTERS - len(ending)] + ending
+        self._taken.add(name)
+        return name
+
+    def copy(self) -> "Namespace":
+        """A namespace in which the same names are taken."""
+        return Namespace(self._taken)
+
+    def claim(self, name: str) -> bool:
+        """Take exactly this name; whether it was free."""
+        if name in self._taken:
+            return False
+        self._taken.add(name)
+        return True
+
+
+def _stem(wish: str, otherwise: str) -> str:
+    stem = _OTHERS.sub("_", wish).strip("_") or otherwise
+    return (f"{otherwise}_{stem}" if stem[0].isdigit() else stem)[:TOOL_NAME_CHARACTERS]
+
+
+_PLAIN = NodeOptions()
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramRouter:
+    """A conditional edge.
+
+    Attributes:
+        tool: The tool that decides, or `None` where a field does.
+        looked_up: That field.
+        values: Node or END → values of the field that lead there, as program text.
+    """
+
+    tool: ToolSpec | None
+    looked_up: str = ""
+    values: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+
+
+class Toolbox:
+    """Makes the tools of one graph.
+
+    Names are given out in one order, so that the same graph has the same names: fields, tools that
+    were named, nodes that can keep their name, other nodes, routers.
+
+    Args:
+        spec: The graph.
+        options: Options by node.
+
+    Attributes:
+        keys: State field → its name as a parameter and in results.
+        names: The program's namespace; tools are taken in it.
+        nodes: Node → tool.
+        routers: Node or START → its routers, in LangGraph's order.
+    """
+
+    def __init__(self, spec: GraphSpec, options: Mapping[str, NodeOptions]) -> None:
+        """Make all tools."""
+        self.spec, self.options = spec, options
+        parameters = Namespace(KEYWORDS)
+        self.keys = _take_all(parameters, list(spec.channels), otherwise="field")
+        self._send_input = parameters.take("send_input")
+        said = annotations_of_fields(spec)
+        models = [fields for schema, fields in spec.schemas.items() if is_model(schema)]
+        made = {field for fields in models for field in fields}
+        self._schemas = {
+            field: schema_of([Any] if field in made else said[field], field_plan(channel))
+            for field, channel in spec.channels.items()
+        }
+        self.names = Namespace(TAKEN)
+        self._tool_names = self._claimed()
+        unnamed = sorted(node for node in spec.nodes if node not in self._tool_names)
+        self._tool_names |= _take_all(self.names, unnamed, otherwise="node")
+        self.routers: dict[str, list[ProgramRouter]] = {}
+        for branch in spec.branches:
+            self.routers.setdefault(branch.source, []).append(self._router(branch))
+        self.nodes = {node: self._node(node) for node in sorted(spec.nodes)}
+
+    def option(self, node: str) -> NodeOptions:
+        """The options of a node or of START."""
+        return self.options.get(node, _PLAIN)
+
+    def for_packets(self, node: str) -> ToolSpec:
+        """The tool of a node that a `Send` may start: it takes what a Send carries."""
+        if internal := self.option(node).internal_tool:
+            msg = (
+                f"Node {node!r} is the internal tool `{internal}`, but a router or a `Command` may "
+                "send it packets, whose input fits no parameter. Route to it by its name."
+            )
+            raise GraphNotSupported(msg, node=node)
+        tool = self.nodes[node]
+        packet = Parameter(self._send_input, None, "send")
+        sees_state = _compat.reads_state(self.spec.nodes[node].runnable)
+        # A Send carries what it likes under the names of fields, or leaves them out.
+        fields = (replace(one, schema={}) for one in tool.parameters)
+        return replace(tool, parameters=(*fields, packet), sees_state=sees_state)
+
+    def _claimed(self) -> dict[str, str]:
+        found = {}
+        for node, option in self.options.items():
+            name = option.tool_name
+            if name is None:
+                continue
+            if not is_plain(name) or not self.names.claim(name):
+                msg = (
+                    f"`NodeOptions(tool_name={name!r})` of node {node!r} is no free name. A tool's "
+                    "name is an identifier of at most 64 ASCII characters, no keyword or built-in "
+                    "of Python, and no other tool's name."
+                )
+                raise UsageError(msg)
+            found[node] = name
+        return found
+
+    def _router(self, branch: Branch) -> ProgramRouter:
+        field_router = field_router_of(branch)
+        if field_router is not None:
+            return _looked_up(self.spec, branch, field_router)
+        access = router_access(self.spec, branch)
+        after = self._tool_names.get(branch.source, "start")
+        name = self.names.take(f"{branch.name}__from__{after}", otherwise="router")
+        return ProgramRouter(self._tool(name, "router", branch.source, branch.name, access))
+
+    def _node(self, node: str) -> ToolSpec:
+        option = self.option(node)
+        access = node_access(self.spec, self.spec.nodes[node], option)
+        tool = self._tool(self._tool_names[node], "node", node, None, access)
+        return self._fused(tool) if option.fuse_router else tool
+
+    def _tool(
+        self,
+        name: str,
+        role: Literal["node", "router"],
+        node: str,
+        branch: str | None,
+        access: Access,
+    ) -> ToolSpec:
+        default = f"Node {node!r}." if role == "node" else f"Decides what follows {node!r}."
+        return ToolSpec(
+            name=name,
+            role=role,
+            node=node,
+            branch=branch,
+            parameters=self._parameters(access.reads),
+            description=access.description or default,
+            writes=access.writes,
+            definite=access.definite,
+            targets=access.targets,
+            sends=access.sends,
+            single=access.single,
+            may_end=access.may_end,
+            overwrites=access.overwrites,
+            reads_from=access.reads_from,
+            writes_from=access.writes_from,
+        )
+
+    def _fused(self, tool: ToolSpec) -> ToolSpec:
+        """A node's tool with its routers in it."""
+        inner = [one.tool for one in self.routers.get(tool.node, ()) if one.tool is not None]
+        if not inner:
+            msg = (
+                f"`NodeOptions(fuse_router=True)` of node {tool.node!r}: it has no router that "
+                "needs a call of its own. Leave the option out."
+            )
+            raise UsageError(msg)
+        everyone = [tool, *inner]
+        reads = {str(one.field) for each in everyone for one in each.parameters}
+        return replace(
+            tool,
+            parameters=self._parameters(field for field in self.spec.channels if field in reads),
+            own=frozenset(str(one.field) for one in tool.parameters),
+            targets=reduce(union, (one.targets for one in everyone)),
+            sends=reduce(union, (one.sends for one in everyone)),
+            single=len(inner) == 1 and not tool.targets and inner[0].single,
+            may_end=all(one.may_end for one in everyone),
+            fused=tuple(inner),
+        )
+
+    def _parameters(self, reads: Iterable[str]) -> tuple[Parameter, ...]:
+        # Managed values are LangGraph's own and have no labels: they go to the node past the call.
+        return tuple(
+            Parameter(self.keys[field], field, "field", self._schemas[field])
+            for field in reads
+            if field in self.keys
+        )
+
+
+def _take_all(names: Namespace, wishes: list[str], *, otherwise: str) -> dict[str, str]:
+    """A name for each wish; those that can have what they wish come first."""
+    first = sorted(wishes, key=lambda wish: not is_plain(wish))
+    given = {wish: names.take(wish, otherwise=otherwise) for wish in first}
+    return {wish: given[wish] for wish in wishes}
+
+
+def _looked_up(spec: GraphSpec, branch: Branch, router: FieldRouter) -> ProgramRouter:
+    """A router whose field the program looks up, without a call."""
+    _check_field_router(spec, branch, router)
+    values: dict[str, tuple[str, ...]] = {}
+    for value, target in router.routes.items():
+        text = ascii(encode(value, f"A route of {router!r}"))
+        values[target] = (*values.get(target, ()), text)
+    return ProgramRouter(None, router.field, values)
+
+
+def _check_field_router(spec: GraphSpec, branch: Branch, router: FieldRouter) -> None:
+    place, edge = f"{router!r} after {branch.source!r}", (branch.source, branch.name)
+    if router.field not in spec.channels or router.field not in branch.input_fields:
+        msg = f"{place} looks up `{router.field}`, which is no field of the state. Name a field."
+        raise GraphNotSupported(msg, edge=edge)
+    if field_plan(spec.channels[router.field]).kind == "log":
+        msg = (
+            f"{place} looks up `{router.field}`, whose reducer the program does not know. Use a "
+            "function as the router."
+        )
+        raise GraphNotSupported(msg, edge=edge)
+    if branch.ends is not None:
+        msg = f"{place} has a path map as well. Leave the path map out: its routes are one."
+        raise GraphNotSupported(msg, edge=edge)
+    for target in router.routes.values():
+        if target not in spec.nodes and target != END:
+            msg = f"{place} leads to {target!r}, which is no node. Name a node or END."
+            raise GraphNotSupported(msg, edge=edge)
+
+
+Schema = dict[str, Any]
+
+_TYPES: dict[Any, str] = {
+    str: "string", int: "integer", float: "number", bool: "boolean", NoneType: "null",
+    dict: "object", Mapping: "object", list: "array",
+}  # fmt: skip
+
+_NULL: Schema = {"type": "null"}
+
+_ABSENT: Schema = {"const": ABSENT}
+
+_FORM: Schema = {"type": "object"}  # of integers beyond 64 bits, and of the text `ABSENT` itself
+
+_SUMS: dict[type, str] = {int: "number", str: "string", list: "array"}
+
+_MOST = 8
+"""Alternatives that are told; a union of more is left open."""
+
+_DEEPEST = 4
+
+_WRAPPERS = (Annotated, Required, NotRequired, ReadOnly)
+
+
+def schema_of(annotations: Iterable[Any], plan: FieldPlan) -> Schema:
+    """The schema of a field as an argument of a tool.
+
+    Args:
+        annotations: What the graph's schemas say about it.
+        plan: How it is carried.
+
+    Returns:
+        The schema; an empty one where nothing is known for sure.
+    """
+    if plan.kind == "log":
+        return {"type": "array"}
+    if plan.kind == "sum":
+        return {"type": _SUMS[type(plan.zero)]}
+    found = _union(list(annotations), 0)
+    if not found:
+        return {}
+    others = [_NULL] if {"type": "string"} in found else [_NULL, _ABSENT]
+    return {"anyOf": [*found, *(one for one in others if one not in found)]}
+
+
+def _union(annotations: Sequence[Any], depth: int) -> list[Schema] | None:
+    """The alternatives of several annotations; `None` if one of them is open."""
+    found: list[Schema] = []
+    for one in annotations:
+        several = _alternatives(one, depth)
+        if several is None:
+            return None
+        found += [schema for schema in several if schema not in found]
+    return found if len(found) <= _MOST else None
+
+
+def _alternatives(annotation: Any, depth: int) -> list[Schema] | None:
+    annotation = _unwrapped(annotation)
+    origin, inside = get_origin(annotation), get_args(annotation)
+    if depth > _DEEPEST:
+        return None
+    if origin is Union or origin is UnionType:
+        return _union(inside, depth + 1)
+    if origin is Literal:
+        return _literal(inside)
+    if origin is list:
+        items = _union(inside, depth + 1)
+        return [{"type": "array", "items": _any_of(items)}] if items else [{"type": "array"}]
+    return _plain(annotation if origin is None else origin)
+
+
+def _unwrapped(annotation: Any) -> Any:
+    """What an annotation is of, without what stands around it and names for it."""
+    for _ in range(_DEEPEST):
+        if isinstance(annotation, TypeAliasType):
+            annotation = annotation.__value__
+        elif isinstance(annotation, NewType):
+            annotation = annotation.__supertype__
+        elif get_origin(annotation) in _WRAPPERS:
+            annotation = get_args(annotation)[0]
+        else:
+            break
+    return annotation
+
+
+def _plain(kind: Any) -> list[Schema] | None:
+    """The alternatives of a class without arguments."""
+    if kind is None:
+        return [_NULL]
+    if (name := _TYPES.get(kind) if isinstance(kind, Hashable) else None) is not None:
+        known: Schema = {"type": name}
+        return [known] if kind not in (str, int) else [known, _FORM]
+    if not inspect.isclass(kind):
+        return None
+    is_object = is_typeddict(kind) or kind in BY_CLASS
+    is_object = is_object or (kind is not BaseModel and object_kind(kind) is not None)
+    return [_FORM] if is_object else None
+
+
+def _literal(values: Sequence[Any]) -> list[Schema] | None:
+    if len(values) > _MOST or not all(isinstance(one, str | int | bool | None) for one in values):
+        return None
+    plain = [one for one in values if type(one) in (str, int, bool, NoneType)]
+    return [{"enum": plain}] if len(plain) == len(values) and ABSENT not in plain else None
+
+
+def _any_of(alternatives: Sequence[Schema]) -> Schema:
+    return dict(alternatives[0]) if len(alternatives) == 1 else {"anyOf": list(alternatives)}
+
+
+@dataclass(frozen=True, slots=True)
+class FieldVariables:
+    """How the state fields stand in a program.
+
+    Attributes:
+        keys: Field → key in results.
+        state: Field → variable with its value.
+        variables: Field → context variable with its initial value.
+        plans: Field → how it is carried.
+        overwritable: Sums for which a result may say a new value.
+        result: Variable with a node's result.
+    """
+
+    keys: Mapping[str, str]
+    state: Mapping[str, str]
+    variables: Mapping[str, str]
+    plans: Mapping[str, FieldPlan]
+    overwritable: frozenset[str]
+    result: str
+
+    def is_log(self, field: str) -> bool:
+        """Whether the field is a list of batches that the client folds."""
+        return self.plans[field].kind == "log"
+
+    def read(self, field: str) -> str:
+        """The field before this step."""
+        return self.state[field]
+
+    def written(self, field: str, tool: ToolSpec, base: str) -> str:
+        """The field after a node's result, for "last" and "sum".
+
+        Args:
+            field: A field that the tool may write.
+            tool: The node's tool.
+            base: The field's value so far.
+        """
+        key, plan, result = self.keys[field], self.plans[field], self.result
+        is_sure = field in tool.definite
+        if plan.kind == "last":
+            return f'{result}["{key}"]' if is_sure else f'{result}.get("{key}", {base})'
+        if field in self.overwritable:
+            added = f'{base} + {result}.get("{key}", {plan.zero!r})'
+            return f'{result}.get("{OVERWRITE}{key}", {added})'
+        added = f'{result}["{key}"]' if is_sure else f'{result}.get("{key}", {plan.zero!r})'
+        return f"{base} + {added}"
+
+    def fresh(self, field: str, tool: ToolSpec | None) -> str:
+        """The field before this step with this node's own writes: what its routers see."""
+        if tool is None:
+            return self.read(field)
+        before = self.state[field]
+        if not self.is_log(field):
+            return self.written(field, tool, before) if field in tool.writes else before
+        if field in tool.writes:
+            return f'{before} + [{self.result}["{self.keys[field]}"]]'
+        return f"{before} + [[]]" if self.plans[field].resets else before
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramTask:
+    """A node, or START, with what it starts.
+
+    Attributes:
+        node: LangGraph's name.
+        tool: Its tool; `None` for START.
+        internal: The service's own tool that is called in its place.
+        edges: Nodes that follow it in any case, sorted; END is not among them.
+        routers: Conditional edges that are no part of its own call.
+        fused: Those that are, unless a packet started it.
+        has_handler: Whether an error handler may have made its result.
+        is_deferred: Whether it waits until nothing else is left to do.
+    """
+
+    node: str
+    tool: ToolSpec | None
+    internal: str | None
+    edges: tuple[str, ...]
+    routers: tuple[ProgramRouter, ...]
+    fused: tuple[ProgramRouter, ...]
+    has_handler: bool
+    is_deferred: bool
+
+    @property
+    def writes(self) -> tuple[str, ...]:
+        """Fields that it may write."""
+        return () if self.tool is None else self.tool.writes
+
+    @property
+    def answerers(self) -> tuple[ToolSpec, ...]:
+        """The tools whose results may route, the node's own first."""
+        own = () if self.tool is None else (self.tool,)
+        return own + tuple(router.tool for router in self.routers if router.tool is not None)
+
+    @property
+    def decides(self) -> bool:
+        """Whether something else than its edges says what follows."""
+        return bool(self.routers) or any(one.targets != frozenset() for one in self.answerers)
+
+    @property
+    def looks_up(self) -> bool:
+        """Whether a field that is looked up says what follows."""
+        return any(router.tool is None for router in self.routers)
+
+    @property
+    def may_end(self) -> bool:
+        """Whether it is possible that nothing follows it; for nodes that start one task at most."""
+        if self.edges:
+            return False
+        if self.looks_up:
+            return any(END in router.values for router in self.routers)
+        return not self.decides or any(
+            one.may_end for one in self.answerers if one.role == "router" or not self.routers
+        )
+
+    @property
+    def may_start_several(self) -> bool:
+        """Whether more than one task may follow it in one step."""
+        several = any(
+            (one.targets is None or one.targets) and not one.single for one in self.answerers
+        )
+        ways = len(self.edges) + len(self.routers)
+        ways += bool(self.tool is not None and (self.tool.targets is None or self.tool.targets))
+        return several or ways > 1 or any(one.sends is None or one.sends for one in self.answerers)
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramGraph:
+    """A graph with its tools.
+
+    Attributes:
+        spec: The graph.
+        start: START and what it starts.
+        tasks: Nodes by name, sorted, which is the order in which LangGraph applies their writes.
+        tokens: Node → routing token.
+        fields: How the state fields stand in the program.
+        is_wide: Whether something outside may start any node, beside others.
+        takes_packets: Whether something outside may send a packet to any node.
+    """
+
+    spec: GraphSpec
+    start: ProgramTask
+    tasks: Mapping[str, ProgramTask]
+    tokens: Mapping[str, str]
+    fields: FieldVariables
+    is_wide: bool = False
+    takes_packets: bool = False
+
+    @property
+    def everyone(self) -> tuple[ProgramTask, ...]:
+        """START and all nodes."""
+        return (self.start, *self.tasks.values())
+
+    @property
+    def joins(self) -> tuple[tuple[tuple[str, ...], str], ...]:
+        """The joins that start a node, each source once."""
+        return tuple(
+            (tuple(dict.fromkeys(sources)), target)
+            for sources, target in self.spec.joins
+            if target in self.tasks
+        )
+
+    @property
+    def receivers(self) -> frozenset[str]:
+        """Nodes that a packet may be for."""
+        found: set[str] = set()
+        if self.takes_packets:  # the service's own tools have no parameter for one
+            found |= {node for node, task in self.tasks.items() if task.internal is None}
+        for task in self.everyone:
+            for tool in task.answerers:
+                found |= self.tasks.keys() if tool.sends is None else tool.sends
+        return frozenset(found)
+
+    @property
+    def has_undeclared_targets(self) -> bool:
+        """Whether something may go to any node."""
+        return any(tool.targets is None for task in self.everyone for tool in task.answerers)
+
+    @property
+    def is_parallel(self) -> bool:
+        """Whether two tasks may run in one step."""
+        several = any(task.may_start_several for task in self.everyone)
+        return self.is_wide or bool(self.joins) or several
+
+    @property
+    def written(self) -> frozenset[str]:
+        """Fields that some node may write."""
+        return frozenset(field for task in self.tasks.values() for field in task.writes)
+
+    def written_by_one(self, kind: str) -> list[str]:
+        """Fields of a kind that get one write in a step at most, of one task."""
+        several = self._written_by_several() if self.is_parallel else frozenset()
+        plans = self.fields.plans
+        return [
+            field
+            for field in self.spec.channels
+            if plans[field].kind == kind and field not in several
+        ]
+
+    def overwritable(self) -> frozenset[str]:
+        """Sums that some node may overwrite."""
+        return frozenset(
+            field
+            for task in self.tasks.values()
+            if task.tool is not None and task.tool.overwrites
+            for field in task.writes
+            if self.fields.plans[field].kind == "sum"
+        )
+
+    def _written_by_several(self) -> frozenset[str]:
+        receivers = self.receivers
+        writers = Counter(
+            field
+            for node, task in self.tasks.items()
+            for field in task.writes * (2 if node in receivers else 1)
+        )
+        return frozenset(field for field, number in writers.items() if number > 1)
+
+    @property
+    def split(self) -> frozenset[str]:
+        """Nodes whose calls are made before any of their step runs, where several are due."""
+        if not self.is_parallel:
+            return frozenset()
+        return frozenset(
+            node
+            for node, task in self.tasks.items()
+            if task.tool is not None and not task.tool.not_split
+        )
+
+    @property
+    def tools(self) -> tuple[ToolSpec, ...]:
+        """What is offered to the service."""
+        tools = [
+            task.tool if task.internal is None else self._handover(task.tool)
+            for task in self.tasks.values()
+            if task.tool is not None
+        ]
+        receivers = self.receivers
+        routers = [one.tool for task in self.everyone for one in task.routers]
+        routers += [
+            one.tool for node, task in self.tasks.items() if node in receivers for one in task.fused
+        ]
+        return (*tools, *(one for one in routers if one is not None))
+
+    def _handover(self, tool: ToolSpec) -> ToolSpec:
+        """What takes the answer of the service's own tool for the node in whose place it is."""
+        field = tool.writes[0]
+        answer = Parameter(self.fields.keys[field], field, "field")
+        return replace(
+            tool, parameters=(answer,), writes=(), definite=frozenset(), is_handover=True
+        )
+
+    def in_order(self, nodes: Iterable[str]) -> list[str]:
+        """These nodes in the order of the tasks."""
+        chosen = frozenset(nodes)
+        return [node for node in self.tasks if node in chosen]
+
+    def successors(self) -> dict[str, list[str]]:
+        """Node (or START) → nodes that may run because it did."""
+        found: dict[str, list[str]] = {}
+        for task in self.everyone:
+            ways = set(task.edges)
+            for tool in task.answerers:
+                for some in (tool.targets, tool.sends):
+                    ways |= self.tasks.keys() if some is None else some
+            ways |= {node for router in task.routers for node in router.values}
+            ways |= {target for sources, target in self.joins if task.node in sources}
+            found[task.node] = self.in_order(ways)
+        return found
+
+    def longest_run(self) -> int | None:
+        """How many steps a run can take at most; `None` if that has no simple bound.
+
+        A graph without a cycle takes as many as its longest path has nodes. A deferred node waits
+        for things that no path shows.
+        """
+        if any(task.is_deferred for task in self.tasks.values()):
+            return None
+        try:
+            order = list(TopologicalSorter(self.successors()).static_order())
+        except CycleError:
+            return None
+        successors = self.successors()
+        longest: dict[str, int] = {}
+        for node in order:  # successors come first
+            longest[node] = 1 + max((longest[one] for one in successors[node]), default=0)
+        return max(longest.values()) if self.is_wide else longest[self.start.node] - 1

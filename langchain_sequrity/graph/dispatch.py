@@ -1,0 +1,854 @@
+"""A tool call on the client: its arguments → a node's input, the node's output → the result.
+
+It does what LangGraph does between its channels and a node, with JSON in place of the channels.
+What a node or router reads is its input, so it comes with the call, where policies see it and its
+labels.
+
+`labeled_tool_result` puts labels into the artifact of a tool's message, sealed. A node's result has
+one set of labels, so they are joined to the labels of the node.
+"""
+
+import dataclasses
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import reduce
+from types import MappingProxyType
+from typing import Any, NoReturn
+
+from langchain_core.messages import ToolMessage
+from langgraph.channels import UntrackedValue
+from langgraph.channels.base import BaseChannel
+from langgraph.constants import END, START
+from langgraph.errors import (
+    EmptyChannelError,
+    ErrorCode,
+    InvalidUpdateError,
+    ParentCommand,
+    create_error_message,
+)
+from langgraph.types import Command, Send
+
+from langchain_sequrity.display import plain
+from langchain_sequrity.errors import BadReply, GraphNotSupported, UsageError
+from langchain_sequrity.graph import _compat
+from langchain_sequrity.graph._compat import MISSING
+from langchain_sequrity.graph.analysis.reads_and_writes import (
+    annotations_of_fields,
+    annotations_of_packets,
+)
+from langchain_sequrity.graph.analysis.spec import ROOT, Branch, GraphSpec, Mapper
+from langchain_sequrity.graph.codec.channels import AnyChannel, FieldCodec, field_codecs
+from langchain_sequrity.graph.codec.values import (
+    TYPE,
+    VALUE,
+    AllowedTypes,
+    Json,
+    allowed_types,
+    decode,
+    encode,
+)
+from langchain_sequrity.graph.program import (
+    ABSENT,
+    GOTO,
+    HANDLED,
+    OUTPUT_SCHEMA,
+    OVERWRITE,
+    SEND,
+    GraphProgram,
+    ToolSpec,
+)
+from langchain_sequrity.labels import Combine, LabeledUpdate, Labels, read_artifact
+from langchain_sequrity.strict_json import dumps
+
+Write = tuple[str, Any]
+
+
+@dataclass(slots=True)
+class NodeOutput:
+    """A parsed output of a node.
+
+    Attributes:
+        writes: (field, value), in order. Fields are known ones, except in a `Command` at the root.
+        gotos: Nodes that a `Command` names.
+        sends: Packets of a `Command`.
+        labels: Labels of `with_labels`, joined; `None` without.
+        combine: How they combine with those of the arguments.
+    """
+
+    writes: list[Write] = dataclasses.field(default_factory=list)
+    gotos: list[str] = dataclasses.field(default_factory=list)
+    sends: list[Send] = dataclasses.field(default_factory=list)
+    labels: Labels | None = None
+    combine: Combine = "merge"
+
+
+class OutputReader:
+    """Parses the outputs of the nodes of one graph.
+
+    Args:
+        fields: State fields and managed values, in LangGraph's order.
+    """
+
+    def __init__(self, fields: Sequence[str]) -> None:
+        self._fields = tuple(fields)
+        self._known = frozenset(fields)
+        self._is_root = self._fields == (ROOT,)
+
+    def read(self, output: Any) -> NodeOutput:
+        """Parse an output, without changing it.
+
+        Raises:
+            InvalidUpdateError: If it is not an update.
+            ParentCommand: If it is a command for the parent graph.
+            UsageError: If it has two labels that combine in different ways.
+        """
+        if type(output) is dict and not self._is_root:  # what most nodes return
+            return NodeOutput([one for one in output.items() if one[0] in self._known])
+        found = NodeOutput()
+        found.writes += self._root(output) if self._is_root else self._updates(output)
+        if isinstance(output, Send):
+            found.sends.append(output)
+        for command in _commands(output):
+            if command.graph == Command.PARENT:
+                raise ParentCommand(command)
+            _add_targets(command, found)
+        _add_labels(output, found)
+        return found
+
+    def _updates(self, output: Any) -> list[Write]:
+        if output is None:
+            return []
+        if isinstance(output, dict):
+            return [one for one in output.items() if one[0] in self._known]
+        if isinstance(output, Command):
+            if output.graph == Command.PARENT:
+                return []
+            return [one for one in _compat.command_writes(output) if one[0] in self._known]
+        if _has_commands(output):
+            return [write for one in output for write in self._updates(one)]
+        writes = _compat.object_writes(output, self._fields)
+        if writes is None:
+            msg = create_error_message(
+                message=f"Expected dict, got {output}",
+                error_code=ErrorCode.INVALID_GRAPH_NODE_RETURN_VALUE,
+            )
+            raise InvalidUpdateError(msg)
+        return list(writes)
+
+    def _root(self, output: Any) -> list[Write]:
+        if output is None:
+            return []
+        if not _has_commands(output):
+            output = [output]
+        found: list[Write] = []
+        for one in output:
+            if not isinstance(one, Command):
+                found.append((ROOT, dict(one) if isinstance(one, LabeledUpdate) else one))
+            elif one.graph != Command.PARENT:
+                found += _compat.command_writes(one)
+        return found
+
+
+def _has_commands(output: Any) -> bool:
+    return isinstance(output, list | tuple) and any(isinstance(one, Command) for one in output)
+
+
+def _commands(output: Any) -> list[Command[Any]]:
+    several = output if isinstance(output, list | tuple) else [output]
+    return [one for one in several if isinstance(one, Command)]
+
+
+def _add_targets(command: Command[Any], found: NodeOutput) -> None:
+    goto = command.goto
+    for target in [goto] if isinstance(goto, Send | str) else goto:
+        if isinstance(target, Send):
+            found.sends.append(target)
+        elif isinstance(target, str) and target != END:
+            found.gotos.append(target)
+
+
+def _add_labels(output: Any, found: NodeOutput) -> None:
+    several = output if isinstance(output, list | tuple) else [output]
+    updates = [one.update if isinstance(one, Command) else one for one in several]
+    for update in updates:
+        if not isinstance(update, LabeledUpdate):
+            continue
+        if found.labels is not None and found.combine != update.combine:
+            msg = (
+                f"A node returned labels that combine in two ways, `{found.combine}` and "
+                f"`{update.combine}`. Use the same `combine` in each `with_labels` of a node."
+            )
+            raise UsageError(msg)
+        joined = update.labels if found.labels is None else found.labels.join(update.labels)
+        found.labels, found.combine = joined, update.combine
+
+
+Arguments = Mapping[str, Json]
+
+_ORDERED, _KEYS = "ordered", "keys"
+
+_UNKNOWN = object()
+
+
+class Signature:
+    """The meaning of a tool's arguments.
+
+    Args:
+        tool: The tool.
+        schema_fields: Fields and managed values of its input schema, in LangGraph's order.
+        managed: The managed values of the graph.
+        mapper: Makes the input from a dict of fields, if its schema is a class.
+        fields: The codecs of the graph's fields.
+        anything: The types that the input of a `Send` may hold.
+    """
+
+    def __init__(
+        self,
+        tool: ToolSpec,
+        schema_fields: Sequence[str],
+        *,
+        managed: Iterable[str],
+        mapper: Mapper | None,
+        fields: Mapping[str, FieldCodec],
+        anything: AllowedTypes,
+    ) -> None:
+        self.tool = tool
+        self._mapper = mapper
+        self._anything = anything
+        self._is_root = tuple(schema_fields) == (ROOT,)
+        self._rank = {name: place for place, name in enumerate(schema_fields)}
+        self.managed = tuple(name for name in schema_fields if name in managed)
+        self._parts = sorted(
+            (
+                (one.name, one.field, fields[one.field])
+                for one in tool.parameters
+                if one.field is not None
+            ),
+            key=lambda part: self._rank.get(part[1], len(self._rank)),
+        )
+        self._send = next((one.name for one in tool.parameters if one.kind == "send"), None)
+        self.is_whole = len(self._parts) == len(fields)
+        self._names = frozenset(name for name, _, _ in self._parts)
+        self._names_of_send = self._names | {self._send} if self._send else self._names
+        self.parameter_of = {field: name for name, field, _ in self._parts}
+
+    def read(
+        self,
+        arguments: Arguments,
+        managed: Mapping[str, Any] | None = None,
+        unsaved: Mapping[str, Any] = MappingProxyType({}),
+    ) -> Any:
+        """The input of the node or router.
+
+        Args:
+            arguments: Those of the call.
+            managed: LangGraph's managed values.
+            unsaved: LangGraph's values of fields that no checkpoint has; `MISSING` for none.
+
+        Raises:
+            BadReply: If the arguments are not those of the tool.
+            Exception: Any exception of a user's reducer, or of the input's class.
+        """
+        given = arguments.keys()
+        if given == self._names:
+            return self._read_state(arguments, managed or {}, unsaved)
+        if self._send is not None and given == self._names_of_send:
+            return self._read_send(arguments, arguments[self._send])
+        return self._refuse(given)
+
+    @property
+    def takes_packets(self) -> bool:
+        """Whether it has a parameter for the argument of a `Send`."""
+        return self._send is not None
+
+    def is_send(self, arguments: Arguments) -> bool:
+        """Whether a call is for a `Send`."""
+        return self._send is not None and self._send in arguments
+
+    def brings_state(self, arguments: Arguments) -> bool:
+        """Whether a call has the state, not only the argument of a `Send`."""
+        return self.tool.sees_state or not self.is_send(arguments)
+
+    def state(self, arguments: Arguments, unsaved: Mapping[str, Any]) -> Any:
+        """The input that an edge would give, from a call with the state."""
+        return self._read_state(arguments, {}, unsaved)
+
+    def channels(self, arguments: Arguments, unsaved: Mapping[str, Any]) -> dict[str, AnyChannel]:
+        """The fields of a call, as channels with their content."""
+        return {
+            field: about.read_channel(arguments[name], is_lost=unsaved.get(field) is MISSING)
+            for name, field, about in self._parts
+        }
+
+    def fields_of(self, arguments: Arguments) -> dict[str, Any]:
+        """The fields of a call, as an update.
+
+        Raises:
+            BadReply: If the arguments are not those of the tool.
+        """
+        if arguments.keys() != self._names:
+            self._refuse(arguments.keys())
+        return {field: about.read_value(arguments[name]) for name, field, about in self._parts}
+
+    def pack(self, argument: Any, where: str) -> dict[str, Json]:
+        """Encode the argument of a `Send` for this tool, by its fields.
+
+        Args:
+            argument: Any value; `read` gives an equal one.
+            where: The place, as the start of a sentence.
+        """
+        found: dict[str, Json] = {}
+        fields: list[str] = []
+        rest: Any = argument
+        if type(argument) is dict and not self._is_root and not self.tool.sees_state:
+            rest = dict(argument)
+            for name, field, about in self._parts:
+                if field in rest:
+                    found[name] = encode(rest.pop(field), f"{where}, key `{field}`", about.kinds)
+                    fields.append(field)
+        is_done = type(rest) is dict and not rest
+        packed = ABSENT if is_done else encode(rest, where, self._anything)
+        if fields and list(argument) != [*fields, *rest]:
+            keys = encode(list(argument), where, self._anything)
+            packed = {TYPE: _ORDERED, _KEYS: keys, VALUE: packed}
+        return {"fields": found, "input": packed}
+
+    def _read_state(
+        self,
+        arguments: Arguments,
+        managed: Mapping[str, Any],
+        unsaved: Mapping[str, Any] = MappingProxyType({}),
+    ) -> Any:
+        values: dict[str, Any] = {name: managed[name] for name in self.managed if name in managed}
+        for name, field, about in self._parts:
+            if self.tool.own is not None and field not in self.tool.own:
+                continue
+            known = unsaved.get(field, _UNKNOWN)
+            if known is MISSING:  # a thread that was interrupted has lost it
+                continue
+            try:
+                value = about.read(arguments[name])
+            except InvalidUpdateError:
+                if known is _UNKNOWN:
+                    raise
+                value = known  # of two writes in one step, the thread has lost one
+            if value is not MISSING:
+                values[field] = value
+        if managed:
+            values = dict(sorted(values.items(), key=lambda one: self._rank[one[0]]))
+        if self._is_root:
+            if ROOT not in values and any(field == ROOT for _, field, _ in self._parts):
+                raise EmptyChannelError
+            return values.get(ROOT)  # `None` for a node that does not read it
+        return values if self._mapper is None else self._mapper(values)
+
+    def _read_send(self, arguments: Arguments, packed: Json) -> Any:
+        where = f"The input of a `Send` to `{self.tool.node}`"
+        keys, packed = _unwrapped(packed)
+        rest = {} if packed == ABSENT else decode(packed, where, self._anything)
+        values: dict[str, Any] = {}
+        for name, field, about in () if self.tool.sees_state else self._parts:
+            if arguments[name] != ABSENT:
+                values[field] = decode(arguments[name], f"{where}, key `{field}`", about.kinds)
+        if not values:
+            return rest
+        if type(rest) is not dict or values.keys() & rest.keys():
+            _not_packed(where)
+        whole = {**values, **rest}
+        if keys is None:
+            return whole
+        found = _ordered(whole, decode(keys, where, self._anything))
+        return _not_packed(where) if found is None else found
+
+    def _refuse(self, given: Any) -> NoReturn:
+        missing, unknown = sorted(self._names - given), sorted(given - self._names_of_send)
+        what = (
+            f"lacks `{missing[0]}`"
+            if missing
+            else f"has `{plain(unknown[0])}`, which it does not take"
+        )
+        msg = f"The service's call of `{self.tool.name}` {what}."
+        raise BadReply(msg)
+
+
+def _unwrapped(packed: Json) -> tuple[Json | None, Json]:
+    """The order of keys, if it was sent, and the rest of the argument."""
+    if isinstance(packed, dict) and packed.get(TYPE) == _ORDERED:
+        return packed.get(_KEYS), packed.get(VALUE)
+    return None, packed
+
+
+def _ordered(values: dict[Any, Any], keys: Any) -> dict[Any, Any] | None:
+    """The values in the order of these keys; `None` if the keys differ."""
+    try:
+        found = {key: values[key] for key in keys}
+    except (KeyError, TypeError):
+        return None
+    return found if len(found) == len(values) else None
+
+
+def _not_packed(where: str) -> NoReturn:
+    msg = f"{where} is not what was sent there."
+    raise BadReply(msg)
+
+
+_log = logging.getLogger(__name__)
+
+_DECLARE = {
+    "node": "`add_node(…, destinations=(…))`, or annotate the node `-> Command[Literal[…]]`",
+    "router": "add it to the path map of `add_conditional_edges`",
+}
+
+
+class TargetWriter:
+    """Encodes the targets of nodes and routers for one program.
+
+    Args:
+        tokens: Node → its token.
+        signatures: Node → the meaning of its arguments.
+    """
+
+    def __init__(self, tokens: Mapping[str, str], signatures: Mapping[str, Signature]) -> None:
+        self._tokens = tokens
+        self._signatures = signatures
+
+    def write(self, tool: ToolSpec, targets: Iterable[Any]) -> dict[str, list[Json]]:
+        """Encode names of nodes and packets; unknown nodes are dropped and logged, as in LangGraph.
+
+        Args:
+            tool: The node or router.
+            targets: Its targets, without END.
+
+        Raises:
+            GraphNotSupported: For a target that the program does not look for.
+            UsageError: For a packet whose argument cannot be sent.
+        """
+        gotos: dict[str, None] = {}
+        packets = []
+        for target in targets:
+            if isinstance(target, Send):
+                if target.node not in self._signatures:
+                    _log.warning("Ignoring unknown node name %s in pending sends", target.node)
+                    continue
+                _check(target.node, tool.sends, "sends a packet to", tool)
+                where = f"The argument of a `Send` to `{target.node}` by the {_named(tool)}"
+                packets.append(self.packet(target.node, target.arg, where))
+                continue
+            # As in LangGraph, it need not be a text; a member of an enum may be one.
+            name = str.__str__(target) if isinstance(target, str) else f"{target}"
+            if name not in self._tokens:
+                _log.warning("The %s goes to unknown node %s, ignoring it.", _named(tool), name)
+                continue
+            _check(name, tool.targets, "goes to", tool)
+            gotos[self._tokens[name]] = None
+        if tool.single and len(gotos) + len(packets) > 1:
+            msg = (
+                f"The {_named(tool)} named several targets, but its source shows at most one. "
+                "Annotate it `-> list[str]`."
+            )
+            raise GraphNotSupported(msg, node=tool.node)
+        return {GOTO: list(gotos), SEND: packets}
+
+    def takes_packets(self, node: str) -> bool:
+        """Whether a node's tool has a parameter for what a `Send` carries."""
+        return self._signatures[node].takes_packets
+
+    def packet(self, node: str, argument: Any, where: str) -> dict[str, Json]:
+        """A packet for a node.
+
+        Args:
+            node: The node.
+            argument: The argument of the `Send`.
+            where: The place, as the start of a sentence.
+
+        Raises:
+            UsageError: If it cannot be sent.
+        """
+        return {"node": self._tokens[node], **self._signatures[node].pack(argument, where)}
+
+
+def _named(tool: ToolSpec) -> str:
+    if tool.role == "node":
+        return f"node `{tool.node}`"
+    return f"router `{tool.branch}` of `{tool.node}`"
+
+
+def _check(node: str, declared: frozenset[str] | None, verb: str, tool: ToolSpec) -> None:
+    if declared is not None and node not in declared:
+        msg = (
+            f"The {_named(tool)} {verb} `{node}`, which is not among its declared or detected "
+            f"targets, so the program does not look for it. Declare it: {_DECLARE[tool.role]}."
+        )
+        raise GraphNotSupported(msg, node=tool.node)
+
+
+def with_tool_labels(labels: Labels | None, values: Iterable[Any]) -> Labels | None:
+    """The labels of a node's result, joined with those of tool results in it.
+
+    Args:
+        labels: Those of `with_labels`; `None` without.
+        values: The values that the node writes: messages, lists of messages or anything else.
+
+    Returns:
+        All labels. A tool's `replace` is read as `merge`: it is about one message, and the update
+        may hold more.
+
+    Raises:
+        UsageError: For labels with an invalid seal.
+    """
+    for value in values:
+        is_overwrite, inner = _compat.read_overwrite(value)
+        held = inner if is_overwrite else value
+        for message in held if isinstance(held, list | tuple) else [held]:
+            found = read_artifact(message.artifact) if isinstance(message, ToolMessage) else None
+            if found is None or found[1] == "ignore":
+                continue
+            labels = found[0] if labels is None else labels.join(found[0])
+    return labels
+
+
+_ENOUGH = "have_enough_info"
+
+
+@dataclass(frozen=True, slots=True)
+class NodeResult:
+    """The result of a node's output.
+
+    Attributes:
+        wire: The tool's result as JSON.
+        writes: (field, value) as LangGraph writes them; messages have their ids.
+        labels: Labels of `with_labels` and of tools; `None` without.
+        combine: How they combine with those of the arguments.
+        raw: The written values as the node returned them.
+        gotos: Nodes that a `Command` names.
+        sends: Packets of a `Command`.
+    """
+
+    wire: dict[str, Json]
+    writes: tuple[Write, ...]
+    labels: Labels | None = None
+    combine: Combine = "merge"
+    raw: tuple[Any, ...] = ()
+    gotos: tuple[str, ...] = ()
+    sends: tuple[Send, ...] = ()
+
+
+class ClientTools:
+    """The client side of all tools of a program.
+
+    Args:
+        spec: The user's graph.
+        program: The graph as a program.
+    """
+
+    def __init__(self, spec: GraphSpec, program: GraphProgram) -> None:
+        self._spec = spec
+        self._program = program
+        self._fields = field_codecs(spec.channels, annotations_of_fields(spec))
+        self.unsaved = [
+            name for name, one in spec.channels.items() if isinstance(one, UntrackedValue)
+        ]
+        self._outputs = OutputReader([*spec.channels, *spec.managed])
+        self._branches = {(one.source, one.name): one for one in spec.branches}
+        anything = reduce(
+            AllowedTypes.join, (one.kinds for one in self._fields.values()), AllowedTypes()
+        )
+        tools = [tool for tool in program.tools.values() if tool.role != "result"]
+        tools += [router for tool in tools for router in tool.fused]
+        self._signatures = {tool.name: self._signature(tool, anything) for tool in tools}
+        self._targets = TargetWriter(
+            program.tokens,
+            {tool.node: self._signatures[tool.name] for tool in tools if tool.role == "node"},
+        )
+        self._where = {
+            (tool.name, field): f"Field `{field}` of what node `{tool.node}` returned"
+            for tool in tools
+            for field in tool.writes
+        }
+
+    def _signature(self, tool: ToolSpec, anything: AllowedTypes) -> Signature:
+        if tool.role == "node":
+            node = self._spec.nodes[tool.node]
+            mapper, fields = self._spec.mapper_of(node.input_schema), node.input_fields
+            anything = anything.join(allowed_types(annotations_of_packets(node)))
+        else:
+            branch = self._branch(tool)
+            mapper, fields = branch.mapper, branch.input_fields
+        return Signature(
+            tool,
+            fields,
+            managed=self._spec.managed,
+            mapper=mapper,
+            fields=self._fields,
+            anything=anything,
+        )
+
+    def _branch(self, tool: ToolSpec) -> Branch:
+        return self._branches[tool.node, str(tool.branch)]
+
+    # State
+
+    def managed_of(self, tool: ToolSpec) -> tuple[str, ...]:
+        """The managed values in the input of a node or router."""
+        return self._signatures[tool.name].managed
+
+    def pack(self, node: str, argument: Any) -> dict[str, Json]:
+        """A packet for a node, as in the variables of a run."""
+        if not self._targets.takes_packets(node):
+            msg = (
+                f"A `Send` from outside names node `{node}`, which is one of the service's own "
+                f"tools: it cannot take a packet. Use its name: `Command(goto={node!r}, update=…)`."
+            )
+            raise GraphNotSupported(msg, node=node)
+        where = f"The argument of a `Send` to `{node}`"
+        return self._targets.packet(node, argument, where)
+
+    def initial(self, values: Mapping[str, BaseChannel[Any, Any, Any]]) -> dict[str, Json]:
+        """The context variables with the initial state.
+
+        Args:
+            values: A channel for each field.
+        """
+        written = {name: field.write(values[name]) for name, field in self._fields.items()}
+        if self._program.parses:
+            _check_schema(written[OUTPUT_SCHEMA], "The field")
+        return {self._program.variables[name]: value for name, value in written.items()}
+
+    # Nodes
+
+    def input_of(
+        self,
+        tool: ToolSpec,
+        arguments: Arguments,
+        managed: Mapping[str, Any] | None = None,
+        unsaved: Mapping[str, Any] = MappingProxyType({}),
+    ) -> Any:
+        """The input of a node or router: the state, or the argument of a `Send`.
+
+        A router gets the state before the step, with the writes of its node.
+
+        Args:
+            tool: The tool of the node or router.
+            arguments: Those of the call.
+            managed: LangGraph's managed values.
+            unsaved: LangGraph's values of fields that no checkpoint has; `MISSING` for none.
+
+        Raises:
+            BadReply: If the arguments are not those of the tool.
+            Exception: Any exception of a user's reducer, or of the input's class.
+        """
+        return self._signatures[tool.name].read(arguments, managed, unsaved)
+
+    def handed_over(self, tool: ToolSpec, arguments: Arguments) -> NodeResult:
+        """The answer of the service's own tool that replaces a node, as that node's result.
+
+        Raises:
+            BadReply: If the arguments are not those of the tool.
+        """
+        writes = tuple(self._signatures[tool.name].fields_of(arguments).items())
+        return NodeResult({}, writes, raw=tuple(value for _, value in writes))
+
+    def node_result(self, tool: ToolSpec, output: Any, *, handled: bool = False) -> NodeResult:
+        """The result of a node's output. The output is not changed.
+
+        Args:
+            tool: The node's tool.
+            output: The output.
+            handled: Whether the node failed and this is the output of its error handler.
+
+        Raises:
+            InvalidUpdateError: As LangGraph, if it is not an update, or has two for one field.
+            ParentCommand: As LangGraph, for a command to the parent graph.
+            UsageError: For an undeclared write, or a value that cannot be sent.
+            GraphNotSupported: For an undeclared target.
+        """
+        found = self._outputs.read(output)
+        by_field: dict[str, list[Any]] = {
+            field: [] for field in tool.writes if self._fields[field].plan.kind == "log"
+        }
+        writes, raw = [], []
+        for name, value in found.writes:
+            field = self._fields.get(name)
+            if field is None:  # for example a managed value
+                _log.warning("Node %s wrote to unknown channel %s, ignoring it.", tool.node, name)
+                continue
+            if name not in tool.writes:
+                raise _undeclared(tool, name)
+            raw.append(value)
+            value = field.with_ids(value)  # noqa: PLW2901 - the same update, with ids
+            writes.append((name, value))
+            by_field.setdefault(name, []).append(value)
+        wire = self._wire(tool, by_field)
+        if not handled:
+            self._check_definite(tool, wire)
+        else:
+            wire[HANDLED] = True
+        if found.gotos or found.sends:
+            route = self._targets.write(tool, [*found.gotos, *found.sends])
+            wire |= {key: value for key, value in route.items() if value}
+        # "ignore" is not sent, or the program would also ignore the node's name and the labels of
+        # its tools.
+        is_own = found.combine != "ignore"
+        labels, combine = (found.labels, found.combine) if is_own else (None, "merge")
+        labels = with_tool_labels(labels, (value for _, value in writes))
+        gotos, sends = tuple(found.gotos), tuple(found.sends)
+        return NodeResult(wire, tuple(writes), labels, combine, tuple(raw), gotos, sends)
+
+    def has_unsaved(self, wire: Mapping[str, Json]) -> bool:
+        """Whether a result has, or may have, values of fields that no checkpoint has."""
+        if any(wire.get(self._program.keys[name]) for name in self.unsaved):
+            return True
+        packets = dumps(wire.get(SEND, []))
+        parameters = {
+            name
+            for signature in self._signatures.values()
+            for field, name in signature.parameter_of.items()
+            if field in self.unsaved
+        }
+        return any(dumps(name) in packets for name in {*self.unsaved, *parameters})
+
+    def _wire(self, tool: ToolSpec, by_field: Mapping[str, Sequence[Any]]) -> dict[str, Json]:
+        wire = {}
+        for name, values in by_field.items():
+            prefix, value = self._fields[name].update(values, self._where[tool.name, name])
+            if prefix and name not in self._program.overwritable:
+                msg = (
+                    f"Node `{tool.node}` overwrites the field `{name}`, but its code does not name "
+                    "`Overwrite`, so the program does not look for it. Import `Overwrite` from "
+                    "`langgraph.types` in the module that defines the node."
+                )
+                raise GraphNotSupported(msg, node=tool.node)
+            if self._program.parses and name == OUTPUT_SCHEMA:
+                _check_schema(value, f"What node `{tool.node}` wrote to")
+            wire[prefix + self._program.keys[name]] = value
+        return wire
+
+    def _check_definite(self, tool: ToolSpec, wire: Mapping[str, Json]) -> None:
+        for name in tool.definite:
+            key = self._program.keys[name]
+            if key not in wire and OVERWRITE + key not in wire:
+                msg = (
+                    f"Node `{tool.node}` did not return `{name}`, which its source writes each "
+                    f"time. Declare what it may write: `nodes={{{tool.node!r}: "
+                    f"NodeOptions(writes={list(tool.writes)!r})}}`."
+                )
+                raise UsageError(msg)
+
+    def signature_of(self, tool: ToolSpec) -> Signature:
+        """The meaning of a tool's arguments."""
+        return self._signatures[tool.name]
+
+    # Routers
+
+    def router_result(self, tool: ToolSpec, output: Any) -> dict[str, Json]:
+        """The targets of a router, as the tool's result.
+
+        Raises:
+            ValueError: As LangGraph, for START or None.
+            InvalidUpdateError: As LangGraph, for a packet to END.
+            KeyError: As LangGraph, for an answer that the path map does not have.
+            GraphNotSupported: For an undeclared target.
+        """
+        ends = self._branch(tool).ends
+        answers = output if isinstance(output, list | tuple) else [output]
+        if ends:
+            answers = [one if isinstance(one, Send) else ends[one] for one in answers]
+        if any(one is None or one == START for one in answers):
+            msg = "Branch did not return a valid destination"
+            raise ValueError(msg)
+        if any(isinstance(one, Send) and one.node == END for one in answers):
+            msg = "Cannot send a packet to the END node"
+            raise InvalidUpdateError(msg)
+        return self._targets.write(tool, [one for one in answers if one != END])
+
+    def fused_input(
+        self,
+        tool: ToolSpec,
+        router: ToolSpec,
+        arguments: Arguments,
+        result: NodeResult,
+        *,
+        managed: Mapping[str, Any],
+        unsaved: Mapping[str, Any],
+    ) -> Any:
+        """The input of a router that runs within its node's call; see `input_of`.
+
+        Args:
+            tool: The node's tool.
+            router: The router's.
+            arguments: Those of the node's call.
+            result: The node's result.
+            managed: LangGraph's managed values.
+            unsaved: See `input_of`.
+        """
+        of_node, of_router = self._signatures[tool.name], self._signatures[router.name]
+        if of_node.is_send(arguments):
+            msg = (
+                f"The router of `{tool.node}` cannot run within its call, because the call is for "
+                f"a `Send` and does not have the state. Set `fuse_router=False` for {tool.node!r}."
+            )
+            raise GraphNotSupported(msg, node=tool.node)
+        fresh = {}
+        for field, parameter in of_router.parameter_of.items():
+            before = arguments[of_node.parameter_of[field]]
+            fresh[parameter] = self._after(field, before, result.wire)
+        return of_router.read(fresh, managed, unsaved)
+
+    def _after(self, field: str, before: Json, wire: Mapping[str, Json]) -> Json:
+        """A field after a result, as the program has it."""
+        if field not in self._fields:
+            return before
+        key, kind = self._program.keys[field], self._fields[field].plan.kind
+        if kind == "log":
+            return [*before, wire.get(key, [])]
+        if OVERWRITE + key in wire:
+            return wire[OVERWRITE + key]
+        if kind == "last" or key not in wire:
+            return wire.get(key, before)
+        return before + wire[key]
+
+    def with_route(self, result: NodeResult, route: Mapping[str, Json]) -> NodeResult:
+        """A node's result with the targets of a router within its call."""
+        wire = dict(result.wire)
+        for key in (GOTO, SEND):
+            if route[key]:
+                wire[key] = [*wire.get(key, []), *route[key]]
+        return replace(result, wire=wire)
+
+
+def _check_schema(value: Json, what: str) -> None:
+    """Refuse a schema that the service does not accept for `parse_with_ai`.
+
+    `None` and an unset field are allowed: a node may set the field before it is read.
+    """
+    if value is None or value == ABSENT:
+        return
+    found = _top_of(value)
+    properties = found.get("properties") if isinstance(found, Mapping) else None
+    enough = properties.get(_ENOUGH) if isinstance(properties, Mapping) else None
+    if not (isinstance(enough, Mapping) and enough.get("type") == "boolean"):
+        msg = (
+            f"{what} `{OUTPUT_SCHEMA}` has no boolean property `{_ENOUGH}`, which the service "
+            "requires in a schema for `parse_with_ai`: with it the model says whether the query "
+            f"has enough information. Add `{_ENOUGH}: bool` to the pydantic model whose "
+            "`model_json_schema()` it is."
+        )
+        raise UsageError(msg)
+
+
+def _top_of(schema: Json) -> Json:
+    """A schema, or the definition that it refers to, as in a recursive model."""
+    named = schema.get("$ref") if isinstance(schema, Mapping) else None
+    definitions = schema.get("$defs") if isinstance(schema, Mapping) else None
+    if not isinstance(named, str) or not isinstance(definitions, Mapping):
+        return schema
+    return definitions.get(named.removeprefix("#/$defs/"))
+
+
+def _undeclared(tool: ToolSpec, field: str) -> UsageError:
+    return UsageError(
+        f"Node `{tool.node}` wrote the field `{field}`, which is not among its declared or "
+        f"detected writes. Declare it: `nodes={{{tool.node!r}: "
+        f"NodeOptions(writes={[*tool.writes, field]!r})}}`."
+    )

@@ -1,0 +1,34 @@
+"""Limits of a run, a program and a value.
+
+`recursion_limit` is LangGraph's own: its loop, which `runtime/loop.py` extends, counts the steps of
+a run and ends it. The limits of a program never end a run: when a program has taken
+`STEPS_PER_PROGRAM` steps, the driver starts a new one where it stopped.
+"""
+
+STEPS_PER_PROGRAM = 10_000
+"""How many steps one program takes at most."""
+
+ROUNDS_PER_LOOP = 22
+"""Rounds of each of the three nested loops of a program: together more than its steps.
+
+They are also more than LangGraph's default `recursion_limit` of 10,007.
+"""
+
+PROGRAM_CHARACTERS = 80_000
+"""Characters of a program. The local server takes 100,000, and 20,000 nodes of a syntax tree."""
+
+IF_DEPTH = 8
+"""Levels of `if` in `if` in a program. Python itself stops at 100 levels of indentation."""
+
+TOOL_NAME_CHARACTERS = 64
+"""Characters of a tool's name that every provider takes."""
+
+VALUE_DEPTH = 64
+"""Levels of a value. With the levels around it in a request, servers that stop at 100 take it."""
+
+UPDATES_PER_JOURNAL = 500
+"""After how many updates a checkpoint holds the whole journal.
+
+The other checkpoints hold only what is new, so the storage of a run is linear in its steps. A
+reader of the journal walks back to a whole one. SQLite before 3.32 walks at most 999 steps.
+"""
