@@ -202,8 +202,8 @@ MADE: list[tuple[str, Callable[[], Any], str]] = [
     # Executors.
     ("option", lambda: LangGraphExecutor(steps(), MODEL, nodse={}), "`nodse` is not an argument of `LangGraphExecutor`. Pass arguments of the model to the model; they are allowed here only if `model` is a name."),  # type: ignore[call-arg]
     ("denials of a graph", lambda: LangGraphExecutor(steps(), MODEL, on_denied="skip"), """`on_denied` is "raise", "interrupt" or "state:<field>" for `LangGraphExecutor`; got 'skip'."""),
-    ("node", lambda: LangGraphExecutor(steps(), MODEL, nodes={"onee": {}}), "`nodes` has options for 'onee', which is no node. The nodes are 'one', 'two'."),  # type: ignore[dict-item]
-    ("options of a node", lambda: LangGraphExecutor(steps(), MODEL, nodes={"one": 5}), "The options of node 'one' are a `NodeOptions`; got 5. Write {'one': NodeOptions(reads=[…])}."),  # type: ignore[dict-item]
+    ("node", lambda: LangGraphExecutor(steps(), MODEL, nodes={"onee": {}}), "`nodes` has options for 'onee', which is not a node. The nodes are 'one', 'two'."),  # type: ignore[dict-item]
+    ("options of a node", lambda: LangGraphExecutor(steps(), MODEL, nodes={"one": 5}), "The options of node 'one' must be a `NodeOptions`; got 5. Write {'one': NodeOptions(reads=[…])}."),  # type: ignore[dict-item]
     ("no model", lambda: LangGraphExecutor(steps(), None), "`model` is a `ChatSequrity`, a `SequrityMessages` or the name of a model; got NoneType."),  # type: ignore[arg-type]
 ]  # fmt: skip
 

@@ -570,16 +570,16 @@ class ClientTools:
     def _signature(self, tool: ToolSpec, anything: AllowedTypes) -> Signature:
         if tool.role == "node":
             node = self._spec.nodes[tool.node]
-            mapper, fields = self._spec.mapper_of(node.input_schema), node.input_fields
+            schema, fields = node.input_schema, node.input_fields
             anything = anything.join(allowed_types(annotations_of_packets(node)))
         else:
             branch = self._branch(tool)
-            mapper, fields = branch.mapper, branch.input_fields
+            schema, fields = branch.schema, branch.input_fields
         return Signature(
             tool,
             fields,
             managed=self._spec.managed,
-            mapper=mapper,
+            mapper=self._spec.mapper_of(schema),
             fields=self._fields,
             anything=anything,
         )

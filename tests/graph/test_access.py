@@ -491,7 +491,7 @@ def test_a_declared_field_that_is_none_is_refused(options: NodeOptions) -> None:
 
 def test_options_for_what_is_no_node_are_refused() -> None:
     graph = StateGraph(State).add_node("a", nothing).add_edge(START, "a")
-    with pytest.raises(UsageError, match=r"'b', which is no node\. The nodes are 'a'"):
+    with pytest.raises(UsageError, match=r"'b', which is not a node\. The nodes are 'a'"):
         compile_graph(read_graph(graph), {"b": NodeOptions()})
 
 

@@ -220,7 +220,7 @@ def test_a_value_without_a_route_takes_none_and_is_an_error_in_langgraph(simple:
     ("router", "reason"),
     [
         (FieldRouter("nowhere", {1: "send"}), "no field of the state"),
-        (FieldRouter("urgent", {True: "nowhere"}), "'nowhere', which is no node"),
+        (FieldRouter("urgent", {True: "nowhere"}), "'nowhere', which is not a node"),
     ],
 )
 def test_a_field_router_that_leads_nowhere_is_refused(router: FieldRouter, reason: str) -> None:
@@ -318,11 +318,11 @@ def test_the_answer_of_an_internal_tool_is_handed_to_its_node() -> None:
     [
         (NodeOptions(internal_tool="shell"), "the service's own tools are parse_with_ai"),
         (NodeOptions(internal_tool="parse_with_ai"), "declare its parameters and the one field"),
-        (NodeOptions(tool_name="class"), "is no free name"),
+        (NodeOptions(tool_name="class"), "is not a free name"),
         (NodeOptions(tool_name="use"), ""),
-        (NodeOptions(tool_name="print"), "is no free name"),
-        (NodeOptions(tool_name="a-b"), "is no free name"),
-        (NodeOptions(tool_name="x" * 65), "is no free name"),
+        (NodeOptions(tool_name="print"), "is not a free name"),
+        (NodeOptions(tool_name="a-b"), "is not a free name"),
+        (NodeOptions(tool_name="x" * 65), "is not a free name"),
     ],
 )
 def test_options_that_cannot_be_are_refused(options: NodeOptions, reason: str) -> None:
@@ -337,7 +337,7 @@ def test_options_that_cannot_be_are_refused(options: NodeOptions, reason: str) -
 
 def test_two_nodes_cannot_ask_for_one_name() -> None:
     graph = StateGraph(Asked).add_sequence([("ask", returns()), ("use", returns())])
-    with pytest.raises(UsageError, match="'use' is no free name"):
+    with pytest.raises(UsageError, match="'use' is not a free name"):
         program_of(
             graph.set_entry_point("ask"), dict.fromkeys(["ask", "use"], NodeOptions(tool_name="t"))
         )

@@ -272,7 +272,7 @@ def test_checks_that_are_not_those_of_the_journal_are_not_gone_by(
     policy = 'tool "report" { should deny always; }'
     with asking(local, policy, printed, history) as make:
         note = why_not(make(ledger(Ran())), {"due": [7]})
-    assert "calls of the journal" in note or "last check" in note or "how strong" in note
+    assert "calls of the journal" in note or "last check" in note or "strength" in note
 
 
 def test_without_checks_a_cache_of_the_callers_rules_approval_out(local: LocalServer) -> None:

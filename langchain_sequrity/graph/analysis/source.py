@@ -57,6 +57,11 @@ class FunctionSource:
         """The code that runs, without the function's own decorators, defaults and annotations."""
         return [self.tree.body] if isinstance(self.tree, ast.Lambda) else list(self.tree.body)
 
+    def walk(self) -> Iterator[ast.AST]:
+        """All syntax nodes of the body."""
+        for part in self.body:
+            yield from ast.walk(part)
+
     def resolve(self, node: ast.AST) -> Any:
         """The object behind a name or a dotted name, or `UNKNOWN`."""
         if isinstance(node, ast.Attribute):
@@ -282,7 +287,7 @@ def fields_read(
 
 def uses_tool_node(source: FunctionSource) -> bool:
     """Whether a function may run a `ToolNode`, whose tools read the whole state."""
-    nodes = [node for part in source.body for node in ast.walk(part)]
+    nodes = list(source.walk())
     looked_at = {
         node.value
         for node in nodes
@@ -474,7 +479,7 @@ def assigned(source: FunctionSource, name: str) -> list[ast.expr] | None:
         if isinstance(place, ast.Name) and place.id == name:
             values.append(value)
             places.add(place)
-    others = (node for node in _everything(source) if node not in places)
+    others = (node for node in source.walk() if node not in places)
     is_bound_otherwise = name in _parameters(source) or any(
         name in bound_names(one) for one in others
     )
@@ -491,7 +496,7 @@ def added(source: FunctionSource, name: str) -> frozenset[str] | None:
     Returns:
         The keys; `None` if other code gets the dict and may add any key.
     """
-    parents = {child: node for node in _everything(source) for child in ast.iter_child_nodes(node)}
+    parents = {child: node for node in source.walk() for child in ast.iter_child_nodes(node)}
     found: set[str] = set()
     for use in parents:
         if not (isinstance(use, ast.Name) and use.id == name and isinstance(use.ctx, ast.Load)):
@@ -529,11 +534,6 @@ def _added_by(
     return set() if is_looked_at else None
 
 
-def _everything(source: FunctionSource) -> Iterator[ast.AST]:
-    for part in source.body:
-        yield from ast.walk(part)
-
-
 def _in_scope(node: ast.AST) -> Iterator[ast.AST]:
     yield node
     if not isinstance(node, _SCOPES):
@@ -562,8 +562,7 @@ def router_returns(source: FunctionSource) -> ReturnSummary:
 
 def leaves_graph(source: FunctionSource) -> bool:
     """Whether a function names `PARENT`, which leads out of a subgraph."""
-    nodes = (node for part in source.body for node in ast.walk(part))
-    return any(isinstance(node, ast.Attribute) and node.attr == "PARENT" for node in nodes)
+    return any(isinstance(node, ast.Attribute) and node.attr == "PARENT" for node in source.walk())
 
 
 def _knows_overwrite(source: FunctionSource) -> bool:

@@ -36,7 +36,8 @@ class NodeSpec:
         input_fields: State fields and managed values of that schema, in its order.
         ends: Declared targets of its `Command`, without END.
         defer: Whether it waits until all other nodes are done.
-        retry_policy: As LangGraph has it; the same holds for the next four.
+        cache_policy: As in LangGraph, with the graph's default.
+        trace_policy: As in LangGraph.
         error_handler: What runs when the node fails, with the input of the node; `None` without.
     """
 
@@ -46,10 +47,7 @@ class NodeSpec:
     input_fields: tuple[str, ...]
     ends: tuple[str, ...]
     defer: bool
-    retry_policy: Any
     cache_policy: Any
-    timeout: Any
-    metadata: dict[str, Any] | None
     trace_policy: Any
     error_handler: Any
 
@@ -63,7 +61,6 @@ class Branch(NamedTuple):
         path: The router.
         ends: Answer of the router → node or END; `None` if that is not declared.
         input_fields: State fields and managed values of its schema.
-        mapper: Makes the router's input from a dict, if its schema is a class.
         schema: Schema of its input.
         is_typed: Whether the schema is its own. If not, it also sees all that its node returned.
     """
@@ -73,7 +70,6 @@ class Branch(NamedTuple):
     path: Any
     ends: dict[Any, str] | None
     input_fields: tuple[str, ...]
-    mapper: Mapper | None
     schema: type[Any]
     is_typed: bool
 
@@ -92,7 +88,6 @@ class GraphSpec:
         schemas: Schema → its fields.
         builder: The user's builder. It is never changed.
         name: Name of the graph.
-        checkpointer: As in the compiled graph; the same holds for the next two.
     """
 
     nodes: dict[str, NodeSpec]
@@ -103,14 +98,9 @@ class GraphSpec:
     managed: dict[str, Any]
     schemas: dict[type[Any], tuple[str, ...]]
     state_schema: type[Any]
-    input_schema: type[Any]
     output_schema: type[Any]
-    context_schema: type[Any] | None
     builder: StateGraph[Any, Any, Any, Any]
     name: str
-    checkpointer: Any
-    store: Any
-    cache: Any
 
     def mapper_of(self, schema: type[Any]) -> Mapper | None:
         """The function from a dict of fields to a node's input; `None` if the dict is the input."""
@@ -160,14 +150,9 @@ def read_graph(graph: Any) -> GraphSpec:
         managed=dict(builder.managed),
         schemas=schemas,
         state_schema=builder.state_schema,
-        input_schema=builder.input_schema,
         output_schema=builder.output_schema,
-        context_schema=builder.context_schema,
         builder=builder,
         name=compiled.name if compiled is not None else "LangGraph",
-        checkpointer=compiled.checkpointer if compiled is not None else None,
-        store=compiled.store if compiled is not None else None,
-        cache=compiled.cache if compiled is not None else None,
     )
 
 
@@ -211,8 +196,7 @@ def _nodes(
         if spec.is_error_handler:
             continue
         name = _text(given)
-        timeout = spec.timeout or defaults.timeout
-        if timeout is not None:
+        if (spec.timeout or defaults.timeout) is not None:
             _compat.check_timeout(spec.runnable, name)
         found[name] = NodeSpec(
             name=name,
@@ -221,10 +205,7 @@ def _nodes(
             input_fields=schemas[spec.input_schema],
             ends=tuple(_text(end) for end in spec.ends or () if end in builder.nodes),
             defer=spec.defer,
-            retry_policy=spec.retry_policy or defaults.retry_policy,
             cache_policy=spec.cache_policy or defaults.cache_policy,
-            timeout=timeout,
-            metadata=spec.metadata,
             trace_policy=spec.trace_policy,
             error_handler=_handler(builder, spec, defaults.error_handler),
         )
@@ -262,7 +243,6 @@ def _branches(
                     path=branch.path,
                     ends=_texts(branch.ends) if branch.ends else None,
                     input_fields=schemas[schema],
-                    mapper=_compat.pick_mapper(list(schemas[schema]), schema),
                     schema=schema,
                     is_typed=branch.input_schema is not None,
                 )

@@ -37,9 +37,9 @@ from langchain_sequrity.graph.program import (
 )
 
 WhyNotSplit = Callable[[str, str], str]
-"""Why calls of a tool cannot be answered before they run, given it and the tool that gives results.
+"""From a tool, and the tool that gives results, to why its calls do not run side by side.
 
-Empty if they can.
+Empty if they do.
 """
 
 
@@ -53,13 +53,13 @@ def compile_graph(
     Args:
         spec: What `read_graph` returned.
         nodes: Options by node.
-        why_not_split: Says of which nodes the calls do not run side by side.
+        why_not_split: Gives the reason why calls of a tool do not run side by side.
 
     Returns:
         The program. The same graph gives the same text in every process.
 
     Raises:
-        GraphNotSupported: If the graph does something that a program cannot.
+        GraphNotSupported: If a program cannot do the same as the graph.
         UsageError: If the options do not fit the graph.
     """
     options = nodes or {}
@@ -125,7 +125,7 @@ def compile_graph(
 
 
 def _waiting(graph: ProgramGraph, early: Collection[str]) -> frozenset[str]:
-    """Nodes that wait for others of their step, or whose routers do."""
+    """Nodes that wait for others of their step, or whose routers wait."""
     split = graph.split
     return frozenset(
         node
@@ -146,7 +146,7 @@ def _tools(graph: ProgramGraph, local: LocalVariables) -> dict[str, ToolSpec]:
 
 
 def _with_packets(graph: ProgramGraph, toolbox: Toolbox) -> ProgramGraph:
-    """A graph whose tools take the packets that may come."""
+    """The graph, with tools that take the possible packets."""
     tasks = dict(graph.tasks)
     for node in graph.in_order(graph.receivers):
         tasks[node] = replace(tasks[node], tool=toolbox.for_packets(node))
@@ -155,7 +155,7 @@ def _with_packets(graph: ProgramGraph, toolbox: Toolbox) -> ProgramGraph:
 
 
 def _told_apart(graph: ProgramGraph, local: LocalVariables, why_not: WhyNotSplit) -> ProgramGraph:
-    """A graph whose tasks say why their calls do not run side by side."""
+    """The graph, with the reasons why calls do not run side by side."""
     if not graph.is_parallel:
         return graph
     tasks = {node: _split(task, local, why_not) for node, task in graph.tasks.items()}
@@ -163,7 +163,7 @@ def _told_apart(graph: ProgramGraph, local: LocalVariables, why_not: WhyNotSplit
 
 
 def _split(task: ProgramTask, local: LocalVariables, why_not: WhyNotSplit) -> ProgramTask:
-    """A task with the reason why its calls do not run side by side, if there is one."""
+    """The task, with the reason why its calls do not run side by side."""
     if task.tool is None:
         return task
     is_own = task.internal is not None
@@ -230,11 +230,11 @@ def _check_options(spec: GraphSpec, options: Mapping[str, NodeOptions]) -> None:
     for node, option in options.items():
         if node not in spec.nodes:
             known = ", ".join(repr(one) for one in spec.nodes)
-            msg = f"`nodes` has options for {node!r}, which is no node. The nodes are {known}."
+            msg = f"`nodes` has options for {node!r}, which is not a node. The nodes are {known}."
             raise UsageError(msg)
         if not isinstance(option, NodeOptions):
             msg = (
-                f"The options of node {node!r} are a `NodeOptions`; got "
+                f"The options of node {node!r} must be a `NodeOptions`; got "
                 f"{plain(repr(option), limit=80)}. Write {{{node!r}: {_meant(option)}}}."
             )
             raise UsageError(msg)
@@ -248,7 +248,7 @@ def _check_options(spec: GraphSpec, options: Mapping[str, NodeOptions]) -> None:
 
 
 def _meant(option: object) -> str:
-    """What to write in place of options that are something else."""
+    """A suggestion in place of invalid options."""
     names = [one.name for one in dataclasses.fields(NodeOptions)]
     given = option if isinstance(option, Mapping) else {}
     known = [f"{name}={plain(repr(given[name]), limit=80)}" for name in names if name in given]

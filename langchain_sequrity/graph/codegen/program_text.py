@@ -20,6 +20,7 @@ The channels that LangGraph keeps for this, and what stands for them:
 | TASKS (Topic) | `packets`; a deferred node does not wait for them |
 """
 
+import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -49,7 +50,7 @@ from langchain_sequrity.graph.program import (
 
 
 class CodeWriter:
-    """Lines that grow, with a current depth."""
+    """Program text with a current indentation."""
 
     def __init__(self) -> None:
         """Start empty, at depth 0."""
@@ -62,7 +63,7 @@ class CodeWriter:
 
     @contextmanager
     def block(self, head: str) -> Iterator[None]:
-        """Write what is within under a head such as `if x:`; nothing within is `pass`."""
+        """Write an indented block under a head such as `if x:`; an empty one is `pass`."""
         self.add(head)
         self._depth += 1
         before = len(self._lines)
@@ -78,9 +79,9 @@ class CodeWriter:
 
 @dataclass(frozen=True, slots=True)
 class LocalVariables:
-    """Variables of a program that stand for no field and no node.
+    """Variables of a program beside those of fields and nodes.
 
-    Made from the program's namespace, so that a node may be called `steps` or `u`.
+    They are taken from the program's namespace, so a node may be called `steps` or `u`.
     """
 
     result: str
@@ -99,48 +100,29 @@ class LocalVariables:
     handles: str
     number: str
     result_of: str
-    entry: EntryVariables
-    rounds: tuple[str, str, str]
+    entry: EntryVariables = dataclasses.field(kw_only=True)
+    rounds: tuple[str, str, str] = dataclasses.field(kw_only=True)
 
     @classmethod
     def take(cls, names: Namespace) -> "LocalVariables":
         """Take them all."""
-        one = names.take
+        own = [one.name for one in dataclasses.fields(cls) if not one.kw_only]
+        short = {"result": "u", "answer": "r"}
+        start = ("begins", "start_at", "start_packets", "came", "stop_after")
         return cls(
-            result=one("u"),
-            answer=one("r"),
-            value=one("value"),
-            steps=one("steps"),
-            active=one("active"),
-            gotos=one("gotos"),
-            packets=one("packets"),
-            sent=one("sent"),
-            packet=one("packet"),
-            busy=one("busy"),
-            took_edges=one("took_edges"),
-            wide=one("wide"),
-            some=one("some"),
-            handles=one("handles"),
-            number=one("number"),
-            result_of=one("result_of"),
-            entry=EntryVariables(
-                begins=one("begins"),
-                start_at=one("start_at"),
-                packets=one("start_packets"),
-                came=one("came"),
-                stop_after=one("stop_after"),
-            ),
-            rounds=(one("i"), one("j"), one("k")),
+            *(names.take(short.get(name, name)) for name in own),
+            entry=EntryVariables(*map(names.take, start)),
+            rounds=(names.take("i"), names.take("j"), names.take("k")),
         )
 
 
 def call(name: str, arguments: Iterable[tuple[str, str]]) -> str:
-    """A call with keywords."""
+    """A call with keyword arguments."""
     return f"{name}({', '.join(f'{key}={value}' for key, value in arguments)})"
 
 
 def any_of(parts: Iterable[str]) -> str:
-    """Whether one of them holds."""
+    """A condition: at least one of these holds."""
     return " or ".join(parts) or "False"
 
 
@@ -175,7 +157,7 @@ def router_arguments(
 
 
 def write_start(text: CodeWriter, graph: ProgramGraph) -> None:
-    """The head of a program: the state."""
+    """The start of a program: the state."""
     text.add(f"# Graph {for_comment(graph.spec.name)}: each node is a tool.")
     for field in graph.spec.channels:
         text.add(f"{graph.fields.state[field]} = {graph.fields.variables[field]}")
@@ -193,7 +175,7 @@ def write_call(
         return
     result = graph.fields.result
     text.add(f"{result} = {call(task.internal or task.tool.name, arguments)}")
-    if task.internal is not None:  # its answer is handed over, so that LangGraph has it as well
+    if task.internal is not None:  # its answer is passed on, so LangGraph has it too
         key = graph.fields.keys[task.tool.writes[0]]
         text.add(f'{result} = {{"{key}": {result}}}')
         value = f'{result}["{key}"]'
@@ -210,14 +192,14 @@ def write_end(text: CodeWriter, graph: ProgramGraph, active: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Region:
-    """A node, the ways out of it, and what each leads to before they meet."""
+    """A node, its successors, and the nodes of each branch before the branches meet."""
 
     task: ProgramTask
     ways: "tuple[tuple[str, tuple[_Region, ...]], ...]"
 
 
 class _NotStructuredError(Exception):
-    """A node would have to be written twice, or too deep."""
+    """A node would have to be written twice, or with too much indentation."""
 
 
 def is_simple(graph: ProgramGraph) -> bool:
@@ -230,7 +212,7 @@ def write_structured(graph: ProgramGraph, local: LocalVariables) -> str:
 
     Args:
         graph: The graph with its tools, for which `is_simple` holds.
-        local: Names of the variables that stand for no field and no node.
+        local: Variables beside those of fields and nodes.
 
     Returns:
         The program's text.
@@ -255,7 +237,7 @@ def _regions(graph: ProgramGraph) -> tuple[_Region, ...] | None:
 
 
 class _RegionFinder:
-    """Finds the nested pieces of a graph without cycles."""
+    """Finds the nested regions of a graph without cycles."""
 
     def __init__(self, graph: ProgramGraph) -> None:
         self.graph = graph
@@ -267,7 +249,7 @@ class _RegionFinder:
         self.seen: set[str] = set()
 
     def region(self, task: ProgramTask, stop: str, depth: int) -> Iterator[_Region]:
-        """The pieces from a node up to the place where its branches meet others."""
+        """The regions from a node up to the node where its branches meet others."""
         while True:
             if task.node in self.seen or depth > IF_DEPTH:
                 raise _NotStructuredError
@@ -284,7 +266,7 @@ class _RegionFinder:
 
 
 def _meeting_places(ways: Mapping[str, list[str]]) -> dict[str, str]:
-    """For each node the first one that every way out of it comes to: its post-dominator."""
+    """Node → its post-dominator: the first node on all paths from it."""
     meeting, depth = {END: END}, {END: 0}
     for node in TopologicalSorter(ways).static_order():  # successors come first
         if node == END:
@@ -349,7 +331,7 @@ class _StructuredWriter:
 
 
 Flags = dict[tuple[tuple[tuple[str, ...], str], str], str]
-"""A join and a source → the flag that says that the source came."""
+"""A join and a source → the flag that the source has finished."""
 
 
 def write_superstep(
@@ -359,9 +341,8 @@ def write_superstep(
 
     Args:
         graph: The graph with its tools.
-        local: Names of the variables that stand for no field and no node.
-        names: The program's namespace, with tools, fields and those variables taken; what is
-            taken here is free afterwards.
+        local: Variables beside those of fields and nodes.
+        names: The program's namespace with tools, fields and these variables. It is not changed.
 
     Returns:
         The program's text, the flags of its joins, and those of its deferred nodes.
@@ -452,7 +433,7 @@ class _SuperstepWriter:
                 self._step()
 
     def _choose(self) -> None:
-        """Which nodes run in this step."""
+        """Decide which nodes run in this step."""
         text, local = self.text, self.local
         for join, flag in self.full.items():
             text.add(f"{flag} = {' and '.join(self.came[join, source] for source in join[0])}")
@@ -476,9 +457,9 @@ class _SuperstepWriter:
         text, local, busy = self.text, self.local, self.local.busy
         deferred = [node for node, task in self.tasks.items() if task.is_deferred]
         if deferred:
-            # One that is ready runs before those that have begun to wait since.
+            # A ready node runs before nodes that have started to wait since.
             others = [*(self.run[node] for node in normal), *self.ready.values()]
-            if self.receivers:  # what a command from outside adds to packets ends no step
+            if self.receivers:  # a command from outside that adds to packets does not end a step
                 others.append(f"({local.steps} == 0 and not {local.entry.begins})")
             text.add(f"{busy} = {any_of(others)}")
         for node in deferred:
@@ -516,7 +497,7 @@ class _SuperstepWriter:
             text.add(f"{state} = {f'{state} + [{new}]' if fields.is_log(field) else new}")
 
     def _call_all(self) -> None:
-        """Where several tasks are due, call them all before the result of any is looked at."""
+        """If several tasks are due, call them all before reading any result."""
         text, local = self.text, self.local
         text.add("# Several at once?", f"{local.wide} = False", f"{local.some} = False")
         for run in self.run.values():
@@ -570,7 +551,7 @@ class _SuperstepWriter:
                 self.text.add(f"{self.local.number} = {self.local.number} + 1")
 
     def _task(self, task: ProgramTask, packet: str | None = None) -> None:
-        """Call a node, keep what it wrote, and note what it starts."""
+        """Call a node, store its writes, and start its successors."""
         if task.tool is None:
             return
         text, local = self.text, self.local
@@ -618,7 +599,7 @@ class _SuperstepWriter:
             text.add(line)
 
     def _overwrites(self, field: str, tool: ToolSpec, line: str) -> None:
-        """A sum that several tasks may write: after an overwrite, the step adds no more to it."""
+        """Write a sum that several tasks may write; after an overwrite, the step adds no more."""
         over = self.over[field]
         with self.text.block(f"if not {over}:"):
             self.text.add(line)
@@ -627,13 +608,13 @@ class _SuperstepWriter:
             self.text.add(f"{over} = {over} or {has_it}")
 
     def _started(self, task: ProgramTask, when: str) -> list[str]:
-        """What follows in any case: edges and joins."""
+        """Unconditional successors: edges and joins."""
         flags = [self.go[target] for target in task.edges]
         flags += [flag for (_, source), flag in self.came.items() if source == task.node]
         return [f"{flag} = {when if when == 'True' else f'{flag} or {when}'}" for flag in flags]
 
     def _routes(self, tool: ToolSpec, result: str) -> None:
-        """What a result says about where to go."""
+        """The targets in a result."""
         text, local = self.text, self.local
         gotos, packets = f'{result}["{GOTO}"]', f'{result}["{SEND}"]'
         if tool.role == "node":

@@ -69,7 +69,7 @@ TAKEN = (
     | frozenset(INTERNAL_TOOLS)
     | {"final_return_value", "datetime", "json", "re", "math"}
 )
-"""Names that mean something in a program already."""
+"""Names with a meaning in programs."""
 
 _OTHERS = re.compile(r"[^A-Za-z0-9_]+")
 
@@ -77,7 +77,7 @@ _MOST_SHOWN = 80
 
 
 def is_plain(name: str) -> bool:
-    """Whether a name can be used as it is: an ASCII identifier, no keyword, no dunder."""
+    """Whether a name needs no change: an ASCII identifier that is not a keyword or dunder."""
     return (
         name.isidentifier()
         and name.isascii()
@@ -88,7 +88,7 @@ def is_plain(name: str) -> bool:
 
 
 def for_comment(name: str) -> str:
-    """A name for a comment: on one line, printable ASCII, not too long."""
+    """A name for a comment: one line of printable ASCII, not too long."""
     text = ascii(name)
     return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}..."
 
@@ -97,22 +97,22 @@ class Namespace:
     """A namespace that gives each name once.
 
     Args:
-        taken: Names that are not given.
+        taken: Names that are already in use.
     """
 
     def __init__(self, taken: Iterable[str] = ()) -> None:
-        """Give nothing yet."""
+        """Start with the taken names."""
         self._taken = set(taken)
 
     def take(self, wish: str, *, otherwise: str = "x") -> str:
-        """A free name like the wished one.
+        """A free name like the wanted one.
 
         Args:
             wish: Any text.
-            otherwise: What to start from if nothing of the wish can be in a name.
+            otherwise: The base of the name if no character of the text can be in a name.
 
         Returns:
-            The wish itself if it is a free ASCII identifier, else the nearest that is.
+            The text itself if it is a free ASCII identifier, otherwise a similar one.
         """
         stem = wish if is_plain(wish) else _stem(wish, otherwise)
         name, number = stem, 1
@@ -124,11 +124,11 @@ class Namespace:
         return name
 
     def copy(self) -> "Namespace":
-        """A namespace in which the same names are taken."""
+        """A copy with the same taken names."""
         return Namespace(self._taken)
 
     def claim(self, name: str) -> bool:
-        """Take exactly this name; whether it was free."""
+        """Take exactly this name. Returns whether it was free."""
         if name in self._taken:
             return False
         self._taken.add(name)
@@ -148,7 +148,7 @@ class ProgramRouter:
     """A conditional edge.
 
     Attributes:
-        tool: The tool that decides, or `None` where a field does.
+        tool: The tool that decides; `None` if a field decides.
         looked_up: That field.
         values: Node or END → values of the field that lead there, as program text.
     """
@@ -161,8 +161,8 @@ class ProgramRouter:
 class Toolbox:
     """Makes the tools of one graph.
 
-    Names are given out in one order, so that the same graph has the same names: fields, tools that
-    were named, nodes that can keep their name, other nodes, routers.
+    Names are taken in a fixed order, so the same graph always has the same names: fields, tools
+    with a `tool_name`, nodes that can keep their name, other nodes, routers.
 
     Args:
         spec: The graph.
@@ -170,7 +170,7 @@ class Toolbox:
 
     Attributes:
         keys: State field → its name as a parameter and in results.
-        names: The program's namespace; tools are taken in it.
+        names: The program's namespace, with the names of the tools.
         nodes: Node → tool.
         routers: Node or START → its routers, in LangGraph's order.
     """
@@ -202,17 +202,17 @@ class Toolbox:
         return self.options.get(node, _PLAIN)
 
     def for_packets(self, node: str) -> ToolSpec:
-        """The tool of a node that a `Send` may start: it takes what a Send carries."""
+        """The tool of a node that a `Send` may start, with a parameter for the argument."""
         if internal := self.option(node).internal_tool:
             msg = (
                 f"Node {node!r} is the internal tool `{internal}`, but a router or a `Command` may "
-                "send it packets, whose input fits no parameter. Route to it by its name."
+                "send it packets, and it has no parameter for their input. Route to it by its name."
             )
             raise GraphNotSupported(msg, node=node)
         tool = self.nodes[node]
         packet = Parameter(self._send_input, None, "send")
         sees_state = _compat.reads_state(self.spec.nodes[node].runnable)
-        # A Send carries what it likes under the names of fields, or leaves them out.
+        # A Send may have any value under the name of a field, or none.
         fields = (replace(one, schema={}) for one in tool.parameters)
         return replace(tool, parameters=(*fields, packet), sees_state=sees_state)
 
@@ -224,9 +224,9 @@ class Toolbox:
                 continue
             if not is_plain(name) or not self.names.claim(name):
                 msg = (
-                    f"`NodeOptions(tool_name={name!r})` of node {node!r} is no free name. A tool's "
-                    "name is an identifier of at most 64 ASCII characters, no keyword or built-in "
-                    "of Python, and no other tool's name."
+                    f"`NodeOptions(tool_name={name!r})` of node {node!r} is not a free name. A "
+                    "tool's name is a unique identifier of at most 64 ASCII characters, and not a "
+                    "keyword or built-in of Python."
                 )
                 raise UsageError(msg)
             found[node] = name
@@ -297,7 +297,7 @@ class Toolbox:
         )
 
     def _parameters(self, reads: Iterable[str]) -> tuple[Parameter, ...]:
-        # Managed values are LangGraph's own and have no labels: they go to the node past the call.
+        # Managed values are LangGraph's own and have no labels. They are not part of the call.
         return tuple(
             Parameter(self.keys[field], field, "field", self._schemas[field])
             for field in reads
@@ -306,7 +306,7 @@ class Toolbox:
 
 
 def _take_all(names: Namespace, wishes: list[str], *, otherwise: str) -> dict[str, str]:
-    """A name for each wish; those that can have what they wish come first."""
+    """A name for each wanted name. Names that need no change are taken first."""
     first = sorted(wishes, key=lambda wish: not is_plain(wish))
     given = {wish: names.take(wish, otherwise=otherwise) for wish in first}
     return {wish: given[wish] for wish in wishes}
@@ -325,7 +325,7 @@ def _looked_up(spec: GraphSpec, branch: Branch, router: FieldRouter) -> ProgramR
 def _check_field_router(spec: GraphSpec, branch: Branch, router: FieldRouter) -> None:
     place, edge = f"{router!r} after {branch.source!r}", (branch.source, branch.name)
     if router.field not in spec.channels or router.field not in branch.input_fields:
-        msg = f"{place} looks up `{router.field}`, which is no field of the state. Name a field."
+        msg = f"{place} looks up `{router.field}`, which is not a state field. Use a state field."
         raise GraphNotSupported(msg, edge=edge)
     if field_plan(spec.channels[router.field]).kind == "log":
         msg = (
@@ -334,11 +334,11 @@ def _check_field_router(spec: GraphSpec, branch: Branch, router: FieldRouter) ->
         )
         raise GraphNotSupported(msg, edge=edge)
     if branch.ends is not None:
-        msg = f"{place} has a path map as well. Leave the path map out: its routes are one."
+        msg = f"{place} also has a path map. Leave it out: the routes are the path map."
         raise GraphNotSupported(msg, edge=edge)
     for target in router.routes.values():
         if target not in spec.nodes and target != END:
-            msg = f"{place} leads to {target!r}, which is no node. Name a node or END."
+            msg = f"{place} leads to {target!r}, which is not a node. Use a node or END."
             raise GraphNotSupported(msg, edge=edge)
 
 
@@ -358,7 +358,7 @@ _FORM: Schema = {"type": "object"}  # of integers beyond 64 bits, and of the tex
 _SUMS: dict[type, str] = {int: "number", str: "string", list: "array"}
 
 _MOST = 8
-"""Alternatives that are told; a union of more is left open."""
+"""Highest number of alternatives; a larger union is left open."""
 
 _DEEPEST = 4
 
@@ -369,11 +369,11 @@ def schema_of(annotations: Iterable[Any], plan: FieldPlan) -> Schema:
     """The schema of a field as an argument of a tool.
 
     Args:
-        annotations: What the graph's schemas say about it.
-        plan: How it is carried.
+        annotations: Its annotations in the graph's schemas.
+        plan: How the program keeps it.
 
     Returns:
-        The schema; an empty one where nothing is known for sure.
+        The schema; empty if nothing is certain.
     """
     if plan.kind == "log":
         return {"type": "array"}
@@ -413,7 +413,7 @@ def _alternatives(annotation: Any, depth: int) -> list[Schema] | None:
 
 
 def _unwrapped(annotation: Any) -> Any:
-    """What an annotation is of, without what stands around it and names for it."""
+    """An annotation without aliases and wrappers such as `Annotated`."""
     for _ in range(_DEEPEST):
         if isinstance(annotation, TypeAliasType):
             annotation = annotation.__value__
@@ -453,14 +453,14 @@ def _any_of(alternatives: Sequence[Schema]) -> Schema:
 
 @dataclass(frozen=True, slots=True)
 class FieldVariables:
-    """How the state fields stand in a program.
+    """The state fields in a program.
 
     Attributes:
         keys: Field → key in results.
         state: Field → variable with its value.
         variables: Field → context variable with its initial value.
-        plans: Field → how it is carried.
-        overwritable: Sums for which a result may say a new value.
+        plans: Field → how the program keeps it.
+        overwritable: Sums that a result may overwrite.
         result: Variable with a node's result.
     """
 
@@ -472,7 +472,7 @@ class FieldVariables:
     result: str
 
     def is_log(self, field: str) -> bool:
-        """Whether the field is a list of batches that the client folds."""
+        """Whether the field is a list of updates that the client folds."""
         return self.plans[field].kind == "log"
 
     def read(self, field: str) -> str:
@@ -498,7 +498,7 @@ class FieldVariables:
         return f"{base} + {added}"
 
     def fresh(self, field: str, tool: ToolSpec | None) -> str:
-        """The field before this step with this node's own writes: what its routers see."""
+        """The field before this step with the node's own writes, as its routers see it."""
         if tool is None:
             return self.read(field)
         before = self.state[field]
@@ -511,17 +511,17 @@ class FieldVariables:
 
 @dataclass(frozen=True, slots=True)
 class ProgramTask:
-    """A node, or START, with what it starts.
+    """A node or START, with its successors.
 
     Attributes:
         node: LangGraph's name.
         tool: Its tool; `None` for START.
-        internal: The service's own tool that is called in its place.
-        edges: Nodes that follow it in any case, sorted; END is not among them.
-        routers: Conditional edges that are no part of its own call.
-        fused: Those that are, unless a packet started it.
+        internal: The service's own tool that replaces it.
+        edges: Unconditional successors, sorted, without END.
+        routers: Conditional edges with calls of their own.
+        fused: Conditional edges within its own call, unless a packet started it.
         has_handler: Whether an error handler may have made its result.
-        is_deferred: Whether it waits until nothing else is left to do.
+        is_deferred: Whether it waits until all other nodes are done.
     """
 
     node: str
@@ -540,23 +540,23 @@ class ProgramTask:
 
     @property
     def answerers(self) -> tuple[ToolSpec, ...]:
-        """The tools whose results may route, the node's own first."""
+        """The tools whose results may route; the node's own is first."""
         own = () if self.tool is None else (self.tool,)
         return own + tuple(router.tool for router in self.routers if router.tool is not None)
 
     @property
     def decides(self) -> bool:
-        """Whether something else than its edges says what follows."""
+        """Whether more than its edges decides its successors."""
         return bool(self.routers) or any(one.targets != frozenset() for one in self.answerers)
 
     @property
     def looks_up(self) -> bool:
-        """Whether a field that is looked up says what follows."""
+        """Whether a field decides its successors."""
         return any(router.tool is None for router in self.routers)
 
     @property
     def may_end(self) -> bool:
-        """Whether it is possible that nothing follows it; for nodes that start one task at most."""
+        """Whether it may have no successor; for nodes that start at most one task."""
         if self.edges:
             return False
         if self.looks_up:
@@ -583,11 +583,11 @@ class ProgramGraph:
     Attributes:
         spec: The graph.
         start: START and what it starts.
-        tasks: Nodes by name, sorted, which is the order in which LangGraph applies their writes.
+        tasks: Nodes by name, sorted as LangGraph applies their writes.
         tokens: Node → routing token.
-        fields: How the state fields stand in the program.
-        is_wide: Whether something outside may start any node, beside others.
-        takes_packets: Whether something outside may send a packet to any node.
+        fields: The state fields in the program.
+        is_wide: Whether any node may be started from outside, beside others.
+        takes_packets: Whether a packet from outside may go to any node.
     """
 
     spec: GraphSpec
@@ -614,7 +614,7 @@ class ProgramGraph:
 
     @property
     def receivers(self) -> frozenset[str]:
-        """Nodes that a packet may be for."""
+        """Nodes that may get a packet."""
         found: set[str] = set()
         if self.takes_packets:  # the service's own tools have no parameter for one
             found |= {node for node, task in self.tasks.items() if task.internal is None}
@@ -625,7 +625,7 @@ class ProgramGraph:
 
     @property
     def has_undeclared_targets(self) -> bool:
-        """Whether something may go to any node."""
+        """Whether a tool may route to any node."""
         return any(tool.targets is None for task in self.everyone for tool in task.answerers)
 
     @property
@@ -640,7 +640,7 @@ class ProgramGraph:
         return frozenset(field for task in self.tasks.values() for field in task.writes)
 
     def written_by_one(self, kind: str) -> list[str]:
-        """Fields of a kind that get one write in a step at most, of one task."""
+        """Fields of a kind that get at most one write in a step."""
         several = self._written_by_several() if self.is_parallel else frozenset()
         plans = self.fields.plans
         return [
@@ -670,7 +670,7 @@ class ProgramGraph:
 
     @property
     def split(self) -> frozenset[str]:
-        """Nodes whose calls are made before any of their step runs, where several are due."""
+        """Nodes whose calls precede all nodes of their step, if several are due."""
         if not self.is_parallel:
             return frozenset()
         return frozenset(
@@ -681,7 +681,7 @@ class ProgramGraph:
 
     @property
     def tools(self) -> tuple[ToolSpec, ...]:
-        """What is offered to the service."""
+        """The tools that the service gets."""
         tools = [
             task.tool if task.internal is None else self._handover(task.tool)
             for task in self.tasks.values()
@@ -695,7 +695,7 @@ class ProgramGraph:
         return (*tools, *(one for one in routers if one is not None))
 
     def _handover(self, tool: ToolSpec) -> ToolSpec:
-        """What takes the answer of the service's own tool for the node in whose place it is."""
+        """The tool that passes on the answer of the service's own tool for the replaced node."""
         field = tool.writes[0]
         answer = Parameter(self.fields.keys[field], field, "field")
         return replace(
@@ -721,10 +721,10 @@ class ProgramGraph:
         return found
 
     def longest_run(self) -> int | None:
-        """How many steps a run can take at most; `None` if that has no simple bound.
+        """The highest number of steps of a run; `None` without a simple bound.
 
-        A graph without a cycle takes as many as its longest path has nodes. A deferred node waits
-        for things that no path shows.
+        Without a cycle, it is the length of the longest path. A deferred node waits for more than
+        its path shows.
         """
         if any(task.is_deferred for task in self.tasks.values()):
             return None
