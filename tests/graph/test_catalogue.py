@@ -123,5 +123,5 @@ def test_a_router_cannot_read_what_is_no_field(model: ChatSequrity) -> None:
     graph = connect(traced("b", a=lambda _state: {"hint": "b"}), "__start__>a")
     graph.add_conditional_edges("a", route, ["b"])
     assert graph.compile().invoke({})["trace"] == ["b"]
-    with pytest.raises(GraphNotSupported, match=r"`hint`.*Make it a field"):
+    with pytest.raises(GraphNotSupported, match=r"`hint`.*Make it a state field"):
         secured(graph, model)

@@ -219,7 +219,7 @@ def test_a_value_without_a_route_takes_none_and_is_an_error_in_langgraph(simple:
 @pytest.mark.parametrize(
     ("router", "reason"),
     [
-        (FieldRouter("nowhere", {1: "send"}), "no field of the state"),
+        (FieldRouter("nowhere", {1: "send"}), "not a state field"),
         (FieldRouter("urgent", {True: "nowhere"}), "'nowhere', which is not a node"),
     ],
 )

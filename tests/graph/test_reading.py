@@ -77,7 +77,8 @@ def test_edges_and_joins_come_in_one_order() -> None:
 
 
 def test_defaults_of_a_graph_are_those_of_its_nodes() -> None:
-    cache, own = CachePolicy[Any](), CachePolicy[Any](ttl=5)
+    cache: CachePolicy[Any] = CachePolicy()
+    own: CachePolicy[Any] = CachePolicy(ttl=5)
     graph = StateGraph(State).set_node_defaults(cache_policy=cache, timeout=3)
     graph.add_node("a", waiting).add_node("b", waiting, cache_policy=own).add_edge(START, "a")
     for spec in (read_graph(graph), read_graph(graph.compile())):
@@ -159,9 +160,9 @@ def finishing() -> Any:
 @pytest.mark.parametrize(
     ("make", "reason", "way_out"),
     [
-        (lambda: functional, "not Pregel", "add_node"),
-        (lambda: RunnableLambda(node), "not RunnableLambda", "add_node"),
-        (lambda: None, "not NoneType", "add_node"),
+        (lambda: functional, "got Pregel", "add_node"),
+        (lambda: RunnableLambda(node), "got RunnableLambda", "add_node"),
+        (lambda: None, "got NoneType", "add_node"),
         (managed, "`now` is the managed value Clock", "make anything else an ordinary field"),
         (finishing, "`last` has the channel LastValueAfterFinish", "Use `LastValue` or a reducer"),
     ],
