@@ -1,7 +1,7 @@
-"""A denial as data, and the one sentence that is made of it.
+"""A denial as data, and its text.
 
-Whatever denies (the service, the local server, `PolicyMiddleware`, a human) fills these fields, and
-whatever tells of it (exceptions, messages, states, questions to humans, assertions) reads them.
+The service, the local server, `PolicyMiddleware` and humans produce denials. Exceptions, messages,
+states, questions to humans and assertions show them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,36 +16,36 @@ NOT_REPORTED: Final = "not reported"
 Kind = Literal[
     "policy", "branch", "content", "uncertain", "failed", "waits", "withheld", "rejected"
 ]
-_SHOWN = 300
-_NAME = 80
-_NAMES = 5
+_MAX_TEXT = 300
+_MAX_NAME = 80
+_MAX_NAMES = 5
 _BY_RULE = ("policy", "uncertain")
 
 
 @dataclass(frozen=True, slots=True)
 class Denial:
-    """Why a call was not made, or its result not shown. `None` stands for what is not reported.
+    """Why a call was not made, or its result not shown. `None` means that a fact is not reported.
 
     Attributes:
-        tool: The tool; `None` also where it is no call that was denied.
-        kind: `policy`: a rule denies it. `branch`: data that the policy forbids to decide a branch
-            of the program. `content`: a content classifier or blocker struck. `uncertain`: the
-            policy allows it, but not for sure. `failed`: it could not be checked. `waits`: what the
-            policy says hangs on another call of the same message. `withheld`: it was made, and its
-            result is not to be trusted. `rejected`: a human was asked and said no.
+        tool: The tool; also `None` if the denial is not about a call.
+        kind: `policy`: a rule denies the call. `branch`: the policy forbids a branch on this data.
+            `content`: a content classifier or blocker denies it. `uncertain`: the policy allows it
+            only in some readings. `failed`: it could not be checked. `waits`: the verdict depends
+            on another call of the same message. `withheld`: it was made, but its result is not
+            trusted. `rejected`: a human rejected it.
         strength: `hard` or `soft`.
         certain: Whether every reading of the policy denies it (`docs/policies.md`, In doubt).
         rule: The rule that decided, as written, or the name of a preset.
-        line: The line of the rule in the policy as its author wrote it, from 1.
+        line: The line of the rule in the author's policy, from 1.
         column: Its column, from 1.
-        reason: The reason in words: the rule's `///` comment, or what the service says.
-        doubt: If it is not certain, why not, as what follows "because".
+        reason: The reason in words: the rule's `///` comment, or the text of the service.
+        doubt: Why the denial is not certain, as a phrase that follows "because".
         arguments: The call's arguments.
         labels: The labels of each argument: producers, consumers and tags.
-        node: The node of a `LangGraphExecutor`'s graph behind the tool (of a router, the node that
-            it follows).
+        node: The node behind the tool in a graph of `LangGraphExecutor`. For a router, the node
+            before it.
         is_router: Whether the tool is that node's router.
-        objection: What a human said who rejected it.
+        objection: The message of the human who rejected the call.
 
     Example:
         ```python
@@ -74,26 +74,24 @@ class Denial:
 
     @property
     def may_be_approved(self) -> bool:
-        """Whether a human may be asked: only where a soft rule denies for sure."""
+        """Whether a human may approve the call: only after a certain, soft denial by a rule."""
         return self.kind == "policy" and self.strength == "soft" and self.certain is True
 
     @property
     def is_policys(self) -> bool:
-        """Whether the policy has the say: not of calls that wait, fail, or that a human rejects."""
+        """Whether the policy decided. It did not if a call waits, fails, or a human rejects it."""
         return self.kind in ("policy", "branch", "content", "uncertain")
 
     @property
     def text(self) -> str:
-        """The denial in one sentence, safe to print and without a value of the call."""
-        said = f"{self._said}{self._because}"
-        return said if said.endswith(("!", "?")) else f"{said}."
+        """The denial in one sentence: safe to print, and without values of the call."""
+        text = f"{self._claim}{self._because}"
+        return text if text.endswith(("!", "?")) else f"{text}."
 
     @property
     def question(self) -> str:
-        """What a human is told who may approve the call; safe to print."""
-        rule = ""
-        if self.reason and self.rule:
-            rule = f" Its rule is {self._rule}."
+        """The question for a human who may approve the call; safe to print."""
+        rule = f" Its rule is {self._rule}." if self.reason and self.rule else ""
         return f"{self.text}{rule}{self._origins} You may approve this call, once."
 
     @property
@@ -101,18 +99,19 @@ class Denial:
         if self.tool is None:
             return "a step of the program"
         place = "" if self.node is None else f" ({self._place})"
-        return f"the call of `{plain(self.tool, limit=_NAME)}`{place}"
+        return f"the call of `{plain(self.tool, limit=_MAX_NAME)}`{place}"
 
     @property
     def _place(self) -> str:
-        return f"{'the router after ' * self.is_router}node `{plain(self.node or '', limit=_NAME)}`"
+        router = "the router after " if self.is_router else ""
+        return f"{router}node `{plain(self.node or '', limit=_MAX_NAME)}`"
 
     @property
-    def _said(self) -> str:
+    def _claim(self) -> str:
         call = self._call
         because = f", because {_phrase(self.doubt)}" if self.doubt else ""
         doubt = f" in doubt{because}" if self.certain is False else ""
-        said = {
+        claims = {
             "content": f"A content check denied {call}",
             "uncertain": f"It is in doubt whether the policy allows {call}{because}",
             "failed": f"{_capital(call)} could not be checked against the policy",
@@ -120,28 +119,28 @@ class Denial:
             "withheld": f"{_capital(call)} was made, and its result is withheld",
             "rejected": f"A human rejected {call}",
         }
-        return said.get(self.kind, f"The policy denied {call}{doubt}")
+        return claims.get(self.kind, f"The policy denied {call}{doubt}")
 
     @property
     def _because(self) -> str:
-        told = self.reason if self.kind != "rejected" else self.objection
-        if told and told.strip():
-            return f": {_phrase(told)}"
+        reason = self.reason if self.kind != "rejected" else self.objection
+        if reason and reason.strip():
+            return f": {_phrase(reason)}"
         return f": its rule is {self._rule}" if self.rule and self.kind in _BY_RULE else ""
 
     @property
     def _rule(self) -> str:
-        rule = plain(" ".join((self.rule or "").split()), limit=_SHOWN).removesuffix(";")
+        rule = plain(" ".join((self.rule or "").split()), limit=_MAX_TEXT).removesuffix(";")
         return f"`{rule}`" if self.line is None else f"`{rule}` (line {self.line} of the policy)"
 
     @property
     def _origins(self) -> str:
-        """What is known of where the arguments come from, in words."""
-        told: dict[str, list[str]] = {}
+        """The origins of the arguments in words, if they are known."""
+        origins: dict[str, list[str]] = {}
         for name, meta in (self.labels or {}).items():
             if origin := _origin(meta):
-                told.setdefault(origin, []).append(f"`{plain(name, limit=_NAME)}`")
-        return "".join(f" {_listed(names)}: {origin}." for origin, names in told.items())
+                origins.setdefault(origin, []).append(f"`{plain(name, limit=_MAX_NAME)}`")
+        return "".join(f" {_listed(names)}: {origin}." for origin, names in origins.items())
 
     def with_call(
         self, arguments: Mapping[str, Any], labels: Mapping[str, Mapping[str, Sequence[str]]]
@@ -150,36 +149,36 @@ class Denial:
         return replace(self, arguments=arguments, labels=labels)
 
     def to_json(self) -> dict[str, Any]:
-        """The fields that say something, as a JSON object."""
+        """The fields other than `None`, as a JSON object."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
     @classmethod
     def from_json(cls, facts: Mapping[str, Any]) -> Self:
-        """A denial of what `to_json` wrote; other keys are left aside."""
+        """Read a denial from the output of `to_json`. Other keys are ignored."""
         return cls(**{one.name: facts[one.name] for one in fields(cls) if one.name in facts})
 
 
 def _origin(meta: Mapping[str, Sequence[str]]) -> str:
     """Labels in words; empty for data without any."""
-    said = []
+    parts = []
     if producers := _given(meta.get("producers")):
-        said.append(f"made of what {_names(producers)} returned")
+        parts.append(f"made of what {_names(producers)} returned")
     if tags := _given(meta.get("tags")):
-        said.append(f"tagged {_names(tags)}")
+        parts.append(f"tagged {_names(tags)}")
     consumers = list(meta.get("consumers") or ())
     if consumers != ["*"]:
-        said.append(f"for {_names(consumers)} only" if consumers else "for nobody")
-    return ", ".join(said)
+        parts.append(f"for {_names(consumers)} only" if consumers else "for nobody")
+    return ", ".join(parts)
 
 
 def _given(names: Sequence[str] | None) -> list[str]:
-    """Names without those that the service gives of itself, which say nothing of the data."""
+    """Names without those of the service itself, which are unrelated to the data."""
     return [name for name in names or () if not name.startswith("__")]
 
 
 def _names(names: Sequence[str]) -> str:
-    more = [f"{len(names) - _NAMES} more"] if len(names) > _NAMES else []
-    return _listed([*(f"`{plain(name, limit=_NAME)}`" for name in names[:_NAMES]), *more])
+    more = [f"{len(names) - _MAX_NAMES} more"] if len(names) > _MAX_NAMES else []
+    return _listed([*(f"`{plain(name, limit=_MAX_NAME)}`" for name in names[:_MAX_NAMES]), *more])
 
 
 def _listed(items: Sequence[str]) -> str:
@@ -188,8 +187,8 @@ def _listed(items: Sequence[str]) -> str:
 
 
 def _phrase(text: str) -> str:
-    """Words as a part of a sentence that ends behind them."""
-    return plain(" ".join(text.split()), limit=_SHOWN).removesuffix(".")
+    """A text as the end of a sentence, without its full stop."""
+    return plain(" ".join(text.split()), limit=_MAX_TEXT).removesuffix(".")
 
 
 def _capital(text: str) -> str:

@@ -1,16 +1,16 @@
-"""Every exception of the package. The first branch says whose fault it was.
+"""Every exception of the package. The first level says who caused the error.
 
 ```
 SequrityError (RuntimeError)
-├── UsageError                   yours: a missing key, a wrong option, a pair that does not exist
+├── UsageError                   the caller: a missing key, a wrong option or combination
 │   ├── MissingExtra             an optional dependency that is not installed
-│   ├── GraphNotSupported        a StateGraph, or a part of it, that cannot be a program
-│   └── PolicySyntaxError        a policy text that is not SQRT, or means nothing
-├── ServiceError                 theirs: the service or the way to it
+│   ├── GraphNotSupported        a StateGraph that cannot be converted to a program
+│   └── PolicySyntaxError        a policy that is not valid SQRT
+├── ServiceError                 the service, or the connection to it
 │   ├── ConnectionFailed         [ModelConnectionError]  nothing was processed
-│   ├── StreamInterrupted        [ModelConnectionError]  lost after sending; may have been processed
+│   ├── StreamInterrupted        [ModelConnectionError]  broken after sending
 │   ├── TimedOut                 [ModelTimeoutError]
-│   ├── BadReply                 [ModelAPIError]  not what the protocol promises
+│   ├── BadReply                 [ModelAPIError]  a reply that violates the protocol
 │   └── StatusError
 │       ├── InvalidRequest       [ModelInvalidRequestError]  400, 405, 409, 413, 415, 422, 431
 │       │   └── ContextTooLong   [ContextOverflowError]
@@ -20,7 +20,7 @@ SequrityError (RuntimeError)
 │       ├── RateLimited          [ModelRateLimitError]  429
 │       ├── Overloaded           [ModelAPIError]  503, 529
 │       └── ServerFailed         [ModelAPIError]  every other 5xx
-└── TurnFailed                   the program's: the service worked, the turn did not
+└── TurnFailed                   the turn: the service worked, but gave no answer
     ├── PolicyDenied             [ModelRefusalError]
     ├── ProgramFailed
     ├── EmptyTurn
@@ -28,16 +28,17 @@ SequrityError (RuntimeError)
     └── SessionExpired
 ```
 
-In brackets: the LangChain exception that the class also is, so that LangChain's retry and
-summarization middleware treat it correctly. No class is a `ValueError`: pydantic would swallow it.
+In brackets: the LangChain exception from which the class also inherits, so that LangChain's retry
+and summarization middleware handle it correctly. No class is a `ValueError`, which pydantic would
+convert.
 
-Where LangGraph is loaded, a `TurnFailed` other than `ForcedToolMissing` is a `GraphBubbleUp` too.
-What catches `Exception` in LangChain and LangGraph (fallback, retry and error middleware, retry
-policies, `ToolNode`) lets these pass, so no other model or tool acts in the place of what a policy
-denied. Those of a `LangGraphExecutor` are ordinary: it is a graph that a graph around may handle.
+If LangGraph is loaded, each `TurnFailed` other than `ForcedToolMissing` is also a `GraphBubbleUp`.
+Fallback, retry and error middleware, retry policies and `ToolNode` pass these on, so no other model
+or tool replaces what a policy denied. Exceptions of a `LangGraphExecutor` are ordinary ones: an
+outer graph may handle them.
 
-Two warnings: `PolicyMismatch` tells of a policy that does not do what it says, `UnknownAccess` of
-a graph whose labels are coarse.
+Two warnings: `PolicyMismatch` for an ineffective policy, `UnknownAccess` for a graph whose labels
+are imprecise.
 """
 
 import json
@@ -144,19 +145,19 @@ def _public(cls: type[SequrityError]) -> type[SequrityError]:
 
 
 class UsageError(SequrityError):
-    """The caller asked for something that cannot work; the text says what to do instead."""
+    """The caller's request cannot work; the text has advice."""
 
 
-class MissingExtra(UsageError):
-    """An optional dependency is not installed; the text has the `pip install` line."""
+class MissingExtra(UsageError, ImportError):
+    """An optional dependency is not installed; the text has the `pip install` command."""
 
 
 class GraphNotSupported(UsageError):
-    """A StateGraph does something that cannot be done under a policy; the text has the way out.
+    """A StateGraph uses a feature that a policy cannot control; the text has advice.
 
     Attributes:
-        node: The node it is about, where there is one.
-        edge: Both ends of the edge it is about, or source and name of the conditional edge.
+        node: The node that causes the error, if there is one.
+        edge: Both ends of the edge that causes it, or source and name of the conditional edge.
     """
 
     def __init__(
@@ -190,7 +191,7 @@ class PolicySyntaxError(UsageError):
 
 
 class ErrorReply:
-    """The reply behind a `ServiceError`, in the shape LangChain's tracing looks for.
+    """The reply behind a `ServiceError`, in the form that LangChain's tracing reads.
 
     Attributes:
         status_code: The HTTP status, or `None`.
@@ -199,7 +200,7 @@ class ErrorReply:
     """
 
     def __init__(self, status_code: int | None, headers: Mapping[str, str], body: Any) -> None:
-        """Keep what is given; `body` is JSON or text."""
+        """Store the reply; `body` is JSON or text."""
         self.status_code = status_code
         self.headers = headers
         self._body = body
@@ -210,22 +211,22 @@ class ErrorReply:
         return self._body if isinstance(self._body, str) else json.dumps(self._body, default=str)
 
     def json(self) -> Any:
-        """The body as JSON, or the text where it was none."""
+        """The body as JSON, or its text if it is not JSON."""
         return self._body
 
 
 class ServiceError(SequrityError):
-    """The service, or the way to it, failed.
+    """The service failed, or the connection to it.
 
     Attributes:
         status: HTTP status, or `None` when there was no reply.
         request_id: The service's id of the request (header `X-Request-ID`), if it sent one.
-        session_id: The session that was being used, if any.
+        session_id: The session of the request, if any.
         body: The reply's JSON (or text), with the caller's keys removed.
-        retry_after: Seconds the service asked to wait, if it did.
-        is_retryable: Whether sending the same request again is safe and may help. `False` for
-            everything that may already have been processed inside a session.
-        inside_reply: Whether the error stood inside a reply of status 2xx or a stream, so that the
+        retry_after: Seconds to wait, if the service sent them.
+        is_retryable: Whether the same request can be sent again safely and may succeed. `False` for
+            every request that may have been processed inside a session.
+        inside_reply: Whether the error was inside a reply of status 2xx or a stream. Then the
             service had accepted the request.
     """
 
@@ -242,7 +243,7 @@ class ServiceError(SequrityError):
         is_retryable: bool = False,
         inside_reply: bool = False,
     ) -> None:
-        """Build the error; everything but the text is optional."""
+        """Build the error; only the text is required."""
         super().__init__(message)
         self.status = status
         self.request_id = request_id
@@ -255,17 +256,17 @@ class ServiceError(SequrityError):
 
     @property
     def status_code(self) -> int | None:
-        """`status` under the name the OpenAI and Anthropic SDKs use."""
+        """`status` under the name in the OpenAI and Anthropic SDKs."""
         return self.status
 
     @property
     def response(self) -> ErrorReply:
-        """The reply in the shape that LangChain's tracing reads."""
+        """The reply in the form that LangChain's tracing reads."""
         return ErrorReply(self.status, self.headers, self.body)
 
 
 class ConnectionFailed(ServiceError, ModelConnectionError):
-    """No connection was made, so nothing was processed."""
+    """There was no connection, so nothing was processed."""
 
 
 class StreamInterrupted(ServiceError, ModelConnectionError):
@@ -273,11 +274,11 @@ class StreamInterrupted(ServiceError, ModelConnectionError):
 
 
 class TimedOut(ServiceError, ModelTimeoutError):
-    """A deadline passed: connecting, reading, the whole call, or silence within a stream."""
+    """A time limit passed: for connecting, reading, the whole call, or a pause in a stream."""
 
 
 class BadReply(ServiceError, ModelAPIError):
-    """The reply is not what the protocol promises (not JSON, cut short, an unknown shape)."""
+    """The reply violates the protocol: it is not JSON, incomplete, or has an unknown form."""
 
 
 class StatusError(ServiceError):
@@ -285,7 +286,7 @@ class StatusError(ServiceError):
 
 
 class InvalidRequest(StatusError, ModelInvalidRequestError):
-    """The service refused the request as malformed or out of place."""
+    """The service rejected the request as invalid."""
 
 
 class ContextTooLong(InvalidRequest, ContextOverflowError):
@@ -297,7 +298,7 @@ class AuthenticationFailed(StatusError, ModelAuthenticationError):
 
 
 class PermissionDenied(StatusError, ModelPermissionDeniedError):
-    """The key is valid but may not do this."""
+    """The key is valid, but has no permission for this request."""
 
 
 class NotFound(StatusError, ModelNotFoundError):
@@ -305,7 +306,7 @@ class NotFound(StatusError, ModelNotFoundError):
 
 
 class RateLimited(StatusError, ModelRateLimitError):
-    """Too many requests; `retry_after` has the wait in seconds if the service said so."""
+    """Too many requests; `retry_after` has the seconds to wait if the service sent them."""
 
 
 class Overloaded(StatusError, ModelAPIError):
@@ -317,10 +318,10 @@ class ServerFailed(StatusError, ModelAPIError):
 
 
 class TurnFailed(SequrityError):
-    """The service worked, but this turn brought no answer.
+    """The service worked, but the turn gave no answer.
 
     Attributes:
-        message: The assistant message to append to the history so that the session goes on.
+        message: The assistant message to append to the history, to continue the session.
         session_id: The session of the turn.
         result: The `DualLLMResult` behind it, or `None`.
     """
@@ -328,8 +329,8 @@ class TurnFailed(SequrityError):
     _ends_the_run: ClassVar[bool] = True
 
     def __new__(cls, *_: Any, **__: Any) -> Self:
-        """Make an error that nothing in LangGraph takes for one to go on after."""
-        # LangGraph is slow to import. Where it is not loaded, nothing can catch the error either.
+        """Make an error that LangGraph passes on in every case."""
+        # LangGraph is slow to import. If it is not loaded, none of its code can catch the error.
         bubble = getattr(sys.modules.get("langgraph.errors"), "GraphBubbleUp", None)
         if bubble is None or not cls._ends_the_run or issubclass(cls, bubble):
             return super().__new__(cls)
@@ -344,7 +345,7 @@ class TurnFailed(SequrityError):
         session_id: str | None = None,
         result: Any = None,
     ) -> None:
-        """Build the error; everything but the text is optional."""
+        """Build the error; only the text is required."""
         super().__init__(text)
         self.message = message
         self.session_id = session_id
@@ -352,25 +353,25 @@ class TurnFailed(SequrityError):
 
 
 class PolicyDenied(TurnFailed, ModelRefusalError):
-    """A policy denied a tool call, or forbade the data that steers the program.
+    """A policy denied a tool call, or a branch of the program on labelled data.
 
-    Nothing of LangChain's falls back from it or tries again (`docs/behaviour.md`, P12).
+    LangChain's fallbacks and retries pass it on (`docs/behaviour.md`, P12).
 
     Attributes:
-        denial: What was denied and why, as fields. The attributes below are the same.
+        denial: The denial. The attributes below are its fields.
         tool: Name of the tool whose call was denied, or "not reported".
-        node: The node of a `LangGraphExecutor`'s graph behind the tool (of a router, the node that
-            it follows), or `None`.
-        arguments: The call's arguments by name; empty also if they are not reported.
-        labels: The labels of each argument (`{"producers": […], "consumers": […], "tags": […]}`),
-            likewise.
+        node: The node behind the tool in a graph of `LangGraphExecutor` (for a router, the node
+            before it), or `None`.
+        arguments: The call's arguments by name; empty if they are not reported.
+        labels: The labels of each argument (`{"producers": […], "consumers": […], "tags": […]}`);
+            empty if they are not reported.
         rule: The rule that decided, or "not reported".
         line: The line of the rule in the policy, or `None`.
         reason: The reason in words, or "not reported".
         strength: `"hard"` or `"soft"`, or `None`.
         certain: Whether every reading of the policy denies the call, or `None`.
         program: The planner's program, if the service was asked to include it.
-        checks: The policy check history as the service sent it, possibly empty.
+        checks: The policy check history from the service; may be empty.
 
     Example:
         ```python
@@ -393,9 +394,9 @@ class PolicyDenied(TurnFailed, ModelRefusalError):
         checks: tuple[Any, ...] = (),
         **facts: Any,
     ) -> None:
-        """Build the error: its text is that of the denial unless one is given.
+        """Build the error. Its default text is that of the denial.
 
-        `facts` are those of `TurnFailed`.
+        `facts` are arguments of `TurnFailed`.
         """
         self.denial = Denial() if denial is None else denial
         TurnFailed.__init__(self, self.denial.text if text is None else text, **facts)
@@ -440,7 +441,7 @@ class PolicyDenied(TurnFailed, ModelRefusalError):
 
     @property
     def strength(self) -> Literal["soft", "hard"] | None:
-        """How strong the rule is."""
+        """The strength of the rule."""
         return self.denial.strength
 
     @property
@@ -450,21 +451,21 @@ class PolicyDenied(TurnFailed, ModelRefusalError):
 
 
 class EmptyTurn(TurnFailed):
-    """Under a policy, a turn came back with no text, no tool call and no reason.
+    """Under a policy, a turn has no text, no tool call and no reason.
 
-    How the service shows a denied call of a single-LLM session is not documented
-    (`docs/protocol.md`), so it may be one; it is never an answer. `message` has the reply as it
-    came.
+    The service does not document how a single-LLM session reports a denied call
+    (`docs/protocol.md`). So this may be a denial, and it is never an answer. `message` has the
+    unchanged reply.
     """
 
 
 class ProgramFailed(TurnFailed):
-    """The planner's program failed for another reason than a policy.
+    """The planner's program failed, and no policy was the cause.
 
     Attributes:
         code: The service's error code, if any.
         program: The program, if the service was asked to include it.
-        line: The line that failed, where known.
+        line: The line that failed, if it is known.
     """
 
     def __init__(
@@ -476,7 +477,7 @@ class ProgramFailed(TurnFailed):
         line: int | None = None,
         **facts: Any,
     ) -> None:
-        """Build the error; `facts` are those of `TurnFailed`."""
+        """Build the error; `facts` are arguments of `TurnFailed`."""
         super().__init__(text, **facts)
         self.code = code
         self.program = program
@@ -484,17 +485,17 @@ class ProgramFailed(TurnFailed):
 
 
 class ForcedToolMissing(TurnFailed):
-    """Structured output needed a tool call that did not come.
+    """Structured output needs a tool call, and the reply has none.
 
     Attributes:
         tool: The name of the tool that had to be called.
     """
 
-    # The turn was allowed; only its shape is wrong, which another model may get right.
+    # The turn was allowed. Only its form is wrong, and another model may do better.
     _ends_the_run = False
 
     def __init__(self, text: str, *, tool: str, **facts: Any) -> None:
-        """Build the error; `facts` are those of `TurnFailed`."""
+        """Build the error; `facts` are arguments of `TurnFailed`."""
         super().__init__(text, **facts)
         self.tool = tool
 
@@ -502,31 +503,31 @@ class ForcedToolMissing(TurnFailed):
 class SessionExpired(TurnFailed):
     """The service no longer knows the session.
 
-    Start afresh with `session_id="new"`, or construct the model with
-    `on_session_expired="restart"`. A turn that has made calls is not started afresh: find out what
-    they did, and send a new message of the user that says what is left to do.
+    Start a new session with `session_id="new"`, or construct the model with
+    `on_session_expired="restart"`. A turn that has made calls is not restarted: check what they
+    did, and send a new user message with the remaining work.
     """
 
 
 class UnknownAccess(UserWarning):
-    """It is not known what a node reads or writes, so its labels are those of the whole state."""
+    """Reads or writes of a node are unknown, so it gets the labels of the whole state."""
 
 
 class PolicyMismatch(UserWarning):
-    """A policy does not do what it says here: rules for what is not there, or never will be."""
+    """A policy is ineffective: it has rules for tools, arguments or labels that never exist."""
 
 
 _BETWEEN = frozenset({"langchain_sequrity", "pydantic", "langchain_core", "langchain", "langgraph"})
 
 
 def warn(text: str, category: type[Warning]) -> None:
-    """Warn at the line of the user's that led here, through whatever libraries.
+    """Warn at the line of the user's code, outside of all libraries.
 
     Args:
         text: The warning.
         category: Its class.
     """
-    frame, level = sys._getframe(1), 2  # noqa: SLF001 - as `warnings` does it
+    frame, level = sys._getframe(1), 2  # noqa: SLF001 - `warnings` does the same
     while frame.f_back is not None and _package(frame) in _BETWEEN:
         frame, level = frame.f_back, level + 1
     warnings.warn(text, category, stacklevel=level)

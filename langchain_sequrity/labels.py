@@ -1,17 +1,17 @@
-"""Labels of values: who produced them, who may consume them, and tags.
+"""Labels of values: their producers, their permitted consumers, and tags.
 
-How two sets of labels join is rule M1 of `docs/behaviour.md`. The labels of a tool's result
-travel beside its text, in the artifact of the tool message: text is data that a web page or a
-mail can forge, an artifact is made by the tool's own code. Even so it is sealed, because some
-tools put what they fetched into the artifact. The seal's key comes from the environment, so that
-a conversation can be resumed from a checkpoint in another process; without one it is random.
+Rule M1 of `docs/behaviour.md` defines the join of labels. The labels of a tool's result are in the
+artifact of the tool message, beside its text: a web page or a mail can forge text, but only the
+tool's code makes the artifact. The artifact has a seal, because some tools put fetched data into
+artifacts. The key of the seal comes from the environment, so that another process can resume a
+conversation from a checkpoint. Without it, the key is random.
 
-The labels of a node's update travel beside its items, on the dict itself, and need no seal: they
-go from the node's code straight to the executor.
+The labels of a node's update are an attribute of the dict. They need no seal, because they go
+directly from the node's code to the executor.
 
-A node may call tools and whole graphs of whose results only the data is left. Whoever answers for
-the node gathers the labels that are given in the meantime (`GatheredLabels`). An error may quote
-data as well, so it carries what was gathered until it was raised.
+A node may call tools and graphs, and use only the data of their results. Therefore the executor
+collects all labels that are given while the node runs (`GatheredLabels`). An error may quote data
+too, so it carries the labels that were collected before it was raised.
 """
 
 import hashlib
@@ -35,7 +35,7 @@ KINDS = ("producers", "consumers", "tags")
 """The three lists of labels, as the protocol names and orders them."""
 Combine = Literal["merge", "replace", "ignore"]
 LABELS_KEY = "sequrity_labels"
-"""Key of an artifact under which the labels are."""
+"""Key of the labels in an artifact."""
 
 _SEAL_ENV = "SEQURITY_LABEL_KEY"
 _PROCESS_KEY = secrets.token_bytes(32)
@@ -43,14 +43,14 @@ _KEYS = frozenset(KINDS)
 
 
 class BadLabels(UsageError):
-    """JSON is not labels.
+    """A JSON value is not valid as labels.
 
     Attributes:
-        kind: Which of the three lists is wrong; empty if the object itself is.
+        kind: The invalid list; empty if the object itself is invalid.
     """
 
     def __init__(self, kind: str = "") -> None:
-        place = f" `{kind}` is not such a list." if kind else ""
+        place = f" `{kind}` is not a list of names." if kind else ""
         super().__init__(
             f"Labels are three lists of names: `producers`, `consumers` and `tags`.{place}"
         )
@@ -62,9 +62,9 @@ class Labels:
     """Producers, consumers and tags of one value.
 
     Attributes:
-        producers: Where the value comes from.
-        consumers: Who may receive it; `{"*"}` is everyone, the empty set nobody.
-        tags: Marks that policies look at.
+        producers: The sources of the value.
+        consumers: Who may receive it: `{"*"}` means everyone, the empty set nobody.
+        tags: Marks for policies.
 
     Example:
         ```python
@@ -81,7 +81,7 @@ class Labels:
     tags: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
-        """Take any set or list of names; a text is not one, though it can be searched like one."""
+        """Convert sets and lists of names. A text is an error, although it is iterable."""
         if type(self.producers) is type(self.consumers) is type(self.tags) is frozenset:
             return
         for name in KINDS:
@@ -90,7 +90,7 @@ class Labels:
                 object.__setattr__(self, name, frozenset(_no_text(name, given)))
 
     def join(self, other: "Labels") -> "Labels":
-        """Labels of a value made from both: unions, and the intersection of the consumers."""
+        """Labels of a value made from both: unions, but the intersection of consumers."""
         if ALL in self.consumers:
             consumers = other.consumers
         elif ALL in other.consumers:
@@ -100,7 +100,7 @@ class Labels:
         return Labels(self.producers | other.producers, consumers, self.tags | other.tags)
 
     def without_reserved(self) -> "Labels":
-        """The labels without names that belong to the service, which gives its own again."""
+        """The labels without names of the service, which adds its own names again."""
         kept = (
             frozenset(name for name in names if not name.startswith(RESERVED_PREFIX))
             for names in (self.producers, self.consumers, self.tags)
@@ -115,17 +115,17 @@ class Labels:
         absent: "Labels | None" = None,
         unknown: Literal["refuse", "ignore"] = "refuse",
     ) -> "Labels":
-        """Read the `meta` object of the protocol, whoever wrote it.
+        """Read the `meta` object of the protocol, which is untrusted.
 
-        Nothing malformed is passed over: it would be read as fewer labels than the value has.
+        Invalid parts are errors and not ignored, because the value would lose labels.
 
         Args:
-            meta: A JSON value; anything may come.
-            absent: Stands in for the lists that `meta` leaves out. Without it none may be left out.
-            unknown: Whether to `refuse` or `ignore` other keys than those of the three lists.
+            meta: Any JSON value.
+            absent: Replaces lists that `meta` does not have. Without it, all lists are required.
+            unknown: Whether to `refuse` or `ignore` keys other than the three lists.
 
         Raises:
-            BadLabels: If it is anything but lists of strings.
+            BadLabels: If the value is not three lists of strings.
 
         Example:
             ```python
@@ -144,7 +144,7 @@ class Labels:
         return cls(*(_read_names(meta, kind, absent) for kind in KINDS))
 
     def to_wire(self) -> dict[str, list[str]]:
-        """The `meta` object of the protocol, sorted so that equal labels give equal bytes."""
+        """The `meta` object of the protocol. It is sorted, so equal labels give equal bytes."""
         return {
             "producers": sorted(self.producers),
             "consumers": sorted(self.consumers),
@@ -153,11 +153,11 @@ class Labels:
 
 
 class GatheredLabels:
-    """Gathers the labels that are given while a piece of code runs, in whatever it calls.
+    """Collects the labels that are given while code runs, including the code that it calls.
 
-    Threads and tasks that copy the context, as those of LangChain and LangGraph do, belong to it.
-    Whoever gathers around it gets them too, however it ends: an error, a stream that is left half
-    way and a command for the graph around bring data out as well as a result does.
+    Threads and tasks that copy the context, such as those of LangChain and LangGraph, are included.
+    An outer collector gets the labels too, in every case: an error, an unfinished stream and a
+    command for the parent graph can return data just like a result.
 
     Example:
         ```python
@@ -176,7 +176,7 @@ class GatheredLabels:
         self._given: set[Labels] = set()
 
     def __enter__(self) -> Self:
-        """Begin to gather."""
+        """Start to collect."""
         self._around = _gathered.get()
         self._token = _gathered.set(self)
         return self
@@ -187,12 +187,12 @@ class GatheredLabels:
         error: BaseException | None,
         _trace: TracebackType | None,
     ) -> None:
-        """End it; whoever gathered around this goes on."""
-        with suppress(ValueError):  # a coroutine that nobody awaits any more is closed elsewhere
+        """Stop, and pass the labels to the outer collector."""
+        with suppress(ValueError):  # an abandoned coroutine is closed in another context
             _gathered.reset(self._token)
         labels = self.labels
         if isinstance(error, Exception):
-            # Of another run, where the same object is raised again.
+            # The same object may be raised again in another run.
             vars(error).pop(LABELS_KEY, None)
         if labels is None:
             return
@@ -202,16 +202,16 @@ class GatheredLabels:
 
     @property
     def labels(self) -> Labels | None:
-        """All of them joined; `None` before the first."""
+        """The join of the labels; `None` if there are none."""
         given = self._given.copy()
         return reduce(Labels.join, given) if given else None
 
     def give(self, labels: Labels) -> None:
-        """Take note of labels; several threads may do so at once."""
+        """Record labels. This is thread-safe."""
         self._given.add(labels)
 
     def tell(self, labels: Labels) -> None:
-        """Give labels to whoever gathers around this, if anybody does."""
+        """Record labels in the outer collector, if there is one."""
         if self._around is not None:
             self._around.give(labels)
 
@@ -220,12 +220,12 @@ _gathered: ContextVar[GatheredLabels | None] = ContextVar("gathered_labels", def
 
 
 def labels_given(labels: Labels, combine: Combine = "merge") -> None:
-    """Tell whoever gathers.
+    """Record labels in the active collector.
 
     Args:
         labels: The labels.
-        combine: How they combine with others. Whether "replace" is right for all that a node did
-            cannot be known from one part of it, so they are merged; "ignore" gives none.
+        combine: How they combine with others. "replace" is only about a part of a node, so these
+            labels are merged here too. With "ignore", nothing is recorded.
     """
     gathered = _gathered.get()
     if gathered is not None and combine != "ignore":
@@ -233,7 +233,7 @@ def labels_given(labels: Labels, combine: Combine = "merge") -> None:
 
 
 def labels_of_error(error: Any) -> Labels | None:
-    """The labels that were given before an error left the code that gathers; `None` without."""
+    """The labels that a collector attached to an error, or `None`."""
     found = getattr(error, LABELS_KEY, None)
     return found if isinstance(found, Labels) else None
 
@@ -275,7 +275,7 @@ def _names(kind: str, names: Iterable[str], *, allow_all: bool = False) -> froze
 def make_labels(
     producers: Iterable[str] = (), consumers: Iterable[str] = (ALL,), tags: Iterable[str] = ()
 ) -> Labels:
-    """Check names that come from tools and nodes, and build `Labels` of them.
+    """Check names from tools and nodes, and make `Labels` from them.
 
     Raises:
         UsageError: For reserved names (`*` among others, anything that starts with `__`).
@@ -289,7 +289,7 @@ def make_labels(
 
 def _check_combine(combine: str) -> None:
     if combine not in get_args(Combine):
-        msg = f"`combine` is one of `merge`, `replace`, `ignore`; got {combine!r}."
+        msg = f"`combine` must be `merge`, `replace` or `ignore`; got {combine!r}."
         raise UsageError(msg)
 
 
@@ -304,22 +304,22 @@ def labeled_tool_result(
 ) -> tuple[Any, dict[str, Any]]:
     """Return a tool's result together with its labels.
 
-    The tool must be declared with `response_format="content_and_artifact"`. LangGraph's ToolNode
-    and `create_agent` put the second item on the tool message, where `ChatSequrity` finds it
+    Declare the tool with `response_format="content_and_artifact"`. LangGraph's ToolNode and
+    `create_agent` put the second item on the tool message, and `ChatSequrity` reads it there
     (`docs/protocol.md`, Tool results with metadata).
 
     Args:
-        content: The result proper, as any tool returns it.
+        content: The result of the tool.
         producers: Names of the sources.
         consumers: Names of those who may receive it; everyone by default.
         tags: Marks for policies.
-        combine: `merge` with the labels of the call's arguments, `replace` them, or `ignore`
-            these.
-        artifact: Your own artifact; find it again as `message.artifact["artifact"]`.
+        combine: `merge` with the labels of the call's arguments, `replace` those labels, or
+            `ignore` the labels given here.
+        artifact: Your own artifact, later in `message.artifact["artifact"]`.
 
     Returns:
-        `(content, artifact)`, the pair LangChain expects. The artifact is plain data, so it
-        survives every checkpointer, and sealed: `{"sequrity_labels": {…}, "combine": "merge",
+        `(content, artifact)`, the pair that LangChain expects. The artifact is plain data for any
+        checkpointer, and has a seal: `{"sequrity_labels": {…}, "combine": "merge",
         "seal": "…", "artifact": None}`.
 
     Raises:
@@ -350,11 +350,11 @@ def labeled_tool_result(
 
 
 class LabeledUpdate(dict[str, Any]):
-    """A node's update and its labels: a dict like any other to whoever does not know it.
+    """A node's update with its labels. For other code it is an ordinary dict.
 
     Attributes:
         labels: Labels of everything in the update.
-        combine: How they combine with those of what the node read.
+        combine: How they combine with the labels of the fields that the node read.
     """
 
     __slots__ = ("combine", "labels")
@@ -365,7 +365,7 @@ class LabeledUpdate(dict[str, Any]):
         labels: Labels | None = None,
         combine: Combine = "merge",
     ) -> None:
-        # `dataclasses.asdict`, and so the `repr` of a `Command`, builds dicts anew from pairs.
+        # `dataclasses.asdict`, and so the `repr` of a `Command`, rebuilds dicts from pairs.
         super().__init__(update)
         self.labels = labels or Labels()
         self.combine = combine
@@ -379,7 +379,7 @@ class LabeledUpdate(dict[str, Any]):
         return LabeledUpdate, (dict(self), self.labels, self.combine)
 
     def __repr__(self) -> str:
-        """Show what it was made with."""
+        """Show the arguments of `with_labels`."""
         return f"with_labels({dict(self)!r}, {self.labels!r}, combine={self.combine!r})"
 
 
@@ -391,27 +391,27 @@ def with_labels(
     tags: Iterable[str] = (),
     combine: Combine = "merge",
 ) -> LabeledUpdate:
-    """Label what a LangGraph node returns.
+    """Label the update that a LangGraph node returns.
 
-    The labels hold for every field of the update, and `LangGraphExecutor` adds the node's name to
-    the producers. For plain LangGraph the result is the update and nothing else, so the same graph
-    runs without an executor. Works within `Command(update=…)` as well. A new dict that is made of
-    the result (`{**update}`, `update | more`) does not carry the labels itself, but the executor
-    merges all that was labelled while a node ran, so label last where `combine` matters.
+    The labels apply to every field of the update, and `LangGraphExecutor` adds the node's name to
+    the producers. For plain LangGraph the result is an ordinary update, so the same graph runs
+    without an executor. It also works inside `Command(update=…)`. A new dict made from the result
+    (`{**update}`, `update | more`) does not have the labels, but the executor merges all labels
+    that were given while the node ran. If `combine` matters, label last.
 
     Args:
         update: The state update; a dict.
         producers: Names of the sources.
         consumers: Names of those who may receive it; everyone by default.
         tags: Marks for policies.
-        combine: `merge` with the labels of what the node read, `replace` them, or `ignore` these.
+        combine: `merge` with the labels of the fields that the node read, `replace` those labels,
+            or `ignore` the labels given here.
 
     Returns:
-        A dict equal to the update, which carries the labels beside its items: nothing that stands
-        in the data can pass for a label.
+        A dict equal to the update. The labels are an attribute, so no data can forge them.
 
     Raises:
-        UsageError: For a reserved name, an unknown `combine`, or an update that is no dict.
+        UsageError: For a reserved name, an unknown `combine`, or an update that is not a dict.
 
     Example:
         ```python
@@ -425,7 +425,7 @@ def with_labels(
     _check_combine(combine)
     if not isinstance(update, Mapping):
         msg = (
-            f"`with_labels` takes a node's update as a dict, not {type(update).__name__}. "
+            f"`with_labels` needs the update as a dict; got {type(update).__name__}. "
             'Write `with_labels({"field": value}, …)`.'
         )
         raise UsageError(msg)
@@ -435,7 +435,7 @@ def with_labels(
 
 
 def read_artifact(artifact: Any) -> tuple[Labels, Combine] | None:
-    """Read the labels that a tool message's artifact carries.
+    """Read the labels from the artifact of a tool message.
 
     Args:
         artifact: Any artifact.
@@ -444,8 +444,8 @@ def read_artifact(artifact: Any) -> tuple[Labels, Combine] | None:
         The labels and how to combine them, or `None` if there are none.
 
     Raises:
-        UsageError: If labels are there but their seal does not hold. To ignore them would fail
-            open, to believe them would let data set its own labels.
+        UsageError: If the seal of the labels is invalid. Without this error, labels would be lost,
+            or data could set its own labels.
     """
     if not isinstance(artifact, Mapping) or LABELS_KEY not in artifact:
         return None
@@ -453,9 +453,9 @@ def read_artifact(artifact: Any) -> tuple[Labels, Combine] | None:
     seal = str(artifact.get("seal")).encode("utf-8", "surrogatepass")
     if not hmac.compare_digest(_seal(labels, combine).encode(), seal):
         msg = (
-            "A tool result carries labels whose seal does not hold: they were not made by "
+            "The labels of a tool result have an invalid seal: they were not made by "
             "`labeled_tool_result`, or by a process with another key. Set the same "
-            f"`{_SEAL_ENV}` (or `SEQURITY_API_KEY`) wherever tools and model run."
+            f"`{_SEAL_ENV}` (or `SEQURITY_API_KEY`) for tools and model."
         )
         raise UsageError(msg)
     return Labels.from_wire(labels), cast("Combine", combine)

@@ -1,14 +1,14 @@
-r"""Regular expressions that somebody else wrote: measured, compiled, searched, all within bounds.
+r"""Untrusted regular expressions: measured, compiled and searched within limits.
 
-Every regex of a policy, a program, a configuration, a JSON Schema or a script comes through here
-(`docs/security.md`, rule 3). Compiling has no time limit, and the package `regex` writes repeats
-out: `a{1000}` takes a thousand nodes. So a pattern is parsed here first, and its size is computed
-from its structure. What this parser does not know is refused; it knows the syntax that Python's
-`re` and the package `regex` read alike, so no spelling means one thing here and another there.
+Every regex of a policy, a program, a configuration, a JSON Schema or a script uses this module
+(`docs/security.md`, rule 3). Compilation has no time limit, and the package `regex` expands
+repeats: `a{1000}` needs a thousand nodes. So this module parses a pattern first, and computes its
+size from its structure. It rejects unknown syntax. It accepts only syntax that has the same meaning
+in Python's `re` and in the package `regex`.
 
-The time limit of `regex` is not exact either. It looks at the clock about once in a thousand
-steps, one step can walk over the whole text, and the search for a first character is one step. The
-text that a pattern may be searched in is bounded by what such a step costs.
+The time limit of `regex` is not exact: it checks the clock about every thousand steps, and one step
+can scan the whole text, for example in the search for a first character. So the length of the text
+is limited by the cost of such a step.
 """
 
 import math
@@ -33,17 +33,17 @@ if TYPE_CHECKING:
 MAX_LENGTH: Final = 2_000
 MAX_SIZE: Final = 20_000
 MAX_NESTING: Final = 50
-BARE_BRACE: Final = "a brace that counts nothing is written `\\{`, and there is no `[[:alpha:]]`"
+BARE_BRACE: Final = "a literal brace is written `\\{`, and `[[:alpha:]]` is not supported"
 SECONDS_PER_CALL: Final = 0.5
-# Of all patterns that are kept compiled; one of `MAX_SIZE` takes about 8 MB.
+# Limit for all cached patterns; one of `MAX_SIZE` needs about 8 MB.
 KEPT_SIZE: Final = 100_000
 _PURGED_EVERY = 200
-_FAR = 1_000  # a repeat of more may walk over the whole text in one step
+_FAR = 1_000  # a longer repeat may scan the whole text in one step
 _FAR_WORK = 300_000
 _NEAR_WORK = 50_000_000
 _MEMBERS_PER_STEP = 6
-_GROUPS_PER_STEP = 8  # each repeat of a group is remembered
-_EMPTY_GROUP = 20  # compiling a row of groups that match nothing takes time by its square
+_GROUPS_PER_STEP = 8  # a match stores each repeat of a group
+_EMPTY_GROUP = 20  # compiling a sequence of empty groups takes quadratic time
 _COUNT_DIGITS = 9
 _HIGHEST_OCTAL = 0o377
 
@@ -81,19 +81,19 @@ _NOT_A_COUNT = frozenset("0123456789,deis")  # after a brace: a count, or a fuzz
 
 
 class PatternError(ValueError):
-    """A pattern that is not used. The text says why, and does not show the pattern."""
+    """A pattern is rejected. The text has the reason, but not the pattern."""
 
 
 class PatternTooLarge(PatternError):
-    """A pattern beyond a bound.
+    """A pattern exceeds a limit.
 
     Attributes:
-        bound: `length`, `size` (what it expands to) or `nesting`.
-        limit: The bound.
+        bound: `length`, `size` (after expansion) or `nesting`.
+        limit: The limit.
     """
 
     def __init__(self, text: str, bound: str, limit: int) -> None:
-        """Keep what was exceeded."""
+        """Store the limit."""
         super().__init__(text)
         self.bound = bound
         self.limit = limit
@@ -101,14 +101,14 @@ class PatternTooLarge(PatternError):
 
 @dataclass(frozen=True, slots=True)
 class Measures:
-    """What a pattern comes to.
+    """The measures of a pattern.
 
     Attributes:
-        size: Its parts, each as often as repeats write it out; a part takes up to 500 bytes.
-        groups: Its capturing groups.
-        repeats_groups: Whether one of them may match again and again, which a match remembers.
-        has_brace: Whether a brace stands for itself without a backslash.
-        longest_text: Characters of a text that it may be searched in.
+        size: Number of parts after the expansion of repeats; a part needs up to 500 bytes.
+        groups: Number of capturing groups.
+        repeats_groups: Whether a group may match repeatedly, which a match stores.
+        has_brace: Whether there is a literal brace without a backslash.
+        longest_text: Maximum length of a text to search.
     """
 
     size: int
@@ -118,13 +118,13 @@ class Measures:
     longest_text: int
 
 
-class _Part(NamedTuple):
+class _PatternPart(NamedTuple):
     """A piece of a pattern.
 
-    `low` and `high` are the least and most characters that it matches, `weight` is what the
-    dearest of them costs, and `far` the weight of what may walk over a whole text in one step.
-    `ending` is that weight where nothing follows: what ends with a repeat of one character cannot
-    fail after it, so it walks over each piece of a text once.
+    `low` and `high` are the minimum and maximum length of its matches. `weight` is the cost of its
+    most expensive character, and `far` the weight of parts that may scan a whole text in one step.
+    `ending` is that weight at the end of a pattern: a repeat of one character at the end cannot
+    fail, so it scans each piece of a text once.
     """
 
     size: int
@@ -136,13 +136,13 @@ class _Part(NamedTuple):
     kind: str = ""
 
 
-_EMPTY = _Part(0)
-_CHARACTER = _Part(1, 1, 1, 1, kind="character")
-_ANCHOR = _Part(1, kind="anchor")
+_EMPTY = _PatternPart(0)
+_CHARACTER = _PatternPart(1, 1, 1, 1, kind="character")
+_ANCHOR = _PatternPart(1, kind="anchor")
 
 
-def _then(first: _Part, second: _Part) -> _Part:
-    return _Part(
+def _then(first: _PatternPart, second: _PatternPart) -> _PatternPart:
+    return _PatternPart(
         first.size + second.size,
         first.low + second.low,
         first.high + second.high,
@@ -152,8 +152,8 @@ def _then(first: _Part, second: _Part) -> _Part:
     )
 
 
-def _either(first: _Part, second: _Part) -> _Part:
-    return _Part(
+def _either(first: _PatternPart, second: _PatternPart) -> _PatternPart:
+    return _PatternPart(
         first.size + second.size + 2,
         min(first.low, second.low),
         max(first.high, second.high),
@@ -163,11 +163,11 @@ def _either(first: _Part, second: _Part) -> _Part:
     )
 
 
-def _repeated(part: _Part, low: int, high: float) -> _Part:
-    # The least number of copies is written out, and one more where there may be more.
+def _repeated(part: _PatternPart, low: int, high: float) -> _PatternPart:
+    # The minimum number of copies is expanded, plus one if there may be more.
     copies = max(low, 1) + (1 if high > low > 0 else 0)
     far = max(part.far, part.weight if high > _FAR else 0)
-    return _Part(
+    return _PatternPart(
         part.size * copies + 3,
         part.low * low,
         part.high * high if part.high and high else 0,
@@ -179,20 +179,20 @@ def _repeated(part: _Part, low: int, high: float) -> _Part:
 
 
 @dataclass(slots=True)
-class _Group:
-    """An open group: its branches so far, and the sequence that is being read.
+class _OpenGroup:
+    """An open group: its branches so far, and the current sequence.
 
-    `last` is the newest part of the sequence, which a quantifier would repeat.
+    `last` is the last part of the sequence, to which a quantifier applies.
     """
 
     kind: str
     flags: int
     number: int = 0
-    branches: list[_Part] = field(default_factory=list)
-    before: _Part = _EMPTY
-    last: _Part | None = None
+    branches: list[_PatternPart] = field(default_factory=list)
+    before: _PatternPart = _EMPTY
+    last: _PatternPart | None = None
 
-    def add(self, part: _Part) -> None:
+    def add(self, part: _PatternPart) -> None:
         if self.last is not None:
             self.before = _then(self.before, self.last)
         self.last = part
@@ -202,26 +202,26 @@ class _Group:
         self.before, self.last = _EMPTY, None
 
     @property
-    def sequence(self) -> _Part:
+    def sequence(self) -> _PatternPart:
         return self.before if self.last is None else _then(self.before, self.last)
 
     @property
-    def whole(self) -> _Part:
+    def whole(self) -> _PatternPart:
         whole = self.sequence
         for branch in self.branches:
             whole = _either(whole, branch)
         return whole
 
 
-class _Parser:
+class _PatternParser:
     """Reads one pattern from left to right."""
 
     def __init__(self, text: str, flags: int, *, is_bytes: bool) -> None:
         self._text = text
         self._is_bytes = is_bytes
         self._at = 0
-        self._open = [_Group("top", flags)]
-        self._groups: list[_Part | None] = []  # `None` while it is open
+        self._open = [_OpenGroup("top", flags)]
+        self._groups: list[_PatternPart | None] = []  # `None` for an open group
         self._names: dict[str, int] = {}
         self._has_brace = False
         self._repeats_groups = False
@@ -242,14 +242,14 @@ class _Parser:
             longest_text=self._longest_text(whole),
         )
 
-    def _longest_text(self, whole: _Part) -> int:
+    def _longest_text(self, whole: _PatternPart) -> int:
         far = whole.ending
         near = _NEAR_WORK // max(whole.weight, 1)
         dear = (1 + far // _MEMBERS_PER_STEP) * (1 + len(self._groups) // _GROUPS_PER_STEP)
         return min(_FAR_WORK // dear, near) if far else near
 
     @property
-    def _group(self) -> _Group:
+    def _group(self) -> _OpenGroup:
         return self._open[-1]
 
     @property
@@ -262,7 +262,7 @@ class _Parser:
 
     def _check_size(self, size: int) -> None:
         if size > MAX_SIZE:
-            msg = f"its repeats come to more than {MAX_SIZE} parts"
+            msg = f"its repeats expand to more than {MAX_SIZE} parts"
             raise PatternTooLarge(msg, "size", MAX_SIZE)
 
     def _take(self, token: "re.Pattern[str]") -> "re.Match[str] | None":
@@ -282,11 +282,11 @@ class _Parser:
 
     @property
     def _is_spaced(self) -> bool:
-        """Whether white space follows that verbose mode drops."""
+        """Whether white space follows that verbose mode ignores."""
         return self._is_verbose and (self._next == "#" or self._next.isspace())
 
     def _skip(self) -> int:
-        """Skip what means nothing, and return the place."""
+        """Skip comments and ignored white space, and return the position."""
         while self._take(_COMMENT) or (self._is_verbose and self._take(_SPACE)):
             pass
         return self._at
@@ -299,7 +299,7 @@ class _Parser:
         if reader is not None:
             reader(self)
         elif self._is_verbose and char.isspace():
-            self._refuse("in verbose mode this white space is not read alike everywhere")
+            self._refuse("in verbose mode regex engines read this white space differently")
         else:
             self._at += 1
             self._group.add(_CHARACTER)
@@ -330,7 +330,7 @@ class _Parser:
 
     def _counted(self, exactly: str | None, least: str | None, most: str | None) -> None:
         for digits in (exactly, least, most):
-            # No more are repeated, though `regex` writes only the least number out.
+            # The maximum is limited too, although `regex` expands only the minimum.
             self._check_size(int((digits or "0").lstrip("0")[:_COUNT_DIGITS] or 0))
         low = int(exactly or least or 0)
         high = int(exactly) if exactly else int(most) if most else math.inf
@@ -369,7 +369,7 @@ class _Parser:
             char = self._escaped()
             self._group.add(_ANCHOR if char in _POSITIONS else _CHARACTER)
 
-    def _numbered(self, part: _Part) -> None:
+    def _numbered(self, part: _PatternPart) -> None:
         if self._is_spaced:
             self._refuse("in verbose mode white space may not follow a number")
         self._group.add(part)
@@ -381,7 +381,7 @@ class _Parser:
         return code
 
     def _code(self) -> int | None:
-        """Read a character that is written as a number or a name."""
+        """Read a character that is given by number or name."""
         if self._is_bytes and self._text.startswith(("\\u", "\\U", "\\N"), self._at):
             self._refuse("a pattern of bytes has no such escape")
         found = self._take(_CODE)
@@ -399,17 +399,17 @@ class _Parser:
             self._refuse("a backslash ends the pattern")
         known = char in _POSITIONS or char in _CLASSES or char in _CHARACTERS
         if not known and char.isascii() and char.isalnum():
-            self._refuse(f"the escape `\\{char}` is not read alike everywhere")
+            self._refuse(f"regex engines read the escape `\\{char}` differently")
         self._at += 2
         return char
 
-    def _reference(self, number: int) -> _Part:
+    def _reference(self, number: int) -> _PatternPart:
         known = 0 < number <= len(self._groups)
         group = self._groups[number - 1] if known else None
         if group is None:
             self._refuse("there is no such group before this reference")
         far = int(group.high > _FAR)
-        return _Part(2, group.low, group.high, 1, far, far)
+        return _PatternPart(2, group.low, group.high, 1, far, far)
 
     # -- character classes
 
@@ -417,7 +417,7 @@ class _Parser:
         start = self._at
         self._at += 1
         if self._next == "[" and not self._text.startswith("[:", self._at):
-            self._refuse("a nested set is not read alike everywhere; write `\\[`")
+            self._refuse("regex engines read a nested set differently; write `\\[`")
         self._has("^")
         members = 0
         while members == 0 or not self._text.startswith("]", self._at):
@@ -425,11 +425,11 @@ class _Parser:
                 self._at = start
                 self._refuse("a bracket is not closed")
             if members and self._text[self._at : self._at + 2] in {"--", "&&", "~~", "||"}:
-                self._refuse("an operation on sets is not read alike everywhere")
+                self._refuse("regex engines read operations on sets differently")
             self._member()
             members += 1
         self._at += 1
-        self._group.add(_Part(1 + members, 1, 1, 1 + members, kind="character"))
+        self._group.add(_PatternPart(1 + members, 1, 1, 1 + members, kind="character"))
 
     def _member(self) -> None:
         low = self._set_character()
@@ -438,12 +438,12 @@ class _Parser:
         self._at += 1
         high = self._set_character()
         if low is None or high is None:
-            self._refuse("a range begins and ends with a character")
+            self._refuse("a range must start and end with a character")
         if low > high:
-            self._refuse("a range ends before it begins")
+            self._refuse("the end of a range is before its start")
 
     def _set_character(self) -> int | None:
-        r"""Read a member; its code, or `None` if it is a class such as `\d`."""
+        r"""Read a member of a set: its code, or `None` for a class such as `\d`."""
         if self._text.startswith("[:", self._at):
             self._refuse(BARE_BRACE)
         if self._next != "\\":
@@ -483,13 +483,13 @@ class _Parser:
         elif found := self._take(_SCOPED_FLAGS):
             self._enter("plain", self._scoped(found[1], found[2] or ""))
         else:
-            self._refuse("a group of this kind is not read alike everywhere")
+            self._refuse("regex engines read this kind of group differently")
 
     def _enter(self, kind: str, flags: int | None = None) -> None:
         if len(self._open) > MAX_NESTING:
-            msg = f"its groups stand in each other more than {MAX_NESTING} deep"
+            msg = f"its groups are nested more than {MAX_NESTING} deep"
             raise PatternTooLarge(msg, "nesting", MAX_NESTING)
-        group = _Group(kind, self._group.flags if flags is None else flags)
+        group = _OpenGroup(kind, self._group.flags if flags is None else flags)
         if kind == "capture":
             self._groups.append(None)
             group.number = len(self._groups)
@@ -497,14 +497,14 @@ class _Parser:
 
     def close(self) -> None:
         if len(self._open) == 1:
-            self._refuse("a parenthesis is closed that was not opened")
+            self._refuse("a closing parenthesis has no opening one")
         self._at += 1
         group = self._open.pop()
         if group.kind == "condition" and not group.branches:
             group.next_branch()
         inner = group.whole
         if group.kind == "behind" and inner.low != inner.high:
-            self._refuse("what stands in `(?<=…)` has a fixed length")
+            self._refuse("the pattern in `(?<=…)` must have a fixed length")
         if group.kind == "capture":
             self._groups[group.number - 1] = inner
         wide = group.kind not in {"behind", "ahead"}
@@ -513,7 +513,7 @@ class _Parser:
         if group.kind == "capture" and not inner.high:
             own = _EMPTY_GROUP
         ending = inner.ending if group.kind in {"capture", "plain", "atomic"} else inner.far
-        part = _Part(inner.size + own, low, high, inner.weight, inner.far, ending, "group")
+        part = _PatternPart(inner.size + own, low, high, inner.weight, inner.far, ending, "group")
         self._group.add(part)
 
     def _name(self, name: str) -> None:
@@ -522,7 +522,7 @@ class _Parser:
             or name in self._names
             or (self._is_bytes and not name.isascii())
         ):
-            self._refuse("a group has a name of its own, made of letters, digits and `_`")
+            self._refuse("a group needs a unique name of letters, digits and `_`")
         self._names[name] = len(self._groups) + 1
 
     def _number_of(self, name: str) -> int:
@@ -548,12 +548,12 @@ class _Parser:
         if self._is_bytes:
             allowed = allowed.replace("u", "")
         if not set(letters) <= set(allowed) or {*"au"} <= set(letters):
-            self._refuse("flags like these are not read alike everywhere")
+            self._refuse("regex engines read these flags differently")
         return sum(_FLAGS[letter] for letter in set(letters))
 
 
 def _named(name: str) -> int:
-    """The code of a character by its name, or -1; a name may also stand for several."""
+    """The code of a character by its name, or -1. A name may also mean several characters."""
     try:
         found = unicodedata.lookup(name)
     except KeyError:
@@ -561,24 +561,24 @@ def _named(name: str) -> int:
     return ord(found) if len(found) == 1 else -1
 
 
-_READERS: dict[str, Callable[[_Parser], None]] = {
-    "\\": _Parser.escape,
-    "[": _Parser.character_set,
-    "(": _Parser.parenthesis,
-    ")": _Parser.close,
-    "|": _Parser.branch,
-    "^": _Parser.anchor,
-    "$": _Parser.anchor,
-    **dict.fromkeys("*+?{", _Parser.quantifier),
+_READERS: dict[str, Callable[[_PatternParser], None]] = {
+    "\\": _PatternParser.escape,
+    "[": _PatternParser.character_set,
+    "(": _PatternParser.parenthesis,
+    ")": _PatternParser.close,
+    "|": _PatternParser.branch,
+    "^": _PatternParser.anchor,
+    "$": _PatternParser.anchor,
+    **dict.fromkeys("*+?{", _PatternParser.quantifier),
 }
 
 
 def measure(pattern: str | bytes, flags: int = 0) -> Measures:
-    r"""Read a pattern and say what it comes to, without compiling it.
+    r"""Measure a pattern without compiling it.
 
     Args:
-        pattern: The pattern, in the syntax that `re` and the package `regex` read alike.
-        flags: Flags of `re` that hold for all of it: those in `FLAGS`.
+        pattern: The pattern, in the common syntax of `re` and the package `regex`.
+        flags: Flags of `re` for the whole pattern, from `FLAGS`.
 
     Returns:
         Its measures.
@@ -586,7 +586,7 @@ def measure(pattern: str | bytes, flags: int = 0) -> Measures:
     Raises:
         PatternTooLarge: If it is longer than `MAX_LENGTH`, expands to more than `MAX_SIZE` parts,
             or is nested deeper than `MAX_NESTING`.
-        PatternError: If it is not a regular expression, or not read alike by both.
+        PatternError: If it is not a regular expression, or the two packages read it differently.
 
     Example:
         ```python
@@ -599,28 +599,28 @@ def measure(pattern: str | bytes, flags: int = 0) -> Measures:
         msg = f"it is longer than {MAX_LENGTH} characters"
         raise PatternTooLarge(msg, "length", MAX_LENGTH)
     text = pattern if isinstance(pattern, str) else pattern.decode("latin-1")
-    return _Parser(text, flags, is_bytes=isinstance(pattern, bytes)).measures()
+    return _PatternParser(text, flags, is_bytes=isinstance(pattern, bytes)).measures()
 
 
 def check_together(texts: Iterable[str]) -> None:
-    """Bound the size of several patterns that come from one place.
+    """Limit the total size of several patterns.
 
     Raises:
-        PatternTooLarge: If they expand to more than `MAX_SIZE` parts in all.
-        PatternError: As `measure`.
+        PatternTooLarge: If they expand to more than `MAX_SIZE` parts together.
+        PatternError: As for `measure`.
     """
     total = 0
     for text in texts:
         total += measure(text).size
         if total > MAX_SIZE:
-            msg = f"together they come to more than {MAX_SIZE} parts"
+            msg = f"together they expand to more than {MAX_SIZE} parts"
             raise PatternTooLarge(msg, "size", MAX_SIZE)
 
 
-class _Kept:
-    """Compiled patterns, the newest up to a size in all.
+class _PatternCache:
+    """A cache of compiled patterns with a limit of their total size; the oldest are removed.
 
-    Sessions and policies hold texts; what these compile to is shared and may be compiled anew.
+    Sessions and policies store only the texts, which can be compiled again.
     """
 
     def __init__(self, most: int) -> None:
@@ -631,7 +631,7 @@ class _Kept:
         self._lock = Lock()
 
     def get(self, pattern: str | bytes, flags: int, size: int) -> "Engine[Any]":
-        """Find a pattern, or compile it."""
+        """Get a pattern from the cache, or compile it."""
         key = (pattern, flags)
         with self._lock:
             if key in self._engines:
@@ -646,7 +646,7 @@ class _Kept:
     def _keep(self, key: tuple[str | bytes, int], engine: Any, size: int) -> None:
         self._made += 1
         if self._made % _PURGED_EVERY == 0:
-            regex.purge()  # it remembers each text that was ever compiled, cached or not
+            regex.purge()  # its own cache stores every text that was compiled
         if key not in self._engines:
             self._engines[key] = engine, size
             self.size += size
@@ -655,16 +655,16 @@ class _Kept:
             self.size -= freed
 
 
-_kept = _Kept(KEPT_SIZE)
+_cache = _PatternCache(KEPT_SIZE)
 
 
 def kept_size() -> int:
-    """The size of all patterns that are kept compiled, at most `KEPT_SIZE`."""
-    return _kept.size
+    """The total size of the cached patterns, at most `KEPT_SIZE`."""
+    return _cache.size
 
 
 def has_engine() -> bool:
-    """Whether regexes can be compiled and searched: the extra `local` brings the package."""
+    """Whether patterns can be compiled: the extra `local` installs the package `regex`."""
     return regex is not None
 
 
@@ -676,10 +676,9 @@ def _compiled(pattern: str | bytes, flags: int) -> "Engine[Any]":
 
 
 class Budget:
-    """The seconds left for the patterns of one phase of a call.
+    """The remaining seconds for the patterns of one phase of a call.
 
-    They are seconds of this thread's work: what a busy machine does meanwhile puts no rule in
-    doubt.
+    These are seconds of CPU time of the thread, so a busy machine does not make rules uncertain.
     """
 
     __slots__ = ("left",)
@@ -688,7 +687,7 @@ class Budget:
         self.left = seconds
 
     def ask(self, search: Callable[[str], object], text: str) -> bool | None:
-        """Whether a search finds something; unknown if the time is up, before or meanwhile."""
+        """Whether a search finds something; `None` if the time is over before or during it."""
         if self.left <= 0:
             return None
         began = time.thread_time()
@@ -701,19 +700,19 @@ class Budget:
 
 
 class Pattern:
-    """A pattern from outside, ready to be searched.
+    """An untrusted pattern for searches.
 
     Args:
         text: The pattern.
-        flags: Flags of `re` that hold for all of it.
+        flags: Flags of `re` for the whole pattern.
 
     Attributes:
         text: The pattern.
-        measures: What it comes to.
+        measures: Its measures.
 
     Raises:
-        PatternTooLarge: As `measure`.
-        PatternError: As `measure`.
+        PatternTooLarge: As for `measure`.
+        PatternError: As for `measure`.
 
     Example:
         ```python
@@ -733,50 +732,49 @@ class Pattern:
             self.engine()
 
     def engine(self) -> "Engine[Any]":
-        """The pattern as the package `regex` has it; searching with it is up to the caller."""
-        return _kept.get(self.text, self._flags, self.measures.size)
+        """The compiled pattern. The caller is responsible for limits of a search with it."""
+        return _cache.get(self.text, self._flags, self.measures.size)
 
     def finds(self, text: str | bytes, *, seconds: float, whole: bool = False) -> bool:
-        """Whether it is found in a text.
+        """Whether a text contains a match.
 
         Args:
             text: The text.
-            seconds: Time for the search.
+            seconds: Time limit of the search.
             whole: Whether the whole text must match.
 
-        Returns:
-            Whether it is.
-
         Raises:
-            TimeoutError: If the time is up, or the text is too long to search it in time.
+            TimeoutError: If the time is over, or the text is too long for the time limit.
         """
         self.check_text(text)
         engine = self.engine()
         search = engine.fullmatch if whole else engine.search
-        return search(text, timeout=max(seconds, 0)) is not None  # below 0 there is no limit
+        return (
+            search(text, timeout=max(seconds, 0)) is not None
+        )  # a negative number would mean no limit
 
     def asked(
         self, text: str, budget: Budget, *, seconds: float = math.inf, whole: bool = False
     ) -> bool | None:
-        """Whether it is found in a text, in the time that is left for this and other searches.
+        """Whether a text contains a match, with a time budget for several searches.
 
         Args:
             text: The text.
-            budget: The time for all of them.
-            seconds: Time for this one, if that is less.
+            budget: The time for all searches.
+            seconds: Time limit of this search, if it is shorter.
             whole: Whether the whole text must match.
 
         Returns:
-            Whether it is; `None` if that was not to be found out in time.
+            Whether there is a match; `None` if the time is not enough.
         """
         limit = min(seconds, budget.left)
         return budget.ask(lambda text: self.finds(text, seconds=limit, whole=whole), text)
 
     def check_text(self, text: str | bytes) -> None:
-        """Refuse a text in which one step between two looks at the clock takes too long.
+        """Check that one step between two checks of the clock is short enough.
 
         Raises:
-            TimeoutError: If it is longer than `measures.longest_text`.
+            TimeoutError: If the text is longer than `measures.longest_text`.
         """
         if len(text) > self.measures.longest_text:
             msg = f"the text is longer than {self.measures.longest_text} characters"

@@ -1,7 +1,7 @@
-"""`init_chat_model("sequrity:…")`, for those who ask for it.
+"""`register_init_chat_model`: support for `init_chat_model("sequrity:…")`.
 
-LangChain keeps its providers in a private table and has no way to add one. So nothing happens on
-import; `register_init_chat_model` is called once, by the program that wants it.
+LangChain keeps its providers in a private table, and has no function to add one. So the import of
+the package changes nothing; a program that wants this calls `register_init_chat_model` once.
 """
 
 from langchain_sequrity.errors import MissingExtra, UsageError
@@ -10,14 +10,14 @@ _PROVIDER = "sequrity"
 
 
 def register_init_chat_model() -> None:
-    """Make `init_chat_model("sequrity:openai/gpt-5-mini")` give a `ChatSequrity`.
+    """Make `init_chat_model("sequrity:openai/gpt-5-mini")` return a `ChatSequrity`.
 
-    It writes into a private table of `langchain`; passing a `ChatSequrity` object works everywhere
-    and needs none of this.
+    This writes to a private table of `langchain`. A `ChatSequrity` object works everywhere without
+    it.
 
     Raises:
         MissingExtra: If `langchain` is not installed.
-        UsageError: If this version of `langchain` keeps its providers in another way.
+        UsageError: If this version of `langchain` has no such table.
 
     Example:
         ```python
@@ -37,7 +37,7 @@ def register_init_chat_model() -> None:
     entry = providers.get("openai") if isinstance(providers, dict) else None
     if not (isinstance(providers, dict) and isinstance(entry, tuple) and callable(entry[-1])):
         msg = (
-            "This version of `langchain` keeps its providers in another way. Pass a "
+            "This version of `langchain` stores its providers differently. Pass a "
             "`ChatSequrity` object instead of a name."
         )
         raise UsageError(msg)

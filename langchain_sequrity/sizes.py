@@ -1,12 +1,11 @@
-"""What data takes in memory: estimated from JSON before it is parsed, counted in objects after it.
+"""Memory of data: estimated from JSON before parsing, counted in objects after it.
 
-Three bytes of JSON (`[],`) become ninety in memory, so the length of a text says little of what it
-costs. `of_json` counts signs, in linear time and without parsing. It counts those within strings
-too: arguments of a call and results of tools are JSON within a string, and will be parsed as well.
-Its estimate is never below what parsing takes; that of ordinary text is a few times its length.
+Three bytes of JSON (`[],`) become ninety in memory, so the length of a text is a bad estimate.
+`of_json` counts characters in linear time, without parsing. It also counts those inside strings:
+arguments of calls and results of tools are JSON inside a string, and will be parsed later. The
+estimate is never below the memory of parsing; for ordinary text it is a few times the length.
 
-The prices are those of CPython on 64 bits, with what orjson holds while it parses. Tests compare
-them with both.
+The numbers are for 64-bit CPython and orjson. Tests compare them with both.
 """
 
 import sys
@@ -17,23 +16,31 @@ from typing import Any
 _SIGNS = {
     b"[": 64,  # a list
     b"{": 136,  # a dict with its first table
-    b",": 64,  # a place in a list, and a number in it
-    b":": 72,  # a place in the table of a dict, which grows in leaps
+    b",": 64,  # a list item with a number
+    b":": 72,  # an entry of a dict, which grows in steps
     b'"': 32,  # half a string, without its characters
-    rb"\u": 16,  # may stand for any of these signs, in JSON within a string
+    rb"\u": 16,  # may encode any of these characters, in JSON inside a string
 }
 _ONE_VALUE = 64
-_WIDE = (b"\xf0", b"\xf1", b"\xf2", b"\xf3", b"\xf4", rb"\ud", rb"\uD")  # begin 4-byte signs
+_WIDE = (
+    b"\xf0",
+    b"\xf1",
+    b"\xf2",
+    b"\xf3",
+    b"\xf4",
+    rb"\ud",
+    rb"\uD",
+)  # 4-byte characters
 
 
 def of_json(data: bytes | bytearray | str) -> int:
-    """Estimate what JSON takes while and after it is parsed, the text itself not included.
+    """Estimate the memory of JSON during and after parsing, without the text itself.
 
     Args:
-        data: JSON text, good or bad.
+        data: JSON text, valid or invalid.
 
     Returns:
-        Bytes, no less than parsing needs at any time.
+        Bytes; parsing never needs more.
 
     Example:
         ```python
@@ -44,8 +51,8 @@ def of_json(data: bytes | bytearray | str) -> int:
     """
     text = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data
     signs = sum(text.count(sign) * price for sign, price in _SIGNS.items())
-    # orjson reads a copy of the text, and strings have its characters: so has the text that comes
-    # with an error, in which one wide sign makes all others wide.
+    # orjson copies the text, and strings have its characters again. So does the text in an error,
+    # in which one wide character makes all characters wide.
     return _ONE_VALUE + signs + (1 + _width(text)) * len(text)
 
 
@@ -56,29 +63,29 @@ def _width(text: bytes | bytearray) -> int:
 
 
 _WIDEST = 4  # bytes of a character
-_LEAST = 4  # bytes of a part: one that says nothing adds up, too
+_LEAST = 4  # bytes of a part: many empty parts add up too
 
 
 def of_part(text: str) -> int:
-    """Count a part of a text that will be added to others, in bytes."""
+    """The size in bytes of a text that will be joined with others."""
     return _LEAST + len(text) * (1 if text.isascii() else _WIDEST)
 
 
 _ATOMS = (str, bytes, bytearray, int, float, complex, type(None))
 _LINK = 8
-_LARGE = 512  # what several objects may hold together without a copy, such as the text of a mail
+_LARGE = 512  # larger values may be shared by several objects, such as the text of a mail
 _FEW = 8
-_NOTE = 400  # what is remembered of an entry
+_NOTE = 400  # memory of `Growing` for one entry
 
 
 def of_value(value: Any) -> int:
-    """Count what an object and everything in it takes.
+    """Count the memory of an object with everything in it.
 
     Args:
         value: JSON data, messages, dataclasses, or containers of them.
 
     Returns:
-        Bytes. A container or a long text that is in it twice counts once.
+        Bytes. A container or a long text that occurs twice counts once.
 
     Example:
         ```python
@@ -91,10 +98,10 @@ def of_value(value: Any) -> int:
 
 
 class Growing:
-    """The size of an object that grows: what was in its lists before is not looked into again.
+    """The size of a growing object, whose known list items are not counted again.
 
-    So the n-th entry of a log costs as much to count as the first. An entry that is changed in
-    place is not noticed; conversations and logs replace theirs.
+    So the time to count a new log entry is constant. Changes inside an entry are not noticed;
+    conversations and logs replace changed entries.
 
     Example:
         ```python
@@ -107,15 +114,15 @@ class Growing:
     """
 
     def __init__(self) -> None:
-        # By the id of an entry: the entry itself, so that no other has its id, and its count.
+        # By id: the entry itself, so that its id is not reused, and its count.
         self._known: dict[int, tuple[Any, _Count]] = {}
 
     def forget(self) -> None:
-        """Let go of what was counted before."""
+        """Forget all counted entries."""
         self._known = {}
 
     def of(self, value: Any) -> int:
-        """Count the object as it is now, in bytes."""
+        """Count the bytes of the object now."""
         known, self._known = self._known, {}
         total = _Count()
         for entries in total.take(value, apart=True):
@@ -128,7 +135,7 @@ class Growing:
 
 
 class _Count:
-    """What was counted: bytes, and apart from them long texts by their ids."""
+    """A count: bytes, and long texts by their ids."""
 
     __slots__ = ("size", "texts")
 
@@ -141,7 +148,7 @@ class _Count:
         self.texts |= other.texts
 
     def take(self, value: Any, *, apart: bool = False) -> list[Collection[Any]]:
-        """Count an object; returns the long lists in it, uncounted, where they are kept apart."""
+        """Count an object. With `apart`, its long lists are returned and not counted."""
         lists: list[Collection[Any]] = []
         seen, waiting = set[int](), [value]
         while waiting:

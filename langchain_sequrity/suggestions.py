@@ -1,4 +1,4 @@
-"""Whether a name that looks much the same was meant."""
+"""Suggestions for a wrong name: "Did you mean …?"."""
 
 import difflib
 from collections.abc import Iterable
@@ -6,20 +6,20 @@ from itertools import islice
 
 from langchain_sequrity.display import plain
 
-_LONGEST = 60
-_MOST = 50
-_SLIP = 3
+_MAX_LENGTH = 60
+_MAX_NAMES = 50
+_MAX_DIFFERENCE = 3
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
-    """Ask whether a name of others was meant.
+    """Suggest the nearest of names from a caller, a tool or a policy.
 
-    Comparing takes time that grows with the square of what is compared, so only names of usual
-    length are, and not more than fifty of them.
+    The time of a comparison grows with the square of the length, so only names of usual length are
+    compared, and at most fifty.
 
     Args:
-        name: The name that nothing has.
-        names: Those that there are, from a caller, a tool or a policy.
+        name: The wrong name.
+        names: The known names.
 
     Returns:
         The question, or an empty text.
@@ -31,23 +31,23 @@ def nearest(name: str, names: Iterable[str]) -> str:
         assert nearest("sned_mail", ["send_mail"]) == "Did you mean `send_mail`?"
         ```
     """
-    alike = (one for one in names if abs(len(one) - len(name)) <= _SLIP)
-    near = nearest_own(name, islice(alike, _MOST))
+    alike = (one for one in names if abs(len(one) - len(name)) <= _MAX_DIFFERENCE)
+    near = nearest_own(name, islice(alike, _MAX_NAMES))
     return meant(near) if near else ""
 
 
 def nearest_own(name: str, names: Iterable[str], *, alike: float = 0.6) -> str:
-    """Find the nearest of names that this package gives, whatever their length; empty without.
+    """Find the nearest of this package's own names, of any length; empty without a similar name.
 
     Args:
-        name: The name that nothing has, from anywhere.
-        names: Those that there are; not many.
-        alike: How alike they have to be, up to 1.
+        name: The wrong name, which is untrusted.
+        names: The known names; not many.
+        alike: The required similarity, up to 1.
     """
-    near = difflib.get_close_matches(name, names, 1, alike) if len(name) <= _LONGEST else []
+    near = difflib.get_close_matches(name, names, 1, alike) if len(name) <= _MAX_LENGTH else []
     return near[0] if near else ""
 
 
 def meant(name: str) -> str:
-    """Ask whether this was meant."""
+    """The question whether a name was meant."""
     return f"Did you mean `{plain(name)}`?"

@@ -1,8 +1,8 @@
-"""Checks of a policy as runs of their own in a trace: LangSmith's, OpenTelemetry's, any handler's.
+"""Policy checks as runs in a trace, for LangSmith, OpenTelemetry or any callback handler.
 
-LangChain's tracers make a span of each run, and attributes of its metadata. So each check is a run
-below the model or the agent that made the call: `sequrity.policy`, with the tool, the verdict, the
-rule and the labels as metadata. A denial ends as an error. Values of arguments are in none of them.
+LangChain's tracers convert each run to a span, and its metadata to attributes. So each check is a
+run `sequrity.policy` below the model or agent that made the call, with tool, verdict, rule and
+labels as metadata. A denial ends the run with an error. Runs contain no values of arguments.
 """
 
 import logging
@@ -24,23 +24,23 @@ from langchain_sequrity.wire.exchange import METADATA_KEY
 
 NAME = "sequrity.policy"
 _LOG = logging.getLogger("langchain_sequrity")
-_FAILED = "Adding a check to a trace raised %s; the check stands."
+_FAILED = "Adding a check to a trace raised %s. The result of the check is unchanged."
 M = TypeVar("M", CallbackManager, AsyncCallbackManager)
-_LONGEST = 2_000
+_MAX_TEXT = 2_000
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
+class PolicyCheck:
     """One check of a call.
 
     Attributes:
         tool: The tool.
-        outcome: `allowed`, `denied`, or what a human said.
-        verdict: The policy's word, as `soft_denied`; empty where it is not known.
+        outcome: `allowed`, `denied`, or the decision of a human.
+        verdict: The policy's verdict, such as `soft_denied`; empty if it is unknown.
         rule: The rule that decided.
-        reason: The reason in words, of a denial.
-        labels: The labels of each argument by its name, or those of all.
-        session: The session's labels, where they are known.
+        reason: The reason of a denial in words.
+        labels: The labels of each argument by its name, or those of all arguments.
+        session: The session's labels, if they are known.
     """
 
     tool: str
@@ -53,18 +53,18 @@ class Check:
 
     @property
     def metadata(self) -> dict[str, str]:
-        """What a trace has of it: short texts, as attributes of spans have to be."""
+        """The metadata for a trace: short texts, as attributes of spans require."""
         facts = {
             "tool": self.tool, "outcome": self.outcome, "verdict": self.verdict,
             "rule": self.rule, "reason": self.reason,
             "labels": dumps(self.labels) if self.labels else "",
             "session_labels": dumps(self.session) if self.session else "",
         }  # fmt: skip
-        return {f"sequrity_{name}": text[:_LONGEST] for name, text in facts.items() if text}
+        return {f"sequrity_{name}": text[:_MAX_TEXT] for name, text in facts.items() if text}
 
 
-def read_checks(history: Iterable[Any]) -> list[Check]:
-    """Read the checks of a turn as the service tells them; what cannot be read is left out.
+def read_checks(history: Iterable[Any]) -> list[PolicyCheck]:
+    """Read the checks of a turn from the service. Unreadable entries are left out.
 
     Args:
         history: `policy_check_history` (`docs/protocol.md`, Dual-LLM content).
@@ -72,7 +72,7 @@ def read_checks(history: Iterable[Any]) -> list[Check]:
     return [_read(one) for one in history if isinstance(one, Mapping)]
 
 
-def _read(one: Mapping[str, Any]) -> Check:
+def _read(one: Mapping[str, Any]) -> PolicyCheck:
     verdict = str(one.get("verdict") or "")
     is_denied = verdict.endswith("denied")
     decided = one.get("denied" if is_denied else "allowed")
@@ -82,11 +82,11 @@ def _read(one: Mapping[str, Any]) -> Check:
     outcome = "denied" if is_denied else "allowed"
     known = labels if isinstance(labels, Mapping) else {}
     known = {str(name): _labels_alone(one) for name, one in known.items()}
-    return Check(str(one.get("tool") or ""), outcome, verdict, rule, labels=known)
+    return PolicyCheck(str(one.get("tool") or ""), outcome, verdict, rule, labels=known)
 
 
 def _labels_alone(one: Any) -> dict[str, list[str]]:
-    """The labels of an argument, and nothing else that a service may tell of it."""
+    """Only the labels of an argument, without other facts about it."""
     found = one if isinstance(one, Mapping) else {}
     return {
         kind: [str(name) for name in names]
@@ -95,18 +95,18 @@ def _labels_alone(one: Any) -> dict[str, list[str]]:
     }
 
 
-def checks_of(found: BaseMessage | PolicyDenied) -> list[Check]:
-    """The checks behind what a model answers or raises, as far as they are reported."""
+def checks_of(found: BaseMessage | PolicyDenied) -> list[PolicyCheck]:
+    """The reported checks behind an answer or an error of a model."""
     if isinstance(found, PolicyDenied):
         checks = read_checks(found.checks)
         if any(one.outcome == "denied" for one in checks):
             return checks
         denial = found.denial
-        told = Check(
+        check = PolicyCheck(
             denial.tool or "", "denied", rule=denial.rule or "", reason=denial.reason or "",
             labels=denial.labels or {},
         )  # fmt: skip
-        return [*checks, told]
+        return [*checks, check]
     result = dual_llm_result(found) if isinstance(found, AIMessage) else None
     return [] if result is None else read_checks(result.policy_check_history)
 
@@ -115,34 +115,34 @@ def trace_turn(run: BaseRunManager | None, found: BaseMessage | PolicyDenied) ->
     """Add the checks of a turn to a trace.
 
     Args:
-        run: The run of the model. LangChain hands none to streams: their checks stand below the run
-            around the model, such as the node of an agent.
-        found: What the model answers or raises.
+        run: The run of the model. LangChain passes no run to streams: their checks are placed below
+            the run around the model, such as the node of an agent.
+        found: The answer or the error of the model.
     """
     try:
-        if _may_tell(run, found) and (manager := _manager(run, CallbackManager)):
+        if _is_traced(run, found) and (manager := _manager(run, CallbackManager)):
             trace(manager, checks_of(found))
-    except Exception as error:  # noqa: BLE001 - whatever a handler raises, the verdict stands
+    except Exception as error:  # noqa: BLE001 - no error of a handler may change the verdict
         _LOG.error(_FAILED, type(error).__name__)
 
 
 async def atrace_turn(run: BaseRunManager | None, found: BaseMessage | PolicyDenied) -> None:
     """Add the checks of a turn to a trace; see `trace_turn`."""
     try:
-        if _may_tell(run, found) and (manager := _manager(run, AsyncCallbackManager)):
+        if _is_traced(run, found) and (manager := _manager(run, AsyncCallbackManager)):
             await atrace(manager, checks_of(found))
     except Exception as error:  # noqa: BLE001 - as above
         _LOG.error(_FAILED, type(error).__name__)
 
 
-def _may_tell(run: BaseRunManager | None, found: BaseMessage | PolicyDenied) -> bool:
+def _is_traced(run: BaseRunManager | None, found: BaseMessage | PolicyDenied) -> bool:
     if run is not None and not run.handlers:
         return False
     return isinstance(found, PolicyDenied) or METADATA_KEY in found.response_metadata
 
 
 def _manager(run: BaseRunManager | None, kind: type[M]) -> M | None:
-    """A callback manager whose runs stand below the run; `None` where nobody listens."""
+    """A callback manager for runs below the run; `None` without handlers."""
     if run is None:
         config = ensure_config()
         manager = kind.configure(config.get("callbacks"), inheritable_metadata=config["metadata"])
@@ -158,7 +158,7 @@ def _manager(run: BaseRunManager | None, kind: type[M]) -> M | None:
     )
 
 
-def trace(manager: CallbackManager, checks: Iterable[Check]) -> None:
+def trace(manager: CallbackManager, checks: Iterable[PolicyCheck]) -> None:
     """Add checks to a trace, below the run of a callback manager."""
     metadata = manager.metadata
     for check in checks:
@@ -166,7 +166,7 @@ def trace(manager: CallbackManager, checks: Iterable[Check]) -> None:
         _ended(manager.on_chain_start(None, {"tool": check.tool}, name=NAME), check)
 
 
-async def atrace(manager: AsyncCallbackManager, checks: Iterable[Check]) -> None:
+async def atrace(manager: AsyncCallbackManager, checks: Iterable[PolicyCheck]) -> None:
     """Add checks to a trace; see `trace`."""
     metadata = manager.metadata
     for check in checks:
@@ -175,12 +175,12 @@ async def atrace(manager: AsyncCallbackManager, checks: Iterable[Check]) -> None
         await _ended(run, check)
 
 
-def _ended(run: Any, check: Check) -> Any:
-    """The end of a run; of an asynchronous one, what is to be awaited."""
+def _ended(run: Any, check: PolicyCheck) -> Any:
+    """End a run. For an asynchronous run, the result must be awaited."""
     if check.outcome == "denied":
         return run.on_chain_error(_error(check))
     return run.on_chain_end({"outcome": check.outcome})
 
 
-def _error(check: Check) -> PolicyDenied:
+def _error(check: PolicyCheck) -> PolicyDenied:
     return PolicyDenied(denial=Denial(check.tool, rule=check.rule, reason=check.reason))

@@ -1,4 +1,4 @@
-"""What pydantic finds wrong, in plain sentences: what was expected, and what came."""
+"""Pydantic's validation errors as plain sentences."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -9,38 +9,38 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 from langchain_sequrity.suggestions import meant, nearest_own
 
 _INTEGER_LIMIT = 2**63
-_SHOWN_NAME = 60
-_MOST_PROBLEMS = 10
-_MOST_UNKNOWN = 3
-_CLOSE_ENOUGH = 0.7
+_MAX_NAME = 60
+_MAX_PROBLEMS = 10
+_MAX_UNKNOWN = 3
+_MIN_SIMILARITY = 0.7
 _COMPLETE = "complete"
 
 
 def refusal(
     text: str, /, *, kind: str, is_complete: bool = False, **facts: str
 ) -> PydanticCustomError:
-    """An error for a validator to raise.
+    """The error that a validator raises.
 
     Args:
-        text: What was expected; `{name}` stands for the fact `name`.
+        text: The expectation; `{name}` is replaced by the fact `name`.
         kind: The error's type.
-        is_complete: Whether the text already says what came.
-        facts: Texts of unknown origin, which may have braces.
+        is_complete: Whether the text already has the given value.
+        facts: Untrusted texts, which may contain braces.
     """
     return PydanticCustomError(kind, text, {**facts, _COMPLETE: is_complete})
 
 
 def problems(error: ValidationError, *, show: Callable[[Any], str] | None = None) -> list[str]:
-    """Turn pydantic's findings into readable sentences.
+    """Convert validation errors to readable sentences.
 
     Args:
-        error: The findings.
-        show: Says what came; default: `described`, which shows no text that was given.
+        error: The errors.
+        show: Describes the given value; default: `described`, which shows no given text.
     """
     found = error.errors(include_url=False)
-    sentences = [_placed(item, show) for item in found[:_MOST_PROBLEMS]]
-    if len(found) > _MOST_PROBLEMS:
-        sentences.append(f"{len(found) - _MOST_PROBLEMS} more problems were found.")
+    sentences = [_placed(item, show) for item in found[:_MAX_PROBLEMS]]
+    if len(found) > _MAX_PROBLEMS:
+        sentences.append(f"{len(found) - _MAX_PROBLEMS} more problems were found.")
     return sentences
 
 
@@ -53,12 +53,12 @@ def _placed(item: ErrorDetails, show: Callable[[Any], str] | None) -> str:
 
 
 def problem(item: ErrorDetails, text: str = "", *, show: Callable[[Any], str] | None = None) -> str:
-    """One finding as a sentence, without its place.
+    """One error as a sentence, without its place.
 
     Args:
-        item: The finding.
-        text: What was expected, in better words than pydantic's.
-        show: Says what came; default: `described`.
+        item: The error.
+        text: The expectation, instead of pydantic's text.
+        show: Describes the given value; default: `described`.
     """
     text = text or item["msg"]
     is_complete = item["type"] == "missing" or item.get("ctx", {}).get(_COMPLETE, False)
@@ -70,23 +70,23 @@ def problem(item: ErrorDetails, text: str = "", *, show: Callable[[Any], str] | 
 def unknown_names(
     names: Sequence[Any], where: str, known: Iterable[str], paths: Mapping[str, str], more: str = ""
 ) -> PydanticCustomError:
-    """The error for names that an object does not have.
+    """The error for unknown fields of an object.
 
     Args:
-        names: The names.
-        where: What the object is called.
-        known: The names that it has.
-        paths: Names that may have been meant, and how to write each.
-        more: What to do if no name is near.
+        names: The unknown names.
+        where: The name of the object.
+        known: The known names.
+        paths: Names that may have been meant, with the path of each.
+        more: Advice if no name is similar.
     """
     sentences = []
-    for name in names[:_MOST_UNKNOWN]:
-        near = nearest_own(str(name), paths, alike=_CLOSE_ENOUGH)
+    for name in names[:_MAX_UNKNOWN]:
+        near = nearest_own(str(name), paths, alike=_MIN_SIMILARITY)
         fields = ", ".join(f"`{one}`" for one in known)
         advice = meant(paths[near]) if near else f"Known fields are {fields}.{more}"
         sentences.append(f"Unknown field {shown(name)} in {where}. {advice}")
-    if len(names) > _MOST_UNKNOWN:
-        sentences.append(f"{len(names) - _MOST_UNKNOWN} more names are unknown.")
+    if len(names) > _MAX_UNKNOWN:
+        sentences.append(f"{len(names) - _MAX_UNKNOWN} more names are unknown.")
     return refusal("{text}", kind="unknown_field", is_complete=True, text=" ".join(sentences))
 
 
@@ -99,15 +99,15 @@ def join_path(path: str, key: Any) -> str:
 
 
 def shown(name: Any) -> str:
-    """Render a name of unknown origin in backticks: printable and not too long."""
+    """An untrusted name in backticks: printable and not too long."""
     text = name if isinstance(name, str) and name.isprintable() else ascii(name)
-    if len(text) > _SHOWN_NAME:
-        text = f"{text[:_SHOWN_NAME]}…"
+    if len(text) > _MAX_NAME:
+        text = f"{text[:_MAX_NAME]}…"
     return f"`{text}`"
 
 
 def described(value: Any) -> str:
-    """Say what came, for an error: numbers as they are, but never text, which may be a secret."""
+    """Describe a value for an error: numbers exactly, but never text, which may be a secret."""
     if value is None:
         return "null"
     if isinstance(value, bool):

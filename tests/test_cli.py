@@ -157,7 +157,7 @@ def test_a_port_in_use_is_an_error_of_one_line() -> None:
 def test_serving_others_without_a_key_is_refused() -> None:
     result = run("serve", "--port", "0", "--host", "0.0.0.0")  # noqa: S104 - refused
     assert result.exit_code == 1
-    assert "lets others in" in one_line(result.stderr)
+    assert "accepts other machines" in one_line(result.stderr)
 
 
 def test_a_script_with_a_mistake_is_refused_with_its_rule(tmp_path: Path) -> None:

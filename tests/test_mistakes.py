@@ -32,16 +32,15 @@ MORE_FILES: dict[str, Any] = {
     "taken.sqrt": "",
 }
 NO_KEY = (
-    "Error: https://api.sequrity.ai asks for a key, and the environment variable SEQURITY_API_KEY is "
-    "not set. Set it, or "
+    "Error: https://api.sequrity.ai needs a key. Set the environment variable SEQURITY_API_KEY, or "
 )
 COMMANDS: list[tuple[str, int, str]] = [
     # What the server is given.
-    ("serve --host 0.0.0.0", 1, "Error: --host 0.0.0.0 lets others in, and nothing asks them for a key. Give --api-key, or leave --host out."),
-    ("serve --host :: --port 0", 1, "Error: --host :: lets others in, and nothing asks them for a key. Give --api-key, or leave --host out."),
-    ("serve --api-key ''", 1, "Error: --api-key: expected printable ASCII characters without spaces. Was a line break copied along?"),
-    ("serve --api-key 'sq 1'", 1, "Error: --api-key: expected printable ASCII characters without spaces. Was a line break copied along?"),
-    ("serve --api-key good --api-key schlüssel", 1, "Error: --api-key: expected printable ASCII characters without spaces. Was a line break copied along?"),
+    ("serve --host 0.0.0.0", 1, "Error: --host 0.0.0.0 accepts other machines, but no key is required. Use --api-key, or remove --host."),
+    ("serve --host :: --port 0", 1, "Error: --host :: accepts other machines, but no key is required. Use --api-key, or remove --host."),
+    ("serve --api-key ''", 1, "Error: --api-key: expected printable ASCII characters without spaces. Check for a line break in the key."),
+    ("serve --api-key 'sq 1'", 1, "Error: --api-key: expected printable ASCII characters without spaces. Check for a line break in the key."),
+    ("serve --api-key good --api-key schlüssel", 1, "Error: --api-key: expected printable ASCII characters without spaces. Check for a line break in the key."),
     ("serve --port 70000", 2, "Error: Invalid value for '--port': 70000 is not in the range 0<=x<=65535."),
     ("serve --script no.json", 2, "Error: Invalid value for '--script': File 'no.json' does not exist."),
     ("serve --script script.json", 1, "Error: Rule 1 of `script.json`: Unknown field `whne` in a rule. Did you mean `when`?"),
@@ -52,7 +51,7 @@ COMMANDS: list[tuple[str, int, str]] = [
     # Files.
     ("policy check no.sqrt", 2, "Error: no.sqrt: cannot be read: No such file or directory."),
     ("policy check latin.sqrt", 2, "Error: latin.sqrt:2: expected UTF-8, found the byte 0xe9 at offset 16. Save the file as UTF-8."),
-    ("policy check - -", 2, "Error: `-` is given more than once, and standard input can be read only once. Give a file."),
+    ("policy check - -", 2, "Error: `-` is given more than once, but standard input can be read only once. Use a file."),
     ("policy check good.sqrt --tools no.json", 2, "Error: no.json: cannot be read: No such file or directory."),
     ("policy check good.sqrt --tools broken.json", 2, "Error: broken.json:2:18: not valid JSON: Expecting property name enclosed in double quotes."),
     # Tools.
@@ -62,7 +61,7 @@ COMMANDS: list[tuple[str, int, str]] = [
     ("policy check good.sqrt --tools numbers.json", 2, 'Error: numbers.json: tool 1: expected a name, or a definition such as `{"name": …, "parameters": {…}}`; got 1.'),
     ("policy check good.sqrt --tools nameless.json", 2, """Error: nameless.json: tool 2: expected a name, or a definition such as `{"name": …, "parameters": {…}}`; got {'nme': 'x'}."""),
     ("policy check good.sqrt --tools open.json", 2, "Error: open.json: `properties` of the tool `pay` must be an object with its arguments; got []."),
-    ("policy check good.sqrt --tools names.json --tools-from a:b", 2, "Error: --tools and --tools-from both say which tools there are. Give one of them."),
+    ("policy check good.sqrt --tools names.json --tools-from a:b", 2, "Error: --tools and --tools-from are both given. Give only one of them."),
     ("policy check good.sqrt --tools-from tools", 2, "Error: --tools-from: expected `module:attribute`, got `tools`. Write `app.agent:tools`."),
     ("policy check good.sqrt --tools-from no_module:tools", 2, "Error: --tools-from: `no_module:tools` cannot be imported: ModuleNotFoundError: No module named 'no_module'"),
     ("policy check good.sqrt --tools-from os:nothing", 2, "Error: --tools-from: `os:nothing` cannot be imported: AttributeError: module 'os' has no attribute 'nothing'"),
@@ -73,19 +72,19 @@ COMMANDS: list[tuple[str, int, str]] = [
     ("policy simulate good.sqrt --calls null.json", 2, 'Error: null.json: expected a list of calls, got `null`. Write `[{"tool": "send_mail", "arguments": {"to": "ana"}}, …]`.'),
     ("policy simulate good.sqrt --calls unknown.json", 2, "Error: unknown.json: Call 1: unknown key `argumnets`. Did you mean `arguments`?"),
     ("policy simulate good.sqrt --calls misspelt.json --tools tools.json", 2, "Error: misspelt.json: Call 1 (`raed_mail`): there is no such tool. Did you mean `read_mail`?"),
-    ("policy simulate good.sqrt --calls calls.json --header list.json", 2, "Error: list.json: expected an object with fields of X-Policy, got a list."),
-    ("policy simulate good.sqrt --calls calls.json --header header.json", 2, "Error: header.json: expected an object with fields of X-Policy, got `codes`, which FILE has."),
+    ("policy simulate good.sqrt --calls calls.json --header list.json", 2, "Error: list.json: expected an object with other fields of X-Policy, got a list."),
+    ("policy simulate good.sqrt --calls calls.json --header header.json", 2, "Error: header.json: expected an object with other fields of X-Policy, got `codes`, which FILE replaces."),
     # Drafts.
-    ("policy generate Careful", 2, "Error: A policy is about tools, and none are given. Give --tools or --tools-from."),
-    ("policy generate Careful --tools list.json", 2, "Error: A policy is about tools, and none are given. Give --tools or --tools-from."),
-    ("policy generate Careful --tools names.json", 2, 'Error: Of the tool `read_mail` only the name is given, and a policy is made from definitions: `{"name": …, "description": …, "parameters": {…}}`.'),
-    ("policy generate Careful --tools tools.json", 2, f"{NO_KEY}give --local."),
-    ("policy generate Careful --tools tools.json --out taken.sqrt", 2, "Error: taken.sqrt exists. Give --out another name, or --force to replace it."),
-    ("policy generate Careful --tools tools.json --out no/such/new.sqrt", 2, "Error: no/such/new.sqrt cannot be written: there is no folder no/such. Make one first."),
-    ("policy generate Careful --tools tools.json --model ' '", 2, "Error: --model: expected some text, got none."),
-    ("policy generate Careful --tools tools.json --provider openai", 2, "Error: With --provider, name a model of that provider: --model is missing for `openai`."),
+    ("policy generate Careful", 2, "Error: No tools are given. Use --tools or --tools-from."),
+    ("policy generate Careful --tools list.json", 2, "Error: No tools are given. Use --tools or --tools-from."),
+    ("policy generate Careful --tools names.json", 2, 'Error: The tool `read_mail` is only a name. Generation needs definitions: `{"name": …, "description": …, "parameters": {…}}`.'),
+    ("policy generate Careful --tools tools.json", 2, f"{NO_KEY}use --local."),
+    ("policy generate Careful --tools tools.json --out taken.sqrt", 2, "Error: taken.sqrt exists. Use another name for --out, or --force to replace it."),
+    ("policy generate Careful --tools tools.json --out no/such/new.sqrt", 2, "Error: no/such/new.sqrt cannot be written: the folder no/such does not exist. Create it."),
+    ("policy generate Careful --tools tools.json --model ' '", 2, "Error: --model: expected a name, got an empty text."),
+    ("policy generate Careful --tools tools.json --provider openai", 2, "Error: --provider needs a model of that provider: --model is missing for `openai`."),
     ("policy generate Careful --tools tools.json --mode dual", 2, "Error: Invalid value for '--mode': 'dual' is not one of 'single-llm', 'dual-llm'."),
-    ("policy generate '' --local --tools tools.json", 2, "Error: The description is empty. Say what the policy is to allow and to forbid."),
+    ("policy generate '' --local --tools tools.json", 2, "Error: The description is empty. Say what the policy must allow and forbid."),
 ]  # fmt: skip
 
 
@@ -122,11 +121,9 @@ def test_a_draft_that_is_too_long_says_by_how_much_and_what_to_give() -> None:
     result = CliRunner(env=ENVIRONMENT).invoke(cli, arguments)
     assert result.exit_code == 1
     words = result.stderr.strip()
-    size = int(words.removeprefix("Error: The policy would be ").split()[0].replace(",", ""))
-    assert words == (
-        f"Error: The policy would be {size:,} bytes long as a header, and 8,192 is the most that is "
-        f"sent: {size - 8_192:,} bytes too many. Give --tools fewer tools at once."
-    )
+    start = "Error: The header with the policy would have "
+    size = int(words.removeprefix(start).split()[0].replace(",", ""))
+    assert words == f"{start}{size:,} bytes; the limit is 8,192. Give --tools fewer tools at once."
 
 
 # Where things are made
@@ -178,30 +175,30 @@ MADE: list[tuple[str, Callable[[], Any], str]] = [
     ("regex of a condition", lambda: LocalServer(script=[{"when": {"user": "("}, "text": "y"}]), "Rule 1 of the script: `when.user`: Input should be a regular expression, and `(` is not one: a parenthesis is not closed (at character 2)."),
     ("a server that does not run", lambda: LocalServer().base_url, "The server is not running. Use `with LocalServer() as server:`, or `start()` it."),
     # Policy generation.
-    ("no tools", lambda: PolicyGenTool(MODEL), "A policy is about tools, and none are given. Give `tools=[…]`, or a model with tools bound to it."),
-    ("empty tools", lambda: PolicyGenTool(MODEL, []), "A policy is about tools, and none are given. Give `tools=[…]`, or a model with tools bound to it."),
-    ("a tool alone", lambda: PolicyGenTool(MODEL, {"name": "x"}), "`tools` is a list of tools; got a single `dict`. Write `[…]` around it."),  # type: ignore[dict-item]
+    ("no tools", lambda: PolicyGenTool(MODEL), "No tools are given. Pass `tools=[…]`, or a model with bound tools."),
+    ("empty tools", lambda: PolicyGenTool(MODEL, []), "No tools are given. Pass `tools=[…]`, or a model with bound tools."),
+    ("a tool alone", lambda: PolicyGenTool(MODEL, {"name": "x"}), "`tools` must be a list of tools; got a single `dict`. Write `[…]` around it."),  # type: ignore[dict-item]
     ("a tool's name", lambda: PolicyGenTool(MODEL, ["send"]), "`tools[0]` is not a tool. Expected a LangChain tool, a function, a pydantic class, a TypedDict, or a tool object with a name and a JSON Schema; got the text 'send'."),  # type: ignore[list-item]
     ("a number", lambda: PolicyGenTool(MODEL, [send, 5]), "`tools[1]` is not a tool. Expected a LangChain tool, a function, a pydantic class, a TypedDict, or a tool object with a name and a JSON Schema; got a value of type `int`."),  # type: ignore[list-item]
     ("a slip", lambda: PolicyGenTool(MODEL, [send], retries=2), "`retries` is not an argument of `PolicyGenTool`. Did you mean `n_retries`?"),
-    ("of the model", lambda: PolicyGenTool(MODEL, [send], base_url="x"), "`base_url` is not an argument of `PolicyGenTool`. What is meant for the model is given to the model; it may stand here only beside a model's name."),
-    ("model", lambda: PolicyGenTool(5, [send]), "`model` is a `ChatSequrity` or a `SequrityMessages`, perhaps with tools bound to it, or the name of a model; got int."),  # type: ignore[arg-type]
-    ("mode", lambda: PolicyGenTool(MODEL, [send], mode="dual"), """`mode` is "single-llm", "dual-llm" or `None`; got 'dual'."""),
+    ("of the model", lambda: PolicyGenTool(MODEL, [send], base_url="x"), "`base_url` is not an argument of `PolicyGenTool`. Pass arguments for the model to the model. They are allowed here only beside the name of a model."),
+    ("model", lambda: PolicyGenTool(5, [send]), "`model` must be a `ChatSequrity` or a `SequrityMessages`, with or without bound tools, or the name of a model; got int."),  # type: ignore[arg-type]
+    ("mode", lambda: PolicyGenTool(MODEL, [send], mode="dual"), """`mode` must be "single-llm", "dual-llm" or `None`; got 'dual'."""),
     ("internal tool", lambda: PolicyGenTool(MODEL, [send], internal_tool_names=["parse"]), "`parse` is not a tool of the service. Use names of `parse_with_ai`, `verify_hypothesis`, `complete_turn`, `set_policy`."),
-    ("no description", lambda: PolicyGenTool(MODEL, [send]).generate(" "), "The description is empty. Say what the policy is to allow and to forbid."),
-    ("description", lambda: PolicyGenTool(MODEL, [send]).generate(5), "The description is a text; got a value of type `int`."),  # type: ignore[arg-type]
+    ("no description", lambda: PolicyGenTool(MODEL, [send]).generate(" "), "The description is empty. Say what the policy must allow and forbid."),
+    ("description", lambda: PolicyGenTool(MODEL, [send]).generate(5), "The description must be a text; got a value of type `int`."),  # type: ignore[arg-type]
     ("surrogate", lambda: PolicyGenTool(MODEL, [send]).generate("\ud800"), r"The request cannot be written as JSON: '\ud800' is not a character. Description and tools must be plain data and valid Unicode."),
     # Middleware.
-    ("denials", lambda: PolicyMiddleware(RULE, on_denied="skip"), """`on_denied` is "raise", "message" or "interrupt" for `PolicyMiddleware`; got 'skip'."""),  # type: ignore[arg-type]
-    ("labelling", lambda: PolicyMiddleware(RULE, labelling="all"), """`labelling` is "conversation" or "none"; got 'all'."""),  # type: ignore[arg-type]
-    ("uncertain", lambda: PolicyMiddleware(RULE, allow_uncertain="no"), "`allow_uncertain` is `True` or `False`; got 'no'."),  # type: ignore[arg-type]
-    ("arguments in the log", lambda: PolicyMiddleware(RULE, log_arguments="no"), "`log_arguments` is `True` or `False`; got 'no'."),  # type: ignore[arg-type]
-    ("tools of middleware", lambda: PolicyMiddleware(RULE, tools="pay"), """`tools` is "agent", a list of tools or None; got 'pay'."""),
+    ("denials", lambda: PolicyMiddleware(RULE, on_denied="skip"), """`on_denied` must be "raise", "message" or "interrupt" for `PolicyMiddleware`; got 'skip'."""),  # type: ignore[arg-type]
+    ("labelling", lambda: PolicyMiddleware(RULE, labelling="all"), """`labelling` must be "conversation" or "none"; got 'all'."""),  # type: ignore[arg-type]
+    ("uncertain", lambda: PolicyMiddleware(RULE, allow_uncertain="no"), "`allow_uncertain` must be `True` or `False`; got 'no'."),  # type: ignore[arg-type]
+    ("arguments in the log", lambda: PolicyMiddleware(RULE, log_arguments="no"), "`log_arguments` must be `True` or `False`; got 'no'."),  # type: ignore[arg-type]
+    ("tools of middleware", lambda: PolicyMiddleware(RULE, tools="pay"), """`tools` must be "agent", a list of tools or None; got 'pay'."""),
     ("a file's name", lambda: PolicyMiddleware("pay.sqrt"), "Expected SQRT text, got the name of a file. Pass it as `pathlib.Path(…)`."),
     ("a file that is not there", lambda: PolicyMiddleware(Path("pay.sqrt")), "The policy file `pay.sqrt` cannot be read: No such file or directory. Check the path."),
     # Executors.
     ("option", lambda: LangGraphExecutor(steps(), MODEL, nodse={}), "`nodse` is not an argument of `LangGraphExecutor`. Pass arguments of the model to the model; they are allowed here only if `model` is a name."),  # type: ignore[call-arg]
-    ("denials of a graph", lambda: LangGraphExecutor(steps(), MODEL, on_denied="skip"), """`on_denied` is "raise", "interrupt" or "state:<field>" for `LangGraphExecutor`; got 'skip'."""),
+    ("denials of a graph", lambda: LangGraphExecutor(steps(), MODEL, on_denied="skip"), """`on_denied` must be "raise", "interrupt" or "state:<field>" for `LangGraphExecutor`; got 'skip'."""),
     ("node", lambda: LangGraphExecutor(steps(), MODEL, nodes={"onee": {}}), "`nodes` has options for 'onee', which is not a node. The nodes are 'one', 'two'."),  # type: ignore[dict-item]
     ("options of a node", lambda: LangGraphExecutor(steps(), MODEL, nodes={"one": 5}), "The options of node 'one' must be a `NodeOptions`; got 5. Write {'one': NodeOptions(reads=[…])}."),  # type: ignore[dict-item]
     ("no model", lambda: LangGraphExecutor(steps(), None), "`model` is a `ChatSequrity`, a `SequrityMessages` or the name of a model; got NoneType."),  # type: ignore[arg-type]

@@ -35,20 +35,20 @@ def executor(**options: Any) -> object:
     return LangGraphExecutor(graph, "m", base_url=ADDRESS, **options)
 
 
-OF_MODELS = '`on_denied` is "raise" or "message" for chat models; got '
-OF_MIDDLEWARE = '`on_denied` is "raise", "message" or "interrupt" for `PolicyMiddleware`; got '
-OF_EXECUTOR = '`on_denied` is "raise", "interrupt" or "state:<field>" for `LangGraphExecutor`; got '
+OF_MODELS = '`on_denied` must be "raise" or "message" for chat models; got '
+OF_MIDDLEWARE = '`on_denied` must be "raise", "message" or "interrupt" for `PolicyMiddleware`; got '
+OF_EXECUTOR = (
+    '`on_denied` must be "raise", "interrupt" or "state:<field>" for `LangGraphExecutor`; got '
+)
 NO_WAITING = (
-    "'interrupt': a model has no checkpointer, so it could not wait for a human "
+    "'interrupt': a model has no checkpointer and cannot wait for a human "
     "(`PolicyMiddleware` and `LangGraphExecutor` can)."
 )
 NO_STATE = "'state:denied': a model has no state (\"message\" returns the denial)."
-AMONG_MESSAGES = (
-    "'state:denied': an agent has its denials among its messages (\"message\" puts them there)."
-)
+AMONG_MESSAGES = "'state:denied': an agent has denials in its messages (use \"message\")."
 NO_MESSAGES = (
-    "'message': a graph need not have messages (\"state:<field>\" puts the denial into a field "
-    "that you name)."
+    "'message': a graph may have no messages (\"state:<field>\" writes the denial to a field of "
+    "the state)."
 )
 TAKEN = ""
 EVERYWHERE: list[tuple[Any, str]] = [

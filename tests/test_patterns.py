@@ -256,5 +256,5 @@ def test_compiled_patterns_that_nobody_needs_are_dropped() -> None:
 
 def test_patterns_that_come_together_are_bounded_together() -> None:
     check_together(["a{9000}", "b{9000}"])
-    with pytest.raises(PatternTooLarge, match="together they come to more than 20000 parts"):
+    with pytest.raises(PatternTooLarge, match="together they expand to more than 20000 parts"):
         check_together(["a{9000}"] * 3)

@@ -1,4 +1,4 @@
-"""The console script `langchain-sequrity`; its commands are in `commands`."""
+"""The console script `langchain-sequrity`. Its commands are in `commands` and `policy`."""
 
 import io
 import sys
@@ -13,12 +13,12 @@ def main() -> None:
     """Run the console script, and exit.
 
     Raises:
-        SystemExit: Always: 0 for success, 1 for a failure, 2 for a command that is not one.
+        SystemExit: Always: with 0 for success, 1 for a failure, 2 for an invalid command.
     """
     if any(find_spec(module) is None for module in _EXTRA):
         sys.exit('The command line needs the extra: pip install "langchain-sequrity[local]"')
     for stream in (sys.stdout, sys.stderr):
-        # Text from anywhere must not end the program where a terminal has a small alphabet.
+        # A terminal that cannot show a character must not end the program.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 

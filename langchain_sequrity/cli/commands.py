@@ -1,4 +1,4 @@
-"""The commands: what they take, and how their failures are worded."""
+"""The commands `serve`, `policy`, `conformance` and `demo`, and their error messages."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,9 +13,9 @@ from langchain_sequrity.display import plain
 from langchain_sequrity.errors import SequrityError, UsageError
 
 _MODELS = (
-    "As LangChain names it, such as openai:gpt-5-mini, with the key in the environment; or of a "
-    "server that speaks OpenAI's format without a key, such as qwen@http://127.0.0.1:11434/v1. If "
-    "not given, a deterministic model."
+    "A name for LangChain, such as openai:gpt-5-mini, with the key in the environment; or a model "
+    "of a server with OpenAI's format and without a key, such as qwen@http://127.0.0.1:11434/v1. "
+    "The default is a deterministic model."
 )
 
 
@@ -32,38 +32,37 @@ def cli() -> None:
     type=click.IntRange(0, 65535),
     default=8787,
     show_default=True,
-    help="Port to listen on; 0 takes a free one.",
+    help="Port to listen on; 0 chooses a free port.",
 )
 @click.option(
     "--script",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Rules that answer first, as YAML or JSON.",
+    help="Scripted answers, used before the model, as YAML or JSON.",
 )
-@click.option("--model", metavar="MODEL", help=f"Who answers. {_MODELS}")
-@click.option("--planner", metavar="MODEL", help="Who writes programs, if not --model.")
-@click.option("--reader", metavar="MODEL", help="Who reads data for them, if not --model.")
-@click.option("--policy-writer", metavar="MODEL", help="Who writes policies, if not --model.")
+@click.option("--model", metavar="MODEL", help=f"Model for answers. {_MODELS}")
+@click.option("--planner", metavar="MODEL", help="Model for programs, if not --model.")
+@click.option("--reader", metavar="MODEL", help="Model that reads data, if not --model.")
+@click.option("--policy-writer", metavar="MODEL", help="Model for policies, if not --model.")
 @click.option(
     "--fidelity",
     type=click.Choice(["full", "documented"]),
     default="full",
     show_default=True,
-    help="Honour every field of the API's format, or only the documented ones.",
+    help="Support every field of the API's format, or only the documented ones.",
 )
 @click.option(
     "--api-key",
     "api_keys",
     metavar="KEY",
     multiple=True,
-    help="A key that clients must present; may be repeated. If not given, any key will do, and "
-    "only this machine is listened to.",
+    help="A key that clients must send; may be repeated. Without it, any key is accepted, but only "
+    "from this machine.",
 )
 @click.option(
     "--isolated-programs/--no-isolated-programs",
     default=None,
-    help="Run dual-LLM programs in worker processes, which the system ends when they take too much "
-    "time or memory; or in the server's own. If not given, in workers where this machine can start "
-    "them.",
+    help="Run dual-LLM programs in worker processes with limits of time and memory, or in the "
+    "server's process. The default is worker processes, if this machine can start them.",
 )
 def serve(
     *,
@@ -82,8 +81,8 @@ def serve(
 
     Prints its URL, then a line for each request, until Ctrl-C.
     """
-    # They take a second, for which the other commands do not wait.
-    from langchain_sequrity.cli.serving import (  # noqa: PLC0415
+    # These imports take a second, which other commands do not need.
+    from langchain_sequrity.cli.serve import (  # noqa: PLC0415
         chat_model,
         chat_models,
         serve_until_stopped,
@@ -94,14 +93,14 @@ def serve(
     with _failures():
         if not all(map(is_key, api_keys)):
             msg = (
-                "--api-key: expected printable ASCII characters without spaces. Was a line break "
-                "copied along?"
+                "--api-key: expected printable ASCII characters without spaces. Check for a line "
+                "break in the key."
             )
             raise UsageError(msg)
         if is_exposed(host) and not api_keys:
             msg = (
-                f"--host {host} lets others in, and nothing asks them for a key. Give --api-key, "
-                "or leave --host out."
+                f"--host {host} accepts other machines, but no key is required. Use --api-key, or "
+                "remove --host."
             )
             raise UsageError(msg)
         serve_until_stopped(
@@ -125,8 +124,8 @@ cli.add_command(policy)
     context_settings={"ignore_unknown_options": True, "help_option_names": []},
 )
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-def demo(*, arguments: tuple[str, ...]) -> None:  # noqa: ARG001 - those that it once had
-    """Say where the demo is now."""
+def demo(*, arguments: tuple[str, ...]) -> None:  # noqa: ARG001 - options of earlier versions
+    """Say where the demo is."""
     msg = (
         "The demo is no longer installed. It is an example in the repository: run `make demo` "
         "there, or `python -m examples.demo`."
@@ -148,7 +147,7 @@ def conformance(*, arguments: tuple[str, ...]) -> None:
 
 @contextmanager
 def _failures() -> Iterator[None]:
-    """Word what can go wrong in one line, without a traceback."""
+    """Print errors without a traceback."""
     try:
         yield
     except (SequrityError, OSError) as error:

@@ -1,7 +1,7 @@
-"""The one place that makes text from models, tools and servers fit to be shown.
+"""Escapes untrusted text from models, tools and servers before it is shown.
 
-Such text may hold terminal sequences, line breaks that fake log lines, bidirectional marks that
-reorder what is read, or the markup of the place where it is shown (`docs/security.md`, rule 11).
+Such text may contain terminal sequences, line breaks that fake log lines, bidirectional marks that
+reorder the text, or markup (`docs/security.md`, rule 11). All display code uses this module.
 """
 
 import unicodedata
@@ -10,24 +10,24 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.text import Text
 
-# Cc and Cf hold control, zero-width, bidi and tag characters; Co and Cn have no agreed look, Cs
-# cannot be encoded; Zl and Zp are line breaks to some programs and none to others.
+# Cc and Cf contain control, zero-width, bidi and tag characters. Co and Cn have no standard glyphs,
+# Cs cannot be encoded. Only some programs treat Zl and Zp as line breaks.
 _UNSAFE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
-# Joiners inside emoji and some scripts: invisible, but harmless and needed to write them.
+# Joiners inside emoji and some scripts: invisible, but harmless and necessary.
 _NEEDED = frozenset({"\u200c", "\u200d"})
 DEFAULT_LIMIT = 2_000
 
 
 def plain(text: str, *, limit: int = DEFAULT_LIMIT, lines: bool = False) -> str:
-    r"""Make text safe to print, to log or to put into an exception.
+    r"""Make text safe to print, to log or to use in an exception.
 
     Args:
-        text: Text from anywhere.
-        limit: Longest result in characters; the rest is replaced by a count.
-        lines: Whether line breaks and tabs stay; otherwise they are escaped as well.
+        text: Untrusted text.
+        limit: Maximum length in characters. A count replaces the rest.
+        lines: Whether to keep line breaks and tabs. Otherwise they are escaped too.
 
     Returns:
-        The text with every character that could act on its surroundings written as an escape.
+        The text with every unsafe character as an escape sequence.
 
     Example:
         ```python
@@ -52,12 +52,12 @@ def _escape(char: str) -> str:
 
 
 def rich_text(text: str, *, style: str = "", limit: int = DEFAULT_LIMIT) -> "Text":
-    """Make text safe for a rich console: as data, never parsed as markup or as links.
+    """Make text safe for a rich console, which does not parse it as markup or links.
 
     Args:
-        text: Text from anywhere.
+        text: Untrusted text.
         style: A rich style for the whole text.
-        limit: Longest result in characters.
+        limit: Maximum length in characters.
 
     Returns:
         A rich `Text`.

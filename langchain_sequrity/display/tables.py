@@ -1,9 +1,7 @@
-"""Tables for a terminal, for rich and for notebooks.
+"""Tables for terminals, rich and notebooks.
 
-Their text comes from graphs, policies, models and servers, so every cell is made fit to be shown,
-and none of it is ever markup.
-
-What is shown as a table: in a terminal, by rich, in a notebook.
+Their text comes from graphs, policies, models and servers, so every cell is escaped and never
+parsed as markup.
 """
 
 import html
@@ -25,32 +23,32 @@ if TYPE_CHECKING:
 
 
 Cell = tuple[str, ...]
-"""Texts that stand below each other, one line each."""
+"""Lines of text."""
 
 Row = tuple[Cell, ...]
 
 Tone = Literal["", "good", "bad", "doubtful"]
-"""What a row says, as a colour; the words of the row say it too."""
+"""The meaning of a row as a colour. Its text has the same meaning."""
 
 _STYLES: dict[Tone, str] = {"": "", "good": "green", "bad": "red", "doubtful": "yellow"}
-# Readable on white and on black.
+# Readable on white and on black backgrounds.
 _COLOURS: dict[Tone, str] = {"good": "#2da44e", "bad": "#e5484d", "doubtful": "#bf8700"}
-_LONGEST = 300
-_NARROWEST = 6
+_MAX_TEXT = 300
+_MIN_WIDTH = 6
 _GAP = "  "
 _WIDE = frozenset("WF")
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table whose cells hold text from anywhere.
+    """A table of untrusted text.
 
     Attributes:
-        title: A line above it.
-        columns: Heads of the columns.
-        rows: Cells; each row has one for each column.
-        notes: Lines below it.
-        tones: What each row says, in colour where there is any; empty for none of them.
+        title: A line above the table.
+        columns: Headings of the columns.
+        rows: Cells; each row has one cell for each column.
+        notes: Lines below the table.
+        tones: The tone of each row; empty if rows have no colour.
     """
 
     title: str
@@ -60,10 +58,10 @@ class Table:
     tones: tuple[Tone, ...] = ()
 
     def text(self, width: int | None = None) -> str:
-        """Draw it with characters.
+        """The table as plain text.
 
         Args:
-            width: Characters in a line; by default those of the terminal.
+            width: Characters in a line; by default the width of the terminal.
         """
         heads: Row = tuple((head,) for head in self.columns)
         rows = [tuple(_shown(cell) for cell in row) for row in (heads, *self.rows)]
@@ -71,11 +69,11 @@ class Table:
         widths = _fitted(rows, space - len(_GAP) * (len(self.columns) - 1))
         rule: Row = tuple(("-" * wide,) for wide in widths)
         lines = [line for row in (rows[0], rule, *rows[1:]) for line in _drawn(row, widths)]
-        ends = [plain(one, limit=_LONGEST) for one in (self.title, *self.notes)]
+        ends = [plain(one, limit=_MAX_TEXT) for one in (self.title, *self.notes)]
         return "\n".join([ends[0], *lines, *ends[1:]])
 
     def html(self) -> str:
-        """Write it as HTML."""
+        """The table as HTML."""
         heads = "".join(f"<th>{_escaped(head)}</th>" for head in self.columns)
         rows = "".join(
             f"<tr{_html_style(tone)}>{_html_cells(row)}</tr>" for row, tone in self._toned()
@@ -87,12 +85,12 @@ class Table:
         )
 
     def rich(self) -> "rich.table.Table":
-        """Make a rich table of it."""
+        """The table for rich."""
         from rich.table import Table as RichTable  # noqa: PLC0415 - rich belongs to an extra
 
-        caption = rich_text("\n".join(plain(note, limit=_LONGEST) for note in self.notes))
+        caption = rich_text("\n".join(plain(note, limit=_MAX_TEXT) for note in self.notes))
         table = RichTable(
-            title=rich_text(plain(self.title, limit=_LONGEST)),
+            title=rich_text(plain(self.title, limit=_MAX_TEXT)),
             caption=caption if self.notes else None,
             title_justify="left",
             caption_justify="left",
@@ -109,7 +107,7 @@ class Table:
 
 
 def _shown(cell: Cell) -> Cell:
-    return tuple(plain(text, limit=_LONGEST) for text in cell)
+    return tuple(plain(text, limit=_MAX_TEXT) for text in cell)
 
 
 def _html_style(tone: Tone) -> str:
@@ -121,16 +119,16 @@ def _html_cells(row: Row) -> str:
 
 
 def _escaped(text: str) -> str:
-    return html.escape(plain(text, limit=_LONGEST))
+    return html.escape(plain(text, limit=_MAX_TEXT))
 
 
 def _fitted(rows: Sequence[Row], space: int) -> list[int]:
-    """Widths of the columns: what they need, less what the widest can give."""
+    """Widths of the columns. If the space is too small, the widest columns shrink."""
     widths = [
         max((_width(text) for cell in column for text in cell), default=0)
         for column in zip(*rows, strict=True)
     ]
-    while sum(widths) > space and max(widths) > _NARROWEST:
+    while sum(widths) > space and max(widths) > _MIN_WIDTH:
         widths[widths.index(max(widths))] -= 1
     return widths
 
@@ -152,7 +150,7 @@ def _padded(text: str, width: int) -> str:
 
 
 def _width(text: str) -> int:
-    """Columns that a text takes in a terminal."""
+    """The width of a text in a terminal."""
     return sum(
         0 if unicodedata.combining(char) else 1 + (unicodedata.east_asian_width(char) in _WIDE)
         for char in text
@@ -160,19 +158,19 @@ def _width(text: str) -> int:
 
 
 class Tabled(ABC):
-    """Something that a table shows best. Its text comes from anywhere, and stays inert."""
+    """Something that is shown as a table. Its untrusted text is escaped."""
 
     __slots__ = ()
 
     @abstractmethod
     def table(self) -> Table:
-        """It, as a table."""
+        """The table."""
 
     def text(self, width: int | None = None) -> str:
-        """Draw it with characters.
+        """The table as plain text.
 
         Args:
-            width: Characters in a line; by default those of the terminal.
+            width: Characters in a line; by default the width of the terminal.
         """
         return self.table().text(width)
 
@@ -185,12 +183,12 @@ class Tabled(ABC):
         return f"{type(self).__name__}({plain(self.table().title)})"
 
     def __rich__(self) -> "rich.table.Table":
-        """Show it as a table that rich draws."""
+        """The table for rich."""
         return self.table().rich()
 
     def _repr_html_(self) -> str:
         return self.table().html()
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:  # noqa: FBT001, ARG002 - IPython's
-        """How IPython shows it in a terminal."""
+        """The text for IPython in a terminal."""
         printer.text(self.text())

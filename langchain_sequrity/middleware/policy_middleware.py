@@ -1,11 +1,9 @@
-"""`PolicyMiddleware`: its hooks, and what each of them does.
+"""`PolicyMiddleware`: the hooks, and the check of all calls of a message before any of them runs.
 
-Decides on the calls of a message, in their order, before any of them runs.
-
-LangGraph runs the calls of one message at the same time, each knowing nothing of the others. So all
-are decided here, one after the other, each with the session that the ones before it leave. What a
-call changes when it has ended is not known yet; where a policy changes the session then, the calls
-after it wait for another message (`docs/behaviour.md`, M5).
+LangGraph runs the calls of one message at the same time, independently of each other. So all of
+them are checked beforehand in their order, each with the session after the calls before it. The
+changes that a call makes to the session when it ends are unknown at this time. If a policy has such
+changes, the later calls wait for another message (`docs/behaviour.md`, M5).
 """
 
 import copy
@@ -32,180 +30,175 @@ from langgraph.runtime import Runtime
 
 from langchain_sequrity.denials import Denial
 from langchain_sequrity.errors import UsageError
-from langchain_sequrity.headers.policy_fit import warn_of_policy
+from langchain_sequrity.headers.policy_fit import (
+    warn_of_policy,
+    without_force,
+    without_labels,
+    without_rules,
+)
 from langchain_sequrity.interrupts import ais_late, check_can_ask, is_late
 from langchain_sequrity.labels import Labels, labels_given
-from langchain_sequrity.middleware.after_call import labels_seen, leave
-from langchain_sequrity.middleware.before_call import enter
-from langchain_sequrity.middleware.context import Answer, Audit, Guard, OnEvent, Passed
+from langchain_sequrity.middleware.audit import Audit, EventOutcome, OnEvent, thread_id_of
+from langchain_sequrity.middleware.denials import denial_error, hard_denial
 from langchain_sequrity.middleware.state import (
-    Entry,
-    Plan,
+    CheckedCall,
+    CheckedMessage,
+    PendingDenial,
     PolicyState,
-    Refused,
     Thread,
     read,
     update,
 )
 from langchain_sequrity.middleware.subagents import (
-    Inside,
+    NestedEffects,
     agents_of,
-    around,
+    inside_call,
     is_guarded,
-    tell_around,
+    outer_call,
+    report_to_outer_call,
     unguarded,
-    within,
 )
-from langchain_sequrity.middleware.verdict import (
-    Decision,
-    Labelling,
-    Rules,
-    Tool,
-    error_of,
-    not_made,
+from langchain_sequrity.middleware.tool_call import (
+    AllowedCall,
+    CallGuard,
+    ToolReply,
+    check_call,
+    label_result,
+    labels_seen,
 )
+from langchain_sequrity.middleware.verdict import AgentPolicy, CheckResult, Labelling, Tool
 from langchain_sequrity.on_denied import OnDenied, check_on_denied
 
 
 @dataclass(frozen=True, slots=True)
-class Planned:
-    """What came of a message.
+class _MessageResult:
+    """The result of checking a message.
 
     Attributes:
-        plan: What was decided on each call.
-        session: The session's labels from now on.
-        checks: The calls that were checked, with what came of it.
-        refused: A denial that is to be raised, if denials are.
+        checked: The decision on each call.
+        session: The new labels of the session.
+        checks: The calls and the results of their checks.
+        pending: A denial that will be raised.
     """
 
-    plan: Plan
+    checked: CheckedMessage
     session: Labels
-    checks: Sequence[tuple[ToolCall, Decision]]
-    refused: Refused | None
+    checks: Sequence[tuple[ToolCall, CheckResult]]
+    pending: PendingDenial | None
 
 
-class Planner:
-    """Decides on messages.
+def _check_message(
+    guard: CallGuard, message: str, calls: Sequence[ToolCall], thread: Thread, *, beside: str = ""
+) -> _MessageResult:
+    """Check the calls of a message in their order.
 
     Args:
-        rules: The policy.
-        asks: Whether a human is asked about soft denials.
-        raises: Whether denials are raised: then no call of the message is made.
+        guard: The policy and its options. If denials are raised, one denial stops all calls.
+        message: The message's id.
+        calls: Its calls without a result.
+        thread: The state of the thread.
+        beside: A tool that another agent of the session has called, and whose call will change the
+            session when it ends.
     """
-
-    def __init__(self, rules: Rules, *, asks: bool, raises: bool) -> None:
-        self._rules = rules
-        self._asks = asks
-        self._raises = raises
-
-    def plan(
-        self, message: str, calls: Sequence[ToolCall], thread: Thread, *, beside: str = ""
-    ) -> Planned:
-        """Decide on the calls of a message.
-
-        Args:
-            message: The message's id.
-            calls: Its calls that have no result yet.
-            thread: What is kept of the thread.
-            beside: A tool that another agent of the same session has called, and whose call will
-                change the session when it ends.
-        """
-        times = Counter(call["id"] for call in calls)
-        entries: dict[str, Entry] = {}
-        checks: list[tuple[ToolCall, Decision]] = []
-        session, closed_by, refused = thread.session, "", None
+    policy = guard.policy
+    times = Counter(call["id"] for call in calls)
+    decided: dict[str, CheckedCall] = {}
+    checks: list[tuple[ToolCall, CheckResult]] = []
+    session, closed_by, pending = thread.session, "", None
+    for call in calls:
+        tool, call_id = call["name"], call["id"] or ""
+        digest = policy.digest(message, dict(call), thread.seen)
+        other = closed_by or (beside if beside and policy.touches_session(tool) else "")
+        has_id = bool(call_id) and times[call["id"]] == 1
+        denial = (
+            _stopped(tool, pending.denial)
+            if pending is not None
+            else _not_checkable(tool, other, has_id=has_id, has_digest=bool(digest))
+        )
+        if denial is None:
+            result = policy.decide(tool, call["args"], thread.seen, session)
+        else:
+            result = CheckResult(session, None, denial)
+        session, denial = result.session, result.denial
+        checks.append((call, result))
+        decided[call_id] = CheckedCall(digest, denial)
+        if guard.raises and pending is None and denial is not None and denial.kind != "waits":
+            pending = PendingDenial(message, call_id, denial)
+        if denial is None or (guard.asks and denial.may_be_approved):
+            if policy.engine.ends_in_session(tool):
+                closed_by = tool
+            if policy.runs_agents(tool):  # the calls of these agents change the session too
+                beside = tool
+    if pending is not None:
         for call in calls:
-            call_id = call["id"] or ""
-            digest = self._rules.digest(message, dict(call), thread.seen)
-            if refused is not None:
-                decision = Decision(session, None, _beside(call, refused.denial))
-            elif times[call["id"]] > 1 or not call_id:
-                reason = "calls of one message need ids of their own, and this one has none"
-                decision = Decision(session, None, not_made(call["name"], "failed", reason))
-            elif not digest:
-                reason = "its arguments cannot be written as JSON, perhaps for their depth"
-                decision = Decision(session, None, not_made(call["name"], "failed", reason))
-            elif closed_by or (beside and self._rules.touches_session(call["name"])):
-                decision = Decision(session, None, after(call["name"], closed_by or beside))
-            else:
-                decision = self._rules.decide(call["name"], call["args"], thread.seen, session)
-            session, denial = decision.session, decision.denial
-            checks.append((call, decision))
-            entries[call_id] = Entry(digest, denial)
-            if self._raises and refused is None and denial is not None and denial.kind != "waits":
-                refused = Refused(message, call_id, denial)
-            may_run = denial is None or (self._asks and denial.may_be_approved)
-            if may_run and self._rules.engine.ends_in_session(call["name"]):
-                closed_by = call["name"]
-            if may_run and self._rules.runs_agents(call["name"]):  # whose calls count as well
-                beside = call["name"]
-        if refused is not None:
-            entries = {
-                call["id"] or "": _stopped(call, entries[call["id"] or ""], refused.denial)
-                for call in calls
-            }
-        plan = Plan(message, entries, bool(closed_by), thread.session)
-        return Planned(plan, session, checks, refused)
+            known = decided[call["id"] or ""]
+            stopped = known.denial or _stopped(call["name"], pending.denial)
+            decided[call["id"] or ""] = replace(known, denial=stopped)
+    checked = CheckedMessage(message, decided, bool(closed_by), thread.session)
+    return _MessageResult(checked, session, checks, pending)
 
 
-def _stopped(call: Mapping[str, Any], entry: Entry, denial: Denial) -> Entry:
-    return entry if entry.denial else replace(entry, denial=_beside(call, denial))
+def _not_checkable(tool: str, other: str, *, has_id: bool, has_digest: bool) -> Denial | None:
+    """The denial of a call that cannot be checked, or not yet."""
+    if not has_id:
+        reason = "each call of a message needs its own id, and this one has none"
+        return hard_denial(tool, "failed", reason)
+    if not has_digest:
+        reason = "its arguments cannot be written as JSON; they may be nested too deeply"
+        return hard_denial(tool, "failed", reason)
+    if other:
+        reason = f"the policy cannot decide on it before the call of `{other}` has ended"
+        return hard_denial(tool, "waits", reason)
+    return None
 
 
-def _beside(call: Mapping[str, Any], denial: Denial) -> Denial:
+def _stopped(tool: str, denial: Denial) -> Denial:
     reason = f"another call of the same message, of `{denial.tool}`, is denied"
-    return not_made(call["name"], "waits", reason)
-
-
-def after(tool: str, other: str) -> Denial:
-    """Why a call waits for the end of another one."""
-    reason = f"the policy cannot decide on it before the call of `{other}` has ended"
-    return not_made(tool, "waits", reason)
+    return hard_denial(tool, "waits", reason)
 
 
 State = Mapping[str, Any]
 Update = dict[str, Any] | None
-_REMEMBERED_TOOLS = 256
-_REMEMBERED_CALLS = 1_000
+_MAX_TOOLS = 256
+_MAX_FAILED_CALLS = 1_000
 
 
 class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, ResponseT]):
     """Checks every tool call of an agent against a policy before it is made.
 
-    The policy is read and applied in this process; no service is asked. Each thread
-    (`configurable.thread_id`) is a session of its own, which the agent's checkpointer keeps. One
-    object may serve any number of agents, threads and runs at once.
+    The policy is applied in this process, without a service. Each thread
+    (`configurable.thread_id`) is a session, which the agent's checkpointer stores. One object may
+    serve any number of agents, threads and runs at once.
 
-    List it last in `middleware`: what stands after it could change a call that was checked, so that
-    is refused.
+    List it last in `middleware`: middleware after it could change a checked call, so this raises an
+    error.
 
     Args:
         policy: The policy: SQRT text, a `pathlib.Path` to a file with it, a `PolicyHeader`, or a
             dict of its fields.
-        on_denied: What a denial is. "message": the model is told why, and goes on. "raise":
-            `PolicyDenied`; no call of that message is made, and the thread goes on with the next
-            input. "interrupt": as "message", but about soft denials a human is asked, in the form
-            of LangChain's human-in-the-loop requests; needs a checkpointer.
+        on_denied: What follows a denial. "message": the model gets the reason and continues.
+            "raise": `PolicyDenied`; no call of the message is made, and the thread continues with
+            the next input. "interrupt": like "message", but a human is asked about soft denials,
+            with LangChain's human-in-the-loop requests; needs a checkpointer.
         labelling: "conversation": each argument carries the labels of all tool results that the
-            model had seen, because one model may have used any of them. "none": arguments carry no
+            model had seen, because the model may have used any of them. "none": arguments carry no
             labels, as in single-LLM mode of the service.
-        allow_uncertain: Whether a call may be made that the policy allows in this package's
-            reading, but not in every one (`docs/policies.md`, What is in doubt).
-        tools: The tools that the policy is for: a rule for a tool or an argument that does not
-            exist is an error. "agent": those of the agent, checked before the first of them is
-            called. A list: checked at once. `None`: not checked, for a policy that is for more than
-            this agent.
-        on_event: Is called with a `PolicyEvent` for each check. The logger
-            `langchain_sequrity.audit` has them too, as JSON at level `INFO`.
-        log_arguments: Whether events hold the arguments of calls.
-        strict_policy: Whether a policy without rules, one with rules that let through what they
-            seem to deny, or one that asks for labels which `labelling="none"` takes away, is an
-            error; else it is a `PolicyMismatch` warning.
+        allow_uncertain: Whether a call may be made if the policy allows it in this package's
+            reading, but not in every reading (`docs/policies.md`, What is in doubt).
+        tools: The tools of the policy: a rule for a tool or an argument that does not exist is an
+            error. "agent": the agent's tools, checked before the first of them is called. A list:
+            checked at once. `None`: not checked, for a policy that is for more than this agent.
+        on_event: Called with a `PolicyEvent` for each check. The logger
+            `langchain_sequrity.audit` gets the same events as JSON at level `INFO`.
+        log_arguments: Whether events contain the arguments of calls.
+        strict_policy: Whether an ineffective policy is an error instead of a `PolicyMismatch`
+            warning: a policy without rules, with rules that allow what they seem to deny, or with
+            conditions on labels that `labelling="none"` removes.
 
     Raises:
         UsageError: If the policy cannot be applied here (Cedar, `auto_gen`) or does not fit the
-            tools, or if an option has no such value.
-        PolicySyntaxError: If the policy's text is no SQRT.
+            tools, or if an option has an invalid value.
+        PolicySyntaxError: If the policy is not valid SQRT.
 
     Example:
         ```python
@@ -262,71 +255,68 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
         for name, flag in (
             ("allow_uncertain", allow_uncertain), ("log_arguments", log_arguments),
         ):  # fmt: skip
-            if not isinstance(flag, bool):  # what is true by chance would loosen the policy
-                msg = f"`{name}` is `True` or `False`; got {flag!r}."
+            if not isinstance(flag, bool):  # another true value would weaken the policy
+                msg = f"`{name}` must be `True` or `False`; got {flag!r}."
                 raise UsageError(msg)
-        rules = Rules(policy, labelling=labelling, allow_uncertain=allow_uncertain, tools=tools)
-        if labelling == "none" and (listed := rules.without_labels()):
+        rules = AgentPolicy(
+            policy, labelling=labelling, allow_uncertain=allow_uncertain, tools=tools
+        )
+        if labelling == "none" and (listed := without_labels(rules.header)):
             text = (
-                'The policy asks for labels of arguments, and with `labelling="none"` arguments '
-                f"have none:\n{listed}\nLeave `labelling` out, or ask for values and `@session` "
-                "labels."
+                'The policy needs labels of arguments, and with `labelling="none"` arguments have '
+                f"no labels:\n{listed}\nRemove `labelling`, or use conditions on values and "
+                "`@session` labels."
             )
             warn_of_policy(text, is_strict=strict_policy)
-        texts = (rules.without_rules(), rules.without_force())
+        texts = (without_rules(rules.header, here=True), without_force(rules.header))
         warn_of_policy("\n".join(filter(None, texts)), is_strict=strict_policy)
-        asks, raises = on_denied == "interrupt", on_denied == "raise"
         audit = Audit(on_event, log_arguments=log_arguments)
-        self.tools = []  # LangChain's name for tools that a middleware adds; this one adds none
-        self._guard = Guard(rules, audit, asks=asks, raises=raises)
-        self._planner = Planner(rules, asks=asks, raises=raises)
+        self.tools = []  # LangChain's name for tools that a middleware adds
+        self._guard = CallGuard(
+            rules, audit, asks=on_denied == "interrupt", raises=on_denied == "raise"
+        )
         self._is_strict = strict_policy
-        self._looked_at: dict[int, BaseTool] = {}
-        self._lost: OrderedDict[tuple[str, ...], Inside] = OrderedDict()
+        self._inspected: dict[int, BaseTool] = {}
+        self._failed: OrderedDict[tuple[str, ...], NestedEffects] = OrderedDict()
 
     def for_other_tools(self) -> Self:
         """The same policy for an agent that may have fewer tools; see `guarded_subagents`."""
-        other, rules = copy.copy(self), self._guard.rules.for_other_tools()
-        guard = replace(self._guard, rules=rules)
-        vars(other).update(
-            _guard=guard,
-            _planner=Planner(rules, asks=guard.asks, raises=guard.raises),
-            _looked_at={},
-            _lost=OrderedDict(),
-        )
+        other = copy.copy(self)
+        guard = replace(self._guard, policy=self._guard.policy.for_other_tools())
+        vars(other).update(_guard=guard, _inspected={}, _failed=OrderedDict())
         return other
 
-    def _look_at(self, tools: Iterable[object]) -> None:
-        """Tell, once for each tool, of agents that it runs without a policy."""
+    def _inspect(self, tools: Iterable[object]) -> None:
+        """Warn, once for each tool, of agents that it runs without a policy."""
         for tool in tools:
-            if not isinstance(tool, BaseTool) or self._looked_at.get(id(tool)) is tool:
+            if not isinstance(tool, BaseTool) or self._inspected.get(id(tool)) is tool:
                 continue
-            if len(self._looked_at) >= _REMEMBERED_TOOLS:
-                self._looked_at.clear()
+            if len(self._inspected) >= _MAX_TOOLS:
+                self._inspected.clear()
             found = agents_of(tool)
             if names := unguarded(found):
                 listed = ", ".join(f"`{name}`" for name in names)
                 text = (
                     f"The tool `{tool.name}` runs agents that have no `PolicyMiddleware`: "
-                    f"{listed}. What they call is not checked, and what they see has no labels. "
-                    "Give each one of its own; for deepagents, "
+                    f"{listed}. Their calls are not checked, and their results have no labels. "
+                    "Give each agent a `PolicyMiddleware`; for deepagents, "
                     "`create_deep_agent(…, subagents=guarded_subagents(policy, subagents))`."
                 )
                 warn_of_policy(text, is_strict=self._is_strict)
             if any(map(is_guarded, found)):
-                self._guard.rules.nesting.add(tool.name)
-            self._looked_at[id(tool)] = tool  # which keeps this id its own
+                self._guard.policy.nesting.add(tool.name)
+            self._inspected[id(tool)] = tool  # keeps the tool alive, so that its id is not reused
 
-    # Defaults of the tools stand for arguments that a call leaves out.
+    # Before the model is called: the defaults of its tools are needed to complete calls.
 
     def wrap_model_call(
         self,
         request: ModelRequest[ContextT],
         handler: Callable[[ModelRequest[ContextT]], ModelResponse[Any]],
     ) -> ModelResponse[Any]:
-        """Look at the tools that the model is shown."""
-        self._guard.rules.learn(request.tools)
-        self._look_at(request.tools)
+        """Inspect the tools of the model."""
+        self._guard.policy.learn(request.tools)
+        self._inspect(request.tools)
         return handler(request)
 
     async def awrap_model_call(
@@ -334,15 +324,15 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
         request: ModelRequest[ContextT],
         handler: Callable[[ModelRequest[ContextT]], Awaitable[ModelResponse[Any]]],
     ) -> ModelResponse[Any]:
-        """Look at the tools that the model is shown."""
-        self._guard.rules.learn(request.tools)
-        self._look_at(request.tools)
+        """Inspect the tools of the model."""
+        self._guard.policy.learn(request.tools)
+        self._inspect(request.tools)
         return await handler(request)
 
-    # Before anything runs: all calls of a message are decided on, in their order.
+    # Before any call of a message runs: all are checked, in their order.
 
     def after_model(self, state: State, runtime: Runtime[ContextT]) -> Update:  # noqa: ARG002 - LangChain's signature
-        """Decide on the calls of the model's message."""
+        """Check the calls of the model's message."""
         messages: list[AnyMessage] = state["messages"]
         thread = read(state)
         last = next((n for n, one in enumerate(reversed(messages), 1) if _is_ai(one)), 0)
@@ -352,162 +342,163 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
         after = messages[len(messages) - last + 1 :]
         answered = {one.tool_call_id for one in after if isinstance(one, ToolMessage)}
         calls = [call for call in message.tool_calls if call["id"] not in answered]
-        if not calls:  # as structured output, which runs nothing
+        if not calls:  # for example structured output, which runs no tool
             return None
         before = messages[: len(messages) - last]
-        thread = self._found(before, thread)
-        seen = labels_seen(self._guard.rules, before, thread)
+        thread = self._with_failed_calls(before, thread)
+        seen = labels_seen(self._guard.policy, before, thread)
         if seen != thread.seen:
             thread = replace(thread, seen=seen)
-        planned = self._planned(message.id or "", calls, thread)
-        self._tell(planned, thread)
+        result = self._check_message(message.id or "", calls, thread)
+        self._report(result, thread)
         return update(
-            session=planned.session, seen=seen, plan=planned.plan, refused=planned.refused
+            session=result.session, seen=seen, checked=result.checked, pending=result.pending
         )
 
-    def _planned(self, message: str, calls: Sequence[ToolCall], thread: Thread) -> Planned:
-        outer = around()
+    def _check_message(
+        self, message: str, calls: Sequence[ToolCall], thread: Thread
+    ) -> _MessageResult:
+        outer = outer_call()
         if outer is None:
-            return self._planner.plan(message, calls, thread)
+            return _check_message(self._guard, message, calls, thread)
         labels_given(thread.seen)
         outer.nesting.add(outer.tool)
-        ends, shared = self._guard.rules.engine.ends_in_session, outer.session
-        with shared.lock:  # agents side by side are decided on one after the other
+        ends, shared = self._guard.policy.engine.ends_in_session, outer.session
+        with shared.lock:  # agents that run at the same time are checked one after the other
             others = [
                 tool for key, tool in shared.pending.items() if not key.startswith(thread.agent)
             ]
             own = replace(thread, session=thread.session.join(shared.beside(thread.agent)))
-            planned = self._planner.plan(message, calls, own, beside=others[0] if others else "")
-            shared.put(thread.agent, planned.session)
-            for call, decision in planned.checks:
-                if decision.denial is None and ends(call["name"]):
+            beside = others[0] if others else ""
+            result = _check_message(self._guard, message, calls, own, beside=beside)
+            shared.put(thread.agent, result.session)
+            for call, check in result.checks:
+                if check.denial is None and ends(call["name"]):
                     shared.pending[f"{thread.agent} {call['id']}"] = call["name"]
-        return planned
+        return result
 
     async def aafter_model(self, state: State, runtime: Runtime[ContextT]) -> Update:
-        """Decide on the calls of the model's message."""
+        """Check the calls of the model's message."""
         return self.after_model(state, runtime)
 
-    def _tell(self, planned: Planned, thread: Thread) -> None:
+    def _report(self, result: _MessageResult, thread: Thread) -> None:
         config = get_config()
-        for call, decision in planned.checks:
-            denial = decision.denial
-            if denial is None:
-                outcome: Literal["allowed", "asked", "denied"] = "allowed"
-            else:
-                outcome = "asked" if self._guard.asks and denial.may_be_approved else "denied"
-            self._guard.tell("call", outcome, call, decision, seen=thread.seen, config=config)
+        for call, check in result.checks:
+            outcome: EventOutcome = "allowed"
+            if check.denial is not None:
+                is_asked = self._guard.asks and check.denial.may_be_approved
+                outcome = "asked" if is_asked else "denied"
+            self._guard.report("call", outcome, call, check, seen=thread.seen, config=config)
 
-    # When a call runs: only what was decided on, and its result is labelled.
+    # When a call runs: only as it was checked, and its result is labelled.
 
     def wrap_tool_call(
-        self, request: ToolCallRequest, handler: Callable[[ToolCallRequest], Answer]
-    ) -> Answer:
-        """Make a call that may be made, or tell the model why not."""
+        self, request: ToolCallRequest, handler: Callable[[ToolCallRequest], ToolReply]
+    ) -> ToolReply:
+        """Run an allowed call, or reply to the model with the denial."""
         _check_place(handler)
         late = self._guard.asks and is_late(request.runtime.config)
-        passed = enter(self._guard, request, is_late=late)
-        if not isinstance(passed, Passed):
-            return passed
-        with self._making(passed) as inside:
-            answer = handler(passed.request)
-        return cast("Answer", leave(self._guard, passed, answer, inside))
+        allowed = check_call(self._guard, request, is_late=late)
+        if not isinstance(allowed, AllowedCall):
+            return allowed
+        with self._running(allowed) as effects:
+            answer = handler(allowed.request)
+        return cast("ToolReply", label_result(self._guard, allowed, answer, effects))
 
     async def awrap_tool_call(
-        self, request: ToolCallRequest, handler: Callable[[ToolCallRequest], Awaitable[Answer]]
-    ) -> Answer:
-        """Make a call that may be made, or tell the model why not."""
+        self, request: ToolCallRequest, handler: Callable[[ToolCallRequest], Awaitable[ToolReply]]
+    ) -> ToolReply:
+        """Run an allowed call, or reply to the model with the denial."""
         _check_place(handler)
         late = self._guard.asks and await ais_late(request.runtime.config)
-        passed = enter(self._guard, request, is_late=late)
-        if not isinstance(passed, Passed):
-            return passed
-        with self._making(passed) as inside:
-            answer = await handler(passed.request)
-        return cast("Answer", leave(self._guard, passed, answer, inside))
+        allowed = check_call(self._guard, request, is_late=late)
+        if not isinstance(allowed, AllowedCall):
+            return allowed
+        with self._running(allowed) as effects:
+            answer = await handler(allowed.request)
+        return cast("ToolReply", label_result(self._guard, allowed, answer, effects))
 
     @contextmanager
-    def _making(self, passed: Passed) -> Iterator[Inside]:
-        """Make a call; what came of one that raised is kept."""
-        inside = Inside()
+    def _running(self, allowed: AllowedCall) -> Iterator[NestedEffects]:
+        """Run a call. The effects of a call that raises are stored."""
+        tool, seen = allowed.request.tool_call["name"], allowed.thread.seen
+        effects = NestedEffects()
         try:
-            with within(passed, self._guard.rules.nesting) as inside:
-                yield inside
+            with inside_call(tool, seen, allowed.session, self._guard.policy.nesting) as effects:
+                yield effects
         except Exception:
-            self._lose(passed, inside)
+            self._store_failed(allowed, effects)
             raise
 
-    def _lose(self, passed: Passed, inside: Inside) -> None:
-        """Keep what came of a call that raised: middleware around this may make a result of it."""
-        call_id = passed.request.tool_call["id"] or ""
-        session = inside.session or passed.session
-        tell_around(passed.thread, call_id, inside.labels, session)
-        if inside.labels == Labels() and inside.session is None:
+    def _store_failed(self, allowed: AllowedCall, effects: NestedEffects) -> None:
+        """Store the effects of a call that raised: outer middleware may replace its result."""
+        call_id = allowed.request.tool_call["id"] or ""
+        session = effects.session or allowed.session
+        report_to_outer_call(allowed.thread, call_id, effects.labels, session)
+        if effects.labels == Labels() and effects.session is None:
             return
-        while len(self._lost) >= _REMEMBERED_CALLS:
-            self._lost.popitem(last=False)
-        self._lost[_thread_of(passed.request.runtime.config), passed.message, call_id] = inside
+        while len(self._failed) >= _MAX_FAILED_CALLS:
+            self._failed.popitem(last=False)
+        self._failed[thread_id_of(allowed.request.runtime.config), allowed.message, call_id] = (
+            effects
+        )
 
-    def _found(self, messages: Sequence[AnyMessage], thread: Thread) -> Thread:
-        """The thread with what came of calls that raised and were answered by others."""
-        if not self._lost:
+    def _with_failed_calls(self, messages: Sequence[AnyMessage], thread: Thread) -> Thread:
+        """The thread with the effects of calls that raised and that other middleware answered."""
+        if not self._failed:
             return thread
-        name = _thread_of(get_config())
+        name = thread_id_of(get_config())
         for message in messages:
             if not isinstance(message, AIMessage):
                 continue
             for call in message.tool_calls:
-                inside = self._lost.pop((name, message.id or "", call["id"] or ""), None)
-                if inside is not None:
-                    session = thread.session.join(inside.session or Labels())
-                    seen = thread.seen.join(inside.labels)
+                effects = self._failed.pop((name, message.id or "", call["id"] or ""), None)
+                if effects is not None:
+                    session = thread.session.join(effects.session or Labels())
+                    seen = thread.seen.join(effects.labels)
                     thread = replace(thread, seen=seen, session=session)
         return thread
 
-    # `on_denied="raise"`: by now the state has the session and an answer to every call, so the
-    # thread can go on after the exception.
+    # `on_denied="raise"`: the state has the session and an answer to every call by now, so the
+    # thread can continue after the exception.
 
     def before_agent(self, state: State, runtime: Runtime[ContextT]) -> Update:  # noqa: ARG002 - LangChain's signature
-        """Forget a denial that an earlier run raised; take the labels of the call around this."""
+        """Clear a denial that an earlier run raised, and add the labels of the outer call."""
         if self._guard.asks:
             check_can_ask(get_config())
-        outer, thread = around(), read(state)
+        outer, thread = outer_call(), read(state)
         if outer is None:
-            return update(is_raised=True) if thread.refused is not None else None
+            return update(is_raised=True) if thread.pending is not None else None
         name = thread.agent or uuid4().hex
-        return update(seen=outer.seen, agent=name, is_raised=thread.refused is not None)
+        return update(seen=outer.seen, agent=name, is_raised=thread.pending is not None)
 
     async def abefore_agent(self, state: State, runtime: Runtime[ContextT]) -> Update:
-        """Forget a denial that an earlier run raised."""
+        """Clear a denial that an earlier run raised."""
         return self.before_agent(state, runtime)
 
     def before_model(self, state: State, runtime: Runtime[ContextT]) -> Update:  # noqa: ARG002 - LangChain's signature
-        """Raise a denial, if there is one to raise."""
+        """Raise a pending denial."""
         thread = read(state)
-        if thread.refused is None:
+        if thread.pending is None:
             return None
-        arguments = _arguments(state["messages"], thread.refused.message, thread.refused.call_id)
-        labels = self._guard.rules.argument_labels(thread.seen)
-        raise error_of(thread.refused.denial, arguments, labels)
+        arguments = _arguments(state["messages"], thread.pending.message, thread.pending.call_id)
+        labels = self._guard.policy.argument_labels(thread.seen)
+        raise denial_error(thread.pending.denial, arguments, labels)
 
     async def abefore_model(self, state: State, runtime: Runtime[ContextT]) -> Update:
-        """Raise a denial, if there is one to raise."""
+        """Raise a pending denial."""
         return self.before_model(state, runtime)
 
     def after_agent(self, state: State, runtime: Runtime[ContextT]) -> Update:
-        """Raise a denial after which the model was not asked again, as with `return_direct`."""
-        if around() is not None:
-            thread = self._found(state["messages"], read(state))
-            labels_given(labels_seen(self._guard.rules, state["messages"], thread))
+        """Raise a denial after which the model was not called again, as with `return_direct`."""
+        if outer_call() is not None:
+            thread = self._with_failed_calls(state["messages"], read(state))
+            labels_given(labels_seen(self._guard.policy, state["messages"], thread))
         return self.before_model(state, runtime)
 
     async def aafter_agent(self, state: State, runtime: Runtime[ContextT]) -> Update:
-        """Raise a denial after which the model was not asked again."""
+        """Raise a denial after which the model was not called again."""
         return self.after_agent(state, runtime)
-
-
-def _thread_of(config: Mapping[str, Any]) -> str:
-    return str((config.get("configurable") or {}).get("thread_id") or "")
 
 
 def _is_ai(message: AnyMessage) -> bool:
@@ -522,14 +513,14 @@ def _arguments(messages: Sequence[AnyMessage], message: str, call_id: str) -> di
 
 
 def _check_place(handler: Callable[..., object]) -> None:
-    """Refuse to run around other middleware: it could make another call than the checked one.
+    """Check that no other middleware is inside this one: it could change a checked call.
 
-    The innermost wrapper is handed LangGraph's function that runs the tool, all others one of
-    LangChain's that calls the next wrapper.
+    The innermost wrapper gets LangGraph's function that runs the tool. All others get a function of
+    LangChain that calls the next wrapper.
     """
     if getattr(handler, "__module__", "").startswith("langchain.agents"):
         msg = (
-            "`PolicyMiddleware` must be the last of `middleware` that wraps tool calls: what "
-            "stands after it could change a call that was checked. Move it to the end."
+            "`PolicyMiddleware` must be the last item of `middleware` that wraps tool calls: a "
+            "later one could change a checked call. Move `PolicyMiddleware` to the end."
         )
         raise UsageError(msg)

@@ -1,9 +1,9 @@
-"""What an agent's state keeps of a thread: its session, what was seen, what was decided.
+"""The state of a thread: its session, the labels that the model has seen, and the decisions.
 
-It is one private field of the state, so each thread has its own and a fork has that of its
-checkpoint. A caller's input cannot have the field. What can reach every field of a state (an update
-of it from outside, a command) is ignored, and what LangGraph's `Overwrite` puts there is refused:
-the field holds bytes, and whatever comes from elsewhere as JSON has none.
+It is one private field of the agent's state, so each thread has its own, and a fork has that of its
+checkpoint. A caller's input cannot contain the field. A state update from outside or a command that
+writes it is ignored, and a value from LangGraph's `Overwrite` raises an error: the field holds
+bytes, which JSON from elsewhere cannot contain.
 """
 
 import json
@@ -25,42 +25,43 @@ _FIELDS = ("session", "agent", "seen", "plan", "refused", "labelled")
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """What was decided on one call.
+class CheckedCall:
+    """The decision on one call.
 
     Attributes:
-        digest: Of policy, message, call and labels: the decision is for exactly this.
-        denial: Why it must not be made; `None` if it may.
+        digest: Hash of policy, message, call and labels. The decision is for exactly these.
+        denial: Why the call must not be made; `None` if it may.
     """
 
     digest: str
     denial: Denial | None
 
     def to_json(self) -> dict[str, Any]:
-        """What the state keeps of it."""
+        """The form in the state."""
         return {"digest": self.digest, "denial": self.denial and asdict(self.denial)}
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """What was decided on the calls of one message.
+class CheckedMessage:
+    """The decisions on the calls of one message.
 
     Attributes:
         message: Id of the message.
-        entries: By id of the call.
-        closed: Whether a call in it changes the session when it ends, so that none may follow.
+        calls: The decisions by the id of the call.
+        closed: Whether a call of the message changes the session when it ends. Then no other call
+            may follow.
         base: The session before the first call.
     """
 
     message: str = ""
-    entries: Mapping[str, Entry] = field(default_factory=dict)
+    calls: Mapping[str, CheckedCall] = field(default_factory=dict)
     closed: bool = False
     base: Labels = field(default_factory=Labels)
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
-    """A denial that is to be raised."""
+class PendingDenial:
+    """A denial that will be raised."""
 
     message: str
     call_id: str
@@ -69,21 +70,21 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Thread:
-    """What is kept of a thread.
+    """The state of a thread.
 
     Attributes:
         session: The session's labels.
         seen: The join of the labels of all tool results that the model has seen.
-        plan: What was decided on the newest message with calls.
-        refused: A denial that is to be raised.
+        checked: The decisions on the newest message with calls.
+        pending: A denial that will be raised.
         labelled: Ids of calls of that message whose results have their labels.
-        agent: Tells an agent that runs within a call of another one from those beside it.
+        agent: Name of an agent that runs inside a call of another agent.
     """
 
     session: Labels = field(default_factory=Labels)
     seen: Labels = field(default_factory=Labels)
-    plan: Plan = field(default_factory=Plan)
-    refused: Refused | None = None
+    checked: CheckedMessage = field(default_factory=CheckedMessage)
+    pending: PendingDenial | None = None
     labelled: frozenset[str] = frozenset()
     agent: str = ""
 
@@ -100,31 +101,31 @@ class ThreadLabels(NamedTuple):
     seen: Labels
 
 
-# LangGraph asks for a state, and for the joined one, several times in a step.
-_remembered = lru_cache(maxsize=64)
+# LangGraph reads and joins the same state several times in a step.
+_cached = lru_cache(maxsize=64)
 
 
 def thread_labels(state: Mapping[str, Any]) -> ThreadLabels:
-    """Look at the labels of a thread.
+    """Read the labels of a thread.
 
     Args:
-        state: The agent's state, as `agent.get_state(config).values`.
+        state: The agent's state, such as `agent.get_state(config).values`.
 
     Returns:
-        Its labels; those of a new thread if no call was checked in it.
+        The labels; those of a new thread if no call was checked in it.
     """
     thread = read(state)
     return ThreadLabels(thread.session, thread.seen)
 
 
 def read(state: Any) -> Thread:
-    """Read what a state keeps.
+    """Read the thread from the agent's state.
 
     Raises:
-        UsageError: If something else than this package has written it.
+        UsageError: If other code than this package has written the field.
     """
     if not isinstance(state, Mapping):
-        msg = "`PolicyMiddleware` needs a state that is a dict, as `create_agent` has."
+        msg = "`PolicyMiddleware` needs a state that is a dict, like that of `create_agent`."
         raise UsageError(msg)
     value = state.get(FIELD, b"")
     if not isinstance(value, bytes):
@@ -132,15 +133,15 @@ def read(state: Any) -> Thread:
     return _thread(value) if value else Thread()
 
 
-@_remembered
+@_cached
 def _thread(value: bytes) -> Thread:
     kept = _parsed(value)
-    plan, refused = kept.get("plan"), kept.get("refused")
+    checked, pending = kept.get("plan"), kept.get("refused")
     return Thread(
         _labels(kept.get("session")),
         _labels(kept.get("seen")),
-        Plan() if plan is None else _plan(plan),
-        refused and Refused(**refused | {"denial": Denial.from_json(refused["denial"])}),
+        CheckedMessage() if checked is None else _checked(checked),
+        pending and PendingDenial(**pending | {"denial": Denial.from_json(pending["denial"])}),
         frozenset(kept.get("labelled") or ()),
         kept.get("agent", ""),
     )
@@ -151,20 +152,20 @@ def update(
     session: Labels | None = None,
     agent: str | None = None,
     seen: Labels | None = None,
-    plan: Plan | None = None,
-    refused: Refused | None = None,
+    checked: CheckedMessage | None = None,
+    pending: PendingDenial | None = None,
     is_raised: bool = False,
     labelled: str | None = None,
 ) -> dict[str, bytes]:
-    """An update of a state.
+    """An update of the agent's state.
 
     Args:
-        session: The session's labels from now on.
-        agent: The name of an agent that runs within a call.
-        seen: Labels to join to those that were seen.
-        plan: What was decided on a message.
-        refused: A denial that is to be raised.
-        is_raised: Whether the last such denial was raised.
+        session: The new labels of the session.
+        agent: The name of an agent that runs inside a call.
+        seen: Labels to join to those that the model has seen.
+        checked: The decisions on a message.
+        pending: A denial that will be raised.
+        is_raised: Whether the pending denial was raised.
         labelled: Id of a call whose result has its labels.
     """
     changes: dict[str, Any] = {}
@@ -174,39 +175,39 @@ def update(
         changes["agent"] = agent
     if seen is not None:
         changes["seen"] = seen.to_wire()
-    if plan is not None:
+    if checked is not None:
         changes["plan"] = {
-            "message": plan.message,
-            "entries": {call_id: entry.to_json() for call_id, entry in plan.entries.items()},
-            "closed": plan.closed,
-            "base": plan.base.to_wire(),
+            "message": checked.message,
+            "entries": {call_id: entry.to_json() for call_id, entry in checked.calls.items()},
+            "closed": checked.closed,
+            "base": checked.base.to_wire(),
         }
         changes["labelled"] = []
     if labelled is not None:
         changes["labelled"] = [labelled]
-    if refused is not None:
-        changes["refused"] = asdict(refused)
+    if pending is not None:
+        changes["refused"] = asdict(pending)
     elif is_raised:
         changes["refused"] = None
     return {FIELD: json.dumps(changes).encode()}
 
 
 def merged(old: bytes, new: bytes) -> bytes:
-    """Take an update into the field; the channel's reducer.
+    """Apply an update to the field. This is the reducer of the channel.
 
-    Of calls that run at the same time, at most one changes the session (`policy_middleware`), and
-    the order in which labels are joined does not matter.
+    At most one of the calls that run at the same time changes the session
+    (`policy_middleware`), and the order of joins does not matter.
     """
     if not isinstance(new, bytes):
-        # To raise here would end the thread for good: LangGraph has kept the update by now.
-        _LOG.warning("An update of the field `%s` from elsewhere was ignored.", FIELD)
+        # An error here would end the thread for good: LangGraph has stored the update already.
+        _LOG.warning("Ignored an update of the field `%s` by other code.", FIELD)
         return old
     if not isinstance(old, bytes):
         raise _written_elsewhere()
     return _joined(old, new)
 
 
-@_remembered
+@_cached
 def _joined(old: bytes, new: bytes) -> bytes:
     kept = _parsed(old) if old else {}
     changes = _parsed(new)
@@ -223,7 +224,7 @@ def _joined(old: bytes, new: bytes) -> bytes:
 class PolicyState(AgentState[Any]):
     """The state of an agent with `PolicyMiddleware`."""
 
-    # LangGraph takes a reducer only where it stands last.
+    # LangGraph uses a reducer only if it is the last annotation.
     sequrity_policy: NotRequired[Annotated[bytes, PrivateStateAttr, merged]]
 
 
@@ -236,8 +237,8 @@ def _parsed(value: bytes) -> dict[str, Any]:
 
 def _written_elsewhere() -> UsageError:
     msg = (
-        f"Something else than `PolicyMiddleware` wrote the field `{FIELD}` of the state. It holds "
-        "what the policy goes by; leave it out of updates and commands."
+        f"Other code than `PolicyMiddleware` wrote the field `{FIELD}` of the state. The policy "
+        "depends on this field; remove it from updates and commands."
     )
     return UsageError(msg)
 
@@ -246,9 +247,9 @@ def _labels(wire: object) -> Labels:
     return Labels() if wire is None else Labels.from_wire(wire)
 
 
-def _plan(kept: Mapping[str, Any]) -> Plan:
-    entries = {
-        call_id: Entry(one["digest"], one["denial"] and Denial.from_json(one["denial"]))
+def _checked(kept: Mapping[str, Any]) -> CheckedMessage:
+    calls = {
+        call_id: CheckedCall(one["digest"], one["denial"] and Denial.from_json(one["denial"]))
         for call_id, one in kept["entries"].items()
     }
-    return Plan(kept["message"], entries, kept["closed"], _labels(kept["base"]))
+    return CheckedMessage(kept["message"], calls, kept["closed"], _labels(kept["base"]))

@@ -1,10 +1,11 @@
-"""Agents that a tool of a guarded agent runs: `task` of deepagents, an agent as a tool, any other.
+"""Agents inside a tool of a guarded agent: `task` of deepagents, an agent as a tool, or any other.
 
-What the agent around them had seen stands in what they are asked for, so their arguments carry its
-labels. What they see comes back in their answer, so the result of the tool carries theirs
-(`labels.GatheredLabels`). And all of them count as one session: else each would have every limit of
-a policy for itself. Where a policy has rules that change the session, one tool that runs agents is
-called at a time, and nothing beside it that goes by the session (`policy_middleware`).
+The prompt of an inner agent may contain all that the outer agent has seen, so its arguments carry
+those labels. Its answer may contain all that it has seen, so the result of the tool carries these
+(`labels.GatheredLabels`). All of them share one session; otherwise each agent would have every
+limit of a policy for itself. If a policy has rules that change the session, only one tool that runs
+agents is called at a time, and no other call that depends on the session runs beside it
+(`policy_middleware`).
 """
 
 import dis
@@ -27,12 +28,11 @@ from langgraph.pregel import Pregel
 
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.labels import GatheredLabels, Labels, labels_given
-from langchain_sequrity.middleware.context import Passed
 from langchain_sequrity.middleware.state import FIELD, Thread
 
 
-class Session:
-    """The session of all agents that run within one call.
+class SharedSession:
+    """The session of all agents that run inside one call.
 
     Args:
         base: The labels that the session had when the call was made.
@@ -47,95 +47,97 @@ class Session:
 
     @property
     def labels(self) -> Labels | None:
-        """What it has come to; `None` if no agent ran."""
+        """The labels of the session; `None` if no agent ran."""
         return reduce(Labels.join, self._shares.values(), self._base) if self._shares else None
 
     def beside(self, agent: str) -> Labels:
-        """The labels of all agents but one, which knows its own and may have taken some away."""
+        """The labels of the other agents. The agent knows its own, and may have removed some."""
         others = (one for name, one in self._shares.items() if name != agent)
         return reduce(Labels.join, others, self._base)
 
     def put(self, agent: str, labels: Labels) -> None:
-        """Take the labels of an agent's session; `lock` is for whoever also decides by them."""
+        """Set the labels of an agent's session. Hold `lock` if a decision depends on them."""
         self._shares[agent] = labels
 
 
 @dataclass(slots=True)
-class Around:
-    """The call within which an agent runs.
+class OuterCall:
+    """The call inside which an agent runs.
 
     Attributes:
         tool: The tool.
-        seen: The labels of all that the agent which makes the call had seen.
+        seen: The labels of everything that the calling agent had seen.
         session: The session.
-        nesting: Where the names of tools are known that run agents.
-        is_over: Whether the call has ended: what it has started may still run.
+        nesting: The names of tools that run agents.
+        is_over: Whether the call has ended. Code that it has started may still run.
     """
 
     tool: str
     seen: Labels
-    session: Session
+    session: SharedSession
     nesting: set[str]
     is_over: bool = False
 
 
 @dataclass(slots=True)
-class Inside:
-    """What came of a call beside its result.
+class NestedEffects:
+    """Effects of a call other than its result.
 
     Attributes:
-        labels: Labels that were given within it.
-        session: What agents within it have made of the session; `None` if none ran.
+        labels: Labels that were given inside it.
+        session: The session's labels after the inner agents; `None` if none ran.
     """
 
     labels: Labels = field(default_factory=Labels)
     session: Labels | None = None
 
 
-_around: ContextVar[Around | None] = ContextVar("around", default=None)
+_outer_call: ContextVar[OuterCall | None] = ContextVar("outer_call", default=None)
 
 
-def around() -> Around | None:
-    """The guarded call within which this code runs, if it does."""
-    found = _around.get()
+def outer_call() -> OuterCall | None:
+    """The guarded call inside which this code runs, or `None`."""
+    found = _outer_call.get()
     return None if found is None or found.is_over else found
 
 
 @contextmanager
-def within(passed: Passed, nesting: set[str]) -> Iterator[Inside]:
-    """Make a call; agents that run within it belong to it.
+def inside_call(
+    tool: str, seen: Labels, session: Labels, nesting: set[str]
+) -> Iterator[NestedEffects]:
+    """Run a call. Agents that start meanwhile are inside it.
 
     Args:
-        passed: The call.
-        nesting: Where the names of tools are known that run agents.
+        tool: The tool.
+        seen: The labels of everything that the calling agent had seen.
+        session: The session's labels before the call.
+        nesting: The names of tools that run agents.
     """
-    here = Around(
-        passed.request.tool_call["name"], passed.thread.seen, Session(passed.session), nesting
-    )
-    token = _around.set(here)
-    inside, gathered = Inside(), GatheredLabels()
+    here = OuterCall(tool, seen, SharedSession(session), nesting)
+    token = _outer_call.set(here)
+    effects, gathered = NestedEffects(), GatheredLabels()
     try:
         with gathered:
-            yield inside
+            yield effects
     finally:
         here.is_over = True
-        with suppress(ValueError):  # a coroutine that nobody awaits any more is closed elsewhere
-            _around.reset(token)
-        inside.labels = gathered.labels or inside.labels
+        with suppress(ValueError):  # an abandoned coroutine is closed in another context
+            _outer_call.reset(token)
+        effects.labels = gathered.labels or effects.labels
         with here.session.lock:
-            inside.session = here.session.labels
+            effects.session = here.session.labels
 
 
-def tell_around(thread: Thread, call_id: str, labels: Labels, session: Labels) -> None:
-    """Tell the call around this agent, if there is one, what it has seen and done.
+def report_to_outer_call(thread: Thread, call_id: str, labels: Labels, session: Labels) -> None:
+    """Pass labels and session of an agent to the call around it, if there is one.
 
     Args:
-        thread: What is kept of the agent's thread.
-        call_id: A call of the agent's that has ended.
+        thread: The state of the agent's thread.
+        call_id: A call of the agent that has ended.
         labels: The labels of its result.
-        session: The agent's session afterwards.
+        session: The agent's session after it.
     """
-    outer = around()
+    outer = outer_call()
     if outer is None:
         return
     if labels != Labels():
@@ -147,26 +149,26 @@ def tell_around(thread: Thread, call_id: str, labels: Labels, session: Labels) -
 
 # Tools that run agents
 
-_DEEPEST = 5
-_MOST = 3_000
+_MAX_DEPTH = 5
+_MAX_OBJECTS = 3_000
 
 
 def agents_of(tool: BaseTool) -> list["Pregel[Any]"]:
-    """The graphs that a tool runs, as far as its code shows.
+    """The graphs that a tool runs, as far as its code shows them.
 
     Args:
-        tool: Any tool: `task` of deepagents, one of `agent.as_tool()`, one that calls agents.
+        tool: Any tool: `task` of deepagents, a tool of `agent.as_tool()`, or one that calls agents.
     """
-    return [*_graphs(tool)]
+    return list(_graphs(tool))
 
 
 def unguarded(agents: Iterable["Pregel[Any]"]) -> list[str]:
-    """Names of those that call tools without a `PolicyMiddleware`."""
+    """Names of agents that call tools without a `PolicyMiddleware`."""
     return sorted({graph.name for graph in agents if _calls_tools(graph)})
 
 
 def is_guarded(graph: Any) -> bool:
-    """Whether an agent has a `PolicyMiddleware`; its state then has a field of ours."""
+    """Whether an agent has a `PolicyMiddleware`, which adds a field to its state."""
     return isinstance(graph, Pregel) and FIELD in graph.channels
 
 
@@ -176,10 +178,10 @@ def _calls_tools(graph: "Pregel[Any]") -> bool:
 
 
 def _graphs(tool: BaseTool) -> Iterator["Pregel[Any]"]:
-    """Graphs that a tool's function reaches: by closures, what it is bound to, its globals."""
-    seen: dict[int, Any] = {}  # which keeps these ids theirs
+    """Graphs that a tool's function can reach: closures, bound objects and globals."""
+    seen: dict[int, Any] = {}  # keeps the objects alive, so that no id is reused
     waiting: deque[tuple[Any, int, frozenset[str]]] = deque([(tool, 0, frozenset())])
-    while waiting and len(seen) < _MOST:
+    while waiting and len(seen) < _MAX_OBJECTS:
         one, depth, names = waiting.popleft()
         if id(one) in seen:
             continue
@@ -187,18 +189,18 @@ def _graphs(tool: BaseTool) -> Iterator["Pregel[Any]"]:
         try:
             if isinstance(one, Pregel):
                 yield one
-            elif depth < _DEEPEST and not isinstance(one, ModuleType | type):
+            elif depth < _MAX_DEPTH and not isinstance(one, ModuleType | type):
                 parts, names = _parts(one, names)
-                waiting.extend((part, depth + 1, names) for part in islice(parts, _MOST))
-        except Exception:  # noqa: BLE001, S112 - whatever objects do that are looked at
+                waiting.extend((part, depth + 1, names) for part in islice(parts, _MAX_OBJECTS))
+        except Exception:  # noqa: BLE001, S112 - inspected objects may raise anything
             continue
 
 
 def _parts(one: Any, names: frozenset[str]) -> tuple[Iterable[Any], frozenset[str]]:
-    """What may be reached from an object, and the attributes that the code around it names."""
+    """Objects that an object reaches, and the attributes that code on the way names."""
     match one:
         case BaseTool():
-            found: Iterable[Any] = (getattr(one, name, None) for name in _OF_TOOLS)
+            found: Iterable[Any] = (getattr(one, name, None) for name in _TOOL_ATTRIBUTES)
         case FunctionType():
             attributes, variables = _named(one.__code__)
             names |= attributes
@@ -223,17 +225,17 @@ def _parts(one: Any, names: frozenset[str]) -> tuple[Iterable[Any], frozenset[st
     return found, names
 
 
-_OF_TOOLS = ("func", "coroutine", "runnable", "_run")
+_TOOL_ATTRIBUTES = ("func", "coroutine", "runnable", "_run")
 
 
 def _closed_over(function: FunctionType) -> Iterator[Any]:
     for cell in function.__closure__ or ():
-        with suppress(ValueError):  # an empty one
+        with suppress(ValueError):  # an empty cell
             yield cell.cell_contents
 
 
 def _named(code: CodeType) -> tuple[frozenset[str], frozenset[str]]:
-    """The attributes and the global variables that code names."""
+    """The attributes and global variables that code uses."""
     attributes, variables = set(), set()
     for one in dis.get_instructions(code):
         if one.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
@@ -250,34 +252,34 @@ def _named(code: CodeType) -> tuple[frozenset[str], frozenset[str]]:
 # deepagents
 
 
-class Guarding(Protocol):
-    """`PolicyMiddleware`, which this module stands below."""
+class SubagentPolicy(Protocol):
+    """`PolicyMiddleware`, which this module cannot import."""
 
     def for_other_tools(self) -> Self:
         """The same policy for an agent that may have fewer tools."""
 
 
 def guarded_subagents(
-    policy: Guarding, subagents: Sequence[Mapping[str, Any]] = ()
+    policy: SubagentPolicy, subagents: Sequence[Mapping[str, Any]] = ()
 ) -> list[dict[str, Any]]:
-    """Put a policy on every subagent of a deep agent, `general-purpose` among them.
+    """Put a policy on every subagent of a deep agent, including `general-purpose`.
 
-    `create_deep_agent(middleware=[policy])` guards the main agent alone: each subagent has its
-    tools and none of its middleware, and there is a subagent `general-purpose` that nobody asked
-    for. With these, the calls of all are checked, the labels of what a subagent reads come back
-    with its answer, and all count as one session.
+    `create_deep_agent(middleware=[policy])` guards only the main agent: subagents have its tools,
+    but not its middleware, and deepagents adds a subagent `general-purpose`. With guarded
+    subagents all calls are checked, the answer of a subagent has the labels of what it read, and
+    all agents share one session.
 
     Args:
         policy: The main agent's `PolicyMiddleware`.
-        subagents: What `create_deep_agent` takes: dicts of `name`, `description`, `system_prompt`
-            and more, or compiled ones, which must have a `PolicyMiddleware` already.
+        subagents: As for `create_deep_agent`: dicts with `name`, `description`, `system_prompt`
+            and more, or compiled subagents, which must already have a `PolicyMiddleware`.
 
     Returns:
-        What to give to `create_deep_agent` as `subagents`.
+        The argument `subagents` for `create_deep_agent`.
 
     Raises:
-        UsageError: For a compiled subagent without a policy, and for one that runs elsewhere, where
-            nobody can put a policy on it.
+        UsageError: For a compiled subagent without a policy, and for a remote subagent, which
+            cannot get a policy here.
 
     Example:
         ```python
@@ -316,20 +318,20 @@ def guarded_subagents(
     return [_guarded(spec, guard) for spec in specs]
 
 
-def _guarded(spec: Mapping[str, Any], guard: Guarding) -> dict[str, Any]:
+def _guarded(spec: Mapping[str, Any], guard: SubagentPolicy) -> dict[str, Any]:
     name = spec.get("name")
     if "graph_id" in spec:
         msg = (
-            f"The subagent `{name}` runs elsewhere, where this policy cannot reach it. Leave it "
-            "out, or guard it there and give it to `create_deep_agent` beside these."
+            f"The subagent `{name}` is remote, so this policy cannot check its calls. Remove it, "
+            "or guard it there and pass it to `create_deep_agent` yourself."
         )
         raise UsageError(msg)
     if "runnable" in spec:
         runnable = spec["runnable"]
         if not is_guarded(getattr(runnable, "bound", runnable)):
             msg = (
-                f"The subagent `{name}` is compiled already, and has no `PolicyMiddleware`. Make "
-                "it with `create_agent(…, middleware=[…, PolicyMiddleware(…)])`."
+                f"The compiled subagent `{name}` has no `PolicyMiddleware`. Make it with "
+                "`create_agent(…, middleware=[…, PolicyMiddleware(…)])`."
             )
             raise UsageError(msg)
         return dict(spec)

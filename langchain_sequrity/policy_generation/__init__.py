@@ -1,4 +1,4 @@
-"""Policies from a description: `PolicyGenTool`, and what comes of it.
+"""Generate policies from a description: `PolicyGenTool` and its results.
 
 Example:
     ```python
@@ -14,7 +14,7 @@ Example:
 
     with LocalServer() as server:
         model = ChatSequrity("any/model", base_url=server.base_url)
-        policy = PolicyGenTool(model, [send_mail]).generate("Mails must hold nothing untrusted.")
+        policy = PolicyGenTool(model, [send_mail]).generate("Mails must contain nothing untrusted.")
         print(policy.codes.code)  # read it before you use it
         guarded = model.model_copy(update={"policy": policy})
     ```

@@ -1,6 +1,6 @@
-"""What came back: a policy that was checked, or an error that shows what is wrong with it.
+"""The check of a generated policy: a proposal, or an error that shows its faults.
 
-A policy that is too long for a header, in parts: each says what it says of a group of tools.
+A policy that is too long for a header is divided by groups of tools.
 """
 
 import re
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from langchain_sequrity.sqrt.matchers import Matcher
 
 
-# Servers of tools put their own name in front: `github__get_file`.
+# Tool servers use their name as a prefix: `github__get_file`.
 _SERVER = re.compile(r"(.+?)(?:__+|[.:/])")
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+|\d+")
 _NAME = re.compile(r"\w+")
@@ -45,13 +45,13 @@ def split(policy: Policy, tools: Sequence[str], limit: int) -> list[tuple[tuple[
     Args:
         policy: A policy that compiles.
         tools: The names of the tools it is for.
-        limit: How long a header line may be, in bytes.
+        limit: Maximum length of a header line in bytes.
 
     Returns:
-        Names of tools, and the policy for these; tools of one server, or whose names have a word in
-        common, stay together where they fit. Nothing at all if one tool's rules are too long.
+        Names of tools with their policy. Tools of one server, or with a common word in their names,
+        stay together if they fit. Empty if the rules of one tool are too long.
     """
-    rules = _Rules(policy)
+    rules = _RuleSelection(policy)
     groups: list[tuple[str, ...]] = []
     for family in _families(tools):
         joined = (*groups[-1], *family) if groups else family
@@ -64,7 +64,7 @@ def split(policy: Policy, tools: Sequence[str], limit: int) -> list[tuple[tuple[
 
 
 def _families(tools: Sequence[str]) -> Iterator[tuple[str, ...]]:
-    """Tools that belong together, as far as their names tell."""
+    """Groups of related tools, according to their names."""
     nouns = {tool: [word.lower().rstrip("s") for word in _WORD.findall(tool)[1:]] for tool in tools}
     common = Counter(noun for found in nouns.values() for noun in set(found))
     families: dict[str, list[str]] = {}
@@ -75,8 +75,10 @@ def _families(tools: Sequence[str]) -> Iterator[tuple[str, ...]]:
     return map(tuple, families.values())
 
 
-def _portions(rules: "_Rules", family: Sequence[str], limit: int) -> Iterator[tuple[str, ...]]:
-    """A family, or as many parts of it as it takes."""
+def _portions(
+    rules: "_RuleSelection", family: Sequence[str], limit: int
+) -> Iterator[tuple[str, ...]]:
+    """A group of related tools, divided if it is too long."""
     some: tuple[str, ...] = ()
     for tool in family:
         if some and not rules.fit((*some, tool), limit):
@@ -86,8 +88,8 @@ def _portions(rules: "_Rules", family: Sequence[str], limit: int) -> Iterator[tu
     yield some
 
 
-class _Rules:
-    """What a policy says of each tool.
+class _RuleSelection:
+    """Selects the rules of a policy for some tools.
 
     Args:
         policy: A policy that compiles.
@@ -110,7 +112,7 @@ class _Rules:
         return header_bytes(text, parse(text)) <= limit
 
     def text(self, tools: tuple[str, ...]) -> str:
-        """The policy for some tools, with the names that it uses."""
+        """The policy for some tools, with the definitions that it uses."""
         if tools not in self._texts:
             kept = {
                 node.at
@@ -124,7 +126,7 @@ class _Rules:
         if tool.text.kind == "plain":
             return tool.text.raw in names
         matches = self._matchers.get(tool)
-        # In doubt a rule stays.
+        # An uncertain match keeps the rule.
         return matches is None or any(matches(name, self._budget) is not False for name in names)
 
     def _with_names(self, kept: Collection[object]) -> tuple[Declaration, ...]:
@@ -141,44 +143,43 @@ def _written(node: Declaration) -> str:
     return printed(Policy((node,), ""))
 
 
-_MOST_SHOWN = 5
+_MAX_PROBLEMS = 5
 
 
 class PolicyWarning(UserWarning):
-    """Something in a generated policy that may surprise."""
+    """A warning about a generated policy."""
 
 
 class NoPolicy(InvalidRequest, ToolException):
-    """The service refused to write a policy, or nothing valid came of its attempts.
+    """The service refused to write a policy, or all its attempts were invalid.
 
-    Like `BadPolicy` it is a `ToolException`: `handle_tool_error` of a `PolicyGenTool` decides
-    whether a model gets to read it, and can word its description anew.
+    Like `BadPolicy` this is a `ToolException`: with `handle_tool_error` of a `PolicyGenTool`, a
+    model can read the error and change its description.
     """
 
 
 class BadPolicy(BadReply, ToolException):
-    """The policy that came back cannot be used; the text shows each place with a caret.
+    """The generated policy cannot be used; the message shows each place with a caret.
 
     Attributes:
         text: The policy.
     """
 
     def __init__(self, message: str, *, text: str, **facts: Any) -> None:
-        """Build the error; `facts` are those of `ServiceError`."""
+        """Build the error; `facts` are arguments of `ServiceError`."""
         super().__init__(message, **facts)
         self.text = text
 
 
 class PolicyTooLong(BadPolicy):
-    """The policy that came back is longer than `max_header_bytes` lets a header be.
+    """The generated policy is longer than `max_header_bytes` permits.
 
     Attributes:
         text: The whole policy.
-        header_bytes: How long its header line would be.
-        limit: How long it may be.
-        parts: The policy in parts that fit, each for a group of the tools: for as many agents, of
-            which each has the tools of its group and no others. Empty if a single tool's rules are
-            too long.
+        header_bytes: The length of its header line.
+        limit: The maximum length.
+        parts: The policy in parts that fit, for several agents: each part is for an agent that has
+            only the tools of its group. Empty if the rules of a single tool are too long.
     """
 
     def __init__(
@@ -191,14 +192,14 @@ class PolicyTooLong(BadPolicy):
         parts: "tuple[PolicyPart, ...]",
         **facts: Any,
     ) -> None:
-        """Build the error; `facts` are those of `ServiceError`."""
+        """Build the error; `facts` are arguments of `ServiceError`."""
         super().__init__(message, text=text, **facts)
         self.header_bytes, self.limit, self.parts = header_bytes, limit, parts
 
 
 @dataclass(frozen=True, slots=True)
 class PolicyPart:
-    """What a policy says of some of its tools.
+    """The part of a policy for some of its tools.
 
     Attributes:
         tools: Their names.
@@ -210,20 +211,19 @@ class PolicyPart:
 
     @property
     def header(self) -> PolicyHeader:
-        """The policy as `ChatSequrity(policy=…)` takes it."""
+        """The policy for `ChatSequrity(policy=…)`."""
         return PolicyHeader.from_sqrt(self.text)
 
 
 @dataclass(frozen=True, slots=True)
 class PolicyProposal:
-    """A generated policy whose tools and arguments exist. Whether it says what was meant is open.
+    """A generated policy whose tools and arguments exist. Its meaning is not checked.
 
-    Its fields are plain data: a checkpoint keeps them as a dict.
+    Its fields are plain data: a checkpoint stores them as a dict.
 
     Attributes:
-        text: The policy in SQRT, as it came.
-        findings: What may surprise in it. What makes a rule protect nothing is not among them: it
-            raises `BadPolicy`.
+        text: The generated policy in SQRT.
+        findings: Warnings. A rule that protects nothing is an error instead: it raises `BadPolicy`.
         usage: Token counts by name, such as `total_tokens`.
     """
 
@@ -238,7 +238,7 @@ class PolicyProposal:
 
     @property
     def header(self) -> PolicyHeader:
-        """The policy as `ChatSequrity(policy=…)` takes it."""
+        """The policy for `ChatSequrity(policy=…)`."""
         return PolicyHeader.from_sqrt(self.text)
 
     @property
@@ -248,7 +248,7 @@ class PolicyProposal:
 
     @property
     def content(self) -> str:
-        """The text for a model: the policy, and the warnings as comments at its end."""
+        """The text for a model: the policy, with the warnings as comments at the end."""
         if not self.findings:
             return self.text
         comments = "\n".join(f"// Warning: {warning}" for warning in self.warnings)
@@ -257,7 +257,7 @@ class PolicyProposal:
 
 @contextmanager
 def refusals() -> Iterator[None]:
-    """Raise the service's refusal of a request as `NoPolicy`."""
+    """Convert a refused request to `NoPolicy`."""
     try:
         yield
     except ContextTooLong:
@@ -272,16 +272,16 @@ def proposed(reply: PolicyReply, request: PolicyRequest, *, limit: int) -> Polic
     """Check a generated policy.
 
     Args:
-        reply: What came back.
-        request: What was asked for: the tools, the sessions, and the labels that tools bring along.
-        limit: How long a header line may be, in bytes.
+        reply: The reply.
+        request: The request, with the tools, the sessions, and the labels that tools set.
+        limit: Maximum length of a header line in bytes.
 
     Returns:
-        The policy with what may surprise in it.
+        The policy with its warnings.
 
     Raises:
-        BadPolicy: If it does not parse, has no rule, is about tools or arguments that do not
-            exist, or asks for labels that nothing sets: such a rule protects nothing.
+        BadPolicy: If it is invalid, has no rule, or has a rule that protects nothing: for tools or
+            arguments that do not exist, or for labels that nothing sets.
         PolicyTooLong: If it does not fit into a header.
     """
     text = reply.text
@@ -308,15 +308,15 @@ def _too_long(
     )
     if parts:
         advice = (
-            f"Ask for fewer tools at once, give the tools to {len(parts)} agents "
-            "(`parts` of this error has the policy of each)"
+            f"Use fewer tools at once, divide the tools among {len(parts)} agents "
+            "(`parts` of this error has the policy for each)"
         )
     else:
-        advice = "Ask for fewer tools at once"
+        advice = "Use fewer tools at once"
     msg = (
-        f"The policy that was generated would be {size:,} bytes long as a header, and "
-        f"`max_header_bytes` of the model is {limit:,}: {size - limit:,} bytes too many. {advice}, "
-        "or raise `max_header_bytes` if what stands before the service lets longer headers through."
+        f"The header with the generated policy would have {size:,} bytes; `max_header_bytes` of "
+        f"the model is {limit:,}. {advice}, or raise `max_header_bytes` if all proxies before the "
+        "service accept longer headers."
     )
     return PolicyTooLong(msg, text=policy.text, header_bytes=size, limit=limit, parts=parts)
 
@@ -324,15 +324,15 @@ def _too_long(
 def _bad(text: str, problems: list[str]) -> BadPolicy:
     shown = "\n".join(_shown(problems))
     msg = (
-        f"The policy that was generated cannot be used.\n{shown}\n"
-        "Generate it again, with the tools and arguments in the description as they are named."
+        f"The generated policy cannot be used.\n{shown}\n"
+        "Generate it again, with the exact names of tools and arguments in the description."
     )
     return BadPolicy(msg, text=text)
 
 
 def _shown(problems: list[str]) -> Iterator[str]:
-    yield from problems[:_MOST_SHOWN]
-    if (more := len(problems) - _MOST_SHOWN) > 0:
+    yield from problems[:_MAX_PROBLEMS]
+    if (more := len(problems) - _MAX_PROBLEMS) > 0:
         yield f"({more} more)"
 
 

@@ -1,7 +1,4 @@
-"""`PolicyGenTool`: policy generation as a LangChain tool.
-
-What the caller gives, in any of its forms: the model, and the tools that the policy is for.
-"""
+"""`PolicyGenTool`: policy generation as a LangChain tool."""
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -51,18 +48,18 @@ ToolLike = dict[str, Any] | type | Callable[..., Any] | BaseTool
 def read_model(
     model: ModelLike, connection: Mapping[str, Any], names: Iterable[str]
 ) -> tuple[SequrityChatModel, Iterable[ToolLike] | None]:
-    """Find the chat model, and the tools that are bound to it.
+    """Get the chat model, and the tools that are bound to it.
 
     Args:
-        model: A model, one with tools bound, or a name.
-        connection: Arguments for the model that a name stands for.
-        names: Arguments that the tool itself has.
+        model: A model, a model with bound tools, or a name.
+        connection: Arguments for a model that is given by name.
+        names: Arguments of the tool itself.
 
     Returns:
-        The model, and its tools where it has some.
+        The model, and its bound tools or `None`.
 
     Raises:
-        UsageError: If it is something else, or the arguments are not for it.
+        UsageError: For another type of model, or unknown arguments.
     """
     if isinstance(model, str):
         kind = SequrityMessages if connection.get("provider") == "anthropic" else ChatSequrity
@@ -70,8 +67,8 @@ def read_model(
     if connection:
         wrong = next(iter(connection))
         of_model = (
-            "What is meant for the model is given to the model; it may stand here only beside a "
-            "model's name."
+            "Pass arguments for the model to the model. They are allowed here only beside the name "
+            "of a model."
         )
         near = "" if wrong in SequrityChatModel.model_fields else nearest(wrong, names)
         msg = f"`{wrong}` is not an argument of `PolicyGenTool`. {near or of_model}"
@@ -79,8 +76,8 @@ def read_model(
     found, bound = _unbound(model)
     if not isinstance(found, SequrityChatModel):
         msg = (
-            "`model` is a `ChatSequrity` or a `SequrityMessages`, perhaps with tools bound to it, "
-            f"or the name of a model; got {type(found).__name__}."
+            "`model` must be a `ChatSequrity` or a `SequrityMessages`, with or without bound "
+            f"tools, or the name of a model; got {type(found).__name__}."
         )
         raise UsageError(msg)
     if name := bound.get("model"):
@@ -89,7 +86,7 @@ def read_model(
 
 
 def _unbound(model: Any) -> tuple[Any, dict[str, Any]]:
-    """What is inside of bindings, and their arguments; the outermost wins."""
+    """The model inside of bindings, and their arguments; the outermost binding wins."""
     bound: dict[str, Any] = {}
     while isinstance(model, RunnableBindingBase):
         bound = {**model.kwargs, **bound}
@@ -98,21 +95,21 @@ def _unbound(model: Any) -> tuple[Any, dict[str, Any]]:
 
 
 def function_tools(tools: Iterable[ToolLike]) -> Iterator[dict[str, Any]]:
-    """Write tools in the neutral form, with what a policy can be about and nothing else.
+    """Convert tools to the neutral form, with only the parts that matter for a policy.
 
     Args:
-        tools: What `bind_tools` takes.
+        tools: As for `bind_tools`.
 
     Yields:
-        Those that are functions. A policy does not see the calls of tools that the service runs
-        itself, so these are left out.
+        The function tools. Tools that the service runs itself are left out, because a policy does
+        not see their calls.
 
     Raises:
-        UsageError: For what is no tool, and for one that stands alone.
+        UsageError: For an object that is not a tool, and for a single tool instead of a list.
     """
     if isinstance(tools, str | Mapping | BaseTool) or not isinstance(tools, Iterable):
         kind = type(tools).__name__
-        msg = f"`tools` is a list of tools; got a single `{kind}`. Write `[…]` around it."
+        msg = f"`tools` must be a list of tools; got a single `{kind}`. Write `[…]` around it."
         raise UsageError(msg)
     for index, tool in enumerate(tools):
         try:
@@ -157,43 +154,42 @@ class PolicyDescription(BaseModel):
     model_config = ConfigDict(str_strip_whitespace=True)
 
     description: str = Field(
-        min_length=1, description="What the policy is to allow and to forbid, in plain words."
+        min_length=1, description="What the policy must allow and forbid, in plain words."
     )
 
 
 class PolicyGenTool(BaseTool):
-    """Writes a policy from a description: for people by `generate`, for agents as a tool.
+    """Writes a policy from a description: for people with `generate`, for agents as a tool.
 
-    The model's key, address and provider are used, and nothing of its policy or sessions. What is
-    generated is checked for syntax, and for tools and arguments that do not exist. It is a proposal
-    and never takes effect by itself: read it, try it, then give it to `ChatSequrity(policy=…)`.
+    It uses the model's key, address and provider, but not its policy or sessions. The result is
+    checked for syntax, and for tools and arguments that do not exist. It is a proposal and never
+    takes effect by itself: read it, test it, then pass it to `ChatSequrity(policy=…)`.
 
     Args:
-        model: A `ChatSequrity` or `SequrityMessages`, perhaps with tools bound to it, or the name
-            of a model. Of a pair `"planner,worker"` the planner writes the policy.
-        tools: The tools that the policy is for, as `bind_tools` takes them; default: those that
-            are bound to the model. Tools that the service runs itself are left out, because a
-            policy does not see their calls.
-        n_retries: How often the service tries again after a policy that was not valid.
-        internal_tool_names: The service's own tools that the policy is for, too, such as
+        model: A `ChatSequrity` or `SequrityMessages`, with or without bound tools, or the name of a
+            model. In a pair `"planner,worker"` the planner writes the policy.
+        tools: The tools of the policy, as for `bind_tools`; default: the tools that are bound to
+            the model. Tools that the service runs itself are left out, because a policy does not
+            see their calls.
+        n_retries: How many times the service tries again after an invalid policy.
+        internal_tool_names: The service's own tools that the policy also covers, such as
             `parse_with_ai`.
-        mode: The sessions that the policy is for: `dual-llm` where arguments carry labels (also
-            under `PolicyMiddleware` and `LangGraphExecutor`), `single-llm` where they carry none;
-            default: what the model's `features` say, else any session, for which a draft has to
-            deny more.
-        **kwargs: Fields of any LangChain tool, such as `name`, `description` (what an agent reads)
-            and `handle_tool_error`; after a model's name also the connection arguments of
+        mode: The sessions of the policy: `dual-llm`, where arguments carry labels (also with
+            `PolicyMiddleware` and `LangGraphExecutor`), or `single-llm`, where they do not.
+            Default: the mode in the model's `features`, otherwise any session, for which a draft
+            denies more.
+        **kwargs: Fields of any LangChain tool, such as `name`, `description` (for an agent) and
+            `handle_tool_error`. With the name of a model also the connection arguments of
             `ChatSequrity`: `api_key`, `base_url`, `provider`, `timeout`, …
 
-    As a tool it takes `description` and answers with the policy's text; warnings are comments at
-    its end. The artifact is a `PolicyProposal`. A policy that cannot be used raises `BadPolicy`,
-    and one that the service does not write `NoPolicy`; `handle_tool_error=True` turns these into
-    messages for the model to read. Other errors of `langchain_sequrity.errors` say that the service
-    could not be asked, and are raised in any case.
+    As a tool it takes `description` and returns the policy's text, with warnings as comments at the
+    end. The artifact is a `PolicyProposal`. An unusable policy raises `BadPolicy`, and a refusal of
+    the service `NoPolicy`; `handle_tool_error=True` converts these to messages for the model. Other
+    errors of `langchain_sequrity.errors` mean that the request failed, and are always raised.
 
     Raises:
-        UsageError: If there are no tools, if `model` is something else, or if its provider and
-            format generate no policies: Responses does with `sequrity_azure` only.
+        UsageError: If there are no tools, if `model` has another type, or if its provider and
+            format do not support policy generation: Responses does only with `sequrity_azure`.
 
     Example:
         ```python
@@ -231,56 +227,53 @@ class PolicyGenTool(BaseTool):
     description: str = _DESCRIPTION
     args_schema: Annotated[ArgsSchema | None, SkipValidation()] = PolicyDescription
     response_format: Literal["content", "content_and_artifact"] = "content_and_artifact"
-    # Its validators are for arguments, and would take a model apart; `read_model` checks it.
+    # Validators of LangChain's arguments would convert a model to a dict; `read_model` checks it.
     model: SkipValidation[SequrityChatModel] = Field(frozen=True)
     """The model whose connection is used."""
     tools: list[dict[str, Any]] = Field(frozen=True)
-    """The tools that the policy is for, in the form of chat/completions."""
+    """The tools of the policy, in the format of chat/completions."""
     n_retries: int = Field(default=DEFAULT_RETRIES, ge=0, strict=True, frozen=True)
-    """How often the service tries again after a policy that was not valid."""
+    """How many times the service tries again after an invalid policy."""
     internal_tool_names: tuple[str, ...] = Field(default=(), frozen=True)
-    """The service's own tools that the policy is for, too."""
+    """The service's own tools that the policy also covers."""
     mode: Mode | None = Field(default=None, frozen=True)
-    """The sessions that the policy is for; by default those of the model's `features`."""
+    """The sessions of the policy; by default those of the model's `features`."""
 
     def __init__(
         self, model: ModelLike, tools: Iterable[ToolLike] | None = None, **kwargs: Any
     ) -> None:
-        """Take model and tools first, everything else by keyword."""
+        """Take model and tools by position, everything else by keyword."""
         own = {name: kwargs.pop(name) for name in list(kwargs) if name in type(self).model_fields}
         if own.get("mode") not in (None, *get_args(Mode)):
-            msg = f'`mode` is "single-llm", "dual-llm" or `None`; got {own["mode"]!r}.'
+            msg = f'`mode` must be "single-llm", "dual-llm" or `None`; got {own["mode"]!r}.'
             raise UsageError(msg)
         found, bound = read_model(model, kwargs, type(self).model_fields)
         given = bound if tools is None else tools
         super().__init__(model=found, tools=list(function_tools(given or ())), **own)
         if not self.tools and not self.internal_tool_names:
-            msg = (
-                "A policy is about tools, and none are given. Give `tools=[…]`, or a model with "
-                "tools bound to it."
-            )
+            msg = "No tools are given. Pass `tools=[…]`, or a model with bound tools."
             raise UsageError(msg)
-        self._call(self._request("(checked now, not at the first use)"))
+        self._call(self._request("(checks the arguments before the first use)"))
 
     # For people
 
     def generate(self, description: str) -> PolicyHeader:
         """Write a policy.
 
-        What may surprise in it is said by Python warnings of the category `PolicyWarning`; to have
-        it as data, use `propose`.
+        Findings are Python warnings of the category `PolicyWarning`. `propose` returns them as
+        data.
 
         Args:
-            description: What the policy is to allow and to forbid, in plain words.
+            description: What the policy must allow and forbid, in plain words.
 
         Returns:
-            The policy, ready for `ChatSequrity(policy=…)`. Nothing uses it until you do.
+            The policy for `ChatSequrity(policy=…)`. Nothing uses it until you do.
 
         Raises:
-            BadPolicy: If what came back cannot be used.
-            PolicyTooLong: If it does not fit into a header; `parts` has it for groups of tools.
-            NoPolicy: If the service refused, or nothing valid came of its attempts.
-            ServiceError: If the service could not be asked.
+            BadPolicy: If the generated policy cannot be used.
+            PolicyTooLong: If it does not fit into a header; `parts` has parts for groups of tools.
+            NoPolicy: If the service refused, or all its attempts were invalid.
+            ServiceError: If the request failed.
         """
         return _warned(self.propose(description))
 
@@ -289,16 +282,16 @@ class PolicyGenTool(BaseTool):
         return _warned(await self.apropose(description))
 
     def propose(self, description: str) -> PolicyProposal:
-        """Write a policy, and return with it what was found in it and what it cost.
+        """Write a policy, and return it with its findings and its token usage.
 
         Args:
-            description: What the policy is to allow and to forbid, in plain words.
+            description: What the policy must allow and forbid, in plain words.
 
         Raises:
-            BadPolicy: If what came back cannot be used.
-            PolicyTooLong: If it does not fit into a header; `parts` has it for groups of tools.
-            NoPolicy: If the service refused, or nothing valid came of its attempts.
-            ServiceError: If the service could not be asked.
+            BadPolicy: If the generated policy cannot be used.
+            PolicyTooLong: If it does not fit into a header; `parts` has parts for groups of tools.
+            NoPolicy: If the service refused, or all its attempts were invalid.
+            ServiceError: If the request failed.
         """
         request = self._request(description)
         with refusals():
@@ -328,10 +321,11 @@ class PolicyGenTool(BaseTool):
 
     def _request(self, description: str) -> PolicyRequest:
         if not isinstance(description, str):
-            msg = f"The description is a text; got a value of type `{type(description).__name__}`."
+            kind = type(description).__name__
+            msg = f"The description must be a text; got a value of type `{kind}`."
             raise UsageError(msg)
         if not description.strip():
-            msg = "The description is empty. Say what the policy is to allow and to forbid."
+            msg = "The description is empty. Say what the policy must allow and forbid."
             raise UsageError(msg)
         state = self.model.prepared
         given = state.settings.connection
@@ -349,7 +343,7 @@ class PolicyGenTool(BaseTool):
 
     def _call(self, request: PolicyRequest) -> Call:
         connection = self.model.prepared.settings.connection.for_policies()
-        # To ask twice changes nothing, so it may be sent again.
+        # A repeated request changes nothing, so it may be sent again.
         return connection.call(_json(write_request(request)), session_id=None, resend=True)
 
     def _read(self, request: PolicyRequest, reply: Reply) -> PolicyProposal:
@@ -359,7 +353,7 @@ class PolicyGenTool(BaseTool):
 
     @override
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """Copy the tool; changes are checked like a new tool's."""
+        """Copy the tool. Changes are checked like the arguments of a new tool."""
         copied = super().model_copy(deep=deep)
         if not update:
             return copied

@@ -1,23 +1,18 @@
 """A pytest plugin to test policies, and agents under a policy, without the hosted service.
 
 ```
-fixtures     local servers and models at them
-assertions   assert_denied, assert_allowed: functions and context managers; what a test expects
-outcomes     what became of a call, whatever it is read from
+fixtures     local servers, and models that use them
+assertions   assert_denied, assert_allowed: functions and context managers
+outcomes     the outcome of a call, read from verdicts, messages, states or exceptions
 ```
 
 Load it in the top-level `conftest.py`: `pytest_plugins = ["langchain_sequrity.testing"]`. It needs
-pytest and, for its fixtures, the extra `local`. How to use it is in `docs/testing.md`.
+pytest and, for its fixtures, the extra `local`. `docs/testing.md` is the guide.
 
-Its assertions word their own failures (PYTEST_DONT_REWRITE), so a `conftest.py` may import it, too.
+Its assertions write their own messages (PYTEST_DONT_REWRITE), so a `conftest.py` may import it.
 """
 
 from langchain_sequrity.errors import MissingExtra
-
-
-class _NotInstalled(MissingExtra, ImportError):
-    """What this package raises for a missing extra, and what Python raises for such an import."""
-
 
 try:
     from langchain_sequrity.testing.assertions import assert_allowed, assert_denied
@@ -31,7 +26,7 @@ except ModuleNotFoundError as error:
     if error.name != "pytest":
         raise
     _msg = '`pytest` is not installed. Run `pip install pytest "langchain-sequrity[local]"`.'
-    raise _NotInstalled(_msg) from None
+    raise MissingExtra(_msg) from None
 
 __all__ = [
     "assert_allowed",

@@ -1,52 +1,48 @@
-"""`assert_denied` and `assert_allowed`: functions, and context managers.
-
-What a test expects of a call, and what is not as expected.
-"""
+"""`assert_denied` and `assert_allowed`, as functions and as context managers."""
 
 import inspect
 import re
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from enum import Enum
 from types import TracebackType
-from typing import Any, Literal, Self, get_args, overload
+from typing import Any, Final, Literal, Self, get_args, overload
 
 from langchain_sequrity.display import plain
 from langchain_sequrity.errors import PolicyDenied, TurnFailed, UsageError
 from langchain_sequrity.sqrt.nodes import Strength
 from langchain_sequrity.testing.outcomes import (
-    Because,
-    Came,
-    Outcome,
-    TellsNothing,
+    CallOutcome,
+    DecidingRule,
+    Outcomes,
+    UnrelatedValue,
     is_readable,
     read,
 )
 
 Text = str | re.Pattern[str]
-"""A part of a text, or a regex that is searched in it."""
+"""A part of a text, or a regex to search in it."""
 
 _REPORT = (
-    "not reported, so it cannot be compared; dual-LLM sessions report it with "
+    "not reported and cannot be compared; dual-LLM sessions report it with "
     '`session_config={"response_format": {"include_policy_check_history": True}}`'
 )
 
 
 @dataclass(frozen=True, slots=True)
-class Expected:
+class Expectation:
     """What a test expects.
 
     Attributes:
-        kind: Whether the call is to be allowed or denied.
+        kind: Whether the call must be allowed or denied.
         tool: The tool's name.
         rule: Text of a rule that decided.
         reason: The reason of that rule.
         strength: `hard` or `soft`.
-        certain: Whether every reading of the policy is to say the same.
+        certain: Whether every reading of the policy must give the same verdict.
 
     Raises:
-        UsageError: For what cannot be expected.
+        UsageError: For an invalid expectation.
     """
 
     kind: Literal["allowed", "denied"]
@@ -57,87 +53,76 @@ class Expected:
     certain: bool | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what nothing could fail, or nothing could meet."""
+        """Check types and values, so that an assertion can both pass and fail."""
         _check("tool", self.tool, str)
         _check("rule", self.rule, str, re.Pattern)
         _check("reason", self.reason, str, re.Pattern)
         _check("certain", self.certain, bool)
         if self.strength is not None and self.strength not in get_args(Strength):
-            msg = f'`strength` is "hard" or "soft"; got {self.strength!r}.'
+            msg = f'`strength` must be "hard" or "soft"; got {self.strength!r}.'
             raise UsageError(msg)
 
     @property
     def has_details(self) -> bool:
-        """Whether more is expected than that the call is allowed or denied."""
+        """Whether more is expected than `kind`."""
         given = (self.tool, self.rule, self.reason, self.strength, self.certain)
         return any(one is not None for one in given)
 
     @property
     def words(self) -> str:
-        """It as a list in words."""
+        """The expectation in words."""
         parts: list[str] = [self.kind]
         if self.tool is not None:
             parts.append(f"tool `{plain(self.tool)}`")
         if self.rule is not None:
-            parts.append(f"a rule {_having(self.rule)}")
+            parts.append(f"a rule {_pattern_words(self.rule)}")
         if self.reason is not None:
-            parts.append(f"a reason {_having(self.reason)}")
+            parts.append(f"a reason {_pattern_words(self.reason)}")
         if self.strength is not None:
             parts.append(self.strength)
         if self.certain is not None:
             parts.append("certain" if self.certain else "in doubt")
         return ", ".join(parts)
 
-    def failure(self, came: Came) -> str:
-        """What to tell of what is not as expected; an empty text if all is.
+    def failure(self, got: Outcomes) -> str:
+        """The message of the assertion, or an empty text if all is as expected.
 
         Args:
-            came: What came.
+            got: What the test got.
         """
-        wrong = self._wrong_of_each(came) if came.is_each else self._wrong_of_turn(came)
+        compared = [
+            (number, one, list(self._differences(one)))
+            for number, one in enumerate(got.outcomes, 1)
+        ]
+        wrong = [one for one in compared if one[2]]
+        if not got.is_each:
+            # One call of the turn must be as expected, and none may contradict `allowed`.
+            contradictions = [one for one in wrong if self._is_contradicted_by(one[1])]
+            if contradictions or len(wrong) < len(compared):
+                wrong = contradictions
         if not wrong:
             return ""
         lines = [f"Expected: {self.words}."]
         for number, outcome, differences in wrong:
-            of = f" of call {number}" if len(came.outcomes) > 1 else ""
-            lines += [f"Came{of}: {outcome.words}", f"Differs{of}: {'; '.join(differences)}."]
-        return "\n".join([*lines, *([came.table] if came.table else [])])
+            of = f" of call {number}" if len(got.outcomes) > 1 else ""
+            lines += [f"Got{of}: {outcome.words}", f"Differs{of}: {'; '.join(differences)}."]
+        return "\n".join([*lines, *([got.table] if got.table else [])])
 
-    def _wrong_of_each(self, came: Came) -> list[tuple[int, Outcome, list[str]]]:
-        """A simulation is what the test made it, so that all of it must be as expected."""
-        compared = [
-            (number, one, list(self._differences(one)))
-            for number, one in enumerate(came.outcomes, 1)
-        ]
-        return [one for one in compared if one[2]]
-
-    def _wrong_of_turn(self, came: Came) -> list[tuple[int, Outcome, list[str]]]:
-        """One call of a turn must be as expected; that it is allowed, no call of it may refute."""
-        compared = [
-            (number, one, list(self._differences(one)))
-            for number, one in enumerate(came.outcomes, 1)
-        ]
-        if self.kind == "allowed":
-            refuting = [
-                one for one in compared if one[1].kind != "allowed" and self._is_about(one[1])
-            ]
-            if refuting:
-                return refuting
-        return [] if any(not differences for *_, differences in compared) else compared
-
-    def _is_about(self, outcome: Outcome) -> bool:
+    def _is_contradicted_by(self, outcome: CallOutcome) -> bool:
+        if self.kind != "allowed" or outcome.kind == "allowed":
+            return False
         return self.tool is None or not outcome.tools or self.tool in outcome.tools
 
-    def _differences(self, outcome: Outcome) -> Iterator[str]:
+    def _differences(self, outcome: CallOutcome) -> Iterator[str]:
         if outcome.kind == "neither":
-            yield f"it is neither allowed nor denied, where {self.kind} is expected"
+            yield f"it is neither allowed nor denied; expected {self.kind}"
         elif outcome.kind != self.kind:
             yield f"it is {outcome.kind}"
         if self.tool is not None and self.tool not in outcome.tools:
             told = " or ".join(f"`{plain(one)}`" for one in outcome.tools)
             yield f"the tool is {told or 'not reported'}"
         if outcome.kind != self.kind:
-            return  # what else it has belongs to another verdict
+            return  # the other fields belong to another verdict
         yield from self._because(outcome.because)
         if self.strength not in (None, outcome.strength):
             yield f"the strength is {outcome.strength or _REPORT}"
@@ -145,8 +130,8 @@ class Expected:
             told = {True: "certain", False: "in doubt", None: _REPORT}[outcome.certain]
             yield f"the verdict is {told}"
 
-    def _because(self, because: tuple[Because, ...]) -> Iterator[str]:
-        """One and the same rule must have the text and the reason."""
+    def _because(self, because: tuple[DecidingRule, ...]) -> Iterator[str]:
+        """The same rule must have both the text and the reason."""
         if any(_fits(self.rule, one.rule) and _fits(self.reason, one.reason) for one in because):
             return
         if self.rule is not None:
@@ -163,11 +148,11 @@ def _check(name: str, value: Any, *kinds: type) -> None:
         msg = f"`{name}`: expected {wanted}, got a value of type `{type(value).__name__}`."
         raise UsageError(msg)
     if value == "" or (isinstance(value, re.Pattern) and not value.pattern):
-        msg = f"`{name}` is empty, which every text fits. Leave it out, or say what to look for."
+        msg = f"`{name}` is empty and would match every text. Remove it, or give a text."
         raise UsageError(msg)
 
 
-def _having(text: Text) -> str:
+def _pattern_words(text: Text) -> str:
     if isinstance(text, str):
         return f"with {plain(text)!r}"
     return f"that matches /{plain(str(text.pattern))}/"
@@ -178,7 +163,7 @@ def _fits(wanted: Text | None, text: str | None) -> bool:
         return True
     if text is None:
         return False
-    # A rule may be written over several lines.
+    # A rule may span several lines.
     one_line = " ".join(text.split())
     if isinstance(wanted, str):
         return " ".join(wanted.split()) in one_line
@@ -191,33 +176,28 @@ def _listed(texts: Iterator[str | None]) -> str:
     return told or _REPORT
 
 
-class _Missing(Enum):
-    """Tells a context manager from `assert_denied(None)`, which is a mistake."""
-
-    MISSING = "missing"
+_MISSING: Final = object()
+"""The default of `what`; `assert_denied(None)` is a mistake, and not a context manager."""
 
 
-_MISSING = _Missing.MISSING
-
-
-class Watched:
+class DenialContext:
     """The body of `with assert_denied():` or `with assert_allowed():`."""
 
-    def __init__(self, expected: Expected) -> None:
+    def __init__(self, expected: Expectation) -> None:
         self._error: PolicyDenied | None = None
         self._expected = expected
         self._was_entered = False
 
     @property
     def error(self) -> PolicyDenied:
-        """The denial that ended the body; raises `UsageError` where there is none."""
+        """The denial that ended the body; `UsageError` without one."""
         if self._error is None:
             msg = "No denial ended the body. Read `error` after `with assert_denied():`."
             raise UsageError(msg)
         return self._error
 
     def __enter__(self) -> Self:
-        """Begin to watch."""
+        """Start the assertion."""
         self._was_entered = True
         return self
 
@@ -227,10 +207,10 @@ class Watched:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> bool:
-        """Compare what ended the body with what was expected.
+        """Compare the exception that ended the body with the expectation.
 
         Raises:
-            AssertionError: If it is not as expected. Exceptions that are none of a turn go on.
+            AssertionError: If it differs. Exceptions other than `TurnFailed` are passed on.
         """
         __tracebackhide__ = True
         if isinstance(error, TurnFailed):
@@ -239,17 +219,17 @@ class Watched:
             return True
         if error is None and self._expected.kind == "denied":
             msg = (
-                f"Expected: {self._expected.words}.\nCame: the body raised nothing. If denials are "
-                "messages there, give `assert_denied` what came back."
+                f"Expected: {self._expected.words}.\nGot: the body raised nothing. If denials are "
+                "messages there, pass the result to `assert_denied`."
             )
             raise AssertionError(msg)
         return False
 
     def __del__(self) -> None:
-        """Warn of an assertion that was never made."""
+        """Warn of an assertion that was never used."""
         if not self._was_entered:
             name = f"assert_{self._expected.kind}"
-            msg = f"`{name}(…)` was given nothing to look at. Write `with {name}(…):`."
+            msg = f"`{name}(…)` got nothing to check. Write `with {name}(…):`."
             warnings.warn(msg, RuntimeWarning, stacklevel=1)
 
 
@@ -261,7 +241,7 @@ def assert_denied(
     reason: Text | None = None,
     strength: Strength | None = None,
     certain: bool | None = None,
-) -> Watched: ...
+) -> DenialContext: ...
 
 
 @overload
@@ -284,22 +264,21 @@ def assert_denied(
     reason: Text | None = None,
     strength: Strength | None = None,
     certain: bool | None = None,
-) -> Watched | None:
+) -> DenialContext | None:
     """Assert that a policy denies a call.
 
-    A turn that broke, a model that refused by itself and a call that was not reached are no
-    denials.
+    A failed turn, a refusal by the model and a call that was not reached do not count as denials.
 
     Args:
-        what: A `Verdict`; a `Decision` or a `Simulation`, each call of which must be denied; a
+        what: A `Verdict`; a `Decision` or a `Simulation`, in which each call must be denied; a
             message of `ChatSequrity` or of `PolicyMiddleware`; the state of an agent, in whose last
             turn a call must be denied; the state of a graph that asks a human about a denied call;
-            a `PolicyDenied`; or a function to call. Without it, what comes back is a context
-            manager whose body must raise `PolicyDenied`.
-        tool: The tool's name (or that of the node, for a graph).
-        rule: A part of the text of a rule that decided, or a regex that is searched in it. White
-            space counts as one space.
-        reason: The same for that rule's reason, which is its doc comment.
+            a `PolicyDenied`; or a function to call. Without it, the result is a context manager
+            whose body must raise `PolicyDenied`.
+        tool: The tool's name (for a graph, that of the tool or the node).
+        rule: A part of the text of a rule that decided, or a regex to search in it. White space
+            counts as one space.
+        reason: The same for the reason of this rule, which is its doc comment.
         strength: `"hard"` or `"soft"`.
         certain: Whether the denial must be certain, or in doubt.
 
@@ -307,8 +286,8 @@ def assert_denied(
         Nothing, or the context manager; its `error` is the exception.
 
     Raises:
-        AssertionError: If it is not as expected: what was expected, what came, and the rule.
-        UsageError: If `what` tells nothing of a policy, or an option has no meaning.
+        AssertionError: If the result differs. The text has both, and the rule.
+        UsageError: If `what` is unrelated to policies, or an option is invalid.
 
     Example:
         ```python
@@ -326,7 +305,7 @@ def assert_denied(
         ```
     """
     __tracebackhide__ = True
-    return _assert(Expected("denied", tool, rule, reason, strength, certain), what)
+    return _assert(Expectation("denied", tool, rule, reason, strength, certain), what)
 
 
 @overload
@@ -337,7 +316,7 @@ def assert_allowed(
     reason: Text | None = None,
     strength: Strength | None = None,
     certain: bool | None = None,
-) -> Watched: ...
+) -> DenialContext: ...
 
 
 @overload
@@ -360,15 +339,15 @@ def assert_allowed(
     reason: Text | None = None,
     strength: Strength | None = None,
     certain: bool | None = None,
-) -> Watched | None:
+) -> DenialContext | None:
     """Assert that a policy allows a call.
 
-    A turn that broke, a refusal and a call that was not reached are not allowed.
+    A failed turn, a refusal and a call that was not reached do not count as allowed.
 
     Args:
-        what: As for `assert_denied`. In a turn no call may be denied; with `tool`, none of that
-            tool, and there must be one. A context manager sees exceptions only, and takes none of
-            the options below: where denials are messages, give what came back.
+        what: As for `assert_denied`. In a turn no call may be denied; with `tool`, no call of that
+            tool, and there must be one. A context manager checks only exceptions and takes none of
+            the options below; if denials are messages, pass the result.
         tool: The tool's name.
         rule: A part of the text of a rule that decided, or a regex.
         reason: The same for that rule's reason.
@@ -379,8 +358,8 @@ def assert_allowed(
         Nothing, or the context manager.
 
     Raises:
-        AssertionError: If it is not as expected: what was expected, what came, and the rule.
-        UsageError: If `what` tells nothing of a policy, or an option has no meaning.
+        AssertionError: If the result differs. The text has both, and the rule.
+        UsageError: If `what` is unrelated to policies, or an option is invalid.
 
     Example:
         ```python
@@ -393,16 +372,16 @@ def assert_allowed(
         ```
     """
     __tracebackhide__ = True
-    expected = Expected("allowed", tool, rule, reason, strength, certain)
+    expected = Expectation("allowed", tool, rule, reason, strength, certain)
     if what is _MISSING and expected.has_details:
         _refuse_details()
     return _assert(expected, what)
 
 
-def _assert(expected: Expected, what: object) -> Watched | None:
+def _assert(expected: Expectation, what: object) -> DenialContext | None:
     __tracebackhide__ = True
     if what is _MISSING:
-        return Watched(expected)
+        return DenialContext(expected)
     if not is_readable(what) and callable(what):
         _call(expected, what)
     else:
@@ -410,7 +389,7 @@ def _assert(expected: Expected, what: object) -> Watched | None:
     return None
 
 
-def _call(expected: Expected, function: Callable[[], Any]) -> None:
+def _call(expected: Expectation, function: Callable[[], Any]) -> None:
     __tracebackhide__ = True
     try:
         returned = function()
@@ -421,25 +400,25 @@ def _call(expected: Expected, function: Callable[[], Any]) -> None:
         if inspect.iscoroutine(returned):
             returned.close()
         msg = (
-            "The function returns something to await, so it has not run. Write "
+            "The function returned an awaitable, so its code has not run. Write "
             f"`with assert_{expected.kind}(…): await …`."
         )
         raise UsageError(msg)
     try:
-        came = read(returned)
-    except TellsNothing:
+        got = read(returned)
+    except UnrelatedValue:
         _returned_nothing(expected, returned)
     else:
-        _compare(expected, came)
+        _compare(expected, got)
 
 
-def _returned_nothing(expected: Expected, returned: object) -> None:
-    """What to make of a function that raised nothing, and returned nothing that tells of it."""
+def _returned_nothing(expected: Expectation, returned: object) -> None:
+    """Handle a function that raised nothing and returned a value unrelated to policies."""
     __tracebackhide__ = True
     if expected.kind == "denied":
         msg = (
-            f"Expected: {expected.words}.\nCame: the function raised nothing, and returned a value "
-            f"of type `{type(returned).__name__}` that tells of no denial."
+            f"Expected: {expected.words}.\nGot: the function raised nothing and returned a value "
+            f"of type `{type(returned).__name__}`, which contains no denial."
         )
         raise AssertionError(msg)
     if expected.has_details:
@@ -448,13 +427,13 @@ def _returned_nothing(expected: Expected, returned: object) -> None:
 
 def _refuse_details() -> None:
     msg = (
-        "Nothing but an exception can be seen here, and what is allowed raises none. Leave out the "
-        "options, or give `assert_allowed` what came back."
+        "Only exceptions are checked here, and an allowed call raises none. Remove the options, or "
+        "pass the result to `assert_allowed`."
     )
     raise UsageError(msg)
 
 
-def _compare(expected: Expected, came: Came, cause: BaseException | None = None) -> None:
+def _compare(expected: Expectation, got: Outcomes, cause: BaseException | None = None) -> None:
     __tracebackhide__ = True
-    if failure := expected.failure(came):
+    if failure := expected.failure(got):
         raise AssertionError(failure) from cause

@@ -1,4 +1,4 @@
-"""Fixtures: local servers and models at them, and no way to the hosted service."""
+"""Fixtures: local servers, and models that use them and never the hosted service."""
 
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
@@ -12,13 +12,13 @@ if TYPE_CHECKING:
     from langchain_sequrity.local import LocalServer
 
 _SERVER, _LOCAL, _MODEL = "sequrity_server", "sequrity_local", "sequrity_model"
-# The discard port of this machine: a model that is made before there is a server reaches nothing.
+# The discard port of this machine: a model that is made before the server reaches nothing.
 _NOWHERE = "http://127.0.0.1:9"
 
 
 @pytest.fixture(autouse=True)
 def _sequrity_environment(request: pytest.FixtureRequest) -> None:
-    """Keep a test that has one of the fixtures below away from the developer's own settings."""
+    """Hide the developer's own settings from a test that uses one of the fixtures below."""
     if {_SERVER, _LOCAL, _MODEL}.isdisjoint(request.fixturenames):
         return
     environment: pytest.MonkeyPatch = request.getfixturevalue("monkeypatch")
@@ -32,10 +32,10 @@ def _sequrity_environment(request: pytest.FixtureRequest) -> None:
 
 @pytest.fixture(scope="session")
 def sequrity_server() -> "Iterator[LocalServer]":
-    """A local server for all tests, whose model is deterministic.
+    """A local server for all tests, with a deterministic model.
 
-    In a test that has it, models without a `base_url` are at this server. In fixtures of a wider
-    scope give them `base_url=sequrity_server.base_url`.
+    In a test with this fixture, models without a `base_url` use this server. In fixtures of a wider
+    scope, pass `base_url=sequrity_server.base_url`.
     """
     from langchain_sequrity.local import LocalServer  # noqa: PLC0415 - only tests that use it wait
 
@@ -45,10 +45,10 @@ def sequrity_server() -> "Iterator[LocalServer]":
 
 @pytest.fixture
 def sequrity_local(monkeypatch: pytest.MonkeyPatch) -> "Iterator[Callable[..., LocalServer]]":
-    """Start a local server of the test's own: `sequrity_local(script=[…])`.
+    """Start a local server for one test: `sequrity_local(script=[…])`.
 
-    It takes the arguments of `LocalServer`, and stops with the test. From then on, models without a
-    `base_url` are at this server.
+    It takes the arguments of `LocalServer`, and stops with the test. Afterwards, models without a
+    `base_url` use this server.
     """
     from langchain_sequrity.local import LocalServer  # noqa: PLC0415 - only tests that use it wait
 
@@ -64,9 +64,9 @@ def sequrity_local(monkeypatch: pytest.MonkeyPatch) -> "Iterator[Callable[..., L
 
 @pytest.fixture
 def sequrity_model(sequrity_server: "LocalServer") -> "Callable[..., ChatSequrity]":
-    """Make a `ChatSequrity` at the server of all tests: `sequrity_model(policy=…)`.
+    """Make a `ChatSequrity` for the server of all tests: `sequrity_model(policy=…)`.
 
-    It takes the fields of `ChatSequrity`; the model's name may be left out.
+    It takes the fields of `ChatSequrity`. The model's name is optional.
     """
     from langchain_sequrity.chat_models import ChatSequrity  # noqa: PLC0415 - as above
 

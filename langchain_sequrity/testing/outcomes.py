@@ -1,4 +1,4 @@
-"""What became of a call or a turn, in one form, whatever it is read from."""
+"""The outcome of a call or a turn, read from a verdict, message, state or exception."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,12 +23,12 @@ _TABLE_WIDTH = 120
 
 
 @dataclass(frozen=True, slots=True)
-class Because:
+class DecidingRule:
     """A rule that decided.
 
     Attributes:
-        rule: Its text, or `None` if that is not reported.
-        reason: Why, in words, or `None`.
+        rule: Its text, or `None` if it is not reported.
+        reason: Its reason in words, or `None`.
     """
 
     rule: str | None
@@ -36,57 +36,58 @@ class Because:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of one call, or of a turn.
+class CallOutcome:
+    """The outcome of one call, or of a turn.
 
     Attributes:
-        kind: `neither` for what a policy had no say in: broken turns, calls that were not reached.
-        words: What came, as a sentence that is safe to print.
-        tools: The names by which the tool may be called; empty if that is not reported.
-        because: The rules that decided, as far as they are reported.
-        strength: `hard` or `soft`, or `None` if that is not reported.
-        certain: Whether every reading of the policy says the same, or `None`.
+        kind: `neither` if no policy decided: a failed turn, or a call that was not reached.
+        words: The outcome as a sentence that is safe to print.
+        tools: The names of the tool; empty if they are not reported.
+        because: The rules that decided, if they are reported.
+        strength: `hard` or `soft`, or `None` if it is not reported.
+        certain: Whether every reading of the policy gives the same verdict, or `None`.
     """
 
     kind: Kind
     words: str
     tools: tuple[str, ...] = ()
-    because: tuple[Because, ...] = ()
+    because: tuple[DecidingRule, ...] = ()
     strength: str | None = None
     certain: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Came:
-    """All that can be read from what an assertion was given.
+class Outcomes:
+    """All outcomes in the argument of an assertion.
 
     Attributes:
-        outcomes: What became of each call.
-        is_each: Whether each call was asked for, as in a simulation; in a turn, one of them is.
-        table: A table to show below a failure, or an empty text.
+        outcomes: The outcome of each call.
+        is_each: Whether the assertion is about each call, as in a simulation, or about one of them,
+            as in a turn.
+        table: A table for the message of a failure, or an empty text.
     """
 
-    outcomes: tuple[Outcome, ...]
+    outcomes: tuple[CallOutcome, ...]
     is_each: bool = False
     table: str = ""
 
 
-class TellsNothing(UsageError):
-    """A value of which nothing can be read about a policy."""
+class UnrelatedValue(UsageError):
+    """The value is unrelated to policies."""
 
 
-def read(what: object) -> Came:
-    """Read what came.
+def read(what: object) -> Outcomes:
+    """Read the outcomes from a value.
 
     Args:
         what: A verdict, decision, simulation, message, state of an agent, or exception.
 
     Returns:
-        What became of its calls.
+        The outcomes of its calls.
 
     Raises:
-        TellsNothing: If it tells nothing of a policy.
-        UsageError: If it is a simulation without calls.
+        UnrelatedValue: If the value is unrelated to policies.
+        UsageError: For a simulation without calls.
     """
     for kind, reader in _READERS:
         if isinstance(what, kind):
@@ -96,58 +97,58 @@ def read(what: object) -> Came:
         "`ChatSequrity` or `PolicyMiddleware`, the state of an agent (with `messages`), a "
         f"`PolicyDenied`, or a function to call; got a value of type `{type(what).__name__}`."
     )
-    raise TellsNothing(msg)
+    raise UnrelatedValue(msg)
 
 
 def is_readable(what: object) -> bool:
-    """Whether `read` knows what to make of a value of this type."""
+    """Whether `read` accepts a value of this type."""
     return isinstance(what, tuple(kind for kind, _ in _READERS))
 
 
 # Verdicts
 
 
-def _of_verdict(verdict: Verdict) -> Outcome:
-    return Outcome(
+def _of_verdict(verdict: Verdict) -> CallOutcome:
+    return CallOutcome(
         "allowed" if verdict.allowed else "denied",
         verdict.words(),
         (verdict.tool,),
-        tuple(Because(one.rule, one.description) for one in verdict.reasons),
+        tuple(DecidingRule(one.rule, one.description) for one in verdict.reasons),
         verdict.strength,
         verdict.certain,
     )
 
 
-def _of_decision(decision: Decision) -> Outcome:
+def _of_decision(decision: Decision) -> CallOutcome:
     if decision.verdict is None:
-        return Outcome("neither", str(decision), (decision.call.tool,))
+        return CallOutcome("neither", str(decision), (decision.call.tool,))
     return _of_verdict(decision.verdict)
 
 
-def _of_simulation(simulation: Simulation) -> Came:
+def _of_simulation(simulation: Simulation) -> Outcomes:
     if not simulation:
-        msg = "The simulation has no calls, so there is nothing to assert. Give `simulate` some."
+        msg = "The simulation has no calls, so there is nothing to check. Pass calls to `simulate`."
         raise UsageError(msg)
     outcomes = tuple(map(_of_decision, simulation))
-    return Came(outcomes, is_each=True, table=simulation.text(_TABLE_WIDTH))
+    return Outcomes(outcomes, is_each=True, table=simulation.text(_TABLE_WIDTH))
 
 
 # Exceptions
 
 
-def _of_error(error: TurnFailed) -> Outcome:
+def _of_error(error: TurnFailed) -> CallOutcome:
     if isinstance(error, PolicyDenied):
         return _of_denial(error.denial, error.checks)
-    return Outcome("neither", f"The turn failed, and no policy denied it. {plain(str(error))}")
+    return CallOutcome("neither", f"The turn failed, and no policy denied it. {plain(str(error))}")
 
 
-def _of_denial(denial: Denial, checks: Sequence[Any] = ()) -> Outcome:
-    """What a denial says; with all the rules that decided, where the checks name them."""
-    told = (Because(denial.rule, denial.reason),)
+def _of_denial(denial: Denial, checks: Sequence[Any] = ()) -> CallOutcome:
+    """A denial, with all the rules that decided if the checks name them."""
+    told = (DecidingRule(denial.rule, denial.reason),)
     entry: Mapping[str, Any] = next(
         (one for one in reversed(checks) if read_check(one) is not None), {}
     )
-    return Outcome(
+    return CallOutcome(
         "denied" if denial.is_policys else "neither",
         denial.text,
         tuple(dict.fromkeys(one for one in (denial.tool, denial.node) if one)),
@@ -157,27 +158,27 @@ def _of_denial(denial: Denial, checks: Sequence[Any] = ()) -> Outcome:
     )
 
 
-def _because(entry: Mapping[str, Any], verdict: str) -> tuple[Because, ...]:
-    """The rules that an entry of a policy check history names; its shape is not published."""
+def _because(entry: Mapping[str, Any], verdict: str) -> tuple[DecidingRule, ...]:
+    """The rules in an entry of a policy check history, whose form is not documented."""
     listed = entry.get(verdict)
     found = [one for one in listed if isinstance(one, Mapping)] if isinstance(listed, list) else []
-    return tuple(Because(one.get("rule"), one.get("reason")) for one in found)
+    return tuple(DecidingRule(one.get("rule"), one.get("reason")) for one in found)
 
 
 # Messages
 
 
-def _of_message(message: AIMessage) -> Came:
+def _of_message(message: AIMessage) -> Outcomes:
     if METADATA_KEY not in message.response_metadata:
         msg = (
-            "The `AIMessage` is none that `ChatSequrity` or `SequrityMessages` returned, so it "
-            "tells nothing of a policy. Give a `ToolMessage` of `PolicyMiddleware`, or the state."
+            "The `AIMessage` does not come from `ChatSequrity` or `SequrityMessages`, so it is "
+            "unrelated to policies. Pass a `ToolMessage` of `PolicyMiddleware`, or the state."
         )
-        raise TellsNothing(msg)
-    return Came(tuple(_of_ours(message)))
+        raise UnrelatedValue(msg)
+    return Outcomes(tuple(_of_ours(message)))
 
 
-def _of_ours(message: AIMessage) -> Iterator[Outcome]:
+def _of_ours(message: AIMessage) -> Iterator[CallOutcome]:
     own = message.response_metadata[METADATA_KEY]
     if isinstance(facts := own.get("denial"), Mapping):
         result = dual_llm_result(message)
@@ -191,23 +192,25 @@ def _of_ours(message: AIMessage) -> Iterator[Outcome]:
             yield _of_error(error)
             return
         except BadReply as error:
-            yield Outcome("neither", plain(str(error)))
+            yield CallOutcome("neither", plain(str(error)))
             return
     elif refusal := refusal_of(message):
-        yield Outcome("neither", f"The model refused, and no policy denied it: {plain(refusal)}")
+        yield CallOutcome(
+            "neither", f"The model refused, and no policy denied it: {plain(refusal)}"
+        )
         return
     calls = tuple(call["name"] for call in message.tool_calls)
     for name in calls:
-        yield Outcome("allowed", f"The message asks for `{plain(name, limit=80)}`.", (name,))
+        yield CallOutcome("allowed", f"The message asks for `{plain(name, limit=80)}`.", (name,))
     result = dual_llm_result(message)
     for entry in result.policy_check_history if result else ():
         if isinstance(entry, Mapping):
             yield _of_entry(entry)
     if not calls:
-        yield Outcome("allowed", f"An answer: {plain(message.text, limit=200)!r}.")
+        yield CallOutcome("allowed", f"An answer: {plain(message.text, limit=200)!r}.")
 
 
-def _of_entry(entry: Mapping[str, Any]) -> Outcome:
+def _of_entry(entry: Mapping[str, Any]) -> CallOutcome:
     denial = read_check(entry)
     if denial is not None:
         return _of_denial(denial, (entry,))
@@ -215,7 +218,7 @@ def _of_entry(entry: Mapping[str, Any]) -> Outcome:
     told = "; ".join(f"`{plain(str(one.rule), limit=200)}`" for one in because)
     words = f"The call of `{plain(tool, limit=80)}` was allowed{': ' if told else ''}{told}."
     strength = str(entry.get("verdict", "")).partition("_")[0]
-    return Outcome(
+    return CallOutcome(
         "allowed",
         words,
         (tool,) if tool else (),
@@ -225,14 +228,14 @@ def _of_entry(entry: Mapping[str, Any]) -> Outcome:
     )
 
 
-def _of_tool_message(message: ToolMessage) -> Outcome:
+def _of_tool_message(message: ToolMessage) -> CallOutcome:
     tools = (message.name,) if message.name else ()
     denial = _denial(message)
     if denial is None:
         if message.status == "error":
             words = f"The call failed, and no policy denied it: {plain(message.text)}"
-            return Outcome("neither", words, tools)
-        return Outcome("allowed", f"A result: {plain(message.text, limit=200)!r}.", tools)
+            return CallOutcome("neither", words, tools)
+        return CallOutcome("allowed", f"A result: {plain(message.text, limit=200)!r}.", tools)
     return _of_denial(denial)
 
 
@@ -246,32 +249,31 @@ def _denial(message: ToolMessage) -> Denial | None:
     return denial_of(message)
 
 
-def _of_state(state: Mapping[str, Any]) -> Came:
-    """The last turn: all that came after the last message of the user, and what it waits for."""
+def _of_state(state: Mapping[str, Any]) -> Outcomes:
+    """The last turn: the messages after the last user message, and open interrupts."""
     asked = tuple(_of_interrupts(state.get("__interrupt__")))
     messages = state.get("messages")
     if not isinstance(messages, list) or not all(isinstance(one, BaseMessage) for one in messages):
         if asked:
-            return Came(asked)
+            return Outcomes(asked)
         msg = (
             "Expected the state of an agent, with a list of messages as `messages`, or of a graph "
-            'that `on_denied="interrupt"` stopped. Around the run of another graph, with '
-            '`on_denied="raise"`, write `with assert_denied(…):` or `with assert_allowed():`; or '
-            "look at its `Trace`."
+            'that `on_denied="interrupt"` stopped. For another graph with `on_denied="raise"`, run '
+            "it inside `with assert_denied(…):` or `with assert_allowed():`, or read its `Trace`."
         )
-        raise TellsNothing(msg)
+        raise UnrelatedValue(msg)
     users = [number for number, one in enumerate(messages, 1) if isinstance(one, HumanMessage)]
     outcomes = (*_of_turn(messages[users[-1] if users else 0 :]), *asked)
     if not outcomes:
         msg = (
-            "Nothing in the last turn tells of a policy: no message of `ChatSequrity` or "
-            "`SequrityMessages`, and no call of a tool."
+            "The last turn is unrelated to policies: it has no message of `ChatSequrity` or "
+            "`SequrityMessages`, and no tool call."
         )
-        raise TellsNothing(msg)
-    return Came(outcomes)
+        raise UnrelatedValue(msg)
+    return Outcomes(outcomes)
 
 
-def _of_turn(messages: Iterable[BaseMessage]) -> Iterator[Outcome]:
+def _of_turn(messages: Iterable[BaseMessage]) -> Iterator[CallOutcome]:
     for message in messages:
         if isinstance(message, ToolMessage):
             yield _of_tool_message(message)
@@ -279,11 +281,11 @@ def _of_turn(messages: Iterable[BaseMessage]) -> Iterator[Outcome]:
             if METADATA_KEY in message.response_metadata:
                 yield from _of_ours(message)
             elif refusal := refusal_of(message):
-                yield Outcome("neither", f"The model refused: {plain(refusal)}")
+                yield CallOutcome("neither", f"The model refused: {plain(refusal)}")
 
 
-def _of_interrupts(interrupts: Any) -> Iterator[Outcome]:
-    """Calls about which a human is asked, in the form that LangChain has for it."""
+def _of_interrupts(interrupts: Any) -> Iterator[CallOutcome]:
+    """Calls about which a human is asked, in LangChain's human-in-the-loop format."""
     for one in interrupts if isinstance(interrupts, Sequence) else ():
         value = getattr(one, "value", None)
         actions = value.get("action_requests") if isinstance(value, Mapping) else None
@@ -293,19 +295,19 @@ def _of_interrupts(interrupts: Any) -> Iterator[Outcome]:
                 yield _of_action(action, facts)
 
 
-def _of_action(action: Mapping[str, Any], facts: Any) -> Outcome:
+def _of_action(action: Mapping[str, Any], facts: Any) -> CallOutcome:
     tool, description = str(action.get("name")), str(action.get("description"))
     words = f"A human is asked about the call of `{plain(tool, limit=80)}`: {plain(description)}"
-    if not isinstance(facts, Mapping):  # of a middleware that knows no policy
-        return Outcome("neither", words, (tool,))
+    if not isinstance(facts, Mapping):  # from another middleware
+        return CallOutcome("neither", words, (tool,))
     return replace(_of_denial(Denial.from_json(facts)), words=words)
 
 
-def _one(reader: Callable[[Any], Outcome]) -> Callable[[Any], Came]:
-    return lambda what: Came((reader(what),))
+def _one(reader: Callable[[Any], CallOutcome]) -> Callable[[Any], Outcomes]:
+    return lambda what: Outcomes((reader(what),))
 
 
-_READERS: tuple[tuple[type, Callable[[Any], Came]], ...] = (
+_READERS: tuple[tuple[type, Callable[[Any], Outcomes]], ...] = (
     (Verdict, _one(_of_verdict)),
     (Decision, _one(_of_decision)),
     (Simulation, _of_simulation),

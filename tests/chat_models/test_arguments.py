@@ -411,7 +411,7 @@ says(
 says(
     ChatSequrity,
     {"on_denied": "ignore"},
-    'on_denied: Value error, `on_denied` is "raise" or "message" for chat models; got \'ignore\'.',
+    'on_denied: Value error, `on_denied` must be "raise" or "message" for chat models; got \'ignore\'.',
 )
 says(
     ChatSequrity,

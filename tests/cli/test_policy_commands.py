@@ -33,7 +33,7 @@ CASES = [
     ("check good.sqrt --tools broken.yaml", 2, "broken.yaml:3:1: not valid YAML", True),
     ("check good.sqrt --tools object.json", 2, "object.json: expected a list of tools", True),
     ("check good.sqrt --tools calls.json", 2, "calls.json: tool 1: expected a name", True),
-    ("check good.sqrt --tools names.json --tools-from a:b", 2, "Give one of them", True),
+    ("check good.sqrt --tools names.json --tools-from a:b", 2, "Give only one of them", True),
     ("check good.sqrt --tools-from nothing", 2, "expected `module:attribute`, got `nothing`", True),
     ("check good.sqrt --tools-from nowhere_at_all:tools", 2, "ModuleNotFoundError", True),
     ("check good.sqrt --tools-from json:tools", 2, "AttributeError", True),
@@ -69,7 +69,7 @@ CASES = [
     ("simulate good.sqrt --calls object.json", 2, "object.json: expected a list of calls", True),
     ("simulate good.sqrt --calls names.json", 2, "names.json: Call 1: expected a `Trial`", True),
     ("simulate good.sqrt --calls unknown.json", 2, "Did you mean `arguments`?", True),
-    ("simulate good.sqrt --calls mistyped.json", 2, "Call 1: `expect` is one of allowed, denied", True),
+    ("simulate good.sqrt --calls mistyped.json", 2, "Call 1: `expect` must be one of allowed, denied", True),
     ("simulate good.sqrt --calls calls.json --tools tools.json", 0, "3 of 3 calls as expected", True),
     ("simulate good.sqrt --calls calls.json --tools others.json", 2, "calls.json: Call 1 (`read_mail`): there is no such tool. Did you mean `read_male`?", True),
     ("simulate good.sqrt --calls calls.json --tools others.json --cover", 2, "there is no such tool", True),
@@ -78,14 +78,14 @@ CASES = [
     ("simulate - --calls -", 2, "`-` is given more than once", True),
     (f"{LOCAL} Careful", 0, 'tool "pay" {', True),
     (f"{LOCAL} Careful --out new.sqrt", 0, "new.sqrt: written", True),
-    (f"{LOCAL} Careful --out good.sqrt", 2, "good.sqrt exists. Give --out another name, or --force", True),
-    (f"{LOCAL} Careful --out nowhere/new.sqrt", 2, "there is no folder nowhere", True),
+    (f"{LOCAL} Careful --out good.sqrt", 2, "good.sqrt exists. Use another name for --out, or --force", True),
+    (f"{LOCAL} Careful --out nowhere/new.sqrt", 2, "the folder nowhere does not exist", True),
     (f"{LOCAL}", 2, "Missing argument 'DESCRIPTION'", True),
-    (f"{LOCAL} Careful --model=", 2, "--model: expected some text", True),
+    (f"{LOCAL} Careful --model=", 2, "--model: expected a name", True),
     (f"{LOCAL} Careful --provider nobody", 2, "'nobody' is not one of", True),
-    ("generate --local Careful", 2, "Give --tools or --tools-from", True),
-    ("generate --local Careful --tools empty.json", 2, "Give --tools or --tools-from", True),
-    ("generate --local Careful --tools names.json", 2, "Of the tool `read_mail` only the name is given", True),
+    ("generate --local Careful", 2, "Use --tools or --tools-from", True),
+    ("generate --local Careful --tools empty.json", 2, "Use --tools or --tools-from", True),
+    ("generate --local Careful --tools names.json", 2, "The tool `read_mail` is only a name", True),
     ("generate --local Careful --tools broken.json", 2, "broken.json:2:18", True),
     ("generate --tools tools.json Careful", 2, "SEQURITY_API_KEY", True),
     ("generate --tools tools.json Careful --provider openai", 2, "--model is missing for `openai`", True),
@@ -270,7 +270,7 @@ def test_the_process_ends_with_the_status(folder: Path, line: str, status: int) 
 def test_other_commands_do_not_wait_for_what_policies_need() -> None:
     code = (
         "import sys, langchain_sequrity.cli.commands\n"
-        "late = ['cli.policy.checking', 'sqrt.simulation', 'chat_models', 'cli.serving']\n"
+        "late = ['cli.policy.commands', 'sqrt.simulation', 'chat_models', 'cli.serve']\n"
         "sys.exit(any(f'langchain_sequrity.{name}' in sys.modules for name in late))"
     )
     done = subprocess.run([sys.executable, "-c", code], check=False)  # noqa: S603 - our own code

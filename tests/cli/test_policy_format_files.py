@@ -135,7 +135,7 @@ def test_what_is_no_regular_file_is_not_replaced() -> None:
     command = [sys.executable, "-m", "langchain_sequrity.cli", "policy", "format", "/dev/stdin"]
     done = subprocess.run(command, input=UGLY.encode(), capture_output=True, check=False)  # noqa: S603
     assert done.returncode == 1
-    assert done.stderr == b"Error: /dev/stdin: cannot be written: it is no regular file.\n"
+    assert done.stderr == b"Error: /dev/stdin: cannot be written: it is not a regular file.\n"
 
 
 def test_a_read_only_file_is_not_replaced(ugly: Path, monkeypatch: pytest.MonkeyPatch) -> None:

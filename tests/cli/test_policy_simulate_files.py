@@ -73,10 +73,10 @@ def test_the_presets_of_a_header_hold_for_both_policies(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("header", "told"),
     [
-        ("[]", "expected an object with fields of X-Policy, got a list"),
+        ("[]", "expected an object with other fields of X-Policy, got a list"),
         (
             '{"codes": ""}',
-            "expected an object with fields of X-Policy, got `codes`, which FILE has",
+            "expected an object with other fields of X-Policy, got `codes`, which FILE replaces",
         ),
         ('{"presetz": {}}', "presetz"),
         ('{"presets": {"default_allow": "no"}}', "default_allow"),

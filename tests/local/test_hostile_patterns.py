@@ -49,7 +49,7 @@ def test_many_patterns_of_x_config_are_bounded_together(api: Api) -> None:
     assert api.chat("Go", headers=sent(3)).status_code == 200
     reply = api.chat("Go", headers=sent(4))
     assert reply.status_code == 400
-    assert "together they come to more than 20000 parts" in str(detail(reply))
+    assert "together they expand to more than 20000 parts" in str(detail(reply))
 
 
 @hostile

@@ -10,7 +10,7 @@ from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_openai import ChatOpenAI
 
 from langchain_sequrity import ChatSequrity, PolicyGenTool
-from langchain_sequrity.cli.serving import chat_model
+from langchain_sequrity.cli.serve import chat_model
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.local import LocalServer
 from tests.local.dual_llm.conversation import DUAL, SCHEMA
@@ -121,7 +121,7 @@ def test_models_are_named_on_the_command_line(
         ("gpt-5-mini", "names no model"),
         ("qwen@localhost", "names no model"),
         ("nobody:model", "cannot be made"),
-        ("openai:gpt-5-mini", "the environment has the provider's key"),
+        ("openai:gpt-5-mini", "the provider's key in the environment"),
     ],
 )
 def test_what_names_no_model_is_refused(

@@ -165,7 +165,7 @@ def test_a_schema_of_pydantic_1_is_refused_by_name() -> None:
 
     state = agent(NO_RULES, [pay], calling(("pay", {"euros": "5"}))).invoke(ask())
     assert kinds(state) == ["failed"]
-    assert "has to be a model of pydantic 2" in results(state)[0].text
+    assert "must be a pydantic 2 model" in results(state)[0].text
     assert paid == []
 
 

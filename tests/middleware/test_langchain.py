@@ -58,7 +58,7 @@ def looks_on(request: Any, handler: Callable[..., Any]) -> Any:
 def test_what_wraps_calls_may_not_stand_after_the_policy() -> None:
     till = Till()
     run = create_agent(turns(pays(5)), [till.pay], middleware=[PolicyMiddleware(LIMIT), looks_on])
-    with pytest.raises(UsageError, match="must be the last of `middleware`"):
+    with pytest.raises(UsageError, match="must be the last item of `middleware`"):
         run.invoke(ask())
     assert till.paid == []
 
@@ -66,7 +66,7 @@ def test_what_wraps_calls_may_not_stand_after_the_policy() -> None:
 async def test_nor_in_an_event_loop() -> None:
     till = Till()
     middleware = [PolicyMiddleware(LIMIT), ToolRetryMiddleware()]
-    with pytest.raises(UsageError, match="must be the last of `middleware`"):
+    with pytest.raises(UsageError, match="must be the last item of `middleware`"):
         await create_agent(turns(pays(5)), [till.pay], middleware=middleware).ainvoke(ask())
     assert till.paid == []
 

@@ -173,7 +173,7 @@ def test_what_overwrites_the_field_ends_the_thread_and_does_not_open_it(
     run = endless(ONCE, till, InMemorySaver())
     last_kinds(run, THREAD)
     run.update_state(THREAD, {FIELD: form(value)})
-    with pytest.raises(UsageError, match="Something else than `PolicyMiddleware`"):
+    with pytest.raises(UsageError, match="Other code than `PolicyMiddleware`"):
         last_kinds(run, THREAD)
     assert len(till.paid) == 1
 

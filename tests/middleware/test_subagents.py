@@ -410,7 +410,7 @@ def test_each_subagent_has_the_guard_once_and_what_it_had() -> None:
 @pytest.mark.parametrize(
     ("spec", "told"),
     [
-        ({"runnable": AGENT}, "is compiled already, and has no `PolicyMiddleware`"),
+        ({"runnable": AGENT}, "has no `PolicyMiddleware`"),
         ({"runnable": AGENT.with_config({"tags": ["x"]})}, "is compiled already"),
         ({"graph_id": "far"}, "runs elsewhere"),
     ],

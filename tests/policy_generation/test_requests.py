@@ -210,7 +210,7 @@ def test_tools_that_the_service_runs_are_left_out(service: Service, make: Make) 
     lambda make: make(PolicyGenTool),
 ])  # fmt: skip
 def test_a_policy_about_nothing_is_refused(make: Make, give: Callable[[Make], Any]) -> None:
-    with pytest.raises(UsageError, match=r"none are given. Give `tools=\[…\]`"):
+    with pytest.raises(UsageError, match=r"No tools are given. Pass `tools=\[…\]`"):
         give(make)
 
 

@@ -145,7 +145,7 @@ def test_a_call_that_is_not_reached_is_neither() -> None:
      (LARGE, {"tool": 5}, "`tool`: expected `str`, got a value of type `int`"),
      (LARGE, {"rule": b"x"}, "`rule`: expected `str` or `Pattern`"),
      (LARGE, {"certain": "yes"}, "`certain`: expected `bool`"),
-     (LARGE, {"strength": "must"}, '`strength` is "hard" or "soft"')],
+     (LARGE, {"strength": "must"}, '`strength` must be "hard" or "soft"')],
 )  # fmt: skip
 def test_what_cannot_be_asserted_is_an_error_of_usage(
     check: Any, what: Any, options: dict[str, Any], words: str

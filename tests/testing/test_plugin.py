@@ -57,7 +57,7 @@ def test_a_denied_simulation_fails_with_expectation_rule_and_table(
         [
             ">*assert_allowed(simulate(policy, calls), tool=*",
             "E*Expected: allowed, tool `pay`.",
-            "E*Came of call 2: The call of `pay` is denied (hard): `must deny when euros.value*",
+            "E*Got of call 2: The call of `pay` is denied (hard): `must deny when euros.value*",
             "E*Differs of call 2: it is denied.",
             "E*2 calls: 1 allowed, 1 denied",
             "E*1*pay*soft allowed*",
@@ -83,7 +83,7 @@ def test_a_body_that_raises_nothing_fails_at_its_line(pytester: pytest.Pytester)
     result.stdout.fnmatch_lines(
         [
             "E*Expected: denied, tool `pay`, a reason with 'signature'.",
-            "E*Came: the body raised nothing.*",
+            "E*Got: the body raised nothing.*",
         ]
     )
     result.stdout.no_fnmatch_line("*assertions.py*")

@@ -1,11 +1,13 @@
-"""`langchain-sequrity policy`: policies that are files.
+"""`langchain-sequrity policy`: commands for policy files.
 
-Each command has a module of its own, imported when it is asked for: the other commands do not wait
-for what it needs.
+| Module | Commands |
+|---|---|
+| `commands` | `check`, `format`, `explain` |
+| `simulate`, `generate` | one each |
+| `files` | no command: input files, printed output, and the options that name tools |
 """
 
 from importlib import import_module
-from typing import cast
 
 import click
 from typing_extensions import override
@@ -13,16 +15,16 @@ from typing_extensions import override
 __all__ = ["policy"]
 
 _MODULES = {
-    "check": "checking",
-    "format": "formatting",
-    "explain": "explaining",
-    "simulate": "simulating",
-    "generate": "generating",
+    "check": "commands",
+    "format": "commands",
+    "explain": "commands",
+    "simulate": "simulate",
+    "generate": "generate",
 }
 
 
-class _Commands(click.Group):
-    """A group that imports its commands."""
+class _LazyGroup(click.Group):
+    """A group that imports a command when it is used, so that other commands start faster."""
 
     @override
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -33,14 +35,14 @@ class _Commands(click.Group):
         if cmd_name not in _MODULES:
             return None
         module = import_module(f"{__name__}.{_MODULES[cmd_name]}")
-        return cast("click.Command", module.command)
+        command: click.Command = getattr(module, f"{cmd_name}_command")
+        return command
 
 
-@click.group(cls=_Commands)
+@click.group(cls=_LazyGroup)
 def policy() -> None:
-    """Check, format, explain, try and draft policies.
+    """Check, format, explain, simulate and draft policies.
 
-    Every FILE is a policy in SQRT, and `-` is standard input. Exit status: 0 if all is well, 1 if
-    something was found in a policy or the work failed, 2 for a command or an input file that
-    cannot be used.
+    Each FILE is a policy in SQRT, and `-` is standard input. Exit status: 0 for success, 1 for
+    findings in a policy or a failure, 2 for an invalid command or input file.
     """

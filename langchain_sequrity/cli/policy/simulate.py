@@ -9,11 +9,11 @@ import click
 
 from langchain_sequrity.cli.policy.files import (
     FILE_TYPE,
-    Refused,
+    InvalidInput,
     as_json_option,
     kind_of,
-    mistakes_in,
     only_one_stdin,
+    policy_errors,
     print_json,
     print_table,
     print_text,
@@ -69,9 +69,14 @@ _DEFAULT = "allowed"
     type=FILE_TYPE,
     help="The other fields of X-Policy as JSON or YAML, such as `presets`, for both policies.",
 )
-@click.option("--against", metavar="OLD", type=FILE_TYPE, help="Show what OLD says differently.")
+@click.option(
+    "--against",
+    metavar="OLD",
+    type=FILE_TYPE,
+    help="Compare with policy OLD.",
+)
 @as_json_option
-def command(
+def simulate_command(
     *,
     file: str,
     calls_file: str,
@@ -83,11 +88,11 @@ def command(
     against: str | None,
     as_json: bool,
 ) -> None:
-    """Try a policy on calls of one session, and compare with what is expected of it.
+    """Simulate a policy on calls of one session, and compare the verdicts with expectations.
 
     A call may have `expect`: allowed, denied, hard_allowed, soft_allowed, hard_denied, soft_denied
-    or not_reached (it is made from the result of a call that was denied). Without it, it is
-    expected to be allowed. Exit status 1 if an expectation is not met.
+    or not_reached (it needs the result of a denied call). The default is allowed. Exit status 1 if
+    a verdict differs from its expectation.
     """
     only_one_stdin([file, calls_file, tools, header, against])
     known = read_tools(tools, tools_from)
@@ -95,9 +100,9 @@ def command(
     engine = _engine(file, header, fields, as_json=as_json)
     old = None if against is None else _engine(against, header, fields, as_json=as_json)
     calls, expected = _read_calls(calls_file)
-    with _refusals(calls_file):
+    with _usage_errors(calls_file):
         covered = coverage(engine, calls, tools=known) if cover or fail_under is not None else None
-        outcome = _Outcome(
+        result = _Result(
             covered.simulation if covered else simulate(engine, calls, tools=known),
             expected,
             covered,
@@ -105,39 +110,39 @@ def command(
             None if old is None else diff(old, engine, calls, tools=known),
         )
     if as_json:
-        print_json(outcome.to_json())
+        print_json(result.to_json())
     else:
-        outcome.show()
-    raise SystemExit(int(not outcome.ok))
+        result.show()
+    raise SystemExit(int(not result.ok))
 
 
 def _engine(path: str, header: str | None, fields: Any, *, as_json: bool) -> Engine:
     source = read_source(path)
     if header is None:
-        with mistakes_in(source, as_json=as_json):
+        with policy_errors(source, as_json=as_json):
             return compile_policy(source.text)
-    # Without a header nobody waits for pydantic.
-    from langchain_sequrity.headers import PolicyHeader, coerce  # noqa: PLC0415 - said above
+    # Importing pydantic takes time, and only a header needs it.
+    from langchain_sequrity.headers import PolicyHeader, coerce  # noqa: PLC0415 - see above
 
     if not isinstance(fields, dict) or "codes" in fields:
-        what = "`codes`, which FILE has" if isinstance(fields, dict) else kind_of(fields)
-        msg = f"{shown_name(header)}: expected an object with fields of X-Policy, got {what}."
-        raise Refused(msg)
-    with _refusals(header):
+        got = "`codes`, which FILE replaces" if isinstance(fields, dict) else kind_of(fields)
+        msg = f"{shown_name(header)}: expected an object with other fields of X-Policy, got {got}."
+        raise InvalidInput(msg)
+    with _usage_errors(header):
         policy = coerce(PolicyHeader, {**fields, "codes": {"code": source.text}})
-    with mistakes_in(source, as_json=as_json):
+    with policy_errors(source, as_json=as_json):
         try:
             return policy.compile()
         except PolicySyntaxError:
             raise
-        except UsageError as error:  # rules that are not known here: `auto_gen`
+        except UsageError as error:  # rules that exist only on the service: `auto_gen`
             msg = f"{shown_name(header)}: {error}"
-            raise Refused(msg) from error
+            raise InvalidInput(msg) from error
 
 
 @dataclass(frozen=True, slots=True)
-class _Outcome:
-    """What came of a run."""
+class _Result:
+    """The result of a simulation."""
 
     simulation: Simulation
     expected: Sequence[str]
@@ -158,11 +163,11 @@ class _Outcome:
 
     @property
     def ok(self) -> bool:
-        """Whether all is as expected."""
+        """Whether all verdicts and the coverage are as expected."""
         return self._is_covered and not self._unmet
 
     def to_json(self) -> dict[str, Any]:
-        """It as plain data."""
+        """The result as plain data."""
         calls = [
             {**one.to_json(), "expected": expected, "met": _meets(one, expected)}
             for one, expected in zip(self.simulation, self.expected, strict=True)
@@ -176,12 +181,12 @@ class _Outcome:
         }
 
     def show(self) -> None:
-        """Print it."""
+        """Print the result."""
         print_table(self.simulation)
-        for more in (self.coverage, self.difference):
-            if more is not None:
+        for table in (self.coverage, self.difference):
+            if table is not None:
                 click.echo()
-                print_table(more)
+                print_table(table)
         click.echo()
         unmet = self._unmet
         for one, expected in unmet:
@@ -215,7 +220,7 @@ def _meets(decision: Decision, expected: str) -> bool:
 
 
 def _read_calls(path: str) -> tuple[list[Any], list[str]]:
-    """The calls, and what is expected of each."""
+    """The calls, and the expectation of each."""
     name, given = shown_name(path), read_data(path)
     if not isinstance(given, list) or not given:
         found = "an empty list" if given == [] else kind_of(given)
@@ -223,25 +228,25 @@ def _read_calls(path: str) -> tuple[list[Any], list[str]]:
             f"{name}: expected a list of calls, got {found}. "
             'Write `[{"tool": "send_mail", "arguments": {"to": "ana"}}, …]`.'
         )
-        raise Refused(msg)
+        raise InvalidInput(msg)
     expected = [_expected(name, number, one) for number, one in enumerate(given, 1)]
     return [_without_expect(one) for one in given], expected
 
 
 def _without_expect(call: Any) -> Any:
     if not isinstance(call, dict):
-        return call  # for `simulate` to refuse
+        return call  # `simulate` rejects it
     return {key: value for key, value in call.items() if key != "expect"}
 
 
 @contextmanager
-def _refusals(path: str) -> Iterator[None]:
-    """Say in which file a call stands that cannot be tried."""
+def _usage_errors(path: str) -> Iterator[None]:
+    """Add the file's name to usage errors."""
     try:
         yield
     except UsageError as error:
         msg = f"{shown_name(path)}: {error}"
-        raise Refused(msg) from None
+        raise InvalidInput(msg) from None
 
 
 def _expected(name: str, number: int, call: Any) -> str:
@@ -250,5 +255,6 @@ def _expected(name: str, number: int, call: Any) -> str:
         return found
     advice = nearest(found, _EXPECTED) if isinstance(found, str) else ""
     shown = plain(repr(found), limit=80)
-    msg = f"{name}: Call {number}: `expect` is one of {', '.join(_EXPECTED)}; got {shown}. {advice}"
-    raise Refused(msg.rstrip())
+    allowed = ", ".join(_EXPECTED)
+    msg = f"{name}: Call {number}: `expect` must be one of {allowed}; got {shown}. {advice}"
+    raise InvalidInput(msg.rstrip())

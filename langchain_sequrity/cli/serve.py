@@ -1,7 +1,4 @@
-"""A local server in the foreground: its URL, a line for each request, a clean end.
-
-Models that are named on the command line.
-"""
+"""`serve`: a local server in the foreground, and the models that the command line names."""
 
 import signal
 import threading
@@ -30,18 +27,18 @@ _NAMELESS = "default"
 def chat_models(
     *, planner: str | None, reader: str | None, policy: str | None
 ) -> dict[Role, BaseChatModel]:
-    """Make the models of those roles that have one; raises as `chat_model`."""
+    """Make the models of the roles that have one. Raises like `chat_model`."""
     named: dict[Role, str | None] = {"planner": planner, "reader": reader, "policy": policy}
     return {role: chat_model(name) for role, name in named.items() if name is not None}
 
 
 def chat_model(name: str) -> BaseChatModel:
-    """Make a chat model of its name.
+    """Make a chat model from its name.
 
     Args:
-        name: As of LangChain's `init_chat_model`, such as `openai:gpt-5-mini`, with the key in the
-            environment; or the address of a server that speaks OpenAI's format without a key, such
-            as llama.cpp or Ollama, with the model before it: `qwen@http://127.0.0.1:11434/v1`.
+        name: A name for LangChain's `init_chat_model`, such as `openai:gpt-5-mini`, with the key in
+            the environment; or model and address of a server with OpenAI's format and without a
+            key, such as llama.cpp or Ollama: `qwen@http://127.0.0.1:11434/v1`.
 
     Returns:
         The model.
@@ -57,26 +54,26 @@ def chat_model(name: str) -> BaseChatModel:
     options: dict[str, Any] = {"model": name}
     before, at, address = name.rpartition("@") if not name.startswith(_SCHEMES) else ("", "", name)
     if address.startswith(_SCHEMES):
-        # The key in the environment is for its own provider, and not for any address.
+        # The key in the environment belongs to its provider, and must not go to other addresses.
         options = {
             "model": before or _NAMELESS, "model_provider": "openai", "base_url": address,
             "api_key": _NO_KEY,
         }  # fmt: skip
     elif at or ":" not in name:
         msg = (
-            f"`{name}` names no model. Write `provider:model`, such as `openai:gpt-5-mini`, or "
-            "`model@address`, such as `qwen@http://127.0.0.1:11434/v1`."
+            f"`{name}` is not the name of a model. Write `provider:model`, such as "
+            "`openai:gpt-5-mini`, or `model@address`, such as `qwen@http://127.0.0.1:11434/v1`."
         )
         raise UsageError(msg)
     try:
         model: BaseChatModel = init_chat_model(**options)
     except ImportError as error:
         raise UsageError(str(error)) from None
-    except Exception as error:  # noqa: BLE001 - providers raise what they like
-        # Its text is the provider's, and may show what is in the environment.
+    except Exception as error:  # noqa: BLE001 - providers may raise anything
+        # The provider's text may contain values from the environment.
         msg = (
-            f"The model `{name}` cannot be made (`{type(error).__name__}`). Look at its name, and "
-            "whether the environment has the provider's key."
+            f"The model `{name}` cannot be created (`{type(error).__name__}`). Check its name and "
+            "the provider's key in the environment."
         )
         raise UsageError(msg) from None
     return model
@@ -102,18 +99,18 @@ def serve_until_stopped(
     """Serve until SIGINT or SIGTERM.
 
     Args:
-        console: Where URL and requests are printed.
+        console: Prints the URL and the requests.
         host: Address to listen on.
         port: Port, or 0 for a free one.
-        script: Rules that answer first, or `None`.
-        model: As of `LocalServer`.
-        models: As of `LocalServer`.
-        fidelity: As of `LocalServer`.
-        api_keys: Keys that are allowed; none for any. They are never printed.
-        isolated_programs: As of `LocalServer`.
+        script: Scripted answers, or `None`.
+        model: As for `LocalServer`.
+        models: As for `LocalServer`.
+        fidelity: As for `LocalServer`.
+        api_keys: Accepted keys; empty for any key. They are never printed.
+        isolated_programs: As for `LocalServer`.
 
     Raises:
-        UsageError: If the address cannot be listened on, or is open to others without keys.
+        UsageError: If the server cannot listen on the address, or is open to others without keys.
     """
     server = LocalServer(
         model,
@@ -129,7 +126,7 @@ def serve_until_stopped(
     with _stop_signal() as stop, server:
         for text in _greeting(server.base_url, with_keys=bool(api_keys)):
             _print(console, Text(text))
-        # Without a timeout Windows would not let Ctrl-C through.
+        # Without a timeout, Ctrl-C has no effect on Windows.
         while not stop.wait(timeout=1):
             pass
     _print(console, Text("Stopped."))
@@ -137,7 +134,7 @@ def serve_until_stopped(
 
 @contextmanager
 def _stop_signal() -> Iterator[threading.Event]:
-    """An event that the signals to stop set, in place of what they did before."""
+    """An event that SIGINT and SIGTERM set. The previous handlers are restored at the end."""
     stop = threading.Event()
 
     def on_signal(_number: int, _frame: "FrameType | None") -> None:
@@ -171,5 +168,5 @@ def _line(record: RequestRecord) -> Text:
 
 
 def _print(console: Console, text: Text) -> None:
-    # One line stays one line, however narrow the terminal.
+    # No line is wrapped, even on a narrow terminal.
     console.print(text, soft_wrap=True)

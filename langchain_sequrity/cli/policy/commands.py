@@ -1,0 +1,161 @@
+"""`policy check`, `policy format` and `policy explain`."""
+
+import difflib
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import get_args
+
+import click
+
+from langchain_sequrity.cli.policy.files import (
+    FILE_TYPE,
+    STDIN,
+    SourceFile,
+    as_json_option,
+    finding_json,
+    finding_of,
+    only_one_stdin,
+    policy_errors,
+    print_exact,
+    print_finding,
+    print_json,
+    print_text,
+    read_source,
+    read_sources,
+    read_tools,
+    replace_file,
+    tools_options,
+)
+from langchain_sequrity.errors import PolicySyntaxError, UsageError
+from langchain_sequrity.sqrt import Finding, check, explain
+from langchain_sequrity.sqrt import format as format_policy
+from langchain_sequrity.sqrt.lint import Mode
+
+
+@click.command("check")
+@click.argument("files", nargs=-1, required=True, metavar="FILE...", type=FILE_TYPE)
+@tools_options
+@click.option(
+    "--mode",
+    type=click.Choice(get_args(Mode)),
+    help="single-llm: also look for rules that need labels of arguments, which do not exist there.",
+)
+@click.option(
+    "--label",
+    "labels",
+    metavar="NAME",
+    multiple=True,
+    help="A tag or a producer that tools set; may be repeated.",
+)
+@click.option("--strict", is_flag=True, help="Warnings count as errors.")
+@as_json_option
+def check_command(
+    *,
+    files: tuple[str, ...],
+    tools: str | None,
+    tools_from: str | None,
+    mode: Mode | None,
+    labels: tuple[str, ...],
+    strict: bool,
+    as_json: bool,
+) -> None:
+    """Find mistakes in policies.
+
+    If you give the tools of a policy, rules for missing tools and arguments are errors: they
+    protect nothing. Exit status 1 if there are errors, or with --strict warnings.
+    """
+    only_one_stdin([*files, tools])
+    known = read_tools(tools, tools_from)
+    found = [
+        (source, _without_place(finding))
+        for source in read_sources(files)
+        for finding in check(source.text, known, mode=mode, labels=labels)
+    ]
+    errors = sum(one.severity == "error" for _, one in found)
+    warnings = len(found) - errors
+    failed = bool(errors or (strict and warnings))
+    if as_json:
+        print_json(
+            {
+                "ok": not failed,
+                "files": list(files),
+                "errors": errors,
+                "warnings": warnings,
+                "findings": [finding_json(source, one) for source, one in found],
+            }
+        )
+    else:
+        for source, one in found:
+            print_finding(source, one)
+        counts = f"{_count(errors, 'error')}, {_count(warnings, 'warning')}"
+        print_text(f"{_count(len(files), 'file')} checked: {counts}")
+    raise SystemExit(int(failed))
+
+
+def _without_place(finding: Finding) -> Finding:
+    """The finding without the place in its message, because it is printed before the message."""
+    place = f" (line {finding.line}, column {finding.column})"
+    return replace(finding, message=finding.message.removesuffix(place))
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}{'' if number == 1 else 's'}"
+
+
+@click.command("explain")
+@click.argument("file", metavar="FILE", type=FILE_TYPE)
+@as_json_option
+def explain_command(*, file: str, as_json: bool) -> None:
+    """Explain a policy in English, rule by rule."""
+    source = read_source(file)
+    with policy_errors(source, as_json=as_json):
+        explanation = explain(source.text)
+    if as_json:
+        print_json({"file": file, **explanation.to_json()})
+    else:
+        print_text(explanation.text())
+
+
+@click.command("format")
+@click.argument("files", nargs=-1, required=True, metavar="FILE...", type=FILE_TYPE)
+@click.option("--check", "only_check", is_flag=True, help="Write nothing; status 1 for changes.")
+@click.option("--diff", "as_diff", is_flag=True, help="Write nothing; print the changes.")
+def format_command(*, files: tuple[str, ...], only_check: bool, as_diff: bool) -> None:
+    """Format policies in place; `-` is formatted to standard output.
+
+    Comments and quoted texts are unchanged. An invalid policy is not changed, and the exit status
+    is 1.
+    """
+    ok = [_format(source, only_check=only_check, as_diff=as_diff) for source in read_sources(files)]
+    raise SystemExit(int(not all(ok)))
+
+
+def _format(source: SourceFile, *, only_check: bool, as_diff: bool) -> bool:
+    """Format one file. Returns whether it permits status 0."""
+    try:
+        formatted = format_policy(source.text)
+    except PolicySyntaxError as error:
+        print_finding(source, finding_of(error), err=True)
+        return False
+    except UsageError as error:
+        print_text(f"{source.name}: error: {error}", err=True)
+        return False
+    changed = formatted != source.text
+    if as_diff and changed:
+        print_text("\n".join(_diff(source, formatted)))
+    if only_check and changed:
+        print_text(f"{source.name}: would be changed", err=True)
+    if only_check or as_diff:
+        return not (only_check and changed)
+    if source.path == STDIN:
+        print_exact(source.encoded(formatted))
+    elif changed:
+        replace_file(source.path, source.encoded(formatted))
+        print_text(f"{source.name}: formatted", err=True)
+    return True
+
+
+def _diff(source: SourceFile, formatted: str) -> Iterator[str]:
+    before, after = source.text.split("\n"), formatted.split("\n")
+    names = (source.name, f"{source.name} (formatted)")
+    return difflib.unified_diff(before, after, *names, lineterm="")

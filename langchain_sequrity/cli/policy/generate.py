@@ -1,0 +1,250 @@
+"""`policy generate`."""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+from urllib.parse import urlsplit
+
+import click
+
+from langchain_sequrity.cli.policy.files import (
+    CommandFailed,
+    InvalidInput,
+    SourceFile,
+    as_json_option,
+    create_file,
+    only_one_stdin,
+    print_exact,
+    print_finding,
+    print_json,
+    print_text,
+    read_source,
+    read_tools,
+    replace_file,
+    shown_name,
+    tools_options,
+)
+from langchain_sequrity.errors import SequrityError, UsageError
+from langchain_sequrity.sqrt.lint import Mode
+from langchain_sequrity.wire.routes import (
+    DEFAULT_BASE_URL,
+    POLICY_PROVIDERS,
+    Provider,
+    is_loopback,
+)
+
+if TYPE_CHECKING:
+    from langchain_sequrity.policy_generation import PolicyProposal
+
+_LIVE_MODEL, _OFFLINE_MODEL = "openai/gpt-5-mini", "offline/brain"
+_PROVIDERS = [provider for provider in POLICY_PROVIDERS if provider is not None]
+_NOTE = (
+    "This is a proposal, and nothing uses it yet. Read it, then test it: "
+    "`langchain-sequrity policy check` and `langchain-sequrity policy simulate`."
+)
+
+
+@click.command("generate")
+@click.argument("description")
+@tools_options
+@click.option(
+    "--out",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, readable=False),
+    help="Write the policy to this file instead of standard output.",
+)
+@click.option("--force", is_flag=True, help="Allow --out to replace a file.")
+@click.option(
+    "--model", help=f"Name of the model. The default without --provider is {_LIVE_MODEL}."
+)
+@click.option(
+    "--provider",
+    type=click.Choice(_PROVIDERS),
+    help="Provider of the model. The default is the service's.",
+)
+@click.option(
+    "--mode",
+    type=click.Choice(get_args(Mode)),
+    help="The sessions of the policy: dual-llm, where arguments carry labels, or single-llm, where "
+    "they do not. The default is any session, for which a draft denies more.",
+)
+@click.option("--local", is_flag=True, help="Use a local server, which writes only a skeleton.")
+@as_json_option
+def generate_command(
+    *,
+    description: str,
+    tools: str | None,
+    tools_from: str | None,
+    out: str | None,
+    force: bool,
+    model: str | None,
+    provider: Provider | None,
+    mode: Mode | None,
+    local: bool,
+    as_json: bool,
+) -> None:
+    """Draft a policy for tools from a DESCRIPTION in plain words; `-` reads standard input.
+
+    The description and the tool definitions are sent to the service at SEQURITY_BASE_URL (by
+    default the hosted one) with the key in SEQURITY_API_KEY, and the key of your LLM provider in
+    SEQURITY_LLM_API_KEY if it is set. With --local nothing leaves this machine.
+
+    The result is a proposal: read it and test it before you use it.
+    """
+    only_one_stdin([description, tools])
+    if out is not None:
+        _check_out(out, force=force)
+    known = _definitions(read_tools(tools, tools_from))
+    wanted = read_source(description).text if description == "-" else description
+    name = _model(model, provider, local=local)
+    with _failures(as_json=as_json):
+        if not local:
+            _need_key()
+        proposal = _draft(wanted, known, model=name, provider=provider, mode=mode, local=local)
+    _deliver(proposal, out, as_json=as_json)
+
+
+def _draft(
+    description: str,
+    tools: Sequence[Any],
+    *,
+    model: str,
+    provider: Provider | None,
+    mode: Mode | None,
+    local: bool,
+) -> "PolicyProposal":
+    """Draft a policy with the service, or with a local server that runs meanwhile."""
+    # This import takes a second, which `--help` does not need.
+    from langchain_sequrity.policy_generation import PolicyGenTool  # noqa: PLC0415
+
+    with _connection(local=local) as connection:
+        if provider is not None:
+            connection["provider"] = provider
+        tool = PolicyGenTool(model, tools, mode=mode, **connection)
+        with closing(tool.model):
+            return tool.propose(description)
+
+
+@contextmanager
+def _connection(*, local: bool) -> Iterator[dict[str, Any]]:
+    """Arguments for the connection; empty if the environment has them."""
+    if not local:
+        yield {}
+        return
+    from langchain_sequrity.connection import LOOPBACK_KEY  # noqa: PLC0415 - slow, as above
+    from langchain_sequrity.local import LocalServer  # noqa: PLC0415 - slow, as above
+
+    with LocalServer() as server:
+        # The user's own keys are not needed here.
+        yield {"base_url": server.base_url, "api_key": LOOPBACK_KEY, "llm_api_key": None}
+
+
+def _check_out(out: str, *, force: bool) -> None:
+    """Check the output file before the request, so that no reply is lost."""
+    if Path(out).exists() and not force:
+        msg = f"{shown_name(out)} exists. Use another name for --out, or --force to replace it."
+        raise InvalidInput(msg)
+    target = Path(out).resolve()
+    if not target.parent.is_dir():
+        folder = shown_name(str(Path(out).parent))
+        msg = f"{shown_name(out)} cannot be written: the folder {folder} does not exist. Create it."
+        raise InvalidInput(msg)
+    if not all(os.access(one, os.W_OK) for one in (target.parent, target) if one.exists()):
+        msg = (
+            f"{shown_name(out)} cannot be written: the file or its folder is read-only. Use "
+            "another name for --out."
+        )
+        raise InvalidInput(msg)
+
+
+def _definitions(tools: list[Any] | None) -> list[Any]:
+    if not tools:
+        msg = "No tools are given. Use --tools or --tools-from."
+        raise InvalidInput(msg)
+    for one in tools:
+        if isinstance(one, str):
+            msg = (
+                f"The tool `{one}` is only a name. Generation needs definitions: "
+                '`{"name": …, "description": …, "parameters": {…}}`.'
+            )
+            raise InvalidInput(msg)
+    return tools
+
+
+def _model(model: str | None, provider: str | None, *, local: bool) -> str:
+    if model is not None and not model.strip():
+        msg = "--model: expected a name, got an empty text."
+        raise InvalidInput(msg)
+    if model is None and provider is not None and not local:
+        msg = f"--provider needs a model of that provider: --model is missing for `{provider}`."
+        raise InvalidInput(msg)
+    return model or (_OFFLINE_MODEL if local else _LIVE_MODEL)
+
+
+@contextmanager
+def _failures(*, as_json: bool) -> Iterator[None]:
+    """Print errors without a traceback."""
+    try:
+        yield
+    except UsageError as error:
+        raise InvalidInput(str(error)) from error
+    except SequrityError as error:
+        if not as_json:
+            raise CommandFailed(_in_words(error)) from error
+        # Only a `BadPolicy` has the text of the policy.
+        print_json({"error": _in_words(error), "policy": getattr(error, "text", None)})
+        raise SystemExit(1) from error
+
+
+def _in_words(error: SequrityError) -> str:
+    from langchain_sequrity.policy_generation import PolicyTooLong  # noqa: PLC0415 - already loaded
+
+    if not isinstance(error, PolicyTooLong):
+        return str(error)
+    return (
+        f"The header with the policy would have {error.header_bytes:,} bytes; the limit is "
+        f"{error.limit:,}. Give --tools fewer tools at once."
+    )
+
+
+def _deliver(proposal: "PolicyProposal", out: str | None, *, as_json: bool) -> None:
+    text = proposal.text if proposal.text.endswith("\n") else f"{proposal.text}\n"
+    if out is not None:
+        write = replace_file if Path(out).exists() else create_file
+        try:
+            write(out, text.encode())
+        except CommandFailed:  # print the policy, so that the reply is not lost
+            _deliver(proposal, None, as_json=as_json)
+            raise
+    if as_json:
+        print_json(_data(proposal, out))
+        return
+    if out is None:
+        print_exact(text.encode())
+    else:
+        print_text(f"{shown_name(out)}: written", err=True)
+    source = SourceFile(out or "<stdout>", text)
+    for finding in proposal.findings:
+        print_finding(source, finding, err=True)
+    print_text(_NOTE, err=True)
+
+
+def _data(proposal: "PolicyProposal", out: str | None) -> dict[str, Any]:
+    return {
+        "policy": proposal.text,
+        "findings": [asdict(one) for one in proposal.findings],
+        "usage": dict(proposal.usage),
+        "file": out,
+    }
+
+
+def _need_key() -> None:
+    """Check that there is a key before the slow imports."""
+    url = os.environ.get("SEQURITY_BASE_URL") or DEFAULT_BASE_URL
+    if os.environ.get("SEQURITY_API_KEY") or is_loopback(urlsplit(url).hostname or ""):
+        return
+    msg = f"{url} needs a key. Set the environment variable SEQURITY_API_KEY, or use --local."
+    raise UsageError(msg)

@@ -1,0 +1,572 @@
+"""One tool call: the check before it runs, and the labels of its result.
+
+The decision that was made on the model's message holds for exactly the call that was checked then.
+A call that has changed since (other middleware or a human edited it, or its tool changes the
+arguments) is checked here. It runs beside other calls of its message, so the session may only
+change here if the call is alone.
+
+Results also include those in a conversation that the caller passes in, and messages with which
+other middleware replaces a result, for example after a tool raised.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, cast, get_type_hints
+
+from langchain.agents.middleware.types import ToolCallRequest
+from langchain_core.messages import AIMessage, AnyMessage, ToolCall, ToolMessage
+from langchain_core.tools import BaseTool
+
+# This name is internal to LangGraph. Tests run on its oldest and newest supported versions.
+from langgraph._internal._constants import CONFIG_KEY_READ
+from langgraph.types import Command, Overwrite
+
+from langchain_sequrity.denials import Denial
+from langchain_sequrity.errors import UsageError
+from langchain_sequrity.interrupts import DecisionType, ask
+from langchain_sequrity.labels import Labels, read_artifact
+from langchain_sequrity.middleware.audit import Audit, EventOutcome, Stage
+from langchain_sequrity.middleware.denials import (
+    denial_message,
+    denial_of,
+    denial_text,
+    hard_denial,
+)
+from langchain_sequrity.middleware.state import (
+    FIELD,
+    CheckedCall,
+    CheckedMessage,
+    PendingDenial,
+    Thread,
+    read,
+    update,
+)
+from langchain_sequrity.middleware.subagents import NestedEffects, report_to_outer_call
+from langchain_sequrity.middleware.verdict import AgentPolicy, Args, CheckResult, bound
+from langchain_sequrity.sqrt import Argument
+from langchain_sequrity.strict_json import loads
+from langchain_sequrity.wire.tools import refuse_lost_labels
+
+ToolReply = ToolMessage | Command[Any]
+"""What a tool call returns. A tool may also return a list of these."""
+
+
+@dataclass(frozen=True, slots=True)
+class AllowedCall:
+    """A call that may run.
+
+    Attributes:
+        request: The request to run.
+        thread: The state of the thread.
+        message: Id of the message with the call.
+        session: The session's labels after the check.
+    """
+
+    request: ToolCallRequest
+    thread: Thread
+    message: str
+    session: Labels
+
+
+@dataclass(frozen=True, slots=True)
+class CallGuard:
+    """The policy, with the options that say what happens around a call.
+
+    Attributes:
+        policy: The policy.
+        audit: Reports each check.
+        asks: Whether a human is asked about soft denials.
+        raises: Whether denials are raised.
+    """
+
+    policy: AgentPolicy
+    audit: Audit
+    asks: bool
+    raises: bool
+
+    def denied(
+        self, pending: PendingDenial, thread: Thread, *, session: Labels | None
+    ) -> ToolReply:
+        """The reply to the model for a call that is denied when it runs.
+
+        Args:
+            pending: The denial and its call.
+            thread: The state of the thread.
+            session: The session's labels, if they change.
+        """
+        denial = pending.denial
+        is_raised = self.raises and denial.kind != "waits" and thread.pending is None
+        message = denial_message(denial, pending.call_id)
+        return self.reply(message, session=session, pending=pending if is_raised else None)
+
+    @staticmethod
+    def reply(
+        message: ToolMessage,
+        *,
+        session: Labels | None,
+        pending: PendingDenial | None = None,
+        is_labelled: bool = False,
+    ) -> ToolReply:
+        """A message that replaces a result, with the update of the state.
+
+        Args:
+            message: The message.
+            session: The session's labels, if they change.
+            pending: A denial to raise.
+            is_labelled: Whether the message gets no more labels.
+        """
+        if session is None and pending is None and not is_labelled:
+            return message
+        labelled = message.tool_call_id if is_labelled else None
+        change = update(session=session, pending=pending, labelled=labelled)
+        return cast("ToolReply", _with_update(message, change))
+
+    def report(
+        self,
+        stage: Stage,
+        outcome: EventOutcome,
+        call: ToolCall,
+        result: CheckResult,
+        *,
+        seen: Labels,
+        config: Mapping[str, Any],
+    ) -> None:
+        """Report a check.
+
+        Args:
+            stage: When the check was made.
+            outcome: Its outcome.
+            call: The call.
+            result: Its result.
+            seen: The join of the labels of all results that the model had seen.
+            config: The run's configuration.
+        """
+        labels = self.policy.argument_labels(seen)
+        self.audit.report(stage, outcome, call, result, labels=labels, config=config)
+
+
+# Before the call
+
+
+def check_call(
+    guard: CallGuard, request: ToolCallRequest, *, is_late: bool
+) -> AllowedCall | ToolReply:
+    """Allow a call, or return the reply that replaces its result.
+
+    Args:
+        guard: The policy and its options.
+        request: The call that is about to run.
+        is_late: Whether the thread has continued since a human was asked about the call.
+
+    Returns:
+        The call that may run, or the reply for the model.
+
+    Raises:
+        UsageError: If the policy does not fit the agent's tools, the call has no id, or a human
+            answers too late.
+    """
+    if not request.tool_call["id"]:
+        msg = "A tool call has no id, so its result could not be matched to it."
+        raise UsageError(msg)
+    guard.policy.check_agent(getattr(request.runtime, "tools", None))
+    guard.policy.learn([request.tool])
+    return _CallCheck(guard, request, is_late=is_late).run()
+
+
+_ALLOWED: tuple[DecisionType, ...] = ("approve", "edit", "reject", "respond")
+_APPROVED = "_sequrity_approved"
+"""Attribute with approved calls on the `ToolRuntime`, which is new for each run of a task."""
+
+
+class _CallCheck:
+    """The check of one call before it runs."""
+
+    def __init__(self, guard: CallGuard, request: ToolCallRequest, *, is_late: bool) -> None:
+        self._guard = guard
+        self._policy = guard.policy
+        self._request = request
+        self._is_late = is_late
+        self._call_id = request.tool_call["id"] or ""
+        state = _current_state(request.runtime.config, "messages", FIELD)
+        self._thread = read(state)
+        self._session = self._thread.session
+        last, self._answered = _last_message(state.get("messages") or [])
+        self._message = (last and last.id) or ""
+        self._checked = CheckedMessage()
+        if self._message and self._thread.checked.message == self._message:
+            self._checked = self._thread.checked
+        calls = [] if last is None else last.tool_calls
+        self._is_alone = sum(one["id"] not in self._answered for one in calls) == 1
+
+    def run(self) -> AllowedCall | ToolReply:
+        """The call if it may run, otherwise the reply."""
+        call = self._request.tool_call
+        if self._call_id in self._answered:
+            reason = "it has a result already"
+            return self._denied(hard_denial(call["name"], "failed", reason))
+        if self._request.tool is not None and self._request.tool.name != call["name"]:
+            reason = "the tool that would run has another name"
+            return self._denied(hard_denial(call["name"], "failed", reason))
+        known = self._checked.calls.get(self._call_id)
+        digest = self._policy.digest(self._message, dict(call), self._thread.seen)
+        if known is None or known.digest != digest:
+            return self._check_changed(known)
+        if known.denial is None:
+            return self._check_bound(self._request, self._checked.base)
+        if self._guard.asks and known.denial.may_be_approved:
+            return self._ask_once(digest, known.denial)
+        return self._denied(known.denial)
+
+    # A call that differs from the one that was checked
+
+    def _check_changed(self, known: CheckedCall | None) -> AllowedCall | ToolReply:
+        call, base = self._request.tool_call, self._session
+        denial = known.denial if known is not None else None
+        is_waiting = denial is not None and denial.kind == "waits"
+        if is_waiting or (known is None and self._checked.closed):
+            return self._denied(_waits(call["name"]))
+        denial = self._decide(call, call["args"], base)
+        return self._check_bound(self._request, base) if denial is None else self._denied(denial)
+
+    def _check_bound(
+        self, request: ToolCallRequest, base: Labels, *, approved: bool = False
+    ) -> AllowedCall | ToolReply:
+        """Check an allowed call again with the arguments that its tool would get.
+
+        Args:
+            request: The call.
+            base: The session before the call was checked.
+            approved: Whether a human approved a soft denial of the call.
+        """
+        call = request.tool_call
+        try:
+            made = bound(request.tool, call["args"])
+        except Exception as error:  # noqa: BLE001 - after any error the arguments are unknown
+            reason = f"reading its arguments raised {type(error).__name__}"
+            if isinstance(error, UsageError):
+                reason = str(error)
+            return self._denied(hard_denial(call["name"], "failed", reason))
+        if made is not None:
+            denial = self._decide(call, made, base if self._is_alone else self._session)
+            if denial is not None and not (approved and denial.may_be_approved):
+                return self._denied(denial)
+        return AllowedCall(request, self._thread, self._message, self._session)
+
+    def _decide(self, call: ToolCall, args: Args, session: Labels) -> Denial | None:
+        tool = call["name"]
+        if self._policy.touches_session(tool) and not self._is_alone:
+            result = CheckResult(session, None, _waits(tool))
+        else:
+            result = self._policy.decide(tool, args, self._thread.seen, session)
+        self._session = result.session
+        self._report("call", "denied" if result.denial else "allowed", call, result)
+        return result.denial
+
+    # Human review
+
+    def _ask_once(self, digest: str, denial: Denial) -> AllowedCall | ToolReply:
+        """Ask a human, unless this is a retry of a call that was approved.
+
+        LangGraph runs a task from its start when an answer arrives. A question between two tries
+        would repeat the first one, whatever the answer is.
+        """
+        runtime = self._request.runtime
+        approved: dict[str, AllowedCall] = getattr(runtime, _APPROVED, {})
+        if digest in approved:
+            return approved[digest]
+        reply = self._ask(denial)
+        if isinstance(reply, AllowedCall):
+            setattr(runtime, _APPROVED, {digest: reply})
+        return reply
+
+    def _ask(self, denial: Denial) -> AllowedCall | ToolReply:
+        request, base, remark = self._request, self._checked.base, ""
+        labels = self._policy.argument_labels(self._thread.seen).to_wire()
+        while True:
+            call = request.tool_call
+            name, args = call["name"], call["args"]
+            known = replace(denial, tool=name, labels=dict.fromkeys(args, labels))
+            answer = ask(known, args, _ALLOWED, remark, is_late=self._is_late)
+            result = CheckResult(self._session, None, denial)
+            if answer.type == "approve":
+                self._report("human", "approved", call, result)
+                return self._check_bound(request, base, approved=True)
+            if answer.type == "reject":
+                self._report("human", "rejected", call, result)
+                return self._denied(replace(denial, kind="rejected", objection=answer.message))
+            if answer.type == "respond":
+                self._report("human", "answered", call, result)
+                message = ToolMessage(answer.message, name=name, tool_call_id=self._call_id)
+                return self._guard.reply(message, session=self._new_session, is_labelled=True)
+            tool = self._tool(answer.name)
+            if tool is None:
+                remark = "The agent has no tool of that name; the call is unchanged."
+                continue
+            edited: ToolCall = {**call, "name": answer.name, "args": dict(answer.args or {})}
+            self._report("human", "edited", edited, result)
+            request, base = request.override(tool_call=edited, tool=tool), self._session
+            again = self._decide(edited, edited["args"], base)
+            if again is None:
+                return self._check_bound(request, base)
+            if not again.may_be_approved:
+                return self._denied(again)
+            denial, remark = again, "This is the edited call."
+
+    def _tool(self, name: str) -> BaseTool | None:
+        if self._request.tool is not None and self._request.tool.name == name:
+            return self._request.tool
+        return next((one for one in self._request.runtime.tools if one.name == name), None)
+
+    # Replies and reports
+
+    @property
+    def _new_session(self) -> Labels | None:
+        """The session's labels, if they changed here."""
+        return self._session if self._session != self._thread.session else None
+
+    def _denied(self, denial: Denial) -> ToolReply:
+        pending = PendingDenial(self._message, self._call_id, denial)
+        return self._guard.denied(pending, self._thread, session=self._new_session)
+
+    def _report(
+        self, stage: Stage, outcome: EventOutcome, call: ToolCall, result: CheckResult
+    ) -> None:
+        config = self._request.runtime.config
+        self._guard.report(stage, outcome, call, result, seen=self._thread.seen, config=config)
+
+
+def _current_state(config: Mapping[str, Any], *fields: str) -> Mapping[str, Any]:
+    """The graph's state, which may differ from the input of the node.
+
+    A `Send` or a caller can start a node with any state.
+    """
+    found: Mapping[str, Any] = config["configurable"][CONFIG_KEY_READ](list(fields), False)  # noqa: FBT003 - its parameter has two names
+    return found
+
+
+def _waits(tool: str) -> Denial:
+    reason = "it is not the call that was checked, and the policy cannot decide on it beside others"
+    return hard_denial(tool, "waits", reason)
+
+
+def _last_message(messages: Any) -> tuple[AIMessage | None, frozenset[str]]:
+    """The newest message of the model, and the ids of its calls that have a result."""
+    answered: set[str] = set()
+    for message in reversed(messages):
+        if isinstance(message, AIMessage):
+            return message, frozenset(answered)
+        if isinstance(message, ToolMessage):
+            answered.add(message.tool_call_id)
+    return None, frozenset(answered)
+
+
+# After the call
+
+
+def label_result(
+    guard: CallGuard, allowed: AllowedCall, result: Any, effects: NestedEffects
+) -> Any:
+    """Label the result of a tool.
+
+    Args:
+        guard: The policy and its options.
+        allowed: The call.
+        result: Its result.
+        effects: What agents inside the call have seen and done.
+
+    Returns:
+        The result, with an update of the state if there are labels.
+
+    Raises:
+        UsageError: If the tool writes the field of the state that holds the policy's data.
+    """
+    call, thread = allowed.request.tool_call, allowed.thread
+    if effects.session is not None:
+        allowed = replace(allowed, session=allowed.session.join(effects.session))
+    messages = list(_tool_messages(result))
+    own = [one for one in messages if one.tool_call_id == call["id"]]
+    is_read = guard.policy.engine.looks_at_results(call["name"])
+    value = _value_of(own[0]) if own and is_read else None
+    try:
+        given = _given_labels(messages)
+        labels, session = _labels(guard, allowed, value, given, effects)
+    except Exception as error:  # noqa: BLE001 - a result without its labels is not passed on
+        return _withheld(guard, allowed, value, error, effects)
+    report_to_outer_call(thread, call["id"] or "", labels, session)
+    if labels == Labels() and session == thread.session and given.labels is None:
+        return result
+    changed = session if session != thread.session else None
+    return _with_update(result, update(seen=labels, session=changed, labelled=call["id"]))
+
+
+def labels_seen(policy: AgentPolicy, messages: Sequence[AnyMessage], thread: Thread) -> Labels:
+    """Join the labels of all results that the model has seen.
+
+    Results that were labelled after their call are already in `thread.seen`. Their seals are not
+    checked again, because another process with another key may have made them. The session is
+    unchanged: calls that were made elsewhere do not belong to it.
+
+    Args:
+        policy: The policy.
+        messages: The conversation before the message of the model.
+        thread: The state of the thread.
+
+    Raises:
+        UsageError: If labels in an artifact were not made by `labeled_tool_result`.
+    """
+    seen = thread.seen
+    calls: dict[str, Mapping[str, Any]] = {}
+    labelled = set(thread.labelled)
+    for message in _since(messages, thread.checked.message):
+        if isinstance(message, AIMessage):
+            found = {call["id"]: dict(call) for call in message.tool_calls if call["id"]}
+            calls |= found
+            if message.id != thread.checked.message:
+                labelled -= set(found)  # another message may reuse an id
+        elif isinstance(message, ToolMessage):
+            if message.tool_call_id in labelled or _is_denial_text(message):
+                continue
+            call = calls.get(message.tool_call_id, {})
+            tool = call.get("name") or message.name or "tool"
+            added = _given_labels([message]).joined(Labels())
+            if policy.engine.looks_at_results(tool):
+                result = Argument(_value_of(message), added)
+                added, _ = policy.label(
+                    tool, call.get("args", {}), thread.seen, result, thread.session
+                )
+            seen = seen.join(added)
+    return seen
+
+
+def _since(messages: Sequence[AnyMessage], known: str) -> Iterator[AnyMessage]:
+    """The messages from a known one on, or all if it is gone."""
+    backwards = range(len(messages) - 1, -1, -1)  # it is usually one of the last
+    start = next((at for at in backwards if known and messages[at].id == known), 0)
+    yield from messages[start:]
+
+
+def _is_denial_text(message: ToolMessage) -> bool:
+    """Whether a message contains only this package's text about a denial."""
+    denial = denial_of(message)
+    return denial is not None and message.content == denial_text(denial)
+
+
+@dataclass(frozen=True, slots=True)
+class _GivenLabels:
+    """Labels that a tool gave to its result.
+
+    Attributes:
+        labels: The labels, or `None`.
+        replaces: Whether they replace the labels of the arguments.
+    """
+
+    labels: Labels | None = None
+    replaces: bool = False
+
+    def joined(self, initial: Labels) -> Labels:
+        """Labels of the result before the rules.
+
+        Args:
+            initial: The join of the labels of the arguments.
+        """
+        if self.labels is None:
+            return initial
+        return self.labels if self.replaces else initial.join(self.labels)
+
+
+def _given_labels(messages: Sequence[ToolMessage]) -> _GivenLabels:
+    """Read the labels that `labeled_tool_result` gave to messages.
+
+    Raises:
+        UsageError: For labels that it did not make, and for labels in a message's text.
+    """
+    found = [one for message in messages if (one := read_artifact(message.artifact)) is not None]
+    for message in messages:
+        refuse_lost_labels(str(message.text))
+    labels: Labels | None = None
+    for own, combine in found:
+        if combine != "ignore":
+            labels = own if labels is None else labels.join(own)
+    return _GivenLabels(labels, len(found) == 1 and found[0][1] == "replace")
+
+
+def _labels(
+    guard: CallGuard, allowed: AllowedCall, value: Any, given: _GivenLabels, effects: NestedEffects
+) -> tuple[Labels, Labels]:
+    call, seen = allowed.request.tool_call, allowed.thread.seen
+    initial = guard.policy.argument_labels(seen) if call["args"] else Labels()
+    result = Argument(value, given.joined(initial.join(effects.labels)))
+    return guard.policy.label(call["name"], call["args"], seen, result, allowed.session)
+
+
+def _withheld(
+    guard: CallGuard, allowed: AllowedCall, value: Any, error: Exception, effects: NestedEffects
+) -> ToolReply:
+    """The reply for a call that was made, but whose result is not shown."""
+    call, session, thread = allowed.request.tool_call, allowed.session, allowed.thread
+    try:
+        _, session = _labels(guard, allowed, value, _GivenLabels(), effects)
+        # The texts of `UsageError` contain no values; other texts may.
+        reason = str(error) if isinstance(error, UsageError) else type(error).__name__
+    except Exception as another:  # noqa: BLE001 - as in `label_result`
+        reason = type(another).__name__
+    report_to_outer_call(thread, call["id"] or "", Labels(), session)
+    denial = hard_denial(call["name"], "withheld", reason)
+    check, config = CheckResult(session, None, denial), allowed.request.runtime.config
+    guard.report("result", "denied", call, check, seen=thread.seen, config=config)
+    pending = PendingDenial(allowed.message, call["id"] or "", denial)
+    return guard.denied(pending, thread, session=session if session != thread.session else None)
+
+
+def _value_of(message: ToolMessage) -> Any:
+    """The value that a policy checks. JSON text is parsed, as on the local server."""
+    content = message.content
+    if not isinstance(content, str):
+        return content
+    try:
+        return loads(content)
+    except ValueError:
+        return content
+
+
+def _tool_messages(result: Any) -> Iterator[ToolMessage]:
+    """The tool messages in the result of a call.
+
+    Raises:
+        UsageError: If the tool writes the field of the state that holds the policy's data.
+    """
+    if isinstance(result, ToolMessage):
+        yield result
+    elif isinstance(result, list | tuple):
+        for one in result:
+            yield from _tool_messages(one)
+    elif isinstance(result, Overwrite):
+        yield from _tool_messages(result.value)
+    elif isinstance(result, Command):
+        for name, value in _updates(result.update):
+            if name == FIELD:
+                msg = (
+                    f"A tool's command writes the field `{FIELD}`, which only `PolicyMiddleware` "
+                    "may write. Remove it from the command."
+                )
+                raise UsageError(msg)
+            yield from _tool_messages(value)
+
+
+def _updates(update: Any) -> Iterable[tuple[str, Any]]:
+    if isinstance(update, Mapping):
+        return update.items()
+    if isinstance(update, list | tuple):
+        return (pair for pair in update if isinstance(pair, tuple))
+    names = () if update is None else get_type_hints(type(update))
+    return ((name, getattr(update, name)) for name in names)
+
+
+def _with_update(result: Any, change: Mapping[str, Any]) -> Any:
+    """The result of a call together with an update of the state."""
+    if isinstance(result, ToolMessage):
+        return Command(update={"messages": [result], **change})
+    if isinstance(result, Command) and result.graph is None and isinstance(result.update, dict):
+        return replace(result, update={**result.update, **change})
+    before = result if isinstance(result, list) else [result]
+    return [*before, Command(update=dict(change))]
