@@ -283,7 +283,7 @@ def test_a_result_whose_seal_is_broken_is_withheld_and_its_call_counts() -> None
     )
     state = run.invoke(ask(), THREAD)
     assert kinds(state) == ["withheld"]
-    assert "seal does not hold" in results(state)[0].text
+    assert "invalid seal" in results(state)[0].text
     assert "SECRET" not in str(state)
     assert thread_labels(run.get_state(THREAD).values).session.tags == {"read"}
 
@@ -313,5 +313,5 @@ def test_results_that_the_caller_brings_along_are_labelled_too() -> None:
     assert kinds(run.invoke(history("clock")))[-1] == "made"
     assert kinds(run.invoke(history("web")))[-1] == "policy"
     assert kinds(run.invoke(history("clock", artifact)))[-1] == "policy"
-    with pytest.raises(UsageError, match="seal does not hold"):
+    with pytest.raises(UsageError, match="invalid seal"):
         run.invoke(history("clock", broken(artifact)))

@@ -31,8 +31,8 @@ from langchain_sequrity.policy_generation import (
     PolicyProposal,
     PolicyTooLong,
     PolicyWarning,
+    proposed,
 )
-from langchain_sequrity.policy_generation.proposal import proposed
 from langchain_sequrity.sqrt import Argument, Call, check, compile_policy, parse
 from langchain_sequrity.wire.policy_generation import PolicyReply, PolicyRequest
 from tests.policy_generation.conftest import Generate

@@ -368,7 +368,7 @@ def _definition(tool: Any) -> Any:
     if not callable(tool) and not hasattr(tool, "args_schema"):
         return tool
     # This import takes a second, and tools from a file do not need it.
-    from langchain_sequrity.policy_generation.tool import function_tools  # noqa: PLC0415
+    from langchain_sequrity.policy_generation import function_tools  # noqa: PLC0415
 
     return next(function_tools([tool]))
 
