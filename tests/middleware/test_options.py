@@ -42,7 +42,7 @@ def test_a_policy_that_cannot_be_applied_is_an_error_at_once(
         ({"on_denied": "ignore"}, "\"interrupt\" for `PolicyMiddleware`; got 'ignore'"),
         ({"labelling": "all"}, '"conversation" or "none"'),
         ({"tools": "all"}, '"agent", a list of tools or None'),
-        ({"on_event": 7}, "plain function"),
+        ({"on_event": 7}, "synchronous function"),
     ],
 )
 def test_an_option_without_such_a_value_is_an_error(option: dict[str, Any], text: str) -> None:
@@ -55,7 +55,7 @@ async def _later(event: Any) -> None:
 
 
 def test_a_handler_that_would_never_be_awaited_is_an_error() -> None:
-    with pytest.raises(UsageError, match="plain function"):
+    with pytest.raises(UsageError, match="synchronous function"):
         PolicyMiddleware(NO_RULES, on_event=_later)  # type: ignore[arg-type]
 
 

@@ -159,7 +159,7 @@ def test_an_update_from_outside_is_ignored_and_told(
     last_kinds(run, THREAD)
     run.update_state(THREAD, {FIELD: value})
     run.invoke(Command(update={FIELD: value}, goto="model"), THREAD)
-    assert caplog.text.count("An update of the field `sequrity_policy` from elsewhere") == 2
+    assert caplog.text.count("Ignored an update of the field `sequrity_policy`") == 2
     assert last_kinds(run, THREAD) == ["policy"]
     assert len(till.paid) == 1
 

@@ -411,8 +411,8 @@ def test_each_subagent_has_the_guard_once_and_what_it_had() -> None:
     ("spec", "told"),
     [
         ({"runnable": AGENT}, "has no `PolicyMiddleware`"),
-        ({"runnable": AGENT.with_config({"tags": ["x"]})}, "is compiled already"),
-        ({"graph_id": "far"}, "runs elsewhere"),
+        ({"runnable": AGENT.with_config({"tags": ["x"]})}, "The compiled subagent"),
+        ({"graph_id": "far"}, "is remote"),
     ],
 )
 def test_what_cannot_be_guarded_is_refused(spec: dict[str, Any], told: str) -> None:
