@@ -127,9 +127,7 @@ def problems(
     if meaning(laid_out) != meaning(text) or sqrt.format(laid_out) != laid_out:
         yield "its layout changes it"
     # Without tools there are no rules, and of names that are too long no header is made.
-    expected = (
-        ("This policy has no rules",) if not tools and not internal else ("As a header",)
-    )
+    expected = ("This policy has no rules",) if not tools and not internal else ("As a header",)
     yield from (
         f"check: {found}"
         for found in check(text, tools, mode=mode)

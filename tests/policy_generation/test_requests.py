@@ -199,7 +199,7 @@ def test_tools_that_the_service_runs_are_left_out(service: Service, make: Make) 
     search = {"type": "web_search_20250305", "name": "web_search"}
     PolicyGenTool(make(SequrityMessages).bind_tools([search, send_mail])).generate("x")
     assert [one["name"] for one in service.bodies[0]["tools"]] == ["send_mail"]
-    with pytest.raises(UsageError, match="none are given"):
+    with pytest.raises(UsageError, match="No tools are given"):
         PolicyGenTool(make(SequrityMessages), [search])
 
 
@@ -228,7 +228,7 @@ def test_what_is_no_tool_is_refused_with_its_place(make: Make, wrong: Any) -> No
 
 @pytest.mark.parametrize("alone", [send_mail, read_page, NESTED, Mail, "send_mail", 5])
 def test_a_tool_that_stands_alone_is_to_be_put_into_a_list(make: Make, alone: Any) -> None:
-    with pytest.raises(UsageError, match=r"`tools` is a list of tools; got .*\[…\]"):
+    with pytest.raises(UsageError, match=r"`tools` must be a list of tools; got .*\[…\]"):
         PolicyGenTool(make(), alone)
 
 
@@ -239,7 +239,9 @@ def test_a_tool_that_stands_alone_is_to_be_put_into_a_list(make: Make, alone: An
     "wrong", [5, None, FakeListChatModel(responses=["x"]), FakeListChatModel(responses=["x"]).bind()]
 )  # fmt: skip
 def test_what_is_no_model_of_ours_is_refused(wrong: Any) -> None:
-    with pytest.raises(UsageError, match="`model` is a `ChatSequrity` or a `SequrityMessages`"):
+    with pytest.raises(
+        UsageError, match="`model` must be a `ChatSequrity` or a `SequrityMessages`"
+    ):
         PolicyGenTool(wrong, [send_mail])
 
 

@@ -249,7 +249,7 @@ def test_a_denied_node_of_a_graph_is_found_by_its_name(till: LocalServer) -> Non
     assert_denied(lambda: executor.invoke(words), tool="greet")
     allowing = LangGraphExecutor(graph, ChatSequrity("any/model", base_url=till.base_url))
     assert_allowed(lambda: allowing.invoke(words))
-    with pytest.raises(AssertionError, match="tells of no denial"):
+    with pytest.raises(AssertionError, match="contains no denial"):
         assert_denied(lambda: allowing.invoke(words))
 
 
@@ -340,12 +340,12 @@ STATES: list[dict[str, Any]] = [
 @pytest.mark.parametrize("state", STATES)
 def test_a_state_that_tells_nothing_is_refused_with_what_to_use(state: dict[str, Any]) -> None:
     for check in (assert_allowed, assert_denied):
-        with pytest.raises(UsageError, match=r"`with assert_denied\(…\):`.* look at its `Trace`"):
+        with pytest.raises(UsageError, match=r"`with assert_denied\(…\):`.* read its `Trace`"):
             check(state)
 
 
 def test_the_final_state_of_a_graph_tells_nothing_and_its_run_does(till: LocalServer) -> None:
-    with pytest.raises(UsageError, match="write `with assert_denied"):
+    with pytest.raises(UsageError, match="inside `with assert_denied"):
         assert_allowed(counter(till, None).invoke({"paid": ""}))
     noted = counter(till, ASKS, on_denied="state:paid").invoke({"paid": ""})
     with pytest.raises(UsageError, match='with `on_denied="raise"`'):
