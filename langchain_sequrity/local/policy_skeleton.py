@@ -86,7 +86,7 @@ class TooManyTools(Exception):
     """The policy would be too long; the text says by how much."""
 
 
-class _ToolRules(NamedTuple):
+class _DraftRules(NamedTuple):
     """The rules of a tool: the reason, the tool's name in SQRT, and the rules."""
 
     doc: str
@@ -160,7 +160,7 @@ def _rules(
     mode: Mode | None,
     *,
     marks: bool,
-) -> Iterator[tuple[str, _ToolRules]]:
+) -> Iterator[tuple[str, _DraftRules]]:
     """The rules of each tool, by name.
 
     If no tool sets the tag, there are no rules about it: they would protect nothing.
@@ -169,15 +169,15 @@ def _rules(
         doc, items = _INTERNAL[name]
         if not marks:
             items = tuple(item for item in items if item != _GUARD)
-        yield name, _ToolRules(doc, f'"{name}"', items)
+        yield name, _DraftRules(doc, f'"{name}"', items)
     for name, does in behaviours.items():
         if _is_writable(name):
             items = (*(_denials(does, mode) if marks else ()), _ALLOW)
             items += _STYLES[mode].marks if does.reads else ()
-            yield name, _ToolRules(_doc(does), f'"{name}"', items)
+            yield name, _DraftRules(_doc(does), f'"{name}"', items)
         else:
             doc = "denied: no policy can write this name for sure"
-            yield name, _ToolRules(doc, f'r"{_regex(name)}"', ("must deny always;",))
+            yield name, _DraftRules(doc, f'r"{_regex(name)}"', ("must deny always;",))
 
 
 def _is_writable(name: str) -> bool:
@@ -188,7 +188,7 @@ def _block(tool: str, items: Iterable[str]) -> str:
     return "\n".join([f"tool {tool} {{", *(f"    {item}" for item in items), "}\n"])
 
 
-def _shared(rules: Mapping[str, _ToolRules]) -> Iterator[str]:
+def _shared(rules: Mapping[str, _DraftRules]) -> Iterator[str]:
     """Shared blocks for tools with the same rules."""
     alike: dict[tuple[str, ...], list[str]] = {}
     for name, one in rules.items():
