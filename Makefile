@@ -9,7 +9,7 @@ DEMO_VENV := .venv-demo
 VERSION_CHECK := import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=")
 
 .DEFAULT_GOAL := help
-.PHONY: help demo conformance serve test long llm lint format cov notebooks bench lowest clean langgraph-suite
+.PHONY: help demo conformance serve test test-all long llm lint format cov notebooks bench lowest clean langgraph-suite
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -39,7 +39,10 @@ conformance: $(READY)  ## Ask a service what its documentation leaves open (ARGS
 serve: $(READY)  ## Run the local server in the foreground
 	$(BIN)/langchain-sequrity serve $(ARGS)
 
-test: $(READY)  ## Run all tests
+test: $(READY)  ## Run the tests, except those that take long
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "not long" $(ARGS)
+
+test-all: $(READY)  ## Run all tests, as .ci/run does
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 llm: $(READY)  ## Install a small real model and test planner situations with it (SEQURITY_TEST_GGUF=… for another)
@@ -47,6 +50,7 @@ llm: $(READY)  ## Install a small real model and test planner situations with it
 	$(BIN)/python -m pytest -m llm tests/local/dual_llm/test_situations.py -rA
 
 long: $(READY)  ## Run the long tests in full: differential tests, labels, escapes, bombs, guards and kills
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m long
 	$(BIN)/python -m tests.sqrt.differential --count 20000
 	$(BIN)/python -m tests.sqrt.agreement --count 5000
 	$(BIN)/python -m tests.local.skeletons --count 10000

@@ -1,6 +1,7 @@
 """Brains, which answer chats: the protocol, and LangChain chat models as brains."""
 
 import logging
+import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -159,11 +160,11 @@ class ModelBrain:
                 yield runnable.invoke(request.messages, _NO_CALLBACKS, **kwargs)
         except SequrityError:
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - a provider raises anything
             cut = _cut_off(error, has_streamed=has_streamed)
             if cut is None:
-                # A provider's exception can contain its key, so its text goes into the log only.
-                _logger.exception("The model `%s` failed", self._name)
+                # A provider's exception can contain its key, so its text is not logged.
+                _logger.error("The model `%s` failed%s", self._name, _places(error))  # noqa: TRY400
                 self._refuse(error)
             yield cut
 
@@ -172,8 +173,19 @@ class ModelBrain:
         refuse(
             _TOO_MANY_REQUESTS if is_limited else _BAD_GATEWAY,
             f"The model `{self._name}` behind this server failed with `{type(error).__name__}`. "
-            "Find the reason in the server's log.",
+            "The server's log has the place.",
         )
+
+
+def _places(error: BaseException | None) -> str:
+    """Describe an exception and its causes by type, HTTP status and place, without their texts."""
+    lines = []
+    while error is not None:
+        status = getattr(error, "status_code", None)
+        shown = f" with status {status}" if isinstance(status, int) else ""
+        lines += [f"\n{type(error).__name__}{shown}:\n", *traceback.format_tb(error.__traceback__)]
+        error = error.__cause__
+    return "".join(lines)
 
 
 _ENDS = {"LengthFinishReasonError": "length", "ContentFilterFinishReasonError": "content_filter"}

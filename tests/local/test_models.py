@@ -799,16 +799,21 @@ def test_a_fake_model_without_tool_calling_can_stream_calls() -> None:
     assert [(one["name"], one["args"]) for one in message.tool_calls] == [("ping", {})]
 
 
-def test_a_models_failure_is_a_bad_gateway_and_its_text_is_only_in_the_log(
+def test_a_models_failure_is_a_bad_gateway_whose_place_is_logged_and_whose_text_is_nowhere(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    brain = ModelBrain(Broken(replies=[], failure=RuntimeError("sk-secret")))
+    failure = RuntimeError("sk-secret")
+    failure.__cause__ = ValueError("sk-secret, too")
+    brain = ModelBrain(Broken(replies=[], failure=failure))
     with pytest.raises(ServerFailed) as caught:
         answer(ask("Hi"), brain)
     assert caught.value.status == 502
     assert "sk-secret" not in str(caught.value) + str(caught.value.body)
     assert "RuntimeError" in str(caught.value)
-    assert "sk-secret" in caplog.text
+    assert "RuntimeError" in caplog.text
+    assert "ValueError" in caplog.text
+    assert "test_models.py" in caplog.text
+    assert "sk-secret" not in caplog.text
 
 
 def test_a_models_rate_limit_is_passed_on() -> None:
