@@ -21,7 +21,7 @@ from typing import Any
 from benchmarks.senders import ASYNC_SENDERS, SENDERS
 from langchain_sequrity.transport.http11 import Address
 from langchain_sequrity.transport.timeouts import Deadline, Timeouts
-from langchain_sequrity.wire.exchange import Call
+from langchain_sequrity.wire.exchange import ServiceCall
 from tests.transport.transport_helpers import Answer, RawServer, closes, hangs, http, says
 
 _KEY = "sk-a-key-that-nobody-may-see"
@@ -87,7 +87,7 @@ class Caller:
 
 
 def _arguments(url: str, total: float, body: bytes) -> tuple[Any, ...]:
-    request = Address(url).request(Call("/chat/completions", _HEADERS, body))
+    request = Address(url).request(ServiceCall("/chat/completions", _HEADERS, body))
     return request, Timeouts(), Deadline(total)
 
 

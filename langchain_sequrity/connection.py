@@ -20,7 +20,7 @@ from langchain_sequrity.headers import (
     PolicyHeader,
     read_header,
 )
-from langchain_sequrity.wire.exchange import Call
+from langchain_sequrity.wire.exchange import ServiceCall
 from langchain_sequrity.wire.routes import Format, chat_route, is_loopback, policy_route
 
 _SHORTEST_SECRET = 8
@@ -304,7 +304,7 @@ class Connection:
         resend: bool,
         extra_headers: Mapping[str, str] | None = None,
         idempotency_key: str | None = None,
-    ) -> Call:
+    ) -> ServiceCall:
         """Make a call.
 
         Args:
@@ -328,7 +328,7 @@ class Connection:
             self._put_own(headers, name, value)
         if idempotency_key is not None:
             self._put(headers, "Idempotency-Key", idempotency_key)
-        return Call(self.path, tuple(headers.values()), body, resend, session_id)
+        return ServiceCall(self.path, tuple(headers.values()), body, resend, session_id)
 
     def seal(self, model: str, session_id: str) -> str:
         """The digest that ties a session id to this connection and to a model."""

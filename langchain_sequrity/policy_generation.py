@@ -57,7 +57,7 @@ from langchain_sequrity.sqrt.matchers import MatchBudget
 from langchain_sequrity.sqrt.nodes import Binding, Declaration, Position, ToolId, has_rules
 from langchain_sequrity.strict_json import dumps
 from langchain_sequrity.suggestions import nearest
-from langchain_sequrity.wire.exchange import Call, Reply, read_object
+from langchain_sequrity.wire.exchange import Reply, ServiceCall, read_object
 from langchain_sequrity.wire.policy_generation import (
     DEFAULT_RETRIES,
     PolicyReply,
@@ -703,7 +703,7 @@ class PolicyGenTool(BaseTool):
             mode=self.mode or (features.agent_arch if features else None),
         )
 
-    def _call(self, request: PolicyRequest) -> Call:
+    def _call(self, request: PolicyRequest) -> ServiceCall:
         connection = self.model.prepared.settings.connection.for_policies()
         # A repeated request changes nothing, so it may be sent again.
         return connection.call(_json(write_request(request)), session_id=None, resend=True)

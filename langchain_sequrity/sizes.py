@@ -115,7 +115,7 @@ class Growing:
 
     def __init__(self) -> None:
         # By id: the entry itself, so that its id is not reused, and its count.
-        self._known: dict[int, tuple[Any, _Count]] = {}
+        self._known: dict[int, tuple[Any, _SizeCounter]] = {}
 
     def forget(self) -> None:
         """Forget all counted entries."""
@@ -124,7 +124,7 @@ class Growing:
     def of(self, value: Any) -> int:
         """Count the bytes of the object now."""
         known, self._known = self._known, {}
-        total = _Count()
+        total = _SizeCounter()
         for entries in total.take(value, apart=True):
             for entry in entries:
                 found = known.get(id(entry)) or self._known.get(id(entry))
@@ -134,7 +134,7 @@ class Growing:
         return total.size + sum(map(sys.getsizeof, total.texts.values()))
 
 
-class _Count:
+class _SizeCounter:
     """A count: bytes, and long texts by their ids."""
 
     __slots__ = ("size", "texts")
@@ -143,7 +143,7 @@ class _Count:
         self.size = 0
         self.texts: dict[int, Any] = {}
 
-    def add(self, other: "_Count") -> None:
+    def add(self, other: "_SizeCounter") -> None:
         self.size += other.size
         self.texts |= other.texts
 
@@ -169,8 +169,8 @@ class _Count:
         return lists
 
 
-def _counted(value: Any) -> _Count:
-    count = _Count()
+def _counted(value: Any) -> _SizeCounter:
+    count = _SizeCounter()
     count.take(value)
     return count
 

@@ -79,6 +79,29 @@ def test_every_module_is_on_the_architecture_page() -> None:
     ] == []
 
 
+def test_every_file_that_contributing_names_exists() -> None:
+    page = (ROOT / "CONTRIBUTING.md").read_text()
+    rows = [line.split("|")[2] for line in page.splitlines() if line.startswith("| ")]
+    named = [one for row in rows for one in re.findall(r"`([\w/<>]+(?:\.py|\.toml|/))`", row)]
+    assert len(named) > 50
+    assert [one for one in named if not list(PACKAGE.glob(one.replace("<format>", "*")))] == []
+
+
+def test_every_module_that_the_architecture_page_names_exists() -> None:
+    """The rows of a table start with names of modules of the folder above the table."""
+    page = (ROOT / "docs" / "architecture.md").read_text().partition("## Files")[2]
+    parts = re.split(r"^`(\w+)`\n\n", page, flags=re.MULTILINE)
+    missing = []
+    for folder, text in zip(parts[1::2], parts[2::2], strict=True):
+        for row in re.findall(r"^\| (`[^|]*)\|", text, re.MULTILINE):
+            for name in re.findall(r"`(\w+)`", row):
+                places = PACKAGE / folder
+                if not [*places.glob(f"{name}.py"), *places.glob(f"{name}/__init__.py")]:
+                    missing.append(f"{folder}/{name}")
+    assert len(parts) > 10
+    assert missing == []
+
+
 @pytest.mark.parametrize("page", list(pages()), ids=lambda page: page.name)
 def test_links_of_a_page_lead_somewhere(page: Path) -> None:
     links = re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text())

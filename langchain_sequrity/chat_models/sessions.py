@@ -53,9 +53,10 @@ from langchain_sequrity.wire.dual_llm import (
     with_text,
 )
 from langchain_sequrity.wire.error_body import is_session_gone
-from langchain_sequrity.wire.exchange import METADATA_KEY, Call, Reply, StreamReader
+from langchain_sequrity.wire.exchange import METADATA_KEY, Reply, ServiceCall, StreamReader
 from langchain_sequrity.wire.streams import DeniedReader, DoubtReader, EnvelopeReader, as_chunk
-from langchain_sequrity.wire.tools import arguments_text, as_values
+from langchain_sequrity.wire.tool_results import as_values
+from langchain_sequrity.wire.tools import arguments_text
 
 OnSessionExpired = Literal["raise", "restart"]
 Seal = Callable[[str], str]
@@ -416,7 +417,7 @@ class Turn:
     continues: bool = False
     connection: Connection = field(init=False)
     dual_llm: bool | None = field(init=False)
-    call: Call = field(init=False)
+    call: ServiceCall = field(init=False)
     _body: dict[str, Any] = field(init=False)
     _is_mid_turn: bool = field(init=False)
 
@@ -428,7 +429,7 @@ class Turn:
         self.dual_llm = self.connection.dual_llm
         self.call = self._write(headers)
 
-    def _write(self, headers: Mapping[str, str] | None) -> Call:
+    def _write(self, headers: Mapping[str, str] | None) -> ServiceCall:
         history = prepare_history(
             self.messages,
             session_id=self.session_id,

@@ -15,7 +15,7 @@ from langchain_sequrity.connection import LOOPBACK_KEY, check_key
 from langchain_sequrity.errors import BadReply, ConnectionFailed, ServiceError, UsageError
 from langchain_sequrity.transport import HttpClient, RetryPolicy, Timeouts, Transport
 from langchain_sequrity.wire.dual_llm import DualLLMResult, read_envelope
-from langchain_sequrity.wire.exchange import Call, Event, Reply
+from langchain_sequrity.wire.exchange import Event, Reply, ServiceCall
 from langchain_sequrity.wire.routes import (
     DEFAULT_BASE_URL,
     Format,
@@ -315,7 +315,7 @@ class Client:
         if not isinstance(body, bytes):
             body = b"" if body is None else json.dumps(body).encode()
         sent = self._headers(headers or {}, self.target.api_key if key == "" else key)
-        call = Call(path, sent, body, resend=False, method=method)
+        call = ServiceCall(path, sent, body, resend=False, method=method)
         self.requests += 1
         reply = self._send(call)
         if session := reply.headers.get("x-session-id"):
@@ -324,7 +324,7 @@ class Client:
             raise Unanswered(reply.unexpected("an answer"))
         return reply
 
-    def _send(self, call: Call) -> ProbeReply:
+    def _send(self, call: ServiceCall) -> ProbeReply:
         try:
             (reply,) = self._transport.stream(call, _ProbeReplyReader)
         except ConnectionFailed as error:

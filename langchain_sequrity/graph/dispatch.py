@@ -191,7 +191,7 @@ _ORDERED, _KEYS = "ordered", "keys"
 _UNKNOWN = object()
 
 
-class Signature:
+class ToolInput:
     """The meaning of a tool's arguments.
 
     Args:
@@ -409,7 +409,7 @@ class TargetWriter:
         signatures: Node → the meaning of its arguments.
     """
 
-    def __init__(self, tokens: Mapping[str, str], signatures: Mapping[str, Signature]) -> None:
+    def __init__(self, tokens: Mapping[str, str], signatures: Mapping[str, ToolInput]) -> None:
         self._tokens = tokens
         self._signatures = signatures
 
@@ -567,7 +567,7 @@ class ClientTools:
             for field in tool.writes
         }
 
-    def _signature(self, tool: ToolSpec, anything: AllowedTypes) -> Signature:
+    def _signature(self, tool: ToolSpec, anything: AllowedTypes) -> ToolInput:
         if tool.role == "node":
             node = self._spec.nodes[tool.node]
             schema, fields = node.input_schema, node.input_fields
@@ -575,7 +575,7 @@ class ClientTools:
         else:
             branch = self._branch(tool)
             schema, fields = branch.schema, branch.input_fields
-        return Signature(
+        return ToolInput(
             tool,
             fields,
             managed=self._spec.managed,
@@ -735,7 +735,7 @@ class ClientTools:
                 )
                 raise UsageError(msg)
 
-    def signature_of(self, tool: ToolSpec) -> Signature:
+    def signature_of(self, tool: ToolSpec) -> ToolInput:
         """The meaning of a tool's arguments."""
         return self._signatures[tool.name]
 

@@ -31,7 +31,7 @@ from langchain_sequrity.errors import BadReply
 from langchain_sequrity.graph.program import HANDLE, BeginsAt
 from langchain_sequrity.labels import Combine, Labels
 from langchain_sequrity.strict_json import dumps
-from langchain_sequrity.wire.tools import write_labeled
+from langchain_sequrity.wire.tool_results import write_labeled
 
 JournalEntry = dict[str, Any]
 

@@ -27,7 +27,7 @@ _LEAST_FRAGMENTS = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ModelAnswer:
     """An answer of a model.
 
     Attributes:
@@ -61,7 +61,7 @@ class _LimitedAnswer:
     is_cut: bool
 
 
-def stream_answer(answer: Answer, request: ChatRequest) -> Iterator[AIMessageChunk]:
+def stream_answer(answer: ModelAnswer, request: ChatRequest) -> Iterator[AIMessageChunk]:
     """Stream an answer as the request asks for it.
 
     Args:
@@ -87,7 +87,7 @@ def stream_answer(answer: Answer, request: ChatRequest) -> Iterator[AIMessageChu
     yield _last(answer, cut, request)
 
 
-def _stopped(answer: Answer, stops: Sequence[str]) -> Answer:
+def _stopped(answer: ModelAnswer, stops: Sequence[str]) -> ModelAnswer:
     ends = [(end, stop) for stop in stops if stop and (end := answer.text.find(stop)) >= 0]
     if not ends:
         return answer
@@ -95,7 +95,7 @@ def _stopped(answer: Answer, stops: Sequence[str]) -> Answer:
     return replace(answer, text=answer.text[:end], stop_sequence=stop)
 
 
-def _within_limits(answer: Answer, limit: int | None) -> _LimitedAnswer:
+def _within_limits(answer: ModelAnswer, limit: int | None) -> _LimitedAnswer:
     budget = _TokenBudget(limit)
     reasoning, refusal, text = map(budget.take, (answer.reasoning, answer.refusal, answer.text))
     calls = []
@@ -158,7 +158,7 @@ def _call_id(index: int, name: str, arguments: str, request: ChatRequest) -> str
     return f"call_{hashlib.blake2b(place.encode(), digest_size=12).hexdigest()}"
 
 
-def _last(answer: Answer, cut: _LimitedAnswer, request: ChatRequest) -> AIMessageChunk:
+def _last(answer: ModelAnswer, cut: _LimitedAnswer, request: ChatRequest) -> AIMessageChunk:
     derived = "length" if cut.is_cut else "tool_calls" if cut.calls else "stop"
     finish_reason = answer.finish_reason or derived
     usage = answer.usage or usage_of(

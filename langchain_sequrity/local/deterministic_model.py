@@ -10,7 +10,7 @@ from langchain_core.messages import AIMessageChunk
 
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.local import conversation
-from langchain_sequrity.local.answers import Answer, stream_answer
+from langchain_sequrity.local.answers import ModelAnswer, stream_answer
 from langchain_sequrity.local.backends import BrainContext, PlanContext
 from langchain_sequrity.local.policy_skeleton import TooManyTools, skeleton
 from langchain_sequrity.local.refusals import refuse
@@ -73,15 +73,17 @@ class DeterministicModel:
         """
         user_text = conversation.text_of(conversation.last_user(request.messages))
         if context.role == "planner" and context.plan is not None:
-            answer = Answer(text=_program(request, context.plan, user_text))
+            answer = ModelAnswer(text=_program(request, context.plan, user_text))
         elif context.role == "classifier" and context.classifier:
-            answer = Answer(text=f"{_score(context.classifier, user_text):g}")
+            answer = ModelAnswer(text=f"{_score(context.classifier, user_text):g}")
         elif context.role == "policy" and context.policy is not None:
-            answer = Answer(text=_policy(context.policy))
+            answer = ModelAnswer(text=_policy(context.policy))
         else:
             calls = _calls(request, user_text)
             text = "" if calls else _text(request, user_text)
-            answer = Answer(text=text, reasoning=_reasoning(request, user_text, calls), calls=calls)
+            answer = ModelAnswer(
+                text=text, reasoning=_reasoning(request, user_text, calls), calls=calls
+            )
         return stream_answer(answer, request)
 
 

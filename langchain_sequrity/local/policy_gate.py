@@ -23,7 +23,7 @@ from langchain_sequrity.sqrt.verdict import denial_of, of_call
 
 
 @dataclass(frozen=True, slots=True)
-class CheckedCall:
+class GatedCall:
     """A call and its check.
 
     Attributes:
@@ -94,7 +94,7 @@ class Gate:
         self._rules = replace(screen, classifiers=())
         self._ask = ask
 
-    def check(self, call: Call, session: Labels) -> CheckedCall:
+    def check(self, call: Call, session: Labels) -> GatedCall:
         """Check a call before it is made.
 
         Args:
@@ -108,18 +108,18 @@ class Gate:
         # Data can choose a name, as in `f(**{text: 1})`. A tool cannot use a redacted name.
         if found := self._rules.look_at(names, ask=self._ask).findings:
             denied = replace(found[0], kind=f"{found[0].kind} as the name of an argument", path=())
-            return CheckedCall(Call(call.tool, {}), session, None, (denied,), denied)
+            return GatedCall(Call(call.tool, {}), session, None, (denied,), denied)
         seen = self._screen.look_at(values, ask=self._ask)
         findings = tuple(_placed(finding, names) for finding in seen.findings)
         if seen.denied is not None:
             withheld = _with_values(call, [seen.value] * len(values))
-            return CheckedCall(withheld, session, None, findings, seen.denied)
+            return GatedCall(withheld, session, None, findings, seen.denied)
         if findings:
             call = _with_values(call, seen.value)
         judged = completed(call, self._tools)
         session = self._engines[0].before(judged, session)
         verdict = self._decide(judged, session)
-        return CheckedCall(call, session, verdict, findings)
+        return GatedCall(call, session, verdict, findings)
 
     def _decide(self, call: Call, session: Labels) -> Verdict:
         """The verdict of all policies: the strongest denial, or else the first policy's verdict."""
@@ -132,7 +132,7 @@ class Gate:
                 verdict = further
         return verdict
 
-    def check_beside(self, checked: CheckedCall, session: Labels) -> tuple[CheckedCall, Labels]:
+    def check_beside(self, checked: GatedCall, session: Labels) -> tuple[GatedCall, Labels]:
         """Check a call as if the parallel calls before it had already returned.
 
         Args:
@@ -189,7 +189,7 @@ def _with_values(call: Call, values: Sequence[Any]) -> Call:
 # Reports of a check
 
 
-def check_entry(checked: CheckedCall, line: int | None = None) -> dict[str, Any]:
+def check_entry(checked: GatedCall, line: int | None = None) -> dict[str, Any]:
     """One entry of `policy_check_history`.
 
     Args:
@@ -247,7 +247,7 @@ def _content_reason(finding: Detection) -> dict[str, Any]:
     return {"rule": finding.name, "reason": str(finding), "enforcement_level": "hard"}
 
 
-def _denial(checked: CheckedCall) -> Denial:
+def _denial(checked: GatedCall) -> Denial:
     if checked.denied is not None or checked.verdict is None:
         found = checked.denied
         rule, reason = (None, None) if found is None else (found.name, str(found))
@@ -258,7 +258,7 @@ def _denial(checked: CheckedCall) -> Denial:
     return denial_of(checked.verdict, checked.call)
 
 
-def denial_message(checked: CheckedCall) -> str:
+def denial_message(checked: GatedCall) -> str:
     """The message of a denied call; it begins like the recorded ones."""
     denial = _denial(checked)
     because = f" because {denial.doubt}" if denial.doubt else ""

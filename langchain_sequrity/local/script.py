@@ -41,7 +41,7 @@ from pydantic import (
 from langchain_sequrity.display import plain
 from langchain_sequrity.errors import StatusError, UsageError
 from langchain_sequrity.headers.base import Array, Count, Length, Name, Number, Text
-from langchain_sequrity.local.answers import Answer, stream_answer
+from langchain_sequrity.local.answers import ModelAnswer, stream_answer
 from langchain_sequrity.local.backends import Brain, BrainContext
 from langchain_sequrity.local.conversation import last_user, text_of, tool_results
 from langchain_sequrity.local.refusals import refuse
@@ -356,7 +356,7 @@ class Script:
             raise UsageError(msg)
         return cls(data, name=f"`{path}`")
 
-    def answer(self, request: ChatRequest, context: BrainContext) -> Answer | None:
+    def answer(self, request: ChatRequest, context: BrainContext) -> ModelAnswer | None:
         """Find the first matching rule, wait for its `delay`, and return its answer.
 
         Args:
@@ -475,7 +475,7 @@ def _fail(rule: Rule, problem: str) -> NoReturn:
 # Answering
 
 
-def _answer(rule: Rule, request: ChatRequest) -> Answer:
+def _answer(rule: Rule, request: ChatRequest) -> ModelAnswer:
     if rule.answer is not None:
         return _called(rule, rule.answer, request)
     answer = _plain(rule)
@@ -488,11 +488,11 @@ def _answer(rule: Rule, request: ChatRequest) -> Answer:
     )
 
 
-def _plain(fields: AnswerFields) -> Answer:
+def _plain(fields: AnswerFields) -> ModelAnswer:
     if (error := fields.error) is not None:
         message = error.message or f"The script answers with status {error.status}."
         refuse(error.status, message, retry_after=error.retry_after)
-    return Answer(
+    return ModelAnswer(
         text=fields.whole_text(),
         reasoning=fields.reasoning,
         refusal=fields.refusal,
@@ -520,7 +520,9 @@ def _filled(rule: Rule, value: Any, request: ChatRequest) -> Any:
     return value
 
 
-def _called(rule: Rule, function: Callable[[ChatRequest], Any], request: ChatRequest) -> Answer:
+def _called(
+    rule: Rule, function: Callable[[ChatRequest], Any], request: ChatRequest
+) -> ModelAnswer:
     try:
         returned = function(request)
         if isinstance(returned, AIMessage):
@@ -536,8 +538,8 @@ def _called(rule: Rule, function: Callable[[ChatRequest], Any], request: ChatReq
         _fail(rule, f"its `answer` function failed. {reason}")
 
 
-def _from_message(message: AIMessage) -> Answer:
-    return Answer(
+def _from_message(message: AIMessage) -> ModelAnswer:
+    return ModelAnswer(
         text=str(message.text),
         reasoning=str(message.additional_kwargs.get("reasoning_content") or ""),
         refusal=str(message.additional_kwargs.get("refusal") or ""),

@@ -45,7 +45,7 @@ from langchain_sequrity.middleware.subagents import NestedEffects, report_to_out
 from langchain_sequrity.middleware.verdict import AgentPolicy, Args, CheckResult, bound
 from langchain_sequrity.sqrt import Argument
 from langchain_sequrity.strict_json import loads
-from langchain_sequrity.wire.tools import refuse_lost_labels
+from langchain_sequrity.wire.tool_results import refuse_lost_labels
 
 ToolReply = ToolMessage | Command[Any]
 """What a tool call returns. A tool may also return a list of these."""

@@ -173,14 +173,14 @@ def judge(tool: str, votes: Iterable[Vote], presets: Presets, allowing: int) -> 
     )
 
 
-class _Count(NamedTuple):
+class _VoteCount(NamedTuple):
     votes: list[Vote]
     doubtful: bool
     allowing: int
     denying: int
 
 
-def _count(votes: Iterable[Vote], *, fail_fast: bool) -> _Count:
+def _count(votes: Iterable[Vote], *, fail_fast: bool) -> _VoteCount:
     """Take votes until a certain hard denial, and count them up to the first hard denial."""
     cast = []
     doubtful = stopped = False
@@ -197,7 +197,7 @@ def _count(votes: Iterable[Vote], *, fail_fast: bool) -> _Count:
                 stopped = True
                 if holds:
                     break
-    return _Count(cast, doubtful, allowing, denying)
+    return _VoteCount(cast, doubtful, allowing, denying)
 
 
 def _decide(votes: Sequence[Vote], presets: Presets) -> _Ruling:

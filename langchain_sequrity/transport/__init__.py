@@ -1,4 +1,4 @@
-"""Sends a `Call` and returns a `Reply` or a stream of events; the only user of httpx.
+"""Sends a `ServiceCall` and returns a `Reply` or a stream of events; the only user of httpx.
 
 | Module | Content |
 |---|---|

@@ -20,7 +20,7 @@ import httpx
 
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.transport.timeouts import Deadline, Timeouts
-from langchain_sequrity.wire.exchange import Call
+from langchain_sequrity.wire.exchange import ServiceCall
 
 _DEFAULT_PORTS = {b"http": 80, b"https": 443}
 _LAST_PORT = 65535
@@ -98,7 +98,7 @@ class Address:
         )
         self._urls: dict[str, tuple[httpx.URL, bytes]] = {}
 
-    def request(self, call: Call) -> Request:
+    def request(self, call: ServiceCall) -> Request:
         """Make the request of a call: its own headers and those that every request needs."""
         urls = self._urls.get(call.path)
         if urls is None:

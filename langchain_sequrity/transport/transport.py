@@ -1,4 +1,4 @@
-"""`Transport`: sends a `Call` and gives the reply to a reader.
+"""`Transport`: sends a `ServiceCall` and gives the reply to a reader.
 
 There are two loops: over the attempts of a call, and over the bytes of a reply. Each exists once
 for threads and once for event loops. A whole reply is a stream of one piece. The loops do the I/O
@@ -38,7 +38,7 @@ from langchain_sequrity.transport.retry import (
 )
 from langchain_sequrity.transport.timeouts import CLOCK, Clock, Deadline, Timeouts
 from langchain_sequrity.wire import exchange
-from langchain_sequrity.wire.exchange import Call, Reply, StreamReader
+from langchain_sequrity.wire.exchange import Reply, ServiceCall, StreamReader
 from langchain_sequrity.wire.sse import SSEDecoder
 
 T = TypeVar("T")
@@ -234,10 +234,10 @@ class Transport:
     Example:
         ```python
         from langchain_sequrity.transport import Transport
-        from langchain_sequrity.wire.exchange import Call
+        from langchain_sequrity.wire.exchange import ServiceCall
 
         transport = Transport("https://api.sequrity.ai")
-        call = Call("/control/chat/v1/chat/completions", headers=(), body=b"{}")
+        call = ServiceCall("/control/chat/v1/chat/completions", headers=(), body=b"{}")
         # transport.send(call, lambda reply: reply.body)
         ```
     """
@@ -263,7 +263,7 @@ class Transport:
         self._proxies: Proxies | None = None if proxy is None else explicit_proxy(proxy)
         self._clock = clock
 
-    def send(self, call: Call, read: Callable[[Reply], T]) -> T:
+    def send(self, call: ServiceCall, read: Callable[[Reply], T]) -> T:
         """Send a call and read the whole reply.
 
         Args:
@@ -282,13 +282,13 @@ class Transport:
         (value,) = self._run(call, open_whole(read), silence=None)
         return value
 
-    async def asend(self, call: Call, read: Callable[[Reply], T]) -> T:
+    async def asend(self, call: ServiceCall, read: Callable[[Reply], T]) -> T:
         """Send a call and read the whole reply; see `send`."""
         (value,) = [value async for value in self._arun(call, open_whole(read), silence=None)]
         return value
 
     def stream(
-        self, call: Call, new_reader: Callable[[], StreamReader[T]]
+        self, call: ServiceCall, new_reader: Callable[[], StreamReader[T]]
     ) -> Generator[T, None, None]:
         """Send a call and read the reply while it comes.
 
@@ -307,7 +307,7 @@ class Transport:
         return self._run(call, open_stream(new_reader), silence=self._timeouts.silence)
 
     def astream(
-        self, call: Call, new_reader: Callable[[], StreamReader[T]]
+        self, call: ServiceCall, new_reader: Callable[[], StreamReader[T]]
     ) -> AsyncGenerator[T, None]:
         """Send a call and read the reply while it comes; see `stream`."""
         return self._arun(call, open_stream(new_reader), silence=self._timeouts.silence)
@@ -321,7 +321,7 @@ class Transport:
         await aclose_idle(self._address.origin)
 
     def _run(
-        self, call: Call, open_sink: OpenSink[T], *, silence: float | None
+        self, call: ServiceCall, open_sink: OpenSink[T], *, silence: float | None
     ) -> Generator[T, None, None]:
         request, attempts = self._address.request(call), self._attempts(call, silence)
         while True:
@@ -336,7 +336,7 @@ class Transport:
             self._clock.sleep(wait)
 
     async def _arun(
-        self, call: Call, open_sink: OpenSink[T], *, silence: float | None
+        self, call: ServiceCall, open_sink: OpenSink[T], *, silence: float | None
     ) -> AsyncGenerator[T, None]:
         request, attempts = self._address.request(call), self._attempts(call, silence)
         while True:
@@ -400,7 +400,9 @@ class Transport:
             with anyio.CancelScope(shield=True):
                 await response.aclose()
 
-    def _wait_after(self, error: SequrityError, call: Call, attempts: Attempts) -> float | None:
+    def _wait_after(
+        self, error: SequrityError, call: ServiceCall, attempts: Attempts
+    ) -> float | None:
         # A parser's exception and the variables of the frames below hold the server's text, which
         # may repeat a key.
         error.__cause__ = error.__context__ = error.__traceback__ = None
@@ -411,7 +413,7 @@ class Transport:
         self._redactor_for(call).clean(error)
         return attempts.wait_after(error)
 
-    def _redactor_for(self, call: Call) -> Redactor:
+    def _redactor_for(self, call: ServiceCall) -> Redactor:
         """The redactor with the keys of this call, which may differ from those of the others."""
         found = {
             value.decode("latin-1").removeprefix("Bearer ")
@@ -445,7 +447,7 @@ class Transport:
             self._proxies = proxies_for(self._address.url)
         return self._proxies
 
-    def _attempts(self, call: Call, silence: float | None) -> Attempts:
+    def _attempts(self, call: ServiceCall, silence: float | None) -> Attempts:
         deadline = Deadline(self._timeouts.total, silence, self._clock)
         return Attempts(self._retry, deadline, resend=call.resend)
 

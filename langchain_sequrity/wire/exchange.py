@@ -28,7 +28,7 @@ CHECK_KEY = "policy_check"
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class ServiceCall:
     """A request that has not been sent yet.
 
     Attributes:

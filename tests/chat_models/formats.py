@@ -9,7 +9,7 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk
 
 from langchain_sequrity import ChatSequrity, SequrityMessages
-from langchain_sequrity.local.answers import Answer, stream_answer
+from langchain_sequrity.local.answers import ModelAnswer, stream_answer
 from langchain_sequrity.local.turn import FORMATS
 from langchain_sequrity.wire.exchange import ChatRequest, ReplyHead
 from langchain_sequrity.wire.sse import write_event
@@ -47,10 +47,12 @@ class Service:
     def bodies(self) -> list[dict[str, Any]]:
         return [orjson.loads(request.content) for request in self.requests]
 
-    def answer(self, answer: Answer | str, *, stream: bool = False, session: str = SESSION) -> None:
+    def answer(
+        self, answer: ModelAnswer | str, *, stream: bool = False, session: str = SESSION
+    ) -> None:
         """Queue a reply, whole or streamed."""
         if isinstance(answer, str):
-            answer = Answer(text=answer)
+            answer = ModelAnswer(text=answer)
         request = ChatRequest("any/model", [], stream=stream, stream_usage=True)
         head = ReplyHead(FORMATS[self._row.format].new_reply_id(session), 1, request)
         pieces = list(stream_answer(answer, request))

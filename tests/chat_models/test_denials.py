@@ -28,7 +28,7 @@ from langchain_sequrity.errors import (
     ProgramFailed,
 )
 from langchain_sequrity.local import LocalServer
-from langchain_sequrity.local.answers import Answer
+from langchain_sequrity.local.answers import ModelAnswer
 from langchain_sequrity.wire.denials import read_failure
 from tests.chat_models.formats import NAMES, ROWS, Row, Service, added
 from tests.chat_models.test_dual_llm import envelope as _envelope
@@ -257,7 +257,7 @@ def test_a_denial_is_known_by_the_words_that_were_recorded(
 ) -> None:  # fmt: skip
     if text.startswith("{") and place == "refusal":
         pytest.skip("an envelope is a text")
-    answers = Answer(text=text) if place == "text" else Answer(refusal=text)
+    answers = ModelAnswer(text=text) if place == "text" else ModelAnswer(refusal=text)
     model = service.model(client, features=MODES["single-llm"])
     service.answer(answers, stream=stream)
     with pytest.raises(PolicyDenied) as caught:
@@ -380,7 +380,9 @@ async def test_values_that_are_printed_behind_a_denial_are_shown_nowhere(
     model = service.model(client, http_async_client=async_client, **fields)
     shown: list[Any] = []
     told: list[str | None] = []
-    for stream, answer in product((False, True), (Answer(text=came), Answer(refusal=said))):
+    for stream, answer in product(
+        (False, True), (ModelAnswer(text=came), ModelAnswer(refusal=said))
+    ):
         traced = RunCollectorCallbackHandler()
         service.answer(answer, stream=stream)
         try:
@@ -473,21 +475,21 @@ def test_an_answer_that_speaks_of_denials_is_an_answer(
 def test_a_models_own_refusal_stays_one(
     service: Service, client: httpx.Client, refusal: str, stream: bool
 ) -> None:
-    service.answer(Answer(refusal=refusal), stream=stream)
+    service.answer(ModelAnswer(refusal=refusal), stream=stream)
     message = ask(service.model(client, policy=POLICY), stream=stream)
     assert (message.text, message.additional_kwargs["refusal"]) == ("", refusal)
 
 
 EMPTY = {
-    "nothing": Answer(),
-    "white space": Answer(text=" \n"),
-    "thoughts alone": Answer(reasoning="Hm."),
+    "nothing": ModelAnswer(),
+    "white space": ModelAnswer(text=" \n"),
+    "thoughts alone": ModelAnswer(reasoning="Hm."),
 }
 USEFUL = {
-    "a text": Answer(text="Hi."),
-    "a call": Answer(calls=(("pay", {}),)),
-    "cut off": Answer(finish_reason="length"),
-    "filtered": Answer(finish_reason="content_filter"),
+    "a text": ModelAnswer(text="Hi."),
+    "a call": ModelAnswer(calls=(("pay", {}),)),
+    "cut off": ModelAnswer(finish_reason="length"),
+    "filtered": ModelAnswer(finish_reason="content_filter"),
 }
 
 

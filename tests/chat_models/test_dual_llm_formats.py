@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from langchain_sequrity import dual_llm_result
 from langchain_sequrity.errors import BadReply, PolicyDenied, ProgramFailed
-from langchain_sequrity.local.answers import Answer
+from langchain_sequrity.local.answers import ModelAnswer
 from tests.chat_models.formats import MESSAGES, RESPONSES, SESSION, Row, Service, added, texts
 from tests.chat_models.test_dual_llm import (
     DENIAL,
@@ -77,7 +77,7 @@ async def test_every_way_out_gives_the_value(service: Service, client: httpx.Cli
 def test_thoughts_stay_beside_the_value(
     service: Service, client: httpx.Client, stream: bool
 ) -> None:
-    service.answer(Answer(reasoning="Hm, a bed.", text=envelope()), stream=stream)
+    service.answer(ModelAnswer(reasoning="Hm, a bed.", text=envelope()), stream=stream)
     model = service.model(client, features=DUAL)
     message = added(model.stream("x")) if stream else model.invoke("x")
     assert [(b["type"], b.get("reasoning") or b.get("text")) for b in message.content_blocks] == [
@@ -89,7 +89,7 @@ def test_thoughts_stay_beside_the_value(
 def test_thoughts_stream_while_the_answer_is_held_back(
     service: Service, client: httpx.Client
 ) -> None:
-    service.answer(Answer(reasoning="Hm, a bed.", text=envelope()), stream=True)
+    service.answer(ModelAnswer(reasoning="Hm, a bed.", text=envelope()), stream=True)
     shown = [
         (block["type"], block.get("reasoning") or block.get("text"))
         for chunk in service.model(client, features=DUAL).stream("x")
@@ -119,7 +119,7 @@ def test_a_dual_llm_reply_without_a_sound_envelope_is_no_answer(
 def test_without_features_an_envelope_is_neither_answer_nor_verdict(
     service: Service, client: httpx.Client, text: str, stream: bool
 ) -> None:
-    service.answer(Answer(reasoning="Hm.", text=text), stream=stream)
+    service.answer(ModelAnswer(reasoning="Hm.", text=text), stream=stream)
     model = service.model(client)
     shown: list[str] = []
     with pytest.raises(BadReply, match="features="):
@@ -145,7 +145,7 @@ def test_without_features_text_is_shown_as_soon_as_it_cannot_be_an_envelope(
     service.answer("Hello there, you", stream=True)
     pieces = [str(chunk.text) for chunk in service.model(client).stream("x") if chunk.text]
     assert len(pieces) > 2
-    service.answer(Answer(text='{"a": 1, "b": [2]}', calls=(CALL,)), stream=True)
+    service.answer(ModelAnswer(text='{"a": 1, "b": [2]}', calls=(CALL,)), stream=True)
     total = added(service.model(client).stream("x"))
     assert total.text == '{"a": 1, "b": [2]}'
     assert total.tool_calls[0]["args"] == {"city": "Rome"}
@@ -223,7 +223,7 @@ def test_a_value_goes_back_as_its_envelope_beside_what_was_thought(
     service: Service, client: httpx.Client
 ) -> None:
     model = service.model(client, features=DUAL)
-    service.answer(Answer(reasoning="Hm.", text=envelope()))
+    service.answer(ModelAnswer(reasoning="Hm.", text=envelope()))
     message = model.invoke("x")
     service.answer(envelope())
     model.invoke([HumanMessage("x"), message, HumanMessage("y")])
@@ -237,7 +237,7 @@ def test_tool_calls_pass_through_and_their_session_is_resumed(
     service: Service, client: httpx.Client, stream: bool
 ) -> None:
     model = service.model(client, features=DUAL)
-    service.answer(Answer(calls=(CALL,)), stream=stream)
+    service.answer(ModelAnswer(calls=(CALL,)), stream=stream)
     called = added(model.stream("x")) if stream else model.invoke("x")
     [call] = called.tool_calls
     service.answer(envelope())

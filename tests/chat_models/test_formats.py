@@ -28,7 +28,7 @@ from langchain_sequrity.errors import (
     UsageError,
 )
 from langchain_sequrity.local import LocalServer
-from langchain_sequrity.local.answers import Answer
+from langchain_sequrity.local.answers import ModelAnswer
 from tests.chat_models.formats import (
     CHAT,
     MESSAGES,
@@ -323,7 +323,7 @@ def test_a_shape_and_tools_of_any_kind_go_together(
 ) -> None:
     del row
     service.answer(
-        Answer(calls=(("Valve", {"bed": 4}),)) if method != "json_schema" else '{"bed": 4}'
+        ModelAnswer(calls=(("Valve", {"bed": 4}),)) if method != "json_schema" else '{"bed": 4}'
     )
     shaped = service.model(client).with_structured_output(Valve, method=method, tools=[open_valve])
     assert shaped.invoke("x") == Valve(bed=4)
@@ -335,7 +335,7 @@ def test_a_model_that_thinks_is_asked_for_the_tool_and_not_forced() -> None:
     with httpx.Client(transport=httpx.MockTransport(service)) as client:
         model = service.model(client, thinking={"type": "enabled", "budget_tokens": 1024})
         shaped = model.with_structured_output(Valve, method="function_calling")
-        service.answer(Answer(calls=(("Valve", {"bed": 4}),)))
+        service.answer(ModelAnswer(calls=(("Valve", {"bed": 4}),)))
         assert shaped.invoke("x") == Valve(bed=4)
         assert service.bodies[-1]["tool_choice"]["type"] == "auto"
         service.answer("No tool.")
@@ -493,7 +493,7 @@ def test_a_stream_that_is_cut_short_is_interrupted(service: Service, client: htt
 def test_a_service_that_does_not_stream_is_read_all_the_same(
     service: Service, client: httpx.Client
 ) -> None:
-    service.answer(Answer(text="Hello there", calls=(CALL,)))
+    service.answer(ModelAnswer(text="Hello there", calls=(CALL,)))
     total = added(service.model(client).bind_tools([open_valve]).stream("x"))
     assert total.text == "Hello there"
     assert [(c["name"], c["args"]) for c in total.tool_calls] == [CALL]

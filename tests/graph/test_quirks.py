@@ -40,7 +40,7 @@ from langchain_sequrity.errors import (
     UsageError,
 )
 from langchain_sequrity.local import LocalServer
-from langchain_sequrity.local.answers import Answer
+from langchain_sequrity.local.answers import ModelAnswer
 from tests.chat_models.test_dual_llm import DENIAL, failure
 from tests.graph.running import secured
 from tests.graph.services import MESSAGES, changed, made_up, noted
@@ -610,7 +610,7 @@ def test_a_failed_turn_is_an_error_whatever_its_finish_reason(finish: str) -> No
 
 def test_a_failed_turn_is_an_error_in_the_format_of_messages() -> None:
     with made_up(MESSAGES) as (model, service):
-        service.answer(Answer(text=failure(DENIAL), finish_reason="content_filter"))
+        service.answer(ModelAnswer(text=failure(DENIAL), finish_reason="content_filter"))
         with pytest.raises(TurnFailed, match="open_valve"):
             result(single(), model, {})
 

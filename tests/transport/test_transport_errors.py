@@ -23,7 +23,7 @@ from langchain_sequrity.transport.http11 import Origin
 from langchain_sequrity.transport.redaction import Redactor
 from langchain_sequrity.transport.retry import translate
 from langchain_sequrity.transport.timeouts import Deadline
-from langchain_sequrity.wire.exchange import Call
+from langchain_sequrity.wire.exchange import ServiceCall
 from tests.transport.transport_helpers import (
     ASEND,
     FIRST_TURN,
@@ -201,7 +201,7 @@ def test_a_body_that_is_no_json_is_kept_as_text(way: Way) -> None:
 def test_an_unsendable_header_is_the_callers_mistake_and_is_not_shown(
     serve: Callable[..., RawServer], way: Way
 ) -> None:
-    call = Call(PATH, ((b"X-Api-Key", f"{KEY}\r\n".encode()),), b"{}")
+    call = ServiceCall(PATH, ((b"X-Api-Key", f"{KEY}\r\n".encode()),), b"{}")
 
     with pytest.raises(errors.UsageError, match="headers you gave") as caught:
         way.call(Transport(serve(closes).url), call)

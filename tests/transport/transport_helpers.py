@@ -17,13 +17,13 @@ from langchain_sequrity.errors import BadReply, StreamInterrupted
 from langchain_sequrity.transport import RetryPolicy, Timeouts, Transport
 from langchain_sequrity.transport.timeouts import Clock
 from langchain_sequrity.wire.error_body import error_from_body
-from langchain_sequrity.wire.exchange import Call, Event, Reply
+from langchain_sequrity.wire.exchange import Event, Reply, ServiceCall
 
 KEY = "sk-a-key-that-nobody-may-see"
 PATH = "/control/chat/v1/chat/completions"
 HEADERS = ((b"Authorization", f"Bearer {KEY}".encode()), (b"Content-Type", b"application/json"))
-FIRST_TURN = Call(PATH, HEADERS, b'{"hello": 1}')
-IN_SESSION = Call(PATH, HEADERS, b'{"hello": 2}', resend=False, session_id="sess-1")
+FIRST_TURN = ServiceCall(PATH, HEADERS, b'{"hello": 1}')
+IN_SESSION = ServiceCall(PATH, HEADERS, b'{"hello": 2}', resend=False, session_id="sess-1")
 AT_ONCE = RetryPolicy(max_retries=2, random=lambda: 0.0)
 WAIT = 60.0
 """Seconds to wait for what has to happen, however slow the machine is."""
@@ -88,7 +88,7 @@ class Way:
         return "a" * self.is_async + ("stream" if self.streams else "send")
 
     def call(
-        self, transport: Transport, call: Call = FIRST_TURN, reader: type[Reader] = Reader
+        self, transport: Transport, call: ServiceCall = FIRST_TURN, reader: type[Reader] = Reader
     ) -> list[str]:
         """Make a call and return all pieces of the reply."""
         if self.is_async:
@@ -98,7 +98,7 @@ class Way:
         return [transport.send(call, read)]
 
     async def acall(
-        self, transport: Transport, call: Call = FIRST_TURN, reader: type[Reader] = Reader
+        self, transport: Transport, call: ServiceCall = FIRST_TURN, reader: type[Reader] = Reader
     ) -> list[str]:
         if not self.streams:
             return [await transport.asend(call, read)]

@@ -102,7 +102,7 @@ def simulate_command(
     calls, expected = _read_calls(calls_file)
     with _usage_errors(calls_file):
         covered = coverage(engine, calls, tools=known) if cover or fail_under is not None else None
-        result = _Result(
+        result = _SimulatedCall(
             covered.simulation if covered else simulate(engine, calls, tools=known),
             expected,
             covered,
@@ -141,7 +141,7 @@ def _engine(path: str, header: str | None, fields: Any, *, as_json: bool) -> Eng
 
 
 @dataclass(frozen=True, slots=True)
-class _Result:
+class _SimulatedCall:
     """The result of a simulation."""
 
     simulation: Simulation

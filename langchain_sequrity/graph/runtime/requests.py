@@ -61,7 +61,7 @@ from langchain_sequrity.strict_json import dumps, loads
 from langchain_sequrity.wire import chat_completions
 from langchain_sequrity.wire.dual_llm import DualLLMResult, dual_llm_result, unwrap
 from langchain_sequrity.wire.error_body import is_session_gone
-from langchain_sequrity.wire.exchange import METADATA_KEY, Call, Reply, read_object
+from langchain_sequrity.wire.exchange import METADATA_KEY, Reply, ServiceCall, read_object
 
 if TYPE_CHECKING:
     from langchain_sequrity.transport import Transport
@@ -144,12 +144,12 @@ class Exchange:
         self._short_head = orjson.dumps(short)[:-1]
         self._heads: dict[BeginsAt, tuple[bytes, bytes]] = {}
 
-    def first(self, run: ProgramRun) -> Call:
+    def first(self, run: ProgramRun) -> ServiceCall:
         """The first request of a run."""
         body = self._body(run, [self._words])
         return self._connection(run).call(body, session_id=None, resend=True)
 
-    def next(self, run: ProgramRun, told: Iterable[str], results: str, place: int) -> Call:
+    def next(self, run: ProgramRun, told: Iterable[str], results: str, place: int) -> ServiceCall:
         """The request with the results of the last round.
 
         The transport does not retry it, because the service may have processed it. A process that
@@ -274,7 +274,7 @@ def _written(message: Any) -> str:
         return dumps(message)
 
 
-Work = Generator[tuple[Call, str | None], ServiceAnswer, Any]
+Work = Generator[tuple[ServiceCall, str | None], ServiceAnswer, Any]
 """Yields a request with its session, and receives the answer."""
 
 
@@ -317,11 +317,11 @@ async def adriven(work: Work, transport: "Transport", exchange: Exchange) -> Any
         return stop.value
 
 
-Asks = Generator[tuple[Call, str | None], ServiceAnswer, "ServiceAnswer | PolicyDenied"]
+Asks = Generator[tuple[ServiceCall, str | None], ServiceAnswer, "ServiceAnswer | PolicyDenied"]
 """Yields a request with its session, receives the answer, and returns it or a denial."""
 
 
-def ask(call: Call) -> Asks:
+def ask(call: ServiceCall) -> Asks:
     """Send a request. A denial is returned, not raised."""
     try:
         return (yield call, call.session_id)
@@ -361,7 +361,7 @@ class Recording:
 
 def replay(
     exchange: Exchange, run: ProgramRun, recorded: Recording
-) -> Generator[tuple[Call, str | None], ServiceAnswer, Replay]:
+) -> Generator[tuple[ServiceCall, str | None], ServiceAnswer, Replay]:
     """Start a run again and answer its calls from the journal.
 
     Args:
@@ -476,7 +476,7 @@ class StateVariables:
 
     def after(
         self, run: ProgramRun, entries: Sequence[JournalEntry]
-    ) -> Generator[tuple[Call, str | None], ServiceAnswer, dict[str, Meta]]:
+    ) -> Generator[tuple[ServiceCall, str | None], ServiceAnswer, dict[str, Meta]]:
         """The labels of the fields after the last finished step of a run.
 
         Only the session knows them, and reports them at the end of its program. So the program runs

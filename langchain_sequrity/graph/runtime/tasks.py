@@ -22,7 +22,7 @@ from langchain_sequrity.graph.analysis.spec import Branch, GraphSpec, NodeSpec
 from langchain_sequrity.graph.approval import Denials
 from langchain_sequrity.graph.codec.channels import AnyChannel
 from langchain_sequrity.graph.codec.values import current_objects
-from langchain_sequrity.graph.dispatch import Arguments, ClientTools, NodeResult, Signature
+from langchain_sequrity.graph.dispatch import Arguments, ClientTools, NodeResult, ToolInput
 from langchain_sequrity.graph.journal import (
     EARLY,
     OBJECTS,
@@ -193,7 +193,7 @@ class CallState(Mapping[str, AnyChannel]):
     """
 
     def __init__(
-        self, signature: Signature, arguments: Arguments, unsaved: Mapping[str, Any]
+        self, signature: ToolInput, arguments: Arguments, unsaved: Mapping[str, Any]
     ) -> None:
         self._signature = signature
         self._arguments = arguments

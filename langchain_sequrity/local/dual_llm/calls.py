@@ -21,9 +21,9 @@ from langchain_sequrity.local.dual_llm.prompts import shape
 from langchain_sequrity.local.dual_llm.state import DualState, MadeCall, OpenTurn, WaitingCall
 from langchain_sequrity.local.interpreter import Labeled, ToolCall, ToolFailure
 from langchain_sequrity.local.policy_gate import (
-    CheckedCall,
     CheckedResult,
     Gate,
+    GatedCall,
     ToolReturn,
     check_entry,
 )
@@ -92,7 +92,7 @@ class TurnCalls:
         functions = [tool["function"] for tool in turn.tools]
         self._with_output_schema = {one["name"] for one in functions if one.get("output_schema")}
 
-    def make(self, step: ToolCall) -> Labeled | ToolFailure | WaitingCall | CheckedCall | Completed:
+    def make(self, step: ToolCall) -> Labeled | ToolFailure | WaitingCall | GatedCall | Completed:
         """Make a call.
 
         Args:
@@ -126,7 +126,7 @@ class TurnCalls:
 
     def _checked(
         self, call: Call, line: int, session: Labels, *, is_repeated: bool = False
-    ) -> CheckedCall:
+    ) -> GatedCall:
         checked = self._gate().check(call, session)
         known = self._state.labels
         self._state.labels = known.join(checked.session) if is_repeated else checked.session
@@ -140,7 +140,7 @@ class TurnCalls:
 
     def _made_before(
         self, call: Call, line: int, earlier: MadeCall
-    ) -> Labeled | ToolFailure | CheckedCall:
+    ) -> Labeled | ToolFailure | GatedCall:
         """Answer a call with the result that it had in an earlier program, which failed later.
 
         The call was allowed then, and its own effects on the session must not deny it now. So it

@@ -25,14 +25,14 @@ from langchain_sequrity.local.dual_llm.state import Attempt, OpenTurn, WaitingCa
 from langchain_sequrity.local.interpreter import (
     Labeled,
     NextProgram,
-    ProgramFailed,
     ProgramFinished,
+    ProgramRaised,
     ProgramRefused,
     ToolCall,
     ToolFailure,
 )
 from langchain_sequrity.local.interpreter.syntax import BLOCKED
-from langchain_sequrity.local.policy_gate import CheckedCall, denial_message
+from langchain_sequrity.local.policy_gate import GatedCall, denial_message
 from langchain_sequrity.local.refusals import refuse
 from langchain_sequrity.local.tool_results import BadResult
 from langchain_sequrity.wire.dual_llm import Envelope
@@ -353,12 +353,12 @@ class Loop:
                 case Completed():
                     self._keep(run.variables())
                     return TurnResult(end=self._success(made.value, None, run))
-                case CheckedCall():
+                case GatedCall():
                     return self._denied(run, step, made)
                 case _:
                     given = made
 
-    def _denied(self, run: AnyRun, step: ToolCall, checked: CheckedCall) -> _Reached:
+    def _denied(self, run: AnyRun, step: ToolCall, checked: GatedCall) -> _Reached:
         prompt = self._context.configuration.planner
         feedback = prompts.denial(step.tool, step.line, prompt, self._turn.program)
         error = (_POLICY_VIOLATION, denial_message(checked))
@@ -367,9 +367,9 @@ class Loop:
     def _violated(self, ended: _ProgramResult) -> _Reached:
         return ended if self._fsm.retry_on_policy_violation else TurnResult(end=ended.end)
 
-    def _ended(self, run: AnyRun, step: ProgramFinished | ProgramFailed) -> _Reached:
+    def _ended(self, run: AnyRun, step: ProgramFinished | ProgramRaised) -> _Reached:
         prompt, turn = self._context.configuration.planner, self._turn
-        if isinstance(step, ProgramFailed):
+        if isinstance(step, ProgramRaised):
             step = replace(step, message=_valid_unicode(step.message))
             is_violation = step.kind == "branch"
             feedback = prompts.failure(step, prompt, turn.program, self._words())
@@ -454,7 +454,7 @@ class Loop:
         return found
 
 
-def _described(failed: ProgramFailed) -> tuple[str, str]:
+def _described(failed: ProgramRaised) -> tuple[str, str]:
     """Code and message for a failed program."""
     code = _ERROR_CODES[failed.kind]
     if failed.kind == "branch":

@@ -17,7 +17,7 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMe
 from langchain_sequrity.headers import FsmConfig, PlannerPrompt
 from langchain_sequrity.local.conversation import called_tools, text_of
 from langchain_sequrity.local.dual_llm.state import MadeCall
-from langchain_sequrity.local.interpreter import Labeled, ProgramFailed, ProgramRefused
+from langchain_sequrity.local.interpreter import Labeled, ProgramRaised, ProgramRefused
 from langchain_sequrity.local.interpreter.builtins import BUILTINS
 from langchain_sequrity.local.interpreter.modules import MODULES
 from langchain_sequrity.local.interpreter.program import signature
@@ -431,7 +431,7 @@ ENDED = "It succeeded, and `final_return_value` is not set."
 
 
 def failure(
-    failed: ProgramFailed,
+    failed: ProgramRaised,
     prompt: PlannerPrompt,
     program: str,
     words: AbstractSet[str] = frozenset(),
@@ -459,7 +459,7 @@ def failure(
     return f"{text} {because}".rstrip() + shown_line(program, failed.line)
 
 
-def _because(failed: ProgramFailed, program: str, words: AbstractSet[str]) -> str:
+def _because(failed: ProgramRaised, program: str, words: AbstractSet[str]) -> str:
     """The text of an error, if it consists only of the program's own text.
 
     Names are always written in a program, because it has no `getattr`. The key of a `KeyError` is

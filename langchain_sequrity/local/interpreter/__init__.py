@@ -10,8 +10,8 @@ from langchain_sequrity.local.interpreter.machine import Limits
 from langchain_sequrity.local.interpreter.program import Program, parse
 from langchain_sequrity.local.interpreter.run import (
     NextProgram,
-    ProgramFailed,
     ProgramFinished,
+    ProgramRaised,
     Run,
     ToolCall,
     ToolFailure,
@@ -23,8 +23,8 @@ __all__ = [
     "Limits",
     "NextProgram",
     "Program",
-    "ProgramFailed",
     "ProgramFinished",
+    "ProgramRaised",
     "ProgramRefused",
     "ReplayDiverged",
     "Run",

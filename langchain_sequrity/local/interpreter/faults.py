@@ -93,7 +93,7 @@ class Exit(Abort):
         self.labels = labels
 
 
-class NotJson(Abort):
+class NoJsonForm(Abort):
     """A value that leaves the program has no JSON form."""
 
     kind: Final = "value"

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.local.interpreter.data_types import as_data_type, pay_for_schema
-from langchain_sequrity.local.interpreter.faults import NotJson
+from langchain_sequrity.local.interpreter.faults import NoJsonForm
 from langchain_sequrity.local.interpreter.machine import Machine
 from langchain_sequrity.local.interpreter.values import (
     NO_LABELS,
@@ -104,7 +104,7 @@ def value_to_json(machine: Machine, value: Value) -> Labeled:
     try:
         return Labeled(_outside(machine, bare, 0), labels)
     except _NotJsonValue as error:
-        raise NotJson(error.kind.__name__, str(error), labels) from None
+        raise NoJsonForm(error.kind.__name__, str(error), labels) from None
 
 
 def _outside(machine: Machine, value: Value, depth: int) -> Any:

@@ -27,7 +27,7 @@ from langchain_sequrity.local.interpreter.faults import (
     Diverged,
     Exit,
     HostError,
-    NotJson,
+    NoJsonForm,
     OutOfBudget,
     ProgramRefused,
     Raised,
@@ -114,7 +114,7 @@ class ProgramFinished:
 
 
 @dataclass(frozen=True, slots=True)
-class ProgramFailed:
+class ProgramRaised:
     """The program failed.
 
     Attributes:
@@ -146,7 +146,7 @@ class NextProgram:
     source: str
 
 
-Step = ToolCall | ProgramFinished | ProgramFailed
+Step = ToolCall | ProgramFinished | ProgramRaised
 Answer = Labeled | ToolFailure | NextProgram
 
 
@@ -403,12 +403,12 @@ class Job:
 
     # -- the run
 
-    def run(self, pause: Pause) -> ProgramFinished | ProgramFailed:
+    def run(self, pause: Pause) -> ProgramFinished | ProgramRaised:
         """Run from the start, in the thread of the run."""
         self.begin(pause)
         try:
             return self.outcome()
-        except (NotJson, OutOfBudget, BranchForbidden) as stop:
+        except (NoJsonForm, OutOfBudget, BranchForbidden) as stop:
             return self.failed(stop.kind, stop.type_name, str(stop), stop.labels)
         except RecursionError:
             text = "The program nests calls or values too deeply."
@@ -417,7 +417,7 @@ class Job:
             text = str(OutOfBudget.of("memory", self.limits.memory))
             return self.failed("budget", OutOfBudget.type_name, text)
 
-    def outcome(self) -> ProgramFinished | ProgramFailed:
+    def outcome(self) -> ProgramFinished | ProgramRaised:
         """Run and describe an uncaught exception. Describing it can reach a limit too."""
         try:
             return self.result()
@@ -428,7 +428,7 @@ class Job:
         except Exception as error:  # noqa: BLE001 - what an operation raised is the program's
             return self.exception(self.machine.from_python(error, self.machine.branch))
 
-    def result(self) -> ProgramFinished | ProgramFailed:
+    def result(self) -> ProgramFinished | ProgramRaised:
         """Run all programs; return the end of the last one."""
         self.start()
         end = self.one(self.program)
@@ -479,7 +479,7 @@ class Job:
             )
             machine.fail(NameError, message)
 
-    def one(self, program: Program) -> ProgramFinished | ProgramFailed:
+    def one(self, program: Program) -> ProgramFinished | ProgramRaised:
         """Run one program."""
         machine = self.machine
         if self.has_steps:
@@ -529,11 +529,11 @@ class Job:
         message: str,
         labels: Labels = NO_LABELS,
         value: Labeled | None = None,
-    ) -> ProgramFailed:
+    ) -> ProgramRaised:
         """The end of a program that failed, at the current line."""
-        return ProgramFailed(kind, type_name, message, self.machine.line, labels, value)
+        return ProgramRaised(kind, type_name, message, self.machine.line, labels, value)
 
-    def exception(self, error: ErrorValue) -> ProgramFailed:
+    def exception(self, error: ErrorValue) -> ProgramRaised:
         """The end of a program with an uncaught exception."""
         bare, mark = self.machine.bare(error)
         text = as_text(self.machine, bare)
@@ -725,7 +725,7 @@ class Run:
             self._leave()
         return self._step
 
-    def finish(self, answer: Callable[[Step], Answer]) -> ProgramFinished | ProgramFailed:
+    def finish(self, answer: Callable[[Step], Answer]) -> ProgramFinished | ProgramRaised:
         """Run to the end in this thread, instead of from call to call with `advance`.
 
         Args:
@@ -818,7 +818,7 @@ def _json_form(machine: Machine, value: Value) -> Labeled | Labels:
     """The JSON form, or the labels of the fact that the value has none."""
     try:
         return value_to_json(machine, value)
-    except NotJson as error:
+    except NoJsonForm as error:
         return error.labels
     except (OutOfBudget, RecursionError):
         return take(value)[1] or NO_LABELS

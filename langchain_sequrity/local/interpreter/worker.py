@@ -35,8 +35,8 @@ from langchain_sequrity.local.interpreter.run import (
     Answer,
     FailureKind,
     NextProgram,
-    ProgramFailed,
     ProgramFinished,
+    ProgramRaised,
     Run,
     Step,
     ToolCall,
@@ -200,7 +200,7 @@ def _failure_kind(item: Any) -> Any:
 
 _text = _one_of(str)
 _STEPS: dict[str, type[Step]] = {
-    kind.__name__: kind for kind in (ToolCall, ProgramFinished, ProgramFailed)
+    kind.__name__: kind for kind in (ToolCall, ProgramFinished, ProgramRaised)
 }
 _FIELDS: dict[str, Callable[[Any], Any]] = {
     "tool": _text,
@@ -302,7 +302,7 @@ class _WorkerLoop:
         self._receive()
         end = report(step := run.finish(wait))
         if not self._fits(end):
-            failed = ProgramFailed(
+            failed = ProgramRaised(
                 "budget", OutOfBudget.type_name, str(self._too_large()), step.line
             )
             end = {"step": step_to_json(failed), "log": []}

@@ -36,7 +36,7 @@ from langchain_sequrity.local.interpreter.run import (
     Answer,
     Event,
     NextProgram,
-    ProgramFailed,
+    ProgramRaised,
     Step,
     ToolCall,
     call_digest,
@@ -581,7 +581,7 @@ def _reply_of(reply: Message) -> Message:
 class WorkerRun:
     """A `Run` in a worker, with the same interface.
 
-    If a worker reaches a limit and is ended, the step is a `ProgramFailed` of the kind `budget`.
+    If a worker reaches a limit and is ended, the step is a `ProgramRaised` of the kind `budget`.
     Names can be read until the run is closed.
 
     Args:
@@ -670,7 +670,7 @@ class WorkerRun:
             raise
         except WorkerLost as lost:
             line = before.line if before is not None else 1
-            self._step = ProgramFailed("budget", OutOfBudget.type_name, str(lost), line)
+            self._step = ProgramRaised("budget", OutOfBudget.type_name, str(lost), line)
             self._leave()
         except BaseException:
             self.close()
@@ -778,7 +778,7 @@ class WorkerRun:
             self._names = _names(reply)
         except (KeyError, TypeError, ValueError, AttributeError, SequrityError):
             raise invalid_answer() from None
-        reached_limit = isinstance(step, ProgramFailed) and step.kind == OutOfBudget.kind
+        reached_limit = isinstance(step, ProgramRaised) and step.kind == OutOfBudget.kind
         self._leave(is_worn=reached_limit or reply.get("worn") is not False)
         return step
 

@@ -40,16 +40,14 @@ from langchain_sequrity.wire.exchange import (
 )
 from langchain_sequrity.wire.media import Block, read_media
 from langchain_sequrity.wire.streams import FormatReader
+from langchain_sequrity.wire.tool_results import has_failed, with_tool_messages, write_tool_result
 from langchain_sequrity.wire.tools import (
-    has_failed,
     keep_arguments,
     kept_arguments,
     neutral,
     parse_calls,
     read_function,
-    with_tool_messages,
     write_calls,
-    write_tool_result,
 )
 
 Message = dict[str, Any]

@@ -53,7 +53,8 @@ from langchain_sequrity.wire.messages.content import (
 )
 from langchain_sequrity.wire.messages.params import write_params
 from langchain_sequrity.wire.streams import FormatReader
-from langchain_sequrity.wire.tools import parse_calls, write_tool_result
+from langchain_sequrity.wire.tool_results import write_tool_result
+from langchain_sequrity.wire.tools import parse_calls
 
 Turn = dict[str, Any]
 Content = str | list[Block]

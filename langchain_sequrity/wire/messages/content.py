@@ -15,7 +15,7 @@ from typing import Any
 from langchain_sequrity.strict_json import read_arguments
 from langchain_sequrity.wire import media
 from langchain_sequrity.wire.media import read_media
-from langchain_sequrity.wire.tools import write_tool_result
+from langchain_sequrity.wire.tool_results import write_tool_result
 
 Block = dict[str, Any]
 

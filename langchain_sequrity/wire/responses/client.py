@@ -42,15 +42,13 @@ from langchain_sequrity.wire.exchange import (
 )
 from langchain_sequrity.wire.media import is_media, read_media
 from langchain_sequrity.wire.responses.items import read_output
+from langchain_sequrity.wire.tool_results import has_failed, with_tool_messages, write_tool_result
 from langchain_sequrity.wire.tools import (
     fields_of,
-    has_failed,
     keep_arguments,
     kept_arguments,
     read_function,
-    with_tool_messages,
     write_calls,
-    write_tool_result,
 )
 
 Part = dict[str, Any]

@@ -19,7 +19,7 @@ from typing import Any
 from langchain_sequrity.labels import Labels
 from langchain_sequrity.local.interpreter import (
     Labeled,
-    ProgramFailed,
+    ProgramRaised,
     Run,
     ToolCall,
     ToolFailure,
@@ -391,7 +391,7 @@ def run(program: Program, which: int, *, is_forbidden: bool) -> Ended:
             one.close()
             return Ended(tuple(calls), "endless")
         step = one.advance(_answer(step.tool, which))
-    return Ended(tuple(calls), step.kind if isinstance(step, ProgramFailed) else "finished")
+    return Ended(tuple(calls), step.kind if isinstance(step, ProgramRaised) else "finished")
 
 
 def _allowed(labels: Labels) -> bool:

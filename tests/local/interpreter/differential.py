@@ -22,7 +22,7 @@ from typing import Any
 import pydantic
 import regex
 
-from langchain_sequrity.local.interpreter import ProgramFailed, Run, ToolCall, parse
+from langchain_sequrity.local.interpreter import ProgramRaised, Run, ToolCall, parse
 from langchain_sequrity.local.interpreter.syntax import ALLOWED
 from langchain_sequrity.local.interpreter.values import (
     Builtin,
@@ -109,7 +109,7 @@ def _interpreter(source: str) -> Any:
     step = run.advance()
     assert not isinstance(step, ToolCall)
     out = describe(run._job.machine.names.get("out"))
-    if isinstance(step, ProgramFailed) and step.kind != "value":
+    if isinstance(step, ProgramRaised) and step.kind != "value":
         return step.type, out
     return None, out
 

@@ -11,8 +11,8 @@ from langchain_sequrity.labels import Labels
 from langchain_sequrity.local.interpreter import (
     Labeled,
     NextProgram,
-    ProgramFailed,
     ProgramFinished,
+    ProgramRaised,
     Run,
     ToolCall,
     ToolFailure,
@@ -906,9 +906,9 @@ def shown(case: Case) -> Labels | str | None:
             return found
         case "free", ProgramFinished():
             return case.labels
-        case "fails" | "fails strict", ProgramFailed(kind="exception" | "exit", labels=found):
+        case "fails" | "fails strict", ProgramRaised(kind="exception" | "exit", labels=found):
             return found
-        case "forbidden", ProgramFailed(kind="branch", labels=found):
+        case "forbidden", ProgramRaised(kind="branch", labels=found):
             return found
         case "sends" | "sends strict", ToolCall(arguments={"to": Labeled(labels=found)}):
             return found

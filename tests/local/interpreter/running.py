@@ -6,8 +6,8 @@ from typing import Any
 from langchain_sequrity.labels import Labels
 from langchain_sequrity.local.interpreter import (
     Labeled,
-    ProgramFailed,
     ProgramFinished,
+    ProgramRaised,
     Run,
     ToolCall,
     ToolFailure,
@@ -26,7 +26,7 @@ TOOLS: dict[str, dict[str, Any]] = {
 }
 
 
-def finish(source: str, **options: Any) -> ProgramFinished | ProgramFailed:
+def finish(source: str, **options: Any) -> ProgramFinished | ProgramRaised:
     """Run a program that calls no tool."""
     run = Run(parse(source), **options)
     step = run.advance()
@@ -41,10 +41,10 @@ def value(source: str, **options: Any) -> Any:
     return step.value.value
 
 
-def failure(source: str, **options: Any) -> ProgramFailed:
+def failure(source: str, **options: Any) -> ProgramRaised:
     """How a program fails."""
     step = finish(source, **options)
-    assert isinstance(step, ProgramFailed), step
+    assert isinstance(step, ProgramRaised), step
     return step
 
 

@@ -25,8 +25,8 @@ from langchain_sequrity.labels import Labels
 from langchain_sequrity.local.interpreter import (
     Labeled,
     Limits,
-    ProgramFailed,
     ProgramFinished,
+    ProgramRaised,
     ProgramRefused,
     Run,
     ToolCall,
@@ -513,13 +513,13 @@ def run_both(trial: Trial) -> tuple[Names, Names] | None:
         run = Run(program, variables=variables, is_strict=trial.is_strict, limits=_LIMITS)
         step = run.advance()
         assert not isinstance(step, ToolCall)
-        if isinstance(step, ProgramFailed) and step.kind in ("budget", "branch"):
+        if isinstance(step, ProgramRaised) and step.kind in ("budget", "branch"):
             return None
         ends.append(run.names() | _end(step))
     return ends[0], ends[1]
 
 
-def _end(step: ProgramFinished | ProgramFailed) -> Names:
+def _end(step: ProgramFinished | ProgramRaised) -> Names:
     """How a program ended, as if it were variables."""
     if isinstance(step, ProgramFinished):
         said = step.exit_code, step.value_type, step.value.value

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from langchain_sequrity.local.interpreter import Labeled, ProgramFailed, ProgramFinished, Run, parse
+from langchain_sequrity.local.interpreter import Labeled, ProgramFinished, ProgramRaised, Run, parse
 from tests.local.interpreter.running import SECRET, TOOLS, failure, finish, value
 
 
@@ -85,7 +85,7 @@ def test_what_has_no_json_form_fails_with_its_labels(source: str, kind: str) -> 
 def test_an_argument_without_a_json_form_never_reaches_a_tool() -> None:
     step = Run(parse("send(to='a', text={'k': float('nan')})"), tools=TOOLS).advance()
 
-    assert isinstance(step, ProgramFailed)
+    assert isinstance(step, ProgramRaised)
     assert step.kind == "value"
 
 

@@ -3,7 +3,7 @@
 In full numbers: `python -m tests.local.interpreter.branch_oracle --count 5000`.
 """
 
-from langchain_sequrity.local.interpreter import ProgramFailed, Run, ToolFailure, parse
+from langchain_sequrity.local.interpreter import ProgramRaised, Run, ToolFailure, parse
 from tests.local.interpreter.branch_oracle import DECIDERS, Sample, decides, passed, plain, sample
 from tests.local.interpreter.running import SECRET, TOOLS
 
@@ -43,5 +43,5 @@ def test_a_failure_of_a_tool_that_has_forbidden_labels_may_not_be_caught() -> No
     run.advance()
     end = run.advance(ToolFailure("no", SECRET))
 
-    assert isinstance(end, ProgramFailed)
+    assert isinstance(end, ProgramRaised)
     assert (end.kind, end.labels) == ("branch", SECRET)

@@ -8,8 +8,8 @@ from langchain_sequrity.labels import Labels
 from langchain_sequrity.local.interpreter import (
     Labeled,
     Limits,
-    ProgramFailed,
     ProgramFinished,
+    ProgramRaised,
     Run,
     ToolCall,
     parse,
@@ -155,7 +155,7 @@ def test_a_program_cannot_catch_what_ends_it(kind: str, around: str) -> None:
     )
     step = run.advance()
 
-    assert isinstance(step, ProgramFailed)
+    assert isinstance(step, ProgramRaised)
     assert step.kind == kind
     assert "x" not in run.names()
 

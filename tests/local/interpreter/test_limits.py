@@ -12,8 +12,8 @@ import pytest
 from langchain_sequrity.local.interpreter import (
     Labeled,
     Limits,
-    ProgramFailed,
     ProgramFinished,
+    ProgramRaised,
     ProgramRefused,
     Run,
     ToolCall,
@@ -99,7 +99,7 @@ def test_a_program_that_calls_tools_again_and_again_has_its_time_in_all(busy: st
     while isinstance(step, ToolCall):
         step = run.advance(Labeled(1))
 
-    assert isinstance(step, ProgramFailed)
+    assert isinstance(step, ProgramRaised)
     assert step.kind == "budget"
     assert "`total_seconds`" in step.message
 
@@ -177,7 +177,7 @@ def test_calls_are_limited() -> None:
     run = Run(parse("for i in range(9):\n    read(name='x')"), tools=TOOLS, limits=SMALL)
     *_, end = drive(run, [Labeled(1)] * 3)
 
-    assert isinstance(end, ProgramFailed)
+    assert isinstance(end, ProgramRaised)
     assert (end.kind, end.message) == ("budget", "The program reached the limit `calls` (3).")
 
 

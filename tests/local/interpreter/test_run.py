@@ -12,8 +12,8 @@ from langchain_sequrity.labels import Labels
 from langchain_sequrity.local.interpreter import (
     Labeled,
     Limits,
-    ProgramFailed,
     ProgramFinished,
+    ProgramRaised,
     ProgramRefused,
     ReplayDiverged,
     Run,
@@ -62,7 +62,7 @@ def test_arguments_are_bound_to_names_and_defaults_are_left_out() -> None:
 def test_a_call_that_does_not_fit_the_schema_is_a_type_error_of_the_program(call: str) -> None:
     step = start(call).advance()
 
-    assert isinstance(step, ProgramFailed)
+    assert isinstance(step, ProgramRaised)
     assert (step.kind, step.type) == ("exception", "TypeError")
 
 
@@ -96,7 +96,7 @@ def test_a_program_that_gives_a_tool_positional_arguments_is_refused_before_it_r
 def test_a_tool_under_another_name_takes_no_positional_arguments_either(source: str) -> None:
     step = start(source).advance()
 
-    assert isinstance(step, ProgramFailed)
+    assert isinstance(step, ProgramRaised)
     assert (step.type, "keyword arguments only" in step.message) == ("TypeError", True)
 
 
@@ -129,7 +129,7 @@ def test_a_tool_that_fails_raises_an_exception_that_can_be_caught() -> None:
 def test_a_tool_that_fails_ends_a_program_that_does_not_catch_it() -> None:
     *_, end = drive(start("p = 1\nread(name='x')"), [ToolFailure("disk full", SECRET)])
 
-    assert end == ProgramFailed("exception", "ToolError", "disk full", 2, SECRET)
+    assert end == ProgramRaised("exception", "ToolError", "disk full", 2, SECRET)
 
 
 def test_a_parked_run_goes_on_where_it_was() -> None:

@@ -13,8 +13,8 @@ from langchain_sequrity.labels import Labels
 from langchain_sequrity.local.interpreter import (
     Labeled,
     NextProgram,
-    ProgramFailed,
     ProgramFinished,
+    ProgramRaised,
     ProgramRefused,
     ReplayDiverged,
     Run,
@@ -114,7 +114,7 @@ def test_the_last_line_of_a_step_is_no_answer_and_may_have_no_json_form(make: Ma
     run = after(make, "a = 1\nlambda: a", "a")
     step = run.advance(NextProgram("final_return_value = float('nan')"))
     run.close()
-    assert isinstance(step, ProgramFailed)
+    assert isinstance(step, ProgramRaised)
     assert step.kind == "value"
 
 
@@ -177,7 +177,7 @@ def test_a_built_in_that_an_earlier_function_means_keeps_its_meaning(
         run = after(make, inner)
         step = run.advance(NextProgram(again))
         run.close()
-        assert isinstance(step, ProgramFailed)
+        assert isinstance(step, ProgramRaised)
         assert (step.type, "`sum`" in step.message) == ("NameError", True)
     run = after(make, "total = sum([1])", "sum = 1")
     run.close()
@@ -187,7 +187,7 @@ def test_a_tool_that_an_earlier_function_means_keeps_its_meaning(make: Make) -> 
     run = after(make, "def f(c):\n    return c and read(name='a')")
     step = run.advance(NextProgram("def read(name):\n    name.append(1)"))
     run.close()
-    assert isinstance(step, ProgramFailed)
+    assert isinstance(step, ProgramRaised)
     assert step.type == "NameError"
 
 
@@ -246,7 +246,7 @@ def test_programs_that_are_cut_give_the_same_values_and_labels(*, is_strict: boo
         given = secrets_of(trial, source, side)
         whole = Run(parse(source), variables=given, is_strict=is_strict, limits=LIMITS)
         whole_end = whole.advance()
-        if len(parts) < 2 or (isinstance(whole_end, ProgramFailed) and whole_end.kind == "budget"):
+        if len(parts) < 2 or (isinstance(whole_end, ProgramRaised) and whole_end.kind == "budget"):
             continue
         seen += 1
         run = Run(
@@ -306,7 +306,7 @@ def test_after_a_step_that_failed_the_run_is_over_and_its_log_leads_to_the_last_
     failed = run.advance(NextProgram("a.append(2)\nread(name='x')"))
     assert isinstance(failed, ToolCall)
     assert isinstance(run.advance(Labeled(1)), ProgramFinished)
-    assert isinstance(run.advance(NextProgram("1 / 0")), ProgramFailed)
+    assert isinstance(run.advance(NextProgram("1 / 0")), ProgramRaised)
     with pytest.raises(UsageError, match="over"):
         run.advance(NextProgram("a"))
     again = make("a = [1]", variables=variables(), log=kept)
@@ -382,7 +382,7 @@ def test_each_step_has_time_and_steps_of_its_own_and_all_have_one_memory() -> No
     ends = [type(run.advance(NextProgram(fill))) for _ in range(3)]
     assert ends == [ProgramFinished] * 3
     last = run.advance(NextProgram(fill))
-    assert isinstance(last, ProgramFailed)
+    assert isinstance(last, ProgramRaised)
     assert (last.kind, "memory" in last.message) == ("budget", True)
 
 

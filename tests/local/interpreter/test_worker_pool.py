@@ -21,8 +21,8 @@ from langchain_sequrity.labels import Labels
 from langchain_sequrity.local.interpreter import (
     Labeled,
     Limits,
-    ProgramFailed,
     ProgramFinished,
+    ProgramRaised,
     ProgramRefused,
     ReplayDiverged,
     Run,
@@ -91,8 +91,8 @@ def asking(pool: WorkerPool, source: str = ASKING, **options: Any) -> WorkerRun:
     return run
 
 
-def ended(step: Any, kind: str = "budget") -> ProgramFailed:
-    assert isinstance(step, ProgramFailed)
+def ended(step: Any, kind: str = "budget") -> ProgramRaised:
+    assert isinstance(step, ProgramRaised)
     assert step.kind == kind
     return step
 
@@ -732,7 +732,7 @@ END = {
     "exit_code": None,
 }
 FAILED = {
-    "step": "ProgramFailed",
+    "step": "ProgramRaised",
     "kind": "exit",
     "type": "",
     "message": "",
@@ -781,7 +781,7 @@ def test_a_worker_that_was_taken_over_and_talks_nonsense_is_ended(
 def test_an_imposter_that_talks_sense_is_heard(taken_over: Callable[[bytes], WorkerRun]) -> None:
     assert isinstance(taken_over(said(CALL)).advance(), ToolCall)
     assert isinstance(taken_over(said(END, **NAMES)).advance(), ProgramFinished)
-    assert taken_over(said(FAILED, **NAMES)).advance() == ProgramFailed("exit", "", "", 1)
+    assert taken_over(said(FAILED, **NAMES)).advance() == ProgramRaised("exit", "", "", 1)
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ from langchain_sequrity.labels import Labels
 from langchain_sequrity.local.interpreter import (
     Labeled,
     Limits,
-    ProgramFailed,
     ProgramFinished,
+    ProgramRaised,
     ProgramRefused,
     Run,
     ToolCall,
@@ -70,7 +70,7 @@ def end_of(program: str, limits: Limits) -> dict[str, Any]:
     return _described(step)
 
 
-def _described(step: ProgramFinished | ProgramFailed) -> dict[str, Any]:
+def _described(step: ProgramFinished | ProgramRaised) -> dict[str, Any]:
     if isinstance(step, ProgramFinished):
         tags = sorted(step.value.labels.tags)
         return {"ends": "gives", "says": "", "value": step.value.value, "tags": tags}
