@@ -510,7 +510,7 @@ def test_options_of_another_kind_are_refused_with_what_to_write(
     graph = StateGraph(State).add_node("a", nothing).add_edge(START, "a")
     with pytest.raises(UsageError) as caught:
         compile_graph(read_graph(graph), {"a": given})
-    text = f"The options of node 'a' are a `NodeOptions`; got {got}. Write {{'a': {meant}}}."
+    text = f"The options of node 'a' must be a `NodeOptions`; got {got}. Write {{'a': {meant}}}."
     assert str(caught.value) == text
 
 

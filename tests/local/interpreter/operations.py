@@ -13,7 +13,7 @@ from functools import cache
 from typing import Any
 
 from langchain_sequrity.local.interpreter.builtins import BUILTINS
-from langchain_sequrity.local.interpreter.calls import ATTRIBUTES, METHODS
+from langchain_sequrity.local.interpreter.calls import ATTRIBUTES, METHODS, MISSING
 from langchain_sequrity.local.interpreter.modules import MODULES
 from langchain_sequrity.local.interpreter.values import (
     ErrorType,
@@ -1499,7 +1499,7 @@ def fields_needed() -> set[tuple[str, ...]]:
     for type_, reader in ATTRIBUTES.items():
         example = _EXAMPLES.get(type_)
         for name in dir(type_) if example is not None else ():
-            if type(reader(example, name)).__name__ != "_Missing":
+            if reader(example, name) is not MISSING:
                 found.add(("method", kind_of(type_), name))
     return found
 
