@@ -1,7 +1,9 @@
 """A real local server for every test, and no way out of this machine."""
 
 import gc
+from collections import defaultdict
 from collections.abc import Iterator
+from zlib import crc32
 
 import pytest
 from hypothesis import settings
@@ -11,6 +13,22 @@ from langchain_sequrity.local import LocalServer
 # Examples have no time limit: a busy machine is no defect.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """`long(sample=n)` leaves n cases of a parametrised test to `make test`: always the same ones."""
+    cases: defaultdict[tuple[object, str], list[pytest.Item]] = defaultdict(list)
+    for item in items:
+        mark = item.get_closest_marker("long")
+        if mark is not None and mark.kwargs:
+            name = getattr(item, "originalname", item.name)
+            cases[item.parent, name].append(item)
+    for group in cases.values():
+        group.sort(key=lambda item: crc32(item.name.encode()))
+        mark = group[0].get_closest_marker("long")
+        for item in group[: mark.kwargs["sample"] if mark else 0]:
+            item.own_markers = [one for one in item.own_markers if one.name != "long"]
 
 
 @pytest.fixture(scope="module", autouse=True)

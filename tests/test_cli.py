@@ -83,6 +83,7 @@ def url_in(log: Path) -> str:
     pytest.fail(f"The server did not start: {log.read_text(encoding='utf-8')}")
 
 
+@pytest.mark.long(sample=1)
 @pytest.mark.skipif(sys.platform == "win32", reason="signals cannot be sent there")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_serve_answers_logs_a_line_a_request_and_ends_cleanly(
@@ -123,6 +124,7 @@ def children(pid: int) -> list[int]:
     return own + [grandchild for child in own for grandchild in children(child)]
 
 
+@pytest.mark.long(sample=1)
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
 @pytest.mark.parametrize(
     ("arguments", "isolated"),

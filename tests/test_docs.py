@@ -33,6 +33,7 @@ def pages() -> Iterator[Path]:
     yield from sorted((ROOT / "docs").glob("*.md"))
 
 
+@pytest.mark.long(sample=1)
 @pytest.mark.parametrize(
     "page", [page for page in pages() if blocks(page.read_text())], ids=lambda p: p.name
 )
@@ -49,6 +50,7 @@ def docstrings() -> Iterator[tuple[str, str]]:
                     yield f"{file.relative_to(PACKAGE)}:{name}", code
 
 
+@pytest.mark.long(sample=15)
 @pytest.mark.parametrize(
     "code", [c for _, c in docstrings()], ids=[name for name, _ in docstrings()]
 )
@@ -59,6 +61,7 @@ def test_the_example_of_a_docstring_runs(code: str, tmp_path: Path) -> None:
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
 def test_a_notebook_runs_and_was_saved_with_its_outputs(path: Path) -> None:

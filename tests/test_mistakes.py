@@ -115,6 +115,7 @@ def test_the_command_line_speaks_of_its_own_options(command: str, status: int, t
     assert result.stderr.strip().splitlines()[-1] == text
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("folder")
 def test_a_draft_that_is_too_long_says_by_how_much_and_what_to_give() -> None:
     arguments = ["policy", "generate", "Careful", "--local", "--tools", "many.json"]

@@ -87,6 +87,7 @@ def test_importing_brings_in_nothing_that_is_not_needed() -> None:
     assert {name for name in loaded if name.startswith("langchain_sequrity.")} == set()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("features", "is_loaded"),
     [

@@ -177,6 +177,7 @@ def limited(script: str, work: list[Any]) -> None:
 linux = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads /proc")
 
 
+@pytest.mark.long
 @linux
 def test_the_widest_accepted_pattern_of_every_kind_compiles_in_little_time_and_memory() -> None:
     accepted = [text for piece in PIECES for text in widest(piece)]
@@ -207,6 +208,7 @@ SLOW = [
 ]  # fmt: skip
 
 
+@pytest.mark.long
 @linux
 def test_a_search_in_the_longest_text_that_is_allowed_stops_soon_after_its_limit() -> None:
     # `regex` looks at the clock once in a thousand steps, of which one can walk over a whole text.

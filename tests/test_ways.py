@@ -192,6 +192,7 @@ ROWS: dict[str, tuple[str, dict[str, bool], Callable[[], Case]]] = {
 }  # fmt: skip
 
 
+@pytest.mark.long(sample=2)
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("row", ROWS)
 def test_each_way_enforces_what_the_table_says(row: str, way: str) -> None:

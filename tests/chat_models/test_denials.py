@@ -123,6 +123,7 @@ def model_at(server: LocalServer, row: Row, mode: str, **fields: Any) -> Any:
     )
 
 
+@pytest.mark.long(sample=29)
 @pytest.mark.parametrize(("way", "mode"), list(product(WAYS, MODES)))
 async def test_a_denial_is_raised_in_every_way_out_with_its_fields(
     server: LocalServer, row: Row, way: str, mode: str
@@ -143,6 +144,7 @@ async def test_a_denial_is_raised_in_every_way_out_with_its_fields(
     assert (again.denial, str(again)) == (error.denial, str(error))
 
 
+@pytest.mark.long(sample=20)
 @pytest.mark.parametrize(("way", "mode"), list(product(WAYS, MODES)))
 async def test_a_denial_as_message_is_one_plain_sentence_and_the_conversation_goes_on(
     server: LocalServer, row: Row, way: str, mode: str
@@ -248,6 +250,7 @@ WORDED: list[tuple[str, str | None, str | None]] = [
 ]  # fmt: skip
 
 
+@pytest.mark.long(sample=43)
 @pytest.mark.parametrize(("text", "tool", "reason"), WORDED)
 @pytest.mark.parametrize("place", ["text", "refusal"])
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
@@ -326,6 +329,7 @@ LEADS: list[tuple[str, str | None, str | None]] = [
 ]  # fmt: skip
 
 
+@pytest.mark.long(sample=15)
 @pytest.mark.parametrize(("lead", "tool", "reason"), LEADS)
 @pytest.mark.parametrize("printed", PRINTED_CALLS)
 @settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -366,6 +370,7 @@ def test_a_value_that_looks_like_the_result_of_a_check_says_nothing(
     assert denial == Denial("pay")
 
 
+@pytest.mark.long(sample=13)
 @pytest.mark.parametrize("printed", PRINTED_CALLS)
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("on_denied", ["raise", "message"])

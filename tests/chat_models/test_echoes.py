@@ -208,6 +208,7 @@ STYLES = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.long(sample=1)
 @pytest.mark.parametrize("form", FORMATS)
 @pytest.mark.parametrize("way", ["whole", "streamed"])
 @given(args=OBJECTS, style=STYLES)

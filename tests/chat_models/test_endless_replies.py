@@ -116,6 +116,7 @@ def written(events: Events) -> Iterator[bytes]:
     return (write_event(json.dumps(body), name) for name, body in events)
 
 
+@pytest.mark.long(sample=1)
 @pytest.mark.parametrize(
     ("name", "features"),
     [
@@ -172,6 +173,7 @@ def test_a_stream_of_nothing_ends_too() -> None:
         list(model(CHAT, client, SINGLE).stream("Hi"))
 
 
+@pytest.mark.long(sample=1)
 @pytest.mark.parametrize(
     "piece", [b"x" * MB, b"data: " + b"x" * MB, b"\r" * MB + b"a", b"data: x\n" * 100_000]
 )

@@ -149,6 +149,7 @@ def _with_v1(model: Any) -> Any:
     return model.model_copy(update={"output_version": "v1"})
 
 
+@pytest.mark.long(sample=6)
 @pytest.mark.parametrize("name", CASES)
 async def test_every_way_out_gives_what_invoke_gives(
     scripted: LocalServer, row: Row, name: str

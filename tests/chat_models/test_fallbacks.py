@@ -109,6 +109,7 @@ NO_FAILURES = [
 ]
 
 
+@pytest.mark.long(sample=14)
 @ROWS
 @MODELS
 def test_what_is_no_failure_of_the_service_is_not_fallen_back_from(made: Made, cls: Any) -> None:
@@ -123,6 +124,7 @@ def test_what_is_no_failure_of_the_service_is_not_fallen_back_from(made: Made, c
         assert (failing.sent, failing.asked) == (3, 0)
 
 
+@pytest.mark.long(sample=23)
 @ROWS
 @MODELS
 def test_nor_is_it_tried_again(made: Made, cls: Any) -> None:
@@ -133,6 +135,7 @@ def test_nor_is_it_tried_again(made: Made, cls: Any) -> None:
         assert failing.sent == 1
 
 
+@pytest.mark.long(sample=1)
 @ROWS
 @MODELS
 def test_a_failure_of_the_service_is(made: Made, cls: Any) -> None:
@@ -200,6 +203,7 @@ def test_what_is_made_of_a_model_is_serialized_as_langchains(name: str) -> None:
     assert described["id"][-1] == public
 
 
+@pytest.mark.long
 def test_bound_models_can_be_pickled() -> None:
     model = ChatSequrity("m", base_url="http://127.0.0.1:9", max_retries=0)
     for one in (

@@ -176,6 +176,7 @@ def test_a_wrong_key_is_refused(fidelity: Any) -> None:
         assert "sq-wrong" not in str(caught.value)
 
 
+@pytest.mark.long(sample=1)
 @pytest.mark.parametrize("fidelity", ["full", "documented"])
 def test_errors_of_a_script_and_slow_answers_arrive(fidelity: Any) -> None:
     script: list[dict[str, Any]] = [

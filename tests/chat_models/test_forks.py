@@ -98,6 +98,7 @@ def test_a_turn_whose_open_call_was_edited_is_not_moved_to_another_session(model
     assert "content of a.txt" in done.text
 
 
+@pytest.mark.long(sample=1)
 def test_a_graph_travels_in_time(model: Any) -> None:
     agent = model.bind_tools([read_file])
 

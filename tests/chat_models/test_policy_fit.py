@@ -422,6 +422,7 @@ WAYS: dict[str, Callable[[Any, Any], Any]] = {
 }
 
 
+@pytest.mark.long(sample=2)
 @pytest.mark.parametrize("way", WAYS)
 def test_tools_of_a_single_call_are_compared_with_the_policy_too(row: Row, way: str) -> None:
     with LocalServer() as server:

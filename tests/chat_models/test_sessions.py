@@ -201,6 +201,7 @@ def _short(session: str, call: str) -> str:
 UUIDS = st.uuids().map(str)
 
 
+@pytest.mark.long(sample=1)
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     own=UUIDS, other=UUIDS, call=UUIDS, spelling=st.sampled_from([_dashed, _dashless, _short]),
@@ -368,6 +369,7 @@ THERE: list[Any] = [
 STATUSES = [400, 403, 409, 410, 422]
 
 
+@pytest.mark.long(sample=43)
 @pytest.mark.parametrize("body", GONE, ids=range(len(GONE)))
 @pytest.mark.parametrize("status", STATUSES)
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])

@@ -69,6 +69,7 @@ def order(agent: Any) -> str:
     return text
 
 
+@pytest.mark.long(sample=2)
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("name", MODELS)
 def test_what_was_ordered_three_times_is_done_three_times(
@@ -86,6 +87,7 @@ def test_what_was_ordered_three_times_is_done_three_times(
     assert ledger.payments == [("Ada", 5)] * 3
 
 
+@pytest.mark.long(sample=2)
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("name", MODELS)
 def test_so_it_is_with_a_single_model(base_url: str, name: str, policy: str | None) -> None:

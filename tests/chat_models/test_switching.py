@@ -58,6 +58,7 @@ def _media(message: BaseMessage) -> list[str]:
     ]
 
 
+@pytest.mark.long(sample=2)
 @pytest.mark.parametrize(
     ("first", "second"), PAIRS, ids=[f"{a.format} to {b.format}" for a, b in PAIRS]
 )

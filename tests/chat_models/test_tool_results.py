@@ -109,6 +109,7 @@ EDITED: dict[str, tuple[Any, Any, Any]] = {
 }  # fmt: skip
 
 
+@pytest.mark.long(sample=26)
 @rows
 @pytest.mark.parametrize("case", EDITED)
 def test_a_value_comes_before_its_text_unless_that_was_edited(
@@ -180,6 +181,7 @@ RETURNS: dict[Any, str] = {
 }
 
 
+@pytest.mark.long(sample=9)
 @rows
 @pytest.mark.parametrize("returned", RETURNS, ids=str)
 def test_planners_are_told_what_annotations_say(

@@ -94,6 +94,7 @@ CASES = [
 WITH_JSON = [case for case in CASES if case[3]]
 
 
+@pytest.mark.long(sample=29)
 @pytest.mark.usefixtures("folder")
 @pytest.mark.parametrize(("line", "status", "told"), [case[:3] for case in CASES])
 def test_a_command_ends_with_its_status_and_says_why(line: str, status: int, told: str) -> None:
@@ -105,6 +106,7 @@ def test_a_command_ends_with_its_status_and_says_why(line: str, status: int, tol
         assert result.stderr.rstrip().split("\n")[-1].startswith("Error: ")
 
 
+@pytest.mark.long(sample=28)
 @pytest.mark.usefixtures("folder")
 @pytest.mark.parametrize(("line", "status"), [case[:2] for case in WITH_JSON])
 def test_as_json_it_is_one_document_with_the_same_status(line: str, status: int) -> None:
@@ -257,6 +259,7 @@ def test_colours_come_only_where_they_are_wanted() -> None:
 # The process
 
 
+@pytest.mark.long(sample=1)
 @pytest.mark.parametrize(
     ("line", "status"), [("check good.sqrt", 0), ("check bad.sqrt", 1), ("check nowhere.sqrt", 2)]
 )

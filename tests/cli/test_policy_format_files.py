@@ -39,6 +39,7 @@ def test_where_line_ends_are_mixed_quoted_ones_are_kept(ugly: Path) -> None:
     assert ugly.read_bytes() == expected
 
 
+@pytest.mark.long(sample=27)
 @pytest.mark.parametrize("case", CASES["valid"], ids=lambda case: case["what"])
 def test_a_file_and_standard_input_are_formatted_as_the_library_does(
     ugly: Path, case: dict[str, str]
@@ -53,6 +54,7 @@ def test_a_file_and_standard_input_are_formatted_as_the_library_does(
     assert ugly.read_bytes().replace(b"\r\n", b"\n") == expected.replace("\r\n", "\n").encode()
 
 
+@pytest.mark.long(sample=44)
 @pytest.mark.parametrize("case", CASES["invalid"], ids=lambda case: case["what"])
 def test_what_does_not_parse_is_never_touched(ugly: Path, case: dict[str, str]) -> None:
     ugly.write_bytes(case["code"].encode(errors="surrogatepass"))

@@ -28,12 +28,14 @@ from tests.conformance.conftest import target_of
 DOCS = Path(__file__).parent.parent.parent / "docs"
 
 
+@pytest.mark.long(sample=70)
 @pytest.mark.parametrize("name", PROBES)
 def test_the_local_server_gives_the_expected_answer(report: Report, name: str) -> None:
     (outcome,) = (one for one in report.outcomes if one.probe.id == name)
     assert (outcome.verdict, outcome.found) == ("confirmed", outcome.found), outcome
 
 
+@pytest.mark.long(sample=5)
 @pytest.mark.parametrize("name", PROBES)
 def test_another_answer_refutes_the_choice(full_server: LocalServer, name: str) -> None:
     found = []
@@ -92,6 +94,7 @@ def test_what_a_service_may_do_otherwise_is_told_with_what_it_means_for_the_clie
         assert (outcome.verdict, outcome.found, outcome.client_copes) == ("refuted", found, copes)
 
 
+@pytest.mark.long(sample=65)
 @pytest.mark.parametrize("name", PROBES)
 def test_a_probe_costs_no_more_requests_than_it_says(report: Report, name: str) -> None:
     (outcome,) = (one for one in report.outcomes if one.probe.id == name)

@@ -61,6 +61,7 @@ def one_line(text: str) -> str:
 # The stories
 
 
+@pytest.mark.long
 def test_a_user_sees_two_stories_of_one_screen_each_and_needs_no_key(tmp_path: Path) -> None:
     unreachable = {"SEQURITY_BASE_URL": "http://127.0.0.1:9", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
@@ -91,6 +92,7 @@ def test_a_user_sees_two_stories_of_one_screen_each_and_needs_no_key(tmp_path: P
             rest = rest.partition(part)[2]
 
 
+@pytest.mark.long(sample=1)
 @pytest.mark.parametrize("folder", ["agent", "graph"])
 def test_the_denied_mail_is_not_written_and_the_allowed_one_is(
     demo: Demo, tmp_path: Path, folder: str
@@ -159,6 +161,7 @@ def models(program: str, contact: dict[str, Any]) -> list[dict[str, Any]]:
     return [{"program": program}, {"when": {"role": "quarantined"}, "value": contact}]
 
 
+@pytest.mark.long(sample=1)
 @pytest.mark.parametrize("fidelity", ["full", "documented"])
 def test_with_live_it_asks_the_service_with_the_key_and_shows_none(
     demo: Demo, fidelity: Literal["full", "documented"]

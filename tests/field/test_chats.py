@@ -74,6 +74,7 @@ async def _stream(agent: Any, given: dict[str, Any]) -> str:
 WAYS: dict[str, Callable[..., Any]] = {"invoke": _invoke, "ainvoke": _ainvoke, "stream": _stream}
 
 
+@pytest.mark.long(sample=1)
 @pytest.mark.parametrize("arch", ANSWERS)
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("habit", HABITS)
@@ -88,6 +89,7 @@ async def test_an_agent_goes_right_and_pays_once(
     assert field.mismatches == 0
 
 
+@pytest.mark.long(sample=1)
 @pytest.mark.parametrize("arch", ANSWERS)
 @pytest.mark.parametrize("habit", HABITS)
 async def test_a_second_turn_of_the_thread_goes_right_too(
@@ -104,6 +106,7 @@ async def test_a_second_turn_of_the_thread_goes_right_too(
     assert len(set(sessions)) == 2  # none, and the one of the whole thread
 
 
+@pytest.mark.long(sample=1)
 @pytest.mark.parametrize("arch", ANSWERS)
 @pytest.mark.parametrize("status", ENDED)
 @pytest.mark.parametrize("at", [1, 2])
@@ -119,6 +122,7 @@ def test_a_session_that_ends_is_told_as_such_and_nothing_is_paid_twice(
     assert till.paid == TWO[:at]
 
 
+@pytest.mark.long(sample=1)
 @pytest.mark.parametrize("status", ENDED)
 @pytest.mark.parametrize("at", [1, 2])
 def test_with_restart_a_single_llm_chat_goes_on_in_a_new_session(
@@ -132,6 +136,7 @@ def test_with_restart_a_single_llm_chat_goes_on_in_a_new_session(
     assert (answer["messages"][-1].text, till.paid) == (ANSWERS["single-llm"], TWO)
 
 
+@pytest.mark.long(sample=2)
 @pytest.mark.parametrize("restart", [True, False])
 @pytest.mark.parametrize(
     ("status", "text"),

@@ -22,6 +22,7 @@ def executor_at(field: FieldServer, ran: Ran, **options: Any) -> Any:
     return secured(ledger(ran), model, **options)
 
 
+@pytest.mark.long(sample=1)
 @pytest.mark.parametrize("history", ["whole", "new"])
 @pytest.mark.parametrize("habit", HABITS)
 def test_a_graph_ends_as_in_langgraph_and_each_node_runs_once(
@@ -34,6 +35,7 @@ def test_a_graph_ends_as_in_langgraph_and_each_node_runs_once(
     assert field.mismatches == 0
 
 
+@pytest.mark.long(sample=1)
 @pytest.mark.parametrize("habit", HABITS)
 async def test_a_graph_in_an_event_loop_does_too(behind: LocalServer, habit: str) -> None:
     ran = Ran()
@@ -42,6 +44,7 @@ async def test_a_graph_in_an_event_loop_does_too(behind: LocalServer, habit: str
     assert (found, ran) == (PLAIN, NODES)
 
 
+@pytest.mark.long(sample=1)
 @pytest.mark.parametrize("status", ENDED)
 @pytest.mark.parametrize(("at", "checkpointed"), [(1, False), (3, True), (5, False)])
 def test_a_graph_whose_session_ends_goes_on_and_no_node_runs_again(
@@ -55,6 +58,7 @@ def test_a_graph_whose_session_ends_goes_on_and_no_node_runs_again(
     assert (found, ran) == (PLAIN, NODES)
 
 
+@pytest.mark.long(sample=1)
 @pytest.mark.parametrize("status", ENDED)
 def test_a_graph_goes_on_at_a_service_with_all_habits_whose_sessions_end(
     behind: LocalServer, status: int

@@ -508,6 +508,7 @@ with saver_of("sqlite", Path(folder)) as saver, httpx.Client(event_hooks={"reque
 """
 
 
+@pytest.mark.long(sample=1)
 @pytest.mark.parametrize("killed_at", ["request after pay", "more", "report"])
 def test_an_approved_call_is_not_made_again_after_the_process_was_killed(
     local: LocalServer, tmp_path: Path, killed_at: str

@@ -25,6 +25,7 @@ def _is_builder(make: Maker) -> bool:
 each_shape = pytest.mark.parametrize("name", SHAPES)
 
 
+@pytest.mark.long(sample=4)
 @pytest.mark.parametrize("in_loop", [False, True], ids=["sync", "async"])
 @each_shape
 def test_a_graph_ends_as_in_langgraph_and_is_left_as_it_was(
@@ -51,6 +52,7 @@ def _snapshot(value: Any) -> Any:
     return value.copy() if isinstance(value, set | list) else value
 
 
+@pytest.mark.long(sample=4)
 @pytest.mark.parametrize("name", [name for name, make in SHAPES.items() if _is_builder(make)])
 def test_a_graph_ends_as_in_langgraph_as_a_node_of_another(name: str, model: ChatSequrity) -> None:
     expected = outcomes(SHAPES[name](), lambda graph: _parent(graph, compiled(graph)))
@@ -71,6 +73,7 @@ def _parent(builder: Any, child: Any) -> Any:
     return graph.add_edge(START, "child").compile()
 
 
+@pytest.mark.long(sample=5)
 @each_shape
 def test_updates_are_streamed_as_in_langgraph(name: str, model: ChatSequrity) -> None:
     expected = _updates(SHAPES[name](), compiled)
@@ -102,6 +105,7 @@ def _stream(graph: Any, value: Any, shape: Shape, updates: list[str]) -> None:
         updates.append(repr(describe(update)))
 
 
+@pytest.mark.long(sample=21)
 @each_shape
 def test_a_graph_has_one_program(name: str, model: ChatSequrity) -> None:
     first, second = SHAPES[name](), SHAPES[name]()

@@ -281,6 +281,7 @@ def is_one_overwrite_a_step(steps: Sequence[Sequence[Sequence[Any]]]) -> bool:
     return True
 
 
+@pytest.mark.long(sample=2)
 @names
 @given(data=st.data())
 def test_a_field_comes_to_what_its_channel_holds(name: str, data: st.DataObject) -> None:
@@ -301,6 +302,7 @@ def test_a_field_comes_to_what_its_channel_holds(name: str, data: st.DataObject)
     assert outcome(carried) == expected
 
 
+@pytest.mark.long(sample=4)
 @names
 @given(data=st.data())
 def test_a_channel_that_was_written_is_read_again(name: str, data: st.DataObject) -> None:

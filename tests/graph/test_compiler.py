@@ -646,6 +646,7 @@ HOSTILE = [
 ]  # fmt: skip
 
 
+@pytest.mark.long(sample=1)
 @pytest.mark.parametrize("is_cycle", [False, True])
 def test_hostile_node_names_are_no_part_of_the_text(is_cycle: bool) -> None:
     graph = StateGraph(State)
@@ -687,6 +688,7 @@ def test_hostile_field_names_are_no_part_of_the_text() -> None:
     assert {key: ran.final[key] for key in keys} == dict.fromkeys(keys, 1)
 
 
+@pytest.mark.long
 @settings(max_examples=50, deadline=None)
 @given(
     st.lists(
@@ -770,6 +772,7 @@ def diamonds(number: int, *, is_annotated: bool = True) -> StateGraph[Any, Any, 
     return graph
 
 
+@pytest.mark.long(sample=1)
 @pytest.mark.parametrize("is_annotated", [True, False])
 def test_the_text_grows_with_the_graph(is_annotated: bool) -> None:
     sizes = [len(program_of(diamonds(one, is_annotated=is_annotated)).text) for one in (10, 20, 40)]

@@ -22,6 +22,7 @@ def _quiet() -> Iterator[None]:
     logging.disable(logging.NOTSET)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("mix", MIXES)
 def test_random_graphs_end_as_in_langgraph(mix: str, model: ChatSequrity) -> None:
     found = [compare(mix, seed, model) for seed in range(_PER_MIX)]

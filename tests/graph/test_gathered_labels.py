@@ -422,6 +422,7 @@ async def asends_a_mail(state: Mail) -> Any:
     return sends_a_mail(state)
 
 
+@pytest.mark.long(sample=2)
 @pytest.mark.parametrize("combine", ["merge", "replace"])
 @pytest.mark.parametrize("is_fused", [False, True], ids=["tool", "fused"])
 @pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])

@@ -32,6 +32,7 @@ LED_ASTRAY = [
 """What an earlier run left behind in a field was seen; what waits was asked for too early."""
 
 
+@pytest.mark.long(sample=1)
 @pytest.mark.parametrize("case", LED_ASTRAY, ids=str)
 def test_journeys_that_were_once_led_astray_are_as_in_langgraph(
     case: tuple[str, int], model: ChatSequrity
@@ -40,6 +41,7 @@ def test_journeys_that_were_once_led_astray_are_as_in_langgraph(
     assert found.verdict == "equal", found.told
 
 
+@pytest.mark.long(sample=1)
 @pytest.mark.parametrize("mix", MIXES)
 def test_threads_that_go_back_fork_and_are_edited_are_as_in_langgraph(
     mix: str, model: ChatSequrity
@@ -50,6 +52,7 @@ def test_threads_that_go_back_fork_and_are_edited_are_as_in_langgraph(
     assert not wrong, wrong
 
 
+@pytest.mark.long
 def test_what_a_node_wrote_names_it_wherever_a_journey_leads() -> None:
     """`python -m tests.graph.journey_labels` makes 2,000."""
     with LocalServer(isolated_programs=False) as server:

@@ -188,6 +188,7 @@ STATIC = [
 ]
 
 
+@pytest.mark.long(sample=4)
 @pytest.mark.parametrize("when", STATIC, ids=str)
 @pytest.mark.parametrize("at_compile", [True, False])
 def test_a_run_waits_before_and_after_nodes(

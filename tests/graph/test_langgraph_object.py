@@ -221,6 +221,7 @@ def test_the_responses_format_is_refused_with_a_reason(model: ChatSequrity) -> N
         LangGraphExecutor(small(), told)
 
 
+@pytest.mark.long(sample=1)
 @pytest.mark.parametrize("history", ["whole", "new", "auto"])
 @pytest.mark.parametrize("kind", [ChatSequrity, SequrityMessages])
 def test_each_format_runs_a_graph(kind: Any, history: Any, model: ChatSequrity) -> None:

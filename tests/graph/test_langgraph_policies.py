@@ -221,6 +221,7 @@ def _default_handler(kind: str, failures: int) -> Any:
     return graph.set_node_defaults(error_handler=_handled(kind))
 
 
+@pytest.mark.long(sample=5)
 @pytest.mark.parametrize("kind", HANDLERS)
 @pytest.mark.parametrize("failures", [0, 1])
 @pytest.mark.parametrize("make", [_node_handler, _default_handler])

@@ -83,6 +83,7 @@ def _told(mode: str, chunk: Any) -> Any:
     return chunk
 
 
+@pytest.mark.long(sample=3)
 @pytest.mark.parametrize("mode", MODES)
 def test_a_stream_shows_what_langgraph_shows(mode: StreamMode, model: ChatSequrity) -> None:
     plain, secure = (

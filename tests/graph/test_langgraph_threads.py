@@ -758,6 +758,7 @@ def passing(*, routes: bool) -> Any:
     return graph.add_edge(START, "first")
 
 
+@pytest.mark.long(sample=4)
 @pytest.mark.parametrize("routes", [False, True], ids=["an edge", "a router"])
 @pytest.mark.parametrize("name", ["text", "any", "now", "topic", "lock"])
 def test_an_input_ends_what_the_last_run_left_in_fields_that_pass(
@@ -853,6 +854,7 @@ def waiting(kind: str, name: str = "asks", *, writes: bool = False) -> Any:
     return graph.add_edge("sets", "last").add_edge(name, "last") if kind == "field" else graph
 
 
+@pytest.mark.long(sample=4)
 @pytest.mark.parametrize("durability", ["sync", "exit"])
 @pytest.mark.parametrize("update", [None, {"lock": 9}, {"log": ["given"]}], ids=str)
 @pytest.mark.parametrize("kind", ["field", "command", "router"])

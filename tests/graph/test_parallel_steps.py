@@ -58,6 +58,7 @@ def crowd() -> Any:
     return graph.add_conditional_edges("w", lambda _state: "last", ["last"])
 
 
+@pytest.mark.long(sample=1)
 @pytest.mark.parametrize("width", [10, 100])
 def test_a_fan_of_packets_makes_two_requests_for_each(local: LocalServer, width: int) -> None:
     sent = list[httpx.Request]()
@@ -68,6 +69,7 @@ def test_a_fan_of_packets_makes_two_requests_for_each(local: LocalServer, width:
     assert len(sent) == 2 * width + 2  # one begins the run, one brings the router's answer
 
 
+@pytest.mark.long(sample=2)
 @pytest.mark.parametrize("policy", [None, APART], ids=["beside", "apart"])
 @pytest.mark.parametrize("is_fused", [False, True], ids=["routers", "fused"])
 @pytest.mark.parametrize("in_loop", [False, True], ids=["threads", "loop"])
@@ -154,6 +156,7 @@ def _quiet() -> Iterator[None]:
     logging.disable(logging.NOTSET)
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("_quiet")
 def test_policies_say_the_same_of_calls_that_are_made_before_their_step_runs(
     local: LocalServer,
@@ -166,6 +169,7 @@ def test_policies_say_the_same_of_calls_that_are_made_before_their_step_runs(
     assert verdicts["split: state"] > 3
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("in_loop", [False, True], ids=["threads", "loop"])
 def test_a_limit_in_time_is_for_the_nodes_and_not_for_the_service(
     local: LocalServer, *, in_loop: bool

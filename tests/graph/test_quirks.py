@@ -104,6 +104,7 @@ print(secured(fan_out(), ChatSequrity("any/model", base_url="http://127.0.0.1:9"
 """
 
 
+@pytest.mark.long
 def test_the_program_does_not_depend_on_the_hash_seed() -> None:
     programs = {
         subprocess.run(  # noqa: S603 - this interpreter, this script
@@ -200,6 +201,7 @@ def test_a_program_grows_linearly_with_its_graph(model: ChatSequrity) -> None:
     assert twelve < 40_000
 
 
+@pytest.mark.long
 def test_a_hundred_conditional_edges_in_a_row_work(model: ChatSequrity) -> None:
     graph = traced(**{f"n{i}": count(f"n{i}") for i in range(101)})
     for i in range(100):

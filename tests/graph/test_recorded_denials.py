@@ -173,6 +173,7 @@ def why_not(executor: Any, value: Any) -> str:
 # -- what is offered
 
 
+@pytest.mark.long(sample=3)
 @pytest.mark.parametrize("message", [printed, unnamed])
 @pytest.mark.parametrize("history", HISTORIES)
 @pytest.mark.parametrize("due", [[7], [1, 2]])
@@ -222,6 +223,7 @@ def test_labels_that_were_printed_are_those_of_the_approved_result(local: LocalS
 # -- what is not
 
 
+@pytest.mark.long(sample=8)
 @pytest.mark.parametrize("message", [printed, unnamed, in_context, bare])
 @pytest.mark.parametrize("history", HISTORIES)
 def test_a_hard_denial_is_never_offered(local: LocalServer, message: Any, history: str) -> None:

@@ -436,6 +436,7 @@ def apart(state: str) -> str:
     return re.sub(r"id='[0-9a-f]{32}'", "", state)
 
 
+@pytest.mark.long(sample=13)
 @pytest.mark.parametrize("name", CASES)
 def test_it_is_as_in_langgraph(name: str, model: ChatSequrity) -> None:
     case = CASES[name]

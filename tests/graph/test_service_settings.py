@@ -223,6 +223,7 @@ def reading(annotation: Any, seen: list[Any]) -> Any:
     return graph.add_node("look", look).add_edge(START, "look")
 
 
+@pytest.mark.long(sample=9)
 @pytest.mark.parametrize("name", FIELDS)
 def test_a_parameter_has_the_schema_of_its_field(local: LocalServer, name: str) -> None:
     annotation, known, values = FIELDS[name]
@@ -313,6 +314,7 @@ def test_what_a_send_carries_is_open(local: LocalServer) -> None:
     assert properties_of(sent[0])["worker"]["n"].keys() == {"description"}
 
 
+@pytest.mark.long(sample=4)
 @pytest.mark.parametrize("name", SHAPES)
 def test_no_call_of_the_catalogue_has_an_argument_that_its_schema_excludes(
     local: LocalServer, name: str

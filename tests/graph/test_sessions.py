@@ -73,6 +73,7 @@ def forgetful(local: LocalServer, ran: Ran, when: Callable[[Ran], bool]) -> Any:
     return ledger(ran, pay=pay)
 
 
+@pytest.mark.long(sample=1)
 @pytest.mark.parametrize("times", [1, 2], ids=["once", "again and again"])
 def test_a_lost_session_is_rebuilt_and_no_node_runs_again(
     local: LocalServer, history: Any, times: int, saver: Any
@@ -321,6 +322,7 @@ def test_a_404_without_a_session_is_no_lost_session() -> None:
 # -- lost replies
 
 
+@pytest.mark.long(sample=1)
 @pytest.mark.parametrize("lost", [1, 2, 3, 5, 7])
 def test_a_request_whose_reply_was_lost_is_repeated_only_when_the_run_is_resumed(
     local: LocalServer, history: Any, lost: int

@@ -256,6 +256,7 @@ def _is_strange(value: Any) -> bool:
 STATE_GRAPH, ROOT_GRAPH = Made(State), Made(dict)
 
 
+@pytest.mark.long(sample=99)
 @pytest.mark.parametrize("schema", [State, ModelState, dict, int], ids=lambda one: one.__name__)
 @pytest.mark.parametrize("output", OUTPUTS, ids=shown)
 def test_an_output_means_what_it_means_to_langgraph(schema: Any, output: Any) -> None:

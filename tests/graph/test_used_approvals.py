@@ -77,6 +77,7 @@ def called(url: str, ran: Ran) -> Callable[[Any], Any]:
 PLACES: list[Build] = [alone, within, remembering, called]
 
 
+@pytest.mark.long(sample=1)
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize(("way", "saver", "durability"), RUNS)
 def test_no_way_back_makes_an_approved_call_again(
@@ -110,6 +111,7 @@ class Short(InMemorySaver):
             yield found._replace(pending_writes=None)
 
 
+@pytest.mark.long(sample=1)
 @pytest.mark.parametrize("place", [alone, remembering])
 def test_no_way_back_makes_an_approved_call_again_where_writes_are_not_listed(
     local: LocalServer, place: Build
@@ -163,6 +165,7 @@ def test_an_approved_call_whose_result_is_stored_alone_is_not_made_again(
     assert ran.of("pay") == 1
 
 
+@pytest.mark.long(sample=1)
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("way", WAYS)
 def test_going_back_asks_again_and_takes_a_new_answer_once(
@@ -201,6 +204,7 @@ def test_each_call_follows_an_answer_to_a_question_at_the_newest_checkpoint(
             assert ran.of("pay") <= before + may_pay
 
 
+@pytest.mark.long
 def test_a_fork_knows_its_run_whatever_other_runs_have_stored_where_it_began(
     local: LocalServer,
 ) -> None:

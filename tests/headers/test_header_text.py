@@ -41,6 +41,7 @@ def test_equal_headers_are_written_alike(header: Header) -> None:
     assert hash(again) == hash(header.compacted())
 
 
+@pytest.mark.long(sample=1)
 @pytest.mark.parametrize("cls", HEADERS)
 @given(data=st.data())
 def test_headers_without_extra_are_read_back_strictly(

@@ -70,6 +70,7 @@ def test_a_compact_policy_parses_to_the_same_tree(text: str) -> None:
     assert after.tree == before.tree
 
 
+@pytest.mark.long
 @settings(max_examples=150, deadline=None)
 @given(st.data())
 def test_comments_and_white_space_anywhere_change_nothing(data: st.DataObject) -> None:

@@ -94,6 +94,7 @@ def test_every_route_streams_in_its_format(api: Api, route: Any) -> None:
     assert session_of(reply)
 
 
+@pytest.mark.long(sample=2)
 @pytest.mark.parametrize("suffix", SMALLEST)
 @pytest.mark.parametrize("stream", [False, True])
 def test_an_error_of_the_brain_has_its_own_status_in_every_format(

@@ -55,6 +55,7 @@ def server() -> Iterator[Watched]:
         yield watched
 
 
+@pytest.mark.long(sample=1)
 @pytest.mark.parametrize(
     "bomb",
     [pytest.param(bomb, id=bomb.name) for bomb in SAMPLE],

@@ -158,6 +158,7 @@ def test_openai_gives_several_choices_and_json_objects(client: openai.OpenAI) ->
     assert (reply.choices[0].message.content or "").startswith("{")
 
 
+@pytest.mark.long(sample=2)
 @pytest.mark.parametrize(("status", "kind"), ERRORS)
 @pytest.mark.parametrize("stream", [False, True])
 def test_openai_maps_errors_to_its_classes(

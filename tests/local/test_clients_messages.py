@@ -195,6 +195,7 @@ def test_anthropic_stops_where_it_is_told_to(client: anthropic.Anthropic) -> Non
     assert (cut.stop_reason, cut.usage.output_tokens) == ("max_tokens", 2)
 
 
+@pytest.mark.long(sample=2)
 @pytest.mark.parametrize(("status", "kind"), ERRORS)
 @pytest.mark.parametrize("stream", [False, True])
 def test_anthropic_maps_errors_to_its_classes(

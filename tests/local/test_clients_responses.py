@@ -203,6 +203,7 @@ def test_openai_reads_a_refusal(serve: Serve, stream: bool) -> None:
     assert reply.output[0].content[0].refusal == "Not that."
 
 
+@pytest.mark.long(sample=2)
 @pytest.mark.parametrize(("status", "kind"), ERRORS)
 @pytest.mark.parametrize("stream", [False, True])
 def test_openai_maps_errors_to_its_classes(

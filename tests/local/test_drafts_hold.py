@@ -107,6 +107,7 @@ def made(call: ToolCall) -> ToolMessage:
     return result
 
 
+@pytest.mark.long(sample=1)
 @pytest.mark.parametrize("arch", ["single-llm", "dual-llm"])
 @pytest.mark.parametrize("reader", READERS, ids=lambda reader: reader["name"])
 def test_what_is_read_from_outside_does_not_go_out(reader: dict[str, Any], arch: str) -> None:
@@ -125,6 +126,7 @@ def sends(to: str, text: str) -> str:
     return f"mail = read_mail(number=1)\nsend_mail(to={to}, text={text})\n"
 
 
+@pytest.mark.long(sample=1)
 @pytest.mark.parametrize(
     ("to", "text", "expected"),
     [
@@ -142,6 +144,7 @@ def test_in_dual_llm_sessions_a_mail_may_be_passed_on_and_chooses_nobody(
     )
 
 
+@pytest.mark.long(sample=1)
 @pytest.mark.parametrize("reader", READERS, ids=lambda reader: reader["name"])
 def test_in_single_llm_sessions_nothing_goes_out_after_a_look_outside(
     reader: dict[str, Any],

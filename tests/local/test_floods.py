@@ -43,6 +43,7 @@ def endless_server() -> Iterator[Flooded]:
         yield flooded
 
 
+@pytest.mark.long(sample=1)
 @pytest.mark.parametrize("place", PLACES)
 def test_bodies_of_every_shape_leave_the_server_up_and_small(place: str, server: Flooded) -> None:
     path, _ = PLACES[place]
@@ -62,6 +63,7 @@ def test_what_costs_thirty_times_its_length_is_refused_and_the_server_stays_smal
     assert server.grown < MOST
 
 
+@pytest.mark.long
 def test_sessions_are_limited_together(server: Flooded) -> None:
     assert set(server.stand(sessions(2 * MB, 50))) <= {200, 429}
     assert server.grown < MOST
@@ -72,11 +74,13 @@ def test_replies_are_limited_together(server: Flooded) -> None:
     assert server.grown < MOST
 
 
+@pytest.mark.long
 def test_programs_that_were_parsed_are_limited_together(server: Flooded) -> None:
     assert set(server.stand(programs(60))) <= {200, 429}
     assert server.grown < MOST
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ENDLESS)
 def test_a_model_without_end_is_cut(name: str, endless_server: Flooded) -> None:
     statuses = endless_server.stand(ENDLESS[name])

@@ -152,6 +152,7 @@ def test_any_bytes_as_a_body(api: Api, body: bytes) -> None:
         check(api.post(path, content=body, headers=JSON))
 
 
+@pytest.mark.long(sample=1)
 @pytest.mark.parametrize("mode", ["api", "documented"])
 @settings(hostile, max_examples=250)
 @given(body=mutated)

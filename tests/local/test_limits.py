@@ -46,6 +46,7 @@ def small(http: httpx.Client) -> Iterator[Api]:
 # Requests under way
 
 
+@pytest.mark.long(sample=2)
 @pytest.mark.parametrize("part", [b"[],", b'{"a":1},', b"1,", b'"ab",'])
 @pytest.mark.parametrize("as_string", [False, True])
 def test_what_would_be_too_large_once_it_is_parsed_is_413(
@@ -139,6 +140,7 @@ def test_a_charge_takes_no_more_than_there_is() -> None:
 # Answers
 
 
+@pytest.mark.long(sample=1)
 @pytest.mark.parametrize("words", ["x" * 100_000, "äö" * 50_000])
 def test_an_answer_without_end_is_cut_with_the_limit(words: str, serve: Serve) -> None:
     api = serve(model=Speaker(pieces=lambda: iter(lambda: words, None)))

@@ -837,6 +837,7 @@ SHAPE = {
 }
 
 
+@pytest.mark.long(sample=1)
 @pytest.mark.parametrize("streams", [False, True], ids=["whole", "stream"])
 @pytest.mark.parametrize("limit", [None, 6])
 def test_an_answer_that_openais_package_raises_as_too_long_ends_by_length(

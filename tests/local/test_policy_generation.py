@@ -278,6 +278,7 @@ def test_the_policy_that_a_writer_is_shown_is_one() -> None:
     assert check(shown) == []
 
 
+@pytest.mark.long(sample=2)
 @pytest.mark.parametrize(
     "answer",
     [
@@ -333,6 +334,7 @@ BAD: list[tuple[str | dict[str, Any], str]] = [
 ]
 
 
+@pytest.mark.long(sample=2)
 @pytest.mark.parametrize(("answer", "problem"), BAD, ids=[problem for _, problem in BAD])
 def test_what_is_no_policy_for_these_tools_is_422_with_the_mistake(
     serve: Serve, answer: str | dict[str, Any], problem: str
@@ -381,6 +383,7 @@ COPIES = [
 ]
 
 
+@pytest.mark.long(sample=2)
 @pytest.mark.parametrize(("_", "copy", "tools"), COPIES, ids=[name for name, *_ in COPIES])
 def test_the_sample_of_the_instructions_is_no_answer_and_is_asked_for_again(
     serve: Serve, _: str, copy: str, tools: list[Any]

@@ -47,6 +47,7 @@ def open_files() -> int:
     return len(list(FILES.iterdir()))
 
 
+@pytest.mark.long
 def test_twenty_starts_and_stops_leave_nothing_behind(http: httpx.Client) -> None:
     before = len(server_threads())
     with LocalServer() as server:
@@ -64,6 +65,7 @@ def test_twenty_starts_and_stops_leave_nothing_behind(http: httpx.Client) -> Non
         assert open_files() <= files + 2
 
 
+@pytest.mark.long
 def test_a_server_can_be_stopped_as_soon_as_it_was_started() -> None:
     for _ in range(20):
         LocalServer().start().stop()
@@ -238,6 +240,7 @@ def test_an_idle_connection_does_not_hold_up_a_stop() -> None:
         assert time.monotonic() - began < 3
 
 
+@pytest.mark.long(sample=1)
 @pytest.mark.parametrize("package", ["starlette", "uvicorn", "yaml", "regex"])
 def test_a_missing_package_is_named_with_its_pip_line(package: str) -> None:
     code = MISSING.format(package=package)

@@ -280,6 +280,7 @@ ODD_HISTORIES: list[tuple[str, Odd, str]] = [
 ]  # fmt: skip
 
 
+@pytest.mark.long(sample=2)
 @pytest.mark.parametrize("named", [True, False], ids=["session named", "by ids alone"])
 @pytest.mark.parametrize(
     ("odd", "which"), [row[1:] for row in ODD_HISTORIES], ids=[row[0] for row in ODD_HISTORIES]

@@ -363,6 +363,7 @@ NONE: list[Any] = [
 ]
 
 
+@pytest.mark.long(sample=2)
 @pytest.mark.filterwarnings("ignore:.*no rules:langchain_sequrity.errors.PolicyMismatch")
 @pytest.mark.parametrize("policy", NONE)
 def test_without_a_policy_nothing_changes(row: Row, policy: Any) -> None:

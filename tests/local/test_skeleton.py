@@ -63,6 +63,7 @@ def allows(engine: Engine, name: str, labels: Labels = CLEAN, session: Labels = 
 # It is always a policy
 
 
+@pytest.mark.long
 @given(tool_sets, texts, st.lists(st.sampled_from(INTERNAL_TOOLS), unique=True))
 @settings(max_examples=60, deadline=None)
 def test_any_tools_have_a_draft_without_mistakes(
@@ -71,6 +72,7 @@ def test_any_tools_have_a_draft_without_mistakes(
     assert list(problems(tools, description, internal)) == []
 
 
+@pytest.mark.long(sample=1)
 @pytest.mark.parametrize("seed", range(4))
 def test_hostile_tools_have_a_draft_without_mistakes(seed: int) -> None:
     # `python -m tests.local.skeletons --count 10000` goes on with it.
@@ -498,6 +500,7 @@ def test_where_nothing_comes_in_the_draft_says_so_and_asks_for_no_label() -> Non
 # It fits
 
 
+@pytest.mark.long(sample=5)
 @pytest.mark.parametrize("mode", [None, "dual-llm", "single-llm"])
 @pytest.mark.parametrize("count", [1, 20, 69, 95, 150, 250])
 def test_a_draft_for_usual_tools_fits_into_a_header(count: int, mode: Mode | None) -> None:

@@ -121,6 +121,7 @@ def test_an_approval_at_a_breakpoint_approves_nothing(
     assert till.paid == [(500, "shop")]
 
 
+@pytest.mark.long(sample=8)
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("durability", ["sync", "async", "exit"])
 @pytest.mark.parametrize("saver", [InMemorySaver, sqlite])

@@ -218,6 +218,7 @@ async def run(agent: Any, way: str) -> Any:
     return await agent.ainvoke(question(), THREAD)
 
 
+@pytest.mark.long(sample=11)
 @ROWS
 @pytest.mark.parametrize("way", ["invoke", "astream"])
 async def test_a_denial_of_the_model_is_raised_and_nothing_else_acts(
@@ -245,6 +246,7 @@ SINGLE = [
 ]
 
 
+@pytest.mark.long(sample=2)
 @ROWS
 @pytest.mark.parametrize("single", SINGLE, ids=["chat/completions", "messages", "responses"])
 async def test_a_denial_of_a_single_llm_session_is_raised_too(
@@ -268,6 +270,7 @@ async def test_a_denial_of_a_single_llm_session_is_raised_too(
     assert (press.published, press.asked) == ([], 0)
 
 
+@pytest.mark.long(sample=11)
 @ROWS
 @pytest.mark.parametrize("on_denied", ["raise", "message"])
 @pytest.mark.parametrize("way", ["invoke", "ainvoke"])

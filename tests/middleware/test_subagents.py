@@ -42,12 +42,14 @@ def run(agent: Any, steps: list[Step], *, in_loop: bool = False) -> Any:
     return agent.get_state(config).values
 
 
+@pytest.mark.long(sample=1)
 @pytest.mark.parametrize("seed", range(15))
 def test_a_denied_call_is_made_by_no_agent_of_a_deep_agent(seed: int) -> None:
     # `python -m tests.middleware.subagents` makes 200 attempts.
     assert attempt(seed)[1] == 0
 
 
+@pytest.mark.long(sample=1)
 @pytest.mark.parametrize("in_loop", [False, True], ids=["sync", "async"])
 @pytest.mark.parametrize("name", WITHOUT_BANKER)
 def test_labels_of_what_a_subagent_read_reach_the_main_agent(name: str, *, in_loop: bool) -> None:
@@ -59,6 +61,7 @@ def test_labels_of_what_a_subagent_read_reach_the_main_agent(name: str, *, in_lo
     assert not office.sent
 
 
+@pytest.mark.long(sample=1)
 @pytest.mark.parametrize("in_loop", [False, True], ids=["sync", "async"])
 @pytest.mark.parametrize("name", WITHOUT_BANKER)
 def test_labels_of_what_the_main_agent_read_reach_a_subagent(name: str, *, in_loop: bool) -> None:
@@ -68,6 +71,7 @@ def test_labels_of_what_the_main_agent_read_reach_a_subagent(name: str, *, in_lo
     assert not office.sent
 
 
+@pytest.mark.long(sample=2)
 @pytest.mark.parametrize("name", WITHOUT_BANKER)
 def test_what_nobody_read_is_sent_by_each(name: str) -> None:
     office = Office()
@@ -97,6 +101,7 @@ tool "send" {
 """
 
 
+@pytest.mark.long(sample=1)
 @pytest.mark.parametrize("in_loop", [False, True], ids=["sync", "async"])
 @pytest.mark.parametrize("policy", [ONCE, ONCE_BEFORE], ids=["after", "before"])
 @pytest.mark.parametrize(
@@ -139,6 +144,7 @@ def test_labels_that_a_policy_takes_away_are_gone(*, within: bool) -> None:
     assert len(office.sent) == 3
 
 
+@pytest.mark.long(sample=1)
 @pytest.mark.parametrize("policy", [ONCE, ONCE_BEFORE], ids=["after", "before"])
 @pytest.mark.parametrize("limit", [None, 1], ids=["at once", "one at a time"])
 def test_agents_that_take_time_count_as_one_session_too(policy: str, limit: int | None) -> None:

@@ -65,6 +65,7 @@ def delegated(till: Till, *said: Any) -> Callable[[Any], Any]:
 PLACES: list[Build] = [alone, within, remembering, delegated]
 
 
+@pytest.mark.long(sample=1)
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize(("way", "saver", "durability"), RUNS)
 @pytest.mark.parametrize(("said", "asked"), [([ONE, ONE], 2), ([TWO], 1)])
@@ -91,6 +92,7 @@ def test_no_way_back_makes_an_approved_call_again(
         assert [euros for euros, _ in till.paid if euros > 100] == made
 
 
+@pytest.mark.long(sample=5)
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("way", WAYS)
 def test_going_back_asks_again_and_takes_a_new_answer_once(

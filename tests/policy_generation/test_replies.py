@@ -307,6 +307,7 @@ def functions(names: Iterable[str]) -> list[dict[str, Any]]:
     ]
 
 
+@pytest.mark.long(sample=1)
 @pytest.mark.parametrize("limit", [1_000, 4_000, 8_192])
 def test_a_policy_that_no_header_holds_says_by_how_much_and_comes_in_parts(
     service: Service, make: Make, generate: Generate, limit: int

@@ -79,6 +79,7 @@ def patterns(draw: st.DrawFn, domain: str) -> str:
     return draw(st.sampled_from(["", "str matching "])) + f'r"{ends[0]}{local}@{home}{ends[1]}"'
 
 
+@pytest.mark.long
 @settings(max_examples=600, derandomize=True, deadline=None)
 @generated(st.data(), DOMAINS, st.sampled_from(list(GUARDS)))
 def test_what_is_not_one_address_does_not_pass_a_guard_of_which_check_says_nothing(

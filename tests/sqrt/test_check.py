@@ -399,6 +399,7 @@ def test_what_is_no_tool_is_a_usage_error(tool: Any) -> None:
 # Hostile policies
 
 
+@pytest.mark.long(sample=1)
 @pytest.mark.parametrize(
     "text",
     [

@@ -161,6 +161,7 @@ def spellings(draw: st.DrawFn) -> str:
     return draw(SPACES) + draw(st.sampled_from(CASES))(text) + draw(SPACES)
 
 
+@pytest.mark.long
 @settings(max_examples=1_000, derandomize=True, deadline=None)
 @generated(spellings())
 @example("0" * 70 + "5000")
@@ -181,6 +182,7 @@ def test_what_some_parser_takes_for_a_value_never_passes_its_prohibition_for_sur
             assert not passes(condition, text, value), (text, value, condition)
 
 
+@pytest.mark.long
 @settings(max_examples=500, derandomize=True, deadline=None)
 @generated(st.integers() | st.floats(allow_nan=False) | st.booleans())
 @example(1e16)

@@ -290,6 +290,7 @@ BOMBS = [
 ]
 
 
+@pytest.mark.long(sample=2)
 @pytest.mark.parametrize("bomb", BOMBS)
 def test_a_hostile_regex_is_known_or_denied_in_bounded_time(bomb: str) -> None:
     start = time.process_time()
@@ -422,6 +423,7 @@ def _web(depth: int) -> Any:
     return value
 
 
+@pytest.mark.long(sample=1)
 @pytest.mark.parametrize(
     "make", [lambda: _web(200), lambda: _deep(200_000), lambda: [0] * 1_000_000]
 )

@@ -52,6 +52,7 @@ def _labels(chance: random.Random) -> Labels:
     return labels(some(), some(), some() or {"*"})
 
 
+@pytest.mark.long
 def test_check_and_compile_agree_and_an_engine_never_raises() -> None:
     chance = random.Random(2)  # noqa: S311 - a test's own
     count = 0

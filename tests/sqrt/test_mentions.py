@@ -183,6 +183,7 @@ HOSTILE = [
 ]  # fmt: skip
 
 
+@pytest.mark.long(sample=2)
 @pytest.mark.parametrize("text", HOSTILE, ids=lambda text: f"{text[:40]!r}")
 def test_slips_in_a_hostile_policy_are_found_in_bounded_time(text: str) -> None:
     assert len(text) <= MAX_CHARACTERS

@@ -254,6 +254,7 @@ PRESETS = st.builds(
 )
 
 
+@pytest.mark.long
 @settings(max_examples=1_000, derandomize=True)
 @generated(BLOCKS, PRESETS)
 def test_a_verdict_is_what_the_rule_says(rules: list[Rule], presets: Presets) -> None:
@@ -263,6 +264,7 @@ def test_a_verdict_is_what_the_rule_says(rules: list[Rule], presets: Presets) ->
     assert (verdict.allowed, verdict.strength) == oracle(rules, fearful, presets)
 
 
+@pytest.mark.long
 @settings(max_examples=1_000, derandomize=True)
 @generated(BLOCKS, PRESETS)
 def test_a_verdict_is_certain_only_if_all_readings_agree(

@@ -77,6 +77,7 @@ def ask(of: Any, words: str) -> Any:
     return of.invoke({"messages": words})
 
 
+@pytest.mark.long(sample=2)
 @pytest.mark.parametrize(
     ("kind", "fields"),
     [(ChatSequrity, {}), (ChatSequrity, {"use_responses_api": True}), (SequrityMessages, {})],

@@ -665,6 +665,7 @@ def server_tls(cert: Path) -> ssl.SSLContext:
 FORGED = http(b'{"text": "forged"}')
 
 
+@pytest.mark.long(sample=1)
 @pytest.mark.parametrize(
     "beyond",
     [says(FORGED), lambda connection: bool(connection.unwrap())],

@@ -113,6 +113,7 @@ def through_httpx(server: RawServer) -> Any:
         )
 
 
+@pytest.mark.long(sample=22)
 @pytest.mark.parametrize("piecewise", [False, True], ids=["at once", "byte by byte"])
 @pytest.mark.parametrize("name", REPLIES)
 def test_a_reply_is_read_as_httpx_reads_it(

@@ -76,6 +76,7 @@ def name(row: Any) -> str:
     return type(happened).__name__
 
 
+@pytest.mark.long(sample=81)
 @pytest.mark.parametrize(("happened", "again", "raised"), TABLE, ids=map(name, TABLE))
 @pytest.mark.parametrize("call", [FIRST_TURN, IN_SESSION], ids=["first turn", "in a session"])
 def test_a_call_is_sent_again_as_the_table_says(

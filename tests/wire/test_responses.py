@@ -1343,6 +1343,7 @@ _hostile_events = st.fixed_dictionaries(
 )  # fmt: skip
 
 
+@pytest.mark.long
 @given(st.lists(_hostile_events, max_size=6), st.sampled_from(ASKED))
 def test_whatever_events_come_they_make_a_message_or_a_typed_error(
     events: list[Json], asked: Json

@@ -81,6 +81,7 @@ def test_what_a_run_stores_grows_with_its_steps_and_stays_near_langgraphs(
     assert large < 0.3 * sum(plain(120).values())
 
 
+@pytest.mark.long(sample=1)
 @pytest.mark.parametrize("durability", ["sync", "async", "exit"])
 @pytest.mark.parametrize("saver", SAVERS)
 def test_an_interrupted_run_goes_on_in_another_executor(
@@ -98,6 +99,7 @@ def test_an_interrupted_run_goes_on_in_another_executor(
     assert sorted(calls) == sorted(wanted)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("saver", SAVERS)
 def test_a_run_goes_on_from_any_of_its_states_and_makes_only_the_calls_that_follow(
     saver: str, model: ChatSequrity

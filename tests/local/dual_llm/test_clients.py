@@ -140,6 +140,7 @@ def check_heads(kind: Format, replies: list[Said]) -> None:
 # SDKs
 
 
+@pytest.mark.long(sample=9)
 @pytest.mark.parametrize("kind", [CHAT, MESSAGES, RESPONSES], ids=lambda kind: kind.name)
 @pytest.mark.parametrize("only_new", [False, True], ids=["whole history", "only new"])
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])

@@ -136,6 +136,7 @@ REPORTS = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.long(sample=2)
 @pytest.mark.parametrize("name", CASES)
 def test_a_client_that_searches_the_envelope_tells_every_verdict(
     service: tuple[Any, Stage], name: str
@@ -221,6 +222,7 @@ def streamed(data: str) -> Iterator[tuple[str, str]]:
         yield "call", delta
 
 
+@pytest.mark.long(sample=1)
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("name", NAMES)
 def test_envelopes_and_arguments_are_written_as_json_dumps_writes_them(

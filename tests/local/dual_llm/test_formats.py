@@ -118,6 +118,7 @@ class Reader(Teller):
 # Agents
 
 
+@pytest.mark.long(sample=8)
 @pytest.mark.parametrize("way", ["invoke", "ainvoke", "stream"])
 @pytest.mark.parametrize("fidelity", ["full", "documented"])
 async def test_an_agent_works_through_a_program_and_a_later_turn_uses_its_variables(

@@ -87,6 +87,7 @@ def bombed() -> Any:
         yield server
 
 
+@pytest.mark.long(sample=1)
 @pytest.mark.parametrize("name", BOMBS)
 def test_a_program_that_takes_too_much_is_ended_while_others_are_answered(
     bombed: LocalServer, name: str
@@ -156,6 +157,7 @@ MEASURES = """
 """
 
 
+@pytest.mark.long
 @needs_proc
 def test_a_server_takes_little_memory_for_what_a_program_hands_out() -> None:
     done = subprocess.run(  # noqa: S603 - our own code
@@ -197,6 +199,7 @@ READS = """
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("isolated", [True, False])
 def test_a_server_with_workers_never_parses_a_program_itself(isolated: bool) -> None:
     done = subprocess.run(  # noqa: S603 - our own code
@@ -252,6 +255,7 @@ NO_PYTHON = """
 """
 
 
+@pytest.mark.long
 def test_a_machine_that_cannot_start_workers_says_so_once() -> None:
     done = subprocess.run(  # noqa: S603 - our own code
         [sys.executable, "-c", textwrap.dedent(NO_PYTHON)],
@@ -316,6 +320,7 @@ STOPS = """
 """
 
 
+@pytest.mark.long
 @needs_proc
 def test_servers_share_processes_which_start_with_the_first_program_and_end_with_the_last_server() -> (
     None

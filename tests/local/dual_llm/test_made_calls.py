@@ -222,6 +222,7 @@ def test_a_new_session_takes_what_its_history_says_was_done(begin: Begin) -> Non
     assert value(dialog.answer("2")) == [1, 2]
 
 
+@pytest.mark.long(sample=12)
 @pytest.mark.parametrize("number", range(40))
 def test_a_random_turn_repeats_no_call(stage: Stage, number: int) -> None:
     assert Turn(number).played(stage) == ""

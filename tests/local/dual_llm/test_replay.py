@@ -151,6 +151,7 @@ def test_repair_denial_and_later_turns_go_on_from_the_log(
     assert value(dialog.answer("last")) == "last"
 
 
+@pytest.mark.long(sample=1)
 @pytest.mark.parametrize("kept", [True, False], ids=["live", "ended now and then"])
 def test_a_turn_has_two_hundred_calls(
     begin: Begin, end_runs: Callable[[], None], kept: bool

@@ -84,6 +84,7 @@ def outcome(planner: Says, reader: BaseChatModel, **config: Any) -> tuple[Any, l
             return failure, made
 
 
+@pytest.mark.long(sample=2)
 @situations
 def test_each_situation_comes_to_its_end(situation: Situation) -> None:
     planner = Says(texts=[situation.first, situation.then], finish=situation.finish)

@@ -629,6 +629,7 @@ class _Parts(Teller):
         return {"program": self.parts.pop(0)}
 
 
+@pytest.mark.long
 def test_programs_that_are_cut_into_steps_have_the_same_verdicts_and_labels(stage: Stage) -> None:
     rng = random.Random(14)  # noqa: S311 - the same each time
     planner = _Parts("planner")

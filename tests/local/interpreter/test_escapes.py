@@ -41,6 +41,7 @@ def observer() -> Iterator[Observer]:
         yield made
 
 
+@pytest.mark.long(sample=11)
 @pytest.mark.parametrize(
     "case",
     [pytest.param(case, id=f"{family}: {case.name}") for family, case in SAMPLE],
@@ -51,6 +52,7 @@ def test_a_hostile_program_ends_as_it_must_within_2_s_and_200_mb(
     assert observer.faults(case) == []
 
 
+@pytest.mark.long(sample=1)
 @pytest.mark.parametrize("name", GREEDY)
 def test_a_greedy_program_ends_within_2_s_and_200_mb_under_the_limits_in_use(
     observer: Observer, name: str

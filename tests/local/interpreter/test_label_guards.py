@@ -27,6 +27,7 @@ def test_every_program_shows_the_labels_that_it_must_while_all_places_are_on(
     assert programs.wrong == []
 
 
+@pytest.mark.long(sample=1)
 @pytest.mark.parametrize("place", SAMPLE)
 def test_a_place_that_is_off_is_noticed(programs: Programs, place: str) -> None:
     assert list(unnoticed(programs, [place])) == []

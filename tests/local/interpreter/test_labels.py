@@ -175,6 +175,7 @@ def test_labels_of_an_argument_are_the_join_over_all_in_it() -> None:
     }  # fmt: skip
 
 
+@pytest.mark.long
 def test_every_program_shows_the_labels_that_it_must() -> None:
     assert [(case, shown(case)) for case in cases() if shown(case) != case.labels] == []
 

@@ -146,6 +146,7 @@ def test_a_collection_of_the_processes_garbage_is_not_the_programs_time() -> Non
     assert isinstance(end, ProgramFinished)
 
 
+@pytest.mark.long(sample=1)
 @pytest.mark.parametrize(("collections", "spent"), [(1, 0.0), (2, 0.5), (3, 1.0)])
 def test_one_collection_is_forgiven_and_not_those_that_a_program_provokes(
     collections: int, spent: float

@@ -235,6 +235,7 @@ def test_in_strict_mode_labels_of_assignments_under_a_branch_last(make: Make) ->
     assert strict == SECRET
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("is_strict", [False, True], ids=["standard", "strict"])
 def test_programs_that_are_cut_give_the_same_values_and_labels(*, is_strict: bool) -> None:
     rng = random.Random(14)  # noqa: S311 - the same each time

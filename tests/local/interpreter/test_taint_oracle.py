@@ -33,12 +33,14 @@ from tests.local.interpreter.taint_oracle import (
 _COUNT = 500
 
 
+@pytest.mark.long
 def test_what_differs_between_two_runs_carries_the_tag_of_the_secret() -> None:
     found = [losses(trial) for seed in range(_COUNT) for trial in trials(seed)]
 
     assert [lost[0].text for lost in found if lost] == []
 
 
+@pytest.mark.long
 def test_in_strict_mode_what_is_assigned_under_and_after_branches_carries_the_tag() -> None:
     found = [losses(trial) for seed in range(_COUNT) for trial in branching(seed)]
 
@@ -134,6 +136,7 @@ HIDDEN = (
 )  # fmt: skip
 
 
+@pytest.mark.long(sample=17)
 @pytest.mark.parametrize(("source", "secret"), HIDDEN)
 def test_a_bit_finds_no_place_to_hide(source: str, secret: str) -> None:
     _, (value, *others) = SECRETS[secret]

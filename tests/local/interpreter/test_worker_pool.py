@@ -149,6 +149,7 @@ def test_a_worker_tells_the_story_of_a_run(pool: WorkerPool, source: str) -> Non
     assert theirs == mine
 
 
+@pytest.mark.long(sample=1)
 @pytest.mark.parametrize("options", [{}, {"is_strict": True}], ids=["plain", "strict"])
 def test_a_worker_tells_the_story_of_any_run(pool: WorkerPool, options: dict[str, Any]) -> None:
     hostile = [case.program for case in CORPUS if case.ends in OVER_SOON][::20]
@@ -219,6 +220,7 @@ def test_a_policy_that_raises_ends_the_run_with_what_it_raised(pool: WorkerPool)
 # Limits that the system keeps
 
 
+@pytest.mark.long(sample=1)
 @pytest.mark.parametrize(
     "source",
     [
@@ -239,6 +241,7 @@ def test_a_program_that_computes_for_ever_reaches_a_limit_that_is_named(
 LONG = Limits(source=10**9, nodes=10**9, seconds=0.01)
 
 
+@pytest.mark.long(sample=1)
 @pytest.mark.parametrize("what", ["check", "run"])
 def test_the_system_ends_a_worker_that_never_looks_at_a_clock(what: str) -> None:
     # Python's own parser looks at none, and this text takes it several seconds.
@@ -309,6 +312,7 @@ def test_dates_can_be_read_and_written_without_files(pool: WorkerPool) -> None:
 # What may come out at once
 
 
+@pytest.mark.long(sample=1)
 @pytest.mark.parametrize(
     "source",
     [
@@ -471,6 +475,7 @@ SEES_WHAT_IS_LEFT = """
 """How much of a program is in any container of the process that has just run it."""
 
 
+@pytest.mark.long(sample=1)
 @pytest.mark.parametrize(
     "source",
     [
@@ -635,6 +640,7 @@ FORKS = """
 """
 
 
+@pytest.mark.long(sample=1)
 @pytest.mark.parametrize(
     "end",
     ["os.kill(os.getpid(), signal.SIGKILL)", "os.abort()", "pass", FORKS],
@@ -771,6 +777,7 @@ NONSENSE = {
 }
 
 
+@pytest.mark.long(sample=1)
 @pytest.mark.parametrize("says", NONSENSE.values(), ids=NONSENSE)
 def test_a_worker_that_was_taken_over_and_talks_nonsense_is_ended(
     taken_over: Callable[[bytes], WorkerRun], says: bytes
@@ -784,6 +791,7 @@ def test_an_imposter_that_talks_sense_is_heard(taken_over: Callable[[bytes], Wor
     assert taken_over(said(FAILED, **NAMES)).advance() == ProgramRaised("exit", "", "", 1)
 
 
+@pytest.mark.long(sample=1)
 @pytest.mark.parametrize(
     "says",
     [

@@ -42,6 +42,7 @@ def is_linear(work: Callable[[str], object], unit: str) -> bool:
     return any(cost(MEGABYTE) < 3 * GROWTH * least for _ in range(3))
 
 
+@pytest.mark.long(sample=1)
 @pytest.mark.parametrize("unit", UNITS)
 def test_what_is_hard_to_match_takes_time_in_proportion_to_its_length(unit: str) -> None:
     assert is_linear(lambda text: EVERYTHING.look_at(text, ask=nobody), unit)
