@@ -271,7 +271,7 @@ def _search(machine: Machine, item: Value, container: Value, mark: Mark) -> bool
     for element in iterate(machine, container):
         bare, element_mark = machine.bare(element)
         machine.mark(inner, join(mark, element_mark))  # its position depends on them
-        machine.check_branch(inner.labels)  # and so does what its next step calls
+        machine.check_branch(inner.labels)  # what its next step calls depends on them too
         if bare is item or bare == item:
             return True
     machine.mark(inner, mark)
