@@ -77,6 +77,7 @@ except ToolError as error:
 """
 
 
+@pytest.mark.long(sample=1)
 @rows
 async def test_results_of_every_kind_are_values(row: Row, base_url: str, planner: Planner) -> None:
     values = ", ".join(f"{name!r}: {code}" for name, (code, _) in PROGRAMS.items())
@@ -89,6 +90,7 @@ async def test_results_of_every_kind_are_values(row: Row, base_url: str, planner
     assert value == {name: expected for name, (_, expected) in PROGRAMS.items()}
 
 
+@pytest.mark.long(sample=1)
 @rows
 async def test_the_planner_is_told_what_the_tools_return(
     row: Row, base_url: str, planner: Planner

@@ -116,6 +116,7 @@ def test_a_file_is_written_and_replaced_only_by_force(folder: Path) -> None:
     assert (folder / "new.sqrt").read_text(encoding="utf-8") == WARNED
 
 
+@pytest.mark.long(sample=1)
 @pytest.mark.parametrize(
     ("script", "told"),
     [

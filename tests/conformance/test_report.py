@@ -23,6 +23,7 @@ def written(report: Report) -> str:
     return report.to_markdown() + dumps([report]) + repr(report)
 
 
+@pytest.mark.long(sample=1)
 def test_a_whole_report_has_no_key_no_session_and_no_address(report: Report) -> None:
     text = report.to_markdown() + dumps([report])
     for key in (*KEYS, report.target.llm_api_key or ""):

@@ -7,6 +7,7 @@ from langchain_sequrity.local import LocalServer
 from tests.field.server import FieldServer, Habits
 
 
+@pytest.mark.long(sample=2)
 @pytest.mark.parametrize(
     ("habits", "probe", "found"),
     [

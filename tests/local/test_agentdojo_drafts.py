@@ -8,6 +8,7 @@ SHARES = [0.5, 0.36, 0.36, 0.36, 0.36]
 """The least share of tasks that each way allows."""
 
 
+@pytest.mark.long(sample=1)
 @pytest.mark.parametrize(("way", "share"), list(zip(WAYS, SHARES, strict=True)))
 def test_a_draft_allows_its_share_of_tasks_and_denies_what_attackers_want(
     way: Way, share: float

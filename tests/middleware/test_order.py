@@ -3,6 +3,7 @@
 from itertools import groupby
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -73,6 +74,7 @@ def one_after_the_other(engine: Engine, asked: list[Asked], waited: set[int]) ->
     return found
 
 
+@pytest.mark.long
 @settings(max_examples=60)
 @given(
     policy=st.sampled_from(POLICIES),

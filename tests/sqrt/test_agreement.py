@@ -18,6 +18,7 @@ from tests.sqrt.agreement import (
 )
 
 
+@pytest.mark.long
 def test_calls_are_decided_offline_as_they_are_over_http() -> None:
     found = compare(7, 300)
     assert found.disagreements == []
@@ -53,6 +54,7 @@ OTHERS = {
 }
 
 
+@pytest.mark.long(sample=2)
 @pytest.mark.parametrize("other", [SAME, *OTHERS.values()], ids=["nothing", *OTHERS])
 def test_a_difference_between_the_two_is_found(other: str) -> None:
     here, there = (Scenario(PolicyHeader.from_sqrt(one), TRIALS) for one in (SAME, other))

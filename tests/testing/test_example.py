@@ -32,12 +32,14 @@ def run_tests(project: Path) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
+@pytest.mark.long
 def test_its_tests_pass(project: Path) -> None:
     code, said = run_tests(project)
     assert code == 0, said
     assert int(re.findall(r"(\d+) passed", said)[0]) >= 10
 
 
+@pytest.mark.long
 def test_without_its_rules_its_tests_fail(project: Path) -> None:
     policy = project / "policy.sqrt"
     text = policy.read_text()

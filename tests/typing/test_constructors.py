@@ -188,6 +188,7 @@ def by_pyright(files: Sequence[Path], _cache: Path) -> Mapping[str, set[int]]:
     return found
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("check", [by_mypy, by_pyright], ids=["mypy", "pyright"])
 def test_wrong_uses_are_caught_and_right_ones_pass(check: Check, tmp_path: Path) -> None:
     files = []

@@ -238,7 +238,7 @@ def _sum(machine: Machine, args: Args, named: Named) -> Value:
         machine.fail(TypeError, "sum() can't sum strings [use ''.join(seq) instead]")
     items, _ = collect(machine, args[0])
     if total == 0 and type(total) is int and _FLAT.issuperset(map(type, items)):
-        # Large integers are allowed here: their bits were charged, and the bits of the sum are charged here.
+        # Large integers are allowed here: their bits were charged, and those of the sum are now.
         machine.make_bits(
             max((abs(i).bit_length() for i in items if type(i) is int), default=0) + 64
         )

@@ -24,6 +24,7 @@ def postgres_server() -> Iterator[str]:
     started.__exit__(None, None, None)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("strict", "history"), [(False, "new"), (True, "whole")])
 def test_a_killed_run_ends_right_and_repeats_nothing_recorded(strict: bool, history: str) -> None:
     with killer(strict=strict) as made:
@@ -34,11 +35,13 @@ def test_a_killed_run_ends_right_and_repeats_nothing_recorded(strict: bool, hist
         assert {record.status for record in made.answered} <= {200, 499}
 
 
+@pytest.mark.long
 def test_the_same_on_postgres(postgres_server: str) -> None:
     with killer(postgres_server) as made:
         killed_runs(made, _KILLS)
 
 
+@pytest.mark.long
 def test_a_run_that_dies_again_and_again_after_a_few_writes_still_ends_right() -> None:
     with killer() as made:
         run = made.dying(40)
@@ -46,6 +49,7 @@ def test_a_run_that_dies_again_and_again_after_a_few_writes_still_ends_right() -
     assert len(run.kills) >= 3
 
 
+@pytest.mark.long
 def test_a_killed_run_goes_on_with_a_service_that_forgot_it() -> None:
     with killer(forgets=True) as made:
         killed_runs(made, _KILLS)

@@ -202,6 +202,7 @@ def brains() -> Brains:
     return Brains()
 
 
+@pytest.mark.long
 async def test_a_hundred_conversations_never_see_each_other(
     server: LocalServer, brains: Brains
 ) -> None:

@@ -5,12 +5,15 @@ In full numbers: `python -m tests.local.dual_llm.laundering --count 2000`.
 
 from itertools import islice
 
+import pytest
+
 from tests.local.dual_llm.conversation import Stage
 from tests.local.dual_llm.laundering import Laundry, Wash, washes
 
 _COUNT = 500
 
 
+@pytest.mark.long
 def test_what_depends_on_labelled_data_is_denied_after_any_operations(stage: Stage) -> None:
     laundry = Laundry(stage)
     got_out = [wash for wash in islice(washes(), _COUNT) if laundry.outcome(wash) != "denied"]

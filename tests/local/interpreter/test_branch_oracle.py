@@ -3,6 +3,8 @@
 In full numbers: `python -m tests.local.interpreter.branch_oracle --count 5000`.
 """
 
+import pytest
+
 from langchain_sequrity.local.interpreter import ProgramRaised, Run, ToolFailure, parse
 from tests.local.interpreter.branch_oracle import DECIDERS, Sample, decides, passed, plain, sample
 from tests.local.interpreter.running import SECRET, TOOLS
@@ -10,6 +12,7 @@ from tests.local.interpreter.running import SECRET, TOOLS
 _COUNT = 500
 
 
+@pytest.mark.long
 def test_forbidden_data_decide_nothing_about_the_calls_of_tools() -> None:
     wrong = [found for seed in range(_COUNT) if (found := passed(sample(seed))) is not None]
 

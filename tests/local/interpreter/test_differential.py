@@ -15,6 +15,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 
+@pytest.mark.long
 def test_generated_programs_agree_with_cpython() -> None:
     wrong = [one for case in cases(300, seed=7) if (one := compare(case.source)) is not None]
 

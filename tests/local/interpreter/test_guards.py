@@ -27,6 +27,7 @@ def intact() -> Iterator[Observer]:
         yield made
 
 
+@pytest.mark.long(sample=1)
 @pytest.mark.parametrize("guard", SAMPLE, ids=lambda guard: guard.name)
 def test_a_guard_that_is_gone_is_noticed(intact: Observer, guard: Guard) -> None:
     case = KNOWN[guard.name]

@@ -37,6 +37,7 @@ def test_a_program_comes_by_every_place(programs: Programs) -> None:
     assert [place for place in PLACES if place not in programs.passing] == []
 
 
+@pytest.mark.long
 def test_a_place_that_no_program_comes_by_is_not_noticed(programs: Programs) -> None:
     assert list(unnoticed(programs, ["nowhere: tag(value, mark)"])) == ["nowhere: tag(value, mark)"]
 

@@ -72,6 +72,7 @@ def leaks(source: str, *, is_strict: bool) -> list[tuple[str, str]] | None:
     return found
 
 
+@pytest.mark.long
 def test_an_output_changes_only_with_inputs_whose_tags_it_carries() -> None:
     results = [leaks(_Straight(seed).program(), is_strict=False) for seed in range(500)]
     ended = [found for found in results if found is not None]
