@@ -116,8 +116,8 @@ def test_a_task_that_returns_it_is_stored() -> None:
     ("change", "reason"),
     [
         ({"tags": ["__non_executable"]}, "__non_executable"), ({"producers": ["*"]}, "stands alone"),
-        ({"producers": "inbox"}, r"\['inbox'\]"), ({"combine": "add"}, "`merge`, `replace`, `ignore`"),
-        ({"update": [("a", 1)]}, "not list"), ({"update": None}, "not NoneType"), ({"update": Path()}, "as a dict"),
+        ({"producers": "inbox"}, r"\['inbox'\]"), ({"combine": "add"}, "`merge`, `replace` or `ignore`"),
+        ({"update": [("a", 1)]}, "got list"), ({"update": None}, "got NoneType"), ({"update": Path()}, "as a dict"),
     ],
     ids=str,
 )  # fmt: skip

@@ -316,7 +316,7 @@ def test_rules_on_labels_are_none_of_a_dual_llm_sessions_worries(row: Row) -> No
 def test_the_middleware_tells_of_labels_that_it_was_told_to_leave_out() -> None:
     [text] = told(lambda: PolicyMiddleware(DIARY, labelling="none"))
     assert "- line 6: " in text
-    assert 'with `labelling="none"` arguments have none' in text
+    assert 'with `labelling="none"` arguments have no labels' in text
     with pytest.raises(UsageError, match="labelling"):
         PolicyMiddleware(DIARY, labelling="none", strict_policy=True)
     assert told(lambda: PolicyMiddleware(DIARY, strict_policy=True)) == []

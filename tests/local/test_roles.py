@@ -118,9 +118,9 @@ def test_models_are_named_on_the_command_line(
 @pytest.mark.parametrize(
     ("name", "told"),
     [
-        ("gpt-5-mini", "names no model"),
-        ("qwen@localhost", "names no model"),
-        ("nobody:model", "cannot be made"),
+        ("gpt-5-mini", "is not the name of a model"),
+        ("qwen@localhost", "is not the name of a model"),
+        ("nobody:model", "cannot be created"),
         ("openai:gpt-5-mini", "the provider's key in the environment"),
     ],
 )
