@@ -5,7 +5,7 @@ import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any, Literal, NoReturn, Protocol
+from typing import Any, Literal, Protocol
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk, message_chunk_to_message
@@ -14,7 +14,7 @@ from langchain_core.messages.tool import ToolCallChunk, tool_call_chunk
 from langchain_core.runnables import RunnableConfig
 from langsmith.run_helpers import tracing_context
 
-from langchain_sequrity.errors import SequrityError
+from langchain_sequrity.errors import SequrityError, StatusError, status_error
 from langchain_sequrity.local import limits
 from langchain_sequrity.local.answers import count_message, count_request, usage_of
 from langchain_sequrity.local.limits import Charge
@@ -165,22 +165,26 @@ class ModelBrain:
             if cut is None:
                 # A provider's exception can contain its key, so its text is not logged.
                 _logger.error("The model `%s` failed%s", self._name, _places(error))  # noqa: TRY400
-                self._refuse(error)
+                # `from None`: whoever logs this error must not log the provider's, too.
+                raise self._failure(error) from None
             yield cut
 
-    def _refuse(self, error: Exception) -> NoReturn:
+    def _failure(self, error: Exception) -> StatusError:
         is_limited = getattr(error, "status_code", None) == _TOO_MANY_REQUESTS
-        refuse(
-            _TOO_MANY_REQUESTS if is_limited else _BAD_GATEWAY,
+        status = _TOO_MANY_REQUESTS if is_limited else _BAD_GATEWAY
+        detail = (
             f"The model `{self._name}` behind this server failed with `{type(error).__name__}`. "
-            "The server's log has the place.",
+            "The server's log has the place."
         )
+        return status_error(status)(detail, status=status, body={"detail": detail})
 
 
 def _places(error: BaseException | None) -> str:
     """Describe an exception and its causes by type, HTTP status and place, without their texts."""
-    lines = []
-    while error is not None:
+    lines: list[str] = []
+    known: set[int] = set()
+    while error is not None and id(error) not in known:  # an exception can be its own cause
+        known.add(id(error))
         status = getattr(error, "status_code", None)
         shown = f" with status {status}" if isinstance(status, int) else ""
         lines += [f"\n{type(error).__name__}{shown}:\n", *traceback.format_tb(error.__traceback__)]
