@@ -180,14 +180,23 @@ class ModelBrain:
 
 
 def _places(error: BaseException | None) -> str:
-    """Describe an exception and its causes by type, HTTP status and place, without their texts."""
+    """Describe an exception and its causes by type, HTTP status and place.
+
+    Neither their texts nor lines of source code are shown: both can hold a key.
+    """
     lines: list[str] = []
     known: set[int] = set()
     while error is not None and id(error) not in known:  # an exception can be its own cause
         known.add(id(error))
         status = getattr(error, "status_code", None)
         shown = f" with status {status}" if isinstance(status, int) else ""
-        lines += [f"\n{type(error).__name__}{shown}:\n", *traceback.format_tb(error.__traceback__)]
+        lines += [
+            f"\n{type(error).__name__}{shown}",
+            *(
+                f"\n  {frame.filename}:{frame.lineno}, in {frame.name}"
+                for frame in traceback.extract_tb(error.__traceback__)
+            ),
+        ]
         error = error.__cause__
     return "".join(lines)
 

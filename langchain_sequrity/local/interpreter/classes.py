@@ -73,7 +73,7 @@ class ModelField:
     """One field of a model.
 
     Attributes:
-        form: Its type.
+        data_type: Its type.
         default: Its value if none is given.
         notes: Entries of its JSON Schema besides the type, such as `description`.
     """
