@@ -430,8 +430,8 @@ AsyncSender = AsyncPool | AsyncClientSender
 Proxies = tuple[tuple[str, str], ...]
 """The proxy settings of the environment, by scheme; empty where none applies."""
 
-_EXPLICIT = "explicit"
-"""Stands for the scheme where the caller names a proxy; no scheme of a URL is called so."""
+_EXPLICIT = "the proxy that the caller names"
+"""Key of a proxy that the caller names. `explicit_proxy` in the environment must not set it."""
 _LIMITS = httpx.Limits(
     max_connections=MAX_OPEN, max_keepalive_connections=MAX_IDLE, keepalive_expiry=KEEPALIVE
 )

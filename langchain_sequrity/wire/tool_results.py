@@ -205,6 +205,9 @@ def with_tool_messages(messages: Iterable[BaseMessage]) -> Iterator[BaseMessage]
 
     Yields:
         The messages. Other blocks next to results become a human message.
+
+    Raises:
+        UsageError: If a result does not name its call.
     """
     for message in messages:
         if isinstance(message.content, str):
@@ -218,12 +221,20 @@ def with_tool_messages(messages: Iterable[BaseMessage]) -> Iterator[BaseMessage]
         for block in filter(_is_result, blocks):
             yield ToolMessage(
                 content=block.get("content") or "",
-                tool_call_id=str(block.get("tool_use_id") or ""),
+                tool_call_id=_call_id(block),
                 artifact=getattr(message, "artifact", None),
                 status="error" if block.get("is_error") else "success",
             )
         if others:
             yield HumanMessage(others)
+
+
+def _call_id(block: dict[str, Any]) -> str:
+    call_id = block.get("tool_use_id")
+    if not isinstance(call_id, str):  # an id of ours could be that of another call
+        msg = "A `tool_result` block has no `tool_use_id`. Give the id of the call it answers."
+        raise UsageError(msg)
+    return call_id
 
 
 def _unwrapped(block: Any) -> Any:

@@ -550,6 +550,22 @@ def test_a_proxy_that_is_named_goes_before_those_of_the_environment(
     pool._senders.clear()
 
 
+@pytest.mark.parametrize("name", ["explicit", "_EXPLICIT", "PROXY", ""])
+def test_no_variable_of_another_scheme_names_a_proxy(
+    serve: Serve, way: Way, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    proxy, other = serve(STREAMS if way.streams else WORKS), serve(WORKS)
+    monkeypatch.setenv("HTTP_PROXY", proxy.url)
+    monkeypatch.setenv(f"{name}_PROXY", other.url)
+    transport = Transport("http://service.invalid", retry=AT_ONCE)
+
+    assert way.call(transport) in (["hi"], ["a", "b"])
+
+    assert other.requests == []
+    pool._close_all()
+    pool._senders.clear()
+
+
 def test_a_shared_client_behind_a_proxy_keeps_no_cookies(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:

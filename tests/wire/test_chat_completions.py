@@ -41,6 +41,7 @@ from langchain_sequrity.wire.chat_completions import (
     write_stream,
 )
 from langchain_sequrity.wire.exchange import ChatRequest, Event, Reply, ReplyHead
+from langchain_sequrity.wire.responses import write_input
 from langchain_sequrity.wire.sse import SSEDecoder, write_event
 
 PNG = "iVBORw0KGgo="
@@ -239,6 +240,14 @@ def test_a_forged_artifact_is_refused() -> None:
     forged = {**artifact, "combine": "replace"}
     with pytest.raises(UsageError, match="seal"):
         write_messages([ToolMessage("x", tool_call_id="1", artifact=forged)])
+
+
+@pytest.mark.parametrize("named", [{}, {"tool_use_id": None}, {"tool_use_id": 1}])
+def test_a_whole_result_that_names_no_call_is_refused(named: dict[str, Any]) -> None:
+    message = HumanMessage([{"type": "tool_result", "content": "x", **named}])
+    for write in (write_messages, write_input):
+        with pytest.raises(UsageError, match="has no `tool_use_id`"):
+            write([message])
 
 
 def test_other_artifacts_change_nothing() -> None:
