@@ -510,8 +510,15 @@ class ProgramTurn:
         return {"role": "tool", "tool_call_id": self.reply.call["id"], "content": content}
 
     def answer(self, content: str = "1", **options: Any) -> ProbeReply:
-        """Send the result of the call that the last reply asks for."""
-        return self.ask_again(self.result(content), **{"any_status": False, **options})
+        """Send the result of the call that the last reply asks for.
+
+        Raises:
+            Unanswered: If a reply that is not an error has no message.
+        """
+        reply = self.ask_again(self.result(content), **{"any_status": False, **options})
+        if not reply.is_refused:
+            self.messages.append(reply.message)
+        return reply
 
     def next_turn(self, program: str, *messages: dict[str, Any], **options: Any) -> ProbeReply:
         """Send a user message and another program in the session of the last reply."""

@@ -158,7 +158,8 @@ def ask_turn(
     if result is None:
         return READERS[read](turn.ask(session=session, headers=headers))
     turn.begin()
-    return READERS[read](turn.answer(result, any_status=True))
+    needs_success = READERS[read] in (value, labels, labels_or_failure)
+    return READERS[read](turn.answer(result, any_status=not needs_success))
 
 
 # Readers: a reply ⇒ an answer
@@ -193,6 +194,11 @@ def labels(reply: ProbeReply) -> Answer:
     return Answer(probe_names(found), as_json(found.to_wire()))
 
 
+def labels_or_failure(reply: ProbeReply) -> Answer:
+    """As `labels`, but a failed turn is an answer too."""
+    return outcome(reply) if reply.outcome == "failure" else labels(reply)
+
+
 def verdict(reply: ProbeReply) -> Answer:
     """Whether the policy allowed the call."""
     if reply.outcome == "asks for a tool":
@@ -203,7 +209,8 @@ def verdict(reply: ProbeReply) -> Answer:
 
 
 READERS: dict[str, Callable[[ProbeReply], Answer]] = {
-    one.__name__: one for one in (outcome, status, acceptance, value, labels, verdict)
+    one.__name__: one
+    for one in (outcome, status, acceptance, value, labels, labels_or_failure, verdict)
 }
 
 

@@ -86,10 +86,11 @@ def _replaced(client: Client) -> Answer:
         "a = probe_send(text=given)\nfinal_return_value = a",
         variables={"given": {"value": "x", "meta": given}},
     )
+    reply = turn.answer(json.dumps(result), any_status=True)
     try:
-        labels = labels_of(turn.answer(json.dumps(result), any_status=True))
+        labels = labels_of(reply)
     except Unanswered:
-        return Answer("refused", turn.reply.error_text)
+        return Answer("refused", reply.error_text)
     return Answer(probe_names(labels), as_json(labels.to_wire()))
 
 

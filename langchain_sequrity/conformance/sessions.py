@@ -161,7 +161,8 @@ def _result_repeated(client: Client) -> Answer:
     program = "a = probe_read(n=1)\nb = probe_read(n=2)\nfinal_return_value = [a, b]"
     turn = begun(client, program)
     session = turn.reply.session
-    first = turn.answer().call
+    turn.messages.append(turn.result())
+    first = turn.ask(session=session, any_status=False).call
     reply = turn.ask(session=session)
     if reply.outcome != "asks for a tool":
         return outcome(reply)

@@ -94,6 +94,26 @@ def test_what_a_service_may_do_otherwise_is_told_with_what_it_means_for_the_clie
         assert (outcome.verdict, outcome.found, outcome.client_copes) == ("refuted", found, copes)
 
 
+@pytest.mark.parametrize(
+    ("name", "at", "change", "verdict"),
+    [
+        ("result-json-is-read", 2, refused(503), "no answer"),
+        ("result-strict-parsing", 2, refused(429), "no answer"),
+        ("labels-replaced", 1, success(), "no answer"),
+        ("labels-replaced", 2, failure(), "confirmed"),
+        ("labels-of-branch", 2, failure(), "refuted"),
+        ("labels-of-comparison", 2, failure(), "refuted"),
+        ("labels-of-result", 2, failure(), "no answer"),
+    ],
+)
+def test_outages_and_other_turns_than_the_probes_own_are_no_answers(
+    full_server: LocalServer, name: str, at: int, change: Change, verdict: str
+) -> None:
+    with httpx.Client(transport=Altered(change, at)) as client:
+        (outcome,) = run(target_of(full_server), only=[name], http_client=client).outcomes
+    assert outcome.verdict == verdict
+
+
 @pytest.mark.long(sample=65)
 @pytest.mark.parametrize("name", PROBES)
 def test_a_probe_costs_no_more_requests_than_it_says(report: Report, name: str) -> None:
