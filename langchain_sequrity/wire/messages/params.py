@@ -166,9 +166,9 @@ def write_tool(tool: Mapping[str, Any]) -> dict[str, Any]:
     if not written.get("description"):
         written.pop("description", None)
     return {
+        **function.extras,
         **written,
         "input_schema": fit_schema(schema) if function.strict else schema,
-        **function.extras,
     }
 
 
