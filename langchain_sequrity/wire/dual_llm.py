@@ -517,6 +517,7 @@ def is_empty(message: AIMessage) -> bool:
     """Whether a reply has no text, no call, no refusal, and no other reason to be empty."""
     metadata = message.response_metadata
     ended = (metadata.get("finish_reason"), metadata.get("stop_reason"))
+    reasons = [one for one in ended if isinstance(one, str)]  # a server can send any JSON
     return not (
         str(message.text).strip()
         or message.tool_calls
@@ -527,7 +528,7 @@ def is_empty(message: AIMessage) -> bool:
             isinstance(block, dict) and block.get("type") not in _NOTHING
             for block in message.content
         )
-        or _ENDED_OTHERWISE.intersection(ended)
+        or _ENDED_OTHERWISE.intersection(reasons)
     )
 
 

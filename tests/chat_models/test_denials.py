@@ -19,6 +19,7 @@ from langchain_core.output_parsers import JsonOutputParser
 from langchain_core.tracers.run_collector import RunCollectorCallbackHandler
 from pydantic import BaseModel
 
+from langchain_sequrity import ChatSequrity, SequrityMessages
 from langchain_sequrity.denials import Denial
 from langchain_sequrity.errors import (
     BadReply,
@@ -587,3 +588,25 @@ def test_a_question_says_where_the_arguments_come_from_in_words() -> None:
         "`to` and `why`: made of what `inbox` returned, tagged `mail`, for `ana` and `bo` only. "
         "You may approve this call, once."
     )
+
+
+@pytest.mark.parametrize("end", [{}, ["stop"], 1, None])
+@pytest.mark.parametrize("model", [ChatSequrity, SequrityMessages])
+def test_an_empty_turn_whose_end_is_not_a_word_is_one_too(model: Any, end: Any) -> None:
+    turn = {"role": "assistant", "content": ""}
+    body: Any = {
+        ChatSequrity: {"choices": [{"index": 0, "message": turn, "finish_reason": end}]},
+        SequrityMessages: {"type": "message", **turn, "content": [], "stop_reason": end},
+    }[model]
+    reply = httpx.Response(200, json=body, headers={"X-Session-ID": "1"})
+    with httpx.Client(transport=httpx.MockTransport(lambda _: reply)) as client:
+        asked = model(
+            "a/b",
+            api_key="key",
+            base_url="https://service.example",
+            http_client=client,
+            features=MODES["single-llm"],
+            policy=POLICY,
+        )
+        with pytest.raises(EmptyTurn):
+            asked.invoke("Hi")
