@@ -6,7 +6,7 @@ their own names.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import partial, singledispatch
+from functools import lru_cache, partial, singledispatch
 from typing import Any
 
 from langchain_core.messages import (
@@ -108,7 +108,7 @@ def write_messages(messages: Sequence[BaseMessage], *, dual_llm: bool = False) -
     if not all(isinstance(message.content, str) for message in messages):
         messages = [*with_tool_messages(messages)]
     for message in messages:
-        out = _write(message)
+        out = _writer_of(type(message))(message)
         if dual_llm and has_failed(message):
             out["is_error"] = True  # borrowed from Messages (`docs/behaviour.md`, P7)
         written.append(out)
@@ -118,6 +118,9 @@ def write_messages(messages: Sequence[BaseMessage], *, dual_llm: bool = False) -
 @singledispatch
 def _write(message: BaseMessage) -> Message:
     raise media.unsendable(message)
+
+
+_writer_of = lru_cache(maxsize=64)(_write.dispatch)  # a long history pays for each look-up
 
 
 def _named(out: Message, message: BaseMessage) -> Message:

@@ -9,7 +9,7 @@ becomes a `BadReply`. Unknown fields are kept.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import singledispatch
+from functools import lru_cache, singledispatch
 from typing import Any, ClassVar, cast
 
 from langchain_core.messages import (
@@ -115,7 +115,7 @@ def write_messages(messages: Iterable[BaseMessage]) -> tuple[Content, list[Turn]
     system: Content = ""
     turns: list[Turn] = []
     for message in messages:
-        role, content = _write(message)
+        role, content = _writer_of(type(message))(message)
         if role == "system":
             system = _joined(system, content) if system else content
         elif not content and role == "assistant":
@@ -161,6 +161,9 @@ def _without_trailing_space(content: Content) -> Content:
 @singledispatch
 def _write(message: BaseMessage) -> tuple[str, Content]:
     raise media.unsendable(message)
+
+
+_writer_of = lru_cache(maxsize=64)(_write.dispatch)  # a long history pays for each look-up
 
 
 def _content(message: BaseMessage) -> Content:

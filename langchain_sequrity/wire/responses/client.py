@@ -11,7 +11,7 @@ their own names, except for repetitions of the request.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import partial, singledispatch
+from functools import lru_cache, partial, singledispatch
 from typing import Any
 
 from langchain_core.messages import (
@@ -169,7 +169,7 @@ def write_input(messages: Iterable[BaseMessage], *, dual_llm: bool = False) -> l
     """
     items: list[Item] = []
     for message in with_tool_messages(messages):
-        written = _write(message)
+        written = _writer_of(type(message))(message)
         if dual_llm and has_failed(message):
             written[0]["is_error"] = True  # borrowed from Messages (`docs/behaviour.md`, P7)
         items += written
@@ -179,6 +179,9 @@ def write_input(messages: Iterable[BaseMessage], *, dual_llm: bool = False) -> l
 @singledispatch
 def _write(message: BaseMessage) -> list[Item]:
     raise media.unsendable(message)
+
+
+_writer_of = lru_cache(maxsize=64)(_write.dispatch)  # a long history pays for each look-up
 
 
 def _content(message: BaseMessage) -> str | list[Part]:
