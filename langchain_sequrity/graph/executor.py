@@ -532,6 +532,6 @@ def read_history(given: object, base_url: str) -> History:
         return "new" if is_loopback(urlsplit(base_url).hostname or "") else "whole"
     if given not in get_args(History):
         advice = nearest(given, ["auto", *get_args(History)]) if isinstance(given, str) else ""
-        msg = f'`history` is "auto", "whole" or "new"; got {given!r}. {advice}'
+        msg = f'`history` must be "auto", "whole" or "new"; got {given!r}. {advice}'
         raise UsageError(msg.rstrip())
     return cast("History", given)

@@ -98,11 +98,11 @@ def _edited_value(found: dict[str, Any], texts: list[str]) -> Any:
     redacted version of it. Prose about an object or a list is not an edited version of it either.
     """
     value = found["result"] if found.keys() == {"result"} else found
+    whole = "\n".join(texts)
     if isinstance(value, list) and len(texts) == len(value):
         shown: Any = [_read_like(one, text) for one, text in zip(value, texts, strict=True)]
     else:
-        shown = _read_like(value, "\n".join(texts))
-    whole = "\n".join(texts)
+        shown = _read_like(value, whole)
     if not texts or shown == value or all(_contains(one, whole) for one in _scalars(value)):
         return found
     is_prose = isinstance(shown, str) and whole.strip() and whole.lstrip()[:1] not in "{["

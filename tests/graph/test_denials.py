@@ -300,7 +300,7 @@ def test_an_option_that_is_nearly_right_is_refused_with_what_was_meant(
 ) -> None:
     with pytest.raises(UsageError) as caught:
         executor_of(local, ledger(Ran()), None, **{option: given})
-    assert str(caught.value).startswith((f"`{option}` is ", f"`{option}` must be "))
+    assert str(caught.value).startswith(f"`{option}` must be ")
     assert str(caught.value).endswith(advice)
 
 
