@@ -1,11 +1,16 @@
 """What documentation shows, runs: README, pages, docstrings and notebooks."""
 
 import ast
+import builtins
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
+import httpcore
+import langgraph.errors
 import nbformat
+import pydantic
 import pytest
 from nbclient import NotebookClient
 
@@ -41,13 +46,23 @@ def test_the_code_of_a_page_runs_from_top_to_bottom(page: Path, tmp_path: Path) 
     run("\n".join(blocks(page.read_text())), tmp_path / f"{page.stem}.py")
 
 
-def docstrings() -> Iterator[tuple[str, str]]:
+@cache
+def documented() -> list[tuple[str, ast.Module, str]]:
+    """All docstrings: the file and the name, the module, and the text."""
+    found = []
     for file in sorted(PACKAGE.rglob("*.py")):
-        for node in ast.walk(ast.parse(file.read_text())):
+        module = ast.parse(file.read_text())
+        for node in ast.walk(module):
             if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef | ast.Module):
-                name = getattr(node, "name", "module")
-                for code in blocks(ast.get_docstring(node) or ""):
-                    yield f"{file.relative_to(PACKAGE)}:{name}", code
+                name = f"{file.relative_to(PACKAGE)}:{getattr(node, 'name', 'module')}"
+                found.append((name, module, ast.get_docstring(node) or ""))
+    return found
+
+
+def docstrings() -> Iterator[tuple[str, str]]:
+    for name, _, text in documented():
+        for code in blocks(text):
+            yield name, code
 
 
 @pytest.mark.long(sample=15)
@@ -56,6 +71,48 @@ def docstrings() -> Iterator[tuple[str, str]]:
 )
 def test_the_example_of_a_docstring_runs(code: str, tmp_path: Path) -> None:
     run(code, tmp_path / "example.py")
+
+
+def test_docstrings_name_exceptions_that_exist() -> None:
+    """A renamed exception must not live on in a docstring."""
+    classes = {
+        node.name
+        for _, module, _ in documented()
+        for node in ast.walk(module)
+        if isinstance(node, ast.ClassDef)
+    }
+    others = (builtins, httpcore, langgraph.errors, pydantic)
+    known = classes.union(*(dir(one) for one in others))
+    unknown, count = [], 0
+    for place, _, text in documented():
+        section = re.search(r"^Raises:\n(.*?)(?:\n\n|\Z)", text, re.MULTILINE | re.DOTALL)
+        for names in re.findall(r"^    (?! )([^:]*):", section[1] if section else "", re.MULTILINE):
+            count += 1
+            exceptions = [one.strip("`").rpartition(".")[2] for one in re.split(r", | or ", names)]
+            unknown += [f"{place}: {name}" for name in exceptions if name not in known]
+    assert count > 200
+    assert unknown == []
+
+
+def test_docstrings_and_comments_name_sections_that_their_pages_have() -> None:
+    missing, count = [], 0
+    for file in sorted(PACKAGE.rglob("*.py")):
+        text = re.sub(r"\s*\n\s*(?:# ?)?", " ", file.read_text())
+        for page, section in re.findall(
+            r"`docs/([\w-]+\.md)`, ((?:[A-Z]\d|rule|[A-Z]).{40})", text
+        ):
+            count += 1
+            lines = (ROOT / "docs" / page).read_text().splitlines()
+            heads = [line.lstrip("# ") for line in lines if line.startswith("#")]
+            heads += [head.partition(" ")[0] for head in heads if re.match(r"[A-Z]\d+ ", head)]
+            heads += [head.partition(":")[0].lower() for head in heads if head.startswith("Rule ")]
+            heads += [
+                head.replace("rule", "rules", 1) for head in heads if head.startswith("rule ")
+            ]
+            if not any(re.match(rf"{re.escape(head)}(?!\w)", section) for head in heads):
+                missing.append(f"{file.relative_to(PACKAGE)}: {page}, {section}")
+    assert count > 60
+    assert missing == []
 
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))

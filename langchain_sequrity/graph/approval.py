@@ -195,7 +195,7 @@ class Approvals:
             The denied call, with its digest.
 
         Raises:
-            NotOffered: If its strength is hard or not known, or if the run could not go on under
+            NotApprovable: If its strength is hard or not known, or if the run could not go on under
                 the same policy after it.
         """
         denial = error.denial
@@ -384,7 +384,7 @@ def _with_its_call(error: PolicyDenied, run: ProgramRun, journal: Journal) -> De
     """The denial with the arguments and labels of its call, from the check or from the message.
 
     Raises:
-        NotOffered: If they are incomplete or uncertain.
+        NotApprovable: If they are incomplete or uncertain.
     """
     denial = error.denial
     if _is_labelled(denial.arguments, denial.labels):

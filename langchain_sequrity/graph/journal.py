@@ -130,7 +130,7 @@ def for_new_session(call: ProgramCall, old: ProgramCall, entry: JournalEntry) ->
         entry: The result.
 
     Raises:
-        AnotherWay: If the calls differ.
+        ReplayMismatch: If the calls differ.
     """
     if call.tool != old.tool or call.digest != old.digest:
         other = "with other arguments than" if call.tool == old.tool else f"instead of `{old.tool}`"

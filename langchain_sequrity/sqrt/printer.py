@@ -3,7 +3,7 @@
 The printer has one spelling for each construct, keeps doc comments only, and writes a block in the
 order priorities, rules, updates. It writes the parentheses that operators need.
 
-How the service reads a backslash in a text is unknown (`docs/policies.md`, "What is in doubt"), and
+How the service reads a backslash in a text is unknown (`docs/policies.md`, What is in doubt), and
 without one a text cannot contain a quote. A regex can contain both without doubt.
 """
 

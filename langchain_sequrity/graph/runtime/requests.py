@@ -376,7 +376,7 @@ def replay(
         The run where the journal ends. Its last round is open, perhaps with some of its results.
 
     Raises:
-        AnotherWay: If the program asks for other calls than the recorded ones.
+        ReplayMismatch: If the program asks for other calls than the recorded ones.
         PolicyDenied: If a policy denies what it allowed when it was recorded.
         SessionExpired: If the new session is lost as well.
     """
