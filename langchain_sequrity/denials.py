@@ -34,7 +34,8 @@ class Denial:
             on another call of the same message. `withheld`: it was made, but its result is not
             trusted. `rejected`: a human rejected it.
         strength: `hard` or `soft`.
-        certain: Whether every reading of the policy denies it (`docs/policies.md`, What is in doubt).
+        certain: Whether every reading of the policy denies it (`docs/policies.md`, What is in
+            doubt).
         rule: The rule that decided, as written, or the name of a preset.
         line: The line of the rule in the author's policy, from 1.
         column: Its column, from 1.
