@@ -25,7 +25,9 @@ from typing_extensions import override
 
 from langchain_sequrity.graph import _compat
 from langchain_sequrity.graph.program import JOURNAL, is_own
-from langchain_sequrity.graph.runtime.driver import DRIVER, OWN_WRITES, Driver, RunStopped
+from langchain_sequrity.graph.runtime.driver import DRIVER, Driver
+from langchain_sequrity.graph.runtime.run_log import OWN_WRITES
+from langchain_sequrity.graph.runtime.task_calls import RunStopped
 
 
 def with_loop(method: Callable[..., Any], **classes: type[PregelLoop]) -> Callable[..., Any]:

@@ -33,8 +33,9 @@ from langchain_sequrity.graph.journal import (
     result_entry,
 )
 from langchain_sequrity.graph.program import HANDLE, JOURNAL, GraphProgram, ToolSpec, is_own
-from langchain_sequrity.graph.runtime.driver import DRIVER, Driver, RunStopped
+from langchain_sequrity.graph.runtime.driver import DRIVER, Driver
 from langchain_sequrity.graph.runtime.events import CallWatch, call_facts, note
+from langchain_sequrity.graph.runtime.task_calls import RunStopped
 from langchain_sequrity.interrupts import ais_late, is_late
 from langchain_sequrity.labels import (
     Combine,

@@ -1,0 +1,180 @@
+"""The log of one run: its record, its journal, and the driver's writes, which store both."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+from uuid import NAMESPACE_OID, uuid5
+
+from langchain_sequrity.errors import UsageError
+from langchain_sequrity.graph import _compat
+from langchain_sequrity.graph.codec.values import Objects, current_objects
+from langchain_sequrity.graph.journal import (
+    OBJECTS,
+    Journal,
+    JournalEntry,
+    ProgramCall,
+    ProgramRun,
+    Round,
+    read_journal,
+)
+from langchain_sequrity.graph.program import JOURNAL, RUN, STEP
+from langchain_sequrity.graph.runtime.requests import LOST, FieldLabels, entries_of
+
+OWN_WRITES = str(uuid5(NAMESPACE_OID, "sequrity"))
+"""The task id of the driver's own writes."""
+
+KEPT, GIVEN, OF = "kept", "given", "of"
+"""Keys of the record of a run that is over: labels of fields, fields of the input, the session."""
+
+
+class RunLog:
+    """What a thread stores about a run.
+
+    Attributes:
+        record: The run; `None` before it begins.
+        journal: Its calls and results.
+        step: The number of the step, counted from 1; 0 for the routers of START.
+        writes: Writes of the driver, to apply with the step.
+        objects: The objects behind the handles in the journal.
+    """
+
+    def __init__(self) -> None:
+        self.record: ProgramRun | None = None
+        self.journal = Journal()
+        self.step = 0
+        self.writes: list[tuple[str, Any]] = []
+        self.objects = Objects()
+        self._stored = 0
+
+    @property
+    def session(self) -> str | None:
+        """The session."""
+        return None if self.record is None else self.record.session
+
+    @property
+    def run(self) -> ProgramRun:
+        """The run, which has begun."""
+        assert self.record is not None  # noqa: S101 - it has begun
+        return self.record
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether a denial ended the run."""
+        return self.journal.refused is not None
+
+    @property
+    def last(self) -> Round | None:
+        """The last reply that asks for calls."""
+        return self.journal.rounds[-1] if self.journal.rounds else None
+
+    @property
+    def waiting(self) -> list[ProgramCall]:
+        """The calls that wait for a result."""
+        return [] if self.last is None else self.last.waiting
+
+    def begin_step(self) -> None:
+        """Forget the writes of the last step, which LangGraph has applied."""
+        self.writes, self._stored = [], 0
+
+    def note(self, entries: Sequence[JournalEntry]) -> None:
+        """Write entries to the journal's channel."""
+        noted = [{"step": self.step, **one, "in": self.session} for one in entries]
+        self.writes.append((JOURNAL, noted))
+
+    def note_step(self) -> None:
+        """Write that a step is finished."""
+        self.writes.append((STEP, len(self.journal.rounds)))
+
+    def take(self, entry: JournalEntry) -> None:
+        """Add a result, and write it down."""
+        self.journal.take(entry)
+        self.note([entry])
+
+    def add_round(self, said: str, calls: Sequence[ProgramCall], heard: str) -> None:
+        """Add a reply that asks for calls, and write it down; see `Round`."""
+        one = Round(said, tuple(calls), heard=heard, step=self.step)
+        self.journal.add(one)
+        self.note(one.entries())
+
+    def refuse(self, told: dict[str, Any]) -> None:
+        """End the run with a denial."""
+        self.journal.refused = told
+        self.note([{"refused": told}])
+
+    def start(self, run: ProgramRun, early: Iterable[Sequence[JournalEntry]]) -> None:
+        """Begin a run in its session.
+
+        Args:
+            run: The run.
+            early: Results of routers that precede their calls, by task.
+        """
+        self.record = run
+        self.writes += [(RUN, run.to_json())]
+        self.note([{"reset": run.session or "", "open": self.step}])
+        if (here := current_objects()) is not None and here.fresh:
+            self.journal.objects = dict(here.fresh)
+            self.note([{OBJECTS: self.journal.objects}])
+            self.objects.load(self.journal.objects)
+        for entries in early:
+            for entry in entries:
+                self.journal.take(entry)
+            self.note(entries)
+
+    def restart(self, run: ProgramRun, rounds: Sequence[Round]) -> None:
+        """Continue the run in a new session, with the recorded calls as that session has them."""
+        self.journal.rounds[:] = []
+        for one in rounds:
+            self.journal.add(one)
+        self.record = run
+        self.writes.append((RUN, run.to_json()))
+        begun = {"reset": run.session or "", "open": self.step}
+        self.note([begun, *self.journal.entries()])
+
+    def end(self) -> None:
+        """Record that the program does not know the state after this step; a new run follows."""
+        self.record = replace(self.run, is_over=True)
+        self.writes.append((RUN, self.record.to_json()))
+
+    def keep_labels(self, labels: FieldLabels) -> None:
+        """Record the labels of the fields; they replace the journal of the run."""
+        self.writes, self._stored = [(RUN, {KEPT: labels, OF: self.session})], 0
+
+    def store(self, loop: _compat.PregelLoop) -> None:
+        """Store the writes with the checkpoint before the step."""
+        if len(self.writes) > self._stored and loop.checkpointer is not None:
+            self._stored = len(self.writes)
+            key = str(uuid5(NAMESPACE_OID, f"{OWN_WRITES}:{self.session}"))
+            loop.put_writes(key, list(self.writes))
+
+    def stored_record(self, loop: _compat.PregelLoop) -> Any:
+        """The stored record of the last run: its labels if it is over, else the run."""
+        noted = [one for _, channel, one in loop.checkpoint_pending_writes if channel == RUN]
+        if noted and not loop.is_replaying:
+            return noted[-1]
+        channel = loop.channels[RUN]
+        return channel.get() or None if channel.is_available() else None
+
+    def load(self, loop: _compat.PregelLoop, run: ProgramRun) -> bool:
+        """Read the stored journal of a run: the channel, and the entries of an open step.
+
+        Returns:
+            Whether a step is open.
+
+        Raises:
+            UsageError: If the journal is missing.
+        """
+        self.record = run
+        pending = () if loop.is_replaying else loop.checkpoint_pending_writes
+        own = [one for one in pending if one[1] in (RUN, JOURNAL) and one[0] not in loop.tasks]
+        noted = [entry for _, channel, new in own if channel == JOURNAL for entry in new]
+        entries = [*entries_of(loop, self.session), *noted]
+        for one in entries:
+            self.objects.load(one.get(OBJECTS, {}))
+        self.journal = read_journal(entries, self.session)
+        if not (self.journal.rounds or self.journal.denials or self.is_refused):
+            raise UsageError(LOST)
+        self.writes = [(channel, one) for _, channel, one in own]
+        self._stored = len(self.writes)
+        steps = [one.get("step", 0) for one in entries if one.get("in") == self.session]
+        self.step = max(steps, default=0)
+        return bool(noted)
