@@ -1,6 +1,6 @@
-"""Every operation of the language with every type of value, as small pieces of program.
+"""Every operation of the language with every type of value, as small parts of programs.
 
-A cell is an expression, or lines that leave a value in `got`. Its key says what it covers.
+A cell is an expression, or lines that assign a value to `got`. Its key says what it covers.
 """
 
 import itertools
@@ -58,7 +58,7 @@ class OwnError(Exception):
 BINARY = ("+", "-", "*", "/", "//", "%", "**", "<<", ">>", "|", "&", "^")
 COMPARE = ("==", "!=", "<", "<=", ">", ">=", "in", "not in")
 UNARY = ("-", "+", "~", "not ")
-# What the interpreter does otherwise on purpose, and where the two are not compared.
+# The interpreter differs from CPython here on purpose, so these are not compared.
 _NO_CALLS = frozenset({"exit", "quit", "ToolError"})
 _METHOD_TYPES = {
     "str": str, "bytes": bytes, "int": int, "float": float, "bool": bool, "range": range,
@@ -68,7 +68,7 @@ _METHOD_TYPES = {
 
 @dataclass(frozen=True)
 class Cell:
-    """A piece of program and what it covers."""
+    """A part of a program, and a key that says what it covers."""
 
     key: tuple[str, ...]
     code: str
@@ -79,7 +79,7 @@ class Cell:
 
 
 def value(rng: random.Random, kind: str | None = None) -> str:
-    """Draw a value, of a type if one is named."""
+    """Draw a value, of this type if one is given."""
     return rng.choice(VALUES[kind or rng.choice(tuple(VALUES))])
 
 
@@ -92,9 +92,9 @@ def _small(rng: random.Random, kind: str) -> str:
 
 
 def _is_comparable(left: str, symbol: str, right: str) -> bool:
-    # Functions and iterators are compared by identity, types make unions.
+    # Functions and iterators are compared by identity; `|` of types makes a union.
     loose = {"function", "iterator", "type", "error"}
-    # `bytes % x` does not exist here, and of `member % []` CPython returns the member itself.
+    # The language has no `bytes % x`; for `member % []` CPython returns the member itself.
     if left in ("bytes", "enum") and symbol == "%":
         return False
     if symbol in BINARY:
@@ -110,11 +110,11 @@ def _operators(rng: random.Random) -> Iterator[Cell]:
         draw = _small if symbol in ("*", "**", "<<", ">>") else value
         one, other = draw(rng, left), draw(rng, right)
         yield Cell(("BinOp", symbol, left, right), f"{one} {symbol} {other}")
-        # CPython itself has `v *= s` fail where `v * s` does not, if `v` is such a member.
+        # In CPython `v *= s` fails for such a member, although `v * s` does not.
         if left != "iterator" and (left, symbol) != ("enum", "*"):
             result = (
                 "v" if symbol == "**" else "(v, w)"
-            )  # a complex number is found at the top only
+            )  # `describe` finds a complex number only at the top
             code = f"v = {one}\nw = v\nv {symbol}= {other}\ngot = {result}"
             yield Cell(("AugAssign", symbol, left, right), code)
     for symbol, (left, right) in itertools.product(COMPARE, pairs):
@@ -148,7 +148,7 @@ def _methods(rng: random.Random) -> Iterator[Cell]:
                     code = f"list({code})"
                 elif kind in ("list", "dict"):
                     code = f"v = {value(rng, kind)}\nr = v.{name}({arguments})\ngot = (r, v)"
-                # CPython looks up no encoding, and hashes no key, where there is nothing to do.
+                # For empty values CPython does not look up the encoding or hash the key.
                 is_lenient = name in ("encode", "decode", "pop") and code.startswith(_EMPTY)
                 if name != "most_common" and not is_lenient:
                     yield Cell(("Method", kind, name), code)
@@ -298,7 +298,7 @@ _TEMPLATES: dict[str, str] = {
     "Pass": "pass\ngot = {}",
 }  # fmt: skip
 _KINDS = ("int", "float", "str", "bool", "list[int]", "dict[str, int]", "date", "datetime")
-# Where the order of a set's elements, or an address, would show.
+# Templates that would show the order of a set's elements, or an address.
 _UNORDERED = frozenset({"JoinedStr", "JoinedRepr", "JoinedAscii", "PercentStr", "PercentOne"})
 _SHOWS_ADDRESS = frozenset({*_UNORDERED, "JoinedEquals", "FormatMethod", "SetComp", "JoinedSpec"})
 
@@ -316,7 +316,7 @@ def _statements(rng: random.Random) -> Iterator[Cell]:
             yield Cell(("Template", name, kind), code)
 
 
-# Each a decision: what Python's classes and functions have as objects does not exist here.
+# Differences by decision: the language has no attributes of classes and functions.
 _OTHERWISE = {
     ("function", "TypeName"), ("function", "ClassName"), ("iterator", "TypeName"),
     ("iterator", "ClassName"), ("type", "TypeName"), ("type", "ClassName"),
@@ -364,7 +364,7 @@ def _modules(rng: random.Random) -> Iterator[Cell]:
 
 
 def cells(seed: int) -> list[Cell]:
-    """Every cell once, with values drawn anew, in random order."""
+    """Every cell once, in random order, with values drawn from the seed."""
     rng = random.Random(seed)  # noqa: S311 - the same cells every time
     parts = (_operators, _methods, _builtins, _statements, _modules)
     made = [cell for part in parts for cell in part(rng)]

@@ -1,7 +1,7 @@
-"""The interpreter against CPython: the same program, the same values and types of exceptions.
+"""Compares the interpreter with CPython: values and types of exceptions of the same programs.
 
-`python -m tests.local.interpreter.differential --count 5000` prints what was covered and where the
-two disagree.
+`python -m tests.local.interpreter.differential --count 5000` prints the coverage and the programs
+on which the two disagree.
 """
 
 import argparse
@@ -47,7 +47,7 @@ _PER_PROGRAM = 8
 
 @dataclass(frozen=True)
 class Case:
-    """A program and what it covers."""
+    """A program and the keys of the cells in it."""
 
     source: str
     keys: tuple[tuple[str, ...], ...]
@@ -55,7 +55,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Disagreement:
-    """Where the two differ."""
+    """A program on which the two differ, and both outcomes."""
 
     source: str
     cpython: Any
@@ -63,7 +63,7 @@ class Disagreement:
 
 
 def cases(count: int, seed: int = 0) -> Iterator[Case]:
-    """So many programs; cells first come first served, each program with a random part too."""
+    """This many programs. Each has the next few cells and a random part."""
     waiting: list[Cell] = []
     for number in range(count):
         while len(waiting) < _PER_PROGRAM:
@@ -115,13 +115,14 @@ def _interpreter(source: str) -> Any:
 
 
 def describe(value: Any, depth: int = 0) -> Any:  # noqa: C901, PLR0911, PLR0912 - one per kind
-    """A value of either side, in terms that both share."""
+    """A value of either side, in a form that can be compared with the other side."""
     if depth > 20:
         return "…"
     inner = depth + 1
     match value:
         case complex():
-            return "tuple", [("str", "raised"), ("str", "ValueError")]  # programs lack them
+            # The language has no complex numbers: it raises.
+            return "tuple", [("str", "raised"), ("str", "ValueError")]
         case bool() | None | int() | str() | bytes() if type(value) in _PLAIN:
             return type(value).__name__, value
         case float():
@@ -145,7 +146,7 @@ def describe(value: Any, depth: int = 0) -> Any:  # noqa: C901, PLR0911, PLR0912
         case Exception():
             return "error", type(value).__name__, describe(value.args, inner)
         case dt.date() | dt.time():
-            return type(value).__name__, value.isoformat()  # pydantic has time zones of its own
+            return type(value).__name__, value.isoformat()  # pydantic has its own time zones
         case range() | dt.timedelta():
             return type(value).__name__, repr(value)
         case _:
@@ -173,14 +174,14 @@ def _opaque(value: Any) -> Any:
 
 
 def node_kinds(sources: Iterable[str]) -> Counter[str]:
-    """How often each kind of node occurs."""
+    """The number of occurrences of each kind of node."""
     return Counter(
         type(node).__name__ for source in sources for node in ast.walk(ast.parse(source))
     )
 
 
 def missing_nodes(found: Counter[str]) -> set[str]:
-    """Kinds of nodes that the language has and no program used."""
+    """Kinds of nodes that the language allows but no program used."""
     concrete: set[str] = set()
     for kind in ALLOWED:
         subclasses = {one.__name__ for one in kind.__subclasses__() if not one.__subclasses__()}
@@ -194,7 +195,7 @@ _ABSTRACT = (ast.expr_context, ast.operator, ast.unaryop, ast.boolop, ast.cmpop)
 
 
 def main(arguments: list[str]) -> int:
-    """Run so many programs and print a table."""
+    """Run the programs and print tables; return 1 if the two disagree or coverage is missing."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=5000)
     parser.add_argument("--seed", type=int, default=0)

@@ -1,6 +1,6 @@
-"""Random programs that nest what the cells hold one by one.
+"""Random programs that nest the operations that the cells have one by one.
 
-Every expression has a type that the generator knows, and now and then another one on purpose.
+The generator chooses the type of every expression. Sometimes it uses a wrong type on purpose.
 """
 
 import random
@@ -29,14 +29,14 @@ class Generator:
         return "\n".join([*lines, f"out.append([{', '.join(names)}])"])
 
     def fresh(self, prefix: str = "v") -> str:
-        """A name that was not used yet."""
+        """A new name."""
         self.count += 1
         return f"{prefix}{self.count}"
 
     # -- statements
 
     def statement(self, depth: int) -> list[str]:
-        """Lines of a statement that binds no name it may not reach."""
+        """The lines of a random statement."""
         simple: list[Callable[[int], list[str]]] = [self.assign, self.augment, self.append]
         nested: list[Callable[[int], list[str]]] = [
             self.branch,
@@ -50,7 +50,7 @@ class Generator:
         return chosen(depth)
 
     def block(self, depth: int) -> list[str]:
-        """An indented block. Names that it binds stay its own."""
+        """An indented block. Later statements do not use the names that it binds."""
         before = {kind: list(names) for kind, names in self.names.items()}
         lines = [line for _ in range(self.rng.randint(1, 2)) for line in self.statement(depth - 1)]
         self.names = before
@@ -64,7 +64,7 @@ class Generator:
         return self.guarded(name, line, kind)
 
     def guarded(self, name: str, line: str, kind: str) -> list[str]:
-        """An assignment that cannot fail the program."""
+        """An assignment with a default value for the case that it raises."""
         default = {"list": "[]", "dict": "{}", "tuple": "()"}.get(kind, f"{kind}()")
         return [
             "try:", f"    {line}", "except Exception as error:",
@@ -79,13 +79,13 @@ class Generator:
         name = self.rng.choice(self.names[kind])
         symbol = self.rng.choice(("+=", "-=", "*=") if kind in ("int", "float") else ("+=",))
         other = self.expression(kind, depth - 1)
-        if kind == "list":  # a list that holds itself has no text here
+        if kind == "list":  # a list that contains itself could not be described
             other = f"[str(q)[:9] for q in {other}]"
         bound = f"{name} = {name} % 1000" if kind in ("int", "float") else f"{name} = {name}[:20]"
         return [*self.guarded(name, f"{name} {symbol} {other}", kind), bound]
 
     def append(self, depth: int) -> list[str]:
-        """A change of a list or dict, which may have other names."""
+        """A change of a list or dict, which may have aliases."""
         if self.names["dict"] and self.rng.random() < 0.5:
             name = self.rng.choice(self.names["dict"])
             key, item = self.expression("str", 1), self.expression("int", depth - 1)
@@ -93,7 +93,7 @@ class Generator:
         if not self.names["list"]:
             return self.assign(depth)
         name = self.rng.choice(self.names["list"])
-        # Cut short: a list that takes in all of itself doubles each time, or holds itself.
+        # Cut short: otherwise a list could double each time, or contain itself.
         item = f"str({self.expression(self.rng.choice(('int', 'str')), depth - 1)})[:9]"
         call = self.rng.choice(
             (f"append({item})", f"insert(0, {item})", f"extend([{item}])", "pop()", "reverse()")
@@ -101,7 +101,7 @@ class Generator:
         return self.ignoring(f"{name}.{call}")
 
     def ignoring(self, line: str) -> list[str]:
-        """A line whose exceptions are written down."""
+        """A line whose exceptions are recorded in `out`."""
         return [
             "try:",
             f"    {line}",
@@ -117,12 +117,12 @@ class Generator:
         return [*lines, "else:", *self.block(depth)] if self.rng.random() < 0.6 else lines
 
     def condition(self, depth: int) -> str:
-        """An expression that does not fail."""
+        """A condition that does not raise."""
         test = self.safe("bool", depth - 1)
         return f"({test})" if self.rng.random() < 0.8 else f"({self.fresh('w')} := {test})"
 
     def safe(self, kind: str, depth: int) -> str:
-        """An expression without what may raise."""
+        """An expression of this type that does not raise."""
         if self.names[kind] and self.rng.random() < 0.5:
             return self.rng.choice(self.names[kind])
         if kind == "bool" and depth > 0:
@@ -184,7 +184,7 @@ class Generator:
         return [f"match {subject}:", *(f"    {line}" for line in body)]
 
     def define(self, depth: int) -> list[str]:
-        """`def`, and calls of it by `expression`."""
+        """`def`, and a call. Later expressions may call the function too."""
         name, kind = self.fresh("f"), self.rng.choice(_TYPES)
         outer = {k: list(v) for k, v in self.names.items()}
         self.names["int"].append("a")
@@ -202,7 +202,7 @@ class Generator:
     # -- expressions
 
     def expression(self, kind: str, depth: int) -> str:
-        """An expression of a type."""
+        """A random expression of this type, sometimes of another one."""
         rng = self.rng
         if rng.random() < _WRONG:
             kind = rng.choice(_TYPES)
@@ -217,7 +217,7 @@ class Generator:
 
 
 class _Holes(dict[str, str]):
-    """Fills `{int}`, `{str}` … of a form with expressions."""
+    """Fills the holes `{int}`, `{str}` … of a form with expressions."""
 
     def __init__(self, generator: Generator, depth: int) -> None:
         self.generator = generator
@@ -302,5 +302,5 @@ _FORMS: dict[str, tuple[str, ...]] = {
 
 
 def random_program(seed: int) -> str:
-    """A program that depends on nothing but the seed."""
+    """A program that depends only on the seed."""
     return Generator(seed).program()

@@ -1,9 +1,10 @@
-"""Takes away one label rule, join, tag or mark at a time, and looks for a program that notices.
+"""Mutation tests for labels: switches off one place at a time and looks for a program that notices.
 
-The interpreter is loaded once more with a switch at every place that labels depend on. A program of
-`label_programs` notices that one is off if its labels are others than they must be, or it ends
-otherwise. Only programs that come by a place can notice, and those that come by few places are the
-likeliest. `python -m tests.local.interpreter.label_guards` switches off all, one after the other.
+A place is a label rule, join, tag or mark. A second copy of the interpreter is loaded with a switch
+at every place. A program of `label_programs` notices that a place is off if it then shows wrong
+labels or ends in another way. Only programs that reach a place can notice it. Programs that reach
+few places are tried first, because they are the most likely to notice.
+`python -m tests.local.interpreter.label_guards` switches off every place, one after the other.
 """
 
 import argparse
@@ -32,7 +33,7 @@ _NOTES = (
     "share_labels",
 )
 _RUNNING = ("guarded", "under", "within")
-# Which argument has the labels.
+# The position of the argument that holds the labels.
 _MARKED = {
     "ErrorValue": 2,
     "IteratorValue": 1,
@@ -49,12 +50,12 @@ _MARKED = {
 
 
 def rules() -> list[str]:
-    """Every exception from the cautious rule, to be replaced by it."""
+    """Names of all precise rules. While one is off, the cautious rule replaces it."""
     return [name for path in _modules() for node in _rules_of(path) for name in node[1]]
 
 
 def places() -> list[str]:
-    """Every label join, tag and mark, to be left out."""
+    """Names of all label joins, tags and marks. While one is off, it is left out."""
     return [name for path in _modules() for node in _joins_of(path) for name in node[1]]
 
 
@@ -69,7 +70,7 @@ def _tree(path: Path) -> ast.Module:
 
 def _rules_of(path: Path) -> Iterator[tuple[ast.AST, list[str]]]:
     if path.stem == "calls":
-        return  # where the rules are made
+        return  # this module defines the rules
     for node in ast.walk(_tree(path)):
         match node:
             case ast.FunctionDef(name=owner, decorator_list=decorators):
@@ -101,7 +102,7 @@ def _owned(node: ast.AST, owner: str) -> Iterator[tuple[str, Any]]:
 
 
 def _what(node: ast.AST) -> list[str]:  # noqa: PLR0911 - one per kind
-    """What can be left out of a node."""
+    """The names of the parts of a node that can be left out."""
     match node:
         case ast.Expr(value=ast.Call(func=function)) if _called(function) in _NOTES:
             return [ast.unparse(node)]
@@ -123,7 +124,7 @@ def _what(node: ast.AST) -> list[str]:  # noqa: PLR0911 - one per kind
 
 
 def _mark_of(function: ast.expr, args: list[ast.expr]) -> int | None:
-    """The place of the argument with the labels, if there is one."""
+    """The position of the argument with the labels; `None` if no labels are passed."""
     place = _MARKED.get(_called(function), len(args))
     given = place < len(args) and not any(isinstance(arg, ast.Starred) for arg in args[: place + 1])
     return place if given and ast.unparse(args[place]) != "None" else None
@@ -138,18 +139,18 @@ def _called(function: ast.expr) -> str:
 
 @dataclass
 class Switches:
-    """Which place is off, and which ones a program came by."""
+    """The place that is off, and the places that a program has reached."""
 
     off: str = ""
     passed: set[str] = field(default_factory=set)
 
     def is_off(self, place: str) -> bool:
-        """Whether a place is off; asked by the code at that place."""
+        """Whether a place is off. The code at that place calls this."""
         self.passed.add(place)
         return place == self.off
 
     def rule(self, place: str, rule: Callable[..., Any]) -> Callable[..., Any]:
-        """The rule, or the cautious one while the place is off."""
+        """The rule, with a switch: while the place is off, the cautious rule applies."""
 
         def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
             calls = sys.modules[f"{PACKAGE}.calls"]
@@ -171,7 +172,7 @@ class _Switching(ast.NodeTransformer):
         self.names = {id(node): names for node, names in (*_rules_of(path), *_joins_of(path))}
 
     def visit(self, node: ast.AST) -> Any:
-        """Put it there after those within."""
+        """Put switches into the children, then into the node."""
         names = self.names.get(id(node))
         whole: Any = self.generic_visit(node)
         return whole if names is None else ast.copy_location(self.switched(whole, names), node)
@@ -204,12 +205,12 @@ def _ask(method: str, *args: ast.expr) -> ast.Call:
 
 @dataclass(frozen=True)
 class _Finder(MetaPathFinder):
-    """Finds the modules with switches in place of those without."""
+    """Finds the interpreter's modules and loads them with switches."""
 
     switches: Switches
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
-        """Find modules of the interpreter alone."""
+        """Find modules of the interpreter only."""
         del path, target
         file = FOLDER / f"{name.rpartition('.')[2]}.py"
         if not name.startswith(f"{PACKAGE}.") or not file.exists():
@@ -226,7 +227,7 @@ class _Loader(SourceFileLoader):
     def get_code(self, fullname: str) -> Any:
         path = Path(self.get_filename(fullname))
         tree = _Switching(path).visit(_tree(path))
-        _tree.cache_clear()  # it was changed
+        _tree.cache_clear()  # the transformer changed the tree in place
         return compile(ast.fix_missing_locations(tree), path, "exec")
 
     def exec_module(self, module: ModuleType) -> None:
@@ -235,7 +236,7 @@ class _Loader(SourceFileLoader):
 
 
 def _load(switches: Switches) -> ModuleType:
-    """The module of label programs on an interpreter with switches; all others keep theirs."""
+    """Import `label_programs` on an interpreter with switches; other modules keep theirs."""
     known = {name: module for name, module in sys.modules.items() if name.startswith(_LOADED_ANEW)}
     for name in known:
         del sys.modules[name]
@@ -258,7 +259,7 @@ class Programs:
     """The programs of `label_programs`, on an interpreter with switches."""
 
     def __init__(self) -> None:
-        """Run each once, to see which places it comes by and that it is right with all on."""
+        """Run each once with all places on; record the places it reaches, and if it is right."""
         self.switches = Switches()
         module = _load(self.switches)
         self.is_right: Callable[[Any], bool] = module.is_right
@@ -289,12 +290,12 @@ class Programs:
 
 
 def unnoticed(programs: Programs, chosen: Iterable[str]) -> Iterator[str]:
-    """Those of these places that can be off without any program noticing."""
+    """The places, of those chosen, that can be off without a program noticing."""
     return (place for place in chosen if next(programs.noticing(place), None) is None)
 
 
 def main() -> int:
-    """Return 1 if nothing notices that a place is off."""
+    """Return 1 if a place can be off without a program noticing."""
     parser = argparse.ArgumentParser(description="Switch off each place that labels depend on.")
     parser.add_argument("--only", default="", help="a part of the names of places")
     parser.add_argument("--verbose", action="store_true", help="show what notices")
@@ -315,7 +316,7 @@ def main() -> int:
     return 1 if missing or programs.wrong else 0
 
 
-# Places at which nothing changes if they are off, each with the reason.
+# Places that make no difference when they are off, each with the reason.
 EQUAL: dict[str, str] = {
     "classes.validated: join(mark, machine.branch) without the second": (
         "An exception gets the labels of the branch again where it leaves the call."

@@ -1,4 +1,4 @@
-"""Watches a process that runs hostile programs, from outside of it."""
+"""Runs hostile programs in a process, and watches that process from outside."""
 
 import json
 import os
@@ -19,8 +19,8 @@ from tests.local.interpreter.victim import as_request
 
 SECONDS = 2.0
 MEGABYTES = 200.0
-_MOST = 4.0  # a program is stopped then: what it takes longer need not be known
-_PATIENCE = 60.0  # the same by the wall clock, for one that waits; a busy machine is slow
+_MOST = 4.0  # CPU seconds after which a program is stopped; it has failed long before
+_PATIENCE = 60.0  # the same in wall-clock time, for a program that waits; a busy machine is slow
 _ROOT = Path(__file__).parents[3]
 _TICKS = os.sysconf("SC_CLK_TCK")
 _HOST_OBJECT = re.compile(
@@ -33,7 +33,7 @@ STRICT = Limits(steps=200_000, regex_seconds=0.2, memory=40_000_000, calls=1_000
 def limits_of(case: Case) -> Limits:
     """The strict limits for one program.
 
-    On a slow machine its time must not run out before the limit that has to end it.
+    If another limit must end the program, it gets more time: a slow machine needs it.
     """
     names_another = case.says.startswith("`") and "seconds`" not in case.says
     seconds = case.seconds or (_MOST if names_another else STRICT.seconds)
@@ -43,7 +43,7 @@ def limits_of(case: Case) -> Limits:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """How a program ended, and what that took."""
+    """How a program ended, and the time and memory that it used."""
 
     ends: str
     says: str = ""
@@ -55,7 +55,7 @@ class Seen:
     megabytes: float = 0.0
 
     def faults(self, case: Case, canary: str) -> list[str]:
-        """What is not as it has to be; empty if all is well."""
+        """The differences from what the case expects; empty if there are none."""
         faults = list(self.trespasses)
         allowed = ("gives", "budget") if case.ends == "ends" else (case.ends,)
         if self.ends not in allowed or case.says not in self.says:
@@ -76,17 +76,17 @@ class Seen:
 
 @dataclass
 class Observer:
-    """A process for hostile programs, started again whenever one ends it.
+    """A process for hostile programs. If a program ends it, the next one gets a new process.
 
     Args:
-        package: Folder to import the package from, if not this repository.
+        package: Folder to import the package from; this repository by default.
     """
 
     package: Path = _ROOT
     canary: str = field(default_factory=lambda: secrets.token_hex(16))
 
     def __post_init__(self) -> None:
-        """Start in an empty folder, which has to stay empty."""
+        """Make an empty folder for the process. It must stay empty."""
         self._folder = tempfile.TemporaryDirectory(prefix="victim-")
         self._process: subprocess.Popen[str] | None = None
 
@@ -98,15 +98,15 @@ class Observer:
         self._folder.cleanup()
 
     def faults(self, case: Case) -> list[str]:
-        """Run a program and say what is wrong with its end."""
+        """Run a program with strict limits and return its faults."""
         return self.judge(case, self.run(case.program, limits_of(case)))
 
     def faults_in_use(self, case: Case) -> list[str]:
-        """Do the same with the limits that programs have in use."""
+        """Run a program with the default limits and return its faults."""
         return self.judge(with_any_limits(case), self.run(case.program, Limits()))
 
     def judge(self, case: Case, seen: Seen) -> list[str]:
-        """Say what is wrong with what was seen of a program."""
+        """Return the faults of a program that was run, files that it left among them."""
         faults = seen.faults(case, self.canary)
         return faults + [f"left {path.name}" for path in Path(self._folder.name).iterdir()]
 
@@ -128,7 +128,7 @@ class Observer:
             self.stop()
             how = "crashed" if is_over else "did not end"
             return Seen(how, seconds=_MOST)
-        # Time of the processor, for a machine that is busy with something else.
+        # CPU time, because the machine may be busy with something else.
         spent = _cpu(process.pid)
         seconds = time.monotonic() - start if used is None or spent is None else spent - used
         megabytes = max(_memory(process.pid) - before, 0.0)
@@ -160,7 +160,7 @@ class Observer:
                 env=environment,
             )
             started = self._process
-            # What is only paid once is not the first program's.
+            # The first measured program must not pay for the start of the process.
             assert self.run("1").ends == "gives", "The process for hostile programs does not start."
             return started
         return self._process
@@ -174,7 +174,7 @@ class Observer:
 
 
 def _answers(process: subprocess.Popen[str], used: float | None) -> bool:
-    """Wait for an answer or the end of a process, but not longer than a program may take."""
+    """Wait until the process answers or ends; return False if the program takes too long."""
     assert process.stdout is not None
     end = time.monotonic() + _PATIENCE
     while time.monotonic() < end:
@@ -188,7 +188,7 @@ def _answers(process: subprocess.Popen[str], used: float | None) -> bool:
 
 
 def _cpu(pid: int) -> float | None:
-    """Seconds of the processor that a process used so far, where the system says so."""
+    """CPU seconds that a process has used so far; `None` without `/proc`."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -197,7 +197,7 @@ def _cpu(pid: int) -> float | None:
 
 
 def _memory(pid: int, *, reset: bool = False) -> float:
-    """The most megabytes that a process held since the last reset, where the system says so."""
+    """Peak memory of a process since the last reset, in megabytes; 0 without `/proc`."""
     folder = Path(f"/proc/{pid}")
     try:
         if reset:

@@ -1,12 +1,13 @@
-"""Random programs over every operation: what differs between two runs carries the secret's tag.
+"""Random programs over every operation: a value that depends on a secret must carry its tag.
 
-A program runs twice, and one secret has another value in the second run. Every variable that differs
+A program runs twice. In the second run one secret has another value. Every variable that differs
 at the end must carry the tag of that secret, in both runs. A program is a list of steps, each within
-a `try`. A step whose way through its statements differs is taken out, for statements do not label
-what is assigned under them; but the exception that one run alone raised must have the tag.
+a `try`. If the two runs take different paths through a step, the step is removed, because
+statements do not label assignments under them. But an exception that only one run raised must have
+the tag.
 
 `python -m tests.local.interpreter.taint_oracle --count 20000` prints the programs that lose a tag,
-each shrunk to what still loses it. With `--strict` the programs branch on secrets.
+each shrunk as far as it still loses one. With `--strict` the programs branch on secrets.
 """
 
 import argparse
@@ -53,13 +54,13 @@ _BY_KIND: dict[str, list[Template]] = {}
 for _one in EXPRESSIONS:
     _BY_KIND.setdefault(_one.gives, []).append(_one)
 _PURE = {kind: [t for t in ts if not t.changes] for kind, ts in _BY_KIND.items()}
-_OWN = re.compile(r"(?<!['\w])([abc])(?!['\w])")  # and not the text 'a'
+_OWN = re.compile(r"(?<!['\w])([abc])(?!['\w])")  # a variable, not the text 'a'
 _MUTABLE = ("list", "dict", "set", "iter", "record", "box", "counter", "default")
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Statements that stand or fall together."""
+    """Statements that are kept or removed together."""
 
     text: str
     sides: int = 2
@@ -67,7 +68,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """A program and the two values of one secret; `last` is a line that may end it otherwise."""
+    """A program and the two values of one secret. `last` is a last line that no `try` guards."""
 
     steps: tuple[Step, ...]
     secret: str
@@ -77,11 +78,11 @@ class Trial:
 
     @property
     def sides(self) -> int:
-        """In how many of the two runs what differs must carry the tag."""
+        """The number of runs, 0 to 2, in which a variable that differs must carry the tag."""
         return min((step.sides for step in self.steps), default=2)
 
     def source(self, needs_guard: Callable[[int], bool] = lambda _: True) -> str:
-        """Its text."""
+        """The program's text."""
         texts = [
             _guarded(step.text, at) if needs_guard(at) and not self.is_strict else step.text
             for at, step in enumerate(self.steps)
@@ -100,7 +101,7 @@ class Loss:
 
     @property
     def text(self) -> str:
-        """For a report."""
+        """The loss as text for a report."""
         trial = self.trial
         first, other = (f"{trial.secret} = {value!r}" for value in trial.values)
         lines = [
@@ -112,7 +113,7 @@ class Loss:
 
 def _guarded(text: str, at: int) -> str:
     lines = text.splitlines()
-    with contextlib.suppress(SyntaxError):  # of a program that was shrunk to none
+    with contextlib.suppress(SyntaxError):  # shrinking can make invalid programs
         for number, statement in reversed([*enumerate(ast.parse(text).body)][1:]):
             lines.insert(statement.lineno - 1, f"r{at} = {number}")
     body = "\n".join(f"    {line}" for line in lines)
@@ -150,7 +151,7 @@ class Writer:
         self.count = 0
 
     def write(self, *templates: Template) -> None:
-        """A few operations, these among them, then what makes their traces visible."""
+        """Write these operations, perhaps a few others, then statements that show their effects."""
         if self.rng.random() < 0.5:
             self.share(self.fresh_target(self.rng.choice(("list", "list", "dict", "set", "iter"))))
         for template in templates:
@@ -161,7 +162,7 @@ class Writer:
             self.probe()
 
     def operation(self) -> None:
-        """One operation at random."""
+        """Write one random operation."""
         chosen = self.rng.random()
         if chosen < 0.4:
             self.assign(self.rng.choice(EXPRESSIONS))
@@ -173,7 +174,7 @@ class Writer:
             self.perform(self.rng.choice(STATEMENTS))
 
     def perform(self, template: Template) -> None:
-        """Carry out a template."""
+        """Write the operation of a template."""
         if template.gives:
             self.assign(template)
             return
@@ -186,7 +187,7 @@ class Writer:
         self.names.setdefault("any", []).extend(dict.fromkeys(bound))
 
     def assign(self, template: Template) -> str:
-        """Keep the value of a template in a new variable."""
+        """Assign the value of a template to a new variable."""
         text = self.filled(template.text, 2)
         name = self.fresh()
         self.steps.append(Step(f"{name} = {text}", template.sides))
@@ -196,13 +197,13 @@ class Writer:
         return name
 
     def share(self, name: str) -> None:
-        """Make another way to a variable."""
+        """Create an alias of a variable, or a value that shares data with it."""
         kinds = {kind for kind, names in self.targets.items() if name in names}
         fitting = [t for t in SHARES if not kinds or any(f"<{kind}!>" in t.text for kind in kinds)]
         self.assign(self.rng.choice(fitting))
 
     def kept(self, text: str) -> str:
-        """A variable that holds this."""
+        """Assign this to a new variable and return its name."""
         name = self.fresh()
         self.steps.append(Step(f"{name} = {text}"))
         return name
@@ -213,7 +214,7 @@ class Writer:
         return f"v{self.count}"
 
     def fresh_target(self, kind: str) -> str:
-        """A new variable that can be changed."""
+        """Create a variable with a mutable value and return its name."""
         text = self.leaf(kind) if self.rng.random() < 0.25 else self.rng.choice(LITERALS[kind])
         name = self.fresh()
         self.steps.append(Step(f"{name} = {text}"))
@@ -222,7 +223,7 @@ class Writer:
         return name
 
     def filled(self, text: str, depth: int) -> str:
-        """A template without holes; all holes for one variable of a kind hold the same."""
+        """Fill the holes of a template. All holes for a variable of one kind get the same variable."""
         same: dict[str, str] = {}
         holes = [hole.start() for hole in HOLE.finditer(text) if not hole[2]]
         hot = self.rng.choice(holes) if holes and self.rng.random() < 0.8 else None
@@ -233,7 +234,7 @@ class Writer:
                 before, self.heat = self.heat, _HOT if hole.start() == hot else self.heat
                 value = self.value(kind, depth - 1)
                 self.heat = before
-                # Before Python 3.12 no quote may stand within an f-string.
+                # Before Python 3.12 an f-string cannot contain its own kind of quote.
                 return self.kept(value) if text.startswith("f'") else value
             if kind not in same:
                 known = self.targets.get(kind)
@@ -244,7 +245,7 @@ class Writer:
         return HOLE.sub(fill, text)
 
     def value(self, kind: str, depth: int) -> str:
-        """An expression of a kind that changes nothing."""
+        """An expression of this kind, without side effects."""
         kind = self.rng.choice(KINDS[kind]) if kind in KINDS else kind
         templates = _PURE.get(kind)
         # A tag on a part is lost more easily than one on the whole.
@@ -256,7 +257,7 @@ class Writer:
         return self.leaf(kind)
 
     def composed(self, kind: str, depth: int) -> str | None:
-        """A display with a tag within."""
+        """An expression that puts its parts, which may be tagged, into a whole."""
         texts = _COMPOSED.get(kind)
         return self.filled(self.rng.choice(texts), depth) if texts else None
 
@@ -274,7 +275,7 @@ class Writer:
         return text if kind in _BARE else f"({text})"
 
     def choice(self, kind: str) -> str:
-        """One of two constants, by a secret."""
+        """An expression that a secret decides: one of two constants."""
         secret = self.rng.choice(self.secrets)
         if kind in _BARE:
             return {"pred": f"q != {secret}", "small": f"len(str({secret}))"}.get(
@@ -287,11 +288,11 @@ class Writer:
         return f"({one} if {test} else {other})"
 
     def last(self) -> str:
-        """A line at the end, which nothing guards."""
+        """A last line without a `try` around it; empty for most programs."""
         return self.filled(self.rng.choice(_LAST), 1) if self.rng.random() < 0.2 else ""
 
     def probe(self) -> None:
-        """A statement that shows a bit of a variable."""
+        """Write a statement that stores something that depends on a variable."""
         kinds = [kind for kind, names in self.names.items() if names]
         if not kinds:
             return
@@ -303,7 +304,7 @@ class Writer:
         self.steps.append(Step(f"{fresh} = {shown}"))
 
 
-_COOL, _HOT = 0.1, 0.7  # how often a secret is taken
+_COOL, _HOT = 0.1, 0.7  # the probability that a leaf is a secret
 _ALL = (*EXPRESSIONS, *STATEMENTS, *SHARES)
 _LAST = (
     *(
@@ -351,7 +352,7 @@ _COMPOSED = {
 
 
 class Brancher:
-    """Writes a program that branches on one secret; every way assigns the same variables."""
+    """Writes a program that branches on one secret. Every path assigns the same variables."""
 
     def __init__(self, seed: str) -> None:
         self.rng = random.Random(seed)  # noqa: S311 - the same each time
@@ -359,14 +360,14 @@ class Brancher:
         self.count = 0
 
     def write(self) -> tuple[Step, ...]:
-        """Variables, branches over them, and what became of them."""
+        """Define variables, assign them under branches, and read them at the end."""
         start = Step(_START)
         steps = [Step("\n".join(self.construct(2))) for _ in range(self.rng.randint(1, 2))]
         last = Step("after = [x, y]\nsize = len(items)\nfirst = items[0]\nkept = held['k']")
         return (start, *steps, last)
 
     def construct(self, depth: int) -> list[str]:
-        """A statement that leads to a block on every way."""
+        """A branching statement with a block on every path."""
         self.count += 1
         name = f"i{self.count}"
         lines: list[str] = []
@@ -383,11 +384,11 @@ class Brancher:
         return lines
 
     def one(self, table: Mapping[str, tuple[str, ...]]) -> str:
-        """An expression of the secret."""
+        """A random expression over the secret, from this table."""
         return f"({self.rng.choice(table[self.secret])})"
 
     def block(self, depth: int) -> list[str]:
-        """Assignments to all variables, with a branch before, within or after them."""
+        """Assignments to all variables, perhaps with a branch before, among or after them."""
         lines = [re.sub(r"\bC\b", lambda _: str(self.rng.randint(1, 99)), one) for one in _ASSIGN]
         self.rng.shuffle(lines)
         if depth > 0 and self.rng.random() < 0.5:
@@ -403,7 +404,7 @@ def put(q):
     y = q
     return q"""
 _ASSIGN = ("x = C", "put(C)", "items[0] = C", "held['k'] = C", "items.append(C)")
-# What is true of the one value of the secret and not of the other, and always ends normally.
+# Conditions that are true for one value of the secret, false for the other, and never raise.
 _CONDITIONS = {
     "num": (
         "num == 1",
@@ -444,7 +445,7 @@ _FAILURES = {
     for name, (count,) in _COUNTS.items()
 }
 _CHANGED = {"num": (1, 2), "flag": (True, False), "key": ("a", "b"), "nums": ([1], [3, 1])}
-# `BLOCK` assigns all variables. Nothing else may be assigned before the first look at the secret.
+# `BLOCK` assigns all variables. Before the first read of the secret nothing else may be assigned.
 BRANCHES = (
     "if TEST:\n    BLOCK\nelse:\n    BLOCK",
     "if TEST:\n    BLOCK\nelif TEST:\n    BLOCK\nelse:\n    BLOCK",
@@ -498,7 +499,7 @@ Names = dict[str, Labeled]
 
 
 def run_both(trial: Trial) -> tuple[Names, Names] | None:
-    """Variables at the end of both runs; `None` if one does not get there."""
+    """Variables at the end of both runs; `None` if a limit or a forbidden branch ended one."""
     source = trial.source()
     program, words = parse(source), set(_WORD.findall(source))
     ends = []
@@ -520,7 +521,7 @@ def run_both(trial: Trial) -> tuple[Names, Names] | None:
 
 
 def _end(step: ProgramFinished | ProgramRaised) -> Names:
-    """How a program ended, as if it were variables."""
+    """The end of a program, in the form of variables."""
     if isinstance(step, ProgramFinished):
         said = step.exit_code, step.value_type, step.value.value
         return {"end": Labeled(said, step.value.labels)}
@@ -534,12 +535,12 @@ _WAY = re.compile(r"(ok|p|r|t)(\d+)$")
 
 @dataclass(frozen=True, slots=True)
 class Examined:
-    """A program whose runs take the same way.
+    """A program whose two runs take the same path.
 
     Attributes:
         trial: The program.
         ends: Variables at the end of both runs.
-        losses: What lacks the tag, in this program or in what was taken out of it.
+        losses: Variables without the tag, in this program or in the steps that were removed.
     """
 
     trial: Trial
@@ -547,7 +548,7 @@ class Examined:
     losses: list[Loss]
 
     def differing(self) -> list[str]:
-        """Variables that differ."""
+        """Names of the variables that differ between the runs."""
         one, two = self.ends
         return [
             name
@@ -557,7 +558,7 @@ class Examined:
         ]
 
     def unlabelled(self, sides: int) -> list[str]:
-        """Variables that differ and carry the tag in fewer runs than this."""
+        """Names of the variables that differ and carry the tag in fewer runs than this."""
         tag = self.trial.secret
         return [
             name
@@ -567,7 +568,11 @@ class Examined:
 
 
 def examine(trial: Trial) -> Examined | None:
-    """Run a program, and take out the steps that go two ways; `None` if it does not get to its end."""
+    """Run a program without the steps in which the runs take different paths.
+
+    Returns:
+        `None` if a limit or a forbidden branch ends a run.
+    """
     losses: list[Loss] = []
     while True:
         ends = run_both(trial)
@@ -583,7 +588,7 @@ def examine(trial: Trial) -> Examined | None:
 
 
 def _renumbered(before: Sequence[Step], kept: Sequence[Step]) -> tuple[Step, ...]:
-    """Steps under new numbers, with what they wrote down about their ways."""
+    """The steps with new numbers, also in the variables that record their paths."""
     made = []
     for at, step in enumerate(kept):
         old = next(number for number, one in enumerate(before) if one is step)
@@ -592,7 +597,7 @@ def _renumbered(before: Sequence[Step], kept: Sequence[Step]) -> tuple[Step, ...
 
 
 def _ways_apart(one: Names, two: Names) -> set[int]:
-    """Numbers of the steps that went two ways, those among them that failed at two places."""
+    """Numbers of the steps in which the runs took different paths or failed at different places."""
     marks = {name for name in one.keys() | two.keys() if _WAY.match(name)}
     apart = {name for name in marks if repr(_bare(one.get(name))) != repr(_bare(two.get(name)))}
     return {int(_WAY.match(name)[2]) for name in apart}  # type: ignore[index]
@@ -603,10 +608,11 @@ def _bare(labeled: Labeled | None) -> Any:
 
 
 def _errors_lost(trial: Trial, one: Names, two: Names, first: int) -> list[Loss]:
-    """What of the exception lacks the tag with which the runs part.
+    """The parts of an exception without the tag, in the first step where the runs differ.
 
-    What a later step raises may only tell that the first one did not do all of its statements; that
-    a name has no value, that a loop or a callback did not run.
+    Exceptions of later steps do not count. They may only show that the first step did not run all of
+    its statements: a name has no value, or a loop or a callback did not run. Statements do not label
+    that.
     """
     ends = [end for end in (one, two) if f"t{first}" in end]
     if any(end[f"t{first}"].value in ("NameError", "UnboundLocalError") for end in ends):
@@ -627,12 +633,12 @@ def _lost(found: Examined) -> list[Loss]:
     ]
 
 
-# It has no divisor in common with the number of templates, so that each has its turn.
+# Shares no divisor with the number of templates, so that every template gets its turn.
 _STRIDE = 617
 
 
 def trials(seed: int) -> Iterator[Trial]:
-    """One program, with each of its secrets changed."""
+    """One program, once for each of its secrets, with that secret changed."""
     for attempt in itertools.count():
         writer = Writer(f"taint {seed} {attempt}")
         writer.write(*(_ALL[at * _STRIDE % len(_ALL)] for at in (2 * seed, 2 * seed + 1)))
@@ -650,13 +656,13 @@ def trials(seed: int) -> Iterator[Trial]:
 
 
 def losses(trial: Trial) -> list[Loss]:
-    """What a program loses."""
+    """The losses of a program."""
     found = examine(trial)
     return [] if found is None else found.losses
 
 
 def smallest(loss: Loss) -> Loss:
-    """The same loss in as few lines as can be found."""
+    """The same loss, in the smallest program that was found."""
     sides = loss.trial.sides
 
     def still(texts: Sequence[str]) -> Loss | None:
@@ -668,13 +674,13 @@ def smallest(loss: Loss) -> Loss:
             return None
         return found[0] if found else None
 
-    # Within a branch of mode `strict` no line may go: every way has to assign the same variables.
+    # In strict mode no line of a branch may go: every path must assign the same variables.
     texts = [step.text for step in loss.trial.steps]
     return shrunk(texts, still, within=not loss.trial.is_strict) or loss
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run so many programs; 1 if one loses a tag."""
+    """Run the programs; return 1 if one loses a tag."""
     parser = argparse.ArgumentParser(description="Look for labels that are lost.")
     parser.add_argument("--count", type=int, default=20_000)
     parser.add_argument("--seed", type=int, default=0)

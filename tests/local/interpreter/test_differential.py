@@ -1,6 +1,6 @@
 """Programs give the same values and the same types of exceptions as in CPython.
 
-All of it is run by `python -m tests.local.interpreter.differential --count 5000`.
+The full run is `python -m tests.local.interpreter.differential --count 5000`.
 """
 
 import sys
@@ -26,8 +26,8 @@ def test_generated_programs_use_every_node_of_the_language() -> None:
     assert missing_nodes(node_kinds(case.source for case in cases(300, seed=7))) == set()
 
 
-def test_a_disagreement_is_seen() -> None:
-    # `frozenset` is what the language lacks and Python has.
+def test_a_disagreement_with_cpython_is_reported() -> None:
+    # Python has `frozenset`, the language does not.
     assert compare("out = []\nout.append(len(frozenset([1])))") is not None
 
 

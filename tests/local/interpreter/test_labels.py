@@ -1,4 +1,4 @@
-"""Labels join over everything that an expression looked at, and over nothing else."""
+"""An expression has the joined labels of everything that it reads, and no others."""
 
 import pytest
 from hypothesis import given, settings
@@ -61,40 +61,42 @@ def test_joining_is_associative_commutative_and_idempotent(
 
 
 @pytest.mark.parametrize("expression", LOOKED_AT)
-def test_an_expression_takes_the_labels_of_all_it_looked_at(expression: str) -> None:
+def test_an_expression_takes_the_labels_of_everything_it_reads(expression: str) -> None:
     assert labels(expression) == SECRET
 
 
 @pytest.mark.parametrize(("source", "expected"), TAKEN_ALONG)
-def test_modules_statements_and_exceptions_take_labels_along(source: str, expected: Labels) -> None:
+def test_labels_pass_through_modules_statements_and_exceptions(
+    source: str, expected: Labels
+) -> None:
     assert labels(source) == expected
 
 
 @pytest.mark.parametrize("expression", UNTOUCHED)
-def test_an_expression_takes_no_labels_of_what_it_did_not_look_at(expression: str) -> None:
+def test_an_expression_takes_no_labels_from_data_it_does_not_read(expression: str) -> None:
     assert labels(expression) == NONE
 
 
 @pytest.mark.parametrize(("source", "expected"), CONTAINERS)
-def test_containers_carry_labels_of_their_own_and_of_each_element(
+def test_a_container_and_each_of_its_elements_have_separate_labels(
     source: str, expected: Labels
 ) -> None:
     assert labels(source) == expected
 
 
 @pytest.mark.parametrize("source", STRICT)
-def test_statements_label_what_is_assigned_under_them_in_strict_mode_only(source: str) -> None:
+def test_assignments_under_a_branch_take_its_labels_in_strict_mode_only(source: str) -> None:
     assert labels(MODEL + source) == NONE
     assert labels(MODEL + source, is_strict=True) == SECRET
 
 
 @pytest.mark.parametrize("source", STRICT_ENDED)
-def test_the_label_of_a_branch_ends_with_it(source: str) -> None:
+def test_in_strict_mode_a_branch_does_not_label_what_comes_after_it(source: str) -> None:
     assert labels(source, is_strict=True) == NONE
 
 
 @pytest.mark.parametrize("source", SENT_STRICT)
-def test_arguments_of_calls_under_a_branch_take_its_labels_in_strict_mode(source: str) -> None:
+def test_arguments_of_calls_under_a_branch_take_its_labels_in_strict_mode_only(source: str) -> None:
     for is_strict in (False, True):
         run = Run(parse(source), tools=TOOLS, variables=variables(), is_strict=is_strict)
         step = run.advance()
@@ -119,7 +121,7 @@ def test_a_forbidden_branch_ends_the_run(source: str) -> None:
 
 
 @pytest.mark.parametrize("source", FREE)
-def test_data_that_do_not_steer_are_allowed_under_any_policy(source: str) -> None:
+def test_forbidden_data_that_decide_no_branch_are_allowed(source: str) -> None:
     step = finish(source, variables=variables(), may_branch=no_secrets)
 
     assert isinstance(step, ProgramFinished)
@@ -160,7 +162,7 @@ def test_a_program_cannot_catch_what_ends_it(kind: str, around: str) -> None:
     assert "x" not in run.names()
 
 
-def test_labels_of_an_argument_are_the_join_over_all_in_it() -> None:
+def test_an_argument_has_the_joined_labels_of_everything_in_it() -> None:
     run = Run(
         parse("send(to=[p], text={'k': (p, [s]), o: p}, copy=p)"),
         tools=TOOLS,
@@ -176,11 +178,11 @@ def test_labels_of_an_argument_are_the_join_over_all_in_it() -> None:
 
 
 @pytest.mark.long
-def test_every_program_shows_the_labels_that_it_must() -> None:
+def test_every_label_program_shows_its_expected_labels() -> None:
     assert [(case, shown(case)) for case in cases() if shown(case) != case.labels] == []
 
 
-def test_consumers_are_intersected() -> None:
+def test_joining_labels_intersects_their_consumers() -> None:
     one = Labels(consumers=frozenset({"ann", "bob"}))
     two = Labels(consumers=frozenset({"bob", "cid"}))
     step = finish("a + b", variables={"a": Labeled(1, one), "b": Labeled(2, two)})

@@ -1,4 +1,4 @@
-"""What programs can do, one construct at a time. `test_differential` compares with CPython."""
+"""The language, one construct at a time. `test_differential` compares it with CPython."""
 
 import ast
 from typing import Any
@@ -58,7 +58,7 @@ from tests.local.interpreter.running import failure, value
         ("isinstance(True, int) and isinstance(1, int | str) and not isinstance('', (int, list))", True),
     ],
 )  # fmt: skip
-def test_statements_and_expressions(source: str, expected: Any) -> None:
+def test_statements_and_expressions_give_pythons_values(source: str, expected: Any) -> None:
     assert value(source) == expected
 
 
@@ -90,7 +90,7 @@ def test_statements_and_expressions(source: str, expected: Any) -> None:
         ("import time\ntime.sleep(60)", None),
     ],
 )  # fmt: skip
-def test_modules(source: str, expected: Any) -> None:
+def test_functions_of_modules_give_pythons_values(source: str, expected: Any) -> None:
     assert value(source) == expected
 
 
@@ -123,12 +123,12 @@ def test_exceptions_have_pythons_types(source: str, kind: str) -> None:
     assert (step.kind, step.type) == ("exception", kind)
 
 
-def test_what_the_syntax_allows_is_what_can_be_compiled() -> None:
-    # The parts of an f-string and of a slice, and a star, stand within other expressions only.
+def test_the_compiler_has_a_method_for_exactly_the_nodes_that_the_syntax_allows() -> None:
+    # Other kinds of nodes, such as operators, have no method of their own.
     compiled = (ast.stmt, ast.expr, ast.pattern)
     allowed = {f"visit_{kind.__name__}" for kind in ALLOWED if issubclass(kind, compiled)}
     assert {name for name in dir(StatementCompiler) if name.startswith("visit_")} == allowed
 
 
-def test_a_list_that_grows_by_one_element_at_a_time_pays_for_that_element() -> None:
+def test_adding_one_element_to_a_list_costs_one_element_and_not_the_whole_list() -> None:
     assert value("x = []\nfor i in range(20_000):\n    x += [i]\nlen(x)") == 20_000

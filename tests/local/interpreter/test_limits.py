@@ -1,4 +1,4 @@
-"""Each limit ends the run, before the work is done."""
+"""Each limit ends the run before the work is done."""
 
 import ast
 import gc
@@ -82,7 +82,7 @@ def test_a_program_that_reaches_a_limit_ends_quickly(limit: str, source: str) ->
     assert time.process_time() - begin < 1.0
 
 
-def test_time_is_limited() -> None:
+def test_the_time_of_a_program_is_limited() -> None:
     step = failure("while True:\n    pass", limits=Limits(steps=10**12, seconds=0.05))
 
     assert "`seconds`" in step.message
@@ -116,7 +116,7 @@ def test_time_that_other_threads_take_is_not_the_programs() -> None:
 
 @contextmanager
 def slow_collections(most: int, seconds: float = 0.5) -> Iterator[list[float]]:
-    """Let full collections of garbage take so long each, so many at most; which did."""
+    """Make full garbage collections take this long, at most so many; yield one entry for each."""
     slow: list[float] = []
 
     def take_long(phase: str, info: dict[str, Any]) -> None:
@@ -133,10 +133,10 @@ def slow_collections(most: int, seconds: float = 0.5) -> Iterator[list[float]]:
         gc.callbacks.remove(take_long)
 
 
-def test_a_collection_of_the_processes_garbage_is_not_the_programs_time() -> None:
+def test_a_garbage_collection_does_not_count_as_time_of_the_program() -> None:
     before = gc.get_threshold()
     with slow_collections(1, 1.2) as slow:
-        gc.freeze()  # so that little garbage is enough for a full collection
+        gc.freeze()  # then little garbage is enough for a full collection
         gc.set_threshold(100, 1, 1)
         try:
             end = Run(parse("[[n] for n in range(3000)]"), limits=Limits(seconds=1.0)).advance()
@@ -148,7 +148,7 @@ def test_a_collection_of_the_processes_garbage_is_not_the_programs_time() -> Non
 
 @pytest.mark.long(sample=1)
 @pytest.mark.parametrize(("collections", "spent"), [(1, 0.0), (2, 0.5), (3, 1.0)])
-def test_one_collection_is_forgiven_and_not_those_that_a_program_provokes(
+def test_the_first_garbage_collection_is_not_counted_and_all_others_are(
     collections: int, spent: float
 ) -> None:
     with slow_collections(collections) as slow:
@@ -156,7 +156,7 @@ def test_one_collection_is_forgiven_and_not_those_that_a_program_provokes(
         for _ in range(collections):
             gc.collect()
     assert len(slow) == collections
-    # What is left of the first is the time that this thread did not collect in.
+    # Some time before and after the first collection is counted too.
     assert spent <= clock.spent() < spent + 0.4
 
 
@@ -167,14 +167,14 @@ def test_a_search_has_no_more_time_than_is_left() -> None:
     assert "`seconds`" in step.message
 
 
-def test_a_program_that_is_told_to_stop_starts_no_search_without_limit() -> None:
+def test_a_program_that_must_stop_has_no_time_left_for_a_regex_search() -> None:
     machine = Machine.idle(Limits())
     machine.stop()
 
     assert machine.seconds_left == 0
 
 
-def test_calls_are_limited() -> None:
+def test_the_number_of_tool_calls_is_limited() -> None:
     run = Run(parse("for i in range(9):\n    read(name='x')"), tools=TOOLS, limits=SMALL)
     *_, end = drive(run, [Labeled(1)] * 3)
 
@@ -200,19 +200,19 @@ def test_a_program_that_is_too_long_or_too_deep_is_refused(
         parse(source, limits)
 
 
-def test_a_long_chain_of_elif_is_no_nesting() -> None:
+def test_a_long_chain_of_elif_does_not_count_as_nesting() -> None:
     chain = "".join(f"elif x == {i}:\n    y = {i}\n" for i in range(1, 200))
 
     assert value(f"x = 150\nif x == 0:\n    y = 0\n{chain}y") == 150
 
 
-def test_ordinary_programs_stay_far_below_the_limits() -> None:
+def test_an_ordinary_program_stays_below_the_default_limits() -> None:
     source = "x = []\nfor i in range(20000):\n    x.append({'n': i, 's': str(i) * 3})\nlen(x)"
 
     assert isinstance(finish(source), ProgramFinished)
 
 
-def test_code_is_read_for_what_it_may_change_once_and_only_if_labels_ask(
+def test_the_possible_changes_of_code_are_computed_once_and_only_if_data_are_labelled(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     read: list[int] = []

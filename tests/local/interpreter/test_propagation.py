@@ -1,7 +1,7 @@
-"""Every operation follows the cautious label rule, or has a precise one that a program shows.
+"""Every operation has the cautious label rule, or a precise rule that a test program shows.
 
-`python -m tests.local.interpreter.label_guards` takes each precise rule away and sees that its
-program then gets labels that it must not have.
+`python -m tests.local.interpreter.label_guards` removes each precise rule in turn and checks that
+its program then gets labels that it must not have.
 """
 
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ from tests.local.interpreter.running import labels
 
 
 def operations() -> Iterator[tuple[str, Implementation]]:
-    """Everything that a program can call of what the language has."""
+    """Everything in the language that a program can call."""
     tables = {"built-in": BUILTINS, **MODULES, **CLASS_MEMBERS}
     for owner, members in tables.items():
         for name, value in members.items():
@@ -35,7 +35,7 @@ def test_every_operation_has_a_label_rule() -> None:
     assert len(list(operations())) > 250
 
 
-def test_every_precise_rule_has_a_program_that_shows_it() -> None:
+def test_every_precise_rule_has_a_test_program() -> None:
     assert {*rules()} == PRECISE.keys()
 
 
