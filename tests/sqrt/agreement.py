@@ -1,9 +1,9 @@
-"""Verdicts offline beside those of a server: `python -m tests.sqrt.agreement [--count N] [--seed S]`.
+"""Compare offline verdicts with a server's: `python -m tests.sqrt.agreement [--count N] [--seed S]`.
 
 Random calls under random policies go through `simulate`, and through a `LocalServer` over HTTP as
-programs of a dual-LLM session. Both must say the same about every call: verdict, strength,
-certainty, counters, rules with their lines and reasons, and all labels. Policies and what calls are
-made of come from `tests/sqrt/generate.py`.
+programs of a dual-LLM session. Both must agree about every call: verdict, strength, certainty,
+counters, rules with their lines and reasons, and all labels. `tests/sqrt/generate.py` generates the
+policies.
 """
 
 import argparse
@@ -51,7 +51,7 @@ _TOOLS = [{"type": "function", "function": {"name": one, "parameters": _TAKES}} 
 
 
 class Policies(Generator):
-    """Policies that have a meaning, and rules for calls that are made."""
+    """Random policies whose rules are for the tools and arguments of the scenarios."""
 
     def policy(self) -> Tokens:
         """The tokens of a policy."""
@@ -86,14 +86,14 @@ class Policies(Generator):
 
 @dataclass(frozen=True)
 class Scenario:
-    """A policy, and calls of one session."""
+    """A policy and the calls of one session."""
 
     policy: PolicyHeader
     trials: list[Trial]
 
 
 class Told(NamedTuple):
-    """What one side says about a call; session labels are known at the end of a turn only."""
+    """One side's report about a call. A server reports session labels only at the end of a turn."""
 
     verdict: str
     certain: bool
@@ -106,14 +106,14 @@ class Told(NamedTuple):
 
 
 class Writer:
-    """Writes scenarios; the same for the same seed."""
+    """Writes random scenarios. The same seed gives the same scenario."""
 
     def __init__(self, seed: object) -> None:
         self._generator = Policies(seed)
         self._random = random.Random(repr(seed))  # noqa: S311 - a test's own
 
     def scenario(self) -> Scenario:
-        """A policy that means something, and calls whose results can go on in another turn."""
+        """A policy that compiles, and calls whose results can be sent with a later turn."""
         while True:
             scenario = self._any_scenario()
             labels = [one.result_labels for one in simulate(scenario.policy, scenario.trials)]
@@ -124,7 +124,7 @@ class Writer:
         trials: list[Trial] = []
         for number in range(CALLS):
             trials.append(self._trial(number, trials))
-        # As it goes over the wire, where it has other lines than in a file.
+        # The form on the wire has other line numbers than the file, so compact it before comparing.
         policy = PolicyHeader.from_sqrt(self._text(), **self._options()).compacted()
         return Scenario(policy, trials)
 
@@ -155,7 +155,7 @@ class Writer:
             if before and pick.random() < 0.25:
                 used = pick.sample(before, pick.choice((1, 1, min(2, len(before)))))
                 uses[name] = [one.id for one in used]
-                if pick.random() < 0.5:  # the result itself
+                if pick.random() < 0.5:  # pass the result itself
                     arguments[name] = used[0].result
         brought, combine = (
             (self._labels(), pick.choice(COMBINES))
@@ -176,7 +176,7 @@ class Writer:
 
 
 def _can_be_sent(labels: Labels | None) -> bool:
-    """Whether a variable may have them: a policy can add `*` or an empty name, a client cannot."""
+    """Whether a client may send these labels. A policy can add `*` or an empty name; a client cannot."""
     if labels is None:
         return True
     marks = labels.tags | labels.producers
@@ -188,7 +188,7 @@ def _can_be_sent(labels: Labels | None) -> bool:
 
 
 def offline(scenario: Scenario) -> list[Told | None]:
-    """What `simulate` says."""
+    """The reports of `simulate`."""
     return [_told(one) for one in simulate(scenario.policy, scenario.trials)]
 
 
@@ -211,7 +211,7 @@ def _told(one: Decision) -> Told | None:
 
 
 class Session:
-    """One session on a server; a program for each run of calls up to one that is denied."""
+    """One session on a server. Each turn's program makes calls until one is denied."""
 
     def __init__(self, http: httpx.Client, scenario: Scenario) -> None:
         self._http = http
@@ -225,13 +225,13 @@ class Session:
         self._told: dict[str, Told] = {}
 
     def run(self) -> list[Told | None]:
-        """What the server says; nothing of a call that is made from what is not there."""
+        """The server's reports; `None` for a call that needs a result of a denied call."""
         while calls := self._next():
             self._turn(calls)
         return [self._told.get(trial.id) for trial in self._trials]
 
     def _next(self) -> list[Trial]:
-        """The calls that can be made as long as none is denied."""
+        """The next calls that have all results that they use, if none of them is denied."""
         there, found = set(self._results), []
         for trial in self._trials:
             used = {one for ids in trial.uses.values() for one in ids}
@@ -291,7 +291,7 @@ def _reason(entry: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 def _line(trial: Trial) -> str:
-    """A call as a program writes it: each argument has its labels and those of what it uses."""
+    """A call in a program. An argument has its own labels and those of the results that it uses."""
     given = [f"{name}={_expression(trial, name)}" for name in trial.arguments]
     return f"{trial.id} = {trial.tool}({', '.join(given)})"
 
@@ -314,7 +314,7 @@ def _variables(calls: Sequence[Trial]) -> Json:
 
 
 def _result(trial: Trial) -> str:
-    """What the tool returns: in a wrapper if it brings labels."""
+    """The tool's result, in a wrapper if it has labels."""
     if trial.result_labels == Labels() and trial.combine == "merge":
         return json.dumps(trial.result)
     meta = trial.result_labels.to_wire()
@@ -327,7 +327,7 @@ def _result(trial: Trial) -> str:
 
 @dataclass
 class Outcome:
-    """What a number of pairs led to."""
+    """Counts and disagreements of the compared pairs."""
 
     pairs: int = 0
     denied: int = 0
@@ -338,7 +338,7 @@ class Outcome:
 
     @property
     def is_poor(self) -> bool:
-        """Whether too few calls are denied, or in doubt, for the comparison to mean much."""
+        """Whether too few calls are denied or uncertain for a useful comparison."""
         pairs = self.pairs
         return self.denied < LEAST_DENIED * pairs or self.uncertain < LEAST_UNCERTAIN * pairs
 
@@ -367,7 +367,7 @@ class Outcome:
 
 
 def compare(seed: int, count: int) -> Outcome:
-    """Compare at least this number of pairs, of a seed."""
+    """Compare at least `count` pairs of a seed."""
     outcome = Outcome()
     with (
         LocalServer(replacing_tools=TOOLS, script=[]) as server,
@@ -382,7 +382,7 @@ def compare(seed: int, count: int) -> Outcome:
 
 
 def main() -> int:
-    """Compare, print the figures, and return 1 for a disagreement or a poor sample."""
+    """Compare, print the figures, and return 1 if they disagree or the sample is poor."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=5_000, help="pairs at least")
     parser.add_argument("--seed", type=int, default=1)

@@ -8,7 +8,7 @@ from langchain_sequrity.sqrt import Argument, Call, Presets, Verdict, compile_po
 
 
 class _Every(frozenset[str]):
-    """All labels that there could be."""
+    """A set that contains every label."""
 
     def __contains__(self, name: object) -> bool:
         return True
@@ -37,13 +37,13 @@ def decide(
     tool: str = "lend",
     **arguments: Argument,
 ) -> Verdict:
-    """What a policy says about one call."""
+    """The verdict of a policy on one call."""
     engine = compile_policy(policy, presets or Presets())
     return engine.decide(Call(tool, arguments), session or Labels())
 
 
 def truth(predicate: str, session: Labels | None = None, **arguments: Any) -> bool | None:
-    """A predicate's truth: `None` where a denial and an allowance read it differently."""
+    """A predicate's truth; `None` (unknown) if it triggers a denial and no allowance."""
     denies = not decide(
         f'tool "lend" {{ must deny when {predicate}; }}', session, **arguments
     ).allowed

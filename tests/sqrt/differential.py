@@ -1,6 +1,6 @@
-"""Our parser beside the vendor's: `python -m tests.sqrt.differential [--count N] [--seed S]`.
+"""Compare our parser with the vendor's: `python -m tests.sqrt.differential [--count N] [--seed S]`.
 
-Both must call the same texts SQRT, but for what `QUIRKS` explains one by one.
+Both must accept the same texts. `QUIRKS` lists the known exceptions.
 """
 
 import argparse
@@ -24,14 +24,14 @@ _WORD = re.compile(r"\w+", re.ASCII)
 
 
 class Outcome(NamedTuple):
-    """What a number of texts led to.
+    """Counts and disagreements of the compared texts.
 
     Attributes:
-        texts: How many there were.
-        valid: How many of them the vendor's parser took.
-        rules: How often each rule of the vendor's grammar was used in these.
+        texts: The number of texts.
+        valid: How many of them the vendor's parser accepted.
+        rules: How often each rule of the vendor's grammar was used in the valid texts.
         quirks: How many disagreements each quirk explains.
-        unexplained: The others.
+        unexplained: The texts of all other disagreements.
     """
 
     texts: int
@@ -42,7 +42,7 @@ class Outcome(NamedTuple):
 
 
 def accepts(text: str) -> bool:
-    """Whether our parser takes a text."""
+    """Whether our parser accepts a text."""
     try:
         parse(text)
     except PolicySyntaxError:
@@ -51,9 +51,9 @@ def accepts(text: str) -> bool:
 
 
 def _separated(text: str) -> bool:
-    """Whether it is SQRT once white space stands between words that are written together.
+    """Whether a text is SQRT after white space is put between joined words.
 
-    The vendor's scanner looks only for what may come next, so that to it `mustdeny` is two words.
+    The vendor's scanner looks only for tokens that may come next, so it splits `mustdeny`.
     """
     texts = {text}
     for _ in range(_TRIES):
@@ -70,7 +70,7 @@ def _separated(text: str) -> bool:
 
 
 def _further(before: str, after: str) -> bool:
-    """Whether our parser comes further in a text than before, counting what is left of it."""
+    """Whether our parser leaves less of the second text unread than of the first."""
     return _left(after) < _left(before)
 
 
@@ -84,7 +84,7 @@ def _left(text: str) -> int:
 
 
 def _with_ascii_digits(text: str) -> bool:
-    """Whether it is SQRT in ASCII digits: the vendor's `\\d` takes those of all scripts."""
+    """Whether a text is SQRT with ASCII digits: the vendor's `\\d` matches digits of all scripts."""
     return not text.isascii() and accepts(re.sub(r"\d", "5", text))
 
 
@@ -92,7 +92,7 @@ QUIRKS = {"words written together": _separated, "digits of other scripts": _with
 
 
 def rules_of_the_vendor() -> set[str]:
-    """The names that nodes of the vendor's trees can have."""
+    """The names of all node types in the vendor's trees."""
     named = set()
     for rule in vendor._get_parser().rules:
         name = str(rule.alias or rule.origin.name)

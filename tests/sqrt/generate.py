@@ -1,4 +1,4 @@
-"""SQRT at random: policies over the whole grammar, and mutations that mostly are none."""
+"""Random SQRT: policies over the whole grammar, and mutations, which are mostly invalid."""
 
 import random
 import re
@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 FIELDS = ("tags", "producers", "consumers")
 NAMES = ("a", "b2", "_x", "crate", "too_long", "P", "notice", "order", "android")
-# No word is reserved, so that each of these may be a name.
+# SQRT reserves no words, so each of these may also be a name.
 WORDS = (
     "let", "tool", "must", "hard", "should", "soft", "allow", "deny", "always", "when", "priority",
     "result", "session", "before", "after", "and", "or", "not", "in", "overlaps", "subset", "of",
@@ -35,13 +35,13 @@ Tokens = list[str]
 
 
 class Generator:
-    """Writes policies; `size` of an expression shrinks with its depth."""
+    """Writes random policies. The `size` of an expression shrinks with its depth."""
 
     def __init__(self, seed: object) -> None:
         self._random = random.Random(repr(seed))  # noqa: S311 - a test's own
 
     def text(self) -> str:
-        """A policy, or in about half of the cases what a mutation made of it."""
+        """A policy; in about half of the cases a mutated one."""
         tokens = self.policy()
         chance = self._random.random()
         if chance < 0.5:
@@ -58,7 +58,7 @@ class Generator:
         return self._many(count, self._documented, self._declaration)
 
     def spaced(self, tokens: Tokens) -> str:
-        """Tokens as a text, with white space wherever two words would grow together."""
+        """Tokens as a text, with white space wherever two words would otherwise join."""
         text = ""
         for token in tokens:
             glue = self._random.choice(("", "", " ", " ", " ", "\n", "\t"))

@@ -1,4 +1,4 @@
-"""What a policy says, apart from where it stands; and its comments."""
+"""The meaning of a policy without positions and layout; its words; its comments."""
 
 import random
 from dataclasses import fields, is_dataclass
@@ -12,7 +12,7 @@ _COMMENTS = ("// why\n", "//\n", "/* here */", "/**/", "/* over\n\n   lines */",
 
 
 def meaning(policy: Policy | str) -> Any:
-    """The nodes without positions and texts; 1 and 1.0 differ."""
+    """The nodes without positions and source texts. 1 and 1.0 differ."""
     return _bare(parse(policy) if isinstance(policy, str) else policy)
 
 
@@ -27,12 +27,12 @@ def _bare(node: Any) -> Any:
 
 
 def words(text: str) -> list[str]:
-    """The tokens of a text as they are written."""
+    """The tokens of a text as written."""
     return [one.text.rstrip() if one.kind == "doc" else one.text for one in tokens(text)]
 
 
 def comments(text: str) -> list[str]:
-    """The comments of a text without white space, which a layout may change."""
+    """The comments of a text, without their white space because the formatter may change it."""
     found, end = [], 0
     for token in tokens(text):
         found += ["".join(one[0].split()) for one in COMMENT.finditer(text[end : token.start])]
@@ -41,7 +41,7 @@ def comments(text: str) -> list[str]:
 
 
 def commented(text: str, seed: object) -> str:
-    """A valid text with comments and line breaks between any of its words, also within lines."""
+    """A valid text with random comments and line breaks added between its tokens."""
     chance = random.Random(repr(seed))  # noqa: S311 - a test's own
     often = chance.choice((0.02, 0.1, 0.5))
     parts, end = [], 0

@@ -1,4 +1,4 @@
-"""What guards an address lets one address through, or `check` says what else it lets through."""
+"""A pattern that guards an address matches only single addresses, or `check` warns."""
 
 import re
 from pathlib import Path
@@ -45,7 +45,7 @@ DOMAINS = st.sampled_from(["museum.example", "m.example", "a-b.museum"])
 
 @st.composite
 def several(draw: st.DrawFn, domain: str) -> str:
-    """An address of the house with something else before, in or after it."""
+    """An address of the domain with another text before, inside or after it."""
     home = f"{draw(st.sampled_from(['ada', 'a', 'bo.l', 'x1']))}@{domain}"
     at = draw(st.sampled_from([0, 1, len(home) - len(domain) - 1, len(home)]))
     foreign: str = draw(LOCALS)
@@ -94,7 +94,7 @@ def test_what_is_not_one_address_does_not_pass_a_guard_of_which_check_says_nothi
 
 @settings(max_examples=300, derandomize=True, deadline=None)
 @generated(st.data(), DOMAINS, st.sampled_from(list(GUARDS)))
-def test_what_check_says_to_write_instead_lets_single_addresses_through_and_no_others(
+def test_the_pattern_that_check_suggests_allows_only_single_addresses(
     data: st.DataObject, domain: str, guard: str
 ) -> None:
     wildcard = f'w"*@{domain}"'
@@ -112,7 +112,7 @@ def test_what_check_says_to_write_instead_lets_single_addresses_through_and_no_o
 @pytest.mark.parametrize(
     "pattern", ['w"*@m.example"', 'str like w"*@m.example" length ..80', 'r"^.+@m[.]example$"']
 )
-def test_a_guard_that_lets_two_addresses_through_is_a_warning_that_shows_them(
+def test_a_guard_that_lets_two_addresses_through_gets_a_warning_with_an_example(
     guard: str, pattern: str
 ) -> None:
     (leak,) = leaks(policy(guard, pattern))
@@ -160,18 +160,20 @@ def test_a_leak_is_found_wherever_a_pattern_guards_an_address(text: str, passing
         'let outside = not to.value in {w"*@m"};',
     ],
 )  # fmt: skip
-def test_what_lets_single_addresses_through_or_guards_none_is_not_mentioned(text: str) -> None:
+def test_a_pattern_gets_no_warning_if_it_allows_single_addresses_or_guards_no_address(
+    text: str,
+) -> None:
     assert leaks(text) == []
 
 
-def test_many_hostile_guards_are_looked_at_in_bounded_time_and_none_raises() -> None:
+def test_checking_many_hostile_guards_takes_bounded_time_and_does_not_raise() -> None:
     regexes = [f'r"^({"(a+)+" * 12}){n}@m$"' for n in range(200)] + ['r"((((a?)*)*)*)*@$"'] * 100
     assert isinstance(
         leaks(f'tool "x" {{ must deny when not to.value in {{{", ".join(regexes)}}}; }}'), list
     )
 
 
-# What we teach
+# Our own documentation
 
 TAUGHT = ("README.md", "docs/*.md", "examples/**/*.*", "notebooks/*.ipynb", "benchmarks/**/*.*",
           "langchain_sequrity/**/*.py")  # fmt: skip

@@ -1,4 +1,4 @@
-"""A sample of `python -m tests.sqrt.agreement`: offline and over HTTP, every verdict is the same."""
+"""A sample of `python -m tests.sqrt.agreement`: verdicts offline and over HTTP are equal."""
 
 import httpx
 import pytest
@@ -19,7 +19,7 @@ from tests.sqrt.agreement import (
 
 
 @pytest.mark.long
-def test_calls_are_decided_offline_as_they_are_over_http() -> None:
+def test_verdicts_offline_and_over_http_are_equal() -> None:
     found = compare(7, 300)
     assert found.disagreements == []
     assert found.pairs >= 300
@@ -27,7 +27,7 @@ def test_calls_are_decided_offline_as_they_are_over_http() -> None:
     assert not found.is_poor
 
 
-def test_scenarios_are_the_same_for_the_same_seed() -> None:
+def test_the_same_seed_gives_the_same_scenario() -> None:
     assert Writer((3, 1)).scenario() == Writer((3, 1)).scenario()
     assert Writer((3, 1)).scenario() != Writer((3, 2)).scenario()
 
@@ -40,7 +40,7 @@ TRIALS = [
     Trial("scan", {"a": 1}, uses={"a": ["r1"]}, id="r3"),
 ]
 SAME = 'tool "lend" { /// no mails\n must deny when a.tags overlaps {"mail"}; }'
-# What the server is told differs from what is tried here, in one thing each.
+# Policies for the server; each differs in one respect from `SAME`, which `simulate` gets.
 OTHERS = {
     "verdict": SAME.replace('{"mail"}', '{"news"}'),
     "strength": SAME.replace("must", "should"),
@@ -56,7 +56,7 @@ OTHERS = {
 
 @pytest.mark.long(sample=2)
 @pytest.mark.parametrize("other", [SAME, *OTHERS.values()], ids=["nothing", *OTHERS])
-def test_a_difference_between_the_two_is_found(other: str) -> None:
+def test_a_difference_between_simulate_and_the_server_is_found(other: str) -> None:
     here, there = (Scenario(PolicyHeader.from_sqrt(one), TRIALS) for one in (SAME, other))
     outcome = Outcome()
     with (

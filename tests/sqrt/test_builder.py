@@ -1,4 +1,4 @@
-"""Policies that are built in Python say what was built, and nothing that was not."""
+"""The policy builder writes exactly the rules that were built, and refuses mistakes."""
 
 import re
 from collections.abc import Callable
@@ -85,16 +85,16 @@ CONDITIONS: dict[str, Condition] = {
 
 
 def rule(condition: Condition) -> str:
-    """The rule that a condition becomes, in one line."""
+    """The SQRT rule for a condition, in one line."""
     return " ".join(str(policy(tool("t").must_deny(when=condition))).split())
 
 
 @pytest.mark.parametrize(("text", "condition"), CONDITIONS.items(), ids=CONDITIONS)
-def test_a_condition_is_written_as(text: str, condition: Condition) -> None:
+def test_a_condition_is_written_in_sqrt(text: str, condition: Condition) -> None:
     assert rule(condition) == f'tool "t" {{ must deny when {text}; }}'
 
 
-def test_a_whole_policy_is_written_laid_out() -> None:
+def test_a_whole_policy_is_written_in_the_formatters_layout() -> None:
     staff = let("staff", {"ada", "grace"}, doc="who works here")
     outside = let("outside", ~arg("to").value.is_in(staff))
     mail = (
@@ -128,13 +128,13 @@ def test_a_whole_policy_is_written_laid_out() -> None:
     )
 
 
-def test_a_domain_has_a_name_as_well() -> None:
+def test_a_domain_can_have_a_name() -> None:
     percent = let("percent", between(0, 100))
     built = policy(tool("t").must_deny(~arg("a").value.is_in(percent)))
     assert str(built).startswith("let percent = int 0..100;\n\n")
 
 
-def test_what_is_built_decides_and_goes_wherever_a_text_goes() -> None:
+def test_a_built_policy_works_wherever_a_policy_text_works() -> None:
     leak = arg("text").tags.overlaps({"personal"}) & ~arg("to").value.is_in(
         matching("^[A-Za-z0-9._+-]+@museum[.]example$")
     )
@@ -153,7 +153,7 @@ def test_what_is_built_decides_and_goes_wherever_a_text_goes() -> None:
         assert verdict.reasons[0].description == "addresses stay in the house"
 
 
-def test_nothing_that_is_built_ever_changes() -> None:
+def test_built_objects_are_immutable() -> None:
     first = tool("t").must_deny()
     before = str(policy(first))
     first.should_allow().priority(2).result(result.tags.add("x"))
@@ -165,7 +165,7 @@ def test_nothing_that_is_built_ever_changes() -> None:
         first.node = first.node  # type: ignore[misc]
 
 
-def test_no_tools_make_an_empty_policy() -> None:
+def test_a_policy_without_tools_is_empty() -> None:
     assert policy().text == ""
 
 
@@ -186,7 +186,7 @@ def test_a_python_set_is_always_written_in_the_same_order() -> None:
         lambda: [1] if P else [],
     ],
 )
-def test_python_cannot_decide_a_condition(operation: Callable[[], object]) -> None:
+def test_a_condition_has_no_truth_value_in_python(operation: Callable[[], object]) -> None:
     with pytest.raises(UsageError, match=r"`&`, `\|` and `~` instead of `and`, `or` and `not`"):
         operation()
 
@@ -252,7 +252,9 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
 
 
 @pytest.mark.parametrize(("make", "said"), REFUSED.values(), ids=REFUSED)
-def test_what_sqrt_cannot_say_for_certain_is_refused(make: Callable[[], Any], said: str) -> None:
+def test_the_builder_refuses_what_sqrt_cannot_express_for_certain(
+    make: Callable[[], Any], said: str
+) -> None:
     with pytest.raises(UsageError, match=said):
         make()
 
@@ -271,32 +273,32 @@ def test_what_sqrt_cannot_say_for_certain_is_refused(make: Callable[[], Any], sa
         (tool(matching="^t$"), "Tool(matching='^t$', 0 rules, 0 changes)"),
     ],
 )
-def test_what_is_built_is_shown_as_it_will_be_written(made: Any, shown: str) -> None:
+def test_the_repr_of_a_built_object_shows_its_sqrt(made: Any, shown: str) -> None:
     assert repr(made) == shown
 
 
-def test_a_tool_is_printed_with_the_names_that_it_uses() -> None:
+def test_str_of_a_tool_includes_the_definitions_of_its_names() -> None:
     staff = let("staff", {"ada"})
     made = tool("t").must_deny(arg("to").value.is_in(staff))
     assert str(made) == str(policy(made))
     assert str(made).startswith('let staff = {"ada"};')
 
 
-def test_what_is_nested_too_deeply_to_be_written_is_still_shown() -> None:
+def test_a_condition_that_is_nested_too_deeply_to_be_written_has_a_repr() -> None:
     condition = P
     for _ in range(100):
         condition = ~(condition & Q)
     assert repr(condition) == "Condition(…)"
 
 
-def test_what_has_no_meaning_is_shown_in_the_text_that_was_built() -> None:
+def test_an_error_shows_its_place_in_the_text_that_was_built() -> None:
     with pytest.raises(PolicySyntaxError) as caught:
         policy(tool("t").should_allow().must_deny(result.tags.is_empty()))
     assert caught.value.line == 3
     assert "must deny when @result.tags is empty;" in caught.value.source
 
 
-def test_what_is_nested_too_deeply_is_refused() -> None:
+def test_a_policy_that_is_nested_too_deeply_is_refused() -> None:
     condition = P
     for _ in range(3_000):
         condition = ~(condition & Q)
@@ -304,7 +306,7 @@ def test_what_is_nested_too_deeply_is_refused() -> None:
         policy(tool("t").must_deny(condition))
 
 
-# Text of any kind
+# Random policies
 
 NAMES = st.sampled_from(
     ("a", "to", "not", "and", "or", "when", "union", "true", "inf", "tags", "_9")
@@ -397,7 +399,7 @@ TOOLS = st.builds(
 
 
 def _read_back(made: Tool) -> Policy | None:
-    """The policy, unless the one name `not` would have to be two conditions."""
+    """The policy; `None` if two different conditions have the name `not`."""
     try:
         return policy(made)
     except PolicySyntaxError as error:
@@ -408,7 +410,7 @@ def _read_back(made: Tool) -> Policy | None:
 
 @settings(max_examples=300, derandomize=True)
 @given(TOOLS)
-def test_what_is_built_is_what_is_read(made: Tool) -> None:
+def test_a_built_policy_has_the_same_meaning_after_parsing(made: Tool) -> None:
     built = _read_back(made)
     if built is None:
         return
@@ -420,6 +422,6 @@ def test_what_is_built_is_what_is_read(made: Tool) -> None:
 
 @settings(max_examples=40, derandomize=True)
 @given(TOOLS)
-def test_what_is_built_is_a_policy_for_the_vendor_too(made: Tool) -> None:
+def test_the_vendor_accepts_a_built_policy(made: Tool) -> None:
     built = _read_back(made)
     assert built is None or validate(built.text)

@@ -1,4 +1,4 @@
-"""What is built means what it is called: each method against Python's own sets and numbers."""
+"""Each builder method means what its name says: compared with Python's sets and numbers."""
 
 from collections.abc import Callable
 from typing import Any
@@ -37,7 +37,7 @@ X, Y = arg("x"), arg("y")
 
 
 def holds(condition: Condition, **arguments: Argument) -> bool:
-    """Whether a condition holds, for sure."""
+    """Whether a condition holds; the verdict must be certain."""
     engine = compile_policy(policy(tool("t").must_deny(condition)))
     verdict = engine.decide(Call("t", arguments), Labels(tags=frozenset("s")))
     assert verdict.certain
@@ -73,7 +73,7 @@ OF_LABELS: dict[str, tuple[Labelled, Callable[[frozenset[str], frozenset[str]], 
 @pytest.mark.parametrize("name", OF_LABELS)
 @settings(max_examples=40, deadline=None)
 @given(NAMES, FEW)
-def test_a_test_of_labels_is_that_of_sets(
+def test_label_tests_and_operators_agree_with_python_sets(
     name: str, have: frozenset[str], other: frozenset[str]
 ) -> None:
     make, expected = OF_LABELS[name]
@@ -82,7 +82,7 @@ def test_a_test_of_labels_is_that_of_sets(
 
 @settings(max_examples=60, deadline=None)
 @given(NAMES, NAMES, FEW)
-def test_labels_of_all_arguments_are_united_and_what_they_share_is_common(
+def test_args_is_the_union_and_shared_the_intersection_of_all_argument_labels(
     one: frozenset[str], other: frozenset[str], few: frozenset[str]
 ) -> None:
     given_ = {"x": tagged(one), "y": tagged(other)}
@@ -107,14 +107,14 @@ RANGES: dict[str, tuple[Callable[[int], Any], Callable[[int, int], bool]]] = {
 @pytest.mark.parametrize("name", RANGES)
 @settings(max_examples=30, deadline=None)
 @given(NUMBERS, NUMBERS)
-def test_a_range_has_the_numbers_that_its_name_says(name: str, value: int, end: int) -> None:
+def test_a_range_contains_the_numbers_that_its_name_says(name: str, value: int, end: int) -> None:
     make, expected = RANGES[name]
     assert holds(X.value.is_in(make(end)), x=Argument(value)) == expected(value, end)
 
 
 @settings(max_examples=40, deadline=None)
 @given(NUMBERS, NUMBERS, NUMBERS)
-def test_and_or_and_not_join_as_in_python(x: int, y: int, n: int) -> None:
+def test_and_or_and_not_combine_conditions_as_in_python(x: int, y: int, n: int) -> None:
     one, other, third = X.value.equals(n), Y.value.equals(n), X.value.equals(Y.value)
     p, q, r = x == n, y == n, x == y
     given_ = {"x": Argument(x), "y": Argument(y)}
@@ -151,7 +151,7 @@ CHANGES: dict[str, Callable[[frozenset[str], frozenset[str]], frozenset[str]]] =
 @pytest.mark.parametrize("name", CHANGES)
 @settings(max_examples=30, deadline=None)
 @given(NAMES, FEW)
-def test_a_change_leaves_what_its_name_says(
+def test_a_change_of_labels_does_what_its_name_says(
     name: str, have: frozenset[str], other: frozenset[str]
 ) -> None:
     of_result: Changed = getattr(result.tags, name)
@@ -176,7 +176,7 @@ STRENGTHS = ["must_deny", "must_allow", "should_deny", "should_allow"]
 
 
 @pytest.mark.parametrize("name", STRENGTHS)
-def test_a_rule_decides_as_it_is_called(name: str) -> None:
+def test_a_rule_decides_as_its_method_name_says(name: str) -> None:
     strength, decision = name.split("_")
     engine = compile_policy(policy(getattr(tool("t"), name)()))
     hardness = "hard" if strength == "must" else "soft"

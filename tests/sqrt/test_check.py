@@ -1,4 +1,4 @@
-"""Mistakes in a policy that parses: what `check` finds and `compile_policy` refuses."""
+"""Mistakes in policies that parse: `check` finds them, `compile_policy` refuses the errors."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -84,7 +84,7 @@ ERRORS = [
 @pytest.mark.parametrize(
     ("text", "message", "at"), [e[1:] for e in ERRORS], ids=[e[0] for e in ERRORS]
 )
-def test_an_error_is_found_and_refused_at_its_place(
+def test_check_and_compile_report_an_error_at_its_place(
     text: str, message: str, at: tuple[int, int]
 ) -> None:
     errors = [found for found in check(text) if found.severity == "error"]
@@ -97,7 +97,7 @@ def test_an_error_is_found_and_refused_at_its_place(
     assert caught.value.source.endswith("^")
 
 
-def test_all_errors_are_found_at_once_and_in_order() -> None:
+def test_check_finds_all_errors_in_source_order() -> None:
     found = check('tool "x" { must deny when a; must deny when b; }\nlet c = d;')
     assert [one.line for one in found] == [1, 1, 2]
     assert all(one.severity == "error" for one in found)
@@ -111,7 +111,7 @@ def test_a_syntax_error_is_the_only_finding() -> None:
 
 
 @pytest.mark.parametrize("name", ["fragil", "fragiles", "fargile"])
-def test_a_name_that_is_nearly_right_is_asked_for(name: str) -> None:
+def test_a_misspelt_name_gets_the_right_one_as_a_hint(name: str) -> None:
     text = f'let fragile = a.tags is empty; tool "x" {{ must deny when {name}; }}'
     assert only(text).hint == "Did you mean `fragile`?"
 
@@ -127,14 +127,14 @@ def test_all_errors_of_a_policy_are_found_in_any_form(made: Callable[[str], Any]
     assert [one.line for one in check(made("let a = b;\nlet c = d;"))] == [1, 2]
 
 
-def test_a_policy_that_was_made_in_python_is_checked_at_the_places_of_its_text() -> None:
+def test_a_built_policy_is_checked_at_the_places_of_its_text() -> None:
     built = sqrt.policy(sqrt.tool("x").must_deny().should_allow())
     assert check(built) == check(str(built))
     assert [one.line for one in check(built)] == [3]
 
 
 @pytest.mark.parametrize("given", [b"", None, 5, ["x"]])
-def test_what_is_no_policy_is_refused(given: Any) -> None:
+def test_check_refuses_values_that_are_not_policies(given: Any) -> None:
     with pytest.raises(UsageError, match="Expected a policy: SQRT text, a parsed policy"):
         check(given)
 
@@ -170,7 +170,7 @@ WARNINGS = [
 @pytest.mark.parametrize(
     ("text", "message"), [w[1:] for w in WARNINGS], ids=[w[0] for w in WARNINGS]
 )
-def test_what_may_surprise_is_a_warning_and_compiles(text: str, message: str) -> None:
+def test_a_surprising_construct_gets_a_warning_and_compiles(text: str, message: str) -> None:
     finding = only(text)
     assert finding.severity == "warning"
     assert message in finding.message
@@ -191,7 +191,7 @@ def test_what_may_surprise_is_a_warning_and_compiles(text: str, message: str) ->
         'tool "x" { must allow when "a" in i.tags; should deny always; }',
     ],
 )
-def test_what_is_in_order_is_not_mentioned(text: str) -> None:
+def test_a_policy_without_mistakes_has_no_findings(text: str) -> None:
     assert check(text) == []
 
 
@@ -215,7 +215,9 @@ def test_what_is_in_order_is_not_mentioned(text: str) -> None:
         ("must deny when p; must deny when q; should allow always;", []),
     ],
 )
-def test_a_rule_that_another_leaves_without_effect_is_found(rules: str, dead: list[int]) -> None:
+def test_a_rule_that_has_no_effect_because_of_another_rule_is_found(
+    rules: str, dead: list[int]
+) -> None:
     lines = rules.replace("; ", ";\n")
     found = check(f'let p = a.tags is empty; let q = b.tags is empty; tool "x" {{\n{lines}\n}}')
     unreachable = [one for one in found if "decides nothing" in one.message]
@@ -266,7 +268,7 @@ def test_an_argument_that_only_some_tools_have_is_a_warning() -> None:
         'tool "plain" { must deny when anything.tags is empty; }',
     ],
 )
-def test_tools_and_arguments_that_exist_are_in_order(text: str) -> None:
+def test_existing_tools_and_arguments_have_no_findings(text: str) -> None:
     assert check(text, [LEND, SCAN, OPEN, "plain"]) == []
 
 
@@ -282,7 +284,7 @@ def test_tools_and_arguments_that_exist_are_in_order(text: str) -> None:
         ('tool "wide" { must deny when "x" in citty.tags; }', "warning", "`wide` does not declare the argument `citty`", "Did you mean `city`?"),
     ],
 )  # fmt: skip
-def test_what_may_protect_nothing_is_found_wherever_it_stands(
+def test_an_item_that_may_protect_nothing_is_found_in_every_place(
     text: str, severity: str, message: str, hint: str
 ) -> None:
     finding = only(text, [WIDE] if "wide" in text else [LEND, SCAN])
@@ -299,7 +301,9 @@ def test_what_may_protect_nothing_is_found_wherever_it_stands(
         {"properties": {"b": {}}, "additionalProperties": {"type": "string"}},
     ],
 )
-def test_an_argument_that_a_schema_may_have_elsewhere_is_no_error(schema: Any) -> None:
+def test_an_argument_is_not_an_error_if_another_part_of_the_schema_may_declare_it(
+    schema: Any,
+) -> None:
     policy = 'tool "send" { must deny when a.value == "x"; }'
     assert check(policy, [{"name": "send", "parameters": schema}]) == []
 
@@ -318,7 +322,7 @@ LOOSE = StructuredTool.from_function(
 )
 
 
-def test_tools_of_langchain_are_tools() -> None:
+def test_check_reads_langchain_tools_without_their_injected_arguments() -> None:
     assert check('tool "lend" { must deny when "x" in item.tags; }', [lend]) == []
     finding = only('tool "lend" { must deny when "x" in itme.tags; }', [lend])
     assert finding.hint == "Did you mean `item`?"
@@ -349,14 +353,14 @@ class Paying(TypedDict):
 @pytest.mark.parametrize(
     "tool", [pay, Pay, Paying, langchain_tool(pay), convert_to_openai_tool(pay)]
 )
-def test_what_bind_tools_makes_a_tool_of_is_one(tool: Any) -> None:
+def test_check_accepts_the_tool_forms_of_bind_tools(tool: Any) -> None:
     name = convert_to_openai_tool(tool)["function"]["name"]
     assert check(f'tool "{name}" {{ must deny when note.value == "x"; }}', [tool]) == []
     finding = only(f'tool "{name}" {{ must deny when euro.value == 1; }}', [tool])
     assert (finding.severity, finding.hint) == ("error", "Did you mean `euros`?")
 
 
-def test_a_policy_is_read_from_the_file_that_a_path_names(tmp_path: Path) -> None:
+def test_check_reads_the_policy_file_that_a_path_names(tmp_path: Path) -> None:
     file = tmp_path / "policy.sqrt"
     file.write_text('// lend\ntool "lend" { must deny when p; }\n')
     (finding,) = check(file)
@@ -368,30 +372,30 @@ def test_a_policy_is_read_from_the_file_that_a_path_names(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("name", ["policy.sqrt", "a/b.txt", "x y.cedar"])
-def test_the_name_of_a_file_is_no_policy(name: str) -> None:
+def test_the_name_of_a_file_as_a_policy_is_refused(name: str) -> None:
     with pytest.raises(UsageError, match=r"got the name of a file. Pass it as `pathlib.Path\(…\)`"):
         check(name)
 
 
 @pytest.mark.parametrize("tools", ["send", LEND, lend, 5])
-def test_tools_are_a_list(tools: Any) -> None:
+def test_tools_that_are_not_a_list_are_refused(tools: Any) -> None:
     with pytest.raises(UsageError, match=r"`tools` is a list of tools; got .* Write `\[…\]`"):
         check("", tools)
 
 
-def test_without_tools_nothing_is_said_about_names() -> None:
+def test_names_of_tools_and_arguments_are_not_checked_without_tools() -> None:
     assert check('tool "lend_itm" { must deny when "x" in itme.tags; }') == []
 
 
 @pytest.mark.parametrize("properties", [None, 3, "text", ["text"]])
-def test_a_tool_whose_arguments_cannot_be_told_is_a_usage_error(properties: Any) -> None:
+def test_a_tool_whose_arguments_are_unknown_is_a_usage_error(properties: Any) -> None:
     tool = {"name": "send", "parameters": {"type": "object", "properties": properties}}
     with pytest.raises(UsageError, match="`properties` of the tool `send` must be an object"):
         check("", [tool])
 
 
 @pytest.mark.parametrize("tool", [5, None, {}, {"function": {}}, {"function": 1}, {"name": 3}])
-def test_what_is_no_tool_is_a_usage_error(tool: Any) -> None:
+def test_a_value_that_is_not_a_tool_is_a_usage_error(tool: Any) -> None:
     with pytest.raises(UsageError, match="`tools` takes names of tools, definitions"):
         check("", [tool])
 
@@ -425,7 +429,7 @@ def test_checking_a_hostile_policy_takes_bounded_time(text: str) -> None:
         assert len(one.message) + len(one.hint) < 600
 
 
-def test_names_that_build_on_names_are_bounded_in_depth() -> None:
+def test_the_depth_of_names_defined_by_other_names_is_limited() -> None:
     text = "let a0 = x.tags is empty;" + "".join(f"let a{n} = not a{n - 1};" for n in range(1, 200))
     (finding,) = [one for one in check(text) if "too many names" in one.message][:1]
     assert finding.severity == "error"
@@ -433,7 +437,7 @@ def test_names_that_build_on_names_are_bounded_in_depth() -> None:
         compile_policy(text)
 
 
-def test_names_that_double_with_each_line_do_not_double_the_work() -> None:
+def test_evaluation_time_does_not_double_with_each_name_that_uses_another_twice() -> None:
     text = "let a0 = x.tags is empty;"
     text += "".join(f"let a{n} = a{n - 1} and a{n - 1};" for n in range(1, 26))
     text += "let s0 = x.tags;" + "".join(f"let s{n} = s{n - 1} | s{n - 1};" for n in range(1, 26))
@@ -454,7 +458,7 @@ def test_findings_are_safe_to_print(char: str) -> None:
     assert char not in shown
 
 
-def test_rules_may_name_any_value_that_a_hypothesis_is_given() -> None:
+def test_a_rule_for_verify_hypothesis_may_name_any_argument() -> None:
     rule = 'must deny when mail.tags overlaps {"private"};'
     assert check(f'tool "verify_hypothesis" {{ {rule} }}', ["send"]) == []
     [problem] = check(f'tool "parse_with_ai" {{ {rule} }}', ["send"])

@@ -1,4 +1,4 @@
-"""A text that some parser takes for a number, a boolean or a time passes no prohibition for sure."""
+"""If some parser reads a text as a value that a rule denies, the text is never certainly allowed."""
 
 import json
 import math
@@ -20,7 +20,7 @@ from pydantic import TypeAdapter
 
 from tests.sqrt.calls import decide, given, truth
 
-# What tolerant parsers take a text for
+# How tolerant parsers read a text
 
 _SPACE = "\t\n\v\f\r \xa0\ufeff\u2028\u2029\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
 _LAX: tuple[TypeAdapter[Any], ...] = tuple(map(TypeAdapter, (int, float, bool, Decimal)))
@@ -32,7 +32,7 @@ _FLAGS = {
 
 
 def javascript(text: str) -> float:
-    """`Number(text)`, as ECMA-262 has it."""
+    """`Number(text)` of ECMA-262."""
     text = text.strip(_SPACE)
     if text in {"", "Infinity", "+Infinity", "-Infinity"}:
         return float(text or 0)
@@ -42,30 +42,30 @@ def javascript(text: str) -> float:
 
 
 def octal(text: str) -> int:
-    """The reading of C and its heirs of what begins with a zero."""
+    """A number that starts with a zero is octal, as in C and languages like it."""
     return int(text if text.strip().lstrip("+-").startswith("0") else "?", 8)
 
 
 def sign(text: str) -> float:
-    """The number that one character stands for, such as a fraction or a Roman numeral."""
+    """The number of one character, such as a fraction or a Roman numeral."""
     found = [unicodedata.numeric(one, math.nan) for one in text.strip()]
     return found[0] if len(found) == 1 else math.nan
 
 
 def thousands(text: str) -> float:
-    """The parser of a form: it drops what groups and what names a currency."""
+    """A form's parser that removes group separators and currency signs."""
     return float(text.replace(",", "").replace(" ", "").strip("$€"))
 
 
 def with_decimal_comma(text: str) -> float:
-    """The parser of a form in half of Europe, where a point stands before three digits."""
+    """A form's parser in many European countries: `1.000,5` is 1000.5."""
     if not re.fullmatch(r"[+-]?\d{1,3}(\.?\d{3})*(,\d*)?", text):
         raise ValueError(text)
     return float(text.replace(".", "").replace(",", "."))
 
 
 def flag(text: str) -> bool:
-    """What configuration files take for a boolean."""
+    """A boolean in a configuration file."""
     return next(value for value, words in _FLAGS.items() if text.strip().lower() in words)
 
 
@@ -76,7 +76,7 @@ PARSERS: tuple[Callable[[str], Any], ...] = (
 
 
 def values_of(text: str) -> Iterator[bool | int | float]:
-    """All numbers and booleans that some parser takes a text for."""
+    """All numbers and booleans that some parser reads in a text."""
     for parse in PARSERS:
         with suppress(ValueError, ArithmeticError, StopIteration, yaml.YAMLError):
             found = parse(text)
@@ -87,7 +87,7 @@ def values_of(text: str) -> Iterator[bool | int | float]:
 
 
 def literal(value: float) -> str | None:
-    """How SQRT writes a number, if it can."""
+    """A number in SQRT; `None` if SQRT cannot write it."""
     if isinstance(value, bool):
         return str(value).lower()
     with localcontext(prec=2_000):
@@ -98,7 +98,7 @@ def literal(value: float) -> str | None:
 
 
 def prohibitions(value: float) -> Iterator[str]:
-    """Conditions that hold for a value."""
+    """Conditions that are true for a value."""
     written = literal(value)
     if written is None:
         return
@@ -116,7 +116,7 @@ def prohibitions(value: float) -> Iterator[str]:
 
 
 def passes(condition: str, value: Any, other: Any = None) -> bool:
-    """Whether a call passes a prohibition for sure."""
+    """Whether a rule with this condition certainly allows a call."""
     verdict = decide(
         f'tool "lend" {{ must deny when {condition}; }}', x=given(value), y=given(other)
     )
@@ -125,7 +125,9 @@ def passes(condition: str, value: Any, other: Any = None) -> bool:
 
 # Spellings
 
-ZEROS = st.sampled_from([0x30, 0x660, 0x6F0, 0x966, 0x9E6, 0xBE6, 0xFF10, 0x1D7CE])  # of scripts
+ZEROS = st.sampled_from(
+    [0x30, 0x660, 0x6F0, 0x966, 0x9E6, 0xBE6, 0xFF10, 0x1D7CE]
+)  # of several scripts
 SPACES = st.text(st.sampled_from([*_SPACE, "\x1c", "\x85", "\u200b"]), max_size=3)
 WHOLES: tuple[Callable[[int], str], ...] = (
     str, hex, oct, bin, "{:,}".format, "{:_}".format, "{:e}".format,
@@ -137,7 +139,7 @@ WORDS = ("true", "yes", "ON", "y", "T", "False", "no", "Off", "n", "inf", "-Infi
 
 @st.composite
 def numerals(draw: st.DrawFn) -> str:
-    """A number in one of the ways in which people and programs write one."""
+    """A number in a form that people or programs write."""
     number = draw(st.integers(-(10**9), 10**9) | st.integers(-(10**25), 10**25))
     whole = draw(st.sampled_from(WHOLES))
     zeros = draw(st.sampled_from(["", "0", "000", "0" * 70, "0" * 5_000]))
@@ -152,7 +154,7 @@ def numerals(draw: st.DrawFn) -> str:
 
 @st.composite
 def spellings(draw: st.DrawFn) -> str:
-    """A numeral or a word as it may come: in other digits, in other letters, in white space."""
+    """A numeral or a word, perhaps with digits of another script, in another case, with white space."""
     text = draw(
         numerals() | st.sampled_from(WORDS) | st.text("0123456789.,_+-eExinfa ", max_size=8)
     )
@@ -187,7 +189,7 @@ def test_what_some_parser_takes_for_a_value_never_passes_its_prohibition_for_sur
 @generated(st.integers() | st.floats(allow_nan=False) | st.booleans())
 @example(1e16)
 @example(5000.0)
-def test_a_value_never_passes_for_sure_a_prohibition_of_how_it_is_written(value: float) -> None:
+def test_a_value_is_never_certainly_allowed_if_its_text_is_denied(value: float) -> None:
     integer = [str(int(value))] if value == value // 1 and abs(value) != float("inf") else []
     for text in {str(value), json.dumps(value), *integer}:
         plain = text.replace("+", "[+]").replace(".", "[.]")
@@ -200,7 +202,7 @@ def test_a_value_never_passes_for_sure_a_prohibition_of_how_it_is_written(value:
 
 
 @pytest.mark.parametrize("text", ["5", "-5000", "999.9", "  7 ", "0", "two", "", "anna@x.example"])
-def test_what_every_parser_takes_for_another_number_or_for_none_is_certain(text: str) -> None:
+def test_a_text_that_no_parser_reads_as_a_denied_number_is_certainly_allowed(text: str) -> None:
     assert passes("x.value in {int 1000..}", text)
     assert passes("x.value == 5000", text)
 
@@ -214,7 +216,7 @@ def test_what_every_parser_takes_for_another_number_or_for_none_is_certain(text:
         (["5"], ["5"], True), ([5], 5, False), (float("nan"), 5, None), ("9" * 700, 10**700, None),
     ],
 )  # fmt: skip
-def test_two_values_of_different_kinds_are_at_most_in_doubt(
+def test_values_of_different_kinds_are_never_certainly_equal(
     one: Any, other: Any, known: bool | None
 ) -> None:
     assert truth("x.value == y.value", None, x=given(one), y=given(other)) is known
@@ -225,7 +227,9 @@ def test_two_values_of_different_kinds_are_at_most_in_doubt(
     ("constant", "tag"),
     [("5", "5.0"), ("5", "05"), ("true", "1"), ("true", "yes"), ('d"2027-01-01"', "2027-01-01T00")],
 )
-def test_a_constant_of_another_kind_is_in_doubt_among_labels(constant: str, tag: str) -> None:
+def test_whether_labels_contain_a_constant_of_another_kind_is_unknown(
+    constant: str, tag: str
+) -> None:
     assert truth(f"{constant} in x.tags", None, x=given("", tags={tag})) is None
 
 
@@ -236,18 +240,18 @@ def test_a_constant_of_another_kind_is_in_doubt_among_labels(constant: str, tag:
     ids=lambda text: f"{text[:3]}…{text[-3:]}",
 )  # fmt: skip
 def test_no_length_makes_a_number_pass(text: str) -> None:
-    numbers = ", ".join(f"{number}" for number in range(2_000))  # each is compared, one reads
+    numbers = ", ".join(f"{number}" for number in range(2_000))  # compared with each, read once
     assert not passes(f"x.value in {{{numbers}, int 1000..}}", text)
 
 
 # Times
 
-MOMENTS = st.datetimes(datetime(1971, 1, 1), datetime(2200, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001 - Hypothesis adds it
+MOMENTS = st.datetimes(datetime(1971, 1, 1), datetime(2200, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001 - Hypothesis adds the zone
 
 
 @st.composite
 def times(draw: st.DrawFn) -> str | float:
-    """A moment in one of the ways in which programs write one."""
+    """A moment in a form that programs write."""
     moment = draw(MOMENTS)
     seconds = moment.timestamp()
     forms: list[str | float] = [
@@ -269,7 +273,7 @@ def _epochs(value: object) -> Iterator[datetime]:
 
 
 def moments_of(value: str | float) -> Iterator[datetime]:
-    """All moments that some parser takes a value for; one without a zone is in UTC."""
+    """All moments that some parser reads in a value. Without a zone, UTC is assumed."""
     yield from _epochs(value)
     parsers: list[Callable[[Any], Any]] = [one.validate_python for one in _LAX_TIMES]
     if isinstance(value, str):

@@ -40,7 +40,7 @@ def statuses(found: Coverage) -> list[str]:
     return [rule.status for rule in found.rules]
 
 
-def test_each_rule_says_the_most_that_any_call_made_of_it() -> None:
+def test_the_status_of_a_rule_is_the_highest_that_any_call_reached() -> None:
     found = coverage(PAY, [pay(), pay(amount=5, ready=False, small=True)])
     assert statuses(found) == [
         "did not hold", "did not hold", "decided", "held", "decided", "held", "held", "held",
@@ -50,7 +50,7 @@ def test_each_rule_says_the_most_that_any_call_made_of_it() -> None:
     assert found.share == pytest.approx(6 / 9)
 
 
-def test_counts_are_per_call() -> None:
+def test_the_counts_of_a_rule_are_numbers_of_calls() -> None:
     found = coverage(PAY, [pay(), pay(amount=200), pay(amount=200, to="eve"), pay(amount=2)])
     counts = {
         rule.line: (rule.decided, rule.held, rule.not_held, rule.passed_over)
@@ -65,7 +65,7 @@ def test_counts_are_per_call() -> None:
     assert counts[12] == (0, 0, 0, 0)
 
 
-def test_what_an_earlier_denial_hid_is_passed_over_and_not_called_looked_at() -> None:
+def test_a_rule_that_is_not_evaluated_because_of_an_earlier_denial_is_passed_over() -> None:
     found = coverage(PAY, [pay(amount=200, to="eve")])
     assert statuses(found)[:5] == ["decided", *["passed over"] * 4]
     assert "was not evaluated" in str(found)
@@ -74,7 +74,7 @@ def test_what_an_earlier_denial_hid_is_passed_over_and_not_called_looked_at() ->
     assert "was not evaluated" not in str(slow)
 
 
-def test_a_preset_that_denies_hides_rules_too() -> None:
+def test_a_rule_is_passed_over_if_a_preset_denies_first() -> None:
     query = {"tool": "read", "id": "d", "result": "?"}
     ask = {"tool": "parse_with_ai", "arguments": {"query": "?"}, "uses": {"query": ["d"]}}
     policy = """
@@ -86,7 +86,7 @@ def test_a_preset_that_denies_hides_rules_too() -> None:
     assert found.by_default == 2
 
 
-def test_changes_after_a_denied_call_are_never_reached() -> None:
+def test_changes_after_a_call_are_never_reached_if_it_is_denied() -> None:
     found = coverage(PAY, [pay(amount=200)])
     assert statuses(found)[5:8] == ["held", "never reached", "never reached"]
 
@@ -101,7 +101,7 @@ def test_a_call_that_is_not_reached_reaches_no_rule() -> None:
     assert "2 calls, of which 0 decided by no written rule and 1 not reached." in str(found)
 
 
-def test_a_rule_that_only_may_hold_is_said_to_be_in_doubt() -> None:
+def test_a_rule_whose_truth_is_unknown_counts_as_in_doubt() -> None:
     policy = 'tool r"en" { must deny when x.value == 1; must allow always; }'
     found = coverage(policy, [{"tool": "ten"}, {"tool": "ten", "arguments": {"x": 2}}])
     deny, allow = found.rules
@@ -110,12 +110,12 @@ def test_a_rule_that_only_may_hold_is_said_to_be_in_doubt() -> None:
     assert "decided, each time in doubt" in found.text(1_000)
 
 
-def test_a_change_in_doubt_has_run_in_doubt() -> None:
+def test_a_change_in_doubt_counts_as_held_in_doubt() -> None:
     (rule,) = coverage('tool r"en" -> @tags |= {"x"};', [{"tool": "ten"}]).rules
     assert (rule.held, rule.in_doubt) == (1, 1)
 
 
-def test_an_unmet_allowance_decides_unless_another_rule_allows() -> None:
+def test_an_unmet_must_allow_decides_unless_another_rule_allows() -> None:
     policy = 'tool "a" { must allow when x.value == 1; should allow when x.value == 2; }'
     calls = [{"tool": "a", "arguments": {"x": x}} for x in (2, 3)]
     unmet, other = coverage(policy, calls).rules
@@ -123,23 +123,23 @@ def test_an_unmet_allowance_decides_unless_another_rule_allows() -> None:
     assert (other.decided, other.held, other.not_held) == (1, 0, 1)
 
 
-def test_the_session_starts_with_what_is_given() -> None:
+def test_coverage_starts_with_the_given_session_labels() -> None:
     policy = 'tool "a" { must deny when "x" in @session.tags; }'
     assert coverage(policy, [{"tool": "a"}]).share == 0
     assert coverage(policy, [{"tool": "a"}], session=labels({"x"})).share == 1
 
 
-def test_a_policy_without_rules_is_covered() -> None:
+def test_a_policy_without_rules_is_fully_covered() -> None:
     found = coverage('let x = {"y"}; tool "a" { priority 3; result { } }', [{"tool": "a"}])
     assert (found.rules, found.missed, found.share, found.by_default) == ((), (), 1.0, 1)
 
 
-def test_bad_calls_are_refused_as_by_simulate() -> None:
+def test_coverage_refuses_bad_calls_as_simulate_does() -> None:
     with pytest.raises(UsageError, match="Call 1: unknown key"):
         coverage("", [{"tol": "a"}])
 
 
-def test_an_engine_that_was_watched_decides_as_before() -> None:
+def test_coverage_does_not_change_how_an_engine_decides() -> None:
     engine = compile_policy(PAY, Presets(default_allow=False))
     calls = [pay(), pay(amount=200)]
     before = simulate(engine, calls)
@@ -149,7 +149,7 @@ def test_an_engine_that_was_watched_decides_as_before() -> None:
 
 @settings(max_examples=60, deadline=None)
 @generated(st.integers(0, 10**6))
-def test_every_call_of_random_policies_is_accounted_for(seed: int) -> None:
+def test_coverage_counts_every_decision_of_random_policies(seed: int) -> None:
     scenario = Writer(("coverage", seed)).scenario()
     found = coverage(scenario.policy, scenario.trials)
     assert found.simulation == simulate(scenario.policy, scenario.trials)
@@ -172,7 +172,7 @@ def test_every_call_of_random_policies_is_accounted_for(seed: int) -> None:
     assert all(by_place[at.line, at.column].decided for at, _ in decided)
 
 
-def test_data_of_a_coverage_is_plain_json() -> None:
+def test_to_json_of_a_coverage_is_plain_json() -> None:
     data = coverage(PAY, [pay()]).to_json()
     assert json.loads(json.dumps(data)) == data
     assert (data["calls"], data["by_default"], data["missed"]) == (1, 0, 4)
@@ -186,7 +186,7 @@ def test_data_of_a_coverage_is_plain_json() -> None:
     )
 
 
-def test_what_held_is_green_and_what_was_never_reached_red() -> None:
+def test_rules_that_held_are_green_and_rules_never_reached_red() -> None:
     shown = coverage(PAY, [pay()])._repr_html_()
     colours = [row.split('"')[1] for row in shown.split("<tr")[2:]]
     green, red, yellow = "color: #2da44e", "color: #e5484d", "color: #bf8700"
@@ -194,7 +194,7 @@ def test_what_held_is_green_and_what_was_never_reached_red() -> None:
 
 
 @pytest.mark.parametrize("text", CORPUS)
-def test_hostile_texts_are_shown_as_text(text: str) -> None:
+def test_hostile_texts_are_shown_as_plain_text(text: str) -> None:
     quoted = text.replace("\\", "").replace('"', "")
     policy = f'tool "{quoted}" {{ must deny when x.tags overlaps {{"{quoted}"}}; result {{ @tags |= {{"a{quoted}"}}; }} }}'
     assert_shown_safely(coverage(policy, [{"tool": quoted}]))

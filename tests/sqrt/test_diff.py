@@ -1,4 +1,4 @@
-"""`diff`: what changes from one policy to another."""
+"""`diff`: the changes from one policy to another."""
 
 import json
 from pathlib import Path
@@ -64,7 +64,7 @@ def rules(new: str) -> tuple[list[str], list[str]]:
         ('tool "read" ->', 'tool "read" -> session', {3: ("labels",)}),
     ],
 )
-def test_a_call_says_what_differs(text: str, other: str, expected: dict[int, Any]) -> None:
+def test_a_changed_call_says_what_differs(text: str, other: str, expected: dict[int, Any]) -> None:
     assert changed(OLD.replace(text, other)) == {**expected}
 
 
@@ -94,20 +94,20 @@ def test_a_call_that_is_no_longer_reached_has_changed() -> None:
         ("\n", "\n\n// more\n", [], []),
     ],
 )  # fmt: skip
-def test_rules_that_only_one_has_are_named(
+def test_diff_names_the_rules_that_only_one_policy_has(
     text: str, other: str, removed: list[str], added: list[str]
 ) -> None:
     assert rules(OLD.replace(text, other)) == (removed, added)
 
 
-def test_a_rule_that_stands_twice_is_removed_once() -> None:
+def test_one_of_several_equal_rules_is_removed() -> None:
     rule = 'tool "a" { must deny always; }'
     found = diff(rule * 3, rule * 2)
     assert [one.column for one in found.removed] == [2 * len(rule) + 12]
     assert (found.added, found.is_reordered) == ((), False)
 
 
-def test_another_order_of_the_same_rules_is_told() -> None:
+def test_a_different_order_of_the_same_rules_is_reported() -> None:
     one, other = 'tool "a" -> @tags = {"x"};', 'tool "a" -> @tags = {"y"};'
     found = diff(one + other, other + one, [{"tool": "a"}])
     assert (found.removed, found.added, found.is_reordered) == ((), (), True)
@@ -116,7 +116,7 @@ def test_another_order_of_the_same_rules_is_told() -> None:
     assert not diff(one + other, other).is_reordered
 
 
-def test_presets_that_differ_are_told() -> None:
+def test_different_presets_are_reported() -> None:
     found = diff("", PolicyHeader.from_sqrt("", default_allow=False), [{"tool": "a"}])
     assert found.presets == ("The preset `default_allow` was True and is False.",)
     assert [one.changed for one in found.changed] == [("verdict", "reason")]
@@ -124,7 +124,7 @@ def test_presets_that_differ_are_told() -> None:
     assert "default_allow" in str(found)
 
 
-def test_nothing_differs_from_itself() -> None:
+def test_a_policy_does_not_differ_from_itself() -> None:
     found = diff(OLD, parse(OLD), CALLS)
     assert found.is_none
     assert found.calls == 3
@@ -132,17 +132,17 @@ def test_nothing_differs_from_itself() -> None:
 
 
 @pytest.mark.parametrize("case", CASES["valid"], ids=lambda case: case["what"])
-def test_no_valid_policy_differs_from_itself(case: dict[str, str]) -> None:
+def test_a_valid_policy_does_not_differ_from_itself_with_a_comment(case: dict[str, str]) -> None:
     try:
         found = diff(case["code"], f"// new\n{case['code']}")
-    except PolicySyntaxError:  # it parses, and means nothing
+    except PolicySyntaxError:  # it parses but does not compile
         return
     assert found.is_none
 
 
 @settings(max_examples=80, deadline=None)
 @generated(st.integers(0, 10**6))
-def test_calls_differ_exactly_where_two_simulations_do(seed: int) -> None:
+def test_calls_that_two_simulations_decide_differently_are_changed(seed: int) -> None:
     one, other = Writer(("diff", seed)).scenario(), Writer(("diff", seed + 1)).scenario()
     found = diff(one.policy, other.policy, one.trials)
     both = zip(simulate(one.policy, one.trials), simulate(other.policy, one.trials), strict=True)
@@ -158,11 +158,11 @@ def test_calls_differ_exactly_where_two_simulations_do(seed: int) -> None:
             assert set(call.changed) <= {"reason", "labels"}
     assert diff(one.policy, one.policy, one.trials).is_none
     back = diff(other.policy, one.policy)
-    # The words are the same; where they stand is another side's matter.
+    # Rules are compared by their words, not by their places.
     assert (back.added, back.removed) == (found.removed, found.added)
 
 
-def test_layout_makes_no_difference() -> None:
+def test_the_layout_of_a_policy_makes_no_difference() -> None:
     for seed in range(60):
         generator = Generator(("layout", seed))
         tokens = generator.policy()
@@ -184,12 +184,12 @@ def test_layout_makes_no_difference() -> None:
         ("should allow when to", "soft allow when\nto"),
     ],
 )
-def test_the_spelling_of_a_rule_is_no_part_of_a_reason(text: str, other: str) -> None:
+def test_the_spelling_of_a_rule_does_not_change_a_reason(text: str, other: str) -> None:
     assert text in OLD
     assert diff(OLD, OLD.replace(text, other), CALLS).is_none
 
 
-def test_the_session_starts_with_what_is_given() -> None:
+def test_diff_starts_with_the_given_session_labels() -> None:
     new = 'tool "a" { must deny when "x" in @session.tags; }'
     assert not diff("", new, [{"tool": "a"}]).changed
     assert diff("", new, [{"tool": "a"}], session=labels({"x"})).changed
@@ -202,7 +202,7 @@ def test_bad_calls_and_policies_are_refused() -> None:
         diff("", "tool")
 
 
-def test_data_of_a_difference_is_plain_json() -> None:
+def test_to_json_of_a_difference_is_plain_json() -> None:
     data = diff(OLD, OLD.replace("100", "500"), CALLS).to_json()
     assert json.loads(json.dumps(data)) == data
     (call,) = data["changed"]
@@ -215,7 +215,7 @@ def test_data_of_a_difference_is_plain_json() -> None:
     assert [rule["line"] for rule in (*data["removed"], *data["added"])] == [5, 5]
 
 
-def test_old_and_new_stand_side_by_side() -> None:
+def test_the_text_shows_old_and_new_side_by_side() -> None:
     shown = diff(OLD, OLD.replace("100", "500"), CALLS).text(1_000)
     assert shown.startswith("1 of 3 calls and 2 rules differ")
     for part in (
@@ -230,7 +230,7 @@ def test_old_and_new_stand_side_by_side() -> None:
 
 
 @pytest.mark.parametrize("text", CORPUS)
-def test_hostile_texts_are_shown_as_text(text: str) -> None:
+def test_hostile_texts_are_shown_as_plain_text(text: str) -> None:
     quoted = text.replace("\\", "").replace('"', "")
     doc = " ".join(text.split("\n")).replace("\r", " ")
     policy = f'tool "{quoted}" {{ /// {doc}\n must deny when not x.tags overlaps {{"{quoted}"}}; }}'
