@@ -1,6 +1,6 @@
-"""What a node or a router is found to read and write."""
+"""The analysis of which fields a node or a router reads and writes."""
 
-# ruff: noqa: ARG001, ARG005 - a node takes the state whether it looks at it or not
+# ruff: noqa: ARG001, ARG005 - a node takes the state even if it does not use it
 
 import asyncio
 import functools
@@ -71,7 +71,7 @@ def helper(state: Any) -> Any:
     return state
 
 
-# What is read.
+# Reads.
 
 
 def subscript(state: State) -> Any:
@@ -170,12 +170,12 @@ def test_a_field_that_the_source_names_is_read(node: Any, expected: tuple[str, .
     assert (fields(tool), tool.reads_from) == (expected, "source")
 
 
-def test_lambdas_on_one_line_are_told_apart() -> None:
+def test_two_lambdas_on_one_line_are_distinguished() -> None:
     one, other = (lambda s: {"y": s["x"]}), (lambda s: {"y": s["z"]})
     assert (fields(tool_of(one)), fields(tool_of(other))) == (("x",), ("z",))
 
 
-# What hands the state on.
+# Nodes that pass the whole state on.
 
 
 def handed_on(state: State) -> Any:
@@ -251,7 +251,7 @@ HANDED_ON = [
 
 
 @pytest.mark.parametrize("node", HANDED_ON, ids=lambda one: getattr(one, "__name__", "partial"))
-def test_a_node_that_hands_its_state_on_reads_everything_and_is_named(node: Any) -> None:
+def test_a_node_that_passes_its_whole_state_on_reads_everything_with_a_warning(node: Any) -> None:
     with pytest.warns(UnknownAccess) as warned:
         tool = tool_of(node)
     assert (fields(tool), tool.reads_from) == (EVERYTHING, "everything")
@@ -259,7 +259,7 @@ def test_a_node_that_hands_its_state_on_reads_everything_and_is_named(node: Any)
     assert any("Node 'a' reads" in text and "NodeOptions(reads=" in text for text in texts)
 
 
-def test_a_source_that_changed_after_the_import_is_not_believed(tmp_path: Any) -> None:
+def test_a_source_file_that_changed_after_the_import_is_not_used(tmp_path: Any) -> None:
     path = tmp_path / "changing.py"
     path.write_text("def node(state):\n    return {'y': state['x']}\n")
     module: dict[str, Any] = {}
@@ -276,7 +276,7 @@ def test_a_function_without_a_source_reads_and_writes_everything() -> None:
 
 
 @pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
-def test_a_node_that_misses_a_field_is_told_how_to_read_it(
+def test_the_error_of_a_node_that_misses_a_field_says_how_to_declare_it(
     model: ChatSequrity, *, is_async: bool
 ) -> None:
     class Letter(TypedDict, total=False):
@@ -291,12 +291,12 @@ def test_a_node_that_misses_a_field_is_told_how_to_read_it(
         asyncio.run(executor.ainvoke({"a": "x"})) if is_async else executor.invoke({"a": "x"})
     assert "`nodes={'n': NodeOptions(reads=['a'])}`" in caught.value.__notes__[0]
 
-    with pytest.raises(KeyError) as caught:  # it reads the field, which is empty
+    with pytest.raises(KeyError) as caught:  # the node may read the field, but it is empty
         LangGraphExecutor(graph, model).invoke({})
     assert not any("NodeOptions" in one for one in caught.value.__notes__)
 
 
-def test_a_schema_of_its_own_bounds_what_a_node_reads() -> None:
+def test_the_input_schema_of_a_node_limits_what_it_reads() -> None:
     def node(state: Small) -> Any:
         return {"x": helper(state)}
 
@@ -304,7 +304,7 @@ def test_a_schema_of_its_own_bounds_what_a_node_reads() -> None:
     assert (fields(tool), tool.reads_from) == (("y",), "schema")
 
 
-# What is written.
+# Writes.
 
 
 def one_key(state: State) -> Any:
@@ -446,14 +446,14 @@ def looped(state: State) -> Any:
 @pytest.mark.parametrize(
     "node", [returned_state, called_helper, handed_around, computed, spread, looped]
 )
-def test_a_node_whose_return_is_not_known_writes_everything_and_is_named(node: Any) -> None:
+def test_a_node_with_an_unknown_return_value_writes_everything_with_a_warning(node: Any) -> None:
     with pytest.warns(UnknownAccess) as warned:
         tool = tool_of(node)
     assert any("Node 'a' writes" in str(one.message) for one in warned)
     assert (tool.writes, set(tool.definite), tool.writes_from) == (EVERYTHING, set(), "everything")
 
 
-def test_a_return_annotation_says_what_is_written_where_the_source_does_not() -> None:
+def test_a_return_annotation_names_the_writes_if_the_source_does_not() -> None:
     def node(state: Small) -> Update | None:
         return helper(state["y"])  # type: ignore[no-any-return]
 
@@ -461,7 +461,7 @@ def test_a_return_annotation_says_what_is_written_where_the_source_does_not() ->
     assert (tool.writes, set(tool.definite), tool.writes_from) == (("x", "z"), set(), "annotation")
 
 
-def test_the_states_own_type_as_an_annotation_says_nothing() -> None:
+def test_a_return_annotation_with_the_whole_state_does_not_limit_the_writes() -> None:
     def node(state: Small) -> State:
         return helper(state["y"])  # type: ignore[no-any-return]
 
@@ -469,27 +469,27 @@ def test_the_states_own_type_as_an_annotation_says_nothing() -> None:
         assert tool_of(node).writes_from == "everything"
 
 
-# What is declared.
+# Declarations.
 
 
-def test_a_declaration_comes_before_the_source() -> None:
+def test_a_declaration_has_priority_over_the_source() -> None:
     tool = tool_of(subscript, NodeOptions(reads=["y", "x"], writes=["z", "y"]))
     assert (fields(tool), tool.reads_from) == (("x", "y"), "declared")
     assert (tool.writes, tool.writes_from) == (("y", "z"), "declared")
 
 
-def test_declarations_leave_nothing_to_warn_about() -> None:
+def test_a_node_with_declared_reads_and_writes_causes_no_warning() -> None:
     tool = tool_of(returned_state, NodeOptions(reads=["x"], writes=["x"]))
     assert (fields(tool), tool.writes) == (("x",), ("x",))
 
 
 @pytest.mark.parametrize("options", [NodeOptions(reads=["w"]), NodeOptions(writes=["w"])])
-def test_a_declared_field_that_is_none_is_refused(options: NodeOptions) -> None:
+def test_a_declared_field_that_does_not_exist_is_refused(options: NodeOptions) -> None:
     with pytest.raises(UsageError, match=r"node 'a' names `w`; it can be one of `x`, `y`, `z`"):
         tool_of(nothing, options)
 
 
-def test_options_for_what_is_no_node_are_refused() -> None:
+def test_options_for_an_unknown_node_are_refused() -> None:
     graph = StateGraph(State).add_node("a", nothing).add_edge(START, "a")
     with pytest.raises(UsageError, match=r"'b', which is not a node\. The nodes are 'a'"):
         compile_graph(read_graph(graph), {"b": NodeOptions()})
@@ -504,7 +504,7 @@ def test_options_for_what_is_no_node_are_refused() -> None:
         (None, "None", "NodeOptions(reads=[…])"),
     ],
 )  # fmt: skip
-def test_options_of_another_kind_are_refused_with_what_to_write(
+def test_options_of_another_type_are_refused_with_the_correct_form(
     given: Any, got: str, meant: str
 ) -> None:
     graph = StateGraph(State).add_node("a", nothing).add_edge(START, "a")
@@ -559,14 +559,14 @@ def called(state: Any) -> Any:
         (Model, called, ("x", "y")),
     ],
 )
-def test_what_an_object_needs_to_be_made_is_read_too(
+def test_fields_that_the_constructor_of_a_state_needs_are_read_too(
     schema: type[Any], node: Any, expected: tuple[str, ...]
 ) -> None:
     graph = StateGraph(schema).add_node("a", node).add_edge(START, "a")
     assert quiet(lambda: fields(compile_graph(read_graph(graph)).offered["a"])) == expected
 
 
-def test_a_model_is_read_whole_and_the_warning_says_why() -> None:
+def test_a_pydantic_state_is_read_completely_and_the_warning_says_why() -> None:
     graph = StateGraph(Model).add_node("a", attribute).add_edge(START, "a")
     graph.add_conditional_edges("a", lambda state: END if state.y else "a", ["a", END])
     with pytest.warns(UnknownAccess) as warned:
@@ -577,13 +577,13 @@ def test_a_model_is_read_whole_and_the_warning_says_why() -> None:
     assert any("Give it a smaller `input_schema`." in one for one in texts)
 
 
-def test_a_smaller_model_is_a_way_to_read_less() -> None:
+def test_a_node_with_a_smaller_pydantic_input_schema_reads_only_its_fields() -> None:
     graph = StateGraph(Model).add_node("a", attribute, input_schema=Smaller).add_edge(START, "a")
     tool = compile_graph(read_graph(graph)).offered["a"]
     assert (fields(tool), tool.reads_from) == (("y",), "schema")
 
 
-def test_a_declaration_without_what_a_model_needs_is_refused() -> None:
+def test_declared_reads_without_a_field_that_the_model_needs_are_refused() -> None:
     graph = StateGraph(Model).add_node("a", attribute).add_edge(START, "a")
     with pytest.raises(UsageError, match="leaves out `x`, which its input schema needs"):
         compile_graph(read_graph(graph), {"a": NodeOptions(reads=["y"])})
@@ -656,14 +656,14 @@ ROUTERS: list[tuple[Any, Any, set[str] | None, set[str] | None, bool, bool]] = [
 
 
 @pytest.mark.parametrize(("router", "path_map", "targets", "sent", "single", "may_end"), ROUTERS)
-def test_where_a_router_may_go_is_read_off_its_source(
+def test_the_targets_of_a_router_are_found_in_its_source(
     router: Any, path_map: Any, targets: Any, sent: Any, single: bool, may_end: bool
 ) -> None:
     tool = router_tool(router, path_map)
     assert (tool.targets, tool.sends, tool.single, tool.may_end) == (targets, sent, single, may_end)
 
 
-def test_a_router_that_reads_what_is_no_field_is_refused() -> None:
+def test_a_router_that_reads_a_key_that_is_not_a_state_field_is_refused() -> None:
     def extra(state: Any) -> Any:
         return {"x": 1, "route": "b"}
 
@@ -674,7 +674,7 @@ def test_a_router_that_reads_what_is_no_field_is_refused() -> None:
     assert caught.value.edge == ("a", "condition")
 
 
-def test_a_router_that_reads_past_the_schema_of_its_node_is_told_to_have_its_own() -> None:
+def test_a_router_that_reads_a_field_outside_the_schema_of_its_node_is_refused() -> None:
     def narrow(state: Small) -> Any:
         return {"x": state["y"]}
 
@@ -684,7 +684,7 @@ def test_a_router_that_reads_past_the_schema_of_its_node_is_told_to_have_its_own
         compile_graph(read_graph(graph))
 
 
-# Where a node goes.
+# Targets of nodes.
 
 
 def goto_variable(state: State) -> Any:
@@ -720,7 +720,7 @@ def goto_declared(state: State) -> Command[Literal["b"]]:
         (called_helper, None, None, False),
     ],
 )
-def test_where_a_command_may_go_is_read_off_the_source(
+def test_the_targets_of_a_command_are_found_in_the_source(
     node: Any, targets: Any, sent: Any, single: bool
 ) -> None:
     tool = quiet(lambda: tool_of(node))
@@ -749,7 +749,7 @@ def test_a_subgraph_reads_its_input_and_writes_its_output() -> None:
     assert (fields(tool), tool.writes, tool.targets) == (("x",), ("x",), frozenset())
 
 
-def test_a_subgraph_that_may_answer_for_its_parent_may_do_anything() -> None:
+def test_a_subgraph_that_may_send_a_command_to_its_parent_may_write_everything() -> None:
     tool = quiet(lambda: tool_of(subgraph(never_here)))
     assert (fields(tool), tool.writes, tool.targets) == (("x",), EVERYTHING, None)
 
@@ -759,7 +759,7 @@ def test_a_runnable_that_passes_its_input_on_reads_everything() -> None:
     assert fields(tool) == EVERYTHING
 
 
-def test_an_error_handler_adds_to_what_its_node_does() -> None:
+def test_an_error_handler_adds_its_reads_and_writes_to_those_of_its_node() -> None:
     def handler(state: State, error: Any) -> Any:
         return {"z": [state["y"]]}
 
@@ -768,7 +768,7 @@ def test_an_error_handler_adds_to_what_its_node_does() -> None:
     assert (fields(tool), tool.writes, set(tool.definite)) == (("x", "y"), ("y", "z"), set())
 
 
-def test_an_error_handler_gets_no_more_than_its_node() -> None:
+def test_an_error_handler_reads_only_fields_of_its_nodes_schema() -> None:
     def node(state: Small) -> Any:
         return {"x": state["y"]}
 

@@ -1,4 +1,4 @@
-"""The service names no classes: what is made of its values is what the user's code has named."""
+"""Values of the service become objects only of classes that the user's code names."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -62,13 +62,15 @@ AGENTS: list[tuple[Any, set[type]]] = [
 
 
 @pytest.mark.parametrize(("told", "expected"), AGENTS, ids=[str(n) for n in range(len(AGENTS))])
-def test_an_agent_may_give_what_it_was_told_to_give(told: Any, expected: set[type]) -> None:
+def test_the_response_format_of_an_agent_names_the_classes_of_its_response(
+    told: Any, expected: set[type]
+) -> None:
     spec = read_graph(create_agent(following("hi"), response_format=told))
     assert classes(spec, "structured_response") == expected
     assert classes(spec, "jump_to") == set()
 
 
-def test_a_return_annotation_names_classes_of_the_fields_in_it() -> None:
+def test_a_return_annotation_names_the_classes_of_its_fields() -> None:
     class Update(TypedDict, total=False):
         anything: Report
         nowhere: Failure
@@ -80,7 +82,7 @@ def test_a_return_annotation_names_classes_of_the_fields_in_it() -> None:
     assert (classes(spec, "anything"), classes(spec, "other")) == ({Report}, set())
 
 
-def test_an_annotation_that_nobody_can_resolve_names_nothing() -> None:
+def test_an_annotation_that_cannot_be_resolved_names_no_class() -> None:
     def node(state: State) -> Any:
         return state
 
@@ -91,7 +93,7 @@ def test_an_annotation_that_nobody_can_resolve_names_nothing() -> None:
     assert annotations_of_packets(spec.nodes["a"]) == [State, None]
 
 
-def test_a_returned_class_that_nobody_can_resolve_names_nothing() -> None:
+def test_a_return_annotation_with_an_unresolvable_field_names_no_class() -> None:
     class Update(TypedDict):
         anything: "Nobody"  # type: ignore[name-defined]  # noqa: F821 - that is the point
 
@@ -125,7 +127,7 @@ ORDER = Order(inner=Inner(size=3))
     ],
 )  # fmt: skip
 @pytest.mark.filterwarnings("ignore::langchain_sequrity.errors.UnknownAccess")
-def test_a_packet_carries_what_its_target_is_annotated_with(
+def test_the_argument_of_a_send_arrives_as_the_type_that_its_target_is_annotated_with(
     node: Callable[..., Any], argument: Any, expected: Any, model: ChatSequrity
 ) -> None:
     def start(_: State) -> list[Send]:

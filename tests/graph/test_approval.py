@@ -1,4 +1,4 @@
-"""A soft denial, a human, and what the run makes of the decision."""
+"""Soft denials: a human approves or rejects the call, and the run continues or ends."""
 
 import signal
 import subprocess
@@ -61,7 +61,7 @@ def request_of(state: dict[str, Any]) -> Any:
     return asked.value
 
 
-def test_a_soft_denial_asks_in_langchains_format(local: LocalServer) -> None:
+def test_a_soft_denial_asks_for_approval_in_langchains_format(local: LocalServer) -> None:
     ran = Ran()
     request = request_of(asking(local, ledger(ran), SOFT).invoke({"due": [7]}, thread()))
     [action], [review] = request["action_requests"], request["review_configs"]
@@ -80,7 +80,9 @@ def test_a_soft_denial_asks_in_langchains_format(local: LocalServer) -> None:
     assert ran == ["read"]
 
 
-def test_an_approved_call_is_made_once_and_the_run_goes_on(local: LocalServer, saver: Any) -> None:
+def test_an_approved_call_is_made_once_and_the_run_continues(
+    local: LocalServer, saver: Any
+) -> None:
     ran = Ran()
     executor = asking(local, ledger(ran), SOFT, saver)
     executor.invoke({"due": [7]}, thread())
@@ -98,7 +100,9 @@ async def test_an_approved_call_is_made_once_in_an_event_loop(local: LocalServer
 
 
 @pytest.mark.parametrize("history", ["new", "whole"])
-def test_every_single_call_is_asked_about(local: LocalServer, history: Any, saver: Any) -> None:
+def test_each_denied_call_needs_its_own_approval(
+    local: LocalServer, history: Any, saver: Any
+) -> None:
     ran = Ran()
     model = model_of(local, SOFT)
     executor = secured(
@@ -148,7 +152,9 @@ def test_the_first_call_of_a_run_can_be_approved(local: LocalServer, saver: Any)
     assert ran == ["read", "pay", "more", "report"]
 
 
-def test_a_rejected_call_is_a_denial_that_says_so(local: LocalServer, saver: Any) -> None:
+def test_a_rejected_call_is_a_denial_that_names_the_rejection(
+    local: LocalServer, saver: Any
+) -> None:
     ran = Ran()
     executor = asking(local, ledger(ran), SOFT, saver)
     executor.invoke({"due": [7]}, thread())
@@ -171,7 +177,7 @@ def test_a_rejected_call_is_a_denial_that_says_so(local: LocalServer, saver: Any
         ("Now?", ": Now? Its rule"),
     ],
 )
-def test_sentences_of_a_question_end_before_the_next_begins(
+def test_each_sentence_of_a_question_ends_with_exactly_one_punctuation_mark(
     local: LocalServer, reason: str, said: str
 ) -> None:
     policy = f'tool "pay" {{ /// {reason}\n should deny always; }}'
@@ -254,7 +260,7 @@ def test_what_cannot_be_approved_is_an_error_that_says_why(
         ({"verdict": ["hard_denied"], "denied": [None]}, None),
     ],
 )  # fmt: skip
-def test_a_denial_is_as_strong_as_its_check_says_everywhere(
+def test_a_denial_is_soft_only_if_every_part_of_its_check_says_so(
     entry: dict[str, Any], strength: str | None
 ) -> None:
     denial = read_check({"tool": "pay", **entry})
@@ -285,7 +291,7 @@ def test_a_hard_denial_after_an_approval_is_an_error(local: LocalServer) -> None
 def test_an_approved_result_has_the_labels_that_it_would_have_had(
     local: LocalServer, rule: str
 ) -> None:
-    """Its node, what the node says, those of its arguments, and what rules and presets add."""
+    """They come from the node's name, the node, its arguments, the rules and the presets."""
 
     def pay(state: Ledger) -> dict[str, Any]:
         return with_labels({"due": [], "paid": state["due"]}, tags=["cash"])
@@ -301,7 +307,7 @@ def test_an_approved_result_has_the_labels_that_it_would_have_had(
     assert caught.value.node == "report"
 
 
-def test_a_node_that_fails_after_its_approval_runs_again_without_being_asked_about(
+def test_a_node_that_fails_after_its_approval_runs_again_without_a_new_question(
     local: LocalServer, saver: Any
 ) -> None:
     ran = Ran()
@@ -371,7 +377,9 @@ def test_an_approval_does_not_carry_over_to_another_policy_or_graph(
     assert "report" not in ran
 
 
-def test_asking_and_deciding_send_nothing_again(local: LocalServer) -> None:
+def test_a_question_sends_no_request_and_an_approval_begins_a_new_session(
+    local: LocalServer,
+) -> None:
     ran = Ran()
     with noted(local.base_url, policy=SOFT) as (model, sent):
         executor = secured(ledger(ran), model, checkpointer=InMemorySaver(), on_denied="interrupt")
@@ -403,7 +411,7 @@ def test_a_replay_that_takes_another_way_is_an_error_and_runs_nothing(local: Loc
     assert ran == ["read", "pay", "more", "pay", "more", "report"]
 
 
-def test_the_program_of_an_approved_call_says_so(local: LocalServer) -> None:
+def test_the_program_after_an_approval_gets_the_result_from_a_variable(local: LocalServer) -> None:
     with noted(local.base_url, policy=SOFT) as (model, sent):
         executor = secured(
             ledger(Ran()), model, checkpointer=InMemorySaver(), on_denied="interrupt"
@@ -426,8 +434,8 @@ def test_a_call_in_a_straight_line_program_can_be_approved(local: LocalServer) -
     assert executor.invoke(APPROVE, thread())["trace"] == ["a", "b", "c"]
 
 
-def test_a_call_of_a_packet_can_be_approved(local: LocalServer) -> None:
-    """The second of three packets is denied; the others are not asked about."""
+def test_the_call_of_a_send_can_be_approved(local: LocalServer) -> None:
+    """The second of three `Send`s is denied. The others need no approval."""
 
     def each(state: Traced) -> dict[str, Any]:
         return {"trace": [f"worker {state['n']}"]}
@@ -453,7 +461,7 @@ def test_a_second_approval_of_one_denial_does_nothing(local: LocalServer, saver:
     assert ran.of("pay") == 1
 
 
-def test_after_a_rejection_the_thread_can_be_run_anew(local: LocalServer, saver: Any) -> None:
+def test_a_thread_can_begin_a_new_run_after_a_rejection(local: LocalServer, saver: Any) -> None:
     ran = Ran()
     executor = asking(local, ledger(ran), SOFT, saver)
     executor.invoke({"due": [7]}, thread())
@@ -465,7 +473,7 @@ def test_after_a_rejection_the_thread_can_be_run_anew(local: LocalServer, saver:
     assert ran == ["read", "read", "pay", "more", "report"]
 
 
-def test_a_graph_around_can_pass_the_question_on(local: LocalServer) -> None:
+def test_an_outer_graph_passes_the_question_on(local: LocalServer) -> None:
     ran = Ran()
     secure = secured(ledger(ran), model_of(local, SOFT), on_denied="interrupt")
     parent: Any = StateGraph(Ledger)

@@ -1,4 +1,4 @@
-"""The state that a node reads through its config comes with its call, where policies see it."""
+"""State that a node reads through its config is part of its call, so policies see it."""
 
 from collections.abc import Iterator
 from typing import Annotated, Any
@@ -82,13 +82,13 @@ def url() -> Iterator[str]:
 
 
 def under(url: str, policy: str) -> ChatSequrity:
-    """A model with a policy beside which all is allowed."""
+    """A model whose policy allows everything that it does not deny."""
     header = PolicyHeader(codes=policy, auto_gen=False, fail_fast=False)
     return ChatSequrity("any/model", base_url=url, policy=header)
 
 
 @pytest.mark.parametrize("one", [look, wonder, gaze], ids=lambda one: one.name)
-def test_a_tool_that_a_packet_calls_sees_the_state_of_the_graph(
+def test_a_tool_that_is_called_by_a_send_sees_the_state_of_the_graph(
     one: Any, model: ChatSequrity
 ) -> None:
     expected = compiled(calling(one, ToolNode([one]))).invoke(GIVEN)
@@ -97,7 +97,7 @@ def test_a_tool_that_a_packet_calls_sees_the_state_of_the_graph(
     assert actual["messages"][-1].content == "3 rooms"
 
 
-def test_a_policy_sees_the_state_that_a_tool_reads_beside_its_packet(url: str) -> None:
+def test_a_policy_sees_the_state_that_a_tool_reads_in_addition_to_its_send(url: str) -> None:
     deny = 'tool "tools" { must deny when rooms.value == 3; }'
     other = 'tool "tools" { must deny when rooms.value == 4; }'
     graph = calling(look, ToolNode([look]))
@@ -107,14 +107,16 @@ def test_a_policy_sees_the_state_that_a_tool_reads_beside_its_packet(url: str) -
     assert denied.value.node == "tools"
 
 
-def test_a_tool_brings_only_the_fields_that_it_reads(model: ChatSequrity) -> None:
+def test_the_call_of_a_tool_node_contains_only_fields_that_its_tools_read(
+    model: ChatSequrity,
+) -> None:
     program = secured(calling(look, ToolNode([look])), model).program
     assert "rooms=s_rooms" in program
     assert "secret=" not in program
 
 
 @pytest.mark.parametrize("one", [look, wonder, gaze], ids=lambda one: one.name)
-def test_a_tool_within_a_function_cannot_read_what_its_call_does_not_bring(
+def test_a_tool_inside_a_function_cannot_read_state_that_its_call_does_not_contain(
     one: Any, model: ChatSequrity
 ) -> None:
     graph = calling(one, within(one))
@@ -122,12 +124,12 @@ def test_a_tool_within_a_function_cannot_read_what_its_call_does_not_bring(
         secured(graph, model).invoke(GIVEN)
 
 
-def test_a_tool_within_a_function_may_run_if_it_does_not_look(model: ChatSequrity) -> None:
+def test_a_tool_inside_a_function_may_run_if_it_reads_no_state(model: ChatSequrity) -> None:
     graph = calling(wait, within(wait))
     assert secured(graph, model).invoke(GIVEN)["messages"][-1].content == "waited"
 
 
-def test_what_a_packet_carries_comes_back_beside_the_state(model: ChatSequrity) -> None:
+def test_a_field_in_the_argument_of_a_send_has_priority_over_the_state(model: ChatSequrity) -> None:
     def make() -> Any:
         def route(_state: Rooms) -> list[Send]:
             call = {"name": "look", "args": {}, "id": "1", "type": "tool_call"}
@@ -144,7 +146,9 @@ def test_what_a_packet_carries_comes_back_beside_the_state(model: ChatSequrity) 
     assert secured(make(), model).invoke(given)["messages"][-1].content == expected
 
 
-def test_a_node_reads_through_its_config_only_what_its_call_brings(model: ChatSequrity) -> None:
+def test_a_node_reads_through_its_config_only_fields_that_its_call_contains(
+    model: ChatSequrity,
+) -> None:
     seen: list[Any] = []
 
     def make(name: str) -> LangGraphExecutor:

@@ -1,4 +1,4 @@
-"""The catalogue of graphs through the executor: each ends as in LangGraph itself."""
+"""Each graph of the catalogue ends in the executor as it does in LangGraph."""
 
 from collections.abc import Callable
 from functools import partial
@@ -28,7 +28,7 @@ each_shape = pytest.mark.parametrize("name", SHAPES)
 @pytest.mark.long(sample=4)
 @pytest.mark.parametrize("in_loop", [False, True], ids=["sync", "async"])
 @each_shape
-def test_a_graph_ends_as_in_langgraph_and_is_left_as_it_was(
+def test_a_graph_ends_as_in_langgraph_and_its_builder_is_not_changed(
     name: str, in_loop: bool, model: ChatSequrity
 ) -> None:
     expected = outcomes(SHAPES[name](), compiled, in_loop=in_loop)
@@ -54,7 +54,9 @@ def _snapshot(value: Any) -> Any:
 
 @pytest.mark.long(sample=4)
 @pytest.mark.parametrize("name", [name for name, make in SHAPES.items() if _is_builder(make)])
-def test_a_graph_ends_as_in_langgraph_as_a_node_of_another(name: str, model: ChatSequrity) -> None:
+def test_a_graph_that_is_a_node_of_another_ends_as_in_langgraph(
+    name: str, model: ChatSequrity
+) -> None:
     expected = outcomes(SHAPES[name](), lambda graph: _parent(graph, compiled(graph)))
     shape = SHAPES[name]()
     actual = outcomes(shape, lambda graph: _parent(graph, secured(graph, model, shape.nodes)))
@@ -82,14 +84,14 @@ def test_updates_are_streamed_as_in_langgraph(name: str, model: ChatSequrity) ->
 
 
 def _updates(shape: Shape, make: Callable[[Any], Any]) -> list[tuple[str | None, list[str]]]:
-    """The updates of each run in an order of their own: nodes of one step run side by side."""
+    """The updates of each run, sorted, because nodes of one step run in parallel."""
     graph = make(shape.graph)
     found = []
     for value in shape.inputs:
         updates: list[str] = []
         run = partial(_stream, graph, value, shape, updates)
         ended = outcome(run)
-        # Who still ran in a step that failed is a race.
+        # Which nodes of a failed step still run is a race.
         found.append((ended.error, [] if ended.error else sorted(updates)))
     return found
 
@@ -100,14 +102,14 @@ def _stream(graph: Any, value: Any, shape: Shape, updates: list[str]) -> None:
     for update in stream:
         for written in update.values():
             if isinstance(written, dict) and "messages" in written:
-                # Shown with the ids that they get, as messages that a channel has taken in.
+                # `add_messages` gives messages their ids, as a channel does.
                 written["messages"] = add_messages([], written["messages"])
         updates.append(repr(describe(update)))
 
 
 @pytest.mark.long(sample=21)
 @each_shape
-def test_a_graph_has_one_program(name: str, model: ChatSequrity) -> None:
+def test_the_same_graph_always_has_the_same_program(name: str, model: ChatSequrity) -> None:
     first, second = SHAPES[name](), SHAPES[name]()
     assert (
         secured(first.graph, model, first.nodes).program
@@ -115,12 +117,14 @@ def test_a_graph_has_one_program(name: str, model: ChatSequrity) -> None:
     )
 
 
-def test_a_command_that_is_an_input_leads_where_it_does_in_langgraph(model: ChatSequrity) -> None:
+def test_a_command_as_input_leads_to_the_same_node_as_in_langgraph(model: ChatSequrity) -> None:
     plain, executor = SHAPES["chain"]().graph.compile(), secured(SHAPES["chain"]().graph, model)
     assert executor.invoke(Command(goto="b")) == plain.invoke(Command(goto="b"))
 
 
-def test_a_router_cannot_read_what_is_no_field(model: ChatSequrity) -> None:
+def test_a_router_that_reads_a_key_that_is_not_a_state_field_is_refused(
+    model: ChatSequrity,
+) -> None:
     def route(state):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202 - LangGraph passes it on to these
         return state["hint"]
 

@@ -1,4 +1,4 @@
-"""Fields of a state carried as JSON come to what LangGraph's own channels hold."""
+"""A state field that is carried as JSON has the same value as LangGraph's own channel."""
 
 import json
 import operator
@@ -58,7 +58,7 @@ GATHER: Any = _messages_delta_reducer
 
 
 class Newest(BaseChannel[Any, Any, Any]):
-    """A channel of the user's: it keeps the largest value and forgets it after two quiet steps."""
+    """A user's channel. It keeps the largest value and drops it after two steps without writes."""
 
     __slots__ = ("quiet", "value")
 
@@ -111,7 +111,7 @@ class Newest(BaseChannel[Any, Any, Any]):
 
 
 class Derived(LastValue[Any]):
-    """A subclass that does as its base."""
+    """A subclass that changes nothing."""
 
 
 def keyed(channel: Channel) -> Channel:
@@ -138,7 +138,7 @@ def overwritten(updates: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 
 
 def tasks_of(updates: st.SearchStrategy[Any]) -> st.SearchStrategy[list[list[Any]]]:
-    """What each task of a step writes to the field; a step has a task, or it is none."""
+    """What each task of a step writes to the field. Every step has at least one task."""
     return st.lists(st.lists(updates, max_size=2), min_size=1, max_size=2)
 
 
@@ -219,7 +219,7 @@ def what_langgraph_holds(channel: Channel, steps: Sequence[Sequence[Sequence[Any
 
 
 class Program:
-    """What a program does with a field, in the few operations that it has."""
+    """What a program does with a field, in the few operations that programs use."""
 
     def __init__(self, field: FieldCodec, start: Any) -> None:
         self.field = field
@@ -247,7 +247,7 @@ class Program:
 
 
 def outcome(call: Callable[[], Channel]) -> Any:
-    """What a channel holds, or the type of the error."""
+    """The value of a channel, or the type of the error."""
     try:
         channel = call()
         held = channel.get() if channel.is_available() else MISSING
@@ -268,7 +268,7 @@ def without_random_ids(held: Any) -> Any:
 
 
 def is_one_overwrite_a_step(steps: Sequence[Sequence[Sequence[Any]]]) -> bool:
-    """Whether tasks overwrite only where no other task writes: all that a program is made for."""
+    """Whether a task that overwrites is the only writer of its step, as programs require."""
     for tasks in steps:
         writers = [updates for updates in tasks if updates]
         is_said = any(
@@ -284,7 +284,9 @@ def is_one_overwrite_a_step(steps: Sequence[Sequence[Sequence[Any]]]) -> bool:
 @pytest.mark.long(sample=2)
 @names
 @given(data=st.data())
-def test_a_field_comes_to_what_its_channel_holds(name: str, data: st.DataObject) -> None:
+def test_a_field_in_a_program_ends_with_the_value_of_its_langgraph_channel(
+    name: str, data: st.DataObject
+) -> None:
     make, updates, plan = CASES[name]
     steps = data.draw(st.lists(tasks_of(updates), max_size=4))
     field = FieldCodec("x", keyed(make()), ())
@@ -305,7 +307,9 @@ def test_a_field_comes_to_what_its_channel_holds(name: str, data: st.DataObject)
 @pytest.mark.long(sample=4)
 @names
 @given(data=st.data())
-def test_a_channel_that_was_written_is_read_again(name: str, data: st.DataObject) -> None:
+def test_a_channel_that_is_written_as_json_and_read_again_is_the_same(
+    name: str, data: st.DataObject
+) -> None:
     make, updates, _ = CASES[name]
     batch = data.draw(st.lists(updates, max_size=1))
     field = FieldCodec("x", keyed(make()), ())
@@ -320,7 +324,7 @@ def test_a_channel_that_was_written_is_read_again(name: str, data: st.DataObject
     assert again.key == "x"
 
 
-def test_an_empty_field_is_absent_and_an_absent_text_is_not_empty() -> None:
+def test_an_empty_field_is_absent_but_a_text_that_equals_the_marker_is_kept() -> None:
     field = FieldCodec("x", keyed(LastValue(str)), ())
     assert field.write(LastValue(str)) == ABSENT
     assert field.read(ABSENT) is MISSING
@@ -337,7 +341,7 @@ def test_an_empty_field_is_absent_and_an_absent_text_is_not_empty() -> None:
     [AIMessage("x"), [AIMessage("x")], ("user", "x"), "x", {"role": "user", "content": "x"}],
     ids=lambda one: type(one).__name__,
 )  # fmt: skip
-def test_messages_have_their_ids_before_they_are_sent(channel: Channel, update: Any) -> None:
+def test_messages_get_their_ids_before_they_are_sent(channel: Channel, update: Any) -> None:
     given_ = repr(update)
     field = FieldCodec("x", keyed(channel), ())
     log = [field.update([field.with_ids(update)], WHERE)[1]]
@@ -375,7 +379,7 @@ def test_messages_that_overwrite_get_their_ids_with_the_next_step(
     assert None not in ids
 
 
-def test_messages_that_were_kept_without_ids_get_the_same_in_each_call() -> None:
+def test_messages_that_were_stored_without_ids_get_the_same_ids_at_each_read() -> None:
     field = FieldCodec("x", keyed(BinaryOperatorAggregate(list, ADD)), ())
     channel = keyed(BinaryOperatorAggregate(list, ADD))
     channel.update([Overwrite([AIMessage("x")])])
@@ -385,7 +389,7 @@ def test_messages_that_were_kept_without_ids_get_the_same_in_each_call() -> None
     assert first[0].id is not None
 
 
-def test_a_log_that_only_adds_costs_one_call_of_its_reducer() -> None:
+def test_adjacent_batches_that_only_add_cost_one_call_of_the_reducer() -> None:
     calls: list[int] = []
 
     class Counted(BinaryOperatorAggregate[Any]):
@@ -403,12 +407,12 @@ def test_a_log_that_only_adds_costs_one_call_of_its_reducer() -> None:
 
 
 def message(number: int) -> Any:
-    """A message as it stands in a log."""
+    """A message as a log stores it."""
     fields = {"content": "x", "id": str(number)}
     return {"__type__": "message", "class": "AIMessage", "fields": fields}
 
 
-def test_an_update_that_is_no_message_fails_as_the_reducer_would() -> None:
+def test_an_update_that_is_not_a_message_fails_with_the_error_of_the_reducer() -> None:
     field = FieldCodec("x", keyed(BinaryOperatorAggregate(list, ADD)), ())
     with pytest.raises(NotImplementedError):
         field.with_ids([object()])
@@ -439,18 +443,18 @@ def test_an_update_that_cannot_be_added_is_an_error_at_once(
 
 
 @pytest.mark.parametrize("log", [{}, "x", [1], [{"value": 1, "x": 2}], [[], {"value": 1}], None])
-def test_a_log_that_no_program_keeps_is_a_bad_reply(log: Any) -> None:
+def test_a_malformed_log_is_a_bad_reply(log: Any) -> None:
     field = FieldCodec("x", keyed(BinaryOperatorAggregate(set, operator.or_)), ())
     with pytest.raises(BadReply, match="Field `x`"):
         field.read(log)
 
 
-def test_a_channel_that_waits_for_the_end_of_the_run_is_refused() -> None:
+def test_a_barrier_as_the_channel_of_a_field_is_refused() -> None:
     with pytest.raises(GraphNotSupported, match="NamedBarrierValue"):
         field_plan(keyed(NamedBarrierValue(str, {"a"})))
 
 
-def test_a_channel_that_does_not_give_what_it_holds_is_refused() -> None:
+def test_a_channel_without_a_checkpoint_is_refused_unless_it_is_an_untracked_value() -> None:
     class Hidden(UntrackedValue[Any]):
         pass
 
@@ -468,7 +472,7 @@ def test_a_channel_that_does_not_give_what_it_holds_is_refused() -> None:
     assert field.read(field.write(hidden)) == 3
 
 
-def test_the_schemas_of_a_graph_say_what_its_fields_may_hold() -> None:
+def test_the_schemas_of_a_graph_say_which_fields_may_hold_messages() -> None:
     class State(TypedDict):
         chat: Annotated[list[Any], add_messages]
         delta: Annotated[list[AnyMessage], DeltaChannel(joined)]
@@ -498,7 +502,7 @@ def test_a_state_that_is_one_value_has_one_field() -> None:
     assert fields["__root__"].kinds.messages
 
 
-def test_reading_twice_gives_values_that_are_not_shared() -> None:
+def test_two_reads_of_a_log_do_not_share_their_values() -> None:
     field = FieldCodec("x", keyed(BinaryOperatorAggregate(list, partial(max))), ())
     log = [{"value": [1]}, [[2]]]
     field.read(log).append(9)

@@ -1,6 +1,6 @@
-"""Graphs as programs: what the text says and how it runs."""
+"""The programs of graphs: their text, and how they run."""
 
-# ruff: noqa: ARG001, ARG005 - a node takes the state whether it looks at it or not
+# ruff: noqa: ARG001, ARG005 - a node takes the state even if it does not use it
 
 import operator
 import os
@@ -34,7 +34,7 @@ class State(TypedDict, total=False):
 
 
 def returns(**update: Any) -> Any:
-    """A node that always returns this; its source says so."""
+    """A node that always returns this update, and whose source shows it."""
     keys = frozenset(update)
     nodes = {
         frozenset({"x"}): lambda state: {"x": 1},
@@ -58,7 +58,7 @@ def chain(length: int) -> StateGraph[Any, Any, Any, Any]:
 
 
 def ran_of(graph: Any, *, at: dict[str, Any] | None = None, limit: int = 25, **answers: Any) -> Ran:
-    """A run in which each node answers with its own name."""
+    """A run in which each node answers `["n"]` for each field that it writes."""
     known: dict[str, Any] = {
         name: lambda _, key=tool.writes: {one: ["n"] for one in key}
         for name, tool in program_of(graph).tools.items()
@@ -67,7 +67,7 @@ def ran_of(graph: Any, *, at: dict[str, Any] | None = None, limit: int = 25, **a
 
 
 def names_of(graph: Any, *, at: dict[str, Any] | None = None, **answers: Any) -> list[str]:
-    """Tools in the order they are called; each node answers with its own name."""
+    """The tools in the order of their calls."""
     return ran_of(graph, at=at, **answers).calls
 
 
@@ -126,7 +126,7 @@ MAIL_ANSWERS: dict[str, Any] = {
 
 
 def as_superstep(graph: StateGraph[Any, Any, Any, Any]) -> StateGraph[Any, Any, Any, Any]:
-    """The same graph with a node beside it, so that it is no simple one."""
+    """The same graph with a parallel node, so that its program is a loop over supersteps."""
     return graph.add_node("aside", returns()).add_edge(START, "aside")
 
 
@@ -143,7 +143,7 @@ def test_labels_of_an_argument_are_the_nodes_it_depends_on(kind: str) -> None:
     assert ran.final["status"] == "done"
 
 
-def test_what_follows_a_closed_branch_does_not_stand_under_it() -> None:
+def test_a_strict_run_does_not_label_a_node_after_a_closed_branch_with_its_router() -> None:
     ran = run(mail_graph(), MAIL_ANSWERS, {"user": "bob"}, is_strict=True)
     assert "pick__from__summarize" in ran.producers("send")["user"]
     assert ran.producers("done") == {"user": {"user"}}
@@ -203,7 +203,9 @@ BY_URGENCY = FieldRouter("urgent", {True: "send", False: "archive"})
 
 
 @pytest.mark.parametrize("simple", [True, False])
-def test_a_value_without_a_route_takes_none_and_is_an_error_in_langgraph(simple: bool) -> None:
+def test_a_field_router_takes_no_route_for_an_unknown_value_and_raises_in_langgraph(
+    simple: bool,
+) -> None:
     graph = mail_graph(BY_URGENCY) if simple else as_superstep(mail_graph(BY_URGENCY))
     answers = {**MAIL_ANSWERS, "aside": lambda _: {}}
     answers["summarize"] = lambda _: {"summary": "short", "urgent": "perhaps"}
@@ -223,7 +225,9 @@ def test_a_value_without_a_route_takes_none_and_is_an_error_in_langgraph(simple:
         (FieldRouter("urgent", {True: "nowhere"}), "'nowhere', which is not a node"),
     ],
 )
-def test_a_field_router_that_leads_nowhere_is_refused(router: FieldRouter, reason: str) -> None:
+def test_a_field_router_with_an_unknown_field_or_target_is_refused(
+    router: FieldRouter, reason: str
+) -> None:
     with pytest.raises(GraphNotSupported, match=reason) as caught:
         program_of(mail_graph(router))
     assert caught.value.edge == ("summarize", f"by_{router.field}")
@@ -254,7 +258,7 @@ def test_a_fused_router_runs_in_its_nodes_call() -> None:
     assert ran.calls == ["read_inbox", "summarize", "archive", "done"]
 
 
-def test_a_fused_router_is_called_after_all_where_a_packet_started_its_node() -> None:
+def test_a_fused_router_has_a_call_of_its_own_if_a_send_started_its_node() -> None:
     graph = (
         StateGraph(State)
         .add_node("a", returns())
@@ -277,7 +281,7 @@ def test_a_fused_router_is_called_after_all_where_a_packet_started_its_node() ->
     assert ran.calls == ["a", "condition__from__a", "w", after.name]
 
 
-def test_there_must_be_a_router_to_fuse() -> None:
+def test_a_node_without_a_router_to_fuse_is_refused() -> None:
     with pytest.raises(UsageError, match="'send': it has no router"):
         program_of(mail_graph(), {"send": NodeOptions(fuse_router=True)})
 
@@ -300,7 +304,7 @@ def test_an_internal_tool_is_called_in_place_of_a_node() -> None:
     assert 'u = {"answer": u}\n' in program.text
 
 
-def test_the_answer_of_an_internal_tool_is_handed_to_its_node() -> None:
+def test_the_answer_of_an_internal_tool_is_passed_to_its_node() -> None:
     graph = StateGraph(Asked).add_sequence([("ask", returns()), ("use", returns())])
     options = NodeOptions(
         reads=["query", "output_schema"], writes=["answer"], internal_tool="parse_with_ai"
@@ -325,17 +329,17 @@ def test_the_answer_of_an_internal_tool_is_handed_to_its_node() -> None:
         (NodeOptions(tool_name="x" * 65), "is not a free name"),
     ],
 )
-def test_options_that_cannot_be_are_refused(options: NodeOptions, reason: str) -> None:
+def test_invalid_options_of_a_node_are_refused(options: NodeOptions, reason: str) -> None:
     graph = StateGraph(Asked).add_sequence([("ask", returns()), ("use", returns())])
     graph.set_entry_point("ask")
-    if not reason:  # a node gives way to a name that was asked for
+    if not reason:  # a requested name has priority over another node's name
         assert set(program_of(graph, {"ask": options}).offered) == {"use", "use_2"}
         return
     with pytest.raises(UsageError, match=reason):
         program_of(graph, {"ask": options})
 
 
-def test_two_nodes_cannot_ask_for_one_name() -> None:
+def test_two_nodes_cannot_have_the_same_tool_name() -> None:
     graph = StateGraph(Asked).add_sequence([("ask", returns()), ("use", returns())])
     with pytest.raises(UsageError, match="'use' is not a free name"):
         program_of(
@@ -346,7 +350,7 @@ def test_two_nodes_cannot_ask_for_one_name() -> None:
 # Steps.
 
 
-def test_a_step_reads_the_state_as_it_was_before_it() -> None:
+def test_all_nodes_of_a_step_read_the_state_from_before_the_step() -> None:
     graph = StateGraph(State)
     graph.add_node("a", lambda state: {"x": state["y"]}).add_node(
         "b", lambda state: {"y": state["x"]}
@@ -360,7 +364,7 @@ def test_a_step_reads_the_state_as_it_was_before_it() -> None:
     assert (ran.final["x"], ran.final["y"], len(ran.calls)) == (2, 1, 2)
 
 
-def test_all_nodes_of_a_step_are_called_before_the_result_of_any_is_taken() -> None:
+def test_all_nodes_of_a_step_are_called_before_any_result_is_taken() -> None:
     graph = StateGraph(State)
     for name in "abc":
         graph.add_node(name, returns(names=[]))
@@ -371,7 +375,7 @@ def test_all_nodes_of_a_step_are_called_before_the_result_of_any_is_taken() -> N
     ]  # fmt: skip
 
 
-def test_packets_are_called_before_the_result_of_any_is_taken() -> None:
+def test_all_sends_of_a_step_are_called_before_any_result_is_taken() -> None:
     def fan(state: State) -> Any:
         return [Send("worker", {}), Send("worker", {})]
 
@@ -394,7 +398,7 @@ def test_nodes_that_are_kept_apart_run_one_after_the_other() -> None:
     assert "result_of" not in neither.text
 
 
-def test_uneven_arms_run_their_sink_twice_and_a_join_once() -> None:
+def test_branches_of_different_lengths_run_their_target_twice_but_a_join_once() -> None:
     def graph(*, is_join: bool) -> StateGraph[Any, Any, Any, Any]:
         made = StateGraph(State)
         for name in "abcd":
@@ -408,7 +412,7 @@ def test_uneven_arms_run_their_sink_twice_and_a_join_once() -> None:
     assert names_of(graph(is_join=True)) == ["a", "b", "c", "d"]
 
 
-def test_a_join_that_never_fills_never_fires() -> None:
+def test_a_join_with_a_source_that_never_runs_never_runs() -> None:
     graph = StateGraph(State)
     for name in "abc":
         graph.add_node(name, returns(names=[]))
@@ -416,7 +420,7 @@ def test_a_join_that_never_fills_never_fires() -> None:
     assert names_of(graph) == ["a"]
 
 
-def test_a_deferred_node_waits_for_all_others_but_not_for_packets() -> None:
+def test_a_deferred_node_waits_for_all_other_nodes_but_not_for_sends() -> None:
     def fan(state: State) -> Any:
         return [Send("worker", {}), Send("worker", {})]
 
@@ -431,7 +435,7 @@ def test_a_deferred_node_waits_for_all_others_but_not_for_packets() -> None:
     assert calls == ["a", "fan__from__a", "last", "worker", "worker", "last"]
 
 
-def test_a_packet_brings_its_own_input() -> None:
+def test_a_send_has_its_own_input() -> None:
     graph = (
         StateGraph(State)
         .add_node("a", returns())
@@ -451,7 +455,7 @@ def test_a_packet_brings_its_own_input() -> None:
     assert ran.final["total"] == 4
 
 
-def test_a_router_sees_its_nodes_writes_and_not_its_siblings() -> None:
+def test_a_router_sees_the_writes_of_its_node_but_not_of_parallel_nodes() -> None:
     graph = StateGraph(State)
     graph.add_node("a", returns(total=1)).add_node("b", returns(total=1)).add_edge(
         START, "a"
@@ -476,25 +480,25 @@ def test_a_cycle_runs_as_many_steps_as_the_limit_allows(limit: int) -> None:
     assert (ran.final["total"], len(ran.calls), ran.final["active:"]) == (limit, limit, True)
 
 
-def test_a_program_has_room_for_all_steps_until_another_one_goes_on() -> None:
+def test_the_nested_loops_of_a_program_have_enough_rounds_for_all_its_steps() -> None:
     assert ROUNDS_PER_LOOP**3 >= STEPS_PER_PROGRAM
 
 
 @pytest.mark.parametrize(("limit", "active"), [(3, True), (4, False)])
-def test_a_run_that_needs_all_its_steps_says_that_work_is_left(limit: int, active: bool) -> None:
+def test_a_run_that_uses_all_its_steps_says_whether_work_is_left(limit: int, active: bool) -> None:
     answers = {**counting(3), "aside": lambda _: {}}
     for graph in (chain(3), as_superstep(chain(3))):
         at = entry_of(graph, program_of(graph))
         assert run(graph, answers, at=at, limit=limit).final["active:"] is active
 
 
-def test_a_straight_program_leaves_no_work() -> None:
+def test_a_straight_line_program_ends_without_work_left() -> None:
     assert run(chain(3), counting(3), limit=1).final == {
         "total": 3, "active:": False, **dict.fromkeys(["x", "y"], ABSENT), "names": [],
     }  # fmt: skip
 
 
-def test_how_many_steps_remain_is_no_argument_of_a_call() -> None:
+def test_the_number_of_remaining_steps_is_not_an_argument_of_a_call() -> None:
     class Counted(TypedDict, total=False):
         left: RemainingSteps
         last: IsLastStep
@@ -508,7 +512,7 @@ def test_how_many_steps_remain_is_no_argument_of_a_call() -> None:
     assert ran.arguments == [{"total": 0}, {"total": 1}]
 
 
-# Where a run begins.
+# The beginning of a run.
 
 
 def test_a_run_begins_with_the_nodes_that_are_due() -> None:
@@ -525,7 +529,7 @@ def test_a_run_that_begins_in_the_middle_reads_the_state_that_is_given() -> None
     assert ran.arguments == [{"user": "bob", "summary": "short"}, {"user": "bob"}]
 
 
-def test_routers_behind_start_decide_only_where_a_run_begins_there() -> None:
+def test_routers_of_start_are_called_only_if_the_run_begins_at_start() -> None:
     def way(state: State) -> str:
         return "a" if state["x"] else "b"
 
@@ -537,7 +541,7 @@ def test_routers_behind_start_decide_only_where_a_run_begins_there() -> None:
     assert names_of(graph, at=at) == ["a"]
 
 
-def test_a_run_begins_with_the_packets_that_are_due() -> None:
+def test_a_run_begins_with_the_sends_that_are_due() -> None:
     graph = StateGraph(State).add_node("a", returns())
     graph.add_node("w", lambda state: {"total": state["x"]}).add_edge(START, "a")
     graph.add_conditional_edges("a", lambda state: [Send("w", {"x": 1})], ["w"])
@@ -548,7 +552,7 @@ def test_a_run_begins_with_the_packets_that_are_due() -> None:
     assert [(one["x"], ran.final["total"]) for one in ran.arguments] == [(7, 15), (8, 15)]
 
 
-def test_a_half_full_join_waits_for_the_others_only() -> None:
+def test_an_incomplete_join_waits_only_for_its_missing_sources() -> None:
     graph = StateGraph(State)
     for name in "abc":
         graph.add_node(name, returns(names=[]))
@@ -560,14 +564,14 @@ def test_a_half_full_join_waits_for_the_others_only() -> None:
     assert names_of(graph, at={**at, "came": {flags["a"]: True}}) == ["b", "c"]
 
 
-def test_a_node_that_nothing_leads_to_can_be_begun_with() -> None:
+def test_a_run_can_begin_at_a_node_without_incoming_edges() -> None:
     graph = chain(2).add_sequence([("m0", returns(total=1)), ("m1", returns(total=1))])
     at = {"begins": False, "start_at": [program_of(graph).tokens["m0"]]}
     answers = counting(2) | {"m0": lambda _: {"total": 1}, "m1": lambda _: {"total": 1}}
     assert names_of(graph, at=at, **answers) == ["m0", "m1"]
 
 
-def test_a_field_that_lasts_for_a_step_is_told_of_each_step() -> None:
+def test_the_log_of_an_ephemeral_field_has_an_entry_for_each_step() -> None:
     class Flash(TypedDict, total=False):
         flash: Annotated[int, EphemeralValue]
 
@@ -579,7 +583,7 @@ def test_a_field_that_lasts_for_a_step_is_told_of_each_step() -> None:
     assert ran.final["flash"] == [{"value": 0}, [1], []]
 
 
-def test_an_error_handlers_result_takes_no_edge() -> None:
+def test_no_edge_is_followed_after_the_result_of_an_error_handler() -> None:
     def handler(state: State, error: Any) -> Any:
         return {"x": 2}
 
@@ -615,7 +619,7 @@ def test_undeclared_targets_are_found_by_their_tokens() -> None:
 # Overwriting a sum.
 
 
-def test_an_overwrite_replaces_what_its_step_added_before_it() -> None:
+def test_an_overwrite_replaces_everything_that_its_step_added() -> None:
     def over(state: State) -> Any:
         return {"total": Overwrite(state["total"])}
 
@@ -648,7 +652,7 @@ HOSTILE = [
 
 @pytest.mark.long(sample=1)
 @pytest.mark.parametrize("is_cycle", [False, True])
-def test_hostile_node_names_are_no_part_of_the_text(is_cycle: bool) -> None:
+def test_hostile_node_names_cannot_change_the_text_of_a_program(is_cycle: bool) -> None:
     graph = StateGraph(State)
     graph.add_sequence([(name, lambda state: {"names": ["n"]}) for name in HOSTILE])
     graph.set_entry_point(HOSTILE[0])
@@ -669,7 +673,7 @@ def test_hostile_node_names_are_no_part_of_the_text(is_cycle: bool) -> None:
     assert not any(one != other and other.startswith(one) for one in tokens for other in tokens)
 
 
-def test_hostile_field_names_are_no_part_of_the_text() -> None:
+def test_hostile_field_names_cannot_change_the_text_of_a_program() -> None:
     fields = [*HOSTILE, "__class__", "__absent__", "send_input", "state", "goto:", "=total"]
     schema = TypedDict("schema", dict.fromkeys(fields, int), total=False)  # type: ignore[misc]
     node = NodeOptions(reads=fields, writes=fields)
@@ -698,7 +702,7 @@ def test_hostile_field_names_are_no_part_of_the_text() -> None:
         unique=True,
     )
 )
-def test_any_node_names_make_a_program(names: list[str]) -> None:
+def test_any_node_names_give_a_valid_program(names: list[str]) -> None:
     names = [name for name in names if not name.startswith("__") and name != "*"] or ["a"]
     graph = StateGraph(State).add_sequence(
         [(name, lambda state: {"names": ["n"]}) for name in names]
@@ -708,7 +712,7 @@ def test_any_node_names_make_a_program(names: list[str]) -> None:
     assert names_of(graph) == [nodes[name] for name in names]
 
 
-def test_a_node_keeps_its_name_where_it_can() -> None:
+def test_a_tool_has_the_name_of_its_node_if_that_name_is_valid_and_free() -> None:
     graph = StateGraph(State).add_sequence(
         [(name, returns()) for name in ("a b", "a_b", "if", "fetch")]
     )
@@ -774,14 +778,14 @@ def diamonds(number: int, *, is_annotated: bool = True) -> StateGraph[Any, Any, 
 
 @pytest.mark.long(sample=1)
 @pytest.mark.parametrize("is_annotated", [True, False])
-def test_the_text_grows_with_the_graph(is_annotated: bool) -> None:
+def test_the_text_grows_linearly_with_the_graph(is_annotated: bool) -> None:
     sizes = [len(program_of(diamonds(one, is_annotated=is_annotated)).text) for one in (10, 20, 40)]
     assert sizes[2] - sizes[1] < 2.3 * (sizes[1] - sizes[0])
     assert sizes[2] < 70_000  # 121 nodes
 
 
 def exits(number: int) -> StateGraph[Any, Any, Any, Any]:
-    """Conditional edges in a row, each of which may end the run."""
+    """A row of conditional edges; each of them may end the run."""
     graph = StateGraph(State)
     for one in range(number):
         graph.add_node(f"n{one}", returns(total=1))
@@ -806,7 +810,7 @@ def test_a_hundred_conditional_edges_in_a_row_are_a_program() -> None:
     assert (len(nodes), ran.final["total"]) == (101, 100)
 
 
-def test_a_field_router_after_another_nests_no_deeper_than_python_can() -> None:
+def test_many_field_routers_in_a_row_stay_within_pythons_nesting_limit() -> None:
     graph = StateGraph(State).add_node("n0", returns(x=1)).add_edge(START, "n0")
     for one in range(60):
         graph.add_node(f"n{one + 1}", returns(x=1))
@@ -828,7 +832,7 @@ def test_a_graph_whose_branches_share_nodes_writes_each_node_once() -> None:
     assert (program.kind, program.text.count(" = d(")) == ("superstep", 1)
 
 
-def test_compiling_leaves_the_builder_as_it_was() -> None:
+def test_compiling_does_not_change_the_builder() -> None:
     graph = mail_graph()
     graph.set_node_defaults(error_handler=lambda state, error: None)
     before = {name: repr(value) for name, value in vars(graph).items()}
@@ -837,6 +841,6 @@ def test_compiling_leaves_the_builder_as_it_was() -> None:
     graph.compile()
 
 
-def test_a_program_that_begins_anywhere_stays_within_what_a_server_takes() -> None:
+def test_a_program_that_can_begin_anywhere_stays_within_the_limits_of_the_parser() -> None:
     for number in (120, 150):
         parse(compile_graph(read_graph(exits(number)), {}).from_state.text)

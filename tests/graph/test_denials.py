@@ -1,4 +1,4 @@
-"""Runs that fail: what a policy denies, what a node raises, what a service may say."""
+"""Runs that fail: denials of a policy, exceptions of nodes, arbitrary replies of a service."""
 
 import json
 import operator
@@ -65,7 +65,7 @@ def test_a_denial_says_what_was_denied_and_why(local: LocalServer) -> None:
     assert ran == ["read"]
 
 
-def test_a_denial_names_the_node_where_the_tool_has_another_name(local: LocalServer) -> None:
+def test_a_denial_names_the_node_if_the_tool_has_another_name(local: LocalServer) -> None:
     graph = connect(traced("send mail"), "__start__>send mail")
     error = denial_of(executor_of(local, graph, 'tool "send_mail" { must deny always; }'), {})
     assert (error.tool, error.node) == ("send_mail", "send mail")
@@ -78,13 +78,13 @@ def test_a_denied_router_is_named_with_the_node_before_it(local: LocalServer) ->
     assert "the router after node `pay`" in str(error)
 
 
-def test_a_denial_that_was_pickled_says_the_same(local: LocalServer) -> None:
+def test_a_pickled_denial_keeps_its_text_node_and_rule(local: LocalServer) -> None:
     error = denial_of(executor_of(local, ledger(Ran()), ON_PAY), {"due": [7]})
     again = pickle.loads(pickle.dumps(error))
     assert (str(again), again.node, again.rule) == (str(error), error.node, error.rule)
 
 
-def test_a_denied_branch_is_a_denial_of_no_tool(local: LocalServer) -> None:
+def test_the_denial_of_a_branch_names_no_tool(local: LocalServer) -> None:
     policy = {
         "mode": "custom",
         "codes": 'tool "more__from__pay" { result { @tags |= {"secret"}; } }',
@@ -105,7 +105,7 @@ def test_after_a_denial_the_thread_has_what_was_done_and_can_be_run_again(
     executor = executor_of(local, ledger(ran), policy, checkpointer=InMemorySaver())
     denial_of(executor, {"due": [7]}, thread())
     assert executor.get_state(thread()).values["paid"] == [7]
-    # The same request brings the same denial, and nothing runs again.
+    # The next attempt gets the same denial, and no node runs again.
     denial_of(executor, None, thread())
     assert ran == ["read", "pay", "more"]
 
@@ -136,7 +136,7 @@ def test_a_parent_graph_can_handle_a_denial(local: LocalServer) -> None:
     assert parent.compile().invoke({"due": [7]})["note"] == "denied: pay"
 
 
-# What LangChain makes of an executor, and that is still this executor.
+# LangChain's wrappers of an executor. They must pass a denial on as the executor does.
 MADE: dict[str, Any] = {
     "the executor": lambda executor: executor,
     "with_config": lambda executor: executor.with_config(tags=["a"]),
@@ -149,7 +149,7 @@ MADE: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("made", MADE.values(), ids=MADE)
-async def test_a_denied_run_is_neither_fallen_back_from_nor_tried_again(
+async def test_a_denied_run_triggers_neither_a_fallback_nor_a_retry(
     local: LocalServer, made: Any
 ) -> None:
     ran = Ran()
@@ -163,13 +163,13 @@ async def test_a_denied_run_is_neither_fallen_back_from_nor_tried_again(
     assert ran == ["read"] * 3
 
 
-def test_a_service_that_is_down_is_fallen_back_from() -> None:
+def test_a_service_that_is_down_triggers_a_fallback() -> None:
     model = ChatSequrity("m", base_url="http://127.0.0.1:9", max_retries=0)
     executor = secured(ledger(Ran()), model).with_fallbacks([RunnableLambda(lambda _: "other")])
     assert executor.invoke({"due": [7]}) == "other"
 
 
-def test_what_a_node_raises_comes_out_as_it_is(local: LocalServer) -> None:
+def test_an_exception_of_a_node_is_raised_unchanged(local: LocalServer) -> None:
     class JammedError(Exception):
         pass
 
@@ -183,7 +183,7 @@ def test_what_a_node_raises_comes_out_as_it_is(local: LocalServer) -> None:
     assert caught.value is raised
 
 
-def test_a_program_that_fails_says_so_for_the_graph(local: LocalServer) -> None:
+def test_the_error_of_a_failed_program_says_that_the_run_gives_no_state(local: LocalServer) -> None:
     model = ChatSequrity(
         "any/model", base_url=local.base_url, session_config={"fsm": {"max_tool_calls_per_step": 2}}
     )
@@ -224,7 +224,7 @@ def test_a_denial_can_end_the_run_with_the_state_so_far(local: LocalServer) -> N
     assert "report" not in ran
 
 
-def test_the_first_call_of_a_run_can_be_denied_with_a_state(local: LocalServer) -> None:
+def test_a_denial_of_the_first_call_can_end_the_run_with_a_state(local: LocalServer) -> None:
     policy = 'tool "read" { must deny always; }'
     executor = executor_of(local, ledger(Ran()), policy, on_denied="state:denied")
     state = executor.invoke({"due": [1]})
@@ -248,7 +248,7 @@ def test_a_denial_goes_through_the_reducer_of_its_field(local: LocalServer) -> N
     assert [one["tool"] for one in state["problems"]] == ["before", "a"]
 
 
-def test_a_thread_goes_on_after_a_denial_that_became_a_state(local: LocalServer) -> None:
+def test_a_thread_continues_after_a_denial_that_became_a_state(local: LocalServer) -> None:
     saver = InMemorySaver()
     denied = executor_of(local, ledger(Ran()), ON_PAY, on_denied="state:denied", checkpointer=saver)
     assert denied.invoke({"due": [7]}, thread())["denied"]["node"] == "pay"
@@ -267,7 +267,7 @@ def test_only_denials_become_a_state(local: LocalServer) -> None:
 @pytest.mark.parametrize(
     "option", ["state:nothing", "state:", "state", "message", "", None, 1, "state:secret"]
 )
-def test_an_option_that_means_nothing_is_refused_when_the_executor_is_made(
+def test_an_invalid_on_denied_is_refused_when_the_executor_is_created(
     local: LocalServer, option: Any
 ) -> None:
     class Shown(TypedDict, total=False):
@@ -295,7 +295,7 @@ def test_an_option_that_means_nothing_is_refused_when_the_executor_is_made(
         ("on_denied", "interupt", "got 'interupt'. Did you mean `interrupt`?"),
     ],
 )
-def test_an_option_that_is_nearly_right_is_refused_with_what_was_meant(
+def test_an_invalid_option_is_refused_with_the_nearest_valid_value(
     local: LocalServer, option: str, given: Any, advice: str
 ) -> None:
     with pytest.raises(UsageError) as caught:
@@ -304,7 +304,7 @@ def test_an_option_that_is_nearly_right_is_refused_with_what_was_meant(
     assert str(caught.value).endswith(advice)
 
 
-# -- whatever the service says
+# -- arbitrary replies of the service
 
 _WORDS = st.sampled_from(
     ["a", "b", "", "stop", "tool_calls", "error", "length", "success", "failure", "__absent__",

@@ -1,4 +1,4 @@
-"""Random graphs through the executor and through LangGraph: a small part of the long run."""
+"""Random graphs in the executor and in LangGraph: a small part of the long run."""
 
 import logging
 from collections import Counter

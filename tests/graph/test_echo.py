@@ -1,4 +1,4 @@
-"""What the service said goes back to it as it came: it may compare histories as text."""
+"""The service's messages are sent back unchanged: it may compare histories as text."""
 
 import json
 from typing import Any, TypedDict
@@ -38,7 +38,7 @@ def call_id(number: int) -> str:
 
 
 def completion(message: dict[str, Any], reason: str) -> httpx.Response:
-    """A reply of chat/completions as recorded: Python's `json.dumps` wrote it."""
+    """A reply of chat/completions, written by Python's `json.dumps` as in recordings."""
     body = {
         "id": SESSION, "object": "chat.completion", "created": 1774000000, "model": "v/l,v/s",
         "choices": [{"index": 0, "finish_reason": reason, "message": message}],
@@ -97,7 +97,7 @@ def told(model: Any, *, is_wide: bool = False, **options: Any) -> None:
          {"content": "", "reasoning_content": "Hm.", "annotations": [], "audio": None, "x": 1.0}]
     ),
 )  # fmt: skip
-def test_a_message_of_chat_completions_goes_back_as_it_came(
+def test_a_message_of_chat_completions_is_sent_back_unchanged(
     arguments: list[str], beside: dict[str, Any]
 ) -> None:
     asked = {
@@ -121,7 +121,7 @@ def test_a_message_of_chat_completions_goes_back_as_it_came(
 
 
 @given(value=VALUES | st.integers(2**64, 2**70))
-def test_a_message_of_messages_goes_back_as_it_came(value: Any) -> None:
+def test_a_message_of_messages_is_sent_back_unchanged(value: Any) -> None:
     asked: list[dict[str, Any]] = [
         {"type": "thinking", "thinking": "Hm.", "signature": "sig"},
         {"type": "thinking", "text": "In the service's own spelling."},
@@ -137,8 +137,8 @@ def test_a_message_of_messages_goes_back_as_it_came(value: Any) -> None:
     assert json.dumps(sent) == json.dumps({"role": "assistant", "content": asked})
 
 
-def test_every_message_of_a_run_goes_back_as_it_came_in_another_process() -> None:
-    """A checkpoint keeps them; nothing is written anew from what was read."""
+def test_another_process_sends_every_message_of_a_run_back_unchanged() -> None:
+    """A checkpoint stores them as they came; they are not written again from parsed messages."""
     asked = [
         {"role": "assistant", "content": "", "tool_calls": [
             {"id": call_id(number), "type": "function",

@@ -1,4 +1,4 @@
-"""`explain()` says what became of a graph, and shows it without being acted upon."""
+"""`explain()` describes how a graph was compiled, and is displayed safely."""
 
 import json
 import operator
@@ -80,7 +80,7 @@ def by_name(explanation: GraphExplanation) -> dict[tuple[str, str | None], Expla
     return {(one.node, one.router): one for one in explanation.tools}
 
 
-def test_each_node_has_its_tool_what_it_reads_and_what_it_writes(model: ChatSequrity) -> None:
+def test_each_node_is_listed_with_its_tool_its_reads_and_its_writes(model: ChatSequrity) -> None:
     found = by_name(explained(model, mail_graph()))
     assert list(found) == [
         ("read", None),
@@ -100,7 +100,7 @@ def test_each_node_has_its_tool_what_it_reads_and_what_it_writes(model: ChatSequ
     )
 
 
-def test_a_router_has_its_tool_what_it_reads_and_where_its_answers_lead(
+def test_a_router_is_listed_with_its_tool_its_reads_and_its_routes(
     model: ChatSequrity,
 ) -> None:
     one = by_name(explained(model, mail_graph()))["summarize", "pick"]
@@ -124,7 +124,7 @@ WAYS_TO_KNOW: list[tuple[str, Any, dict[str, Any], tuple[str, str]]] = [
     [one[1:] for one in WAYS_TO_KNOW],
     ids=[one[0] for one in WAYS_TO_KNOW],
 )
-def test_it_says_how_reads_and_writes_are_known(
+def test_an_explanation_says_how_reads_and_writes_are_known(
     model: ChatSequrity, function: Any, options: dict[str, Any], known: tuple[str, str]
 ) -> None:
     graph = StateGraph(State).add_node("it", function).add_edge(START, "it")
@@ -133,7 +133,7 @@ def test_it_says_how_reads_and_writes_are_known(
     assert any("labels are imprecise" in note for note in one.notes) == ("everything" in known)
 
 
-def test_of_a_pydantic_model_it_says_why_all_is_read(model: ChatSequrity) -> None:
+def test_an_explanation_says_why_a_pydantic_state_is_read_completely(model: ChatSequrity) -> None:
     graph = StateGraph(Model).add_node("it", of_model).add_edge(START, "it")
     [one] = explained(model, graph).tools
     assert (one.reads, one.reads_from) == (("mail", "log"), "everything")
@@ -142,13 +142,15 @@ def test_of_a_pydantic_model_it_says_why_all_is_read(model: ChatSequrity) -> Non
     assert "smaller `input_schema`" in note
 
 
-def test_a_smaller_schema_is_a_way_to_know(model: ChatSequrity) -> None:
+def test_the_reads_of_a_node_with_a_smaller_schema_are_known_from_the_schema(
+    model: ChatSequrity,
+) -> None:
     graph = StateGraph(State).add_node("it", of_mail, input_schema=Mail).add_edge(START, "it")
     [one] = explained(model, graph).tools
     assert (one.reads, one.reads_from) == (("mail",), "schema")
 
 
-def test_a_router_that_is_looked_up_or_fused_has_no_tool(model: ChatSequrity) -> None:
+def test_a_field_router_and_a_fused_router_have_no_tool(model: ChatSequrity) -> None:
     graph = mail_graph().add_conditional_edges(
         "send", FieldRouter("is_urgent", {True: "read", False: END})
     )
@@ -159,14 +161,14 @@ def test_a_router_that_is_looked_up_or_fused_has_no_tool(model: ChatSequrity) ->
     assert found["summarize", None].reads == ("mail", "is_urgent")
 
 
-def test_a_tool_of_the_service_stands_for_its_node(model: ChatSequrity) -> None:
+def test_a_node_that_is_an_internal_tool_is_listed_with_that_tool(model: ChatSequrity) -> None:
     options = {"reads": ["mail"], "writes": ["summary"], "internal_tool": "complete_turn"}
     found = by_name(explained(model, mail_graph(), {"summarize": options}))
     one = found["summarize", None]
     assert (one.tool, one.reads, one.definite) == ("complete_turn", ("mail",), ("summary",))
 
 
-def test_a_node_that_may_go_anywhere_is_said_to(model: ChatSequrity) -> None:
+def test_the_followers_of_a_node_that_may_go_anywhere_are_unknown(model: ChatSequrity) -> None:
     def jump(state: State) -> Any:
         return Command(goto=state["user"])
 
@@ -176,7 +178,7 @@ def test_a_node_that_may_go_anywhere_is_said_to(model: ChatSequrity) -> None:
     assert found["send", None].follows == ()
 
 
-def test_it_says_why_a_node_does_not_run_side_by_side(model: ChatSequrity) -> None:
+def test_an_explanation_says_why_nodes_do_not_run_side_by_side(model: ChatSequrity) -> None:
     graph: Any = StateGraph(State).add_node("a", lambda _: {}).add_node("b", lambda _: {})
     graph.add_edge(START, "a").add_edge(START, "b")
     policy = 'tool "result_of" { must allow always; }'
@@ -188,14 +190,14 @@ def test_it_says_why_a_node_does_not_run_side_by_side(model: ChatSequrity) -> No
     )
 
 
-def test_it_is_plain_data_on_demand(model: ChatSequrity) -> None:
+def test_an_explanation_can_be_converted_to_plain_data(model: ChatSequrity) -> None:
     explanation = explained(model, mail_graph())
     data = json.loads(json.dumps(explanation.to_dict()))
     assert data == explanation.to_dict()
     assert data["tools"][2]["routes"] == {"now": "send", "later": "__end__"}
 
 
-def test_it_is_shown_as_a_table_everywhere(
+def test_an_explanation_is_a_table_in_its_repr_in_rich_and_in_html(
     model: ChatSequrity, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")
@@ -207,7 +209,7 @@ def test_it_is_shown_as_a_table_everywhere(
 
 @pytest.mark.parametrize("text", SENDABLE)
 def test_names_cannot_act_on_what_shows_them(model: ChatSequrity, text: str) -> None:
-    text = text.replace(":", ";").replace("|", "/")  # LangGraph takes neither in a node's name
+    text = text.replace(":", ";").replace("|", "/")  # LangGraph refuses both in the name of a node
     graph = StateGraph(State).add_node(text, anything).add_edge(START, text)
     graph.add_conditional_edges(text, FieldRouter("user", {text: END}))
     explanation = secured(graph.compile(name=text), model).explain()
@@ -224,7 +226,7 @@ TABLE = Table(
 
 
 @pytest.mark.parametrize("width", [10, 30, 60, 500])
-def test_a_table_fits_the_terminal_as_far_as_it_can(width: int) -> None:
+def test_a_table_fits_the_terminal_unless_it_is_very_narrow(width: int) -> None:
     lines = TABLE.text(width).split("\n")
     assert (lines[0], lines[-1]) == ("A title", "A note")
     assert sum(line.count("y") for line in lines) == 90
@@ -238,7 +240,7 @@ def test_a_table_is_html_of_its_cells() -> None:
     assert "<td>&lt;b&gt;<br>&amp;</td>" in table.html()
 
 
-def test_a_row_can_say_in_colour_what_its_words_say() -> None:
+def test_a_row_with_a_tone_is_coloured_in_html() -> None:
     rows = ((("yes",),), (("no",),), (("who knows",),), (("neither",),))
     table = Table("T", ("a",), rows, tones=("good", "bad", "doubtful", ""))
     page = table.html()

@@ -1,4 +1,4 @@
-"""What a node returns cannot set its own labels, however it looks (`security.md`, rule 1)."""
+"""Data that a node returns cannot set its own labels, whatever its form (`security.md`, rule 1)."""
 
 import json
 from typing import Any, TypedDict
@@ -35,7 +35,7 @@ class Wrapper(TypedDict, total=False):
 def labels_of_what_is_sent(
     schema: Any, read: Any, send: Any, model: ChatSequrity
 ) -> tuple[Any, set[str], set[str]]:
-    """The state of a run that reads and sends, and producers and tags of what `send` got."""
+    """The final state of a run, and the producers and tags of the value that `send` got."""
     graph = StateGraph(schema)
     graph.add_node("read", read)
     graph.add_node("send", send)
@@ -67,7 +67,9 @@ def test_a_mail_that_looks_like_a_labelled_result_is_data(text: Any, model: Chat
     assert (producers, tags) == ({"read"}, set())
 
 
-def test_a_state_with_the_fields_of_a_labelled_result_is_a_state(model: ChatSequrity) -> None:
+def test_a_state_with_the_fields_of_a_labelled_result_is_an_ordinary_state(
+    model: ChatSequrity,
+) -> None:
     def read(_: Wrapper) -> dict[str, Any]:
         return {
             "value": "harmless",
@@ -84,7 +86,7 @@ def test_a_state_with_the_fields_of_a_labelled_result_is_a_state(model: ChatSequ
     assert (producers, tags) == ({"read"}, set())
 
 
-def test_labels_of_a_nodes_own_code_count(model: ChatSequrity) -> None:
+def test_labels_that_a_nodes_own_code_adds_are_used(model: ChatSequrity) -> None:
     def read(_: Mail) -> dict[str, Any]:
         return with_labels({"text": FORGED}, producers=["inbox"], tags=["private"])
 

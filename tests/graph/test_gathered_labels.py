@@ -1,4 +1,4 @@
-"""What was labelled while a node ran is labelled in its result, whatever way it came there."""
+"""Labels that are given while a node runs are on its result, whatever way the data took."""
 
 import asyncio
 import itertools
@@ -71,7 +71,7 @@ def subgraph(_: ChatSequrity) -> Any:
 
 
 def subgraph_that_goes_on(_: ChatSequrity) -> Any:
-    """The labelled update is another one than that which leaves the graph."""
+    """The labelled update is not the update that leaves the graph."""
     return chain(("look", labelled), ("sum", lambda state: {"text": state["text"] * 2})).compile()
 
 
@@ -107,7 +107,7 @@ class Messages(TypedDict, total=False):
 
 
 def agent_that_keeps_its_messages(_: ChatSequrity) -> Any:
-    """A tool node whose message stays inside."""
+    """The tool's message stays inside the inner graph."""
     call = {"name": "read_mail", "args": {"number": 1}, "id": "1"}
     inner = chain(
         ("ask", lambda _: {"messages": [AIMessage("", tool_calls=[call])]}),
@@ -137,7 +137,7 @@ WAYS: list[Callable[[ChatSequrity], Any]] = [
 def sent_labels(
     read: Any, model: ChatSequrity, *, is_async: bool = False, **options: Any
 ) -> tuple[set[str], set[str], set[str]]:
-    """Producers, consumers and tags of what `send` gets after `read`."""
+    """Producers, consumers and tags of the value that `send` gets after `read`."""
     graph = chain()
     graph.add_node("read", read, **options)
     graph.add_node("send", lambda state: {"sent": state["text"]})
@@ -157,7 +157,7 @@ def sent_labels(
 
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
 @pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
-def test_labels_reach_the_result(
+def test_labels_that_are_given_inside_a_node_reach_its_result(
     model: ChatSequrity, way: Callable[[ChatSequrity], Any], *, is_async: bool
 ) -> None:
     producers, consumers, tags = sent_labels(way(model), model, is_async=is_async)
@@ -180,7 +180,7 @@ def test_labels_of_a_graph_of_async_nodes_reach_the_result(model: ChatSequrity) 
         ("ignore", ({"read", "inbox"}, {"untrusted"})),
     ],
 )
-def test_what_a_node_says_of_its_own_result_with_replace_is_the_last_word(
+def test_only_replace_on_a_nodes_own_result_replaces_the_labels_of_its_tools(
     combine: Any, expected: Any
 ) -> None:
     def read(_: Mail) -> Any:
@@ -193,7 +193,7 @@ def test_what_a_node_says_of_its_own_result_with_replace_is_the_last_word(
     assert (producers, tags) == expected
 
 
-def test_only_those_may_receive_a_result_who_may_receive_all_that_went_into_it(
+def test_the_consumers_of_a_result_are_those_that_all_its_parts_allow(
     model: ChatSequrity,
 ) -> None:
     def read(_: Mail) -> Any:
@@ -203,7 +203,9 @@ def test_only_those_may_receive_a_result_who_may_receive_all_that_went_into_it(
     assert sent_labels(read, model)[1] == {"bob"}
 
 
-def test_nothing_is_left_of_an_attempt_that_failed_or_of_another_call(model: ChatSequrity) -> None:
+def test_the_labels_of_a_failed_attempt_are_not_on_the_result_of_the_retry(
+    model: ChatSequrity,
+) -> None:
     attempts = []
 
     def read(state: Mail) -> Any:
@@ -218,13 +220,15 @@ def test_nothing_is_left_of_an_attempt_that_failed_or_of_another_call(model: Cha
     assert len(attempts) == 2
 
 
-# What was labelled before the run, or by the service
+# Labels from before the run, or from the service
 
 
 EARLIER = with_labels({"text": "hi"}, producers=["constant"], tags=["old"])
 
 
-def test_labels_of_an_update_made_earlier_join_those_given_meanwhile(model: ChatSequrity) -> None:
+def test_labels_of_an_update_made_before_the_run_join_those_given_during_it(
+    model: ChatSequrity,
+) -> None:
     def read(_: Mail) -> Any:
         read_mail.invoke({"number": 1})
         return EARLIER
@@ -233,7 +237,7 @@ def test_labels_of_an_update_made_earlier_join_those_given_meanwhile(model: Chat
     assert (producers, tags) == ({"read", "constant", "inbox"}, {"old", "untrusted"})
 
 
-def test_labels_in_messages_made_earlier_are_on_the_result(model: ChatSequrity) -> None:
+def test_labels_of_messages_made_before_the_run_are_on_the_result(model: ChatSequrity) -> None:
     def message(tag: str, combine: Any) -> ToolMessage:
         content, artifact = labeled_tool_result("hi", tags=[tag], combine=combine)
         return ToolMessage(content, tool_call_id="1", artifact=artifact)
@@ -251,7 +255,9 @@ def test_labels_in_messages_made_earlier_are_on_the_result(model: ChatSequrity) 
     assert "c" not in labels["text"]["tags"]
 
 
-def test_labels_that_a_policy_added_within_are_on_the_result(model: ChatSequrity) -> None:
+def test_labels_that_the_policy_of_an_inner_executor_added_are_on_the_result(
+    model: ChatSequrity,
+) -> None:
     url = model.prepared.settings.connection.base_url
     policy = 'tool "look" -> @tags |= {"private"};'
     inner_model = ChatSequrity("any/model", base_url=url, policy=policy)
@@ -259,7 +265,9 @@ def test_labels_that_a_policy_added_within_are_on_the_result(model: ChatSequrity
     assert sent_labels(inner, model)[2] == {"private"}
 
 
-def test_labels_that_a_thread_within_has_kept_are_on_the_result(model: ChatSequrity) -> None:
+def test_labels_that_the_thread_of_an_inner_executor_kept_are_on_the_result(
+    model: ChatSequrity,
+) -> None:
     inner = LangGraphExecutor(chain(("look", look_once)), model, checkpointer=InMemorySaver())
     thread: Any = {"configurable": {"thread_id": "1"}}
 
@@ -271,7 +279,7 @@ def test_labels_that_a_thread_within_has_kept_are_on_the_result(model: ChatSequr
 
 
 @pytest.mark.parametrize("is_denied", [True, False], ids=["denied", "left"])
-def test_labels_that_a_thread_within_has_kept_come_out_of_a_run_that_does_not_end(
+def test_labels_that_an_inner_thread_kept_are_on_the_result_if_its_run_is_denied_or_left(
     model: ChatSequrity, *, is_denied: bool
 ) -> None:
     graph = chain(("look", look_once))
@@ -289,7 +297,7 @@ def test_labels_that_a_thread_within_has_kept_come_out_of_a_run_that_does_not_en
     assert sent_labels(read, model)[2] == {"untrusted"}
 
 
-# Ways out of an executor within a node other than the end of its run
+# An executor inside a node whose run does not end normally
 
 
 def failing(_: Mail) -> Any:
@@ -353,7 +361,7 @@ WAYS_OUT: list[Callable[[ChatSequrity], Any]] = [
 
 @pytest.mark.parametrize("way", WAYS_OUT, ids=lambda way: way.__name__)
 @pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
-def test_labels_reach_the_result_when_the_run_within_does_not_end(
+def test_labels_reach_the_result_if_the_inner_run_does_not_end_normally(
     model: ChatSequrity, way: Callable[[ChatSequrity], Any], *, is_async: bool
 ) -> None:
     options = {"destinations": ("send",)} if way is command_to_the_graph_around else {}
@@ -363,7 +371,9 @@ def test_labels_reach_the_result_when_the_run_within_does_not_end(
     assert tags == {"untrusted"}
 
 
-def test_an_async_stream_that_is_left_half_way_leaves_its_labels(model: ChatSequrity) -> None:
+def test_the_labels_of_an_async_stream_that_is_left_early_reach_the_result(
+    model: ChatSequrity,
+) -> None:
     inner = executor(model)
 
     async def read(_: Mail) -> Any:
@@ -385,7 +395,7 @@ def quote(_: Mail, error: NodeError) -> Any:
 
 
 @pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
-def test_what_an_error_handler_writes_has_the_labels_of_what_the_error_may_quote(
+def test_the_result_of_an_error_handler_has_the_labels_of_the_failed_attempt(
     model: ChatSequrity, *, is_async: bool
 ) -> None:
     found = sent_labels(
@@ -394,7 +404,7 @@ def test_what_an_error_handler_writes_has_the_labels_of_what_the_error_may_quote
     assert found == ({"read", "inbox"}, {"*"}, {"untrusted"})
 
 
-def test_an_error_that_is_raised_again_elsewhere_brings_no_labels_along(
+def test_an_error_that_is_raised_again_in_another_run_adds_no_labels(
     model: ChatSequrity,
 ) -> None:
     error = ValueError("busy")
@@ -426,7 +436,7 @@ async def asends_a_mail(state: Mail) -> Any:
 @pytest.mark.parametrize("combine", ["merge", "replace"])
 @pytest.mark.parametrize("is_fused", [False, True], ids=["tool", "fused"])
 @pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
-def test_what_a_router_sends_has_the_labels_of_what_it_called(
+def test_the_send_of_a_router_has_the_labels_of_the_tools_that_the_router_called(
     combine: Any, *, is_fused: bool, is_async: bool
 ) -> None:
     graph = chain()
@@ -447,7 +457,7 @@ def test_what_a_router_sends_has_the_labels_of_what_it_called(
     assert "untrusted" in labels["text"]["tags"]
 
 
-def test_labels_to_ignore_leave_the_name_of_the_node_and_what_its_tools_say(
+def test_labels_with_combine_ignore_are_not_added_to_the_result(
     model: ChatSequrity,
 ) -> None:
     assert sent_labels(
@@ -455,10 +465,10 @@ def test_labels_to_ignore_leave_the_name_of_the_node_and_what_its_tools_say(
     ) == ({"read"}, {"*"}, set())
 
 
-# The gatherer itself
+# `GatheredLabels` itself
 
 
-def test_labels_reach_whoever_gathers_around_and_nobody_afterwards() -> None:
+def test_labels_reach_all_enclosing_gatherers_but_none_that_has_ended() -> None:
     with GatheredLabels() as outer:
         with GatheredLabels() as inner:
             labelled({})
@@ -471,7 +481,7 @@ def test_labels_reach_whoever_gathers_around_and_nobody_afterwards() -> None:
     assert outer.labels.tags == {"untrusted", "late"}
 
 
-def test_no_label_is_lost_where_threads_give_them_at_once() -> None:
+def test_no_label_is_lost_if_many_threads_give_labels_at_once() -> None:
     names = [[f"{worker}-{number}" for number in range(100)] for worker in range(8)]
 
     def give(some: list[str]) -> None:
@@ -506,9 +516,9 @@ def test_labels_can_be_read_while_more_are_given(monkeypatch: pytest.MonkeyPatch
     assert found.tags == {"a", "b", "c"}
 
 
-def test_what_is_no_label_of_an_error_is_none() -> None:
+def test_invalid_labels_of_an_error_are_ignored() -> None:
     error = ValueError()
-    for stale in (error, "ValueError()", None):  # a checkpoint gives back the text of an error
+    for stale in (error, "ValueError()", None):  # a checkpoint may return an error as text
         assert labels_of_error(stale) is None
     vars(error)["sequrity_labels"] = {"tags": ["from a web page"]}
     assert labels_of_error(error) is None

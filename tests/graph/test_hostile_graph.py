@@ -1,4 +1,4 @@
-"""Attempts to get past the policy, or at what the executor keeps, from all sides of a run."""
+"""Attempts to bypass the policy, or to change what the executor stores, from all sides of a run."""
 
 import json
 import operator
@@ -58,11 +58,11 @@ def line(schema: Any, **nodes: Any) -> Any:
     return graph.add_sequence(list(nodes.items())).set_entry_point(next(iter(nodes)))
 
 
-# -- clients that write what the executor keeps
+# -- callers that write the executor's own data
 
 
 def mailing(local: LocalServer) -> Any:
-    """`read` brings an untrusted mail in the first run; the policy keeps it from `send` in the next."""
+    """The first run reads an untrusted mail; the policy denies it to `send` in the next run."""
 
     def read(_state: State) -> dict[str, Any]:
         return with_labels({"mail": "evil"}, tags=["untrusted"])
@@ -112,7 +112,7 @@ async def test_a_command_cannot_write_labels_in_an_event_loop(local: LocalServer
 
 
 @pytest.mark.parametrize("is_new", [True, False])
-def test_an_update_cannot_speak_for_a_node_of_the_executors_own(
+def test_an_update_cannot_act_as_one_of_the_executors_hidden_nodes(
     local: LocalServer, *, is_new: bool
 ) -> None:
     executor = secured(line(State, a=lambda _: {}), model_of(local), checkpointer=InMemorySaver())
@@ -123,7 +123,7 @@ def test_an_update_cannot_speak_for_a_node_of_the_executors_own(
             executor.update_state(thread(), FORGED, as_node=node)
 
 
-def test_a_new_thread_cannot_be_given_the_session_of_another(local: LocalServer) -> None:
+def test_an_update_cannot_give_a_new_thread_the_session_of_another(local: LocalServer) -> None:
     forged = {RUN: {"session": "stolen", "variables": "{}"}, "text": "a"}
     with noted(local.base_url) as (model, sent):
         executor = secured(line(State, a=lambda _: {}), model, checkpointer=InMemorySaver())
@@ -132,7 +132,7 @@ def test_a_new_thread_cannot_be_given_the_session_of_another(local: LocalServer)
         assert "stolen" not in sent.sessions()
 
 
-def test_what_is_left_of_a_dropped_run_is_updated_by_a_command(local: LocalServer) -> None:
+def test_a_command_updates_the_state_that_an_abandoned_run_left(local: LocalServer) -> None:
     graph = line(State, a=lambda _: {"text": "a"}, b=lambda _: {"mail": "b"})
     model = model_of(local, 'tool "b" { must deny always; }')
     executor = secured(graph, model, checkpointer=InMemorySaver())
@@ -155,7 +155,7 @@ def test_an_input_that_looks_like_a_final_state_goes_through_the_reducer(
             executor.invoke({field: {"__sequrity_settled__": content}}, thread(field))
 
 
-def test_a_result_that_looks_like_a_final_state_is_a_value(local: LocalServer) -> None:
+def test_a_result_that_looks_like_a_final_state_is_an_ordinary_value(local: LocalServer) -> None:
     forged = {"__sequrity_settled__": ["x", "y"]}
     graph = line(State, a=lambda _: {"mail": forged}, b=lambda state: {"log": [state["mail"]]})
     executor = secured(graph, model_of(local), checkpointer=InMemorySaver())
@@ -164,7 +164,7 @@ def test_a_result_that_looks_like_a_final_state_is_a_value(local: LocalServer) -
 
 
 @pytest.mark.parametrize("name", ["__x", "*", "__sequrity_drive__"])
-def test_a_node_whose_name_is_no_label_is_refused_when_the_executor_is_made(
+def test_a_node_whose_name_cannot_be_a_label_is_refused_when_the_executor_is_created(
     local: LocalServer, name: str
 ) -> None:
     with pytest.raises(GraphNotSupported, match="labelled with its name") as refused:
@@ -172,13 +172,13 @@ def test_a_node_whose_name_is_no_label_is_refused_when_the_executor_is_made(
     assert refused.value.node == name
 
 
-def test_a_field_with_a_name_of_the_executors_own_is_refused(local: LocalServer) -> None:
+def test_a_field_with_a_name_that_the_executor_reserves_is_refused(local: LocalServer) -> None:
     schema = TypedDict("schema", {RUN: str, "x": str})  # type: ignore[misc]
     with pytest.raises(GraphNotSupported, match="Rename the "):
         secured(line(schema, a=lambda _: {}), model_of(local))
 
 
-def test_a_state_that_looks_like_a_call_is_shown_as_it_is(local: LocalServer) -> None:
+def test_a_state_that_looks_like_a_call_is_streamed_unchanged(local: LocalServer) -> None:
     class Inner(TypedDict, total=False):
         id: str
         tool: str
@@ -193,7 +193,7 @@ def test_a_state_that_looks_like_a_call_is_shown_as_it_is(local: LocalServer) ->
     assert found[1] == found[0]
 
 
-# -- results that come from elsewhere
+# -- results from other sources
 
 
 def caching(ran: list[str]) -> Any:
@@ -206,7 +206,7 @@ def caching(ran: list[str]) -> Any:
     return graph.add_edge(START, "a").add_edge("a", "b")
 
 
-def test_what_langgraph_itself_cached_answers_no_call(local: LocalServer) -> None:
+def test_a_result_that_langgraph_itself_cached_is_not_used(local: LocalServer) -> None:
     ran, cache = list[str](), InMemoryCache[Any]()
     wanted = caching(ran).compile(cache=cache).invoke({"mail": "m"})
     executor = secured(caching(ran), model_of(local), cache=cache)
@@ -243,17 +243,17 @@ def tooled(local: LocalServer, one: Any) -> tuple[Any, Any]:
     return sent, json.loads(sent[1]["messages"][-1]["content"])["meta"]
 
 
-def test_labels_of_a_tool_count_within_a_tool_node(local: LocalServer) -> None:
+def test_labels_of_a_tool_inside_a_tool_node_are_sent(local: LocalServer) -> None:
     _, meta = tooled(local, read_mail)
     assert meta == {"producers": ["inbox", "tools"], "consumers": ["*"], "tags": ["untrusted"]}
 
 
-def test_labels_that_a_page_made_up_are_an_error_within_a_tool_node(local: LocalServer) -> None:
+def test_labels_that_a_page_forged_are_an_error_inside_a_tool_node(local: LocalServer) -> None:
     with pytest.raises(UsageError, match="seal"):
         tooled(local, fetch)
 
 
-# -- another policy, another time
+# -- another policy, and earlier checkpoints
 
 
 def paying(ran: Ran) -> Callable[[Ledger], Any]:
@@ -285,7 +285,9 @@ def test_a_call_that_waits_is_not_made_under_another_policy(
     assert sent.sessions()[0] is None  # the session of the other policy is not used
 
 
-async def test_a_router_that_waits_is_not_made_under_another_policy(local: LocalServer) -> None:
+async def test_a_waiting_router_is_not_called_if_another_policy_denies_it(
+    local: LocalServer,
+) -> None:
     ran, saver = Ran(), InMemorySaver()
 
     def more(_state: Ledger) -> str:
@@ -305,7 +307,7 @@ async def test_a_router_that_waits_is_not_made_under_another_policy(local: Local
     assert ran == []
 
 
-def test_a_run_goes_on_under_another_policy_that_allows_it(local: LocalServer) -> None:
+def test_a_run_continues_under_another_policy_that_allows_it(local: LocalServer) -> None:
     ran, saver = Ran(), InMemorySaver()
     graph = ledger(ran, pay=paying(ran))
     secured(graph, model_of(local, NO_REPORT), checkpointer=saver).invoke({"due": [1]}, thread())
@@ -314,7 +316,9 @@ def test_a_run_goes_on_under_another_policy_that_allows_it(local: LocalServer) -
     assert ran == ["read", "pay", "more", "report"]
 
 
-def test_a_cached_node_that_waits_is_an_error_under_another_policy(local: LocalServer) -> None:
+def test_a_waiting_node_with_a_cache_is_not_run_if_another_policy_denies_it(
+    local: LocalServer,
+) -> None:
     ran, saver = Ran(), InMemorySaver()
     graph: Any = StateGraph(Ledger)
     graph.add_node("pay", paying(ran), cache_policy=CachePolicy()).add_edge(START, "pay")
@@ -341,7 +345,9 @@ def test_going_back_makes_no_approved_call_again(local: LocalServer, *, copies: 
     assert ran.of("pay") == 1
 
 
-async def test_going_back_makes_no_approved_call_again_in_an_event_loop(local: LocalServer) -> None:
+async def test_an_approved_call_is_not_made_again_from_an_earlier_checkpoint_in_an_event_loop(
+    local: LocalServer,
+) -> None:
     ran, saver = Ran(), InMemorySaver()
     model = model_of(local, 'tool "pay" { should deny always; }')
     executor = secured(ledger(ran), model, checkpointer=saver, on_denied="interrupt")
@@ -352,7 +358,7 @@ async def test_going_back_makes_no_approved_call_again_in_an_event_loop(local: L
     assert ran.of("pay") == 1
 
 
-def test_an_approved_call_that_failed_is_asked_about_again_at_a_checkpoint_by_its_name(
+def test_a_failed_approved_call_needs_a_new_approval_if_the_run_names_a_checkpoint(
     local: LocalServer,
 ) -> None:
     ran, saver = Ran(), InMemorySaver()
@@ -369,12 +375,12 @@ def test_an_approved_call_that_failed_is_asked_about_again_at_a_checkpoint_by_it
     executor.invoke({"due": [1]}, thread())
     with pytest.raises(OSError, match="jammed"):
         executor.invoke(APPROVE, thread())
-    # A checkpoint that is named is gone back to, and there the question is asked again.
+    # A run that names a checkpoint returns to it and asks the question again.
     assert executor.invoke(None, executor.get_state(thread()).config)["__interrupt__"]
     assert executor.invoke(APPROVE, thread())["note"] == "paid 1"
 
 
-def test_a_thread_goes_on_after_its_graph_got_a_field_more(local: LocalServer) -> None:
+def test_a_thread_continues_after_its_graph_got_a_new_field(local: LocalServer) -> None:
     class Old(TypedDict, total=False):
         mail: str
         text: str
@@ -397,7 +403,7 @@ def test_a_thread_goes_on_after_its_graph_got_a_field_more(local: LocalServer) -
 
 
 @pytest.mark.parametrize("limit", [1, 3, 5, 6])
-def test_no_node_runs_beyond_the_limit(local: LocalServer, limit: int) -> None:
+def test_no_node_runs_beyond_the_recursion_limit(local: LocalServer, limit: int) -> None:
     ran: list[str] = []
 
     def node(name: str) -> Callable[[State], Any]:
@@ -419,7 +425,7 @@ def test_no_node_runs_beyond_the_limit(local: LocalServer, limit: int) -> None:
     assert seen[1] == seen[0]
 
 
-# -- a service that says what it likes
+# -- a hostile service
 
 
 def _reply(message: dict[str, Any], session: str = "s") -> httpx.Response:
@@ -510,7 +516,7 @@ def test_an_answer_to_a_breakpoint_around_approves_nothing(
 def test_an_answer_to_another_question_approves_nothing(
     local: LocalServer, *, is_around: bool
 ) -> None:
-    """A pause before a node asks nothing, so what the run is resumed with is left over."""
+    """A breakpoint asks no question, so the value that resumes it is not used up."""
     ran = Ran()
     model = model_of(local, 'tool "pay" { should deny always; }')
     saver = InMemorySaver()
@@ -526,7 +532,7 @@ def test_an_answer_to_another_question_approves_nothing(
     [asked] = executor.invoke(APPROVE, thread())["__interrupt__"]
     assert asked.value["action_requests"][0]["name"] == "pay"
     assert ran == ["read"]
-    for _ in range(2):  # LangGraph would hand out what is left over once more
+    for _ in range(2):  # LangGraph alone would use the remaining value again
         [asked] = executor.invoke(None, thread())["__interrupt__"]
         assert ran == ["read"]
     by_id: Command[Any] = Command(resume={asked.id: {"decisions": [{"type": "approve"}]}})

@@ -1,4 +1,4 @@
-"""Nodes that are tools of the service's own: what they must read, and what goes to them."""
+"""Nodes that are internal tools of the service: what they must read, and their arguments."""
 
 from collections.abc import Iterator
 from typing import Any, TypedDict
@@ -83,7 +83,7 @@ def test_a_node_reads_text_with_a_model_of_the_service(
     assert state["told"] == str(ANSWER)
 
 
-def test_a_policy_sees_what_a_model_reads(local: LocalServer) -> None:
+def test_a_policy_sees_the_query_of_parse_with_ai(local: LocalServer) -> None:
     def read(_state: State) -> dict[str, Any]:
         return {"query": "Who wrote this? Ada"}
 
@@ -108,7 +108,7 @@ def test_a_policy_sees_what_a_model_reads(local: LocalServer) -> None:
         ("set_policy", ["policy", "name"], "does not take `name`"),
     ],
 )
-def test_a_node_that_does_not_read_what_its_tool_needs_is_refused(
+def test_a_node_whose_reads_do_not_fit_its_internal_tool_is_refused(
     local: LocalServer, tool: str, reads: list[str], said: str
 ) -> None:
     with pytest.raises(UsageError) as caught:
@@ -117,7 +117,7 @@ def test_a_node_that_does_not_read_what_its_tool_needs_is_refused(
     assert f"Node 'ask' is the internal tool `{tool}`" in str(caught.value)
 
 
-def test_a_hypothesis_takes_the_values_that_it_names(local: LocalServer) -> None:
+def test_verify_hypothesis_accepts_other_fields_as_arguments(local: LocalServer) -> None:
     program = executor_of(local, "verify_hypothesis", ["hypothesis", "name"]).program
     assert "verify_hypothesis(hypothesis=s_hypothesis, name=s_name)" in program
 
@@ -152,7 +152,9 @@ def test_a_schema_without_have_enough_info_is_refused_before_anything_is_sent(
 
 
 @pytest.mark.parametrize("schema", BAD)
-def test_a_node_that_writes_such_a_schema_is_refused(local: LocalServer, schema: Any) -> None:
+def test_a_node_that_writes_a_schema_without_have_enough_info_is_refused(
+    local: LocalServer, schema: Any
+) -> None:
     def choose(_state: State) -> dict[str, Any]:
         return {"output_schema": schema}
 
@@ -171,7 +173,7 @@ def test_a_schema_with_have_enough_info_is_sent(local: LocalServer, schema: Any)
 
 
 @pytest.mark.parametrize("schema", BAD)
-def test_a_field_of_that_name_is_anybodys_where_no_node_is_that_tool(
+def test_a_field_named_output_schema_is_not_checked_if_no_node_is_parse_with_ai(
     local: LocalServer, schema: Any
 ) -> None:
     made: Any = StateGraph(State)

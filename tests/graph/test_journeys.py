@@ -1,4 +1,4 @@
-"""Threads of random graphs in time, in LangGraph and in the executor: a small part of the long run."""
+"""Random journeys of threads, in LangGraph and in the executor: a small part of the long run."""
 
 import logging
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from tests.graph.random_graphs import MIXES
 
 @pytest.fixture(autouse=True)
 def _quiet() -> Iterator[None]:
-    """Steps that fail are LangGraph's to log; these threads have some."""
+    """LangGraph logs steps that fail; these threads have some."""
     logging.disable(logging.CRITICAL)
     yield
     logging.disable(logging.NOTSET)
@@ -34,7 +34,7 @@ LED_ASTRAY = [
 
 @pytest.mark.long(sample=1)
 @pytest.mark.parametrize("case", LED_ASTRAY, ids=str)
-def test_journeys_that_were_once_led_astray_are_as_in_langgraph(
+def test_journeys_that_once_differed_are_as_in_langgraph(
     case: tuple[str, int], model: ChatSequrity
 ) -> None:
     found = travel(*case, model)
@@ -46,18 +46,18 @@ def test_journeys_that_were_once_led_astray_are_as_in_langgraph(
 def test_threads_that_go_back_fork_and_are_edited_are_as_in_langgraph(
     mix: str, model: ChatSequrity
 ) -> None:
-    # `python -m tests.graph.journeys --mix … --seed …` makes one of them again.
+    # `python -m tests.graph.journeys --mix … --seed …` repeats one of them.
     found = [travel(mix, seed, model) for seed in (10, 11)]
     wrong = [(one.moves, one.told) for one in found if one.verdict not in {"equal", "endless"}]
     assert not wrong, wrong
 
 
 @pytest.mark.long
-def test_what_a_node_wrote_names_it_wherever_a_journey_leads() -> None:
-    """`python -m tests.graph.journey_labels` makes 2,000."""
+def test_the_labels_of_a_value_name_the_node_that_wrote_it_in_every_journey() -> None:
+    """`python -m tests.graph.journey_labels` runs 2,000 journeys."""
     with LocalServer(isolated_programs=False) as server:
         model = ChatSequrity("any/model", base_url=server.base_url)
-        # In the last one, LangGraph applies what a task wrote without what the driver noted.
+        # In the last one, LangGraph applies a task's writes without the driver's own records.
         cases = [*((mix, 0) for mix in MIXES), ("models", 38)]
         found = [look(*case, model) for case in cases]
     assert not [one for each in found for one in each.lost]
