@@ -1,4 +1,4 @@
-"""Compare offline verdicts with a server's: `python -m tests.sqrt.agreement [--count N] [--seed S]`.
+"""Verdicts offline and of a server:  `python -m tests.sqrt.agreement [--count N] [--seed S]`.
 
 Random calls under random policies go through `simulate`, and through a `LocalServer` over HTTP as
 programs of a dual-LLM session. Both must agree about every call: verdict, strength, certainty,
@@ -176,7 +176,7 @@ class Writer:
 
 
 def _can_be_sent(labels: Labels | None) -> bool:
-    """Whether a client may send these labels. A policy can add `*` or an empty name; a client cannot."""
+    """Whether a client may send them. A policy can add `*` or an empty name; a client cannot."""
     if labels is None:
         return True
     marks = labels.tags | labels.producers

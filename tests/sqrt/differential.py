@@ -84,7 +84,7 @@ def _left(text: str) -> int:
 
 
 def _with_ascii_digits(text: str) -> bool:
-    """Whether a text is SQRT with ASCII digits: the vendor's `\\d` matches digits of all scripts."""
+    """Whether a text is SQRT with ASCII digits. The vendor's `\\d` matches all scripts."""
     return not text.isascii() and accepts(re.sub(r"\d", "5", text))
 
 

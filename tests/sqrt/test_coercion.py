@@ -1,4 +1,4 @@
-"""If some parser reads a text as a value that a rule denies, the text is never certainly allowed."""
+"""A text that some parser reads as a denied value is never certainly allowed."""
 
 import json
 import math
@@ -154,7 +154,7 @@ def numerals(draw: st.DrawFn) -> str:
 
 @st.composite
 def spellings(draw: st.DrawFn) -> str:
-    """A numeral or a word, perhaps with digits of another script, in another case, with white space."""
+    """A numeral or a word, perhaps in another script or case, with white space around it."""
     text = draw(
         numerals() | st.sampled_from(WORDS) | st.text("0123456789.,_+-eExinfa ", max_size=8)
     )
@@ -246,7 +246,7 @@ def test_no_length_makes_a_number_pass(text: str) -> None:
 
 # Times
 
-MOMENTS = st.datetimes(datetime(1971, 1, 1), datetime(2200, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001 - Hypothesis adds the zone
+MOMENTS = st.datetimes(datetime(1971, 1, 1), datetime(2200, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001 - Hypothesis adds it
 
 
 @st.composite

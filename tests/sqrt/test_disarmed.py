@@ -1,4 +1,4 @@
-"""Rules that let through what they seem to deny, each with what is said of it where it is given."""
+"""Rules that allow what they seem to deny: `check` warns of each, with what to write instead."""
 
 import itertools
 from collections.abc import Callable
@@ -33,7 +33,7 @@ PAY = {
 
 
 def let_through(text: Any, tools: Any = None) -> list[str]:
-    """What is said of rules that protect less than they seem to."""
+    """Messages about rules that protect less than they seem to."""
     found = check(text, tools, labels=BROUGHT)
     assert {one.severity for one in found if one.lets_through} <= {"warning"}
     return [one.message for one in found if one.lets_through]
@@ -43,7 +43,7 @@ def deny(condition: str) -> str:
     return f'tool "pay" {{ must deny when {condition}; }}'
 
 
-# Allowances beside which all else is allowed
+# Allow rules without effect, because the default allows everything
 
 LONE = "This rule restricts nothing: where its condition fails, the call is allowed by default"
 ALLOW = 'should allow when to.value in {"ana"};'
@@ -58,7 +58,7 @@ ALLOW = 'should allow when to.value in {"ana"};'
         f'tool r"^pay$" {{ {ALLOW} }} tool r"^lend$" {{ must deny always; }}',
     ],
 )
-def test_a_list_of_what_is_allowed_that_forbids_nothing_is_told(text: str) -> None:
+def test_allow_rules_that_restrict_nothing_get_a_warning(text: str) -> None:
     assert LONE in let_through(text)
     assert decide(text, tool="pay", to=given("mallory")).allowed
 
@@ -72,16 +72,16 @@ def test_a_list_of_what_is_allowed_that_forbids_nothing_is_told(text: str) -> No
         'tool "pay" { should allow always; must deny when to.value == "eve"; }',
     ],
 )
-def test_a_list_of_what_is_allowed_is_in_order_where_the_rest_is_denied(text: str) -> None:
+def test_allow_rules_get_no_warning_if_other_calls_are_denied(text: str) -> None:
     assert LONE not in let_through(text)
 
 
-def test_nothing_is_told_where_nothing_is_allowed_by_default() -> None:
+def test_allow_rules_get_no_warning_if_the_default_denies() -> None:
     policy = PolicyHeader.from_sqrt(f'tool "pay" {{ {ALLOW} }}', default_allow=False)
     assert let_through(policy) == []
 
 
-# Blocks beside each other, all of them
+# Two blocks for the same calls, in all combinations
 
 RULES = ["should deny", "must deny", "must allow", "should allow"]
 OTHERS = ['tool "pay"', 'tool r"^.*$"', 'tool r"^pay$"', 'tool "lend"', 'tool r"^lend.*$"']
@@ -92,7 +92,7 @@ OTHERS = ['tool "pay"', 'tool r"^.*$"', 'tool r"^pay$"', 'tool "lend"', 'tool r"
 @pytest.mark.parametrize("allowance", ["should allow always", "must allow always"])
 @pytest.mark.parametrize("priority", ["", "priority 5; "])
 @pytest.mark.parametrize("tools", [None, [PAY, "lend"]], ids=["unknown", "known"])
-def test_a_rule_that_another_block_overrules_is_told_and_no_other(
+def test_a_rule_gets_a_warning_exactly_if_another_block_overrules_it(
     rule: str, other: str, allowance: str, priority: str, tools: Any
 ) -> None:
     text = f'tool "pay" {{ {rule} when to.value == "eve"; }} {other} {{ {priority}{allowance}; }}'
@@ -114,14 +114,14 @@ SWALLOWED = [
 
 
 @pytest.mark.parametrize("prose", ["Clerks must deny when unsure.", "It should deny always", "x"])
-def test_a_sentence_in_a_doc_comment_is_none(prose: str) -> None:
+def test_a_sentence_in_a_doc_comment_gets_no_warning(prose: str) -> None:
     text = f'tool "pay" {{\n  /// {prose}\n  must deny when to.value == "eve";\n}}'
     assert let_through(text) == []
 
 
 @pytest.mark.parametrize("prose", BEFORE)
 @pytest.mark.parametrize("rule", SWALLOWED)
-def test_a_rule_in_a_doc_comment_is_no_rule_and_is_told(prose: str, rule: str) -> None:
+def test_a_rule_in_a_doc_comment_gets_a_warning(prose: str, rule: str) -> None:
     for text in (
         f'tool "pay" {{\n  /// {prose}{rule}\n  should allow always;\n}}',
         f'/// {prose}{rule}\ntool "pay" {{ should allow always; }}',
@@ -137,11 +137,11 @@ def test_a_rule_in_a_doc_comment_is_no_rule_and_is_told(prose: str, rule: str) -
 @pytest.mark.parametrize(
     "doc", ["they must deny it when asked", "nothing must be denied", "should we allow this?"]
 )
-def test_prose_in_a_doc_comment_is_no_rule(doc: str) -> None:
+def test_prose_that_resembles_a_rule_in_a_doc_comment_gets_no_warning(doc: str) -> None:
     assert let_through(f'tool "pay" {{\n  /// {doc}\n  must deny always;\n}}') == []
 
 
-# Letters that nobody sees
+# Invisible characters and look-alikes
 
 ODD = [
     ("eve ", "has white space at an end"), ("\teve", "has white space at an end"),
@@ -168,7 +168,7 @@ PLACES: list[Callable[[str], str]] = [
 
 @pytest.mark.parametrize(("raw", "what"), ODD)
 @pytest.mark.parametrize("place", PLACES)
-def test_a_text_that_is_not_what_it_looks_like_is_told(
+def test_a_text_with_invisible_or_look_alike_characters_gets_a_warning(
     raw: str, what: str, place: Callable[[str], str]
 ) -> None:
     (message,) = [one for one in let_through(place(raw)) if "letter by letter" in one]
@@ -180,11 +180,13 @@ def test_a_text_that_is_not_what_it_looks_like_is_told(
     ["eve", "Новости", "Ελλάδα", "naïve café", "Москва und Oslo", "東京 Tokyo", " ", "a b"],
 )
 @pytest.mark.parametrize("place", PLACES)
-def test_other_languages_are_not_look_alikes(raw: str, place: Callable[[str], str]) -> None:
+def test_texts_in_other_languages_get_no_look_alike_warning(
+    raw: str, place: Callable[[str], str]
+) -> None:
     assert not [one for one in let_through(place(raw)) if "letter by letter" in one]
 
 
-# Several in one pair of quotes, and ends of addresses
+# Several texts in one pair of quotes, and ends of addresses
 
 SEVERAL = [
     ("ana@bank.example, bo@bank.example", '"ana@bank.example", "bo@bank.example"'),
@@ -195,22 +197,22 @@ SEVERAL = [
 
 
 @pytest.mark.parametrize(("raw", "listed"), SEVERAL)
-def test_alternatives_in_one_text_are_one_text_and_are_told(raw: str, listed: str) -> None:
+def test_alternatives_in_one_text_get_a_warning(raw: str, listed: str) -> None:
     (finding,) = check(deny(f'to.value in {{"{raw}"}}'))
     assert finding.message == f"`{raw}` is one text, not {raw.count('@') or raw.count('|') + 1}"
     assert finding.hint == f"Write `{listed}`"
     assert finding.lets_through
     (allowance,) = check(deny(f'not to.value in {{"{raw}"}}'))
-    assert not allowance.lets_through  # it denies more than is meant
+    assert not allowance.lets_through  # it denies more than intended
     assert check(deny(f"to.value in {{{listed}}}")) == []
 
 
 @pytest.mark.parametrize("raw", ["Oslo, Norway", "a | b", "ana@bank.example", "x|", "5,5"])
-def test_other_texts_with_a_comma_are_one_text(raw: str) -> None:
+def test_other_texts_with_separators_get_no_warning(raw: str) -> None:
     assert let_through(deny(f'to.value in {{"{raw}"}}')) == []
 
 
-def test_the_end_of_an_address_is_no_address() -> None:
+def test_the_end_of_an_address_gets_a_warning_with_a_pattern() -> None:
     (finding,) = check(deny('to.value in {"@evil.example"}'))
     assert (finding.hint, finding.lets_through) == ('Write `w"*@evil.example"`', True)
     (finding,) = check(deny('not to.value in {"@bank.example"}'))
@@ -218,7 +220,7 @@ def test_the_end_of_an_address_is_no_address() -> None:
     assert check(deny('to.value == "@ana"')) == []
 
 
-# Labels that are compared with values
+# Values that are compared with names of labels
 
 SETS = 'tool "read" -> @tags |= {"private"}; tool "fetch" { session after { @producers |= {"web"}; } } '
 
@@ -235,7 +237,7 @@ SETS = 'tool "read" -> @tags |= {"private"}; tool "fetch" { session after { @pro
         ),
     ],
 )
-def test_a_value_that_is_compared_with_a_label_is_told(condition: str, hint: str) -> None:
+def test_comparing_a_value_with_a_label_gets_a_warning(condition: str, hint: str) -> None:
     (finding,) = [one for one in check(SETS + deny(condition)) if one.lets_through]
     assert "that this policy sets, but this rule compares the value of `text`" in finding.message
     assert finding.hint == hint
@@ -249,14 +251,14 @@ def test_a_value_that_is_compared_with_a_label_is_told(condition: str, hint: str
         SETS + deny('text.tags overlaps {"private"}'),
     ],
 )
-def test_who_may_read_and_what_may_be_said_are_no_such_slips(text: str) -> None:
+def test_consumers_and_allowed_values_get_no_such_warning(text: str) -> None:
     assert let_through(text) == []
 
 
-# Conditions that no call meets, or every call
+# Conditions that are never or always true
 
 IDLE = [
-    # a condition, whether it always holds; it never does otherwise
+    # a condition; whether it is always true (otherwise it is never true)
     ('to.value == "a" and to.value == "b"', False),
     ('to.value == "a" and not to.value in {"a", "b"}', False),
     ('to.value in {"a", "b"} - {"a", "b"}', False),
@@ -281,7 +283,9 @@ LET = 'let p = to.value == "a"; '
 
 
 @pytest.mark.parametrize(("condition", "always"), IDLE)
-def test_a_condition_that_asks_for_nothing_is_told(condition: str, always: bool) -> None:
+def test_a_condition_that_is_never_or_always_true_gets_a_warning(
+    condition: str, always: bool
+) -> None:
     for rule, says in (
         ("must deny", "the rule denies every call" if always else "the rule denies nothing"),
         ("must allow", "the rule denies nothing" if always else "the rule denies every call"),
@@ -290,7 +294,7 @@ def test_a_condition_that_asks_for_nothing_is_told(condition: str, always: bool)
         text = f'{LET}tool "pay" {{ {rule} when {condition}; should deny when to.value == "z"; }}'
         found = [one for one in check(text, labels=BROUGHT) if one.message.startswith("This cond")]
         assert [one.message for one in found] == [(ALWAYS if always else NEVER) + says]
-        is_safe = always is (rule == "must deny")  # it denies more than is meant
+        is_safe = always is (rule == "must deny")  # it denies more than intended
         assert found[0].lets_through is not is_safe
 
 
@@ -312,7 +316,7 @@ CONDITIONS = st.recursive(
 
 @settings(max_examples=60, derandomize=True, deadline=None)
 @generated(CONDITIONS)
-def test_what_is_said_of_a_condition_is_true_of_every_call(condition: str) -> None:
+def test_a_never_or_always_warning_is_right_for_every_call(condition: str) -> None:
     text = f'tool "pay" {{ must deny when {condition}; }}'
     engine = compile_policy(text)
     denied = set()
@@ -337,7 +341,9 @@ def test_what_is_said_of_a_condition_is_true_of_every_call(condition: str) -> No
         ('speed.value in {w"slow*"}', "the rule denies nothing"),
     ],
 )
-def test_what_no_value_of_a_schema_meets_is_told(condition: str, message: str) -> None:
+def test_a_condition_that_no_value_of_the_schema_meets_gets_a_warning(
+    condition: str, message: str
+) -> None:
     (finding,) = check(deny(condition), [PAY])
     expected = f"This condition never holds for what the schema lists, so {message}"
     assert (finding.message, finding.lets_through) == (expected, True)
@@ -352,11 +358,11 @@ def test_what_no_value_of_a_schema_meets_is_told(condition: str, message: str) -
         'text.value in {w"*x*"} and not text.value in {w"*x*"}',  # patterns are not tried
     ],
 )  # fmt: skip
-def test_what_a_value_of_a_schema_or_another_one_meets_is_in_order(condition: str) -> None:
+def test_a_condition_that_some_value_meets_gets_no_warning(condition: str) -> None:
     assert let_through(deny(condition), [PAY]) == []
 
 
-def test_a_condition_of_too_many_parts_is_not_tried() -> None:
+def test_a_condition_with_too_many_parts_is_not_evaluated() -> None:
     many = " or ".join(f'"t{n}a" in to.tags' for n in range(9))
     assert let_through(deny(f"({many}) and to.tags is empty")) == []
 
@@ -365,14 +371,14 @@ def test_a_condition_of_too_many_parts_is_not_tried() -> None:
 
 
 @pytest.mark.parametrize("name", ["tags", "producers", "consumers"])
-def test_labels_are_not_searched_like_a_text(name: str) -> None:
+def test_labels_refuse_a_text_in_place_of_a_collection(name: str) -> None:
     with pytest.raises(UsageError, match=f"`{name}` takes a collection of names, not the text"):
         Labels(**{name: "web"})  # type: ignore[arg-type]
     assert Labels(**{name: ["web"]}) == Labels(**{name: frozenset({"web"})})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("value", ["eve", 5, None, ["eve"], {"value": "eve"}])
-def test_a_call_takes_arguments_with_labels(value: Any) -> None:
+def test_a_call_refuses_arguments_without_labels(value: Any) -> None:
     with pytest.raises(UsageError, match=r"The argument `to` of a `Call` is an `Argument`"):
         Call("pay", {"to": value})
     with pytest.raises(UsageError, match="`arguments` of a `Call` is a dict"):
@@ -380,31 +386,33 @@ def test_a_call_takes_arguments_with_labels(value: Any) -> None:
 
 
 @pytest.mark.parametrize("tool", ["Pay", "PAY", "pay ", " pay"])
-def test_a_call_of_a_tool_that_is_spelt_otherwise_is_not_allowed_in_silence(tool: str) -> None:
+def test_simulate_refuses_a_misspelt_tool_name(tool: str) -> None:
     with pytest.raises(UsageError, match="Did you mean `pay`"):
         simulate('tool "pay" { must deny always; }', [{"tool": tool}])
     assert simulate('tool "pay" { must deny always; }', [{"tool": "buy"}])[0].allowed
 
 
 @pytest.mark.parametrize(("key", "meant"), [("name", "tool"), ("args", "arguments")])
-def test_a_call_as_langchain_writes_it_is_told_how_it_is_written_here(key: str, meant: str) -> None:
+def test_langchains_keys_of_a_call_are_refused_with_the_keys_of_simulate(
+    key: str, meant: str
+) -> None:
     call = {"tool": "pay", "arguments": {}} | {key: {}}
     with pytest.raises(UsageError, match=f"unknown key `{key}`. Write `{meant}`"):
         simulate("", [call])
 
 
-def test_labels_of_check_are_names() -> None:
+def test_check_refuses_a_dict_of_labels() -> None:
     with pytest.raises(UsageError, match="of tags and producers alike; got a dict"):
         check("", labels={"tags": ["web"]})
 
 
-# What is no policy
+# Texts that are not policies
 
 FILES = ["house.SQRT", "./policies/house", "/etc/house.policy", "policies/house", "~/house/x"]
 
 
 @pytest.mark.parametrize("text", FILES)
-def test_a_path_as_text_is_told_as_one(text: str) -> None:
+def test_a_path_passed_as_text_is_refused_as_a_file_name(text: str) -> None:
     with pytest.raises(UsageError, match="got the name of a file"):
         check(text)
 
@@ -416,7 +424,7 @@ def test_a_path_as_text_is_told_as_one(text: str) -> None:
         ('```sqrt\ntool "pay" { must deny always; }\n```', "got Markdown"),
     ],
 )
-def test_json_and_markdown_are_told_as_such(text: str, message: str) -> None:
+def test_json_and_markdown_are_refused_by_their_names(text: str, message: str) -> None:
     for way in (check, lambda text: simulate(text, [])):
         with pytest.raises(UsageError, match=message):
             way(text)
@@ -430,7 +438,7 @@ def test_json_and_markdown_are_told_as_such(text: str, message: str) -> None:
         ('\u200btool "pay" { must deny always; }', "This is an invisible character, U+200B; remove it"),
     ],
 )  # fmt: skip
-def test_a_character_of_a_word_processor_is_named(text: str, message: str) -> None:
+def test_a_typographic_character_is_named_in_the_error(text: str, message: str) -> None:
     (finding,) = check(text)
     assert isinstance(finding, Finding)
     assert finding.message.startswith(message)

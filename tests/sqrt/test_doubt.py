@@ -1,4 +1,4 @@
-"""V2 and V3: what nobody can know denies, adds labels, and neither allows nor removes any."""
+"""V2 and V3: an unknown condition denies and adds labels; it neither allows nor removes labels."""
 
 import sys
 import time
@@ -79,7 +79,7 @@ DOUBTS: list[tuple[str, str, dict[str, Argument]]] = [
 @pytest.mark.parametrize(
     ("predicate", "arguments"), [d[1:] for d in DOUBTS], ids=[d[0] for d in DOUBTS]
 )
-def test_what_readings_differ_on_denies_and_does_not_allow(
+def test_a_condition_on_which_readings_differ_denies_and_does_not_allow(
     predicate: str, arguments: dict[str, Argument]
 ) -> None:
     assert truth(predicate, None, **arguments) is None
@@ -135,7 +135,7 @@ def _any(arguments: dict[str, Argument]) -> dict[str, Any]:
         ("4 in {int 1..5}", {}, True),
     ],
 )
-def test_what_all_readings_agree_on_is_certain(
+def test_a_condition_on_which_all_readings_agree_is_certain(
     predicate: str, arguments: dict[str, Argument], known: bool | None
 ) -> None:
     assert truth(predicate, None, **arguments) is known
@@ -148,7 +148,7 @@ def test_what_all_readings_agree_on_is_certain(
         ("who or no", None), ("not who", None), ("not (who and no)", True), ("who or who", None),
     ],
 )  # fmt: skip
-def test_doubt_goes_through_and_or_not_as_kleene_has_it(
+def test_and_or_and_not_follow_kleenes_three_valued_logic(
     predicate: str, expected: bool | None
 ) -> None:
     lets = 'let yes = "x" in a.tags; let no = "y" in a.tags; let who = "x" in gone.tags;'
@@ -157,7 +157,7 @@ def test_doubt_goes_through_and_or_not_as_kleene_has_it(
     assert (verdict.allowed, verdict.certain) == (expected is False, expected is not None)
 
 
-def test_aggregations_over_no_arguments_are_those_of_a_value_without_labels() -> None:
+def test_args_of_a_call_without_arguments_have_the_labels_of_an_unlabelled_value() -> None:
     for kind in ("", ".union", ".intersect"):
         assert truth(f"@args.tags{kind} is empty") is True
         assert truth(f"@args.producers{kind} is empty") is True
@@ -225,19 +225,19 @@ def test_an_update_in_doubt_is_no_weaker_than_either_reading(
 
 
 @pytest.mark.parametrize("condition", ['"a" in @tags', 'not "a" in @tags'])
-def test_the_short_form_in_the_condition_of_a_one_liner_puts_it_in_doubt(condition: str) -> None:
+def test_a_one_liner_whose_condition_uses_the_short_form_is_in_doubt(condition: str) -> None:
     adding = after(f'tool "lend" -> @tags |= {{"b"}} when {condition};', Argument("", START))
     assert adding.tags - NON_EXECUTABLE == {"a", "b"}
     removing = after(f'tool "lend" -> @tags -= {{"a"}} when {condition};', Argument("", START))
     assert removing.tags - NON_EXECUTABLE == {"a"}
 
 
-def test_an_update_by_a_regex_in_doubt_is_in_doubt() -> None:
+def test_an_update_is_in_doubt_if_its_tool_regex_is_in_doubt() -> None:
     found = after('tool r"len" -> @tags = {"b"};', Argument("", START))
     assert found.tags - NON_EXECUTABLE == {"a", "b"}
 
 
-def test_labels_of_an_argument_that_was_left_out_neither_add_nor_free() -> None:
+def test_labels_of_a_missing_argument_change_no_tags_and_add_no_consumers() -> None:
     for update in ("@tags = gone.tags", "@tags -= gone.tags", "@tags |= gone.tags"):
         found = after(f'tool "lend" {{ result {{ {update}; }} }}', Argument("", START))
         assert found.tags - NON_EXECUTABLE == {"a"}
@@ -246,12 +246,12 @@ def test_labels_of_an_argument_that_was_left_out_neither_add_nor_free() -> None:
         assert after(policy, Argument("", START)).consumers == frozenset(left)
 
 
-def test_a_known_part_of_a_set_is_added_also_beside_an_argument_that_was_left_out() -> None:
+def test_the_known_part_of_a_set_is_added_if_another_part_is_a_missing_argument() -> None:
     policy = 'let s = gone.tags | {"b"}; tool "lend" -> @tags |= s;'
     assert after(policy, Argument("", START)).tags - NON_EXECUTABLE == {"a", "b"}
 
 
-def test_what_the_service_may_not_honour_adds_and_does_not_remove() -> None:
+def test_an_update_that_the_service_may_ignore_adds_labels_but_removes_none() -> None:
     engine = compile_policy("""
         tool "lend" {
             session after { @result.tags -= {"a"}; @result.tags |= {"b"}; }
@@ -263,7 +263,7 @@ def test_what_the_service_may_not_honour_adds_and_does_not_remove() -> None:
     assert session.tags == {"s", "t"}
 
 
-def test_marks_of_an_argument_before_the_call_count_in_checks_and_removals_do_not() -> None:
+def test_argument_labels_added_before_a_call_count_in_checks_but_removals_do_not() -> None:
     policy = """
         tool "lend" {
             session before { item.tags |= {"seen"}; item.tags -= {"glass"}; }
@@ -301,11 +301,11 @@ def test_a_hostile_regex_is_known_or_denied_in_bounded_time(bomb: str) -> None:
     assert not verdict.allowed
 
 
-def test_a_regex_whose_time_is_up_is_unknown() -> None:
+def test_a_regex_that_exceeds_its_time_is_unknown() -> None:
     assert truth('a.value in {r"(a|aa)+$"}', None, a=given("a" * 5_000 + "!")) is None
 
 
-def test_many_hostile_regexes_share_the_time_of_a_call() -> None:
+def test_many_hostile_regexes_share_the_time_limit_of_a_call() -> None:
     regexes = ", ".join(f'r"(a|aa)+{n}$"' for n in range(200))
     rules = f'tool "lend" {{ must deny when a.value in {{{regexes}}}; }}'
     start = time.process_time()
@@ -313,7 +313,7 @@ def test_many_hostile_regexes_share_the_time_of_a_call() -> None:
     assert time.process_time() - start < 2
 
 
-def test_many_wildcards_share_the_time_of_a_call() -> None:
+def test_many_wildcards_share_the_time_limit_of_a_call() -> None:
     wild = ", ".join(f'w"{"*a?" * 12}{n}b*"' for n in range(700))
     engine = compile_policy(f'tool "lend" {{ must deny when a.value in {{{wild}}}; }}')
     start = time.process_time()
@@ -356,25 +356,25 @@ def test_compiling_a_hostile_regex_takes_bounded_time(raw: str) -> None:
     ["a{99999999}", "a{,99999999}", "a{5,99999999}", "((a{100}){100}){100}", f"a{{{'9' * 500}}}",
      "(?x)( #)\n a{1000}){1000}", "[)]{1000}(b{1000}[(]){1000}"],
 )  # fmt: skip
-def test_a_regex_that_would_take_all_memory_is_an_error(raw: str) -> None:
+def test_a_regex_whose_repeats_would_use_too_much_memory_is_an_error(raw: str) -> None:
     (finding,) = [one for one in check(f'let s = {{r"{raw}"}};') if one.severity == "error"]
     assert "its repeats expand to more than" in finding.message
 
 
-def test_regexes_that_take_much_memory_together_are_an_error() -> None:
+def test_regexes_that_use_too_much_memory_together_are_an_error() -> None:
     regexes = ", ".join(f'r"a{{10000}}{n}"' for n in range(2_000))
     (finding, *_) = check(f"let s = {{{regexes}}};")
     assert "the regexes of a policy have more than" in finding.message
 
 
 @pytest.mark.parametrize("raw", ["(?:lend){e<=2}", "a{}", "a{x}", "[[:alpha:]]", "[^b[:alpha:]]"])
-def test_what_only_the_package_for_regexes_gives_a_meaning_is_an_error(raw: str) -> None:
+def test_regex_syntax_that_only_the_package_regex_knows_is_an_error(raw: str) -> None:
     (finding,) = check(f'let s = {{r"{raw}"}};')
     assert finding.severity == "error"
     assert "a literal brace" in finding.message
 
 
-def test_without_the_package_for_regexes_each_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_package_regex_every_regex_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shared_patterns, "regex", None)
     policy = 'tool "lend" { must deny when a.value in {r"^x$"}; }'
     verdict = decide(policy, a=given("y"))
@@ -400,7 +400,7 @@ def _glob(pattern: str, text: str) -> bool:
 @generated(st.text("ab*?.$", max_size=6), st.text("ab\n.$", max_size=6))
 def test_wildcards_match_whole_texts(pattern: str, text: str) -> None:
     found = matchers.Wildcard(pattern).matches(text, matchers.MatchBudget())
-    if "\n" in text:  # who knows whether `*` and `?` stop at it
+    if "\n" in text:  # whether `*` and `?` match it is unknown
         may_match = _glob(pattern, text) or _glob(pattern, text.removesuffix("\n"))
         assert found is (None if may_match else False)
     else:
@@ -436,7 +436,7 @@ def test_comparing_hostile_values_takes_bounded_time(make: Callable[[], Any]) ->
 @pytest.mark.parametrize(
     "value", [(1,), {1}, b"x", object()], ids=lambda value: type(value).__name__
 )
-def test_what_is_no_json_is_unknown(value: Any) -> None:
+def test_a_value_that_is_not_json_is_unknown(value: Any) -> None:
     for condition in ("a.value == 1", "a.value in named", 'a.value in {"x"}'):
         policy = f'let named = {{"x", int 1}}; tool "lend" {{ must deny when {condition}; }}'
         assert not decide(policy, a=given(value)).allowed

@@ -51,7 +51,7 @@ def when(condition: str) -> str:
 
 
 def places(policy: Policy) -> Iterator[Position]:
-    """Where rules, changes, priorities and names stand."""
+    """The places of rules, changes, priorities and names."""
     for node in policy.declarations:
         if isinstance(node, Binding):
             yield node.at
@@ -85,7 +85,7 @@ def test_every_valid_case_is_explained(case: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize("case", CASES["invalid"], ids=lambda case: case["what"])
-def test_what_is_no_policy_is_refused(case: dict[str, str]) -> None:
+def test_explain_refuses_invalid_sqrt(case: dict[str, str]) -> None:
     with pytest.raises(PolicySyntaxError):
         explain(case["code"])
 
@@ -101,7 +101,7 @@ def test_random_policies_are_explained() -> None:
 
 
 @pytest.mark.parametrize("kind", ["sqrt", "sqrt-doubtful", "sqrt-mistaken"])
-def test_what_the_page_shows_is_explained(kind: str) -> None:
+def test_the_examples_of_the_policies_page_are_explained(kind: str) -> None:
     blocks = re.findall(rf"^```{kind}\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
     assert blocks
     for block in blocks:
@@ -133,7 +133,7 @@ def test_what_the_page_shows_is_explained(kind: str) -> None:
          "A call is allowed when the value of `x` equals 1 (priority 0), unless a `must` decides, or a `should` that ranks no lower denies it. If the condition is unknown, the rule does not apply."),
     ],
 )  # fmt: skip
-def test_a_rule_says_its_strength_its_condition_and_what_can_override_it(
+def test_a_rule_is_explained_with_strength_condition_and_what_can_override_it(
     rule: str, sentence: str
 ) -> None:
     told = only(f'tool "a" {{ {rule} }}')
@@ -143,7 +143,7 @@ def test_a_rule_says_its_strength_its_condition_and_what_can_override_it(
     assert told.tool == "a"
 
 
-def test_a_priority_is_said_of_itself_and_of_the_rules_it_orders() -> None:
+def test_a_priority_is_explained_and_repeated_at_the_rules_that_it_orders() -> None:
     priority, soft, hard = explain(
         'tool "a" { priority 5; should allow always; must deny always; }'
     ).rules
@@ -153,7 +153,7 @@ def test_a_priority_is_said_of_itself_and_of_the_rules_it_orders() -> None:
     assert only('tool "a" [3] -> @tags |= {"x"};').sentence.endswith(" It has priority 3.")
 
 
-def test_of_several_priorities_the_one_that_counts_here_is_said_and_the_doubt() -> None:
+def test_of_several_priorities_the_one_that_counts_is_shown_with_a_remark() -> None:
     first, second, rule = explain('tool "a" { priority 1; priority 2; should deny always; }').rules
     assert "(priority 2)" in rule.sentence
     assert first.remarks == ()
@@ -238,14 +238,14 @@ CONDITIONS = {
 
 
 @pytest.mark.parametrize(("condition", "words"), CONDITIONS.items(), ids=CONDITIONS)
-def test_a_condition_is_said_in_words(condition: str, words: str) -> None:
+def test_a_condition_is_explained_in_words(condition: str, words: str) -> None:
     assert when(condition) == words
 
 
-def test_conditions_that_differ_are_said_differently() -> None:
+def test_different_conditions_have_different_explanations() -> None:
     said = [words for condition, words in CONDITIONS.items() if "not not" not in condition]
     twice = {words for words in said if said.count(words) > 1}
-    # One has two spellings; a text is the same as an element and as a domain.
+    # `@args` has two spellings; a text means the same as an element and as a domain.
     assert twice == {
         CONDITIONS['@args.tags.intersect overlaps {"a"}'],
         CONDITIONS['x.value in {"a"}'],
@@ -272,7 +272,7 @@ def test_conditions_that_differ_are_said_differently() -> None:
         ('x.tags |= {"a"}', 'adds to the tags of `x`: "a"'),
     ],
 )  # fmt: skip
-def test_a_change_is_said_in_words(change: str, words: str) -> None:
+def test_a_change_is_explained_in_words(change: str, words: str) -> None:
     told = only(f'tool "a" {{ result {{ {change}; }} }}')
     assert told.sentence == f"When a call returns, the policy {words}."
     assert told.kind == "result"
@@ -296,7 +296,7 @@ def test_a_change_is_said_in_words(change: str, words: str) -> None:
         ),
     ],
 )
-def test_a_change_says_when_it_happens_and_to_what(
+def test_a_change_is_explained_with_its_time_and_its_target(
     head: str, kind: str, begins: str, owner: str
 ) -> None:
     sentence = f'{begins} adds to the tags of the {owner}: "x".'
@@ -308,7 +308,7 @@ def test_a_change_says_when_it_happens_and_to_what(
         assert (told.kind, told.sentence) == (kind, sentence)
 
 
-def test_a_conditional_change_says_what_happens_if_that_is_unknown() -> None:
+def test_a_conditional_change_says_what_happens_if_the_condition_is_unknown() -> None:
     told = only(
         'tool "a" { result { when @tags overlaps {"x"} { @tags = {"y"}; @consumers &= {"z"}; } } }'
     )
@@ -320,13 +320,13 @@ def test_a_conditional_change_says_what_happens_if_that_is_unknown() -> None:
     )
 
 
-def test_the_short_form_in_the_condition_of_a_one_liner_is_not_said_to_be_known() -> None:
+def test_the_short_form_in_the_condition_of_a_one_liner_gets_a_remark() -> None:
     told = only('tool "a" -> @tags |= {"x"} when @tags overlaps {"y"};')
     assert "if the tags that `@tags` means here include" in told.sentence
     assert told.remarks[0].startswith("What `@tags` and the like mean here is unknown.")
 
 
-def test_what_changes_nothing_says_so() -> None:
+def test_a_block_that_changes_nothing_is_explained_as_such() -> None:
     first, second = explain('tool "a" { result { } session after { when p { } } }').rules
     assert first.sentence == "When a call returns, the policy changes nothing."
     assert second.sentence.endswith("if `p` holds, the policy changes nothing.")
@@ -349,12 +349,12 @@ def test_what_changes_nothing_says_so() -> None:
         ("let n = m;", "`n` is another name for `m`."),
     ],
 )
-def test_a_name_says_what_it_stands_for(text: str, sentence: str) -> None:
+def test_a_name_is_explained_with_its_value(text: str, sentence: str) -> None:
     told = only(text)
     assert (told.kind, told.tool, told.sentence) == ("name", "", sentence)
 
 
-def test_sections_are_tools_and_names_that_follow_each_other() -> None:
+def test_each_tool_and_each_run_of_names_is_a_section() -> None:
     found = explain(
         'let a = {}; let b = {}; tool "x" { } let c = {}; tool r"^y" -> @tags |= {"z"};'
     )
@@ -394,18 +394,18 @@ def test_a_doc_comment_cannot_end_its_quotation_or_begin_a_line() -> None:
     assert line.endswith("”")
 
 
-def test_what_is_in_doubt_stands_beside_the_rule_it_is_in() -> None:
+def test_a_remark_about_doubt_is_on_its_rule() -> None:
     text = 'tool "a" {\n must deny when x.value in {"a\\"b"};\n must deny when "y" in @tags;\n should allow always; }'
     assert [len(rule.remarks) for rule in explain(text).rules] == [1, 1, 0]
 
 
-def test_doubt_about_the_id_of_a_tool_stands_beside_the_tool() -> None:
+def test_a_remark_about_a_tools_id_is_on_the_section_of_the_tool() -> None:
     found = explain('tool "b" { must deny always; } tool r"a\\\\b" { must deny always; }')
     assert [len(one.remarks) for one in found.sections] == [0, 1]
     assert all(not rule.remarks for rule in found.rules)
 
 
-def test_a_policy_says_what_happens_if_nothing_decides_and_that_unknown_denies() -> None:
+def test_the_notes_of_a_policy_explain_the_default_and_that_unknown_denies() -> None:
     told = explain('tool r"a" { must deny when x.value == 1; }')
     notes = " ".join(told.notes)
     assert (
@@ -420,7 +420,7 @@ def test_a_policy_says_what_happens_if_nothing_decides_and_that_unknown_denies()
     assert told.rules[0].sentence.endswith("If the condition is unknown, the rule applies.")
 
 
-def test_a_policy_without_rules_says_what_decides() -> None:
+def test_the_notes_of_a_policy_without_rules_explain_the_default() -> None:
     assert explain("").notes == (
         "Where no rule decides, the preset `default_allow` does: the call is allowed, unless the policy's header says otherwise.",
     )
@@ -445,7 +445,7 @@ def test_a_header_or_an_engine_is_explained_with_its_own_presets() -> None:
 
 
 @pytest.mark.parametrize("tool", ['"parse_with_ai"', 'r"^.*$"'])
-def test_where_a_preset_denies_before_all_rules_it_is_said(tool: str) -> None:
+def test_a_preset_that_denies_before_all_rules_is_noted(tool: str) -> None:
     text = f"tool {tool} {{ must allow always; }}"
     call = Call("parse_with_ai", {"query": Argument("x", labels({"__llm_blocked"}))})
     assert not compile_policy(text).decide(call, labels()).allowed
@@ -456,7 +456,9 @@ def test_where_a_preset_denies_before_all_rules_it_is_said(tool: str) -> None:
 @pytest.mark.parametrize(
     "condition", ["x.tags is empty", "x.tags == {}", "x.tags subset of {}", "not x.tags is empty"]
 )
-def test_the_tag_that_keeps_results_from_having_none_is_said(condition: str) -> None:
+def test_the_tag_that_every_result_gets_is_noted_where_a_rule_tests_for_no_tags(
+    condition: str,
+) -> None:
     policy = f'tool "send" {{ must deny when not ({condition}); }}'
     engine = compile_policy(policy)
     read, _ = engine.after(Call("read", {}), Argument("x"), labels())
@@ -466,7 +468,7 @@ def test_the_tag_that_keeps_results_from_having_none_is_said(condition: str) -> 
 
 
 @pytest.mark.parametrize("policy", [None, 5, b"", ["x"]])
-def test_what_is_no_policy_is_refused_by_its_type(policy: Any) -> None:
+def test_a_value_that_is_not_a_policy_is_refused_with_its_type(policy: Any) -> None:
     for use in (explain, printed, highlight, compile_policy, check, simulate_none):
         with pytest.raises(UsageError, match=type(policy).__name__):
             use(policy)
@@ -476,16 +478,16 @@ def simulate_none(policy: Any) -> None:
     simulate(policy, [])
 
 
-# What is shown
+# Display
 
 
-def test_lines_are_no_longer_than_asked_for() -> None:
+def test_lines_are_not_longer_than_the_given_width() -> None:
     told = explain(PAGE.split("```sqrt\n")[1].split("```")[0])
     assert max(map(len, str(told).splitlines())) <= 100
     assert max(map(len, told.text(60).splitlines())) <= 60
 
 
-def test_a_long_rule_is_whole_in_a_notebook() -> None:
+def test_a_notebook_shows_all_of_a_long_rule() -> None:
     names = ", ".join(f'"name-{number:03}"' for number in range(150))
     shown = explain(f'tool "a" {{ must deny when x.tags overlaps {{{names}}}; }}')._repr_html_()
     for number in range(150):
@@ -493,7 +495,7 @@ def test_a_long_rule_is_whole_in_a_notebook() -> None:
     assert "more characters" not in shown
 
 
-def test_data_of_an_explanation_is_plain_json() -> None:
+def test_to_json_of_an_explanation_is_plain_json() -> None:
     data: Any = explain('/// d\ntool "a" { /// e\n must deny when "x" in @tags; }').to_json()
     assert json.loads(json.dumps(data)) == data
     (section,) = data["sections"]
@@ -515,7 +517,7 @@ def test_denials_are_red_and_allowances_green() -> None:
 
 
 @pytest.mark.parametrize("text", CORPUS)
-def test_hostile_texts_are_shown_as_text(text: str) -> None:
+def test_hostile_texts_are_shown_as_plain_text(text: str) -> None:
     quoted = text.replace("\\", "").replace('"', "")
     doc = " ".join(text.split("\n")).replace("\r", " ")
     policy = f"""

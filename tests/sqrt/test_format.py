@@ -1,4 +1,4 @@
-"""A policy is laid out: the same words and comments, wherever a person had put them."""
+"""Formatting changes the layout of a policy and keeps its words and comments."""
 
 import json
 import re
@@ -77,29 +77,29 @@ LAID_OUT = {
 
 
 @pytest.mark.parametrize(("text", "formatted"), LAID_OUT.values(), ids=LAID_OUT)
-def test_the_layout_is_this(text: str, formatted: str) -> None:
+def test_policies_have_the_expected_layout(text: str, formatted: str) -> None:
     assert format_policy(text) == formatted
     assert format_policy(formatted) == formatted
 
 
 @pytest.mark.parametrize("made", [str, parse, compile_policy, PolicyHeader.from_sqrt])
-def test_of_a_policy_in_any_form_the_text_is_laid_out(made: Callable[[str], Any]) -> None:
+def test_a_policy_in_any_form_is_formatted(made: Callable[[str], Any]) -> None:
     text = '// why\ntool"x"{soft deny always;}'
     assert format_policy(made(text)) == '// why\ntool "x" {\n    soft deny always;\n}\n'
 
 
 @pytest.mark.parametrize("made", [str, parse])
-def test_what_has_no_meaning_is_laid_out_too(made: Callable[[str], Any]) -> None:
+def test_a_policy_that_does_not_compile_is_formatted(made: Callable[[str], Any]) -> None:
     assert format_policy(made("let a=b;")) == "let a = b;\n"
 
 
 @pytest.mark.parametrize("given", [b"", None, 5, ["x"]])
-def test_what_is_no_policy_is_refused(given: Any) -> None:
+def test_format_refuses_values_that_are_not_policies(given: Any) -> None:
     with pytest.raises(UsageError, match="Expected a policy: SQRT text, a parsed policy"):
         format_policy(given)
 
 
-def test_what_is_too_long_breaks_from_the_outside() -> None:
+def test_a_long_line_breaks_at_its_outermost_parts_first() -> None:
     long, longer = "a" * 40, "b" * 60
     text = (
         f'let s = {{"{long}","{longer}"}};'
@@ -114,7 +114,7 @@ def test_what_is_too_long_breaks_from_the_outside() -> None:
     )
 
 
-def test_a_line_is_as_long_as_it_may_be() -> None:
+def test_a_line_breaks_only_if_it_is_longer_than_the_limit() -> None:
     for size in range(WIDTH):
         text = format_policy(f'tool "x" {{ must deny when p and {"q" * (size + 1)}; }}')
         rule = text.split("\n")[1]
@@ -122,7 +122,9 @@ def test_a_line_is_as_long_as_it_may_be() -> None:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["what"])
-def test_valid_cases_mean_the_same_here_and_for_the_vendor(case: dict[str, Any]) -> None:
+def test_formatted_valid_cases_keep_their_meaning_and_the_vendor_accepts_them(
+    case: dict[str, Any],
+) -> None:
     _assert_kept(case["code"])
     for seed in range(5):
         _assert_kept(commented(case["code"], seed))
@@ -130,7 +132,9 @@ def test_valid_cases_mean_the_same_here_and_for_the_vendor(case: dict[str, Any])
 
 
 @pytest.mark.parametrize("width", [WIDTH, 30, 5])
-def test_random_policies_mean_the_same(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_formatted_random_policies_keep_their_meaning(
+    width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("langchain_sequrity.sqrt.formatter.WIDTH", width)
     for number in range(300):
         generator = Generator(("format", width, number))
@@ -138,7 +142,7 @@ def test_random_policies_mean_the_same(width: int, monkeypatch: pytest.MonkeyPat
         _assert_kept(commented(text, number))
 
 
-def test_random_policies_are_policies_for_the_vendor_too() -> None:
+def test_the_vendor_accepts_formatted_random_policies() -> None:
     for number in range(60):
         generator = Generator(("vendor", number))
         text = format_policy(commented(generator.spaced(generator.policy()), number))
@@ -155,33 +159,33 @@ def _assert_kept(text: str) -> None:
     assert not re.search(r"[ \t\r\f]\n|\n\n\n|\t", _QUOTED.sub('""', formatted))
 
 
-def test_what_is_in_quotes_is_never_changed() -> None:
+def test_quoted_texts_are_not_changed() -> None:
     odd = '"\t\r\n  // \\" /* \\\\ \u00e9\u202e  \n"'
     text = f"let x = {{{odd}, r{odd}, w{odd}}};tool{odd}{{}}"
     assert words(format_policy(text)) == words(text)
     assert format_policy(text).count(odd) == 4
 
 
-def test_a_warning_stays_to_be_seen() -> None:
+def test_formatting_keeps_the_warnings_of_a_policy() -> None:
     text = 'tool "x" { must deny when a.tags overlaps b.tags & c.tags | d.tags; }'
     found = [one.message for one in check(text)]
     assert any("Union binds tighter" in message for message in found)
     assert [one.message for one in check(format_policy(text))] == found
 
 
-def test_what_is_no_sqrt_is_refused_at_its_place() -> None:
+def test_invalid_sqrt_is_refused_at_its_place() -> None:
     with pytest.raises(PolicySyntaxError) as caught:
         format_policy('tool "x" {\n  deny always;\n}')
     assert (caught.value.line, caught.value.column) == (2, 3)
 
 
-def test_what_would_become_too_long_to_be_read_again_is_refused() -> None:
+def test_a_policy_that_would_be_too_long_when_formatted_is_refused() -> None:
     rules = "must deny always;" * (MAX_CHARACTERS // 20)
     with pytest.raises(UsageError, match="Formatted, this policy has 7"):
         format_policy(f'tool "x" {{{rules}}}')
 
 
-def test_the_deepest_text_that_can_be_read_is_formatted() -> None:
+def test_the_deepest_text_that_can_be_parsed_is_formatted() -> None:
     inner = "a"
     for _ in range(MAX_DEPTH):
         inner = f"({inner} | b & c - d ^ e with 1)"

@@ -1,4 +1,4 @@
-"""Whatever a text says: it is read or refused, checked, compiled and applied without a surprise."""
+"""Any text is either parsed or refused; what compiles can be applied without other errors."""
 
 import json
 import random
@@ -23,13 +23,13 @@ def read_or_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize("case", CASES["valid"], ids=lambda case: case["what"])
-def test_a_text_that_is_cut_off_anywhere_is_read_or_refused(case: dict[str, str]) -> None:
+def test_a_text_cut_off_anywhere_is_parsed_or_refused(case: dict[str, str]) -> None:
     for end in range(len(case["code"])):
         read_or_refused(case["code"][:end])
         read_or_refused(case["code"][end:])
 
 
-def test_words_in_any_order_are_read_or_refused() -> None:
+def test_words_in_any_order_are_parsed_or_refused() -> None:
     chance = random.Random(1)  # noqa: S311 - a test's own
     words = [*MARKS, *NAMES, *NUMBERS, *TEXTS, *WORDS]
     starts = ("let x =", 'tool "x" {', 'tool "x" { must deny when', 'tool "x" -> @tags =', "")

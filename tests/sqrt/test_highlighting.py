@@ -1,4 +1,4 @@
-"""Policies in colour: readable, and inert whatever they say."""
+"""Policies in colour are readable, and their text is never interpreted as markup."""
 
 import json
 import re
@@ -23,7 +23,7 @@ _TABLE = {"table", "caption", "thead", "tbody", "tr", "th", "td"}
 
 
 class _Page(HTMLParser):
-    """What a page shows, with the colour of each piece."""
+    """The text that a page shows, with the colour of each piece."""
 
     def __init__(self, shown: str) -> None:
         super().__init__()
@@ -63,14 +63,14 @@ def assert_only_coloured(shown: str) -> None:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["what"])
-def test_all_of_a_policy_is_shown(case: dict[str, str]) -> None:
+def test_the_whole_policy_is_shown(case: dict[str, str]) -> None:
     expected = plain(case["code"].replace("\r\n", "\n"), limit=10_000, lines=True)
     assert _Page(highlight(case["code"])).text == expected
     assert highlighted(case["code"]).plain == expected
     assert_only_coloured(highlight(case["code"]))
 
 
-def test_words_have_the_colours_of_what_they_do() -> None:
+def test_words_are_coloured_by_their_function() -> None:
     page = _Page(highlight(
         '/// why\ntool "t" { must deny when from.tags overlaps {r"x", 5}; should allow always; }'
     ))  # fmt: skip
@@ -81,7 +81,7 @@ def test_words_have_the_colours_of_what_they_do() -> None:
 
 
 @pytest.mark.parametrize("word", ["from", "when", "deny", "true", "tool"])
-def test_a_word_of_the_language_that_is_a_name_has_no_colour(word: str) -> None:
+def test_a_keyword_used_as_a_name_has_no_colour(word: str) -> None:
     for text in (
         f"let {word} = {{}};",
         f"let p = {word}.value == 1;",
@@ -92,7 +92,9 @@ def test_a_word_of_the_language_that_is_a_name_has_no_colour(word: str) -> None:
 
 
 @pytest.mark.parametrize("background", [(255, 255, 255), (30, 30, 30), (0, 0, 0)])
-def test_colours_can_be_read_on_light_and_on_dark(background: tuple[int, int, int]) -> None:
+def test_colours_are_readable_on_light_and_dark_backgrounds(
+    background: tuple[int, int, int],
+) -> None:
     text = '/// d\n// c\ntool "t" { must deny when a.value in {r"x", 5}; should allow always; }'
     used = {colour for one in (text, "#") for colour, _ in _Page(highlight(one)).pieces} - {""}
     assert len(used) >= 7
@@ -102,7 +104,7 @@ def test_colours_can_be_read_on_light_and_on_dark(background: tuple[int, int, in
 
 
 def _contrast(one: tuple[int, ...], other: tuple[int, ...]) -> float:
-    """The ratio of WCAG 2; 3 is what large or bold text needs at least."""
+    """The contrast ratio of WCAG 2. Large or bold text needs at least 3."""
 
     def luminance(colour: tuple[int, ...]) -> float:
         parts = [part / 255 for part in colour]
@@ -140,13 +142,13 @@ def test_markup_is_shown_as_it_was_written(markup: str) -> None:
 
 
 @given(st.text())
-def test_any_text_is_shown_inert(text: str) -> None:
+def test_any_text_is_inert(text: str) -> None:
     shown = highlight(text.replace("\t", "").replace("\u200c", "").replace("\u200d", ""))
     assert_inert(shown)
     assert_only_coloured(shown)
 
 
-def test_what_is_not_even_words_is_shown_plain_and_marked() -> None:
+def test_a_text_that_the_lexer_refuses_is_shown_plain_with_the_error() -> None:
     page = _Page(highlight("must deny <b>\n# no"))
     assert page.text == (
         "This is not SQRT: There is no `<`; write `a.value in {int ..<3}` (line 1, column 11)\n"
@@ -155,17 +157,17 @@ def test_what_is_not_even_words_is_shown_plain_and_marked() -> None:
     assert [colour != "" for colour, _ in page.pieces] == [True, False]
 
 
-def test_what_is_too_long_is_marked_and_cut() -> None:
+def test_a_text_that_is_too_long_is_cut_and_marked() -> None:
     page = _Page(highlight("x" * (MAX_CHARACTERS + 5)))
     assert page.text.startswith("This text is longer than a policy may be: 65541 characters\nxxx")
     assert page.text.endswith("x… (5 more characters)")
 
 
-def test_a_mistake_that_is_made_of_words_is_in_colour() -> None:
+def test_an_invalid_policy_made_of_valid_tokens_is_in_colour() -> None:
     assert _Page(highlight("deny always;")).colour("deny")
 
 
-# What is shown of objects
+# Display of objects
 
 
 def test_a_parsed_policy_shows_its_text_in_colour() -> None:
@@ -187,7 +189,7 @@ def test_a_policy_header_shows_its_text_in_colour_and_its_other_fields() -> None
     assert text in on_rich(header)
 
 
-def test_a_policy_header_with_nothing_but_a_text_shows_no_table() -> None:
+def test_a_policy_header_with_only_a_policy_text_shows_no_table() -> None:
     text = 'tool "x" { must deny always; }'
     assert PolicyHeader.from_sqrt(text)._repr_html_() == highlight(text)
     assert on_rich(PolicyHeader.from_sqrt(text)) == on_rich(highlighted(text))

@@ -1,4 +1,4 @@
-"""M4 and M5: sets of labels, and the order of what happens in one call."""
+"""M4 and M5: sets of labels, and the order of the steps of one call."""
 
 import itertools
 import json
@@ -52,17 +52,17 @@ def assigned(expression: str, old: Labels | None = None, **arguments: Argument) 
         ('({"*"} - {"a"}) | ({"*"} - {"b"})', set()),
     ],
 )
-def test_everyone_in_set_algebra(expression: str, consumers: set[str]) -> None:
+def test_set_operators_treat_everyone_as_in_m4(expression: str, consumers: set[str]) -> None:
     assert assigned(expression) == consumers
 
 
-def test_a_union_on_a_fresh_result_leaves_exactly_those_who_were_named() -> None:
+def test_adding_consumers_to_a_new_result_leaves_exactly_these_consumers() -> None:
     engine = compile_policy('tool "lend" -> @consumers |= {"ana", "bo", "cy"};', BARE)
     result, _ = engine.after(Call("lend", {}), Argument(""), Labels())
     assert result.consumers == {"ana", "bo", "cy"}
 
 
-def test_all_but_a_few_is_exported_as_nobody_and_still_known_when_it_comes_back() -> None:
+def test_all_but_some_names_is_exported_as_nobody_and_conditions_still_know_the_names() -> None:
     consumers = assigned('{"*"} - {"a"}')
     exported = Labels(consumers=consumers)
     assert exported.to_wire()["consumers"] == []
@@ -77,7 +77,7 @@ def test_all_but_a_few_is_exported_as_nobody_and_still_known_when_it_comes_back(
     assert truth('"b" in item.consumers', None, item=item) is None
 
 
-def test_all_but_a_few_never_frees_by_a_join_a_copy_or_a_pickle() -> None:
+def test_all_but_some_names_never_becomes_more_consumers_by_a_join_or_a_pickle() -> None:
     hidden = Labels(consumers=assigned('{"*"} - {"a"}'))
     assert hidden.join(labels(consumers={"b"})).consumers == frozenset()
     assert hidden.join(Labels()).consumers == frozenset()
@@ -89,13 +89,13 @@ UNIVERSE = "abcd"
 
 
 def members(names: LabelSet) -> frozenset[str]:
-    """The names that are in it, of four."""
+    """The members of a set among the four names."""
     return frozenset(UNIVERSE) - names.items if names.negated else names.items
 
 
 @settings(max_examples=400, derandomize=True)
 @generated(NAMES, NAMES)
-def test_operators_are_those_of_sets_but_for_everyone_in_a_union(
+def test_operators_agree_with_python_sets_except_everyone_in_a_union(
     left: LabelSet, right: LabelSet
 ) -> None:
     plain = {
@@ -116,7 +116,9 @@ def test_operators_are_those_of_sets_but_for_everyone_in_a_union(
 
 @settings(max_examples=400, derandomize=True)
 @generated(NAMES, NAMES)
-def test_only_everyone_makes_everyone(left: LabelSet, right: LabelSet) -> None:
+def test_an_operator_gives_everyone_only_from_everyone_or_two_negated_sets(
+    left: LabelSet, right: LabelSet
+) -> None:
     for operation in OPERATIONS.values():
         if operation(left, right).universal:
             assert UNIVERSAL in {left, right} or {left.negated, right.negated} == {True}
@@ -125,7 +127,7 @@ def test_only_everyone_makes_everyone(left: LabelSet, right: LabelSet) -> None:
 
 @settings(max_examples=400, derandomize=True)
 @generated(NAMES, NAMES)
-def test_tests_are_those_of_sets_and_unknown_where_all_but_a_few_may_be_nobody(
+def test_tests_agree_with_python_sets_and_are_unknown_if_a_set_may_be_nobody(
     left: LabelSet, right: LabelSet
 ) -> None:
     def readings(names: LabelSet) -> list[frozenset[str]]:
@@ -156,7 +158,7 @@ def test_assignments_change_labels(operator: str, tags: str) -> None:
 # M5
 
 
-def test_session_before_runs_before_the_checks_and_stays_when_they_deny() -> None:
+def test_session_before_runs_before_the_checks_and_persists_if_they_deny() -> None:
     engine = compile_policy("""
         tool "refund" {
             session before {
@@ -191,7 +193,7 @@ def test_steps_run_in_source_order_and_each_sees_the_one_before() -> None:
     assert result.tags == {"two", "three", "four"}
 
 
-def test_session_after_sees_the_result_with_its_rules_and_the_tag_of_the_service() -> None:
+def test_session_after_sees_the_labels_from_result_rules_and_the_tag_of_the_service() -> None:
     engine = compile_policy("""
         tool "scan" {
             session after {
@@ -210,7 +212,7 @@ def test_without_its_preset_the_tag_of_the_service_is_not_set() -> None:
     assert result == Labels()
 
 
-def test_the_short_form_means_the_result_or_the_session_by_its_block() -> None:
+def test_the_short_form_means_the_labels_that_its_block_changes() -> None:
     engine = compile_policy(
         """
         let marked = "m" in @tags;
@@ -259,7 +261,7 @@ def test_other_tools_and_a_call_without_rules_change_nothing() -> None:
     assert session == start
 
 
-def test_a_named_set_is_read_anew_after_an_update() -> None:
+def test_a_named_set_is_evaluated_again_after_an_update() -> None:
     engine = compile_policy(
         'let now = @result.tags; tool "scan" { result { @tags |= {"a"}; @producers = now; @tags |= {"b"}; @producers |= now; } }',
         BARE,

@@ -1,4 +1,4 @@
-"""Slips in a policy: names that nothing uses, and labels that are nearly others."""
+"""Warnings about unused names and about labels that differ by one typing error."""
 
 import time
 from functools import partial
@@ -15,7 +15,7 @@ check = partial(sqrt.check, labels=BROUGHT)
 
 
 def warned(text: str) -> list[tuple[int, str]]:
-    """The lines and messages of warnings."""
+    """The lines and messages of the warnings."""
     assert isinstance(compile_policy(text), Engine)
     return [(one.line, one.message) for one in check(text)]
 
@@ -23,7 +23,7 @@ def warned(text: str) -> list[tuple[int, str]]:
 # Names
 
 UNUSED = [
-    # text, with `a` bound in line 1; whether something uses it
+    # a policy after a line that defines `a`; whether it uses `a`
     ('tool "x" { must deny when "b" in c.tags; }', False),
     ('tool "x" { must deny when c.value in a; }', True),
     ('tool "x" { must deny when not (p and c.value in a or p); }', True),
@@ -38,29 +38,29 @@ UNUSED = [
 
 
 @pytest.mark.parametrize(("text", "is_used"), UNUSED)
-def test_a_name_that_nothing_uses_is_a_warning(text: str, is_used: bool) -> None:
+def test_an_unused_name_gets_a_warning(text: str, is_used: bool) -> None:
     found = warned(f'let a = {{"z"}};\nlet p = d.tags is empty;\n{text}')
     assert ((1, "Nothing uses `a`") in found) == (not is_used)
 
 
 @pytest.mark.parametrize("value", ["a", 'a | {"y"}', '"q" in a', "not b.tags overlaps a"])
-def test_a_name_in_another_name_is_used(value: str) -> None:
+def test_a_name_in_the_value_of_another_name_is_used(value: str) -> None:
     text = f'let a = {{"z"}};\nlet n = {value};\ntool "x" {{ must deny always; }}'
     assert warned(text) == [(2, "Nothing uses `n`")]
 
 
-def test_a_text_of_names_alone_is_for_other_texts() -> None:
+def test_a_text_with_only_names_gets_no_warnings() -> None:
     assert check('let a = {"x"};\nlet b = int 1..5;') == []
 
 
-def test_a_name_that_is_explained_may_wait_for_its_use() -> None:
+def test_an_unused_name_with_a_doc_comment_gets_no_warning() -> None:
     assert warned('/// For later.\nlet a = {"x"}; tool "x" { must deny always; }') == []
 
 
 # Labels
 
 IN = [
-    # two places in which a tag stands
+    # a tag in two places
     ('tool "x" { must deny when "untrusted" in c.tags; must deny when "untrused" in c.tags; }'),
     ('tool "x" { must deny when c.tags overlaps {"untrusted"}; result { @tags |= {"untrused"}; } }'),
     ('tool "x" -> @tags |= {"untrusted"}; tool "y" { must deny when "untrused" in @session.tags; }'),
@@ -74,7 +74,7 @@ IN = [
 
 
 @pytest.mark.parametrize("text", IN)
-def test_a_tag_that_is_nearly_another_is_a_warning_wherever_both_stand(text: str) -> None:
+def test_a_tag_that_is_nearly_another_gets_a_warning_in_all_places(text: str) -> None:
     (finding,) = check(text)
     assert finding.severity == "warning"
     assert finding.message == "This tag is nearly `untrusted` of line 1"
@@ -82,7 +82,7 @@ def test_a_tag_that_is_nearly_another_is_a_warning_wherever_both_stand(text: str
     assert finding.column == text.index('"untrused"') + 1
 
 
-def test_producers_are_compared_with_producers_and_consumers_with_nothing() -> None:
+def test_only_producers_are_compared_with_producers_and_consumers_are_not_compared() -> None:
     rule = 'tool "x" {{ must deny when "mailing" in c.{} or "mailling" in c.{}; }}'
     assert [message for _, message in warned(rule.format("producers", "producers"))] == [
         "This producer is nearly `mailing` of line 1"
@@ -100,11 +100,11 @@ def test_producers_are_compared_with_producers_and_consumers_with_nothing() -> N
         'tool "x" { must deny when "untrusted" in c.tags or "untrusted" in d.tags; }',
     ],
 )
-def test_values_and_tools_are_no_labels(text: str) -> None:
+def test_values_and_tool_names_are_not_compared_as_labels(text: str) -> None:
     assert warned(text) == []
 
 
-def test_a_slip_is_told_once_and_at_the_lower_place() -> None:
+def test_a_misspelt_label_is_reported_once_at_the_later_place() -> None:
     text = """
         tool "x" -> @tags |= {"private"};
         tool "y" { must deny when "privat" in c.tags or "privat" in d.tags or "private" in c.tags; }
@@ -116,7 +116,7 @@ def test_a_slip_is_told_once_and_at_the_lower_place() -> None:
     ]
 
 
-def test_slips_are_told_only_where_there_are_no_errors() -> None:
+def test_misspelt_labels_are_reported_only_without_errors() -> None:
     text = 'let a = {"x"};\ntool "x" { must deny when "untrusted" in c.tags and b; }'
     assert [one.severity for one in check(text)] == ["error"]
     text = text.replace(" and b", "")
@@ -138,7 +138,7 @@ def test_slips_are_told_only_where_there_are_no_errors() -> None:
         ("\u00e4pfel", "apfel"),
     ],
 )
-def test_one_slip_makes_one_name_of_another(one: str, other: str) -> None:
+def test_names_that_differ_by_one_slip_get_a_warning(one: str, other: str) -> None:
     assert is_slip(one, other)
     assert is_slip(other, one)
     tags = f'tool "x" {{ must deny when "{one}" in c.tags or "{other}" in c.tags; }}'
@@ -158,12 +158,12 @@ def test_one_slip_makes_one_name_of_another(one: str, other: str) -> None:
         ("tier.i", "tier.ii"),
         ("is_on", "is_of"),
         ("ana@bank.example", "anna@bank.example"),
-        ("mail", "mails"),  # short ones are too often words of their own
+        ("mail", "mails"),  # short names are too often different words
         ("a" * 61, "a" * 62),
         ("", "a"),
     ],
 )
-def test_names_that_are_meant_to_differ_are_no_slips(one: str, other: str) -> None:
+def test_names_that_differ_on_purpose_get_no_warning(one: str, other: str) -> None:
     tags = f'tool "x" {{ must deny when "{one}" in c.tags or "{other}" in c.tags; }}'
     assert warned(tags) == []
 
@@ -185,7 +185,7 @@ HOSTILE = [
 
 @pytest.mark.long(sample=2)
 @pytest.mark.parametrize("text", HOSTILE, ids=lambda text: f"{text[:40]!r}")
-def test_slips_in_a_hostile_policy_are_found_in_bounded_time(text: str) -> None:
+def test_checking_the_labels_of_a_hostile_policy_takes_bounded_time(text: str) -> None:
     assert len(text) <= MAX_CHARACTERS
     start = time.process_time()
     found = check(text)

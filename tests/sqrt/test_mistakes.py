@@ -1,4 +1,4 @@
-"""Mistakes that people make, each with what `check` says of it, word by word."""
+"""Common mistakes, with the exact messages of `check`."""
 
 import subprocess
 import sys
@@ -174,7 +174,7 @@ BLIND: list[Row] = [
 
 
 @pytest.mark.parametrize(("condition", "expected"), [*PATTERNS, *KINDS, *OPTIONAL])
-def test_a_mistake_in_a_condition_is_told_with_what_to_write(
+def test_a_mistake_in_a_condition_is_reported_with_a_hint(
     condition: str, expected: list[tuple[str, str]]
 ) -> None:
     found = check(deny(condition), [PAY], labels=["web"])
@@ -183,24 +183,24 @@ def test_a_mistake_in_a_condition_is_told_with_what_to_write(
 
 
 @pytest.mark.parametrize(("text", "expected"), WHOLE)
-def test_a_mistake_in_a_policy_is_told_with_what_to_write(
+def test_a_mistake_in_a_policy_is_reported_with_a_hint(
     text: str, expected: list[tuple[str, str]]
 ) -> None:
     assert said(check(text)) == expected
 
 
 @pytest.mark.parametrize(("text", "expected"), TOOLS)
-def test_a_rule_for_what_is_not_there_is_told_with_what_may_be_meant(
+def test_a_rule_for_an_unknown_tool_or_argument_is_reported_with_a_hint(
     text: str, expected: list[tuple[str, str]]
 ) -> None:
     assert said(check(text, [PAY])) == expected
 
 
-# What a hint says to write is in order
+# Following a hint removes the warning
 
 
 @pytest.mark.parametrize("condition", [row[0] for row in PATTERNS if " in {" in row[0] and row[1]])
-def test_a_pattern_that_is_written_as_the_hint_says_is_one(condition: str) -> None:
+def test_a_pattern_written_as_the_hint_says_gets_no_warning(condition: str) -> None:
     (finding,) = check(deny(condition), [PAY], labels=["web"])
     if not finding.hint.startswith("Write `"):
         return  # labels have no patterns
@@ -221,7 +221,7 @@ NUMBERS = st.integers(-50, 50) | st.integers(-100, 100).map(lambda half: half / 
     NUMBERS, st.integers(0, 60), st.sampled_from(["..", "<..", "..<", "<..<"]),
     st.sampled_from(["int", "float"]), st.sampled_from(["euros", "count"]), NUMBERS,
 )  # fmt: skip
-def test_a_range_that_is_written_as_the_hint_says_is_sure_of_every_number(
+def test_a_range_written_as_the_hint_says_is_certain_for_every_number(
     low: float, width: int, dots: str, kind: str, argument: str, value: float
 ) -> None:
     if kind == "int":
@@ -258,7 +258,7 @@ def blind(item: str) -> str:
 
 
 @pytest.mark.parametrize(("item", "expected"), BLIND)
-def test_what_needs_labels_of_arguments_is_told_for_single_llm_mode(
+def test_an_item_that_needs_labels_of_arguments_is_reported_for_single_llm_mode(
     item: str, expected: list[tuple[str, str]]
 ) -> None:
     text, brought = blind(item), ["checked", "private"]
@@ -270,7 +270,7 @@ def test_what_needs_labels_of_arguments_is_told_for_single_llm_mode(
 
 
 @pytest.mark.parametrize("item", [row[0] for row in BLIND if row[0].startswith(("must", "should"))])
-def test_what_is_said_of_a_rule_in_single_llm_mode_is_what_it_does_there(item: str) -> None:
+def test_the_message_for_single_llm_mode_describes_what_the_rule_does_there(item: str) -> None:
     found = check(blind(item), mode="single-llm", labels=["checked", "private"])
     allowed = [
         decide(blind(item), tool="s", text=given(text), to=given(to)).allowed
@@ -283,12 +283,12 @@ def test_what_is_said_of_a_rule_in_single_llm_mode_is_what_it_does_there(item: s
             assert (one.severity, any(allowed)) == ("warning", False)
 
 
-def test_a_mode_is_one_of_two() -> None:
+def test_an_unknown_mode_is_refused() -> None:
     with pytest.raises(UsageError, match=r'`mode` is "single-llm" or "dual-llm"; got \'triple\''):
         check("", mode="triple")  # type: ignore[arg-type]
 
 
-def test_labels_are_a_list() -> None:
+def test_labels_that_are_one_text_are_refused() -> None:
     with pytest.raises(
         UsageError, match=r"`labels` is a list of names; got one text. Write `\['web'\]`"
     ):
@@ -306,7 +306,7 @@ def test_labels_are_a_list() -> None:
         PolicyHeader.from_sqrt(deny('to.value in {"' + "a" * 8_000 + '"}'), fail_fast=False, extra={"x": "y" * 99}),
     ],
 )  # fmt: skip
-def test_a_policy_that_is_too_long_for_a_header_is_told(policy: Any) -> None:
+def test_a_policy_that_is_too_long_for_a_header_is_reported(policy: Any) -> None:
     (finding,) = check(policy)
     assert finding.message.endswith("bytes; the limit is 8,192")
     assert finding.hint == "Shorten it, or split it by groups of tools"
@@ -315,10 +315,10 @@ def test_a_policy_that_is_too_long_for_a_header_is_told(policy: Any) -> None:
 def test_white_space_and_comments_do_not_count_for_the_header() -> None:
     assert check(deny('to.value == "a"') + " " * 9_000 + f"// {'c' * 9_000}") == []
     engine = compile_policy(deny('to.value in {"' + "a" * 9_000 + '"}'))
-    assert check(engine) == []  # which is not sent
+    assert check(engine) == []  # an engine is not sent
 
 
-def test_without_rules_nothing_is_told_where_nothing_is_allowed_anyway() -> None:
+def test_a_policy_without_rules_gets_no_warning_if_the_default_denies() -> None:
     assert check(PolicyHeader.from_sqrt("", default_allow=False)) == []
     assert check(PolicyHeader.from_sqrt("").compile()) != []
 
@@ -338,14 +338,14 @@ def test_without_rules_nothing_is_told_where_nothing_is_allowed_anyway() -> None
         'tool "x" { must deny when "reader" in t.producers; }',
     ],
 )  # fmt: skip
-def test_a_label_that_something_sets_is_not_missed(text: str) -> None:
+def test_a_label_that_may_be_set_is_not_reported_as_missing(text: str) -> None:
     assert check(text) == []
 
 
 # Why a denial is in doubt
 
 DOUBTS = [
-    # a condition, the arguments, what is said
+    # a condition, the arguments, the reason for the doubt
     ("a.value in {float 0..9}", {"a": 5}, "`a` is a whole number, and the rule means `float`"),
     ("a.value in {int 0..9}", {"a": 5.0}, "`a` is a float, and the rule means `int`"),
     ("a.value == 5", {"a": 5.0}, "`a` is a float, and the rule means a whole number"),
@@ -386,12 +386,12 @@ def test_a_denial_in_doubt_says_why(
         assert not verdict.certain
 
 
-def test_a_rule_for_tools_that_a_regex_matches_in_part_says_so() -> None:
+def test_a_denial_by_a_regex_that_matches_part_of_a_tool_name_says_so() -> None:
     verdict = decide('tool r"len" { must deny always; }')
     assert verdict.reasons[0].doubt == "its regex matches only a part of the tool's name"
 
 
-def test_a_verdict_that_another_rule_may_change_says_which() -> None:
+def test_an_uncertain_verdict_names_the_rule_that_may_change_it() -> None:
     verdict = decide(
         'tool "lend" { must allow when a.value == 5; should allow always; }', a=given(5.0)
     )
@@ -402,7 +402,7 @@ def test_a_verdict_that_another_rule_may_change_says_which() -> None:
     )
 
 
-def test_a_denial_that_is_certain_says_nothing_of_doubt() -> None:
+def test_a_certain_denial_does_not_mention_doubt() -> None:
     verdict = decide('tool "lend" { must deny when a.value == 5; }', a=given(5))
     assert verdict.reasons[0].doubt == ""
     assert "doubt" not in verdict.words()
@@ -420,7 +420,7 @@ print(*[f"{one.message}. {one.hint}" for one in check(policy)])
 """
 
 
-def test_where_the_package_regex_is_missing_denials_and_check_say_so() -> None:
+def test_without_the_package_regex_denials_and_check_say_so() -> None:
     command = [sys.executable, "-c", WITHOUT_REGEX]
     done = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603 - ours
     install = 'pip install "langchain-sequrity[local]"'
@@ -433,7 +433,7 @@ def test_where_the_package_regex_is_missing_denials_and_check_say_so() -> None:
     ]
 
 
-def test_the_extras_that_decide_here_bring_the_package_regex() -> None:
+def test_the_extras_that_evaluate_policies_require_the_package_regex() -> None:
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
         "optional-dependencies"
     ]

@@ -1,4 +1,4 @@
-"""What is SQRT and what is not, and how an error shows its place."""
+"""Valid and invalid SQRT, and the places and advice of errors."""
 
 import json
 import time
@@ -61,12 +61,12 @@ def block(text: str) -> ToolBlock:
 
 
 @by_name("valid")
-def test_what_is_sqrt_is_read(case: dict[str, Any]) -> None:
+def test_valid_sqrt_is_parsed(case: dict[str, Any]) -> None:
     assert parse(case["code"]).text == case["code"]
 
 
 @by_name("invalid")
-def test_what_is_no_sqrt_is_refused_at_its_place(case: dict[str, Any]) -> None:
+def test_invalid_sqrt_is_refused_at_its_place(case: dict[str, Any]) -> None:
     error = refused(case["code"])
     assert (error.line, error.column) == (case["line"], case["column"])
     line, caret = error.source.split("\n")
@@ -75,7 +75,7 @@ def test_what_is_no_sqrt_is_refused_at_its_place(case: dict[str, Any]) -> None:
     assert str(error) == f"{str(error).removesuffix(error.source)}{line}\n{caret}"
 
 
-# What an error says
+# Messages of errors
 
 
 def test_an_error_shows_line_column_the_line_and_a_caret() -> None:
@@ -184,7 +184,7 @@ def test_an_error_says_what_to_write_instead(text: str, advice: str) -> None:
     assert advice in str(refused(text))
 
 
-def test_of_three_readings_of_a_binding_the_error_is_that_of_the_longest() -> None:
+def test_the_error_of_a_binding_is_that_of_the_reading_that_gets_furthest() -> None:
     assert refused("let x = int 1..2 and;").column == 18
     assert refused('let x = a.tags | b.tags & "c";').column == 27
     assert refused("let x = a.tags overlaps;").expected == (
@@ -192,12 +192,12 @@ def test_of_three_readings_of_a_binding_the_error_is_that_of_the_longest() -> No
     )
 
 
-def test_only_texts_are_policies() -> None:
+def test_bytes_are_not_parsed() -> None:
     with pytest.raises(UsageError, match="Expected the text of a policy, got bytes"):
         parse(b"")  # type: ignore[arg-type]
 
 
-# What is read
+# Parsed nodes
 
 
 def test_union_binds_tightest_then_intersection_difference_and_symmetric_difference() -> None:
@@ -216,12 +216,12 @@ def test_with_and_without_bind_tighter_than_any_operator_and_go_from_left_to_rig
     assert [adds for adds, _ in edited.edits] == [True, False]
 
 
-def test_chains_of_an_operator_are_one_node_from_left_to_right() -> None:
+def test_a_chain_of_one_operator_is_one_node_in_source_order() -> None:
     found = bound("a - b - c")
     assert [name.name for name in found.operands] == ["a", "b", "c"]
 
 
-def test_an_unparenthesised_union_in_an_intersection_is_noted() -> None:
+def test_an_unparenthesised_union_in_an_intersection_is_marked() -> None:
     assert bound("a & b | c").bare
     assert bound("b | c & a").bare
     assert not bound("a & (b | c)").bare
@@ -235,7 +235,7 @@ def test_not_binds_tightest_then_and_then_or() -> None:
     assert isinstance(found.parts[0].parts[0], Not)
 
 
-def test_the_longest_word_is_a_name() -> None:
+def test_a_name_may_begin_with_a_keyword() -> None:
     assert bound("notice") == Name("notice", Position(1, 9))
     assert isinstance(bound("not ice"), Not)
 
@@ -248,7 +248,7 @@ def test_the_longest_word_is_a_name() -> None:
         ("not and or and", ["~and", "and"]),
     ],
 )
-def test_words_that_may_be_names_are_told_apart_by_what_follows(
+def test_the_next_token_decides_whether_a_word_is_a_name_or_an_operator(
     text: str, names: list[str]
 ) -> None:
     def flat(node: Any) -> list[str]:
@@ -275,7 +275,7 @@ def test_words_that_may_be_names_are_told_apart_by_what_follows(
         ("..<9", None, 9, False, True),
     ],
 )
-def test_the_mark_stands_at_the_side_that_is_excluded(
+def test_an_open_end_of_a_range_is_marked_on_its_side(
     text: str, low: int | None, high: int | None, low_open: bool, high_open: bool
 ) -> None:
     found: Range = bound(f"int {text}").range
@@ -358,7 +358,7 @@ def test_doc_comments_belong_to_what_follows() -> None:
 # Hostile texts
 
 
-def test_a_text_that_is_too_long_is_refused_before_it_is_read() -> None:
+def test_a_text_that_is_too_long_is_refused() -> None:
     assert parse(" " * MAX_CHARACTERS).declarations == ()
     assert f"at most {MAX_CHARACTERS} characters" in str(refused(" " * (MAX_CHARACTERS + 1)))
     assert parse(" " * 200_000, max_characters=200_000).declarations == ()
@@ -373,18 +373,18 @@ def test_a_text_that_is_too_long_is_refused_before_it_is_read() -> None:
     ],
 )
 @pytest.mark.parametrize("count", [5_000, 30_000])
-def test_depth_is_a_syntax_error_and_never_a_recursion_error(
+def test_too_deep_nesting_is_a_syntax_error_and_not_a_recursion_error(
     opening: str, middle: str, closing: str, count: int
 ) -> None:
     text = f"{opening}{'(' * count}{middle}{')' * count};{closing}"
     assert f"nested more than {MAX_DEPTH} deep" in str(refused(text))
 
 
-def test_depth_of_negation_is_limited_as_well() -> None:
+def test_the_depth_of_negation_is_limited() -> None:
     assert f"nested more than {MAX_DEPTH} deep" in str(refused("let p = " + "not " * 5_000 + "a;"))
 
 
-def test_what_is_not_too_deep_is_read_wherever_python_stands() -> None:
+def test_the_deepest_allowed_nesting_is_parsed() -> None:
     depth = MAX_DEPTH
     assert parse(f"let p = {'(' * depth}a{')' * depth};").declarations
     assert parse(f"let p = a.tags == {'(' * depth}a.tags | b{')' * depth};").declarations
@@ -421,7 +421,7 @@ def test_the_longest_text_takes_linear_time(text: str) -> None:
     assert time.process_time() - start < 2
 
 
-def test_numbers_that_have_no_end_are_refused() -> None:
+def test_numbers_with_too_many_digits_are_refused() -> None:
     assert parse(f"let n = int {'9' * 300};").declarations
     for number in ("9" * 301, "9" * 60_000, "1." + "0" * 400):
         assert "at most 300 digits" in str(refused(f"let n = int {number};"))
@@ -430,20 +430,20 @@ def test_numbers_that_have_no_end_are_refused() -> None:
 @pytest.mark.parametrize(
     "char", ["\x00", "\x1b", "\u202e", "\u2066", "\u200b", "\ud800", "\U000e0041"]
 )
-def test_what_could_act_on_a_terminal_is_escaped_in_an_error(char: str) -> None:
+def test_control_and_invisible_characters_are_escaped_in_an_error(char: str) -> None:
     for text in (f"let s = {char};", f'let s = {{"{char}" "x"}};', f"let s = {{}}; /// {char}"):
         shown = str(refused(text))
         assert char not in shown
         shown.encode()
 
 
-def test_the_caret_stands_under_the_place_also_behind_escapes_and_tabs() -> None:
+def test_the_caret_is_under_the_place_after_escapes_and_tabs() -> None:
     error = refused('\tlet s = {"\u202e" "x"};')
     line, caret = error.source.split("\n")
     assert line[len(caret) - 1 :].startswith('"x"')
 
 
-def test_of_a_long_line_only_the_part_around_the_place_is_shown() -> None:
+def test_an_error_in_a_long_line_shows_only_the_part_around_the_place() -> None:
     error = refused("let p = " + "a and " * 1_000 + ";" + " " * 1_000)
     line, caret = error.source.split("\n")
     assert len(line) < 200

@@ -1,4 +1,4 @@
-"""Nodes are written as a text that says the same."""
+"""Printed nodes have the same meaning when they are parsed again."""
 
 import json
 from pathlib import Path
@@ -38,18 +38,20 @@ def _assert_same(text: str) -> None:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["what"])
-def test_valid_cases_are_written_for_us_and_for_the_vendor(case: dict[str, Any]) -> None:
+def test_printed_valid_cases_keep_their_meaning_and_the_vendor_accepts_them(
+    case: dict[str, Any],
+) -> None:
     _assert_same(case["code"])
     assert validate(printed(parse(case["code"])))
 
 
-def test_random_policies_are_written() -> None:
+def test_printed_random_policies_keep_their_meaning() -> None:
     for number in range(1_000):
         generator = Generator(("printed", number))
         _assert_same(generator.spaced([*generator.policy(), *generator.policy()]))
 
 
-def test_random_policies_are_written_for_the_vendor() -> None:
+def test_the_vendor_accepts_printed_random_policies() -> None:
     for number in range(60):
         generator = Generator(("for the vendor", number))
         text = printed(parse(generator.spaced(generator.policy())))
@@ -73,13 +75,13 @@ def test_random_policies_are_written_for_the_vendor() -> None:
         ("not and and and and not or not or", None),
     ],
 )
-def test_parentheses_stand_where_they_are_needed(written: str, kept: str | None) -> None:
+def test_parentheses_are_printed_only_where_needed(written: str, kept: str | None) -> None:
     policy = parse(f'tool "x" {{ must deny when {written}; }}')
     assert printed(policy) == f'tool "x" {{\n    must deny when {kept or written};\n}}\n'
     assert meaning(printed(policy)) == meaning(policy)
 
 
-def test_kinds_of_declarations_stand_apart_and_doc_comments_stay() -> None:
+def test_an_empty_line_separates_kinds_of_declarations_and_doc_comments_are_kept() -> None:
     text = '/// a\n/// b\nlet x = {};let y = {};///c\ntool "t" [3] -> session @tags = x;tool "u" {}'
     assert printed(parse(text)) == (
         "/// a\n/// b\nlet x = {};\nlet y = {};\n\n"
@@ -87,7 +89,7 @@ def test_kinds_of_declarations_stand_apart_and_doc_comments_stay() -> None:
     )
 
 
-def test_nothing_is_written_as_nothing() -> None:
+def test_an_empty_policy_is_printed_as_an_empty_text() -> None:
     assert printed(Policy((), "")) == ""
 
 
@@ -100,12 +102,14 @@ HOSTILE: list[Predicate | SetLiteral] = [
 
 
 @pytest.mark.parametrize("node", HOSTILE)
-def test_nodes_that_nobody_read_cannot_say_more_than_they_are(node: Predicate | SetLiteral) -> None:
+def test_a_node_whose_text_would_parse_as_something_else_is_refused(
+    node: Predicate | SetLiteral,
+) -> None:
     with pytest.raises(UsageError, match=r"SQRT|quotes"):
         printed(Policy((Binding("ok", node, "", AT),), ""))
 
 
-def test_a_name_that_is_none_is_refused() -> None:
+def test_an_invalid_name_is_refused() -> None:
     with pytest.raises(UsageError, match="`a b` is not a name"):
         printed(Policy((Binding("a b", SetLiteral((), AT), "", AT),), ""))
 
@@ -115,7 +119,7 @@ def test_a_doc_comment_cannot_become_a_rule() -> None:
     assert [node.name for node in parse(printed(policy)).declarations] == ["x"]  # type: ignore[union-attr]
 
 
-def test_what_is_nested_too_deeply_is_refused_with_advice() -> None:
+def test_nodes_nested_too_deeply_are_refused_with_advice() -> None:
     node: Predicate = Name("p", AT)
     for _ in range(MAX_DEPTH):
         node = Not(node, AT)

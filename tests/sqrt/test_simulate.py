@@ -1,4 +1,4 @@
-"""`simulate`: calls of one session under a policy, without tool, model or server."""
+"""`simulate`: calls of one session under a policy, without tools, model and server."""
 
 import json
 import time
@@ -47,7 +47,7 @@ def one(policy: Any, call: Any, **options: Any) -> Decision:
     return decision
 
 
-# What is decided
+# Decisions
 
 
 def test_labels_of_a_result_reach_the_calls_that_use_it() -> None:
@@ -62,7 +62,7 @@ def test_labels_of_a_result_reach_the_calls_that_use_it() -> None:
     assert other.allowed
 
 
-def test_a_denied_call_keeps_what_it_changed_of_the_session_before() -> None:
+def test_session_before_changes_of_a_denied_call_persist() -> None:
     simulation = simulate(POLICY, [{"tool": "try"}] * 3)
     assert words(simulation) == ["soft_allowed", "hard_denied", "hard_denied"]
     assert [d.session_before.tags for d in simulation] == [
@@ -78,7 +78,7 @@ def test_a_session_can_have_labels_from_the_start() -> None:
     assert one(POLICY, {"tool": "try"}, session=session).denied
 
 
-def test_what_is_made_from_a_denied_call_is_not_reached_and_changes_nothing() -> None:
+def test_calls_that_use_a_denied_call_are_not_reached_and_change_nothing() -> None:
     calls = [
         MAIL,
         {**SEND, "id": "sent"},
@@ -102,7 +102,7 @@ def test_what_is_made_from_a_denied_call_is_not_reached_and_changes_nothing() ->
     ("combine", "tags"),
     [("merge", {"own", "brought"}), ("replace", {"brought"}), ("ignore", {"own"})],
 )
-def test_labels_that_a_result_brings_combine_as_asked(combine: Any, tags: set[str]) -> None:
+def test_labels_of_a_result_combine_as_requested(combine: Any, tags: set[str]) -> None:
     engine = compile_policy("", Presets(non_executable_memory=False))
     trial = Trial(
         "read", {"a": 1}, {"a": labels({"own"})}, result_labels=labels({"brought"}), combine=combine
@@ -132,11 +132,11 @@ POLICIES: list[Callable[[str], Any]] = [str, parse, compile_policy, PolicyHeader
 
 
 @pytest.mark.parametrize("made", POLICIES)
-def test_a_policy_comes_in_any_form(made: Callable[[str], Any]) -> None:
+def test_a_policy_may_have_any_form(made: Callable[[str], Any]) -> None:
     assert words(simulate(made(POLICY), [MAIL, SEND])) == ["soft_allowed", "hard_denied"]
 
 
-def test_a_header_decides_by_its_own_presets() -> None:
+def test_a_header_decides_with_its_own_presets() -> None:
     header = PolicyHeader.from_sqrt("", default_allow=False, default_allow_enforcement_level="hard")
     assert words(simulate(header, [{"tool": "a"}])) == ["hard_denied"]
 
@@ -150,22 +150,22 @@ FORMS: list[Any] = [
 
 
 @pytest.mark.parametrize("form", FORMS, ids=["call", "trial", "json", "json with labels"])
-def test_a_call_comes_in_any_form(form: Any) -> None:
+def test_a_call_may_have_any_form(form: Any) -> None:
     assert one(POLICY, form).call == FORMS[0]
     assert one(POLICY, form).denied
 
 
-def test_labels_of_a_call_are_taken_as_they_are() -> None:
+def test_labels_of_a_call_object_may_have_reserved_names() -> None:
     blocked = Call("parse_with_ai", {"query": given("?", tags={"__llm_blocked"})})
     assert one("", blocked).denied
 
 
-def test_calls_may_come_one_by_one() -> None:
+def test_calls_may_come_from_an_iterator() -> None:
     assert len(simulate(POLICY, iter([MAIL, SEND]))) == 2
     assert simulate(POLICY, []).decisions == ()
 
 
-# What is refused
+# Refusals
 
 BAD: list[tuple[Any, str]] = [
     ("send", "Expected a list of calls to try, got a value of type `str`"),
@@ -213,14 +213,14 @@ BAD: list[tuple[Any, str]] = [
 
 
 @pytest.mark.parametrize(("calls", "told"), BAD)
-def test_a_call_that_cannot_be_tried_is_refused_by_its_number(calls: Any, told: str) -> None:
+def test_an_invalid_call_is_refused_with_its_number(calls: Any, told: str) -> None:
     with pytest.raises(UsageError) as caught:
         simulate(POLICY, calls)
     assert told in str(caught.value)
     assert str(caught.value).endswith((".", "?"))
 
 
-def test_what_is_nested_without_end_is_refused() -> None:
+def test_a_value_that_contains_itself_is_refused() -> None:
     endless: list[Any] = []
     endless.append(endless)
     with pytest.raises(UsageError, match="nested deeper than 100 levels"):
@@ -228,18 +228,18 @@ def test_what_is_nested_without_end_is_refused() -> None:
 
 
 @pytest.mark.parametrize("policy", [None, 7, b""])
-def test_what_is_no_policy_is_refused(policy: Any) -> None:
+def test_a_value_that_is_not_a_policy_is_refused(policy: Any) -> None:
     with pytest.raises(UsageError, match="Expected a policy"):
         simulate(policy, [])
 
 
-def test_a_policy_that_means_nothing_is_refused() -> None:
+def test_a_policy_that_does_not_compile_is_refused() -> None:
     with pytest.raises(PolicySyntaxError):
         simulate('tool "a" { must deny when p; }', [])
 
 
 @pytest.mark.parametrize("given", [{"tags": ["x"]}, None, "untrusted", ["x"]])
-def test_a_session_is_labels(given: Any) -> None:
+def test_a_session_that_is_not_labels_is_refused(given: Any) -> None:
     with pytest.raises(UsageError, match=r"Expected `Labels` as `session`.*frozenset"):
         simulate("", [{"tool": "a"}], session=given)
 
@@ -252,7 +252,7 @@ MISSPELT = "Call 1 (`{}`): no rule is for this tool. Did you mean `send_mail`? I
 @pytest.mark.parametrize(
     "tool", ["sned_mail", "send_mial", "send_mails", "sendmail", "send-mail", "Send_Mail"]
 )
-def test_a_tool_without_rules_is_refused_if_it_is_one_slip_away_from_one_that_has_some(
+def test_a_tool_without_rules_is_refused_if_its_name_is_one_slip_from_a_tool_with_rules(
     tool: str,
 ) -> None:
     trials: list[Callable[..., Any]] = [
@@ -280,16 +280,18 @@ def test_a_tool_without_rules_is_refused_if_it_is_one_slip_away_from_one_that_ha
         ('tool "pay" {}', "pry"),
     ],
 )
-def test_another_tool_without_rules_may_be_called(policy: str, tool: str) -> None:
+def test_a_tool_without_rules_may_be_called_if_its_name_is_different_enough(
+    policy: str, tool: str
+) -> None:
     assert one(policy, {"tool": tool}).verdict is not None
 
 
-def test_a_tool_that_was_renamed_is_spelt_right_for_both_policies() -> None:
+def test_diff_accepts_the_old_and_the_new_name_of_a_renamed_tool() -> None:
     renamed = NAMING.replace("send_mail", "send_mails")
     assert diff(NAMING, renamed, [{"tool": "send_mail"}, {"tool": "send_mails"}]).calls == 2
 
 
-def test_with_tools_defaults_stand_for_what_a_call_leaves_out() -> None:
+def test_schema_defaults_replace_missing_arguments_if_tools_are_given() -> None:
     text = {"name": "send", "parameters": {"properties": {"text": {"default": "Hi"}}}}
     policy = 'tool "send" { must deny when text.value == "Bye"; }'
     call: Json = {"tool": "send"}
@@ -309,7 +311,9 @@ def test_with_tools_defaults_stand_for_what_a_call_leaves_out() -> None:
         ({"tool": "parse_with_ai", "arguments": {"question": ""}}, "Call 1 (`parse_with_ai`): it has no argument `question`."),
     ],
 )  # fmt: skip
-def test_with_tools_each_call_is_of_one_of_them(call: Json, message: str) -> None:
+def test_an_unknown_tool_or_argument_is_refused_if_tools_are_given(
+    call: Json, message: str
+) -> None:
     with pytest.raises(UsageError) as caught:
         simulate("", [call], tools=[SEND_MAIL])
     assert str(caught.value).startswith(message)
@@ -324,12 +328,12 @@ def test_with_tools_each_call_is_of_one_of_them(call: Json, message: str) -> Non
         ([], {"tool": "parse_with_ai", "arguments": {"query": "?"}}),
     ],
 )
-def test_calls_of_tools_that_there_are_are_tried(tools: Any, call: Json) -> None:
+def test_calls_of_given_and_built_in_tools_are_accepted(tools: Any, call: Json) -> None:
     assert len(simulate(NAMING, [call], tools=tools)) == 1
 
 
 @pytest.mark.parametrize("tools", ["send_mail", SEND_MAIL, [7]])
-def test_what_is_no_list_of_tools_is_refused(tools: Any) -> None:
+def test_tools_that_are_not_a_list_of_tools_are_refused(tools: Any) -> None:
     with pytest.raises(UsageError, match="`tools`"):
         simulate("", [], tools=tools)
 
@@ -342,7 +346,7 @@ def test_comparing_the_names_of_many_calls_and_tools_takes_bounded_time() -> Non
     assert time.process_time() - start < 4
 
 
-# What is shown
+# Display
 
 DOUBTFUL = 'tool r"en" { must deny always; }'
 
@@ -359,7 +363,7 @@ def test_a_simulation_is_a_sequence_of_decisions() -> None:
     assert simulation == simulate(POLICY, [MAIL, SEND])
 
 
-def test_each_decision_is_told_in_words_and_in_colour() -> None:
+def test_each_decision_is_shown_in_words_and_in_colour() -> None:
     simulation = simulate(POLICY + DOUBTFUL, [MAIL, {**SEND, "id": "a|b"}, {"tool": "ten"}])
     title, _, _, read, sent, ten = simulation.text(1_000).splitlines()
     assert title == "3 calls: 1 allowed, 2 denied"
@@ -382,7 +386,7 @@ def test_each_decision_is_told_in_words_and_in_colour() -> None:
     assert "hard denied" in on_rich(simulation)
 
 
-def test_an_argument_that_a_call_does_not_have_is_told() -> None:
+def test_a_missing_argument_that_causes_doubt_is_named() -> None:
     (decision,) = simulation = simulate(
         'tool "a" { must deny when x.value == y.value; }', [{"tool": "a", "arguments": {"x": 1}}]
     )
@@ -390,19 +394,19 @@ def test_an_argument_that_a_call_does_not_have_is_told() -> None:
     assert "uncertain: the call has no argument y" in simulation.text(1_000)
 
 
-def test_an_unmet_allowance_is_told_to_be_unmet() -> None:
+def test_an_unmet_allowance_is_shown_as_not_met() -> None:
     shown = simulate(
         'tool "a" { must allow when x.value == 1; }', [{"tool": "a", "arguments": {"x": 2}}]
     )
     assert "not met: must allow when x.value == 1; (line 1)" in shown.text(1_000)
 
 
-def test_many_rules_that_decide_are_counted_not_listed() -> None:
+def test_many_deciding_rules_are_counted_and_not_all_listed() -> None:
     policy = 'tool "a" { %s }' % ("should deny always;" * 9)
     assert "and 6 more" in simulate(policy, [{"tool": "a"}]).text(1_000)
 
 
-def test_data_of_a_simulation_is_plain_json_and_the_same_each_time() -> None:
+def test_to_json_of_a_simulation_is_plain_json_and_deterministic() -> None:
     calls = [MAIL, {**SEND, "id": "s"}, {"tool": "b", "arguments": {"x": 1}, "uses": {"x": ["s"]}}]
     data = simulate(POLICY, calls).to_json()
     assert json.loads(json.dumps(data)) == data
@@ -428,7 +432,7 @@ def test_data_of_a_simulation_is_plain_json_and_the_same_each_time() -> None:
 
 
 @pytest.mark.parametrize("text", CORPUS)
-def test_hostile_texts_are_shown_as_text(text: str) -> None:
+def test_hostile_texts_are_shown_as_plain_text(text: str) -> None:
     doc = " ".join(text.split("\n")).replace("\r", " ")
     policy = f'/// {doc}\ntool "a" {{ /// {doc}\n must deny always; }}'
     used: Mapping[str, Any] = {"tool": text, "id": text, "arguments": {text: text}, "result": text}

@@ -1,4 +1,4 @@
-"""Votes to verdicts: what was recorded of the service, and V1 against an oracle of its own."""
+"""From votes to verdicts: recorded verdicts of the service, and V1 against a simple oracle."""
 
 import itertools
 from collections.abc import Sequence
@@ -24,31 +24,31 @@ def shown(verdict: Verdict) -> tuple[str, int, int]:
     return verdict.final_verdict, verdict.n_allowed, verdict.n_denied
 
 
-# What recordings of the service show
+# Recordings of the service
 
 
-def test_recorded_a_hard_deny_that_holds_denies_beside_the_allowing_default() -> None:
+def test_recorded_a_hard_deny_that_holds_overrides_the_allowing_default() -> None:
     verdict = decide(DENY, item=GLASS)
     assert shown(verdict) == ("hard_denied", 1, 1)
     assert [reason.strength for reason in verdict.reasons] == ["hard"]
 
 
-def test_recorded_a_hard_deny_that_does_not_hold_lets_the_call_through() -> None:
+def test_recorded_a_hard_deny_that_does_not_hold_allows_the_call() -> None:
     assert decide(DENY, item=PAPER).allowed
 
 
-def test_recorded_a_hard_allow_that_holds_lets_the_call_through() -> None:
+def test_recorded_a_hard_allow_that_holds_allows_the_call() -> None:
     assert decide(ALLOW, item=GLASS).allowed
 
 
-def test_recorded_a_hard_allow_that_does_not_hold_denies() -> None:
+def test_recorded_a_hard_allow_that_does_not_hold_denies_the_call() -> None:
     verdict = decide(ALLOW, item=PAPER)
     assert shown(verdict) == ("hard_denied", 1, 1)
     (reason,) = verdict.reasons
     assert (reason.strength, reason.verdict, reason.unmet) == ("hard", "deny", True)
 
 
-def test_recorded_the_data_model_does_not_read_what_is_blocked() -> None:
+def test_recorded_parse_with_ai_may_not_read_blocked_data() -> None:
     verdict = decide("", tool="parse_with_ai", query=given("…", tags={"__llm_blocked"}))
     assert shown(verdict) == ("hard_denied", 2, 1)
     (reason,) = verdict.reasons
@@ -56,7 +56,7 @@ def test_recorded_the_data_model_does_not_read_what_is_blocked() -> None:
     assert reason.description
 
 
-def test_recorded_a_tool_without_rules_is_called() -> None:
+def test_recorded_a_tool_without_rules_is_allowed() -> None:
     verdict = decide(DENY, tool="scan", item=GLASS)
     assert shown(verdict) == ("soft_allowed", 1, 0)
     assert verdict.reasons[0].rule == "default_allow"
@@ -75,7 +75,7 @@ def test_the_default_may_deny_and_may_be_hard() -> None:
         assert (found.n_allowed, found.n_denied) == (int(allow), int(not allow))
 
 
-def test_the_block_of_the_data_model_may_be_soft_or_off() -> None:
+def test_the_preset_that_blocks_parse_with_ai_may_be_soft_or_off() -> None:
     blocked = given("…", tags={"__llm_blocked"})
     soft = decide("", presets=Presets(llm_blocked="soft"), tool="parse_with_ai", query=blocked)
     assert soft.final_verdict == "soft_denied"
@@ -97,23 +97,23 @@ def test_fail_fast_stops_counting_at_the_first_hard_denial() -> None:
     assert [reason.at and reason.at.column for reason in slow.reasons] == [30, 67]
 
 
-def test_fail_fast_stops_at_the_first_hard_denial_also_at_one_in_doubt() -> None:
+def test_fail_fast_stops_counting_at_the_first_hard_denial_even_if_it_is_in_doubt() -> None:
     policy = """tool "lend" {
         should deny always; must deny when days.value == 1; must deny always; must deny always;
     }"""
     fast = decide(policy, days=given(1.0))
     assert shown(fast) == ("hard_denied", 1, 2)
-    # Both deny; the one that every reading has is told.
+    # Both deny. The certain one is reported.
     assert [reason.rule for reason in fast.reasons] == ["must deny always;"]
     slow = decide(policy, presets=Presets(fail_fast=False), days=given(1.0))
     assert shown(slow) == ("hard_denied", 1, 4)
     assert len(slow.reasons) == 3
 
 
-# What a verdict says
+# Reasons and words of a verdict
 
 
-def test_a_reason_has_rule_place_and_doc_comment() -> None:
+def test_a_reason_has_the_rule_its_place_and_its_doc_comment() -> None:
     verdict = decide(
         'tool "lend" {\n  /// glass stays\n  must deny when "glass" in item.tags;\n}', item=GLASS
     )
@@ -127,7 +127,7 @@ def test_a_reason_has_rule_place_and_doc_comment() -> None:
     )
 
 
-def test_words_say_that_an_allowance_is_not_met_and_what_is_in_doubt() -> None:
+def test_words_name_an_unmet_allowance_and_the_reason_for_doubt() -> None:
     assert "(line 1) is not met." in decide(ALLOW, item=PAPER).words()
     doubtful = decide('tool "lend" { must deny when days.value == 1; }', days=given(1.0)).words()
     assert (
@@ -139,7 +139,7 @@ def test_words_say_that_an_allowance_is_not_met_and_what_is_in_doubt() -> None:
 
 
 ABSENT = [
-    # a condition, the arguments given, those that leave it in doubt
+    # a condition, the given arguments, the missing ones that make it unknown
     ('"glass" in item.tags', {}, ("item",)),
     ("item.value == 1", {}, ("item",)),
     ("item.value == days.value and item.value == 1", {}, ("item", "days")),
@@ -154,7 +154,7 @@ ABSENT = [
 
 @pytest.mark.parametrize(("condition", "values", "absent"), ABSENT)
 @pytest.mark.parametrize("rule", ["must deny", "must allow"])
-def test_a_rule_in_doubt_names_the_arguments_that_the_call_does_not_have(
+def test_a_rule_in_doubt_names_the_missing_arguments(
     rule: str, condition: str, values: dict[str, Any], absent: tuple[str, ...]
 ) -> None:
     arguments = {name: given(value) for name, value in values.items()}
@@ -165,7 +165,7 @@ def test_a_rule_in_doubt_names_the_arguments_that_the_call_does_not_have(
     assert (f"because the call has no argument {names})." in verdict.words()) == bool(absent)
 
 
-def test_many_absent_arguments_are_not_all_told() -> None:
+def test_many_missing_arguments_are_not_all_named() -> None:
     condition = " or ".join(f"a{n}.value == 1" for n in range(1_000))
     verdict = decide(f'tool "lend" {{ must deny when {condition}; }}')
     assert len(verdict.reasons[0].absent) == 1_000
@@ -195,7 +195,7 @@ def test_words_name_a_few_reasons_and_count_the_others() -> None:
 class Rule:
     strength: str
     decision: str
-    condition: str  # always, yes, no or who (knows)
+    condition: str  # always, yes, no or who (unknown)
     priority: int
 
     def text(self) -> str:
@@ -215,7 +215,7 @@ BLOCKS = st.lists(RULES, max_size=7)
 
 
 def policy_of(rules: Sequence[Rule]) -> str:
-    """A block for each priority, in turn."""
+    """A block for each run of rules of one priority."""
     return "".join(
         f'tool "lend" {{ {" ".join(rule.text() for rule in block)} priority {priority}; }}\n'
         for priority, block in itertools.groupby(rules, key=lambda rule: rule.priority)
@@ -223,7 +223,7 @@ def policy_of(rules: Sequence[Rule]) -> str:
 
 
 def oracle(rules: Sequence[Rule], who: Sequence[bool], presets: Presets) -> tuple[bool, str]:
-    """V1 word by word, when it is known which doubtful conditions hold."""
+    """The verdict of V1, given which doubtful conditions hold."""
     known = iter(who)
     seen = [
         (rule, next(known) if rule.condition == "who" else rule.condition != "no") for rule in rules
@@ -257,7 +257,7 @@ PRESETS = st.builds(
 @pytest.mark.long
 @settings(max_examples=1_000, derandomize=True)
 @generated(BLOCKS, PRESETS)
-def test_a_verdict_is_what_the_rule_says(rules: list[Rule], presets: Presets) -> None:
+def test_a_verdict_follows_v1_if_doubt_denies(rules: list[Rule], presets: Presets) -> None:
     verdict = decide(policy_of(rules), presets=presets, **ARGUMENTS)
     doubtful = [rule for rule in rules if rule.condition == "who"]
     fearful = [rule.decision == "deny" for rule in doubtful]
@@ -283,7 +283,7 @@ def test_a_verdict_is_certain_only_if_all_readings_agree(
 
 @settings(max_examples=500, derandomize=True)
 @generated(BLOCKS.map(lambda rules: [rule for rule in rules if rule.condition != "who"]), PRESETS)
-def test_counters_are_the_votes_cast(rules: list[Rule], presets: Presets) -> None:
+def test_the_counters_are_the_numbers_of_votes(rules: list[Rule], presets: Presets) -> None:
     verdict = decide(policy_of(rules), presets=presets, **ARGUMENTS)
     held = [rule for rule in rules if rule.condition != "no"]
     if presets.fail_fast:
@@ -305,7 +305,7 @@ def test_fail_fast_never_changes_whether_a_call_is_allowed(rules: list[Rule]) ->
 
 @settings(max_examples=300, derandomize=True)
 @generated(BLOCKS, PRESETS)
-def test_reasons_are_rules_that_say_what_the_verdict_says(
+def test_the_reasons_are_rules_with_the_decision_and_strength_of_the_verdict(
     rules: list[Rule], presets: Presets
 ) -> None:
     verdict = decide(policy_of(rules), presets=presets, **ARGUMENTS)
@@ -318,7 +318,7 @@ def test_reasons_are_rules_that_say_what_the_verdict_says(
 
 @settings(max_examples=500, derandomize=True)
 @generated(BLOCKS, PRESETS)
-def test_a_hard_denial_names_a_certain_rule_first_and_without_fail_fast_all_of_them(
+def test_a_hard_denial_names_certain_rules_first_and_all_rules_without_fail_fast(
     rules: list[Rule], presets: Presets
 ) -> None:
     verdict = decide(policy_of(rules), presets=presets, **ARGUMENTS)
@@ -332,10 +332,10 @@ def test_a_hard_denial_names_a_certain_rule_first_and_without_fail_fast_all_of_t
         assert [reason.rule for reason in verdict.reasons] == named
 
 
-# Several blocks, and which tools they are for
+# Several blocks and their tools
 
 
-def test_blocks_by_name_and_by_regex_all_vote() -> None:
+def test_all_blocks_vote_whether_by_name_or_by_regex() -> None:
     policy = (
         'tool r"^len.$" { should deny always; } tool "lend" { should allow always; priority 1; }'
     )
@@ -344,14 +344,14 @@ def test_blocks_by_name_and_by_regex_all_vote() -> None:
     assert decide(policy, tool="scan").allowed
 
 
-def test_a_regex_that_matches_only_within_the_name_is_in_doubt() -> None:
+def test_a_regex_that_matches_only_part_of_the_name_is_in_doubt() -> None:
     verdict = decide('tool r"en" { must deny always; }')
     assert (verdict.allowed, verdict.certain) == (False, False)
     allowing = decide('tool r"en" { must allow always; } tool "lend" { should deny always; }')
     assert (allowing.allowed, allowing.certain) == (False, False)
 
 
-def test_priorities_order_soft_rules_and_leave_hard_ones_alone() -> None:
+def test_priorities_order_soft_rules_and_do_not_affect_hard_ones() -> None:
     policy = 'tool "lend" { priority 9; should allow always; } tool "lend" { must deny always; }'
     assert decide(policy).final_verdict == "hard_denied"
     soft = 'tool "lend" { priority 9; should allow always; } tool "lend" { should deny when "glass" in item.tags; }'
@@ -363,20 +363,20 @@ def test_a_policy_may_be_parsed_before_it_is_compiled() -> None:
     assert not engine.decide(Call("lend", {"item": GLASS}), Labels()).allowed
 
 
-def test_an_engine_remembers_a_bounded_number_of_tools() -> None:
+def test_an_engine_caches_rules_for_a_limited_number_of_tools() -> None:
     engine = compile_policy('tool r"^lend_[0-9]+$" { must deny always; }')
     for number in range(1_500):
         assert not engine.decide(Call(f"lend_{number}", {}), Labels()).allowed
     assert len(engine._rules) == 1_000
 
 
-def test_an_engine_keeps_nothing_from_one_call_for_another() -> None:
+def test_one_call_does_not_affect_the_verdict_on_the_next() -> None:
     engine = compile_policy(DENY)
     for item, allowed in [(GLASS, False), (PAPER, True), (GLASS, False)] * 2:
         assert engine.decide(Call("lend", {"item": item}), Labels()).allowed is allowed
 
 
-# Every documented test of a condition, met and unmet, under every kind of rule
+# Every documented kind of condition, met and unmet, under every kind of rule
 
 SESSION = Labels(tags=frozenset({"open"}))
 CONDITIONS: list[tuple[str, dict[str, Argument], dict[str, Argument]]] = [
