@@ -19,7 +19,7 @@ def stage() -> Iterator[Stage]:
 
 @pytest.fixture
 def begin(stage: Stage, http: httpx.Client) -> Begin:
-    """Begins a session whose planner writes these programs."""
+    """A function that begins a session; its planner answers with the given programs."""
 
     def start(*programs: Any, tellers: tuple[Teller, ...] = (), **headers: Any) -> Dialog:
         planner = Teller("planner", *programs)

@@ -1,4 +1,4 @@
-"""Conversations with dual-LLM sessions, and models that keep what they were told."""
+"""Conversations with dual-LLM sessions, and scripted models that record their requests."""
 
 import ast
 import threading
@@ -26,12 +26,12 @@ Tools = Mapping[str, Callable[..., Any] | str]
 
 
 def reads(query: str) -> str:
-    """An expression that has the data model read a query, which is one too; it gives the answer."""
+    """An expression that sends a query to the data model; `query` is an expression too."""
     return f"parse_with_ai(query={query}, output_schema={SCHEMA})['answer']"
 
 
 def enough(answer: Any) -> dict[str, Any]:
-    """What the data model says to `reads`."""
+    """The data model's answer to `reads`."""
     return {"value": {"have_enough_info": True, "answer": answer}}
 
 
@@ -40,8 +40,8 @@ def converse(
 ) -> list[BaseMessage]:
     """Run the tool calls of a model until it answers; returns the whole conversation.
 
-    A tool is its result, or a function that returns it: the content of a tool message, or a whole
-    one, whose id is filled in.
+    A tool is its result, or a function that returns its result. The result is the content of a tool
+    message, or a whole tool message; its id is filled in.
     """
     messages: list[BaseMessage]
     messages = [HumanMessage(history)] if isinstance(history, str) else list(history)
@@ -73,7 +73,7 @@ def result_of(call: Mapping[str, Any], tools: Tools) -> ToolMessage:
 
 
 def with_answer(program: str) -> str:
-    """A program as planners have to write it: tests write `'done'`, or leave the answer out."""
+    """Add `final_return_value` to a program, because tests write only `'done'` or no answer."""
     try:
         body = ast.parse(program).body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -91,10 +91,10 @@ def with_answer(program: str) -> str:
 
 
 class Teller:
-    """Answers a role: with these, one after the other and then the last for ever.
+    """Answers a role with the given answers in turn, then always with the last one.
 
-    It keeps what it was asked. `rule` is its rule in a script. A planner's program gets an answer
-    where it has none (`with_answer`), unless it is given as `{"text": …}`.
+    It records the requests. `rule` is its rule in a script. A planner's program without an answer
+    gets one (`with_answer`), unless it is given as `{"text": …}`.
     """
 
     def __init__(self, role: str, *answers: Any) -> None:
@@ -114,14 +114,14 @@ class Teller:
 
     @property
     def prompts(self) -> list[str]:
-        """What it was told, request by request."""
+        """The text of each request."""
         return ["\n\n".join(map(text_of, request.messages)) for request in self.requests]
 
 
 class Stage:
-    """One server for many tests: who answers is found by the first part of the model's name.
+    """One server for many tests; the first part of the model's name selects the tellers.
 
-    Stopping a server takes longer than most tests do.
+    Tests share the server because stopping one takes longer than most tests.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -137,13 +137,13 @@ class Stage:
         return find
 
     def cast(self, *tellers: Teller) -> str:
-        """Let these answer; returns the model's name, `"planner,worker"`."""
+        """Register tellers; returns the model's name for them, `"planner,worker"`."""
         name = f"play{next(self._numbers)}"
         self._tellers |= {(name, teller.role): teller for teller in tellers}
         return f"{name}/planner,{name}/worker"
 
     def model(self, *tellers: Teller, of: Callable[..., Any] = ChatSequrity, **fields: Any) -> Any:
-        """A model of a dual-LLM session, or of another if `features` says so."""
+        """A model of a dual-LLM session, unless `features` says otherwise."""
         fields = {"features": DUAL, "max_retries": 0, **fields}
         return of(self.cast(*tellers), base_url=self.server.base_url, **fields)
 
@@ -161,7 +161,7 @@ class Stage:
 
 
 class Waiting:
-    """Workers and threads of programs that wait, but for those of other tests."""
+    """Workers and threads of waiting programs, without those of other tests."""
 
     def __init__(self) -> None:
         self._others = self._all()
@@ -170,7 +170,7 @@ class Waiting:
         return len(self._all() - self._others)
 
     def becomes(self, *counts: int) -> bool:
-        """Whether so many come to wait; one that was told to end needs a moment."""
+        """Whether so many programs wait before the timeout; a program needs a moment to end."""
         deadline = time.monotonic() + WAIT
         while self() not in counts and time.monotonic() < deadline:
             time.sleep(0.001)

@@ -1,4 +1,4 @@
-"""Dual-LLM sessions over plain HTTP, for what a chat model would not send or not show."""
+"""Dual-LLM sessions over plain HTTP, for requests and replies that a chat model hides."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -17,7 +17,7 @@ Json = Mapping[str, Any]
 
 
 def headers(*, policy: str | Json | None = None, config: Json | None = None) -> dict[str, str]:
-    """The three headers; a policy is its text, or the whole object."""
+    """The three headers; `policy` is the text of a policy, or the whole object."""
     if isinstance(policy, str):
         policy = {"codes": {"code": policy, "language": "sqrt"}}
     sent = {"X-Features": {"agent_arch": "dual-llm"}, "X-Policy": policy, "X-Config": config}
@@ -25,7 +25,7 @@ def headers(*, policy: str | Json | None = None, config: Json | None = None) -> 
 
 
 def ended(reply: httpx.Response) -> dict[str, Any]:
-    """The object at the end of a turn."""
+    """The envelope at the end of a turn."""
     message = said(reply)
     assert not message.get("tool_calls"), message
     body: dict[str, Any] = json.loads(message["content"])
@@ -55,17 +55,17 @@ def words(text: str) -> Message:
 
 
 class Dialog:
-    """One session. What is sent is only what is new, unless a test puts a history together.
+    """One session. It sends only new messages, unless a test sends a history of its own.
 
     Args:
         api: The server.
         model: The model's name.
-        planner: What answers as the planner.
-        policy: As in `headers`; `config` too.
+        planner: The scripted planner.
+        policy: As in `headers`, and so is `config`.
 
     Attributes:
         history: All messages, as a client would keep them.
-        session: Id of the session, once there is one.
+        session: Id of the session, after the first reply.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class Dialog:
 
     @property
     def open_call(self) -> str:
-        """Id of the call that the last reply made."""
+        """Id of the call in the last reply."""
         call_id: str = self.history[-1]["tool_calls"][0]["id"]
         return call_id
 
@@ -104,20 +104,20 @@ class Dialog:
         return found
 
     def remembered(self) -> tuple[Any, ...]:
-        """A copy of what the session remembers, to be compared with it later."""
+        """A copy of what the session stores, for a later comparison."""
         found = self.stored
         return deepcopy((found.messages, found.state, found.turns, found.calls))
 
     def say(self, text: str = "Go") -> httpx.Response:
-        """Send words of the user."""
+        """Send a message of the user."""
         return self.send(words(text))
 
     def answer(self, content: str = "1", *texts: str) -> httpx.Response:
-        """Send the result of the open call, and perhaps words of the user with it."""
+        """Send the result of the open call, and messages of the user with it."""
         return self.send(result(self.open_call, content), *map(words, texts))
 
     def send(self, *messages: Message, **options: Any) -> httpx.Response:
-        """Send messages, and keep what was said if that succeeds."""
+        """Send messages; if that succeeds, add them and the reply to the history."""
         reply = self.post(*messages, **options)
         if reply.status_code == httpx.codes.OK:
             self.history += [*messages, said(reply)]
@@ -125,7 +125,7 @@ class Dialog:
         return reply
 
     def post(self, *messages: Message, **options: Any) -> httpx.Response:
-        """Send messages, and keep nothing."""
+        """Send messages; the history does not change."""
         return self.api.http.post(**self.arguments(*messages, **options))
 
     def arguments(self, *messages: Message, **options: Any) -> dict[str, Any]:
@@ -133,7 +133,7 @@ class Dialog:
         return self.api.arguments(*messages, **{"tools": TOOLS, **defaults, **options})
 
     def until_end(self, content: str = "1") -> httpx.Response:
-        """Answer each call with the same result, until the turn is over."""
+        """Answer each call with the same result until the turn ends."""
         reply = self.answer(content)
         while calls(reply):
             reply = self.answer(content)

@@ -1,8 +1,8 @@
-"""SDKs that were not written for this server, behind one face: say something, give a tool's result.
+"""One interface for SDKs that were not written for this server: send a message or a tool result.
 
-A format is what a request holds and where a reply has its text and calls; a client is how a request
-is made. All of them work on plain dicts, so that whole and streamed replies are read alike once the
-SDK's own types have accepted them.
+A format writes the content of requests and finds text and calls in replies; a client makes the
+requests. All work on plain dicts: after the SDK's own types have accepted a reply, whole and
+streamed replies are read in the same way.
 """
 
 import inspect
@@ -36,7 +36,7 @@ class Said:
     Attributes:
         text: Its text.
         calls: Id, name and arguments of the calls.
-        finish: Why it ended, in the format's own word.
+        finish: The finish reason, in the format's own term.
         id: Its id.
         model: Its model.
     """
@@ -57,13 +57,13 @@ class Format(Protocol):
         """Arguments of `create`."""
 
     def user(self, text: str) -> Json:
-        """Words of the user."""
+        """A message of the user."""
 
     def result(self, call_id: str, text: str) -> Json:
         """A tool's result."""
 
     def replied(self, said: Said) -> list[Json]:
-        """A reply as a part of the history."""
+        """A reply as items of the history."""
 
     def whole(self, reply: Json) -> Said:
         """Read a reply."""
@@ -172,7 +172,7 @@ class Messages:
 
 
 def _merged(items: list[Json]) -> list[Json]:
-    """Turns alternate in this format: a result and what the user says then are one."""
+    """Merge a tool result with the next user message, because roles alternate in this format."""
     merged: list[Json] = []
     for item in items:
         if merged and merged[-1]["role"] == item["role"]:
@@ -231,10 +231,10 @@ class Talk:
 
     Attributes:
         format: The format.
-        create: Makes a request.
+        create: The function of the SDK that makes a request.
         stream: Whether replies are streamed.
-        only_new: Whether only what is new is sent.
-        history: The conversation as the client has it.
+        only_new: Whether requests contain only new items.
+        history: The client's copy of the conversation.
         replies: All replies.
     """
 
@@ -321,7 +321,7 @@ _RESOURCES = {"chat/completions": "chat", "messages": "messages", "responses": "
 async def vendor(
     kind: Format, base_url: str, control: ControlConfig, *, asynchronous: bool
 ) -> AsyncIterator[Create]:
-    """The service's own SDK."""
+    """The `create` function of the service's own SDK."""
     resource = _RESOURCES[kind.name]
     if asynchronous:
         async with AsyncSequrityClient("sq-test", base_url=base_url, control=control) as client:
@@ -335,7 +335,7 @@ async def vendor(
 async def provider(
     kind: Format, base_url: str, headers: Mapping[str, str], *, asynchronous: bool
 ) -> AsyncIterator[Create]:
-    """The SDK of the format's provider; it refuses replies that its types do not allow."""
+    """The `create` function of the provider's SDK, which refuses replies that violate its types."""
     path = "anthropic" if kind is MESSAGES else "v1"
     arguments: Any = {
         "base_url": f"{base_url}/control/chat/{path}",

@@ -1,9 +1,9 @@
-"""Labelled data of a tool, laundered through random operations, do not get to another tool.
+"""Labelled data of one tool does not reach another tool through random operations.
 
-`fetch` returns data that the policy tags, and `send` must be denied with them. What a program sends
-is a variable that differs when the data differ, so that it says something about them.
+The policy tags the data that `fetch` returns, and denies `send` with this tag. A program sends a
+variable whose value depends on the data, and so reveals something about the data.
 
-`python -m tests.local.dual_llm.laundering --count 2000` prints the programs that get something out.
+`python -m tests.local.dual_llm.laundering --count 2000` prints the programs that are not denied.
 """
 
 import argparse
@@ -39,14 +39,14 @@ _CONFIG = {"fsm": {"max_pllm_failed_steps": 1}}
 
 @dataclass(frozen=True, slots=True)
 class Wash:
-    """A program that fetches `data` and sends what became of them."""
+    """A program that fetches `data` and sends a value that depends on it."""
 
     source: str
     data: Any
 
 
 def washes(seed: int = 0) -> Iterator[Wash]:
-    """Programs without end; what each sends depends on what it fetches."""
+    """An endless stream of programs; the value that each sends depends on its data."""
     for number in count(seed):
         for trial in trials(number):
             found = examine(trial) if trial.sides > 1 else None
@@ -57,7 +57,7 @@ def washes(seed: int = 0) -> Iterator[Wash]:
                 yield _wash(found, name, number % 2)
 
 
-_EACH = 3  # variables of one program that are sent
+_EACH = 3  # at most so many variables of one program are sent, each by a `Wash` of its own
 
 
 def _can_be_sent(found: Examined, name: str) -> bool:
@@ -80,7 +80,7 @@ def _wash(found: Examined, sent: str, which: int) -> Wash:
 
 
 class _Planner(Teller):
-    """Writes the program that was given to it last, and keeps no requests."""
+    """Answers with the program in `source`, and records no requests."""
 
     source = ""
 
@@ -90,7 +90,7 @@ class _Planner(Teller):
 
 
 class Laundry:
-    """One model for many programs: to make one takes longer than a turn."""
+    """One model for many programs, because making a model takes longer than a turn."""
 
     def __init__(self, stage: Stage) -> None:
         self._sent: list[Any] = []
@@ -99,7 +99,7 @@ class Laundry:
         self._model = model.bind_tools(TOOLS)
 
     def outcome(self, wash: Wash) -> str:
-        """What became of a program: `denied`, `sent`, or why it did not get there."""
+        """The outcome of a program: `denied`, `sent`, or why it made no call of `send`."""
         self._planner.source, self._sent = wash.source, []
         tools: Tools = {"fetch": json.dumps(wash.data), "send": self._send}
         try:
@@ -116,7 +116,7 @@ class Laundry:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run so many programs; 1 if one gets something out."""
+    """Run programs; returns 1 if one of them is not denied."""
     parser = argparse.ArgumentParser(description="Launder data through random operations.")
     parser.add_argument("--count", type=int, default=2_000)
     parser.add_argument("--seed", type=int, default=0)

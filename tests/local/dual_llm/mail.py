@@ -1,4 +1,4 @@
-"""A conversation about mail in three turns: one is read, may not go out, and goes to the boss."""
+"""A conversation in three turns: a mail is read, may not be sent outside, is sent to the boss."""
 
 from typing import Any
 

@@ -1,12 +1,12 @@
-"""Random turns in which anything goes wrong: no call is made that was made already.
+"""Random turns with failures: no call is made again.
 
-A turn orders some calls, now and then the same one twice. Its first programs make a part of them
-and fail; the last one makes all. At each step something may happen to the conversation: its history
-is summarized or its beginning left out, the server loses the paused program, the request comes
-twice, or the tool fails. At the end each call was made as often as it was ordered, and the program
-had its results.
+A turn orders some calls, sometimes the same one twice. Its first programs make some of the calls
+and fail; the last one makes all of them. After each call something may happen: the history is
+summarized or loses its beginning, the server loses the paused program, the request is sent twice,
+or the tool fails. At the end each call was made exactly as often as it was ordered, and the program
+has the results.
 
-`python -m tests.local.dual_llm.repeats --count 1000` plays so many.
+`python -m tests.local.dual_llm.repeats --count 1000` plays 1000 turns.
 """
 
 import argparse
@@ -44,10 +44,10 @@ TOOLS = [
 
 
 class Turn:
-    """A turn, the same for the same number.
+    """A random turn; the same number always makes the same turn.
 
     Attributes:
-        kinds: What happens in it, in words.
+        kinds: Names of its settings and events.
     """
 
     def __init__(self, number: int) -> None:
@@ -85,7 +85,7 @@ class Turn:
         """Play the turn.
 
         Returns:
-            What went wrong; nothing if each call was made as often as it was ordered.
+            The problem; empty if each call was made as often as it was ordered.
         """
         fsm: dict[str, Any] = {"detect_tool_errors": "regex", "max_pllm_failed_steps": 9}
         if self._policy is not None:
@@ -147,7 +147,7 @@ class Turn:
 
 
 def main() -> int:
-    """Play turns, print those that went wrong, and how many there were."""
+    """Play turns; print those with a problem, and totals."""
     parser = argparse.ArgumentParser(description="Random turns in which no call is repeated.")
     parser.add_argument("--count", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)

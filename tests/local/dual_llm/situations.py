@@ -1,4 +1,4 @@
-"""What planners do that are no script: twelve situations, and how each of them comes to an end."""
+"""Twelve typical answers of real planners, and how each turn has to end."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -54,16 +54,17 @@ CALLS = ["get_mail", "send_mail"]
 
 @dataclass(frozen=True)
 class Situation:
-    """What a planner answers first, and what has to come of it.
+    """A planner's first answer, and how the turn has to continue.
 
     Attributes:
-        first: Its first answer.
-        told: What it has to be told when it is asked again; empty where it is not to be.
+        first: The first answer.
+        told: A text that the second request to the planner must contain; empty if there must be no
+            second request.
         then: A second answer that does the task.
-        value: What the turn answers in the end.
+        value: The final value of the turn.
         calls: The calls that the turn makes, in order.
         finish: Finish reason of the first answer.
-        reader: What the data model says, one after the other.
+        reader: The answers of the data model, in order.
     """
 
     first: str

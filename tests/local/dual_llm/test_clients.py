@@ -1,4 +1,4 @@
-"""Clients that were not written for this server hold dual-LLM conversations with it."""
+"""Dual-LLM conversations with clients that were not written for this server."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -65,7 +65,7 @@ def base_url() -> Iterator[str]:
 
 
 def content(text: str) -> Any:
-    """The SDK's own reading; what it cannot read has the status `unknown`."""
+    """The envelope as the SDK parses it; an unreadable one has the status `unknown`."""
     return ResponseContentJsonSchema.parse_json_safe(text)
 
 
@@ -113,7 +113,7 @@ CHECKS = (check_answer, check_denial, check_sent)
 async def converse(
     talk: Talk | LangChainTalk, checks: tuple[Callable[[str], None], ...] = CHECKS
 ) -> None:
-    """Read a mail; be denied to send it outside; send it inside."""
+    """Read a mail; send it outside, which is denied; send it inside."""
     check_first, check_second, check_third = checks
     read = await talk.say("Read the first mail.")
     assert [call[1:] for call in read.calls] == [("read_mail", {"number": 1})]
@@ -128,7 +128,7 @@ async def converse(
 
 
 def check_heads(kind: Format, replies: list[Said]) -> None:
-    """One session, both models, and the reasons that the format gives for an end."""
+    """Check that there is one session, both models, and the finish reasons of the format."""
     called, answered, failed = FINISH[kind.name]
     assert [one.finish for one in replies] == [called, answered, failed, called, answered]
     assert {one.model for one in replies} == {MODEL}
@@ -167,7 +167,9 @@ async def test_the_providers_sdks_hold_a_conversation(
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
-async def test_openais_sdk_goes_on_by_the_id_of_the_last_reply(base_url: str, stream: bool) -> None:
+async def test_openais_sdk_continues_by_the_id_of_the_last_reply(
+    base_url: str, stream: bool
+) -> None:
     async with provider(RESPONSES, base_url, HEADERS, asynchronous=True) as create:
         talk = Talk(RESPONSES, create, stream=stream, only_new=True)
         await converse(talk)
@@ -175,7 +177,7 @@ async def test_openais_sdk_goes_on_by_the_id_of_the_last_reply(base_url: str, st
 
 
 @pytest.mark.parametrize("kind", [CHAT, MESSAGES, RESPONSES], ids=lambda kind: kind.name)
-async def test_a_denied_first_turn_leaves_the_vendors_sdk_its_session(
+async def test_the_vendors_sdk_keeps_its_session_after_a_denied_first_turn(
     base_url: str, kind: Format
 ) -> None:
     rules = SecurityPolicyHeader.dual_llm(codes=KNOCK_FIRST)
@@ -218,10 +220,10 @@ async def test_langchains_models_hold_a_conversation(
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
 @pytest.mark.parametrize("only_new", [False, True], ids=["whole history", "only new"])
-async def test_chat_openai_raises_for_a_failed_response_and_can_go_on(
+async def test_chat_openai_raises_for_a_failed_response_and_can_continue_with_its_whole_history(
     base_url: str, stream: bool, only_new: bool
 ) -> None:
-    # It has no message of the failed turn to send back, so its history differs from then on.
+    # It cannot send back a message of the failed turn, so its history differs afterwards.
     headers = {**HEADERS, "X-Config": FORGIVING.dump_for_headers()}
     model = chat_openai(
         base_url, headers=headers, use_responses_api=True, use_previous_response_id=only_new
@@ -257,10 +259,10 @@ async def test_the_vendors_langchain_client_holds_a_conversation(base_url: str) 
     def sent(text: str) -> None:
         assert text == "Bob: sent"
 
-    # It puts the value in the place of the JSON object, and sends that back.
+    # It replaces the envelope by the value, and sends the value back.
     talk = LangChainTalk(vendors_langchain(base_url), stream=False)
     await converse(talk, (answer, denial, sent))
 
 
-async def test_the_vendors_langchain_client_streams_the_json_object(base_url: str) -> None:
+async def test_the_vendors_langchain_client_streams_the_envelope(base_url: str) -> None:
     await converse(LangChainTalk(vendors_langchain(base_url), stream=True))

@@ -1,4 +1,4 @@
-"""`X-Config`: each field does what it says, and those without effect have none (P7, T1, T3)."""
+"""`X-Config`: fields of the turn, its limits and its tool results (P7, T1, T3)."""
 
 import re
 from collections.abc import Mapping
@@ -29,7 +29,7 @@ MARKED = {"X": 'tool "mark" -> session after @tags |= {"marked"};'}
 
 
 def value(model: Any, query: Any = "Go", tools: Tools = MARKED) -> Any:
-    """What a turn returns."""
+    """The value of a turn."""
     return ended(converse(model, query, tools)).value
 
 
@@ -40,7 +40,7 @@ def calls(messages: list[BaseMessage]) -> list[str]:
 
 
 class Play:
-    """One model with a scripted planner, and what this was told."""
+    """One model with a scripted planner, which records its requests."""
 
     def __init__(self, stage: Stage, *programs: Any, **fields: Any) -> None:
         self.planner = Teller("planner", *programs)
@@ -53,7 +53,7 @@ def fsm(stage: Stage, setting: Mapping[str, Any], *programs: Any, **fields: Any)
     return Play(stage, *programs, session_config={"fsm": dict(setting)}, **fields)
 
 
-# How long things last
+# Lifetime of labels, programs and steps
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def fsm(stage: Stage, setting: Mapping[str, Any], *programs: Any, **fields: Any)
         ({"clear_session_meta": "every_attempt"}, [], []),
     ],
 )
-def test_session_labels_are_cleared_as_often_as_is_said(
+def test_clear_session_meta_decides_when_session_labels_are_cleared(
     stage: Stage, setting: Json, in_the_turn: list[str], in_the_next: list[str]
 ) -> None:
     config = {"fsm": setting, "response_format": {"include_policy_check_history": True}}
@@ -98,7 +98,7 @@ def failed_programs(play: Play) -> list[int]:
         ),
     ],
 )
-def test_failed_programs_are_forgotten_every_so_many_attempts(
+def test_clear_history_every_n_attempts_hides_failed_programs_except_in_multistep_planning(
     stage: Stage, setting: Json, shown: list[int]
 ) -> None:
     failing = ["1 / 0"] * 4
@@ -119,7 +119,7 @@ def test_steps_build_on_each_other_only_in_multistep_planning(
 
 
 @pytest.mark.parametrize(("setting", "shown"), [(None, 0), (True, 0), (False, 1)])
-def test_failed_steps_are_dropped_after_the_turn(
+def test_failed_steps_are_dropped_after_the_turn_unless_prune_failed_steps_is_off(
     stage: Stage, setting: bool | None, shown: int
 ) -> None:
     steps = {"enable_multistep_planning": True, "prune_failed_steps": setting}
@@ -136,7 +136,7 @@ def test_failed_steps_are_dropped_after_the_turn(
 
 
 def code(play: Play, tools: Tools = MARKED) -> str | None:
-    """How a turn fails."""
+    """The code of the error with which a turn fails."""
     with pytest.raises(ProgramFailed) as caught:
         converse(play.model, "Go", tools)
     return caught.value.code
@@ -152,14 +152,16 @@ def code(play: Play, tools: Tools = MARKED) -> str | None:
         ({"max_pllm_failed_steps": 50}, 10),
     ],
 )
-def test_a_turn_has_so_many_failed_programs(stage: Stage, setting: Json, programs: int) -> None:
+def test_a_turn_fails_at_the_limit_of_failed_programs(
+    stage: Stage, setting: Json, programs: int
+) -> None:
     play = fsm(stage, setting, "1 / 0")
     assert code(play) == "program_error"
     assert len(play.planner.requests) == programs
 
 
 @pytest.mark.parametrize(("setting", "programs"), [({}, 10), ({"max_pllm_steps": 4}, 4)])
-def test_a_turn_has_so_many_steps(stage: Stage, setting: Json, programs: int) -> None:
+def test_a_turn_fails_at_the_limit_of_steps(stage: Stage, setting: Json, programs: int) -> None:
     play = fsm(stage, {"enable_multistep_planning": True, **setting}, "x = 1")
     assert code(play) == "limit_reached"
     assert len(play.planner.requests) == programs
@@ -172,8 +174,10 @@ LOOP = "for number in range(%d):\n    read(number=1)\n'done'"
     ("setting", "allowed"),
     [({}, 200), ({"max_tool_calls_per_step": 2}, 2), ({"max_tool_calls_per_step": None}, 1_000)],
 )
-def test_a_program_makes_so_many_calls(stage: Stage, setting: Json, allowed: int) -> None:
-    # The calls after the first are answered from the cache, and count all the same.
+def test_a_program_fails_above_the_limit_of_calls(
+    stage: Stage, setting: Json, allowed: int
+) -> None:
+    # The cache answers the calls after the first, and they still count.
     setting = {**setting, "force_to_cache": ["read"], "max_pllm_failed_steps": 1}
     pages = {"read": "a page"}
     assert value(fsm(stage, setting, LOOP % allowed).model, tools=pages) == "done"
@@ -181,7 +185,7 @@ def test_a_program_makes_so_many_calls(stage: Stage, setting: Json, allowed: int
         assert code(fsm(stage, setting, LOOP % (allowed + 1)), pages) == "limit_reached"
 
 
-def test_the_calls_of_each_program_count_anew(stage: Stage) -> None:
+def test_the_limit_of_calls_applies_to_each_program_separately(stage: Stage) -> None:
     play = fsm(stage, {"max_tool_calls_per_step": 1}, "mark()\n1 / 0", "mark()\n'done'")
     assert value(play.model, tools={"mark": "m"}) == "done"
 
@@ -195,7 +199,7 @@ def test_the_calls_of_each_program_count_anew(stage: Stage) -> None:
         (["set_policy", "parse_with_ai"], ["parse_with_ai", "set_policy"]),
     ],
 )
-def test_programs_have_the_internal_tools_that_are_enabled(
+def test_programs_have_only_the_enabled_internal_tools(
     stage: Stage, enabled: list[str] | None, expected: list[str]
 ) -> None:
     programs = {
@@ -225,7 +229,7 @@ def test_programs_have_the_internal_tools_that_are_enabled(
 # Results of tools
 
 
-def test_results_are_kept_of_tools_that_a_pattern_names(stage: Stage) -> None:
+def test_force_to_cache_caches_results_of_tools_that_match_a_pattern(stage: Stage) -> None:
     program = "[read(number=1), read(number=1), read(number=2), mark(), mark()]"
     play = fsm(stage, {"force_to_cache": ["^re"]}, program)
     pages: Tools = {"read": lambda number: f"page {number}", "mark": "m"}
@@ -236,7 +240,7 @@ def test_results_are_kept_of_tools_that_a_pattern_names(stage: Stage) -> None:
     assert calls(second[len(first) :]) == ["mark", "mark"]
 
 
-def test_a_result_that_was_kept_has_the_labels_of_this_call(stage: Stage) -> None:
+def test_a_cached_result_gets_the_labels_of_the_current_call(stage: Stage) -> None:
     program = "one = read(number=1)\ntwo = read(number=mark())\nthree = read(number=1)\n0"
     config = {
         "fsm": {"force_to_cache": ["read"]},
@@ -253,7 +257,7 @@ def test_a_result_that_was_kept_has_the_labels_of_this_call(stage: Stage) -> Non
     assert tags == {"one": plain, "two": [*plain, "marked"], "three": plain}
 
 
-def test_nothing_is_kept_by_default_nor_of_failures(stage: Stage) -> None:
+def test_nothing_is_cached_by_default_and_errors_are_never_cached(stage: Stage) -> None:
     program = "read(number=1)\nread(number=1)\n'done'"
     assert calls(converse(Play(stage, program).model, "Go", {"read": "p"})) == ["read", "read"]
     retry = "try:\n    read(number=1)\nexcept ToolError:\n    pass\nread(number=1)"
@@ -263,7 +267,7 @@ def test_nothing_is_kept_by_default_nor_of_failures(stage: Stage) -> None:
     assert value(play.model, tools={"read": lambda number: next(pages)}) == "page"  # noqa: ARG005
 
 
-def test_the_policy_sees_what_comes_from_the_cache(stage: Stage) -> None:
+def test_the_policy_checks_calls_that_are_answered_from_the_cache(stage: Stage) -> None:
     policy = """
     tool "read" {
         must deny when @session.tags overlaps {"twice"};
@@ -334,7 +338,9 @@ def test_the_policy_sees_what_comes_from_the_cache(stage: Stage) -> None:
         ({"tool_result_transform": "none"}, '{"output": "", "metadata": {}}', {"output": "", "metadata": {}}),
     ],
 )  # fmt: skip
-def test_results_are_read_as_is_said(stage: Stage, setting: Json, said: str, expected: Any) -> None:
+def test_settings_decide_how_results_are_read(
+    stage: Stage, setting: Json, said: str, expected: Any
+) -> None:
     program = "try:\n    x = read(number=1)\nexcept ToolError:\n    x = 'caught'\nx"
     assert value(fsm(stage, setting, program).model, tools={"read": said}) == expected
 
@@ -354,7 +360,7 @@ def test_strict_parsing_reads_json_of_tools_with_an_output_schema(stage: Stage) 
 @pytest.mark.parametrize(
     ("score", "expected"), [("0.9", "caught"), ("0.1", "All is lost"), ("what?", "caught")]
 )
-def test_a_model_finds_errors_and_in_doubt_there_is_one(
+def test_a_model_detects_errors_and_an_unclear_score_counts_as_an_error(
     stage: Stage, score: str, expected: str
 ) -> None:
     program = "try:\n    x = read(number=1)\nexcept ToolError:\n    x = 'caught'\nx"
@@ -366,7 +372,7 @@ def test_a_model_finds_errors_and_in_doubt_there_is_one(
     assert [str(request.messages[-1].text) for request in detector.requests] == ["All is lost"] * 2
 
 
-def test_an_error_status_counts_unless_errors_are_not_looked_for(stage: Stage) -> None:
+def test_an_error_status_raises_tool_error_unless_error_detection_is_off(stage: Stage) -> None:
     program = "try:\n    x = read(number=1)\nexcept ToolError:\n    x = 'caught'\nx"
     failed = {"read": lambda number: ToolMessage("no", tool_call_id=f"{number}", status="error")}
     for setting, expected in (({}, "caught"), ({"detect_tool_errors": "none"}, "no")):

@@ -1,4 +1,4 @@
-"""`X-Config`: what models are told, what replies hold, and what has no effect (P7, T3)."""
+"""`X-Config`: prompts, content of replies, and fields without effect (P7, T3)."""
 
 import json
 from collections.abc import Mapping
@@ -33,7 +33,9 @@ Json = dict[str, Any]
         ({"pllm_candidate_models": ["one", "two"]}, ["one"]),
     ],
 )
-def test_plans_are_made_until_one_can_run(stage: Stage, setting: Json, models: list[str]) -> None:
+def test_plans_are_requested_until_one_can_run(
+    stage: Stage, setting: Json, models: list[str]
+) -> None:
     planner = Teller("planner", *["import os"] * (len(models) - 1), "'done'")
     name = stage.cast(planner).partition("/")[0]
     candidates = [f"{name}/{one}" for one in setting.get("pllm_candidate_models", [])]
@@ -46,7 +48,7 @@ def test_plans_are_made_until_one_can_run(stage: Stage, setting: Json, models: l
     assert [request.model for request in planner.requests] == [f"{name}/{one}" for one in models]
 
 
-# What the planner is told
+# The planner's prompt
 
 PAST = [
     HumanMessage("Read page 1"),
@@ -91,7 +93,7 @@ PAST = [
         ({"clarify_ambiguous_queries": False}, [], ["a question to the user"]),
     ],
 )
-def test_the_query_holds_of_the_past_what_is_asked_for(
+def test_settings_decide_which_parts_of_the_history_the_planner_sees(
     stage: Stage, setting: Json, told: list[str], not_told: list[str]
 ) -> None:
     play = Play(stage, "'done'", session_config={"prompt": {"pllm": setting}})
@@ -111,7 +113,7 @@ def test_the_query_holds_of_the_past_what_is_asked_for(
         ("extra", "The program raised `KeyError` at line 2. 'secret'"),
     ],
 )
-def test_the_planner_is_told_of_an_error_at_the_level_that_is_set(
+def test_debug_info_level_decides_how_much_of_an_error_the_planner_sees(
     stage: Stage, level: str | None, told: str
 ) -> None:
     config = {"prompt": {"pllm": {"debug_info_level": level}}}
@@ -135,7 +137,7 @@ VARIABLES = "number = 7\ntext = 'own words'\npage = read(number=8)\n'set'"
         ("all", ["- number = 7", '- text = "own words"', '- page = "a page"']),
     ],
 )
-def test_the_planner_sees_of_variables_what_is_set(
+def test_context_var_visibility_decides_what_the_planner_sees_of_variables(
     stage: Stage, visibility: str | None, told: list[str]
 ) -> None:
     config = {"prompt": {"pllm": {"context_var_visibility": visibility}}}
@@ -150,7 +152,7 @@ def test_the_planner_sees_of_variables_what_is_set(
 @pytest.mark.parametrize(
     ("setting", "shown"), [({}, [0, 1, 1, 1]), ({"pllm_context_pruning": False}, [0, 1, 2, 3])]
 )
-def test_variables_are_shown_before_the_newest_step_only(
+def test_variables_are_shown_only_before_the_newest_step_unless_context_pruning_is_off(
     stage: Stage, setting: Json, shown: list[int]
 ) -> None:
     steps = {"enable_multistep_planning": True, **setting}
@@ -159,7 +161,7 @@ def test_variables_are_shown_before_the_newest_step_only(
     assert [prompt.count("- x: int") for prompt in play.planner.prompts] == shown
 
 
-# What a reply holds
+# Content of a reply
 
 KEYS = {
     "include_program": {"program"},
@@ -169,17 +171,17 @@ KEYS = {
 
 
 @pytest.mark.parametrize("setting", [None, *KEYS])
-def test_a_reply_holds_what_is_asked_for(stage: Stage, setting: str | None) -> None:
+def test_a_reply_contains_only_the_requested_reports(stage: Stage, setting: str | None) -> None:
     unset = dict.fromkeys(("include_program", "include_policy_check_history"), False)
     config = {"response_format": {**unset, **({setting: True} if setting else {})}}
     found = ended(converse(Play(stage, "x = 1\nx", session_config=config).model, "Go", {}))
     optional = ("program", "policy_check_history", "session_meta", "namespace_snapshot")
     held = {key for key in optional if getattr(found, key) not in (None, ())}
-    # The history of a turn without calls is empty, and there all the same.
+    # A turn without calls has an empty check history, so `held` never contains it.
     assert held == KEYS.get(setting or "", set()) - {"policy_check_history"}
 
 
-def test_a_reply_holds_program_and_checks_where_nothing_is_said(stage: Stage) -> None:
+def test_our_chat_models_request_program_and_checks_by_default(stage: Stage) -> None:
     found = ended(converse(Play(stage, "x = 1\nx").model, "Go", {}))
     assert (found.program or "").strip() == "x = 1\nx"
     assert found.session_meta is not None
@@ -196,7 +198,7 @@ TELLING = {
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize(("program", "text"), TELLING.values(), ids=TELLING)
-def test_a_stripped_reply_is_the_value_as_text(
+def test_a_stripped_reply_is_the_value_or_the_error_message_as_text(
     stage: Stage, http: httpx.Client, program: str, text: str, stream: bool
 ) -> None:
     config = {
@@ -211,7 +213,7 @@ def test_a_stripped_reply_is_the_value_as_text(
 
 
 @pytest.mark.parametrize(("setting", "thoughts"), [(True, "Hm, hm."), (False, ""), (None, "")])
-def test_thoughts_are_streamed_if_that_is_set(
+def test_thoughts_are_streamed_only_with_stream_thoughts(
     stage: Stage, setting: bool | None, thoughts: str
 ) -> None:
     config = {"response_format": {"stream_thoughts": setting}}
@@ -226,7 +228,7 @@ def test_thoughts_are_streamed_if_that_is_set(
     assert "".join(str(chunk.text) for chunk in chunks) == "done"
 
 
-# Generation, and what has no effect
+# Generation, and fields without effect
 
 
 def test_output_limits_reach_the_models(stage: Stage) -> None:
@@ -272,7 +274,7 @@ WITHOUT_EFFECT: Mapping[str, Json] = {
 """What `docs/local-server.md` lists as accepted without effect."""
 
 
-def test_what_has_no_effect_has_none(stage: Stage) -> None:
+def test_fields_listed_as_without_effect_change_nothing(stage: Stage) -> None:
     program = reads("read(number=1)")
     seen = []
     for config in ({"fsm": {}}, WITHOUT_EFFECT):
@@ -288,10 +290,10 @@ def test_what_has_no_effect_has_none(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize(("helper", "turns"), [("dual_llm", 5), ("single_llm", 50)])
-def test_the_defaults_of_the_vendors_helpers_are_taken(
+def test_the_defaults_of_the_vendors_helpers_are_accepted(
     stage: Stage, helper: str, turns: int
 ) -> None:
-    # Whatever the helper of the other two says, the features decide about the planner.
+    # Only the features decide whether there is a planner.
     play = Play(
         stage,
         "final_return_value = read(number=1)",

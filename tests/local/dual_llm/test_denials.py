@@ -1,4 +1,4 @@
-"""What a policy denies, how a denial is told, and what it leaves behind (M3, M5, M6, V1)."""
+"""Denials: their reasons, their reports and their effect on the session (M3, M5, M6, V1)."""
 
 import json
 from typing import Any
@@ -53,7 +53,7 @@ def custom(**preset: Any) -> dict[str, Any]:
     ],
 )
 @pytest.mark.parametrize("default", [{"default": "hello"}, {}])
-def test_a_default_of_the_schema_is_judged_where_a_program_leaves_it_out(
+def test_the_policy_judges_the_schema_default_of_an_omitted_argument(
     begin: Begin, rule: str, allowed: bool, default: Json
 ) -> None:
     properties = {"word": {"type": "string", **default}}
@@ -101,7 +101,7 @@ def test_verdicts_and_counters_are_reported(
 
 @pytest.mark.parametrize("row", ROWS, ids=NAMES)
 @pytest.mark.parametrize("streaming", [False, True], ids=["whole", "streamed"])
-def test_the_error_says_which_call_was_denied_and_why(
+def test_policy_denied_says_which_call_was_denied_and_why(
     stage: Stage, row: Row, streaming: bool
 ) -> None:
     model = stage.model(
@@ -126,7 +126,9 @@ def test_the_error_says_which_call_was_denied_and_why(
     assert denied.result.error_code == "policy_violation"
 
 
-def test_denials_are_reported_where_no_report_was_asked_for(begin: Begin) -> None:
+def test_a_denial_includes_the_check_history_even_if_x_config_does_not_request_it(
+    begin: Begin,
+) -> None:
     dialog = begin(SEND, policy=NO_SECRETS)
     dialog.say()
     body = ended(dialog.answer("text"))
@@ -137,12 +139,14 @@ def test_denials_are_reported_where_no_report_was_asked_for(begin: Begin) -> Non
     assert "policy_check_history" not in ended(dialog.until_end())
 
 
-# What stays after a denial
+# The session after a denial
 
 
 @pytest.mark.parametrize("on_denied", ["raise", "message"])
 @pytest.mark.parametrize("row", ROWS, ids=NAMES)
-def test_the_third_attempt_finds_the_door_locked(stage: Stage, row: Row, on_denied: str) -> None:
+def test_session_labels_of_denied_calls_stay_and_deny_the_third_attempt(
+    stage: Stage, row: Row, on_denied: str
+) -> None:
     planner = Teller("planner", *['send(word="wrong")'] * 2, 'send(word="right")')
     model = stage.model(
         planner, of=row.model, **row.arguments, policy=LOCK, on_denied=on_denied,
@@ -167,13 +171,13 @@ def test_the_third_attempt_finds_the_door_locked(stage: Stage, row: Row, on_deni
     assert rules == [wrong, wrong, 'must deny when "third" in @session.tags;']
 
 
-def test_the_right_word_in_time_opens_it(begin: Begin) -> None:
+def test_a_call_after_one_denied_attempt_may_be_allowed(begin: Begin) -> None:
     dialog = begin('send(word="wrong")', 'send(word="right")', policy=LOCK)
     assert error(dialog.say())[0] == "policy_violation"
     assert calls(dialog.say()) == [("send", {"word": "right"})]
 
 
-def test_a_denied_call_is_not_made_and_the_session_goes_on(begin: Begin) -> None:
+def test_a_denied_call_is_not_made_and_the_session_continues(begin: Begin) -> None:
     dialog = begin(f"x = 1\n{SEND}", "x", policy=NO_SECRETS, config=ONE_STEP)
     dialog.say()
     error(dialog.answer("text"))
@@ -181,10 +185,10 @@ def test_a_denied_call_is_not_made_and_the_session_goes_on(begin: Begin) -> None
     assert "NameError" in error(dialog.say())[1]
 
 
-# A second chance
+# Another program after a denial
 
 
-def test_a_denial_ends_the_turn_unless_another_try_is_asked_for(begin: Begin) -> None:
+def test_a_denial_ends_the_turn_without_retry_on_policy_violation(begin: Begin) -> None:
     for retries in (None, False):
         config = {} if retries is None else {"fsm": {"retry_on_policy_violation": retries}}
         dialog = begin(SEND, "'other way'", policy=NO_SECRETS, config=config)
@@ -198,7 +202,7 @@ def test_a_denial_ends_the_turn_unless_another_try_is_asked_for(begin: Begin) ->
     [(SEND, NO_SECRETS), ('if look_up(word="a"): pass', custom())],
     ids=["denial", "control flow"],
 )
-def test_another_try_is_one_of_the_failed_steps(begin: Begin, program: str, policy: Any) -> None:
+def test_a_denied_program_counts_as_a_failed_step(begin: Begin, program: str, policy: Any) -> None:
     fsm = {"retry_on_policy_violation": True, "max_pllm_failed_steps": 2}
     dialog = begin(program, "'other way'", policy=policy, config={"fsm": fsm})
     dialog.say()
@@ -212,7 +216,7 @@ def test_another_try_is_one_of_the_failed_steps(begin: Begin, program: str, poli
     assert [one["tool"] for one in body["policy_check_history"]] == 2 * tools
 
 
-# What no program catches
+# Exceptions that a program cannot catch
 
 CATCHING = """
 def act(x):
@@ -249,7 +253,7 @@ except:
         ("exit(1)", "program_exit"),
     ],
 )
-def test_no_program_catches(begin: Begin, act: str, code: str) -> None:
+def test_a_program_cannot_catch_denials_limits_and_exit(begin: Begin, act: str, code: str) -> None:
     policy = custom()
     policy["codes"] = {"code": NO_SECRETS}
     dialog = begin(CATCHING.format(act=act), policy=policy, config=ONE_STEP)
@@ -257,7 +261,7 @@ def test_no_program_catches(begin: Begin, act: str, code: str) -> None:
     assert error(dialog.answer("text"))[0] == code
 
 
-def test_an_error_of_a_tool_is_caught(begin: Begin) -> None:
+def test_a_program_can_catch_the_error_of_a_tool(begin: Begin) -> None:
     dialog = begin(CATCHING.format(act="raise ToolError('x')"))
     dialog.say()
     assert calls(dialog.answer("text")) == [("look_up", {"word": "caught"})]
@@ -290,7 +294,9 @@ def branching(branch: str) -> str:
 
 
 @pytest.mark.parametrize("branch", BRANCHES.values(), ids=BRANCHES)
-def test_data_that_may_not_decide_decides_no_branch(begin: Begin, branch: str) -> None:
+def test_branching_meta_policy_denies_every_kind_of_branch_in_mode_custom_only(
+    begin: Begin, branch: str
+) -> None:
     dialog = begin(branching(branch), policy=custom(), config=ONE_STEP)
     dialog.say()
     code, message = error(dialog.answer("text"))
@@ -319,7 +325,7 @@ def test_data_that_may_not_decide_decides_no_branch(begin: Begin, branch: str) -
         ({"mode": "allow", "consumers": ["c"]}, {"consumers": ["c"]}, True),
     ],
 )
-def test_labels_decide_what_may_decide(
+def test_labels_of_a_condition_decide_whether_its_branch_is_allowed(
     begin: Begin, preset: Json, labels: Json, passes: bool
 ) -> None:
     meta = {"producers": [], "consumers": ["*"], "tags": [], **labels}
@@ -331,7 +337,7 @@ def test_labels_decide_what_may_decide(
 
 
 @pytest.mark.parametrize("row", ROWS, ids=NAMES)
-def test_a_forbidden_branch_is_a_denial_to_chat_models(stage: Stage, row: Row) -> None:
+def test_chat_models_raise_policy_denied_for_a_forbidden_branch(stage: Stage, row: Row) -> None:
     model = stage.model(
         Teller("planner", branching("if x: pass")), of=row.model, **row.arguments, policy=custom()
     )
@@ -340,7 +346,7 @@ def test_a_forbidden_branch_is_a_denial_to_chat_models(stage: Stage, row: Row) -
 
 
 @pytest.mark.parametrize(("mode", "is_sent"), [("standard", True), ("strict", False)])
-def test_mode_strict_labels_what_is_assigned_under_a_branch(
+def test_only_mode_strict_labels_variables_that_a_branch_assigns(
     begin: Begin, mode: str, is_sent: bool
 ) -> None:
     program = 'y = "no"\nif look_up(word="a") == "text":\n    y = "yes"\nsend(word=y)'
@@ -360,7 +366,9 @@ def test_mode_strict_labels_what_is_assigned_under_a_branch(
         ({"enable_non_executable_memory": False}, []),
     ],
 )
-def test_results_are_tagged_as_non_executable(begin: Begin, presets: Json, tags: list[str]) -> None:
+def test_results_are_tagged_as_non_executable_unless_that_preset_is_off(
+    begin: Begin, presets: Json, tags: list[str]
+) -> None:
     dialog = begin('final_return_value = look_up(word="a")', policy={"presets": presets})
     dialog.say()
     assert ended(dialog.answer())["final_return_value"]["meta"]["tags"] == tags
@@ -375,7 +383,7 @@ def test_results_are_tagged_as_non_executable(begin: Begin, presets: Json, tags:
         ({"enable_llm_blocked_tag": False}, None),
     ],
 )
-def test_the_data_model_does_not_read_what_is_blocked_for_it(
+def test_the_data_model_does_not_read_values_tagged_llm_blocked_unless_that_preset_is_off(
     begin: Begin, presets: Json, counts: tuple[int, int] | None
 ) -> None:
     policy = {

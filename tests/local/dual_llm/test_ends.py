@@ -1,4 +1,4 @@
-"""How the programs of a turn end, what is written instead, and what the caller is told (P8)."""
+"""How programs and turns end: values, repairs, replies and failing models (P8)."""
 
 import json
 from typing import Any
@@ -73,7 +73,7 @@ def test_values_that_json_lacks_have_one_form_each(
 @pytest.mark.parametrize(
     "written", ["float('nan')", "[float('inf')]", "lambda: 1", "'\\ud800'", "{(1, 2): 3}"]
 )
-def test_values_without_any_form_fail_the_turn(begin: Begin, written: str) -> None:
+def test_values_without_a_json_form_fail_the_turn(begin: Begin, written: str) -> None:
     dialog = begin(f"final_return_value = {written}", config=ONE_STEP)
     assert error(dialog.say())[0] == "value_not_json"
     assert dialog.stored.turns == 1
@@ -89,7 +89,7 @@ def test_exit_with_an_error_fails_the_step(begin: Begin, ending: str, shown: str
     assert (code, shown in message) == ("program_exit", True)
 
 
-def test_a_step_that_failed_with_exit_is_repaired_like_any_other(begin: Begin) -> None:
+def test_a_program_that_exits_with_an_error_is_repaired(begin: Begin) -> None:
     assert value(begin("exit(2)", "'repaired'").say()) == "repaired"
 
 
@@ -111,7 +111,9 @@ def test_a_step_that_failed_with_exit_is_repaired_like_any_other(begin: Begin) -
         ({"refusal": "I will not."}, "planner_failed"),
     ],
 )
-def test_what_fails_is_written_anew_within_the_limits(begin: Begin, bad: Any, code: str) -> None:
+def test_the_planner_repairs_every_kind_of_failure_within_the_limits(
+    begin: Begin, bad: Any, code: str
+) -> None:
     dialog = begin(bad, "'repaired'")
     assert value(dialog.say()) == "repaired"
     assert len(dialog.planner.requests) == 2
@@ -129,13 +131,15 @@ def test_what_fails_is_written_anew_within_the_limits(begin: Begin, bad: Any, co
         ({}, 3),
     ],
 )
-def test_repair_ends_at_either_limit(begin: Begin, fsm: Json, asked: int) -> None:
+def test_repair_ends_at_the_first_limit_that_is_reached(
+    begin: Begin, fsm: Json, asked: int
+) -> None:
     dialog = begin(FAILING, config={"fsm": fsm})
     assert error(dialog.say())[0] == "program_error"
     assert len(dialog.planner.requests) == asked
 
 
-def test_limits_count_over_all_requests_of_a_turn_and_begin_anew_with_the_next(
+def test_failed_steps_count_over_all_requests_of_a_turn_and_start_at_zero_in_the_next(
     begin: Begin,
 ) -> None:
     program = '1 / look_up(word="a")'
@@ -146,14 +150,14 @@ def test_limits_count_over_all_requests_of_a_turn_and_begin_anew_with_the_next(
     assert len(dialog.planner.requests) == 4
 
 
-def test_a_failed_program_leaves_no_variables(begin: Begin) -> None:
+def test_a_failed_program_does_not_change_the_variables(begin: Begin) -> None:
     dialog = begin("n = 1\n'done'", f"n = 2\n{FAILING}", "n", config=ONE_STEP)
     dialog.say()
     error(dialog.say())
     assert value(dialog.say()) == 1
 
 
-def test_a_turn_that_failed_counts_and_the_session_goes_on(begin: Begin) -> None:
+def test_a_failed_turn_counts_and_the_session_continues(begin: Begin) -> None:
     dialog = begin(FAILING, "'next'", config=ONE_STEP)
     code, message = error(dialog.say())
     assert (code, "ZeroDivisionError" in message) == ("program_error", True)
@@ -162,7 +166,7 @@ def test_a_turn_that_failed_counts_and_the_session_goes_on(begin: Begin) -> None
 
 
 @pytest.mark.parametrize("row", ROWS, ids=NAMES)
-def test_chat_models_raise_what_failed_and_go_on(stage: Stage, row: Row) -> None:
+def test_chat_models_raise_program_failed_and_the_session_continues(stage: Stage, row: Row) -> None:
     config = {"response_format": {"include_program": True}, **ONE_STEP}
     planner = Teller("planner", FAILING, "'next'")
     model = stage.model(planner, of=row.model, **row.arguments, session_config=config)
@@ -182,7 +186,9 @@ def test_chat_models_raise_what_failed_and_go_on(stage: Stage, row: Row) -> None
 
 @pytest.mark.parametrize("fsm", [{}, {"max_pllm_failed_steps": 1}])
 @pytest.mark.parametrize("program", ["'done'", FAILING, 'look_up(word="a")'])
-def test_a_stream_says_what_a_whole_reply_says(begin: Begin, program: str, fsm: Json) -> None:
+def test_a_streamed_reply_has_the_same_content_as_a_whole_reply(
+    begin: Begin, program: str, fsm: Json
+) -> None:
     dialog = begin(program, config={"fsm": fsm})
     whole = dialog.post(words("Go")).json()["choices"][0]
     streamed = dialog.post(words("Go"), stream=True)
@@ -201,7 +207,7 @@ def test_a_stream_says_what_a_whole_reply_says(begin: Begin, program: str, fsm: 
 
 @pytest.mark.parametrize("thoughts", [True, False])
 @pytest.mark.parametrize("row", ROWS, ids=NAMES)
-def test_thoughts_of_the_planner_are_streamed_where_that_is_asked_for(
+def test_thoughts_of_the_planner_are_streamed_only_with_stream_thoughts(
     stage: Stage, row: Row, thoughts: bool
 ) -> None:
     planner = Teller("planner", {"text": "final_return_value = 'done'", "reasoning": "I think so."})
@@ -216,7 +222,7 @@ def test_thoughts_of_the_planner_are_streamed_where_that_is_asked_for(
     assert message.text == "done"
 
 
-def test_stripped_replies_are_the_bare_value(begin: Begin) -> None:
+def test_strip_response_content_leaves_only_the_value_or_the_error_message(begin: Begin) -> None:
     config = {"response_format": {"strip_response_content": True}, **ONE_STEP}
     dialog = begin("'text'", "[1, {'a': None}]", FAILING, config=config)
     texts = [dialog.say().json()["choices"][0]["message"]["content"] for _ in range(3)]
@@ -225,7 +231,9 @@ def test_stripped_replies_are_the_bare_value(begin: Begin) -> None:
 
 
 @pytest.mark.parametrize("include", [True, False])
-def test_replies_report_what_was_asked_for(stage: Stage, include: bool) -> None:
+def test_replies_include_the_reports_that_response_format_requests(
+    stage: Stage, include: bool
+) -> None:
     fields = ("include_program", "include_policy_check_history", "include_namespace_snapshot")
     config = {"response_format": dict.fromkeys(fields, include)}
     planner = Teller("planner", "n = (1, 2)\nf = len\n'done'")
@@ -244,11 +252,11 @@ def test_replies_report_what_was_asked_for(stage: Stage, include: bool) -> None:
     assert found.session_meta == {"value": None, "meta": meta}
 
 
-# Brains that fail
+# Models that fail
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_planner_that_fails_leaves_the_session_as_it_was(begin: Begin, stream: bool) -> None:
+def test_a_failing_planner_does_not_change_the_session(begin: Begin, stream: bool) -> None:
     broken = {"error": {"status": 503, "message": "Not now."}}
     dialog = begin(broken, LOOK, broken, "2", policy=COUNTING)
     assert dialog.say().status_code == 503
@@ -256,12 +264,12 @@ def test_a_planner_that_fails_leaves_the_session_as_it_was(begin: Begin, stream:
     before = dialog.remembered()
     sent = (result(dialog.open_call, "1"), words("Second"))
     assert dialog.post(*sent, stream=stream).status_code == 503
-    assert dialog.remembered()[:3] == before[:3]  # ids of calls are not used twice
+    assert dialog.remembered()[:3] == before[:3]  # without the counter of call ids: it only grows
     assert value(dialog.send(*sent)) == 2
     assert sorted(dialog.state.labels.tags) == ["answered", "asked"]
 
 
-def test_a_data_model_that_fails_leaves_the_open_call_open(begin: Begin) -> None:
+def test_a_failing_data_model_leaves_the_call_open(begin: Begin) -> None:
     reading = f'text = look_up(word="a")\nfinal_return_value = {reads("text")}'
     reader = Teller("quarantined", {"error": {"status": 500, "message": "Broken."}}, enough("read"))
     dialog = begin(reading, tellers=(reader,), policy=COUNTING)

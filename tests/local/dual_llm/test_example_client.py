@@ -1,4 +1,4 @@
-"""A client that decides as the vendor's example client does: by texts within the envelope.
+"""A client that decides like the vendor's example client: by texts in the envelope.
 
 It reads `status` and the finish reason, and tells a denial from a failure by searching the text of
 the reply (`docs/protocol.md`, Dual-LLM content).
@@ -27,7 +27,7 @@ MODEL = "any/planner,any/worker"
 TOOLS = [tool("look_up"), tool("send")]
 FINAL = {"full": {"stop"}, "documented": {"stop", "error"}}
 SEND = 'final_return_value = send(word=look_up(word="a"))'
-# What a reader that looks for texts might take for a verdict.
+# Texts that a client which searches for words might take for a verdict.
 BAIT = [*LATER_DENIALS, '"denied": [{', "{'denied': [{", '\\"denied\\": [{"', "Zoë", "😀"]
 FREE_TEXT = st.one_of(st.sampled_from(BAIT), st.text(max_size=20))
 
@@ -47,7 +47,7 @@ def verdict(
     denials: tuple[str, ...] = DENIALS,
     **sent: Any,
 ) -> str:
-    """Hold a turn, and say what the example client says of it."""
+    """Run a turn and return the verdict of the example client."""
     messages: list[dict[str, Any]] = [{"role": "user", "content": "Go"}]
     with httpx.Client() as http:
         while True:
@@ -138,12 +138,12 @@ REPORTS = st.fixed_dictionaries(
 
 @pytest.mark.long(sample=2)
 @pytest.mark.parametrize("name", CASES)
-def test_a_client_that_searches_the_envelope_tells_every_verdict(
+def test_a_client_that_searches_the_envelope_recognises_every_verdict(
     service: tuple[Any, Stage], name: str
 ) -> None:
     fidelity, stage = service
     program, policy, expected = CASES[name]
-    # Data may bait such a client only where the status says that there was no failure.
+    # Only successful turns have such texts in their data: then the client looks only at the status.
     results = FREE_TEXT if expected == ALLOWED else st.sampled_from([5.0, 6.0])
 
     @settings(max_examples=8)
@@ -163,7 +163,7 @@ def test_a_client_that_searches_the_envelope_tells_every_verdict(
     check()
 
 
-# Spelling
+# Serialization
 
 
 def as_python_writes(text: str) -> bool:
@@ -185,7 +185,7 @@ REQUESTS: dict[str, Callable[[list[dict[str, Any]]], dict[str, Any]]] = {
 
 
 def written(reply: httpx.Response) -> tuple[str, ...]:
-    """The text of a reply, and the arguments of its call as they are written."""
+    """The text of a reply and the arguments of its call, as sent."""
     if reply.headers["content-type"].startswith("text/event-stream"):
         found = [piece for data in events(reply.content) for piece in streamed(data)]
     else:
@@ -243,7 +243,7 @@ def test_envelopes_and_arguments_are_written_as_json_dumps_writes_them(
             for _ in range(2)
         ]
         (_, arguments), (text, _) = map(written, replies)
-        if stream or name != "messages":  # a whole message has an object, and no text
+        if stream or name != "messages":  # a whole message has the arguments as an object
             assert as_python_writes(arguments)
             assert json.loads(arguments) == {"word": given_value}
         assert as_python_writes(text)

@@ -1,4 +1,4 @@
-"""This package's chat models hold dual-LLM conversations: every format, agent, shape and fidelity."""
+"""Dual-LLM conversations of this package's chat models, in every format and fidelity."""
 
 import json
 import re
@@ -91,7 +91,7 @@ def session_of(message: Any) -> str:
 
 
 def text_for(request: Any) -> dict[str, Any]:
-    """A data model that has to read what it is given."""
+    """The data model's answer; the request has to contain the tool's result."""
     assert "Sunny in Rome" in str(request.messages[-1].text)
     return enough("Yes.")
 
@@ -104,7 +104,7 @@ def weather_for(request: Any) -> dict[str, Any]:
 
 
 class Reader(Teller):
-    """The data model: a function answers."""
+    """The data model, with a function that answers."""
 
     def __init__(self, answer: Any) -> None:
         super().__init__("quarantined")
@@ -121,7 +121,7 @@ class Reader(Teller):
 @pytest.mark.long(sample=8)
 @pytest.mark.parametrize("way", ["invoke", "ainvoke", "stream"])
 @pytest.mark.parametrize("fidelity", ["full", "documented"])
-async def test_an_agent_works_through_a_program_and_a_later_turn_uses_its_variables(
+async def test_an_agent_runs_a_program_to_its_end_and_a_later_turn_uses_its_variables(
     stage: Stage, documented_stage: Stage, row: Row, way: str, fidelity: str
 ) -> None:
     planner, reader = Teller("planner", ASK, AGAIN), Reader(text_for)
@@ -151,7 +151,7 @@ async def test_an_agent_works_through_a_program_and_a_later_turn_uses_its_variab
 
 
 @pytest.mark.parametrize("of_strategy", [ProviderStrategy, ToolStrategy])
-def test_an_agent_gets_its_structured_answer_from_a_value(
+def test_an_agent_gets_its_structured_response_from_a_value_or_a_call(
     stage: Stage, row: Row, of_strategy: Any
 ) -> None:
     program = BY_VALUE if of_strategy is ProviderStrategy else BY_TOOL
@@ -166,7 +166,7 @@ def test_an_agent_gets_its_structured_answer_from_a_value(
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("method", ["json_schema", "function_calling", "json_mode"])
-def test_structured_output_comes_by_each_method(
+def test_structured_output_works_with_each_method(
     stage: Stage, row: Row, method: Any, stream: bool
 ) -> None:
     value = f"final_return_value = {ROME.model_dump()}\n"
@@ -179,7 +179,7 @@ def test_structured_output_comes_by_each_method(
         assert '"sunny"' in planner.prompts[0]
 
 
-def test_a_denial_is_never_read_as_a_structured_answer(stage: Stage, row: Row) -> None:
+def test_a_denial_is_not_parsed_as_a_structured_response(stage: Stage, row: Row) -> None:
     planner = Teller("planner", BY_VALUE)
     model = make(stage, row, planner, policy=DENYING)
     agent: Any = create_agent(model, [get_weather], response_format=ProviderStrategy(Weather))
@@ -229,7 +229,7 @@ def test_every_endpoint_type_takes_dual_llm_sessions(
     assert history[-1].text == "Yes."
 
 
-def test_each_role_is_asked_by_its_models_name(stage: Stage, row: Row) -> None:
+def test_each_role_gets_requests_under_its_own_model_name(stage: Stage, row: Row) -> None:
     planner, reader = Teller("planner", ASK), Reader(text_for)
     model = make(stage, row, planner, reader)
     history = converse(model.bind_tools([get_weather]), "Go", {"get_weather": "Sunny in Rome"})
@@ -240,7 +240,7 @@ def test_each_role_is_asked_by_its_models_name(stage: Stage, row: Row) -> None:
     assert names == {f"{play}/planner,{play}/worker"}
 
 
-def test_one_name_is_that_of_both_models(stage: Stage, row: Row) -> None:
+def test_a_single_model_name_is_used_for_both_roles(stage: Stage, row: Row) -> None:
     planner, reader = Teller("planner", ASK), Reader(text_for)
     play = stage.cast(planner, reader).partition("/")[0]
     model = row.make(model=f"{play}/one", base_url=stage.server.base_url, features=DUAL).bind_tools(
@@ -254,7 +254,7 @@ def test_one_name_is_that_of_both_models(stage: Stage, row: Row) -> None:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_usage_is_that_of_all_models_together(stage: Stage, row: Row, stream: bool) -> None:
+def test_usage_is_the_sum_of_all_models(stage: Stage, row: Row, stream: bool) -> None:
     reading = reads("'Read: Go'")
     program = f"final_return_value = [{reading}, {reading}]\n"
     planner = Teller("planner", _using(program, 100, 20))
@@ -274,11 +274,11 @@ def _using(text: str, inputs: int, outputs: int) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_where_the_key_decides_chat_completions_shows_that_a_session_is_dual_llm(
+def test_without_features_only_chat_completions_recognises_a_dual_llm_session(
     stage: Stage, row: Row, stream: bool
 ) -> None:
     name = stage.cast(Teller("planner", 'final_return_value = "Hello."\n'))
-    # A header that the model does not know of stands for what is stored with the key.
+    # This header, which the model does not see, stands for features that are stored with the key.
     with httpx.Client(headers=FEATURES) as client:
         model = row.make(model=name, base_url=stage.server.base_url, http_client=client)
         if row is not CHAT:
@@ -292,7 +292,7 @@ def test_where_the_key_decides_chat_completions_shows_that_a_session_is_dual_llm
     assert dual_llm_result(reply) is not None
 
 
-def test_a_single_llm_reply_bears_no_mark(stage: Stage) -> None:
+def test_a_single_llm_reply_has_no_mark_of_a_dual_llm_session(stage: Stage) -> None:
     model = ChatSequrity("any/model", base_url=stage.server.base_url)
     reply = model.bind(model=stage.cast(Teller("chat", '{"status": "success"}')).split(",")[0])
     message = reply.invoke("Hi")
@@ -326,15 +326,13 @@ SAID = {"messages": [{"role": "user", "content": "Get the weather of 'Rome'."}]}
 CHAT_BODY = {**SAID, "tools": [declared("get_weather")]}
 
 
-def test_a_failed_turn_of_chat_completions_ends_with_the_fidelitys_own_reason(
-    api: Api, fidelity: str
-) -> None:
+def test_the_finish_reason_of_a_failed_turn_depends_on_fidelity(api: Api, fidelity: str) -> None:
     [choice] = denied(api, CHAT_PATH, **CHAT_BODY).json()["choices"]
     assert choice["finish_reason"] == ("error" if fidelity == "documented" else "stop")
     assert json.loads(choice["message"]["content"])["status"] == "failure"
 
 
-def test_documented_chat_completions_answers_streams_with_plain_json(
+def test_chat_completions_answers_streams_with_plain_json_only_in_documented_fidelity(
     api: Api, fidelity: str
 ) -> None:
     reply = denied(api, CHAT_PATH, stream=True, **CHAT_BODY)
@@ -342,7 +340,7 @@ def test_documented_chat_completions_answers_streams_with_plain_json(
     assert reply.headers["content-type"] == kind
 
 
-def test_ids_of_calls_have_the_fidelitys_own_form(api: Api, fidelity: str) -> None:
+def test_the_form_of_call_ids_depends_on_fidelity(api: Api, fidelity: str) -> None:
     reply = api.post(CHAT_PATH, headers=FEATURES, json={"model": "a/b", **CHAT_BODY})
     body = reply.json()
     [call] = body["choices"][0]["message"]["tool_calls"]
@@ -364,7 +362,7 @@ def test_a_failed_turn_of_responses_has_the_status_failed_and_its_text(api: Api)
     assert json.loads(item["content"][0]["text"])["error"]["code"] == "policy_violation"
 
 
-def test_a_failed_turn_of_messages_ends_like_any_other(api: Api) -> None:
+def test_a_failed_turn_of_messages_ends_with_end_turn(api: Api) -> None:
     function = declared("get_weather")["function"]
     used = {"name": "get_weather", "input_schema": function["parameters"]}
     body = denied(api, "/control/chat/v1/messages", max_tokens=99, tools=[used], **SAID).json()
@@ -374,7 +372,7 @@ def test_a_failed_turn_of_messages_ends_like_any_other(api: Api) -> None:
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("of", [CHAT, RESPONSES, MESSAGES], ids=lambda of: of.format)
-def test_a_denial_raises_whatever_the_fidelity(api: Api, of: Row, stream: bool) -> None:
+def test_a_denial_raises_policy_denied_with_every_fidelity(api: Api, of: Row, stream: bool) -> None:
     model: Any = of.make(
         base_url=api.server.base_url, features=DUAL, policy=DENYING, max_retries=0
     ).bind_tools([get_weather])
@@ -388,7 +386,7 @@ def test_a_denial_raises_whatever_the_fidelity(api: Api, of: Row, stream: bool) 
     assert "".join(str(chunk.text) for chunk in shown) == ""
 
 
-def test_a_forced_call_that_the_documented_service_need_not_make_is_missed(
+def test_a_missing_forced_call_raises_forced_tool_missing(
     documented_server: LocalServer,
 ) -> None:
     model = ChatSequrity("a/b", base_url=documented_server.base_url, features=DUAL)

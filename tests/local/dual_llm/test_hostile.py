@@ -1,4 +1,4 @@
-"""What data, clients and planners try on a dual-LLM session, and what it comes to."""
+"""Hostile data, clients and planners in dual-LLM sessions."""
 
 import json
 from typing import Any
@@ -46,7 +46,7 @@ OPEN["function"]["parameters"] = {"type": "object", "additionalProperties": True
         ("final_return_value = found", "value_not_json"),
     ],
 )
-def test_half_a_character_in_a_result_fails_the_turn_and_no_request(
+def test_a_lone_surrogate_in_a_result_fails_the_turn_but_not_the_request(
     begin: Begin, rest: str, code: str, stream: bool
 ) -> None:
     dialog = begin(KEPT + rest, config={"fsm": {"max_pllm_failed_steps": 1}})
@@ -58,7 +58,7 @@ def test_half_a_character_in_a_result_fails_the_turn_and_no_request(
 
 
 @pytest.mark.parametrize("catches", [False, True])
-def test_half_a_character_in_an_error_of_a_tool_fails_no_request(
+def test_a_lone_surrogate_in_a_tool_error_does_not_fail_the_request(
     begin: Begin, catches: bool
 ) -> None:
     caught = "try:\n    {0}except ToolError as error:\n    final_return_value = len(str(error))"
@@ -69,7 +69,7 @@ def test_half_a_character_in_an_error_of_a_tool_fails_no_request(
     assert value(reply) == 7 if catches else error(reply)[0] == "program_error"
 
 
-def test_the_planner_is_told_whole_characters_only(begin: Begin) -> None:
+def test_the_planner_sees_a_lone_surrogate_as_a_question_mark(begin: Begin) -> None:
     config = {"prompt": {"pllm": {"debug_info_level": "extra"}}}
     dialog = begin(f"{KEPT}raise ValueError(found)", "'done'", config=config)
     dialog.say()
@@ -77,7 +77,7 @@ def test_the_planner_is_told_whole_characters_only(begin: Begin) -> None:
     assert "Error ?" in dialog.planner.requests[-1].messages[-1].content
 
 
-# Labels that a spelling would lose
+# Wrappers in malformed JSON
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_the_planner_is_told_whole_characters_only(begin: Begin) -> None:
     ],
     ids=["NaN", "infinity", "large float", "large integer", "byte order mark"],
 )
-def test_a_wrapper_that_is_no_sound_json_is_refused_and_not_taken_for_a_text_without_labels(
+def test_a_wrapper_that_is_not_strict_json_is_refused_and_not_read_as_unlabelled_text(
     begin: Begin, text: str
 ) -> None:
     dialog = begin(f"{KEPT}final_return_value = found")
@@ -103,7 +103,9 @@ def test_a_wrapper_that_is_no_sound_json_is_refused_and_not_taken_for_a_text_wit
 # Histories
 
 
-def test_a_turn_that_starts_anew_has_no_variables_of_turns_that_are_forgotten(begin: Begin) -> None:
+def test_a_restarted_turn_does_not_have_the_variables_of_turns_cut_from_the_history(
+    begin: Begin,
+) -> None:
     config = {"fsm": {"history_mismatch_policy": "restart_turn"}}
     dialog = begin("kept = 1", f"{KEPT}kept = 2", "final_return_value = kept", config=config)
     dialog.say("One")
@@ -116,7 +118,7 @@ def test_a_turn_that_starts_anew_has_no_variables_of_turns_that_are_forgotten(be
     assert list(dialog.state.variables) == ["kept"]
 
 
-def test_another_beginning_leaves_no_variables(begin: Begin) -> None:
+def test_a_history_with_another_beginning_keeps_no_variables(begin: Begin) -> None:
     config = {"fsm": {"history_mismatch_policy": "restart_turn"}}
     dialog = begin("kept = 1", "final_return_value = kept", config=config)
     dialog.say("One")
@@ -129,7 +131,7 @@ def test_another_beginning_leaves_no_variables(begin: Begin) -> None:
 
 @pytest.mark.parametrize("policy", [None, "continue"])
 @pytest.mark.parametrize("arguments", ['{"word":"a"}', '{"word":"evil"}'], ids=["same", "edited"])
-def test_a_reply_that_is_sent_again_with_previous_response_id_is_compared(
+def test_a_reply_sent_back_with_previous_response_id_is_compared_with_the_stored_one(
     begin: Begin, arguments: str, policy: str | None
 ) -> None:
     fsm = {"history_mismatch_policy": policy} if policy else {}
@@ -146,7 +148,7 @@ def test_a_reply_that_is_sent_again_with_previous_response_id_is_compared(
     assert reply.status_code == 200, reply.text
     last = respond(dialog, input="On", previous_response_id=reply.json()["id"])
     assert last.status_code == 200
-    assert dialog.planner.prompts[-1].count("Go") == 1  # what was said is still known
+    assert dialog.planner.prompts[-1].count("Go") == 1  # the session still knows the first message
 
 
 def respond(dialog: Dialog, **body: Any) -> httpx.Response:
@@ -184,7 +186,7 @@ def test_two_servers_with_one_store_never_mix_up_their_programs(http: httpx.Clie
         assert value(dialog.answer("1")) == "second 1"
 
 
-def test_programs_of_lost_sessions_end_whoever_repeats_a_request(
+def test_the_program_of_an_evicted_session_ends_although_another_session_repeats_a_request(
     waiting: Waiting, http: httpx.Client
 ) -> None:
     rules = [{"when": {"role": "planner"}, "program": f"{KEPT}{KEPT}found"}]
@@ -218,7 +220,7 @@ def test_programs_of_lost_sessions_end_whoever_repeats_a_request(
     ],
     ids=["program", "prose", "fenced"],
 )
-def test_a_fence_within_a_program_is_a_text_of_the_program(
+def test_a_fence_inside_a_string_of_a_program_stays_in_the_string(
     begin: Begin, answer: str, expected: str
 ) -> None:
     assert value(begin({"text": answer}).say()) == expected
@@ -244,7 +246,7 @@ AROUND = {
 }
 
 
-# A tag or fence within a program cannot always be told from those around it.
+# Without the cases in which tags or fences of the program look like those around it.
 TOLD_APART = {
     f"{name} within {outside}": (*PLANS[name], AROUND[outside])
     for name in PLANS
@@ -255,7 +257,7 @@ TOLD_APART = {
 
 
 @pytest.mark.parametrize(("program", "expected", "around"), TOLD_APART.values(), ids=TOLD_APART)
-def test_the_tags_of_a_plan_are_taken_out(
+def test_the_tags_around_a_plan_are_removed(
     begin: Begin, program: str, expected: Any, around: str
 ) -> None:
     dialog = begin(
@@ -270,13 +272,13 @@ def test_a_plan_without_its_closing_tag_is_read_to_the_end(begin: Begin) -> None
     assert value(begin({"text": "<sequrity_plan>\n1 + 1"}).say()) == 2
 
 
-def test_a_plan_that_is_no_program_is_refused_as_what_stands_in_the_tags(begin: Begin) -> None:
+def test_the_error_of_a_refused_plan_counts_lines_from_the_opening_tag(begin: Begin) -> None:
     answer = {"text": "Here:\n<sequrity_plan>\nimport os\n</sequrity_plan>"}
     code, message = error(begin(answer, config={"fsm": {"max_pllm_steps": 1}}).say())
     assert (code, "Line 1, column 1: `import os`" in message) == ("program_refused", True)
 
 
-def test_a_step_that_succeeded_is_remembered_though_its_text_had_failed_before(
+def test_a_successful_step_is_remembered_even_if_the_same_text_failed_before(
     begin: Begin,
 ) -> None:
     fsm = {"enable_multistep_planning": True, "detect_tool_errors": "regex"}
@@ -298,7 +300,7 @@ tool "send" { must deny when @session.tags overlaps {"secret"}; }
 
 @pytest.mark.parametrize("ids", ["12", "11"], ids=["own ids", "the same id twice"])
 @pytest.mark.parametrize("order", [("look_up", "send"), ("send", "look_up")])
-def test_a_single_llm_session_takes_every_result_of_a_history_under_the_tool_that_was_called(
+def test_a_single_llm_session_applies_to_each_result_of_a_history_the_rules_of_the_called_tool(
     serve: Serve, ids: str, order: tuple[str, str]
 ) -> None:
     api = serve(script=[{"tool_calls": [{"name": "send", "arguments": {"word": "x"}}]}])
@@ -325,7 +327,7 @@ def calling(call_id: str, name: str) -> Message:
     ],
 )
 @pytest.mark.parametrize("wraps", [False, True])
-def test_results_of_codex_are_the_same_with_labels_and_without(
+def test_codex_results_have_the_same_value_with_and_without_labels(
     begin: Begin, returned: str | Json, wraps: bool
 ) -> None:
     config = {"fsm": {"tool_result_transform": "codex"}}
@@ -340,7 +342,7 @@ def test_results_of_codex_are_the_same_with_labels_and_without(
     assert ("secret" in tags) is wraps
 
 
-def test_an_exit_code_beyond_all_size_is_text_and_fails_no_request(begin: Begin) -> None:
+def test_a_codex_result_with_an_exit_code_of_5000_digits_stays_text(begin: Begin) -> None:
     text = f"Exit code: {'9' * 5000}\nOutput:\nno such file"
     config = {"fsm": {"tool_result_transform": "codex"}}
     dialog = begin(f"{KEPT}final_return_value = found", config=config)
@@ -348,10 +350,10 @@ def test_an_exit_code_beyond_all_size_is_text_and_fails_no_request(begin: Begin)
     assert value(dialog.answer(text)) == text
 
 
-# What is on the quiet
+# Silent failures
 
 
-def test_a_mode_of_a_classifier_that_is_not_known_is_said_to_be_so(
+def test_an_unknown_classifier_mode_is_logged(
     begin: Begin, caplog: pytest.LogCaptureFixture
 ) -> None:
     dialog = begin("'done'")
@@ -363,7 +365,7 @@ def test_a_mode_of_a_classifier_that_is_not_known_is_said_to_be_so(
     assert "0.5" in caplog.text
 
 
-def test_programs_of_expired_sessions_end_with_the_next_request_of_any_kind(
+def test_programs_of_expired_sessions_end_with_the_next_request_of_any_session(
     waiting: Waiting,
     http: httpx.Client,
 ) -> None:
@@ -388,7 +390,7 @@ IMAGE = {
 
 
 @pytest.mark.parametrize("text", ["a picture", "42"])
-def test_an_image_beside_text_is_not_lost_whatever_the_text_is(begin: Begin, text: str) -> None:
+def test_an_image_beside_text_or_json_is_kept(begin: Begin, text: str) -> None:
     body = pictured(begin(f"{KEPT}final_return_value = len(found)"), text)
     assert body["final_return_value"]["value"] == 2
 
@@ -399,7 +401,7 @@ def test_a_wrapper_beside_an_image_is_refused(begin: Begin) -> None:
 
 
 def pictured(dialog: Dialog, text: str) -> dict[str, Any]:
-    """How a turn over Messages ends whose tool returns a text and an image."""
+    """Run a turn over Messages whose tool returns a text and an image; returns its envelope."""
     arguments = dialog.arguments(path=MESSAGES)
     schema = {"type": "object", "properties": {"word": {"type": "string"}}}
     base = {
@@ -451,14 +453,14 @@ final_return_value = errors
     ],
     ids=["re.compile", "re.sub", "a field"],
 )
-def test_a_pattern_that_expands_to_much_ends_a_program_with_the_name_of_the_limit(
+def test_a_pattern_with_too_many_repeats_ends_the_program_and_the_error_names_the_limit(
     begin: Begin, program: str
 ) -> None:
     dialog = begin(program.format(BOMB), config={"fsm": {"max_pllm_steps": 1}})
     assert "`repeats in a pattern` (20000)" in error(dialog.say())[1]
 
 
-def test_a_result_on_which_its_pattern_is_too_slow_counts_as_an_error(begin: Begin) -> None:
+def test_a_result_counts_as_an_error_if_the_error_pattern_is_too_slow_on_it(begin: Begin) -> None:
     fsm = {"detect_tool_errors": "regex", "detect_tool_error_regex_pattern": "(a|aa)+$"}
     dialog = begin(LOOP, config={"fsm": fsm})
     reply = dialog.say()
@@ -467,7 +469,7 @@ def test_a_result_on_which_its_pattern_is_too_slow_counts_as_an_error(begin: Beg
     assert value(reply) == 2
 
 
-def test_a_result_that_is_too_long_for_its_pattern_counts_as_an_error(begin: Begin) -> None:
+def test_a_result_counts_as_an_error_if_it_is_too_long_for_the_error_pattern(begin: Begin) -> None:
     pattern = {"detect_tool_errors": "regex", "detect_tool_error_regex_pattern": "[ab]*[xy]"}
     fsm = {**pattern, "max_pllm_steps": 1}
     dialog = begin(f"{KEPT}final_return_value = found", config={"fsm": fsm})

@@ -35,7 +35,7 @@ TOOLS: Tools = {"read_mail": "From Bob", "send_mail": "sent"}
 
 
 class Play:
-    """One program at a time, with a data model that says what it is told to."""
+    """A scripted planner with one program per turn, and a scripted data model."""
 
     def __init__(
         self, stage: Stage, *programs: str, says: Any = None, tools: Any = MAIL, **fields: Any
@@ -79,7 +79,7 @@ def asking(schema: str) -> str:
     ],
 )
 @pytest.mark.parametrize("form", ["{}", "```json\n{}\n```"])
-def test_the_data_model_answers_with_an_object_that_is_read_like_a_dict(
+def test_parse_with_ai_returns_the_answer_as_a_dict(
     stage: Stage, program: str, said: Json, form: str
 ) -> None:
     program = program.replace("parse_with_ai", "x = parse_with_ai")
@@ -88,7 +88,7 @@ def test_the_data_model_answers_with_an_object_that_is_read_like_a_dict(
     assert result.value == [said["have_enough_info"], "dict", said]
 
 
-def test_the_data_model_is_told_the_form_and_has_no_tools(stage: Stage) -> None:
+def test_the_data_model_gets_the_output_schema_and_no_tools(stage: Stage) -> None:
     play = Play(stage, asking(OBJECT), says={"value": ENOUGH})
     play.run()
     (request,) = play.reader.requests
@@ -116,7 +116,9 @@ NO_FLAG = [
 
 
 @pytest.mark.parametrize("fidelity", ["full", "documented"])
-def test_a_schema_without_the_boolean_reaches_no_model(fidelity: Any) -> None:
+def test_a_schema_without_the_boolean_have_enough_info_is_refused_before_the_model_is_asked(
+    fidelity: Any,
+) -> None:
     with Stage(fidelity=fidelity) as stage:
         for schema in NO_FLAG:
             play = Play(stage, CATCHING.format(call=asking(schema)), says={"value": ENOUGH})
@@ -135,7 +137,7 @@ def test_a_schema_without_the_boolean_reaches_no_model(fidelity: Any) -> None:
         {"refusal": "I will not"},
     ],
 )
-def test_a_wrong_answer_is_an_error_that_the_program_can_catch(stage: Stage, said: Any) -> None:
+def test_an_answer_that_does_not_fit_the_schema_raises_tool_error(stage: Stage, said: Any) -> None:
     assert Play(stage, CATCHING.format(call=asking(OBJECT)), says=said).run().value == "ToolError"
     with pytest.raises(ProgramFailed) as caught:
         Play(stage, asking(OBJECT), says=said).run()
@@ -152,7 +154,9 @@ def test_a_wrong_answer_is_an_error_that_the_program_can_catch(stage: Stage, sai
         f"parse_with_ai(query={ASKED!r}, output_schema={OBJECT}, **dict(more=1))",
     ],
 )
-def test_a_call_with_wrong_arguments_reaches_no_model(stage: Stage, call: str) -> None:
+def test_a_call_with_wrong_arguments_raises_type_error_before_the_model_is_asked(
+    stage: Stage, call: str
+) -> None:
     play = Play(stage, CATCHING.format(call=call))
     assert play.run().value == "TypeError"
     assert play.reader.requests == []
@@ -169,7 +173,7 @@ tool "send_mail" -> session @tags |= {"public"};
 ASKS = reads("f'Who? {read_mail(number=1)}'")
 
 
-def test_the_data_model_is_under_policy(stage: Stage) -> None:
+def test_the_policy_applies_to_parse_with_ai(stage: Stage) -> None:
     denied = Play(stage, f"try:\n    {ASKS}\nexcept Exception:\n    'caught'", policy=SECRET)
     with pytest.raises(PolicyDenied) as caught:
         denied.run()
@@ -200,20 +204,20 @@ def test_the_data_model_is_under_policy(stage: Stage) -> None:
         ({"refusal": "I will not"}, "ToolError"),
     ],
 )
-def test_a_hypothesis_is_true_or_false_or_an_error(
+def test_verify_hypothesis_returns_a_boolean_or_raises_tool_error(
     stage: Stage, said: Any, expected: bool | str
 ) -> None:
     call = "verify_hypothesis(hypothesis='It rains (sky)', sky=['wet'], **{'a\\nb': 'x\\ny'})"
     play = Play(stage, CATCHING.format(call=call), says=said)
     assert play.run().value == expected
-    request, *_ = play.reader.requests  # it is asked again for what is no JSON
+    request, *_ = play.reader.requests  # answers that are not JSON cause further requests
     assert (request.messages[-1].text, request.tools) == (
         'It rains (sky)\n\nData:\n"sky": ["wet"]\n"a\\nb": "x\\ny"',
         [],
     )
 
 
-def test_a_hypothesis_is_under_policy_and_its_truth_has_the_labels_of_the_data(
+def test_the_policy_applies_to_verify_hypothesis_and_its_result_has_the_labels_of_the_data(
     stage: Stage,
 ) -> None:
     policy = """
@@ -246,11 +250,13 @@ def test_a_hypothesis_is_under_policy_and_its_truth_has_the_labels_of_the_data(
         ("final_return_value = 2\ncomplete_turn(value=1)", 1),
     ],
 )
-def test_a_program_can_end_the_turn(stage: Stage, program: str, expected: Any) -> None:
+def test_complete_turn_ends_the_turn_with_its_value(
+    stage: Stage, program: str, expected: Any
+) -> None:
     assert Play(stage, program).run({}).value == expected
 
 
-def test_the_answer_at_the_end_is_under_policy(stage: Stage) -> None:
+def test_the_policy_applies_to_complete_turn(stage: Stage) -> None:
     policy = """
     tool "read_mail" -> @tags |= {"secret"};
     tool "complete_turn" { must deny when value.tags overlaps {"secret"}; }
@@ -265,7 +271,7 @@ def test_the_answer_at_the_end_is_under_policy(stage: Stage) -> None:
 NO_MAIL = 'set_policy(policy=\'tool "send_mail" { must deny when to.value == "Eve"; }\')\n'
 
 
-def test_a_program_can_forbid_what_was_allowed_for_the_rest_of_the_session(stage: Stage) -> None:
+def test_set_policy_can_forbid_calls_for_the_rest_of_the_session(stage: Stage) -> None:
     send = "send_mail(to='{}', text='hi')"
     programs = (NO_MAIL + send.format("Bob"), send.format("Bob"), send.format("Eve"))
     play = Play(stage, *programs)
@@ -276,7 +282,7 @@ def test_a_program_can_forbid_what_was_allowed_for_the_rest_of_the_session(stage
         converse(play.model, [*history, HumanMessage("On")], TOOLS)
 
 
-def test_a_program_can_allow_nothing_that_was_forbidden(stage: Stage) -> None:
+def test_set_policy_cannot_allow_a_forbidden_call(stage: Stage) -> None:
     rules = "priority 1000; must allow always; hard allow when true_words; should allow always;"
     loose = f'let true_words = to.value == "Eve"; tool r".*" {{ {rules} }}'
     policy = 'tool "send_mail" { should deny when to.value == "Eve"; }'
@@ -296,7 +302,9 @@ def test_a_program_can_allow_nothing_that_was_forbidden(stage: Stage) -> None:
         'tool "read_mail" { must deny when unknown_name; }',
     ],
 )
-def test_a_policy_of_a_program_has_checks_only(stage: Stage, policy: str) -> None:
+def test_set_policy_accepts_only_valid_policies_without_updates_of_labels(
+    stage: Stage, policy: str
+) -> None:
     program = CATCHING.format(call=f"set_policy(policy={policy!r})") + "\nread_mail(number=1)\nx"
     assert Play(stage, program).run().value == "ToolError"
 
@@ -308,7 +316,7 @@ def test_the_strongest_denial_of_all_policies_counts(stage: Stage) -> None:
     assert caught.value.checks[-1]["verdict"] == "hard_denied"
 
 
-def test_setting_a_policy_is_under_policy(stage: Stage) -> None:
+def test_the_policy_applies_to_set_policy(stage: Stage) -> None:
     with pytest.raises(PolicyDenied):
         Play(stage, NO_MAIL, policy='tool "set_policy" { must deny always; }').run()
 
@@ -331,7 +339,7 @@ def test_setting_a_policy_is_under_policy(stage: Stage) -> None:
         ("-", "_"),
     ],
 )
-def test_a_tool_is_called_by_a_name_of_python_and_reported_by_its_own(
+def test_a_program_calls_a_tool_by_a_python_name_and_denials_report_its_own_name(
     stage: Stage, name: str, called: str
 ) -> None:
     policy = f'tool "{name}" {{ must deny when x.value == 0; }}'
@@ -344,7 +352,7 @@ def test_a_tool_is_called_by_a_name_of_python_and_reported_by_its_own(
     assert caught.value.tool == name
 
 
-def test_arguments_may_have_names_that_python_has_not(stage: Stage) -> None:
+def test_arguments_may_have_names_that_are_not_python_identifiers(stage: Stage) -> None:
     program = "f(**{'a-b': 1, 'class': 2})"
     play = Play(stage, program, tools=[tool("f", "a-b", "class")])
     assert play.run({"f": lambda **given: str(sorted(given.items()))}).value == str(
@@ -362,7 +370,7 @@ def test_arguments_may_have_names_that_python_has_not(stage: Stage) -> None:
         (["class", "class_"], []),
     ],
 )
-def test_two_tools_of_one_name_are_refused(
+def test_tools_with_the_same_python_name_are_refused(
     stage: Stage, names: list[str], enabled: list[str]
 ) -> None:
     fsm = {"enabled_internal_tools": enabled}
@@ -371,7 +379,7 @@ def test_two_tools_of_one_name_are_refused(
 
 
 @pytest.mark.parametrize("name", ALL_FOUR)
-def test_the_name_of_an_internal_tool_that_is_off_is_free(stage: Stage, name: str) -> None:
+def test_a_tool_may_have_the_name_of_a_disabled_internal_tool(stage: Stage, name: str) -> None:
     enabled = [one for one in ALL_FOUR if one != name]
     fsm = {"enabled_internal_tools": enabled}
     play = Play(stage, f"{name}(x=1)", tools=[tool(name)], fsm=fsm)

@@ -1,4 +1,4 @@
-"""Programs in worker processes, as users of a server see them (security.md, rule 2)."""
+"""Programs in worker processes, as seen by users of a server (security.md, rule 2)."""
 
 import json
 import logging
@@ -57,7 +57,7 @@ def planned(server: LocalServer, **fields: Any) -> ChatSequrity:
 
 
 @pytest.mark.parametrize("between", ["nothing", "runs are closed", "workers are ended"])
-def test_a_turn_goes_on_in_its_worker_or_in_another_one(between: str) -> None:
+def test_a_turn_continues_in_its_worker_or_in_another_one(between: str) -> None:
     script = [{"program": PROGRAM}, enough("short")]
     with LocalServer(script=script, isolated_programs=True) as server:
         model = planned(server, policy=POLICY).bind_tools([fetch])
@@ -201,7 +201,7 @@ READS = """
 
 @pytest.mark.long
 @pytest.mark.parametrize("isolated", [True, False])
-def test_a_server_with_workers_never_parses_a_program_itself(isolated: bool) -> None:
+def test_a_server_compiles_programs_in_its_own_process_only_without_workers(isolated: bool) -> None:
     done = subprocess.run(  # noqa: S603 - our own code
         [sys.executable, "-c", textwrap.dedent(READS), str(isolated)],
         capture_output=True, text=True, check=True,
@@ -211,7 +211,7 @@ def test_a_server_with_workers_never_parses_a_program_itself(isolated: bool) -> 
     assert has_parsed == str(not isolated)
 
 
-# Which programs run where
+# Worker or own process
 
 
 def worker_of(server: LocalServer) -> bool:
@@ -222,14 +222,14 @@ def worker_of(server: LocalServer) -> bool:
 
 
 @pytest.mark.parametrize(("isolated", "expected"), [(None, True), (True, True), (False, False)])
-def test_programs_run_in_workers_unless_they_shall_not(
+def test_programs_run_in_workers_unless_isolated_programs_is_false(
     isolated: bool | None, expected: bool
 ) -> None:
     with LocalServer(script=[{"program": PROGRAM}], isolated_programs=isolated) as server:
         assert worker_of(server) is expected
 
 
-def test_a_server_that_was_stopped_and_started_again_has_workers_again() -> None:
+def test_a_restarted_server_has_workers() -> None:
     server = LocalServer(script=[{"program": PROGRAM}])
     for _ in range(2):
         with server:
@@ -322,15 +322,13 @@ STOPS = """
 
 @pytest.mark.long
 @needs_proc
-def test_servers_share_processes_which_start_with_the_first_program_and_end_with_the_last_server() -> (
-    None
-):
+def test_servers_share_one_process_from_the_first_program_to_the_stop_of_the_last_server() -> None:
     done = subprocess.run(  # noqa: S603 - our own code
         [sys.executable, "-c", textwrap.dedent(STOPS)], capture_output=True, text=True, check=True
     )
     assert done.stdout == "[0, 1, 1, 0]\n"
 
 
-def test_isolated_programs_is_an_option_with_three_values() -> None:
+def test_an_invalid_value_of_isolated_programs_is_refused() -> None:
     with pytest.raises(UsageError, match="isolated_programs"):
         LocalServer(isolated_programs="yes")  # type: ignore[arg-type]

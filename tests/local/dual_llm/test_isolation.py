@@ -1,8 +1,8 @@
-"""A hundred conversations at once over one server: nothing of one is ever seen in another.
+"""A hundred simultaneous conversations on one server: none sees data of another.
 
-Each has a canary of its own: in its tool results, in labels, in what its policy names. All run the
-same programs, half of them under the same policy, so that whatever the server shares or remembers
-by program or policy is shared here too.
+Each has its own canary in its tool results, its labels and its policy. All run the same programs,
+and half of them have the same policy, so the server uses everything that it shares or caches by
+program or policy.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ from tests.local.conftest import Serve
 from tests.local.dual_llm.conversation import DUAL, enough, reads
 
 CROWD = 100
-TOGETHER = 5  # requests of all conversations that are made at the same time
+TOGETHER = 5  # the first requests, which all conversations send at the same time
 TOOLS = [
     {"type": "function", "function": {**tool(name)["function"], "parameters": {
         "type": "object", "properties": {"key": {"type": "string"}}, "required": ["key"]}}}
@@ -79,7 +79,7 @@ def canaries(*things: Any) -> set[str]:
 
 
 class Brains:
-    """The planner knows the programs, the data model repeats; both keep what they were told."""
+    """The planner knows the programs, the data model repeats; both record the canaries they see."""
 
     def __init__(self) -> None:
         self.told: list[set[str]] = []
@@ -102,11 +102,11 @@ class Brains:
 
 
 class Conversation:
-    """One of the hundred.
+    """One of the hundred conversations.
 
-    Every fourth may send its secret under the common policy, the next one's own policy forbids it
-    by the secret's own label, the next one's program forbids it, and the next one's policy forbids
-    the label of another's secret, which must not be in its way.
+    There are four kinds. `common`: the shared policy allows it to send its secret. `own`: its own
+    policy forbids that, by the label of the secret. `added`: its program forbids that. `other`: its
+    policy forbids the label of another conversation's secret, which must not affect it.
     """
 
     def __init__(self, number: int, server: LocalServer, together: asyncio.Barrier) -> None:
@@ -144,7 +144,7 @@ class Conversation:
             assert await self._turn("Send", ["send"]) == sent
 
     async def _turn(self, word: str, tools: list[str]) -> Any:
-        """Say a word; the program makes these calls, one at a time; returns the value."""
+        """Send a command; its program makes these calls, one at a time; returns the value."""
         reply = await self._say(HumanMessage(f"I am {self.name}. {word}."))
         for name in tools:
             [call] = reply.tool_calls
@@ -190,7 +190,7 @@ class Conversation:
 
 @pytest.fixture(params=[256, 3], ids=["live runs", "replayed runs"])
 def server(request: pytest.FixtureRequest, brains: Brains) -> Iterator[LocalServer]:
-    """A server whose paused programs all stay live, and one where nearly all are pushed out."""
+    """A server whose paused programs all stay live, and one that evicts nearly all of them."""
     made = LocalServer(script=brains.script)
     made._services = replace(made._services, runs=Runs(max_live=request.param))
     with made:
@@ -203,7 +203,7 @@ def brains() -> Brains:
 
 
 @pytest.mark.long
-async def test_a_hundred_conversations_never_see_each_other(
+async def test_a_hundred_conversations_see_no_data_of_each_other(
     server: LocalServer, brains: Brains
 ) -> None:
     together = asyncio.Barrier(CROWD)
@@ -216,12 +216,14 @@ async def test_a_hundred_conversations_never_see_each_other(
     assert isinstance(server.sessions, MemorySessions)
     stored = {session.id: canaries(session.messages, session.state) for session in server.sessions}
     assert stored == {session: {one.name} for one in crowd for session in one.sessions}
-    # Three programs and one reading for each, and none of it with another's canary.
+    # Three programs and one reading per conversation; each request has only its own canary.
     assert len(brains.told) == 4 * CROWD
     assert {len(told) for told in brains.told} == {1}
 
 
-def test_a_result_under_the_id_of_anothers_call_reaches_neither(serve: Serve) -> None:
+def test_a_result_with_the_call_id_of_another_session_is_404_and_reaches_no_session(
+    serve: Serve,
+) -> None:
     program = 'final_return_value = look_up(word="it")\n'
     api = serve(script=[{"program": program}])
     asked: Any = {"headers": {"X-Features": json.dumps(DUAL)}, "tools": [tool("look_up")]}

@@ -1,4 +1,4 @@
-"""`lang-graph`: the caller's program runs, and no planner is asked (protocol.md, LangGraph)."""
+"""`lang-graph`: the caller's program runs without a planner (protocol.md, LangGraph)."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping
@@ -27,7 +27,7 @@ for key, value in {out}.items():
     else:
         state[key] = value
 """
-# What known clients write of a graph: count, then route to one of two nodes, nested.
+# A program as known clients generate it: count, then route to one of two nodes, nested.
 PROGRAM = f"""# Module-level code
 state = initial_state
 
@@ -58,7 +58,7 @@ def function(name: str) -> Json:
 
 
 class Graph:
-    """A program with its variables and functions, in a session of its own."""
+    """A program with its variables and functions, in its own session."""
 
     def __init__(self, stage: Stage, program: str, *names: str, **fields: Any) -> None:
         self.planner = Teller("planner", "'planned'")
@@ -159,7 +159,7 @@ def test_programs_without_functions_end_at_once(stage: Stage, program: str, expe
         ),
     ],
 )
-def test_variables_have_the_labels_that_are_given_and_else_are_for_everyone(
+def test_variables_have_the_given_labels_and_otherwise_no_labels(
     stage: Stage, given: Json, labels: Labels
 ) -> None:
     graph = Graph(stage, "initial_state", variables={"initial_state": {"value": 1, **given}})
@@ -207,7 +207,7 @@ def test_the_policy_sees_labels_of_variables_and_results(stage: Stage, of: Any) 
         ("float('nan')", "value_not_json"),
     ],
 )
-def test_a_program_that_fails_is_a_failed_turn_and_no_other_is_tried(
+def test_a_failing_program_fails_the_turn_and_no_other_program_is_tried(
     stage: Stage, of: Any, program: str, code: str
 ) -> None:
     graph = Graph(stage, program, "count", of=of)
@@ -217,7 +217,7 @@ def test_a_program_that_fails_is_a_failed_turn_and_no_other_is_tried(
     assert graph.planner.requests == []
 
 
-def test_a_function_that_fails_is_told_to_the_program(stage: Stage) -> None:
+def test_a_failing_function_raises_tool_error_in_the_program(stage: Stage) -> None:
     program = "try:\n    x = count(state={})\nexcept ToolError:\n    x = 'failed'\nx"
     config = {"fsm": {"detect_tool_errors": "regex"}}
     graph = Graph(stage, program, "count", session_config=config)
@@ -228,7 +228,7 @@ def test_a_function_that_fails_is_told_to_the_program(stage: Stage) -> None:
 
 
 class Requests:
-    """Requests put together by hand, to one session."""
+    """Hand-written requests to one session."""
 
     def __init__(self, stage: Stage, http: httpx.Client) -> None:
         self.planner = Teller("planner", "'planned'")
@@ -268,17 +268,17 @@ def test_the_program_of_the_first_request_runs_to_its_end(
     assert value(last) == [42, "own"]
 
 
-def test_another_message_runs_the_program_that_comes_with_it(requests: Requests) -> None:
+def test_a_new_message_runs_the_program_that_is_sent_with_it(requests: Requests) -> None:
     first = requests.post("Run", **COUNT)
     session = session_of(first)
-    # The call that is open is given up, and nothing of the first program stays.
+    # The open call is cancelled, and nothing of the first program stays.
     other = requests.post("Again", session=session, **OTHER)
     assert value(other) == "other"
     last = requests.post("Again", session=session, user_provided_program="x")
     assert "NameError" in said(last)["content"]
 
 
-def test_without_a_program_there_is_nothing_to_run(requests: Requests) -> None:
+def test_a_new_message_without_a_program_is_refused(requests: Requests) -> None:
     assert "user_provided_program" in detail(requests.post("Run"))
     first = requests.post("Run", **COUNT)
     (call,) = call_ids(first)
@@ -300,7 +300,7 @@ def test_the_endpoint_is_dual_llm_whatever_the_features_say(
 
 
 @pytest.mark.parametrize("features", [{}, {"agent_arch": "dual-llm"}])
-def test_elsewhere_a_program_is_refused(requests: Requests, features: Json) -> None:
+def test_other_endpoints_refuse_a_program(requests: Requests, features: Json) -> None:
     headers = {"X-Features": json.dumps(features)}
     reply = requests.post("Run", headers=headers, path="/control/chat/v1/chat/completions", **COUNT)
     assert (reply.status_code, "lang-graph" in detail(reply)) == (400, True)
@@ -325,7 +325,7 @@ BAD: list[tuple[Json, str]] = [
 
 
 @pytest.mark.parametrize(("fields", "where"), BAD)
-def test_bad_programs_and_variables_are_refused(
+def test_malformed_programs_and_variables_are_422_with_their_place(
     requests: Requests, fields: Json, where: str
 ) -> None:
     for path in (PATH, MESSAGES_PATH):

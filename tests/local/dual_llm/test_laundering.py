@@ -1,6 +1,6 @@
-"""Labelled data do not get to a tool that must not have them, whatever a program does to them.
+"""Labelled data does not reach a forbidden tool, whatever a program does to it.
 
-In full numbers: `python -m tests.local.dual_llm.laundering --count 2000`.
+With more programs: `python -m tests.local.dual_llm.laundering --count 2000`.
 """
 
 from itertools import islice
@@ -14,14 +14,14 @@ _COUNT = 500
 
 
 @pytest.mark.long
-def test_what_depends_on_labelled_data_is_denied_after_any_operations(stage: Stage) -> None:
+def test_a_value_that_depends_on_labelled_data_is_denied_after_any_operations(stage: Stage) -> None:
     laundry = Laundry(stage)
     got_out = [wash for wash in islice(washes(), _COUNT) if laundry.outcome(wash) != "denied"]
 
     assert [wash.source for wash in got_out] == []
 
 
-def test_what_depends_on_nothing_labelled_is_sent(stage: Stage) -> None:
+def test_a_value_that_does_not_depend_on_labelled_data_is_sent(stage: Stage) -> None:
     laundry = Laundry(stage)
 
     assert laundry.outcome(Wash("x = fetch(name='x')\nsend(body='plain')", "data")) == "sent"

@@ -1,4 +1,4 @@
-"""A turn never does twice what it did once (`docs/behaviour.md`, T5)."""
+"""A turn makes no call twice (`docs/behaviour.md`, T5)."""
 
 import pytest
 
@@ -14,7 +14,7 @@ SECRET = 'tool "look_up" { result { @tags |= {"secret"}; } }'
 NO_SECRETS = f'{SECRET} tool "send" {{ must deny when word.tags overlaps {{"secret"}}; }}'
 
 
-def test_a_repair_is_given_the_result_of_a_call_that_was_made(begin: Begin) -> None:
+def test_a_repair_gets_the_result_of_a_call_that_was_made_before(begin: Begin) -> None:
     dialog = begin(FAILS, 'final_return_value = look_up(word="a") + 1')
     assert calls(dialog.say()) == LOOKED_UP
     assert value(dialog.answer("41")) == 42
@@ -27,14 +27,14 @@ def test_a_repair_is_given_the_result_of_a_call_that_was_made(begin: Begin) -> N
     ['{"b": 2, "a": [1, 5.0]}', '{"a": [1.0, 5], "b": 2}'],
     ids=["another order", "other numbers"],
 )
-def test_calls_that_a_tool_cannot_tell_apart_are_one(begin: Begin, again: str) -> None:
+def test_calls_that_a_tool_cannot_distinguish_are_the_same_call(begin: Begin, again: str) -> None:
     first = 'found = look_up(word={"a": [1, 5], "b": 2})\n1 / 0'
     dialog = begin(first, f"final_return_value = look_up(word={again})")
     dialog.say()
     assert value(dialog.answer("1")) == 1
 
 
-def test_a_default_that_is_written_out_makes_no_other_call(begin: Begin) -> None:
+def test_a_call_that_writes_out_a_default_is_the_same_call(begin: Begin) -> None:
     dialog = begin(
         "found = look_up(word='a')\n1 / 0", "final_return_value = look_up(word='a', depth=1)"
     )
@@ -46,7 +46,7 @@ def test_a_default_that_is_written_out_makes_no_other_call(begin: Begin) -> None
 
 
 @pytest.mark.parametrize("times", [1, 2, 3])
-def test_what_a_repair_calls_more_often_is_called(begin: Begin, times: int) -> None:
+def test_additional_calls_of_a_repair_are_made(begin: Begin, times: int) -> None:
     repair = f"final_return_value = [look_up(word='a') for _ in range({times})]"
     dialog = begin(FAILS, repair)
     dialog.say()
@@ -63,7 +63,7 @@ def test_the_same_call_twice_in_one_program_is_two_calls(begin: Begin) -> None:
     assert value(dialog.answer("2")) == [1, 2]
 
 
-def test_each_repair_is_given_all_that_was_done_before_it(begin: Begin) -> None:
+def test_each_repair_gets_the_results_of_all_earlier_programs(begin: Begin) -> None:
     two = 'a = look_up(word="a")\nb = send(word="b")\n'
     dialog = begin(FAILS, f"{two}1 / 0", f"{two}final_return_value = [a, b]")
     dialog.say()
@@ -73,7 +73,9 @@ def test_each_repair_is_given_all_that_was_done_before_it(begin: Begin) -> None:
     assert prompt.index("- look_up(word)") < prompt.index("- send(word)")
 
 
-def test_a_tool_that_failed_may_be_tried_again_and_the_planner_is_told(begin: Begin) -> None:
+def test_a_failed_tool_may_be_called_again_and_the_planner_sees_that_it_failed(
+    begin: Begin,
+) -> None:
     config = {"fsm": {"detect_tool_errors": "regex"}}
     dialog = begin('final_return_value = look_up(word="a")', config=config)
     dialog.say()
@@ -82,7 +84,7 @@ def test_a_tool_that_failed_may_be_tried_again_and_the_planner_is_told(begin: Be
     assert value(dialog.answer("1")) == 1
 
 
-def test_the_user_is_told_which_calls_a_failed_turn_has_made(begin: Begin) -> None:
+def test_the_error_of_a_failed_turn_names_the_calls_that_were_made(begin: Begin) -> None:
     dialog = begin(FAILS, config={"fsm": {"max_pllm_failed_steps": 2}})
     dialog.say()
     assert "Calls were made before: `look_up`." in error(dialog.answer("1"))[1]
@@ -97,7 +99,7 @@ def test_a_result_keeps_its_labels_in_a_repair(begin: Begin) -> None:
     assert error(dialog.answer("1"))[0] == "policy_violation"
 
 
-def test_labels_of_the_repairs_own_arguments_count(begin: Begin) -> None:
+def test_a_reused_result_gets_the_labels_of_the_repairs_arguments(begin: Begin) -> None:
     policy = f'{SECRET} tool "find" {{ }}'
     dialog = begin(
         'word = look_up(word="a")\nfound = send(word="b")\n1 / 0',
@@ -111,7 +113,7 @@ def test_labels_of_the_repairs_own_arguments_count(begin: Begin) -> None:
     assert ended(reply)["final_return_value"]["meta"]["tags"] == ["__non_executable", "secret"]
 
 
-def test_a_policy_that_allows_one_call_allows_a_repair_its_result(begin: Begin) -> None:
+def test_a_policy_that_allows_a_call_once_lets_a_repair_reuse_its_result(begin: Begin) -> None:
     once = """
         tool "send" {
             must deny when "sent" in @session.tags;
@@ -129,11 +131,13 @@ def test_a_policy_that_allows_one_call_allows_a_repair_its_result(begin: Begin) 
     assert value(dialog.answer("1")) == 1
     assert dialog.state.labels.tags == {"sent"}
     dialog.say()
-    assert error(dialog.say())[0] == "policy_violation"  # another call is another one
+    assert (
+        error(dialog.say())[0] == "policy_violation"
+    )  # this argument is new, so the policy checks the call
 
 
 @pytest.mark.parametrize("when", ["never", "every_attempt"])
-def test_the_session_has_what_a_repeated_call_adds(begin: Begin, when: str) -> None:
+def test_a_reused_result_adds_its_session_labels_again(begin: Begin, when: str) -> None:
     marks = 'tool "look_up" { session after { @tags |= {"read"}; } }'
     marks += ' tool "send" { must deny when "read" in @session.tags; }'
     dialog = begin(
@@ -146,10 +150,10 @@ def test_the_session_has_what_a_repeated_call_adds(begin: Begin, when: str) -> N
     assert error(dialog.answer("1"))[0] == "policy_violation"
 
 
-# What the planner is told
+# The planner's prompt
 
 
-def test_names_that_data_chose_are_not_told(begin: Begin) -> None:
+def test_the_planner_does_not_see_argument_names_that_came_from_data(begin: Begin) -> None:
     properties = {"word": {"type": "string"}}
     schema = {"type": "object", "properties": properties, "additionalProperties": True}
     tools = [{"type": "function", "function": {"name": "look_up", "parameters": schema}}]
@@ -163,7 +167,7 @@ def test_names_that_data_chose_are_not_told(begin: Begin) -> None:
     assert dialog.planner.prompts[-1].count("- look_up(word):") == 2
 
 
-def test_shapes_are_not_told_where_nothing_of_variables_is(begin: Begin) -> None:
+def test_types_of_results_are_hidden_if_context_var_visibility_is_none(begin: Begin) -> None:
     config = {"prompt": {"pllm": {"context_var_visibility": "none"}}}
     dialog = begin(FAILS, "final_return_value = 1", config=config)
     dialog.say()
@@ -172,10 +176,10 @@ def test_shapes_are_not_told_where_nothing_of_variables_is(begin: Begin) -> None
     assert "str of length" not in dialog.planner.prompts[-1]
 
 
-# Turns that begin anew, and turns of other sessions
+# Restarted turns, new turns and histories of other sessions
 
 
-def test_a_restarted_turn_has_what_was_done_for_it(begin: Begin) -> None:
+def test_a_restarted_turn_gets_the_results_of_calls_that_it_made_before(begin: Begin) -> None:
     dialog = begin('final_return_value = [look_up(word="a"), send(word="b")]', config=RESTARTS)
     dialog.say()
     dialog.answer("1")
@@ -188,7 +192,7 @@ def test_a_restarted_turn_has_what_was_done_for_it(begin: Begin) -> None:
     assert asked["content"] not in dialog.planner.prompts[-1]
 
 
-def test_new_words_order_new_calls(begin: Begin) -> None:
+def test_a_new_turn_makes_the_calls_of_an_earlier_turn_again(begin: Begin) -> None:
     dialog = begin(FAILS, "final_return_value = 'over'", 'final_return_value = look_up(word="a")')
     dialog.say()
     assert value(dialog.answer("1")) == "over"
@@ -196,7 +200,7 @@ def test_new_words_order_new_calls(begin: Begin) -> None:
     assert value(dialog.answer("2")) == 2
 
 
-def test_a_later_step_may_make_the_call_of_one_that_succeeded(begin: Begin) -> None:
+def test_a_later_step_makes_the_call_of_a_successful_step_again(begin: Begin) -> None:
     config = {"fsm": {"enable_multistep_planning": True}}
     dialog = begin(
         'final_return_value = None\na = look_up(word="a")\n1 / 0',
@@ -205,11 +209,11 @@ def test_a_later_step_may_make_the_call_of_one_that_succeeded(begin: Begin) -> N
         config=config,
     )
     dialog.say()
-    assert calls(dialog.answer("1")) == LOOKED_UP  # the third step's own
+    assert calls(dialog.answer("1")) == LOOKED_UP  # the call of the third step
     assert value(dialog.answer("2")) == [1, 2]
 
 
-def test_a_new_session_takes_what_its_history_says_was_done(begin: Begin) -> None:
+def test_a_new_session_takes_the_results_in_its_history(begin: Begin) -> None:
     dialog = begin('final_return_value = [look_up(word="a"), send(word="b")]')
     call = {"name": "look_up", "arguments": '{"word": "a"}'}
     asked = {
@@ -228,12 +232,12 @@ def test_a_random_turn_repeats_no_call(stage: Stage, number: int) -> None:
     assert Turn(number).played(stage) == ""
 
 
-def test_random_turns_have_all_that_may_happen_to_them() -> None:
+def test_the_random_turns_together_contain_every_event() -> None:
     met = set[str]().union(*(Turn(number).kinds for number in range(40)))
     assert met == {*EVENTS, "None", "continue", "restart_turn", "repair", "tool fails", "steps"}
 
 
-def test_a_restart_has_what_was_done_for_the_steps_that_succeeded(begin: Begin) -> None:
+def test_a_restarted_turn_gets_the_results_of_its_successful_steps(begin: Begin) -> None:
     fsm = {"enable_multistep_planning": True, **RESTARTS["fsm"]}
     dialog = begin(
         'final_return_value = None\na = look_up(word="a")',

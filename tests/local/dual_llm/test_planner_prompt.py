@@ -1,6 +1,6 @@
-"""What the models are told: the planner nothing that is data, the data model nothing else (T3).
+"""The prompts of both models: the planner sees no data, the data model sees only data (T3).
 
-Each piece of data has a name of its own, `canary_…`, that no prompt of the planner may hold.
+Each piece of data is a unique name, `canary_…`, which no prompt of the planner may contain.
 """
 
 import json
@@ -26,7 +26,7 @@ LOOK = 'x = look_up(word="a")\n'
 IMPORTS = "import json, re\nfrom datetime import datetime\nfrom pydantic import BaseModel\n"
 LABELS = {"producers": ["canary_p"], "consumers": ["canary_c"], "tags": ["canary_t"]}
 
-# Each fails; whether the text of the error holds what the tool said.
+# Programs that fail, and whether the text of the error contains data of the tool.
 FAILURES = {
     "raise": ("raise ValueError(x)", True),
     "cause": ("try:\n    int(x)\nexcept ValueError as e:\n    raise KeyError(x) from e", True),
@@ -55,14 +55,14 @@ def canaries(*texts: str) -> set[str]:
 
 
 def told(dialog: Dialog) -> list[list[tuple[str, Any]]]:
-    """What the planner was told, message by message."""
+    """The messages of each request to the planner."""
     return [
         [(one.type, one.content) for one in request.messages] for request in dialog.planner.requests
     ]
 
 
 def heard(dialog: Dialog) -> set[str]:
-    """What data the planner was told."""
+    """The data that the planner saw."""
     return canaries(json.dumps(told(dialog)))
 
 
@@ -80,7 +80,7 @@ def failing(begin: Begin, failure: str, content: str, level: str = "normal", **f
 
 
 @pytest.mark.parametrize(("failure", "has_data"), FAILURES.values(), ids=FAILURES)
-def test_a_repair_is_asked_for_without_the_text_of_the_error(
+def test_the_request_for_a_repair_does_not_contain_the_text_of_the_error(
     begin: Begin, failure: str, has_data: bool
 ) -> None:
     one, other = (failing(begin, failure, f"canary_{name}") for name in ("alpha", "omega"))
@@ -92,7 +92,7 @@ def test_a_repair_is_asked_for_without_the_text_of_the_error(
 
 
 @pytest.mark.parametrize("wraps", [False, True])
-def test_the_error_of_a_tool_is_not_told(begin: Begin, wraps: bool) -> None:
+def test_the_planner_does_not_see_the_error_text_of_a_tool(begin: Begin, wraps: bool) -> None:
     failure = "raise ToolError(x['error'])" if wraps else "x"
     content = "Error: canary_error"
     dialog = failing(begin, failure, content, detect_tool_errors="regex", wrap_tool_result=wraps)
@@ -107,7 +107,7 @@ def test_the_error_of_a_tool_is_not_told(begin: Begin, wraps: bool) -> None:
         ("if x: pass", {"mode": "custom", "presets": {"branching_meta_policy": {"mode": "deny", "tags": ["__non_executable"]}}}),
     ],
 )  # fmt: skip
-def test_another_try_after_a_denial_is_asked_for_without_its_arguments(
+def test_the_request_for_another_program_after_a_denial_does_not_contain_its_arguments(
     begin: Begin, program: str, policy: str | Json
 ) -> None:
     fsm = {"retry_on_policy_violation": True}
@@ -119,7 +119,7 @@ def test_another_try_after_a_denial_is_asked_for_without_its_arguments(
 
 
 def a_long_conversation(begin: Begin, name: str) -> Dialog:
-    """Every kind of data that a session comes across, in six turns."""
+    """A conversation with every kind of data in its results and answers."""
     reader = Teller("quarantined", enough(f"canary_read_{name}"))
     wrapper = json.dumps(
         {"value": f"canary_wrapped_{name}", "is_sequrity_var": True, "meta": LABELS}
@@ -140,7 +140,9 @@ def a_long_conversation(begin: Begin, name: str) -> Dialog:
     dialog.say("Second")
     value(dialog.answer(wrapper))
     dialog.say("Third")
-    dialog.answer(f"canary_cancelled_{name}", "Fourth")  # the call with that text is given up
+    dialog.answer(
+        f"canary_cancelled_{name}", "Fourth"
+    )  # the next call, with this text, is cancelled
     dialog.say("Fifth")
     value(dialog.answer(f"canary_unused_{name}"))
     dialog.say("Sixth")
@@ -149,7 +151,7 @@ def a_long_conversation(begin: Begin, name: str) -> Dialog:
     return dialog
 
 
-def test_turn_after_turn_nothing_of_results_and_answers_is_told(begin: Begin) -> None:
+def test_later_turns_do_not_show_the_planner_results_and_answers(begin: Begin) -> None:
     one, other = (a_long_conversation(begin, name) for name in ("alpha", "omega"))
     assert told(one) == told(other)
     assert (len(told(one)), heard(one)) == (7, set())
@@ -158,7 +160,7 @@ def test_turn_after_turn_nothing_of_results_and_answers_is_told(begin: Begin) ->
     assert len(canaries(json.dumps(one.history))) > 5
 
 
-def test_step_after_step_nothing_is_told_but_types_and_sizes(begin: Begin) -> None:
+def test_later_steps_show_the_planner_only_types_and_sizes(begin: Begin) -> None:
     def run(name: str) -> Dialog:
         fsm = {"enable_multistep_planning": True}
         programs = (LOOK, "y = {x: [x]}", "raise KeyError(x)", "final_return_value = y")
@@ -174,11 +176,11 @@ def test_step_after_step_nothing_is_told_but_types_and_sizes(begin: Begin) -> No
     assert "y: dict of length 1" in str(told(one)[2])
 
 
-# What is asked for
+# What X-Config includes
 
 
 def foreign_past() -> list[Message]:
-    """A history that another session left behind."""
+    """A history of another session."""
     call = {"name": "look_up", "arguments": '{"word": "canary_argument"}'}
     return [
         {"role": "system", "content": "canary_system"},
@@ -208,7 +210,7 @@ TRUSTED = {"canary_system", "canary_user"}
         ({"query_role_name_overrides": {"tool": "assistant", "assistant": "user"}}, set()),
     ],
 )
-def test_of_a_foreign_past_the_planner_is_told_what_the_users_said_and_what_is_asked_for(
+def test_the_planner_sees_of_a_foreign_history_user_texts_and_what_x_config_includes(
     begin: Begin, prompt: Json, added: set[str]
 ) -> None:
     dialog = begin("'done'", config={"prompt": {"pllm": prompt}})
@@ -224,7 +226,9 @@ def test_of_a_foreign_past_the_planner_is_told_what_the_users_said_and_what_is_a
         ({"query_inline_roles": ["assistant"]}, {"canary_canary_result"}),
     ],
 )
-def test_of_its_own_past_as_well(begin: Begin, prompt: Json, expected: set[str]) -> None:
+def test_the_planner_sees_of_its_own_history_what_x_config_includes(
+    begin: Begin, prompt: Json, expected: set[str]
+) -> None:
     program = f"{LOOK}final_return_value = 'can' + f'ary_{{x}}'"
     dialog = begin(program, "'done'", config={"prompt": {"pllm": prompt}})
     dialog.say()
@@ -253,7 +257,7 @@ mine = [t]
         ("all", ["both", "m", "mine", "n", "t", "x"]),
     ],
 )
-def test_of_variables_the_planner_sees_the_values_that_the_setting_names(
+def test_context_var_visibility_decides_which_values_the_planner_sees(
     begin: Begin, visibility: str | None, expected: list[str]
 ) -> None:
     dialog = begin(
@@ -283,7 +287,7 @@ def test_of_variables_the_planner_sees_the_values_that_the_setting_names(
         ("extra", True, True, True),
     ],
 )
-def test_of_errors_the_planner_is_told_as_much_as_the_level_says(
+def test_debug_info_level_decides_how_much_of_an_error_the_planner_sees(
     begin: Begin, level: str | None, line: bool, kind: bool, text: bool
 ) -> None:
     prompt = {} if level is None else {"debug_info_level": level}
@@ -298,7 +302,7 @@ def test_of_errors_the_planner_is_told_as_much_as_the_level_says(
 # The data model
 
 
-def test_the_data_model_is_told_its_query_and_has_no_tools(begin: Begin) -> None:
+def test_the_data_model_sees_only_its_query_and_has_no_tools(begin: Begin) -> None:
     program = (
         LOOK + "y = " + reads("f'Who? {x}'") + "\n"
         "z = verify_hypothesis(hypothesis='It is (y).', y=y)\n[y, z]"
@@ -317,7 +321,7 @@ def test_the_data_model_is_told_its_query_and_has_no_tools(begin: Begin) -> None
         assert request.model.endswith("/worker")
 
 
-def test_the_planner_is_asked_without_tools_of_its_own(begin: Begin) -> None:
+def test_requests_to_the_planner_have_tools_only_in_the_prompt(begin: Begin) -> None:
     dialog = begin("'done'")
     dialog.say()
     [request] = dialog.planner.requests

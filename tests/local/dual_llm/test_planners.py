@@ -1,4 +1,4 @@
-"""What real planners write, and what they are told so that they write programs."""
+"""The answers of real planners, and the prompts that make them write programs."""
 
 import re
 from typing import Any
@@ -27,7 +27,7 @@ LOOK_UP = {
         "parameters": {"type": "object", "properties": {"word": {"type": "string"}}, "required": ["word"]},
     },
 }  # fmt: skip
-# How models put a program into an answer.
+# Forms in which models write a program in an answer.
 ANSWERS = {
     "alone": "{}",
     "in tags": "<sequrity_plan>\n{}\n</sequrity_plan>",
@@ -59,11 +59,11 @@ def test_a_program_is_found_in_an_answer(begin: Begin, around: str, line_end: st
     assert value(dialog.answer("text")) == "Mail: text"
 
 
-def test_a_fence_may_have_one_line(begin: Begin) -> None:
+def test_a_fence_may_open_and_close_on_one_line(begin: Begin) -> None:
     assert value(begin({"text": "Here: ```python final_return_value = 1```"}).say()) == 1
 
 
-# Programs that are asked for again before anything is done
+# Programs that are refused before they run
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_a_fence_may_have_one_line(begin: Begin) -> None:
         ("x = [look_up(nam='a') for n in ()]\nx", "`look_up` has no argument `nam`."),
     ],
 )
-def test_what_cannot_work_is_asked_for_again_before_it_runs(
+def test_a_program_with_an_obvious_mistake_does_not_run_and_the_planner_is_asked_again(
     begin: Begin, program: str, told: str
 ) -> None:
     dialog = begin({"text": program}, {"text": PROGRAM})
@@ -98,13 +98,15 @@ def test_what_cannot_work_is_asked_for_again_before_it_runs(
     "program",
     ["look_up(word='a')", "exit()", "complete_turn(value=1)", "x = 1\nx", "f'{1}'"],
 )
-def test_what_may_have_an_answer_is_run(begin: Begin, program: str) -> None:
+def test_a_program_that_may_have_an_answer_runs(begin: Begin, program: str) -> None:
     dialog = begin({"text": program}, config={"fsm": {"enabled_internal_tools": ["complete_turn"]}})
     assert dialog.say().status_code == 200
     assert len(dialog.planner.requests) == 1
 
 
-def test_a_program_that_was_cut_off_is_not_said_to_be_wrong(begin: Begin) -> None:
+def test_the_planner_learns_that_its_program_was_cut_off_and_not_that_it_was_invalid(
+    begin: Begin,
+) -> None:
     cut = {"text": "<sequrity_plan>\nmail = look_up(wor", "finish_reason": "length"}
     dialog = begin(cut, {"text": PROGRAM})
     assert calls(dialog.say()) == [("look_up", {"word": "a"})]
@@ -112,7 +114,7 @@ def test_a_program_that_was_cut_off_is_not_said_to_be_wrong(begin: Begin) -> Non
     assert "Not valid Python" not in dialog.planner.prompts[1]
 
 
-# What a planner is told of a failure
+# What the planner sees of a failure
 
 
 @pytest.mark.parametrize(
@@ -128,7 +130,9 @@ def test_a_program_that_was_cut_off_is_not_said_to_be_wrong(begin: Begin) -> Non
         ("x = (1 +", "x = (1 +\n        ^\n"),
     ],
 )
-def test_a_repair_is_shown_the_line_that_failed(begin: Begin, program: str, told: str) -> None:
+def test_the_request_for_a_repair_shows_the_line_that_failed(
+    begin: Begin, program: str, told: str
+) -> None:
     dialog = begin({"text": program}, "'repaired'")
     assert value(dialog.say()) == "repaired"
     assert told in dialog.planner.prompts[1]
@@ -138,7 +142,7 @@ def test_a_repair_is_shown_the_line_that_failed(begin: Begin, program: str, told
     "line",
     ["{}[key]", "{}[key] or {}['no']", "{}.get(1, {}['no'] if key else 1)", "{}[f'{key}']"],
 )
-def test_a_key_that_may_be_data_is_not_told(begin: Begin, line: str) -> None:
+def test_the_planner_does_not_see_a_missing_key_that_may_be_data(begin: Begin, line: str) -> None:
     told = []
     for data in ("no", "canary"):
         dialog = begin(f"key = look_up(word='a')\n{line}", "'repaired'")
@@ -151,7 +155,9 @@ def test_a_key_that_may_be_data_is_not_told(begin: Begin, line: str) -> None:
 # The prompt
 
 
-def test_the_prompt_names_all_that_the_language_has(begin: Begin) -> None:
+def test_the_prompt_names_all_modules_with_their_members_and_only_real_built_ins(
+    begin: Begin,
+) -> None:
     dialog = begin("'done'")
     dialog.say()
     (prompt,) = dialog.planner.prompts
@@ -163,7 +169,7 @@ def test_the_prompt_names_all_that_the_language_has(begin: Begin) -> None:
 
 
 @pytest.mark.parametrize("reads", [True, False])
-def test_the_worked_example_is_a_program(begin: Begin, reads: bool) -> None:
+def test_the_worked_example_of_the_prompt_is_a_valid_program(begin: Begin, reads: bool) -> None:
     dialog = begin("'done'", config=None if reads else {"fsm": {"enabled_internal_tools": []}})
     dialog.say()
     example = dialog.planner.prompts[0].split("<sequrity_plan>\n")[1].split("</sequrity_plan>")[0]
@@ -198,7 +204,7 @@ OUTPUT: dict[str, Any] = {
         ({"a": True}, ["a"], "f(*, a: Any)"),
     ],
 )
-def test_a_tool_is_a_line_of_python(
+def test_the_signature_of_a_tool_is_one_line_of_python(
     properties: dict[str, Any], required: list[str], written: str
 ) -> None:
     one = {"type": "object", "properties": {"n": {"type": "integer"}}}
@@ -207,7 +213,7 @@ def test_a_tool_is_a_line_of_python(
     assert signature("f", schema) == written
 
 
-def test_results_and_what_arguments_mean_are_told(begin: Begin) -> None:
+def test_the_prompt_describes_arguments_and_results_of_tools(begin: Begin) -> None:
     properties = {
         "to": {"type": "string", "description": "Where it goes.", "format": "email"},
         "size": {"type": "integer", "minimum": 1, "default": 1},
@@ -225,7 +231,7 @@ def test_results_and_what_arguments_mean_are_told(begin: Begin) -> None:
     assert told in dialog.planner.prompts[0]
 
 
-# The reader
+# The data model
 
 READER = "from pydantic import BaseModel\nclass Read(BaseModel):\n    have_enough_info: bool\n"
 SCHEMA_OF = "output_schema=Read.model_json_schema()"
@@ -276,7 +282,9 @@ def reading(code: str) -> str:
 
 @pytest.mark.parametrize("steps", [False, True], ids=["a program", "a step"])
 @pytest.mark.parametrize("asks", ASKS)
-def test_a_reading_of_no_data_is_asked_for_again(begin: Begin, asks: str, steps: bool) -> None:
+def test_the_planner_is_asked_again_if_a_query_of_parse_with_ai_has_no_data(
+    begin: Begin, asks: str, steps: bool
+) -> None:
     config = {"fsm": {"enable_multistep_planning": steps}}
     reader = Teller("quarantined", '{"have_enough_info": true}')
     programs = [{"text": reading(ASKS[asks])}, {"text": "final_return_value = 'else'"}]
@@ -287,7 +295,9 @@ def test_a_reading_of_no_data_is_asked_for_again(begin: Begin, asks: str, steps:
 
 
 @pytest.mark.parametrize("reads", READS)
-def test_data_and_words_of_the_user_are_read(begin: Begin, reads: str) -> None:
+def test_a_query_with_data_or_words_of_the_user_reaches_the_data_model(
+    begin: Begin, reads: str
+) -> None:
     reader = Teller("quarantined", '{"have_enough_info": true}')
     dialog = begin({"text": reading(READS[reads])}, tellers=(reader,))
     reply = dialog.send(words(SAID), tools=[LOOK_UP])
@@ -297,7 +307,7 @@ def test_data_and_words_of_the_user_are_read(begin: Begin, reads: str) -> None:
     assert len(dialog.planner.requests) == 1
 
 
-def test_a_variable_of_an_earlier_turn_is_data(begin: Begin) -> None:
+def test_a_variable_of_an_earlier_turn_counts_as_data_in_a_query(begin: Begin) -> None:
     reader = Teller("quarantined", '{"have_enough_info": true}')
     asks = {"text": reading("r = parse_with_ai(query=f'What? {mail}', SCHEMA)")}
     first = {"text": "mail = look_up(word='a')\nfinal_return_value = 'seen'"}
@@ -307,7 +317,7 @@ def test_a_variable_of_an_earlier_turn_is_data(begin: Begin) -> None:
     assert value(dialog.send(words("Read it."), tools=[LOOK_UP])) == "read"
 
 
-def test_the_reader_is_asked_three_times_for_json(begin: Begin) -> None:
+def test_the_data_model_is_asked_up_to_three_times_for_json(begin: Begin) -> None:
     program = f"final_return_value = parse_with_ai(query='Read: Go', output_schema={SCHEMA})"
     reader = Teller("quarantined", "Sure!", "```json", '{"have_enough_info": false}')
     dialog = begin(program, tellers=(reader,))
@@ -325,7 +335,7 @@ def test_the_reader_is_asked_three_times_for_json(begin: Begin) -> None:
     ['<think>{"a": 1}</think>\n{"have_enough_info": true}', '```json\n{"have_enough_info": true}\n```'],
     ids=["a thought", "a fence"],
 )  # fmt: skip
-def test_json_is_found_in_what_a_reader_says(begin: Begin, said: str) -> None:
+def test_json_is_found_in_an_answer_of_the_data_model(begin: Begin, said: str) -> None:
     program = f"final_return_value = parse_with_ai(query='Read: Go', output_schema={SCHEMA})"
     dialog = begin(program, tellers=(Teller("quarantined", {"text": said}),))
     assert value(dialog.say()) == {"have_enough_info": True}
@@ -334,6 +344,8 @@ def test_json_is_found_in_what_a_reader_says(begin: Begin, said: str) -> None:
 @pytest.mark.parametrize(
     "line", ["with a: b", "await x", "yield 1", "x: int", "os.system", "not a program"]
 )
-def test_no_line_of_a_program_is_taken_for_prose(begin: Begin, line: str) -> None:
+def test_a_first_line_that_looks_like_code_or_fails_to_parse_is_not_dropped_as_prose(
+    begin: Begin, line: str
+) -> None:
     dialog = begin({"text": f"{line}\nfinal_return_value = 1"}, "'repaired'")
     assert value(dialog.say()) == (1 if line == "x: int" else "repaired")

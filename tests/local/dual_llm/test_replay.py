@@ -1,4 +1,4 @@
-"""Programs that wait go on from their log as if they had never stopped (T2), and all end."""
+"""Waiting programs continue from their log as if they had never stopped (T2), and all end."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -85,7 +85,7 @@ tool "send" { session before { @tags |= {"sent"}; } result { @producers |= {"sen
 def run_to_the_end(
     dialog: Dialog, between: Callable[[], object], *results: str
 ) -> tuple[list[Any], Any]:
-    """The calls of a turn and its end."""
+    """Play a turn to its end; returns its calls and its envelope."""
     answers = cycle(results)
     reply, made = dialog.say(), []
     while found := calls(reply):
@@ -118,7 +118,7 @@ def test_a_replayed_turn_is_the_same_as_a_live_one(
 
 
 @pytest.mark.parametrize("program", DRAWING.values(), ids=DRAWING)
-def test_what_a_program_read_before_it_waited_stays_as_it_was(
+def test_a_replayed_program_reads_the_same_clock_and_random_numbers(
     begin: Begin, end_runs: Callable[[], None], program: str
 ) -> None:
     made, end = run_to_the_end(begin(program, config=SETTINGS), end_runs, "one")
@@ -128,7 +128,7 @@ def test_what_a_program_read_before_it_waited_stays_as_it_was(
     assert after == "one"
 
 
-def test_repair_denial_and_later_turns_go_on_from_the_log(
+def test_repairs_denials_and_later_turns_continue_from_the_log(
     begin: Begin, end_runs: Callable[[], None]
 ) -> None:
     programs = (
@@ -153,7 +153,7 @@ def test_repair_denial_and_later_turns_go_on_from_the_log(
 
 @pytest.mark.long(sample=1)
 @pytest.mark.parametrize("kept", [True, False], ids=["live", "ended now and then"])
-def test_a_turn_has_two_hundred_calls(
+def test_a_turn_may_have_two_hundred_calls(
     begin: Begin, end_runs: Callable[[], None], kept: bool
 ) -> None:
     dialog = begin("final_return_value = [look_up(word=str(n)) for n in range(200)]")
@@ -166,7 +166,7 @@ def test_a_turn_has_two_hundred_calls(
     assert value(reply) == list(range(200))
 
 
-def test_runs_that_push_each_other_out_keep_to_their_sessions(waiting: Waiting) -> None:
+def test_runs_that_evict_each_other_do_not_mix_up_their_sessions(waiting: Waiting) -> None:
     server = LocalServer(script=[{"when": {"role": "planner"}, "program": PROGRAMS["errors"]}])
     server._services = replace(server._services, runs=Runs(max_live=1))
     with server, httpx.Client(timeout=WAIT, trust_env=False) as http:
@@ -189,7 +189,7 @@ ASKING = 'x = look_up(word="a")\n'
 
 
 @pytest.mark.parametrize("isolated", [True, False], ids=["workers", "threads"])
-def test_nothing_is_left_waiting_when_the_server_stops(
+def test_no_program_waits_after_the_server_has_stopped(
     waiting: Waiting, http: httpx.Client, isolated: bool
 ) -> None:
     rules = [{"when": {"role": "planner"}, "program": f"{ASKING}x"}]
@@ -215,7 +215,7 @@ def test_nothing_is_left_waiting_when_the_server_stops(
         "import os",
     ],
 )
-def test_nothing_is_left_waiting_however_a_turn_ends(
+def test_no_program_waits_after_a_turn_however_it_ends(
     waiting: Waiting, begin: Begin, rest: str
 ) -> None:
     policy = {
@@ -235,7 +235,7 @@ def test_nothing_is_left_waiting_however_a_turn_ends(
 
 
 @pytest.mark.parametrize("content", [None, "1", '{"value": 1, "is_sequrity_var": true}'])
-def test_nothing_is_left_waiting_of_what_was_given_up(
+def test_no_program_waits_after_a_new_message_has_cancelled_its_call(
     waiting: Waiting, begin: Begin, content: str | None
 ) -> None:
     dialog = begin(f"{ASKING}y = send(word=x)", "'done'")
@@ -245,7 +245,7 @@ def test_nothing_is_left_waiting_of_what_was_given_up(
     assert waiting.becomes(0)
 
 
-def test_a_planner_that_fails_leaves_nothing_waiting(waiting: Waiting, begin: Begin) -> None:
+def test_no_program_waits_after_the_planner_has_failed(waiting: Waiting, begin: Begin) -> None:
     dialog = begin(ASKING, {"error": {"status": 500, "message": "Broken."}}, "'done'")
     dialog.say()
     late = result(dialog.open_call, "1")
@@ -254,7 +254,7 @@ def test_a_planner_that_fails_leaves_nothing_waiting(waiting: Waiting, begin: Be
     assert value(dialog.send(late, words("Go on"))) == "done"
 
 
-def test_a_session_that_ended_leaves_nothing_waiting(waiting: Waiting, begin: Begin) -> None:
+def test_no_program_waits_after_the_session_has_ended(waiting: Waiting, begin: Begin) -> None:
     dialog = begin(f"{ASKING}'done'", config={"fsm": {"max_n_turns": 1}})
     dialog.say()
     assert value(dialog.answer()) == "done"
@@ -262,7 +262,7 @@ def test_a_session_that_ended_leaves_nothing_waiting(waiting: Waiting, begin: Be
     assert waiting.becomes(0)
 
 
-def test_programs_of_lost_sessions_end_when_the_next_request_comes(
+def test_programs_of_evicted_sessions_end_with_the_next_request(
     waiting: Waiting, http: httpx.Client
 ) -> None:
     rules = [{"when": {"role": "planner"}, "program": f"{ASKING}x"}]

