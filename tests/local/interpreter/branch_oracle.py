@@ -1,10 +1,11 @@
-"""Random programs in which forbidden data decide which tools are called, and others in which they do not.
+"""Random programs in which forbidden data decide which tools are called, and programs without that.
 
-A program runs with two values of what is forbidden. Where the two runs call other tools, in another
-order or number, a policy that forbids such branches must end both runs before the first call that
-differs (`behaviour.md`, M3). A program in which forbidden data decide nothing must not be ended.
+A program runs twice, with different values of the forbidden data. If the two runs call different
+tools, or in another order or number, a policy that forbids such branches must end both runs before
+the first call that differs (`behaviour.md`, M3). If forbidden data decide nothing in a program, the
+policy must not end it.
 
-`python -m tests.local.interpreter.branch_oracle --count 5000` prints the programs that get through.
+`python -m tests.local.interpreter.branch_oracle --count 5000` prints the programs with a wrong end.
 """
 
 import argparse
@@ -34,7 +35,7 @@ _TOOLS: dict[str, dict[str, Any]] = {
     name: {"type": "object", "properties": {"text": {}, "copy": {}}}
     for name in ("send", "note", "read", "probe", "unlabelled")
 }
-# Forbidden variables, with the value that each has in either run.
+# Forbidden variables, each with its values in the two runs.
 _SECRETS: dict[str, tuple[Any, Any]] = {
     "s": ("a", "b"),
     "n": (1, 2),
@@ -54,7 +55,7 @@ _PLAIN: dict[str, Labeled] = {
     "os": Labeled([3, 1], _OTHER),
     "yes": Labeled(value=True, labels=_OTHER),
 }
-# Holes: each is an expression of forbidden data that the two runs evaluate otherwise.
+# Holes, each with expressions over forbidden data whose values differ between the two runs.
 _HOLES: dict[str, tuple[str, ...]] = {
     "TEST": (
         *("s == 'a'", "n == 1", "b", "not n - 1", "'a' in d", "len(l) < 2", "e", "d.get('a')", "z"),
@@ -83,10 +84,10 @@ acts = [act, other]
 
 @dataclass(frozen=True, slots=True)
 class Decider:
-    """A way to let data decide which tools are called.
+    """A way in which data decide which tools are called.
 
-    `ACT` and `ACT2` are calls. `is_lenient`: that a call did not come need not be noticed, for
-    nothing tells a run that an exception would have come.
+    `ACT` and `ACT2` are calls. `is_lenient` says that a run without the call need not be ended: in
+    that run nothing was raised, so it cannot know that an exception was possible.
     """
 
     text: str
@@ -94,7 +95,7 @@ class Decider:
 
     @property
     def is_expression(self) -> bool:
-        """Whether it can stand within another expression."""
+        """Whether it can be part of another expression."""
         return "\n" not in self.text and " = " not in self.text
 
 
@@ -296,14 +297,14 @@ _BENIGN = (
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A program, and the decider in it; `None` if forbidden data decide nothing."""
+    """A program and its decider, which is `None` if forbidden data decide nothing."""
 
     source: str
     decider: Decider | None
 
 
 def sample(seed: int) -> Sample:
-    """A program that depends on nothing but the seed."""
+    """A program that depends only on the seed."""
     if seed % _PLAIN_EACH == 0:
         return plain(seed)
     rng = random.Random(f"branch {seed}")  # noqa: S311 - the same each time
@@ -329,7 +330,7 @@ _PLAIN_EACH = 11
 def _filled(rng: random.Random, text: str) -> str:
     for name, options in _HOLES.items():
         text = re.sub(rf"\b{name}\b", lambda _, o=options: f"({rng.choice(o)})", text)  # type: ignore[misc]
-    # Two actions that call different tools: what is called tells which of them it was.
+    # The two actions call different tools, so that the calls show which action was run.
     one, other = rng.sample(("send", "note"), 2)
     first = rng.choice([act for act in _ACTS if _calls(act) == one])
     second = rng.choice([act for act in _ACTS if _calls(act) == other])
@@ -372,14 +373,14 @@ _FRAMES = (
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """Names of the tools that were called, and how it ended."""
+    """Names of the tools that a run called, and how it ended."""
 
     calls: tuple[str, ...]
     kind: str
 
 
 def run(program: Program, which: int, *, is_forbidden: bool) -> Ended:
-    """Run a program with one of the two values of what is forbidden."""
+    """Run a program with the first or second values of the forbidden data."""
     secrets = {name: Labeled(values[which], FORBIDDEN) for name, values in _SECRETS.items()}
     allowed = _allowed if is_forbidden else None
     one = Run(program, tools=_TOOLS, variables={**secrets, **_PLAIN}, may_branch=allowed)
@@ -399,7 +400,7 @@ def _allowed(labels: Labels) -> bool:
 
 
 def _answer(tool: str, which: int) -> Labeled | ToolFailure:
-    if tool == "unlabelled":  # tells which run this is, and no label says so
+    if tool == "unlabelled":  # differs between the runs, without a label
         return Labeled(which)
     if tool != "probe":
         return Labeled("done")
@@ -408,7 +409,7 @@ def _answer(tool: str, which: int) -> Labeled | ToolFailure:
 
 @dataclass(frozen=True, slots=True)
 class Passed:
-    """A program whose forbidden branch was not noticed, or that was ended without one."""
+    """A program with a forbidden branch that was not ended, or one without that was ended."""
 
     sample: Sample
     free: tuple[Ended, Ended]
@@ -416,20 +417,20 @@ class Passed:
 
     @property
     def text(self) -> str:
-        """For a report."""
+        """The program and its runs as text for a report."""
         lines = [f"# {one} -> {other}" for one, other in zip(self.free, self.watched, strict=True)]
         return "\n".join([*lines, self.sample.source.removeprefix(_HEADER)])
 
 
 def decides(one: Sample) -> bool:
-    """Whether the two runs call other tools."""
+    """Whether the two runs call different tools."""
     program = parse(one.source)
     first, second = (run(program, which, is_forbidden=False).calls for which in (0, 1))
     return first != second
 
 
 def passed(one: Sample) -> Passed | None:
-    """What is wrong with a program's runs under the policy; `None` if nothing is."""
+    """The program, if its runs under the policy are wrong; otherwise `None`."""
     program = parse(one.source)
     free = tuple(run(program, which, is_forbidden=False) for which in (0, 1))
     watched = tuple(run(program, which, is_forbidden=True) for which in (0, 1))
@@ -448,13 +449,13 @@ def passed(one: Sample) -> Passed | None:
 
 
 def _shared(one: tuple[str, ...], other: tuple[str, ...]) -> int:
-    """How many calls both begin with."""
+    """The number of calls that are the same at the start of both."""
     pairs = zip(one, other, strict=False)
     return next((at for at, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run so many programs; 1 if one gets through."""
+    """Run the programs; return 1 if one ends wrongly."""
     parser = argparse.ArgumentParser(description="Look for branches that nobody notices.")
     parser.add_argument("--count", type=int, default=5_000)
     parser.add_argument("--seed", type=int, default=0)

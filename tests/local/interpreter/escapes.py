@@ -1,7 +1,8 @@
-"""Runs the whole corpus and prints what each program took: `python -m tests.local.interpreter.escapes`.
+"""Runs the whole corpus: `python -m tests.local.interpreter.escapes`.
 
-With `--limits default` programs get the limits that they have in use. Which of them stops a program
-depends on the machine then; that all are over within 2 s and 200 MB does not.
+It prints the faults, and the programs that took the most time and memory. With `--limits default`
+programs run with the default limits. Then it depends on the machine which limit stops a program, but
+each must still end within 2 s and 200 MB.
 """
 
 import argparse
@@ -20,13 +21,13 @@ if TYPE_CHECKING:
 
 
 def tell(line: str) -> None:
-    """Print a line at once."""
+    """Print a line immediately."""
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
 
 
 def main() -> int:
-    """Return 1 if a program did not end as it has to."""
+    """Return 1 if a program did not end as expected."""
     parser = argparse.ArgumentParser(description="Run hostile programs.")
     parser.add_argument("--family", choices=FAMILIES, action="append")
     parser.add_argument("--name", default="", help="a part of the name of a program")

@@ -1,10 +1,13 @@
-"""Takes away one guard at a time and looks for a hostile program that then ends otherwise.
+"""Mutation tests for guards: removes one guard at a time and looks for a program that notices.
 
-A guard is a statement of the interpreter that does nothing but check or pay: `machine.make_text(…)`
-before a text is made, `refuse(…)` in a check of the syntax. An expression can be one too:
-`machine.paced(keys)`, which gives the same keys. Each is removed in a copy of the package. `python -m tests.local.interpreter.guards` removes all of them, one after the other, and
-runs the program that `witnesses.json` names for it; `--search` looks for one where none is named
-and writes it down.
+A guard is a statement of the interpreter that only checks or pays: `machine.make_text(…)` before a
+text is made, or `refuse(…)` in a check of the syntax. It can also be an expression:
+`machine.paced(keys)` has the same value as `keys`. A hostile program notices that a guard is gone if
+it then ends in another way. Each guard is removed in a copy of the package.
+
+`python -m tests.local.interpreter.guards` removes all guards, one after the other, and runs the
+program that `witnesses.json` names for each. With `--search` it looks for missing programs and adds
+them to that file.
 """
 
 import argparse
@@ -38,8 +41,8 @@ _PAYMENTS = {
 _CHECKS = {"check_encoding", "check_placement", "pay_for_search", "refuse"}
 _WRAPPER = "paced"
 _TRIES = 15
-# Nothing notices that one of these is gone, for what stands before it holds as well. They stay for
-# the reason given.
+# No program can notice that one of these is gone, because another guard does the same. Each has the
+# reason.
 SECOND = {
     "program.Program.check_readers: refuse": (
         "only what a planner wrote is looked at so: tests/local/dual_llm/test_planners.py"
@@ -89,10 +92,10 @@ _PRIVATE = ("_check", "_pay", "_bounded")
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """A piece of code that can be removed.
+    """A part of the code that can be removed.
 
-    `name` says where it is in a way that survives edits elsewhere in the file; `instead` is what
-    takes its place.
+    `name` says where it is, and stays the same if other parts of the file change. `instead` is the
+    code that replaces it.
     """
 
     name: str
@@ -103,7 +106,7 @@ class Guard:
 
     @property
     def lines(self) -> range:
-        """Its lines."""
+        """The numbers of its lines."""
         return range(self.start[0], self.end[0] + 1)
 
     def taken_from(self, text: str) -> str:
@@ -142,7 +145,7 @@ def _nodes(node: ast.AST, owner: str) -> Iterator[tuple[str, Any]]:
 
 
 def _guarding(node: ast.AST) -> tuple[str, str]:
-    """Name of the function that guards here, and what does the same without it."""
+    """Name of the guarding function in this node, and the code without the guard."""
     match node:
         case ast.Expr(value=ast.Call(func=function)):
             called = _name(function)
@@ -160,7 +163,7 @@ def _name(function: ast.expr) -> str:
 
 @contextmanager
 def without(guard: Guard) -> Iterator[Observer]:
-    """An observer of the package without this guard."""
+    """An observer for a copy of the package without this guard."""
     with tempfile.TemporaryDirectory(prefix="guard-") as folder:
         copy = Path(folder) / PACKAGE.name
         shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
@@ -171,23 +174,23 @@ def without(guard: Guard) -> Iterator[Observer]:
 
 
 def witness(guard: Guard, cases: list[Case], intact: Observer) -> Case | None:
-    """The first of these programs that ends as it must with the guard, and otherwise without."""
+    """The first of these programs that ends as expected with the guard, but not without it."""
     with without(guard) as observer:
         noticed = (case for case in cases if observer.faults(case))
         return next((case for case in noticed if not intact.faults(case)), None)
 
 
 def recorded() -> dict[str, Case]:
-    """The program that notices, by name of the guard."""
+    """The program that notices, by the name of the guard."""
     names: dict[str, str] = json.loads(WITNESSES.read_text()) if WITNESSES.exists() else {}
     cases = {case.name: case for case in CORPUS}
     return {guard: cases[case] for guard, case in names.items() if case in cases}
 
 
 def candidates(chosen: list[Guard]) -> dict[str, list[Case]]:
-    """Programs that each guard had a part in stopping, the quick ones first.
+    """For each guard, the programs that it helped to stop, the quick ones first.
 
-    All are run once; whenever something stops one, the statements that are running then are noted.
+    Every program runs once. When an error stops it, the guards on the call stack are recorded.
     """
     at = {(guard.module, line): guard.name for guard in chosen for line in guard.lines}
     found: dict[str, dict[str, float]] = {guard.name: {} for guard in chosen}
@@ -221,7 +224,7 @@ def candidates(chosen: list[Guard]) -> dict[str, list[Case]]:
 
 
 def main() -> int:
-    """Return 1 if nothing notices that a guard is gone."""
+    """Return 1 if a guard can be removed without a program noticing."""
     parser = argparse.ArgumentParser(description="Remove each guard in turn.")
     parser.add_argument("--only", default="", help="a part of the names of guards")
     parser.add_argument("--search", action="store_true", help="look for programs that notice")

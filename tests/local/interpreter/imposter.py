@@ -1,7 +1,7 @@
-"""A fork server that was taken over: all its workers are this process, and say what they like.
+"""A compromised fork server. This process plays all its workers and can send any bytes.
 
-`python imposter.py FILE` answers the first request of each worker as it has to, and every later
-one with the bytes of that file.
+`python imposter.py FILE` gives the correct answer to the first request to each worker, and the bytes
+of that file to every later request.
 """
 
 import json

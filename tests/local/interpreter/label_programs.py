@@ -1,8 +1,8 @@
-"""Small programs and the labels that they show.
+"""Small programs and the labels that they must show.
 
-`s`, `n`, `xs`, `d`, `yes` and `no` are secret, `o`, `os` and `i` have another tag, `p` and `ps` have
-none (`running.variables`). `read` gives text with that other tag, read as a type if it gets one, and
-fails for "broken".
+`s`, `n`, `xs`, `d`, `yes` and `no` are secret. `o`, `os` and `i` have another tag. `p` and `ps` have
+no labels (`running.variables`). The tool `read` returns a text with that other tag, and fails for
+"broken".
 """
 
 from typing import NamedTuple
@@ -21,7 +21,7 @@ from langchain_sequrity.local.interpreter import (
 from tests.local.interpreter.running import OTHER, SECRET, TOOLS, variables
 
 NONE = Labels()
-# Expressions that take the label: they looked at labelled data.
+# Expressions that read labelled data, so their values have the labels.
 LOOKED_AT = [
         # operators
         "s + p", "p + s", "-n", "not s", "n * 2", "s == p", "p in s", "s in p", "n < 5", "1 < n < 5",
@@ -45,7 +45,7 @@ LOOKED_AT = [
         "[v for v in xs]", "[p for v in xs]", "[v for v in ps if v == s]", "[s for v in ps]",
         "{v for v in xs}", "{p: v for v in xs}", "{s: 1 for v in ps}", "list(v for v in xs if v)",
         "[v for v in ps for w in xs]", "[p for v in ps if yes]", "[p for v in ps if no]",
-        # displays, which go out whole
+        # displays: the answer contains all elements
         "[p, s]", "(p, s)", "{p, s}", "{'k': s}", "{s: p}", "[*xs]", "{**d}", "[p, [p, {'k': [s]}]]",
         # methods of containers
         "d.get('a')", "d.get('zz')", "d.get('zz', p)", "{'hush': 1}.get(s)", "d.keys()", "d.values()",
@@ -55,9 +55,9 @@ LOOKED_AT = [
         "(lambda v: v)(s)", "(lambda v=s: v)()", "(lambda *v: v)(s)", "(lambda **k: k)(k=s)",
         "(lambda *v: len(v))(*xs)", "(lambda *v: 1)(*xs)", "(lambda **k: 1)(**d)", "max(*xs)",
     ]  # fmt: skip
-# Programs and the labels that they give.
+# Programs and the labels of their results.
 TAKEN_ALONG = [
-        # what labelled data left out
+        # code that was skipped because of labelled data
         ("l = []\nno and l.append(1)\nlen(l)", SECRET),
         ("l = []\nyes and 0 and l.append(1)\nlen(l)", SECRET),
         ("l = []\np and no and l.append(1)\nlen(l)", SECRET),
@@ -82,7 +82,7 @@ TAKEN_ALONG = [
             SECRET.join(OTHER),
         ),
         ("l = [1]\nlen(l) if no else 0\nl[0] if no else 0\nlen(l)", NONE),
-        # and with it what functions of the program would have changed
+        # functions that were skipped, and the variables that they would have changed
         ("l = []\ndef f():\n    l.append(1)\nno and f()\nlen(l)", SECRET),
         ("l = []\ndef f():\n    def g():\n        l.append(1)\n    g()\nno and f()\nlen(l)", SECRET),
         ("l = []\ndef f():\n    l.append(1)\ndef g():\n    f()\nno and g()\nlen(l)", SECRET),
@@ -149,14 +149,14 @@ TAKEN_ALONG = [
         ("r = ''\nfor c in s: r += c\nr", SECRET),
         ("r = ''\nfor i in range(len(s)): r = r + chr(ord(s[i]))\nr", SECRET),
     ]  # fmt: skip
-# Expressions that hold labelled data and do not look at them.
+# Expressions that contain labelled data but do not read them.
 UNTOUCHED = [
         "p", "[p, s][0]", "(s, p)[1]", "{'a': s, 'b': p}['b']", "len([s, s])", "[s, p][0:2][1]",
         "(lambda v, w: w)(s, p)", "p or s", "p and p", "'k' in {'k': s}",
         "[v for v in [p, s]][0]", "list({'a': s})", "{'a': s}.keys()", "isinstance([s], list)",
         "(s, p) and p", "type([s]).__name__", "[s].copy() and p", "dict(a=s, b=p)['b']",
     ]  # fmt: skip
-# Programs that change containers, and the labels that they give.
+# Programs that change containers, and the labels of their results.
 CONTAINERS = [
         ("x = []\nx.append(s)\nx[0]", SECRET),
         ("x = [p]\nx.append(s)\nx[0]", NONE),
@@ -185,8 +185,8 @@ CONTAINERS = [
         ("x = s\ndel x\nx = p\nx", NONE),
     ]  # fmt: skip
 _MODEL = "from pydantic import BaseModel\nclass A(BaseModel):\n    v: str\n    w: str\n"
-# What each precise rule is for: a program whose result has no label, and would have one under the
-# cautious rule.
+# For each precise rule, a program whose result has no label but would have one under the cautious
+# rule.
 PRECISE = {
     # built-in functions and types
     "builtins: precise(_list)": "list([s, p])[1]",
@@ -273,7 +273,7 @@ PRECISE = {
     ),
 }
 BOTH = SECRET.join(OTHER)
-# Expressions that looked at data with two kinds of labels, each of which must be there.
+# Expressions that read data with two kinds of labels. Their values must have both.
 JOINED = [
         "s + o", "n * i", "s == o", "s in o", "o in s", "n < i", "i < n < 9", "i < 1 < n - 9 < 5", "s is o",
         "s and o", "yes and o", "yes and i == 0 and p", "i or s or p", "o if yes else p", "s if i == 0 else p",
@@ -298,9 +298,9 @@ _TYPES = (
     "    d: dict[str, int] = {}\n    s: set[int] = {1}\n    x: A | list = []\n    c: Literal['hush', 'b'] = 'b'\n"
     "    e: E = E.B\n    a: A = A(v='v')\n    n: list = []\n    m: dict = {}\n"
 )
-# Programs with a few more types, and the labels that they give.
+# Programs with a few more types, and the labels of their results.
 FLOWS = [
-    # how far an iterator came where an exception ended what was reading it
+    # the position of an iterator after an exception ended its reader
     *(
         (f"it = iter(range(9))\ntry:\n    {reading}\nexcept ValueError:\n    pass\nnext(it, 0)", SECRET)
         for reading in (
@@ -318,7 +318,7 @@ FLOWS = [
         )
     ),
     ("it = iter([[1, 2], [1, 2], xs, [1, 2]])\ntry:\n    {}.update(it)\nexcept ValueError:\n    pass\nnext(it)", SECRET),
-    # that the message of an `assert` did not fail
+    # an `assert` whose message did not raise
     *(
         (f"try:\n    assert 0, {said}\nexcept Exception as e:\n    r = type(e).__name__\nr", SECRET)
         for said in ("E(n)", "E(s)", "['a', 'b'].index(s)", "['a', 'hush'].index(s)", "int(str(n))")
@@ -329,10 +329,10 @@ FLOWS = [
     ("v = p\nmatch [n, 5]:\n    case [2, v] | [_, v]:\n        pass\nv", SECRET),
     ("v = p\nmatch {'a': n, 'b': 5}:\n    case {'a': 2, 'b': v} | {'b': v}:\n        pass\nv", SECRET),
     ("v = p\nmatch [yes, 5]:\n    case [False, v] | [_, v]:\n        pass\nv", SECRET),
-        # iterators: how far they came, and what made them go there
+        # positions of iterators, and the data that decided them
         ("it = iter(range(9))\ns in it\nnext(it, 0)", SECRET),
         ("it = iter(range(9))\nn in it\nnext(it)", SECRET),
-        # what the code of an iterator changes shows how far it came
+        # changes by the code of an iterator, which show its position
         ("it = iter(range(9))\n0 * n in (next(it) for v in ps)\nnext(it)", SECRET),
         ("l = []\n0 * n in (l.append(v) or v for v in range(9))\nlen(l)", SECRET),
         ("l = []\n0 * n in (v for v in range(9) if l.append(v) is None)\nlen(l)", SECRET),
@@ -411,7 +411,7 @@ FLOWS = [
         ("for v in [[*xs[:0], p]][i]:\n    r = v\nr", BOTH),
         ("list(reversed(xs))[0]", SECRET),
         ("next(reversed([*xs[:0], p]))", SECRET),
-        # what an expression does has the labels of what decided that it does it
+        # effects of an expression, with the labels of the decision to execute it
         ("y = 0\nyes and (y := 1)\ny", SECRET),
         ("y = 0\nno or (y := 1)\ny", SECRET),
         ("y = 0\n(y := 1) if yes else 0\ny", SECRET),
@@ -486,7 +486,7 @@ FLOWS = [
         ("x = {}\nx.update(**{s: 1})\nlist(x)[0]", SECRET),
         ("x = {}\nx.update(**dict(xs[:0]))\nlen(x)", SECRET),
         ("x = dict(**dict(xs[:0]))\nlen(x)", SECRET),
-        # containers under change
+        # containers that change
         ("len({v: 1 for v in ps if v != s})", SECRET),
         ("len({v: 1 for v in os if v != s})", BOTH),
         ("len({**d})", SECRET),
@@ -596,7 +596,7 @@ FLOWS = [
         ("re.sub(o, lambda m: s, 'other')", BOTH),
         ("re.sub('p', lambda m: s, p)", SECRET),
         ("re.findall(s, o)", BOTH),
-        # exceptions: type, text and arguments have the labels of what might have raised before
+        # exceptions: type, text and arguments, with the labels of all data that might have raised
         ("try:\n    int(s)\nexcept Exception as e:\n    r = type(e).__name__\nr", SECRET),
         ("try:\n    int(s)\nexcept Exception as e:\n    r = len(e.args)\nr", SECRET),
         ("try:\n    s < 1\nexcept TypeError as e:\n    r = str(e)\nr", SECRET),
@@ -611,14 +611,14 @@ FLOWS = [
         ("try:\n    s + p\nexcept KeyError:\n    pass\ntry:\n    1 / 0\nexcept ZeroDivisionError as e:\n    r = str(e)\nr", NONE),
         ("x = [p, p]\nit = iter(x)\nx[n - 3] = p\ntry:\n    a, b = it\n    1 / 0\nexcept Exception as e:\n    r = str(e)\nr", SECRET),
         ("x = [A(v=p)][n - 3]\ntry:\n    x.v = p\n    1 / 0\nexcept Exception as e:\n    r = str(e)\nr", SECRET),
-        # the end
+        # `exit`
         ("exit(i)", OTHER),
         ("yes and exit(0)", SECRET),
         ("yes and exit(i)", BOTH),
         ("final_return_value = s\nexit(i)", BOTH),
     ]  # fmt: skip
-# Operations on labelled data that go well here and might have raised: an exception that comes later
-# within the same `try` has their labels.
+# Operations on labelled data that succeed here but might have raised. A later exception within the
+# same `try` has their labels.
 MAY_RAISE = [
         "s + p", "s < 'x'", "-n", "xs[0]", "d['a']", "{'hush': 1}[s]", "d.keys", "d.get('a')", "len(xs)", "len(s)",
         "sum(xs)", "max(xs)", "sorted(xs)", "sorted(ps, reverse=yes)", "enumerate(ps, start=n)", "int(n)", "s.upper()",
@@ -630,7 +630,7 @@ MAY_RAISE = [
         "UnicodeDecodeError('a', b'', n, 1, 'a')", "not s", "yes and p", "p if yes else p", "any(xs)", "assert yes",
         "x = [p, p]\n    x[n - 3] = p\n    a, b = iter(x)", "it = iter([p, p])\n    yes and next(it)\n    next(it)",
     ]  # fmt: skip
-# Programs that end with an exception, which nobody catches, and its labels.
+# Programs that end with an uncaught exception, and its labels.
 FAILING = [
         ("p[:: n - 3]", SECRET), ("ps[:: n - 3]", SECRET), ("range(9)[:: n - 3]", SECRET),
         ("class B(BaseModel):\n    v: list[int]\nB(v=[s])", SECRET), ("str.upper(n)", SECRET), ("list[[int, str][n - 3]]", SECRET), ("x = [Exception][n - 3]\nclass B(x):\n    pass", SECRET),
@@ -660,18 +660,18 @@ FAILING = [
         ("i == 0 and A(v=n)", BOTH), ("i == 0 and A(v=1)", OTHER), ("E(n)", SECRET), ("T(x=n)", SECRET), ("[1, 2][s]", SECRET),
         ("x = [A(v=p)]\nx[n - 3].z = 1", SECRET), ("p.join([1, s])", SECRET), ("p.join(map(lambda v: n, ps))", SECRET),
         ("random.choice(xs[:0])", SECRET), ("exit(n)", SECRET), ("yes and exit(3)", SECRET), ("{**n}", SECRET),
-        # what was read on the way to a call decided that it is made
+        # data that were read before a call and decided that it happens
         ("next(map(lambda v: 1 / 0, (v for v in ps if v != s)))", SECRET),
         ("next(filter(lambda v: 1 / 0, (v for v in ps if v != s)))", SECRET),
         ("[*itertools.accumulate((v for v in ps if v != s), lambda a, b: 1 / 0, initial=0)]", SECRET),
         ("def f():\n    1 / 0\n[w for v in ps if v != s for w in f()]", SECRET), ("[1 / 0 for v in ps if v != s if i == 0]", BOTH),
     ]  # fmt: skip
-# The same in mode `strict`, with the labels of a branch that is open.
+# The same in strict mode, with the labels of an open branch.
 FAILING_STRICT = [
         ("assert yes\np.x", SECRET), ("assert yes\no.x", BOTH), ("assert yes\n1 / 0", SECRET), ("assert yes\nassert i", BOTH),
         ("assert yes\nA(v=1)", SECRET), ("if yes:\n    1 / 0", SECRET), ("def f():\n    if no:\n        return 1\n    1 / 0\nf()", SECRET),
     ]  # fmt: skip
-# In mode `strict` what comes under a branch takes its labels; in normal mode it does not.
+# Assignments under a branch, which take its labels in strict mode only.
 STRICT = [
         "x = 1\nif yes:\n    x = p\nx",
         "x = 1\nwhile yes:\n    x = p\n    break\nx",
@@ -704,7 +704,7 @@ STRICT_JOINED = [
         "x = 1\nif i == 0:\n    if yes:\n        x = p\nx",
         "x = 1\nif i == 0:\n    for v in xs:\n        x = p\nx",
     ]  # fmt: skip
-# A branch that has ended leaves no label behind.
+# Programs in which a branch has ended. In strict mode it labels nothing after it.
 STRICT_ENDED = [
         "if yes:\n    pass\nx = p\nx",
         "for v in xs:\n    pass\nx = p\nx",
@@ -714,7 +714,7 @@ STRICT_ENDED = [
         "y = [v for v in ps if v == s]\nx = p\nx",
         "while yes:\n    break\nx = p\nx",
     ]  # fmt: skip
-# A branch that may decide what the next step is, or whether there is one, labels it.
+# Steps in strict mode. A branch labels the next step if it may decide whether there is one.
 STRICT_STEPS = [
         ("if no:\n    exit()\n# ---\nfinal_return_value = p", SECRET),
         ("if no:\n    final_return_value = p\n# ---\nfinal_return_value = p", SECRET),
@@ -722,7 +722,7 @@ STRICT_STEPS = [
         ("if no:\n    exit()\nif i == 0:\n    pass\n# ---\nfinal_return_value = p", BOTH),
         ("if no:\n    pass\n# ---\nfinal_return_value = p", NONE),
     ]  # fmt: skip
-# Decisions on secret data.
+# Programs that branch on secret data.
 BRANCHES = [
         "if n:\n    pass",
         "if not p:\n    pass\nelif s:\n    pass",
@@ -796,7 +796,7 @@ class R(BaseModel):
     key: str
 r = R(key=s)
 """
-# Programs in which secret data decide nothing.
+# Programs that use secret data but do not branch on them.
 FREE = [
         "x = s",
         "if p:\n    x = s",
@@ -809,7 +809,7 @@ FREE = [
         "assert p, s",
         "f'{s}' + p",
     ]  # fmt: skip
-# Programs whose first call of a tool has an argument with these labels.
+# Programs, and the labels of an argument of their first tool call.
 SENT = [
         (("import re\nx = []\ndef f(m):\n    x.append(1)\n    len(x) == 2 and send(to=m.group(), text=p)\n    return 'x'\n"
          "re.sub('u|h', f, s)"), SECRET),
@@ -820,7 +820,7 @@ SENT = [
         ("send(**{'to': p, **dict(xs[:0]), 'text': p})", SECRET),
         ("import re\nre.sub(s, lambda m: send(to=m.group(), text=p), 'hush')", SECRET), ("yes and send(to=p, text=p)", NONE),
     ]  # fmt: skip
-# Calls under a branch, whose arguments have its labels in mode `strict` only.
+# Tool calls under a branch. Their arguments have its labels in strict mode only.
 SENT_STRICT = [
         "if yes:\n    send(to='bob', text='hi')",
         "send(to='bob', text='hi') if yes else 0",
@@ -833,12 +833,13 @@ SENT_STRICT = [
 
 
 class Case(NamedTuple):
-    """A program, how it runs, and the labels that it must show there.
+    """A program, its kind, and the labels that it must show.
 
-    `kind` says where: on what it gives ("gives", and "strict" in that mode), on the exception that
-    it ends with ("fails", "fails strict"), on the first argument of its first call ("sends", "sends strict"),
-    on what the last of its steps gives ("steps strict"). A
-    "forbidden" one decides by data with these labels, a "free" one must not be ended for any.
+    `kind` says how it runs and where the labels are: on its result ("gives"), on the exception that
+    ends it ("fails"), or on the argument `to` of its first tool call ("sends"). "strict", "fails
+    strict" and "sends strict" are the same in strict mode. "steps strict" is the result of its last
+    step. A "forbidden" program branches on data with these labels. A "free" program must run to its
+    end although the policy forbids to branch on secret data.
     """
 
     source: str
@@ -847,7 +848,7 @@ class Case(NamedTuple):
 
 
 def cases() -> list[Case]:
-    """All of them."""
+    """All label programs."""
     gives = dict.fromkeys(LOOKED_AT, SECRET)
     gives |= dict.fromkeys((*UNTOUCHED, *PRECISE.values(), *STRICT_ENDED), NONE)
     gives |= dict((*TAKEN_ALONG, *CONTAINERS))
@@ -873,17 +874,17 @@ def cases() -> list[Case]:
 
 
 def after(source: str) -> str:
-    """What an exception says that came after this."""
+    """A program that gives the text of an exception that is raised after this code."""
     return f"try:\n    {source}\n    1 / 0\nexcept ZeroDivisionError as e:\n    r = str(e)\nr"
 
 
 def tried(source: str) -> str:
-    """This where an exception of it would be caught."""
+    """This code inside a `try`."""
     return f"try:\n    {source}\nexcept KeyError:\n    pass"
 
 
 def shown(case: Case) -> Labels | str | None:
-    """The labels that a program shows where it must show some, or how it ended otherwise."""
+    """The labels that a program shows, or its last step as text if it ended in another way."""
     is_watched = case.kind in ("forbidden", "free")
     first, *later = case.source.split("# ---\n")
     run = Run(
@@ -917,10 +918,10 @@ def shown(case: Case) -> Labels | str | None:
 
 
 def no_secrets(found: Labels) -> bool:
-    """Whether data with these labels may steer a program."""
+    """Whether the policy lets a program branch on data with these labels."""
     return "secret" not in found.tags
 
 
 def is_right(case: Case) -> bool:
-    """Whether a program shows the labels that it must."""
+    """Whether a program shows the expected labels."""
     return shown(case) == case.labels

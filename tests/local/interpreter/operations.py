@@ -1,8 +1,8 @@
-"""Every operation of the interpreter as a template, for programs that are made at random.
+"""Every operation of the interpreter as a template, for random programs.
 
-A template has holes: `<int>` is any expression of that kind, `<list!>` a variable that holds a list,
-because the operation changes it. Which operations a template covers is read from its text. A test
-compares that with the interpreter's own tables, so an operation without a template is noticed.
+A template has holes. `<int>` stands for any expression of that kind, `<list!>` for a variable with a
+list, because the operation changes it. The text of a template shows which operations it covers. A
+test compares that with the interpreter's tables, so it reports an operation without a template.
 """
 
 import ast
@@ -32,8 +32,8 @@ class Template:
     Attributes:
         gives: Kind of its value; empty for a statement.
         text: Its text, with holes.
-        sides: In how many of two runs what it changed must carry the tag. None, where a function
-            that one run calls and the other does not changes something: this is a flow through
+        sides: The number of runs, of two, in which what it changed must carry the tag. It is 0 if
+            only one run calls a function that changes something, because that is a flow through
             statements.
     """
 
@@ -48,7 +48,7 @@ class Template:
 
 
 def _template(line: str, *, is_statement: bool) -> Template:
-    """Read a line of a table: `~~` before it says that no side has to know."""
+    """Read a line of a table. Each `~` before it takes one from `sides`."""
     text = line.lstrip("~")
     sides = 2 - (len(line) - len(text))
     if is_statement:
@@ -64,7 +64,7 @@ def _templates(table: str) -> tuple[Template, ...]:
 
 # -- secrets and constants
 
-# Name, kind, and the values that it may have; the name is its tag too.
+# Name, kind and possible values. The name is also the tag.
 SECRETS: dict[str, tuple[str, tuple[object, ...]]] = {
     "text": ("str", ("ab", "b", "", "abc", "ba", "AB ")),
     "num": ("int", (2, 3, 0, -1, 1, 5)),
@@ -134,7 +134,7 @@ LITERALS: dict[str, tuple[str, ...]] = {
     "default": ("collections.defaultdict(list)", "collections.defaultdict(int, {'a': 1})"),
     "small": ("0", "1", "2", "3"),
 }
-# A hole of one of these is filled with one of several kinds.
+# Kinds of holes that take one of several kinds of values.
 KINDS: dict[str, tuple[str, ...]] = {
     "num": ("int", "int", "float", "bool"),
     "sized": ("list", "str", "dict", "set", "tuple", "range", "bytes", "counter"),
@@ -149,7 +149,7 @@ KINDS: dict[str, tuple[str, ...]] = {
         *("timedelta", "counter", "default", "datetime", "time"),
     ),
 }
-# What programs need before they can use a name.
+# The code that a program needs before it can use a name.
 NEEDS: dict[str, str] = {
     **{name: f"import {name}" for name in MODULES if name.isidentifier()},
     "time": "from datetime import time",
@@ -189,7 +189,7 @@ NEEDS: dict[str, str] = {
     ),
 }
 
-# -- expressions: kind of the value, then the text
+# -- expressions: the kind of the value, then the text
 
 EXPRESSIONS = _templates(r"""
     int: abs(<num>)
@@ -1063,8 +1063,8 @@ EXPRESSIONS = _templates(r"""
     any: collections.defaultdict(lambda: <list!>.append(1), {'a': 0})[<key>]
 """)
 
-# -- statements; `P` stands for a variable that notes which way was taken, and `a`, `b`, `c` for new
-# ones: nothing of an earlier statement may be left in them
+# -- statements; `P` stands for a variable that records the path, and `a`, `b`, `c` for new
+# variables, which must not hold values of earlier statements
 
 STATEMENTS = tuple(
     _template(line, is_statement=True)
@@ -1293,7 +1293,7 @@ STATEMENTS = tuple(
         "pass",
     )
 )
-# What makes one more way to a variable's value: what is done to the one shows in the other.
+# Aliases, and values that share data with a variable: a change of one shows in the other.
 SHARES = _templates("""
     iter: iter(<list!>)
     iter: iter(<dict!>)
@@ -1344,7 +1344,7 @@ SHARES = _templates("""
     list: <dict!>.values()
     list: <dict!>.keys()
 """)
-# What shows one bit of a value, by kind: `V` is the variable.
+# Expressions that depend on a variable, by its kind. `V` is the variable.
 PROBES: dict[str, tuple[str, ...]] = {
     "any": (
         *("str(V)", "type(V).__name__", "bool(V)", "V == 1", "V is None", "[V][0]", "not V", "V or 0"),
@@ -1408,7 +1408,7 @@ PROBES: dict[str, tuple[str, ...]] = {
     "bytes": ("len(V)", "V[0]", "list(V)", "V == b'ab'"),
     "range": ("len(V)", "V[0]", "list(V)", "3 in V", "V == range(4)"),
 }  # fmt: skip
-# Kinds that have no probes of their own are shown by these.
+# The probes for all other kinds.
 PLAIN = ("type(V).__name__", "V is None", "V == 1", "bool(V)", "str(V)")
 
 # -- what is covered
@@ -1425,17 +1425,17 @@ _FROM = {
     **dict.fromkeys(("Literal", "Optional", "Any"), "typing"),
     **dict.fromkeys(("Enum", "IntEnum", "StrEnum"), "enum"),
 }
-# Types of exceptions differ in their names alone, and markers are read by annotations alone.
+# Types of exceptions differ only in their names, and only annotations read markers.
 _ALIKE = ErrorType, Marker
 
 
 def kind_of(type_: type) -> str:
-    """The kind of the holes for values of this type."""
+    """The kind of hole for values of this type."""
     return _KIND_OF.get(type_.__name__, type_.__name__)
 
 
 def all_templates() -> tuple[Template, ...]:
-    """Every template that there is."""
+    """Every template."""
     return *EXPRESSIONS, *STATEMENTS, *SHARES
 
 
@@ -1450,7 +1450,7 @@ def _identifier(hole: re.Match[str]) -> str:
 
 
 def covered() -> set[tuple[str, ...]]:
-    """What the templates use: `("name", n)`, `("module", m, n)` and `("method", kind, n)`."""
+    """The operations in templates: `("name", n)`, `("module", m, n)`, `("method", kind, n)`."""
     found: set[tuple[str, ...]] = set()
     for tree in _trees():
         for node in ast.walk(tree):
@@ -1479,7 +1479,7 @@ def needed(
     modules: Mapping[str, Mapping[str, Any]] = MODULES,
     methods: Mapping[type, Mapping[str, Any]] = METHODS,
 ) -> set[tuple[str, ...]]:
-    """What the interpreter's tables have, in the same words."""
+    """The operations in the interpreter's tables, in the same form."""
     names = {("name", name) for name, one in builtins.items() if not isinstance(one, _ALIKE)}
     members = {
         ("module", module, name)
@@ -1494,7 +1494,7 @@ def needed(
 
 
 def fields_needed() -> set[tuple[str, ...]]:
-    """Fields of Python's own values that the interpreter gives out."""
+    """Fields of Python's own values that programs can read."""
     found: set[tuple[str, ...]] = set()
     for type_, reader in ATTRIBUTES.items():
         example = _EXAMPLES.get(type_)
@@ -1515,7 +1515,7 @@ _EXAMPLES = _examples()
 
 
 def unnamed() -> set[str]:
-    """Types that have attributes here and no kind of hole."""
+    """Types that have attributes in the interpreter but no kind of hole."""
     kinds = {*LITERALS, "module", "timezone", "type"}
     types = {*METHODS, *ATTRIBUTES}
     return {type_name(type_) for type_ in types if kind_of(type_) not in kinds}

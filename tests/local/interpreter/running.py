@@ -1,4 +1,4 @@
-"""Running a program in a test: what it gives, with which labels."""
+"""Helpers that run a program in a test and return its result, its labels or its failure."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -35,21 +35,21 @@ def finish(source: str, **options: Any) -> ProgramFinished | ProgramRaised:
 
 
 def value(source: str, **options: Any) -> Any:
-    """What a program gives."""
+    """The value that a program gives."""
     step = finish(source, **options)
     assert isinstance(step, ProgramFinished), step
     return step.value.value
 
 
 def failure(source: str, **options: Any) -> ProgramRaised:
-    """How a program fails."""
+    """The failure of a program."""
     step = finish(source, **options)
     assert isinstance(step, ProgramRaised), step
     return step
 
 
 def labels(source: str, **options: Any) -> Labels:
-    """Labels of what a program gives; see `variables`."""
+    """Labels of the value that a program gives. It can use `variables`."""
     step = finish(source, variables=variables(), **options)
     assert isinstance(step, ProgramFinished), step
     return step.value.labels
@@ -73,12 +73,12 @@ def variables() -> dict[str, Labeled]:
 
 
 def drive(run: Run, results: Iterable[Labeled | ToolFailure]) -> list[Any]:
-    """Run to the end with these results; all steps."""
+    """Answer the tool calls of a run with these results, and return all steps."""
     steps: list[Any] = [run.advance()]
     steps += [run.advance(result) for result in results]
     return steps
 
 
 def plain(call: ToolCall) -> dict[str, Any]:
-    """The arguments of a call without labels."""
+    """The arguments of a call, without labels."""
     return {name: argument.value for name, argument in call.arguments.items()}

@@ -1,4 +1,4 @@
-"""Makes a program that shows something smaller, as long as it still shows it."""
+"""Shrinks a program as far as it still shows the same fault."""
 
 import ast
 import copy
@@ -12,12 +12,15 @@ _ATTEMPTS = 600
 
 
 def shrunk(texts: Sequence[str], still: Still[T], *, within: bool = True) -> T | None:
-    """What `still` gave for the smallest texts that were found; `None` if it never gave anything.
+    """The result of `still` for the smallest program that was found.
 
     Args:
         texts: Parts of the program, each a few statements.
-        still: Gives something as long as these texts still show it.
-        within: Whether parts may become smaller, and not only fewer.
+        still: Returns the fault if these parts still show it, otherwise `None`.
+        within: Whether parts may become smaller, not only fewer.
+
+    Returns:
+        `None` if no smaller program shows the fault.
     """
     best: T | None = None
     parts = list(texts)
@@ -37,7 +40,7 @@ def shrunk(texts: Sequence[str], still: Still[T], *, within: bool = True) -> T |
 
 
 def _smaller(parts: Sequence[str], *, within: bool) -> Iterator[Sequence[str]]:
-    """The same with a part less, or with less in one part; what takes most away comes first."""
+    """The same without one part, or with one part smaller. The largest reductions come first."""
     for at in reversed(range(len(parts))):
         yield [*parts[:at], *parts[at + 1 :]]
     for at, part in enumerate(parts if within else ()):
@@ -54,14 +57,14 @@ def _less(text: str) -> Iterator[str]:
         try:
             written = ast.unparse(ast.fix_missing_locations(smaller))
         except (AttributeError, TypeError, ValueError):
-            continue  # a tree that is no program any more
+            continue  # the tree is not a valid program any more
         if written and written not in seen and len(written) <= len(text):
             seen.add(written)
             yield written
 
 
 def _changes(tree: ast.AST) -> Iterator[Change]:
-    """Changes to a copy of a tree, by the place of a node among all."""
+    """Changes for copies of a tree. They find a node by its position in `ast.walk`."""
     for place, node in enumerate(ast.walk(tree)):
         for name, field in ast.iter_fields(node):
             if isinstance(field, list):

@@ -1,4 +1,4 @@
-"""Programs cut into steps: in a run that has one after the other they do what the whole does."""
+"""Cuts programs into steps. A run of all steps in order must do the same as the whole program."""
 
 import ast
 import random
@@ -14,7 +14,7 @@ LIMITS = Limits(steps=200_000, seconds=5.0, total_seconds=5.0)
 
 
 def cut(source: str, rng: random.Random, parts: int = 2) -> list[str]:
-    """The text in so many parts, cut between statements of the module; fewer if it has fewer."""
+    """The text in this many parts, cut between top-level statements; fewer if it is too short."""
     body, lines = ast.parse(source).body, source.splitlines(keepends=True)
     places = [
         after.lineno - 1
@@ -27,23 +27,23 @@ def cut(source: str, rng: random.Random, parts: int = 2) -> list[str]:
 
 
 def programs(*, is_strict: bool) -> Iterator[Trial]:
-    """Programs without end, each over a secret; in mode `strict` they branch on it."""
+    """An endless series of programs that use a secret; in strict mode they branch on it."""
     for number in count():
         yield from branching(number) if is_strict else trials(number)
 
 
 def secrets_of(trial: Trial, source: str, side: int) -> Mapping[str, Labeled]:
-    """The variables that a program starts from, each with a tag of its own name."""
+    """The variables that a program starts with. The tag of each is its name."""
     values = {name: found[0] for name, (_, found) in SECRETS.items() if name in source}
     values |= {trial.secret: trial.values[side]}
     return {name: Labeled(value, Labels(tags=frozenset({name}))) for name, value in values.items()}
 
 
 def shown(names: Mapping[str, Labeled]) -> dict[str, tuple[str, Labels]]:
-    """Values and labels, to be compared."""
+    """Values and labels in a form that can be compared."""
     return {name: (repr(one.value), one.labels) for name, one in names.items()}
 
 
 def differing(one: Mapping[str, object], other: Mapping[str, object]) -> Sequence[str]:
-    """Names under which there is something else, or nothing."""
+    """Names whose values differ or that only one side has."""
     return sorted(name for name in one.keys() | other.keys() if one.get(name) != other.get(name))

@@ -223,7 +223,7 @@ class Writer:
         return name
 
     def filled(self, text: str, depth: int) -> str:
-        """Fill the holes of a template. All holes for a variable of one kind get the same variable."""
+        """Fill the holes of a template. Holes for a variable of one kind share one variable."""
         same: dict[str, str] = {}
         holes = [hole.start() for hole in HOLE.finditer(text) if not hole[2]]
         hot = self.rng.choice(holes) if holes and self.rng.random() < 0.8 else None

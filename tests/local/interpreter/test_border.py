@@ -1,4 +1,4 @@
-"""Values go out in one JSON form each, or not at all."""
+"""Values leave the interpreter in one fixed JSON form, or the program fails."""
 
 import json
 from typing import Any
@@ -71,7 +71,9 @@ def test_values_have_one_json_form(source: str, form: Any, kind: str) -> None:
         ("...", "TypeError"),
     ],
 )
-def test_what_has_no_json_form_fails_with_its_labels(source: str, kind: str) -> None:
+def test_a_value_without_a_json_form_fails_and_the_failure_has_its_labels(
+    source: str, kind: str
+) -> None:
     step = failure(source)
 
     assert (step.kind, step.type) == ("value", kind)
@@ -92,11 +94,11 @@ def test_an_argument_without_a_json_form_never_reaches_a_tool() -> None:
 @pytest.mark.parametrize(
     "given", [None, True, 0, -1.5, "", "ä\u2028", [], {}, {"a": [1, {"b": None}]}, 10**30, [[[]]]]
 )
-def test_json_comes_out_as_it_came_in(given: Any) -> None:
+def test_a_json_value_leaves_a_program_unchanged(given: Any) -> None:
     assert value("x", variables={"x": Labeled(given)}) == given
 
 
-def test_the_answer_variable_wins_over_the_last_expression() -> None:
+def test_final_return_value_has_priority_over_the_last_expression() -> None:
     assert value("final_return_value = 1\n2") == 1
     assert value("final_return_value = None\n2") is None
 
@@ -118,14 +120,14 @@ def test_exit_with_a_code_fails_and_keeps_the_value() -> None:
     assert (step.message, step.labels, step.value) == ("reason", SECRET, None)
 
 
-def test_the_labels_of_an_exit_code_count_for_the_value() -> None:
+def test_the_value_also_has_the_labels_of_the_exit_code() -> None:
     step = finish("final_return_value = 1\nexit(s)", variables={"s": Labeled(0, SECRET)})
 
     assert isinstance(step, ProgramFinished)
     assert step.value == Labeled(1, SECRET)
 
 
-def test_a_failure_says_where() -> None:
+def test_a_failure_names_the_line() -> None:
     step = failure("x = 1\ndef f():\n    return 1 / 0\n\nf()")
 
     assert (step.kind, step.type, step.line) == ("exception", "ZeroDivisionError", 3)

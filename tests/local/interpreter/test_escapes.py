@@ -1,6 +1,7 @@
-"""Hostile programs: none gets out, none takes more than its limits (`security.md`, rules 2 and 3).
+"""No hostile program escapes or exceeds its limits (`security.md`, rules 2 and 3).
 
-These are some of every kind; `python -m tests.local.interpreter.escapes` runs all of them.
+These tests run a sample of every kind. `python -m tests.local.interpreter.escapes` runs all
+programs.
 """
 
 import random
@@ -16,7 +17,7 @@ from tests.local.interpreter.observer import Observer
 
 
 def some_of_every_kind(share: float) -> Iterator[tuple[str, Case]]:
-    """Of each family, some of each way to end; the draw is the same each time."""
+    """Some programs of each family and ending, the same ones each time."""
     draw = random.Random(7)  # noqa: S311 - which ones does not matter
     for family, cases in FAMILIES.items():
         for _, group in groupby(sorted(cases, key=lambda case: case.ends), lambda case: case.ends):
@@ -26,7 +27,7 @@ def some_of_every_kind(share: float) -> Iterator[tuple[str, Case]]:
 
 
 SAMPLE = list(some_of_every_kind(0.205))
-# What takes most of one resource each when programs have the limits that they have in use.
+# Under the default limits, each of these uses the most of one resource.
 GREEDY = (
     "a loop in a comprehension",
     "colliding keys at once",
@@ -61,7 +62,7 @@ def test_a_greedy_program_ends_within_2_s_and_200_mb_under_the_limits_in_use(
     assert observer.faults_in_use(case) == []
 
 
-def test_the_sample_has_at_least_250_programs_and_every_kind() -> None:
+def test_the_sample_has_at_least_250_programs_and_every_ending_of_every_family() -> None:
     assert len(SAMPLE) >= 250
     assert {(family, case.ends) for family, case in SAMPLE} == {
         (family, case.ends) for family, cases in FAMILIES.items() for case in cases
@@ -75,12 +76,12 @@ def test_the_corpus_has_every_program_once() -> None:
     assert [text for text, count in Counter(c.program for c in CORPUS).items() if count > 1] == []
 
 
-def test_the_observer_sees_a_program_that_does_not_do_what_is_expected(observer: Observer) -> None:
+def test_the_observer_reports_a_program_that_ends_in_an_unexpected_way(observer: Observer) -> None:
     wrong = Case("wrong", "f'{secret}'", "gives", value="k3y")
     assert "expected" in observer.faults(wrong)[0]
 
 
-def test_the_observer_sees_a_process_that_ends(observer: Observer) -> None:
+def test_the_observer_starts_a_new_process_after_the_old_one_ended(observer: Observer) -> None:
     assert observer.run("1").ends == "gives"
     observer.stop()
     assert observer.run("1").ends == "gives"

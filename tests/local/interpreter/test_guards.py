@@ -1,7 +1,7 @@
-"""Without any one of its guards the interpreter lets a hostile program do more than it may.
+"""If one guard is removed, a hostile program can do more than it may.
 
-A few guards, drawn with a seed, are removed here; `python -m tests.local.interpreter.guards` removes
-every one.
+These tests remove a few guards, drawn with a seed. `python -m tests.local.interpreter.guards`
+removes all of them.
 """
 
 import random
@@ -15,8 +15,7 @@ from tests.local.interpreter.observer import Observer
 
 KNOWN = recorded()
 GUARDS = guards()
-# Those that a limit of time witnesses are left to the long run: how long is too long depends on the
-# machine.
+# Without the guards that only a time limit can show: they depend on the speed of the machine.
 STEADY = [g for g in GUARDS if g.name in KNOWN and KNOWN[g.name].seconds is None]
 SAMPLE = random.Random(7).sample(STEADY, 6)  # noqa: S311 - which ones does not matter
 
@@ -34,12 +33,14 @@ def test_a_guard_that_is_gone_is_noticed(intact: Observer, guard: Guard) -> None
     assert witness(guard, [case], intact) is case
 
 
-def test_a_program_that_has_nothing_to_do_with_a_guard_does_not_notice(intact: Observer) -> None:
+def test_a_program_that_does_not_need_a_guard_does_not_notice_that_it_is_gone(
+    intact: Observer,
+) -> None:
     innocent = Case("innocent", "1 + 1", "gives", value=2)
     assert witness(SAMPLE[0], [innocent], intact) is None
 
 
-def test_a_program_that_goes_wrong_anyway_notices_nothing(intact: Observer) -> None:
+def test_a_program_that_also_fails_with_the_guard_is_no_witness(intact: Observer) -> None:
     wrong = Case("wrong", "1 + 1", "gives", value=3)
     assert witness(SAMPLE[0], [wrong], intact) is None
 

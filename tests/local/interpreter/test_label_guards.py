@@ -1,7 +1,7 @@
-"""Without any one of its label rules, joins, tags and marks the interpreter gives other labels.
+"""If one label rule, join, tag or mark is off, the interpreter gives wrong labels.
 
-A few places, drawn with a seed, are switched off here; `python -m tests.local.interpreter.label_guards`
-switches off every one.
+These tests switch off a few places, drawn with a seed.
+`python -m tests.local.interpreter.label_guards` switches off all of them.
 """
 
 import random
@@ -21,7 +21,7 @@ def programs() -> Programs:
     return Programs()
 
 
-def test_every_program_shows_the_labels_that_it_must_while_all_places_are_on(
+def test_every_program_is_right_while_all_places_are_on(
     programs: Programs,
 ) -> None:
     assert programs.wrong == []
@@ -29,30 +29,30 @@ def test_every_program_shows_the_labels_that_it_must_while_all_places_are_on(
 
 @pytest.mark.long(sample=1)
 @pytest.mark.parametrize("place", SAMPLE)
-def test_a_place_that_is_off_is_noticed(programs: Programs, place: str) -> None:
+def test_a_program_notices_that_a_place_is_off(programs: Programs, place: str) -> None:
     assert list(unnoticed(programs, [place])) == []
 
 
-def test_a_program_comes_by_every_place(programs: Programs) -> None:
+def test_every_place_is_reached_by_a_program(programs: Programs) -> None:
     assert [place for place in PLACES if place not in programs.passing] == []
 
 
 @pytest.mark.long
-def test_a_place_that_no_program_comes_by_is_not_noticed(programs: Programs) -> None:
+def test_a_place_that_no_program_reaches_counts_as_unnoticed(programs: Programs) -> None:
     assert list(unnoticed(programs, ["nowhere: tag(value, mark)"])) == ["nowhere: tag(value, mark)"]
 
 
-def test_each_place_that_changes_nothing_is_there() -> None:
+def test_the_places_that_make_no_difference_exist() -> None:
     assert EQUAL.keys() <= {*rules(), *places()}
 
 
-def test_every_place_has_a_name_of_its_own() -> None:
+def test_every_place_has_its_own_name() -> None:
     every = [*rules(), *places()]
 
     assert len(every) == len(set(every)) > 300
 
 
-def test_the_interpreter_with_switches_takes_the_place_of_no_other(programs: Programs) -> None:
+def test_the_interpreter_with_switches_does_not_replace_the_normal_one(programs: Programs) -> None:
     assert programs.switches.off == ""
     assert sys.modules[PACKAGE].Run is Run
     assert "SWITCHES" not in vars(sys.modules[f"{PACKAGE}.machine"])

@@ -1,4 +1,4 @@
-"""`BaseModel` and `Enum` statements: data with a schema, never classes of Python."""
+"""Subclasses of `BaseModel` and `Enum` in programs: data with a schema, not Python classes."""
 
 import json
 from typing import Any
@@ -41,7 +41,7 @@ def run(source: str, **options: Any) -> Any:
 
 
 def stripped(schema: Any) -> Any:
-    """A schema of pydantic without the titles of fields, which say nothing."""
+    """A schema without titles of fields, defaults and descriptions, for a comparison."""
     if isinstance(schema, list):
         return [stripped(one) for one in schema]
     if not isinstance(schema, dict):
@@ -57,7 +57,7 @@ def stripped(schema: Any) -> Any:
     }
 
 
-def test_schemas_say_what_pydantics_say() -> None:
+def test_schemas_of_models_match_those_of_pydantic() -> None:
     namespace: dict[str, Any] = {"__name__": "models"}
     exec(HEADER + ITEM, namespace)  # noqa: S102 - the text above
     for name in ("Item", "Box"):
@@ -91,7 +91,7 @@ def test_schemas_say_what_pydantics_say() -> None:
         ("Kind('mail') is Kind.MAIL", True),
     ],
 )
-def test_instances_behave_as_pydantics(source: str, expected: Any) -> None:
+def test_instances_behave_like_those_of_pydantic(source: str, expected: Any) -> None:
     assert run(source) == expected
 
 
@@ -120,7 +120,7 @@ def test_an_instance_dumps_to_json() -> None:
         ("name='a', parent={}", "parent"),
     ],
 )
-def test_what_does_not_fit_is_a_validation_error_that_says_where(
+def test_a_value_that_does_not_fit_raises_a_validation_error_that_names_the_field(
     arguments: str, place: str
 ) -> None:
     step = failure(f"{HEADER}{ITEM}Item({arguments})")
@@ -167,14 +167,14 @@ def test_each_field_keeps_its_own_labels() -> None:
         "len(Item(name='a'))",
     ],
 )
-def test_a_class_statement_that_means_nothing_is_a_type_error(source: str) -> None:
+def test_an_unsupported_use_of_a_class_raises_a_type_error(source: str) -> None:
     step = failure(HEADER + ITEM + source)
 
     assert (step.kind, step.type) == ("exception", "TypeError")
 
 
 @pytest.mark.parametrize(("text", "fits"), [("A-17", True), ("xA-17x", True), ("a-17", False)])
-def test_a_pattern_of_a_field_is_searched(text: str, fits: bool) -> None:
+def test_the_pattern_of_a_field_is_searched_in_its_value(text: str, fits: bool) -> None:
     source = (
         "from pydantic import BaseModel, Field, ValidationError\n"
         "class Code(BaseModel):\n    code: str = Field(pattern=r'[A-Z]-\\d{2,64}', max_length=9)\n"
@@ -201,7 +201,7 @@ except ZeroDivisionError:
     [("", False), ("Made = 7\n", False), ("", True), ("Made = 7\n", True)],
     ids=["nothing", "a value", "nothing, in a function", "a value, in a function"],
 )
-def test_a_class_that_fails_to_be_made_leaves_its_name_as_it_was(
+def test_a_class_statement_that_raises_leaves_its_name_unchanged(
     before: str, *, within: bool
 ) -> None:
     body = f"{before}{HALF_MADE}\ntry:\n    seen = Made\nexcept NameError:\n    seen = None\n"

@@ -1,7 +1,7 @@
-"""Changing one tagged input changes only what carries its tag.
+"""If one tagged input changes, only values with its tag change.
 
-Explicit flows in the normal mode; in strict mode branches count too, as long as both runs end
-normally and assign the same variables.
+In normal mode this covers explicit flows. In strict mode it also covers branches, as long as both
+runs end normally and assign the same variables.
 """
 
 from typing import Any
@@ -23,7 +23,7 @@ _INPUTS: dict[str, tuple[str, Any, Any]] = {
 
 
 class _Straight(Generator):
-    """Programs whose control flow depends on no input: assignments of what never raises."""
+    """Programs whose control flow depends on no input: only assignments."""
 
     def program(self) -> str:
         for name, (kind, *_) in _INPUTS.items():
@@ -43,7 +43,7 @@ class _Straight(Generator):
 
 
 def final(source: str, changed: str | None, *, is_strict: bool) -> dict[str, Labeled] | None:
-    """Variables at the end, if it ends normally."""
+    """Variables at the end; `None` if the program does not end normally."""
     variables = {
         name: Labeled(other if name == changed else value, Labels(tags=frozenset({name})))
         for name, (_, value, other) in _INPUTS.items()
@@ -55,7 +55,11 @@ def final(source: str, changed: str | None, *, is_strict: bool) -> dict[str, Lab
 
 
 def leaks(source: str, *, is_strict: bool) -> list[tuple[str, str]] | None:
-    """Variables that changed with an input whose tag they lack; `None` if nothing ended."""
+    """Inputs, each with a variable that changes with it but lacks its tag.
+
+    Returns:
+        `None` if the program does not end normally.
+    """
     base = final(source, None, is_strict=is_strict)
     if base is None:
         return None
@@ -77,7 +81,7 @@ def test_an_output_changes_only_with_inputs_whose_tags_it_carries() -> None:
     results = [leaks(_Straight(seed).program(), is_strict=False) for seed in range(500)]
     ended = [found for found in results if found is not None]
 
-    assert len(ended) > 150  # the others raise, for some expression has a type of its own choice
+    assert len(ended) > 150  # the others raise, because some expressions have a wrong type
     assert [found for found in ended if found] == []
 
 
@@ -95,11 +99,11 @@ def test_an_output_changes_only_with_inputs_whose_tags_it_carries() -> None:
         "x = {}\nif i2 == 0:\n    x['k'] = 1\nelse:\n    x['k'] = 2",
     ],
 )
-def test_in_strict_mode_branches_leave_their_label_on_what_they_assign(source: str) -> None:
+def test_in_strict_mode_assignments_under_a_branch_have_its_label(source: str) -> None:
     assert leaks(source, is_strict=True) == []
 
 
-def test_an_implicit_flow_is_seen_by_this_test_when_branches_are_not_labelled() -> None:
+def test_an_implicit_flow_is_found_if_branches_are_not_labelled() -> None:
     source = "if i1 == 3:\n    x = 1\nelse:\n    x = 2"
 
     assert leaks(source, is_strict=False) == [("i1", "x")]

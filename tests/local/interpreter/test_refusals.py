@@ -1,4 +1,4 @@
-"""What the language lacks is refused before anything runs, with what to write instead."""
+"""Unsupported code is refused before the program runs, with what to write instead."""
 
 import ast
 
@@ -72,12 +72,14 @@ from langchain_sequrity.local.interpreter.syntax import ALLOWED
         ("x = 1 @ 2", "operator is not supported"),
     ],
 )
-def test_what_is_refused_and_what_to_write_instead(source: str, instead: str) -> None:
+def test_an_unsupported_construct_is_refused_with_what_to_write_instead(
+    source: str, instead: str
+) -> None:
     with pytest.raises(ProgramRefused, match=instead):
         parse(source)
 
 
-def test_a_refusal_says_where() -> None:
+def test_a_refusal_names_line_and_column() -> None:
     with pytest.raises(ProgramRefused) as refused:
         parse("x = 1\nif x:\n    y = x.__dict__")
 
@@ -85,7 +87,7 @@ def test_a_refusal_says_where() -> None:
     assert str(refused.value).startswith("Line 3, column 9: ")
 
 
-def test_nodes_of_python_are_allowed_one_by_one() -> None:
+def test_each_allowed_node_type_is_listed_by_itself() -> None:
     allowed = {kind.__name__ for kind in ALLOWED}
 
     assert not allowed & {"With", "Await", "Yield", "AsyncFor", "MatchClass", "TryStar"}

@@ -1,4 +1,4 @@
-"""A run pauses at each tool call, can be parked, moved and replayed, and leaves no thread."""
+"""A run pauses at each tool call. It can be parked, moved and replayed, and leaves no thread."""
 
 import gc
 import json
@@ -32,12 +32,12 @@ def start(source: str, **options: Any) -> Run:
 
 
 def fiber_of(run: Run) -> Fiber:
-    """Where a run waits; it does not keep the run itself alive."""
+    """The fiber in which a run waits. It does not keep the run alive."""
     assert run._fiber is not None
     return run._fiber
 
 
-def test_a_run_stops_at_each_call_and_goes_on_with_its_result() -> None:
+def test_a_run_pauses_at_each_call_and_continues_with_its_result() -> None:
     first, second, third, end = drive(
         start(TWO_CALLS), [Labeled("A", SECRET), Labeled("B", OTHER), Labeled(None)]
     )
@@ -52,7 +52,7 @@ def test_a_run_stops_at_each_call_and_goes_on_with_its_result() -> None:
     assert end == ProgramFinished(Labeled("AB", SECRET.join(OTHER)), "str", 4)
 
 
-def test_arguments_are_bound_to_names_and_defaults_are_left_out() -> None:
+def test_a_call_has_its_arguments_by_name_without_omitted_ones() -> None:
     (call,) = drive(start("send(to='a', copy=[1], text={'k': 2})"), [])
 
     assert plain(call) == {"to": "a", "copy": [1], "text": {"k": 2}}
@@ -93,7 +93,7 @@ def test_a_program_that_gives_a_tool_positional_arguments_is_refused_before_it_r
     "source",
     ["f = read\nf('a')", "[*map(read, ['a'])]", "(lambda g: g('a'))(read)", "[read][0]('a')"],
 )
-def test_a_tool_under_another_name_takes_no_positional_arguments_either(source: str) -> None:
+def test_a_tool_under_another_name_also_takes_keyword_arguments_only(source: str) -> None:
     step = start(source).advance()
 
     assert isinstance(step, ProgramRaised)
@@ -111,7 +111,9 @@ def test_a_tool_under_another_name_takes_no_positional_arguments_either(source: 
         "(lambda read: read('a'))(str)",
     ],
 )
-def test_a_name_that_the_program_binds_takes_any_arguments(source: str) -> None:
+def test_a_name_that_the_program_binds_is_not_the_tool_and_takes_positional_arguments(
+    source: str,
+) -> None:
     step = start(source).advance()
 
     assert isinstance(step, ProgramFinished), step
@@ -132,7 +134,7 @@ def test_a_tool_that_fails_ends_a_program_that_does_not_catch_it() -> None:
     assert end == ProgramRaised("exception", "ToolError", "disk full", 2, SECRET)
 
 
-def test_a_parked_run_goes_on_where_it_was() -> None:
+def test_a_parked_run_continues_where_it_was() -> None:
     run = start(TWO_CALLS)
     run.advance()
     fibers = [fiber_of(run)]
@@ -153,7 +155,7 @@ def test_a_parked_run_goes_on_where_it_was() -> None:
     assert [fiber.join(5) for fiber in fibers] == [True, True, True]
 
 
-def test_a_log_is_json_and_rebuilds_the_run_elsewhere() -> None:
+def test_a_log_is_json_and_rebuilds_the_run_in_another_object() -> None:
     run = start(TWO_CALLS)
     drive(run, [Labeled("A", SECRET)])
     log = json.loads(json.dumps(run.log))
@@ -171,7 +173,7 @@ def test_a_log_is_json_and_rebuilds_the_run_elsewhere() -> None:
     run.close()
 
 
-def test_clock_and_chance_come_from_the_log_when_a_run_is_replayed() -> None:
+def test_a_replayed_run_takes_times_and_random_values_from_its_log() -> None:
     source = (
         "import random\nfrom datetime import datetime\nimport time\n"
         "x = [datetime.now().isoformat(), time.time(), random.random(), random.randint(1, 10**9),"
@@ -204,7 +206,7 @@ def test_a_log_of_another_program_or_of_other_variables_is_refused() -> None:
             other.advance()
 
 
-def test_a_log_with_another_call_is_refused_and_the_program_cannot_catch_that() -> None:
+def test_a_log_with_another_call_is_refused_and_the_program_cannot_catch_the_error() -> None:
     source = "try:\n    read(name='x')\nexcept BaseException:\n    pass"
     run = start(source)
     drive(run, [Labeled(1)])
@@ -234,12 +236,12 @@ def test_a_log_that_is_longer_than_the_run_is_refused() -> None:
         [{"event": "read", "name": "now", "value": float("nan")}],
     ],
 )
-def test_a_log_that_is_none_is_refused(log: list[Any]) -> None:
+def test_a_malformed_log_is_refused(log: list[Any]) -> None:
     with pytest.raises(UsageError, match=r"not a log|three lists|JSON"):
         start("1", log=log)
 
 
-def test_results_are_given_when_they_are_waited_for_and_only_then() -> None:
+def test_a_run_takes_a_result_only_while_it_waits_for_one() -> None:
     run = start("read(name='x')")
     with pytest.raises(UsageError, match="does not wait"):
         run.advance(Labeled(1))
@@ -252,7 +254,7 @@ def test_results_are_given_when_they_are_waited_for_and_only_then() -> None:
 
 
 @pytest.mark.parametrize("bad", [{1: 2}, {"a": {3}}, float("nan"), object(), (1,)])
-def test_a_result_that_is_no_json_is_refused_and_the_run_goes_on_waiting(bad: Any) -> None:
+def test_a_result_that_is_not_json_is_refused_and_the_run_still_waits(bad: Any) -> None:
     run = start("read(name='x')")
     run.advance()
     with pytest.raises(UsageError, match="JSON"):
@@ -261,7 +263,7 @@ def test_a_result_that_is_no_json_is_refused_and_the_run_goes_on_waiting(bad: An
     assert run.advance(Labeled(1)) == ProgramFinished(Labeled(1), "int", 1)
 
 
-def test_what_comes_in_is_copied() -> None:
+def test_a_result_is_copied_when_it_is_given() -> None:
     given = {"k": [1]}
     run = start("x = read(name='x')\nread(name='y')\nx")
     run.advance()
@@ -273,7 +275,7 @@ def test_what_comes_in_is_copied() -> None:
     assert end.value.value == {"k": [1]}
 
 
-def test_closing_parking_and_forgetting_a_run_ends_its_thread() -> None:
+def test_closing_parking_or_dropping_a_run_ends_its_thread() -> None:
     runs = [
         start("for i in range(9):\n    sorted([1], key=lambda v: read(name='x'))") for _ in range(3)
     ]
@@ -291,7 +293,7 @@ def test_closing_parking_and_forgetting_a_run_ends_its_thread() -> None:
     assert forgotten.join(5)
 
 
-def test_finally_blocks_do_not_run_when_a_run_is_given_up() -> None:
+def test_finally_blocks_do_not_run_when_a_run_is_closed() -> None:
     run = start("x = []\ntry:\n    read(name='x')\nfinally:\n    x.append(1)\n    read(name='y')")
     run.advance()
     fiber = fiber_of(run)
@@ -323,7 +325,7 @@ def test_names_shows_the_variables_at_a_pause_and_at_the_end() -> None:
     assert after["json"] == Labeled({"type": "module"})
 
 
-def test_a_fault_of_the_policy_is_the_callers_and_not_the_programs() -> None:
+def test_an_exception_of_the_policy_reaches_the_caller_and_the_program_cannot_catch_it() -> None:
     def broken(_: Labels) -> bool:
         raise ZeroDivisionError
 
@@ -333,7 +335,7 @@ def test_a_fault_of_the_policy_is_the_callers_and_not_the_programs() -> None:
         run.advance()
 
 
-def test_a_thousand_calls_cost_no_more_each_than_a_hundred() -> None:
+def test_the_cost_of_a_call_does_not_grow_with_the_number_of_calls() -> None:
     def steps(count: int) -> int:
         run = start(f"for i in range({count}):\n    last = read(name=str(i))\nlast")
         step, calls = run.advance(), 0
@@ -347,7 +349,7 @@ def test_a_thousand_calls_cost_no_more_each_than_a_hundred() -> None:
     assert steps(1000) < 12 * steps(100)
 
 
-def test_runs_do_not_share_anything() -> None:
+def test_runs_share_no_variables() -> None:
     first = start("x = read(name='x')\nx", variables={"p": Labeled([])})
     second = start("x = read(name='x')\nx", variables={"p": Labeled([])})
     first.advance()

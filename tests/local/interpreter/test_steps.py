@@ -1,4 +1,4 @@
-"""A run may have several programs, one after the other in one namespace (`enable_multistep_planning`)."""
+"""A run can have several programs in one namespace, in turn (`enable_multistep_planning`)."""
 
 import random
 from collections.abc import Callable, Iterator, Mapping
@@ -45,7 +45,7 @@ def pool() -> Iterator[WorkerPool]:
 
 @pytest.fixture(params=["in process", "in a worker"])
 def make(request: pytest.FixtureRequest, pool: WorkerPool) -> Make:
-    """Makes a run with steps, in the place that the test is for."""
+    """Makes a run with steps, in this process or in a worker."""
 
     def in_process(source: str, **options: Any) -> AnyRun:
         return Run(parse(source), tools=TOOLS, has_steps=True, **options)
@@ -57,7 +57,7 @@ def make(request: pytest.FixtureRequest, pool: WorkerPool) -> Make:
 
 
 def after(make: Make, *sources: str, **options: Any) -> AnyRun:
-    """A run in which each of these programs has ended well."""
+    """A run in which all these programs have finished."""
     run = make(sources[0], variables=variables(), **options)
     assert isinstance(run.advance(), ProgramFinished)
     for source in sources[1:]:
@@ -73,7 +73,7 @@ def labels_of(make: Make, name: str, *sources: str, **options: Any) -> Labels:
     return found
 
 
-# What a step finds
+# What a step can use
 
 
 KEPT: Mapping[str, tuple[str, str, Any]] = {
@@ -100,7 +100,7 @@ KEPT: Mapping[str, tuple[str, str, Any]] = {
 
 
 @pytest.mark.parametrize(("first", "then", "expected"), KEPT.values(), ids=KEPT)
-def test_a_step_finds_everything_as_the_one_before_left_it(
+def test_a_step_can_use_everything_that_the_step_before_it_defined(
     make: Make, first: str, then: str, expected: Any
 ) -> None:
     run = after(make, first)
@@ -110,7 +110,7 @@ def test_a_step_finds_everything_as_the_one_before_left_it(
     assert step.value.value == expected
 
 
-def test_the_last_line_of_a_step_is_no_answer_and_may_have_no_json_form(make: Make) -> None:
+def test_the_last_expression_of_a_step_is_not_an_answer_and_needs_no_json_form(make: Make) -> None:
     run = after(make, "a = 1\nlambda: a", "a")
     step = run.advance(NextProgram("final_return_value = float('nan')"))
     run.close()
@@ -118,7 +118,7 @@ def test_the_last_line_of_a_step_is_no_answer_and_may_have_no_json_form(make: Ma
     assert step.kind == "value"
 
 
-def test_types_are_those_of_the_program(make: Make) -> None:
+def test_kinds_names_the_types_of_variables_as_the_program_sees_them(make: Make) -> None:
     run = after(
         make,
         "from pydantic import BaseModel\nclass Page(BaseModel):\n    n: int\n"
@@ -138,7 +138,7 @@ def test_types_are_those_of_the_program(make: Make) -> None:
 # Labels
 
 
-def test_labels_stay_with_each_value(make: Make) -> None:
+def test_each_value_keeps_its_labels_across_steps(make: Make) -> None:
     assert labels_of(make, "a", "both = [s, 1]", "a = both[0]") == SECRET
     assert labels_of(make, "a", "both = [s, 1]", "a = both[1]") == Labels()
 
@@ -155,7 +155,7 @@ LATER = "def later(c):\n    return c and {}\n"
         ("y", ("def later(c):\n    global y\n    y = c and 1\n", "later(no)")),
     ],
 )
-def test_a_function_labels_what_only_a_later_step_binds(
+def test_a_function_of_an_earlier_step_labels_names_that_only_a_later_step_binds(
     make: Make, name: str, steps: tuple[str, ...]
 ) -> None:
     assert labels_of(make, name, *steps) == SECRET
@@ -170,7 +170,7 @@ def test_a_function_labels_what_only_a_later_step_binds(
         "def f(c):\n    try:\n        int(c)\n    except ValueError:\n        return sum([])",
     ],
 )
-def test_a_built_in_that_an_earlier_function_means_keeps_its_meaning(
+def test_a_step_cannot_rebind_a_built_in_that_an_earlier_function_uses(
     make: Make, inner: str
 ) -> None:
     for again in ("sum = 1", "def sum(a):\n    a.append(1)", "from math import floor as sum"):
@@ -183,7 +183,7 @@ def test_a_built_in_that_an_earlier_function_means_keeps_its_meaning(
     run.close()
 
 
-def test_a_tool_that_an_earlier_function_means_keeps_its_meaning(make: Make) -> None:
+def test_a_step_cannot_rebind_a_tool_that_an_earlier_function_uses(make: Make) -> None:
     run = after(make, "def f(c):\n    return c and read(name='a')")
     step = run.advance(NextProgram("def read(name):\n    name.append(1)"))
     run.close()
@@ -208,7 +208,7 @@ ENDINGS: Mapping[str, tuple[str, ...]] = {
 
 
 @pytest.mark.parametrize("steps", ENDINGS.values(), ids=ENDINGS)
-def test_in_strict_mode_what_decides_about_the_next_step_labels_it(
+def test_in_strict_mode_a_branch_that_may_end_the_run_labels_the_next_step(
     make: Make, steps: tuple[str, ...]
 ) -> None:
     then = "b = a" if len(steps) == 1 else "b = 2"
@@ -222,14 +222,16 @@ def test_in_strict_mode_what_decides_about_the_next_step_labels_it(
         ("if no:\n    a = 1\nelse:\n    a = 2", "c = 3"),
     ],
 )
-def test_in_strict_mode_a_branch_that_decides_about_no_step_ends_with_its_step(
+def test_in_strict_mode_a_branch_that_cannot_end_the_run_does_not_label_the_next_step(
     make: Make, steps: tuple[str, ...]
 ) -> None:
     assert labels_of(make, "b", *steps, "b = 2", is_strict=True) == Labels()
     assert labels_of(make, "b", *steps, "b = a", is_strict=True) == SECRET
 
 
-def test_in_strict_mode_labels_of_assignments_under_a_branch_last(make: Make) -> None:
+def test_in_strict_mode_assignments_under_a_branch_keep_its_labels_in_later_steps(
+    make: Make,
+) -> None:
     assert labels_of(make, "b", "a = 0\nif no:\n    a = 0", "b = a") == Labels()
     strict = labels_of(make, "b", "a = 0\nif yes:\n    a = 0", "b = a", is_strict=True)
     assert strict == SECRET
@@ -241,7 +243,7 @@ def test_programs_that_are_cut_give_the_same_values_and_labels(*, is_strict: boo
     rng = random.Random(14)  # noqa: S311 - the same each time
     lost, seen = [], 0
     for trial in islice(programs(is_strict=is_strict), _COUNT):
-        # What the last line gives is an answer of the whole alone.
+        # Without the last line: its value is an answer only in the whole program.
         source, side = replace(trial, last="").source(), seen % 2
         parts = cut(source, rng, 2 + seen % 3)
         given = secrets_of(trial, source, side)
@@ -273,7 +275,7 @@ def test_programs_that_are_cut_give_the_same_values_and_labels(*, is_strict: boo
         ("final_return_value = s and None", SECRET),
     ],
 )
-def test_labels_of_an_early_end_are_those_of_the_answer_if_there_is_one(
+def test_labels_of_an_early_end_are_those_of_its_answer(
     make: Make, step: str, expected: Labels
 ) -> None:
     run = make(step, variables=variables(), is_strict=True)
@@ -283,7 +285,7 @@ def test_labels_of_an_early_end_are_those_of_the_answer_if_there_is_one(
     assert end.value.labels == expected
 
 
-# What a run waits for
+# The next program
 
 
 def test_a_program_that_is_refused_changes_nothing(make: Make) -> None:
@@ -299,7 +301,7 @@ def test_a_program_that_is_refused_changes_nothing(make: Make) -> None:
     assert step.value.value == 1
 
 
-def test_after_a_step_that_failed_the_run_is_over_and_its_log_leads_to_the_last_good_one(
+def test_a_failed_step_ends_the_run_and_an_earlier_log_restores_the_last_good_step(
     make: Make,
 ) -> None:
     run = after(make, "a = [1]")
@@ -318,7 +320,7 @@ def test_after_a_step_that_failed_the_run_is_over_and_its_log_leads_to_the_last_
     assert step.value.value == [1]
 
 
-def test_a_log_leads_into_the_middle_of_a_step(make: Make) -> None:
+def test_a_log_restores_a_run_in_the_middle_of_a_step(make: Make) -> None:
     run = make("a = [read(name='one')]")
     run.advance()
     run.advance(Labeled("first", SECRET))
@@ -335,7 +337,7 @@ def test_a_log_leads_into_the_middle_of_a_step(make: Make) -> None:
     assert names["a"].value == ["first", "second"]
 
 
-def test_a_log_of_other_steps_is_found_out(make: Make) -> None:
+def test_a_log_with_other_steps_is_refused(make: Make) -> None:
     run = after(make, "a = 1", "b = 2")
     log = run.log
     run.close()
@@ -350,14 +352,16 @@ def test_a_log_of_other_steps_is_found_out(make: Make) -> None:
 
 
 @pytest.mark.parametrize("wrong", [None, Labeled(1)])
-def test_after_a_step_a_program_is_waited_for(make: Make, wrong: Labeled | None) -> None:
+def test_a_run_that_waits_for_a_program_takes_nothing_else(
+    make: Make, wrong: Labeled | None
+) -> None:
     run = after(make, "a = 1")
     with pytest.raises(UsageError):
         run.advance(wrong)
     run.close()
 
 
-def test_a_call_is_not_answered_with_a_program(make: Make) -> None:
+def test_a_run_that_waits_for_a_tool_result_takes_no_program(make: Make) -> None:
     run = make("read(name='a')")
     run.advance()
     with pytest.raises(UsageError, match="result of a tool"):
@@ -372,7 +376,7 @@ def test_a_run_without_steps_takes_one_program() -> None:
         run.advance(NextProgram("a"))
 
 
-def test_each_step_has_time_and_steps_of_its_own_and_all_have_one_memory() -> None:
+def test_each_step_has_its_own_limit_of_steps_and_all_share_the_limit_of_memory() -> None:
     count_up = "for n in range(60_000):\n    pass"
     limits = LIMITS.__class__(steps=100_000, memory=1_000_000)
     run = Run(parse(count_up, limits), limits=limits, has_steps=True)
@@ -388,9 +392,7 @@ def test_each_step_has_time_and_steps_of_its_own_and_all_have_one_memory() -> No
 
 
 @pytest.mark.parametrize(("count", "is_same"), [(1, True), (45, False)])
-def test_a_worker_that_has_grown_in_a_step_serves_no_other_program(
-    count: int, *, is_same: bool
-) -> None:
+def test_a_worker_that_has_grown_in_a_step_is_not_used_again(count: int, *, is_same: bool) -> None:
     pids = []
     with WorkerPool(spare=1) as pool:
         for source in (f"a = ['x' * 2_000_000 for n in range({count})]", "a = 1"):

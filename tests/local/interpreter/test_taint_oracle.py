@@ -1,6 +1,7 @@
 """Random programs over every operation lose no label.
 
-In full numbers: `python -m tests.local.interpreter.taint_oracle --count 20000`, and `--strict`.
+The full runs are `python -m tests.local.interpreter.taint_oracle --count 20000`, with and without
+`--strict`.
 """
 
 import pytest
@@ -34,20 +35,20 @@ _COUNT = 500
 
 
 @pytest.mark.long
-def test_what_differs_between_two_runs_carries_the_tag_of_the_secret() -> None:
+def test_a_variable_that_differs_between_two_runs_has_the_tag_of_the_secret() -> None:
     found = [losses(trial) for seed in range(_COUNT) for trial in trials(seed)]
 
     assert [lost[0].text for lost in found if lost] == []
 
 
 @pytest.mark.long
-def test_in_strict_mode_what_is_assigned_under_and_after_branches_carries_the_tag() -> None:
+def test_in_strict_mode_assignments_under_branches_have_the_tag_of_the_secret() -> None:
     found = [losses(trial) for seed in range(_COUNT) for trial in branching(seed)]
 
     assert [lost[0].text for lost in found if lost] == []
 
 
-# Where a bit can hide, each in as few words as show it.
+# Short programs with a hidden flow from a secret: each is an operation that could lose the tag.
 HIDDEN = (
     # names and number of arguments
     ("d = {}\nd.update(**{text: 1})\nv = list(d)[0]", "text"),
@@ -83,7 +84,7 @@ HIDDEN = (
     ("a = []\nit = zip(a)\na += nums\nv = len(list(it))", "nums"),
     ("a = [0, 1, 2]\nit = itertools.islice(a, 9)\na.remove(num - 1)\nv = list(it)[1]", "num"),
     ("a = [0, 1, 2]\nfor v in a:\n    del a[: num - 1]", "num"),
-    # what is read late
+    # iterables that are read later
     ("v = len(list(itertools.chain(q for q in range(9) if q < num)))", "num"),
     ("v = len(list(itertools.accumulate(q for q in range(9) if q < num)))", "num"),
     ("v = len(list(itertools.islice((q for q in range(9) if q < num), 9)))", "num"),
@@ -117,7 +118,7 @@ HIDDEN = (
     ("v = isinstance(Box(x=thing).x, str)", "thing"),
     ("class Made(Item if flag else Box):\n    pass\nv = len(Made.model_json_schema()['properties'])", "flag"),
     ("c = int if flag else str\nclass Made(BaseModel):\n    x: c\nv = Made(x='1').x", "flag"),
-    # who decided whether an expression fails
+    # the data that decide whether an expression fails
     ("undefined if flag else 0", "flag"),
     ("flag and undefined", "flag"),
     ("[undefined for q in range(num - 2)]", "num"),
@@ -126,7 +127,7 @@ HIDDEN = (
     # patterns
     ("c = Box(z=key)\nmatch {'a': 1, 'b': 2, 'z': 3}:\n    case {c.z: v}:\n        pass", "key"),
     ("match [num, 5, 1]:\n    case [2, v, _] | [_, _, v]:\n        pass", "num"),
-    # labels that sit on elements
+    # labels of elements
     ("v = 2 in [0, num]", "num"),
     ("v = 2 in (0, (num, 1)[0])", "num"),
     ("v = 2 in [q for q in [0, num]]", "num"),
@@ -138,7 +139,7 @@ HIDDEN = (
 
 @pytest.mark.long(sample=17)
 @pytest.mark.parametrize(("source", "secret"), HIDDEN)
-def test_a_bit_finds_no_place_to_hide(source: str, secret: str) -> None:
+def test_a_hidden_flow_from_a_secret_keeps_the_tag(source: str, secret: str) -> None:
     _, (value, *others) = SECRETS[secret]
     found = [examine(Trial((Step(source),), secret, (value, other))) for other in others]
 
@@ -149,7 +150,7 @@ def test_a_bit_finds_no_place_to_hide(source: str, secret: str) -> None:
 
 
 def _fails(source: str, secret: str) -> bool:
-    """Whether the step goes two ways, so that only its exception was looked at."""
+    """Whether the runs take different paths, so that only the exception was checked."""
     values = SECRETS[secret][1]
     trials = [Trial((Step(source),), secret, (values[0], other)) for other in values[1:]]
     return any(found is not None and not found.trial.steps for found in map(examine, trials))
@@ -161,7 +162,7 @@ def test_every_operation_of_the_interpreter_has_a_template() -> None:
     assert unnamed() == set()
 
 
-def test_an_operation_without_a_template_is_noticed() -> None:
+def test_an_operation_without_a_template_is_found() -> None:
     some = BUILTINS["len"]
     builtins = {**BUILTINS, "fresh": some}
     modules = {**MODULES, "math": {**MODULES["math"], "fresh": some}}
@@ -185,15 +186,15 @@ def test_templates_are_programs_that_use_every_node_of_the_language() -> None:
     assert missing_nodes(node_kinds(sources)) == set()
 
 
-def test_every_branch_is_a_program_that_ends_both_ways() -> None:
+def test_every_branching_program_ends_in_both_runs() -> None:
     ended = [examine(trial) for seed in range(len(BRANCHES)) for trial in branching(seed)]
 
     assert None not in ended
 
 
 @pytest.mark.parametrize("is_strict", [False, True])
-def test_a_flow_without_a_label_is_seen(is_strict: bool) -> None:
-    # Nobody labels what is not assigned, in either mode.
+def test_a_flow_that_gets_no_label_is_reported_as_a_loss(is_strict: bool) -> None:
+    # If the branch is not taken, nothing is assigned, so nothing is labelled, in either mode.
     steps = (Step("v1 = 0\nif flag:\n    v1 = 1"),)
 
     found = losses(Trial(steps, "flag", (True, False), is_strict=is_strict))
@@ -201,7 +202,7 @@ def test_a_flow_without_a_label_is_seen(is_strict: bool) -> None:
     assert [(loss.variable, loss.values) for loss in found] == [("v1", (1, 0))]
 
 
-def test_a_step_that_goes_two_ways_is_taken_out() -> None:
+def test_a_step_in_which_the_runs_take_different_paths_is_removed() -> None:
     steps = (
         Step("v1 = 0"),
         Step("if flag:\n    p1 = 1\n    v1 = 1\nelse:\n    p1 = 2"),
@@ -214,7 +215,7 @@ def test_a_step_that_goes_two_ways_is_taken_out() -> None:
     assert ([step.text for step in found.trial.steps], found.losses) == (["v1 = 0", "v2 = v1"], [])
 
 
-def test_a_program_is_shrunk_to_what_loses_the_tag() -> None:
+def test_a_program_that_loses_a_tag_is_shrunk_to_the_statements_that_lose_it() -> None:
     steps = (
         Step("v1 = [1, 2]"),
         Step("v2 = len(v1) + 3\nif flag:\n    v2 = 1"),

@@ -1,4 +1,4 @@
-"""Programs in workers: they run as in this process, and the system ends what goes too far."""
+"""Programs run in workers as in this process, and the system ends those that exceed limits."""
 
 import gc
 import itertools
@@ -70,7 +70,7 @@ def is_there(pid: int) -> bool:
 
 
 def become_none(pids: list[int]) -> bool:
-    """Whether the processes end; one that was told to needs a moment."""
+    """Whether all these processes end within a short time."""
     deadline = time.monotonic() + WAIT
     while any(map(is_there, pids)) and time.monotonic() < deadline:
         time.sleep(0.001)
@@ -78,14 +78,14 @@ def become_none(pids: list[int]) -> bool:
 
 
 def wait_until_over(pid: int) -> None:
-    """Wait for the end of a process whose parent has not looked at it yet."""
+    """Wait until a process has ended, also if its parent has not collected its status yet."""
     status = Path(f"/proc/{pid}/stat")
     while status.read_text().rpartition(")")[2].split()[0] != "Z":
         time.sleep(0.001)
 
 
 def asking(pool: WorkerPool, source: str = ASKING, **options: Any) -> WorkerRun:
-    """A run that waits for a tool."""
+    """Start a program and return its run, which waits for a tool."""
     run = pool.run(source, tools=TOOLS, **options)
     assert isinstance(run.advance(), ToolCall)
     return run
@@ -101,7 +101,7 @@ def ended(step: Any, kind: str = "budget") -> ProgramRaised:
 
 
 def story(make: Callable[[str], Run | WorkerRun], source: str) -> list[Any]:
-    """Everything that a program does and leaves; its tools answer in turn, and now and then fail."""
+    """Everything that a program does and leaves. Some of its tool calls fail."""
     try:
         run = make(source)
     except ProgramRefused as refused:
@@ -144,7 +144,9 @@ STORIES = {
 
 
 @pytest.mark.parametrize("source", STORIES.values(), ids=STORIES)
-def test_a_worker_tells_the_story_of_a_run(pool: WorkerPool, source: str) -> None:
+def test_a_program_does_the_same_in_a_worker_as_in_this_process(
+    pool: WorkerPool, source: str
+) -> None:
     mine, theirs = told_by_both(pool, source)
     assert theirs == mine
 
@@ -158,7 +160,9 @@ def test_a_worker_tells_the_story_of_any_run(pool: WorkerPool, options: dict[str
         assert theirs == mine, source
 
 
-def test_a_log_serves_both_a_worker_and_this_process(pool: WorkerPool) -> None:
+def test_a_log_of_a_worker_replays_in_this_process_and_the_other_way_round(
+    pool: WorkerPool,
+) -> None:
     source = "import random\nx = random.random()\ny = read(number=x)\nread(number=y)"
     one = pool.run(source, tools=TOOLS)
     call = one.advance()
@@ -170,13 +174,13 @@ def test_a_log_serves_both_a_worker_and_this_process(pool: WorkerPool) -> None:
     other.close()
 
 
-def test_a_log_of_something_else_is_an_error(pool: WorkerPool) -> None:
+def test_a_log_of_another_program_is_an_error(pool: WorkerPool) -> None:
     log = asking(pool).log
     with pytest.raises(ReplayDiverged):
         pool.run("read(number=2)", tools=TOOLS, log=log).advance()
 
 
-def test_a_result_has_to_be_there_when_it_is_waited_for_and_only_then(pool: WorkerPool) -> None:
+def test_a_run_takes_a_result_only_while_it_waits_for_one(pool: WorkerPool) -> None:
     run = pool.run(ASKING, tools=TOOLS)
     with pytest.raises(UsageError, match="does not wait"):
         run.advance(Labeled(1))
@@ -193,7 +197,9 @@ def test_a_result_has_to_be_there_when_it_is_waited_for_and_only_then(pool: Work
 # Policies
 
 
-def test_the_policy_is_asked_here_and_once_for_the_same_labels(pool: WorkerPool) -> None:
+def test_the_policy_runs_in_this_process_and_only_once_for_the_same_labels(
+    pool: WorkerPool,
+) -> None:
     asked: list[Labels] = []
 
     def may_branch(labels: Labels) -> bool:
@@ -206,7 +212,7 @@ def test_the_policy_is_asked_here_and_once_for_the_same_labels(pool: WorkerPool)
     assert (end.labels, asked) == (TAGGED, [Labels(), TAGGED])
 
 
-def test_a_policy_that_raises_ends_the_run_with_what_it_raised(pool: WorkerPool) -> None:
+def test_an_exception_of_the_policy_reaches_the_caller_and_ends_the_run(pool: WorkerPool) -> None:
     def may_branch(_: Labels) -> bool:
         raise LookupError
 
@@ -217,7 +223,7 @@ def test_a_policy_that_raises_ends_the_run_with_what_it_raised(pool: WorkerPool)
         run.advance()
 
 
-# Limits that the system keeps
+# Limits that the operating system enforces
 
 
 @pytest.mark.long(sample=1)
@@ -230,7 +236,7 @@ def test_a_policy_that_raises_ends_the_run_with_what_it_raised(pool: WorkerPool)
         "while True:\n    pass",
     ],
 )
-def test_a_program_that_computes_for_ever_reaches_a_limit_that_is_named(
+def test_an_endless_program_ends_with_an_error_that_names_the_limit(
     pool: WorkerPool, source: str
 ) -> None:
     end = ended(pool.run(source).advance())
@@ -244,7 +250,7 @@ LONG = Limits(source=10**9, nodes=10**9, seconds=0.01)
 @pytest.mark.long(sample=1)
 @pytest.mark.parametrize("what", ["check", "run"])
 def test_the_system_ends_a_worker_that_never_looks_at_a_clock(what: str) -> None:
-    # Python's own parser looks at none, and this text takes it several seconds.
+    # Python's parser never looks at a clock, and needs several seconds for this text.
     with WorkerPool(limits=LONG) as pool, pytest.raises(ProgramRefused) as caught:
         getattr(pool, what)("x = [1, 2, 3]\n" * 1_000_000)
     assert "The program reached the limit `seconds` (0.01)." in str(caught.value)
@@ -267,14 +273,14 @@ def test_a_program_that_takes_too_much_memory_is_stopped_by_the_system(source: s
 
 
 @needs_proc
-def test_the_same_program_runs_where_there_is_room() -> None:
+def test_a_program_that_takes_much_memory_runs_if_the_room_is_large_enough() -> None:
     with WorkerPool(limits=HUGE, room=3_000_000_000) as pool:
         end = pool.run("len('a' * 1_000_000_000)").advance()
     assert end == ProgramFinished(Labeled(1_000_000_000), "int", 1)
 
 
 @needs_proc
-def test_a_result_that_needs_too_much_memory_is_a_limit_too() -> None:
+def test_a_result_that_needs_too_much_memory_also_reaches_the_limit() -> None:
     with WorkerPool(room=30_000_000) as pool:
         end = ended(asking(pool).advance(Labeled([[] for _ in range(500_000)])))
     assert "limit `memory`" in end.message
@@ -309,7 +315,7 @@ def test_dates_can_be_read_and_written_without_files(pool: WorkerPool) -> None:
     assert end.value.value == "17.05. True"
 
 
-# What may come out at once
+# Limits of what a program can send out
 
 
 @pytest.mark.long(sample=1)
@@ -332,7 +338,7 @@ def test_a_program_that_hands_out_too_much_reaches_a_limit_that_is_named(
     assert "The program reached the limit `" in end.message
 
 
-def test_variables_that_are_too_much_for_a_later_program_are_left_behind(pool: WorkerPool) -> None:
+def test_variables_that_are_too_large_are_not_passed_to_later_programs(pool: WorkerPool) -> None:
     source = (
         "a = 'text, ' * 250_000\nb = ['x' * 1_000_000] * 7\nc = {'k': a}\n"
         "d = ['y' * 1_000_000] * 4\n'done'"
@@ -348,7 +354,7 @@ def test_variables_that_are_too_much_for_a_later_program_are_left_behind(pool: W
     }
 
 
-# Workers that go
+# Workers that die
 
 
 @needs_proc
@@ -360,7 +366,7 @@ def test_a_worker_that_is_killed_while_its_program_waits_is_replaced(pool: Worke
     assert run.advance(Labeled(2)) == ProgramFinished(Labeled(42), "int", 3)
 
 
-def test_a_worker_that_is_killed_while_its_program_runs_is_a_limit_that_is_named(
+def test_a_program_whose_worker_is_killed_ends_with_an_error_that_names_signal_and_limit(
     pool: WorkerPool,
 ) -> None:
     def kill(_: Labels) -> bool:
@@ -376,7 +382,7 @@ def test_a_worker_that_is_killed_while_its_program_runs_is_a_limit_that_is_named
         run.advance()
 
 
-def test_a_worker_that_does_not_answer_is_ended() -> None:
+def test_a_worker_that_does_not_answer_is_killed() -> None:
     with WorkerPool(patience=0.5) as pool:
         run = asking(pool)
         pid = pid_of(run)
@@ -398,10 +404,10 @@ def test_workers_and_fork_servers_that_were_killed_are_replaced() -> None:
         assert pool.run("1 + 1").advance() == ProgramFinished(Labeled(2), "int", 1)
 
 
-# Workers that serve again
+# Workers that are used again
 
 
-def test_a_parked_run_goes_on_in_another_worker_from_its_log(pool: WorkerPool) -> None:
+def test_a_parked_run_continues_in_another_worker_from_its_log(pool: WorkerPool) -> None:
     run = asking(pool, "x = read(number=1)\ny = read(number=2)\nx + y")
     run.park()
     assert isinstance(run.advance(Labeled(40)), ToolCall)
@@ -429,7 +435,7 @@ def test_a_worker_serves_one_owner_and_after_a_good_end() -> None:
         assert next_pid() == other
 
 
-def test_a_worker_is_replaced_after_so_many_programs() -> None:
+def test_a_worker_is_replaced_after_its_number_of_uses() -> None:
     with WorkerPool(uses=3) as pool:
         pids = []
         for _ in range(6):
@@ -540,7 +546,7 @@ ALLOWS = """
 """
 
 
-def test_a_replay_has_the_time_of_all_that_it_does_again() -> None:
+def test_a_replay_gets_the_time_limit_of_every_part_that_it_repeats() -> None:
     code = textwrap.dedent(ALLOWS)
     done = subprocess.run(  # noqa: S603 - our own code
         [sys.executable, "-u", "-c", code], capture_output=True, text=True, check=True
@@ -550,7 +556,7 @@ def test_a_replay_has_the_time_of_all_that_it_does_again() -> None:
     assert 60 < waits <= started < 70
 
 
-def test_programs_that_wait_keep_so_many_workers_and_all_go_on() -> None:
+def test_waiting_programs_keep_a_limited_number_of_workers_and_all_can_continue() -> None:
     with WorkerPool(waiting=2, kept=1) as pool:
         runs = [
             asking(pool, f"x = read(number={n})\ny = read(number=x)\n[x, y, {n}]", owner=str(n % 2))
@@ -566,7 +572,7 @@ def test_programs_that_wait_keep_so_many_workers_and_all_go_on() -> None:
         assert not pool._waiting
 
 
-def test_a_run_that_lost_its_worker_does_nothing_to_the_one_that_has_it_now() -> None:
+def test_closing_a_run_that_lost_its_worker_does_not_affect_the_run_that_uses_it_now() -> None:
     with WorkerPool(waiting=1) as pool:
         loser = asking(pool)
         pid = pid_of(loser)
@@ -580,7 +586,7 @@ def test_a_run_that_lost_its_worker_does_nothing_to_the_one_that_has_it_now() ->
         assert heir.advance(Labeled(1)) == ProgramFinished(Labeled([1, 2]), "list", 1)
 
 
-def test_runs_of_many_threads_keep_to_their_own_workers() -> None:
+def test_runs_in_many_threads_do_not_mix_up_their_workers() -> None:
     ends: dict[int, Any] = {}
     crowded = WorkerPool(waiting=3, kept=2, uses=30)
 
@@ -603,10 +609,10 @@ def test_runs_of_many_threads_keep_to_their_own_workers() -> None:
     }
 
 
-# No process is left
+# No process stays behind
 
 
-def test_no_process_is_left_when_a_run_ends_is_closed_or_forgotten_and_the_pool_closes() -> None:
+def test_no_process_stays_behind_after_runs_are_closed_or_dropped_and_the_pool_closes() -> None:
     with WorkerPool() as pool:
         at_its_end, closed, forgotten = (asking(pool) for _ in range(3))
         pids = [pid_of(run) for run in (at_its_end, closed, forgotten)]
@@ -658,7 +664,7 @@ def test_no_process_is_left_when_its_owner_ends(end: str) -> None:
         assert become_none(pids)
 
 
-def test_a_fork_of_the_owner_leaves_the_workers_to_it() -> None:
+def test_a_forked_child_gets_its_own_pool_and_leaves_that_of_its_parent_alone() -> None:
     code = textwrap.dedent("""
         import os
         from langchain_sequrity.local.interpreter.worker_pool import shared_pool
@@ -683,7 +689,7 @@ def test_a_fork_of_the_owner_leaves_the_workers_to_it() -> None:
     assert done.stdout == "0 42 True\n", done.stderr
 
 
-def test_processes_that_cannot_be_started_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pool_whose_processes_cannot_start_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.executable", "/bin/false")
     with WorkerPool() as pool, pytest.raises(UsageError, match="did not start"):
         pool.run("1")
@@ -692,7 +698,7 @@ def test_processes_that_cannot_be_started_are_an_error(monkeypatch: pytest.Monke
         pool.run("1")
 
 
-# Workers that were taken over
+# Compromised workers
 
 
 def framed(data: bytes) -> bytes:
@@ -703,7 +709,7 @@ def framed(data: bytes) -> bytes:
 def taken_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[[bytes], WorkerRun]]:
-    """Runs in workers that are not ours: they start as they have to, and then say these bytes."""
+    """Makes runs in compromised workers: they start correctly, and then send these bytes."""
     pools: list[WorkerPool] = []
 
     def start(says: bytes) -> WorkerRun:
@@ -785,7 +791,9 @@ def test_a_worker_that_was_taken_over_and_talks_nonsense_is_ended(
     assert "invalid answer" in ended(taken_over(says).advance()).message
 
 
-def test_an_imposter_that_talks_sense_is_heard(taken_over: Callable[[bytes], WorkerRun]) -> None:
+def test_valid_answers_of_the_imposter_are_accepted(
+    taken_over: Callable[[bytes], WorkerRun],
+) -> None:
     assert isinstance(taken_over(said(CALL)).advance(), ToolCall)
     assert isinstance(taken_over(said(END, **NAMES)).advance(), ProgramFinished)
     assert taken_over(said(FAILED, **NAMES)).advance() == ProgramRaised("exit", "", "", 1)

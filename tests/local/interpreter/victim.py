@@ -1,7 +1,7 @@
-"""The process that hostile programs run in: a program a line in, how it ended a line out.
+"""The process that runs hostile programs. It reads one program per line and writes how it ended.
 
-An audit hook, which Python code cannot remove, writes down whatever a program gets Python to do
-besides computing: opening, importing, compiling, starting something, reading a frame.
+Python code cannot remove an audit hook. This one records everything but pure computation that a
+program causes: opening a file, an import, a compilation, a new process, access to a frame.
 """
 
 import dataclasses
@@ -26,7 +26,7 @@ TOOLS = {
     "send": {"properties": {"to": {}, "body": {}}, "required": ["to", "body"]},
     "read": {"properties": {"name": {}}, "required": ["name"]},
 }
-# What `read` returns for these names; anything else is "result".
+# What `read` returns for these names. For other names it returns "result".
 RESULTS: dict[object, Any] = {
     "list": [0] * 100_000,
     "dict": {str(number): number for number in range(20_000)},
@@ -34,15 +34,15 @@ RESULTS: dict[object, Any] = {
     "number": [10**4_000] * 10,
     "empty": {str(number): None for number in range(100)},
 }
-# What the interpreter itself does: it waits on a thread, and knows values that hold themselves.
+# The interpreter does these itself: it runs a thread, and detects values that contain themselves.
 _HARMLESS = ("_thread.start_new_thread", "builtins.id")
 _TEXTS = ("<unknown>", "<program>")
 _trespasses: list[str] = []
 
 
 def _watch(event: str, args: tuple[Any, ...]) -> None:
-    # Trees and tables of names are made of texts, which makes no code; for the line of an error
-    # Python then looks for a file of the text's name.
+    # The interpreter parses texts without making code. For the line of an error, Python then looks
+    # for a file with the name of the text.
     if (event == "compile" and args[1] in _TEXTS) or (event == "open" and args[0] in _TEXTS):
         return
     if event not in _HARMLESS:
@@ -50,7 +50,7 @@ def _watch(event: str, args: tuple[Any, ...]) -> None:
 
 
 def end_of(program: str, limits: Limits) -> dict[str, Any]:
-    """Run a program to its end, with a result for each tool."""
+    """Run a program to its end and answer its tool calls; return how it ended."""
     try:
         run = Run(
             parse(program, limits),
@@ -82,7 +82,7 @@ def _described(step: ProgramFinished | ProgramRaised) -> dict[str, Any]:
 
 def main() -> None:
     """Serve until the input ends."""
-    # Python imports this one only when the first date is read.
+    # Python imports a module when `strptime` is first called. The hook must not see that.
     warm = end_of("import datetime\ndatetime.datetime.strptime('2020', '%Y').year", Limits())
     assert warm["ends"] == "gives", warm
     sys.addaudithook(_watch)
@@ -96,7 +96,7 @@ def main() -> None:
 
 
 def as_request(program: str, limits: Limits) -> str:
-    """The line that asks for a program."""
+    """The line that asks the process to run a program."""
     return json.dumps({"program": program, "limits": dataclasses.asdict(limits)})
 
 
