@@ -1,4 +1,4 @@
-"""Running a compiled graph on the interpreter alone: each call answered by hand or by LangGraph's code."""
+"""Run a compiled graph on the interpreter alone. The test or LangGraph's code answers each call."""
 
 import ast
 from collections.abc import Callable, Mapping
@@ -25,14 +25,14 @@ SYNTAX = (
 
 @dataclass
 class Ran:
-    """How a program went.
+    """A finished run of a program.
 
     Attributes:
-        final: Its final value.
-        calls: Tools in the order they were called, without the one that gives results of handles.
-        arguments: Their arguments.
-        labels: Producers of their arguments, also without it.
-        order: Calls, and results that were given later, as they came: ("call", tool), …
+        final: The final value.
+        calls: Tools in the order of their calls, without the tool that returns late results.
+        arguments: The arguments of these calls.
+        labels: The producers of each argument of these calls.
+        order: Calls and late results in the order in which they came: ("call", tool), …
     """
 
     final: dict[str, Any]
@@ -51,7 +51,7 @@ _LONGEST = 100_000
 
 
 def program_of(graph: Any, nodes: Mapping[str, NodeOptions] | None = None) -> GraphProgram:
-    """The program of a graph; its texts are checked to use the small syntax and to parse."""
+    """Compile a graph, and check that its texts parse and use only the small syntax."""
     program = compile_graph(read_graph(graph), nodes or {})
     texts = {program.text, program.from_state.text, program.from_packets().text}
     for text in (one for one in texts if len(one) < _LONGEST):
@@ -70,7 +70,7 @@ def program_of(graph: Any, nodes: Mapping[str, NodeOptions] | None = None) -> Gr
 
 
 def entry_of(graph: Any, program: GraphProgram) -> dict[str, Any]:
-    """Where a run begins: at START, before anything came."""
+    """The entry variables of a run that begins at START."""
     ends = [target for source, target in read_graph(graph).edges if source == START]
     tokens = [program.tokens[one] for one in ends if one in program.tokens]
     return {"begins": True, "start_at": tokens, "packets": [], "came": {}}
@@ -86,16 +86,16 @@ def run(
     at: Mapping[str, Any] | None = None,
     is_strict: bool = False,
 ) -> Ran:
-    """Run the program of a graph; each tool's answer is labelled with the tool's name.
+    """Run the program of a graph. Each tool's answer has the tool's name as its label.
 
     Args:
         graph: The graph.
-        answers: Tool → what it answers. Where calls are answered with handles, that is given later.
-        given: Fields of the state that have a value.
+        answers: Tool → its answer. If calls are answered with handles, the answer comes later.
+        given: Initial values of state fields.
         nodes: Options by node.
-        limit: How many steps the program takes.
-        at: Variables that say where it begins, by their names in `Entry`, if that is not START.
-        is_strict: Whether what stands under a branch has the labels of its condition.
+        limit: The maximum number of steps.
+        at: Entry variables by their names in `EntryVariables`, for a run that begins elsewhere.
+        is_strict: Whether values that are assigned under a branch get the labels of its condition.
     """
     program = program_of(graph, nodes)
     variables = _variables(program, given or {})
@@ -115,7 +115,9 @@ def run(
         if step.tool == program.result_of:
             tool, answer = waiting.pop(plain[HANDLE])
             ran.order.append(("result", tool))
-            labels = next(iter(step.arguments.values())).labels  # it made nothing itself
+            labels = next(
+                iter(step.arguments.values())
+            ).labels  # this tool adds no label of its own
         else:
             ran.calls.append(step.tool)
             ran.order.append(("call", step.tool))
@@ -124,7 +126,7 @@ def run(
                 {name: set(each.labels.producers) for name, each in step.arguments.items()}
             )
             answer = answers[step.tool](plain)
-            if program.result_of is not None:  # whoever looks for no handle finds the answer
+            if program.result_of is not None:  # a program without handles finds the answer
                 handle = str(len(ran.calls))
                 waiting[handle] = step.tool, answer
                 answer = {HANDLE: handle, **answer}

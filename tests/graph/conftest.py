@@ -1,4 +1,4 @@
-"""A model on a local server of each module's own."""
+"""A model that uses a local server; each module has its own server."""
 
 from collections.abc import Iterator
 

@@ -1,8 +1,8 @@
-"""Random graphs through the executor and through LangGraph itself.
+"""Runs random graphs in LangGraph itself and in the executor, and compares the outcomes.
 
-`python -m tests.graph.differential --count 6000` runs so many and prints every seed whose two runs
-differ, with the smallest graph that still shows it. `--mix` and `--seed` choose, `--text` prints
-the graph of one seed.
+`python -m tests.graph.differential --count 6000` runs 6,000 graphs. It prints each seed whose two
+runs differ, with the smallest graph that still shows the difference. `--mix` and `--seed` select
+graphs; `--text` prints the graph of one seed.
 """
 
 import linecache
@@ -30,13 +30,13 @@ _ENDLESS = "builtins.OverflowError"  # what generated graphs raise when they gro
 
 @dataclass(frozen=True)
 class Comparison:
-    """A graph's two outcomes.
+    """The two outcomes of a graph.
 
     Attributes:
-        mix: Which mix of features.
-        seed: Which of its graphs.
-        langgraph: What LangGraph makes of it.
-        executor: What the executor makes of it.
+        mix: The mix of features.
+        seed: The seed of the graph within the mix.
+        langgraph: The outcome in LangGraph.
+        executor: The outcome in the executor.
     """
 
     mix: str
@@ -46,7 +46,7 @@ class Comparison:
 
     @property
     def verdict(self) -> str:
-        """Which kind of agreement or disagreement this is."""
+        """How the outcomes agree or differ."""
         if self.langgraph.error == _ENDLESS:
             return "left out: endless"
         if self.executor.error == _REFUSED:
@@ -56,19 +56,19 @@ class Comparison:
         return "equal: " + (self.langgraph.error or "state").rpartition(".")[2]
 
     def runs(self) -> tuple[Outcome, Outcome]:
-        """LangGraph's, then the executor's."""
+        """The outcome in LangGraph, then the outcome in the executor."""
         return self.langgraph, self.executor
 
     @property
     def kind(self) -> tuple[object, ...]:
-        """What two comparisons that show the same have in common."""
+        """A key that is equal for two comparisons that show the same problem."""
         ours, theirs = self.executor, self.langgraph
         types = tuple(one.value and one.value[0] for one in (ours, theirs))
         return self.verdict, ours.error, theirs.error, types, ours.value == theirs.value
 
 
 def run(text: str, model: ChatSequrity | None) -> Outcome:
-    """Run a graph that is given as text: with a model through the executor."""
+    """Run a graph that is given as text: in LangGraph, or with a model in the executor."""
     name = f"<graph {next(_FILES)}>"
     linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)
     module: dict[str, Any] = {"__name__": name}
@@ -85,20 +85,20 @@ def run(text: str, model: ChatSequrity | None) -> Outcome:
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that nobody can tell what an opaque node reads
+            warnings.simplefilter("ignore")  # the reads of opaque nodes are unknown
             return outcome(call, module["seen"])
     finally:
         del linecache.cache[name]
 
 
 def compare(mix: str, seed: int, model: ChatSequrity, plan: Plan | None = None) -> Comparison:
-    """Run the graph of a seed both ways, or another one in its place."""
+    """Run a plan both ways; without one, the plan of the seed."""
     text = text_of(plan or plan_of(MIXES[mix], f"{mix} {seed}"))
     return Comparison(mix, seed, run(text, None), run(text, model))
 
 
 def explain(found: Comparison, model: ChatSequrity) -> str:
-    """The smallest graph that still shows a disagreement, and what the two make of it."""
+    """The smallest graph that still shows the difference, and its two outcomes."""
     plan = shrink(
         plan_of(MIXES[found.mix], f"{found.mix} {found.seed}"),
         lambda one: compare(found.mix, found.seed, model, one).kind == found.kind,
@@ -115,7 +115,7 @@ def _shown(one: Outcome) -> str:
     return f"{ended}\n#   {one.seen}"
 
 
-# -- many, in processes
+# -- many graphs, in several processes
 
 _MODEL: list[ChatSequrity] = []
 
@@ -151,7 +151,7 @@ def _report(
 
 
 def main(arguments: list[str]) -> int:
-    """Compare so many graphs, print a table, and return 1 if any two outcomes differ."""
+    """Compare random graphs, print a table, and return 1 if any two outcomes differ."""
     parser = options_of("differential", 6000)
     parser.add_argument("--show", type=int, default=5, help="disagreements to explain")
     parser.add_argument("--text", action="store_true", help="print the graph of this seed")

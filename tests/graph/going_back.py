@@ -1,4 +1,4 @@
-"""Going back in a thread in which a human approved calls, in all ways that LangGraph has."""
+"""Goes back in a thread with approved calls, in every way that LangGraph offers."""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator
@@ -29,13 +29,13 @@ _APPROVED = {"decisions": [{"type": "approve"}]}
 
 
 class Trip:
-    """One thread of a graph, run in one way.
+    """One thread of a graph that always runs with the same method.
 
     Args:
-        build: Makes the graph with a checkpointer.
+        build: Builds the graph with a checkpointer.
         saver: The checkpointer.
         way: The method that runs the graph.
-        run: Runs a coroutine, in the loop of the checkpointer.
+        run: Runs a coroutine in the event loop of the checkpointer.
         durability: When checkpoints are stored.
     """
 
@@ -54,7 +54,7 @@ class Trip:
         self._durability = durability
 
     def go(self, given: Any, config: Any = THREAD) -> None:
-        """Run the graph; an answer that comes too late is refused."""
+        """Run the graph, which may refuse an answer that comes too late."""
         run = getattr(self.graph, self._way)
         options = {"durability": self._durability}
         try:
@@ -69,7 +69,7 @@ class Trip:
             assert "approv" in str(error)  # noqa: PT017 - most runs raise nothing
 
     def approve(self, config: Any = THREAD) -> None:
-        """Approve all that is asked at a checkpoint; where nothing is, say so all the same."""
+        """Approve all questions of a checkpoint. Without a question, send an approval anyway."""
         asked = {
             one.id for here in (config, _around(config)) for one in self.state(here).interrupts
         }
@@ -77,23 +77,23 @@ class Trip:
         self.go(Command(resume=answers if len(asked) > 1 else _APPROVED), config)
 
     def copy(self, config: Any) -> Any:
-        """A copy of a checkpoint, if it may be made; otherwise the checkpoint."""
+        """A copy of a checkpoint, or the checkpoint itself if the copy is refused."""
         try:
             return self._update(config, None, "__copy__")
         except UsageError as error:
-            assert "approv" in str(error)  # noqa: PT017 - most are made
+            assert "approv" in str(error)  # noqa: PT017 - most copies are made
         except ValueError as error:  # LangGraph does not know graphs that a function calls
-            assert "not found" in str(error)  # noqa: PT017 - most are made
+            assert "not found" in str(error)  # noqa: PT017 - most copies are made
         return config
 
     def state(self, config: Any = THREAD) -> Any:
-        """What the graph says of a checkpoint."""
+        """The state of the graph at a checkpoint."""
         if self._is_async:
             return self._run(self.graph.aget_state(config))
         return self.graph.get_state(config)
 
     def places(self) -> list[Any]:
-        """A config for each checkpoint of the thread, those of graphs within it too."""
+        """A config for each checkpoint of the thread, also for those of inner graphs."""
         found = self._run(_all(self._saver.alist(THREAD))) if self._is_async else None
         return [_named(one) for one in found or self._saver.list(THREAD)]
 
@@ -126,7 +126,7 @@ def trip(
 
 
 def taken(travelled: Trip, data: st.DataObject) -> bool:
-    """Take a step of any kind, at any checkpoint; whether it may make a call."""
+    """Take a random step at a random checkpoint. Returns whether the step may make a call."""
     step, places = data.draw(st.sampled_from(STEPS)), travelled.places()
     place = data.draw(st.sampled_from(range(len(places))).map(places.__getitem__))
     if step == "approve the newest":
@@ -140,7 +140,7 @@ def taken(travelled: Trip, data: st.DataObject) -> bool:
 
 
 def _named(found: Any) -> Any:
-    """How a caller names a checkpoint; one of a graph within with those of the graphs around."""
+    """The config of a checkpoint; for an inner graph, with the checkpoints of its outer graphs."""
     given = dict(found.config["configurable"])
     namespace, around = given["checkpoint_ns"], found.metadata.get("parents", {})
     if namespace:
@@ -149,7 +149,7 @@ def _named(found: Any) -> Any:
 
 
 def _named_by(config: Any) -> dict[str, str]:
-    """The checkpoints that a config names, by their namespaces."""
+    """The checkpoints that a config names, by namespace."""
     given = config["configurable"]
     found: dict[str, str] = given.get("checkpoint_map", {"": given["checkpoint_id"]})
     return found

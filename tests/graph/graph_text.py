@@ -1,4 +1,4 @@
-"""A planned graph as the text of a module that can be read, run and sent to others."""
+"""Writes a plan as the text of a module that a person can read, run and send to others."""
 
 from collections.abc import Iterable, Iterator
 
@@ -133,7 +133,7 @@ def _node(plan: Plan, node: Node) -> str:
 
 
 def plan_reads_dicts(plan: Plan, schema: str) -> bool:
-    """Whether what has this schema is a dict."""
+    """Whether a value of this schema is a dict."""
     return schema != "State" or plan.state == "TypedDict"
 
 
@@ -200,7 +200,7 @@ def path_map(router: Router) -> dict[str, str] | None:
 
 
 def _deciding(decision: Decision, labels: dict[str, str] | None, form: str) -> list[str]:
-    """Lines that choose; `form` is "return {}" or "goto = {}"."""
+    """Lines that choose the targets; `form` is "return {}" or "goto = {}"."""
     rows = [_row(row, labels) for row in decision.choices]
     lines = [f"options = [{', '.join(rows)}]"]
     chosen = f"options[k % {len(rows)}]"

@@ -1,4 +1,4 @@
-"""The catalogue: graphs that a runner of LangGraph graphs must run as LangGraph does."""
+"""The catalogue: graphs that every runner of LangGraph graphs must run as LangGraph does."""
 
 from tests.graph.shape import Maker, Shape
 from tests.graph.shapes import (

@@ -1,10 +1,10 @@
-"""Labels on the way of random journeys: what a node wrote names the node, wherever it comes to.
+"""Checks labels on random journeys: every value that a node wrote keeps the node as a producer.
 
-The journeys of `tests.graph.journeys` are made with a server that notes the arguments of each call
-with their labels. Nodes write their names into texts and lists; wherever a name shows in an
-argument, the node has to be among its producers. What was given from outside holds no such name.
+The journeys of `tests.graph.journeys` run on a server that records the arguments of each call with
+their labels. Nodes write their names into texts and lists. If an argument contains the name of a
+node, the node must be among its producers. Inputs from outside contain no such name.
 
-`python -m tests.graph.journey_labels --count 2000` makes so many and prints each that lost one.
+`python -m tests.graph.journey_labels --count 2000` makes 2,000 journeys and prints each lost label.
 """
 
 import logging
@@ -30,13 +30,13 @@ _WHOLE = re.compile(r"([a-j])\d*")
 
 @dataclass(frozen=True)
 class Told:
-    """What came of a journey.
+    """The labels of a journey.
 
     Attributes:
-        mix: Which mix of features the graph has.
-        seed: Which of its journeys.
+        mix: The mix of features of the graph.
+        seed: The seed of the journey within the mix.
         named: How many names of nodes were found in arguments.
-        lost: Each that was not among the producers: tool, argument, value, labels.
+        lost: Arguments with a missing producer: tool, argument, value, missing names.
     """
 
     mix: str
@@ -46,7 +46,7 @@ class Told:
 
 
 def look(mix: str, seed: int, model: ChatSequrity) -> Told:
-    """Make the journey of a seed, and look at the labels of all calls."""
+    """Make the journey of a seed, and check the labels of all calls."""
     named, lost = 0, list[str]()
     with _noting() as calls:
         travel(mix, seed, model)
@@ -87,7 +87,7 @@ def _names(value: Any) -> Iterator[str]:
             yield from _names(one)
 
 
-# -- many, in processes
+# -- many journeys, in several processes
 
 _MODEL: list[ChatSequrity] = []
 
@@ -104,7 +104,7 @@ def _look(case: tuple[str, int]) -> Told:
 
 
 def main(arguments: list[str]) -> int:
-    """Make so many journeys, and return 1 if any lost a label."""
+    """Make random journeys, and return 1 if any lost a label."""
     options = options_of("journey_labels", 2000).parse_args(arguments)
     totals: Counter[str] = Counter()
     with multiprocessing.get_context("spawn").Pool(options.jobs, initializer=_start) as pool:

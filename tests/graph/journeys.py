@@ -1,10 +1,11 @@
-"""Threads of random graphs in time, in LangGraph and in the executor: whatever one can do to them.
+"""Random journeys: the same moves on a thread in LangGraph and in the executor, compared.
 
-A journey is a graph, a checkpointer and some moves: inputs, answers to what nodes ask, edits from
-outside, forks of old checkpoints, runs from old checkpoints, jumps, runs that fail and go on. Each
-move is made in both, and afterwards the thread's state has to be the same; at the end its history.
+A journey is a random graph, a checkpointer and some moves: inputs, answers to questions, edits from
+outside, forks of old checkpoints, runs from old checkpoints, jumps, runs that fail and continue.
+Each move is made in both threads. After each move their states must be the same; at the end also
+their histories.
 
-`python -m tests.graph.journeys --count 10000` runs so many and prints each that differs.
+`python -m tests.graph.journeys --count 10000` makes 10,000 journeys and prints each that differs.
 """
 
 import asyncio
@@ -56,14 +57,14 @@ Move = tuple[str, Any]
 
 @dataclass
 class Journey:
-    """What was done, and what came of it.
+    """The moves of a journey and their result.
 
     Attributes:
-        mix: Which mix of features the graph has.
-        seed: Which of its journeys.
-        moves: What was done, in words.
-        verdict: How it ended: "equal", "DIFFERENT", "refused" or "endless".
-        told: What differs.
+        mix: The mix of features of the graph.
+        seed: The seed of the journey within the mix.
+        moves: The moves as texts.
+        verdict: How it ended: "equal", "DIFFERENT", "refused", "too large" or "endless".
+        told: What differs, or why the journey stopped.
     """
 
     mix: str
@@ -105,7 +106,7 @@ class _Thread:
         return list(self.graph.get_state_history(_THREAD))
 
     def make(self, move: Move) -> Outcome:
-        """Make a move."""
+        """Make a move and return its outcome."""
         kind, told = move
         self.module["seen"].clear()
         return outcome(lambda: getattr(self, f"_{kind}")(told), self.module["seen"])
@@ -164,7 +165,7 @@ class _Setting:
 
 @contextmanager
 def _contents_of_their_own() -> Iterator[None]:
-    """LangGraph's topics and joins add to what a checkpoint has, which a saver may be writing."""
+    """Copies contents of topics and joins, which LangGraph changes while a saver writes them."""
     with ExitStack() as stack:
         for kind in (Topic, NamedBarrierValue, NamedBarrierValueAfterFinish):
             for name in ("checkpoint", "from_checkpoint"):
@@ -179,10 +180,10 @@ def _copying(method: "Callable[..., Any]", name: str) -> "Callable[..., Any]":
 
 
 def travel(mix: str, seed: int, model: ChatSequrity) -> Journey:
-    """Make the journey of a seed in both."""
+    """Make the journey of a seed in LangGraph and in the executor."""
     dice = random.Random(f"journey {mix} {seed}")  # noqa: S311 - no secret
     in_loop = dice.random() < 0.3
-    # What a step that fails in an event loop leaves of its other tasks is a race in LangGraph.
+    # If a step fails in an event loop, it is a race in LangGraph how far its other tasks come.
     plan = _with_stops(plan_of(MIXES[mix], f"journey {mix} {seed}"), dice, fails=not in_loop)
     names = [node.name for node in plan.nodes]
     setting = _Setting(
@@ -190,13 +191,13 @@ def travel(mix: str, seed: int, model: ChatSequrity) -> Journey:
         in_loop,
         {when: [one for one in names if dice.random() < 0.1] for when in ("before", "after")},
     )
-    # LangGraph asks for reducers of a `DeltaChannel` that may get all updates at once.
+    # LangGraph requires that the reducer of a `DeltaChannel` can take all updates at once.
     text = text_of(plan).replace('f"{len(batch)}:{one}"', "one")
     found, name = Journey(mix, seed), f"<journey {next(_FILES)}>"
     linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that nobody can tell what an opaque node reads
+            warnings.simplefilter("ignore")  # the reads of opaque nodes are unknown
             plain = _Thread(text, name, None, setting)
             try:
                 other = _Thread(text, name, model, setting)
@@ -230,7 +231,7 @@ def _go_along(
                 found.told = f"{what}\n   LangGraph {_shown(one)}\n   executor  {_shown(two)}"
                 return
         if _has_failed(theirs) and _done(plain) != _done(other):
-            return  # what is done next hangs on who else of the step had ended
+            return  # the next step depends on which other tasks had ended
     if outcome(lambda: plain.history).error:
         return
     is_late = other.stores_late
@@ -248,7 +249,7 @@ def _go_along(
 
 
 def _left_out(theirs: Outcome, ours: Outcome) -> str:
-    """Why a journey is not gone on with, if so."""
+    """Why the journey stops without a comparison; empty if it continues."""
     if theirs.error == _ENDLESS:
         return "endless"
     if "more than" in ours.message and "bytes of memory" in ours.message:
@@ -259,17 +260,17 @@ def _left_out(theirs: Outcome, ours: Outcome) -> str:
 def _pairs(
     plain: _Thread, theirs: Outcome, other: _Thread, ours: Outcome, *, has_failed: bool
 ) -> Any:
-    """What has to be the same after a move; who else of a step that failed still ran is a race."""
+    """Pairs that must be equal after a move. How far tasks beside a failed one came is a race."""
     if _has_failed(theirs):
         due = outcome(lambda: len(plain.state.next)).value  # some states cannot be shown
-        if due != describe(1):  # whose error comes first is a race
+        if due != describe(1):  # which error comes first is a race
             return [("raises", True, str(ours.error).startswith("builtins."))]
         return [("raises", theirs.error, ours.error)]
     left = [
         outcome(partial(lambda one: _told(one.state, is_race=has_failed), one))
         for one in (plain, other)
     ]
-    if left[0].error:  # writes of a step that was left half way conflict: LangGraph cannot show it
+    if left[0].error:  # LangGraph cannot show a step that stopped half way with conflicting writes
         return [("leaves", left[0].error, left[1].error)]
     if has_failed:
         theirs, ours = (dataclasses.replace(one, seen=()) for one in (theirs, ours))
@@ -282,12 +283,12 @@ def _pairs(
 
 
 def _has_failed(one: Outcome) -> bool:
-    """Whether a task of the last step failed: how far its siblings came is a race."""
+    """Whether a task of the last step failed. How far the other tasks came is then a race."""
     return one.error in (*_FAILED, _ENDLESS) or one.message.startswith(_LOST_WAY)
 
 
 def _done(thread: _Thread) -> Any:
-    """Which tasks of the step that failed have ended, and which have asked what."""
+    """The tasks of the failed step: which of them have ended, and what they asked."""
 
     def tasks() -> Any:
         return [
@@ -299,10 +300,10 @@ def _done(thread: _Thread) -> Any:
 
 
 def _comparable(one: Outcome) -> Outcome:
-    """An outcome without what is a race, and when routers ran: after all nodes of their step.
+    """An outcome without races, and without the notes of routers, which run at other times.
 
-    What LangGraph has stored of a packet comes back with lists for its tuples. Which of several
-    tasks asks first is a race.
+    A packet that LangGraph stored comes back with lists in place of tuples. Which of several
+    tasks asks first is a race. The executor runs routers after all nodes of their step.
     """
     if isinstance(value := one.value, tuple) and isinstance(parts := value[1], dict):
         sorted_ = {
@@ -315,7 +316,7 @@ def _comparable(one: Outcome) -> Outcome:
 
 
 def _listed(described: Any) -> Any:
-    """A described value with lists for its tuples."""
+    """A described value with lists in place of tuples."""
     match described:
         case (str() as kind, parts):
             return ("list" if kind == "tuple" else kind), _listed(parts)
@@ -362,7 +363,7 @@ def _move(plan: Plan, dice: random.Random, plain: _Thread) -> Move:
 
 
 def _with_stops(plan: Plan, dice: random.Random, *, fails: bool) -> Plan:
-    """The graph with nodes that ask and nodes that fail."""
+    """The same plan, but some nodes ask and some nodes fail."""
     return dataclasses.replace(
         plan,
         nodes=tuple(
@@ -377,13 +378,13 @@ def _with_stops(plan: Plan, dice: random.Random, *, fails: bool) -> Plan:
 
 
 def _told(state: Any, *, is_race: bool = False, is_late: bool = False) -> Any:
-    """What is compared of a state.
+    """The parts of a state that are compared.
 
-    With durability "async", LangGraph may store a join as it is a step later, so that a node seems
-    to be due before it is: of an old state, what ran is compared.
+    With durability "async", LangGraph may store a join as it is one step later. A node then seems
+    to be due too early. Therefore only the finished tasks of an old state are compared.
 
-    Where one task of several asks, the routers of others may not have been asked for yet. Then only
-    what is asked is compared: what the others did shows when the step is over.
+    If one of several tasks asks, the routers of the others may not have run yet. Then only the
+    questions are compared. What the other tasks did shows when the step is over.
     """
     asked = sorted(repr(describe(one.value)) for one in state.interrupts)
     metadata = state.metadata or {}
@@ -406,7 +407,7 @@ def _shown(one: Any) -> str:
 
 
 def _plain(described: Any) -> Any:
-    """A described value without types, to be read."""
+    """A described value without types, for a person to read."""
     match described:
         case (str(), parts):
             return _plain(parts)
@@ -417,13 +418,13 @@ def _plain(described: Any) -> Any:
     return described
 
 
-# -- many, in processes
+# -- many journeys, in several processes
 
 _MODEL: list[ChatSequrity] = []
 
 
 def _start() -> None:
-    logging.disable(logging.CRITICAL)  # steps that fail are LangGraph's to log
+    logging.disable(logging.CRITICAL)  # LangGraph logs failed steps
     server = LocalServer()
     server.start()
     _MODEL.append(ChatSequrity("any/model", base_url=server.base_url))
@@ -434,7 +435,7 @@ def _travel(case: tuple[str, int]) -> Journey:
 
 
 def main(arguments: list[str]) -> int:
-    """Make so many journeys, print a table, and return 1 if any differs."""
+    """Make random journeys, print a table, and return 1 if any differs."""
     options = options_of("journeys", 10_000).parse_args(arguments)
     verdicts: Counter[str] = Counter()
     moves: Counter[str] = Counter()

@@ -1,4 +1,4 @@
-"""A graph about payments, for tests of what is denied, approved and lost."""
+"""A graph about payments, for tests of denials, approvals and lost sessions."""
 
 import operator
 from collections.abc import Callable, Iterator
@@ -28,8 +28,8 @@ class Ran(list[str]):
 
 
 def ledger(ran: Ran, **replaced: Callable[[Ledger], Any]) -> Any:
-    """`read` makes a list of what is due; `pay` pays the next until `more` says that none is left;
-    `report` tells of it.
+    """`read` lists the amounts due. `pay` pays one after the other, until `more` says that all are
+    paid. `report` writes the total.
     """
 
     def read(state: Ledger) -> dict[str, Any]:
@@ -60,7 +60,7 @@ def ledger(ran: Ran, **replaced: Callable[[Ledger], Any]) -> Any:
 
 @contextmanager
 def saver_of(kind: str, folder: Path) -> Iterator[Any]:
-    """A checkpointer; of SQLite, another one of the same folder goes on where it was."""
+    """A checkpointer. A second SQLite one in the same folder continues where the first stopped."""
     if kind == "memory":
         yield InMemorySaver()
         return

@@ -1,4 +1,4 @@
-"""What a run of a graph comes to, in terms that any two runs of it share."""
+"""The outcome of a graph run, in a form that can be compared with another run."""
 
 import asyncio
 import dataclasses
@@ -21,11 +21,11 @@ class Outcome:
 
     Attributes:
         error: The type of the exception that it ended with, if any.
-        value: The state that it returned, described.
-        seen: What nodes and routers noted while they ran, in an order of its own, because those of
-            one step run side by side. Left out if the run failed within a step: who else of the
-            step still ran is then a race.
-        message: What the exception says; not compared.
+        value: The returned state in the form of `describe`.
+        seen: What nodes and routers noted while they ran, sorted, because the tasks of one step
+            run in parallel. Empty if the run failed within a step: which other tasks of the step
+            still ran is then a race.
+        message: The text of the exception; not compared.
     """
 
     error: str | None
@@ -35,7 +35,7 @@ class Outcome:
 
 
 def outcome(call: Callable[[], Any], seen: Iterable[Any] = ()) -> Outcome:
-    """Make a run and say what it came to; `seen` is filled while it runs."""
+    """Make a run and return its outcome. The run fills `seen`."""
     try:
         value = call()
     except Exception as error:  # noqa: BLE001 - compared by type
@@ -59,13 +59,13 @@ def invoke(graph: Any, value: Any, *, in_loop: bool = False, **options: Any) -> 
 def describe(value: Any) -> Any:
     """A value with the types of all its parts; the order of a dict's keys does not count.
 
-    Random ids, as LangGraph gives to messages without one, are numbered in order of appearance.
+    Random ids, such as LangGraph gives to messages, become numbers in order of appearance.
     """
     return _Description().of(value)
 
 
 def describe_seen(value: Any) -> Any:
-    """The same without the random ids of messages: whether they are there yet may be a race."""
+    """The same without random ids of messages: whether a message has one yet may be a race."""
     return _Note().of(value)
 
 
@@ -74,7 +74,7 @@ class _Description:
         self._ids: dict[str, str] = {}
 
     def of(self, value: Any) -> Any:
-        # A message's `text` is a `str` with a method; it is stored and sent as the string it is.
+        # A message's `text` is a `str` with methods. It is stored and sent as a plain string.
         kind = str if isinstance(value, TextAccessor) else type(value)
         return kind.__name__, self._parts(value)
 
@@ -98,10 +98,10 @@ class _Description:
 
 
 class _Note(_Description):
-    """What a node saw while others ran beside it.
+    """What a node saw while other nodes ran in parallel.
 
-    `add_messages` gives ids in place to the messages that an `Overwrite` brought, and it runs for a
-    router of one node while the next node of the step reads them: whether that one sees an id is
+    `add_messages` gives ids to the messages of an `Overwrite` in place. It may run for a router of
+    one node while another node of the step reads these messages. Whether that node sees an id is
     a race.
     """
 
@@ -112,7 +112,7 @@ class _Note(_Description):
 
 
 def _fields(value: Any) -> dict[str, Any] | None:
-    """The fields of an object that has some; an interrupt's id is random and left out."""
+    """The fields of an object, if it has any. The random id of an interrupt is left out."""
     if isinstance(value, BaseModel):
         return dict(value)
     if isinstance(value, Interrupt):

@@ -1,4 +1,4 @@
-"""A random graph as data: what `random_graphs` makes, `graph_text` writes and `shrink` takes apart."""
+"""A random graph as data. `random_graphs` makes it, `graph_text` writes it, `shrink` reduces it."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -12,11 +12,11 @@ class Kind:
     """A kind of field.
 
     Attributes:
-        annotation: As it stands in a schema.
-        default: What a node takes it for where it has no value.
-        term: An integer made of it.
-        writes: Expressions of what a node may write; `me` is the node, `k` depends on all it read.
-        given: What an input may hold.
+        annotation: The annotation in a schema.
+        default: The value that a node uses if the field has none.
+        term: An expression that makes an integer from the field.
+        writes: Expressions that a node may write; `me` is the node, `k` depends on all it read.
+        given: The value that an input may have.
     """
 
     annotation: str
@@ -67,18 +67,18 @@ Target = str | Packet | None
 
 @dataclass(frozen=True)
 class Decision:
-    """Which targets, as a function of what was read.
+    """A choice of targets that depends on what was read.
 
     Attributes:
-        choices: One of them is chosen.
-        stop: From so many node runs on it is the end; `None` for never.
+        choices: Rows of targets; one row is chosen.
+        stop: The number of node runs (`n`) from which the target is the end; `None` for never.
     """
 
     choices: tuple[tuple[Target, ...], ...]
     stop: int | None = None
 
     def targets(self) -> list[str]:
-        """The names in it, once each, without `None`."""
+        """The names of the targets, each once, without `None`."""
         found = [
             one.node if isinstance(one, Packet) else one for row in self.choices for one in row
         ]
@@ -88,7 +88,7 @@ class Decision:
 
 @dataclass(frozen=True)
 class Write:
-    """A field that a node writes: what, and in which cases (every `every`-th value of `k`)."""
+    """A field that a node writes, the expression, and when (every `every`-th value of `k`)."""
 
     field: str
     expression: str
@@ -106,15 +106,15 @@ class Node:
         reads: The fields that it reads.
         writes: What it writes.
         goto: Where its `Command` goes, if it returns one.
-        declared: How that is declared: "literal", "destinations" or "no".
+        declared: How these targets are declared: "literal", "destinations" or "no".
         style: How it returns its update: "update", "pairs", "list" or "none" (sometimes nothing).
         access: How its fields are known: "inferred", "declared" or "opaque".
         wrapped: What its function is wrapped in: "", "partial", "lambda" or "subgraph".
-        scalar: Whether it takes arguments that are no dict.
+        scalar: Whether it may get an argument that is not a dict.
         defer: Whether it is deferred.
         fused: Whether its routers are fused with it.
-        asks: Whether it asks somebody before it writes.
-        fails: How many of its runs fail before one does not.
+        asks: Whether it interrupts with a question before it writes.
+        fails: How many of its runs fail before one succeeds.
     """
 
     name: str
@@ -136,7 +136,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Router:
-    """A conditional edge; `declared` is "literal", "map", "list" or "no"; no `schema`, no annotation."""
+    """A conditional edge; `declared` is "literal", "map", "list" or "no"; `schema` may be empty."""
 
     source: str
     function: str
@@ -162,7 +162,7 @@ class Plan:
     limit: int
 
     def without(self, name: str) -> "Plan":
-        """The same without a node, and without all that leads to it or from it."""
+        """The same plan without a node, and without everything that leads to it or from it."""
         return replace(
             self,
             nodes=tuple(
@@ -190,7 +190,7 @@ class Plan:
         return set(self.fields) - hidden
 
     def has_entry(self) -> bool:
-        """Whether anything starts."""
+        """Whether an edge or a router leads from the start."""
         starts = [source for source, _ in self.edges] + [router.source for router in self.routers]
         return START in starts
 

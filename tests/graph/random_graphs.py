@@ -1,4 +1,4 @@
-"""Random graphs: a mix of features and a seed give a plan, always the same one."""
+"""Random graphs: the same mix of features and the same seed always give the same plan."""
 
 import argparse
 import random
@@ -28,30 +28,30 @@ _ODD = ("call model-1", "if", "it's", "t", "ta", "tab", "ä b", "2nd", "len", "s
 
 @dataclass(frozen=True)
 class Mix:
-    """How often each feature is used: chances between 0 and 1, unless it says otherwise.
+    """How often each feature is used: a probability between 0 and 1, except for the first two.
 
     Attributes:
-        fields: Which fields there are, beside `n` and `log`.
-        nodes: How many nodes there are at most.
+        fields: The fields besides `n` and `log`.
+        nodes: The maximum number of nodes.
         back: An edge leads back.
-        router: A node has a router; a second one with half the chance.
+        router: A node has a router; a second one with half the probability.
         command: A node returns a `Command`.
-        send: A choice of targets is one of packets.
-        scalar: A packet's argument is no dict.
-        join: There is a join; a second one with half the chance.
+        send: A choice of targets consists of packets.
+        scalar: A packet's argument is not a dict.
+        join: There is a join; a second one with half the probability.
         defer: A node is deferred.
-        plain: A node writes a given plain field (two in a step are a conflict).
+        plain: A node writes a given plain field (two writes in a step are a conflict).
         overwrite: A write is an `Overwrite`.
-        maybe: A write comes in some cases only.
+        maybe: A write happens only in some cases.
         private: A node has a private schema.
         schemas: There are schemas for input and output.
-        models: The state is a dataclass or a model.
-        odd: Names are odd.
-        wrapped: A node is no plain function.
+        models: The state is a dataclass or a pydantic model.
+        odd: Nodes have unusual names.
+        wrapped: A node is not a plain function.
         undeclared: Targets are not declared.
-        opaque: Nobody can tell what a node reads.
+        opaque: The analysis cannot know what a node reads.
         fused: A node's routers are fused with it.
-        wrong: A router returns what it must not.
+        wrong: A router returns an invalid target.
     """
 
     fields: tuple[str, ...] = ("total", "text", "x", "y")
@@ -104,7 +104,7 @@ MIXES = {
 def options_of(
     module: str, count: int, mixes: Collection[str] = tuple(MIXES)
 ) -> argparse.ArgumentParser:
-    """The options of a long run over random graphs."""
+    """The command-line options of a long run over random graphs."""
     parser = argparse.ArgumentParser(prog=f"python -m tests.graph.{module}")
     parser.add_argument("--count", type=int, default=count)
     parser.add_argument("--mix", action="append", choices=mixes)
@@ -154,7 +154,7 @@ class _Planner:
             for i in range(len(self.names))
         ]
         edges, routers = self.ways(gotos)
-        # Packets without a dict may come from any decision, so nodes are made after all of them.
+        # Any decision may send a packet without a dict, so nodes are made after all decisions.
         routed = {router.source for router in routers}
         nodes = [self.node(i, goto, routed=self.names[i] in routed) for i, goto in enumerate(gotos)]
         self.dice.shuffle(nodes)
@@ -180,12 +180,12 @@ class _Planner:
             return "Work"
         return "Private" if self.chance(self.mix.private) else "State"
 
-    # -- ways
+    # -- edges and routers
 
     def target(self, i: int, *, always: bool = False) -> str:
-        """Where a way from the i-th node leads; -1 is the start.
+        """The target of an edge or router of the i-th node; -1 is the start.
 
-        Ways that are always taken lead back less often: most such graphs never end.
+        Unconditional edges lead back less often, because most such graphs never end.
         """
         if i >= 0 and self.chance(self.mix.back / 4 if always else self.mix.back):
             return self.names[self.dice.randint(0, i)]
@@ -216,7 +216,7 @@ class _Planner:
 
     def router(self, i: int, at: int) -> Router:
         source = self.names[i] if i >= 0 else START
-        # Without a schema of its own a router sees that of its node.
+        # A router without a schema gets the schema of its node.
         bare = (i < 0 or self.schemas[i] == "State") and self.chance(0.2)
         schema = "" if bare else "Private" if self.chance(self.mix.private) else "State"
         decision = self.decision(i)

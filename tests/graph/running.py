@@ -1,4 +1,4 @@
-"""Running a graph of tests in LangGraph itself and in the executor."""
+"""Runs a test graph in LangGraph itself and in the executor."""
 
 import warnings
 from collections.abc import Callable, Mapping
@@ -22,7 +22,7 @@ def secured(
     nodes: Mapping[str, Mapping[str, Any]] | None = None,
     **options: Any,
 ) -> LangGraphExecutor:
-    """A graph as the executor runs it, without the warning that names what nodes read is unknown."""
+    """The executor of a graph. It does not warn about nodes whose reads are unknown."""
     told = {name: NodeOptions(**one) for name, one in (nodes or {}).items()}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
@@ -30,7 +30,7 @@ def secured(
 
 
 def outcomes(shape: Shape, make: Callable[[Any], Any], *, in_loop: bool = False) -> list[Outcome]:
-    """What each run of a shape comes to, when `make` makes its graph runnable."""
+    """The outcome of each run of a shape. `make` makes its graph runnable."""
     graph = make(shape.graph)
     options = {"config": dict(shape.config), "context": shape.context}
     return [

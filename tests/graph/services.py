@@ -1,4 +1,4 @@
-"""Ways to a service: one that notes what is sent, one that changes what comes, one that is made up."""
+"""Models whose requests are recorded, whose replies are changed, or whose service is a fake."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -40,7 +40,7 @@ def _no_constants(name: str) -> Any:
 def noted(
     base_url: str, kind: type[ChatSequrity | SequrityMessages] = ChatSequrity, **options: Any
 ) -> Iterator[tuple[Any, Noted]]:
-    """A model of a server, and what is sent to the server."""
+    """A model that uses a server, and a record of its requests."""
     sent = Noted()
     with httpx.Client(event_hooks={"request": [sent]}, trust_env=False) as client:
         yield kind("any/model", base_url=base_url, http_client=client, **options), sent
@@ -61,14 +61,14 @@ class _Changed(httpx.HTTPTransport):
 
 @contextmanager
 def changed(base_url: str, change: Callable[[bytes], bytes]) -> Iterator[ChatSequrity]:
-    """A model of a server whose replies are changed on the way."""
+    """A model that uses a server; `change` changes the body of each reply."""
     with httpx.Client(transport=_Changed(change)) as client:
         yield ChatSequrity("any/model", base_url=base_url, http_client=client)
 
 
 @contextmanager
 def made_up(row: Row = CHAT, **options: Any) -> Iterator[tuple[Any, Service]]:
-    """A model of a service that gives the replies that it is told to give."""
+    """A model that uses a fake service, and the service. The test sets its replies."""
     service = Service(row)
     with httpx.Client(transport=httpx.MockTransport(service)) as client:
         yield service.model(client, **options), service

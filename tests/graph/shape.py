@@ -1,4 +1,4 @@
-"""A graph of the catalogue: what to build, what to run it on, what its nodes note meanwhile."""
+"""A graph of the catalogue: the graph, its inputs, and what its nodes note."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -7,15 +7,15 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True)
 class Shape:
-    """A graph and the runs to make of it.
+    """A graph and its runs.
 
     Attributes:
-        graph: A `StateGraph`, or a compiled one where arguments of `compile` matter.
-        inputs: One run each, in order, on one compiled graph.
+        graph: A `StateGraph`, or a compiled graph if arguments of `compile` matter.
+        inputs: One input for each run, in order, on one compiled graph.
         config: The config of each run.
         context: The context of each run.
         seen: What nodes note.
-        nodes: What the executor must be told about nodes: keywords of `NodeOptions` by node.
+        nodes: Options that the executor needs: keywords of `NodeOptions` by node.
     """
 
     graph: Any
@@ -30,9 +30,9 @@ Maker = Callable[[], Shape]
 
 
 class Shapes(dict[str, Maker]):
-    """The shapes of a module by name; a function enters with `@shapes.add`."""
+    """The shapes of a module by name. `@shapes.add` adds a function."""
 
     def add(self, make: Maker) -> Maker:
-        """Enter a function that makes a shape afresh each time."""
+        """Add a function that makes a new shape at each call."""
         self[make.__name__] = make
         return make

@@ -1,4 +1,4 @@
-"""Smaller plans that still show the same: for graphs that a person has to look at."""
+"""Makes a plan smaller while it still shows a problem, so that a person can read the graph."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -10,8 +10,8 @@ _T = TypeVar("_T")
 
 
 def shrink(plan: Plan, shows: Callable[[Plan], bool]) -> Plan:
-    """Take parts away for as long as `shows` holds."""
-    at = 0  # what came before this did not help; it is tried again at the end
+    """Remove parts as long as `shows` holds."""
+    at = 0  # earlier changes did not help; they are tried again at the end
     while True:
         tried = enumerate(_smaller(plan))
         found = next(

@@ -1,4 +1,4 @@
-"""A graph twice: as LangGraph compiles it, and in an executor."""
+"""The same graph twice: compiled by LangGraph, and in an executor."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -10,11 +10,11 @@ Make = Callable[[], Any]
 
 
 class Twins:
-    """Makes both of a graph; what they take by value (a checkpointer, say) is made for each.
+    """Makes both versions of a graph. Each gets its own options, such as a checkpointer.
 
     Args:
-        make: Builds the graph anew.
-        model: Of the executor.
+        make: Builds a new graph.
+        model: The model of the executor.
     """
 
     def __init__(self, make: Make, model: ChatSequrity) -> None:
@@ -22,7 +22,7 @@ class Twins:
         self._model = model
 
     def of(self, **options: Callable[[], Any] | Any) -> "tuple[Any, Any]":
-        """LangGraph's own, and the executor; options that can be called are called."""
+        """The compiled graph and the executor. A callable option is called once for each."""
 
         def given() -> Mapping[str, Any]:
             return {name: one() if callable(one) else one for name, one in options.items()}

@@ -1,10 +1,10 @@
-"""Verdicts on parallel steps: called before any of their tasks runs, and one after the other.
+"""Compares verdicts on parallel steps: all calls made before the tasks run, or one by one.
 
-Random graphs run twice under random policies, in the way that the executor chooses and with every
-call apart. Policies have to say the same of both: the same end, or the same denial by the same
-rules of the same call.
+Random graphs run twice under random policies: once in the way that the executor chooses, and once
+with every call on its own. Both runs must have the same end, or the same denial of the same call
+by the same rules.
 
-`python -m tests.graph.verdicts --count 2000` runs so many and prints each that differs.
+`python -m tests.graph.verdicts --count 2000` runs 2,000 graphs and prints each that differs.
 """
 
 import logging
@@ -86,13 +86,13 @@ class Comparison:
     """A graph under a policy.
 
     Attributes:
-        mix: Which mix of features the graph has.
-        seed: Which of its graphs, and which policy.
-        chosen: What came of it in the way that the executor chooses.
-        apart: What came of it with every call apart.
-        is_split: Whether that was another way.
+        mix: The mix of features of the graph.
+        seed: The seed of the graph and of the policy.
+        chosen: The outcome in the way that the executor chooses.
+        apart: The outcome with every call on its own.
+        is_split: Whether these were two different ways.
         policy: The policy.
-        checks: The checks of each run that was denied, by tool.
+        checks: The checks of each denied run, by tool.
     """
 
     mix: str
@@ -105,7 +105,7 @@ class Comparison:
 
     @property
     def verdict(self) -> str:
-        """Which kind of agreement or disagreement this is."""
+        """How the outcomes agree or differ."""
         if self.chosen == self.apart and not self.contradictions:
             ended = (self.apart.error or "state").rpartition(".")[2]
             return f"{'split' if self.is_split else 'apart'}: {ended}"
@@ -115,9 +115,9 @@ class Comparison:
 
     @property
     def contradictions(self) -> list[tuple[str, Any, Any]]:
-        """Checks of one call that say different things, with the tool.
+        """Pairs of checks of one call that differ, with the tool.
 
-        Which calls of the step are checked before the one that is denied is another matter.
+        The runs may differ in which calls of the step are checked before the denied call.
         """
         return [
             (tool, *pair)
@@ -174,7 +174,7 @@ def _policy(seed: str, plan: Plan) -> PolicyHeader:
         return PolicyHeader.from_sqrt(text, default_allow=dice.random() < 0.9)
 
 
-# -- many, in processes
+# -- many graphs, in several processes
 
 _URL: list[str] = []
 
@@ -192,7 +192,7 @@ def _compare(case: tuple[str, int]) -> Comparison:
 
 
 def main(arguments: list[str]) -> int:
-    """Compare so many graphs, print a table, and return 1 if any two outcomes differ."""
+    """Compare random graphs, print a table, and return 1 if any two outcomes differ."""
     options = options_of("verdicts", 2000, PARALLEL).parse_args(arguments)
     verdicts: Counter[str] = Counter()
     with multiprocessing.get_context("spawn").Pool(options.jobs, initializer=_start) as pool:
