@@ -1,4 +1,4 @@
-"""The console script in this process, and files for it."""
+"""Runs the console script in this process, and writes its files."""
 
 import json
 from pathlib import Path
@@ -78,7 +78,7 @@ def run(*arguments: str, given: str | bytes | None = None, **environment: str) -
 
 
 def write_files(folder: Path) -> None:
-    """Write all files that the tests name."""
+    """Write the files that the tests use."""
     for name, content in FILES.items():
         if isinstance(content, list | dict):
             content = json.dumps(content)  # noqa: PLW2901 - one of three forms

@@ -1,4 +1,4 @@
-"""`langchain-sequrity policy`: every command on good and bad input, with its exit status."""
+"""`langchain-sequrity policy`: every command with good and bad input, and its exit status."""
 
 import json
 import subprocess
@@ -13,7 +13,7 @@ from tests.showing import SENDABLE, assert_inert
 LOCAL = "generate --local --tools tools.json"
 
 CASES = [
-    # arguments, exit status, text that must be told, whether the command has --json
+    # arguments, exit status, text in the output, whether the command has --json
     ("check good.sqrt", 0, "1 file checked: 0 errors, 0 warnings", True),
     ("check good.sqrt --tools tools.json", 0, "0 errors", True),
     ("check good.sqrt --tools names.json", 0, "0 errors", True),
@@ -97,7 +97,7 @@ WITH_JSON = [case for case in CASES if case[3]]
 @pytest.mark.long(sample=29)
 @pytest.mark.usefixtures("folder")
 @pytest.mark.parametrize(("line", "status", "told"), [case[:3] for case in CASES])
-def test_a_command_ends_with_its_status_and_says_why(line: str, status: int, told: str) -> None:
+def test_a_command_exits_with_its_status_and_a_message(line: str, status: int, told: str) -> None:
     result = run(*line.split())
     assert result.exit_code == status, result.output
     assert told in (result.stderr if status == 2 else result.output)
@@ -109,10 +109,10 @@ def test_a_command_ends_with_its_status_and_says_why(line: str, status: int, tol
 @pytest.mark.long(sample=28)
 @pytest.mark.usefixtures("folder")
 @pytest.mark.parametrize(("line", "status"), [case[:2] for case in WITH_JSON])
-def test_as_json_it_is_one_document_with_the_same_status(line: str, status: int) -> None:
+def test_json_output_is_one_document_with_the_same_status(line: str, status: int) -> None:
     result = run(*line.split(), "--json")
     assert result.exit_code == status, result.output
-    if status == 2:  # the command could not begin
+    if status == 2:  # the command could not start
         assert result.stdout == ""
         assert "Error: " in result.stderr
     else:
@@ -159,7 +159,7 @@ LABELLED = 'tool "read_mail" -> @tags |= {"mail"}; tool "pay" { must deny when "
         (LABELLED, ["--mode", "triple-llm"], 2),
     ],
 )
-def test_modes_and_labels_decide_what_is_found(
+def test_check_uses_the_given_mode_and_labels(
     folder: Path, policy: str, arguments: list[str], status: int
 ) -> None:
     (folder / "labels.sqrt").write_text(policy, encoding="utf-8")
@@ -177,7 +177,7 @@ def test_a_dash_is_standard_input(command: list[str]) -> None:
     assert named.output.replace("bad.sqrt", "<stdin>") == piped.output
 
 
-def test_line_ends_of_windows_are_no_part_of_what_is_shown(folder: Path) -> None:
+def test_windows_line_ends_are_not_shown_in_messages(folder: Path) -> None:
     (folder / "bad.sqrt").write_bytes(b'\xef\xbb\xbftool "pay" {\r\n  must dny always;\r\n}\r\n')
     assert "\\r" not in run("check", "bad.sqrt").output
     assert "bad.sqrt:2:8: error" in run("check", "bad.sqrt").output
@@ -205,7 +205,7 @@ tools = (pay,)
 """
 
 
-def test_tools_come_from_code_that_the_user_names(
+def test_tools_from_reads_tools_from_the_users_code(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "path", list(sys.path))
@@ -219,11 +219,11 @@ def test_tools_come_from_code_that_the_user_names(
     del sys.modules["my_agent"]
 
 
-# What is shown
+# Display
 
 
 @pytest.mark.parametrize("hostile", SENDABLE)
-def test_hostile_text_in_files_stays_inert(folder: Path, hostile: str) -> None:
+def test_hostile_text_in_files_is_escaped_in_the_output(folder: Path, hostile: str) -> None:
     quoted = hostile.replace("\\", "").replace('"', "").replace("\n", " ")
     policy = (
         f'/* {quoted} */ tool "{quoted}" {{ /// {quoted}\n must deny when a.value == "{quoted}"; }}'
@@ -249,7 +249,7 @@ def test_hostile_text_in_files_stays_inert(folder: Path, hostile: str) -> None:
 
 
 @pytest.mark.usefixtures("folder")
-def test_colours_come_only_where_they_are_wanted() -> None:
+def test_output_is_coloured_only_if_requested() -> None:
     line = ("check", "warned.sqrt")
     assert "\x1b[33mwarning" in run(*line, FORCE_COLOR="1", TERM="xterm").stdout
     for setting in ({}, {"NO_COLOR": "1"}):
@@ -263,14 +263,14 @@ def test_colours_come_only_where_they_are_wanted() -> None:
 @pytest.mark.parametrize(
     ("line", "status"), [("check good.sqrt", 0), ("check bad.sqrt", 1), ("check nowhere.sqrt", 2)]
 )
-def test_the_process_ends_with_the_status(folder: Path, line: str, status: int) -> None:
+def test_the_process_exits_with_the_status(folder: Path, line: str, status: int) -> None:
     command = [sys.executable, "-m", "langchain_sequrity.cli", "policy", *line.split()]
     done = subprocess.run(command, cwd=folder, capture_output=True, check=False)  # noqa: S603
     assert done.returncode == status
     assert b"Traceback" not in done.stderr
 
 
-def test_other_commands_do_not_wait_for_what_policies_need() -> None:
+def test_importing_the_commands_does_not_import_modules_of_single_commands() -> None:
     code = (
         "import sys, langchain_sequrity.cli.commands\n"
         "late = ['cli.policy.commands', 'sqrt.simulation', 'chat_models', 'cli.serve']\n"
@@ -280,7 +280,7 @@ def test_other_commands_do_not_wait_for_what_policies_need() -> None:
     assert done.returncode == 0
 
 
-def test_the_help_names_the_commands_without_the_chat_models() -> None:
+def test_the_help_lists_the_commands_without_importing_chat_models() -> None:
     code = (
         "import sys\n"
         "from langchain_sequrity.cli.commands import cli\n"

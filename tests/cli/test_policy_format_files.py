@@ -1,4 +1,4 @@
-"""`policy format`: what happens to files."""
+"""`policy format`: the files before and after."""
 
 import json
 import os
@@ -23,16 +23,14 @@ def ugly(folder: Path) -> Path:
 
 @pytest.mark.parametrize("newline", ["\n", "\r\n"])
 @pytest.mark.parametrize("mark", [b"", MARK])
-def test_line_ends_and_the_mark_at_the_start_are_kept(
-    ugly: Path, newline: str, mark: bytes
-) -> None:
+def test_line_ends_and_the_byte_order_mark_are_kept(ugly: Path, newline: str, mark: bytes) -> None:
     ugly.write_bytes(mark + UGLY.replace("\n", newline).encode())
     assert run("format", "ugly.sqrt").exit_code == 0
     assert ugly.read_bytes() == mark + POLICY.replace("\n", newline).encode()
     assert run("format", "--check", "ugly.sqrt").exit_code == 0
 
 
-def test_where_line_ends_are_mixed_quoted_ones_are_kept(ugly: Path) -> None:
+def test_quoted_line_ends_are_kept_in_a_file_with_mixed_line_ends(ugly: Path) -> None:
     ugly.write_bytes(b'tool "a" {\r\n must deny when x.value == "1\r\n2\n3"; }\n')
     assert run("format", "ugly.sqrt").exit_code == 0
     expected = b'tool "a" {\n    must deny when x.value == "1\r\n2\n3";\n}\n'
@@ -56,7 +54,7 @@ def test_a_file_and_standard_input_are_formatted_as_the_library_does(
 
 @pytest.mark.long(sample=44)
 @pytest.mark.parametrize("case", CASES["invalid"], ids=lambda case: case["what"])
-def test_what_does_not_parse_is_never_touched(ugly: Path, case: dict[str, str]) -> None:
+def test_a_file_that_does_not_parse_is_not_changed(ugly: Path, case: dict[str, str]) -> None:
     ugly.write_bytes(case["code"].encode(errors="surrogatepass"))
     before = ugly.stat()
     result = run("format", "ugly.sqrt")
@@ -68,7 +66,7 @@ def test_what_does_not_parse_is_never_touched(ugly: Path, case: dict[str, str]) 
     assert ugly.read_bytes() == case["code"].encode(errors="surrogatepass")
 
 
-def test_a_policy_that_would_become_too_long_is_not_touched(ugly: Path) -> None:
+def test_a_policy_that_would_become_too_long_is_not_changed(ugly: Path) -> None:
     long = f'tool "a"{{{"must deny always;" * 3_800}}}'
     ugly.write_text(long, encoding="utf-8")
     result = run("format", "ugly.sqrt")
@@ -77,20 +75,20 @@ def test_a_policy_that_would_become_too_long_is_not_touched(ugly: Path) -> None:
     assert ugly.read_text(encoding="utf-8") == long
 
 
-def test_one_bad_file_does_not_keep_the_others_from_being_formatted(ugly: Path) -> None:
+def test_the_other_files_are_formatted_if_one_is_bad(ugly: Path) -> None:
     result = run("format", "bad.sqrt", "ugly.sqrt")
     assert result.exit_code == 1
     assert ugly.read_text(encoding="utf-8") == POLICY
     assert (ugly.parent / "bad.sqrt").read_text(encoding="utf-8") == BAD
 
 
-def test_a_missing_file_stops_it_before_any_is_written(ugly: Path) -> None:
+def test_no_file_is_written_if_one_is_missing(ugly: Path) -> None:
     assert run("format", "ugly.sqrt", "nowhere.sqrt").exit_code == 2
     assert ugly.read_text(encoding="utf-8") == UGLY
 
 
 @pytest.mark.parametrize("options", [["--check"], ["--diff"], ["--check", "--diff"]])
-def test_to_look_writes_nothing(ugly: Path, options: list[str]) -> None:
+def test_check_and_diff_do_not_write_the_formatted_policy(ugly: Path, options: list[str]) -> None:
     run("format", "ugly.sqrt", *options)
     assert ugly.read_text(encoding="utf-8") == UGLY
     piped = run("format", "-", *options, given=UGLY)
@@ -117,7 +115,7 @@ def test_the_mode_is_kept_and_a_link_stays_a_link(ugly: Path) -> None:
     assert {path.name for path in ugly.parent.iterdir()} == names
 
 
-def test_a_write_that_fails_leaves_the_file_and_nothing_else(
+def test_a_failed_write_keeps_the_file_and_leaves_no_other_file(
     ugly: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(_number: int) -> None:
@@ -133,7 +131,7 @@ def test_a_write_that_fails_leaves_the_file_and_nothing_else(
 
 
 @pytest.mark.skipif(not Path("/dev/stdin").exists(), reason="there is none")
-def test_what_is_no_regular_file_is_not_replaced() -> None:
+def test_a_path_that_is_not_a_regular_file_is_not_replaced() -> None:
     command = [sys.executable, "-m", "langchain_sequrity.cli", "policy", "format", "/dev/stdin"]
     done = subprocess.run(command, input=UGLY.encode(), capture_output=True, check=False)  # noqa: S603
     assert done.returncode == 1
@@ -141,7 +139,7 @@ def test_what_is_no_regular_file_is_not_replaced() -> None:
 
 
 def test_a_read_only_file_is_not_replaced(ugly: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Asked here as root it would say yes, whatever the mode.
+    # For root, the real `access` allows writing whatever the mode is.
     monkeypatch.setattr(os, "access", lambda *_: False)
     result = run("format", "ugly.sqrt")
     assert result.exit_code == 1
@@ -153,7 +151,9 @@ ACTING = 'tool "a" {\n    must deny when x.value == "\x1b[31m\u202e";\n}\n'
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no pseudo-terminals")
-def test_what_a_pipe_gets_exactly_a_terminal_gets_without_what_acts_on_it() -> None:
+def test_a_pipe_gets_the_exact_text_and_a_terminal_gets_it_with_control_characters_escaped() -> (
+    None
+):
     assert run("format", "-", given=ACTING.encode()).stdout_bytes == ACTING.encode()
     command = [sys.executable, "-m", "langchain_sequrity.cli", "policy", "format", "-"]
     ours, theirs = os.openpty()

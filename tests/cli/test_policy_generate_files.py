@@ -1,4 +1,4 @@
-"""`policy generate`: against a server, and what is done with the answer."""
+"""`policy generate`: requests to a server, and the output and files from its answers."""
 
 import json
 import os
@@ -20,7 +20,7 @@ REFUSAL = {
 SHOWN = "This is a proposal, and nothing uses it yet."
 
 
-def test_a_skeleton_comes_from_a_local_server_without_keys_or_network(folder: Path) -> None:
+def test_local_generates_a_skeleton_without_keys_or_network(folder: Path) -> None:
     nowhere = {"SEQURITY_BASE_URL": "http://127.0.0.1:1", "SEQURITY_API_KEY": KEY}
     result = run(*LINE, "--local", **nowhere)
     assert result.exit_code == 0, result.output
@@ -33,7 +33,7 @@ def test_a_skeleton_comes_from_a_local_server_without_keys_or_network(folder: Pa
 
 
 def ask(script: list[dict[str, Any]], *options: str) -> tuple[Any, list[RequestRecord]]:
-    """Run it against a server that answers from a script."""
+    """Run the command with a server that answers from a script."""
     records: list[RequestRecord] = []
     with LocalServer(script=script, api_keys=[KEY], on_request=records.append) as server:
         environment = {
@@ -64,7 +64,9 @@ def answer(policy: str) -> list[dict[str, Any]]:
         ),
     ],
 )
-def test_the_service_of_the_environment_is_asked(options: list[str], path: str, model: str) -> None:
+def test_the_command_asks_the_service_from_the_environment(
+    options: list[str], path: str, model: str
+) -> None:
     result, records = ask(answer(POLICY), *options)
     assert result.exit_code == 0, result.output
     assert result.stdout == POLICY
@@ -73,7 +75,7 @@ def test_the_service_of_the_environment_is_asked(options: list[str], path: str, 
     ]
 
 
-def test_a_policy_that_cannot_be_written_is_not_lost(
+def test_a_policy_that_cannot_be_written_is_printed(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(_number: int) -> None:
@@ -89,7 +91,7 @@ def test_a_policy_that_cannot_be_written_is_not_lost(
 
 
 @pytest.mark.usefixtures("folder")
-def test_warnings_are_shown_beside_the_policy_and_are_part_of_the_document() -> None:
+def test_warnings_go_to_stderr_or_into_the_json_document() -> None:
     result, _ = ask(answer(WARNED))
     assert result.exit_code == 0
     assert result.stdout == WARNED
@@ -102,7 +104,7 @@ def test_warnings_are_shown_beside_the_policy_and_are_part_of_the_document() -> 
     assert result.stderr == ""
 
 
-def test_a_file_is_written_and_replaced_only_by_force(folder: Path) -> None:
+def test_an_existing_file_is_replaced_only_with_force(folder: Path) -> None:
     result, _ = ask(answer(POLICY), "--out", "new.sqrt")
     assert result.exit_code == 0, result.output
     assert result.stdout == ""
@@ -125,7 +127,7 @@ def test_a_file_is_written_and_replaced_only_by_force(folder: Path) -> None:
         (answer("I will not."), "line 1, column 1"),
     ],
 )
-def test_what_cannot_be_used_is_a_failure_and_never_a_policy(
+def test_an_unusable_answer_is_a_failure_and_not_written(
     folder: Path, script: list[dict[str, Any]], told: str
 ) -> None:
     result, _ = ask(script, "--out", "new.sqrt")
@@ -142,7 +144,7 @@ def test_what_cannot_be_used_is_a_failure_and_never_a_policy(
 
 
 @pytest.mark.usefixtures("folder")
-def test_a_wrong_key_and_no_server_are_failures() -> None:
+def test_a_wrong_key_or_a_missing_server_is_a_failure() -> None:
     with LocalServer(api_keys=[KEY]) as server:
         where = {"SEQURITY_BASE_URL": server.base_url}
         refused = run(*LINE, **where, SEQURITY_API_KEY="sq-wrong")

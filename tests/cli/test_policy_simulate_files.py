@@ -1,4 +1,4 @@
-"""`policy simulate`: expectations, and agreement with the library."""
+"""`policy simulate`: expectations, and the same results as the library."""
 
 import json
 from pathlib import Path
@@ -14,7 +14,7 @@ EVE: dict[str, Any] = {"tool": "pay", "arguments": {"amount": 5, "to": "eve"}, "
 AFTER: dict[str, Any] = {"tool": "pay", "arguments": {"amount": 5}, "uses": {"amount": ["eve"]}}
 
 EXPECTATIONS: list[tuple[list[Any], Any, set[str | None]]] = [
-    # calls before the one that is looked at, it, the expectations that it meets
+    # earlier calls, the tested call, the expectations that it meets
     ([], PAY, {"allowed", "soft_allowed", None}),
     ([], EVE, {"denied", "hard_denied"}),
     ([{**EVE, "expect": "denied"}], AFTER, {"not_reached"}),
@@ -27,7 +27,7 @@ ALL = [
 
 @pytest.mark.parametrize("expect", ALL)
 @pytest.mark.parametrize(("before", "call", "met"), EXPECTATIONS)
-def test_an_expectation_is_met_or_makes_the_status_1(
+def test_an_unmet_expectation_gives_status_1(
     folder: Path, before: list[Any], call: dict[str, Any], met: set[str | None], expect: str | None
 ) -> None:
     asked = call if expect is None else {**call, "expect": expect}
@@ -41,7 +41,7 @@ def test_an_expectation_is_met_or_makes_the_status_1(
 
 
 @pytest.mark.usefixtures("folder")
-def test_the_document_holds_what_the_library_says() -> None:
+def test_the_json_document_contains_the_results_of_the_library() -> None:
     calls = [{key: call[key] for key in call if key != "expect"} for call in CALLS]
     line = ("--calls", "calls.json", "--cover", "--against", "warned.sqrt", "--json")
     document = json.loads(run("simulate", "good.sqrt", *line).stdout)
@@ -57,7 +57,7 @@ def test_the_document_holds_what_the_library_says() -> None:
     assert document["difference"]["changed"]
 
 
-def test_the_presets_of_a_header_hold_for_both_policies(folder: Path) -> None:
+def test_the_presets_of_a_header_apply_to_both_policies(folder: Path) -> None:
     header = {"presets": {"default_allow": False, "default_allow_enforcement_level": "hard"}}
     (folder / "header.json").write_text(json.dumps(header), encoding="utf-8")
     (folder / "calls.json").write_text('[{"tool": "rest"}]', encoding="utf-8")
@@ -83,9 +83,7 @@ def test_the_presets_of_a_header_hold_for_both_policies(folder: Path) -> None:
         ('{"auto_gen": true}', "With `auto_gen` the service writes rules that are unknown here"),
     ],
 )
-def test_a_header_that_is_none_is_refused_with_the_reason(
-    folder: Path, header: str, told: str
-) -> None:
+def test_an_invalid_header_is_refused_with_the_reason(folder: Path, header: str, told: str) -> None:
     (folder / "header.json").write_text(header, encoding="utf-8")
     result = run("simulate", "good.sqrt", "--calls", "calls.json", "--header", "header.json")
     assert result.exit_code == 2
@@ -94,7 +92,7 @@ def test_a_header_that_is_none_is_refused_with_the_reason(
 
 
 @pytest.mark.usefixtures("folder")
-def test_what_was_not_asked_for_is_null() -> None:
+def test_parts_that_were_not_requested_are_null() -> None:
     document = json.loads(run("simulate", "good.sqrt", "--calls", "calls.json", "--json").stdout)
     assert document["coverage"] is None
     assert document["difference"] is None
@@ -111,7 +109,7 @@ YAML = """
 """
 
 
-def test_yaml_says_the_same_as_json(folder: Path) -> None:
+def test_yaml_calls_give_the_same_output_as_json(folder: Path) -> None:
     (folder / "calls.yaml").write_text(YAML, encoding="utf-8")
     outputs = {
         run("simulate", "good.sqrt", "--calls", *calls).stdout
@@ -123,7 +121,7 @@ def test_yaml_says_the_same_as_json(folder: Path) -> None:
 
 
 @pytest.mark.usefixtures("folder")
-def test_every_unmet_expectation_is_told_below_the_table() -> None:
+def test_every_unmet_expectation_is_listed_below_the_table() -> None:
     result = run("simulate", "good.sqrt", "--calls", "unmet.json")
     assert result.stdout.splitlines()[-2:] == [
         "Call 4 (`pay`): expected allowed, got hard denied",
@@ -131,7 +129,7 @@ def test_every_unmet_expectation_is_told_below_the_table() -> None:
     ]
 
 
-def test_a_policy_that_parses_and_means_nothing_is_shown_with_its_place(folder: Path) -> None:
+def test_a_policy_that_does_not_compile_is_reported_with_its_place(folder: Path) -> None:
     code = 'tool "pay" {\n    must deny when to.value == unknown;\n}\n'
     (folder / "bad.sqrt").write_text(code, encoding="utf-8")
     result = run("simulate", "bad.sqrt", "--calls", "calls.json")

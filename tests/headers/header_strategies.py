@@ -1,4 +1,4 @@
-"""Hypothesis strategies for every header object, and the list of all classes."""
+"""Hypothesis strategies for all header objects, and the list of their classes."""
 
 from typing import Any, get_args
 
@@ -61,7 +61,7 @@ level = st.sampled_from(["soft", "hard"])
 detail = st.sampled_from(["minimal", "normal", "extra"])
 regexes = st.lists(st.sampled_from(["^read_", r"\d+", "a|b", "é{2}"]), max_size=2)
 
-# Fields that may be left out but not be null.
+# Fields that may be left out but not null.
 NEVER_NULL: dict[type[HeaderModel], set[str]] = {
     Classifier: {"name", "threshold"},
     Blocker: {"name"},
@@ -74,7 +74,7 @@ NEVER_NULL: dict[type[HeaderModel], set[str]] = {
 SCALARS: dict[type[HeaderModel], dict[str, Strategy]] = {
     Classifier: {"name": one_of(ClassifierName), "threshold": number(0, 1), "mode": text},
     Blocker: {"name": one_of(BlockerName)},
-    # Any text is SQRT as a comment; what is none is refused.
+    # Invalid SQRT is refused, so each text becomes a comment.
     PolicyCodes: {"code": st.text().map(commented), "language": st.sampled_from(["sqrt", "cedar"])},
     BranchingMetaPolicy: {
         "mode": st.sampled_from(["allow", "deny"]),
@@ -186,7 +186,7 @@ ALL_MODELS = list(SCALARS)
 
 
 def models(cls: type[HeaderModel], *, plain: bool = False) -> Strategy:
-    """Objects of a class; `plain` ones have neither nulls nor `extra`."""
+    """Objects of a class. With `plain`, without nulls and without `extra`."""
     fields = dict(SCALARS[cls])
     for name, section in SECTIONS.get(cls, {}).items():
         fields[name] = models(section, plain=plain)

@@ -27,7 +27,7 @@ POLICY = 'tool "send" { must deny always; }'
 
 
 class SdkObject:
-    """Has the one method of the vendor's classes that matters."""
+    """Has the only method of the vendor's classes that `coerce` uses."""
 
     def __init__(self, data: Any) -> None:
         self.data = data
@@ -39,17 +39,17 @@ class SdkObject:
 
 
 @pytest.mark.parametrize("header", [FeaturesHeader(), PolicyHeader(), ConfigHeader()])
-def test_a_header_object_is_taken_as_it_is(header: Header) -> None:
+def test_a_header_object_is_not_copied(header: Header) -> None:
     assert coerce(type(header), header) is header
 
 
-def test_a_mapping_of_fields_is_taken_extra_included() -> None:
+def test_a_mapping_of_fields_is_accepted_with_extra() -> None:
     fields = {"fsm": {"max_n_turns": None}, "extra": {"new": 1}}
     for mapping in (fields, MappingProxyType(fields)):
         assert coerce(ConfigHeader, mapping).to_wire() == {"fsm": {"max_n_turns": None}, "new": 1}
 
 
-def test_an_sdk_object_is_taken_by_what_it_dumps() -> None:
+def test_an_sdk_object_is_read_from_its_dump() -> None:
     assert coerce(FeaturesHeader, SdkObject({"agent_arch": "dual-llm"})).agent_arch == "dual-llm"
 
 
@@ -59,18 +59,18 @@ def test_an_sdk_object_of_another_header_is_refused(data: Any) -> None:
         coerce(FeaturesHeader, SdkObject(data))
 
 
-def test_sqrt_text_is_taken_as_a_policy() -> None:
+def test_sqrt_text_is_accepted_as_a_policy() -> None:
     assert coerce(PolicyHeader, POLICY) == PolicyHeader(codes=POLICY)
     assert coerce(PolicyHeader, "// notes are in notes.txt").codes is not None
 
 
-def test_a_policy_that_was_built_or_parsed_is_taken_as_a_policy() -> None:
+def test_a_built_or_parsed_policy_is_accepted_as_a_policy() -> None:
     assert coerce(PolicyHeader, parse(POLICY)) == PolicyHeader.from_sqrt(POLICY)
     built = policy(tool("send").must_deny())
     assert not coerce(PolicyHeader, built).compile().decide(Call("send", {}), Labels()).allowed
 
 
-def test_a_path_is_taken_as_a_policy_file(tmp_path: Path) -> None:
+def test_a_path_is_read_as_a_policy_file(tmp_path: Path) -> None:
     file = tmp_path / "mail.sqrt"
     file.write_text(POLICY, encoding="utf-8-sig")
     assert coerce(PolicyHeader, file) == PolicyHeader.from_sqrt(POLICY)
@@ -91,14 +91,14 @@ def test_a_path_is_taken_as_a_policy_file(tmp_path: Path) -> None:
         (PolicyHeader, "policies/mail.sqrt", "the name of a file. Pass it as `pathlib.Path"),
     ],
 )
-def test_anything_else_is_refused_with_what_was_expected(
+def test_other_values_are_refused_with_what_was_expected(
     cls: type[Header], value: Any, words: str
 ) -> None:
     with pytest.raises(UsageError, match=words):
         coerce(cls, value)
 
 
-def test_names_stand_for_classifiers_and_blockers() -> None:
+def test_names_are_accepted_as_classifiers_and_blockers() -> None:
     pii = Classifier(name="pii_redaction", threshold=0.35)
     features = FeaturesHeader.dual_llm(
         classifiers=["toxicity_filter", pii], blockers=(Blocker(name="url_blocker"),)
@@ -113,7 +113,7 @@ def test_names_stand_for_classifiers_and_blockers() -> None:
     }
 
 
-def test_no_list_leaves_the_stored_setting_and_an_empty_one_switches_off() -> None:
+def test_a_missing_list_keeps_the_stored_setting_and_an_empty_one_switches_it_off() -> None:
     assert FeaturesHeader.single_llm().to_wire() == {"agent_arch": "single-llm"}
     off = FeaturesHeader.single_llm(classifiers=[], blockers=[])
     assert off.to_wire() == {
@@ -124,12 +124,12 @@ def test_no_list_leaves_the_stored_setting_and_an_empty_one_switches_off() -> No
 
 
 @pytest.mark.parametrize("names", ["pii_redaction", ["pii"]])
-def test_a_lone_name_or_an_unknown_one_is_refused(names: Any) -> None:
+def test_a_single_name_or_an_unknown_name_is_refused(names: Any) -> None:
     with pytest.raises(ValidationError, match="Input should be"):
         FeaturesHeader.dual_llm(classifiers=names)
 
 
-def test_options_of_a_policy_go_where_they_belong() -> None:
+def test_options_of_from_sqrt_become_fields_of_policy_and_presets() -> None:
     policy = PolicyHeader.from_sqrt(
         POLICY,
         mode="custom",
@@ -149,7 +149,7 @@ def test_options_of_a_policy_go_where_they_belong() -> None:
     )
 
 
-def test_an_unknown_option_of_a_policy_is_refused() -> None:
+def test_an_unknown_option_of_from_sqrt_is_refused() -> None:
     with pytest.raises(ValidationError, match=r"Did you mean `presets\.default_allow`\?"):
         PolicyHeader.from_sqrt(POLICY, default_alow=False)  # type: ignore[call-arg]
 
@@ -158,7 +158,7 @@ def test_an_unknown_option_of_a_policy_is_refused() -> None:
     ("name", "language", "expected"),
     [("a.sqrt", None, "sqrt"), ("a.cedar", None, "cedar"), ("a.txt", "cedar", "cedar")],
 )
-def test_the_language_of_a_file_comes_from_its_ending_or_is_said(
+def test_the_language_of_a_file_comes_from_its_ending_or_the_argument(
     tmp_path: Path, name: str, language: Any, expected: str
 ) -> None:
     (tmp_path / name).write_text("// policy é", encoding="utf-8")
@@ -199,7 +199,7 @@ ENVELOPE = {"response_format": {"strip_response_content": False}}
         ),
     ],
 )
-def test_the_envelope_is_asked_for_where_nothing_is_set(
+def test_with_envelope_fills_in_only_unset_fields(
     config: ConfigHeader, wire: dict[str, Any]
 ) -> None:
     before = config.to_wire()
@@ -209,13 +209,13 @@ def test_the_envelope_is_asked_for_where_nothing_is_set(
 
 
 @pytest.mark.parametrize("strip", [True, False])
-def test_a_choice_about_the_envelope_is_kept_and_known(strip: bool) -> None:
+def test_with_envelope_keeps_an_explicit_strip_response_content(strip: bool) -> None:
     config = ConfigHeader(response_format=ResponseFormatConfig(strip_response_content=strip))
     assert config.with_envelope() is config
     assert config.strips_response_content is strip
 
 
-def test_the_preset_for_agent_front_ends_is_the_vendors_but_for_the_stripped_envelope() -> None:
+def test_for_agent_front_ends_equals_the_vendors_preset_except_the_stripped_envelope() -> None:
     config = ConfigHeader.for_agent_front_ends()
     assert config.to_wire() == {
         "fsm": {

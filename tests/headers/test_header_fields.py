@@ -38,7 +38,7 @@ TRUTH = "boolean"
 ONE = "greater than or equal to 1"
 Row = tuple[type[HeaderModel], str, Any, Any, Any, str]
 
-# class, field, a valid value, how it is sent, an invalid value, words that the error must have
+# class, field, a valid value, its wire form, an invalid value, words in the error
 FIELDS: list[Row] = [
     (FeaturesHeader, "agent_arch", "dual-llm", "dual-llm", "triple", "'single-llm' or 'dual-llm'"),
     (
@@ -210,7 +210,7 @@ def test_a_field_that_is_left_out_is_not_sent(cls: type[HeaderModel]) -> None:
 @pytest.mark.parametrize(
     ("cls", "field"), [(cls, name) for cls in ALL_MODELS for name in cls.wire_names()]
 )
-def test_an_explicit_none_is_sent_as_null_or_refused_where_null_has_no_meaning(
+def test_an_explicit_none_is_sent_as_null_or_refused_if_null_is_invalid(
     cls: type[HeaderModel], field: str
 ) -> None:
     given = required(cls) | {field: None}
@@ -221,7 +221,7 @@ def test_an_explicit_none_is_sent_as_null_or_refused_where_null_has_no_meaning(
         assert cls(**given).to_wire() == given
 
 
-def test_no_limit_differs_from_not_set() -> None:
+def test_none_differs_from_not_set() -> None:
     unlimited = FsmConfig(max_n_turns=None)
     assert unlimited != FsmConfig()
     assert len({unlimited, FsmConfig(), FsmConfig()}) == 2
@@ -229,19 +229,19 @@ def test_no_limit_differs_from_not_set() -> None:
     assert ConfigHeader(fsm=unlimited).to_header() == '{"fsm":{"max_n_turns":null}}'
 
 
-def test_values_that_json_tells_apart_are_not_equal() -> None:
+def test_values_that_differ_in_json_are_not_equal() -> None:
     assert FsmConfig(extra={"a": 1}) != FsmConfig(extra={"a": True})
     assert PromptTemplate(flavor="a") != ReviewerPrompt(flavor="a")
 
 
 @pytest.mark.parametrize("cls", ALL_MODELS)
-def test_objects_do_not_change(cls: type[HeaderModel]) -> None:
+def test_header_objects_are_frozen(cls: type[HeaderModel]) -> None:
     made = cls(**required(cls))
     with pytest.raises(ValidationError, match="frozen"):
         setattr(made, cls.wire_names()[0], None)
 
 
-def test_later_changes_of_what_was_given_stay_outside() -> None:
+def test_later_changes_of_the_arguments_do_not_change_the_header() -> None:
     inner = [1]
     given: dict[str, Any] = {"future": inner}
     models = ["a"]
@@ -251,7 +251,7 @@ def test_later_changes_of_what_was_given_stay_outside() -> None:
     assert fsm.to_wire() == {"future": [1], "pllm_candidate_models": ["a"]}
 
 
-def test_what_is_sent_can_be_changed_without_changing_the_header() -> None:
+def test_changing_the_wire_form_does_not_change_the_header() -> None:
     fsm = FsmConfig(extra={"future": [1]})
     fsm.to_wire()["future"].append(2)
     assert fsm.to_wire() == {"future": [1]}
@@ -265,13 +265,13 @@ def test_headers_survive_pickle_deepcopy_and_model_copy() -> None:
     assert changed.to_wire() == config.to_wire() | {"llm": None}
 
 
-def test_the_repr_shows_what_was_given() -> None:
+def test_the_repr_shows_only_given_fields() -> None:
     assert repr(FsmConfig(max_n_turns=None)) == "FsmConfig(max_n_turns=None)"
     assert repr(FsmConfig(extra={"a": 1})) == "FsmConfig(extra={'a': 1})"
     assert repr(FsmConfig(extra={})) == "FsmConfig()"
 
 
-def test_construction_errors_do_not_show_what_was_given() -> None:
+def test_construction_errors_do_not_show_the_given_value() -> None:
     with pytest.raises(ValidationError) as caught:
         ConfigHeader(fsm={"max_n_turns": "sk-secret"})  # type: ignore[arg-type]
     assert "sk-secret" not in str(caught.value)
@@ -309,7 +309,7 @@ def test_every_field_has_a_docstring_with_the_servers_default(cls: type[HeaderMo
         assert "Server default: " in doc or ast.unparse(field.target) == "name"
 
 
-def test_a_regular_expression_that_warns_is_refused_where_warnings_are_errors() -> None:
+def test_a_regex_that_causes_a_warning_is_refused_if_warnings_are_errors() -> None:
     with pytest.raises(ValidationError, match="nested set"):
         FsmConfig(force_to_cache=["[[a]"])
 

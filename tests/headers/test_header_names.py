@@ -27,7 +27,7 @@ REQUIRED: dict[type[HeaderModel], dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("cls", ALL_MODELS)
-def test_an_unknown_field_is_refused_at_every_level_with_the_known_ones(
+def test_an_unknown_field_at_any_level_is_refused_and_the_known_ones_are_listed(
     cls: type[HeaderModel],
 ) -> None:
     with pytest.raises(ValidationError) as caught:
@@ -55,14 +55,14 @@ def test_an_unknown_field_is_refused_at_every_level_with_the_known_ones(
         (Presets, {"tag": []}, "Did you mean `branching_meta_policy.tags`?"),
     ],
 )
-def test_an_unknown_field_is_answered_with_the_nearest_known_one(
+def test_the_error_for_an_unknown_field_suggests_the_nearest_known_one(
     cls: type[HeaderModel], fields: dict[str, Any], sentence: str
 ) -> None:
     with pytest.raises(ValidationError, match=re.escape(sentence)):
         cls(**fields)
 
 
-def test_of_many_unknown_fields_the_first_are_named_and_the_rest_counted() -> None:
+def test_the_first_of_many_unknown_fields_are_named_and_the_others_counted() -> None:
     with pytest.raises(ValidationError, match=r"`u2`.* 97 more names are unknown\."):
         FsmConfig.model_validate({f"u{number}": 1 for number in range(100)})
 
@@ -77,7 +77,7 @@ def test_unknown_names_are_shown_printable_and_short(name: Any) -> None:
 
 
 @pytest.mark.parametrize("cls", ALL_MODELS)
-def test_extra_carries_new_fields_among_the_others(cls: type[HeaderModel]) -> None:
+def test_extra_is_sent_beside_the_other_fields(cls: type[HeaderModel]) -> None:
     given = REQUIRED.get(cls, {})
     made = cls(**given, extra={"future": {"x": [1, None]}})
     assert made.to_wire() == given | {"future": {"x": [1, None]}}
@@ -105,12 +105,12 @@ def test_a_known_name_is_refused_in_extra(cls: type[HeaderModel], name: str) -> 
         ({1: 1}, "The key `1` cannot be JSON"),
     ],
 )
-def test_extra_takes_json_values_only(value: Any, words: str) -> None:
+def test_extra_accepts_only_json_values(value: Any, words: str) -> None:
     with pytest.raises(ValidationError, match=words):
         FsmConfig(extra={"a": value})
 
 
-def test_extra_that_holds_itself_is_refused() -> None:
+def test_extra_that_contains_itself_is_refused() -> None:
     loop: list[Any] = []
     loop.append(loop)
     with pytest.raises(ValidationError, match="nested more than 32 levels"):
@@ -118,7 +118,7 @@ def test_extra_that_holds_itself_is_refused() -> None:
 
 
 @pytest.mark.parametrize("cls", [FeaturesHeader, PolicyHeader, ConfigHeader])
-def test_on_the_wire_extra_is_an_unknown_name_like_any_other(cls: type[Header]) -> None:
+def test_extra_in_a_header_text_is_an_unknown_field(cls: type[Header]) -> None:
     text = '{"extra":{"future":1}}'
     with pytest.raises(UsageError, match="Unknown field `extra`") as caught:
         read_header(cls, text)
@@ -128,7 +128,7 @@ def test_on_the_wire_extra_is_an_unknown_name_like_any_other(cls: type[Header]) 
     assert kept.to_header() == text
 
 
-def test_unknown_names_can_be_kept_at_every_level() -> None:
+def test_unknown_fields_can_be_kept_at_every_level() -> None:
     text = '{"a":1,"llm":{"b":2,"pllm":{"c":3,"reasoning":{"d":4}}}}'
     config = read_header(ConfigHeader, text, unknown="keep")
     assert config.llm is not None
@@ -138,6 +138,6 @@ def test_unknown_names_can_be_kept_at_every_level() -> None:
     assert config.to_header() == text
 
 
-def test_keeping_unknown_names_does_not_weaken_the_rules_of_known_ones() -> None:
+def test_known_fields_are_validated_if_unknown_ones_are_kept() -> None:
     with pytest.raises(UsageError, match=r"`fsm.max_n_turns`: Input should be greater"):
         read_header(ConfigHeader, '{"fsm":{"max_n_turns":0,"new":1}}', unknown="keep")

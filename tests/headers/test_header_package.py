@@ -26,7 +26,7 @@ def examples() -> list[str]:
 
 
 @pytest.mark.parametrize("code", examples())
-def test_every_example_runs(code: str) -> None:
+def test_every_docstring_example_runs(code: str) -> None:
     exec(code, {})  # noqa: S102  # our own docstrings
 
 
@@ -40,7 +40,7 @@ def test_public_names_are_sorted_and_exist() -> None:
     assert all(hasattr(package, name) for name in package.__all__)
 
 
-def test_importing_builds_no_validator() -> None:
+def test_importing_does_not_build_validators() -> None:
     code = (
         "from langchain_sequrity.headers import ConfigHeader\n"
         "assert not ConfigHeader.__pydantic_complete__\n"

@@ -1,4 +1,4 @@
-"""The vendor's own header classes and ours understand each other."""
+"""The vendor's header classes read our headers, and ours read the vendor's."""
 
 from itertools import product
 from typing import Any, get_args
@@ -69,7 +69,7 @@ SDK_OBJECTS: list[tuple[type[Header], Any]] = [
 
 
 @pytest.mark.parametrize(("cls", "theirs"), SDK_OBJECTS)
-def test_what_the_sdk_makes_is_taken_unchanged(cls: type[Header], theirs: Any) -> None:
+def test_headers_of_the_sdk_are_read_unchanged(cls: type[Header], theirs: Any) -> None:
     wire = theirs.dump_for_headers("json")
     ours = coerce(cls, theirs)
     assert sorted_lists(ours.to_wire()) == sorted_lists(wire)
@@ -79,13 +79,13 @@ def test_what_the_sdk_makes_is_taken_unchanged(cls: type[Header], theirs: Any) -
 @pytest.mark.parametrize("cls", HEADERS)
 @settings(max_examples=50)
 @given(data=st.data())
-def test_what_we_send_is_read_by_the_sdk_where_it_knows_the_field(
+def test_the_sdk_reads_the_fields_of_our_headers_that_it_knows(
     cls: type[Header], data: st.DataObject
 ) -> None:
     ours = data.draw(models(cls, plain=True))
     known = only_known(SDK[cls], ours.to_wire())
     theirs = SDK[cls].model_validate_json(cls.model_validate(known).to_header())
-    # The SDK writes some defaults of its own beside ours.
+    # The SDK adds some defaults of its own.
     assert_contained(
         cls.model_validate(known).compacted().to_wire(), theirs.dump_for_headers("json")
     )
@@ -101,7 +101,7 @@ def sorted_lists(value: Any) -> Any:
 
 
 def only_known(model: Any, value: Any) -> Any:
-    """Drop what the released SDK does not know."""
+    """Remove fields that the released SDK does not know."""
     if isinstance(value, list):
         return [only_known(model, item) for item in value]
     if model is None or not isinstance(value, dict):

@@ -29,12 +29,12 @@ TRICKY = st.text(
 
 
 @given(headers)
-def test_what_is_written_is_read_back(header: Header) -> None:
+def test_a_written_header_is_read_back(header: Header) -> None:
     assert read_header(type(header), write_header(header), unknown="keep") == header.compacted()
 
 
 @given(headers)
-def test_equal_headers_are_written_alike(header: Header) -> None:
+def test_equal_headers_have_equal_texts(header: Header) -> None:
     again = read_header(type(header), write_header(header), unknown="keep")
     assert write_header(again) == write_header(header)
     assert again.to_header() == write_header(header)
@@ -44,9 +44,7 @@ def test_equal_headers_are_written_alike(header: Header) -> None:
 @pytest.mark.long(sample=1)
 @pytest.mark.parametrize("cls", HEADERS)
 @given(data=st.data())
-def test_headers_without_extra_are_read_back_strictly(
-    cls: type[Header], data: st.DataObject
-) -> None:
+def test_headers_without_extra_pass_strict_reading(cls: type[Header], data: st.DataObject) -> None:
     header = data.draw(models(cls, plain=True))
     assert cls.from_header(header.to_header()) == header.compacted()
 
@@ -66,7 +64,7 @@ def test_any_text_makes_a_safe_header_value(code: str, name: str) -> None:
     assert json.loads(value) == wire
 
 
-def test_sets_are_written_in_order() -> None:
+def test_sets_are_written_in_sorted_order() -> None:
     one = FeaturesHeader.dual_llm(blockers={"url_blocker", "file_blocker"})
     assert one.to_header() == (
         '{"agent_arch":"dual-llm","content_blockers":[{"name":"file_blocker"},'
@@ -88,7 +86,9 @@ def test_sets_are_written_in_order() -> None:
         (FeaturesHeader().model_copy(update={"agent_arch": object()}), "`agent_arch` is a `obj"),
     ],
 )
-def test_what_json_text_cannot_carry_is_refused_when_writing(header: Header, words: str) -> None:
+def test_a_value_that_json_cannot_express_is_refused_when_written(
+    header: Header, words: str
+) -> None:
     with pytest.raises(UsageError, match=words):
         write_header(header)
 
@@ -154,7 +154,7 @@ def test_bad_text_is_refused_with_position_or_path(text: Any, words: str) -> Non
     assert any(words in sentence for sentence in reply["errors"])
 
 
-def test_a_missing_name_and_a_forbidden_null_need_no_word_on_what_came() -> None:
+def test_errors_about_missing_fields_and_nulls_do_not_describe_the_input() -> None:
     text = '{"content_classifiers":[{"threshold":null}]}'
     assert validate_header(FeaturesHeader, text)["errors"] == [
         "`content_classifiers[0].name`: Field required.",
@@ -165,19 +165,19 @@ def test_a_missing_name_and_a_forbidden_null_need_no_word_on_what_came() -> None
     ]
 
 
-def test_errors_do_not_show_text_that_was_given() -> None:
+def test_errors_do_not_show_given_texts() -> None:
     reply = validate_header(ConfigHeader, '{"fsm":{"max_n_turns":"sk-secret"}}')
     assert reply["errors"] == ["`fsm.max_n_turns`: Input should be a valid integer; got text."]
 
 
-def test_a_flood_of_errors_is_cut() -> None:
+def test_a_long_list_of_errors_is_cut() -> None:
     reply = validate_header(FeaturesHeader, json.dumps({"content_blockers": [{}] * 1000}))
     assert len(reply["errors"]) == 11
     assert reply["errors"][-1] == "990 more problems were found."
 
 
 @given(st.text() | headers.map(write_header))
-def test_validation_never_raises(text: str) -> None:
+def test_validate_header_never_raises(text: str) -> None:
     for cls in HEADERS:
         reply = validate_header(cls, text)
         assert set(reply) == {"valid", "normalized", "errors"}
@@ -204,7 +204,7 @@ def test_the_normalized_form_has_every_top_level_field() -> None:
     }
 
 
-def test_text_beyond_ascii_may_come_in_escaped_or_not() -> None:
+def test_non_ascii_text_is_read_escaped_or_not() -> None:
     for text in ('{"codes":{"code":"// mäher"}}', '{"codes":{"code":"// m\\u00e4her"}}'):
         assert read_header(PolicyHeader, text).to_wire() == {"codes": {"code": "// mäher"}}
 
@@ -214,7 +214,7 @@ def test_a_policy_given_as_a_plain_string_is_read() -> None:
     assert policy == PolicyHeader.from_sqrt("let a={};")
 
 
-def test_json_read_elsewhere_is_checked_by_the_same_rules() -> None:
+def test_parsed_json_is_checked_by_the_same_rules() -> None:
     assert from_wire(ConfigHeader, {"fsm": {}}) == ConfigHeader(fsm=FsmConfig())
     with pytest.raises(UsageError, match="Unknown field `extra`"):
         from_wire(ConfigHeader, {"extra": {}})

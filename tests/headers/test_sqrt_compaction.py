@@ -73,10 +73,10 @@ def test_a_compact_policy_parses_to_the_same_tree(text: str) -> None:
 @pytest.mark.long
 @settings(max_examples=150, deadline=None)
 @given(st.data())
-def test_comments_and_white_space_anywhere_change_nothing(data: st.DataObject) -> None:
+def test_comments_and_white_space_do_not_change_the_compacted_policy(data: st.DataObject) -> None:
     text = data.draw(st.sampled_from([text for text in POLICIES if len(text) < 100]))
     gap = st.sampled_from([" ", "\n", "\t \r\n", "/* x */", "/**/", "// y\n", "//\n", "/*/ */"])
-    # Spaces outside strings and comments stand where any gap may stand.
+    # Only spaces outside strings and comments are replaced: there, any gap is valid.
     pieces = re.split(r'([rwd]?"(?:[^"\\]|\\.)*"|//[^\n]*|/\*.*?\*/)', text, flags=re.DOTALL)
     noisy = "".join(
         piece if index % 2 else re.sub(" ", lambda _: data.draw(gap), piece)
@@ -86,7 +86,7 @@ def test_comments_and_white_space_anywhere_change_nothing(data: st.DataObject) -
 
 
 @given(st.text(st.sampled_from('ab1"\\/*\n\r {};=|-<.>@r')) | st.sampled_from(POLICIES))
-def test_compacting_is_stable_and_never_longer(text: str) -> None:
+def test_compacting_is_idempotent_and_the_result_is_not_longer(text: str) -> None:
     compact = compact_sqrt(text)
     assert compact_sqrt(compact) == compact
     assert len(compact) <= len(text) + 1  # a doc comment at the very end gets its line end
@@ -94,16 +94,16 @@ def test_compacting_is_stable_and_never_longer(text: str) -> None:
 
 @settings(deadline=None)
 @given(st.text(st.sampled_from('ab"\\/*\n {};=|let'), max_size=12))
-def test_text_that_is_no_policy_does_not_become_one(text: str) -> None:
+def test_compacting_does_not_make_an_invalid_text_valid(text: str) -> None:
     assert parse(compact_sqrt(text)).valid == parse(text).valid
 
 
 @pytest.mark.parametrize("text", SAME)
-def test_text_in_doubt_stays_as_it_is(text: str) -> None:
+def test_a_text_that_is_not_certainly_sqrt_is_not_changed(text: str) -> None:
     assert compact_sqrt(text) == text
 
 
-def test_remarks_and_indentation_go_and_doc_comments_stay() -> None:
+def test_comments_and_indentation_are_removed_and_doc_comments_kept() -> None:
     text = """
         // who is on duty
         let crew = {"ana", "bo"};
@@ -120,7 +120,7 @@ def test_remarks_and_indentation_go_and_doc_comments_stay() -> None:
     )
 
 
-def test_a_policy_is_sent_compact_and_kept_as_written() -> None:
+def test_a_policy_is_sent_compacted_and_the_object_keeps_its_text() -> None:
     text = "let a = {};  // nothing\n"
     policy = PolicyHeader(codes=text)
     assert policy.to_header() == '{"codes":{"code":"let a={};","language":"sqrt"}}'
@@ -140,7 +140,7 @@ def test_a_policy_is_sent_compact_and_kept_as_written() -> None:
         PolicyHeader(codes="let a={};"),
     ],
 )
-def test_where_nothing_can_go_the_policy_is_itself(policy: PolicyHeader) -> None:
+def test_a_policy_that_cannot_be_compacted_is_returned_itself(policy: PolicyHeader) -> None:
     assert policy.compacted() is policy
 
 
@@ -152,7 +152,7 @@ WRITTEN = st.sampled_from([text for text in POLICIES if "tool" in text])
 
 @settings(max_examples=200, deadline=None)
 @given(WRITTEN, st.data())
-def test_each_token_of_what_is_sent_is_told_at_the_place_where_it_was_written(
+def test_author_place_maps_each_sent_token_to_its_place_in_the_authors_text(
     text: str, data: st.DataObject
 ) -> None:
     header = compacted(f"// cellar\n\n{text}")
@@ -166,7 +166,7 @@ def test_each_token_of_what_is_sent_is_told_at_the_place_where_it_was_written(
     assert header.author_place(beyond, 1) is None
 
 
-def test_a_line_without_a_column_is_told_only_where_the_author_wrote_one_line() -> None:
+def test_a_line_without_a_column_is_mapped_only_if_the_author_wrote_it_in_one_line() -> None:
     several = PolicyHeader(codes='tool "x" {\n  must deny always;\n}')
     assert several.author_place(1) is None
     assert several.author_place(1, 11) == (2, 3)
@@ -179,7 +179,7 @@ def test_a_line_without_a_column_is_told_only_where_the_author_wrote_one_line() 
     "header",
     [PolicyHeader(), PolicyHeader(codes=""), PolicyHeader(codes=PolicyCodes(code="x", language="cedar"))],
 )  # fmt: skip
-def test_of_what_is_no_sqrt_no_place_is_told(header: PolicyHeader) -> None:
+def test_a_policy_without_sqrt_text_has_no_author_places(header: PolicyHeader) -> None:
     assert header.author_place(1, 1) is None
     assert header.author_text("line 1, column 1") == "line 1, column 1"
 
@@ -193,7 +193,7 @@ MISTAKES = [
 
 @pytest.mark.parametrize("text", MISTAKES)
 @pytest.mark.parametrize("flat", [False, True])
-def test_an_error_about_what_was_sent_is_told_as_one_about_what_was_written(
+def test_author_text_turns_an_error_in_the_sent_text_into_one_in_the_authors_text(
     text: str, flat: bool
 ) -> None:
     with pytest.raises(PolicySyntaxError) as author:
@@ -204,7 +204,7 @@ def test_an_error_about_what_was_sent_is_told_as_one_about_what_was_written(
     assert compacted(text).author_text(said) == str(author.value)
 
 
-def test_a_text_that_names_several_places_is_told_with_all_of_them() -> None:
+def test_author_text_maps_all_places_in_a_message() -> None:
     policy = PolicyHeader(codes='tool "x" {\n  must deny always;\n  should allow always;\n}')
     said = "one (line 1, column 11); two (line 1, column 28); `line 1`"
     assert policy.author_text(said) == "one (line 2, column 3); two (line 3, column 3); `line 1`"

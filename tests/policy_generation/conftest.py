@@ -1,4 +1,4 @@
-"""Fixtures: a scripted service, and what makes models of it."""
+"""Fixtures: a scripted service, and a factory of models for it."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -25,7 +25,7 @@ def make(service: Service) -> Iterator[Callable[..., Any]]:
 
 @pytest.fixture(params=["sync", "async"])
 def generate(request: pytest.FixtureRequest) -> Generate:
-    """Each of the two methods for people."""
+    """`generate` and `agenerate`, the methods for people."""
     if request.param == "sync":
         return lambda tool, text: tool.generate(text)
     return lambda tool, text: asyncio.run(tool.agenerate(text))
@@ -33,7 +33,7 @@ def generate(request: pytest.FixtureRequest) -> Generate:
 
 @pytest.fixture(params=["sync", "async"])
 def invoke(request: pytest.FixtureRequest) -> Callable[[PolicyGenTool, Any], Any]:
-    """Each of the two methods for agents."""
+    """`invoke` and `ainvoke`, the methods for agents."""
     if request.param == "sync":
         return lambda tool, given: tool.invoke(given)
     return lambda tool, given: asyncio.run(tool.ainvoke(given))

@@ -1,4 +1,4 @@
-"""A scripted service that generates policies, and the tools that these are for."""
+"""A scripted service that generates policies, and tools for these policies."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -31,7 +31,7 @@ def read_page(url: str) -> str:
 
 
 class Service:
-    """Answers each request with the next reply, the last one again and again."""
+    """Answers each request with the next reply, and repeats the last one."""
 
     def __init__(self) -> None:
         self.requests: list[httpx.Request] = []
@@ -43,7 +43,7 @@ class Service:
         return [orjson.loads(request.content) for request in self.requests]
 
     def answer(self, text: Any = POLICY, *, status: int = 200, body: Any = None) -> None:
-        """Make this the reply from now on: a policy, or any body."""
+        """Set the reply from now on: a policy, or any body."""
         full = {"policies": text, "usage": USAGE} if body is None else body
         content = full if isinstance(full, bytes) else orjson.dumps(full)
         headers = {"content-type": "application/json", "x-request-id": "q1"}
@@ -56,7 +56,7 @@ class Service:
 
     @contextmanager
     def models(self) -> Iterator[Callable[..., Any]]:
-        """Make models, or what else takes their arguments, that ask this service."""
+        """A factory of models of this service, or of other objects with the same arguments."""
         with httpx.Client(transport=httpx.MockTransport(self)) as client:
             async_client = httpx.AsyncClient(transport=httpx.MockTransport(self))
 

@@ -1,4 +1,4 @@
-"""The tool in the hands of people and of agents, against a local server."""
+"""People and agents use the tool with a local server."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -33,7 +33,7 @@ BAD = POLICY.replace("send_mail", "send_mial")
 
 
 def script(policy: str = POLICY) -> list[dict[str, Any]]:
-    """An agent that asks for a policy once, and the policy it gets."""
+    """A script: the agent asks for a policy once and gets this one."""
     call = {"name": "generate_policy", "arguments": {"description": ASKED}}
     return [
         {"when": {"role": "policy"}, "policy": policy},
@@ -58,7 +58,7 @@ def run(request: pytest.FixtureRequest) -> Callable[[Any, Any], Any]:
 
 
 @pytest.mark.parametrize(("kind", "options"), MODELS)
-def test_every_variant_writes_policies_that_models_take(
+def test_every_variant_generates_policies_that_models_accept(
     base_url: str, generate: Generate, kind: Any, options: dict[str, Any]
 ) -> None:
     model = kind("any/model", base_url=base_url, **options)
@@ -70,13 +70,15 @@ def test_every_variant_writes_policies_that_models_take(
     assert guarded.invoke("Hello").text
 
 
-def test_a_name_and_connection_arguments_are_enough(scripted: str, generate: Generate) -> None:
+def test_a_model_name_and_connection_arguments_are_enough(
+    scripted: str, generate: Generate
+) -> None:
     tool = PolicyGenTool("any/model", [send_mail], base_url=scripted, provider="anthropic")
     assert generate(tool, ASKED).codes.code == POLICY
 
 
 @pytest.mark.parametrize(("kind", "options"), MODELS)
-def test_an_agent_writes_a_policy_and_goes_on(
+def test_an_agent_gets_a_policy_from_the_tool_and_continues(
     scripted: str, run: Callable[[Any, Any], Any], kind: Any, options: dict[str, Any]
 ) -> None:
     model = kind("any/model", base_url=scripted, **options)
@@ -100,7 +102,7 @@ def test_an_agent_with_a_checkpointer_keeps_the_proposal(scripted: str) -> None:
     assert agent.invoke({"messages": [HumanMessage("Thanks")]}, config)["messages"][-1].text
 
 
-def test_a_tool_node_runs_it(scripted: str, run: Callable[[Any, Any], Any]) -> None:
+def test_a_tool_node_runs_the_tool(scripted: str, run: Callable[[Any, Any], Any]) -> None:
     tool = PolicyGenTool("any/model", [send_mail], base_url=scripted)
     node = ToolNode([tool])
     graph = StateGraph(MessagesState).add_node("tools", node).add_edge(START, "tools").compile()
@@ -119,7 +121,7 @@ def test_several_agents_share_one_tool(scripted: str) -> None:
     assert tool.batch([{"description": ASKED}] * 20) == [POLICY] * 20
 
 
-def test_an_agent_gets_to_read_why_there_is_no_policy_where_that_is_asked_for(
+def test_handle_tool_error_gives_the_agent_the_reason_why_there_is_no_policy(
     run: Callable[[Any, Any], Any],
 ) -> None:
     given = {"messages": [HumanMessage("Write a policy.")]}

@@ -1,4 +1,4 @@
-"""What comes of a reply: a policy that was checked, with its warnings, or an error that shows why not."""
+"""A reply becomes a checked policy with its warnings, or an error that shows the reason."""
 
 import pickle
 import warnings
@@ -43,16 +43,16 @@ Invoke = Callable[[PolicyGenTool, Any], Any]
 CALL = {"type": "tool_call", "name": "generate_policy", "id": "c1", "args": {"description": "x"}}
 
 
-# A policy that can be used
+# Valid policies
 
 
-def test_people_get_a_header_that_a_model_takes(make: Make, generate: Generate) -> None:
+def test_people_get_a_header_that_a_model_accepts(make: Make, generate: Generate) -> None:
     policy = generate(PolicyGenTool(make(), [send_mail]), "Nothing from the web.")
     assert policy == PolicyHeader.from_sqrt(POLICY)
     assert make(policy=policy).policy == policy
 
 
-def test_agents_get_the_text_and_with_it_what_it_says(make: Make, invoke: Invoke) -> None:
+def test_agents_get_the_text_with_the_proposal_as_artifact(make: Make, invoke: Invoke) -> None:
     made = PolicyGenTool(make(), [send_mail])
     assert invoke(made, "Nothing from the web.") == POLICY
     assert invoke(made, {"description": "Nothing from the web."}) == POLICY
@@ -64,7 +64,7 @@ def test_agents_get_the_text_and_with_it_what_it_says(make: Make, invoke: Invoke
     assert message.artifact.header == PolicyHeader.from_sqrt(POLICY)
 
 
-def test_what_may_surprise_is_a_warning_to_people(
+def test_people_get_a_finding_as_a_python_warning(
     service: Service, make: Make, generate: Generate
 ) -> None:
     service.answer(SURPRISING)
@@ -74,23 +74,23 @@ def test_what_may_surprise_is_a_warning_to_people(
     assert len(seen) == 1
 
 
-def test_a_warning_names_the_line_that_asked(service: Service, make: Make) -> None:
+def test_a_warning_names_the_line_that_called_generate(service: Service, make: Make) -> None:
     service.answer(SURPRISING)
     with pytest.warns(PolicyWarning) as seen:
         PolicyGenTool(make(), [send_mail]).generate("x")
     assert seen[0].filename == __file__
 
 
-async def test_a_warning_names_the_line_that_awaited(service: Service, make: Make) -> None:
+async def test_a_warning_names_the_line_that_awaited_agenerate(
+    service: Service, make: Make
+) -> None:
     service.answer(SURPRISING)
     with pytest.warns(PolicyWarning) as seen:
         await PolicyGenTool(make(), [send_mail]).agenerate("x")
     assert seen[0].filename == __file__
 
 
-def test_what_may_surprise_is_a_comment_to_models(
-    service: Service, make: Make, invoke: Invoke
-) -> None:
+def test_models_get_a_finding_as_a_comment(service: Service, make: Make, invoke: Invoke) -> None:
     service.answer(SURPRISING)
     message = invoke(PolicyGenTool(make(), [send_mail]), CALL)
     text, comment = message.content.split("\n\n")
@@ -101,7 +101,7 @@ def test_what_may_surprise_is_a_comment_to_models(
     assert (finding.severity, finding.line, finding.column) == ("warning", 1, 20)
 
 
-def test_a_proposal_can_be_had_with_its_cost_and_without_python_warnings(
+def test_propose_returns_usage_and_findings_without_python_warnings(
     service: Service, make: Make
 ) -> None:
     service.answer(SURPRISING)
@@ -127,13 +127,13 @@ def test_the_artifact_is_plain_data_after_a_checkpoint(
     assert pickle.loads(pickle.dumps(message)) == message
 
 
-def test_unknown_fields_of_a_reply_are_left_aside(service: Service, make: Make) -> None:
+def test_unknown_fields_of_a_reply_are_ignored(service: Service, make: Make) -> None:
     usage = {**USAGE, "cost": 0.5, "details": {}}
     service.answer(body={"policies": POLICY, "usage": usage, "version": 2})
     assert PolicyGenTool(make(), [send_mail]).propose("x").usage == USAGE
 
 
-# A policy that cannot
+# Invalid policies
 
 BAD = [
     ('tool "send_mail" { must dney always; }', ["line 1, column 25", "^"]),
@@ -164,10 +164,10 @@ def test_a_policy_that_protects_nothing_is_never_handed_out(
         assert [part for part in parts if part not in str(caught.value)] == []
         assert caught.value.text == text
         assert (caught.value.status, caught.value.request_id) == (200, "q1")
-    assert len(service.requests) == 3  # the service has tried again already
+    assert len(service.requests) == 3  # no retries: the service has already retried
 
 
-def test_an_error_in_a_policy_is_one_of_the_package_and_one_of_langchains_tools() -> None:
+def test_bad_policy_is_an_error_of_the_package_and_a_tool_exception() -> None:
     assert issubclass(BadPolicy, BadReply)
     assert issubclass(BadPolicy, ToolException)
     error = BadPolicy("no", text="x", request_id="q1")
@@ -184,7 +184,7 @@ def _text_of(error: ToolException) -> str:
     ("handle", "said"),
     [(True, "There is no tool `send_mial`"), ("Sorry.", "Sorry."), (_text_of, "send_mial")],
 )  # fmt: skip
-def test_an_agent_may_read_what_was_wrong(
+def test_handle_tool_error_gives_the_agent_the_mistake(
     service: Service, make: Make, invoke: Invoke, handle: Any, said: str
 ) -> None:
     service.answer('tool "send_mial" { must deny always; }')
@@ -195,7 +195,7 @@ def test_an_agent_may_read_what_was_wrong(
 
 
 @pytest.mark.parametrize("status", [400, 422])
-def test_a_refusal_is_for_an_agent_to_read_and_an_error_of_the_request_all_the_same(
+def test_no_policy_is_an_invalid_request_that_an_agent_can_read(
     service: Service, make: Make, generate: Generate, invoke: Invoke, status: int
 ) -> None:
     service.answer(status=status, body={"detail": "Nothing valid came of 4 attempts."})
@@ -217,7 +217,7 @@ def test_many_errors_are_not_all_shown(service: Service, make: Make) -> None:
         PolicyGenTool(make(), [send_mail]).generate("x")
 
 
-# Replies that are none
+# Malformed replies
 
 BAD_REPLIES: list[tuple[int, Any, type[Exception]]] = [
     (200, b"not JSON", BadReply),
@@ -235,7 +235,7 @@ BAD_REPLIES: list[tuple[int, Any, type[Exception]]] = [
 
 
 @pytest.mark.parametrize(("status", "body", "kind"), BAD_REPLIES)
-def test_other_failures_are_those_of_any_call_and_not_for_a_model_to_read(
+def test_other_failures_raise_the_usual_errors_and_are_not_shown_to_the_model(
     service: Service, make: Make, generate: Generate, invoke: Invoke,
     status: int, body: Any, kind: type[Exception],
 ) -> None:  # fmt: skip
@@ -309,7 +309,7 @@ def functions(names: Iterable[str]) -> list[dict[str, Any]]:
 
 @pytest.mark.long(sample=1)
 @pytest.mark.parametrize("limit", [1_000, 4_000, 8_192])
-def test_a_policy_that_no_header_holds_says_by_how_much_and_comes_in_parts(
+def test_a_policy_too_long_for_a_header_raises_with_its_size_and_parts_that_fit(
     service: Service, make: Make, generate: Generate, limit: int
 ) -> None:
     things = ["mails", "files", "pages", "events", "orders"]
@@ -330,7 +330,7 @@ def test_a_policy_that_no_header_holds_says_by_how_much_and_comes_in_parts(
         assert len(f"X-Policy: {header}\r\n") <= limit
         assert "unused" not in part.text
         found = check(part.text, functions(part.tools))
-        # Rules on the mark are there where something is marked, and where it may be brought along.
+        # A part may have rules on a tag that only tools of another part set.
         assert {one.message for one in found} <= {"No rule sets the tag `web`"}
     whole = compile_policy(error.text)
     marked = {"text": Argument("x", Labels(tags=frozenset({"web"})))}
@@ -341,9 +341,7 @@ def test_a_policy_that_no_header_holds_says_by_how_much_and_comes_in_parts(
             assert engine.decide(call, Labels()).allowed == whole.decide(call, Labels()).allowed
 
 
-def test_tools_that_belong_together_stay_together_where_they_fit(
-    service: Service, make: Make
-) -> None:
+def test_related_tools_stay_in_one_part_if_they_fit(service: Service, make: Make) -> None:
     names = [f"{verb}_{thing}_{n}" for n in range(4) for thing in ("mail", "file") for verb in ("send", "read")]  # fmt: skip
     service.answer(long_policy(names))
     with pytest.raises(PolicyTooLong) as caught:
@@ -362,7 +360,7 @@ def test_a_single_tool_with_too_many_rules_has_no_parts(service: Service, make: 
     assert "agents" not in str(caught.value)
 
 
-def test_what_a_proposal_says_can_be_sent(service: Service, make: Make) -> None:
+def test_the_header_of_a_proposal_fits_the_limit(service: Service, make: Make) -> None:
     service.answer(long_policy(["read_x", "write_x"]))
     made = PolicyGenTool(make(max_header_bytes=1_000), functions(["read_x", "write_x"]))
     assert len(made.propose("x").header.to_header()) < 1_000

@@ -1,4 +1,4 @@
-"""What is sent: address, variant, tools and headers, whatever the tool was made of."""
+"""The request: address, variant, tools and headers, for all ways to make the tool."""
 
 import json
 from collections.abc import Callable
@@ -22,7 +22,7 @@ Make = Callable[..., Any]
 RESPONSES = {"use_responses_api": True}
 
 
-# Which model, and from there which variant and address
+# The model decides variant and address
 
 ROWS: list[tuple[Any, dict[str, Any], str, str]] = [
     (ChatSequrity, {}, "openrouter_chat_completion", "policy-gen/v1"),
@@ -61,12 +61,12 @@ GIVEN = [
     for way in WAYS
     if way != "name"
     or row[0] is ChatSequrity
-    or "provider" in row[1]  # by name, it is a ChatSequrity
+    or "provider" in row[1]  # a name means a ChatSequrity
 ]
 
 
 @pytest.mark.parametrize(("kind", "options", "variant", "path", "way"), GIVEN)
-def test_variant_and_address_follow_from_the_model_however_it_is_given(
+def test_variant_and_address_depend_on_the_model_in_every_form(
     service: Service, make: Make, kind: Any, options: dict[str, Any], variant: str, path: str, way: str
 ) -> None:  # fmt: skip
     if way == "name":
@@ -94,7 +94,7 @@ def test_variant_and_address_follow_from_the_model_however_it_is_given(
 
 
 @pytest.mark.parametrize("provider", [None, "openai"])
-def test_what_generates_no_policies_is_refused_with_what_does(
+def test_a_provider_without_policy_generation_is_refused_with_one_that_has_it(
     make: Make, provider: str | None
 ) -> None:
     with pytest.raises(UsageError, match="`sequrity_azure`"):
@@ -104,7 +104,7 @@ def test_what_generates_no_policies_is_refused_with_what_does(
 @pytest.mark.parametrize(
     ("given", "sent"), [("planner,worker", "planner"), ("one/model", "one/model")]
 )
-def test_of_a_pair_of_models_the_planner_writes_the_policy(
+def test_the_planner_of_a_pair_of_models_writes_the_policy(
     service: Service, make: Make, given: str, sent: str
 ) -> None:
     model = make().model_copy(update={"model": given})
@@ -112,7 +112,7 @@ def test_of_a_pair_of_models_the_planner_writes_the_policy(
     assert service.bodies[0]["model"] == sent
 
 
-def test_a_name_that_is_bound_to_the_model_counts(service: Service, make: Make) -> None:
+def test_a_model_name_from_bind_is_sent(service: Service, make: Make) -> None:
     bound = make().bind_tools([send_mail]).bind(model="other/model")
     PolicyGenTool(bound).generate("x")
     PolicyGenTool(bound.with_retry().bind(model="outer/model")).generate("x")
@@ -130,7 +130,7 @@ def test_retries_and_internal_tools_are_passed_on(service: Service, make: Make) 
     assert service.bodies[1]["tools"] == []
 
 
-# Which tools
+# Tools
 
 
 class Mail(BaseModel):
@@ -172,7 +172,7 @@ KINDS: dict[str, Any] = {
 @pytest.mark.parametrize("bound", [False, True], ids=["given", "bound"])
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("model", [ChatSequrity, SequrityMessages])
-def test_a_tool_of_any_kind_is_the_same_to_a_policy(
+def test_the_policy_sees_the_same_tool_whatever_form_it_has(
     service: Service, make: Make, model: Any, kind: str, bound: bool
 ) -> None:
     given = [KINDS[kind]]
@@ -184,13 +184,15 @@ def test_a_tool_of_any_kind_is_the_same_to_a_policy(
 
 
 @pytest.mark.parametrize("kind", [Mail, MailDict])
-def test_a_class_is_a_tool_of_its_name(service: Service, make: Make, kind: type) -> None:
+def test_a_class_is_a_tool_with_the_name_of_the_class(
+    service: Service, make: Make, kind: type
+) -> None:
     service.answer(f'tool "{kind.__name__}" {{ must deny when to.value == "x"; }}')
     PolicyGenTool(make(), [kind]).generate("x")
     assert service.bodies[0]["tools"][0]["function"]["name"] == kind.__name__
 
 
-def test_tools_that_are_given_go_before_those_that_are_bound(service: Service, make: Make) -> None:
+def test_given_tools_replace_bound_tools(service: Service, make: Make) -> None:
     PolicyGenTool(make().bind_tools([read_page]), [send_mail]).generate("x")
     assert [one["function"]["name"] for one in service.bodies[0]["tools"]] == ["send_mail"]
 
@@ -209,7 +211,7 @@ def test_tools_that_the_service_runs_are_left_out(service: Service, make: Make) 
     lambda make: PolicyGenTool(make().bind(stop=["x"])),
     lambda make: make(PolicyGenTool),
 ])  # fmt: skip
-def test_a_policy_about_nothing_is_refused(make: Make, give: Callable[[Make], Any]) -> None:
+def test_a_policy_without_tools_is_refused(make: Make, give: Callable[[Make], Any]) -> None:
     with pytest.raises(UsageError, match=r"No tools are given. Pass `tools=\[…\]`"):
         give(make)
 
@@ -221,36 +223,36 @@ def test_a_policy_about_nothing_is_refused(make: Make, give: Callable[[Make], An
      {"type": "function", "function": {"name": "x", "parameters": 7}},
      {"type": "function", "name": "x", "parameters": []}],
 )  # fmt: skip
-def test_what_is_no_tool_is_refused_with_its_place(make: Make, wrong: Any) -> None:
+def test_a_value_that_is_not_a_tool_is_refused_with_its_index(make: Make, wrong: Any) -> None:
     with pytest.raises(UsageError, match=r"`tools\[1\]` is not a tool"):
         PolicyGenTool(make(), [send_mail, wrong])
 
 
 @pytest.mark.parametrize("alone", [send_mail, read_page, NESTED, Mail, "send_mail", 5])
-def test_a_tool_that_stands_alone_is_to_be_put_into_a_list(make: Make, alone: Any) -> None:
+def test_a_single_tool_without_a_list_is_refused(make: Make, alone: Any) -> None:
     with pytest.raises(UsageError, match=r"`tools` must be a list of tools; got .*\[…\]"):
         PolicyGenTool(make(), alone)
 
 
-# What else is refused
+# Other refusals
 
 
 @pytest.mark.parametrize(
     "wrong", [5, None, FakeListChatModel(responses=["x"]), FakeListChatModel(responses=["x"]).bind()]
 )  # fmt: skip
-def test_what_is_no_model_of_ours_is_refused(wrong: Any) -> None:
+def test_a_model_of_another_package_is_refused(wrong: Any) -> None:
     with pytest.raises(
         UsageError, match="`model` must be a `ChatSequrity` or a `SequrityMessages`"
     ):
         PolicyGenTool(wrong, [send_mail])
 
 
-def test_the_chain_of_structured_output_is_no_model(make: Make) -> None:
+def test_the_chain_of_structured_output_is_refused_as_a_model(make: Make) -> None:
     with pytest.raises(UsageError, match="got RunnableSequence"):
         PolicyGenTool(make().with_structured_output(Mail), [send_mail])
 
 
-def test_connection_arguments_belong_to_a_name(make: Make) -> None:
+def test_connection_arguments_are_accepted_only_with_a_model_name(make: Make) -> None:
     with pytest.raises(UsageError, match="`provider` is not an argument of `PolicyGenTool`"):
         PolicyGenTool(make(), [send_mail], provider="openai")
     with pytest.raises(UsageError, match="Did you mean `provider`"):
@@ -258,7 +260,7 @@ def test_connection_arguments_belong_to_a_name(make: Make) -> None:
 
 
 @pytest.mark.parametrize("field", ["model", "tools", "n_retries", "internal_tool_names"])
-def test_what_was_checked_once_stays_as_it_is(make: Make, field: str) -> None:
+def test_fields_of_the_tool_are_frozen(make: Make, field: str) -> None:
     made = PolicyGenTool(make(), [send_mail])
     with pytest.raises(ValidationError, match="frozen"):
         setattr(made, field, getattr(made, field))
@@ -276,7 +278,7 @@ def test_wrong_options_are_refused(make: Make, options: dict[str, Any], word: st
 
 
 @pytest.mark.parametrize("text", ["", "  \n", "\ud800", None, 5, ["x"]])
-def test_a_description_that_says_nothing_or_is_no_text_is_refused(
+def test_a_description_that_is_empty_or_not_a_text_is_refused(
     service: Service, make: Make, generate: Generate, text: Any
 ) -> None:
     with pytest.raises(UsageError, match=r"[Dd]escription"):
@@ -285,7 +287,7 @@ def test_a_description_that_says_nothing_or_is_no_text_is_refused(
 
 
 @pytest.mark.parametrize("text", ["", "  \n"])
-def test_a_model_that_describes_nothing_reads_what_is_wrong(
+def test_a_model_reads_the_validation_error_for_an_empty_description(
     service: Service, make: Make, text: str
 ) -> None:
     made = PolicyGenTool(make(), [send_mail], handle_validation_error=True)
@@ -293,7 +295,7 @@ def test_a_model_that_describes_nothing_reads_what_is_wrong(
     assert service.requests == []
 
 
-def test_a_schema_that_is_no_json_is_refused_at_once(make: Make) -> None:
+def test_a_tool_schema_that_is_not_json_is_refused_at_construction(make: Make) -> None:
     class Odd(BaseModel):
         """Odd."""
 
@@ -319,7 +321,7 @@ def sent(request: bytes) -> tuple[dict[str, str], Any]:
 
 @pytest.mark.parametrize("llm_api_key", [None, "llm-key"])
 @pytest.mark.parametrize("kind", [ChatSequrity, SequrityMessages])
-def test_nothing_is_sent_but_keys_the_callers_headers_and_what_http_needs(
+def test_only_keys_the_callers_headers_and_http_headers_are_sent(
     generate: Generate, kind: Any, llm_api_key: str | None
 ) -> None:
     reply = http(json.dumps({"policies": POLICY, "usage": USAGE}).encode())
@@ -336,16 +338,14 @@ def test_nothing_is_sent_but_keys_the_callers_headers_and_what_http_needs(
     assert headers["content-type"] == "application/json"
     assert headers["user-agent"].startswith("langchain-sequrity/")
     assert headers.get("x-api-key") == llm_api_key
-    # Of the features one thing is said, in words: a policy depends on it.
+    # The mode is sent as a sentence, because the policy depends on it.
     assert body["description"] == (
         "x\n\nThe policy is for dual-LLM sessions: each argument carries the labels of the data it is "
         "made from."
     )
 
 
-def test_a_json_header_among_the_callers_own_is_not_sent_either(
-    service: Service, make: Make
-) -> None:
+def test_the_callers_own_x_policy_header_is_not_sent(service: Service, make: Make) -> None:
     text = json.dumps({"codes": {"code": BESIDE["policy"], "language": "sqrt"}})
     PolicyGenTool(make(default_headers={"X-Policy": text, **OWN}), [send_mail]).generate("x")
     headers = service.requests[0].headers
@@ -354,7 +354,7 @@ def test_a_json_header_among_the_callers_own_is_not_sent_either(
 
 
 def test_a_chat_before_does_not_lend_its_session(generate: Generate) -> None:
-    """The vendor's SDK sends the session of the last chat along when it is asynchronous."""
+    """The vendor's asynchronous SDK sends the session of the last chat."""
     chat = json.dumps({"id": "r", "model": "m", "choices": [
         {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "Hi"}}]})  # fmt: skip
     answer = http(chat.encode()).replace(b"\r\n\r\n", b"\r\nX-Session-ID: s1\r\n\r\n", 1)
@@ -372,7 +372,7 @@ def test_a_chat_before_does_not_lend_its_session(generate: Generate) -> None:
 
 
 @pytest.mark.parametrize("first", ["429 Too Many Requests", "503 Unavailable", "500 Failed", "cut"])
-def test_asking_again_changes_nothing_so_it_is_done(generate: Generate, first: str) -> None:
+def test_a_failed_or_lost_request_is_sent_again(generate: Generate, first: str) -> None:
     reply = http(json.dumps({"policies": POLICY, "usage": USAGE}).encode())
     failed = http(b"{}", first).replace(b"\r\n\r\n", b"\r\nRetry-After: 0\r\n\r\n", 1)
     broken = says(reply[:-9], keep=False) if first == "cut" else says(failed)
@@ -381,10 +381,10 @@ def test_asking_again_changes_nothing_so_it_is_done(generate: Generate, first: s
         assert generate(PolicyGenTool(model, [send_mail]), "x") == PolicyHeader.from_sqrt(POLICY)
         model.close()
     one, two = map(sent, server.requests)
-    assert one == two  # the idempotency key, too
+    assert one == two  # including the idempotency key
 
 
-def test_no_more_than_the_models_retries_are_made(service: Service, make: Make) -> None:
+def test_the_models_max_retries_limits_the_attempts(service: Service, make: Make) -> None:
     service.answer(status=429, body={"detail": "Slow down."})
     with pytest.raises(RateLimited, match="Slow down"):
         PolicyGenTool(make(), [send_mail]).generate("x")

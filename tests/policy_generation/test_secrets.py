@@ -1,4 +1,4 @@
-"""Keys of the model inside the tool: shown nowhere, kept by copies, left out of pickles."""
+"""Keys of the model inside the tool are shown nowhere, kept in copies, left out of pickles."""
 
 import copy
 import io
@@ -36,7 +36,7 @@ def _no_keys_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class KeepAll(BaseTracer):
-    """Keeps every run as a tracer would send it."""
+    """Stores every run in the form that a tracer sends."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -145,7 +145,7 @@ def test_a_pickle_holds_no_key_and_finds_it_in_the_environment(
     assert service.requests[-1].headers["authorization"] == f"Bearer {KEY}"
 
 
-def test_a_pickle_of_a_tool_whose_model_has_nothing_but_keys_works_with_those_of_the_environment(
+def test_a_pickled_tool_whose_model_has_only_keys_uses_those_of_the_environment(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     data = pickle.dumps(PolicyGenTool("any/model", [send_mail], api_key=KEY))

@@ -40,7 +40,7 @@ IN_DOUBT = simulate('tool "a" { must deny when x.value == y.value; }', [{"tool":
      {"reason": "a signature"}, {"reason": re.compile("SIGN", re.IGNORECASE)}, {"strength": "soft"},
      {"certain": True}, {"tool": "pay", "rule": "should deny", "reason": "large", "strength": "soft"}],
 )  # fmt: skip
-def test_a_denial_that_is_as_expected_passes(options: dict[str, Any]) -> None:
+def test_an_expected_denial_passes(options: dict[str, Any]) -> None:
     assert_denied(LARGE, **options)
     assert_denied(LARGE.verdict, **options)
     assert_denied(simulate(POLICY, [pay(500), pay(600)]), **options)
@@ -55,21 +55,21 @@ def test_a_denial_that_is_as_expected_passes(options: dict[str, Any]) -> None:
      ({"strength": "hard"}, "the strength is soft"),
      ({"certain": False}, "the verdict is certain")],
 )  # fmt: skip
-def test_a_denial_that_differs_fails_and_says_in_what(options: dict[str, Any], words: str) -> None:
+def test_a_denial_that_differs_fails_and_says_how(options: dict[str, Any], words: str) -> None:
     with pytest.raises(AssertionError) as failed:
         assert_denied(LARGE, **options)
     text = str(failed.value)
     assert words in text
     assert text.startswith("Expected: denied, ")
-    assert "large sums need a signature" in text  # the rule that decided, in any case
+    assert "large sums need a signature" in text  # the deciding rule is always shown
 
 
-def test_texts_over_several_lines_are_compared_as_one() -> None:
+def test_line_breaks_in_rules_and_reasons_are_ignored() -> None:
     assert_denied(FROM_MAIL, rule='{"mail"} and not to.value', reason="not choose who")
     assert_denied(FROM_MAIL, rule='{"mail"}\n   and not')
 
 
-def test_rule_and_reason_must_be_of_one_rule() -> None:
+def test_rule_and_reason_must_belong_to_the_same_rule() -> None:
     policy = """
         tool "a" {
             /// first
@@ -87,7 +87,7 @@ def test_rule_and_reason_must_be_of_one_rule() -> None:
         assert_denied(both, rule="== 1", reason="second")
 
 
-def test_what_is_allowed_is_not_denied_and_the_other_way_round() -> None:
+def test_assert_denied_fails_for_an_allowed_call_and_assert_allowed_for_a_denied_one() -> None:
     assert_allowed(SMALL, tool="pay", rule="default_allow", strength="soft", certain=True)
     with pytest.raises(
         AssertionError, match=r"(?s)Expected: denied\..*`default_allow`.*is allowed"
@@ -97,7 +97,7 @@ def test_what_is_allowed_is_not_denied_and_the_other_way_round() -> None:
         assert_allowed(LARGE)
 
 
-def test_an_engine_s_verdict_can_be_asserted() -> None:
+def test_a_verdict_of_an_engine_can_be_asserted() -> None:
     engine = compile_policy(POLICY)
     mail = Argument("Eve", Labels(tags=frozenset({"mail"})))
     verdict = engine.decide(Call("pay", {"to": mail, "euros": Argument(1)}), Labels())
@@ -110,7 +110,7 @@ def test_doubt_can_be_asserted() -> None:
         assert_denied(IN_DOUBT, certain=True)
 
 
-def test_of_a_simulation_every_call_counts_and_the_table_is_shown() -> None:
+def test_every_call_of_a_simulation_must_pass_and_the_failure_shows_the_table() -> None:
     mixed = simulate(POLICY, [READ, pay(5), pay(500)])
     with pytest.raises(AssertionError) as failed:
         assert_allowed(mixed)
@@ -125,7 +125,7 @@ def test_of_a_simulation_every_call_counts_and_the_table_is_shown() -> None:
         assert_denied(mixed, tool="pay")
 
 
-def test_a_call_that_is_not_reached_is_neither() -> None:
+def test_a_call_that_is_not_reached_is_neither_allowed_nor_denied() -> None:
     policy = POLICY + 'tool "read_mail" { must deny always; }'
     not_reached = simulate(policy, [READ, pay(uses={"to": ["mail"]})])[1]
     for check in (assert_allowed, assert_denied):
@@ -147,7 +147,7 @@ def test_a_call_that_is_not_reached_is_neither() -> None:
      (LARGE, {"certain": "yes"}, "`certain`: expected `bool`"),
      (LARGE, {"strength": "must"}, '`strength` must be "hard" or "soft"')],
 )  # fmt: skip
-def test_what_cannot_be_asserted_is_an_error_of_usage(
+def test_an_unsupported_value_or_option_is_a_usage_error(
     check: Any, what: Any, options: dict[str, Any], words: str
 ) -> None:
     with pytest.raises(UsageError) as refused:
@@ -155,7 +155,7 @@ def test_what_cannot_be_asserted_is_an_error_of_usage(
     assert words in str(refused.value)
 
 
-def test_texts_of_a_policy_are_shown_as_data() -> None:
+def test_control_characters_of_a_policy_are_escaped_in_a_failure() -> None:
     policy = 'tool "a" {\n/// red\x1b[31m\nmust deny always; }'
     with pytest.raises(AssertionError) as failed:
         assert_allowed(simulate(policy, [{"tool": "a"}]))

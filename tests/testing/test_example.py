@@ -1,4 +1,4 @@
-"""The example project, as a user has it: its own pytest run, in a copy of its own."""
+"""The example project, run with pytest in a copy, as a user would."""
 
 import os
 import re
@@ -24,7 +24,7 @@ def project(tmp_path: Path) -> Path:
 def run_tests(project: Path) -> tuple[int, str]:
     hosted = {"SEQURITY_BASE_URL": "https://hosted.invalid", "SEQURITY_API_KEY": "key"}
     done = subprocess.run(
-        # The example's users need not have the plugins that this repository has.
+        # Users of the example may not have this repository's plugins.
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:asyncio",
          "-W", "error"],
         capture_output=True, text=True, check=False, cwd=project, env={**os.environ, **hosted},
@@ -33,14 +33,14 @@ def run_tests(project: Path) -> tuple[int, str]:
 
 
 @pytest.mark.long
-def test_its_tests_pass(project: Path) -> None:
+def test_the_tests_of_the_example_pass(project: Path) -> None:
     code, said = run_tests(project)
     assert code == 0, said
     assert int(re.findall(r"(\d+) passed", said)[0]) >= 10
 
 
 @pytest.mark.long
-def test_without_its_rules_its_tests_fail(project: Path) -> None:
+def test_the_tests_of_the_example_fail_without_its_rules(project: Path) -> None:
     policy = project / "policy.sqrt"
     text = policy.read_text()
     policy.write_text(re.sub(r"must deny when[^;]*;", "should allow always;", text))
@@ -56,13 +56,13 @@ def test_without_its_rules_its_tests_fail(project: Path) -> None:
     assert "Expected: denied, tool `send_mail`" in said
 
 
-def test_its_policy_is_clean_and_formatted() -> None:
+def test_the_policy_of_the_example_has_no_findings_and_is_formatted() -> None:
     text = (EXAMPLE / "policy.sqrt").read_text()
     assert check(text) == []
     assert format(text) == text
 
 
-def test_its_workflow_runs_what_its_readme_says() -> None:
+def test_the_workflow_of_the_example_runs_the_commands_of_its_readme() -> None:
     workflow = yaml.safe_load((EXAMPLE / ".github" / "workflows" / "policy.yml").read_text())
     steps = [step["run"] for step in workflow["jobs"]["test"]["steps"] if "run" in step]
     assert steps == ["python -m pip install -r requirements.txt", "python -m pytest"]

@@ -1,4 +1,4 @@
-"""The plugin as a user's own pytest loads it: fixtures, and what a failing test shows."""
+"""The plugin in a user's pytest run: its fixtures, and the output of failing tests."""
 
 import subprocess
 import sys
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-# Imported here, so that the runs inside this process find them, as they find them themselves.
+# `pytester` runs in this process and then unloads new modules; import these before it.
 import langchain_sequrity.chat_models.chat_sequrity
 import langchain_sequrity.local.server
 import langchain_sequrity.middleware  # noqa: F401
@@ -64,11 +64,13 @@ def test_a_denied_simulation_fails_with_expectation_rule_and_table(
             "E*2*pay*hard denied*large sums need*",
         ]
     )
-    # The failure is shown at the test's line, not inside this package.
+    # The failure is shown at the line of the test, not inside this package.
     result.stdout.no_fnmatch_line("*assertions.py*")
 
 
-def test_a_body_that_raises_nothing_fails_at_its_line(pytester: pytest.Pytester) -> None:
+def test_assert_denied_fails_at_its_line_if_the_body_raises_nothing(
+    pytester: pytest.Pytester,
+) -> None:
     result = run(
         pytester,
         """
@@ -92,7 +94,7 @@ def test_a_body_that_raises_nothing_fails_at_its_line(pytester: pytest.Pytester)
 @pytest.mark.parametrize(
     ("warnings", "outcome"), [("default", {"passed": 1, "warnings": 1}), ("error", {"failed": 1})]
 )
-def test_a_forgotten_with_is_a_warning_that_pytest_shows(
+def test_pytest_shows_a_warning_for_assert_denied_without_with(
     pytester: pytest.Pytester, warnings: str, outcome: dict[str, int]
 ) -> None:
     pytester.makeconftest(CONFTEST)
@@ -111,7 +113,7 @@ def test_a_forgotten_with_is_a_warning_that_pytest_shows(
     )
 
 
-def test_fixtures_keep_models_away_from_the_hosted_service(pytester: pytest.Pytester) -> None:
+def test_the_fixtures_keep_models_away_from_the_hosted_service(pytester: pytest.Pytester) -> None:
     result = run(
         pytester,
         """
@@ -160,7 +162,9 @@ def test_fixtures_keep_models_away_from_the_hosted_service(pytester: pytest.Pyte
     result.assert_outcomes(passed=6)
 
 
-def test_servers_stop_with_their_test_and_the_shared_one_stays(pytester: pytest.Pytester) -> None:
+def test_a_tests_own_servers_stop_with_it_and_the_shared_server_stays(
+    pytester: pytest.Pytester,
+) -> None:
     result = run(
         pytester,
         """
@@ -184,12 +188,12 @@ def test_servers_stop_with_their_test_and_the_shared_one_stays(pytester: pytest.
     result.assert_outcomes(passed=2)
 
 
-def test_a_conftest_may_import_the_assertions_too(pytester: pytest.Pytester) -> None:
+def test_a_conftest_may_import_the_assertions(pytester: pytest.Pytester) -> None:
     conftest = f"from langchain_sequrity.testing import assert_denied\n{CONFTEST}"
     run(pytester, "def test_one(sequrity_server): pass", conftest).assert_outcomes(passed=1)
 
 
-def test_fixtures_are_listed_with_what_they_are_for(pytester: pytest.Pytester) -> None:
+def test_pytest_lists_the_fixtures(pytester: pytest.Pytester) -> None:
     pytester.makeconftest(CONFTEST)
     result = pytester.runpytest_inprocess("--fixtures", *_QUIET)
     result.stdout.fnmatch_lines(
@@ -214,12 +218,12 @@ def python(code: str, folder: Path) -> str:
     return done.stdout
 
 
-def test_without_pytest_the_import_says_what_is_missing(tmp_path: Path) -> None:
+def test_importing_without_pytest_says_what_to_install(tmp_path: Path) -> None:
     said = python(_WITHOUT.format(module="pytest"), tmp_path)
     assert 'pip install pytest "langchain-sequrity[local]"' in said
 
 
-def test_loading_it_brings_in_no_server_and_no_graph(tmp_path: Path) -> None:
+def test_importing_the_plugin_does_not_import_server_and_graph_packages(tmp_path: Path) -> None:
     code = "import langchain_sequrity.testing, sys; print(*sys.modules)"
     loaded = set(python(code, tmp_path).split())
     assert "pytest" in loaded

@@ -1,4 +1,4 @@
-"""Assertions about what comes back from models and agents, and about what they raise."""
+"""Assertions about results of models and agents, and about their exceptions."""
 
 from collections.abc import Iterator
 from typing import Any, TypedDict
@@ -44,7 +44,7 @@ DETAILS: dict[str, Any] = {
 }
 
 
-# Whether an integer lies in a range of floats is in doubt, of a denial and of an allowance.
+# Whether a float range contains an integer is in doubt: in a denial, and in an allowance.
 DOUBTFUL = POLICY.replace("int 100..", "float 100.0..")
 HARDLY_ALLOWING = """
     tool "pay" { must allow when euros.value in {float ..100.0}; should allow always; }
@@ -84,7 +84,7 @@ def ask(of: Any, words: str) -> Any:
     ids=["chat", "responses", "messages"],
 )
 @pytest.mark.parametrize("fidelity", ["full", "documented"])
-def test_a_refusal_by_a_policy_is_denied_in_every_format(
+def test_a_refusal_by_a_policy_counts_as_denied_in_every_format(
     kind: Any, fields: dict[str, Any], fidelity: Any
 ) -> None:
     with LocalServer(script=SCRIPT, fidelity=fidelity) as server:
@@ -93,7 +93,7 @@ def test_a_refusal_by_a_policy_is_denied_in_every_format(
         )
         with_tools = model.bind_tools([pay])
         denied, allowed = with_tools.invoke("large"), with_tools.invoke("small")
-    # What the service documents is words alone.
+    # The service documents only a refusal in words.
     known = DETAILS if fidelity == "full" else {key: DETAILS[key] for key in ("tool", "reason")}
     assert_denied(denied, **known)
     assert_allowed(allowed, tool="pay")
@@ -103,7 +103,7 @@ def test_a_refusal_by_a_policy_is_denied_in_every_format(
         assert_denied(allowed)
 
 
-def test_a_model_that_refuses_is_neither(till: LocalServer) -> None:
+def test_a_refusal_of_the_model_is_neither_allowed_nor_denied(till: LocalServer) -> None:
     state = ask(agent(till), "refuse")
     for what in (state, state["messages"][-1]):
         for check in (assert_allowed, assert_denied):
@@ -111,7 +111,7 @@ def test_a_model_that_refuses_is_neither(till: LocalServer) -> None:
                 check(what)
 
 
-def test_a_denial_of_a_turn_can_be_read_from_exception_and_message(till: LocalServer) -> None:
+def test_a_denied_turn_can_be_asserted_from_exception_and_message(till: LocalServer) -> None:
     dual = agent(till, "dual-llm")
     with pytest.raises(PolicyDenied) as raised:
         ask(dual, "large")
@@ -126,7 +126,7 @@ def test_a_denial_of_a_turn_can_be_read_from_exception_and_message(till: LocalSe
 
 
 def assert_in_doubt(assert_: Any, what: Any) -> None:
-    """That what came is in doubt, and not certain."""
+    """Assert that the verdict is in doubt, and not certain."""
     assert_(what, tool="pay", certain=False)
     with pytest.raises(AssertionError, match="the verdict is in doubt"):
         assert_(what, tool="pay", certain=True)
@@ -151,7 +151,7 @@ def test_doubt_can_be_asserted_of_a_call_in_the_history_of_checks(till: LocalSer
     assert_in_doubt(assert_allowed, state["messages"][-1])
 
 
-def test_a_turn_that_went_well_is_allowed_with_the_rules_of_its_calls(till: LocalServer) -> None:
+def test_a_successful_turn_is_allowed_by_the_rules_of_its_calls(till: LocalServer) -> None:
     report = {"response_format": {"include_policy_check_history": True}}
     state = ask(agent(till, "dual-llm", session_config=report), "small")
     assert_allowed(state)
@@ -165,7 +165,7 @@ def test_a_turn_that_went_well_is_allowed_with_the_rules_of_its_calls(till: Loca
     assert_allowed(lambda: ask(agent(till, "dual-llm"), "small"), tool="pay")
 
 
-def test_what_is_not_reported_is_said_to_be() -> None:
+def test_a_failure_says_that_a_detail_is_not_reported() -> None:
     bare = PolicyDenied()
     assert_denied(bare)
     with pytest.raises(
@@ -175,7 +175,7 @@ def test_what_is_not_reported_is_said_to_be() -> None:
     assert_denied(PolicyDenied(denial=Denial("node_pay", node="pay")), tool="pay")
 
 
-def test_a_broken_turn_is_neither(till: LocalServer) -> None:
+def test_a_failed_turn_is_neither_allowed_nor_denied(till: LocalServer) -> None:
     for check in (assert_allowed, assert_denied):
         with pytest.raises(AssertionError, match="no policy denied it") as failed, check():
             ask(agent(till, "dual-llm"), "broken")
@@ -184,7 +184,7 @@ def test_a_broken_turn_is_neither(till: LocalServer) -> None:
             check(lambda: ask(agent(till, "dual-llm"), "broken"))
 
 
-def test_other_exceptions_go_on(till: LocalServer) -> None:
+def test_other_exceptions_are_not_caught(till: LocalServer) -> None:
     for check in (assert_allowed, assert_denied):
         with pytest.raises(ServiceError), check():
             ask(agent(till), "overload")
@@ -194,20 +194,22 @@ def test_other_exceptions_go_on(till: LocalServer) -> None:
             raise ZeroDivisionError
 
 
-def test_a_body_that_raises_nothing_was_not_denied(till: LocalServer) -> None:
+def test_a_body_that_raises_nothing_is_not_denied(till: LocalServer) -> None:
     with pytest.raises(AssertionError, match="the body raised nothing"), assert_denied():
         ask(agent(till), "small")
     with pytest.raises(AssertionError, match="returned a value of type `NoneType`"):
         assert_denied(lambda: None, tool="pay")
 
 
-def test_a_function_that_returns_a_denial_is_denied(till: LocalServer) -> None:
+def test_a_function_that_returns_a_denial_counts_as_denied(till: LocalServer) -> None:
     assert_denied(lambda: ask(agent(till), "large"), tool="pay")
     with pytest.raises(AssertionError, match="large sums"):
         assert_allowed(lambda: ask(agent(till), "large"))
 
 
-async def test_bodies_may_await_and_functions_may_not(till: LocalServer) -> None:
+async def test_the_body_of_with_may_await_and_a_function_may_not_return_a_coroutine(
+    till: LocalServer,
+) -> None:
     with assert_denied(tool="pay"):
         await agent(till, "dual-llm").ainvoke({"messages": "large"})
     for check in (assert_allowed, assert_denied):
@@ -215,14 +217,14 @@ async def test_bodies_may_await_and_functions_may_not(till: LocalServer) -> None
             check(lambda: agent(till).ainvoke({"messages": "large"}))
 
 
-def test_options_that_nothing_can_be_compared_with_are_refused() -> None:
+def test_assert_allowed_refuses_options_where_only_exceptions_are_checked() -> None:
     with pytest.raises(UsageError, match="Only exceptions are checked"):
         assert_allowed(tool="pay")
     with pytest.raises(UsageError, match="Only exceptions are checked"):
         assert_allowed(lambda: 5, tool="pay")
 
 
-def test_an_assertion_that_is_never_made_warns() -> None:
+def test_assert_denied_without_with_warns() -> None:
     with pytest.warns(RuntimeWarning, match=r"Write `with assert_denied\(…\):`"):
         assert_denied(tool="pay")
 
@@ -274,7 +276,7 @@ ASKS = 'tool "pay" {\n/// Labels: ask "first"\nshould deny always; }'
 THREAD: Any = {"configurable": {"thread_id": "1"}}
 
 
-def test_a_graph_that_asks_a_human_about_a_call_is_denied(till: LocalServer) -> None:
+def test_a_call_for_which_a_graph_asks_a_human_counts_as_denied(till: LocalServer) -> None:
     ran = counter(till, ASKS, on_denied="interrupt", checkpointer=InMemorySaver())
     asked = ran.invoke({"paid": ""}, THREAD)
     again = ran.invoke(Command(resume="what?"), THREAD)
@@ -300,7 +302,7 @@ def test_a_graph_that_asks_a_human_about_a_call_is_denied(till: LocalServer) -> 
         ("pay", "pay", ("pay",)),
     ],
 )
-def test_a_call_of_a_graph_has_the_names_of_tool_and_node(
+def test_a_denied_call_of_a_graph_matches_the_names_of_tool_and_node(
     tool: str, node: str, found: tuple[str, ...]
 ) -> None:
     request = {
@@ -320,7 +322,9 @@ def test_a_call_of_a_graph_has_the_names_of_tool_and_node(
         None,
     ],
 )
-def test_a_human_who_is_asked_by_others_tells_of_no_denial(description: str | None) -> None:
+def test_an_interrupt_without_a_denial_is_neither_allowed_nor_denied(
+    description: str | None,
+) -> None:
     request: Any = {"action_requests": [{"name": "pay", "args": {}, "description": description}]}
     state = {"__interrupt__": [Interrupt(value=request)]}
     for check in (assert_allowed, assert_denied):
@@ -339,13 +343,13 @@ STATES: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("state", STATES)
-def test_a_state_that_tells_nothing_is_refused_with_what_to_use(state: dict[str, Any]) -> None:
+def test_a_state_without_verdicts_is_refused_with_advice(state: dict[str, Any]) -> None:
     for check in (assert_allowed, assert_denied):
         with pytest.raises(UsageError, match=r"`with assert_denied\(…\):`.* read its `Trace`"):
             check(state)
 
 
-def test_the_final_state_of_a_graph_tells_nothing_and_its_run_does(till: LocalServer) -> None:
+def test_a_run_of_a_graph_can_be_asserted_but_its_final_state_cannot(till: LocalServer) -> None:
     with pytest.raises(UsageError, match="inside `with assert_denied"):
         assert_allowed(counter(till, None).invoke({"paid": ""}))
     noted = counter(till, ASKS, on_denied="state:paid").invoke({"paid": ""})
@@ -357,7 +361,7 @@ def test_the_final_state_of_a_graph_tells_nothing_and_its_run_does(till: LocalSe
         counter(till, None).invoke({"paid": ""})
 
 
-def test_the_denial_is_at_hand_after_the_body_and_not_before(till: LocalServer) -> None:
+def test_the_denial_is_available_only_after_the_body(till: LocalServer) -> None:
     with assert_denied() as denied:
         with pytest.raises(UsageError, match="No denial ended the body"):
             _ = denied.error
@@ -372,7 +376,7 @@ def guarded(*calls: AIMessage, policy: str = POLICY, **options: Any) -> Any:
     return create_agent(turns(*calls), [pay], middleware=[PolicyMiddleware(policy, **options)])
 
 
-def test_a_call_that_the_middleware_denies_is_denied() -> None:
+def test_a_call_that_the_middleware_denies_counts_as_denied() -> None:
     state = ask(guarded(calling(("pay", {"euros": 500}))), "pay")
     message = next(one for one in state["messages"] if isinstance(one, ToolMessage))
     assert_denied(message, **DETAILS)
@@ -390,7 +394,7 @@ def test_doubt_can_be_asserted_of_a_call_that_the_middleware_denies() -> None:
     assert_in_doubt(assert_denied, lambda: ask(raising, "pay"))
 
 
-def test_a_call_about_which_the_middleware_asks_a_human_is_denied() -> None:
+def test_a_call_for_which_the_middleware_asks_a_human_counts_as_denied() -> None:
     middleware: Any = PolicyMiddleware(POLICY.replace("must", "should"), on_denied="interrupt")
     of = create_agent(
         turns(calling(("pay", {"euros": 500}))), [pay], middleware=[middleware],
@@ -403,14 +407,14 @@ def test_a_call_about_which_the_middleware_asks_a_human_is_denied() -> None:
         assert_allowed(state, tool="pay")
 
 
-def test_a_call_that_the_middleware_lets_through_is_allowed() -> None:
+def test_a_call_that_the_middleware_allows_counts_as_allowed() -> None:
     state = ask(guarded(calling(("pay", {"euros": 5}))), "pay")
     assert_allowed(state, tool="pay")
     with pytest.raises(AssertionError, match="A result: 'paid 5'"):
         assert_denied(state)
 
 
-def test_a_call_that_failed_or_tells_nothing_is_not_allowed() -> None:
+def test_a_failed_call_or_an_unrelated_message_is_neither_allowed_nor_denied() -> None:
     failed = ToolMessage("Out of money.", tool_call_id="1", name="pay", status="error")
     for check in (assert_allowed, assert_denied):
         with pytest.raises(AssertionError, match="The call failed, and no policy denied it"):
