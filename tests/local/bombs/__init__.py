@@ -1,7 +1,7 @@
-"""Programs that ask the interpreter for as much as it gives, measured from outside of the server.
+"""Bombs: programs that take as much time and memory as they can, measured from outside the server.
 
-`bomb` says what a bomb is and how one is made of an operation, `operations` has one or more for
-every operation of the language, `crafted` those that somebody thought of, `sources` those that are
-a bomb before they run, and `combined` makes any number of further ones from a seed. `watching`
-runs them through a real server.
+`bomb` defines a bomb and makes bombs from an operation. `operations` has bombs for every operation
+of the language, `crafted` has handwritten ones, and `sources` has texts that are a bomb before they
+run. `combined` makes any number of bombs from a seed. `watching` sends them to a real server and
+measures it.
 """

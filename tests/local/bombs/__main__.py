@@ -1,4 +1,4 @@
-"""Send bombs to a server and say which of them harm it: `python -m tests.local.bombs`."""
+"""Sends bombs to a server and prints which of them harm it: `python -m tests.local.bombs`."""
 
 import argparse
 import sys
@@ -25,13 +25,13 @@ _COLUMNS: tuple[tuple[str, Callable[[Seen], float]], ...] = (
 
 
 def tell(line: str) -> None:
-    """Print a line at once."""
+    """Print a line immediately."""
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
 
 
 def chosen(options: argparse.Namespace) -> list[Bomb]:
-    """The bombs that the options ask for."""
+    """The bombs that the options select."""
     bombs = [bomb for name in options.family or _FAMILIES for bomb in _FAMILIES[name]]
     if not options.family:
         bombs += islice(combined.bombs(options.seed), options.combined)
@@ -39,7 +39,7 @@ def chosen(options: argparse.Namespace) -> list[Bomb]:
 
 
 def main() -> int:
-    """Return 1 if a bomb did harm, or the server kept too much of all of them."""
+    """Return 1 if a bomb did harm, or if the server kept too much memory after all of them."""
     parser = argparse.ArgumentParser(description="Send bombs to a server.")
     parser.add_argument("--family", choices=_FAMILIES, action="append")
     parser.add_argument("--name", default="", help="a part of the name of a bomb")

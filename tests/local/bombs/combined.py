@@ -1,4 +1,4 @@
-"""Bombs put together by chance: any number of them, the same for the same seed."""
+"""Random combinations of operations: any number of bombs, the same ones for the same seed."""
 
 import random
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from tests.local.bombs.bomb import Bomb
 from tests.local.bombs.operations import OPERATIONS, needed
 
-# How something is done over and over; `X` is what is done.
+# Ways to repeat something; `X` is what is repeated.
 _OVER = (
     "while True:\n    X\n",
     "while True:\n    (X, X, X, X, X, X, X, X)\n",
@@ -27,7 +27,7 @@ _OVER = (
     "import itertools\nfor a in itertools.accumulate(range(10 ** 12), lambda a, b: (X, b)[1]):\n    pass\n",
     "import re\nwhile True:\n    re.sub('a', lambda a: (X, 'b')[1], 'a' * 9_000)\n",
 )
-# Where what is made is kept.
+# Ways to keep a value.
 _KEPT = (
     "kept.append(X)",
     "kept.append([X, X])",
@@ -39,22 +39,22 @@ _KEPT = (
     "kept.extend([X])",
     "kept.insert(0, X)",
 )
-# What of the table is only itself where it stands alone.
+# Operations that cannot be combined with others.
 _ALONE = frozenset({"NamedExpr", "print"})
 
 
 def bombs(seed: int) -> Iterator[Bomb]:
-    """Bombs of two or three operations each, without end.
+    """An endless series of bombs of one to three operations each.
 
     Args:
-        seed: The same one gives the same bombs.
+        seed: The same seed gives the same bombs.
     """
     draw = random.Random(seed)  # noqa: S311 - which ones does not matter
     names = [name for name in OPERATIONS if name not in _ALONE]
     number = 0
     while True:
         some = draw.sample(names, draw.choice((1, 2, 3)))
-        # The operations work on the same values: what one of them changes, the next one sees.
+        # The operations share their values, so one operation sees the changes of another.
         parts = [f"({OPERATIONS[name]})" for name in some]
         what = parts[0] if len(parts) == 1 else f"({', '.join(parts)})[{draw.choice((0, -1))}]"
         if draw.random() < 0.5:

@@ -1,4 +1,4 @@
-"""Bombs that somebody thought of: ways of working much in one stretch that no single use shows."""
+"""Handwritten bombs: much work in one stretch, in ways that `operations` does not cover."""
 
 from tests.local.bombs.bomb import Bomb, Ending, kept, wide
 from tests.local.bombs.operations import needed
@@ -14,7 +14,7 @@ def _bomb(name: str, program: str, ends: Ending = "limit") -> Bomb:
 
 
 def _over_calls(name: str, expression: str, setup: str = "", ends: Ending = "over") -> Bomb:
-    """Keep what is made from one call of a tool to the next: each call gives a program its time again."""
+    """Keep values over several tool calls. After each call a program has its full time again."""
     program = f"kept = []\nfor a in range(9):\n    kept.append([{expression} for b in range(19_000)])\n    send(to='a', body='b')\n"
     return Bomb(f"{name} over several calls", needed(expression) + setup + program, ends)
 
@@ -27,7 +27,7 @@ def _web(start: str, step: str, depth: int = 40) -> str:
     return _WEB.format(start=start, step=step, depth=depth)
 
 
-# What was seen when the interpreter was attacked from outside.
+# Found in attacks on the interpreter from outside.
 SEEN: list[Bomb] = [
     _bomb("fsum of an endless source", "math.fsum(itertools.repeat(1.0))", "over"),
     _bomb("bytes of an endless source", "bytes(itertools.repeat(65))"),
@@ -161,7 +161,7 @@ ITERATORS: list[Bomb] = [
             "collections.Counter(web == i for i in range(10 ** 9))",
         )
     ),
-    # One iterator within the other: each level takes a piece of Python's own stack.
+    # Nested iterators: each level uses Python's own stack.
     *(
         Bomb(
             f"iterators within {count} iterators: {step}, {end}",
@@ -372,7 +372,7 @@ CONTAINERS: list[Bomb] = [
     _bomb("webs compared in a comprehension", "len([web == 1 for i in range(190_000)])"),
     _bomb("webs compared by a filter", "len(list(filter(lambda x: x == web, [same_web] * 190_000)))"),
     _bomb("webs compared by a sort", "sorted([same_web] * 100, key=lambda x: x == web)"),
-    # Keys of one hash that are slow to compare.
+    # Keys with the same hash that are slow to compare.
     Bomb("long texts with one hash in a set", f"s = 'a' * 1_900_000\np = s + 'b'\nr = s + 'b'\n{_COLLIDE}len(set([(p if i % 2 else r, i * m) for i in range(2_000)]))"),
     Bomb("long texts with one hash in a dict", f"s = 'a' * 1_900_000\np = s + 'b'\nr = s + 'b'\n{_COLLIDE}x = {{}}\nfor i in range(2_000):\n    x[p if i % 2 else r, i * m] = 1"),
     Bomb("long texts with one hash counted", f"from collections import Counter\ns = 'a' * 1_900_000\np = s + 'b'\nr = s + 'b'\n{_COLLIDE}len(Counter([(p if i % 2 else r, i * m) for i in range(2_000)]))"),
@@ -418,7 +418,7 @@ CONTAINERS: list[Bomb] = [
 ]  # fmt: skip
 
 FUNCTIONS: list[Bomb] = [
-    # What is left out is read for what it may change: not once for each level of what is around.
+    # Skipped code is searched for possible changes, but not again for each level around it.
     *(
         Bomb(
             f"{name} nested, with much in the innermost",

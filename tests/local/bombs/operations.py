@@ -1,10 +1,10 @@
-"""For every operation of the language, the most that one use of it can do.
+"""For every operation of the language, a use of it that does as much work as possible.
 
-`VALUES` are what the operations work on: each as large as the limits allow, or as slow to work on
-as somebody could think of. `OPERATIONS` has an expression for every built-in, method, function of
-a module, operator and kind of expression; `STATEMENTS` a program for every kind of statement. Each
-expression becomes two bombs, see `bomb`. A test compares the tables with those of the interpreter,
-so that an operation cannot be added without its bombs.
+The operations work on `VALUES`. Each value is as large as the limits allow, or as slow to process as
+possible. `OPERATIONS` has an expression for every built-in, method, function of a module, operator
+and kind of expression. `STATEMENTS` has a program for every kind of statement. Each expression
+becomes two bombs, see `bomb`. A test compares the tables with those of the interpreter, so that
+nobody can add an operation without its bombs.
 """
 
 import ast
@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from tests.local.bombs.bomb import Bomb, kept, wide
 
 _CLASS = "from pydantic import BaseModel\n"
-# In the order in which they are needed; a value may use those before it.
+# In this order, because a value may use earlier ones.
 VALUES: dict[str, str] = {
     **{
         name: f"import {name}\n"
@@ -22,7 +22,7 @@ VALUES: dict[str, str] = {
     "functools": "import functools\n",
     "itertools": "import itertools\n",
     "collections": "import collections\n",
-    # Texts: four bytes a letter, one byte a letter, letters that grow in capitals.
+    # Texts: four bytes per letter, one byte per letter, letters whose upper case is longer.
     "emoji": "emoji = '\\U0001f600' * 400_000\n",
     "ascii_text": "ascii_text = 'ab ' * 500_000\n",
     "swelling": "swelling = '\\u0390' * 200_000\n",
@@ -33,12 +33,12 @@ VALUES: dict[str, str] = {
     "bits": "bits = b'\\xff' * 400_000\n",
     "template": "template = '{0}' * 100_000\n",
     "percents": "percents = '%%' * 24_000\n",
-    # Nearly the same, so that comparing them reads all of both.
+    # Nearly equal texts, so that a comparison reads all of both.
     "near": "near = 'a' * 1_900_000\n",
     "one": "near_start = 'a' * 1_900_000\none = near_start + 'b'\n",
     "other": "near_start = 'a' * 1_900_000\nother = near_start + 'b'\n",
     "third": "near_start = 'a' * 1_900_000\nthird = near_start + 'c'\n",
-    # Numbers of as many bits as there may be.
+    # Numbers with as many bits as allowed.
     "large": "large = (1 << 16_000) + 1\n",
     "negative": "negative = -(1 << 16_000)\n",
     "odd": "odd = 3 ** 10_000\n",
@@ -59,15 +59,14 @@ VALUES: dict[str, str] = {
     "group": "group = set(range(90_000))\n",
     "member": "member = {1}\n",
     "shift": "shift = {i + 1 for i in range(90_000)}\n",
-    # Few objects that can be reached in many ways: a walk through them is long, and no container
-    # of theirs is.
+    # Few small containers with many paths through them, so that a walk through them is long.
     "web": "web = [1]\nfor _ in range(15):\n    web = [web, web]\n",
     "same_web": "same_web = [1]\nfor _ in range(15):\n    same_web = [same_web, same_web]\n",
     "row_web": "row_web = (1,)\nfor _ in range(15):\n    row_web = (row_web, row_web)\n",
     "table_web": "table_web = {1: 1}\nfor _ in range(15):\n    table_web = {1: table_web, 2: table_web}\n",
     "deep": "deep = ()\nfor _ in range(120):\n    deep = (1, 2, 3, 4, 5, deep)\n",
     "kinds": "kinds = (int,)\nfor _ in range(17):\n    kinds = (kinds, kinds)\n",
-    # Numbers that all have one hash.
+    # Numbers that all have the same hash.
     "colliding": "colliding = [i * (2 ** 61 - 1) for i in range(3_000)]\n",
     "chosen": "chosen = {i * (2 ** 61 - 1): i for i in range(3_000)}\n",
     # Times, patterns and matches.
@@ -369,7 +368,7 @@ OPERATIONS: dict[str, str] = {
     "time:perf_counter": "time.perf_counter()",
     "time:sleep": "time.sleep(1_000)",
     "time:time": "time.time()",
-    # -- what types have of their own
+    # -- class methods and attributes
     "date.fromisoformat": "datetime.date.fromisoformat('2020-01-01')",
     "date.fromordinal": "datetime.date.fromordinal(700_000)",
     "date.today": "datetime.date.today()",
@@ -474,7 +473,7 @@ NO_BOMBS = frozenset({"exit", "quit"})
 
 
 def needed(program: str) -> str:
-    """The values that a piece of program uses, as statements that make them."""
+    """Statements that make the values that a part of a program uses."""
     names = {node.id for node in ast.walk(ast.parse(program)) if isinstance(node, ast.Name)}
     lines = {line: None for name, line in VALUES.items() if name in names}
     return "".join(lines)

@@ -1,6 +1,6 @@
-"""The server that bombs are sent to: it prints its address, and ends with its standard input.
+"""The server for bombs. It prints its address, and ends when its standard input ends.
 
-The planner writes what the user says, so that a bomb is the user's message.
+The planner writes the user's message as its program, so a bomb is sent as a user message.
 """
 
 import argparse
@@ -13,7 +13,8 @@ from langchain_sequrity.wire.exchange import ChatRequest
 
 
 def _said(request: ChatRequest) -> str:
-    # As planners have to write it. To parse a bomb here would be counted as the server's work.
+    # Adds the answer that a planner's program must have. Without `ast.parse`, because its time
+    # would count as that of the server.
     program = text_of(request.messages[-1])
     if program.isdigit():
         return f"final_return_value = {program}"

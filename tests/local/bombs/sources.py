@@ -1,4 +1,4 @@
-"""Bombs before they run: texts of a hundred thousand letters that are slow or deep to read."""
+"""Texts that are bombs before they run: 100,000 letters that are slow to parse or deeply nested."""
 
 from tests.local.bombs.bomb import Bomb, Ending
 
@@ -6,13 +6,16 @@ _MOST = 99_000  # letters
 
 
 def _row(name: str, piece: str, before: str = "", after: str = "", ends: Ending = "over") -> Bomb:
-    """As many pieces as a program may have letters."""
+    """Repeat the piece up to the largest length of a program."""
     count = (_MOST - len(before) - len(after)) // len(piece)
     return Bomb(f"source: {name}", f"{before}{piece * count}{after}\n", ends)
 
 
 def _nested(name: str, opens: str, closes: str, middle: str = "1") -> list[Bomb]:
-    """As deep as may be, deeper than Python's stack, and without its end."""
+    """Nest it near the limit, beyond the limit, and as deep as the length allows.
+
+    Each comes with and without its closing part.
+    """
     most = _MOST // (len(opens) + len(closes))
     return [
         Bomb(f"source: {name}, {depth} deep{how}", f"{opens * depth}{middle}{end * depth}\n", "over")
@@ -230,7 +233,7 @@ BLOCKS: list[Bomb] = [
     Bomb("source: large numbers", "x = [" + ("0x" + "f" * 4_000 + ",") * 24 + "]\n", "over"),
     Bomb("source: powers that the parser could fold", "x = " + "+".join(["9**9999"] * 900) + "\n", "over"),
     Bomb("source: repeats that the parser could fold", "x = 'a' * 2_000_000 * 2_000_000\n", "limit"),
-    # As many nodes as a program may have, again and again: what is kept of each program?
+    # Many programs with as many nodes as possible: the server must not keep much of each.
     *(
         Bomb(f"source: as many nodes as there may be, number {i}", f"x = {i}\n" + "x = x\n" * 3_900, "over")
         for i in range(40)

@@ -1,8 +1,8 @@
-"""A server under bombs, watched from outside: what it answers meanwhile, and what it takes.
+"""Sends bombs to a server and measures it from outside.
 
-The server runs in a process of its own. A thread asks for `/health` all the while, another reads
-from `/proc` what the server and its workers take. Nothing of the server is believed but its
-replies.
+The server runs in its own process. One thread requests `/health` all the time. Another reads from
+`/proc` how much time and memory the server and its workers use. The server does not measure
+itself; only its replies are used.
 """
 
 import json
@@ -25,12 +25,12 @@ import httpx
 from tests.local.api import tool
 from tests.local.bombs.bomb import Bomb
 
-SECONDS = 2.0  # of the processor, for one stretch of a program
-MEGABYTES = 200.0  # that the server itself may grow by
-ANSWERS = 1.0  # seconds in which `/health` has to answer
-_GIVEN_UP = 8.0  # seconds of the processor after which nobody waits any longer
-_PATIENCE = 120.0  # the same by the wall clock, for a machine that is busy
-_PAUSE = 0.02  # between two looks
+SECONDS = 2.0  # CPU time that a program may take between two requests
+MEGABYTES = 200.0  # by which the server itself may grow
+ANSWERS = 1.0  # seconds within which `/health` must answer
+_GIVEN_UP = 8.0  # seconds of CPU time after which the server is killed
+_PATIENCE = 120.0  # the same in wall-clock time, for a busy machine
+_PAUSE = 0.02  # seconds between two measurements
 _MOST_CALLS = 100
 _TICKS = os.sysconf("SC_CLK_TCK")
 _LIMIT = re.compile(r"the limit `[^`]+`|too deeply")
@@ -52,20 +52,20 @@ _TOOLS = [
     tool("read"),
 ]
 _TINY = Bomb("nothing", "1", "harmless")
-_WARM = 5  # of these before the first bomb
+_WARM = 5  # of these are sent before the first bomb
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """How a bomb ended, and what it took.
+    """How a bomb ended, and the time and memory that it took.
 
     Attributes:
-        ends: `limit`, `refused`, `harmless`, or what else came.
-        says: What the reply says about it.
-        seconds: Of the processor, in the longest stretch between two requests.
+        ends: `limit`, `refused`, `harmless`, or another ending.
+        says: The text of the reply.
+        seconds: CPU time, the longest between two requests.
         worker: Megabytes of the largest worker.
-        server: Megabytes that the server itself held at most, beyond those at its start.
-        health: Seconds of the longest answer to `/health`.
+        server: Megabytes by which the server itself had grown at its peak.
+        health: Seconds of the slowest answer to `/health`.
     """
 
     ends: str
@@ -76,11 +76,11 @@ class Seen:
     health: float = 0.0
 
     def faults(self, bomb: Bomb, *, in_time: bool = True) -> list[str]:
-        """What is not as it has to be; empty if all is well.
+        """The differences from what must be; empty if there are none.
 
         Args:
-            bomb: What was sent.
-            in_time: Whether `/health` is judged, which a busy machine can make slow.
+            bomb: The bomb that was sent.
+            in_time: Whether a slow `/health` counts. A busy machine can make it slow.
         """
         faults = []
         allowed = ("limit", "refused", "harmless") if bomb.ends == "over" else (bomb.ends,)
@@ -97,7 +97,7 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class _Took:
-    """What one process took so far, as the system says."""
+    """Time and memory that one process has used so far, from `/proc`."""
 
     seconds: float
     megabytes: float
@@ -115,7 +115,7 @@ class _Took:
         return cls(spent, sizes.get("VmRSS", 0.0), sizes.get("VmHWM", 0.0))
 
     def after(self, earlier: "_Took") -> "_Took":
-        """What is known of it; one that has just ended holds nothing any more."""
+        """Combine with an earlier measurement: a process that has just ended has no memory."""
         return replace(self, most=max(self.most, earlier.most))
 
 
@@ -132,7 +132,7 @@ def _descendants(pid: int) -> Iterator[int]:
 
 @dataclass
 class _Health:
-    """Asks the server how it is, again and again."""
+    """Requests `/health` again and again and measures the time."""
 
     url: str
     longest: float = 0.0
@@ -144,7 +144,7 @@ class _Health:
         self._thread.start()
 
     def take(self) -> float:
-        """The longest answer since the last time, one that is still awaited included."""
+        """Seconds of the slowest answer since the last call, including a pending one."""
         began = self._began
         waiting = 0.0 if began is None else time.monotonic() - began
         longest, self.longest = max(self.longest, waiting), 0.0
@@ -158,14 +158,14 @@ class _Health:
         with httpx.Client(base_url=self.url, timeout=_PATIENCE, trust_env=False) as client:
             while not self._is_over.wait(_PAUSE):
                 self._began = time.monotonic()
-                with suppress(httpx.HTTPError):  # a server that was given up is killed
+                with suppress(httpx.HTTPError):  # the server may have been killed
                     client.get("/health")
                 self.longest = max(self.longest, time.monotonic() - self._began)
                 self._began = None
 
 
 class Watched:
-    """A server that is started again whenever a bomb ends it.
+    """A server for bombs. If a bomb ends it, the next one gets a new server.
 
     Args:
         in_process: Whether programs run in the server's own process.
@@ -183,7 +183,7 @@ class Watched:
         self.stop()
 
     def run(self, bomb: Bomb) -> Seen:
-        """Send a bomb, answer the calls of tools that it makes, and measure all that."""
+        """Send a bomb, answer its tool calls, and measure the server meanwhile."""
         server = self._started()
         messages: list[dict[str, Any]] = [{"role": "user", "content": bomb.program}]
         seen, self._session = Seen("calls"), ""
@@ -199,7 +199,7 @@ class Watched:
             )
             calls += 1
             if seen.server > MEGABYTES:
-                self.stop()  # the next bomb shall not be blamed for what this one left
+                self.stop()  # otherwise this memory would count for the next bomb
                 break
             results = [
                 {"role": "tool", "tool_call_id": call["id"], "content": "1"}
@@ -210,7 +210,7 @@ class Watched:
 
     @property
     def grown(self) -> float:
-        """Megabytes that the server holds now beyond those it held at its start."""
+        """Megabytes by which the server has grown since its start."""
         now = _Took.of(self._started().pid)
         assert now is not None
         return now.megabytes - self._first
@@ -245,7 +245,7 @@ class Watched:
         assert url, "The server does not start."
         self._client = httpx.Client(base_url=url, timeout=_PATIENCE, trust_env=False)
         self._health = _Health(url)
-        # What is only paid once is not the first bomb's, nor is the start of a worker.
+        # One-time costs and the start of a worker must not count for the first bomb.
         self._start, self._first = 0.0, math.inf
         self._start = min(self.run(_TINY).seconds for _ in range(_WARM))
         self._first = 0.0
@@ -255,9 +255,9 @@ class Watched:
     def _exchange(
         self, server: "subprocess.Popen[str]", messages: list[dict[str, Any]]
     ) -> tuple[Seen, dict[str, Any]]:
-        """Send one request; what its program took is the most that one process took for it."""
+        """Send one request. Its time is that of the process that used the most."""
         for pid in self._watched(server):
-            with suppress(OSError):  # a worker may be gone by now
+            with suppress(OSError):  # the worker may have ended
                 Path(f"/proc/{pid}/clear_refs").write_text("5")
         before = {pid: took for pid in self._watched(server) if (took := _Took.of(pid))}
         latest: dict[int, _Took] = dict(before)
@@ -284,7 +284,7 @@ class Watched:
         body = {"model": "any/model", "messages": messages, "tools": _TOOLS}
         session = {"X-Session-ID": self._session} if self._session else {}
         try:
-            # Written in ASCII: a program can have half a surrogate pair.
+            # ASCII, because a program can contain half a surrogate pair.
             data = json.dumps(body).encode()
             reply = self._client.post(_CHAT, headers={**_HEADERS, **session}, content=data)
         except httpx.HTTPError as error:
@@ -302,7 +302,7 @@ class Watched:
         return [server.pid, *_descendants(server.pid)]
 
     def _spent(self, before: dict[int, _Took], latest: dict[int, _Took]) -> float:
-        """What the busiest process spent, without the start of one that is new."""
+        """CPU seconds of the busiest process, without the start of a new one."""
         return max(
             took.seconds - (before[pid].seconds if pid in before else self._start)
             for pid, took in latest.items()

@@ -1,4 +1,4 @@
-"""Screens with something on, and classifiers that answer as told."""
+"""Makes screens, and stand-ins for classifiers."""
 
 from typing import Any, NoReturn
 
@@ -19,7 +19,7 @@ def nobody(name: str, text: str) -> NoReturn:
 
 
 class Recorder:
-    """A classifier that remembers what it was asked, and scores by name."""
+    """Answers with a fixed score for each classifier, and records the questions."""
 
     def __init__(self, **scores: float) -> None:
         self._scores = scores

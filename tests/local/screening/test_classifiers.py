@@ -1,4 +1,4 @@
-"""Thresholds and modes; classifiers that ask, and what happens when nobody answers."""
+"""Classifiers: thresholds and modes, what they are asked, and answers that are not a score."""
 
 import logging
 from typing import Any
@@ -41,7 +41,7 @@ def toxicity(threshold: float | None = None, mode: str | None = None) -> Classif
         (toxicity(1.0), 1.0),
     ],
 )
-def test_a_classifier_strikes_from_its_threshold_on(
+def test_a_classifier_denies_a_score_at_or_above_its_threshold(
     classifier: Classifier, threshold: float
 ) -> None:
     looking = screen(classifiers=(classifier,))
@@ -51,7 +51,7 @@ def test_a_classifier_strikes_from_its_threshold_on(
         assert looking.look_at("x", ask=lambda _name, _text: threshold - 0.01).denied is None
 
 
-def test_an_unknown_mode_is_said_with_the_known_ones() -> None:
+def test_a_note_about_an_unknown_mode_lists_the_known_ones() -> None:
     [note] = screen(classifiers=(toxicity(0.3, "wild\x1b[2J"),)).notes
     assert note.startswith(
         r"The mode `wild\x1b[2J` of `toxicity_filter` is unknown, so the threshold 0.3 applies."
@@ -63,7 +63,7 @@ def test_known_modes_need_no_note() -> None:
     assert screen(classifiers=tuple(toxicity(mode=mode) for mode in MODES)).notes == ()
 
 
-def test_of_a_classifier_that_comes_twice_the_lower_threshold_counts() -> None:
+def test_a_classifier_that_is_given_twice_uses_the_lower_threshold() -> None:
     for pair in ((toxicity(0.3), toxicity(0.6)), (toxicity(0.6), toxicity(0.3))):
         looking = screen(classifiers=pair)
         assert looking.look_at("x", ask=lambda _name, _text: 0.4).denied is not None
@@ -72,14 +72,14 @@ def test_of_a_classifier_that_comes_twice_the_lower_threshold_counts() -> None:
 # What is asked
 
 
-def test_it_is_asked_about_all_texts_keys_and_numbers() -> None:
+def test_a_classifier_sees_all_texts_keys_and_numbers() -> None:
     ask = Recorder()
     value = {"to": ["ann", {"b": "line\nbreak"}], "n": 5, "no": None, "yes": True}
     TOXIC.look_at(value, ask=ask)
     assert ask.asked == [("toxicity_filter", "to\nann\nb\nline\nbreak\nn\n5\nno\nyes\nTrue")]
 
 
-def test_it_sees_only_what_the_rules_have_left() -> None:
+def test_a_classifier_sees_the_text_after_redaction_by_the_rules() -> None:
     ask = Recorder()
     looking = screen("url_blocker", classifiers=("pii_redaction", "toxicity_filter"))
     looking.look_at("a@b.example http://x.example/secret", ask=ask)
@@ -87,11 +87,11 @@ def test_it_sees_only_what_the_rules_have_left() -> None:
 
 
 @pytest.mark.parametrize("value", [None, "", " \n", [], {}, [None, {}]])
-def test_it_is_not_asked_about_nothing(value: Any) -> None:
+def test_a_classifier_is_not_asked_about_an_empty_value(value: Any) -> None:
     assert redacted(TOXIC, value) == value
 
 
-def test_the_first_that_strikes_is_the_last_that_is_asked() -> None:
+def test_after_the_first_classifier_that_denies_no_other_is_asked() -> None:
     ask = Recorder(healthcare_topic_guardrail=1)
     looking = screen(
         classifiers=("toxicity_filter", "healthcare_topic_guardrail", "finance_topic_guardrail")
@@ -102,29 +102,29 @@ def test_the_first_that_strikes_is_the_last_that_is_asked() -> None:
 
 
 @pytest.mark.parametrize("place", [0, 15_995, 16_000, 31_700, 500_000, 999_980])
-def test_no_place_of_a_long_text_escapes(place: int) -> None:
+def test_a_classifier_sees_every_part_of_a_long_text(place: int) -> None:
     text = ("x " * 500_000)[:place] + " kill you " + "y " * ((1_000_000 - place) // 2)
     outcome = TOXIC.look_at(text, ask=lambda _, piece: float("kill you" in piece))
     assert outcome.denied is not None
 
 
-def test_a_text_too_long_to_ask_about_is_struck_without_asking() -> None:
+def test_a_text_that_is_too_long_for_a_classifier_is_denied_without_asking() -> None:
     outcome = TOXIC.look_at("x" * 2_000_000, ask=nobody)
     assert outcome.denied == Detection("toxicity_filter", "text too long to be classified")
 
 
-# Strikes
+# Denials
 
 
 @pytest.mark.parametrize("value", ["bad words", {"bad": "words"}, ["bad", 5], 7])
-def test_where_it_strikes_nothing_of_the_value_is_left(value: Any) -> None:
+def test_a_value_that_a_classifier_denies_is_withheld_completely(value: Any) -> None:
     outcome = TOXIC.look_at(value, ask=lambda _name, _text: 0.9)
     assert outcome.value == WITHHELD
     assert outcome.denied == Detection("toxicity_filter", "score", score=0.9)
     assert outcome.findings == (outcome.denied,)
 
 
-def test_paths_of_other_findings_do_not_quote_what_is_withheld() -> None:
+def test_paths_of_other_findings_do_not_quote_a_withheld_value() -> None:
     looking = screen("url_blocker", classifiers=("toxicity_filter",))
     outcome = looking.look_at(
         {"idiot": ["http://a.example", "http://b.example"]}, ask=lambda _name, _text: 1.0
@@ -138,14 +138,14 @@ def test_paths_of_other_findings_do_not_quote_what_is_withheld() -> None:
 @pytest.mark.parametrize(
     "answer", [None, True, False, "0.1", -0.1, 1.1, float("nan"), float("inf"), [0.1], {}, 10**400]
 )
-def test_an_answer_that_is_no_score_is_a_strike(answer: Any) -> None:
+def test_an_answer_that_is_not_a_score_is_a_denial(answer: Any) -> None:
     outcome = TOXIC.look_at("x", ask=lambda _name, _text: answer)
     assert outcome.value == WITHHELD
     assert outcome.denied is not None
     assert outcome.denied.kind == "no answer, the classifier gave no number from 0 to 1"
 
 
-def test_a_classifier_that_fails_is_a_strike_that_does_not_quote_the_failure(
+def test_a_classifier_that_raises_is_a_denial_that_does_not_quote_the_exception(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     def fail(_name: str, text: str) -> float:
@@ -160,7 +160,7 @@ def test_a_classifier_that_fails_is_a_strike_that_does_not_quote_the_failure(
     assert "toxicity_filter" in caplog.text
 
 
-def test_stopping_the_program_is_no_failure_of_the_classifier() -> None:
+def test_a_keyboard_interrupt_in_a_classifier_is_not_caught() -> None:
     def stop(_name: str, _text: str) -> float:
         raise KeyboardInterrupt
 
@@ -172,7 +172,7 @@ def test_stopping_the_program_is_no_failure_of_the_classifier() -> None:
 
 
 @pytest.mark.parametrize("features", [None, FeaturesHeader(), FeaturesHeader.dual_llm()])
-def test_nothing_on_looks_at_nothing(features: FeaturesHeader | None) -> None:
+def test_a_screen_that_is_off_returns_the_value_itself(features: FeaturesHeader | None) -> None:
     looking = Screen.from_features(features)
     value = {"x": object()}
     assert not looking.is_on
@@ -194,12 +194,14 @@ KEYWORDS = [
 
 
 @pytest.mark.parametrize(("name", "on_topic", "off_topic"), KEYWORDS)
-def test_keywords_tell_a_topic(name: str, on_topic: str, off_topic: str) -> None:
+def test_keywords_score_a_text_on_their_topic_and_no_other_text(
+    name: str, on_topic: str, off_topic: str
+) -> None:
     assert score(name, on_topic) >= 0.5
     assert score(name, off_topic) == 0
 
 
-def test_one_word_that_only_hints_is_not_enough_by_default_but_for_strict() -> None:
+def test_one_weak_keyword_is_enough_in_strict_mode_but_not_in_normal_mode() -> None:
     hint = score("finance_topic_guardrail", "I walked along the bank of the river")
     assert MODES["strict"] <= hint < MODES["normal"]
 
@@ -211,7 +213,7 @@ def test_a_keyword_at_the_end_of_a_long_text_counts() -> None:
 @pytest.mark.parametrize(
     "name", ["toxicity_filter", "healthcare_topic_guardrail", "finance_topic_guardrail"]
 )
-def test_a_score_is_never_above_one_and_markers_score_nothing(name: str) -> None:
+def test_a_score_is_at_most_one_and_that_of_a_marker_is_zero(name: str) -> None:
     everything = "idiot moron shit cancer biopsy insulin mortgage dividend portfolio stock"
     assert score(name, everything * 5 + " " + everything) == 1
     for marker in ("[CARD NUMBER REDACTED]", "[IBAN REDACTED]", "[URL BLOCKED]", WITHHELD):

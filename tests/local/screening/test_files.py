@@ -1,4 +1,4 @@
-"""What `file_blocker` takes for the content of a file, and what not."""
+"""What `file_blocker` blocks and what it leaves."""
 
 import base64
 import random
@@ -99,25 +99,25 @@ PLAIN = [
 
 
 @pytest.mark.parametrize(("block", "expected"), BLOCKS)
-def test_a_block_of_a_file_keeps_its_shape_and_loses_its_content(block: Any, expected: Any) -> None:
+def test_a_file_block_keeps_its_structure_and_loses_its_content(block: Any, expected: Any) -> None:
     assert redacted(FILES, [block, "x"]) == [expected, "x"]
 
 
 @pytest.mark.parametrize("value", NO_BLOCKS)
-def test_an_object_without_a_files_content_stays(value: Any) -> None:
+def test_an_object_without_file_content_stays(value: Any) -> None:
     assert redacted(FILES, value) == value
 
 
 @pytest.mark.parametrize("text", [text for _, text in TEXTS], ids=[name for name, _ in TEXTS])
-def test_a_files_content_within_a_text_is_blocked(text: str) -> None:
+def test_file_content_within_a_text_is_blocked(text: str) -> None:
     assert redacted(FILES, f"Here: {text} !") == f"Here: {MARK} !"
 
 
 @pytest.mark.parametrize("text", PLAIN)
-def test_what_is_no_content_of_a_file_stays(text: str) -> None:
+def test_text_that_is_not_file_content_stays(text: str) -> None:
     assert redacted(FILES, text) == text
 
 
-def test_a_block_is_blocked_by_its_own_blocker_only() -> None:
+def test_the_url_blocker_leaves_a_file_block() -> None:
     block = {"type": "image", "base64": "QUJD"}
     assert redacted(screen("url_blocker"), block) == block

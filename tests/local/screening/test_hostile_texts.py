@@ -1,4 +1,4 @@
-"""A megabyte of whatever ends soon: no text makes a rule slow (`docs/security.md`, rule 3)."""
+"""No text makes a rule slow, not even a megabyte of hostile text (`docs/security.md`, rule 3)."""
 
 import time
 from collections.abc import Callable
@@ -17,7 +17,7 @@ EVERYTHING = screen(
 MEGABYTE = 1_000_000
 GROWTH = 16
 
-# Beginnings that a pattern may try over and over, before an end that it does not fit.
+# Repeated beginnings of matches that never match as a whole, so that a pattern keeps trying.
 UNITS = [
     "a.", "://", "](<a", "data:a/a;a=1;", "@a.", "a@b.co ", "1 ", "1.1.1.1", "4111 ", "+1 (",
     "01 23 ", "DE11 ", "a:", "j\n", "Ab1\n", "A" * 60 + " ", "1\u200b", "a.bb/ ", "\uff0e",
@@ -27,9 +27,9 @@ UNITS = [
 
 
 def is_linear(work: Callable[[str], object], unit: str) -> bool:
-    """Whether sixteen times the text takes far less than 256 times the work.
+    """Whether 16 times the text takes at most 48 times the work, and not 256 times.
 
-    Processor time is counted, the best of three: how fast or busy the machine is plays no part.
+    It measures CPU time, the best of three, so that the speed and load of the machine do not matter.
     """
 
     def cost(size: int) -> float:
@@ -44,12 +44,12 @@ def is_linear(work: Callable[[str], object], unit: str) -> bool:
 
 @pytest.mark.long(sample=1)
 @pytest.mark.parametrize("unit", UNITS)
-def test_what_is_hard_to_match_takes_time_in_proportion_to_its_length(unit: str) -> None:
+def test_text_that_is_hard_to_match_takes_time_in_proportion_to_its_length(unit: str) -> None:
     assert is_linear(lambda text: EVERYTHING.look_at(text, ask=nobody), unit)
 
 
-def test_what_is_not_linear_would_be_noticed() -> None:
-    # Each mark is looked at from every mark before it.
+def test_quadratic_work_is_not_taken_for_linear() -> None:
+    # Looks at every pair of marks.
     def slow(text: str) -> int:
         marks = text.count("!") + len(text) // 2000
         return sum(1 for first in range(marks) for _ in range(first, marks))
@@ -77,7 +77,7 @@ def test_words_are_scored_in_time_in_proportion_to_their_number() -> None:
         "wss:\\/evil.example",
     ],
 )
-def test_slashes_as_json_writes_them_or_browsers_mend_them_hide_no_url(url: str) -> None:
+def test_a_url_with_escaped_or_wrong_slashes_is_blocked(url: str) -> None:
     assert (
         redacted(screen("url_blocker"), f'see {{"u":"{url}"}} now')
         == 'see {"u":"[URL BLOCKED]"} now'
@@ -87,5 +87,5 @@ def test_slashes_as_json_writes_them_or_browsers_mend_them_hide_no_url(url: str)
 @pytest.mark.parametrize(
     "text", ["C:\\Users\\ann", "note:/tmp/x", "http: a/b", "http:\\\\", "news:/x", "flows:\\x"]
 )
-def test_other_slashes_after_a_colon_are_no_url(text: str) -> None:
+def test_other_slashes_after_a_colon_are_not_blocked(text: str) -> None:
     assert redacted(screen("url_blocker"), text) == text

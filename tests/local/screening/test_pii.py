@@ -1,4 +1,4 @@
-"""What `pii_redaction` takes for personal data, and how sure it is."""
+"""What `pii_redaction` redacts, and with which confidence."""
 
 import pytest
 
@@ -11,7 +11,7 @@ def pii(threshold: float = 0.5) -> Screen:
     return screen(classifiers=(Classifier(name="pii_redaction", threshold=threshold),))
 
 
-# Least confidence at which it still is redacted, kind, text.
+# The highest threshold at which a text is redacted, its kind, the text.
 TABLE = [
     (1.0, "E-MAIL ADDRESS", "ann@example.com"),
     (1.0, "E-MAIL ADDRESS", "ann.b+c_d@mail.example.co.uk"),
@@ -63,7 +63,7 @@ NEVER = [
     "1234 5678 9012 3456",
     "DE89370400440532013001",
     "ZZ89370400440532013000",
-    "GB71370400440532013000",  # the sum is right, but a British bank has letters
+    "GB71370400440532013000",  # the check digits are right, but a British bank code has letters
     "000-12-3456",
     "666-12-3456",
     "900-12-3456",
@@ -88,18 +88,20 @@ NEVER = [
 
 
 @pytest.mark.parametrize(("confidence", "kind", "text"), TABLE)
-def test_it_is_redacted_from_its_confidence_on(confidence: float, kind: str, text: str) -> None:
+def test_personal_data_are_redacted_up_to_the_threshold_of_their_confidence(
+    confidence: float, kind: str, text: str
+) -> None:
     assert redacted(pii(confidence), f"<{text}>.") == f"<[{kind} REDACTED]>."
     if confidence < 1:
         assert redacted(pii(confidence + 0.01), f"<{text}>.") == f"<{text}>."
 
 
 @pytest.mark.parametrize("text", NEVER)
-def test_what_is_no_personal_data_stays_at_any_threshold(text: str) -> None:
+def test_text_that_is_not_personal_data_stays_at_any_threshold(text: str) -> None:
     assert redacted(pii(0), text) == text
 
 
-def test_what_stands_around_it_stays() -> None:
+def test_text_around_personal_data_stays() -> None:
     text = "Ann (ann@example.com, +49 30 1234567) paid with 4111 1111 1111 1111 123."
     assert redacted(pii(), text) == (
         "Ann ([E-MAIL ADDRESS REDACTED], [PHONE NUMBER REDACTED]) paid with "
@@ -108,7 +110,7 @@ def test_what_stands_around_it_stays() -> None:
 
 
 @pytest.mark.parametrize("between", ["", "_", "1" * 100, "a." * 50])
-def test_no_e_mail_address_is_left_beside_another(between: str) -> None:
+def test_adjacent_e_mail_addresses_are_all_redacted(between: str) -> None:
     text = redacted(pii(1), f"to ann@example.com{between}bob@example.com !")
     assert text == "to [E-MAIL ADDRESS REDACTED] !"
 
@@ -119,7 +121,7 @@ def test_digits_before_a_card_do_not_hide_it(before: str) -> None:
     assert text == f"{before}[CARD NUMBER REDACTED]"
 
 
-def test_any_wrong_digit_of_a_card_or_an_account_is_noticed() -> None:
+def test_a_card_number_or_iban_with_one_wrong_digit_is_not_redacted() -> None:
     card, iban = "4111111111111111", "DE89370400440532013000"
     for number, first in ((card, 1), (iban, 2)):
         assert redacted(pii(0.9), number) != number
@@ -130,7 +132,7 @@ def test_any_wrong_digit_of_a_card_or_an_account_is_noticed() -> None:
 
 
 @pytest.mark.parametrize("number", [4111111111111111, -4111111111111111, 4111111111111111.0])
-def test_a_card_as_a_number_becomes_a_text_and_not_another_number(number: float) -> None:
+def test_a_card_number_given_as_a_number_becomes_a_marker(number: float) -> None:
     value = redacted(pii(), {"card": number, "amount": 20})
     assert value["card"].lstrip("-") == "[CARD NUMBER REDACTED]"
     assert value["amount"] == 20

@@ -1,4 +1,4 @@
-"""What `url_blocker` takes for a URL, and what not."""
+"""What `url_blocker` blocks and what it leaves."""
 
 import pytest
 
@@ -105,15 +105,15 @@ def test_a_url_is_blocked_and_the_text_around_it_stays(text: str, expected: str)
 
 
 @pytest.mark.parametrize("text", [text for _, text in HIDDEN], ids=[name for name, _ in HIDDEN])
-def test_a_url_that_is_spelt_to_be_overlooked_is_blocked(text: str) -> None:
+def test_a_url_in_an_obfuscated_spelling_is_blocked(text: str) -> None:
     assert redacted(URLS, f"go to {text} now") == f"go to {MARK} now"
 
 
 @pytest.mark.parametrize("text", PLAIN)
-def test_what_is_no_url_stays(text: str) -> None:
+def test_text_that_is_not_a_url_stays(text: str) -> None:
     assert redacted(URLS, text) == text
 
 
 @pytest.mark.parametrize("text", ["http://example.com", "a@b.example", "data:,x"])
-def test_nothing_is_blocked_unless_it_is_asked_for(text: str) -> None:
+def test_a_screen_without_blockers_blocks_nothing(text: str) -> None:
     assert redacted(screen(), text) == text

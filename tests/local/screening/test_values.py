@@ -1,4 +1,4 @@
-"""Values keep their shape, a second look finds nothing more, and findings hold no text."""
+"""Values keep their structure, a second screening finds nothing, and findings quote no text."""
 
 import json
 from typing import Any
@@ -77,14 +77,14 @@ def test_a_value_keeps_its_structure_and_types(value: Any) -> None:
 
 @examples
 @given(values)
-def test_a_second_look_finds_nothing_more(value: Any) -> None:
+def test_a_second_screening_finds_nothing(value: Any) -> None:
     first = looked_at(value).value
     assert looked_at(first) == Screened(first)
 
 
 @examples
 @given(values)
-def test_the_value_looked_at_is_left_as_it_was(value: Any) -> None:
+def test_screening_does_not_change_its_input(value: Any) -> None:
     before = json.dumps(value)
     looked_at(value)
     assert json.dumps(value) == before
@@ -92,7 +92,7 @@ def test_the_value_looked_at_is_left_as_it_was(value: Any) -> None:
 
 @examples
 @given(st.lists(st.sampled_from(SECRETS[:9]), min_size=1, max_size=6), st.booleans())
-def test_no_finding_holds_what_was_redacted(secrets: list[str], as_keys: bool) -> None:
+def test_no_finding_quotes_redacted_text(secrets: list[str], as_keys: bool) -> None:
     value: Any = {f"{secret} ": secret for secret in secrets} if as_keys else [secrets, secrets]
     outcome = looked_at(value)
     shown = f"{outcome.findings!r} {' '.join(map(str, outcome.findings))}"
@@ -102,7 +102,7 @@ def test_no_finding_holds_what_was_redacted(secrets: list[str], as_keys: bool) -
         assert secret not in json.dumps(outcome.value)
 
 
-def test_keys_that_become_alike_stay_apart() -> None:
+def test_keys_that_would_become_equal_are_numbered() -> None:
     mark = "[E-MAIL ADDRESS REDACTED]"
     value = {"a@x.example": 1, mark: 2, "b@x.example": 3, f"{mark}[2]": 4, "plain": 5}
     assert redacted(ALL, value) == {
@@ -114,7 +114,7 @@ def test_keys_that_become_alike_stay_apart() -> None:
     }
 
 
-def test_a_finding_says_what_where_and_how_often() -> None:
+def test_a_finding_names_kind_path_and_number() -> None:
     outcome = looked_at({"mail": {"to": ["x", "a@x.example b@x.example http://x.example"]}})
     assert set(outcome.findings) == {
         Detection("pii_redaction", "e-mail address", ("mail", "to", 1), count=2),
@@ -126,36 +126,36 @@ def test_a_finding_says_what_where_and_how_often() -> None:
     }
 
 
-def test_what_a_finding_shows_of_a_key_cannot_act_on_a_terminal() -> None:
+def test_a_finding_shows_a_key_shortened_and_without_terminal_escapes() -> None:
     shown = str(Detection("url_blocker", "url", ("\x1b[2J" + "k" * 500,)))
     assert "\x1b" not in shown
     assert len(shown) < 150
 
 
-def test_overlapping_finds_are_replaced_once() -> None:
+def test_overlapping_matches_are_replaced_by_one_marker() -> None:
     assert redacted(ALL, "see http://x.example/?m=a@b.example&n=1 now") == "see [URL BLOCKED] now"
 
 
-def test_what_stands_free_only_after_redaction_is_found_too() -> None:
+def test_text_that_matches_only_after_another_redaction_is_also_redacted() -> None:
     assert redacted(ALL, "to ann@x.de4155550123 !") == (
         "to [E-MAIL ADDRESS REDACTED][PHONE NUMBER REDACTED] !"
     )
 
 
-def test_a_text_that_does_not_come_to_rest_is_replaced_as_a_whole() -> None:
-    # Each of the four stands free only after the one before it is gone.
+def test_a_text_that_still_matches_after_three_rounds_is_replaced_as_a_whole() -> None:
+    # Each of the four matches only after the one before it is redacted.
     assert redacted(ALL, "to ann@x.de4155550123+4930123456www.x !") == "[URL BLOCKED]"
 
 
 @pytest.mark.parametrize("value", [b"x", {1}, (1,), object(), {"a": [b"x"]}, {1: "x"}])
-def test_what_is_no_json_is_an_error_not_let_through(value: Any) -> None:
+def test_a_value_that_is_not_json_raises_a_type_error(value: Any) -> None:
     with pytest.raises(TypeError, match="Only JSON values can be screened"):
         looked_at(value)
 
 
 @pytest.mark.parametrize("outer", [[], {"type": "image"}], ids=["plain", "in a file"])
 @pytest.mark.parametrize("inner", [[], {}], ids=["lists", "objects"])
-def test_a_value_too_deep_is_withheld(outer: Any, inner: Any) -> None:
+def test_a_value_that_is_nested_too_deeply_is_withheld(outer: Any, inner: Any) -> None:
     value: Any = "x"
     for _ in range(5_000):
         value = [value] if inner == [] else {"k": value}
@@ -175,7 +175,7 @@ def test_a_value_too_deep_is_withheld(outer: Any, inner: Any) -> None:
     ],
     ids=["one text", "many texts", "much content of a file"],
 )
-def test_a_value_too_large_is_withheld(value: Any) -> None:
+def test_a_value_that_is_too_large_is_withheld(value: Any) -> None:
     outcome = looked_at(value)
     assert outcome.value == WITHHELD
     assert str(outcome.denied) == "`screening`: value too large to be screened at `$`"
