@@ -19,7 +19,7 @@ def call_id(session: str = SESSION, call: str = "0c11d7aa-1a2b-11f1-8e44-0242ac1
 
 
 class Service:
-    """Answers each request with the next reply and keeps what was asked."""
+    """Answers each request with the next queued reply and stores the request."""
 
     def __init__(self) -> None:
         self.requests: list[httpx.Request] = []
@@ -62,7 +62,7 @@ def completion(content: Any, *, reply_id: str = "r1", model: str = "m", finish_r
 
 
 def chunks(body: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """The same completion in pieces of three characters."""
+    """The completion as stream chunks, with three characters of text in each."""
     head = {
         "id": body["id"],
         "object": "chat.completion.chunk",

@@ -1,4 +1,4 @@
-"""The three formats as rows of tables: how a model of each is made, and what it answers with."""
+"""The three formats as table rows: how to make a model of each, and a service that answers it."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -18,7 +18,7 @@ SESSION = "0b6f1c2e-1a2b-11f1-9c3d-0242ac120002"
 
 
 class Row(NamedTuple):
-    """One format: the model's class, and the arguments that make it speak the format."""
+    """One format: the model's class, and the arguments that select the format."""
 
     format: str
     model: Callable[..., BaseChatModel]
@@ -36,7 +36,7 @@ NAMES = [row.format for row in ROWS]
 
 
 class Service:
-    """Answers each request of one format with the next reply, and keeps what was asked."""
+    """Answers each request of one format with the next queued reply and stores the request."""
 
     def __init__(self, row: Row) -> None:
         self._row = row
@@ -81,7 +81,7 @@ def _whole(pieces: Iterable[AIMessageChunk]) -> AIMessage:
 
 
 def added(chunks: Iterable[AIMessageChunk]) -> AIMessageChunk:
-    """Pieces of a stream as one message."""
+    """Joins the chunks of a stream into one message."""
     first, *others = chunks
     return first + others if others else first
 

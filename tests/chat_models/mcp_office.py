@@ -1,4 +1,4 @@
-"""An MCP server over standard input and output: every kind of result that its tools may return."""
+"""An MCP server over standard input and output. Its tools return every kind of result."""
 
 from typing import TypedDict
 

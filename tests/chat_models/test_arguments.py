@@ -1,4 +1,4 @@
-"""Arguments that LangChain users know from other models, and what a mistake in one says."""
+"""Arguments that LangChain users know from other models, and the errors of mistakes in them."""
 
 import asyncio
 import os
@@ -45,7 +45,7 @@ def sent_by(row: Row, **arguments: Any) -> tuple[httpx.Request, dict[str, Any]]:
     return service.requests[0], service.bodies[0]
 
 
-# What goes into the body, into headers and into the address
+# Arguments that become body fields, headers or query parameters
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def sent_by(row: Row, **arguments: Any) -> tuple[httpx.Request, dict[str, Any]]:
         (MESSAGES, {"context_management": {"edits": []}}, ["context_management"]),
     ],
 )
-def test_an_argument_is_a_field_of_the_body(
+def test_an_argument_is_sent_as_a_field_of_the_body(
     row: Row, argument: dict[str, Any], path: list[str]
 ) -> None:
     (value,) = argument.values()
@@ -74,7 +74,7 @@ def test_an_argument_is_a_field_of_the_body(
 
 
 @pytest.mark.parametrize("name", ["verbosity", "max_completion_tokens"])
-def test_a_call_can_override_it(name: str) -> None:
+def test_an_argument_of_the_body_can_be_given_to_a_call(name: str) -> None:
     service = Service(CHAT)
     service.answer("Hi")
     values: dict[str, Any] = {"verbosity": "high", "max_completion_tokens": 5}
@@ -97,20 +97,20 @@ def test_a_call_can_override_it(name: str) -> None:
         ),
     ],
 )
-def test_an_argument_is_a_header(row: Row, argument: Any, header: str, value: str) -> None:
+def test_an_argument_is_sent_as_a_header(row: Row, argument: Any, header: str, value: str) -> None:
     request = sent_by(row, **argument)[0]
     assert request.headers.get_list(header) == [value]
 
 
 @ROWS
-def test_a_query_stands_behind_every_address(row: Row) -> None:
+def test_the_default_query_is_added_to_the_address_of_every_format(row: Row) -> None:
     request = sent_by(row, default_query={"api-version": "1 2", "n": 3, "on": True})[0]
     assert request.url.path.endswith(row.format)
     assert dict(request.url.params) == {"api-version": "1 2", "n": "3", "on": "true"}
 
 
 def test_a_proxy_of_the_model_is_used() -> None:
-    # The local server is no proxy, and says so of the whole address that proxies are sent.
+    # The local server is not a proxy: it answers 404 to the full URL that a proxy gets.
     with LocalServer() as proxy:
         nobody = "http://localhost:9"
         model = ChatSequrity("m", base_url=nobody, proxy=proxy.base_url, max_retries=0)
@@ -145,12 +145,12 @@ def test_no_single_wait_ends_a_call_before_its_timeout(seconds: float) -> None:
     assert Timeouts.of(HttpTimeout(5)).read == 5
 
 
-# Keys that functions give
+# Keys from functions
 
 
 @ROWS
 @pytest.mark.parametrize("name", ["api_key", "llm_api_key"])
-def test_a_function_is_asked_for_the_key_before_each_call(row: Row, name: str) -> None:
+def test_a_key_function_is_called_before_each_call(row: Row, name: str) -> None:
     service, keys = Service(row), iter(["key-one-1", SecretStr("key-two-2")])
     for _ in range(2):
         service.answer("Hi")
@@ -164,7 +164,7 @@ def test_a_function_is_asked_for_the_key_before_each_call(row: Row, name: str) -
 
 
 @ROWS
-async def test_an_async_function_too(row: Row) -> None:
+async def test_an_async_key_function_works_only_in_async_calls(row: Row) -> None:
     service = Service(row)
     for stream in (False, True):
         service.answer("Hi", stream=stream)
@@ -184,7 +184,7 @@ async def test_an_async_function_too(row: Row) -> None:
     assert found == {"Bearer key-one-1"}
 
 
-def test_a_key_that_a_function_gives_is_shown_nowhere() -> None:
+def test_a_key_from_a_function_is_shown_nowhere() -> None:
     key = "key-of-a-function-7"
 
     def echo(_request: httpx.Request) -> httpx.Response:
@@ -217,7 +217,7 @@ def test_two_users_of_one_model_never_share_a_session() -> None:
 
 
 @pytest.mark.parametrize("given", [None, 5, "", "two words"])
-def test_what_is_no_key_is_refused_when_it_comes(given: Any) -> None:
+def test_an_invalid_key_from_a_function_is_refused_at_the_call(given: Any) -> None:
     with pytest.raises(UsageError, match="`api_key`"):
         ChatSequrity("m", api_key=lambda: given).invoke("x")
 
@@ -227,7 +227,7 @@ def pay(euros: int) -> str:
     return f"paid {euros}"
 
 
-def test_what_keeps_a_connection_needs_a_key_as_text() -> None:
+def test_an_executor_and_a_policy_tool_refuse_a_key_function() -> None:
     model = ChatSequrity("m", api_key=lambda: "key-one-1")
     graph: Any = StateGraph(MessagesState)
     with pytest.raises(UsageError, match="`api_key` is a function"):
@@ -236,7 +236,7 @@ def test_what_keeps_a_connection_needs_a_key_as_text() -> None:
         PolicyGenTool(model, tools=[pay])
 
 
-# What is known of the model behind the service
+# Profiles of upstream models
 
 SHIPPED = {
     name: (found["max_input_tokens"], found["max_output_tokens"])
@@ -246,7 +246,7 @@ SHIPPED = {
 
 
 @pytest.mark.parametrize("form", ["{}", "openai/{}", "router/x/{}", "{}-2025-08-07", "{}-latest"])
-def test_limits_are_those_that_langchains_packages_ship(form: str) -> None:
+def test_token_limits_equal_those_in_langchains_packages(form: str) -> None:
     found = {name: profile_of(form.format(name)) for name in SHIPPED}
     known = {name: one for name, one in found.items() if "max_input_tokens" in one}
     assert {"gpt-5-mini", "gpt-4o", "claude-sonnet-4-5", "claude-opus-4-5"} <= set(known)
@@ -259,11 +259,11 @@ def test_limits_are_those_that_langchains_packages_ship(form: str) -> None:
     [("anthropic/claude-sonnet-4.5", 200_000), ("gpt-5-mini,gpt-4o-mini", 128_000),
      ("gpt-5-mini, any/model", None), ("gpt-5-mini-x", None), ("any/model", None)],
 )  # fmt: skip
-def test_a_name_is_known_or_it_is_not(name: str, limit: int | None) -> None:
+def test_a_limit_is_known_only_if_every_named_model_is_known(name: str, limit: int | None) -> None:
     assert profile_of(name).get("max_input_tokens") == limit
 
 
-def test_a_history_is_summarized_at_a_fraction_of_the_model() -> None:
+def test_summarization_can_start_at_a_fraction_of_the_input_limit() -> None:
     with LocalServer(script=[{"text": "Summary."}, {"text": "Answer."}] * 3) as server:
         model = ChatSequrity(
             "any/model", base_url=server.base_url, profile={"max_input_tokens": 40}
@@ -286,7 +286,7 @@ MISTAKES: list[tuple[str, Callable[[], Any], str]] = []
 
 
 def says(model: Model, given: dict[str, Any], text: str) -> None:
-    """Add a row: what a model is made with, and what it says."""
+    """Add a row: arguments of a model, and the error that they cause."""
     arguments = {"model": "m", **KEY, **given}
     name = (
         f"{model.__name__}: {next(iter(given), 'nothing')}={next(iter(given.values()), '')!s:.20}"
@@ -489,7 +489,7 @@ says(SequrityMessages, {"mcp_servers": {}}, "mcp_servers: Input should be a vali
 @pytest.mark.parametrize(
     ("make", "text"), [row[1:] for row in MISTAKES], ids=[row[0] for row in MISTAKES]
 )
-def test_a_mistake_says_what_to_do(make: Callable[[], Any], text: str) -> None:
+def test_the_error_of_a_mistake_says_what_to_do(make: Callable[[], Any], text: str) -> None:
     with pytest.raises((UsageError, ValidationError)) as caught:
         make()
     if isinstance(caught.value, ValidationError):
@@ -499,5 +499,5 @@ def test_a_mistake_says_what_to_do(make: Callable[[], Any], text: str) -> None:
         assert str(caught.value) == text
 
 
-def test_there_are_fifty_of_them() -> None:
+def test_the_table_has_at_least_fifty_mistakes() -> None:
     assert len({row[0] for row in MISTAKES}) >= 50

@@ -1,4 +1,4 @@
-"""A denial is always seen: raised by default, one sentence where it is a message, never empty."""
+"""A denial is always visible: an exception, or a message of one sentence, never an empty reply."""
 
 import json
 import pickle
@@ -126,7 +126,7 @@ def model_at(server: LocalServer, row: Row, mode: str, **fields: Any) -> Any:
 
 @pytest.mark.long(sample=29)
 @pytest.mark.parametrize(("way", "mode"), list(product(WAYS, MODES)))
-async def test_a_denial_is_raised_in_every_way_out_with_its_fields(
+async def test_every_call_method_raises_a_denial_with_its_fields(
     server: LocalServer, row: Row, way: str, mode: str
 ) -> None:
     model = model_at(server, row, mode).bind_tools([pay])
@@ -136,7 +136,7 @@ async def test_a_denial_is_raised_in_every_way_out_with_its_fields(
     assert str(error).startswith(SENTENCE)
     assert str(error).count("denied") == 1
     assert (error.tool, error.reason) == ("pay", "money stays in the house")
-    if error.line is not None:  # a server of the documented kind sends words alone
+    if error.line is not None:  # with `fidelity="documented"` the server sends only words
         assert (error.line, error.strength, error.certain) == (6, "hard", True)
         assert error.rule.startswith("must deny when to.value")
         assert dict(error.arguments) == {"euros": 5, "to": "eve"}
@@ -147,7 +147,7 @@ async def test_a_denial_is_raised_in_every_way_out_with_its_fields(
 
 @pytest.mark.long(sample=20)
 @pytest.mark.parametrize(("way", "mode"), list(product(WAYS, MODES)))
-async def test_a_denial_as_message_is_one_plain_sentence_and_the_conversation_goes_on(
+async def test_a_denial_as_message_is_one_sentence_and_the_conversation_continues(
     server: LocalServer, row: Row, way: str, mode: str
 ) -> None:
     model = model_at(server, row, mode, on_denied="message").bind_tools([pay])
@@ -162,7 +162,7 @@ async def test_a_denial_as_message_is_one_plain_sentence_and_the_conversation_go
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_the_message_of_the_exception_takes_the_conversation_on(
+def test_a_conversation_can_continue_with_the_message_of_the_exception(
     server: LocalServer, row: Row, mode: str
 ) -> None:
     model = model_at(server, row, mode).bind_tools([pay])
@@ -171,7 +171,7 @@ def test_the_message_of_the_exception_takes_the_conversation_on(
     assert caught.value.message is not None
     history = [HumanMessage("pay"), caught.value.message, HumanMessage("go on")]
     assert model.invoke(history).text == "Done."
-    # To another session it is a text like any other.
+    # In another session the message is ordinary text.
     assert model.invoke(history, session_id="new").text == "Done."
 
 
@@ -191,7 +191,7 @@ def test_parsers_raise_on_a_denial_that_is_a_message(
 
 
 @pytest.mark.parametrize(("mode", "on_denied"), list(product(MODES, ["raise", "message"])))
-async def test_an_agent_never_ends_on_an_empty_answer(
+async def test_an_agent_never_ends_with_an_empty_answer_after_a_denial(
     server: LocalServer, row: Row, mode: str, on_denied: str
 ) -> None:
     agent: Any = create_agent(model_at(server, row, mode, on_denied=on_denied), [pay])
@@ -205,7 +205,7 @@ async def test_an_agent_never_ends_on_an_empty_answer(
     assert (await agent.ainvoke({"messages": "pay"}))["messages"][-1].text == SENTENCE
 
 
-# Replies of a service whose wording is not this server's
+# Replies whose wording differs from the local server's
 
 
 @pytest.fixture
@@ -255,7 +255,7 @@ WORDED: list[tuple[str, str | None, str | None]] = [
 @pytest.mark.parametrize(("text", "tool", "reason"), WORDED)
 @pytest.mark.parametrize("place", ["text", "refusal"])
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
-def test_a_denial_is_known_by_the_words_that_were_recorded(
+def test_a_denial_is_recognised_by_the_recorded_words(
     service: Service, client: httpx.Client, text: str, tool: str | None, reason: str | None,
     place: str, stream: bool,
 ) -> None:  # fmt: skip
@@ -273,7 +273,7 @@ def test_a_denial_is_known_by_the_words_that_were_recorded(
     assert shown.text == caught.value.denial.text
 
 
-# What is printed behind a denial: values of the call, which only `error.result` may tell
+# Values of the call after the words of a denial: only `error.result` may contain them
 
 SECRET = "S3CR3T"
 HOSTILE = st.sampled_from(
@@ -290,7 +290,7 @@ CALLS = st.dictionaries(NAMES_OF_ARGUMENTS, VALUES | st.lists(VALUES, max_size=2
 
 
 class Argument:
-    """Prints as an object of the service does."""
+    """Its `repr` looks like that of the service's own class."""
 
     def __init__(self, value: Any) -> None:
         self.value = value
@@ -335,7 +335,7 @@ LEADS: list[tuple[str, str | None, str | None]] = [
 @pytest.mark.parametrize("printed", PRINTED_CALLS)
 @settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(call=CALLS)
-def test_values_that_are_printed_behind_a_denial_are_in_no_field_of_it(
+def test_values_printed_after_a_denial_are_in_none_of_its_fields(
     lead: str, tool: str | None, reason: str | None, printed: str, call: dict[str, Any]
 ) -> None:
     text = lead + PRINTED_CALLS[printed](call)
@@ -364,7 +364,7 @@ FORGED: list[tuple[str, dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize(("printed", "call"), FORGED, ids=range(len(FORGED)))
-def test_a_value_that_looks_like_the_result_of_a_check_says_nothing(
+def test_a_value_that_looks_like_a_check_result_is_ignored(
     printed: str, call: dict[str, Any]
 ) -> None:
     denial = read_failure("x", LEADS[0][0] + PRINTED_CALLS[printed](call), ())
@@ -375,7 +375,7 @@ def test_a_value_that_looks_like_the_result_of_a_check_says_nothing(
 @pytest.mark.parametrize("printed", PRINTED_CALLS)
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("on_denied", ["raise", "message"])
-async def test_values_that_are_printed_behind_a_denial_are_shown_nowhere(
+async def test_values_printed_after_a_denial_are_shown_nowhere(
     service: Service, client: httpx.Client, async_client: httpx.AsyncClient, printed: str,
     mode: str, on_denied: str, caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
@@ -401,7 +401,7 @@ async def test_values_that_are_printed_behind_a_denial_are_shown_nowhere(
     service.answer(came, stream=True)
     with suppress(PolicyDenied):
         async for event in model.astream_events("x", version="v2"):
-            shown.append(event)  # noqa: PERF401 - those before the error count
+            shown.append(event)  # noqa: PERF401 - keeps the events before an error
     assert told == (
         [] if on_denied == "message" else [said if mode == "dual-llm" else None, None] * 2
     )
@@ -411,7 +411,7 @@ async def test_values_that_are_printed_behind_a_denial_are_shown_nowhere(
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
-def test_what_the_service_said_of_a_denial_goes_back_to_it_whole(
+def test_the_full_text_of_a_denial_is_sent_back_to_the_service(
     service: Service, client: httpx.Client, mode: str, stream: bool
 ) -> None:
     said = LEADS[0][0] + PRINTED_CALLS["context"]({"to": SECRET})
@@ -426,7 +426,7 @@ def test_what_the_service_said_of_a_denial_goes_back_to_it_whole(
         assert json.dumps(came)[1:-1] in json.dumps(service.bodies[-1])
 
 
-def test_values_behind_other_failures_are_not_shown_either(
+def test_values_printed_after_other_failures_are_not_shown(
     service: Service, client: httpx.Client
 ) -> None:
     said = f"KeyError at line 3. Context: {{'args': {{'to': {SECRET!r}}}}}"
@@ -447,7 +447,7 @@ def test_values_behind_other_failures_are_not_shown_either(
 
 
 @pytest.mark.parametrize("part", ["'", "\\'", "{'", "w", "w=", "Context ", "`", "(", " ", "'a': '"])
-def test_a_long_denial_is_read_in_no_time(part: str) -> None:
+def test_a_long_denial_is_read_within_seconds(part: str) -> None:
     text = f"{LEADS[0][0]} Checking results: {part * 200_000}"
     begun = time.process_time()
     assert read_failure("x", text, ()) is not None
@@ -468,7 +468,7 @@ ANSWERS = [
 
 @pytest.mark.parametrize("text", ANSWERS[:-1])
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
-def test_an_answer_that_speaks_of_denials_is_an_answer(
+def test_an_answer_about_denials_is_not_a_denial(
     service: Service, client: httpx.Client, text: str, stream: bool
 ) -> None:
     service.answer(text, stream=stream)
@@ -478,7 +478,7 @@ def test_an_answer_that_speaks_of_denials_is_an_answer(
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
 @pytest.mark.parametrize("refusal", ["I will not.", "That is against my policy."])
-def test_a_models_own_refusal_stays_one(
+def test_the_models_own_refusal_is_not_a_denial(
     service: Service, client: httpx.Client, refusal: str, stream: bool
 ) -> None:
     service.answer(ModelAnswer(refusal=refusal), stream=stream)
@@ -511,14 +511,14 @@ def test_an_empty_turn_under_a_policy_is_an_error(
     with pytest.raises(EmptyTurn, match="The reply is empty") as caught:
         ask(model, stream=stream)
     assert caught.value.session_id
-    # Without a policy there is nothing that could have been denied.
+    # Without a policy nothing can have been denied.
     service.answer(EMPTY[name], stream=stream)
     assert not ask(service.model(client, features=features), stream=stream).text.strip()
 
 
 @pytest.mark.parametrize("name", USEFUL)
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
-def test_a_turn_that_says_something_is_no_empty_one(
+def test_a_turn_that_has_content_or_was_cut_off_is_accepted(
     service: Service, client: httpx.Client, name: str, stream: bool
 ) -> None:
     service.answer(USEFUL[name], stream=stream)
@@ -528,8 +528,10 @@ def test_a_turn_that_says_something_is_no_empty_one(
     assert len(message.tool_calls) == len(USEFUL[name].calls)
 
 
-def test_an_answer_is_streamed_as_it_comes(service: Service, client: httpx.Client) -> None:
-    """Only what may be the beginning of a denial waits, and so it is not shown in between."""
+def test_a_stream_holds_back_only_text_that_begins_like_a_denial(
+    service: Service, client: httpx.Client
+) -> None:
+    """The text of a denial is never shown, not even in part."""
     model = service.model(client, features=MODES["single-llm"], policy=POLICY)
     service.answer("It is sunny and warm today, all day long.", stream=True)
     assert len([chunk for chunk in model.stream("x") if chunk.text]) > 1
@@ -540,7 +542,7 @@ def test_an_answer_is_streamed_as_it_comes(service: Service, client: httpx.Clien
     assert "".join(shown) == ""
 
 
-# One form and one sentence
+# One sentence for each denial
 
 SENTENCES: list[tuple[Denial, str]] = [
     (Denial(), "The policy denied a step of the program."),
@@ -569,13 +571,13 @@ SENTENCES: list[tuple[Denial, str]] = [
 
 
 @pytest.mark.parametrize(("denial", "said"), SENTENCES)
-def test_a_denial_is_one_sentence_of_its_fields(denial: Denial, said: str) -> None:
+def test_the_text_of_a_denial_is_one_sentence_made_of_its_fields(denial: Denial, said: str) -> None:
     assert denial.text == said
     assert str(PolicyDenied(denial=denial)) == said
     assert Denial.from_json(denial.to_json()) == denial
 
 
-def test_a_question_says_where_the_arguments_come_from_in_words() -> None:
+def test_a_question_describes_the_labels_of_the_arguments_in_words() -> None:
     mail = {"producers": ["inbox"], "consumers": ["ana", "bo"], "tags": ["mail", "__x"]}
     plain = {"producers": [], "consumers": ["*"], "tags": []}
     denial = Denial(
@@ -592,7 +594,7 @@ def test_a_question_says_where_the_arguments_come_from_in_words() -> None:
 
 @pytest.mark.parametrize("end", [{}, ["stop"], 1, None])
 @pytest.mark.parametrize("model", [ChatSequrity, SequrityMessages])
-def test_an_empty_turn_whose_end_is_not_a_word_is_one_too(model: Any, end: Any) -> None:
+def test_a_malformed_finish_reason_does_not_excuse_an_empty_turn(model: Any, end: Any) -> None:
     turn = {"role": "assistant", "content": ""}
     body: Any = {
         ChatSequrity: {"choices": [{"index": 0, "message": turn, "finish_reason": end}]},

@@ -1,4 +1,4 @@
-"""Dual-LLM answers in every way out (behaviour.md P2, P3, P8; security.md 5)."""
+"""Dual-LLM answers through every call method (behaviour.md P2, P3, P8; security.md 5)."""
 
 import json
 from collections.abc import Callable
@@ -65,7 +65,7 @@ def test_the_answer_is_the_value_and_the_rest_is_in_the_metadata(
     [({"a": True, "b": None}, '{"a":true,"b":null}'), ([1, "x"], '[1,"x"]'), (None, "null"),
      (True, "true"), (4.5, "4.5"), ("42", "42"), ("", "")],
 )  # fmt: skip
-def test_values_that_are_no_text_are_json(
+def test_values_other_than_text_are_shown_as_json(
     service: Service, make_model: Make, value: Any, text: str
 ) -> None:
     service.answer(envelope(value))
@@ -76,7 +76,7 @@ def test_values_that_are_no_text_are_json(
     assert result.value == value
 
 
-async def test_every_way_out_gives_the_value(service: Service, make_model: Make) -> None:
+async def test_every_call_method_returns_the_value(service: Service, make_model: Make) -> None:
     model = make_model(features=DUAL)
     service.answer(envelope())
     assert model.invoke("x").text == "Bed 4 is fine."
@@ -100,7 +100,7 @@ async def test_every_way_out_gives_the_value(service: Service, make_model: Make)
 
 
 @pytest.mark.filterwarnings("ignore::langchain_core._api.beta_decorator.LangChainBetaWarning")
-def test_the_event_stream_v3_gives_the_value(service: Service, make_model: Make) -> None:
+def test_the_event_stream_v3_returns_the_value(service: Service, make_model: Make) -> None:
     service.answer(envelope(), stream=True)
     stream = make_model(features=DUAL).stream_events("x", version="v3")
     assert stream.output.text == "Bed 4 is fine."
@@ -169,7 +169,7 @@ NO_ENVELOPES = [
 
 @pytest.mark.parametrize("text", NO_ENVELOPES, ids=range(len(NO_ENVELOPES)))
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_dual_llm_reply_without_a_sound_envelope_is_no_answer(
+def test_a_dual_llm_reply_without_a_valid_envelope_is_a_bad_reply(
     service: Service, make_model: Make, text: str, stream: bool
 ) -> None:
     service.answer(text, stream=stream)
@@ -196,10 +196,10 @@ SPARSE: list[tuple[dict[str, Any], Any, dict[str, list[str]] | None]] = [
 
 @pytest.mark.parametrize(("fields", "value", "labels"), SPARSE)
 @pytest.mark.parametrize("stream", [False, True])
-def test_what_an_envelope_leaves_out_is_read_as_in_the_vendors_types(
+def test_missing_fields_of_an_envelope_are_read_as_in_the_vendors_types(
     service: Service, make_model: Make, fields: Any, value: Any, labels: Any, stream: bool
 ) -> None:
-    """Labels that are not reported are unknown; they are never those of data without any."""
+    """Labels that are not reported are unknown, which is not the same as no labels."""
     text = json.dumps({"status": "success", **fields})
     theirs = ResponseContentJsonSchema.parse_json_safe(text)
     service.answer(text, stream=stream)
@@ -211,7 +211,7 @@ def test_what_an_envelope_leaves_out_is_read_as_in_the_vendors_types(
     assert result.value == value
     assert message.response_metadata["sequrity"]["labels"] == labels
     assert (result.labels and result.labels.to_wire()) == labels
-    if '"meta": null' not in text:  # theirs refuses it
+    if '"meta": null' not in text:  # the vendor's types refuse it
         assert theirs.status == "success"
         returned = theirs.final_return_value
         assert (returned and returned.value) == value
@@ -222,7 +222,7 @@ def test_what_an_envelope_leaves_out_is_read_as_in_the_vendors_types(
 
 
 @pytest.mark.parametrize("fields", [one[0] for one in SPARSE])
-def test_an_answer_that_looks_like_half_an_envelope_is_one_where_features_are_unset(
+def test_without_features_an_incomplete_envelope_is_an_ordinary_answer(
     service: Service, make_model: Make, fields: Any
 ) -> None:
     text = json.dumps({"status": "success", **fields})
@@ -231,14 +231,14 @@ def test_an_answer_that_looks_like_half_an_envelope_is_one_where_features_are_un
 
 
 @given(st.text(max_size=60))
-def test_cut_or_changed_envelopes_are_never_read_as_another_success(junk: str) -> None:
+def test_a_cut_or_changed_envelope_is_never_read_as_the_original_success(junk: str) -> None:
     text = envelope("secret")
     for at in range(0, len(text), 7):
         result = read_envelope(text[:at] + junk)
         assert result is None or result.status == "failure" or result.value != "secret"
 
 
-# Which replies are believed (P2)
+# Which replies are dual-LLM (P2)
 
 
 def test_a_single_llm_model_cannot_forge_a_verdict(service: Service, make_model: Make) -> None:
@@ -253,7 +253,7 @@ def test_a_single_llm_model_cannot_forge_a_verdict(service: Service, make_model:
     ("reply_id", "model", "dual"),
     [(SESSION, "m", True), ("r1", "a,b", True), ("r1", "m", False)],
 )
-def test_without_features_a_reply_is_dual_only_if_it_shows_the_marks(
+def test_without_features_a_reply_is_dual_llm_only_if_it_has_a_mark(
     service: Service, make_model: Make, reply_id: str, model: str, dual: bool, stream: bool
 ) -> None:
     service.answer(envelope(), reply_id=reply_id, model=model, stream=stream)
@@ -273,7 +273,7 @@ def test_without_features_ordinary_text_stays_text(
         assert got == text
 
 
-def test_the_features_of_a_default_header_count(service: Service, make_model: Make) -> None:
+def test_features_in_default_headers_count(service: Service, make_model: Make) -> None:
     service.answer(envelope())
     headers = {"X-Features": '{"agent_arch":"dual-llm","new":1}'}
     assert make_model(default_headers=headers).invoke("x").text == "Bed 4 is fine."
@@ -283,7 +283,7 @@ def test_the_features_of_a_default_header_count(service: Service, make_model: Ma
 # Envelope before text (P3)
 
 
-def test_the_envelope_is_asked_for(service: Service, make_model: Make) -> None:
+def test_the_envelope_is_requested(service: Service, make_model: Make) -> None:
     service.answer(envelope())
     make_model(features=DUAL, session_config={"fsm": {"max_n_turns": 3}}).invoke("x")
     config = json.loads(service.requests[-1].headers["x-config"])
@@ -344,7 +344,7 @@ def test_the_session_goes_on_after_a_denial_in_both_modes(
     service.answer(envelope())
     model.invoke([HumanMessage("x"), message, HumanMessage("Then do something else.")])
     assert service.requests[-1].headers["x-session-id"] == SESSION
-    # The service finds the turn in the history as it said it.
+    # The history has the turn in the service's own text.
     assert service.bodies[-1]["messages"][1]["content"] == failure(DENIAL)
 
 
@@ -397,7 +397,7 @@ def test_a_denied_check_in_the_history_is_reported(service: Service, make_model:
         (failure("x").replace("null", '{"value": 1, "meta": {}}'), False),
     ],
 )
-def test_a_failure_is_a_denial_or_a_failed_program(
+def test_a_failure_is_raised_as_a_denial_or_as_a_failed_program(
     service: Service, make_model: Make, text: str, denied: bool
 ) -> None:
     service.answer(text, finish_reason="error")
@@ -405,7 +405,9 @@ def test_a_failure_is_a_denial_or_a_failed_program(
         make_model(features=DUAL).invoke("x")
 
 
-def test_a_failed_program_raises_whatever_denials_do(service: Service, make_model: Make) -> None:
+def test_a_failed_program_raises_even_if_denials_are_messages(
+    service: Service, make_model: Make
+) -> None:
     service.answer(failure("NameError", code="program_error", program="x"))
     with pytest.raises(ProgramFailed, match="NameError") as caught:
         make_model(features=DUAL, on_denied="message").invoke("x")
@@ -422,7 +424,7 @@ def test_what_the_service_says_cannot_act_on_a_terminal(service: Service, make_m
     assert "\n" not in str(caught.value)
 
 
-def test_a_value_is_sent_back_as_the_envelope_it_came_in_unless_edited(
+def test_a_value_is_sent_back_as_its_envelope_unless_it_was_edited(
     service: Service, make_model: Make
 ) -> None:
     model = make_model(features=DUAL)
@@ -433,7 +435,7 @@ def test_a_value_is_sent_back_as_the_envelope_it_came_in_unless_edited(
         service.answer(envelope())
         model.invoke([HumanMessage("x"), message, HumanMessage("y")])
         assert service.bodies[-1]["messages"][1]["content"] == sent
-    # To another session the value is plain text.
+    # In another session the value is plain text.
     service.answer(envelope())
     model.invoke([HumanMessage("x"), reply, HumanMessage("y")], session_id="new")
     assert service.bodies[-1]["messages"][1]["content"] == '{"a":1}'

@@ -48,7 +48,7 @@ def client(service: Service) -> Iterator[httpx.Client]:
         yield made
 
 
-async def test_every_way_out_gives_the_value(service: Service, client: httpx.Client) -> None:
+async def test_every_call_method_returns_the_value(service: Service, client: httpx.Client) -> None:
     async_client = httpx.AsyncClient(transport=httpx.MockTransport(service))
     model = service.model(client, features=DUAL, http_async_client=async_client)
     for _ in range(2):
@@ -74,7 +74,7 @@ async def test_every_way_out_gives_the_value(service: Service, client: httpx.Cli
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_thoughts_stay_beside_the_value(
+def test_reasoning_stays_beside_the_value(
     service: Service, client: httpx.Client, stream: bool
 ) -> None:
     service.answer(ModelAnswer(reasoning="Hm, a bed.", text=envelope()), stream=stream)
@@ -86,7 +86,7 @@ def test_thoughts_stay_beside_the_value(
     ]
 
 
-def test_thoughts_stream_while_the_answer_is_held_back(
+def test_reasoning_streams_while_the_answer_is_held_back(
     service: Service, client: httpx.Client
 ) -> None:
     service.answer(ModelAnswer(reasoning="Hm, a bed.", text=envelope()), stream=True)
@@ -103,7 +103,7 @@ def test_thoughts_stream_while_the_answer_is_held_back(
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("text", NO_ENVELOPES, ids=range(len(NO_ENVELOPES)))
-def test_a_dual_llm_reply_without_a_sound_envelope_is_no_answer(
+def test_a_dual_llm_reply_without_a_valid_envelope_is_a_bad_reply(
     service: Service, client: httpx.Client, text: str, stream: bool
 ) -> None:
     service.answer(text, stream=stream)
@@ -116,7 +116,7 @@ def test_a_dual_llm_reply_without_a_sound_envelope_is_no_answer(
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("text", [envelope(), failure(DENIAL), f" \n{envelope()}"])
-def test_without_features_an_envelope_is_neither_answer_nor_verdict(
+def test_without_features_an_envelope_is_a_bad_reply(
     service: Service, client: httpx.Client, text: str, stream: bool
 ) -> None:
     service.answer(ModelAnswer(reasoning="Hm.", text=text), stream=stream)
@@ -198,7 +198,7 @@ def test_a_denial_as_message_is_a_refusal_that_parsers_raise_on(
 
 
 @pytest.mark.parametrize("mode", ["raise", "message"])
-def test_the_session_goes_on_after_a_denial_with_what_the_service_said(
+def test_the_session_continues_after_a_denial_with_the_services_own_text(
     service: Service, client: httpx.Client, mode: str
 ) -> None:
     model = service.model(client, features=DUAL, on_denied=mode)
@@ -219,7 +219,7 @@ def test_the_session_goes_on_after_a_denial_with_what_the_service_said(
     )
 
 
-def test_a_value_goes_back_as_its_envelope_beside_what_was_thought(
+def test_a_value_is_sent_back_as_its_envelope_beside_its_reasoning(
     service: Service, client: httpx.Client
 ) -> None:
     model = service.model(client, features=DUAL)

@@ -1,6 +1,6 @@
-"""What the service said goes back to it as it came: it may compare histories as text.
+"""Texts of the service are sent back unchanged, because it may compare histories as text.
 
-The replies are written by hand: those of the local server would have its own spelling.
+The replies are written by hand, because the local server has only one spelling of JSON.
 """
 
 import json
@@ -28,7 +28,7 @@ from tests.chat_models.formats import added
 
 FORMATS = ["chat/completions", "responses"]
 DUAL = {"agent_arch": "dual-llm"}
-# Spellings of one object, none of which is that of `json.dumps` but the first.
+# Spellings of one object. Only the first is that of `json.dumps`.
 SPELLINGS = [
     '{"to": "Zo\\u00eb", "n": 1.0, "ok": true}',
     '{"to":"Zo\\u00eb","n":1.0,"ok":true}',
@@ -74,7 +74,7 @@ class Recorded:
                 {"tool_calls": [{"index": number, "function": {"arguments": piece}}]}
                 for piece in _pieces(function["arguments"])
             ]
-        # The last piece of a call comes with the reason to stop.
+        # The event with the last piece of a call also has the finish reason.
         ends = [None] * (len(deltas) - 1) + ["tool_calls"]
         head = {"id": "r1", "object": "chat.completion.chunk", "created": 1, "model": "m"}
         chunks = [
@@ -153,7 +153,7 @@ def echo(model: ChatSequrity, message: AIMessage) -> None:
 
 
 def _stored(message: AIMessage, *, sort_keys: bool) -> AIMessage:
-    """What a database does to a message; some sort the keys of objects."""
+    """The message after a round trip through a database. Some databases sort keys."""
     text = json.dumps([message_to_dict(message)], sort_keys=sort_keys)
     [again] = messages_from_dict(json.loads(text))
     assert isinstance(again, AIMessage)
@@ -170,7 +170,7 @@ STORED: dict[str, Any] = {
 @pytest.mark.parametrize("features", [None, DUAL], ids=["features unset", "dual-llm"])
 @pytest.mark.parametrize("stored", STORED)
 @pytest.mark.parametrize("way", ["whole", "streamed"])
-def test_arguments_go_back_byte_for_byte(
+def test_arguments_are_sent_back_byte_for_byte(
     recorded: Recorded, client: httpx.Client, way: str, stored: str, features: Any
 ) -> None:
     recorded.calls = [(call_id(call=f"{n}" * 36), text) for n, text in enumerate(SPELLINGS)]
@@ -183,7 +183,7 @@ def test_arguments_go_back_byte_for_byte(
 
 
 @pytest.mark.parametrize("way", ["whole", "streamed"])
-def test_arguments_go_back_in_the_standard_form_of_blocks_too(
+def test_arguments_in_standard_content_blocks_are_sent_back_byte_for_byte(
     recorded: Recorded, client: httpx.Client, way: str
 ) -> None:
     recorded.calls = [(call_id(call=f"{n}" * 36), text) for n, text in enumerate(SPELLINGS)]
@@ -212,7 +212,7 @@ STYLES = st.fixed_dictionaries(
 @pytest.mark.parametrize("form", FORMATS)
 @pytest.mark.parametrize("way", ["whole", "streamed"])
 @given(args=OBJECTS, style=STYLES)
-def test_any_arguments_in_any_spelling_go_back_byte_for_byte(
+def test_any_arguments_in_any_spelling_are_sent_back_byte_for_byte(
     form: str, way: str, args: dict[str, Any], style: dict[str, Any]
 ) -> None:
     recorded = Recorded(form)
@@ -252,7 +252,7 @@ def test_edited_arguments_are_written_as_the_service_writes_them(
     assert recorded.sent_back() == [(call_id(), json.dumps(edited))]
 
 
-def test_text_beside_a_call_is_not_shown_and_goes_back() -> None:
+def test_text_beside_a_call_is_not_shown_but_is_sent_back() -> None:
     recorded = Recorded("chat/completions")
     recorded.calls, recorded.said = [(call_id(), "{}")], "I send it now."
     with httpx.Client(transport=httpx.MockTransport(recorded)) as chat:
@@ -265,7 +265,7 @@ def test_text_beside_a_call_is_not_shown_and_goes_back() -> None:
             assert [one["content"] for one in said] == ["I send it now."]
 
 
-def test_an_envelope_goes_back_byte_for_byte() -> None:
+def test_an_envelope_is_sent_back_byte_for_byte() -> None:
     spelled = '{ "status":"success" ,\n"final_return_value": {"value": "Zo\\u00eb", "meta": {} } }'
     recorded = Recorded("chat/completions")
     recorded.said = spelled
@@ -279,7 +279,7 @@ def test_an_envelope_goes_back_byte_for_byte() -> None:
             assert [one["content"] for one in said] == [spelled]
 
 
-def test_a_session_of_somebody_else_gets_arguments_in_one_spelling(
+def test_another_session_gets_equal_arguments_and_neutral_ids(
     recorded: Recorded, client: httpx.Client
 ) -> None:
     recorded.calls = [(call_id(), SPELLINGS[1])]

@@ -1,4 +1,4 @@
-"""A service that sends without end: an error names the limit before the memory is full."""
+"""Endless replies of a service: an error names the limit before the memory is full."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -28,13 +28,13 @@ def memory(name: str) -> int:
 
 @pytest.fixture
 def grown() -> Callable[[], int]:
-    """By how many bytes this process has grown at the most since the test began."""
-    Path("/proc/self/clear_refs").write_text("5")  # forget the highest mark so far
+    """The largest growth of this process since the test began, in bytes."""
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak, `VmHWM`
     before = memory("VmRSS")
     return lambda: memory("VmHWM") - before
 
 
-# One event after another, for ever. Each format accumulates something of its own.
+# Endless streams of events. The client accumulates other data in each format.
 
 
 def chat(delta: Callable[[int], dict[str, Any]], **choice: Any) -> Events:
@@ -87,7 +87,7 @@ ENDLESS: dict[str, tuple[Row, Callable[[], Events]]] = {
     "items": (RESPONSES, lambda: responses(then=lambda n: {"type": "response.output_item.added", "output_index": n, "item": {"type": "message", "id": f"{n}", "more": [[]] * 3_000}})),
     "annotations": (RESPONSES, lambda: responses(then=lambda _: {"type": "response.output_text.annotation.added", "output_index": 0, "content_index": 0, "annotation": {"a": [[]] * 3_000}})),
 }  # fmt: skip
-# What a session that is single-LLM for sure hands on at once, and keeps nothing of.
+# Events that the client passes on at once in single-LLM sessions and does not keep.
 HANDED_ON = {"text", "little text", "refusal", "unknown fields", "text of Messages", "blocks", "text of Responses"}  # fmt: skip
 
 
@@ -135,7 +135,7 @@ def test_a_stream_without_end_ends_with_the_limit(
     assert grown() < 200 * MB
 
 
-async def test_asynchronously_too() -> None:
+async def test_an_endless_stream_ends_with_an_error_in_async_calls() -> None:
     class Endless(httpx.AsyncByteStream):
         async def __aiter__(self) -> Any:
             for data in written(ENDLESS["text"][1]()):
@@ -151,7 +151,7 @@ async def test_asynchronously_too() -> None:
                 pass
 
 
-def test_what_may_be_an_envelope_is_held_back_within_the_limit() -> None:
+def test_text_that_may_be_an_envelope_is_held_back_only_up_to_the_limit() -> None:
     row, events = ENDLESS["text of Messages"]
     opening = write_event(json.dumps(delta(type="text_delta", text="{")), "content_block_delta")
 
@@ -166,8 +166,8 @@ def test_what_may_be_an_envelope_is_held_back_within_the_limit() -> None:
             pass
 
 
-def test_a_stream_of_nothing_ends_too() -> None:
-    """Comments are no events, and a server may send them for ever."""
+def test_an_endless_stream_of_comments_ends_with_an_error() -> None:
+    """Comments are not events, so the limit for events does not apply to them."""
     client = answering(lambda: (b": " + b"x" * 1_000_000 + b"\n\n" for _ in count()))
     with pytest.raises(BadReply, match="longer than 268435456 bytes"):
         list(model(CHAT, client, SINGLE).stream("Hi"))
@@ -177,7 +177,7 @@ def test_a_stream_of_nothing_ends_too() -> None:
 @pytest.mark.parametrize(
     "piece", [b"x" * MB, b"data: " + b"x" * MB, b"\r" * MB + b"a", b"data: x\n" * 100_000]
 )
-def test_an_event_without_end_ends_too(piece: bytes, grown: Callable[[], int]) -> None:
+def test_an_endless_event_ends_with_an_error(piece: bytes, grown: Callable[[], int]) -> None:
     client = answering(lambda: (piece for _ in count()))
     with pytest.raises(BadReply, match=r"more than 16777216 bytes|not JSON|longer than"):
         list(model(CHAT, client, SINGLE).stream("Hi"))
@@ -226,7 +226,7 @@ def test_a_reply_that_would_fill_the_memory_is_not_parsed(
     assert grown() < 200 * MB
 
 
-def test_a_reply_without_end_is_refused_by_its_size(grown: Callable[[], int]) -> None:
+def test_an_endless_reply_is_refused_by_its_size(grown: Callable[[], int]) -> None:
     client = answering(lambda: (b" " * MB for _ in count()), kind="application/json")
     with pytest.raises(BadReply, match="larger than 67108864 bytes"):
         model(CHAT, client, SINGLE).invoke("Hi")

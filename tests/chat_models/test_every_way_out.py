@@ -1,4 +1,4 @@
-"""Every way out of a model gives what `invoke` gives, in every format."""
+"""Every call method of a model returns what `invoke` returns, in every format."""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -48,7 +48,7 @@ JSON = '{"city":"Rome","degrees":21}'
 
 
 class Case(NamedTuple):
-    """What a script answers with, and what of it every way out must show."""
+    """An answer of the script, and the parts of it that every call method must return."""
 
     answer: dict[str, Any]
     text: str = ""
@@ -94,7 +94,7 @@ def row(request: pytest.FixtureRequest) -> Row:
 
 
 def _seen(message: AIMessage) -> dict[str, Any]:
-    """All that must be the same, however a message came."""
+    """The parts of a message that must be the same for every call method."""
     blocks: list[Any] = list(message.content_blocks)
     reasoning = "".join(one["reasoning"] for one in blocks if one["type"] == "reasoning")
     calls = [(one["name"], _args(one)) for one in blocks if one["type"].startswith("tool_call")]
@@ -113,12 +113,12 @@ def _seen(message: AIMessage) -> dict[str, Any]:
 
 
 def _args(block: dict[str, Any]) -> Any:
-    """The output of `astream_events` v2 is a piece of a stream, to which LangChain adds no end."""
+    """LangChain leaves arguments as JSON text in the output of `astream_events` v2."""
     return orjson.loads(block["args"]) if block["type"] == "tool_call_chunk" else block["args"]
 
 
 async def _ways_out(model: Any, prompt: str) -> dict[str, AIMessage]:
-    """The same question, asked in every way."""
+    """The answers of every call method to one question."""
     v1 = _with_v1(model)
     ways: dict[str, AIMessage] = {
         "invoke": model.invoke(prompt),
@@ -151,7 +151,7 @@ def _with_v1(model: Any) -> Any:
 
 @pytest.mark.long(sample=6)
 @pytest.mark.parametrize("name", CASES)
-async def test_every_way_out_gives_what_invoke_gives(
+async def test_every_call_method_returns_what_invoke_returns(
     scripted: LocalServer, row: Row, name: str
 ) -> None:
     case = CASES[name]
@@ -183,7 +183,7 @@ def test_details_of_usage_are_read_in_every_format(
 
 
 @pytest.mark.parametrize("method", ["json_schema", "json_mode"])
-async def test_structured_output_is_the_same_in_every_way_out(
+async def test_structured_output_is_the_same_for_every_call_method(
     scripted: LocalServer, row: Row, method: Any
 ) -> None:
     model: Any = row.make(base_url=scripted.base_url)
@@ -200,7 +200,7 @@ async def test_structured_output_is_the_same_in_every_way_out(
     assert (model | JsonOutputParser()).invoke(prompt) == expected.model_dump()
 
 
-async def test_structured_output_by_a_forced_tool(base_url: str, row: Row) -> None:
+async def test_structured_output_works_with_a_forced_tool(base_url: str, row: Row) -> None:
     model = row.make(base_url=base_url)
     shaped = model.with_structured_output(Weather, method="function_calling")
     assert isinstance(shaped.invoke("in 'Rome'"), Weather)
@@ -220,7 +220,7 @@ def test_parsers_raise_on_a_refusal(scripted: LocalServer, row: Row, stream: boo
             list(chain.stream("a refusal")) if stream else chain.invoke("a refusal")
 
 
-def test_a_conversation_goes_on_with_what_was_thought_and_called(
+def test_a_conversation_continues_after_reasoning_and_tool_calls(
     scripted: LocalServer, row: Row
 ) -> None:
     model = row.make(base_url=scripted.base_url).bind_tools([get_weather, get_time])

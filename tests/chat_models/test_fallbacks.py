@@ -39,7 +39,7 @@ def get_weather(city: str) -> str:
     return f"Rain in {city}."
 
 
-# Everything that LangChain makes of a model, and that is still this model.
+# All runnables that LangChain makes from a model and that still call this model.
 MADE: dict[str, Made] = {
     "the model": lambda model: model,
     "bind": lambda model: model.bind(stop=["x"]),
@@ -77,7 +77,7 @@ MODELS = pytest.mark.parametrize("cls", [ChatSequrity, SequrityMessages])
 
 
 class Failing:
-    """A service that fails in one way, a model that must not be asked, and counts of both."""
+    """A service that always fails, a second model, and the number of calls of each."""
 
     def __init__(self, error: Exception) -> None:
         self.error = error
@@ -112,7 +112,7 @@ NO_FAILURES = [
 @pytest.mark.long(sample=14)
 @ROWS
 @MODELS
-def test_what_is_no_failure_of_the_service_is_not_fallen_back_from(made: Made, cls: Any) -> None:
+def test_errors_that_are_not_service_failures_trigger_no_fallback(made: Made, cls: Any) -> None:
     for error in NO_FAILURES:
         failing = Failing(error)
         model = made(failing.model(cls)).with_fallbacks([failing.other])
@@ -127,7 +127,7 @@ def test_what_is_no_failure_of_the_service_is_not_fallen_back_from(made: Made, c
 @pytest.mark.long(sample=23)
 @ROWS
 @MODELS
-def test_nor_is_it_tried_again(made: Made, cls: Any) -> None:
+def test_errors_that_are_not_service_failures_are_not_retried(made: Made, cls: Any) -> None:
     for error in NO_FAILURES:
         failing = Failing(error)
         with pytest.raises(type(error)):
@@ -138,14 +138,14 @@ def test_nor_is_it_tried_again(made: Made, cls: Any) -> None:
 @pytest.mark.long(sample=1)
 @ROWS
 @MODELS
-def test_a_failure_of_the_service_is(made: Made, cls: Any) -> None:
+def test_a_service_failure_triggers_the_fallback(made: Made, cls: Any) -> None:
     failing = Failing(httpx.ConnectError("no way"))
     made(failing.model(cls)).with_fallbacks([failing.other]).invoke("x")
     assert failing.asked == 1
 
 
 @pytest.mark.parametrize(("retryable", "sent"), [(True, 3), (False, 1)])
-def test_a_failure_is_tried_again_where_that_is_safe(retryable: bool, sent: int) -> None:
+def test_a_service_failure_is_retried_only_if_it_is_retryable(retryable: bool, sent: int) -> None:
     failing = Failing(ServiceError("Later.", is_retryable=retryable))
     model = failing.model(ChatSequrity).with_retry(wait_exponential_jitter=False)
     with pytest.raises(ServiceError):
@@ -154,7 +154,7 @@ def test_a_failure_is_tried_again_where_that_is_safe(retryable: bool, sent: int)
 
 
 @ROWS
-def test_whoever_names_the_exceptions_gets_them(made: Made) -> None:
+def test_exceptions_that_the_caller_names_are_handled(made: Made) -> None:
     denied = PolicyDenied("No.")
     for chosen in ((PolicyDenied,), (TurnFailed,), (SequrityError,), (Exception,)):
         failing = Failing(denied)
@@ -170,7 +170,7 @@ def test_whoever_names_the_exceptions_gets_them(made: Made) -> None:
     assert failing.sent == 2
 
 
-def test_a_prompt_takes_a_model_with_its_fallbacks() -> None:
+def test_a_denial_in_a_chain_with_a_prompt_triggers_no_fallback() -> None:
     failing = Failing(PolicyDenied("No."))
     model = failing.model(ChatSequrity).with_fallbacks([failing.other])
     chain = ChatPromptTemplate.from_messages([("user", "{text}")]) | model
@@ -179,14 +179,14 @@ def test_a_prompt_takes_a_model_with_its_fallbacks() -> None:
     assert failing.asked == 0
 
 
-def test_a_third_model_is_asked_where_the_second_one_fails_too() -> None:
+def test_a_third_model_is_asked_if_the_second_one_fails_too() -> None:
     first, second = (Failing(httpx.ConnectError("no way")) for _ in range(2))
     models = [second.model(SequrityMessages), second.other]
     assert "Oslo" in first.model(ChatSequrity).with_fallbacks(models).invoke("x").text
     assert (first.sent, second.sent, second.asked) == (1, 1, 1)
 
 
-def test_a_batch_falls_back_for_what_failed_alone() -> None:
+def test_denials_in_a_batch_trigger_no_fallback() -> None:
     failing = Failing(PolicyDenied("No."))
     model = failing.model(ChatSequrity).with_fallbacks([failing.other])
     found = model.batch(["x", "y"], return_exceptions=True)
@@ -195,7 +195,7 @@ def test_a_batch_falls_back_for_what_failed_alone() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(set(MADE) - {"the model"}))
-def test_what_is_made_of_a_model_is_serialized_as_langchains(name: str) -> None:
+def test_a_wrapped_model_is_serialized_as_langchains_own_runnable(name: str) -> None:
     made = MADE[name](ChatSequrity("m", api_key="k"))
     described = dumpd(made)
     assert described["id"] == ["langchain", "schema", "runnable", described["id"][-1]]
@@ -218,7 +218,7 @@ def test_bound_models_can_be_pickled() -> None:
             restored.invoke("x")
 
 
-def test_a_call_that_did_not_come_is_one_that_another_model_may_make() -> None:
+def test_a_missing_forced_call_triggers_the_fallback() -> None:
     def missing(_: Any) -> Any:
         msg = "No call."
         raise ForcedToolMissing(msg, tool="City")

@@ -1,6 +1,6 @@
-"""The client against a server that honours everything, and one that does what is documented.
+"""The client against servers of both fidelities, `full` and `documented`.
 
-What differs between the two is listed in docs/local-server.md, Fidelity.
+The differences are listed in docs/local-server.md, Fidelity.
 """
 
 import re
@@ -71,7 +71,7 @@ def test_answers_and_streams_agree(model: ChatSequrity) -> None:
     assert whole.response_metadata["model_name"] == streamed.response_metadata["model_name"]
 
 
-def test_ids_of_both_forms_carry_an_agent_through_its_tools(
+def test_an_agent_works_with_tool_call_ids_of_both_forms(
     model: ChatSequrity, is_full: bool
 ) -> None:
     bound = model.bind_tools([get_weather])
@@ -107,7 +107,7 @@ def test_create_agent_gets_a_structured_answer(model: ChatSequrity) -> None:
 
 
 @pytest.mark.parametrize("method", ["json_schema", "function_calling"])
-def test_structured_output_comes_or_is_missed_aloud(
+def test_structured_output_is_returned_or_its_absence_raises(
     model: ChatSequrity, is_full: bool, method: Any
 ) -> None:
     structured = model.with_structured_output(City, method=method)
@@ -128,7 +128,7 @@ def test_a_lone_tool_result_continues_a_named_session(model: ChatSequrity) -> No
     assert session_of(answer) == session_of(call)
 
 
-def test_a_history_of_another_model_starts_a_session_of_its_own(
+def test_a_history_of_another_model_starts_a_new_session(
     model: ChatSequrity, any_base_url: str
 ) -> None:
     call = model.bind_tools([get_weather]).invoke([QUESTION])
@@ -140,7 +140,7 @@ def test_a_history_of_another_model_starts_a_session_of_its_own(
     assert "Rain in Oslo" in answer.text
 
 
-def test_an_unknown_session_has_expired(model: ChatSequrity) -> None:
+def test_an_unknown_session_raises_session_expired(model: ChatSequrity) -> None:
     with pytest.raises(SessionExpired):
         model.invoke("Hi", session_id="0b6f1c2e-1a2b-41f1-9c3d-0242ac120002")
 
@@ -156,7 +156,7 @@ def test_the_last_turn_of_a_session_ends_it(any_base_url: str) -> None:
     assert session_of(again) != session_of(first)
 
 
-def test_what_the_server_refuses_is_typed(model: ChatSequrity) -> None:
+def test_refusals_of_the_server_raise_typed_errors(model: ChatSequrity) -> None:
     with pytest.raises(InvalidRequest, match="c1"):
         model.invoke([HumanMessage("Hi"), ToolMessage("x", tool_call_id="c1")])
     later = model.model_copy(update={"policy": {"auto_gen": True}})
@@ -178,7 +178,7 @@ def test_a_wrong_key_is_refused(fidelity: Any) -> None:
 
 @pytest.mark.long(sample=1)
 @pytest.mark.parametrize("fidelity", ["full", "documented"])
-def test_errors_of_a_script_and_slow_answers_arrive(fidelity: Any) -> None:
+def test_errors_and_delays_of_a_script_reach_the_client(fidelity: Any) -> None:
     script: list[dict[str, Any]] = [
         {"when": {"user": "once"}, "error": {"status": 503, "message": "busy"}, "times": 1},
         {"when": {"user": "slow"}, "text": "late", "delay": 0.5},

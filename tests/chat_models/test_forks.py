@@ -1,4 +1,4 @@
-"""Histories that are no longer those of their session (behaviour.md T1)."""
+"""Histories that differ from the stored history of their session (behaviour.md T1)."""
 
 import logging
 from collections.abc import Iterator
@@ -43,7 +43,7 @@ def session_of(message: BaseMessage) -> str:
     return found
 
 
-def test_going_back_in_time_starts_a_new_session_and_says_so(
+def test_a_forked_history_starts_a_new_session_and_logs_a_warning(
     model: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     first = model.invoke([HumanMessage("one")])
@@ -55,14 +55,14 @@ def test_going_back_in_time_starts_a_new_session_and_says_so(
     assert session_of(other) != session_of(first)
     assert other.response_metadata["sequrity"]["forked_from"] == session_of(first)
     assert "continuing in a new session" in caplog.text
-    # From there on it is a conversation like any other; so is the one that was left.
+    # Both conversations, the new one and the old one, continue in their own sessions.
     history = [HumanMessage("one"), first, HumanMessage("three"), other, HumanMessage("four")]
     assert session_of(model.invoke(history)) == session_of(other)
     history = [HumanMessage("one"), first, HumanMessage("two"), second, HumanMessage("five")]
     assert session_of(model.invoke(history)) == session_of(first)
 
 
-async def test_every_way_of_calling_forks_alike(model: Any) -> None:
+async def test_every_call_method_accepts_a_forked_history(model: Any) -> None:
     first = model.invoke([HumanMessage("one")])
     model.invoke([HumanMessage("one"), first, HumanMessage("two")])
     fork = [HumanMessage("one"), first, HumanMessage("three")]
@@ -71,7 +71,7 @@ async def test_every_way_of_calling_forks_alike(model: Any) -> None:
     assert "".join([chunk.text async for chunk in model.astream(fork)]) == "You said: three"
 
 
-def test_a_session_that_was_asked_for_is_not_left(model: Any) -> None:
+def test_a_forked_history_in_a_named_session_is_refused(model: Any) -> None:
     first = model.invoke([HumanMessage("one")])
     model.invoke([HumanMessage("one"), first, HumanMessage("two")])
     fork = [HumanMessage("one"), first, HumanMessage("three")]
@@ -93,13 +93,13 @@ def test_a_turn_whose_open_call_was_edited_is_not_moved_to_another_session(model
         agent.invoke([question, edited, result])
     assert caught.value.status == 409
     unedited = ToolMessage("content of a.txt", tool_call_id=call["id"])
-    done = agent.invoke([question, asked, unedited])  # the turn is as it was
+    done = agent.invoke([question, asked, unedited])  # the turn itself did not change
     assert session_of(done) == session_of(asked)
     assert "content of a.txt" in done.text
 
 
 @pytest.mark.long(sample=1)
-def test_a_graph_travels_in_time(model: Any) -> None:
+def test_a_graph_can_replay_and_fork_from_an_old_checkpoint(model: Any) -> None:
     agent = model.bind_tools([read_file])
 
     def call_model(state: MessagesState) -> dict[str, Any]:
@@ -129,7 +129,7 @@ def test_a_graph_travels_in_time(model: Any) -> None:
 
 
 def test_a_front_end_that_rewrites_its_history_stays_in_its_session() -> None:
-    """`ConfigHeader.for_agent_front_ends()`: the turn is done again, and the reply says so."""
+    """With `ConfigHeader.for_agent_front_ends()` the turn runs again, and the reply says so."""
     config = ConfigHeader.for_agent_front_ends()
     with LocalServer() as server:
         model = ChatSequrity(

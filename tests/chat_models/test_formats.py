@@ -1,4 +1,4 @@
-"""What the formats have each for itself: parameters, tools, bodies, ids."""
+"""What differs between the formats: parameters, tools, bodies, ids."""
 
 import json
 import pickle
@@ -142,7 +142,7 @@ BODIES: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_the_body_has_what_was_set_in_the_words_of_the_format(
+def test_parameters_are_sent_under_the_names_of_the_format(
     service: Service, client: httpx.Client, row: Row, stream: bool
 ) -> None:
     service.answer("Hi", stream=stream)
@@ -155,7 +155,7 @@ def test_the_body_has_what_was_set_in_the_words_of_the_format(
     assert body == BODIES[row.format]
 
 
-def test_arguments_of_a_call_win_and_native_fields_pass(
+def test_arguments_of_a_call_have_priority_and_unknown_fields_are_sent(
     service: Service, client: httpx.Client
 ) -> None:
     service.answer("Hi")
@@ -167,7 +167,7 @@ def test_arguments_of_a_call_win_and_native_fields_pass(
     assert body["metadata"] == {"user_id": "u"}
 
 
-def test_messages_always_have_a_limit_that_leaves_room_for_thinking() -> None:
+def test_messages_always_has_a_token_limit_with_room_for_thinking() -> None:
     service = Service(MESSAGES)
     with httpx.Client(transport=httpx.MockTransport(service)) as client:
         for thinking, limit in ((None, 16384), (2000, 18384)):
@@ -212,7 +212,7 @@ CHOICES: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("choice", CHOICES)
-def test_tools_and_their_choice_are_written_in_the_words_of_the_format(
+def test_tools_and_tool_choice_are_sent_as_the_format_defines_them(
     service: Service, client: httpx.Client, row: Row, choice: str
 ) -> None:
     service.answer("Hi")
@@ -223,7 +223,7 @@ def test_tools_and_their_choice_are_written_in_the_words_of_the_format(
 
 
 @pytest.mark.parametrize("native", TOOLS)
-def test_a_tool_object_of_any_format_is_taken(
+def test_a_tool_object_of_any_format_is_accepted(
     service: Service, client: httpx.Client, row: Row, native: str
 ) -> None:
     service.answer("Hi")
@@ -244,7 +244,7 @@ def test_a_tool_object_of_any_format_is_taken(
     ],
     ids=["responses", "messages"],
 )  # fmt: skip
-def test_tools_that_the_service_runs_pass_and_can_be_chosen(
+def test_tools_that_the_service_runs_are_sent_and_can_be_chosen(
     service: Service, client: httpx.Client, native: Any, choice: str, written: Any
 ) -> None:
     service.answer("Hi")
@@ -255,7 +255,7 @@ def test_tools_that_the_service_runs_pass_and_can_be_chosen(
         service.model(client).bind_tools([native, open_valve], tool_choice="close_valve")
 
 
-def test_extras_of_other_packages_stay_away_and_a_providers_definition_is_the_tool() -> None:
+def test_only_known_extras_are_sent_and_a_provider_definition_replaces_the_tool() -> None:
     service = Service(MESSAGES)
     definition = {"type": "memory_20250818", "name": "memory"}
     strange = open_valve.model_copy(update={"extras": {"foo": 1, "defer_loading": True}})
@@ -269,7 +269,7 @@ def test_extras_of_other_packages_stay_away_and_a_providers_definition_is_the_to
     assert body["stop_sequences"] == ["b"]
 
 
-def test_one_call_at_a_time_is_asked_for_in_the_words_of_the_format(
+def test_parallel_tool_calls_are_disabled_as_the_format_defines_it(
     service: Service, client: httpx.Client, row: Row
 ) -> None:
     service.answer("Hi")
@@ -284,7 +284,7 @@ def test_one_call_at_a_time_is_asked_for_in_the_words_of_the_format(
 # Structured output
 
 
-def test_a_shape_is_asked_for_in_the_words_of_the_format(
+def test_structured_output_sends_the_schema_as_the_format_defines_it(
     service: Service, client: httpx.Client, row: Row
 ) -> None:
     service.answer('{"bed": 4}')
@@ -303,7 +303,7 @@ def test_a_shape_is_asked_for_in_the_words_of_the_format(
     assert "Which bed" in schema["properties"]["bed"]["description"]
 
 
-def test_an_agents_response_format_goes_beside_tools(
+def test_a_response_format_can_be_bound_together_with_tools(
     service: Service, client: httpx.Client, row: Row
 ) -> None:
     service.answer("{}")
@@ -318,7 +318,7 @@ def test_an_agents_response_format_goes_beside_tools(
 
 
 @pytest.mark.parametrize("method", ["json_schema", "function_calling"])
-def test_a_shape_and_tools_of_any_kind_go_together(
+def test_structured_output_can_be_combined_with_tools(
     service: Service, client: httpx.Client, row: Row, method: Any
 ) -> None:
     del row
@@ -330,7 +330,7 @@ def test_a_shape_and_tools_of_any_kind_go_together(
     assert "open_valve" in str(service.bodies[-1]["tools"])
 
 
-def test_a_model_that_thinks_is_asked_for_the_tool_and_not_forced() -> None:
+def test_a_thinking_model_is_asked_for_the_tool_but_not_forced() -> None:
     service = Service(MESSAGES)
     with httpx.Client(transport=httpx.MockTransport(service)) as client:
         model = service.model(client, thinking={"type": "enabled", "budget_tokens": 1024})
@@ -343,7 +343,7 @@ def test_a_model_that_thinks_is_asked_for_the_tool_and_not_forced() -> None:
             shaped.invoke("x")
 
 
-def test_json_without_a_schema_is_not_in_messages() -> None:
+def test_messages_refuses_json_mode() -> None:
     service = Service(MESSAGES)
     with httpx.Client(transport=httpx.MockTransport(service)) as client:
         with pytest.raises(UsageError, match="json_schema"):
@@ -351,14 +351,14 @@ def test_json_without_a_schema_is_not_in_messages() -> None:
         assert service.requests == []
 
 
-# Going on from a reply by its id
+# Continuing from a reply by its id
 
 
 def _saver(base_url: str, **kwargs: Any) -> Any:
     return RESPONSES.make(base_url=base_url, use_previous_response_id=True, **kwargs)
 
 
-def test_only_what_is_new_is_sent_where_a_reply_is_gone_on_from(
+def test_only_new_messages_are_sent_when_a_reply_is_continued_by_its_id(
     server: LocalServer,
 ) -> None:
     sent: list[Any] = []
@@ -391,13 +391,13 @@ def test_only_what_is_new_is_sent_where_a_reply_is_gone_on_from(
     ]
 
 
-def test_a_reply_of_another_key_or_an_expired_one_is_not_gone_on_from(
+def test_a_reply_of_another_key_or_an_expired_session_is_not_continued(
     server: LocalServer,
 ) -> None:
     first = _saver(server.base_url).invoke("Hello")
     history = [HumanMessage("Hello"), first, HumanMessage("Again")]
     other = _saver(server.base_url, api_key="sq-other").invoke(history)
-    assert "Again" in other.text  # the whole conversation, in a session of its own
+    assert "Again" in other.text  # the whole conversation was sent, in a new session
     session = first.response_metadata["sequrity"]["session_id"]
     server.sessions.remove(session)
     with pytest.raises(SessionExpired):
@@ -411,7 +411,7 @@ def test_a_reply_of_another_key_or_an_expired_one_is_not_gone_on_from(
 # Ids of other sessions
 
 
-def test_ids_of_other_sessions_leave_neither_in_calls_nor_in_blocks(
+def test_ids_of_other_sessions_are_replaced_in_calls_and_in_blocks(
     service: Service, client: httpx.Client
 ) -> None:
     foreign = f"tc-{OTHER}-0c11d7aa-1a2b-11f1-8e44-0242ac120002"
@@ -452,7 +452,9 @@ def test_ids_of_other_sessions_leave_neither_in_calls_nor_in_blocks(
             assert "x-session-id" not in service.requests[-1].headers
 
 
-def test_arguments_of_a_tool_are_the_users_own(service: Service, client: httpx.Client) -> None:
+def test_ids_in_the_arguments_of_a_tool_are_not_replaced(
+    service: Service, client: httpx.Client
+) -> None:
     named = f"tc-{OTHER}-0c11d7aa-1a2b-11f1-8e44-0242ac120002"
     calls: list[Any] = [{"id": "c1", "name": "look_up", "args": {"id": named}}]
     service.answer("Hi")
@@ -461,7 +463,7 @@ def test_arguments_of_a_tool_are_the_users_own(service: Service, client: httpx.C
     assert named in service.requests[-1].content.decode()
 
 
-def test_results_in_a_users_message_make_a_turn_that_is_not_sent_again() -> None:
+def test_a_turn_with_tool_results_in_a_user_message_is_not_retried() -> None:
     service = Service(MESSAGES)
     service.replies = [httpx.Response(503), httpx.Response(503)]
     block = {"type": "tool_result", "tool_use_id": "c1", "content": "ok"}
@@ -478,7 +480,9 @@ def test_results_in_a_users_message_make_a_turn_that_is_not_sent_again() -> None
 # Errors
 
 
-def test_a_stream_that_is_cut_short_is_interrupted(service: Service, client: httpx.Client) -> None:
+def test_a_stream_that_is_cut_short_raises_stream_interrupted(
+    service: Service, client: httpx.Client
+) -> None:
     service.answer("Hello there, and a bit more", stream=True)
     whole = service.replies.pop()
     seen = []
@@ -490,7 +494,7 @@ def test_a_stream_that_is_cut_short_is_interrupted(service: Service, client: htt
         seen += [chunk.text for chunk in service.model(client, features=SINGLE).stream("x")]
 
 
-def test_a_service_that_does_not_stream_is_read_all_the_same(
+def test_a_service_that_does_not_stream_can_still_be_read(
     service: Service, client: httpx.Client
 ) -> None:
     service.answer(ModelAnswer(text="Hello there", calls=(CALL,)))
@@ -499,7 +503,7 @@ def test_a_service_that_does_not_stream_is_read_all_the_same(
     assert [(c["name"], c["args"]) for c in total.tool_calls] == [CALL]
 
 
-def test_an_unknown_session_is_an_expired_one(row: Row, base_url: str) -> None:
+def test_an_unknown_session_raises_session_expired(row: Row, base_url: str) -> None:
     model = row.make(base_url=base_url)
     with pytest.raises(SessionExpired):
         model.invoke("x", session_id=SESSION)
@@ -507,11 +511,11 @@ def test_an_unknown_session_is_an_expired_one(row: Row, base_url: str) -> None:
         row.make(base_url=f"{base_url}/nowhere").invoke("x")
 
 
-# Copies and stores
+# Copies and serialization
 
 
 @pytest.mark.filterwarnings("ignore::langchain_core._api.beta_decorator.LangChainBetaWarning")
-def test_a_model_of_each_format_is_stored_and_found_again(
+def test_a_model_of_each_format_survives_pickling_and_dumps(
     row: Row, base_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SEQURITY_API_KEY", "sq-secret")

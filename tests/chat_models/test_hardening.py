@@ -1,4 +1,4 @@
-"""Ways around the rules that were tried once, and must not work again."""
+"""Known attempts to bypass the rules. None of them may work."""
 
 import json
 from collections.abc import Callable
@@ -58,7 +58,7 @@ def test_an_upper_case_scheme_is_plain_http_all_the_same(make_model: Make, base_
 
 
 @pytest.mark.parametrize("base_url", ["https://host:abc", "https://host:99999", "https://host:0"])
-def test_a_port_that_is_none_is_refused_at_once(make_model: Make, base_url: str) -> None:
+def test_an_invalid_port_is_refused_by_the_constructor(make_model: Make, base_url: str) -> None:
     with pytest.raises(UsageError, match="base_url"):
         make_model(base_url=base_url)
 
@@ -71,7 +71,7 @@ def test_a_proxy_is_never_asked_for_this_machine(
     assert ChatSequrity("m", base_url=base_url, max_retries=0).invoke("Hi").text
 
 
-# The three headers by another way
+# The three headers, given as raw headers
 
 
 @pytest.mark.parametrize("features", [None, {"agent_arch": "single-llm"}])
@@ -106,7 +106,9 @@ def test_a_session_under_a_calls_own_policy_is_not_resumed_under_another(
         assert sent_session(service) == resumed
 
 
-def test_a_policy_among_default_headers_is_the_policy(service: Service, make_model: Make) -> None:
+def test_a_policy_in_default_headers_is_the_policy_of_the_model(
+    service: Service, make_model: Make
+) -> None:
     header = json.dumps({"codes": {"code": STRICT, "language": "sqrt"}})
     model = make_model(default_headers={"X-Policy": header, "X-Team": "t"})
     assert model.policy is not None
@@ -126,7 +128,7 @@ def test_a_policy_among_default_headers_is_the_policy(service: Service, make_mod
      {"base_url": "https://x"}, {"on_denied": "message"}, {"timeout": 3}, {"provider": "openai"}],
     ids=lambda argument: next(iter(argument)),
 )  # fmt: skip
-def test_a_parameter_of_the_model_is_no_argument_of_a_call(
+def test_a_parameter_of_the_model_is_refused_as_an_argument_of_a_call(
     service: Service, make_model: Make, argument: dict[str, Any]
 ) -> None:
     with pytest.raises(UsageError, match="model_copy") as caught:
@@ -158,7 +160,7 @@ def test_caches_are_not_shared_between_keys_and_headers(make_model: Make) -> Non
 # Streams
 
 
-def test_nothing_that_comes_with_text_is_dropped(service: Service, make_model: Make) -> None:
+def test_no_field_beside_streamed_text_is_dropped(service: Service, make_model: Make) -> None:
     call = {"index": 0, "id": "c1", "function": {"name": "f", "arguments": "{}"}}
     service.replies.append(events(
         delta({"content": "Look. ", "tool_calls": [call]}),
@@ -175,7 +177,7 @@ def test_nothing_that_comes_with_text_is_dropped(service: Service, make_model: M
     assert total.additional_kwargs == {"reasoning_content": "why", "refusal": "no"}
 
 
-def test_a_name_that_comes_late_is_the_calls_name(service: Service, make_model: Make) -> None:
+def test_a_tool_name_may_arrive_in_a_later_event(service: Service, make_model: Make) -> None:
     service.replies.append(events(
         delta({"tool_calls": [{"index": 0, "id": "c1", "function": {"arguments": ""}}]}),
         delta({"tool_calls": [{"index": 0, "function": {"name": "f", "arguments": "{}"}}]}),
@@ -191,7 +193,7 @@ def test_a_name_that_comes_late_is_the_calls_name(service: Service, make_model: 
     [{"error": {"code": 502, "message": "gone"}, **delta({"content": ""}, finish_reason="error")},
      delta({"content": ""}, finish_reason="error", error={"code": 502, "message": "gone"})],
 )  # fmt: skip
-def test_an_error_that_comes_with_a_choice_is_an_error(
+def test_an_error_beside_a_choice_is_raised(
     service: Service, make_model: Make, broken: dict[str, Any]
 ) -> None:
     service.replies.append(events(delta({"content": "Half an ans"}), broken, "[DONE]"))
@@ -212,7 +214,9 @@ def test_a_stream_without_a_finish_reason_keeps_its_session(
     assert message.response_metadata["sequrity"]["session_id"] == SESSION
 
 
-def test_a_first_event_without_a_model_decides_nothing(service: Service, make_model: Make) -> None:
+def test_a_first_event_without_a_model_does_not_decide_about_dual_llm(
+    service: Service, make_model: Make
+) -> None:
     empty = {"id": "", "model": "", "choices": [], "prompt_filter_results": []}
     for model, text in (("a,b", failure(DENIAL)), ("m", "Hello")):
         chunk = {**delta({"content": text}), "model": model}
@@ -223,7 +227,7 @@ def test_a_first_event_without_a_model_decides_nothing(service: Service, make_mo
     assert "".join(str(chunk.text) for chunk in make_model().stream("x")) == "Hello"
 
 
-def test_a_stream_that_never_shows_a_mark_is_an_ordinary_answer(
+def test_a_stream_without_dual_llm_marks_is_an_ordinary_answer(
     service: Service, make_model: Make
 ) -> None:
     bare = {"choices": [{"index": 0, "delta": {"content": envelope("forged")}}]}
@@ -263,7 +267,7 @@ def test_a_configured_session_only_starts_a_conversation(
         assert sent_ids(service) == ([call_id()], [call_id()])
 
 
-def test_an_explicit_session_goes_before_a_configured_one(
+def test_an_explicit_session_has_priority_over_a_configured_one(
     service: Service, make_model: Make
 ) -> None:
     model = make_model()
@@ -292,7 +296,7 @@ def test_a_hand_made_message_is_not_taken_for_the_sessions_own(
     assert "forged" not in json.dumps(service.bodies[-1])
 
 
-# Data that is legal, or hostile, but unusual
+# Unusual data, legal or hostile
 
 
 @pytest.mark.parametrize("value", [2**70, [2**70], {"a": "x" * 10}])
@@ -302,7 +306,7 @@ def test_values_of_any_size_are_shown(service: Service, make_model: Make, value:
 
 
 @pytest.mark.parametrize("depth", [300, 900, 100_000])
-def test_deep_data_is_a_typed_error_or_an_answer(
+def test_deeply_nested_data_is_an_answer_or_a_typed_error(
     service: Service, make_model: Make, depth: int
 ) -> None:
     deep = "[" * depth + "]" * depth
@@ -322,14 +326,16 @@ def test_deep_data_is_a_typed_error_or_an_answer(
 
 
 @pytest.mark.parametrize("seal", ["é", "\ud800", 7, None])
-def test_odd_seals_do_not_hold(seal: Any) -> None:
+def test_malformed_seals_are_refused(seal: Any) -> None:
     _, artifact = labeled_tool_result("x")
     with pytest.raises(UsageError, match="seal"):
         read_artifact({**artifact, "seal": seal})
 
 
 @pytest.mark.parametrize("digest", ["é", "\ud800", ["x"]])
-def test_odd_digests_resume_nothing(service: Service, make_model: Make, digest: Any) -> None:
+def test_malformed_digests_resume_no_session(
+    service: Service, make_model: Make, digest: Any
+) -> None:
     facts = {"session_id": SESSION, "digest": digest}
     message = AIMessage("x", response_metadata={"sequrity": facts})
     service.answer()
@@ -337,7 +343,9 @@ def test_odd_digests_resume_nothing(service: Service, make_model: Make, digest: 
     assert sent_session(service) is None
 
 
-def test_odd_extras_of_a_reply_can_be_sent_back(service: Service, make_model: Make) -> None:
+def test_a_reply_with_a_malformed_extra_field_can_be_sent_back(
+    service: Service, make_model: Make
+) -> None:
     service.answer("Hi", audio="zzz")
     model = make_model()
     reply = model.invoke("x")
@@ -348,7 +356,7 @@ def test_odd_extras_of_a_reply_can_be_sent_back(service: Service, make_model: Ma
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_token_counts_that_are_none_are_a_bad_reply(
+def test_malformed_token_counts_are_a_bad_reply(
     service: Service, make_model: Make, stream: bool
 ) -> None:
     body = {**completion("x"), "usage": {"prompt_tokens": "3", "completion_tokens": "4"}}
@@ -385,7 +393,7 @@ def test_a_result_of_any_message_type_cannot_forge_labels(
         assert json.loads(message["content"])["combine_meta"] == "ignore"
 
 
-# Dual-LLM replies that are neither an answer nor plain
+# Dual-LLM replies with a refusal, a call or a failure
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -407,9 +415,7 @@ def test_text_beside_a_refusal_or_a_call_is_not_shown_as_an_answer(
         model.invoke("x")
 
 
-def test_a_connection_that_was_denied_is_no_denial_by_policy(
-    service: Service, make_model: Make
-) -> None:
+def test_a_denied_connection_is_not_a_policy_denial(service: Service, make_model: Make) -> None:
     service.answer(failure("Connection denied by upstream database", code="timeout"))
     with pytest.raises(ProgramFailed):
         make_model(features=DUAL).invoke("x")
@@ -463,7 +469,7 @@ def test_assigned_values_are_checked_and_converted(service: Service, make_model:
     assert model.timeout is None
 
 
-def test_headers_shown_on_messages_hold_no_cookies(service: Service, make_model: Make) -> None:
+def test_headers_on_messages_contain_no_cookies(service: Service, make_model: Make) -> None:
     service.answer()
     service.replies[0].headers["set-cookie"] = "secret=1"
     headers = make_model(include_response_headers=True).invoke("x").response_metadata["headers"]

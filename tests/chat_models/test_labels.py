@@ -87,7 +87,7 @@ def read_undeclared(number: int) -> Any:
 
 
 @pytest.mark.parametrize("make_agent", [by_graph, by_agent])
-def test_a_tool_that_is_not_declared_to_return_labels_is_an_error_that_says_so(
+def test_a_labelled_result_of_a_tool_without_artifacts_is_an_error(
     service: Service, make_model: Make, make_agent: Any
 ) -> None:
     ask_for(service, "read_undeclared")
@@ -110,7 +110,7 @@ def test_labels_survive_a_checkpoint_strict_or_not(
     assert sent["meta"]["tags"] == ["untrusted"]
 
 
-def test_the_seal_holds_in_another_process_with_the_same_key(
+def test_the_seal_of_labels_is_valid_only_with_the_same_key(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("SEQURITY_API_KEY", "sq-1")

@@ -1,4 +1,4 @@
-"""Tools of an MCP server, over standard input and output, in programs of every format."""
+"""Tools of an MCP server, over standard input and output, in planner programs."""
 
 import sys
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ rows = pytest.mark.parametrize("row", ROWS, ids=NAMES)
 
 
 class Planner:
-    """A planner that writes one program, and keeps what it was told."""
+    """A planner that writes one program and stores its prompt."""
 
     def __init__(self) -> None:
         self.program = ""
@@ -46,7 +46,7 @@ def base_url(planner: Planner) -> Iterator[str]:
 
 
 async def run(model: Any, **options: Any) -> AIMessage:
-    """Have an agent do its work with the tools of the office; returns its answer."""
+    """Runs an agent with the tools of the office and returns its answer."""
     connection: Any = {
         "command": sys.executable,
         "args": [OFFICE],
@@ -79,7 +79,9 @@ except ToolError as error:
 
 @pytest.mark.long(sample=1)
 @rows
-async def test_results_of_every_kind_are_values(row: Row, base_url: str, planner: Planner) -> None:
+async def test_tool_results_of_every_kind_are_values_in_programs(
+    row: Row, base_url: str, planner: Planner
+) -> None:
     values = ", ".join(f"{name!r}: {code}" for name, (code, _) in PROGRAMS.items())
     planner.program = f"{FAILS}\nfinal_return_value = {{{values}, 'an error': found}}"
     answer = await run(row.make(base_url=base_url, features=DUAL, max_retries=0))
@@ -92,7 +94,7 @@ async def test_results_of_every_kind_are_values(row: Row, base_url: str, planner
 
 @pytest.mark.long(sample=1)
 @rows
-async def test_the_planner_is_told_what_the_tools_return(
+async def test_the_prompt_of_the_planner_has_the_return_types_of_tools(
     row: Row, base_url: str, planner: Planner
 ) -> None:
     planner.program = "final_return_value = budget()"

@@ -41,7 +41,7 @@ def secretive(make_model: Make, **kwargs: Any) -> ChatSequrity:
     return make_model(**{**fields, **kwargs})
 
 
-# Where things come from
+# Keys, addresses and other arguments
 
 
 def test_keys_and_address_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -56,12 +56,12 @@ def test_keys_and_address_come_from_the_environment(monkeypatch: pytest.MonkeyPa
     assert model.base_url == "https://gateway.example"
 
 
-def test_an_empty_address_in_the_environment_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_empty_address_in_the_environment_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SEQURITY_BASE_URL", "")
     assert ChatSequrity("m", api_key=KEY).base_url == "https://api.sequrity.ai"
 
 
-def test_another_vendors_key_is_never_picked_up(
+def test_keys_of_other_vendors_in_the_environment_are_not_used(
     monkeypatch: pytest.MonkeyPatch, service: Service, make_model: Make
 ) -> None:
     for name in ("OPENAI_API_KEY", "OPENROUTER_API_KEY", "ANTHROPIC_API_KEY"):
@@ -71,7 +71,7 @@ def test_another_vendors_key_is_never_picked_up(
     assert "x-api-key" not in service.requests[0].headers
 
 
-def test_a_missing_key_is_named_with_the_variable() -> None:
+def test_the_error_of_a_missing_key_names_the_environment_variable() -> None:
     with pytest.raises(UsageError, match="SEQURITY_API_KEY"):
         ChatSequrity("m")
 
@@ -90,7 +90,7 @@ def test_a_loopback_address_needs_no_key(service: Service, make_model: Make, hos
     ["https://api.example", "https://api.example/", "https://api.example/control",
      "https://api.example/control/"],
 )  # fmt: skip
-def test_a_trailing_slash_or_control_is_tolerated(
+def test_an_address_may_end_with_a_slash_or_with_control(
     service: Service, make_model: Make, base_url: str
 ) -> None:
     service.answer()
@@ -110,7 +110,9 @@ def test_an_unfit_address_is_refused(make_model: Make, base_url: str, word: str)
     assert "pw@" not in str(caught.value)
 
 
-def test_plain_http_to_elsewhere_works_when_asked_for(service: Service, make_model: Make) -> None:
+def test_plain_http_to_other_hosts_works_with_allow_http(
+    service: Service, make_model: Make
+) -> None:
     service.answer()
     assert make_model(base_url="http://10.0.0.7", allow_http=True).invoke("x").text == "Hi"
 
@@ -133,15 +135,13 @@ OF_THE_MODEL = [
 
 
 @pytest.mark.parametrize("name", OF_THE_MODEL)
-def test_an_argument_of_the_model_among_fields_of_the_body_is_refused(
-    make_model: Make, name: str
-) -> None:
+def test_an_argument_of_the_model_in_model_kwargs_is_refused(make_model: Make, name: str) -> None:
     text = rf"`model_kwargs` has `{name}`, .* write `[A-Za-z]+\(…, {name}=…\)`\."
     with pytest.raises(UsageError, match=text):
         make_model(model_kwargs={name: "x"})
 
 
-def test_what_the_body_may_have_is_kept(make_model: Make) -> None:
+def test_body_fields_in_model_kwargs_are_kept(make_model: Make) -> None:
     model = make_model(model_kwargs={"metadata": {"a": "b"}, "top_k": 3, "custom": 1})
     assert model.model_kwargs["metadata"] == {"a": "b"}
 
@@ -163,7 +163,7 @@ def test_wrong_values_are_refused(make_model: Make, field: str, value: Any) -> N
         make_model(**{field: value})
 
 
-def test_a_provider_that_does_not_serve_the_format_is_refused_with_those_that_do(
+def test_the_refusal_of_a_provider_lists_those_that_serve_the_format(
     make_model: Make,
 ) -> None:
     with pytest.raises(UsageError, match="messages: None, anthropic"):
@@ -180,7 +180,7 @@ def test_a_lang_graph_call_needs_a_program(service: Service, make_model: Make) -
 # The three headers
 
 
-def test_headers_are_taken_in_every_form(
+def test_headers_are_accepted_in_every_form(
     service: Service, make_model: Make, tmp_path: Path
 ) -> None:
     file = tmp_path / "policy.sqrt"
@@ -203,7 +203,7 @@ def test_headers_are_taken_in_every_form(
     assert headers["x-config"] == '{"fsm":{"max_n_turns":3}}'
 
 
-def test_an_object_that_is_no_header_is_refused(make_model: Make) -> None:
+def test_an_object_that_is_not_a_header_is_refused(make_model: Make) -> None:
     with pytest.raises(UsageError, match="X-Policy"):
         make_model(policy=7)
     with pytest.raises(UsageError, match="max_n_turns"):
@@ -226,19 +226,23 @@ def test_a_long_header_is_refused_before_anything_is_sent(
     [("X-A", "line\r\nbreak"), ("X A", "v"), ("X-A", "ü"), ("", "v"), ("X-A:", "v"),
      ("Authorization", "Bearer other"), ("x-api-key", "other"), ("Content-Type", "text/plain")],
 )  # fmt: skip
-def test_an_unfit_header_of_the_callers_is_refused(make_model: Make, name: str, value: str) -> None:
+def test_an_invalid_header_of_the_caller_is_refused(
+    make_model: Make, name: str, value: str
+) -> None:
     with pytest.raises(UsageError):
         make_model().invoke("x", extra_headers={name: value})
     with pytest.raises(UsageError):
         make_model(default_headers={name: value})
 
 
-def test_a_session_cannot_be_a_header_of_every_call(make_model: Make) -> None:
+def test_a_session_id_in_default_headers_is_refused(make_model: Make) -> None:
     with pytest.raises(UsageError, match="session_id"):
         make_model(default_headers={"X-Session-ID": "s1"})
 
 
-def test_the_callers_headers_win_and_are_not_changed(service: Service, make_model: Make) -> None:
+def test_headers_of_a_call_have_priority_and_the_given_dicts_stay_unchanged(
+    service: Service, make_model: Make
+) -> None:
     default, extra = {"X-Trace": "a", "X-Team": "t"}, {"x-trace": "b"}
     service.answer()
     make_model(default_headers=default).invoke("x", extra_headers=extra)
@@ -265,7 +269,7 @@ def test_copies_work_before_and_after_use(service: Service, make_model: Make, us
 
 
 @pytest.mark.parametrize("used", [False, True])
-def test_a_copy_with_changes_is_another_model(
+def test_a_copy_with_updates_uses_the_new_values(
     service: Service, make_model: Make, used: bool
 ) -> None:
     model = secretive(make_model)
@@ -316,7 +320,7 @@ def test_a_pickle_holds_no_key_and_finds_it_in_the_environment(
     assert restored._ready().settings.connection == model._ready().settings.connection
 
 
-def test_what_a_pickle_lost_must_be_given_again(
+def test_fields_that_a_pickle_dropped_must_be_given_again(
     monkeypatch: pytest.MonkeyPatch, service: Service, make_model: Make
 ) -> None:
     monkeypatch.setenv("SEQURITY_API_KEY", KEY)
@@ -338,7 +342,7 @@ def test_what_a_pickle_lost_must_be_given_again(
 
 
 class KeepAll(BaseTracer):
-    """Keeps every run as a tracer would send it."""
+    """Stores every run that a tracer would send."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -385,7 +389,7 @@ def test_a_wrong_argument_does_not_show_its_value(make_model: Make) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:The function `load:langchain_core._api.LangChainBetaWarning")
-def test_dumps_and_loads_bring_the_same_model_back(
+def test_dumps_and_loads_restore_the_same_model(
     monkeypatch: pytest.MonkeyPatch, make_model: Make
 ) -> None:
     model = ChatSequrity(
@@ -417,7 +421,7 @@ def test_the_cache_is_off_by_default(make_model: Make) -> None:
     assert make_model().cache is False
 
 
-def test_header_objects_are_shown_by_their_fields(make_model: Make) -> None:
+def test_the_repr_of_a_model_shows_the_fields_of_its_headers(make_model: Make) -> None:
     model = make_model(session_config=ConfigHeader(fsm={"max_n_turns": 3}))  # type: ignore[arg-type]
     assert "max_n_turns=3" in repr(model)
 

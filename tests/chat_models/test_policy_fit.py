@@ -1,4 +1,4 @@
-"""A policy that does not do what it says is told: when the model is made, or gets its tools."""
+"""Warnings about policies that do less than they say, when a model is made or gets tools."""
 
 import warnings
 from collections.abc import Callable
@@ -66,7 +66,7 @@ def one_node() -> StateGraph[State]:
 
 
 def told(make: Callable[[], Any]) -> list[str]:
-    """What is warned of, all at a line of this file."""
+    """The texts of the warnings. Each must point to a line of the tests."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         make()
@@ -79,7 +79,7 @@ def model(row: Row, policy: Any, **fields: Any) -> Any:
     return row.make(**{"base_url": HERE, "policy": policy, **fields})
 
 
-# Read where it is given
+# Policies with syntax errors
 
 BROKEN: list[tuple[str, int, int]] = [
     ('tool "pay" {', 1, 13),
@@ -92,7 +92,7 @@ BROKEN: list[tuple[str, int, int]] = [
 
 @pytest.mark.parametrize(("text", "line", "column"), BROKEN)
 @pytest.mark.parametrize("features", [None, SINGLE, DUAL], ids=["unset", "single", "dual"])
-def test_a_text_that_is_no_policy_is_refused_where_it_is_given(
+def test_a_policy_with_a_syntax_error_is_refused_at_once(
     row: Row, tmp_path: Path, text: str, line: int, column: int, features: Any
 ) -> None:
     file = tmp_path / "house.sqrt"
@@ -123,7 +123,7 @@ LEFT: list[Any] = [
 
 
 @pytest.mark.parametrize("policy", LEFT)
-def test_what_only_the_service_can_read_is_left_to_it(row: Row, policy: Any) -> None:
+def test_a_policy_that_only_the_service_can_read_is_not_checked(row: Row, policy: Any) -> None:
     assert told(lambda: model(row, policy).bind_tools([publish])) == []
 
 
@@ -152,20 +152,22 @@ FORMS: dict[str, Callable[[Any], Any]] = {
 
 @pytest.mark.parametrize(("policy", "line"), UNFIT)
 @pytest.mark.parametrize("form", FORMS)
-def test_rules_for_what_is_not_bound_are_one_warning(
+def test_rules_that_fit_no_bound_tool_cause_one_warning(
     row: Row, policy: str, line: str, form: str
 ) -> None:
     of = model(row, policy, features=DUAL)
     [text] = told(lambda: FORMS[form](of))
     assert line in text.split("\n")
     assert "they do less than they say" in text
-    # Once for a set of tools: an agent binds them before each answer.
+    # One warning for a set of tools, because an agent binds them before each answer.
     assert told(lambda: FORMS[form](of)) == []
     assert len(told(lambda: of.bind_tools([read_diary]))) == 1
 
 
 @pytest.mark.parametrize(("policy", "line"), UNFIT)
-def test_with_a_strict_policy_it_is_an_error_each_time(row: Row, policy: str, line: str) -> None:
+def test_with_a_strict_policy_rules_that_fit_no_bound_tool_always_raise(
+    row: Row, policy: str, line: str
+) -> None:
     of = model(row, policy, features=DUAL, strict_policy=True)
     for _ in range(2):
         with pytest.raises(UsageError) as caught:
@@ -181,11 +183,11 @@ def test_with_a_strict_policy_it_is_an_error_each_time(row: Row, policy: str, li
         'tool "parse_with_ai" { must deny always; } tool "publish" { must deny always; }',
     ],
 )
-def test_a_policy_that_fits_is_no_warning(row: Row, policy: str) -> None:
+def test_a_policy_that_fits_the_tools_causes_no_warning(row: Row, policy: str) -> None:
     assert told(lambda: model(row, policy, strict_policy=True).bind_tools([publish])) == []
 
 
-# Labels that a session has not
+# Rules on labels in sessions without labels
 
 BY_SESSION = """
 tool "read_diary" { session after { @tags |= {"private"}; } }
@@ -203,7 +205,7 @@ BLIND: list[tuple[str, str]] = [
 
 
 @pytest.mark.parametrize(("policy", "line"), BLIND)
-def test_rules_on_labels_are_told_where_features_say_that_there_are_none(
+def test_rules_on_labels_cause_a_warning_in_single_llm_sessions(
     row: Row, policy: str, line: str
 ) -> None:
     [text] = told(lambda: model(row, policy, features=SINGLE))
@@ -218,7 +220,7 @@ def test_rules_on_labels_are_told_where_features_say_that_there_are_none(
     ("base_url", "why"),
     [(HERE, "a local server"), ("https://api.example", "the key's own configuration decides")],
 )
-def test_rules_on_labels_are_told_where_features_say_nothing(
+def test_rules_on_labels_cause_a_warning_if_features_are_unset(
     row: Row, policy: str, line: str, base_url: str, why: str
 ) -> None:
     [text] = told(lambda: model(row, policy, base_url=base_url, api_key="k"))
@@ -230,7 +232,7 @@ def test_rules_on_labels_are_told_where_features_say_nothing(
 
 @pytest.mark.parametrize(("policy", "line"), BLIND)
 @pytest.mark.parametrize("features", [None, SINGLE])
-def test_rules_on_labels_are_told_with_the_tools_once_more(
+def test_rules_on_labels_cause_one_more_warning_when_tools_are_bound(
     row: Row, policy: str, line: str, features: Any
 ) -> None:
     with warnings.catch_warnings(action="ignore"):
@@ -240,7 +242,7 @@ def test_rules_on_labels_are_told_with_the_tools_once_more(
     assert told(lambda: of.bind_tools([publish, read_diary])) == []
 
 
-def test_the_diary_is_told_of_before_an_agent_answers(row: Row) -> None:
+def test_an_agent_warns_of_rules_on_labels_before_it_answers(row: Row) -> None:
     with LocalServer(script=[{"text": "Done."}]) as server:
         with pytest.warns(PolicyMismatch, match="labels of arguments"):
             of = model(row, DIARY, base_url=server.base_url)
@@ -253,7 +255,7 @@ NO_RULES = ["", "// nothing", "  \n"]
 
 
 @pytest.mark.parametrize("policy", NO_RULES)
-def test_a_policy_without_rules_is_told_where_it_is_given(row: Row, policy: str) -> None:
+def test_a_policy_without_rules_causes_a_warning(row: Row, policy: str) -> None:
     made = [
         lambda: model(row, policy, features=DUAL),
         lambda: PolicyMiddleware(policy),
@@ -285,11 +287,13 @@ EMPTY = (
         'let friends = {str like w"*@home.example"};',
     ],
 )
-def test_a_policy_of_presets_or_of_names_for_others_is_not_told_of(row: Row, policy: Any) -> None:
+def test_a_policy_with_only_presets_a_mode_or_names_causes_no_warning(
+    row: Row, policy: Any
+) -> None:
     assert told(lambda: model(row, policy, features=DUAL)) == []
 
 
-def test_a_graphs_policy_on_labels_needs_no_features() -> None:
+def test_rules_on_labels_of_a_graph_need_no_features() -> None:
     graph = one_node()
     policy = 'tool "a" { must deny when x.tags overlaps {"t"}; }'
     texts = told(lambda: LangGraphExecutor(graph, "m", policy=policy, base_url=HERE, api_key="k"))
@@ -303,17 +307,17 @@ def test_a_graphs_policy_on_labels_needs_no_features() -> None:
         'tool "publish" { must deny when text.value == "x"; }',
     ],
 )
-def test_rules_on_values_and_the_session_do_what_they_say_everywhere(row: Row, policy: str) -> None:
+def test_rules_on_values_and_session_labels_are_accepted_everywhere(row: Row, policy: str) -> None:
     for features in (None, SINGLE, DUAL):
         of = model(row, policy, features=features, strict_policy=True)
         of.bind_tools([publish, read_diary])
 
 
-def test_rules_on_labels_are_none_of_a_dual_llm_sessions_worries(row: Row) -> None:
+def test_rules_on_labels_are_accepted_in_dual_llm_sessions(row: Row) -> None:
     model(row, DIARY, features=DUAL, strict_policy=True).bind_tools([publish, read_diary])
 
 
-def test_the_middleware_tells_of_labels_that_it_was_told_to_leave_out() -> None:
+def test_a_middleware_without_labelling_warns_of_rules_on_labels() -> None:
     [text] = told(lambda: PolicyMiddleware(DIARY, labelling="none"))
     assert "- line 6: " in text
     assert 'with `labelling="none"` arguments have no labels' in text
@@ -322,7 +326,7 @@ def test_the_middleware_tells_of_labels_that_it_was_told_to_leave_out() -> None:
     assert told(lambda: PolicyMiddleware(DIARY, strict_policy=True)) == []
 
 
-# A question that nobody could answer
+# Human review without a checkpointer
 
 
 async def test_an_agent_that_asks_a_human_needs_a_checkpointer() -> None:
@@ -336,7 +340,7 @@ async def test_an_agent_that_asks_a_human_needs_a_checkpointer() -> None:
         await agent.ainvoke({"messages": "Hi"})
 
 
-# Rules that let through what they seem to deny
+# Rules that allow what they seem to deny
 
 WEAK: list[tuple[str, str]] = [
     ('tool "publish" { must deny when text.value in {"*secret*"}; }',
@@ -360,7 +364,7 @@ WEAK: list[tuple[str, str]] = [
 
 @pytest.mark.parametrize(("policy", "said"), WEAK)
 @pytest.mark.parametrize("features", [None, SINGLE, DUAL], ids=["unset", "single", "dual"])
-def test_a_rule_that_lets_through_what_it_seems_to_deny_is_told_where_it_is_given(
+def test_a_rule_that_allows_what_it_seems_to_deny_causes_a_warning(
     row: Row, policy: str, said: str, features: Any
 ) -> None:
     makes: list[Callable[..., Any]] = [
@@ -375,13 +379,13 @@ def test_a_rule_that_lets_through_what_it_seems_to_deny_is_told_where_it_is_give
         assert line.split(": ", 1)[1].rstrip(".") == said.rstrip(".")
         with pytest.raises(UsageError, match="protects less than it seems to"):
             make(strict_policy=True)
-    # Of the text alone it is told once.
+    # Binding tools does not repeat a warning about the text alone.
     with warnings.catch_warnings(action="ignore"):
         of = model(row, policy, features=features)
     assert told(lambda: of.bind_tools([publish])) == []
 
 
-def test_an_executor_tells_of_such_a_rule_where_it_is_made() -> None:
+def test_an_executor_warns_of_a_rule_that_allows_what_it_seems_to_deny() -> None:
     policy = 'tool "a" { must deny when x.value in {"*secret*"}; }'
     [text] = told(
         lambda: LangGraphExecutor(one_node(), "m", policy=policy, base_url=HERE, api_key="k")
@@ -389,7 +393,7 @@ def test_an_executor_tells_of_such_a_rule_where_it_is_made() -> None:
     assert "In plain quotes `*secret*` is that text, not a pattern" in text
 
 
-def test_a_rule_that_no_value_of_a_bound_tool_meets_is_told_with_the_tools(row: Row) -> None:
+def test_a_rule_that_no_value_of_a_tools_schema_meets_causes_a_warning(row: Row) -> None:
     def pay(currency: Literal["EUR", "USD"]) -> str:
         """Pay."""
         return currency
@@ -402,16 +406,16 @@ def test_a_rule_that_no_value_of_a_bound_tool_meets_is_told_with_the_tools(row: 
 
 
 @pytest.mark.parametrize("policy", [{}, PolicyHeader(), PolicyHeader(fail_fast=True)])
-def test_a_policy_that_holds_nothing_is_told_as_one_without_rules(row: Row, policy: Any) -> None:
+def test_an_empty_policy_header_counts_as_a_policy_without_rules(row: Row, policy: Any) -> None:
     assert told(lambda: model(row, policy, features=DUAL)) == [EMPTY]
     assert told(lambda: PolicyMiddleware(policy)) == [EMPTY]
 
 
-def test_a_mode_does_nothing_in_a_middleware_which_says_so() -> None:
+def test_a_middleware_warns_of_a_policy_that_has_only_a_mode() -> None:
     assert told(lambda: PolicyMiddleware(PolicyHeader(mode="strict"))) == [EMPTY]
 
 
-# Tools that come past `bind_tools`
+# Tools that are not given to `bind_tools`
 
 RAW = {"name": "pya", "parameters": {"type": "object", "properties": {}}}
 WAYS: dict[str, Callable[[Any, Any], Any]] = {
@@ -424,7 +428,7 @@ WAYS: dict[str, Callable[[Any, Any], Any]] = {
 
 @pytest.mark.long(sample=2)
 @pytest.mark.parametrize("way", WAYS)
-def test_tools_of_a_single_call_are_compared_with_the_policy_too(row: Row, way: str) -> None:
+def test_tools_that_are_given_to_a_call_are_compared_with_the_policy(row: Row, way: str) -> None:
     with LocalServer() as server:
         of = model(row, 'tool "pay" { must deny always; }', base_url=server.base_url)
         tools = written(of)
@@ -436,6 +440,6 @@ def test_tools_of_a_single_call_are_compared_with_the_policy_too(row: Row, way: 
 
 
 def written(of: Any) -> Any:
-    """A tool as the format of a model has it."""
+    """The tool `RAW` in the format of the model."""
     other = of.model_copy(update={"policy": None})
     return other.bind_tools([RAW]).kwargs["tools"]

@@ -1,4 +1,4 @@
-"""Places in a policy that a service names, told as the author wrote them."""
+"""Locations in a policy that a service reports, mapped to the author's text."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -41,7 +41,7 @@ def make(request: pytest.FixtureRequest) -> Iterator[Callable[..., ChatSequrity]
 
 
 @pytest.mark.parametrize("way", ["invoke", "ainvoke", "stream", "astream"])
-async def test_a_place_in_an_error_is_that_of_the_authors_text(
+async def test_a_location_in_an_error_refers_to_the_authors_text(
     make: Callable[..., ChatSequrity], way: str
 ) -> None:
     model = make(policy=POLICY)
@@ -65,6 +65,8 @@ async def test_a_place_in_an_error_is_that_of_the_authors_text(
     assert caught.value.status == 400
 
 
-def test_without_a_policy_an_error_is_told_as_it_came(make: Callable[..., ChatSequrity]) -> None:
+def test_without_a_policy_the_location_in_an_error_is_not_changed(
+    make: Callable[..., ChatSequrity],
+) -> None:
     with pytest.raises(InvalidRequest, match=r"\(line 1, column 14\)"):
         make().invoke("Hi")

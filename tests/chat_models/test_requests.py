@@ -1,4 +1,4 @@
-"""What goes out and what comes back through `ChatSequrity`."""
+"""Requests that `ChatSequrity` sends, and replies that it reads."""
 
 import json
 from collections.abc import Callable
@@ -75,7 +75,7 @@ def test_the_body_has_what_was_set_and_nothing_else(service: Service, make_model
     }  # fmt: skip
 
 
-def test_a_call_wins_over_the_model_and_extra_body_over_all(
+def test_arguments_of_a_call_override_the_model_and_extra_body_overrides_both(
     service: Service, make_model: Make
 ) -> None:
     service.answer()
@@ -94,7 +94,7 @@ ELSEWHERE = ["https://api.sequrity.ai", "https://api.example", "https://10.0.0.1
 
 @pytest.mark.parametrize("address", [*HERE, *ELSEWHERE])
 @pytest.mark.parametrize("stream_usage", [None, True, False])
-def test_streams_ask_for_usage_where_they_are_told_to_or_a_local_server_answers(
+def test_streams_ask_for_usage_if_told_to_or_at_loopback_addresses(
     service: Service, make_model: Make, address: str, stream_usage: bool | None
 ) -> None:
     service.answer(stream=True)
@@ -106,14 +106,18 @@ def test_streams_ask_for_usage_where_they_are_told_to_or_a_local_server_answers(
 
 
 @pytest.mark.parametrize("name", ["gpt-5-pro", "gpt-5-codex", "o1", "claude-x"])
-def test_the_models_name_changes_nothing(service: Service, make_model: Make, name: str) -> None:
+def test_the_name_of_the_model_changes_neither_path_nor_parameters(
+    service: Service, make_model: Make, name: str
+) -> None:
     service.answer()
     make_model(model=name, temperature=0.5).invoke("Hi")
     assert service.requests[-1].url.path == "/control/chat/v1/chat/completions"
     assert service.bodies[-1]["temperature"] == 0.5
 
 
-def test_what_is_no_json_is_refused_before_sending(service: Service, make_model: Make) -> None:
+def test_a_body_that_is_not_json_is_refused_before_sending(
+    service: Service, make_model: Make
+) -> None:
     with pytest.raises(UsageError, match="JSON"):
         make_model().invoke("Hi", custom=object())
     with pytest.raises(UsageError, match="Unicode"):
@@ -159,7 +163,7 @@ def test_tools_of_every_kind_are_bound(service: Service, make_model: Make) -> No
      ("open_valve", {"type": "function", "function": {"name": "open_valve"}}),
      ({"type": "function", "function": {"name": "x"}}, {"type": "function", "function": {"name": "x"}})],
 )  # fmt: skip
-def test_the_choice_of_tools_in_every_spelling(
+def test_tool_choice_is_accepted_in_every_spelling(
     service: Service, make_model: Make, choice: Any, sent: Any
 ) -> None:
     service.answer()
@@ -170,12 +174,14 @@ def test_the_choice_of_tools_in_every_spelling(
     assert service.bodies[-1]["parallel_tool_calls"] is False
 
 
-def test_a_choice_of_no_tool_is_refused(make_model: Make) -> None:
+def test_a_tool_choice_that_names_no_bound_tool_is_refused(make_model: Make) -> None:
     with pytest.raises(UsageError, match="'shut_valve'"):
         make_model().bind_tools([open_valve], tool_choice="shut_valve")
 
 
-def test_tools_and_a_shape_go_together(service: Service, make_model: Make) -> None:
+def test_tools_and_a_response_format_can_be_bound_together(
+    service: Service, make_model: Make
+) -> None:
     shape = {"type": "json_schema", "json_schema": {"name": "v", "schema": {"type": "object"}}}
     for value in (shape, Valve, shape["json_schema"]):
         service.answer()
@@ -189,7 +195,7 @@ def test_tools_and_a_shape_go_together(service: Service, make_model: Make) -> No
 
 @pytest.mark.parametrize("schema", [Valve, ValveDict, Valve.model_json_schema()])
 @pytest.mark.parametrize("strict", [None, True, False])
-def test_a_schema_goes_out_as_the_api_words_it(
+def test_a_schema_is_sent_as_the_api_defines_it(
     service: Service, make_model: Make, schema: Any, strict: bool | None
 ) -> None:
     service.answer('{"bed": 4}')
@@ -213,15 +219,13 @@ def test_a_schema_can_be_a_forced_tool(service: Service, make_model: Make, schem
     assert service.bodies[-1]["tool_choice"]["function"]["name"] == schema.__name__
 
 
-def test_an_old_pydantic_schema_works_as_well(service: Service, make_model: Make) -> None:
+def test_a_pydantic_v1_schema_works(service: Service, make_model: Make) -> None:
     service.answer('{"bed": 4}')
     assert make_model().with_structured_output(ValveV1).invoke("Hi") == ValveV1(bed=4)
     assert service.bodies[-1]["response_format"]["json_schema"]["name"] == "ValveV1"
 
 
-async def test_a_forced_call_that_does_not_come_is_an_error(
-    service: Service, make_model: Make
-) -> None:
+async def test_a_missing_forced_call_is_an_error(service: Service, make_model: Make) -> None:
     model = make_model().with_structured_output(Valve, method="function_calling")
     replies: list[dict[str, Any]] = [{}, {"tool_calls": call("other")}]
     for reply in replies:
@@ -238,7 +242,7 @@ async def test_a_forced_call_that_does_not_come_is_an_error(
 
 
 @pytest.mark.parametrize("method", ["json_schema", "function_calling", "json_mode"])
-def test_with_the_raw_message_nothing_raises(
+def test_with_include_raw_a_parsing_error_is_returned(
     service: Service, make_model: Make, method: Any
 ) -> None:
     model = make_model().with_structured_output(Valve, method=method, include_raw=True)
@@ -269,9 +273,7 @@ def test_arguments_that_do_not_go_together_are_refused(
 # Replies
 
 
-def test_a_stream_that_is_answered_with_plain_json_is_the_answer(
-    service: Service, make_model: Make
-) -> None:
+def test_a_stream_can_be_answered_with_plain_json(service: Service, make_model: Make) -> None:
     service.answer("Hi", tool_calls=call())
     [first, *_] = list(make_model().stream("Hi"))
     assert first.text == "Hi"
@@ -289,7 +291,7 @@ def test_sessions_are_tracked_with_or_without_response_headers(
         assert ("headers" in message.response_metadata) == shown
 
 
-def test_several_replies_come_whole_and_are_not_streamed(
+def test_several_choices_are_returned_and_cannot_be_streamed(
     service: Service, make_model: Make
 ) -> None:
     body = completion("a")
@@ -326,7 +328,7 @@ def test_an_error_inside_a_stream_is_typed_and_ends_it(service: Service, make_mo
     assert not caught.value.is_retryable
 
 
-def test_a_cut_stream_and_a_page_are_errors(service: Service, make_model: Make) -> None:
+def test_a_cut_stream_and_an_html_page_are_errors(service: Service, make_model: Make) -> None:
     cut = 'data: {"choices":[{"index":0,"delta":{"content":"Hel"}}]}\n\n'
     for text, kind, error in (
         (cut, "text/event-stream", StreamInterrupted),
@@ -337,12 +339,12 @@ def test_a_cut_stream_and_a_page_are_errors(service: Service, make_model: Make) 
             list(make_model().stream("Hi"))
 
 
-def test_no_connection_is_an_error_of_its_own() -> None:
+def test_a_failed_connection_has_its_own_error() -> None:
     with pytest.raises(ConnectionFailed):
         ChatSequrity("m", base_url="http://127.0.0.1:9", max_retries=0).invoke("Hi")
 
 
-# Views of one reply
+# One reply through every call method
 
 
 @pytest.mark.filterwarnings("ignore::langchain_core._api.beta_decorator.LangChainBetaWarning")
@@ -399,7 +401,7 @@ def test_every_way_of_streaming_agrees_with_invoke(
     assert "".join(reasoning) == reply.get("reasoning_content", "")
 
 
-def test_v1_content_goes_back_without_loss(service: Service, make_model: Make) -> None:
+def test_v1_content_is_sent_back_without_loss(service: Service, make_model: Make) -> None:
     model = make_model(output_version="v1")
     service.answer("Wait", reasoning_content="hm", tool_calls=call("f", '{"a": 1}'))
     message = model.invoke("x")
@@ -434,12 +436,12 @@ def test_tokens_are_counted_without_a_tokenizer(make_model: Make) -> None:
     assert 0 < some < more
 
 
-def test_the_profile_says_what_holds_for_any_model(make_model: Make) -> None:
+def test_the_profile_has_what_holds_for_any_model(make_model: Make) -> None:
     profile = make_model().profile
     assert profile is not None
     assert profile["structured_output"]
     assert profile["tool_calling"]
 
 
-def test_the_scripted_service_streams_what_it_says_whole() -> None:
+def test_the_scripted_service_streams_a_completion_in_pieces() -> None:
     assert list(chunks(completion("abcd")))[1]["choices"][0]["delta"] == {"content": "abc"}

@@ -1,4 +1,4 @@
-"""Which session a conversation goes on with (behaviour.md P1)."""
+"""Which session a conversation continues (behaviour.md P1)."""
 
 from collections.abc import Callable
 from typing import Any
@@ -34,14 +34,14 @@ def tool_call(call: str) -> dict[str, Any]:
 
 
 def converse(model: ChatSequrity, service: Service, session: str = SESSION) -> list[BaseMessage]:
-    """A turn with a tool call in a session, answered; the next message is still to come."""
+    """A turn with a tool call, and the result of the call, which is not sent yet."""
     service.answer("", session=session, tool_calls=[tool_call(call_id(session))])
     question = HumanMessage("Go")
     reply = model.invoke([question])
     return [question, reply, ToolMessage("done", tool_call_id=call_id(session))]
 
 
-def test_the_session_of_the_last_own_message_goes_on(service: Service, make_model: Make) -> None:
+def test_the_session_of_the_last_own_message_continues(service: Service, make_model: Make) -> None:
     model = make_model()
     history = converse(model, service)
     assert sent_session(service) is None
@@ -89,7 +89,7 @@ def test_the_session_survives_what_a_checkpoint_does_to_a_message(
     assert sent_session(service) == SESSION
 
 
-def test_another_model_object_with_the_same_configuration_goes_on(
+def test_another_model_object_with_the_same_configuration_continues(
     service: Service, make_model: Make
 ) -> None:
     history = converse(make_model(), service)
@@ -121,7 +121,7 @@ def test_a_digest_is_no_good_for_another_session(service: Service, make_model: M
 
 
 @pytest.mark.parametrize("facts", [None, "x", {"session_id": 7, "digest": 7}])
-def test_odd_metadata_of_others_is_left_alone(
+def test_malformed_session_metadata_is_ignored(
     service: Service, make_model: Make, facts: Any
 ) -> None:
     service.answer()
@@ -208,11 +208,11 @@ UUIDS = st.uuids().map(str)
     end=st.sampled_from(["", "x", "0", "-1", "_2", "-" + "f" * 36]), is_upper=st.booleans(),
 )  # fmt: skip
 @pytest.mark.parametrize("named", [None, "own", "other"])
-def test_only_ids_of_the_resumed_session_go_out_in_any_spelling(
+def test_only_ids_of_the_resumed_session_are_sent_in_any_spelling(
     service: Service, make_model: Make, named: str | None, own: str, other: str, call: str,
     spelling: Callable[[str, str], str], end: str, is_upper: bool,
 ) -> None:  # fmt: skip
-    assume(own[-12:] != other[-12:])  # a short id has no more of its session
+    assume(own[-12:] != other[-12:])  # a short id contains only this part of its session
     id_ = spelling(own, call) + (end if spelling is not _short else "")
     id_ = f"tc{id_[2:].upper()}" if is_upper and spelling is _dashless else id_
     asked = AIMessage("", tool_calls=[{"id": id_, "name": "f", "args": {}}])
@@ -229,9 +229,7 @@ def test_only_ids_of_the_resumed_session_go_out_in_any_spelling(
         assert (form in sent) <= (named == "own")
 
 
-def test_ids_of_any_form_stay_in_the_session_that_gave_them(
-    service: Service, make_model: Make
-) -> None:
+def test_ids_of_any_form_are_kept_in_their_own_session(service: Service, make_model: Make) -> None:
     model = make_model()
     service.answer("", tool_calls=[tool_call("tc-of-tomorrow")])
     reply = model.invoke("Go")
@@ -240,7 +238,7 @@ def test_ids_of_any_form_stay_in_the_session_that_gave_them(
     assert sent_ids(service) == (["tc-of-tomorrow"], ["tc-of-tomorrow"])
 
 
-def test_the_session_can_be_configured(service: Service, make_model: Make) -> None:
+def test_the_config_of_a_call_can_name_the_session(service: Service, make_model: Make) -> None:
     config: Any = {"configurable": {"sequrity_session_id": SESSION}}
     model = make_model()
     service.answer()
@@ -255,7 +253,7 @@ def test_the_session_can_be_configured(service: Service, make_model: Make) -> No
     assert sent_session(service) is None
 
 
-async def test_the_session_can_be_configured_for_async_calls(
+async def test_the_config_of_an_async_call_can_name_the_session(
     service: Service, make_model: Make
 ) -> None:
     config: Any = {"configurable": {"sequrity_session_id": SESSION}}
@@ -269,7 +267,7 @@ async def test_the_session_can_be_configured_for_async_calls(
     assert [sent_session(service, i) for i in range(3)] == [SESSION] * 3
 
 
-def test_the_callers_own_session_header_wins(service: Service, make_model: Make) -> None:
+def test_a_session_header_of_the_caller_has_priority(service: Service, make_model: Make) -> None:
     model = make_model()
     history = converse(model, service)
     service.answer()
@@ -281,7 +279,7 @@ def test_the_callers_own_session_header_wins(service: Service, make_model: Make)
 
 
 @pytest.mark.parametrize("session_id", ["", 7])
-def test_a_session_id_that_is_none_is_refused(make_model: Make, session_id: Any) -> None:
+def test_an_invalid_session_id_is_refused(make_model: Make, session_id: Any) -> None:
     with pytest.raises(UsageError, match="session_id"):
         make_model().invoke("a", session_id=session_id)
 
@@ -311,7 +309,7 @@ def test_a_bound_or_copied_model_has_no_session_of_its_own(
         assert sent_session(service) is None
 
 
-def test_an_expired_session_is_said_to_be_so(service: Service, make_model: Make) -> None:
+def test_an_expired_session_raises_session_expired(service: Service, make_model: Make) -> None:
     model = make_model()
     history = converse(model, service)
     service.answer(status=404, body={"detail": "Unknown session"})
@@ -373,7 +371,7 @@ STATUSES = [400, 403, 409, 410, 422]
 @pytest.mark.parametrize("body", GONE, ids=range(len(GONE)))
 @pytest.mark.parametrize("status", STATUSES)
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
-def test_a_refusal_that_says_the_session_is_gone_means_an_expired_one(
+def test_a_refusal_that_says_the_session_is_gone_raises_session_expired(
     service: Service, make_model: Make, status: int, body: Any, stream: bool
 ) -> None:
     history = converse(make_model(), service)
@@ -394,14 +392,14 @@ def test_a_refusal_that_says_the_session_is_gone_means_an_expired_one(
 
 @pytest.mark.parametrize("body", THERE, ids=range(len(THERE)))
 @pytest.mark.parametrize("status", STATUSES)
-def test_a_refusal_of_a_session_that_is_there_is_raised_and_nothing_is_sent_again(
+def test_a_refusal_about_an_existing_session_is_raised_without_a_restart(
     service: Service, make_model: Make, status: int, body: Any
 ) -> None:
     model = make_model(on_session_expired="restart")
     history = converse(model, service)
     service.replies.append(httpx.Response(status, json=body))
     with pytest.raises(StatusError) as caught:
-        # A session that is named by the caller: only then a mismatch is raised as well (T1).
+        # The caller names the session: otherwise a mismatch would not be raised (T1).
         model.invoke(history, session_id=SESSION)
     assert caught.value.status == status
     assert len(service.requests) == 2
@@ -420,7 +418,7 @@ def test_other_statuses_never_mean_an_expired_session(
 
 
 @pytest.mark.parametrize("status", [*STATUSES, 404])
-def test_without_a_session_no_refusal_means_an_expired_one(
+def test_without_a_session_no_refusal_means_an_expired_session(
     service: Service, make_model: Make, status: int
 ) -> None:
     service.answer(status=status, body=GONE[0])
@@ -430,7 +428,7 @@ def test_without_a_session_no_refusal_means_an_expired_one(
     assert len(service.requests) == 1
 
 
-async def test_an_expired_session_is_replaced_if_asked_to(
+async def test_with_restart_a_new_session_replaces_an_expired_one(
     service: Service, make_model: Make
 ) -> None:
     model = make_model(on_session_expired="restart")

@@ -1,4 +1,4 @@
-"""One model for threads, tasks, event loops and users; nothing crosses over."""
+"""One model for threads, tasks, event loops and users. Their sessions stay separate."""
 
 import asyncio
 import pickle
@@ -45,7 +45,7 @@ def test_ten_event_loops_one_after_the_other_use_one_model(base_url: str) -> Non
 
 
 def talk(model: ChatSequrity, name: str, turns: int) -> tuple[set[str], list[str]]:
-    """A conversation of some turns: the sessions it had, and its answers."""
+    """Holds a conversation. Returns its sessions and its answers."""
     history: list[BaseMessage] = []
     sessions, answers = set(), []
     for turn in range(turns):

@@ -37,7 +37,7 @@ class Ledger:
 
 
 def paying(number: int) -> dict[str, Any]:
-    """What a model says that has read of so many receipts."""
+    """The answer of a model after this number of receipts."""
     if number == 3:
         return {"text": "All is paid."}
     return {"tool_calls": [{"name": "pay", "arguments": {"payee": "Ada", "euros": 5}}]}
@@ -72,13 +72,13 @@ def order(agent: Any) -> str:
 @pytest.mark.long(sample=2)
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("name", MODELS)
-def test_what_was_ordered_three_times_is_done_three_times(
+def test_a_dual_llm_agent_pays_exactly_three_times_despite_summaries(
     base_url: str, name: str, policy: str | None
 ) -> None:
     ledger = Ledger()
     config = {"fsm": {"history_mismatch_policy": policy}} if policy else None
     dual = agent(name, base_url, ledger, features={"agent_arch": "dual-llm"}, session_config=config)
-    if policy == "reject" and name != "previous-id":  # which sends what is new, and nothing else
+    if policy == "reject" and name != "previous-id":  # previous-id sends only new messages
         with pytest.raises(InvalidRequest, match="stays in its session"):
             order(dual)
         assert len(ledger.payments) == 1
@@ -90,7 +90,9 @@ def test_what_was_ordered_three_times_is_done_three_times(
 @pytest.mark.long(sample=2)
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("name", MODELS)
-def test_so_it_is_with_a_single_model(base_url: str, name: str, policy: str | None) -> None:
+def test_a_single_llm_agent_pays_exactly_three_times_despite_summaries(
+    base_url: str, name: str, policy: str | None
+) -> None:
     ledger = Ledger()
     config = {"fsm": {"history_mismatch_policy": policy}} if policy else None
     single = agent(

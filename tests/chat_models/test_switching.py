@@ -1,4 +1,4 @@
-"""A conversation goes on in another format: nothing of it is lost, and no session goes along."""
+"""A conversation continues in another format: all of it is sent, in a new session."""
 
 from itertools import permutations
 from typing import Any
@@ -64,7 +64,7 @@ def _media(message: BaseMessage) -> list[str]:
 )
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
 @pytest.mark.parametrize("v1", [False, True], ids=["", "v1"])
-def test_a_conversation_goes_on_in_another_format(
+def test_a_conversation_continues_in_another_format(
     first: Row, second: Row, stream: bool, v1: bool
 ) -> None:
     with LocalServer(script=SCRIPT) as server:
@@ -77,7 +77,7 @@ def test_a_conversation_goes_on_in_another_format(
         new = answer.response_metadata["sequrity"]["session_id"]
         assert new != old
 
-        # What the server was told in the new session is the whole conversation.
+        # The new session has the whole conversation.
         told = server.sessions.find(new)
         assert told is not None
         system, user, said, *results, _answer = told.messages
@@ -95,7 +95,7 @@ def test_a_conversation_goes_on_in_another_format(
         assert paired == [call["id"] for call in said.tool_calls]
         assert old not in str(told.messages)
 
-        # And back again, to the session that it began in.
+        # Back in the first format, the first session continues.
         back: Any = first.make(base_url=server.base_url).bind_tools([get_weather])
         again = back.invoke([*messages, answer, HumanMessage("And now?")])
         assert again.response_metadata["sequrity"]["session_id"] == old
@@ -111,7 +111,9 @@ SERVED: list[Any] = [
 
 
 @pytest.mark.parametrize("row", ROWS, ids=[row.format for row in ROWS])
-def test_what_another_service_ran_itself_does_not_stand_in_the_way(row: Row, base_url: str) -> None:
+def test_tool_blocks_of_other_services_in_the_history_cause_no_error(
+    row: Row, base_url: str
+) -> None:
     call = {"type": "tool_use", "id": "c1", "name": "get_weather", "input": {"city": "Rome"}}
     history = [
         HumanMessage("Hello"),

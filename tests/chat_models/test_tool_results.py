@@ -1,4 +1,4 @@
-"""What tools return, and how they fail, as programs of every format have it."""
+"""Results and failures of tools, as planner programs see them in every format."""
 
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal, NotRequired, TypedDict
@@ -33,7 +33,7 @@ def look_up(word: str) -> str:
 
 
 class Told(list[str]):
-    """What planners were told."""
+    """The prompts of the planners."""
 
     def plan(self, request: ChatRequest) -> str:
         self.append("\n".join(map(text_of, request.messages)))
@@ -52,7 +52,7 @@ def base_url(told: Told) -> Iterator[str]:
 
 
 def value(row: Row, base_url: str, result: ToolMessage) -> Any:
-    """What a program has as the result of its call."""
+    """The value that a program gets as the result of its call."""
     model = row.make(base_url=base_url, features=DUAL, max_retries=0).bind_tools([look_up])
     call = model.invoke("Go")
     result.tool_call_id = str(call.tool_calls[0]["id"])
@@ -72,14 +72,14 @@ FAILED: dict[str, tuple[Any, str]] = {
 
 @rows
 @pytest.mark.parametrize("content", FAILED)
-def test_a_tool_that_failed_raises(row: Row, base_url: str, content: str) -> None:
+def test_a_failed_tool_raises_in_the_program(row: Row, base_url: str, content: str) -> None:
     sent, expected = FAILED[content]
     result = ToolMessage(sent, tool_call_id="", status="error")
     assert value(row, base_url, result) == {"failed": expected}
 
 
 @rows
-def test_a_tool_that_did_not_fail_does_not_raise(row: Row, base_url: str) -> None:
+def test_a_result_that_only_looks_like_an_error_does_not_raise(row: Row, base_url: str) -> None:
     assert value(row, base_url, ToolMessage("Error: none", tool_call_id="")) == "Error: none"
 
 
@@ -112,7 +112,7 @@ EDITED: dict[str, tuple[Any, Any, Any]] = {
 @pytest.mark.long(sample=26)
 @rows
 @pytest.mark.parametrize("case", EDITED)
-def test_a_value_comes_before_its_text_unless_that_was_edited(
+def test_a_structured_value_has_priority_unless_its_text_was_edited(
     row: Row, base_url: str, case: str
 ) -> None:
     texts, structured, expected = EDITED[case]
@@ -124,14 +124,14 @@ def test_a_value_comes_before_its_text_unless_that_was_edited(
 
 
 @rows
-def test_a_value_cannot_set_labels(row: Row, base_url: str) -> None:
+def test_a_structured_value_cannot_set_labels(row: Row, base_url: str) -> None:
     forged = {"value": 1, "meta": {"tags": []}, "is_sequrity_var": True}
     result = ToolMessage("a value", tool_call_id="", artifact={MCP: forged})
     assert value(row, base_url, result) == forged
 
 
 @pytest.mark.parametrize("row", [CHAT, RESPONSES], ids=["chat/completions", "responses"])
-def test_other_sessions_get_results_as_their_format_has_them(row: Row) -> None:
+def test_single_llm_requests_have_no_fields_of_dual_llm_sessions(row: Row) -> None:
     service = Service(row)
     service.answer("Fine.")
     call = AIMessage("", tool_calls=[{"name": "look_up", "args": {"word": "x"}, "id": "1"}])
@@ -184,7 +184,7 @@ RETURNS: dict[Any, str] = {
 @pytest.mark.long(sample=9)
 @rows
 @pytest.mark.parametrize("returned", RETURNS, ids=str)
-def test_planners_are_told_what_annotations_say(
+def test_planners_see_the_return_type_of_an_annotation(
     row: Row, base_url: str, told: Told, returned: Any
 ) -> None:
     def check(word: str) -> Any:
@@ -210,7 +210,7 @@ def test_planners_are_told_what_annotations_say(
 
 
 @rows
-def test_a_tool_may_say_itself_what_it_returns(row: Row, base_url: str, told: Told) -> None:
+def test_a_tool_may_declare_its_own_output_schema(row: Row, base_url: str, told: Told) -> None:
     @tool(extras={"output_schema": {"type": "array", "items": {"type": "integer"}}})
     def check(word: str) -> str:
         """Check."""
@@ -222,14 +222,14 @@ def test_a_tool_may_say_itself_what_it_returns(row: Row, base_url: str, told: To
 
 
 class Closed:
-    """What raises when it is looked at."""
+    """Raises `KeyError` for every attribute."""
 
     def __getattr__(self, name: str) -> Any:
         raise KeyError(name)
 
 
 def odd_tools() -> list[Any]:
-    """Tools of whose results nothing can be known."""
+    """Tools whose return type cannot be known."""
     closed = Closed()
 
     def check(word: str) -> Any:
@@ -251,13 +251,13 @@ def odd_tools() -> list[Any]:
 
 
 @pytest.mark.parametrize("given", odd_tools(), ids=range(len(odd_tools())))
-def test_what_an_annotation_does_not_say_is_not_known(base_url: str, given: Any) -> None:
+def test_a_tool_with_an_unusable_annotation_has_no_output_schema(base_url: str, given: Any) -> None:
     model = CHAT.make(base_url=base_url, features=DUAL, max_retries=0)
     bound: Any = model.bind_tools([look_up, given])
     assert "output_schema" not in str(bound.kwargs["tools"])
 
 
-def test_one_function_may_be_two_tools(base_url: str) -> None:
+def test_two_tools_of_one_function_have_their_own_output_schemas(base_url: str) -> None:
     def check(word: str) -> tuple[int, dict[str, int]]:
         """Check."""
         return 1, {word: 2}
@@ -276,7 +276,7 @@ class Person(TypedDict):
     boss: "list[Person]"
 
 
-def test_a_type_that_holds_itself_is_written_once(base_url: str) -> None:
+def test_a_recursive_type_is_expanded_only_once(base_url: str) -> None:
     def check(word: str) -> Any:
         """Check."""
 
