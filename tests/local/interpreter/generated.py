@@ -79,7 +79,7 @@ class Generator:
         name = self.rng.choice(self.names[kind])
         symbol = self.rng.choice(("+=", "-=", "*=") if kind in ("int", "float") else ("+=",))
         other = self.expression(kind, depth - 1)
-        if kind == "list":  # a list that contains itself could not be described
+        if kind == "list":  # programs cannot convert a list that contains itself to text
             other = f"[str(q)[:9] for q in {other}]"
         bound = f"{name} = {name} % 1000" if kind in ("int", "float") else f"{name} = {name}[:20]"
         return [*self.guarded(name, f"{name} {symbol} {other}", kind), bound]
