@@ -1,4 +1,4 @@
-"""Interrupts: a run waits where LangGraph's would, and goes on without doing anything twice."""
+"""Interrupts: a run waits where LangGraph would wait, and continues without repeating anything."""
 
 import operator
 from collections.abc import Iterator
@@ -68,7 +68,7 @@ def _values(state: Any) -> Any:
     return found
 
 
-def test_a_node_interrupts_and_goes_on(model: ChatSequrity) -> None:
+def test_a_node_that_interrupted_continues_after_the_answer(model: ChatSequrity) -> None:
     found = []
     for graph in Twins(asking, model).of(checkpointer=InMemorySaver):
         ran.clear()
@@ -80,7 +80,9 @@ def test_a_node_interrupts_and_goes_on(model: ChatSequrity) -> None:
     assert found[1] == found[0]
 
 
-async def test_a_node_interrupts_and_goes_on_in_a_loop(model: ChatSequrity) -> None:
+async def test_a_node_that_interrupted_continues_after_the_answer_in_an_event_loop(
+    model: ChatSequrity,
+) -> None:
     found = []
     for graph in Twins(asking, model).of(checkpointer=InMemorySaver):
         ran.clear()
@@ -91,7 +93,7 @@ async def test_a_node_interrupts_and_goes_on_in_a_loop(model: ChatSequrity) -> N
     assert found[1] == found[0]
 
 
-def test_nothing_is_sent_twice(told: tuple[Any, Noted]) -> None:
+def test_a_resumed_run_sends_no_request_twice(told: tuple[Any, Noted]) -> None:
     model, sent = told
     graph = secured(asking(), model, checkpointer=InMemorySaver())
     graph.invoke({"text": "a"}, thread())
@@ -149,7 +151,7 @@ def side_by_side() -> Any:
     return graph.add_node("last", last).add_edge(["a", "b"], "last")
 
 
-def test_nodes_of_one_step_are_asked_at_once(model: ChatSequrity) -> None:
+def test_nodes_of_one_step_ask_at_the_same_time(model: ChatSequrity) -> None:
     found = []
     for graph in Twins(side_by_side, model).of(checkpointer=InMemorySaver):
         asked = graph.invoke({"text": ""}, thread())["__interrupt__"]
@@ -191,7 +193,7 @@ STATIC = [
 @pytest.mark.long(sample=4)
 @pytest.mark.parametrize("when", STATIC, ids=str)
 @pytest.mark.parametrize("at_compile", [True, False])
-def test_a_run_waits_before_and_after_nodes(
+def test_a_run_waits_at_static_interrupts_before_and_after_nodes(
     when: dict[str, Any], at_compile: bool, model: ChatSequrity
 ) -> None:
     found = []
@@ -220,7 +222,7 @@ def _secure(model: ChatSequrity, when: dict[str, Any]) -> Any:
     return secured(chain().compile(checkpointer=InMemorySaver(), **when), model)
 
 
-async def test_a_run_waits_after_a_node_in_a_loop(model: ChatSequrity) -> None:
+async def test_a_run_waits_after_a_node_in_an_event_loop(model: ChatSequrity) -> None:
     found = []
     for graph in Twins(chain, model).of(checkpointer=InMemorySaver):
         await graph.ainvoke({"text": "a"}, thread(), interrupt_after=["first"])
@@ -229,7 +231,9 @@ async def test_a_run_waits_after_a_node_in_a_loop(model: ChatSequrity) -> None:
     assert found[1] == found[0]
 
 
-def test_a_wait_sends_nothing_again(told: tuple[Any, Noted]) -> None:
+def test_a_run_that_continues_after_static_interrupts_sends_no_request_twice(
+    told: tuple[Any, Noted],
+) -> None:
     model, sent = told
     graph = secured(chain(), model, checkpointer=InMemorySaver())
     graph.invoke({"text": "a"}, thread(), interrupt_after=["first"], interrupt_before=["last"])
@@ -239,7 +243,7 @@ def test_a_wait_sends_nothing_again(told: tuple[Any, Noted]) -> None:
     assert ran == ["first", "more", "last", "last"]
 
 
-# A graph around
+# An outer graph
 
 
 def around(inner: Any, **options: Any) -> Any:
@@ -254,7 +258,7 @@ def around(inner: Any, **options: Any) -> Any:
     return graph.compile(**options)
 
 
-def test_an_inner_interrupt_reaches_the_graph_around(model: ChatSequrity) -> None:
+def test_an_interrupt_of_an_inner_executor_reaches_the_outer_graph(model: ChatSequrity) -> None:
     found = []
     for inner in Twins(asking, model).of():
         ran.clear()
@@ -267,7 +271,7 @@ def test_an_inner_interrupt_reaches_the_graph_around(model: ChatSequrity) -> Non
     assert found[1] == found[0]
 
 
-def test_an_inner_run_that_waits_is_updated_as_in_langgraph(model: ChatSequrity) -> None:
+def test_a_waiting_inner_run_can_be_updated_as_in_langgraph(model: ChatSequrity) -> None:
     found = []
     for inner in Twins(asking, model).of():
         graph = around(inner, checkpointer=InMemorySaver())
@@ -285,7 +289,7 @@ def nested() -> Any:
     return graph.add_edge(START, "first").add_edge("first", "asking")
 
 
-def test_a_graph_within_a_node_interrupts(model: ChatSequrity) -> None:
+def test_a_graph_that_is_a_node_can_interrupt(model: ChatSequrity) -> None:
     found = []
     for graph in Twins(nested, model).of(checkpointer=InMemorySaver):
         ran.clear()
@@ -298,7 +302,7 @@ def test_a_graph_within_a_node_interrupts(model: ChatSequrity) -> None:
 
 
 def remembering() -> Any:
-    """A node is a graph with a memory of its own."""
+    """A node calls a graph that has its own memory."""
 
     def count(state: State) -> dict[str, Any]:
         return {"log": [f"seen {len(state.get('log', []))}"]}
@@ -316,7 +320,7 @@ def remembering() -> Any:
     return graph.add_sequence([call]).set_entry_point("call")
 
 
-def test_a_graph_within_a_node_keeps_its_own_memory(model: ChatSequrity) -> None:
+def test_a_graph_that_a_node_calls_keeps_its_own_memory(model: ChatSequrity) -> None:
     found = []
     for graph in Twins(remembering, model).of(checkpointer=InMemorySaver):
         found += [graph.invoke({}, thread()) for _ in range(3)]

@@ -1,4 +1,4 @@
-"""An executor as an object: copies, pickles, drawings, schemas, and what it is made of."""
+"""An executor as an object: drawings, schemas, copies, pickles, and its model."""
 
 import copy
 import json
@@ -82,18 +82,18 @@ def small() -> Any:
     return graph.add_sequence([shout, end]).set_entry_point("shout")
 
 
-# What it looks like
+# Drawings and schemas
 
 
 @pytest.mark.parametrize("xray", [False, True, 1])
-def test_a_drawing_is_that_of_the_users_graph(xray: Any, model: ChatSequrity) -> None:
+def test_a_drawing_of_an_executor_shows_the_users_graph(xray: Any, model: ChatSequrity) -> None:
     plain, secure = Twins(rich, model).of()
     assert secure.get_graph(xray=xray).to_json() == plain.get_graph(xray=xray).to_json()
     assert secure.get_graph().draw_mermaid() == plain.get_graph().draw_mermaid()
     assert "sequrity" not in secure.get_graph().draw_mermaid()
 
 
-async def test_a_compiled_graph_is_drawn_as_it_is(model: ChatSequrity) -> None:
+async def test_a_compiled_graph_in_an_executor_is_drawn_unchanged(model: ChatSequrity) -> None:
     compiled = rich().set_node_defaults(error_handler=again).compile(interrupt_before=["end"])
     secure = secured(compiled, model)
     assert secure.get_graph().draw_mermaid() == compiled.get_graph().draw_mermaid()
@@ -101,7 +101,7 @@ async def test_a_compiled_graph_is_drawn_as_it_is(model: ChatSequrity) -> None:
     assert drawn.to_json() == (await compiled.aget_graph(xray=True)).to_json()
 
 
-def test_a_graph_around_draws_the_users_graph(model: ChatSequrity) -> None:
+def test_a_drawing_of_an_outer_graph_shows_the_users_graph(model: ChatSequrity) -> None:
     found = []
     for graph in Twins(rich, model).of():
         parent: Any = StateGraph(State)
@@ -130,7 +130,7 @@ def test_schemas_are_those_of_the_users_graph(model: ChatSequrity) -> None:
         ]
 
 
-def test_it_is_a_compiled_graph_with_the_graphs_name(model: ChatSequrity) -> None:
+def test_an_executor_is_a_compiled_graph_and_has_the_graphs_name(model: ChatSequrity) -> None:
     secure = secured(small().compile(name="mails"), model)
     assert isinstance(secure, CompiledStateGraph)
     assert isinstance(secure, Runnable)
@@ -139,7 +139,9 @@ def test_it_is_a_compiled_graph_with_the_graphs_name(model: ChatSequrity) -> Non
     assert secured(small(), model, name="own").name == "own"
 
 
-def test_what_a_compiled_graph_has_is_taken_over(model: ChatSequrity) -> None:
+def test_an_executor_keeps_checkpointer_and_interrupts_of_a_compiled_graph(
+    model: ChatSequrity,
+) -> None:
     saver = InMemorySaver()
     compiled = small().compile(checkpointer=saver, interrupt_after=["shout"])
     secure = secured(compiled, model)
@@ -178,12 +180,12 @@ def test_copies_work_like_the_original(kind: Any, model: ChatSequrity) -> None:
         assert one.explain().to_dict() == graph.explain().to_dict()
 
 
-def test_a_config_that_is_bound_is_pickled(model: ChatSequrity) -> None:
+def test_a_pickle_keeps_a_bound_config(model: ChatSequrity) -> None:
     graph = secured(small(), model).with_config({"tags": ["x"], "recursion_limit": 5})
     assert pickle.loads(pickle.dumps(graph)).config == graph.config
 
 
-def test_a_pickle_holds_no_key(model: ChatSequrity) -> None:
+def test_a_pickle_contains_no_api_key(model: ChatSequrity) -> None:
     keyed = ChatSequrity("m", base_url=model.base_url, api_key="very-secret", llm_api_key="secret2")
     assert b"secret" not in pickle.dumps(secured(small(), keyed))
 
@@ -191,14 +193,14 @@ def test_a_pickle_holds_no_key(model: ChatSequrity) -> None:
 # Models
 
 
-def test_a_model_may_be_a_name(model: ChatSequrity) -> None:
+def test_a_model_can_be_given_by_its_name(model: ChatSequrity) -> None:
     policy = 'tool "end" { hard deny always; }'
     graph = LangGraphExecutor(small(), "planner,worker", base_url=model.base_url, policy=policy)
     with pytest.raises(PolicyDenied):
         graph.invoke({"text": "a"})
 
 
-def test_a_models_name_is_sent(model: ChatSequrity) -> None:
+def test_the_name_and_the_options_of_a_model_are_sent(model: ChatSequrity) -> None:
     with noted(model.base_url) as (told, sent):
         options = {"http_client": told.http_client, "temperature": 0.5}
         graph = LangGraphExecutor(small(), "planner,worker", base_url=model.base_url, **options)
@@ -206,7 +208,7 @@ def test_a_models_name_is_sent(model: ChatSequrity) -> None:
     assert {(body["model"], body["temperature"]) for body in sent} == {("planner,worker", 0.5)}
 
 
-def test_options_that_mean_nothing_are_refused(model: ChatSequrity) -> None:
+def test_unknown_options_and_wrong_types_of_models_are_refused(model: ChatSequrity) -> None:
     with pytest.raises(UsageError, match="`base_url` is not an argument of `LangGraphExecutor`"):
         LangGraphExecutor(small(), model, base_url="http://127.0.0.1")
     with pytest.raises(UsageError, match="`polcy`"):
@@ -233,7 +235,7 @@ def test_each_format_runs_a_graph(kind: Any, history: Any, model: ChatSequrity) 
         assert graph.invoke({"text": text}) == plain.invoke({"text": text})
 
 
-def test_a_service_that_only_does_what_is_documented_runs_a_graph() -> None:
+def test_a_graph_runs_on_a_service_that_supports_only_documented_fields() -> None:
     with LocalServer(fidelity="documented") as server:
         told = ChatSequrity("any/model", base_url=server.base_url)
         options = {"again": NodeOptions(tool_name="once_more")}

@@ -55,14 +55,16 @@ def around(graph: Any, **options: Any) -> Any:
     return parent.compile(**options)
 
 
-def test_shared_fields_go_in_and_out(model: ChatSequrity) -> None:
+def test_fields_that_both_graphs_have_go_in_and_out(model: ChatSequrity) -> None:
     plain, secure = (
         around(graph).invoke({"text": "a", "log": ["given"]}) for graph in Twins(inner, model).of()
     )
     assert secure == plain
 
 
-async def test_shared_fields_go_in_and_out_in_a_loop(model: ChatSequrity) -> None:
+async def test_fields_that_both_graphs_have_go_in_and_out_in_an_event_loop(
+    model: ChatSequrity,
+) -> None:
     plain, secure = [
         await around(graph).ainvoke({"text": "a", "log": ["given"]})
         for graph in Twins(inner, model).of()
@@ -70,7 +72,7 @@ async def test_shared_fields_go_in_and_out_in_a_loop(model: ChatSequrity) -> Non
     assert secure == plain
 
 
-def test_inner_nodes_are_seen_in_the_graph_around(model: ChatSequrity) -> None:
+def test_a_stream_of_the_outer_graph_shows_the_inner_nodes(model: ChatSequrity) -> None:
     found = []
     for graph in Twins(inner, model).of():
         chunks = list(around(graph).stream({"text": "a"}, subgraphs=True))
@@ -88,7 +90,7 @@ def leaving() -> Any:
 
 
 @pytest.mark.parametrize("in_loop", [False, True])
-async def test_a_node_hands_over_to_the_graph_around(in_loop: bool, model: ChatSequrity) -> None:
+async def test_a_node_can_hand_over_to_the_outer_graph(in_loop: bool, model: ChatSequrity) -> None:
     found = []
     for graph in Twins(leaving, model).of():
         parent = around(graph)
@@ -99,7 +101,7 @@ async def test_a_node_hands_over_to_the_graph_around(in_loop: bool, model: ChatS
     assert found[1]["log"] == ["left", "after"]
 
 
-def test_a_denial_is_handled_by_the_graph_around(model: ChatSequrity) -> None:
+def test_an_error_handler_of_the_outer_graph_gets_a_denial(model: ChatSequrity) -> None:
     denies = model.model_copy(update={"policy": 'tool "tell" { hard deny always; }'})
 
     def review(_: State, error: Any) -> Command[Any]:
@@ -119,7 +121,7 @@ def _typed(handler: Any) -> Any:
     return handler
 
 
-def test_each_run_of_a_node_is_a_run_of_its_own(model: ChatSequrity) -> None:
+def test_each_run_of_an_executor_as_a_node_is_a_separate_run(model: ChatSequrity) -> None:
     found = []
     for graph in Twins(inner, model).of():
         parent: Any = StateGraph(State)
@@ -135,7 +137,7 @@ def test_each_run_of_a_node_is_a_run_of_its_own(model: ChatSequrity) -> None:
     assert found[1] == found[0]
 
 
-def test_an_executor_has_a_memory_of_its_own(model: ChatSequrity) -> None:
+def test_an_executor_in_an_outer_graph_can_have_its_own_memory(model: ChatSequrity) -> None:
     def remember(state: Inner) -> dict[str, Any]:
         return {"log": ["new"], "text": str(len(state.get("log", [])))}
 
@@ -156,7 +158,7 @@ def test_an_executor_has_a_memory_of_its_own(model: ChatSequrity) -> None:
     assert found[1][-1]["text"] == "2"
 
 
-def test_an_executor_is_made_within_a_node(model: ChatSequrity) -> None:
+def test_a_node_can_create_and_run_an_executor(model: ChatSequrity) -> None:
     def make(state: State, config: RunnableConfig) -> Any:
         return LangGraphExecutor(inner(), model).invoke({"text": state["text"]}, config)
 
@@ -171,7 +173,7 @@ def test_an_executor_is_made_within_a_node(model: ChatSequrity) -> None:
         assert names == {"look", "tell", "one"}
 
 
-def test_an_executor_is_a_node_of_an_executor(model: ChatSequrity) -> None:
+def test_an_executor_can_be_a_node_of_another_executor(model: ChatSequrity) -> None:
     def outer(graph: Any) -> Any:
         parent: Any = StateGraph(State)
         parent.add_node("inner", graph).add_node("after", after)
@@ -185,11 +187,13 @@ def test_an_executor_is_a_node_of_an_executor(model: ChatSequrity) -> None:
     assert secure.invoke({"text": "a"}) == plain.invoke({"text": "a"})
 
 
-# The limit
+# The recursion limit
 
 
 @pytest.mark.parametrize("limit", [1, 24, 25, 26, 40])
-def test_a_limit_holds_whatever_defaults_there_are(model: ChatSequrity, limit: int) -> None:
+def test_a_recursion_limit_holds_below_and_above_the_default(
+    model: ChatSequrity, limit: int
+) -> None:
     ran = list[str]()
     graph: Any = StateGraph(State).add_node("a", lambda _state: ran.append("a"))
     graph.add_edge(START, "a").add_edge("a", "a")
@@ -198,7 +202,7 @@ def test_a_limit_holds_whatever_defaults_there_are(model: ChatSequrity, limit: i
     assert len(ran) == limit
 
 
-def test_the_limit_of_the_caller_holds(model: ChatSequrity) -> None:
+def test_the_recursion_limit_of_the_caller_holds(model: ChatSequrity) -> None:
     plain, secure = Twins(inner, model).of()
     for graph in (plain, secure, plain.with_config(), secure.with_config()):
         assert graph.invoke({"text": "a"}, {"recursion_limit": 3})["text"] == "A!"
@@ -265,7 +269,7 @@ def tools() -> Any:
 
 
 @pytest.mark.parametrize("in_loop", [False, True])
-async def test_tools_see_the_state(in_loop: bool, model: ChatSequrity) -> None:
+async def test_tools_of_a_tool_node_see_the_state(in_loop: bool, model: ChatSequrity) -> None:
     given = {"messages": [HumanMessage("Who?", id="human")], "user": "ann"}
     found = []
     for graph in Twins(tools, model).of():

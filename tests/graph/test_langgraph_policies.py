@@ -35,7 +35,7 @@ SOON = RetryPolicy(initial_interval=0.001, max_interval=0.001, jitter=False, max
 
 
 def flaky(failures: int, error: type[Exception] = ConnectionError) -> Callable[[State], Any]:
-    """A node that fails so often before it works."""
+    """A node that fails this number of times before it works."""
 
     def work(state: State) -> dict[str, Any]:
         ran.append("work")
@@ -70,7 +70,7 @@ def _ended(graph: Any, given: Any = None, **options: Any) -> Any:
 
 
 async def _aended(graph: Any) -> Any:
-    """As `_ended`."""
+    """As `_ended`, but in an event loop."""
     ran.clear()
     chunks: list[Any] = []
     error: Any = None
@@ -84,7 +84,9 @@ async def _aended(graph: Any) -> Any:
 
 @pytest.mark.parametrize("failures", [0, 1, 2, 3])
 @pytest.mark.parametrize("error", [ConnectionError, ValueError])
-def test_a_node_is_tried_again(failures: int, error: type[Exception], model: ChatSequrity) -> None:
+def test_a_failed_node_is_retried_as_in_langgraph(
+    failures: int, error: type[Exception], model: ChatSequrity
+) -> None:
     plain, secure = (
         _ended(graph)
         for graph in Twins(lambda: _two(flaky(failures, error), retry_policy=SOON), model).of()
@@ -92,14 +94,14 @@ def test_a_node_is_tried_again(failures: int, error: type[Exception], model: Cha
     assert secure == plain
 
 
-def test_a_node_that_is_tried_again_sends_one_result(model: ChatSequrity) -> None:
+def test_a_retried_node_sends_one_result(model: ChatSequrity) -> None:
     with noted(model.base_url) as (told, sent):
         secured(_two(flaky(2), retry_policy=SOON), told).invoke({"text": "a"})
     assert len(sent) == 3
     assert ran == ["work"] * 3
 
 
-def test_defaults_of_the_graph_hold_for_its_nodes(model: ChatSequrity) -> None:
+def test_the_default_retry_policy_of_a_graph_applies_to_its_nodes(model: ChatSequrity) -> None:
     def make() -> Any:
         return _two(flaky(2)).set_node_defaults(retry_policy=SOON)
 
@@ -141,8 +143,8 @@ def test_a_cache_key_is_made_of_the_nodes_input(model: ChatSequrity) -> None:
     assert found[1] == found[0]
 
 
-def test_equal_input_is_found_however_it_came_about(model: ChatSequrity) -> None:
-    """A field that is folded from batches has the same value after one batch as after two."""
+def test_a_cache_finds_equal_input_after_one_update_or_two(model: ChatSequrity) -> None:
+    """A field with a reducer has the same value after one batch as after two."""
 
     def make() -> Any:
         def count(state: State) -> dict[str, Any]:
@@ -164,7 +166,7 @@ def test_equal_input_is_found_however_it_came_about(model: ChatSequrity) -> None
     assert found[1][1] == ["count"]
 
 
-async def test_a_cache_is_cleared(model: ChatSequrity) -> None:
+async def test_a_node_runs_again_after_its_cache_was_cleared(model: ChatSequrity) -> None:
     found = []
     for graph in Twins(_cached, model).of(cache=InMemoryCache):
         ran.clear()
@@ -233,12 +235,12 @@ def test_an_error_handler_takes_over(
 
 
 @pytest.mark.parametrize("make", [_node_handler, _default_handler])
-async def test_an_error_handler_takes_over_in_a_loop(make: Any, model: ChatSequrity) -> None:
+async def test_an_error_handler_takes_over_in_an_event_loop(make: Any, model: ChatSequrity) -> None:
     plain, secure = [await _aended(graph) for graph in Twins(lambda: make("last", 1), model).of()]
     assert secure == plain
 
 
-def test_a_handler_is_no_way_around_a_denial(model: ChatSequrity) -> None:
+def test_an_error_handler_cannot_bypass_a_denial(model: ChatSequrity) -> None:
     denies = model.model_copy(update={"policy": 'tool "last" { hard deny always; }'})
     graph = secured(_default_handler("last", 0), denies)
     _, error, _ = _ended(graph)

@@ -1,4 +1,4 @@
-"""Context, store, config, callbacks and traces reach the nodes; runs at the same time never mix."""
+"""Context, store, config, callbacks and traces reach the nodes; parallel runs never mix."""
 
 import asyncio
 import contextvars
@@ -73,7 +73,9 @@ GIVEN: Any = {"configurable": {"user": "ann"}, "tags": ["tagged"], "metadata": {
 
 
 @pytest.mark.parametrize("in_loop", [False, True])
-async def test_nodes_see_what_the_caller_gives(in_loop: bool, model: ChatSequrity) -> None:
+async def test_nodes_see_the_callers_context_store_and_config(
+    in_loop: bool, model: ChatSequrity
+) -> None:
     found = []
     for graph in Twins(everything, model).of(store=InMemoryStore):
         options = {"config": GIVEN, "context": Context("ann")}
@@ -85,7 +87,7 @@ async def test_nodes_see_what_the_caller_gives(in_loop: bool, model: ChatSequrit
     assert "stored 2" in found[-1]["log"]
 
 
-def test_a_config_that_is_bound_reaches_the_nodes(model: ChatSequrity) -> None:
+def test_a_bound_config_reaches_the_nodes(model: ChatSequrity) -> None:
     plain, secure = (
         graph.with_config(GIVEN).invoke({"text": "a"}, context={"user": "ann"})
         for graph in Twins(everything, model).of(store=InMemoryStore)
@@ -97,7 +99,7 @@ def test_a_config_that_is_bound_reaches_the_nodes(model: ChatSequrity) -> None:
 
 
 class Traced(BaseCallbackHandler):
-    """Notes each run with the names of those above it."""
+    """Records each run with the names of the runs above it."""
 
     def __init__(self) -> None:
         self.names: dict[UUID, tuple[str, ...]] = {}
@@ -178,12 +180,12 @@ def now(_: State) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("node", [later, now])
-async def test_both_colours_of_nodes_run_in_a_loop(node: Any, model: ChatSequrity) -> None:
+async def test_sync_and_async_nodes_run_in_an_event_loop(node: Any, model: ChatSequrity) -> None:
     plain, secure = [await graph.ainvoke({}) for graph in Twins(lambda: _one(node), model).of()]
     assert secure == plain
 
 
-def test_an_async_node_needs_a_loop(model: ChatSequrity) -> None:
+def test_an_async_node_without_an_event_loop_is_an_error(model: ChatSequrity) -> None:
     said = []
     for graph in Twins(lambda: _one(later), model).of():
         with pytest.raises(TypeError) as error:
@@ -192,7 +194,7 @@ def test_an_async_node_needs_a_loop(model: ChatSequrity) -> None:
     assert said[1] == said[0]
 
 
-def test_an_async_router_needs_a_loop(model: ChatSequrity) -> None:
+def test_an_async_router_without_an_event_loop_is_an_error(model: ChatSequrity) -> None:
     async def route(_: State) -> str:
         await asyncio.sleep(0)
         return END
@@ -246,7 +248,7 @@ def test_runs_of_several_threads_do_not_mix(model: ChatSequrity) -> None:
     assert found == [_expected(name) for name in names]
 
 
-def test_runs_of_several_loops_do_not_mix(model: ChatSequrity) -> None:
+def test_runs_of_several_event_loops_do_not_mix(model: ChatSequrity) -> None:
     graph = secured(_chain(), model)
 
     async def several(names: list[str]) -> list[Any]:
@@ -258,7 +260,7 @@ def test_runs_of_several_loops_do_not_mix(model: ChatSequrity) -> None:
     assert found == [[_expected(name) for name in names] for names in groups]
 
 
-def test_a_run_leaves_nothing_on_the_object(model: ChatSequrity) -> None:
+def test_a_run_does_not_change_the_executor(model: ChatSequrity) -> None:
     graph = secured(_chain(), model)
     before = dict(vars(graph))
     graph.invoke({"text": "x"})
@@ -270,7 +272,7 @@ def test_a_run_leaves_nothing_on_the_object(model: ChatSequrity) -> None:
 
 @pytest.fixture
 def own_server() -> Iterator[LocalServer]:
-    """A server of this test's own, whose connections are known."""
+    """A server for one test, so that no other test uses its connections."""
     with LocalServer() as server:
         yield server
 
@@ -305,7 +307,10 @@ async def test_a_cancelled_run_stops_in_its_node(own_server: LocalServer) -> Non
     assert not ran
     await model.aclose()
     new = {one.name for one in set(threading.enumerate()) - threads}
-    assert new <= {"interpreter", "AnyIO worker thread"}  # the server's: the program waits there
+    assert new <= {
+        "interpreter",
+        "AnyIO worker thread",
+    }  # the server's threads, where the program waits
     others = asyncio.all_tasks() - {asyncio.current_task()}
     assert not others
 

@@ -1,4 +1,4 @@
-"""Streams of an executor are those of the graph itself."""
+"""Streams of an executor are the same as streams of the graph itself."""
 
 import operator
 from collections.abc import AsyncIterator, Callable
@@ -65,7 +65,7 @@ GIVEN = {"text": "hi"}
 
 
 def _told(mode: str, chunk: Any) -> Any:
-    """What of a chunk does not depend on times, ids and the number of steps."""
+    """The parts of a chunk that do not depend on times, ids and the number of steps."""
     if mode == "messages":
         message, metadata = chunk
         return type(message).__name__, message.content, message.id, metadata["langgraph_node"]
@@ -95,7 +95,7 @@ def test_a_stream_shows_what_langgraph_shows(mode: StreamMode, model: ChatSequri
 
 
 @pytest.mark.parametrize("mode", ["updates", "values"])
-def test_what_was_done_before_a_denial_is_streamed(mode: StreamMode, model: ChatSequrity) -> None:
+def test_a_stream_shows_the_steps_before_a_denial(mode: StreamMode, model: ChatSequrity) -> None:
     denies = model.model_copy(update={"policy": 'tool "answer" { hard deny always; }'})
     chunks: list[Any] = []
     with pytest.raises(PolicyDenied):  # a list keeps what came before the error
@@ -154,7 +154,9 @@ def parent_of(inner: Any) -> Any:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_graph_around_streams_the_inner_nodes(mode: StreamMode, model: ChatSequrity) -> None:
+def test_a_stream_of_an_outer_graph_shows_the_inner_nodes(
+    mode: StreamMode, model: ChatSequrity
+) -> None:
     found = []
     for graph in Twins(talk, model).of():
         chunks = parent_of(graph).stream(GIVEN, stream_mode=mode, subgraphs=True)
@@ -167,7 +169,7 @@ def _inner(mode: str, namespace: tuple[str, ...], chunk: Any) -> Any:
 
 
 def _events(chunks: list[Any]) -> list[Any]:
-    """Starts and ends of chains in the order in which they came, with name and output."""
+    """Starts and ends of chains in the order of their arrival, with name and output."""
     return [
         (one["event"], one["name"], one["data"].get("output"), one.get("tags"))
         for one in chunks
@@ -224,7 +226,7 @@ async def test_async_batches_are_answered_in_order(model: ChatSequrity) -> None:
 
 
 @pytest.mark.parametrize("mode", ["values", "updates"])
-def test_invoke_takes_every_option_that_langgraphs_takes(
+def test_invoke_accepts_a_stream_mode_and_output_keys(
     mode: StreamMode, model: ChatSequrity
 ) -> None:
     options: dict[str, Any] = {"stream_mode": mode, "output_keys": ["text"]}
@@ -242,7 +244,9 @@ def _root() -> Any:
 
 
 @pytest.mark.parametrize("mode", ["updates", "values"])
-def test_a_state_that_is_one_value_is_streamed_bare(mode: StreamMode, model: ChatSequrity) -> None:
+def test_a_state_that_is_one_value_is_streamed_as_that_value(
+    mode: StreamMode, model: ChatSequrity
+) -> None:
     plain, secure = (list(graph.stream(1, stream_mode=mode)) for graph in Twins(_root, model).of())
     assert secure == plain
 
@@ -269,7 +273,7 @@ def test_a_field_that_the_last_step_cleared_is_not_returned(model: ChatSequrity)
     assert secure == plain == {"text": "y"}
 
 
-def test_an_abandoned_stream_ends_its_run(model: ChatSequrity) -> None:
+def test_a_closed_stream_ends_its_run(model: ChatSequrity) -> None:
     ran: list[str] = []
 
     def noted(name: str) -> Callable[[State], dict[str, Any]]:

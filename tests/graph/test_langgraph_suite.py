@@ -1,4 +1,4 @@
-"""How LangGraph's own tests are judged; they themselves are run by `make langgraph-suite`."""
+"""How the results of LangGraph's own tests are judged. `make langgraph-suite` runs these tests."""
 
 from pathlib import Path
 from typing import Any
@@ -31,13 +31,13 @@ def verdict(test: str, one: dict[str, Any], **expected: Expectation) -> list[str
     return [judged.verdict for judged in judge("suite", PLAIN, {test: one}, listed)]
 
 
-def test_the_list_can_be_read_and_gives_a_reason_for_each() -> None:
+def test_the_list_of_known_results_has_a_reason_for_each_test() -> None:
     found = read_expected(EXPECTED)
     assert all(one.reason for one in found.values())
     assert all(test.startswith(("langgraph/", "langgraph-prebuilt/")) for test in found)
 
 
-def test_the_page_has_the_table_of_the_list() -> None:
+def test_the_documentation_has_the_current_table_of_the_list() -> None:
     page = PAGE.read_text(encoding="utf-8")
     written = with_table(page, table(EXPECTED))
     assert page == written, "run `python -m tests.graph.langgraph_suite --table`"
@@ -61,7 +61,7 @@ def test_a_list_with_a_mistake_is_an_error(
         read_expected(path)
 
 
-def test_only_tests_that_pass_plain_and_reach_an_executor_count() -> None:
+def test_only_tests_that_pass_in_langgraph_and_reach_an_executor_count() -> None:
     assert verdict("t.py::a", PASSED) == ["passes"]
     assert verdict("t.py::a", {**PASSED, "executors": 0}) == []
     assert verdict("t.py::other", PASSED) == []
@@ -72,19 +72,19 @@ def test_a_failure_that_is_not_listed_is_unexpected() -> None:
     assert verdict("t.py::a", failed("process ended", executors=0)) == ["unexpected"]
 
 
-def test_a_test_without_parameters_stands_for_all_of_them() -> None:
+def test_a_listed_test_without_parameters_stands_for_all_parameters() -> None:
     assert verdict("t.py::b[x]", failed(), b=Expectation("open", "so")) == ["open"]
     assert verdict("t.py::b[x]", failed(), **{"b[y]": Expectation("open", "so")}) == ["unexpected"]
 
 
-def test_what_is_listed_as_refused_has_to_be_refused() -> None:
+def test_a_test_that_is_listed_as_refused_must_be_refused() -> None:
     listed = Expectation("refused", "so")
     refusal = failed("langchain_sequrity.errors.GraphNotSupported")
     assert verdict("t.py::a", refusal, a=listed) == ["refused"]
     assert verdict("t.py::a", failed(), a=listed) == ["unexpected"]
 
 
-def test_the_count_leaves_out_internals_and_says_what_is_new() -> None:
+def test_the_report_does_not_count_internals_and_names_new_failures() -> None:
     ran = {"t.py::a": PASSED, "t.py::b[x]": failed()}
     first, *rest = report(judge("suite", PLAIN, ran, {})).splitlines()
     assert first.startswith("1 of 2 tests that pass plain")
@@ -94,7 +94,7 @@ def test_the_count_leaves_out_internals_and_says_what_is_new() -> None:
     assert report(judge("suite", PLAIN, ran, internal)).startswith("1 of 1 tests")
 
 
-def test_a_listed_test_that_passes_is_told_of() -> None:
+def test_the_report_names_a_listed_test_that_passes() -> None:
     listed = {"suite/t.py::a": Expectation("open", "so")}
     text = report(judge("suite", PLAIN, {"t.py::a": PASSED}, listed))
     assert text.splitlines()[1] == "listed as open, and passes: suite/t.py::a"

@@ -1,4 +1,4 @@
-"""Threads: what a checkpointer keeps of an executor's runs, and what may be done between them."""
+"""Threads: what a checkpointer stores of an executor's runs, and what may happen between runs."""
 
 import asyncio
 import operator
@@ -51,12 +51,12 @@ def _seen(snapshot: Any) -> Any:
     return snapshot.values, snapshot.next, tasks, snapshot.metadata["source"]
 
 
-# What has no thread
+# Runs without a thread
 
 
 @pytest.mark.parametrize("given", [{"text": "ann"}, None, Command(update={"text": "bo"})], ids=str)
 @pytest.mark.parametrize("config", [None, {}, {"configurable": {}}], ids=str)
-def test_a_run_without_a_thread_is_the_error_of_langgraph(
+def test_a_run_without_a_thread_raises_langgraphs_error(
     config: Any, given: Any, model: ChatSequrity
 ) -> None:
     found = set()
@@ -73,7 +73,7 @@ def test_a_run_without_a_thread_is_the_error_of_langgraph(
     assert len(found) == 1
 
 
-def test_a_run_that_keeps_nothing_needs_no_thread(model: ChatSequrity) -> None:
+def test_a_run_without_a_checkpointer_needs_no_thread(model: ChatSequrity) -> None:
     for graph in Twins(mails, model).of():
         assert graph.invoke({"text": "ann"})["mail"] == "mail for ann"
 
@@ -82,7 +82,7 @@ async def _all(chunks: Any) -> list[Any]:
     return [chunk async for chunk in chunks]
 
 
-# What a thread shows
+# State and history of a thread
 
 
 def test_the_state_of_a_thread_is_that_of_langgraph(model: ChatSequrity) -> None:
@@ -103,14 +103,14 @@ async def test_the_history_of_a_thread_is_that_of_langgraph(model: ChatSequrity)
     assert found[1] == found[0]
 
 
-def test_nothing_of_the_executors_own_is_in_a_state(model: ChatSequrity) -> None:
+def test_a_state_shows_no_internal_data_of_the_executor(model: ChatSequrity) -> None:
     graph = secured(mails(), model, checkpointer=InMemorySaver())
     graph.invoke({"text": "ann"}, thread(), interrupt_after=["read"])
     shown = repr([graph.get_state(thread()), *graph.get_state_history(thread())])
     assert "sequrity" not in shown
 
 
-def test_the_state_after_a_failed_request_is_an_open_run(model: ChatSequrity) -> None:
+def test_after_a_denial_the_denied_node_is_the_next_one_of_the_thread(model: ChatSequrity) -> None:
     denies = model.model_copy(update={"policy": 'tool "send" { hard deny always; }'})
     graph = secured(mails(), denies, checkpointer=InMemorySaver())
     with pytest.raises(PolicyDenied) as denied:
@@ -121,7 +121,7 @@ def test_the_state_after_a_failed_request_is_an_open_run(model: ChatSequrity) ->
     assert state.values == {"text": "ann", "mail": "mail for ann", "log": ["read"]}
 
 
-def test_a_denied_node_is_in_no_history_as_done(model: ChatSequrity) -> None:
+def test_the_history_does_not_show_a_denied_node_as_done(model: ChatSequrity) -> None:
     denies = model.model_copy(update={"policy": 'tool "send" { hard deny always; }'})
     graph = secured(mails(), denies, checkpointer=InMemorySaver())
     with pytest.raises(PolicyDenied):
@@ -130,7 +130,7 @@ def test_a_denied_node_is_in_no_history_as_done(model: ChatSequrity) -> None:
     plain.invoke({"text": "ann"}, thread(), interrupt_before=["send"])
     found = [[_seen(one) for one in each.get_state_history(thread())] for each in (plain, graph)]
     assert found[1] == found[0]
-    for _ in range(2):  # going on asks the policy again
+    for _ in range(2):  # a continued run asks the policy again
         with pytest.raises(PolicyDenied):
             graph.invoke(None, thread())
 
@@ -138,7 +138,7 @@ def test_a_denied_node_is_in_no_history_as_done(model: ChatSequrity) -> None:
 # Several runs
 
 
-def test_the_next_run_begins_with_the_state_of_the_last(model: ChatSequrity) -> None:
+def test_the_next_run_begins_with_the_state_of_the_last_run(model: ChatSequrity) -> None:
     found = []
     for graph in Twins(mails, model).of(checkpointer=InMemorySaver):
         runs = [{"text": "ann"}, {"log": ["again"]}, {"text": "bob", "now": "x"}]
@@ -146,7 +146,7 @@ def test_the_next_run_begins_with_the_state_of_the_last(model: ChatSequrity) -> 
     assert found[1] == found[0]
 
 
-def test_two_threads_are_apart(model: ChatSequrity) -> None:
+def test_two_threads_share_no_state(model: ChatSequrity) -> None:
     graph = secured(mails(), model, checkpointer=InMemorySaver())
     for name in ("ann", "bob"):
         graph.invoke({"text": name}, thread(name))
@@ -167,7 +167,7 @@ def _noting(name: str) -> Callable[[Gathered], dict[str, Any]]:
 
 
 def half_full() -> Any:
-    """A join that waits for both `a` and `b`, of which each run takes one."""
+    """A join that waits for both `a` and `b`. Each run takes only one way."""
     graph: Any = StateGraph(Gathered)
     for name in "abcd":
         graph.add_node(name, _noting(name))
@@ -180,7 +180,9 @@ def half_full() -> Any:
 
 
 @pytest.mark.parametrize("ways", ["ab", "ba", "aab", "adb", "abab", "abb", "aba"])
-def test_a_half_full_join_waits_for_the_next_run(ways: str, model: ChatSequrity) -> None:
+def test_a_join_that_lacks_a_node_still_waits_in_the_next_run(
+    ways: str, model: ChatSequrity
+) -> None:
     found = []
     for graph in Twins(half_full, model).of(checkpointer=InMemorySaver):
         found += [graph.invoke({"way": way}, thread()) for way in ways]
@@ -196,7 +198,7 @@ tool "send" { hard deny when mail.tags overlaps {"untrusted"}; }
 
 
 def _labelled_mails() -> Any:
-    """`read` in one run, `send` in another."""
+    """A run does `send` if `now` says so, and `read` otherwise."""
     graph: Any = StateGraph(State)
 
     def way(state: State) -> str:
@@ -208,7 +210,7 @@ def _labelled_mails() -> Any:
 
 @pytest.fixture(params=["openai", "anthropic"])
 def wary(request: pytest.FixtureRequest, model: ChatSequrity) -> ChatSequrity | SequrityMessages:
-    """A model, of each format, whose policy lets nothing untrusted be sent."""
+    """A model of each format, with a policy that forbids to send untrusted mail."""
     if request.param == "openai":
         return ChatSequrity("any/model", base_url=model.base_url, policy=UNTRUSTED, features=DUAL)
     return SequrityMessages(
@@ -225,7 +227,7 @@ def test_labels_survive_to_the_next_run(wary: ChatSequrity) -> None:
 
 
 @pytest.mark.parametrize("keeps", [False, True])
-def test_what_a_person_edits_has_no_labels_unless_they_are_to_be_kept(
+def test_an_edited_value_has_no_labels_unless_keep_labels_of_edits_is_set(
     keeps: bool, wary: ChatSequrity
 ) -> None:
     options: dict[str, Any] = {"checkpointer": InMemorySaver(), "keep_labels_of_edits": keeps}
@@ -236,7 +238,7 @@ def test_what_a_person_edits_has_no_labels_unless_they_are_to_be_kept(
         assert graph.invoke(None, thread())["text"] == "MINE"
 
 
-def test_an_edit_leaves_the_labels_of_other_fields(wary: ChatSequrity) -> None:
+def test_an_edit_does_not_change_the_labels_of_other_fields(wary: ChatSequrity) -> None:
     graph = secured(mails().compile(interrupt_before=["send"]), wary, checkpointer=InMemorySaver())
     graph.invoke({"text": "ann"}, thread())
     graph.update_state(thread(), {"text": "bob", "log": ["edited"]})
@@ -244,7 +246,7 @@ def test_an_edit_leaves_the_labels_of_other_fields(wary: ChatSequrity) -> None:
         graph.invoke(None, thread())
 
 
-def test_labels_survive_several_runs(wary: ChatSequrity) -> None:
+def test_labels_are_kept_for_several_runs(wary: ChatSequrity) -> None:
     graph = secured(_labelled_mails(), wary, checkpointer=InMemorySaver())
     graph.invoke({"text": "ann"}, thread())
     for _ in range(2):
@@ -259,7 +261,7 @@ def test_an_input_that_replaces_a_value_has_no_labels(wary: ChatSequrity) -> Non
     assert sent["text"] == "MY OWN"
 
 
-def test_an_input_that_replaces_a_value_has_no_labels_where_an_edge_leads_from_start(
+def test_an_input_that_replaces_a_value_has_no_labels_behind_a_static_edge(
     wary: ChatSequrity,
 ) -> None:
     graph = secured(_labelled_mails(), wary, checkpointer=InMemorySaver())
@@ -271,7 +273,7 @@ def test_an_input_that_replaces_a_value_has_no_labels_where_an_edge_leads_from_s
     assert straight.invoke({"mail": "my own"}, thread())["text"] == "MY OWN"
 
 
-def test_without_a_checkpointer_nothing_is_asked_for(model: ChatSequrity) -> None:
+def test_a_graph_with_several_entry_nodes_runs_without_a_checkpointer(model: ChatSequrity) -> None:
     graph = secured(_labelled_mails(), model)
     assert graph.invoke({"text": "ann"})["mail"] == "mail for ann"
 
@@ -283,7 +285,7 @@ class Half(TypedDict, total=False):
 
 
 @pytest.mark.parametrize("replays", [False, True])
-def test_a_step_that_langgraph_applied_by_half_keeps_its_labels(
+def test_a_step_that_langgraph_applied_only_in_part_keeps_its_labels(
     replays: bool, model: ChatSequrity
 ) -> None:
     def nothing(_: Half) -> dict[str, Any]:
@@ -316,7 +318,7 @@ def test_a_step_that_langgraph_applied_by_half_keeps_its_labels(
 
 
 def clashing(*, routes: bool) -> Any:
-    """Two nodes that start themselves again, beside two whose writes LangGraph cannot apply."""
+    """Two nodes that start themselves again, beside two nodes whose writes conflict."""
 
     def loops(name: str) -> Any:
         return lambda state: {"log": [f"{name} {len(state['log'])}"]}
@@ -335,7 +337,7 @@ def clashing(*, routes: bool) -> Any:
 
 
 @pytest.mark.parametrize("routes", [False, True], ids=["edges", "routers"])
-def test_results_that_a_failed_step_left_are_not_taken_for_those_of_the_next_step(
+def test_results_of_a_failed_step_are_not_used_as_results_of_the_next_step(
     routes: bool, model: ChatSequrity
 ) -> None:
     logs = []
@@ -346,11 +348,13 @@ def test_results_that_a_failed_step_left_are_not_taken_for_those_of_the_next_ste
             graph.invoke(None, {**thread(), "recursion_limit": 5}, durability="exit")
         logs.append(graph.get_state(thread()).values["log"])
     assert logs[0] == logs[1]
-    # The results that were left are applied again, beside those that were applied already.
+    # LangGraph applies the results of the failed step a second time.
     assert logs[0][:6] == ["a 0", "b 0", "a 0", "b 0", "a 4", "b 4"]
 
 
-def test_a_call_that_is_denied_now_and_has_its_result_is_no_question(model: ChatSequrity) -> None:
+def test_a_call_that_already_has_its_result_is_not_offered_for_approval(
+    model: ChatSequrity,
+) -> None:
     def asks(_: Added) -> Any:
         interrupt("?")
         return {}
@@ -372,7 +376,7 @@ class Added(TypedDict, total=False):
     go: str
 
 
-def test_an_input_that_adds_to_a_value_joins_its_labels(model: ChatSequrity) -> None:
+def test_a_value_keeps_its_labels_when_an_input_adds_to_it(model: ChatSequrity) -> None:
     def fetch(_: Added) -> dict[str, Any]:
         return with_labels({"log": ["web"]}, tags=["untrusted"])
 
@@ -400,7 +404,7 @@ def _labelled_and_sent() -> Any:
 
 
 def test_what_an_unfinished_run_wrote_keeps_its_labels(wary: ChatSequrity) -> None:
-    # New input begins with all that was written: without labels, that were a way around the policy.
+    # A new input starts from all that was written. Without labels it would bypass the policy.
     graph = secured(_labelled_and_sent(), wary, checkpointer=InMemorySaver())
     with pytest.raises(PolicyDenied):
         graph.invoke({"text": "ann", "log": ["one"]}, thread())
@@ -452,7 +456,7 @@ def test_new_input_drops_an_open_interrupt(model: ChatSequrity) -> None:
 # Updates from outside
 
 
-def test_a_state_is_updated_between_runs(model: ChatSequrity) -> None:
+def test_a_state_can_be_updated_between_runs(model: ChatSequrity) -> None:
     found = []
     for graph in Twins(mails, model).of(checkpointer=InMemorySaver):
         graph.invoke({"text": "ann"}, thread())
@@ -462,7 +466,7 @@ def test_a_state_is_updated_between_runs(model: ChatSequrity) -> None:
     assert found[1] == found[0]
 
 
-async def test_a_state_is_updated_between_runs_in_a_loop(model: ChatSequrity) -> None:
+async def test_a_state_can_be_updated_between_runs_in_an_event_loop(model: ChatSequrity) -> None:
     found = []
     for graph in Twins(mails, model).of(checkpointer=InMemorySaver):
         await graph.ainvoke({"text": "ann"}, thread())
@@ -480,7 +484,7 @@ def test_an_update_of_a_new_thread_is_its_input(as_node: str | None, model: Chat
     assert found[1] == found[0]
 
 
-def test_a_state_is_updated_within_an_open_run(model: ChatSequrity) -> None:
+def test_a_state_can_be_updated_within_an_open_run(model: ChatSequrity) -> None:
     found = []
     for graph in Twins(asking, model).of(checkpointer=InMemorySaver):
         graph.invoke({"text": "ann"}, thread())
@@ -493,7 +497,9 @@ def test_a_state_is_updated_within_an_open_run(model: ChatSequrity) -> None:
     assert found[0][1] == "another?"
 
 
-async def test_a_state_is_updated_within_an_open_run_in_a_loop(model: ChatSequrity) -> None:
+async def test_a_state_can_be_updated_within_an_open_run_in_an_event_loop(
+    model: ChatSequrity,
+) -> None:
     found = []
     for graph in Twins(asking, model).of(checkpointer=InMemorySaver):
         await graph.ainvoke({"text": "ann"}, thread())
@@ -519,7 +525,7 @@ def test_an_open_run_can_be_dropped(model: ChatSequrity) -> None:
     assert found[0][0][1] == ()
 
 
-def test_an_update_as_a_node_goes_on_behind_it(model: ChatSequrity) -> None:
+def test_after_an_update_as_a_node_the_run_continues_behind_that_node(model: ChatSequrity) -> None:
     found = []
     for graph in Twins(mails, model).of(checkpointer=InMemorySaver):
         graph.invoke({"text": "ann"}, thread())
@@ -531,7 +537,7 @@ def test_an_update_as_a_node_goes_on_behind_it(model: ChatSequrity) -> None:
     assert found[0][1]["text"] == "MINE"
 
 
-def test_a_command_goes_to_a_node_from_outside(model: ChatSequrity) -> None:
+def test_a_command_of_the_caller_can_go_to_a_node(model: ChatSequrity) -> None:
     found = []
     for graph in Twins(mails, model).of(checkpointer=InMemorySaver):
         graph.invoke({"text": "ann"}, thread())
@@ -566,7 +572,7 @@ def test_where_a_command_goes_the_policy_is_asked(wary: ChatSequrity) -> None:
         assert denied.value.tool == "send"
 
 
-def test_a_command_without_a_place_updates_the_state(model: ChatSequrity) -> None:
+def test_a_command_without_a_target_updates_the_state(model: ChatSequrity) -> None:
     found = []
     for graph in Twins(mails, model).of(checkpointer=InMemorySaver):
         graph.invoke({"text": "ann"}, thread())
@@ -588,7 +594,7 @@ def test_several_updates_are_applied_at_once(model: ChatSequrity) -> None:
 # Going back
 
 
-def test_a_run_goes_on_from_an_older_state(model: ChatSequrity) -> None:
+def test_a_run_can_continue_from_an_older_state(model: ChatSequrity) -> None:
     found = []
     for graph in Twins(mails, model).of(checkpointer=InMemorySaver):
         graph.invoke({"text": "ann"}, thread())
@@ -598,7 +604,7 @@ def test_a_run_goes_on_from_an_older_state(model: ChatSequrity) -> None:
     assert found[1] == found[0]
 
 
-def test_an_old_step_is_run_again(model: ChatSequrity) -> None:
+def test_an_old_step_can_run_again(model: ChatSequrity) -> None:
     ran: list[str] = []
 
     def make() -> Any:
@@ -619,7 +625,7 @@ def test_an_old_step_is_run_again(model: ChatSequrity) -> None:
     assert found[1] == found[0]
 
 
-# What was asked, written or begun at a checkpoint that somebody edited
+# Questions, writes and started steps at a checkpoint that was edited
 
 
 class Copies(TypedDict, total=False):
@@ -630,7 +636,7 @@ class Copies(TypedDict, total=False):
 
 
 def copying(*, breaks: bool = False) -> Any:
-    """Each node copies what the one before it made; `second` may fail beside it once."""
+    """Each node copies the value of the node before it. With `breaks`, a node beside `b` fails."""
     graph: Any = StateGraph(Copies)
     graph.add_node("a", lambda state: {"first": f"a {state['given']}"})
     graph.add_node("b", lambda state: {"second": f"b {state['first']}"})
@@ -668,7 +674,9 @@ def in_process() -> Iterator[str]:
 
 
 @pytest.mark.parametrize("stops", [False, True])
-def test_labels_stay_where_an_input_came_beside_a_node(in_process: str, *, stops: bool) -> None:
+def test_labels_are_kept_when_an_input_is_added_beside_a_waiting_node(
+    in_process: str, *, stops: bool
+) -> None:
     def run(model: ChatSequrity) -> None:
         graph = secured(copying(), model, checkpointer=InMemorySaver())
         graph.invoke({"given": "x"}, thread(), interrupt_before=["b"])
@@ -681,11 +689,13 @@ def test_labels_stay_where_an_input_came_beside_a_node(in_process: str, *, stops
 
 
 @pytest.mark.parametrize("is_other", [False, True])
-def test_labels_stay_where_a_step_was_left_half_way(in_process: str, *, is_other: bool) -> None:
+def test_labels_are_kept_when_a_step_has_stopped_half_way(
+    in_process: str, *, is_other: bool
+) -> None:
     def run(model: ChatSequrity) -> None:
         saver = InMemorySaver()
         graph = secured(copying(breaks=True), model, checkpointer=saver)
-        # LangGraph may cancel `b` before it has written; then no step was left half way.
+        # LangGraph may cancel `b` before it writes. Then no step has stopped half way.
         for config in map(thread, map(str, range(50))):
             with pytest.raises(OSError):  # noqa: PT011 - the node's own
                 graph.invoke({"given": "x"}, config)
@@ -702,7 +712,7 @@ def test_labels_stay_where_a_step_was_left_half_way(in_process: str, *, is_other
 @pytest.mark.parametrize(
     "targets", [["pay"], [Send("pay", {"log": ["1"]}), "pay"], [Send("pay", {"log": ["1"]})] * 2]
 )
-def test_each_call_that_was_approved_at_an_edited_checkpoint_runs_once(
+def test_each_call_that_is_approved_at_an_edited_checkpoint_runs_once(
     model: ChatSequrity, targets: list[Any]
 ) -> None:
     paid = list[Any]()
@@ -744,7 +754,7 @@ def _shown(state: Passing) -> list[Any]:
 
 
 def passing(*, routes: bool) -> Any:
-    """A graph whose first and last node write fields that a step without a write changes."""
+    """A graph whose last node writes fields that also change in a step without a write."""
 
     def first(state: Passing) -> Any:
         return {"seen": [_shown(state)]}
@@ -761,7 +771,7 @@ def passing(*, routes: bool) -> Any:
 @pytest.mark.long(sample=4)
 @pytest.mark.parametrize("routes", [False, True], ids=["an edge", "a router"])
 @pytest.mark.parametrize("name", ["text", "any", "now", "topic", "lock"])
-def test_an_input_ends_what_the_last_run_left_in_fields_that_pass(
+def test_an_input_clears_fields_that_last_one_step_as_in_langgraph(
     name: str, model: ChatSequrity, *, routes: bool
 ) -> None:
     given = {"text": "b", "any": 1, "now": "n", "topic": ["o"], "lock": 2}
@@ -774,7 +784,7 @@ def test_an_input_ends_what_the_last_run_left_in_fields_that_pass(
 
 
 @pytest.mark.parametrize("place", ["node", "router", "fused router", "config"])
-def test_what_no_checkpoint_has_is_gone_for_whoever_looks_when_a_run_goes_on(
+def test_an_untracked_value_is_gone_for_every_reader_when_a_run_continues(
     place: str, model: ChatSequrity
 ) -> None:
     seen: list[Any] = []
@@ -825,7 +835,7 @@ class Loose(TypedDict, total=False):
 
 
 def waiting(kind: str, name: str = "asks", *, writes: bool = False) -> Any:
-    """A node that says something of an untracked field, beside one that asks."""
+    """A node that writes or sends an untracked field, beside a node that asks."""
 
     def sets(_: Loose) -> Any:
         given = with_labels({"log": ["sets"], "lock": 5}, tags=["untrusted"])
@@ -858,7 +868,7 @@ def waiting(kind: str, name: str = "asks", *, writes: bool = False) -> Any:
 @pytest.mark.parametrize("durability", ["sync", "exit"])
 @pytest.mark.parametrize("update", [None, {"lock": 9}, {"log": ["given"]}], ids=str)
 @pytest.mark.parametrize("kind", ["field", "command", "router"])
-def test_what_langgraph_did_not_store_of_a_result_is_gone_for_the_next_step(
+def test_the_next_step_does_not_see_parts_of_a_result_that_were_not_stored(
     kind: str, update: Any, durability: str, model: ChatSequrity
 ) -> None:
     logs = []
@@ -870,7 +880,7 @@ def test_what_langgraph_did_not_store_of_a_result_is_gone_for_the_next_step(
 
 
 @pytest.mark.parametrize("name", ["asks", "then_asks"])
-def test_of_two_writes_in_a_step_that_waited_the_one_that_langgraph_has_counts(
+def test_if_a_step_waited_only_the_untracked_value_written_after_the_wait_counts(
     name: str, model: ChatSequrity
 ) -> None:
     logs = []
@@ -882,7 +892,7 @@ def test_of_two_writes_in_a_step_that_waited_the_one_that_langgraph_has_counts(
 
 
 @pytest.mark.parametrize("update", [None, {"lock": 9}], ids=str)
-def test_a_result_that_langgraph_stored_in_part_keeps_its_labels(
+def test_a_result_that_langgraph_stored_only_in_part_keeps_its_labels(
     update: Any, model: ChatSequrity
 ) -> None:
     policy = 'tool "last" { hard deny when log.tags overlaps {"untrusted"}; }'
@@ -894,7 +904,7 @@ def test_a_result_that_langgraph_stored_in_part_keeps_its_labels(
         executor.invoke(Command(resume="yes", update=update), thread())
 
 
-def test_a_step_that_was_stored_in_part_and_ends_the_run_keeps_its_labels(
+def test_the_last_step_of_a_run_keeps_its_labels_if_it_was_stored_only_in_part(
     model: ChatSequrity,
 ) -> None:
     graph: Any = StateGraph(Loose)
@@ -917,7 +927,7 @@ def test_a_step_that_was_stored_in_part_and_ends_the_run_keeps_its_labels(
 
 
 @pytest.mark.parametrize("edge", ["start", "goto"])
-def test_a_packet_from_outside_runs_before_a_deferred_node_that_waits(
+def test_a_packet_of_the_caller_runs_before_a_waiting_deferred_node(
     edge: str, model: ChatSequrity
 ) -> None:
     def make() -> Any:
