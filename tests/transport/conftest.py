@@ -1,4 +1,4 @@
-"""Fixtures: the four ways to call, and a raw server."""
+"""Fixtures: the four call methods, and a server of raw bytes."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -11,20 +11,20 @@ from tests.transport.transport_helpers import WAYS, Answer, RawServer, Way
 
 @pytest.fixture(params=WAYS, ids=str)
 def way(request: pytest.FixtureRequest) -> Way:
-    """Each of the four methods."""
+    """Each of the four call methods."""
     found: Way = request.param
     return found
 
 
 @pytest.fixture(params=[False, True], ids=["sync", "async"])
 def is_async(request: pytest.FixtureRequest) -> bool:
-    """Threads or event loops."""
+    """False for threads, true for event loops."""
     return bool(request.param)
 
 
 @pytest.fixture
 def serve() -> Iterator[Callable[..., RawServer]]:
-    """Starts servers that answer as told and are stopped after the test."""
+    """Starts servers that follow a script. They stop after the test."""
     with ExitStack() as stack:
 
         def start(*script: Answer) -> RawServer:

@@ -1,4 +1,4 @@
-"""What error bodies say, in all spellings."""
+"""The texts and statuses in error bodies of every form."""
 
 from typing import Any
 
@@ -49,12 +49,12 @@ TEXTS: list[tuple[Any, str | None]] = [
 
 
 @pytest.mark.parametrize(("body", "text"), TEXTS, ids=[repr(body)[:40] for body, _ in TEXTS])
-def test_the_text_is_found_in_every_spelling(body: Any, text: str | None) -> None:
+def test_the_text_is_found_in_every_form_of_body(body: Any, text: str | None) -> None:
     assert error_text(body) == text
 
 
 @pytest.mark.parametrize("body", [{"detail": None}, {}, None, "", {"detail": {"code": 7}}, [[]]])
-def test_a_body_that_says_nothing_shows_no_python(body: Any) -> None:
+def test_the_error_of_a_body_without_text_shows_no_python_values(body: Any) -> None:
     text = str(error_from_body(400, body))
     assert "None" not in text
     assert "'" not in text
@@ -90,7 +90,7 @@ def test_any_body_makes_an_error_whose_text_is_printable(status: int, body: Any)
     assert 400 <= error.status <= 599
 
 
-def test_a_deeply_nested_body_is_no_danger() -> None:
+def test_a_deeply_nested_body_is_read_without_an_error() -> None:
     body: Any = "deep"
     for _ in range(200):
         body = {"error": [body]}
@@ -114,7 +114,7 @@ def test_a_deeply_nested_body_is_no_danger() -> None:
         ("text", 500),
     ],
 )
-def test_an_error_object_in_a_good_reply_tells_its_status(body: Any, status: int) -> None:
+def test_an_error_object_in_a_successful_reply_gives_the_status(body: Any, status: int) -> None:
     error = error_from_body(200, body)
     assert error.status == status
     assert isinstance(error, errors.status_error(status))
@@ -129,20 +129,20 @@ def test_an_error_object_in_a_good_reply_tells_its_status(body: Any, status: int
     ],
 )
 @pytest.mark.parametrize("status", [400, 413])
-def test_a_conversation_that_is_too_long_has_an_error_of_its_own(body: Any, status: int) -> None:
+def test_a_conversation_that_is_too_long_has_its_own_error(body: Any, status: int) -> None:
     assert type(error_from_body(status, body)) is errors.ContextTooLong
 
 
-def test_an_error_code_of_context_length_needs_no_status() -> None:
+def test_the_code_of_a_too_long_context_is_read_in_a_successful_reply() -> None:
     body = {"error": {"message": "no", "code": "context_length_exceeded"}}
     assert type(error_from_body(200, body)) is errors.ContextTooLong
 
 
-def test_other_statuses_are_never_too_long() -> None:
+def test_other_statuses_never_mean_a_too_long_context() -> None:
     assert type(error_from_body(500, {"detail": "prompt is too long"})) is errors.ServerFailed
 
 
-def test_the_facts_are_kept() -> None:
+def test_an_error_keeps_the_headers_ids_and_retry_after() -> None:
     error = error_from_body(
         429,
         {"detail": "slow down"},

@@ -1,4 +1,4 @@
-"""Who sends: shared by threads, event loops and forked children, and given back by all of them."""
+"""Connections are shared by threads, event loops and forked children, and always released."""
 
 import asyncio
 import contextlib
@@ -75,7 +75,7 @@ def answer_then_close(way: Way) -> Any:
 
 @needs_proc
 @pytest.mark.parametrize("way", [ASEND, ASTREAM], ids=str)
-def test_any_number_of_event_loops_leave_nothing_behind(serve: Serve, way: Way) -> None:
+def test_event_loops_leave_no_connections_behind(serve: Serve, way: Way) -> None:
     server = serve(STREAMS if way.streams else WORKS)
     transport = Transport(server.url)
     way.call(transport)
@@ -91,7 +91,7 @@ def test_any_number_of_event_loops_leave_nothing_behind(serve: Serve, way: Way) 
     assert open_files() <= before + 2
 
 
-def test_a_loop_that_was_closed_without_its_shutdown_is_forgotten(serve: Serve) -> None:
+def test_the_pool_of_a_loop_that_was_closed_without_shutdown_is_dropped(serve: Serve) -> None:
     transport = Transport(serve(WORKS).url)
 
     for _ in range(3):
@@ -105,7 +105,7 @@ def test_a_loop_that_was_closed_without_its_shutdown_is_forgotten(serve: Serve) 
     assert len(pool._loops) == 0
 
 
-def test_a_connection_released_after_its_loop_shut_down_is_closed(serve: Serve) -> None:
+def test_a_connection_released_after_its_pool_was_closed_is_closed(serve: Serve) -> None:
     server = serve(WORKS)
     transport = Transport(server.url)
 
@@ -139,7 +139,7 @@ def test_many_threads_share_the_connections_of_their_process(serve: Serve) -> No
     assert len(server.connections) <= 20
 
 
-def test_calls_in_turn_use_one_connection(serve: Serve) -> None:
+def test_consecutive_calls_use_one_connection(serve: Serve) -> None:
     server = serve(WORKS)
     transports = [Transport(server.url), Transport(server.url + "/")]
 
@@ -214,7 +214,7 @@ async def own_pool() -> pool.AsyncPool:
     return sender
 
 
-async def test_a_scope_of_anyio_that_is_cancelled_gives_the_connection_back(serve: Serve) -> None:
+async def test_a_cancelled_anyio_scope_releases_its_connection(serve: Serve) -> None:
     server = serve(says(STREAM_HEAD, chunk(events("a", done=False))))
     transport = Transport(server.url)
 
@@ -254,7 +254,7 @@ def no_tls() -> Any:
     raise NotImplementedError
 
 
-def test_a_full_pool_lets_threads_wait_for_the_pool_limit(serve: Serve) -> None:
+def test_a_thread_waits_for_a_full_pool_up_to_the_pool_limit(serve: Serve) -> None:
     request = Address(serve(WORKS).url).request(FIRST_TURN)
     small = pool.Pool(no_tls, max_open=1)
 
@@ -267,7 +267,7 @@ def test_a_full_pool_lets_threads_wait_for_the_pool_limit(serve: Serve) -> None:
     small.open(request, quick(), Deadline()).close()
 
 
-async def test_a_full_pool_lets_tasks_wait_for_the_pool_limit(serve: Serve) -> None:
+async def test_a_task_waits_for_a_full_pool_up_to_the_pool_limit(serve: Serve) -> None:
     request = Address(serve(WORKS).url).request(FIRST_TURN)
     small = pool.AsyncPool(no_tls, max_open=1)
 
@@ -289,9 +289,7 @@ FAILED = (httpcore.NetworkError, httpcore.ProtocolError)
 
 
 @pytest.mark.parametrize("script", FAILURES, ids=["no reply", "no HTTP", "used before"])
-def test_a_request_of_a_thread_that_fails_leaves_its_place_to_the_next(
-    serve: Serve, script: list[Answer]
-) -> None:
+def test_a_failed_request_of_a_thread_frees_its_slot(serve: Serve, script: list[Answer]) -> None:
     request = Address(serve(*script, WORKS).url).request(FIRST_TURN)
 
     def call() -> bytes:
@@ -306,7 +304,7 @@ def test_a_request_of_a_thread_that_fails_leaves_its_place_to_the_next(
 
 
 @pytest.mark.parametrize("script", FAILURES, ids=["no reply", "no HTTP", "used before"])
-async def test_a_request_of_a_task_that_fails_leaves_its_place_to_the_next(
+async def test_a_failed_request_of_a_task_frees_its_slot(
     serve: Serve, script: list[Answer]
 ) -> None:
     request = Address(serve(*script, WORKS).url).request(FIRST_TURN)
@@ -323,7 +321,7 @@ async def test_a_request_of_a_task_that_fails_leaves_its_place_to_the_next(
         assert await call() == b'{"text": "hi"}'
 
 
-def test_more_idle_connections_than_are_kept_are_closed(serve: Serve) -> None:
+def test_idle_connections_above_the_limit_are_closed(serve: Serve) -> None:
     server = serve(WORKS)
     request = Address(server.url).request(FIRST_TURN)
     small = pool.Pool(no_tls, max_idle=1)
@@ -338,7 +336,7 @@ def test_more_idle_connections_than_are_kept_are_closed(serve: Serve) -> None:
     assert server.closed.acquire(timeout=WAIT)
 
 
-async def test_more_idle_connections_of_a_loop_than_are_kept_are_closed(serve: Serve) -> None:
+async def test_idle_connections_of_a_loop_above_the_limit_are_closed(serve: Serve) -> None:
     server = serve(WORKS)
     request = Address(server.url).request(FIRST_TURN)
     small = pool.AsyncPool(no_tls, max_idle=1)
@@ -353,7 +351,7 @@ async def test_more_idle_connections_of_a_loop_than_are_kept_are_closed(serve: S
     assert await asyncio.to_thread(server.closed.acquire, timeout=WAIT)
 
 
-def test_idle_connections_beyond_the_limit_and_the_oldest_are_given_up() -> None:
+def test_an_idle_stack_returns_connections_above_its_limit_and_expired_ones() -> None:
     stack: pool.IdleStack[str] = pool.IdleStack(max_idle=2)
 
     assert stack.put("a") == []
@@ -402,7 +400,7 @@ def test_a_connection_that_the_server_closed_is_not_used_again(serve: Serve, way
 # Closing
 
 
-def test_closing_gives_up_the_connections_to_this_service_only(serve: Serve) -> None:
+def test_close_closes_only_the_connections_to_its_service(serve: Serve) -> None:
     here, there = serve(WORKS), serve(WORKS)
     transport, other = Transport(here.url), Transport(there.url)
     SEND.call(transport)
@@ -417,7 +415,7 @@ def test_closing_gives_up_the_connections_to_this_service_only(serve: Serve) -> 
     assert len(there.connections) == 1
 
 
-async def test_closing_in_a_loop_gives_up_the_connections_to_this_service_only(
+async def test_aclose_closes_only_the_connections_to_its_service(
     serve: Serve,
 ) -> None:
     here, there = serve(WORKS), serve(WORKS)
@@ -435,7 +433,7 @@ async def test_closing_in_a_loop_gives_up_the_connections_to_this_service_only(
     assert len(there.connections) == 1
 
 
-async def test_closing_that_is_cancelled_closes_all_the_same(serve: Serve) -> None:
+async def test_a_cancelled_aclose_still_closes_all_connections(serve: Serve) -> None:
     server = serve(WORKS)
     transport = Transport(server.url)
     await asyncio.gather(*(ASEND.acall(transport) for _ in range(5)))
@@ -465,7 +463,7 @@ async def test_an_injected_client_is_never_closed() -> None:
     assert not async_client.is_closed
 
 
-def test_an_injected_client_keeps_its_own_headers_and_takes_the_calls(way: Way) -> None:
+def test_an_injected_client_adds_its_headers_but_those_of_the_call_have_priority(way: Way) -> None:
     script = Script(way.success())
     mock = httpx.MockTransport(script)
     headers = {"X-Gateway": "mine", "Content-Type": "text/plain"}
@@ -485,7 +483,7 @@ def test_an_injected_client_keeps_its_own_headers_and_takes_the_calls(way: Way) 
     assert request.content == FIRST_TURN.body
 
 
-def test_a_copy_is_the_same_and_a_pickle_is_refused() -> None:
+def test_a_copy_is_the_same_object_and_a_pickle_is_refused() -> None:
     transport = mocked(Script(SEND.success()))
 
     assert copy.copy(transport) is transport
@@ -535,7 +533,7 @@ def test_the_proxy_of_the_environment_is_used(
     pool._senders.clear()
 
 
-def test_a_proxy_that_is_named_goes_before_those_of_the_environment(
+def test_an_explicit_proxy_has_priority_over_the_environment(
     serve: Serve, way: Way, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     proxy, other = serve(STREAMS if way.streams else WORKS), serve(WORKS)
@@ -551,7 +549,7 @@ def test_a_proxy_that_is_named_goes_before_those_of_the_environment(
 
 
 @pytest.mark.parametrize("name", ["explicit", "_EXPLICIT", "PROXY", ""])
-def test_no_variable_of_another_scheme_names_a_proxy(
+def test_variables_that_only_look_like_proxy_settings_are_ignored(
     serve: Serve, way: Way, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     proxy, other = serve(STREAMS if way.streams else WORKS), serve(WORKS)
@@ -594,7 +592,7 @@ def test_proxy_settings_that_cannot_be_used_are_refused(
     assert "secret" not in str(caught.value)
 
 
-def test_a_service_that_needs_no_proxy_is_reached_directly(
+def test_a_host_in_no_proxy_is_reached_directly(
     serve: Serve, way: Way, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server, proxy = serve(STREAMS if way.streams else WORKS), serve(WORKS)
@@ -627,7 +625,7 @@ assert SEND.call(transport) == ["hi"]
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_a_forked_child_opens_connections_of_its_own(serve: Serve) -> None:
+def test_a_forked_child_opens_its_own_connections(serve: Serve) -> None:
     server = serve(WORKS)
 
     done = run(FORKING, server.url)
@@ -654,7 +652,7 @@ asyncio.run(main())
 
 @pytest.fixture(scope="module")
 def cert(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A certificate of 127.0.0.1, with its key."""
+    """A certificate for 127.0.0.1, with its key."""
     if not shutil.which("openssl"):
         pytest.skip("makes a certificate with openssl")
     path = tmp_path_factory.mktemp("tls") / "cert.pem"
@@ -729,7 +727,7 @@ def test_a_connection_over_tls_that_holds_more_than_its_reply_is_not_used_again(
     assert len(server.connections) == 2
 
 
-def test_certificates_that_cannot_be_read_are_named(
+def test_the_error_of_unreadable_certificates_names_the_variable(
     way: Way, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pool, "_ssl_context", pool._ssl_context.__wrapped__)
@@ -763,7 +761,7 @@ def run(program: str, url: str, **environment: str) -> subprocess.CompletedProce
     )
 
 
-def test_importing_and_making_a_transport_opens_nothing() -> None:
+def test_making_a_transport_opens_no_connection() -> None:
     before = dict(pool._senders)
     Transport("https://service.example")
     assert pool._senders == before

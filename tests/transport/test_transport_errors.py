@@ -1,4 +1,4 @@
-"""What goes wrong is told in one family of errors, readably, and without keys."""
+"""All failures become errors of the package, with readable texts and without keys."""
 
 import asyncio
 import base64
@@ -41,7 +41,7 @@ from tests.transport.transport_helpers import (
 
 ONCE = RetryPolicy(max_retries=0)
 ORIGIN = Origin(b"https", b"service.example", 443)
-# What means that the caller made a mistake, not that the network did.
+# Exceptions that mean a mistake of the caller, not a failure of the network.
 PROGRAMMING = {httpx.CookieConflict, httpcore.ConnectionNotAvailable}
 
 
@@ -70,7 +70,9 @@ def exceptions_of(library: Any) -> set[type[Exception]]:
     ),
     ids=str,
 )
-def test_every_exception_of_the_http_libraries_becomes_one_of_ours(kind: type[Exception]) -> None:
+def test_every_exception_of_the_http_libraries_becomes_a_sequrity_error(
+    kind: type[Exception],
+) -> None:
     fault = kind.__new__(kind, "it failed")
     if isinstance(fault, httpx.HTTPStatusError):
         fault.response = httpx.Response(418)
@@ -84,7 +86,7 @@ def test_every_exception_of_the_http_libraries_becomes_one_of_ours(kind: type[Ex
 @pytest.mark.parametrize(
     "kind", [ValueError, TypeError, RuntimeError, KeyError, httpx.StreamClosed]
 )
-def test_a_programming_error_is_not_disguised(way: Way, kind: Callable[[], Exception]) -> None:
+def test_a_programming_error_is_raised_unchanged(way: Way, kind: Callable[[], Exception]) -> None:
     mistake = kind() if kind is httpx.StreamClosed else kind("mine")  # type: ignore[call-arg]
     with pytest.raises(type(mistake)) as caught:
         way.call(mocked(Script(mistake)))
@@ -92,7 +94,7 @@ def test_a_programming_error_is_not_disguised(way: Way, kind: Callable[[], Excep
     assert caught.value is mistake
 
 
-def test_a_mistake_in_the_reader_is_not_disguised_and_closes_the_reply(is_async: bool) -> None:
+def test_an_exception_of_the_read_function_is_raised_unchanged(is_async: bool) -> None:
     def broken(_reply: Any) -> str:
         raise KeyError
 
@@ -122,7 +124,7 @@ def test_a_redirect_is_an_error_that_names_status_and_origin_only(way: Way) -> N
     ("location", "said"),
     [("/login", "another path"), ("http://x:port", "unreadable"), ("", "another")],
 )
-def test_a_redirect_to_nowhere_is_an_error_too(
+def test_a_redirect_to_a_path_or_an_invalid_address_is_a_bad_reply(
     serve: Callable[..., RawServer], way: Way, location: str, said: str
 ) -> None:
     reply = f"HTTP/1.1 302 Found\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n"
@@ -167,7 +169,7 @@ def test_a_reply_beyond_the_limit_is_refused(way: Way) -> None:
         way.call(mocked(handler))
 
 
-def test_an_error_carries_the_ids_and_the_body(way: Way) -> None:
+def test_an_error_has_the_ids_and_the_body_of_the_reply(way: Way) -> None:
     headers = {"X-Request-ID": "req-7", "X-Session-ID": "sess-7", "Set-Cookie": "a=b"}
     body = {"detail": "No such model.", "hint": {"model": "m"}}
     script = Script(httpx.Response(404, headers=headers, json=body))
@@ -190,7 +192,7 @@ def test_an_error_without_a_reply_names_the_session_of_the_call(way: Way) -> Non
     assert caught.value.status is None
 
 
-def test_a_body_that_is_no_json_is_kept_as_text(way: Way) -> None:
+def test_a_body_that_is_not_json_is_kept_as_text(way: Way) -> None:
     page = "<html><h1>Bad Gateway</h1></html>"
     with pytest.raises(errors.ServerFailed, match="Bad Gateway") as caught:
         way.call(mocked(Script(httpx.Response(502, html=page)), retry=ONCE))
@@ -198,7 +200,7 @@ def test_a_body_that_is_no_json_is_kept_as_text(way: Way) -> None:
     assert caught.value.body == page
 
 
-def test_an_unsendable_header_is_the_callers_mistake_and_is_not_shown(
+def test_an_invalid_header_is_a_usage_error_that_does_not_show_it(
     serve: Callable[..., RawServer], way: Way
 ) -> None:
     call = ServiceCall(PATH, ((b"X-Api-Key", f"{KEY}\r\n".encode()),), b"{}")
@@ -209,7 +211,7 @@ def test_an_unsendable_header_is_the_callers_mistake_and_is_not_shown(
     assert KEY not in str(caught.value)
 
 
-def test_a_hook_that_raises_for_status_of_an_injected_client_is_understood(is_async: bool) -> None:
+def test_a_raise_for_status_hook_of_an_injected_client_gives_our_error(is_async: bool) -> None:
     def handler(_request: httpx.Request) -> httpx.Response:
         return httpx.Response(429, headers={"Retry-After": "99"})
 
@@ -234,7 +236,7 @@ def test_a_hook_that_raises_for_status_of_an_injected_client_is_understood(is_as
 
 
 def everything_in(error: BaseException) -> Iterator[str]:
-    """All that can be read from an exception, and from those it leads to."""
+    """All texts that can be read from an exception and from what it refers to."""
     seen: set[int] = set()
     waiting: list[Any] = [error]
     while waiting:
@@ -283,9 +285,7 @@ def test_no_key_leaves_in_an_error(way: Way, answer: Any) -> None:
     assert caught.value.__context__ is None
 
 
-def test_no_key_leaves_in_an_error_of_the_network(
-    serve: Callable[..., RawServer], way: Way
-) -> None:
+def test_an_error_of_the_network_contains_no_key(serve: Callable[..., RawServer], way: Way) -> None:
     transport = Transport(serve(closes).url, secrets=(KEY,), retry=ONCE)
 
     with pytest.raises(errors.StreamInterrupted) as caught:
@@ -295,7 +295,7 @@ def test_no_key_leaves_in_an_error_of_the_network(
     assert caught.value.__context__ is None
 
 
-def test_no_key_leaves_in_an_error_raised_by_a_reader(way: Way) -> None:
+def test_an_error_raised_by_a_reader_contains_no_key(way: Way) -> None:
     with pytest.raises(errors.AuthenticationFailed) as caught:
         way.call(mocked(Script(way.error_object({"message": f"not {KEY}", "code": 401}))))
 
@@ -363,7 +363,9 @@ def test_no_eight_characters_of_a_key_are_shown_within_base64(
 
 
 @given(KEYS, st.integers(0, 20), st.integers(8, 20))
-def test_a_piece_of_a_key_is_masked_and_nothing_around_it(key: str, first: int, size: int) -> None:
+def test_a_piece_of_a_key_is_masked_but_not_the_text_around_it(
+    key: str, first: int, size: int
+) -> None:
     piece = key[first : first + size]
     shown = Redactor((key,)).text(f"\u4e2d {piece} \u4e2d")
     assert shown == f"\u4e2d {'***' if len(piece) >= 8 else piece} \u4e2d"
@@ -388,7 +390,7 @@ def test_a_short_key_is_masked_as_a_whole_word_and_never_within_one(key: str) ->
     assert shown == f"{SAID} The key is ***, it was '***'. Is it ***?"
 
 
-def test_a_short_key_is_not_told_by_what_it_spoils(way: Way) -> None:
+def test_the_masking_of_an_error_does_not_reveal_a_short_key(way: Way) -> None:
     script, spoilt = Script(httpx.ConnectError("no route")), []
     for key in ("e", "on", "connect", ""):
         with pytest.raises(errors.ConnectionFailed) as caught:
@@ -397,7 +399,7 @@ def test_a_short_key_is_not_told_by_what_it_spoils(way: Way) -> None:
     assert len(set(spoilt)) == 1
 
 
-def test_structures_are_masked_throughout_and_short_keys_as_a_whole() -> None:
+def test_keys_are_masked_at_every_depth_of_a_structure() -> None:
     redactor = Redactor(("secret", KEY, "1234567890"))
     body: object = {KEY: ["my secret", {"secrets": KEY}], "n": [1, None, True, 91234567890, 1.5]}
     masked = {"***": ["my ***", {"secrets": "***"}], "n": [1, None, True, "***", 1.5]}
@@ -421,7 +423,7 @@ def test_no_part_of_a_key_leaves_in_an_error(way: Way, part: str) -> None:
         assert not [text for text in everything_in(caught.value) if part in text]
 
 
-def test_a_structure_too_deep_to_look_into_is_masked() -> None:
+def test_a_structure_that_is_too_deep_to_search_is_masked() -> None:
     body: object = KEY
     for _ in range(500):
         body = [body]
@@ -430,7 +432,7 @@ def test_a_structure_too_deep_to_look_into_is_masked() -> None:
     assert "***" in masked
 
 
-def test_no_key_is_in_the_representation() -> None:
+def test_no_key_is_in_the_repr_of_a_transport_or_a_call() -> None:
     transport = mocked(Script(SEND.success()))
     assert repr(transport) == "Transport('https://service.example')"
     assert KEY not in repr(vars(transport))

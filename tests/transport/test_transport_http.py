@@ -1,4 +1,4 @@
-"""HTTP/1.1 on connections of our own: read as httpx reads it, and nothing left over for the next."""
+"""HTTP/1.1 on our own connections. Replies are read as httpx reads them, without leftovers."""
 
 import asyncio
 import socket
@@ -91,7 +91,7 @@ REPLIES = {
 
 
 def outcome(transport: Transport, *, is_async: bool) -> Any:
-    """What comes of a reply: all that the transport says of it."""
+    """All that the transport reports of a reply, or the error that it raises."""
 
     def seen(found: Reply) -> Any:
         kept = {name: value for name, value in found.headers.items() if name != "connection"}
@@ -106,7 +106,7 @@ def outcome(transport: Transport, *, is_async: bool) -> Any:
 
 
 def through_httpx(server: RawServer) -> Any:
-    """The same through a client of httpx."""
+    """The outcome with a client of httpx."""
     with closing(httpx.Client()) as client:
         return outcome(
             Transport(server.url, retry=ONCE, timeouts=quick(), http_client=client), is_async=False
@@ -135,7 +135,7 @@ def of_size(size: int) -> bytes:
     return http(BODY + b" " * (size + spare))
 
 
-# An event loop takes more from a socket at a time than is read at a time, which is 64 KiB.
+# An event loop may take more from a socket than the 64 KiB that one read returns.
 @pytest.mark.parametrize("size", [1000, 64 * 1024, 128 * 1024])
 def test_what_follows_a_reply_is_not_the_reply_to_the_next_request(
     serve: Serve, way: Way, size: int
@@ -210,9 +210,9 @@ def test_a_connection_that_the_server_will_close_is_not_kept(
     assert way.call(transport) == ["hi"]
 
 
-# An event loop gives up a connection on which it cannot write, with what there is to read.
+# An event loop drops a connection that it cannot write to, with all unread data.
 @pytest.mark.parametrize("way", [SEND, STREAM], ids=str)
-def test_a_reply_that_comes_before_all_of_the_request_was_read_is_taken(way: Way) -> None:
+def test_a_reply_before_the_end_of_the_request_is_read(way: Way) -> None:
     refused = http(b'{"detail": "too long"}', status="413 Too Large")
     call = replace(FIRST_TURN, body=b" " * 20_000_000)
 
@@ -231,7 +231,7 @@ def test_a_reply_that_comes_before_all_of_the_request_was_read_is_taken(way: Way
         done.result()
 
 
-def test_a_connection_that_breaks_while_the_request_is_written_is_lost(way: Way) -> None:
+def test_a_connection_that_breaks_during_the_request_raises_stream_interrupted(way: Way) -> None:
     call = replace(FIRST_TURN, body=b" " * 20_000_000)
 
     with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor() as threads:
@@ -269,7 +269,7 @@ def test_a_call_that_is_interrupted_while_it_waits_holds_no_bytes_of_the_request
     assert not [text for text in shown if "POST" in text]
 
 
-def test_a_request_of_which_not_all_went_out_is_the_last_of_its_connection() -> None:
+def test_a_connection_is_not_reused_after_an_incomplete_request() -> None:
     http = http11.Http11()
     http.request(Address("http://service.example").request(FIRST_TURN))
     http.send_failed()
@@ -281,7 +281,7 @@ def test_a_request_of_which_not_all_went_out_is_the_last_of_its_connection() -> 
     assert http.start_next_cycle() is False
 
 
-def test_chunks_that_a_call_asks_for_have_an_end() -> None:
+def test_a_chunked_request_ends_with_an_empty_chunk() -> None:
     headers = ((b"Content-Length", b"14"), (b"Transfer-Encoding", b"chunked"))
     request = Address("http://service.example").request(replace(FIRST_TURN, headers=headers))
 

@@ -1,4 +1,4 @@
-"""Limits hold exactly, whatever a server does."""
+"""Time limits hold exactly, whatever a server does."""
 
 import socket
 import threading
@@ -52,10 +52,10 @@ def streaming(request: pytest.FixtureRequest) -> Way:
 
 @pytest.fixture
 def time() -> FakeTime:
-    """Time of which these limits are made: it passes as the servers of the tests say.
+    """A fake clock. The servers of the tests move it.
 
-    It passes in big steps. What is left of a limit is also the real timeout of a socket, so with
-    small steps a busy machine would meet that one first.
+    They move it in big steps. The rest of a limit is also the real timeout of a socket. With small
+    steps, a busy machine would reach that timeout first.
     """
     return FakeTime()
 
@@ -81,7 +81,7 @@ def test_a_server_that_trickles_cannot_pass_the_total(
 def test_a_server_that_trickles_its_head_cannot_pass_the_total(
     serve: Callable[..., RawServer], way: Way, time: FakeTime
 ) -> None:
-    # More than a thousand would be too long for a header, whoever is faster.
+    # Many more bytes would exceed the limit for headers before the time limit.
     server = serve(repeats(b"HTTP/1.1 200 OK\r\nX-Long: ", b"x", time, 60, times=1000))
     error = times_out(
         lambda: way.call(Transport(server.url, timeouts=quick(total=1190), clock=time.clock))
@@ -113,7 +113,7 @@ def test_a_server_that_reads_slowly_cannot_pass_the_total(way: Way, time: FakeTi
     assert taken < len(call.body)
 
 
-def test_pings_do_not_break_the_silence(
+def test_pings_do_not_reset_the_silence_limit(
     serve: Callable[..., RawServer], streaming: Way, time: FakeTime
 ) -> None:
     server = serve(repeats(STREAM_HEAD, chunk(b": ping\n\n"), time, 60))
@@ -126,7 +126,7 @@ def test_pings_do_not_break_the_silence(
     assert error.is_retryable is False
 
 
-def test_events_break_the_silence(
+def test_events_reset_the_silence_limit(
     serve: Callable[..., RawServer], streaming: Way, time: FakeTime
 ) -> None:
     heard = threading.Semaphore(1)
@@ -136,7 +136,7 @@ def test_events_break_the_silence(
             heard.release()
             return super().feed(event)
 
-    def later() -> None:  # the next event comes when the last one was heard
+    def later() -> None:  # sends the next event after the last one was read
         assert heard.acquire(timeout=WAIT)
         time.passes(60)
 
@@ -149,7 +149,7 @@ def test_events_break_the_silence(
     assert time.seconds > 300
 
 
-def test_a_slow_consumer_is_not_the_servers_silence(
+def test_a_slow_consumer_does_not_count_towards_the_silence_limit(
     serve: Callable[..., RawServer], time: FakeTime
 ) -> None:
     server = serve(says(STREAM_HEAD, chunk(events("a")[:-14]), chunk(events("b")), STREAM_END))
@@ -163,7 +163,7 @@ def test_a_slow_consumer_is_not_the_servers_silence(
     assert pieces == ["a", "b"]
 
 
-def test_a_slow_consumer_counts_towards_the_total(
+def test_a_slow_consumer_counts_towards_the_total_limit(
     serve: Callable[..., RawServer], time: FakeTime
 ) -> None:
     parts = [chunk(events("a", done=False)), chunk(events("b")), STREAM_END]
@@ -177,7 +177,7 @@ def test_a_slow_consumer_counts_towards_the_total(
         list(pieces)
 
 
-def test_a_server_that_says_nothing_meets_the_read_limit(
+def test_a_server_that_sends_nothing_reaches_the_read_limit(
     serve: Callable[..., RawServer], way: Way
 ) -> None:
     transport = Transport(serve(hangs).url, timeouts=quick(read=0.1), retry=ONCE)
@@ -188,7 +188,7 @@ def test_a_server_that_says_nothing_meets_the_read_limit(
     assert error.is_retryable is True
 
 
-def test_the_total_spans_all_attempts(
+def test_the_total_limit_covers_all_attempts(
     serve: Callable[..., RawServer], way: Way, time: FakeTime
 ) -> None:
     busy = http(b"{}", "503 Busy")
@@ -207,7 +207,7 @@ def test_the_total_spans_all_attempts(
     assert len(server.requests) == 3
 
 
-def test_a_service_that_is_not_there_is_never_connected(way: Way) -> None:
+def test_a_refused_connection_raises_connection_failed(way: Way) -> None:
     transport = Transport("http://127.0.0.1:1", retry=AT_ONCE)
 
     with pytest.raises(errors.ConnectionFailed, match=r"http://127\.0\.0\.1:1") as caught:
@@ -216,12 +216,14 @@ def test_a_service_that_is_not_there_is_never_connected(way: Way) -> None:
     assert caught.value.is_retryable is True
 
 
-def test_a_host_that_has_no_address_is_never_connected(way: Way) -> None:
+def test_a_host_without_an_address_raises_connection_failed(way: Way) -> None:
     with pytest.raises(errors.ConnectionFailed, match="no-such-host"):
         way.call(Transport("http://no-such-host.invalid", retry=ONCE))
 
 
-def test_a_server_without_tls_is_never_connected(serve: Callable[..., RawServer], way: Way) -> None:
+def test_a_server_without_tls_reaches_the_connect_limit(
+    serve: Callable[..., RawServer], way: Way
+) -> None:
     server = serve(says(http(b"{}")))
     address = server.url.replace("http:", "https:")
     # The server reads a TLS greeting and waits for the end of a request that never comes.
@@ -244,7 +246,9 @@ def test_a_server_that_closes_at_once_may_have_processed_the_request(
     assert way.call(Transport(server.url, retry=AT_ONCE)) == ["hi"]
 
 
-def test_half_a_reply_is_lost_after_sending(serve: Callable[..., RawServer], way: Way) -> None:
+def test_an_incomplete_reply_is_retried_only_on_a_first_turn(
+    serve: Callable[..., RawServer], way: Way
+) -> None:
     server = serve(says(http(b'{"text": "hi"}')[:-5], keep=False), WORKS)
 
     with pytest.raises(errors.StreamInterrupted):
@@ -252,7 +256,9 @@ def test_half_a_reply_is_lost_after_sending(serve: Callable[..., RawServer], way
     assert way.call(Transport(server.url, retry=AT_ONCE)) == ["hi"]
 
 
-def test_what_is_no_http_is_a_lost_request(serve: Callable[..., RawServer], way: Way) -> None:
+def test_a_reply_that_is_not_http_counts_as_a_lost_request(
+    serve: Callable[..., RawServer], way: Way
+) -> None:
     with pytest.raises(errors.StreamInterrupted):
         way.call(Transport(serve(says(b"SSH-2.0-hello\r\n\r\n")).url, retry=ONCE))
 
@@ -271,7 +277,7 @@ def test_injected_clients_get_the_limits_of_each_call(way: Way, time: FakeTime) 
     assert seen == [{"connect": 1.0, "read": read, "write": 2.0, "pool": 2.0}]
 
 
-def test_no_limits_are_no_limits(way: Way) -> None:
+def test_a_limit_of_none_sets_no_timeout(way: Way) -> None:
     script = Script(way.success())
 
     way.call(mocked(script, timeouts=Timeouts.of(HttpTimeout(None), silence=None)))
@@ -279,7 +285,7 @@ def test_no_limits_are_no_limits(way: Way) -> None:
     assert set(script.requests[0].extensions["timeout"].values()) == {None}
 
 
-def test_a_number_is_the_total() -> None:
+def test_a_number_as_timeout_is_the_total_limit() -> None:
     assert Timeouts.of(30.0) == Timeouts(total=30.0)
     assert Timeouts.of(None, silence=None) == Timeouts(silence=None)
 
@@ -293,6 +299,6 @@ def test_an_httpx_timeout_limits_single_operations_only() -> None:
 
 @pytest.mark.parametrize("limit", [0, -1.0, float("inf"), float("nan")])
 @pytest.mark.parametrize("name", ["connect", "read", "write", "pool", "total", "silence"])
-def test_a_limit_that_no_clock_can_keep_is_refused(name: str, limit: float) -> None:
+def test_a_limit_that_is_not_positive_and_finite_is_refused(name: str, limit: float) -> None:
     with pytest.raises(errors.UsageError, match=f"`{name}` must be a number of seconds above 0"):
         Timeouts(**{name: limit})

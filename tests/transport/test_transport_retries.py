@@ -1,4 +1,4 @@
-"""The retry table, for each way to call."""
+"""The retry table, for each call method."""
 
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -31,7 +31,7 @@ def status(number: int) -> httpx.Response:
     return httpx.Response(number, json={"detail": "no"})
 
 
-# What happens, whether it is sent again on a first turn and in a session, what is raised.
+# The failure, whether it is retried on a first turn and in a session, and the error.
 TABLE: list[tuple[Any, tuple[bool, bool], type[ServiceError]]] = [
     (httpx.ConnectError("refused"), ALWAYS, errors.ConnectionFailed),
     (httpx.ConnectTimeout("slow"), ALWAYS, errors.TimedOut),
@@ -99,7 +99,7 @@ def test_a_call_is_sent_again_as_the_table_says(
         assert way.call(recovering, call) == ["hi"]
 
 
-def test_each_call_has_an_idempotency_key_of_its_own(way: Way) -> None:
+def test_each_call_has_its_own_idempotency_key(way: Way) -> None:
     script = Script(way.success())
     transport = mocked(script)
 
@@ -123,7 +123,7 @@ def test_nothing_is_sent_again_after_the_first_output(way: Way, last: bytes) -> 
 
 
 @pytest.mark.parametrize("way", [STREAM, ASTREAM], ids=str)
-def test_a_stream_that_ends_before_any_output_is_asked_for_again_on_a_first_turn(way: Way) -> None:
+def test_a_stream_that_ends_before_any_output_is_retried_on_a_first_turn(way: Way) -> None:
     empty = httpx.Response(200, headers=EVENT_STREAM, content=b": nothing\n\n")
 
     assert way.call(mocked(Script(empty, way.success()))) == ["hi"]
@@ -165,7 +165,7 @@ def test_a_429_is_retried_after_the_time_the_server_asks_for(
     ],
     ids=str,
 )
-def test_an_error_says_in_seconds_how_long_the_server_asks_to_wait(
+def test_an_error_has_the_wait_that_the_server_asks_for_in_seconds(
     way: Way, headers: dict[str, str], seconds: float | None
 ) -> None:
     script = Script(httpx.Response(429, headers=headers))
@@ -187,7 +187,7 @@ def test_a_date_in_retry_after_is_a_time_to_wait(way: Way) -> None:
     assert caught.value.retry_after == pytest.approx(1000, abs=30)
 
 
-def test_a_date_in_the_past_is_no_wait(way: Way) -> None:
+def test_a_date_in_the_past_means_no_wait(way: Way) -> None:
     past = "Sun, 06 Nov 1994 08:49:37 GMT"
     script = Script(httpx.Response(503, headers={"Retry-After": past}), way.success())
 
@@ -195,7 +195,7 @@ def test_a_date_in_the_past_is_no_wait(way: Way) -> None:
 
 
 @pytest.mark.parametrize("value", ["soon", "-5", "nan", "inf", "", "Foo, 99 Bar 99999"])
-def test_a_retry_after_that_makes_no_sense_is_ignored(way: Way, value: str) -> None:
+def test_an_invalid_retry_after_is_ignored(way: Way, value: str) -> None:
     script = Script(httpx.Response(429, headers={"Retry-After": value}), way.success())
 
     assert way.call(mocked(script)) == ["hi"]

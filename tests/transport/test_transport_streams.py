@@ -1,4 +1,4 @@
-"""Streams: what is read, where they end, and that the connection is always given back."""
+"""Streams: their events, their end, and the release of their connection."""
 
 import asyncio
 import gc
@@ -50,7 +50,7 @@ def test_pieces_come_in_order(way: Way) -> None:
 
 
 @pytest.mark.parametrize("size", [1, 2, 7])
-def test_the_cuts_of_the_network_do_not_matter(
+def test_events_do_not_depend_on_how_the_network_cuts_the_bytes(
     serve: Callable[..., RawServer], way: Way, size: int
 ) -> None:
     data = events("one", "zwei ä", "three")
@@ -64,7 +64,7 @@ def test_an_event_over_several_lines_is_one_event(way: Way) -> None:
     assert way.call(mocked(stream(b'data: {"text":\ndata: "a"}\n\ndata: [DONE]\n\n'))) == ["a"]
 
 
-def test_what_follows_the_end_is_not_read(way: Way) -> None:
+def test_events_after_the_end_are_not_read(way: Way) -> None:
     assert way.call(mocked(stream(events("a") + events("b")))) == ["a"]
 
 
@@ -89,7 +89,7 @@ def test_a_plain_json_reply_is_the_answer(way: Way) -> None:
 
 
 @pytest.mark.parametrize("headers", [{"content-type": "text/plain"}, {}])
-def test_anything_else_is_a_bad_reply(way: Way, headers: dict[str, str]) -> None:
+def test_another_content_type_is_a_bad_reply(way: Way, headers: dict[str, str]) -> None:
     answer = httpx.Response(200, headers=headers, content=b"hello")
     with pytest.raises(errors.BadReply, match="Expected server-sent events"):
         way.call(mocked(Script(answer)))
@@ -102,12 +102,12 @@ def test_events_instead_of_a_whole_reply_are_a_bad_reply(is_async: bool) -> None
         Way(streams=False, is_async=is_async).call(mocked(stream(events("a"))))
 
 
-def test_bytes_that_are_no_text_are_a_bad_reply(way: Way) -> None:
+def test_bytes_that_are_not_utf8_are_a_bad_reply(way: Way) -> None:
     with pytest.raises(errors.BadReply, match="UTF-8"):
         way.call(mocked(stream(b"data: \xff\n\n")))
 
 
-def test_a_lost_connection_in_the_middle_is_one_of_our_errors(
+def test_a_lost_connection_in_the_middle_raises_stream_interrupted(
     serve: Callable[..., RawServer], way: Way
 ) -> None:
     server = serve(says(STREAM_HEAD, chunk(events("a", done=False)), keep=False))
@@ -119,7 +119,7 @@ def test_a_lost_connection_in_the_middle_is_one_of_our_errors(
     assert len(server.requests) == 1
 
 
-def test_a_reader_is_told_the_head_first(way: Way) -> None:
+def test_a_reader_gets_the_head_first(way: Way) -> None:
     heads: list[Any] = []
 
     class Told(Reader):
@@ -163,7 +163,7 @@ def test_a_finished_stream_leaves_its_connection_for_the_next_call(
     assert len(server.connections) == 1
 
 
-def test_a_server_that_does_not_end_a_finished_stream_delays_nobody(
+def test_a_finished_stream_does_not_wait_for_the_server_to_end_it(
     serve: Callable[..., RawServer], way: Way
 ) -> None:
     server = serve(says(STREAM_HEAD, chunk(events("a")), keep=True))

@@ -1,4 +1,4 @@
-"""What the transport's tests share: a trivial format, and a server that misbehaves to order."""
+"""Shared by the transport's tests: a trivial format, and a server whose faults are scripted."""
 
 import asyncio
 import socket
@@ -69,12 +69,12 @@ class Reader:
 
 
 def events(*texts: str, done: bool = True) -> bytes:
-    """A stream that says these texts."""
+    """A stream of these texts."""
     data = [orjson.dumps({"text": text}).decode() for text in texts]
     return "".join(f"data: {item}\n\n" for item in [*data, *(["[DONE]"] * done)]).encode()
 
 
-# The ways to make a call.
+# The call methods.
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ class Way:
             return [piece async for piece in pieces]
 
     def success(self, text: str = "hi") -> httpx.Response:
-        """What a service answers that works."""
+        """The reply of a working service."""
         if self.streams:
             return httpx.Response(200, headers=EVENT_STREAM, content=events(text))
         return httpx.Response(200, json={"text": text})
@@ -125,7 +125,7 @@ SEND, STREAM, ASEND, ASTREAM = WAYS = [
 
 
 def mocked(handler: Callable[[httpx.Request], httpx.Response], **options: Any) -> Transport:
-    """A transport with injected clients that ask a function."""
+    """A transport with injected clients. A function answers their requests."""
     mock = httpx.MockTransport(handler)
     return Transport(
         "https://service.example",
@@ -136,7 +136,7 @@ def mocked(handler: Callable[[httpx.Request], httpx.Response], **options: Any) -
 
 
 class Script:
-    """Answers with one reply or exception after the other; the last one stays."""
+    """Answers with each reply or exception in turn, and repeats the last one."""
 
     def __init__(self, *answers: httpx.Response | Exception) -> None:
         self.answers = list(answers)
@@ -158,7 +158,7 @@ Answer = Callable[[socket.socket], bool]
 
 @dataclass
 class RawServer:
-    """Reads requests and answers each as the next entry of `script` does; the last one stays."""
+    """Answers each request with the next entry of `script`, and repeats the last entry."""
 
     script: list[Answer]
     tls: ssl.SSLContext | None = None
@@ -176,7 +176,7 @@ class RawServer:
         self.url = f"{scheme}://127.0.0.1:{self._listener.getsockname()[1]}"
 
     def serve(self) -> None:
-        with suppress(OSError):  # closed from `running`
+        with suppress(OSError):  # `running` closed it
             while True:
                 connection, _ = self._listener.accept()
                 self.connections.append(connection)
@@ -256,7 +256,7 @@ def says(
     pause: float = 0.0,
     before_each: Callable[[], object] = lambda: None,
 ) -> Answer:
-    """Write bytes, with something done before each piece and a pause after it."""
+    """Write bytes. Call a function before each piece, and pause after it."""
 
     def answer(connection: socket.socket) -> bool:
         wait = threading.Event()
@@ -273,14 +273,14 @@ def says(
 def repeats(
     head: bytes, piece: bytes, time: "FakeTime", seconds: float, times: int | None = None
 ) -> Answer:
-    """Write the same bytes until the client goes away; each time takes some seconds.
+    """Write the same bytes until the client goes away, and move the clock each time.
 
     Args:
         head: What to write first.
         piece: The bytes.
-        time: What passes.
-        seconds: How much of it, each time.
-        times: How often at most.
+        time: The clock.
+        seconds: How far to move it, each time.
+        times: The maximum number of repetitions.
     """
 
     def answer(connection: socket.socket) -> bool:
@@ -294,11 +294,11 @@ def repeats(
 
 
 class FakeTime:
-    """Time that passes when a test says so, or when somebody sleeps.
+    """A fake clock. Tests and sleeps move it.
 
     Attributes:
-        clock: For what takes its time from a clock.
-        waits: The seconds that each sleep took.
+        clock: For code that takes a `Clock`.
+        waits: The seconds of each sleep.
     """
 
     def __init__(self) -> None:
@@ -318,12 +318,12 @@ class FakeTime:
 
 
 def hangs(connection: socket.socket) -> bool:
-    """Say nothing until the client goes away."""
+    """Send nothing until the client goes away."""
     return bool(connection.recv(1))
 
 
 def closes(_connection: socket.socket) -> bool:
-    """Say nothing and close."""
+    """Send nothing and close."""
     return False
 
 
@@ -332,5 +332,5 @@ STREAMS = says(STREAM_HEAD, chunk(events("a", "b")), STREAM_END)
 
 
 def quick(**limits: Any) -> Timeouts:
-    """Limits that no test should meet, however slow the machine is, but for those it sets."""
+    """Limits that are too long to be reached on a slow machine, except for the given ones."""
     return Timeouts(**{"connect": 60.0, "read": 60.0, "total": 60.0, **limits})

@@ -25,7 +25,7 @@ def test_a_route_has_its_documented_path(
     assert (route.path, route.listed) == (path, listed)
 
 
-def test_every_route_has_a_path_of_its_own() -> None:
+def test_every_route_has_its_own_path() -> None:
     routes = [*CHAT_ROUTES, *POLICY_ROUTES]
     assert len({route.path for route in routes}) == len(routes) == 4 * (4 + 2 + 3) + 5
 
@@ -38,7 +38,7 @@ def test_every_route_has_a_path_of_its_own() -> None:
         ("chats", None, ["`chats`", "`lang-graph`"]),
     ],
 )
-def test_a_pair_that_does_not_exist_is_refused_and_those_that_do_are_named(
+def test_the_refusal_of_an_unknown_pair_names_the_pairs_that_exist(
     kind: str, provider: str | None, words: list[str]
 ) -> None:
     with pytest.raises(UsageError) as caught:

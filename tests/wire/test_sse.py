@@ -1,4 +1,4 @@
-"""Bytes to events: the rules of the event stream format, whatever the cuts."""
+"""Event streams are decoded by the rules of the format, however the bytes are cut."""
 
 from itertools import pairwise
 
@@ -64,7 +64,7 @@ def test_any_bytes_have_the_same_events_at_any_cuts(stream: bytes, cuts: list[in
 
 
 @given(st.text(max_size=100), st.from_regex(r"[a-z.]{0,9}", fullmatch=True))
-def test_what_is_written_is_read_again(data: str, name: str) -> None:
+def test_a_written_event_is_read_as_the_same_event(data: str, name: str) -> None:
     expected = data.replace("\r\n", "\n").replace("\r", "\n")
     assert SSEDecoder().feed(write_event(data, name)) == [Event(name, expected)]
 
@@ -74,7 +74,7 @@ def test_invalid_utf8_is_a_bad_reply() -> None:
         SSEDecoder().feed(b"data: \xff\n\n")
 
 
-def test_an_event_without_end_is_a_bad_reply_before_it_fills_the_memory() -> None:
+def test_an_endless_event_is_a_bad_reply_before_it_fills_the_memory() -> None:
     decoder = SSEDecoder()
     piece = b"x" * (MAX_EVENT_BYTES // 4)
     for _ in range(4):
