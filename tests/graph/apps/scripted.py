@@ -1,4 +1,4 @@
-"""A chat model that follows a script, and the comparison that each app ends with."""
+"""A chat model that follows a script, and the comparison that the tests of the apps use."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -16,7 +16,7 @@ Answer = Callable[[Sequence[BaseMessage]], str | AIMessage]
 
 
 class ScriptedModel(BaseChatModel):
-    """Answers with a function of the conversation, so that two runs hear the same."""
+    """Answers with a function of the conversation, so two runs get the same answers."""
 
     answer: Answer
 
@@ -67,7 +67,7 @@ def same_as_langgraph(
     config: RunnableConfig | None = None,
     **options: Any,
 ) -> list[Any]:
-    """Run an app in LangGraph and, made anew, in the executor; the states that both end with."""
+    """Run an app in LangGraph and a new copy in the executor; return the states, which are equal."""
     plain, executor = compiled(make()), secured(make(), model, **options)
     states = []
     for value in inputs:

@@ -1,4 +1,4 @@
-"""Agents made by langchain's `create_agent`, through the executor."""
+"""Agents of LangChain's `create_agent` in the executor."""
 
 from typing import Any
 
@@ -74,7 +74,7 @@ class Counting(AgentState[Any]):
 
 
 class Counter(AgentMiddleware[Any]):
-    """Counts turns before the model, and notes the end."""
+    """Counts turns before the model, and multiplies the count by 100 at the end."""
 
     state_schema = Counting
 
@@ -95,7 +95,7 @@ def test_an_agent_with_middleware_keeps_its_state(model: ChatSequrity) -> None:
     assert state["turns"] == 200
 
 
-def test_an_agent_that_is_out_of_calls_ends(model: ChatSequrity) -> None:
+def test_an_agent_that_reaches_its_limit_of_tool_calls_ends(model: ChatSequrity) -> None:
     def make() -> Any:
         script = following(*[calling(("weather", {"city": "Oslo"}))] * 5)
         limit: Any = ToolCallLimitMiddleware(run_limit=2, exit_behavior="end")

@@ -1,4 +1,4 @@
-"""Plan and execute: a planner, one step at a time, and a replanner that answers or goes on."""
+"""Plan and execute: a planner, one step at a time, and a replanner that answers or continues."""
 
 import operator
 from typing import Annotated, Any, Literal, TypedDict
@@ -69,7 +69,7 @@ def test_a_plan_is_executed_and_revised_until_there_is_an_answer(model: ChatSequ
     assert state["response"] == "36"
 
 
-def test_a_plan_is_executed_with_what_is_known_already(model: ChatSequrity) -> None:
+def test_past_steps_of_the_input_stay_in_the_state(model: ChatSequrity) -> None:
     known = [("find the author", "Ada")]
     [state] = same_as_langgraph(app, model, {"input": "how old?", "past_steps": known})
     assert state["past_steps"][0] == ("find the author", "Ada")

@@ -34,7 +34,7 @@ def generate(state: Draft) -> dict[str, Any]:
 
 
 def reflect(state: Draft) -> dict[str, Any]:
-    """The critic sees the roles the other way round, and answers as the user would."""
+    """The critic sees the conversation with swapped roles, and answers as the user."""
     roles = {"ai": HumanMessage, "human": AIMessage}
     swapped: list[Any] = [roles[one.type](one.text) for one in state["messages"][1:]]
     return {"messages": [HumanMessage(critic.invoke([state["messages"][0], *swapped]).text)]}

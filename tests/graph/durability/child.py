@@ -1,8 +1,8 @@
 """The process that is killed.
 
-`python -m tests.graph.durability.child` reads tasks, one JSON object a line, and does each in a
-process of its own, which has nothing of the ones before but the imports. Of each it says the
-process id at its start and the exit status at its end.
+`python -m tests.graph.durability.child` reads tasks, one JSON object per line. Each task runs in
+a new process, which shares only the imports with earlier ones. For each, the command prints the
+process id at the start and the exit status at the end.
 """
 
 import json
@@ -31,7 +31,7 @@ _NODE_SECONDS = 0.002
 
 
 class Ledger(logging.Handler):
-    """A file of what happened, a JSON line each, written at once."""
+    """A file of events, one JSON line each, written immediately."""
 
     def __init__(self, path: str, life: int) -> None:
         super().__init__(logging.WARNING)
@@ -61,9 +61,9 @@ class Ledger(logging.Handler):
 
 @contextmanager
 def saver_of(where: str) -> Iterator[Any]:
-    """A checkpointer: of a SQLite file, or of Postgres where `where` is a connection's text."""
+    """A checkpointer: of Postgres if `where` is a connection string, otherwise of a SQLite file."""
     if where.startswith("postgresql:"):
-        from langgraph.checkpoint.postgres import PostgresSaver  # noqa: PLC0415 - not everywhere
+        from langgraph.checkpoint.postgres import PostgresSaver  # noqa: PLC0415 - not installed everywhere
 
         with PostgresSaver.from_conn_string(where) as saver:
             saver.setup()
@@ -74,7 +74,7 @@ def saver_of(where: str) -> Iterator[Any]:
 
 
 def die_after(saver: Any, writes: int) -> None:
-    """Let this process be killed when the saver has stored something so many times."""
+    """Kill this process when the saver has stored something `writes` times."""
     done = count(1)
 
     def mortal(store: Callable[..., Any]) -> Callable[..., Any]:
@@ -91,7 +91,7 @@ def die_after(saver: Any, writes: int) -> None:
 
 
 def live(task: dict[str, Any]) -> None:
-    """Begin a run or go on with it, to its end."""
+    """Begin or continue a run, until its end."""
     ledger = Ledger(task["ledger"], task["life"])
     logging.getLogger().addHandler(ledger)
     warnings.simplefilter("error")
@@ -124,11 +124,11 @@ def main() -> None:
         if born == 0:
             try:
                 live(json.loads(line))
-            except BaseException:  # noqa: BLE001 - the parent must hear of all
+            except BaseException:  # noqa: BLE001 - the parent must see every error
                 traceback.print_exc()
                 os._exit(1)
             os._exit(0)
-        print(born, flush=True)  # noqa: T201 - how it talks
+        print(born, flush=True)  # noqa: T201 - its output protocol
         _, status = os.waitpid(born, 0)
         print(os.waitstatus_to_exitcode(status), flush=True)  # noqa: T201
 

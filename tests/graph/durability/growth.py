@@ -1,4 +1,4 @@
-"""How much checkpoints hold, by the number of nodes of a run.
+"""The size of checkpoints, by the number of nodes of a run.
 
 `python -m tests.graph.durability.growth` prints a table.
 """
@@ -21,7 +21,7 @@ class State(TypedDict, total=False):
 def chain(
     count: int, note: Callable[[str], None] = lambda _: None
 ) -> "StateGraph[Any, Any, Any, Any]":
-    """A linear graph of so many nodes, whose state does not grow; each calls `note`."""
+    """A linear graph of `count` nodes. Its state does not grow, and each node calls `note`."""
 
     def step(name: str) -> Callable[[State], State]:
         def run(state: State) -> State:
@@ -39,7 +39,7 @@ def chain(
 
 
 def stored(graph: Any, text: str = "some text of an ordinary length") -> dict[str, int]:
-    """Run a graph with a saver; bytes that its two tables then hold."""
+    """Run a graph with a saver; return the bytes in its two tables."""
     with SqliteSaver.from_conn_string(":memory:") as saver:
         runs = graph(saver)
         config: Any = {"configurable": {"thread_id": "1"}}
@@ -56,12 +56,12 @@ def _bytes(connection: sqlite3.Connection, column: str, table: str) -> int:
 
 
 def secured(count: int, model: ChatSequrity) -> dict[str, int]:
-    """What a run of so many nodes stores."""
+    """The bytes that a run of `count` nodes stores."""
     return stored(lambda saver: LangGraphExecutor(chain(count), model, checkpointer=saver))
 
 
 def plain(count: int) -> dict[str, int]:
-    """What LangGraph itself stores of the same run."""
+    """The bytes that LangGraph itself stores for the same run."""
     return stored(lambda saver: chain(count).compile(checkpointer=saver))
 
 

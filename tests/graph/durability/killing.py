@@ -1,6 +1,6 @@
-"""Runs that are killed and taken up again, and what must hold at each kill.
+"""Runs that are killed and continued, and the checks of each kill.
 
-`python -m tests.graph.durability.killing --kills 50` makes so many.
+`python -m tests.graph.durability.killing --kills 50` kills 50 times.
 """
 
 import argparse
@@ -36,7 +36,7 @@ _MOST_KILLS_OF_A_RUN = 6
 
 
 def expected() -> tuple[dict[str, Any], list[str]]:
-    """What plain LangGraph makes of the graph: the final state, and all calls."""
+    """The graph in plain LangGraph: its final state, and all calls."""
     calls: list[str] = []
     plain = graph(calls.append).compile(checkpointer=InMemorySaver())
     config: Any = {"configurable": {"thread_id": "1"}}
@@ -45,7 +45,7 @@ def expected() -> tuple[dict[str, Any], list[str]]:
 
 
 class Children:
-    """Makes processes that live through a task, or are killed.
+    """Starts processes that run a task to its end, or are killed.
 
     Args:
         strict: Whether they read checkpoints with LangGraph's strict msgpack.
@@ -61,14 +61,14 @@ class Children:
         )
 
     def born(self, task: dict[str, Any]) -> int:
-        """Start a process; its id."""
+        """Start a process; return its id."""
         assert self._process.stdin
         self._process.stdin.write(json.dumps(task) + "\n")
         self._process.stdin.flush()
         return self._said()
 
     def ended(self) -> int:
-        """Wait for its end; its exit status, negative if by a signal."""
+        """Wait for its end; return its exit status, which is negative after a signal."""
         return self._said()
 
     def _said(self) -> int:
@@ -103,7 +103,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Recorded:
-    """What the checkpoints hold: how many replies that asked for calls, and results by tool."""
+    """What the checkpoints hold: the number of replies that asked for calls, and results by tool."""
 
     replies: int
     results: Counter[str]
@@ -114,8 +114,8 @@ class Run:
     """A run with its kills.
 
     Attributes:
-        ledger: All that the processes noted.
-        kills: For each life that was ended, what was recorded then.
+        ledger: All lines that the processes wrote.
+        kills: For each killed process, what the checkpoints held then.
     """
 
     ledger: list[Line] = field(default_factory=list)
@@ -130,9 +130,9 @@ class Run:
 
 
 def recorded(saver: str, thread: str) -> Recorded:
-    """Read the thread's journal, with what was stored after the last checkpoint.
+    """Read the thread's journal, with the writes after the last checkpoint.
 
-    It is put together from what each step wrote, so it does not matter how checkpoints keep it.
+    It is built from the writes of each step, so it does not depend on the form in checkpoints.
     """
     entries: list[dict[str, Any]] = []
     with saver_of(saver) as opened:
@@ -156,15 +156,15 @@ def recorded(saver: str, thread: str) -> Recorded:
 
 @dataclass
 class Killer:
-    """Lets runs be killed.
+    """Makes runs, and kills their processes.
 
     Args:
-        children: Who makes the processes.
-        saver: Where checkpoints go: path of a file, or a connection's text.
+        children: Starts the processes.
+        saver: Where checkpoints go: path of a file, or a connection string.
         folder: For ledgers.
-        chance: Where the kills come from.
-        forgets: Whether the service is restarted after each kill, and so knows of no session.
-        history: What requests bring along, as for `LangGraphExecutor`.
+        chance: Chooses the points of the kills.
+        forgets: Whether the service is restarted after each kill, and so loses its sessions.
+        history: What requests contain, as for `LangGraphExecutor`.
     """
 
     children: Children
@@ -176,13 +176,13 @@ class Killer:
     answered: list[RequestRecord] = field(default_factory=list)
 
     def killed(self, kills: int) -> Run:
-        """Make one run that is killed so many times at random points, or less if it ends before."""
+        """Make one run that is killed `kills` times at random points, or less often if it ends."""
         return self._run(kills, writes=None)
 
     def dying(self, writes: int) -> Run:
-        """Make one run whose every process dies when it has stored something so many times.
+        """Make one run. Each of its processes dies when it has stored something `writes` times.
 
-        Two is the least that gets it on: an answer to an interrupt takes one of its own.
+        The run needs at least two to advance, because an answer to an interrupt takes one.
         """
         return self._run(0, writes=writes)
 
@@ -207,7 +207,9 @@ class Killer:
                     raise AssertionError(msg)
                 run.kills[life] = recorded(self.saver, path.stem)
                 if self.forgets:
-                    port = urlsplit(server.base_url).port or 0  # a session goes to no other
+                    port = (
+                        urlsplit(server.base_url).port or 0
+                    )  # a client sends a session to no other
                     server.stop()
                     server = self._server(port)
         finally:
@@ -218,7 +220,7 @@ class Killer:
         return LocalServer(port=port, on_request=self.answered.append).start()
 
     def _kill(self, pid: int, path: Path, life: int) -> None:
-        """Kill at a random point of the ledger, and a random moment after."""
+        """Kill at a random moment after a random line of the ledger."""
         lines, moment = self.chance.randrange(45), self.chance.random() * 0.01
         while _alive(pid):
             kinds = [line.kind for line in _read(path) if line.life == life]
@@ -246,12 +248,12 @@ def _read(path: Path) -> list[Line]:
 
 
 def check(run: Run, *, forgets: bool = False) -> None:
-    """What must hold of any run, however often it was killed.
+    """Check what must hold for every run, however often it was killed.
 
     Args:
         run: The run.
-        forgets: Whether the service forgot its session at each kill: requests are then repeated,
-            in a new one, and calls are not.
+        forgets: Whether the service forgot its session at each kill. Then requests are repeated
+            in a new session, and calls are not.
     """
     state, calls = expected()
     assert run.of("end") == [json.loads(json.dumps(state, default=repr))]
@@ -264,12 +266,12 @@ def check(run: Run, *, forgets: bool = False) -> None:
 
 
 def _is_ours_to_say(warning: str) -> bool:
-    """Whether LangGraph says of our own class that it reads it, which it does unless strict."""
+    """Whether LangGraph warns about our own class, as it does unless msgpack is strict."""
     return "unregistered type tests.graph.durability.subject.Card" in warning
 
 
 def _check_calls(run: Run, calls: Iterable[str]) -> None:
-    """What was recorded is not made again, and all else is."""
+    """Recorded calls are not made again, and all others are."""
     wanted = Counter(call.split()[0] for call in calls)
     for life, one in run.kills.items():
         later = set(run.of("call", *range(life + 1, len(run.kills) + 1)))
@@ -287,7 +289,7 @@ def _check_calls(run: Run, calls: Iterable[str]) -> None:
 
 
 def _check_requests(run: Run, counts: dict[int, int]) -> None:
-    """Requests come one after the other: those that were recorded are the first that were made."""
+    """Recorded requests are not repeated. They are the first ones, as requests are sequential."""
     for life, number in counts.items():
         before = list(dict.fromkeys(run.of("request", *range(life + 1))))
         after = run.of("request", *range(life + 1, len(run.kills) + 1))
@@ -296,7 +298,7 @@ def _check_requests(run: Run, counts: dict[int, int]) -> None:
 
 
 def killed_runs(killer: Killer, kills: int) -> list[Run]:
-    """Make checked runs until there were so many kills."""
+    """Make and check runs until there were `kills` kills."""
     runs: list[Run] = []
     while (left := kills - sum(len(run.kills) for run in runs)) > 0:
         runs.append(killer.killed(min(left, killer.chance.randint(1, _MOST_KILLS_OF_A_RUN))))
@@ -308,7 +310,7 @@ def killed_runs(killer: Killer, kills: int) -> list[Run]:
 def killer(
     saver: str | None = None, *, seed: int = 0, strict: bool = False, forgets: bool = False
 ) -> Iterator[Killer]:
-    """A killer with a folder of its own, and a SQLite file there if no other saver is named."""
+    """A killer with its own folder. Without `saver`, checkpoints go to a SQLite file there."""
     with children(strict=strict) as made, tempfile.TemporaryDirectory() as folder:
         chance = random.Random(seed)  # noqa: S311 - no secret
         yield Killer(made, saver or f"{folder}/runs.sqlite", Path(folder), chance, forgets)

@@ -1,4 +1,4 @@
-"""A Postgres server of a test's own: a new cluster in a temporary folder, on a socket there."""
+"""A Postgres server for one test: a new cluster in a temporary folder, with a socket there."""
 
 import os
 import pwd
@@ -17,7 +17,7 @@ class NoPostgres(Exception):
 
 
 def _programs() -> Path:
-    """The folder of Postgres' programs: in the path, or where Debian's package has them."""
+    """The folder of Postgres' programs: on the path, or where Debian's package installs them."""
     found = shutil.which("initdb")
     if found:
         return Path(found).resolve().parent
@@ -29,7 +29,7 @@ def _programs() -> Path:
 
 
 def _user() -> str | None:
-    """Whom to run it as: Postgres refuses to run as root."""
+    """The user that runs it, because Postgres refuses to run as root."""
     if os.geteuid() != 0:
         return None
     for name in ("postgres", "nobody"):
@@ -43,7 +43,7 @@ def _user() -> str | None:
 
 @contextmanager
 def postgres() -> Iterator[str]:
-    """Start a server; the text of a connection to it.
+    """Start a server; yield its connection string.
 
     Raises:
         NoPostgres: If it cannot start.
@@ -54,7 +54,7 @@ def postgres() -> Iterator[str]:
         if user:
             shutil.chown(folder, user)
         data = folder / "data"
-        # Durable against a kill of its clients, which is what is tested; not of its own machine.
+        # The tests kill only clients, so the server need not survive a crash of its machine.
         _run([programs / "initdb", "-D", data, "-U", "tester", "-A", "trust", "--no-sync"], user)
         options = f"-c listen_addresses='' -c unix_socket_directories={folder} -c fsync=off"
         control: list[str | Path] = [programs / "pg_ctl", "-D", data, "-w"]

@@ -1,7 +1,7 @@
-"""The graph that is killed: thirty nodes, each of which notes what it was called with.
+"""The graph that is killed. Each of its thirty nodes notes its input.
 
-A linear part, a loop, arms with a join, a router, an interrupt, packets, and a linear end. What a
-node notes is never the same twice in one run, so a call that ran twice shows.
+It has a linear part, a loop, branches with a join, a router, an interrupt, packets, and a linear
+end. No note occurs twice in one run, so a call that ran twice is visible.
 """
 
 import operator
@@ -26,7 +26,7 @@ GIVEN = {"text": ">", "laps": 0}
 
 
 def longest(one: dict[str, str], other: dict[str, str]) -> dict[str, str]:
-    """A reducer that the program does not know, so that it is folded here."""
+    """A reducer that the program does not know, so the client applies it."""
     return {key: max(one.get(key, ""), other.get(key, ""), key=len) for key in {*one, *other}}
 
 
@@ -48,10 +48,10 @@ class State(TypedDict, total=False):
 
 
 class Nodes:
-    """Nodes and routers, each of which calls `note` as its side effect.
+    """Nodes and routers. Each calls `note` as its side effect.
 
     Args:
-        note: What is called.
+        note: Called with the name and the input of each call.
     """
 
     def __init__(self, note: Note) -> None:

@@ -1,4 +1,4 @@
-"""A run whose process is killed goes on in a new one, and repeats nothing that was recorded."""
+"""A run whose process is killed continues in a new one, and repeats nothing recorded."""
 
 import os
 from collections.abc import Iterator
@@ -36,13 +36,13 @@ def test_a_killed_run_ends_right_and_repeats_nothing_recorded(strict: bool, hist
 
 
 @pytest.mark.long
-def test_the_same_on_postgres(postgres_server: str) -> None:
+def test_a_killed_run_ends_as_in_langgraph_on_postgres(postgres_server: str) -> None:
     with killer(postgres_server) as made:
         killed_runs(made, _KILLS)
 
 
 @pytest.mark.long
-def test_a_run_that_dies_again_and_again_after_a_few_writes_still_ends_right() -> None:
+def test_a_run_that_dies_repeatedly_after_a_few_writes_ends_as_in_langgraph() -> None:
     with killer() as made:
         run = made.dying(40)
     check(run)
@@ -50,7 +50,7 @@ def test_a_run_that_dies_again_and_again_after_a_few_writes_still_ends_right() -
 
 
 @pytest.mark.long
-def test_a_killed_run_goes_on_with_a_service_that_forgot_it() -> None:
+def test_a_killed_run_continues_with_a_service_that_forgot_its_session() -> None:
     with killer(forgets=True) as made:
         killed_runs(made, _KILLS)
         assert 404 in {record.status for record in made.answered}

@@ -1,4 +1,4 @@
-"""What checkpoints hold of a run: little, and enough to go on from any of them."""
+"""Checkpoints of a run are small, and a run can continue from any of them."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -26,7 +26,7 @@ class Crash(BaseException):
 
 
 class Crashing(InMemorySaver):
-    """A saver that fails when it is to store its n-th checkpoint, and works on after that."""
+    """A saver that fails at its n-th checkpoint, and works again after that."""
 
     def __init__(self, at: int) -> None:
         super().__init__()
@@ -71,7 +71,7 @@ def _secured(note: Note, model: ChatSequrity, saver: Any) -> LangGraphExecutor:
     return LangGraphExecutor(graph(note), model, checkpointer=saver)
 
 
-def test_what_a_run_stores_grows_with_its_steps_and_stays_near_langgraphs(
+def test_the_stored_size_of_a_run_is_linear_in_its_steps_and_near_langgraphs(
     model: ChatSequrity,
 ) -> None:
     small, large = (
@@ -84,7 +84,7 @@ def test_what_a_run_stores_grows_with_its_steps_and_stays_near_langgraphs(
 @pytest.mark.long(sample=1)
 @pytest.mark.parametrize("durability", ["sync", "async", "exit"])
 @pytest.mark.parametrize("saver", SAVERS)
-def test_an_interrupted_run_goes_on_in_another_executor(
+def test_an_interrupted_run_continues_in_another_executor(
     saver: str, durability: Any, model: ChatSequrity
 ) -> None:
     calls: list[str] = []
@@ -101,7 +101,7 @@ def test_an_interrupted_run_goes_on_in_another_executor(
 
 @pytest.mark.long
 @pytest.mark.parametrize("saver", SAVERS)
-def test_a_run_goes_on_from_any_of_its_states_and_makes_only_the_calls_that_follow(
+def test_a_run_continues_from_any_of_its_states_and_makes_only_the_calls_that_follow(
     saver: str, model: ChatSequrity
 ) -> None:
     state, calls = expected()
@@ -120,11 +120,11 @@ def test_a_run_goes_on_from_any_of_its_states_and_makes_only_the_calls_that_foll
             if "__interrupt__" in found:
                 found = again.invoke(Command(resume="yes"), _THREAD)
             assert found == state
-            # LangGraph runs those of one step in threads, in any order.
+            # LangGraph runs the nodes of one step in threads, in any order.
             assert sorted(seen) == sorted(made[len(made) - len(seen) :])
 
 
-def test_a_state_does_not_show_how_the_journal_is_kept(model: ChatSequrity) -> None:
+def test_states_and_checkpoint_streams_do_not_show_the_journal(model: ChatSequrity) -> None:
     runs = LangGraphExecutor(chain(3), model, checkpointer=InMemorySaver())
     shown = list(runs.stream({"text": "a"}, _THREAD, stream_mode=["checkpoints", "debug"]))
     shown += [("states", one) for one in runs.get_state_history(_THREAD)]
@@ -132,7 +132,7 @@ def test_a_state_does_not_show_how_the_journal_is_kept(model: ChatSequrity) -> N
 
 
 @pytest.mark.parametrize("at", range(3, 11))
-def test_a_parent_graph_that_crashed_goes_on_within_the_executor(
+def test_a_parent_graph_that_crashed_continues_inside_the_executor(
     at: int, model: ChatSequrity
 ) -> None:
     calls: list[str] = []
@@ -160,7 +160,7 @@ def test_a_saver_that_keeps_only_the_newest_checkpoint_goes_on_right(
 
 
 @pytest.mark.parametrize("at", range(2, 7))
-def test_a_run_that_crashed_is_updated_and_goes_on_as_in_langgraph(
+def test_a_crashed_run_can_be_updated_and_continues_as_in_langgraph(
     at: int, model: ChatSequrity
 ) -> None:
     ended: list[Any] = []
@@ -170,7 +170,7 @@ def test_a_run_that_crashed_is_updated_and_goes_on_as_in_langgraph(
             runs.invoke({"text": "abc"}, _THREAD, durability="sync")
         try:
             runs.update_state(_THREAD, {"text": "x"})
-        except InvalidUpdateError as error:  # nothing has run yet of which it could be
+        except InvalidUpdateError as error:  # no node has run yet that the update could belong to
             ended.append(str(error))
             continue
         ended.append(runs.invoke(None, _THREAD))

@@ -1,8 +1,8 @@
-"""Hold the executor against the tests of LangGraph itself.
+"""Run the tests of LangGraph itself with the executor.
 
-They are taken from the source distributions of the installed versions, and run twice: plain, then
-with an executor in the place of each graph that they compile. `expected.toml` lists those that are
-not expected to pass, with the reason.
+They come from the source distributions of the installed versions, and run twice: plain, then with
+an executor in place of each graph that they compile. `expected.toml` lists the tests that are not
+expected to pass, with the reason.
 
     python -m tests.graph.langgraph_suite
     python -m tests.graph.langgraph_suite -k test_invoke_two_processes_in_out --show
@@ -42,7 +42,7 @@ _ASYNCIO = {"langgraph": "strict", "langgraph-prebuilt": "auto"}
 
 
 def main(arguments: list[str]) -> int:
-    """Run them, print the count, and return 1 if a test fails that is expected to pass."""
+    """Run the tests, print the count, and return 1 if a test fails that should pass."""
     options = _read(arguments)
     if options.table:
         page = _PAGE.read_text(encoding="utf-8")
@@ -84,8 +84,8 @@ class _Runner:
 
     Args:
         suite: The suite.
-        rest: Folder with what its tests import beside what is installed.
-        options: Of the command.
+        rest: Folder with packages that its tests import and that are not installed.
+        options: Options of the command.
     """
 
     def __init__(self, suite: Suite, rest: Path, options: argparse.Namespace) -> None:
@@ -97,7 +97,7 @@ class _Runner:
         self._environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
 
     def plain(self) -> dict[str, Any]:
-        """How the tests go in LangGraph alone: run once, then kept beside them."""
+        """The outcomes in LangGraph alone. They run once; then a file keeps the outcomes."""
         whole = f"plain-{sys.version_info.major}.{sys.version_info.minor}"
         kept = self._file(whole)
         if kept.exists() and not self._options.again:
@@ -105,11 +105,11 @@ class _Runner:
         return self.run(whole)
 
     def executors(self, base_url: str, plain: Mapping[str, Any]) -> dict[str, Any]:
-        """How the tests go with an executor in the place of each graph.
+        """The outcomes with an executor in place of each graph.
 
         Args:
             base_url: Address of the service.
-            plain: How they went in LangGraph alone.
+            plain: The outcomes in LangGraph alone.
 
         Returns:
             Node id → what is known of the test.
@@ -121,10 +121,10 @@ class _Runner:
         return ran
 
     def run(self, name: str, *arguments: str) -> dict[str, Any]:
-        """Run the tests and read how they went.
+        """Run the tests and read their outcomes.
 
         Args:
-            name: Of the file that keeps it.
+            name: Name of the file that keeps the outcomes.
             *arguments: For pytest.
 
         Returns:
@@ -145,7 +145,7 @@ class _Runner:
         if self._options.k:
             command += ["-k", self._options.k]
         if not self._options.show:
-            # What pytest makes of an `assert` is not in the source, which the executor reads.
+            # The executor compares code with its source; pytest's rewritten `assert`s differ from it.
             command += ["-n", str(self._options.jobs), "--assert=plain"]
         command += ["--results", str(file), *arguments]
         log = None if self._options.show else file.with_suffix(".txt").open("w", encoding="utf-8")

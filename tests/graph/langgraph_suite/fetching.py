@@ -1,4 +1,4 @@
-"""The tests of the installed versions, out of their source distributions."""
+"""Fetches the tests of the installed versions from their source distributions."""
 
 import shutil
 import subprocess
@@ -16,15 +16,15 @@ _NEEDED = ("pytest-mock", "syrupy", "pycryptodome", "redis")
 
 
 class CannotFetch(Exception):
-    """The tests, or what they import, could not be had."""
+    """The tests, or packages that they import, could not be fetched."""
 
 
 class Suite(NamedTuple):
     """The tests of one distribution.
 
     Attributes:
-        name: Its name.
-        folder: Where its package `tests` lies.
+        name: Name of the distribution.
+        folder: Folder of its package `tests`.
     """
 
     name: str
@@ -32,31 +32,31 @@ class Suite(NamedTuple):
 
 
 def fetch(cache: Path) -> list[Suite]:
-    """Get the tests of the installed versions, unless they are there already.
+    """Get the tests of the installed versions, unless the cache has them already.
 
     Args:
-        cache: Folder that they go to.
+        cache: Folder for the tests.
 
     Returns:
         A suite for each distribution.
 
     Raises:
-        CannotFetch: If pip finds no source distribution, or there are no tests in it.
+        CannotFetch: If pip finds no source distribution, or it contains no tests.
     """
     return [Suite(name, _tests_of(name, version(name), cache)) for name in DISTRIBUTIONS]
 
 
 def needed(cache: Path) -> Path:
-    """Install what the tests import and is not installed into a folder of its own.
+    """Install packages that the tests import and that are missing, into a separate folder.
 
     Args:
-        cache: Folder that this folder is in.
+        cache: Parent of that folder.
 
     Returns:
-        The folder, for the end of the path.
+        The folder, for the end of `PYTHONPATH`.
 
     Raises:
-        CannotFetch: If pip cannot.
+        CannotFetch: If pip fails.
     """
     target = cache / f"needed-{sys.version_info.major}.{sys.version_info.minor}"
     there = {path.name.split("-")[0].lower() for path in target.glob("*.dist-info")}
@@ -89,7 +89,7 @@ def _tests_of(name: str, release: str, cache: Path) -> Path:
 
 
 def _move(source: Path, target: Path) -> None:
-    """Copy a folder so that it is there as a whole or not at all."""
+    """Copy a folder, completely or not at all."""
     partial = target.with_name("tests.partial")
     shutil.rmtree(partial, ignore_errors=True)
     shutil.copytree(source, partial)

@@ -1,4 +1,4 @@
-"""What becomes of each test, beside what is expected of it."""
+"""Compares the outcome of each test with the expected one."""
 
 import re
 import tomllib
@@ -33,13 +33,13 @@ class Expectation(NamedTuple):
 
 
 class Judged(NamedTuple):
-    """What became of a test that passes plain and reaches an executor.
+    """The outcome of a test that passes plain and reaches an executor.
 
     Attributes:
         test: Its id, with the suite's name in front.
         verdict: What it counts as.
         reason: Why it does not pass; empty if it does.
-        passed: Whether it did, whatever it counts as.
+        passed: Whether it passes, whatever it counts as.
     """
 
     test: str
@@ -75,7 +75,7 @@ def read_expected(path: Path) -> dict[str, Expectation]:
 
 
 def table(path: Path) -> str:
-    """What is listed, as a table for a page: verdict, reason, number of tests.
+    """The listed tests as a table for a page: verdict, reason, number of tests.
 
     Args:
         path: As for `read_expected`.
@@ -88,10 +88,10 @@ def table(path: Path) -> str:
 
 
 def with_table(page: str, listed: str) -> str:
-    """A page with this table in the place of its own.
+    """A page with this table in place of its own.
 
     Args:
-        page: The page's text, with the two comments between which the table stands.
+        page: The page's text. Two comments in it enclose the table.
         listed: The table.
 
     Raises:
@@ -115,9 +115,9 @@ def judge(
 
     Args:
         suite: Its name.
-        plain: How its tests went in LangGraph alone, by node id.
-        ran: How they went with executors.
-        expected: What is listed.
+        plain: The outcomes of its tests in LangGraph alone, by node id.
+        ran: Their outcomes with executors.
+        expected: The listed tests.
 
     Returns:
         A verdict for each test that passes plain and reaches an executor.
@@ -132,7 +132,7 @@ def judge(
 
 
 def reason_of(one: Mapping[str, Any]) -> str:
-    """Why a test failed, in a line: the executor's own words, or the line of the test."""
+    """Why a test failed, in one line: the executor's message, or the line of the test."""
     for kind, text in one["raised"]:
         if kind.startswith("langchain_sequrity."):
             return f"{kind.rsplit('.', 1)[1]}: {_first_sentence(text)}"
@@ -142,7 +142,7 @@ def reason_of(one: Mapping[str, Any]) -> str:
 
 
 def report(judged: list[Judged]) -> str:
-    """The count in a line, then what does not pass, by reason."""
+    """The count in one line, then the tests that do not pass, by reason."""
     counted = [one for one in judged if one.verdict != "internals"]
     passing = sum(one.passed for one in counted)
     share = 100 * passing / len(counted) if counted else 100

@@ -1,7 +1,7 @@
-"""A pytest plugin for the tests of LangGraph: what they compile is a `LangGraphExecutor`.
+"""A pytest plugin for the tests of LangGraph: it makes their graphs `LangGraphExecutor`s.
 
-Their package is called `tests`, as ours is, so this module is loaded by itself and imports nothing
-from beside it.
+Their package is called `tests`, as ours is. So this module is loaded alone, and imports nothing
+from its own package.
 """
 
 import faulthandler
@@ -34,7 +34,7 @@ class TooSlow(Exception):
 
 
 class Executors:
-    """Makes executors of what is compiled, and counts them.
+    """Replaces compiled graphs with executors, and counts them.
 
     Args:
         base_url: Address of the service that they use.
@@ -46,7 +46,7 @@ class Executors:
         self._model = ChatSequrity("any/model", base_url=base_url)
 
     def install(self) -> None:
-        """Put an executor in the place of all that is compiled outside of our package."""
+        """Replace each graph that is compiled outside our package with an executor."""
         plain = self._plain
 
         def compile_graph(graph: Any, *args: Any, **options: Any) -> Any:
@@ -54,7 +54,7 @@ class Executors:
             caller = sys._getframe(1).f_globals["__name__"]
             if caller.split(".")[0] == _OWN:
                 return compiled
-            self.made += 1  # before it is made: a graph that is refused has reached it too
+            self.made += 1  # first, because a graph that is refused counts too
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", UserWarning)
                 return LangGraphExecutor(compiled, self._model)
@@ -63,11 +63,11 @@ class Executors:
 
 
 class Recorder:
-    """Notes of each test how it went, and writes all of it to a file.
+    """Records the outcome of each test, and writes all outcomes to a file.
 
     Args:
         path: The file, in JSON: node id → what is known of the test.
-        executors: What graphs become; `None` leaves them plain.
+        executors: Replaces the graphs; `None` leaves them plain.
     """
 
     def __init__(self, path: Path | None, executors: Executors | None) -> None:
@@ -148,7 +148,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keep what needs no database: savers, stores and caches in memory."""
+    """Keep tests that need no database: those with savers, stores and caches in memory."""
     left_out = [item for item in items if not _is_in_memory(item)]
     config.hook.pytest_deselected(items=left_out)
     items[:] = [item for item in items if _is_in_memory(item)]
@@ -164,7 +164,7 @@ def _too_slow(*_: object) -> None:
 
 
 def _chain(error: BaseException | None) -> list[list[str]]:
-    """The error and those behind it: class and text."""
+    """The error and its causes: class and text of each."""
     found: list[list[str]] = []
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
@@ -176,7 +176,7 @@ def _chain(error: BaseException | None) -> list[list[str]]:
 
 
 def _where(raised: pytest.ExceptionInfo[BaseException]) -> str:
-    """The last line of the test's own package that it went through."""
+    """The last line of the traceback that is in the package `tests`."""
     for entry in reversed(raised.traceback):
         path = Path(entry.path)
         if path.parent.name == "tests":

@@ -1,4 +1,4 @@
-"""Command: updates with routing, as one, as lists, declared and undeclared, to a parent."""
+"""Commands: updates and routing, single and in lists, with and without declared targets, to a parent."""
 
 import operator
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What nodes are and are called; what LangGraph hands to them; subgraphs and tools."""
+"""Nodes: their names, kinds and injected arguments; subgraphs, tools and threads."""
 
 import operator
 from functools import partial, wraps
@@ -71,7 +71,7 @@ def functions_named_like_other_nodes() -> Shape:
 
 
 def logged(function: Any) -> Any:
-    """A decorator that hides what it wraps."""
+    """A decorator that hides the function that it wraps."""
 
     def wrapper(state: Any) -> Any:
         return function(state)
@@ -80,7 +80,7 @@ def logged(function: Any) -> Any:
 
 
 def logged_well(function: Any) -> Any:
-    """A decorator that does not."""
+    """A decorator that does not hide it."""
 
     @wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Any:

@@ -15,7 +15,7 @@ FAST = RetryPolicy(initial_interval=0.001, max_attempts=3, jitter=False, retry_o
 
 
 def failing(times: int, attempts: list[Any], error: type[Exception] = ConnectionError) -> Any:
-    """A node that fails so many times."""
+    """A node that fails `times` times."""
 
     def node(_state: Traced) -> dict[str, Any]:
         attempts.append("attempt")

@@ -1,4 +1,4 @@
-"""Conditional edges: what routers return, see and are."""
+"""Conditional edges: return values, inputs and kinds of routers."""
 
 import operator
 from typing import Annotated, Any, Literal, TypedDict

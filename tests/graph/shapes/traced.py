@@ -1,4 +1,4 @@
-"""A state that keeps a trace of its nodes, for graphs that are only about their edges."""
+"""A state that keeps a trace of its nodes, for graphs that test only edges."""
 
 import operator
 from collections.abc import Callable
@@ -16,7 +16,7 @@ Node = Callable[[Traced], dict[str, Any]]
 
 
 def visit(name: str) -> Node:
-    """A node that leaves its name in the trace."""
+    """A node that adds its name to the trace."""
 
     def node(_state: Traced) -> dict[str, Any]:
         return {"trace": [name]}
@@ -25,7 +25,7 @@ def visit(name: str) -> Node:
 
 
 def count(name: str) -> Node:
-    """A node that leaves its name and counts `n` up."""
+    """A node that adds its name to the trace and increments `n`."""
 
     def node(state: Traced) -> dict[str, Any]:
         return {"trace": [name], "n": state.get("n", 0) + 1}
@@ -34,7 +34,7 @@ def count(name: str) -> Node:
 
 
 def traced(*names: str, **nodes: Any) -> Any:
-    """A graph with nodes that leave their names, and with others."""
+    """A graph with nodes that add their names to the trace, and with other nodes."""
     graph: Any = StateGraph(Traced)
     for name in names:
         graph.add_node(name, visit(name))
