@@ -1,7 +1,7 @@
-"""Floods a server of its own process and prints what each took: `python -m tests.local.floods`.
+"""Flood a server in a separate process and print its memory: `python -m tests.local.floods`.
 
-Whatever comes, and however much of it at once: the server's memory stays within 200 MB of what it
-takes when it is idle, `/health` answers all the while, and every request has an answer.
+During every flood the server's memory stays within 200 MB of the memory when idle, `/health`
+answers, and every request gets a reply.
 """
 
 import argparse
@@ -24,8 +24,8 @@ from tests.local.api import CHAT, Speaker
 
 MB = 1_000_000
 MOST = 200 * MB
-PATIENCE = 300  # seconds for what takes milliseconds on an idle machine
-# What a flood may be answered with: never a failure of the server.
+PATIENCE = 300  # seconds; on an idle machine it takes milliseconds
+# Statuses that are correct replies to a flood.
 FINE = {200, 400, 409, 413, 422, 429, 502, 507}
 
 MESSAGES = "/control/chat/v1/messages"
@@ -41,7 +41,7 @@ CHECK = "/control/v1/validate-headers"
 def serve(words: int) -> None:
     """Run a server until the standard input ends.
 
-    With words it has a model that never stops, and says so many in each piece.
+    If `words` is not 0, it has an endless model with so many words in each piece.
     """
 
     def without_end() -> Iterator[str]:
@@ -55,10 +55,10 @@ def serve(words: int) -> None:
 
 
 class Flooded:
-    """A server in a process of its own, watched from outside.
+    """A server in a separate process, watched from outside.
 
     Args:
-        words: How many words a piece of what a model says without end has.
+        words: As in `serve`.
 
     Attributes:
         base_url: Its address.
@@ -74,7 +74,7 @@ class Flooded:
         )
         assert self._process.stdout is not None
         self.base_url = self._process.stdout.readline().strip()
-        # What is imported at first use is there then. A model without end is not asked.
+        # The first request imports all modules. An endless model gets a malformed one instead.
         first = {} if self._words else chat("Hi")
         httpx.post(self.base_url + CHAT, json=first, headers=headers(), timeout=PATIENCE)
         self._idle = self._memory("VmRSS")
@@ -94,11 +94,11 @@ class Flooded:
 
     @property
     def grown(self) -> int:
-        """By how many bytes its memory has been above that of the idle server, at the most."""
+        """The peak of its memory minus the memory when idle, in bytes."""
         return self._memory("VmHWM") - self._idle
 
     def stand(self, flood: "Flood") -> list[int]:
-        """Let a flood come, and return the statuses of its replies."""
+        """Send a flood and return the statuses of its replies."""
         over = threading.Event()
         with ThreadPoolExecutor(1) as watching, ThreadPoolExecutor(flood.at_once) as sending:
             health = watching.submit(self._watch, over)
@@ -126,12 +126,12 @@ Send = Callable[[Flooded], int]
 
 @dataclass(frozen=True)
 class Flood:
-    """Requests that come together.
+    """Requests that are sent together.
 
     Attributes:
-        name: What they are.
-        requests: Makes them.
-        at_once: How many come at the same time.
+        name: A description.
+        requests: A function that makes them.
+        at_once: How many are sent at the same time.
     """
 
     name: str
@@ -163,12 +163,12 @@ HOLE = "@hole@"
 
 
 def around(body: Any) -> tuple[bytes, bytes]:
-    """The JSON before and after the string that stands for what is to be large."""
+    """The JSON before and after the placeholder for the large value."""
     before, after = json.dumps(body).split(json.dumps(HOLE))
     return before.encode(), after.encode()
 
 
-# One value of JSON each: how it begins, what is repeated, how it ends.
+# Large JSON values: the beginning, the repeated part, the end.
 SHAPES: dict[str, tuple[bytes, bytes, bytes]] = {
     "empty lists": (b"[", b"[],", b"1]"),
     "lists of one": (b"[", b"[1],", b"1]"),
@@ -204,7 +204,7 @@ SHAPES: dict[str, tuple[bytes, bytes, bytes]] = {
 }  # fmt: skip
 CALL = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
 CALLING = {"role": "assistant", "content": None, "tool_calls": [CALL]}
-# Where a value can stand.
+# Places of a large value in a request: path and body.
 PLACES: dict[str, tuple[str, Any]] = {
     "the body": (CHAT, HOLE),
     "a field": (CHAT, chat("Hi", metadata=HOLE)),
@@ -225,7 +225,7 @@ LARGEST = {POLICY: 1 * MB, CHECK: 250_000}
 
 
 def filled(place: str, shape: str, size: int) -> Send:
-    """A request of this many bytes with a value of one shape in one place."""
+    """A request of this size with a value of this shape in this place."""
     path, body = PLACES[place]
     before, after = around(body)
     begin, part, end = SHAPES[shape]
@@ -246,7 +246,7 @@ def bodies(size: int, at_once: int) -> Iterator[Flood]:
 
 
 def sessions(size: int, number: int) -> Flood:
-    """Many sessions, each with a long text of its own."""
+    """Many sessions, each with its own long text."""
 
     def requests() -> Sequence[Send]:
         return [post(CHAT, json.dumps(chat(f"{n} " + "x" * size)).encode()) for n in range(number)]
@@ -255,7 +255,7 @@ def sessions(size: int, number: int) -> Flood:
 
 
 def replies(size: int, number: int) -> Flood:
-    """Many replies that are kept for those who ask again; the answer holds a schema's constant."""
+    """Many stored replies with an `Idempotency-Key`; a constant in the schema makes them large."""
 
     def request(n: int) -> Send:
         schema = {"type": "object", "properties": {"a": {"const": f"{n}" + "x" * size}}, "required": ["a"]}  # fmt: skip
@@ -266,7 +266,7 @@ def replies(size: int, number: int) -> Flood:
 
 
 def programs(number: int) -> Flood:
-    """Many programs, each as long as a program may be."""
+    """Many different programs, each of the maximal length."""
 
     def request(n: int) -> Send:
         program = f"x{n} = [1, 2, 3]\n" * 2_000 + "final_return_value = 1\n"
@@ -276,7 +276,7 @@ def programs(number: int) -> Flood:
 
 
 def endless(at_once: int) -> Iterator[Flood]:
-    """A model that streams without end, in every role in which it is asked to stream."""
+    """Requests to an endless model, for every role in which a model streams."""
     dual = {"X-Features": json.dumps({"agent_arch": "dual-llm"})}
     code = 'tool "f" { must deny always; }'
     guarded = {"X-Policy": json.dumps({"codes": {"code": code, "language": "sqrt"}})}
@@ -296,7 +296,7 @@ def endless(at_once: int) -> Iterator[Flood]:
 
 
 def everything(size: int, at_once: int) -> Iterator[Flood]:
-    """All floods of a server that answers from the request alone."""
+    """All floods for a server with the default model."""
     yield from bodies(size, at_once)
     yield sessions(1 * MB, 150)
     yield sessions(20_000, 3_000)
@@ -305,13 +305,13 @@ def everything(size: int, at_once: int) -> Iterator[Flood]:
 
 
 def tell(line: str) -> None:
-    """Print a line at once."""
+    """Print a line and flush it."""
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
 
 
 def main() -> int:
-    """Return 1 if a flood did more than it may."""
+    """Send floods; returns 1 if one of them went wrong."""
     parser = argparse.ArgumentParser(description="Flood a server.")
     parser.add_argument("--serve", type=int, help="be the server, with so many words a piece")
     parser.add_argument("--size", type=int, default=31 * MB, help="bytes of a body")
@@ -332,7 +332,7 @@ def main() -> int:
 
 
 def flood_all(flooded: Flooded, floods: Sequence[Flood]) -> tuple[int, int]:
-    """Send floods to a server; returns how many did more than they may, and its memory."""
+    """Send floods to a server; returns how many went wrong, and its memory."""
     bad = before = 0
     with flooded as server:
         for flood in floods:

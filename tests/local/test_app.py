@@ -42,7 +42,7 @@ BODY = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
 JSON = {"Content-Type": "application/json"}
 OPEN = [route for route in CHAT_ROUTES if route.endpoint_type != "lang-graph"]
 LANG_GRAPH = [route for route in CHAT_ROUTES if route not in OPEN]
-# What a format's smallest body has beside model and stream, and what its reply is.
+# For each format: the smallest body without `model` and `stream`, and a key of its reply.
 SMALLEST: dict[str, tuple[dict[str, Any], str, str]] = {
     "chat/completions": ({"messages": BODY["messages"]}, "object", "chat.completion"),
     "messages": ({"messages": BODY["messages"], "max_tokens": 99}, "type", "message"),
@@ -54,7 +54,7 @@ def nested(depth: int) -> bytes:
     return b"[" * depth + b"]" * depth
 
 
-# What is there
+# Routes
 
 
 @pytest.mark.parametrize("path", ["/", "/control", "/control/", "//", "//control//"])
@@ -69,7 +69,7 @@ def test_the_index_lists_every_route(api: Api, path: str) -> None:
 
 @pytest.mark.parametrize("path", ["/health", "/control/health", "//health", "//control/health"])
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-def test_health_needs_no_key_and_is_at_both_places(api: Api, path: str, method: str) -> None:
+def test_health_needs_no_key_and_has_two_paths(api: Api, path: str, method: str) -> None:
     assert api.request(method, path).status_code == 200
 
 
@@ -108,7 +108,7 @@ def test_an_error_of_the_brain_has_its_own_status_in_every_format(
 
 
 @pytest.mark.parametrize("suffix", SMALLEST)
-def test_a_brain_that_breaks_off_ends_the_stream_with_an_error_of_the_format(
+def test_a_brain_that_fails_in_a_stream_ends_it_with_an_error_of_the_format(
     serve: Serve, suffix: str
 ) -> None:
     api = serve(model=Speaker(pieces=late_explosion))
@@ -126,7 +126,7 @@ def test_a_brain_that_breaks_off_ends_the_stream_with_an_error_of_the_format(
 @pytest.mark.parametrize(
     "slashes", ["/" + CHAT, CHAT.replace("/", "//"), CHAT.replace("/v1", "///v1")]
 )
-def test_double_slashes_of_a_base_url_do_not_matter(api: Api, slashes: str) -> None:
+def test_repeated_slashes_in_a_path_do_not_matter(api: Api, slashes: str) -> None:
     assert said(api.chat("Hi", path=slashes))["content"]
 
 
@@ -147,7 +147,7 @@ def test_lang_graph_runs_a_program_on_every_route(api: Api, route: Any) -> None:
         ({"codes": {"code": "permit(principal, action, resource);", "language": "cedar"}}, "Cedar"),
     ],
 )
-def test_a_policy_that_cannot_be_enforced_is_501_and_named(
+def test_a_policy_that_the_server_cannot_enforce_is_501_with_the_reason(
     api: Api, policy: dict[str, Any], named: str
 ) -> None:
     reply = api.chat("Hi", headers={"X-Policy": json.dumps(policy)})
@@ -156,7 +156,7 @@ def test_a_policy_that_cannot_be_enforced_is_501_and_named(
     assert "X-Policy" in detail(reply)
 
 
-def test_a_policy_that_cannot_be_read_is_400_and_shows_where(api: Api) -> None:
+def test_a_policy_with_a_syntax_error_is_400_and_shows_the_place(api: Api) -> None:
     policy = {"codes": {"code": 'tool "f" { must deny alwys; }'}}
     reply = api.chat("Hi", headers={"X-Policy": json.dumps(policy)})
     assert reply.status_code == 400
@@ -175,13 +175,13 @@ def test_a_policy_that_cannot_be_read_is_400_and_shows_where(api: Api) -> None:
         ("X-Config", {"fsm": {"max_n_turns": 3, "clear_session_meta": "never"}}),
     ],
 )
-def test_a_header_that_asks_for_nothing_special_is_accepted(
+def test_headers_with_default_or_common_settings_are_accepted(
     api: Api, header: str, value: dict[str, Any]
 ) -> None:
     assert said(api.chat("Hi", headers={header: json.dumps(value)}))["content"]
 
 
-# What is refused
+# Refused requests
 
 
 def _refused_bodies() -> Iterator[Any]:
@@ -205,7 +205,7 @@ def _refused_bodies() -> Iterator[Any]:
 
 
 @pytest.mark.parametrize(("data", "status"), list(_refused_bodies()))
-def test_a_body_that_is_no_request_is_refused(api: Api, data: bytes, status: int) -> None:
+def test_a_body_that_is_not_a_request_is_refused(api: Api, data: bytes, status: int) -> None:
     reply = api.post(content=data, headers=JSON)
     assert reply.status_code == status
     assert detail(reply)
@@ -293,7 +293,7 @@ def test_an_unknown_path_is_404(api: Api, path: str) -> None:
         ("PUT", "/health", {"GET", "HEAD"}),
     ],
 )
-def test_another_method_is_405_with_those_that_exist(
+def test_a_wrong_method_is_405_with_the_allowed_methods(
     api: Api, method: str, path: str, allowed: set[str]
 ) -> None:
     reply = api.request(method, path)
@@ -348,7 +348,7 @@ def test_a_host_that_is_not_ours_is_421(api: Api, host: str, path: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST:99", "127.0.0.1", "[::1]:8000", "[::1]"])
-def test_any_name_of_loopback_is_a_host(api: Api, host: str) -> None:
+def test_every_name_of_loopback_is_accepted_as_host(api: Api, host: str) -> None:
     assert api.request("GET", "/health", headers={"Host": host}).status_code == 200
 
 
@@ -374,7 +374,7 @@ def test_a_header_line_over_8_kib_is_431_and_named(api: Api) -> None:
         "Content-Type",
     ],
 )
-def test_a_header_that_comes_twice_is_400(api: Api, name: str) -> None:
+def test_a_header_that_may_occur_only_once_is_400_if_it_occurs_twice(api: Api, name: str) -> None:
     headers = [
         *api.authorization().items(),
         ("Content-Type", "application/json"),
@@ -386,7 +386,7 @@ def test_a_header_that_comes_twice_is_400(api: Api, name: str) -> None:
     assert name.lower() in detail(reply)
 
 
-def test_other_headers_may_come_twice(api: Api) -> None:
+def test_other_headers_may_occur_twice(api: Api) -> None:
     assert (
         api.request("GET", "/health", headers=[("Accept", "a/b"), ("Accept", "c/d")]).status_code
         == 200
@@ -398,7 +398,7 @@ def test_other_headers_may_come_twice(api: Api) -> None:
     "value",
     ["{", "[]", "null", '{"nonsense": 1}', '{"a": NaN}', "'", '{"fsm": {"max_n_turns": 0}}'],
 )
-def test_a_header_that_cannot_be_read_is_400(api: Api, name: str, value: str) -> None:
+def test_a_malformed_header_is_400(api: Api, name: str, value: str) -> None:
     reply = api.chat("Hi", headers={name: value})
     assert reply.status_code == 400
     assert detail(reply)
@@ -413,7 +413,7 @@ def test_a_body_over_32_mib_is_413_whether_it_says_so_or_not(api: Api) -> None:
         assert "33554432" in detail(reply)
 
 
-def test_a_body_of_exactly_the_limit_is_read(api: Api) -> None:
+def test_a_body_of_exactly_the_size_limit_is_accepted(api: Api) -> None:
     text = orjson.dumps(BODY)
     reply = api.post(content=text + b" " * (32 * 1024 * 1024 - len(text)), headers=JSON)
     assert said(reply)["content"]
@@ -470,7 +470,7 @@ def test_a_brain_that_raises_is_500_without_a_traceback(
     assert said(api.chat("Hi"))["content"]
 
 
-async def test_what_fails_is_logged_under_the_id_of_the_request(
+async def test_a_failure_is_logged_with_the_id_of_the_request(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     class Broken:
@@ -487,7 +487,7 @@ async def test_what_fails_is_logged_under_the_id_of_the_request(
     assert "secret-of-the-brain" in caplog.text
 
 
-def test_a_brain_that_raises_within_a_stream_ends_it_with_an_error_event(serve: Serve) -> None:
+def test_a_brain_that_raises_in_a_stream_ends_it_with_an_error_event(serve: Serve) -> None:
     api = serve(model=Speaker(pieces=late_explosion))
     with api.stream("Hi") as reply:
         assert reply.status_code == 200
@@ -500,7 +500,7 @@ def test_a_brain_that_raises_within_a_stream_ends_it_with_an_error_event(serve: 
     assert "[DONE]" not in chunks
 
 
-async def test_a_failure_of_the_server_within_a_stream_is_an_error_event_too(
+async def test_a_failure_of_the_server_in_a_stream_is_an_error_event(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     class Broken:
@@ -520,7 +520,7 @@ async def test_a_failure_of_the_server_within_a_stream_is_an_error_event_too(
     assert "secret-of-the-brain" in caplog.text
 
 
-def test_a_client_that_hangs_up_while_sending_is_no_failure(
+def test_a_client_that_hangs_up_while_sending_is_recorded_and_not_logged_as_an_error(
     serve: Serve, caplog: pytest.LogCaptureFixture
 ) -> None:
     records: list[RequestRecord] = []
@@ -552,12 +552,12 @@ def test_a_script_can_answer_with_any_status(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize("path", ["/", "/health", "/nope", CHAT])
-def test_every_reply_has_an_id_of_its_own(api: Api, path: str) -> None:
+def test_every_reply_has_its_own_request_id(api: Api, path: str) -> None:
     ids = [api.request("GET", path).headers["x-request-id"] for _ in range(2)]
     assert len({UUID(one) for one in ids}) == 2
 
 
-def test_replies_to_what_is_refused_at_the_door_have_an_id(api: Api) -> None:
+def test_requests_that_are_refused_before_routing_get_a_request_id(api: Api) -> None:
     for headers in ({"Host": "evil.example"}, {"X-A": "y" * 9000}):
         request_id = api.request("GET", "/", headers=headers).headers["x-request-id"]
         assert UUID(request_id).version == 4
@@ -571,7 +571,7 @@ def test_chat_replies_name_their_session(api: Api) -> None:
     assert streamed.headers["content-type"] == "text/event-stream; charset=utf-8"
 
 
-def test_a_stream_says_the_same_as_a_whole_reply(api: Api) -> None:
+def test_a_streamed_reply_has_the_same_text_as_a_whole_reply(api: Api) -> None:
     whole = said(api.chat("Say something long enough to be cut into pieces."))["content"]
     with api.stream("Say something long enough to be cut into pieces.") as reply:
         assert streamed_text(reply.read()) == whole
@@ -584,7 +584,7 @@ def test_several_replies_cannot_be_streamed(api: Api) -> None:
     assert "`n`" in detail(reply)
 
 
-# Validating headers
+# Validation of headers
 
 
 def test_validate_headers_checks_each_header_that_was_sent(api: Api) -> None:
@@ -625,7 +625,7 @@ def test_validate_headers_is_strict_about_its_own_body(api: Api, body: Any, stat
     assert api.request("POST", VALIDATE_HEADERS_PATH, json=body).status_code == status
 
 
-# Records
+# Records of requests
 
 
 def test_each_answered_request_is_recorded_once_and_without_secrets(serve: Serve) -> None:
@@ -651,14 +651,16 @@ def test_each_answered_request_is_recorded_once_and_without_secrets(serve: Serve
     assert not any(secret in repr(records) for secret in ("private", "or-secret", "sq-test"))
 
 
-def test_a_log_that_fails_does_no_harm(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_on_request_callback_that_raises_does_not_affect_replies(
+    serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
     api = serve(on_request=explode)
     assert said(api.chat("Hi"))["content"]
     assert said(api.chat("Hi"))["content"]
     assert "`on_request` failed" in caplog.text
 
 
-# What is documented, and nothing more
+# Documented mode
 
 
 @pytest.mark.parametrize(
@@ -688,7 +690,9 @@ def test_documented_mode_answers_a_stream_with_plain_json(documented: Api) -> No
     assert said(reply)["content"]
 
 
-def test_documented_mode_uses_ids_of_18_characters_that_go_on(documented: Api) -> None:
+def test_documented_mode_uses_call_ids_of_18_characters_that_continue_the_session(
+    documented: Api,
+) -> None:
     reply = documented.chat("call look_up with x", tools=[tool()])
     [call_id] = call_ids(reply)
     assert len(call_id) == 18
@@ -698,7 +702,7 @@ def test_documented_mode_uses_ids_of_18_characters_that_go_on(documented: Api) -
     assert session_of(again) == session_of(reply)
 
 
-def test_full_mode_uses_ids_that_hold_the_session(api: Api) -> None:
+def test_full_mode_uses_call_ids_that_contain_the_session_id(api: Api) -> None:
     reply = api.chat("call look_up with x", tools=[tool()])
     [call_id] = call_ids(reply)
     assert len(call_id) == 76

@@ -1,6 +1,6 @@
-"""Floods of a real server in a process of its own, watched from outside.
+"""Floods of a real server in a separate process, watched from outside.
 
-Of each kind some, and smaller than `python -m tests.local.floods` sends them.
+There are fewer and smaller floods of each kind than in `python -m tests.local.floods`.
 """
 
 import sys
@@ -54,7 +54,7 @@ def test_bodies_of_every_shape_leave_the_server_up_and_small(place: str, server:
     assert server.grown < MOST
 
 
-def test_what_costs_thirty_times_its_length_is_refused_and_the_server_stays_small(
+def test_bodies_that_take_thirty_times_their_length_in_memory_are_refused(
     server: Flooded,
 ) -> None:
     requests = [filled("a field", "empty lists", 31 * MB) for _ in range(4)]
@@ -64,25 +64,25 @@ def test_what_costs_thirty_times_its_length_is_refused_and_the_server_stays_smal
 
 
 @pytest.mark.long
-def test_sessions_are_limited_together(server: Flooded) -> None:
+def test_all_sessions_together_have_a_memory_limit(server: Flooded) -> None:
     assert set(server.stand(sessions(2 * MB, 50))) <= {200, 429}
     assert server.grown < MOST
 
 
-def test_replies_are_limited_together(server: Flooded) -> None:
+def test_all_stored_replies_together_have_a_memory_limit(server: Flooded) -> None:
     assert set(server.stand(replies(200_000, 60))) <= {200, 429}
     assert server.grown < MOST
 
 
 @pytest.mark.long
-def test_programs_that_were_parsed_are_limited_together(server: Flooded) -> None:
+def test_all_parsed_programs_together_have_a_memory_limit(server: Flooded) -> None:
     assert set(server.stand(programs(60))) <= {200, 429}
     assert server.grown < MOST
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("name", ENDLESS)
-def test_a_model_without_end_is_cut(name: str, endless_server: Flooded) -> None:
+def test_the_output_of_an_endless_model_is_cut(name: str, endless_server: Flooded) -> None:
     statuses = endless_server.stand(ENDLESS[name])
     assert set(statuses) <= FINE, statuses
     assert endless_server.grown < MOST

@@ -1,4 +1,4 @@
-"""Limits in bytes: who is refused, with what, and who loses what when it is too much."""
+"""Limits in bytes: which requests are refused, and which sessions and replies are evicted."""
 
 import json
 import random
@@ -32,7 +32,7 @@ HI: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "Hi
 
 @pytest.fixture
 def small(http: httpx.Client) -> Iterator[Api]:
-    """A server whose requests have 1 MiB together, and whose brain answers when it is told to."""
+    """A server with 1 MiB for all requests together; its brain waits for the test."""
     gate = Gate()
     server = LocalServer(script=[{"when": {"user": "wait"}, "answer": gate}])
     server._services = replace(server._services, budget=MemoryBudget(MIB))
@@ -43,13 +43,13 @@ def small(http: httpx.Client) -> Iterator[Api]:
         gate.opened.set()
 
 
-# Requests under way
+# Running requests
 
 
 @pytest.mark.long(sample=2)
 @pytest.mark.parametrize("part", [b"[],", b'{"a":1},', b"1,", b'"ab",'])
 @pytest.mark.parametrize("as_string", [False, True])
-def test_what_would_be_too_large_once_it_is_parsed_is_413(
+def test_a_body_that_would_be_too_large_after_parsing_is_413(
     part: bytes, *, as_string: bool, small: Api
 ) -> None:
     value = b"[" + part * (60_000 // len(part)) + b"1]"
@@ -64,7 +64,7 @@ def test_what_would_be_too_large_once_it_is_parsed_is_413(
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_what_others_leave_no_room_for_is_429_and_goes_through_later(
+def test_a_request_without_room_beside_others_is_429_and_succeeds_later(
     small: Api, *, stream: bool
 ) -> None:
     large = "x" * 280_000
@@ -82,7 +82,7 @@ def test_what_others_leave_no_room_for_is_429_and_goes_through_later(
     assert small.chat(large, stream=stream).status_code == 200
 
 
-def test_a_request_gives_back_all_it_took_however_it_ends(small: Api) -> None:
+def test_a_request_frees_all_its_memory_however_it_ends(small: Api) -> None:
     budget = small.server._services.budget
     endings: list[Any] = [
         {"content": b"{", "headers": JSON},
@@ -101,7 +101,7 @@ def test_a_request_gives_back_all_it_took_however_it_ends(small: Api) -> None:
     with small.stream("Hi"):
         pass  # hangs up
     assert said(small.chat("Hi"))["content"]
-    # The server gives back what the last request took after its reply is sent.
+    # The server frees the memory of a request only after it has sent the reply.
     limit = time.monotonic() + WAIT
     while not (is_free := budget.charge(MIB)) and time.monotonic() < limit:
         time.sleep(0.001)
@@ -109,7 +109,7 @@ def test_a_request_gives_back_all_it_took_however_it_ends(small: Api) -> None:
     budget.charge(-MIB)
 
 
-def test_a_body_that_does_not_come_is_408_and_gives_back_what_it_took() -> None:
+def test_a_body_that_does_not_arrive_in_time_is_408_and_frees_its_memory() -> None:
     budget = MemoryBudget(MIB)
     server = LocalServer()
     server._services = replace(server._services, budget=budget, body_seconds=0.01)
@@ -123,7 +123,7 @@ def test_a_body_that_does_not_come_is_408_and_gives_back_what_it_took() -> None:
     assert budget.charge(MIB)
 
 
-def test_a_charge_takes_no_more_than_there_is() -> None:
+def test_a_charge_is_refused_if_the_budget_is_exceeded() -> None:
     budget = MemoryBudget(100)
     first, second = Charge(budget), Charge(budget)
     first.take(60)
@@ -151,7 +151,7 @@ def test_an_answer_without_end_is_cut_with_the_limit(words: str, serve: Serve) -
     assert said(serve().chat("Hi"))["content"]
 
 
-def test_a_program_without_end_is_502(serve: Serve) -> None:
+def test_an_endless_program_text_is_502(serve: Serve) -> None:
     api = serve(model=Speaker(pieces=lambda: iter(lambda: "x = 1\n" * 20_000, None)))
     reply = api.chat("Hi", headers={"X-Features": '{"agent_arch": "dual-llm"}'})
     assert reply.status_code == 502
@@ -220,7 +220,7 @@ def test_who_holds_most_loses_the_session_that_was_idle_longest() -> None:
     assert kept == theirs[-len(kept) :]
 
 
-def test_a_flood_of_small_sessions_pushes_nobody_out() -> None:
+def test_a_flood_of_small_sessions_does_not_evict_sessions_of_others() -> None:
     store = MemorySessions(max_sessions=10)
     mine = [session("me", 10) for _ in range(3)]
     for one in mine:
@@ -231,7 +231,7 @@ def test_a_flood_of_small_sessions_pushes_nobody_out() -> None:
     assert len(store) == 10
 
 
-def test_nobody_else_gives_way_to_a_session_that_has_no_room_beside_its_own() -> None:
+def test_a_session_without_room_beside_its_owners_sessions_is_507_and_evicts_nobody_else() -> None:
     store = sessions()
     mine, busy = session("me", 30_000), session("them", 50_000)
     store.save(mine)
@@ -250,7 +250,7 @@ def test_nobody_else_gives_way_to_a_session_that_has_no_room_beside_its_own() ->
     assert store.find(mine.id) is mine
 
 
-def test_no_room_for_a_session_is_507_over_http_and_it_goes_on_as_it_was(serve: Serve) -> None:
+def test_without_room_a_request_is_507_over_http_and_its_session_stays_usable(serve: Serve) -> None:
     store = sessions(max_session_bytes=100_000)
     api = serve(store=store)
     busy = session("them", 80_000)
@@ -264,7 +264,7 @@ def test_no_room_for_a_session_is_507_over_http_and_it_goes_on_as_it_was(serve: 
 
 
 @pytest.mark.parametrize("given", range(20))
-def test_whoever_holds_less_than_a_fair_share_loses_nothing(given: int) -> None:
+def test_an_owner_below_a_fair_share_loses_no_session(given: int) -> None:
     numbers = random.Random(given)  # noqa: S311 - no secret
     owners = ["a", "b", "c", "d"]
     store = sessions(max_session_bytes=30_000)
@@ -282,7 +282,7 @@ def test_whoever_holds_less_than_a_fair_share_loses_nothing(given: int) -> None:
     assert sum(map(len, store._shares._held.values())) == len(store)
 
 
-def test_a_session_that_shrinks_or_ends_makes_room() -> None:
+def test_a_session_that_shrinks_or_ends_frees_its_memory() -> None:
     store = sessions()
     first = session("me", 50_000)
     store.save(first)
@@ -294,7 +294,7 @@ def test_a_session_that_shrinks_or_ends_makes_room() -> None:
     assert store._shares._total < 10_000
 
 
-def test_a_store_of_ones_own_may_refuse_as_well(serve: Serve) -> None:
+def test_a_custom_store_may_refuse_a_session(serve: Serve) -> None:
     class Refusing(MemorySessions):
         def save(self, session: Session) -> None:
             refuse(507, f"No room for {session.place}.")
@@ -317,7 +317,7 @@ def keep(replies: Replies, key: str, size: int) -> None:
     replies.keep(key, reply_of(size))
 
 
-def test_a_reply_that_is_not_kept_is_507_and_not_made_again(serve: Serve) -> None:
+def test_a_repeated_request_whose_reply_was_too_large_to_keep_is_507(serve: Serve) -> None:
     text = "x" * (limits.REPLY + 1)
     api = serve(script=[{"when": {"user": "long"}, "text": text}])
     key = {"Idempotency-Key": "k"}
@@ -348,7 +348,7 @@ def test_who_holds_most_loses_its_oldest_reply_and_is_not_answered_twice() -> No
     assert replies._shares._total <= limits.REPLIES
 
 
-def test_a_flood_of_keys_pushes_out_nobody_elses() -> None:
+def test_a_flood_of_idempotency_keys_does_not_evict_replies_of_others() -> None:
     replies = Replies()
     keep(replies, "me:1", 1)
     for number in range(2_000):
@@ -356,7 +356,7 @@ def test_a_flood_of_keys_pushes_out_nobody_elses() -> None:
     assert replies.begin("me:1", "digest") is not None
 
 
-def test_a_stream_keeps_no_copy_where_nobody_can_ask_for_it(small: Api) -> None:
+def test_a_long_stream_without_an_idempotency_key_fits_into_a_small_budget(small: Api) -> None:
     text = "x" * 100_000
     with small.stream(text) as reply:
         assert streamed_text(reply.read())
@@ -365,5 +365,5 @@ def test_a_stream_keeps_no_copy_where_nobody_can_ask_for_it(small: Api) -> None:
 # Connections
 
 
-def test_an_idle_connection_is_given_up_by_the_client_first() -> None:
+def test_the_client_closes_idle_connections_before_the_server_does() -> None:
     assert server_module._KEEP_ALIVE_SECONDS > KEEPALIVE

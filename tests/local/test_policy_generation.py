@@ -1,4 +1,4 @@
-"""Policies that are written on request: over HTTP, by plain clients and by the vendor's SDK."""
+"""Policy generation over HTTP, with plain clients and the vendor's SDK."""
 
 import asyncio
 import itertools
@@ -99,7 +99,7 @@ def written(reply: httpx.Response) -> str:
 
 
 def check_policy(reply: Any) -> None:
-    """A reply as the vendor's SDK gives it: a draft for both tools."""
+    """Check a reply, parsed by the vendor's SDK: a draft for both tools."""
     assert vendor.validate(reply.policies)
     assert check(reply.policies, NESTED) == []
     assert 'tool "send_mail"' in reply.policies
@@ -125,23 +125,23 @@ async def async_client(base_url: str) -> AsyncIterator[Any]:
 
 
 @pytest.mark.parametrize("variant", TOOLS)
-def test_the_vendors_client_has_a_policy_written_in_every_variant(
-    client: Any, variant: str
-) -> None:
+def test_the_vendors_client_gets_a_policy_in_every_variant(client: Any, variant: str) -> None:
     check_policy(client.control.policy.generate(body(variant)))
     typed = CLASSES[variant](**body(variant))
     check_policy(client.control.policy.generate(typed, llm_api_key="sk-test"))
 
 
 @pytest.mark.parametrize("variant", TOOLS)
-async def test_the_vendors_asynchronous_client_has_a_policy_written_in_every_variant(
+async def test_the_vendors_asynchronous_client_gets_a_policy_in_every_variant(
     async_client: Any, variant: str
 ) -> None:
     check_policy(await async_client.control.policy.generate(body(variant)))
     check_policy(await async_client.control.policy.generate(CLASSES[variant](**body(variant))))
 
 
-async def test_a_session_that_is_sent_along_means_nothing_and_goes_on(async_client: Any) -> None:
+async def test_a_session_id_in_the_request_is_ignored_and_the_session_continues(
+    async_client: Any,
+) -> None:
     # The vendor's asynchronous client sends the session of its last chat.
     messages = [{"role": "user", "content": "Hi"}]
     first = await async_client.control.chat.create(messages=messages, model="any/model")
@@ -168,7 +168,7 @@ def test_the_vendors_client_shows_why_there_is_no_policy(serve: Serve) -> None:
 
 @pytest.mark.parametrize("variant", TOOLS)
 @pytest.mark.parametrize("route", POLICY_ROUTES, ids=lambda route: route.path)
-def test_a_path_takes_the_types_of_its_provider_and_names_them(
+def test_a_path_accepts_only_the_types_of_its_provider_and_the_error_names_them(
     api: Api, route: Any, variant: str
 ) -> None:
     reply = api.post(route.path, json=body(variant))
@@ -180,7 +180,7 @@ def test_a_path_takes_the_types_of_its_provider_and_names_them(
         assert all(f"`{name}`" in detail(reply) for name in (variant, *allowed))
 
 
-def test_a_reply_says_nothing_of_a_session(api: Api) -> None:
+def test_session_and_policy_headers_are_ignored_and_the_reply_has_no_session(api: Api) -> None:
     ignored = {"X-Session-ID": "none", "X-Policy": "no JSON", "X-Features": "{", "X-Config": "["}
     reply = api.post(PATH, json=body(), headers=ignored)
     assert written(reply)
@@ -192,14 +192,14 @@ def test_a_reply_says_nothing_of_a_session(api: Api) -> None:
 # Without a model
 
 
-def test_without_a_model_there_is_a_draft_that_says_so(api: Api) -> None:
+def test_without_a_model_the_reply_is_a_draft_that_says_so(api: Api) -> None:
     policy = written(api.post(PATH, json=body()))
     assert policy.startswith("/// DRAFT")
     assert "Mails stay in the house." in policy
     assert written(api.post(PATH, json=body())) == policy
 
 
-def test_the_draft_is_one_that_chats_enforce(serve: Serve) -> None:
+def test_chats_enforce_the_draft(serve: Serve) -> None:
     calls = [
         {"when": {"user": "read"}, "tool_calls": [{"name": "read_mail"}], "times": 1},
         {"tool_calls": [{"name": "send_mail", "arguments": {"to": "x", "text": "y"}}]},
@@ -218,7 +218,7 @@ def test_the_draft_is_one_that_chats_enforce(serve: Serve) -> None:
     assert "send_mail" in said(denied)["refusal"]
 
 
-def test_more_tools_than_a_policy_can_be_about_are_400_with_the_figures(api: Api) -> None:
+def test_too_many_tools_for_one_policy_are_400_with_their_number_and_the_limit(api: Api) -> None:
     tools = [{"type": "function", "function": {"name": f"read_{n}"}} for n in range(1_000)]
     reply = api.post(PATH, json=body(tools=tools))
     assert reply.status_code == 400
@@ -226,7 +226,7 @@ def test_more_tools_than_a_policy_can_be_about_are_400_with_the_figures(api: Api
     assert "65536" in detail(reply)
 
 
-def test_the_internal_tools_that_are_named_have_rules(api: Api) -> None:
+def test_the_draft_has_rules_for_the_named_internal_tools_only(api: Api) -> None:
     policy = written(api.post(PATH, json=body(internal_tool_names=["set_policy"])))
     assert 'tool "set_policy"' in policy
     assert "parse_with_ai" not in policy
@@ -236,7 +236,7 @@ def test_the_internal_tools_that_are_named_have_rules(api: Api) -> None:
 
 
 class Writer:
-    """A brain that gives these answers in turn, and keeps what it was asked."""
+    """A brain that gives these answers in turn, and records its requests."""
 
     def __init__(self, *answers: str | dict[str, Any]) -> None:
         self._answers = iter(answers)
@@ -252,11 +252,13 @@ class Writer:
         return [{"when": {"role": "policy"}, "answer": self}]
 
     def told(self, number: int) -> str:
-        """What came last in the question of this number."""
+        """The last message of the request with this number."""
         return str(self.asked[number].messages[-1].text)
 
 
-def test_a_writer_is_told_the_language_the_tools_and_what_is_wanted(serve: Serve) -> None:
+def test_the_prompt_of_a_writer_has_the_language_the_tools_and_the_description(
+    serve: Serve,
+) -> None:
     writer = Writer(GOOD)
     fields: dict[str, Any] = {"model": "any/writer", "internal_tool_names": ["parse_with_ai"]}
     assert written(serve(script=writer.script).post(PATH, json=body(**fields))) == GOOD
@@ -272,7 +274,7 @@ def test_a_writer_is_told_the_language_the_tools_and_what_is_wanted(serve: Serve
     assert "`parse_with_ai`" in text
 
 
-def test_the_policy_that_a_writer_is_shown_is_one() -> None:
+def test_the_sample_of_the_instructions_is_a_valid_policy() -> None:
     shown = INSTRUCTIONS.partition("row of declarations:\n")[2].partition("\nRules:")[0]
     assert vendor.validate(shown)
     assert check(shown) == []
@@ -291,13 +293,15 @@ def test_the_policy_that_a_writer_is_shown_is_one() -> None:
     ],
     ids=["fenced", "among words", "not closed", "bare", "the longest", "a fence in a comment"],
 )
-def test_a_policy_is_found_in_what_is_said_around_it(serve: Serve, answer: str) -> None:
+def test_a_policy_is_found_in_an_answer_with_fences_and_prose(serve: Serve, answer: str) -> None:
     policy = written(serve(script=Writer(answer).script).post(PATH, json=body(n_retries=0)))
     assert policy.endswith(GOOD)
     assert "```" not in policy.replace("/// ```", "")
 
 
-def test_mistakes_go_back_with_their_place_until_there_are_none(serve: Serve) -> None:
+def test_a_writer_is_asked_again_with_the_place_of_each_mistake_until_there_is_none(
+    serve: Serve,
+) -> None:
     writer = Writer("I would rather not.", BROKEN, MISSPELT, f"```\n{GOOD}```")
     reply = serve(script=writer.script).post(PATH, json=body())
     assert written(reply) == GOOD
@@ -336,7 +340,7 @@ BAD: list[tuple[str | dict[str, Any], str]] = [
 
 @pytest.mark.long(sample=2)
 @pytest.mark.parametrize(("answer", "problem"), BAD, ids=[problem for _, problem in BAD])
-def test_what_is_no_policy_for_these_tools_is_422_with_the_mistake(
+def test_an_answer_that_is_not_a_policy_for_these_tools_is_422_with_the_mistake(
     serve: Serve, answer: str | dict[str, Any], problem: str
 ) -> None:
     writer = Writer(answer)
@@ -385,7 +389,7 @@ COPIES = [
 
 @pytest.mark.long(sample=2)
 @pytest.mark.parametrize(("_", "copy", "tools"), COPIES, ids=[name for name, *_ in COPIES])
-def test_the_sample_of_the_instructions_is_no_answer_and_is_asked_for_again(
+def test_a_copy_of_the_sample_is_refused_and_the_writer_is_asked_again(
     serve: Serve, _: str, copy: str, tools: list[Any]
 ) -> None:
     writer = Writer(copy, GOOD)
@@ -420,7 +424,7 @@ tool "send_mail" {
 
 
 @pytest.mark.parametrize("policy", LIKE_IT)
-def test_a_policy_of_its_own_is_not_taken_for_the_sample(serve: Serve, policy: str) -> None:
+def test_a_policy_that_only_resembles_the_sample_is_accepted(serve: Serve, policy: str) -> None:
     reply = serve(script=Writer(policy).script).post(PATH, json=body(n_retries=0))
     assert written(reply).strip() == policy.strip()
 
@@ -428,7 +432,9 @@ def test_a_policy_of_its_own_is_not_taken_for_the_sample(serve: Serve, policy: s
 # Labels and sessions
 
 
-def test_a_label_that_tools_bring_along_stands_in_quotes_in_the_description(serve: Serve) -> None:
+def test_a_label_that_no_rule_sets_is_accepted_only_if_the_description_quotes_it(
+    serve: Serve,
+) -> None:
     policy = 'tool "send_mail" { must deny when "web" in text.tags; should allow always; }'
     for description, status in [
         ("Nothing from the web goes out.", 422),
@@ -445,7 +451,7 @@ def test_a_label_that_tools_bring_along_stands_in_quotes_in_the_description(serv
 
 
 @pytest.mark.parametrize("mode", ["dual-llm", "single-llm"])
-def test_a_writer_is_told_for_which_sessions_it_writes(serve: Serve, mode: Any) -> None:
+def test_the_prompt_of_a_writer_names_the_kind_of_session(serve: Serve, mode: Any) -> None:
     request = PolicyRequest("openrouter_chat_completion", "m", "Be safe.", NESTED, mode=mode)
     answer = GOOD if mode == "dual-llm" else 'tool "send_mail" { should allow always; }'
     writer = Writer(answer)
@@ -465,21 +471,21 @@ def test_a_rule_that_single_llm_sessions_cannot_apply_is_a_mistake(serve: Serve)
 
 
 class Thinker:
-    """A brain that thinks without end."""
+    """A brain with endless reasoning."""
 
     def stream(self, *_: Any) -> Iterator[AIMessageChunk]:
         while True:
             yield AIMessageChunk(content="", additional_kwargs={"reasoning_content": "Hm. "})
 
 
-def test_a_writer_that_thinks_without_end_is_stopped() -> None:
+def test_a_writer_with_endless_reasoning_is_stopped() -> None:
     request = PolicyRequest("oai_chat_completion", "any/model", "Be safe.", n_retries=0)
     with pytest.raises(StatusError, match="was asked once") as caught:
         write_policy(request, Thinker())
     assert caught.value.status == 422
 
 
-def test_a_writer_is_asked_once_more_than_it_may_be_asked_again(serve: Serve) -> None:
+def test_a_writer_is_asked_once_and_then_n_retries_times(serve: Serve) -> None:
     writer = Writer(*itertools.repeat(BROKEN, 3), GOOD)
     reply = serve(script=writer.script).post(PATH, json=body(n_retries=2))
     assert reply.status_code == 422
@@ -487,13 +493,13 @@ def test_a_writer_is_asked_once_more_than_it_may_be_asked_again(serve: Serve) ->
     assert len(writer.asked) == 3
 
 
-def test_a_policy_with_warnings_only_is_a_policy(serve: Serve) -> None:
+def test_a_policy_with_only_warnings_is_accepted(serve: Serve) -> None:
     policy = 'tool "send_mail" { must deny always; should allow always; }\n'
     assert [found.severity for found in check(policy, NESTED)] == ["warning"]
     assert written(serve(script=Writer(policy).script).post(PATH, json=body())) == policy
 
 
-def test_without_tools_it_is_not_known_which_there_are(serve: Serve) -> None:
+def test_without_tools_every_tool_name_is_accepted(serve: Serve) -> None:
     reply = serve(script=Writer(MISSPELT).script).post(PATH, json=body(tools=[]))
     assert written(reply) == f"{MISSPELT}\n"
 
@@ -508,7 +514,7 @@ def test_a_script_answers_as_the_writer(serve: Serve) -> None:
     assert written(serve(script=script).post(PATH, json=body())) == GOOD
 
 
-def test_where_no_rule_of_a_script_answers_there_is_a_draft(serve: Serve) -> None:
+def test_if_no_rule_of_the_script_answers_the_reply_is_a_draft(serve: Serve) -> None:
     api = serve(script=[{"text": "for chats only"}])
     assert written(api.post(PATH, json=body())).startswith("/// DRAFT")
 
@@ -520,7 +526,7 @@ def test_any_chat_model_writes_policies(serve: Serve) -> None:
     assert reply.json()["usage"]["total_tokens"] > 0
 
 
-def test_a_model_that_does_not_stop_is_stopped(serve: Serve) -> None:
+def test_a_model_with_an_endless_answer_is_stopped(serve: Serve) -> None:
     endless = Speaker(pieces=lambda: iter(lambda: "x" * 1_000, None))
     reply = serve(model=endless).post(PATH, json=body(n_retries=1))
     assert reply.status_code == 422
@@ -540,7 +546,7 @@ def broken() -> Iterator[str]:
         ({"script": [{"when": {"role": "policy"}, "answer": broken}]}, 500),
     ],
 )
-def test_a_model_that_fails_is_not_asked_again_and_its_secrets_stay(
+def test_the_status_of_a_failing_model_is_passed_on_without_its_message(
     serve: Serve, options: dict[str, Any], status: int
 ) -> None:
     reply = serve(**options).post(PATH, json=body())
@@ -549,17 +555,17 @@ def test_a_model_that_fails_is_not_asked_again_and_its_secrets_stay(
     assert reply.headers.get("retry-after") == ("3" if status == 429 else None)
 
 
-def test_a_writer_gets_what_is_asked_for_as_data() -> None:
-    # Brains that read no prompts answer from it; without it a policy is asked for like any text.
+def test_the_default_model_writes_a_draft_only_if_it_gets_the_policy_request_as_data() -> None:
+    # Here it gets no such data, so it answers with ordinary text.
     request = ChatRequest("m", [])
     chunks = list(DeterministicModel().stream(request, BrainContext("policy")))
     assert "DRAFT" not in "".join(str(chunk.text) for chunk in chunks)
 
 
-# Who may ask, and how much
+# Keys and limits
 
 
-def test_a_key_is_needed_and_must_be_known(serve: Serve) -> None:
+def test_a_missing_or_unknown_key_is_401(serve: Serve) -> None:
     api = serve(api_keys=["sq-test"])
     assert written(api.post(PATH, json=body()))
     foreign = api.post(PATH, json=body(), headers={"Authorization": "Bearer sq-other"})
@@ -568,7 +574,7 @@ def test_a_key_is_needed_and_must_be_known(serve: Serve) -> None:
     assert missing.headers["www-authenticate"] == "Bearer"
 
 
-def test_a_body_is_json_and_said_to_be(api: Api) -> None:
+def test_a_body_must_be_json_with_the_content_type_of_json(api: Api) -> None:
     text = api.post(PATH, content=json.dumps(body()), headers={"Content-Type": "text/plain"})
     assert text.status_code == 415
     kind = {"Content-Type": "application/json"}
@@ -584,7 +590,7 @@ def test_a_body_over_the_limit_is_413(api: Api) -> None:
     assert str(POLICY_BODY) in detail(reply)
 
 
-def test_more_attempts_than_this_server_makes_are_400(api: Api) -> None:
+def test_n_retries_above_the_limit_is_400(api: Api) -> None:
     assert written(api.post(PATH, json=body(n_retries=MAX_RETRIES)))
     reply = api.post(PATH, json=body(n_retries=MAX_RETRIES + 1))
     assert reply.status_code == 400
@@ -620,7 +626,7 @@ PLACES = [(valid, place) for valid in VALID for place in places(valid)]
 
 @hostile
 @given(st.sampled_from(PLACES), anything)
-def test_whatever_comes_is_answered_with_sense(api: Api, place: Any, new: Any) -> None:
+def test_any_change_of_a_valid_request_gets_200_400_or_422(api: Api, place: Any, new: Any) -> None:
     valid, path = place
     route = next(route for route in POLICY_ROUTES if valid["type"] in variants_at(route.provider))
     data = jsonable(changed(valid, path, new))
@@ -629,7 +635,7 @@ def test_whatever_comes_is_answered_with_sense(api: Api, place: Any, new: Any) -
     assert reply.status_code == 200 or detail(reply)
 
 
-def test_a_chat_is_no_request_for_a_policy(api: Api) -> None:
+def test_the_body_of_a_chat_is_422(api: Api) -> None:
     assert api.post(PATH, json=CHAT_BODY).status_code == 422
 
 
@@ -654,7 +660,7 @@ async def test_policies_and_chats_share_the_limit_of_turns() -> None:
     assert written(after)
 
 
-def test_the_same_request_with_a_key_has_the_same_reply_and_asks_nobody(serve: Serve) -> None:
+def test_a_repeated_request_with_an_idempotency_key_gets_the_stored_reply(serve: Serve) -> None:
     writer = Writer(GOOD, "let other = {1};")
     api = serve(script=writer.script)
     key = {"Idempotency-Key": "one"}
@@ -667,17 +673,17 @@ def test_the_same_request_with_a_key_has_the_same_reply_and_asks_nobody(serve: S
     assert other.status_code == 422
 
 
-def test_what_failed_is_done_again_under_the_same_key(serve: Serve) -> None:
+def test_a_failed_request_may_be_repeated_with_the_same_idempotency_key(serve: Serve) -> None:
     api = serve(script=Writer(BROKEN, GOOD).script)
     key = {"Idempotency-Key": "one"}
     assert api.post(PATH, json=body(n_retries=0), headers=key).status_code == 422
     assert written(api.post(PATH, json=body(n_retries=0), headers=key)) == GOOD
 
 
-def test_a_record_tells_the_model_and_nothing_that_was_asked(serve: Serve) -> None:
+def test_the_record_of_a_request_has_the_model_and_not_the_description(serve: Serve) -> None:
     records: SimpleQueue[RequestRecord] = SimpleQueue()
     assert written(serve(on_request=records.put).post(PATH, json=body()))
-    record = records.get(timeout=5)  # it is made once the reply is out
+    record = records.get(timeout=5)  # the server makes it after it has sent the reply
     assert records.empty()
     assert (record.model, record.summary, record.session) == ("any/model", "policy", "")
     assert "house" not in repr(record)

@@ -1,4 +1,4 @@
-"""Whose a session is, what it remembers, when it ends, and who may use it when."""
+"""Sessions: their owner, their history, their end, and one request at a time."""
 
 import json
 import threading
@@ -35,7 +35,7 @@ OTHER_PATH = "/control/code/v1/chat/completions"
 
 
 class Clock:
-    """Time that passes when the test says so."""
+    """A fake clock. The test moves it."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -45,7 +45,7 @@ class Clock:
 
 
 def transcript(request: ChatRequest) -> str:
-    """What the brain was given."""
+    """The messages of a request, as JSON."""
     return json.dumps([[message.type, str(message.text)] for message in request.messages])
 
 
@@ -56,7 +56,7 @@ def heard(reply: httpx.Response) -> list[list[str]]:
 
 @pytest.fixture
 def listening(serve: Serve) -> Api:
-    """Calls tools when told to, and otherwise says what it was given."""
+    """A server that calls tools on command, and otherwise answers with the messages it got."""
     calls = [{"name": "look_up", "arguments": {"word": "x"}}]
     both = [*calls, {"name": "send", "arguments": {}}]
     return serve(
@@ -74,7 +74,7 @@ def with_key(api: Api, key: str) -> Api:
     return Api(api.server, api.http, key)
 
 
-# Whose session
+# The owner of a session
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_an_unknown_session_is_404(api: Api, named: str) -> None:
     assert detail(reply)
 
 
-def test_an_empty_session_header_names_none(api: Api) -> None:
+def test_an_empty_session_header_starts_a_new_session(api: Api) -> None:
     assert api.chat("Hi", headers={"X-Session-ID": ""}).status_code == 200
 
 
@@ -127,7 +127,9 @@ def test_ids_of_two_sessions_in_one_history_are_404(api: Api) -> None:
 
 
 @pytest.mark.parametrize("mode", ["api", "documented"])
-def test_a_tool_result_carries_its_session(mode: str, request: pytest.FixtureRequest) -> None:
+def test_a_tool_result_continues_the_session_of_its_call_id(
+    mode: str, request: pytest.FixtureRequest
+) -> None:
     api: Api = request.getfixturevalue(mode)
     called = api.chat("call look_up", tools=TOOLS)
     [call_id] = call_ids(called)
@@ -161,13 +163,13 @@ def test_a_tool_result_of_an_unknown_session_is_404(
         f"xtc-{NOBODYS}-1",
     ],
 )
-def test_an_id_that_names_no_session_is_opaque(api: Api, call_id: str) -> None:
+def test_a_call_id_that_does_not_have_our_form_is_opaque(api: Api, call_id: str) -> None:
     call = {"id": call_id, "type": "function", "function": {"name": "f", "arguments": "{}"}}
     message: Message = {"role": "assistant", "content": None, "tool_calls": [call]}
     assert said(api.chat("Hi", message, result(call_id)))["content"]
 
 
-def test_a_session_stays_on_its_path(api: Api) -> None:
+def test_a_session_on_another_path_is_409(api: Api) -> None:
     session = session_of(api.chat("Hi"))
     reply = api.chat("Hi", session=session, path=OTHER_PATH)
     assert reply.status_code == 409
@@ -196,16 +198,16 @@ def test_headers_of_a_session_may_be_left_out_or_repeated_but_not_changed(api: A
     assert status() == 200
 
 
-def test_a_changed_header_is_named(api: Api) -> None:
+def test_the_error_names_the_changed_header(api: Api) -> None:
     session = session_of(api.chat("Hi"))
     reply = api.chat("Hi", session=session, headers={"X-Config": "{}"})
     assert "`x-config`" in detail(reply)
 
 
-# What a session remembers
+# The history of a session
 
 
-def test_new_messages_alone_go_on_with_the_conversation(listening: Api) -> None:
+def test_new_messages_alone_continue_the_stored_history(listening: Api) -> None:
     first = listening.chat({"role": "system", "content": "Be brief."}, "yes")
     again = listening.chat("yes", session=session_of(first))
     third = listening.chat(
@@ -221,13 +223,13 @@ def test_new_messages_alone_go_on_with_the_conversation(listening: Api) -> None:
     assert heard(third) == [*heard(again), ["ai", said_again], ["human", "yes"]]
 
 
-def test_a_whole_history_is_taken_once(listening: Api) -> None:
+def test_a_whole_history_replaces_the_stored_one(listening: Api) -> None:
     first = listening.chat("one")
     whole = listening.chat("one", said(first), "two", session=session_of(first))
     assert heard(whole) == [["human", "one"], ["ai", said(first)["content"]], ["human", "two"]]
 
 
-def test_a_trimmed_history_is_taken_as_it_is(listening: Api) -> None:
+def test_a_trimmed_history_replaces_the_stored_one(listening: Api) -> None:
     first = listening.chat("one")
     second = listening.chat("one", said(first), "two", session=session_of(first))
     trimmed = listening.chat("two", said(second), "three", session=session_of(first))
@@ -240,7 +242,7 @@ def test_a_lone_tool_result_is_paired_with_the_stored_call(listening: Api) -> No
     assert heard(reply) == [["human", "call one"], ["ai", ""], ["tool", "found"]]
 
 
-def test_a_lone_tool_result_finds_its_session_by_itself(listening: Api) -> None:
+def test_a_lone_tool_result_finds_its_session_without_a_session_header(listening: Api) -> None:
     called = listening.chat("call one", tools=TOOLS)
     reply = listening.chat(result(call_ids(called)[0], "found"))
     assert session_of(reply) == session_of(called)
@@ -263,7 +265,7 @@ def test_several_rounds_of_tools_make_one_turn(serve: Serve) -> None:
     assert sessions[session].turns == 1
 
 
-def test_a_tool_result_and_a_new_message_may_come_together(listening: Api) -> None:
+def test_a_tool_result_and_a_new_message_may_be_sent_together(listening: Api) -> None:
     called = listening.chat("call one", tools=TOOLS)
     reply = listening.chat(result(call_ids(called)[0]), "and now?", session=session_of(called))
     assert heard(reply)[-2:] == [["tool", "42"], ["human", "and now?"]]
@@ -285,7 +287,7 @@ ODD_HISTORIES: list[tuple[str, Odd, str]] = [
 @pytest.mark.parametrize(
     ("odd", "which"), [row[1:] for row in ODD_HISTORIES], ids=[row[0] for row in ODD_HISTORIES]
 )
-def test_results_and_calls_that_do_not_pair_are_400_and_named(
+def test_results_and_calls_that_do_not_match_are_400_with_the_call_id(
     listening: Api, odd: Odd, which: str, named: bool
 ) -> None:
     called = listening.chat("call two", tools=TOOLS)
@@ -298,7 +300,7 @@ def test_results_and_calls_that_do_not_pair_are_400_and_named(
     assert good.status_code == 200
 
 
-def test_a_result_for_a_call_nobody_made_is_400_and_named(api: Api) -> None:
+def test_a_result_for_an_unknown_call_is_400_with_the_call_id(api: Api) -> None:
     session = session_of(api.chat("Hi"))
     for named in (session, None):
         reply = api.chat("Hi", result("call_9"), session=named)
@@ -312,7 +314,9 @@ def test_two_calls_with_the_same_id_are_400(api: Api) -> None:
     assert api.chat("Hi", message, result("call_1")).status_code == 400
 
 
-def test_a_user_who_does_not_answer_a_call_is_told_which_result_is_missing(listening: Api) -> None:
+def test_a_message_without_the_result_of_an_open_call_is_400_with_the_call_id(
+    listening: Api,
+) -> None:
     called = listening.chat("call one", tools=TOOLS)
     reply = listening.chat("never mind", session=session_of(called))
     assert reply.status_code == 400
@@ -331,17 +335,17 @@ def test_a_refused_request_changes_nothing(serve: Serve) -> None:
     assert sessions[session].turns == 1
 
 
-def test_a_first_request_that_fails_leaves_no_session(serve: Serve) -> None:
+def test_a_failed_first_request_does_not_create_a_session(serve: Serve) -> None:
     sessions = MemorySessions()
     api = serve(store=sessions, script=[{"error": {"status": 500, "message": "Oh."}}])
     assert api.chat("Hi").status_code == 500
     assert len(sessions) == 0
 
 
-# When a session ends
+# The end of a session
 
 
-def test_a_session_ends_when_its_turns_are_used_up(serve: Serve) -> None:
+def test_a_session_ends_after_max_n_turns(serve: Serve) -> None:
     sessions = MemorySessions()
     api = serve(store=sessions)
     first = api.chat("Hi", headers={"X-Config": '{"fsm": {"max_n_turns": 2}}'})
@@ -350,7 +354,7 @@ def test_a_session_ends_when_its_turns_are_used_up(serve: Serve) -> None:
     assert len(sessions) == 0
 
 
-def test_a_turn_limit_counts_answers_and_not_tool_calls(listening: Api) -> None:
+def test_max_n_turns_counts_answers_and_not_tool_calls(listening: Api) -> None:
     once = {"X-Config": '{"fsm": {"max_n_turns": 1}}'}
     called = listening.chat("call one", tools=TOOLS, headers=once)
     session = session_of(called)
@@ -369,7 +373,7 @@ def test_an_idle_session_expires(serve: Serve) -> None:
     assert api.chat("Hi", session=session).status_code == 404
 
 
-def test_expired_sessions_are_not_kept_in_memory(serve: Serve) -> None:
+def test_expired_sessions_are_removed_from_memory(serve: Serve) -> None:
     clock = Clock()
     sessions = MemorySessions(max_idle=60, clock=clock)
     api = serve(store=sessions)
@@ -380,7 +384,7 @@ def test_expired_sessions_are_not_kept_in_memory(serve: Serve) -> None:
     assert len(sessions) == 1
 
 
-def test_the_session_that_was_idle_longest_goes_when_the_store_is_full(serve: Serve) -> None:
+def test_a_full_store_evicts_the_session_that_was_idle_longest(serve: Serve) -> None:
     sessions = MemorySessions(max_sessions=2)
     api = serve(store=sessions)
     first, second = (session_of(api.chat("Hi")) for _ in range(2))
@@ -390,7 +394,7 @@ def test_the_session_that_was_idle_longest_goes_when_the_store_is_full(serve: Se
     assert api.chat("Hi", session=second).status_code == 404
 
 
-def test_a_session_in_use_is_neither_pushed_out_nor_expired() -> None:
+def test_a_session_in_use_is_neither_evicted_nor_expired() -> None:
     clock = Clock()
     sessions = MemorySessions(max_sessions=1, max_idle=60, clock=clock)
     busy = Session("bearer", "/path")
@@ -425,7 +429,7 @@ def test_a_second_request_on_a_busy_session_is_409_and_others_go_on(serve: Serve
     assert api.chat("Hi", session=session).status_code == 200
 
 
-def test_of_many_requests_at_once_on_one_session_each_is_answered_or_refused(serve: Serve) -> None:
+def test_each_of_many_simultaneous_requests_on_one_session_is_answered_or_409(serve: Serve) -> None:
     sessions = MemorySessions()
     api = serve(store=sessions)
     session = session_of(api.chat("Hi"))
@@ -453,7 +457,7 @@ def test_a_session_is_free_as_soon_as_the_end_of_a_stream_is_read(api: Api) -> N
         assert api.chat("Hi", session=session).status_code == 200
 
 
-def test_a_client_that_hangs_up_at_the_end_marker_has_its_turn_kept(serve: Serve) -> None:
+def test_a_turn_is_stored_even_if_the_client_hangs_up_at_the_finish_reason(serve: Serve) -> None:
     sessions = MemorySessions()
     api = serve(store=sessions)
     session = session_of(api.chat("Hi"))
@@ -465,7 +469,7 @@ def test_a_client_that_hangs_up_at_the_end_marker_has_its_turn_kept(serve: Serve
         assert sessions[session].turns == turns
 
 
-def test_a_session_is_free_after_an_error_within_a_stream(serve: Serve) -> None:
+def test_a_session_is_free_after_an_error_in_a_stream(serve: Serve) -> None:
     def broken() -> Iterator[str]:
         yield "a"
         yield "b"
@@ -482,7 +486,7 @@ def test_a_session_is_free_after_an_error_within_a_stream(serve: Serve) -> None:
     assert stored.turns == 0
 
 
-def test_a_session_is_free_after_a_client_hangs_up_within_a_stream(serve: Serve) -> None:
+def test_a_session_is_free_after_a_client_hangs_up_in_a_stream(serve: Serve) -> None:
     closed = threading.Event()
 
     def endless() -> Iterator[str]:
@@ -524,7 +528,7 @@ def test_a_session_is_free_after_a_client_hangs_up_before_the_first_piece(serve:
 
 
 def _stored(sessions: MemorySessions, api: Api) -> Session:
-    """A session of this key, made without asking the brain."""
+    """A stored session of this key, created without a request."""
     session = Session(bearer_digest(api.key), "/control/chat/v1/chat/completions")
     sessions.save(session)
     return session
@@ -540,7 +544,7 @@ def _wait_until_free(sessions: MemorySessions, session: Session) -> None:
     pytest.fail("The session is still busy.")
 
 
-def test_sessions_can_be_looked_into(serve: Serve) -> None:
+def test_a_test_can_inspect_stored_sessions(serve: Serve) -> None:
     sessions = MemorySessions()
     server: LocalServer = serve(store=sessions).server
     assert server.sessions is sessions
