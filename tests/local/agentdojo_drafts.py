@@ -1,9 +1,9 @@
-"""How much a draft allows, and what it denies: `python -m tests.local.agentdojo_drafts [--rows]`.
+"""What unedited drafts allow and deny: `python -m tests.local.agentdojo_drafts [--rows]`.
 
-An unedited draft is made for the tools of each suite of AgentDojo, then two figures are taken, for
-three ways to label arguments. Of the tasks: how many are allowed as a whole. Of the goals of
-attackers: how many are denied, whichever tool the attacker gets in by, if every argument that
-matters comes from there. `agentdojo.txt` has the facts. With the package `agentdojo` installed,
+For each suite of AgentDojo there is a draft for its tools, and two figures, in three ways to label
+arguments. First, how many tasks are allowed with all their calls. Second, how many goals of
+attackers are denied, for every tool whose result may carry the attack, if all arguments that matter
+come from that result. `agentdojo.txt` has the facts. With the package `agentdojo` installed,
 `--real` takes names, schemas and descriptions of the tools from it.
 """
 
@@ -24,14 +24,14 @@ _CALL = re.compile(r"(\w+)\(([^)]*)\)")
 
 
 class Step(NamedTuple):
-    """A call: its tool, and each argument with the numbers of the calls that it is made of."""
+    """A call: its tool, and for each argument the numbers of the calls it is derived from."""
 
     tool: str
     arguments: dict[str, list[int]]
 
 
 class Suite(NamedTuple):
-    """A suite: its tools, the calls of its tasks and goals, and how an attacker gets in."""
+    """A suite: its tools, the calls of its tasks and goals, the tools that carry attacks."""
 
     name: str
     tools: list[dict[str, Any]]
@@ -41,7 +41,7 @@ class Suite(NamedTuple):
 
 
 class Way(NamedTuple):
-    """A way to label arguments, and the kind of session for which a draft is asked."""
+    """A way to label arguments, and the kind of session that the draft is for."""
 
     name: str
     mode: Mode | None
@@ -49,7 +49,7 @@ class Way(NamedTuple):
 
 
 class Figures(NamedTuple):
-    """How many rows there are, and which of them are allowed or denied."""
+    """The numbers of tasks and goals, the allowed tasks and the denied goals."""
 
     tasks: int
     allowed: list[str]
@@ -58,12 +58,12 @@ class Figures(NamedTuple):
 
     @property
     def share_allowed(self) -> float:
-        """Of the tasks."""
+        """The share of tasks that are allowed."""
         return len(self.allowed) / self.tasks
 
     @property
     def share_denied(self) -> float:
-        """Of the goals."""
+        """The share of goals that are denied."""
         return len(self.denied) / self.goals
 
 
@@ -77,7 +77,7 @@ WAYS = (
 
 
 def suites() -> Iterator[Suite]:
-    """The suites of the file."""
+    """The suites in `agentdojo.txt`."""
     for text in FACTS.read_text("utf-8").split("[suite ")[1:]:
         name, _, rest = text.partition("]")
         tools, *others = re.split(r"\[\w+\]", rest)
@@ -115,8 +115,8 @@ def _arguments(written: str) -> dict[str, list[int]]:
 
 
 def real(suite: Suite) -> Suite:
-    """The suite with the tools as the package has them."""
-    suites_of = import_module("agentdojo.task_suite.load_suites").get_suites  # often not there
+    """The suite with the tools of the package."""
+    suites_of = import_module("agentdojo.task_suite.load_suites").get_suites  # an optional package
 
     tools = [
         {
@@ -133,7 +133,7 @@ def real(suite: Suite) -> Suite:
 
 
 def figures(suite: Suite, way: Way) -> Figures:
-    """Take both figures of one suite."""
+    """Both figures of one suite."""
     policy = skeleton(suite.tools, mode=way.mode)
     allowed = [row for row, steps in suite.tasks.items() if _passes(suite, policy, way, steps)]
     denied = [
@@ -145,7 +145,7 @@ def figures(suite: Suite, way: Way) -> Figures:
 
 
 def _passes(suite: Suite, policy: str, way: Way, steps: list[Step], carrier: str = "") -> bool:
-    """Whether each call is allowed; that of the carrier always is, for it is the user's."""
+    """Whether each call is allowed. The call of the carrier always is: the user makes it."""
     calls = [Step(carrier, {}), *steps] if carrier else steps
     first = 0 if carrier else 1
     trials = [
@@ -155,7 +155,7 @@ def _passes(suite: Suite, policy: str, way: Way, steps: list[Step], carrier: str
 
 
 def _trial(suite: Suite, step: Step, way: Way, number: int, first: int) -> dict[str, Any]:
-    """A call as `simulate` takes it, with what the tool binds where an argument is left out."""
+    """A call in the form of `simulate`; omitted arguments have their default, `None`."""
     schema = next(
         one["function"]["parameters"] for one in suite.tools if one["function"]["name"] == step.tool
     )

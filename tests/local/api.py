@@ -1,4 +1,4 @@
-"""Requests as a client without any SDK would make them, and brains that wait for the test."""
+"""Requests without an SDK, and brains that wait for the test."""
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -17,7 +17,7 @@ from langchain_sequrity.wire.exchange import ChatRequest
 from langchain_sequrity.wire.sse import SSEDecoder
 
 CHAT = "/control/chat/v1/chat/completions"
-WAIT = 10  # seconds, for what takes milliseconds when all is well
+WAIT = 10  # seconds; without a failure it takes milliseconds
 NO_HEADERS: Mapping[str, str] = {}
 
 Message = dict[str, Any]
@@ -84,7 +84,7 @@ class Api:
         return self.request("POST", path, headers=headers, **options)
 
     def chat(self, *messages: str | Message, **options: Any) -> httpx.Response:
-        """Send messages; a text is a user's. Options as in `arguments`."""
+        """Send messages; a string is a message of the user. Options as in `arguments`."""
         return self.http.post(**self.arguments(*messages, **options))
 
     def stream(
@@ -111,7 +111,7 @@ class Api:
 
 
 class Gate:
-    """A brain that answers when it is told to: `script=[{"answer": gate}]`."""
+    """A brain that answers only after `opened` is set: `script=[{"answer": gate}]`."""
 
     def __init__(self) -> None:
         self.entered = threading.Semaphore(0)
@@ -127,7 +127,7 @@ class Gate:
 
 
 class Speaker(BaseChatModel):
-    """A model that says whatever a function yields."""
+    """A model that answers with the pieces that a function yields."""
 
     pieces: Callable[[], Iterator[str]]
 

@@ -1,4 +1,4 @@
-"""A client for plain HTTP, and servers of one's own."""
+"""A client for plain HTTP, and servers for single tests."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -16,14 +16,14 @@ Serve = Callable[..., Api]
 
 @pytest.fixture(scope="session")
 def http() -> Iterator[httpx.Client]:
-    # Making a client costs more than the requests of most tests.
+    # Making a client takes longer than the requests of most tests.
     with httpx.Client(timeout=10, trust_env=False) as client:
         yield client
 
 
 @pytest.fixture
 def api(server: LocalServer, http: httpx.Client) -> Api:
-    """The server that tests share, with a key of this test's own."""
+    """The shared server, with a new key for this test."""
     return Api(server, http, key=f"sq-{uuid4()}")
 
 
@@ -34,7 +34,7 @@ def documented(documented_server: LocalServer, http: httpx.Client) -> Api:
 
 @pytest.fixture
 def serve(http: httpx.Client) -> Iterator[Serve]:
-    """Starts a server with these options; it is stopped after the test."""
+    """A function that starts a server with options; the server stops after the test."""
     with ExitStack() as stack:
 
         def start(**options: Any) -> Api:

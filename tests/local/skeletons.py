@@ -1,7 +1,7 @@
 """Drafts for random tools: `python -m tests.local.skeletons [--count N] [--seed S]`.
 
-Each must parse here and at the vendor's, say the same when it is laid out, and have no mistakes with
-the tools it was made for.
+Our parser and the vendor's must accept each draft, formatting must not change its meaning, and
+`check` must find no mistake with its tools.
 """
 
 import argparse
@@ -50,7 +50,7 @@ MODES: tuple[Mode | None, ...] = (None, "dual-llm", "single-llm")
 
 
 class Tools:
-    """Makes tools: ordinary ones, and what nobody would send but an enemy.
+    """Makes random tools, ordinary ones and hostile ones.
 
     Args:
         seed: The same seed gives the same tools.
@@ -70,7 +70,7 @@ class Tools:
         return self._random.sample(INTERNAL_TOOLS, self._random.randrange(len(INTERNAL_TOOLS) + 1))
 
     def text(self) -> str:
-        """A text of words and signs."""
+        """A text of words and special characters."""
         pieces = [self._random.choice(self._pool()) for _ in range(self._random.randrange(12))]
         return self._random.choice((" ", "", "_")).join(pieces)
 
@@ -114,7 +114,7 @@ class Tools:
 def problems(
     tools: list[dict[str, Any]], description: str, internal: list[str], mode: Mode | None = None
 ) -> Iterator[str]:
-    """What is wrong with the draft for some tools."""
+    """The problems of the draft for some tools."""
     text = skeleton(tools, description=description, internal_tools=internal, mode=mode)
     try:
         declared = parse(text).declarations
@@ -126,7 +126,7 @@ def problems(
     laid_out = sqrt.format(text)
     if meaning(laid_out) != meaning(text) or sqrt.format(laid_out) != laid_out:
         yield "its layout changes it"
-    # Without tools there are no rules, and of names that are too long no header is made.
+    # Two expected warnings: without tools there are no rules; long names exceed a header.
     expected = ("This policy has no rules",) if not tools and not internal else ("As a header",)
     yield from (
         f"check: {found}"
@@ -142,7 +142,7 @@ def problems(
 
 
 def main() -> int:
-    """Make drafts and say what is wrong with them."""
+    """Make drafts and print their problems."""
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--count", type=int, default=1_000)
     options.add_argument("--seed", type=int, default=0)

@@ -1,7 +1,7 @@
-"""Bombs through a real server: each ends with a reason, and the server goes on (security.md, rule 2).
+"""Bombs on a real server: each ends with a reason, the server keeps working (security.md, rule 2).
 
-These are those that froze or filled a server once, and one of every other kind;
-`python -m tests.local.bombs` sends all of them.
+These are the bombs that once froze or filled a server, and one of every other kind.
+`python -m tests.local.bombs` sends all bombs.
 """
 
 import ast
@@ -60,19 +60,19 @@ def server() -> Iterator[Watched]:
     "bomb",
     [pytest.param(bomb, id=bomb.name) for bomb in SAMPLE],
 )
-def test_a_bomb_ends_with_a_reason_within_2_s_of_the_processor_and_200_mb_of_the_server(
+def test_a_bomb_ends_with_a_reason_within_2_s_of_cpu_time_and_200_mb_of_server_memory(
     server: Watched, bomb: Bomb
 ) -> None:
     assert server.run(bomb).faults(bomb, in_time=False) == []
 
 
 def operations_of_the_language() -> Iterator[str]:
-    """Every operation, as `operations.OPERATIONS` names it."""
+    """Every operation, under its name in `operations.OPERATIONS`."""
     yield from BUILTINS.keys() - ERRORS.keys() - operations.NO_BOMBS
     for module, members in MODULES.items():
         yield from (f"{module}:{name}" for name in members if type(members[name]) is Builtin)
     for kind, methods in METHODS.items():
-        if kind not in (*MEMBERS, bool):  # those of the types that they are derived from
+        if kind not in (*MEMBERS, bool):  # their methods are those of their base types
             yield from (f"{_NAMES.get(kind, kind.__name__)}.{name}" for name in methods)
     for owner, own in CLASS_MEMBERS.items():
         yield from (f"{owner}.{name}" for name in own)
@@ -83,14 +83,14 @@ def operations_of_the_language() -> Iterator[str]:
     yield from (one.__name__ for one in ast.boolop.__subclasses__())
 
 
-def test_every_operation_of_the_language_has_its_bombs() -> None:
+def test_every_operation_of_the_language_has_bombs() -> None:
     assert sorted(set(operations_of_the_language()) - operations.OPERATIONS.keys()) == []
     assert {
         kind.__name__ for kind in ALLOWED if issubclass(kind, ast.stmt)
     } == operations.STATEMENTS.keys()
 
 
-def test_every_bomb_is_there_once_and_there_are_hundreds() -> None:
+def test_bombs_have_unique_names_and_programs_and_there_are_at_least_260() -> None:
     assert [name for name, count in Counter(bomb.name for bomb in ALL).items() if count > 1] == []
     assert [
         text for text, count in Counter(bomb.program for bomb in ALL).items() if count > 1
@@ -98,11 +98,11 @@ def test_every_bomb_is_there_once_and_there_are_hundreds() -> None:
     assert len(ALL) >= 260
 
 
-def test_no_bomb_is_refused_for_its_length_alone() -> None:
+def test_no_bomb_exceeds_the_limit_of_program_length() -> None:
     assert [bomb.name for bomb in ALL if len(bomb.program) > Limits().source] == []
 
 
-def test_bombs_put_together_are_the_same_for_the_same_seed() -> None:
+def test_combined_bombs_are_the_same_for_the_same_seed() -> None:
     some = [*islice(combined.bombs(7), 300)]
     assert some == [*islice(combined.bombs(7), 300)]
     assert some != [*islice(combined.bombs(8), 300)]
@@ -120,12 +120,12 @@ def test_the_watcher_sees_how_a_program_ends(server: Watched) -> None:
     assert {program: server.run(Bomb("", program)).ends for program in ends} == ends
 
 
-def test_the_watcher_answers_calls_and_sees_what_follows_them(server: Watched) -> None:
+def test_the_watcher_answers_calls_and_sees_the_end_after_them(server: Watched) -> None:
     program = "x = [send(to=1, body=2), read(word='a')]\nlist(range(10 ** 9))"
     assert server.run(Bomb("", program)).ends == "limit"
 
 
-def test_the_watcher_sees_what_a_program_takes(server: Watched) -> None:
+def test_the_watcher_measures_time_and_memory_of_a_program(server: Watched) -> None:
     idle = server.run(Bomb("", "1"))
     busy = server.run(Bomb("", "x = [0] * 190_000\nfor i in range(400_000):\n    x = [*x]\n"))
     assert busy.seconds > idle.seconds
@@ -142,7 +142,7 @@ def test_the_watcher_sees_what_a_program_takes(server: Watched) -> None:
         Seen("crashed"),
     ],
 )
-def test_a_bomb_that_does_harm_is_a_fault(seen: Seen) -> None:
+def test_a_bomb_that_exceeds_a_bound_or_ends_wrongly_is_a_fault(seen: Seen) -> None:
     bomb = Bomb("", "")
     assert len(seen.faults(bomb)) == 1
     assert replace(seen, ends="limit", seconds=0, server=0, health=0).faults(bomb) == []

@@ -1,4 +1,4 @@
-"""Clients that were not written for this server: their own validation is the judge."""
+"""Clients that were not written for this server; they validate its replies by their own rules."""
 
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -101,15 +101,15 @@ def check_answer(reply: ChatCompletion) -> None:
     assert reply.usage.total_tokens == reply.usage.prompt_tokens + reply.usage.completion_tokens
 
 
-def test_openai_creates(client: openai.OpenAI) -> None:
+def test_openai_creates_a_completion(client: openai.OpenAI) -> None:
     check_answer(client.chat.completions.create(model=MODEL, messages=HELLO))
 
 
-async def test_openai_creates_asynchronously(async_client: openai.AsyncOpenAI) -> None:
+async def test_openai_creates_a_completion_asynchronously(async_client: openai.AsyncOpenAI) -> None:
     check_answer(await async_client.chat.completions.create(model=MODEL, messages=HELLO))
 
 
-def test_openai_streams_what_it_would_have_created(client: openai.OpenAI) -> None:
+def test_openai_streams_the_same_reply_as_it_creates(client: openai.OpenAI) -> None:
     whole = client.chat.completions.create(model=MODEL, messages=HELLO)
     with client.chat.completions.stream(model=MODEL, messages=HELLO, stream_options={"include_usage": True}) as stream:  # fmt: skip
         final = stream.get_final_completion()
@@ -150,7 +150,7 @@ def test_openai_parses_structured_answers(client: openai.OpenAI) -> None:
     assert isinstance(reply.choices[0].message.parsed, Weather)
 
 
-def test_openai_gives_several_choices_and_json_objects(client: openai.OpenAI) -> None:
+def test_openai_gets_several_choices_and_json_objects(client: openai.OpenAI) -> None:
     assert len(client.chat.completions.create(model=MODEL, messages=HELLO, n=2).choices) == 2
     reply = client.chat.completions.create(
         model=MODEL, messages=HELLO, response_format={"type": "json_object"}
@@ -175,7 +175,7 @@ def test_openai_maps_errors_to_its_classes(
     assert caught.value.request_id
 
 
-def test_openai_retries_when_told_to(serve: Serve) -> None:
+def test_openai_retries_after_429(serve: Serve) -> None:
     error = {"error": {"status": 429, "message": "Slow down.", "retry_after": 0.01}, "times": 1}
     base_url = serve(script=[error]).server.base_url
     with openai.OpenAI(
@@ -184,7 +184,7 @@ def test_openai_retries_when_told_to(serve: Serve) -> None:
         check_answer(client.chat.completions.create(model=MODEL, messages=HELLO))
 
 
-def test_openai_goes_on_with_a_session_by_header(client: openai.OpenAI) -> None:
+def test_openai_continues_a_session_by_header(client: openai.OpenAI) -> None:
     first = client.chat.completions.with_raw_response.create(model=MODEL, messages=HELLO)
     session = {"X-Session-ID": first.headers["x-session-id"]}
     again = client.chat.completions.with_raw_response.create(
@@ -222,7 +222,8 @@ def test_chat_openai_invokes_and_streams_the_same(chat_openai: ChatOpenAI) -> No
 
 
 async def test_chat_openai_works_asynchronously(chat_openai: ChatOpenAI) -> None:
-    # A client of this test's own: `ChatOpenAI` shares one that stays bound to a closed event loop.
+    # The test has its own client, because the one that `ChatOpenAI` shares may be bound to a
+    # closed event loop.
     async with httpx.AsyncClient() as client:
         model = ChatOpenAI(
             model=MODEL,
@@ -252,7 +253,7 @@ def test_chat_openai_runs_tools(chat_openai: ChatOpenAI, stream: bool) -> None:
 
 
 @pytest.mark.parametrize("method", ["function_calling", "json_schema", "json_mode"])
-def test_chat_openai_gives_structured_output(chat_openai: ChatOpenAI, method: Any) -> None:
+def test_chat_openai_returns_structured_output(chat_openai: ChatOpenAI, method: Any) -> None:
     prompt = 'The weather in Rome as JSON with "city" and "degrees"'
     if method == "json_mode":
         found = chat_openai.with_structured_output(None, method=method).invoke(prompt)
@@ -284,7 +285,9 @@ async def async_vendor(base_url: str) -> AsyncIterator[AsyncSequrityClient]:
         yield made
 
 
-def test_the_vendors_client_creates_and_goes_on(vendor: SequrityClient) -> None:
+def test_the_vendors_client_creates_a_completion_and_continues_its_session(
+    vendor: SequrityClient,
+) -> None:
     first = vendor.control.chat.create(VENDOR_HELLO, MODEL)
     assert "Hello there" in str(first.choices[0].message.content)
     again = vendor.control.chat.create([{"role": "user", "content": "And now?"}], MODEL)
@@ -317,7 +320,9 @@ def test_the_vendors_client_streams(base_url: str) -> None:
     assert chunks[-1].choices[0].finish_reason == "stop"
 
 
-def test_a_tool_call_id_is_enough_for_the_vendors_client_to_go_on(vendor: SequrityClient) -> None:
+def test_the_vendors_client_continues_a_session_by_the_tool_call_id_alone(
+    vendor: SequrityClient,
+) -> None:
     tools: list[Any] = [TOOL]
     called = vendor.control.chat.create(VENDOR_CALL, MODEL, tools=tools)
     message = called.choices[0].message.model_dump(exclude_none=True)
@@ -339,14 +344,14 @@ def test_the_vendors_client_may_send_the_tool_result_alone(vendor: SequrityClien
     assert "Sunny in Rome" in str(reply.choices[0].message.content)
 
 
-def test_the_vendors_misspelt_schema_is_understood(vendor: SequrityClient) -> None:
+def test_the_misspelt_schema_field_of_the_vendors_sdk_is_accepted(vendor: SequrityClient) -> None:
     schema = JsonSchema.model_validate({"name": "weather", "schema": Weather.model_json_schema()})
     form = ResponseFormatJsonSchema(type="json_schema", json_schema=schema)
     reply = vendor.control.chat.create(VENDOR_HELLO, MODEL, response_format=form)
     Weather.model_validate_json(str(reply.choices[0].message.content))
 
 
-def test_the_vendors_client_shows_what_is_wrong(base_url: str) -> None:
+def test_the_vendors_client_raises_with_status_and_reason(base_url: str) -> None:
     with SequrityClient("sq-test", base_url=base_url) as vendor:
         with pytest.raises(SequrityAPIError, match="auto_gen") as caught:
             vendor.control.chat.create(VENDOR_HELLO, MODEL, security_policy=AUTO_GEN)

@@ -1,4 +1,4 @@
-"""Clients of Anthropic's format that were not written for this server: their validation judges."""
+"""Foreign clients of Anthropic's format; they validate the server's replies by their own rules."""
 
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -91,15 +91,17 @@ def check_answer(reply: Message) -> None:
     assert reply.usage.output_tokens > 0
 
 
-def test_anthropic_creates(client: anthropic.Anthropic) -> None:
+def test_anthropic_creates_a_message(client: anthropic.Anthropic) -> None:
     check_answer(client.messages.create(model=MODEL, messages=HELLO, max_tokens=99))
 
 
-async def test_anthropic_creates_asynchronously(async_client: anthropic.AsyncAnthropic) -> None:
+async def test_anthropic_creates_a_message_asynchronously(
+    async_client: anthropic.AsyncAnthropic,
+) -> None:
     check_answer(await async_client.messages.create(model=MODEL, messages=HELLO, max_tokens=99))
 
 
-def test_anthropic_streams_what_it_would_have_created(client: anthropic.Anthropic) -> None:
+def test_anthropic_streams_the_same_reply_as_it_creates(client: anthropic.Anthropic) -> None:
     whole = client.messages.create(model=MODEL, messages=HELLO, max_tokens=99)
     with client.messages.stream(model=MODEL, messages=HELLO, max_tokens=99) as stream:
         final = stream.get_final_message()
@@ -149,7 +151,9 @@ def test_anthropic_runs_tools(client: anthropic.Anthropic, stream: bool) -> None
     ("choice", "calls"),
     [({"type": "any"}, 1), ({"type": "tool", "name": "get_weather"}, 1), ({"type": "none"}, 0)],
 )
-def test_anthropic_chooses_tools(client: anthropic.Anthropic, choice: Any, calls: int) -> None:
+def test_anthropic_gets_calls_according_to_its_tool_choice(
+    client: anthropic.Anthropic, choice: Any, calls: int
+) -> None:
     reply = client.messages.create(
         model=MODEL, messages=HELLO, tools=[TOOL], tool_choice=choice, max_tokens=99
     )
@@ -186,7 +190,7 @@ def test_anthropic_parses_structured_answers(client: anthropic.Anthropic) -> Non
     assert isinstance(reply.parsed_output, Weather)
 
 
-def test_anthropic_stops_where_it_is_told_to(client: anthropic.Anthropic) -> None:
+def test_anthropic_stops_at_stop_sequences_and_max_tokens(client: anthropic.Anthropic) -> None:
     stopped = client.messages.create(
         model=MODEL, messages=HELLO, max_tokens=99, stop_sequences=["there"]
     )
@@ -279,7 +283,9 @@ def test_chat_anthropic_runs_tools(base_url: str, stream: bool, thinks: bool) ->
 
 
 @pytest.mark.parametrize("method", ["function_calling", "json_schema"])
-def test_chat_anthropic_gives_structured_output(chat_anthropic: ChatAnthropic, method: Any) -> None:
+def test_chat_anthropic_returns_structured_output(
+    chat_anthropic: ChatAnthropic, method: Any
+) -> None:
     model = chat_anthropic.with_structured_output(Weather, method=method)
     assert isinstance(model.invoke('The weather in "Rome"'), Weather)
 
@@ -303,7 +309,9 @@ def vendor(any_base_url: str) -> Iterator[SequrityClient]:
         yield made
 
 
-def test_the_vendors_client_creates_and_goes_on(vendor: SequrityClient) -> None:
+def test_the_vendors_client_creates_a_message_and_continues_its_session(
+    vendor: SequrityClient,
+) -> None:
     first = vendor.control.messages.create(VENDOR_HELLO, MODEL, max_tokens=99)
     assert "Hello there" in first.content[0].text
     again = vendor.control.messages.create(
@@ -371,13 +379,13 @@ def test_the_vendors_client_reads_thoughts_as_the_service_documents_them(
         assert kinds == {"thinking_delta", "signature_delta", "text_delta"}
 
 
-def test_the_vendors_misspelt_schema_is_understood(vendor: SequrityClient) -> None:
+def test_the_misspelt_schema_field_of_the_vendors_sdk_is_accepted(vendor: SequrityClient) -> None:
     shape = {"format": {"type": "json_schema", "schema": Weather.model_json_schema()}}
     reply = vendor.control.messages.create(VENDOR_HELLO, MODEL, max_tokens=99, output_config=shape)
     Weather.model_validate_json(reply.content[0].text)
 
 
-def test_the_vendors_client_shows_what_is_wrong(base_url: str) -> None:
+def test_the_vendors_client_raises_with_status_and_reason(base_url: str) -> None:
     with SequrityClient("k", base_url=base_url) as vendor:
         with pytest.raises(SequrityAPIError, match="alternate") as caught:
             vendor.control.messages.create([*VENDOR_HELLO, *VENDOR_HELLO], MODEL, max_tokens=9)

@@ -1,4 +1,4 @@
-"""Clients of Responses that were not written for this server: their own validation is the judge."""
+"""Foreign clients of Responses; they validate the server's replies by their own rules."""
 
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -97,15 +97,15 @@ def check_answer(reply: Response) -> None:
     assert reply.usage.total_tokens == reply.usage.input_tokens + reply.usage.output_tokens
 
 
-def test_openai_creates(client: openai.OpenAI) -> None:
+def test_openai_creates_a_response(client: openai.OpenAI) -> None:
     check_answer(client.responses.create(model=MODEL, input="Hello there"))
 
 
-async def test_openai_creates_asynchronously(async_client: openai.AsyncOpenAI) -> None:
+async def test_openai_creates_a_response_asynchronously(async_client: openai.AsyncOpenAI) -> None:
     check_answer(await async_client.responses.create(model=MODEL, input="Hello there"))
 
 
-def test_openai_streams_what_it_would_have_created(client: openai.OpenAI) -> None:
+def test_openai_streams_the_same_reply_as_it_creates(client: openai.OpenAI) -> None:
     whole = client.responses.create(model=MODEL, input="Hello there")
     with client.responses.stream(model=MODEL, input="Hello there") as stream:
         final = stream.get_final_response()
@@ -184,7 +184,7 @@ def test_openai_parses_structured_answers(client: openai.OpenAI) -> None:
     assert isinstance(reply.output_parsed, Weather)
 
 
-def test_openai_is_told_why_an_answer_is_incomplete(client: openai.OpenAI) -> None:
+def test_openai_reads_why_an_answer_is_incomplete(client: openai.OpenAI) -> None:
     reply = client.responses.create(model=MODEL, input="Hello there", max_output_tokens=2)
     assert reply.status == "incomplete"
     assert reply.incomplete_details is not None
@@ -214,10 +214,10 @@ def test_openai_maps_errors_to_its_classes(
         client.responses.create(model=MODEL, input="x", stream=stream)
 
 
-# Going on from a reply
+# `previous_response_id`
 
 
-def test_only_the_last_reply_of_a_session_can_be_gone_on_from(client: openai.OpenAI) -> None:
+def test_only_the_last_reply_of_a_session_can_be_continued(client: openai.OpenAI) -> None:
     first = client.responses.create(model=MODEL, input="Hello")
     second = client.responses.create(model=MODEL, input="And?", previous_response_id=first.id)
     assert second.output_text
@@ -225,14 +225,14 @@ def test_only_the_last_reply_of_a_session_can_be_gone_on_from(client: openai.Ope
         client.responses.create(model=MODEL, input="Or?", previous_response_id=first.id)
 
 
-def test_a_reply_that_was_not_stored_cannot_be_gone_on_from(client: openai.OpenAI) -> None:
+def test_a_reply_that_was_not_stored_cannot_be_continued(client: openai.OpenAI) -> None:
     first = client.responses.create(model=MODEL, input="Hello", store=False)
     with pytest.raises(openai.ConflictError, match="not stored"):
         client.responses.create(model=MODEL, input="And?", previous_response_id=first.id)
 
 
 @pytest.mark.parametrize("known", [False, True])
-def test_another_keys_reply_is_404_like_one_that_never_was(base_url: str, known: bool) -> None:
+def test_a_reply_of_another_key_is_404_like_an_unknown_reply(base_url: str, known: bool) -> None:
     with openai.OpenAI(**{**_arguments(base_url), "api_key": "sq-other"}) as other:
         theirs = other.responses.create(model=MODEL, input="Hello").id
     reply_id = theirs if known else "resp_nonsense"
@@ -275,7 +275,8 @@ def test_chat_openai_invokes_and_streams_the_same(chat_openai: ChatOpenAI) -> No
 
 
 async def test_chat_openai_works_asynchronously(chat_openai: ChatOpenAI) -> None:
-    # A client of this test's own: `ChatOpenAI` shares one that stays bound to a closed event loop.
+    # The test has its own client, because the one that `ChatOpenAI` shares may be bound to a
+    # closed event loop.
     async with httpx.AsyncClient() as client:
         model = ChatOpenAI(
             model=MODEL,
@@ -309,7 +310,7 @@ def test_chat_openai_runs_tools(base_url: str, stream: bool, kwargs: dict[str, A
 
 
 @pytest.mark.parametrize("method", ["function_calling", "json_schema"])
-def test_chat_openai_gives_structured_output(chat_openai: ChatOpenAI, method: Any) -> None:
+def test_chat_openai_returns_structured_output(chat_openai: ChatOpenAI, method: Any) -> None:
     shaped = chat_openai.with_structured_output(Weather, method=method)
     assert isinstance(shaped.invoke('The weather in "Rome"'), Weather)
 
@@ -340,7 +341,9 @@ def _text(response: Any) -> str:
     )
 
 
-def test_the_vendors_client_creates_and_goes_on(vendor: SequrityClient) -> None:
+def test_the_vendors_client_creates_a_response_and_continues_its_session(
+    vendor: SequrityClient,
+) -> None:
     first = vendor.control.responses.create(MODEL, input="Hello there")
     assert "Hello there" in _text(first)
     again = vendor.control.responses.create(MODEL, input="And?", previous_response_id=first.id)
@@ -397,13 +400,15 @@ def test_the_vendors_client_runs_tools_on_every_route(
     assert "Sunny in Rome" in _text(reply)
 
 
-def test_the_vendors_misspelt_schema_is_understood(vendor: SequrityClient) -> None:
+def test_the_misspelt_schema_field_of_the_vendors_sdk_is_accepted(vendor: SequrityClient) -> None:
     shape = {"format": {"type": "json_schema", "name": "w", "schema": Weather.model_json_schema()}}
     reply = vendor.control.responses.create(MODEL, input="Hello", text=shape)
     Weather.model_validate_json(_text(reply))
 
 
-def test_the_vendors_client_reads_a_refusal_that_is_streamed_as_documented(serve: Serve) -> None:
+def test_the_vendors_client_reads_the_stream_of_a_refusal_in_documented_fidelity(
+    serve: Serve,
+) -> None:
     api = serve(script=[{"refusal": "Not that."}], fidelity="documented")
     with (
         SequrityClient("k", base_url=api.server.base_url, control=CONFIG) as vendor,
@@ -413,7 +418,7 @@ def test_the_vendors_client_reads_a_refusal_that_is_streamed_as_documented(serve
     assert events[-1].type == "response.completed"
 
 
-def test_the_vendors_client_shows_what_is_wrong(server: LocalServer) -> None:
+def test_the_vendors_client_raises_with_status_and_reason(server: LocalServer) -> None:
     with SequrityClient("k", base_url=server.base_url, control=CONFIG) as vendor:
         with pytest.raises(SequrityAPIError, match="background") as caught:
             vendor.control.responses.create(MODEL, input="x", background=True)

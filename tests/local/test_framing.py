@@ -1,4 +1,4 @@
-"""Requests that two readers could take for different ones are 400, and end their connection."""
+"""Requests that two parsers could read differently are 400 and end the connection."""
 
 import contextlib
 import json
@@ -14,12 +14,12 @@ BODY = json.dumps({"model": "m", "messages": [{"role": "user", "content": "Hi"}]
 CHUNKED = f"{len(BODY):x}\r\n".encode() + BODY + b"\r\n0\r\n\r\n"
 LENGTH = f"Content-Length: {len(BODY)}"
 CODING = "Transfer-Encoding: chunked"
-# What follows a request on its connection: it must not be answered where that one was not clear.
+# The next request on the connection. It must not be answered after an ambiguous request.
 NEXT = b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 
 
 def exchange(api: Api, data: bytes) -> bytes:
-    """Send bytes and return all that comes until the server closes."""
+    """Send bytes and return all that the server sends until it closes."""
     address = urlsplit(api.server.base_url)
     with socket.create_connection((address.hostname, address.port), timeout=WAIT) as connection:
         connection.sendall(data)
@@ -27,7 +27,7 @@ def exchange(api: Api, data: bytes) -> bytes:
 
 
 def open_after(api: Api, data: bytes) -> bool:
-    """Whether a connection is kept, and answers one more request, though the client keeps it open."""
+    """Whether the server keeps the connection after a request and answers another one."""
     address = urlsplit(api.server.base_url)
     with socket.create_connection((address.hostname, address.port), timeout=WAIT) as connection:
         connection.sendall(data)
@@ -103,9 +103,7 @@ UNCLEAR: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("name", UNCLEAR)
-def test_what_two_readers_could_read_differently_is_400_and_ends_the_connection(
-    name: str, api: Api
-) -> None:
+def test_an_ambiguous_request_is_400_and_ends_the_connection(name: str, api: Api) -> None:
     received = exchange(api, UNCLEAR[name] + NEXT)
     start, _, rest = received.partition(b"\r\n")
     assert start == b"HTTP/1.1 400 Bad Request", received
@@ -115,19 +113,21 @@ def test_what_two_readers_could_read_differently_is_400_and_ends_the_connection(
 
 
 @pytest.mark.parametrize("name", UNCLEAR)
-def test_the_server_closes_though_the_client_does_not(name: str, api: Api) -> None:
+def test_the_server_closes_after_an_ambiguous_request_even_if_the_client_does_not(
+    name: str, api: Api
+) -> None:
     assert not open_after(api, UNCLEAR[name])
 
 
 @pytest.mark.parametrize("name", ["both headers", "the same length twice", "line feeds alone"])
-def test_a_second_request_on_a_connection_is_looked_at_as_well(name: str, api: Api) -> None:
+def test_an_ambiguous_second_request_on_a_connection_is_400(name: str, api: Api) -> None:
     received = exchange(api, head(LENGTH) + BODY + UNCLEAR[name] + NEXT)
     assert received.count(b"HTTP/1.1 200") == 1
     assert received.count(b"HTTP/1.1 400") == 1
     assert received.count(b"HTTP/1.1 ") == 2
 
 
-def test_an_unclear_request_after_one_that_was_refused_unread_is_looked_at_as_well(
+def test_an_ambiguous_request_after_a_refused_one_is_not_answered_with_200(
     api: Api,
 ) -> None:
     unread = head(LENGTH).replace(b"Bearer k", b"Basic k") + BODY
@@ -148,14 +148,14 @@ def test_an_unclear_request_after_one_that_was_refused_unread_is_looked_at_as_we
     ],
     ids=range(5),
 )
-def test_what_is_clear_is_answered_and_keeps_its_connection(data: bytes, api: Api) -> None:
+def test_an_unambiguous_request_is_answered_and_keeps_its_connection(data: bytes, api: Api) -> None:
     received = exchange(api, data + NEXT)
     assert received.count(b"HTTP/1.1 200") == 2, received
     assert open_after(api, data)
 
 
 @pytest.mark.parametrize("size", [1, 7, 64])
-def test_a_head_in_pieces_is_looked_at_as_a_whole(size: int, api: Api) -> None:
+def test_an_ambiguous_head_is_400_even_if_it_arrives_in_pieces(size: int, api: Api) -> None:
     address = urlsplit(api.server.base_url)
     data = UNCLEAR["both headers"]
     with socket.create_connection((address.hostname, address.port), timeout=WAIT) as connection:
@@ -164,7 +164,7 @@ def test_a_head_in_pieces_is_looked_at_as_a_whole(size: int, api: Api) -> None:
             for start in range(0, len(data), size):
                 connection.sendall(data[start : start + size])
             received = b"".join(iter(lambda: connection.recv(65536), b""))
-        except ConnectionError:  # it was closed before all was sent
+        except ConnectionError:  # the server closed before everything was sent
             return
     assert received.startswith(b"HTTP/1.1 400 ")
 
@@ -176,13 +176,15 @@ def test_a_head_in_pieces_is_looked_at_as_a_whole(size: int, api: Api) -> None:
 )
 @pytest.mark.parametrize("piece", [1_000_000, 65_000, 30_000])
 @pytest.mark.parametrize("ended", [True, False], ids=["in full", "without its end"])
-def test_a_head_that_is_too_long_is_431_however_it_comes(
+def test_a_head_that_is_too_long_is_431_whole_or_in_pieces(
     api: Api, lines: tuple[str, ...], piece: int, ended: bool
 ) -> None:
     data = head(*lines) if ended else head(*lines)[:-4]
     address = urlsplit(api.server.base_url)
     with socket.create_connection((address.hostname, address.port), timeout=WAIT) as connection:
-        with contextlib.suppress(ConnectionError):  # it is refused before all has come
+        with contextlib.suppress(
+            ConnectionError
+        ):  # the server refuses before everything has arrived
             for start in range(0, len(data), piece):
                 connection.sendall(data[start : start + piece])
                 time.sleep(0.02)

@@ -1,4 +1,4 @@
-"""Whatever comes: never a 500, never a hang, always JSON that says what is wrong."""
+"""Any request gets a reply that is never a 500; errors are JSON with the problem."""
 
 import asyncio
 import json
@@ -16,7 +16,7 @@ from langchain_sequrity.wire.routes import VALIDATE_HEADERS_PATH
 from tests.local.api import CHAT, Api, call_ids, result, said, session_of, tool
 from tests.local.conftest import Serve
 
-# The fixtures are a server and a client; they hold nothing between examples that matters.
+# The fixtures are a server and a client. Examples may share them: no state matters between them.
 hostile = settings(
     max_examples=60,
     deadline=None,
@@ -118,7 +118,7 @@ def changed(value: Any, path: tuple[Any, ...], new: Any) -> Any:
 def jsonable(value: Any) -> bytes:
     try:
         return orjson.dumps(value)
-    except TypeError:  # integers beyond 64 bits
+    except TypeError:  # orjson refuses integers beyond 64 bits
         return json.dumps(value).encode()
 
 
@@ -140,14 +140,14 @@ def check(reply: httpx.Response) -> None:
 
 @hostile
 @given(body=anything)
-def test_any_json_as_a_body(api: Api, body: Any) -> None:
+def test_any_json_body_gets_an_expected_status(api: Api, body: Any) -> None:
     for path in (CHAT, VALIDATE_HEADERS_PATH):
         check(api.post(path, content=jsonable(body), headers=JSON))
 
 
 @hostile
 @given(body=st.binary(max_size=200))
-def test_any_bytes_as_a_body(api: Api, body: bytes) -> None:
+def test_any_bytes_as_body_get_an_expected_status(api: Api, body: bytes) -> None:
     for path in (CHAT, VALIDATE_HEADERS_PATH):
         check(api.post(path, content=body, headers=JSON))
 
@@ -156,7 +156,7 @@ def test_any_bytes_as_a_body(api: Api, body: bytes) -> None:
 @pytest.mark.parametrize("mode", ["api", "documented"])
 @settings(hostile, max_examples=250)
 @given(body=mutated)
-def test_a_good_body_with_one_part_replaced(
+def test_a_valid_body_with_one_part_replaced_gets_an_expected_status(
     mode: str, request: pytest.FixtureRequest, body: Any
 ) -> None:
     api: Api = request.getfixturevalue(mode)
@@ -165,7 +165,9 @@ def test_a_good_body_with_one_part_replaced(
 
 @hostile
 @given(first=mutated, second=mutated)
-def test_any_two_requests_in_one_session(api: Api, first: Any, second: Any) -> None:
+def test_any_two_requests_in_one_session_get_an_expected_status(
+    api: Api, first: Any, second: Any
+) -> None:
     reply = api.post(content=jsonable(first), headers=JSON)
     check(reply)
     if "x-session-id" in reply.headers:
@@ -189,7 +191,7 @@ def test_any_two_requests_in_one_session(api: Api, first: Any, second: Any) -> N
     ),
     value=header_values,
 )
-def test_any_value_of_a_header(api: Api, name: str, value: bytes) -> None:
+def test_any_value_of_a_header_gets_an_expected_status(api: Api, name: str, value: bytes) -> None:
     headers = {**JSON, name: value}
     check(
         api.post(
@@ -201,7 +203,7 @@ def test_any_value_of_a_header(api: Api, name: str, value: bytes) -> None:
 
 @hostile
 @given(name=st.sampled_from(["X-Features", "X-Policy", "X-Config"]), value=anything)
-def test_any_json_in_a_header(api: Api, name: str, value: Any) -> None:
+def test_any_json_in_a_header_gets_an_expected_status(api: Api, name: str, value: Any) -> None:
     text = json.dumps(value)
     check(api.chat("Hi", headers={name: text}))
     key = name.lower().replace("-", "_")
@@ -212,7 +214,7 @@ def test_any_json_in_a_header(api: Api, name: str, value: Any) -> None:
 
 @hostile
 @given(value=header_values)
-def test_any_value_of_authorization_or_host(api: Api, value: bytes) -> None:
+def test_any_value_of_authorization_or_host_is_refused(api: Api, value: bytes) -> None:
     for name in ("Authorization", "Host"):
         reply = api.request("POST", CHAT, json={}, headers={name: value})
         assert reply.status_code in {401, 421, 422}
@@ -221,7 +223,7 @@ def test_any_value_of_authorization_or_host(api: Api, value: bytes) -> None:
 
 @hostile
 @given(path=texts)
-def test_any_path(api: Api, path: str) -> None:
+def test_any_path_gets_200_404_or_405(api: Api, path: str) -> None:
     reply = api.request("GET", "/" + quote(path))
     assert reply.status_code in {200, 404, 405}
 
@@ -241,7 +243,9 @@ BAD_ARGUMENTS = [
 
 @pytest.mark.parametrize("arguments", BAD_ARGUMENTS, ids=range(len(BAD_ARGUMENTS)))
 @pytest.mark.parametrize("stream", [False, True])
-def test_arguments_that_are_hardly_json(api: Api, arguments: str, stream: bool) -> None:
+def test_malformed_arguments_of_a_call_get_an_expected_status(
+    api: Api, arguments: str, stream: bool
+) -> None:
     call = {
         "id": "call_1",
         "type": "function",
@@ -251,7 +255,7 @@ def test_arguments_that_are_hardly_json(api: Api, arguments: str, stream: bool) 
     check(api.chat("Hi", message, result("call_1"), tools=[tool()], stream=stream))
 
 
-async def test_a_hundred_conversations_at_once_do_not_cross(serve: Serve) -> None:
+async def test_a_hundred_simultaneous_conversations_do_not_mix(serve: Serve) -> None:
     """Eight connections take turns with 100 conversations of three turns each."""
     server = serve().server
     limits = httpx.Limits(max_connections=8)
@@ -280,7 +284,7 @@ async def test_a_hundred_conversations_at_once_do_not_cross(serve: Serve) -> Non
         assert not any(other in text for text in texts for other in words if other != word)
 
 
-async def test_eight_sessions_shared_by_a_hundred_requests_stay_apart(serve: Serve) -> None:
+async def test_a_hundred_simultaneous_requests_on_eight_sessions_do_not_mix(serve: Serve) -> None:
     server = serve().server
     headers = {"Authorization": "Bearer sq-test"}
     async with httpx.AsyncClient(base_url=server.base_url, headers=headers, timeout=600, trust_env=False) as client:  # fmt: skip

@@ -1,4 +1,4 @@
-"""Regexes that a request brings: too large a one is refused, and named, before it is compiled."""
+"""Regexes in requests: a regex that is too large is refused and named before it is compiled."""
 
 import json
 from typing import Any
@@ -22,7 +22,9 @@ hostile = pytest.mark.parametrize("text", HOSTILE, ids=NAMES)
 
 
 @hostile
-def test_a_pattern_of_x_config_is_refused_by_whoever_checks_headers(api: Api, text: str) -> None:
+def test_validate_headers_refuses_a_hostile_pattern_of_x_config_and_names_its_field(
+    api: Api, text: str
+) -> None:
     for fsm in ({"force_to_cache": ["^a$", text]}, {"detect_tool_error_regex_pattern": text}):
         sent = {"x_config": json.dumps({"fsm": fsm})}
         found = api.request("POST", VALIDATE_HEADERS_PATH, json=sent).json()["x_config"]
@@ -34,14 +36,16 @@ def test_a_pattern_of_x_config_is_refused_by_whoever_checks_headers(api: Api, te
 
 @pytest.mark.parametrize("text", BOMBS.values(), ids=BOMBS)
 @pytest.mark.parametrize("field", ["force_to_cache", "detect_tool_error_regex_pattern"])
-def test_a_request_with_such_a_pattern_in_x_config_is_400(api: Api, text: str, field: str) -> None:
+def test_a_request_with_a_hostile_pattern_in_x_config_is_400(
+    api: Api, text: str, field: str
+) -> None:
     fsm = {field: [text] if field == "force_to_cache" else text}
     reply = api.chat("Go", headers={"X-Config": json.dumps({"fsm": fsm})})
     assert reply.status_code == 400
     assert f"fsm.{field}" in str(detail(reply))
 
 
-def test_many_patterns_of_x_config_are_bounded_together(api: Api) -> None:
+def test_all_patterns_of_x_config_together_have_a_limit(api: Api) -> None:
     def sent(count: int) -> dict[str, str]:
         patterns = [f"a{{6000}}{number}" for number in range(count)]
         return {"X-Config": json.dumps({"fsm": {"force_to_cache": patterns}})}
@@ -53,16 +57,16 @@ def test_many_patterns_of_x_config_are_bounded_together(api: Api) -> None:
 
 
 @hostile
-def test_a_policy_with_such_a_pattern_is_400_and_says_where(api: Api, text: str) -> None:
+def test_a_policy_with_a_hostile_pattern_is_400_with_the_reason(api: Api, text: str) -> None:
     code = f'tool "send" {{ must deny when to.value in {{str matching r"{text}"}}; }}'
     named = headers(policy=code)
     reply = api.chat("Go", headers={"X-Policy": named["X-Policy"]})
-    assert reply.status_code in {400, 431}  # a long one fits into no header
+    assert reply.status_code in {400, 431}  # 431 if the pattern is too long for a header
     if reply.status_code == 400:
         assert "This cannot be read" in str(detail(reply))
 
 
-def test_the_regexes_of_a_policy_are_bounded_together_before_they_are_compiled(api: Api) -> None:
+def test_all_regexes_of_a_policy_together_have_a_limit(api: Api) -> None:
     regexes = ", ".join(f'r"a{{19000}}{number}"' for number in range(300))
     code = f'tool "send" {{ must deny when to.value in {{{regexes}}}; }}'
     reply = api.chat("Go", headers={"X-Policy": headers(policy=code)["X-Policy"]})
@@ -84,7 +88,7 @@ def with_schema(pattern: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     "text", [BOMB, RANGES, "a{99999999}", "(" * 900], ids=["repeats", "ranges", "count", "nesting"]
 )
-def test_a_pattern_in_the_schema_of_a_tool_or_an_answer_is_400(api: Api, text: str) -> None:
+def test_a_hostile_pattern_in_the_schema_of_a_tool_or_an_answer_is_400(api: Api, text: str) -> None:
     form = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema(text)}}
     for fields in (with_schema(text), {"response_format": form}):
         reply = api.chat("Send A-17 of 'b'", **fields)
@@ -93,27 +97,29 @@ def test_a_pattern_in_the_schema_of_a_tool_or_an_answer_is_400(api: Api, text: s
 
 
 @pytest.mark.parametrize("text", [r"^\p{L}-[0-9]+$", "^(?<n>A)-17$", "(?:ab){e<=9}", "(a|aa)+$"])
-def test_a_pattern_in_another_dialect_or_a_slow_one_is_passed_over(api: Api, text: str) -> None:
+def test_a_schema_pattern_that_is_slow_or_of_another_dialect_is_ignored(
+    api: Api, text: str
+) -> None:
     reply = api.chat(f"Send A-17 and '{'a' * 300}!'", **with_schema(text))
     (call,) = said(reply)["tool_calls"]
     assert list(json.loads(call["function"]["arguments"])) == ["code"]
 
 
-def test_a_pattern_that_is_found_fills_the_argument(api: Api) -> None:
+def test_a_match_of_a_schema_pattern_in_the_prompt_fills_the_argument(api: Api) -> None:
     reply = api.chat("Send A-17, please", **with_schema("^[A-Z]-[0-9]{1,64}$"))
     (call,) = said(reply)["tool_calls"]
     assert json.loads(call["function"]["arguments"]) == {"code": "A-17"}
 
 
 @hostile
-def test_a_script_with_such_a_pattern_is_an_error_that_names_the_rule(text: str) -> None:
+def test_a_script_with_a_hostile_pattern_is_an_error_that_names_the_rule(text: str) -> None:
     with pytest.raises(
         UsageError, match=r"Rule 1 of the script: `when.user`: Input should be a regular expression"
     ):
         Script([{"when": {"user": text}, "text": "Hi"}])
 
 
-def test_a_pattern_of_a_script_is_not_searched_in_too_long_a_text(serve: Serve) -> None:
+def test_a_text_that_is_too_long_for_a_pattern_of_a_script_is_500(serve: Serve) -> None:
     rules = [{"when": {"user": "[ab]*[xy]"}, "text": "Hi"}]
     reply = serve(script=rules).chat("ab" * 200_000)
     assert reply.status_code == 500

@@ -1,4 +1,4 @@
-"""The same request sent twice: one turn, one reply."""
+"""The same request, sent twice, makes one turn and gets one reply."""
 
 import json
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +18,7 @@ OTHER_PATH = "/control/code/v1/chat/completions"
 
 
 def counting() -> Any:
-    """A brain that never says the same thing twice."""
+    """A script that never gives the same answer twice."""
     count = iter(range(1000))
     return [{"when": {"user": "^fail"}, "error": {"status": 500, "message": "Oh."}, "times": 1},
             {"answer": lambda _: f"answer {next(count)}"}]  # fmt: skip
@@ -34,7 +34,7 @@ def counted(serve: Serve, sessions: MemorySessions) -> Api:
     return serve(store=sessions, script=counting())
 
 
-def test_the_same_key_repeats_the_reply_and_changes_nothing(
+def test_a_request_with_the_same_key_gets_the_stored_reply_and_changes_nothing(
     counted: Api, sessions: MemorySessions
 ) -> None:
     session = session_of(counted.chat("Hi"))
@@ -55,7 +55,7 @@ def test_a_first_turn_sent_twice_starts_one_session(counted: Api, sessions: Memo
     assert len(sessions) == 1
 
 
-def test_a_stream_is_repeated_as_it_was(counted: Api, sessions: MemorySessions) -> None:
+def test_a_stream_is_repeated_unchanged(counted: Api, sessions: MemorySessions) -> None:
     with counted.stream("Hi", headers=KEY) as first:
         data = first.read()
     with counted.stream("Hi", headers=KEY) as again:
@@ -66,12 +66,12 @@ def test_a_stream_is_repeated_as_it_was(counted: Api, sessions: MemorySessions) 
     assert sessions[session_of(first)].turns == 1
 
 
-def test_without_a_key_each_request_is_answered_anew(counted: Api) -> None:
+def test_without_a_key_each_request_gets_a_new_answer(counted: Api) -> None:
     first, again = (said(counted.chat("Hi", headers=headers)) for headers in ({}, {"Idempotency-Key": ""}))  # fmt: skip
     assert first["content"] != again["content"]
 
 
-def test_a_key_used_for_something_else_is_422(counted: Api) -> None:
+def test_a_key_that_is_used_for_another_request_is_422(counted: Api) -> None:
     session = session_of(counted.chat("Hi", headers=KEY))
     others: list[dict[str, Any]] = [
         {"temperature": 1},
@@ -86,14 +86,14 @@ def test_a_key_used_for_something_else_is_422(counted: Api) -> None:
         assert "Idempotency-Key" in detail(reply)
 
 
-def test_the_key_of_another_bearer_is_another_key(counted: Api) -> None:
+def test_two_bearers_may_use_the_same_key(counted: Api) -> None:
     other = Api(counted.server, counted.http, "sq-other")
     first, second = (api.chat("Hi", headers=KEY) for api in (counted, other))
     assert first.content != second.content
     assert session_of(first) != session_of(second)
 
 
-def test_a_request_that_is_being_answered_is_409(serve: Serve) -> None:
+def test_a_repeated_request_is_409_while_the_first_is_being_answered(serve: Serve) -> None:
     gate = Gate()
     api = serve(script=[{"answer": gate}])
     with ThreadPoolExecutor(1) as pool:
@@ -108,28 +108,28 @@ def test_a_request_that_is_being_answered_is_409(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_failure_is_forgotten_so_that_a_retry_can_succeed(counted: Api, stream: bool) -> None:
+def test_a_failure_is_not_stored_so_that_a_retry_can_succeed(counted: Api, stream: bool) -> None:
     assert counted.chat("fail", headers=KEY, stream=stream).status_code == 500
     assert counted.chat("fail", headers=KEY, stream=stream).status_code == 200
 
 
-def test_a_refused_request_does_not_use_its_key_up(counted: Api) -> None:
+def test_a_refused_request_does_not_use_up_its_key(counted: Api) -> None:
     assert counted.chat("Hi", headers=KEY, n=1.5).status_code == 422
     assert counted.chat("Hi", headers={**KEY, "X-Features": "{"}).status_code == 400
     assert counted.chat("Hi", headers=KEY).status_code == 200
 
 
-def test_a_stream_that_was_cut_is_forgotten(counted: Api) -> None:
+def test_after_a_cut_stream_its_request_can_be_repeated(counted: Api) -> None:
     with httpx.Client(trust_env=False) as client:
         arguments = counted.arguments("x" * 1000, stream=True, headers=KEY)
         with client.stream("POST", **arguments) as reply:
             assert reply.status_code == 200
-    # Kept if it was written to its end, forgotten if not; never stuck.
+    # The reply is stored if the server wrote it to its end, otherwise dropped; never stuck at 409.
     statuses = {counted.chat("x" * 1000, stream=True, headers=KEY).status_code for _ in range(50)}
     assert 200 in statuses
 
 
-# What is behind it
+# The store of replies
 
 
 class Clock:
@@ -143,7 +143,7 @@ class Clock:
 REPLY = StoredReply({}, b"{}")
 
 
-def test_a_reply_is_forgotten_after_some_minutes() -> None:
+def test_a_stored_reply_is_dropped_after_its_maximal_age() -> None:
     clock = Clock()
     replies = Replies(clock)
     assert replies.begin("k", "a") is None
@@ -154,7 +154,7 @@ def test_a_reply_is_forgotten_after_some_minutes() -> None:
     assert replies.begin("k", "a") is None
 
 
-def test_a_request_that_takes_long_is_not_forgotten() -> None:
+def test_a_slow_request_is_not_dropped() -> None:
     clock = Clock()
     replies = Replies(clock)
     replies.begin("k", "a")
@@ -165,7 +165,7 @@ def test_a_request_that_takes_long_is_not_forgotten() -> None:
     assert replies.begin("k", "a") is REPLY
 
 
-def test_the_oldest_replies_go_when_there_are_too_many() -> None:
+def test_the_oldest_replies_are_dropped_if_there_are_too_many() -> None:
     replies = Replies()
     replies.begin("running", "a")
     for i in range(MAX_REPLIES + 10):
@@ -177,5 +177,5 @@ def test_the_oldest_replies_go_when_there_are_too_many() -> None:
         replies.begin("running", "a")
 
 
-def test_a_stored_reply_shows_no_text() -> None:
+def test_repr_of_a_stored_reply_does_not_show_its_text() -> None:
     assert "secret" not in repr(StoredReply({}, json.dumps("secret").encode()))

@@ -101,7 +101,7 @@ def test_a_plain_answer_echoes_the_prompt(prompt: str, text: str) -> None:
     assert answer(ask(prompt)).text == text
 
 
-def test_a_text_comes_in_several_pieces_that_end_with_usage_and_finish_reason() -> None:
+def test_a_text_has_several_pieces_and_the_last_one_has_usage_and_finish_reason() -> None:
     *texts, last = pieces(ask("Hello there"))
     assert len(texts) >= 2
     assert all(piece.text and piece.usage_metadata is None for piece in texts)
@@ -131,7 +131,7 @@ def test_usage_adds_up_and_counts_audio_and_reasoning() -> None:
     assert 0 < outputs["reasoning"] < usage["output_tokens"]
 
 
-def test_attachments_are_acknowledged() -> None:
+def test_the_answer_names_the_attachments() -> None:
     content: list[str | dict[str, Any]] = [
         {"type": "text", "text": "What is this?"},
         {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}},
@@ -144,14 +144,14 @@ def test_attachments_are_acknowledged() -> None:
 
 
 @pytest.mark.parametrize("effort", ["minimal", "high"])
-def test_reasoning_comes_first_when_effort_is_asked_for(effort: str) -> None:
+def test_with_reasoning_effort_the_reasoning_comes_first(effort: str) -> None:
     first, *_, last = pieces(ask("Hello", options={"reasoning_effort": effort}))
     assert first.additional_kwargs["reasoning_content"]
     assert not first.text
     assert last.usage_metadata
 
 
-def test_no_reasoning_effort_means_no_reasoning() -> None:
+def test_with_reasoning_effort_none_there_is_no_reasoning() -> None:
     message = answer(ask("Hello", options={"reasoning_effort": "none"}))
     assert "reasoning_content" not in message.additional_kwargs
 
@@ -167,7 +167,9 @@ def test_a_stop_sequence_at_the_start_leaves_an_empty_text() -> None:
 
 
 @given(limit=st.integers(1, 30), effort=st.sampled_from(["none", "low"]))
-def test_an_answer_keeps_max_tokens_and_says_so(limit: int, effort: str) -> None:
+def test_an_answer_respects_max_tokens_and_its_finish_reason_says_whether_it_was_cut(
+    limit: int, effort: str
+) -> None:
     options = {"reasoning_effort": effort}
     message, full = (
         answer(ask("one two three four five", max_tokens=most, options=options))
@@ -199,23 +201,23 @@ def test_log_probabilities_are_given_for_each_token() -> None:
         assert 0 > token["logprob"] == ranked[0] > ranked[1] > ranked[2]
 
 
-def test_log_probabilities_are_left_out_unless_asked_for() -> None:
+def test_log_probabilities_are_omitted_unless_requested() -> None:
     assert "logprobs" not in answer(ask("Hello")).response_metadata
 
 
-def test_a_request_without_a_user_is_answered() -> None:
+def test_a_request_without_a_user_message_is_answered() -> None:
     assert answer(ask([SystemMessage("Be brief.")])).text.startswith("You said nothing.")
 
 
 # Tools
 
 
-def test_a_tool_without_parameters_is_called_with_none() -> None:
+def test_a_tool_without_parameters_is_called_without_arguments() -> None:
     tools = [{"type": "function", "function": {"name": "tick"}}]
     assert calls("tick", tools=tools) == [("tick", {})]
 
 
-def test_a_call_that_max_tokens_leaves_no_room_for_is_left_out() -> None:
+def test_a_call_is_omitted_if_max_tokens_leaves_no_room_for_it() -> None:
     message = answer(ask("Weather in Rome", tools=TOOLS, max_tokens=2))
     assert not message.tool_call_chunks
     assert message.response_metadata["finish_reason"] == "length"
@@ -249,22 +251,22 @@ def test_no_tool_is_called_when_none_is_named(prompt: str) -> None:
     assert message.text
 
 
-def test_a_tool_is_not_called_where_the_request_forbids_it() -> None:
+def test_no_tool_is_called_with_tool_choice_none() -> None:
     assert calls("What is the weather in Rome?", tool_choice="none") == []
 
 
 @pytest.mark.parametrize("prompt", ["Hello!", "What is the weather in Rome?", ""])
-def test_a_named_tool_is_called_whatever_is_said(prompt: str) -> None:
+def test_the_tool_that_tool_choice_names_is_called_with_every_prompt(prompt: str) -> None:
     [(name, _)] = calls(prompt, tool_choice={"name": "multiply"})
     assert name == "multiply"
 
 
-def test_a_required_tool_is_the_best_one_or_the_first() -> None:
+def test_with_tool_choice_required_the_best_tool_or_the_first_one_is_called() -> None:
     assert calls("Multiply 2 and 3", tool_choice="required") == [("multiply", {"a": 2, "b": 3})]
     assert [name for name, _ in calls("Hello!", tool_choice="required")] == ["get_weather"]
 
 
-def test_required_calls_go_on_to_another_tool_within_a_turn() -> None:
+def test_with_tool_choice_required_the_next_call_of_a_turn_is_another_tool() -> None:
     history = [
         HumanMessage("What is the weather in Rome?"),
         AIMessage("", tool_calls=[{"name": "get_weather", "args": {"city": "Rome"}, "id": "1"}]),
@@ -274,14 +276,14 @@ def test_required_calls_go_on_to_another_tool_within_a_turn() -> None:
     assert [name for name, _ in calls(history, tools=tools, tool_choice="required")] == ["multiply"]
 
 
-def test_two_tools_that_are_named_are_both_called_unless_only_one_may_be() -> None:
+def test_two_named_tools_are_both_called_unless_parallel_calls_are_off() -> None:
     prompt = "Call ping and get_weather for 'Rome'."
     both = [("get_weather", {"city": "Rome"}), ("ping", {})]
     assert calls(prompt) == both
     assert len(calls(prompt, parallel_tool_calls=False)) == 1
 
 
-def test_arguments_come_in_several_fragments_with_one_id() -> None:
+def test_arguments_are_sent_in_several_fragments_with_one_id() -> None:
     chunks = pieces(ask("ping", tools=TOOLS))
     fragments = [piece for chunk in chunks for piece in chunk.tool_call_chunks]
     assert [piece["index"] for piece in fragments] == [0] * len(fragments)
@@ -317,7 +319,7 @@ def test_an_answer_after_tools_quotes_their_results() -> None:
     )
 
 
-def test_examples_in_the_history_do_not_stand_in_the_way() -> None:
+def test_earlier_tool_calls_in_the_history_do_not_prevent_a_new_call() -> None:
     history = [
         SystemMessage("Be brief."),
         HumanMessage("Multiply 1 and 2."),
@@ -392,7 +394,7 @@ def test_a_structured_answer_fits_its_schema(prompt: str) -> None:
     structured(Everything, prompt)
 
 
-def test_a_structured_answer_uses_what_the_prompt_says() -> None:
+def test_a_structured_answer_uses_values_of_the_prompt() -> None:
     prompt = (
         "A blue one, born 2020-02-03, ready: true, 'Rex', email: rex@example.com, "
         'pet: {"kind": "dog", "tricks": ["sit"]}'
@@ -410,12 +412,12 @@ def test_a_structured_answer_uses_what_the_prompt_says() -> None:
     assert {key: found[key] for key in expected} == expected
 
 
-def test_an_optional_property_with_a_default_is_filled_only_if_it_is_stated() -> None:
+def test_an_optional_property_with_a_default_is_filled_only_if_the_prompt_states_it() -> None:
     assert "level" not in structured(Everything, "Hello")
     assert structured(Everything, "level: 9")["level"] == 9
 
 
-def test_a_recursive_schema_ends() -> None:
+def test_a_recursive_schema_has_a_finite_answer() -> None:
     assert structured(Tree, "Plant one") == {
         "label": "Plant one",
         "children": [],
@@ -598,7 +600,9 @@ JSON = st.recursive(
 
 @settings(max_examples=300)
 @given(schema=st.dictionaries(KEYWORDS, JSON, max_size=6), prompt=st.text(max_size=60))
-def test_no_schema_and_no_prompt_breaks_the_model(schema: dict[str, Any], prompt: str) -> None:
+def test_any_schema_and_prompt_are_answered_without_an_exception(
+    schema: dict[str, Any], prompt: str
+) -> None:
     filled(schema, prompt)
     function = {"name": "f", "parameters": schema}
     message = answer(
@@ -617,7 +621,7 @@ def test_json_mode_has_the_keys_that_the_conversation_quotes() -> None:
     assert all(found.values())
 
 
-def test_json_mode_without_quoted_keys_is_still_an_object() -> None:
+def test_json_mode_without_quoted_keys_answers_with_an_object() -> None:
     found = json.loads(answer(ask("Hello", response_format={"type": "json_object"})).text)
     assert found == {"answer": "Hello"}
 
@@ -626,7 +630,7 @@ def test_json_mode_without_quoted_keys_is_still_an_object() -> None:
 
 
 class Recorder(BaseChatModel):
-    """A model that remembers how it was asked, and answers with what it was given."""
+    """A model that records its options, and answers with the given replies."""
 
     replies: list[AIMessageChunk]
     asked: list[dict[str, Any]] = Field(default_factory=list)
@@ -676,7 +680,7 @@ class Broken(Recorder):
 HELLO = [AIMessageChunk(content="Hel"), AIMessageChunk(content="lo")]
 
 
-def test_a_model_is_asked_for_what_the_request_asks_for() -> None:
+def test_a_model_gets_the_options_of_the_request() -> None:
     model = Recorder(replies=HELLO)
     form = {"type": "json_object"}
     request = ask(
@@ -701,7 +705,7 @@ def test_a_model_is_asked_for_what_the_request_asks_for() -> None:
     assert asked == expected
 
 
-def test_a_model_is_not_told_what_the_request_leaves_open() -> None:
+def test_a_model_does_not_get_options_that_the_request_omits() -> None:
     model = Recorder(replies=HELLO)
     answer(ask("Hi", response_format={"type": "text"}), ModelBrain(model))
     assert model.asked == [{"stop": None}]
@@ -710,7 +714,7 @@ def test_a_model_is_not_told_what_the_request_leaves_open() -> None:
 @pytest.mark.parametrize(
     ("choice", "passed"), [({"name": "ping"}, "ping"), ("none", "none"), ("auto", "auto")]
 )
-def test_a_tool_choice_reaches_the_model_in_langchains_words(choice: Any, passed: str) -> None:
+def test_a_tool_choice_reaches_the_model_in_the_form_of_langchain(choice: Any, passed: str) -> None:
     model = Recorder(replies=HELLO)
     answer(ask("Hi", tools=TOOLS, tool_choice=choice), ModelBrain(model))
     assert model.asked[0]["tool_choice"] == passed
@@ -723,14 +727,14 @@ def test_a_model_streams_and_is_not_traced() -> None:
     assert model.traced == [False, False]
 
 
-def test_usage_is_counted_where_a_model_gives_none() -> None:
+def test_usage_is_counted_if_the_model_reports_none() -> None:
     usage = answer(ask("Hi", stream=True), ModelBrain(Recorder(replies=HELLO))).usage_metadata
     assert usage is not None
     assert usage["input_tokens"] > 0
     assert usage["output_tokens"] == 2
 
 
-def test_a_models_own_usage_is_added_up_and_comes_last() -> None:
+def test_usage_in_several_chunks_of_a_model_is_summed_in_the_last_chunk() -> None:
     start = {"input_tokens": 7, "output_tokens": 0, "total_tokens": 7}
     end = {"input_tokens": 0, "output_tokens": 2, "total_tokens": 2}
     replies = [
@@ -749,7 +753,9 @@ def test_a_models_own_usage_is_added_up_and_comes_last() -> None:
 
 
 @pytest.mark.parametrize("indices", [(None, None, None), (0, 0, 1)])
-def test_calls_streamed_with_or_without_indices_stay_apart(indices: tuple[Any, Any, Any]) -> None:
+def test_calls_streamed_with_or_without_indices_stay_separate(
+    indices: tuple[Any, Any, Any],
+) -> None:
     def piece(name: str | None, args: str, call_id: str | None, index: Any) -> AIMessageChunk:
         chunk = {"name": name, "args": args, "id": call_id, "index": index}
         return AIMessageChunk(content="", tool_call_chunks=[chunk])  # type: ignore[list-item]
@@ -800,7 +806,7 @@ def test_a_fake_model_without_tool_calling_can_stream_calls() -> None:
     assert [(one["name"], one["args"]) for one in message.tool_calls] == [("ping", {})]
 
 
-def test_a_models_failure_is_a_bad_gateway_whose_place_is_logged_and_whose_text_is_nowhere(
+def test_a_failing_model_is_502_and_its_place_is_logged_without_its_message(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     failure = RuntimeError("sk-secret")
@@ -815,7 +821,7 @@ def test_a_models_failure_is_a_bad_gateway_whose_place_is_logged_and_whose_text_
     assert "RuntimeError" in caplog.text
     assert "ValueError" in caplog.text
     assert "test_models.py" in caplog.text
-    # The log of a classifier that failed has the whole exception.
+    # A failing classifier logs the whole exception, so that must not contain the message either.
     assert "sk-secret" not in caplog.text + "".join(traceback.format_exception(caught.value))
 
 
@@ -843,7 +849,7 @@ SHAPE = {
 @pytest.mark.long(sample=1)
 @pytest.mark.parametrize("streams", [False, True], ids=["whole", "stream"])
 @pytest.mark.parametrize("limit", [None, 6])
-def test_an_answer_that_openais_package_raises_as_too_long_ends_by_length(
+def test_an_answer_for_which_openais_sdk_raises_a_length_error_ends_with_length(
     serve: Serve, limit: int | None, *, streams: bool
 ) -> None:
     upstream = serve()

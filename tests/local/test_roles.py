@@ -33,7 +33,7 @@ def pay(euros: int) -> str:
 
 
 class Says(BaseChatModel):
-    """Says one thing, and counts how often."""
+    """Always gives the same answer, and counts its calls."""
 
     text: str
     times: int = 0
@@ -68,7 +68,7 @@ def test_each_role_has_its_model(cast: dict[str, Says], base_url: str) -> None:
     assert {role: one.times for role, one in cast.items()} == dict.fromkeys(SAYS, 1)
 
 
-def test_roles_without_a_model_have_the_servers(cast: dict[str, Says]) -> None:
+def test_a_role_without_its_own_model_uses_the_model_of_the_server(cast: dict[str, Says]) -> None:
     planner: Any = {"planner": Says(text="final_return_value = 'planned'")}
     with LocalServer(cast["model"], models=planner) as server:
         dual = ChatSequrity("a/model", base_url=server.base_url, features=DUAL)
@@ -87,7 +87,7 @@ def test_roles_without_a_model_have_the_servers(cast: dict[str, Says]) -> None:
         ([Says(text="")], "must be a dict of chat models by role"),
     ],
 )
-def test_what_is_no_model_of_a_role_is_refused(models: Any, told: str) -> None:
+def test_an_invalid_model_or_role_is_refused(models: Any, told: str) -> None:
     with pytest.raises(UsageError) as caught:
         LocalServer(models=models)
     assert told in str(caught.value)
@@ -101,7 +101,7 @@ def test_what_is_no_model_of_a_role_is_refused(models: Any, told: str) -> None:
         ("http://127.0.0.1:8080/v1", "default", "http://127.0.0.1:8080/v1"),
     ],
 )
-def test_models_are_named_on_the_command_line(
+def test_the_command_line_accepts_names_and_addresses_of_models(
     monkeypatch: pytest.MonkeyPatch, name: str, model: str, address: str | None
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-of-openai")
@@ -111,7 +111,7 @@ def test_models_are_named_on_the_command_line(
     key = made.openai_api_key
     assert not callable(key)
     assert key is not None
-    # The key is for its provider, and for no other address.
+    # The key is sent only to its provider, never to another address.
     assert key.get_secret_value() == ("none" if address else "sk-of-openai")
 
 
@@ -124,7 +124,7 @@ def test_models_are_named_on_the_command_line(
         ("openai:gpt-5-mini", "the provider's key in the environment"),
     ],
 )
-def test_what_names_no_model_is_refused(
+def test_a_name_without_a_usable_model_is_refused(
     monkeypatch: pytest.MonkeyPatch, name: str, told: str
 ) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)

@@ -27,7 +27,7 @@ def stage() -> Iterator[Stage]:
 
 
 class Play:
-    """A program with the tools `read` and `send`, of which the latter says what it was given."""
+    """Programs with the tools `read` and `send`; `sent` has the arguments of `send`."""
 
     def __init__(self, stage: Stage, *programs: str, **fields: Any) -> None:
         self.sent: list[Json] = []
@@ -72,7 +72,9 @@ def test_arguments_are_redacted_before_they_are_sent(stage: Stage, row: Row) -> 
 @pytest.mark.parametrize(
     ("condition", "denied"), [(f'"{BLOCKED}"', False), (f'"{LINK}"', True), ('w"*evil*"', True)]
 )
-def test_checks_are_on_exactly_what_is_sent(stage: Stage, condition: str, denied: bool) -> None:
+def test_the_policy_checks_the_redacted_arguments(
+    stage: Stage, condition: str, denied: bool
+) -> None:
     condition = condition if condition.startswith('"') else f"str like {condition}"
     policy = f'tool "send" {{ must allow when word.value in {{{condition}}}; }}'
     play = Play(stage, f"send(word='{LINK}')", policy=policy, features=features(**NAMED))
@@ -84,7 +86,7 @@ def test_checks_are_on_exactly_what_is_sent(stage: Stage, condition: str, denied
         assert play.run().value == "sent"
 
 
-def test_session_updates_see_what_is_sent(stage: Stage) -> None:
+def test_session_updates_see_the_redacted_arguments(stage: Stage) -> None:
     policy = f"""
     tool "send" {{
         session before {{ when word.value == "{BLOCKED}" {{ @tags |= {{"blocked"}}; }} }}
@@ -121,7 +123,7 @@ def test_results_are_redacted_before_the_program_sees_them(
     assert play.run(said).value == seen
 
 
-def test_texts_of_errors_and_results_from_the_cache_are_redacted_too(stage: Stage) -> None:
+def test_error_texts_and_cached_results_are_redacted(stage: Stage) -> None:
     failing = "try:\n    read(word='')\nexcept ToolError as error:\n    x = f'{error}'\nx"
     play = Play(
         stage,
@@ -136,7 +138,7 @@ def test_texts_of_errors_and_results_from_the_cache_are_redacted_too(stage: Stag
     assert cached.run(LINK).value == [BLOCKED, BLOCKED]
 
 
-def test_internal_tools_are_screened_like_others(stage: Stage) -> None:
+def test_internal_tools_are_screened(stage: Stage) -> None:
     asked = f"'Read: Go' + ' {LINK}'"
     program = f"x = {reads(asked)}\ncomplete_turn(value=[x, '{LINK}'])"
     play = Play(stage, program, says=enough(f"Eve, {LINK}"), features=features(**NAMED))
@@ -144,7 +146,7 @@ def test_internal_tools_are_screened_like_others(stage: Stage) -> None:
     assert [str(one.messages[-1].text) for one in play.reader.requests] == [f"Read: Go {BLOCKED}"]
 
 
-def test_findings_are_reported_without_what_was_found(stage: Stage) -> None:
+def test_findings_are_reported_without_the_found_text(stage: Stage) -> None:
     play = Play(stage, f"send(word='{LINK}')\nread(word='')\n1", features=features(**NAMED))
     sent, read = play.run(f"{LINK} {LINK}").policy_check_history
     assert sent["findings"] == ["`url_blocker`: url at `$.word`"]
@@ -152,7 +154,7 @@ def test_findings_are_reported_without_what_was_found(stage: Stage) -> None:
     assert "evil" not in f"{sent}{read}"
 
 
-def test_data_does_not_get_out_as_the_name_of_an_argument(stage: Stage) -> None:
+def test_a_blocked_text_as_the_name_of_an_argument_denies_the_call(stage: Stage) -> None:
     anything = {"type": "function", "function": {"name": "send"}}
     program = f"send(**{{'{LINK}': 1, 'word': '{LINK}'}})"
     model = stage.model(Teller("planner", program), features=features(**NAMED))
@@ -181,7 +183,7 @@ def test_data_does_not_get_out_as_the_name_of_an_argument(stage: Stage) -> None:
     ],
 )
 @pytest.mark.parametrize("name", [TOXIC, HEALTH, FINANCE])
-def test_a_classifier_denies_from_its_threshold_on(
+def test_a_classifier_denies_at_and_above_its_threshold(
     stage: Stage, name: str, settings: Json, score: str, denied: bool
 ) -> None:
     play = Play(
@@ -207,7 +209,7 @@ def test_a_classifier_that_gives_no_score_denies(stage: Stage, answer: Any) -> N
     assert play.sent == []
 
 
-def test_no_program_catches_what_a_classifier_denies(stage: Stage) -> None:
+def test_a_program_cannot_catch_a_denial_of_a_classifier(stage: Stage) -> None:
     program = "try:\n    send(word='Hm')\nexcept BaseException:\n    x = 1\nfinally:\n    x = 2\nx"
     for catching in (program, program.replace("BaseException", "Exception")):
         play = Play(
@@ -217,7 +219,7 @@ def test_no_program_catches_what_a_classifier_denies(stage: Stage) -> None:
             play.run()
 
 
-def test_a_call_that_a_classifier_denies_is_no_attempt(stage: Stage) -> None:
+def test_a_call_that_a_classifier_denies_does_not_update_session_labels(stage: Stage) -> None:
     policy = """
     tool "send" {
         session before { @tags |= {"tried"}; }
@@ -238,7 +240,7 @@ def test_a_call_that_a_classifier_denies_is_no_attempt(stage: Stage) -> None:
     assert play.run().value == "a page"
 
 
-def test_a_classifier_withholds_a_result(stage: Stage) -> None:
+def test_a_classifier_replaces_a_result_by_a_placeholder(stage: Stage) -> None:
     scores = ("0", "0.9")  # of the arguments, and of the result
     program = "x = read(word='Hm')\nfinal_return_value = x"
     play = Play(stage, program, scores=scores, features=classifier(HEALTH))
@@ -252,7 +254,7 @@ def test_a_classifier_withholds_a_result(stage: Stage) -> None:
     )
 
 
-def test_classifiers_judge_what_blockers_have_left(stage: Stage) -> None:
+def test_classifiers_see_texts_after_redaction(stage: Stage) -> None:
     both = features(blockers=["url_blocker"], classifiers=[TOXIC, FINANCE, "pii_redaction"])
     play = Play(stage, f"send(word='{LINK} ann@example.com')", features=both)
     play.run()
@@ -261,7 +263,7 @@ def test_classifiers_judge_what_blockers_have_left(stage: Stage) -> None:
     assert [one.tools for one in play.scores.requests] == [[]] * 4
 
 
-def test_where_there_is_nothing_to_classify_no_model_is_asked(stage: Stage) -> None:
+def test_empty_texts_are_not_sent_to_the_classifier_model(stage: Stage) -> None:
     play = Play(stage, "read()\nsend(word=' ')", features=classifier(TOXIC))
     assert play.run("").value == "sent"
     assert [str(one.messages[-1].text) for one in play.scores.requests] == ["sent"]
@@ -270,7 +272,7 @@ def test_where_there_is_nothing_to_classify_no_model_is_asked(stage: Stage) -> N
 # Brains
 
 
-def test_a_script_scores_with_values(serve: Serve) -> None:
+def test_a_script_gives_scores_with_value_rules(serve: Serve) -> None:
     script = [
         {"when": {"role": "planner"}, "program": "send(word='mild')\nsend(word='foul')"},
         {"when": {"role": "classifier", "user": "foul"}, "value": 0.9},
@@ -285,7 +287,9 @@ def test_a_script_scores_with_values(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize(("text", "denied"), [("my stock portfolio", True), ("my socks", False)])
-def test_without_a_model_telling_words_are_scored(serve: Serve, text: str, denied: bool) -> None:
+def test_without_a_model_classifiers_score_typical_words(
+    serve: Serve, text: str, denied: bool
+) -> None:
     script = [{"when": {"role": "planner"}, "program": f"send(word='{text}')"}]
     base_url = serve(script=script).server.base_url
     model = ChatSequrity(

@@ -1,4 +1,4 @@
-"""Scripts: rules that answer first."""
+"""Scripts: rules that answer before the other brain does."""
 
 import json
 import threading
@@ -46,7 +46,7 @@ def answer(
     return first + others if others else first
 
 
-# Which rule
+# Choice of the rule
 
 
 def test_the_first_rule_that_matches_answers() -> None:
@@ -58,7 +58,7 @@ def test_the_first_rule_that_matches_answers() -> None:
     assert answer(rules).text == "two"
 
 
-def test_what_no_rule_matches_goes_to_the_other_brain() -> None:
+def test_the_other_brain_answers_if_no_rule_matches() -> None:
     assert answer([{"when": {"user": "bye"}, "text": "one"}]).text == "You said: Hello"
 
 
@@ -98,19 +98,21 @@ def test_a_tool_result_counts_only_until_the_user_speaks_again() -> None:
         ({"answer": lambda _request: "x"}, {"chat", "planner", "quarantined", "classifier", "policy"}),
     ],
 )  # fmt: skip
-def test_what_is_answered_tells_who_is_answered(fields: dict[str, Any], roles: set[str]) -> None:
+def test_the_field_of_the_answer_decides_which_roles_a_rule_answers(
+    fields: dict[str, Any], roles: set[str]
+) -> None:
     asked = ("chat", "planner", "quarantined", "classifier", "policy")
     found = {role for role in asked if "You said" not in answer([fields], role=role).text}
     assert found == roles
 
 
-def test_a_rule_is_used_as_often_as_it_says() -> None:
+def test_a_rule_is_used_as_often_as_its_times_field_says() -> None:
     script = Script([{"text": "once", "times": 1}, {"text": "twice", "times": 2}])
     texts = [answer(script).text for _ in range(4)]
     assert texts == ["once", "twice", "twice", "You said: Hello"]
 
 
-def test_uses_are_counted_once_under_threads() -> None:
+def test_times_is_counted_correctly_with_several_threads() -> None:
     script = Script([{"text": "mine", "times": 20}])
     texts: list[str] = []
     start = threading.Barrier(8)
@@ -136,10 +138,10 @@ def test_a_regular_expression_that_takes_too_long_is_an_error_that_says_so() -> 
     assert time.monotonic() - started < 5
 
 
-# What is answered
+# Answers
 
 
-def test_text_reasoning_and_calls_come_together() -> None:
+def test_an_answer_may_have_text_reasoning_and_calls() -> None:
     message = answer(
         [
             {
@@ -157,23 +159,23 @@ def test_text_reasoning_and_calls_come_together() -> None:
     ]
 
 
-def test_a_call_without_arguments_has_none() -> None:
+def test_a_call_without_arguments_has_empty_arguments() -> None:
     assert answer([{"tool_calls": [{"name": "ping"}]}]).tool_calls[0]["args"] == {}
 
 
-def test_a_tool_result_is_filled_into_arguments() -> None:
+def test_the_placeholder_tool_result_is_replaced_in_arguments() -> None:
     call = {"name": "send", "arguments": {"lines": ["It is {tool_result}."], "n": 1}}
     rules = [{"when": {"tool_result": "."}, "tool_calls": [call]}]
     [made] = answer(rules, ask(AFTER_A_TOOL)).tool_calls
     assert made["args"] == {"lines": ["It is sunny."], "n": 1}
 
 
-def test_a_tool_result_that_is_not_there_is_an_error() -> None:
+def test_the_placeholder_tool_result_without_a_tool_result_is_an_error() -> None:
     with pytest.raises(ServerFailed, match="cannot be replaced"):
         answer([{"text": "It is {tool_result}."}])
 
 
-def test_a_refusal_is_given_as_such() -> None:
+def test_a_refusal_is_in_the_refusal_field_of_the_message() -> None:
     message = answer([{"refusal": "I will not.", "finish_reason": "content_filter"}])
     assert message.additional_kwargs == {"refusal": "I will not."}
     assert message.response_metadata["finish_reason"] == "content_filter"
@@ -184,14 +186,14 @@ def test_usage_is_reported_as_written() -> None:
     assert answer([{"text": "x", "usage": usage}]).usage_metadata == {**usage, "total_tokens": 7}
 
 
-def test_a_value_is_json_and_a_program_stays_as_it_is() -> None:
+def test_a_value_is_sent_as_json_and_a_program_is_sent_unchanged() -> None:
     value = {"city": "Rome", "n": [1, None]}
     assert json.loads(answer([{"value": value}], role="quarantined").text) == value
     program = "x = f('{tool_result}')"
     assert answer([{"program": program}], role="planner").text == program
 
 
-def test_an_error_is_raised_with_its_status_and_wait() -> None:
+def test_an_error_is_raised_with_its_status_and_retry_after() -> None:
     rules = [{"error": {"status": 429, "message": "Slow down.", "retry_after": 3}}]
     with pytest.raises(RateLimited) as caught:
         answer(rules)
@@ -211,13 +213,13 @@ def test_an_answer_may_be_delayed() -> None:
     assert time.monotonic() - started >= 0.05
 
 
-def test_stop_sequences_and_token_limits_hold_for_scripts() -> None:
+def test_stop_sequences_and_token_limits_apply_to_scripts() -> None:
     assert answer([{"text": "one two"}], ask(stop=["two"])).text == "one "
     cut = answer([{"text": "one two"}], ask(max_tokens=1))
     assert (cut.text, cut.response_metadata["finish_reason"]) == ("one", "length")
 
 
-def test_a_policy_is_given_as_it_is() -> None:
+def test_a_policy_is_sent_unchanged() -> None:
     assert answer([{"policy": "tool x {}"}], role="policy").text == "tool x {}"
 
 
@@ -234,7 +236,7 @@ def test_usage_may_have_details_of_the_input() -> None:
     "returned",
     ["Hi {tool_result}", AIMessage("Hi {tool_result}"), {"text": "Hi {tool_result}"}],
 )
-def test_a_function_may_return_text_a_message_or_an_answer(returned: Any) -> None:
+def test_a_function_may_return_a_text_a_message_or_a_dict(returned: Any) -> None:
     assert answer([{"answer": lambda _request: returned}]).text == "Hi {tool_result}"
 
 
@@ -275,14 +277,16 @@ def _raise(_request: ChatRequest) -> str:
         (lambda _request: {"answer": _raise}, "Unknown field `answer`"),
     ],
 )
-def test_a_function_that_fails_is_an_error_that_says_so(function: Any, problem: str) -> None:
+def test_a_function_that_raises_or_returns_no_answer_is_an_error_with_the_rules_number(
+    function: Any, problem: str
+) -> None:
     with pytest.raises(ServerFailed, match="Rule 1 of the script: its `answer` function") as caught:
         answer([{"answer": function}])
     assert problem in str(caught.value)
     assert "private" not in str(caught.value)
 
 
-# What is no rule
+# Invalid rules
 
 
 @pytest.mark.parametrize(
@@ -333,7 +337,7 @@ def test_a_rule_that_cannot_be_used_is_refused_with_its_number(rule: Any, proble
 
 
 @pytest.mark.parametrize("rules", ["text", {"text": "x"}, 3])
-def test_a_script_is_a_list(rules: Any) -> None:
+def test_a_script_that_is_not_a_list_is_refused(rules: Any) -> None:
     with pytest.raises(UsageError, match="A script must be a list of rules"):
         Script(rules)
 
@@ -369,7 +373,7 @@ def test_a_script_is_read_from_a_file(tmp_path: Path, name: str, text: str) -> N
         ("s.yaml", "- txt: x", "s.yaml`: Unknown field `txt` in a rule. Did you mean `text`?"),
     ],
 )
-def test_a_file_that_is_no_script_is_refused_with_its_name(
+def test_a_file_without_a_valid_script_is_refused_with_its_name(
     tmp_path: Path, name: str, text: str, problem: str
 ) -> None:
     path = tmp_path / name
@@ -380,11 +384,11 @@ def test_a_file_that_is_no_script_is_refused_with_its_name(
     assert str(path) in str(caught.value)
 
 
-def test_a_file_that_is_not_there_is_refused_with_its_name(tmp_path: Path) -> None:
+def test_a_missing_file_is_refused_with_its_name(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"nowhere\.yaml` cannot be read: No such file"):
         Script.from_file(tmp_path / "nowhere.yaml")
 
 
-def test_a_script_says_how_long_it_is() -> None:
+def test_repr_shows_the_number_of_rules() -> None:
     rules: list[dict[str, Any]] = [{"text": "x"}, {"text": "y"}]
     assert repr(Script(rules)) == "<Script of 2 rules>"

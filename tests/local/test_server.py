@@ -1,4 +1,4 @@
-"""Starting and stopping the local server, and where it listens."""
+"""Start, stop and address of the local server."""
 
 import asyncio
 import socket
@@ -48,7 +48,7 @@ def open_files() -> int:
 
 
 @pytest.mark.long
-def test_twenty_starts_and_stops_leave_nothing_behind(http: httpx.Client) -> None:
+def test_twenty_starts_and_stops_leave_no_threads_and_no_open_files(http: httpx.Client) -> None:
     before = len(server_threads())
     with LocalServer() as server:
         http.get(server.base_url + "/health")
@@ -66,7 +66,7 @@ def test_twenty_starts_and_stops_leave_nothing_behind(http: httpx.Client) -> Non
 
 
 @pytest.mark.long
-def test_a_server_can_be_stopped_as_soon_as_it_was_started() -> None:
+def test_a_server_can_be_stopped_immediately_after_its_start() -> None:
     for _ in range(20):
         LocalServer().start().stop()
 
@@ -109,21 +109,23 @@ def test_a_port_in_use_is_an_error_that_names_it(serve: Serve) -> None:
     ("host", "port"),
     [("203.0.113.1", 0), ("no.such.host.invalid", 0), ("127.0.0.1", 70_000), ("127.0.0.1", -1)],
 )
-def test_an_address_that_cannot_be_listened_on_is_an_error_that_names_it(
-    host: str, port: int
-) -> None:
+def test_an_unusable_address_is_an_error_that_names_it(host: str, port: int) -> None:
     with pytest.raises(UsageError, match=f"{host}:{port}"):
         LocalServer(host=host, port=port, api_keys=["sq-test"]).start()
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.com"])  # noqa: S104 - refused
 @pytest.mark.parametrize("keys", [None, []])
-def test_nobody_listens_to_the_world_without_keys(host: str, keys: list[str] | None) -> None:
+def test_a_server_without_keys_may_listen_only_on_loopback(
+    host: str, keys: list[str] | None
+) -> None:
     with pytest.raises(UsageError, match="api_keys"):
         LocalServer(host=host, api_keys=keys)
 
 
-def test_with_keys_it_may_listen_anywhere_under_any_name(http: httpx.Client) -> None:
+def test_a_server_with_keys_may_listen_on_any_address_with_any_host_name(
+    http: httpx.Client,
+) -> None:
     with LocalServer(host="0.0.0.0", api_keys=["sq-test"]) as server:  # noqa: S104 - what is tested
         url = server.base_url.replace("0.0.0.0", "127.0.0.1")  # noqa: S104 - as above
         headers = {**AUTHORIZATION, "Host": "build-17.example"}
@@ -142,18 +144,18 @@ def test_with_keys_it_may_listen_anywhere_under_any_name(http: httpx.Client) -> 
         ({"api_keys": ["sq a"]}, "api_keys"),
     ],
 )
-def test_a_wrong_option_is_named(options: dict[str, Any], named: str) -> None:
+def test_the_error_for_an_invalid_option_names_it(options: dict[str, Any], named: str) -> None:
     with pytest.raises(UsageError, match=f"`{named}`"):
         LocalServer(**options)
 
 
-def test_before_the_start_there_is_no_address() -> None:
+def test_a_server_has_no_base_url_before_its_start() -> None:
     server = LocalServer()
     with pytest.raises(UsageError, match="start"):
         _ = server.base_url
 
 
-def test_its_repr_says_where_it_is_and_shows_no_key() -> None:
+def test_repr_shows_the_address_and_no_key() -> None:
     server = LocalServer(api_keys=["sq-secret"], fidelity="documented")
     assert repr(server) == "<LocalServer stopped fidelity='documented'>"
     with server:
@@ -161,7 +163,7 @@ def test_its_repr_says_where_it_is_and_shows_no_key() -> None:
     assert "sq-secret" not in repr(vars(server))
 
 
-def test_it_listens_on_ipv6(http: httpx.Client) -> None:
+def test_a_server_listens_on_ipv6(http: httpx.Client) -> None:
     try:
         with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as probe:
             probe.bind(("::1", 0))
@@ -172,7 +174,7 @@ def test_it_listens_on_ipv6(http: httpx.Client) -> None:
         assert http.get(server.base_url + "/health").status_code == 200
 
 
-async def test_it_works_within_a_running_event_loop() -> None:
+async def test_a_server_works_inside_a_running_event_loop() -> None:
     with LocalServer() as server:
         async with httpx.AsyncClient(trust_env=False, headers=AUTHORIZATION) as client:
             posts = [client.post(server.base_url + CHAT, json=BODY) for _ in range(10)]
@@ -214,7 +216,7 @@ def test_stopping_cuts_open_streams_within_three_seconds(
     assert caplog.text == ""
 
 
-def test_stopping_does_not_wait_for_a_brain_that_is_thinking() -> None:
+def test_stopping_does_not_wait_for_a_slow_brain() -> None:
     gate = Gate()
     sessions = MemorySessions()
     server = LocalServer(script=[{"answer": gate}], store=sessions).start()
@@ -231,7 +233,7 @@ def test_stopping_does_not_wait_for_a_brain_that_is_thinking() -> None:
     assert len(sessions) == 0
 
 
-def test_an_idle_connection_does_not_hold_up_a_stop() -> None:
+def test_stopping_does_not_wait_for_idle_connections() -> None:
     server = LocalServer().start()
     with httpx.Client(trust_env=False) as client:
         client.get(server.base_url + "/health")
@@ -242,14 +244,14 @@ def test_an_idle_connection_does_not_hold_up_a_stop() -> None:
 
 @pytest.mark.long(sample=1)
 @pytest.mark.parametrize("package", ["starlette", "uvicorn", "yaml", "regex"])
-def test_a_missing_package_is_named_with_its_pip_line(package: str) -> None:
+def test_the_error_for_a_missing_package_has_the_pip_command(package: str) -> None:
     code = MISSING.format(package=package)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)  # noqa: S603 - our own code
     assert f"`{package}`" in done.stdout
     assert 'pip install "langchain-sequrity[local]"' in done.stdout
 
 
-def test_replies_are_not_held_back_by_the_network(serve: Serve) -> None:
+def test_replies_are_sent_without_nagles_delay(serve: Serve) -> None:
     # With Nagle's algorithm on, each reply takes the 40 ms of a delayed acknowledgement.
     api = serve()
     api.chat("Hi")

@@ -54,7 +54,7 @@ def calling(*calls: Json) -> Json:
 
 
 class Play:
-    """A model that says these, one after the other, and then `Done.`"""
+    """A model with these answers, in turn, and then `Done.`"""
 
     def __init__(self, stage: Stage, *answers: Any, row: Row = ROWS[0], **fields: Any) -> None:
         self.teller = Teller("chat", *answers, "Done.")
@@ -67,13 +67,13 @@ class Play:
 
     @property
     def results(self) -> list[str]:
-        """What the model was shown of tool results in its last request."""
+        """The tool results in the last request to the model."""
         messages = self.teller.requests[-1].messages
         return [str(one.text) for one in messages if isinstance(one, ToolMessage)]
 
 
 def refusal(message: AIMessage) -> str:
-    """Why a call was denied; such a message is no answer and calls nothing."""
+    """The reason of a denial; checks that the message has no other text and no calls."""
     reason: str = message.additional_kwargs["refusal"]
     assert (message.text, message.tool_calls, message.invalid_tool_calls) == (reason, [], [])
     return reason
@@ -98,12 +98,12 @@ def test_a_denied_call_is_a_refusal(
     play = Play(stage, calling(TO_EVE), row=row, policy=NO_EVE, features=features)
     message = added(play.model.stream("Go")) if stream else play.model.invoke("Go")
     assert refusal(message) == "The policy denied the call of `Send`: nothing goes to Eve."
-    # The conversation goes on with it.
+    # The conversation can continue with it.
     assert play.model.invoke([HumanMessage("Go"), message, HumanMessage("On")]).text == "Done."
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_an_allowed_call_is_as_the_model_made_it(stage: Stage, row: Row, stream: bool) -> None:
+def test_an_allowed_call_is_passed_on_unchanged(stage: Stage, row: Row, stream: bool) -> None:
     play = Play(stage, calling(TO_BOB, {"Read": {"number": 1}}), row=row, policy=NO_EVE)
     message = added(play.model.stream("Go")) if stream else play.model.invoke("Go")
     assert message.text == "One moment."
@@ -119,7 +119,7 @@ def test_one_denied_call_denies_the_reply(stage: Stage, row: Row) -> None:
 
 
 DEFAULTS = [
-    # a rule about `text`, whose default is ""; whether a call that leaves it out is made
+    # a rule about `text`, whose default is ""; whether a call that omits `text` is allowed
     ('must deny when text.value == "secret";', True),
     ('must deny when text.value == "";', False),
     ('must deny when not text.value in {"", "hello"};', True),
@@ -128,7 +128,7 @@ DEFAULTS = [
 
 
 @pytest.mark.parametrize(("rule", "made"), DEFAULTS)
-def test_a_default_of_the_schema_is_judged_where_a_call_leaves_it_out(
+def test_the_policy_judges_the_schema_default_of_an_omitted_argument(
     stage: Stage, rule: str, made: bool
 ) -> None:
     play = Play(stage, calling(TO_BOB, {"Send": {"to": "Al"}}), policy=f'tool "Send" {{ {rule} }}')
@@ -147,7 +147,7 @@ PARSERS: dict[str, Callable[[Play], Any]] = {
 
 
 @pytest.mark.parametrize("parser", PARSERS)
-def test_no_parser_takes_a_denial_for_an_answer(stage: Stage, row: Row, parser: str) -> None:
+def test_parsers_raise_for_a_denial(stage: Stage, row: Row, parser: str) -> None:
     play = Play(stage, calling(TO_EVE), row=row, policy=NO_EVE)
     with pytest.raises(ModelRefusalError):
         PARSERS[parser](play).invoke("Go")
@@ -163,7 +163,7 @@ def test_no_parser_takes_a_denial_for_an_answer(stage: Stage, row: Row, parser: 
         ({"codes": 'tool "Send" { should deny when text.value == ""; }'}, True),
         ({"codes": 'tool r"^Se" { must deny when to.value in {str like w"E*"}; }'}, True),
         ({"codes": 'tool "Read" { must deny always; }'}, False),
-        # What there is of dual-LLM only is read and does nothing.
+        # Settings for dual-LLM sessions are accepted and have no effect.
         ({"mode": "custom", "presets": {"branching_meta_policy": {"mode": "allow"}}}, False),
         ({"mode": "strict", "presets": {"enable_non_executable_memory": True}}, False),
     ],
@@ -200,7 +200,7 @@ def test_labels_of_results_reach_the_policy_and_not_the_model(
     assert play.results == (["From Bob"] if denied else ["From Bob", "sent"])
 
 
-def test_a_result_without_labels_is_shown_as_it_came(stage: Stage) -> None:
+def test_the_model_sees_a_result_without_labels_unchanged(stage: Stage) -> None:
     play = Play(stage, calling({"Read": {"number": 1}}), policy=TAINT)
     text = '{"b":  1, "a": [1.0, 1e2]}'
     assert converse(play.model, "Go", {"Read": text})[-1].text == "Done."
@@ -210,7 +210,9 @@ def test_a_result_without_labels_is_shown_as_it_came(stage: Stage) -> None:
 @pytest.mark.parametrize(
     "labels", [{"tags": ["private"], "combine": "replace"}, {"combine": "replace"}]
 )
-def test_a_result_may_not_replace_labels_without_leave(stage: Stage, labels: Json) -> None:
+def test_a_result_that_replaces_labels_is_refused_without_replacing_tools(
+    stage: Stage, labels: Json
+) -> None:
     play = Play(stage, calling({"Read": {"number": 1}}), policy=TAINT)
     with pytest.raises(InvalidRequest, match="replacing_tools"):
         converse(play.model, "Go", {"Read": labeled("x", **labels)})
@@ -230,7 +232,7 @@ tool "Send" {
 """
 
 
-def test_attempts_count_also_when_they_are_denied(stage: Stage, row: Row) -> None:
+def test_denied_attempts_update_session_labels(stage: Stage, row: Row) -> None:
     attempts = [calling(TO_EVE), calling(TO_EVE), calling(TO_BOB)]
     play = Play(stage, *attempts, row=row, policy=COUNTED)
     history: list[Any] = []
@@ -252,7 +254,7 @@ tool "Send" { must deny when "twice" in @session.tags; }
 """
 
 
-def test_a_result_counts_once_however_often_it_is_sent(stage: Stage, row: Row) -> None:
+def test_a_result_that_is_sent_again_updates_session_labels_once(stage: Stage, row: Row) -> None:
     reading = {"Read": {"number": 1}}
     play = Play(stage, calling(reading), "Read.", calling(TO_BOB), row=row, policy=RESULTS)
     history = converse(play.model, "Go", {"Read": "x"})
@@ -272,7 +274,7 @@ tool "Send" {
 """
 
 
-def test_calls_side_by_side_are_checked_as_if_the_others_had_returned(
+def test_parallel_calls_are_checked_as_if_the_other_calls_had_returned(
     stage: Stage, row: Row
 ) -> None:
     both = Play(stage, calling(TO_BOB, TO_BOB), row=row, policy=ONE_MAIL)
@@ -291,20 +293,24 @@ def test_calls_side_by_side_are_checked_as_if_the_others_had_returned(
     [({}, True), ({"clear_session_meta": "never"}, True), ({"clear_session_meta": "every_turn"}, False),
      ({"clear_session_meta": "every_attempt"}, False)],
 )  # fmt: skip
-def test_session_labels_are_cleared_as_often_as_is_said(
+def test_clear_session_meta_decides_when_session_labels_are_cleared(
     stage: Stage, setting: Json, denied: bool
 ) -> None:
     answers = [calling({"Read": {"number": 1}}), "Read.", calling(TO_BOB)]
     config = {"fsm": {**setting, "max_pllm_steps": 1, "wrap_tool_result": True}}
     play = Play(stage, *answers, policy=TAINT, session_config=config)
     history = converse(play.model, "Go", {"Read": labeled("x", tags=["private"])})
-    assert play.results == ["x"]  # the settings of dual-LLM do nothing
+    assert play.results == ["x"]  # settings for dual-LLM have no effect
     reply = play.model.invoke([*history, HumanMessage("On")])
     assert bool(reply.additional_kwargs.get("refusal")) == denied
 
 
-def test_a_request_that_fails_changes_nothing(stage: Stage) -> None:
-    answers = [calling({"Read": {"number": 1}}), 7, calling(TO_BOB)]  # 7 is no answer: status 500
+def test_a_failed_request_changes_nothing(stage: Stage) -> None:
+    answers = [
+        calling({"Read": {"number": 1}}),
+        7,
+        calling(TO_BOB),
+    ]  # 7 is not a valid answer: status 500
     play = Play(stage, *answers, policy=RESULTS)
     history: list[Any] = [HumanMessage("Go")]
     history += [play.model.invoke(history)]
@@ -338,7 +344,7 @@ def test_blockers_redact_arguments_and_results(stage: Stage, row: Row, stream: b
     assert not any("evil" in prompt for prompt in scores.prompts)
 
 
-def test_the_policy_sees_what_is_sent(stage: Stage) -> None:
+def test_the_policy_sees_arguments_after_redaction(stage: Stage) -> None:
     policy = f'tool "Send" {{ must allow when text.value == "{REDACTED}"; }}'
     answer = calling({"Send": {"to": "Bob", "text": LINK}})
     scores = Teller("classifier", "0")
@@ -347,7 +353,9 @@ def test_the_policy_sees_what_is_sent(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize("score", ["0.9", "no number"])
-def test_a_classifier_that_strikes_denies_the_call(stage: Stage, row: Row, score: str) -> None:
+def test_a_classifier_denies_a_call_with_a_high_score_or_without_a_score(
+    stage: Stage, row: Row, score: str
+) -> None:
     scores = Teller("classifier", score)
     play = Play(stage, calling(TO_BOB), row=row, features=SCREENED, tellers=[scores])
     assert "toxicity_filter" in refusal(play.model.invoke("Go"))
@@ -366,7 +374,7 @@ NONE: list[Any] = [
 @pytest.mark.long(sample=2)
 @pytest.mark.filterwarnings("ignore:.*no rules:langchain_sequrity.errors.PolicyMismatch")
 @pytest.mark.parametrize("policy", NONE)
-def test_without_a_policy_nothing_changes(row: Row, policy: Any) -> None:
+def test_without_a_policy_streams_are_not_delayed(row: Row, policy: Any) -> None:
     pieces = ["One ", "piece ", "after ", "the ", "other"]
     with LocalServer(Speaker(pieces=lambda: iter(pieces))) as server:
         model: Any = row.make(base_url=server.base_url, policy=policy)
@@ -374,7 +382,7 @@ def test_without_a_policy_nothing_changes(row: Row, policy: Any) -> None:
     assert [str(chunk.text) for chunk in chunks if chunk.text] == pieces
 
 
-def test_without_a_policy_results_are_shown_as_they_come(stage: Stage) -> None:
+def test_without_a_policy_the_model_sees_results_unchanged(stage: Stage) -> None:
     play = Play(stage, calling({"Read": {"number": 1}}))
     converse(play.model, "Go", {"Read": LINK})
     assert play.results == [LINK]

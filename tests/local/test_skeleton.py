@@ -1,4 +1,4 @@
-"""The draft that is made of tools alone: always a policy, cautious, and the same each time."""
+"""Drafts of policies from tools alone: always valid, cautious, and deterministic."""
 
 from collections.abc import Mapping, Sequence
 from itertools import islice, product
@@ -38,7 +38,7 @@ tool_sets = st.lists(functions, max_size=6, unique_by=lambda function: str(funct
 
 
 def tool(name: str, description: str = "", **arguments: bool) -> dict[str, Any]:
-    """A tool with these arguments, each of them required or not."""
+    """A tool with these arguments; the values say which are required."""
     schema = {
         "type": "object",
         "properties": {name: {"type": "string"} for name in arguments},
@@ -60,7 +60,7 @@ def allows(engine: Engine, name: str, labels: Labels = CLEAN, session: Labels = 
     return verdict.allowed
 
 
-# It is always a policy
+# Always a valid policy
 
 
 @pytest.mark.long
@@ -75,7 +75,7 @@ def test_any_tools_have_a_draft_without_mistakes(
 @pytest.mark.long(sample=1)
 @pytest.mark.parametrize("seed", range(4))
 def test_hostile_tools_have_a_draft_without_mistakes(seed: int) -> None:
-    # `python -m tests.local.skeletons --count 10000` goes on with it.
+    # `python -m tests.local.skeletons --count 10000` tries many more.
     tools = Tools(1_000 + seed)
     for _ in range(20):
         assert list(problems(tools.some(), tools.text(), tools.internal())) == []
@@ -88,7 +88,7 @@ def test_the_same_tools_have_the_same_draft(tools: list[dict[str, Any]], descrip
     assert skeleton(tools, description=description) == first
 
 
-def test_no_tools_are_a_policy_too() -> None:
+def test_a_draft_without_tools_is_a_policy() -> None:
     assert check(skeleton([]), []) == []
 
 
@@ -103,7 +103,7 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_what_others_wrote_stays_within_one_line_of_a_comment(text: str) -> None:
+def test_names_and_descriptions_cannot_leave_their_comment_line_or_string(text: str) -> None:
     draft = skeleton([tool("read_it", text), tool(text, text)], description=text)
     assert draft.isprintable() or set(draft) - {"\n"} == set(filter(str.isprintable, draft))
     declared = parse(draft).declarations
@@ -120,14 +120,14 @@ def test_what_others_wrote_stays_within_one_line_of_a_comment(text: str) -> None
     "name",
     ['a"b', "a\\b", "a\nb", "\x00", "a\u2028b", 'x" { must allow always; } tool "y'],
 )
-def test_a_tool_that_no_policy_can_name_for_sure_is_denied_and_no_other(name: str) -> None:
+def test_a_tool_name_that_sqrt_cannot_quote_is_denied_and_other_tools_are_not(name: str) -> None:
     made = engine(tool(name), tool("multiply"))
     assert not allows(made, name)
     assert allows(made, "multiply")
     assert allows(made, name[:-1] + "z" + name[-1:])
 
 
-def test_a_name_that_is_too_long_for_a_regex_stands_for_its_beginning() -> None:
+def test_for_a_name_too_long_for_a_regex_the_draft_denies_names_with_the_same_beginning() -> None:
     name = '"' * 500
     made = engine(tool(name), tool("multiply"))
     assert not allows(made, name)
@@ -136,7 +136,7 @@ def test_a_name_that_is_too_long_for_a_regex_stands_for_its_beginning() -> None:
     assert allows(made, '"')
 
 
-def test_a_draft_says_that_it_is_one_and_what_was_asked_for() -> None:
+def test_a_draft_says_that_it_is_a_draft_and_quotes_the_description() -> None:
     first, *_ = parse(skeleton([], description="Nobody\nbut me.")).declarations
     assert isinstance(first, Binding)
     assert first.doc.startswith("DRAFT")
@@ -158,7 +158,7 @@ def test_each_tool_says_which_rules_it_has_and_why() -> None:
     }
 
 
-def test_many_tools_lose_their_comments_and_even_more_are_refused_with_the_figures() -> None:
+def test_a_draft_for_many_tools_has_no_comments_and_too_many_tools_are_refused() -> None:
     many = skeleton([tool(f"read_{number}") for number in range(450)])
     assert many.count("///") == 4
     assert len(many) <= 65_536
@@ -167,7 +167,7 @@ def test_many_tools_lose_their_comments_and_even_more_are_refused_with_the_figur
         skeleton([tool(f"read_{number}") for number in range(2_000)])
 
 
-# What it says of tools
+# What tools do
 
 
 BEHAVIOURS = [
@@ -191,7 +191,7 @@ BEHAVIOURS = [
     ("frobnicate", "Only reads, I promise.", True, True),
     ("вычислить", "", True, True),
     ("发送邮件", "", True, True),
-    # A name that says it only in part does not say it.
+    # One known word is not enough if the other words are unclear.
     ("search_and_destroy", "", True, True),
     ("find_n_frobnicate", "", True, True),
     ("check_out", "", True, True),
@@ -203,13 +203,13 @@ BEHAVIOURS = [
     ("time_transfer", "", False, True),
     ("compute_instance_stop", "", False, True),
     ("google_calendar_share", "", False, True),
-    # What runs or asks brings back what others wrote.
+    # A tool that runs or requests something returns texts of others.
     ("exec", "", True, True),
     ("execute_sql", "", True, True),
     ("http_request", "", True, True),
     ("run_command", "", True, True),
     ("submit_form", "", True, True),
-    # Servers of tools put their name in front.
+    # Tool servers prefix their name.
     ("github__get_file", "", True, False),
     ("search__order_item", "", True, True),
     ("list.post", "", True, True),
@@ -226,7 +226,7 @@ BEHAVIOURS = [
 
 
 @pytest.mark.parametrize(("name", "description", "reads", "acts"), BEHAVIOURS)
-def test_what_a_tool_does_is_told_by_its_name_and_never_loosened_by_its_description(
+def test_the_name_decides_what_a_tool_does_and_the_description_only_adds_to_it(
     name: str, description: str, reads: bool, acts: bool
 ) -> None:
     does = behaviour_of(tool(name, description))
@@ -242,20 +242,22 @@ def test_what_a_tool_does_is_told_by_its_name_and_never_loosened_by_its_descript
         ("calculate", "code", True, True),
     ],
 )
-def test_an_argument_that_is_run_or_asked_brings_back_what_others_wrote(
+def test_a_tool_with_an_argument_for_code_or_a_url_reads_and_acts(
     name: str, argument: str, reads: bool, acts: bool
 ) -> None:
     does = behaviour_of(tool(name, "", **{argument: True}))
     assert (does.reads, does.acts) == (reads, acts)
 
 
-def test_a_tool_that_is_no_function_counts_as_doing_everything() -> None:
+def test_a_tool_that_is_not_a_function_counts_as_reading_and_acting() -> None:
     does = behaviour_of({"type": "web_search", "name": "search"})
     assert (does.reads, does.acts) == (True, True)
 
 
 @pytest.mark.parametrize("name", ["send_mail", "delete_file", "pay", "frobnicate"])
-def test_what_acts_is_denied_once_an_argument_or_the_session_comes_from_outside(name: str) -> None:
+def test_a_tool_that_acts_is_denied_if_an_argument_or_the_session_has_data_from_outside(
+    name: str,
+) -> None:
     made = engine(tool(name, text=True), tool("read_mail"))
     assert allows(made, name)
     assert not allows(made, name, OUTSIDE)
@@ -265,14 +267,14 @@ def test_what_acts_is_denied_once_an_argument_or_the_session_comes_from_outside(
 
 
 @pytest.mark.parametrize("name", ["read_mail", "fetch", "frobnicate"])
-def test_what_a_reader_returns_comes_from_outside_and_so_does_what_the_session_does_next(
+def test_a_tool_that_reads_marks_its_result_and_the_session_as_untrusted(
     name: str,
 ) -> None:
     labels, session = engine(tool(name)).after(Call(name, {}), Argument("x"), CLEAN)
     assert "untrusted" in labels.tags & session.tags
 
 
-def test_a_computation_is_allowed_and_marks_nothing() -> None:
+def test_a_tool_that_computes_is_allowed_and_marks_nothing() -> None:
     made = engine(tool("multiply", text=True))
     assert allows(made, "multiply", OUTSIDE, OUTSIDE)
     labels, session = made.after(Call("multiply", {}), Argument("x"), CLEAN)
@@ -299,7 +301,7 @@ def test_data_from_outside_does_not_choose_a_file_or_a_query(name: str, argument
     assert not made.decide(Call(name, {argument: Argument("x", OUTSIDE)}), CLEAN).allowed
 
 
-def test_an_optional_place_to_look_at_may_be_left_out() -> None:
+def test_an_optional_url_may_be_omitted() -> None:
     made = engine(tool("fetch_page", url=False, words=True))
     assert steered(made, words=CLEAN)
     assert not steered(made, url=OUTSIDE, words=CLEAN)
@@ -316,7 +318,7 @@ def test_an_optional_place_to_look_at_may_be_left_out() -> None:
         {"properties": None},
     ],
 )
-def test_where_arguments_cannot_be_named_all_of_them_are_meant(schema: Any) -> None:
+def test_if_the_arguments_have_no_usable_names_the_rule_covers_all_arguments(schema: Any) -> None:
     fetch = {"type": "function", "function": {"name": "fetch_page", "parameters": schema}}
     made = compile_policy(skeleton([fetch]))
     assert steered(made, anything=CLEAN)
@@ -332,16 +334,14 @@ def test_where_arguments_cannot_be_named_all_of_them_are_meant(schema: Any) -> N
         ("set_policy", False),
     ],
 )
-def test_tools_of_the_service_have_rules_where_they_are_named(
-    name: str, when_tainted: bool
-) -> None:
+def test_internal_tools_have_rules_only_if_they_are_named(name: str, when_tainted: bool) -> None:
     made = engine(tool("read_mail"), internal_tools=[name])
     assert allows(made, name)
     assert allows(made, name, OUTSIDE, OUTSIDE) == when_tainted
     assert name not in skeleton([])
 
 
-# The caller's own, and what others write
+# The caller's own data, and texts of others
 
 OWN = [
     "get_current_day", "get_current_date", "getTodaysDate", "get_time_zone", "lookup_weekday",
@@ -363,7 +363,9 @@ OTHERS = [
 
 @pytest.mark.parametrize("name", OWN)
 @pytest.mark.parametrize("mode", [None, "dual-llm", "single-llm"])
-def test_contacts_dates_and_catalogues_are_the_callers_own(name: str, mode: Mode | None) -> None:
+def test_contacts_dates_and_catalogues_count_as_the_callers_own_data(
+    name: str, mode: Mode | None
+) -> None:
     own, mail, send = tool(name), tool("read_mail"), tool("send_mail", to=True, text=True)
     made = compile_policy(skeleton([own, mail, send], mode=mode))
     labels, session = made.after(Call(name, {}), Argument("x"), CLEAN)
@@ -373,7 +375,7 @@ def test_contacts_dates_and_catalogues_are_the_callers_own(name: str, mode: Mode
 
 
 @pytest.mark.parametrize("name", OTHERS)
-def test_what_others_write_is_marked_whatever_else_the_name_says(name: str) -> None:
+def test_a_name_that_mentions_texts_of_others_counts_as_reading(name: str) -> None:
     assert behaviour_of(tool(name)).reads
 
 
@@ -389,21 +391,21 @@ def test_what_others_write_is_marked_whatever_else_the_name_says(name: str) -> N
         ("", "sql_statement"),
     ],
 )
-def test_descriptions_and_arguments_can_only_tighten_what_is_the_callers_own(
+def test_descriptions_and_arguments_may_turn_own_data_into_data_from_outside(
     description: str, argument: str
 ) -> None:
     assert not behaviour_of(tool("search_contacts", "Finds contacts by name.", query=True)).reads
     assert behaviour_of(tool("search_contacts", description, **{str(argument): True})).reads
 
 
-def test_only_without_arguments_a_user_is_the_caller() -> None:
+def test_user_data_counts_as_the_callers_own_only_without_arguments() -> None:
     assert not behaviour_of(tool("get_user_info")).reads
     assert behaviour_of(tool("get_user_info", user=True)).reads
     unknown = {"type": "function", "function": {"name": "get_user_info"}}
     assert behaviour_of(unknown).reads
 
 
-# Arguments are not alike
+# Kinds of arguments
 
 
 def optional(name: str, required: Sequence[str], others: Mapping[str, Any]) -> dict[str, Any]:
@@ -414,7 +416,7 @@ def optional(name: str, required: Sequence[str], others: Mapping[str, Any]) -> d
 
 
 ADDRESSED = [
-    # tool, arguments that may be made of anything, arguments that may not
+    # tool, arguments that may contain data from outside, arguments that may not
     (tool("send_mail", to=True, subject=True, text=True), ["subject", "text"], ["to"]),
     (tool("send_message", channel=True, body=True), ["body"], ["channel"]),
     (tool("postComment", issue_id=True, commentBody=True), ["commentBody"], ["issue_id"]),
@@ -424,10 +426,10 @@ ADDRESSED = [
     (tool("create_event", title=True, start=True, location=True), ["title", "location"], ["start"]),
     (tool("create_backup", title=True, location=True), ["title"], ["location"]),
     (tool("reply", reply_to_message=True, message=True), ["message"], ["reply_to_message"]),
-    # Nothing says for whom these are.
+    # These have no recipient.
     (tool("post_tweet", text=True), [], ["text"]),
     (optional("post_tweet", ["text"], {"image": {"default": None}}), [], ["text", "image"]),
-    # What identifies, is run, or is gone by later is no mere text.
+    # An argument that identifies, is executed, or is followed later is not just text.
     (tool("delete_page", folder=True, title=True), [], ["folder", "title"]),
     (tool("update_page", page_id=True, content=True), [], ["page_id", "content"]),
     (tool("run_script", host=True, text=True), [], ["host", "text"]),
@@ -436,7 +438,7 @@ ADDRESSED = [
     (tool("send_command", device=True, message=True), [], ["device", "message"]),
     (tool("send_and_delete", to=True, text=True), [], ["to", "text"]),
     (tool("send_mail", "Sends a mail, then runs its text.", to=True, text=True), [], ["to", "text"]),
-    # Whether what was left out has a default is not known.
+    # It is unknown whether an omitted argument has a default.
     (optional("send_mail", ["to", "text"], {"cc": {}}), [], ["to", "text", "cc"]),
     (tool("send_mail", "", **{"to-whom": True, "text": True}), [], ["text"]),
     (tool("reserve_hotel", hotel=True, day=True), [], ["hotel", "day"]),
@@ -444,7 +446,7 @@ ADDRESSED = [
 
 
 @pytest.mark.parametrize(("acting", "free", "bound"), ADDRESSED)
-def test_data_from_outside_may_be_text_and_chooses_nothing_else(
+def test_data_from_outside_may_be_the_text_of_a_message_and_no_other_argument(
     acting: dict[str, Any], free: list[str], bound: list[str]
 ) -> None:
     name = acting["function"]["name"]
@@ -464,7 +466,7 @@ def test_data_from_outside_may_be_text_and_chooses_nothing_else(
     assert [one for one in bound if allowed(one)] == []
 
 
-def test_what_is_left_out_is_in_doubt_only_beside_data_from_outside() -> None:
+def test_an_omitted_argument_causes_a_denial_only_beside_data_from_outside() -> None:
     made = compile_policy(
         skeleton(
             [optional("send_mail", ["to", "text"], {"cc": {"default": None}}), tool("read_mail")],
@@ -479,7 +481,9 @@ def test_what_is_left_out_is_in_doubt_only_beside_data_from_outside() -> None:
 
 
 @pytest.mark.parametrize("name", ["send_mail", "delete_file", "pay", "frobnicate"])
-def test_in_single_llm_sessions_what_was_seen_counts(name: str) -> None:
+def test_in_single_llm_sessions_tools_that_act_are_denied_after_data_from_outside(
+    name: str,
+) -> None:
     tools = [tool(name, to=True, text=True), tool("read_mail")]
     text = skeleton(tools, mode="single-llm")
     assert check(text, tools, mode="single-llm") == []
@@ -489,7 +493,7 @@ def test_in_single_llm_sessions_what_was_seen_counts(name: str) -> None:
     assert not allows(made, name, session=session)
 
 
-def test_where_nothing_comes_in_the_draft_says_so_and_asks_for_no_label() -> None:
+def test_without_tools_that_read_the_draft_says_so_and_tests_no_label() -> None:
     tools = [tool("send_mail", to=True), tool("get_current_day")]
     text = skeleton(tools, internal_tools=["set_policy"])
     assert "None of these tools brings in what others wrote" in text
@@ -497,7 +501,7 @@ def test_where_nothing_comes_in_the_draft_says_so_and_asks_for_no_label() -> Non
     assert check(text, tools) == []
 
 
-# It fits
+# Size
 
 
 @pytest.mark.long(sample=5)
@@ -514,7 +518,7 @@ def test_a_draft_for_usual_tools_fits_into_a_header(count: int, mode: Mode | Non
     assert check(text, tools, mode=mode) == []
     made, plain = compile_policy(text), compile_policy(skeleton(tools[:1], mode=mode))
     first = Call(tools[0]["function"]["name"], {"event_id": Argument("x", OUTSIDE)})
-    if count > 50:  # otherwise nothing is read
+    if count > 50:  # with fewer tools, no tool reads
         assert not made.decide(first, OUTSIDE).allowed
     else:
         assert made.decide(first, OUTSIDE).allowed == plain.decide(first, OUTSIDE).allowed
