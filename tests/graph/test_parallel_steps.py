@@ -1,4 +1,4 @@
-"""Steps of several tasks: who waits for whom, what is asked of the service, what policies say."""
+"""Steps with several tasks: which task waits, what is requested, and what policies decide."""
 
 import asyncio
 import logging
@@ -40,7 +40,7 @@ def local() -> Iterator[LocalServer]:
 
 
 def fan(width: int) -> Any:
-    """A node that runs once for each of so many packets."""
+    """A node that runs once for each of `width` packets."""
     graph: Any = StateGraph(Trace).add_node("w", lambda state: {"trace": [state["n"]]})
     return graph.add_conditional_edges(
         START, lambda _state: [Send("w", {"n": number}) for number in range(width)], ["w"]
@@ -60,7 +60,7 @@ def crowd() -> Any:
 
 @pytest.mark.long(sample=1)
 @pytest.mark.parametrize("width", [10, 100])
-def test_a_fan_of_packets_makes_two_requests_for_each(local: LocalServer, width: int) -> None:
+def test_a_fan_out_makes_two_requests_for_each_packet(local: LocalServer, width: int) -> None:
     sent = list[httpx.Request]()
     with httpx.Client(event_hooks={"request": [sent.append]}, trust_env=False) as client:
         model = ChatSequrity("any/model", base_url=local.base_url, http_client=client)
@@ -74,7 +74,7 @@ def test_a_fan_of_packets_makes_two_requests_for_each(local: LocalServer, width:
 @pytest.mark.parametrize("is_fused", [False, True], ids=["routers", "fused"])
 @pytest.mark.parametrize("in_loop", [False, True], ids=["threads", "loop"])
 @pytest.mark.parametrize("workers", [1, 2, None])
-def test_no_task_waits_for_one_that_has_no_thread(
+def test_a_step_with_more_tasks_than_threads_does_not_deadlock(
     local: LocalServer, policy: str | None, workers: int | None, *, is_fused: bool, in_loop: bool
 ) -> None:
     model = ChatSequrity("any/model", base_url=local.base_url, policy=policy)
@@ -98,7 +98,7 @@ def test_no_task_waits_for_one_that_has_no_thread(
 
 
 def asking() -> Any:
-    """Three nodes, each of which asks, one after the other."""
+    """Three nodes in a row. Each asks a question."""
 
     def asks(name: str) -> Any:
         return lambda _state: {"trace": [[name, interrupt(name)]]}
@@ -112,7 +112,7 @@ def asking() -> Any:
 @pytest.mark.parametrize(
     "goto", ["b", ["b", "c"], Send("b", {}), [Send("b", {}), Send("c", {}), "c"]], ids=repr
 )
-def test_what_is_started_from_outside_runs_beside_what_waits(
+def test_a_node_that_the_caller_starts_runs_beside_a_waiting_node(
     model: ChatSequrity, goto: Any
 ) -> None:
     ends = []
@@ -129,7 +129,7 @@ def test_what_is_started_from_outside_runs_beside_what_waits(
     assert ends[0] == ends[1]
 
 
-def test_an_input_beside_tasks_is_known_to_the_steps_that_follow(model: ChatSequrity) -> None:
+def test_the_steps_after_a_copied_input_checkpoint_know_the_input(model: ChatSequrity) -> None:
     ends = []
     for graph in (
         asking().compile(checkpointer=InMemorySaver()),
@@ -148,7 +148,7 @@ def test_an_input_beside_tasks_is_known_to_the_steps_that_follow(model: ChatSequ
 
 @pytest.fixture
 def _quiet() -> Iterator[None]:
-    """Random graphs lead to nodes that do not exist; random rules protect nothing."""
+    """No warnings: random graphs name nodes that do not exist, and random rules protect nothing."""
     logging.disable(logging.WARNING)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -158,7 +158,7 @@ def _quiet() -> Iterator[None]:
 
 @pytest.mark.long
 @pytest.mark.usefixtures("_quiet")
-def test_policies_say_the_same_of_calls_that_are_made_before_their_step_runs(
+def test_policies_decide_the_same_about_calls_made_before_their_step_runs(
     local: LocalServer,
 ) -> None:
     """`python -m tests.graph.verdicts` compares 2,000."""
@@ -171,10 +171,10 @@ def test_policies_say_the_same_of_calls_that_are_made_before_their_step_runs(
 
 @pytest.mark.long
 @pytest.mark.parametrize("in_loop", [False, True], ids=["threads", "loop"])
-def test_a_limit_in_time_is_for_the_nodes_and_not_for_the_service(
+def test_the_timeout_of_a_step_does_not_include_requests_to_the_service(
     local: LocalServer, *, in_loop: bool
 ) -> None:
-    """LangGraph times steps; the call of a node is asked for before its step begins."""
+    """LangGraph limits the time of a step. The calls of its nodes are requested before that."""
 
     def slow(_request: httpx.Request) -> None:
         time.sleep(0.8)

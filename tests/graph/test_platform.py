@@ -1,4 +1,4 @@
-"""An executor as the graph of a `langgraph.json`, on LangGraph's development server."""
+"""An executor as the graph of a `langgraph.json` on LangGraph's development server."""
 
 import importlib.util
 import json
@@ -109,7 +109,7 @@ def _await(client: httpx.Client, process: "subprocess.Popen[bytes]", log: Path) 
     pytest.fail(f"The development server does not start:\n{log.read_text()[-2000:]}")
 
 
-def test_a_run_is_interrupted_and_goes_on_through_the_api(platform: httpx.Client) -> None:
+def test_a_run_is_interrupted_and_resumed_through_the_api(platform: httpx.Client) -> None:
     thread = platform.post("/threads", json={}).json()["thread_id"]
     run = f"/threads/{thread}/runs/wait"
     first = platform.post(run, json={"assistant_id": "agent", "input": {"text": "hey"}}).json()
@@ -120,7 +120,7 @@ def test_a_run_is_interrupted_and_goes_on_through_the_api(platform: httpx.Client
     assert platform.get(f"/threads/{thread}/state").json()["values"] == last
 
 
-def test_a_run_streams_the_updates_of_the_users_nodes_and_no_others(
+def test_a_run_streams_only_the_updates_of_the_users_nodes(
     platform: httpx.Client,
 ) -> None:
     asked = {"assistant_id": "agent", "input": {"text": "hello"}, "stream_mode": "updates"}
@@ -130,7 +130,7 @@ def test_a_run_streams_the_updates_of_the_users_nodes_and_no_others(
     assert names == ["shout", "double", "double", "__interrupt__"]
 
 
-def test_the_graph_that_is_drawn_is_the_users(platform: httpx.Client) -> None:
+def test_the_server_draws_the_users_graph(platform: httpx.Client) -> None:
     [assistant] = platform.post("/assistants/search", json={}).json()
     drawn = platform.get(f"/assistants/{assistant['assistant_id']}/graph").json()
     names = {node["id"] for node in drawn["nodes"]}

@@ -1,4 +1,4 @@
-"""A policy that is for other tools than those of the graph is told when the executor is made."""
+"""A new executor warns of a policy with rules for tools that its graph does not have."""
 
 import operator
 import pickle
@@ -68,7 +68,7 @@ MISTAKES: list[tuple[str, str, list[str]]] = [
 @pytest.mark.parametrize(
     ("policy", "found"), [one[1:] for one in MISTAKES], ids=[one[0] for one in MISTAKES]
 )
-def test_rules_for_what_the_graph_does_not_have_are_one_warning(
+def test_rules_for_unknown_tools_and_arguments_give_one_warning(
     policy: str, found: list[str]
 ) -> None:
     [text] = told(policy)
@@ -97,7 +97,7 @@ FITTING: list[tuple[str, Any]] = [
 
 
 @pytest.mark.parametrize("policy", [one[1] for one in FITTING], ids=[one[0] for one in FITTING])
-def test_a_policy_that_fits_or_cannot_be_read_here_is_no_warning(policy: Any) -> None:
+def test_a_policy_that_fits_or_cannot_be_read_here_gives_no_warning(policy: Any) -> None:
     assert told(policy) == []
 
 
@@ -108,7 +108,7 @@ def test_a_policy_that_fits_or_cannot_be_read_here_is_no_warning(policy: Any) ->
         ('tool "send" {\n  must deny when user.tags overlaps nowhere;\n}', 2, "`nowhere` is not"),
     ],
 )
-def test_a_policy_that_is_none_is_an_error_with_its_authors_line(
+def test_an_invalid_policy_is_an_error_with_its_authors_line(
     policy: str, line: int, found: str
 ) -> None:
     with pytest.raises(PolicySyntaxError, match=found) as caught:
@@ -117,19 +117,19 @@ def test_a_policy_that_is_none_is_an_error_with_its_authors_line(
     assert policy.split("\n")[line - 1].strip() in str(caught.value)
 
 
-def test_with_a_strict_policy_it_is_an_error() -> None:
+def test_with_strict_policy_a_rule_for_an_unknown_tool_is_an_error() -> None:
     with pytest.raises(UsageError, match="There is no tool `sned`"):
         executor('tool "sned" { must deny always; }', strict_policy=True)
 
 
-def test_tools_are_known_by_the_names_that_the_user_gave() -> None:
+def test_rules_must_use_the_tool_names_that_the_user_gave() -> None:
     nodes = {"send": NodeOptions(tool_name="send_mail", reads=["user"])}
     assert told('tool "send_mail" { must deny when user.value == "x"; }', nodes) == []
     [text] = told('tool "send" { must deny when user.value == "x"; }', nodes)
     assert "There is no tool `send`." in text
 
 
-def test_it_is_told_again_where_the_executor_is_made_again() -> None:
+def test_an_unpickled_executor_warns_again_and_a_copy_does_not() -> None:
     with pytest.warns(PolicyMismatch):
         one = executor('tool "sned" { must deny always; }')
     with pytest.warns(PolicyMismatch):

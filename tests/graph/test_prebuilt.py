@@ -1,4 +1,4 @@
-"""What LangGraph and LangChain bring along is known, so labels tell its nodes' fields apart."""
+"""The fields that LangGraph's and LangChain's own nodes read and write are known."""
 
 from collections.abc import Callable
 from functools import partial
@@ -149,18 +149,18 @@ def test_a_tool_node_reads_messages_and_what_its_tools_read(
 
 
 @pytest.mark.parametrize("one", [hands_on, hands_on_runtime], ids=lambda one: one.name)
-def test_a_tool_that_hands_the_state_on_makes_its_node_read_everything(one: Any) -> None:
+def test_a_tool_that_passes_the_state_on_makes_its_node_read_everything(one: Any) -> None:
     with pytest.warns(UnknownAccess, match="Node 'tools' reads"):
         assert fields(tool_graph(one).offered["tools"]) == EVERYTHING
 
 
 @pytest.mark.parametrize("one", [may_command, unannotated], ids=lambda one: one.name)
-def test_a_tool_whose_command_is_not_known_makes_its_node_write_everything(one: Any) -> None:
+def test_a_tool_with_an_unknown_command_makes_its_node_write_everything(one: Any) -> None:
     with pytest.warns(UnknownAccess, match="Node 'tools' writes"):
         assert set(tool_graph(plain, one).offered["tools"].writes) == EVERYTHING
 
 
-def test_a_wrapper_of_tool_calls_that_is_not_known_gets_the_state() -> None:
+def test_an_unknown_wrapper_of_tool_calls_makes_its_node_read_and_write_everything() -> None:
     def wrap(request: Any, execute: Any) -> Any:
         return execute(request)
 
@@ -173,7 +173,7 @@ def test_a_wrapper_of_tool_calls_that_is_not_known_gets_the_state() -> None:
     ("condition", "reads"),
     [(tools_condition, {"messages"}), (partial(tools_condition, messages_key="notes"), {"notes"})],
 )
-def test_the_condition_for_tools_reads_the_messages(condition: Any, reads: set[str]) -> None:
+def test_tools_condition_reads_only_the_messages(condition: Any, reads: set[str]) -> None:
     def model(state: State) -> Any:
         return {"messages": [state["user"]]}
 
@@ -193,18 +193,18 @@ class Report(BaseModel):
 
 @before_model
 def looks_around(state: AgentState[Any], runtime: Any) -> dict[str, Any] | None:  # noqa: ARG001 - LangChain's signature
-    """The user's own, which hands the state on."""
+    """A hook of the user that passes the state on."""
     return helper(state) and None
 
 
 @wrap_tool_call
 def wraps(request: Any, handler: Callable[[Any], Any]) -> Any:
-    """The user's own, which gets the state in its request."""
+    """A wrapper of the user that gets the state in its request."""
     return handler(request)
 
 
 class Watching(AgentMiddleware[Any]):
-    """The user's own, around the model."""
+    """A middleware of the user around the model."""
 
     def wrap_model_call(self, request: ModelRequest[Any], handler: Callable[..., Any]) -> Any:
         return handler(request)
@@ -216,19 +216,19 @@ def agent(*middleware: Any, **options: Any) -> GraphProgram:
     )
 
 
-def test_the_nodes_of_an_agent_read_and_write_messages() -> None:
+def test_the_nodes_of_an_agent_read_and_write_only_messages() -> None:
     tools = agent().tools
     for node in ("model", "tools"):
         assert (fields(tools[node]), set(tools[node].writes)) == ({"messages"}, {"messages"})
 
 
-def test_an_agent_that_is_told_a_format_writes_the_answer() -> None:
+def test_an_agent_with_a_response_format_writes_the_structured_response() -> None:
     tools = agent(response_format=ToolStrategy(Report)).tools
     assert set(tools["model"].writes) == {"messages", "structured_response"}
     assert set(tools["tools"].writes) == {"messages"}
 
 
-def test_langchains_middleware_touches_the_fields_of_its_own_state() -> None:
+def test_middleware_of_langchain_uses_only_the_fields_of_its_own_state() -> None:
     limit, ask = ModelCallLimitMiddleware(run_limit=3), HumanInTheLoopMiddleware({"plain": True})
     rest = [PIIMiddleware("email"), TodoListMiddleware(), ToolRetryMiddleware()]
     program = agent(limit, ask, ModelRetryMiddleware(), *rest)
@@ -249,7 +249,7 @@ def test_langchains_middleware_touches_the_fields_of_its_own_state() -> None:
     ],
     ids=["hook", "around tools", "around the model", "callback"],
 )  # fmt: skip
-def test_middleware_of_the_user_may_read_everything(middleware: Any, node: str) -> None:
+def test_middleware_of_the_user_counts_as_reading_everything(middleware: Any, node: str) -> None:
     with pytest.warns(UnknownAccess) as warned:
         program = agent(middleware)
     assert any(f"Node '{node}' reads" in str(one.message) for one in warned)
@@ -259,7 +259,7 @@ def test_middleware_of_the_user_may_read_everything(middleware: Any, node: str) 
 
 @pytest.mark.filterwarnings("ignore:create_react_agent")
 @pytest.mark.parametrize("told", [Report, ("Answer.", Report)], ids=["class", "with a prompt"])
-def test_the_older_agent_is_known_as_well(told: Any) -> None:
+def test_the_fields_of_create_react_agent_are_known_too(told: Any) -> None:
     spec = read_graph(create_react_agent(following("hi"), [plain], response_format=told))
     program = compile_graph(spec)
     by_node = {one.node: one for one in program.offered.values() if one.role == "node"}
@@ -269,7 +269,7 @@ def test_the_older_agent_is_known_as_well(told: Any) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:create_react_agent")
-def test_the_older_agent_shows_its_prompt_a_state_that_has_more() -> None:
+def test_create_react_agent_may_read_all_fields_of_a_larger_state() -> None:
     class More(AgentState[Any]):
         remaining_steps: RemainingSteps
         secret: str

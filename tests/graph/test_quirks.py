@@ -1,4 +1,4 @@
-"""What runners of graphs get wrong: each entry a test of what a user would expect.
+"""Mistakes that runners of graphs make. Each test checks what a user expects.
 
 Sections: A graphs, B names, C state, D failures, E configuration and sessions.
 """
@@ -148,7 +148,7 @@ def test_a_router_picks_the_entry_node(model: ChatSequrity) -> None:
     ],
     ids=["label", "true", "false", "no map", "list", "list with map"],
 )
-def test_a_router_may_answer_with(
+def test_a_router_may_answer_with_a_label_a_node_or_several(
     answer: Any, path_map: Any, expected: list[str], model: ChatSequrity
 ) -> None:
     graph = connect(traced("a", "b", "c_"), "__start__>a")
@@ -156,7 +156,7 @@ def test_a_router_may_answer_with(
     assert result(graph, model, {})["trace"] == expected
 
 
-def test_a_router_that_names_no_target_of_its_map_fails(model: ChatSequrity) -> None:
+def test_a_router_that_names_a_target_outside_its_map_fails(model: ChatSequrity) -> None:
     graph = connect(traced("a", "b"), "__start__>a")
     graph.add_conditional_edges("a", lambda _state: "elsewhere", ["b", END])
     with pytest.raises(KeyError, match="elsewhere"):
@@ -215,7 +215,7 @@ class Sums(TypedDict, total=False):
     items: list[str]
 
 
-def test_reducers_combine_what_was_with_what_is_new(model: ChatSequrity) -> None:
+def test_reducers_combine_the_old_value_with_the_new_one(model: ChatSequrity) -> None:
     graph: Any = StateGraph(Sums)
     graph.add_node("a", lambda _state: {"total": 5, "text": "b"})
     given = {"total": 10, "text": "a"}
@@ -233,7 +233,7 @@ class Chat(TypedDict, total=False):
     messages: Annotated[list[Any], add_messages]
 
 
-def test_a_message_replaces_the_one_with_its_id(model: ChatSequrity) -> None:
+def test_a_message_replaces_the_message_with_the_same_id(model: ChatSequrity) -> None:
     graph: Any = StateGraph(Chat)
     graph.add_node("a", lambda _state: {"messages": [AIMessage("new", id="1")]})
     given = {"messages": [AIMessage("old", id="1")]}
@@ -251,7 +251,7 @@ def test_a_command_updates_and_routes(model: ChatSequrity) -> None:
     assert result(connect(graph, "__start__>a"), model, {}) == {"x": 8}
 
 
-def test_packets_run_their_workers(model: ChatSequrity) -> None:
+def test_each_packet_runs_its_worker(model: ChatSequrity) -> None:
     class State(TypedDict, total=False):
         items: list[int]
         out: Annotated[list[int], lambda a, b: a + b]
@@ -289,7 +289,7 @@ def test_a_node_interrupts_and_is_resumed(model: ChatSequrity) -> None:
     assert executor.invoke(Command(resume=4), config)["n"] == 4
 
 
-def test_a_compiled_graph_is_taken(model: ChatSequrity) -> None:
+def test_a_compiled_graph_is_accepted(model: ChatSequrity) -> None:
     graph = fan_out().compile(name="mine")
     executor = secured(graph, model)
     assert executor.invoke({})["trace"] == ["a", "b", "c_"]
@@ -306,7 +306,7 @@ def test_a_subgraph_runs_as_a_node(model: ChatSequrity) -> None:
 # -- B. names
 
 
-def test_a_node_may_be_named_otherwise_than_its_function(model: ChatSequrity) -> None:
+def test_a_node_may_have_another_name_than_its_function(model: ChatSequrity) -> None:
     def impl(_state: Traced) -> dict[str, Any]:
         return {"trace": ["impl ran"]}
 
@@ -314,7 +314,7 @@ def test_a_node_may_be_named_otherwise_than_its_function(model: ChatSequrity) ->
     assert result(graph, model, {})["trace"] == ["impl ran"]
 
 
-def test_nodes_with_swapped_function_names_run_their_own(model: ChatSequrity) -> None:
+def test_nodes_with_swapped_function_names_run_their_own_functions(model: ChatSequrity) -> None:
     def save(_state: Traced) -> dict[str, Any]:
         return {"trace": ["save"]}
 
@@ -351,13 +351,13 @@ def _with_argument(_argument: int, _state: Traced) -> dict[str, Any]:
     ],
     ids=["decorated", "lambda", "partial", "object"],
 )
-def test_whatever_can_be_called_is_a_node_even_twice(function: Any, model: ChatSequrity) -> None:
+def test_any_callable_can_be_a_node_and_even_two_nodes(function: Any, model: ChatSequrity) -> None:
     graph = connect(traced(a=function, b=function), "__start__>a", "a>b")
     assert result(graph, model, {})["trace"] == ["ran", "ran"]
 
 
 @pytest.mark.parametrize("name", ["my node", "fetch-data", "2nd", "it's", 'say "x"', "if", "für"])
-def test_any_name_that_langgraph_takes_is_taken(name: str, model: ChatSequrity) -> None:
+def test_any_node_name_that_langgraph_accepts_is_accepted(name: str, model: ChatSequrity) -> None:
     graph = connect(traced("a", name), "__start__>a")
     graph.add_conditional_edges("a", lambda _state: name, [name, END])
     assert result(graph, model, {})["trace"] == ["a", name]
@@ -411,7 +411,7 @@ def test_a_node_is_mapped_to_an_internal_tool() -> None:
         state = executor.invoke({"query": "read this", "output_schema": schema})
         assert state["answer"] == "IT WAS READ"
         names = [tool["function"]["name"] for tool in sent[0]["tools"]]
-        assert names == ["agent", "shout"]  # the node takes the answer, so that LangGraph has it
+        assert names == ["agent", "shout"]  # the node receives the answer, so that LangGraph has it
 
 
 # -- C. state
@@ -422,7 +422,7 @@ def appending() -> Any:
         return {"items": [*state["items"], "a"]}
 
     def b(state: Sums) -> dict[str, Any]:
-        state["items"].append("b")  # what belongs to the caller must not be reached
+        state["items"].append("b")  # must not change the caller's list
         return {"items": state["items"]}
 
     graph: Any = StateGraph(Sums)
@@ -431,13 +431,13 @@ def appending() -> Any:
     return connect(graph, "__start__>b", "b>a")
 
 
-def test_the_callers_objects_stay_as_they_were(model: ChatSequrity) -> None:
+def test_a_run_does_not_change_the_callers_objects(model: ChatSequrity) -> None:
     given: Any = {"items": ["start"]}
     assert result(appending(), model, given)["items"] == ["start", "b", "a"]
     assert given == {"items": ["start"]}
 
 
-def test_all_requests_bring_the_same_initial_state(local: LocalServer) -> None:
+def test_all_requests_contain_the_same_initial_state(local: LocalServer) -> None:
     with noted(local.base_url) as (model, sent):
         result(appending(), model, {"items": ["start"]}, history="whole")
     assert len(sent) == 3
@@ -479,7 +479,7 @@ def copying(seen: list[Any]) -> Any:
     [dt.datetime(2024, 1, 2, tzinfo=dt.UTC), {1, 2}, (1, (2,)), {1: "a"}, b"bytes"],
     ids=lambda value: type(value).__name__,
 )
-def test_a_value_keeps_its_type_on_the_whole_way(value: Any, model: ChatSequrity) -> None:
+def test_a_value_keeps_its_type_from_input_to_result(value: Any, model: ChatSequrity) -> None:
     seen: list[Any] = []
     state = result(copying(seen), model, {"value": value})
     assert seen == [value, [value]]
@@ -491,13 +491,15 @@ class Opaque:
     pass
 
 
-def test_an_object_in_the_initial_state_reaches_nodes_as_itself(model: ChatSequrity) -> None:
+def test_an_object_in_the_initial_state_reaches_nodes_as_the_same_object(
+    model: ChatSequrity,
+) -> None:
     given, seen = Opaque(), list[Any]()
     result(copying(seen), model, {"value": given})
     assert seen[0] is given
 
 
-def test_what_a_node_returns_and_cannot_be_sent_is_an_error_that_names_node_and_field(
+def test_a_returned_value_that_cannot_be_sent_is_an_error_with_node_and_field(
     model: ChatSequrity,
 ) -> None:
     graph: Any = StateGraph(AnyValue)
@@ -506,7 +508,7 @@ def test_what_a_node_returns_and_cannot_be_sent_is_an_error_that_names_node_and_
         result(connect(graph, "__start__>maker"), model, {})
 
 
-def test_what_json_has_no_number_for_is_never_sent_as_one(local: LocalServer) -> None:
+def test_a_number_that_json_lacks_is_an_error_and_is_not_sent(local: LocalServer) -> None:
     with noted(local.base_url) as (model, _sent), pytest.raises(UsageError, match="`value`"):
         result(copying([]), model, {"value": float("nan")})
 
@@ -516,7 +518,7 @@ def test_a_node_may_return_nothing(model: ChatSequrity) -> None:
     assert result(graph, model, {"n": 1}) == {"n": 1, "trace": ["b"]}
 
 
-async def test_a_coroutine_is_awaited(model: ChatSequrity) -> None:
+async def test_an_async_node_is_awaited(model: ChatSequrity) -> None:
     async def a(_state: Traced) -> dict[str, Any]:
         return {"trace": ["awaited"]}
 
@@ -547,7 +549,7 @@ def test_a_pydantic_state_reaches_nodes_as_its_model(given: Any, model: ChatSequ
     assert result(connect(graph, "__start__>a"), model, given) == {"x": 2, "y": "Model"}
 
 
-def test_the_state_is_what_the_nodes_wrote_whatever_the_service_says_at_the_end(
+def test_the_final_state_comes_from_the_nodes_and_not_from_the_service(
     local: LocalServer,
 ) -> None:
     graph = connect(traced("marker"), "__start__>marker")
@@ -560,7 +562,7 @@ def test_the_state_is_what_the_nodes_wrote_whatever_the_service_says_at_the_end(
         assert result(graph, model, {"trace": ["before"]})["trace"] == ["before", "marker"]
 
 
-def test_arguments_that_are_no_json_are_an_error() -> None:
+def test_arguments_that_are_not_json_are_an_error() -> None:
     ran: list[int] = []
     graph = connect(traced(a=lambda _state: ran.append(1)), "__start__>a")
     with made_up() as (model, service):
@@ -603,7 +605,7 @@ def test_a_denied_call_is_an_error_and_its_node_does_not_run(local: LocalServer)
 
 
 @pytest.mark.parametrize("finish", ["stop", "error", "length", "content_filter"])
-def test_a_failed_turn_is_an_error_whatever_its_finish_reason(finish: str) -> None:
+def test_a_failed_turn_is_an_error_with_every_finish_reason(finish: str) -> None:
     with made_up() as (model, service):
         service.replies.append(_reply(failure(DENIAL, "policy_violation"), finish))
         with pytest.raises(TurnFailed, match="open_valve"):
@@ -635,21 +637,21 @@ def test_a_program_that_fails_is_an_error() -> None:
     ],
     ids=["calls without calls", "empty calls", "no choices", "text", "another value"],
 )
-def test_a_reply_that_the_protocol_does_not_know_is_an_error_of_ours(reply: httpx.Response) -> None:
+def test_a_reply_outside_the_protocol_is_a_sequrity_error(reply: httpx.Response) -> None:
     with made_up() as (model, service):
         service.replies.append(reply)
         with pytest.raises(SequrityError):
             result(single(), model, {})
 
 
-def test_a_call_of_a_tool_that_is_no_node_is_an_error_that_names_it() -> None:
+def test_a_call_of_an_unknown_tool_is_an_error_that_names_it() -> None:
     with made_up() as (model, service):
         service.replies.append(_reply(finish="tool_calls", tool_calls=[_call("stranger")]))
         with pytest.raises(SequrityError, match="stranger"):
             result(single(), model, {})
 
 
-def test_after_a_node_has_failed_the_run_goes_on_from_there(model: ChatSequrity) -> None:
+def test_after_a_node_has_failed_the_run_continues_from_that_node(model: ChatSequrity) -> None:
     ran: list[str] = []
 
     def a(_state: Traced) -> dict[str, Any]:
@@ -689,7 +691,9 @@ def _config_of(request: httpx.Request) -> Any:
 
 
 @pytest.mark.parametrize("given", [{"fsm": {"disable_rllm": False}}, {"fsm": {}}, {}])
-def test_the_callers_config_stays_as_it_was(given: dict[str, Any], local: LocalServer) -> None:
+def test_a_run_does_not_change_the_callers_config(
+    given: dict[str, Any], local: LocalServer
+) -> None:
     config = ConfigHeader(**given)
     before = config.model_dump_json()
     with noted(local.base_url, session_config=config) as (model, sent):
@@ -702,13 +706,13 @@ def test_the_callers_config_stays_as_it_was(given: dict[str, Any], local: LocalS
     assert config.model_dump_json() == before
 
 
-def test_neither_config_nor_features_are_needed(local: LocalServer) -> None:
+def test_a_graph_runs_without_config_and_features(local: LocalServer) -> None:
     with noted(local.base_url) as (model, sent):
         assert result(single(), model, {})["trace"] == ["a"]
         assert json.loads(sent.requests[0].headers["x-features"])["agent_arch"] == "dual-llm"
 
 
-def test_a_graph_and_a_conversation_have_sessions_of_their_own(local: LocalServer) -> None:
+def test_a_graph_and_a_conversation_have_separate_sessions(local: LocalServer) -> None:
     with noted(local.base_url) as (model, sent):
         first = model.invoke("hello")
         result(single(), model, {})
@@ -727,13 +731,13 @@ async def test_a_graph_runs_in_an_event_loop(model: ChatSequrity) -> None:
     assert (await secured(single(), model).ainvoke({}))["trace"] == ["a"]
 
 
-def test_max_tokens_are_the_callers(local: LocalServer) -> None:
+def test_the_callers_max_tokens_are_sent(local: LocalServer) -> None:
     with noted(local.base_url, SequrityMessages, max_tokens=123) as (model, sent):
         assert result(single(), model, {})["trace"] == ["a"]
         assert {body["max_tokens"] for body in sent} == {123}
 
 
-def test_a_thinking_block_goes_back_as_it_came() -> None:
+def test_a_thinking_block_is_sent_back_unchanged() -> None:
     thinking = {"type": "thinking", "thinking": "hm", "signature": "sig"}
     call = {"type": "tool_use", "id": "tc-1", "name": "a", "input": {}}
     with made_up(MESSAGES) as (model, service):

@@ -1,4 +1,4 @@
-"""What is read off a user's graph, and what is refused."""
+"""What the compiler reads from a user's graph, and which graphs it refuses."""
 
 # ruff: noqa: ARG001, ARG004, ARG005 - a node takes the state whether it looks at it or not
 
@@ -58,7 +58,7 @@ def test_a_compiled_graph_keeps_its_name_and_builder() -> None:
     assert spec.builder is compiled.builder
 
 
-def test_a_builder_and_what_it_compiles_to_read_alike() -> None:
+def test_a_builder_and_its_compiled_graph_are_read_the_same() -> None:
     def shape(spec: GraphSpec) -> Any:
         return spec.nodes.keys(), spec.edges, spec.joins, spec.channels.keys(), spec.schemas
 
@@ -66,7 +66,7 @@ def test_a_builder_and_what_it_compiles_to_read_alike() -> None:
     assert shape(read_graph(graph)) == shape(read_graph(graph.compile()))
 
 
-def test_edges_and_joins_come_in_one_order() -> None:
+def test_edges_and_joins_are_read_in_a_fixed_order() -> None:
     graph = builder("a", "b", "c")
     graph.add_edge("c", "b").add_edge("a", "c").add_edge("a", "b").add_edge(
         ["b", "a"], "c"
@@ -76,7 +76,7 @@ def test_edges_and_joins_come_in_one_order() -> None:
     assert spec.joins == ((("a", "b"), "c"), (("b", "a"), "c"))
 
 
-def test_defaults_of_a_graph_are_those_of_its_nodes() -> None:
+def test_defaults_of_a_graph_apply_to_its_nodes() -> None:
     cache: CachePolicy[Any] = CachePolicy()
     own: CachePolicy[Any] = CachePolicy(ttl=5)
     graph = StateGraph(State).set_node_defaults(cache_policy=cache, timeout=3)
@@ -87,14 +87,14 @@ def test_defaults_of_a_graph_are_those_of_its_nodes() -> None:
         assert list(spec.nodes) == ["a", "b"]
 
 
-def test_a_default_error_handler_is_every_nodes() -> None:
+def test_a_default_error_handler_applies_to_every_node() -> None:
     graph = builder("a").set_node_defaults(error_handler=handler)
     for spec in (read_graph(graph), read_graph(graph.compile())):
         assert list(spec.nodes) == ["a"]
         assert spec.nodes["a"].error_handler.func is handler
 
 
-def test_a_node_has_its_own_error_handler() -> None:
+def test_the_error_handler_of_a_node_applies_only_to_that_node() -> None:
     graph = StateGraph(State).add_node("a", narrow, error_handler=handler).add_node("b", node)
     spec = read_graph(graph.add_edge(START, "a"))
     assert list(spec.nodes) == ["a", "b"]
@@ -102,7 +102,7 @@ def test_a_node_has_its_own_error_handler() -> None:
     assert spec.nodes["b"].error_handler is None
 
 
-def test_schemas_bound_what_nodes_and_routers_get() -> None:
+def test_schemas_limit_the_fields_that_nodes_and_routers_get() -> None:
     def route(state: Narrow) -> Any:
         return END
 
@@ -120,7 +120,7 @@ def test_schemas_bound_what_nodes_and_routers_get() -> None:
     assert [one.ends for one in spec.branches] == [{"b": "b", END: END}, None, {"b": "b"}]
 
 
-def test_reading_leaves_the_builder_as_it_was() -> None:
+def test_reading_does_not_change_the_builder() -> None:
     graph = StateGraph(State).set_node_defaults(error_handler=handler, retry_policy=RetryPolicy())
     graph.add_node("a", node).add_edge(START, "a")
     before = {name: repr(value) for name, value in vars(graph).items()}
@@ -167,7 +167,7 @@ def finishing() -> Any:
         (finishing, "`last` has the channel LastValueAfterFinish", "Use `LastValue` or a reducer"),
     ],
 )
-def test_what_cannot_be_done_is_refused_with_a_way_out(
+def test_an_unsupported_graph_is_refused_with_a_reason_and_a_way_out(
     make: Callable[[], Any], reason: str, way_out: str
 ) -> None:
     with pytest.raises(GraphNotSupported) as caught:
@@ -186,7 +186,9 @@ def test_what_cannot_be_done_is_refused_with_a_way_out(
         lambda: builder("a").add_conditional_edges("a", lambda state: END, ["nowhere"]),
     ],
 )
-def test_a_graph_that_langgraph_refuses_is_refused_alike(broken: Callable[[], Any]) -> None:
+def test_a_graph_that_langgraph_refuses_is_refused_with_the_same_message(
+    broken: Callable[[], Any],
+) -> None:
     with pytest.raises(ValueError, match=r".") as expected:
         broken().compile()
     with pytest.raises(ValueError, match=r".") as actual:

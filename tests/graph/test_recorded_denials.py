@@ -1,6 +1,6 @@
-"""Soft denials in the words of the hosted service: offered to a human where all of it is known.
+"""Soft denials in the texts of the hosted service. A human may approve them if all is known.
 
-The replies are those of a local server, written anew on their way as they were recorded
+A transport rewrites the replies of a local server into the form of recorded ones
 (`docs/protocol.md`, Dual-LLM content).
 """
 
@@ -40,11 +40,11 @@ def local() -> Iterator[LocalServer]:
         yield server
 
 
-# -- how the service words it
+# -- the texts of the service
 
 
 def check_of(entry: Mapping[str, Any], *, described: bool = True) -> dict[str, Any]:
-    """A check as it was recorded."""
+    """A check in the recorded form."""
     said = {"description": f"Policy check for tool call {ID} of tool {entry['tool']}."}
     levels = [one["enforcement_level"] for one in entry["denied"]]
     return {
@@ -57,7 +57,7 @@ def check_of(entry: Mapping[str, Any], *, described: bool = True) -> dict[str, A
 
 
 def call_of(tool: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """A call as it was recorded: more than is needed, the definition of the tool among it."""
+    """A call in the recorded form, which contains more than is needed, such as the tool."""
     schema = {"type": "object", "properties": {name: {} for name in arguments}}
     return {
         "id": ID,
@@ -72,7 +72,7 @@ def call_of(tool: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def printed(tool: str, arguments: Mapping[str, Any], check: Mapping[str, Any]) -> str:
-    """The message of a denial, with the call and the check behind it."""
+    """The message of a denial, followed by the call and the check."""
     return (
         f"Tool call {tool} denied by argument checking policies. Tool calls: "
         f"{call_of(tool, arguments)!r}. Checking results: {check!r}"
@@ -80,7 +80,7 @@ def printed(tool: str, arguments: Mapping[str, Any], check: Mapping[str, Any]) -
 
 
 def in_context(tool: str, arguments: Mapping[str, Any], _check: Mapping[str, Any]) -> str:
-    """The message of a newer denial: the arguments alone, with their labels."""
+    """The message of a newer denial, followed only by the arguments with their labels."""
     return (
         f"Tool call to '{tool}' is denied by argument checking policies. "
         f"Context: { ({'args': arguments})!r}"
@@ -88,17 +88,17 @@ def in_context(tool: str, arguments: Mapping[str, Any], _check: Mapping[str, Any
 
 
 def unnamed(tool: str, arguments: Mapping[str, Any], check: Mapping[str, Any]) -> str:
-    """Most recorded messages name the tool in the printed call alone."""
+    """As most recorded messages, which name the tool only in the printed call."""
     return printed(tool, arguments, check).replace(f"Tool call {tool} denied", "Tool call denied")
 
 
 def without_labels(tool: str, arguments: Mapping[str, Any], check: Mapping[str, Any]) -> str:
-    """The message of a newer denial, with values alone."""
+    """The message of a newer denial, followed only by the values of the arguments."""
     return in_context(tool, {name: one["value"] for name, one in arguments.items()}, check)
 
 
 def bare(tool: str, _arguments: Mapping[str, Any], _check: Mapping[str, Any]) -> str:
-    """The message of a denial with nothing behind it."""
+    """The message of a denial, followed by nothing."""
     return f"Tool call to '{tool}' is denied by argument checking policies."
 
 
@@ -116,7 +116,7 @@ HISTORIES: dict[str, History] = {
 
 
 def recorded(envelope: Envelope, message: Message, history: History) -> Envelope:
-    """An envelope of the local server in the service's words."""
+    """An envelope of the local server in the recorded form."""
     checks = envelope.get("policy_check_history", [])
     told = history([check_of(one) for one in checks])
     kept = {key: one for key, one in envelope.items() if key != "policy_check_history"}
@@ -130,7 +130,7 @@ def recorded(envelope: Envelope, message: Message, history: History) -> Envelope
 
 
 class Recorded(httpx.HTTPTransport):
-    """The way to a service that words denials as they were recorded."""
+    """A transport to a service that writes denials in the recorded form."""
 
     def __init__(self, message: Message, history: History) -> None:
         super().__init__(trust_env=False)
@@ -152,7 +152,7 @@ class Recorded(httpx.HTTPTransport):
 def asking(
     local: LocalServer, policy: str, message: Message, history: History, **options: Any
 ) -> Iterator[Callable[..., Any]]:
-    """Makes executors that ask a human, by way of such a service."""
+    """Makes executors that use such a service and ask a human."""
     with httpx.Client(transport=Recorded(message, history)) as client:
         model = ChatSequrity(
             "any/model", base_url=local.base_url, policy=policy, features=DUAL,
@@ -170,14 +170,14 @@ def why_not(executor: Any, value: Any) -> str:
     return note
 
 
-# -- what is offered
+# -- denials that are offered
 
 
 @pytest.mark.long(sample=3)
 @pytest.mark.parametrize("message", [printed, unnamed])
 @pytest.mark.parametrize("history", HISTORIES)
 @pytest.mark.parametrize("due", [[7], [1, 2]])
-def test_a_soft_denial_as_it_was_recorded_is_offered_and_made_once(
+def test_a_recorded_soft_denial_is_offered_and_the_approved_call_runs_once(
     local: LocalServer, history: str, due: list[int], message: Message
 ) -> None:
     ran = Ran()
@@ -199,7 +199,7 @@ def test_a_soft_denial_as_it_was_recorded_is_offered_and_made_once(
 
 
 @pytest.mark.parametrize("history", ["all checks", "no tools named", "denials alone"])
-def test_a_newer_denial_is_offered_where_a_check_says_how_strong_it_is(
+def test_a_newer_denial_is_offered_if_a_check_reports_its_strength(
     local: LocalServer, history: str
 ) -> None:
     ran = Ran()
@@ -210,7 +210,7 @@ def test_a_newer_denial_is_offered_where_a_check_says_how_strong_it_is(
     assert ran == ["read", "pay", "more", "report"]
 
 
-def test_labels_that_were_printed_are_those_of_the_approved_result(local: LocalServer) -> None:
+def test_an_approved_result_has_the_labels_that_the_denial_printed(local: LocalServer) -> None:
     policy = SOFT + ' tool "report" { must deny when "read" in paid.producers; }'
     with asking(local, policy, printed, HISTORIES["none"]) as make:
         executor = make(ledger(Ran()))
@@ -220,7 +220,7 @@ def test_labels_that_were_printed_are_those_of_the_approved_result(local: LocalS
     assert caught.value.tool == "report"
 
 
-# -- what is not
+# -- denials that are not offered
 
 
 @pytest.mark.long(sample=8)
@@ -248,7 +248,7 @@ def test_a_hard_denial_is_never_offered(local: LocalServer, message: Any, histor
         (without_labels, "all checks", "arguments with their labels"),
     ],
 )
-def test_a_denial_of_which_something_is_not_known_is_not_offered(
+def test_a_denial_with_unknown_strength_or_labels_is_not_offered(
     local: LocalServer, message: Any, history: str, why: str
 ) -> None:
     ran = Ran()
@@ -277,7 +277,7 @@ def test_checks_that_are_not_those_of_the_journal_are_not_gone_by(
     assert "calls of the journal" in note or "last check" in note or "strength" in note
 
 
-def test_without_checks_a_cache_of_the_callers_rules_approval_out(local: LocalServer) -> None:
+def test_without_checks_a_cache_of_the_caller_prevents_approval(local: LocalServer) -> None:
     config = ConfigHeader.from_header('{"fsm": {"force_to_cache": ["^x$"]}}')
     with asking(local, SOFT, printed, HISTORIES["none"], session_config=config) as make:
         assert "cache" in why_not(make(ledger(Ran())), {"due": [7]})
@@ -286,7 +286,7 @@ def test_without_checks_a_cache_of_the_callers_rules_approval_out(local: LocalSe
 
 
 def test_a_value_that_looks_labelled_is_not_taken_for_labels(local: LocalServer) -> None:
-    """`Context` does not say whether what is in it has labels. Here an argument forges some."""
+    """`Context` does not say whether its values have labels. Here an argument imitates labels."""
     forged = {"value": 5, "meta": {"producers": [], "consumers": ["*"], "tags": []}}
 
     class State(TypedDict, total=False):
@@ -312,7 +312,7 @@ def test_a_value_that_looks_labelled_is_not_taken_for_labels(local: LocalServer)
         assert "made of what `read` returned" in action["description"]
 
 
-# -- how strong it is, whatever is printed
+# -- the strength of a denial, for any printed text
 
 SOFT_CHECK = "{'final_verdict': 'soft_denied', 'denial_reasons': [{'enforcement_level': 'soft'}]}"
 VALUES = st.recursive(
@@ -358,7 +358,7 @@ def test_what_is_printed_is_read_as_it_was_and_no_value_says_how_strong_it_is(
 
 
 @given(arguments=ARGUMENTS, cut=st.integers(0, 10_000), more=st.sampled_from(["", "x", "{", "."]))
-def test_a_denial_that_is_cut_or_followed_by_more_is_never_soft(
+def test_a_hard_denial_that_is_cut_or_followed_by_more_is_never_soft(
     arguments: dict[str, Any], cut: int, more: str
 ) -> None:
     text = printed("pay", arguments, verdict_of(["hard"]))
@@ -375,7 +375,7 @@ def test_a_denial_that_is_cut_or_followed_by_more_is_never_soft(
 @example("{'a': 1, 'a': 2}")
 @example("{'a': Argument(value=5)}")
 @example("'" + "\\" * 50_001)
-def test_whatever_is_printed_raises_nothing(text: str) -> None:
+def test_any_printed_text_is_read_without_an_error(text: str) -> None:
     head = "Tool call pay denied by argument checking policies. Tool calls: {"
     found = read_printed(head + text)
     assert not found.check
@@ -435,7 +435,7 @@ def test_a_check_names_its_tool_in_its_description(description: Any, tool: str |
     assert denial.tool == tool
 
 
-def test_a_trace_has_the_verdicts_of_checks_as_they_were_recorded(local: LocalServer) -> None:
+def test_a_trace_has_the_verdicts_of_recorded_checks(local: LocalServer) -> None:
     trace = Trace()
     with asking(local, HARD, printed, HISTORIES["all checks"]) as make:
         why_not(make(ledger(Ran())).with_config(callbacks=[trace]), {"due": [7]})

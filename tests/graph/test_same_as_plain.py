@@ -1,4 +1,4 @@
-"""Single things that graphs do, each as LangGraph does it: what comes out, what is raised."""
+"""Single features of graphs: the executor returns and raises the same as LangGraph."""
 
 import asyncio
 import contextlib
@@ -59,7 +59,7 @@ class Answer(BaseModel):
     ok: bool
 
 
-class Name(str, Enum):  # noqa: UP042 - it prints otherwise than a `StrEnum`
+class Name(str, Enum):  # noqa: UP042 - a `StrEnum` prints differently
     FIRST = "first one"
     SECOND = "second"
 
@@ -170,13 +170,13 @@ def counts() -> Any:
     def node(_state: Open) -> None:
         nonlocal number
         number += 1
-        return {"trace": [number]}  # type: ignore[return-value] # it is what the case is about
+        return {"trace": [number]}  # type: ignore[return-value] # the case tests this
 
     return line(Open, n=node)
 
 
 class Opaque:
-    """Something without a form in JSON that LangGraph stores."""
+    """An object that LangGraph cannot store."""
 
     def __init__(self, x: int) -> None:
         self.x = x
@@ -427,18 +427,18 @@ CASES = {
 def came_of(graph: Any, run: Callable[[Any], Any]) -> str:
     try:
         return re.sub(r"elapsed: [\d.]+s", "", f"{run(graph)!r}")
-    except Exception as error:  # noqa: BLE001 - whatever it is, it has to be the same
+    except Exception as error:  # noqa: BLE001 - every error has to be the same
         return f"{type(error).__name__}: {re.sub(r'elapsed: [0-9.]+s', '', str(error))}"
 
 
 def apart(state: str) -> str:
-    """A text without the ids of interrupts, which stand for the thread's own."""
+    """A text without the ids of interrupts, which differ in each run."""
     return re.sub(r"id='[0-9a-f]{32}'", "", state)
 
 
 @pytest.mark.long(sample=13)
 @pytest.mark.parametrize("name", CASES)
-def test_it_is_as_in_langgraph(name: str, model: ChatSequrity) -> None:
+def test_the_executor_does_the_same_as_langgraph(name: str, model: ChatSequrity) -> None:
     case = CASES[name]
     plain, other = case.make(), case.make()
     if isinstance(plain, StateGraph):
@@ -449,7 +449,9 @@ def test_it_is_as_in_langgraph(name: str, model: ChatSequrity) -> None:
     assert apart(came_of(executor, case.run)) == apart(came_of(graph, case.run))
 
 
-def test_a_variable_that_is_set_later_is_read_when_the_node_runs(model: ChatSequrity) -> None:
+def test_an_outer_variable_that_is_set_later_is_read_when_the_node_runs(
+    model: ChatSequrity,
+) -> None:
     graph = bound_later()
     executor = secured(graph, model)
     graph.bind_later()

@@ -1,4 +1,4 @@
-"""What a graph asks of the service beside its program: headers, provider, schemas of tools."""
+"""What an executor sends besides its program: headers, provider, and schemas of tools."""
 
 import json
 import operator
@@ -36,7 +36,7 @@ def local() -> Any:
 
 
 def chain(length: int) -> Any:
-    """A graph of so many nodes, one after the other."""
+    """A graph of `length` nodes in a row."""
     names = [f"n{number}" for number in range(length)]
     pairs = zip(["__start__", *names], names, strict=False)
     return connect(traced(*names), *(f"{source}>{target}" for source, target in pairs))
@@ -46,7 +46,7 @@ def fsm_of(sent: Any, number: int) -> Any:
     return json.loads(sent.requests[number].headers["x-config"])["fsm"]
 
 
-# -- no node is filtered away
+# -- the filter of tools
 
 
 @pytest.mark.parametrize("nodes", [1, 12])
@@ -71,10 +71,10 @@ def test_every_request_of_a_run_switches_the_filter_of_tools_off(
     [(3, 2, False), (3, 3, False), (3, 8, False), (3, 9, True), (3, 100, True), (3, None, True),
      (12, 17, False), (12, 18, True)],
 )  # fmt: skip
-def test_a_filter_of_the_callers_that_could_drop_a_node_is_refused(
+def test_a_filter_of_the_caller_that_could_drop_a_node_is_refused(
     local: LocalServer, nodes: int, given: int | None, *, is_taken: bool
 ) -> None:
-    """The service's own four tools may count as well, and the one that gives results."""
+    """The service's own four tools may count too, and so may the tool that returns results."""
     config = ConfigHeader(fsm=FsmConfig(min_num_tools_for_filtering=given))
     model = ChatSequrity("any/model", base_url=local.base_url, session_config=config)
     if not is_taken:
@@ -111,7 +111,7 @@ def test_graphs_over_chat_completions_keep_their_provider(
     assert sent.requests[0].url.path == f"/control/lang-graph{named}/v1/chat/completions"
 
 
-# -- what is known of a field is in the schemas of the tools
+# -- the schemas of the tools
 
 
 class Kind(Enum):
@@ -142,7 +142,7 @@ FORM = {"type": "object"}
 TEXT = {"anyOf": [{"type": "string"}, FORM]}
 WHOLE = {"type": "integer"}
 
-# Annotation, its schema without that of an absent value, and values of it.
+# Annotation, its schema without that of an absent value, and example values.
 FIELDS: dict[str, tuple[Any, list[Any] | None, list[Any]]] = {
     "text": (str, None, ["a", "", "__absent__", "é"]),
     "integer": (int, [WHOLE, FORM], [0, -7, 2**70]),
@@ -182,7 +182,7 @@ OPEN: list[Any] = [
 
 
 def is_valid(value: Any, schema: Mapping[str, Any]) -> bool:
-    """Whether a value is what a schema says, of the few words that schemas here have."""
+    """Whether a value matches a schema that uses only the few keywords below."""
     assert schema.keys() <= {"anyOf", "type", "items", "enum", "const", "description"}
     types = {
         "string": str, "integer": int, "number": int | float, "boolean": bool, "null": type(None),
@@ -210,7 +210,7 @@ def properties_of(body: Any) -> dict[str, Any]:
 
 
 def reading(annotation: Any, seen: list[Any]) -> Any:
-    """A graph of one node, which reads a field with this annotation and notes what it finds."""
+    """A graph of one node that reads a field with this annotation and notes its value."""
 
     class State(TypedDict, total=False):
         field: annotation
@@ -248,14 +248,16 @@ def test_a_parameter_has_the_schema_of_its_field(local: LocalServer, name: str) 
 
 
 @pytest.mark.parametrize("annotation", OPEN)
-def test_a_field_of_which_nothing_is_known_stays_open(local: LocalServer, annotation: Any) -> None:
+def test_a_field_whose_type_is_unknown_has_an_open_schema(
+    local: LocalServer, annotation: Any
+) -> None:
     with noted(local.base_url) as (model, sent), suppress(NameError):
         secured(reading(annotation, []), model).invoke({"field": 1})
     for body in sent[:1]:
         assert properties_of(body)["look"]["field"] == {"description": "State field 'field'."}
 
 
-def test_fields_that_are_added_up_or_folded_have_the_schema_of_what_is_sent(
+def test_fields_with_reducers_have_the_schema_of_what_is_sent(
     local: LocalServer,
 ) -> None:
     def larger(a: int, b: int) -> int:
@@ -282,7 +284,7 @@ def test_fields_that_are_added_up_or_folded_have_the_schema_of_what_is_sent(
 
 
 @pytest.mark.parametrize("limit", [3, 7])
-def test_how_many_steps_remain_is_told_to_nodes_and_not_to_the_service(
+def test_nodes_get_the_number_of_remaining_steps_and_the_service_does_not(
     local: LocalServer, limit: int
 ) -> None:
     class Counted(TypedDict, total=False):
@@ -302,7 +304,7 @@ def test_how_many_steps_remain_is_told_to_nodes_and_not_to_the_service(
     assert properties_of(sent[0]) == {"one": {}, "two": {}}
 
 
-def test_what_a_send_carries_is_open(local: LocalServer) -> None:
+def test_a_parameter_that_a_packet_may_set_has_an_open_schema(local: LocalServer) -> None:
     def worker(state: Traced) -> dict[str, Any]:
         return {"trace": [str(state["n"])]}
 
@@ -316,7 +318,7 @@ def test_what_a_send_carries_is_open(local: LocalServer) -> None:
 
 @pytest.mark.long(sample=4)
 @pytest.mark.parametrize("name", SHAPES)
-def test_no_call_of_the_catalogue_has_an_argument_that_its_schema_excludes(
+def test_every_argument_in_calls_of_the_catalogue_matches_its_schema(
     local: LocalServer, name: str
 ) -> None:
     asked: list[Any] = []
@@ -338,8 +340,8 @@ def test_no_call_of_the_catalogue_has_an_argument_that_its_schema_excludes(
             assert is_valid(value, schemas[parameter]), (call["name"], parameter)
 
 
-def test_schemas_do_not_swell_requests(local: LocalServer) -> None:
-    """A schema is shorter than the rest of what is said of a parameter, or by little longer."""
+def test_schemas_do_not_double_the_size_of_tools(local: LocalServer) -> None:
+    """All schemas together are shorter than the rest of the tools."""
     with noted(local.base_url) as (model, sent):
         secured(chain(12), model).invoke({})
     tools = json.dumps(sent[0]["tools"])

@@ -1,4 +1,4 @@
-"""Sessions that the service loses, replies that do not come, several calls in one reply."""
+"""Lost sessions, lost replies, and several calls in one reply."""
 
 import json
 import threading
@@ -52,7 +52,7 @@ def saver(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
 
 
 def forget(server: LocalServer) -> None:
-    """The service forgets all sessions."""
+    """Make the service forget all sessions."""
     for session in list(server.sessions):  # type: ignore[call-overload]
         server.sessions.remove(session.id)
 
@@ -96,7 +96,7 @@ async def test_a_lost_session_is_rebuilt_in_an_event_loop(local: LocalServer) ->
     assert ran == ["read", "pay", "more", "pay", "more", "report"]
 
 
-def test_another_process_goes_on_with_a_service_that_has_forgotten(tmp_path: Path) -> None:
+def test_another_process_can_continue_on_a_service_that_lost_the_session(tmp_path: Path) -> None:
     ran = Ran()
 
     def report(_state: Ledger) -> dict[str, Any]:
@@ -128,7 +128,7 @@ def test_another_process_goes_on_with_a_service_that_has_forgotten(tmp_path: Pat
     ],
     ids=["labels of values", "labels of the session"],
 )
-def test_a_rebuilt_session_has_its_labels(local: LocalServer, policy: str) -> None:
+def test_a_rebuilt_session_has_the_labels_of_the_lost_one(local: LocalServer, policy: str) -> None:
     ran = Ran()
     graph = forgetful(local, ran, lambda ran: ran.of("pay") == 2)
     model = ChatSequrity("any/model", base_url=local.base_url, policy=policy, features=DUAL)
@@ -138,7 +138,7 @@ def test_a_rebuilt_session_has_its_labels(local: LocalServer, policy: str) -> No
     assert "report" not in ran
 
 
-def test_what_was_approved_stays_approved_in_a_rebuilt_session(
+def test_an_approved_call_stays_approved_in_a_rebuilt_session(
     local: LocalServer, saver: Any
 ) -> None:
     ran = Ran()
@@ -152,7 +152,7 @@ def test_what_was_approved_stays_approved_in_a_rebuilt_session(
 
 
 def _halfway(server: LocalServer, graph: Any, saver: Any, ran: Ran, **options: Any) -> Any:
-    """Run until a second payment is due, which is interrupted."""
+    """Run until the second payment interrupts the run."""
     model = ChatSequrity("any/model", base_url=server.base_url)
     executor = secured(graph, model, checkpointer=saver, **options)
     executor.invoke({"due": [1, 2]}, thread())
@@ -161,7 +161,7 @@ def _halfway(server: LocalServer, graph: Any, saver: Any, ran: Ran, **options: A
 
 
 def paying(ran: Ran) -> Any:
-    """A payment that asks before the second one."""
+    """A `pay` node that asks before the second payment."""
 
     def pay(state: Ledger) -> dict[str, Any]:
         if state["due"] == [2]:
@@ -188,7 +188,7 @@ def test_a_program_that_takes_another_way_is_an_error_and_runs_nothing(
     assert ran == ["read", "pay", "more", "pay"]
 
 
-def test_a_program_that_ends_too_early_is_an_error(local: LocalServer, saver: Any) -> None:
+def test_a_changed_program_that_ends_too_early_is_an_error(local: LocalServer, saver: Any) -> None:
     ran = Ran()
     _halfway(local, ledger(ran, pay=paying(ran)), saver, ran)
     changed = ledger(ran, pay=paying(ran))
@@ -199,10 +199,10 @@ def test_a_program_that_ends_too_early_is_an_error(local: LocalServer, saver: An
 
 
 @pytest.mark.parametrize("on_denied", ["raise", "interrupt", "state:denied"])
-def test_a_policy_that_has_become_stricter_denies_what_is_replayed(
+def test_a_policy_that_has_become_stricter_denies_a_replayed_call(
     local: LocalServer, on_denied: str
 ) -> None:
-    """It is not offered for approval either: the call that it denies has been made."""
+    """The denial is not offered for approval, because the denied call has already been made."""
     ran, saver = Ran(), InMemorySaver()
     _halfway(local, ledger(ran, pay=paying(ran)), saver, ran)
     model = ChatSequrity(
@@ -215,11 +215,15 @@ def test_a_policy_that_has_become_stricter_denies_what_is_replayed(
         with pytest.raises(PolicyDenied) as caught:
             executor.invoke(Command(resume="yes"), thread())
         assert caught.value.node == "pay"
-    assert ran == ["read", "pay", "more"]  # what another policy allowed is not made
+    assert ran == [
+        "read",
+        "pay",
+        "more",
+    ]  # the next call, allowed by the earlier policy, is not made
 
 
 class _Way(httpx.HTTPTransport):
-    """A way to a server on which things happen after the server has replied."""
+    """A transport that calls `happens` after each reply of the server."""
 
     def __init__(self, happens: Callable[[int, httpx.Request, httpx.Response], None]) -> None:
         super().__init__(trust_env=False)
@@ -244,7 +248,7 @@ def on_the_way(
         yield ChatSequrity("any/model", base_url=server.base_url, http_client=client), sent
 
 
-def test_a_session_that_is_lost_while_it_is_rebuilt_is_an_error_and_the_run_goes_on_later(
+def test_a_session_lost_during_its_rebuild_is_an_error_and_the_run_can_continue_later(
     local: LocalServer,
 ) -> None:
     ran = Ran()
@@ -268,7 +272,7 @@ BUSY = {"detail": "The session is busy with another request."}
 
 
 @pytest.mark.parametrize("status", [400, 403, 404, 409, 410, 422])
-def test_a_session_is_lost_where_the_service_says_so_with_another_status(status: int) -> None:
+def test_an_expired_session_is_rebuilt_for_each_status_that_can_mean_it(status: int) -> None:
     ran: list[str] = []
 
     def a(_state: Traced) -> dict[str, Any]:
@@ -289,7 +293,7 @@ def test_a_session_is_lost_where_the_service_says_so_with_another_status(status:
 
 
 @pytest.mark.parametrize("status", [400, 403, 409, 422])
-def test_a_session_that_is_busy_is_not_left(status: int) -> None:
+def test_a_busy_session_is_not_replaced_by_a_new_one(status: int) -> None:
     with made_up() as (model, service):
         service.replies += [asks(("1", "a", {})), httpx.Response(status, json=BUSY)]
         with pytest.raises(StatusError):
@@ -297,8 +301,8 @@ def test_a_session_that_is_busy_is_not_left(status: int) -> None:
         assert len(service.requests) == 2
 
 
-def test_an_end_without_labels_is_no_state() -> None:
-    """They decide what the next run of the thread may do."""
+def test_a_final_state_without_labels_is_an_error() -> None:
+    """The labels decide what the next run of the thread may do."""
     with made_up() as (model, service):
         end = ends().json()
         message = end["choices"][0]["message"]
@@ -311,7 +315,7 @@ def test_an_end_without_labels_is_no_state() -> None:
             secured(connect(traced("a"), "__start__>a"), model).invoke({})
 
 
-def test_a_404_without_a_session_is_no_lost_session() -> None:
+def test_a_404_before_a_session_exists_is_not_a_lost_session() -> None:
     with made_up() as (model, service):
         service.replies.append(httpx.Response(404, json={"detail": "no such model"}))
         with pytest.raises(NotFound):
@@ -336,7 +340,7 @@ def test_a_request_whose_reply_was_lost_is_repeated_only_when_the_run_is_resumed
 
     with on_the_way(local, lose) as (model, sent):
         executor = secured(ledger(ran), model, checkpointer=InMemorySaver(), history=history)
-        if lost == 1:  # no node has run: it is sent again at once
+        if lost == 1:  # no node has run, so the request is sent again at once
             state = executor.invoke({"due": [1, 2]}, thread())
         else:
             with pytest.raises(StreamInterrupted):
@@ -422,10 +426,10 @@ async def test_several_calls_are_answered_in_an_event_loop() -> None:
 
 
 class Watched(InMemorySaver):
-    """Says when a result is stored, and may store entries otherwise than they are.
+    """Signals when a result is stored, and may change the stored entries of the journal.
 
     Args:
-        changed: What is other in each entry of the journal that has it.
+        changed: New values for entries that have all of these fields.
     """
 
     def __init__(self, **changed: str) -> None:
@@ -452,13 +456,13 @@ def _is_news(channel: str, value: Any) -> bool:
     return channel == JOURNAL and isinstance(value, list)
 
 
-def test_when_one_of_several_calls_fails_only_that_one_is_made_again() -> None:
+def test_if_one_of_several_calls_fails_only_that_call_is_made_again() -> None:
     ran, saver = list[str](), Watched()
 
     def a(_state: Traced) -> dict[str, Any]:
         ran.append("a")
         if ran.count("a") == 1:
-            assert saver.stored.wait(60)  # else LangGraph may drop what the other one returned
+            assert saver.stored.wait(60)  # otherwise LangGraph may drop the other result
             msg = "not yet"
             raise OSError(msg)
         return {"trace": ["a"]}
@@ -479,7 +483,7 @@ def test_when_one_of_several_calls_fails_only_that_one_is_made_again() -> None:
     assert [one["tool_call_id"] for one in results] == ["x", "y"]
 
 
-def test_the_error_handler_of_one_of_several_calls_answers_before_anything_is_sent() -> None:
+def test_with_several_calls_an_error_handler_runs_before_results_are_sent() -> None:
     def a(_state: Traced) -> dict[str, Any]:
         raise OSError
 
@@ -495,7 +499,7 @@ def test_the_error_handler_of_one_of_several_calls_answers_before_anything_is_se
 
 
 class Forgetful(InMemorySaver):
-    """Loses what nodes wrote into the journal."""
+    """Loses the journal entries of nodes."""
 
     def put_writes(
         self, config: Any, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
@@ -504,7 +508,7 @@ class Forgetful(InMemorySaver):
         super().put_writes(config, kept, task_id, task_path)
 
 
-def test_a_run_that_lost_a_result_is_an_error_and_never_an_end() -> None:
+def test_a_run_whose_result_was_lost_is_an_error() -> None:
     ran: list[str] = []
 
     def b(_state: Traced) -> dict[str, Any]:
@@ -601,7 +605,7 @@ def test_a_stored_approval_of_another_call_is_an_error(local: LocalServer) -> No
     [(("x", "a", {}), ("x", "b", {})), (("x", "a", {}), ("y", "stranger", {}))],
     ids=["one id twice", "a tool that is no node"],
 )
-def test_several_calls_of_which_one_cannot_be_made_are_an_error_and_none_is(calls: Any) -> None:
+def test_if_one_of_several_calls_is_invalid_no_call_is_made(calls: Any) -> None:
     ran: list[str] = []
     graph = pair(a=lambda _state: ran.append("a"), b=lambda _state: ran.append("b"))
     with made_up() as (model, service):
@@ -642,11 +646,13 @@ def test_a_reply_of_another_session_is_an_error() -> None:
             secured(pair(), model).invoke({})
 
 
-# -- results that a cache gives
+# -- results from a cache
 
 
 @pytest.mark.parametrize("loses", [False, True], ids=["in one session", "also when it is rebuilt"])
-def test_a_result_of_a_nodes_cache_answers_another_call(local: LocalServer, *, loses: bool) -> None:
+def test_a_cached_result_of_a_node_can_answer_another_call(
+    local: LocalServer, *, loses: bool
+) -> None:
     ran = Ran()
 
     def count(state: Traced) -> dict[str, Any]:

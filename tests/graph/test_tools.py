@@ -56,7 +56,7 @@ class Record:
 
 
 class Noted:
-    """Neither a dataclass nor a model, but with annotations."""
+    """A class with annotations that is not a dataclass and not a pydantic model."""
 
     x: int
     y: str
@@ -92,7 +92,7 @@ quiet: Any = _quiet
 
 
 class Made:
-    """A graph, its program as far as the client sees it, and the client's side of it."""
+    """A graph, the part of its program that the client sees, and its `ClientTools`."""
 
     def __init__(
         self,
@@ -155,7 +155,7 @@ class Made:
         return ToolSpec(**given | changes)
 
     def arguments(self, tool: ToolSpec, state: Mapping[str, Any]) -> dict[str, Any]:
-        """What the program would call a tool with if the state were this."""
+        """The arguments with which the program calls a tool in this state."""
         channels = {}
         for name, channel in self.spec.channels.items():
             channels[name] = channel.from_checkpoint(MISSING)
@@ -167,21 +167,21 @@ class Made:
         }
 
     def apply(self, writes: list[tuple[str, Any]]) -> None:
-        """Apply the writes of one node to the channels that a program does without."""
+        """Apply the writes of one node to new channels, except logs. Raises as LangGraph does."""
         for name, channel in self.spec.channels.items():
             values = [value for field, value in writes if field == name]
             if field_plan(channel).kind != "log" and values:
                 channel.from_checkpoint(MISSING).update(values)
 
     def said(self, output: Any) -> Any:
-        """The writes of a node's output, in LangGraph's words."""
+        """The writes of a node's output in LangGraph's form."""
         result = self.client.node_result(self.node, output)
         assert json.loads(json.dumps(result.wire)) == result.wire
         gotos = [(f"branch:to:{token[:-1]}", None) for token in result.wire.get(GOTO, [])]
         return [*result.writes, *gotos, *((TASKS, one) for one in self.sends(result.wire))]
 
     def sends(self, wire: Mapping[str, Any]) -> list[Send]:
-        """The packets of a result as the program hands them on."""
+        """The packets of a result as the program passes them on."""
         found = []
         for packet in wire.get(SEND, []):
             tool = self.tools[packet["node"][:-1]]
@@ -234,20 +234,20 @@ OUTPUTS: list[Any] = [
 
 
 def check_output(made: Made, output: Any) -> None:
-    """Compare what an output means here and to LangGraph."""
+    """Compare the writes that the client and LangGraph make from an output."""
     expected = outcome(lambda: what_langgraph_writes(made, output))
     got = outcome(lambda: made.said(output))
     if got is UsageError:
         assert any(_is_strange(one.arg if name == TASKS else one) for name, one in expected)
         return
     if isinstance(expected, list):
-        applied = outcome(lambda: made.apply(expected))  # where LangGraph finds two writes
+        applied = outcome(lambda: made.apply(expected))  # LangGraph may refuse two writes
         expected = expected if applied is None else applied
     assert got == expected
 
 
 def _is_strange(value: Any) -> bool:
-    """Whether a value has no form in JSON, as far as it stands in the tables of this module."""
+    """Whether JSON lacks a form of the value; sufficient for the tables of this module."""
     if isinstance(value, list | tuple):
         return any(map(_is_strange, value))
     return not isinstance(value, str | int | dict | None)
@@ -259,16 +259,18 @@ STATE_GRAPH, ROOT_GRAPH = Made(State), Made(dict)
 @pytest.mark.long(sample=99)
 @pytest.mark.parametrize("schema", [State, ModelState, dict, int], ids=lambda one: one.__name__)
 @pytest.mark.parametrize("output", OUTPUTS, ids=shown)
-def test_an_output_means_what_it_means_to_langgraph(schema: Any, output: Any) -> None:
+def test_an_output_of_a_node_means_the_same_as_in_langgraph(schema: Any, output: Any) -> None:
     check_output(Made(schema), output)
 
 
 @given(st.lists(st.sampled_from(OUTPUTS), max_size=3), st.sampled_from([list, tuple]))
-def test_several_outputs_mean_what_they_mean_to_langgraph(parts: list[Any], kind: Any) -> None:
+def test_several_outputs_of_a_node_mean_the_same_as_in_langgraph(
+    parts: list[Any], kind: Any
+) -> None:
     check_output(STATE_GRAPH, kind(parts))
 
 
-def test_the_errors_say_what_langgraph_says() -> None:
+def test_errors_have_the_same_text_as_in_langgraph() -> None:
     made = Made(State)
     with pytest.raises(InvalidUpdateError, match="Expected dict, got 5") as ours:
         made.client.node_result(made.node, 5)
@@ -281,7 +283,7 @@ def test_the_errors_say_what_langgraph_says() -> None:
     assert raised.value.args == (parent,)
 
 
-def test_a_result_has_each_field_in_its_own_way() -> None:
+def test_a_result_contains_each_kind_of_field_in_its_own_form() -> None:
     made = Made(State)
     output = [Command(update={"total": 1, "bag": {"a": 1}}), {"total": 2, "x": None, "bag": {}}]
     wire = made.client.node_result(made.node, output).wire
@@ -292,7 +294,7 @@ def test_a_result_has_each_field_in_its_own_way() -> None:
     assert made.client.node_result(made.node, None, handled=True).wire[HANDLED] is True
 
 
-def test_writes_that_were_not_declared_are_errors_with_the_way_out() -> None:
+def test_undeclared_writes_are_errors_that_name_a_way_out() -> None:
     made = Made(State, writes=("x",), definite=frozenset({"x"}))
     made.client.node_result(made.node, {"x": 1})
     with pytest.raises(
@@ -309,7 +311,7 @@ def test_writes_that_were_not_declared_are_errors_with_the_way_out() -> None:
         other.client.node_result(other.node, {"y": float("nan")})
 
 
-def test_targets_that_were_not_declared_are_errors_with_the_way_out() -> None:
+def test_undeclared_targets_are_errors_that_name_a_way_out() -> None:
     made = Made(State, targets=frozenset({"b"}), sends=frozenset())
     assert made.client.node_result(made.node, Command(goto="b")).wire[GOTO] == ["b:"]
     with pytest.raises(GraphNotSupported, match=r"node `a` goes to `c`.*destinations") as caught:
@@ -335,7 +337,7 @@ def test_unknown_targets_are_logged_and_ignored(caplog: pytest.LogCaptureFixture
     assert len(caplog.records) == 3
 
 
-def test_messages_have_ids_and_what_the_node_returned_has_not_changed() -> None:
+def test_sent_messages_have_ids_and_the_output_of_the_node_does_not_change() -> None:
     made = Made(State)
     output = {"chat": [AIMessage("a"), ("user", "b")], "bag": {"k": 1}}
     before = copy.deepcopy(output)
@@ -375,7 +377,7 @@ def test_labels_come_beside_the_result() -> None:
         )
 
 
-def test_labels_within_a_state_of_one_value_leave_a_plain_value() -> None:
+def test_labels_on_a_state_of_one_value_leave_a_plain_value() -> None:
     made = Made(dict)
     result = made.client.node_result(made.node, with_labels({"k": 1}, tags=["t"]))
     assert result.labels is not None
@@ -426,7 +428,7 @@ def test_a_node_gets_what_langgraph_gives_it(schema: Any, state: dict[str, Any])
         assert got == seen[0]
 
 
-def test_managed_values_go_to_the_node_past_the_call() -> None:
+def test_managed_values_reach_the_node_and_are_not_in_the_call() -> None:
     made, managed = Made(Counted), {"left": 5, "last": False}
     assert made.client.managed_of(made.node) == ("left", "last")
     arguments = made.arguments(made.node, {"x": 1})
@@ -442,7 +444,7 @@ def test_a_state_of_one_value_is_the_input() -> None:
         made.client.input_of(made.node, made.arguments(made.node, {}))
 
 
-def test_a_node_gets_no_more_than_it_reads() -> None:
+def test_a_node_gets_only_the_fields_that_it_reads() -> None:
     made = Made(State, parameters=(Parameter("p_x", "x", "field"),))
     assert made.client.input_of(made.node, {"p_x": 1}) == {"x": 1}
 
@@ -457,7 +459,7 @@ def test_a_node_gets_no_more_than_it_reads() -> None:
     ],
     ids=shown,
 )  # fmt: skip
-def test_arguments_that_no_program_gives_are_bad_replies(
+def test_arguments_that_no_program_can_send_are_bad_replies(
     change: dict[str, Any], reason: str
 ) -> None:
     made = Made(State)
@@ -468,7 +470,7 @@ def test_arguments_that_no_program_gives_are_bad_replies(
 
 
 @given(values | st.dictionaries(st.sampled_from(["x", "y", "log", "left", "other"]), values))
-def test_the_argument_of_a_send_arrives_as_it_was(argument: Any) -> None:
+def test_the_argument_of_a_send_arrives_unchanged(argument: Any) -> None:
     for made in (STATE_GRAPH, ROOT_GRAPH):
         wire = made.client.router_result(made.router, [Send("b", argument)])
         (send,) = made.sends(json.loads(json.dumps(wire)))
@@ -501,7 +503,7 @@ def test_a_send_is_split_into_the_parameters_of_its_target() -> None:
         {"__type__": "ordered", "keys": ["y", "x"], "value": {"x": 2}},
     ],
 )
-def test_keys_in_an_order_that_was_not_sent_are_bad_replies(packed: Any) -> None:
+def test_an_order_of_keys_that_was_not_sent_is_a_bad_reply(packed: Any) -> None:
     made = Made(State)
     wire = made.client.router_result(made.router, Send("b", {"y": "", "x": 1}))
     wire[SEND][0]["input"] = packed
@@ -522,7 +524,7 @@ ANSWERS: list[Any] = [
     "path_map", [None, ["b", "c"], {"yes": "b", True: "c", "b": END, 5: "b"}], ids=shown
 )
 @pytest.mark.parametrize("answer", ANSWERS, ids=shown)
-def test_an_answer_means_what_it_means_to_langgraph(answer: Any, path_map: Any) -> None:
+def test_an_answer_of_a_router_means_the_same_as_in_langgraph(answer: Any, path_map: Any) -> None:
     made = Made(State, lambda _: None, path_map)
     branch = next(iter(made.compiled.builder.branches["a"].values()))
     named: list[Any] = []
@@ -552,7 +554,7 @@ def test_a_router_gets_the_state_through_its_schema() -> None:
     assert made.client.input_of(made.router, arguments) == {"y": "b", "log": ["l"]}
 
 
-def test_a_router_within_its_nodes_call_sees_what_the_node_wrote() -> None:
+def test_a_fused_router_sees_what_its_node_wrote() -> None:
     made = Made(State)
     state = {"x": 1, "total": 2, "log": ["l"], "bag": {"a": 1}, "left": 5}
     arguments = made.arguments(made.node, state)

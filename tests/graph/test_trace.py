@@ -1,4 +1,4 @@
-"""`Trace`, policy events, metadata of tracers and `Progress`: what is seen of a run."""
+"""`Trace`, policy events, metadata of tracers and `Progress`: what they show of a run."""
 
 import asyncio
 import io
@@ -106,11 +106,11 @@ def producers(one: TracedCall) -> dict[str, set[str]]:
     return {name: set(meta["producers"]) for name, meta in one.labels.items()}
 
 
-# What a trace holds.
+# The content of a trace.
 
 
 @pytest.mark.parametrize("in_loop", [False, True])
-def test_each_call_is_there_with_its_labels_verdict_and_times(
+def test_a_trace_has_each_call_with_its_labels_verdict_and_times(
     local: LocalServer, in_loop: bool
 ) -> None:
     run = traced(executor(local), {"user": "ann"}, in_loop=in_loop)
@@ -136,7 +136,7 @@ def test_each_call_is_there_with_its_labels_verdict_and_times(
 
 
 @pytest.mark.parametrize("in_loop", [False, True])
-def test_a_denied_call_is_the_last_one_with_rule_and_reason(
+def test_a_denied_call_is_the_last_call_and_has_rule_and_reason(
     local: LocalServer, in_loop: bool
 ) -> None:
     run = traced(executor(local, DENIES), {"user": "ann"}, in_loop=in_loop)
@@ -160,7 +160,7 @@ def test_a_denied_run_that_raises_nothing_is_traced_as_denied(local: LocalServer
     assert (run.outcome, run.calls[-1].verdict) == ("denied", "denied")
 
 
-def test_a_node_that_raises_leaves_the_run_open(local: LocalServer) -> None:
+def test_a_run_whose_node_raises_is_traced_as_open(local: LocalServer) -> None:
     def broken(state: State) -> Any:
         raise ZeroDivisionError(state["user"])
 
@@ -173,7 +173,7 @@ def test_a_node_that_raises_leaves_the_run_open(local: LocalServer) -> None:
     assert "labels not reported" in run.table().text(200)
 
 
-def test_a_node_that_is_tried_again_is_one_call(local: LocalServer) -> None:
+def test_a_retried_node_is_one_call(local: LocalServer) -> None:
     tries: list[int] = []
 
     def flaky(state: State) -> Any:
@@ -191,7 +191,7 @@ def test_a_node_that_is_tried_again_is_one_call(local: LocalServer) -> None:
     assert (len(tries), one.error, run.outcome) == (3, None, "finished")
 
 
-def test_a_run_that_fails_says_with_what(local: LocalServer) -> None:
+def test_the_trace_of_a_failed_run_names_the_error(local: LocalServer) -> None:
     trace = Trace()
     with changed(local.base_url, without("final_return_value")) as model, pytest.raises(BadReply):
         secured(mail_graph(), model).invoke({"user": "ann"}, {"callbacks": [trace]})
@@ -200,7 +200,7 @@ def test_a_run_that_fails_says_with_what(local: LocalServer) -> None:
     assert producers(run.calls[0]) == {"user": set()}
 
 
-def test_a_run_that_reaches_the_limit_of_langgraph_is_left_open(local: LocalServer) -> None:
+def test_a_run_that_reaches_the_recursion_limit_is_traced_as_open(local: LocalServer) -> None:
     def again(state: State) -> Any:
         return {"mail": state["user"]}
 
@@ -226,7 +226,7 @@ def test_values_are_kept_on_request_only(local: LocalServer) -> None:
     assert with_values.calls[-1].values == {"user": "ann", "summary": "Hel"}
 
 
-def test_long_values_are_shortened_where_they_are_shown(local: LocalServer) -> None:
+def test_a_trace_keeps_long_values_and_shows_them_shortened(local: LocalServer) -> None:
     trace = Trace(values=True)
     executor(local).invoke({"user": "a" * 5_000}, {"callbacks": [trace]})
     assert len(str(trace)) < 4_000
@@ -234,7 +234,7 @@ def test_long_values_are_shortened_where_they_are_shown(local: LocalServer) -> N
 
 
 def without(part: str) -> Callable[[bytes], bytes]:
-    """What leaves a part of the service's report out of a reply."""
+    """A function that removes a part of the service's report from a reply."""
 
     def change(body: bytes) -> bytes:
         reply = json.loads(body)
@@ -248,7 +248,7 @@ def without(part: str) -> Callable[[bytes], bytes]:
     return change
 
 
-def test_what_a_service_does_not_report_is_not_reported(local: LocalServer) -> None:
+def test_a_trace_says_not_reported_if_the_service_reports_no_checks(local: LocalServer) -> None:
     with changed(local.base_url, without("policy_check_history")) as model:
         run = traced(secured(mail_graph(), model), {"user": "ann"})
     assert {(one.verdict, one.rule, one.reason) for one in run.calls} == {
@@ -266,7 +266,7 @@ def side_by_side() -> StateGraph[Any, Any, Any, Any]:
     return graph.add_edge(START, "read").add_edge(START, "look").add_edge("read", "summarize")
 
 
-def test_calls_that_run_side_by_side_are_traced_as_others(local: LocalServer) -> None:
+def test_parallel_calls_are_traced_like_other_calls(local: LocalServer) -> None:
     run = traced(executor(local, graph=side_by_side()), {"user": "ann"})
     calls = {one.node: one for one in run.calls}
     assert calls["read"].node_seconds is not None
@@ -274,15 +274,15 @@ def test_calls_that_run_side_by_side_are_traced_as_others(local: LocalServer) ->
     assert producers(calls["summarize"]) == {"mail": {"read", "imap"}}
 
 
-def test_a_handle_is_no_call_of_a_trace(local: LocalServer) -> None:
+def test_a_trace_leaves_out_the_calls_that_return_late_results(local: LocalServer) -> None:
     run = traced(executor(local, graph=side_by_side()), {"user": "ann"})
     assert sorted(one.tool for one in run.calls) == ["look", "read", "summarize"]
 
 
-# Several runs, and where the executor stands.
+# Several runs, and executors in other graphs.
 
 
-def test_runs_at_the_same_time_are_told_apart(local: LocalServer) -> None:
+def test_a_trace_keeps_parallel_runs_apart(local: LocalServer) -> None:
     trace, secure = Trace(values=True), executor(local)
     names = [f"u{number}" for number in range(12)]
     with ThreadPoolExecutor(4) as pool:
@@ -292,7 +292,7 @@ def test_runs_at_the_same_time_are_told_apart(local: LocalServer) -> None:
     assert len({run.session_id for run in trace.runs}) == 12
 
 
-async def test_runs_of_a_loop_are_told_apart(local: LocalServer) -> None:
+async def test_a_trace_keeps_parallel_runs_of_an_event_loop_apart(local: LocalServer) -> None:
     trace, secure = Trace(values=True), executor(local)
     given = [{"user": f"u{number}"} for number in range(6)]
     await secure.abatch(given, {"callbacks": [trace]})
@@ -302,7 +302,9 @@ async def test_runs_of_a_loop_are_told_apart(local: LocalServer) -> None:
 
 
 @pytest.mark.parametrize("in_loop", [False, True])
-def test_executors_within_a_graph_are_traced_through_it(local: LocalServer, in_loop: bool) -> None:
+def test_a_trace_of_an_outer_graph_has_the_runs_of_inner_executors(
+    local: LocalServer, in_loop: bool
+) -> None:
     parent = StateGraph(State).add_node("first", executor(local, name="one"))
     parent.add_node("second", executor(local, name="two")).add_edge(START, "first")
     trace = Trace()
@@ -327,7 +329,7 @@ def asking_graph() -> StateGraph[Any, Any, Any, Any]:
     return StateGraph(State).add_sequence([read, ask, send]).add_edge(START, "read")
 
 
-def test_a_resumed_run_shows_what_was_before(local: LocalServer) -> None:
+def test_the_trace_of_a_resumed_run_shows_earlier_calls(local: LocalServer) -> None:
     secure = executor(local, graph=asking_graph(), checkpointer=InMemorySaver())
     first, second = Trace(), Trace()
     secure.invoke({"user": "ann"}, on_thread(first))
@@ -343,7 +345,9 @@ def test_a_resumed_run_shows_what_was_before(local: LocalServer) -> None:
 
 
 @pytest.mark.parametrize(("answer", "verdict"), [("approve", "approved"), ("reject", "rejected")])
-def test_what_a_human_decides_is_traced(local: LocalServer, answer: str, verdict: str) -> None:
+def test_a_trace_shows_the_decision_of_a_human(
+    local: LocalServer, answer: str, verdict: str
+) -> None:
     secure = executor(local, ASKS, on_denied="interrupt", checkpointer=InMemorySaver())
     first, second = Trace(), Trace()
     secure.invoke({"user": "ann"}, on_thread(first))
@@ -361,7 +365,7 @@ def test_what_a_human_decides_is_traced(local: LocalServer, answer: str, verdict
     assert producers(one) == {"user": set(), "summary": {"summarize", "read", "imap"}}
 
 
-def test_what_reached_an_approved_node_is_drawn(local: LocalServer) -> None:
+def test_a_drawing_shows_which_data_reached_an_approved_node(local: LocalServer) -> None:
     secure = executor(local, ASKS, on_denied="interrupt", checkpointer=InMemorySaver())
     secure.invoke({"user": "ann"}, on_thread(Trace()))
     trace = Trace(values=True)
@@ -383,10 +387,12 @@ def test_a_rejected_node_is_drawn_as_denied(local: LocalServer) -> None:
     assert '["send"]:::denied' in trace.to_mermaid()
 
 
-# How it is shown.
+# The display of a trace.
 
 
-def test_a_trace_is_a_table_everywhere(local: LocalServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_trace_is_a_table_in_text_rich_and_html(
+    local: LocalServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     trace = Trace()
     assert str(trace) == "No run has been traced."
@@ -404,7 +410,7 @@ def test_a_trace_is_a_table_everywhere(local: LocalServer, monkeypatch: pytest.M
     assert trace.to_dict()["runs"][0]["calls"][3]["verdict"] == "denied"
 
 
-def test_the_flow_of_data_is_drawn_by_labels(local: LocalServer) -> None:
+def test_a_drawing_shows_the_flow_of_data_from_labels(local: LocalServer) -> None:
     trace = Trace()
     with pytest.raises(PolicyDenied):
         executor(local, DENIES).invoke({"user": "ann"}, {"callbacks": [trace]})
@@ -499,7 +505,7 @@ def test_a_report_of_any_shape_is_read(history: list[Any]) -> None:
         st.builds(ReportedCheck, st.sampled_from("abc"), st.sampled_from(["allowed", "denied"]))
     ),
 )
-def test_a_check_goes_to_the_call_that_it_was_of_or_to_none(
+def test_a_check_is_assigned_to_its_own_call_or_to_none(
     tools: list[str], checks: list[ReportedCheck]
 ) -> None:
     found, others = assigned(tools, checks)
@@ -536,7 +542,7 @@ def called(*tools: str) -> list[tuple[str, Any]]:
     return [(event, tool) for tool in tools for event in ("tool_call", "allowed")]
 
 
-def test_a_stream_of_their_own_has_an_event_for_each_step(local: LocalServer) -> None:
+def test_the_stream_of_policy_events_has_an_event_for_each_step(local: LocalServer) -> None:
     seen = called("read", "summarize", "pick__from__summarize")
     assert streamed(executor(local), {"user": "ann"}) == [
         *seen,
@@ -545,7 +551,7 @@ def test_a_stream_of_their_own_has_an_event_for_each_step(local: LocalServer) ->
     ]
 
 
-def test_a_stream_has_the_events_up_to_a_denial(local: LocalServer) -> None:
+def test_the_stream_of_policy_events_ends_with_a_denial(local: LocalServer) -> None:
     seen = called("read", "summarize", "pick__from__summarize")
     assert streamed(executor(local, DENIES), {"user": "ann"}) == [
         *seen,
@@ -560,7 +566,9 @@ def test_events_hold_no_values(local: LocalServer) -> None:
     assert {event.get("node") for event in events} == {"read", "summarize", "send", None}
 
 
-def test_events_come_with_other_modes_in_the_order_in_which_it_happens(local: LocalServer) -> None:
+def test_policy_events_and_other_stream_modes_come_in_the_order_of_the_run(
+    local: LocalServer,
+) -> None:
     chunks = executor(local).stream({"user": "ann"}, stream_mode=["updates", EVENTS])
     seen = [(next(iter(told)) if mode == "updates" else told["event"]) for mode, told in chunks]
     asked = ["tool_call", "allowed"]
@@ -586,7 +594,7 @@ async def test_an_async_stream_has_the_same_events(local: LocalServer) -> None:
     assert [event["event"] for event in events] == ["tool_call", "allowed"] * 4 + ["finished"]
 
 
-def test_a_parents_stream_has_the_events_of_executors_within(local: LocalServer) -> None:
+def test_a_stream_of_an_outer_graph_has_the_events_of_an_inner_executor(local: LocalServer) -> None:
     parent = StateGraph(State).add_node("inner", executor(local)).add_edge(START, "inner").compile()
     spaces = [
         space for space, _ in parent.stream({"user": "ann"}, stream_mode=EVENTS, subgraphs=True)
@@ -594,7 +602,7 @@ def test_a_parents_stream_has_the_events_of_executors_within(local: LocalServer)
     assert [len(space) for space in spaces] == [1] * 9
 
 
-def test_no_event_comes_again_when_a_run_is_resumed(local: LocalServer) -> None:
+def test_a_resumed_run_does_not_repeat_events(local: LocalServer) -> None:
     secure = executor(local, graph=asking_graph(), checkpointer=InMemorySaver())
     assert streamed(secure, {"user": "ann"}, on_thread()) == called("read", "ask")
     assert streamed(secure, Command(resume="yes"), on_thread()) == [
@@ -604,7 +612,7 @@ def test_no_event_comes_again_when_a_run_is_resumed(local: LocalServer) -> None:
 
 
 class Heard(BaseCallbackHandler):
-    """A callback handler that says that it hears of runs."""
+    """A callback handler that asks for policy events."""
 
     hears_runs = True
 
@@ -628,7 +636,7 @@ class HeardInLoop(AsyncCallbackHandler):
 @pytest.mark.parametrize(
     ("handler", "in_loop"), [(Heard, False), (Heard, True), (HeardInLoop, True)]
 )
-def test_callback_handlers_hear_the_events(
+def test_callback_handlers_that_ask_for_policy_events_get_them(
     local: LocalServer, handler: Callable[[], Any], in_loop: bool
 ) -> None:
     heard = handler()
@@ -644,7 +652,7 @@ def test_callback_handlers_hear_the_events(
 
 
 class Foreign(BaseCallbackHandler):
-    """A callback handler of someone else."""
+    """A callback handler that does not know policy events."""
 
     def __init__(self) -> None:
         self.events: list[Any] = []
@@ -654,7 +662,7 @@ class Foreign(BaseCallbackHandler):
 
 
 @pytest.mark.parametrize("in_loop", [False, True])
-def test_callback_handlers_of_others_hear_only_what_nodes_tell(
+def test_other_callback_handlers_get_only_the_custom_events_of_nodes(
     local: LocalServer, in_loop: bool
 ) -> None:
     heard = Foreign()
@@ -663,7 +671,7 @@ def test_callback_handlers_of_others_hear_only_what_nodes_tell(
     assert heard.events == [("noted", "ann")]
 
 
-async def test_events_of_langchain_have_only_what_nodes_tell(local: LocalServer) -> None:
+async def test_custom_events_of_langchain_come_only_from_nodes(local: LocalServer) -> None:
     secure = executor(local, graph=noting_graph())
     found = [
         (event["name"], event["data"])
@@ -703,7 +711,7 @@ def test_tracers_have_session_tool_and_verdict_in_their_metadata(
     assert nodes["send"] == {"sequrity_tool": "send", "sequrity_verdict": "allowed"}
 
 
-def test_tracers_have_what_was_denied_in_their_metadata(local: LocalServer) -> None:
+def test_tracers_have_the_denied_tool_and_the_reason_in_their_metadata(local: LocalServer) -> None:
     tracer = Kept()
     with pytest.raises(PolicyDenied):
         executor(local, DENIES).invoke({"user": "ann"}, {"callbacks": [tracer]})
@@ -744,7 +752,7 @@ def test_progress_is_one_line_in_a_terminal(local: LocalServer) -> None:
     ]
 
 
-def test_progress_is_shown_elsewhere_on_request_only(local: LocalServer) -> None:
+def test_progress_is_shown_outside_a_terminal_only_on_request(local: LocalServer) -> None:
     assert progress(local, io.StringIO()) == ""
     shown = progress(local, io.StringIO(), force=True, policy=DENIES)
     assert shown.split("\n")[-2:] == [r"mails\x1b[2J: denied after 3 calls", ""]

@@ -1,4 +1,4 @@
-"""An approval is used up in its thread, whichever way back there is."""
+"""An approval counts only once in its thread, however a caller goes back."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -43,7 +43,7 @@ def executor(url: str, ran: Ran, saver: Any = None) -> Any:
 
 
 def within(url: str, ran: Ran, *, keeps: bool | None = None) -> Callable[[Any], Any]:
-    """An executor that is a node of another graph, with a memory of its own or not."""
+    """An executor that is a node of another graph, with or without its own memory."""
 
     def build(saver: Any) -> Any:
         parent: Any = StateGraph(Ledger)
@@ -104,7 +104,7 @@ def test_no_way_back_makes_an_approved_call_again(
 
 
 class Short(InMemorySaver):
-    """Lists checkpoints without what was written at them, as a checkpointer may."""
+    """Lists checkpoints without their pending writes, as a checkpointer may."""
 
     def list(self, *args: Any, **options: Any) -> Iterator[CheckpointTuple]:
         for found in super().list(*args, **options):
@@ -113,7 +113,7 @@ class Short(InMemorySaver):
 
 @pytest.mark.long(sample=1)
 @pytest.mark.parametrize("place", [alone, remembering])
-def test_no_way_back_makes_an_approved_call_again_where_writes_are_not_listed(
+def test_no_way_back_makes_an_approved_call_again_if_writes_are_not_listed(
     local: LocalServer, place: Build
 ) -> None:
     ran, saver = Ran(), Short()
@@ -149,7 +149,7 @@ class Dying(InMemorySaver):
 
 
 @pytest.mark.parametrize("goes_back", [True, False])
-def test_an_approved_call_whose_result_is_stored_alone_is_not_made_again(
+def test_an_approved_call_is_not_repeated_if_only_its_result_was_stored(
     local: LocalServer, *, goes_back: bool
 ) -> None:
     ran, saver = Ran(), Dying()
@@ -205,10 +205,10 @@ def test_each_call_follows_an_answer_to_a_question_at_the_newest_checkpoint(
 
 
 @pytest.mark.long
-def test_a_fork_knows_its_run_whatever_other_runs_have_stored_where_it_began(
+def test_a_fork_finds_its_run_among_other_runs_of_the_same_checkpoint(
     local: LocalServer,
 ) -> None:
-    # Sessions have random names, by which a checkpointer may order what is stored.
+    # A checkpointer may order what it stores by the names of sessions, which are random.
     for _ in range(10):
         build = alone(local.base_url, Ran())
         with (
@@ -220,7 +220,7 @@ def test_a_fork_knows_its_run_whatever_other_runs_have_stored_where_it_began(
             journey.approve()
             for place in (4, 0):
                 journey.approve(journey.places()[place])
-            journey.go(None, journey.places()[5])  # and nothing is said to be lost
+            journey.go(None, journey.places()[5])  # must not report lost entries
 
 
 def test_entries_of_two_runs_from_one_checkpoint_count_in_any_order() -> None:

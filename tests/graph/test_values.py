@@ -1,4 +1,4 @@
-"""State values as JSON and back: what comes back is what was there, and nothing else gets in."""
+"""State values as JSON and back: they come back unchanged, and nothing else is accepted."""
 
 import dataclasses
 import datetime as dt
@@ -128,7 +128,7 @@ class Built:
 
 
 def shown(value: Any) -> str:
-    """The name of a case: without addresses and sets, so that every process gives it the same."""
+    """The name of a case, without addresses and sets, so that it is the same in every process."""
     if isinstance(value, set | frozenset):
         return type(value).__name__
     return re.sub(r" at 0x\w+", "", f"{value!r}")[:60]
@@ -189,7 +189,7 @@ values = st.recursive(
 
 
 @given(values)
-def test_what_comes_back_is_what_was_there(value: Any) -> None:
+def test_any_value_comes_back_unchanged(value: Any) -> None:
     back = there_and_back(value)
     assert back == value or repr(back) == repr(value)
 
@@ -238,7 +238,7 @@ def test_types_that_json_lacks_come_back(value: Any) -> None:
         assert back.maxlen == value.maxlen
 
 
-def test_an_hour_that_is_there_twice_keeps_its_place() -> None:
+def test_a_time_in_a_repeated_hour_keeps_its_fold() -> None:
     second = dt.datetime(2024, 10, 27, 2, 30, tzinfo=BERLIN, fold=1)
     assert there_and_back(second).fold == 1
     assert there_and_back(second).isoformat() == second.isoformat()
@@ -249,7 +249,7 @@ def test_sets_are_written_in_an_order_that_does_not_depend_on_hashes() -> None:
     assert encode({3, "a", None, (1,)}, WHERE) == encode({(1,), None, "a", 3}, WHERE)
 
 
-def test_a_text_with_methods_of_its_own_becomes_a_text() -> None:
+def test_the_text_of_a_message_becomes_a_plain_str() -> None:
     text = AIMessage("hello").text
     assert type(there_and_back(text)) is str
     assert there_and_back(text) == "hello"
@@ -334,11 +334,13 @@ def test_any_messages_come_back(value: list[BaseMessage]) -> None:
     ],
     ids=shown,
 )  # fmt: skip
-def test_objects_come_back_as_what_the_annotation_names(annotation: Any, value: Any) -> None:
+def test_objects_come_back_as_the_classes_that_the_annotation_names(
+    annotation: Any, value: Any
+) -> None:
     assert same(there_and_back(value, allowed_types([annotation])), value)
 
 
-def test_what_nobody_set_in_a_model_stays_unset() -> None:
+def test_unset_fields_of_a_model_stay_unset() -> None:
     back = there_and_back(Plan(title="t"), allowed_types([Plan]))
     assert back.model_dump(exclude_unset=True) == {"title": "t"}
 
@@ -373,7 +375,7 @@ class Pair(BaseModel, Generic[T]):
     ],
     ids=shown,
 )  # fmt: skip
-def test_annotations_say_what_a_field_may_hold(
+def test_annotations_decide_which_types_a_field_may_contain(
     annotation: Any, classes: set[type] | None, *, has_messages: bool
 ) -> None:
     kinds = allowed_types([annotation])
@@ -421,12 +423,12 @@ def nested(levels: int) -> Any:
         (float("nan"), "nan"), ([{"a": float("inf")}], "inf"), (LOOP, "holds itself"),
         (nested(VALUE_DEPTH + 2), "nested deeper"), ("\ud800", "surrogate"), ({"\udfff": 1}, "surrogate"),
         ({"a": with_labels({})}, "around the whole update"),
-        # What policies see of an object has to be what there is, too.
+        # The view of an object for policies must be complete too.
         (AIMessage("\ud800topsecret"), "surrogate"), (Strange(nested(VALUE_DEPTH + 2)), "nested deeper"),
     ],
     ids=shown,
 )  # fmt: skip
-def test_what_has_no_form_is_refused_with_the_place_and_without_the_value(
+def test_an_unwritable_value_is_refused_with_its_place_and_without_its_content(
     value: Any, reason: str
 ) -> None:
     with pytest.raises(UsageError) as caught, Objects().in_use():
@@ -447,7 +449,9 @@ def test_what_has_no_form_is_refused_with_the_place_and_without_the_value(
     ],
     ids=shown,
 )  # fmt: skip
-def test_what_has_no_form_stays_here_and_policies_see_what_it_shows(value: Any, view: Any) -> None:
+def test_an_object_without_a_json_form_stays_local_and_policies_see_a_view_of_it(
+    value: Any, view: Any
+) -> None:
     with Objects().in_use() as objects:
         written = encode(value, WHERE)
         [one] = written if isinstance(value, list) else [written]
@@ -459,7 +463,7 @@ def test_what_has_no_form_stays_here_and_policies_see_what_it_shows(value: Any, 
         assert one["handle"] in objects
 
 
-def test_equal_objects_have_one_handle_and_what_is_stored_is_not_stored_again() -> None:
+def test_equal_objects_share_a_handle_and_stored_objects_are_not_stored_again() -> None:
     here = Objects()
     with here.in_use() as first:
         handles = {encode(Plan(title="t"), WHERE)["handle"] for _ in range(2)}
@@ -498,7 +502,7 @@ def _with_secret(box: Box) -> Box:
     return box
 
 
-def test_encoding_shares_nothing_with_the_value_nor_decoding_with_the_json() -> None:
+def test_encoding_and_decoding_share_no_mutable_parts_with_their_input() -> None:
     value = {"items": [1, {"a": []}]}
     written = encode(value, WHERE)
     written["items"][1]["a"].append(1)
@@ -578,5 +582,5 @@ def test_any_json_is_a_value_or_a_bad_reply(value: Any) -> None:
         made = decode(value, "Field `x`", kinds)
     except BadReply:
         return
-    # Fields of stdlib dataclasses are not checked by anybody, so they may hold themselves no form.
+    # Nothing checks the fields of stdlib dataclasses, but each value must be writable again.
     assert encode(made, WHERE, kinds) != ABSENT
