@@ -1,4 +1,4 @@
-"""Agents of tests: a model that follows a script, tools that count, and a policy in between."""
+"""Agents for tests: a model that follows a script, tools that record calls, and a policy."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -18,7 +18,7 @@ NO_RULES = 'let nobody = {""};'
 
 
 class Till:
-    """Tools that write down what they did."""
+    """Tools that record what they did."""
 
     def __init__(self) -> None:
         self.paid: list[Any] = []
@@ -69,7 +69,7 @@ def results(state: dict[str, Any]) -> list[ToolMessage]:
 
 
 def kinds(state: dict[str, Any]) -> list[str]:
-    """Of each tool message why it is none of a tool, or "made"."""
+    """For each tool message the kind of its denial, or "made" if the call was made."""
     found = [denial_of(one) for one in results(state)]
     return [one.kind if one else "made" for one in found]
 

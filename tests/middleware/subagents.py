@@ -1,7 +1,7 @@
-"""Deep agents that try to make a denied call: themselves, by `task`, by a subagent of their own.
+"""Deep agents that try to make a denied call: directly, by `task`, by a subagent of their own.
 
-`python -m tests.middleware.subagents --count 200` makes as many attempts, and prints what got
-through.
+`python -m tests.middleware.subagents --count 200` makes 200 attempts, and prints those that
+succeeded.
 """
 
 import argparse
@@ -35,9 +35,9 @@ Step = list[tuple[str, dict[str, Any]]]
 
 
 class Acts(BaseChatModel):
-    """A model that does what it is told as JSON: a list of steps, each a list of calls.
+    """A model that follows a plan in JSON: a list of steps, each a list of calls.
 
-    At the end it says what the last tool said.
+    At the end it repeats the last tool result.
     """
 
     @property
@@ -66,18 +66,18 @@ class Acts(BaseChatModel):
 
 
 def plan(steps: Sequence[Step]) -> str:
-    """Steps as what a model is told."""
+    """Steps as a prompt for the model."""
     return f"<plan>{json.dumps(steps)}</plan>"
 
 
 def _steps_in(text: str) -> list[Step]:
-    """The steps in what a model is told: a fork has words of its own around them."""
+    """The steps in a prompt. The prompt of a fork has other text around them."""
     steps: list[Step] = json.loads(text.partition("<plan>")[2].rpartition("</plan>")[0])
     return steps
 
 
 def task(steps: Sequence[Step], agent: str = "general-purpose") -> tuple[str, dict[str, Any]]:
-    """A call that has a subagent do something."""
+    """A call that gives steps to a subagent."""
     return "task", {"description": plan(steps), "subagent_type": agent}
 
 
@@ -112,7 +112,7 @@ class Office:
 
 
 def deep(office: Office, policy: PolicyMiddleware, **options: Any) -> Any:
-    """A deep agent with its guard, and two subagents beside `general-purpose`."""
+    """A deep agent with its guard, and four subagents in addition to `general-purpose`."""
     tools = office.tools()
     own = create_agent(Acts(), tools, middleware=[policy.for_other_tools()], name="compiled")
     subagents: list[dict[str, Any]] = [
@@ -136,7 +136,7 @@ AGENTS = ("general-purpose", "clerk", "banker", "twin", "compiled")
 
 
 def steps_of(dice: random.Random, amounts: Any, depth: int = 0) -> list[Step]:
-    """Some steps, of which at least one tries to pay."""
+    """Random steps. At least one of them tries to pay."""
     steps: list[Step] = [
         [_some_call(dice, amounts, depth) for _ in range(dice.randint(1, 2))]
         for _ in range(dice.randint(1, 2))
@@ -178,7 +178,7 @@ def attempt(seed: int) -> tuple[int, int]:
 
 
 def main(arguments: list[str]) -> int:
-    """Make so many attempts, and return 1 if any call was made."""
+    """Make the attempts, and return 1 if any denied call was made."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--count", type=int, default=200)
     wanted = parser.parse_args(arguments).count

@@ -52,7 +52,7 @@ def pays(*euros: int) -> Any:
     return calling(*[("pay", {"euros": one}) for one in euros])
 
 
-def test_a_human_is_asked_in_langchains_form() -> None:
+def test_a_human_is_asked_in_langchains_format() -> None:
     state = asking(SOFT, Till(), pays(500)).invoke(ask(), THREAD)
     (question,) = state["__interrupt__"]
     (action,), (review,) = question.value["action_requests"], question.value["review_configs"]
@@ -68,7 +68,7 @@ def test_a_human_is_asked_in_langchains_form() -> None:
     }
 
 
-def test_an_approved_call_is_made_once_and_the_next_is_asked_about_anew() -> None:
+def test_an_approved_call_is_made_once_and_the_next_needs_a_new_approval() -> None:
     till = Till()
     run = asking(SOFT, till, pays(500), pays(500))
     run.invoke(ask(), THREAD)
@@ -82,7 +82,7 @@ def test_an_approved_call_is_made_once_and_the_next_is_asked_about_anew() -> Non
     assert till.paid == [(500, "shop")]
 
 
-async def test_so_it_is_in_an_event_loop() -> None:
+async def test_an_approved_call_is_made_once_in_an_event_loop() -> None:
     till = Till()
     run = asking(SOFT, till, pays(500))
     state = await run.ainvoke(ask(), THREAD)
@@ -91,7 +91,7 @@ async def test_so_it_is_in_an_event_loop() -> None:
     assert till.paid == [(500, "shop")]
 
 
-def test_a_stream_shows_the_question_and_goes_on_with_the_answer() -> None:
+def test_a_stream_shows_the_question_and_continues_with_the_answer() -> None:
     till = Till()
     run = asking(SOFT, till, pays(500))
     assert any("__interrupt__" in one for one in run.stream(ask(), THREAD))
@@ -116,7 +116,7 @@ def test_an_answer_may_come_in_another_process(tmp_path: Any) -> None:
         'tool "pay" { must allow when euros.value in {float 1.0..900.0}; }',
     ],
 )
-def test_hard_and_doubtful_denials_are_not_offered(policy: str) -> None:
+def test_hard_and_uncertain_denials_are_not_offered_for_approval(policy: str) -> None:
     till = Till()
     call = calling(("pay", {"euros": 500, "to": "shops"}))
     state = asking(policy, till, call).invoke(ask(), THREAD)
@@ -151,7 +151,7 @@ def test_hard_and_doubtful_denials_are_not_offered(policy: str) -> None:
         ),
     ],
 )
-def test_a_human_may_decide_otherwise(
+def test_a_human_may_approve_reject_respond_or_edit(
     decision: dict[str, Any], kind: str, paid: list[int], said: str
 ) -> None:
     till = Till()
@@ -173,7 +173,7 @@ class Plain(BaseModel):
 
 
 @pytest.mark.parametrize(("to", "kind"), [(" Bob ", "made"), (" EVE ", "policy")])
-def test_an_approval_covers_what_the_tool_makes_of_the_call_up_to_a_hard_denial(
+def test_an_approval_covers_validated_arguments_unless_they_are_denied_hard(
     to: str, kind: str
 ) -> None:
     paid: list[str] = []
@@ -194,7 +194,7 @@ def test_an_approval_covers_what_the_tool_makes_of_the_call_up_to_a_hard_denial(
     assert paid == (["bob"] if kind == "made" else [])
 
 
-def test_an_edited_call_that_is_denied_softly_is_asked_about_again() -> None:
+def test_an_edited_call_with_a_soft_denial_needs_an_approval_again() -> None:
     till = Till()
     run = asking(SOFT, till, pays(500))
     run.invoke(ask(), THREAD)
@@ -221,7 +221,9 @@ def test_an_edited_call_that_is_denied_softly_is_asked_about_again() -> None:
         ),
     ],
 )
-def test_each_call_that_was_checked_counts(decisions: list[dict[str, Any]], tries: int) -> None:
+def test_each_checked_call_counts_in_the_session(
+    decisions: list[dict[str, Any]], tries: int
+) -> None:
     run = asking(COUNTED, Till(), pays(500))
     run.invoke(ask(), THREAD)
     for one in decisions:
@@ -256,7 +258,7 @@ def test_an_answer_that_is_no_decision_is_asked_for_again(answer: Any) -> None:
     assert till.paid == [(500, "shop")]
 
 
-def test_an_approval_does_not_carry_over_to_another_policy() -> None:
+def test_an_approval_is_not_valid_for_another_policy() -> None:
     till, saver = Till(), InMemorySaver()
     asking(SOFT, till, pays(500), checkpointer=saver).invoke(ask(), THREAD)
     stricter = SOFT.replace("100 needs", "100 always needs")
@@ -265,7 +267,7 @@ def test_an_approval_does_not_carry_over_to_another_policy() -> None:
     assert till.paid == []
 
 
-def test_each_call_of_a_message_is_asked_about_by_itself() -> None:
+def test_each_call_of_a_message_has_its_own_question() -> None:
     till = Till()
     run = asking(SOFT, till, pays(500, 5, 600))
     state = run.invoke(ask(), THREAD)
@@ -282,7 +284,7 @@ def test_each_call_of_a_message_is_asked_about_by_itself() -> None:
     assert till.paid == [(5, "shop"), (600, "shop")]
 
 
-def test_calls_wait_for_one_that_may_be_approved() -> None:
+def test_a_call_waits_for_an_earlier_one_that_may_be_approved() -> None:
     policy = SOFT + 'tool "pay" { session after { @tags |= {"paid"}; } }'
     till = Till()
     run = asking(policy, till, pays(500, 5))
@@ -292,7 +294,7 @@ def test_calls_wait_for_one_that_may_be_approved() -> None:
     assert till.paid == [(500, "shop")]
 
 
-def test_an_approved_result_is_labelled_like_any() -> None:
+def test_the_result_of_an_approved_call_is_labelled_like_any_other() -> None:
     policy = (
         SOFT
         + """
@@ -305,7 +307,7 @@ def test_an_approved_result_is_labelled_like_any() -> None:
     assert kinds(run.invoke(decide(APPROVE), THREAD)) == ["made", "policy"]
 
 
-def test_going_back_asks_again() -> None:
+def test_a_run_from_an_earlier_checkpoint_asks_again() -> None:
     till = Till()
     run = asking(SOFT, till, pays(500))
     run.invoke(ask(), THREAD)

@@ -1,4 +1,4 @@
-"""What the policy sees is what the tool gets, whatever its schema does with the arguments."""
+"""The policy sees the arguments that the tool gets, whatever its schema does with them."""
 
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -84,7 +84,7 @@ class Changed(BaseModel):
 
 @pytest.mark.parametrize("schema", [Validated, Injected, Whole, Disguised, Secret, Root])
 @pytest.mark.parametrize(("to", "kind"), [(" Eve ", "policy"), (" Ada ", "made")])
-def test_the_policy_sees_what_the_schema_makes_of_a_value(
+def test_the_policy_sees_a_value_after_its_validation_by_the_schema(
     schema: type[BaseModel], to: str, kind: str
 ) -> None:
     got: list[Any] = []
@@ -99,7 +99,7 @@ def test_the_policy_sees_what_the_schema_makes_of_a_value(
     assert len(got) == (kind == "made")
 
 
-def test_so_it_does_where_a_function_is_the_schema() -> None:
+def test_the_policy_sees_validated_values_if_the_schema_comes_from_a_function() -> None:
     @tool
     def pay(to: Name, runtime: ToolRuntime) -> str:  # noqa: ARG001
         """Pay."""
@@ -122,7 +122,7 @@ def test_a_validator_that_changes_its_input_does_not_change_what_was_checked() -
     assert [event.tool for event in events] == ["pay"] * 2  # as written, and as the tool gets it
 
 
-def test_a_validator_that_needs_what_is_injected_leaves_the_call_in_doubt() -> None:
+def test_a_call_whose_validator_needs_an_injected_argument_fails() -> None:
     class Needs(Injected):
         @model_validator(mode="after")
         def _needs(self) -> "Needs":
@@ -141,7 +141,7 @@ def test_a_validator_that_needs_what_is_injected_leaves_the_call_in_doubt() -> N
     ]
 
 
-def test_what_does_not_fit_beside_injected_arguments_is_the_models_to_correct() -> None:
+def test_the_model_gets_the_error_of_an_invalid_argument_beside_injected_ones() -> None:
     @tool(args_schema=Injected)
     def pay(to: str, state: Any) -> str:  # noqa: ARG001
         """Pay."""
@@ -151,7 +151,7 @@ def test_what_does_not_fit_beside_injected_arguments_is_the_models_to_correct() 
     assert "valid string" in message.text
 
 
-def test_a_schema_of_pydantic_1_is_refused_by_name() -> None:
+def test_a_schema_of_pydantic_1_is_refused_with_the_reason() -> None:
     class Old(pydantic.v1.BaseModel):
         euros: int
 
@@ -169,7 +169,7 @@ def test_a_schema_of_pydantic_1_is_refused_by_name() -> None:
     assert paid == []
 
 
-def test_a_tool_without_a_schema_gets_what_was_written() -> None:
+def test_a_tool_without_a_schema_gets_the_arguments_unchanged() -> None:
     got: list[Any] = []
 
     class Pay(BaseTool):
@@ -205,7 +205,7 @@ def test_a_call_does_not_run_as_another_tool() -> None:
     assert till.paid == []
 
 
-def test_a_call_too_deep_to_be_written_down_does_not_run() -> None:
+def test_a_call_with_too_deeply_nested_arguments_does_not_run() -> None:
     value: Any = 1
     for _ in range(3_000):
         value = [value]

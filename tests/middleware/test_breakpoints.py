@@ -1,4 +1,4 @@
-"""A question is answered after it was asked, never by what was there before it."""
+"""Only an answer that was given after its question counts."""
 
 import sqlite3
 from collections.abc import Callable
@@ -44,7 +44,7 @@ class Tries(Till):
 
 
 class Again(AgentMiddleware[Any, Any, Any]):
-    """Tries once more; LangChain's own took questions for failures in its version 1.2."""
+    """Retries once. LangChain's own middleware treated questions as failures in version 1.2."""
 
     def wrap_tool_call(self, request: Any, handler: Callable[..., Any]) -> Any:
         try:
@@ -139,7 +139,7 @@ def test_going_on_without_an_answer_asks_again(
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_an_approval_is_for_all_tries_of_a_call(place: Callable[..., Any]) -> None:
+def test_an_approval_is_valid_for_all_retries_of_a_call(place: Callable[..., Any]) -> None:
     tries = Tries()
     run = place(tries)
     run.invoke(ask(), THREAD)
@@ -151,7 +151,7 @@ def test_an_approval_is_for_all_tries_of_a_call(place: Callable[..., Any]) -> No
     assert tries.paid == [(200, "shop")] * 2
 
 
-async def test_so_it_is_in_an_event_loop() -> None:
+async def test_an_approval_is_valid_for_all_retries_of_a_call_in_an_event_loop() -> None:
     tries = Tries()
     run = at_the_top(tries)
     for given in (ask(), None, decide(APPROVE)):
@@ -160,7 +160,7 @@ async def test_so_it_is_in_an_event_loop() -> None:
     assert tries.paid == [(500, "shop")] * 2
 
 
-def test_an_approval_is_not_for_the_same_call_of_another_run() -> None:
+def test_an_approval_is_not_valid_for_the_same_call_of_another_run() -> None:
     till = Till()
     run = guarded(till, checkpointer=InMemorySaver())
     run.invoke(ask(), THREAD)
@@ -170,8 +170,10 @@ def test_an_approval_is_not_for_the_same_call_of_another_run() -> None:
     assert till.paid == [(500, "shop")]
 
 
-@pytest.mark.parametrize("place", PLACES[:-1])  # the last is called by a function that waits
-async def test_nor_does_it_in_an_event_loop(place: Callable[[Till], Any]) -> None:
+@pytest.mark.parametrize("place", PLACES[:-1])  # the last one calls its agent synchronously
+async def test_an_approval_at_a_breakpoint_approves_nothing_in_an_event_loop(
+    place: Callable[[Till], Any],
+) -> None:
     till = Till()
     run = place(till)
     await run.ainvoke(ask(), THREAD)
@@ -181,7 +183,7 @@ async def test_nor_does_it_in_an_event_loop(place: Callable[[Till], Any]) -> Non
     assert till.paid == [(500, "shop")]
 
 
-def test_questions_that_follow_on_each_other_are_answered_in_turn() -> None:
+def test_successive_questions_about_a_call_are_answered_in_turn() -> None:
     till = Till()
     run = at_the_top(till)
     run.invoke(ask(), THREAD)
@@ -193,7 +195,7 @@ def test_questions_that_follow_on_each_other_are_answered_in_turn() -> None:
     assert till.paid == [(200, "shop")]
 
 
-def test_a_tool_may_ask_after_an_approval() -> None:
+def test_a_tool_may_ask_its_own_question_after_an_approval() -> None:
     said: list[Any] = []
 
     @tool
@@ -210,7 +212,7 @@ def test_a_tool_may_ask_after_an_approval() -> None:
     assert said == [(500, "the first")]
 
 
-def test_an_answer_to_a_call_that_was_changed_since_is_none() -> None:
+def test_an_approval_is_not_valid_if_the_call_was_changed_after_the_question() -> None:
     till = Till()
     run = guarded(till, checkpointer=InMemorySaver())
     message = run.invoke(ask(), THREAD)["messages"][-1]
@@ -222,13 +224,13 @@ def test_an_answer_to_a_call_that_was_changed_since_is_none() -> None:
 
 
 def sent(call: Any, messages: list[Any]) -> Command[Any]:
-    """Starts a call with a state of one's own."""
+    """A command that starts a call with a state of its own."""
     state = {"messages": messages}
     given = {"__type": "tool_call_with_context", "tool_call": call, "state": state}
     return Command(goto=Send("tools", given))
 
 
-def test_a_state_that_comes_with_a_call_hides_no_labels() -> None:
+def test_a_state_that_is_sent_with_a_call_cannot_hide_labels() -> None:
     @tool(response_format="content_and_artifact")
     def read_mail() -> Any:
         """Read a mail."""
@@ -245,7 +247,7 @@ def test_a_state_that_comes_with_a_call_hides_no_labels() -> None:
     assert till.paid == []
 
 
-def test_a_state_that_comes_with_a_call_hides_no_result() -> None:
+def test_a_state_that_is_sent_with_a_call_cannot_hide_an_earlier_result() -> None:
     till = Till()
     run = agent(NO_RULES, [till.pay], calling(("pay", {"euros": 5})), checkpointer=InMemorySaver())
     messages = run.invoke(ask(), THREAD)["messages"]

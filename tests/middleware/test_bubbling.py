@@ -1,4 +1,4 @@
-"""What LangGraph does with a denial: it passes through what handles failures, and ends the run."""
+"""LangGraph passes a denial through retries and error handlers, and the denial ends the run."""
 
 import copy
 import pickle
@@ -32,7 +32,7 @@ IDS = [type(one).__name__ for one in PASSING]
 
 
 @pytest.mark.parametrize("error", PASSING, ids=IDS)
-def test_it_is_what_it_says_and_one_that_langgraph_lets_pass(error: TurnFailed) -> None:
+def test_a_denial_is_a_graph_bubble_up_and_copies_keep_its_class(error: TurnFailed) -> None:
     kind = type(error)
     assert isinstance(error, GraphBubbleUp)
     assert repr(error) == f"{kind.__name__}('No.')"
@@ -45,11 +45,11 @@ def test_it_is_what_it_says_and_one_that_langgraph_lets_pass(error: TurnFailed) 
 @pytest.mark.parametrize(
     "error", [ServiceError("x"), UsageError("x"), ForcedToolMissing("x", tool="t"), *map(ordinary, PASSING)]
 )  # fmt: skip
-def test_all_else_can_be_handled(error: SequrityError) -> None:
+def test_other_errors_can_be_handled(error: SequrityError) -> None:
     assert not isinstance(error, GraphBubbleUp)
 
 
-def test_without_langgraph_it_is_an_error_like_others_and_once_it_is_there_it_passes() -> None:
+def test_a_denial_is_a_graph_bubble_up_as_soon_as_langgraph_is_imported() -> None:
     program = """
 import pickle, sys
 from langchain_sequrity.errors import PolicyDenied
@@ -88,7 +88,7 @@ WAYS = {one.__name__: one for one in (invoke, ainvoke, stream, astream)}
 
 
 class Watched:
-    """Two nodes side by side, one of which is denied, and what else was asked."""
+    """Two parallel nodes; one of them is denied. Records which other functions ran."""
 
     def __init__(self, error: Exception) -> None:
         self.error = error
@@ -119,7 +119,7 @@ class Watched:
 @pytest.mark.parametrize("error", PASSING, ids=IDS)
 @pytest.mark.parametrize("beside", [False, True], ids=["alone", "beside another"])
 @pytest.mark.parametrize("way", WAYS)
-async def test_a_node_is_not_tried_again_and_no_handler_is_asked(
+async def test_a_denied_node_is_not_retried_and_no_error_handler_runs(
     error: TurnFailed, beside: bool, way: str
 ) -> None:
     watched = Watched(error)
@@ -128,14 +128,14 @@ async def test_a_node_is_not_tried_again_and_no_handler_is_asked(
         await WAYS[way](graph)
     assert caught.value is error
     assert watched.tried == 1
-    # What runs beside it comes to its end, and is kept for the time when the thread goes on.
+    # A parallel node runs to its end, and its result is kept until the thread continues.
     assert watched.seen == (["other"] if beside else [])
     state = graph.get_state(THREAD)
     assert "denied" in state.next
     assert [one.text for one in state.values["messages"]] == watched.seen
 
 
-def test_a_thread_goes_on_with_the_node_that_was_denied() -> None:
+def test_a_thread_continues_with_the_denied_node() -> None:
     watched = Watched(PolicyDenied("No."))
     graph = watched.graph(beside=True)
     for _ in range(2):
@@ -146,7 +146,7 @@ def test_a_thread_goes_on_with_the_node_that_was_denied() -> None:
 
 
 @pytest.mark.parametrize("handle", [True, "Try again.", str])
-def test_a_denial_within_a_tool_is_no_result(handle: Any) -> None:
+def test_a_denial_inside_a_tool_is_raised_and_not_a_tool_result(handle: Any) -> None:
     def ask(text: str) -> str:
         """Ask another model."""
         raise PolicyDenied(text)

@@ -63,7 +63,7 @@ def test_a_denied_call_does_not_run_and_an_allowed_one_does(run: Callable[..., A
 
 
 @pytest.mark.parametrize("run", ASYNC)
-async def test_so_it_is_in_an_event_loop(run: Callable[..., Any]) -> None:
+async def test_a_denied_call_does_not_run_in_an_event_loop(run: Callable[..., Any]) -> None:
     till = Till()
     state = await run(agent(LIMIT, [till.pay], PAYS_500, PAYS_5), ask())
     assert kinds(state) == ["policy", "made"]
@@ -76,11 +76,11 @@ def test_streams_show_the_denial_like_any_result(mode: str) -> None:
     assert "more than 100 needs a signature" in str(seen).lower()
 
 
-def test_what_the_agent_returns_is_what_it_would_return_without_a_policy() -> None:
+def test_the_state_that_an_agent_returns_has_no_field_of_the_middleware() -> None:
     assert set(agent(LIMIT, [Till().pay], PAYS_5).invoke(ask())) == {"messages"}
 
 
-def test_the_model_is_told_the_reason_and_no_value() -> None:
+def test_the_model_gets_the_reason_of_a_denial_but_no_value() -> None:
     (message,) = results(agent(LIMIT, [Till().pay], PAYS_500).invoke(ask()))
     assert message.status == "error"
     assert message.name == "pay"
@@ -110,7 +110,7 @@ def test_the_model_is_told_the_reason_and_no_value() -> None:
         ('tool r"^pa" { must deny always; }', False),
     ],
 )
-def test_a_policy_is_whatever_the_chat_models_take(policy: Any, made: bool) -> None:
+def test_a_policy_has_any_form_that_the_chat_models_accept(policy: Any, made: bool) -> None:
     till = Till()
     agent(policy, [till.pay], PAYS_500).invoke(ask())
     assert bool(till.paid) is made
@@ -124,7 +124,7 @@ def test_a_policy_can_be_a_file(tmp_path: Path) -> None:
     assert till.paid == []
 
 
-# Doubt
+# Uncertain checks
 
 
 DOUBTFUL_DENIAL = 'tool "pay" { should deny when to.value in {str matching r"ECRET"}; }'
@@ -136,7 +136,7 @@ DOUBTFUL_STRENGTH = """
 """
 
 
-def test_what_may_be_denied_is_denied() -> None:
+def test_a_call_with_an_uncertain_denial_is_denied() -> None:
     (message,) = results(agent(DOUBTFUL_DENIAL, [Till().pay], PAYS_500).invoke(ask()))
     denial = denial_of(message)
     assert denial is not None
@@ -146,13 +146,15 @@ def test_what_may_be_denied_is_denied() -> None:
 @pytest.mark.parametrize(
     ("option", "kind"), [({}, "uncertain"), ({"allow_uncertain": True}, "made")]
 )
-def test_what_is_allowed_in_doubt_is_made_on_request_only(option: Any, kind: str) -> None:
+def test_a_call_whose_permission_is_uncertain_is_made_only_on_request(
+    option: Any, kind: str
+) -> None:
     state = agent(DOUBTFUL_STRENGTH, [Till().pay], PAYS_500, **option).invoke(ask())
     assert kinds(state) == [kind]
 
 
 DEFAULTS = [
-    # a rule about `to`, which the calls leave out; whether they are made for `to="shop"`
+    # a rule about `to`, which the calls omit; whether a call with the default "shop" is made
     ('must deny when to.value == "boss";', True),
     ('must deny when to.value == "shop";', False),
     ('must deny when not to.value in {"shop", "boss"};', True),
@@ -165,7 +167,7 @@ DEFAULTS = [
 
 @pytest.mark.parametrize(("rule", "made"), DEFAULTS)
 @pytest.mark.parametrize("is_async", [False, True])
-async def test_a_default_of_the_tool_is_judged_where_a_call_leaves_it_out(
+async def test_the_default_of_an_omitted_argument_is_checked(
     is_async: bool, rule: str, made: bool
 ) -> None:
     till = Till()
@@ -176,7 +178,7 @@ async def test_a_default_of_the_tool_is_judged_where_a_call_leaves_it_out(
 
 
 def pays(**schema: Any) -> BaseTool:
-    """A tool with a schema of its own, whose arguments are taken as they are."""
+    """A tool with its own JSON Schema. It gets the arguments unchanged."""
     properties = {"euros": {"type": "integer"}, "to": {"type": "string", **schema}}
     return StructuredTool.from_function(
         lambda **given: str(given),
@@ -189,7 +191,7 @@ def pays(**schema: Any) -> BaseTool:
 BOSS = 'tool "pay" { must deny when to.value == "boss"; }'
 
 
-def test_an_argument_without_a_default_that_is_left_out_is_in_doubt() -> None:
+def test_an_omitted_argument_without_a_default_is_uncertain() -> None:
     assert kinds(agent(BOSS, [pays(default="shop")], PAYS_5).invoke(ask())) == ["made"]
     (message,) = results(agent(BOSS, [pays()], PAYS_5).invoke(ask()))
     denial = denial_of(message)
@@ -197,7 +199,7 @@ def test_an_argument_without_a_default_that_is_left_out_is_in_doubt() -> None:
     assert (denial.kind, denial.certain) == ("policy", False)
 
 
-def test_of_two_tools_that_have_one_name_no_default_is_known() -> None:
+def test_the_defaults_of_two_tools_with_one_name_are_unknown() -> None:
     guard = PolicyMiddleware(BOSS)
     agents = [
         create_agent(turns(PAYS_5), [pays(default=to)], middleware=[guard])
@@ -230,7 +232,7 @@ class Payment(BaseModel):
         ({"euros": 5000.0, "recipient": "shop", "signed": True}, False),
     ],
 )
-def test_the_policy_has_to_allow_what_the_tool_makes_of_the_arguments(
+def test_the_policy_has_to_allow_the_arguments_as_given_and_as_validated(
     args: dict[str, Any], made: bool
 ) -> None:
     paid: list[str] = []
@@ -253,7 +255,7 @@ def test_the_policy_has_to_allow_what_the_tool_makes_of_the_arguments(
     assert bool(paid) is made
 
 
-def test_arguments_that_do_not_fit_are_the_models_to_correct() -> None:
+def test_the_model_gets_the_error_of_arguments_that_do_not_fit_the_schema() -> None:
     till = Till()
     state = agent(NO_RULES, [till.pay], calling(("pay", {"euros": "many"}))).invoke(ask())
     assert "euros" in results(state)[0].text
@@ -289,7 +291,7 @@ def test_calls_of_tools_that_do_not_exist_are_answered_by_langchain_or_denied() 
     assert kinds(agent(closed, [Till().pay], call).invoke(ask())) == ["policy"]
 
 
-def test_broken_calls_never_run() -> None:
+def test_invalid_tool_calls_never_run() -> None:
     broken = AIMessage(
         "",
         invalid_tool_calls=[
@@ -310,7 +312,7 @@ def test_calls_that_share_an_id_do_not_run() -> None:
 
 
 @pytest.mark.parametrize("name", ["pay\x1b[31m\nINFO ok", "[bold]x[/]", "\u202etxt", "x" * 500])
-def test_names_cannot_act_on_what_shows_a_denial(name: str) -> None:
+def test_hostile_names_in_a_denial_are_made_short_and_printable(name: str) -> None:
     closed = PolicyHeader.from_sqrt("", default_allow=False)
     message = AIMessage("", tool_calls=[{"name": name, "args": {name: name}, "id": "1"}])
     (told,) = results(agent(closed, [Till().pay], message).invoke(ask()))
@@ -319,7 +321,7 @@ def test_names_cannot_act_on_what_shows_a_denial(name: str) -> None:
 
 
 @pytest.mark.parametrize("value", [float("nan"), 10**400, "\ud800", {"a": [{}] * 3}, None])
-def test_no_value_opens_the_gate(value: Any) -> None:
+def test_no_unusual_value_bypasses_the_policy(value: Any) -> None:
     till = Till()
     call = calling(("pay", {"euros": value}))
     agent(LIMIT, [till.pay], call).invoke(ask())

@@ -1,4 +1,4 @@
-"""What is told of each check, and that telling it changes nothing."""
+"""Events of policy checks. A handler of events cannot change a check."""
 
 import json
 import logging
@@ -30,7 +30,7 @@ def told(*said: Any, policy: Any = POLICY, **options: Any) -> list[PolicyEvent]:
     return events
 
 
-def test_each_check_is_told_once() -> None:
+def test_each_check_is_one_event() -> None:
     denied, allowed = told()
     assert (denied.stage, denied.outcome, denied.verdict) == ("call", "denied", "soft_denied")
     assert (denied.tool, denied.call_id, denied.thread_id) == ("pay", "pay-0", "t")
@@ -42,12 +42,12 @@ def test_each_check_is_told_once() -> None:
     assert allowed.rule == "default_allow"
 
 
-def test_arguments_are_told_on_request_only() -> None:
+def test_an_event_contains_arguments_only_on_request() -> None:
     assert "777" not in repr(told())
     assert told(log_arguments=True)[0].arguments == {"euros": 777}
 
 
-def test_the_log_has_them_as_json(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_audit_log_has_the_events_as_json(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "langchain_sequrity.audit")
     events = told()
     records = [one for one in caplog.records if one.name == "langchain_sequrity.audit"]
@@ -55,7 +55,9 @@ def test_the_log_has_them_as_json(caplog: pytest.LogCaptureFixture) -> None:
 
 
 @pytest.mark.parametrize("name", ["pay\x1b[31m\nINFO ok", "\u202etxt", "x\x7f"])
-def test_names_cannot_act_on_a_log(name: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_hostile_names_in_the_audit_log_are_printable(
+    name: str, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.INFO, "langchain_sequrity.audit")
     closed = PolicyHeader.from_sqrt("", default_allow=False)
     told(AIMessage("", tool_calls=[{"name": name, "args": {}, "id": name}]), policy=closed)
@@ -63,7 +65,9 @@ def test_names_cannot_act_on_a_log(name: str, caplog: pytest.LogCaptureFixture) 
     assert caplog.records
 
 
-def test_a_handler_that_raises_opens_no_gate(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_event_handler_that_raises_does_not_change_the_check(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     def fails(event: PolicyEvent) -> None:
         raise RuntimeError(event.tool + "SECRET")
 
@@ -75,7 +79,7 @@ def test_a_handler_that_raises_opens_no_gate(caplog: pytest.LogCaptureFixture) -
     assert "SECRET" not in caplog.text
 
 
-def test_what_a_human_decides_is_told() -> None:
+def test_the_decision_of_a_human_is_an_event() -> None:
     events: list[PolicyEvent] = []
     run = agent(
         POLICY,
@@ -93,7 +97,7 @@ def test_what_a_human_decides_is_told() -> None:
     ]
 
 
-def test_a_result_that_is_withheld_is_told() -> None:
+def test_a_withheld_result_is_an_event() -> None:
     events: list[PolicyEvent] = []
 
     @tool(response_format="content_and_artifact")

@@ -1,4 +1,4 @@
-"""Labels: what the model has seen is on every argument, and only tools' own code makes them."""
+"""Labels: all that the model has seen labels each argument, and only code of tools adds labels."""
 
 import json
 from collections.abc import Callable
@@ -80,18 +80,20 @@ SENDS = calling(("send", {"text": "hello"}))
         (("clock", {}), "made"),
     ],
 )
-def test_arguments_carry_what_the_model_had_seen(first: Any, kind: str) -> None:
+def test_arguments_have_the_labels_of_everything_that_the_model_had_seen(
+    first: Any, kind: str
+) -> None:
     state = agent(POLICY, TOOLS, calling(first), SENDS).invoke(ask())
     assert kinds(state) == ["made", kind]
     assert bool(SENT) is (kind == "made")
 
 
-async def test_so_they_do_in_an_event_loop() -> None:
+async def test_arguments_have_the_labels_of_earlier_results_in_an_event_loop() -> None:
     state = await agent(POLICY, TOOLS, calling(("web", {"page": "x"})), SENDS).ainvoke(ask())
     assert kinds(state) == ["made", "policy"]
 
 
-def test_a_call_of_the_same_message_has_not_seen_the_result() -> None:
+def test_a_call_of_the_same_message_does_not_have_the_labels_of_the_result() -> None:
     both = calling(("web", {"page": "x"}), ("send", {"text": "hello"}))
     state = agent(POLICY, TOOLS, both, SENDS).invoke(ask())
     assert kinds(state) == ["made", "made", "policy"]
@@ -109,7 +111,7 @@ def test_labels_of_results_of_one_message_are_joined() -> None:
     assert seen == Labels(consumers=frozenset({"ada"}), tags=frozenset({"web"}))
 
 
-def test_labels_do_not_replace_what_was_seen_before() -> None:
+def test_labels_of_a_result_do_not_replace_those_of_earlier_results() -> None:
     said = [calling(("web", {"page": "x"})), calling(("mail", {"kind": "replaced"})), SENDS]
     assert kinds(agent(POLICY, TOOLS, *said).invoke(ask())) == ["made", "made", "policy"]
 
@@ -123,7 +125,7 @@ def test_labels_do_not_replace_what_was_seen_before() -> None:
         ("replaced", set()),
     ],
 )
-def test_labels_of_a_tool_join_those_of_the_arguments_unless_it_says_otherwise(
+def test_labels_of_a_tool_join_those_of_the_arguments_unless_combine_says_otherwise(
     kind: str, tags: set[str]
 ) -> None:
     policy = """
@@ -139,7 +141,7 @@ def test_labels_of_a_tool_join_those_of_the_arguments_unless_it_says_otherwise(
     assert thread_labels(run.get_state(THREAD).values).session.tags == tags
 
 
-def test_labels_last_over_turns_and_outlive_the_messages() -> None:
+def test_labels_last_over_turns_and_after_the_messages_are_removed() -> None:
     run = agent(
         POLICY, TOOLS, calling(("web", {"page": "x"})), "read", SENDS, checkpointer=InMemorySaver()
     )
@@ -151,12 +153,12 @@ def test_labels_last_over_turns_and_outlive_the_messages() -> None:
 
 
 @pytest.mark.filterwarnings("ignore::langchain_sequrity.errors.PolicyMismatch")
-def test_without_labelling_arguments_carry_none() -> None:
+def test_arguments_have_no_labels_with_labelling_none() -> None:
     run = agent(POLICY, TOOLS, calling(("web", {"page": "x"})), SENDS, labelling="none")
     assert kinds(run.invoke(ask())) == ["made", "made"]
 
 
-def test_what_a_result_is_like_can_be_asked_of_it() -> None:
+def test_a_rule_can_test_the_value_of_a_result() -> None:
     policy = """
         tool "clock" { session after { when @result.value == "noon" { @tags |= {"late"}; } } }
         tool "send" { must deny when "late" in @session.tags; }
@@ -172,7 +174,9 @@ def test_an_error_of_a_tool_is_labelled_like_a_result() -> None:
 
 
 @pytest.mark.parametrize("tool_that_runs", ["real", "emulated"])
-def test_what_other_middleware_says_of_a_denied_call_is_labelled(tool_that_runs: str) -> None:
+def test_a_result_that_other_middleware_gives_for_a_denied_call_is_labelled(
+    tool_that_runs: str,
+) -> None:
     @tool("web")
     def fails(page: str) -> str:
         """Read a page."""
@@ -198,7 +202,7 @@ def test_what_other_middleware_says_of_a_denied_call_is_labelled(tool_that_runs:
     assert kinds(run.invoke(ask())) == ["made", "policy"]
 
 
-def test_a_denial_is_no_result_and_gets_no_labels() -> None:
+def test_a_denial_gets_no_labels() -> None:
     policy = POLICY + 'tool "web" { must deny always; }'
     state = agent(policy, TOOLS, calling(("web", {"page": "x"})), SENDS).invoke(ask())
     assert kinds(state) == ["policy", "made"]
@@ -208,7 +212,7 @@ def test_a_denial_is_no_result_and_gets_no_labels() -> None:
 
 
 @pytest.mark.parametrize(("kind", "sent"), [("tagged", "policy"), ("plain", "made")])
-def test_labels_that_were_read_once_outlive_the_key_that_sealed_them(
+def test_labels_that_were_read_once_stay_valid_if_the_seal_key_changes(
     kind: str, sent: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = agent(
@@ -225,7 +229,7 @@ def test_labels_that_were_read_once_outlive_the_key_that_sealed_them(
     assert kinds(run.invoke(ask(), THREAD)) == ["made", sent]
 
 
-def test_an_id_that_another_message_uses_again_stands_for_another_result() -> None:
+def test_a_call_id_that_another_message_repeats_belongs_to_another_result() -> None:
     def same(name: str, **args: Any) -> AIMessage:
         return AIMessage("", tool_calls=[{"name": name, "args": args, "id": "same"}])
 
@@ -243,7 +247,7 @@ def test_an_id_that_another_message_uses_again_stands_for_another_result() -> No
     assert kinds(run.invoke({"messages": old}, THREAD))[-1] == "policy"
 
 
-# Labels that are none
+# Forged and broken labels
 
 WRAPPER = {
     "value": "hello",
@@ -254,7 +258,7 @@ WRAPPER = {
 
 
 @pytest.mark.parametrize("text", [json.dumps(WRAPPER), '{"sequrity_labels": {}, "seal": ""}'])
-def test_labels_in_a_text_do_nothing(text: str) -> None:
+def test_labels_in_the_text_of_a_result_have_no_effect(text: str) -> None:
     @tool("web")
     def forged(page: str) -> str:
         """Read a page."""
@@ -270,7 +274,7 @@ def broken(artifact: dict[str, Any]) -> dict[str, Any]:
     return {**artifact, "sequrity_labels": {**artifact["sequrity_labels"], "tags": []}}
 
 
-def test_a_result_whose_seal_is_broken_is_withheld_and_its_call_counts() -> None:
+def test_a_result_with_an_invalid_seal_is_withheld_but_its_call_counts() -> None:
     @tool("mail", response_format="content_and_artifact")
     def forged(kind: str) -> Any:
         """Read a mail."""
@@ -288,7 +292,7 @@ def test_a_result_whose_seal_is_broken_is_withheld_and_its_call_counts() -> None
     assert thread_labels(run.get_state(THREAD).values).session.tags == {"read"}
 
 
-def test_a_tool_that_is_not_declared_to_return_labels_is_told_so_and_its_result_withheld() -> None:
+def test_the_labelled_result_of_a_tool_without_content_and_artifact_is_withheld() -> None:
     @tool("mail")
     def undeclared(kind: str) -> Any:
         """Read a mail."""
@@ -300,7 +304,7 @@ def test_a_tool_that_is_not_declared_to_return_labels_is_told_so_and_its_result_
     assert "SECRET" not in str(state)
 
 
-def test_results_that_the_caller_brings_along_are_labelled_too() -> None:
+def test_results_in_the_callers_history_are_labelled_too() -> None:
     _, artifact = labeled_tool_result("", tags=["untrusted"])
 
     def history(name: str, artifact: Any = None) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Beside what else LangChain has: other middleware, and every kind of tool."""
+"""The policy middleware with LangChain's other middleware, and with every kind of tool."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -55,7 +55,7 @@ def looks_on(request: Any, handler: Callable[..., Any]) -> Any:
     return handler(request)
 
 
-def test_what_wraps_calls_may_not_stand_after_the_policy() -> None:
+def test_middleware_that_wraps_tool_calls_is_refused_after_the_policy() -> None:
     till = Till()
     run = create_agent(turns(pays(5)), [till.pay], middleware=[PolicyMiddleware(LIMIT), looks_on])
     with pytest.raises(UsageError, match="must be the last item of `middleware`"):
@@ -63,7 +63,9 @@ def test_what_wraps_calls_may_not_stand_after_the_policy() -> None:
     assert till.paid == []
 
 
-async def test_nor_in_an_event_loop() -> None:
+async def test_middleware_that_wraps_tool_calls_is_refused_after_the_policy_in_an_event_loop() -> (
+    None
+):
     till = Till()
     middleware = [PolicyMiddleware(LIMIT), ToolRetryMiddleware()]
     with pytest.raises(UsageError, match="must be the last item of `middleware`"):
@@ -71,7 +73,7 @@ async def test_nor_in_an_event_loop() -> None:
     assert till.paid == []
 
 
-def test_what_does_not_wrap_calls_may_stand_anywhere() -> None:
+def test_middleware_that_does_not_wrap_tool_calls_may_come_after_the_policy() -> None:
     @before_model
     def nothing(state: Any, runtime: Any) -> None:
         """Do nothing."""
@@ -111,7 +113,7 @@ def test_a_call_that_other_middleware_edits_is_checked_again(
 
 
 @pytest.mark.parametrize("edited", [5, 500])
-def test_an_edited_call_counts_whatever_comes_of_it(edited: int) -> None:
+def test_an_edited_call_counts_whether_it_is_made_or_denied(edited: int) -> None:
     policy = (
         LIMIT
         + """
@@ -130,7 +132,7 @@ def test_an_edited_call_counts_whatever_comes_of_it(edited: int) -> None:
 
 
 @pytest.mark.parametrize(("euros", "kind"), [("5", "made"), ("500", "policy")])
-def test_a_call_of_which_the_tool_makes_another_counts_once(euros: str, kind: str) -> None:
+def test_a_call_whose_arguments_the_tool_converts_counts_once(euros: str, kind: str) -> None:
     policy = """
         tool "pay" {
             must deny when euros.value in {int 100..};
@@ -143,7 +145,7 @@ def test_a_call_of_which_the_tool_makes_another_counts_once(euros: str, kind: st
     assert thread_labels(run.get_state(THREAD).values).session.tags == {"one"}
 
 
-def test_a_call_that_waits_does_not_get_by_edited() -> None:
+def test_a_waiting_call_still_waits_if_other_middleware_edits_it() -> None:
     policy = """
         tool "pay" { session after { @tags |= {"paid"}; } }
         tool "look" { must deny when "paid" in @session.tags; }
@@ -179,7 +181,7 @@ def test_a_call_that_other_middleware_adds_is_checked_too(policy: str, kind: str
     assert kinds(state) == ["made", kind]
 
 
-def test_calls_that_other_middleware_adds_are_not_counted_side_by_side() -> None:
+def test_several_calls_that_other_middleware_adds_wait() -> None:
     till = Till()
 
     class Adds(AgentMiddleware[Any, Any, Any]):
@@ -202,7 +204,7 @@ def test_calls_that_other_middleware_adds_are_not_counted_side_by_side() -> None
     assert till.paid == [(5, "shop")]
 
 
-def test_a_run_of_tools_that_nobody_planned_makes_no_call_twice() -> None:
+def test_a_jump_back_to_the_tools_makes_no_call_twice() -> None:
     till = Till()
 
     class Again(AgentMiddleware[Any, Any, Any]):
@@ -217,7 +219,7 @@ def test_a_run_of_tools_that_nobody_planned_makes_no_call_twice() -> None:
 
 # Humans
 
-# LangChain had one mode, and no name for it, in its oldest version that is promised.
+# The oldest supported version of LangChain has only one mode, without a name.
 _KNOWN = signature(HumanInTheLoopMiddleware.__init__).parameters
 MODES = ["batched", *(["per_call"] if "interrupt_mode" in _KNOWN else [])]
 
@@ -243,7 +245,7 @@ MODES = ["batched", *(["per_call"] if "interrupt_mode" in _KNOWN else [])]
     ],
 )
 @pytest.mark.parametrize("mode", MODES)
-def test_a_human_decides_within_the_policy(
+def test_a_human_cannot_allow_what_the_policy_denies(
     asked: int, decision: dict[str, Any], paid: list[int], kind: str, mode: Any
 ) -> None:
     till = Till()
@@ -260,7 +262,7 @@ def test_a_human_decides_within_the_policy(
 # Retries
 
 
-def test_a_call_that_is_tried_again_is_one_call() -> None:
+def test_a_retried_call_counts_once() -> None:
     tries: list[int] = []
 
     @tool
@@ -285,7 +287,7 @@ def test_a_call_that_is_tried_again_is_one_call() -> None:
     assert thread_labels(run.get_state(THREAD).values).session.tags == {"one"}
 
 
-def test_what_a_failed_tool_says_is_labelled_by_the_rules_on_it() -> None:
+def test_the_error_of_a_failed_tool_is_labelled_by_the_rules_on_the_tool() -> None:
     @tool
     def web(page: str) -> str:
         """Read a page."""
@@ -300,7 +302,7 @@ def test_what_a_failed_tool_says_is_labelled_by_the_rules_on_it() -> None:
     assert kinds(state) == ["made", "policy"]
 
 
-def test_a_tool_that_raises_raises() -> None:
+def test_an_exception_of_a_tool_is_raised() -> None:
     @tool
     def pay(euros: int) -> str:
         """Pay."""
@@ -314,7 +316,7 @@ def test_a_tool_that_raises_raises() -> None:
 
 
 @pytest.mark.parametrize("euros", [5, 500])
-def test_a_tool_that_ends_the_run_ends_it(euros: int) -> None:
+def test_a_return_direct_tool_ends_the_run_even_if_it_is_denied(euros: int) -> None:
     @tool(return_direct=True)
     def pay(euros: int) -> str:
         """Pay."""
@@ -347,7 +349,9 @@ def as_message(runtime: ToolRuntime) -> Any:
 
 
 @pytest.mark.parametrize("make", [as_command, as_pairs, as_list, as_message])
-def test_labels_are_found_in_all_that_a_tool_may_return(make: Callable[..., Any]) -> None:
+def test_labels_are_found_in_every_kind_of_value_that_a_tool_may_return(
+    make: Callable[..., Any],
+) -> None:
     @tool
     def web(page: str, runtime: ToolRuntime) -> Any:
         """Read a page."""
@@ -371,7 +375,7 @@ class Written:
 @pytest.mark.parametrize(
     "form", [dict, lambda update: tuple(update.items()), lambda update: Written(**update)]
 )
-def test_a_tool_cannot_write_what_the_policy_goes_by(form: Callable[..., Any]) -> None:
+def test_a_tool_cannot_write_the_state_field_of_the_middleware(form: Callable[..., Any]) -> None:
     @tool
     def web(page: str, runtime: ToolRuntime) -> Any:
         """Read a page."""
@@ -382,7 +386,7 @@ def test_a_tool_cannot_write_what_the_policy_goes_by(form: Callable[..., Any]) -
         agent(NO_RULES, [web], calling(("web", {"page": "x"}))).invoke(ask())
 
 
-def test_injected_arguments_are_none_of_the_models() -> None:
+def test_the_model_cannot_set_injected_arguments() -> None:
     seen: list[Any] = []
 
     @tool
@@ -467,7 +471,7 @@ def test_an_agent_as_a_tool_is_guarded_outside_and_inside(is_shared: bool) -> No
     assert till.paid == [(5, "shop")]
 
 
-def test_tools_of_the_provider_are_passed_on_unchecked() -> None:
+def test_an_agent_may_have_tools_of_the_provider_beside_checked_ones() -> None:
     till = Till()
     run = agent(LIMIT, [till.pay, {"type": "web_search"}], pays(500))
     assert kinds(run.invoke(ask())) == ["policy"]

@@ -1,4 +1,4 @@
-"""With the package's own chat model, whose server is a real one."""
+"""The middleware with the package's own chat model and a real server."""
 
 from collections.abc import Iterator
 
@@ -35,7 +35,9 @@ def model() -> Iterator[ChatSequrity]:
         )
 
 
-async def test_a_model_of_ours_is_told_of_a_denial_and_goes_on(model: ChatSequrity) -> None:
+async def test_chat_sequrity_gets_a_denial_as_a_tool_result_and_continues(
+    model: ChatSequrity,
+) -> None:
     till = Till()
     run = create_agent(
         model, [till.pay], middleware=[PolicyMiddleware(POLICY)], checkpointer=InMemorySaver()

@@ -1,4 +1,4 @@
-"""No middleware of LangChain's or of deepagents lets another model or tool act after a denial."""
+"""No middleware of LangChain or deepagents lets another model or tool act after a denial."""
 
 import gc
 import inspect
@@ -73,7 +73,7 @@ final_return_value = "published"
 
 
 class Press:
-    """Tools that write down what became public, and a model under no policy that would use them."""
+    """Tools that record what was published, and a model without a policy that would call them."""
 
     def __init__(self) -> None:
         self.published: list[str] = []
@@ -199,7 +199,7 @@ def planner() -> Iterator[ChatSequrity]:
 
 @pytest.fixture(autouse=True)
 def _shells_are_left_behind() -> Iterator[None]:
-    """Their pipes go here, where nobody minds."""
+    """Their pipes are collected here, where the warnings are ignored."""
     yield
     gc.collect()
 
@@ -236,7 +236,7 @@ async def test_a_denial_of_the_model_is_raised_and_nothing_else_acts(
     assert (caught.value.tool, caught.value.reason) == ("publish", "diaries stay at home")
     assert (press.published, press.asked) == ([], 0)
     last = agent.get_state(THREAD).values["messages"][-1]
-    assert last.type == "tool"  # no empty answer, and none at all
+    assert last.type == "tool"  # no answer follows, not even an empty one
 
 
 SINGLE = [
@@ -274,7 +274,7 @@ async def test_a_denial_of_a_single_llm_session_is_raised_too(
 @ROWS
 @pytest.mark.parametrize("on_denied", ["raise", "message"])
 @pytest.mark.parametrize("way", ["invoke", "ainvoke"])
-async def test_a_denial_of_the_policy_middleware_is_raised_or_told(
+async def test_a_denial_of_the_policy_middleware_is_raised_or_sent_to_the_model(
     tmp_path: Path, kind: type[Any], on_denied: Any, way: str
 ) -> None:
     press = Press()
@@ -287,7 +287,7 @@ async def test_a_denial_of_the_policy_middleware_is_raised_or_told(
     before = [
         one
         for one in BUILT_IN[kind](press, model, tmp_path)
-        if not isinstance(one, HumanInTheLoopMiddleware)  # it would wait for somebody
+        if not isinstance(one, HumanInTheLoopMiddleware)  # it would wait for a human
     ]
     tools: list[Any] = [press.read_diary, press.publish]
     agent: Any = create_agent(
@@ -320,7 +320,7 @@ async def test_a_deep_agent_ends_with_the_denial(planner: ChatSequrity, way: str
 
 @pytest.mark.skipif(find_spec("deepagents") is None, reason="`deepagents` is not installed")
 @pytest.mark.parametrize("way", ["invoke", "ainvoke"])
-async def test_the_denial_of_a_subagent_is_no_result_for_its_parent(
+async def test_the_denial_of_a_subagent_is_raised_and_not_a_result_for_its_parent(
     planner: ChatSequrity, way: str
 ) -> None:
     from deepagents import create_deep_agent  # noqa: PLC0415 - may be missing

@@ -1,4 +1,4 @@
-"""What a policy middleware is made of, and what it says when that cannot work."""
+"""The options of `PolicyMiddleware`, and the errors for invalid ones."""
 
 import importlib
 import subprocess
@@ -45,7 +45,7 @@ def test_a_policy_that_cannot_be_applied_is_an_error_at_once(
         ({"on_event": 7}, "synchronous function"),
     ],
 )
-def test_an_option_without_such_a_value_is_an_error(option: dict[str, Any], text: str) -> None:
+def test_an_option_with_an_invalid_value_is_an_error(option: dict[str, Any], text: str) -> None:
     with pytest.raises(UsageError, match=text):
         PolicyMiddleware(NO_RULES, **option)
 
@@ -54,7 +54,7 @@ async def _later(event: Any) -> None:
     """An event handler that is never awaited."""
 
 
-def test_a_handler_that_would_never_be_awaited_is_an_error() -> None:
+def test_an_asynchronous_event_handler_is_an_error() -> None:
     with pytest.raises(UsageError, match="synchronous function"):
         PolicyMiddleware(NO_RULES, on_event=_later)  # type: ignore[arg-type]
 
@@ -70,7 +70,7 @@ def test_a_handler_that_would_never_be_awaited_is_an_error() -> None:
         ('tool r"^x" { must deny always; }', "No tool matches"),
     ],
 )
-def test_a_rule_for_what_does_not_exist_is_an_error_before_the_first_call(
+def test_a_rule_for_an_unknown_tool_or_argument_is_an_error_before_the_first_call(
     policy: str, text: str
 ) -> None:
     till = Till()
@@ -81,7 +81,7 @@ def test_a_rule_for_what_does_not_exist_is_an_error_before_the_first_call(
         PolicyMiddleware(policy, tools=[tool(till.pay)])
 
 
-def test_tools_may_be_named_or_left_alone() -> None:
+def test_a_policy_is_checked_against_named_tools_or_against_none() -> None:
     pays = calling(("pay", {"euros": 5}))
     assert PolicyMiddleware(MISSPELT, tools=["pya", "pay"]).name == "PolicyMiddleware"
     for tools in (None, ["pya"]):
@@ -107,7 +107,7 @@ def test_without_langchain_the_import_says_what_to_install() -> None:
     assert issubclass(MissingExtra, UsageError)
 
 
-def test_every_name_of_the_package_is_there() -> None:
+def test_every_name_in_all_exists() -> None:
     module = importlib.import_module("langchain_sequrity.middleware")
     assert list(module.__all__) == sorted(module.__all__)
     assert all(hasattr(module, name) for name in module.__all__)

@@ -1,4 +1,4 @@
-"""Calls of one message run side by side, and the policy sees them as if one came after the other."""
+"""Calls of one message run in parallel, but are checked as if they ran one after the other."""
 
 from itertools import groupby
 from typing import Any
@@ -52,7 +52,7 @@ Asked = tuple[int, str, int]
 
 
 def one_after_the_other(engine: Engine, asked: list[Asked], waited: set[int]) -> list[str]:
-    """What becomes of each call if it is checked after the one before it has ended."""
+    """The outcome of each call if it is checked after the previous one has ended."""
     found: list[str] = []
     session, seen = Labels(), Labels()
     number = 0
@@ -84,7 +84,7 @@ def one_after_the_other(engine: Engine, asked: list[Asked], waited: set[int]) ->
         max_size=7,
     ).map(lambda calls: sorted(calls, key=lambda one: one[0])),
 )
-def test_a_call_that_does_not_wait_is_decided_as_if_it_came_alone(
+def test_a_call_that_does_not_wait_is_decided_as_if_earlier_calls_had_ended(
     policy: str, asked: list[Asked]
 ) -> None:
     messages: list[Any] = [
@@ -93,7 +93,7 @@ def test_a_call_that_does_not_wait_is_decided_as_if_it_came_alone(
     ]
     found = kinds(agent(policy, [a, b, c], *messages).invoke(ask()))
     waited = {number for number, kind in enumerate(found) if kind == "waits"}
-    # Which presets apply is `PolicyHeader.compile`'s affair; these policies touch none of them.
+    # `PolicyHeader.compile` chooses the presets; they do not affect these policies.
     assert found == one_after_the_other(compile_policy(policy), asked, waited)
     for _, message in groupby(zip(asked, found, strict=True), key=lambda one: one[0][0]):
         first = [kind for _, kind in message]

@@ -1,4 +1,4 @@
-"""`on_denied="raise"`: an exception, after which the thread goes on and has forgotten nothing."""
+"""`on_denied="raise"`: a denial is an exception, and the thread continues with all its labels."""
 
 from typing import Any
 
@@ -43,13 +43,13 @@ def test_the_exception_says_what_was_denied_and_why() -> None:
     assert "777" not in str(error)
 
 
-async def test_so_it_is_in_an_event_loop() -> None:
+async def test_a_denial_is_raised_in_an_event_loop() -> None:
     with pytest.raises(PolicyDenied):
         await raising(Till(), calling(("pay", {"euros": 777}))).ainvoke(ask())
 
 
 @pytest.mark.parametrize("durability", ["sync", "async", "exit"])
-def test_the_session_goes_on_and_counts(durability: str) -> None:
+def test_the_session_continues_after_a_denial_and_counts_it(durability: str) -> None:
     till = Till()
     script = [calling(("pay", {"euros": 500}))] * 2 + [calling(("pay", {"euros": 5}))]
     run = raising(till, *script, checkpointer=InMemorySaver())
@@ -65,7 +65,7 @@ def test_the_session_goes_on_and_counts(durability: str) -> None:
     assert run.invoke(ask(), THREAD)["messages"][-1].text == "done"
 
 
-def test_no_call_of_the_message_is_made() -> None:
+def test_no_call_of_a_message_with_a_denied_call_is_made() -> None:
     till = Till()
     call = calling(*[("pay", {"euros": one}) for one in (1, 500, 2)])
     run = raising(till, call, checkpointer=InMemorySaver())
@@ -75,20 +75,20 @@ def test_no_call_of_the_message_is_made() -> None:
     assert kinds(run.get_state(THREAD).values) == ["waits", "policy", "waits"]
 
 
-def test_going_on_without_new_input_is_denied_again() -> None:
+def test_a_run_that_continues_without_new_input_is_denied_again() -> None:
     run = raising(Till(), calling(("pay", {"euros": 500})), checkpointer=InMemorySaver())
     for given in (ask(), None):
         with pytest.raises(PolicyDenied):
             run.invoke(given, THREAD)
 
 
-def test_a_call_that_has_to_wait_breaks_no_rule() -> None:
+def test_a_call_that_has_to_wait_raises_no_denial() -> None:
     policy = 'tool "pay" { session after { @tags |= {"paid"}; } }'
     call = calling(("pay", {"euros": 1}), ("pay", {"euros": 2}))
     assert kinds(raising(Till(), call, policy=policy).invoke(ask())) == ["made", "waits"]
 
 
-def test_a_denial_is_raised_after_a_tool_that_ends_the_run() -> None:
+def test_a_denial_of_a_return_direct_tool_is_raised() -> None:
     @tool(return_direct=True)
     def pay(euros: int) -> str:
         """Pay."""
@@ -99,14 +99,14 @@ def test_a_denial_is_raised_after_a_tool_that_ends_the_run() -> None:
         run.invoke(ask())
 
 
-def test_what_a_tool_makes_of_its_arguments_is_raised_too() -> None:
+def test_a_denial_of_the_validated_arguments_is_raised_too() -> None:
     policy = 'tool "pay" { must deny when euros.value == 500; should allow always; }'
     run = raising(Till(), calling(("pay", {"euros": 500.0})), policy=policy)
     with pytest.raises(PolicyDenied):
         run.invoke(ask())
 
 
-def test_a_result_that_is_withheld_is_raised() -> None:
+def test_a_withheld_result_is_raised_as_a_denial() -> None:
     @tool(response_format="content_and_artifact")
     def pay(euros: int) -> Any:
         """Pay."""

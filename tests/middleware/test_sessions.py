@@ -1,4 +1,4 @@
-"""A thread is a session: its labels last over turns, stay in it, and nobody else writes them."""
+"""A thread is a session: its labels last over turns, and only the middleware writes them."""
 
 from typing import Any
 
@@ -38,7 +38,7 @@ OTHER: RunnableConfig = {"configurable": {"thread_id": "other"}}
 
 
 def last_kinds(run: Any, config: RunnableConfig | None = None) -> list[str]:
-    """What became of the calls of a new turn."""
+    """The outcomes of the calls of a new turn."""
     state = run.invoke(ask(), config)
     turn = max(n for n, one in enumerate(state["messages"]) if isinstance(one, HumanMessage))
     return kinds({"messages": state["messages"][turn:]})
@@ -51,7 +51,7 @@ def endless(policy: str, till: Till, checkpointer: Any = None, **options: Any) -
 
 
 @pytest.mark.parametrize("policy", [TWICE, ONCE])
-def test_a_thread_counts_over_turns_and_another_starts_anew(policy: str) -> None:
+def test_a_thread_counts_calls_over_turns_and_another_thread_begins_at_zero(policy: str) -> None:
     till = Till()
     run = endless(policy, till, InMemorySaver())
     most = 2 if policy == TWICE else 1
@@ -67,13 +67,13 @@ def test_without_a_checkpointer_each_run_is_a_session() -> None:
     assert [last_kinds(run) for _ in range(3)] == [["made"]] * 3
 
 
-def test_a_session_survives_the_process(tmp_path: Any) -> None:
+def test_a_session_continues_from_a_stored_checkpoint(tmp_path: Any) -> None:
     for expected in ("made", "policy"):
         with SqliteSaver.from_conn_string(str(tmp_path / "db")) as saver:
             assert last_kinds(endless(ONCE, Till(), saver), THREAD) == [expected]
 
 
-async def test_a_session_survives_in_an_event_loop(tmp_path: Any) -> None:
+async def test_a_session_continues_from_a_stored_checkpoint_in_an_event_loop(tmp_path: Any) -> None:
     for expected in ("made", "policy"):
         async with AsyncSqliteSaver.from_conn_string(str(tmp_path / "db")) as saver:
             run = endless(ONCE, Till(), saver)
@@ -110,7 +110,7 @@ def test_a_call_waits_for_one_that_changes_the_session_when_it_ends() -> None:
     assert till.paid == [(1, "shop")]
 
 
-def test_a_call_before_it_does_not_wait() -> None:
+def test_a_call_before_one_that_changes_the_session_does_not_wait() -> None:
     till, policy = Till(), ONCE + 'tool "look" { must deny when "paid" in @session.tags; }'
 
     def look() -> str:
@@ -123,25 +123,25 @@ def test_a_call_before_it_does_not_wait() -> None:
 
 
 @pytest.mark.parametrize("tool", ['"pay"', 'r"^p"'])
-def test_a_change_of_the_session_by_a_result_is_one_too(tool: str) -> None:
+def test_a_call_also_waits_for_a_result_rule_that_changes_the_session(tool: str) -> None:
     policy = f'tool {tool} {{ result {{ @session.tags |= {{"x"}}; }} }}'
     call = calling(("pay", {"euros": 1}), ("pay", {"euros": 2}))
     assert kinds(agent(policy, [Till().pay], call).invoke(ask())) == ["made", "waits"]
 
 
-def test_a_denied_call_keeps_nobody_waiting() -> None:
+def test_no_call_waits_for_a_denied_call() -> None:
     policy = ONCE.replace("session after", "must deny when euros.value == 1; session after")
     call = calling(("pay", {"euros": 1}), ("pay", {"euros": 2}))
     assert kinds(agent(policy, [Till().pay], call).invoke(ask())) == ["policy", "made"]
 
 
-# Who writes it
+# Writes to the field of the middleware
 
 FORGED = {"session": Labels().to_wire()}
 FIELD = "sequrity_policy"
 
 
-def test_a_callers_input_cannot_have_the_field() -> None:
+def test_a_callers_input_cannot_set_the_field_of_the_middleware() -> None:
     run = endless(ONCE, Till(), InMemorySaver())
     last_kinds(run, THREAD)
     state = run.invoke({**ask(), FIELD: b"{}"}, THREAD)
@@ -151,7 +151,7 @@ def test_a_callers_input_cannot_have_the_field() -> None:
 
 
 @pytest.mark.parametrize("value", [FORGED, None, "", [], {"plan": {}}, '{"session": null}'])
-def test_an_update_from_outside_is_ignored_and_told(
+def test_an_update_of_the_field_from_outside_is_ignored_and_logged(
     value: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     till = Till()
@@ -166,9 +166,7 @@ def test_an_update_from_outside_is_ignored_and_told(
 
 @pytest.mark.parametrize("value", [FORGED, None, "", {}])
 @pytest.mark.parametrize("form", [Overwrite, lambda value: {"__overwrite__": value}])
-def test_what_overwrites_the_field_ends_the_thread_and_does_not_open_it(
-    value: Any, form: Any
-) -> None:
+def test_an_overwrite_of_the_field_makes_the_next_run_an_error(value: Any, form: Any) -> None:
     till = Till()
     run = endless(ONCE, till, InMemorySaver())
     last_kinds(run, THREAD)
@@ -178,7 +176,7 @@ def test_what_overwrites_the_field_ends_the_thread_and_does_not_open_it(
     assert len(till.paid) == 1
 
 
-def test_labels_of_a_thread_can_be_looked_at() -> None:
+def test_thread_labels_returns_the_labels_of_a_thread() -> None:
     run = endless(ONCE, Till(), InMemorySaver())
     assert thread_labels(run.get_state(THREAD).values) == (Labels(), Labels())
     last_kinds(run, THREAD)

@@ -73,7 +73,7 @@ def test_labels_of_what_the_main_agent_read_reach_a_subagent(name: str, *, in_lo
 
 @pytest.mark.long(sample=2)
 @pytest.mark.parametrize("name", WITHOUT_BANKER)
-def test_what_nobody_read_is_sent_by_each(name: str) -> None:
+def test_each_subagent_may_send_if_no_agent_has_read_mail(name: str) -> None:
     office = Office()
     run(
         deep(office, PolicyMiddleware(POLICY), checkpointer=InMemorySaver()),
@@ -136,7 +136,7 @@ tool "read_mail" { session after { @tags -= {"busy"}; } }
 
 
 @pytest.mark.parametrize("within", [False, True], ids=["alone", "within a call"])
-def test_labels_that_a_policy_takes_away_are_gone(*, within: bool) -> None:
+def test_session_labels_that_a_policy_removes_are_removed_in_all_agents(*, within: bool) -> None:
     office = Office()
     agent = deep(office, PolicyMiddleware(BUSY), checkpointer=InMemorySaver())
     steps = [SENDS, *READS, SENDS, SENDS, *READS, SENDS]
@@ -147,7 +147,7 @@ def test_labels_that_a_policy_takes_away_are_gone(*, within: bool) -> None:
 @pytest.mark.long(sample=1)
 @pytest.mark.parametrize("policy", [ONCE, ONCE_BEFORE], ids=["after", "before"])
 @pytest.mark.parametrize("limit", [None, 1], ids=["at once", "one at a time"])
-def test_agents_that_take_time_count_as_one_session_too(policy: str, limit: int | None) -> None:
+def test_slow_agents_count_as_one_session_too(policy: str, limit: int | None) -> None:
     office = Office()
     office.seconds = 0.2
     agent = deep(office, PolicyMiddleware(policy), checkpointer=InMemorySaver())
@@ -159,7 +159,7 @@ def test_agents_that_take_time_count_as_one_session_too(policy: str, limit: int 
 
 @wrap_tool_call
 def catching(request: Any, handler: Any) -> Any:
-    """Middleware that makes a result of an error."""
+    """Middleware that turns an error into a result."""
     try:
         return handler(request)
     except ArithmeticError as error:
@@ -170,7 +170,7 @@ def catching(request: Any, handler: Any) -> Any:
 @pytest.mark.parametrize(
     "around", [catching, ToolRetryMiddleware(max_retries=0)], ids=["a catch", "retries"]
 )
-def test_what_an_agent_did_counts_where_middleware_makes_a_result_of_its_error(
+def test_the_calls_of_an_agent_count_if_middleware_turns_its_error_into_a_result(
     around: Any, *, reads: bool
 ) -> None:
     office = Office()
@@ -202,7 +202,7 @@ def test_what_an_agent_did_counts_where_middleware_makes_a_result_of_its_error(
 
 
 class Lazy(Mapping[str, Any]):
-    """An object that does not want to be looked at."""
+    """An object that raises when it is inspected."""
 
     def __getitem__(self, key: str) -> Any:
         raise RuntimeError(key)
@@ -229,13 +229,13 @@ def ask_lazy(key: str) -> str:
 
 
 @pytest.mark.filterwarnings("error::langchain_sequrity.errors.PolicyMismatch")
-def test_whatever_a_tool_reaches_is_looked_at_without_harm() -> None:
+def test_the_search_for_agents_in_a_tool_survives_unusual_objects() -> None:
     policy = PolicyMiddleware(POLICY, tools=None)
     agent: Any = create_agent(Acts(), [ask_lazy], middleware=[policy])
     assert agent.invoke({"messages": plan([])})["messages"]
 
 
-def test_a_subclass_guards_subagents_as_itself() -> None:
+def test_a_subclass_of_the_middleware_guards_subagents_with_that_subclass() -> None:
     class Own(PolicyMiddleware):
         def __init__(self) -> None:
             super().__init__(POLICY)
@@ -244,7 +244,7 @@ def test_a_subclass_guards_subagents_as_itself() -> None:
     assert isinstance(spec["middleware"][0], Own)
 
 
-def test_labels_come_back_from_an_agent_whose_error_a_tool_catches() -> None:
+def test_labels_of_an_inner_agent_reach_the_outer_one_if_a_tool_catches_its_error() -> None:
     office = Office()
     policy = PolicyMiddleware(POLICY)
 
@@ -273,7 +273,7 @@ def test_labels_come_back_from_an_agent_whose_error_a_tool_catches() -> None:
     assert not office.sent
 
 
-# What is not guarded
+# Agents without a guard
 
 
 def _agent(name: str = "inner") -> Any:
@@ -368,7 +368,7 @@ UNGUARDED: dict[str, Callable[[], Any]] = {
 
 @pytest.mark.filterwarnings("ignore::langchain_core._api.LangChainBetaWarning")
 @pytest.mark.parametrize("made", UNGUARDED)
-def test_a_tool_that_runs_an_agent_without_a_policy_is_warned_of_once(made: str) -> None:
+def test_a_tool_that_runs_an_agent_without_a_policy_causes_one_warning(made: str) -> None:
     ask = UNGUARDED[made]()
     policy = PolicyMiddleware('tool "pay" { must deny always; }', tools=None)
     agent: Any = create_agent(Acts(), [ask], middleware=[policy])
@@ -383,20 +383,20 @@ def test_a_tool_that_runs_an_agent_without_a_policy_is_warned_of_once(made: str)
         agent.invoke({"messages": plan([])})
 
 
-def test_a_deep_agent_without_the_helper_is_warned_of() -> None:
+def test_a_deep_agent_without_guarded_subagents_causes_a_warning() -> None:
     with pytest.warns(PolicyMismatch, match="`task` runs agents .*`general-purpose`"):
         _of_deepagents().invoke({"messages": plan([])})
 
 
 @pytest.mark.filterwarnings("error::langchain_sequrity.errors.PolicyMismatch")
-def test_with_the_helper_nothing_is_warned_of() -> None:
+def test_a_deep_agent_with_guarded_subagents_causes_no_warning() -> None:
     deep(Office(), PolicyMiddleware(POLICY)).invoke({"messages": plan([])})
 
 
-# The helper
+# `guarded_subagents`
 
 
-def test_each_subagent_has_the_guard_once_and_what_it_had() -> None:
+def test_each_subagent_has_one_guard_and_keeps_what_it_had() -> None:
     policy, own = PolicyMiddleware(POLICY), PolicyMiddleware(POLICY, tools=None)
     specs = guarded_subagents(
         policy,
@@ -421,12 +421,12 @@ def test_each_subagent_has_the_guard_once_and_what_it_had() -> None:
         ({"graph_id": "far"}, "is remote"),
     ],
 )
-def test_what_cannot_be_guarded_is_refused(spec: dict[str, Any], told: str) -> None:
+def test_a_subagent_that_cannot_be_guarded_is_refused(spec: dict[str, Any], told: str) -> None:
     with pytest.raises(UsageError, match=told):
         guarded_subagents(PolicyMiddleware(POLICY), [{"name": "x", "description": "X.", **spec}])
 
 
-def test_what_is_kept_of_agents_within_calls_is_no_more_than_labels() -> None:
+def test_the_state_keeps_only_labels_of_agents_inside_calls() -> None:
     agent = deep(Office(), PolicyMiddleware(ONCE), checkpointer=InMemorySaver())
     state = run(agent, [[task([SENDS])]])
     kept = json.loads(state["sequrity_policy"])

@@ -1,4 +1,4 @@
-"""An approval is used up in its thread, whichever way back there is."""
+"""An approval is used up in its thread, however the thread returns to a checkpoint."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -32,7 +32,7 @@ def alone(till: Till, *said: Any) -> Callable[[Any], Any]:
 
 
 def within(till: Till, *said: Any, keeps: bool | None = None) -> Callable[[Any], Any]:
-    """An agent that is a node of another graph, with a memory of its own or not."""
+    """An agent that is a node of another graph, with or without its own checkpoints."""
 
     def build(saver: Any) -> Any:
         graph = StateGraph(MessagesState).add_node("agent", agent(till, *said, saver=keeps))

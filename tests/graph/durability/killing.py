@@ -207,9 +207,7 @@ class Killer:
                     raise AssertionError(msg)
                 run.kills[life] = recorded(self.saver, path.stem)
                 if self.forgets:
-                    port = (
-                        urlsplit(server.base_url).port or 0
-                    )  # a client sends a session to no other
+                    port = urlsplit(server.base_url).port or 0  # the session belongs to it
                     server.stop()
                     server = self._server(port)
         finally:
