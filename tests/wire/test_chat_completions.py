@@ -1,4 +1,4 @@
-"""chat/completions in both directions: one table, read and written."""
+"""chat/completions in both directions: messages are written and read back."""
 
 import json
 from collections.abc import Iterator
@@ -47,7 +47,7 @@ from langchain_sequrity.wire.sse import SSEDecoder, write_event
 PNG = "iVBORw0KGgo="
 CALL = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}}
 
-# Messages, and how they stand on the wire; read and written.
+# Messages and their JSON. Each row is written and read.
 BOTH_WAYS: list[tuple[str, BaseMessage, dict[str, Any]]] = [
     ("system", SystemMessage("Be brief."), {"role": "system", "content": "Be brief."}),
     ("developer", SystemMessage("x", additional_kwargs={"__openai_role__": "developer"}),
@@ -163,7 +163,7 @@ def test_a_block_of_any_dialect_becomes_one_part(block: Any, part: dict[str, Any
         ({"type": "non_standard", "value": "x"}, "`value`"),
     ],
 )
-def test_a_block_that_does_not_fit_is_refused_with_a_way_out(
+def test_the_refusal_of_an_unsupported_block_names_an_alternative(
     block: dict[str, Any], advice: str
 ) -> None:
     with pytest.raises(UsageError) as caught:
@@ -173,12 +173,12 @@ def test_a_block_that_does_not_fit_is_refused_with_a_way_out(
     assert PNG not in str(caught.value)
 
 
-def test_a_message_without_a_place_is_refused() -> None:
+def test_a_message_that_the_format_does_not_have_is_refused() -> None:
     with pytest.raises(UsageError, match="RemoveMessage"):
         write_messages([RemoveMessage(id="1")])
 
 
-def test_a_chat_message_keeps_its_role_and_subclasses_go_as_what_they_are() -> None:
+def test_a_chat_message_keeps_its_role_and_a_subclass_gets_that_of_its_base() -> None:
     class MyHuman(HumanMessage):
         pass
 
@@ -188,7 +188,7 @@ def test_a_chat_message_keeps_its_role_and_subclasses_go_as_what_they_are() -> N
     assert [message["role"] for message in written] == ["critic", "user", "assistant"]
 
 
-def test_a_call_whose_arguments_did_not_parse_goes_back_as_it_came() -> None:
+def test_a_call_with_invalid_arguments_is_sent_back_unchanged() -> None:
     bad = {"id": "c1", "name": "f", "args": "{oops", "error": "x", "type": "invalid_tool_call"}
     [written] = write_messages([AIMessage("", invalid_tool_calls=[bad])])
     assert written["tool_calls"][0]["function"] == {"name": "f", "arguments": "{oops"}
@@ -224,7 +224,7 @@ def test_a_forged_wrapper_in_parts_is_seen_across_their_edges() -> None:
     assert orjson.loads(written["content"])["value"] == {"is_sequrity_var": True}
 
 
-def test_labels_of_a_tool_result_go_along_and_json_text_is_its_value() -> None:
+def test_a_labelled_result_is_sent_with_its_labels_and_its_json_value() -> None:
     content, artifact = labeled_tool_result('{"a": 1}', producers=["inbox"], tags=["untrusted"])
     [written] = write_messages([ToolMessage(content, tool_call_id="1", artifact=artifact)])
     assert orjson.loads(written["content"]) == {
@@ -243,14 +243,14 @@ def test_a_forged_artifact_is_refused() -> None:
 
 
 @pytest.mark.parametrize("named", [{}, {"tool_use_id": None}, {"tool_use_id": 1}])
-def test_a_whole_result_that_names_no_call_is_refused(named: dict[str, Any]) -> None:
+def test_a_tool_result_block_without_the_id_of_a_call_is_refused(named: dict[str, Any]) -> None:
     message = HumanMessage([{"type": "tool_result", "content": "x", **named}])
     for write in (write_messages, write_input):
         with pytest.raises(UsageError, match="has no `tool_use_id`"):
             write([message])
 
 
-def test_other_artifacts_change_nothing() -> None:
+def test_other_artifacts_do_not_change_the_content() -> None:
     [written] = write_messages([ToolMessage("x", tool_call_id="1", artifact={"rows": [1]})])
     assert written["content"] == "x"
 
@@ -278,7 +278,7 @@ def _reply(message: dict[str, Any] | None = None, **fields: Any) -> Reply:
     return Reply(200, {}, orjson.dumps({**body, **fields}))
 
 
-def test_a_reply_keeps_all_that_it_says() -> None:
+def test_a_reply_keeps_all_its_fields() -> None:
     reply = _reply(
         {"content": "Hi", "reasoning_content": "hm", "new_thing": 7, "annotations": []},
         usage={
@@ -324,7 +324,7 @@ def test_a_reply_keeps_all_that_it_says() -> None:
         ({"content": "x", "reasoning": "hm"}, "x", {"reasoning_content": "hm"}),
     ],
 )
-def test_content_comes_in_several_forms(
+def test_content_is_read_in_several_forms(
     message: dict[str, Any], text: str, extra: dict[str, Any]
 ) -> None:
     [read] = read_reply(_reply(message), _describe)
@@ -377,7 +377,7 @@ def test_arguments_that_do_not_parse_are_kept_as_an_invalid_call(
         b"\xff\xfe",
     ],
 )
-def test_a_body_that_is_no_completion_is_a_bad_reply(body: bytes) -> None:
+def test_a_body_that_is_not_a_completion_is_a_bad_reply(body: bytes) -> None:
     with pytest.raises(BadReply) as caught:
         read_reply(Reply(200, {"x-request-id": "q1"}, body), _describe)
     assert caught.value.request_id == "q1"
@@ -393,7 +393,7 @@ def test_a_body_that_is_no_completion_is_a_bad_reply(body: bytes) -> None:
         inner, max_size=4),
     max_leaves=20,
 ))  # fmt: skip
-def test_whatever_json_comes_is_a_message_or_a_typed_error(body: Any) -> None:
+def test_any_json_is_read_as_a_message_or_raises_a_typed_error(body: Any) -> None:
     text = orjson.dumps(body, option=orjson.OPT_PASSTHROUGH_SUBCLASS) if _fits(body) else b"{}"
     for read in (_read_whole, _read_streamed, _check_calls):
         with suppress(ServiceError):
@@ -408,15 +408,15 @@ def _fits(body: Any) -> bool:
     return True
 
 
-def test_a_plain_reply_that_asks_for_calls_needs_no_message_to_be_read() -> None:
+def test_the_calls_of_a_plain_reply_can_be_read_without_a_message() -> None:
     message = {"role": "assistant", "content": None, "tool_calls": [CALL]}
     found = read_calls(Reply(200, {}, orjson.dumps({"choices": [{"message": message}]})))
     assert found == (message, [{"type": "tool_call", "id": "c1", "name": "f", "args": {"a": 1}}])
 
 
 @given(st.data())
-def test_calls_are_read_without_a_message_as_they_are_with_one(data: st.DataObject) -> None:
-    """Or not at all: what is odd about a reply is for the one reader to say."""
+def test_calls_read_without_a_message_equal_those_of_the_message(data: st.DataObject) -> None:
+    """`read_calls` may also return `None`. Then `read_reply` handles the reply."""
     call = st.fixed_dictionaries(
         {},
         optional={
@@ -466,7 +466,7 @@ def _read_streamed(text: bytes) -> None:
     StreamReader(_describe, {}).feed(Event("", text.decode()))
 
 
-def test_an_error_object_in_a_good_reply_is_the_error_it_names() -> None:
+def test_an_error_object_in_a_successful_reply_is_raised() -> None:
     body = orjson.dumps({"error": {"message": "Slow down", "code": 429}})
     with pytest.raises(RateLimited, match="Slow down"):
         read_reply(Reply(200, {}, body), _describe)
@@ -524,7 +524,7 @@ def test_a_stream_adds_up_to_the_whole_reply() -> None:
     assert total.response_metadata == message.response_metadata
 
 
-def test_what_servers_repeat_is_taken_once() -> None:
+def test_repeated_metadata_and_usage_count_once() -> None:
     total = _read(
         {**_chunk({"content": "a"}), "usage": None},
         {**_chunk({}, finish_reason="stop"), "usage": USAGE},
@@ -567,7 +567,7 @@ FRAGMENTS = [
 
 
 @pytest.mark.parametrize("events", [c[1] for c in FRAGMENTS], ids=[c[0] for c in FRAGMENTS])
-def test_parallel_calls_stay_apart_however_the_server_numbers_them(events: list[Any]) -> None:
+def test_parallel_calls_stay_separate_however_the_server_numbers_them(events: list[Any]) -> None:
     finish = _chunk({}, finish_reason="tool_calls")
     total = _read(*[_chunk({"tool_calls": calls}) for calls in events], finish, "[DONE]")
     assert [(c["id"], c["name"], c["args"]) for c in total.tool_calls] == [
@@ -576,7 +576,7 @@ def test_parallel_calls_stay_apart_however_the_server_numbers_them(events: list[
     ]
 
 
-def test_log_probabilities_come_once_and_whole() -> None:
+def test_log_probabilities_of_a_stream_are_joined_once() -> None:
     def tokens(*names: str) -> dict[str, Any]:
         return {"content": [{"token": name, "logprob": -0.1} for name in names], "refusal": None}
 
@@ -594,12 +594,12 @@ def test_the_finish_reason_error_is_accepted_in_a_stream() -> None:
     assert total.response_metadata["finish_reason"] == "error"
 
 
-def test_an_error_in_a_stream_is_the_error_it_names() -> None:
+def test_an_error_in_a_stream_is_raised() -> None:
     with pytest.raises(RateLimited, match="Slow down"):
         _read({"error": {"message": "Slow down", "code": 429}})
 
 
-def test_a_stream_that_ends_early_is_interrupted() -> None:
+def test_a_stream_that_ends_early_raises_stream_interrupted() -> None:
     with pytest.raises(StreamInterrupted, match="before the reply was finished"):
         _read(_chunk({"content": "Hel"}))
 
@@ -609,12 +609,12 @@ def test_a_stream_that_finished_without_the_end_marker_is_complete() -> None:
 
 
 @pytest.mark.parametrize("data", ["{oops", "[]", "{}", '{"choices": [7]}', '{"choices": 7}'])
-def test_an_event_that_is_no_chunk_is_a_bad_reply(data: str) -> None:
+def test_an_event_that_is_not_a_chunk_is_a_bad_reply(data: str) -> None:
     with pytest.raises(BadReply):
         _read(data)
 
 
-def test_unknown_events_are_skipped_and_later_choices_are_not_mixed_in() -> None:
+def test_unknown_events_and_further_choices_are_skipped() -> None:
     other = {"choices": [{"index": 1, "delta": {"content": "other"}}]}
     total = _read(
         _chunk({"content": "x"}), other, _chunk({}, finish_reason="stop"), {"choices": []}
@@ -622,7 +622,7 @@ def test_unknown_events_are_skipped_and_later_choices_are_not_mixed_in() -> None
     assert total.content == "x"
 
 
-def test_output_of_all_choices_is_counted() -> None:
+def test_usage_counts_the_output_of_all_choices() -> None:
     messages = [AIMessage("a"), AIMessage("b")]
     for message in messages:
         message.usage_metadata = {"input_tokens": 5, "output_tokens": 2, "total_tokens": 7}
@@ -733,7 +733,7 @@ def test_any_history_is_read_as_it_was_written(messages: list[BaseMessage]) -> N
 USER = {"role": "user", "content": "Hi"}
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
 
-# Bodies that are about a missing field and are sent as they are.
+# Bodies that test a missing field. The test does not complete them.
 UNCOMPLETED: list[Any] = [{"messages": [USER]}, {"model": "m"}]
 
 REFUSED: list[tuple[str, Any, int, str]] = [
@@ -809,7 +809,7 @@ def test_a_malformed_request_is_refused_with_the_place_of_the_problem(
     assert (status == 422) == isinstance(caught.value.body["detail"], list)
 
 
-def test_every_wrong_field_is_named_but_one_problem_of_a_list_is_enough() -> None:
+def test_an_error_names_every_wrong_field_but_one_problem_of_a_list() -> None:
     with pytest.raises(InvalidRequest) as caught:
         read_request({"model": 1, "stop": [2, 3], "messages": [USER, *[{"role": "boss"}] * 9]})
     assert [problem["loc"] for problem in caught.value.body["detail"]] == [
@@ -819,14 +819,14 @@ def test_every_wrong_field_is_named_but_one_problem_of_a_list_is_enough() -> Non
     ]
 
 
-def test_a_text_of_the_wrong_type_is_not_repeated() -> None:
+def test_an_error_does_not_repeat_a_text_of_the_wrong_type() -> None:
     with pytest.raises(InvalidRequest) as caught:
         read_request({"model": "m", "messages": "a secret"})
     assert "got text" in str(caught.value)
     assert "secret" not in str(caught.value)
 
 
-def test_a_request_is_read_whole() -> None:
+def test_all_fields_of_a_request_are_read() -> None:
     request = read_request({
         "model": "p,w", "messages": [USER], "tools": [TOOL], "stop": "x", "stream": True,
         "tool_choice": {"type": "function", "function": {"name": "f"}}, "max_completion_tokens": 9,

@@ -103,12 +103,12 @@ def test_the_documented_request_is_read_and_written() -> None:
 
 
 @given(requests)
-def test_a_request_comes_back_as_it_went_out(request: PolicyRequest) -> None:
+def test_a_written_request_is_read_as_the_same_request(request: PolicyRequest) -> None:
     assert read_request(write_request(request)) == request
 
 
 @given(requests)
-def test_the_vendors_types_take_what_is_written_and_what_they_send_is_read(
+def test_the_vendors_types_accept_our_requests_and_we_read_theirs(
     request: PolicyRequest,
 ) -> None:
     theirs = VENDOR.validate_python(write_request(request))
@@ -117,7 +117,7 @@ def test_the_vendors_types_take_what_is_written_and_what_they_send_is_read(
 
 @pytest.mark.parametrize(("variant", "written"), WRITTEN)
 @pytest.mark.parametrize("tool", [NESTED, FLAT, ANTHROPIC], ids=["nested", "flat", "anthropic"])
-def test_tools_of_any_format_go_out_in_that_of_the_variant(
+def test_tools_of_any_format_are_written_in_the_format_of_the_variant(
     variant: Variant, written: dict[str, Any], tool: dict[str, Any]
 ) -> None:
     body = write_request(PolicyRequest(variant, "m", "d", [tool]))
@@ -130,7 +130,7 @@ def test_a_request_has_the_documented_defaults() -> None:
     assert (request.tools, request.n_retries, request.internal_tool_names) == ([], 3, ())
 
 
-def test_tools_that_the_service_runs_itself_are_no_matter_of_a_policy() -> None:
+def test_tools_that_the_service_runs_itself_are_skipped() -> None:
     tools = [{"type": "web_search"}, FLAT]
     request = read_request(minimal(type="sequrity_azure_responses", tools=tools))
     assert request.tools == [NESTED]
@@ -165,7 +165,7 @@ WRONG: list[tuple[Any, tuple[str, ...]]] = [
 
 
 @pytest.mark.parametrize(("body", "words"), WRONG)
-def test_a_request_that_is_none_is_422_with_what_was_expected(
+def test_a_malformed_request_is_422_with_what_was_expected(
     body: Any, words: tuple[str, ...]
 ) -> None:
     with pytest.raises(InvalidRequest) as caught:
@@ -189,7 +189,7 @@ def test_two_tools_of_one_name_are_400() -> None:
         ({"internal_tool_names": ("set_policies",)}, ("`set_policies`", "`set_policy`")),
     ],
 )
-def test_what_the_service_would_refuse_is_not_sent(
+def test_a_request_that_the_service_would_refuse_is_not_sent(
     fields: dict[str, Any], words: tuple[str, ...]
 ) -> None:
     with pytest.raises(UsageError) as caught:
@@ -209,7 +209,7 @@ def test_the_documented_reply_is_read_and_written() -> None:
     assert PolicyGenResponse.model_validate(write_reply(reply)).policies == POLICY
 
 
-def test_what_a_reply_has_beside_is_no_error() -> None:
+def test_further_fields_of_a_reply_are_ignored() -> None:
     usage = {"total_tokens": 3, "details": {"cached": 1}, "cost": 0.1, "exact": True, "none": None}
     reply = read_reply({"policies": "", "usage": usage, "id": "x", "warnings": ["y"]})
     assert reply == PolicyReply("", {"total_tokens": 3})
@@ -228,18 +228,18 @@ def test_what_a_reply_has_beside_is_no_error() -> None:
         {"policies": "", "usage": 3},
     ],
 )
-def test_what_is_no_reply_is_a_bad_reply_and_shown(body: Any) -> None:
+def test_a_malformed_reply_is_a_bad_reply_with_the_request_id(body: Any) -> None:
     with pytest.raises(BadReply, match="a policy with `policies`") as caught:
         read_reply(body, Reply(200, {"x-request-id": "r-1"}))
     assert caught.value.request_id == "r-1"
 
 
-def test_an_error_within_a_reply_is_the_error_that_it_stands_for() -> None:
+def test_an_error_object_in_a_reply_is_raised() -> None:
     with pytest.raises(RateLimited, match="Slow down"):
         read_reply({"error": {"message": "Slow down", "code": 429}})
 
 
-# Which variant, which path
+# Variants and paths
 
 
 @pytest.mark.parametrize(
@@ -258,19 +258,19 @@ def test_a_provider_has_a_variant(provider: str | None, responses: bool, variant
 
 
 @pytest.mark.parametrize("provider", [None, "openai", "openrouter", "anthropic"])
-def test_only_one_provider_takes_tools_as_responses_has_them(provider: str | None) -> None:
+def test_only_one_provider_accepts_tools_in_the_form_of_responses(provider: str | None) -> None:
     with pytest.raises(UsageError, match="Use `sequrity_azure`"):
         variant_of(provider, responses=True)
 
 
 @pytest.mark.parametrize("find", [variant_of, policy_route])
-def test_a_provider_that_does_not_exist_is_refused_and_those_that_do_are_named(find: Any) -> None:
+def test_the_refusal_of_an_unknown_provider_names_the_known_ones(find: Any) -> None:
     with pytest.raises(UsageError, match=r"`llama`.* None, openai, openrouter, anthropic"):
         find("llama")
 
 
 @pytest.mark.parametrize("provider", POLICY_PROVIDERS)
-def test_every_path_is_for_a_variant(provider: Any) -> None:
+def test_every_path_has_a_variant(provider: Any) -> None:
     segment = f"/{provider}" if provider else ""
     assert policy_route(provider).path == f"/control/policy-gen{segment}/v1/generate"
     assert variant_of(provider) in variants_at(provider)

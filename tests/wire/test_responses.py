@@ -1,4 +1,4 @@
-"""Responses in both directions: tables read and written, streams that add up, and clients' models."""
+"""Responses in both directions: messages, parameters, streams, and the types of other clients."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
@@ -111,7 +111,7 @@ def _a_call(call_id: str = "c1", name: str = "f", /, **args: Any) -> Any:
 
 
 def _listed(content: list[Any], **fields: Any) -> AIMessage:
-    """What the server makes of items that have more to say than text."""
+    """The message that the server reads from items that are more than text."""
     return AIMessage(content, response_metadata=OURS, **fields)
 
 
@@ -119,7 +119,7 @@ def _ours(content: list[Any], **fields: Any) -> AIMessage:
     return AIMessage(content, **fields)
 
 
-# Messages, and how they stand on the wire; read and written.
+# Messages and their items on the wire. Each row is written and read.
 BOTH_WAYS: list[tuple[str, BaseMessage, list[Json]]] = [
     ("system", SystemMessage("Be brief."), [{"role": "system", "content": "Be brief."}]),
     ("developer", SystemMessage("x", additional_kwargs={"__openai_role__": "developer"}),
@@ -201,7 +201,7 @@ def test_a_message_is_written_and_read_back(message: BaseMessage, wire: list[Jso
     assert read_request({"model": "m", "input": wire}).messages == [message]
 
 
-def test_items_of_the_assistant_that_stand_together_are_one_message() -> None:
+def test_consecutive_items_of_the_assistant_are_one_message() -> None:
     items = [
         *[{"role": "user", "content": "Hi"}, REASONING, NAMED_CALL],
         {"type": "function_call_output", "call_id": "c1", "output": "42"},
@@ -286,7 +286,7 @@ def test_a_block_of_any_dialect_becomes_one_part(block: Any, part: Json | None) 
         ({"type": "non_standard", "value": "x"}, "`value`"),
     ],
 )
-def test_a_block_that_does_not_fit_is_refused_with_a_way_out(block: Json, advice: str) -> None:
+def test_the_refusal_of_an_unsupported_block_names_an_alternative(block: Json, advice: str) -> None:
     with pytest.raises(UsageError) as caught:
         write_input([HumanMessage([block])])
     assert f"`{block['type']}`" in str(caught.value)
@@ -303,12 +303,14 @@ def test_a_block_that_does_not_fit_is_refused_with_a_way_out(block: Json, advice
         (AIMessage([{"type": "image", "url": "https://x/y.png"}]), "human message"),
     ],
 )
-def test_a_message_without_a_place_is_refused(message: BaseMessage, word: str) -> None:
+def test_a_message_that_the_format_does_not_have_is_refused(
+    message: BaseMessage, word: str
+) -> None:
     with pytest.raises(UsageError, match=word):
         write_input([message])
 
 
-def test_a_chat_message_keeps_its_role_and_subclasses_go_as_what_they_are() -> None:
+def test_a_chat_message_keeps_its_role_and_a_subclass_gets_that_of_its_base() -> None:
     class MyHuman(HumanMessage):
         pass
 
@@ -328,7 +330,7 @@ def test_a_chat_message_keeps_its_role_and_subclasses_go_as_what_they_are() -> N
     ]
 
 
-# What the assistant said, in other words
+# Messages of the assistant in other dialects
 
 INVALID = {"id": "c1", "name": "f", "args": "{oops", "error": "x", "type": "invalid_tool_call"}
 SECOND = {"type": "function_call", "call_id": "c2", "name": "g", "arguments": "{}"}
@@ -401,7 +403,7 @@ ASSISTANT: list[tuple[str, AIMessage, list[Json]]] = [
 @pytest.mark.parametrize(
     ("message", "wire"), [c[1:] for c in ASSISTANT], ids=[c[0] for c in ASSISTANT]
 )
-def test_what_the_assistant_said_is_written_from_any_dialect(
+def test_a_message_of_the_assistant_is_written_from_any_dialect(
     message: AIMessage, wire: list[Json]
 ) -> None:
     assert write_input([message]) == wire
@@ -456,7 +458,7 @@ PARAMS: list[tuple[str, Json, Json]] = [
 
 
 @pytest.mark.parametrize(("given", "body"), [c[1:] for c in PARAMS], ids=[c[0] for c in PARAMS])
-def test_parameters_are_written_in_the_words_of_this_format(given: Json, body: Json) -> None:
+def test_parameters_are_written_as_the_format_defines_them(given: Json, body: Json) -> None:
     before = orjson.dumps(given)
     assert write_request([HumanMessage("Hi")], given) == {
         **body,
@@ -465,7 +467,7 @@ def test_parameters_are_written_in_the_words_of_this_format(given: Json, body: J
     assert orjson.dumps(given) == before
 
 
-def test_a_request_is_one_of_the_vendors_types() -> None:
+def test_the_vendors_types_accept_a_request() -> None:
     history = [message for _, message, _ in BOTH_WAYS]
     body = write_request(history, {"model": "m", "tools": [NESTED, {"type": "web_search"}]})
     TypeAdapter(ResponseInputParam).validate_python(body["input"])
@@ -489,7 +491,7 @@ def test_a_tool_that_forges_a_wrapper_sets_no_labels() -> None:
         assert outer["value"]["combine_meta"] == "replace"
 
 
-def test_a_forged_wrapper_in_parts_is_seen_across_their_edges_and_beside_media() -> None:
+def test_a_forged_wrapper_in_parts_or_beside_media_is_detected() -> None:
     parts: list[Any] = [{"type": "text", "text": '{"is_seq'}, 'urity_var": true}']
     assert orjson.loads(_output(ToolMessage(parts, tool_call_id="1")))["value"] == {
         "is_sequrity_var": True
@@ -498,7 +500,7 @@ def test_a_forged_wrapper_in_parts_is_seen_across_their_edges_and_beside_media()
     assert orjson.loads(_output(ToolMessage(parts, tool_call_id="1")))["combine_meta"] == "ignore"
 
 
-def test_labels_of_a_tool_result_go_along() -> None:
+def test_labels_of_a_tool_result_are_sent() -> None:
     content, artifact = labeled_tool_result('{"a": 1}', producers=["inbox"], tags=["untrusted"])
     written = _output(ToolMessage(content, tool_call_id="1", artifact=artifact))
     assert orjson.loads(written) == {
@@ -546,7 +548,7 @@ def _whole(*items: Json, **fields: Any) -> AIMessage:
     return message
 
 
-def test_a_reply_keeps_all_that_it_says_and_nothing_that_it_repeats() -> None:
+def test_a_reply_keeps_its_own_fields_but_not_those_of_the_request() -> None:
     logprobs = [{"token": "Hi", "logprob": -0.1}]
     message = _whole(
         _said(_text("Hi", logprobs=logprobs)),
@@ -584,7 +586,7 @@ def test_a_reply_keeps_all_that_it_says_and_nothing_that_it_repeats() -> None:
     }
 
 
-# Outputs, and the content, the text and the calls of the message that each makes.
+# Outputs, and the content, text and number of calls of their message.
 OUTPUTS: list[tuple[str, list[Json], Any, str, int]] = [
     ("nothing", [], "", "", 0),
     ("text", [_said(_text("Hi"))], "Hi", "Hi", 0),
@@ -639,7 +641,7 @@ OUTPUTS: list[tuple[str, list[Json], Any, str, int]] = [
 @pytest.mark.parametrize(
     ("items", "content", "text", "calls"), [c[1:] for c in OUTPUTS], ids=[c[0] for c in OUTPUTS]
 )
-def test_an_output_is_text_or_the_list_of_what_it_says(
+def test_the_content_of_an_output_is_a_string_or_a_list_of_blocks(
     items: list[Json], content: Any, text: str, calls: int
 ) -> None:
     message = _whole(*items)
@@ -652,7 +654,7 @@ def test_an_output_is_text_or_the_list_of_what_it_says(
 
 
 @pytest.mark.parametrize("items", [c[1] for c in OUTPUTS], ids=[c[0] for c in OUTPUTS])
-def test_an_output_goes_back_as_it_came(items: list[Json]) -> None:
+def test_an_output_is_sent_back_unchanged(items: list[Json]) -> None:
     message = _whole(*items)
     if isinstance(message.content, str) or "hologram" in str(items):
         return
@@ -661,7 +663,7 @@ def test_an_output_goes_back_as_it_came(items: list[Json]) -> None:
 
 
 @pytest.mark.parametrize("items", [c[1] for c in OUTPUTS], ids=[c[0] for c in OUTPUTS])
-def test_standard_blocks_go_back_as_the_items_that_they_came_from(items: list[Json]) -> None:
+def test_standard_blocks_are_sent_back_as_their_original_items(items: list[Json]) -> None:
     message = _whole(*items)
     assert write_input([_as_v1(message)]) == write_input([message])
 
@@ -672,7 +674,7 @@ def _as_v1(message: AIMessage) -> AIMessage:
     return message.model_copy(update={"content": blocks, "response_metadata": metadata})
 
 
-def test_standard_blocks_say_each_thing_once() -> None:
+def test_standard_blocks_contain_each_item_once() -> None:
     message = _whole(
         REASONING,
         SEARCH,
@@ -758,11 +760,11 @@ def test_standard_blocks_say_each_thing_once() -> None:
         ),
     ],
 )
-def test_blocks_that_users_made_are_standard_blocks_as_well(block: Json, standard: Json) -> None:
+def test_blocks_of_users_are_converted_to_standard_blocks(block: Json, standard: Json) -> None:
     assert _listed([block]).content_blocks == [standard]
 
 
-def test_half_a_stream_has_blocks_too() -> None:
+def test_an_unfinished_stream_has_content_blocks() -> None:
     chunks = [*_chunks(Style().events([_said(_text("Hello")), NAMED_CALL]), {})]
     first, *others = chunks[:4]
     half = first + others
@@ -772,7 +774,7 @@ def test_half_a_stream_has_blocks_too() -> None:
     assert [block["type"] for block in half.content_blocks] == ["text", "tool_call_chunk"]
 
 
-def test_a_call_that_the_user_took_out_is_no_block_and_one_in_blocks_alone_is() -> None:
+def test_blocks_omit_a_removed_call_unless_all_tool_calls_are_gone() -> None:
     message = _whole(NAMED_CALL, {**SECOND, "id": "fc_2"})
     edited = message.model_copy(update={"tool_calls": message.tool_calls[1:]})
     assert [block["id"] for block in edited.content_blocks] == ["c2"]
@@ -782,7 +784,7 @@ def test_a_call_that_the_user_took_out_is_no_block_and_one_in_blocks_alone_is() 
 
 @pytest.mark.parametrize("items", [c[1] for c in OUTPUTS if c[2] == "" or "hologram" not in str(c[1])],
                          ids=[c[0] for c in OUTPUTS if c[2] == "" or "hologram" not in str(c[1])])  # fmt: skip
-def test_what_was_read_here_can_be_sent_in_chat_completions(items: list[Json]) -> None:
+def test_a_message_of_this_format_can_be_sent_in_chat_completions(items: list[Json]) -> None:
     message = _whole(*items)
     written = chat_completions.write_messages([message])[0]
     assert len(written.get("tool_calls", ())) == len(
@@ -806,7 +808,7 @@ STATUSES: list[tuple[str, Json, str]] = [
 
 
 @pytest.mark.parametrize(("fields", "reason"), [c[1:] for c in STATUSES], ids=[c[0] for c in STATUSES])  # fmt: skip
-def test_the_status_tells_the_finish_reason(fields: Json, reason: str) -> None:
+def test_the_status_determines_the_finish_reason(fields: Json, reason: str) -> None:
     message = _whole(_said(_text("Hi")), **fields)
     assert message.text == "Hi"
     assert message.response_metadata["finish_reason"] == reason
@@ -820,7 +822,7 @@ def test_a_response_that_is_not_finished_is_a_bad_reply(status: str) -> None:
         _whole(_said(_text("Hi")), status=status)
 
 
-def test_a_failure_without_text_is_the_error_it_names() -> None:
+def test_a_failed_response_without_text_raises_its_error() -> None:
     error = {"code": "rate_limit_exceeded", "message": "Slow down"}
     with pytest.raises(RateLimited, match="Slow down"):
         _whole(REASONING, status="failed", error=error)
@@ -861,7 +863,7 @@ def test_a_failure_without_text_is_the_error_it_names() -> None:
         b"\xff\xfe",
     ],
 )
-def test_a_body_that_is_no_response_is_a_bad_reply(body: bytes) -> None:
+def test_a_body_that_is_not_a_response_is_a_bad_reply(body: bytes) -> None:
     with pytest.raises(BadReply) as caught:
         read_reply(Reply(200, {"x-request-id": "q1"}, body), _describe)
     assert caught.value.request_id == "q1"
@@ -892,14 +894,14 @@ _hostile_items = st.lists(
 
 
 def _use(message: AIMessage) -> None:
-    """Look at all that a message offers, and send it back."""
+    """Read everything that a message offers, and write it back."""
     assert isinstance(message.text, str)
     assert all(isinstance(block["type"], str) for block in message.content_blocks)
     write_input([message, _as_v1(message)])
 
 
 @given(_hostile_items, st.dictionaries(st.sampled_from(KEYS), _hostile, max_size=4))
-def test_whatever_json_comes_is_a_message_that_can_be_used_or_a_typed_error(
+def test_any_json_is_a_usable_message_or_raises_a_typed_error(
     items: list[Json], fields: Json
 ) -> None:
     body = {"output": items, **fields}
@@ -920,7 +922,7 @@ def _pieces(text: str) -> list[str]:
 
 
 class Style:
-    """How much of what it has said in increments a server says again."""
+    """Which events a server sends, and which parts of a response it repeats."""
 
     def __init__(
         self, *, deltas: bool = True, done: bool = True, added: bool = True, last: bool = True
@@ -1009,7 +1011,7 @@ def _read(*events: Json, asked: Mapping[str, Any] | None = None) -> AIMessageChu
 
 
 def _comparable(value: Any) -> Any:
-    """Without what core words differently in streams: indices and reasons of bad calls."""
+    """Without the fields that differ in streams: indices, and the errors of invalid calls."""
     if isinstance(value, list):
         return [_comparable(one) for one in value]
     if isinstance(value, dict) and "file_id" not in value:
@@ -1018,7 +1020,7 @@ def _comparable(value: Any) -> Any:
 
 
 def _ordered(items: list[Json], style: Style) -> bool:
-    """Whether a server of this style tells the items in their order."""
+    """Whether a server of this style sends the items in order."""
     late = {"web_search_call", "file_search_call", "code_interpreter_call", "hologram"}
     kinds = [item["type"] for item in items]
     return style.done or not style.deltas or not late.intersection(kinds[:-1])
@@ -1044,7 +1046,7 @@ def test_a_stream_adds_up_to_the_whole_reply(items: list[Json], style: Style, as
 
 
 class Model(BaseChatModel):
-    """A chat model whose every reply is the same stream."""
+    """A chat model that answers every call with the same stream."""
 
     events: list[Json]
     asked: Json
@@ -1079,7 +1081,7 @@ class Model(BaseChatModel):
 @pytest.mark.parametrize("asked", ASKED, ids=["text was asked for", "more was asked for"])
 @pytest.mark.parametrize("style", STYLES.values(), ids=STYLES)
 @pytest.mark.parametrize("items", [c[1] for c in OUTPUTS], ids=[c[0] for c in OUTPUTS])
-def test_a_stream_of_standard_blocks_adds_up_as_well(
+def test_a_stream_of_standard_blocks_adds_up_to_the_whole_reply(
     items: list[Json], style: Style, asked: Json
 ) -> None:
     if not _ordered(items, style):
@@ -1089,7 +1091,7 @@ def test_a_stream_of_standard_blocks_adds_up_as_well(
     chunks = [*model.stream("Hi")]
     total = chunks[0] + chunks[1:] if len(chunks) > 1 else chunks[0]
     assert isinstance(total, AIMessageChunk)
-    # Core leaves a call whose arguments did not parse as the chunk that it was.
+    # LangChain leaves a call with invalid arguments as a chunk.
     kinds = {"tool_call_chunk": "invalid_tool_call"}
     blocks = [{**block, "type": kinds.get(block["type"], block["type"])} for block in total.content_blocks]  # fmt: skip
     assert _comparable(blocks) == _comparable(message.content_blocks)
@@ -1099,7 +1101,7 @@ def test_a_stream_of_standard_blocks_adds_up_as_well(
 @pytest.mark.parametrize("asked", ASKED, ids=["text was asked for", "more was asked for"])
 @pytest.mark.parametrize("style", STYLES.values(), ids=STYLES)
 @pytest.mark.parametrize("items", [c[1] for c in OUTPUTS], ids=[c[0] for c in OUTPUTS])
-def test_the_event_stream_is_valid_and_its_message_goes_back_the_same(
+def test_the_event_stream_is_valid_and_its_message_is_sent_back_unchanged(
     items: list[Json], style: Style, asked: Json
 ) -> None:
     if not _ordered(items, style):
@@ -1109,7 +1111,7 @@ def test_the_event_stream_is_valid_and_its_message_goes_back_the_same(
     stream = model.stream_events("Hi", version="v3")
     for _ in stream:
         pass
-    # v3 drops the block of a refusal, and what comes late of a call: that it was completed.
+    # v3 drops the block of a refusal, and the status of a call, which comes late.
     expected = write_input([_whole(*items)])
     written = write_input([stream.output])
     for item in (*expected, *written):
@@ -1120,7 +1122,7 @@ def test_the_event_stream_is_valid_and_its_message_goes_back_the_same(
     assert written == expected
 
 
-def test_a_plain_text_comes_as_text_and_what_was_asked_for_as_blocks() -> None:
+def test_chunks_are_strings_unless_the_request_asks_for_more_than_text() -> None:
     events = [*Style().events([_said(_text("Hello"))])]
     assert [chunk.content for chunk in _chunks(events, {})] == ["Hel", "lo", ""]
     for asked in ({"tools": [FLAT]}, {"reasoning": {"effort": "low"}}, {"include": ["x"]}):
@@ -1129,7 +1131,7 @@ def test_a_plain_text_comes_as_text_and_what_was_asked_for_as_blocks() -> None:
         assert contents == [[blocks[0]], [blocks[1]], []]
 
 
-def test_each_block_and_each_call_has_an_index_of_its_own() -> None:
+def test_each_block_and_each_call_has_its_own_index() -> None:
     items = [REASONING, _said(_text("a"), _text("b")), NAMED_CALL, {**SECOND, "id": "fc_2"}]
     chunks = [*_chunks(Style().events(items), ASKED[1])]
     blocks = [block for chunk in chunks for block in chunk.content if isinstance(block, dict)]
@@ -1141,7 +1143,7 @@ def test_each_block_and_each_call_has_an_index_of_its_own() -> None:
     assert [fragment["name"] for fragment in fragments if fragment["name"]] == ["f", "g"]
 
 
-def test_what_describes_the_reply_comes_once_with_the_last_piece() -> None:
+def test_only_the_last_chunk_has_metadata_and_usage() -> None:
     *others, last = _chunks(Style().events([_said(_text("Hello"))], usage=USAGE), {})
     assert all(chunk.response_metadata == OURS for chunk in others)
     assert all(chunk.usage_metadata is None for chunk in others)
@@ -1160,7 +1162,7 @@ UNKNOWN = [
 ]
 
 
-def test_an_empty_increment_is_no_piece() -> None:
+def test_an_empty_delta_makes_no_chunk() -> None:
     events = [*Style().events([_said(_text("Hello"))])]
     place = next(i for i, event in enumerate(events) if "text.delta" in event["type"])
     empty = {**events[place], "delta": ""}
@@ -1168,12 +1170,12 @@ def test_an_empty_increment_is_no_piece() -> None:
     assert [chunk.content for chunk in chunks] == ["Hel", "lo", ""]
 
 
-def test_events_that_are_not_known_are_skipped() -> None:
+def test_unknown_events_are_skipped() -> None:
     events = [*Style().events([_said(_text("Hello"))])]
     assert _read(*UNKNOWN, *events[:-1], *UNKNOWN, events[-1]).text == "Hello"
 
 
-def test_increments_may_come_without_any_announcement() -> None:
+def test_deltas_are_read_without_an_event_that_adds_their_item() -> None:
     place = {"output_index": 0, "content_index": 0, "item_id": "msg_1"}
     total = _read(
         _event("response.output_text.delta", delta="Hi", **place),
@@ -1185,10 +1187,10 @@ def test_increments_may_come_without_any_announcement() -> None:
     assert (total.text, total.additional_kwargs) == ("Hi", {"refusal": "No."})
     assert [block["type"] for block in total.content_blocks] == ["text", "reasoning", "refusal"]
     assert [block["id"] for block in total.content_blocks] == ["msg_1", "rs_1", "msg_1"]
-    assert total.tool_calls == []  # whose arguments they are was never said
+    assert total.tool_calls == []  # no event names the call of these arguments
 
 
-def test_an_index_that_is_not_said_is_the_first() -> None:
+def test_a_missing_index_means_the_first() -> None:
     unsaid = ("output_index", "content_index")
     events = [
         {key: value for key, value in event.items() if key not in unsaid}
@@ -1197,7 +1199,7 @@ def test_an_index_that_is_not_said_is_the_first() -> None:
     assert _read(*events).text == "Hello"
 
 
-def test_annotations_that_come_one_by_one_alone_are_kept() -> None:
+def test_annotations_that_are_only_in_their_own_events_are_kept() -> None:
     *events, last = Style(done=False).events([_said(_text("Hi", CITED, FILED))])
     last["response"]["output"] = []
     total = _read(*events, last)
@@ -1205,12 +1207,12 @@ def test_annotations_that_come_one_by_one_alone_are_kept() -> None:
     assert (text["annotations"], text["id"]) == ([CITED, FILED], "msg_1")
 
 
-def test_text_that_came_as_text_is_followed_by_a_block_with_its_name() -> None:
+def test_text_streamed_as_strings_is_followed_by_a_block_with_its_id() -> None:
     total = _read(*Style().events([_said(_text("Hello")), NAMED_CALL]))
     assert total.content[:2] == ["Hello", {"type": "text", "text": "", "id": "msg_1", "index": 0}]
 
 
-def test_the_last_event_tells_the_status_where_the_response_does_not() -> None:
+def test_the_last_event_gives_the_status_if_the_response_has_none() -> None:
     *events, last = Style().events([_said(_text("Hi"))])
     del last["response"]["status"]
     cut = {"incomplete_details": {"reason": "max_output_tokens"}}
@@ -1228,7 +1230,7 @@ def test_the_items_of_the_response_may_be_fewer_than_those_of_the_stream() -> No
     ]
 
 
-def test_ids_that_change_from_event_to_event_are_no_new_items() -> None:
+def test_ids_that_change_between_events_do_not_make_new_items() -> None:
     events = orjson.dumps([*Style().events([_said(_text("Hi")), NAMED_CALL])]).decode()
     for number in range(events.count('"fc_1"')):
         events = events.replace('"fc_1"', f'"fc_x{number}"', 1)
@@ -1236,7 +1238,7 @@ def test_ids_that_change_from_event_to_event_are_no_new_items() -> None:
     assert [(call["id"], call["args"]) for call in total.tool_calls] == [("c1", {"a": 1})]
 
 
-def test_a_stream_may_say_that_the_response_was_cut_or_failed_with_a_text() -> None:
+def test_a_streamed_response_with_text_may_be_incomplete_or_failed() -> None:
     for fields, reason in [c[1:] for c in STATUSES if c[1].get("status")]:
         total = _read(*Style().events([_said(_text("Hi"))], **fields))
         assert (total.text, total.response_metadata["finish_reason"]) == ("Hi", reason)
@@ -1256,13 +1258,13 @@ def test_a_stream_may_say_that_the_response_was_cut_or_failed_with_a_text() -> N
         orjson.loads(write_error("Slow down", 429).data),
     ],
 )
-def test_an_error_in_a_stream_is_the_error_it_names(event: Json) -> None:
+def test_an_error_in_a_stream_is_raised(event: Json) -> None:
     with pytest.raises(RateLimited, match="Slow down") as caught:
         _read(event)
     assert caught.value.inside_reply
 
 
-def test_a_stream_that_ends_early_is_interrupted_whoever_says_so() -> None:
+def test_a_stream_that_ends_early_raises_stream_interrupted() -> None:
     *events, _last = Style().events([_said(_text("Hello"))])
     with pytest.raises(StreamInterrupted, match="before the reply was finished"):
         _read(*events)
@@ -1273,7 +1275,7 @@ def test_a_stream_that_ends_early_is_interrupted_whoever_says_so() -> None:
     assert caught.value.session_id == "s1"
 
 
-def test_an_end_marker_after_the_response_is_no_more_than_that() -> None:
+def test_an_end_marker_after_the_response_is_ignored() -> None:
     reader = StreamReader(_describe, {})
     for event in Style().events([_said(_text("Hi"))]):
         reader.feed(Event("", orjson.dumps(event).decode()))
@@ -1281,7 +1283,7 @@ def test_an_end_marker_after_the_response_is_no_more_than_that() -> None:
     assert reader.end() == ()
 
 
-def test_a_service_that_does_not_stream_is_read_all_the_same() -> None:
+def test_a_service_that_does_not_stream_can_still_be_read() -> None:
     body = _body(REASONING, _said(_text("Hi")), NAMED_CALL, {**SECOND, "id": "fc_2"}, usage=USAGE)
     [chunk] = StreamReader(_describe, {}).whole(Reply(200, {}, orjson.dumps(body)))
     whole = _whole(*body["output"], usage=USAGE)
@@ -1310,7 +1312,7 @@ def test_a_service_that_does_not_stream_is_read_all_the_same() -> None:
         {"type": "response.completed", "response": {"output": [7]}},
     ],
 )
-def test_an_event_that_is_none_of_a_response_is_a_bad_reply(event: Json) -> None:
+def test_a_malformed_event_is_a_bad_reply(event: Json) -> None:
     reader = StreamReader(_describe, {})
     with pytest.raises(BadReply):
         reader.feed(Event("", orjson.dumps(event).decode()))
@@ -1345,7 +1347,7 @@ _hostile_events = st.fixed_dictionaries(
 
 @pytest.mark.long
 @given(st.lists(_hostile_events, max_size=6), st.sampled_from(ASKED))
-def test_whatever_events_come_they_make_a_message_or_a_typed_error(
+def test_any_events_make_a_usable_message_or_raise_a_typed_error(
     events: list[Json], asked: Json
 ) -> None:
     with suppress(ServiceError):
@@ -1379,14 +1381,14 @@ TOKENS: UsageMetadata = {"input_tokens": 3, "output_tokens": 2, "total_tokens": 
 def _answer(
     message: AIMessage, *, finish_reason: str | None = None, whole: bool = False
 ) -> Iterator[AIMessageChunk]:
-    """What a brain gives: increments, the reasons last."""
+    """The chunks of a brain. The finish reason is in the last one."""
     for key in ("reasoning_content", "refusal"):
         for piece in _pieces(message.additional_kwargs.get(key, "")):
             yield AIMessageChunk(content="", additional_kwargs={key: piece})
     for piece in _pieces(message.text):
         yield AIMessageChunk(content=piece)
     for index, call in enumerate(message.tool_calls):
-        text = json.dumps(call["args"])  # as the whole reply has it
+        text = json.dumps(call["args"])  # the same text as in the whole reply
         yield _fragment(index, "" if not whole else text, call["id"], call["name"])
         for piece in [] if whole else _pieces(text):
             yield _fragment(index, piece)
@@ -1435,7 +1437,7 @@ _VENDOR_EVENT: TypeAdapter[Any] = TypeAdapter(OpenAiResponseStreamEvent)
 @pytest.mark.parametrize(
     ("message", "reason", "status"), [c[1:] for c in ANSWERS], ids=[c[0] for c in ANSWERS]
 )
-def test_a_stream_ends_with_the_whole_reply_and_clients_models_take_both(
+def test_a_stream_ends_with_the_whole_reply_and_types_of_clients_accept_both(
     message: AIMessage, reason: str | None, status: str, documented: bool, body: Json
 ) -> None:
     head = _head(documented=documented, **body)
@@ -1460,7 +1462,7 @@ def test_a_stream_ends_with_the_whole_reply_and_clients_models_take_both(
     )
 
 
-def test_a_reply_says_what_was_asked() -> None:
+def test_a_reply_repeats_the_parameters_of_its_request() -> None:
     whole = write_reply([FULL], _head(**ASKED_FOR))
     for key in (
         "instructions",
@@ -1497,7 +1499,7 @@ def test_events_come_in_the_documented_order() -> None:
     ]
 
 
-def test_a_refusal_comes_as_a_part_of_a_message() -> None:
+def test_a_refusal_is_streamed_as_a_part_of_a_message() -> None:
     names = [event["type"].removeprefix("response.") for event in _events(_answer(REFUSED_TURN), _head())]  # fmt: skip
     assert names == [
         *["created", "in_progress", "output_item.added", "content_part.added", "refusal.delta"],
@@ -1532,7 +1534,7 @@ def test_an_item_is_done_before_the_next_begins_however_the_brain_mixes_calls(
     assert total.text == "So"
 
 
-def test_log_probabilities_come_where_they_were_asked_for() -> None:
+def test_requested_log_probabilities_are_in_the_stream_and_in_the_reply() -> None:
     tokens: list[Json] = [
         {"token": name, "logprob": -0.1, "bytes": [104], "top_logprobs": []} for name in "ab"
     ]
@@ -1566,19 +1568,19 @@ def test_usage_is_written_and_read() -> None:
     assert read.usage_metadata == message.usage_metadata
 
 
-def test_usage_may_be_said_without_details() -> None:
+def test_usage_may_have_no_details() -> None:
     usage = {"input_tokens": 1, "output_tokens": 2}
     message = _whole(_said(_text("Hi")), usage=usage)
     assert message.usage_metadata == {**usage, "total_tokens": 3}
 
 
-def test_an_error_event_is_one_that_clients_know() -> None:
+def test_an_error_event_has_a_type_that_clients_know() -> None:
     event = write_error("Slow down", 429)
     assert event.name == "error"
     _STRICT_EVENT.validate_python(orjson.loads(event.data))
 
 
-def test_the_id_of_a_reply_tells_its_session_and_the_ids_of_items_do_not() -> None:
+def test_the_id_of_a_reply_contains_its_session_but_ids_of_items_do_not() -> None:
     session = "0b6f1c2e-1a2b-11f1-9c3d-0242ac120002"
     assert session_of(new_reply_id(session)) == session
     assert new_reply_id(session) != new_reply_id(session)
@@ -1678,7 +1680,7 @@ _items = st.lists(
 
 
 @given(_items)
-def test_any_output_goes_back_as_it_came_in_each_of_its_forms(items: list[Json]) -> None:
+def test_any_output_is_sent_back_unchanged_in_each_of_its_forms(items: list[Json]) -> None:
     message = _whole(*items)
     if isinstance(message.content, str):
         return
@@ -1690,10 +1692,10 @@ def test_any_output_goes_back_as_it_came_in_each_of_its_forms(items: list[Json])
 
 
 def _spoken(items: list[Json]) -> BaseMessage:
-    """A message as the client reads it, without what describes its reply."""
+    """A message as the client reads it, without the metadata of its reply."""
     message = _whole(*items)
     content = message.content
-    if isinstance(content, str):  # the one form in which an id is lost
+    if isinstance(content, str):  # only this form loses the id
         content = [{"type": "text", "text": content, "id": items[0]["id"]}]
     extra, calls = message.additional_kwargs, message.tool_calls
     return _listed(content, tool_calls=calls, additional_kwargs=extra)
@@ -1839,12 +1841,12 @@ def test_a_malformed_request_is_refused_with_the_place_of_the_problem(
 
 
 @given(_hostile_items | _hostile, st.dictionaries(st.sampled_from(KEYS), _hostile, max_size=4))
-def test_whatever_is_asked_is_read_or_refused(given_input: Any, fields: Json) -> None:
+def test_any_json_is_read_as_a_request_or_refused(given_input: Any, fields: Json) -> None:
     with suppress(InvalidRequest):
         read_request({"model": "m", "input": given_input, **fields})
 
 
-def test_a_request_is_read_whole() -> None:
+def test_all_fields_of_a_request_are_read() -> None:
     request = read_request({
         "model": "p,w", "input": [USER], "instructions": "Be brief.", "stop": "x", "stream": True,
         "tools": [FLAT, {"type": "web_search"}], "tool_choice": {"type": "function", "name": "f"},
@@ -1889,7 +1891,7 @@ def test_a_format_without_a_schema_is_read_and_repeated(kind: str) -> None:
     assert write_reply([FULL], head)["text"] == {"format": {"type": kind}}
 
 
-def test_text_alone_is_a_message_of_the_user_and_a_request_may_go_on_with_results_alone() -> None:
+def test_the_input_may_be_a_text_or_only_tool_results_or_missing() -> None:
     assert read_request({"model": "m", "input": "Hi"}).messages == [HumanMessage("Hi")]
     request = read_request({"model": "m", "input": [OUTPUT], "previous_response_id": "r"})
     assert request.messages == [ToolMessage("42", tool_call_id="c1")]
