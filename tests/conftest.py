@@ -1,4 +1,4 @@
-"""A real local server for every test, and no way out of this machine."""
+"""Local servers for the tests. No test connects to another machine."""
 
 import gc
 from collections import defaultdict
@@ -10,14 +10,14 @@ from hypothesis import settings
 
 from langchain_sequrity.local import LocalServer
 
-# Examples have no time limit: a busy machine is no defect.
+# No time limit for an example of Hypothesis: a busy machine must not fail a test.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """`long(sample=n)` leaves n cases of a parametrised test to `make test`: always the same ones."""
+    """With `long(sample=n)`, `make test` runs n cases of a parametrised test, always the same."""
     cases: defaultdict[tuple[object, str], list[pytest.Item]] = defaultdict(list)
     for item in items:
         mark = item.get_closest_marker("long")
@@ -33,9 +33,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def _frozen() -> None:
-    """What earlier modules left is not looked at again: a collection of it takes a second.
+    """Exclude the objects of earlier modules from garbage collection, which would take a second.
 
-    Such a pause falls into whatever runs, and a program has but a second of its thread's time.
+    Such a pause may hit a program under test, which has only a second of its thread's time.
     """
     gc.freeze()
 
@@ -48,7 +48,7 @@ def server() -> Iterator[LocalServer]:
 
 @pytest.fixture(scope="session")
 def documented_server() -> Iterator[LocalServer]:
-    """A server that does what is documented and nothing more."""
+    """A server with only documented behaviour."""
     with LocalServer(fidelity="documented") as running:
         yield running
 
@@ -62,5 +62,5 @@ def base_url(server: LocalServer) -> str:
 def any_base_url(
     request: pytest.FixtureRequest, server: LocalServer, documented_server: LocalServer
 ) -> str:
-    """Each test that uses it runs against both fidelities."""
+    """A test that uses it runs with both fidelities."""
     return (server if request.param == "full" else documented_server).base_url

@@ -1,4 +1,4 @@
-"""Patterns for tests: pieces, random combinations of them, and the widest repeats of each."""
+"""Patterns for tests: pieces, random combinations of pieces, and largest repeats of a piece."""
 
 import random
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ _QUANTIFIERS = [
 
 
 def generated(rand: random.Random, depth: int) -> str:
-    """A pattern of the syntax that is accepted, of any size."""
+    """A random pattern of accepted syntax, of any size."""
     return rand.choice(["", "(?i)", "(?m)", "(?s)"]) + _part(rand, depth)
 
 
@@ -37,7 +37,7 @@ def _part(rand: random.Random, depth: int) -> str:
 
 
 def widest(piece: str) -> Iterator[str]:
-    """The largest repeats of a piece that are accepted, and the longest rows of it."""
+    """The largest accepted repeats of a piece, and its longest accepted sequences."""
     count = 1
     while _accepts(f"(?:{piece}){{{2 * count}}}"):
         count *= 2

@@ -1,6 +1,6 @@
-"""The public API as text: `python -m tests.public_api` writes `public_api.txt` anew.
+"""The public API as text: `python -m tests.public_api` rewrites `public_api.txt`.
 
-A change of a name, an argument or a default that users rely on shows in the diff of that file.
+The diff of that file shows each change of a name, an argument or a default that users rely on.
 """
 
 import importlib
@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 PIN = Path(__file__).with_name("public_api.txt")
 PACKAGE = "langchain_sequrity"
-# What users import from. Every other module is private.
+# Users import from these modules. All others are private.
 MODULES = [
     "langchain_sequrity",
     "langchain_sequrity.chat_models",
@@ -50,7 +50,7 @@ def _of_module(name: str) -> Iterator[str]:
 
 
 def _members(owner: type) -> Iterator[str]:
-    """Fields and methods that the package itself defines; those of LangChain change with it."""
+    """Fields and methods that the package itself defines, without those of LangChain."""
     ours = [base for base in owner.__mro__ if base.__module__.partition(".")[0] == PACKAGE]
     defined = {name for base in ours for name in (*vars(base), *inspect.get_annotations(base))}
     fields = owner.model_fields if issubclass(owner, BaseModel) else {}
@@ -77,7 +77,7 @@ def _arguments(value: Any) -> str:
 
 
 def _shown(default: Any) -> Any:
-    """A default without what differs from run to run, such as the address of an object."""
+    """A default; `...` if its repr differs from run to run, as with an object's address."""
     plain = default is None or default == () or isinstance(default, str | int | float)
     return default if plain or default is inspect.Parameter.empty else ...
 

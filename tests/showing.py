@@ -1,4 +1,4 @@
-"""What is shown of texts that would act on the place where they are shown."""
+"""Hostile texts, and checks that their display is safe in terminals, notebooks and diagrams."""
 
 import io
 import re
@@ -21,7 +21,7 @@ MARKUP = (
     "[bold red]x[/] [link=https://evil]y[/link]",
 )
 CORPUS = tuple(case[1] for case in HOSTILE) + MARKUP
-# A lone surrogate is no text that JSON could hold.
+# JSON cannot contain a lone surrogate.
 SENDABLE = tuple(text for text in CORPUS if text.encode(errors="ignore"))
 
 _TAGS = {"table", "caption", "thead", "tbody", "tr", "th", "td", "br", "p"}
@@ -46,13 +46,13 @@ class _Tags(HTMLParser):
 
 
 def assert_inert(shown: str) -> None:
-    """Nothing in the text acts on a terminal or reorders what is read."""
+    """No character of the text controls a terminal or changes the order of the text."""
     acting = {char for char in shown if unicodedata.category(char) in _ACTING} - {"\n"}
     assert not acting
 
 
 def assert_plain_html(shown: str) -> None:
-    """The text is a table: no other tags, and no attributes but colours."""
+    """The HTML has only tags of a table, and only colours as attributes."""
     assert_inert(shown)
     tags = _Tags()
     tags.feed(shown)
@@ -62,20 +62,20 @@ def assert_plain_html(shown: str) -> None:
 
 
 def assert_plain_mermaid(shown: str) -> None:
-    """Each line is one that the package writes, with nothing but text in its labels."""
+    """Each line has a form that the package writes, with only plain text in labels."""
     for line in shown.split("\n"):
         assert _MERMAID.fullmatch(line), line
 
 
 def on_rich(shown: Any) -> str:
-    """What rich prints."""
+    """The output of rich."""
     screen = io.StringIO()
     Console(file=screen, width=400).print(shown)
     return screen.getvalue()
 
 
 def assert_shown_safely(shown: Any) -> None:
-    """All ways to show something are safe."""
+    """`str`, rich and HTML show an object safely."""
     assert_inert(str(shown))
     assert_inert(on_rich(shown))
     assert_plain_html(shown._repr_html_())

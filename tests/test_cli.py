@@ -1,4 +1,4 @@
-"""The console script, as users see it: what is printed, and how it ends."""
+"""The console script: its output and exit status."""
 
 import os
 import re
@@ -45,7 +45,7 @@ def one_line(text: str) -> str:
 
 
 @pytest.mark.parametrize("arguments", [[], ["-h"], ["--live", "--question", "What?"]])
-def test_the_demo_is_no_longer_a_command_and_whoever_calls_it_reads_where_it_is(
+def test_the_removed_command_demo_says_where_the_demo_is(
     arguments: list[str],
 ) -> None:
     result = run("demo", *arguments)
@@ -86,7 +86,7 @@ def url_in(log: Path) -> str:
 @pytest.mark.long(sample=1)
 @pytest.mark.skipif(sys.platform == "win32", reason="signals cannot be sent there")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_serve_answers_logs_a_line_a_request_and_ends_cleanly(
+def test_serve_logs_one_line_per_request_and_ends_cleanly(
     tmp_path: Path, number: signal.Signals
 ) -> None:
     script = tmp_path / "script.yaml"
@@ -115,7 +115,7 @@ def test_serve_answers_logs_a_line_a_request_and_ends_cleanly(
 
 
 def children(pid: int) -> list[int]:
-    """Processes that a process has started, and those that these have started."""
+    """The child processes of a process, and their child processes."""
     parents = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):  # it has ended by now
@@ -130,7 +130,7 @@ def children(pid: int) -> list[int]:
     ("arguments", "isolated"),
     [([], True), (["--isolated-programs"], True), (["--no-isolated-programs"], False)],
 )
-def test_serve_runs_programs_in_workers_unless_they_shall_not_and_leaves_none(
+def test_serve_runs_programs_in_workers_by_default_and_ends_the_workers(
     tmp_path: Path, arguments: list[str], isolated: bool
 ) -> None:
     script = tmp_path / "script.yaml"
@@ -156,13 +156,13 @@ def test_a_port_in_use_is_an_error_of_one_line() -> None:
     assert f"Cannot listen on 127.0.0.1:{port}" in one_line(result.stderr)
 
 
-def test_serving_others_without_a_key_is_refused() -> None:
+def test_serving_other_machines_without_a_key_is_refused() -> None:
     result = run("serve", "--port", "0", "--host", "0.0.0.0")  # noqa: S104 - refused
     assert result.exit_code == 1
     assert "accepts other machines" in one_line(result.stderr)
 
 
-def test_a_script_with_a_mistake_is_refused_with_its_rule(tmp_path: Path) -> None:
+def test_a_script_with_a_mistake_is_refused_with_the_number_of_the_rule(tmp_path: Path) -> None:
     script = tmp_path / "script.json"
     script.write_text('[{"text": "a"}, {"txt": "b"}]', encoding="utf-8")
     result = run("serve", "--port", "0", "--script", str(script))
@@ -170,11 +170,11 @@ def test_a_script_with_a_mistake_is_refused_with_its_rule(tmp_path: Path) -> Non
     assert "Rule 2" in one_line(result.stderr)
 
 
-# The rest
+# Other behaviour
 
 
 @pytest.mark.parametrize("module", ["click", "rich", "uvicorn"])
-def test_without_the_extra_its_pip_line_is_all_that_is_said(module: str) -> None:
+def test_without_the_extra_the_error_names_the_pip_command(module: str) -> None:
     code = f"import sys; sys.modules[{module!r}] = None\n"
     code += "from langchain_sequrity.cli import main; main()"
     done = subprocess.run(  # noqa: S603 - our own code
@@ -190,7 +190,7 @@ def test_the_version_is_that_of_the_package() -> None:
 
 
 @pytest.mark.parametrize("arguments", [[], ["serve"]])
-def test_help_shows_how_to_use_it(arguments: list[str]) -> None:
+def test_help_shows_the_usage(arguments: list[str]) -> None:
     result = run(*arguments, "-h")
     assert result.exit_code == 0
     assert result.output.startswith("Usage: ")

@@ -1,4 +1,4 @@
-"""Text of models, tools and servers cannot act on what shows it (security.md 11)."""
+"""Texts of models, tools and servers cannot control the display (security.md 11)."""
 
 import io
 import unicodedata
@@ -31,7 +31,7 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize(("text", "shown"), [c[1:] for c in HOSTILE], ids=[c[0] for c in HOSTILE])
-def test_what_could_act_is_shown_as_an_escape(text: str, shown: str) -> None:
+def test_acting_characters_are_shown_as_escapes(text: str, shown: str) -> None:
     assert plain(text) == shown
 
 
@@ -39,23 +39,23 @@ def test_what_could_act_is_shown_as_an_escape(text: str, shown: str) -> None:
     "text",
     ["Hello", "Grüße", "水 🦊", "\U0001f469\u200d\U0001f467", "שלום", "ä\u0308", "a [b]c[/b]"],
 )
-def test_ordinary_text_of_any_script_is_left_alone(text: str) -> None:
+def test_ordinary_text_of_any_script_is_not_changed(text: str) -> None:
     assert plain(text) == text
 
 
 @given(st.text())
-def test_no_acting_character_is_left(text: str) -> None:
+def test_no_acting_characters_remain(text: str) -> None:
     shown = plain(text, lines=True)
     left = {unicodedata.category(char) for char in shown if char not in "\n\t\u200c\u200d"}
     assert not left & {"Cc", "Cf", "Cs", "Zl", "Zp"}
     shown.encode()
 
 
-def test_long_text_is_cut_with_a_count() -> None:
+def test_long_text_is_cut_and_the_rest_counted() -> None:
     assert plain("x" * 30, limit=10) == "x" * 10 + "… (20 more characters)"
 
 
-def test_lines_are_kept_where_they_are_wanted() -> None:
+def test_line_breaks_and_tabs_are_kept_on_request() -> None:
     assert plain("a\n\tb\r", lines=True) == "a\n\tb\\r"
 
 

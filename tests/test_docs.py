@@ -1,4 +1,4 @@
-"""What documentation shows, runs: README, pages, docstrings and notebooks."""
+"""The code in README, pages, docstrings and notebooks runs, and their references exist."""
 
 import ast
 import builtins
@@ -20,7 +20,7 @@ _BLOCK = re.compile(r"^([ \t]*)```python\n(.*?)^\1```$", re.MULTILINE | re.DOTAL
 
 
 def blocks(text: str) -> list[str]:
-    """All runnable Python blocks; one that cannot run says `python notest`."""
+    """All Python blocks, without those marked `python notest`."""
     found = _BLOCK.findall(text)
     return [
         "\n".join(line.removeprefix(indent) for line in code.split("\n")) for indent, code in found
@@ -28,7 +28,7 @@ def blocks(text: str) -> list[str]:
 
 
 def run(code: str, file: Path) -> None:
-    """Run code from a file, where its functions find their source, as a graph's nodes need it."""
+    """Run code from a file, because a graph's nodes need the source of their functions."""
     file.write_text(code)
     exec(compile(code, str(file), "exec"), {"__name__": file.stem})  # noqa: S102 - our own pages
 
@@ -74,7 +74,7 @@ def test_the_example_of_a_docstring_runs(code: str, tmp_path: Path) -> None:
 
 
 def test_docstrings_name_exceptions_that_exist() -> None:
-    """A renamed exception must not live on in a docstring."""
+    """A docstring must not contain the old name of a renamed exception."""
     classes = {
         node.name
         for _, module, _ in documented()
@@ -94,7 +94,7 @@ def test_docstrings_name_exceptions_that_exist() -> None:
     assert unknown == []
 
 
-def test_docstrings_and_comments_name_sections_that_their_pages_have() -> None:
+def test_docstrings_and_comments_name_existing_sections() -> None:
     missing, count = [], 0
     for file in sorted(PACKAGE.rglob("*.py")):
         text = re.sub(r"\s*\n\s*(?:# ?)?", " ", file.read_text())
@@ -121,7 +121,7 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 @pytest.mark.long
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
-def test_a_notebook_runs_and_was_saved_with_its_outputs(path: Path) -> None:
+def test_a_notebook_runs_and_is_saved_with_outputs(path: Path) -> None:
     saved = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
     code = [cell for cell in saved.cells if cell.cell_type == "code"]
     assert all(cell.execution_count for cell in code)
@@ -148,7 +148,7 @@ def test_every_file_that_contributing_names_exists() -> None:
 
 
 def test_every_module_that_the_architecture_page_names_exists() -> None:
-    """The rows of a table start with names of modules of the folder above the table."""
+    """The rows of a table start with module names of the folder named above the table."""
     page = (ROOT / "docs" / "architecture.md").read_text().partition("## Files")[2]
     parts = re.split(r"^`(\w+)`\n\n", page, flags=re.MULTILINE)
     missing = []
@@ -163,7 +163,7 @@ def test_every_module_that_the_architecture_page_names_exists() -> None:
 
 
 @pytest.mark.parametrize("page", list(pages()), ids=lambda page: page.name)
-def test_links_of_a_page_lead_somewhere(page: Path) -> None:
+def test_links_between_pages_lead_to_existing_files(page: Path) -> None:
     links = re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text())
     assert [link for link in links if not (page.parent / link).exists()] == []
 

@@ -1,4 +1,4 @@
-"""`with_labels`: a node's update with labels that plain LangGraph does not see."""
+"""`with_labels`: a node's update with labels that plain LangGraph ignores."""
 
 import copy
 import dataclasses
@@ -33,7 +33,7 @@ class State(TypedDict, total=False):
     parts: list[int]
 
 
-def test_it_is_a_dict_equal_to_the_update_with_labels_beside_it() -> None:
+def test_with_labels_returns_an_equal_dict_with_labels_as_attributes() -> None:
     update = labeled()
     assert isinstance(update, dict)
     assert update == UPDATE
@@ -43,12 +43,12 @@ def test_it_is_a_dict_equal_to_the_update_with_labels_beside_it() -> None:
     assert "inbox" in repr(update)
 
 
-def test_without_labels_it_says_nothing() -> None:
+def test_with_labels_without_labels_has_empty_labels() -> None:
     assert with_labels({}).labels == Labels()
     assert with_labels({}).combine == "merge"
 
 
-def test_the_given_update_is_not_changed_and_not_kept() -> None:
+def test_the_given_update_is_copied() -> None:
     given = {"mail": "Hello"}
     update = labeled(given)
     given["mail"] = "changed"
@@ -67,12 +67,12 @@ def test_copies_keep_the_labels(again: Any) -> None:
     assert update.combine == "replace"
 
 
-def test_a_new_dict_made_of_it_has_no_labels() -> None:
+def test_a_new_dict_made_from_it_has_no_labels() -> None:
     assert type({**labeled()}) is dict
     assert type(labeled() | {"more": 1}) is dict
 
 
-def test_a_command_around_it_can_be_shown_and_taken_apart() -> None:
+def test_a_command_with_it_works_with_repr_and_asdict() -> None:
     command = Command(update=labeled(), goto="b")
     assert "Hello" in repr(command)
     assert dataclasses.asdict(command)["update"] == UPDATE
@@ -121,12 +121,12 @@ def test_a_task_that_returns_it_is_stored() -> None:
     ],
     ids=str,
 )  # fmt: skip
-def test_what_cannot_be_meant_is_refused(change: dict[str, Any], reason: str) -> None:
+def test_invalid_arguments_are_refused(change: dict[str, Any], reason: str) -> None:
     with pytest.raises(UsageError, match=reason):
         with_labels(**{"update": {"a": 1}, **change})
 
 
-def test_labels_are_read_as_they_are_written() -> None:
+def test_labels_are_read_back_as_written() -> None:
     assert Labels.from_wire(json.loads(json.dumps(LABELS.to_wire()))) == LABELS
     assert Labels.from_wire({}, absent=LABELS) == LABELS
     assert Labels.from_wire({**LABELS.to_wire(), "origin": 1}, unknown="ignore") == LABELS
@@ -145,7 +145,7 @@ def test_malformed_labels_are_never_read_as_fewer(change: Any, options: dict[str
         Labels.from_wire(meta, **options)
 
 
-def test_lists_that_are_missing_and_keys_that_are_unknown_are_refused() -> None:
+def test_missing_lists_and_unknown_keys_are_refused() -> None:
     lacking: dict[str, Any] = {"producers": [], "consumers": []}
     for meta, options in (
         (lacking, {}),

@@ -1,5 +1,5 @@
-"""What people get to read for their mistakes: on the command line, where servers, executors, middleware
-and policy generation are made. Each text says what happened, what was expected, and what to do."""
+"""Exact error messages for mistakes on the command line and in constructors of servers, executors,
+middleware and policy generation. Each says what happened, what was expected, and what to do."""
 
 import json
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from langchain_sequrity.local import LocalServer
 from langchain_sequrity.middleware import PolicyMiddleware
 from tests.cli.running import ENVIRONMENT, TOOLS, write_files
 
-# The command line, which speaks of its own options
+# The command line
 
 MORE_FILES: dict[str, Any] = {
     "numbers.json": [1],
@@ -35,7 +35,7 @@ NO_KEY = (
     "Error: https://api.sequrity.ai needs a key. Set the environment variable SEQURITY_API_KEY, or "
 )
 COMMANDS: list[tuple[str, int, str]] = [
-    # What the server is given.
+    # Options of the server.
     ("serve --host 0.0.0.0", 1, "Error: --host 0.0.0.0 accepts other machines, but no key is required. Use --api-key, or remove --host."),
     ("serve --host :: --port 0", 1, "Error: --host :: accepts other machines, but no key is required. Use --api-key, or remove --host."),
     ("serve --api-key ''", 1, "Error: --api-key: expected printable ASCII characters without spaces. Check for a line break in the key."),
@@ -46,7 +46,7 @@ COMMANDS: list[tuple[str, int, str]] = [
     ("serve --script script.json", 1, "Error: Rule 1 of `script.json`: Unknown field `whne` in a rule. Did you mean `when`?"),
     ("serve --script object.json", 1, "Error: `object.json` must contain a list of rules, or a mapping with only `rules`."),
     ("serve --fidelity exact", 2, "Error: Invalid value for '--fidelity': 'exact' is not one of 'full', 'documented'."),
-    # What has moved.
+    # The moved demo.
     ("demo --live", 2, "Error: The demo is no longer installed. It is an example in the repository: run `make demo` there, or `python -m examples.demo`."),
     # Files.
     ("policy check no.sqrt", 2, "Error: no.sqrt: cannot be read: No such file or directory."),
@@ -89,7 +89,7 @@ COMMANDS: list[tuple[str, int, str]] = [
 
 
 def parts(command: str) -> list[str]:
-    """The arguments of a command, with those in quotes as one each."""
+    """The arguments of a command. A quoted text is one argument."""
     return [
         piece
         for number, text in enumerate(command.split("'"))
@@ -108,7 +108,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.usefixtures("folder")
 @pytest.mark.parametrize(("command", "status", "text"), COMMANDS, ids=[one for one, *_ in COMMANDS])
-def test_the_command_line_speaks_of_its_own_options(command: str, status: int, text: str) -> None:
+def test_messages_of_the_command_line_name_its_own_options(
+    command: str, status: int, text: str
+) -> None:
     result = CliRunner(env=ENVIRONMENT).invoke(cli, parts(command))
     assert result.exit_code == status
     assert result.stdout == ""
@@ -117,7 +119,7 @@ def test_the_command_line_speaks_of_its_own_options(command: str, status: int, t
 
 @pytest.mark.long
 @pytest.mark.usefixtures("folder")
-def test_a_draft_that_is_too_long_says_by_how_much_and_what_to_give() -> None:
+def test_a_draft_that_is_too_long_is_refused_with_its_size_and_advice() -> None:
     arguments = ["policy", "generate", "Careful", "--local", "--tools", "many.json"]
     result = CliRunner(env=ENVIRONMENT).invoke(cli, arguments)
     assert result.exit_code == 1
@@ -127,7 +129,7 @@ def test_a_draft_that_is_too_long_says_by_how_much_and_what_to_give() -> None:
     assert words == f"{start}{size:,} bytes; the limit is 8,192. Give --tools fewer tools at once."
 
 
-# Where things are made
+# Constructors
 
 
 class State(TypedDict, total=False):
@@ -209,7 +211,9 @@ MADE: list[tuple[str, Callable[[], Any], str]] = [
 @pytest.mark.parametrize(
     ("make", "text"), [row[1:] for row in MADE], ids=[name for name, *_ in MADE]
 )
-def test_a_mistake_is_named_where_a_thing_is_made(make: Callable[[], Any], text: str) -> None:
+def test_a_mistake_in_a_constructor_has_the_exact_message(
+    make: Callable[[], Any], text: str
+) -> None:
     with pytest.raises(SequrityError) as caught:
         make()
     assert str(caught.value) == text

@@ -1,4 +1,4 @@
-"""`on_denied` has one vocabulary: who has a value has it under the same name, all others say why not."""
+"""`on_denied` has the same values everywhere; where a value is unsupported, the error says why."""
 
 from typing import Any, TypedDict
 
@@ -71,7 +71,7 @@ EVERYWHERE: list[tuple[Any, str]] = [
         (executor, OF_EXECUTOR, [TAKEN, NO_MESSAGES, TAKEN, TAKEN]),
     ],
 )
-def test_each_value_is_taken_or_refused_with_what_is_taken_there_and_why(
+def test_each_value_is_accepted_or_refused_with_the_accepted_values_and_the_reason(
     surface: Any, taker: str, table: list[str]
 ) -> None:
     known = zip(["raise", "message", "interrupt", "state:denied"], table, strict=True)

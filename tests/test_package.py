@@ -1,4 +1,4 @@
-"""The package as an object: its names, what importing it brings in, what its files say."""
+"""The package: its public names, its imports, its tree of errors."""
 
 import ast
 import importlib
@@ -37,7 +37,7 @@ PUBLIC = [
 ]
 
 
-def test_the_public_names_are_these() -> None:
+def test_the_public_names_are_as_listed() -> None:
     assert langchain_sequrity.__all__ == PUBLIC
     assert set(PUBLIC) <= set(dir(langchain_sequrity))
     assert all(getattr(langchain_sequrity, name) is not None for name in PUBLIC)
@@ -52,7 +52,7 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
     "name",
     ["langchain_sequrity.headers", "langchain_sequrity.local", "langchain_sequrity.transport"],
 )
-def test_every_all_is_sorted_and_true(name: str) -> None:
+def test_every_all_is_sorted_and_its_names_exist(name: str) -> None:
     module = importlib.import_module(name)
     assert list(module.__all__) == sorted(module.__all__)
     assert all(hasattr(module, one) for one in module.__all__)
@@ -67,7 +67,7 @@ def loaded_after(code: str) -> set[str]:
     return set(modules)
 
 
-def test_importing_brings_in_nothing_that_is_not_needed() -> None:
+def test_importing_a_model_does_not_import_heavy_packages() -> None:
     loaded = loaded_after("from langchain_sequrity import ChatSequrity")
     heavy = {
         "langgraph",
@@ -95,7 +95,7 @@ def test_importing_brings_in_nothing_that_is_not_needed() -> None:
         ("classifiers=['pii_redaction']", True),
     ],
 )
-def test_a_local_server_loads_checksums_for_the_feature_that_needs_them(
+def test_a_local_server_imports_stdnum_only_for_features_that_need_it(
     features: str, is_loaded: bool
 ) -> None:
     loaded = loaded_after(
@@ -108,7 +108,7 @@ def test_a_local_server_loads_checksums_for_the_feature_that_needs_them(
     assert ("stdnum" in loaded) == is_loaded
 
 
-def test_the_error_tree_is_drawn_as_it_is() -> None:
+def test_the_drawn_tree_of_errors_has_all_error_classes() -> None:
     drawn = re.findall(r"^[│ ]*[├└]── (\w+)", errors.__doc__ or "", re.MULTILINE)
     classes = {
         name for name, value in vars(errors).items()
@@ -124,11 +124,11 @@ def test_the_error_tree_is_drawn_as_it_is() -> None:
      (404, "NotFound"), (409, "InvalidRequest"), (429, "RateLimited"), (500, "ServerFailed"),
      (501, "ServerFailed"), (503, "Overloaded"), (529, "Overloaded")],
 )  # fmt: skip
-def test_a_status_has_its_error(status: int, kind: str) -> None:
+def test_each_status_has_its_error_class(status: int, kind: str) -> None:
     assert errors.status_error(status).__name__ == kind
 
 
-def test_an_error_shows_its_reply_the_way_langchain_reads_it() -> None:
+def test_an_error_has_its_reply_in_the_attributes_that_langchain_reads() -> None:
     error = errors.RateLimited(
         "Slow", status=429, body={"detail": "x"}, headers={"retry-after": "1"}
     )
@@ -139,14 +139,14 @@ def test_an_error_shows_its_reply_the_way_langchain_reads_it() -> None:
     assert errors.BadReply("x", body="page").response.text == "page"
 
 
-def test_init_chat_model_knows_the_package_once_asked_to() -> None:
+def test_init_chat_model_knows_the_package_after_registration() -> None:
     register_init_chat_model()
     model = init_chat_model("sequrity:openai/gpt:5", base_url="http://127.0.0.1:9")
     assert isinstance(model, ChatSequrity)
     assert model.model_name == "openai/gpt:5"
 
 
-def test_importing_changes_nothing_in_langchain() -> None:
+def test_importing_does_not_register_the_package_in_langchain() -> None:
     code = (
         "import langchain_sequrity.chat_models, langchain_sequrity.registration\n"
         "from langchain.chat_models import init_chat_model\n"
@@ -165,7 +165,7 @@ MODULES = {
 
 
 def imported_by(path: Path) -> Iterator[str]:
-    """The modules of the package that a module names, also in functions and for types alone."""
+    """The modules of the package that a module imports, also in functions and only for types."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (name.name for name in node.names if name.name in MODULES)
@@ -174,8 +174,8 @@ def imported_by(path: Path) -> Iterator[str]:
             yield from (name if name in MODULES else node.module for name in found)
 
 
-def test_no_modules_of_the_package_import_each_other_in_a_circle() -> None:
-    # A package and what it gathers are two modules: `from package import module` names the second.
+def test_the_package_has_no_circular_imports() -> None:
+    # `from package import module` counts as an import of the module, and not of the package.
     needs = {name: {*imported_by(path)} - {name} for name, path in MODULES.items()}
     assert needs["langchain_sequrity.headers.base"] >= {"langchain_sequrity.errors"}
     TopologicalSorter(needs).prepare()  # raises `CycleError` with the circle

@@ -1,4 +1,4 @@
-"""Patterns of others: what is accepted, what is refused, and that what is accepted is cheap."""
+"""Untrusted patterns: which are accepted or refused, and that accepted ones are cheap."""
 
 import json
 import random
@@ -55,18 +55,18 @@ TOO_LARGE = [
     "(?:" * 51 + "a" + ")" * 51, "(" * 499, "a" * 2001, "()" * 1001, "(?:()){1000}",
 ]  # fmt: skip
 REFUSED = [
-    # What `regex` alone gives a meaning
+    # Syntax that only `regex` knows
     "(?:lend){e<=2}", "(?:lend){2i+3d<5}", "(?x)(?:lend){ e<=2}", "a{i}", "[[:alpha:]]", "[^b[:alpha:]]", r"\p{L}", r"[\p{L}]", r"\X", r"\R", r"\K", r"\G", r"\m", r"\h",
     "(?R)", "(?1)", "(?&x)", "(?P>x)", "(?+1)", "(?|a|b)", "(?<x>a)", "(?V1)a", "(?r)a", "(?b)a", "(?e)a", "(?p)a", "(?w)a", "(?f)a", "(?L)a", "(*PRUNE)a", r"\L<x>",
     r"(?<=a+)b", "(?<=a|bc)d", "(?(?=a)b|c)", "(?(DEFINE)a)", r"(?i)(?V1)[a--b]", "[[a-z]--[b]]", "[a||b]", "[x&&y]", "[x~~y]",
-    # What reads white space within
+    # White space inside a construct
     "(?x)a{1 000}", "(?x)a{ 3}", "(?x)a{3 }", "(?x)a{1,\n2}", "(?x)a{#\n3}", "(?x)a{3} ?", "(?x)a* +", "(?x)( ?:a)", "(?x)(? :a)", "(?x)(?P <n>a)", r"(?x)(a)\1 0", r"(?x)\0 1",
     "(?x)a\u00a0{3}", "(?x)a\x1c{3}", "(?x)a\u2028b",
-    # Flags in other places
+    # Flags in the wrong place
     "a(?i)b", "(?:(?i)a)", "(?i-i:a)", "(?-a:b)", "(?au)b", "(?-:a)", "(?i-)", "(?xV0)a", " (?x)a", "(?i) (?x)a",
-    # Comments that end in two ways
+    # Comments whose end is ambiguous
     r"(?#a\)b)c", "(?#",
-    # What is no regex
+    # Invalid regexes
     "(", ")", "a)", "[", "[a", "[]", "[^]", "a**", "a{2}{3}", "*a", "|*", "(?:*)", "^*", r"\b+", "a{3,2}", "[z-a]", r"[\d-z]", r"[a-\w]", "\\", "[\\", r"\1", r"(a)\2",
     r"(\1)", "(?P<a>b)(?P<a>c)", "(?P<1>a)", "(?P<>a)", "(?P=x)", "(?P<x>(?P=x))", "(?(1)a)", "(a)(?(1)b|c|d)", "(?(9)a|b)", r"\q", r"\x4", r"\u12", r"\U00110000", r"\N{NO SUCH}",
     r"\400", r"[\400]", r"[\8]", r"[\A]", r"\N{KEYCAP DIGIT ONE}",
@@ -95,7 +95,7 @@ def test_a_pattern_that_is_not_read_alike_everywhere_is_refused(text: str) -> No
 @pytest.mark.parametrize(
     "text", [rb"\u0041", rb"\N{BULLET}", b"(?u)a", "(?P<é>a)".encode("latin-1")]
 )
-def test_a_pattern_of_bytes_has_no_escapes_of_texts(text: bytes) -> None:
+def test_a_bytes_pattern_with_syntax_for_texts_is_refused(text: bytes) -> None:
     with pytest.raises(PatternError):
         measure(text)
 
@@ -107,9 +107,7 @@ def test_a_pattern_of_bytes_has_no_escapes_of_texts(text: bytes) -> None:
         ("a|b", 4), (r"\{3}\(", 4), ("[a(b]{4}", 19), ("[]a]{4}", 15), ("(?x)a b #c\n d", 3), ("(?:a{10}b){10}", 153), ("(?=a)", 4), ("()", 20), (r"(a)\1", 6),
     ],
 )  # fmt: skip
-def test_the_size_is_that_of_the_parts_as_often_as_they_are_written_out(
-    text: str, size: int
-) -> None:
+def test_the_size_counts_each_part_as_often_as_it_is_repeated(text: str, size: int) -> None:
     assert measure(text).size == size
 
 
@@ -165,7 +163,7 @@ print('"done"')
 
 
 def limited(script: str, work: list[Any]) -> None:
-    """Do it in a process that the system ends where an item takes too much memory or time."""
+    """Do the work in a process that the system ends if an item uses too much memory or time."""
     done = subprocess.run(  # noqa: S603 - our own script
         [sys.executable, "-c", script],
         input=json.dumps(work), capture_output=True, text=True, check=False,
@@ -181,7 +179,7 @@ linux = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads
 @linux
 def test_the_widest_accepted_pattern_of_every_kind_compiles_in_little_time_and_memory() -> None:
     accepted = [text for piece in PIECES for text in widest(piece)]
-    assert len(accepted) > 3 * len(PIECES) - 6  # a row of some is too large
+    assert len(accepted) > 3 * len(PIECES) - 6  # a sequence of some pieces is too large
     limited(COMPILE, accepted)
 
 
@@ -211,7 +209,7 @@ SLOW = [
 @pytest.mark.long
 @linux
 def test_a_search_in_the_longest_text_that_is_allowed_stops_soon_after_its_limit() -> None:
-    # `regex` looks at the clock once in a thousand steps, of which one can walk over a whole text.
+    # `regex` checks the time every thousand steps, and one step can scan a whole text.
     cases = [
         (text, "ab" if number % 3 else "\u0500", min(measure(text).longest_text, 2_000_000))
         for number, text in enumerate(SLOW, 1)
@@ -231,32 +229,32 @@ def test_a_longer_text_is_not_searched() -> None:
 @pytest.mark.parametrize(
     "text", ["abc", r"\d+", r"(\w+)", r"(?s)^ok: .*", r"x(?:a+|b+)", "[a-z]{2,64}@"]
 )
-def test_what_walks_over_a_text_once_may_search_a_long_one(text: str) -> None:
+def test_a_pattern_that_scans_a_text_once_may_search_a_long_text(text: str) -> None:
     assert measure(text).longest_text >= 2_000_000
 
 
 @pytest.mark.parametrize(
     "text", ["[ab]*x", "(?:a*)*", "(a+)+", r"(.{1,2000})\1", "(?=a*)b", "a*|b*c"]
 )
-def test_what_can_walk_over_a_text_again_and_again_may_not(text: str) -> None:
+def test_a_pattern_that_may_scan_a_text_repeatedly_may_not_search_a_long_text(text: str) -> None:
     assert measure(text).longest_text <= 300_000
 
 
-def test_searches_share_the_time_that_they_have() -> None:
+def test_searches_share_the_time_of_a_budget() -> None:
     budget, slow = Budget(0.2), Pattern("(a|aa)+$")
     while budget.left > 0:
         assert slow.asked("a" * 5_000 + "!", budget) is None
     assert Pattern("a").asked("a", budget) is None
 
 
-def test_compiled_patterns_that_nobody_needs_are_dropped() -> None:
+def test_unused_compiled_patterns_are_dropped() -> None:
     before = {Pattern(f"a{{9000}}{number}").text for number in range(60)}
     assert len(before) == 60
     assert patterns.kept_size() <= patterns.KEPT_SIZE
-    assert Pattern("a{9000}0").finds("a" * 9_000 + "0", seconds=5)  # compiled anew
+    assert Pattern("a{9000}0").finds("a" * 9_000 + "0", seconds=5)  # compiled again
 
 
-def test_patterns_that_come_together_are_bounded_together() -> None:
+def test_patterns_of_one_group_share_a_size_limit() -> None:
     check_together(["a{9000}", "b{9000}"])
     with pytest.raises(PatternTooLarge, match="together they expand to more than 20000 parts"):
         check_together(["a{9000}"] * 3)

@@ -1,4 +1,4 @@
-"""Every policy on the page about policies is what the page says it is."""
+"""Each policy on the page about policies has the kind that the page gives it."""
 
 import re
 from pathlib import Path
@@ -39,7 +39,7 @@ def test_the_page_has_policies_of_every_kind() -> None:
 
 
 @pytest.mark.parametrize("policy", blocks("sqrt"))
-def test_a_policy_of_the_page_is_without_fault_and_runs(policy: str) -> None:
+def test_a_policy_of_the_page_has_no_findings_and_runs(policy: str) -> None:
     assert check(policy, labels=BROUGHT) == []
     engine = compile_policy(policy)
     for tool in [*re.findall(r'tool "(\w+)"', policy), "lend_item", "press_item"]:
@@ -56,20 +56,20 @@ def test_a_doubtful_policy_of_the_page_has_warnings_and_no_errors(policy: str) -
 
 
 @pytest.mark.parametrize("policy", paragraphs("sqrt-invalid"))
-def test_what_the_page_calls_invalid_is_refused(policy: str) -> None:
+def test_an_invalid_policy_of_the_page_does_not_parse(policy: str) -> None:
     with pytest.raises(PolicySyntaxError):
         parse(policy)
 
 
 @pytest.mark.parametrize("policy", paragraphs("sqrt-mistaken"))
-def test_what_the_page_calls_mistaken_parses_and_does_not_compile(policy: str) -> None:
+def test_a_mistaken_policy_of_the_page_parses_but_does_not_compile(policy: str) -> None:
     parse(policy)
     assert "error" in {finding.severity for finding in check(policy)}
     with pytest.raises(PolicySyntaxError):
         compile_policy(policy)
 
 
-def test_the_page_names_the_limits_that_are_set() -> None:
+def test_the_page_has_the_limits_of_the_code() -> None:
     limits = PAGE.split("## Limits")[1].split("## ")[0]
     for limit in (
         lexer.MAX_CHARACTERS, parser.MAX_DEPTH, compiler.MAX_HEIGHT, parser.MAX_DIGITS,

@@ -1,4 +1,4 @@
-"""Every policy that documentation, notebooks, examples and docstrings show does what it says."""
+"""Policies in documentation, notebooks, examples and docstrings have no unexpected findings."""
 
 import ast
 import re
@@ -43,10 +43,10 @@ MEANT = {
 
 
 class Shown(NamedTuple):
-    """A policy that is shown.
+    """A policy in a page or in code.
 
     Attributes:
-        page: Where, from the root.
+        page: The path of the file, from the root.
         text: The policy.
     """
 
@@ -77,14 +77,14 @@ def pages() -> Iterator[Shown]:
 
 
 def in_markdown(page: str, text: str) -> Iterator[Shown]:
-    """What stands in the blocks of a page or a docstring."""
+    """The texts in the blocks of a page or a docstring."""
     yield from (Shown(page, block) for block in _SQRT.findall(text))
     for _, code in _CODE.findall(text):
         yield from in_code(page, textwrap.dedent(code))
 
 
 def in_code(page: str, code: str) -> Iterator[Shown]:
-    """The texts in code; code that is not whole, as one with `…`, has none."""
+    """The texts in code; none if the code does not parse, for example because of `…`."""
     try:
         tree = ast.parse(code)
     except SyntaxError:
@@ -95,7 +95,7 @@ def in_code(page: str, code: str) -> Iterator[Shown]:
 
 
 def is_policy(text: str) -> bool:
-    """Whether a text is a policy for some tool; one that does not parse is shown as a mistake."""
+    """Whether a text is a valid policy for a tool. Invalid ones are shown as mistakes."""
     if "tool " not in text:
         return False
     try:
@@ -116,7 +116,7 @@ def test_policies_are_found_on_pages_of_every_kind() -> None:
 
 
 @pytest.mark.parametrize("one", SHOWN, ids=IDS)
-def test_a_policy_that_is_shown_has_no_finding_but_what_its_page_is_about(one: Shown) -> None:
+def test_a_shown_policy_has_only_the_findings_that_its_page_is_about(one: Shown) -> None:
     found = [finding.message for finding in check(one.text, labels=BROUGHT.get(one.page, ()))]
     meant = tuple(start for page, start in MEANT if page == one.page)
     assert [message for message in found if not message.startswith(meant or ("\0",))] == []
@@ -126,7 +126,7 @@ VALUES: list[Any] = ["ada", "ada@museum.example", "2027-01-31T10:00:00Z", 5, 0.5
 
 
 @pytest.mark.parametrize("one", SHOWN, ids=IDS)
-def test_no_rule_that_is_shown_is_in_doubt_whatever_the_call(one: Shown) -> None:
+def test_each_shown_rule_is_certain_for_some_call(one: Shown) -> None:
     try:
         engine = compile_policy(one.text)
     except PolicySyntaxError:
@@ -155,7 +155,7 @@ def test_no_rule_that_is_shown_is_in_doubt_whatever_the_call(one: Shown) -> None
 
 
 @pytest.mark.parametrize("mark", sorted(MEANT))
-def test_each_mark_is_for_a_policy_that_is_shown(mark: tuple[str, str]) -> None:
+def test_each_expected_finding_belongs_to_a_shown_policy(mark: tuple[str, str]) -> None:
     page, start = mark
     found = [finding for one in SHOWN if one.page == page for finding in check(one.text)]
     assert any(finding.message.startswith(start) for finding in found)

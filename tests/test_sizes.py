@@ -1,4 +1,4 @@
-"""Estimates of memory: never below what parsing takes, and not far above it."""
+"""Estimates of memory are never below the real size after parsing."""
 
 import json
 import tracemalloc
@@ -15,7 +15,7 @@ from langchain_core.messages import AIMessage, HumanMessage
 from langchain_sequrity.sizes import of_json, of_value
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
-# What parsing keeps apart: each as often as it takes to see its price.
+# Values that parsing stores separately; tests repeat them to make their cost visible.
 parts: st.SearchStrategy[Any] = st.one_of(
     st.sampled_from([[], {}, [1], [[]], {"a": 1}, {"a": {"b": []}}, [1.5, 300], "", "ab", None, 1]),
     st.lists(st.integers(-(2**63), 2**63) | st.floats(allow_nan=False, allow_infinity=False), max_size=8),
@@ -26,7 +26,7 @@ MANY = 500
 
 
 def taken(parse: Callable[[Any], Any], text: Any) -> int:
-    """Bytes that a value has after parsing, as Python's own allocator counts them."""
+    """The bytes that a parsed value uses, measured with `tracemalloc`."""
     tracemalloc.start()
     try:
         value = parse(text)
@@ -50,7 +50,7 @@ def test_json_takes_no_more_than_was_estimated(part: Any, *, ascii_only: bool) -
 
 
 @pytest.mark.parametrize("count", [*range(1, 12), 100, 1_000, 5_461, 5_462, 21_846, 87_382])
-def test_a_map_of_any_size_takes_no_more_than_was_estimated(count: int) -> None:
+def test_an_object_of_any_size_uses_no_more_memory_than_estimated(count: int) -> None:
     text = orjson.dumps({f"k{number}": number for number in range(count)})
     assert taken(orjson.loads, text) <= of_json(text)
 
@@ -58,14 +58,14 @@ def test_a_map_of_any_size_takes_no_more_than_was_estimated(count: int) -> None:
 @pytest.mark.parametrize(
     "sign", ["é", "\u0416", "漢", "😀", "\\ud83d\\ude00", "\\u6f22", "\\u00e9"]
 )
-def test_one_wide_sign_makes_its_string_wide(sign: str) -> None:
+def test_one_wide_character_makes_the_whole_string_wide(sign: str) -> None:
     text = f'["{"a" * 100_000}{sign}"'.encode()
     assert taken(orjson.loads, text + b"]") <= of_json(text)
     assert taken(failure, text) <= of_json(text)
 
 
 def failure(text: bytes) -> Exception:
-    """What is raised, and holds the text."""
+    """The exception, which holds the text."""
     try:
         orjson.loads(text)
     except orjson.JSONDecodeError as error:
@@ -101,11 +101,11 @@ class Plain:
     [Slotted, Plain, HumanMessage, lambda text: AIMessage("", additional_kwargs={"k": [text]}),
      lambda text: {text: 1}, lambda text: frozenset({text}), lambda text: (1, [{"a": text}])],
 )  # fmt: skip
-def test_nothing_hides_in_an_object(hold: Callable[[str], Any]) -> None:
+def test_values_inside_objects_of_any_kind_are_counted(hold: Callable[[str], Any]) -> None:
     assert of_value(hold("x" * 100_000)) > 100_000
 
 
-def test_what_is_held_twice_counts_once_and_a_circle_ends() -> None:
+def test_a_value_that_occurs_twice_counts_once_and_cycles_end() -> None:
     inner = ["x" * 100_000]
     circle: list[Any] = [inner, inner]
     circle.append(circle)

@@ -1,4 +1,4 @@
-"""JSON as text, without losing digits and without surprises."""
+"""Strict JSON: reading and writing keep every digit and refuse invalid input."""
 
 from typing import Any
 
@@ -27,7 +27,7 @@ _json = st.recursive(
 
 
 @given(_json)
-def test_what_is_written_is_read_again_with_every_digit(value: Any) -> None:
+def test_a_written_value_is_read_back_with_every_digit(value: Any) -> None:
     assert loads(dumps(value)) == value
 
 
@@ -39,11 +39,11 @@ def nested(depth: int) -> Any:
 
 
 @pytest.mark.parametrize("depth", [10, 300])
-def test_depth_that_python_can_write_is_written(depth: int) -> None:
+def test_values_of_moderate_depth_are_written(depth: int) -> None:
     assert dumps(nested(depth)) == "[" * depth + "1" + "]" * depth
 
 
-def test_what_is_too_deep_is_a_value_error_both_ways() -> None:
+def test_too_deep_nesting_is_a_value_error_in_reading_and_writing() -> None:
     with pytest.raises(ValueError, match="nested too deeply"):
         dumps(nested(100_000))
     with pytest.raises(ValueError, match="nested too deeply"):
@@ -54,13 +54,13 @@ def test_what_is_too_deep_is_a_value_error_both_ways() -> None:
 @pytest.mark.parametrize(
     "text", ["NaN", "[1e999]", "[Infinity]", '{"a": -Infinity}', "", "{", "01"]
 )
-def test_what_is_no_json_is_refused(text: str) -> None:
+def test_invalid_json_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         loads(text)
 
 
 @pytest.mark.parametrize("value", [float("nan"), {"a": [float("inf")]}, [None, -float("inf")]])
-def test_numbers_that_json_lacks_are_never_written_as_something_else(value: Any) -> None:
+def test_nan_and_infinity_are_refused_when_written(value: Any) -> None:
     with pytest.raises(ValueError, match="JSON"):
         dumps(value)
     assert dumps([None, "null"]) == '[null,"null"]'
@@ -70,20 +70,22 @@ def test_numbers_that_json_lacks_are_never_written_as_something_else(value: Any)
     ("value", "shown"),
     [(b"ab\xff\x1b[2J", "ab\ufffd\\x1b[2J"), ("ab\n", "ab\\n"), ({"a": "\u202e"}, '{"a":"\\u202e"}'), ("x" * 20, "x" * 10 + "… (10 more characters)")],
 )  # fmt: skip
-def test_an_excerpt_of_anything_is_fit_to_be_shown(value: Any, shown: str) -> None:
+def test_an_excerpt_of_any_value_is_short_and_printable(value: Any, shown: str) -> None:
     assert excerpt(value, 10 if value == "x" * 20 else 100) == shown
 
 
 @pytest.mark.parametrize(
     ("text", "args"), [("", {}), (None, {}), ('{"a":1}', {"a": 1}), ("[]", None), ("{", None)]
 )
-def test_arguments_are_an_object_or_a_problem_in_words(text: str | None, args: Any) -> None:
+def test_read_arguments_returns_an_object_or_the_problem_in_words(
+    text: str | None, args: Any
+) -> None:
     read, problem = read_arguments(text)
     assert read == args
     assert (problem == "") == (args is not None)
 
 
-def test_a_key_that_stands_twice_is_refused_where_keys_are_unique() -> None:
+def test_a_repeated_key_is_refused_if_keys_must_be_unique() -> None:
     text = '[{"a": {"b": 1, "\\u0062": 2}}]'
     assert loads(text) == [{"a": {"b": 2}}]
     with pytest.raises(RepeatedKey, match="twice") as caught:
@@ -91,7 +93,7 @@ def test_a_key_that_stands_twice_is_refused_where_keys_are_unique() -> None:
     assert caught.value.key == "b"
 
 
-def test_depth_counts_lists_and_objects() -> None:
+def test_nests_deeper_counts_lists_and_objects() -> None:
     value = [{"a": [1]}, [], 2]
     assert nests_deeper(value, 2)
     assert not nests_deeper(value, 3)

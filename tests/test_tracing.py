@@ -1,4 +1,4 @@
-"""What traces say of a policy's checks: a run for each, with its facts as metadata."""
+"""Policy checks in traces: one run per check, with its facts as metadata."""
 
 import asyncio
 import json
@@ -36,7 +36,7 @@ DENIED = 'must deny when "untrusted" in text.tags;'
 
 
 class Tracer(BaseTracer):
-    """Keeps finished traces."""
+    """Stores finished traces."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -46,7 +46,7 @@ class Tracer(BaseTracer):
         self.roots.append(run)
 
     def checks(self) -> list[tuple[Run, Run]]:
-        """Runs of checks, each with the run that it is below."""
+        """Runs of checks, each with its parent run."""
         return [pair for root in self.roots for pair in _checks_below(root)]
 
 
@@ -143,7 +143,7 @@ def test_each_check_of_the_middleware_is_a_run_with_its_facts(
     assert "secret" not in told
 
 
-def test_a_model_alone_is_traced_too(base_url: str) -> None:
+def test_checks_of_a_model_without_an_agent_are_traced(base_url: str) -> None:
     tracer = Tracer()
     model = ChatSequrity(
         "any/model",
@@ -157,7 +157,7 @@ def test_a_model_alone_is_traced_too(base_url: str) -> None:
     assert facts(check)["rule"] == "must deny always;"
 
 
-def test_what_has_no_checks_is_no_run_of_its_own(base_url: str) -> None:
+def test_a_turn_without_checks_adds_no_run(base_url: str) -> None:
     tracer = Tracer()
     model = ChatSequrity("any/model", base_url=base_url)
     answer = model.invoke("Hello", {"callbacks": [tracer]})
@@ -178,7 +178,7 @@ class Raising(BaseCallbackHandler):
 
 
 @ways
-def test_a_handler_that_fails_changes_no_verdict(base_url: str, *, in_loop: bool) -> None:
+def test_a_failing_handler_does_not_change_the_verdict(base_url: str, *, in_loop: bool) -> None:
     model = ChatSequrity(
         "any/model", base_url=base_url, features={"agent_arch": "dual-llm"}, policy=POLICY
     )
@@ -193,7 +193,7 @@ def test_a_handler_that_fails_changes_no_verdict(base_url: str, *, in_loop: bool
         ways[in_loop]()
 
 
-def test_what_one_check_says_is_not_said_of_the_next() -> None:
+def test_facts_of_one_check_do_not_appear_in_the_next() -> None:
     tracer = Tracer()
     manager = CallbackManager.configure([tracer])
     labels = {"x": {"tags": ["secret"], "value": "a secret"}}
@@ -210,7 +210,7 @@ def test_what_one_check_says_is_not_said_of_the_next() -> None:
     assert facts(second) == {"tool": "b", "outcome": "allowed", "verdict": "soft_allowed"}
 
 
-def test_langsmith_is_sent_the_facts_as_metadata() -> None:
+def test_langsmith_gets_the_facts_as_metadata() -> None:
     session = MagicMock()
     client = Client(
         api_url="http://127.0.0.1:9",

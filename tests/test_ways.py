@@ -1,4 +1,4 @@
-"""The table of README, Which way enforces what: each row is tried in each of the four ways."""
+"""The table in README, "Which way enforces what": each row is tested in all four ways."""
 
 import warnings
 from collections.abc import Callable
@@ -22,12 +22,12 @@ WAYS = ("PolicyMiddleware", "single-LLM", "dual-LLM", "LangGraphExecutor")
 
 
 class Case:
-    """A policy, and the call that comes after a look outside.
+    """A policy, and a call of `act` that follows a call of `look`.
 
     Args:
-        policy: Its text.
-        to: The argument of the same name.
-        passes_on: Whether the other argument is what was read.
+        policy: The text of the policy.
+        to: The argument `to` of `act`.
+        passes_on: Whether the argument `text` is the result of `look`.
     """
 
     def __init__(self, policy: str, *, to: str = "bo", passes_on: bool = True) -> None:
@@ -39,7 +39,7 @@ class Case:
 
     @property
     def calls(self) -> list[ToolCall]:
-        """What a model asks for that writes calls one after the other."""
+        """The calls, in the order in which a model writes them."""
         arguments = {"to": self.to, "text": self.text}
         return [
             ToolCall(name="look", args={}, id="1", type="tool_call"),
@@ -47,7 +47,7 @@ class Case:
         ]
 
     def tools(self) -> list[Any]:
-        """The tools, which note that they ran."""
+        """The tools. They record that they ran."""
 
         @tool
         def look() -> str:
@@ -199,15 +199,15 @@ def test_each_way_enforces_what_the_table_says(row: str, way: str) -> None:
     _, denies, make = ROWS[row]
     case = make()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", PolicyMismatch)  # that single-LLM has no such labels
+        warnings.simplefilter("ignore", PolicyMismatch)  # single-LLM has no labels of arguments
         try:
             RUNNERS[way](case)
         except PolicyDenied as denied:
-            assert denied.tool == "act"  # noqa: PT017 - in two of the ways nothing is raised
+            assert denied.tool == "act"  # noqa: PT017 - two of the ways raise nothing
     assert case.ran == (["look"] if denies[way] else ["look", "act"])
 
 
-def test_the_table_has_the_four_ways_and_a_row_for_each_thing_that_is_tried() -> None:
+def test_the_table_has_a_column_for_each_way_and_a_row_for_each_case() -> None:
     section = (
         README.read_text("utf-8").partition("## Which way enforces what")[2].partition("##")[0]
     )

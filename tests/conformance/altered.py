@@ -1,4 +1,4 @@
-"""A service that answers one of the requests otherwise than the local server behind it."""
+"""A service that changes the reply of a local server to one request, or to all."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -12,10 +12,10 @@ OTHER = str(UUID(int=7))
 
 
 class Altered(httpx.HTTPTransport):
-    """Changes the reply to the n-th request, or to all of them.
+    """Changes the reply to the n-th request, or to all requests.
 
     Args:
-        change: Makes another reply of the real one and of the request's body.
+        change: Makes a reply from the real one and the request's body.
         at: Which request, counted from 1; 0 for all.
     """
 
@@ -45,14 +45,14 @@ def _headers(reply: httpx.Response) -> dict[str, str]:
 
 
 def refused(status: int) -> Change:
-    """An error that nobody would think of."""
+    """An error that no probe expects."""
     return lambda reply, _: httpx.Response(
         status, headers=_headers(reply), json={"detail": "Altered."}
     )
 
 
 def _message(message: dict[str, Any], finish: str = "stop") -> Change:
-    """A reply of chat/completions with that message."""
+    """A reply of chat/completions with this message."""
 
     def change(reply: httpx.Response, _: dict[str, Any]) -> httpx.Response:
         body = {
@@ -65,7 +65,7 @@ def _message(message: dict[str, Any], finish: str = "stop") -> Change:
 
 
 def said(text: str, *, refusal: bool = False) -> Change:
-    """An answer, or a refusal, of a model."""
+    """An answer or a refusal of a model."""
     fields = {"content": "", "refusal": text} if refusal else {"content": text}
     return _message({"role": "assistant", **fields})
 
@@ -87,7 +87,7 @@ def failure() -> Change:
 
 
 def denial() -> Change:
-    """One whose checks have a form that nobody knows."""
+    """A denial whose checks have an unknown form."""
     said = "A policy denies this call. Context: {'text': 'probe-argument'}"
     history = [{"verdict": "medium", "because": []}, {"verdict": "medium"}]
     error = {"code": "policy_violation", "message": said}
@@ -109,7 +109,7 @@ def plain_error(text: str) -> Change:
 
 
 def events(*chunks: dict[str, Any]) -> Change:
-    """A stream of these chunks that ends without saying so."""
+    """A stream of these chunks without an end marker."""
     text = "".join(f"data: {json.dumps(chunk)}\n\n" for chunk in chunks)
     kind = {"content-type": "text/event-stream"}
     return lambda reply, _: httpx.Response(200, headers={**_headers(reply), **kind}, text=text)
@@ -120,7 +120,7 @@ def plain_json(value: Any) -> Change:
 
 
 def nameless(reply: httpx.Response, _: dict[str, Any]) -> httpx.Response:
-    """The real reply without a session, and of another id."""
+    """The real reply without its session and with another id."""
     body = {**reply.json(), "id": "other", "model": "one"}
     return httpx.Response(reply.status_code, json=body)
 

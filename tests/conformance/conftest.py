@@ -1,4 +1,4 @@
-"""Local servers that know two keys, as a service does."""
+"""Local servers with two keys, like a service."""
 
 from collections.abc import Iterator
 
@@ -30,5 +30,5 @@ def full_server() -> Iterator[LocalServer]:
 
 @pytest.fixture(scope="session")
 def report(keyed_server: LocalServer) -> Report:
-    """A whole run against a local server."""
+    """A run of all probes on a local server."""
     return run(target_of(keyed_server))

@@ -1,4 +1,4 @@
-"""`python -m langchain_sequrity.conformance`: what it asks, writes and returns."""
+"""`python -m langchain_sequrity.conformance`: its requests, output and exit status."""
 
 import io
 import json
@@ -23,7 +23,7 @@ def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SEQURITY_API_KEY", KEYS[0])
 
 
-def test_without_an_address_it_asks_local_servers_of_both_fidelities(
+def test_without_an_address_it_probes_local_servers_of_both_fidelities(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert main(["--only", "program-runs", "--only", "session-of-another-key"]) == 0
@@ -34,7 +34,7 @@ def test_without_an_address_it_asks_local_servers_of_both_fidelities(
     assert "confirmed  program-runs: 2" in err
 
 
-def test_a_local_address_is_asked_without_a_question(
+def test_a_local_address_is_probed_without_confirmation(
     full_server: LocalServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     files = [tmp_path / "report.md", tmp_path / "report.json"]
@@ -46,15 +46,15 @@ def test_a_local_address_is_asked_without_a_question(
     assert {one["verdict"] for one in report["probes"]} == {"confirmed"}
 
 
-def test_something_refuted_is_status_1(full_server: LocalServer) -> None:
+def test_a_refuted_probe_gives_status_1(full_server: LocalServer) -> None:
     given = ["--only", "key-missing", "--base-url", full_server.base_url]
     assert main(given) == 0
-    given[-1] += "/elsewhere"  # where every answer is 404
+    given[-1] += "/elsewhere"  # every answer there is 404
     assert main(given) == 1
 
 
 @pytest.mark.parametrize("said", ["", "\n", "n\n", "no\n", "maybe\n"])
-def test_nothing_is_sent_to_another_machine_without_a_yes(
+def test_nothing_is_sent_to_another_machine_without_confirmation(
     said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO(said))
@@ -67,14 +67,14 @@ def test_nothing_is_sent_to_another_machine_without_a_yes(
 
 
 @pytest.mark.parametrize(("given", "said"), [([], "y\n"), (["--yes"], "")])
-def test_with_a_yes_it_asks_and_reports_what_came(
+def test_another_machine_is_probed_after_confirmation(
     given: list[str],
     said: str,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO(said))
-    # Nothing listens there, which is one way to have no answer.
+    # Nothing listens there, so there is no answer.
     far = ["--base-url", "http://192.0.2.1:9", "--allow-http", "--timeout", "0.2"]
     assert main([*far, *given, "--only", "health"]) == 1
     out, _ = capsys.readouterr()
@@ -87,7 +87,7 @@ def test_with_a_yes_it_asks_and_reports_what_came(
     [["--only", "nothing"], ["--base-url", "ftp://x"], ["--base-url", "http://far.example", "--yes"],
      [*FAR, "--report", "/nowhere/report.md", "--yes"]],
 )  # fmt: skip
-def test_what_cannot_be_done_is_status_2_in_one_sentence(
+def test_wrong_arguments_give_status_2_and_one_sentence(
     given: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(given) == 2
@@ -97,7 +97,7 @@ def test_what_cannot_be_done_is_status_2_in_one_sentence(
     assert "Traceback" not in err
 
 
-def test_a_missing_key_is_status_2(
+def test_a_missing_key_gives_status_2(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delenv("SEQURITY_API_KEY")
@@ -105,7 +105,7 @@ def test_a_missing_key_is_status_2(
     assert "`SEQURITY_API_KEY`" in capsys.readouterr().err
 
 
-def test_an_unknown_option_is_status_2() -> None:
+def test_an_unknown_option_gives_status_2() -> None:
     with pytest.raises(SystemExit) as caught:
         main(["--no-such"])
     assert caught.value.code == 2
@@ -118,7 +118,7 @@ def test_the_list_names_every_probe_and_sends_nothing(capsys: pytest.CaptureFixt
     assert out.splitlines()[-1].startswith(f"{len(PROBES)} probes: at most")
 
 
-def test_it_is_a_command_of_the_command_line() -> None:
+def test_conformance_is_a_command_of_the_console_script() -> None:
     done = CliRunner().invoke(cli, ["conformance", "--list", "--only", "health"])
     assert done.exit_code == 0
     assert [line.split()[0] for line in done.output.splitlines()[1:-1]] == ["health"]

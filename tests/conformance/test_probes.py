@@ -1,4 +1,4 @@
-"""Each probe has the expected answer of the local server, and can have another one."""
+"""Each probe gets its expected answer from the local server, and can get another one."""
 
 import re
 from pathlib import Path
@@ -37,7 +37,7 @@ def test_the_local_server_gives_the_expected_answer(report: Report, name: str) -
 
 @pytest.mark.long(sample=5)
 @pytest.mark.parametrize("name", PROBES)
-def test_another_answer_refutes_the_choice(full_server: LocalServer, name: str) -> None:
+def test_each_probe_can_be_refuted_by_some_answer(full_server: LocalServer, name: str) -> None:
     found = []
     for change, service in changed_services():
         with httpx.Client(transport=service) as client:
@@ -82,7 +82,7 @@ LABELS = {"producers": ["probe-forged", "__tool"], "consumers": ["*"], "tags": [
         ("policy-gen-reply", success(), "choices, created, id, model, object", False),
     ],
 )  # fmt: skip
-def test_what_a_service_may_do_otherwise_is_told_with_what_it_means_for_the_client(
+def test_another_behaviour_is_reported_with_whether_the_client_copes(
     full_server: LocalServer, name: str, change: Change, found: str | None, *, copes: bool
 ) -> None:
     last = PROBES[name].requests
@@ -106,7 +106,7 @@ def test_what_a_service_may_do_otherwise_is_told_with_what_it_means_for_the_clie
         ("labels-of-result", 2, failure(), "no answer"),
     ],
 )
-def test_outages_and_other_turns_than_the_probes_own_are_no_answers(
+def test_only_the_reply_that_a_probe_asks_about_counts_as_its_answer(
     full_server: LocalServer, name: str, at: int, change: Change, verdict: str
 ) -> None:
     with httpx.Client(transport=Altered(change, at)) as client:
@@ -116,13 +116,13 @@ def test_outages_and_other_turns_than_the_probes_own_are_no_answers(
 
 @pytest.mark.long(sample=65)
 @pytest.mark.parametrize("name", PROBES)
-def test_a_probe_costs_no_more_requests_than_it_says(report: Report, name: str) -> None:
+def test_a_probe_sends_no_more_requests_than_it_declares(report: Report, name: str) -> None:
     (outcome,) = (one for one in report.outcomes if one.probe.id == name)
     assert 1 <= outcome.requests <= PROBES[name].requests
 
 
 @pytest.mark.parametrize("name", PROBES)
-def test_a_probe_says_where_its_choice_is_written(name: str) -> None:
+def test_a_probe_names_existing_sections_about_its_choice(name: str) -> None:
     probe = PROBES[name]
     assert probe.relies
     for place in probe.relies:
@@ -131,7 +131,7 @@ def test_a_probe_says_where_its_choice_is_written(name: str) -> None:
         assert not section or re.search(rf"^#+ {re.escape(section)}$", text, re.MULTILINE), place
 
 
-def test_probes_and_their_answers_are_well_formed() -> None:
+def test_probes_are_well_formed() -> None:
     assert len(PROBES) >= 60
     for name, probe in PROBES.items():
         assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name)
@@ -157,22 +157,22 @@ def _rows(text: str) -> list[tuple[str, str]]:
     return [(row[0], row[-1]) for row in cells[1:]]
 
 
-def test_a_run_costs_no_more_than_the_sum_of_its_probes(report: Report) -> None:
+def test_a_run_sends_no_more_requests_than_its_probes_declare(report: Report) -> None:
     assert report.requests <= cost_of(chosen()).requests
 
 
-def test_ids_that_end_in_a_star_stand_for_all_that_begin_so() -> None:
+def test_an_id_with_a_star_selects_all_probes_with_that_prefix() -> None:
     names = [probe.id for probe in chosen(["denial-*", "health"])]
     assert len(names) > 2
     assert all(name == "health" or name.startswith("denial-") for name in names)
 
 
-def test_a_probe_that_does_not_exist_is_an_error_that_names_the_nearest() -> None:
+def test_an_unknown_probe_is_refused_with_the_nearest_name() -> None:
     with pytest.raises(UsageError, match="Did you mean `health`"):
         run(Target("http://127.0.0.1:9"), only=["heath"])
 
 
-def test_a_service_that_cannot_be_reached_leaves_every_question_open() -> None:
+def test_an_unreachable_service_gives_no_answer_to_any_probe() -> None:
     report = run(Target("http://127.0.0.1:9"))
     assert {one.verdict for one in report.outcomes} == {"no answer"}
     assert len(report.outcomes) == len(PROBES)
@@ -193,7 +193,7 @@ def test_a_service_that_cannot_be_reached_leaves_every_question_open() -> None:
     ],
     ids=["html", "list", "choice", "call", "content", "redirect", "503", "429", "stream"],
 )  # fmt: skip
-def test_replies_of_any_form_end_in_a_report(reply: httpx.Response) -> None:
+def test_any_form_of_reply_leads_to_a_report(reply: httpx.Response) -> None:
     def answer(_: httpx.Request) -> httpx.Response:
         return httpx.Response(reply.status_code, headers=reply.headers, content=reply.content)
 

@@ -1,4 +1,4 @@
-"""A report says what was found, and nothing of keys, sessions and accounts."""
+"""A report contains the results, but no keys, sessions and accounts."""
 
 import json
 import re
@@ -24,7 +24,7 @@ def written(report: Report) -> str:
 
 
 @pytest.mark.long(sample=1)
-def test_a_whole_report_has_no_key_no_session_and_no_address(report: Report) -> None:
+def test_a_report_contains_no_keys_sessions_and_addresses(report: Report) -> None:
     text = report.to_markdown() + dumps([report])
     for key in (*KEYS, report.target.llm_api_key or ""):
         assert key not in text
@@ -34,7 +34,7 @@ def test_a_whole_report_has_no_key_no_session_and_no_address(report: Report) -> 
     assert not any(key in repr(report) for key in KEYS)
 
 
-def test_a_report_has_each_probe_once_with_what_it_says_of_the_choice(report: Report) -> None:
+def test_a_report_contains_each_probe_once_with_its_choice(report: Report) -> None:
     text = report.to_markdown()
     for name in PROBES:
         assert text.count(f"| `{name}` |") == 1
@@ -44,7 +44,7 @@ def test_a_report_has_each_probe_once_with_what_it_says_of_the_choice(report: Re
 
 
 class _Echoing(httpx.HTTPTransport):
-    """Answers each request with an error that says all that came with it, and more."""
+    """Answers each request with an error that repeats the whole request and adds more secrets."""
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         session = "0b6f1c2e-1a2b-11f1-9c3d-0242ac120002"
@@ -55,7 +55,7 @@ class _Echoing(httpx.HTTPTransport):
         return httpx.Response(418, json=said, headers={"x-session-id": session})
 
 
-def test_what_a_service_echoes_is_taken_out_of_a_report(full_server: LocalServer) -> None:
+def test_secrets_that_a_service_echoes_are_removed_from_a_report(full_server: LocalServer) -> None:
     with httpx.Client(transport=_Echoing()) as client:
         report = run(target_of(full_server), http_client=client)
     text = written(report)
@@ -88,7 +88,7 @@ def test_a_session_in_any_spelling_is_masked(session: object, around: str) -> No
 @pytest.mark.parametrize(
     "said", ["a|b", "`x`", "<img src=x>", "[a](http://x)", "a\nb", "\x1b[31m", "# a"]
 )
-def test_what_a_service_says_is_no_markup_of_the_report(said: str) -> None:
+def test_texts_of_a_service_are_escaped_in_the_markdown_report(said: str) -> None:
     report = Report(Target("http://127.0.0.1:1"), (Outcome(ONE, "refuted", said, said),), 1)
     row = next(line for line in report.to_markdown().splitlines() if line.startswith("| `"))
     assert len(re.findall(r"(?<!\\)\|", row)) == 5
@@ -97,7 +97,7 @@ def test_what_a_service_says_is_no_markup_of_the_report(said: str) -> None:
     assert "\x1b" not in row
 
 
-def test_the_exit_code_is_0_only_if_something_was_answered_and_nothing_refuted() -> None:
+def test_the_exit_code_is_0_only_if_a_probe_was_confirmed_and_none_refuted() -> None:
     def code(*verdicts: str) -> int:
         outcomes = tuple(Outcome(ONE, verdict, "x") for verdict in verdicts)  # type: ignore[arg-type]
         return Report(Target("http://127.0.0.1:1"), outcomes, 1).exit_code
@@ -124,9 +124,7 @@ def test_a_refuted_choice_says_whether_the_client_copes() -> None:
         ("http://127.0.0.1", {"provider": "nobody"}), ("http://127.0.0.1", {"second_key": "a\nb"}),
     ],
 )  # fmt: skip
-def test_what_cannot_be_asked_is_refused_before_anything_is_sent(
-    address: str, options: dict[str, str]
-) -> None:
+def test_an_invalid_target_is_refused(address: str, options: dict[str, str]) -> None:
     with pytest.raises(UsageError):
         Target(address, **options)  # type: ignore[arg-type]
 

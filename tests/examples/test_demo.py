@@ -1,4 +1,4 @@
-"""The demo, as users see it: what is printed, what is written, and what is not."""
+"""The demo: what it prints, which files it writes, and which not."""
 
 import email
 import os
@@ -49,7 +49,7 @@ def demo(
 
 
 def stories(output: str) -> list[str]:
-    """The parts about the agent and about the graph."""
+    """The part about the agent and the part about the graph."""
     agent, graph = output.split("\n2. ")
     return [agent, graph]
 
@@ -62,7 +62,7 @@ def one_line(text: str) -> str:
 
 
 @pytest.mark.long
-def test_a_user_sees_two_stories_of_one_screen_each_and_needs_no_key(tmp_path: Path) -> None:
+def test_the_demo_prints_two_stories_of_one_screen_each_without_a_key(tmp_path: Path) -> None:
     unreachable = {"SEQURITY_BASE_URL": "http://127.0.0.1:9", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         [sys.executable, "-m", "examples.demo"], cwd=tmp_path, env={**os.environ, **unreachable},
@@ -112,14 +112,14 @@ def test_the_denied_mail_is_not_written_and_the_allowed_one_is(
     assert f"demo-output/{folder}/report.md, demo-output/{folder}/mail-1.eml" in output
 
 
-def test_it_can_be_run_again_in_the_same_folder(demo: Demo, tmp_path: Path) -> None:
+def test_the_demo_can_run_again_in_the_same_folder(demo: Demo, tmp_path: Path) -> None:
     outputs = [demo("--folder", str(tmp_path / "out")) for _ in range(2)]
     assert "mail-1.eml" in outputs[0]
     assert "mail-2.eml" in outputs[1]
     assert len(list(tmp_path.glob("out/*/mail-*.eml"))) == 4
 
 
-def test_with_v_it_shows_requests_programs_labels_and_the_trace(demo: Demo) -> None:
+def test_v_shows_requests_programs_labels_and_the_trace(demo: Demo) -> None:
     agent, graph = stories(demo("-v"))
     for story, path in ((agent, "chat"), (graph, "lang-graph")):
         assert f"request  POST /control/{path}/v1/chat/completions" in story
@@ -129,18 +129,18 @@ def test_with_v_it_shows_requests_programs_labels_and_the_trace(demo: Demo) -> N
     assert 'send_mail(to=contact["address"], ' in agent
     assert "check    send_mail: hard_denied" in agent
     labels = re.findall(r"^  labels   to: .*'tags': \[(.*)\]", agent, re.MULTILINE)
-    assert "'document'" in labels[0]  # of the attacker's address
-    assert labels[1] == ""  # of the user's
+    assert "'document'" in labels[0]  # labels of the attacker's address
+    assert labels[1] == ""  # labels of the user's address
     assert "# Node 'read_document'." in graph
     assert "trace    LangGraph: denied" in graph
     assert "LangGraph: finished" in graph
 
 
-def test_the_policy_has_nothing_that_could_be_misread() -> None:
+def test_the_policy_of_the_demo_has_no_findings() -> None:
     assert check(POLICY.read_text(encoding="utf-8"), tools=["read_document", "send_mail"]) == []
 
 
-def test_the_wheel_holds_the_package_alone_and_the_package_no_demo() -> None:
+def test_the_wheel_contains_only_the_package_and_the_package_has_no_demo() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     assert project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"] == [PACKAGE]
     assert list((ROOT / PACKAGE).glob("**/*demo*.py")) == []
@@ -151,7 +151,7 @@ def test_the_wheel_holds_the_package_alone_and_the_package_no_demo() -> None:
 
 
 def live(demo: Demo, script: Sequence[dict[str, Any]] | Script, *arguments: str) -> str:
-    """Run the demo against a server that stands for the service."""
+    """Run the demo with a local server in place of the service."""
     with LocalServer(script=script) as server:
         return demo("--live", *arguments, SEQURITY_BASE_URL=server.base_url)
 
@@ -163,7 +163,7 @@ def models(program: str, contact: dict[str, Any]) -> list[dict[str, Any]]:
 
 @pytest.mark.long(sample=1)
 @pytest.mark.parametrize("fidelity", ["full", "documented"])
-def test_with_live_it_asks_the_service_with_the_key_and_shows_none(
+def test_live_sends_the_keys_to_the_service_and_does_not_show_them(
     demo: Demo, fidelity: Literal["full", "documented"]
 ) -> None:
     records: list[RequestRecord] = []
@@ -183,7 +183,7 @@ def test_with_live_it_asks_the_service_with_the_key_and_shows_none(
     assert LLM_KEY not in output
 
 
-def test_a_model_that_is_not_fooled_is_shown_as_it_is(demo: Demo) -> None:
+def test_the_story_is_right_for_a_model_that_is_not_fooled(demo: Demo) -> None:
     contact = {"address": "ana@example.com", "have_enough_info": True}
     program = "send_mail(to='ana@example.com', subject='x', body='y')\nfinal_return_value = 'Done.'"
     agent, graph = stories(live(demo, models(program, contact)))
@@ -193,9 +193,7 @@ def test_a_model_that_is_not_fooled_is_shown_as_it_is(demo: Demo) -> None:
         assert "tries" not in story
         assert PARTNER not in story
     assert "does not come from a document" in agent
-    assert (
-        "does not come from a document" not in graph
-    )  # there it came out of one, and is a colleague's
+    assert "does not come from a document" not in graph  # there it does, and it is a colleague's
 
 
 def test_a_hostile_model_neither_leaves_the_folder_nor_reaches_the_terminal(
@@ -231,7 +229,7 @@ def test_a_hostile_model_neither_leaves_the_folder_nor_reaches_the_terminal(
         (["--folder", __file__], "cannot be created"),
     ],
 )
-def test_what_it_cannot_do_is_an_error_of_one_line(
+def test_wrong_arguments_are_an_error_of_one_line(
     demo: Demo, arguments: list[str], expected: str
 ) -> None:
     with pytest.raises(SystemExit) as ended:
@@ -239,20 +237,20 @@ def test_what_it_cannot_do_is_an_error_of_one_line(
     assert re.fullmatch(rf"Error: .*{expected}.*", str(ended.value.code))
 
 
-def test_a_service_that_refuses_is_an_error_of_one_line(demo: Demo) -> None:
+def test_a_refusal_of_the_service_is_an_error_of_one_line(demo: Demo) -> None:
     with pytest.raises(SystemExit) as ended:
         live(demo, [{"error": {"status": 400, "message": "No \x1b[31mred."}}])
     assert re.fullmatch(r"Error: The service answered with status 400: No.*", str(ended.value.code))
 
 
-def test_an_agent_that_does_not_come_to_an_end_is_stopped(demo: Demo) -> None:
+def test_an_endless_agent_is_stopped(demo: Demo) -> None:
     program = "while True:\n    final_return_value = query_packages(sql='SELECT 1')\n"
     with pytest.raises(SystemExit) as ended:
         live(demo, [{"program": program}])
     assert "30 steps without an answer" in str(ended.value.code)
 
 
-# Its tools
+# Tools of the demo
 
 
 @pytest.mark.parametrize(
@@ -276,7 +274,7 @@ def test_a_mail_has_one_plain_address_and_one_subject_line(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_mistakes_come_back_to_the_model_as_errors(tmp_path: Path) -> None:
+def test_mistakes_of_the_model_are_returned_to_it_as_errors(tmp_path: Path) -> None:
     desk = Desk("The agent", tmp_path / "none.sqlite", tmp_path, Story())
     tools = {tool.name: tool for tool in desk.tools()}
     calls: list[tuple[str, dict[str, Any], str]] = [

@@ -1,4 +1,4 @@
-"""SQL from a model can read one table for a moment, and do nothing else."""
+"""SQL from a model can only read one table, for a limited time."""
 
 import sqlite3
 import string
@@ -19,7 +19,7 @@ PACKAGES = [("anchor", "1.0", 1_500_000), ("rope", "2.1", 40_000), ("sail", "0.3
 
 @pytest.fixture
 def database(tmp_path: Path) -> Path:
-    """A small one."""
+    """A small database."""
     path = tmp_path / "packages.sqlite"
     with closing(sqlite3.connect(path)) as connection:
         connection.execute(SCHEMA)
@@ -131,7 +131,7 @@ def test_a_query_without_end_is_stopped_by_the_clock(database: Path, sql: str) -
 
 
 @pytest.mark.parametrize(("rows", "fits"), [(100, True), (101, False)])
-def test_a_result_beyond_the_limits_is_refused(database: Path, rows: int, fits: bool) -> None:
+def test_a_result_with_too_many_rows_is_refused(database: Path, rows: int, fits: bool) -> None:
     sql = f"SELECT p0.name FROM {MANY} LIMIT {rows}"  # noqa: S608 - a number
     if fits:
         assert len(query(database, sql)) == rows
@@ -140,20 +140,20 @@ def test_a_result_beyond_the_limits_is_refused(database: Path, rows: int, fits: 
         query(database, sql)
 
 
-def test_a_result_of_too_many_characters_is_refused(database: Path) -> None:
+def test_a_result_with_too_many_characters_is_refused(database: Path) -> None:
     word = "x" * 4_000
     with pytest.raises(QueryRefused, match="20000 characters"):
         query(database, f"SELECT '{word}' AS a FROM packages, packages AS more")  # noqa: S608 - a word
 
 
-def test_the_file_cannot_be_written_even_without_the_authorizer(database: Path) -> None:
+def test_the_database_is_read_only_even_without_the_authorizer(database: Path) -> None:
     with closing(_connect(database, 1)) as connection:
         connection.set_authorizer(None)
         with pytest.raises(sqlite3.OperationalError, match="readonly"):
             connection.execute("DELETE FROM packages")
 
 
-def test_a_missing_file_is_not_made(tmp_path: Path) -> None:
+def test_a_missing_database_is_not_created(tmp_path: Path) -> None:
     with pytest.raises(QueryRefused, match="unable to open"):
         query(tmp_path / "missing.sqlite", "SELECT 1")
     assert not list(tmp_path.iterdir())
@@ -172,10 +172,10 @@ def test_no_text_does_more_than_read(database: Path, words: list[str]) -> None:
     assert database.read_bytes() == before
 
 
-# Its input
+# The database of the demo
 
 
-def test_the_table_has_the_packages_that_are_imported(
+def test_the_table_contains_the_installed_packages(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     info = tmp_path / "Pydantic-1.0.dist-info"

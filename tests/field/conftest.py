@@ -1,4 +1,4 @@
-"""Local servers behind the field server, and the combinations of its habits."""
+"""Local servers behind the field server, and combinations of its habits."""
 
 from collections.abc import Iterator
 from typing import Any

@@ -1,12 +1,12 @@
-"""A service as it may be in the field: a proxy before a local server, with habits of its own.
+"""A service as it may exist in the field: a proxy before a local server, with its own habits.
 
-It keeps what a session has said as text, gives ids of its own, and answers in its own spelling. The
+It stores the messages of a session as text, and its replies have its own ids and spelling. The
 local server behind it decides, runs the programs and checks the policy.
 
 | Habit | What the service does |
 |---|---|
-| `reruns` | has no state: for each request the conversation is run again from its beginning, in a new session of the server behind; what clients see stays one session |
-| `compares` | a history that is not, byte for byte, what was said is a mismatch: 409, or with `restart_turn` the turn begins anew |
+| `reruns` | has no state: each request runs the whole conversation again, in a new session of the server behind; clients see one session |
+| `compares` | a history that differs in one byte from the stored one is a mismatch: 409, or with `restart_turn` the turn starts again |
 | `dashless` | ids of tool calls are `tc` and 64 hex digits |
 | `ends` | the n-th request that names a session (counted from 1) is refused, and the session is gone |
 """
@@ -29,7 +29,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-_MOST = 30  # requests of a test
+_MOST = 30  # most requests of one test
 _PIECE = 7  # characters of a text in one event
 _PASSED_ON = ("authorization", "x-api-key", "x-features", "x-policy", "x-config")
 _HEX = r"[0-9a-f]"
@@ -50,12 +50,12 @@ class Habits:
 
 @dataclass
 class _Session:
-    """What clients know as one session."""
+    """One session in the view of clients."""
 
     id: str
     behind: str  # the session of the server behind
-    told: list[str] = field(default_factory=list)  # what was said, as text
-    first: dict[str, Any] = field(default_factory=dict)  # what the first request brought
+    told: list[str] = field(default_factory=list)  # the messages so far, as text
+    first: dict[str, Any] = field(default_factory=dict)  # fields of the first request
 
 
 class FieldServer:
@@ -63,20 +63,22 @@ class FieldServer:
 
     Args:
         base_url: The local server behind.
-        habits: What it does.
+        habits: How it behaves.
 
     Attributes:
         requests: Bodies of the clients' requests.
         headers: Their headers.
-        passed: How many requests the server behind had.
-        mismatches: How many histories were not what was said.
+        passed: How many requests the server behind received.
+        mismatches: How many histories differed from the stored one.
     """
 
     def __init__(self, base_url: str, habits: Habits) -> None:
         self._behind, self._habits = base_url, habits
         self._sessions: dict[str, _Session] = {}
-        self._ids: dict[str, str] = {}  # an id as clients have it → as the server behind has it
-        self._meant: dict[str, dict[str, Any]] = {}  # what was told → what the server behind said
+        self._ids: dict[str, str] = {}  # an id of clients → the id of the server behind
+        self._meant: dict[
+            str, dict[str, Any]
+        ] = {}  # a message of clients → the one of the server behind
         self._named = 0
         self.requests: list[dict[str, Any]] = []
         self.headers: list[Mapping[str, str]] = []
@@ -84,7 +86,7 @@ class FieldServer:
         self.mismatches = 0
         self._socket = socket.socket()
         self._socket.bind(("127.0.0.1", 0))
-        self._socket.listen(64)  # whoever comes before the server has started waits
+        self._socket.listen(64)  # earlier connections wait until the server has started
         app = Starlette(
             routes=[Route("/{path:path}", self._answer, methods=["POST"])],
             lifespan=self._with_client,
@@ -172,7 +174,7 @@ class FieldServer:
         return not session.told or not all(one["role"] == "tool" for one in messages)
 
     def _compared(self, session: _Session, messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """The messages, or those that are left where the turn begins anew."""
+        """The messages; after a mismatch, only those up to the last user message."""
         if not self._is_whole(session, messages):
             return messages
         sent = [as_text(one) for one in messages if one["role"] != "system"]
@@ -186,7 +188,7 @@ class FieldServer:
         return messages[: last + 1]
 
     def meant(self, message: dict[str, Any]) -> dict[str, Any]:
-        """A message as the server behind knows it."""
+        """The message of the server behind for a message of a client."""
         if message["role"] == "tool":
             call_id = message["tool_call_id"]
             return {**message, "tool_call_id": self._ids.get(call_id, call_id)}
@@ -247,7 +249,7 @@ _BROUGHT = ("user_provided_program", "context_vars", "tools", "model")
 
 
 class _Asking:
-    """One request as the server behind is asked."""
+    """Sends one client request to the server behind."""
 
     def __init__(
         self, proxy: FieldServer, client: httpx.AsyncClient, request: Request, body: dict[str, Any]
@@ -263,12 +265,12 @@ class _Asking:
         return await self._client.post(self._url, json=body, headers=headers)
 
     async def once(self, session: _Session | None) -> httpx.Response:
-        """In the session that there is."""
+        """Send it in the existing session."""
         messages = [self._proxy.meant(one) for one in self._body["messages"]]
         return await self._post(messages, session.behind if session else None)
 
     async def again(self) -> httpx.Response:
-        """From the beginning: each message of the assistant is what is said anew."""
+        """Run the conversation again. New assistant messages replace those of the client."""
         done: list[dict[str, Any]] = []
         ids: dict[str, str] = {}
         behind = None
@@ -299,13 +301,13 @@ class _Asking:
 
 
 def named(call_id: str) -> str | None:
-    """The session that an id names, in its hex digits."""
+    """The session that a tool call id names, as hex digits."""
     found = next((one for pattern in _IDS if (one := pattern.fullmatch(call_id))), None)
     return None if found is None else found[1].replace("-", "")
 
 
 def as_text(message: Mapping[str, Any]) -> str:
-    """A message as text: blanks and escapes of arguments count, the order of its keys does not."""
+    """A message as text. White space and escapes in arguments count, the order of keys does not."""
     calls = [
         {"id": one["id"], "type": "function", "function": {
             "name": one["function"]["name"], "arguments": one["function"]["arguments"]}}

@@ -1,4 +1,4 @@
-"""Agents on services as they may be in the field: the right answer, and no tool runs twice."""
+"""Agents with the field server: their answers are right, and no tool runs twice."""
 
 import re
 from collections.abc import Callable
@@ -28,12 +28,12 @@ ENDED = {
     422: "Unknown session.",
 }
 TWO = [(5, "Zo\u00eb"), (6, "Bo")]
-# A turn that begins anew again and again has to end.
+# The limit ends a turn that restarts again and again.
 THREAD: Any = {"configurable": {"thread_id": "1"}, "recursion_limit": 20}
 
 
 class Till:
-    """A tool, and what it has done."""
+    """A tool that records its calls."""
 
     def __init__(self) -> None:
         self.paid: list[tuple[int, str]] = []
@@ -63,7 +63,7 @@ async def _ainvoke(agent: Any, given: dict[str, Any]) -> str:
 
 
 async def _stream(agent: Any, given: dict[str, Any]) -> str:
-    """The text of the last message of a stream, as a user sees it grow."""
+    """The text of the last message of a stream."""
     texts: dict[str, str] = {}
     async for chunk, _ in agent.astream(given, THREAD, stream_mode="messages"):
         if isinstance(chunk, AIMessageChunk):
@@ -78,7 +78,7 @@ WAYS: dict[str, Callable[..., Any]] = {"invoke": _invoke, "ainvoke": _ainvoke, "
 @pytest.mark.parametrize("arch", ANSWERS)
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("habit", HABITS)
-async def test_an_agent_goes_right_and_pays_once(
+async def test_an_agent_gives_the_right_answer_and_pays_once(
     behind: LocalServer, habit: str, way: str, arch: str
 ) -> None:
     till = Till()
@@ -92,7 +92,7 @@ async def test_an_agent_goes_right_and_pays_once(
 @pytest.mark.long(sample=1)
 @pytest.mark.parametrize("arch", ANSWERS)
 @pytest.mark.parametrize("habit", HABITS)
-async def test_a_second_turn_of_the_thread_goes_right_too(
+async def test_the_second_turn_of_a_thread_gives_the_right_answer(
     behind: LocalServer, habit: str, arch: str
 ) -> None:
     till = Till()
@@ -103,14 +103,14 @@ async def test_a_second_turn_of_the_thread_goes_right_too(
     assert (answer, till.paid) == (ANSWERS[arch], TWO * 2)
     assert field.mismatches == 0
     sessions = [one.get("x-session-id") for one in field.headers]
-    assert len(set(sessions)) == 2  # none, and the one of the whole thread
+    assert len(set(sessions)) == 2  # none at first, then one for the whole thread
 
 
 @pytest.mark.long(sample=1)
 @pytest.mark.parametrize("arch", ANSWERS)
 @pytest.mark.parametrize("status", ENDED)
 @pytest.mark.parametrize("at", [1, 2])
-def test_a_session_that_ends_is_told_as_such_and_nothing_is_paid_twice(
+def test_an_ended_session_raises_session_expired_and_nothing_is_paid_twice(
     behind: LocalServer, at: int, status: int, arch: str
 ) -> None:
     till = Till()
@@ -125,7 +125,7 @@ def test_a_session_that_ends_is_told_as_such_and_nothing_is_paid_twice(
 @pytest.mark.long(sample=1)
 @pytest.mark.parametrize("status", ENDED)
 @pytest.mark.parametrize("at", [1, 2])
-def test_with_restart_a_single_llm_chat_goes_on_in_a_new_session(
+def test_a_single_llm_chat_with_restart_continues_in_a_new_session(
     behind: LocalServer, at: int, status: int
 ) -> None:
     till = Till()
@@ -146,7 +146,7 @@ def test_with_restart_a_single_llm_chat_goes_on_in_a_new_session(
         (400, "A result is missing for a call of this session."),
     ],
 )  # fmt: skip
-def test_other_refusals_are_not_taken_for_an_ended_session(
+def test_other_refusals_do_not_count_as_an_ended_session(
     behind: LocalServer, status: int, text: str, *, restart: bool
 ) -> None:
     till = Till()
@@ -160,7 +160,7 @@ def test_other_refusals_are_not_taken_for_an_ended_session(
     assert len(field.requests) == 2
 
 
-def test_a_history_that_was_edited_is_refused_and_nothing_is_paid_for_it(
+def test_an_edited_history_is_refused_and_nothing_is_paid(
     behind: LocalServer,
 ) -> None:
     with FieldServer(behind.base_url, HABITS["compares strictly"]) as field:
@@ -184,7 +184,7 @@ def _reply_or_error(model: Any, history: list[Any]) -> Any:
 
 
 @pytest.mark.parametrize("dashless", [False, True])
-def test_no_id_of_another_session_goes_out(behind: LocalServer, *, dashless: bool) -> None:
+def test_ids_of_another_session_are_not_sent(behind: LocalServer, *, dashless: bool) -> None:
     till = Till()
     with FieldServer(behind.base_url, Habits(dashless=dashless)) as field:
         agent = agent_of(model_at(field, "single-llm"), till)

@@ -1,4 +1,4 @@
-"""Graphs on services as they may be in the field: LangGraph's state, and each node once."""
+"""Graphs with the field server: the same final state as in LangGraph, and each node runs once."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ def executor_at(field: FieldServer, ran: Ran, **options: Any) -> Any:
 @pytest.mark.long(sample=1)
 @pytest.mark.parametrize("history", ["whole", "new"])
 @pytest.mark.parametrize("habit", HABITS)
-def test_a_graph_ends_as_in_langgraph_and_each_node_runs_once(
+def test_a_graph_has_the_state_of_langgraph_and_each_node_runs_once(
     behind: LocalServer, habit: str, history: Any
 ) -> None:
     ran = Ran()
@@ -37,7 +37,9 @@ def test_a_graph_ends_as_in_langgraph_and_each_node_runs_once(
 
 @pytest.mark.long(sample=1)
 @pytest.mark.parametrize("habit", HABITS)
-async def test_a_graph_in_an_event_loop_does_too(behind: LocalServer, habit: str) -> None:
+async def test_a_graph_in_an_event_loop_has_the_state_of_langgraph(
+    behind: LocalServer, habit: str
+) -> None:
     ran = Ran()
     with FieldServer(behind.base_url, HABITS[habit]) as field:
         found = await executor_at(field, ran, history="whole").ainvoke({"due": [1, 2]})
@@ -47,7 +49,7 @@ async def test_a_graph_in_an_event_loop_does_too(behind: LocalServer, habit: str
 @pytest.mark.long(sample=1)
 @pytest.mark.parametrize("status", ENDED)
 @pytest.mark.parametrize(("at", "checkpointed"), [(1, False), (3, True), (5, False)])
-def test_a_graph_whose_session_ends_goes_on_and_no_node_runs_again(
+def test_a_graph_whose_session_ends_continues_and_no_node_runs_again(
     behind: LocalServer, at: int, status: int, *, checkpointed: bool
 ) -> None:
     ran = Ran()
@@ -60,7 +62,7 @@ def test_a_graph_whose_session_ends_goes_on_and_no_node_runs_again(
 
 @pytest.mark.long(sample=1)
 @pytest.mark.parametrize("status", ENDED)
-def test_a_graph_goes_on_at_a_service_with_all_habits_whose_sessions_end(
+def test_a_graph_continues_on_a_service_with_all_habits_whose_sessions_end(
     behind: LocalServer, status: int
 ) -> None:
     ran = Ran()

@@ -1,4 +1,4 @@
-"""The probes of the conformance suite see the habits of a service."""
+"""The probes of the conformance suite detect the habits of a service."""
 
 import pytest
 
@@ -24,7 +24,7 @@ from tests.field.server import FieldServer, Habits
         (Habits(), "program-argument-spelling", "as json.dumps writes"),
     ],
 )  # fmt: skip
-def test_a_probe_tells_the_habit(
+def test_a_probe_detects_the_habit(
     behind: LocalServer, habits: Habits, probe: str, found: str
 ) -> None:
     with FieldServer(behind.base_url, habits) as field:

@@ -1,4 +1,4 @@
-"""The field server has the habits that it claims, or the other tests here would show nothing."""
+"""The field server has its documented habits. The other tests in this folder rely on that."""
 
 import json
 from typing import Any
@@ -15,7 +15,7 @@ TOOL = {"type": "function", "function": {"name": "pay", "parameters": {
 
 
 class Client:
-    """A client without any care."""
+    """A minimal client."""
 
     def __init__(self, field: FieldServer) -> None:
         self._field = field
@@ -46,12 +46,12 @@ class Client:
         return found
 
     def respell(self) -> None:
-        """Write the arguments anew, as a client may that has parsed them."""
+        """Write the arguments again, as a client does that parsed them."""
         function = self.call["function"]
         function["arguments"] = json.dumps(json.loads(function["arguments"]), separators=(",", ":"))
 
 
-def test_a_stateless_service_runs_the_conversation_again_for_each_request(
+def test_reruns_runs_the_whole_conversation_for_each_request(
     behind: LocalServer,
 ) -> None:
     with FieldServer(behind.base_url, Habits(reruns=True)) as field:
@@ -84,7 +84,9 @@ def test_arguments_and_envelopes_are_written_as_json_dumps_writes(behind: LocalS
         assert client.messages[-1]["content"].startswith('{"status": "success", ')
 
 
-def test_a_history_in_another_spelling_makes_the_turn_begin_anew(behind: LocalServer) -> None:
+def test_compares_restarts_the_turn_if_the_history_has_another_spelling(
+    behind: LocalServer,
+) -> None:
     with FieldServer(behind.base_url, Habits(compares=True)) as field:
         client = Client(field)
         client.ask()
@@ -94,7 +96,7 @@ def test_a_history_in_another_spelling_makes_the_turn_begin_anew(behind: LocalSe
         assert (field.mismatches, client.call["function"]["arguments"]) == (1, first)
 
 
-def test_or_it_is_refused(behind: LocalServer) -> None:
+def test_compares_with_reject_refuses_a_history_with_another_spelling(behind: LocalServer) -> None:
     with FieldServer(behind.base_url, Habits(compares=True, mismatch="reject")) as field:
         client = Client(field)
         client.ask()
@@ -102,7 +104,7 @@ def test_or_it_is_refused(behind: LocalServer) -> None:
         assert client.answer().status_code == 409
 
 
-def test_a_session_ends_when_it_is_told_to(behind: LocalServer) -> None:
+def test_ends_ends_the_session_at_the_given_request(behind: LocalServer) -> None:
     with FieldServer(behind.base_url, Habits(ends={2: (410, "The session is gone.")})) as field:
         client = Client(field)
         client.ask()
@@ -111,7 +113,7 @@ def test_a_session_ends_when_it_is_told_to(behind: LocalServer) -> None:
         assert client.ask().status_code == 404
 
 
-def test_an_id_of_one_session_in_another_is_not_found(behind: LocalServer) -> None:
+def test_a_tool_call_id_of_another_session_is_not_found(behind: LocalServer) -> None:
     with FieldServer(behind.base_url, Habits(dashless=True)) as field:
         one, other = Client(field), Client(field)
         one.ask()

@@ -1,8 +1,8 @@
-"""langchain-tests' integration suite, unmodified, against a local server.
+"""langchain-tests' integration suite, unmodified, with a local server.
 
-Flags that stay off are what a format does not have (docs/protocol.md): media in tool messages and
-Anthropic's inputs in chat/completions, which takes text there only; audio in Messages; JSON without
-a schema in Messages.
+Flags are off for what a format does not have (docs/protocol.md): media in tool messages and
+Anthropic's inputs in chat/completions, which accepts only text there; audio in Messages; JSON
+without a schema in Messages.
 """
 
 import base64
@@ -34,7 +34,7 @@ MEDIA = {".pdf": PDF, ".wav": WAV, ".png": PNG, ".jpg": PNG}
 
 @pytest.fixture(autouse=True)
 def _media_come_from_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The one thing that is patched: the suites download their images and documents."""
+    """The only patch: the suites download their images and documents."""
     monkeypatch.setattr("langchain_tests.integration_tests.chat_models.httpx.get", _download)
 
 
@@ -42,12 +42,12 @@ def _media_come_from_here(monkeypatch: pytest.MonkeyPatch) -> None:
 def _address(base_url: str) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SEQURITY_BASE_URL", base_url)
-        patch.setenv("LANGCHAIN_TESTS_USER_AGENT", "tests")  # asked for before each download
+        patch.setenv("LANGCHAIN_TESTS_USER_AGENT", "tests")  # required before each download
         yield
 
 
 class _Suite(ChatModelIntegrationTests):
-    """What holds for every format."""
+    """Settings for all formats."""
 
     @property
     def chat_model_params(self) -> dict[str, Any]:
@@ -71,7 +71,7 @@ class _Suite(ChatModelIntegrationTests):
 
     @property
     def details(self) -> list[str]:
-        """What the usage tells beside the totals."""
+        """The details of usage beside the totals."""
         return ["reasoning_output", "cache_read_input"]
 
     @property
@@ -170,7 +170,7 @@ class TestSequrityMessages(_Suite):
 
 
 class _DualLLM:
-    """The same through programs; the deterministic planner finds no keys for JSON without a schema."""
+    """The same with programs. The deterministic planner knows no keys for JSON without a schema."""
 
     @property
     def chat_model_params(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""langchain-tests' integration suite for tools, unmodified, against a local server."""
+"""langchain-tests' integration suite for tools, unmodified, with a local server."""
 
 from collections.abc import Iterator
 from typing import Any

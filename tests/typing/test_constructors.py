@@ -190,7 +190,7 @@ def by_pyright(files: Sequence[Path], _cache: Path) -> Mapping[str, set[int]]:
 
 @pytest.mark.long
 @pytest.mark.parametrize("check", [by_mypy, by_pyright], ids=["mypy", "pyright"])
-def test_wrong_uses_are_caught_and_right_ones_pass(check: Check, tmp_path: Path) -> None:
+def test_type_checkers_find_wrong_uses_and_accept_right_ones(check: Check, tmp_path: Path) -> None:
     files = []
     for name, uses in (("right.py", RIGHT), ("wrong.py", WRONG)):
         file = tmp_path / name
@@ -216,7 +216,7 @@ MODELS: list[tuple[Any, Any]] = [
 
 @pytest.fixture(params=["before its first use", "after it"])
 def _used(request: pytest.FixtureRequest) -> None:
-    """The models are built by pydantic when the first one is made."""
+    """Run the test before and after first use: pydantic builds a model class at first use."""
     if request.param == "after it":
         for model, _ in MODELS:
             model("m", base_url="http://127.0.0.1:9")
@@ -224,7 +224,7 @@ def _used(request: pytest.FixtureRequest) -> None:
 
 @USED
 @pytest.mark.parametrize(("model", "arguments"), MODELS)
-def test_every_field_is_an_argument_and_the_other_way_round(model: Any, arguments: Any) -> None:
+def test_fields_and_arguments_are_the_same(model: Any, arguments: Any) -> None:
     names = set(inspect.signature(model).parameters)
     assert names == {"model", *arguments.__annotations__}
     fields = {field.alias for field in model.model_fields.values() if field.alias}
@@ -247,23 +247,23 @@ def test_an_argument_has_the_default_of_its_field(model: Any, arguments: Any) ->
 
 @USED
 @pytest.mark.parametrize(("model", "arguments"), MODELS)
-def test_an_argument_takes_all_that_its_field_can_be(model: Any, arguments: Any) -> None:
+def test_the_type_of_an_argument_contains_the_type_of_its_field(model: Any, arguments: Any) -> None:
     for name, kind in typing.get_type_hints(arguments).items():
         field = model.model_fields.get(name) or model.model_fields["stop"]
         if name == "provider":
-            continue  # each model takes those of its own format alone
+            continue  # each model accepts only the providers of its format
         given = _kinds(kind)
         for one in _kinds(field.annotation) - {Any}:
             assert any(_is_within(one, other) for other in given), (name, one, given)
 
 
-def test_the_executor_takes_what_a_model_of_a_name_needs() -> None:
+def test_the_executor_accepts_the_arguments_of_a_model_given_by_name() -> None:
     names = set(inspect.signature(LangGraphExecutor).parameters)
     assert names > set(NamedModelArguments.__annotations__)
     assert {"graph", "model", "nodes", "history", "checkpointer", "strict_policy"} <= names
 
 
-def test_a_subclass_shows_them_too() -> None:
+def test_the_signature_of_a_subclass_contains_the_arguments() -> None:
     class Mine(ChatSequrity):
         mine: int = 1
 
@@ -274,7 +274,7 @@ def test_a_subclass_shows_them_too() -> None:
 
 
 def _kinds(kind: Any) -> set[Any]:
-    """The members of a union, literals one by one."""
+    """The members of a union; each literal is a member."""
     origin = typing.get_origin(kind)
     if origin is typing.Annotated:
         return _kinds(typing.get_args(kind)[0])
