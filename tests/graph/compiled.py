@@ -115,9 +115,7 @@ def run(
         if step.tool == program.result_of:
             tool, answer = waiting.pop(plain[HANDLE])
             ran.order.append(("result", tool))
-            labels = next(
-                iter(step.arguments.values())
-            ).labels  # this tool adds no label of its own
+            labels = next(iter(step.arguments.values())).labels  # the tool adds no label
         else:
             ran.calls.append(step.tool)
             ran.order.append(("call", step.tool))

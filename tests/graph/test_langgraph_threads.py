@@ -167,7 +167,7 @@ def _noting(name: str) -> Callable[[Gathered], dict[str, Any]]:
 
 
 def half_full() -> Any:
-    """A join that waits for both `a` and `b`. Each run takes only one way."""
+    """A join that waits for both `a` and `b`, although each run enters only one node."""
     graph: Any = StateGraph(Gathered)
     for name in "abcd":
         graph.add_node(name, _noting(name))
@@ -210,7 +210,7 @@ def _labelled_mails() -> Any:
 
 @pytest.fixture(params=["openai", "anthropic"])
 def wary(request: pytest.FixtureRequest, model: ChatSequrity) -> ChatSequrity | SequrityMessages:
-    """A model of each format, with a policy that forbids to send untrusted mail."""
+    """A model of each format, with a policy that forbids sending untrusted mail."""
     if request.param == "openai":
         return ChatSequrity("any/model", base_url=model.base_url, policy=UNTRUSTED, features=DUAL)
     return SequrityMessages(

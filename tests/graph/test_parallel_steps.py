@@ -174,7 +174,7 @@ def test_policies_decide_the_same_about_calls_made_before_their_step_runs(
 def test_the_timeout_of_a_step_does_not_include_requests_to_the_service(
     local: LocalServer, *, in_loop: bool
 ) -> None:
-    """LangGraph limits the time of a step. The calls of its nodes are requested before that."""
+    """LangGraph limits the time of a step. The calls of its nodes are requested earlier."""
 
     def slow(_request: httpx.Request) -> None:
         time.sleep(0.8)

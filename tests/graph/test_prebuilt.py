@@ -259,7 +259,7 @@ def test_middleware_of_the_user_counts_as_reading_everything(middleware: Any, no
 
 @pytest.mark.filterwarnings("ignore:create_react_agent")
 @pytest.mark.parametrize("told", [Report, ("Answer.", Report)], ids=["class", "with a prompt"])
-def test_the_fields_of_create_react_agent_are_known_too(told: Any) -> None:
+def test_the_fields_of_create_react_agents_nodes_are_known(told: Any) -> None:
     spec = read_graph(create_react_agent(following("hi"), [plain], response_format=told))
     program = compile_graph(spec)
     by_node = {one.node: one for one in program.offered.values() if one.role == "node"}

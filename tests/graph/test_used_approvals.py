@@ -220,7 +220,7 @@ def test_a_fork_finds_its_run_among_other_runs_of_the_same_checkpoint(
             journey.approve()
             for place in (4, 0):
                 journey.approve(journey.places()[place])
-            journey.go(None, journey.places()[5])  # must not report lost entries
+            journey.go(None, journey.places()[5])  # reports no lost entries
 
 
 def test_entries_of_two_runs_from_one_checkpoint_count_in_any_order() -> None:
