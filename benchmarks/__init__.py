@@ -1,1 +1,1 @@
-"""What a call costs, beside the clients one would use instead; see `README.md` in this folder."""
+"""The cost of a call, compared with other clients. See `README.md` in this folder."""

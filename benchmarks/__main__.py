@@ -79,7 +79,7 @@ def _versions() -> dict[str, str]:
 
 
 def _direct_and_untraced() -> None:
-    """Keep proxies and tracing, which the environment may ask for, out of all peers."""
+    """Switch off proxies and tracing of the environment for all peers."""
     for name in list(os.environ):
         if name.lower().endswith("_proxy") or name.startswith(("LANGSMITH_", "LANGCHAIN_")):
             del os.environ[name]

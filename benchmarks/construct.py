@@ -1,4 +1,4 @@
-"""The constructor: what a model costs before its first call."""
+"""The constructor: the cost of a model before its first call."""
 
 from functools import partial
 

@@ -1,4 +1,4 @@
-"""200 `ainvoke` with 50 at a time: what a call costs, and how long it takes, in a crowd."""
+"""200 `ainvoke` with 50 at a time: CPU time and wall time of a call."""
 
 import asyncio
 import time
@@ -29,7 +29,7 @@ def measure(base_url: str, effort: Effort) -> list[Row]:
         crowds = {name: _Crowd(runner, call) for name, call in calls.items()}
         samples = interleaved(crowds, effort)
         runner.run(bare.aclose())
-    # The first round is thrown away here as it is in `interleaved`.
+    # The first round is discarded, as in `interleaved`.
     p50 = {name: crowd.p50[1:] for name, crowd in crowds.items()}
     p99 = {name: crowd.p99[1:] for name, crowd in crowds.items()}
     return [
@@ -40,10 +40,10 @@ def measure(base_url: str, effort: Effort) -> list[Row]:
 
 
 class _Crowd:
-    """The calls of one peer; each run is a round.
+    """The calls of one peer. Each run is a round.
 
     Args:
-        runner: Runs them.
+        runner: Runs the calls.
         call: One call.
     """
 

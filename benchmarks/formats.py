@@ -1,4 +1,4 @@
-"""The formats: who speaks each, how it is spoken by hand, and what ours may cost."""
+"""The formats: the chat models of each, the exchange by hand, and the limits of our models."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,12 +32,12 @@ KEY = "sk-benchmark"
 
 
 class Limits(NamedTuple):
-    """How many times the floor (the first figure) or the rival (the second) ours may need.
+    """How many times the floor (first figure) or the rival (second) our model may need.
 
     Attributes:
         invoke: For a call with a short prompt.
         chunk: For a chunk of a stream.
-        history: For a call with 200 messages; there is no limit beside the floor.
+        history: For a call with 200 messages, compared with the rival only.
     """
 
     invoke: tuple[float, float]
@@ -50,11 +50,11 @@ class Format:
     """One format.
 
     Attributes:
-        title: What its rows begin with.
-        path: Where it is spoken by hand.
-        models: The chat models that speak it; each is made from the server's base URL.
-        limits: What is to hold of ours.
-        write: Messages and further fields to a body.
+        title: The beginning of its rows.
+        path: The path for the exchange by hand.
+        models: The chat models of the format. Each is made from the server's base URL.
+        limits: The goals for our models.
+        write: Turns messages and further fields into a body.
         text_of: The text of a whole reply.
         piece_of: The text that an event of a stream adds.
     """

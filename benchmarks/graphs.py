@@ -1,8 +1,8 @@
-"""Graphs under policy: CPU of the client per node, and the bytes that it sends.
+"""Graphs under a policy: CPU time of the client per node, and the bytes that it sends.
 
-A chain of nodes is run by the executor, by the vendor's runner, by LangGraph without any policy,
-and by a bare loop that posts the executor's own bodies and reads the replies. The local server
-answers from a process of its own, so that its work counts for nobody.
+The executor, the vendor's runner, LangGraph without any policy, and a bare loop run a chain of
+nodes. The loop posts the executor's own bodies and reads the replies. The local server is a
+separate process, so that its work is not measured.
 """
 
 import json
@@ -62,7 +62,7 @@ def measure(_: str, effort: Effort) -> list[Row]:
         rows += [_row(samples, size, history) for size in _SIZES]
         small_run, large_run = ((UNSET, size) for size in _SIZES)
         grown = ratio(samples, large_run, (small_run,))
-        # A run has as many times the nodes as its figures are figures of a node.
+        # The figures are per node, so the growth of a run has an exponent that is larger by 1.
         exponent = 1 + math.log(grown) / math.log(_SIZES[1] / _SIZES[0])
         goal = Goal("exponent", exponent, _MOST_GROWTH)
         case = f"graph, {history} history: growth of a run"
@@ -115,7 +115,7 @@ _INPUT: State = {"text": "", "count": 0}
 
 @dataclass
 class _Recorder(httpx.BaseTransport):
-    """Passes on what is sent, and keeps it."""
+    """Passes requests on, and stores their bodies."""
 
     inner: httpx.BaseTransport
     bodies: list[bytes]
@@ -161,7 +161,7 @@ def _vendor(base_url: str, size: int, sent: list[bytes] | None = None) -> Callab
 
 
 class _Loop:
-    """Posts what the executor would, and reads what comes."""
+    """Posts the bodies of the executor, and reads the replies."""
 
     def __init__(self, base_url: str, size: int, history: History) -> None:
         bodies: list[bytes] = []
@@ -243,7 +243,7 @@ def _bytes(base_url: str, size: int) -> dict[str, float]:
 
 
 def _bodies(base_url: str, size: int, history: History) -> list[bytes]:
-    """What the executor sends in a run."""
+    """The bodies that the executor sends in a run."""
     bodies: list[bytes] = []
     with httpx.Client(transport=_Recorder(httpx.HTTPTransport(), bodies)) as client:
         _run_ours(_executor(base_url, size, history, client), size)

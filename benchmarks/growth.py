@@ -1,4 +1,4 @@
-"""What remains of a call: memory, file descriptors and objects after thousands of them."""
+"""Growth of memory, file descriptors and objects after thousands of calls."""
 
 import asyncio
 import gc
@@ -15,12 +15,12 @@ from benchmarks.report import Goal, Row
 
 _STATM = Path("/proc/self/statm")
 _WARM_UPS = 5
-# What is allowed leaves room for the allocator and for caches of Python itself.
+# The limits leave room for the allocator and for Python's own caches.
 _LIMITS = {"kiB of memory": 1024.0, "file descriptors": 0.0, "objects": 100.0}
 
 
 class _Size(NamedTuple):
-    """What this process holds."""
+    """The memory, descriptors and objects of this process."""
 
     kib: float
     descriptors: float
@@ -48,8 +48,8 @@ def measure(base_url: str, effort: Effort) -> list[Row]:
 
 
 def _growth(action: Callable[[], object], times: int) -> _Size:
-    # Pools and caches fill up, and measuring itself takes memory at first: the list of all objects
-    # is larger than what is looked for.
+    # The warm-up fills pools and caches. The first measurements also need memory themselves: the
+    # list of all objects is larger than the growth that is measured.
     for _ in range(_WARM_UPS):
         before = _after(action, times // _WARM_UPS)
     return _Size(*(new - old for new, old in zip(_after(action, times), before, strict=True)))
@@ -70,7 +70,7 @@ def _rows(case: str, grown: dict[str, _Size]) -> list[Row]:
 
 
 def _rss() -> float:
-    """Resident memory in KiB; where the present one is not told, the largest so far."""
+    """Resident memory in KiB, or its peak if the system does not report the present value."""
     if _STATM.exists():
         return int(_STATM.read_text().split()[1]) * resource.getpagesize() / 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -1,4 +1,4 @@
-"""`invoke` with an agent's long history and ten tools: what grows with the conversation."""
+"""`invoke` with an agent's long history and ten tools: costs that grow with the conversation."""
 
 from collections.abc import Callable
 from functools import partial

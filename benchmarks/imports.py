@@ -1,4 +1,4 @@
-"""From nothing to a model, and on to its first reply, each time in a fresh process."""
+"""CPU time to import and make a model, and to get its first reply, in a new process each time."""
 
 import os
 import subprocess
@@ -35,7 +35,7 @@ _REPLIES[_LEAST] = (
     "httpx.Client().post(url, json={{}}).json()"
 )
 
-# The start of the interpreter is the same for all and left out.
+# The start of the interpreter is the same for all peers and is not measured.
 _TIMED = """
 import time
 def at_depth(depth):
@@ -70,7 +70,7 @@ def _measure(
 
 
 def _with_bytecode_in(folder: str) -> dict[str, str]:
-    """Let the round that is thrown away compile all peers alike, as an installer does."""
+    """Let the discarded round compile the modules of all peers, as an installer does."""
     environment = {**os.environ, "PYTHONPYCACHEPREFIX": folder}
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
     return environment

@@ -1,4 +1,4 @@
-"""`invoke` with a short prompt: what one call costs."""
+"""`invoke` with a short prompt: the cost of one call."""
 
 from functools import partial
 

@@ -1,12 +1,12 @@
-"""Measuring: peers take turns, each figure is a median, and a ratio is one of the same round.
+"""Measuring: peers take turns, figures are medians, and ratios are taken within a round.
 
-Other work on the machine changes what a microsecond is worth from one second to the next. So all
-peers run in each round, in another order each time; a ratio is taken within a round, where all
-had the same luck; and rounds go on until two halves of them agree.
+The speed of the machine changes from one second to the next, because of other work on it. So all
+peers run in each round, in another order each time. A ratio is taken within a round, where the
+conditions are the same for all. Rounds continue until two halves of them agree.
 
-Each round also begins at another depth of calls. CPython keeps frames in chunks of memory, and
-where a call just crosses the end of one it gets and returns memory each time: the same code may
-take twice as long at one depth as at another, and no peer is to have the luck of the better one.
+Each round also begins at another depth of calls. CPython keeps frames in chunks of memory. If a
+call crosses the end of a chunk, it allocates and frees memory each time. The same code may take
+twice as long at one depth as at another, and no peer may profit from the better one.
 """
 
 import gc
@@ -33,10 +33,10 @@ class Effort:
     """How long to measure.
 
     Attributes:
-        least: Rounds that are run in any case.
-        most: Rounds after which a case ends even if its figures still move.
-        seconds: How long one peer works in a round.
-        calls: How many calls it takes to look for growth.
+        least: The minimum number of rounds.
+        most: The maximum number of rounds, even if the figures still change.
+        seconds: The time of one peer in a round.
+        calls: The number of calls for the measurement of growth.
     """
 
     least: int
@@ -54,16 +54,16 @@ def cpu(
     effort: Effort,
     clock: Callable[[], float] = time.process_time,
 ) -> Callable[[], float]:
-    """Make a measurement: seconds of CPU time of this process for one action.
+    """Make a measurement: the CPU time of this process for one action, in seconds.
 
     Args:
-        action: What to measure; it is repeated as often as a round has time for.
-        effort: How long a round is.
-        clock: Another clock, for what happens in other processes as well.
+        action: What to measure. It is repeated until the time of the round is over.
+        effort: Gives the time of a round.
+        clock: Another clock, for work that other processes do too.
     """
 
     def run() -> float:
-        action()  # what the others left in the processor's caches is no one's fault
+        action()  # fills the processor's caches, which the other peers changed
         count, spent, start = 0, 0.0, clock()
         while spent < effort.seconds:
             action()
@@ -78,11 +78,11 @@ def interleaved(work: Mapping[K, Callable[[], float]], effort: Effort) -> dict[K
     """Run all measurements in rounds.
 
     Args:
-        work: A measurement by peer; it returns its figure.
-        effort: How many rounds.
+        work: The measurement of each peer. It returns the figure.
+        effort: Gives the number of rounds.
 
     Returns:
-        The figures. A first round is thrown away: it opens connections and fills caches.
+        The figures. The first round is discarded: it opens connections and fills caches.
     """
     samples: dict[K, list[float]] = {name: [] for name in work}
     order = list(work)
@@ -91,7 +91,7 @@ def interleaved(work: Mapping[K, Callable[[], float]], effort: Effort) -> dict[K
     for count in range(1, effort.most + 1):
         random.shuffle(order)
         for name in order:
-            gc.collect()  # nobody pays for the garbage of another
+            gc.collect()  # so that no peer pays for another's garbage
             samples[name].append(at_depth(DEPTHS[count % len(DEPTHS)], work[name]))
         if count >= effort.least and _agree(samples):
             break
@@ -99,7 +99,7 @@ def interleaved(work: Mapping[K, Callable[[], float]], effort: Effort) -> dict[K
 
 
 def at_depth(depth: int, action: Callable[[], T]) -> T:
-    """Call an action from so many calls further down."""
+    """Call an action this many frames deeper."""
     return at_depth(depth - 1, action) if depth else action()
 
 
@@ -115,7 +115,7 @@ def _agree(samples: Samples[K]) -> bool:
 
 
 def ratio(samples: Samples[K], one: K, others: Sequence[K]) -> float:
-    """How many times the others' sum one peer needs: the median over the rounds."""
+    """The figure of one peer, divided by the sum of the others: the median over the rounds."""
     totals: list[float] = [
         sum(figures) for figures in zip(*(samples[name] for name in others), strict=True)
     ]

@@ -1,7 +1,7 @@
-"""`PolicyMiddleware`: what a checked tool call costs an agent, beside one that nobody checks.
+"""`PolicyMiddleware`: the cost of a checked tool call, compared with an unchecked one.
 
-`hooks` has middleware in between that does nothing and has the hooks of `PolicyMiddleware`: what
-LangChain asks for such middleware, whatever it is for.
+`hooks` uses middleware with the same hooks that does nothing. It shows the cost of the hooks
+themselves.
 """
 
 from collections.abc import Callable, Sequence
@@ -35,7 +35,7 @@ def send_mail(to: str, body: str, size: int, priority: str) -> str:
 
 
 class _Calling(BaseChatModel):
-    """Calls the tool so many times, one call a message."""
+    """Calls the tool this many times, once per message."""
 
     calls: int
 
@@ -54,7 +54,7 @@ class _Calling(BaseChatModel):
 
 
 class _Hooks(AgentMiddleware[Any, Any, Any]):
-    """Does nothing where `PolicyMiddleware` does something."""
+    """Has the hooks of `PolicyMiddleware`, which do nothing here."""
 
     def before_agent(self, state: Any, runtime: Any) -> None:
         pass

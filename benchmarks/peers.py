@@ -1,4 +1,4 @@
-"""Who is compared: the chat models of a format, and what nobody can do without."""
+"""The peers: the chat models of a format, and the floor."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -27,7 +27,7 @@ def _constant_result() -> ChatResult:
 
 
 class ConstantModel(BaseChatModel):
-    """Answers at once, so that what remains is LangChain's own work."""
+    """Answers at once, so that only LangChain's own work remains."""
 
     @property
     @override
@@ -77,7 +77,7 @@ class BareHttpx:
 
     Args:
         wire_format: The format.
-        base_url: Where the server is.
+        base_url: The address of the server.
     """
 
     def __init__(self, wire_format: Format, base_url: str) -> None:
@@ -112,7 +112,7 @@ class BareHttpx:
 
 
 def check_alike(base_url: str) -> None:
-    """Make sure that all peers read the same reply, and the same chunks of a stream."""
+    """Check that all peers read the same reply, and the same chunks of a stream."""
     for wire_format in FORMATS:
         bare, body = BareHttpx(wire_format, base_url), prompt_body(wire_format)
         pieces = map(wire_format.piece_of, bare.stream(body))
@@ -126,5 +126,5 @@ def check_alike(base_url: str) -> None:
 
 
 def prompt_body(wire_format: Format) -> dict[str, Any]:
-    """What the chat models send for `PROMPT`."""
+    """The body that the chat models send for `PROMPT`."""
     return wire_format.write([HumanMessage(PROMPT)], {"model": MODEL})

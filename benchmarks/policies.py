@@ -1,4 +1,4 @@
-"""Policies: what it costs to read one, and to check a call against it."""
+"""Policies: the cost of reading one, and of checking a call against it."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,7 +31,7 @@ _SESSION = Labels(tags=frozenset({"mailed"}))
 
 
 def _in_python(call: Call, session: Labels) -> bool:
-    """The five rules as somebody would write them for this one policy."""
+    """The five rules, written in Python for this one policy."""
     arguments = call.arguments
     body = arguments["body"].labels
     return (

@@ -1,7 +1,7 @@
-"""Programs: what the interpreter costs, and whether a turn with many tool calls stays linear.
+"""Programs: the cost of the interpreter, and whether a turn with many tool calls is linear.
 
-And what a worker costs: the time by the clock from a program's text to its end and its variables,
-beside the same in this process.
+Also the cost of a worker: the wall time from a program's text to its end and its variables,
+compared with the same in this process.
 """
 
 import time
@@ -55,7 +55,7 @@ def _program(file: Path, effort: Effort) -> Row:
 
 
 def _isolated(file: Path, pool: WorkerPool, effort: Effort) -> Row:
-    """From text to end: here, in a worker of the same owner, and in one of an owner that is new."""
+    """From text to end: here, in a worker of the same owner, and in a worker of a new owner."""
     source = file.read_text(encoding="utf-8")
     owners = count()
 
@@ -84,7 +84,7 @@ def _isolated(file: Path, pool: WorkerPool, effort: Effort) -> Row:
 
 
 def _calls(effort: Effort) -> Row:
-    """The time of one call in a turn with many of them, and with few."""
+    """The time of one call in a turn with many calls, and in a turn with few."""
     work = {str(calls): _each_call(calls, effort) for calls in (_FEW, _MANY)}
     samples = interleaved(work, effort)
     goal = Goal(f"/ with {_FEW}", ratio(samples, str(_MANY), (str(_FEW),)), 1.5)

@@ -1,7 +1,7 @@
-"""`python -m benchmarks.promises`: which promises of our pool kept libraries keep too.
+"""`python -m benchmarks.promises`: which promises of our pool maintained libraries keep too.
 
-Each promise is a small program against a server that misbehaves. `docs/decisions.md` has the
-result, and names our own tests of each.
+Each promise is a small program against a server with faults. `docs/decisions.md` has the result,
+and names our own tests of each promise.
 """
 
 import asyncio
@@ -41,7 +41,7 @@ class Caller:
     """A sender of threads or of an event loop, called from here.
 
     Args:
-        make: Makes it, given how many connections it may have.
+        make: Makes the sender, from the maximum number of connections.
         is_async: Whether it needs an event loop.
     """
 
@@ -71,7 +71,7 @@ class Caller:
             await response.aclose()
 
     def rest(self, seconds: float, *, busy: bool = False) -> None:
-        """Let time pass; an event loop turns meanwhile, unless it is busy."""
+        """Wait. An event loop runs meanwhile, unless it is busy."""
         if self.runner and not busy:
             self.runner.run(asyncio.sleep(seconds))
         else:
@@ -152,7 +152,7 @@ def slow_reader(caller: Caller) -> bool:
         return in_time
 
 
-# What follows a reply
+# Bytes after a reply
 
 
 def _not_forged(caller: Caller, answer: Answer, *, busy: bool) -> bool:
@@ -236,7 +236,7 @@ def ambiguous(caller: Caller) -> bool:
 
 
 def cancelled(caller: Caller) -> bool | None:
-    """Whether a task that is cancelled at any moment leaves its place to the next."""
+    """Whether a task that is cancelled at any moment frees its connection."""
     if caller.runner is None:
         return None
     with _server(_WORKS) as server:
@@ -267,11 +267,11 @@ def _interrupt(*_: object) -> None:
 
 
 def unshown(caller: Caller) -> bool:
-    """Whether no variable holds the key where a call is interrupted that waits for its reply."""
+    """Whether no variable holds the key when a call is interrupted while it waits for its reply."""
     with _server(hangs) as server:
         try:
             _interrupted(caller, server)
-        except BaseException as error:  # noqa: BLE001  # what interrupts
+        except BaseException as error:  # noqa: BLE001  # the interruption
             return not any(map(_shows_the_key, _chain(error)))
     return False
 

@@ -1,4 +1,4 @@
-"""What the server answers in each format: the same text, whole or in `CHUNKS` pieces."""
+"""The server's answers in each format: the same text, whole or in `CHUNKS` pieces."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
@@ -20,7 +20,7 @@ class Replies(NamedTuple):
 
     Attributes:
         whole: The body of a reply that is not streamed.
-        events: The server-sent events of one that is.
+        events: The server-sent events of a streamed reply.
     """
 
     whole: bytes
@@ -32,7 +32,7 @@ def _dumps(body: Body) -> bytes:
 
 
 def _named(events: Iterable[Body]) -> list[bytes]:
-    """Events as the formats write them whose events have names."""
+    """Events of the formats whose events have names."""
     return [
         b"event: %s\ndata: %s\n\n" % (event["type"].encode(), _dumps(event)) for event in events
     ]

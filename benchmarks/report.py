@@ -1,4 +1,4 @@
-"""Rows of the result, and how they are shown."""
+"""The rows of the result, and their table."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,12 +15,12 @@ _COLUMNS = (*OURS, *RIVALS, VENDOR, *FLOOR)
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """Something that is to hold.
+    """A figure with a limit.
 
     Attributes:
-        text: What is measured, as shown.
+        text: What is measured, as the table shows it.
         measured: The figure.
-        limit: What the figure may be at most.
+        limit: The maximum of the figure.
     """
 
     text: str
@@ -29,7 +29,7 @@ class Goal:
 
     @property
     def met(self) -> bool:
-        """Whether it holds."""
+        """Whether the figure is within the limit."""
         return self.measured <= self.limit
 
     def __str__(self) -> str:
@@ -45,9 +45,9 @@ class Row:
     Attributes:
         case: What was measured, with its unit.
         figures: The median of each peer.
-        to_floor: How many times the floor the slower of ours needs.
-        to_rival: How many times the rival the slower of ours needs.
-        goals: What is to hold.
+        to_floor: The figure of our slower model, divided by the floor.
+        to_rival: The figure of our slower model, divided by the rival's.
+        goals: The goals of the case.
     """
 
     case: str
@@ -66,14 +66,14 @@ def compare(
     rival: float | None = None,
     more: Sequence[Goal] = (),
 ) -> Row:
-    """Make a row of seconds by peer.
+    """Make a row from the seconds of each peer.
 
     Args:
-        case: What was measured; the figures are shown in microseconds.
+        case: What was measured. The table shows microseconds.
         samples: The figures of each round.
-        floor: How many times the floor ours may need, or `None` for no such goal.
-        floor_is: Whose figures add up to the floor.
-        rival: The same for the rival, whichever of them was measured.
+        floor: How many times the floor our model may need; `None` for no goal.
+        floor_is: The peers whose figures add up to the floor.
+        rival: The same for the rival that was measured.
         more: Further goals.
     """
     to_floor = _slowest(samples, floor_is)

@@ -1,7 +1,7 @@
-"""Who could send in the place of our own pool: kept libraries, as cheap as they allow it.
+"""Senders that could replace our own pool: maintained libraries, each in its cheapest form.
 
-The senders that keep connections of httpcore on a stack keep the deadline and look at what follows
-a reply, as ours do. Those of aiohttp are there where it is installed.
+The senders with httpcore's connections on a stack keep the deadline and check for bytes after a
+reply, as ours do. The senders with aiohttp exist if it is installed.
 """
 
 import asyncio
@@ -40,7 +40,7 @@ _NOTHING_BEYOND = (b"", False)
 
 
 class _CallLimits(NamedTuple):
-    """What one call may take."""
+    """The time limits of one call."""
 
     timeouts: Timeouts
     deadline: Deadline
@@ -102,7 +102,7 @@ class _Connection:
 
 
 class _Reply(httpx.SyncByteStream):
-    """A reply whose body is still to come, for our transport and for a client of httpx."""
+    """A reply whose body is not read yet, for our transport and for a client of httpx."""
 
     def __init__(
         self, response: httpcore.Response, connection: _Connection, stack: "_HttpcoreStack"
@@ -183,7 +183,7 @@ class _HttpcoreStack:
 
 
 class _StackTransport(httpx.BaseTransport):
-    """The same below a client of httpx."""
+    """The stack as the transport of a client of httpx."""
 
     def __init__(self, max_open: int) -> None:
         self._stack = _HttpcoreStack(max_open)
@@ -208,7 +208,7 @@ def _address(request: httpx.Request) -> tuple[httpcore.URL, Origin]:
 
 
 class _Stacked(ClientSender):
-    """Gives the limits of each call to the transport below the client."""
+    """Passes the limits of each call to the transport of the client."""
 
     exact = True
 
@@ -273,7 +273,7 @@ class _AsyncConnection:
         return self.http.is_idle() and not self.stream.is_broken and beyond == _NOTHING_BEYOND
 
     def was_closed(self) -> bool:
-        # Ours asks the stream where it has read ahead; here such a connection is simply given up.
+        # Our pool asks a stream that has read ahead. Here such a connection is dropped.
         return self.stream.reads_ahead or bool(self.stream.get_extra_info("is_readable"))
 
 
@@ -397,7 +397,7 @@ class _AsyncStacked(AsyncClientSender):
         return _AsyncClientResponse(await self._client.send(built, stream=True))
 
 
-# Event loops: with a timer around each wait, for libraries that know no deadline
+# Event loops: a timer around each wait, for libraries without a deadline
 
 
 class _TimedSender(AsyncClientSender):
@@ -432,7 +432,7 @@ class _TimedReply:
         await self._reply.aclose()
 
 
-# Event loops: aiohttp, which has a total of its own
+# Event loops: aiohttp, which has its own total limit
 
 
 class _Aiohttp:

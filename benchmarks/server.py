@@ -1,8 +1,8 @@
-"""A server that costs its clients nothing to wait for: fixed replies, ready before anyone asks.
+"""A server that answers at once, with fixed replies that it has prepared.
 
-It runs in a process of its own and answers every POST of a format with the same bytes: a reply, or
-a stream where the body says `"stream": true`. It ends with its parent (its standard input closes)
-and after an hour at the latest.
+It is a separate process and answers every POST of a format with the same bytes: a reply, or a
+stream if the body has `"stream": true`. It ends with its parent (its standard input closes), or
+after an hour.
 """
 
 import asyncio
@@ -36,7 +36,7 @@ def _whole(body: bytes) -> list[bytes]:
 
 
 def _streamed(events: list[bytes]) -> list[bytes]:
-    """The writes of a streamed reply; each is one chunk of HTTP with several events."""
+    """The writes of a streamed reply. Each is one HTTP chunk with several events."""
     writes = []
     for start in range(0, len(events), EVENTS_PER_WRITE):
         data = b"".join(events[start : start + EVENTS_PER_WRITE])
@@ -51,7 +51,7 @@ _STREAMED = {path.encode(): _streamed(replies.events) for path, replies in REPLI
 
 
 class _Connection(asyncio.Protocol):
-    """One connection, kept alive; asyncio sets TCP_NODELAY by itself."""
+    """One connection, which is kept alive. asyncio itself sets TCP_NODELAY."""
 
     def __init__(self) -> None:
         self._received = bytearray()
@@ -96,7 +96,7 @@ async def _serve() -> None:
 
 @contextmanager
 def raw_server() -> Iterator[str]:
-    """Run the server and give its base URL."""
+    """Run the server, and yield its base URL."""
     command = [sys.executable, "-m", "benchmarks.server"]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, cwd=_ROOT, stdin=pipe, stdout=pipe, text=True) as process:  # noqa: S603  # our own file

@@ -1,4 +1,4 @@
-"""`stream`: what each chunk costs, the call itself spread over them."""
+"""`stream`: the cost of each chunk, including its share of the call."""
 
 from collections import deque
 from collections.abc import Callable, Iterable

@@ -1,8 +1,7 @@
-"""`python -m benchmarks.structure`: how large the package is, and how many files a flow enters.
+"""`python -m benchmarks.structure`: the size of the package, and the files that a flow enters.
 
-A flow is warm: it has run once before, so imports and caches are not counted. Functions of the
-package that run in other threads count for the server's turn alone, where the server's threads are
-meant.
+A flow is warm: it has run once before, so imports and caches are not counted. Functions that run
+in other threads count only for the server's turn.
 """
 
 import ast
@@ -35,7 +34,7 @@ _DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 def code_lines(path: Path) -> int:
-    """Lines that hold code: no comments, no docstrings, no blank lines."""
+    """The number of code lines, without comments, docstrings and blank lines."""
     source = path.read_text()
     lines: set[int] = set()
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
@@ -81,7 +80,7 @@ class _Entered:
 
 
 def _figures(entered: Iterable[CodeType]) -> tuple[int, int]:
-    """How many functions, in how many files."""
+    """The number of functions, and of their files."""
     codes = set(entered)
     return len(codes), len({code.co_filename for code in codes})
 

@@ -1,8 +1,8 @@
-"""Our pool beside kept libraries: CPU time of an exchange, at 1, 50 and 500 at a time.
+"""Our pool and maintained libraries: CPU time of an exchange, at 1, 50 and 500 at a time.
 
-An exchange is a request, its reply read to the end, and the connection given back. Retries,
-redaction and readers stand above it and stay the same whoever sends. `benchmarks.promises` says
-what each of them keeps of what our pool promises; `docs/decisions.md` has both tables.
+An exchange sends a request, reads its reply to the end and releases the connection. Retries,
+redaction and readers do not depend on the sender. `benchmarks.promises` shows which promises of
+our pool each library keeps. `docs/decisions.md` has both tables.
 """
 
 import asyncio
@@ -60,8 +60,8 @@ class _Exchange:
     """One request and its reply, through any sender.
 
     Args:
-        address: Where to.
-        call: What to send.
+        address: The address of the server.
+        call: The request.
     """
 
     def __init__(self, address: Address, call: ServiceCall) -> None:
@@ -153,7 +153,7 @@ def _in_tasks(
 
 
 def _cpu(all_calls: Callable[[int], object], at_a_time: int, calls: int) -> float:
-    """CPU time of a call, once connections are open: idle ones may be too old by now."""
+    """CPU time of a call. The first calls open connections again, because idle ones may be old."""
     all_calls(at_a_time)
     start = time.process_time()
     all_calls(calls)
@@ -167,7 +167,7 @@ def _row(case: str, samples: Samples[str]) -> Row:
 
 
 def _worst(rows: Sequence[Row]) -> Row:
-    """The most that each needs at any number at a time; what is to replace ours is never dear."""
+    """The largest ratio of each sender. A replacement must be cheap at every number at a time."""
     names = dict.fromkeys(name for row in rows for name in row.figures)
     worst = {name: max(row.figures[name] for row in rows if name in row.figures) for name in names}
     candidate = min(_CANDIDATES, key=worst.__getitem__)
