@@ -160,7 +160,7 @@ def test_caches_are_not_shared_between_keys_and_headers(make_model: Make) -> Non
 # Streams
 
 
-def test_no_field_beside_streamed_text_is_dropped(service: Service, make_model: Make) -> None:
+def test_all_fields_beside_streamed_text_are_kept(service: Service, make_model: Make) -> None:
     call = {"index": 0, "id": "c1", "function": {"name": "f", "arguments": "{}"}}
     service.replies.append(events(
         delta({"content": "Look. ", "tool_calls": [call]}),

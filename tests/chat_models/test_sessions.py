@@ -418,7 +418,7 @@ def test_other_statuses_never_mean_an_expired_session(
 
 
 @pytest.mark.parametrize("status", [*STATUSES, 404])
-def test_without_a_session_no_refusal_means_an_expired_session(
+def test_without_a_session_a_refusal_never_means_an_expired_session(
     service: Service, make_model: Make, status: int
 ) -> None:
     service.answer(status=status, body=GONE[0])

@@ -94,7 +94,7 @@ async def test_two_hundred_tasks_share_a_model_over_eight_sessions(
     assert server.sessions[session_of(firsts[0])].turns == 26
 
 
-def test_a_restored_model_goes_on_with_the_session(base_url: str) -> None:
+def test_a_restored_model_continues_the_session(base_url: str) -> None:
     model = ChatSequrity("m", base_url=base_url)
     first = model.invoke("Hi")
     restored: ChatSequrity = pickle.loads(pickle.dumps(model))
