@@ -97,7 +97,7 @@ def test_every_route_streams_in_its_format(api: Api, route: Any) -> None:
 @pytest.mark.long(sample=2)
 @pytest.mark.parametrize("suffix", SMALLEST)
 @pytest.mark.parametrize("stream", [False, True])
-def test_an_error_of_the_brain_has_its_own_status_in_every_format(
+def test_an_error_of_the_brain_keeps_its_status_in_every_format(
     serve: Serve, suffix: str, stream: bool
 ) -> None:
     api = serve(script=[{"error": {"status": 529, "message": "Busy.", "retry_after": 3}}])
@@ -601,7 +601,7 @@ def test_validate_headers_checks_each_header_that_was_sent(api: Api) -> None:
 
 
 @pytest.mark.parametrize("name", ["x_features", "x_policy", "x_config"])
-def test_validate_headers_refuses_unknown_keys_at_the_top(api: Api, name: str) -> None:
+def test_validate_headers_refuses_unknown_keys_at_the_top_level(api: Api, name: str) -> None:
     reply = api.request("POST", VALIDATE_HEADERS_PATH, json={name: '{"nonsense": 1}'})
     found = reply.json()[name]
     assert found["valid"] is False

@@ -256,7 +256,7 @@ def test_malformed_arguments_of_a_call_get_an_expected_status(
 
 
 async def test_a_hundred_simultaneous_conversations_do_not_mix(serve: Serve) -> None:
-    """Eight connections take turns with 100 conversations of three turns each."""
+    """100 conversations of three turns each share eight connections."""
     server = serve().server
     limits = httpx.Limits(max_connections=8)
     headers = {"Authorization": "Bearer sq-test"}

@@ -306,11 +306,7 @@ def test_clear_session_meta_decides_when_session_labels_are_cleared(
 
 
 def test_a_failed_request_changes_nothing(stage: Stage) -> None:
-    answers = [
-        calling({"Read": {"number": 1}}),
-        7,
-        calling(TO_BOB),
-    ]  # 7 is not a valid answer: status 500
+    answers = [calling({"Read": {"number": 1}}), 7, calling(TO_BOB)]  # 7 is invalid: status 500
     play = Play(stage, *answers, policy=RESULTS)
     history: list[Any] = [HumanMessage("Go")]
     history += [play.model.invoke(history)]

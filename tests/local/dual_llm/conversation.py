@@ -26,7 +26,7 @@ Tools = Mapping[str, Callable[..., Any] | str]
 
 
 def reads(query: str) -> str:
-    """An expression that sends a query to the data model; `query` is an expression too."""
+    """An expression for the data model's answer to a query; `query` is an expression too."""
     return f"parse_with_ai(query={query}, output_schema={SCHEMA})['answer']"
 
 

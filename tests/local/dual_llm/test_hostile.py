@@ -28,7 +28,7 @@ META: Json = {"producers": [], "consumers": ["*"], "tags": ["secret"]}
 WRAPPER: Json = {"value": "x", "meta": META, "is_sequrity_var": True}
 
 
-# Text that UTF-8 cannot carry
+# Text that UTF-8 cannot encode
 
 HALF = json.dumps("Error \ud800")
 OPEN = tool("send")

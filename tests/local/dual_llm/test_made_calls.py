@@ -131,9 +131,7 @@ def test_a_policy_that_allows_a_call_once_lets_a_repair_reuse_its_result(begin: 
     assert value(dialog.answer("1")) == 1
     assert dialog.state.labels.tags == {"sent"}
     dialog.say()
-    assert (
-        error(dialog.say())[0] == "policy_violation"
-    )  # this argument is new, so the policy checks the call
+    assert error(dialog.say())[0] == "policy_violation"  # a new argument, so it is checked
 
 
 @pytest.mark.parametrize("when", ["never", "every_attempt"])

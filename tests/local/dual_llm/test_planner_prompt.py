@@ -140,9 +140,7 @@ def a_long_conversation(begin: Begin, name: str) -> Dialog:
     dialog.say("Second")
     value(dialog.answer(wrapper))
     dialog.say("Third")
-    dialog.answer(
-        f"canary_cancelled_{name}", "Fourth"
-    )  # the next call, with this text, is cancelled
+    dialog.answer(f"canary_cancelled_{name}", "Fourth")  # cancels the next call
     dialog.say("Fifth")
     value(dialog.answer(f"canary_unused_{name}"))
     dialog.say("Sixth")

@@ -363,9 +363,7 @@ def test_a_differing_history_restarts_the_turn_or_continues_as_configured(
     dialog = begin(ONE, config={"fsm": {"history_mismatch_policy": policy}})
     dialog.say()
     sent, dialog.history = forked(dialog), []
-    body = ended(
-        dialog.send(*sent)
-    )  # the history has the result of the call, so the call is not made again
+    body = ended(dialog.send(*sent))  # the call is not made again
     assert ("Other words" in dialog.planner.prompts[-1]) is (policy == "restart_turn")
     assert body["message_history_mismatch_detected"] is True
     assert body["final_return_value"]["value"] == 1
