@@ -261,11 +261,11 @@ class GraphProgram:
         """The tools of a run that begins at START."""
         return self.at_start.tools
 
-    def that_begins_at(self, place: BeginsAt) -> ProgramText:
+    def that_begins_at(self, begins_at: BeginsAt) -> ProgramText:
         """The program of a run with this start point."""
-        if place == "packets":
+        if begins_at == "packets":
             return self.from_packets()
-        return self.at_start if place == "start" else self.from_state
+        return self.at_start if begins_at == "start" else self.from_state
 
 
 def _meaning(parameter: Parameter) -> str:

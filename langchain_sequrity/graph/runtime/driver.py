@@ -79,6 +79,8 @@ from langchain_sequrity.wire.error_body import is_session_gone
 DRIVER = "__sequrity_driver"
 """Key of `configurable` with the driver of a run."""
 
+_START_ANEW = "Start a new run with another `thread_id`."
+
 
 class Driver:
     """Drives one run.
@@ -150,8 +152,8 @@ class Driver:
         """Begin a step.
 
         Returns:
-            The requests for its calls, if they cannot wait; else `None`. Then the first task makes
-            them, after streams have shown the last step.
+            The requests to make now; `None` if the first task of the step makes them. This is the
+            usual case: streams then show the last step before the next request.
         """
         self._log.begin_step()
         self._raw, self._shown = {}, []
@@ -161,21 +163,21 @@ class Driver:
         if len(due) > 1 and any(one.name in waiting for one in due):
             # LangGraph starts tasks in this order, and only as many as it has threads. The task
             # that the program calls first must be among them: the others wait for it.
-            due = sorted(due, key=_place_of)
+            due = sorted(due, key=_program_order)
             loop.tasks = {one.id: one for one in due}
         self._tasks.is_start = [one.name for one in due] == [START]
-        self._work = self._ask(loop)
+        self._work = self._request_step(loop)
         # A node's cache and timeout start after its call.
         is_bound = self._is_timed or any(one.cache_key or one.timeout is not None for one in due)
         is_lazy = any(not one.writes for one in due) and not is_bound
-        return self._taken_work() if self._tasks.is_start or not is_lazy else None
+        return self._pop_work() if self._tasks.is_start or not is_lazy else None
 
-    def _taken_work(self) -> Work:
+    def _pop_work(self) -> Work:
         work, self._work = self._work, None
         if work is not None:
             yield from work
 
-    def _ask(self, loop: _compat.PregelLoop) -> Work:
+    def _request_step(self, loop: _compat.PregelLoop) -> Work:
         """Request the calls of the due tasks."""
         if self._is_new:
             yield from self._restore(loop)
@@ -197,13 +199,13 @@ class Driver:
             yield from self._catch_up()
             return
         try:
-            yield from self._go_along(loop)
+            yield from self._request_due_calls(loop)
         except (StepMismatch, ProgramFailed):
             # After a change from outside, more tasks may be due than the program knows.
             if not self._may_disagree:
                 raise
             yield from self._begin_from_state(loop)
-            yield from self._go_along(loop)
+            yield from self._request_due_calls(loop)
         if self._log.is_refused:
             self._end_tasks(loop)
 
@@ -212,9 +214,9 @@ class Driver:
         """Whether the thread may have changed in a way that the program does not know."""
         return self._is_resumed or (self._log.run.begins_at != "start" and self._log.step > 1)
 
-    def _go_along(self, loop: _compat.PregelLoop) -> Work:
-        yield from self._advance()
-        yield from self._begin_again(loop)
+    def _request_due_calls(self, loop: _compat.PregelLoop) -> Work:
+        yield from self._send_known_results()
+        yield from self._begin_next_program(loop)
         if not self._log.is_refused:
             self._tasks.check_due()
 
@@ -225,7 +227,7 @@ class Driver:
         nodes.
         """
         try:
-            yield from self._advance(until=lambda: self._tasks.have_all_calls)
+            yield from self._send_known_results(until=lambda: self._tasks.have_all_calls)
             self._tasks.check_due()
         except (StepMismatch, ProgramFailed):
             self._log.end()
@@ -252,15 +254,18 @@ class Driver:
         entries = [*entries_of(loop, run.session), *noted]
         return (yield from self._states.after(run, entries))
 
-    def _begin_again(self, loop: _compat.PregelLoop) -> Work:
+    def _begin_next_program(self, loop: _compat.PregelLoop) -> Work:
         """Continue with a new program after one has taken its highest number of steps."""
         while self._ended is not None and not self._log.is_refused:
             if not self._is_active(self._ended):
-                msg = "The program has ended, but LangGraph has tasks left. Its result is not used."
+                msg = (
+                    "The program has ended, but LangGraph has tasks left. Its result is not used. "
+                    f"{_START_ANEW}"
+                )
                 raise StepMismatch(msg, session_id=self._ended.session_id)
             labels = self._states.reported(self._ended.result)
             yield from self._begin(loop, labels, is_start=False)
-            yield from self._advance()
+            yield from self._send_known_results()
 
     def after_step(self, loop: _compat.PregelLoop) -> None:
         """Add the results of the step to the journal, before LangGraph applies its writes."""
@@ -296,8 +301,8 @@ class Driver:
         The program of the run never has such a state, so the next run starts from it.
 
         Returns:
-            Writes to apply to that state. With them, no field is newer than the last step, so the
-            fields that the step changed keep their labels.
+            Writes to apply to that state. They mark the step as finished. Without them, the next
+            run would take the changed fields for edits from outside, and drop their labels.
         """
         if loop.durability != "exit" or self._log.record is None:
             return ()
@@ -323,7 +328,7 @@ class Driver:
             record = self._log.stored_record(loop)
             if record is None or KEPT in record or is_edited(loop, record["since"]):
                 return
-            yield from self._go_on(loop, ProgramRun(**record))
+            yield from self._resume(loop, ProgramRun(**record))
         if self._log.record is None:  # nothing followed START
             kept = self._states.without(self._labels_at_start, self._given or ())
             self._log.writes = [(RUN, {KEPT: kept})] if self._given is not None else []
@@ -332,7 +337,7 @@ class Driver:
             self._log.keep_labels((yield from self._labels_so_far(loop)))
             return
         self._tasks.clear()
-        yield from self._advance()
+        yield from self._send_known_results()
         if ran_nothing and self._ended is None:
             return  # LangGraph has left this run: the due tasks were removed from outside
         if self._log.is_refused:
@@ -355,11 +360,11 @@ class Driver:
         if ended is None:
             msg = (
                 f"The program continues with `{plain(self._log.waiting[0].tool)}`, but LangGraph "
-                "has ended. Its result is not used."
+                f"has ended. Its result is not used. {_START_ANEW}"
             )
             raise BadReply(msg, session_id=self.session)
         if self._is_active(ended):
-            msg = "The program has work left, but LangGraph has ended."
+            msg = f"The program has work left, but LangGraph has ended. {_START_ANEW}"
             raise BadReply(msg, session_id=ended.session_id)
         labels = ended.result.labels
         if labels is None:  # they decide what the next run may do
@@ -368,20 +373,20 @@ class Driver:
         labels_given(labels.without_reserved())  # to an executor around this one
         return self._states.reported(ended.result)
 
-    def cached(self, tasks: Sequence[Any]) -> Sequence[Any]:
+    def use_cached(self, tasks: Sequence[Any]) -> Sequence[Any]:
         """Use the results in a node's cache for the calls of these tasks."""
         for task in tasks:
             self._tasks.adopt(task)
         return tasks
 
-    def told(self, loop: _compat.PregelLoop, task_id: str, channels: Sequence[str]) -> None:
+    def task_ended(self, loop: _compat.PregelLoop, task_id: str, channels: Sequence[str]) -> None:
         """Handle the end of a task: an error, a question, or success."""
         slot = self._tasks.find(task_id)
         if slot is not None and _compat.is_left(channels):
             slot.is_left = True
-            self._notify(loop)
+            self._notify_waiting(loop)
 
-    def handles(self, handler: str, task: str) -> None:
+    def record_handler(self, handler: str, task: str) -> None:
         """Record that a task handles the error of another one."""
         self._tasks.handles(handler, task)
 
@@ -389,7 +394,7 @@ class Driver:
         """Whether a task has not run because the run ends with a denial."""
         return self._log.is_refused and all(channel == _compat.NO_WRITES for channel, _ in writes)
 
-    def returned(self, task_id: str, writes: Any) -> Any:
+    def writes_as_returned(self, task_id: str, writes: Any) -> Any:
         """The writes of a task as its node returned them."""
         raw = self._raw.get(task_id)
         if raw is None or _compat.is_left([channel for channel, _ in writes]):
@@ -405,11 +410,11 @@ class Driver:
         Raises:
             RunStopped: If the run cannot continue.
         """
-        self._wait(lambda: self._work is None, task_id)
+        self._wait_until(lambda: self._work is None, task_id)
 
     async def abegin(self, task_id: str) -> None:
         """Wait until the calls of the step are requested; see `begin`."""
-        await self._await(lambda: self._work is None, task_id)
+        await self._await_until(lambda: self._work is None, task_id)
 
     def call_of(self, task_id: str) -> "ProgramCall | DeniedCall | None":
         """Wait for the call of a task.
@@ -422,21 +427,21 @@ class Driver:
             RunStopped: If the run cannot continue.
             GraphInterrupt: If another task of the step first needs an answer or another attempt.
         """
-        self._wait(lambda: self._is_told(task_id), task_id)
-        return self._told(task_id)
+        self._wait_until(lambda: self._has_call(task_id), task_id)
+        return self._known_call(task_id)
 
     async def acall_of(self, task_id: str) -> "ProgramCall | DeniedCall | None":
         """Wait for the call of a task; see `call_of`."""
-        await self._await(lambda: self._is_told(task_id), task_id)
-        return self._told(task_id)
+        await self._await_until(lambda: self._has_call(task_id), task_id)
+        return self._known_call(task_id)
 
-    def _is_told(self, task_id: str) -> bool:
+    def _has_call(self, task_id: str) -> bool:
         slot = self._tasks.find(self._tasks.origin(task_id))
         return self._log.is_refused or (
             slot is not None and (slot.offered or slot.call) is not None
         )
 
-    def _told(self, task_id: str) -> "ProgramCall | DeniedCall | None":
+    def _known_call(self, task_id: str) -> "ProgramCall | DeniedCall | None":
         slot = self._tasks.get(task_id)
         return None if self._log.is_refused else slot.offered or slot.call
 
@@ -444,7 +449,7 @@ class Driver:
         """Wait for the call of a task's router; `None` if the run ends with a denial."""
         slot = self._tasks.get(task_id)
         routed = slot.router(tool.name)
-        self._wait(lambda: bool(routed.call or slot.offered or self._log.is_refused), task_id)
+        self._wait_until(lambda: bool(routed.call or slot.offered or self._log.is_refused), task_id)
         return routed.call or slot.offered
 
     async def arouter_call(self, task_id: str, tool: ToolSpec) -> "ProgramCall | DeniedCall | None":
@@ -452,14 +457,14 @@ class Driver:
         slot = self._tasks.get(task_id)
         routed = slot.router(tool.name)
         there = lambda: bool(routed.call or slot.offered or self._log.is_refused)  # noqa: E731
-        await self._await(there, task_id)
+        await self._await_until(there, task_id)
         return routed.call or slot.offered
 
-    def has_output(self, task_id: str) -> Any:
+    def stored_output(self, task_id: str) -> Any:
         """The stored output of an earlier attempt, whose router did not finish."""
         return self._tasks.output_of(task_id)
 
-    def answered(self, task_id: str, entry: JournalEntry) -> None:
+    def record_result(self, task_id: str, entry: JournalEntry) -> None:
         """Record the result of a task."""
         slot = self._tasks.get(task_id)
         slot.entry = entry
@@ -473,7 +478,7 @@ class Driver:
 
         Its id sorts in the order in which the service will ask.
         """
-        at = f"{self._log.step:06}:{self._tasks.place_of(task_id):06}:{tool.name}"
+        at = f"{self._log.step:06}:{self._tasks.index_of(task_id):06}:{tool.name}"
         return ProgramCall(at, tool.name, {})
 
     def keep_output(self, task_id: str, output: Mapping[str, Any]) -> Any:
@@ -484,7 +489,7 @@ class Driver:
         """
         return self._tasks.keep_output(self._loop, task_id, output)
 
-    def routed(self, task_id: str, tool: ToolSpec, entry: JournalEntry) -> None:
+    def record_router_result(self, task_id: str, tool: ToolSpec, entry: JournalEntry) -> None:
         """Record the result of a router."""
         if EARLY in entry:
             self._log.journal.take(entry)
@@ -499,7 +504,7 @@ class Driver:
         """The handle for the result of a task that runs beside others; empty for other tasks."""
         return self._tasks.get(task_id).handle
 
-    def shows(self, task_id: str, found: NodeResult) -> None:
+    def keep_raw_output(self, task_id: str, found: NodeResult) -> None:
         """Keep the output of a node as streams show it."""
         pairs = [*zip(found.raw, (value for _, value in found.writes), strict=True)]
         self._raw[task_id] = [
@@ -507,7 +512,7 @@ class Driver:
         ]
         self._shown += pairs
 
-    def decided(self, offered: DeniedCall, objection: str | None) -> None:
+    def record_decision(self, offered: DeniedCall, objection: str | None) -> None:
         """Record a human's decision about a denied call.
 
         Args:
@@ -523,56 +528,56 @@ class Driver:
 
     # Waiting
 
-    def _wait(self, there: Callable[[], bool], task_id: str) -> None:
+    def _wait_until(self, there: Callable[[], bool], task_id: str) -> None:
         with self._changed:
             while not there():
-                if self._can_go_on():
+                if self._can_continue():
                     try:
-                        self.run(self._loop, self._more())
+                        self.run(self._loop, self._continue_run())
                     except Exception as error:  # noqa: BLE001 - any error ends the run
                         self._broken = error
                         raise RunStopped(error) from None
                     finally:
                         self._changed.notify_all()
                 else:
-                    self._check(task_id)
+                    self._check_can_wait(task_id)
                     self._changed.wait()
 
-    async def _await(self, there: Callable[[], bool], task_id: str) -> None:
+    async def _await_until(self, there: Callable[[], bool], task_id: str) -> None:
         if self._achanged is None:
             self._achanged = asyncio.Condition()
         async with self._achanged:
             while not there():
-                if self._can_go_on():
+                if self._can_continue():
                     try:
-                        await self.arun(self._loop, self._more())
+                        await self.arun(self._loop, self._continue_run())
                     except Exception as error:  # noqa: BLE001 - any error ends the run
                         self._broken = error
                         raise RunStopped(error) from None
                     finally:
                         self._achanged.notify_all()
                 else:
-                    self._check(task_id)
+                    self._check_can_wait(task_id)
                     await self._achanged.wait()
 
-    def finished(self) -> None:
+    def notify(self) -> None:
         """Wake the tasks that wait for the result of another one."""
         with self._changed:
             self._changed.notify_all()
 
-    async def afinished(self) -> None:
+    async def anotify(self) -> None:
         """Wake the tasks that wait for the result of another one."""
         if self._achanged is not None:
             async with self._achanged:
                 self._achanged.notify_all()
 
-    def _notify(self, loop: _compat.PregelLoop) -> None:
+    def _notify_waiting(self, loop: _compat.PregelLoop) -> None:
         if self._achanged is None:
-            self.finished()
+            self.notify()
             return
-        loop.submit(self.afinished)
+        loop.submit(self.anotify)
 
-    def _check(self, task_id: str) -> None:
+    def _check_can_wait(self, task_id: str) -> None:
         if self._broken is not None:
             raise RunStopped(self._broken)
         if any(one.is_left for one in self._tasks if one.id != self._tasks.origin(task_id)):
@@ -586,7 +591,7 @@ class Driver:
         except BadReply as error:
             raise RunStopped(error) from None
 
-    def _can_go_on(self) -> bool:
+    def _can_continue(self) -> bool:
         if self._broken is not None:
             return False
         if self._work is not None:
@@ -597,45 +602,45 @@ class Driver:
             return False
         return all(self._tasks.entry_for(call) is not None for call in self._log.waiting)
 
-    def _more(self) -> Work:
+    def _continue_run(self) -> Work:
         """Continue. If the run has not begun, the routers of START are called first."""
         if self._work is not None:
-            yield from self._taken_work()
+            yield from self._pop_work()
             return
         if self._log.record is None:
             yield from self._begin(self._loop, self._labels_at_start, is_start=True)
-        yield from self._advance()
+        yield from self._send_known_results()
 
     # Requests
 
-    def _advance(self, until: Callable[[], bool] = lambda: False) -> Work:
+    def _send_known_results(self, until: Callable[[], bool] = lambda: False) -> Work:
         """Send known results until the service waits for a task or the program ends."""
         while self._ended is None and not self._log.is_refused and not until():
             self._tasks.answer_waiting()
             if any(one.offered for one in self._tasks):
                 return
             if len(self._log.journal.approved) > self._log.run.approvals:
-                yield from self._again()
+                yield from self._replay_in_new_session()
             elif (last := self._log.last) is None or not last.is_answered:
                 return
             else:
-                yield from self._next(last)
+                yield from self._send_results_of(last)
 
-    def _next(self, last: Round) -> Work:
+    def _send_results_of(self, last: Round) -> Work:
         exchange, run = self._parts.exchange, self._log.run
         results = exchange.results(last)
-        told = exchange.told(self._log.journal.rounds) if exchange.tells_all else ()
-        number = len(self._log.journal.rounds)
+        rounds = self._log.journal.rounds
+        before = exchange.conversation(rounds) if exchange.tells_all else ()
         try:
-            answer = yield from ask(exchange.next(run, told, results, number))
+            answer = yield from ask(exchange.next(run, before, results, len(rounds)))
         except StatusError as error:
             if not is_session_gone(error, run.session):
                 raise
-            yield from self._again()
+            yield from self._replay_in_new_session()
             return
-        self._take(answer, heard=results if exchange.tells_all else "")
+        self._handle_answer(answer, heard=results if exchange.tells_all else "")
 
-    def _take(self, answer: ServiceAnswer | PolicyDenied, heard: str = "") -> None:
+    def _handle_answer(self, answer: ServiceAnswer | PolicyDenied, heard: str = "") -> None:
         if not isinstance(answer, PolicyDenied):
             self._watching.tell(answer)
         if isinstance(answer, PolicyDenied):
@@ -669,7 +674,7 @@ class Driver:
             None,
             dumps(variables),
             is_labelled=loop.checkpointer is not None,
-            begins_at="start" if is_usual else self._states.place_of(entry),
+            begins_at="start" if is_usual else self._states.begins_at(entry),
             under=exchange.under,
             place=exchange.place,
             since=[newest_version(loop), writes_from_outside(loop)],
@@ -677,9 +682,9 @@ class Driver:
         self._ended, self._log.journal, self._log.step = None, Journal(), 0 if is_routing else 1
         answer = yield from ask(exchange.first(run))
         self._log.start(replace(run, session=answer.session_id), [one.early for one in self._tasks])
-        self._take(answer)
+        self._handle_answer(answer)
 
-    def _again(self) -> Work:
+    def _replay_in_new_session(self) -> Work:
         """Continue in a new session, in which the journal answers the recorded calls."""
         parts, journal = self._parts, self._log.journal
         parts.approvals.check_all(journal)
@@ -703,22 +708,22 @@ class Driver:
         self._tasks.forget_calls()
         self._tasks.assign_step()
         if not isinstance(found.answer, CallsRequested):
-            self._take(found.answer)
+            self._handle_answer(found.answer)
 
     # Denials
 
     def _deny(self, error: PolicyDenied) -> None:
         self._watching.tell(error)
-        told = self._parts.denials.after(error, self._log.run, self._log.journal)
-        if isinstance(told, DeniedCall):
-            if self._tasks.is_done(told):  # no task runs that could ask a human
+        found = self._parts.denials.after(error, self._log.run, self._log.journal)
+        if isinstance(found, DeniedCall):
+            if self._tasks.is_done(found):  # no task runs that could ask a human
                 raise error
-            self._log.journal.denials.append(told)
-            self._log.note(told.entries())
-            self._tasks.offer(told)
+            self._log.journal.denials.append(found)
+            self._log.note(found.entries())
+            self._tasks.offer(found)
         else:
-            self._log.refuse(told)
-            self._log.writes.append((self._parts.denials.field, told))
+            self._log.refuse(found)
+            self._log.writes.append((self._parts.denials.field, found))
 
     def _end_tasks(self, loop: _compat.PregelLoop) -> None:
         """End the run: tasks that have not begun count as done, without writes."""
@@ -737,29 +742,29 @@ class Driver:
         record = self._log.stored_record(loop)
         if record is None:  # a first input, or a thread of the plain graph
             labels = self._states.with_others(entries_of(loop, None), None, {})
-            yield from self._begin_anywhere(loop, labels)
+            yield from self._begin_from_thread(loop, labels)
         elif KEPT in record:
             kept = self._states.without(record[KEPT], record.get(GIVEN, ()))
             of = record.get(OF)
             kept = self._states.with_others(entries_of(loop, of), of, kept)
             if not self._tasks.is_start and (is_edited(loop) or GIVEN not in record):
                 kept = self._states.edited(loop, kept)
-                yield from self._begin_anywhere(loop, kept)
+                yield from self._begin_from_thread(loop, kept)
             else:
                 self._labels_at_start = kept
         else:
-            yield from self._take_up(loop, ProgramRun(**record))
+            yield from self._resume_or_restart(loop, ProgramRun(**record))
 
-    def _take_up(self, loop: _compat.PregelLoop, run: ProgramRun) -> Work:
+    def _resume_or_restart(self, loop: _compat.PregelLoop, run: ProgramRun) -> Work:
         """Continue a run, or start another one if its program does not know the state."""
         is_known = not (run.is_over or is_edited(loop, run.since))
         if is_known and not has_asked_nothing(loop, run.session):
-            yield from self._go_on(loop, run)
+            yield from self._resume(loop, run)
         else:
             labels = yield from self._labels_after(loop, run)
-            yield from self._begin_anywhere(loop, self._states.edited(loop, labels, run.since))
+            yield from self._begin_from_thread(loop, self._states.edited(loop, labels, run.since))
 
-    def _begin_anywhere(self, loop: _compat.PregelLoop, labels: FieldLabels) -> Work:
+    def _begin_from_thread(self, loop: _compat.PregelLoop, labels: FieldLabels) -> Work:
         """Start a run from the state of the thread, unless START is due first."""
         if self._tasks.is_start:
             self._labels_at_start = dict(labels)
@@ -768,7 +773,7 @@ class Driver:
         yield from self._begin(loop, labels, is_start=False)
         self._is_within = True
 
-    def _go_on(self, loop: _compat.PregelLoop, run: ProgramRun) -> Work:
+    def _resume(self, loop: _compat.PregelLoop, run: ProgramRun) -> Work:
         """Continue a run, before a step or within one."""
         self._is_resumed = True
         self._is_within = self._log.load(loop, run)
@@ -782,7 +787,7 @@ class Driver:
         if not self._is_within:
             self._log.step += 1
         if loop.is_replaying or run.place != self._parts.exchange.place:
-            yield from self._again()
+            yield from self._replay_in_new_session()
         elif self._is_within:
             self._tasks.assign_step()
         else:
@@ -819,7 +824,7 @@ class Driver:
         return RequestWatch(self._parts.program.tools, calls, self.session, self.run_id, loop)
 
 
-def _place_of(task: Any) -> tuple[bool, str]:
+def _program_order(task: Any) -> tuple[bool, str]:
     """The sort key of a task in its step, in the order of the program."""
     is_packet = _compat.is_packet(task)
     return is_packet, "" if is_packet else task.name

@@ -80,7 +80,7 @@ class _DrivenLoop(PregelLoop):
     @override
     def put_writes(self, task_id: str, writes: Any, *, cached: bool = False) -> None:
         super().put_writes(task_id, writes, cached=cached)
-        self.driver.told(self, task_id, [channel for channel, _ in writes])
+        self.driver.task_ended(self, task_id, [channel for channel, _ in writes])
 
     @override
     def _put_exit_delta_writes(self) -> None:
@@ -96,7 +96,7 @@ class _DrivenLoop(PregelLoop):
         for task in [one for key, one in self.tasks.items() if key not in before]:
             of = next(one for one in failed if self.nodes[one.name].error_handler_node == task.name)
             failed.remove(of)
-            self.driver.handles(task.id, of.id)
+            self.driver.record_handler(task.id, of.id)
 
     @override
     def _emit(self, mode: Any, values: Any, *args: Any, **kwargs: Any) -> None:
@@ -109,7 +109,9 @@ class _DrivenLoop(PregelLoop):
     def output_writes(self, task_id: str, writes: Any, *, cached: bool = False) -> None:
         # Streams show the node's own output: messages without the ids that the program knows.
         if not self.driver.is_silent(writes):
-            super().output_writes(task_id, self.driver.returned(task_id, writes), cached=cached)
+            super().output_writes(
+                task_id, self.driver.writes_as_returned(task_id, writes), cached=cached
+            )
 
 
 class SyncLoop(_DrivenLoop, SyncPregelLoop):
@@ -121,13 +123,13 @@ class SyncLoop(_DrivenLoop, SyncPregelLoop):
             self._asks = False
             if (work := self.driver.step(self)) is not None:
                 self.driver.run(self, work)
-        return self.driver.cached(super().match_cached_writes())
+        return self.driver.use_cached(super().match_cached_writes())
 
     @override
     def schedule_error_handler(self, failed_task: Any, error: BaseException) -> Any:
         task = super().schedule_error_handler(failed_task, error)
         if task is not None:
-            self.driver.handles(task.id, failed_task.id)
+            self.driver.record_handler(task.id, failed_task.id)
         return task
 
     @override
@@ -162,13 +164,13 @@ class AsyncLoop(_DrivenLoop, AsyncPregelLoop):
             self._asks = False
             if (work := self.driver.step(self)) is not None:
                 await self.driver.arun(self, work)
-        return self.driver.cached(await super().amatch_cached_writes())
+        return self.driver.use_cached(await super().amatch_cached_writes())
 
     @override
     async def aschedule_error_handler(self, failed_task: Any, error: BaseException) -> Any:
         task = await super().aschedule_error_handler(failed_task, error)
         if task is not None:
-            self.driver.handles(task.id, failed_task.id)
+            self.driver.record_handler(task.id, failed_task.id)
         return task
 
     @override

@@ -1,11 +1,12 @@
-"""The requests of a run and their replies, without I/O: first request, results, replay.
+"""The requests of a run and their replies: first request, results, replay.
 
 A run is one turn of one session. The first request brings program, tools and variables; each later
 one brings the results of the calls that the last reply asked for.
 
 The variables are the initial state. A run begins with an input, or with a state that the service
-did not make: one that somebody edited, or that an older run or the plain graph has left. Labels of
-such a state come from the end of a run; within a run, only its session knows them.
+did not make: one that somebody edited, or that an older run or the plain graph has left. The
+service reports the labels of the fields when a run ends. A run that has not ended is replayed to
+get them.
 
 If the service has lost a session, or a human approved a call, the run is replayed in a new session.
 Policies check every call again and the session gets its labels again. The user's code does not run
@@ -149,7 +150,9 @@ class Exchange:
         body = self._body(run, [self._words])
         return self._connection(run).call(body, session_id=None, resend=True)
 
-    def next(self, run: ProgramRun, told: Iterable[str], results: str, place: int) -> ServiceCall:
+    def next(
+        self, run: ProgramRun, before: Iterable[str], results: str, number: int
+    ) -> ServiceCall:
         """The request with the results of the last round.
 
         The transport does not retry it, because the service may have processed it. A process that
@@ -158,15 +161,15 @@ class Exchange:
 
         Args:
             run: The run, in a session.
-            told: The conversation before the results; used only if each request has all of it.
+            before: The conversation before the results; used only if each request has all of it.
             results: The results as wire text.
-            place: The number of the request in the session; the same if it is repeated.
+            number: The number of the request in the session; the same if it is repeated.
         """
         if self.tells_all:
-            body = self._body(run, [self._words, ",".join((*told, results)).encode()])
+            body = self._body(run, [self._words, ",".join((*before, results)).encode()])
         else:
             body = b'%b,"messages":[%b]}' % (self._short_head, results.encode())
-        text = f"{run.session}:{place}:".encode() + body
+        text = f"{run.session}:{number}:".encode() + body
         key = hashlib.blake2b(text, digest_size=16).hexdigest()
         connection = self._connection(run)
         return connection.call(body, session_id=run.session, resend=False, idempotency_key=key)
@@ -183,21 +186,21 @@ class Exchange:
             b",".join(messages),
         )
 
-    def _head(self, place: BeginsAt) -> tuple[bytes, bytes]:
+    def _head(self, begins_at: BeginsAt) -> tuple[bytes, bytes]:
         """The start of the first request, with its tools, and the program."""
-        found = self._program.that_begins_at(place)
+        found = self._program.that_begins_at(begins_at)
         tools = [tool.schema() for tool in found.tools.values()]
         body = self._wire.write_request([HumanMessage(_WORDS)], {**self._params, "tools": tools})
         body.pop("messages")
-        self._heads[place] = orjson.dumps(body)[:-1], orjson.dumps(found.text)
-        return self._heads[place]
+        self._heads[begins_at] = orjson.dumps(body)[:-1], orjson.dumps(found.text)
+        return self._heads[begins_at]
 
     def results(self, one: Round) -> str:
         """The results of a round as wire text."""
         contents = [(call.id, result_content(call, entry)) for call, entry in one.answered]
         return orjson.dumps(self._wire.write_results(contents))[1:-1].decode()
 
-    def told(self, rounds: Sequence[Round]) -> list[str]:
+    def conversation(self, rounds: Sequence[Round]) -> list[str]:
         """The conversation up to the last reply, in pieces of wire text."""
         heard = [one.heard for one in rounds]
         if not all(heard[1:]):  # the journal of a run that sent only new results
@@ -399,8 +402,8 @@ def replay(
             break
         results = exchange.results(rounds[-1])
         try:
-            told = exchange.told(rounds) if exchange.tells_all else ()
-            answer = yield from ask(exchange.next(run, told, results, len(rounds)))
+            before = exchange.conversation(rounds) if exchange.tells_all else ()
+            answer = yield from ask(exchange.next(run, before, results, len(rounds)))
         except StatusError as error:
             if not is_session_gone(error, run.session):
                 raise
@@ -494,9 +497,9 @@ class StateVariables:
         journal = read_journal(entries, run.session)
         done = max((one.step for one in journal.rounds), default=0)
         text, variables = None, self._variables_up_to(run, done)
-        place: BeginsAt = "state" if run.begins_at == "start" else run.begins_at
+        begins_at: BeginsAt = "state" if run.begins_at == "start" else run.begins_at
         if journal.approved:
-            base = self._program.that_begins_at(place).text
+            base = self._program.that_begins_at(begins_at).text
             text, results = parts.approvals.program_after(journal.approved, base)
             variables |= results
         query = replace(
@@ -505,7 +508,7 @@ class StateVariables:
             program=text,
             variables=dumps(variables),
             is_labelled=True,
-            begins_at=place,
+            begins_at=begins_at,
             under=parts.exchange.under,
             place=parts.exchange.place,
         )
@@ -690,7 +693,7 @@ class StateVariables:
         is_there = set(entry[names.start_at]["value"]) == set(self.first_tokens())
         return is_there and not entry[names.packets]["value"]
 
-    def place_of(self, entry: Mapping[str, Any]) -> BeginsAt:
+    def begins_at(self, entry: Mapping[str, Any]) -> BeginsAt:
         """The program that a run from a state needs."""
         program = self._program
         receivers = {program.tokens[node] for node in program.receivers}

@@ -243,7 +243,7 @@ class TaskCalls:
             raise RunStopped(UsageError(_INPUT_BESIDE))
         return slot
 
-    def place_of(self, task_id: str) -> int:
+    def index_of(self, task_id: str) -> int:
         """The index of a task in the order of the program."""
         return list(self._tasks).index(self.get(task_id).id)
 

@@ -294,9 +294,9 @@ class _NodeTask(Runnable[Any, Any]):
     @override
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         config = config or {}
-        driver, task = _place(config)
+        driver, task = _driver_and_task(config)
         driver.begin(task)
-        if kept := driver.has_output(task):
+        if kept := driver.stored_output(task):
             return _run(self.finish(kept, config), config)
         call = driver.call_of(task)
         if call is None:
@@ -340,9 +340,9 @@ class _NodeTask(Runnable[Any, Any]):
             raise
 
     async def _arun(self, config: RunnableConfig, *, streams: bool) -> Any:
-        driver, task = _place(config)
+        driver, task = _driver_and_task(config)
         await driver.abegin(task)
-        if kept := driver.has_output(task):
+        if kept := driver.stored_output(task):
             return await _arun(self.finish(kept, config), config)
         call = await driver.acall_of(task)
         if isinstance(call, DeniedCall):
@@ -455,7 +455,7 @@ class _ResultWriter(Runnable[Any, Any]):
         self.found: NodeResult | None = None
         self._node = node
         self._gathered = gathered
-        self._driver, self._task = _place(config)
+        self._driver, self._task = _driver_and_task(config)
         self._given = config["configurable"]
         self._asks_routers = node.asks_routers(call, self._driver.handle_of(self._task))
 
@@ -468,7 +468,7 @@ class _ResultWriter(Runnable[Any, Any]):
             stored.result()
         _run(self._follow(), self._with_report(config))
         self._finish(config)
-        self._driver.finished()
+        self._driver.notify()
         return input
 
     @override
@@ -480,13 +480,13 @@ class _ResultWriter(Runnable[Any, Any]):
             await stored
         await _arun(self._follow(), self._with_report(config))
         self._finish(config)
-        await self._driver.afinished()
+        await self._driver.anotify()
         return input
 
     def _take(self, output: Any, config: RunnableConfig) -> dict[str, Any] | None:
         """Write the node's updates. Returns what to store if a router is called next."""
         found = self.found = self._node.found(output)
-        self._driver.shows(self._task, found)
+        self._driver.keep_raw_output(self._task, found)
         _compat.write(config, found.writes)
         if not self._asks_routers:
             return None
@@ -508,7 +508,7 @@ class _ResultWriter(Runnable[Any, Any]):
         assert self.found is not None  # noqa: S101 - set before
         handle = self._driver.handle_of(self._task)
         entry = self._node.entry(self.call, self.found, self._gathered, self._driver, handle)
-        self._driver.answered(self._task, entry)
+        self._driver.record_result(self._task, entry)
         _compat.write(config, [(JOURNAL, [entry])])
 
     def _with_report(self, config: RunnableConfig) -> RunnableConfig:
@@ -541,7 +541,7 @@ class _RouterTask(Runnable[Any, Any]):
             answer = self._branch.path.invoke(fused[0], _plain(config))
             self._add_route(answer, config)
             return answer
-        driver, task = _place(config)
+        driver, task = _driver_and_task(config)
         tool = self._own_tool()
         if self._is_early(driver, task):
             with GatheredLabels() as gathered, driver.objects.in_use():
@@ -557,7 +557,7 @@ class _RouterTask(Runnable[Any, Any]):
         with watch, GatheredLabels() as gathered, driver.objects.in_use():
             answer = self._branch.path.invoke(*self._given(tool, call, config))
             self._finish(tool, call, answer, gathered, config)
-        driver.finished()
+        driver.notify()
         return answer
 
     @override
@@ -570,7 +570,7 @@ class _RouterTask(Runnable[Any, Any]):
             answer = await self._branch.path.ainvoke(fused[0], _plain(config))
             self._add_route(answer, config)
             return answer
-        driver, task = _place(config)
+        driver, task = _driver_and_task(config)
         tool = self._own_tool()
         if self._is_early(driver, task):
             with GatheredLabels() as gathered, driver.objects.in_use():
@@ -587,7 +587,7 @@ class _RouterTask(Runnable[Any, Any]):
         with watch, GatheredLabels() as gathered, driver.objects.in_use():
             answer = await self._branch.path.ainvoke(*self._given(tool, call, config))
             self._finish(tool, call, answer, gathered, config)
-        await driver.afinished()
+        await driver.anotify()
         return answer
 
     def _is_early(self, driver: Driver, task: str) -> bool:
@@ -639,11 +639,11 @@ class _RouterTask(Runnable[Any, Any]):
         config: RunnableConfig,
         *marks: str,
     ) -> None:
-        driver, task = _place(config)
+        driver, task = _driver_and_task(config)
         wire = self._calls.tools.router_result(tool, answer)
         entry = result_entry(call, wire, gathered.labels or Labels())
         entry = {**entry, "in": driver.session, **dict.fromkeys(marks, call.id), **_objects()}
-        driver.routed(task, tool, entry)
+        driver.record_router_result(task, tool, entry)
         _compat.write(config, [(JOURNAL, [entry])])
 
 
@@ -660,13 +660,13 @@ def approved(
         RunStopped: If it is rejected.
     """
     if not offered.is_approved and offered.objection is None:
-        driver.decided(offered, denials.objection(offered, config, is_late=late))
+        driver.record_decision(offered, denials.objection(offered, config, is_late=late))
     if offered.objection is not None:
         raise RunStopped(denials.rejected(offered, offered.objection))
     return offered.call
 
 
-def _place(config: RunnableConfig) -> tuple[Driver, str]:
+def _driver_and_task(config: RunnableConfig) -> tuple[Driver, str]:
     given = config["configurable"]
     return given[DRIVER], given[_compat.TASK_ID]
 
