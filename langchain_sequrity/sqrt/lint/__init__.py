@@ -2,7 +2,7 @@
 
 `check` is the entry point; its parts are
 
-- `rules`: rules without effect;
+- `rules`: rules for tools and arguments that do not exist, and rules without effect;
 - `labels`: labels that nothing sets, misspelt labels, modes without labels;
 - `literals`: texts, patterns and numbers that mean something else than they seem to.
 """
@@ -16,42 +16,33 @@ from langchain_sequrity.errors import PolicySyntaxError, UsageError
 from langchain_sequrity.sqrt.coerce import (
     INTERNAL_ARGUMENTS,
     MAX_HEADER_BYTES,
-    OPEN_TOOLS,
     AnyPolicy,
     AnyTool,
-    Arguments,
     allows_by_default,
-    arguments_of,
     header_bytes,
     policy_of,
 )
 from langchain_sequrity.sqrt.compiler import (
-    Reporter,
     Severity,
-    Uses,
     compiled_tools,
     ignore_findings,
 )
 from langchain_sequrity.sqrt.lint.labels import find_misspelt, find_unlabelled, find_unset
 from langchain_sequrity.sqrt.lint.literals import (
-    as_regex,
     find_address_leaks,
     find_literal_mistakes,
 )
 from langchain_sequrity.sqrt.lint.rules import (
+    KnownTools,
     find_empty,
     find_ineffective,
     find_mixed,
     find_unreachable,
 )
-from langchain_sequrity.sqrt.matchers import MatchBudget, Matcher
 from langchain_sequrity.sqrt.nodes import Policy, Position, ToolBlock, ToolId
-from langchain_sequrity.suggestions import meant, nearest
 
 Mode = Literal["single-llm", "dual-llm"]
 INTERNAL_TOOLS = tuple(INTERNAL_ARGUMENTS)
-_MATCHING_SECONDS = 2.0  # for all regexes of a policy that name tools
-_SCOPES = ("session", "result", "args")
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +150,7 @@ def findings_in(
     """
     findings = _Findings()
     report = findings.report
-    known = None if tools is None else _KnownTools(tools, report)
+    known = None if tools is None else KnownTools(tools, report)
     compiled = list(compiled_tools(policy, report, known.visit if known else lambda *_: None))
     for node in policy.declarations:
         if isinstance(node, ToolBlock):
@@ -255,73 +246,3 @@ class _Findings:
 
 def _unknown(_: ToolId) -> None:
     """The tools of a block if the caller did not name the tools."""
-
-
-# Tools
-
-
-class _KnownTools:
-    """The tools of a policy; finds rules for unknown tools and arguments."""
-
-    def __init__(self, tools: Iterable[AnyTool], report: Reporter) -> None:
-        self._report = report
-        self._budget = MatchBudget(
-            _MATCHING_SECONDS
-        )  # after it, whether a regex matches is unknown
-        self._arguments = arguments_of(tools)
-        self._found: dict[ToolId, list[str]] = {}
-
-    @property
-    def names(self) -> Collection[str]:
-        """Their names."""
-        return self._arguments.keys()
-
-    def found(self, tool: ToolId) -> Mapping[str, Arguments]:
-        """The tools that match a block, with their arguments."""
-        return {name: self._arguments[name] for name in self._found.get(tool, ())}
-
-    def visit(self, tool: ToolId, matches: Matcher, uses: Uses) -> None:
-        """Check one rule or step of a tool."""
-        if tool not in self._found:
-            self._found[tool] = self._named(tool, matches)
-        if found := self._found[tool]:
-            for argument, at in uses.arguments.items():
-                self._argument(argument, at, found)
-
-    def _named(self, tool: ToolId, matches: Matcher) -> list[str]:
-        """The tools that match a block; reports if none match, or none for certain."""
-        shown = plain(tool.text.raw, limit=80)
-        if tool.text.kind == "plain":
-            if tool.text.raw in self._arguments:
-                return [tool.text.raw]
-            advice = nearest(tool.text.raw, self._arguments) or as_regex(tool.text.raw)
-            self._report("error", f"There is no tool `{shown}`", tool.at, advice)
-            return []
-        matched = [(name, matches(name, self._budget)) for name in self._arguments]
-        found = [name for name, truth in matched if truth is not False]
-        if not found:
-            self._report("error", f"No tool matches `{shown}`", tool.at)
-        elif doubtful := [name for name, truth in matched if truth is None]:
-            self._report(
-                "warning", f"Whether `{shown}` matches `{plain(doubtful[0], limit=80)}` is unknown",
-                tool.at, "Write `^…$` around the regex, and `.*` where anything may stand",
-            )  # fmt: skip
-        return found
-
-    def _argument(self, argument: str, at: Position, found: list[str]) -> None:
-        # A tool with open arguments must not hide misspelt names in a rule for many tools.
-        found = [tool for tool in found if tool not in OPEN_TOOLS] or found
-        known = [self._arguments[tool] for tool in found]
-        declared = [name for one in known for name in one.names]
-        lacking = [one for one in known if one.lack(argument)]
-        tool = f"`{plain(found[0], limit=80)}`" if len(found) == 1 else "None of these tools"
-        scope = meant(f"@{argument}") if argument in _SCOPES else ""
-        advice = scope or nearest(argument, declared)
-        if len(lacking) == len(found):
-            lacks = "has no" if len(found) == 1 else "has an"
-            self._report("error", f"{tool} {lacks} argument `{argument}`", at, advice)
-        elif lacking:
-            self._report("warning", f"Not all of these tools have an argument `{argument}`", at)
-        elif advice and argument not in declared:
-            declares = "does not declare the" if len(found) == 1 else "declares the"
-            self._report("warning", f"{tool} {declares} argument `{argument}`", at, advice)

@@ -1,35 +1,110 @@
-"""Rules without effect: a policy that reads as if it protected something, and does not.
+"""Rules for unknown tools and arguments, and rules without effect.
 
-Each is legal: a rule in a comment, an allowance in a policy that allows everything else too, a
-denial that another block overrules, a condition that is always true or always false. Conditions are
-evaluated on sample calls for every kind of value that they distinguish, so the findings are facts.
+A policy may read as if it protected something, and protect nothing. Each such rule is legal: a rule
+in a comment, an allowance in a policy that allows everything else too, a denial that another block
+overrules, a condition that is always true or always false. Conditions are evaluated on sample calls
+for every kind of value that they distinguish, so the findings are facts.
 """
 
 import bisect
 import itertools
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from langchain_sequrity.display import plain
 from langchain_sequrity.labels import ALL, Labels
 from langchain_sequrity.sqrt import nodes
-from langchain_sequrity.sqrt.coerce import Arguments
-from langchain_sequrity.sqrt.compiler import CompiledCheck, CompiledTool, Reporter
+from langchain_sequrity.sqrt.coerce import OPEN_TOOLS, AnyTool, Arguments, arguments_of
+from langchain_sequrity.sqrt.compiler import CompiledCheck, CompiledTool, Reporter, Uses
 from langchain_sequrity.sqrt.context import Argument, Call, EvaluationContext
 from langchain_sequrity.sqrt.lint.labels import find_labels_as_values
-from langchain_sequrity.sqrt.lint.literals import FoundTools, find_odd_texts, sides_of
-from langchain_sequrity.sqrt.matchers import MatchBudget
+from langchain_sequrity.sqrt.lint.literals import FoundTools, as_regex, find_odd_texts, sides_of
+from langchain_sequrity.sqrt.matchers import MatchBudget, Matcher
 from langchain_sequrity.sqrt.nodes import (
     Policy,
     Position,
+    ToolId,
     bindings_of,
     clauses_of,
     elements_of,
     tests_of,
     tools_of,
 )
+from langchain_sequrity.suggestions import meant, nearest
+
+_MATCHING_SECONDS = 2.0  # for all regexes of a policy that name tools
+_SCOPES = ("session", "result", "args")
+
+# Tools and arguments that do not exist
+
+
+class KnownTools:
+    """The tools of a policy; finds rules for unknown tools and arguments."""
+
+    def __init__(self, tools: Iterable[AnyTool], report: Reporter) -> None:
+        self._report = report
+        # After this time it is unknown whether a regex matches.
+        self._budget = MatchBudget(_MATCHING_SECONDS)
+        self._arguments = arguments_of(tools)
+        self._found: dict[ToolId, list[str]] = {}
+
+    @property
+    def names(self) -> Collection[str]:
+        """Their names."""
+        return self._arguments.keys()
+
+    def found(self, tool: ToolId) -> Mapping[str, Arguments]:
+        """The tools that match a block, with their arguments."""
+        return {name: self._arguments[name] for name in self._found.get(tool, ())}
+
+    def visit(self, tool: ToolId, matches: Matcher, uses: Uses) -> None:
+        """Check one rule or step of a tool."""
+        if tool not in self._found:
+            self._found[tool] = self._named(tool, matches)
+        if found := self._found[tool]:
+            for argument, at in uses.arguments.items():
+                self._argument(argument, at, found)
+
+    def _named(self, tool: ToolId, matches: Matcher) -> list[str]:
+        """The tools that match a block; reports if none match, or none for certain."""
+        shown = plain(tool.text.raw, limit=80)
+        if tool.text.kind == "plain":
+            if tool.text.raw in self._arguments:
+                return [tool.text.raw]
+            advice = nearest(tool.text.raw, self._arguments) or as_regex(tool.text.raw)
+            self._report("error", f"There is no tool `{shown}`", tool.at, advice)
+            return []
+        matched = [(name, matches(name, self._budget)) for name in self._arguments]
+        found = [name for name, truth in matched if truth is not False]
+        if not found:
+            self._report("error", f"No tool matches `{shown}`", tool.at)
+        elif doubtful := [name for name, truth in matched if truth is None]:
+            self._report(
+                "warning", f"Whether `{shown}` matches `{plain(doubtful[0], limit=80)}` is unknown",
+                tool.at, "Write `^…$` around the regex, and `.*` where anything may stand",
+            )  # fmt: skip
+        return found
+
+    def _argument(self, argument: str, at: Position, found: list[str]) -> None:
+        # A tool with open arguments must not hide misspelt names in a rule for many tools.
+        found = [tool for tool in found if tool not in OPEN_TOOLS] or found
+        known = [self._arguments[tool] for tool in found]
+        declared = [name for one in known for name in one.names]
+        lacking = [one for one in known if one.lack(argument)]
+        tool = f"`{plain(found[0], limit=80)}`" if len(found) == 1 else "None of these tools"
+        scope = meant(f"@{argument}") if argument in _SCOPES else ""
+        advice = scope or nearest(argument, declared)
+        if len(lacking) == len(found):
+            lacks = "has no" if len(found) == 1 else "has an"
+            self._report("error", f"{tool} {lacks} argument `{argument}`", at, advice)
+        elif lacking:
+            self._report("warning", f"Not all of these tools have an argument `{argument}`", at)
+        elif advice and argument not in declared:
+            declares = "does not declare the" if len(found) == 1 else "declares the"
+            self._report("warning", f"{tool} {declares} argument `{argument}`", at, advice)
+
 
 # Rules that decide nothing
 
