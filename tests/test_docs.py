@@ -94,6 +94,28 @@ def test_docstrings_name_exceptions_that_exist() -> None:
     assert unknown == []
 
 
+def test_docstrings_name_attributes_that_their_classes_have() -> None:
+    """A renamed attribute must not live on in a docstring."""
+    unknown, count = [], 0
+    for place, module, _ in documented():
+        if not place.endswith(":module"):
+            continue
+        for node in (one for one in ast.walk(module) if isinstance(one, ast.ClassDef)):
+            doc = ast.get_docstring(node) or ""
+            section = re.search(r"^Attributes:\n(.*?)(?:\n\n|\Z)", doc, re.MULTILINE | re.DOTALL)
+            listed = re.findall(
+                r"^    (?! )([\w, ]+):", section[1] if section else "", re.MULTILINE
+            )
+            names = {name for names in listed for name in names.split(", ")}
+            known = {one.attr for one in ast.walk(node) if isinstance(one, ast.Attribute)}
+            known |= {one.id for one in ast.walk(node) if isinstance(one, ast.Name)}
+            known |= {one.name for one in ast.walk(node) if isinstance(one, ast.FunctionDef)}
+            count += len(names)
+            unknown += [f"{place}: {node.name}.{name}" for name in sorted(names - known)]
+    assert count > 200
+    assert unknown == []
+
+
 def test_docstrings_and_comments_name_existing_sections() -> None:
     missing, count = [], 0
     for file in sorted(PACKAGE.rglob("*.py")):

@@ -13,10 +13,13 @@ Objects that do not become JSON are under `objects`, stored as LangGraph stores 
 | `{approved: digest}` | a human approved the call; its result follows |
 | `{rejected: digest, objection}` | a human rejected the call |
 | `{refused: {…}}` | a denial that ends the run with a state |
-| `{reset: session}` | a new session began; the entries of older ones no longer count |
+| `{reset: session, open?: step}` | a new session began; the entries of older ones no longer count |
+| `{objects: {…}}` | objects of the state at the start |
 
-Each entry has its session under `in`. Their order does not matter: tasks that run side by side
-write them in any order.
+A result may also have `gives` or `handle` (a task beside others), `early` (a router that ran before
+its call), `was` (its id in an older session) and `objects`. Each entry has its session under `in`,
+but for the reset before the first session. The order does not matter: tasks that run side by side
+write entries in any order.
 """
 
 import hashlib
@@ -418,7 +421,7 @@ def read_journal(entries: Sequence[JournalEntry], session: str | None) -> Journa
 
 
 def whole_steps(entries: Sequence[JournalEntry], session: str | None) -> list[JournalEntry]:
-    """The entries of finished steps, among those that a session wrote in a step that is still open.
+    """The entries of finished steps, from those written since the last checkpoint.
 
     Args:
         entries: Entries that were written in the open step.
@@ -479,8 +482,8 @@ def add_entries(
 def entries_of_session(entries: Sequence[JournalEntry], session: str | None) -> list[JournalEntry]:
     """The entries that count if a session was the last one.
 
-    Later results of another session were applied by LangGraph alone, without the driver's notes, as
-    by `update_state(None, as_node=END)`. They are kept until the session has them.
+    Results of other sessions can come later, if LangGraph applied them without the driver, as after
+    `update_state(None, as_node=END)`. They are kept until this session has them too.
 
     Args:
         entries: The content of the channel.

@@ -145,7 +145,7 @@ class _Ruling(NamedTuple):
 
     @property
     def is_unmet(self) -> bool:
-        """Whether hard allows whose conditions failed deny the call."""
+        """Whether the call is denied because the condition of a `must allow` failed."""
         return not self.allowed and any(vote.reason.verdict == "allow" for vote in self.votes)
 
 

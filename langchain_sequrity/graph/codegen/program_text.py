@@ -1,8 +1,8 @@
 """The text of a program: straight-line for simple graphs, else a loop over LangGraph's supersteps.
 
 A graph is simple if it has no cycle, runs one node at a time, and has branches that meet again
-where an `if` can be closed. Its program is short, and what follows a closed `if` is not under it:
-an interpreter that adds the labels of a condition to what is under the branch leaves it alone.
+where an `if` can be closed. Its program is short. Statements after the `if` are outside of it, so
+they do not get the labels of its condition.
 
 All other graphs become a loop. In each step every task reads the state as it was before the step.
 Tasks run in the order in which LangGraph applies their writes: first nodes that edges started, by

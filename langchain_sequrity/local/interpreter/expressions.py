@@ -587,7 +587,7 @@ class ExpressionCompiler(ScopeCompiler):
         The effects of a round depend on the conditions that were true.
         """
         machine, assign = self.machine, self.assign(generator.target)
-        is_watched = not machine.is_unwatched
+        is_watched = not machine.ignores_control_flow
         conditions = tuple(map(self.expression, generator.ifs))
 
         def holds(frame: Frame, result: IteratorValue) -> bool:

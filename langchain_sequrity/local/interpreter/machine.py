@@ -152,10 +152,10 @@ class Machine:
         is_strict: Whether everything under a branch takes the labels of its condition.
 
     Attributes:
-        branch: Labels of what decided that the code runs which runs now: in every mode what an
-            expression decided by (a filter, the choice of a callee), in strict mode statements too.
-            What is changed meanwhile takes them.
-        trying: How many `try` statements are open that may catch an exception of an operation.
+        branch: Labels of the conditions that the running code depends on (implicit flow). The
+            conditions of expressions (a filter, the choice of a callee) count in every mode, those
+            of statements in strict mode only. Every value that the code changes gets these labels.
+        open_tries: How many `try` statements are open that may catch an exception of an operation.
         attempted: Labels of all data that might have raised an exception since the innermost `try`.
         steered: In strict mode, labels of all data that decided what the run did so far.
     """
@@ -326,7 +326,7 @@ class Machine:
     # -- labels
 
     @property
-    def is_unwatched(self) -> bool:
+    def ignores_control_flow(self) -> bool:
         """Whether no policy looks at control flow, so that code need not report it."""
         return self.may_branch is None and not self.is_strict
 

@@ -370,7 +370,7 @@ class ScopeCompiler(ast.NodeVisitor):
         """Compile a condition (`behaviour.md`, M3)."""
         code = self.expression(node)
         machine = self.machine
-        if machine.is_unwatched:
+        if machine.ignores_control_flow:
             return lambda frame: bool(strip(code(frame)))
 
         def watched(frame: Frame | None) -> bool:
@@ -570,9 +570,8 @@ class ScopeCompiler(ast.NodeVisitor):
 
         depth, slot = place or (0, 0)
         plain = in_frame if place else in_module
-        # Except in strict mode, a branch is open at a statement only if it was open when the
-        # function was called. Everything that leaves the function takes its labels, so the
-        # function's own variables need none.
+        # Outside strict mode, statements open no branch. So an open branch comes from the caller,
+        # and everything that leaves the function gets its labels. Local variables need none.
         is_own = place is not None and depth == 0
         if not machine.is_strict and (is_own or self.scope is None) and not in_expression:
             return plain

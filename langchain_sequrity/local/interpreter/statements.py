@@ -265,7 +265,7 @@ class StatementCompiler(ExpressionCompiler):
         machine, source = self.machine, self.expression(node.iter)
         store, body = self.assign(node.target), self.block(node.body)
         otherwise = self.block(node.orelse)
-        elements = elements_of if machine.is_unwatched else _watched
+        elements = elements_of if machine.ignores_control_flow else _watched
         names = tuple(dict.fromkeys(bound_names(walk_scope([node.target]))))
         label = tuple(map(self.labelling, names))
 
