@@ -10,12 +10,10 @@ from langgraph.graph.message import add_messages
 from langgraph.types import Command
 
 from langchain_sequrity import ChatSequrity
-from langchain_sequrity.errors import GraphNotSupported
 from tests.graph.graphs import SHAPES
 from tests.graph.outcome import describe, outcome
 from tests.graph.running import compiled, outcomes, secured
 from tests.graph.shape import Maker, Shape
-from tests.graph.shapes.traced import connect, traced
 
 
 def _is_builder(make: Maker) -> bool:
@@ -120,16 +118,3 @@ def test_the_same_graph_always_has_the_same_program(name: str, model: ChatSequri
 def test_a_command_as_input_leads_to_the_same_node_as_in_langgraph(model: ChatSequrity) -> None:
     plain, executor = SHAPES["chain"]().graph.compile(), secured(SHAPES["chain"]().graph, model)
     assert executor.invoke(Command(goto="b")) == plain.invoke(Command(goto="b"))
-
-
-def test_a_router_that_reads_a_key_that_is_not_a_state_field_is_refused(
-    model: ChatSequrity,
-) -> None:
-    def route(state):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202 - LangGraph passes it on to these
-        return state["hint"]
-
-    graph = connect(traced("b", a=lambda _state: {"hint": "b"}), "__start__>a")
-    graph.add_conditional_edges("a", route, ["b"])
-    assert graph.compile().invoke({})["trace"] == ["b"]
-    with pytest.raises(GraphNotSupported, match=r"`hint`.*Make it a state field"):
-        secured(graph, model)

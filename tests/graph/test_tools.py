@@ -13,7 +13,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage
-from langgraph.channels import EphemeralValue
 from langgraph.constants import END, START, TASKS
 from langgraph.errors import EmptyChannelError, InvalidUpdateError, ParentCommand
 from langgraph.graph import StateGraph
@@ -581,12 +580,3 @@ def test_a_fused_router_sees_what_its_node_wrote() -> None:
         made.client.fused_input(
             made.node, made.router, sent, NodeResult({}, ()), managed={}, unsaved={}
         )
-
-
-# The state as a whole
-
-
-class Whole(TypedDict, total=False):
-    x: int
-    brief: Annotated[int, EphemeralValue]
-    bag: Annotated[dict[str, int], operator.or_]

@@ -70,16 +70,16 @@ class Root(BaseModel):
     to: RootModel[Name]
 
 
-class Changed(BaseModel):
-    """Its validator changes what it was given."""
+class Consumed(BaseModel):
+    """Its validator changes the list that the model wrote: a second validation gives another `to`."""
 
-    to: list[str]
+    to: str
+    names: list[str]
 
-    @field_validator("to", mode="before")
+    @model_validator(mode="before")
     @classmethod
-    def _add(cls, value: list[str]) -> list[str]:
-        value.append("eve")
-        return value
+    def _take(cls, given: Any) -> Any:
+        return {**given, "to": given["names"].pop()}
 
 
 @pytest.mark.parametrize("schema", [Validated, Injected, Whole, Disguised, Secret, Root])
@@ -111,15 +111,19 @@ def test_the_policy_sees_validated_values_if_the_schema_comes_from_a_function() 
     assert results(state)[1].text == "paid ada"
 
 
-def test_a_validator_that_changes_its_input_does_not_change_what_was_checked() -> None:
-    @tool(args_schema=Changed)
-    def pay(to: list[str]) -> str:
-        """Pay."""
-        return f"paid {to}"
+def test_a_tool_gets_the_checked_value_although_its_validator_changes_its_input() -> None:
+    got: list[str] = []
 
-    events: list[Any] = []
-    agent(NO_RULES, [pay], calling(("pay", {"to": ["ada"]})), on_event=events.append).invoke(ask())
-    assert [event.tool for event in events] == ["pay"] * 2  # as written, and as the tool gets it
+    @tool(args_schema=Consumed)
+    def pay(to: str, names: list[str]) -> str:
+        """Pay."""
+        got.append(f"{to} {names}")
+        return "paid"
+
+    lists = (["ada", "eve"], ["eve", "ada"])
+    calls = [calling(("pay", {"to": "bob", "names": names})) for names in lists]
+    assert kinds(agent(NOT_EVE, [pay], *calls).invoke(ask())) == ["policy", "made"]
+    assert got == ["ada ['eve']"]
 
 
 def test_a_call_whose_validator_needs_an_injected_argument_fails() -> None:

@@ -22,6 +22,7 @@ from langchain_core.tools import InjectedToolArg
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import Command
 from pydantic import BaseModel
+from typing_extensions import override
 
 from langchain_sequrity import labeled_tool_result
 from langchain_sequrity.errors import UsageError
@@ -29,6 +30,7 @@ from langchain_sequrity.middleware import PolicyMiddleware, thread_labels
 from tests.middleware.agents import (
     NO_RULES,
     THREAD,
+    ScriptedModel,
     Till,
     agent,
     ask,
@@ -386,29 +388,32 @@ def test_a_tool_cannot_write_the_state_field_of_the_middleware(form: Callable[..
         agent(NO_RULES, [web], calling(("web", {"page": "x"}))).invoke(ask())
 
 
-def test_the_model_cannot_set_injected_arguments() -> None:
+@pytest.mark.parametrize(
+    ("policy", "kind"),
+    [
+        (NO_RULES, "made"),
+        ('tool "pay" { must allow when who.value == "ada"; should deny always; }', "policy"),
+        ('tool "pay" { must deny when not who.value == "ada"; }', "policy"),
+    ],
+)
+def test_the_model_cannot_set_injected_arguments(policy: str, kind: str) -> None:
     seen: list[Any] = []
 
     @tool
     def pay(
         euros: int,
-        who: Annotated[str, InjectedToolArg],
         state: Annotated[dict[str, Any], InjectedState],
         runtime: ToolRuntime,
+        who: Annotated[str, InjectedToolArg] = "nobody",
     ) -> str:
         """Pay."""
         seen.append((euros, who, len(state["messages"]), runtime.tool_call_id))
         return "paid"
 
-    @wrap_tool_call
-    def knows_who(request: Any, handler: Callable[..., Any]) -> Any:
-        return handler(request)
-
-    policy = 'tool "pay" { must allow when who.value == "ada"; }'
-    forged = calling(("pay", {"euros": 5, "who": "ada", "runtime": None}))
-    run = agent(policy, [pay], forged, middleware=[knows_who], policy_tools=None)
-    assert kinds(run.invoke(ask())) == ["policy"]
-    assert seen == []
+    forged = {"euros": 5, "who": "ada", "state": {"messages": []}, "runtime": None}
+    run = agent(policy, [pay], calling(("pay", forged)), policy_tools=None)
+    assert kinds(run.invoke(ask())) == [kind]
+    assert seen == [(5, "nobody", 2, "pay-0")] * (kind == "made")
 
 
 def test_a_tool_sees_the_agents_state() -> None:
@@ -471,7 +476,21 @@ def test_an_agent_as_a_tool_is_guarded_outside_and_inside(is_shared: bool) -> No
     assert till.paid == [(5, "shop")]
 
 
-def test_an_agent_may_have_tools_of_the_provider_beside_checked_ones() -> None:
-    till = Till()
-    run = agent(LIMIT, [till.pay, {"type": "web_search"}], pays(500))
-    assert kinds(run.invoke(ask())) == ["policy"]
+class SeesTools(ScriptedModel):
+    """Records the tools that it is given."""
+
+    bound: list[Any]
+
+    @override
+    def bind_tools(self, tools: Any, *, tool_choice: str | None = None, **kwargs: Any) -> Any:
+        self.bound.extend(tools)
+        return self
+
+
+def test_a_tool_that_the_provider_runs_reaches_the_model_beside_checked_tools() -> None:
+    till, search = Till(), {"type": "web_search"}
+    model = SeesTools(answer=turns(pays(500), pays(5)).answer, bound=[])
+    state = agent(LIMIT, [till.pay, search], model=model).invoke(ask())
+    assert kinds(state) == ["policy", "made"]
+    assert till.paid == [(5, "shop")]
+    assert search in model.bound
