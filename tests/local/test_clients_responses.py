@@ -415,7 +415,10 @@ def test_the_vendors_client_reads_the_stream_of_a_refusal_in_documented_fidelity
         vendor.control.responses.create(MODEL, input="x", stream=True) as stream,
     ):
         events = list(stream)
+    [part] = [event.part for event in events if event.type == "response.content_part.done"]
+    assert (part["type"], part["refusal"]) == ("refusal", "Not that.")
     assert events[-1].type == "response.completed"
+    assert events[-1].response["output"][0]["content"] == [part]
 
 
 def test_the_vendors_client_raises_with_status_and_reason(server: LocalServer) -> None:

@@ -356,10 +356,23 @@ def test_a_flood_of_idempotency_keys_does_not_evict_replies_of_others() -> None:
     assert replies.begin("me:1", "digest") is not None
 
 
-def test_a_long_stream_without_an_idempotency_key_fits_into_a_small_budget(small: Api) -> None:
-    text = "x" * 100_000
-    with small.stream(text) as reply:
-        assert streamed_text(reply.read())
+def test_only_a_stream_with_an_idempotency_key_needs_memory_for_a_copy(http: httpx.Client) -> None:
+    budget = MemoryBudget()
+    free = []
+
+    def pieces() -> Iterator[str]:
+        yield from ["x" * 1_000] * 100
+        free.append(budget._free)
+
+    server = LocalServer(model=Speaker(pieces=pieces))
+    server._services = replace(server._services, budget=budget)
+    with server:
+        api = Api(server, http, "sq-test")
+        for headers in ({"Idempotency-Key": "k"}, {}):
+            with api.stream("Hi", headers=headers) as reply:
+                assert len(streamed_text(reply.read())) == 100_000
+    with_key, without_key = free
+    assert without_key - with_key > 90_000
 
 
 # Connections

@@ -604,12 +604,13 @@ LEAVING = 'y = "no"\nif look_up(word="a") != "text":\n    exit()\ny = "yes"\n'
     "first", [BRANCHED, LEAVING, BRANCHED + "def f():\n    return y\ny = f()\n"]
 )
 @pytest.mark.parametrize("content", ["text", "other"])
-@pytest.mark.parametrize(("mode", "is_sent"), [("standard", True), ("strict", False)])
+@pytest.mark.parametrize("mode", ["standard", "strict"])
 def test_labels_of_a_branch_reach_the_next_step_only_in_mode_strict(
-    begin: Begin, first: str, content: str, mode: str, is_sent: bool
+    begin: Begin, first: str, content: str, mode: str
 ) -> None:
-    if mode == "strict" and first.startswith(BRANCHED) and content == "other":
-        return  # a variable that the branch did not assign has no labels, as in one program
+    # As in one program, a variable that a skipped branch would have assigned gets no labels.
+    is_skipped = first.startswith(BRANCHED) and content == "other"
+    is_sent = mode == "standard" or is_skipped
     policy = {"mode": mode, "codes": {"code": NO_SECRETS}}
     dialog = begin(
         first, "send(word=y)", "final_return_value = 1", policy=policy, config=settings()
