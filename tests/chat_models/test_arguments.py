@@ -73,14 +73,38 @@ def test_an_argument_is_sent_as_a_field_of_the_body(
     assert found == value
 
 
-@pytest.mark.parametrize("name", ["verbosity", "max_completion_tokens"])
-def test_an_argument_of_the_body_can_be_given_to_a_call(name: str) -> None:
-    service = Service(CHAT)
-    service.answer("Hi")
-    values: dict[str, Any] = {"verbosity": "high", "max_completion_tokens": 5}
+@pytest.mark.parametrize("row", [CHAT, RESPONSES], ids=lambda row: row.format)
+def test_a_call_can_override_an_argument_of_the_body(row: Row) -> None:
+    service = Service(row)
+    for _ in range(2):
+        service.answer("Hi")
     with httpx.Client(transport=httpx.MockTransport(service)) as client:
-        service.model(client).invoke("x", **{name: values[name]})
-    assert service.bodies[0][name] == values[name]
+        model = service.model(client, verbosity="low")
+        model.invoke("x", verbosity="high")
+        model.invoke("x")
+    styles = [body if row is CHAT else body["text"] for body in service.bodies]
+    assert [style["verbosity"] for style in styles] == ["high", "low"]
+
+
+LIMITS = ("max_tokens", "max_completion_tokens")
+
+
+@pytest.mark.parametrize("row", [CHAT, RESPONSES], ids=lambda row: row.format)
+@pytest.mark.parametrize("of_model", LIMITS)
+@pytest.mark.parametrize("of_call", LIMITS)
+def test_a_call_can_override_the_token_limit_by_either_of_its_names(
+    row: Row, of_model: str, of_call: str
+) -> None:
+    service = Service(row)
+    for _ in range(2):
+        service.answer("Hi")
+    with httpx.Client(transport=httpx.MockTransport(service)) as client:
+        model = service.model(client, **{of_model: 9})
+        model.invoke("x", **{of_call: 5})
+        model.invoke("x", **{of_call: None})
+    sent = [{k: v for k, v in body.items() if k.startswith("max_")} for body in service.bodies]
+    names = ["max_output_tokens"] * 2 if row is RESPONSES else [of_call, of_model]
+    assert sent == [{names[0]: 5}, {names[1]: 9}]
 
 
 @pytest.mark.parametrize(

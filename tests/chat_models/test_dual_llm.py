@@ -1,14 +1,15 @@
 """Dual-LLM answers through every call method (behaviour.md P2, P3, P8; security.md 5)."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from langchain_core.exceptions import ModelRefusalError
-from langchain_core.messages import AIMessage, HumanMessage
+from langchain_core.messages import HumanMessage
 from langchain_core.output_parsers import JsonOutputParser, PydanticOutputParser
 from pydantic import BaseModel
 from sequrity.control.types.dual_llm_response import (  # type: ignore[import-untyped]
@@ -17,11 +18,14 @@ from sequrity.control.types.dual_llm_response import (  # type: ignore[import-un
 
 from langchain_sequrity import ChatSequrity, DualLLMResult, Labels, dual_llm_result
 from langchain_sequrity.errors import BadReply, PolicyDenied, ProgramFailed, UsageError
+from langchain_sequrity.local.answers import ModelAnswer
 from langchain_sequrity.wire.dual_llm import read_envelope
+from tests.chat_models import formats
 from tests.chat_models.conftest import SESSION, Service
 from tests.chat_models.formats import added
 
 Make = Callable[..., ChatSequrity]
+BETA = pytest.mark.filterwarnings("ignore::langchain_core._api.beta_decorator.LangChainBetaWarning")
 
 META = {"producers": ["soil_sensor"], "consumers": ["*"], "tags": ["field"]}
 DUAL = {"agent_arch": "dual-llm"}
@@ -38,8 +42,21 @@ def failure(message: str | None, code: str = "x", **fields: Any) -> str:
     return json.dumps(body)
 
 
+ENVELOPE = envelope("secret")
 DENIAL = "Tool call to 'open_valve' is denied by argument checking policies. (details)"
 SENTENCE = "The policy denied the call of `open_valve`: details."
+
+
+@pytest.fixture(params=formats.ROWS, ids=formats.NAMES)
+def each(request: pytest.FixtureRequest) -> formats.Service:
+    """A service of each format."""
+    return formats.Service(request.param)
+
+
+@pytest.fixture
+def client(each: formats.Service) -> Iterator[httpx.Client]:
+    with httpx.Client(transport=httpx.MockTransport(each)) as made:
+        yield made
 
 
 def test_the_answer_is_the_value_and_the_rest_is_in_the_metadata(
@@ -76,35 +93,34 @@ def test_values_other_than_text_are_shown_as_json(
     assert result.value == value
 
 
-async def test_every_call_method_returns_the_value(service: Service, make_model: Make) -> None:
-    model = make_model(features=DUAL)
-    service.answer(envelope())
-    assert model.invoke("x").text == "Bed 4 is fine."
-    service.answer(envelope())
-    assert (await model.ainvoke("x")).text == "Bed 4 is fine."
-    service.answer(envelope(), stream=True)
-    assert "".join(str(chunk.text) for chunk in model.stream("x")) == "Bed 4 is fine."
-    service.answer(envelope(), stream=True)
+@BETA
+async def test_every_call_method_returns_the_value(
+    each: formats.Service, client: httpx.Client
+) -> None:
+    async_client = httpx.AsyncClient(transport=httpx.MockTransport(each))
+    clients = {"features": DUAL, "http_async_client": async_client}
+    model = each.model(client, **clients)
+    for stream in (False, False, *[True] * 7, False):
+        each.answer(envelope(program="p"), stream=stream)
+    whole = model.invoke("x")
+    assert whole.text == (await model.ainvoke("x")).text == "Bed 4 is fine."
+    assert formats.texts(model.stream("x")) == "Bed 4 is fine."
     assert "".join([str(chunk.text) async for chunk in model.astream("x")]) == "Bed 4 is fine."
-    service.answer(envelope(), stream=True)
     events = [event async for event in model.astream_events("x", version="v2")]
     assert events[-1]["data"]["output"].text == "Bed 4 is fine."
-    service.answer(envelope(), stream=True)
-    assert make_model(features=DUAL, streaming=True).invoke("x").text == "Bed 4 is fine."
-    service.answer(envelope(), stream=True)
-    assert make_model(features=DUAL, output_version="v1").invoke("x", stream=True).text == (
-        "Bed 4 is fine."
-    )
-    service.answer(envelope())  # a service that answers a stream with plain JSON
-    assert "".join(str(chunk.text) for chunk in model.stream("x")) == "Bed 4 is fine."
-
-
-@pytest.mark.filterwarnings("ignore::langchain_core._api.beta_decorator.LangChainBetaWarning")
-def test_the_event_stream_v3_returns_the_value(service: Service, make_model: Make) -> None:
-    service.answer(envelope(), stream=True)
-    stream = make_model(features=DUAL).stream_events("x", version="v3")
-    assert stream.output.text == "Bed 4 is fine."
-    assert stream.output.response_metadata["sequrity"]["session_id"] == SESSION
+    v3 = model.stream_events("x", version="v3").output
+    total = added(model.stream("x"))
+    streaming = each.model(client, **clients, streaming=True).invoke("x")
+    v1 = each.model(client, **clients, output_version="v1").invoke("x", stream=True)
+    plain = added(model.stream("x"))  # a service that answers a stream with plain JSON
+    assert total.usage_metadata == whole.usage_metadata
+    for message in (whole, v3, total, streaming, v1, plain):
+        assert message.text == "Bed 4 is fine."
+        seen = message.response_metadata["sequrity"]
+        assert (seen["status"], seen["program"], seen["session_id"]) == ("success", "p", SESSION)
+        result = dual_llm_result(message)
+        assert result is not None
+        assert result.value == "Bed 4 is fine."
 
 
 def test_streamed_metadata_and_usage_come_once(service: Service, make_model: Make) -> None:
@@ -121,15 +137,19 @@ def test_streamed_metadata_and_usage_come_once(service: Service, make_model: Mak
 
 
 def test_reasoning_streams_while_the_answer_is_held_back(
-    service: Service, make_model: Make
+    each: formats.Service, client: httpx.Client
 ) -> None:
-    service.answer(envelope(), stream=True)
-    body = service.replies[-1]
-    thought = b'data: {"id":"r1","model":"m","choices":[{"index":0,"delta":{"reasoning_content":"hm"}}]}\n\n'
-    service.replies[-1] = type(body)(200, headers=body.headers, content=thought + body.content)
-    chunks = list(make_model(features=DUAL).stream("x"))
-    assert chunks[0].additional_kwargs == {"reasoning_content": "hm"}
-    assert [str(chunk.text) for chunk in chunks if chunk.text] == ["Bed 4 is fine."]
+    each.answer(ModelAnswer(reasoning="Hm, a bed.", text=envelope()), stream=True)
+    shown = [
+        (block["type"], block.get("reasoning") or block.get("text"))
+        for chunk in each.model(client, features=DUAL).stream("x")
+        for block in chunk.content_blocks
+    ]
+    thoughts = [text for kind, text in shown if kind == "reasoning" and text]
+    assert len(thoughts) > 1
+    assert "".join(thoughts) == "Hm, a bed."
+    assert [text for kind, text in shown if kind == "text" and text] == ["Bed 4 is fine."]
+    assert shown[-1] == ("text", "Bed 4 is fine.")
 
 
 def test_tool_calls_pass_through(service: Service, make_model: Make) -> None:
@@ -170,14 +190,14 @@ NO_ENVELOPES = [
 @pytest.mark.parametrize("text", NO_ENVELOPES, ids=range(len(NO_ENVELOPES)))
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_dual_llm_reply_without_a_valid_envelope_is_a_bad_reply(
-    service: Service, make_model: Make, text: str, stream: bool
+    each: formats.Service, client: httpx.Client, text: str, stream: bool
 ) -> None:
-    service.answer(text, stream=stream)
+    each.answer(text, stream=stream)
     seen: list[str] = []
-    model = make_model(features=DUAL)
+    model = each.model(client, features=DUAL)
     with pytest.raises(BadReply, match="dual-LLM"):
-        seen += [str(c.text) for c in model.stream("x")] if stream else [model.invoke("x").text]
-    assert seen == []
+        seen.extend(str(c.text) for c in model.stream("x")) if stream else model.invoke("x")
+    assert "".join(seen) == ""
 
 
 NOBODY: dict[str, list[str]] = {"producers": [], "consumers": [], "tags": []}
@@ -230,21 +250,37 @@ def test_without_features_an_incomplete_envelope_is_an_ordinary_answer(
     assert make_model().invoke("x").text == text
 
 
-@given(st.text(max_size=60))
-def test_a_cut_or_changed_envelope_is_never_read_as_the_original_success(junk: str) -> None:
-    text = envelope("secret")
-    for at in range(0, len(text), 7):
-        result = read_envelope(text[:at] + junk)
-        assert result is None or result.status == "failure" or result.value != "secret"
+def test_a_cut_envelope_is_never_read() -> None:
+    text = envelope({"a": ["secret", 7]}, program="m = read()")
+    for at in range(len(text)):
+        assert read_envelope(text[:at]) is None
+        assert read_envelope(text[at + 1 :]) is None
+
+
+@given(st.integers(0), st.integers(0), st.text() | st.sampled_from([*'{}[]",:', ENVELOPE, " "]))
+def test_a_changed_envelope_is_read_only_if_it_is_json_and_as_that_json_says(
+    start: int, size: int, junk: str
+) -> None:
+    start, size = start % (len(ENVELOPE) + 1), size % 20
+    changed = ENVELOPE[:start] + junk + ENVELOPE[start + size :]
+    result = read_envelope(changed)
+    if result is not None:
+        body = json.loads(changed)
+        returned = body.get("final_return_value") or {}
+        assert (result.status, result.value) == (body["status"], returned.get("value"))
 
 
 # Which replies are dual-LLM (P2)
 
 
-def test_a_single_llm_model_cannot_forge_a_verdict(service: Service, make_model: Make) -> None:
-    service.answer(envelope("forged"), reply_id=SESSION, model="a,b")
-    message = make_model(features={"agent_arch": "single-llm"}).invoke("x")
-    assert message.content == envelope("forged")
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_single_llm_model_cannot_forge_a_verdict(
+    each: formats.Service, client: httpx.Client, stream: bool
+) -> None:
+    each.answer(envelope("forged"), stream=stream)
+    model = each.model(client, features={"agent_arch": "single-llm"})
+    message = added(model.stream("x")) if stream else model.invoke("x")
+    assert message.text == envelope("forged")
     assert dual_llm_result(message) is None
 
 
@@ -309,11 +345,15 @@ def test_stripping_the_envelope_is_refused(make_model: Make, features: Any) -> N
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_denied_turn_is_never_an_answer(service: Service, make_model: Make, stream: bool) -> None:
-    service.answer(failure(DENIAL, program="open_valve(bed=4)"), stream=stream)
-    model = make_model(features=DUAL)
+def test_a_denied_turn_is_never_an_answer(
+    each: formats.Service, client: httpx.Client, stream: bool
+) -> None:
+    each.answer(failure(DENIAL, program="open_valve(bed=4)"), stream=stream)
+    model = each.model(client, features=DUAL)
+    seen: list[str] = []
     with pytest.raises(PolicyDenied) as caught:
-        list(model.stream("x")) if stream else model.invoke("x")
+        seen.extend(str(c.text) for c in model.stream("x")) if stream else model.invoke("x")
+    assert "".join(seen) == ""
     error = caught.value
     assert isinstance(error, ModelRefusalError)
     assert not error.is_retryable
@@ -348,27 +388,29 @@ def test_the_session_goes_on_after_a_denial_in_both_modes(
     assert service.bodies[-1]["messages"][1]["content"] == failure(DENIAL)
 
 
+@BETA
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_denial_as_message_is_a_refusal_that_parsers_raise_on(
-    service: Service, make_model: Make, stream: bool
+    each: formats.Service, client: httpx.Client, stream: bool
 ) -> None:
-    model = make_model(features=DUAL, on_denied="message")
-
-    def say() -> AIMessage:
-        service.answer(failure(DENIAL), stream=stream)
-        return model.invoke("x", stream=stream)
-
-    message = say()
-    assert message.text == SENTENCE
-    assert message.additional_kwargs["refusal"] == SENTENCE
+    model = each.model(client, features=DUAL, on_denied="message")
+    each.answer(failure(DENIAL), stream=stream)
+    message = added(model.stream("x")) if stream else model.invoke("x")
+    each.answer(failure(DENIAL), stream=True)
+    for denied in (message, model.stream_events("x", version="v3").output):
+        assert denied.text == SENTENCE
+        assert denied.additional_kwargs["refusal"] == SENTENCE
     blocks: list[Any] = [*message.content_blocks]
-    assert [block["refusal"] for block in blocks if block["type"] == "refusal"] == [SENTENCE]
-    for parser in (JsonOutputParser(), PydanticOutputParser(pydantic_object=Bed)):
-        with pytest.raises(ModelRefusalError):
-            parser.invoke(say())
+    refusals = [block["refusal"] for block in blocks if block["type"] == "refusal"]
+    assert refusals == [SENTENCE]
     result = dual_llm_result(message)
     assert result is not None
     assert result.status == "failure"
+    parsers = (JsonOutputParser(), PydanticOutputParser(pydantic_object=Bed))
+    for chain in (*(model | parser for parser in parsers), model.with_structured_output(Bed)):
+        each.answer(failure(DENIAL), stream=stream)
+        with pytest.raises(ModelRefusalError):
+            list(chain.stream("x")) if stream else chain.invoke("x")
 
 
 def test_a_denied_check_in_the_history_is_reported(service: Service, make_model: Make) -> None:
@@ -405,12 +447,14 @@ def test_a_failure_is_raised_as_a_denial_or_as_a_failed_program(
         make_model(features=DUAL).invoke("x")
 
 
+@pytest.mark.parametrize("stream", [False, True])
 def test_a_failed_program_raises_even_if_denials_are_messages(
-    service: Service, make_model: Make
+    each: formats.Service, client: httpx.Client, stream: bool
 ) -> None:
-    service.answer(failure("NameError", code="program_error", program="x"))
+    each.answer(failure("NameError", code="program_error", program="x"), stream=stream)
+    model = each.model(client, features=DUAL, on_denied="message")
     with pytest.raises(ProgramFailed, match="NameError") as caught:
-        make_model(features=DUAL, on_denied="message").invoke("x")
+        list(model.stream("x")) if stream else model.invoke("x")
     assert (caught.value.code, caught.value.program) == ("program_error", "x")
     assert caught.value.message is not None
 

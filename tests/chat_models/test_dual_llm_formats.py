@@ -5,29 +5,21 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
-from langchain_core.exceptions import ModelRefusalError
-from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
-from langchain_core.output_parsers import JsonOutputParser
+from langchain_core.messages import HumanMessage, ToolMessage
 from pydantic import BaseModel
 
-from langchain_sequrity import dual_llm_result
-from langchain_sequrity.errors import BadReply, PolicyDenied, ProgramFailed
+from langchain_sequrity.errors import BadReply, PolicyDenied
 from langchain_sequrity.local.answers import ModelAnswer
 from tests.chat_models.formats import MESSAGES, RESPONSES, SESSION, Row, Service, added, texts
 from tests.chat_models.test_dual_llm import (
     DENIAL,
     DUAL,
-    NO_ENVELOPES,
-    SENTENCE,
     envelope,
     failure,
 )
 
 SINGLE = {"agent_arch": "single-llm"}
 CALL = ("get_weather", {"city": "Rome"})
-pytestmark = pytest.mark.filterwarnings(
-    "ignore::langchain_core._api.beta_decorator.LangChainBetaWarning"
-)
 
 
 class Bed(BaseModel):
@@ -48,31 +40,6 @@ def client(service: Service) -> Iterator[httpx.Client]:
         yield made
 
 
-async def test_every_call_method_returns_the_value(service: Service, client: httpx.Client) -> None:
-    async_client = httpx.AsyncClient(transport=httpx.MockTransport(service))
-    model = service.model(client, features=DUAL, http_async_client=async_client)
-    for _ in range(2):
-        service.answer(envelope(program="p"))
-    whole = model.invoke("x")
-    assert whole.text == (await model.ainvoke("x")).text == "Bed 4 is fine."
-    for _ in range(5):
-        service.answer(envelope(program="p"), stream=True)
-    assert texts(model.stream("x")) == "Bed 4 is fine."
-    assert texts(iter([chunk async for chunk in model.astream("x")])) == "Bed 4 is fine."
-    events = [event async for event in model.astream_events("x", version="v2")]
-    assert events[-1]["data"]["output"].text == "Bed 4 is fine."
-    stream = model.stream_events("x", version="v3")
-    assert stream.output.text == "Bed 4 is fine."
-    total = added(model.stream("x"))
-    assert total.usage_metadata == whole.usage_metadata
-    for message in (whole, total, stream.output):
-        seen = message.response_metadata["sequrity"]
-        assert (seen["status"], seen["program"], seen["session_id"]) == ("success", "p", SESSION)
-        result = dual_llm_result(message)
-        assert result is not None
-        assert result.value == "Bed 4 is fine."
-
-
 @pytest.mark.parametrize("stream", [False, True])
 def test_reasoning_stays_beside_the_value(
     service: Service, client: httpx.Client, stream: bool
@@ -84,34 +51,6 @@ def test_reasoning_stays_beside_the_value(
         ("reasoning", "Hm, a bed."),
         ("text", "Bed 4 is fine."),
     ]
-
-
-def test_reasoning_streams_while_the_answer_is_held_back(
-    service: Service, client: httpx.Client
-) -> None:
-    service.answer(ModelAnswer(reasoning="Hm, a bed.", text=envelope()), stream=True)
-    shown = [
-        (block["type"], block.get("reasoning") or block.get("text"))
-        for chunk in service.model(client, features=DUAL).stream("x")
-        for block in chunk.content_blocks
-    ]
-    thoughts = [text for kind, text in shown if kind == "reasoning" and text]
-    assert len(thoughts) > 1
-    assert "".join(thoughts) == "Hm, a bed."
-    assert [text for kind, text in shown if kind == "text" and text] == ["Bed 4 is fine."]
-
-
-@pytest.mark.parametrize("stream", [False, True])
-@pytest.mark.parametrize("text", NO_ENVELOPES, ids=range(len(NO_ENVELOPES)))
-def test_a_dual_llm_reply_without_a_valid_envelope_is_a_bad_reply(
-    service: Service, client: httpx.Client, text: str, stream: bool
-) -> None:
-    service.answer(text, stream=stream)
-    model = service.model(client, features=DUAL)
-    seen: list[str] = []
-    with pytest.raises(BadReply, match="dual-LLM"):
-        seen += [texts(model.stream("x"))] if stream else [model.invoke("x").text]
-    assert seen == []
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -149,52 +88,6 @@ def test_without_features_text_is_shown_as_soon_as_it_cannot_be_an_envelope(
     total = added(service.model(client).stream("x"))
     assert total.text == '{"a": 1, "b": [2]}'
     assert total.tool_calls[0]["args"] == {"city": "Rome"}
-
-
-@pytest.mark.parametrize("stream", [False, True])
-def test_a_single_llm_model_cannot_forge_a_verdict(
-    service: Service, client: httpx.Client, stream: bool
-) -> None:
-    service.answer(envelope("forged"), stream=stream)
-    model = service.model(client, features=SINGLE)
-    message = added(model.stream("x")) if stream else model.invoke("x")
-    assert message.text == envelope("forged")
-    assert dual_llm_result(message) is None
-
-
-@pytest.mark.parametrize("stream", [False, True])
-def test_a_denied_turn_is_never_an_answer(
-    service: Service, client: httpx.Client, stream: bool
-) -> None:
-    model = service.model(client, features=DUAL)
-    service.answer(failure(DENIAL, program="p"), stream=stream)
-    with pytest.raises(PolicyDenied) as caught:
-        list(model.stream("x")) if stream else model.invoke("x")
-    assert (caught.value.tool, caught.value.program) == ("open_valve", "p")
-    service.answer(failure("Division by zero."), stream=stream)
-    with pytest.raises(ProgramFailed, match="zero"):
-        list(model.stream("x")) if stream else model.invoke("x")
-
-
-@pytest.mark.parametrize("stream", [False, True])
-def test_a_denial_as_message_is_a_refusal_that_parsers_raise_on(
-    service: Service, client: httpx.Client, stream: bool
-) -> None:
-    model = service.model(client, features=DUAL, on_denied="message")
-    service.answer(failure(DENIAL), stream=stream)
-    message: AIMessage = added(model.stream("x")) if stream else model.invoke("x")
-    assert message.text == SENTENCE
-    assert message.additional_kwargs["refusal"] == SENTENCE
-    refusals = [b["refusal"] for b in message.content_blocks if b["type"] == "refusal"]
-    assert refusals == [SENTENCE]
-    service.answer(failure(DENIAL), stream=True)
-    final = model.stream_events("x", version="v3").output
-    assert final.additional_kwargs["refusal"] == SENTENCE
-    assert final.text == SENTENCE
-    for chain in (model | JsonOutputParser(), model.with_structured_output(Bed)):
-        service.answer(failure(DENIAL), stream=stream)
-        with pytest.raises(ModelRefusalError):
-            list(chain.stream("x")) if stream else chain.invoke("x")
 
 
 @pytest.mark.parametrize("mode", ["raise", "message"])

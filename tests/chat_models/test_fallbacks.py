@@ -1,5 +1,6 @@
 """Fallbacks and retries: a failure of the service triggers them, a denial does not."""
 
+import json
 import pickle
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -25,6 +26,7 @@ from langchain_sequrity.errors import (
     TurnFailed,
     UsageError,
 )
+from tests.chat_models.conftest import completion
 from tests.graph.apps.scripted import ScriptedModel
 
 Made = Callable[[Any], Any]
@@ -186,12 +188,27 @@ def test_a_third_model_is_asked_if_the_second_one_fails_too() -> None:
     assert (first.sent, second.sent, second.asked) == (1, 1, 1)
 
 
-def test_denials_in_a_batch_trigger_no_fallback() -> None:
-    failing = Failing(PolicyDenied("No."))
-    model = failing.model(ChatSequrity).with_fallbacks([failing.other])
-    found = model.batch(["x", "y"], return_exceptions=True)
-    assert [type(one).__name__ for one in found] == ["PolicyDenied"] * 2
-    assert failing.asked == 0
+def test_the_fallback_of_a_batch_gets_only_the_inputs_whose_service_failed() -> None:
+    errors = {"fail": httpx.ConnectError("no way"), "deny": PolicyDenied("No.")}
+    asked: list[str] = []
+
+    def reply(request: httpx.Request) -> httpx.Response:
+        [message] = json.loads(request.content)["messages"]
+        if message["content"] in errors:
+            raise errors[message["content"]]
+        return httpx.Response(200, json=completion("first"))
+
+    def answer(messages: Sequence[BaseMessage]) -> str:
+        asked.append(messages[-1].text)
+        return "other"
+
+    with httpx.Client(transport=httpx.MockTransport(reply)) as client:
+        first = ChatSequrity("m", api_key="k", http_client=client, max_retries=0)
+        model = first.with_fallbacks([ScriptedModel(answer=answer)])
+        works, failed, denied = model.batch(["work", "fail", "deny"], return_exceptions=True)
+    assert (works.text, failed.text) == ("first", "other")
+    assert isinstance(denied, PolicyDenied)
+    assert asked == ["fail"]
 
 
 @pytest.mark.parametrize("name", sorted(set(MADE) - {"the model"}))

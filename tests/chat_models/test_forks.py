@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
+from langchain_core.messages import BaseMessage, HumanMessage, ToolMessage
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.prebuilt import ToolNode, tools_condition
@@ -120,12 +120,14 @@ def test_a_graph_can_replay_and_fork_from_an_old_checkpoint(model: Any) -> None:
     before = next(
         one for one in past if one.next == ("tools",) and len(one.values["messages"]) == 2
     )
-    replayed = app.invoke(None, before.config)
-    assert "content of a.txt" in replayed["messages"][-1].text
+    replayed = app.invoke(None, before.config)["messages"][-1]
+    assert "content of a.txt" in replayed.text
+    assert session_of(replayed) == session_of(done["messages"][-1])
     fork = app.update_state(before.config, {"messages": [HumanMessage("Say hello instead.")]})
-    other = app.invoke({"messages": []}, fork)
-    last = other["messages"][-1]
-    assert isinstance(last, AIMessage)
+    forked = app.invoke({"messages": []}, fork)["messages"][-1]
+    assert forked.text == "You said: Say hello instead."
+    assert session_of(forked) != session_of(replayed)
+    assert forked.response_metadata["sequrity"]["forked_from"] == session_of(replayed)
 
 
 def test_a_front_end_that_rewrites_its_history_stays_in_its_session() -> None:

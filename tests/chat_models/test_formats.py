@@ -480,18 +480,22 @@ def test_a_turn_with_tool_results_in_a_user_message_is_not_retried() -> None:
 # Errors
 
 
-def test_a_stream_that_is_cut_short_raises_stream_interrupted(
+def test_a_stream_that_is_cut_short_raises_stream_interrupted_after_its_pieces(
     service: Service, client: httpx.Client
 ) -> None:
-    service.answer("Hello there, and a bit more", stream=True)
+    text = "Hello there, and a bit more"
+    service.answer(text, stream=True)
     whole = service.replies.pop()
-    seen = []
     cut = httpx.Response(
         200, headers=whole.headers, content=whole.content[: len(whole.content) // 2]
     )
     service.replies.append(cut)
+    model = service.model(client, features=SINGLE)
+    seen: list[str] = []
     with pytest.raises(StreamInterrupted):
-        seen += [chunk.text for chunk in service.model(client, features=SINGLE).stream("x")]
+        seen.extend(chunk.text for chunk in model.stream("x"))
+    assert "Hello" in "".join(seen)
+    assert text.startswith("".join(seen))
 
 
 def test_a_service_that_does_not_stream_can_still_be_read(

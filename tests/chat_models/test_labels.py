@@ -1,6 +1,8 @@
 """Labels of tool results on their way through LangGraph into the request (security.md 1)."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -126,6 +128,34 @@ def test_the_seal_of_labels_is_valid_only_with_the_same_key(
     _, artifact = labeled_tool_result("x")
     monkeypatch.setenv("SEQURITY_API_KEY", "sq-3")
     assert read_artifact(artifact)
+
+
+READS = """
+import json, sys
+from langchain_sequrity.labels import read_artifact
+print(sorted(read_artifact(json.load(sys.stdin))[0].tags))
+"""
+
+
+@pytest.mark.parametrize(("key", "other"), [("sq-1", "sq-1"), ("sq-1", "sq-2"), ("", "")])
+def test_another_process_reads_labels_only_with_the_same_key(
+    monkeypatch: pytest.MonkeyPatch, key: str, other: str
+) -> None:
+    monkeypatch.delenv("SEQURITY_LABEL_KEY", raising=False)
+    monkeypatch.setenv("SEQURITY_API_KEY", key)
+    _, artifact = labeled_tool_result("x", tags=["a", "b", "c"])
+    monkeypatch.setenv("SEQURITY_API_KEY", other)
+    done = subprocess.run(  # noqa: S603 - our own code
+        [sys.executable, "-c", READS],
+        input=json.dumps(artifact),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if key and key == other:
+        assert done.stdout == "['a', 'b', 'c']\n", done.stderr
+    else:
+        assert "UsageError: The labels of a tool result have an invalid seal" in done.stderr
 
 
 @pytest.mark.parametrize("artifact", [None, 7, [], {}, {"tags": ["t"]}, "sequrity_labels"])

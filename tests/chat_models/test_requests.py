@@ -322,9 +322,10 @@ def test_an_error_inside_a_stream_is_typed_and_ends_it(service: Service, make_mo
     service.replies.append(
         httpx.Response(200, headers={"content-type": "text/event-stream"}, text=text)
     )
-    seen = []
+    seen: list[str] = []
     with pytest.raises(Overloaded, match="overloaded") as caught:
-        seen += [chunk.text for chunk in make_model().stream("Hi")]
+        seen.extend(chunk.text for chunk in make_model().stream("Hi"))
+    assert seen == ["Hel"]
     assert not caught.value.is_retryable
 
 
@@ -429,6 +430,7 @@ def test_annotations_become_citations(service: Service, make_model: Make) -> Non
 
 def test_tokens_are_counted_without_a_tokenizer(make_model: Make) -> None:
     model = make_model()
+    assert model.get_num_tokens("Hello there, how are you?") > 0
     some = model.get_num_tokens_from_messages([HumanMessage("Hello there, how are you?")])
     more = model.get_num_tokens_from_messages(
         [HumanMessage("Hello there, how are you?")], [open_valve]
