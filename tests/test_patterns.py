@@ -81,13 +81,13 @@ def test_an_ordinary_pattern_is_accepted(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", TOO_LARGE, ids=lambda text: text[:30])
-def test_a_pattern_that_expands_to_much_is_refused_in_any_spelling(text: str) -> None:
+def test_a_pattern_that_is_too_large_when_expanded_is_refused_in_any_spelling(text: str) -> None:
     with pytest.raises(PatternTooLarge, match=r"more than|longer than"):
         measure(text)
 
 
 @pytest.mark.parametrize("text", REFUSED, ids=lambda text: text[:30])
-def test_a_pattern_that_is_not_read_alike_everywhere_is_refused(text: str) -> None:
+def test_a_pattern_that_regex_engines_may_read_differently_is_refused(text: str) -> None:
     with pytest.raises(PatternError, match="at character"):
         measure(text)
 
@@ -116,7 +116,7 @@ TEXTS = ["", "a", "ab", "aab b", "xab12 -_", "A\nb\n", "{a}", "aaa aba", "éÉß
 
 @settings(max_examples=300, deadline=None, derandomize=True)
 @given(st.integers(0, 2**32))
-def test_what_is_accepted_means_in_both_engines_the_same(seed: int) -> None:
+def test_an_accepted_pattern_finds_the_same_matches_in_both_engines(seed: int) -> None:
     text = generated(random.Random(seed), depth=3)  # noqa: S311 - test data
     try:
         Pattern(text)
@@ -208,7 +208,7 @@ SLOW = [
 
 @pytest.mark.long
 @linux
-def test_a_search_in_the_longest_text_that_is_allowed_stops_soon_after_its_limit() -> None:
+def test_a_search_in_the_longest_allowed_text_stops_soon_after_its_time_limit() -> None:
     # `regex` checks the time every thousand steps, and one step can scan a whole text.
     cases = [
         (text, "ab" if number % 3 else "\u0500", min(measure(text).longest_text, 2_000_000))

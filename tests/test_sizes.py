@@ -39,7 +39,7 @@ def taken(parse: Callable[[Any], Any], text: Any) -> int:
 
 @settings(max_examples=60, deadline=None)
 @given(part=parts, ascii_only=st.booleans())
-def test_json_takes_no_more_than_was_estimated(part: Any, *, ascii_only: bool) -> None:
+def test_parsed_json_takes_no_more_memory_than_estimated(part: Any, *, ascii_only: bool) -> None:
     text = json.dumps([part] * MANY, ensure_ascii=ascii_only).encode()
     estimate = of_json(text)
     assert taken(orjson.loads, text) <= estimate

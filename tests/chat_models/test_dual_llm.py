@@ -345,7 +345,7 @@ def test_stripping_the_envelope_is_refused(make_model: Make, features: Any) -> N
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_denied_turn_is_never_an_answer(
+def test_a_denied_turn_is_an_exception_and_never_an_answer(
     each: formats.Service, client: httpx.Client, stream: bool
 ) -> None:
     each.answer(failure(DENIAL, program="open_valve(bed=4)"), stream=stream)
@@ -369,7 +369,7 @@ def test_a_denied_turn_is_never_an_answer(
 
 
 @pytest.mark.parametrize("mode", ["raise", "message"])
-def test_the_session_goes_on_after_a_denial_in_both_modes(
+def test_the_session_continues_after_a_denial_in_both_modes(
     service: Service, make_model: Make, mode: str
 ) -> None:
     service.answer(failure(DENIAL))
@@ -390,7 +390,7 @@ def test_the_session_goes_on_after_a_denial_in_both_modes(
 
 @BETA
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_denial_as_message_is_a_refusal_that_parsers_raise_on(
+def test_a_denial_as_message_is_a_refusal_and_output_parsers_raise(
     each: formats.Service, client: httpx.Client, stream: bool
 ) -> None:
     model = each.model(client, features=DUAL, on_denied="message")
@@ -459,7 +459,9 @@ def test_a_failed_program_raises_even_if_denials_are_messages(
     assert caught.value.message is not None
 
 
-def test_what_the_service_says_cannot_act_on_a_terminal(service: Service, make_model: Make) -> None:
+def test_text_of_the_service_cannot_control_the_terminal(
+    service: Service, make_model: Make
+) -> None:
     service.answer(failure("denied \x1b[2J\u202e by policy\nfake: line"))
     with pytest.raises(PolicyDenied) as caught:
         make_model(features=DUAL).invoke("x")

@@ -124,7 +124,7 @@ def written(events: Events) -> Iterator[bytes]:
         *((name, SINGLE) for name in sorted(ENDLESS.keys() - HANDED_ON)),
     ],
 )
-def test_a_stream_without_end_ends_with_the_limit(
+def test_an_endless_stream_ends_with_an_error_at_the_limit(
     name: str, features: dict[str, str], grown: Callable[[], int]
 ) -> None:
     row, events = ENDLESS[name]
@@ -235,7 +235,7 @@ def test_an_endless_reply_is_refused_by_its_size(grown: Callable[[], int]) -> No
 
 @pytest.mark.parametrize("content", [b"x" * MB, b"[]," * 300_000])
 @pytest.mark.parametrize("stream", [False, True])
-def test_an_error_without_end_is_the_error_it_says(
+def test_an_endless_error_reply_raises_the_error_of_its_status(
     content: bytes, *, stream: bool, grown: Callable[[], int]
 ) -> None:
     client = answering(lambda: (content for _ in count()), status=429, kind="application/json")

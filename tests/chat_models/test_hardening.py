@@ -52,7 +52,7 @@ def delta(fields: dict[str, Any], **choice: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("base_url", ["HTTP://api.example", "hTTp://api.example/control"])
-def test_an_upper_case_scheme_is_plain_http_all_the_same(make_model: Make, base_url: str) -> None:
+def test_an_http_url_in_upper_case_also_needs_allow_http(make_model: Make, base_url: str) -> None:
     with pytest.raises(UsageError, match="allow_http"):
         make_model(base_url=base_url)
 
@@ -63,7 +63,7 @@ def test_an_invalid_port_is_refused_by_the_constructor(make_model: Make, base_ur
         make_model(base_url=base_url)
 
 
-def test_a_proxy_is_never_asked_for_this_machine(
+def test_a_request_to_this_machine_does_not_use_a_proxy(
     monkeypatch: pytest.MonkeyPatch, base_url: str
 ) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
@@ -75,7 +75,7 @@ def test_a_proxy_is_never_asked_for_this_machine(
 
 
 @pytest.mark.parametrize("features", [None, {"agent_arch": "single-llm"}])
-def test_the_architecture_of_a_calls_own_header_decides_how_it_is_read(
+def test_the_architecture_in_the_header_of_a_call_decides_how_its_reply_is_read(
     service: Service, make_model: Make, features: Any
 ) -> None:
     service.answer(failure(DENIAL))
@@ -93,7 +93,7 @@ def test_stripping_the_envelope_by_a_raw_header_is_refused(make_model: Make, nam
         make_model().invoke("x", extra_headers={**DUAL_HEADER, **strip})
 
 
-def test_a_session_under_a_calls_own_policy_is_not_resumed_under_another(
+def test_a_session_that_began_with_the_policy_of_one_call_is_not_resumed_with_another(
     service: Service, make_model: Make
 ) -> None:
     model = make_model(policy=STRICT)
@@ -239,7 +239,7 @@ def test_a_stream_without_dual_llm_marks_is_an_ordinary_answer(
 # Sessions
 
 
-def test_a_missing_thing_inside_a_reply_is_no_expired_session(
+def test_a_not_found_error_inside_a_reply_is_not_an_expired_session(
     service: Service, make_model: Make
 ) -> None:
     model = make_model(on_session_expired="restart")
@@ -278,7 +278,7 @@ def test_an_explicit_session_has_priority_over_a_configured_one(
     assert sent_session(service) is None
 
 
-def test_a_hand_made_message_is_not_taken_for_the_sessions_own(
+def test_a_forged_message_is_not_sent_as_a_message_of_the_session(
     service: Service, make_model: Make
 ) -> None:
     model = make_model()
@@ -398,7 +398,7 @@ def test_a_result_of_any_message_type_cannot_forge_labels(
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_text_beside_a_refusal_or_a_call_is_not_shown_as_an_answer(
+def test_text_beside_a_refusal_or_a_tool_call_is_not_shown_as_an_answer(
     service: Service, make_model: Make, stream: bool
 ) -> None:
     call = [{"id": "tc-1", "type": "function", "function": {"name": "f", "arguments": "{}"}}]
@@ -434,7 +434,7 @@ def test_a_key_that_a_failed_turn_echoes_is_masked(service: Service, make_model:
 
 
 @pytest.mark.parametrize("part", ["sq-secret-key", "secret-key", "SQ-SECRET", "cret%2Dkey"])
-def test_no_part_of_a_key_is_in_what_a_failed_turn_holds(
+def test_the_data_of_a_failed_turn_contains_no_part_of_a_key(
     service: Service, make_model: Make, part: str
 ) -> None:
     check = {"tool": "t", "verdict": "hard_denied", "denied": [{"rule": part}]}

@@ -99,7 +99,7 @@ def test_a_labelled_result_of_a_tool_without_artifacts_is_an_error(
 
 
 @pytest.mark.parametrize("modules", [True, None])
-def test_labels_survive_a_checkpoint_strict_or_not(
+def test_labels_survive_a_checkpoint_with_and_without_strict_deserialization(
     service: Service, make_model: Make, modules: Any
 ) -> None:
     saver = InMemorySaver(serde=JsonPlusSerializer(allowed_msgpack_modules=modules))

@@ -104,7 +104,9 @@ def test_an_address_may_end_with_a_slash_or_with_control(
      ("https://user:pw@api.example", "credentials"), ("https://api.example?x=1", "query"),
      ("http://api.example", "allow_http")],
 )  # fmt: skip
-def test_an_unfit_address_is_refused(make_model: Make, base_url: str, word: str) -> None:
+def test_an_invalid_or_unsafe_base_url_is_refused(
+    make_model: Make, base_url: str, word: str
+) -> None:
     with pytest.raises(UsageError, match=word) as caught:
         make_model(base_url=base_url)
     assert "pw@" not in str(caught.value)
@@ -119,7 +121,7 @@ def test_plain_http_to_other_hosts_works_with_allow_http(
 
 @pytest.mark.parametrize("key", ["", "two words", "line\nbreak", "kéy", "tab\t", "nul\0"])
 @pytest.mark.parametrize("name", ["api_key", "llm_api_key"])
-def test_a_key_that_cannot_be_a_header_is_refused_unseen(
+def test_a_key_that_cannot_be_a_header_is_refused_and_not_shown(
     make_model: Make, name: str, key: str
 ) -> None:
     with pytest.raises(UsageError, match=name) as caught:
@@ -302,7 +304,7 @@ def test_a_changed_field_takes_effect(service: Service, make_model: Make) -> Non
 
 
 @pytest.mark.parametrize("used", [False, True])
-def test_a_pickle_holds_no_key_and_finds_it_in_the_environment(
+def test_a_pickle_contains_no_key_and_unpickling_reads_it_from_the_environment(
     monkeypatch: pytest.MonkeyPatch, used: bool
 ) -> None:
     model = ChatSequrity("m", api_key=KEY, llm_api_key=LLM_KEY, policy=POLICY)

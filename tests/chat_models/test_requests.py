@@ -305,7 +305,7 @@ def test_several_choices_are_returned_and_cannot_be_streamed(
         list(make_model()._stream([HumanMessage("Hi")], n=2))
 
 
-def test_a_repeated_turn_of_a_session_is_not_sent_again(service: Service, make_model: Make) -> None:
+def test_a_failed_turn_of_a_session_is_not_sent_again(service: Service, make_model: Make) -> None:
     model = make_model(max_retries=3)
     service.answer()
     first = model.invoke("Hi")

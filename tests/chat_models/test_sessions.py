@@ -78,7 +78,7 @@ def test_a_history_never_carries_a_session_to_another_configuration(
     assert not call.startswith("tc")
 
 
-def test_the_session_survives_what_a_checkpoint_does_to_a_message(
+def test_a_message_that_was_restored_from_json_resumes_its_session(
     service: Service, make_model: Make
 ) -> None:
     model = make_model()
@@ -110,7 +110,7 @@ def test_a_hand_made_message_resumes_no_session(
     assert sent_session(service) is None
 
 
-def test_a_digest_is_no_good_for_another_session(service: Service, make_model: Make) -> None:
+def test_a_digest_is_not_valid_for_another_session(service: Service, make_model: Make) -> None:
     model = make_model()
     _, reply, _ = converse(model, service)
     facts = {**reply.response_metadata["sequrity"], "session_id": OTHER_SESSION}

@@ -196,7 +196,7 @@ def test_the_story_is_right_for_a_model_that_is_not_fooled(demo: Demo) -> None:
     assert "does not come from a document" not in graph  # there it does, and it is a colleague's
 
 
-def test_a_hostile_model_neither_leaves_the_folder_nor_reaches_the_terminal(
+def test_a_hostile_model_cannot_leave_the_folder_or_control_the_terminal(
     demo: Demo, tmp_path: Path
 ) -> None:
     program = (
@@ -265,7 +265,7 @@ def test_an_endless_agent_is_stopped(demo: Demo) -> None:
         ("a@example.com", "\u202ex"),
     ],
 )
-def test_a_mail_has_one_plain_address_and_one_subject_line(
+def test_a_mail_needs_one_plain_address_and_a_subject_of_one_line(
     tmp_path: Path, to: str, subject: str
 ) -> None:
     desk = Desk("The agent", tmp_path / "none.sqlite", tmp_path, Story())

@@ -107,7 +107,7 @@ def test_queries_of_the_table_are_answered(
         "nonsense",
     ],
 )  # fmt: skip
-def test_everything_else_is_refused_and_changes_nothing(
+def test_a_query_that_does_more_than_select_is_refused_and_changes_nothing(
     database: Path, tmp_path: Path, sql: str
 ) -> None:
     before = database.read_bytes()
@@ -125,7 +125,7 @@ def test_everything_else_is_refused_and_changes_nothing(
         "SELECT p1.name FROM {many} ORDER BY p0.version || p1.version",
     ],
 )
-def test_a_query_without_end_is_stopped_by_the_clock(database: Path, sql: str) -> None:
+def test_a_query_that_takes_too_long_is_interrupted(database: Path, sql: str) -> None:
     with pytest.raises(QueryRefused, match="interrupted"):
         query(database, sql.format(many=MANY), seconds=0.05)
 
@@ -165,7 +165,7 @@ def test_a_missing_database_is_not_created(tmp_path: Path) -> None:
      "RECURSIVE", "AS", "UNION", "PRAGMA", "ATTACH", "DROP", "TABLE", ";", "count", "INSERT",
      "INTO", "VALUES", "DELETE", "UPDATE", "SET", "=", "--", "/*", "*/", *string.punctuation]
 )))  # fmt: skip
-def test_no_text_does_more_than_read(database: Path, words: list[str]) -> None:
+def test_no_query_changes_the_database(database: Path, words: list[str]) -> None:
     before = database.read_bytes()
     with suppress(QueryRefused):
         query(database, " ".join(words))

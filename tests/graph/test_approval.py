@@ -117,7 +117,7 @@ def test_each_denied_call_needs_its_own_approval(
     assert ran == ["read", *["pay", "more"] * 3, "report"]
 
 
-def test_an_approval_is_for_the_call_that_was_denied_and_no_other(local: LocalServer) -> None:
+def test_an_approval_applies_only_to_the_denied_call(local: LocalServer) -> None:
     ran = Ran()
     executor = asking(local, ledger(ran), ON_REPORT)
     state = executor.invoke({"due": [1, 2]}, thread())
@@ -127,7 +127,7 @@ def test_an_approval_is_for_the_call_that_was_denied_and_no_other(local: LocalSe
     assert ran == ["read", "pay", "more", "pay", "more", "report"]
 
 
-def test_an_approval_does_not_hold_in_the_next_run_of_the_thread(local: LocalServer) -> None:
+def test_an_approval_is_not_valid_in_the_next_run_of_the_thread(local: LocalServer) -> None:
     executor = asking(local, ledger(Ran()), SOFT)
     executor.invoke({"due": [1]}, thread())
     executor.invoke(APPROVE, thread())
@@ -200,7 +200,9 @@ def test_each_sentence_of_a_question_ends_with_exactly_one_punctuation_mark(
         [{"type": "approve"}],
     ],
 )  # fmt: skip
-def test_an_answer_that_is_no_decision_is_asked_for_again(local: LocalServer, answer: Any) -> None:
+def test_after_an_answer_that_is_not_a_decision_the_question_is_asked_again(
+    local: LocalServer, answer: Any
+) -> None:
     ran = Ran()
     executor = asking(local, ledger(ran), SOFT)
     executor.invoke({"due": [7]}, thread())
@@ -229,7 +231,7 @@ def test_an_answer_that_is_no_decision_is_asked_for_again(local: LocalServer, an
         "blockers",
     ],
 )  # fmt: skip
-def test_what_cannot_be_approved_is_an_error_that_says_why(
+def test_a_denial_that_cannot_be_approved_is_an_error_with_the_reason(
     local: LocalServer, policy: Any, options: dict[str, Any], why: str
 ) -> None:
     ran = Ran()
@@ -288,7 +290,7 @@ def test_a_hard_denial_after_an_approval_is_an_error(local: LocalServer) -> None
         'must deny when "__non_executable" in paid.tags;',
     ],
 )
-def test_an_approved_result_has_the_labels_that_it_would_have_had(
+def test_the_result_of_an_approved_call_has_the_same_labels_as_that_of_an_allowed_call(
     local: LocalServer, rule: str
 ) -> None:
     """They come from the node's name, the node, its arguments, the rules and the presets."""
@@ -326,7 +328,7 @@ def test_a_node_that_fails_after_its_approval_runs_again_without_a_new_question(
     assert ran == ["read", "pay", "pay", "more", "report"]
 
 
-def test_what_was_approved_and_made_is_not_made_again_by_another_process(
+def test_an_approved_call_that_was_made_is_not_made_again_by_another_process(
     local: LocalServer, tmp_path: Path
 ) -> None:
     ran = Ran()
@@ -395,7 +397,9 @@ def test_a_question_sends_no_request_and_an_approval_begins_a_new_session(
     assert sessions[3] not in (None, sessions[1])
 
 
-def test_a_replay_that_takes_another_way_is_an_error_and_runs_nothing(local: LocalServer) -> None:
+def test_a_replay_that_differs_from_the_record_is_an_error_and_no_node_runs_again(
+    local: LocalServer,
+) -> None:
     ran, saver = Ran(), InMemorySaver()
     executor = asking(local, ledger(ran), ON_REPORT, saver)
     executor.invoke({"due": [1, 2]}, thread())

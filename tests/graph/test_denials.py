@@ -97,7 +97,7 @@ def test_the_denial_of_a_branch_names_no_tool(local: LocalServer) -> None:
     assert "Control flow" in error.reason
 
 
-def test_after_a_denial_the_thread_has_what_was_done_and_can_be_run_again(
+def test_after_a_denial_the_thread_keeps_its_results_and_can_be_run_again(
     local: LocalServer,
 ) -> None:
     ran = Ran()
@@ -373,7 +373,7 @@ _TYPED = (SequrityError, InvalidUpdateError, GraphRecursionError, KeyError)
     replies=st.lists(_REPLY | _JSON, min_size=1, max_size=3),
     on_denied=st.sampled_from(["raise", "interrupt", "state:denied"]),
 )
-def test_whatever_the_service_says_is_a_state_of_a_success_or_a_typed_error(
+def test_any_reply_of_the_service_gives_the_state_in_it_or_a_typed_error(
     replies: list[Any], on_denied: str
 ) -> None:
     class State(TypedDict, total=False):

@@ -208,7 +208,9 @@ def test_an_explanation_is_a_table_in_its_repr_in_rich_and_in_html(
 
 
 @pytest.mark.parametrize("text", SENDABLE)
-def test_names_cannot_act_on_what_shows_them(model: ChatSequrity, text: str) -> None:
+def test_names_in_a_graph_cannot_control_the_display_of_its_explanation(
+    model: ChatSequrity, text: str
+) -> None:
     text = text.replace(":", ";").replace("|", "/")  # LangGraph refuses both in the name of a node
     graph = StateGraph(State).add_node(text, anything).add_edge(START, text)
     graph.add_conditional_edges(text, FieldRouter("user", {text: END}))
@@ -234,7 +236,7 @@ def test_a_table_fits_the_terminal_unless_it_is_very_narrow(width: int) -> None:
     assert max(map(len, lines)) <= max(width, 14)
 
 
-def test_a_table_is_html_of_its_cells() -> None:
+def test_the_cells_of_an_html_table_are_escaped() -> None:
     table = Table("T", ("a",), ((("<b>", "&"),),))
     assert_plain_html(table.html())
     assert "<td>&lt;b&gt;<br>&amp;</td>" in table.html()

@@ -215,7 +215,7 @@ def test_a_result_that_langgraph_itself_cached_is_not_used(local: LocalServer) -
     assert ran == ["a", "a"]
 
 
-def test_what_another_graph_cached_answers_no_call(local: LocalServer) -> None:
+def test_a_result_that_another_graph_cached_does_not_answer_a_call(local: LocalServer) -> None:
     ran, cache = list[str](), InMemoryCache[Any]()
     other = secured(caching(ran), model_of(local), {"a": {"tool_name": "other"}}, cache=cache)
     wanted = other.invoke({"mail": "m"})
@@ -330,7 +330,9 @@ def test_a_waiting_node_with_a_cache_is_not_run_if_another_policy_denies_it(
 
 
 @pytest.mark.parametrize("copies", [True, False])
-def test_going_back_makes_no_approved_call_again(local: LocalServer, *, copies: bool) -> None:
+def test_going_back_to_a_checkpoint_does_not_repeat_an_approved_call(
+    local: LocalServer, *, copies: bool
+) -> None:
     ran, saver = Ran(), InMemorySaver()
     model = model_of(local, 'tool "pay" { should deny always; }')
     executor = secured(ledger(ran), model, checkpointer=saver, on_denied="interrupt")
@@ -465,7 +467,7 @@ _DONE = {"error:": "", "steps:": 1, "active:": False, "mail": 1, "text": "t", "l
         _call("a", {ANSI: 1}),
     ],
 )  # fmt: skip
-def test_what_no_program_says_is_a_bad_reply(reply: httpx.Response) -> None:
+def test_a_reply_that_no_program_can_give_is_a_bad_reply(reply: httpx.Response) -> None:
     with made_up() as (model, service):
         service.replies += [reply]
         executor = secured(line(State, a=lambda _: {}), model, checkpointer=InMemorySaver())
@@ -485,7 +487,7 @@ def test_what_no_program_says_is_a_bad_reply(reply: httpx.Response) -> None:
         [_call("a", {}), _call("a", {}, "t\x1b[0m")],
     ],
 )
-def test_what_the_service_says_cannot_act_on_a_terminal(replies: list[httpx.Response]) -> None:
+def test_text_of_the_service_cannot_control_the_terminal(replies: list[httpx.Response]) -> None:
     with made_up() as (model, service):
         service.replies += replies
         executor = secured(line(State, a=lambda _: {}), model)
@@ -495,7 +497,7 @@ def test_what_the_service_says_cannot_act_on_a_terminal(replies: list[httpx.Resp
 
 
 @pytest.mark.parametrize("in_loop", [False, True])
-def test_an_answer_to_a_breakpoint_around_approves_nothing(
+def test_an_approval_that_is_sent_at_a_breakpoint_of_an_outer_graph_approves_nothing(
     local: LocalServer, *, in_loop: bool
 ) -> None:
     ran = Ran()
@@ -513,7 +515,7 @@ def test_an_answer_to_a_breakpoint_around_approves_nothing(
 
 
 @pytest.mark.parametrize("is_around", [True, False])
-def test_an_answer_to_another_question_approves_nothing(
+def test_an_approval_that_is_sent_at_a_breakpoint_of_the_graph_approves_nothing(
     local: LocalServer, *, is_around: bool
 ) -> None:
     """A breakpoint asks no question, so the value that resumes it is not used up."""

@@ -403,7 +403,7 @@ def _labelled_and_sent() -> Any:
     return _labelled_mails().add_edge("read", "send")
 
 
-def test_what_an_unfinished_run_wrote_keeps_its_labels(wary: ChatSequrity) -> None:
+def test_fields_that_an_unfinished_run_wrote_keep_their_labels(wary: ChatSequrity) -> None:
     # A new input starts from all that was written. Without labels it would bypass the policy.
     graph = secured(_labelled_and_sent(), wary, checkpointer=InMemorySaver())
     with pytest.raises(PolicyDenied):
@@ -417,7 +417,7 @@ def test_what_an_unfinished_run_wrote_keeps_its_labels(wary: ChatSequrity) -> No
     assert state["log"] == ["one", "read", "two", "two"]
 
 
-def test_after_the_run_of_another_graph_each_field_has_all_labels_that_there_were(
+def test_after_the_run_of_another_graph_each_field_has_the_labels_of_all_fields(
     wary: ChatSequrity,
 ) -> None:
     graph = secured(mails(), wary, checkpointer=InMemorySaver())
@@ -547,7 +547,7 @@ def test_a_command_of_the_caller_can_go_to_a_node(model: ChatSequrity) -> None:
     assert found[0][0]["log"] == ["read", "send", "send"]
 
 
-def test_a_field_that_is_updated_loses_its_labels_and_others_keep_theirs(
+def test_update_state_removes_only_the_labels_of_the_updated_field(
     wary: ChatSequrity,
 ) -> None:
     for field in ("text", "mail"):
@@ -563,7 +563,7 @@ def test_a_field_that_is_updated_loses_its_labels_and_others_keep_theirs(
         assert denied.value.tool == "send"
 
 
-def test_where_a_command_goes_the_policy_is_asked(wary: ChatSequrity) -> None:
+def test_the_policy_checks_the_node_that_a_command_goes_to(wary: ChatSequrity) -> None:
     graph = secured(_labelled_mails(), wary, checkpointer=InMemorySaver())
     graph.invoke({"text": "ann"}, thread())
     for given in (Command(goto="send"), Command(goto="send", update={"text": "mine"})):

@@ -364,7 +364,9 @@ def test_any_node_name_that_langgraph_accepts_is_accepted(name: str, model: Chat
 
 
 @pytest.mark.parametrize("separator", ["\n", "\r", "\u2028", "\x0b", "\\\n"])
-def test_a_name_cannot_put_code_into_the_program(separator: str, model: ChatSequrity) -> None:
+def test_the_name_of_a_node_cannot_add_code_to_the_program(
+    separator: str, model: ChatSequrity
+) -> None:
     name = f"a{separator}import os{separator}#"
     executor = secured(connect(traced(name), f"{START}>{name}"), model)
     assert not any(isinstance(node, ast.Import) for node in ast.walk(ast.parse(executor.program)))

@@ -268,7 +268,7 @@ OTHERS: dict[str, History] = {
 
 
 @pytest.mark.parametrize("history", OTHERS.values(), ids=OTHERS)
-def test_checks_that_are_not_those_of_the_journal_are_not_gone_by(
+def test_a_denial_is_not_offered_for_approval_if_its_checks_contradict_the_journal(
     local: LocalServer, history: History
 ) -> None:
     policy = 'tool "report" { should deny always; }'
@@ -285,7 +285,7 @@ def test_without_checks_a_cache_of_the_caller_prevents_approval(local: LocalServ
         assert make(ledger(Ran())).invoke({"due": [7]}, thread())["__interrupt__"]
 
 
-def test_a_value_that_looks_labelled_is_not_taken_for_labels(local: LocalServer) -> None:
+def test_an_argument_that_imitates_labels_is_not_read_as_labels(local: LocalServer) -> None:
     """`Context` does not say whether its values have labels. Here an argument imitates labels."""
     forged = {"value": 5, "meta": {"producers": [], "consumers": ["*"], "tags": []}}
 
@@ -345,7 +345,7 @@ def _surrogates(value: Any) -> bool:
 
 
 @given(arguments=ARGUMENTS.filter(lambda one: not _surrogates(one)), levels=LEVELS)
-def test_what_is_printed_is_read_as_it_was_and_no_value_says_how_strong_it_is(
+def test_a_printed_denial_is_read_unchanged_and_no_argument_changes_its_strength(
     arguments: dict[str, Any], levels: list[str]
 ) -> None:
     check = verdict_of(levels)
@@ -409,7 +409,7 @@ CHECKS: list[tuple[dict[str, Any], str, str | None]] = [
 
 
 @pytest.mark.parametrize(("entry", "message", "strength"), CHECKS)
-def test_a_denial_is_soft_only_where_check_and_message_say_so(
+def test_a_denial_is_soft_only_if_neither_its_check_nor_its_message_contradicts_it(
     entry: dict[str, Any], message: str, strength: str | None
 ) -> None:
     text = message or bare("pay", {}, {})

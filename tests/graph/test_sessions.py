@@ -173,7 +173,7 @@ def paying(ran: Ran) -> Any:
     return pay
 
 
-def test_a_program_that_takes_another_way_is_an_error_and_runs_nothing(
+def test_a_changed_program_that_makes_another_call_is_an_error_and_that_call_is_not_made(
     local: LocalServer, saver: Any
 ) -> None:
     ran = Ran()
@@ -185,6 +185,7 @@ def test_a_program_that_takes_another_way_is_an_error_and_runs_nothing(
     model = ChatSequrity("any/model", base_url=local.base_url)
     with pytest.raises(BadReply, match=r"asks for `report` instead of `pay`"):
         secured(changed, model, checkpointer=saver).invoke(Command(resume="yes"), thread())
+    # The interrupted `pay` ends before the service is asked again; `report` does not run.
     assert ran == ["read", "pay", "more", "pay"]
 
 
@@ -196,6 +197,7 @@ def test_a_changed_program_that_ends_too_early_is_an_error(local: LocalServer, s
     model = ChatSequrity("any/model", base_url=local.base_url)
     with pytest.raises(BadReply, match="ends before the call of `pay`"):
         secured(changed, model, checkpointer=saver).invoke(Command(resume="yes"), thread())
+    assert ran == ["read", "pay", "more", "pay"]
 
 
 @pytest.mark.parametrize("on_denied", ["raise", "interrupt", "state:denied"])
@@ -324,7 +326,7 @@ def test_a_404_before_a_session_exists_is_not_a_lost_session() -> None:
 
 @pytest.mark.long(sample=1)
 @pytest.mark.parametrize("lost", [1, 2, 3, 5, 7])
-def test_a_request_whose_reply_was_lost_is_repeated_only_when_the_run_is_resumed(
+def test_a_request_whose_reply_was_lost_is_repeated_unchanged_and_no_node_runs_again(
     local: LocalServer, history: Any, lost: int
 ) -> None:
     ran = Ran()
@@ -551,7 +553,7 @@ def test_a_stored_result_of_another_call_is_an_error_and_is_not_sent(
 @pytest.mark.parametrize(
     "changed", [{"tool": "report"}, {"digest": "0" * 64}], ids=["tool", "digest"]
 )
-def test_a_stored_result_of_another_call_answers_nothing_in_a_session_that_is_rebuilt(
+def test_a_stored_result_of_another_call_is_not_used_in_a_rebuilt_session(
     local: LocalServer, history: Any, changed: dict[str, str]
 ) -> None:
     ran = Ran()

@@ -350,7 +350,7 @@ def test_sent_messages_have_ids_and_the_output_of_the_node_does_not_change() -> 
     assert output["bag"] == {"k": 1}
 
 
-def test_labels_come_beside_the_result() -> None:
+def test_labels_of_a_node_result_are_separate_from_its_value() -> None:
     made = Made(State)
     plain = made.client.node_result(made.node, {"x": 1})
     assert (plain.labels, plain.combine) == (None, "merge")

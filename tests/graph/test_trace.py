@@ -214,7 +214,7 @@ def test_a_run_that_reaches_the_recursion_limit_is_traced_as_open(local: LocalSe
     assert (run.outcome, run.error, len(run.calls)) == ("open", None, 3)
 
 
-def test_values_are_kept_on_request_only(local: LocalServer) -> None:
+def test_a_trace_keeps_values_only_on_request(local: LocalServer) -> None:
     secure = executor(local, DENIES)
     without, with_values = (
         traced(secure, {"user": "ann"}),
@@ -433,7 +433,7 @@ def test_a_drawing_shows_the_flow_of_data_from_labels(local: LocalServer) -> Non
 
 
 @pytest.mark.parametrize("text", SENDABLE)
-def test_text_from_tools_and_policies_cannot_act_on_what_shows_it(
+def test_text_from_tools_and_policies_cannot_control_the_display_of_a_trace(
     local: LocalServer, text: str
 ) -> None:
     name = text.replace(":", ";").replace("|", "/")  # LangGraph takes neither in a node's name

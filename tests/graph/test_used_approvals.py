@@ -80,7 +80,7 @@ PLACES: list[Build] = [alone, within, remembering, called]
 @pytest.mark.long(sample=1)
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize(("way", "saver", "durability"), RUNS)
-def test_no_way_back_makes_an_approved_call_again(
+def test_no_way_of_going_back_repeats_an_approved_call(
     local: LocalServer, tmp_path: Path, place: Build, way: str, saver: str, durability: str
 ) -> None:
     ran = Ran()
@@ -168,7 +168,7 @@ def test_an_approved_call_is_not_repeated_if_only_its_result_was_stored(
 @pytest.mark.long(sample=1)
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("way", WAYS)
-def test_going_back_asks_again_and_takes_a_new_answer_once(
+def test_going_back_to_a_question_asks_again_and_each_answer_counts_once(
     local: LocalServer, tmp_path: Path, place: Build, way: str
 ) -> None:
     ran = Ran()
@@ -189,7 +189,7 @@ def test_going_back_asks_again_and_takes_a_new_answer_once(
 
 @settings(max_examples=6)
 @given(place=st.sampled_from(PLACES), way=st.sampled_from(WAYS), data=st.data())
-def test_each_call_follows_an_answer_to_a_question_at_the_newest_checkpoint(
+def test_a_call_is_made_only_after_an_answer_to_a_question_at_the_newest_checkpoint(
     local: LocalServer, place: Build, way: str, data: st.DataObject
 ) -> None:
     ran = Ran()

@@ -195,7 +195,7 @@ def test_any_value_comes_back_unchanged(value: Any) -> None:
 
 
 @given(values)
-def test_no_value_looks_like_an_absent_one(value: Any) -> None:
+def test_no_encoded_value_equals_the_marker_of_an_absent_value(value: Any) -> None:
     assert encode(value, WHERE) != ABSENT
 
 
@@ -383,7 +383,7 @@ def test_annotations_decide_which_types_a_field_may_contain(
     assert classes is None or kinds.classes == classes
 
 
-def test_two_classes_of_one_name_are_not_mixed_up() -> None:
+def test_two_classes_with_the_same_name_are_not_confused() -> None:
     def make() -> type:
         @dataclasses.dataclass
         class Twin:
@@ -475,7 +475,7 @@ def test_equal_objects_share_a_handle_and_stored_objects_are_not_stored_again() 
         assert not second.fresh
 
 
-def test_a_handle_that_nobody_sent_is_a_bad_reply() -> None:
+def test_a_handle_that_was_never_sent_is_a_bad_reply() -> None:
     with Objects().in_use():
         written = encode(Strange(), WHERE)
     for here in (Objects(), None):
@@ -491,7 +491,9 @@ def test_a_handle_that_nobody_sent_is_a_bad_reply() -> None:
     ],
     ids=["private data", "arguments that are no fields", "messages of other classes"],
 )  # fmt: skip
-def test_objects_that_their_fields_do_not_describe_stay_here(annotation: Any, make: Any) -> None:
+def test_an_object_that_its_fields_do_not_describe_fully_stays_with_the_client(
+    annotation: Any, make: Any
+) -> None:
     value, kinds = make(), allowed_types([annotation])
     with Objects().in_use():
         assert decode(encode(value, WHERE, kinds), WHERE, kinds) is value
@@ -546,7 +548,9 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize(("value", "reason"), HOSTILE, ids=shown)
-def test_what_no_client_wrote_is_a_bad_reply_that_names_the_field(value: Any, reason: str) -> None:
+def test_a_value_that_no_client_can_write_is_a_bad_reply_that_names_the_field(
+    value: Any, reason: str
+) -> None:
     kinds = allowed_types([list[AnyMessage] | Checked | Color | Leaf])
     with pytest.raises(BadReply) as caught:
         decode({"in": [value]}, "Field `x`", kinds)
@@ -556,13 +560,13 @@ def test_what_no_client_wrote_is_a_bad_reply_that_names_the_field(value: Any, re
 
 
 @pytest.mark.parametrize("name", ["AIMessage", "HumanMessage", "ToolMessage", "RemoveMessage"])
-def test_messages_are_only_made_where_the_annotation_has_messages(name: str) -> None:
+def test_a_message_is_decoded_only_if_the_annotation_of_the_field_has_messages(name: str) -> None:
     message = {"__type__": "message", "class": name, "fields": {"content": "x"}}
     with pytest.raises(BadReply, match="annotation"):
         decode(message, "Field `x`", allowed_types([list[dict[str, Any]], Plan]))
 
 
-def test_langchains_own_form_of_an_object_is_plain_data() -> None:
+def test_an_object_in_langchains_serialized_form_is_decoded_as_plain_data() -> None:
     written = {"lc": 1, "type": "secret", "id": ["SEQURITY_API_KEY"]}
     made = {"lc": 1, "type": "constructor", "id": ["langchain", "llms", "OpenAI"], "kwargs": {}}
     assert decode([written, made], "Field `x`", MESSAGES) == [written, made]
@@ -576,7 +580,7 @@ def test_langchains_own_form_of_an_object_is_plain_data() -> None:
         max_size=4,
     ),
 ))  # fmt: skip
-def test_any_json_is_a_value_or_a_bad_reply(value: Any) -> None:
+def test_any_json_is_decoded_or_is_a_bad_reply(value: Any) -> None:
     kinds = allowed_types([list[AnyMessage | Plan | Leaf | Color | Point]])
     try:
         made = decode(value, "Field `x`", kinds)

@@ -237,7 +237,7 @@ def test_a_wrong_field_is_422_with_its_place(
 
 @pytest.mark.parametrize("authorization", [None, "", "sq-test", "Bearer", "Basic c3E6dGVzdA=="])
 @pytest.mark.parametrize("path", [CHAT, "/control/chat/v1/messages"])
-def test_a_missing_key_is_401_and_says_which_scheme(
+def test_a_missing_key_is_401_and_the_reply_names_the_scheme(
     api: Api, authorization: str | None, path: str
 ) -> None:
     headers = {} if authorization is None else {"Authorization": authorization}
@@ -248,7 +248,7 @@ def test_a_missing_key_is_401_and_says_which_scheme(
 
 
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
-def test_only_the_given_keys_are_let_in(serve: Serve, scheme: str) -> None:
+def test_only_the_configured_keys_are_accepted(serve: Serve, scheme: str) -> None:
     api = serve(api_keys=["sq-one", "sq-two"])
     for key, status in {
         "sq-one": 200,
@@ -341,7 +341,7 @@ def test_json_is_recognised_with_parameters_and_in_any_case(api: Api, kind: str)
     ],
 )
 @pytest.mark.parametrize("path", ["/", "/health", CHAT])
-def test_a_host_that_is_not_ours_is_421(api: Api, host: str, path: str) -> None:
+def test_a_host_header_with_another_host_is_421(api: Api, host: str, path: str) -> None:
     reply = api.request("GET", path, headers={"Host": host})
     assert reply.status_code == 421
     assert detail(reply)
@@ -352,7 +352,7 @@ def test_every_name_of_loopback_is_accepted_as_host(api: Api, host: str) -> None
     assert api.request("GET", "/health", headers={"Host": host}).status_code == 200
 
 
-def test_a_header_line_over_8_kib_is_431_and_named(api: Api) -> None:
+def test_a_header_line_over_8_kib_is_431_and_the_error_names_the_header(api: Api) -> None:
     longest = "y" * (8192 - len("X-Policy: \r\n"))
     assert api.chat("Hi", headers={"X-Policy": longest}).status_code == 400
     reply = api.chat("Hi", headers={"X-Policy": longest + "y"})
@@ -404,7 +404,7 @@ def test_a_malformed_header_is_400(api: Api, name: str, value: str) -> None:
     assert detail(reply)
 
 
-def test_a_body_over_32_mib_is_413_whether_it_says_so_or_not(api: Api) -> None:
+def test_a_body_over_32_mib_is_413_with_and_without_a_content_length(api: Api) -> None:
     data = b" " * (32 * 1024 * 1024 + 1)
     whole = api.post(content=data, headers=JSON)
     chunked = api.post(content=iter([data[:-1], data[-1:]]), headers=JSON)
@@ -422,7 +422,7 @@ def test_a_body_of_exactly_the_size_limit_is_accepted(api: Api) -> None:
 # Limits and failures
 
 
-async def test_one_turn_too_many_is_429_and_says_when_to_come_back() -> None:
+async def test_a_turn_over_the_limit_is_429_with_retry_after() -> None:
     gate = Gate()
     brain = ScriptBrain(Script([{"answer": gate}]), DeterministicModel())
     app = make_app(Services(MemorySessions(), brain, max_turns_at_once=2))

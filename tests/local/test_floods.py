@@ -45,7 +45,9 @@ def endless_server() -> Iterator[Flooded]:
 
 @pytest.mark.long(sample=1)
 @pytest.mark.parametrize("place", PLACES)
-def test_bodies_of_every_shape_leave_the_server_up_and_small(place: str, server: Flooded) -> None:
+def test_large_bodies_of_every_shape_neither_stop_the_server_nor_fill_its_memory(
+    place: str, server: Flooded
+) -> None:
     path, _ = PLACES[place]
     size = min(SIZE, LARGEST.get(path, SIZE))
     requests = [filled(place, shape, size) for shape in SHAPES]

@@ -142,7 +142,7 @@ def test_a_charge_is_refused_if_the_budget_is_exceeded() -> None:
 
 @pytest.mark.long(sample=1)
 @pytest.mark.parametrize("words", ["x" * 100_000, "äö" * 50_000])
-def test_an_answer_without_end_is_cut_with_the_limit(words: str, serve: Serve) -> None:
+def test_an_endless_answer_is_cut_and_the_error_names_the_limit(words: str, serve: Serve) -> None:
     api = serve(model=Speaker(pieces=lambda: iter(lambda: words, None)))
     with api.stream("Hi") as reply:
         data = reply.read()
@@ -207,7 +207,7 @@ def test_a_dual_llm_session_counts_its_variables_and_logs(serve: Serve) -> None:
     assert len(api.server.sessions) == 0  # type: ignore[arg-type]  # a MemorySessions
 
 
-def test_who_holds_most_loses_the_session_that_was_idle_longest() -> None:
+def test_the_owner_of_most_data_loses_the_session_that_was_idle_longest() -> None:
     store = sessions()
     mine = session("me", 30_000)
     store.save(mine)
@@ -332,7 +332,7 @@ def test_a_repeated_request_whose_reply_was_too_large_to_keep_is_507(serve: Serv
     assert api.chat("Hi", headers=key).content == api.chat("Hi", headers=key).content
 
 
-def test_who_holds_most_loses_its_oldest_reply_and_is_not_answered_twice() -> None:
+def test_the_owner_of_most_data_loses_its_oldest_reply_and_a_repeat_is_an_error() -> None:
     replies = Replies()
     keep(replies, "me:1", 3 * MIB)
     for number in range(20):

@@ -129,7 +129,7 @@ def test_times_is_counted_correctly_with_several_threads() -> None:
     assert (len(texts), texts.count("mine")) == (80, 20)
 
 
-def test_a_regular_expression_that_takes_too_long_is_an_error_that_says_so() -> None:
+def test_a_rule_whose_regex_takes_too_long_is_an_error_that_names_the_rule() -> None:
     script = Script([{"when": {"user": "(a|aa)+$"}, "text": "x"}])
     started = time.monotonic()
     with pytest.raises(ServerFailed, match=r"Rule 1 .*`user` takes longer") as caught:

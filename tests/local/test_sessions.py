@@ -91,7 +91,7 @@ def test_an_empty_session_header_starts_a_new_session(api: Api) -> None:
     assert api.chat("Hi", headers={"X-Session-ID": ""}).status_code == 200
 
 
-def test_ids_are_random(api: Api) -> None:
+def test_session_ids_are_random(api: Api) -> None:
     ids = [UUID(session_of(api.chat("Hi"))) for _ in range(5)]
     assert len(set(ids)) == 5
     assert {one.version for one in ids} == {4}
@@ -109,7 +109,7 @@ def test_another_key_does_not_find_a_session_by_its_header_or_by_a_tool_call(api
     assert api.chat(result(call_id), session=session_of(called)).status_code == 200
 
 
-def test_a_header_and_ids_that_name_different_sessions_are_404(api: Api) -> None:
+def test_a_session_header_that_contradicts_the_ids_of_tool_calls_is_404(api: Api) -> None:
     called = api.chat("call look_up", tools=TOOLS)
     other = session_of(api.chat("Hi"))
     messages: list[Any] = ["call look_up", said(called), result(call_ids(called)[0])]
@@ -411,7 +411,9 @@ def test_a_session_in_use_is_neither_evicted_nor_expired() -> None:
 # One request at a time
 
 
-def test_a_second_request_on_a_busy_session_is_409_and_others_go_on(serve: Serve) -> None:
+def test_a_second_request_on_a_busy_session_is_409_and_other_sessions_are_served(
+    serve: Serve,
+) -> None:
     gate = Gate()
     api = serve(script=[{"when": {"user": "slow"}, "answer": gate}])
     session = session_of(api.chat("Hi"))

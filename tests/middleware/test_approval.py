@@ -247,7 +247,7 @@ def test_each_checked_call_counts_in_the_session(
         {"decisions": [{"type": "edit", "edited_action": {"name": "no_such", "args": {}}}]},
     ],
 )
-def test_an_answer_that_is_no_decision_is_asked_for_again(answer: Any) -> None:
+def test_after_an_answer_that_is_not_a_decision_the_question_is_asked_again(answer: Any) -> None:
     till = Till()
     run = asking(SOFT, till, pays(500))
     run.invoke(ask(), THREAD)

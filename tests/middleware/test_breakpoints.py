@@ -125,7 +125,7 @@ def test_an_approval_at_a_breakpoint_approves_nothing(
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("durability", ["sync", "async", "exit"])
 @pytest.mark.parametrize("saver", [InMemorySaver, sqlite])
-def test_going_on_without_an_answer_asks_again(
+def test_a_run_that_continues_without_an_answer_asks_again(
     place: Callable[..., Any], durability: Any, saver: Callable[[], Any]
 ) -> None:
     till = Till()

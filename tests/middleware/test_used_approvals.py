@@ -69,7 +69,7 @@ PLACES: list[Build] = [alone, within, remembering, delegated]
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize(("way", "saver", "durability"), RUNS)
 @pytest.mark.parametrize(("said", "asked"), [([ONE, ONE], 2), ([TWO], 1)])
-def test_no_way_back_makes_an_approved_call_again(
+def test_no_way_of_going_back_repeats_an_approved_call(
     tmp_path: Path, place: Build, way: str, saver: str, durability: str, *, said: Any, asked: int
 ) -> None:
     till = Till()
@@ -95,7 +95,7 @@ def test_no_way_back_makes_an_approved_call_again(
 @pytest.mark.long(sample=5)
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("way", WAYS)
-def test_going_back_asks_again_and_takes_a_new_answer_once(
+def test_going_back_to_a_question_asks_again_and_each_answer_counts_once(
     tmp_path: Path, place: Build, way: str
 ) -> None:
     till = Till()
@@ -116,7 +116,7 @@ def test_going_back_asks_again_and_takes_a_new_answer_once(
 
 @settings(max_examples=10)
 @given(place=st.sampled_from(PLACES), way=st.sampled_from(WAYS), data=st.data())
-def test_each_call_follows_an_answer_to_a_question_at_the_newest_checkpoint(
+def test_a_call_is_made_only_after_an_answer_to_a_question_at_the_newest_checkpoint(
     place: Build, way: str, data: st.DataObject
 ) -> None:
     till = Till()

@@ -139,7 +139,7 @@ def test_handle_tool_error_gives_the_agent_the_reason_why_there_is_no_policy(
     assert messages[-1].text.startswith("Here it is: ")
 
 
-def test_generating_changes_no_model_and_no_session(scripted: str) -> None:
+def test_generating_a_policy_changes_neither_the_model_nor_its_session(scripted: str) -> None:
     sent = Noted()
     with httpx.Client(event_hooks={"request": [sent]}, trust_env=False) as client:
         model = ChatSequrity("any/model", base_url=scripted, http_client=client)

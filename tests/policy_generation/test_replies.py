@@ -153,7 +153,7 @@ BAD = [
 
 
 @pytest.mark.parametrize(("text", "parts"), BAD)
-def test_a_policy_that_protects_nothing_is_never_handed_out(
+def test_a_generated_policy_with_errors_or_without_rules_is_never_returned(
     service: Service, make: Make, generate: Generate, invoke: Invoke, text: str, parts: list[str]
 ) -> None:
     service.answer(text)
@@ -272,7 +272,7 @@ TEXTS = (
 
 
 @given(TEXTS)
-def test_any_text_is_a_policy_without_errors_or_an_error_that_can_be_shown(text: str) -> None:
+def test_any_generated_text_is_a_policy_without_errors_or_a_printable_error(text: str) -> None:
     reply = PolicyReply(text, {})
     try:
         proposal = proposed(reply, ASKED, limit=8_192)

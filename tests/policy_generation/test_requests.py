@@ -353,7 +353,9 @@ def test_the_callers_own_x_policy_header_is_not_sent(service: Service, make: Mak
     assert headers["x-team"] == "blue"
 
 
-def test_a_chat_before_does_not_lend_its_session(generate: Generate) -> None:
+def test_generating_a_policy_does_not_use_the_session_of_an_earlier_chat(
+    generate: Generate,
+) -> None:
     """The vendor's asynchronous SDK sends the session of the last chat."""
     chat = json.dumps({"id": "r", "model": "m", "choices": [
         {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "Hi"}}]})  # fmt: skip

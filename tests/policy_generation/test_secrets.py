@@ -127,7 +127,7 @@ def test_a_copy_with_changes_is_checked_like_a_new_tool(service: Service, make: 
 
 
 @pytest.mark.parametrize("used", [False, True])
-def test_a_pickle_holds_no_key_and_finds_it_in_the_environment(
+def test_a_pickle_contains_no_key_and_unpickling_reads_it_from_the_environment(
     monkeypatch: pytest.MonkeyPatch, service: Service, make: Make, used: bool
 ) -> None:
     made = PolicyGenTool(make(**HIDDEN), [send_mail])

@@ -82,7 +82,7 @@ def patterns(draw: st.DrawFn, domain: str) -> str:
 @pytest.mark.long
 @settings(max_examples=600, derandomize=True, deadline=None)
 @generated(st.data(), DOMAINS, st.sampled_from(list(GUARDS)))
-def test_what_is_not_one_address_does_not_pass_a_guard_of_which_check_says_nothing(
+def test_a_rule_without_a_warning_denies_an_argument_with_several_addresses(
     data: st.DataObject, domain: str, guard: str
 ) -> None:
     text = policy(guard, data.draw(patterns(domain)))
@@ -194,7 +194,7 @@ def taught() -> list[str]:
     return [f'{found[1]}"{found[2]}"' for line in lines for found in _PATTERN.finditer(line)]
 
 
-def test_no_policy_that_we_teach_lets_two_addresses_through() -> None:
+def test_no_policy_in_documents_and_prompts_allows_two_addresses_in_one_argument() -> None:
     assert len(taught()) >= 12
     for pattern in taught():
         assert leaks(policy("must deny when not to.value in {{{0}}};", pattern)) == [], pattern

@@ -292,7 +292,7 @@ BOMBS = [
 
 @pytest.mark.long(sample=2)
 @pytest.mark.parametrize("bomb", BOMBS)
-def test_a_hostile_regex_is_known_or_denied_in_bounded_time(bomb: str) -> None:
+def test_a_call_that_only_a_hostile_regex_could_allow_is_denied_within_2_s(bomb: str) -> None:
     start = time.process_time()
     verdict = decide(
         f'tool "lend" {{ must allow when a.value in {{r"{bomb}"}}; }}', a=given("a" * 5_000 + "\n!")

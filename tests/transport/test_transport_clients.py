@@ -685,7 +685,7 @@ FORGED = http(b'{"text": "forged"}')
     [says(FORGED), lambda connection: bool(connection.unwrap())],
     ids=["another reply", "the end"],
 )
-def test_a_connection_over_tls_that_holds_more_than_its_reply_is_not_used_again(
+def test_a_tls_connection_with_more_data_after_its_reply_is_not_used_again(
     cert: Path, is_async: bool, beyond: Answer
 ) -> None:
     def answers(connection: socket.socket) -> bool:

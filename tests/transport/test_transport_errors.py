@@ -276,7 +276,7 @@ ECHOES = [
 
 
 @pytest.mark.parametrize("answer", ECHOES, ids=lambda answer: str(answer)[:30])
-def test_no_key_leaves_in_an_error(way: Way, answer: Any) -> None:
+def test_no_error_contains_a_key(way: Way, answer: Any) -> None:
     with pytest.raises(SequrityError) as caught:
         way.call(mocked(Script(answer), retry=ONCE))
 
@@ -334,7 +334,7 @@ FORMS: list[tuple[Callable[[str], str], Callable[[str], str]]] = [
 
 
 @given(KEYS, st.data(), st.sampled_from(FORMS), st.sampled_from(["", "\n", " - "]))
-def test_no_eight_characters_of_a_key_are_shown_however_they_are_written(
+def test_no_eight_characters_of_a_key_are_shown_in_any_spelling(
     key: str,
     data: st.DataObject,
     form: tuple[Callable[[str], str], Callable[[str], str]],
@@ -375,7 +375,7 @@ def test_a_piece_of_a_key_is_masked_but_not_the_text_around_it(
     st.text(st.sampled_from("0123456789abcdef"), min_size=32),
     st.text(st.characters(exclude_characters="0123456789abcdefABCDEF")),
 )
-def test_a_text_without_any_of_a_key_stays_as_it_is(key: str, text: str) -> None:
+def test_a_text_without_a_part_of_the_key_is_unchanged(key: str, text: str) -> None:
     assert Redactor((key,)).text(text) == text
 
 
@@ -385,7 +385,7 @@ WORDS_OF_IT = {"No", "to", "https", "refused", "See", "an", "it", "is"}
 
 
 @pytest.mark.parametrize("key", sorted(filter(str.isalnum, WITHIN - WORDS_OF_IT)))
-def test_a_short_key_is_masked_as_a_whole_word_and_never_within_one(key: str) -> None:
+def test_a_short_key_is_masked_as_a_whole_word_and_not_inside_other_words(key: str) -> None:
     shown = Redactor((key,)).text(f"{SAID} The key is {key}, it was '{key}'. Is it {key}?")
     assert shown == f"{SAID} The key is ***, it was '***'. Is it ***?"
 
@@ -409,7 +409,7 @@ def test_keys_are_masked_at_every_depth_of_a_structure() -> None:
 
 
 @pytest.mark.parametrize("part", [KEY, KEY[-9:], KEY[6:18], KEY[:8], KEY.upper(), quoted(KEY)])
-def test_no_part_of_a_key_leaves_in_an_error(way: Way, part: str) -> None:
+def test_no_error_contains_a_part_of_a_key(way: Way, part: str) -> None:
     answers: list[httpx.Response | Exception] = [
         httpx.Response(401, json={"detail": f"Bad key …{part}", "sent": {part: [part]}}),
         httpx.Response(403, text=f"Bad key …{part}"),

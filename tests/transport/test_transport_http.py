@@ -137,7 +137,7 @@ def of_size(size: int) -> bytes:
 
 # An event loop may take more from a socket than the 64 KiB that one read returns.
 @pytest.mark.parametrize("size", [1000, 64 * 1024, 128 * 1024])
-def test_what_follows_a_reply_is_not_the_reply_to_the_next_request(
+def test_bytes_after_a_reply_are_not_the_reply_to_the_next_request(
     serve: Serve, way: Way, size: int
 ) -> None:
     smuggled = http(b'{"text": "forged"}')
@@ -156,7 +156,7 @@ def test_what_follows_a_reply_is_not_the_reply_to_the_next_request(
     assert len(server.connections) == 2
 
 
-def test_what_comes_on_an_idle_connection_is_not_the_reply_to_the_next_request(
+def test_bytes_on_an_idle_connection_are_not_the_reply_to_the_next_request(
     serve: Serve, way: Way
 ) -> None:
     is_idle, has_sent = threading.Event(), threading.Event()
@@ -248,7 +248,7 @@ def test_a_connection_that_breaks_during_the_request_raises_stream_interrupted(w
         done.result()
 
 
-def test_a_call_that_is_interrupted_while_it_waits_holds_no_bytes_of_the_request(
+def test_the_frames_of_an_interrupted_call_hold_no_bytes_of_the_request(
     serve: Serve, way: Way, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Interrupted(BaseException):
@@ -288,7 +288,7 @@ def test_a_chunked_request_ends_with_an_empty_chunk() -> None:
     assert http11.Http11().request(request).endswith(b'c\r\n{"hello": 1}\r\n0\r\n\r\n')
 
 
-def test_no_log_of_another_library_has_the_request(
+def test_no_log_of_another_library_contains_the_request(
     serve: Serve, way: Way, caplog: pytest.LogCaptureFixture
 ) -> None:
     server = serve(says(http(events("hi"), media="text/event-stream"))) if way.streams else None

@@ -66,7 +66,7 @@ def times_out(call: Callable[[], Any]) -> errors.TimedOut:
     return caught.value
 
 
-def test_a_server_that_trickles_cannot_pass_the_total(
+def test_a_server_that_sends_its_body_slowly_cannot_exceed_the_total_time(
     serve: Callable[..., RawServer], way: Way, time: FakeTime
 ) -> None:
     head = b"HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\nContent-Type: application/json\r\n\r\n"
@@ -78,7 +78,7 @@ def test_a_server_that_trickles_cannot_pass_the_total(
     assert "within 5990 s" in str(error)
 
 
-def test_a_server_that_trickles_its_head_cannot_pass_the_total(
+def test_a_server_that_sends_its_head_slowly_cannot_exceed_the_total_time(
     serve: Callable[..., RawServer], way: Way, time: FakeTime
 ) -> None:
     # Many more bytes would exceed the limit for headers before the time limit.
@@ -89,7 +89,7 @@ def test_a_server_that_trickles_its_head_cannot_pass_the_total(
     assert "within 1190 s" in str(error)
 
 
-def test_a_server_that_reads_slowly_cannot_pass_the_total(way: Way, time: FakeTime) -> None:
+def test_a_server_that_reads_slowly_cannot_exceed_the_total_time(way: Way, time: FakeTime) -> None:
     call = replace(FIRST_TURN, body=b" " * 30_000_000)
     taken = 0
 
@@ -233,7 +233,7 @@ def test_a_server_without_tls_reaches_the_connect_limit(
         way.call(transport)
 
 
-def test_a_server_that_closes_at_once_may_have_processed_the_request(
+def test_a_turn_of_a_session_is_not_sent_again_if_the_server_closes_without_a_reply(
     serve: Callable[..., RawServer], way: Way
 ) -> None:
     server = serve(closes)

@@ -79,7 +79,7 @@ def name(row: Any) -> str:
 @pytest.mark.long(sample=81)
 @pytest.mark.parametrize(("happened", "again", "raised"), TABLE, ids=map(name, TABLE))
 @pytest.mark.parametrize("call", [FIRST_TURN, IN_SESSION], ids=["first turn", "in a session"])
-def test_a_call_is_sent_again_as_the_table_says(
+def test_a_failed_call_is_sent_again_only_where_the_table_allows_it(
     way: Way, call: Any, happened: Any, again: tuple[bool, bool], raised: type[ServiceError]
 ) -> None:
     answer = way.error_object(happened) if isinstance(happened, dict) else happened
@@ -111,7 +111,9 @@ def test_each_call_has_its_own_idempotency_key(way: Way) -> None:
 
 @pytest.mark.parametrize("way", [STREAM, ASTREAM], ids=str)
 @pytest.mark.parametrize("last", [b'data: {"error": {"code": 429}}\n\n', b""], ids=["error", "cut"])
-def test_nothing_is_sent_again_after_the_first_output(way: Way, last: bytes) -> None:
+def test_a_stream_that_fails_after_its_first_output_is_not_requested_again(
+    way: Way, last: bytes
+) -> None:
     stream = events("one", done=False) + last
     script = Script(httpx.Response(200, headers=EVENT_STREAM, content=stream))
 

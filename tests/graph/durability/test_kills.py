@@ -26,7 +26,9 @@ def postgres_server() -> Iterator[str]:
 
 @pytest.mark.long
 @pytest.mark.parametrize(("strict", "history"), [(False, "new"), (True, "whole")])
-def test_a_killed_run_ends_right_and_repeats_nothing_recorded(strict: bool, history: str) -> None:
+def test_a_killed_run_ends_correctly_and_repeats_no_recorded_call(
+    strict: bool, history: str
+) -> None:
     with killer(strict=strict) as made:
         made.history = history
         runs = killed_runs(made, _KILLS)

@@ -150,7 +150,7 @@ def test_a_parent_graph_that_crashed_continues_inside_the_executor(
 
 
 @pytest.mark.parametrize("at", range(2, 7))
-def test_a_saver_that_keeps_only_the_newest_checkpoint_goes_on_right(
+def test_a_crashed_run_continues_if_only_the_newest_checkpoint_is_kept(
     at: int, model: ChatSequrity
 ) -> None:
     runs = LangGraphExecutor(chain(4), model, checkpointer=Shallow(at))

@@ -89,7 +89,7 @@ def bombed() -> Any:
 
 @pytest.mark.long(sample=1)
 @pytest.mark.parametrize("name", BOMBS)
-def test_a_program_that_takes_too_much_is_ended_while_others_are_answered(
+def test_a_program_that_takes_too_much_is_ended_while_the_server_answers_others(
     bombed: LocalServer, name: str
 ) -> None:
     caught: list[ProgramFailed] = []
@@ -159,7 +159,7 @@ MEASURES = """
 
 @pytest.mark.long
 @needs_proc
-def test_a_server_takes_little_memory_for_what_a_program_hands_out() -> None:
+def test_the_output_of_a_program_takes_little_memory_of_the_server() -> None:
     done = subprocess.run(  # noqa: S603 - our own code
         [sys.executable, "-c", textwrap.dedent(MEASURES), json.dumps(HANDED_OUT)],
         capture_output=True, text=True, check=True,
@@ -256,7 +256,7 @@ NO_PYTHON = """
 
 
 @pytest.mark.long
-def test_a_machine_that_cannot_start_workers_says_so_once() -> None:
+def test_a_server_that_cannot_start_workers_warns_once() -> None:
     done = subprocess.run(  # noqa: S603 - our own code
         [sys.executable, "-c", textwrap.dedent(NO_PYTHON)],
         capture_output=True, text=True, check=True,
@@ -268,7 +268,7 @@ def test_a_machine_that_cannot_start_workers_says_so_once() -> None:
     assert "cannot be started" in done.stderr
 
 
-def test_workers_that_cannot_be_started_any_more_are_no_reason_to_do_without(
+def test_a_server_that_once_had_workers_runs_no_program_in_its_own_process(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     with LocalServer(

@@ -641,7 +641,7 @@ class _Parts(Teller):
 
 
 @pytest.mark.long
-def test_programs_that_are_cut_into_steps_have_the_same_verdicts_and_labels(
+def test_programs_that_are_split_into_steps_have_the_same_verdicts_and_labels(
     stage: Stage,
 ) -> None:
     rng = random.Random(14)  # noqa: S311 - the same each time

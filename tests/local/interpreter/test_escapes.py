@@ -47,7 +47,7 @@ def observer() -> Iterator[Observer]:
     "case",
     [pytest.param(case, id=f"{family}: {case.name}") for family, case in SAMPLE],
 )
-def test_a_hostile_program_ends_as_it_must_within_2_s_and_200_mb(
+def test_a_hostile_program_ends_as_expected_within_2_s_and_200_mb(
     observer: Observer, case: Case
 ) -> None:
     assert observer.faults(case) == []
@@ -55,7 +55,7 @@ def test_a_hostile_program_ends_as_it_must_within_2_s_and_200_mb(
 
 @pytest.mark.long(sample=1)
 @pytest.mark.parametrize("name", GREEDY)
-def test_a_greedy_program_ends_within_2_s_and_200_mb_under_the_limits_in_use(
+def test_a_greedy_program_ends_within_2_s_and_200_mb_under_the_default_limits(
     observer: Observer, name: str
 ) -> None:
     (case,) = (case for case in CORPUS if case.name == name)

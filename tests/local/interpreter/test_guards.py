@@ -28,7 +28,7 @@ def intact() -> Iterator[Observer]:
 
 @pytest.mark.long(sample=1)
 @pytest.mark.parametrize("guard", SAMPLE, ids=lambda guard: guard.name)
-def test_a_guard_that_is_gone_is_noticed(intact: Observer, guard: Guard) -> None:
+def test_a_hostile_program_shows_that_a_guard_is_missing(intact: Observer, guard: Guard) -> None:
     case = KNOWN[guard.name]
     assert witness(guard, [case], intact) is case
 
@@ -45,5 +45,5 @@ def test_a_program_that_also_fails_with_the_guard_is_no_witness(intact: Observer
     assert witness(SAMPLE[0], [wrong], intact) is None
 
 
-def test_every_guard_has_a_program_that_notices_or_a_reason() -> None:
+def test_every_guard_has_a_program_that_needs_it_or_a_reason_for_having_none() -> None:
     assert {guard.name for guard in GUARDS} == KNOWN.keys() | SECOND.keys()

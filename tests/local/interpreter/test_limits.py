@@ -91,7 +91,7 @@ def test_the_time_of_a_program_is_limited() -> None:
 @pytest.mark.parametrize(
     "busy", ["", "for i in range(400):\n        i * i\n    ", "sorted(range(9_000))\n    "]
 )
-def test_a_program_that_calls_tools_again_and_again_has_its_time_in_all(busy: str) -> None:
+def test_a_program_with_endless_tool_calls_reaches_the_limit_of_its_total_time(busy: str) -> None:
     source = f"while True:\n    {busy}read(name='x')"
     limits = Limits(total_seconds=0.1, memory=10**12, steps=10**12)
     run = Run(parse(source), tools=TOOLS, limits=limits)
@@ -104,7 +104,7 @@ def test_a_program_that_calls_tools_again_and_again_has_its_time_in_all(busy: st
     assert "`total_seconds`" in step.message
 
 
-def test_time_that_other_threads_take_is_not_the_programs() -> None:
+def test_time_that_passes_during_a_tool_call_does_not_count_for_the_program() -> None:
     run = Run(parse("read(name='x')\n1"), tools=TOOLS, limits=Limits(seconds=0.2))
     run.advance()
     end = time.thread_time() + 0.4
@@ -160,7 +160,7 @@ def test_the_first_garbage_collection_is_not_counted_and_all_others_are(
     assert spent <= clock.spent() < spent + 0.4
 
 
-def test_a_search_has_no_more_time_than_is_left() -> None:
+def test_a_regex_search_ends_when_the_time_of_the_program_is_over() -> None:
     source = "import re\nre.search('(a|aa)+$', 'a' * 60 + 'b')"
     step = failure(source, limits=Limits(seconds=0.05, regex_seconds=100.0))
 

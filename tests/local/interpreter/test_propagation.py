@@ -40,5 +40,7 @@ def test_every_precise_rule_has_a_test_program() -> None:
 
 
 @pytest.mark.parametrize("rule", PRECISE)
-def test_a_precise_rule_keeps_labels_off_what_does_not_depend_on_them(rule: str) -> None:
+def test_a_precise_rule_gives_no_labels_to_a_value_that_does_not_depend_on_the_data(
+    rule: str,
+) -> None:
     assert labels(PRECISE[rule]) == Labels()

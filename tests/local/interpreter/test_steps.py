@@ -239,7 +239,9 @@ def test_in_strict_mode_assignments_under_a_branch_keep_its_labels_in_later_step
 
 @pytest.mark.long
 @pytest.mark.parametrize("is_strict", [False, True], ids=["standard", "strict"])
-def test_programs_that_are_cut_give_the_same_values_and_labels(*, is_strict: bool) -> None:
+def test_programs_that_are_split_into_steps_give_the_same_values_and_labels(
+    *, is_strict: bool
+) -> None:
     rng = random.Random(14)  # noqa: S311 - the same each time
     lost, seen = [], 0
     for trial in islice(programs(is_strict=is_strict), _COUNT):

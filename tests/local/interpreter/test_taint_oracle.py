@@ -4,6 +4,8 @@ The full runs are `python -m tests.local.interpreter.taint_oracle --count 20000`
 `--strict`.
 """
 
+from collections.abc import Sequence
+
 import pytest
 
 from langchain_sequrity.local.interpreter import parse
@@ -21,12 +23,14 @@ from tests.local.interpreter.operations import (
 )
 from tests.local.interpreter.taint_oracle import (
     BRANCHES,
+    Examined,
     Step,
     Trial,
     Writer,
     branching,
     examine,
     losses,
+    run_both,
     smallest,
     trials,
 )
@@ -36,19 +40,32 @@ _COUNT = 500
 
 @pytest.mark.long
 def test_a_variable_that_differs_between_two_runs_has_the_tag_of_the_secret() -> None:
-    found = [losses(trial) for seed in range(_COUNT) for trial in trials(seed)]
+    found = [examine(trial) for seed in range(_COUNT) for trial in trials(seed)]
 
-    assert [lost[0].text for lost in found if lost] == []
+    assert _lost(found) == []
+    # Of the other pairs, a limit ended a run, or nothing depends on the secret.
+    assert sum(map(_has_flow, found)) > len(found) / 2
 
 
 @pytest.mark.long
 def test_in_strict_mode_assignments_under_branches_have_the_tag_of_the_secret() -> None:
-    found = [losses(trial) for seed in range(_COUNT) for trial in branching(seed)]
+    found = [examine(trial) for seed in range(_COUNT) for trial in branching(seed)]
 
-    assert [lost[0].text for lost in found if lost] == []
+    assert _lost(found) == []
+    assert sum(map(_has_flow, found)) > len(found) * 0.9
 
 
-# Short programs with a hidden flow from a secret: each is an operation that could lose the tag.
+def _lost(found: Sequence[Examined | None]) -> list[str]:
+    return [one.losses[0].text for one in found if one is not None and one.losses]
+
+
+def _has_flow(found: Examined | None) -> bool:
+    """Whether a variable other than the secret differs between the two runs."""
+    return found is not None and bool(set(found.differing()) - {found.trial.secret})
+
+
+# Short programs with a hidden flow from a secret to `v`: each has an operation that could lose the
+# tag.
 HIDDEN = (
     # names and number of arguments
     ("d = {}\nd.update(**{text: 1})\nv = list(d)[0]", "text"),
@@ -57,8 +74,6 @@ HIDDEN = (
     ("def f(**k):\n    global v\n    v = len(k)\nf(**table)", "table"),
     ("def f(a=0, b=0):\n    global v\n    v = b\nf(*nums[1:])", "nums"),
     ("d = {}\nd.update(**table)\nv = len(d)", "table"),
-    ("(lambda a, b: 1)(*nums)", "nums"),
-    ("(lambda a: 1)(**table)", "table"),
     # positions of iterators
     ("it = iter(range(9))\nnum in it\nv = next(it)", "num"),
     ("it = iter(range(9))\nnum not in it\nv = list(it)", "num"),
@@ -106,24 +121,11 @@ HIDDEN = (
     ("d = {}\nd |= pairs\nv = len(d)", "pairs"),
     ("d = {'a': 1}\nd.setdefault('a' if num == 2 else 'b', 1)\nv = len(d)", "num"),
     ("d = {1: 'x'}\nd[thing] = 'y'\nv = len(d)", "thing"),
-    ("d = collections.Counter()\nd[text] += 0\nv = len(d)", "text"),
+    ("d = collections.Counter()\nd[text] += 0\nv = list(d)[0]", "text"),
     # types
     ("v = isinstance(1, type(thing))", "thing"),
     ("v = isinstance(1, (list, int if flag else str))", "flag"),
-    ("{'a': 1}[key]", "key"),
-    ("[1, 2, 3][num]", "num"),
-    ("1 // (num - 2)", "num"),
-    ("raise (KeyError if flag else ValueError)('m')", "flag"),
-    ("(0 if flag else []).pop", "flag"),
     ("v = isinstance(Box(x=thing).x, str)", "thing"),
-    ("class Made(Item if flag else Box):\n    pass\nv = len(Made.model_json_schema()['properties'])", "flag"),
-    ("c = int if flag else str\nclass Made(BaseModel):\n    x: c\nv = Made(x='1').x", "flag"),
-    # the data that decide whether an expression fails
-    ("undefined if flag else 0", "flag"),
-    ("flag and undefined", "flag"),
-    ("[undefined for q in range(num - 2)]", "num"),
-    ("a, b = nums", "nums"),
-    ("next(q for q in range(9) if q > num + 5)", "num"),
     # patterns
     ("c = Box(z=key)\nmatch {'a': 1, 'b': 2, 'z': 3}:\n    case {c.z: v}:\n        pass", "key"),
     ("match [num, 5, 1]:\n    case [2, v, _] | [_, _, v]:\n        pass", "num"),
@@ -140,20 +142,62 @@ HIDDEN = (
 @pytest.mark.long(sample=17)
 @pytest.mark.parametrize(("source", "secret"), HIDDEN)
 def test_a_hidden_flow_from_a_secret_keeps_the_tag(source: str, secret: str) -> None:
+    found = [examine(trial) for trial in _pairs(source, secret)]
+
+    assert None not in found
+    assert _lost(found) == []
+    assert any("v" in one.differing() for one in found if one is not None)
+
+
+def _pairs(source: str, secret: str) -> list[Trial]:
+    """A program of one step, with the first value of a secret and each of its other values."""
     _, (value, *others) = SECRETS[secret]
-    found = [examine(Trial((Step(source),), secret, (value, other))) for other in others]
-
-    ways = [one.differing() for one in found if one is not None]
-    errors = [loss for one in found if one is not None for loss in one.losses]
-    assert [loss.text for loss in errors] == []
-    assert any(ways) or _fails(source, secret)
+    return [Trial((Step(source),), secret, (value, other)) for other in others]
 
 
-def _fails(source: str, secret: str) -> bool:
-    """Whether the runs take different paths, so that only the exception was checked."""
-    values = SECRETS[secret][1]
-    trials = [Trial((Step(source),), secret, (values[0], other)) for other in values[1:]]
-    return any(found is not None and not found.trial.steps for found in map(examine, trials))
+FAILING = (
+    ("(lambda a, b: 1)(*nums)", "nums"),
+    ("(lambda a: 1)(**table)", "table"),
+    ("{'a': 1}[key]", "key"),
+    ("[1, 2, 3][num]", "num"),
+    ("1 // (num - 2)", "num"),
+    ("raise (KeyError if flag else ValueError)('m')", "flag"),
+    ("(0 if flag else []).pop", "flag"),
+    ("undefined if flag else 0", "flag"),
+    ("flag and undefined", "flag"),
+    ("[undefined for q in range(num - 2)]", "num"),
+    ("a, b = nums", "nums"),
+    ("next(q for q in range(9) if q > num + 5)", "num"),
+)
+
+
+@pytest.mark.parametrize(("source", "secret"), FAILING)
+def test_an_exception_that_a_secret_decides_has_the_tag(source: str, secret: str) -> None:
+    ends = [end for trial in _pairs(source, secret) for end in run_both(trial) or ()]
+    raised = [end for end in ends if "t0" in end]
+    shown = {(end["t0"].value, end["s0"].value) if "t0" in end else None for end in ends}
+
+    assert len(ends) == 2 * len(_pairs(source, secret))
+    assert len(shown) > 1
+    assert [end for end in raised if secret not in end["e0"].labels.tags] == []
+    assert [end for end in raised if secret not in end["t0"].labels.tags] == []
+    assert [end for end in raised if secret not in end["s0"].labels.tags] == []
+
+
+REFUSED = (
+    "class Made(Item if flag else Box):\n    pass",
+    "c = int if flag else str\nclass Made(BaseModel):\n    x: c",
+)
+
+
+@pytest.mark.parametrize("source", REFUSED)
+def test_a_class_with_a_part_that_a_secret_chose_is_refused(source: str) -> None:
+    (trial,) = _pairs(source, "flag")
+
+    for end in run_both(trial) or pytest.fail("a limit ended a run"):
+        assert "cannot have labels" in end["s0"].value
+        assert end["s0"].labels.tags == {"flag"}
+        assert "Made" not in end
 
 
 def test_every_operation_of_the_interpreter_has_a_template() -> None:

@@ -153,7 +153,9 @@ def test_a_program_does_the_same_in_a_worker_as_in_this_process(
 
 @pytest.mark.long(sample=1)
 @pytest.mark.parametrize("options", [{}, {"is_strict": True}], ids=["plain", "strict"])
-def test_a_worker_tells_the_story_of_any_run(pool: WorkerPool, options: dict[str, Any]) -> None:
+def test_a_program_takes_the_same_steps_in_a_worker_as_in_this_process(
+    pool: WorkerPool, options: dict[str, Any]
+) -> None:
     hostile = [case.program for case in CORPUS if case.ends in OVER_SOON][::20]
     for source in [*hostile, *map(random_program, range(30))]:
         mine, theirs = told_by_both(pool, source, **options)
@@ -249,7 +251,7 @@ LONG = Limits(source=10**9, nodes=10**9, seconds=0.01)
 
 @pytest.mark.long(sample=1)
 @pytest.mark.parametrize("what", ["check", "run"])
-def test_the_system_ends_a_worker_that_never_looks_at_a_clock(what: str) -> None:
+def test_the_operating_system_ends_a_worker_that_does_not_check_the_time(what: str) -> None:
     # Python's parser never looks at a clock, and needs several seconds for this text.
     with WorkerPool(limits=LONG) as pool, pytest.raises(ProgramRefused) as caught:
         getattr(pool, what)("x = [1, 2, 3]\n" * 1_000_000)
@@ -264,7 +266,9 @@ def test_the_system_ends_a_worker_that_never_looks_at_a_clock(what: str) -> None
         "x = []\ntry:\n    x.append('a' * 10**9)\nexcept Exception:\n    1",
     ],
 )
-def test_a_program_that_takes_too_much_memory_is_stopped_by_the_system(source: str) -> None:
+def test_a_program_that_takes_too_much_memory_is_stopped_by_the_operating_system(
+    source: str,
+) -> None:
     with WorkerPool(limits=HUGE, room=300_000_000) as pool:
         run = asking(pool, f"{ASKING}\n{source}")
         before = pid_of(run)
@@ -287,7 +291,7 @@ def test_a_result_that_needs_too_much_memory_also_reaches_the_limit() -> None:
 
 
 @needs_proc
-def test_a_worker_has_no_secret_no_file_and_no_way_to_open_one(
+def test_a_worker_has_no_secrets_and_no_open_files_and_can_open_none(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("SEQURITY_API_KEY", "k3y")
@@ -331,7 +335,7 @@ def test_dates_can_be_read_and_written_without_files(pool: WorkerPool) -> None:
         "import random\nwhile True:\n    random.randint(0, 1 << 16_000)",
     ],
 )
-def test_a_program_that_hands_out_too_much_reaches_a_limit_that_is_named(
+def test_a_program_with_too_much_output_ends_with_the_name_of_a_limit(
     pool: WorkerPool, source: str
 ) -> None:
     end = ended(pool.run(f"kept = 1\n{source}", tools=TOOLS).advance())
@@ -416,7 +420,7 @@ def test_a_parked_run_continues_in_another_worker_from_its_log(pool: WorkerPool)
     assert run.advance(Labeled(2)) == ProgramFinished(Labeled(42), "int", 3)
 
 
-def test_a_worker_serves_one_owner_and_after_a_good_end() -> None:
+def test_a_worker_serves_one_owner_and_is_replaced_after_a_limit_was_reached() -> None:
     with WorkerPool() as pool:
 
         def next_pid(source: str = "1", owner: str = "me") -> int:
@@ -512,7 +516,7 @@ if given:
 """,
     ],
 )
-def test_a_worker_keeps_nothing_of_a_program_that_is_over(source: str) -> None:
+def test_a_worker_keeps_no_data_of_a_finished_program(source: str) -> None:
     code = textwrap.dedent(SEES_WHAT_IS_LEFT)
     done = subprocess.run(  # noqa: S603 - our own code
         [sys.executable, "-c", code, source, "c4nary"], capture_output=True, text=True, check=False
@@ -652,7 +656,7 @@ FORKS = """
     ["os.kill(os.getpid(), signal.SIGKILL)", "os.abort()", "pass", FORKS],
     ids=["killed", "crashed", "ended", "ended, but for a fork"],
 )
-def test_no_process_is_left_when_its_owner_ends(end: str) -> None:
+def test_worker_processes_end_when_their_parent_process_ends(end: str) -> None:
     code = textwrap.dedent(DIES).replace("END", textwrap.dedent(end))
     with subprocess.Popen(  # noqa: S603 - our own code
         [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
@@ -785,7 +789,7 @@ NONSENSE = {
 
 @pytest.mark.long(sample=1)
 @pytest.mark.parametrize("says", NONSENSE.values(), ids=NONSENSE)
-def test_a_worker_that_was_taken_over_and_talks_nonsense_is_ended(
+def test_a_compromised_worker_that_sends_invalid_messages_is_ended(
     taken_over: Callable[[bytes], WorkerRun], says: bytes
 ) -> None:
     assert "invalid answer" in ended(taken_over(says).advance()).message
@@ -810,7 +814,7 @@ def test_valid_answers_of_the_imposter_are_accepted(
     ],
     ids=["nothing", "half a length", "half a message", "questions for ever"],
 )
-def test_a_worker_that_was_taken_over_and_never_ends_is_ended(
+def test_a_compromised_worker_that_never_ends_its_run_is_ended(
     taken_over: Callable[[bytes], WorkerRun], says: bytes
 ) -> None:
     run = taken_over(says)
