@@ -183,6 +183,22 @@ def test_every_module_that_the_architecture_page_names_exists() -> None:
     assert missing == []
 
 
+def test_every_test_that_a_page_names_exists_in_the_file_named_before_it() -> None:
+    missing, count = [], 0
+    for page in pages():
+        file = ""
+        for name in re.findall(r"`((?:[\w/]+/)?test_\w+(?:\.py)?)`", page.read_text()):
+            if name.endswith(".py"):
+                file = name.removeprefix("tests/")
+                continue
+            count += 1
+            texts = [path.read_text() for path in (ROOT / "tests").rglob(file)] if file else []
+            if not any(f"def {name}(" in text for text in texts):
+                missing.append(f"{page.name}: {file}: {name}")
+    assert count > 150
+    assert missing == []
+
+
 @pytest.mark.parametrize("page", list(pages()), ids=lambda page: page.name)
 def test_links_between_pages_lead_to_existing_files(page: Path) -> None:
     links = re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text())
