@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import re
 import socket
 import threading
 from collections.abc import Iterator
@@ -695,8 +696,7 @@ def test_documented_mode_uses_call_ids_of_18_characters_that_continue_the_sessio
 ) -> None:
     reply = documented.chat("call look_up with x", tools=[tool()])
     [call_id] = call_ids(reply)
-    assert len(call_id) == 18
-    assert call_id[2:14] == session_of(reply).replace("-", "")[-12:]
+    assert call_id == f"tc{session_of(reply).replace('-', '')[-12:]}0001"
     messages = [said(reply), result(call_id)]
     again = documented.chat("call look_up with x", *messages, tools=[tool()])
     assert session_of(again) == session_of(reply)
@@ -705,5 +705,4 @@ def test_documented_mode_uses_call_ids_of_18_characters_that_continue_the_sessio
 def test_full_mode_uses_call_ids_that_contain_the_session_id(api: Api) -> None:
     reply = api.chat("call look_up with x", tools=[tool()])
     [call_id] = call_ids(reply)
-    assert len(call_id) == 76
-    assert call_id[3:39] == session_of(reply)
+    assert re.fullmatch(f"tc-{session_of(reply)}-[0-9a-f-]{{36}}", call_id)

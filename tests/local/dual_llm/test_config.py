@@ -118,20 +118,6 @@ def test_steps_build_on_each_other_only_in_multistep_planning(
     assert len(play.planner.requests) == (2 if setting else 1)
 
 
-@pytest.mark.parametrize(("setting", "shown"), [(None, 0), (True, 0), (False, 1)])
-def test_failed_steps_are_dropped_after_the_turn_unless_prune_failed_steps_is_off(
-    stage: Stage, setting: bool | None, shown: int
-) -> None:
-    steps = {"enable_multistep_planning": True, "prune_failed_steps": setting}
-    last = "final_return_value = 'next'"
-    play = fsm(stage, steps, "1 / 0", "x = 2", "final_return_value = x", last)
-    first = converse(play.model, "Go", {})
-    assert ended(first).value == 2
-    assert value(play.model, [*first, HumanMessage("On")]) == "next"
-    last = play.planner.prompts[-1]
-    assert (last.count("1 / 0"), last.count("x = 2")) == (shown, 1)
-
-
 # Limits
 
 

@@ -104,49 +104,28 @@ def test_settings_decide_which_parts_of_the_history_the_planner_sees(
     assert [text for text in not_told if text in prompt] == []
 
 
+RAISED = "The program raised `KeyError` at line 2.%s\n    {}[page]\n    ^\nWrite"
+
+
 @pytest.mark.parametrize(
-    ("level", "told"),
+    ("setting", "told"),
     [
-        (None, "The program raised `KeyError` at line 2."),
-        ("normal", "The program raised `KeyError` at line 2."),
-        ("minimal", "The program failed. Write"),
-        ("extra", "The program raised `KeyError` at line 2. 'secret'"),
+        ({}, RAISED % ""),
+        ({"debug_info_level": None}, RAISED % ""),
+        ({"debug_info_level": "normal"}, RAISED % ""),
+        ({"debug_info_level": "minimal"}, "The program failed. Write"),
+        ({"debug_info_level": "extra"}, RAISED % " 'secret'"),
     ],
 )
 def test_debug_info_level_decides_how_much_of_an_error_the_planner_sees(
-    stage: Stage, level: str | None, told: str
+    stage: Stage, setting: Json, told: str
 ) -> None:
-    config = {"prompt": {"pllm": {"debug_info_level": level}}}
+    config = {"prompt": {"pllm": setting}}
     play = Play(stage, "page = read(number=1)\n{}[page]", "'done'", session_config=config)
     assert value(play.model, tools={"read": "secret"}) == "done"
-    assert told in play.planner.prompts[1]
-    assert ("secret" in play.planner.prompts[1]) == (level == "extra")
-
-
-VARIABLES = "number = 7\ntext = 'own words'\npage = read(number=8)\n'set'"
-
-
-@pytest.mark.parametrize(
-    ("visibility", "told"),
-    [
-        (None, ["- number: int", "- text: str of length 9", "- page: str of length 6"]),
-        ("none", []),
-        ("basic-notext", ["- number = 7"]),
-        ("basic-executable", ["- number = 7", '- text = "own words"']),
-        ("all-executable", ["- number = 7", '- text = "own words"']),
-        ("all", ["- number = 7", '- text = "own words"', '- page = "a page"']),
-    ],
-)
-def test_context_var_visibility_decides_what_the_planner_sees_of_variables(
-    stage: Stage, visibility: str | None, told: list[str]
-) -> None:
-    config = {"prompt": {"pllm": {"context_var_visibility": visibility}}}
-    play = Play(stage, VARIABLES, "'done'", session_config=config)
-    first = converse(play.model, "Go", {"read": "a page"})
-    assert value(play.model, [*first, HumanMessage("On")]) == "done"
-    lines = play.planner.prompts[1].splitlines()
-    listed = [line for line in lines if line.startswith(("- number", "- text", "- page"))]
-    assert listed == told
+    prompt = play.planner.prompts[1]
+    assert f"(The last program: {told}" in prompt
+    assert prompt.count("secret") == told.count("secret")
 
 
 @pytest.mark.parametrize(
@@ -168,23 +147,36 @@ KEYS = {
     "include_policy_check_history": {"policy_check_history", "session_meta"},
     "include_namespace_snapshot": {"namespace_snapshot", "session_meta"},
 }
+REPORTS = set().union(*KEYS.values())
 
 
-@pytest.mark.parametrize("setting", [None, *KEYS])
-def test_a_reply_contains_only_the_requested_reports(stage: Stage, setting: str | None) -> None:
-    unset = dict.fromkeys(("include_program", "include_policy_check_history"), False)
-    config = {"response_format": {**unset, **({setting: True} if setting else {})}}
-    found = ended(converse(Play(stage, "x = 1\nx", session_config=config).model, "Go", {}))
-    optional = ("program", "policy_check_history", "session_meta", "namespace_snapshot")
-    held = {key for key in optional if getattr(found, key) not in (None, ())}
-    # A turn without calls has an empty check history, so `held` never contains it.
-    assert held == KEYS.get(setting or "", set()) - {"policy_check_history"}
+@pytest.mark.parametrize(
+    "settings", [[], *([one] for one in KEYS), [*KEYS]], ids=["none", *KEYS, "all"]
+)
+def test_a_reply_contains_only_the_requested_reports(stage: Stage, settings: list[str]) -> None:
+    config = {"response_format": {**dict.fromkeys(KEYS, False), **dict.fromkeys(settings, True)}}
+    program = "n = (1, 2)\nf = len\nmark()\n'done'\n"
+    found = ended(converse(Play(stage, program, session_config=config).model, "Go", {"mark": "m"}))
+    requested = {key for setting in settings for key in KEYS[setting]}
+    held = {key for key in REPORTS if getattr(found, key) not in (None, ())}
+    assert held == requested
+    meta = {"producers": [], "consumers": ["*"], "tags": []}
+    if found.program is not None:
+        assert found.program == program
+    if found.session_meta is not None:
+        assert found.session_meta == {"value": None, "meta": meta}
+    if found.policy_check_history:
+        assert [check["tool"] for check in found.policy_check_history] == ["mark"]
+    if found.namespace_snapshot is not None:
+        assert found.namespace_snapshot["n"] == {"value": [1, 2], "meta": meta}
+        assert set(found.namespace_snapshot) == {"n", "f"}
 
 
 def test_our_chat_models_request_program_and_checks_by_default(stage: Stage) -> None:
     found = ended(converse(Play(stage, "x = 1\nx").model, "Go", {}))
     assert (found.program or "").strip() == "x = 1\nx"
     assert found.session_meta is not None
+    assert found.namespace_snapshot is None
 
 
 TELLING = {
@@ -210,22 +202,6 @@ def test_a_stripped_reply_is_the_value_or_the_error_message_as_text(
     api = Api(stage.server, http, key="sq-test")
     reply = api.chat("Go", model=name, headers=headers, stream=stream)
     assert (streamed_text(reply.content) if stream else said(reply)["content"]) == text
-
-
-@pytest.mark.parametrize(("setting", "thoughts"), [(True, "Hm, hm."), (False, ""), (None, "")])
-def test_thoughts_are_streamed_only_with_stream_thoughts(
-    stage: Stage, setting: bool | None, thoughts: str
-) -> None:
-    config = {"response_format": {"stream_thoughts": setting}}
-    play = Play(
-        stage,
-        {"reasoning": "Hm, hm.", "text": "final_return_value = 'done'"},
-        session_config=config,
-    )
-    chunks = list(play.model.stream("Go"))
-    told = [chunk.additional_kwargs.get("reasoning_content") or "" for chunk in chunks]
-    assert "".join(told) == thoughts
-    assert "".join(str(chunk.text) for chunk in chunks) == "done"
 
 
 # Generation, and fields without effect

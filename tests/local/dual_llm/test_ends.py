@@ -1,13 +1,10 @@
 """How programs and turns end: values, repairs, replies and failing models (P8)."""
 
-import json
 from typing import Any
 
 import orjson
 import pytest
-from langchain_core.messages import AIMessage
 
-from langchain_sequrity import dual_llm_result
 from langchain_sequrity.errors import ProgramFailed
 from tests.chat_models.formats import NAMES, ROWS, Row, added
 from tests.local.api import events, result
@@ -205,10 +202,10 @@ def test_a_streamed_reply_has_the_same_content_as_a_whole_reply(
     ]
 
 
-@pytest.mark.parametrize("thoughts", [True, False])
+@pytest.mark.parametrize("thoughts", [True, False, None])
 @pytest.mark.parametrize("row", ROWS, ids=NAMES)
 def test_thoughts_of_the_planner_are_streamed_only_with_stream_thoughts(
-    stage: Stage, row: Row, thoughts: bool
+    stage: Stage, row: Row, thoughts: bool | None
 ) -> None:
     planner = Teller("planner", {"text": "final_return_value = 'done'", "reasoning": "I think so."})
     config = {"response_format": {"stream_thoughts": thoughts}}
@@ -220,36 +217,6 @@ def test_thoughts_of_the_planner_are_streamed_only_with_stream_thoughts(
     ]
     assert thought == (["I think so."] if thoughts else [])
     assert message.text == "done"
-
-
-def test_strip_response_content_leaves_only_the_value_or_the_error_message(begin: Begin) -> None:
-    config = {"response_format": {"strip_response_content": True}, **ONE_STEP}
-    dialog = begin("'text'", "[1, {'a': None}]", FAILING, config=config)
-    texts = [dialog.say().json()["choices"][0]["message"]["content"] for _ in range(3)]
-    assert (texts[0], json.loads(texts[1])) == ("text", [1, {"a": None}])
-    assert "ZeroDivisionError" in texts[2]
-
-
-@pytest.mark.parametrize("include", [True, False])
-def test_replies_include_the_reports_that_response_format_requests(
-    stage: Stage, include: bool
-) -> None:
-    fields = ("include_program", "include_policy_check_history", "include_namespace_snapshot")
-    config = {"response_format": dict.fromkeys(fields, include)}
-    planner = Teller("planner", "n = (1, 2)\nf = len\n'done'")
-    message = stage.model(planner, session_config=config).invoke("Go")
-    assert isinstance(message, AIMessage)
-    found = dual_llm_result(message)
-    assert found is not None
-    if not include:
-        assert (found.program, found.namespace_snapshot, found.session_meta) == (None, None, None)
-        return
-    assert found.program == "n = (1, 2)\nf = len\n'done'\n"
-    meta = {"producers": [], "consumers": ["*"], "tags": []}
-    assert found.namespace_snapshot is not None
-    assert found.namespace_snapshot["n"] == {"value": [1, 2], "meta": meta}
-    assert set(found.namespace_snapshot) == {"n", "f"}
-    assert found.session_meta == {"value": None, "meta": meta}
 
 
 # Models that fail

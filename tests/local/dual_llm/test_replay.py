@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from langchain_sequrity.local import LocalServer, MemorySessions
+from langchain_sequrity.local import LocalServer
 from langchain_sequrity.local.dual_llm.runs import Runs
 from tests.local.api import WAIT, Api, result
 from tests.local.dual_llm.conversation import Stage, Teller, Waiting, enough, reads
@@ -259,16 +259,4 @@ def test_no_program_waits_after_the_session_has_ended(waiting: Waiting, begin: B
     dialog.say()
     assert value(dialog.answer()) == "done"
     assert dialog.say().status_code == 404
-    assert waiting.becomes(0)
-
-
-def test_programs_of_evicted_sessions_end_with_the_next_request(
-    waiting: Waiting, http: httpx.Client
-) -> None:
-    rules = [{"when": {"role": "planner"}, "program": f"{ASKING}x"}]
-    with LocalServer(script=rules, store=MemorySessions(max_sessions=2)) as server:
-        api = Api(server, http, key="sq-test")
-        for _ in range(6):
-            Dialog(api, "any/model", Teller("planner")).say()
-        assert waiting.becomes(2, 3)
     assert waiting.becomes(0)

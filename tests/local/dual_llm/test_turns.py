@@ -389,13 +389,6 @@ def test_a_shorter_history_forgets_the_turns_after_its_end(begin: Begin) -> None
 # Several turns
 
 
-@pytest.mark.parametrize("most", [1, 3])
-def test_a_session_ends_after_max_n_turns(begin: Begin, most: int) -> None:
-    dialog = begin("'done'", config={"fsm": {"max_n_turns": most}})
-    assert [value(dialog.say()) for _ in range(most)] == ["done"] * most
-    assert dialog.say().status_code == 404
-
-
 def test_a_new_message_with_the_last_result_of_the_last_turn_is_refused(begin: Begin) -> None:
     dialog = begin(ONE, "2", config={"fsm": {"max_n_turns": 1}})
     dialog.say()

@@ -21,7 +21,7 @@ def programs() -> Programs:
     return Programs()
 
 
-def test_every_program_is_right_while_all_places_are_on(
+def test_the_interpreter_with_switches_is_right_while_all_places_are_on(
     programs: Programs,
 ) -> None:
     assert programs.wrong == []
