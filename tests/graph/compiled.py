@@ -20,7 +20,7 @@ SYNTAX = (
     ast.Constant, ast.Subscript, ast.Compare, ast.Eq, ast.NotEq, ast.Lt, ast.In, ast.BoolOp,
     ast.And, ast.Or, ast.UnaryOp, ast.Not, ast.BinOp, ast.Add, ast.Sub, ast.Name, ast.Load, ast.Store, ast.Attribute,
 )  # fmt: skip
-"""All that a program may be made of."""
+"""The kinds of nodes of the syntax tree that a program may have."""
 
 
 @dataclass
@@ -47,7 +47,7 @@ class Ran:
 
 
 _LONGEST = 100_000
-"""Characters of a program that a server takes."""
+"""The number of characters that a server accepts in a program."""
 
 
 def program_of(graph: Any, nodes: Mapping[str, NodeOptions] | None = None) -> GraphProgram:

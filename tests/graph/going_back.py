@@ -21,7 +21,7 @@ RUNS = [
     ("stream", "sqlite", "exit"),
     ("astream", "sqlite", "async"),
 ]
-"""Ways with a checkpointer and a durability, each of them at least once."""
+"""A way to run, a checkpointer and a durability. Each of them occurs at least once."""
 
 STEPS = ("approve", "go", "copy", "approve the newest")
 THREAD: Any = {"configurable": {"thread_id": "1"}}

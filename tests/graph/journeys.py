@@ -47,10 +47,10 @@ _THREAD: Any = {"configurable": {"thread_id": "1"}}
 _DURABILITIES = ("sync", "async", "exit")
 _ENDLESS = "builtins.OverflowError"
 _FAILED = ("builtins.ArithmeticError", "builtins.AttributeError")
-"""What nodes raise: those that are to fail, and those to which a packet comes that is no state."""
+"""Errors of nodes: of those that fail on purpose, and of those that get a `Send` with no state."""
 
 _LOST_WAY = "Branch did not return a valid destination"
-"""What LangGraph says of a router that fails so."""
+"""The start of LangGraph's message about a router with an invalid answer."""
 
 Move = tuple[str, Any]
 

@@ -11,7 +11,7 @@ from langchain_sequrity import ChatSequrity, SequrityMessages
 from tests.chat_models.formats import CHAT, MESSAGES, Row, Service
 
 DUAL = {"agent_arch": "dual-llm"}
-"""Features of a model whose policy looks at labels; a graph needs none."""
+"""Features of a model whose policy reads labels. A graph needs no features."""
 
 
 class Noted(list[dict[str, Any]]):

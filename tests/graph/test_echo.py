@@ -66,7 +66,7 @@ class State(TypedDict, total=False):
 
 
 APART = 'tool "result_of" { must allow always; }'
-"""A policy under which calls are not answered with handles."""
+"""A policy with a rule for `result_of`. Under it, calls are not answered with handles."""
 
 
 def graph(*, is_wide: bool = False) -> Any:

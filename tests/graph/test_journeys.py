@@ -29,7 +29,9 @@ LED_ASTRAY = [
     ("schemas", 637),
     ("channels", 739),
 ]
-"""What an earlier run left behind in a field was seen; what waits was asked for too early."""
+"""Journeys that once differed: a run read a value that an earlier run had left in a field, or called
+a node that had to wait.
+"""
 
 
 @pytest.mark.long(sample=1)

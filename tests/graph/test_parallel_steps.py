@@ -25,7 +25,7 @@ from tests.graph.verdicts import PARALLEL, compare
 pytestmark = pytest.mark.filterwarnings("ignore::langchain_sequrity.errors.UnknownAccess")
 
 APART = 'tool "result_of" { must allow always; }'
-"""A policy under which no call is answered before it runs."""
+"""A policy with a rule for `result_of`. Under it, calls are not answered with handles."""
 
 
 class Trace(TypedDict, total=False):

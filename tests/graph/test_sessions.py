@@ -385,7 +385,7 @@ def pair(**nodes: Any) -> Any:
 TWO: Any = (("x", "b", {}), ("y", "a", {}))
 
 APART = 'tool "result_of" { must allow always; }'
-"""A policy under which calls are not answered with handles: its rule is for what gives results."""
+"""A policy with a rule for `result_of`. Under it, calls are not answered with handles."""
 
 
 def test_several_calls_run_at_once_and_are_answered_in_order(history: Any) -> None:

@@ -34,7 +34,7 @@ from tests.sqrt.agreement import LETS, Policies
 from tests.sqrt.generate import Tokens
 
 PARALLEL = ("dags", "sends", "deferred", "reducers", "channels", "all")
-"""Mixes in whose graphs steps have several tasks."""
+"""Mixes of graphs that have several tasks in one step."""
 
 Checks = dict[str, list[tuple[Any, ...]]]
 

@@ -14,7 +14,7 @@ from tests.graph.apps.scripted import Answer, ScriptedModel, calling
 THREAD: RunnableConfig = {"configurable": {"thread_id": "t"}}
 
 NO_RULES = 'let nobody = {""};'
-"""A policy that allows every call, and may: it has a name for other texts."""
+"""A policy that allows every call. It has a declaration, because an empty policy causes a warning."""
 
 
 class Till:

@@ -48,7 +48,7 @@ def c(x: int) -> str:
 
 
 Asked = tuple[int, str, int]
-"""Number of the message, tool, argument."""
+"""The number of the message, the tool, and the argument."""
 
 
 def one_after_the_other(engine: Engine, asked: list[Asked], waited: set[int]) -> list[str]:

@@ -27,7 +27,7 @@ from langchain_sequrity import ChatSequrity, LangGraphExecutor
 from tests.graph.durability.subject import GIVEN, graph
 
 _NODE_SECONDS = 0.002
-"""How long a node runs, so that a kill finds one running now and then."""
+"""How long a node runs. It is long enough that some kills happen while a node runs."""
 
 
 class Ledger(logging.Handler):

@@ -38,7 +38,7 @@ _PAGE = _ROOT / "docs" / "langgraph.md"
 _CACHE = _ROOT / ".cache" / "langgraph-suite"
 _WITHOUT = ("randomly", "cacheprovider", "benchmark", "codspeed", "socket", "recording")
 _ASYNCIO = {"langgraph": "strict", "langgraph-prebuilt": "auto"}
-"""As their own projects have it."""
+"""The mode of pytest-asyncio in each project."""
 
 
 def main(arguments: list[str]) -> int:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 DISTRIBUTIONS = ("langgraph", "langgraph-prebuilt")
 
 _NEEDED = ("pytest-mock", "syrupy", "pycryptodome", "redis")
-"""What their tests import beside what is installed for ours."""
+"""Packages that LangGraph's tests import and that our tests do not need."""
 
 
 class CannotFetch(Exception):

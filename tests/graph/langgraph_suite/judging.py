@@ -10,9 +10,9 @@ from typing import Any, Literal, NamedTuple, cast, get_args
 Listed = Literal["internals", "refused", "documented", "open"]
 """Why a test is not expected to pass.
 
-`internals`: it looks at what LangGraph does not promise. `refused`: the executor says that it
-cannot. `documented`: it differs, and `docs/langgraph.md` says so. `open`: it differs, and should
-not.
+`internals`: it checks details that LangGraph does not document. `refused`: the executor refuses the
+graph with a reason. `documented`: the executor differs, and `docs/langgraph.md` says so. `open`: it
+differs, but should not.
 """
 
 Verdict = Listed | Literal["passes", "unexpected"]

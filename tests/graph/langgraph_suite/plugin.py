@@ -19,10 +19,10 @@ from langgraph.graph import StateGraph
 from langchain_sequrity import ChatSequrity, LangGraphExecutor
 
 SECONDS = 60
-"""How long one test may take."""
+"""The time limit of one test."""
 
 _GRACE_SECONDS = 30
-"""How much longer, where the alarm ends nothing, until its whole process is ended."""
+"""If the alarm does not end a test, the whole process ends this long after the limit."""
 
 _OWN = "langchain_sequrity"
 _IN_MEMORY = ("memory", "in_memory")

@@ -41,50 +41,50 @@ _PAYMENTS = {
 _CHECKS = {"check_encoding", "check_placement", "pay_for_search", "refuse"}
 _WRAPPER = "paced"
 _TRIES = 15
-# No program can notice that one of these is gone, because another guard does the same. Each has the
-# reason.
+# No program shows that one of these guards is missing, because another guard has the same effect.
+# Each has the reason.
 SECOND = {
     "program.Program.check_readers: refuse": (
-        "only what a planner wrote is looked at so: tests/local/dual_llm/test_planners.py"
+        "Only programs of a planner are checked for this: tests/local/dual_llm/test_planners.py"
     ),
     "program.Program.check_answer: refuse": (
-        "It spares a run that can bring nothing, and stops nothing that does harm; it is tested "
-        "where planners are."
+        "It avoids a run that cannot give an answer, and stops nothing harmful. The tests of "
+        "planners test it."
     ),
     "program.Program.check_answer: refuse (2)": (
-        "It spares a run that can bring nothing, and stops nothing that does harm; it is tested "
-        "where planners are."
+        "It avoids a run that cannot give an answer, and stops nothing harmful. The tests of "
+        "planners test it."
     ),
     "scopes.ScopeCompiler.generic_visit: refuse": (
-        "What has no method is refused by `syntax.check` before it is compiled."
+        "`syntax.check` refuses a node without a method before it is compiled."
     ),
     "iteration.collect: make_room": (
-        "Each element takes a step, and programs of the corpus have as few steps as elements. With "
-        "the limits in use they have 25 times as many steps."
+        "Each element takes a step, and the limits of the corpus allow as few steps as elements. "
+        "The default limits allow 25 times as many steps."
     ),
     "regexes._paid: make_room": (
-        "Each match is paid for, and under the limits in use the memory or the time of a search is "
-        "used up first. It holds for limits with more of both."
+        "Each match counts as memory, and under the default limits the memory or the time of a "
+        "search is used up first. The guard is for limits with more of both."
     ),
     "regexes._compiled_once: work": (
-        "A loop looks at the clock once in 1,024 steps anyway, a hundred patterns later; with these "
-        "steps it does so for each pattern."
+        "A loop checks the time every 1,024 steps anyway, which is 100 patterns later. With the "
+        "steps of this guard, it checks the time for each pattern."
     ),
     "regexes.timed: look_at_clock": (
-        "Without time a search ends at its own first look at the clock, a thousand steps later; "
-        "each of these steps may walk over a whole text."
+        "When no time is left, a search ends at its own first check of the time, 1,000 steps later. "
+        "Each of these steps may read a whole text."
     ),
     "scopes.ScopeCompiler.touched.find: work": (
-        "Code is read for its effects once, and a program has 20,000 nodes at the most: all of them "
-        "are read in less time than lies between two looks at the clock."
+        "Code is searched for its effects once, and a program has at most 20,000 nodes. Searching "
+        "all of them takes less time than passes between two checks of the time."
     ),
     "machine.Machine._mark_all: work": (
-        "One mark comes to each function of a program once. There is room for a thousand of them, "
-        "and they take less time than lies between two looks at the clock."
+        "Each function of a program gets a mark once. A program has at most 1,000 of them, and they "
+        "take less time than passes between two checks of the time."
     ),
     "machine._Walk.keys: paced": (
-        "To look all keys of a table up takes no longer than to build it took, which was within the "
-        "limit; with the clock looked at, it takes none of the time beyond the limit."
+        "Looking up all keys of a table takes no longer than building it, which was within the "
+        "limit. With the guard, it takes no time beyond the limit."
     ),
 }
 _PRIVATE = ("_check", "_pay", "_bounded")

@@ -482,7 +482,7 @@ SEES_WHAT_IS_LEFT = """
             held += [part for part in parts if type(part) is str and mark in part]
     print([text for text in held if id(text) not in ours])
 """
-"""How much of a program is in any container of the process that has just run it."""
+"""Prints the texts of a program that are still in containers of the process that ran it."""
 
 
 @pytest.mark.long(sample=1)
