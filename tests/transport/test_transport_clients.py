@@ -761,7 +761,23 @@ def run(program: str, url: str, **environment: str) -> subprocess.CompletedProce
     )
 
 
-def test_making_a_transport_opens_no_connection() -> None:
-    before = dict(pool._senders)
-    Transport("https://service.example")
-    assert pool._senders == before
+OPENS_NOTHING = """
+import sys, threading
+
+opened = []
+OPENING = {"socket.connect", "socket.getaddrinfo"}  # urllib3 binds a socket when it is imported
+sys.addaudithook(lambda event, _: event in OPENING and opened.append(event))
+
+from langchain_sequrity.transport import Transport, pool
+
+Transport(sys.argv[1])
+assert opened == [], opened
+assert pool._senders == {}
+assert pool._ssl_context.cache_info().currsize == 0  # reading certificates takes milliseconds
+assert threading.active_count() == 1
+"""
+
+
+def test_importing_and_making_a_transport_opens_nothing() -> None:
+    done = run(OPENS_NOTHING, "https://service.example")
+    assert (done.returncode, done.stderr) == (0, "")

@@ -1,6 +1,5 @@
 """All failures become errors of the package, with readable texts and without keys."""
 
-import asyncio
 import base64
 import html
 import json
@@ -31,7 +30,9 @@ from tests.transport.transport_helpers import (
     KEY,
     PATH,
     SEND,
+    Body,
     RawServer,
+    Reader,
     Script,
     Way,
     closes,
@@ -94,18 +95,37 @@ def test_a_programming_error_is_raised_unchanged(way: Way, kind: Callable[[], Ex
     assert caught.value is mistake
 
 
-def test_an_exception_of_the_read_function_is_raised_unchanged(is_async: bool) -> None:
-    def broken(_reply: Any) -> str:
-        raise KeyError
+async def test_an_exception_of_a_readers_code_is_raised_unchanged_and_closes_the_reply(
+    way: Way,
+) -> None:
+    mistake = KeyError("mine")
 
-    def call() -> str:
-        if is_async:
-            return asyncio.run(transport.asend(FIRST_TURN, broken))
-        return transport.send(FIRST_TURN, broken)
+    def broken(*_: Any) -> Any:
+        raise mistake
 
-    transport = mocked(Script(SEND.success()))
-    with pytest.raises(KeyError):
-        call()
+    class Broken(Reader):
+        feed = broken
+
+    async def call() -> None:
+        if way.streams:
+            pieces, apieces = (
+                transport.stream(FIRST_TURN, Broken),
+                transport.astream(FIRST_TURN, Broken),
+            )
+            await anext(apieces) if way.is_async else next(pieces)
+        elif way.is_async:
+            await transport.asend(FIRST_TURN, broken)
+        else:
+            transport.send(FIRST_TURN, broken)
+
+    body = Body(way.success().content)
+    headers = way.success().headers
+    transport = mocked(lambda _: httpx.Response(200, headers=headers, stream=body))
+    with pytest.raises(KeyError) as caught:
+        await call()
+
+    assert caught.value is mistake
+    assert body.closed == 1
 
 
 def test_a_redirect_is_an_error_that_names_status_and_origin_only(way: Way) -> None:

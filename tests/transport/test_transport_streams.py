@@ -21,6 +21,7 @@ from tests.transport.transport_helpers import (
     STREAM_HEAD,
     STREAMS,
     WAIT,
+    Body,
     RawServer,
     Reader,
     Script,
@@ -236,24 +237,7 @@ def test_an_error_while_iterating_closes_the_connection(serve: Callable[..., Raw
 
 
 def test_an_injected_clients_stream_is_closed_when_abandoned() -> None:
-    class Stream(httpx.SyncByteStream, httpx.AsyncByteStream):
-        closed = 0
-
-        def __iter__(self) -> Any:
-            yield events("a", done=False)
-            yield events("b")
-
-        async def __aiter__(self) -> Any:
-            yield events("a", done=False)
-            yield events("b")
-
-        def close(self) -> None:
-            self.closed += 1
-
-        async def aclose(self) -> None:
-            self.closed += 1
-
-    body = Stream()
+    body = Body(events("a", done=False), events("b"))
     transport = mocked(lambda _: httpx.Response(200, headers=EVENT_STREAM, stream=body))
 
     async def abandon() -> None:

@@ -4,7 +4,7 @@ import asyncio
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import aclosing, contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import repeat
@@ -148,6 +148,27 @@ class Script:
         if isinstance(answer, Exception):
             raise answer
         return httpx.Response(answer.status_code, headers=answer.headers, content=answer.content)
+
+
+class Body(httpx.SyncByteStream, httpx.AsyncByteStream):
+    """The body of a mocked reply. It counts how often it was closed."""
+
+    def __init__(self, *parts: bytes) -> None:
+        self._parts = parts
+        self.closed = 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield from self._parts
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for part in self._parts:
+            yield part
+
+    def close(self) -> None:
+        self.closed += 1
+
+    async def aclose(self) -> None:
+        self.closed += 1
 
 
 # A server of raw bytes.
