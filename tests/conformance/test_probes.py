@@ -32,7 +32,8 @@ DOCS = Path(__file__).parent.parent.parent / "docs"
 @pytest.mark.parametrize("name", PROBES)
 def test_the_local_server_gives_the_expected_answer(report: Report, name: str) -> None:
     (outcome,) = (one for one in report.outcomes if one.probe.id == name)
-    assert (outcome.verdict, outcome.found) == ("confirmed", outcome.found), outcome
+    assert outcome.verdict == "confirmed", outcome
+    assert outcome.found in PROBES[name].expected, outcome
 
 
 @pytest.mark.long(sample=5)
@@ -89,7 +90,7 @@ def test_another_behaviour_is_reported_with_whether_the_client_copes(
     with httpx.Client(transport=Altered(change, last)) as client:
         (outcome,) = run(target_of(full_server), only=[name], http_client=client).outcomes
     if found is None:
-        assert outcome.verdict in ("no answer", "confirmed")
+        assert outcome.verdict == "no answer"
     else:
         assert (outcome.verdict, outcome.found, outcome.client_copes) == ("refuted", found, copes)
 

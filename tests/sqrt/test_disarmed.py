@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -12,7 +13,17 @@ from hypothesis import strategies as st
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.headers import PolicyHeader
 from langchain_sequrity.labels import Labels
-from langchain_sequrity.sqrt import Call, Finding, check, compile_policy, simulate
+from langchain_sequrity.sqrt import (
+    Call,
+    Finding,
+    check,
+    compile_policy,
+    explain,
+    highlight,
+    printed,
+    simulate,
+)
+from langchain_sequrity.sqrt.formatter import format_policy
 from tests.sqrt.calls import BROUGHT, decide, given
 
 PAY = {
@@ -318,17 +329,21 @@ CONDITIONS = st.recursive(
 @generated(CONDITIONS)
 def test_a_never_or_always_warning_is_right_for_every_call(condition: str) -> None:
     text = f'tool "pay" {{ must deny when {condition}; }}'
-    engine = compile_policy(text)
-    denied = set()
+    deny, allow = (compile_policy(one) for one in (text, text.replace("must deny", "must allow")))
+    truths = set()
     for to, tags, session, count in itertools.product(
-        ("a", "b", "c"), ((), ("x",), ("y",), ("x", "y"), ("z",)), ((), ("s",)), (1, 2, 9)
+        ("a", "b", "c"), ((), ("x",), ("y",), ("x", "y"), ("z",)), ((), ("s",)), (1, 2, 9, 2.0)
     ):
-        arguments = {"to": given(to, tags=tags), "count": given(count)}
-        verdict = engine.decide(Call("pay", arguments), Labels(tags=frozenset(session)))
-        denied.add(not verdict.allowed)
+        call = Call("pay", {"to": given(to, tags=tags), "count": given(count)})
+        labels = Labels(tags=frozenset(session))
+        denied, allowed = (
+            not deny.decide(call, labels).allowed,
+            allow.decide(call, labels).allowed,
+        )
+        truths.add(denied if denied == allowed else None)  # in doubt, as 2.0 is for `int`
     told = [one.message for one in check(text, labels=BROUGHT)]
-    assert any(one.startswith(NEVER) for one in told) == (denied == {False})
-    assert any(one.startswith(ALWAYS) for one in told) == (denied == {True})
+    assert any(one.startswith(NEVER) for one in told) == (truths == {False})
+    assert any(one.startswith(ALWAYS) for one in told) == (truths == {True})
 
 
 @pytest.mark.parametrize(
@@ -406,14 +421,33 @@ def test_check_refuses_a_dict_of_labels() -> None:
         check("", labels={"tags": ["web"]})
 
 
-# Texts that are not policies
+# Values and texts that are not policies
 
-FILES = ["house.SQRT", "./policies/house", "/etc/house.policy", "policies/house", "~/house/x"]
+
+ANY_FORM = "Expected a policy: SQRT text, a parsed policy"
+EXPECTED: dict[Callable[[Any], object], str] = {
+    **dict.fromkeys((explain, check, format_policy, partial(simulate, calls=[])), ANY_FORM),
+    **dict.fromkeys((highlight, compile_policy), "Expected the text of a policy, got"),
+    printed: "`printed` takes a parsed policy; got",
+}
+
+
+@pytest.mark.parametrize("policy", [None, 5, b"", ["x"]])
+def test_a_value_that_is_not_a_policy_is_refused_with_its_type(policy: Any) -> None:
+    for use, text in EXPECTED.items():
+        with pytest.raises(UsageError, match=f"{text}.*{type(policy).__name__}"):
+            use(policy)
+
+
+FILES = [
+    *("policy.sqrt", "a/b.txt", "x y.cedar", "house.SQRT", "./policies/house"),
+    *("/etc/house.policy", "policies/house", "~/house/x"),
+]
 
 
 @pytest.mark.parametrize("text", FILES)
 def test_a_path_passed_as_text_is_refused_as_a_file_name(text: str) -> None:
-    with pytest.raises(UsageError, match="got the name of a file"):
+    with pytest.raises(UsageError, match=r"got the name of a file. Pass it as `pathlib.Path\(…\)`"):
         check(text)
 
 

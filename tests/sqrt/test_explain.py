@@ -8,18 +8,14 @@ from typing import Any
 
 import pytest
 
-from langchain_sequrity.errors import PolicySyntaxError, UsageError
+from langchain_sequrity.errors import PolicySyntaxError
 from langchain_sequrity.headers import PolicyHeader
 from langchain_sequrity.sqrt import (
     Argument,
     Call,
     Policy,
-    check,
     compile_policy,
-    highlight,
     parse,
-    printed,
-    simulate,
 )
 from langchain_sequrity.sqrt.explanation import ExplainedRule, explain
 from langchain_sequrity.sqrt.lint import findings_in
@@ -465,17 +461,6 @@ def test_the_tag_that_every_result_gets_is_noted_where_a_rule_tests_for_no_tags(
     assert read.tags == {"__non_executable"}
     assert "Each result gets the tag `__non_executable`" in notes(policy)
     assert "__non_executable" not in notes('tool "send" { must deny when "a" in x.tags; }')
-
-
-@pytest.mark.parametrize("policy", [None, 5, b"", ["x"]])
-def test_a_value_that_is_not_a_policy_is_refused_with_its_type(policy: Any) -> None:
-    for use in (explain, printed, highlight, compile_policy, check, simulate_none):
-        with pytest.raises(UsageError, match=type(policy).__name__):
-            use(policy)
-
-
-def simulate_none(policy: Any) -> None:
-    simulate(policy, [])
 
 
 # Display

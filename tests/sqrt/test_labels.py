@@ -1,5 +1,6 @@
 """M4 and M5: sets of labels, and the order of the steps of one call."""
 
+import copy
 import itertools
 import json
 import pickle
@@ -77,11 +78,19 @@ def test_all_but_some_names_is_exported_as_nobody_and_conditions_still_know_the_
     assert truth('"b" in item.consumers', None, item=item) is None
 
 
-def test_all_but_some_names_never_becomes_more_consumers_by_a_join_or_a_pickle() -> None:
+def test_all_but_some_names_never_becomes_more_consumers_by_a_join_a_copy_or_a_pickle() -> None:
     hidden = Labels(consumers=assigned('{"*"} - {"a"}'))
-    assert hidden.join(labels(consumers={"b"})).consumers == frozenset()
-    assert hidden.join(Labels()).consumers == frozenset()
-    assert pickle.loads(pickle.dumps(hidden)).consumers == frozenset()
+    for made in (
+        hidden.join(labels(consumers={"b"})),
+        hidden.join(Labels()),
+        copy.copy(hidden),
+        copy.deepcopy(hidden),
+        pickle.loads(pickle.dumps(hidden)),
+    ):
+        assert made.consumers == frozenset()
+        item = Argument("", made)
+        assert truth('"a" in item.consumers', None, item=item) is False
+        assert truth('"b" in item.consumers', None, item=item) is not True
 
 
 NAMES = st.builds(LabelSet, st.frozensets(st.sampled_from("abc"), max_size=3), st.booleans())

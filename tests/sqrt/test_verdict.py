@@ -66,10 +66,8 @@ def test_recorded_a_tool_without_rules_is_allowed() -> None:
 
 
 def test_the_default_may_deny_and_may_be_hard() -> None:
-    for allow, hard, verdict in itertools.product([True, False], [True, False], ["lend"]):
-        found = decide(
-            "", presets=Presets(default_allow=allow, default_allow_hard=hard), tool=verdict
-        )
+    for allow, hard in itertools.product([True, False], repeat=2):
+        found = decide("", presets=Presets(default_allow=allow, default_allow_hard=hard))
         strength = "hard" if hard else "soft"
         assert found.final_verdict == f"{strength}_{'allowed' if allow else 'denied'}"
         assert (found.n_allowed, found.n_denied) == (int(allow), int(not allow))

@@ -193,12 +193,15 @@ def test_a_conftest_may_import_the_assertions(pytester: pytest.Pytester) -> None
     run(pytester, "def test_one(sequrity_server): pass", conftest).assert_outcomes(passed=1)
 
 
-def test_pytest_lists_the_fixtures(pytester: pytest.Pytester) -> None:
+def test_pytest_lists_the_fixtures_with_their_purpose(pytester: pytest.Pytester) -> None:
     pytester.makeconftest(CONFTEST)
     result = pytester.runpytest_inprocess("--fixtures", *_QUIET)
-    result.stdout.fnmatch_lines(
-        ["sequrity_server *", "sequrity_local *", "sequrity_model *"], consecutive=False
-    )
+    for name, purpose in {
+        "sequrity_server": "A local server for all tests,",
+        "sequrity_local": "Start a local server for one test:",
+        "sequrity_model": "Make a `ChatSequrity` for the server of all tests:",
+    }.items():
+        result.stdout.fnmatch_lines([f"{name} *", f"    {purpose} *"], consecutive=True)
 
 
 _WITHOUT = """
