@@ -171,9 +171,17 @@ def test_a_program_fails_above_the_limit_of_calls(
         assert code(fsm(stage, setting, LOOP % (allowed + 1)), pages) == "limit_reached"
 
 
-def test_the_limit_of_calls_applies_to_each_program_separately(stage: Stage) -> None:
-    play = fsm(stage, {"max_tool_calls_per_step": 1}, "mark()\n1 / 0", "mark()\n'done'")
+@pytest.mark.parametrize(
+    ("steps", "first"),
+    [(False, "mark()\n1 / 0"), (True, "mark()\n1 / 0"), (True, "mark()\nexit()")],
+)
+def test_the_limit_of_calls_applies_to_each_program_separately(
+    stage: Stage, steps: bool, first: str
+) -> None:
+    setting = {"max_tool_calls_per_step": 1, "enable_multistep_planning": steps}
+    play = fsm(stage, setting, first, "mark()\nfinal_return_value = 'done'")
     assert value(play.model, tools={"mark": "m"}) == "done"
+    assert len(play.planner.requests) == 2
 
 
 @pytest.mark.parametrize(

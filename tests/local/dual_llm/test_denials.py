@@ -61,7 +61,10 @@ def test_the_policy_judges_the_schema_default_of_an_omitted_argument(
     send = {"type": "function", "function": {"name": "send", "parameters": parameters}}
     dialog = begin("final_return_value = send()", policy=f'tool "send" {{ {rule} }}')
     reply = dialog.send({"role": "user", "content": "Go"}, tools=[send])
-    assert calls(reply) == ([("send", {})] if allowed and default else [])
+    if allowed and default:
+        assert calls(reply) == [("send", {})]
+    else:
+        assert error(reply)[0] == "policy_violation"
 
 
 # Verdicts

@@ -208,24 +208,6 @@ def test_the_program_of_an_evicted_session_ends_although_another_session_repeats
 # Planners
 
 
-@pytest.mark.parametrize(
-    ("answer", "expected"),
-    [
-        (
-            'text = """\n```json\n{"a": 1}\n```\n"""\nfinal_return_value = text.strip()',
-            '```json\n{"a": 1}\n```',
-        ),
-        ("Here it is:\n```python\nfinal_return_value = 'in prose'\n```\nDone.", "in prose"),
-        ("```\nfinal_return_value = 'fenced'\n```", "fenced"),
-    ],
-    ids=["program", "prose", "fenced"],
-)
-def test_a_fence_inside_a_string_of_a_program_stays_in_the_string(
-    begin: Begin, answer: str, expected: str
-) -> None:
-    assert value(begin({"text": answer}).say()) == expected
-
-
 PLANS = {
     "plain": ("x = 1\nfinal_return_value = x + 1", 2),
     "a closing tag in a text": ("final_return_value = '</sequrity_plan>'", "</sequrity_plan>"),
@@ -234,6 +216,7 @@ PLANS = {
         "<sequrity_plan>1</sequrity_plan>",
     ),
     "a fence in a text": ('x = """\n```\n1\n```\n"""\nx.strip()', "```\n1\n```"),
+    "a fence with a language": ('x = """\n```json\n1\n```\n"""\nx.strip()', "```json\n1\n```"),
 }
 AROUND = {
     "nothing": "{}",
@@ -266,10 +249,6 @@ def test_the_tags_around_a_plan_are_removed(
     body = ended(dialog.say())
     assert body["final_return_value"]["value"] == expected, body
     assert body["program"].strip() == program
-
-
-def test_a_plan_without_its_closing_tag_is_read_to_the_end(begin: Begin) -> None:
-    assert value(begin({"text": "<sequrity_plan>\n1 + 1"}).say()) == 2
 
 
 def test_the_error_of_a_refused_plan_counts_lines_from_the_opening_tag(begin: Begin) -> None:

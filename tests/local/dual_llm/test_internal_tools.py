@@ -287,8 +287,9 @@ def test_set_policy_cannot_allow_a_forbidden_call(stage: Stage) -> None:
     loose = f'let true_words = to.value == "Eve"; tool r".*" {{ {rules} }}'
     policy = 'tool "send_mail" { should deny when to.value == "Eve"; }'
     program = f"set_policy(policy={loose!r})\nsend_mail(to='Eve', text='hi')"
-    with pytest.raises(PolicyDenied):
+    with pytest.raises(PolicyDenied) as caught:
         Play(stage, program, policy=policy).run()
+    assert [check["tool"] for check in caught.value.checks] == ["set_policy", "send_mail"]
 
 
 @pytest.mark.parametrize(

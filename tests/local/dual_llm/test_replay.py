@@ -252,11 +252,3 @@ def test_no_program_waits_after_the_planner_has_failed(waiting: Waiting, begin: 
     assert dialog.post(late, words("Go on")).status_code == 500
     assert waiting.becomes(0)
     assert value(dialog.send(late, words("Go on"))) == "done"
-
-
-def test_no_program_waits_after_the_session_has_ended(waiting: Waiting, begin: Begin) -> None:
-    dialog = begin(f"{ASKING}'done'", config={"fsm": {"max_n_turns": 1}})
-    dialog.say()
-    assert value(dialog.answer()) == "done"
-    assert dialog.say().status_code == 404
-    assert waiting.becomes(0)

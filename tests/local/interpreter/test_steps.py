@@ -393,6 +393,18 @@ def test_each_step_has_its_own_limit_of_steps_and_all_share_the_limit_of_memory(
     assert (last.kind, "memory" in last.message) == ("budget", True)
 
 
+def test_each_step_has_its_own_limit_of_tool_calls() -> None:
+    limits = replace(LIMITS, calls=1)
+    run = Run(parse("read(name='a')"), tools=TOOLS, limits=limits, has_steps=True)
+    for given in (None, NextProgram("read(name='b')")):
+        assert isinstance(run.advance(given), ToolCall)
+        assert isinstance(run.advance(Labeled(1)), ProgramFinished)
+    assert isinstance(run.advance(NextProgram("read(name='c')\nread(name='d')")), ToolCall)
+    end = run.advance(Labeled(1))
+    assert isinstance(end, ProgramRaised)
+    assert (end.kind, "`calls` (1)" in end.message) == ("budget", True)
+
+
 @pytest.mark.parametrize(("count", "is_same"), [(1, True), (45, False)])
 def test_a_worker_that_has_grown_in_a_step_is_not_used_again(count: int, *, is_same: bool) -> None:
     pids = []
