@@ -23,9 +23,9 @@ OPENAI = "ChatOpenAI"
 ANTHROPIC = "ChatAnthropic"
 VENDOR = "vendor"
 OURS = (SINGLE, UNSET)
-"""Our model of the format, with `features` of a single-LLM session, and without `features`."""
+"""Our model, with `features` of a single-LLM session and without `features`."""
 RIVALS = (OPENAI, ANTHROPIC)
-"""What one would use instead; each format has one of them."""
+"""Models of other packages. Each format has one of them."""
 
 MODEL = "bench/model"
 KEY = "sk-benchmark"

@@ -201,7 +201,7 @@ class _Loop:
 
 
 Peer = tuple[str, int]
-"""Who runs, and a graph of how many nodes."""
+"""The name of a peer, and the number of nodes of its graph."""
 
 
 def _samples(base_url: str, history: History, effort: Effort) -> Samples[Peer]:

@@ -19,10 +19,10 @@ from typing import TypeVar
 
 K = TypeVar("K", bound=Hashable)
 Samples = Mapping[K, Sequence[float]]
-"""Figures by peer; those at the same place are of the same round."""
+"""The figures of each peer. Figures at the same index are of the same round."""
 
 DEPTHS = tuple(range(0, 120, 8))
-"""Depths of calls at which rounds begin: together about one chunk of frames."""
+"""Call depths at which rounds begin. They span about one chunk of Python's frame stack."""
 
 _AGREE = 0.02
 T = TypeVar("T")

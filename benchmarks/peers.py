@@ -17,7 +17,7 @@ from benchmarks.replies import CHUNKS, PIECES, TEXT
 HTTPX = "httpx"
 CONSTANT = "constant"
 FLOOR = (HTTPX, CONSTANT)
-"""What nobody can do without: the exchange itself, and LangChain's own work around a model."""
+"""The minimum work: the HTTP exchange alone, and LangChain's own work around a model."""
 
 PROMPT = "When is the meeting, and what does Ada bring to it?"
 

@@ -29,12 +29,14 @@ _HEADERS = ((b"X-API-Key", _KEY.encode()), (b"Content-Type", b"application/json"
 _OK, _FORGED = b'{"text": "hi"}', b'{"text": "forged"}'
 _WORKS = says(http(_OK))
 _TOTAL, _BYTE_AT, _LATE = 1.0, 0.7, 1.4
-"""The deadline, when a byte comes, and what only a limit that the byte starts anew would reach."""
+"""Seconds until the deadline, until the server sends a byte, and until the check.
+
+If the byte restarted the limit, the call would still run at the check."""
 _GENEROUS = 20.0
 _MOMENTS = 60
-"""Turns of the loop after which a task is cancelled."""
+"""A task is cancelled after 0 to 59 turns of the event loop."""
 _TIMES = 10
-"""How often it is: what goes wrong may depend on what the server did meanwhile."""
+"""Repetitions of all these cancellations: the result may depend on the server's progress."""
 
 
 class Caller:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 CHUNKS = 300
-"""Chunks of text in a streamed reply."""
+"""Number of text chunks in a streamed reply."""
 TEXT = "The meeting is on Thursday at ten, and Ada brings the figures of the third quarter."
 """The text of a reply that is not streamed."""
 PIECES = [f" word{index}" for index in range(CHUNKS)]
@@ -170,4 +170,4 @@ REPLIES: Mapping[str, Replies] = {
     "messages": _messages(),
     "responses": _responses(),
 }
-"""The replies by the last part of the path."""
+"""The replies of each format, by the last part of its path."""

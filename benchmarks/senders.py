@@ -525,7 +525,7 @@ SENDERS: dict[str, Callable[[int], Any]] = {
     HTTPX_STACK: lambda most: _Stacked(httpx.Client(transport=_StackTransport(most))),
     HTTPX: lambda most: ClientSender(httpx.Client(limits=_limits(most))),
 }
-"""What makes each sender of threads, given how many connections it may have."""
+"""Factories of senders for threads. Their argument is the maximum number of connections."""
 
 ASYNC_SENDERS: dict[str, Callable[[int], Any]] = {
     OURS: lambda most: AsyncPool(_without_tls, most, most),

@@ -18,7 +18,7 @@ from benchmarks.replies import REPLIES
 EVENTS_PER_WRITE = 10
 _LIFETIME = 3600.0
 _BACKLOG = 1000
-"""Connections that may be opened at once: with fewer the system would reset some."""
+"""Connections that may wait to be accepted. With fewer, the system would reset some."""
 _ROOT = Path(__file__).parent.parent
 _HEADERS = (
     b"HTTP/1.1 200 OK\r\n"

@@ -35,10 +35,10 @@ from langchain_sequrity.wire.exchange import ServiceCall
 _MOST_OPEN = 1000
 _MICRO = 1e6
 _MOST_OF_A_CANDIDATE = 0.8
-"""Ours stays while each candidate that keeps the promises needs more than 1 / 0.8 = 1.25 of it."""
+"""Our sender stays while each candidate that keeps the promises takes over 1.25 times as long."""
 _CANDIDATES = (HTTPCORE_STACK, HTTPX_STACK)
 _LIMITS = Timeouts(connect=None)
-"""Connections of 500 at a time take longer to open than one may take on its own."""
+"""No connect limit: opening 500 connections at once takes longer than the default allows."""
 _TOTAL = 3600.0
 
 

@@ -30,7 +30,7 @@ BROUGHT = {
     "langchain_sequrity/sqrt/parser.py": {"raw"},
     "langchain_sequrity/sqrt/formatter.py": {"raw"},
 }
-"""Labels that come from tools there, and not from a rule."""
+"""Labels that tools set on these pages. No rule sets them."""
 
 MEANT = {
     ("docs/policies.md", "This tag is nearly `untrusted` of line 2"),
@@ -39,7 +39,7 @@ MEANT = {
     ("docs/policies.md", "`euros` may be a whole number, such as 1, which in `float` is in doubt"),
     ("langchain_sequrity/sqrt/printer.py", "`raw` is not defined"),
 }
-"""Findings that a page is about: where, and how they begin."""
+"""Findings that a page explains: the page, and the beginning of the message."""
 
 
 class Shown(NamedTuple):

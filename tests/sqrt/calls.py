@@ -15,7 +15,7 @@ class _Every(frozenset[str]):
 
 
 BROUGHT = _Every()
-"""For `check`, where a test is not about labels that nothing sets."""
+"""For `check`, in tests that do not test its warnings about labels that nothing sets."""
 
 
 def labels(

@@ -21,7 +21,7 @@ from tests.sqrt.calls import decide, given
 
 ROOT = Path(__file__).parent.parent.parent
 Row = tuple[str, Sequence[tuple[str, str]]]
-"""What is written, and what is said of it: messages and hints, none where it is in order."""
+"""A text, and its expected findings: pairs of a message and a hint."""
 
 PAY = {
     "name": "pay",

@@ -26,7 +26,7 @@ FIRST_TURN = ServiceCall(PATH, HEADERS, b'{"hello": 1}')
 IN_SESSION = ServiceCall(PATH, HEADERS, b'{"hello": 2}', resend=False, session_id="sess-1")
 AT_ONCE = RetryPolicy(max_retries=2, random=lambda: 0.0)
 WAIT = 60.0
-"""Seconds to wait for what has to happen, however slow the machine is."""
+"""Seconds to wait for an expected event. Even a slow machine needs less."""
 EVENT_STREAM = {"content-type": "text/event-stream"}
 
 
@@ -174,7 +174,7 @@ class Body(httpx.SyncByteStream, httpx.AsyncByteStream):
 # A server of raw bytes.
 
 Answer = Callable[[socket.socket], bool]
-"""Writes an answer; says whether the connection stays open."""
+"""Writes an answer, and returns whether the connection stays open."""
 
 
 @dataclass
