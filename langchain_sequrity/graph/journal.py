@@ -362,9 +362,10 @@ class Journal:
         return for_call(call, self.early[min(places)], session) if places else None
 
     def add(self, one: Round) -> None:
-        """Add a reply."""
+        """Add a reply, with the results that it has in a new session."""
         one.number = len(self.rounds)
         self.rounds.append(one)
+        self.made |= {entry[GIVES]: call for call, entry in one.answered if GIVES in entry}
 
     @property
     def answered(self) -> list[tuple[ProgramCall, JournalEntry]]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import httpx
 import pytest
@@ -25,8 +26,9 @@ from langchain_sequrity.errors import (
 )
 from langchain_sequrity.graph.program import JOURNAL
 from langchain_sequrity.local import LocalServer
+from tests.graph.graphs import SHAPES
 from tests.graph.ledger import SAVERS, Ledger, Ran, ledger, saver_of, thread
-from tests.graph.running import secured
+from tests.graph.running import compiled, outcomes, secured
 from tests.graph.services import DUAL, Noted, made_up, noted
 from tests.graph.shapes.traced import Traced, connect, traced, visit
 
@@ -263,6 +265,60 @@ def test_a_session_lost_during_its_rebuild_is_an_error_and_the_run_can_continue_
         losing[0] = False
         assert executor.invoke(None, thread()) == PLAIN
     assert ran == ["read", "pay", "more", "pay", "more", "report"]
+
+
+@pytest.mark.long(sample=6)
+@pytest.mark.parametrize("name", SHAPES)
+def test_a_graph_ends_as_in_langgraph_wherever_its_session_is_lost(
+    local: LocalServer, name: str
+) -> None:
+    """The session is lost before the second, the third, … request of all runs of the shape."""
+    expected, lost, requests = outcomes(SHAPES[name](), compiled), 1, 2
+
+    def lose(number: int, _request: httpx.Request, _reply: httpx.Response) -> None:
+        if number == lost:
+            forget(local)
+
+    while lost < min(requests, 8):
+        shape = SHAPES[name]()
+        with on_the_way(local, lose) as (model, sent):
+            found = outcomes(shape, lambda graph: secured(graph, model, shape.nodes))  # noqa: B023 - called here
+        assert found == expected, (lost, [one.message for one in found])
+        lost, requests = lost + 1, len(sent)
+
+
+@pytest.mark.parametrize(
+    ("node", "runs"),
+    [
+        ("read", ["read", "pay", "more", "report"]),
+        ("pay", ["pay", "more", "report"]),
+        ("report", ["report"]),
+    ],
+)
+def test_a_copy_of_a_checkpoint_continues_whatever_its_nodes_return_now(
+    local: LocalServer, node: str, runs: list[str]
+) -> None:
+    """The session of the checkpoint has gone on, so the copy needs a session of its own."""
+    ran = Ran()
+
+    def writes_something_new(name: str) -> Callable[[Ledger], dict[str, Any]]:
+        def run(_state: Ledger) -> dict[str, Any]:
+            ran.append(name)
+            return {"due": [], "note": uuid4().hex}
+
+        return run
+
+    graph = ledger(ran, **{name: writes_something_new(name) for name in ("read", "pay", "report")})
+    model = ChatSequrity("any/model", base_url=local.base_url)
+    executor = secured(graph, model, checkpointer=InMemorySaver())
+    first = executor.invoke({"due": [1]}, thread())
+    [old] = [one for one in executor.get_state_history(thread()) if one.next == (node,)]
+    before = len(ran)
+    executor.update_state(old.config, None, "__copy__")
+    assert executor.get_state(thread()).next == (node,)
+
+    assert executor.invoke(None, thread())["note"] != first["note"]
+    assert ran[before:] == runs
 
 
 EXPIRED = {"detail": "The session has expired."}

@@ -786,7 +786,9 @@ class Driver:
                 self._parts.approvals.check(denial)
         if not self._is_within:
             self._log.step += 1
-        if loop.is_replaying or run.place != self._parts.exchange.place:
+        # The session of a copied checkpoint may have gone on since the checkpoint.
+        is_copy = loop.checkpoint_metadata.get("source") == "fork" and not self._is_within
+        if loop.is_replaying or is_copy or run.place != self._parts.exchange.place:
             yield from self._replay_in_new_session()
         elif self._is_within:
             self._tasks.assign_step()
