@@ -136,6 +136,10 @@ def _limits_of(name: str) -> tuple[int, int] | None:
     return _BY_NAME.get(last) or _BY_NAME.get(_RELEASE.sub("", last))
 
 
+TOKEN_LIMITS = ("max_tokens", "max_completion_tokens")
+"""Two names of one limit. A call's limit replaces the model's, whatever their names."""
+
+
 class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
     """Base of `ChatSequrity` and `SequrityMessages`; see these for their use."""
 
@@ -191,7 +195,8 @@ class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
         found["ls_model_name"] = kwargs.get("model", params["model"])
         if (temperature := kwargs.get("temperature", params.get("temperature"))) is not None:
             found["ls_temperature"] = temperature
-        if (max_tokens := kwargs.get("max_tokens", params.get("max_tokens"))) is not None:
+        limits = [one.get(name) for one in (kwargs, params) for name in TOKEN_LIMITS]
+        if (max_tokens := next((one for one in limits if one is not None), None)) is not None:
             found["ls_max_tokens"] = max_tokens
         if stops := stop or params.get("stop"):
             found["ls_stop"] = stops

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from typing_extensions import override
 
 from langchain_sequrity.chat_models.arguments import ChatSequrityArguments, Verbosity
-from langchain_sequrity.chat_models.base import SequrityChatModel
+from langchain_sequrity.chat_models.base import TOKEN_LIMITS, SequrityChatModel
 from langchain_sequrity.chat_models.sessions import WireFormat
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.wire import chat_completions
@@ -194,8 +194,10 @@ class ChatSequrity(SequrityChatModel):
         *,
         stream: bool,
     ) -> dict[str, Any]:
-        if any(kwargs.get(name) is not None for name in _LIMITS):  # instead of the model's limit
-            defaults = {name: value for name, value in defaults.items() if name not in _LIMITS}
+        if any(
+            kwargs.get(name) is not None for name in TOKEN_LIMITS
+        ):  # instead of the model's limit
+            defaults = {name: one for name, one in defaults.items() if name not in TOKEN_LIMITS}
         params = super()._params(defaults, stop, kwargs, stream=stream)
         if stream and (params.get("n") or 1) > 1:
             msg = "Several replies (`n` > 1) cannot be streamed. Use `generate`, or `n=1`."
@@ -211,6 +213,5 @@ class ChatSequrity(SequrityChatModel):
         return is_loopback(urlsplit(self.base_url).hostname or "")
 
 
-_LIMITS = ("max_tokens", "max_completion_tokens")  # two names of one limit
 _OF_RESPONSES = ("use_previous_response_id", "reasoning", "include", "store", "truncation")
 _OF_CHAT_COMPLETIONS = ("n", "frequency_penalty", "presence_penalty", "logit_bias", "seed")

@@ -1,4 +1,4 @@
-"""The driver of one run: it matches LangGraph's tasks with the calls of the service.
+"""The driver of one run: it decides when the service is asked, and when a task has to wait.
 
 LangGraph decides which tasks run. The service decides whether they may run, and with which
 arguments. Both take the same steps. Before a step, the driver sends the results of the last one,
@@ -36,7 +36,6 @@ from langchain_sequrity.graph.journal import (
     EARLY,
     OBJECTS,
     DeniedCall,
-    Journal,
     JournalEntry,
     ProgramCall,
     ProgramRun,
@@ -230,10 +229,10 @@ class Driver:
             yield from self._send_known_results(until=lambda: self._tasks.have_all_calls)
             self._tasks.check_due()
         except (StepMismatch, ProgramFailed):
-            self._log.end()
+            self._log.mark_over()
             return
         if not (self._log.is_refused or self._tasks.have_all_calls):
-            self._log.end()
+            self._log.mark_over()
 
     def _begin_from_state(self, loop: _compat.PregelLoop) -> Work:
         """Start a run from LangGraph's state, within another run."""
@@ -281,9 +280,9 @@ class Driver:
         for raw, written in self._shown:
             copy_ids(raw, written)
         if starts and not self._tasks.is_start and self._log.record is not None:
-            self._log.end()  # an input beside tasks is applied together with their writes
+            self._log.mark_over()  # an input beside tasks is applied together with their writes
         elif any(slot.has_lost for slot in self._tasks) and not self._log.is_refused:
-            self._log.end()
+            self._log.mark_over()
         self._log.note_step()
         self._log.store(loop)
 
@@ -388,7 +387,7 @@ class Driver:
 
     def record_handler(self, handler: str, task: str) -> None:
         """Record that a task handles the error of another one."""
-        self._tasks.handles(handler, task)
+        self._tasks.add_handler(handler, task)
 
     def is_silent(self, writes: Any) -> bool:
         """Whether a task has not run because the run ends with a denial."""
@@ -598,7 +597,7 @@ class Driver:
             return True
         if self._ended is not None:
             return False
-        if any(one.offered for one in self._tasks):
+        if self._tasks.has_offered:
             return False
         return all(self._tasks.entry_for(call) is not None for call in self._log.waiting)
 
@@ -617,7 +616,7 @@ class Driver:
         """Send known results until the service waits for a task or the program ends."""
         while self._ended is None and not self._log.is_refused and not until():
             self._tasks.answer_waiting()
-            if any(one.offered for one in self._tasks):
+            if self._tasks.has_offered:
                 return
             if len(self._log.journal.approved) > self._log.run.approvals:
                 yield from self._replay_in_new_session()
@@ -679,7 +678,8 @@ class Driver:
             place=exchange.place,
             since=[newest_version(loop), writes_from_outside(loop)],
         )
-        self._ended, self._log.journal, self._log.step = None, Journal(), 0 if is_routing else 1
+        self._ended = None
+        self._log.reset(0 if is_routing else 1)
         answer = yield from ask(exchange.first(run))
         self._log.start(replace(run, session=answer.session_id), [one.early for one in self._tasks])
         self._handle_answer(answer)
@@ -704,8 +704,8 @@ class Driver:
             return
         if isinstance(found.answer, CallsRequested):
             self._watching.tell(found.answer)
-        self._log.restart(found.run, found.rounds)
         self._tasks.forget_calls()
+        self._log.restart(found.run, found.rounds)
         self._tasks.assign_step()
         if not isinstance(found.answer, CallsRequested):
             self._handle_answer(found.answer)
@@ -718,12 +718,10 @@ class Driver:
         if isinstance(found, DeniedCall):
             if self._tasks.is_done(found):  # no task runs that could ask a human
                 raise error
-            self._log.journal.denials.append(found)
-            self._log.note(found.entries())
+            self._log.add_denial(found)
             self._tasks.offer(found)
         else:
-            self._log.refuse(found)
-            self._log.writes.append((self._parts.denials.field, found))
+            self._log.refuse(found, self._parts.denials.field)
 
     def _end_tasks(self, loop: _compat.PregelLoop) -> None:
         """End the run: tasks that have not begun count as done, without writes."""

@@ -10,6 +10,7 @@ from langchain_sequrity.graph import _compat
 from langchain_sequrity.graph.codec.values import Objects, current_objects
 from langchain_sequrity.graph.journal import (
     OBJECTS,
+    DeniedCall,
     Journal,
     JournalEntry,
     ProgramCall,
@@ -24,7 +25,9 @@ OWN_WRITES = str(uuid5(NAMESPACE_OID, "sequrity"))
 """The task id of the driver's own writes."""
 
 KEPT, GIVEN, OF = "kept", "given", "of"
-"""Keys of the record of a run that is over: labels of fields, fields of the input, the session."""
+"""Keys of the record of a thread without a run: labels of its fields, fields of its input, and the
+session of its last run.
+"""
 
 
 class RunLog:
@@ -85,7 +88,7 @@ class RunLog:
         """Write that a step is finished."""
         self.writes.append((STEP, len(self.journal.rounds)))
 
-    def take(self, entry: JournalEntry) -> None:
+    def take_and_note(self, entry: JournalEntry) -> None:
         """Add a result, and write it down."""
         self.journal.take(entry)
         self.note([entry])
@@ -96,10 +99,20 @@ class RunLog:
         self.journal.add(one)
         self.note(one.entries())
 
-    def refuse(self, told: dict[str, Any]) -> None:
-        """End the run with a denial."""
-        self.journal.refused = told
-        self.note([{"refused": told}])
+    def add_denial(self, denied: DeniedCall) -> None:
+        """Add a denied call that a human may approve, and write it down."""
+        self.journal.denials.append(denied)
+        self.note(denied.entries())
+
+    def refuse(self, facts: dict[str, Any], field: str) -> None:
+        """End the run with a denial, whose facts become the value of a state field."""
+        self.journal.refused = facts
+        self.note([{"refused": facts}])
+        self.writes.append((field, facts))
+
+    def reset(self, step: int) -> None:
+        """Empty the journal for a run that begins with this step."""
+        self.journal, self.step = Journal(), step
 
     def start(self, run: ProgramRun, early: Iterable[Sequence[JournalEntry]]) -> None:
         """Begin a run in its session.
@@ -130,7 +143,7 @@ class RunLog:
         begun = {"reset": run.session or "", "open": self.step}
         self.note([begun, *self.journal.entries()])
 
-    def end(self) -> None:
+    def mark_over(self) -> None:
         """Record that the program does not know the state after this step; a new run follows."""
         self.record = replace(self.run, is_over=True)
         self.writes.append((RUN, self.record.to_json()))
@@ -147,7 +160,7 @@ class RunLog:
             loop.put_writes(key, list(self.writes))
 
     def stored_record(self, loop: _compat.PregelLoop) -> Any:
-        """The stored record of the last run: its labels if it is over, else the run."""
+        """The record of a thread: a run, or the labels of its fields between two runs."""
         noted = [one for _, channel, one in loop.checkpoint_pending_writes if channel == RUN]
         if noted and not loop.is_replaying:
             return noted[-1]

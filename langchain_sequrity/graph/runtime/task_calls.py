@@ -1,4 +1,4 @@
-"""The tasks of one step of LangGraph, and which call of the service belongs to which task."""
+"""The tasks of a step of LangGraph, and which call of the service belongs to which task."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -115,11 +115,10 @@ class Task:
             yield routed.entry
 
     @property
-    def asked(self) -> Iterator[ProgramCall | None]:
-        """The calls of the task and of its routers."""
-        yield self.call
-        for routed in self.routers.values():
-            yield routed.call
+    def calls(self) -> list[ProgramCall]:
+        """The calls of the task and of its routers, as far as the service has asked for them."""
+        calls = (self.call, *(routed.call for routed in self.routers.values()))
+        return [one for one in calls if one is not None]
 
     @property
     def is_approved(self) -> bool:
@@ -143,7 +142,7 @@ class Task:
 
 
 class TaskCalls:
-    """The tasks of one step.
+    """The tasks of the current step, and their calls.
 
     Args:
         parts: The parts that all runs of the executor share.
@@ -186,7 +185,7 @@ class TaskCalls:
         for task in loop.tasks.values():
             if (slot := found.get(task.id)) is None:
                 continue
-            kept = self._outputs.get(_output_of(task.id)) if self._outputs else None
+            kept = self._outputs.get(_output_key(task.id)) if self._outputs else None
             writes = [*task.writes, *(kept["writes"] if kept else ())]
             for channel, entries in writes:
                 if channel == JOURNAL:
@@ -213,13 +212,18 @@ class TaskCalls:
                 slot.router(entry["tool"]).entry = entry
 
     @property
+    def has_offered(self) -> bool:
+        """Whether a human must first decide about a denied call."""
+        return any(one.offered is not None for one in self)
+
+    @property
     def have_all_calls(self) -> bool:
         """Whether the service has asked for all results of this step."""
         return all(slot.has_all_calls for slot in self)
 
     # One task
 
-    def handles(self, handler: str, task: str) -> None:
+    def add_handler(self, handler: str, task: str) -> None:
         """Record that a task handles the error of another one."""
         self._handlers[handler] = task
 
@@ -228,7 +232,7 @@ class TaskCalls:
         return self._handlers.get(task_id, task_id)
 
     def find(self, task_id: str) -> Task | None:
-        """A task of this step."""
+        """A task of this step; `None` for the handler of a task's error."""
         return self._tasks.get(task_id)
 
     def get(self, task_id: str) -> Task:
@@ -249,7 +253,7 @@ class TaskCalls:
 
     def output_of(self, task_id: str) -> Any:
         """The stored output of an earlier attempt, whose router did not finish."""
-        return self._outputs.get(_output_of(self.origin(task_id))) if self._outputs else None
+        return self._outputs.get(_output_key(self.origin(task_id))) if self._outputs else None
 
     def keep_output(self, loop: _compat.PregelLoop, task_id: str, output: Mapping[str, Any]) -> Any:
         """Store the output of a node before its router is called, so the node does not run again.
@@ -257,13 +261,13 @@ class TaskCalls:
         Returns:
             A future that is done when it is stored; `None` if there is no need to wait.
         """
-        key = _output_of(self.origin(task_id))
+        key = _output_key(self.origin(task_id))
         self._outputs[key] = output
         return _compat.keep_writes(loop, key, [(OUTPUT, output)])
 
     def adopt(self, task: Any) -> None:
         """Use the results in a node's cache for the call of a task."""
-        slot = self._tasks.get(task.id)
+        slot = self.find(task.id)
         for index, (channel, entries) in enumerate(task.writes):
             if channel == JOURNAL and slot is not None:
                 task.writes[index] = (JOURNAL, self._adopted(slot, entries))
@@ -330,7 +334,7 @@ class TaskCalls:
         if any(entry is own for one in self for own in one.written):
             self._log.journal.take(entry)
         else:
-            self._log.take(entry)
+            self._log.take_and_note(entry)
 
     def answer_waiting(self) -> None:
         """Add all known results of the last calls to the journal."""
@@ -372,8 +376,7 @@ class TaskCalls:
         if self.tool(call.tool).role == "result":
             handle = call.arguments.get(HANDLE)
             return any(one.handle == handle for one in self)
-        asked = (one for slot in self for one in slot.asked if one is not None)
-        return any(call.id == one.id for one in asked)
+        return any(call.id == one.id for slot in self for one in slot.calls)
 
     @property
     def _is_wide(self) -> bool:
@@ -414,7 +417,7 @@ class TaskCalls:
         entry = slot.entry
         if entry is not None and (entry.get(HANDLE) != slot.handle or entry["id"] != call.id):
             slot.entry = {**for_call(call, entry, self._log.session), HANDLE: slot.handle}
-            self._log.take(slot.entry)
+            self._log.take_and_note(slot.entry)
 
     def entry_for(self, call: ProgramCall) -> JournalEntry | None:
         """The result of a call; `None` if it is not known yet."""
@@ -442,5 +445,5 @@ class TaskCalls:
         return for_call(call, entry, self._log.session)
 
 
-def _output_of(task_id: str) -> str:
+def _output_key(task_id: str) -> str:
     return str(uuid5(NAMESPACE_OID, f"{OUTPUT}:{task_id}"))
