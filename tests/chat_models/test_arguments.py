@@ -100,7 +100,7 @@ def test_a_call_can_override_the_token_limit_by_either_of_its_names(
         service.answer("Hi")
     with httpx.Client(transport=httpx.MockTransport(service)) as client:
         model = service.model(client, **{of_model: 9})
-        traced = [model._get_ls_params(**one)["ls_max_tokens"] for one in ({of_call: 5}, {})]  # noqa: SLF001 - LangChain calls it
+        traced = [model._get_ls_params(**one)["ls_max_tokens"] for one in ({of_call: 5}, {})]
         assert traced == [5, 9]
         model.invoke("x", **{of_call: 5})
         model.invoke("x", **{of_call: None})
