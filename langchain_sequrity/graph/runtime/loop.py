@@ -1,4 +1,4 @@
-"""LangGraph's own loop, in which a `Driver` makes requests to the service between the steps.
+"""LangGraph's own loop, in which a `Driver` asks the service before the nodes of each step run.
 
 An executor runs the user's graph, compiled by LangGraph, with three more channels. So steps, the
 recursion limit, checkpoints, interrupts, streams, threads and their history are LangGraph's. The
