@@ -253,10 +253,12 @@ def _union(
     forms: Mapping[str, Form], branch: Callable[[Any], str | None], kind: str, expected: str
 ) -> Form:
     def make() -> Any:
-        tagged = tuple(Annotated[_built(form), Tag(name)] for name, form in forms.items())
+        tagged = [Annotated[_built(form), Tag(name)] for name, form in forms.items()]
+        if len(tagged) == 1:  # pydantic 2.12 needs a union of two types; nothing has this tag
+            tagged.append(Annotated[None, Tag("")])
         text = f"Input should be {expected}"
         error = Discriminator(branch, custom_error_type=kind, custom_error_message=text)
-        return Annotated[Union[tagged], error]  # noqa: UP007 - made of a table
+        return Annotated[Union[tuple(tagged)], error]  # noqa: UP007 - made of a table
 
     return _Later(make)
 
