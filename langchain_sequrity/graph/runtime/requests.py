@@ -165,12 +165,13 @@ class Exchange:
             results: The results as wire text.
             number: The number of the request in the session; the same if it is repeated.
         """
+        body = b'%b,"messages":[%b]}' % (self._short_head, results.encode())
+        mode = "whole:" if self.tells_all else ""
+        # The session has the rest of the conversation, so the key need not cover it.
+        text = f"{run.session}:{number}:{mode}".encode() + body
+        key = hashlib.blake2b(text, digest_size=16).hexdigest()
         if self.tells_all:
             body = self._body(run, [self._words, ",".join((*before, results)).encode()])
-        else:
-            body = b'%b,"messages":[%b]}' % (self._short_head, results.encode())
-        text = f"{run.session}:{number}:".encode() + body
-        key = hashlib.blake2b(text, digest_size=16).hexdigest()
         connection = self._connection(run)
         return connection.call(body, session_id=run.session, resend=False, idempotency_key=key)
 
