@@ -8,7 +8,18 @@ from langchain_core.messages import HumanMessage
 
 from langchain_sequrity.errors import InvalidRequest, PolicyDenied, ProgramFailed
 from langchain_sequrity.labels import Labels
-from tests.local.dual_llm.conversation import Stage, Teller, Tools, converse, ended, enough, reads
+from langchain_sequrity.local import limits
+from tests.local.api import Api, said
+from tests.local.dual_llm.conversation import (
+    DUAL,
+    Stage,
+    Teller,
+    Tools,
+    converse,
+    ended,
+    enough,
+    reads,
+)
 
 Json = dict[str, Any]
 ALL_FOUR = ["parse_with_ai", "verify_hypothesis", "complete_turn", "set_policy"]
@@ -99,6 +110,16 @@ def test_the_data_model_gets_the_output_schema_and_no_tools(stage: Stage) -> Non
     assert schema == {"type": "object", "properties": {"stars": {}, **flag}}
 
 
+def test_the_data_model_gets_the_definitions_of_a_schema_with_references(stage: Stage) -> None:
+    play = Play(stage, RECURSIVE + asking("Tree.model_json_schema()"), says={"value": ENOUGH})
+    play.run()
+    (request,) = play.reader.requests
+    assert request.response_format is not None
+    schema = request.response_format["json_schema"]["schema"]
+    assert schema["type"] == "object"
+    assert "have_enough_info" in schema["$defs"]["Tree"]["properties"]
+
+
 CATCHING = "try:\n    x = {call}\nexcept Exception as error:\n    x = type(error).__name__\nx"
 NO_FLAG = [
     *("None", "7", "'text'", "int", "list[str]", "bool", "[]", "{}", "dict", "{'type': 'object'}"),
@@ -143,6 +164,17 @@ def test_an_answer_that_does_not_fit_the_schema_raises_tool_error(stage: Stage, 
         Play(stage, asking(OBJECT), says=said).run()
     assert "I will not" not in str(caught.value)
     assert "Five" not in str(caught.value)
+
+
+def test_an_answer_that_is_too_large_when_parsed_raises_tool_error(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "ANSWER_PARSED", 10_000)
+    call = CATCHING.format(call=asking(OBJECT)).replace("type(error).__name__", "str(error)")
+    for count, is_refused in ((10, False), (1_000, True)):
+        said = {**ENOUGH, "stars": [[]] * count}
+        found = Play(stage, call, says=json.dumps(said)).run().value
+        assert ("more than 10000 bytes" in str(found)) is is_refused
 
 
 @pytest.mark.parametrize(
@@ -351,6 +383,18 @@ def test_a_program_calls_a_tool_by_a_python_name_and_denials_report_its_own_name
     with pytest.raises(PolicyDenied) as caught:
         converse(play.model, [*history, HumanMessage("On")], tools)
     assert caught.value.tool == name
+
+
+def test_the_default_model_calls_a_tool_by_its_python_name(api: Api) -> None:
+    named = {"type": "function", "function": {"name": "read-mail"}}
+    for asked in ({"tool_choice": named}, {}):
+        reply = api.chat(
+            "call read-mail",
+            headers={"X-Features": json.dumps(DUAL)},
+            tools=[tool("other"), tool("read-mail")],
+            **asked,
+        )
+        assert [one["function"]["name"] for one in said(reply)["tool_calls"]] == ["read-mail"]
 
 
 def test_arguments_may_have_names_that_are_not_python_identifiers(stage: Stage) -> None:

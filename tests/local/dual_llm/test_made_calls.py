@@ -12,6 +12,12 @@ FAILS = 'found = look_up(word="a")\n1 / 0'
 RESTARTS = {"fsm": {"history_mismatch_policy": "restart_turn"}}
 SECRET = 'tool "look_up" { result { @tags |= {"secret"}; } }'
 NO_SECRETS = f'{SECRET} tool "send" {{ must deny when word.tags overlaps {{"secret"}}; }}'
+ONCE = """
+tool "send" {
+    must deny when "sent" in @session.tags;
+    session after { @tags |= {"sent"}; }
+}
+"""
 
 
 def test_a_repair_gets_the_result_of_a_call_that_was_made_before(begin: Begin) -> None:
@@ -114,18 +120,12 @@ def test_a_reused_result_gets_the_labels_of_the_repairs_arguments(begin: Begin) 
 
 
 def test_a_policy_that_allows_a_call_once_lets_a_repair_reuse_its_result(begin: Begin) -> None:
-    once = """
-        tool "send" {
-            must deny when "sent" in @session.tags;
-            session after { @tags |= {"sent"}; }
-        }
-    """
     dialog = begin(
         'send(word="a")\n1 / 0',
         'final_return_value = send(word="a")',
         "final_return_value = 'over'",
         'final_return_value = send(word="b")',
-        policy=once,
+        policy=ONCE,
     )
     dialog.say()
     assert value(dialog.answer("1")) == 1
@@ -146,6 +146,21 @@ def test_a_reused_result_adds_its_session_labels_again(begin: Begin, when: str) 
     )
     dialog.say()
     assert error(dialog.answer("1"))[0] == "policy_violation"
+
+
+def test_a_reused_result_does_not_remove_session_labels_of_later_calls(begin: Begin) -> None:
+    policy = """
+        tool "send" { session after { @tags |= {"sent"}; } }
+        tool "look_up" { must deny when word.value == "c" and "sent" in @session.tags; }
+    """
+    dialog = begin(
+        'look_up(word="a")\nsend(word="b")\n1 / 0',
+        'look_up(word="a")\nlook_up(word="c")',
+        policy=policy,
+    )
+    dialog.say()
+    dialog.answer("1")
+    assert error(dialog.answer("2"))[0] == "policy_violation"
 
 
 # The planner's prompt
@@ -188,6 +203,30 @@ def test_a_restarted_turn_gets_the_results_of_calls_that_it_made_before(begin: B
     )
     assert value(reply) == [1, 2]
     assert asked["content"] not in dialog.planner.prompts[-1]
+
+
+def test_a_policy_that_allows_a_call_once_lets_a_restarted_turn_reuse_its_result(
+    begin: Begin,
+) -> None:
+    program = 'final_return_value = [send(word="a"), look_up(word="b")]'
+    dialog = begin(program, policy=ONCE, config=RESTARTS)
+    dialog.say()
+    dialog.answer("1")
+    (_, *others), dialog.history = dialog.history, []
+    answered = result(others[-1]["tool_calls"][0]["id"], "2")
+    assert value(dialog.send(words("A summary"), *others, answered)) == [1, 2]
+
+
+def test_a_turn_with_another_question_does_not_get_the_results_of_the_turn_that_it_replaces(
+    begin: Begin,
+) -> None:
+    program = 'final_return_value = [look_up(word="a"), send(word="b")]'
+    dialog = begin(program, config=RESTARTS)
+    dialog.say("Go")
+    assert calls(dialog.answer("1")) == [("send", {"word": "b"})]
+    dialog.history = []
+    other = {"role": "assistant", "content": "An answer of another session."}
+    assert calls(dialog.send(words("Go"), other, words("Another question"))) == LOOKED_UP
 
 
 def test_a_new_turn_makes_the_calls_of_an_earlier_turn_again(begin: Begin) -> None:

@@ -174,6 +174,27 @@ def test_later_steps_show_the_planner_only_types_and_sizes(begin: Begin) -> None
     assert "y: dict of length 1" in str(told(one)[2])
 
 
+def test_the_planner_sees_a_system_message_also_in_later_turns(begin: Begin) -> None:
+    dialog = begin("'done'")
+    dialog.send({"role": "system", "content": "canary_system"}, words("Go"))
+    assert value(dialog.say("On")) == "done"
+    assert canaries(dialog.planner.prompts[1]) == {"canary_system"}
+
+
+def test_the_planner_sees_images_of_the_user_but_not_of_a_tool(begin: Begin) -> None:
+    def image(data: str) -> Json:
+        url = f"data:image/png;base64,{data}"
+        return {"type": "image_url", "image_url": {"url": url}}
+
+    dialog = begin(f"{LOOK}1 / 0", "'done'")
+    text = {"type": "text", "text": "Go"}
+    dialog.send({"role": "user", "content": [text, image("AAAA")]})
+    seen = {"role": "tool", "tool_call_id": dialog.open_call, "content": [text, image("BBBB")]}
+    assert value(dialog.send(seen)) == "done"
+    for messages in told(dialog):
+        assert ("AAAA" in str(messages), "BBBB" in str(messages)) == (True, False)
+
+
 # What X-Config includes
 
 

@@ -323,6 +323,15 @@ def test_a_variable_of_an_earlier_turn_counts_as_data_in_a_query(begin: Begin) -
     assert value(dialog.send(words("Read it."), tools=[LOOK_UP])) == "read"
 
 
+def test_words_of_the_user_in_an_earlier_turn_may_be_in_a_query(begin: Begin) -> None:
+    reader = Teller("quarantined", '{"have_enough_info": true}')
+    asks = {"text": reading(READS["words of the user"])}
+    dialog = begin("'first'", asks, tellers=(reader,))
+    assert value(dialog.send(words(SAID), tools=[LOOK_UP])) == "first"
+    assert value(dialog.send(words("Go on."), tools=[LOOK_UP])) == "read"
+    assert len(dialog.planner.requests) == 2
+
+
 def test_the_data_model_is_asked_up_to_three_times_for_json(begin: Begin) -> None:
     program = f"final_return_value = parse_with_ai(query='Read: Go', output_schema={SCHEMA})"
     reader = Teller("quarantined", "Sure!", "```json", '{"have_enough_info": false}')

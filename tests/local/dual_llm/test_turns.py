@@ -13,7 +13,17 @@ from tests.chat_models.formats import MESSAGES, NAMES, ROWS, Row
 from tests.local.api import WAIT, Gate, Message, detail, result, said
 from tests.local.conftest import Serve
 from tests.local.dual_llm.conversation import SCHEMA, Stage, Teller, converse, result_of
-from tests.local.dual_llm.dialog import TOOLS, Begin, Dialog, calls, ended, error, value, words
+from tests.local.dual_llm.dialog import (
+    TOOLS,
+    Begin,
+    Dialog,
+    calls,
+    ended,
+    error,
+    headers,
+    value,
+    words,
+)
 
 ONE = 'final_return_value = look_up(word="a")'
 TWO = 'final_return_value = [look_up(word="a"), send(word="b")]'
@@ -168,6 +178,13 @@ def test_a_request_with_nothing_new_is_refused_and_changes_nothing(
     reply = dialog.post(*dialog.history, *more)
     assert (reply.status_code, problem in detail(reply)) == (status, True)
     assert value(dialog.answer()) == 1
+
+
+def test_several_replies_are_refused(begin: Begin) -> None:
+    dialog = begin(ONE)
+    reply = dialog.post(words("Go"), n=2)
+    assert (reply.status_code, "Leave out `n`" in detail(reply)) == (400, True)
+    assert dialog.post(words("Go"), n=1).status_code == 200
 
 
 def test_two_results_for_one_call_are_refused(begin: Begin) -> None:
@@ -356,6 +373,16 @@ def test_a_differing_history_is_refused_by_default(begin: Begin, fsm: dict[str, 
     assert value(dialog.answer()) == 1
 
 
+@pytest.mark.parametrize("program", ["'done'", "1 / 0"], ids=["value", "error"])
+def test_a_history_with_another_answer_is_refused(begin: Begin, program: str) -> None:
+    dialog = begin(program, config={"fsm": {"max_pllm_steps": 1}})
+    dialog.say()
+    asked, answered = dialog.history
+    edited = {**answered, "content": "I say so."}
+    assert dialog.post(asked, edited, words("On")).status_code == 409
+    assert dialog.post(asked, answered, words("On")).status_code == 200
+
+
 @pytest.mark.parametrize("policy", ["restart_turn", "continue"])
 def test_a_differing_history_restarts_the_turn_or_continues_as_configured(
     begin: Begin, policy: str
@@ -370,6 +397,33 @@ def test_a_differing_history_restarts_the_turn_or_continues_as_configured(
     assert dialog.stored.turns == 1
     dialog.say()
     assert "message_history_mismatch_detected" not in ended(dialog.answer())
+
+
+def test_continue_that_is_added_after_a_refusal_accepts_a_summary_but_no_edited_call(
+    begin: Begin,
+) -> None:
+    dialog = begin(ONE)
+    dialog.say()
+    summary, asked, answered = forked(dialog)
+    assert dialog.post(summary, asked, answered).status_code == 409
+    added = headers(config={"fsm": {"history_mismatch_policy": "continue"}})
+    [call] = asked["tool_calls"]
+    edited = {**call, "function": {**call["function"], "arguments": '{"word":"evil"}'}}
+    refused = dialog.post(summary, {**asked, "tool_calls": [edited]}, answered, headers=added)
+    assert (refused.status_code, "was checked" in detail(refused)) == (409, True)
+    assert value(dialog.post(summary, asked, answered, headers=added)) == 1
+
+
+@pytest.mark.parametrize("policy", ["restart_turn", "continue"])
+def test_a_repeated_result_gets_the_same_reply_although_its_history_differs(
+    begin: Begin, policy: str
+) -> None:
+    dialog = begin(ONE, "'again'", config={"fsm": {"history_mismatch_policy": policy}})
+    dialog.say()
+    sent = forked(dialog)
+    assert value(dialog.answer("1")) == 1
+    assert value(dialog.post(*sent)) == 1
+    assert (len(dialog.planner.requests), dialog.stored.turns) == (1, 1)
 
 
 def test_a_shorter_history_forgets_the_turns_after_its_end(begin: Begin) -> None:
