@@ -194,9 +194,7 @@ class ChatSequrity(SequrityChatModel):
         *,
         stream: bool,
     ) -> dict[str, Any]:
-        if any(
-            kwargs.get(name) is not None for name in TOKEN_LIMITS
-        ):  # instead of the model's limit
+        if any(kwargs.get(name) is not None for name in TOKEN_LIMITS):
             defaults = {name: one for name, one in defaults.items() if name not in TOKEN_LIMITS}
         params = super()._params(defaults, stop, kwargs, stream=stream)
         if stream and (params.get("n") or 1) > 1:

@@ -42,7 +42,7 @@ from langchain_sequrity.graph.journal import (
     Round,
     whole_steps,
 )
-from langchain_sequrity.graph.program import ACTIVE, HANDLE, JOURNAL, RUN, ToolSpec
+from langchain_sequrity.graph.program import ACTIVE, HANDLE, JOURNAL, ToolSpec
 from langchain_sequrity.graph.runtime.events import HumanDecided, RequestWatch, new_run
 from langchain_sequrity.graph.runtime.requests import (
     NO_LABELS,
@@ -69,7 +69,13 @@ from langchain_sequrity.graph.runtime.requests import (
     writes_from_outside,
 )
 from langchain_sequrity.graph.runtime.run_log import GIVEN, KEPT, OF, RunLog
-from langchain_sequrity.graph.runtime.task_calls import RunStopped, StepMismatch, TaskCalls
+from langchain_sequrity.graph.runtime.task_calls import (
+    RouterCall,
+    RunStopped,
+    StepMismatch,
+    Task,
+    TaskCalls,
+)
 from langchain_sequrity.interrupts import check_can_ask
 from langchain_sequrity.labels import Labels, labels_given
 from langchain_sequrity.strict_json import dumps, loads
@@ -274,8 +280,7 @@ class Driver:
             fields = self._parts.spec.channels
             self._given = [name for name, _ in start.writes if name in fields]
             if self._log.record is None:
-                note = {KEPT: self._labels_at_start, GIVEN: self._given}
-                self._log.writes += [(RUN, note), (JOURNAL, [{"reset": ""}])]
+                self._log.keep_input(self._labels_at_start, self._given)
         self._take_written(loop)
         for raw, written in self._shown:
             copy_ids(raw, written)
@@ -310,7 +315,7 @@ class Driver:
         )
         self._log.store(loop)
         self._log.note_step()
-        return self._log.writes
+        return self._log.writes  # this driver writes nothing after them
 
     def close(self) -> None:
         """Drop the reference to the loop, which refers to this driver."""
@@ -329,8 +334,8 @@ class Driver:
                 return
             yield from self._resume(loop, ProgramRun(**record))
         if self._log.record is None:  # nothing followed START
-            kept = self._states.without(self._labels_at_start, self._given or ())
-            self._log.writes = [(RUN, {KEPT: kept})] if self._given is not None else []
+            if self._given is not None:
+                self._log.keep_labels(self._states.without(self._labels_at_start, self._given))
             return
         if self._log.run.is_over:
             self._log.keep_labels((yield from self._labels_so_far(loop)))
@@ -448,16 +453,18 @@ class Driver:
         """Wait for the call of a task's router; `None` if the run ends with a denial."""
         slot = self._tasks.get(task_id)
         routed = slot.router(tool.name)
-        self._wait_until(lambda: bool(routed.call or slot.offered or self._log.is_refused), task_id)
+        self._wait_until(lambda: self._has_router_call(slot, routed), task_id)
         return routed.call or slot.offered
 
     async def arouter_call(self, task_id: str, tool: ToolSpec) -> "ProgramCall | DeniedCall | None":
         """Wait for the call of a task's router; see `router_call`."""
         slot = self._tasks.get(task_id)
         routed = slot.router(tool.name)
-        there = lambda: bool(routed.call or slot.offered or self._log.is_refused)  # noqa: E731
-        await self._await_until(there, task_id)
+        await self._await_until(lambda: self._has_router_call(slot, routed), task_id)
         return routed.call or slot.offered
+
+    def _has_router_call(self, slot: Task, routed: RouterCall) -> bool:
+        return self._log.is_refused or (routed.call or slot.offered) is not None
 
     def stored_output(self, task_id: str) -> Any:
         """The stored output of an earlier attempt, whose router did not finish."""

@@ -152,6 +152,10 @@ class RunLog:
         """Record the labels of the fields; they replace the journal of the run."""
         self.writes, self._stored = [(RUN, {KEPT: labels, OF: self.session})], 0
 
+    def keep_input(self, labels: FieldLabels, given: Sequence[str]) -> None:
+        """Record the labels of the fields before an input, and the fields that it sets."""
+        self.writes += [(RUN, {KEPT: labels, GIVEN: given}), (JOURNAL, [{"reset": ""}])]
+
     def store(self, loop: _compat.PregelLoop) -> None:
         """Store the writes with the checkpoint before the step."""
         if len(self.writes) > self._stored and loop.checkpointer is not None:
