@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
+from time import sleep
 from typing import Any
 
 import httpx
@@ -102,6 +103,7 @@ def test_a_server_that_reads_slowly_cannot_exceed_the_total_time(way: Way, time:
                 while got := connection.recv(50_000):
                     taken += len(got)
                     time.passes(60)
+                    sleep(0.002)  # otherwise the kernel may take the whole body in one `send`
 
         done = threads.submit(read_slowly)
         address = f"http://127.0.0.1:{listener.getsockname()[1]}"
