@@ -1,11 +1,11 @@
-"""`python -m benchmarks [--quick] [--json FILE] [CASE …]`."""
+"""`python -m benchmarks [--quick | --trial] [--json FILE] [CASE …]`."""
 
 import argparse
 import json
 import os
 import platform
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -24,7 +24,7 @@ from benchmarks import (
     stream,
     transports,
 )
-from benchmarks.measure import FULL, QUICK, Effort
+from benchmarks.measure import FULL, QUICK, TRIAL, Effort
 from benchmarks.peers import check_alike
 from benchmarks.report import Row, as_json, table
 from benchmarks.server import raw_server
@@ -62,7 +62,15 @@ _OPTIONAL = ("aiohttp", "httpx-aiohttp")
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks")
     parser.add_argument("cases", nargs="*", metavar="CASE", help=f"of {', '.join(_CASES)}")
-    parser.add_argument("--quick", action="store_true", help="a look in minutes, not a result")
+    effort = parser.add_mutually_exclusive_group()
+    effort.add_argument(
+        "--quick", dest="effort", action="store_const", const=QUICK, default=FULL,
+        help="a look in minutes, not a result",
+    )  # fmt: skip
+    effort.add_argument(
+        "--trial", dest="effort", action="store_const", const=TRIAL,
+        help="only show that the benchmarks run",
+    )  # fmt: skip
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
     found = parser.parse_args()
     if unknown := set(found.cases) - set(_CASES):
@@ -85,26 +93,27 @@ def _direct_and_untraced() -> None:
             del os.environ[name]
 
 
-def _measured(cases: Sequence[str], effort: Effort) -> list[Row]:
-    rows = []
+def _measure(case: str, effort: Effort) -> list[Row]:
+    """Measure one case, with a server of its own."""
     with raw_server() as base_url:
-        check_alike(base_url)
-    for name in cases or _CASES:
-        print(f"{name} …", file=sys.stderr, flush=True)
-        with raw_server() as base_url:
-            rows += _CASES[name](base_url, effort)
-    return rows
+        return _CASES[case](base_url, effort)
 
 
 def main() -> int:
-    """Measure, print the table, and return 1 if a goal was missed."""
+    """Measure, print a table for each case, and return 1 if a goal was missed."""
     arguments = _arguments()
     _direct_and_untraced()
-    rows = _measured(arguments.cases, QUICK if arguments.quick else FULL)
-    print(table(rows))
-    if arguments.json:
-        result = {"versions": _versions(), "rows": as_json(rows)}
-        arguments.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    with raw_server() as base_url:
+        check_alike(base_url)
+    rows: list[Row] = []
+    for case in arguments.cases or _CASES:
+        print(f"{case} …", file=sys.stderr, flush=True)
+        measured = _measure(case, arguments.effort)
+        print(table(measured), flush=True)
+        rows += measured
+        if arguments.json:
+            result = {"versions": _versions(), "rows": as_json(rows)}
+            arguments.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     return 0 if all(goal.met for row in rows for goal in row.goals) else 1
 
 

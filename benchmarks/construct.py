@@ -38,7 +38,14 @@ def measure(base_url: str, effort: Effort) -> list[Row]:
     models = CHAT_COMPLETIONS.models
     work = {name: cpu(partial(make, base_url), effort) for name, make in models.items()}
     work[_WITH_POLICY] = cpu(
-        lambda: ChatSequrity(MODEL, api_key=KEY, base_url=base_url, policy=_POLICY), effort
+        lambda: ChatSequrity(
+            MODEL,
+            api_key=KEY,
+            base_url=base_url,
+            features={"agent_arch": "dual-llm"},  # in single-LLM mode arguments have no labels
+            policy=_POLICY,
+        ),
+        effort,
     )
     samples = interleaved(work, effort)
     with_policy = {UNSET: samples.pop(_WITH_POLICY), OPENAI: samples[OPENAI]}

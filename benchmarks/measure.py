@@ -47,6 +47,8 @@ class Effort:
 
 FULL = Effort(least=15, most=60, seconds=0.05, calls=5000)
 QUICK = Effort(least=3, most=3, seconds=0.02, calls=1000)
+TRIAL = Effort(least=2, most=2, seconds=1e-9, calls=40)
+"""Shows that the benchmarks run. Its figures mean nothing."""
 
 
 def cpu(
