@@ -7,10 +7,15 @@ import copy
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from types import CellType
+from types import CellType, SimpleNamespace
 from typing import Any
 
-from langchain_core.runnables import Runnable, RunnableConfig, RunnableSequence
+from langchain_core.runnables import (
+    Runnable,
+    RunnableConfig,
+    RunnablePassthrough,
+    RunnableSequence,
+)
 from langgraph._internal._config import ensure_config, recast_checkpoint_ns
 from langgraph._internal._constants import (
     CONFIG_KEY_CHECKPOINT_ID,
@@ -29,7 +34,6 @@ from langgraph._internal._constants import (
     RESUME,
 )
 from langgraph._internal._constants import NO_WRITES as NO_WRITES  # noqa: PLC0414 - re-exported
-from langgraph._internal._fields import get_cached_annotated_keys, get_update_as_tuples
 from langgraph._internal._runnable import RunnableCallable, RunnableSeq, coerce_to_runnable
 from langgraph._internal._typing import MISSING as MISSING  # noqa: PLC0414 - re-exported
 from langgraph.channels import DeltaChannel, LastValueAfterFinish
@@ -42,6 +46,7 @@ from langgraph.channels.named_barrier_value import (
 from langgraph.constants import TAG_HIDDEN as TAG_HIDDEN  # noqa: PLC0414 - re-exported
 from langgraph.errors import ParentCommand
 from langgraph.graph import StateGraph
+from langgraph.graph._node import StateNodeSpec
 from langgraph.graph.state import (
     _DEFAULT_ERROR_HANDLER_NODE,
     CompiledStateGraph,
@@ -128,9 +133,19 @@ def command_writes(command: Command[Any]) -> Sequence[tuple[str, Any]]:
     return command._update_as_tuples()  # noqa: SLF001
 
 
-def object_writes(update: Any, fields: Sequence[str]) -> Sequence[tuple[str, Any]] | None:
-    """The writes of a pydantic model or another object with annotations; `None` for others."""
-    return get_update_as_tuples(update, fields) if get_cached_annotated_keys(type(update)) else None
+def output_reader(
+    builder: StateGraph[Any, Any, Any, Any],
+) -> Callable[[Any], Sequence[tuple[str, Any]] | None]:
+    """The function with which a compiled graph reads the writes in a node's output.
+
+    It is the same for all nodes. `None` means no writes.
+    """
+    graph: Any = SimpleNamespace(builder=builder, nodes={}, channels={}, schema_to_mapper={})
+    node = StateNodeSpec(RunnablePassthrough(), None, builder.state_schema, None, None)
+    CompiledStateGraph.attach_node(graph, "any", node)
+    reads: Callable[[Any], Sequence[tuple[str, Any]] | None]
+    reads = graph.nodes["any"].writers[0].writes[0].mapper
+    return reads
 
 
 def is_function_node(runnable: Any) -> bool:
@@ -231,9 +246,6 @@ CHECKPOINTER = CONFIG_KEY_CHECKPOINTER
 TASK_ID = CONFIG_KEY_TASK_ID
 """Key of `configurable` with a task's id."""
 
-FAILED = ERROR
-"""Channel of a task's error."""
-
 NO_TASK = NULL_TASK_ID
 """The task id of writes of a `Command` from outside."""
 
@@ -249,6 +261,13 @@ def is_left(channels: Sequence[str]) -> bool:
 def is_packet(task: Any) -> bool:
     """Whether a `Send` started a task."""
     return bool(task.path and task.path[0] == PUSH)
+
+
+def handled_task(task: Any, others: Iterable[Any]) -> str:
+    """The id of the task whose error a task handles; else its own id."""
+    *place, kind, _ = task.path  # as `prepare_node_error_handler_task` makes it
+    handled = [one.id for one in others if one.path[:3] == tuple(place)]
+    return str(handled[0] if kind == "node_error_handler" else task.id)
 
 
 def input_of(task: Any) -> Any:

@@ -14,7 +14,8 @@ import ast
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, replace
-from typing import Any, NamedTuple, TypeVar, cast
+from functools import reduce
+from typing import Any
 
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import set_config_context
@@ -54,16 +55,9 @@ from langchain_sequrity.wire.denials import (
 )
 
 
-class ApprovedCall(NamedTuple):
-    """One approved call: a tool, and the number of the call among its calls, from 1."""
-
-    tool: str
-    number: int
-
-
-def with_approved(
-    text: str, approved: Iterable[ApprovedCall]
-) -> tuple[str, Mapping[ApprovedCall, str]]:
+def _with_approved(
+    text: str, approved: Iterable[DeniedCall]
+) -> tuple[str, Mapping[tuple[str, int], str]]:
     """Replace approved calls in a program.
 
     Args:
@@ -71,13 +65,17 @@ def with_approved(
         approved: The calls.
 
     Returns:
-        The program, and the variable with the result of each call.
+        The program, and the variable with the result of each call: its tool, and its number among
+        the calls of this tool.
     """
     tree = ast.parse(text)
     taken = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
     names = Namespace(TAKEN | taken)
-    variables = {one: names.take(f"approved_{one.tool}_{one.number}") for one in approved}
-    counters = {tool: names.take(f"calls_of_{tool}") for tool in {one.tool: 0 for one in variables}}
+    variables = {
+        (one.tool, one.index): names.take(f"approved_{one.tool}_{one.index}") for one in approved
+    }
+    tools = dict.fromkeys(tool for tool, _ in variables)
+    counters = {tool: names.take(f"calls_of_{tool}") for tool in tools}
     lines = text.splitlines()
     for node in ast.walk(tree):
         if (
@@ -87,7 +85,7 @@ def with_approved(
             and node.value.func.id in counters
         ):
             tool, target = node.value.func.id, ast.unparse(node.targets[0])
-            results = {one.number: name for one, name in variables.items() if one.tool == tool}
+            results = {number: name for (of, number), name in variables.items() if of == tool}
             line, indent = lines[node.lineno - 1], " " * node.col_offset
             lines[node.lineno - 1] = _call(line.strip(), target, indent, counters[tool], results)
     start = tree.body[0].lineno - 1
@@ -108,10 +106,7 @@ def _call(line: str, target: str, indent: str, counter: str, results: Mapping[in
     return "\n".join(f"{indent}{one}" for one in written)
 
 
-E = TypeVar("E", bound=TurnFailed)
-
-
-def in_graph(error: E, program: GraphProgram) -> E:
+def in_graph(error: TurnFailed, program: GraphProgram) -> TurnFailed:
     """An error of the program's turn, with the facts of the graph.
 
     Args:
@@ -122,34 +117,28 @@ def in_graph(error: E, program: GraphProgram) -> E:
         An error of the same class with the same facts and notes, and with node and program if the
         class has them.
     """
-    told = _told(error, program)
-    if told is not error:
-        for note in getattr(error, "__notes__", ()):
-            told.add_note(note)
-    return cast("E", ordinary(told))
-
-
-def _told(error: TurnFailed, program: GraphProgram) -> TurnFailed:
     facts: dict[str, Any] = {
         "message": error.message,
         "session_id": error.session_id,
         "result": error.result,
     }
-    if isinstance(error, PolicyDenied):
-        if error.node is not None:
-            return error
+    told = error
+    if isinstance(error, PolicyDenied) and error.node is None:
         denial = placed(error.denial, program)
-        return PolicyDenied(
-            denial=denial, program=error.program or program.text, checks=error.checks, **facts
-        )
-    if isinstance(error, ProgramFailed):
+        facts["program"] = error.program or program.text
+        told = PolicyDenied(denial=denial, checks=error.checks, **facts)
+    elif isinstance(error, ProgramFailed):
         said = error.result and without_values(error.result.error_message or "")
         text = (
             f"The program of the graph failed: {plain(said or NOT_REPORTED)} (code "
             f"`{plain(error.code or NOT_REPORTED)}`). The run gives no state."
         )
-        return ProgramFailed(text, code=error.code, program=program.text, line=error.line, **facts)
-    return error
+        facts["program"] = program.text
+        told = ProgramFailed(text, code=error.code, line=error.line, **facts)
+    if told is not error:
+        for note in getattr(error, "__notes__", ()):
+            told.add_note(note)
+    return ordinary(told)
 
 
 def placed(denial: Denial, program: GraphProgram) -> Denial:
@@ -168,31 +157,55 @@ class NotApprovable(Exception):
     """A denial that cannot be approved; the text is the reason."""
 
 
-class Approvals:
-    """Decides which denials are offered to a human, and applies approvals.
+class Denials:
+    """Handles denials as `on_denied` says.
 
     Args:
         connection: The connection with policy and features.
         program: The graph as a program.
+        on_denied: The option.
+
+    Attributes:
+        asks: Whether a human may be asked.
+        field: The state field for a denial; empty without.
     """
 
-    def __init__(self, connection: Connection, program: GraphProgram) -> None:
+    def __init__(self, connection: Connection, program: GraphProgram, on_denied: str) -> None:
         self._connection = connection
         self._program = program
         self._policy = "" if connection.policy is None else connection.policy.to_header()
+        self.asks = on_denied == "interrupt"
+        self.field = on_denied.removeprefix(STATE) if on_denied.startswith(STATE) else ""
 
-    # Offers
-
-    def offer(self, error: PolicyDenied, run: ProgramRun, journal: Journal) -> DeniedCall:
-        """Offer a denied call for approval.
+    def after(
+        self, error: PolicyDenied, run: ProgramRun, journal: Journal
+    ) -> dict[str, Any] | DeniedCall:
+        """Handle a denial. Returns facts for the state, or an offer to a human.
 
         Args:
             error: The denial.
             run: The run.
-            journal: The journal of the run, up to the denied call.
+            journal: The journal up to the denial.
 
-        Returns:
-            The denied call, with its digest.
+        Raises:
+            PolicyDenied: If the option is "raise", or if the denial cannot be approved.
+        """
+        if self.field:
+            denial = placed(error.denial, self._program)
+            code = error.result.error_code if error.result is not None else None
+            return {**asdict(denial), "text": denial.text, "code": code}
+        if not self.asks:
+            raise error
+        try:
+            return self._offer(error, run, journal)
+        except NotApprovable as reason:
+            error.add_note(f"It is not offered for approval: {reason}.")
+            raise error from None
+
+    # Offers
+
+    def _offer(self, error: PolicyDenied, run: ProgramRun, journal: Journal) -> DeniedCall:
+        """The denied call for a human, with its digest.
 
         Raises:
             NotApprovable: If its strength is hard or not known, or if the run could not go on under
@@ -276,7 +289,7 @@ class Approvals:
         call = [denial.tool, denial.arguments, denial.labels]
         return digest_of([self._policy, self._program.text, index, *call])
 
-    def after(self, tool: str, value: Any, labels: Labels) -> Labels:
+    def labels_after(self, tool: str, value: Any, labels: Labels) -> Labels:
         """The labels of a result after the policy's rules on results.
 
         Args:
@@ -301,15 +314,18 @@ class Approvals:
 
     # Decisions
 
-    def ask(self, offered: DeniedCall, *, is_late: bool) -> str | None:
+    def objection(
+        self, offered: DeniedCall, config: RunnableConfig, *, is_late: bool
+    ) -> str | None:
         """Ask a human whether to make a call.
 
         Args:
             offered: The call.
+            config: The config of the task that asks.
             is_late: Whether the thread has moved on since the question.
 
         Returns:
-            `None` if it is approved, otherwise the human's message.
+            The human's objection; `None` if the call is approved.
 
         Raises:
             UsageError: If policy or program have changed since the denial, or the answer is late.
@@ -317,8 +333,15 @@ class Approvals:
         self.check(offered)
         arguments = {name: one for name, one in offered.arguments.items() if one != ABSENT}
         denial = replace(offered.denial, labels={name: offered.labels[name] for name in arguments})
-        decision = ask(denial, arguments, ("approve", "reject"), is_late=is_late)
+        with set_config_context(config) as context:  # `interrupt` looks for it there
+            decision = context.run(ask, denial, arguments, ("approve", "reject"), is_late=is_late)
         return None if decision.type == "approve" else decision.message
+
+    def rejected(self, offered: DeniedCall, objection: str) -> PolicyDenied:
+        """The error of a call that a human rejected."""
+        denial = replace(offered.denial, kind="rejected", objection=objection)
+        placed_denial = placed(denial, self._program)
+        return ordinary(PolicyDenied(denial=placed_denial, program=self._program.text))
 
     def check(self, offered: DeniedCall) -> None:
         """Check that an approval is for this executor.
@@ -353,12 +376,11 @@ class Approvals:
             approved: Calls that were approved and made, and checked by `check_all`.
             text: The program that makes the calls.
         """
-        calls = [ApprovedCall(one.tool, one.index) for one in approved]
-        text, names = with_approved(text, calls)
+        text, names = _with_approved(text, approved)
         variables = {
-            names[call]: self._variable(denial, denial.result)
-            for call, denial in zip(calls, approved, strict=True)
-            if denial.result is not None
+            names[one.tool, one.index]: self._variable(one, one.result)
+            for one in approved
+            if one.result is not None
         }
         return text, variables
 
@@ -369,9 +391,7 @@ class Approvals:
             name: Argument(one, Labels.from_wire(denial.labels[name]))
             for name, one in denial.arguments.items()
         }
-        labels = Labels()
-        for argument in arguments.values():
-            labels = labels.join(argument.labels)
+        labels = reduce(Labels.join, (one.labels for one in arguments.values()), Labels())
         if entry["combine"] != "ignore":
             # The service decides whether a tool may replace labels. Joining them is safe.
             labels = labels.join(Labels.from_wire(entry["labels"]))
@@ -410,72 +430,6 @@ def _looks_labelled(run: ProgramRun, journal: Journal) -> bool:
     return any(_META in text for text in (*values, *results))
 
 
-class Denials:
-    """Handles denials as `on_denied` says.
-
-    Args:
-        program: The graph as a program.
-        approvals: Decides which denials are offered to a human.
-        on_denied: The option.
-
-    Attributes:
-        asks: Whether a human may be asked.
-        field: The state field for a denial; empty without.
-    """
-
-    def __init__(self, program: GraphProgram, approvals: Approvals, on_denied: str) -> None:
-        self._program = program
-        self._approvals = approvals
-        self._raises = on_denied == "raise"
-        self.asks = on_denied == "interrupt"
-        self.field = on_denied.removeprefix(STATE) if on_denied.startswith(STATE) else ""
-
-    def after(
-        self, error: PolicyDenied, run: ProgramRun, journal: Journal
-    ) -> dict[str, Any] | DeniedCall:
-        """Handle a denial. Returns facts for the state, or an offer to a human.
-
-        Args:
-            error: The denial.
-            run: The run.
-            journal: The journal up to the denial.
-
-        Raises:
-            PolicyDenied: If the option is "raise", or if the denial cannot be approved.
-        """
-        if self._raises:
-            raise error
-        if not self.asks:
-            return _facts(in_graph(error, self._program))
-        try:
-            return self._approvals.offer(error, run, journal)
-        except NotApprovable as reason:
-            error.add_note(f"It is not offered for approval: {reason}.")
-            raise error from None
-
-    def objection(
-        self, offered: DeniedCall, config: RunnableConfig, *, is_late: bool
-    ) -> str | None:
-        """Ask a human.
-
-        Args:
-            offered: The call.
-            config: The config of the task that asks.
-            is_late: Whether the thread has moved on since the question.
-
-        Returns:
-            The human's objection; `None` if the call is approved.
-        """
-        with set_config_context(config) as context:  # `interrupt` looks for it there
-            return context.run(self._approvals.ask, offered, is_late=is_late)
-
-    def rejected(self, offered: DeniedCall, objection: str) -> PolicyDenied:
-        """The error of a call that a human rejected."""
-        denial = replace(offered.denial, kind="rejected", objection=objection)
-        placed_denial = placed(denial, self._program)
-        return ordinary(PolicyDenied(denial=placed_denial, program=self._program.text))
-
-
 def check_field(on_denied: str, spec: GraphSpec) -> None:
     """Check that the graph returns the state field for denials.
 
@@ -490,9 +444,3 @@ def check_field(on_denied: str, spec: GraphSpec) -> None:
             f"not be visible. Its fields are {', '.join(f'`{field}`' for field in fields)}."
         )
         raise UsageError(msg)
-
-
-def _facts(error: PolicyDenied) -> dict[str, Any]:
-    """The value for the state: the fields of the denial, its text, and the service's code."""
-    code = error.result.error_code if error.result is not None else None
-    return {**asdict(error.denial), "text": error.denial.text, "code": code}

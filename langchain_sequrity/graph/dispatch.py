@@ -8,7 +8,6 @@ labels.
 one set of labels, so they are joined to the labels of the node.
 """
 
-import dataclasses
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,13 +19,7 @@ from langchain_core.messages import ToolMessage
 from langgraph.channels import UntrackedValue
 from langgraph.channels.base import BaseChannel
 from langgraph.constants import END, START
-from langgraph.errors import (
-    EmptyChannelError,
-    ErrorCode,
-    InvalidUpdateError,
-    ParentCommand,
-    create_error_message,
-)
+from langgraph.errors import EmptyChannelError, InvalidUpdateError, ParentCommand
 from langgraph.types import Command, Send
 
 from langchain_sequrity.display import plain
@@ -64,124 +57,46 @@ from langchain_sequrity.strict_json import dumps
 Write = tuple[str, Any]
 
 
-@dataclass(slots=True)
-class NodeOutput:
-    """A parsed output of a node.
+def _targets_of(output: Any) -> list[Send | str]:
+    """The targets of a node's output, without END.
 
-    Attributes:
-        writes: (field, value), in order. Fields are known ones, except in a `Command` at the root.
-        gotos: Nodes that a `Command` names.
-        sends: Packets of a `Command`.
-        labels: Labels of `with_labels`, joined; `None` without.
-        combine: How they combine with those of the arguments.
+    Raises:
+        ParentCommand: If it is a command for the parent graph.
     """
+    if isinstance(output, Send):
+        return [output]
+    found: list[Send | str] = []
+    for command in output if isinstance(output, list | tuple) else [output]:
+        if not isinstance(command, Command):
+            continue
+        if command.graph == Command.PARENT:
+            raise ParentCommand(command)
+        goto = [command.goto] if isinstance(command.goto, Send | str) else command.goto
+        found += [one for one in goto if isinstance(one, Send | str) and one != END]
+    return found
 
-    writes: list[Write] = dataclasses.field(default_factory=list)
-    gotos: list[str] = dataclasses.field(default_factory=list)
-    sends: list[Send] = dataclasses.field(default_factory=list)
+
+def _labels_in(output: Any) -> tuple[Labels | None, Combine]:
+    """The labels of `with_labels` in a node's output, and how they combine; `None` without.
+
+    Raises:
+        UsageError: If two of them combine in different ways.
+    """
     labels: Labels | None = None
     combine: Combine = "merge"
-
-
-class OutputReader:
-    """Parses the outputs of the nodes of one graph.
-
-    Args:
-        fields: State fields and managed values, in LangGraph's order.
-    """
-
-    def __init__(self, fields: Sequence[str]) -> None:
-        self._fields = tuple(fields)
-        self._known = frozenset(fields)
-        self._is_root = self._fields == (ROOT,)
-
-    def read(self, output: Any) -> NodeOutput:
-        """Parse an output, without changing it.
-
-        Raises:
-            InvalidUpdateError: If it is not an update.
-            ParentCommand: If it is a command for the parent graph.
-            UsageError: If it has two labels that combine in different ways.
-        """
-        if type(output) is dict and not self._is_root:  # what most nodes return
-            return NodeOutput([one for one in output.items() if one[0] in self._known])
-        found = NodeOutput()
-        found.writes += self._root(output) if self._is_root else self._updates(output)
-        if isinstance(output, Send):
-            found.sends.append(output)
-        for command in _commands(output):
-            if command.graph == Command.PARENT:
-                raise ParentCommand(command)
-            _add_targets(command, found)
-        _add_labels(output, found)
-        return found
-
-    def _updates(self, output: Any) -> list[Write]:
-        if output is None:
-            return []
-        if isinstance(output, dict):
-            return [one for one in output.items() if one[0] in self._known]
-        if isinstance(output, Command):
-            if output.graph == Command.PARENT:
-                return []
-            return [one for one in _compat.command_writes(output) if one[0] in self._known]
-        if _has_commands(output):
-            return [write for one in output for write in self._updates(one)]
-        writes = _compat.object_writes(output, self._fields)
-        if writes is None:
-            msg = create_error_message(
-                message=f"Expected dict, got {output}",
-                error_code=ErrorCode.INVALID_GRAPH_NODE_RETURN_VALUE,
-            )
-            raise InvalidUpdateError(msg)
-        return list(writes)
-
-    def _root(self, output: Any) -> list[Write]:
-        if output is None:
-            return []
-        if not _has_commands(output):
-            output = [output]
-        found: list[Write] = []
-        for one in output:
-            if not isinstance(one, Command):
-                found.append((ROOT, dict(one) if isinstance(one, LabeledUpdate) else one))
-            elif one.graph != Command.PARENT:
-                found += _compat.command_writes(one)
-        return found
-
-
-def _has_commands(output: Any) -> bool:
-    return isinstance(output, list | tuple) and any(isinstance(one, Command) for one in output)
-
-
-def _commands(output: Any) -> list[Command[Any]]:
-    several = output if isinstance(output, list | tuple) else [output]
-    return [one for one in several if isinstance(one, Command)]
-
-
-def _add_targets(command: Command[Any], found: NodeOutput) -> None:
-    goto = command.goto
-    for target in [goto] if isinstance(goto, Send | str) else goto:
-        if isinstance(target, Send):
-            found.sends.append(target)
-        elif isinstance(target, str) and target != END:
-            found.gotos.append(target)
-
-
-def _add_labels(output: Any, found: NodeOutput) -> None:
-    several = output if isinstance(output, list | tuple) else [output]
-    updates = [one.update if isinstance(one, Command) else one for one in several]
-    for update in updates:
+    for one in output if isinstance(output, list | tuple) else [output]:
+        update = one.update if isinstance(one, Command) else one
         if not isinstance(update, LabeledUpdate):
             continue
-        if found.labels is not None and found.combine != update.combine:
+        if labels is not None and combine != update.combine:
             msg = (
-                f"A node returned labels that combine in two ways, `{found.combine}` and "
+                f"A node returned labels that combine in two ways, `{combine}` and "
                 f"`{update.combine}`. Use the same `combine` in each `with_labels` of a node."
             )
             raise UsageError(msg)
-        joined = update.labels if found.labels is None else found.labels.join(update.labels)
-        found.labels, found.combine = joined, update.combine
+        labels = update.labels if labels is None else labels.join(update.labels)
+        combine = update.combine
+    return labels, combine
 
 
 Arguments = Mapping[str, Json]
@@ -239,7 +154,9 @@ class ToolInput:
         managed: Mapping[str, Any] | None = None,
         unsaved: Mapping[str, Any] = MappingProxyType({}),
     ) -> Any:
-        """The input of the node or router.
+        """The input of the node or router: the state, or the argument of a `Send`.
+
+        A router gets the state before the step, with the writes of its node.
 
         Args:
             arguments: Those of the call.
@@ -252,7 +169,7 @@ class ToolInput:
         """
         given = arguments.keys()
         if given == self._names:
-            return self._read_state(arguments, managed or {}, unsaved)
+            return self.state(arguments, managed or {}, unsaved)
         if self._send is not None and given == self._names_of_send:
             return self._read_send(arguments, arguments[self._send])
         return self._refuse(given)
@@ -262,17 +179,9 @@ class ToolInput:
         """Whether it has a parameter for the argument of a `Send`."""
         return self._send is not None
 
-    def is_send(self, arguments: Arguments) -> bool:
-        """Whether a call is for a `Send`."""
-        return self._send is not None and self._send in arguments
-
     def brings_state(self, arguments: Arguments) -> bool:
         """Whether a call has the state, not only the argument of a `Send`."""
-        return self.tool.sees_state or not self.is_send(arguments)
-
-    def state(self, arguments: Arguments, unsaved: Mapping[str, Any]) -> Any:
-        """The input that an edge would give, from a call with the state."""
-        return self._read_state(arguments, {}, unsaved)
+        return self.tool.sees_state or not self.tool.is_sent(arguments)
 
     def channels(self, arguments: Arguments, unsaved: Mapping[str, Any]) -> dict[str, AnyChannel]:
         """The fields of a call, as channels with their content."""
@@ -314,12 +223,10 @@ class ToolInput:
             packed = {TYPE: _ORDERED, _KEYS: keys, VALUE: packed}
         return {"fields": found, "input": packed}
 
-    def _read_state(
-        self,
-        arguments: Arguments,
-        managed: Mapping[str, Any],
-        unsaved: Mapping[str, Any] = MappingProxyType({}),
+    def state(
+        self, arguments: Arguments, managed: Mapping[str, Any], unsaved: Mapping[str, Any]
     ) -> Any:
+        """The input that an edge gives, from a call with the state; see `read`."""
         values: dict[str, Any] = {name: managed[name] for name in self.managed if name in managed}
         for name, field, about in self._parts:
             if self.tool.own is not None and field not in self.tool.own:
@@ -345,7 +252,9 @@ class ToolInput:
 
     def _read_send(self, arguments: Arguments, packed: Json) -> Any:
         where = f"The input of a `Send` to `{self.tool.node}`"
-        keys, packed = _unwrapped(packed)
+        keys: Json = None
+        if isinstance(packed, dict) and packed.get(TYPE) == _ORDERED:
+            keys, packed = packed.get(_KEYS), packed.get(VALUE)
         rest = {} if packed == ABSENT else decode(packed, where, self._anything)
         values: dict[str, Any] = {}
         for name, field, about in () if self.tool.sees_state else self._parts:
@@ -353,13 +262,17 @@ class ToolInput:
                 values[field] = decode(arguments[name], f"{where}, key `{field}`", about.kinds)
         if not values:
             return rest
-        if type(rest) is not dict or values.keys() & rest.keys():
-            _not_packed(where)
-        whole = {**values, **rest}
-        if keys is None:
-            return whole
-        found = _ordered(whole, decode(keys, where, self._anything))
-        return _not_packed(where) if found is None else found
+        try:
+            whole = {**values, **rest}
+            order = whole if keys is None else decode(keys, where, self._anything)
+            found = {key: whole[key] for key in order}
+            is_whole = len(values) + len(rest) == len(whole) == len(found)
+        except (KeyError, TypeError):
+            is_whole = False
+        if not is_whole:
+            msg = f"{where} is not what was sent there."
+            raise BadReply(msg)
+        return found
 
     def _refuse(self, given: Any) -> NoReturn:
         missing, unknown = sorted(self._names - given), sorted(given - self._names_of_send)
@@ -372,100 +285,12 @@ class ToolInput:
         raise BadReply(msg)
 
 
-def _unwrapped(packed: Json) -> tuple[Json | None, Json]:
-    """The order of keys, if it was sent, and the rest of the argument."""
-    if isinstance(packed, dict) and packed.get(TYPE) == _ORDERED:
-        return packed.get(_KEYS), packed.get(VALUE)
-    return None, packed
-
-
-def _ordered(values: dict[Any, Any], keys: Any) -> dict[Any, Any] | None:
-    """The values in the order of these keys; `None` if the keys differ."""
-    try:
-        found = {key: values[key] for key in keys}
-    except (KeyError, TypeError):
-        return None
-    return found if len(found) == len(values) else None
-
-
-def _not_packed(where: str) -> NoReturn:
-    msg = f"{where} is not what was sent there."
-    raise BadReply(msg)
-
-
 _log = logging.getLogger(__name__)
 
 _DECLARE = {
     "node": "`add_node(…, destinations=(…))`, or annotate the node `-> Command[Literal[…]]`",
     "router": "add it to the path map of `add_conditional_edges`",
 }
-
-
-class TargetWriter:
-    """Encodes the targets of nodes and routers for one program.
-
-    Args:
-        tokens: Node → its token.
-        signatures: Node → the meaning of its arguments.
-    """
-
-    def __init__(self, tokens: Mapping[str, str], signatures: Mapping[str, ToolInput]) -> None:
-        self._tokens = tokens
-        self._signatures = signatures
-
-    def write(self, tool: ToolSpec, targets: Iterable[Any]) -> dict[str, list[Json]]:
-        """Encode names of nodes and packets; unknown nodes are dropped and logged, as in LangGraph.
-
-        Args:
-            tool: The node or router.
-            targets: Its targets, without END.
-
-        Raises:
-            GraphNotSupported: For a target that the program does not look for.
-            UsageError: For a packet whose argument cannot be sent.
-        """
-        gotos: dict[str, None] = {}
-        packets = []
-        for target in targets:
-            if isinstance(target, Send):
-                if target.node not in self._signatures:
-                    _log.warning("Ignoring unknown node name %s in pending sends", target.node)
-                    continue
-                _check(target.node, tool.sends, "sends a packet to", tool)
-                where = f"The argument of a `Send` to `{target.node}` by the {_named(tool)}"
-                packets.append(self.packet(target.node, target.arg, where))
-                continue
-            # As in LangGraph, it need not be a text; a member of an enum may be one.
-            name = str.__str__(target) if isinstance(target, str) else f"{target}"
-            if name not in self._tokens:
-                _log.warning("The %s goes to unknown node %s, ignoring it.", _named(tool), name)
-                continue
-            _check(name, tool.targets, "goes to", tool)
-            gotos[self._tokens[name]] = None
-        if tool.single and len(gotos) + len(packets) > 1:
-            msg = (
-                f"The {_named(tool)} named several targets, but its source shows at most one. "
-                "Annotate it `-> list[str]`."
-            )
-            raise GraphNotSupported(msg, node=tool.node)
-        return {GOTO: list(gotos), SEND: packets}
-
-    def takes_packets(self, node: str) -> bool:
-        """Whether a node's tool has a parameter for what a `Send` carries."""
-        return self._signatures[node].takes_packets
-
-    def packet(self, node: str, argument: Any, where: str) -> dict[str, Json]:
-        """A packet for a node.
-
-        Args:
-            node: The node.
-            argument: The argument of the `Send`.
-            where: The place, as the start of a sentence.
-
-        Raises:
-            UsageError: If it cannot be sent.
-        """
-        return {"node": self._tokens[node], **self._signatures[node].pack(argument, where)}
 
 
 def _named(tool: ToolSpec) -> str:
@@ -521,8 +346,7 @@ class NodeResult:
         labels: Labels of `with_labels` and of tools; `None` without.
         combine: How they combine with those of the arguments.
         raw: The written values as the node returned them.
-        gotos: Nodes that a `Command` names.
-        sends: Packets of a `Command`.
+        goto: The nodes that a `Command` names, and its packets.
     """
 
     wire: dict[str, Json]
@@ -530,8 +354,7 @@ class NodeResult:
     labels: Labels | None = None
     combine: Combine = "merge"
     raw: tuple[Any, ...] = ()
-    gotos: tuple[str, ...] = ()
-    sends: tuple[Send, ...] = ()
+    goto: tuple[Send | str, ...] = ()
 
 
 class ClientTools:
@@ -549,7 +372,8 @@ class ClientTools:
         self.unsaved = [
             name for name, one in spec.channels.items() if isinstance(one, UntrackedValue)
         ]
-        self._outputs = OutputReader([*spec.channels, *spec.managed])
+        self._is_root = tuple(spec.channels) == (ROOT,)
+        self._updates = _compat.output_reader(spec.builder)
         self._branches = {(one.source, one.name): one for one in spec.branches}
         anything = reduce(
             AllowedTypes.join, (one.kinds for one in self._fields.values()), AllowedTypes()
@@ -557,14 +381,8 @@ class ClientTools:
         tools = [tool for tool in program.tools.values() if tool.role != "result"]
         tools += [router for tool in tools for router in tool.fused]
         self._signatures = {tool.name: self._signature(tool, anything) for tool in tools}
-        self._targets = TargetWriter(
-            program.tokens,
-            {tool.node: self._signatures[tool.name] for tool in tools if tool.role == "node"},
-        )
-        self._where = {
-            (tool.name, field): f"Field `{field}` of what node `{tool.node}` returned"
-            for tool in tools
-            for field in tool.writes
+        self._receivers = {
+            tool.node: self._signatures[tool.name] for tool in tools if tool.role == "node"
         }
 
     def _signature(self, tool: ToolSpec, anything: AllowedTypes) -> ToolInput:
@@ -589,20 +407,18 @@ class ClientTools:
 
     # State
 
-    def managed_of(self, tool: ToolSpec) -> tuple[str, ...]:
-        """The managed values in the input of a node or router."""
-        return self._signatures[tool.name].managed
-
     def pack(self, node: str, argument: Any) -> dict[str, Json]:
         """A packet for a node, as in the variables of a run."""
-        if not self._targets.takes_packets(node):
+        if not self._receivers[node].takes_packets:
             msg = (
                 f"A `Send` from outside names node `{node}`, which is one of the service's own "
                 f"tools: it cannot take a packet. Use its name: `Command(goto={node!r}, update=…)`."
             )
             raise GraphNotSupported(msg, node=node)
-        where = f"The argument of a `Send` to `{node}`"
-        return self._targets.packet(node, argument, where)
+        return self._packet(node, argument, f"The argument of a `Send` to `{node}`")
+
+    def _packet(self, node: str, argument: Any, where: str) -> dict[str, Json]:
+        return {"node": self._program.tokens[node], **self._receivers[node].pack(argument, where)}
 
     def initial(self, values: Mapping[str, BaseChannel[Any, Any, Any]]) -> dict[str, Json]:
         """The context variables with the initial state.
@@ -616,29 +432,6 @@ class ClientTools:
         return {self._program.variables[name]: value for name, value in written.items()}
 
     # Nodes
-
-    def input_of(
-        self,
-        tool: ToolSpec,
-        arguments: Arguments,
-        managed: Mapping[str, Any] | None = None,
-        unsaved: Mapping[str, Any] = MappingProxyType({}),
-    ) -> Any:
-        """The input of a node or router: the state, or the argument of a `Send`.
-
-        A router gets the state before the step, with the writes of its node.
-
-        Args:
-            tool: The tool of the node or router.
-            arguments: Those of the call.
-            managed: LangGraph's managed values.
-            unsaved: LangGraph's values of fields that no checkpoint has; `MISSING` for none.
-
-        Raises:
-            BadReply: If the arguments are not those of the tool.
-            Exception: Any exception of a user's reducer, or of the input's class.
-        """
-        return self._signatures[tool.name].read(arguments, managed, unsaved)
 
     def handed_over(self, tool: ToolSpec, arguments: Arguments) -> NodeResult:
         """The answer of the service's own tool that replaces a node, as that node's result.
@@ -663,18 +456,21 @@ class ClientTools:
             UsageError: For an undeclared write, or a value that cannot be sent.
             GraphNotSupported: For an undeclared target.
         """
-        found = self._outputs.read(output)
+        updates, targets = self._updates(output) or (), _targets_of(output)
+        own_labels, combine = _labels_in(output)
         by_field: dict[str, list[Any]] = {
             field: [] for field in tool.writes if self._fields[field].plan.kind == "log"
         }
         writes, raw = [], []
-        for name, value in found.writes:
+        for name, value in updates:
             field = self._fields.get(name)
             if field is None:  # for example a managed value
                 _log.warning("Node %s wrote to unknown channel %s, ignoring it.", tool.node, name)
                 continue
             if name not in tool.writes:
                 raise _undeclared(tool, name)
+            if self._is_root and isinstance(value, LabeledUpdate):
+                value = dict(value)  # noqa: PLW2901 - the update without its labels
             raw.append(value)
             value = field.with_ids(value)  # noqa: PLW2901 - the same update, with ids
             writes.append((name, value))
@@ -684,16 +480,14 @@ class ClientTools:
             self._check_definite(tool, wire)
         else:
             wire[HANDLED] = True
-        if found.gotos or found.sends:
-            route = self._targets.write(tool, [*found.gotos, *found.sends])
-            wire |= {key: value for key, value in route.items() if value}
+        if targets:
+            wire |= {key: value for key, value in self._route(tool, targets).items() if value}
         # "ignore" is not sent, or the program would also ignore the node's name and the labels of
         # its tools.
-        is_own = found.combine != "ignore"
-        labels, combine = (found.labels, found.combine) if is_own else (None, "merge")
-        labels = with_tool_labels(labels, (value for _, value in writes))
-        gotos, sends = tuple(found.gotos), tuple(found.sends)
-        return NodeResult(wire, tuple(writes), labels, combine, tuple(raw), gotos, sends)
+        if combine == "ignore":
+            own_labels, combine = None, "merge"
+        labels = with_tool_labels(own_labels, (value for _, value in writes))
+        return NodeResult(wire, tuple(writes), labels, combine, tuple(raw), tuple(targets))
 
     def has_unsaved(self, wire: Mapping[str, Json]) -> bool:
         """Whether a result has, or may have, values of fields that no checkpoint has."""
@@ -711,7 +505,8 @@ class ClientTools:
     def _wire(self, tool: ToolSpec, by_field: Mapping[str, Sequence[Any]]) -> dict[str, Json]:
         wire = {}
         for name, values in by_field.items():
-            prefix, value = self._fields[name].update(values, self._where[tool.name, name])
+            where = f"Field `{name}` of what node `{tool.node}` returned"
+            prefix, value = self._fields[name].update(values, where)
             if prefix and name not in self._program.overwritable:
                 msg = (
                     f"Node `{tool.node}` overwrites the field `{name}`, but its code does not name "
@@ -760,45 +555,65 @@ class ClientTools:
         if any(isinstance(one, Send) and one.node == END for one in answers):
             msg = "Cannot send a packet to the END node"
             raise InvalidUpdateError(msg)
-        return self._targets.write(tool, [one for one in answers if one != END])
+        return self._route(tool, [one for one in answers if one != END])
 
-    def fused_input(
-        self,
-        tool: ToolSpec,
-        router: ToolSpec,
-        arguments: Arguments,
-        result: NodeResult,
-        *,
-        managed: Mapping[str, Any],
-        unsaved: Mapping[str, Any],
-    ) -> Any:
-        """The input of a router that runs within its node's call; see `input_of`.
+    def _route(self, tool: ToolSpec, targets: Iterable[Any]) -> dict[str, list[Json]]:
+        """Encode names of nodes and packets; unknown nodes are dropped and logged, as in LangGraph.
+
+        Args:
+            tool: The node or router.
+            targets: Its targets, without END.
+
+        Raises:
+            GraphNotSupported: For a target that the program does not look for.
+            UsageError: For a packet whose argument cannot be sent.
+        """
+        gotos: dict[str, None] = {}
+        packets = []
+        tokens = self._program.tokens
+        for target in targets:
+            if isinstance(target, Send):
+                if target.node not in self._receivers:
+                    _log.warning("Ignoring unknown node name %s in pending sends", target.node)
+                    continue
+                _check(target.node, tool.sends, "sends a packet to", tool)
+                where = f"The argument of a `Send` to `{target.node}` by the {_named(tool)}"
+                packets.append(self._packet(target.node, target.arg, where))
+                continue
+            # As in LangGraph, it need not be a text; a member of an enum may be one.
+            name = str.__str__(target) if isinstance(target, str) else f"{target}"
+            if name not in tokens:
+                _log.warning("The %s goes to unknown node %s, ignoring it.", _named(tool), name)
+                continue
+            _check(name, tool.targets, "goes to", tool)
+            gotos[tokens[name]] = None
+        if tool.single and len(gotos) + len(packets) > 1:
+            msg = (
+                f"The {_named(tool)} named several targets, but its source shows at most one. "
+                "Annotate it `-> list[str]`."
+            )
+            raise GraphNotSupported(msg, node=tool.node)
+        return {GOTO: list(gotos), SEND: packets}
+
+    def fused_arguments(
+        self, tool: ToolSpec, router: ToolSpec, arguments: Arguments, result: NodeResult
+    ) -> dict[str, Json]:
+        """The arguments of a router that runs within its node's call.
 
         Args:
             tool: The node's tool.
             router: The router's.
             arguments: Those of the node's call.
             result: The node's result.
-            managed: LangGraph's managed values.
-            unsaved: See `input_of`.
         """
-        of_node, of_router = self._signatures[tool.name], self._signatures[router.name]
-        if of_node.is_send(arguments):
-            msg = (
-                f"The router of `{tool.node}` cannot run within its call, because the call is for "
-                f"a `Send` and does not have the state. Set `fuse_router=False` for {tool.node!r}."
-            )
-            raise GraphNotSupported(msg, node=tool.node)
-        fresh = {}
-        for field, parameter in of_router.parameter_of.items():
-            before = arguments[of_node.parameter_of[field]]
-            fresh[parameter] = self._after(field, before, result.wire)
-        return of_router.read(fresh, managed, unsaved)
+        of_node = self._signatures[tool.name].parameter_of
+        return {
+            parameter: self._after(field, arguments[of_node[field]], result.wire)
+            for field, parameter in self._signatures[router.name].parameter_of.items()
+        }
 
     def _after(self, field: str, before: Json, wire: Mapping[str, Json]) -> Json:
         """A field after a result, as the program has it."""
-        if field not in self._fields:
-            return before
         key, kind = self._program.keys[field], self._fields[field].plan.kind
         if kind == "log":
             return [*before, wire.get(key, [])]

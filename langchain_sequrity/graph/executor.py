@@ -30,7 +30,7 @@ from langchain_sequrity.connection import Connection
 from langchain_sequrity.errors import PolicySyntaxError, UsageError
 from langchain_sequrity.graph import _compat
 from langchain_sequrity.graph.analysis.spec import GraphSpec, read_graph
-from langchain_sequrity.graph.approval import Approvals, Denials, check_field
+from langchain_sequrity.graph.approval import Denials, check_field
 from langchain_sequrity.graph.codegen.compiler import WhyNotSplit, compile_graph
 from langchain_sequrity.graph.codegen.tools import INTERNAL_TOOLS
 from langchain_sequrity.graph.dispatch import ClientTools
@@ -127,16 +127,17 @@ class DrivenGraph(Guarded[Any, Any], CompiledStateGraph[Any, Any, Any, Any]):
     async def astream(
         self, input: Any, config: RunnableConfig | None = None, **options: Any
     ) -> AsyncIterator[Any]:
-        chunks = loop.astream(self, _checked(input), self._driven(config), **options)
+        chunks = loop.astream(self, _checked(input), self._driven(config, is_async=True), **options)
         async with aclosing(chunks):
             async for chunk in chunks:
                 yield chunk
 
-    def _driven(self, config: RunnableConfig | None) -> RunnableConfig:
+    def _driven(self, config: RunnableConfig | None, *, is_async: bool = False) -> RunnableConfig:
         _compat.check_config(self, config)
         given: RunnableConfig = config or {}
         # Not `merge_configs` of LangChain, which drops a `recursion_limit` equal to its default.
-        driver = Driver(self._parts, is_timed=self.step_timeout is not None)
+        is_timed = self.step_timeout is not None
+        driver = Driver(self._parts, is_timed=is_timed, is_async=is_async)
         configurable = {**(given.get("configurable") or {}), DRIVER: driver}
         return {**given, "configurable": configurable}
 
@@ -303,20 +304,18 @@ class LangGraphExecutor(DrivenGraph):
         exchange = Exchange(settings, prepared.params, self._program, told)
         tools = ClientTools(spec, self._program)
         self._fsm = settings_of_runs(settings.connection)
-        approvals = Approvals(exchange.connection, self._program)
-        denials = Denials(self._program, approvals, on_denied)
+        denials = Denials(exchange.connection, self._program, on_denied)
         self._parts = ExecutorParts(
             spec=spec,
             program=self._program,
             tools=tools,
             exchange=exchange,
             transport=self._model.sender,
-            approvals=approvals,
             denials=denials,
             name=name or spec.name,
             keeps_labels=keep_labels_of_edits,
         )
-        compiled = _compiled(graph, spec, GraphTasks(spec, self._program, tools, denials))
+        compiled = _compiled(graph, spec, GraphTasks(spec, self._program, tools))
         chosen = {"checkpointer": checkpointer, "store": store, "cache": cache, "name": name}
         compiled.__dict__.update({key: one for key, one in chosen.items() if one is not None})
         self.__dict__.update(vars(compiled))

@@ -7,7 +7,7 @@ Objects that do not become JSON are under `objects`, stored as LangGraph stores 
 
 | entry | meaning |
 |---|---|
-| `{number, step, said, calls: [{id, tool, arguments}], heard?}` | a reply that asks for calls |
+| `{number, step, said, calls: [{id, tool, arguments}]}` | a reply that asks for calls |
 | `{id, tool, digest, result, labels, combine}` | the result of a call |
 | `{denied: {…}}` | a call that a policy denied, and that a human may approve |
 | `{approved: digest}` | a human approved the call; its result follows |
@@ -23,8 +23,8 @@ write entries in any order.
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import orjson
@@ -76,18 +76,6 @@ def _sorted(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _sorted(value[key]) for key in sorted(value)}
     return [_sorted(one) for one in value] if isinstance(value, list | tuple) else value
-
-
-def asked_entry(said: str, calls: Iterable[ProgramCall], heard: str = "") -> JournalEntry:
-    """The entry of a reply that asks for calls.
-
-    Args:
-        said: The assistant message as wire text.
-        calls: The calls.
-        heard: The results before it as wire text, if they are kept.
-    """
-    asked = [{"id": one.id, "tool": one.tool, "arguments": one.arguments} for one in calls]
-    return {"said": said, "calls": asked, **({"heard": heard} if heard else {})}
 
 
 def result_entry(
@@ -185,8 +173,7 @@ class Round:
         said: The assistant message as wire text.
         calls: The calls.
         results: The result of each call; `None` while it is missing.
-        heard: The results before the reply as wire text. They are kept if each request has the
-            whole conversation, so they are written only once.
+        sent: The results as wire text, once they are sent.
         step: The graph's step of the calls, counted from 1; 0 for the routers of START.
         number: Its index among the replies.
     """
@@ -194,7 +181,7 @@ class Round:
     said: str
     calls: tuple[ProgramCall, ...]
     results: list[JournalEntry | None] = field(default_factory=list)
-    heard: str = ""
+    sent: str = ""
     step: int = 0
     number: int = 0
 
@@ -221,10 +208,10 @@ class Round:
 
     def entries(self) -> list[JournalEntry]:
         """The journal entries of the round."""
-        asked = asked_entry(self.said, self.calls, self.heard)
+        asked = [{"id": one.id, "tool": one.tool, "arguments": one.arguments} for one in self.calls]
         place = {"step": self.step, "number": self.number}
         results = [{**entry, "step": self.step} for _, entry in self.answered]
-        return [{**asked, **place}, *results]
+        return [{"said": self.said, "calls": asked, **place}, *results]
 
     def take(self, entry: JournalEntry) -> ProgramCall | None:
         """Add a result. Returns its call, or `None` if the call is not in this round."""
@@ -452,7 +439,6 @@ def _rounds(entries: Sequence[JournalEntry]) -> list[Round]:
         Round(
             one["said"],
             tuple(ProgramCall(**call) for call in one["calls"]),
-            heard=one.get("heard", ""),
             step=one["step"],
             number=number,
         )
@@ -538,7 +524,3 @@ class ProgramRun:
     def to_json(self) -> dict[str, Any]:
         """The run as the channel stores it."""
         return asdict(self)
-
-    def within(self, session: str) -> "ProgramRun":
-        """The run in a session."""
-        return self if session == self.session else replace(self, session=session)

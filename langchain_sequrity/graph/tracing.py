@@ -380,19 +380,8 @@ class Trace(Listener):
         return "".join(run.table().html() for run in self.runs)
 
 
-@dataclass(slots=True)
-class _CallBuilder:
-    """A call so far; `facts` are the attributes of `TracedCall`."""
-
-    id: str | None
-    facts: dict[str, Any]
-
-    def check(self, found: dict[str, Any] | None) -> None:
-        """Add the result of a policy check."""
-        if found is not None:
-            names = ("rule", "reason", "is_certain", "labels")
-            self.facts.update({name: found[name] for name in names})
-            self.facts["values"] = found["values"] or self.facts.get("values")
+_Facts = dict[str, Any]
+"""The attributes of a `TracedCall` so far, and the `id` of the call."""
 
 
 @dataclass(slots=True)
@@ -404,9 +393,9 @@ class _RunBuilder:
     session_id: str | None = None
     outcome: Literal["open", "finished", "denied", "failed"] = "open"
     error: str | None = None
-    calls: list[_CallBuilder] = field(default_factory=list)
-    placed: dict[int, _CallBuilder] = field(default_factory=dict)
-    others: list[_CallBuilder] = field(default_factory=list)
+    calls: list[_Facts] = field(default_factory=list)
+    placed: dict[int, _Facts] = field(default_factory=dict)
+    others: list[_Facts] = field(default_factory=list)
     ran: dict[str, Event] = field(default_factory=dict)
 
     def take(self, event: Event) -> None:
@@ -416,9 +405,7 @@ class _RunBuilder:
             case "ran":
                 self.ran[event["call"]] = event
             case "allowed" | "approved" | "rejected" as verdict:
-                seen = {"request_seconds": event["seconds"], "values": event.get("arguments")}
-                call = _CallBuilder(event["call"], {**_place(event), "verdict": verdict, **seen})
-                call.check(event.get("check"))
+                call = _call(event, verdict, event["seconds"])
                 self.calls.append(call)
                 if verdict == "allowed":
                     self.placed[event["index"]] = call
@@ -432,27 +419,22 @@ class _RunBuilder:
         """Add the last reply's report on all calls, including those from before a resume."""
         earlier = []
         for index, found in enumerate(event["calls"]):
-            call = self.placed.get(index)
-            if call is None:
-                call = _CallBuilder(found["call"], {**_place(found), "verdict": "allowed"})
-                earlier.append(call)
-            call.check(found["check"])
+            if index in self.placed:
+                _add_check(self.placed[index], found["check"])
+            else:
+                earlier.append(_call(found, "allowed"))
         self.calls[:0] = earlier
-        self.others = []
-        for found in event["other_checks"]:
-            other = _CallBuilder(None, {**_place(found), "verdict": found["check"]["verdict"]})
-            other.check(found["check"])
-            self.others.append(other)
+        self.others = [_call(one, one["check"]["verdict"]) for one in event["other_checks"]]
         if event["event"] == "denied":
             self._deny(event)
 
     def _deny(self, event: Event) -> None:
         """Add the facts of the denied call that its check does not report."""
-        found = [one for one in self.others if one.facts["verdict"] == "denied"]
+        found = [one for one in self.others if one["verdict"] == "denied"]
         if not found:
-            found = [_CallBuilder(None, {**_place(event), "verdict": "denied"})]
+            found = [_call(event, "denied")]
             self.others += found
-        last = found[-1].facts
+        last = found[-1]
         last["request_seconds"] = event["seconds"]
         for name in ("rule", "reason"):
             if last.get(name, NOT_REPORTED) == NOT_REPORTED:
@@ -460,16 +442,26 @@ class _RunBuilder:
 
     def traced(self) -> TracedRun:
         """The run as an immutable record."""
-        return TracedRun(
-            self.graph, self.mode, self.session_id, self.outcome, self.error, tuple(self._traced())
-        )
+        calls = tuple(self._traced())
+        return TracedRun(self.graph, self.mode, self.session_id, self.outcome, self.error, calls)
 
     def _traced(self) -> Iterator[TracedCall]:
         for call in (*self.calls, *self.others):
-            ran = self.ran.get(call.id or "", {})
-            times = {"node_seconds": ran.get("seconds"), "error": ran.get("error")}
-            yield TracedCall(**{**call.facts, **times})
+            ran = self.ran.get(call["id"], {})
+            facts = {name: one for name, one in call.items() if name != "id"}
+            yield TracedCall(**facts, node_seconds=ran.get("seconds"), error=ran.get("error"))
 
 
-def _place(event: Event) -> dict[str, Any]:
-    return {name: event[name] for name in ("node", "role", "tool")}
+def _call(event: Event, verdict: str, seconds: float | None = None) -> _Facts:
+    call = {name: event[name] for name in ("node", "role", "tool")}
+    call |= {"id": event.get("call"), "verdict": verdict, "request_seconds": seconds}
+    call["values"] = event.get("arguments")
+    _add_check(call, event.get("check"))
+    return call
+
+
+def _add_check(call: _Facts, check: Mapping[str, Any] | None) -> None:
+    """Add the result of a policy check."""
+    if check is not None:
+        call |= {name: check[name] for name in ("rule", "reason", "is_certain", "labels")}
+        call["values"] = check["values"] or call["values"]

@@ -393,20 +393,14 @@ class FieldCodec:
         raise UsageError(msg)
 
     def _read_log(self, log: Json) -> tuple[Any, list[list[Any]]]:
-        if not isinstance(log, list):
-            self._bad_log()
-        head, held = 0, MISSING
-        if log and isinstance(log[0], dict):
-            if log[0].keys() != {"value"}:
-                self._bad_log()
-            head, held = 1, self.read_value(log[0]["value"])
-        if not all(isinstance(batch, list) for batch in log[head:]):
-            self._bad_log()
-        return held, [[self.read_value(update) for update in batch] for batch in log[head:]]
-
-    def _bad_log(self) -> None:
-        msg = f"{self._where} is not the list of updates that the program keeps."
-        raise BadReply(msg)
+        held, steps = MISSING, log
+        first = log[0] if isinstance(log, list) and log else None
+        if isinstance(first, dict) and first.keys() == {"value"}:
+            held, steps = self.read_value(first["value"]), log[1:]
+        if not isinstance(steps, list) or not all(isinstance(batch, list) for batch in steps):
+            msg = f"{self._where} is not the list of updates that the program keeps."
+            raise BadReply(msg)
+        return held, [[self.read_value(update) for update in batch] for batch in steps]
 
 
 def field_codecs(

@@ -48,13 +48,12 @@ from typing import (
 from uuid import UUID, uuid4
 
 from langchain_core import messages as lc
-from langchain_core.messages import BaseMessage
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.types import Overwrite
 from pydantic import BaseModel, RootModel
 from pydantic_core import to_jsonable_python
-from typing_extensions import TypeAliasType, TypeIs, is_typeddict
+from typing_extensions import TypeAliasType, is_typeddict
 
 from langchain_sequrity.display import plain
 from langchain_sequrity.errors import BadReply, UsageError
@@ -190,7 +189,7 @@ def allowed_types(annotations: Iterable[Any]) -> AllowedTypes:
             continue
         seen.add(id(one))
         if inspect.isclass(one) and get_origin(one) is None:
-            if issubclass(one, BaseMessage):
+            if issubclass(one, lc.BaseMessage):
                 messages = True
                 continue
             if object_kind(one) is not None:
@@ -336,11 +335,15 @@ class Objects:
 
     Args:
         serde: Serializes objects like the checkpointer; equal bytes mean equal objects.
+
+    Attributes:
+        known: Handle → object.
+        fresh: Those of them that must be stored.
     """
 
     def __init__(self, serde: SerializerProtocol = _SERDE) -> None:
         self._serde = serde
-        self._known: dict[str, Any] = {}
+        self.known: dict[str, Any] = {}
         self._stored: set[str] = set()
         self._unsaved: dict[int, str] = {}
         self.fresh: dict[str, Any] = {}
@@ -358,7 +361,7 @@ class Objects:
 
     def load(self, stored: Mapping[str, Any]) -> None:
         """Add stored objects."""
-        self._known.update(stored)
+        self.known.update(stored)
         self._stored.update(stored)
 
     def handle(self, value: Any) -> str:
@@ -368,21 +371,13 @@ class Objects:
         except Exception:  # noqa: BLE001 - a serializer may raise anything
             # If it has to be stored, LangGraph raises an error.
             handle = self._unsaved.setdefault(id(value), uuid4().hex)
-            self._known[handle] = value
+            self.known[handle] = value
             return handle
         handle = hashlib.sha256(kind.encode() + data).hexdigest()[:32]
-        self._known.setdefault(handle, value)
+        self.known.setdefault(handle, value)
         if handle not in self._stored:
             self.fresh[handle] = value
         return handle
-
-    def __contains__(self, handle: str) -> bool:
-        """Whether there is an object with this handle."""
-        return handle in self._known
-
-    def __getitem__(self, handle: str) -> Any:
-        """The object with this handle."""
-        return self._known[handle]
 
 
 def current_objects() -> Objects | None:
@@ -493,12 +488,8 @@ def _encode(value: Any, depth: int, kinds: AllowedTypes) -> Json:
         return _encode_object(value, kind, depth, kinds)
     written = _encode(form.write(value), depth + 1, kinds)
     if form.is_unordered:  # a value that is sent twice must be the same
-        written.sort(key=_sort_key)
+        written.sort(key=lambda one: json.dumps(one, sort_keys=True))
     return {TYPE: form.name, VALUE: written}
-
-
-def _encode_nothing(value: bool | None) -> Json:  # noqa: FBT001 - the value itself
-    return value
 
 
 def _encode_int(value: int) -> Json:
@@ -528,8 +519,8 @@ def _check_utf8(value: str) -> None:
 
 _SCALARS: dict[type, Callable[[Any], Json]] = {
     str: _encode_text,
-    type(None): _encode_nothing,
-    bool: _encode_nothing,
+    type(None): _same,
+    bool: _same,
     int: _encode_int,
     float: _encode_float,
 }
@@ -593,23 +584,17 @@ def _encode_message(value: lc.BaseMessage, kind: type, depth: int, kinds: Allowe
     return {TYPE: "message", "class": kind.__name__, "fields": fields}
 
 
-def _sort_key(value: Json) -> str:
-    return json.dumps(value, sort_keys=True)
-
-
 def _decode(value: Json, depth: int, kinds: AllowedTypes) -> Any:
     kind = type(value)
-    if kind is dict:
-        if depth > 2 * VALUE_DEPTH:
-            _refuse("it is nested too deeply")
-        if TYPE in value:
-            return _decode_tagged(value, depth, kinds)
-        return {key: _decode(item, depth + 1, kinds) for key, item in value.items()}
+    if kind is not dict and kind is not list:
+        return value
+    if depth > 2 * VALUE_DEPTH:
+        _refuse("it is nested too deeply")
     if kind is list:
-        if depth > 2 * VALUE_DEPTH:
-            _refuse("it is nested too deeply")
         return [_decode(item, depth + 1, kinds) for item in value]
-    return value
+    if TYPE in value:
+        return _decode_tagged(value, depth, kinds)
+    return {key: _decode(item, depth + 1, kinds) for key, item in value.items()}
 
 
 def _decode_tagged(value: dict[str, Json], depth: int, kinds: AllowedTypes) -> Any:
@@ -637,7 +622,7 @@ def _decode_object(name: str, value: dict[str, Json], depth: int, kinds: Allowed
         cls = _MESSAGES.get(known) if kinds.messages else None
     else:
         cls = kinds.find(known)
-    if cls is None or not _is_fields(fields):
+    if cls is None or type(fields) is not dict:
         _refuse(f"it holds a {_named(value)}, which its annotation does not name")
     made = {key: _decode(item, depth + 2, kinds) for key, item in fields.items()}
     return cls(**made) if name == "message" else make_object(cls, made)
@@ -645,18 +630,14 @@ def _decode_object(name: str, value: dict[str, Json], depth: int, kinds: Allowed
 
 def _decode_handle(value: dict[str, Json]) -> Any:
     objects, handle = current_objects(), value.get("handle")
-    if objects is None or not isinstance(handle, str) or handle not in objects:
+    if objects is None or not isinstance(handle, str) or handle not in objects.known:
         _refuse(f"it holds a {_named(value)} that was never sent")
-    return objects[handle]
+    return objects.known[handle]
 
 
 def _named(value: dict[str, Json]) -> str:
     name, known = value[TYPE], value.get("class")
     return f"`{plain(str(known if type(known) is str else name), limit=60)}`"
-
-
-def _is_fields(fields: Json) -> TypeIs[dict[str, Json]]:
-    return type(fields) is dict
 
 
 def _refuse(reason: str) -> NoReturn:

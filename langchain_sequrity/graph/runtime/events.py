@@ -16,11 +16,11 @@ event is repeated when a run is resumed. `Trace` also gets `ran` for each attemp
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from time import perf_counter
-from types import TracebackType
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Literal
 from uuid import uuid4
 
 from langchain_core.callbacks import BaseCallbackHandler, BaseCallbackManager
@@ -28,12 +28,14 @@ from langchain_core.runnables import RunnableConfig
 from langchain_core.tracers.base import AsyncBaseTracer, BaseTracer
 from langgraph.errors import GraphBubbleUp
 
+from langchain_sequrity.denials import Denial
 from langchain_sequrity.errors import PolicyDenied, TurnFailed
 from langchain_sequrity.graph import _compat
 from langchain_sequrity.graph.journal import DeniedCall, ProgramCall
 from langchain_sequrity.graph.program import ToolSpec
 from langchain_sequrity.graph.runtime.requests import CallsRequested, RunFinished, ServiceAnswer
-from langchain_sequrity.wire.denials import checked_tool, read_labels
+from langchain_sequrity.graph.runtime.run_log import RunLog
+from langchain_sequrity.wire.denials import checked_tool, read_call, read_check
 
 NOT_REPORTED: Final = "not reported"
 
@@ -100,42 +102,40 @@ def assigned(
 
 
 def _read(entry: Mapping[str, Any], tool: str) -> ReportedCheck:
-    denied = _reasons(entry.get("denied")) or _reasons(entry.get("denial_reasons"))
-    allowed = _reasons(entry.get("allowed"))
+    if (denial := read_check(entry)) is not None:
+        return _denied(tool, denial)
+    reasons = entry.get("allowed")
+    allowed = (
+        [one for one in reasons if isinstance(one, Mapping)] if isinstance(reasons, list) else []
+    )
     verdict = str(entry.get("verdict") or entry.get("final_verdict") or "")
-    is_denied = bool(denied) or verdict.endswith("denied")
-    is_allowed = not is_denied and (bool(allowed) or verdict.endswith("allowed"))
-    first = next(iter(denied if is_denied else allowed), {})
+    first = next(iter(allowed), {})
     certain = entry.get("certain")
-    values = first.get("arguments")
+    _, labels = read_call(None, entry.get("arguments"))
     return ReportedCheck(
-        tool=tool,
-        verdict="denied" if is_denied else "allowed" if is_allowed else NOT_REPORTED,
+        tool,
+        "allowed" if allowed or verdict.endswith("allowed") else NOT_REPORTED,
         is_certain=certain if isinstance(certain, bool) else None,
         rule=_text(first.get("rule")),
         reason=_text(first.get("reason") or first.get("checker_description")),
-        labels=_labels(entry.get("arguments")),
-        values={
-            str(name): one["value"]
-            for name, one in (values if isinstance(values, Mapping) else {}).items()
-            if isinstance(one, Mapping) and "value" in one
-        },
+        labels=labels or {},
     )
 
 
-def _reasons(found: Any) -> list[Mapping[str, Any]]:
-    return [one for one in found if isinstance(one, Mapping)] if isinstance(found, list) else []
+def _denied(tool: str, denial: Denial) -> ReportedCheck:
+    return ReportedCheck(
+        tool,
+        "denied",
+        is_certain=denial.certain,
+        rule=denial.rule or NOT_REPORTED,
+        reason=denial.reason or NOT_REPORTED,
+        labels=denial.labels or {},
+        values=denial.arguments or {},
+    )
 
 
 def _text(found: Any) -> str:
     return found if isinstance(found, str) and found else NOT_REPORTED
-
-
-def _labels(found: Any) -> dict[str, Meta]:
-    if not isinstance(found, Mapping):
-        return {}
-    read = {str(name): read_labels(meta) for name, meta in found.items()}
-    return {name: meta for name, meta in read.items() if meta is not None}
 
 
 NAME = "sequrity"
@@ -144,158 +144,111 @@ NAME = "sequrity"
 Event = dict[str, Any]
 
 
-def new_run(graph: str) -> dict[str, str]:
+def new_run(graph: str, *, is_async: bool) -> dict[str, str]:
     """The identity of a run, for its events.
 
     Args:
         graph: Name of the graph.
+        is_async: Whether it runs in an event loop.
     """
-    return {"id": uuid4().hex, "graph": graph, "mode": "sync"}
+    return {"id": uuid4().hex, "graph": graph, "mode": "async" if is_async else "sync"}
 
 
-@dataclass(frozen=True, slots=True)
-class HumanDecided:
-    """A human's decision about a denied call.
-
-    Attributes:
-        denial: The denied call.
-        is_approved: Whether the human approved it.
-    """
-
-    denial: DeniedCall
-    is_approved: bool
-
-    @property
-    def check(self) -> ReportedCheck:
-        """The policy check of the call, as the human saw it."""
-        denial = self.denial.denial
-        return ReportedCheck(
-            self.denial.tool,
-            "denied",
-            is_certain=denial.certain,
-            rule=denial.rule or NOT_REPORTED,
-            reason=denial.reason or NOT_REPORTED,
-            labels=self.denial.labels,
-            values=self.denial.arguments,
-        )
+Heard = ServiceAnswer | DeniedCall | Exception
+"""A reply, a denied call that a human has approved or rejected, or an error."""
 
 
-Heard = ServiceAnswer | HumanDecided | Exception
-
-
-class CallWatch:
-    """Reports the run of a node or a router.
+@contextmanager
+def call_watch(call: ProgramCall, run: Mapping[str, str], config: RunnableConfig) -> Iterator[None]:
+    """Report the run of a node or a router. One that is cancelled is not reported.
 
     Args:
         call: The call that it answers.
         run: Identity of the run.
         config: The config of the task.
     """
+    manager = config.get("callbacks")
+    handlers = manager.handlers if isinstance(manager, BaseCallbackManager) else []
+    listeners: list[Any] = [one for one in handlers if is_listener(one)]
+    started = perf_counter()
 
-    def __init__(self, call: ProgramCall, run: Mapping[str, str], config: RunnableConfig) -> None:
-        self._call = call
-        self._run = run
-        manager = config.get("callbacks")
-        found = manager.handlers if isinstance(manager, BaseCallbackManager) else []
-        self._listeners: list[Any] = [one for one in found if is_listener(one)]
-        self._started = perf_counter()
+    def tell(error: str | None) -> None:
+        seconds = perf_counter() - started
+        named = {"call": call.id, "tool": call.tool, "seconds": seconds, "error": error}
+        for one in listeners:
+            one.heard({"type": NAME, "event": "ran", "run": run, **named})
 
-    def __enter__(self) -> Self:
-        """Start."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Report the end."""
-        if not self._listeners or not (error is None or isinstance(error, Exception)):
-            return
-        event: Event = {
-            "type": NAME,
-            "event": "ran",
-            "run": self._run,
-            "call": self._call.id,
-            "tool": self._call.tool,
-            "seconds": perf_counter() - self._started,
-            "error": None if error is None else type(error).__name__,
-        }
-        for one in self._listeners:
-            one.heard(event)
+    try:
+        yield
+    except Exception as error:
+        tell(type(error).__name__)
+        raise
+    tell(None)
 
 
-class RequestWatch:
-    """Reports the requests of a run.
+@contextmanager
+def request_watch(
+    tools: Mapping[str, ToolSpec], log: RunLog, run: Mapping[str, str], loop: _compat.PregelLoop
+) -> Iterator["RequestWatch"]:
+    """Report requests of a run, and the error with which they end.
+
+    A run that is cancelled is not reported, so it stops at once.
 
     Args:
         tools: The program's tools.
-        calls: Gives the calls so far, in order.
-        session_id: The session so far.
+        log: The log of the run.
         run: Identity of the run.
         loop: LangGraph's loop of the run.
+    """
+    watch = RequestWatch(tools, log, run, loop)
+    try:
+        yield watch
+    except GraphBubbleUp:
+        raise
+    except Exception as error:
+        if not isinstance(watch.heard, Exception):
+            watch.tell(error)
+        raise
+
+
+class RequestWatch:
+    """Reports the requests of a run; see `request_watch`.
+
+    Attributes:
+        heard: What was reported last.
     """
 
     def __init__(
         self,
         tools: Mapping[str, ToolSpec],
-        calls: Callable[[], Sequence[ProgramCall]],
-        session_id: str | None,
+        log: RunLog,
         run: Mapping[str, str],
         loop: _compat.PregelLoop,
     ) -> None:
-        self._tools = tools
-        self._calls = calls
-        self._session = session_id
-        self._run = run
-        self._loop = loop
+        self.heard: Heard | None = None
+        self._tools, self._log, self._run, self._loop = tools, log, run, loop
         self._handlers: list[BaseCallbackHandler] = loop.manager.handlers if loop.manager else []
         self._listeners: list[Any] = [one for one in self._handlers if is_listener(one)]
-        self._heard: Heard | None = None
-        self._seconds = 0.0
+        self._wants_values = any(getattr(one, "wants_values", False) for one in self._listeners)
         self._started = perf_counter()
-
-    def __enter__(self) -> Self:
-        """Start."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Report the end."""
-        # A cancelled run is not reported, so it stops at once.
-        if isinstance(error, GraphBubbleUp) or not isinstance(error, Exception):
-            return
-        if not isinstance(self._heard, Exception):
-            self.tell(error)
 
     def tell(self, outcome: Heard) -> None:
         """Report a reply, a decision or an error."""
-        self._heard = outcome
-        self._seconds = perf_counter() - self._started
-        self._started = perf_counter()
-        self._session = getattr(outcome, "session_id", None) or self._session
-        self._tell(outcome)
-
-    def _tell(self, outcome: Heard) -> None:
+        self.heard, now = outcome, perf_counter()
+        seconds, self._started = now - self._started, now
         is_streamed = self._loop.stream is not None and NAME in self._loop.stream.modes
         if not self._handlers and not is_streamed:
             return
-        events = [
-            {"type": NAME, **event, "session_id": self._session} for event in self._events(outcome)
-        ]
+        session = getattr(outcome, "session_id", None) or self._log.session
+        events = [{"type": NAME, **event, "session_id": session} for event in self._events(outcome)]
         if not events:
             return
         _compat.tell(self._loop, NAME, lambda: iter(events))
         if self._loop.manager is not None:
             _note(_facts(events[-1]), self._handlers, str(self._loop.manager.run_id))
-        for event in self._detailed(events) if self._listeners else ():
+        for event in self._detailed(events, outcome) if self._listeners else ():
             for one in self._listeners:
-                one.heard(event)
+                one.heard({**event, "run": self._run, "seconds": seconds})
 
     def _events(self, outcome: Heard) -> Iterator[Event]:
         match outcome:
@@ -309,9 +262,9 @@ class RequestWatch:
                 if tool != NOT_REPORTED:
                     yield {"event": "tool_call", **self._place(tool)}
                 yield {"event": "denied", **self._place(tool), "rule": rule, "reason": reason}
-            case HumanDecided(denial=denial, is_approved=is_approved):
-                event = "approved" if is_approved else "rejected"
-                yield {"event": event, **self._place(denial.tool)}
+            case DeniedCall():
+                event = "approved" if outcome.is_approved else "rejected"
+                yield {"event": event, **self._place(outcome.tool)}
             case RunFinished():
                 yield {"event": "finished"}
             case Exception():
@@ -325,63 +278,47 @@ class RequestWatch:
         role, node = (found.role, found.node) if found else (None, None)
         return {"tool": tool, "node": node, "role": role}
 
-    def _detailed(self, events: Sequence[Event]) -> list[Event]:
+    def _detailed(self, events: Sequence[Event], outcome: Heard) -> Iterator[Event]:
         """The events with the details for callback handlers."""
-        wants_values = any(getattr(one, "wants_values", False) for one in self._listeners)
-        made = [
-            *self._calls(),
-            *(self._heard.calls if isinstance(self._heard, CallsRequested) else ()),
-        ]
+        made = [call for one in self._log.journal.rounds for call in one.calls]
+        made += outcome.calls if isinstance(outcome, CallsRequested) else ()
         calls = [call for call in made if not self._is_result(call.tool)]
         index = len(calls) - sum(event["event"] == "allowed" for event in events)
-        detailed = []
         for event in events:
-            more: Event = {"run": self._run, "seconds": self._seconds}
-            if isinstance(self._heard, HumanDecided):
-                check = _plain(self._heard.check, wants_values)
-                more |= {"call": self._heard.denial.call.id, "check": check}
+            more: Event = {}
+            if isinstance(outcome, DeniedCall):
+                check = self._plain(_denied(outcome.tool, outcome.denial))
+                more = {"call": outcome.call.id, "check": check}
             elif event["event"] == "allowed":
-                more |= {"call": calls[index].id, "index": index}
-                more |= {"arguments": calls[index].arguments} if wants_values else {}
+                more = {"call": calls[index].id, "index": index}
+                more |= {"arguments": calls[index].arguments} if self._wants_values else {}
                 index += 1
             elif event["event"] != "tool_call":
-                more |= self._checked(calls, wants_values=wants_values)
-            detailed.append({**event, **more})
-        return detailed
+                more = self._checked(calls, outcome)
+            yield {**event, **more}
 
-    def _checked(self, calls: Sequence[ProgramCall], *, wants_values: bool) -> Event:
+    def _checked(self, calls: Sequence[ProgramCall], outcome: Heard) -> Event:
         """All calls with the reported checks, and the checks without a call."""
-        checks = read_checks(_history(self._heard))
+        result = outcome.result if isinstance(outcome, RunFinished | TurnFailed) else None
+        checks = read_checks(() if result is None else result.policy_check_history)
         told = [one for one in checks if not self._is_result(one.tool)]
         found, others = assigned([call.tool for call in calls], told)
         return {
             "calls": [
-                {"call": call.id, **self._place(call.tool), "check": _plain(check, wants_values)}
+                {
+                    "call": call.id,
+                    **self._place(call.tool),
+                    "check": None if check is None else self._plain(check),
+                }
                 for call, check in zip(calls, found, strict=True)
             ],
             "other_checks": [
-                {**self._place(check.tool), "check": _plain(check, wants_values)}
-                for check in others
+                {**self._place(check.tool), "check": self._plain(check)} for check in others
             ],
         }
 
-
-def _history(outcome: Heard | None) -> Sequence[Any]:
-    result = (
-        getattr(outcome, "result", None) if isinstance(outcome, RunFinished | TurnFailed) else None
-    )
-    return () if result is None else result.policy_check_history
-
-
-def _plain(check: ReportedCheck | None, wants_values: bool) -> Event | None:  # noqa: FBT001 - private
-    if check is None:
-        return None
-    return asdict(check if wants_values else replace(check, values={}))
-
-
-def call_facts(call: ProgramCall) -> Event:
-    """Metadata for a node's run in a tracer."""
-    return {"sequrity_tool": call.tool, "sequrity_verdict": "allowed"}
+    def _plain(self, check: ReportedCheck) -> Event:
+        return asdict(check if self._wants_values else replace(check, values={}))
 
 
 def _facts(event: Event) -> Event:
@@ -393,15 +330,16 @@ def _facts(event: Event) -> Event:
     return {f"sequrity_{key}": value for key, value in facts.items()}
 
 
-def note(facts: Mapping[str, Any], config: RunnableConfig) -> None:
-    """Add metadata to the running node in the tracers.
+def note_call(call: ProgramCall, config: RunnableConfig) -> None:
+    """Add the call to the metadata of the running node in the tracers.
 
     Args:
-        facts: The metadata.
+        call: The call that it answers.
         config: The config of the node.
     """
     manager = config.get("callbacks")
     if isinstance(manager, BaseCallbackManager):
+        facts = {"sequrity_tool": call.tool, "sequrity_verdict": "allowed"}
         _note(facts, manager.handlers, str(manager.parent_run_id))
 
 

@@ -26,6 +26,7 @@ from typing_extensions import override
 from langchain_sequrity.graph import _compat
 from langchain_sequrity.graph.program import JOURNAL, is_own
 from langchain_sequrity.graph.runtime.driver import DRIVER, Driver
+from langchain_sequrity.graph.runtime.requests import finished
 from langchain_sequrity.graph.runtime.run_log import OWN_WRITES
 from langchain_sequrity.graph.runtime.task_calls import RunStopped
 
@@ -64,17 +65,33 @@ class _DrivenLoop(PregelLoop):
         self._asks = super().tick()
         return self._asks
 
+    async def _ask(self) -> None:
+        """Let the driver make the requests before a step."""
+        if self._asks:
+            self._asks = False
+            if (work := self.driver.step(self)) is not None:
+                await self.driver.run(self, work)
+
+    async def _end(self, error: BaseException | None) -> BaseException | None:
+        """Let the driver make the last requests. Returns the error with which the run ends."""
+        if error is None and self.status == "done":
+            try:
+                await self.driver.run(self, self.driver.finish(self))
+            except BaseException as failure:  # noqa: BLE001 - raised again when the loop has ended
+                return failure
+        return error.error if isinstance(error, RunStopped) else error
+
     @override
     def after_tick(self) -> None:
         self.driver.after_step(self)
-        if own := self.driver.own_writes:
+        if own := self.driver.log.writes:
             self.tasks[OWN_WRITES] = _task_of(own)
         try:
             super().after_tick()
         except InvalidUpdateError:
-            if own := self.driver.failed_to_apply(self):
+            if kept := self.driver.failed_to_apply(self):
                 newer = self.checkpointer_get_next_version
-                apply_writes(self.checkpoint, self.channels, [_task_of(own)], newer, {})
+                apply_writes(self.checkpoint, self.channels, [_task_of(kept)], newer, {})
             raise
 
     @override
@@ -89,16 +106,6 @@ class _DrivenLoop(PregelLoop):
         super()._put_exit_delta_writes()
 
     @override
-    def _resume_error_handlers_if_applicable(self) -> None:
-        before = set(self.tasks)
-        super()._resume_error_handlers_if_applicable()
-        failed = [one for one in self.tasks.values() if one.id in before and _has_failed(one)]
-        for task in [one for key, one in self.tasks.items() if key not in before]:
-            of = next(one for one in failed if self.nodes[one.name].error_handler_node == task.name)
-            failed.remove(of)
-            self.driver.record_handler(task.id, of.id)
-
-    @override
     def _emit(self, mode: Any, values: Any, *args: Any, **kwargs: Any) -> None:
         if mode == "checkpoints":
             super()._emit(mode, lambda: map(shown_checkpoint, values(*args, **kwargs)))
@@ -108,10 +115,9 @@ class _DrivenLoop(PregelLoop):
     @override
     def output_writes(self, task_id: str, writes: Any, *, cached: bool = False) -> None:
         # Streams show the node's own output: messages without the ids that the program knows.
-        if not self.driver.is_silent(writes):
-            super().output_writes(
-                task_id, self.driver.writes_as_returned(task_id, writes), cached=cached
-            )
+        shown = self.driver.writes_as_returned(task_id, writes)
+        if shown is not None:
+            super().output_writes(task_id, shown, cached=cached)
 
 
 class SyncLoop(_DrivenLoop, SyncPregelLoop):
@@ -119,18 +125,8 @@ class SyncLoop(_DrivenLoop, SyncPregelLoop):
 
     @override
     def match_cached_writes(self) -> Sequence[Any]:
-        if self._asks:
-            self._asks = False
-            if (work := self.driver.step(self)) is not None:
-                self.driver.run(self, work)
-        return self.driver.use_cached(super().match_cached_writes())
-
-    @override
-    def schedule_error_handler(self, failed_task: Any, error: BaseException) -> Any:
-        task = super().schedule_error_handler(failed_task, error)
-        if task is not None:
-            self.driver.record_handler(task.id, failed_task.id)
-        return task
+        finished(self._ask())
+        return self.driver.tasks.adopt(super().match_cached_writes())
 
     @override
     def __exit__(
@@ -139,18 +135,12 @@ class SyncLoop(_DrivenLoop, SyncPregelLoop):
         exc_value: BaseException | None,
         traceback: TracebackType | None,
     ) -> bool | None:
-        if exc_value is None and self.status == "done":
-            try:
-                self.driver.run(self, self.driver.finish(self))
-            except BaseException as failure:
-                super().__exit__(type(failure), failure, failure.__traceback__)
-                raise
+        error = finished(self._end(exc_value))
         try:
-            if isinstance(exc_value, RunStopped):
-                cause = exc_value.error
-                super().__exit__(type(cause), cause, cause.__traceback__)
-                raise cause from cause.__cause__
-            return super().__exit__(exc_type, exc_value, traceback)
+            if error is None or error is exc_value:
+                return super().__exit__(exc_type, exc_value, traceback)
+            super().__exit__(type(error), error, error.__traceback__)
+            raise error from error.__cause__
         finally:
             self.driver.close()
 
@@ -160,18 +150,8 @@ class AsyncLoop(_DrivenLoop, AsyncPregelLoop):
 
     @override
     async def amatch_cached_writes(self) -> Sequence[Any]:
-        if self._asks:
-            self._asks = False
-            if (work := self.driver.step(self)) is not None:
-                await self.driver.arun(self, work)
-        return self.driver.use_cached(await super().amatch_cached_writes())
-
-    @override
-    async def aschedule_error_handler(self, failed_task: Any, error: BaseException) -> Any:
-        task = await super().aschedule_error_handler(failed_task, error)
-        if task is not None:
-            self.driver.record_handler(task.id, failed_task.id)
-        return task
+        await self._ask()
+        return self.driver.tasks.adopt(await super().amatch_cached_writes())
 
     @override
     async def __aexit__(
@@ -180,18 +160,12 @@ class AsyncLoop(_DrivenLoop, AsyncPregelLoop):
         exc_value: BaseException | None,
         traceback: TracebackType | None,
     ) -> bool | None:
-        if exc_value is None and self.status == "done":
-            try:
-                await self.driver.arun(self, self.driver.finish(self))
-            except BaseException as failure:
-                await super().__aexit__(type(failure), failure, failure.__traceback__)
-                raise
+        error = await self._end(exc_value)
         try:
-            if isinstance(exc_value, RunStopped):
-                cause = exc_value.error
-                await super().__aexit__(type(cause), cause, cause.__traceback__)
-                raise cause from cause.__cause__
-            return await super().__aexit__(exc_type, exc_value, traceback)
+            if error is None or error is exc_value:
+                return await super().__aexit__(exc_type, exc_value, traceback)
+            await super().__aexit__(type(error), error, error.__traceback__)
+            raise error from error.__cause__
         finally:
             self.driver.close()
 
@@ -212,29 +186,21 @@ def _task_of(own: Sequence[tuple[str, Any]]) -> Any:
     )
 
 
-def _has_failed(task: Any) -> bool:
-    return any(channel == _compat.FAILED for channel, _ in task.writes)
-
-
 def shown_checkpoint(payload: Mapping[str, Any]) -> dict[str, Any]:
     """A checkpoint in a stream, without the executor's additions."""
-    configs = {key: shown_config(payload[key]) for key in ("config", "parent_config")}
+    configs = {key: _without_own(payload[key], CONF) for key in ("config", "parent_config")}
     return {**payload, **configs, "metadata": shown_metadata(payload["metadata"])}
-
-
-def shown_config(config: Any) -> Any:
-    """A config without the executor's own keys."""
-    if not config:
-        return config
-    given = {key: one for key, one in config[CONF].items() if not is_own(key)}
-    return {**config, CONF: given}
 
 
 def shown_metadata(metadata: Any) -> Any:
     """A checkpoint's metadata without the executor's channels."""
-    counters = metadata and metadata.get(_compat.DELTAS)
-    if not counters:
-        return metadata
-    seen = {key: one for key, one in counters.items() if not is_own(key)}
-    rest = {key: one for key, one in metadata.items() if key != _compat.DELTAS}
-    return {**rest, **({_compat.DELTAS: seen} if seen else {})}
+    return _without_own(metadata, _compat.DELTAS)
+
+
+def _without_own(data: Any, key: str) -> Any:
+    """A config or metadata without the executor's own names in the part under a key."""
+    if not data or not data.get(key):
+        return data
+    seen = {name: one for name, one in data[key].items() if not is_own(name)}
+    rest = {name: one for name, one in data.items() if name != key}
+    return {**rest, key: seen} if seen else rest

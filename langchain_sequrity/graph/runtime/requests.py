@@ -14,10 +14,11 @@ again.
 """
 
 import hashlib
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from functools import partial, reduce
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import orjson
 from langchain_core.messages import HumanMessage, ToolCall
@@ -37,7 +38,7 @@ from langchain_sequrity.errors import (
 )
 from langchain_sequrity.graph import _compat
 from langchain_sequrity.graph.analysis.spec import GraphSpec
-from langchain_sequrity.graph.approval import Approvals, Denials
+from langchain_sequrity.graph.approval import Denials
 from langchain_sequrity.graph.dispatch import ClientTools
 from langchain_sequrity.graph.journal import (
     APPROVED,
@@ -150,9 +151,7 @@ class Exchange:
         body = self._body(run, [self._words])
         return self._connection(run).call(body, session_id=None, resend=True)
 
-    def next(
-        self, run: ProgramRun, before: Iterable[str], results: str, number: int
-    ) -> ServiceCall:
+    def next(self, run: ProgramRun, rounds: Sequence[Round]) -> ServiceCall:
         """The request with the results of the last round.
 
         The transport does not retry it, because the service may have processed it. A process that
@@ -161,17 +160,17 @@ class Exchange:
 
         Args:
             run: The run, in a session.
-            before: The conversation before the results; used only if each request has all of it.
-            results: The results as wire text.
-            number: The number of the request in the session; the same if it is repeated.
+            rounds: The replies so far, with all results.
         """
+        results = self._results(rounds[-1])
         body = b'%b,"messages":[%b]}' % (self._short_head, results.encode())
         mode = "whole:" if self.tells_all else ""
         # The session has the rest of the conversation, so the key need not cover it.
-        text = f"{run.session}:{number}:{mode}".encode() + body
+        text = f"{run.session}:{len(rounds)}:{mode}".encode() + body
         key = hashlib.blake2b(text, digest_size=16).hexdigest()
         if self.tells_all:
-            body = self._body(run, [self._words, ",".join((*before, results)).encode()])
+            told = [text for one in rounds for text in (one.said, self._results(one))]
+            body = self._body(run, [self._words, ",".join(told).encode()])
         connection = self._connection(run)
         return connection.call(body, session_id=run.session, resend=False, idempotency_key=key)
 
@@ -196,18 +195,12 @@ class Exchange:
         self._heads[begins_at] = orjson.dumps(body)[:-1], orjson.dumps(found.text)
         return self._heads[begins_at]
 
-    def results(self, one: Round) -> str:
-        """The results of a round as wire text."""
-        contents = [(call.id, result_content(call, entry)) for call, entry in one.answered]
-        return orjson.dumps(self._wire.write_results(contents))[1:-1].decode()
-
-    def conversation(self, rounds: Sequence[Round]) -> list[str]:
-        """The conversation up to the last reply, in pieces of wire text."""
-        heard = [one.heard for one in rounds]
-        if not all(heard[1:]):  # the journal of a run that sent only new results
-            heard = ["", *map(self.results, rounds[:-1])]
-        said = (one.said for one in rounds)
-        return [text for pair in zip(heard, said, strict=True) for text in pair if text]
+    def _results(self, one: Round) -> str:
+        """The results of a round as wire text, which is written once."""
+        if not one.sent:
+            contents = [(call.id, result_content(call, entry)) for call, entry in one.answered]
+            one.sent = orjson.dumps(self._wire.write_results(contents))[1:-1].decode()
+        return one.sent
 
     def read(self, reply: Reply, session_id: str | None) -> ServiceAnswer:
         """Read a reply.
@@ -233,11 +226,7 @@ class Exchange:
         if self._is_chat and (plainly := chat_completions.read_calls(reply)) is not None:
             return _asking(*plainly, session)
         facts = {METADATA_KEY: {"session_id": session}}
-        messages = self._wire.read_reply(reply, lambda _: facts)
-        if not messages:
-            msg = "The reply has no message."
-            raise BadReply(msg, session_id=session)
-        message = messages[0]
+        message = self._wire.read_reply(reply, lambda _: facts)[0]
         if message.invalid_tool_calls:
             bad = message.invalid_tool_calls[0]
             name, reason = plain(str(bad["name"])), plain(str(bad["error"])).rstrip(".")
@@ -267,58 +256,55 @@ def _asking(said: Any, given: Sequence[ToolCall], session: str) -> CallsRequeste
     if len({call.id for call in calls}) < len(calls):
         msg = "The reply asks for several calls with one id."
         raise BadReply(msg, session_id=session)
-    return CallsRequested(_written(said), calls, session)
-
-
-def _written(message: Any) -> str:
-    """A message as JSON text."""
-    try:
-        return orjson.dumps(message).decode()
-    except TypeError:  # integers beyond 64 bits
-        return dumps(message)
+    return CallsRequested(dumps(said), calls, session)
 
 
 Work = Generator[tuple[ServiceCall, str | None], ServiceAnswer, Any]
 """Yields a request with its session, and receives the answer."""
 
 
-def driven(work: Work, transport: "Transport", exchange: Exchange) -> Any:
+async def driven(work: Work, transport: "Transport", exchange: Exchange, *, is_async: bool) -> None:
     """Send the requests of a piece of work.
 
     Args:
         work: The work.
         transport: Sends requests.
         exchange: Reads the replies.
-
-    Returns:
-        What the work returns.
+        is_async: Whether to wait for replies in an event loop.
     """
     try:
         call, session = next(work)
         while True:
+            read = partial(exchange.read, session_id=session)
             try:
-                answer = transport.send(call, partial(exchange.read, session_id=session))
+                answer = (
+                    await transport.asend(call, read) if is_async else transport.send(call, read)
+                )
             except SequrityError as error:
                 call, session = work.throw(error)
             else:
                 call, session = work.send(answer)
-    except StopIteration as stop:
-        return stop.value
+    except StopIteration:
+        return
 
 
-async def adriven(work: Work, transport: "Transport", exchange: Exchange) -> Any:
-    """Send the requests of a piece of work; see `driven`."""
+T = TypeVar("T")
+
+
+def finished(work: Coroutine[Any, Any, T]) -> T:
+    """The result of a coroutine that never waits for an event loop.
+
+    So a synchronous run and one in an event loop share their code: in a synchronous run, each
+    `await` gives its result at once.
+    """
     try:
-        call, session = next(work)
-        while True:
-            try:
-                answer = await transport.asend(call, partial(exchange.read, session_id=session))
-            except SequrityError as error:
-                call, session = work.throw(error)
-            else:
-                call, session = work.send(answer)
+        work.send(None)
     except StopIteration as stop:
-        return stop.value
+        result: T = stop.value
+        return result
+    work.close()
+    msg = "A synchronous run cannot wait for an event loop."
+    raise RuntimeError(msg)
 
 
 Asks = Generator[tuple[ServiceCall, str | None], ServiceAnswer, "ServiceAnswer | PolicyDenied"]
@@ -348,30 +334,16 @@ class Replay:
     answer: ServiceAnswer | PolicyDenied
 
 
-@dataclass(frozen=True, slots=True)
-class Recording:
-    """The content of a journal, for a new session.
-
-    Attributes:
-        calls: The calls with results, in order.
-        steps: The step of each, and then the next one.
-        kept: Gives the result that precedes a call, in a session.
-    """
-
-    calls: Sequence[tuple[ProgramCall, JournalEntry]]
-    steps: Sequence[int]
-    kept: Callable[[ProgramCall, str | None], JournalEntry | None]
-
-
 def replay(
-    exchange: Exchange, run: ProgramRun, recorded: Recording
+    exchange: Exchange, run: ProgramRun, journal: Journal, steps: Sequence[int]
 ) -> Generator[tuple[ServiceCall, str | None], ServiceAnswer, Replay]:
     """Start a run again and answer its calls from the journal.
 
     Args:
         exchange: Writes requests and reads replies.
         run: The run; its old session is not used.
-        recorded: The content of the journal.
+        journal: The journal.
+        steps: The step of each answered call, and then the next one.
 
     Yields:
         Requests.
@@ -384,27 +356,24 @@ def replay(
         PolicyDenied: If a policy denies what it allowed when it was recorded.
         SessionExpired: If the new session is lost as well.
     """
-    rest, rounds, results = list(recorded.calls), list[Round](), ""
-    step = iter(recorded.steps)
+    rest, rounds = journal.answered, list[Round]()
+    step = iter(steps)
     number = next(step)
     answer = yield from ask(exchange.first(run))
     while isinstance(answer, CallsRequested):
-        run = run.within(answer.session_id)
-        heard = results if exchange.tells_all else ""
-        rounds.append(Round(answer.said, answer.calls, heard=heard, step=number))
+        run = replace(run, session=answer.session_id)
+        rounds.append(Round(answer.said, answer.calls, step=number))
         for call in answer.calls:
             if rest and not (HANDLE in call.arguments and call.digest != rest[0][0].digest):
                 old, entry = rest.pop(0)
                 rounds[-1].take({**for_new_session(call, old, entry), "in": answer.session_id})
                 number = next(step, number)
-            elif (kept := recorded.kept(call, answer.session_id)) is not None:
+            elif (kept := journal.kept(call, answer.session_id)) is not None:
                 rounds[-1].take(kept)
         if not rounds[-1].is_answered:
             break
-        results = exchange.results(rounds[-1])
         try:
-            before = exchange.conversation(rounds) if exchange.tells_all else ()
-            answer = yield from ask(exchange.next(run, before, results, len(rounds)))
+            answer = yield from ask(exchange.next(run, rounds))
         except StatusError as error:
             if not is_session_gone(error, run.session):
                 raise
@@ -413,20 +382,16 @@ def replay(
                 "Resume the run later; no result is lost."
             )
             raise SessionExpired(msg, session_id=run.session) from None
+    if rest and isinstance(answer, PolicyDenied):
+        raise answer
     if rest:
-        raise _early(answer, rest[0][0])
+        msg = (
+            f"In a new session the program ends before the call of `{rest[0][0].tool}` that the "
+            "journal has: it took another way than when it was recorded. No node has run again. "
+            "Start a new run with another `thread_id`."
+        )
+        raise ReplayMismatch(msg)
     return Replay(run, rounds, answer)
-
-
-def _early(answer: ServiceAnswer | PolicyDenied, call: ProgramCall) -> Exception:
-    if isinstance(answer, PolicyDenied):
-        return answer
-    msg = (
-        f"In a new session the program ends before the call of `{call.tool}` that the journal has: "
-        "it took another way than when it was recorded. No node has run again. Start a new run "
-        "with another `thread_id`."
-    )
-    return ReplayMismatch(msg)
 
 
 Meta = dict[str, list[str]]
@@ -457,7 +422,6 @@ class ExecutorParts:
     tools: ClientTools
     exchange: Exchange
     transport: "Callable[[], Transport]"
-    approvals: Approvals
     denials: Denials
     name: str
     keeps_labels: bool = False
@@ -501,7 +465,7 @@ class StateVariables:
         begins_at: BeginsAt = "state" if run.begins_at == "start" else run.begins_at
         if journal.approved:
             base = self._program.that_begins_at(begins_at).text
-            text, results = parts.approvals.program_after(journal.approved, base)
+            text, results = parts.denials.program_after(journal.approved, base)
             variables |= results
         query = replace(
             run,
@@ -513,18 +477,15 @@ class StateVariables:
             under=parts.exchange.under,
             place=parts.exchange.place,
         )
-        recorded = Recording(journal.answered, [done], journal.kept)
-        try:
-            found = yield from replay(parts.exchange, query, recorded)
-        except ReplayMismatch:  # the run of another graph, whose program is unknown
+        answer: ServiceAnswer | PolicyDenied | None = None
+        with suppress(ReplayMismatch):  # the run of another graph, whose program is unknown
+            answer = (yield from replay(parts.exchange, query, journal, [done])).answer
+        if isinstance(answer, PolicyDenied):
+            raise answer
+        if not isinstance(answer, RunFinished):  # or LangGraph counts an unfinished step
             self._unasked = self.all_labels(entries, run)
             return self._unasked
-        if isinstance(found.answer, PolicyDenied):
-            raise found.answer
-        if not isinstance(found.answer, RunFinished):  # LangGraph counts an unfinished step
-            self._unasked = self.all_labels(entries, run)
-            return self._unasked
-        labels = self.reported(found.answer.result)
+        labels = self.reported(answer.result)
         if journal.refused is not None:  # it quotes arguments
             labels[parts.denials.field] = _joined(labels.values()).to_wire()
         self._unasked = self._labels_of_unasked(journal, entries, run, labels)
@@ -553,7 +514,7 @@ class StateVariables:
         joined = _joined(known).join(self._sent)
         for one in (entry for entry in entries if "result" in entry):
             labels = joined.join(Labels.from_wire(one["labels"]))
-            joined = self._parts.approvals.after(one["tool"], loads(one["result"]), labels)
+            joined = self._parts.denials.labels_after(one["tool"], loads(one["result"]), labels)
         self._sent = joined
         return {name: joined.to_wire() for name in self._parts.spec.channels}
 
@@ -775,10 +736,7 @@ def noted_in(loop: _compat.PregelLoop) -> list[JournalEntry]:
 
 
 def _joined(labels: Iterable[Meta]) -> Labels:
-    joined = Labels()
-    for meta in labels:
-        joined = joined.join(Labels.from_wire(meta))
-    return joined
+    return reduce(Labels.join, map(Labels.from_wire, labels), Labels())
 
 
 def _meta_of(variable: Any, name: str) -> Meta:

@@ -93,9 +93,9 @@ class RunLog:
         self.journal.take(entry)
         self.note([entry])
 
-    def add_round(self, said: str, calls: Sequence[ProgramCall], heard: str) -> None:
+    def add_round(self, said: str, calls: Sequence[ProgramCall]) -> None:
         """Add a reply that asks for calls, and write it down; see `Round`."""
-        one = Round(said, tuple(calls), heard=heard, step=self.step)
+        one = Round(said, tuple(calls), step=self.step)
         self.journal.add(one)
         self.note(one.entries())
 

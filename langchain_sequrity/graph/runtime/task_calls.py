@@ -135,10 +135,12 @@ class Task:
             and all(one.call is not None for one in routers)
         )
 
-    def take_approved(self, entry: JournalEntry) -> None:
-        """Give the offered call its result."""
-        if self.offered is not None:
-            self.offered.result, self.offered = entry, None
+    def take(self, tool: ToolSpec, entry: JournalEntry) -> None:
+        """Add its own result, or that of one of its routers."""
+        if tool.role == "node":
+            self.entry = entry
+        else:
+            self.router(tool.name).entry = entry
 
 
 class TaskCalls:
@@ -156,7 +158,7 @@ class TaskCalls:
         self.is_start = False
         self._parts, self._log = parts, log
         self._tasks: dict[str, Task] = {}
-        self._handlers: dict[str, str] = {}
+        self._of_step: Mapping[str, Any] = {}
         self._outputs: dict[str, Mapping[str, Any]] = {}
 
     def __iter__(self) -> Iterator[Task]:
@@ -165,7 +167,7 @@ class TaskCalls:
 
     def clear(self) -> None:
         """Forget the tasks: the graph has ended."""
-        self._tasks = {}
+        self._tasks, self._of_step = {}, {}
 
     def forget_calls(self) -> None:
         """Drop the calls of all tasks; another session will ask for its own."""
@@ -193,7 +195,7 @@ class TaskCalls:
                     slot.early += [one for one in entries if EARLY in one]
             slot.is_done = bool(task.writes)
             slot.has_lost = self._has_lost(slot, writes)
-        self._tasks = found
+        self._tasks, self._of_step = found, loop.tasks
 
     def _has_lost(self, slot: Task, writes: Sequence[tuple[str, Any]]) -> bool:
         """Whether a task has results with values that LangGraph does not store."""
@@ -206,10 +208,7 @@ class TaskCalls:
     def _keep(self, slot: Task, entries: Sequence[JournalEntry]) -> None:
         for entry in entries:
             self._log.objects.load(entry.get(OBJECTS, {}))
-            if self.tool(entry["tool"]).role == "node":
-                slot.entry = entry
-            else:
-                slot.router(entry["tool"]).entry = entry
+            slot.take(self.tool(entry["tool"]), entry)
 
     @property
     def has_offered(self) -> bool:
@@ -223,13 +222,11 @@ class TaskCalls:
 
     # One task
 
-    def add_handler(self, handler: str, task: str) -> None:
-        """Record that a task handles the error of another one."""
-        self._handlers[handler] = task
-
     def origin(self, task_id: str) -> str:
         """The task whose error a task handles; else the task itself."""
-        return self._handlers.get(task_id, task_id)
+        if task_id in self._tasks or task_id not in self._of_step:
+            return task_id
+        return _compat.handled_task(self._of_step[task_id], list(self._of_step.values()))
 
     def find(self, task_id: str) -> Task | None:
         """A task of this step; `None` for the handler of a task's error."""
@@ -265,12 +262,14 @@ class TaskCalls:
         self._outputs[key] = output
         return _compat.keep_writes(loop, key, [(OUTPUT, output)])
 
-    def adopt(self, task: Any) -> None:
-        """Use the results in a node's cache for the call of a task."""
-        slot = self.find(task.id)
-        for index, (channel, entries) in enumerate(task.writes):
-            if channel == JOURNAL and slot is not None:
-                task.writes[index] = (JOURNAL, self._adopted(slot, entries))
+    def adopt(self, tasks: Sequence[Any]) -> Sequence[Any]:
+        """Use the results in a node's cache for the calls of these tasks."""
+        for task in tasks:
+            slot = self.find(task.id)
+            for index, (channel, entries) in enumerate(task.writes):
+                if channel == JOURNAL and slot is not None:
+                    task.writes[index] = (JOURNAL, self._adopted(slot, entries))
+        return tasks
 
     def _adopted(self, slot: Task, entries: Sequence[JournalEntry]) -> list[JournalEntry]:
         self._keep(slot, entries)
@@ -341,8 +340,8 @@ class TaskCalls:
         for call in self._log.waiting:
             self.answer(call)
 
-    def offer(self, offered: DeniedCall) -> None:
-        """Give a denied call, which a human may approve, to its task.
+    def task_of(self, offered: DeniedCall) -> Task:
+        """The task of a denied call, which a human may approve.
 
         Raises:
             BadReply: If no task of this step makes it.
@@ -351,12 +350,7 @@ class TaskCalls:
         if slot is None:
             msg = f"The service denies a call of `{plain(offered.tool)}`, which is not due."
             raise BadReply(msg, session_id=self._log.session)
-        slot.offered = offered
-
-    def is_done(self, offered: DeniedCall) -> bool:
-        """Whether the task of a denied call already has its result."""
-        slots = self._without_call(self.tool(offered.tool), offered.arguments)
-        return next((slot.is_done for slot in slots), False)
+        return slot
 
     def check_due(self) -> None:
         """Check that the service asks for LangGraph's tasks.

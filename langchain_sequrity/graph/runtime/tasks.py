@@ -12,21 +12,19 @@ from typing import Any, NoReturn
 
 from langchain_core.runnables import Runnable, RunnableConfig
 from langgraph.errors import NodeError, ParentCommand
-from langgraph.types import CachePolicy, Command
+from langgraph.types import CachePolicy, Command, Send
 from typing_extensions import override
 
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.graph import _compat
 from langchain_sequrity.graph.analysis.reads_and_writes import field_router_of
 from langchain_sequrity.graph.analysis.spec import Branch, GraphSpec, NodeSpec
-from langchain_sequrity.graph.approval import Denials
 from langchain_sequrity.graph.codec.channels import AnyChannel
 from langchain_sequrity.graph.codec.values import current_objects
 from langchain_sequrity.graph.dispatch import Arguments, ClientTools, NodeResult, ToolInput
 from langchain_sequrity.graph.journal import (
     EARLY,
     OBJECTS,
-    DeniedCall,
     JournalEntry,
     ProgramCall,
     digest_of,
@@ -34,21 +32,14 @@ from langchain_sequrity.graph.journal import (
 )
 from langchain_sequrity.graph.program import HANDLE, JOURNAL, GraphProgram, ToolSpec, is_own
 from langchain_sequrity.graph.runtime.driver import DRIVER, Driver
-from langchain_sequrity.graph.runtime.events import CallWatch, call_facts, note
-from langchain_sequrity.graph.runtime.task_calls import RunStopped
-from langchain_sequrity.interrupts import ais_late, is_late
+from langchain_sequrity.graph.runtime.events import call_watch, note_call
+from langchain_sequrity.graph.runtime.requests import finished
 from langchain_sequrity.labels import (
-    Combine,
     GatheredLabels,
     Labels,
     labels_given,
     labels_of_error,
 )
-
-Work = Iterator[tuple[Runnable[Any, Any], Any]]
-"""Yields runnables with their inputs."""
-
-Writers = Sequence[Runnable[Any, Any]]
 
 
 class GraphTasks:
@@ -58,81 +49,39 @@ class GraphTasks:
         spec: The user's graph.
         program: The graph as a program.
         tools: The client side of its tools.
-        denials: Asks a human about denied calls.
+
+    Attributes:
+        nodes: The tools of the nodes, by name.
+        routers: The tools of the routers, by node and branch.
     """
 
-    def __init__(
-        self, spec: GraphSpec, program: GraphProgram, tools: ClientTools, denials: Denials
-    ) -> None:
+    def __init__(self, spec: GraphSpec, program: GraphProgram, tools: ClientTools) -> None:
         self.spec = spec
         self.program = program
         self.tools = tools
-        self.denials = denials
-        of_nodes = (one for one in program.tools.values() if one.role == "node")
-        self._nodes = {one.node: one for one in of_nodes}
-        routers = [one for one in program.tools.values() if one.role == "router"]
-        self._routers = {(one.node, str(one.branch)): one for one in routers}
-
-    def tool_of(self, node: str) -> ToolSpec:
-        """The tool of a node."""
-        return self._nodes[node]
-
-    def waits_for_routers(self, node: str, *, is_beside: bool) -> bool:
-        """Whether a node has routers that need calls of their own.
-
-        Args:
-            node: The node.
-            is_beside: Whether its task runs beside others.
-        """
-        routers = [one.name for (source, _), one in self._routers.items() if source == node]
-        return not self.program.early.issuperset(routers) if is_beside else bool(routers)
+        self.nodes = {one.node: one for one in program.tools.values() if one.role == "node"}
+        routers = (one for one in program.tools.values() if one.role == "router")
+        self.routers = {(one.node, one.branch): one for one in routers}
+        fused = (router for one in self.nodes.values() for router in one.fused)
+        self._fused = {(one.node, one.branch): one for one in fused}
 
     def attach(self, graph: _compat.Compiled) -> None:
         """Make the nodes of a compiled graph answer calls."""
         for node in self.spec.nodes.values():
-            self._attach(graph, node.name, node, node.runnable, is_handler=False)
+            runnables = {node.name: node.runnable}
             if node.error_handler is not None:
-                handler = graph.node_error_handler_map[node.name]
-                self._attach(graph, handler, node, node.error_handler, is_handler=True)
-
-    def _attach(
-        self,
-        graph: _compat.Compiled,
-        name: str,
-        node: NodeSpec,
-        runnable: Runnable[Any, Any],
-        *,
-        is_handler: bool,
-    ) -> None:
-        writers = _compat.writers_of(graph, name)
-        policy = None if is_handler else node.trace_policy
-        task = _NodeTask(
-            self,
-            name,
-            node,
-            runnable=runnable,
-            writers=writers,
-            trace_policy=policy,
-            is_handler=is_handler,
-        )
-        _compat.run_as(graph, name, task)
+                runnables[graph.node_error_handler_map[node.name]] = node.error_handler
+            for name, runnable in runnables.items():
+                writers = _compat.writers_of(graph, name)
+                _compat.run_as(graph, name, _NodeTask(self, name, node, runnable, writers))
 
     def router(self, branch: Branch) -> Runnable[Any, Any]:
         """The runnable for a router in the compiled graph."""
         if field_router_of(branch) is not None:
             path: Runnable[Any, Any] = branch.path
             return path
-        tool = self._routers.get((branch.source, branch.name))
-        fused = next(
-            (
-                one
-                for tool_ in self._nodes.values()
-                for one in tool_.fused
-                if (one.node, one.branch) == (branch.source, branch.name)
-            ),
-            None,
-        )
-        return _RouterTask(self, branch, tool, fused)
+        key = (branch.source, branch.name)
+        return _RouterTask(self, branch, self.routers.get(key), self._fused.get(key))
 
     def cache_policy(self, spec: NodeSpec) -> CachePolicy[Any] | None:
         """A node's cache policy, with the program in the key.
@@ -149,10 +98,11 @@ class GraphTasks:
 
     # Inputs and configs
 
-    def managed(self, tool: ToolSpec, config: RunnableConfig) -> dict[str, Any]:
-        """LangGraph's managed values that a node or a router reads."""
-        names = self.tools.managed_of(tool)
-        return _compat.managed_values(config, names, self.spec.managed) if names else {}
+    def input_of(self, tool: ToolSpec, arguments: Arguments, config: RunnableConfig) -> Any:
+        """The input of a node or a router for a call."""
+        signature = self.tools.signature_of(tool)
+        managed = _compat.managed_values(config, signature.managed, self.spec.managed)
+        return signature.read(arguments, managed, self.unsaved(config))
 
     def unsaved(self, config: RunnableConfig) -> Mapping[str, Any]:
         """LangGraph's values of fields that no checkpoint has."""
@@ -163,12 +113,9 @@ class GraphTasks:
         self, tool: ToolSpec, call: ProgramCall, config: RunnableConfig
     ) -> RunnableConfig:
         """The config of a task for the user's code; it reads the state of the call."""
-        given = config.get("configurable", {})
-        changed: RunnableConfig = {**config}
-        changed["configurable"] = {key: one for key, one in given.items() if not is_own(key)}
         signature = self.tools.signature_of(tool)
         state = CallState(signature, call.arguments, self.unsaved(config))
-        return _compat.with_state(changed, state.for_tools, state)
+        return _compat.with_state(_plain(config), state.for_tools, state)
 
     def explain(self, tool: ToolSpec, error: KeyError) -> None:
         """Add a note to the `KeyError` of a node that reads an undetected field."""
@@ -205,8 +152,8 @@ class CallState(Mapping[str, AnyChannel]):
         signature = self._signature
         if not signature.brings_state(self._arguments):
             return _MissingState(signature.tool.node, {})
-        if signature.is_send(self._arguments):
-            return signature.state(self._arguments, self._unsaved)
+        if signature.tool.is_sent(self._arguments):
+            return signature.state(self._arguments, {}, self._unsaved)
         held = {name: one.get() for name, one in self._channels.items() if one.is_available()}
         return held if signature.is_whole else _MissingState(signature.tool.node, held)
 
@@ -276,53 +223,27 @@ class _NodeTask(Runnable[Any, Any]):
         calls: GraphTasks,
         name: str,
         node: NodeSpec,
-        *,
         runnable: Runnable[Any, Any],
-        writers: Writers,
-        trace_policy: Any,
-        is_handler: bool,
+        writers: Sequence[Runnable[Any, Any]],
     ) -> None:
         self.name: str = name
         self._calls = calls
         self._node = node
         self._runnable = runnable
         self._writers = writers
-        self._trace_policy = trace_policy
-        self._is_handler = is_handler
-        self._tool = calls.tool_of(node.name)
+        self._is_handler = name != node.name
+        self._trace_policy = None if self._is_handler else node.trace_policy
+        routers = calls.routers.items()
+        self._routers = [one.name for (source, _), one in routers if source == node.name]
+        self.tool = calls.nodes[node.name]
 
     @override
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
-        config = config or {}
-        driver, task = _driver_and_task(config)
-        driver.begin(task)
-        if kept := driver.stored_output(task):
-            return _run(self.finish(kept, config), config)
-        call = driver.call_of(task)
-        if call is None:
-            return None
-        if isinstance(call, DeniedCall):
-            call = approved(self._calls.denials, call, driver, config, late=is_late(config))
-        watch = CallWatch(call, driver.run_id, config)
-        with watch, GatheredLabels() as gathered, driver.objects.in_use():
-            report = _ResultWriter(self, call, gathered, config)
-            settings = self._settings(call, config)
-            if self._tool.is_handover:
-                return report.invoke(call.arguments, settings)
-            given = self._given(call, config)
-            sequence = _compat.sequence(self._runnable, report, self._trace_policy)
-            try:
-                return sequence.invoke(given, settings)
-            except ParentCommand as error:
-                command = self._own(error, settings)
-            except KeyError as error:
-                self._calls.explain(self._tool, error)
-                raise
-            return report.invoke(command, settings)
+        return finished(self._answer(config or {}))
 
     @override
     async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
-        return await self._whole(config or {}, streams=False)
+        return await self._whole(config or {})
 
     @override
     async def astream(
@@ -331,98 +252,91 @@ class _NodeTask(Runnable[Any, Any]):
         # For `astream_events`, LangGraph streams its nodes, so callbacks get what they yield.
         yield await self._whole(config or {}, streams=True)
 
-    async def _whole(self, config: RunnableConfig, *, streams: bool) -> Any:
+    async def _whole(self, config: RunnableConfig, *, streams: bool = False) -> Any:
         """Run with all writes or none, because LangGraph keeps those of a cancelled task."""
         try:
-            return await self._arun(config, streams=streams)
+            return await self._answer(config, streams=streams)
         except asyncio.CancelledError:
             _compat.take_back(config)
             raise
 
-    async def _arun(self, config: RunnableConfig, *, streams: bool) -> Any:
+    async def _answer(self, config: RunnableConfig, *, streams: bool = False) -> Any:
         driver, task = _driver_and_task(config)
-        await driver.abegin(task)
-        if kept := driver.stored_output(task):
-            return await _arun(self.finish(kept, config), config)
-        call = await driver.acall_of(task)
-        if isinstance(call, DeniedCall):
-            late = await ais_late(config)
-            call = approved(self._calls.denials, call, driver, config, late=late)
+        await driver.begin(task)
+        if kept := driver.tasks.output_of(task):  # continue after an earlier attempt
+            _compat.write(config, [tuple(one) for one in kept["writes"]])
+            return await self.follow(kept["goto"], config)
+        call = await driver.call_of(task, config)
         if call is None:
             return None
-        watch = CallWatch(call, driver.run_id, config)
-        with watch, GatheredLabels() as gathered, driver.objects.in_use():
+        watch = call_watch(call, driver.run_id, config)
+        with watch, GatheredLabels() as gathered, driver.log.objects.in_use():
             report = _ResultWriter(self, call, gathered, config)
             settings = self._settings(call, config)
-            if self._tool.is_handover:
-                return await report.ainvoke(call.arguments, settings)
-            given = self._given(call, config)
+            if self.tool.is_handover:
+                return await report.report(call.arguments, settings)
+            given = self._calls.input_of(self.tool, call.arguments, config)
             sequence = _compat.sequence(self._runnable, report, self._trace_policy)
             try:
-                return await _run_streamed(sequence, given, settings, streams=streams)
+                if streams:
+                    async for _ in sequence.astream(given, settings):
+                        pass
+                    return None
+                return await driver.call(sequence, given, settings)
             except ParentCommand as error:
-                command = self._own(error, settings)
+                command = _compat.own_command(error, settings, self.name)
+                if command is None:
+                    raise
             except KeyError as error:
-                self._calls.explain(self._tool, error)
+                self._calls.explain(self.tool, error)
                 raise
-            return await report.ainvoke(command, settings)
+            return await report.report(command, settings)
 
-    def _given(self, call: ProgramCall, config: RunnableConfig) -> Any:
-        managed = self._calls.managed(self._tool, config)
-        unsaved = self._calls.unsaved(config)
-        return self._calls.tools.input_of(self._tool, call.arguments, managed, unsaved)
+    async def follow(self, goto: Sequence[Send | str], config: RunnableConfig) -> None:
+        """Run LangGraph's own writers of the node: edges, joins and routers."""
+        driver, _ = _driver_and_task(config)
+        command: Command[Any] = Command(goto=goto)
+        for writer in self._writers:
+            if _compat.is_writer(writer):
+                writer.invoke(command, config)
+            else:
+                await driver.call(writer, command, config)
 
     def _settings(self, call: ProgramCall, config: RunnableConfig) -> RunnableConfig:
         if self._is_handler:
             # The error may quote values that the node had labelled before it failed.
             for one in config.get("configurable", {}).values():
-                if not isinstance(one, NodeError):
-                    continue
-                if (labels := labels_of_error(one.error)) is not None:
+                labels = labels_of_error(one.error) if isinstance(one, NodeError) else None
+                if labels is not None:
                     labels_given(labels)
-        if self._tool.is_handover:
+        if self.tool.is_handover:
             return config
-        return self._calls.callers_config(self._tool, call, config)
-
-    def _own(self, error: ParentCommand, config: RunnableConfig) -> Command[Any]:
-        """The command of an inner graph to this graph. One to an outer graph is raised again."""
-        command = _compat.own_command(error, config, self.name)
-        if command is None:
-            raise error
-        return command
-
-    def finish(self, kept: Mapping[str, Any], config: RunnableConfig) -> Work:
-        """Continue after the stored output of an earlier attempt."""
-        _compat.write(config, [tuple(one) for one in kept["writes"]])
-        command: Command[Any] = Command(goto=list(kept["goto"]))
-        for writer in self._writers:
-            yield writer, command
+        return self._calls.callers_config(self.tool, call, config)
 
     def found(self, output: Any) -> NodeResult:
         """The result of the node's output."""
         tools = self._calls.tools
-        if self._tool.is_handover:
-            return tools.handed_over(self._tool, output)
-        return tools.node_result(self._tool, output, handled=self._is_handler)
+        if self.tool.is_handover:
+            return tools.handed_over(self.tool, output)
+        return tools.node_result(self.tool, output, handled=self._is_handler)
 
     def output(self, writes: Sequence[tuple[str, Any]], found: NodeResult) -> dict[str, Any]:
         """The part of an output that is stored before a router is called."""
         unsaved, channels = self._calls.tools.unsaved, self._calls.spec.channels
         return {
             "writes": [list(one) for one in writes if one[0] not in unsaved],
-            "goto": [*found.gotos, *(_compat.storable(one, channels) for one in found.sends)],
+            "goto": [
+                _compat.storable(one, channels) if isinstance(one, Send) else one
+                for one in found.goto
+            ],
         }
-
-    @property
-    def writers(self) -> Writers:
-        """LangGraph's own writers of the node: edges, joins and routers."""
-        return self._writers
 
     def asks_routers(self, call: ProgramCall, handle: str) -> bool:
         """Whether the node has routers that wait for calls of their own."""
-        if self._is_handler or self._tool.fused_in(call.arguments):
+        if self._is_handler or self.tool.fused_in(call.arguments):
             return False
-        return self._calls.waits_for_routers(self._node.name, is_beside=bool(handle))
+        early = self._calls.program.early if handle else frozenset()
+        return not early.issuperset(self._routers)
 
     def entry(
         self,
@@ -432,15 +346,21 @@ class _NodeTask(Runnable[Any, Any]):
         driver: Driver,
         handle: str,
     ) -> JournalEntry:
-        """The journal's entry of a result."""
-        labels, combine = _labels_of(found, gathered)
+        """The journal's entry of a result.
+
+        A node's "replace" for its own result is final. Otherwise the result may contain anything
+        that was labelled while the node ran.
+        """
+        labels, combine = found.labels or Labels(), found.combine
+        if gathered.labels is not None and combine != "replace":
+            labels = labels.join(gathered.labels)
         if handle and combine == "replace":
             combine = "merge"  # the handle already has the labels of the arguments
         labels = Labels(producers=frozenset({self._node.name})).join(labels)
         gathered.tell(labels)  # the run may end without a report
         named = {HANDLE: handle} if handle else {}
         entry = result_entry(call, found.wire, labels, combine)
-        return {**entry, "in": driver.session, **named, **_objects()}
+        return {**entry, "in": driver.log.session, **named, **_objects()}
 
 
 class _ResultWriter(Runnable[Any, Any]):
@@ -452,68 +372,49 @@ class _ResultWriter(Runnable[Any, Any]):
     ) -> None:
         self.name: str = node.name
         self.call = call
-        self.found: NodeResult | None = None
+        self.found = NodeResult({}, ())
         self._node = node
         self._gathered = gathered
         self._driver, self._task = _driver_and_task(config)
         self._given = config["configurable"]
-        self._asks_routers = node.asks_routers(call, self._driver.handle_of(self._task))
+        self._asks_routers = node.asks_routers(call, self._driver.tasks.get(self._task).handle)
+
+    @property
+    def fused(self) -> tuple[ToolSpec, ...]:
+        """The routers that run within this call."""
+        return self._node.tool.fused_in(self.call.arguments)
 
     @override
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
-        config = config or {}
-        note(call_facts(self.call), config)
-        output = self._take(input, config)
-        if output is not None and (stored := self._driver.keep_output(self._task, output)):
-            stored.result()
-        _run(self._follow(), self._with_report(config))
-        self._finish(config)
-        self._driver.notify()
-        return input
+        return finished(self.report(input, config or {}))
 
     @override
     async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
-        config = config or {}
-        note(call_facts(self.call), config)
-        output = self._take(input, config)
-        if output is not None and (stored := self._driver.keep_output(self._task, output)):
-            await stored
-        await _arun(self._follow(), self._with_report(config))
-        self._finish(config)
-        await self._driver.anotify()
-        return input
+        return await self.report(input, config or {})
 
-    def _take(self, output: Any, config: RunnableConfig) -> dict[str, Any] | None:
-        """Write the node's updates. Returns what to store if a router is called next."""
+    async def report(self, output: Any, config: RunnableConfig) -> Any:
+        """Write the node's updates and their entry, and run the writers of the node."""
+        note_call(self.call, config)
         found = self.found = self._node.found(output)
-        self._driver.keep_raw_output(self._task, found)
+        self._driver.found[self._task] = found
         _compat.write(config, found.writes)
+        if self._asks_routers:
+            self._write_entry(found, config)
+            kept = self._node.output(_compat.written(config), found)
+            await self._driver.keep_output(self._task, kept)
+        # The task's own config, which the node's code does not see.
+        own: RunnableConfig = {**config, "configurable": {**self._given, _REPORT: self}}
+        await self._node.follow(found.goto, own)
         if not self._asks_routers:
-            return None
-        self._write_entry(config)
-        return self._node.output(_compat.written(config), found)
+            self._write_entry(self.found, config)  # a fused router may have changed the result
+        await self._driver.notify()
+        return output
 
-    def _follow(self) -> Work:
-        found = self.found
-        assert found is not None  # noqa: S101 - set before
-        command: Command[Any] = Command(goto=[*found.gotos, *found.sends])
-        for writer in self._node.writers:
-            yield writer, command
-
-    def _finish(self, config: RunnableConfig) -> None:
-        if not self._asks_routers:
-            self._write_entry(config)
-
-    def _write_entry(self, config: RunnableConfig) -> None:
-        assert self.found is not None  # noqa: S101 - set before
-        handle = self._driver.handle_of(self._task)
-        entry = self._node.entry(self.call, self.found, self._gathered, self._driver, handle)
-        self._driver.record_result(self._task, entry)
+    def _write_entry(self, found: NodeResult, config: RunnableConfig) -> None:
+        handle = self._driver.tasks.get(self._task).handle
+        entry = self._node.entry(self.call, found, self._gathered, self._driver, handle)
+        self._driver.record(self._task, self._node.tool, entry)
         _compat.write(config, [(JOURNAL, [entry])])
-
-    def _with_report(self, config: RunnableConfig) -> RunnableConfig:
-        """The task's own config, which the node's code does not see, for LangGraph's writers."""
-        return {**config, "configurable": {**self._given, _REPORT: self}}
 
 
 class _RouterTask(Runnable[Any, Any]):
@@ -533,102 +434,53 @@ class _RouterTask(Runnable[Any, Any]):
 
     @override
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
-        config = config or {}
-        given = config.get("configurable", {})
-        if given.get(DRIVER) is None:
+        if config is None or DRIVER not in config.get("configurable", {}):
             return self._branch.path.invoke(input, config)
-        if (fused := self._fused_input(config)) is not None:
-            answer = self._branch.path.invoke(fused[0], _plain(config))
-            self._add_route(answer, config)
-            return answer
-        driver, task = _driver_and_task(config)
-        tool = self._own_tool()
-        if self._is_early(driver, task):
-            with GatheredLabels() as gathered, driver.objects.in_use():
-                answer = self._branch.path.invoke(input, _plain(config))
-                self._finish(tool, driver.call_before(task, tool), answer, gathered, config, EARLY)
-            return answer
-        call = driver.router_call(task, tool)
-        if isinstance(call, DeniedCall):
-            call = approved(self._calls.denials, call, driver, config, late=is_late(config))
-        if call is None:
-            return []
-        watch = CallWatch(call, driver.run_id, config)
-        with watch, GatheredLabels() as gathered, driver.objects.in_use():
-            answer = self._branch.path.invoke(*self._given(tool, call, config))
-            self._finish(tool, call, answer, gathered, config)
-        driver.notify()
-        return answer
+        return finished(self._route(input, config))
 
     @override
     async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
-        config = config or {}
-        given = config.get("configurable", {})
-        if given.get(DRIVER) is None:
+        if config is None or DRIVER not in config.get("configurable", {}):
             return await self._branch.path.ainvoke(input, config)
-        if (fused := self._fused_input(config)) is not None:
-            answer = await self._branch.path.ainvoke(fused[0], _plain(config))
-            self._add_route(answer, config)
-            return answer
+        return await self._route(input, config)
+
+    async def _route(self, state: Any, config: RunnableConfig) -> Any:
         driver, task = _driver_and_task(config)
-        tool = self._own_tool()
-        if self._is_early(driver, task):
-            with GatheredLabels() as gathered, driver.objects.in_use():
-                answer = await self._branch.path.ainvoke(input, _plain(config))
+        path, tool = self._branch.path, self._tool
+        report: _ResultWriter | None = config["configurable"].get(_REPORT)
+        if report is not None and self._fused in report.fused:
+            return await self._route_within(report, self._fused, config)
+        assert tool is not None  # noqa: S101 - otherwise it is fused
+        if tool.name in self._calls.program.early and driver.tasks.get(task).handle:
+            # It runs with its node, before its own call.
+            with GatheredLabels() as gathered, driver.log.objects.in_use():
+                answer = await driver.call(path, state, _plain(config))
                 self._finish(tool, driver.call_before(task, tool), answer, gathered, config, EARLY)
             return answer
-        call = await driver.arouter_call(task, tool)
-        if isinstance(call, DeniedCall):
-            late = await ais_late(config)
-            call = approved(self._calls.denials, call, driver, config, late=late)
+        call = await driver.router_call(task, tool, config)
         if call is None:
             return []
-        watch = CallWatch(call, driver.run_id, config)
-        with watch, GatheredLabels() as gathered, driver.objects.in_use():
-            answer = await self._branch.path.ainvoke(*self._given(tool, call, config))
+        watch = call_watch(call, driver.run_id, config)
+        with watch, GatheredLabels() as gathered, driver.log.objects.in_use():
+            given = self._calls.input_of(tool, call.arguments, config)
+            answer = await driver.call(path, given, self._calls.callers_config(tool, call, config))
             self._finish(tool, call, answer, gathered, config)
-        await driver.anotify()
+        await driver.notify()
         return answer
 
-    def _is_early(self, driver: Driver, task: str) -> bool:
-        """Whether it runs with its node, before its own call."""
-        early = self._calls.program.early
-        return self._own_tool().name in early and bool(driver.handle_of(task))
-
-    def _own_tool(self) -> ToolSpec:
-        assert self._tool is not None  # noqa: S101 - otherwise it is fused
-        return self._tool
-
-    def _fused_input(self, config: RunnableConfig) -> tuple[Any] | None:
-        """The input of a router that runs within the call of its node; `None` for other routers."""
-        report = config.get("configurable", {}).get(_REPORT)
-        if self._fused is None or report is None or report.found is None:
-            return None
-        tool = self._calls.tool_of(self._branch.source)
-        if self._fused not in tool.fused_in(report.call.arguments):
-            return None
-        managed, unsaved = self._calls.managed(self._fused, config), self._calls.unsaved(config)
-        arguments = report.call.arguments
-        tools = self._calls.tools
-        given = tools.fused_input(
-            tool, self._fused, arguments, report.found, managed=managed, unsaved=unsaved
-        )
-        return (given,)
-
-    def _add_route(self, answer: Any, config: RunnableConfig) -> None:
-        assert self._fused is not None  # noqa: S101 - its input was made
-        report, tools = config["configurable"][_REPORT], self._calls.tools
-        found = tools.with_route(report.found, tools.router_result(self._fused, answer))
+    async def _route_within(
+        self, report: "_ResultWriter", router: ToolSpec, config: RunnableConfig
+    ) -> Any:
+        """Run within the call of the node."""
+        tools, node = self._calls.tools, self._calls.nodes[router.node]
+        fresh = tools.fused_arguments(node, router, report.call.arguments, report.found)
+        given = self._calls.input_of(router, fresh, config)
+        driver, _ = _driver_and_task(config)
+        answer = await driver.call(self._branch.path, given, _plain(config))
+        found = tools.with_route(report.found, tools.router_result(router, answer))
         # "replace" of a node is about its own writes, not about the packets of its router.
         report.found = replace(found, combine="merge")
-
-    def _given(
-        self, tool: ToolSpec, call: ProgramCall, config: RunnableConfig
-    ) -> tuple[Any, RunnableConfig]:
-        managed = self._calls.managed(tool, config)
-        unsaved = self._calls.unsaved(config)
-        given = self._calls.tools.input_of(tool, call.arguments, managed, unsaved)
-        return given, self._calls.callers_config(tool, call, config)
+        return answer
 
     def _finish(
         self,
@@ -642,28 +494,13 @@ class _RouterTask(Runnable[Any, Any]):
         driver, task = _driver_and_task(config)
         wire = self._calls.tools.router_result(tool, answer)
         entry = result_entry(call, wire, gathered.labels or Labels())
-        entry = {**entry, "in": driver.session, **dict.fromkeys(marks, call.id), **_objects()}
-        driver.record_router_result(task, tool, entry)
+        entry = {**entry, "in": driver.log.session, **dict.fromkeys(marks, call.id), **_objects()}
+        driver.record(task, tool, entry)
         _compat.write(config, [(JOURNAL, [entry])])
 
 
 _REPORT = "__sequrity_report"
 """Key of `configurable` with the result writer of a node's task, for its fused routers."""
-
-
-def approved(
-    denials: Denials, offered: DeniedCall, driver: Driver, config: RunnableConfig, *, late: bool
-) -> ProgramCall:
-    """The denied call, after a human has approved it; an interrupt of its task asks.
-
-    Raises:
-        RunStopped: If it is rejected.
-    """
-    if not offered.is_approved and offered.objection is None:
-        driver.record_decision(offered, denials.objection(offered, config, is_late=late))
-    if offered.objection is not None:
-        raise RunStopped(denials.rejected(offered, offered.objection))
-    return offered.call
 
 
 def _driver_and_task(config: RunnableConfig) -> tuple[Driver, str]:
@@ -680,38 +517,3 @@ def _objects() -> dict[str, Any]:
     """The part of an entry with the objects behind its handles."""
     here = current_objects()
     return {OBJECTS: here.fresh} if here is not None and here.fresh else {}
-
-
-def _labels_of(found: NodeResult, gathered: GatheredLabels) -> tuple[Labels, Combine]:
-    """The labels of a result, and how they combine with those of the arguments.
-
-    A node's "replace" for its own result is final. Otherwise the result may contain anything that
-    was labelled while the node ran.
-    """
-    labels = found.labels or Labels()
-    if gathered.labels is None or found.combine == "replace":
-        return labels, found.combine
-    return labels.join(gathered.labels), found.combine
-
-
-async def _run_streamed(
-    sequence: Runnable[Any, Any], given: Any, config: RunnableConfig, *, streams: bool
-) -> Any:
-    if not streams:
-        return await sequence.ainvoke(given, config)
-    async for _ in sequence.astream(given, config):
-        pass
-    return None
-
-
-def _run(work: Work, config: RunnableConfig) -> None:
-    for runnable, given in work:
-        runnable.invoke(given, config)
-
-
-async def _arun(work: Work, config: RunnableConfig) -> None:
-    for runnable, given in work:
-        if _compat.is_writer(runnable):
-            runnable.invoke(given, config)
-        else:
-            await runnable.ainvoke(given, config)
