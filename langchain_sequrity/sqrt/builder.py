@@ -37,12 +37,9 @@ from langchain_sequrity.sqrt.parser import MAX_DIGITS, parse
 from langchain_sequrity.sqrt.printer import (
     certain_regex,
     certain_text,
-    certain_wildcard,
     encodable,
     printed,
-    printed_predicate,
-    printed_set,
-    printed_update,
+    printed_node,
     printed_value,
     written_name,
 )
@@ -58,16 +55,6 @@ Bound = int | float | datetime
 
 Interval = nodes.NumberDomain | nodes.TimeDomain
 """A range of numbers or times."""
-
-
-_ELEMENTS = (
-    nodes.TextLiteral,
-    nodes.Number,
-    nodes.BoolDomain,
-    nodes.NumberDomain,
-    nodes.TextDomain,
-    nodes.TimeDomain,
-)
 
 
 # Patterns
@@ -97,9 +84,9 @@ def matching(pattern: str | re.Pattern[str], *, length: Interval | None = None) 
     return nodes.TextDomain(regex(pattern), _length(length), NOWHERE)
 
 
-def regex(pattern: str) -> nodes.TextLiteral:
+def regex(pattern: object) -> nodes.TextLiteral:
     """A regex as a literal."""
-    return nodes.TextLiteral(certain_regex(_text(pattern)), "matching", NOWHERE)
+    return nodes.TextLiteral(certain_regex(_text(pattern, "A pattern")), "matching", NOWHERE)
 
 
 def like(pattern: str, *, length: Interval | None = None) -> nodes.TextDomain:
@@ -118,7 +105,7 @@ def like(pattern: str, *, length: Interval | None = None) -> nodes.TextDomain:
     Raises:
         UsageError: If the wildcard could be read in several ways.
     """
-    text = nodes.TextLiteral(certain_wildcard(_text(pattern)), "like", NOWHERE)
+    text = nodes.TextLiteral(certain_text(_text(pattern, "A pattern"), "wildcard"), "like", NOWHERE)
     return nodes.TextDomain(text, _length(length), NOWHERE)
 
 
@@ -191,20 +178,17 @@ def below(high: Bound) -> Interval:
 def _interval(
     low: Bound | None, high: Bound | None, *, low_open: bool = False, high_open: bool = False
 ) -> Interval:
-    bound = low if low is not None else high
-    if isinstance(bound, datetime):
-        first, last = (_moment(end) if isinstance(end, datetime) else None for end in (low, high))
-        return nodes.TimeDomain(first, last, low_open, high_open, NOWHERE)
-    if type(bound) not in {int, float}:
-        msg = f"The end of a range is an `int`, a `float` or a `datetime`; got {shown(bound)}."
-        raise UsageError(msg)
-    lowest, highest = (
-        _number(end) if isinstance(end, int | float) else None for end in (low, high)
-    )
-    kind: Literal["int", "float"] = "int" if isinstance(bound, int) else "float"
-    return nodes.NumberDomain(
-        kind, nodes.Range(lowest, highest, low_open, high_open, NOWHERE), NOWHERE
-    )
+    first, last = (None if end is None else constant(end) for end in (low, high))
+    ends: Any = (first, last, low_open, high_open, NOWHERE)
+    match first or last:
+        case nodes.Moment():
+            return nodes.TimeDomain(*ends)
+        case nodes.Number(value=value):
+            kind: Literal["int", "float"] = "int" if isinstance(value, int) else "float"
+            return nodes.NumberDomain(kind, nodes.Range(*ends), NOWHERE)
+    bound = shown(high if low is None else low)
+    msg = f"The end of a range is an `int`, a `float` or a `datetime`; got {bound}."
+    raise UsageError(msg)
 
 
 # Single values
@@ -212,7 +196,7 @@ def _interval(
 
 def element(value: object) -> nodes.Element:
     """A Python value as an element of a set."""
-    if isinstance(value, _ELEMENTS):
+    if isinstance(value, nodes.Element):
         return value
     found = constant(value)
     match found:
@@ -226,11 +210,7 @@ def element(value: object) -> nodes.Element:
 
 def label(value: object) -> nodes.TextLiteral:
     """A Python value as an element of a set of labels."""
-    if not isinstance(value, str):
-        msg = f"Labels are texts; got {shown(value)}."
-        raise UsageError(msg)
-    exact = str.__str__(value)  # also of a member of a `StrEnum`
-    return nodes.TextLiteral(certain_text(exact), "plain", NOWHERE)
+    return nodes.TextLiteral(certain_text(_text(value, "A label")), "plain", NOWHERE)
 
 
 def constant(value: object) -> nodes.Constant:
@@ -247,14 +227,6 @@ def constant(value: object) -> nodes.Constant:
         case _:
             msg = f"A policy compares with texts, numbers, booleans and times; got {shown(value)}."
             raise UsageError(msg)
-
-
-def members(values: Iterable[Any], make: Callable[[Any], nodes.Element]) -> nodes.SetLiteral:
-    """A set literal; elements of a Python set are sorted."""
-    elements = [make(value) for value in values]
-    if isinstance(values, set | frozenset):
-        elements.sort(key=printed_value)
-    return nodes.SetLiteral(tuple(elements), NOWHERE)
 
 
 def _number(value: float) -> nodes.Number:
@@ -278,9 +250,10 @@ def _moment(value: datetime) -> nodes.Moment:
     return nodes.Moment(value.isoformat(), NOWHERE)
 
 
-def _text(value: Any) -> str:
+def _text(value: object, what: str) -> str:
+    """Check and return a text, without the type of a `StrEnum`."""
     if not isinstance(value, str):
-        msg = f"A pattern is a text; got {shown(value)}."
+        msg = f"{what} is a text; got {shown(value)}."
         raise UsageError(msg)
     return str.__str__(value)
 
@@ -304,6 +277,7 @@ class Deferred:
     """Base of objects that have a value only at a call, so Python must not evaluate them."""
 
     __slots__ = ()
+    node: Any
 
     def __bool__(self) -> bool:
         """Refuse a truth value, which `and`, `or`, `not`, `if` and `in` would request."""
@@ -327,12 +301,14 @@ class Deferred:
         """Refuse `in`."""
         raise _not_in_python()
 
-    def _written(self, write: Callable[[], str]) -> str:
-        """The object as SQRT, for a `repr`."""
+    @override
+    def __repr__(self) -> str:
+        """The object as SQRT."""
         try:
-            return f"{type(self).__name__}({write()})"
+            text = printed_node(self.node)
         except UsageError:  # nested too deeply to write
-            return f"{type(self).__name__}(…)"
+            text = "…"
+        return f"{type(self).__name__}({text})"
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -362,17 +338,6 @@ class Condition(Deferred):
     def __invert__(self) -> "Condition":
         """It does not hold."""
         return Condition(nodes.Not(self.node, NOWHERE), self.lets)
-
-    @override
-    def __repr__(self) -> str:
-        return self._written(lambda: printed_predicate(self.node))
-
-    def __rand__(self, other: object) -> NoReturn:
-        """Refuse objects that are not conditions."""
-        condition(other)
-        raise AssertionError  # pragma: no cover - conditions call `__and__`
-
-    __ror__ = __rand__
 
 
 def _parts(
@@ -444,10 +409,6 @@ class SetOf(Deferred):
         """The symmetric difference."""
         return elements(other) ^ self
 
-    @override
-    def __repr__(self) -> str:
-        return self._written(lambda: printed_set(self.node, 0))
-
 
 def _combined(operator: nodes.Operator, left: SetOf, right: SetOf) -> SetOf:
     operands: tuple[nodes.Set, ...] = (left.node,)
@@ -472,26 +433,45 @@ def elements(values: Elements) -> SetOf:
     if isinstance(values, str | bytes):
         msg = f"Expected a set, got {shown(values)}. Write `{{…}}` around it."
         raise UsageError(msg)
-    if not isinstance(values, Iterable):
-        return SetOf(nodes.SetLiteral((element(values),), NOWHERE))
-    return SetOf(members(values, element))
+    return _set_of(values, element)
 
 
 def names(values: Names) -> SetOf:
     """A set of labels; one text is one label."""
-    if isinstance(values, SetOf):
-        return values
-    if isinstance(values, str) or not isinstance(values, Iterable):
-        return SetOf(nodes.SetLiteral((label(values),), NOWHERE))
-    return SetOf(members(values, label))
+    return values if isinstance(values, SetOf) else _set_of(values, label)
+
+
+def _set_of(values: Any, make: Callable[[Any], nodes.Element]) -> SetOf:
+    """A set of one or several values; elements of a Python set are sorted."""
+    is_one = isinstance(values, str) or not isinstance(values, Iterable)
+    found = [make(value) for value in ([values] if is_one else values)]
+    if isinstance(values, set | frozenset):
+        found.sort(key=printed_value)
+    return SetOf(nodes.SetLiteral(tuple(found), NOWHERE))
 
 
 # Labels
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Change(Deferred):
+    """A change of labels.
+
+    Attributes:
+        node: The change as a node.
+        lets: The bindings that it uses.
+    """
+
+    node: nodes.Update
+    lets: Lets = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class LabelsOf(SetOf):
-    """The tags, producers or consumers of an argument, the result or the session, at a call."""
+    """The tags, producers or consumers of an argument, the result or the session, at a call.
+
+    A policy can test all of them, and change those of the result and of the session.
+    """
 
     node: nodes.Meta
 
@@ -527,29 +507,6 @@ class LabelsOf(SetOf):
         right = names(labels)
         return Condition(nodes.Compared(self.node, test, right.node, NOWHERE), right.lets)
 
-
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
-class Change(Deferred):
-    """A change of labels.
-
-    Attributes:
-        node: The change as a node.
-        lets: The bindings that it uses.
-    """
-
-    node: nodes.Update
-    lets: Lets = ()
-
-    @override
-    def __repr__(self) -> str:
-        return self._written(lambda: printed_update(self.node))
-
-
-class ChangeableLabels(LabelsOf):
-    """Labels that a policy can change, of the result or of the session."""
-
-    __slots__ = ()
-
     def add(self, labels: Names) -> Change:
         """Add these: `|=`. Added to everyone, they replace everyone."""
         return self._change("|=", labels)
@@ -584,10 +541,6 @@ class ValueOf(Deferred):
 
     node: nodes.Value
 
-    @override
-    def __repr__(self) -> str:
-        return self._written(lambda: printed_value(self.node))
-
     def equals(self, other: "Scalar | ValueOf") -> Condition:
         """Whether it equals this value, or the value of another argument."""
         right: nodes.Operand = other.node if isinstance(other, ValueOf) else constant(other)
@@ -620,7 +573,7 @@ class ValueOf(Deferred):
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Labelled(Deferred):
-    """An owner of labels that conditions can read."""
+    """An owner of labels."""
 
     scope: nodes.Scope
     argument: str = ""
@@ -628,7 +581,7 @@ class Labelled(Deferred):
 
     @override
     def __repr__(self) -> str:
-        return self._written(lambda: self.argument or f"@{self.scope}")
+        return f"{type(self).__name__}({self.argument or f'@{self.scope}'})"
 
     @property
     def tags(self) -> LabelsOf:
@@ -649,15 +602,16 @@ class Labelled(Deferred):
         return nodes.Meta(self.scope, field, self.argument, self.intersect, NOWHERE)
 
 
-class OneArgument(Labelled):
-    """An argument of the call."""
+class LabelledValue(Labelled):
+    """An argument or the result of the call."""
 
     __slots__ = ()
 
     @property
     def value(self) -> ValueOf:
         """Its value."""
-        return ValueOf(nodes.Value("arg", self.argument, NOWHERE))
+        scope: Any = self.scope
+        return ValueOf(nodes.Value(scope, self.argument, NOWHERE))
 
 
 class AllArguments(Labelled):
@@ -671,39 +625,7 @@ class AllArguments(Labelled):
         return Labelled("args", intersect=True)
 
 
-class Changeable(Labelled):
-    """An owner of labels that a policy can change."""
-
-    __slots__ = ()
-
-    @property
-    def tags(self) -> ChangeableLabels:
-        """Its tags."""
-        return ChangeableLabels(self._meta("tags"))
-
-    @property
-    def producers(self) -> ChangeableLabels:
-        """The sources of the value."""
-        return ChangeableLabels(self._meta("producers"))
-
-    @property
-    def consumers(self) -> ChangeableLabels:
-        """The parties that may read the value."""
-        return ChangeableLabels(self._meta("consumers"))
-
-
-class Result(Changeable):
-    """The result of the call."""
-
-    __slots__ = ()
-
-    @property
-    def value(self) -> ValueOf:
-        """Its value."""
-        return ValueOf(nodes.Value("result", "", NOWHERE))
-
-
-def arg(name: str) -> OneArgument:
+def arg(name: str) -> LabelledValue:
     """An argument of the call.
 
     Args:
@@ -723,23 +645,22 @@ def arg(name: str) -> OneArgument:
         leak = arg("text").tags.overlaps({"personal"}) & outside
         ```
     """
-    return OneArgument("arg", written_name(name))
+    return LabelledValue("arg", written_name(name))
 
 
 args = AllArguments("args")
 """All arguments of the call."""
 
 
-result = Result("result")
+result = LabelledValue("result")
 """The result of the call; only changes of labels after the call can use it."""
 
 
-session = Changeable("session")
+session = Labelled("session")
 """The session, whose labels persist from call to call."""
 
 
 _PHASES: tuple[nodes.Phase, ...] = ("before", "result", "after")
-_DOMAINS = (nodes.BoolDomain, nodes.NumberDomain, nodes.TextDomain, nodes.TimeDomain)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -761,11 +682,7 @@ class Tool:
 
     @override
     def __repr__(self) -> str:
-        tool = self.node.tool.text
-        name = repr(tool.raw) if tool.kind == "plain" else f"matching={tool.raw!r}"
-        rules = len(self.node.checks)
-        changes = sum(len(block.steps) for block in self.node.blocks)
-        return f"Tool({plain(name, limit=80)}, {rules} rules, {changes} changes)"
+        return f"Tool({printed_value(self.node.tool.text)})"
 
     # Rules
 
@@ -860,16 +777,13 @@ class Tool:
         self, phase: nodes.Phase, changes: Sequence[Change], when: Condition | None, doc: str
     ) -> "Tool":
         test, lets = _when(when)
-        why = _doc(doc)
         updates = tuple(_update(phase, change) for change in changes)
         if not updates:
             msg = "Expected at least one change. Write one, as `result.tags.add(…)`."
             raise UsageError(msg)
-        if test is None:
-            first, *rest = [nodes.UpdateStep(None, (update,), "", NOWHERE) for update in updates]
-            steps = (replace(first, doc=why), *rest)
-        else:
-            steps = (nodes.UpdateStep(test, updates, why, NOWHERE),)
+        groups = [updates] if test is not None else [(update,) for update in updates]
+        steps = [nodes.UpdateStep(test, group, "", NOWHERE) for group in groups]
+        steps[0] = replace(steps[0], doc=_doc(doc))
         found = {block.phase: block.steps for block in self.node.blocks}
         found[phase] = (*found.get(phase, ()), *steps)
         blocks = tuple(
@@ -897,10 +811,8 @@ def _update(phase: nodes.Phase, change: Change) -> nodes.Update:
 
 
 def _doc(doc: str) -> str:
-    if not isinstance(doc, str):
-        msg = f"`doc` is a text; got {shown(doc)}."
-        raise UsageError(msg)
-    return encodable("\n".join(line.strip() for line in doc.strip().splitlines()))
+    lines = _text(doc, "`doc`").strip().splitlines()
+    return encodable("\n".join(line.strip() for line in lines))
 
 
 def tool(name: str | None = None, *, matching: str | None = None, doc: str = "") -> Tool:
@@ -928,10 +840,7 @@ def tool(name: str | None = None, *, matching: str | None = None, doc: str = "")
     if (name is None) == (matching is None):
         msg = 'Give a tool by its name, `tool("send")`, or a regex, `tool(matching=r"^read_")`.'
         raise UsageError(msg)
-    if name is not None and not isinstance(name, str):
-        msg = f"The name of a tool is a text; got {shown(name)}."
-        raise UsageError(msg)
-    text = label(name) if matching is None else regex(matching)
+    text = regex(matching) if name is None else label(_text(name, "The name of a tool"))
     return Tool(nodes.ToolBlock(nodes.ToolId(text, NOWHERE), (), (), (), _doc(doc), NOWHERE))
 
 
@@ -970,7 +879,7 @@ def let(name: str, value: Condition | Elements, *, doc: str = "") -> Condition |
     if isinstance(value, Condition):
         return Condition(word, (*value.lets, nodes.Binding(name, value.node, _doc(doc), NOWHERE)))
     found = elements(value)
-    node = value if isinstance(value, _DOMAINS) else found.node
+    node = value if isinstance(value, nodes.Domain) else found.node
     return SetOf(word, (*found.lets, nodes.Binding(name, node, _doc(doc), NOWHERE)))
 
 

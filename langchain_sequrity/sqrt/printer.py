@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from math import isinf
+from typing import Literal
 
 from langchain_sequrity.display import plain
 from langchain_sequrity.errors import UsageError
@@ -54,35 +55,20 @@ def written_raw(raw: str) -> str:
     return raw
 
 
-def certain_text(text: str) -> str:
-    """Check and return a text with exactly one reading.
+def certain_text(text: str, kind: Literal["text", "wildcard"] = "text") -> str:
+    """Check and return a text or a wildcard with exactly one reading.
 
     Raises:
-        UsageError: If it has a quote, a backslash or a lone surrogate.
+        UsageError: If it has a quote, a backslash, a bracket in a wildcard, or a lone surrogate.
     """
-    if '"' in text or "\\" in text:
+    if any(char in text for char in ('"\\' if kind == "text" else '"\\[')):
         msg = (
-            f"The text `{plain(text, limit=_SHOWN)}` has a quote or a backslash, and how the "
-            "service reads these in a text is unknown. Use a regex, as "
+            f"The {kind} `{plain(text, limit=_SHOWN)}` has a quote or a backslash (or `[` in a "
+            "wildcard), and how the service reads these is unknown. Use a regex, as "
             "`matching(re.escape(text))`, or a label without them."
         )
         raise UsageError(msg)
     return encodable(text)
-
-
-def certain_wildcard(pattern: str) -> str:
-    """Check and return a wildcard with exactly one reading.
-
-    Raises:
-        UsageError: If it has a quote, a backslash, a bracket or a lone surrogate.
-    """
-    if any(char in pattern for char in '"\\['):
-        msg = (
-            f"The wildcard `{plain(pattern, limit=_SHOWN)}` has a quote, a backslash or `[`, and "
-            "how the service reads these is unknown. Use a regex: `matching(…)`."
-        )
-        raise UsageError(msg)
-    return encodable(pattern)
 
 
 def certain_regex(pattern: str) -> str:
@@ -126,63 +112,62 @@ _TESTS = {
 }
 _STRENGTHS = {"hard": "must", "soft": "should"}
 # How loosely operators bind: one that binds too loosely for its place gets parentheses.
-_TEST, _NOT, _AND, _OR = range(4)
-_ATOM, _EDITED = range(2)
+_ATOM, _NOT, _AND, _OR = range(4)
+_EDITED = 1
 _OPERATORS: dict[nodes.Operator, int] = {"|": 2, "&": 3, "-": 4, "^": 5}
 _ANYTHING = 6
 
 
+Node = nodes.Predicate | nodes.Set | nodes.Domain | nodes.Value | nodes.Update
+
 # Predicates and sets
 
 
-def printed_predicate(node: nodes.Predicate, depth: int = 0, loosest: int = _ANYTHING) -> str:  # noqa: PLR0911 - one per construct
-    """Write a predicate."""
+def printed_node(  # noqa: C901, PLR0911, PLR0912 - one per construct
+    node: Node, depth: int = 0, loosest: int = _ANYTHING
+) -> str:
+    """Write a predicate, a set, a domain, a value or a change of labels."""
     if _looseness(node) > loosest:
-        return f"({printed_predicate(node, _deeper(depth))})"
+        return f"({printed_node(node, _deeper(depth))})"
     match node:
         case nodes.Either(parts=parts):
-            return " or ".join(printed_predicate(part, depth, _AND) for part in parts)
+            return " or ".join(printed_node(part, depth, _AND) for part in parts)
         case nodes.Both(parts=parts):
-            return " and ".join(printed_predicate(part, depth, _NOT) for part in parts)
+            return " and ".join(printed_node(part, depth, _NOT) for part in parts)
         case nodes.Not(inner=inner):
-            return f"not {printed_predicate(inner, _deeper(depth), _NOT)}"
+            return f"not {printed_node(inner, _deeper(depth), _NOT)}"
         case nodes.Name(name=name):
             return written_name(name)
         case nodes.In(value=value, set=members):
-            return f"{printed_value(value)} in {printed_set(members, depth)}"
+            return f"{printed_value(value)} in {printed_node(members, depth)}"
         case nodes.Same(left=left, right=right):
             return f"{printed_value(left)} == {printed_value(right)}"
-        case nodes.Compared(left=labels, test=test, right=members_or_none):
-            rest = "" if members_or_none is None else f" {printed_set(members_or_none, depth)}"
+        case nodes.Compared(left=labels, test=test, right=other):
+            rest = "" if other is None else f" {printed_node(other, depth)}"
             return f"{printed_meta(labels)} {_TESTS.get(test, test)}{rest}"
-
-
-def printed_set(node: nodes.Set, depth: int = 0, loosest: int = _ANYTHING) -> str:
-    """Write a set."""
-    if _looseness(node) > loosest:
-        return f"({printed_set(node, _deeper(depth))})"
-    match node:
         case nodes.SetLiteral(elements=elements):
             return f"{{{', '.join(map(printed_value, elements))}}}"
         case nodes.Meta():
             return printed_meta(node)
-        case nodes.Name(name=name):
-            return written_name(name)
         case nodes.Combined(operator=operator, operands=operands, bare=bare):
             tighter = _OPERATORS[operator] - 1
             if operator == "&" and not bare:
                 tighter = _EDITED  # not needed, but `check` asks for parentheses around a union
             return f" {operator} ".join(
-                printed_set(operand, depth, tighter) for operand in operands
+                printed_node(operand, depth, tighter) for operand in operands
             )
         case nodes.Edited(base=base, edits=edits):
             steps = (
                 f" {'with' if adds else 'without'} {printed_value(one)}" for adds, one in edits
             )
-            return f"{printed_set(base, depth, _ATOM)}{''.join(steps)}"
+            return f"{printed_node(base, depth, _ATOM)}{''.join(steps)}"
+        case nodes.Update(target=target, assignment=assignment, set=members):
+            return f"{printed_meta(target)} {assignment} {printed_node(members)}"
+        case _:
+            return printed_value(node)
 
 
-def _looseness(node: nodes.Predicate | nodes.Set) -> int:
+def _looseness(node: Node) -> int:
     match node:
         case nodes.Either():
             return _OR
@@ -195,7 +180,7 @@ def _looseness(node: nodes.Predicate | nodes.Set) -> int:
         case nodes.Edited():
             return _EDITED
         case _:
-            return _TEST
+            return _ATOM
 
 
 def _deeper(depth: int) -> int:
@@ -210,24 +195,16 @@ def _deeper(depth: int) -> int:
 
 def printed_meta(node: nodes.Meta) -> str:
     """Write labels with their owner."""
-    match node:
-        case nodes.Meta(scope="arg", argument=argument, field=field):
-            return f"{written_name(argument)}.{field}"
-        case nodes.Meta(scope="short", field=field):
-            return f"@{field}"
-        case nodes.Meta(scope=scope, field=field, intersect=intersect):
-            return f"@{scope}.{field}{'.intersect' if intersect else ''}"
-
-
-def printed_update(node: nodes.Update) -> str:
-    """Write a change of labels."""
-    return f"{printed_meta(node.target)} {node.assignment} {printed_set(node.set)}"
+    if node.scope == "arg":
+        return f"{written_name(node.argument)}.{node.field}"
+    scope = "" if node.scope == "short" else f"{node.scope}."
+    return f"@{scope}{node.field}{'.intersect' if node.intersect else ''}"
 
 
 # Values and elements
 
 
-def printed_value(node: nodes.Operand | nodes.Element) -> str:  # noqa: PLR0911 - one per construct
+def printed_value(node: nodes.Operand | nodes.Element) -> str:  # noqa: C901, PLR0911 - one each
     """Write a value, a literal or a domain."""
     match node:
         case nodes.Value(scope="arg", argument=argument):
@@ -242,12 +219,6 @@ def printed_value(node: nodes.Operand | nodes.Element) -> str:  # noqa: PLR0911 
             return f'd"{written_raw(written)}"' if isinstance(written, str) else _number(written)
         case nodes.TextLiteral():
             return f'{_LETTERS[node.kind]}"{written_raw(node.raw)}"'
-        case _:
-            return _domain(node)
-
-
-def _domain(node: nodes.Domain) -> str:
-    match node:
         case nodes.BoolDomain(value=flag):
             return f"bool {'true' if flag else 'false'}"
         case nodes.NumberDomain(kind=kind, range=bounds):
@@ -323,7 +294,7 @@ def _declarations(declarations: Sequence[nodes.Declaration]) -> Iterator[str]:
 def _declaration(node: nodes.Declaration) -> str:
     match node:
         case nodes.Binding(name=name, value=value, doc=doc):
-            return f"{_doc(doc)}let {written_name(name)} = {_bound(value)};\n"
+            return f"{_doc(doc)}let {written_name(name)} = {printed_node(value)};\n"
         case nodes.ToolBlock(tool=tool, doc=doc):
             priorities = (f"priority {printed_value(one)};\n" for one in node.priorities)
             items = (*priorities, *map(_check, node.checks), *map(_block, node.blocks))
@@ -332,27 +303,17 @@ def _declaration(node: nodes.Declaration) -> str:
             rank = "" if priority is None else f"[{printed_value(priority)}] "
             scope = "" if phase == "result" else f"{PHASES[phase]} "
             (update,) = step.updates
-            when = "" if step.condition is None else f" when {printed_predicate(step.condition)}"
+            when = "" if step.condition is None else f" when {printed_node(step.condition)}"
             head = f"{_doc(step.doc)}tool {printed_value(tool.text)}"
-            return f"{head} {rank}-> {scope}{printed_update(update)}{when};\n"
+            return f"{head} {rank}-> {scope}{printed_node(update)}{when};\n"
 
 
 def _doc(doc: str) -> str:
     return "".join(f"/// {line}\n" for line in doc.split("\n")) if doc else ""
 
 
-def _bound(value: nodes.Predicate | nodes.Set | nodes.Domain) -> str:
-    match value:
-        case nodes.BoolDomain() | nodes.NumberDomain() | nodes.TextDomain() | nodes.TimeDomain():
-            return printed_value(value)
-        case nodes.SetLiteral() | nodes.Meta() | nodes.Combined() | nodes.Edited():
-            return printed_set(value)
-        case _:
-            return printed_predicate(value)
-
-
 def _check(node: nodes.CheckRule) -> str:
-    when = "always" if node.condition is None else f"when {printed_predicate(node.condition)}"
+    when = "always" if node.condition is None else f"when {printed_node(node.condition)}"
     return f"{_doc(node.doc)}{_STRENGTHS[node.strength]} {node.decision} {when};\n"
 
 
@@ -361,7 +322,7 @@ def _block(node: nodes.UpdateBlock) -> str:
 
 
 def _step(node: nodes.UpdateStep) -> str:
-    updates = "".join(f"{printed_update(update)};\n" for update in node.updates)
+    updates = "".join(f"{printed_node(update)};\n" for update in node.updates)
     if node.condition is None:
         return f"{_doc(node.doc)}{updates}"
-    return f"{_doc(node.doc)}when {printed_predicate(node.condition)} {{ {updates} }}\n"
+    return f"{_doc(node.doc)}when {printed_node(node.condition)} {{ {updates} }}\n"
