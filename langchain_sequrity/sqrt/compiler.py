@@ -8,8 +8,10 @@ Depth is bounded, and the value of a binding is cached per context. So a policy 
 the stack nor double its work with each `let`.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal, NamedTuple, Protocol
 
 from langchain_sequrity.display import plain
@@ -47,7 +49,6 @@ from langchain_sequrity.suggestions import nearest
 Severity = Literal["error", "warning"]
 MAX_HEIGHT = 100
 MAX_REGEXES = 50_000
-_DOMAINS = (nodes.BoolDomain, nodes.NumberDomain, nodes.TextDomain, nodes.TimeDomain)
 
 # Sets
 
@@ -105,12 +106,8 @@ def _set_literal(texts: dict[str, Matcher], patterns: list[Matcher]) -> Compiled
         is_text = isinstance(value, str)
         if is_text and value in texts:
             return True
-        truth = start
-        for test in patterns if is_text else all_tests:
-            truth = either(truth, test(value, context.budget))
-            if truth is True:
-                break
-        return truth
+        tests = patterns if is_text else all_tests
+        return either(start, any_of(test(value, context.budget) for test in tests))
 
     return CompiledSet(lambda _: names, holds, patterned=bool(patterns))
 
@@ -156,23 +153,27 @@ def _joined_truth(operator: nodes.Operator, left: Truth, right: Truth) -> Truth:
     return left if operator == "-" or right is False else right
 
 
-def _cached_set(name: str, found: CompiledSet) -> CompiledSet:
-    """A named set that is evaluated once per context."""
+def _once(
+    key: Hashable, context: EvaluationContext, read: Callable[[EvaluationContext], Any]
+) -> Any:
+    """What a function gives for a context; it is called once per context."""
+    memo = context.memo
+    if key not in memo:
+        memo[key] = read(context)
+    return memo[key]
 
-    def names(context: EvaluationContext) -> LabelSet | None:
-        if name not in context.memo:
-            context.memo[name] = found.names(context)
-        known: LabelSet | None = context.memo[name]
-        return known
+
+def _cached(name: str, found: "Test | CompiledSet") -> "Test | CompiledSet":
+    """A named predicate or set that is evaluated once per context."""
+    if not isinstance(found, CompiledSet):
+        return partial(_once, name, read=found)
 
     def holds(context: EvaluationContext, value: Any) -> Truth:
         key = (name, type(value), value)
-        if key not in context.memo:
-            context.memo[key] = found.holds(context, value)
-        known: Truth = context.memo[key]
+        known: Truth = _once(key, context, lambda context: found.holds(context, value))
         return known
 
-    return CompiledSet(names, holds, found.patterned)
+    return CompiledSet(partial(_once, name, read=found.names), holds, found.patterned)
 
 
 # Predicates
@@ -201,36 +202,12 @@ def _joined_tests(tests: Sequence[Test], end: bool) -> Test:  # noqa: FBT001 - a
     return run
 
 
-def _cached_test(name: str, test: Test) -> Test:
-    """A named predicate that is evaluated once per context."""
-
-    def run(context: EvaluationContext) -> Truth:
-        memo = context.memo
-        if name not in memo:
-            memo[name] = test(context)
-        found: Truth = memo[name]
-        return found
-
-    return run
-
-
-def _membership_test(read: Read, members: CompiledSet) -> Test:
-    """`a.value in {…}`. It is unknown for lists and objects, which SQRT cannot search."""
-    holds = members.holds
+def _value_test(read: Read, holds: Callable[[EvaluationContext, Any], Truth]) -> Test:
+    """`a.value in {…}`, `a.value == 5`; unknown for lists and objects, which SQRT cannot search."""
 
     def run(context: EvaluationContext) -> Truth:
         value = read(context)
         return holds(context, value) if isinstance(value, SCALARS) else None
-
-    return run
-
-
-def _literal_test(read: Read, test: Matcher) -> Test:
-    """`a.value == 5`."""
-
-    def run(context: EvaluationContext) -> Truth:
-        value = read(context)
-        return test(value, context.budget) if isinstance(value, SCALARS) else None
 
     return run
 
@@ -272,21 +249,17 @@ def _label_pattern_test(kind: nodes.MetaTest, read: ReadNames, right: CompiledSe
 
 # The parts of a compiled policy
 
-Elements = list["tuple[nodes.Element | nodes.Moment | nodes.Boolean, Matcher] | Elements"]
-"""Elements of a set with their tests, and the elements of named sets in it."""
 
+class Parts(NamedTuple):
+    """The parts of a policy's conditions by position, to find out later which one was unknown.
 
-class Leaf(NamedTuple):
-    """One single test of a condition, with its arguments and the elements that it compares."""
+    Attributes:
+        tests: The single tests.
+        matchers: The tests for the elements of sets, and for literals.
+    """
 
-    node: nodes.In | nodes.Same | nodes.Compared
-    test: Test
-    arguments: tuple[str, ...]
-    elements: Elements
-
-
-Leaves = list["Leaf | Leaves"]
-"""The single tests of a condition, and those of named conditions in it."""
+    tests: dict[Position, Test]
+    matchers: dict[Position, Matcher]
 
 
 @dataclass(slots=True)
@@ -298,14 +271,12 @@ class Uses:
         result: A place where the result is used, if any.
         short: A place of the short form `@field`, if any.
         height: The depth of its evaluation.
-        leaves: Its single tests, to find out later which of them was unknown.
     """
 
     arguments: dict[str, Position] = field(default_factory=dict)
     result: Position | None = None
     short: Position | None = None
     height: int = 0
-    leaves: Leaves = field(default_factory=list)
 
     def add(self, other: "Uses", depth: int) -> None:
         """Add the operands of a binding that is evaluated at some depth."""
@@ -314,39 +285,37 @@ class Uses:
         self.result = self.result or other.result
         self.short = self.short or other.short
         self.height = max(self.height, depth + other.height)
-        if other.leaves:
-            self.leaves.append(other.leaves)
 
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """A compiled binding, with either `test` or `set`."""
+    """A compiled binding."""
 
     node: nodes.Binding
-    test: Test | None
-    set: CompiledSet | None
+    value: Test | CompiledSet
     uses: Uses
-    elements: Elements
 
 
 class CompiledCheck(NamedTuple):
     """A compiled check rule.
 
     Attributes:
+        condition: Its condition, or `None` for `always`.
         reason: The rule.
         rank: The order of soft rules.
         test: Its condition, or `None` for `always`.
         required: Whether it denies if its condition fails and no other rule allows.
         arguments: The arguments in its condition.
-        leaves: The single tests of its condition.
+        parts: The parts of all conditions of the policy.
     """
 
+    condition: nodes.Predicate | None
     reason: Reason
     rank: tuple[int | float, bool]
     test: Test | None
     required: bool
     arguments: tuple[str, ...]
-    leaves: Leaves
+    parts: Parts
 
 
 class CompiledUpdate(NamedTuple):
@@ -439,35 +408,29 @@ class _Compiler:
                 self._places.setdefault(node.name, node.at)
         self._depth = 0
         self._regexes = 0
-        self._elements: Elements = []  # of the set that is being compiled
+        self._parts = Parts({}, {})
         self._bindings: dict[str, Bound] = {}
         self._uses = Uses()
+        self._visit_uses: Callable[[Uses], None]  # of the tool that is being compiled
 
     # Bindings
 
     def bind(self, node: nodes.Binding) -> None:
         """Compile a binding and define its name."""
         self._uses = Uses()
-        self._elements = []
-        test: Test | None = None
-        members: CompiledSet | None = None
-        if isinstance(node.value, nodes.Name):
-            bound = self._bound(node.value)
-            test, members = (_unknown, None) if bound is None else (bound.test, bound.set)
-        elif isinstance(node.value, _DOMAINS):
-            members = self._set_literal(nodes.SetLiteral((node.value,), node.value.at))
-        elif isinstance(node.value, nodes.SetLiteral | nodes.Meta | nodes.Combined | nodes.Edited):
-            members = self._set(node.value)
-        else:
-            test = self._test(node.value)
+        value = self._value(node.value)
         if node.name in self._bindings:
             line = self._bindings[node.name].node.at.line
             self._report("error", f"`{node.name}` is already defined in line {line}", node.at)
-        if test is not None:
-            test = _cached_test(node.name, test)
-        elif members is not None:
-            members = _cached_set(node.name, members)
-        self._bindings[node.name] = Bound(node, test, members, self._uses, self._elements)
+        self._bindings[node.name] = Bound(node, _cached(node.name, value), self._uses)
+
+    def _value(self, value: nodes.Predicate | nodes.Set | nodes.Domain) -> Test | CompiledSet:
+        if isinstance(value, nodes.Name):
+            bound = self._bound(value)
+            return _unknown if bound is None else bound.value
+        if isinstance(value, nodes.Domain):
+            return self._set_literal(nodes.SetLiteral((value,), value.at))
+        return self._set(value) if isinstance(value, nodes.Set) else self._test(value)
 
     def _bound(self, name: nodes.Name) -> Bound | None:
         bound = self._bindings.get(name.name)
@@ -494,58 +457,50 @@ class _Compiler:
     def tool(self, node: nodes.ToolBlock | nodes.OneLiner) -> CompiledTool:
         """Compile one block or one-liner."""
         matches = self._matcher(node.tool.text)
-
-        def visit(uses: Uses) -> None:
-            self._visit(node.tool, matches, uses)
-
-        visit(Uses())  # a block may have no rules
+        self._visit_uses = partial(self._visit, node.tool, matches)
+        self._visit_uses(Uses())  # a block may have no rules
         if isinstance(node, nodes.OneLiner):
             if node.priority is not None and node.priority.value:
                 self._report(
                     "warning", "Whether a priority changes the order of updates is unknown",
                     node.priority.at, "Updates run in the order of the text here",
                 )  # fmt: skip
-            step = self._step(node.step, node.phase, visit, is_one_liner=True)
+            step = self._step(node.step, node.phase, is_one_liner=True)
             return CompiledTool(matches, (), (step,))
         for extra in node.priorities[1:]:
             self._report("warning", "Which of several priorities counts is unknown", extra.at)
         priority = node.priorities[-1].value if node.priorities else 0
-        checks = tuple(self._check(check, priority, visit) for check in node.checks)
+        checks = tuple(self._check(check, priority) for check in node.checks)
         steps = tuple(
-            self._step(step, block.phase, visit, is_one_liner=False)
+            self._step(step, block.phase, is_one_liner=False)
             for block in node.blocks
             for step in block.steps
         )
         return CompiledTool(matches, checks, steps)
 
-    def _check(
-        self, node: nodes.CheckRule, priority: float, visit: Callable[[Uses], None]
-    ) -> CompiledCheck:
-        reason = Reason(node.text, node.at, node.doc, node.strength, node.decision)
-        test = self._condition(node.condition, None, visit)
-        required = node.decision == "allow" and node.strength == "hard"
-        uses = self._uses
+    def _check(self, node: nodes.CheckRule, priority: float) -> CompiledCheck:
+        test = self._condition(node.condition, None)
         return CompiledCheck(
-            reason, (priority, test is not None), test, required, tuple(uses.arguments), uses.leaves
+            node.condition,
+            Reason(node.text, node.at, node.doc, node.strength, node.decision),
+            (priority, test is not None),
+            test,
+            node.decision == "allow" and node.strength == "hard",
+            tuple(self._uses.arguments),
+            self._parts,
         )
 
     def _step(
-        self,
-        node: nodes.UpdateStep,
-        phase: nodes.Phase,
-        visit: Callable[[Uses], None],
-        *,
-        is_one_liner: bool,
+        self, node: nodes.UpdateStep, phase: nodes.Phase, *, is_one_liner: bool
     ) -> CompiledStep:
-        test = self._condition(node.condition, phase, visit, short_is_known=not is_one_liner)
-        updates = tuple(self._update(update, phase, visit) for update in node.updates)
+        test = self._condition(node.condition, phase, short_is_known=not is_one_liner)
+        updates = tuple(self._update(update, phase) for update in node.updates)
         return CompiledStep(node, phase, test, updates, is_one_liner)
 
     def _condition(
         self,
         node: nodes.Predicate | None,
         phase: nodes.Phase | None,
-        visit: Callable[[Uses], None],
         *,
         short_is_known: bool = False,
     ) -> Test | None:
@@ -557,17 +512,15 @@ class _Compiler:
                 "Write `@session.tags` or `@result.tags`",
             )  # fmt: skip
         self._check_result(phase)
-        visit(uses)
+        self._visit_uses(uses)
         return test
 
-    def _update(
-        self, node: nodes.Update, phase: nodes.Phase, visit: Callable[[Uses], None]
-    ) -> CompiledUpdate:
+    def _update(self, node: nodes.Update, phase: nodes.Phase) -> CompiledUpdate:
         uses = self._uses = Uses()
         self._labels(node.target)
         members = self._set(node.set)
         self._check_result(phase)
-        visit(uses)
+        self._visit_uses(uses)
         if members.patterned:
             self._report(
                 "error", "Labels are plain texts; these are patterns, numbers or domains",
@@ -590,9 +543,7 @@ class _Compiler:
     # Predicates
 
     def _test(self, node: nodes.Predicate) -> Test:
-        self._depth += 1
-        self._uses.height = max(self._uses.height, self._depth)
-        try:
+        with self._nested():
             match node:
                 case nodes.Name():
                     return self._named_test(node)
@@ -604,13 +555,16 @@ class _Compiler:
                 case nodes.Either(parts=parts):
                     return _joined_tests([self._test(part) for part in parts], end=True)
                 case nodes.In() | nodes.Same() | nodes.Compared():
-                    return self._leaf(node)
-        finally:
-            self._depth -= 1
+                    return self._single_test(node)
 
-    def _leaf(self, node: nodes.In | nodes.Same | nodes.Compared) -> Test:
-        elements, self._elements = self._elements, []
-        uses, self._uses = self._uses, Uses()
+    @contextmanager
+    def _nested(self) -> Iterator[None]:
+        self._depth += 1
+        self._uses.height = max(self._uses.height, self._depth)
+        yield
+        self._depth -= 1
+
+    def _single_test(self, node: nodes.Tests) -> Test:
         match node:
             case nodes.In():
                 test = self._in(node)
@@ -618,27 +572,25 @@ class _Compiler:
                 test = self._same(node)
             case nodes.Compared():
                 test = self._compared(node)
-        uses.add(self._uses, 0)
-        uses.leaves.append(Leaf(node, test, tuple(self._uses.arguments), self._elements))
-        self._elements, self._uses = elements, uses
+        self._parts.tests[node.at] = test
         return test
 
     def _named_test(self, node: nodes.Name) -> Test:
         bound = self._bound(node)
         if bound is None:
             return _unknown
-        if bound.test is None:
+        if isinstance(bound.value, CompiledSet):
             self._report(
                 "error", f"`{node.name}` is a set, not a predicate", node.at,
                 f"Write `arg.value in {node.name}` or `arg.tags overlaps {node.name}`",
             )  # fmt: skip
             return _unknown
-        return bound.test
+        return bound.value
 
     def _in(self, node: nodes.In) -> Test:
         members = self._set(node.set)
         if isinstance(node.value, nodes.Value):
-            return _membership_test(self._read(node.value), members)
+            return _value_test(self._read(node.value), members.holds)
         self._matcher(node.value)  # reports mistakes in it
         holds, values = members.holds, _meanings(node.value)
         if isinstance(node.value, nodes.Moment):
@@ -661,7 +613,8 @@ class _Compiler:
         read = self._read(value)
         if isinstance(other, nodes.Value):
             return _equality_test(read, self._read(other))
-        return _literal_test(read, self._matcher(other))
+        test = self._matcher(other)
+        return _value_test(read, lambda context, value: test(value, context.budget))
 
     def _read(self, node: nodes.Value) -> Read:
         if node.scope == "arg":
@@ -692,9 +645,7 @@ class _Compiler:
     # Sets
 
     def _set(self, node: nodes.Set) -> CompiledSet:
-        self._depth += 1
-        self._uses.height = max(self._uses.height, self._depth)
-        try:
+        with self._nested():
             match node:
                 case nodes.SetLiteral():
                     return self._set_literal(node)
@@ -710,8 +661,6 @@ class _Compiler:
                         for adds, one in edits
                     ]
                     return _joined_sets(self._set(base), steps)
-        finally:
-            self._depth -= 1
 
     def _combined(self, node: nodes.Combined) -> CompiledSet:
         if node.bare:
@@ -726,11 +675,10 @@ class _Compiler:
         bound = self._bound(node)
         if bound is None:
             return UNKNOWN_SET
-        if bound.set is None:
+        if not isinstance(bound.value, CompiledSet):
             self._report("error", f"`{node.name}` is a predicate, not a set", node.at)
             return UNKNOWN_SET
-        self._elements.append(bound.elements)
-        return bound.set
+        return bound.value
 
     def _set_literal(self, node: nodes.SetLiteral) -> CompiledSet:
         texts, patterns = {}, []
@@ -762,7 +710,7 @@ class _Compiler:
             reason = plain(str(error), limit=200)
             self._report("error", f"This cannot be read: {reason}", element.at)
             return lambda *_: None
-        self._elements.append((element, found))
+        self._parts.matchers[element.at] = found
         return found
 
     def _count_regex(self, element: nodes.Element | nodes.Moment | nodes.Boolean) -> None:

@@ -7,8 +7,10 @@ If a verdict is in doubt, its single tests run again to find out which of them i
 reasons then say why, without showing a value of the call.
 """
 
-from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import islice
 from typing import Any, NamedTuple, cast
 
 from langchain_sequrity import patterns
@@ -20,8 +22,6 @@ from langchain_sequrity.sqrt.compiler import (
     CompiledStep,
     CompiledTool,
     CompiledUpdate,
-    Leaf,
-    Leaves,
     Reporter,
     Severity,
     compiled_tools,
@@ -43,6 +43,7 @@ from langchain_sequrity.sqrt.matchers import (
     SCALARS,
     SECONDS_PER_MATCH,
     MatchBudget,
+    Matcher,
     Truth,
     both,
     negated,
@@ -66,8 +67,14 @@ class _ToolRules(NamedTuple):
     argument_updates: tuple[CompiledUpdate, ...]  # updates of arguments before the call
 
 
+@dataclass(frozen=True, eq=False, repr=False)
 class Engine:
     """A policy that is ready to decide; made by `compile_policy`, safe to share.
+
+    Attributes:
+        policy: The parsed policy.
+        tools: Blocks and one-liners in source order.
+        presets: The built-in policies.
 
     Example:
         ```python
@@ -82,26 +89,10 @@ class Engine:
         ```
     """
 
-    def __init__(self, policy: Policy, tools: tuple[CompiledTool, ...], presets: Presets) -> None:
-        self._policy = policy
-        self._tools = tools
-        self._presets = presets
-        self._rules: dict[str, _ToolRules] = {}
-
-    @property
-    def policy(self) -> Policy:
-        """The parsed policy."""
-        return self._policy
-
-    @property
-    def tools(self) -> tuple[CompiledTool, ...]:
-        """Blocks and one-liners in source order."""
-        return self._tools
-
-    @property
-    def presets(self) -> Presets:
-        """The built-in policies."""
-        return self._presets
+    policy: Policy
+    tools: tuple[CompiledTool, ...]
+    presets: Presets
+    _rules: dict[str, _ToolRules] = field(default_factory=dict, init=False)
 
     # One call
 
@@ -131,7 +122,7 @@ class Engine:
         Returns:
             The verdict. An error in a rule never raises: it makes the rule unknown, which denies.
         """
-        presets = self._presets
+        presets = self.presets
         asks_model = call.tool == DATA_MODEL_TOOL and presets.non_executable_memory
         verdict = judge(call.tool, self.votes(call, session), presets, int(asks_model))
         if verdict.certain and all(reason.certain for reason in verdict.reasons):
@@ -146,17 +137,19 @@ class Engine:
             session: The session's labels after `before`.
         """
         context = self._context(call, session)
-        if call.tool == DATA_MODEL_TOOL and self._presets.llm_blocked:
+        if call.tool == DATA_MODEL_TOOL and self.presets.llm_blocked:
             blocked = any(LLM_BLOCKED in labels.tags for labels in context.argument_labels())
             reason = Reason(
                 "llm_blocked_tag", None, "an argument may not be read by the data model",
-                self._presets.llm_blocked, "deny",
+                self.presets.llm_blocked, "deny",
             )  # fmt: skip
             yield Vote(reason, (0, True), blocked, fails=False)
         for check, applies in self._rules_for(call.tool).checks:
             met = True if check.test is None else check.test(context)
             fails = both(applies, negated(met)) if check.required else False
-            reason = check.reason if met is not None else _with_absent(check, call)
+            reason = check.reason
+            if met is None and (absent := _absent(check, call.arguments)):
+                reason = replace(reason, absent=absent)
             yield Vote(reason, check.rank, met if applies else both(applies, met), fails)
 
     def after(self, call: Call, result: Argument, session: Labels) -> tuple[Labels, Labels]:
@@ -177,7 +170,7 @@ class Engine:
         context = self._context(call, session, result)
         context.short = "result"
         self._run("result", call.tool, context)
-        if self._presets.non_executable_memory:
+        if self.presets.non_executable_memory:
             context.tag_result(NON_EXECUTABLE)
         context.short = "session"
         self._run("after", call.tool, context)
@@ -219,7 +212,7 @@ class Engine:
         steps = self._rules_for(tool).steps
         if steps["before"] or steps["after"]:
             return True
-        changes = any(step.phase != "result" for entry in self._tools for step in entry.steps)
+        changes = any(step.phase != "result" for entry in self.tools for step in entry.steps)
         return changes and bool(steps["result"])
 
     def ends_in_session(self, tool: str) -> bool:
@@ -232,14 +225,14 @@ class Engine:
         """Whether any call may change the session's labels."""
         return any(
             step.phase != "result" or _writes_session(step)
-            for entry in self._tools
+            for entry in self.tools
             for step in entry.steps
         )
 
     def looks_at_results(self, tool: str) -> bool:
         """Whether any label may change when a call of a tool has ended."""
         steps = self._rules_for(tool).steps
-        return bool(self._presets.non_executable_memory or steps["result"] or steps["after"])
+        return bool(self.presets.non_executable_memory or steps["result"] or steps["after"])
 
     def concerns(self, tool: str) -> bool:
         """Whether any rule is, or may be, for a tool."""
@@ -291,24 +284,25 @@ class Engine:
 
     def _matching(self, tool: str) -> _ToolRules:
         budget = MatchBudget()
-        checks: list[tuple[CompiledCheck, Truth]] = []
-        steps: dict[nodes.Phase, list[tuple[CompiledStep, Truth]]] = {
-            "before": [], "result": [], "after": [],
-        }  # fmt: skip
-        for entry in self._tools:
-            applies = entry.matches(tool, budget)
-            if applies is not False:
-                checks += [(check, applies) for check in entry.checks]
-                for step in entry.steps:
-                    steps[step.phase].append((step, applies))
+        entries = [(entry, entry.matches(tool, budget)) for entry in self.tools]
+        entries = [(entry, applies) for entry, applies in entries if applies is not False]
+        checks = ((check, applies) for entry, applies in entries for check in entry.checks)
+        steps = {
+            phase: tuple(
+                (step, applies)
+                for entry, applies in entries
+                for step in entry.steps
+                if step.phase == phase
+            )
+            for phase in nodes.PHASES
+        }
         argument_updates = (
             update
             for step, _ in steps["before"]
             for update in step.updates
             if update.node.target.scope == "arg"
         )
-        known = {phase: tuple(found) for phase, found in steps.items()}
-        return _ToolRules(tuple(checks), known, tuple(argument_updates))
+        return _ToolRules(tuple(checks), steps, tuple(argument_updates))
 
     def _with_doubts(self, verdict: Verdict, call: Call, session: Labels) -> Verdict:
         """The verdict with the cause of doubt added to each reason in doubt.
@@ -318,20 +312,23 @@ class Engine:
         """
         context = self._context(call, session)
         context.budget = MatchBudget(SECONDS_PER_MATCH)
+        cause_of = partial(_cause, bindings=nodes.bindings_of(self.policy), context=context)
         checks = self._rules_for(call.tool).checks
         rules = {check.reason.at: (check, applies) for check, applies in checks}
         first, *others = verdict.reasons
         if all(reason.certain for reason in verdict.reasons):
-            first = replace(first, doubt=_cause_of_another(checks, context))
-            return replace(verdict, reasons=(first, *others))
+            for check, applies in checks:
+                if applies is None or (check.test is not None and check.test(context) is None):
+                    rule = plain(" ".join(check.reason.rule.split()), limit=200)
+                    doubt = f"`{rule}` may apply, as {cause_of(check, applies)}"
+                    return replace(verdict, reasons=(replace(first, doubt=doubt), *others))
+            return verdict
         explained: list[Reason] = []
         for reason in verdict.reasons:
-            check, applies = rules.get(reason.at, (None, True))
-            if check is None or reason.certain or len(explained) >= REASONS_SHOWN:
+            if reason.certain or len(explained) >= REASONS_SHOWN or reason.at not in rules:
                 explained.append(reason)
             else:
-                because = _cause(check.leaves, context, of_name=applies is None)
-                explained.append(replace(reason, doubt=because))
+                explained.append(replace(reason, doubt=cause_of(*rules[reason.at])))
         return replace(verdict, reasons=tuple(explained))
 
 
@@ -348,10 +345,9 @@ def _only_adds(step: nodes.UpdateStep) -> bool:
     )
 
 
-def _with_absent(check: CompiledCheck, call: Call) -> Reason:
-    """The reason of a rule in doubt, with the arguments that the call does not have."""
-    absent = tuple(name for name in check.arguments if name not in call.arguments)
-    return replace(check.reason, absent=absent) if absent else check.reason
+def _absent(check: CompiledCheck, given: Mapping[str, Argument]) -> tuple[str, ...]:
+    """The arguments in a rule that the call does not have."""
+    return tuple(name for name in check.arguments if name not in given)
 
 
 def _condition(step: CompiledStep, context: EvaluationContext) -> Truth:
@@ -431,6 +427,7 @@ def error_raiser(text: str, *, skip_regexes: bool = False) -> Reporter:
 
 _MOST_TESTS = 1_000
 _MOST_NAMES = 5
+_MOST_CAUSES = 2
 _KINDS = {
     bool: "true or false",
     int: "a whole number",
@@ -442,69 +439,48 @@ _KINDS = {
 }
 
 
-def _cause_of_another(
-    checks: Iterable[tuple[CompiledCheck, Truth]], context: EvaluationContext
+def _cause(
+    check: CompiledCheck, applies: Truth, *, bindings: nodes.Bindings, context: EvaluationContext
 ) -> str:
-    """Why it is unknown whether the first rule in doubt applies."""
-    for check, applies in checks:
-        if applies is None or (check.test is not None and check.test(context) is None):
-            rule = plain(" ".join(check.reason.rule.split()), limit=200)
-            because = _cause(check.leaves, context, of_name=applies is None)
-            return f"`{rule}` may apply, as {because}"
-    return ""
-
-
-def _cause(leaves: Leaves, context: EvaluationContext, *, of_name: bool = False) -> str:
-    """Say why a condition is in doubt.
+    """Say why a rule is in doubt.
 
     Args:
-        leaves: Its single tests.
+        check: The rule.
+        applies: Whether it is for this tool; `None` if that is unknown.
+        bindings: The bindings of the policy.
         context: The call.
-        of_name: Whether it is unknown that the rule is for this tool.
 
     Returns:
         A clause that can follow `because`.
     """
-    absent: dict[str, None] = {}
-    found: dict[str, None] = {}
-    for number, leaf in enumerate(_flat(leaves)):
-        if number >= _MOST_TESTS:
-            break
-        if leaf.test(context) is None:
-            missing = [name for name in leaf.arguments if name not in context.arguments]
-            absent |= dict.fromkeys(missing)
-            if not missing:
-                found.setdefault(_cause_of_leaf(leaf, context))
     causes = []
-    if of_name:
+    if applies is None:
         causes.append("its regex matches only a part of the tool's name")
-    if absent:
-        shown = [f"`{plain(name, limit=80)}`" for name in [*absent][:_MOST_NAMES]]
+    if absent := _absent(check, context.arguments):
+        shown = [f"`{plain(name, limit=80)}`" for name in absent[:_MOST_NAMES]]
         causes.append(f"the call has no argument {' and '.join(shown)}")
-    causes += list(found)[: 1 if absent else 2]
+    else:
+        found: dict[str, None] = {}
+        tests = nodes.tests_of(check.condition, bindings, passes=True)
+        for node, _ in islice(tests, _MOST_TESTS):
+            if len(found) < _MOST_CAUSES and check.parts.tests[node.at](context) is None:
+                found.setdefault(_cause_of_test(node, check.parts.matchers, bindings, context))
+        causes += found
     return ", and ".join(causes) or "readings of the rule differ"
 
 
-def _flat(root: Any) -> Iterator[Any]:
-    """The items of nested lists, each list once."""
-    waiting, seen = [root], set()
-    while waiting:
-        node = waiting.pop()
-        if not isinstance(node, list):
-            yield node
-        elif id(node) not in seen:
-            seen.add(id(node))
-            waiting += reversed(node)
-
-
-def _cause_of_leaf(leaf: Leaf, context: EvaluationContext) -> str:  # noqa: PLR0911 - one per cause
-    node = leaf.node
+def _cause_of_test(  # noqa: PLR0911 - one per cause
+    node: nodes.Tests,
+    matchers: Mapping[Position, Matcher],
+    bindings: nodes.Bindings,
+    context: EvaluationContext,
+) -> str:
     if isinstance(node, nodes.Compared):
-        return _cause_of_labels(node)
+        return _cause_of_labels(node.left)
     sides = (node.value,) if isinstance(node, nodes.In) else (node.left, node.right)
     values = [side for side in sides if isinstance(side, nodes.Value)]
     if not values:
-        return _cause_of_labels(node)
+        return _cause_of_labels(node.set if isinstance(node, nodes.In) else None)
     read = [_value(one, context) for one in values]
     name = _name(values[0])
     if MISSING in read:
@@ -514,8 +490,10 @@ def _cause_of_leaf(leaf: Leaf, context: EvaluationContext) -> str:  # noqa: PLR0
         return f"{name} is {_kind(value)}, and {_name(values[1])} is {_kind(read[1])}"
     if not isinstance(value, SCALARS):
         return f"{name} is {_kind(value)}, which no rule can search"
-    for element, matches in _flat(leaf.elements):
-        if matches(value, context.budget) is None:
+    elements = nodes.elements_of(node.set, bindings) if isinstance(node, nodes.In) else sides
+    for element in elements:
+        matches = matchers.get(element.at)
+        if matches is not None and matches(value, context.budget) is None:
             return _cause_of_element(name, value, element, context)
     return f"whether {name} is in that set can be read in several ways"
 
@@ -572,14 +550,7 @@ def _cause_of_text(  # noqa: PLR0911 - one per cause
     return f"{name} is too long for a wildcard, or its length differs in characters and bytes"
 
 
-def _cause_of_labels(node: nodes.In | nodes.Same | nodes.Compared) -> str:
-    meta = (
-        node.left
-        if isinstance(node, nodes.Compared)
-        else node.set
-        if isinstance(node, nodes.In)
-        else None
-    )
+def _cause_of_labels(meta: object) -> str:
     if isinstance(meta, nodes.Meta) and meta.scope == "short":
         return f"what `@{meta.field}` means here is not known"
     return "how these labels compare is not known"
