@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from langchain_sequrity.errors import PolicySyntaxError
 from langchain_sequrity.sqrt.diagnostics import pointed, position
-from langchain_sequrity.sqrt.lexer import COMMENT, tokens
+from langchain_sequrity.sqrt.lexer import COMMENT, Token, tokens
 from langchain_sequrity.sqrt.nodes import Position
 
 _BRACKETS = frozenset("{}()[];,")
@@ -57,12 +57,12 @@ class Compact(NamedTuple):
             return None
         start = sum(len(one) + 1 for one in lines[: line - 1])
         length = len(lines[line - 1])
-        if column is not None:
-            if not 1 <= column <= length + 1:
-                return None
-            return Position(*position(self.author, self._origin(start + column - 1)))
-        first = Position(*position(self.author, self._origin(start)))
-        last = Position(*position(self.author, self._origin(start + max(length - 1, 0))))
+        ends = (1, max(length, 1)) if column is None else (column, column)
+        if not 1 <= ends[0] <= ends[1] <= length + 1:
+            return None
+        first, last = (
+            Position(*position(self.author, self._origin(start + end - 1))) for end in ends
+        )
         return first if first.line == last.line else None
 
     def author_text(self, text: str) -> str:
@@ -121,49 +121,39 @@ def _place(at: Position) -> str:
 @functools.lru_cache(maxsize=64)  # models with the same policy are copied and bound often
 def compacted(text: str) -> Compact:
     """Compact a policy, keeping the original offsets."""
-    tokens = _tokens(text)
-    return Compact(text, text) if tokens is None else _joined(text, tokens)
-
-
-class _SpacedToken(NamedTuple):
-    kind: str
-    text: str
-    start: int
-    gap: bool  # whether white space or a comment precedes it
-
-
-_START = _SpacedToken("doc", "", 0, gap=False)  # no space follows it
-
-
-def _tokens(text: str) -> list[_SpacedToken] | None:
+    unchanged = Compact(text, text)
     try:
         found = tokens(text)
     except PolicySyntaxError:
-        return None
-    kept = []
-    end = 0
+        return unchanged
+    parts: list[str] = []
+    starts: list[int] = []
+    length = end = 0
+    before: Token | None = None
     for token in found:
         gap = text[end : token.start]
         comments = COMMENT.findall(gap) if not gap.isspace() else []
         if any(map(_is_doubtful, comments)) or (token.kind == "doc" and _is_doubtful(token.text)):
-            return None
-        if token.kind != "end":
-            kept.append(
-                _SpacedToken(_kind(token.kind, token.text), token.text, token.start, bool(gap))
-            )
-        end = token.end
-    return kept
+            return unchanged
+        if token.kind == "end":
+            break
+        space = " " if gap and before and not _may_touch(before, token) else ""
+        line_end = "\n" if token.kind == "doc" else ""
+        starts.append(length + len(space))
+        parts.append(f"{space}{token.text}{line_end}")
+        length += len(parts[-1])
+        before, end = token, token.end
+    return Compact("".join(parts), text, tuple(starts), tuple(one.start for one in found[:-1]))
 
 
-def _kind(kind: str, text: str) -> str:
+def _kind(token: Token) -> str:
     """The kind that decides whether a token may touch its neighbour."""
-    if kind == "doc":
-        return kind
-    if text in _BRACKETS:
+    if token.text in _BRACKETS:
         return "bracket"
-    if text in _OPERATORS:
+    if token.text in _OPERATORS:
         return "operator"
-    return "textual" if kind != "mark" or text[0] == "@" or text == ".value" else "other"
+    is_textual = token.kind != "mark" or token.text[0] == "@" or token.text == ".value"
+    return "textual" if is_textual else "other"
 
 
 def _is_doubtful(comment: str) -> bool:
@@ -173,24 +163,7 @@ def _is_doubtful(comment: str) -> bool:
     return len(comment.splitlines()) > 1
 
 
-def _joined(text: str, tokens: list[_SpacedToken]) -> Compact:
-    parts: list[str] = []
-    starts: list[int] = []
-    length = 0
-    before = _START
-    for token in tokens:
-        if token.gap and not _may_touch(before, token):
-            parts.append(" ")
-            length += 1
-        starts.append(length)
-        written = f"{token.text}\n" if token.kind == "doc" else token.text
-        parts.append(written)
-        length += len(written)
-        before = token
-    return Compact("".join(parts), text, tuple(starts), tuple(token.start for token in tokens))
-
-
-def _may_touch(left: _SpacedToken, right: _SpacedToken) -> bool:
+def _may_touch(left: Token, right: Token) -> bool:
     """Whether two tokens need no gap.
 
     A gap between a word and a bracket stays, because rules are shown as they were sent, and
@@ -198,6 +171,5 @@ def _may_touch(left: _SpacedToken, right: _SpacedToken) -> bool:
     """
     if left.kind == "doc" or left.text in _OPENING or right.text in _CLOSING:
         return True
-    if left.kind == "operator":
-        return right.kind in {"textual", "bracket"}
-    return left.kind == "textual" and right.kind == "operator"
+    kinds = _kind(left), _kind(right)
+    return kinds in {("operator", "textual"), ("operator", "bracket"), ("textual", "operator")}

@@ -6,9 +6,8 @@ tokens, so a text with mistakes has them, too.
 """
 
 import html
-import re
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Literal
 
 from langchain_sequrity.display import plain, rich_text
 from langchain_sequrity.errors import PolicySyntaxError
@@ -36,29 +35,20 @@ _COLOURS: dict[Tone, str] = {
     "comment": "#808080",
     "mistake": "#e5484d",
 }
-_STYLES: dict[Tone, str] = {
-    "": "",
-    "keyword": "magenta",
-    "allow": "green",
-    "deny": "red",
-    "text": "yellow",
-    "pattern": "bright_magenta",
-    "number": "cyan",
-    "labels": "blue",
-    "comment": "dim",
-    "mistake": "bold red",
-}
-_KEYWORDS = frozenset([
-    "let", "tool", "must", "hard", "should", "soft", "always", "when", "priority",
-    "result", "session", "before", "after", "and", "or", "not", "in", "overlaps",
-    "subset", "superset", "of", "is", "empty", "universal", "union", "intersect", "minus",
-    "xor", "with", "without", "from", "args", "bool", "int", "float", "str",
-    "datetime", "matching", "like", "length",
-])  # fmt: skip
-_LITERALS = {"true", "false", "inf"}
+_WORDS: dict[str, Tone] = {
+    **dict.fromkeys([
+        "let", "tool", "must", "hard", "should", "soft", "always", "when", "priority",
+        "result", "session", "before", "after", "and", "or", "not", "in", "overlaps",
+        "subset", "superset", "of", "is", "empty", "universal", "union", "intersect", "minus",
+        "xor", "with", "without", "from", "args", "bool", "int", "float", "str",
+        "datetime", "matching", "like", "length",
+    ], "keyword"),
+    **dict.fromkeys(["true", "false", "inf"], "number"),
+    "allow": "allow",
+    "deny": "deny",
+}  # fmt: skip
 _FIELDS = {"tags", "producers", "consumers"}
 _NAMED = {".", ".value"}
-_WINDOWS_END = re.compile(r"\r(?=\n)")
 
 
 def highlight(text: str) -> str:
@@ -92,7 +82,7 @@ def highlighted(text: str) -> "rich.text.Text":
     """
     shown = rich_text("")
     for tone, piece in _pieces(text):
-        shown.append(_safe(piece), _STYLES[tone])
+        shown.append(_safe(piece), _COLOURS.get(tone, ""))
     return shown
 
 
@@ -112,6 +102,7 @@ def _pieces(text: str) -> Iterator[tuple[Tone, str]]:
     """The whole text in pieces of one colour."""
     if not isinstance(text, str):
         raise not_a_text(text)
+    text = text.replace("\r\n", "\n")
     if len(text) > MAX_CHARACTERS:
         yield "mistake", f"This text is longer than a policy may be: {len(text)} characters\n"
         yield "", text
@@ -125,17 +116,17 @@ def _pieces(text: str) -> Iterator[tuple[Tone, str]]:
     end = 0
     for index, token in enumerate(found):
         yield from _gap(text[end : token.start])
-        yield _tone(found, index), token.text.rstrip() if token.kind == "doc" else token.text
+        yield _tone(found, index), token.text
         end = token.end
 
 
 def _gap(between: str) -> Iterator[tuple[Tone, str]]:
     end = 0
     for comment in COMMENT.finditer(between):
-        yield "", _WINDOWS_END.sub("", between[end : comment.start()])
-        yield "comment", _WINDOWS_END.sub("", comment[0]).rstrip()
+        yield "", between[end : comment.start()]
+        yield "comment", comment[0]
         end = comment.end()
-    yield "", _WINDOWS_END.sub("", between[end:])
+    yield "", between[end:]
 
 
 def _tone(found: Sequence[Token], index: int) -> Tone:
@@ -158,10 +149,4 @@ def _word_tone(before: str, word: str, after: str) -> Tone:
     """The colour of a word. No word is reserved, so its neighbours tell a keyword from a name."""
     if before in {".", "@"} and word in _FIELDS:
         return "labels"
-    if before == "let" or after in _NAMED:
-        return ""
-    if word in {"allow", "deny"}:
-        return cast("Tone", word)
-    if word in _LITERALS:
-        return "number"
-    return "keyword" if word in _KEYWORDS else ""
+    return "" if before == "let" or after in _NAMED else _WORDS.get(word, "")

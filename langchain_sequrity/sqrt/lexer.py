@@ -16,19 +16,18 @@ MAX_CHARACTERS = 64 * 1024
 _COMMENT = r"//(?!/)[^\n]*+|/\*(?:[^*]|\*(?!/))*+\*/"
 _GAP = rf"(?:[ \t\f\r\n]++|{_COMMENT})*+"
 _TOKEN = re.compile(
-    r"""
-    (?: (?P<doc> ///[^\n]* )
+    _GAP
+    + r"""(?x:
+        (?P<doc> ///[^\n]* )
       | (?P<text> [rwd]?"(?:[^"\\]|\\[^\n])*+" )
       | (?P<word> [A-Za-z_][A-Za-z0-9_]* )
       | (?P<number> [0-9]+(?:\.[0-9]+)? )
       | (?P<mark> \.value(?![A-Za-z0-9_]) | @(?:result|session|args)(?![A-Za-z0-9_])
                 | <\.\.<? | \.\.<? | -> | == | [|&^-]= | [{}()\[\];,.=|&^@+-] )
       | (?P<end> \Z )
-    )
-    """,
-    re.VERBOSE,
+      | (?P<unknown> (?s:.) )
+    )"""
 )
-_SKIP = re.compile(_GAP)
 COMMENT = re.compile(_COMMENT)
 """A comment between two tokens; doc comments are tokens."""
 
@@ -50,19 +49,15 @@ def tokens(text: str) -> list[Token]:
             end.
     """
     found = []
-    offset = 0
-    skip, match = _SKIP.match, _TOKEN.match
-    while True:
-        if (gap := skip(text, offset)) is not None:
-            offset = gap.end()
-        hit = match(text, offset)
-        if hit is None:
-            raise fault(text, position(text, offset), _reason(text[offset : offset + 2]))
+    for hit in _TOKEN.finditer(text):
         kind = str(hit.lastgroup)
-        found.append(Token(kind, hit[0], offset, hit.end()))
+        start, end = hit.span(kind)
+        if kind == "unknown":
+            raise fault(text, position(text, start), _reason(text[start : start + 2]))
+        found.append(Token(kind, hit[kind], start, end))
         if kind == "end":
-            return found
-        offset = hit.end()
+            break
+    return found
 
 
 def _reason(head: str) -> str:
