@@ -4,7 +4,8 @@ Sets of labels include the universal set and "all but X" (`docs/behaviour.md`, M
 """
 
 from collections.abc import Callable, Hashable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import reduce
 from typing import Any, Final, NamedTuple
 
 from langchain_sequrity.display import plain
@@ -65,6 +66,11 @@ class LabelSet(NamedTuple):
         """Whether it is the universal set."""
         return self.negated and not self.items
 
+    @property
+    def complement(self) -> "LabelSet":
+        """All other names."""
+        return LabelSet(self.items, not self.negated)
+
     def has(self, name: str) -> Truth:
         """Whether a name is in the set; unknown for a name that "all but X" does not exclude."""
         if not self.negated:
@@ -82,13 +88,8 @@ def union(left: LabelSet, right: LabelSet) -> LabelSet:
     """`left | right`, where `ALL | X` is X."""
     if left.universal and right.items and not right.negated:
         return right
-    if left.negated and right.negated:
-        return _bounded(LabelSet(left.items & right.items, negated=True), left, right)
-    if left.negated:
-        return _bounded(LabelSet(left.items - right.items, negated=True), left, right)
-    if right.negated:
-        return _bounded(LabelSet(right.items - left.items, negated=True), left, right)
-    return LabelSet(left.items | right.items)
+    outside = intersection(left.complement, right.complement)
+    return _bounded(outside.complement, left, right)
 
 
 def _bounded(joined: LabelSet, left: LabelSet, right: LabelSet) -> LabelSet:
@@ -120,7 +121,7 @@ def intersection(left: LabelSet, right: LabelSet) -> LabelSet:
 
 def difference(left: LabelSet, right: LabelSet) -> LabelSet:
     """`left - right`."""
-    return intersection(left, LabelSet(right.items, negated=not right.negated))
+    return intersection(left, right.complement)
 
 
 def symmetric_difference(left: LabelSet, right: LabelSet) -> LabelSet:
@@ -137,22 +138,10 @@ OPERATIONS: dict[Operator, Callable[[LabelSet, LabelSet], LabelSet]] = {
 }
 
 
-def _is_subset(left: LabelSet, right: LabelSet) -> bool:
-    if right.negated:
-        return right.items <= left.items if left.negated else left.items.isdisjoint(right.items)
-    return not left.negated and left.items <= right.items
-
-
-def _overlap(left: LabelSet, right: LabelSet) -> bool:
-    if left.negated:
-        return right.negated or not right.items <= left.items
-    return not (left.items <= right.items if right.negated else left.items.isdisjoint(right.items))
-
-
 _TESTS: dict[MetaTest, Callable[[LabelSet, LabelSet], bool]] = {
-    "overlaps": _overlap,
-    "subset": _is_subset,
-    "superset": lambda left, right: _is_subset(right, left),
+    "overlaps": lambda left, right: intersection(left, right) != EMPTY,
+    "subset": lambda left, right: difference(left, right) == EMPTY,
+    "superset": lambda left, right: difference(right, left) == EMPTY,
     "==": lambda left, right: left == right,
     "empty": lambda left, _: left == EMPTY,
     "universal": lambda left, _: left.universal,
@@ -226,10 +215,7 @@ class Call:
     @property
     def labels(self) -> Labels:
         """The join of the labels of its arguments."""
-        joined = Labels()
-        for argument in self.arguments.values():
-            joined = joined.join(argument.labels)
-        return joined
+        return reduce(Labels.join, (one.labels for one in self.arguments.values()), Labels())
 
 
 def result_labels(call: Call, own: Labels | None, combine: Combine = "merge") -> Labels:
@@ -309,10 +295,7 @@ class EvaluationContext:
         found = [LabelSet.read(getattr(labels, meta.field)) for labels in self.argument_labels()]
         if not found:
             return _unlabelled(meta.field)
-        joined = found[0]
-        for names in found[1:]:
-            joined = intersection(joined, names) if meta.intersect else widest(joined, names)
-        return joined
+        return reduce(intersection if meta.intersect else widest, found)
 
     def as_if_given(
         self, names: "Callable[[EvaluationContext], LabelSet | None]"
@@ -330,24 +313,16 @@ class EvaluationContext:
         scope = self.short if meta.scope == "short" else meta.scope
         labels = self._labels_of(scope, meta.argument)
         if labels is not None:
-            self._labels[scope, meta.argument] = _replaced(labels, meta.field, names.written())
+            self._labels[scope, meta.argument] = replace(labels, **{meta.field: names.written()})
             self.memo.clear()
 
     def tag_result(self, tag: str) -> None:
         """Add one of the service's own tags to the result."""
         labels = self.result_labels
-        self._labels["result", ""] = _replaced(labels, "tags", labels.tags | {tag})
+        self._labels["result", ""] = replace(labels, tags=labels.tags | {tag})
         self.memo.clear()
 
 
 def _unlabelled(field_: Field) -> LabelSet:
     """The set of a value without labels."""
     return UNIVERSAL if field_ == "consumers" else EMPTY
-
-
-def _replaced(labels: Labels, field_: Field, names: frozenset[str]) -> Labels:
-    if field_ == "tags":
-        return Labels(labels.producers, labels.consumers, names)
-    if field_ == "consumers":
-        return Labels(labels.producers, names, labels.tags)
-    return Labels(names, labels.consumers, labels.tags)

@@ -158,34 +158,11 @@ def judge(tool: str, votes: Iterable[Vote], presets: Presets, allowing: int) -> 
         presets: The default, and whether to stop at the first hard denial.
         allowing: The number of presets that allow unconditionally.
     """
-    cast = _count(votes, fail_fast=presets.fail_fast)
-    ruling = _decide(cast.votes, presets)
-    certain = not cast.doubtful or _agree(ruling, _decide(_hopeful(cast.votes), presets), presets)
-    unmet = len(ruling.votes) if ruling.is_unmet else 0
-    return Verdict(
-        ruling.allowed,
-        ruling.strength,
-        certain,
-        cast.allowing + allowing + presets.default_allow,
-        cast.denying + unmet + (not presets.default_allow),
-        _reasons(ruling, presets),
-        tool,
-    )
-
-
-class _VoteCount(NamedTuple):
-    votes: list[Vote]
-    doubtful: bool
-    allowing: int
-    denying: int
-
-
-def _count(votes: Iterable[Vote], *, fail_fast: bool) -> _VoteCount:
-    """Take votes until a certain hard denial, and count them up to the first hard denial."""
-    cast = []
+    cast: list[Vote] = []
+    allowing += presets.default_allow
+    denying = int(not presets.default_allow)
     doubtful = stopped = False
-    allowing = denying = 0
-    for vote in votes:
+    for vote in votes:  # until a certain hard denial; counted up to the first hard denial
         cast.append(vote)
         reason, _, holds, fails = vote
         doubtful = doubtful or holds is None or fails is None
@@ -193,56 +170,53 @@ def _count(votes: Iterable[Vote], *, fail_fast: bool) -> _VoteCount:
             allowing += holds is True and not stopped
         elif holds is not False:
             denying += not stopped
-            if fail_fast and reason.strength == "hard":
+            if presets.fail_fast and reason.strength == "hard":
                 stopped = True
                 if holds:
                     break
-    return _VoteCount(cast, doubtful, allowing, denying)
+    ruling = _decide(cast, presets)
+    if ruling.is_unmet:
+        denying += len(ruling.votes)
+    certain = not doubtful or _agree(ruling, _decide(_hopeful(cast), presets), presets)
+    reasons = _reasons(ruling, presets)
+    return Verdict(ruling.allowed, ruling.strength, certain, allowing, denying, reasons, tool)
 
 
 def _decide(votes: Sequence[Vote], presets: Presets) -> _Ruling:
     """V1, where a denial in doubt applies and an allowance in doubt does not."""
-    hard_denials: list[Vote] = []
-    hard_allows: list[Vote] = []
-    unmet: list[Vote] = []
-    soft: list[Vote] = []
-    allows = False
-    for vote in votes:
-        if vote.reason.verdict == "deny":
-            if vote.holds is not False:
-                (hard_denials if vote.reason.strength == "hard" else soft).append(vote)
-        elif vote.holds is True:
-            allows = True
-            (hard_allows if vote.reason.strength == "hard" else soft).append(vote)
-        elif vote.fails is not False:
-            unmet.append(vote)
-    hard_denials.sort(key=lambda vote: vote.holds is not True)
-    unmet.sort(key=lambda vote: vote.fails is not True)
-    if hard_denials:
-        return _Ruling(False, "hard", hard_denials[:1] if presets.fail_fast else hard_denials)  # noqa: FBT003 - a tuple
-    if unmet and not allows:
-        return _Ruling(False, "hard", unmet)  # noqa: FBT003 - a tuple
-    if hard_allows:
-        return _Ruling(True, "hard", hard_allows)  # noqa: FBT003 - a tuple
-    if soft:
-        return _decide_soft(soft)
+    applied = [
+        vote
+        for vote in votes
+        if vote.holds is True or (vote.holds is None and vote.reason.verdict == "deny")
+    ]
+    hard = [vote for vote in applied if vote.reason.strength == "hard"]
+    if denials := _denials(hard):
+        return _Ruling(False, "hard", denials[:1] if presets.fail_fast else denials)  # noqa: FBT003 - a tuple
+    if not any(vote.reason.verdict == "allow" for vote in applied):
+        unmet = [vote for vote in votes if vote.fails is not False]
+        if unmet:
+            unmet.sort(key=lambda vote: vote.fails is not True)
+            return _Ruling(False, "hard", unmet)  # noqa: FBT003 - a tuple
+    if hard:
+        return _Ruling(True, "hard", hard)  # noqa: FBT003 - a tuple
+    if applied:
+        top = max(vote.rank for vote in applied)
+        first = [vote for vote in applied if vote.rank == top]
+        denials = _denials(first)
+        return _Ruling(not denials, "soft", denials or first)
     return _Ruling(presets.default_allow, "hard" if presets.default_allow_hard else "soft", ())
 
 
-def _decide_soft(votes: list[Vote]) -> _Ruling:
-    top = max(vote.rank for vote in votes)
-    first = [vote for vote in votes if vote.rank == top]
-    denials = [vote for vote in first if vote.reason.verdict == "deny"]
-    denials.sort(key=lambda vote: vote.holds is not True)
-    return _Ruling(not denials, "soft", denials or first)
+def _denials(votes: Iterable[Vote]) -> list[Vote]:
+    """Those that deny, first those with certain conditions."""
+    denials = [vote for vote in votes if vote.reason.verdict == "deny"]
+    return sorted(denials, key=lambda vote: vote.holds is not True)
 
 
 def _hopeful(votes: list[Vote]) -> list[Vote]:
     """The votes with every doubt resolved towards allowing."""
     return [
-        vote
-        if vote.holds is not None and vote.fails is not None
-        else vote._replace(
+        vote._replace(
             holds=vote.holds is True or (vote.holds is None and vote.reason.verdict == "allow"),
             fails=vote.fails is True,
         )
