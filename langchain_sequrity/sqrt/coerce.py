@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 from langchain_sequrity.display import plain
 from langchain_sequrity.errors import PolicySyntaxError, UsageError
@@ -20,6 +20,9 @@ from langchain_sequrity.sqrt.context import Argument, Call
 from langchain_sequrity.sqrt.engine import Engine, compile_policy, error_raiser
 from langchain_sequrity.sqrt.nodes import Policy
 from langchain_sequrity.sqrt.parser import parse
+
+if TYPE_CHECKING:
+    from langchain_core.tools import BaseTool
 
 
 @lru_cache(maxsize=64)  # models with the same policy are copied and rebuilt often
@@ -108,18 +111,15 @@ def check_is_sqrt(text: str) -> str:
     comment = stripped.startswith(("//", "/*"))
     is_line = len(text.splitlines()) == 1
     if not comment and is_line and (text.lower().endswith(_FILES) or _PATH.fullmatch(stripped)):
-        msg = "Expected SQRT text, got the name of a file. Pass it as `pathlib.Path(…)`."
-        raise UsageError(msg)
-    if stripped.startswith("{"):
-        msg = (
-            "Expected SQRT text, got JSON. Use `PolicyHeader.from_header(text)` for the value of "
-            "an `X-Policy` header."
-        )
-        raise UsageError(msg)
-    if stripped.startswith("```"):
-        msg = "Expected SQRT text, got Markdown. Remove the lines with ```` ``` ````."
-        raise UsageError(msg)
-    return text
+        found = "the name of a file. Pass it as `pathlib.Path(…)`"
+    elif stripped.startswith("{"):
+        found = "JSON. Use `PolicyHeader.from_header(text)` for the value of an `X-Policy` header"
+    elif stripped.startswith("```"):
+        found = "Markdown. Remove the lines with ```` ``` ````"
+    else:
+        return text
+    msg = f"Expected SQRT text, got {found}."
+    raise UsageError(msg)
 
 
 def read_file(path: Path) -> str:
@@ -170,19 +170,7 @@ OPEN_TOOLS = frozenset({"verify_hypothesis"})
 _ELSEWHERE = ("$ref", "allOf", "anyOf", "oneOf", "patternProperties")
 
 
-class LangChainTool(Protocol):
-    """The parts of a LangChain tool that policies use."""
-
-    @property
-    def name(self) -> str:
-        """The tool's name."""
-
-    @property
-    def args(self) -> Mapping[str, Any]:
-        """The arguments that a model may pass."""
-
-
-AnyTool = str | Mapping[str, Any] | LangChainTool | Callable[..., Any]
+AnyTool: TypeAlias = "str | Mapping[str, Any] | BaseTool | Callable[..., Any]"
 """A tool's name, its definition as sent to a model, a LangChain tool, or anything that `bind_tools`
 accepts: a function, a pydantic class, a TypedDict."""
 
@@ -255,12 +243,9 @@ def completed(call: Call, tools: Mapping[str, Arguments]) -> Call:
     Returns:
         The call; defaults have no labels.
     """
-    known = tools.get(call.tool)
-    defaults = {} if known is None else known.defaults
-    left_out = {name: one for name, one in defaults.items() if name not in call.arguments}
-    if not left_out:
-        return call
-    return Call(call.tool, {**call.arguments, **{n: Argument(v) for n, v in left_out.items()}})
+    defaults = tools.get(call.tool, Arguments()).defaults
+    left_out = {n: Argument(one) for n, one in defaults.items() if n not in call.arguments}
+    return Call(call.tool, {**call.arguments, **left_out}) if left_out else call
 
 
 def tools_sent(tools: Iterable[Mapping[str, Any]]) -> dict[str, Arguments]:
@@ -324,16 +309,13 @@ def _of_langchain(tool: Any) -> tuple[str, Arguments]:
     name = getattr(tool, "name", None)
     if isinstance(name, str) and isinstance(schema := getattr(tool, "args_schema", None), Mapping):
         return _described({"name": name, "parameters": schema})
-    arguments = getattr(tool, "args", None)
-    is_tool = isinstance(name, str) and isinstance(arguments, Mapping)
-    if not is_tool and not callable(tool):
-        raise _not_a_tool(tool)
     # Only callers with such tools have imported it.
     from langchain_core.utils.function_calling import convert_to_openai_tool  # noqa: PLC0415
 
     try:
         return _described(convert_to_openai_tool(tool))
     except Exception as error:
+        arguments = getattr(tool, "args", None)
         if isinstance(name, str) and isinstance(arguments, Mapping):  # at least the names are known
             return name, Arguments(tuple(arguments), is_open=False)
         raise _not_a_tool(tool) from error

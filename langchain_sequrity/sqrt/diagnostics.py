@@ -7,7 +7,6 @@ from langchain_sequrity.display import plain
 from langchain_sequrity.errors import PolicySyntaxError, UsageError
 
 _WIDTH = 160
-_LINES = str.maketrans({"\t": " "})
 
 
 def position(text: str, offset: int) -> tuple[int, int]:
@@ -41,44 +40,33 @@ def fault(
 def pointed(text: str, at: tuple[int, int]) -> str:
     """The line at a place, with a caret below."""
     number, column = at
-    line = text.split("\n", number)[number - 1].translate(_LINES)
+    line = text.split("\n", number)[number - 1].replace("\t", " ")
     cut = max(0, column - _WIDTH // 2)
     before = plain(line[cut : column - 1])
     return f"  {before}{plain(line[column - 1 : cut + _WIDTH])}\n  {' ' * len(before)}^"
 
 
-_STRENGTH = "A rule begins with its strength: `must deny …` or `should allow …`"
 _STRENGTHS = ("must", "hard", "should", "soft")
 _BLOCK = "Labels change inside `result { … }`, `session before { … }`, `session after { … }`"
 _LEFT = "The left side is one set of labels: `a.tags overlaps {…}`; join conditions with `or`"
-_BOUND = 'Only predicates, sets and domains have names: `{"x"}`, `int 5`, `str "x"`'
-_MEMBER = 'Write `"x" in a.tags` or `a.tags overlaps {"x"}`'
-_DOMAIN = "Write `a.value in {str matching …}` or `a.value in {str like …}`"
 _OVERLAPS = 'Write `a.tags overlaps {"x"}` or `"x" in a.tags`'
-_AND = "Conditions are joined with `and`; `&` joins sets"
-_OR = "Conditions are joined with `or`; `|` joins sets"
 _ADD = "Labels are added with `|=`; there is no arithmetic"
-_RANGE = "A range begins with its kind: `{int 1..5}` or `{float 0.5..2.0}`"
-_OUTSIDE = "Write rules beside `result { … }` and `session … { … }`, not inside"
-_INSIDE = 'Write rules in the block of a tool: `tool "name" { … }`'
-_RULE = f"A rule begins with its strength: `must deny when p;`. {_BLOCK}"
-_TOOLS = 'A regex matches many tools: `tool r"^send_.*$"`'
 _FOUND = {
-    "allow": _STRENGTH,
-    "deny": _STRENGTH,
-    "contains": _MEMBER,
-    "matching": _DOMAIN,
-    "like": _DOMAIN,
-    "overlaps": _LEFT,
-    "subset": _LEFT,
-    "superset": _LEFT,
+    **dict.fromkeys(
+        ("allow", "deny"), "A rule begins with its strength: `must deny …` or `should allow …`"
+    ),
+    **dict.fromkeys(
+        ("matching", "like"), "Write `a.value in {str matching …}` or `a.value in {str like …}`"
+    ),
+    **dict.fromkeys(("overlaps", "subset", "superset"), _LEFT),
+    **dict.fromkeys(
+        ("..", "..<", "<..", "<..<"),
+        "A range begins with its kind: `{int 1..5}` or `{float 0.5..2.0}`",
+    ),
+    "contains": _OVERLAPS,
     "if": "Write `when`",
-    "&": _AND,
-    "|": _OR,
-    "..": _RANGE,
-    "..<": _RANGE,
-    "<..": _RANGE,
-    "<..<": _RANGE,
+    "&": "Conditions are joined with `and`; `&` joins sets",
+    "|": "Conditions are joined with `or`; `|` joins sets",
     "+": _ADD,
     "priority": "`priority 3;` is a statement of its own in the block",
     "not": "`not` comes first: `not a.tags is empty`",
@@ -87,6 +75,8 @@ _FOUND = {
     "@args": "`@args` has labels, which rules can read but not change, and no value",
     ".value": "Only `arg.value`, `@result.value` and `@session.value` are values",
 }
+_OUTSIDE = "Write rules beside `result { … }` and `session … { … }`, not inside"
+_RULE = f"A rule begins with its strength: `must deny when p;`. {_BLOCK}"
 _PAIRS = {
     ("session", "{"): "Write `session before {` or `session after {`",
     **{(rule, end): _OUTSIDE for rule in _STRENGTHS for end in ("allow", "deny")},
@@ -94,6 +84,7 @@ _PAIRS = {
     ("==", "{"): "Write `a.value in {…}`",
     (".value", "."): "Rules cannot read inside a value",
 }
+_INSIDE = 'Write rules in the block of a tool: `tool "name" { … }`'
 _ENDS = (("`;`",), ("`)`",), ("`{`",))  # of a condition
 _NAME = 60
 _KEYWORDS = ("let", "tool", "must", "hard", "should", "soft", "allow", "deny", "when", "always")
@@ -112,7 +103,7 @@ def hint(before: Sequence[str], found: str, expected: Sequence[str] = ()) -> str
     """
     last = before[-1] if before else ""
     if found == ";" and list(before[-2:-1]) == ["="]:
-        return _BOUND
+        return 'Only predicates, sets and domains have names: `{"x"}`, `int 5`, `str "x"`'
     if found.lower() in _KEYWORDS and found not in _KEYWORDS:
         return f"Keywords are in lower case: `{found.lower()}`"
     meant = _instead(last, found, expected)
@@ -138,7 +129,7 @@ def _instead(last: str, found: str, expected: Sequence[str]) -> str:  # noqa: PL
         if what.startswith("a value,"):
             return f"Write `in {{{shown}}}`"
         if what.startswith("the name of a tool"):
-            return _TOOLS
+            return 'A regex matches many tools: `tool r"^send_.*$"`'
     return ""
 
 

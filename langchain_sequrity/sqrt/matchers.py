@@ -264,7 +264,6 @@ def _writings(value: float | None) -> tuple[str, ...] | None:
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _ANY_ZONE = 14 * 3600.0
-_MAX_TIME_TEXT = 64
 # All parsers agree on these. They differ on `20270101`, which may count seconds; on weeks; on other
 # marks between date and time, which to some begin a zone; and on parts of microseconds.
 _CLEAR_TIME = re.compile(
@@ -281,29 +280,17 @@ class Instant(NamedTuple):
     zoned: bool
 
 
-def instant(written: object) -> Instant | None:
+def instant(written: str | float) -> Instant | None:
     """Read an ISO 8601 text or epoch seconds; `None` for anything else."""
-    if isinstance(written, bool):
-        return None
-    if isinstance(written, int | float):
-        return _epoch(written)
-    if not isinstance(written, str) or len(written) > _MAX_TIME_TEXT:
-        return None
     try:
+        if not isinstance(written, str):
+            return Instant(float(written), zoned=True)
         moment = datetime.fromisoformat(written)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
-    if moment.tzinfo is None:
-        return Instant((moment.replace(tzinfo=UTC) - _EPOCH).total_seconds(), zoned=False)
-    return Instant((moment - _EPOCH).total_seconds(), zoned=True)
-
-
-def _epoch(number: float) -> Instant | None:
-    try:
-        seconds = float(number)
-    except OverflowError:
-        return None
-    return None if math.isnan(seconds) else Instant(seconds, zoned=True)
+    zoned = moment.tzinfo is not None
+    in_utc = moment if zoned else moment.replace(tzinfo=UTC)
+    return Instant((in_utc - _EPOCH).total_seconds(), zoned)
 
 
 def _precedes(left: Instant, right: Instant, *, or_same: bool) -> Truth:
@@ -344,10 +331,10 @@ def matcher(element: nodes.Element | nodes.Moment | nodes.Boolean) -> Matcher:
             return _number_matcher(element)
         case nodes.TextDomain():
             return _text_matcher(element.text, _sized_text_test(element))
-        case nodes.Moment():
-            return _time_matcher(element, element, low_open=False, high_open=False)
-        case nodes.TimeDomain(low=low, high=high):
-            return _time_matcher(low, high, low_open=element.low_open, high_open=element.high_open)
+        case nodes.Moment(at=at):
+            return _time_matcher(nodes.TimeDomain(element, element, False, False, at))  # noqa: FBT003
+        case nodes.TimeDomain():
+            return _time_matcher(element)
 
 
 def readings(raw: str) -> tuple[str, ...]:
@@ -460,10 +447,8 @@ def _number_matcher(domain: nodes.NumberDomain) -> Matcher:
     return run
 
 
-def _time_matcher(
-    low: nodes.Moment | None, high: nodes.Moment | None, *, low_open: bool, high_open: bool
-) -> Matcher:
-    first, last = _bound(low), _bound(high)
+def _time_matcher(domain: nodes.TimeDomain) -> Matcher:
+    first, last = _bound(domain.low), _bound(domain.high)
 
     def run(value: Any, _: MatchBudget) -> Truth:
         if not isinstance(value, str):  # a number may count seconds or milliseconds
@@ -473,9 +458,9 @@ def _time_matcher(
             return None
         truth: Truth = True
         if first is not None:
-            truth = both(truth, _precedes(first, at, or_same=not low_open))
+            truth = both(truth, _precedes(first, at, or_same=not domain.low_open))
         if last is not None:
-            truth = both(truth, _precedes(at, last, or_same=not high_open))
+            truth = both(truth, _precedes(at, last, or_same=not domain.high_open))
         return truth
 
     return run

@@ -431,24 +431,19 @@ def items_of(node: Declaration) -> list[Item]:
         priority = 0 if node.priority is None else node.priority.value
         return [Item(step, step.at, kind, node.tool, docs, phase, priority, one_liner=True)]
     found = [Item(one, one.at, "priority", node.tool) for one in node.priorities]
-    found += (*_checks(node), *_changes(node))
-    return sorted(found, key=lambda one: one.at)
-
-
-def _checks(node: ToolBlock) -> Iterator[Item]:
     priority = node.priorities[-1].value if node.priorities else 0
     for check in node.checks:
         kind = f"{'must' if check.strength == 'hard' else 'should'} {check.decision}"
-        yield Item(check, check.at, kind, node.tool, (check.doc,), priority=priority)
-
-
-def _changes(node: ToolBlock) -> Iterator[Item]:
+        found.append(Item(check, check.at, kind, node.tool, (check.doc,), priority=priority))
     for block in node.blocks:
         kind, phase = PHASES[block.phase], block.phase
         if not block.steps:
-            yield Item(block, block.at, kind, node.tool, (block.doc,), phase)
-        for step in block.steps:
-            yield Item(step, step.at, kind, node.tool, (block.doc, step.doc), phase)
+            found.append(Item(block, block.at, kind, node.tool, (block.doc,), phase))
+        found += [
+            Item(step, step.at, kind, node.tool, (block.doc, step.doc), phase)
+            for step in block.steps
+        ]
+    return sorted(found, key=lambda one: one.at)
 
 
 Bindings = Mapping[str, Binding]

@@ -133,6 +133,13 @@ class ExpressionParser(Cursor):
             parts.append(self._negated())
         return parts[0] if len(parts) == 1 else nodes.Both(tuple(parts), at)
 
+    def _in_parentheses(self, inner: Callable[[], _Node]) -> _Node:
+        self._enter()
+        node = inner()
+        self._expect(")")
+        self._depth -= 1
+        return node
+
     def _negated(self) -> nodes.Predicate:
         if not (self._is("not") and self._negates()):
             return self._test()
@@ -156,11 +163,7 @@ class ExpressionParser(Cursor):
     def _test(self) -> nodes.Predicate:
         at = self._position()
         if self._accept("("):
-            self._enter()
-            inner = self._predicate()
-            self._expect(")")
-            self._depth -= 1
-            return inner
+            return self._in_parentheses(self._predicate)
         if self._at_meta():
             return self._compared(self._meta(), at)
         if self._at_value():
@@ -226,7 +229,7 @@ class ExpressionParser(Cursor):
 
     def _moment(self) -> nodes.Moment:
         at = self._position()
-        if self._next.kind != "text" or self._next.text[0] != "d":
+        if not self._next.text.startswith('d"'):
             raise self._mismatch(_TIME)
         return nodes.Moment(self._advance().text[2:-1], at)
 
@@ -261,15 +264,14 @@ class ExpressionParser(Cursor):
             return self._edited()
         at = self._position()
         symbol = _LEVELS[level]
-        opened = self._is("(")
-        operands = [self._set(level + 1)]
-        if not self._is(*symbol):
-            return operands[0]
-        bare = symbol[0] == "&" and not opened and _is_union(operands[0])
-        while self._accept(*symbol):
+        operands: list[nodes.Set] = []
+        bare = False
+        while not operands or self._accept(*symbol):
             opened = self._is("(")
             operands.append(self._set(level + 1))
             bare = bare or (symbol[0] == "&" and not opened and _is_union(operands[-1]))
+        if len(operands) == 1:
+            return operands[0]
         return nodes.Combined(cast("nodes.Operator", symbol[0]), tuple(operands), at, bare)
 
     def _edited(self) -> nodes.Set:
@@ -284,11 +286,7 @@ class ExpressionParser(Cursor):
     def _set_atom(self) -> nodes.Set:
         at = self._position()
         if self._accept("("):
-            self._enter()
-            inner = self._set()
-            self._expect(")")
-            self._depth -= 1
-            return inner
+            return self._in_parentheses(self._set)
         if self._is("{"):
             return self._members()
         if self._at_meta():
@@ -376,25 +374,19 @@ class ExpressionParser(Cursor):
         return nodes.TextDomain(text, self._range() if self._accept("length") else None, at)
 
     def _range(self) -> nodes.Range:
-        return self._bounds(nodes.Range, self._number, self._at_number)
+        return self._bounds(nodes.Range, self._number)
 
     def _time_domain(self, at: Position) -> nodes.TimeDomain:
         token = self._next
         if token.kind == "text" and token.text[0] == '"':
             moment = nodes.Moment(self._quoted().raw, at)
-            return nodes.TimeDomain(moment, moment, low_open=False, high_open=False, at=at)
-        if self._at_number():
-            number = self._number()
-            epoch = nodes.Moment(number.value, at)
-            return nodes.TimeDomain(epoch, epoch, low_open=False, high_open=False, at=at)
-        return self._bounds(nodes.TimeDomain, self._moment, self._at_moment)
+        elif self._at_number():
+            moment = nodes.Moment(self._number().value, at)
+        else:
+            return self._bounds(nodes.TimeDomain, self._moment)
+        return nodes.TimeDomain(moment, moment, low_open=False, high_open=False, at=at)
 
-    def _at_moment(self) -> bool:
-        return self._next.kind == "text" and self._next.text[0] == "d"
-
-    def _bounds(
-        self, node: Callable[..., _Node], bound: Callable[[], Any], begins: Callable[[], bool]
-    ) -> _Node:
+    def _bounds(self, node: Callable[..., _Node], bound: Callable[[], Any]) -> _Node:
         """`a`, `a..b`, `a..`, `..b`, and with `<` on a side whose bound is excluded."""
         at = self._position()
         low = None if self._is("..", "..<") else bound()
@@ -402,7 +394,8 @@ class ExpressionParser(Cursor):
             return node(low, low, low_open=False, high_open=False, at=at)
         mark = self._advance().text
         needed = low is None or mark.endswith(".<")
-        high = bound() if needed or begins() else None
+        begins = self._at_number() or self._next.text.startswith('d"')
+        high = bound() if needed or begins else None
         return node(low, high, low_open=mark[0] == "<", high_open=mark[-1] == "<", at=at)
 
 
@@ -475,8 +468,6 @@ class PolicyParser(ExpressionParser):
         raise self._mismatch(*_DECLARATIONS)
 
     def _doc(self) -> str:
-        if self._next.kind != "doc":
-            return ""
         lines = []
         while self._next.kind == "doc":
             lines.append(self._advance().text.lstrip("/").strip())
@@ -573,14 +564,17 @@ class PolicyParser(ExpressionParser):
         return nodes.UpdateStep(None, (self._update(),), doc, at)
 
     def _update(self) -> nodes.Update:
-        at = self._position()
         if not (self._next.kind == "word" or self._is("@", "@result", "@session")):
             raise self._mismatch(*_UPDATES)
-        target = self._meta()
-        assignment = cast("nodes.Assignment", self._expect(*_ASSIGNMENTS).text)
-        update = nodes.Update(target, assignment, self._set(), at)
+        update = self._change()
         self._expect(";")
         return update
+
+    def _change(self) -> nodes.Update:
+        at = self._position()
+        target = self._meta()
+        assignment = cast("nodes.Assignment", self._expect(*_ASSIGNMENTS).text)
+        return nodes.Update(target, assignment, self._set(), at)
 
     def _one_liner(self, tool: nodes.ToolId, doc: str, at: Position) -> nodes.OneLiner:
         priority = None
@@ -592,14 +586,10 @@ class PolicyParser(ExpressionParser):
         if not self._accept("result") and self._accept("session"):
             phase = "before" if self._is("before") else "after"
             self._accept("before", "after")
-        place = self._position()
         if not self._is("@"):
             raise self._mismatch(_LABELS)
-        target = self._meta()
-        assignment = cast("nodes.Assignment", self._expect(*_ASSIGNMENTS).text)
-        update = nodes.Update(target, assignment, self._set(), place)
+        update = self._change()
         condition = self._predicate() if self._accept("when") else None
         self._expect(";")
-        return nodes.OneLiner(
-            tool, priority, phase, nodes.UpdateStep(condition, (update,), doc, place), at
-        )
+        step = nodes.UpdateStep(condition, (update,), doc, update.at)
+        return nodes.OneLiner(tool, priority, phase, step, at)
