@@ -106,8 +106,12 @@ def _set_literal(texts: dict[str, Matcher], patterns: list[Matcher]) -> Compiled
         is_text = isinstance(value, str)
         if is_text and value in texts:
             return True
-        tests = patterns if is_text else all_tests
-        return either(start, any_of(test(value, context.budget) for test in tests))
+        truth = start
+        for test in patterns if is_text else all_tests:
+            truth = either(truth, test(value, context.budget))
+            if truth is True:
+                break
+        return truth
 
     return CompiledSet(lambda _: names, holds, patterned=bool(patterns))
 
@@ -256,10 +260,12 @@ class Parts(NamedTuple):
     Attributes:
         tests: The single tests.
         matchers: The tests for the elements of sets, and for literals.
+        bindings: The bindings by name, also those defined further down.
     """
 
     tests: dict[Position, Test]
     matchers: dict[Position, Matcher]
+    bindings: nodes.Bindings
 
 
 @dataclass(slots=True)
@@ -402,13 +408,9 @@ class _Compiler:
     def __init__(self, policy: Policy, report: Reporter, visit: Visit) -> None:
         self._report = report
         self._visit = visit
-        self._places: dict[str, Position] = {}  # of all names, also those defined further down
-        for node in policy.declarations:
-            if isinstance(node, nodes.Binding):
-                self._places.setdefault(node.name, node.at)
         self._depth = 0
         self._regexes = 0
-        self._parts = Parts({}, {})
+        self._parts = Parts({}, {}, nodes.bindings_of(policy))
         self._bindings: dict[str, Bound] = {}
         self._uses = Uses()
         self._visit_uses: Callable[[Uses], None]  # of the tool that is being compiled
@@ -445,8 +447,8 @@ class _Compiler:
         return bound
 
     def _undefined(self, name: str) -> tuple[str, str]:
-        if name in self._places:
-            line = self._places[name].line
+        if name in self._parts.bindings:
+            line = self._parts.bindings[name].at.line
             return f"`{name}` is used before its definition in line {line}", "Move the `let` up"
         if name in {"true", "false"}:
             return f"`{name}` is a name here, not a constant", "Write `always`"

@@ -4,7 +4,7 @@ Sets of labels include the universal set and "all but X" (`docs/behaviour.md`, M
 """
 
 from collections.abc import Callable, Hashable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import reduce
 from typing import Any, Final, NamedTuple
 
@@ -88,6 +88,8 @@ def union(left: LabelSet, right: LabelSet) -> LabelSet:
     """`left | right`, where `ALL | X` is X."""
     if left.universal and right.items and not right.negated:
         return right
+    if not (left.negated or right.negated):
+        return LabelSet(left.items | right.items)
     outside = intersection(left.complement, right.complement)
     return _bounded(outside.complement, left, right)
 
@@ -138,10 +140,22 @@ OPERATIONS: dict[Operator, Callable[[LabelSet, LabelSet], LabelSet]] = {
 }
 
 
+def _is_subset(left: LabelSet, right: LabelSet) -> bool:
+    if right.negated:
+        return right.items <= left.items if left.negated else left.items.isdisjoint(right.items)
+    return not left.negated and left.items <= right.items
+
+
+def _overlap(left: LabelSet, right: LabelSet) -> bool:
+    if left.negated:
+        return right.negated or not right.items <= left.items
+    return not (left.items <= right.items if right.negated else left.items.isdisjoint(right.items))
+
+
 _TESTS: dict[MetaTest, Callable[[LabelSet, LabelSet], bool]] = {
-    "overlaps": lambda left, right: intersection(left, right) != EMPTY,
-    "subset": lambda left, right: difference(left, right) == EMPTY,
-    "superset": lambda left, right: difference(right, left) == EMPTY,
+    "overlaps": _overlap,
+    "subset": _is_subset,
+    "superset": lambda left, right: _is_subset(right, left),
     "==": lambda left, right: left == right,
     "empty": lambda left, _: left == EMPTY,
     "universal": lambda left, _: left.universal,
@@ -313,16 +327,24 @@ class EvaluationContext:
         scope = self.short if meta.scope == "short" else meta.scope
         labels = self._labels_of(scope, meta.argument)
         if labels is not None:
-            self._labels[scope, meta.argument] = replace(labels, **{meta.field: names.written()})
+            self._labels[scope, meta.argument] = _replaced(labels, meta.field, names.written())
             self.memo.clear()
 
     def tag_result(self, tag: str) -> None:
         """Add one of the service's own tags to the result."""
         labels = self.result_labels
-        self._labels["result", ""] = replace(labels, tags=labels.tags | {tag})
+        self._labels["result", ""] = _replaced(labels, "tags", labels.tags | {tag})
         self.memo.clear()
 
 
 def _unlabelled(field_: Field) -> LabelSet:
     """The set of a value without labels."""
     return UNIVERSAL if field_ == "consumers" else EMPTY
+
+
+def _replaced(labels: Labels, field_: Field, names: frozenset[str]) -> Labels:
+    if field_ == "tags":
+        return Labels(labels.producers, labels.consumers, names)
+    if field_ == "consumers":
+        return Labels(labels.producers, names, labels.tags)
+    return Labels(names, labels.consumers, labels.tags)

@@ -9,7 +9,6 @@ reasons then say why, without showing a value of the call.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
 from itertools import islice
 from typing import Any, NamedTuple, cast
 
@@ -22,6 +21,7 @@ from langchain_sequrity.sqrt.compiler import (
     CompiledStep,
     CompiledTool,
     CompiledUpdate,
+    Parts,
     Reporter,
     Severity,
     compiled_tools,
@@ -43,7 +43,6 @@ from langchain_sequrity.sqrt.matchers import (
     SCALARS,
     SECONDS_PER_MATCH,
     MatchBudget,
-    Matcher,
     Truth,
     both,
     negated,
@@ -312,7 +311,6 @@ class Engine:
         """
         context = self._context(call, session)
         context.budget = MatchBudget(SECONDS_PER_MATCH)
-        cause_of = partial(_cause, bindings=nodes.bindings_of(self.policy), context=context)
         checks = self._rules_for(call.tool).checks
         rules = {check.reason.at: (check, applies) for check, applies in checks}
         first, *others = verdict.reasons
@@ -320,7 +318,7 @@ class Engine:
             for check, applies in checks:
                 if applies is None or (check.test is not None and check.test(context) is None):
                     rule = plain(" ".join(check.reason.rule.split()), limit=200)
-                    doubt = f"`{rule}` may apply, as {cause_of(check, applies)}"
+                    doubt = f"`{rule}` may apply, as {_cause(check, applies, context)}"
                     return replace(verdict, reasons=(replace(first, doubt=doubt), *others))
             return verdict
         explained: list[Reason] = []
@@ -328,7 +326,7 @@ class Engine:
             if reason.certain or len(explained) >= REASONS_SHOWN or reason.at not in rules:
                 explained.append(reason)
             else:
-                explained.append(replace(reason, doubt=cause_of(*rules[reason.at])))
+                explained.append(replace(reason, doubt=_cause(*rules[reason.at], context)))
         return replace(verdict, reasons=tuple(explained))
 
 
@@ -439,15 +437,12 @@ _KINDS = {
 }
 
 
-def _cause(
-    check: CompiledCheck, applies: Truth, *, bindings: nodes.Bindings, context: EvaluationContext
-) -> str:
+def _cause(check: CompiledCheck, applies: Truth, context: EvaluationContext) -> str:
     """Say why a rule is in doubt.
 
     Args:
         check: The rule.
         applies: Whether it is for this tool; `None` if that is unknown.
-        bindings: The bindings of the policy.
         context: The call.
 
     Returns:
@@ -461,19 +456,16 @@ def _cause(
         causes.append(f"the call has no argument {' and '.join(shown)}")
     else:
         found: dict[str, None] = {}
-        tests = nodes.tests_of(check.condition, bindings, passes=True)
+        tests = nodes.tests_of(check.condition, check.parts.bindings, passes=True)
         for node, _ in islice(tests, _MOST_TESTS):
             if len(found) < _MOST_CAUSES and check.parts.tests[node.at](context) is None:
-                found.setdefault(_cause_of_test(node, check.parts.matchers, bindings, context))
+                found.setdefault(_cause_of_test(node, check.parts, context))
         causes += found
     return ", and ".join(causes) or "readings of the rule differ"
 
 
 def _cause_of_test(  # noqa: PLR0911 - one per cause
-    node: nodes.Tests,
-    matchers: Mapping[Position, Matcher],
-    bindings: nodes.Bindings,
-    context: EvaluationContext,
+    node: nodes.Tests, parts: Parts, context: EvaluationContext
 ) -> str:
     if isinstance(node, nodes.Compared):
         return _cause_of_labels(node.left)
@@ -490,9 +482,9 @@ def _cause_of_test(  # noqa: PLR0911 - one per cause
         return f"{name} is {_kind(value)}, and {_name(values[1])} is {_kind(read[1])}"
     if not isinstance(value, SCALARS):
         return f"{name} is {_kind(value)}, which no rule can search"
-    elements = nodes.elements_of(node.set, bindings) if isinstance(node, nodes.In) else sides
+    elements = nodes.elements_of(node.set, parts.bindings) if isinstance(node, nodes.In) else sides
     for element in elements:
-        matches = matchers.get(element.at)
+        matches = parts.matchers.get(element.at)
         if matches is not None and matches(value, context.budget) is None:
             return _cause_of_element(name, value, element, context)
     return f"whether {name} is in that set can be read in several ways"

@@ -229,7 +229,7 @@ class ExpressionParser(Cursor):
 
     def _moment(self) -> nodes.Moment:
         at = self._position()
-        if not self._next.text.startswith('d"'):
+        if not self._at_moment():
             raise self._mismatch(_TIME)
         return nodes.Moment(self._advance().text[2:-1], at)
 
@@ -374,7 +374,7 @@ class ExpressionParser(Cursor):
         return nodes.TextDomain(text, self._range() if self._accept("length") else None, at)
 
     def _range(self) -> nodes.Range:
-        return self._bounds(nodes.Range, self._number)
+        return self._bounds(nodes.Range, self._number, self._at_number)
 
     def _time_domain(self, at: Position) -> nodes.TimeDomain:
         token = self._next
@@ -383,10 +383,15 @@ class ExpressionParser(Cursor):
         elif self._at_number():
             moment = nodes.Moment(self._number().value, at)
         else:
-            return self._bounds(nodes.TimeDomain, self._moment)
+            return self._bounds(nodes.TimeDomain, self._moment, self._at_moment)
         return nodes.TimeDomain(moment, moment, low_open=False, high_open=False, at=at)
 
-    def _bounds(self, node: Callable[..., _Node], bound: Callable[[], Any]) -> _Node:
+    def _at_moment(self) -> bool:
+        return self._next.text.startswith('d"')
+
+    def _bounds(
+        self, node: Callable[..., _Node], bound: Callable[[], Any], begins: Callable[[], bool]
+    ) -> _Node:
         """`a`, `a..b`, `a..`, `..b`, and with `<` on a side whose bound is excluded."""
         at = self._position()
         low = None if self._is("..", "..<") else bound()
@@ -394,8 +399,7 @@ class ExpressionParser(Cursor):
             return node(low, low, low_open=False, high_open=False, at=at)
         mark = self._advance().text
         needed = low is None or mark.endswith(".<")
-        begins = self._at_number() or self._next.text.startswith('d"')
-        high = bound() if needed or begins else None
+        high = bound() if needed or begins() else None
         return node(low, high, low_open=mark[0] == "<", high_open=mark[-1] == "<", at=at)
 
 

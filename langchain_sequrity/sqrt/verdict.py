@@ -184,24 +184,27 @@ def judge(tool: str, votes: Iterable[Vote], presets: Presets, allowing: int) -> 
 
 def _decide(votes: Sequence[Vote], presets: Presets) -> _Ruling:
     """V1, where a denial in doubt applies and an allowance in doubt does not."""
-    applied = [
-        vote
-        for vote in votes
-        if vote.holds is True or (vote.holds is None and vote.reason.verdict == "deny")
-    ]
-    hard = [vote for vote in applied if vote.reason.strength == "hard"]
+    hard: list[Vote] = []
+    soft: list[Vote] = []
+    unmet: list[Vote] = []
+    allows = False
+    for vote in votes:
+        is_allowing = vote.reason.verdict == "allow"
+        if vote.holds is True or (vote.holds is None and not is_allowing):
+            (hard if vote.reason.strength == "hard" else soft).append(vote)
+            allows = allows or is_allowing
+        elif vote.fails is not False:
+            unmet.append(vote)
     if denials := _denials(hard):
         return _Ruling(False, "hard", denials[:1] if presets.fail_fast else denials)  # noqa: FBT003 - a tuple
-    if not any(vote.reason.verdict == "allow" for vote in applied):
-        unmet = [vote for vote in votes if vote.fails is not False]
-        if unmet:
-            unmet.sort(key=lambda vote: vote.fails is not True)
-            return _Ruling(False, "hard", unmet)  # noqa: FBT003 - a tuple
+    if unmet and not allows:
+        unmet.sort(key=lambda vote: vote.fails is not True)
+        return _Ruling(False, "hard", unmet)  # noqa: FBT003 - a tuple
     if hard:
         return _Ruling(True, "hard", hard)  # noqa: FBT003 - a tuple
-    if applied:
-        top = max(vote.rank for vote in applied)
-        first = [vote for vote in applied if vote.rank == top]
+    if soft:
+        top = max(vote.rank for vote in soft)
+        first = [vote for vote in soft if vote.rank == top]
         denials = _denials(first)
         return _Ruling(not denials, "soft", denials or first)
     return _Ruling(presets.default_allow, "hard" if presets.default_allow_hard else "soft", ())
