@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Any, NamedTuple, NoReturn, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Protocol, TypeVar, cast
 
 import orjson
 from langchain_core.messages import AIMessageChunk, BaseMessage
@@ -18,6 +18,9 @@ from langchain_sequrity.display import plain
 from langchain_sequrity.errors import BadReply
 from langchain_sequrity.sizes import of_json, of_part, of_value
 from langchain_sequrity.strict_json import dumps, loads
+
+if TYPE_CHECKING:
+    from langchain_core.messages.tool import ToolCallChunk
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -150,6 +153,47 @@ class ReplyHead:
         """
         check = metadata.get(CHECK_KEY)
         return {} if check is None or self.documented else {CHECK_KEY: check}
+
+
+_TEXTS = ("reasoning_content", "reasoning_signature", "refusal")
+
+
+class StreamTotals:
+    """What the chunks of a streamed reply say about the whole reply, on the local server's side.
+
+    Attributes:
+        usage: Token counts.
+        metadata: The `response_metadata` of all chunks.
+        extra: Reasoning, its signature and the refusal, as `additional_kwargs`.
+    """
+
+    def __init__(self) -> None:
+        self.usage: UsageMetadata | None = None
+        self.metadata: dict[str, Any] = {}
+        self.extra: dict[str, str] = {}
+        self._fragments: dict[int | None, list[ToolCallChunk]] = {}
+
+    def add(self, chunk: AIMessageChunk) -> None:
+        """Add a chunk."""
+        self.usage = chunk.usage_metadata or self.usage
+        self.metadata |= {key: value for key, value in chunk.response_metadata.items() if value}
+        for key in _TEXTS:
+            if text := chunk.additional_kwargs.get(key):
+                self.extra[key] = self.extra.get(key, "") + text
+        for fragment in chunk.tool_call_chunks:
+            self._fragments.setdefault(fragment["index"], []).append(fragment)
+
+    @property
+    def calls(self) -> list[tuple[str | None, str | None, str]]:
+        """Id, name and arguments of each call; brains may mix the fragments of several calls."""
+        return [
+            (
+                next((one["id"] for one in fragments if one["id"]), None),
+                next((one["name"] for one in fragments if one["name"]), None),
+                "".join(one["args"] or "" for one in fragments),
+            )
+            for fragments in self._fragments.values()
+        ]
 
 
 # Limits

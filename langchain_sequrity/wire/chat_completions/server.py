@@ -23,7 +23,7 @@ from langchain_core.messages.tool import ToolCall, tool_call
 from langchain_sequrity.strict_json import read_arguments
 from langchain_sequrity.wire import checks
 from langchain_sequrity.wire.checks import array, between, by, maybe, text_or
-from langchain_sequrity.wire.exchange import ChatRequest, Event, ReplyHead
+from langchain_sequrity.wire.exchange import ChatRequest, Event, ReplyHead, StreamTotals
 from langchain_sequrity.wire.tools import write_calls
 
 # Other fields may have no effect; a recorded service answered `stream` with plain JSON
@@ -238,8 +238,6 @@ _READERS: Mapping[str, Callable[[dict[str, Any]], BaseMessage]] = {
 # Replies
 
 
-_FINISHED_BY_CALLS = "tool_calls"
-
 FAILED_TURN = {"full": "stop", "documented": "error"}
 """`finish_reason` of a failed dual-LLM turn, for each dialect of the local server."""
 
@@ -288,23 +286,18 @@ def write_stream(chunks: Iterable[AIMessageChunk], head: ReplyHead) -> Iterator[
     """
     common = _common(head, "chat.completion.chunk")
     role: dict[str, Any] = {"role": "assistant", "content": ""}
-    finish_reason: str | None = None
-    tokens: UsageMetadata | None = None
-    called = False
-    check: dict[str, Any] = {}
+    totals = StreamTotals()
     for chunk in chunks:
-        tokens = chunk.usage_metadata or tokens
-        check = check or head.policy_check(chunk.response_metadata)
-        finish_reason = chunk.response_metadata.get("finish_reason") or finish_reason
-        called = called or bool(chunk.tool_call_chunks)
+        totals.add(chunk)
         delta, logprobs = _delta(chunk), chunk.response_metadata.get("logprobs")
         if delta or logprobs or role:
             yield _chunk(common, {**role, **delta}, logprobs=logprobs)
             role = {}
-    finish_reason = finish_reason or (_FINISHED_BY_CALLS if called else "stop")
+    finish_reason = _finish_reason(totals.metadata, called=bool(totals.calls))
+    check = head.policy_check(totals.metadata)
     yield _chunk({**common, **check}, role, finish_reason=finish_reason)
-    if head.request.stream_usage and tokens is not None:
-        yield _event({**common, "choices": [], "usage": _write_usage(tokens)})
+    if head.request.stream_usage and totals.usage is not None:
+        yield _event({**common, "choices": [], "usage": _write_usage(totals.usage)})
     yield Event("", "[DONE]")
 
 
@@ -365,13 +358,17 @@ def _choice(index: int, message: AIMessage) -> dict[str, Any]:
             {"id": call_id, "type": "function", "function": {"name": name, "arguments": text}}
             for call_id, name, text in write_calls(message, {})
         ]
-    finish_reason = message.response_metadata.get("finish_reason")
+    metadata = message.response_metadata
     return {
         "index": index,
         "message": body,
-        "finish_reason": finish_reason or (_FINISHED_BY_CALLS if called else "stop"),
-        "logprobs": message.response_metadata.get("logprobs"),
+        "finish_reason": _finish_reason(metadata, called=called),
+        "logprobs": metadata.get("logprobs"),
     }
+
+
+def _finish_reason(metadata: Mapping[str, Any], *, called: bool) -> str:
+    return metadata.get("finish_reason") or ("tool_calls" if called else "stop")
 
 
 def _delta(chunk: AIMessageChunk) -> dict[str, Any]:

@@ -22,12 +22,12 @@ from langchain_core.messages import (
     ToolMessage,
 )
 from langchain_core.messages.ai import UsageMetadata
-from langchain_core.messages.tool import ToolCallChunk, tool_call, tool_call_chunk
+from langchain_core.messages.tool import tool_call
 
 from langchain_sequrity.strict_json import dumps
 from langchain_sequrity.wire import checks
 from langchain_sequrity.wire.checks import array, at_least, between, by, maybe, text_or
-from langchain_sequrity.wire.exchange import ChatRequest, Event, ReplyHead
+from langchain_sequrity.wire.exchange import ChatRequest, Event, ReplyHead, StreamTotals
 from langchain_sequrity.wire.messages.content import INVALID, MODEL_PROVIDER, Block
 from langchain_sequrity.wire.tools import FUNCTION_FIELDS, FunctionTool, neutral
 
@@ -511,20 +511,29 @@ def write_stream(chunks: Iterable[AIMessageChunk], head: ReplyHead) -> Iterator[
 
     Yields:
         The events: the start of the message, each block with its start, deltas and end, facts
-        about the whole message, and its end.
+        about the whole message, and its end. A call comes whole, after the text.
     """
     start = {**_common(head), "content": [], "stop_reason": None, "stop_sequence": None}
     yield _event("message_start", message={**start, "usage": _NOTHING_YET})
-    blocks = _BlockWriter(head)
-    metadata: dict[str, Any] = {}
-    tokens: UsageMetadata | None = None
+    totals = StreamTotals()
+    blocks = _BlockWriter(totals)
     for chunk in chunks:
-        tokens = chunk.usage_metadata or tokens
-        metadata |= {key: value for key, value in chunk.response_metadata.items() if value}
-        yield from blocks.write(chunk)
+        totals.add(chunk)
+        if reasoning := chunk.additional_kwargs.get("reasoning_content"):
+            delta = {"type": "thinking_delta", "thinking": reasoning}
+            yield from blocks.grow({"type": "thinking", "thinking": "", "signature": ""}, delta)
+        if text := str(chunk.text):
+            yield from blocks.text(text)
+    refusal = totals.extra.get("refusal")
+    if refusal and head.documented:
+        yield from blocks.text(refusal)
+    for call_id, name, args in totals.calls:
+        yield from blocks.begin({"type": "tool_use", "id": call_id, "name": name, "input": {}})
+        if args:
+            yield blocks.delta({"type": "input_json_delta", "partial_json": args})
     yield from blocks.end()
-    delta = _stop(metadata, head, refusal=blocks.refusal, called=blocks.called)
-    yield _event("message_delta", delta=delta, usage=_usage(tokens))
+    stop = _stop(totals.metadata, head, refusal=refusal, called=bool(totals.calls))
+    yield _event("message_delta", delta=stop, usage=_usage(totals.usage))
     yield _event("message_stop")
 
 
@@ -539,102 +548,44 @@ def _event(name: str, **fields: Any) -> Event:
 
 
 class _BlockWriter:
-    """Writes the chunks of a message as blocks, one after the other.
+    """Writes blocks, one after the other.
 
-    A closed block cannot continue. Backends may interleave fragments of several calls and text. So
-    the first call is written as it comes, and everything after its start waits for the end.
+    Args:
+        totals: The sum of the chunks so far.
     """
 
-    def __init__(self, head: ReplyHead) -> None:
-        self._head = head
+    def __init__(self, totals: StreamTotals) -> None:
+        self._totals = totals
         self._index = -1
-        self._open: Any = None
-        self._call: int | None = None
-        self._waiting: dict[int | None, ToolCallChunk] = {}
-        self._later: list[AIMessageChunk] = []
-        self._reasoning = ""
-        self._extra: dict[str, Any] = {}
-        self.refusal = ""
-        self.called = False
+        self._open: str | None = None
 
-    def write(self, chunk: AIMessageChunk) -> Iterator[Event]:
-        """Write the increment of one chunk."""
-        if self._call is None:
-            yield from self._write_content(chunk)
-        else:
-            self._later.append(chunk)
-        for call in chunk.tool_call_chunks:
-            yield from self._fragment(call)
+    def text(self, text: str) -> Iterator[Event]:
+        """Write an increment of text."""
+        return self.grow({"type": "text", "text": ""}, {"type": "text_delta", "text": text})
 
-    def _write_content(self, chunk: AIMessageChunk) -> Iterator[Event]:
-        extra = chunk.additional_kwargs
-        self._extra |= extra
-        if reasoning := extra.get("reasoning_content"):
-            empty = {"type": "thinking", "thinking": "", "signature": ""}
-            yield from self._open_block("thinking", empty)
-            self._reasoning += reasoning
-            yield self._delta({"type": "thinking_delta", "thinking": reasoning})
-        if refusal := extra.get("refusal"):
-            self.refusal += refusal
-        if text := str(chunk.text):
-            yield from self._text(text)
+    def grow(self, block: Block, delta: Block) -> Iterator[Event]:
+        """Write an increment of the open block, or of a new one if that is of another type."""
+        if self._open != block["type"]:
+            yield from self.begin(block)
+        yield self.delta(delta)
 
-    def end(self) -> Iterator[Event]:
-        """Write everything that has waited, and close the open block."""
-        for call in self._waiting.values():
-            yield from self._write_call(call)
-        for chunk in self._later:
-            yield from self._write_content(chunk)
-        if self.refusal and self._head.documented:
-            yield from self._text(self.refusal)
-        yield from self._close_block()
-
-    def _text(self, text: str) -> Iterator[Event]:
-        yield from self._open_block("text", {"type": "text", "text": ""})
-        yield self._delta({"type": "text_delta", "text": text})
-
-    def _fragment(self, call: ToolCallChunk) -> Iterator[Event]:
-        index = call["index"]
-        waiting = self._waiting.pop(index, None)
-        if waiting is not None:
-            call = tool_call_chunk(
-                id=waiting["id"] or call["id"],
-                name=waiting["name"] or call["name"],
-                args=(waiting["args"] or "") + (call["args"] or ""),
-                index=index,
-            )
-        is_open = self._open == ("tool_use", index)
-        starts = self._call is None and bool(call["name"])
-        if is_open or starts:
-            self._call = index
-            yield from self._write_call(call)
-        else:
-            self._waiting[index] = call
-
-    def _write_call(self, call: ToolCallChunk) -> Iterator[Event]:
-        self.called = True
-        block: dict[str, Any] = {"type": "tool_use", "input": {}}
-        block |= {"id": call["id"], "name": call["name"]}
-        yield from self._open_block(("tool_use", call["index"]), block)
-        if call["args"]:
-            yield self._delta({"type": "input_json_delta", "partial_json": call["args"]})
-
-    def _open_block(self, key: Any, block: dict[str, Any]) -> Iterator[Event]:
-        if self._open == key:
-            return
-        yield from self._close_block()
-        self._open = key
+    def begin(self, block: Block) -> Iterator[Event]:
+        """Write the beginning of a block, which is still empty."""
+        yield from self.end()
+        self._open = block["type"]
         self._index += 1
         yield _event("content_block_start", index=self._index, content_block=block)
 
-    def _close_block(self) -> Iterator[Event]:
-        if self._open is None:
-            return
+    def end(self) -> Iterator[Event]:
+        """Write the end of the open block, if there is one."""
         if self._open == "thinking":
-            signature = _signature(self._reasoning, self._extra)
-            yield self._delta({"type": "signature_delta", "signature": signature})
-        self._open = None
-        yield _event("content_block_stop", index=self._index)
+            extra = self._totals.extra
+            signature = _signature(extra["reasoning_content"], extra)
+            yield self.delta({"type": "signature_delta", "signature": signature})
+        if self._open is not None:
+            self._open = None
+            yield _event("content_block_stop", index=self._index)
 
-    def _delta(self, delta: Mapping[str, Any]) -> Event:
+    def delta(self, delta: Block) -> Event:
+        """Write an increment of the open block."""
         return _event("content_block_delta", index=self._index, delta=delta)

@@ -595,12 +595,17 @@ def _items(message: AIMessage, head: ReplyHead) -> list[Item]:
 
 def reasoning_item(head: ReplyHead, number: int, text: str) -> Item:
     """Write reasoning as an item with one summary."""
-    summary = [{"type": "summary_text", "text": text}] if text else []
+    summary = [summary_part(text)] if text else []
     item: Item = {"id": _id("rs", head, number), "type": "reasoning", "summary": summary}
     if text and _ENCRYPTED in (head.request.options.get("include") or ()):
         # It is not encrypted; clients pass it back unread.
         item["encrypted_content"] = base64.b64encode(text.encode("utf-8", "replace")).decode()
     return item
+
+
+def summary_part(text: str) -> Item:
+    """Write a text as the summary of reasoning."""
+    return {"type": "summary_text", "text": text}
 
 
 def message_item(head: ReplyHead, number: int, parts: list[Item]) -> Item:

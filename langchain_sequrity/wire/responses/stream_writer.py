@@ -1,19 +1,16 @@
 """The server's side of Responses: writes streamed replies, with OpenAI's order of events.
 
 An item ends before the next one begins. The content of a chunk decides which item is open:
-reasoning, a message with its parts, or one call. Backends may interleave fragments of calls. So
-fragments of another call wait while the arguments of the open one are incomplete.
+reasoning, or a message with its parts. Brains may mix fragments of several calls, so a call comes
+whole, after the text.
 """
 
-from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
-import orjson
 from langchain_core.messages import AIMessageChunk
-from langchain_core.messages.tool import ToolCallChunk
 
-from langchain_sequrity.wire.exchange import Event, ReplyHead
+from langchain_sequrity.wire.exchange import Event, ReplyHead, StreamTotals
 from langchain_sequrity.wire.responses.server import (
     Item,
     call_item,
@@ -23,18 +20,25 @@ from langchain_sequrity.wire.responses.server import (
     refusal_part,
     status_of,
     stream_event,
+    summary_part,
     text_part,
     write_response,
 )
 
-if TYPE_CHECKING:
-    from langchain_core.messages.ai import UsageMetadata
 
-_Step = tuple[str, Mapping[str, Any]]
-"""Name of an event after `response.`, and its fields other than those of its item."""
+class _Kind(NamedTuple):
+    """A kind of text that grows, with the names of its events after `response.`."""
 
-# These events are not documented. Without them, the refusal comes with the end of its part.
-_REFUSAL = "refusal."
+    item: str
+    part: str
+    text: str
+    index: str
+
+
+_NOTHING = _Kind("", "", "", "")
+_REASONING = _Kind("reasoning", "reasoning_summary_part", "reasoning_summary_text", "summary_index")
+_TEXT = _Kind("message", "content_part", "output_text", "content_index")
+_REFUSAL = _Kind("message", "content_part", "refusal", "content_index")
 
 
 def write_stream(chunks: Iterable[AIMessageChunk], head: ReplyHead) -> Iterator[Event]:
@@ -51,242 +55,126 @@ def write_stream(chunks: Iterable[AIMessageChunk], head: ReplyHead) -> Iterator[
     response = write_response(head, [])
     yield stream.event("created", response=response)
     yield stream.event("in_progress", response=response)
+    totals = StreamTotals()
     for chunk in chunks:
-        yield from stream.take(chunk)
-    yield from stream.finish()
+        totals.add(chunk)
+        if reasoning := chunk.additional_kwargs.get("reasoning_content"):
+            yield from stream.grow(_REASONING, reasoning)
+        if refusal := chunk.additional_kwargs.get("refusal"):
+            yield from stream.grow(_REFUSAL, refusal)
+        if text := str(chunk.text):
+            logprobs = chunk.response_metadata.get("logprobs") or {}
+            yield from stream.grow(_TEXT, text, logprobs.get("content") or ())
+    status = status_of(totals.metadata.get("finish_reason"))
+    calls = totals.calls
+    yield from stream.end("completed" if calls else status)
+    for number, call in enumerate(calls, start=1):
+        yield from stream.call(*call, "completed" if number < len(calls) else status)
+    response = write_response(head, stream.output, totals.metadata, totals.usage)
+    yield stream.event(status, response=response)
 
 
 class _Stream:
-    """The events of one reply, and its output."""
+    """The events of one reply.
+
+    Attributes:
+        output: The items that have ended.
+    """
 
     def __init__(self, head: ReplyHead) -> None:
+        self.output: list[Item] = []
         self._head = head
-        self._output: list[Item] = []
         self._number = 0
-        self._open: _OpenItem | None = None
-        self._waiting: list[ToolCallChunk] = []
-        self._called: set[int | None] = set()
-        self._metadata: dict[str, Any] = {}
-        self._usage: UsageMetadata | None = None
+        self._id = ""
+        self._kind = _NOTHING
+        self._parts: list[Item] = []
+        self._pieces: list[str] = []
+        self._logprobs: list[Any] = []
 
     def event(self, name: str, /, **fields: Any) -> Event:
         """Write the next event."""
         self._number += 1
         return stream_event(self._number - 1, f"response.{name}", **fields)
 
-    def take(self, chunk: AIMessageChunk) -> Iterator[Event]:
-        """Write the events of a chunk."""
-        self._usage = chunk.usage_metadata or self._usage
-        self._metadata |= {key: value for key, value in chunk.response_metadata.items() if value}
-        extra = chunk.additional_kwargs
-        if reasoning := extra.get("reasoning_content"):
-            yield from self._grow(_OpenReasoning, reasoning)
-        if refusal := extra.get("refusal"):
-            yield from self._grow(_OpenMessage, "refusal", refusal, ())
-        if text := str(chunk.text):
-            logprobs = chunk.response_metadata.get("logprobs") or {}
-            yield from self._grow(_OpenMessage, "output_text", text, logprobs.get("content") or ())
-        for fragment in chunk.tool_call_chunks:
-            yield from self._call(fragment)
-
-    def finish(self) -> Iterator[Event]:
-        """Write the end of the response."""
-        status = status_of(self._metadata.get("finish_reason"))
-        yield from self._end(status)
-        response = write_response(self._head, self._output, self._metadata, self._usage)
-        yield self.event(status, response=response)
-
-    def _end(self, status: str = "completed") -> Iterator[Event]:
-        """End the open item and write the calls that wait; the last one may have been cut off."""
-        waiting, self._waiting = self._waiting, []
-        for index in dict.fromkeys(fragment["index"] for fragment in waiting):
-            for fragment in waiting:
-                if fragment["index"] == index:
-                    yield from self._grow_call(fragment)
-        yield from self._close(status)
-
-    def _grow(self, kind: type["_OpenItem"], *content: Any) -> Iterator[Event]:
-        """Add content to the open item, or to a new one if that is of another kind."""
-        item = self._open
-        if not isinstance(item, kind):
-            yield from self._end()
-            item = kind(self._head, len(self._output))
-            yield from self._begin(item)
-        yield from self._events(item, item.grow(*content))
-
-    def _call(self, fragment: ToolCallChunk) -> Iterator[Event]:
-        item, index = self._open, fragment["index"]
-        if isinstance(item, _OpenCall) and index != item.index:
-            if index in self._called:  # it is complete; readers would not accept more
-                return
-            if self._waiting or not item.is_complete:
-                self._waiting.append(fragment)
-                return
-        yield from self._grow_call(fragment)
-
-    def _grow_call(self, fragment: ToolCallChunk) -> Iterator[Event]:
-        item = self._open
-        if not isinstance(item, _OpenCall) or item.index != fragment["index"]:
-            yield from self._close()
-            item = _OpenCall(self._head, len(self._output), fragment)
-            self._called.add(item.index)
-            yield from self._begin(item)
-        if fragment["args"]:
-            yield from self._events(item, item.grow(fragment["args"]))
-
-    def _begin(self, item: "_OpenItem") -> Iterator[Event]:
-        self._open = item
-        started = item.item
-        item.id = started["id"]
-        if "status" in started:
-            started["status"] = "in_progress"
-        yield self.event("output_item.added", output_index=item.number, item=started)
-        yield from self._events(item, item.begin())
-
-    def _close(self, status: str = "completed") -> Iterator[Event]:
-        item = self._open
-        if item is None:
-            return
-        self._open = None
-        yield from self._events(item, item.end())
-        done = ended(item.item, status)
-        yield self.event("output_item.done", output_index=item.number, item=done)
-        self._output.append(done)
-
-    def _events(self, item: "_OpenItem", steps: Iterable[_Step]) -> Iterator[Event]:
-        named = {"item_id": item.id, "output_index": item.number}
-        for name, fields in steps:
-            if not (self._head.documented and name.startswith(_REFUSAL)):
-                yield self.event(name, **named, **fields)
-
-
-class _OpenItem(ABC):
-    """An item that has begun."""
-
-    def __init__(self, head: ReplyHead, number: int) -> None:
-        self.number = number
-        self.id = ""
-        self._head = head
-        self._pieces: list[str] = []
-
-    @property
-    @abstractmethod
-    def item(self) -> Item:
-        """The item with its content so far."""
-
-    def begin(self) -> Iterable[_Step]:
-        """Events after the announcement of the item."""
-        return ()
-
-    @abstractmethod
-    def grow(self, *content: Any, **_: Any) -> Iterable[_Step]:
-        """Add content."""
-
-    @abstractmethod
-    def end(self) -> Iterable[_Step]:
-        """Events before the end of the item."""
-
-    @property
-    def _text(self) -> str:
-        return "".join(self._pieces)
-
-
-class _OpenReasoning(_OpenItem):
-    """Reasoning with one summary."""
-
-    @property
-    def item(self) -> Item:
-        return reasoning_item(self._head, self.number, self._text)
-
-    def begin(self) -> Iterable[_Step]:
-        yield "reasoning_summary_part.added", {"summary_index": 0, "part": _summary("")}
-
-    def grow(self, text: str) -> Iterable[_Step]:
-        """Add text."""
-        self._pieces.append(text)
-        yield "reasoning_summary_text.delta", {"summary_index": 0, "delta": text}
-
-    def end(self) -> Iterable[_Step]:
-        yield "reasoning_summary_text.done", {"summary_index": 0, "text": self._text}
-        yield "reasoning_summary_part.done", {"summary_index": 0, "part": _summary(self._text)}
-
-
-def _summary(text: str) -> Item:
-    return {"type": "summary_text", "text": text}
-
-
-class _OpenMessage(_OpenItem):
-    """A message with its parts."""
-
-    def __init__(self, head: ReplyHead, number: int) -> None:
-        super().__init__(head, number)
-        self._parts: list[Item] = []
-        self._kind: str | None = None
-        self._logprobs: list[Any] = []
-
-    @property
-    def item(self) -> Item:
-        return message_item(self._head, self.number, [*self._parts])
-
-    def grow(self, kind: str, text: str, logprobs: Sequence[Any]) -> Iterable[_Step]:
-        """Add text to the open part, or begin a part of another kind."""
-        if kind != self._kind:
+    def grow(self, kind: _Kind, text: str, logprobs: Sequence[Any] = ()) -> Iterator[Event]:
+        """Write an increment of the open part, or of a new one if that is of another kind."""
+        if kind.item != self._kind.item:
             yield from self.end()
             self._kind = kind
-            yield "content_part.added", {**self._place, "part": self._part}
+            yield self._begin(self._item)
+            yield from self._begin_part(kind)
+        elif kind != self._kind:
+            yield from self._end_part()
+            yield from self._begin_part(kind)
         self._pieces.append(text)
         self._logprobs += logprobs
-        fields: dict[str, Any] = {**self._place, "delta": text}
-        if kind == "output_text":
-            fields["logprobs"] = logprobs
-        yield f"{kind}.delta", fields
+        shown = {"logprobs": logprobs} if kind is _TEXT else {}
+        yield from self._text_event("delta", delta=text, **shown)
 
-    def end(self) -> Iterable[_Step]:
-        if self._kind is None:
-            return
-        part, place = self._part, self._place
-        fields = {key: part[key] for key in part if key not in ("type", "annotations")}
-        yield f"{self._kind}.done", {**place, **fields}
-        yield "content_part.done", {**place, "part": part}
+    def end(self, status: str = "completed") -> Iterator[Event]:
+        """Write the end of the open item, if there is one."""
+        if self._kind is not _NOTHING:
+            yield from self._end_part()
+            yield self._end(self._item, status)
+            self._kind, self._parts = _NOTHING, []
+
+    def call(
+        self, call_id: str | None, name: str | None, arguments: str, status: str
+    ) -> Iterator[Event]:
+        """Write a call."""
+        item = call_item(self._head, len(self.output), call_id, name, "")
+        yield self._begin(item)
+        if arguments:
+            yield self._event("function_call_arguments.delta", delta=arguments)
+        yield self._event("function_call_arguments.done", name=name, arguments=arguments)
+        yield self._end({**item, "arguments": arguments}, status)
+
+    def _begin(self, item: Item) -> Event:
+        self._id = item["id"]
+        begun = {**item, "status": "in_progress"} if "status" in item else item
+        return self.event("output_item.added", output_index=len(self.output), item=begun)
+
+    def _end(self, item: Item, status: str) -> Event:
+        done = ended(item, status)
+        self.output.append(done)
+        return self.event("output_item.done", output_index=len(self.output) - 1, item=done)
+
+    def _begin_part(self, kind: _Kind) -> Iterator[Event]:
+        self._kind, self._pieces, self._logprobs = kind, [], []
+        yield self._event(f"{kind.part}.added", **self._place, part=self._part)
+
+    def _end_part(self) -> Iterator[Event]:
+        part = self._part
+        shown = {key: part[key] for key in part if key not in ("type", "annotations")}
+        yield from self._text_event("done", **shown)
+        yield self._event(f"{self._kind.part}.done", **self._place, part=part)
         self._parts.append(part)
-        self._kind, self._pieces, self._logprobs = None, [], []
+
+    def _text_event(self, name: str, **fields: Any) -> Iterator[Event]:
+        """Write an event of the open text; those of a refusal are not documented."""
+        if not (self._head.documented and self._kind is _REFUSAL):
+            yield self._event(f"{self._kind.text}.{name}", **self._place, **fields)
+
+    def _event(self, name: str, **fields: Any) -> Event:
+        """Write an event of the open item."""
+        return self.event(name, item_id=self._id, output_index=len(self.output), **fields)
 
     @property
-    def _place(self) -> dict[str, Any]:
-        return {"content_index": len(self._parts)}
+    def _place(self) -> dict[str, int]:
+        return {self._kind.index: len(self._parts)}
+
+    @property
+    def _item(self) -> Item:
+        """The open item with its complete parts."""
+        if self._kind is _REASONING:
+            text = "".join(part["text"] for part in self._parts)
+            return reasoning_item(self._head, len(self.output), text)
+        return message_item(self._head, len(self.output), self._parts)
 
     @property
     def _part(self) -> Item:
-        if self._kind == "refusal":
-            return refusal_part(self._text)
-        return text_part(self._text, self._logprobs)
-
-
-class _OpenCall(_OpenItem):
-    """A call of a function."""
-
-    def __init__(self, head: ReplyHead, number: int, first: ToolCallChunk) -> None:
-        super().__init__(head, number)
-        self.index = first["index"]
-        self._id = first["id"]
-        self._name = first["name"]
-
-    @property
-    def item(self) -> Item:
-        return call_item(self._head, self.number, self._id, self._name, self._text)
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether its arguments are an object."""
-        try:
-            return isinstance(orjson.loads(self._text), dict)
-        except orjson.JSONDecodeError:
-            return False
-
-    def grow(self, text: str) -> Iterable[_Step]:
-        """Add arguments."""
-        self._pieces.append(text)
-        yield "function_call_arguments.delta", {"delta": text}
-
-    def end(self) -> Iterable[_Step]:
-        yield "function_call_arguments.done", {"name": self._name, "arguments": self._text}
+        """The open part."""
+        text = "".join(self._pieces)
+        if self._kind is _REASONING:
+            return summary_part(text)
+        return refusal_part(text) if self._kind is _REFUSAL else text_part(text, self._logprobs)
