@@ -1,9 +1,9 @@
 """The client's side of Responses: reads streamed replies.
 
-Servers differ in how often they repeat content: a text comes in increments, whole at its end, whole
-in its item, and whole in the response. Each block records what has been sent on, so every
-repetition adds only new content. A whole item becomes the blocks that `items` reads from it. So the
-sum of all chunks is the message of the whole reply.
+Content comes in increments, whole in its item, and whole in the response. Servers may leave out any
+of them. Each block records what has been sent on, so a repetition adds only new content. A whole
+item becomes the blocks that `items` reads from it. So the sum of all chunks is the message of the
+whole reply.
 
 A single text has no id. Its block gets the id only when the output turns out to have more blocks.
 From then on content is a list, as for the whole reply.
@@ -40,9 +40,7 @@ from langchain_sequrity.wire.responses.client import (
 from langchain_sequrity.wire.responses.items import (
     Block,
     Item,
-    identity,
     read_item,
-    read_part,
     string,
 )
 from langchain_sequrity.wire.streams import FormatReader
@@ -67,15 +65,13 @@ class _StreamedBlock:
         kind: Its type.
         index: Its index in the content.
         sent: Keys that have been sent on and do not grow.
-        name: Its id and similar fields. For a single text they wait; for a refusal they come with
-            the whole text; for reasoning with every part.
+        name: Its id. For a single text it waits; for reasoning it comes with every part.
         lengths: How much of each growing text has been sent on.
         refusal: The refusal so far. It is sent on as a whole, since LangChain's v3 stream would
             keep only its last fragment.
-        annotations: Annotations that came one by one.
     """
 
-    __slots__ = ("annotations", "index", "kind", "lengths", "name", "refusal", "sent")
+    __slots__ = ("index", "kind", "lengths", "name", "refusal", "sent")
 
     def __init__(self, kind: str, index: int) -> None:
         self.kind = kind
@@ -84,7 +80,6 @@ class _StreamedBlock:
         self.name: Block = {}
         self.lengths: dict[Any, int] = {}
         self.refusal = ""
-        self.annotations: list[Any] = []
 
 
 class Increments:
@@ -136,11 +131,11 @@ class Increments:
 
     # Content of events
 
-    def text(self, place: Place, item_id: Any, delta: str) -> tuple[AIMessageChunk, ...]:
+    def text(self, place: Place, delta: str) -> tuple[AIMessageChunk, ...]:
         """Take an increment of a text and return its chunk; nearly every event is one."""
         block = self._blocks.get(place)
         if block is None or "text" not in block.lengths:
-            self._grow(self._part("text", place, item_id), "text", delta)
+            self._grow(self._part("text", place), "text", delta)
             return self.take()
         if not delta:
             return ()
@@ -151,79 +146,59 @@ class Increments:
             content = [{"type": "text", "text": delta, "index": block.index}]
         return (AIMessageChunk(content=content, response_metadata=_PROVIDER),)
 
-    def whole_text(self, body: Item) -> None:
-        """Take a whole text."""
-        block = self._part("text", _place(body), body.get("item_id"))
-        self._grow(block, "text", string(body, "text"), whole=True)
-
-    def annotation(self, body: Item) -> None:
-        """Take an annotation.
-
-        All annotations of a text are sent on together, with the whole text or at the end, since
-        LangChain's v3 stream would keep only the last one.
-        """
-        annotation = body["annotation"]
-        self._memory.add(annotation)
-        block = self._part("text", _place(body), body.get("item_id"))
-        block.annotations.append(dict(annotation))
-
     def refusal(self, body: Item) -> None:
         """Take an increment of a refusal."""
         delta = string(body, "delta")
-        block = self._part("refusal", _place(body), body.get("item_id"))
+        block = self._part("refusal", _place(body))
         self._memory.add(delta)
         block.refusal += delta
         self._refusal += delta
 
-    def whole_refusal(self, body: Item) -> None:
-        """Take a whole refusal."""
-        part = {"type": "refusal", "refusal": body["refusal"]}
-        self.part(_place(body), body.get("item_id"), part)
-
     def arguments(self, body: Item) -> None:
-        """Take an increment of a call's arguments, or all of them."""
-        key = "delta" if "delta" in body else "arguments"
-        text = string(body, key)
+        """Take an increment of a call's arguments."""
+        delta = string(body, "delta")
         block = self._blocks.get((_number(body), None))
         if block is not None:  # otherwise its item will name the call
             _expect(block, "function_call")
-            self._grow(block, "arguments", text, whole=key == "arguments")
+            self._grow(block, "arguments", delta)
 
-    def thought(
-        self, key: str, place: Place, item_id: Any, text: str, *, whole: bool = False
-    ) -> None:
-        """Take an increment of a part of reasoning, or all of it; `key` names its list."""
-        number, part_number = place
+    def summary(self, body: Item) -> None:
+        """Take an increment of a summary of reasoning."""
+        self._thought(body, ("summary", body.get("summary_index", 0)))
+
+    def thought(self, body: Item) -> None:
+        """Take an increment of reasoning itself."""
+        self._thought(body, ("content", body.get("content_index", 0)))
+
+    def _thought(self, body: Item, part: tuple[str, Any]) -> None:
+        number, delta = _number(body), string(body, "delta")
         if (number, None) not in self._blocks:
-            self.begin(number, {"type": "reasoning", **_id(item_id)})
+            self._begin(number, {"type": "reasoning"})
         block = self._blocks[number, None]
         _expect(block, "reasoning")
-        self._grow_part(block, (key, part_number), text, whole=whole)
+        self._grow_part(block, part, delta)
 
-    def part(self, place: Place, item_id: Any, part: Item) -> None:
-        """Take a whole part of a message or of reasoning."""
-        if part["type"] == THOUGHT:
-            self.thought("content", place, item_id, string(part, "text"), whole=True)
-        else:
-            self._add_whole(place, read_part(part, self._name(place, item_id)))
-
-    def begin(self, number: Any, item: Item) -> None:
+    def item_added(self, body: Item) -> None:
         """Take the beginning of an item. Most items wait for their end, messages for parts."""
+        self._begin(_number(body), body["item"])
+
+    def item_done(self, body: Item) -> None:
+        """Take a whole item."""
+        self._end(_number(body), body["item"])
+
+    def _begin(self, number: Any, item: Item) -> None:
         self._remember(number, item)
         if missing := _EMPTY.get(string(item, "type")):
             known = {key: value for key, value in item.items() if key not in _LATER}
             [block] = read_item({**known, **missing})
             self._add_whole((number, None), block)
 
-    def end(self, number: Any, item: Item) -> None:
-        """Take a whole item."""
+    def _end(self, number: Any, item: Item) -> None:
         self._remember(number, item)
-        if item["type"] == "message":
-            for part_number, part in enumerate(item.get("content") or ()):
-                self.part((number, part_number), None, part)
-        else:
-            [block] = read_item(item)
-            self._add_whole((number, None), block)
+        blocks = read_item(item)
+        is_message = item["type"] == "message"
+        for part_number, block in enumerate(blocks):
+            self._add_whole((number, part_number if is_message else None), block)
 
     def finish(self, output: Sequence[Item]) -> Sequence[Item]:
         """Take the output of the whole response, and send on everything that waits.
@@ -235,15 +210,10 @@ class Increments:
             The items in their latest form.
         """
         for number, item in enumerate(output):
-            self.end(self._number(item, number), item)
+            self._end(self._number(item, number), item)
         if not output:
             for number, item in list(self._items.items()):
-                self.end(number, item)
-        for block in self._blocks.values():
-            if block.annotations:
-                self._send(block, {"annotations": block.annotations})
-            if block.kind == "refusal":
-                self._send(block, {**block.name, "refusal": block.refusal})
+                self._end(number, item)
         return output or list(self._items.values())
 
     def _number(self, item: Item, place: int) -> Any:
@@ -260,20 +230,11 @@ class Increments:
 
     # Blocks
 
-    def _name(self, place: Place, item_id: Any) -> Block:
-        item = self._items.get(place[0])
-        return _id(item_id) if item is None else identity(item)
-
-    def _part(self, kind: str, place: Place, item_id: Any) -> _StreamedBlock:
+    def _part(self, kind: str, place: Place) -> _StreamedBlock:
         """Return the block of a part of a message; begin it if necessary."""
         block = self._blocks.get(place)
         if block is None:
             block = self._open(kind, place)
-            name = self._name(place, item_id)
-            if kind == "refusal":
-                block.name = name
-            else:
-                self._send(block, name)
         _expect(block, kind)
         return block
 
@@ -303,9 +264,9 @@ class Increments:
             if kind == "function_call":
                 self.called = True
                 self._call(block, whole["name"], whole["call_id"])
-            elif kind == "reasoning":
-                block.name = {"id": whole["id"]} if "id" in whole else {}
         _expect(block, kind)
+        if kind == "reasoning" and "id" in whole:
+            block.name.setdefault("id", whole["id"])
         if kind == "refusal":
             self._refusal += whole["refusal"][len(block.refusal) :]
             block.refusal = whole["refusal"]
@@ -337,12 +298,9 @@ class Increments:
         return self._new.setdefault(block.index, {"type": block.kind, "index": block.index})
 
     def _grow(self, block: _StreamedBlock, key: str, text: str, *, whole: bool = False) -> None:
-        begun = key in block.lengths
-        length = block.lengths.get(key, 0)
-        delta = text[length:] if whole else text
-        if begun and not delta:
+        delta = _new_text(block, key, text, whole=whole)
+        if delta is None:
             return
-        block.lengths[key] = length + len(delta)
         new = self._new_block(block)
         new[key] = new.get(key, "") + delta
         if block.kind == "text":
@@ -351,21 +309,18 @@ class Increments:
             self._call(block, args=delta)
 
     def _grow_part(
-        self, block: _StreamedBlock, part: tuple[str, Any], text: str, *, whole: bool
+        self, block: _StreamedBlock, part: tuple[str, Any], text: str, *, whole: bool = False
     ) -> None:
         """Extend a part of reasoning; its type is sent on once."""
         begun = part in block.lengths
-        length = block.lengths.get(part, 0)
-        delta = text[length:] if whole else text
-        if begun and not delta:
+        delta = _new_text(block, part, text, whole=whole)
+        if delta is None:
             return
-        block.lengths[part] = length + len(delta)
-        if not begun:
-            self._memory.add(part)
         key = part[0]
         fragment = {"text": delta, "index": list(block.lengths).index(part)}
         new = self._new_block(block)
         if not begun:
+            self._memory.add(part)
             fragment["type"] = _PARTS[key]
             new.update(block.name)
         new.setdefault(key, []).append(fragment)
@@ -386,8 +341,14 @@ class Increments:
         call["args"] = (call["args"] or "") + args
 
 
-def _id(item_id: Any) -> Block:
-    return {"id": item_id} if isinstance(item_id, str) and item_id else {}
+def _new_text(block: _StreamedBlock, key: Any, text: str, *, whole: bool) -> str | None:
+    """What a text adds to a block, maybe nothing at its beginning; `None` for a repetition."""
+    length = block.lengths.get(key)
+    delta = text[length or 0 :] if whole else text
+    if length is not None and not delta:
+        return None
+    block.lengths[key] = (length or 0) + len(delta)
+    return delta
 
 
 def _without(fields: Mapping[str, Any], keys: Container[str]) -> Block:
@@ -428,7 +389,7 @@ class ResponsesReader(FormatReader):
             raise error_inside(body, self._head)
         try:
             if kind == _TEXT:
-                return self._output.text(_place(body), body.get("item_id"), string(body, "delta"))
+                return self._output.text(_place(body), string(body, "delta"))
             if kind in _LAST:
                 status = kind.removeprefix("response.")
                 return self._finish({"status": status, **body["response"]})
@@ -468,53 +429,11 @@ def _place(body: Mapping[str, Any]) -> Place:
     return _number(body), body.get("content_index", 0)
 
 
-def _part_done(output: Increments, body: Mapping[str, Any]) -> None:
-    output.part(_place(body), body.get("item_id"), body["part"])
-
-
-def _thought(key: str, number: str, field: str) -> Callable[[Increments, Mapping[str, Any]], None]:
-    """Make a reader for events of reasoning.
-
-    Args:
-        key: The list of the part.
-        number: The field with the number of the part.
-        field: The field with the text.
-    """
-
-    def take(output: Increments, body: Mapping[str, Any]) -> None:
-        place = _number(body), body.get(number, 0)
-        whole = field != "delta"
-        output.thought(key, place, body.get("item_id"), string(body, field), whole=whole)
-
-    return take
-
-
-def _summary_done(output: Increments, body: Mapping[str, Any]) -> None:
-    place = _number(body), body.get("summary_index", 0)
-    output.thought("summary", place, body.get("item_id"), string(body["part"], "text"), whole=True)
-
-
-def _item_added(output: Increments, body: Mapping[str, Any]) -> None:
-    output.begin(_number(body), body["item"])
-
-
-def _item_done(output: Increments, body: Mapping[str, Any]) -> None:
-    output.end(_number(body), body["item"])
-
-
 _EVENTS: dict[Any, Callable[[Increments, Mapping[str, Any]], None]] = {
-    "response.output_item.added": _item_added,
-    "response.output_item.done": _item_done,
-    "response.content_part.done": _part_done,
-    "response.output_text.done": Increments.whole_text,
-    "response.output_text.annotation.added": Increments.annotation,
+    "response.output_item.added": Increments.item_added,
+    "response.output_item.done": Increments.item_done,
     "response.refusal.delta": Increments.refusal,
-    "response.refusal.done": Increments.whole_refusal,
     "response.function_call_arguments.delta": Increments.arguments,
-    "response.function_call_arguments.done": Increments.arguments,
-    "response.reasoning_summary_text.delta": _thought("summary", "summary_index", "delta"),
-    "response.reasoning_summary_text.done": _thought("summary", "summary_index", "text"),
-    "response.reasoning_summary_part.done": _summary_done,
-    "response.reasoning_text.delta": _thought("content", "content_index", "delta"),
-    "response.reasoning_text.done": _thought("content", "content_index", "text"),
+    "response.reasoning_summary_text.delta": Increments.summary,
+    "response.reasoning_text.delta": Increments.thought,
 }
