@@ -54,7 +54,7 @@ from langchain_sequrity.wire.dual_llm import (
 )
 from langchain_sequrity.wire.error_body import is_session_gone
 from langchain_sequrity.wire.exchange import METADATA_KEY, Reply, ServiceCall, StreamReader
-from langchain_sequrity.wire.streams import DeniedReader, DoubtReader, EnvelopeReader, as_chunk
+from langchain_sequrity.wire.streams import DeniedReader, EnvelopeReader, as_chunk
 from langchain_sequrity.wire.tool_results import as_values
 from langchain_sequrity.wire.tools import arguments_text
 
@@ -489,17 +489,13 @@ class Turn:
 
     def new_reader(self) -> StreamReader[AIMessageChunk]:
         """Make a reader for one streamed reply."""
-        return DeniedReader(self._reader(), partial(self._read_chunk, self._checked))
-
-    def _reader(self) -> StreamReader[AIMessageChunk]:
         reader = self.settings.wire.StreamReader(self._describe, self._body)
-        if self.dual_llm is False:
-            return reader
-        if self.dual_llm is None and not self.settings.wire.TELLS_DUAL_LLM:
-            return DoubtReader(reader, refuse_doubtful)
-        certain = self.dual_llm is True
-        read = partial(unwrap, certain=certain, told=self.connection.located)
-        return EnvelopeReader(reader, partial(self._read_chunk, read), certain=certain)
+        if self.dual_llm is not False and not self._is_doubtful:
+            certain = self.dual_llm is True
+            read = partial(unwrap, certain=certain, told=self.connection.located)
+            reader = EnvelopeReader(reader, partial(self._read_chunk, read), certain=certain)
+        judge_chunk = partial(self._read_chunk, self._checked)
+        return DeniedReader(reader, judge_chunk, holds_objects=self._is_doubtful)
 
     def after_refusal(self, error: StatusError) -> "Turn":
         """The turn to send after an error status, in a new session where that is needed.
@@ -559,6 +555,11 @@ class Turn:
         return can_ask and not self.continues and self._mismatch_policy != "reject"
 
     @property
+    def _is_doubtful(self) -> bool:
+        """Whether nothing says if an object is an answer or the end of a dual-LLM turn."""
+        return self.dual_llm is None and not self.settings.wire.TELLS_DUAL_LLM
+
+    @property
     def _may_be_dual(self) -> bool:
         """Whether the session may be a dual-LLM session, judged by its replies."""
         if self.dual_llm is not None or not self.settings.wire.TELLS_DUAL_LLM:
@@ -588,16 +589,18 @@ class Turn:
 
     def _unwrap_if_dual(self, reply: Reply, message: AIMessage) -> AIMessage:
         seen = message.response_metadata
-        if self.dual_llm is None and not self.settings.wire.TELLS_DUAL_LLM:
-            refuse_doubtful(message)
-        elif self.dual_llm or (
-            self.dual_llm is None and may_be_dual(seen.get("model_name"), seen.get("id"), reply)
+        if self.dual_llm or (
+            self.dual_llm is None
+            and not self._is_doubtful
+            and may_be_dual(seen.get("model_name"), seen.get("id"), reply)
         ):
             message = unwrap(message, certain=self.dual_llm is True, told=self.connection.located)
         return self._checked(message)
 
     def _checked(self, message: M) -> M:
-        """Raise if the message is a denial without an envelope, else return it."""
+        """Raise if the message is a denial or may be an envelope, else return it."""
+        if self._is_doubtful:
+            refuse_doubtful(message)
         judge(message, is_guarded=self.connection.is_guarded, told=self.connection.located)
         return message
 

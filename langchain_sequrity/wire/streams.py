@@ -1,8 +1,8 @@
 """Streamed replies: the base of every format's reader, and readers that hold back what is not safe.
 
-Text of a stream is shown before the whole reply is known. So three readers wrap the reader of a
+Text of a stream is shown before the whole reply is known. So two readers wrap the reader of a
 format and hold back chunks that may turn out not to be an answer: `EnvelopeReader` in dual-LLM
-sessions, `DoubtReader` if the kind of the session is unknown, `DeniedReader` in every session.
+sessions, and `DeniedReader` in every session.
 """
 
 from abc import ABC, abstractmethod
@@ -157,6 +157,8 @@ class _HoldingReader(ABC):
 
     def end(self) -> Iterable[AIMessageChunk]:
         """Return the chunks that are still held, if the stream is complete."""
+        if self.done:  # they were returned with the last event
+            return []
         return [*self._filter(self._inner.end()), *self._release()]
 
     def whole(self, reply: Reply) -> Iterable[AIMessageChunk]:
@@ -245,47 +247,6 @@ def _is_other(block: str | dict[Any, Any]) -> bool:
     return isinstance(block, str) or block.get("type") not in _REASONING
 
 
-class DoubtReader(_HoldingReader):
-    """Holds back a possible envelope if the kind of the session is unknown.
-
-    Some formats show no mark of a dual-LLM session. Their text is held until its end if it begins
-    like an object. An envelope is then neither an answer nor a result (`docs/behaviour.md`, P2).
-
-    Args:
-        inner: The reader of the format.
-        check: Raises for a whole reply whose text is an envelope.
-    """
-
-    def __init__(
-        self, inner: StreamReader[AIMessageChunk], check: Callable[[AIMessageChunk], object]
-    ) -> None:
-        super().__init__(inner)
-        self._check = check
-        self._begins_like_object: bool | None = None
-
-    def _filter(self, chunks: Iterable[AIMessageChunk]) -> list[AIMessageChunk]:
-        shown: list[AIMessageChunk] = []
-        for chunk in chunks:
-            text = "" if self._begins_like_object is False else str(chunk.text)
-            if self._begins_like_object is False or not (text or self._held):
-                shown.append(chunk)
-                continue
-            self._held.add(chunk)
-            start = text.lstrip()[:1]
-            if start and self._begins_like_object is None:
-                self._begins_like_object = start == "{"
-                if not self._begins_like_object:
-                    shown += self._held.take()
-        return shown
-
-    def _release(self) -> list[AIMessageChunk]:
-        held = self._held.take()
-        whole = held.total()
-        if whole is not None:
-            self._check(whole)
-        return list(held)
-
-
 class DeniedReader(_HoldingReader):
     """Holds back a possible denial until the whole reply has been read.
 
@@ -295,18 +256,23 @@ class DeniedReader(_HoldingReader):
     Args:
         inner: The reader of the format.
         judge: See `Judge`.
+        holds_objects: Whether text that begins like an object waits too. Some formats show no mark
+            of a dual-LLM session. If the kind of the session is unknown, an envelope is neither an
+            answer nor a result (`docs/behaviour.md`, P2).
     """
 
-    def __init__(self, inner: StreamReader[AIMessageChunk], judge: Judge) -> None:
+    def __init__(
+        self, inner: StreamReader[AIMessageChunk], judge: Judge, *, holds_objects: bool = False
+    ) -> None:
         super().__init__(inner)
         self._judge = judge
+        self._leads = (*denials.LEADS, "{") if holds_objects else denials.LEADS
         # `open` before any text; `doubtful` while the text may be a denial; `held` after a refusal.
         self._state: Literal["open", "doubtful", "held", "clear"] = "open"
         self._start = ""
         self._has_content = False
         self._has_shown_text = False
         self._last: AIMessageChunk | None = None
-        self._is_over = False
 
     def _filter(self, chunks: Iterable[AIMessageChunk]) -> list[AIMessageChunk]:
         shown: list[AIMessageChunk] = []
@@ -328,13 +294,14 @@ class DeniedReader(_HoldingReader):
         if len(self._start) < denials.MAX_BEGINNING and (text := str(chunk.text)):
             self._start += text
             if self._state in ("open", "doubtful"):
-                self._state = "doubtful" if _may_be_denial(self._start) else "clear"
+                self._state = "doubtful" if self._may_be_denial() else "clear"
         self._has_content = self._has_content or not is_empty(chunk) or bool(chunk.tool_call_chunks)
 
+    def _may_be_denial(self) -> bool:
+        start = denials.beginning(self._start)
+        return any(lead.startswith(start) or start.startswith(lead) for lead in self._leads)
+
     def _release(self) -> list[AIMessageChunk]:
-        if self._is_over:
-            return []
-        self._is_over = True
         held = self._held.take()
         whole = held.total() or self._without_text()
         if whole is None:
@@ -361,8 +328,3 @@ def _is_refusal(chunk: AIMessageChunk) -> bool:
     if is_text and len(chunk.response_metadata) <= 1:
         return False
     return bool(denials.refusal_of(chunk)) or CHECK_KEY in chunk.response_metadata
-
-
-def _may_be_denial(text: str) -> bool:
-    start = denials.beginning(text)
-    return any(lead.startswith(start) or start.startswith(lead) for lead in denials.LEADS)
