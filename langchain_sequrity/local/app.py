@@ -164,10 +164,9 @@ def _on_http_exception(_request: Request, error: HTTPException) -> Response:
 
 
 async def _index(_request: Request) -> Response:
-    routes = [*CHAT_ROUTES, *POLICY_ROUTES]
-    paths = [{"method": "POST", "path": route.path, "listed": route.listed} for route in routes]
-    paths.append({"method": "POST", "path": VALIDATE_HEADERS_PATH, "listed": False})
-    return json_response({"service": "langchain-sequrity local server", "routes": paths})
+    paths = [route.path for route in (*CHAT_ROUTES, *POLICY_ROUTES)]
+    routes = [{"method": "POST", "path": path} for path in (*paths, VALIDATE_HEADERS_PATH)]
+    return json_response({"service": "langchain-sequrity local server", "routes": routes})
 
 
 async def _health(_request: Request) -> Response:

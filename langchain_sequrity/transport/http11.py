@@ -8,10 +8,10 @@ request is one piece to send, and a reply is its head and the pieces of its body
 import secrets
 import socket
 import ssl
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import anyio
 import h11
@@ -20,10 +20,10 @@ import httpx
 
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.transport.timeouts import Deadline, Timeouts
-from langchain_sequrity.wire.exchange import ServiceCall
+from langchain_sequrity.wire.exchange import Reply, ServiceCall
+from langchain_sequrity.wire.routes import normalize_base_url
 
 _DEFAULT_PORTS = {b"http": 80, b"https": 443}
-_LAST_PORT = 65535
 _SOCKETS = httpcore.SyncBackend()
 _ASYNC_SOCKETS = httpcore.AnyIOBackend()
 _KEEPALIVE = ((socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),)  # a turn may be silent for minutes
@@ -116,46 +116,21 @@ class Address:
 
 def _base_url(text: str) -> httpx.URL:
     try:
-        url = httpx.URL(text.rstrip("/"))
-        problem = _problem(url)
+        return httpx.URL(normalize_base_url(text))
     except (httpx.InvalidURL, UnicodeError):  # the latter for a host such as `xn--`
-        problem = "it is not a URL"
-    if problem:
-        msg = (
-            f"`base_url` cannot be used: {problem}. Give the address of the service, such as "
-            "`https://api.sequrity.ai`."
-        )
-        raise UsageError(msg)
-    return url
-
-
-def _problem(url: httpx.URL) -> str:
-    if url.scheme not in ("http", "https") or not url.host:
-        return "it does not begin with `https://` or `http://` and a host"
-    if (url.port or 0) > _LAST_PORT:
-        return f"its port is above {_LAST_PORT}"
-    if url.userinfo:
-        return "it contains a user name or password, which logs would show"
-    return "it contains a query or a fragment" if url.query or url.fragment else ""
+        msg = "`base_url` must be an http(s) URL with the name of a host."
+        raise UsageError(msg) from None
 
 
 # The protocol, without I/O
 
 
-class Head(NamedTuple):
-    """Status and headers of a reply. Header names are in lower case."""
-
-    status: int
-    headers: Mapping[str, str]
-
-
 class Http11:
     """The state of HTTP/1.1 on one connection, over all its requests."""
 
-    __slots__ = ("_state",)
-
     def __init__(self) -> None:
         self._state = h11.Connection(h11.CLIENT, max_incomplete_event_size=_MAX_HEAD)
+        self._limits = Timeouts(), Deadline()
 
     def request(self, request: Request) -> bytes:
         """The bytes of a request, in one piece: a second system call would cost more.
@@ -186,7 +161,7 @@ class Http11:
             raise httpcore.RemoteProtocolError(msg)
         self._state.receive_data(data)
 
-    def head(self) -> Head | None:
+    def head(self) -> Reply | None:
         """The head of the reply; `None` until it is complete.
 
         Raises:
@@ -198,7 +173,7 @@ class Http11:
             return None
         if type(event) is not h11.Response:
             raise _unexpected(event)
-        return Head(event.status_code, _headers(event.headers))
+        return Reply(event.status_code, _headers(event.headers))
 
     def body(self) -> bytes | None:
         """The next piece of the body, empty at its end; `None` until more bytes come.
@@ -323,39 +298,36 @@ def write(
         raise httpcore.WriteError from error
 
 
-class Http11Connection:
+class Http11Connection(Http11):
     """A connection of threads. It carries one request and its reply at a time."""
 
     def __init__(self, stream: httpcore.NetworkStream) -> None:
+        super().__init__()
         self._stream = stream
-        self._http = Http11()
-        self._limits = Timeouts(), Deadline()
 
-    def send(self, request: Request, timeouts: Timeouts, deadline: Deadline) -> Head:
+    def send(self, request: Request, timeouts: Timeouts, deadline: Deadline) -> Reply:
         """Send a request and return the head of its reply. The limits hold for the body too."""
         self._limits = timeouts, deadline
         try:  # no variable holds the bytes: tracebacks would show the keys in them
-            write(self._stream, self._http.request(request), timeouts, deadline)
+            write(self._stream, self.request(request), timeouts, deadline)
         except httpcore.WriteError:  # a server may answer before it has read the whole request
-            self._http.send_failed()
-        while (head := self._http.head()) is None:
+            self.send_failed()
+        while (head := self.head()) is None:
             self._receive()
         return head
 
-    def body(self) -> bytes:
-        """The next piece of the reply's body, empty at its end."""
-        while (data := self._http.body()) is None:
-            self._receive()
-        return data
+    def __iter__(self) -> Iterator[bytes]:
+        """The pieces of the reply's body."""
+        while (data := self.body()) != b"":
+            if data is None:
+                self._receive()
+            else:
+                yield data
 
     def _receive(self) -> None:
         timeouts, deadline = self._limits
         left = deadline.bounded(timeouts.read, httpcore.ReadTimeout)
-        self._http.receive(self._stream.read(_READ_SIZE, left))
-
-    def start_next_cycle(self) -> bool:
-        """Prepare for another request, and return whether one may follow."""
-        return self._http.start_next_cycle()
+        self.receive(self._stream.read(_READ_SIZE, left))
 
     def was_closed(self) -> bool:
         """Whether the server has closed it, the only thing to read between two requests."""
@@ -399,30 +371,39 @@ async def awrite(
         await stream.write(data[first : first + _WRITE_SIZE], left)
 
 
-class AsyncHttp11Connection:
-    """A connection of one event loop. It carries one request and its reply at a time."""
+class AsyncHttp11Connection(Http11):
+    """A connection of one event loop. It carries one request and its reply at a time.
+
+    Iterating gives the pieces of the reply's body. A generator for them would outlive a cancelled
+    call until the loop closes it.
+    """
 
     def __init__(self, stream: httpcore.AsyncNetworkStream, *, reads_ahead: bool) -> None:
+        super().__init__()
         self._stream = stream
-        self._http = Http11()
         self._reads_ahead = reads_ahead
-        self._limits = Timeouts(), Deadline()
 
-    async def send(self, request: Request, timeouts: Timeouts, deadline: Deadline) -> Head:
+    async def send(self, request: Request, timeouts: Timeouts, deadline: Deadline) -> Reply:
         """Send a request and return the head of its reply. The limits hold for the body too."""
         self._limits = timeouts, deadline
         try:  # no variable holds the bytes: tracebacks would show the keys in them
-            await awrite(self._stream, self._http.request(request), timeouts, deadline)
+            await awrite(self._stream, self.request(request), timeouts, deadline)
         except httpcore.WriteError:  # a server may answer before it has read the whole request
-            self._http.send_failed()
-        while (head := self._http.head()) is None:
+            self.send_failed()
+        while (head := self.head()) is None:
             await self._receive()
         return head
 
-    async def body(self) -> bytes:
-        """The next piece of the reply's body, empty at its end."""
-        while (data := self._http.body()) is None:
+    def __aiter__(self) -> Self:
+        """The connection itself."""
+        return self
+
+    async def __anext__(self) -> bytes:
+        """The next piece of the reply's body."""
+        while (data := self.body()) is None:
             await self._receive()
+        if not data:
+            raise StopAsyncIteration
         return data
 
     async def _receive(self) -> None:
@@ -431,11 +412,7 @@ class AsyncHttp11Connection:
         data = await self._stream.read(_READ_SIZE, left)
         if len(data) == _READ_SIZE:
             self._reads_ahead = True
-        self._http.receive(data)
-
-    def start_next_cycle(self) -> bool:
-        """Prepare for another request, and return whether one may follow."""
-        return self._http.start_next_cycle()
+        self.receive(data)
 
     def was_closed(self) -> bool:
         """Whether the server has closed it, the only thing to read between two requests."""

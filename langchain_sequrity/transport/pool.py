@@ -21,18 +21,19 @@ import urllib.request
 import warnings
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from time import monotonic
-from typing import Generic, Self, TypeVar, cast
+from typing import Generic, TypeVar, cast
 
+import anyio
 import httpcore
 import httpx
 
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.transport.http11 import (
     AsyncHttp11Connection,
-    Head,
     Http11Connection,
     Origin,
     Request,
@@ -40,6 +41,7 @@ from langchain_sequrity.transport.http11 import (
     connect,
 )
 from langchain_sequrity.transport.timeouts import Deadline, Timeouts
+from langchain_sequrity.wire.exchange import Reply
 from langchain_sequrity.wire.routes import is_loopback
 
 MAX_OPEN = 1000
@@ -138,9 +140,12 @@ class _OriginPool(Generic[C, S]):
                 return connection
             connection.close()
 
-    def release(self, connection: C) -> None:
+    def release(self, connection: C | None) -> None:
+        """Give back a slot, and keep the connection if another request may follow on it."""
         self.slots.release()
-        _close(self.idle.put(connection) if connection.start_next_cycle() else (connection,))
+        if connection is not None:
+            is_kept = connection.start_next_cycle()
+            _close(self.idle.put(connection) if is_kept else (connection,))
 
 
 def _close(connections: Iterable[Http11Connection] | Iterable[AsyncHttp11Connection]) -> None:
@@ -148,36 +153,8 @@ def _close(connections: Iterable[Http11Connection] | Iterable[AsyncHttp11Connect
         connection.close()
 
 
-# Our own pool, for threads
-
-
-_SyncOriginPool = _OriginPool[Http11Connection, threading.BoundedSemaphore]
-
-
-class _PoolResponse:
-    """A response on a connection. Iterating gives the body; `close` gives the connection back."""
-
-    def __init__(self, head: Head, connection: Http11Connection, pool: _SyncOriginPool) -> None:
-        self.status, self.headers = head
-        self._connection: Http11Connection | None = connection
-        self._pool = pool
-
-    def __iter__(self) -> Self:
-        return self
-
-    def __next__(self) -> bytes:
-        if self._connection is not None and (data := self._connection.body()):
-            return data
-        raise StopIteration
-
-    def close(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            self._pool.release(connection)
-
-
-class Pool:
-    """Connections of synchronous calls, shared by all threads.
+class _Pools(Generic[C, S]):
+    """The connections to all origins.
 
     Args:
         ssl_context: Makes the TLS context. It is called for https only.
@@ -195,15 +172,32 @@ class Pool:
     ) -> None:
         self._ssl_context = ssl_context
         self._max_open, self._max_idle = max_open, max_idle
-        self._pools: dict[Origin, _SyncOriginPool] = {}
+        self._pools: dict[Origin, _OriginPool[C, S]] = {}
 
-    def open(self, request: Request, timeouts: Timeouts, deadline: Deadline) -> _PoolResponse:
-        """Send a request and return the response, before its body is read."""
-        origin = request.origin
+    def _pool(self, origin: Origin, new_slots: Callable[[int], S]) -> _OriginPool[C, S]:
         pool = self._pools.get(origin)
         if pool is None:
-            slots = threading.BoundedSemaphore(self._max_open)
-            pool = self._pools.setdefault(origin, _OriginPool(slots, self._max_idle))
+            new = _OriginPool[C, S](new_slots(self._max_open), self._max_idle)
+            pool = self._pools.setdefault(origin, new)
+        return pool
+
+    def _tls(self, origin: Origin) -> ssl.SSLContext | None:
+        return self._ssl_context() if origin.scheme == b"https" else None
+
+    def _clear(self, origin: Origin) -> None:
+        if pool := self._pools.get(origin):
+            _close(pool.idle.clear())
+
+
+class Pool(_Pools[Http11Connection, threading.BoundedSemaphore]):
+    """Connections of synchronous calls, shared by all threads; see `_Pools`."""
+
+    @contextmanager
+    def open(
+        self, request: Request, timeouts: Timeouts, deadline: Deadline
+    ) -> Iterator[tuple[Reply, Iterator[bytes]]]:
+        """Send a request; gives the head of the reply and the pieces of its body."""
+        pool = self._pool(request.origin, threading.BoundedSemaphore)
         left = deadline.bounded(timeouts.pool, httpcore.PoolTimeout)
         if not pool.slots.acquire(timeout=left):
             raise httpcore.PoolTimeout
@@ -211,20 +205,15 @@ class Pool:
         try:
             connection = pool.take()
             if connection is None:
-                tls = self._ssl_context() if origin.scheme == b"https" else None
-                connection = Http11Connection(connect(origin, tls, timeouts, deadline))
-            head = connection.send(request, timeouts, deadline)
-        except BaseException:
-            pool.slots.release()
-            if connection is not None:
-                connection.close()
-            raise
-        return _PoolResponse(head, connection, pool)
+                stream = connect(request.origin, self._tls(request.origin), timeouts, deadline)
+                connection = Http11Connection(stream)
+            yield connection.send(request, timeouts, deadline), iter(connection)
+        finally:
+            pool.release(connection)
 
     def close_idle(self, origin: Origin) -> None:
         """Close the idle connections to an origin. Calls in progress continue."""
-        if pool := self._pools.get(origin):
-            _close(pool.idle.clear())
+        self._clear(origin)
 
     def close(self) -> None:
         """Close all idle connections."""
@@ -232,77 +221,30 @@ class Pool:
             self.close_idle(origin)
 
 
-# Our own pool, for event loops
+class AsyncPool(_Pools[AsyncHttp11Connection, asyncio.BoundedSemaphore]):
+    """Connections of asynchronous calls in one event loop; see `_Pools`."""
 
-
-_AsyncOriginPool = _OriginPool[AsyncHttp11Connection, asyncio.BoundedSemaphore]
-
-
-class _AsyncPoolResponse:
-    """A response on a connection of one event loop; see `_PoolResponse`."""
-
-    def __init__(
-        self, head: Head, connection: AsyncHttp11Connection, pool: _AsyncOriginPool
-    ) -> None:
-        self.status, self.headers = head
-        self._connection: AsyncHttp11Connection | None = connection
-        self._pool = pool
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> bytes:
-        if self._connection is not None and (data := await self._connection.body()):
-            return data
-        raise StopAsyncIteration
-
-    async def aclose(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            self._pool.release(connection)
-
-
-class AsyncPool:
-    """Connections of asynchronous calls in one event loop; see `Pool`."""
-
-    exact = True
-
-    def __init__(
-        self, ssl_context: SSLContextMaker, max_open: int = MAX_OPEN, max_idle: int = MAX_IDLE
-    ) -> None:
-        self._ssl_context = ssl_context
-        self._max_open, self._max_idle = max_open, max_idle
-        self._pools: dict[Origin, _AsyncOriginPool] = {}
-
+    @asynccontextmanager
     async def open(
         self, request: Request, timeouts: Timeouts, deadline: Deadline
-    ) -> _AsyncPoolResponse:
-        """Send a request and return the response, before its body is read."""
-        origin = request.origin
-        pool = self._pools.get(origin)
-        if pool is None:
-            slots = asyncio.BoundedSemaphore(self._max_open)
-            pool = self._pools[origin] = _OriginPool(slots, self._max_idle)
+    ) -> AsyncIterator[tuple[Reply, AsyncIterator[bytes]]]:
+        """Send a request; gives the head of the reply and the pieces of its body."""
+        pool = self._pool(request.origin, asyncio.BoundedSemaphore)
         await _acquire(pool.slots, deadline.bounded(timeouts.pool, httpcore.PoolTimeout))
         connection = None
         try:
             connection = pool.take()
             if connection is None:
-                tls = self._ssl_context() if origin.scheme == b"https" else None
-                stream = await aconnect(origin, tls, timeouts, deadline)
+                tls = self._tls(request.origin)
+                stream = await aconnect(request.origin, tls, timeouts, deadline)
                 connection = AsyncHttp11Connection(stream, reads_ahead=tls is not None)
-            head = await connection.send(request, timeouts, deadline)
-        except BaseException:
-            pool.slots.release()
-            if connection is not None:
-                connection.close()
-            raise
-        return _AsyncPoolResponse(head, connection, pool)
+            yield await connection.send(request, timeouts, deadline), connection
+        finally:
+            pool.release(connection)
 
     async def close_idle(self, origin: Origin) -> None:
         """Close the idle connections to an origin. Calls in progress continue."""
-        if pool := self._pools.get(origin):
-            _close(pool.idle.clear())
+        self._clear(origin)
         await asyncio.sleep(0)  # one turn of the loop later the sockets are closed
 
     async def aclose(self) -> None:
@@ -327,40 +269,6 @@ async def _acquire(slots: asyncio.BoundedSemaphore, timeout: float | None) -> No
 # Clients of httpx
 
 
-class _ClientResponse:
-    """A response of an httpx client. Iterating gives the body."""
-
-    def __init__(self, response: httpx.Response) -> None:
-        self.status, self.headers = response.status_code, response.headers
-        self._response = response
-
-    def __iter__(self) -> Iterator[bytes]:
-        response = self._response
-        # A hook of the caller's client may have read the body already.
-        pieces = response.iter_bytes() if response.is_closed else response.stream
-        return iter(cast("Iterable[bytes]", pieces))
-
-    def close(self) -> None:
-        self._response.close()
-
-
-class _AsyncClientResponse:
-    """A response of an asynchronous httpx client. Iterating gives the body."""
-
-    def __init__(self, response: httpx.Response) -> None:
-        self.status, self.headers = response.status_code, response.headers
-        self._response = response
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        response = self._response
-        # A hook of the caller's client may have read the body already.
-        pieces = response.aiter_bytes() if response.is_closed else response.stream
-        return aiter(cast("AsyncIterable[bytes]", pieces))
-
-    async def aclose(self) -> None:
-        await self._response.aclose()
-
-
 class ClientSender:
     """Sends through an httpx client. The client's own headers, auth and hooks apply.
 
@@ -376,10 +284,20 @@ class ClientSender:
     def __init__(self, client: httpx.Client) -> None:
         self._client = client
 
-    def open(self, request: Request, timeouts: Timeouts, deadline: Deadline) -> _ClientResponse:
-        """Send a request and return the response, before its body is read."""
+    @contextmanager
+    def open(
+        self, request: Request, timeouts: Timeouts, deadline: Deadline
+    ) -> Iterator[tuple[Reply, Iterator[bytes]]]:
+        """Send a request; gives the head of the reply and the pieces of its body."""
         built = _build(self._client, request, timeouts, deadline)
-        return _ClientResponse(self._client.send(built, stream=True, follow_redirects=False))
+        response = self._client.send(built, stream=True, follow_redirects=False)
+        try:
+            # A hook of the caller's client may have read the body already.
+            pieces = response.iter_bytes() if response.is_closed else response.stream
+            head = Reply(response.status_code, response.headers)
+            yield head, iter(cast("Iterable[bytes]", pieces))
+        finally:
+            response.close()
 
     def close(self) -> None:
         """Close the client."""
@@ -394,13 +312,22 @@ class AsyncClientSender:
     def __init__(self, client: httpx.AsyncClient) -> None:
         self._client = client
 
+    @asynccontextmanager
     async def open(
         self, request: Request, timeouts: Timeouts, deadline: Deadline
-    ) -> _AsyncClientResponse:
-        """Send a request and return the response, before its body is read."""
+    ) -> AsyncIterator[tuple[Reply, AsyncIterator[bytes]]]:
+        """Send a request; gives the head of the reply and the pieces of its body."""
         built = _build(self._client, request, timeouts, deadline)
         response = await self._client.send(built, stream=True, follow_redirects=False)
-        return _AsyncClientResponse(response)
+        try:
+            # A hook of the caller's client may have read the body already.
+            pieces = response.aiter_bytes() if response.is_closed else response.stream
+            head = Reply(response.status_code, response.headers)
+            yield head, aiter(cast("AsyncIterable[bytes]", pieces))
+        finally:
+            # anyio cancels a task again at each await, but the connection must be given back.
+            with anyio.CancelScope(shield=True):
+                await response.aclose()
 
     async def aclose(self) -> None:
         """Close the client."""

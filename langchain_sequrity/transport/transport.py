@@ -5,11 +5,10 @@ for threads and once for event loops. A whole reply is a stream of one piece. Th
 and nothing else: `retry` decides whether a call is sent again, and a `Sink` reads the bytes.
 """
 
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Generator, Iterable, Iterator
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Iterator
 from contextlib import aclosing, suppress
 from typing import Any, Generic, NoReturn, Self, TypeVar
 
-import anyio
 import httpx
 
 from langchain_sequrity.errors import BadReply, SequrityError, ServiceError
@@ -356,35 +355,32 @@ class Transport:
         self, request: Request, attempts: Attempts, open_sink: OpenSink[T]
     ) -> Generator[T, None, None]:
         sender, deadline = self._sender(), attempts.deadline
-        with MappedErrors(deadline, self._address.origin):
-            response = sender.open(request, self._timeouts, deadline)
-        try:
-            attempts.head = head = Reply(response.status, response.headers)
+        mapped = MappedErrors(deadline, self._address.origin)
+        with mapped, sender.open(request, self._timeouts, deadline) as (head, pieces):
+            attempts.head = head
             sink = open_sink(head, attempts)
-            received = self._received(response, deadline)
-            for data in received:
+            for data in pieces:
+                deadline.check()
                 yield from sink.feed(data)
                 if sink.done:
                     break
             yield from sink.end()
             if sink.done and sender.exact:
                 deadline.finish_within(_LAST_BYTES)
-                with suppress(ServiceError):  # then only the connection is closed
-                    next(received, None)
-        finally:
-            response.close()
+                with suppress(ServiceError), mapped:  # then only the connection is closed
+                    next(pieces, None)
 
     async def _aattempt(
         self, request: Request, attempts: Attempts, open_sink: OpenSink[T]
     ) -> AsyncGenerator[T, None]:
         sender, deadline = await self._async_sender(), attempts.deadline
-        with MappedErrors(deadline, self._address.origin):
-            response = await sender.open(request, self._timeouts, deadline)
-        try:
-            attempts.head = head = Reply(response.status, response.headers)
-            sink = open_sink(head, attempts)
-            async with aclosing(self._areceived(response, deadline)) as received:
-                async for data in received:
+        mapped = MappedErrors(deadline, self._address.origin)
+        with mapped:
+            async with sender.open(request, self._timeouts, deadline) as (head, pieces):
+                attempts.head = head
+                sink = open_sink(head, attempts)
+                async for data in pieces:
+                    deadline.check()
                     for piece in sink.feed(data):
                         yield piece
                     if sink.done:
@@ -393,12 +389,8 @@ class Transport:
                     yield piece
                 if sink.done and sender.exact:
                     deadline.finish_within(_LAST_BYTES)
-                    with suppress(ServiceError):  # then only the connection is closed
-                        await anext(received, None)
-        finally:
-            # anyio cancels a task again at each await, but the connection must be given back.
-            with anyio.CancelScope(shield=True):
-                await response.aclose()
+                    with suppress(ServiceError), mapped:  # then only the connection is closed
+                        await anext(pieces, None)
 
     def _wait_after(
         self, error: SequrityError, call: ServiceCall, attempts: Attempts
@@ -421,20 +413,6 @@ class Transport:
             if name.lower() in _KEY_HEADERS
         }
         return self._redactor.knowing(key for key in found if len(key) >= _SHORTEST_KEY)
-
-    def _received(self, pieces: Iterable[bytes], deadline: Deadline) -> Iterator[bytes]:
-        with MappedErrors(deadline, self._address.origin):
-            for data in pieces:
-                deadline.check()
-                yield data
-
-    async def _areceived(
-        self, pieces: AsyncIterable[bytes], deadline: Deadline
-    ) -> AsyncGenerator[bytes, None]:
-        with MappedErrors(deadline, self._address.origin):
-            async for data in pieces:
-                deadline.check()
-                yield data
 
     def _sender(self) -> Sender:
         return self._injected or shared_sender(self._env_proxies())

@@ -6,7 +6,7 @@ The client builds its URLs from the table, and the local server mounts it.
 import ipaddress
 from dataclasses import dataclass
 from typing import Literal, get_args
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from langchain_sequrity.errors import UsageError
 
@@ -27,12 +27,8 @@ def normalize_base_url(base_url: str) -> str:
     Raises:
         UsageError: If it is not an http(s) URL with a host, or holds credentials.
     """
-    parts = urlsplit(base_url)
-    try:
-        is_url = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # the port is not a number
-        is_url = False
-    if not is_url:
+    parts = _split(base_url, ("http", "https"))
+    if parts is None:
         msg = f"`base_url` must be an http(s) URL such as `{DEFAULT_BASE_URL}`; got {base_url!r}."
         raise UsageError(msg)
     if parts.username or parts.password or parts.query or parts.fragment:
@@ -52,14 +48,19 @@ def check_proxy(address: str) -> None:
         UsageError: If it is not an address of a proxy. The message does not show it, since it may
             hold a password.
     """
-    try:
-        parts = urlsplit(address)
-        is_proxy = parts.scheme in _PROXY_SCHEMES and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # the port is not a number
-        is_proxy = False
-    if not is_proxy:
+    if _split(address, _PROXY_SCHEMES) is None:
         msg = "`proxy` is not the address of a proxy, such as `http://proxy.example:8080`."
         raise UsageError(msg)
+
+
+def _split(address: str, schemes: tuple[str, ...]) -> SplitResult | None:
+    """The parts of a URL with a host; `None` for anything else."""
+    try:
+        parts = urlsplit(address)
+        is_url = parts.scheme in schemes and parts.hostname and parts.port != 0
+    except ValueError:  # the port is not a number
+        return None
+    return parts if is_url else None
 
 
 def is_loopback(host: str) -> bool:
@@ -94,11 +95,6 @@ POLICY_PROVIDERS: tuple[Provider | None, ...] = (
     "sequrity_azure",
 )
 
-# Rows of the vendor's own table; other pairs are allowed by its URL grammar only.
-_LISTED_EVERYWHERE = ("chat", "code")
-_LISTED_LANG_GRAPH = {("chat/completions", provider) for provider in PROVIDERS["chat/completions"]}
-_LISTED_LANG_GRAPH.add(("messages", "anthropic"))
-
 
 @dataclass(frozen=True, slots=True)
 class Route:
@@ -108,13 +104,11 @@ class Route:
         endpoint_type: First segment, such as `chat`, or `policy-gen`.
         provider: Second segment, or `None` if the path has none.
         suffix: The format, or `generate`.
-        listed: Whether the vendor's table has this row; otherwise only its URL grammar allows it.
     """
 
     endpoint_type: str
     provider: Provider | None
     suffix: str
-    listed: bool = True
 
     @property
     def path(self) -> str:
@@ -123,14 +117,9 @@ class Route:
         return f"/control/{self.endpoint_type}{provider}/v1/{self.suffix}"
 
 
+# The vendor's own table has only some of these rows; its URL grammar allows all of them.
 CHAT_ROUTES: tuple[Route, ...] = tuple(
-    Route(
-        endpoint_type,
-        provider,
-        suffix,
-        listed=endpoint_type in _LISTED_EVERYWHERE
-        or (endpoint_type == "lang-graph" and (suffix, provider) in _LISTED_LANG_GRAPH),
-    )
+    Route(endpoint_type, provider, suffix)
     for suffix, providers in PROVIDERS.items()
     for endpoint_type in ENDPOINT_TYPES
     for provider in providers

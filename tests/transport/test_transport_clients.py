@@ -258,28 +258,35 @@ def test_a_thread_waits_for_a_full_pool_up_to_the_pool_limit(serve: Serve) -> No
     request = Address(serve(WORKS).url).request(FIRST_TURN)
     small = pool.Pool(no_tls, max_open=1)
 
-    with contextlib.closing(small.open(request, quick(), Deadline())):
-        with pytest.raises(httpcore.PoolTimeout):
-            small.open(request, quick(pool=0.02), Deadline())
-        with pytest.raises(httpcore.PoolTimeout):
-            small.open(request, quick(), Deadline(total=0.02))
+    def call(deadline: Deadline, **limits: float) -> bytes:
+        with small.open(request, quick(**limits), deadline) as (_, pieces):
+            return b"".join(pieces)
 
-    small.open(request, quick(), Deadline()).close()
+    with small.open(request, quick(), Deadline()):
+        with pytest.raises(httpcore.PoolTimeout):
+            call(Deadline(), pool=0.02)
+        with pytest.raises(httpcore.PoolTimeout):
+            call(Deadline(total=0.02))
+
+    assert call(Deadline()) == b'{"text": "hi"}'
 
 
 async def test_a_task_waits_for_a_full_pool_up_to_the_pool_limit(serve: Serve) -> None:
     request = Address(serve(WORKS).url).request(FIRST_TURN)
     small = pool.AsyncPool(no_tls, max_open=1)
 
-    response = await small.open(request, quick(), Deadline())
-    with pytest.raises(httpcore.PoolTimeout):
-        await small.open(request, quick(pool=0.02), Deadline())
-    waiting = asyncio.create_task(small.open(request, quick(), Deadline()))
-    await asyncio.sleep(0.02)
-    assert not waiting.done()
-    await response.aclose()
+    async def call(**limits: float) -> bytes:
+        async with small.open(request, quick(**limits), Deadline()) as (_, pieces):
+            return b"".join([data async for data in pieces])
 
-    await (await waiting).aclose()
+    async with small.open(request, quick(), Deadline()):
+        with pytest.raises(httpcore.PoolTimeout):
+            await call(pool=0.02)
+        waiting = asyncio.create_task(call())
+        await asyncio.sleep(0.02)
+        assert not waiting.done()
+
+    assert await waiting == b'{"text": "hi"}'
 
 
 FAILURES: list[list[Answer]] = [[closes], [says(b"no HTTP\r\n\r\n")], [WORKS, closes]]
@@ -293,8 +300,8 @@ def test_a_failed_request_of_a_thread_frees_its_slot(serve: Serve, script: list[
     request = Address(serve(*script, WORKS).url).request(FIRST_TURN)
 
     def call() -> bytes:
-        with contextlib.closing(small.open(request, quick(pool=0.01), Deadline())) as reply:
-            return b"".join(reply)
+        with small.open(request, quick(pool=0.01), Deadline()) as (_, pieces):
+            return b"".join(pieces)
 
     with contextlib.closing(pool.Pool(no_tls, max_open=1)) as small:
         for _ in script:
@@ -310,9 +317,8 @@ async def test_a_failed_request_of_a_task_frees_its_slot(
     request = Address(serve(*script, WORKS).url).request(FIRST_TURN)
 
     async def call() -> bytes:
-        reply = await small.open(request, quick(pool=0.01), Deadline())
-        async with contextlib.aclosing(reply):
-            return b"".join([data async for data in reply])
+        async with small.open(request, quick(pool=0.01), Deadline()) as (_, pieces):
+            return b"".join([data async for data in pieces])
 
     async with contextlib.aclosing(pool.AsyncPool(no_tls, max_open=1)) as small:
         for _ in script:
@@ -326,9 +332,10 @@ def test_idle_connections_above_the_limit_are_closed(serve: Serve) -> None:
     request = Address(server.url).request(FIRST_TURN)
     small = pool.Pool(no_tls, max_idle=1)
 
-    for reply in [small.open(request, quick(), Deadline()) for _ in range(2)]:
-        assert b"".join(reply) == b'{"text": "hi"}'
-        reply.close()
+    with contextlib.ExitStack() as stack:
+        for _ in range(2):
+            _, pieces = stack.enter_context(small.open(request, quick(), Deadline()))
+            assert b"".join(pieces) == b'{"text": "hi"}'
 
     assert server.closed.acquire(timeout=WAIT)
     assert len(server.connections) == 2
@@ -341,9 +348,11 @@ async def test_idle_connections_of_a_loop_above_the_limit_are_closed(serve: Serv
     request = Address(server.url).request(FIRST_TURN)
     small = pool.AsyncPool(no_tls, max_idle=1)
 
-    for reply in [await small.open(request, quick(), Deadline()) for _ in range(2)]:
-        assert b"".join([data async for data in reply]) == b'{"text": "hi"}'
-        await reply.aclose()
+    async with contextlib.AsyncExitStack() as stack:
+        for _ in range(2):
+            opened = small.open(request, quick(), Deadline())
+            _, pieces = await stack.enter_async_context(opened)
+            assert b"".join([data async for data in pieces]) == b'{"text": "hi"}'
 
     assert await asyncio.to_thread(server.closed.acquire, timeout=WAIT)
     assert len(server.connections) == 2
@@ -693,13 +702,12 @@ def test_a_tls_connection_with_more_data_after_its_reply_is_not_used_again(
         return slowly(connection) and beyond(connection)
 
     def whole(replies: pool.Pool) -> bytes:
-        with contextlib.closing(replies.open(request, quick(), Deadline())) as reply:
-            return b"".join(reply)
+        with replies.open(request, quick(), Deadline()) as (_, pieces):
+            return b"".join(pieces)
 
     async def awhole(replies: pool.AsyncPool) -> bytes:
-        reply = await replies.open(request, quick(), Deadline())
-        async with contextlib.aclosing(reply):
-            return b"".join([data async for data in reply])
+        async with replies.open(request, quick(), Deadline()) as (_, pieces):
+            return b"".join([data async for data in pieces])
 
     async def atwice() -> list[bytes]:
         replies = pool.AsyncPool(client_tls)

@@ -276,7 +276,7 @@ def test_a_connection_is_not_reused_after_an_incomplete_request() -> None:
 
     http.receive(reply(LENGTH))
 
-    assert http.head() == (200, {"content-length": "14"})
+    assert http.head() == Reply(200, {"content-length": "14"})
     assert (http.body(), http.body()) == (BODY, b"")
     assert http.start_next_cycle() is False
 
