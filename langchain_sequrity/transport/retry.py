@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
-from types import MappingProxyType, TracebackType
+from types import TracebackType
 
 import httpcore
 import httpx
@@ -220,95 +220,13 @@ def _number(text: str | None) -> float | None:
 # Failures of the network
 
 
-Translate = Callable[[BaseException, Deadline, Origin], SequrityError]
-
-
-def _not_connected(fault: BaseException, _deadline: Deadline, origin: Origin) -> SequrityError:
-    reason = str(fault) or type(fault).__name__
-    msg = f"No connection to `{origin}`: {reason}. Check address, network and proxy settings."
-    return ConnectionFailed(msg, is_retryable=True)
-
-
-def _connect_timed_out(_fault: BaseException, deadline: Deadline, origin: Origin) -> SequrityError:
-    limit = _limit(deadline, "`connect`")
-    msg = f"No connection to `{origin}` within {limit}. Check the network, or allow more time."
-    return TimedOut(msg, is_retryable=True)
-
-
-def _pool_timed_out(_fault: BaseException, deadline: Deadline, origin: Origin) -> SequrityError:
-    limit = _limit(deadline, "`pool`")
-    msg = f"No free connection to `{origin}` within {limit}. Make fewer calls at a time."
-    return TimedOut(msg, is_retryable=True)
-
-
-def _timed_out(_fault: BaseException, deadline: Deadline, origin: Origin) -> SequrityError:
-    limit = _limit(deadline, "`read` or `write`")
-    msg = f"`{origin}` did not answer within {limit}. Allow more time with `timeout`."
-    passed = deadline.passed()
-    if passed and passed[0] == "silence":
-        msg = (
-            f"The stream from `{origin}` brought no event for {passed[1]:g} s. Allow more time "
-            "with `stream_chunk_timeout`."
-        )
-    return TimedOut(msg)
-
-
-def _limit(deadline: Deadline, otherwise: str) -> str:
-    passed = deadline.passed()
-    return f"{passed[1]:g} s" if passed else f"the time limit {otherwise}"
-
-
-def _lost(fault: BaseException, _deadline: Deadline, origin: Origin) -> SequrityError:
-    reason = str(fault) or type(fault).__name__
-    msg = (
-        f"The connection to `{origin}` was lost: {reason}. The request may have been processed; "
-        "check that before you send it again."
-    )
-    return StreamInterrupted(msg)
-
-
-def _not_sendable(_fault: BaseException, _deadline: Deadline, origin: Origin) -> SequrityError:
-    # The library's text quotes the header, which may be a key.
-    msg = f"The request to `{origin}` is not valid HTTP. Check the headers you gave."
-    return UsageError(msg)
-
-
-def _bad_reply(fault: BaseException, _deadline: Deadline, origin: Origin) -> SequrityError:
-    msg = f"The reply of `{origin}` cannot be used ({type(fault).__name__}). Check `base_url`."
-    return BadReply(msg)
-
-
-def _raised_by_hook(fault: BaseException, _deadline: Deadline, origin: Origin) -> SequrityError:
-    response: httpx.Response = fault.response  # type: ignore[attr-defined]  # HTTPStatusError's
-    head = Reply(response.status_code, response.headers)
-    error = failure(head) or BadReply(f"A hook refused the reply of `{origin}`.")
-    complete(error, head)
-    return error
-
-
-# Most specific first. A client of the caller or behind a proxy raises the classes of httpx, our own
-# pool those of httpcore.
-TRANSLATIONS: Mapping[tuple[type[Exception], ...], Translate] = MappingProxyType(
-    {
-        (httpx.ConnectTimeout, httpcore.ConnectTimeout): _connect_timed_out,
-        (httpx.PoolTimeout, httpcore.PoolTimeout): _pool_timed_out,
-        (httpx.TimeoutException, httpcore.TimeoutException): _timed_out,
-        (httpx.ConnectError, httpcore.ConnectError): _not_connected,
-        (httpx.ProxyError, httpcore.ProxyError): _not_connected,
-        (httpx.UnsupportedProtocol, httpcore.UnsupportedProtocol): _not_connected,
-        (httpx.LocalProtocolError, httpcore.LocalProtocolError): _not_sendable,
-        (httpx.InvalidURL,): _not_sendable,
-        (httpx.NetworkError, httpcore.NetworkError): _lost,
-        (httpx.ProtocolError, httpcore.ProtocolError): _lost,
-        (httpx.HTTPStatusError,): _raised_by_hook,
-        (httpx.HTTPError,): _bad_reply,
-        (OSError,): _lost,  # from TLS, which httpcore does not always translate
-    }
-)
-
-
-def translate(fault: BaseException, deadline: Deadline, origin: Origin) -> SequrityError | None:
+def translate(  # noqa: PLR0911 - one case after the other
+    fault: BaseException, deadline: Deadline, origin: Origin
+) -> SequrityError | None:
     """Return our exception for an exception of the network.
+
+    A client of the caller or behind a proxy raises the classes of httpx, our own pool those of
+    httpcore.
 
     Args:
         fault: The exception that was raised.
@@ -318,9 +236,59 @@ def translate(fault: BaseException, deadline: Deadline, origin: Origin) -> Sequr
     Returns:
         The exception, or `None` for a programming error.
     """
-    for kinds, make in TRANSLATIONS.items():
-        if isinstance(fault, kinds):
-            return make(fault, deadline, origin)
+    kind, passed = type(fault).__name__, deadline.passed()
+    reason = str(fault) or kind
+    limit = f"{passed[1]:g} s" if passed else "the time limit {}"
+    match fault:
+        case httpx.ConnectTimeout() | httpcore.ConnectTimeout():
+            within = limit.format("`connect`")
+            msg = (
+                f"No connection to `{origin}` within {within}. Check the network, or allow more "
+                "time."
+            )
+            return TimedOut(msg, is_retryable=True)
+        case httpx.PoolTimeout() | httpcore.PoolTimeout():
+            within = limit.format("`pool`")
+            msg = f"No free connection to `{origin}` within {within}. Make fewer calls at a time."
+            return TimedOut(msg, is_retryable=True)
+        case httpx.TimeoutException() | httpcore.TimeoutException():
+            within = limit.format("`read` or `write`")
+            msg = f"`{origin}` did not answer within {within}. Allow more time with `timeout`."
+            if passed and passed[0] == "silence":
+                msg = f"The stream from `{origin}` brought no event for {within}. "
+                msg += "Allow more time with `stream_chunk_timeout`."
+            return TimedOut(msg)
+        case (
+            (httpx.ConnectError() | httpcore.ConnectError())
+            | (httpx.ProxyError() | httpcore.ProxyError())
+            | (httpx.UnsupportedProtocol() | httpcore.UnsupportedProtocol())
+        ):
+            msg = (
+                f"No connection to `{origin}`: {reason}. Check address, network and proxy settings."
+            )
+            return ConnectionFailed(msg, is_retryable=True)
+        case httpx.LocalProtocolError() | httpcore.LocalProtocolError() | httpx.InvalidURL():
+            # The library's text quotes the header, which may be a key.
+            return UsageError(
+                f"The request to `{origin}` is not valid HTTP. Check the headers you gave."
+            )
+        case (
+            (httpx.NetworkError() | httpcore.NetworkError())
+            | (httpx.ProtocolError() | httpcore.ProtocolError())
+            | OSError()  # from TLS, which httpcore does not always translate
+        ):
+            msg = (
+                f"The connection to `{origin}` was lost: {reason}. The request may have been "
+                "processed; check that before you send it again."
+            )
+            return StreamInterrupted(msg)
+        case httpx.HTTPStatusError(response=response):  # from a hook of the caller's client
+            head = Reply(response.status_code, response.headers)
+            error = failure(head) or BadReply(f"A hook refused the reply of `{origin}`.")
+            complete(error, head)
+            return error
+        case httpx.HTTPError():
+            return BadReply(f"The reply of `{origin}` cannot be used ({kind}). Check `base_url`.")
     return None
 
 
