@@ -68,7 +68,6 @@ from langchain_sequrity.wire.policy_generation import (
     write_request,
 )
 from langchain_sequrity.wire.tools import (
-    FunctionTool,
     name_of,
     neutral,
     read_function,
@@ -479,14 +478,10 @@ def function_tools(tools: Iterable[ToolLike]) -> Iterator[dict[str, Any]]:
         except (KeyError, TypeError, ValueError) as error:
             raise _no_tool(index, tool) from error
         if function is not None:
-            yield neutral(_checked(function, index, tool))
-
-
-def _checked(function: FunctionTool, index: int, tool: Any) -> FunctionTool:
-    named = isinstance(function.name, str) and function.name
-    if not named or not isinstance(function.parameters, Mapping | None):
-        raise _no_tool(index, tool)
-    return FunctionTool(function.name, function.description, function.parameters)
+            name, parameters = function.get("name"), function.get("parameters")
+            if not (isinstance(name, str) and name and isinstance(parameters, Mapping | None)):
+                raise _no_tool(index, tool)
+            yield neutral({key: function.get(key) for key in ("name", "description", "parameters")})
 
 
 def _no_tool(index: int, tool: Any) -> UsageError:

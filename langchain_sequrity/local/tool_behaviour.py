@@ -230,17 +230,18 @@ def behaviour_of(tool: Mapping[str, Any]) -> Behaviour:
     function = read_function(tool)
     if function is None:
         return _anything("not a function")
-    named, schema = words(function.name), _Schema(function.parameters)
-    described = (function.description or "")[:_DESCRIPTION]
+    name = function["name"]
+    named, schema = words(name), _Schema(function.get("parameters"))
+    described = function.get("description", "")[:_DESCRIPTION]
     reading = _first(named, _READS)
-    if acting := _acting(function.name):
+    if acting := _acting(name):
         answering = reading or _first(named, _ANSWERS) or not schema.words.isdisjoint(_CODE)
         steering, optional = _addressed(named, described, schema)
         why = f"the name has `{acting}`"
         return Behaviour(bool(answering), acts=True, why=why, steering=steering, optional=optional)
     if verb := _described_verb(described):
         return _anything(f"the description has `{verb}`")
-    own = _own(function.name, described, schema)
+    own = _own(name, described, schema)
     if own or reading:
         steering = _steering(schema) if _DATABASES.isdisjoint(named) else None
         why = f"the name has `{own or reading}`"

@@ -13,7 +13,6 @@ are written as the service writes them (`docs/protocol.md`, Chat completions).
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from langchain_core.messages import (
@@ -30,33 +29,10 @@ from langchain_sequrity.wire.exchange import METADATA_KEY
 
 Tool = dict[str, Any]
 
-_NEUTRAL = frozenset({"type", "function"})
-_FLAT = frozenset({"type", "name", "description", "parameters", "strict", "output_schema"})
-_ANTHROPIC = (_FLAT - {"parameters"}) | {"input_schema"}
+FUNCTION_FIELDS = ("name", "description", "parameters", "strict", "output_schema")
 
 
-@dataclass(frozen=True, slots=True)
-class FunctionTool:
-    """A tool that the client runs, in any format.
-
-    Attributes:
-        name: Its name.
-        description: What it does.
-        parameters: JSON Schema of its arguments.
-        strict: Whether arguments must fit the schema exactly.
-        output_schema: JSON Schema of its results, for planners.
-        extras: Other fields of the definition, such as `cache_control`.
-    """
-
-    name: str
-    description: str | None = None
-    parameters: Mapping[str, Any] | None = None
-    strict: bool | None = None
-    output_schema: Mapping[str, Any] | None = None
-    extras: Mapping[str, Any] = field(default_factory=dict)
-
-
-def read_function(tool: Mapping[str, Any]) -> FunctionTool | None:
+def read_function(tool: Mapping[str, Any]) -> Tool | None:
     """Read a function tool.
 
     Args:
@@ -64,47 +40,25 @@ def read_function(tool: Mapping[str, Any]) -> FunctionTool | None:
             (`input_schema`).
 
     Returns:
-        The function, or `None` for a tool of another kind, which the service runs itself.
+        The fields of the function that are set: `name`, `description`, `parameters` (the JSON
+        Schema of its arguments), `strict`, and `output_schema` (that of its results). `None` for a
+        tool of another kind, which the service runs itself.
     """
     inner = tool.get("function")
     if isinstance(inner, Mapping):
-        return _function(inner, inner.get("parameters"), tool, _NEUTRAL)
+        return _function(inner)
     if "input_schema" in tool:
-        return _function(tool, tool["input_schema"], tool, _ANTHROPIC)
-    if tool.get("type") == "function" and "name" in tool:
-        return _function(tool, tool.get("parameters"), tool, _FLAT)
-    return None
+        return _function({**tool, "parameters": tool["input_schema"]})
+    return _function(tool) if tool.get("type") == "function" and "name" in tool else None
 
 
-def _function(
-    inner: Mapping[str, Any], schema: Any, tool: Mapping[str, Any], known: frozenset[str]
-) -> FunctionTool:
-    extras = {key: value for key, value in tool.items() if key not in known}
-    return FunctionTool(
-        inner["name"],
-        inner.get("description"),
-        schema,
-        inner.get("strict"),
-        inner.get("output_schema"),
-        extras,
-    )
+def _function(given: Mapping[str, Any]) -> Tool:
+    return {key: given[key] for key in FUNCTION_FIELDS if given.get(key) is not None}
 
 
-FUNCTION_FIELDS = ("description", "parameters", "strict", "output_schema")
-
-
-def fields_of(function: FunctionTool) -> Tool:
-    """The fields of a function that are set, without extras."""
-    found = {key: getattr(function, key) for key in FUNCTION_FIELDS}
-    return {
-        "name": function.name,
-        **{key: value for key, value in found.items() if value is not None},
-    }
-
-
-def neutral(function: FunctionTool) -> Tool:
-    """Write a function tool in the neutral form, without its extras."""
-    return {"type": "function", "function": fields_of(function)}
+def neutral(given: Mapping[str, Any]) -> Tool:
+    """A function tool in the neutral form, of a mapping with the fields of the function."""
+    return {"type": "function", "function": _function(given)}
 
 
 def name_of(tool: Mapping[str, Any]) -> str | None:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from langchain_sequrity.errors import UsageError
-from langchain_sequrity.wire.tools import fields_of, read_function
+from langchain_sequrity.wire.tools import FUNCTION_FIELDS, read_function
 
 _SUBSCHEMAS = ("items", "not", "if", "then", "else", "contains", "additionalProperties")
 _LISTS = ("anyOf", "allOf", "prefixItems")
@@ -105,6 +105,7 @@ _NEUTRAL = frozenset(
     {"tools", "tool_choice", "parallel_tool_calls", "response_format", "stop", "max_tokens"}
 )
 _FORCED = ("any", "tool")
+_OF_FUNCTION = frozenset({"type", "function", *FUNCTION_FIELDS})
 _NO_ARGUMENTS: Mapping[str, Any] = {"type": "object", "properties": {}}
 DEFAULT_MAX_TOKENS = 16_384
 """Default of `max_tokens`, which the format requires (`docs/protocol.md`, Messages)."""
@@ -161,15 +162,12 @@ def write_tool(tool: Mapping[str, Any]) -> dict[str, Any]:
     function = None if "input_schema" in tool else read_function(tool)
     if function is None:
         return dict(tool)
-    written = fields_of(function)
-    schema = written.pop("parameters", None) or _NO_ARGUMENTS
-    if not written.get("description"):
-        written.pop("description", None)
-    return {
-        **function.extras,
-        **written,
-        "input_schema": fit_schema(schema) if function.strict else schema,
-    }
+    extras = {key: value for key, value in tool.items() if key not in _OF_FUNCTION}
+    schema = function.pop("parameters", None) or _NO_ARGUMENTS
+    if not function.get("description"):
+        function.pop("description", None)
+    is_strict = function.get("strict")
+    return {**extras, **function, "input_schema": fit_schema(schema) if is_strict else schema}
 
 
 def _tool_choice(choice: Any, *, parallel: bool | None) -> dict[str, Any] | None:

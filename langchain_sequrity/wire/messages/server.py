@@ -29,7 +29,7 @@ from langchain_sequrity.wire import checks
 from langchain_sequrity.wire.checks import array, at_least, between, by, maybe, text_or
 from langchain_sequrity.wire.exchange import ChatRequest, Event, ReplyHead, StreamTotals
 from langchain_sequrity.wire.messages.content import INVALID, MODEL_PROVIDER, Block
-from langchain_sequrity.wire.tools import FUNCTION_FIELDS, FunctionTool, neutral
+from langchain_sequrity.wire.tools import neutral
 
 # Content blocks of a request
 
@@ -261,14 +261,13 @@ def _thinks(body: Mapping[str, Any]) -> bool:
 def read_tools(body: Mapping[str, Any]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Function tools in neutral form, and tools that the service would run itself."""
     tools: list[dict[str, Any]] = _TOOLS.check(body).get("tools") or []
-    functions = [_function(tool) for tool in tools if tool.get("type") in _FUNCTION_TYPES]
+    functions = [
+        neutral({**tool, "parameters": tool["input_schema"]})
+        for tool in tools
+        if tool.get("type") in _FUNCTION_TYPES
+    ]
     checks.distinct_tools(functions)
     return functions, [tool for tool in tools if tool.get("type") not in _FUNCTION_TYPES]
-
-
-def _function(tool: dict[str, Any]) -> dict[str, Any]:
-    fields: dict[str, Any] = {key: tool.get(key) for key in FUNCTION_FIELDS}
-    return neutral(FunctionTool(tool["name"], **{**fields, "parameters": tool["input_schema"]}))
 
 
 def _tool_choice(

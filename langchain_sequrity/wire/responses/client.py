@@ -44,7 +44,6 @@ from langchain_sequrity.wire.media import is_media, read_media
 from langchain_sequrity.wire.responses.items import read_output
 from langchain_sequrity.wire.tool_results import has_failed, with_tool_messages, write_tool_result
 from langchain_sequrity.wire.tools import (
-    fields_of,
     keep_arguments,
     kept_arguments,
     read_function,
@@ -143,7 +142,7 @@ def _write_params(params: Mapping[str, Any]) -> dict[str, Any]:
 def write_tool(tool: Mapping[str, Any]) -> dict[str, Any]:
     """Write a tool; one that the service runs itself stays unchanged."""
     function = read_function(tool)
-    return dict(tool) if function is None else {"type": "function", **fields_of(function)}
+    return dict(tool) if function is None else {"type": "function", **function}
 
 
 def write_format(response_format: Mapping[str, Any]) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from langchain_sequrity.wire.exchange import ChatRequest, Event, ReplyHead
 from langchain_sequrity.wire.media import Media, read_media
 from langchain_sequrity.wire.responses.client import write_format, write_tool
 from langchain_sequrity.wire.responses.items import Block, is_block, read_output
-from langchain_sequrity.wire.tools import FunctionTool, neutral, write_calls
+from langchain_sequrity.wire.tools import neutral, write_calls
 
 Item = dict[str, Any]
 
@@ -397,14 +397,9 @@ def _refuse_unsupported(body: Mapping[str, Any]) -> None:
 def read_tools(body: Mapping[str, Any]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Function tools in neutral form, and tools that the service would run itself."""
     tools: list[dict[str, Any]] = _TOOLS.check(body).get("tools") or []
-    functions = [_function(tool) for tool in tools if tool["type"] == "function"]
+    functions = [neutral(tool) for tool in tools if tool["type"] == "function"]
     checks.distinct_tools(functions)
     return functions, [tool for tool in tools if tool["type"] != "function"]
-
-
-def _function(tool: Mapping[str, Any]) -> dict[str, Any]:
-    fields: dict[str, Any] = {key: tool.get(key) for key in _FUNCTION}
-    return neutral(FunctionTool(**fields))
 
 
 def _response_format(text: Mapping[str, Any]) -> dict[str, Any] | None:
