@@ -392,6 +392,32 @@ def usage_metadata(
     return usage
 
 
+def openai_usage(usage: Mapping[str, Any], inputs: str, outputs: str) -> UsageMetadata:
+    """Read the token counts of OpenAI's formats.
+
+    Args:
+        usage: The counts.
+        inputs: How the format names the input: `prompt` or `input`.
+        outputs: How it names the output: `completion` or `output`.
+    """
+    read = usage.get(f"{inputs}_tokens_details") or {}
+    written = usage.get(f"{outputs}_tokens_details") or {}
+    return usage_metadata(
+        count(usage, f"{inputs}_tokens"),
+        count(usage, f"{outputs}_tokens"),
+        count(usage, "total_tokens"),
+        inputs={
+            "cache_read": read.get("cached_tokens"),
+            "cache_creation": read.get("cache_write_tokens"),
+            "audio": read.get("audio_tokens"),
+        },
+        outputs={
+            "reasoning": written.get("reasoning_tokens"),
+            "audio": written.get("audio_tokens"),
+        },
+    )
+
+
 def reply_metadata(
     body: Mapping[str, Any], skipped: Collection[str], provider: str
 ) -> dict[str, Any]:

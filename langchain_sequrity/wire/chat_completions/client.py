@@ -32,11 +32,10 @@ from langchain_sequrity.wire.exchange import (
     Event,
     Reply,
     StreamMemory,
-    count,
+    openai_usage,
     read_object,
     refuse,
     reply_metadata,
-    usage_metadata,
 )
 from langchain_sequrity.wire.media import Block, read_media
 from langchain_sequrity.wire.streams import FormatReader
@@ -308,7 +307,7 @@ def read_reply(reply: Reply, describe: Describe) -> list[AIMessage]:
                 raise error_inside(choice, reply)
         messages = [_read_choice(choice, shared) for choice in choices]
         usage = body.get("usage")
-        messages[0].usage_metadata = _usage(usage) if usage else None
+        messages[0].usage_metadata = openai_usage(usage, "prompt", "completion") if usage else None
     except MISSHAPEN:
         refuse("choices with a `message`", body, reply)
     return messages
@@ -395,25 +394,6 @@ def _read_calls(
 ) -> tuple[list[ToolCall], list[InvalidToolCall]]:
     functions = ((call["function"], call.get("id")) for call in calls)
     return parse_calls((one["name"], one.get("arguments"), call_id) for one, call_id in functions)
-
-
-def _usage(usage: Mapping[str, Any]) -> UsageMetadata:
-    prompt = usage.get("prompt_tokens_details") or {}
-    completion = usage.get("completion_tokens_details") or {}
-    return usage_metadata(
-        count(usage, "prompt_tokens"),
-        count(usage, "completion_tokens"),
-        count(usage, "total_tokens"),
-        inputs={
-            "cache_read": prompt.get("cached_tokens"),
-            "cache_creation": prompt.get("cache_write_tokens"),
-            "audio": prompt.get("audio_tokens"),
-        },
-        outputs={
-            "reasoning": completion.get("reasoning_tokens"),
-            "audio": completion.get("audio_tokens"),
-        },
-    )
 
 
 # Streams
@@ -526,7 +506,7 @@ class ChatCompletionsReader(FormatReader):
         if not usage or self._counted:
             return None
         self._counted = True
-        return _usage(usage)
+        return openai_usage(usage, "prompt", "completion")
 
     def _collect_logprobs(self, logprobs: Mapping[str, Any]) -> None:
         for kind, tokens in logprobs.items():

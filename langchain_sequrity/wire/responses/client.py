@@ -34,11 +34,10 @@ from langchain_sequrity.wire.exchange import (
     MISSHAPEN,
     Describe,
     Reply,
-    count,
+    openai_usage,
     read_object,
     refuse,
     reply_metadata,
-    usage_metadata,
 )
 from langchain_sequrity.wire.media import is_media, read_media
 from langchain_sequrity.wire.responses.items import read_output
@@ -697,17 +696,4 @@ def _finish_reason(body: Mapping[str, Any], *, called: bool) -> str:
 
 def read_usage(usage: Mapping[str, Any] | None) -> UsageMetadata | None:
     """Read token counts."""
-    if not usage:
-        return None
-    inputs = usage.get("input_tokens_details") or {}
-    outputs = usage.get("output_tokens_details") or {}
-    return usage_metadata(
-        count(usage, "input_tokens"),
-        count(usage, "output_tokens"),
-        count(usage, "total_tokens"),
-        inputs={
-            "cache_read": inputs.get("cached_tokens"),
-            "cache_creation": inputs.get("cache_write_tokens"),
-        },
-        outputs={"reasoning": outputs.get("reasoning_tokens")},
-    )
+    return openai_usage(usage, "input", "output") if usage else None
