@@ -77,13 +77,13 @@ def test_sets_are_written_in_sorted_order() -> None:
     [
         (
             PolicyHeader(codes=PolicyCodes(code="let a={};\ud800", language="cedar")),
-            r"`codes.code` .*\(U\+D800\) at character 9",
+            "`codes.code` is not JSON: .* without lone surrogates",
         ),
         (
             ConfigHeader(extra={"a": [1]}).model_copy(update={"fsm": ["\udc00"]}),
-            r"`fsm\[0\]` contains",
+            r"`fsm\[0\]` is not JSON",
         ),
-        (FeaturesHeader().model_copy(update={"agent_arch": object()}), "`agent_arch` is a `obj"),
+        (FeaturesHeader().model_copy(update={"agent_arch": object()}), "`agent_arch` is not JSON"),
     ],
 )
 def test_a_value_that_json_cannot_express_is_refused_when_written(
@@ -121,7 +121,7 @@ BAD: list[tuple[Any, str]] = [
     ('{"a":-Infinity}', "Invalid JSON: `-Infinity`"),
     ('{"a":1e999}', "Invalid JSON: a number is too large."),
     ('{"a":' + "9" * 6000 + "}", "Invalid JSON: an integer has more than 64 bits."),
-    ('{"fsm":{"max_n_turns":9223372036854775808}}', "`fsm.max_n_turns` has more than 64 bits"),
+    ('{"fsm":{"max_n_turns":9223372036854775808}}', "`fsm.max_n_turns` is not JSON"),
     ("[]", "A header must be one JSON object; got a list."),
     ("null", "got null."),
     ("true", "got true."),
@@ -131,7 +131,7 @@ BAD: list[tuple[Any, str]] = [
     ('{"fsm":{"a":1,"\\u0061":2}}', "The key `a` occurs twice"),
     ('{"a":' * 33 + "1" + "}" * 33, "nested more than 32 levels"),
     ("[" * 200_000, "nested more than 32 levels"),
-    ('{"a":"\\ud800"}', r"`a` contains a lone surrogate"),
+    ('{"a":"\\ud800"}', "`a` is not JSON: "),
     ('{"fsm":3}', "`fsm`: Input should be a valid dictionary or instance of FsmConfig; got 3."),
     ('{"fsm":{"max_n_turns":0,"clear_session_meta":"x"}}', "`fsm.clear_session_meta`: "),
     ('{"fsm":{"force_to_cache":["a","("]}}', "`fsm.force_to_cache[1]`: "),
