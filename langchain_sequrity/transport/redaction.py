@@ -2,16 +2,17 @@
 
 A server that repeats a key, or a part of it, may write it in many ways. So a text is searched as it
 is and with its escapes resolved, without white space and without regard to case. Any 8 consecutive
-characters of a key are masked at their place in the text. A key shorter than 8 characters is masked
-only as a whole word: masked within words, it could be guessed from the words around the mask. The
-time is linear in the length of the text.
+characters of a key are masked at their place in the text; a text that has them in escapes is masked
+as a whole. A key shorter than 8 characters is masked only as a whole word: masked within words, it
+could be guessed from the words around the mask. The time is linear in the length of the text.
 """
 
 import base64
 import html
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import fields, is_dataclass, replace
+from itertools import islice
 from types import MappingProxyType
 from typing import Any
 
@@ -68,15 +69,33 @@ class Redactor:
 
     def text(self, text: str) -> str:
         """Mask the keys in a text."""
-        spans = list(self._spans(text))
-        return _masked(text, spans) if spans else text
-
-    def _spans(self, text: str) -> Iterator[tuple[int, int]]:
-        """Places of keys in the text, as start and end, in any order."""
         if self._words is not None:
-            yield from (found.span() for found in self._words.finditer(text))
-        for view in _views(text) if self._parts else ():
-            yield from view.spans_of(self._parts, self._halves)
+            text = self._words.sub(_MASK, text)
+        if not self._parts:
+            return text
+        text = self._masked(text)
+        unescaped = islice(_readings(text), 1, None)
+        return _MASK if any(self._masked(one) != one for one in unescaped) else text
+
+    def _masked(self, text: str) -> str:
+        """Mask parts of keys that are in the text itself.
+
+        Each part of 8 characters covers a part of 4 that begins at a multiple of 4, so only these
+        places are searched.
+        """
+        chars = _comparable(text)
+        near = [at for at in range(0, len(chars), _STEP) if chars[at : at + _STEP] in self._halves]
+        if not near:
+            return text
+        places = [place for place, sign in enumerate(text) if not _BLANK.match(sign)]
+        shown, end = list[str](), 0
+        for first in (n for at in near for n in range(max(at - _STEP + 1, 0), at + 1)):
+            if chars[first : first + _SHORTEST_PART] in self._parts:
+                start = places[first]
+                if start > end or not shown:
+                    shown += text[end:start], _MASK
+                end = places[first + _SHORTEST_PART - 1] + 1
+        return "".join([*shown, text[end:]])
 
     def data(self, value: Any, depth: int = 0) -> Any:
         """Mask the keys in all texts of data; data below 100 levels of nesting is masked whole.
@@ -116,64 +135,22 @@ class Redactor:
             setattr(error, name, self.data(value))
 
 
-@dataclass(frozen=True, slots=True)
-class _View:
-    """One reading of a text: characters, and the place of each in the original text.
-
-    Attributes:
-        chars: The characters.
-        starts: For each character, where it begins in the text.
-        ends: For each character, where it ends.
-    """
-
-    chars: str
-    starts: Sequence[int]
-    ends: Sequence[int]
-
-    def rewritten(self, pattern: re.Pattern[str], read: Callable[[str], str]) -> "_View":
-        """The view with each match of a pattern replaced."""
-        chars, starts, ends, last = list[str](), list[int](), list[int](), 0
-        for found in pattern.finditer(self.chars):
-            first, after = found.span()
-            new = read(found[0])
-            chars += self.chars[last:first], new
-            starts += [*self.starts[last:first], *[self.starts[first]] * len(new)]
-            ends += [*self.ends[last:first], *[self.ends[after - 1]] * len(new)]
-            last = after
-        if not last:
-            return self
-        chars.append(self.chars[last:])
-        return _View("".join(chars), [*starts, *self.starts[last:]], [*ends, *self.ends[last:]])
-
-    def spans_of(self, parts: frozenset[str], halves: frozenset[str]) -> Iterator[tuple[int, int]]:
-        """Places of parts of keys in the text, as start and end.
-
-        Args:
-            parts: All parts of 8 characters.
-            halves: All parts of 4 characters. Each part of 8 covers a part of 4 that begins at a
-                multiple of 4, so only these places are searched.
-        """
-        chars = _BLANK.sub("", self.chars).translate(_FOLDED)
-        near = [at for at in range(0, len(chars), _STEP) if chars[at : at + _STEP] in halves]
-        view = self.rewritten(_BLANK, lambda _: "") if near else self
-        for at in near:
-            for first in range(max(at - _STEP + 1, 0), at + 1):
-                if chars[first : first + _SHORTEST_PART] in parts:
-                    yield view.starts[first], view.ends[first + _SHORTEST_PART - 1]
+def _comparable(text: str) -> str:
+    return _BLANK.sub("", text).translate(_FOLDED)
 
 
-def _views(text: str) -> Iterator[_View]:
+def _readings(text: str) -> Iterator[str]:
     """The text as it is, then with its escapes resolved once, twice, and so on."""
-    view = _View(text, range(len(text)), range(1, len(text) + 1))
-    yield view
+    yield text
     for _ in range(_MOST_ESCAPES):
-        before, view = view, view.rewritten(_ESCAPE, _unescaped)
-        if view is before:
+        before, text = text, _ESCAPE.sub(_unescaped, text)
+        if text == before:
             return
-        yield view
+        yield text
 
 
-def _unescaped(escape: str) -> str:
+def _unescaped(found: re.Match[str]) -> str:
+    escape = found[0]
     if escape[0] == "&":
         return html.unescape(escape)
     if escape[0] == "%" or escape[1] in "ux":
@@ -183,8 +160,8 @@ def _unescaped(escape: str) -> str:
 
 def _parts_of(key: str) -> Iterator[str]:
     """All parts of 8 characters of a key, in every form in which a text may contain it."""
-    for form in (*(view.chars for view in _views(key)), *_in_base64(key)):
-        chars = _BLANK.sub("", form).translate(_FOLDED)
+    for form in (*_readings(key), *_in_base64(key)):
+        chars = _comparable(form)
         for first in range(len(chars) - _SHORTEST_PART + 1):
             yield chars[first : first + _SHORTEST_PART]
 
@@ -197,12 +174,3 @@ def _in_base64(key: str) -> Iterator[str]:
         data = bytes(before) + key.encode()
         whole = len(data) * 8 // 6  # characters that do not depend on bytes after the key
         yield base64.b64encode(data).decode()[-(-before * 8 // 6) : whole]
-
-
-def _masked(text: str, spans: Iterable[tuple[int, int]]) -> str:
-    shown, end = list[str](), 0
-    for first, after in sorted(spans):
-        if first > end or not shown:
-            shown += text[end:first], _MASK
-        end = max(end, after)
-    return "".join([*shown, text[end:]])
