@@ -82,30 +82,29 @@ class PolicyReply:
     usage: dict[str, int] = field(default_factory=dict)
 
 
-class _Dialect(NamedTuple):
-    """How a format writes and reads tools."""
-
-    write: Callable[[Mapping[str, Any]], Mapping[str, Any]]
-    read: Callable[[Mapping[str, Any]], tuple[Tools, Tools]]
-
-
 class _Row(NamedTuple):
+    """The providers of a variant, and how its format writes and reads tools."""
+
     providers: tuple[Provider | None, ...]
-    dialect: _Dialect
+    write: Callable[[Mapping[str, Any]], Mapping[str, Any]] = chat_client.write_tool
+    read: Callable[[Mapping[str, Any]], tuple[Tools, Tools]] = chat_server.read_tools
     is_responses: bool = False
 
 
-_CHAT = _Dialect(chat_client.write_tool, chat_server.read_tools)
-_MESSAGES = _Dialect(messages_params.write_tool, messages_server.read_tools)
-_RESPONSES = _Dialect(responses_client.write_tool, responses_server.read_tools)
-
 # `oai_responses` has no row: the service does not support it yet (`docs/protocol.md`).
 _ROWS: Mapping[Variant, _Row] = {
-    "oai_chat_completion": _Row(("openai",), _CHAT),
-    "openrouter_chat_completion": _Row((None, "openrouter"), _CHAT),
-    "anthropic_messages": _Row(("anthropic",), _MESSAGES),
-    "sequrity_azure_chat_completion": _Row(("sequrity_azure",), _CHAT),
-    "sequrity_azure_responses": _Row(("sequrity_azure",), _RESPONSES, is_responses=True),
+    "oai_chat_completion": _Row(("openai",)),
+    "openrouter_chat_completion": _Row((None, "openrouter")),
+    "anthropic_messages": _Row(
+        ("anthropic",), messages_params.write_tool, messages_server.read_tools
+    ),
+    "sequrity_azure_chat_completion": _Row(("sequrity_azure",)),
+    "sequrity_azure_responses": _Row(
+        ("sequrity_azure",),
+        responses_client.write_tool,
+        responses_server.read_tools,
+        is_responses=True,
+    ),
 }
 
 
@@ -194,14 +193,12 @@ def write_request(request: PolicyRequest) -> dict[str, Any]:
         The body as JSON-ready objects.
 
     Raises:
-        UsageError: For a variant or another value that the service does not accept.
+        UsageError: For a tool that the service does not have.
     """
-    row = _ROWS.get(request.variant)
-    if row is None:
-        msg = f"The service does not accept `{request.variant}`. Use one of {_named(_ROWS)}."
+    unknown = [name for name in request.internal_tool_names if name not in INTERNAL_TOOLS]
+    if unknown:
+        msg = f"`{unknown[0]}` is not a tool of the service. Use names of {_named(INTERNAL_TOOLS)}."
         raise UsageError(msg)
-    _check_retries(request.n_retries)
-    _check_internal(request.internal_tool_names)
     return {
         "type": request.variant,
         "model": request.model,
@@ -209,26 +206,13 @@ def write_request(request: PolicyRequest) -> dict[str, Any]:
         "policy_lang": "sqrt",
         "n_retries": request.n_retries,
         "internal_tool_names": list(request.internal_tool_names),
-        "tools": [row.dialect.write(tool) for tool in request.tools],
+        "tools": [_ROWS[request.variant].write(tool) for tool in request.tools],
     }
 
 
 def described(request: PolicyRequest) -> str:
     """The description, with the mode as its last paragraph."""
     return "\n\n".join([request.description, *([_MODES[request.mode]] if request.mode else [])])
-
-
-def _check_retries(number: int) -> None:
-    if isinstance(number, bool) or not isinstance(number, int) or number < 0:
-        msg = f"`n_retries` must be an integer of at least 0; got {number!r}."
-        raise UsageError(msg)
-
-
-def _check_internal(names: tuple[str, ...]) -> None:
-    unknown = [name for name in names if name not in INTERNAL_TOOLS]
-    if unknown:
-        msg = f"`{unknown[0]}` is not a tool of the service. Use names of {_named(INTERNAL_TOOLS)}."
-        raise UsageError(msg)
 
 
 def _named(names: Any) -> str:
@@ -316,7 +300,7 @@ def read_request(body: Any) -> PolicyRequest:
         if key not in _FIELDS:
             checks.unknown((key,), f"one of the fields {_named(_FIELDS)}", body[key])
     row = _ROWS[body["type"]]
-    tools, others = row.dialect.read(body)
+    tools, others = row.read(body)
     if others and not row.is_responses:  # other formats have function tools only
         where = ("tools", body["tools"].index(others[0]), "type")
         checks.unknown(where, "`custom` or absent", others[0]["type"])

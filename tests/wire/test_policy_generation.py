@@ -180,23 +180,9 @@ def test_two_tools_of_one_name_are_400() -> None:
     assert caught.value.status == 400
 
 
-@pytest.mark.parametrize(
-    ("fields", "words"),
-    [
-        ({"variant": "oai_responses"}, ("`oai_responses`", "`sequrity_azure_responses`")),
-        ({"n_retries": -1}, ("`n_retries`", "-1")),
-        ({"n_retries": True}, ("`n_retries`", "True")),
-        ({"internal_tool_names": ("set_policies",)}, ("`set_policies`", "`set_policy`")),
-    ],
-)
-def test_a_request_that_the_service_would_refuse_is_not_sent(
-    fields: dict[str, Any], words: tuple[str, ...]
-) -> None:
-    with pytest.raises(UsageError) as caught:
-        write_request(
-            PolicyRequest(**{"variant": VARIANTS[0], "model": "m", "description": "d"} | fields)
-        )
-    assert all(word in str(caught.value) for word in words)
+def test_a_tool_that_the_service_does_not_have_is_refused() -> None:
+    with pytest.raises(UsageError, match="`set_policies` is not a tool.*`set_policy`"):
+        write_request(PolicyRequest(VARIANTS[0], "m", "d", internal_tool_names=("set_policies",)))
 
 
 # Replies
