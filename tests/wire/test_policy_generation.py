@@ -181,7 +181,7 @@ def test_two_tools_of_one_name_are_400() -> None:
 
 
 def test_a_tool_that_the_service_does_not_have_is_refused() -> None:
-    with pytest.raises(UsageError, match="`set_policies` is not a tool.*`set_policy`"):
+    with pytest.raises(UsageError, match=r"`set_policies` is not a tool.*`set_policy`"):
         write_request(PolicyRequest(VARIANTS[0], "m", "d", internal_tool_names=("set_policies",)))
 
 
