@@ -20,6 +20,7 @@ from langchain_core.messages import content as types
 from langchain_core.messages.block_translators import register_translator
 
 from langchain_sequrity.strict_json import read_arguments
+from langchain_sequrity.wire.media import without_index
 
 Block = dict[str, Any]
 
@@ -190,17 +191,13 @@ def _standard(block: Block) -> Iterator[tuple[str, Block]]:
     if translate is not None:
         yield from translate(block)
     elif kind in types.KNOWN_BLOCK_TYPES:
-        yield str(kind), _without_index(block)
+        yield str(kind), without_index(block)
     else:
         yield from _non_standard(block)
 
 
-def _without_index(block: Block) -> Block:
-    return {key: value for key, value in block.items() if key != "index"}
-
-
 def _non_standard(block: Block) -> Iterator[tuple[str, Block]]:
-    yield "ns", {"type": "non_standard", "value": _without_index(block)}
+    yield "ns", {"type": "non_standard", "value": without_index(block)}
 
 
 def _text(block: Block) -> Iterator[tuple[str, Block]]:
@@ -251,7 +248,7 @@ def _reasoning(block: Block) -> Iterator[tuple[str, Block]]:
     A single block would lose the boundaries of parts, and so the original item.
     """
     if "reasoning" in block:
-        yield "rs_0", _without_index(block)
+        yield "rs_0", without_index(block)
         return
     extras = _extras(block, "id", "summary", "content")
     parts = [*(block.get("content") or ()), *(block.get("summary") or ())]

@@ -254,16 +254,9 @@ def _printable(text: str) -> str:
 
 
 def _status_within(body: Any) -> int | None:
-    if not isinstance(body, dict):
-        return None
-    inner = body.get("error")
-    for source in (inner, body):
-        if not isinstance(source, dict):
-            continue
-        for key in ("status", "status_code", "code", "type"):
-            if status := _as_status(source.get(key)):
-                return status
-    return None
+    names = ("status", "status_code", "code", "type")
+    found = (_as_status(_at(one, name)) for one in (_at(body, "error"), body) for name in names)
+    return next(filter(None, found), None)
 
 
 def _as_status(value: Any) -> int | None:
@@ -274,8 +267,7 @@ def _as_status(value: Any) -> int | None:
 
 
 def _is_too_long(body: Any, text: str) -> bool:
-    inner = body.get("error") if isinstance(body, dict) else None
-    code = inner.get("code") if isinstance(inner, dict) else None
+    code = _at(_at(body, "error"), "code")
     lower = f"{code} {text}".lower()
     return any(sign in lower for sign in _TOO_LONG)
 

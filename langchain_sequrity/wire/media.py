@@ -244,6 +244,11 @@ NOT_SENT = frozenset(
 )
 
 
+def without_index(block: Block) -> dict[str, Any]:
+    """A block without the `index` that LangChain adds in streams."""
+    return {key: value for key, value in block.items() if key != "index"}
+
+
 def type_of(block: Block) -> Any:
     """The type of a block; a block with a text needs none."""
     kind = block.get("type")

@@ -214,11 +214,11 @@ def with_tool_messages(messages: Iterable[BaseMessage]) -> Iterator[BaseMessage]
             yield message
             continue
         blocks = [_unwrapped(block) for block in message.content]
-        others = [block for block in blocks if not _is_result(block)]
+        others = [block for block in blocks if not is_result(block)]
         if len(others) == len(blocks):
             yield message
             continue
-        for block in filter(_is_result, blocks):
+        for block in filter(is_result, blocks):
             yield ToolMessage(
                 content=block.get("content") or "",
                 tool_call_id=_call_id(block),
@@ -239,10 +239,11 @@ def _call_id(block: dict[str, Any]) -> str:
 
 def _unwrapped(block: Any) -> Any:
     is_wrapped = isinstance(block, dict) and block.get("type") == "non_standard"
-    return block["value"] if is_wrapped and _is_result(block.get("value")) else block
+    return block["value"] if is_wrapped and is_result(block.get("value")) else block
 
 
-def _is_result(block: Any) -> bool:
+def is_result(block: Any) -> bool:
+    """Whether a block is a whole tool result in Anthropic's form."""
     return isinstance(block, dict) and block.get("type") == "tool_result"
 
 

@@ -52,7 +52,7 @@ from langchain_sequrity.wire.messages.content import (
 )
 from langchain_sequrity.wire.messages.params import write_params
 from langchain_sequrity.wire.streams import FormatReader
-from langchain_sequrity.wire.tool_results import write_tool_result
+from langchain_sequrity.wire.tool_results import is_result, write_tool_result
 from langchain_sequrity.wire.tools import parse_calls
 
 Turn = dict[str, Any]
@@ -198,7 +198,7 @@ def _tool(message: ToolMessage) -> tuple[str, Content]:
     mark = None
     if isinstance(message.content, str):
         content = message.content
-    elif message.content and all(map(_is_result, message.content)):
+    elif message.content and all(map(is_result, message.content)):
         # Users of Anthropic's models write whole results.
         results = cast("list[Block]", message.content)
         return "user", [write_result(block, message.artifact) for block in results]
@@ -217,10 +217,6 @@ def _tool(message: ToolMessage) -> tuple[str, Content]:
     if mark is not None:
         result["cache_control"] = mark
     return "user", [result]
-
-
-def _is_result(block: Any) -> bool:
-    return isinstance(block, dict) and block.get("type") == "tool_result"
 
 
 _CALLS = ("tool_use", "tool_call", "function_call", "invalid_tool_call", "tool_call_chunk")

@@ -14,7 +14,7 @@ from typing import Any
 
 from langchain_sequrity.strict_json import read_arguments
 from langchain_sequrity.wire import media
-from langchain_sequrity.wire.media import read_media
+from langchain_sequrity.wire.media import read_media, without_index
 from langchain_sequrity.wire.tool_results import write_tool_result
 
 Block = dict[str, Any]
@@ -73,12 +73,7 @@ def write_block(block: Any) -> Block | None:
     # OpenAI's service ran these calls itself. Unknown types are sent unchanged: the service may
     # know more than this table.
     is_of_responses = isinstance(kind, str) and kind.endswith(("_call", "_call_output"))
-    return None if is_of_responses else _unchanged(block)
-
-
-def _unchanged(block: Mapping[str, Any]) -> Block:
-    """A block in this format; only the `index` goes, which LangChain adds to streams."""
-    return {key: value for key, value in block.items() if key != "index"}
+    return None if is_of_responses else without_index(block)
 
 
 def _text(block: Mapping[str, Any]) -> Block | None:
@@ -141,7 +136,7 @@ def _without_null_file(citation: Any) -> Any:
 
 def _media(block: Mapping[str, Any]) -> Block:
     if isinstance(block.get("source"), Mapping):  # Anthropic's own
-        return _unchanged(block)
+        return without_index(block)
     found = read_media(block)
     additions = {key: found.extras[key] for key in _KEPT if key in found.extras}
     if found.kind == "image":
@@ -198,7 +193,7 @@ def _unsupported(block: Mapping[str, Any]) -> Block:
 
 def write_result(block: Mapping[str, Any], artifact: Any = None) -> Block:
     """Write a whole tool result in Anthropic's form; labels come from the artifact."""
-    written = {**_unchanged(block), "tool_use_id": legal_id(block.get("tool_use_id"))}
+    written = {**without_index(block), "tool_use_id": legal_id(block.get("tool_use_id"))}
     content = block.get("content")
     if isinstance(content, Mapping):
         content = [content]
@@ -211,7 +206,7 @@ def write_result(block: Mapping[str, Any], artifact: Any = None) -> Block:
 def _thinking(block: Mapping[str, Any]) -> Block | None:
     """Thinking that is signed or in the service's documented form; nothing else can go back."""
     if block.get("signature"):  # the text may be missing
-        return {"type": "thinking", "thinking": "", **_unchanged(block)}
+        return {"type": "thinking", "thinking": "", **without_index(block)}
     return {"type": "thinking", "text": block["text"]} if "text" in block else None
 
 
@@ -250,7 +245,7 @@ def _server_tool_result(block: Mapping[str, Any]) -> Block | None:
 
 def _server_tool_use(block: Mapping[str, Any]) -> Block:
     """A call that the service ran; a stream sends its input in fragments."""
-    written = _unchanged(block)
+    written = without_index(block)
     text = written.pop("partial_json", None)
     if text is not None and not written.get("input"):
         written["input"] = read_arguments(text)[0] or {}

@@ -38,7 +38,7 @@ from langchain_sequrity.wire.exchange import (
     refuse,
     reply_metadata,
 )
-from langchain_sequrity.wire.media import is_media, read_media
+from langchain_sequrity.wire.media import is_media, read_media, without_index
 from langchain_sequrity.wire.responses.items import read_output
 from langchain_sequrity.wire.tool_results import has_failed, with_tool_messages, write_tool_result
 from langchain_sequrity.wire.tools import (
@@ -486,15 +486,11 @@ def _reasoning(items: list[Item], block: Block) -> None:
 
 def _reasoning_item(block: Block) -> Item:
     """An item as it came, without the `index` that streams add to it and its parts."""
-    item = _without_index(block)
+    item = without_index(block)
     for key in ("summary", "content"):
         if key in item:
-            item[key] = [_without_index(part) for part in item[key] or ()]
+            item[key] = [without_index(part) for part in item[key] or ()]
     return item
-
-
-def _without_index(block: Block) -> Item:
-    return {key: value for key, value in block.items() if key != "index"}
 
 
 def _served_call(items: list[Item], block: Block) -> None:
@@ -527,7 +523,7 @@ def _other(items: list[Item], block: Block) -> None:
         return
     if is_media(block):
         raise _unfit(block, "An assistant says text; send it in a human message.")
-    items.append(_without_index(block))
+    items.append(without_index(block))
 
 
 _ITEM_WRITERS: dict[Any, Callable[[list[Item], Block], None]] = {
