@@ -53,104 +53,66 @@ KEEPALIVE = 55.0
 request that is sent while they do so is lost."""
 
 SSLContextMaker = Callable[[], ssl.SSLContext]
-T = TypeVar("T")
 C = TypeVar("C", Http11Connection, AsyncHttp11Connection)
 S = TypeVar("S", threading.BoundedSemaphore, asyncio.BoundedSemaphore)
 
 
-class IdleStack(Generic[T]):
-    """Idle connections of one origin, the last used on top. Threads may share it.
+class OriginPool(Generic[C, S]):
+    """The connections to one origin: slots for those in use, and a stack of idle ones.
 
-    The last used connection is taken first. So few connections stay in use, the oldest are all at
-    the bottom, and no operation searches.
+    The connection that was used last is taken first. So few connections stay in use, the oldest are
+    all at the bottom of the stack, and no operation searches. Threads may share it.
 
     Args:
-        max_idle: How many are kept.
-        keepalive: Seconds for which each is kept.
+        slots: Limits the connections in use at a time.
+        max_idle: How many idle connections are kept.
         now: A clock that gives seconds.
     """
 
-    def __init__(
-        self,
-        max_idle: int = MAX_IDLE,
-        keepalive: float = KEEPALIVE,
-        now: Callable[[], float] = monotonic,
-    ) -> None:
-        self._now = now
+    def __init__(self, slots: S, max_idle: int, now: Callable[[], float] = monotonic) -> None:
+        self.slots: S = slots
         self._max_idle = max_idle
-        self._keepalive = keepalive
-        self._kept: deque[tuple[float, T]] = deque()
+        self._now = now
+        self._idle: deque[tuple[float, C]] = deque()
         self._lock = threading.Lock()
 
-    def __len__(self) -> int:
-        """How many connections are kept."""
-        return len(self._kept)
-
-    def take(self) -> tuple[T | None, list[T]]:
-        """Take the last used connection; also return those that are too old, to be closed."""
-        oldest = self._now() - self._keepalive
-        with self._lock:
-            if not self._kept:
-                return None, []
-            since, connection = self._kept.pop()
-            if since >= oldest:
-                return connection, []
-            dropped = [connection, *(one for _, one in self._kept)]  # the others are even older
-            self._kept.clear()
-        return None, dropped
-
-    def put(self, connection: T) -> list[T]:
-        """Keep a connection; return those that are too old or too many, to be closed."""
-        now = self._now()
-        dropped = []
-        with self._lock:
-            self._kept.append((now, connection))
-            while self._kept and (
-                len(self._kept) > self._max_idle or self._kept[0][0] < now - self._keepalive
-            ):
-                dropped.append(self._kept.popleft()[1])
-        return dropped
-
-    def retire(self) -> list[T]:
-        """Remove all as `clear` does, and keep none from now on."""
-        self._max_idle = 0
-        return self.clear()
-
-    def clear(self) -> list[T]:
-        """Remove all connections and return them, to be closed."""
-        with self._lock:
-            dropped = [connection for _, connection in self._kept]
-            self._kept.clear()
-        return dropped
-
-
-class _OriginPool(Generic[C, S]):
-    """The connections to one origin: a stack of idle ones, and slots for those in use."""
-
-    def __init__(self, slots: S, max_idle: int) -> None:
-        self.slots: S = slots
-        self.idle: IdleStack[C] = IdleStack(max_idle)
-
     def take(self) -> C | None:
-        """An idle connection that still works."""
-        while True:
-            connection, old = self.idle.take()
-            _close(old)
-            if connection is None or not connection.was_closed():
-                return connection
-            connection.close()
+        """The connection that was used last, if it still works; broken and old ones are closed."""
+        oldest = self._now() - KEEPALIVE
+        with self._lock:
+            while self._idle:
+                since, connection = self._idle.pop()
+                if since >= oldest and not connection.was_closed():
+                    return connection
+                connection.close()
+        return None
 
     def release(self, connection: C | None) -> None:
         """Give back a slot, and keep the connection if another request may follow on it."""
         self.slots.release()
-        if connection is not None:
-            is_kept = connection.start_next_cycle()
-            _close(self.idle.put(connection) if is_kept else (connection,))
+        if connection is None:
+            return
+        if not connection.start_next_cycle():
+            connection.close()
+            return
+        now = self._now()
+        with self._lock:
+            self._idle.append((now, connection))
+            while self._idle and (
+                len(self._idle) > self._max_idle or self._idle[0][0] < now - KEEPALIVE
+            ):
+                self._idle.popleft()[1].close()
 
+    def clear(self) -> None:
+        """Close all idle connections."""
+        with self._lock:
+            while self._idle:
+                self._idle.pop()[1].close()
 
-def _close(connections: Iterable[Http11Connection] | Iterable[AsyncHttp11Connection]) -> None:
-    for connection in connections:
-        connection.close()
+    def retire(self) -> None:
+        """Close all idle connections, and keep none from now on."""
+        self._max_idle = 0
+        self.clear()
 
 
 class _Pools(Generic[C, S]):
@@ -172,12 +134,12 @@ class _Pools(Generic[C, S]):
     ) -> None:
         self._ssl_context = ssl_context
         self._max_open, self._max_idle = max_open, max_idle
-        self._pools: dict[Origin, _OriginPool[C, S]] = {}
+        self._pools: dict[Origin, OriginPool[C, S]] = {}
 
-    def _pool(self, origin: Origin, new_slots: Callable[[int], S]) -> _OriginPool[C, S]:
+    def _pool(self, origin: Origin, new_slots: Callable[[int], S]) -> OriginPool[C, S]:
         pool = self._pools.get(origin)
         if pool is None:
-            new = _OriginPool[C, S](new_slots(self._max_open), self._max_idle)
+            new = OriginPool[C, S](new_slots(self._max_open), self._max_idle)
             pool = self._pools.setdefault(origin, new)
         return pool
 
@@ -186,7 +148,7 @@ class _Pools(Generic[C, S]):
 
     def _clear(self, origin: Origin) -> None:
         if pool := self._pools.get(origin):
-            _close(pool.idle.clear())
+            pool.clear()
 
 
 class Pool(_Pools[Http11Connection, threading.BoundedSemaphore]):
@@ -251,7 +213,7 @@ class AsyncPool(_Pools[AsyncHttp11Connection, asyncio.BoundedSemaphore]):
         """Close the idle connections, and from now on each other connection after its call."""
         self._max_idle = 0
         for pool in self._pools.values():
-            _close(pool.idle.retire())
+            pool.retire()
         await asyncio.sleep(0)  # as above
 
 

@@ -11,6 +11,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -360,33 +361,53 @@ async def test_idle_connections_of_a_loop_above_the_limit_are_closed(serve: Serv
     assert await asyncio.to_thread(server.closed.acquire, timeout=WAIT)
 
 
-def test_an_idle_stack_returns_connections_above_its_limit_and_expired_ones() -> None:
-    stack: pool.IdleStack[str] = pool.IdleStack(max_idle=2)
+class Connection:
+    """A connection that always works."""
 
-    assert stack.put("a") == []
-    assert stack.put("b") == []
-    assert stack.put("c") == ["a"]
-    assert stack.take() == ("c", [])
-    assert stack.clear() == ["b"]
-    assert stack.take() == (None, [])
+    def __init__(self) -> None:
+        self.is_closed = False
 
-    expired: pool.IdleStack[str] = pool.IdleStack(keepalive=-1.0)
-    assert expired.put("d") == ["d"]
-    assert len(expired) == 0
+    def start_next_cycle(self) -> bool:
+        return True
+
+    def was_closed(self) -> bool:
+        return False
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+def idle(origin: Any, *connections: Connection) -> list[bool]:
+    for _ in connections:
+        origin.slots.acquire()
+    for connection in connections:
+        origin.release(connection)
+    return [connection.is_closed for connection in connections]
+
+
+def test_the_connection_used_last_is_taken_first_and_those_above_the_limit_are_closed() -> None:
+    origin: Any = pool.OriginPool(threading.BoundedSemaphore(3), 2)
+    connections = [Connection() for _ in range(3)]
+
+    assert idle(origin, *connections) == [True, False, False]
+    assert origin.take() is connections[2]
+    assert origin.take() is connections[1]
+    assert origin.take() is None
 
 
 def test_a_connection_that_was_idle_for_too_long_is_closed_with_all_older_ones() -> None:
     time = FakeTime()
-    stack: pool.IdleStack[str] = pool.IdleStack(keepalive=5.0, now=time.clock.now)
-    for name in "abc":
-        assert stack.put(name) == []
+    origin: Any = pool.OriginPool(threading.BoundedSemaphore(3), 3, time.clock.now)
+    connections = [Connection() for _ in range(3)]
+    for connection in connections:
+        assert idle(origin, connection) == [False]
         time.passes(1)
 
-    time.passes(4)
-    assert stack.take() == ("c", [])
-    time.passes(0.1)
-    assert stack.take() == (None, ["b", "a"])
-    assert len(stack) == 0
+    time.passes(pool.KEEPALIVE - 1)
+    assert origin.take() is connections[2]
+    time.passes(1.1)
+    assert origin.take() is None
+    assert [one.is_closed for one in connections] == [True, True, False]
 
 
 def test_a_connection_that_the_server_closed_is_not_used_again(serve: Serve, way: Way) -> None:
