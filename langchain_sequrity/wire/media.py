@@ -31,6 +31,9 @@ _KINDS: dict[Any, Kind] = {
 }
 
 
+_TEXTS = ("text", "input_text", "output_text")
+
+
 @dataclass(frozen=True, slots=True)
 class Media:
     """An image, a file, audio or a video.
@@ -224,18 +227,16 @@ def file_name(media: Media) -> str:
 # Other blocks
 
 
+CALLS = frozenset(
+    {"function_call", "tool_call", "tool_call_chunk", "invalid_tool_call", "tool_use"}
+)
 # OpenAI's formats send calls in a separate field, and no reasoning of other providers.
-NOT_SENT = frozenset(
+NOT_SENT = CALLS.union(
     {
         "reasoning",
         "reasoning_content",
         "thinking",
         "redacted_thinking",
-        "tool_use",
-        "tool_call",
-        "tool_call_chunk",
-        "invalid_tool_call",
-        "function_call",
         "input_json_delta",
         "server_tool_use",
         "server_tool_call",
@@ -249,10 +250,12 @@ def without_index(block: Block) -> dict[str, Any]:
     return {key: value for key, value in block.items() if key != "index"}
 
 
-def type_of(block: Block) -> Any:
-    """The type of a block; a block with a text needs none."""
+def kind_of(block: Block) -> Any:
+    """The type of a block, one for all dialects of text and media; a text needs no type."""
     kind = block.get("type")
-    return "text" if kind is None and "text" in block else kind
+    if kind in _TEXTS or (kind is None and "text" in block):
+        return "text"
+    return _KINDS.get(kind, kind) if isinstance(kind, str) else kind
 
 
 def text_of(block: Block, format_name: str) -> str:

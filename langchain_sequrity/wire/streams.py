@@ -26,7 +26,7 @@ from langchain_sequrity.wire.exchange import (
     Sum,
     check_json,
 )
-from langchain_sequrity.wire.tools import kept_arguments, write_calls
+from langchain_sequrity.wire.tools import write_calls
 
 Judge = Callable[[AIMessageChunk], AIMessageChunk]
 """Returns the message that a whole reply stands for, or raises."""
@@ -39,9 +39,7 @@ def as_chunk(message: AIMessage) -> AIMessageChunk:
         additional_kwargs=message.additional_kwargs,
         tool_call_chunks=[
             tool_call_chunk(name=name, args=args, id=call_id, index=index)
-            for index, (call_id, name, args) in enumerate(
-                write_calls(message, kept_arguments(message))
-            )
+            for index, (call_id, name, args) in enumerate(write_calls(message))
         ],
         response_metadata=message.response_metadata,
         usage_metadata=message.usage_metadata,

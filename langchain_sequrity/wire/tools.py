@@ -96,17 +96,17 @@ def parse_calls(
     return good, bad
 
 
-def write_calls(message: AIMessage, kept: Mapping[str, str]) -> list[tuple[str | None, str, str]]:
+def write_calls(message: AIMessage) -> list[tuple[str | None, str, str]]:
     """Write the calls of a message.
 
     Args:
         message: The message.
-        kept: See `arguments_text`.
 
     Returns:
         Id, name, and arguments as JSON text of each call. Invalid calls are among them: an error
         message has answered them, and both go back.
     """
+    kept = _kept_arguments(message) if message.tool_calls else {}
     calls = [(call["id"], call["name"], arguments_text(call, kept)) for call in message.tool_calls]
     bad = [
         (call["id"], call["name"] or "", call["args"] or "") for call in message.invalid_tool_calls
@@ -132,7 +132,7 @@ def keep_arguments(
     return {**metadata, METADATA_KEY: {**(metadata.get(METADATA_KEY) or {}), _ARGUMENTS: kept}}
 
 
-def kept_arguments(message: AIMessage) -> Mapping[str, str]:
+def _kept_arguments(message: AIMessage) -> Mapping[str, str]:
     """The arguments of a message's calls as they came, by id of the call."""
     texts: dict[Any, Any] = {}
     if isinstance(message.content, list):

@@ -41,7 +41,6 @@ from langchain_sequrity.wire.streams import FormatReader
 from langchain_sequrity.wire.tool_results import has_failed, with_tool_messages, write_tool_result
 from langchain_sequrity.wire.tools import (
     keep_arguments,
-    kept_arguments,
     neutral,
     parse_calls,
     read_function,
@@ -164,7 +163,7 @@ def _assistant(message: AIMessage) -> Message:
     if message.tool_calls or message.invalid_tool_calls:
         out["tool_calls"] = [
             {"id": call_id, "type": "function", "function": {"name": name, "arguments": text}}
-            for call_id, name, text in write_calls(message, kept_arguments(message))
+            for call_id, name, text in write_calls(message)
         ]
     extra = message.additional_kwargs
     if extra:
@@ -186,7 +185,7 @@ def _parts(content: Iterable[Any]) -> list[Part]:
 def _part(block: Any) -> Part | None:
     if isinstance(block, str):
         return {"type": "text", "text": block}
-    kind = media.type_of(block)
+    kind = media.kind_of(block)
     write = _PART_WRITERS.get(kind)
     if write is not None:
         return write(block)
@@ -208,6 +207,9 @@ def _refusal(block: Block) -> Part:
 
 
 def _image(block: Block) -> Part:
+    if block["type"] == "image_url":  # already OpenAI's form
+        given = block.get("image_url")
+        return {**block, "image_url": {"url": given}} if isinstance(given, str) else dict(block)
     image = read_media(block)
     url = image.url if image.data is None else media.data_uri(block, image, _FORMAT)
     if url is None:
@@ -216,11 +218,6 @@ def _image(block: Block) -> Part:
     if detail := image.extras.get("detail"):
         written["detail"] = detail
     return {"type": "image_url", "image_url": written}
-
-
-def _image_url(block: Block) -> Part:
-    image = block.get("image_url")
-    return {**block, "image_url": {"url": image}} if isinstance(image, str) else dict(block)
 
 
 def _file(block: Block) -> Part:
@@ -247,16 +244,9 @@ _unfit = partial(media.unfit, format_name=_FORMAT)
 _PART_WRITERS: dict[str | None, Callable[[Block], Part]] = {
     "text": _text,
     "text-plain": _text,
-    "input_text": _text,
-    "output_text": _text,
     "image": _image,
-    "image_url": _image_url,
-    "input_image": _image,
     "audio": partial(media.openai_audio, format_name=_FORMAT),
-    "input_audio": dict,
     "file": _file,
-    "input_file": _file,
-    "document": _file,
     "video": _video,
     "refusal": _refusal,
     "non_standard": partial(media.non_standard, format_name=_FORMAT),

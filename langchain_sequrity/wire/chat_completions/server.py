@@ -349,7 +349,7 @@ def _choice(index: int, message: AIMessage) -> dict[str, Any]:
     if called:
         body["tool_calls"] = [
             {"id": call_id, "type": "function", "function": {"name": name, "arguments": text}}
-            for call_id, name, text in write_calls(message, {})
+            for call_id, name, text in write_calls(message)
         ]
     metadata = message.response_metadata
     return {

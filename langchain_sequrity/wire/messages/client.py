@@ -219,7 +219,6 @@ def _tool(message: ToolMessage) -> tuple[str, Content]:
     return "user", [result]
 
 
-_CALLS = ("tool_use", "tool_call", "function_call", "invalid_tool_call", "tool_call_chunk")
 _THOUGHTS = ("thinking", "redacted_thinking", "reasoning")
 
 
@@ -235,7 +234,7 @@ def _assistant(message: AIMessage) -> tuple[str, Content]:
     is_foreign = _is_foreign(message)
     for block in content:
         kind = block.get("type") if isinstance(block, dict) else None
-        if isinstance(block, dict) and kind in _CALLS:
+        if isinstance(block, dict) and kind in media.CALLS:
             written = calls.take(block)
         elif is_foreign and kind in _THOUGHTS:
             written = None

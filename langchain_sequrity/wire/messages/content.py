@@ -64,7 +64,7 @@ def write_block(block: Any) -> Block | None:
     """Write one block; `None` if it has no meaning in this format."""
     if isinstance(block, str):
         return {"type": "text", "text": block} if block.strip() else None
-    kind = media.type_of(block)
+    kind = media.kind_of(block)
     if kind in _LEFT_OUT:
         return None
     write = _WRITERS.get(kind) if isinstance(kind, str) else None
@@ -262,17 +262,10 @@ _unfit = partial(media.unfit, format_name=_FORMAT)
 _LEFT_OUT = ("input_json_delta", "reasoning_content", "server_tool_call_chunk")
 _WRITERS: dict[str | None, Callable[[Mapping[str, Any]], Block | None]] = {
     "text": _text,
-    "input_text": _text,
-    "output_text": _text,
     "text-plain": _plain_text,
     "image": _media,
-    "image_url": _media,
-    "input_image": _media,
     "file": _media,
-    "input_file": _media,
-    "document": _media,
     "audio": _unsupported,
-    "input_audio": _unsupported,
     "video": _unsupported,
     "tool_result": write_result,
     "thinking": _thinking,

@@ -43,7 +43,6 @@ from langchain_sequrity.wire.responses.items import read_output
 from langchain_sequrity.wire.tool_results import has_failed, with_tool_messages, write_tool_result
 from langchain_sequrity.wire.tools import (
     keep_arguments,
-    kept_arguments,
     read_function,
     write_calls,
 )
@@ -239,7 +238,7 @@ def _parts(content: str | list[Any]) -> str | list[Part]:
 def _part(block: Any) -> Part | None:
     if isinstance(block, str):
         return {"type": _TEXT, "text": block}
-    kind = media.type_of(block)
+    kind = media.kind_of(block)
     if kind in media.NOT_SENT:
         return None
     write = _PART_WRITERS.get(kind)
@@ -289,21 +288,13 @@ def _video(block: Block) -> Part:
 
 
 _unfit = partial(media.unfit, format_name=_FORMAT)
-_audio = partial(media.openai_audio, format_name=_FORMAT)
 
 _PART_WRITERS: dict[str | None, Callable[[Block], Part]] = {
     "text": _text,
-    "input_text": _text,
-    "output_text": _text,
     "text-plain": _text,
     "image": _image,
-    "image_url": _image,
-    "input_image": _image,
-    "audio": _audio,
-    "input_audio": _audio,
+    "audio": partial(media.openai_audio, format_name=_FORMAT),
     "file": _file,
-    "input_file": _file,
-    "document": _file,
     "video": _video,
     "non_standard": partial(media.non_standard, format_name=_FORMAT),
 }
@@ -312,9 +303,6 @@ _PART_WRITERS: dict[str | None, Callable[[Block], Part]] = {
 # Items of the assistant
 
 
-_CALLS = frozenset(
-    {"function_call", "tool_call", "tool_call_chunk", "invalid_tool_call", "tool_use"}
-)
 # Pieces of other providers' protocols.
 _FOREIGN = frozenset(
     {
@@ -334,7 +322,7 @@ _GENERATED = "lc_"
 @_write.register
 def _assistant(message: AIMessage) -> list[Item]:
     refusal = message.additional_kwargs.get("refusal")
-    calls = [_call(*call) for call in write_calls(message, kept_arguments(message))]
+    calls = [_call(*call) for call in write_calls(message)]
     if isinstance(message.content, str) and not refusal:  # the common case
         is_needed = message.content or not calls
         text = [{"role": "assistant", "content": message.content}] if is_needed else []
@@ -346,7 +334,7 @@ def _assistant(message: AIMessage) -> list[Item]:
     items: list[Item] = []
     for place, block in enumerate(blocks):
         kind = block.get("type")
-        if kind not in _CALLS:
+        if kind not in media.CALLS:
             _ITEM_WRITERS.get(kind, _other)(items, block)
         elif call := placed.get(place):
             items.append({**call, **_item_fields(block)})
@@ -365,7 +353,7 @@ def _place_calls(calls: list[Item], blocks: Sequence[Block]) -> dict[int, Item]:
     Middleware may replace ids in `tool_calls` only. So a block without a call of its id takes the
     first call of its name that is left.
     """
-    places = [place for place, block in enumerate(blocks) if block.get("type") in _CALLS]
+    places = [place for place, block in enumerate(blocks) if block.get("type") in media.CALLS]
     if not calls:
         return {place: _call_of(blocks[place]) for place in places}
     placed: dict[int, Item] = {}

@@ -583,7 +583,7 @@ def _items(message: AIMessage, head: ReplyHead) -> list[Item]:
         parts.append(text_part(text, logprobs.get("content") or []))
     if parts:
         items.append(message_item(head, len(items), parts))
-    for call_id, name, arguments in write_calls(message, {}):
+    for call_id, name, arguments in write_calls(message):
         items.append(call_item(head, len(items), call_id, name, arguments))
     return items
 
