@@ -48,8 +48,6 @@ class SSEDecoder:
         """
         buffer = self._buffer
         buffer += self._with_lf(data)
-        if self._at_start and not self._skip_bom():
-            return []
         if buffer.find(_END, self._searched) < 0:
             self._searched = max(0, len(buffer) - 1)
             if len(buffer) > MAX_EVENT_BYTES:
@@ -57,6 +55,9 @@ class SSEDecoder:
                 raise BadReply(msg)
             return []
         *blocks, rest = bytes(buffer).split(_END)
+        if self._at_start:
+            self._at_start = False
+            blocks[0] = blocks[0].removeprefix(_BOM)
         self._buffer = bytearray(rest)
         self._searched = max(0, len(rest) - 1)
         return [event for block in blocks if block and (event := _event(block)) is not None]
@@ -69,16 +70,6 @@ class SSEDecoder:
             self._swallow_lf = data.endswith(b"\r")
             data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         return data
-
-    def _skip_bom(self) -> bool:
-        """Drop a byte order mark; return whether there were enough bytes to decide."""
-        head = bytes(self._buffer[: len(_BOM)])
-        if len(head) < len(_BOM) and _BOM.startswith(head):
-            return False
-        if head == _BOM:
-            del self._buffer[: len(_BOM)]
-        self._at_start = False
-        return True
 
 
 def _event(block: bytes) -> Event | None:
