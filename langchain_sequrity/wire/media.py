@@ -45,7 +45,7 @@ class Media:
         url: Its URL.
         file_id: Its id at the provider.
         name: Name of the file.
-        extras: All other fields of the block, such as `detail` or `cache_control`.
+        extras: All fields of the block and its `extras`, such as `detail` or `cache_control`.
     """
 
     kind: Kind
@@ -94,17 +94,15 @@ def _image_url(block: Block, given: Any) -> Media:
     image = given if isinstance(given, Mapping) else {"url": given}
     url = image.get("url")
     mime_type, data = _split(url)
-    extras = _extras(block, {"type", "image_url", "detail"})
-    if detail := image.get("detail") or block.get("detail"):
+    extras = _extras(block)
+    if detail := image.get("detail"):
         extras["detail"] = detail
     return Media("image", mime_type, data, None if data is not None else url, extras=extras)
 
 
 def _openai_audio(block: Block, audio: Block) -> Media:
     mime_type = {"wav": "audio/wav", "mp3": "audio/mpeg"}.get(str(audio.get("format")))
-    return Media(
-        "audio", mime_type, audio.get("data"), extras=_extras(block, {"type", "input_audio"})
-    )
+    return Media("audio", mime_type, audio.get("data"), extras=_extras(block))
 
 
 def _openai_file(block: Block, file: Block) -> Media:
@@ -116,7 +114,7 @@ def _openai_file(block: Block, file: Block) -> Media:
         file.get("file_url"),
         file.get("file_id"),
         file.get("filename"),
-        _extras(block, {"type", "file", "file_data", "file_url", "file_id", "filename"}),
+        _extras(block),
     )
 
 
@@ -124,9 +122,9 @@ def _standard(block: Block) -> Media:
     """Read a block of LangChain, v1 or v0, or of Anthropic."""
     kind = _KINDS[block["type"]]
     source = block.get("source")
-    extras = _extras(block, _STANDARD)
-    name = block.get("filename") or block.get("title") or block.get("name")
-    name = name or extras.get("filename") or extras.get("title") or extras.get("name")
+    extras = _extras(block)
+    names = (one.get(key) for one in (block, extras) for key in ("filename", "title", "name"))
+    name = next(filter(None, names), None)
     if isinstance(source, Mapping):
         data = source.get("data") if source.get("type") in ("base64", "text") else None
         return Media(
@@ -149,28 +147,8 @@ def _standard(block: Block) -> Media:
     return Media(kind, mime_type, data, url, block.get("file_id"), name, extras)
 
 
-_STANDARD = frozenset(
-    {
-        "type",
-        "source",
-        "source_type",
-        "mime_type",
-        "base64",
-        "data",
-        "url",
-        "file_id",
-        "id",
-        "index",
-        "extras",
-        "metadata",
-        "filename",
-        "name",
-    }
-)
-
-
-def _extras(block: Block, known: set[str] | frozenset[str]) -> dict[str, Any]:
-    extras = {key: value for key, value in block.items() if key not in known}
+def _extras(block: Block) -> dict[str, Any]:
+    extras = dict(block)
     for more in (block.get("metadata"), block.get("extras")):
         if isinstance(more, Mapping):
             extras |= more

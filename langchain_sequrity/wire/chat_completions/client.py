@@ -517,19 +517,19 @@ class _CallIndices:
         """Return a fragment of a call with its index."""
         function = call.get("function") or {}
         call_id, wire = call.get("id") or None, call.get("index")
-        index = self._by_wire.get(wire)
-        starts = index is None if call_id is None else call_id not in self._by_id
-        if index is None and call_id is None and wire is None and self._ids:
-            index, starts = len(self._ids) - 1, False
-        if call_id is not None and not starts:
-            index = self._by_id[call_id]
-        if starts or index is None:
+        if call_id is not None:
+            index = self._by_id.get(call_id)
+        else:
+            last = len(self._ids) - 1 if wire is None and self._ids else None
+            index = self._by_wire.get(wire, last)
+        if index is None:
             index = len(self._ids)
             self._memory.add((call_id, wire, function.get("name")))
             self._ids.append(call_id)
             self._texts.append([])
-            self._by_id.setdefault(call_id or "", index)
             self._by_wire[wire] = index
+            if call_id is not None:
+                self._by_id[call_id] = index
         else:
             call_id = None
         name = None if index in self._named else function.get("name") or None

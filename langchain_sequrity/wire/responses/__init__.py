@@ -5,13 +5,13 @@
 """
 
 from langchain_sequrity.wire.responses.client import (
+    DOCUMENTED,
     read_reply,
     write_input,
     write_request,
     write_results,
 )
 from langchain_sequrity.wire.responses.server import (
-    DOCUMENTED,
     FAILED_TURN,
     new_reply_id,
     read_request,

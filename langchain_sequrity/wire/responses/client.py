@@ -59,6 +59,38 @@ _LOGPROBS = "message.output_text.logprobs"
 # Requests
 
 
+DOCUMENTED = frozenset(
+    {
+        "background",
+        "conversation",
+        "include",
+        "input",
+        "instructions",
+        "max_output_tokens",
+        "max_tool_calls",
+        "metadata",
+        "model",
+        "parallel_tool_calls",
+        "previous_response_id",
+        "prompt",
+        "reasoning",
+        "service_tier",
+        "store",
+        "stream",
+        "stream_options",
+        "temperature",
+        "text",
+        "timeout",
+        "tool_choice",
+        "tools",
+        "top_logprobs",
+        "top_p",
+        "truncation",
+    }
+)
+"""Fields of a request that the service documents (`docs/protocol.md`, Request of Responses)."""
+
+
 def write_request(
     messages: Sequence[BaseMessage], params: Mapping[str, Any], *, dual_llm: bool = False
 ) -> dict[str, Any]:
@@ -529,39 +561,19 @@ _ITEM_WRITERS: dict[Any, Callable[[list[Item], Block], None]] = {
 # Replies
 
 
-# Fields of the reply that are read by name, and repetitions of the request. Others are kept.
-_SKIPPED = frozenset(
-    {
-        "output",
-        "usage",
-        "object",
-        "created_at",
-        "completed_at",
-        "model",
-        "id",
-        "background",
-        "include",
-        "instructions",
-        "max_output_tokens",
-        "max_tool_calls",
-        "parallel_tool_calls",
-        "previous_response_id",
-        "prompt",
-        "prompt_cache_key",
-        "prompt_cache_retention",
-        "reasoning",
-        "safety_identifier",
-        "store",
-        "temperature",
-        "text",
-        "tool_choice",
-        "tools",
-        "top_logprobs",
-        "top_p",
-        "truncation",
-        "user",
-    }
-)
+# Repetitions of the request, and fields of the reply that are read by name. Others are kept.
+_SKIPPED = (DOCUMENTED - {"conversation", "metadata", "service_tier"}) | {
+    "output",
+    "usage",
+    "object",
+    "created_at",
+    "completed_at",
+    "id",
+    "prompt_cache_key",
+    "prompt_cache_retention",
+    "safety_identifier",
+    "user",
+}
 _UNFINISHED = ("queued", "in_progress", "cancelled")
 
 

@@ -242,35 +242,6 @@ def _assistant_item(item: Item) -> Item:
 # Requests
 
 
-DOCUMENTED = frozenset(
-    {
-        "background",
-        "conversation",
-        "include",
-        "input",
-        "instructions",
-        "max_output_tokens",
-        "max_tool_calls",
-        "metadata",
-        "model",
-        "parallel_tool_calls",
-        "previous_response_id",
-        "prompt",
-        "reasoning",
-        "service_tier",
-        "store",
-        "stream",
-        "stream_options",
-        "temperature",
-        "text",
-        "timeout",
-        "tool_choice",
-        "tools",
-        "top_logprobs",
-        "top_p",
-        "truncation",
-    }
-)
 _MOST_PAIRS = 16
 _LOGPROBS = "message.output_text.logprobs"
 _NOT_IMPLEMENTED = 501
