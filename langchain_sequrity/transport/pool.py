@@ -146,7 +146,8 @@ class _Pools(Generic[C, S]):
     def _tls(self, origin: Origin) -> ssl.SSLContext | None:
         return self._ssl_context() if origin.scheme == b"https" else None
 
-    def _clear(self, origin: Origin) -> None:
+    def clear(self, origin: Origin) -> None:
+        """Close the idle connections to an origin. Calls in progress continue."""
         if pool := self._pools.get(origin):
             pool.clear()
 
@@ -173,14 +174,10 @@ class Pool(_Pools[Http11Connection, threading.BoundedSemaphore]):
         finally:
             pool.release(connection)
 
-    def close_idle(self, origin: Origin) -> None:
-        """Close the idle connections to an origin. Calls in progress continue."""
-        self._clear(origin)
-
     def close(self) -> None:
         """Close all idle connections."""
         for origin in list(self._pools):
-            self.close_idle(origin)
+            self.clear(origin)
 
 
 class AsyncPool(_Pools[AsyncHttp11Connection, asyncio.BoundedSemaphore]):
@@ -204,17 +201,12 @@ class AsyncPool(_Pools[AsyncHttp11Connection, asyncio.BoundedSemaphore]):
         finally:
             pool.release(connection)
 
-    async def close_idle(self, origin: Origin) -> None:
-        """Close the idle connections to an origin. Calls in progress continue."""
-        self._clear(origin)
-        await asyncio.sleep(0)  # one turn of the loop later the sockets are closed
-
     async def aclose(self) -> None:
         """Close the idle connections, and from now on each other connection after its call."""
         self._max_idle = 0
         for pool in self._pools.values():
             pool.retire()
-        await asyncio.sleep(0)  # as above
+        await asyncio.sleep(0)  # one turn of the loop later the sockets are closed
 
 
 async def _acquire(slots: asyncio.BoundedSemaphore, timeout: float | None) -> None:  # noqa: ASYNC109  # as httpcore passes limits
@@ -443,14 +435,15 @@ async def _close_with(
 def close_idle(origin: Origin) -> None:
     """Close the idle connections of threads to an origin. Calls in progress continue."""
     if isinstance(pool := _senders.get(()), Pool):
-        pool.close_idle(origin)
+        pool.clear(origin)
 
 
 async def aclose_idle(origin: Origin) -> None:
     """Close the running loop's idle connections to an origin. Calls in progress continue."""
     of_loop = _loops.get(asyncio.get_running_loop())
     if of_loop is not None and isinstance(pool := of_loop.senders.get(()), AsyncPool):
-        await pool.close_idle(origin)
+        pool.clear(origin)
+        await asyncio.sleep(0)  # as above
 
 
 @atexit.register
