@@ -43,7 +43,6 @@ from langchain_sequrity.chat_models.parameters import (
 from langchain_sequrity.chat_models.sessions import (
     Settings,
     Turn,
-    WireFormat,
     headers_of,
     session_id_of,
     with_session,
@@ -56,6 +55,7 @@ from langchain_sequrity.chat_models.tools import (
 from langchain_sequrity.connection import ASKED_KEY, LOOPBACK_KEY, Connection, check_key
 from langchain_sequrity.errors import PolicyDenied, StatusError, UsageError
 from langchain_sequrity.tracing import atrace_turn, trace_turn
+from langchain_sequrity.wire.exchange import ClientFormat
 from langchain_sequrity.wire.routes import Format, is_loopback
 
 if TYPE_CHECKING:
@@ -259,7 +259,7 @@ class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
         """The transport of the model's calls."""
         return self._transport()
 
-    def _format(self) -> tuple[Format, WireFormat]:
+    def _format(self) -> tuple[Format, ClientFormat]:
         """The wire format: the last part of the path, and the module that reads and writes it."""
         raise NotImplementedError
 

@@ -10,9 +10,9 @@ from typing_extensions import override
 
 from langchain_sequrity.chat_models.arguments import ChatSequrityArguments, Verbosity
 from langchain_sequrity.chat_models.base import TOKEN_LIMITS, SequrityChatModel
-from langchain_sequrity.chat_models.sessions import WireFormat
 from langchain_sequrity.errors import UsageError
-from langchain_sequrity.wire import chat_completions
+from langchain_sequrity.wire.chat_completions.client import FORMAT
+from langchain_sequrity.wire.exchange import ClientFormat
 from langchain_sequrity.wire.routes import Format, is_loopback
 
 
@@ -154,14 +154,14 @@ class ChatSequrity(SequrityChatModel):
         return self
 
     @override
-    def _format(self) -> tuple[Format, WireFormat]:
+    def _format(self) -> tuple[Format, ClientFormat]:
         if not self.use_responses_api:
-            return "chat/completions", chat_completions
-        from langchain_sequrity.wire import (  # noqa: PLC0415 - most programs use one format
-            responses,
+            return "chat/completions", FORMAT
+        from langchain_sequrity.wire.responses import (  # noqa: PLC0415 - most programs use one format
+            stream_reader,
         )
 
-        return "responses", responses
+        return "responses", stream_reader.FORMAT
 
     @override
     def _sends_only_new(self) -> bool:

@@ -9,8 +9,8 @@ from typing_extensions import override
 
 from langchain_sequrity.chat_models.arguments import SequrityMessagesArguments
 from langchain_sequrity.chat_models.base import SequrityChatModel
-from langchain_sequrity.chat_models.sessions import WireFormat
-from langchain_sequrity.wire import messages
+from langchain_sequrity.wire.exchange import ClientFormat
+from langchain_sequrity.wire.messages.client import FORMAT
 from langchain_sequrity.wire.routes import Format
 
 if TYPE_CHECKING:
@@ -105,8 +105,8 @@ class SequrityMessages(SequrityChatModel):
         return "sequrity-messages"
 
     @override
-    def _format(self) -> tuple[Format, WireFormat]:
-        return "messages", messages
+    def _format(self) -> tuple[Format, ClientFormat]:
+        return "messages", FORMAT
 
     @override
     def with_structured_output(

@@ -17,7 +17,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, TypeVar
 
 import orjson
 from langchain_core.messages import (
@@ -53,7 +53,13 @@ from langchain_sequrity.wire.dual_llm import (
     with_text,
 )
 from langchain_sequrity.wire.error_body import is_session_gone
-from langchain_sequrity.wire.exchange import METADATA_KEY, Reply, ServiceCall, StreamReader
+from langchain_sequrity.wire.exchange import (
+    METADATA_KEY,
+    ClientFormat,
+    Reply,
+    ServiceCall,
+    StreamReader,
+)
 from langchain_sequrity.wire.streams import DeniedReader, EnvelopeReader, as_chunk
 from langchain_sequrity.wire.tool_results import as_values
 from langchain_sequrity.wire.tools import arguments_text
@@ -61,7 +67,6 @@ from langchain_sequrity.wire.tools import arguments_text
 OnSessionExpired = Literal["raise", "restart"]
 Seal = Callable[[str], str]
 """Makes the digest that proves that this connection obtained a session id."""
-Describe = Callable[[Reply], Mapping[str, Any]]
 M = TypeVar("M", bound=AIMessage)
 
 NEW_SESSION = "new"
@@ -341,32 +346,6 @@ def _neutral(call_id: str) -> str:
 # A turn
 
 
-class WireFormat(Protocol):
-    """What each chat format of `wire` offers to a client."""
-
-    @property
-    def write_request(self) -> Callable[..., dict[str, Any]]:
-        """Write messages, parameters and `dual_llm` as a body."""
-
-    @property
-    def write_results(self) -> Callable[[Sequence[tuple[str, str]]], list[dict[str, Any]]]:
-        """Write ids of calls and contents of results as messages of a body."""
-
-    @property
-    def read_reply(self) -> Callable[[Reply, Describe], list[AIMessage]]:
-        """Read a whole reply as messages."""
-
-    @property
-    def StreamReader(  # noqa: N802
-        self,
-    ) -> Callable[[Describe, Mapping[str, Any]], StreamReader[AIMessageChunk]]:
-        """The class that reads a stream; its second argument is the body of the request."""
-
-    @property
-    def TELLS_DUAL_LLM(self) -> bool:  # noqa: N802
-        """Whether a reply shows marks of a dual-LLM session."""
-
-
 @dataclass(frozen=True, slots=True)
 class Settings:
     """Settings of all turns of a model.
@@ -382,7 +361,7 @@ class Settings:
     """
 
     connection: Connection
-    wire: WireFormat
+    wire: ClientFormat
     on_denied: OnDeniedTurn = "raise"
     on_session_expired: OnSessionExpired = "raise"
     include_response_headers: bool = False
@@ -489,7 +468,7 @@ class Turn:
 
     def new_reader(self) -> StreamReader[AIMessageChunk]:
         """Make a reader for one streamed reply."""
-        reader = self.settings.wire.StreamReader(self._describe, self._body)
+        reader = self.settings.wire.stream_reader(self._describe, self._body)
         if self.dual_llm is not False and not self._is_doubtful:
             certain = self.dual_llm is True
             read = partial(unwrap, certain=certain, told=self.connection.located)
@@ -557,12 +536,12 @@ class Turn:
     @property
     def _is_doubtful(self) -> bool:
         """Whether nothing says if an object is an answer or the end of a dual-LLM turn."""
-        return self.dual_llm is None and not self.settings.wire.TELLS_DUAL_LLM
+        return self.dual_llm is None and not self.settings.wire.tells_dual_llm
 
     @property
     def _may_be_dual(self) -> bool:
         """Whether the session may be a dual-LLM session, judged by its replies."""
-        if self.dual_llm is not None or not self.settings.wire.TELLS_DUAL_LLM:
+        if self.dual_llm is not None or not self.settings.wire.tells_dual_llm:
             return self.dual_llm is not False
         session_id = self.call.session_id
         seen = (one.response_metadata for one in self.messages if isinstance(one, AIMessage))

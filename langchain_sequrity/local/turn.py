@@ -6,11 +6,11 @@ Nothing here is asynchronous or uses HTTP. `endpoints` opens a turn, takes its r
 import re
 import time
 import uuid
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property
 from itertools import chain, islice
-from typing import Any, Protocol
+from typing import Any
 
 from langchain_core.messages import AIMessage, AIMessageChunk, ToolMessage
 
@@ -23,50 +23,18 @@ from langchain_sequrity.local.refusals import refuse
 from langchain_sequrity.local.services import Services, TurnInputs
 from langchain_sequrity.local.sessions import Session, resume
 from langchain_sequrity.strict_json import dumps
-from langchain_sequrity.wire import chat_completions, messages, responses
+from langchain_sequrity.wire.chat_completions import server as chat_completions
 from langchain_sequrity.wire.dual_llm import HISTORY_MISMATCH
-from langchain_sequrity.wire.exchange import ChatRequest, Event, ReplyHead, Sum
-from langchain_sequrity.wire.responses import session_of
-
-
-class ServerFormat(Protocol):
-    """The interface of a chat format for a server."""
-
-    @property
-    def DOCUMENTED(self) -> frozenset[str]:  # noqa: N802
-        """Fields of the body that the service documents (`docs/protocol.md`)."""
-
-    @property
-    def FAILED_TURN(self) -> Mapping[str, str]:  # noqa: N802
-        """Finish reason of a dual-LLM turn that failed, by fidelity."""
-
-    @property
-    def read_request(self) -> Callable[[Any], ChatRequest]:
-        """Check and read a body; raises `InvalidRequest`."""
-
-    def new_reply_id(self, session_id: str, *, dual_llm: bool = False) -> str:
-        """Make the id of a reply of a session."""
-
-    @property
-    def write_reply(self) -> Callable[[Sequence[AIMessage], ReplyHead], dict[str, Any]]:
-        """Write a whole reply."""
-
-    @property
-    def write_stream(
-        self,
-    ) -> Callable[[Iterable[AIMessageChunk], ReplyHead], Iterator[Event]]:
-        """Write a streamed reply, event by event."""
-
-    @property
-    def write_error(self) -> Callable[[str, int], Event]:
-        """Write an error inside a stream."""
-
+from langchain_sequrity.wire.exchange import ChatRequest, Event, ReplyHead, ServerFormat, Sum
+from langchain_sequrity.wire.messages import server as messages
+from langchain_sequrity.wire.responses import stream_writer as responses
+from langchain_sequrity.wire.responses.server import session_of
 
 # Formats by the last part of the path.
 FORMATS: Mapping[str, ServerFormat] = {
-    "chat/completions": chat_completions,
-    "messages": messages,
-    "responses": responses,
+    "chat/completions": chat_completions.FORMAT,
+    "messages": messages.FORMAT,
+    "responses": responses.FORMAT,
 }
 
 
@@ -130,7 +98,7 @@ class ChatTurn:
     def _honoured(self, body: Any) -> Any:
         if not self._documented or not isinstance(body, dict):
             return body
-        return {name: value for name, value in body.items() if name in self._format.DOCUMENTED}
+        return {name: value for name, value in body.items() if name in self._format.documented}
 
     def _open(self, incoming: Incoming, named: set[str]) -> Session:
         place = incoming.route.path
@@ -152,7 +120,7 @@ class ChatTurn:
             added_policy=self._headers is not self.session.headers,
         )
         self._is_dual_llm = inputs.configuration.dual_llm
-        return answer_for(inputs, failed=self._format.FAILED_TURN[self._services.fidelity])
+        return answer_for(inputs, failed=self._format.failed_turn[self._services.fidelity])
 
     def _new_call_id(self) -> str:
         self.session.calls += 1

@@ -5,13 +5,13 @@ limits bytes and memory, and a reply of an unexpected shape is a `BadReply`.
 """
 
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Protocol, TypeVar, cast
 
 import orjson
-from langchain_core.messages import AIMessageChunk, BaseMessage
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.messages.ai import UsageMetadata
 
 from langchain_sequrity.display import plain
@@ -69,6 +69,10 @@ class Event(NamedTuple):
     data: str
 
 
+Describe = Callable[[Reply], Mapping[str, Any]]
+"""Makes additional `response_metadata` from the head of a reply."""
+
+
 class StreamReader(Protocol[T_co]):
     """Reads one streamed reply of some format.
 
@@ -91,6 +95,25 @@ class StreamReader(Protocol[T_co]):
     @property
     def done(self) -> bool:
         """Whether the stream has announced its end; later events are not read."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClientFormat:
+    """A chat format, as the client uses it.
+
+    Attributes:
+        write_request: Writes messages, parameters and `dual_llm` as a body.
+        write_results: Writes ids of calls and contents of results as messages of a body.
+        read_reply: Reads a whole reply as messages.
+        stream_reader: Makes the reader of a stream; its second argument is the body of the request.
+        tells_dual_llm: Whether replies show marks of a dual-LLM session (`docs/behaviour.md`, P2).
+    """
+
+    write_request: Callable[..., dict[str, Any]]
+    write_results: Callable[[Sequence[tuple[str, str]]], list[dict[str, Any]]]
+    read_reply: Callable[[Reply, Describe], list[AIMessage]]
+    stream_reader: Callable[[Describe, Mapping[str, Any]], StreamReader[AIMessageChunk]]
+    tells_dual_llm: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +176,29 @@ class ReplyHead:
         """
         check = metadata.get(CHECK_KEY)
         return {} if check is None or self.documented else {CHECK_KEY: check}
+
+
+@dataclass(frozen=True, slots=True)
+class ServerFormat:
+    """A chat format, as the local server uses it.
+
+    Attributes:
+        documented: Fields of the body that the service documents (`docs/protocol.md`).
+        failed_turn: Finish reason of a dual-LLM turn that failed, by fidelity.
+        read_request: Checks and reads a body; raises `InvalidRequest`.
+        new_reply_id: Makes the id of a reply, of the session's id and `dual_llm`.
+        write_reply: Writes a whole reply.
+        write_stream: Writes a streamed reply, event by event.
+        write_error: Writes an error inside a stream, of its text and status.
+    """
+
+    documented: frozenset[str]
+    failed_turn: Mapping[str, str]
+    read_request: Callable[[Any], ChatRequest]
+    new_reply_id: Callable[..., str]
+    write_reply: Callable[[Sequence[AIMessage], ReplyHead], dict[str, Any]]
+    write_stream: Callable[[Iterable[AIMessageChunk], ReplyHead], Iterator[Event]]
+    write_error: Callable[[str, int], Event]
 
 
 _TEXTS = ("reasoning_content", "reasoning_signature", "refusal")
@@ -297,9 +343,6 @@ class Sum:
 
 # The body of a reply
 
-
-Describe = Callable[[Reply], Mapping[str, Any]]
-"""Makes additional `response_metadata` from the head of a reply."""
 
 MISSHAPEN = (KeyError, TypeError, ValueError, AttributeError, IndexError)
 """Errors that reading a reply of the wrong shape raises."""

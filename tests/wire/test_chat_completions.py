@@ -29,18 +29,22 @@ from langchain_sequrity.errors import (
     UsageError,
 )
 from langchain_sequrity.labels import labeled_tool_result
-from langchain_sequrity.wire.chat_completions import (
-    StreamReader,
+from langchain_sequrity.wire.chat_completions.client import (
+    ChatCompletionsReader as StreamReader,
+)
+from langchain_sequrity.wire.chat_completions.client import (
     read_calls,
     read_reply,
-    read_request,
     write_messages,
-    write_reply,
     write_request,
+)
+from langchain_sequrity.wire.chat_completions.server import (
+    read_request,
+    write_reply,
     write_stream,
 )
 from langchain_sequrity.wire.exchange import ChatRequest, Event, Reply, ReplyHead
-from langchain_sequrity.wire.responses import write_input
+from langchain_sequrity.wire.responses.client import write_input
 from langchain_sequrity.wire.sse import SSEDecoder, write_event
 
 PNG = "iVBORw0KGgo="

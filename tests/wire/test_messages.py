@@ -38,16 +38,20 @@ from langchain_sequrity.errors import (
     UsageError,
 )
 from langchain_sequrity.labels import labeled_tool_result
-from langchain_sequrity.wire import chat_completions
+from langchain_sequrity.wire.chat_completions import client as chat_completions
 from langchain_sequrity.wire.exchange import ChatRequest, Event, Reply, ReplyHead
-from langchain_sequrity.wire.messages import (
-    StreamReader,
+from langchain_sequrity.wire.messages.client import (
+    MessagesReader as StreamReader,
+)
+from langchain_sequrity.wire.messages.client import (
     read_reply,
+    write_messages,
+    write_request,
+)
+from langchain_sequrity.wire.messages.server import (
     read_request,
     write_error,
-    write_messages,
     write_reply,
-    write_request,
     write_stream,
 )
 from langchain_sequrity.wire.sse import SSEDecoder, write_event

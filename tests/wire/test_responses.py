@@ -49,19 +49,25 @@ from langchain_sequrity.errors import (
     UsageError,
 )
 from langchain_sequrity.labels import labeled_tool_result
-from langchain_sequrity.wire import chat_completions
+from langchain_sequrity.wire.chat_completions import client as chat_completions
 from langchain_sequrity.wire.exchange import ChatRequest, Event, Reply, ReplyHead
-from langchain_sequrity.wire.responses import (
+from langchain_sequrity.wire.responses.client import (
     DOCUMENTED,
-    StreamReader,
-    new_reply_id,
     read_reply,
+    write_input,
+    write_request,
+)
+from langchain_sequrity.wire.responses.server import (
+    new_reply_id,
     read_request,
     session_of,
     write_error,
-    write_input,
     write_reply,
-    write_request,
+)
+from langchain_sequrity.wire.responses.stream_reader import (
+    ResponsesReader as StreamReader,
+)
+from langchain_sequrity.wire.responses.stream_writer import (
     write_stream,
 )
 from langchain_sequrity.wire.sse import SSEDecoder, write_event

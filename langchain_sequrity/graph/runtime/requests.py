@@ -60,7 +60,7 @@ from langchain_sequrity.headers import ConfigHeader
 from langchain_sequrity.headers.config import ResponseFormatConfig
 from langchain_sequrity.labels import BadLabels, Labels
 from langchain_sequrity.strict_json import dumps, loads
-from langchain_sequrity.wire import chat_completions
+from langchain_sequrity.wire.chat_completions.client import read_calls
 from langchain_sequrity.wire.dual_llm import DualLLMResult, dual_llm_result, unwrap
 from langchain_sequrity.wire.error_body import is_session_gone
 from langchain_sequrity.wire.exchange import METADATA_KEY, Reply, ServiceCall, read_object
@@ -223,7 +223,7 @@ class Exchange:
                 f"`{session_id}`. A run is one session; nothing of the reply is used."
             )
             raise BadReply(msg, session_id=session_id)
-        if self._is_chat and (plainly := chat_completions.read_calls(reply)) is not None:
+        if self._is_chat and (plainly := read_calls(reply)) is not None:
             return _asking(*plainly, session)
         facts = {METADATA_KEY: {"session_id": session}}
         message = self._wire.read_reply(reply, lambda _: facts)[0]

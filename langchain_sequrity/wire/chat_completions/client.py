@@ -27,6 +27,7 @@ from langchain_sequrity.wire.blocks import MODEL_PROVIDER
 from langchain_sequrity.wire.error_body import error_inside
 from langchain_sequrity.wire.exchange import (
     MISSHAPEN,
+    ClientFormat,
     Describe,
     Event,
     Reply,
@@ -546,3 +547,8 @@ class _CallIndices:
         return (
             (call_id, "".join(text)) for call_id, text in zip(self._ids, self._texts, strict=True)
         )
+
+
+FORMAT = ClientFormat(
+    write_request, write_results, read_reply, ChatCompletionsReader, tells_dual_llm=True
+)

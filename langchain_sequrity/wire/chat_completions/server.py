@@ -22,7 +22,13 @@ from langchain_core.messages.tool import ToolCall, tool_call
 from langchain_sequrity.strict_json import read_arguments
 from langchain_sequrity.wire import checks
 from langchain_sequrity.wire.checks import array, between, by, maybe, text_or
-from langchain_sequrity.wire.exchange import ChatRequest, Event, ReplyHead, StreamTotals
+from langchain_sequrity.wire.exchange import (
+    ChatRequest,
+    Event,
+    ReplyHead,
+    ServerFormat,
+    StreamTotals,
+)
 from langchain_sequrity.wire.tools import write_calls
 
 # Other fields may have no effect; a recorded service answered `stream` with plain JSON
@@ -231,10 +237,6 @@ _READERS: Mapping[str, Callable[[dict[str, Any]], BaseMessage]] = {
 # Replies
 
 
-FAILED_TURN = {"full": "stop", "documented": "error"}
-"""`finish_reason` of a failed dual-LLM turn, for each dialect of the local server."""
-
-
 def new_reply_id(session_id: str, *, dual_llm: bool = False) -> str:
     """Make the id of a reply: the session's id after a dual-LLM turn, otherwise a random id."""
     return session_id if dual_llm else f"chatcmpl-{secrets.token_hex(12)}"
@@ -397,3 +399,14 @@ def _chunk(
 ) -> Event:
     choice = {"index": 0, "delta": delta, "finish_reason": finish_reason, "logprobs": logprobs}
     return _event({**common, "choices": [choice]})
+
+
+FORMAT = ServerFormat(
+    DOCUMENTED,
+    {"full": "stop", "documented": "error"},
+    read_request,
+    new_reply_id,
+    write_reply,
+    write_stream,
+    write_error,
+)

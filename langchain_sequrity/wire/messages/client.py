@@ -31,6 +31,7 @@ from langchain_sequrity.wire import media
 from langchain_sequrity.wire.error_body import error_inside
 from langchain_sequrity.wire.exchange import (
     MISSHAPEN,
+    ClientFormat,
     Describe,
     Event,
     Reply,
@@ -636,3 +637,6 @@ def _asks_for_blocks(asked: Mapping[str, Any]) -> bool:
         if isinstance(turn["content"], list)
         for block in turn["content"]
     )
+
+
+FORMAT = ClientFormat(write_request, write_results, read_reply, MessagesReader)

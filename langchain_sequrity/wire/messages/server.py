@@ -27,7 +27,13 @@ from langchain_core.messages.tool import tool_call
 from langchain_sequrity.strict_json import dumps
 from langchain_sequrity.wire import checks
 from langchain_sequrity.wire.checks import array, at_least, between, by, maybe, text_or
-from langchain_sequrity.wire.exchange import ChatRequest, Event, ReplyHead, StreamTotals
+from langchain_sequrity.wire.exchange import (
+    ChatRequest,
+    Event,
+    ReplyHead,
+    ServerFormat,
+    StreamTotals,
+)
 from langchain_sequrity.wire.messages.content import INVALID, MODEL_PROVIDER, Block
 from langchain_sequrity.wire.tools import neutral
 
@@ -394,9 +400,6 @@ _NAMES_OF_STATUS = {
 }
 _NOTHING_YET = {"input_tokens": 0, "output_tokens": 0}
 
-FAILED_TURN = {"full": "stop", "documented": "stop"}
-"""`finish_reason` of a failed dual-LLM turn, for each dialect of the local server."""
-
 
 def new_reply_id(session_id: str, *, dual_llm: bool = False) -> str:
     """Make the id of a reply; in this format it is independent of the session."""
@@ -588,3 +591,14 @@ class _BlockWriter:
     def delta(self, delta: Block) -> Event:
         """Write an increment of the open block."""
         return _event("content_block_delta", index=self._index, delta=delta)
+
+
+FORMAT = ServerFormat(
+    DOCUMENTED,
+    {"full": "stop", "documented": "stop"},
+    read_request,
+    new_reply_id,
+    write_reply,
+    write_stream,
+    write_error,
+)

@@ -389,9 +389,6 @@ _ENCRYPTED = "reasoning.encrypted_content"
 _INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}
 _FAILED = "error"
 
-FAILED_TURN = {"full": "error", "documented": "error"}
-"""`finish_reason` of a failed dual-LLM turn, for each dialect of the local server."""
-
 
 def new_reply_id(session_id: str, *, dual_llm: bool = False) -> str:
     """Make the id of a reply, by which `previous_response_id` finds the session."""
@@ -410,7 +407,7 @@ def session_of(reply_id: str) -> str | None:
 
     Example:
         ```python
-        from langchain_sequrity.wire.responses import new_reply_id, session_of
+        from langchain_sequrity.wire.responses.server import new_reply_id, session_of
 
         session_id = "0b6f1c2e-1a2b-11f1-9c3d-0242ac120002"
         assert session_of(new_reply_id(session_id)) == session_id

@@ -23,6 +23,7 @@ from langchain_sequrity.wire.blocks import MODEL_PROVIDER, THOUGHT
 from langchain_sequrity.wire.error_body import error_inside
 from langchain_sequrity.wire.exchange import (
     MISSHAPEN,
+    ClientFormat,
     Describe,
     Event,
     StreamMemory,
@@ -36,6 +37,8 @@ from langchain_sequrity.wire.responses.client import (
     read_reply,
     read_usage,
     texts_in,
+    write_request,
+    write_results,
 )
 from langchain_sequrity.wire.responses.items import (
     Block,
@@ -437,3 +440,6 @@ _EVENTS: dict[Any, Callable[[Increments, Mapping[str, Any]], None]] = {
     "response.reasoning_summary_text.delta": Increments.summary,
     "response.reasoning_text.delta": Increments.thought,
 }
+
+
+FORMAT = ClientFormat(write_request, write_results, read_reply, ResponsesReader)

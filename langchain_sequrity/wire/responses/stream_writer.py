@@ -10,18 +10,23 @@ from typing import Any, NamedTuple
 
 from langchain_core.messages import AIMessageChunk
 
-from langchain_sequrity.wire.exchange import Event, ReplyHead, StreamTotals
+from langchain_sequrity.wire.exchange import Event, ReplyHead, ServerFormat, StreamTotals
+from langchain_sequrity.wire.responses.client import DOCUMENTED
 from langchain_sequrity.wire.responses.server import (
     Item,
     call_item,
     ended,
     message_item,
+    new_reply_id,
+    read_request,
     reasoning_item,
     refusal_part,
     status_of,
     stream_event,
     summary_part,
     text_part,
+    write_error,
+    write_reply,
     write_response,
 )
 
@@ -178,3 +183,14 @@ class _Stream:
         if self._kind is _REASONING:
             return summary_part(text)
         return refusal_part(text) if self._kind is _REFUSAL else text_part(text, self._logprobs)
+
+
+FORMAT = ServerFormat(
+    DOCUMENTED,
+    {"full": "error", "documented": "error"},
+    read_request,
+    new_reply_id,
+    write_reply,
+    write_stream,
+    write_error,
+)
