@@ -1192,7 +1192,6 @@ def test_deltas_are_read_without_an_event_that_adds_their_item() -> None:
     )  # fmt: skip
     assert (total.text, total.additional_kwargs) == ("Hi", {"refusal": "No."})
     assert [block["type"] for block in total.content_blocks] == ["text", "reasoning", "refusal"]
-    assert [block["id"] for block in total.content_blocks] == ["msg_1", "rs_1", "msg_1"]
     assert total.tool_calls == []  # no event names the call of these arguments
 
 
@@ -1203,14 +1202,6 @@ def test_a_missing_index_means_the_first() -> None:
         for event in Style().events([_said(_text("Hello"))])
     ]
     assert _read(*events).text == "Hello"
-
-
-def test_annotations_that_are_only_in_their_own_events_are_kept() -> None:
-    *events, last = Style(done=False).events([_said(_text("Hi", CITED, FILED))])
-    last["response"]["output"] = []
-    total = _read(*events, last)
-    [text] = [block for block in total.content if isinstance(block, dict)]
-    assert (text["annotations"], text["id"]) == ([CITED, FILED], "msg_1")
 
 
 def test_text_streamed_as_strings_is_followed_by_a_block_with_its_id() -> None:
@@ -1311,7 +1302,6 @@ def test_a_service_that_does_not_stream_can_still_be_read() -> None:
         {"type": "response.output_item.added", "item": 7},
         {"type": "response.output_item.added", "item": {"type": "function_call", "name": "f"}},
         {"type": "response.output_item.done", "item": {}},
-        {"type": "response.content_part.done", "part": {"type": "output_text"}},
         {"type": "response.completed"},
         {"type": "response.completed", "response": 7},
         {"type": "response.completed", "response": {"output": 7}},

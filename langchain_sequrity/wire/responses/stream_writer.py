@@ -155,12 +155,12 @@ class _Stream:
         yield self._event(f"{self._kind.part}.done", **self._place, part=part)
         self._parts.append(part)
 
-    def _text_event(self, name: str, **fields: Any) -> Iterator[Event]:
+    def _text_event(self, name: str, /, **fields: Any) -> Iterator[Event]:
         """Write an event of the open text; those of a refusal are not documented."""
         if not (self._head.documented and self._kind is _REFUSAL):
             yield self._event(f"{self._kind.text}.{name}", **self._place, **fields)
 
-    def _event(self, name: str, **fields: Any) -> Event:
+    def _event(self, name: str, /, **fields: Any) -> Event:
         """Write an event of the open item."""
         return self.event(name, item_id=self._id, output_index=len(self.output), **fields)
 
