@@ -15,7 +15,9 @@ from sequrity.control.integrations.langgraph import (  # type: ignore[import-unt
 )
 
 from langchain_sequrity import ChatSequrity, FeaturesHeader, SequrityMessages
-from langchain_sequrity.wire import chat_completions, messages, responses
+from langchain_sequrity.wire.chat_completions import client as chat_completions
+from langchain_sequrity.wire.messages import client as messages
+from langchain_sequrity.wire.responses import client as responses
 
 SINGLE = "ours, single-llm"
 UNSET = "ours, unset"

@@ -58,19 +58,13 @@ class Caller:
         """Make a call and return the body of its reply."""
         if self.runner:
             return self.runner.run(self.apost(url, total=total, body=body))
-        response = self._sender.open(*_arguments(url, total, body))
-        try:
-            return b"".join(response)
-        finally:
-            response.close()
+        with self._sender.open(*_arguments(url, total, body)) as (_, pieces):
+            return b"".join(pieces)
 
     async def apost(self, url: str, *, total: float = _GENEROUS, body: bytes = b"{}") -> bytes:
         """The same, within the loop."""
-        response = await self._sender.open(*_arguments(url, total, body))
-        try:
-            return b"".join([data async for data in response])
-        finally:
-            await response.aclose()
+        async with self._sender.open(*_arguments(url, total, body)) as (_, pieces):
+            return b"".join([data async for data in pieces])
 
     def rest(self, seconds: float, *, busy: bool = False) -> None:
         """Wait. An event loop runs meanwhile, unless it is busy."""

@@ -7,6 +7,16 @@ reply, as ours do. The senders with aiohttp exist if it is installed.
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import (
+    AbstractContextManager,
+    AsyncExitStack,
+    ExitStack,
+    aclosing,
+    asynccontextmanager,
+    closing,
+    contextmanager,
+    suppress,
+)
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, NamedTuple, Self
@@ -28,13 +38,12 @@ from langchain_sequrity.transport.pool import (
     AsyncClientSender,
     AsyncPool,
     ClientSender,
-    IdleStack,
+    OriginPool,
     Pool,
     _acquire,
-    _AsyncClientResponse,
-    _ClientResponse,
 )
 from langchain_sequrity.transport.timeouts import Deadline, Timeouts
+from langchain_sequrity.wire.exchange import Reply
 
 _NOTHING_BEYOND = (b"", False)
 
@@ -92,7 +101,7 @@ class _Connection:
         self.stream = _Stream(stream)
         self.http = httpcore.HTTP11Connection(httpcore.Origin(*origin), self.stream)
 
-    def may_go_on(self) -> bool:
+    def start_next_cycle(self) -> bool:
         # httpcore has no public name for what has come beyond a reply.
         beyond = self.http._h11_state.trailing_data  # noqa: SLF001
         return self.http.is_idle() and not self.stream.is_broken and beyond == _NOTHING_BEYOND
@@ -100,30 +109,19 @@ class _Connection:
     def was_closed(self) -> bool:
         return bool(self.stream.get_extra_info("is_readable"))
 
-
-class _Reply(httpx.SyncByteStream):
-    """A reply whose body is not read yet, for our transport and for a client of httpx."""
-
-    def __init__(
-        self, response: httpcore.Response, connection: _Connection, stack: "_HttpcoreStack"
-    ) -> None:
-        self.response = response
-        self.status = response.status
-        self._connection: _Connection | None = connection
-        self._stack = stack
-
-    @property
-    def headers(self) -> dict[str, str]:
-        return _headers((name.lower(), value) for name, value in self.response.headers)
-
-    def __iter__(self) -> Iterator[bytes]:
-        return self.response.iter_stream()
-
     def close(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            self.response.close()
-            self._stack.release(connection)
+        self.http.close()
+
+
+def _head(response: httpcore.Response) -> Reply:
+    headers = _headers((name.lower(), value) for name, value in response.headers)
+    return Reply(response.status, headers)
+
+
+def _asked(request: Request) -> httpcore.Request:
+    scheme, host, port = request.origin
+    url = httpcore.URL(scheme=scheme, host=host, port=port, target=request.target)
+    return httpcore.Request(request.method, url, headers=request.headers, content=request.body)
 
 
 class _HttpcoreStack:
@@ -132,54 +130,51 @@ class _HttpcoreStack:
     exact = True
 
     def __init__(self, max_open: int) -> None:
-        self._idle: IdleStack[_Connection] = IdleStack(max_open)
-        self._slots = threading.BoundedSemaphore(max_open)
+        self._pool: Any = OriginPool(threading.BoundedSemaphore(max_open), max_open)
 
-    def open(self, request: Request, timeouts: Timeouts, deadline: Deadline) -> _Reply:
-        origin = request.origin
-        url = httpcore.URL(
-            scheme=origin.scheme, host=origin.host, port=origin.port, target=request.target
-        )
-        asked = httpcore.Request(request.method, url, headers=request.headers, content=request.body)
-        return self.send(asked, origin, _CallLimits(timeouts, deadline))
+    @contextmanager
+    def open(
+        self, request: Request, timeouts: Timeouts, deadline: Deadline
+    ) -> Iterator[tuple[Reply, Iterator[bytes]]]:
+        limits = _CallLimits(timeouts, deadline)
+        with self.send(_asked(request), request.origin, limits) as response:
+            yield _head(response), response.iter_stream()
 
-    def send(self, request: httpcore.Request, origin: Origin, limits: _CallLimits) -> _Reply:
+    @contextmanager
+    def send(
+        self, request: httpcore.Request, origin: Origin, limits: _CallLimits
+    ) -> Iterator[httpcore.Response]:
         timeouts, deadline = limits
         left = deadline.bounded(timeouts.pool, httpcore.PoolTimeout)
-        if not self._slots.acquire(timeout=left):
+        if not self._pool.slots.acquire(timeout=left):
             raise httpcore.PoolTimeout
         connection = None
         try:
-            connection = self._idle_connection()
+            connection = self._pool.take()
             if connection is None:
                 connection = _Connection(origin, connect(origin, None, timeouts, deadline))
             connection.stream.limits = limits
-            response = connection.http.handle_request(request)
-        except BaseException:
-            self._slots.release()
-            if connection is not None:
-                connection.http.close()
-            raise
-        return _Reply(response, connection, self)
-
-    def release(self, connection: _Connection) -> None:
-        self._slots.release()
-        old = self._idle.put(connection) if connection.may_go_on() else [connection]
-        for one in old:
-            one.http.close()
+            with closing(connection.http.handle_request(request)) as response:
+                yield response
+        finally:
+            self._pool.release(connection)
 
     def close(self) -> None:
-        for one in self._idle.retire():
-            one.http.close()
+        self._pool.retire()
 
-    def _idle_connection(self) -> _Connection | None:
-        while True:
-            connection, old = self._idle.take()
-            for one in old:
-                one.http.close()
-            if connection is None or not connection.was_closed():
-                return connection
-            connection.http.close()
+
+class _Body(httpx.SyncByteStream):
+    """The body of a reply for a client of httpx."""
+
+    def __init__(self, sent: AbstractContextManager[httpcore.Response]) -> None:
+        self._open = ExitStack()
+        self.response = self._open.enter_context(sent)
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self.response.iter_stream()
+
+    def close(self) -> None:
+        self._open.close()
 
 
 class _StackTransport(httpx.BaseTransport):
@@ -194,8 +189,9 @@ class _StackTransport(httpx.BaseTransport):
         asked = httpcore.Request(
             request.method, url, headers=request.headers.raw, content=request.stream
         )
-        reply = self._stack.send(asked, origin, request.extensions["limits"])
-        return httpx.Response(reply.status, headers=reply.response.headers, stream=reply)
+        body = _Body(self._stack.send(asked, origin, request.extensions["limits"]))
+        reply = body.response
+        return httpx.Response(reply.status, headers=reply.headers, stream=body)
 
     def close(self) -> None:
         self._stack.close()
@@ -212,15 +208,29 @@ class _Stacked(ClientSender):
 
     exact = True
 
-    def open(self, request: Request, timeouts: Timeouts, deadline: Deadline) -> Any:
-        built = self._client.build_request(
-            request.method,
-            request.url,
-            headers=request.headers,
-            content=request.body,
-            extensions={"limits": _CallLimits(timeouts, deadline)},
-        )
-        return _ClientResponse(self._client.send(built, stream=True))
+    @contextmanager
+    def open(
+        self, request: Request, timeouts: Timeouts, deadline: Deadline
+    ) -> Iterator[tuple[Reply, Iterator[bytes]]]:
+        with closing(
+            self._client.send(_built(self._client, request, timeouts, deadline), stream=True)
+        ) as response:
+            yield Reply(response.status_code, response.headers), response.iter_raw()
+
+
+def _built(
+    client: httpx.Client | httpx.AsyncClient,
+    request: Request,
+    timeouts: Timeouts,
+    deadline: Deadline,
+) -> httpx.Request:
+    return client.build_request(
+        request.method,
+        request.url,
+        headers=request.headers,
+        content=request.body,
+        extensions={"limits": _CallLimits(timeouts, deadline)},
+    )
 
 
 # Event loops: connections of httpcore on a stack
@@ -267,7 +277,7 @@ class _AsyncConnection:
         self.stream = _AsyncStream(stream)
         self.http = httpcore.AsyncHTTP11Connection(httpcore.Origin(*origin), self.stream)
 
-    def may_go_on(self) -> bool:
+    def start_next_cycle(self) -> bool:
         # httpcore has no public name for what has come beyond a reply.
         beyond = self.http._h11_state.trailing_data  # noqa: SLF001
         return self.http.is_idle() and not self.stream.is_broken and beyond == _NOTHING_BEYOND
@@ -276,33 +286,11 @@ class _AsyncConnection:
         # Our pool asks a stream that has read ahead. Here such a connection is dropped.
         return self.stream.reads_ahead or bool(self.stream.get_extra_info("is_readable"))
 
-
-class _AsyncReply(httpx.AsyncByteStream):
-    def __init__(
-        self,
-        response: httpcore.Response,
-        connection: _AsyncConnection,
-        stack: "_AsyncHttpcoreStack",
-    ) -> None:
-        self.response = response
-        self.status = response.status
-        self._connection: _AsyncConnection | None = connection
-        self._stack = stack
-
-    @property
-    def headers(self) -> dict[str, str]:
-        return _headers((name.lower(), value) for name, value in self.response.headers)
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return self.response.aiter_stream()
-
-    async def aclose(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            try:
-                await self.response.aclose()
-            finally:
-                await self._stack.release(connection)
+    def close(self) -> None:
+        closing = self.http.aclose().__await__()
+        with suppress(StopIteration):
+            next(closing)
+        closing.close()
 
 
 class _AsyncHttpcoreStack:
@@ -311,59 +299,49 @@ class _AsyncHttpcoreStack:
     exact = True
 
     def __init__(self, max_open: int) -> None:
-        self._idle: IdleStack[_AsyncConnection] = IdleStack(max_open)
-        self._slots = asyncio.BoundedSemaphore(max_open)
+        self._pool: Any = OriginPool(asyncio.BoundedSemaphore(max_open), max_open)
 
-    async def open(self, request: Request, timeouts: Timeouts, deadline: Deadline) -> _AsyncReply:
-        origin = request.origin
-        url = httpcore.URL(
-            scheme=origin.scheme, host=origin.host, port=origin.port, target=request.target
-        )
-        asked = httpcore.Request(request.method, url, headers=request.headers, content=request.body)
-        return await self.send(asked, origin, _CallLimits(timeouts, deadline))
+    @asynccontextmanager
+    async def open(
+        self, request: Request, timeouts: Timeouts, deadline: Deadline
+    ) -> AsyncIterator[tuple[Reply, AsyncIterator[bytes]]]:
+        limits = _CallLimits(timeouts, deadline)
+        async with self.send(_asked(request), request.origin, limits) as response:
+            yield _head(response), response.aiter_stream()
 
+    @asynccontextmanager
     async def send(
         self, request: httpcore.Request, origin: Origin, limits: _CallLimits
-    ) -> _AsyncReply:
+    ) -> AsyncIterator[httpcore.Response]:
         timeouts, deadline = limits
-        left = deadline.bounded(timeouts.pool, httpcore.PoolTimeout)
-        if not self._slots.locked():
-            await self._slots.acquire()
-        else:
-            await _acquire(self._slots, left)
+        await _acquire(self._pool.slots, deadline.bounded(timeouts.pool, httpcore.PoolTimeout))
         connection = None
         try:
-            connection = await self._idle_connection()
+            connection = self._pool.take()
             if connection is None:
                 stream = await aconnect(origin, None, timeouts, deadline)
                 connection = _AsyncConnection(origin, stream)
             connection.stream.limits = limits
-            response = await connection.http.handle_async_request(request)
-        except BaseException:
-            self._slots.release()
-            if connection is not None:
-                await connection.http.aclose()
-            raise
-        return _AsyncReply(response, connection, self)
-
-    async def release(self, connection: _AsyncConnection) -> None:
-        self._slots.release()
-        old = self._idle.put(connection) if connection.may_go_on() else [connection]
-        for one in old:
-            await one.http.aclose()
+            async with aclosing(await connection.http.handle_async_request(request)) as response:
+                yield response
+        finally:
+            self._pool.release(connection)
 
     async def aclose(self) -> None:
-        for one in self._idle.retire():
-            await one.http.aclose()
+        self._pool.retire()
 
-    async def _idle_connection(self) -> _AsyncConnection | None:
-        while True:
-            connection, old = self._idle.take()
-            for one in old:
-                await one.http.aclose()
-            if connection is None or not connection.was_closed():
-                return connection
-            await connection.http.aclose()
+
+class _AsyncBody(httpx.AsyncByteStream):
+    """The body of a reply for a client of httpx."""
+
+    def __init__(self, response: httpcore.Response, opened: AsyncExitStack) -> None:
+        self._response, self._opened = response, opened
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self._response.aiter_stream()
+
+    async def aclose(self) -> None:
+        await self._opened.aclose()
 
 
 class _AsyncStackTransport(httpx.AsyncBaseTransport):
@@ -376,8 +354,11 @@ class _AsyncStackTransport(httpx.AsyncBaseTransport):
         asked = httpcore.Request(
             request.method, url, headers=request.headers.raw, content=request.stream
         )
-        reply = await self._stack.send(asked, origin, request.extensions["limits"])
-        return httpx.Response(reply.status, headers=reply.response.headers, stream=reply)
+        opened = AsyncExitStack()
+        sent = self._stack.send(asked, origin, request.extensions["limits"])
+        reply = await opened.enter_async_context(sent)
+        body = _AsyncBody(reply, opened)
+        return httpx.Response(reply.status, headers=reply.headers, stream=body)
 
     async def aclose(self) -> None:
         await self._stack.aclose()
@@ -386,15 +367,13 @@ class _AsyncStackTransport(httpx.AsyncBaseTransport):
 class _AsyncStacked(AsyncClientSender):
     exact = True
 
-    async def open(self, request: Request, timeouts: Timeouts, deadline: Deadline) -> Any:
-        built = self._client.build_request(
-            request.method,
-            request.url,
-            headers=request.headers,
-            content=request.body,
-            extensions={"limits": _CallLimits(timeouts, deadline)},
-        )
-        return _AsyncClientResponse(await self._client.send(built, stream=True))
+    @asynccontextmanager
+    async def open(
+        self, request: Request, timeouts: Timeouts, deadline: Deadline
+    ) -> AsyncIterator[tuple[Reply, AsyncIterator[bytes]]]:
+        built = _built(self._client, request, timeouts, deadline)
+        async with aclosing(await self._client.send(built, stream=True)) as response:
+            yield Reply(response.status_code, response.headers), response.aiter_raw()
 
 
 # Event loops: a timer around each wait, for libraries without a deadline
@@ -403,19 +382,23 @@ class _AsyncStacked(AsyncClientSender):
 class _TimedSender(AsyncClientSender):
     exact = True
 
-    async def open(self, request: Request, timeouts: Timeouts, deadline: Deadline) -> Any:
-        try:
-            async with asyncio.timeout(deadline.bounded(None, httpcore.ReadTimeout)):
-                return _TimedReply(await super().open(request, timeouts, deadline), deadline)
-        except TimeoutError:
-            raise httpcore.ReadTimeout from None
+    @asynccontextmanager
+    async def open(
+        self, request: Request, timeouts: Timeouts, deadline: Deadline
+    ) -> AsyncIterator[tuple[Reply, AsyncIterator[bytes]]]:
+        async with AsyncExitStack() as stack:
+            opened = super().open(request, timeouts, deadline)
+            try:
+                async with asyncio.timeout(deadline.bounded(None, httpcore.ReadTimeout)):
+                    head, pieces = await stack.enter_async_context(opened)
+            except TimeoutError:
+                raise httpcore.ReadTimeout from None
+            yield head, _TimedPieces(pieces, deadline)
 
 
-class _TimedReply:
-    def __init__(self, reply: _AsyncClientResponse, deadline: Deadline) -> None:
-        self.status, self.headers = reply.status, reply.headers
-        self._reply = reply
-        self._pieces = aiter(reply)
+class _TimedPieces:
+    def __init__(self, pieces: AsyncIterator[bytes], deadline: Deadline) -> None:
+        self._pieces = pieces
         self._deadline = deadline
 
     def __aiter__(self) -> Self:
@@ -427,9 +410,6 @@ class _TimedReply:
                 return await anext(self._pieces)
         except TimeoutError:
             raise httpcore.ReadTimeout from None
-
-    async def aclose(self) -> None:
-        await self._reply.aclose()
 
 
 # Event loops: aiohttp, which has its own total limit
@@ -447,9 +427,10 @@ class _Aiohttp:
             auto_decompress=False,
         )
 
+    @asynccontextmanager
     async def open(
         self, request: Request, timeouts: Timeouts, deadline: Deadline
-    ) -> "_AiohttpReply":
+    ) -> AsyncIterator[tuple[Reply, AsyncIterator[bytes]]]:
         limits = self._timeout(
             total=deadline.bounded(None, httpcore.ReadTimeout),
             sock_connect=timeouts.connect,
@@ -468,17 +449,21 @@ class _Aiohttp:
             raise httpcore.NetworkError(str(error)) from error
         except TimeoutError:
             raise httpcore.ReadTimeout from None
-        return _AiohttpReply(response, self._fault)
+        headers = {name.lower(): value for name, value in response.headers.items()}
+        try:
+            yield Reply(response.status, headers), _AiohttpPieces(response, self._fault)
+        finally:
+            if response.content.is_eof():
+                response.release()
+            else:
+                response.close()
 
     async def aclose(self) -> None:
         await self._session.close()
 
 
-class _AiohttpReply:
+class _AiohttpPieces:
     def __init__(self, response: Any, fault: type[Exception]) -> None:
-        self.status = response.status
-        self.headers = {name.lower(): value for name, value in response.headers.items()}
-        self._response = response
         self._pieces = response.content.iter_any()
         self._fault = fault
 
@@ -492,13 +477,6 @@ class _AiohttpReply:
             raise httpcore.NetworkError(str(error)) from error
         except TimeoutError:
             raise httpcore.ReadTimeout from None
-
-    async def aclose(self) -> None:
-        response = self._response
-        if response.content.is_eof():
-            response.release()
-        else:
-            response.close()
 
 
 def _limits(max_open: int) -> httpx.Limits:

@@ -70,19 +70,13 @@ class _Exchange:
 
     def run(self, sender: Any) -> bytes:
         request = self._address.request(self._call)
-        response = sender.open(request, _LIMITS, Deadline(_TOTAL))
-        try:
-            return b"".join(response)
-        finally:
-            response.close()
+        with sender.open(request, _LIMITS, Deadline(_TOTAL)) as (_, pieces):
+            return b"".join(pieces)
 
     async def arun(self, sender: Any) -> bytes:
         request = self._address.request(self._call)
-        response = await sender.open(request, _LIMITS, Deadline(_TOTAL))
-        try:
-            return b"".join([data async for data in response])
-        finally:
-            await response.aclose()
+        async with sender.open(request, _LIMITS, Deadline(_TOTAL)) as (_, pieces):
+            return b"".join([data async for data in pieces])
 
 
 def _of_threads(exchange: _Exchange, effort: Effort) -> list[Row]:

@@ -488,13 +488,12 @@ def _json_problem(value: Any, path: str = "", depth: int = MAX_DEPTH) -> str | N
         return None if _is_scalar(value) else f"`{path}` is not JSON: {_SCALARS}."
     if not depth:
         return _TOO_DEEP
-    is_object = isinstance(value, Mapping)
-    for key, item in value.items() if is_object else enumerate(value):
-        if is_object and not (isinstance(key, str) and _is_scalar(key)):
+    for key in value if isinstance(value, Mapping) else ():
+        if not isinstance(key, str) or not _is_scalar(key):
             return f"The key {shown(key)} cannot be JSON: keys are text without lone surrogates."
-        if found := _json_problem(item, join_path(path, key), depth - 1):
-            return found
-    return None
+    items = value.items() if isinstance(value, Mapping) else enumerate(value)
+    found = (_json_problem(item, join_path(path, key), depth - 1) for key, item in items)
+    return next(filter(None, found), None)
 
 
 _SCALARS = (

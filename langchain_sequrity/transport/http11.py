@@ -115,11 +115,11 @@ class Address:
 
 
 def _base_url(text: str) -> httpx.URL:
-    try:
-        return httpx.URL(normalize_base_url(text))
-    except (httpx.InvalidURL, UnicodeError):  # the latter for a host such as `xn--`
-        msg = "`base_url` must be an http(s) URL with the name of a host."
-        raise UsageError(msg) from None
+    with suppress(httpx.InvalidURL, UnicodeError):  # the latter for a host such as `xn--`
+        if (url := httpx.URL(normalize_base_url(text))).host:
+            return url
+    msg = "`base_url` must be an http(s) URL with the name of a host."
+    raise UsageError(msg)
 
 
 # The protocol, without I/O

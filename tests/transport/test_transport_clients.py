@@ -270,6 +270,7 @@ def test_a_thread_waits_for_a_full_pool_up_to_the_pool_limit(serve: Serve) -> No
             call(Deadline(total=0.02))
 
     assert call(Deadline()) == b'{"text": "hi"}'
+    small.close()
 
 
 async def test_a_task_waits_for_a_full_pool_up_to_the_pool_limit(serve: Serve) -> None:
@@ -288,6 +289,7 @@ async def test_a_task_waits_for_a_full_pool_up_to_the_pool_limit(serve: Serve) -
         assert not waiting.done()
 
     assert await waiting == b'{"text": "hi"}'
+    await small.aclose()
 
 
 FAILURES: list[list[Answer]] = [[closes], [says(b"no HTTP\r\n\r\n")], [WORKS, closes]]

@@ -344,7 +344,7 @@ FORMS: list[tuple[Callable[[str], str], Callable[[str], str]]] = [
     (quoted, unquote),
     (lambda text: quoted(quoted(text)), lambda text: unquote(unquote(text))),
     (json_escaped, lambda text: text.replace("\\/", "/").replace('\\"', '"').replace("\\\\", "\\")),
-    (by_number, lambda text: re.sub(r"\\u(....)", lambda one: chr(int(one[1], 16)), text)),
+    (by_number, lambda text: re.sub(r"\\u([0-9A-F]{4})", lambda one: chr(int(one[1], 16)), text)),
     (html.escape, html.unescape),
     ("\n".join, lambda text: text.replace("\n", "")),
     (lambda text: " ".join(re.findall(".{1,5}", text)), lambda text: text.replace(" ", "")),

@@ -37,7 +37,7 @@ class _Kind(NamedTuple):
     item: str
     part: str
     text: str
-    index: str
+    place: str
 
 
 _NOTHING = _Kind("", "", "", "")
@@ -166,7 +166,7 @@ class _Stream:
 
     @property
     def _place(self) -> dict[str, int]:
-        return {self._kind.index: len(self._parts)}
+        return {self._kind.place: len(self._parts)}
 
     @property
     def _item(self) -> Item:
