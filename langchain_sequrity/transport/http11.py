@@ -91,11 +91,6 @@ class Address:
     def __init__(self, base_url: str) -> None:
         self.url = _base_url(base_url)
         self.origin = Origin.of(self.url)
-        self._default_headers = (
-            (b"host", (b"Host", self.url.netloc)),
-            # Compression would cost latency, and a small reply could expand until memory is full.
-            (b"accept-encoding", (b"Accept-Encoding", b"identity")),
-        )
         self._urls: dict[str, tuple[httpx.URL, bytes]] = {}
 
     def request(self, call: ServiceCall) -> Request:
@@ -105,11 +100,14 @@ class Address:
             url = httpx.URL(f"{self.url}{call.path}")
             urls = self._urls[call.path] = url, url.raw_path
         given = {name.lower() for name, _ in call.headers}
-        headers = [header for name, header in self._default_headers if name not in given]
-        if b"content-length" not in given:
-            headers.append((b"Content-Length", b"%d" % len(call.body)))
-        if b"idempotency-key" not in given:
-            headers.append((b"Idempotency-Key", secrets.token_hex(16).encode()))
+        own = (
+            (b"Host", self.url.netloc),
+            # Compression would cost latency, and a small reply could expand until memory is full.
+            (b"Accept-Encoding", b"identity"),
+            (b"Content-Length", b"%d" % len(call.body)),
+            (b"Idempotency-Key", secrets.token_hex(16).encode()),
+        )
+        headers = [header for header in own if header[0].lower() not in given]
         headers += call.headers
         return Request(*urls, self.origin, headers, call.body, call.method)
 

@@ -9,6 +9,7 @@ are allowed, and null means absent.
 """
 
 import re
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -344,12 +345,9 @@ def with_one_of(form: Form, *keys: str) -> Form:
 
 def distinct_tools(tools: Collection[Mapping[str, Any]]) -> None:
     """Refuse function tools of the same name, in the neutral form."""
-    seen: set[str] = set()
-    for tool in tools:
-        name = tool["function"]["name"]
-        if name in seen:
+    for name, count in Counter(tool["function"]["name"] for tool in tools).items():
+        if count > 1:
             impossible(f"`tools` has two tools named `{name}`. Names must differ.")
-        seen.add(name)
 
 
 def chosen_tool(name: str, tools: Collection[Mapping[str, Any]]) -> dict[str, str]:

@@ -246,7 +246,7 @@ def _session(message: AIMessage) -> str | None:
     return (message.response_metadata.get(METADATA_KEY) or {}).get("session_id")
 
 
-def _with_result(message: M, result: DualLLMResult, text: str, *, shown: str) -> M:
+def _with_result(message: M, result: DualLLMResult, text: str, *, shown: str, **facts: Any) -> M:
     return _shown_as(
         message,
         shown,
@@ -254,6 +254,7 @@ def _with_result(message: M, result: DualLLMResult, text: str, *, shown: str) ->
         labels=result.labels.to_wire() if result.labels else None,
         program=result.program,
         **_kept(content=text, packed=result.status == "failure"),
+        **facts,
     )
 
 
@@ -392,14 +393,14 @@ def _failure(message: AIMessage, result: DualLLMResult, text: str, told: Told | 
     )
     if denial is None:
         reason = plain(denials.without_values(result.error_message or "") or NOT_REPORTED)
-        facts["message"] = _refusal(_with_result(message, result, text, shown=""), reason, shown="")
+        facts["message"] = _refusal(_with_result(message, result, text, shown=""), reason)
         sentence = (
             f"The turn failed: {reason} (code `{plain(result.error_code or NOT_REPORTED)}`). "
             "Append `error.message` to the history to go on with the session."
         )
         return ProgramFailed(sentence, code=result.error_code, **facts)
     denial = told(denial) if told else denial
-    turn = _with_result(message, result, text, shown=denial.text)
+    turn = _with_result(message, result, text, shown=denial.text, denial=denial.to_json())
     return _denied(turn, denial, checks=result.policy_check_history, **facts)
 
 
@@ -410,6 +411,7 @@ def _denied_without_envelope(message: AIMessage, denial: Denial) -> PolicyDenied
     turn = _shown_as(
         message.model_copy(update={"response_metadata": kept}),
         denial.text,
+        denial=denial.to_json(),
         **_kept(
             content=str(message.text),
             refusal=message.additional_kwargs.get("refusal"),
@@ -422,16 +424,11 @@ def _denied_without_envelope(message: AIMessage, denial: Denial) -> PolicyDenied
 
 def _denied(turn: AIMessage, denial: Denial, **facts: Any) -> PolicyDenied:
     """The exception for a denied turn; its message is a refusal with the reason."""
-    own = {**(turn.response_metadata.get(METADATA_KEY) or {}), "denial": denial.to_json()}
-    turn = turn.model_copy(
-        update={"response_metadata": {**turn.response_metadata, METADATA_KEY: own}}
-    )
     text = f"{denial.text} Append `error.message` to the history to go on with the session."
-    message = _refusal(turn, denial.text, shown=denial.text)
-    return PolicyDenied(text, denial=denial, message=message, **facts)
+    return PolicyDenied(text, denial=denial, message=_refusal(turn, denial.text), **facts)
 
 
-def _refusal(turn: AIMessage, reason: str, *, shown: str) -> AIMessage:
+def _refusal(turn: AIMessage, reason: str) -> AIMessage:
     """The message of a turn without an answer, as a refusal.
 
     LangChain's parsers raise for a refusal, so it is never read as an answer. They look for it in
@@ -442,7 +439,7 @@ def _refusal(turn: AIMessage, reason: str, *, shown: str) -> AIMessage:
         details = {"type": "refusal", "explanation": reason}
         metadata = {**metadata, "stop_reason": "refusal", "stop_details": details}
     return AIMessage(
-        content=with_text(turn.content, shown) or [],
+        content=turn.content or [],
         additional_kwargs={**turn.additional_kwargs, "refusal": reason},
         response_metadata=metadata,
         usage_metadata=turn.usage_metadata,

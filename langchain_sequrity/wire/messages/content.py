@@ -5,7 +5,6 @@ LangChain's standard form become this format's kinds again.
 """
 
 import base64
-import binascii
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -139,47 +138,31 @@ def _media(block: Mapping[str, Any]) -> Block:
         return without_index(block)
     found = read_media(block)
     additions = {key: found.extras[key] for key in _KEPT if key in found.extras}
-    if found.kind == "image":
-        return {"type": "image", "source": _image_source(block, found), **additions}
-    if found.name and "title" not in additions:
+    kind = "image" if found.kind == "image" else "document"
+    if kind == "document" and found.name and "title" not in additions:
         additions["title"] = found.name
-    return {"type": "document", "source": _document_source(block, found), **additions}
+    return {"type": kind, "source": _source(block, found), **additions}
 
 
-def _image_source(block: Mapping[str, Any], found: media.Media) -> Block:
-    if found.data is not None:
-        if not found.mime_type:
-            raise _unfit(block, "Add `mime_type`, such as `image/png`.")
-        return {"type": "base64", "media_type": found.mime_type, "data": found.data}
-    return _remote_source(block, found, "Give the image as `url` or as `base64` with `mime_type`.")
-
-
-def _document_source(block: Mapping[str, Any], found: media.Media) -> Block:
+def _source(block: Mapping[str, Any], found: media.Media) -> Block:
     if found.data is None:
-        return _remote_source(
-            block, found, "Give the file as `base64` with `mime_type`, or as `url`."
-        )
+        if found.url is not None:
+            return {"type": "url", "url": found.url}
+        if found.file_id is not None:
+            return {"type": "file", "file_id": found.file_id}
+        raise _unfit(block, "Give it as `url`, or as `base64` with `mime_type`.")
     if not found.mime_type:
-        raise _unfit(block, "Add `mime_type`, such as `application/pdf`.")
+        raise _unfit(block, "Add `mime_type`, such as `image/png` or `application/pdf`.")
     if not found.mime_type.startswith(_TEXT_TYPES):
         return {"type": "base64", "media_type": found.mime_type, "data": found.data}
     try:
-        text = base64.b64decode(found.data, validate=True).decode()
-    except (binascii.Error, ValueError):
+        return _text_source(base64.b64decode(found.data, validate=True).decode())
+    except ValueError:
         raise _unfit(block, "A text file is UTF-8 in `base64`.") from None
-    return _text_source(text)
 
 
 def _text_source(text: str) -> Block:
     return {"type": "text", "media_type": "text/plain", "data": text}
-
-
-def _remote_source(block: Mapping[str, Any], found: media.Media, way_out: str) -> Block:
-    if found.url is not None:
-        return {"type": "url", "url": found.url}
-    if found.file_id is not None:
-        return {"type": "file", "file_id": found.file_id}
-    raise _unfit(block, way_out)
 
 
 def _plain_text(block: Mapping[str, Any]) -> Block:
