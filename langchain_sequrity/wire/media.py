@@ -6,7 +6,7 @@ writes as its own.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -228,12 +228,41 @@ def without_index(block: Block) -> dict[str, Any]:
     return {key: value for key, value in block.items() if key != "index"}
 
 
+def _ran_elsewhere(kind: str) -> bool:
+    """Whether a block is a call, or its result, that a provider ran itself."""
+    ends = ("_tool_use", "_tool_result", "_call", "_output")
+    return kind.startswith("mcp_") or kind.endswith(ends)
+
+
 def kind_of(block: Block) -> Any:
     """The type of a block, one for all dialects of text and media; a text needs no type."""
     kind = block.get("type")
     if kind in _TEXTS or (kind is None and "text" in block):
         return "text"
     return _KINDS.get(kind, kind) if isinstance(kind, str) else kind
+
+
+def write_parts(
+    content: Iterable[Any], writers: Mapping[Any, Callable[[Block], dict[str, Any]]]
+) -> list[dict[str, Any]]:
+    """Write blocks as parts of one of OpenAI's formats.
+
+    Args:
+        content: The blocks, or plain texts.
+        writers: By kind of block. Unknown kinds are sent unchanged: the service may know more.
+
+    Returns:
+        The parts, without blocks that have no meaning there.
+    """
+    parts = []
+    for block in content:
+        given = {"type": "text", "text": block} if isinstance(block, str) else block
+        kind = kind_of(given)
+        if write := writers.get(kind):
+            parts.append(write(given))
+        elif kind not in NOT_SENT and not _ran_elsewhere(str(kind)):
+            parts.append(dict(given))
+    return parts
 
 
 def text_of(block: Block, format_name: str) -> str:

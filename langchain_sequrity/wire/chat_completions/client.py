@@ -52,7 +52,6 @@ Message = dict[str, Any]
 Part = dict[str, Any]
 
 _FORMAT = "chat/completions"
-_RAN_ELSEWHERE = ("_tool_use", "_tool_result", "_call", "_output")
 
 
 # Requests
@@ -130,7 +129,7 @@ def _named(out: Message, message: BaseMessage) -> Message:
 def _content(message: BaseMessage) -> str | list[Part]:
     content = message.content
     # An empty list of parts is not legal.
-    return content if isinstance(content, str) else _parts(content) or ""
+    return content if isinstance(content, str) else media.write_parts(content, _PART_WRITERS) or ""
 
 
 @_write.register
@@ -177,23 +176,6 @@ def _assistant(message: AIMessage) -> Message:
 
 
 # Content parts
-
-
-def _parts(content: Iterable[Any]) -> list[Part]:
-    return [part for block in content if (part := _part(block)) is not None]
-
-
-def _part(block: Any) -> Part | None:
-    if isinstance(block, str):
-        return {"type": "text", "text": block}
-    kind = media.kind_of(block)
-    write = _PART_WRITERS.get(kind)
-    if write is not None:
-        return write(block)
-    # Calls that another provider ran itself have no meaning here. Unknown types are sent
-    # unchanged: the service may know more than this table.
-    ran_elsewhere = str(kind).endswith(_RAN_ELSEWHERE) or str(kind).startswith("mcp_")
-    return None if ran_elsewhere or kind in media.NOT_SENT else dict(block)
 
 
 def _text(block: Block) -> Part:

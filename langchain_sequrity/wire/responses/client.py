@@ -262,20 +262,7 @@ def _retyped(part: Part, old: str, new: str) -> Part:
 
 
 def _parts(content: str | list[Any]) -> str | list[Part]:
-    if isinstance(content, str):
-        return content
-    return [part for block in content if (part := _part(block)) is not None]
-
-
-def _part(block: Any) -> Part | None:
-    if isinstance(block, str):
-        return {"type": _TEXT, "text": block}
-    kind = media.kind_of(block)
-    if kind in media.NOT_SENT:
-        return None
-    write = _PART_WRITERS.get(kind)
-    # Unknown types are sent unchanged: the service may know more than this table.
-    return dict(block) if write is None else write(block)
+    return content if isinstance(content, str) else media.write_parts(content, _PART_WRITERS)
 
 
 def _text(block: Block) -> Part:
