@@ -150,7 +150,7 @@ def _source(block: Mapping[str, Any], found: media.Media) -> Block:
             return {"type": "url", "url": found.url}
         if found.file_id is not None:
             return {"type": "file", "file_id": found.file_id}
-        raise _unfit(block, "Give it as `url`, or as `base64` with `mime_type`.")
+        raise _unfit(block, "Give it as `url` or as `base64` with `mime_type`.")
     if not found.mime_type:
         raise _unfit(block, "Add `mime_type`, such as `image/png` or `application/pdf`.")
     if not found.mime_type.startswith(_TEXT_TYPES):
