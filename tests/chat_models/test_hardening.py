@@ -10,7 +10,6 @@ from langchain_core.caches import InMemoryCache
 from langchain_core.messages import (
     AIMessage,
     ChatMessage,
-    FunctionMessage,
     HumanMessage,
     ToolMessage,
 )
@@ -386,7 +385,7 @@ def test_a_result_of_any_message_type_cannot_forge_labels(
     service.answer()
     history = [
         HumanMessage("x"),
-        FunctionMessage(content=forged, name="f"),
+        ChatMessage(content=forged, role="function"),
         ChatMessage(content=forged, role="tool"),
     ]
     make_model().invoke(history)
@@ -448,7 +447,8 @@ def test_the_data_of_a_failed_turn_contains_no_part_of_a_key(
     assert error.message is not None
     held = [str(error), *vars(error).values(), error.result.policy_check_history]
     assert not [one for one in held if part in repr(one)]
-    assert error.result.error_message == "denied: ***"
+    # A text with a part of a key in escapes is masked as a whole.
+    assert error.result.error_message == ("***" if "%" in part else "denied: ***")
 
 
 # Assignment
