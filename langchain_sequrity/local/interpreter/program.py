@@ -10,8 +10,8 @@ Names that are not bound yet are therefore treated as variables.
 
 import ast
 import hashlib
-import itertools
 import re
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -80,17 +80,11 @@ def may_decide_the_end(tree: ast.Module) -> bool:
     return not ENDING.isdisjoint(names | bound_by(rest))
 
 
-def _answer_set_by(statement: ast.stmt) -> ast.expr | None:
-    """The value of a statement `final_return_value = …`."""
-    match statement:
-        case ast.Assign(targets=[ast.Name(id=name)], value=value) if name == ANSWER:
-            return value
-    return None
-
-
 def _is_beginning(statement: ast.stmt) -> bool:
-    value = _answer_set_by(statement)
-    return isinstance(value, ast.Constant) and value.value is None
+    match statement:
+        case ast.Assign(targets=[ast.Name(id=name)], value=ast.Constant(value=None)):
+            return name == ANSWER
+    return False
 
 
 def compile_module(
@@ -187,49 +181,37 @@ class Program:
         Raises:
             ProgramRefused: For the first such call.
         """
-        calls = [
-            (node, node.func.id)
-            for node in ast.walk(self.tree)
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
-        ]
-        wrong = [
-            (node, name, fault)
-            for node, name in calls
-            if name in tools
-            and name not in variables
-            and (fault := _misfit(node, name, tools[name], in_full=in_full)) is not None
-        ]
-        bound = names_bound_anywhere(self.tree) if wrong else frozenset()
-        for node, name, fault in sorted(wrong, key=lambda one: (one[0].lineno, one[0].col_offset)):
-            if name not in bound:
-                refuse(node, fault)
+        bound = {*variables, *names_bound_anywhere(self.tree)}
+        for call, name in _calls(self.tree):
+            if name in tools and name not in bound:
+                fault = _misfit(call, name, tools[name], in_full=in_full)
+                if fault is not None:
+                    refuse(call, fault)
 
-    def check_readers(self, tools: Collection[str], variables: Collection[str], asked: str) -> None:
+    def check_readers(self, tools: Collection[str], asked: str) -> None:
         """Refuse queries of `parse_with_ai` that contain no data: the model would invent an answer.
 
-        Data are results of tools, variables, and words of the user that the program quotes.
+        Data are results of tools, variables, and words of the user that the program quotes. Own
+        words of the program are texts in the query, and in variables that are bound once.
 
         Args:
             tools: Names of the tools.
-            variables: Names that exist before the program.
             asked: The request of the user.
 
         Raises:
             ProgramRefused: For the first such query.
         """
-        calls = [
-            node
-            for node in ast.walk(self.tree)
-            if isinstance(node, ast.Call)
-            and isinstance(node.func, ast.Name)
-            and node.func.id == _READER
+        queries = [
+            (call, word.value)
+            for call, name in _calls(self.tree)
+            for word in call.keywords
+            if name == _READER and word.arg == "query"
         ]
-        if not calls or _READER not in tools or _READER in names_bound_anywhere(self.tree):
+        if not queries or _READER not in tools or _READER in names_bound_anywhere(self.tree):
             return
-        words = _DataFlow(self.tree, {*tools, *variables}, asked)
-        for call in sorted(calls, key=lambda one: (one.lineno, one.col_offset)):
-            query = next((one.value for one in call.keywords if one.arg == "query"), None)
-            if query is not None and not words.has_data(query):
+        words = _OwnWords(self.tree, asked)
+        for call, query in queries:
+            if not words.has_data(query):
                 refuse(call, _NOTHING_TO_READ)
 
     def check_answer(self) -> None:
@@ -241,8 +223,6 @@ class Program:
                 planner answered itself.
         """
         body = self.tree.body
-        if any(_answer_set_by(one) is not None for one in reversed(body)):
-            return
         names = {node.id for node in ast.walk(self.tree) if isinstance(node, ast.Name)}
         if not names.isdisjoint(ENDING):
             return
@@ -252,75 +232,58 @@ class Program:
             refuse(body[-1] if body else self.tree, f"The program has no answer. {_SET_ANSWER}")
 
 
-class _DataFlow:
-    """Data flow in the text of a program: which expressions contain data.
+def _calls(tree: ast.Module) -> list[tuple[ast.Call, str]]:
+    """All calls by a name, in the order of the text."""
+    found = [
+        (node, node.func.id)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+    ]
+    return sorted(found, key=lambda one: (one[0].lineno, one[0].col_offset))
+
+
+class _OwnWords:
+    """Which expressions of a program contain nothing but the planner's own words.
+
+    A variable that is bound more than once may depend on data, and a list or dict may be filled.
 
     Args:
         tree: The program.
-        known: Names of tools and variables, which are sources of data.
         asked: The request of the user.
     """
 
-    def __init__(self, tree: ast.Module, known: Collection[str], asked: str) -> None:
+    def __init__(self, tree: ast.Module, asked: str) -> None:
         lines = asked.splitlines()[1 : _MOST_PASSAGES + 1]
         self._asked = _plain(asked)
         self._said = {*_passages(self._asked), *map(_plain, lines)} - {""}
-        self._sources: dict[str, list[ast.AST]] = {}
-        self._data = {*known} - BUILTINS.keys()
         nodes = [*ast.walk(tree)]
-        ways = (*map(_bindings, nodes), _decided(tree), _parameters(nodes))
-        for name, source in itertools.chain(*ways):
-            if source is None:
-                self._data.add(name)
-            else:
-                self._sources.setdefault(name, []).append(source)
-        self._follow()
-
-    def _follow(self) -> None:
-        """Add the names that are bound to data, directly or through other names."""
-        users: dict[str, list[str]] = {}
-        for name, sources in self._sources.items():
-            for one in {used for source in sources for used in _used(source)}:
-                users.setdefault(one, []).append(name)
-        unknown = users.keys() - self._sources.keys() - BUILTINS.keys()
-        waiting = [*self._data, *unknown]
-        self._data |= unknown
-        while waiting:
-            found = {*users.get(waiting.pop(), ())} - self._data
-            self._data |= found
-            waiting += found
-
-    def _is_data(self, node: ast.AST) -> bool:
-        return any(
-            one in self._data or not (one in self._sources or one in BUILTINS)
-            for one in _used(node)
-        )
+        parameters = (node.arg for node in nodes if isinstance(node, ast.arg))
+        self._bound = Counter([*bound_names(nodes), *parameters])
+        self._values = {
+            name: value
+            for node in nodes
+            for name, value in _bindings(node)
+            if self._bound[name] == 1
+        }
 
     def has_data(self, query: ast.expr) -> bool:
         """Whether an expression contains data, or quotes words of the user."""
-        if self._is_data(query):
-            return True
-        written, named = self._texts(query)
-        texts = [*map(_plain, (*written, *named))]
+        values: dict[str, ast.expr] = {}
+        waiting = [query]
+        while waiting:
+            for name in _used(waiting.pop()):
+                if name in self._values and name not in values:
+                    values[name] = self._values[name]
+                    waiting.append(values[name])
+                elif name not in self._values and (name in self._bound or name not in BUILTINS):
+                    return True
+        filled = (one.value for one in ast.walk(query) if isinstance(one, ast.FormattedValue))
+        named = [text for one in (*filled, *values.values()) for text in _constants(one)]
+        texts = [*map(_plain, (*_constants(query), *named))]
         quoted = {*map(_plain, named), *(one for text in texts for one in _passages(text))} - {""}
         return any(one in self._asked for one in quoted) or any(
             one in text for one in self._said for text in texts
         )
-
-    def _texts(self, query: ast.AST) -> tuple[list[str], list[str]]:
-        """The constant texts of an expression, and those of its variables and within `{}`."""
-        written, waiting = _constants(query), [query]
-        filled = (one.value for one in ast.walk(query) if isinstance(one, ast.FormattedValue))
-        named = [text for one in filled for text in _constants(one)]
-        seen: set[str] = set()
-        while waiting and len(seen) < _MOST_PASSAGES:
-            for one in ast.walk(waiting.pop()):
-                if isinstance(one, ast.Name) and one.id not in seen:
-                    seen.add(one.id)
-                    sources = self._sources.get(one.id, ())
-                    named += [text for source in sources for text in _constants(source)]
-                    waiting += sources
-        return written, named
 
 
 def _used(node: ast.AST) -> Iterator[str]:
@@ -332,119 +295,19 @@ def _constants(node: ast.AST) -> list[str]:
     return [value for value in found if isinstance(value, str)]
 
 
-def _bindings(node: ast.AST) -> Iterator[tuple[str, ast.AST | None]]:
-    """Names that a node binds, and their values; `None` for a value that the text does not show."""
+def _bindings(node: ast.AST) -> Iterator[tuple[str, ast.expr]]:
+    """A name that a node binds to a value in the text, or to its elements."""
     match node:
-        case ast.Assign(targets=targets, value=value) if isinstance(
-            value, _CONTAINERS
-        ):  # which other names may fill
-            yield from ((name, None) for target in targets for name in _names(target))
-        case ast.Assign(targets=targets, value=value):
-            yield from ((name, value) for target in targets for name in _names(target))
         case (
-            ast.AugAssign(target=target, value=value)
-            | ast.NamedExpr(target=target, value=value)
-            | ast.AnnAssign(target=target, value=ast.expr() as value)
-            | ast.For(target=target, iter=value)
-            | ast.comprehension(target=target, iter=value)
-        ):
-            yield from ((name, value) for name in _names(target))
-        case ast.Call(func=ast.Attribute(value=target), args=args, keywords=keywords):
-            values = (*args, *(one.value for one in keywords))  # as in `found.append(mail)`
-            yield from ((name, value) for name in _names(target) for value in values)
-        case ast.Import(names=names) | ast.ImportFrom(names=names):
-            yield from ((one.asname or one.name, ast.Constant(None)) for one in names)
-        case ast.FunctionDef(name=name) | ast.ClassDef(name=name):
-            yield name, node
+            ast.Assign(targets=[ast.Name(id=name)], value=value)
+            | ast.NamedExpr(target=ast.Name(id=name), value=value)
+        ) if not isinstance(value, _CONTAINERS):
+            yield name, value
         case (
-            ast.ExceptHandler(name=str(name))
-            | ast.MatchAs(name=str(name))
-            | ast.MatchStar(name=str(name))
-            | ast.MatchMapping(rest=str(name))
+            ast.For(target=ast.Name(id=name), iter=value)
+            | ast.comprehension(target=ast.Name(id=name), iter=value)
         ):
-            yield name, None
-
-
-def _decided(tree: ast.Module) -> Iterator[tuple[str, ast.AST | None]]:
-    """Names that are bound under a branch, and the condition of the branch.
-
-    Each branch gets a name of its own, so that nesting costs no extra work.
-    """
-    waiting: list[tuple[ast.AST, str]] = [(tree, "")]
-    places = itertools.count()
-    while waiting:
-        node, place = waiting.pop()
-        if place:
-            yield from ((name, ast.Name(place)) for name, _ in _bindings(node))
-        match node:
-            case ast.If(test=test) | ast.While(test=test):
-                deciding: list[Any] = [test]
-            case ast.For(iter=source):
-                deciding = [source]
-            case ast.Match(subject=subject):
-                deciding = [subject]
-            case ast.Try(body=body):
-                deciding = [*body]
-            case _:
-                deciding = []
-        if deciding:
-            outer, place = place, f"<{next(places)}>"
-            yield from ((place, one) for one in deciding)
-            if outer:
-                yield place, ast.Name(outer)
-        waiting.extend((one, place) for one in ast.iter_child_nodes(node))
-
-
-def _parameters(nodes: list[ast.AST]) -> Iterator[tuple[str, ast.AST | None]]:
-    """Parameters and their arguments, for functions whose calls are all in the text."""
-    functions: dict[str, ast.arguments] = {}
-    for node in nodes:
-        match node:
-            case ast.FunctionDef(name=name, args=args):
-                functions[name] = args
-            case ast.Assign(targets=[ast.Name(id=name)], value=ast.Lambda(args=args)):
-                functions[name] = args
-    calls = [one for one in nodes if isinstance(one, ast.Call) and isinstance(one.func, ast.Name)]
-    called = {id(one.func) for one in calls}
-    loose = {
-        one.id
-        for one in nodes
-        if isinstance(one, ast.Name) and isinstance(one.ctx, ast.Load) and id(one) not in called
-    }
-    known: set[int] = set()
-    for name, args in functions.items():
-        own = [one for one in calls if isinstance(one.func, ast.Name) and one.func.id == name]
-        in_full = not any(isinstance(arg, ast.Starred) for one in own for arg in one.args)
-        if (
-            name in loose
-            or not in_full
-            or any(key.arg is None for one in own for key in one.keywords)
-        ):
-            continue
-        listed = [*args.posonlyargs, *args.args]
-        known |= {id(one) for one in (*listed, *args.kwonlyargs)}
-        for call in own:
-            yield from ((one.arg, value) for one, value in zip(listed, call.args, strict=False))
-            yield from ((key.arg, key.value) for key in call.keywords if key.arg)
-    for args in functions.values():
-        positional = [*args.posonlyargs, *args.args]
-        last = positional[len(positional) - len(args.defaults) :]
-        yield from ((one.arg, default) for one, default in zip(last, args.defaults, strict=True))
-        keywords = zip(args.kwonlyargs, args.kw_defaults, strict=True)
-        yield from ((one.arg, default) for one, default in keywords if default is not None)
-    yield from (
-        (one.arg, None) for one in nodes if isinstance(one, ast.arg) and id(one) not in known
-    )
-
-
-def _names(target: ast.AST) -> Iterator[str]:
-    """The variables that an assignment changes, including `found` in `found[0] = mail`."""
-    while isinstance(target, ast.Subscript | ast.Attribute | ast.Starred):
-        target = target.value
-    if isinstance(target, ast.Name):
-        yield target.id
-    for one in getattr(target, "elts", ()):
-        yield from _names(one)
+            yield name, value
 
 
 def _plain(text: str) -> str:

@@ -342,7 +342,7 @@ class Job:
             parsed = parse(source, self.limits, known=known)
             parsed.check_calls(self.tools, known, in_full=self.asked is not None)
             if self.asked is not None:
-                parsed.check_readers(self.tools, known, self.asked)
+                parsed.check_readers(self.tools, self.asked)
             self.parsed = parsed
         return self.parsed
 
@@ -671,7 +671,7 @@ class Run:
         }
         program.check_calls(tools or {}, given, in_full=asked is not None)
         if asked is not None:
-            program.check_readers(tools or {}, given, asked)
+            program.check_readers(tools or {}, asked)
             if not has_steps:
                 program.check_answer()
         self._job = Job(

@@ -250,8 +250,6 @@ ASKS = {
     "a joined list": "r = parse_with_ai(query=' '.join(['What', 'is', str(3)]), SCHEMA)",
     "a loop": "for n in range(2):\n    r = parse_with_ai(query=f'mail {n}?', SCHEMA)",
     "a comprehension": "r = [parse_with_ai(query=q, SCHEMA) for q in ['a?', 'b?']]",
-    "a function": "def ask(q):\n    return parse_with_ai(query=q, SCHEMA)\nr = ask('Which mail?')",
-    "a lambda": "ask = lambda q: parse_with_ai(query=q, SCHEMA)\nr = ask(q='Which mail?')",
     "after a call": "m = look_up(word='a')\nr = parse_with_ai(query='What does it say?', SCHEMA)",
     "quotes that nobody said": "r = parse_with_ai(query='Is this polite: \"Go away\"', SCHEMA)",
     "the words of the request": "r = parse_with_ai(query='Tell me what mail 3 says about beds', SCHEMA)",
