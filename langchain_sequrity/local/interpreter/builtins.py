@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from langchain_sequrity.local.interpreter.calls import (
+    MISSING,
     call_value,
     functions,
     precise,
@@ -52,22 +53,9 @@ from langchain_sequrity.local.interpreter.values import (
     type_name,
 )
 
-Args = list[Value]
-Named = dict[str, Value]
 
-
-def _positional(  # noqa: PLR0917 - a line of a table
-    machine: Machine, name: str, args: Args, named: Named, least: int, most: int
-) -> None:
-    if named:
-        machine.fail(TypeError, f"{name}() takes no keyword arguments")
-    if not least <= len(args) <= most:
-        machine.fail(TypeError, f"{name}() takes {least} to {most} arguments, got {len(args)}")
-
-
-def _length(machine: Machine, args: Args, named: Named) -> Value:
-    _positional(machine, "len", args, named, 1, 1)
-    inner, mark = take(args[0])
+def _length(machine: Machine, value: Value, /) -> Value:
+    inner, mark = take(value)
     if type(inner) not in _SIZED:
         machine.fail(TypeError, f"object of type '{type_name(inner)}' has no len()")
     return tag(len(inner), mark)
@@ -76,30 +64,22 @@ def _length(machine: Machine, args: Args, named: Named) -> Value:
 _SIZED = frozenset({str, bytes, tuple, range, ListValue, DictValue, SetValue, EnumType, TextMember})
 
 
-def _set(machine: Machine, args: Args, named: Named) -> Value:
-    _positional(machine, "set", args, named, 0, 1)
-    return make_set(machine, *collect(machine, args[0])) if args else SetValue({})
+def _set(machine: Machine, source: Value = (), /) -> Value:
+    return make_set(machine, *collect(machine, source))
 
 
-def _list(machine: Machine, args: Args, named: Named) -> Value:
-    _positional(machine, "list", args, named, 0, 1)
-    return make_list(*collect(machine, args[0])) if args else ListValue()
+def _list(machine: Machine, source: Value = (), /) -> Value:
+    return make_list(*collect(machine, source))
 
 
-def _tuple(machine: Machine, args: Args, named: Named) -> Value:
-    _positional(machine, "tuple", args, named, 0, 1)
-    if not args:
-        return ()
-    items, mark = collect(machine, args[0])
+def _tuple(machine: Machine, source: Value = (), /) -> Value:
+    items, mark = collect(machine, source)
     return tag(tuple(items), mark)
 
 
-def _dict(machine: Machine, args: Args, named: Named) -> Value:
-    if len(args) > 1:
-        machine.fail(TypeError, f"dict expected at most 1 argument, got {len(args)}")
+def _dict(machine: Machine, source: Value = (), /, **named: Value) -> Value:
     result: DictValue[Any, Value] = DictValue()
-    for source in args:
-        update(machine, result, None, source)
+    update(machine, result, None, source)
     machine.make_items(len(named), 100)
     result.update(named)
     return result
@@ -116,14 +96,12 @@ def _digits(machine: Machine, number: Value) -> None:
         machine.make_text(number.bit_length() + 3, "")
 
 
-def _enumerate(machine: Machine, args: Args, named: Named) -> Value:
-    start = args[1] if len(args) > 1 else named.get("start", 0)
-    _positional(machine, "enumerate", args[:1], {}, 1, 1)
+def _enumerate(machine: Machine, iterable: Value, start: Value = 0) -> Value:
     begin, mark = machine.bare(start)
     if not isinstance(begin, int):
         machine.fail(TypeError, f"'{type_name(begin)}' object is not an integer")
-    rows = zip(_numbers(machine, begin), iterate(machine, args[0]), strict=False)
-    return lazy(machine, args[:1], rows, mark)
+    rows = zip(_numbers(machine, begin), iterate(machine, iterable), strict=False)
+    return lazy(machine, [iterable], rows, mark)
 
 
 def _numbers(machine: Machine, begin: int) -> Iterator[int]:
@@ -132,29 +110,26 @@ def _numbers(machine: Machine, begin: int) -> Iterator[int]:
         yield number
 
 
-def _zip(machine: Machine, args: Args, named: Named) -> Value:
-    _only(machine, "zip", named, ("strict",))
-    strict, mark = machine.truth(named.get("strict", False))
-    rows = zip(*(iterate(machine, arg) for arg in args), strict=strict)
-    return lazy(machine, args, rows, mark)
+def _zip(machine: Machine, /, *sources: Value, strict: Value = False) -> Value:
+    is_strict, mark = machine.truth(strict)
+    rows = zip(*(iterate(machine, source) for source in sources), strict=is_strict)
+    return lazy(machine, list(sources), rows, mark)
 
 
-def _map(machine: Machine, args: Args, named: Named) -> Value:
-    _positional(machine, "map", args, named, 2, 100)
-    sources = [iterate(machine, arg) for arg in args[1:]]
+def _map(machine: Machine, function: Value, /, *sources: Value) -> Value:
+    readers = [iterate(machine, source) for source in sources]
+    if not sources:
+        machine.fail(TypeError, "map() must have at least two arguments.")
 
     def read() -> Iterator[Value]:
-        for items in zip(*sources, strict=False):
-            open_choice_on(machine, args[1:])
-            yield call_value(machine, args[0], list(items), {})
+        for items in zip(*readers, strict=False):
+            open_choice_on(machine, list(sources))
+            yield call_value(machine, function, list(items), {})
 
-    return lazy(machine, args[1:], read(), calls=args[0])
+    return lazy(machine, list(sources), read(), calls=function)
 
 
-def _filter(machine: Machine, args: Args, named: Named) -> Value:
-    _positional(machine, "filter", args, named, 2, 2)
-    test, source = args
-
+def _filter(machine: Machine, test: Value, source: Value, /) -> Value:
     def read() -> Iterator[Value]:
         for element in iterate(machine, source):
             open_choice_on(machine, [source])
@@ -168,61 +143,52 @@ def _filter(machine: Machine, args: Args, named: Named) -> Value:
     return result
 
 
-def _reversed(machine: Machine, args: Args, named: Named) -> Value:
-    _positional(machine, "reversed", args, named, 1, 1)
-    inner = strip(args[0])
+def _reversed(machine: Machine, value: Value, /) -> Value:
+    inner = strip(value)
     if type(inner) not in _SIZED or type(inner) is SetValue:
         machine.fail(TypeError, f"'{type_name(inner)}' object is not reversible")
-    items, mark = collect(machine, args[0])
+    items, mark = collect(machine, value)
     return IteratorValue(reversed(items), mark)
 
 
-def _iter(machine: Machine, args: Args, named: Named) -> Value:
-    _positional(machine, "iter", args, named, 1, 1)
-    inner = strip(args[0])
-    return (
-        args[0] if type(inner) is IteratorValue else lazy(machine, args, iterate(machine, args[0]))
-    )
+def _iter(machine: Machine, value: Value, /) -> Value:
+    if type(strip(value)) is IteratorValue:
+        return value
+    return lazy(machine, [value], iterate(machine, value))
 
 
-def _next(machine: Machine, args: Args, named: Named) -> Value:
-    _positional(machine, "next", args, named, 1, 2)
-    inner = strip(args[0])
+def _next(machine: Machine, iterator: Value, default: Value = MISSING, /) -> Value:
+    inner = strip(iterator)
     if type(inner) is not IteratorValue:
         machine.fail(TypeError, f"'{type_name(inner)}' object is not an iterator")
-    for element in iterate(machine, args[0]):
+    for element in iterate(machine, iterator):
         return element
-    if len(args) == 1:
+    if default is MISSING:
         machine.fail(StopIteration, "")
-    return tag(args[1], take(args[0])[1])
+    return tag(default, take(iterator)[1])
 
 
-def _sorted(machine: Machine, args: Args, named: Named) -> Value:
-    _positional(machine, "sorted", args, {}, 1, 1)
-    _only(machine, "sorted", named, ("key", "reverse"))
-    items, mark = collect(machine, args[0])
-    places, mark = order(machine, items, mark, named)
+def _sorted(
+    machine: Machine, values: Value, /, *, key: Value = None, reverse: Value = False
+) -> Value:
+    items, mark = collect(machine, values)
+    places, mark = order(machine, items, mark, key=key, reverse=reverse)
     return make_list([items[place] for place in places], mark)
-
-
-def _only(machine: Machine, name: str, named: Named, allowed: tuple[str, ...]) -> None:
-    for key in named:
-        if key not in allowed:
-            machine.fail(TypeError, f"{name}() got an unexpected keyword argument '{key}'")
 
 
 def _extreme(name: str, *, largest: bool) -> Any:
     choose = max if largest else min
 
-    def call(machine: Machine, args: Args, named: Named) -> Value:
-        _only(machine, name, named, ("key", "default"))
+    def call(
+        machine: Machine, /, *args: Value, key: Value = None, default: Value = MISSING
+    ) -> Value:
         items, mark = collect(machine, args[0]) if len(args) == 1 else (list(args), None)
-        if not args or (len(args) > 1 and "default" in named):
+        if not args or (len(args) > 1 and default is not MISSING):
             machine.fail(TypeError, f"{name}() expected other arguments")
-        bare, mark = sort_keys(machine, items, mark, named)
+        bare, mark = sort_keys(machine, items, mark, key)
         if not items:
-            if "default" in named:
-                return named["default"]
+            if default is not MISSING:
+                return default
             machine.fail(ValueError, f"{name}() arg is an empty sequence")
         place = machine.guarded(mark, lambda: choose(range(len(bare)), key=bare.__getitem__))
         return tag(items[place], mark)
@@ -230,19 +196,17 @@ def _extreme(name: str, *, largest: bool) -> Any:
     return call
 
 
-def _sum(machine: Machine, args: Args, named: Named) -> Value:
-    _only(machine, "sum", named, ("start",))
-    _positional(machine, "sum", args, {}, 1, 2)
-    total = args[1] if len(args) > 1 else named.get("start", 0)
-    if isinstance(strip(total), str | bytes):
+def _sum(machine: Machine, values: Value, /, start: Value = 0) -> Value:
+    if isinstance(strip(start), str | bytes):
         machine.fail(TypeError, "sum() can't sum strings [use ''.join(seq) instead]")
-    items, _ = collect(machine, args[0])
-    if total == 0 and type(total) is int and _FLAT.issuperset(map(type, items)):
+    items, _ = collect(machine, values)
+    if start == 0 and type(start) is int and _FLAT.issuperset(map(type, items)):
         # Large integers are allowed here: their bits were charged, and those of the sum are now.
         machine.make_bits(
             max((abs(i).bit_length() for i in items if type(i) is int), default=0) + 64
         )
         return sum(items)
+    total = start
     for item in items:
         machine.work(1)
         total = binary(machine, "+", total, item)
@@ -252,11 +216,10 @@ def _sum(machine: Machine, args: Args, named: Named) -> Value:
 _FLAT = frozenset({int, float, bool})
 
 
-def _quantifier(name: str, *, stops_at: bool) -> Any:
-    def call(machine: Machine, args: Args, named: Named) -> Value:
-        _positional(machine, name, args, named, 1, 1)
-        inner = strip(args[0])
-        for element in iterate(machine, args[0]):
+def _quantifier(*, stops_at: bool) -> Any:
+    def call(machine: Machine, values: Value, /) -> Value:
+        inner = strip(values)
+        for element in iterate(machine, values):
             is_true, mark = machine.truth(element)
             if type(inner) is IteratorValue:
                 machine.mark(inner, mark)  # its position depends on which elements were true
@@ -267,11 +230,10 @@ def _quantifier(name: str, *, stops_at: bool) -> Any:
     return call
 
 
-def _isinstance(machine: Machine, args: Args, named: Named) -> Value:
-    _positional(machine, "isinstance", args, named, 2, 2)
-    value, mark = take(args[0])
-    kinds, kinds_mark = machine.bare(args[1])
-    return tag(_is_instance(machine, value, kinds), join(mark, kinds_mark))
+def _isinstance(machine: Machine, value: Value, kinds: Value, /) -> Value:
+    inner, mark = take(value)
+    bare, kinds_mark = machine.bare(kinds)
+    return tag(_is_instance(machine, inner, bare), join(mark, kinds_mark))
 
 
 def _is_instance(machine: Machine, value: Value, kind: Value) -> bool:  # noqa: PLR0911 - one per kind
@@ -303,24 +265,19 @@ def is_error(one: ErrorType, other: ErrorType) -> bool:
     return ancestor is not None
 
 
-def _callable(machine: Machine, args: Args, named: Named) -> Value:
-    _positional(machine, "callable", args, named, 1, 1)
+def _callable(_: Machine, value: Value, /) -> Value:
     kinds = (FunctionValue, Builtin, TypeValue, Method, ErrorType, EnumType, ToolValue)
-    inner, mark = take(args[0])
+    inner, mark = take(value)
     return tag(isinstance(inner, kinds) or hasattr(type(inner), "instantiate"), mark)
 
 
-def _exit(machine: Machine, args: Args, named: Named) -> Value:
-    _positional(machine, "exit", args, named, 0, 1)
-    bare, mark = machine.bare_all(args)
-    raise Exit(bare[0] if bare else None, join(mark, machine.branch))
+def _exit(machine: Machine, code: Value = None, /) -> Value:
+    bare, mark = machine.bare(code)
+    raise Exit(bare, join(mark, machine.branch))
 
 
-_NOT_GIVEN = object()
-
-
-def _text(machine: Machine, value: Value = "", encoding: Value = _NOT_GIVEN) -> str:
-    if encoding is not _NOT_GIVEN:
+def _text(machine: Machine, value: Value = "", encoding: Value = MISSING) -> str:
+    if encoding is not MISSING:
         return decode(machine, value, encoding)
     return as_text(machine, value)
 
@@ -353,12 +310,12 @@ def encode(machine: Machine, text: str, encoding: str = "utf-8", errors: str = "
     return str.encode(text, encoding, errors)
 
 
-def _bytes(machine: Machine, source: Value = b"", encoding: Value = _NOT_GIVEN) -> bytes:
+def _bytes(machine: Machine, source: Value = b"", encoding: Value = MISSING) -> bytes:
     if isinstance(source, str):
-        if encoding is _NOT_GIVEN:
+        if encoding is MISSING:
             machine.fail(TypeError, "string argument without an encoding")
         return encode(machine, source, encoding)
-    if encoding is not _NOT_GIVEN:
+    if encoding is not MISSING:
         machine.fail(TypeError, "encoding without a string argument")
     if isinstance(source, int):
         machine.make_text(source, b"")
@@ -392,9 +349,8 @@ def _power(machine: Machine, base: Value, exponent: Value, modulus: Value = None
     return pow(base, exponent, modulus)
 
 
-def _type_of(machine: Machine, args: Args, named: Named) -> Value:
-    _positional(machine, "type", args, named, 1, 1)
-    inner, mark = take(args[0])
+def _type_of(machine: Machine, value: Value, /) -> Value:
+    inner, mark = take(value)
     found: Value
     if isinstance(inner, ErrorValue):
         found = inner.type
@@ -471,8 +427,8 @@ BUILTINS: dict[str, Value] = {
     **functions(
         {
             "abs": pure(abs, _measured),
-            "all": read_only(_quantifier("all", stops_at=False)),
-            "any": read_only(_quantifier("any", stops_at=True)),
+            "all": read_only(_quantifier(stops_at=False)),
+            "any": read_only(_quantifier(stops_at=True)),
             "ascii": sized(_ascii),
             "bin": pure(bin, _digits),
             "callable": precise(_callable),

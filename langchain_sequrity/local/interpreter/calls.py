@@ -29,10 +29,12 @@ from langchain_sequrity.local.interpreter.values import (
 )
 
 Implementation = Callable[[Machine, list[Value], dict[str, Value]], Value]
+Operation = Callable[..., Value]
+"""Gets the machine, then the arguments of the call. Its own signature checks them."""
 Guard = Callable[..., None]
 
 
-def precise(rule: Implementation) -> Implementation:
+def precise(rule: Operation) -> Implementation:
     """Mark an operation that has its own label rule.
 
     The operation sets the labels of its result and of everything that it changes. An operation
@@ -46,7 +48,7 @@ def precise(rule: Implementation) -> Implementation:
                 machine.may_fail(take(value)[1])
         before = machine.branch
         try:
-            return rule(machine, args, named)
+            return rule(machine, *args, **named)
         except Exception as error:  # noqa: BLE001 - every exception here is the program's
             given = [*args, *named.values()]
             failure = machine.labelled(error, machine.labels_of(given))
@@ -61,7 +63,7 @@ def precise(rule: Implementation) -> Implementation:
     return _ruled(call)
 
 
-def cautious(function: Implementation, *, changes: bool = True) -> Implementation:
+def cautious(function: Operation, *, changes: bool = True) -> Implementation:
     """Give an operation the label rule that is safe for every operation.
 
     The labels of all inputs (receiver, arguments, elements, keys and positions) are joined to the
@@ -91,7 +93,7 @@ def cautious(function: Implementation, *, changes: bool = True) -> Implementatio
     return _ruled(call)
 
 
-def read_only(function: Implementation) -> Implementation:
+def read_only(function: Operation) -> Implementation:
     """Give the cautious rule to an operation that changes no container."""
     return cautious(function, changes=False)
 
@@ -134,7 +136,7 @@ def sized(function: Callable[..., Any]) -> Implementation:
 def reading(implementation: Implementation) -> Implementation:
     """Read iterators among the arguments into lists first."""
 
-    def call(machine: Machine, args: list[Value], named: dict[str, Value]) -> Value:
+    def call(machine: Machine, /, *args: Value, **named: Value) -> Value:
         def read(value: Value) -> Value:
             if type(strip(value)) is not IteratorValue:
                 return value
@@ -146,17 +148,17 @@ def reading(implementation: Implementation) -> Implementation:
     return read_only(call)
 
 
-def operations(table: dict[str, Implementation]) -> dict[str, Implementation]:
+def operations(table: dict[str, Operation]) -> dict[str, Implementation]:
     """A table of operations by name. Those without a label rule get the cautious one."""
     return {name: call if has_rule(call) else cautious(call) for name, call in table.items()}
 
 
-def functions(table: dict[str, Implementation]) -> dict[str, Value]:
+def functions(table: dict[str, Operation]) -> dict[str, Value]:
     """Like `operations`, as values of the program."""
     return {name: Builtin(name, call) for name, call in operations(table).items()}
 
 
-def has_rule(call: Implementation) -> bool:
+def has_rule(call: Operation) -> bool:
     """Whether an operation has a label rule."""
     return _RULED in vars(call)
 
@@ -300,24 +302,3 @@ def call_tool(machine: Machine, name: str, args: list[Value], named: dict[str, V
     if machine.is_strict and machine.branch is not None:
         bound = {key: tag(value, machine.branch) for key, value in bound.items()}
     return machine.call_tool(name, bound, machine.line)
-
-
-def method(least: int, most: int, *names: str) -> Callable[[Callable[..., Value]], Implementation]:
-    """Make a method of a container that checks the number of its arguments.
-
-    Args:
-        least: Minimum number of arguments, without the container.
-        most: Maximum number of arguments, without the container.
-        names: Arguments that may be given by name.
-    """
-
-    def decorate(function: Callable[..., Value]) -> Implementation:
-        def call(machine: Machine, args: list[Value], named: dict[str, Value]) -> Value:
-            if any(name not in names for name in named) or not least < len(args) <= most + 1:
-                name = function.__name__.strip("_").rpartition("_")[2]
-                machine.fail(TypeError, f"{name}() got wrong arguments")
-            return function(machine, *args, **named)
-
-        return call
-
-    return decorate

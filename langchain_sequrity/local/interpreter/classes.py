@@ -62,8 +62,6 @@ from langchain_sequrity.local.interpreter.values import (
     type_name,
 )
 
-Args = list[Value]
-Named = dict[str, Value]
 _NO_DEFAULT = object()
 _MISSING = "Field required"
 
@@ -170,7 +168,7 @@ class Model(DataType):
                 fields[name] = _copied_default(machine, one.default)
         return Record(self, fields, mark)
 
-    def instantiate(self, machine: Machine, args: Args, named: Named) -> Value:
+    def instantiate(self, machine: Machine, args: list[Value], named: dict[str, Value]) -> Value:
         """Call the model, as in `Item(name="a")`."""
         if args:
             machine.fail(TypeError, f"{self.name}() takes keyword arguments only")
@@ -198,7 +196,7 @@ def _copied_default(machine: Machine, value: Value) -> Value:
     return made
 
 
-def validated(machine: Machine, data_type: DataType, value: Value) -> Value:
+def validated(machine: Machine, data_type: DataType, value: Value, /) -> Value:
     """Read a value as this type; if it does not fit, raise the program's `ValidationError`."""
     mark = machine.bare(value)[1]
     machine.may_fail(mark)
@@ -236,17 +234,10 @@ def plain_fields(machine: Machine, record: Record) -> DictValue[str, Value]:
     return DictValue((name, plain(machine, item)) for name, item in record.fields.items())
 
 
-def _only(machine: Machine, name: str, args: Args, named: Named, *allowed: str) -> None:
-    if len(args) > 1 or any(key not in allowed for key in named):
-        options = ", ".join(allowed)
-        machine.fail(TypeError, f"{name}() supports only these options: {options}")
-
-
-def _dump(machine: Machine, args: Args, named: Named) -> Value:
-    _only(machine, "model_dump", args, named, "exclude_none")
-    inner, mark = take(args[0])
+def _dump(machine: Machine, record: Value, /, *, exclude_none: Value = False) -> Value:
+    inner, mark = take(record)
     fields = plain_fields(machine, inner)
-    without, without_mark = take(named.get("exclude_none", False))
+    without, without_mark = take(exclude_none)
     if without:
         kept = [(name, item) for name, item in fields.items() if take(item)[0] is not None]
         for item in fields.values():
@@ -255,37 +246,30 @@ def _dump(machine: Machine, args: Args, named: Named) -> Value:
     return tag(fields, join(mark, without_mark))
 
 
-def _dump_json(machine: Machine, args: Args, named: Named) -> Value:
-    _only(machine, "model_dump_json", args, named, "indent")
-    out = value_to_json(machine, _dump(machine, args, {}))
+def _dump_json(machine: Machine, record: Value, /, *, indent: Value = None) -> Value:
+    out = value_to_json(machine, _dump(machine, record))
     dumps: Implementation = MODULES["json"]["dumps"].call
-    indent = named.get("indent")
     separators = (",", ":") if indent is None else (",", ": ")
     options = {"indent": indent, "separators": separators, "ensure_ascii": False}
     return dumps(machine, [value_from_json(machine, out)], options)
 
 
-def _copy(machine: Machine, args: Args, named: Named) -> Value:
-    _only(machine, "model_copy", args, named, "update", "deep")
-    inner, mark = take(args[0])
-    update, update_mark = take(named.get("update"))
-    update = DictValue() if update is None else update
-    if type(update) is not DictValue or any(key not in inner.fields for key in update):
+def _copy(
+    machine: Machine, record: Value, /, *, update: Value = None, deep: Value = False
+) -> Value:
+    del deep  # every copy is a deep one
+    inner, mark = take(record)
+    changes, update_mark = take(update)
+    changes = DictValue() if changes is None else changes
+    if type(changes) is not DictValue or any(key not in inner.fields for key in changes):
         machine.fail(TypeError, "model_copy() takes an update of existing fields")
     fields = {name: _copied_default(machine, value) for name, value in inner.fields.items()}
-    return Record(inner.model, {**fields, **update}, join(mark, update_mark))
+    return Record(inner.model, {**fields, **changes}, join(mark, update_mark))
 
 
-def _validate(machine: Machine, args: Args, named: Named) -> Value:
-    if len(args) != 2 or named:  # noqa: PLR2004 - the model and one value
-        machine.fail(TypeError, "model_validate() takes one value")
-    return validated(machine, args[0], args[1])
-
-
-def _validate_json(machine: Machine, args: Args, named: Named) -> Value:
-    model, *given = args
+def _validate_json(machine: Machine, model: Model, text: Value, /) -> Value:
     loads: Implementation = MODULES["json"]["loads"].call
-    return _validate(machine, [model, loads(machine, given, named)], {})
+    return validated(machine, model, loads(machine, [text], {}))
 
 
 def _schema(machine: Machine, model: Model) -> Schema:
@@ -295,7 +279,7 @@ def _schema(machine: Machine, model: Model) -> Schema:
 
 _OF_MODELS = operations(
     {
-        "model_validate": precise(_validate),
+        "model_validate": precise(validated),
         "model_validate_json": _validate_json,
         "model_json_schema": sized(_schema),
     }

@@ -32,7 +32,6 @@ from langchain_sequrity.local.interpreter.values import (
 )
 
 Args = list[Value]
-Named = dict[str, Value]
 _NUMBERS = frozenset({int, float, bool})
 
 
@@ -107,20 +106,28 @@ def store_key(
     machine.mark(target, join(mark, key_mark))
 
 
-def order(machine: Machine, items: list[Value], mark: Mark, named: Named) -> tuple[list[int], Mark]:
+def order(
+    machine: Machine,
+    items: list[Value],
+    mark: Mark,
+    *,
+    key: Value = None,
+    reverse: Value = False,
+) -> tuple[list[int], Mark]:
     """Sort the indices of items, by the items or by the results of `key`.
 
     Args:
         machine: The run.
         items: The items.
         mark: Labels of their number.
-        named: The arguments `key` and `reverse`, if given.
+        key: A function of the program, or `None`.
+        reverse: Whether the largest comes first.
 
     Returns:
         The indices in order, and the labels of the order.
     """
-    bare, mark = sort_keys(machine, items, mark, named)
-    is_reverse, reverse_mark = machine.truth(named.get("reverse", False))
+    bare, mark = sort_keys(machine, items, mark, key)
+    is_reverse, reverse_mark = machine.truth(reverse)
     mark = join(mark, reverse_mark)
     _pay_for_comparisons(machine, bare)
     places = machine.guarded(
@@ -130,10 +137,9 @@ def order(machine: Machine, items: list[Value], mark: Mark, named: Named) -> tup
 
 
 def sort_keys(
-    machine: Machine, items: list[Value], mark: Mark, named: Named
+    machine: Machine, items: list[Value], mark: Mark, key: Value
 ) -> tuple[list[Value], Mark]:
     """The bare values that are compared: the items, or the results of `key` for them."""
-    key = named.get("key")
     keys = items
     if strip(key) is not None:
         machine.open_choice(mark)  # the labels decide the number of calls

@@ -18,7 +18,7 @@ from pydantic_core import ValidationError as Refusal
 from langchain_sequrity.local.interpreter.formatting import written_size
 from langchain_sequrity.local.interpreter.iteration import collect
 from langchain_sequrity.local.interpreter.machine import Machine
-from langchain_sequrity.local.interpreter.regexes import finds
+from langchain_sequrity.local.interpreter.regexes import searched
 from langchain_sequrity.local.interpreter.values import (
     DictValue,
     EnumMember,
@@ -169,8 +169,9 @@ class ScalarType(DataType):
             result = self.validator.validate_python(inner, strict=is_exact)
         except Refusal as refusal:
             raise TypeMismatch(refusal.errors(include_url=False)[0]["msg"]) from None
-        if self.pattern is not None and not finds(machine, self.pattern, result):
-            msg = f"String should match pattern '{self.pattern}'"
+        pattern = self.pattern
+        if pattern is not None and searched(machine, "search", pattern, result) is None:
+            msg = f"String should match pattern '{pattern}'"
             raise TypeMismatch(msg)
         if isinstance(result, int):
             machine.make_bits(result.bit_length())

@@ -9,7 +9,7 @@ from langchain_sequrity.local.interpreter.calls import (
     METHODS,
     MISSING,
     Implementation,
-    method,
+    Operation,
     operations,
     precise,
     pure,
@@ -50,12 +50,8 @@ from langchain_sequrity.local.interpreter.values import (
     type_name,
 )
 
-Args = list[Value]
-Named = dict[str, Value]
 
-
-@method(1, 1)
-def _set_add(machine: Machine, target: Value, item: Value) -> None:
+def _set_add(machine: Machine, target: Value, item: Value, /) -> None:
     inner = strip(target)
     (bare,), _ = hashable(machine, [item])
     machine.make_room(len(inner) + 1)
@@ -72,18 +68,15 @@ def _element(machine: Machine, item: Value) -> Value:
     return key
 
 
-@method(1, 1)
-def _set_discard(machine: Machine, target: Value, item: Value) -> None:
+def _set_discard(machine: Machine, target: Value, item: Value, /) -> None:
     strip(target).items.pop(_element(machine, item), None)
 
 
-@method(1, 1)
-def _set_remove(machine: Machine, target: Value, item: Value) -> None:
+def _set_remove(machine: Machine, target: Value, item: Value, /) -> None:
     strip(target).items.pop(_element(machine, item))
 
 
-@method(0, 0)
-def _set_pop(machine: Machine, target: Value) -> Value:
+def _set_pop(machine: Machine, target: Value, /) -> Value:
     items = strip(target).items
     if not items:
         machine.fail(KeyError, "pop from an empty set")
@@ -92,29 +85,26 @@ def _set_pop(machine: Machine, target: Value) -> Value:
     return first
 
 
-@method(0, 0)
-def _set_clear(_: Machine, target: Value) -> None:
+def _set_clear(_: Machine, target: Value, /) -> None:
     strip(target).items.clear()
 
 
-@method(0, 0)
-def _set_copy(machine: Machine, target: Value) -> Value:
+def _set_copy(machine: Machine, target: Value, /) -> Value:
     inner = strip(target)
     machine.make_items(len(inner), 100)
     return SetValue(dict(inner.items))
 
 
 @precise
-def _set_update(machine: Machine, args: Args, named: Named) -> None:
-    del named
-    for source in args[1:]:
-        in_place(machine, "|", args[0], make_set(machine, *collect(machine, source)))
+def _set_update(machine: Machine, target: Value, /, *sources: Value) -> None:
+    for source in sources:
+        in_place(machine, "|", target, make_set(machine, *collect(machine, source)))
 
 
 def _set_combined(symbol: str) -> Implementation:
-    def call(machine: Machine, args: Args, named: Named) -> Value:
-        result: Value = _set_copy(machine, args[:1], named)
-        for source in args[1:]:
+    def call(machine: Machine, target: Value, /, *sources: Value) -> Value:
+        result: Value = _set_copy(machine, target)
+        for source in sources:
             other = make_set(machine, *collect(machine, source))
             result = binary(machine, symbol, result, other)
         return result
@@ -122,13 +112,12 @@ def _set_combined(symbol: str) -> Implementation:
     return read_only(call)
 
 
-def _set_symmetric_difference(machine: Machine, target: Value, source: Value) -> Value:
+def _set_symmetric_difference(machine: Machine, target: Value, source: Value, /) -> Value:
     return binary(machine, "^", target, make_set(machine, *collect(machine, source)))
 
 
-def _set_relation(holds: Callable[[SetValue, SetValue], bool]) -> Implementation:
-    @method(1, 1)
-    def relation(machine: Machine, target: Value, source: Value) -> Value:
+def _set_relation(holds: Callable[[SetValue, SetValue], bool]) -> Operation:
+    def relation(machine: Machine, target: Value, source: Value, /) -> Value:
         other = make_set(machine, *collect(machine, source))
         return tag(holds(strip(target), other), other.labels)
 
@@ -148,7 +137,7 @@ METHODS[SetValue] = operations(
         "issuperset": _set_relation(lambda one, other: one >= other),
         "pop": _set_pop,
         "remove": _set_remove,
-        "symmetric_difference": method(1, 1)(_set_symmetric_difference),
+        "symmetric_difference": _set_symmetric_difference,
         "union": _set_combined("|"),
         "update": _set_update,
     }
@@ -213,12 +202,10 @@ def _replace(machine: Machine, text: str, old: str, new: str, count: int = -1) -
 
 
 @read_only
-def _join(machine: Machine, args: Args, named: Named) -> Value:
-    if len(args) != 2 or named:  # noqa: PLR2004 - the text and its one argument
-        machine.fail(TypeError, f"str.join() takes exactly one argument ({len(args) - 1} given)")
-    items, _ = collect(machine, args[1])
+def _join(machine: Machine, separator: Value, source: Value, /) -> Value:
+    items, _ = collect(machine, source)
     bare, mark = machine.bare_all(items)
-    text = strip(args[0])
+    text = strip(separator)
     if not _TEXT.issuperset(map(type, bare)):
         machine.fail(TypeError, "sequence item: expected str instance", mark)
     machine.make_text(sum(map(len, bare)) + len(text) * len(bare), text, *bare)
@@ -292,8 +279,7 @@ def bytes_methods() -> dict[str, Implementation]:
 
 
 @precise
-@method(1, 1)
-def _list_append(machine: Machine, target: Value, item: Value) -> None:
+def _list_append(machine: Machine, target: Value, item: Value, /) -> None:
     inner, mark = take(target)
     machine.make_room(len(inner) + 1)
     machine.charge(40)
@@ -303,15 +289,13 @@ def _list_append(machine: Machine, target: Value, item: Value) -> None:
 
 
 @precise
-@method(1, 1)
-def _list_extend(machine: Machine, target: Value, source: Value) -> None:
+def _list_extend(machine: Machine, target: Value, source: Value, /) -> None:
     inner, mark = take(target)
     extend(machine, inner, mark, source)
 
 
 @precise
-@method(2, 2)
-def _list_insert(machine: Machine, target: Value, place: Value, item: Value) -> None:
+def _list_insert(machine: Machine, target: Value, place: Value, item: Value, /) -> None:
     inner, mark = take(target)
     index, index_mark = machine.bare(place)
     machine.make_items(len(inner) + 1, 1)
@@ -320,8 +304,7 @@ def _list_insert(machine: Machine, target: Value, place: Value, item: Value) -> 
 
 
 @precise
-@method(0, 1)
-def _list_pop(machine: Machine, target: Value, place: Value = -1) -> Value:
+def _list_pop(machine: Machine, target: Value, place: Value = -1, /) -> Value:
     inner, mark = take(target)
     index, index_mark = machine.bare(place)
     mark = join(mark, index_mark)
@@ -331,8 +314,7 @@ def _list_pop(machine: Machine, target: Value, place: Value = -1) -> Value:
     return tag(item, mark)
 
 
-@method(1, 1)
-def _list_remove(machine: Machine, target: Value, item: Value) -> None:
+def _list_remove(machine: Machine, target: Value, item: Value, /) -> None:
     inner = strip(target)
     bare, wanted = machine.bare(inner)[0], machine.bare(item)[0]
     del inner[_find(machine, bare, wanted)]
@@ -346,16 +328,14 @@ def _find(machine: Machine, items: Value, wanted: Value) -> int:
 
 
 @precise
-@method(0, 0)
-def _list_clear(machine: Machine, target: Value) -> None:
+def _list_clear(machine: Machine, target: Value, /) -> None:
     inner, mark = take(target)
     inner.clear()
     machine.mark(inner, mark)
 
 
 @precise
-@method(0, 0)
-def _list_reverse(machine: Machine, target: Value) -> None:
+def _list_reverse(machine: Machine, target: Value, /) -> None:
     inner, mark = take(target)
     machine.work(len(inner) >> 3)
     inner.reverse()
@@ -363,18 +343,18 @@ def _list_reverse(machine: Machine, target: Value) -> None:
 
 
 @precise
-@method(0, 0, "key", "reverse")
-def _list_sort(machine: Machine, target: Value, **named: Value) -> None:
+def _list_sort(
+    machine: Machine, target: Value, /, *, key: Value = None, reverse: Value = False
+) -> None:
     inner, mark = take(target)
     items = list(inner)
-    places, mark = order(machine, items, mark, named)
+    places, mark = order(machine, items, mark, key=key, reverse=reverse)
     inner[:] = [items[place] for place in places]
     machine.mark(inner, mark)
 
 
 @precise
-@method(0, 0)
-def _list_copy(machine: Machine, target: Value) -> Value:
+def _list_copy(machine: Machine, target: Value, /) -> Value:
     return make_list(*collect(machine, target))
 
 
@@ -382,39 +362,34 @@ def _list_copy(machine: Machine, target: Value) -> Value:
 
 
 @precise
-@method(1, 2)
-def _dict_get(machine: Machine, target: Value, key: Value, default: Value = None) -> Value:
+def _dict_get(machine: Machine, target: Value, key: Value, default: Value = None, /) -> Value:
     inner, mark = take(target)
     (bare,), key_mark = hashable(machine, [key])
     return tag(inner.get(bare, default), join(mark, key_mark))
 
 
 @precise
-@method(0, 0)
-def _dict_keys(machine: Machine, target: Value) -> Value:
+def _dict_keys(machine: Machine, target: Value, /) -> Value:
     items, mark = collect(machine, target)
     return make_list(items, mark)
 
 
 @precise
-@method(0, 0)
-def _dict_values(machine: Machine, target: Value) -> Value:
+def _dict_values(machine: Machine, target: Value, /) -> Value:
     inner, mark = take(target)
     machine.make_items(len(inner))
     return make_list(list(inner.values()), mark)
 
 
 @precise
-@method(0, 0)
-def _dict_items(machine: Machine, target: Value) -> Value:
+def _dict_items(machine: Machine, target: Value, /) -> Value:
     inner, mark = take(target)
     machine.make_items(len(inner), 120)
     return make_list(list(inner.items()), mark)
 
 
 @precise
-@method(1, 2)
-def _dict_pop(machine: Machine, target: Value, key: Value, *default: Value) -> Value:
+def _dict_pop(machine: Machine, target: Value, key: Value, /, *default: Value) -> Value:
     inner, mark = take(target)
     (bare,), key_mark = hashable(machine, [key])
     mark = join(mark, key_mark)
@@ -424,8 +399,7 @@ def _dict_pop(machine: Machine, target: Value, key: Value, *default: Value) -> V
 
 
 @precise
-@method(0, 0)
-def _dict_popitem(machine: Machine, target: Value) -> Value:
+def _dict_popitem(machine: Machine, target: Value, /) -> Value:
     inner, mark = take(target)
     item = inner.popitem()
     machine.mark(inner, mark)
@@ -433,8 +407,9 @@ def _dict_popitem(machine: Machine, target: Value) -> Value:
 
 
 @precise
-@method(1, 2)
-def _dict_setdefault(machine: Machine, target: Value, key: Value, default: Value = None) -> Value:
+def _dict_setdefault(
+    machine: Machine, target: Value, key: Value, default: Value = None, /
+) -> Value:
     inner, mark = take(target)
     (bare,), key_mark = hashable(machine, [key])
     if bare not in inner:
@@ -445,20 +420,15 @@ def _dict_setdefault(machine: Machine, target: Value, key: Value, default: Value
 
 
 @precise
-def _dict_update(machine: Machine, args: Args, named: Named) -> None:
-    inner, mark = take(args[0])
-    if len(args) > 2:  # noqa: PLR2004 - the dict and one source
-        machine.fail(TypeError, f"update expected at most 1 argument, got {len(args) - 1}")
-    for source in args[1:]:
-        update(machine, inner, mark, source)
+def _dict_update(machine: Machine, target: Value, source: Value = (), /, **named: Value) -> None:
+    inner, mark = take(target)
+    update(machine, inner, mark, source)
     for key, value in named.items():
         store_key(machine, inner, mark, key, value)
-    machine.mark(inner, mark)
 
 
 @precise
-@method(0, 0)
-def _dict_copy(machine: Machine, target: Value) -> Value:
+def _dict_copy(machine: Machine, target: Value, /) -> Value:
     inner, mark = take(target)
     machine.make_items(len(inner), 100)
     result: DictValue[Any, Value] = DictValue(inner)
@@ -467,8 +437,7 @@ def _dict_copy(machine: Machine, target: Value) -> Value:
 
 
 @precise
-@method(1, 2)
-def _dict_fromkeys(machine: Machine, _: Value, keys: Value, value: Value = None) -> Value:
+def _dict_fromkeys(machine: Machine, keys: Value, value: Value = None, /) -> Value:
     items, mark = collect(machine, keys)
     made = make_set(machine, items, mark)
     result: DictValue[Any, Value] = DictValue(dict.fromkeys(made.items, value))
@@ -477,16 +446,15 @@ def _dict_fromkeys(machine: Machine, _: Value, keys: Value, value: Value = None)
 
 
 @read_only
-@method(0, 1)
-def _dict_most_common(machine: Machine, target: Value, count: Value = None) -> Value:
+def _dict_most_common(machine: Machine, target: Value, n: Value = None) -> Value:
     inner = strip(target)
     if not inner.is_counter:
         machine.fail(AttributeError, "'dict' object has no attribute 'most_common'")
     machine.make_items(len(inner), 120)
     pairs = list(inner.items())
     counts = [value for _, value in pairs]
-    places, _ = order(machine, counts, None, {"reverse": True})
-    number, _ = machine.bare(count)
+    places, _ = order(machine, counts, None, reverse=True)
+    number, _ = machine.bare(n)
     return ListValue([pairs[place] for place in places][:number])
 
 
@@ -502,7 +470,7 @@ def _type_attribute(inner: TypeValue, name: str) -> Value:
     if kind is None:
         return MISSING
 
-    def call(machine: Machine, args: Args, named: Named) -> Value:
+    def call(machine: Machine, args: list[Value], named: dict[str, Value]) -> Value:
         # The method has a label rule itself.
         value, mark = take(args[0]) if args else (None, None)
         if not isinstance(value, inner.types):
@@ -513,9 +481,7 @@ def _type_attribute(inner: TypeValue, name: str) -> Value:
     return Builtin(name, call)
 
 
-_FROM_KEYS = Builtin(
-    "fromkeys", lambda machine, args, named: _dict_fromkeys(machine, [None, *args], named)
-)
+_FROM_KEYS = Builtin("fromkeys", _dict_fromkeys)
 METHODS[str] = operations(text_methods())
 METHODS[bytes] = operations(bytes_methods())
 METHODS[int] = {"bit_length": pure(int.bit_length)}

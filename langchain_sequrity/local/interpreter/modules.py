@@ -20,9 +20,9 @@ from langchain_sequrity.local.interpreter.calls import (
     METHODS,
     MISSING,
     Implementation,
+    Operation,
     call_value,
     functions,
-    method,
     precise,
     pure,
     read_only,
@@ -53,9 +53,6 @@ from langchain_sequrity.local.interpreter.values import (
     type_name,
 )
 
-Args = list[Value]
-Named = dict[str, Value]
-
 
 def _fields(*names: str) -> Callable[[Any, str], Value]:
     return lambda inner, name: getattr(inner, name) if name in names else MISSING
@@ -85,14 +82,13 @@ def _now(kind: str) -> Implementation:
     return sized(read)
 
 
-def _seconds(machine: Machine, args: Args, named: Named) -> Value:
-    del args, named
+def _seconds(machine: Machine, /) -> Value:
     return machine.event("time", time.time)
 
 
-def _sleep(machine: Machine, args: Args, named: Named) -> Value:
+def _sleep(_: Machine, seconds: Value, /) -> None:
     """Do not wait: nothing happens meanwhile."""
-    del machine, args, named
+    del seconds
 
 
 def _zoned(moment: dt.datetime) -> dt.datetime:
@@ -262,9 +258,9 @@ def _chosen(function: Callable[..., int]) -> Callable[..., int]:
 
 
 @read_only
-def _product(machine: Machine, args: Args, named: Named) -> Value:
-    total = named.get("start", 1)
-    items, _ = collect(machine, args[0])
+def _product(machine: Machine, source: Value, /, *, start: Value = 1) -> Value:
+    items, _ = collect(machine, source)
+    total = start
     for item in items:
         machine.work(1)
         total = binary(machine, "*", total, item)
@@ -309,9 +305,8 @@ def _places(machine: Machine, name: str, total: int, count: int) -> list[int]:
 
 
 @precise
-def _choice(machine: Machine, args: Args, named: Named) -> Value:
-    del named
-    items, mark = collect(machine, args[0])
+def _choice(machine: Machine, seq: Value) -> Value:
+    items, mark = collect(machine, seq)
     if not items:
         machine.fail(IndexError, "Cannot choose from an empty sequence")
     (place,) = _places(machine, "choice", len(items), 1)
@@ -319,9 +314,9 @@ def _choice(machine: Machine, args: Args, named: Named) -> Value:
 
 
 @precise
-def _sample(machine: Machine, args: Args, named: Named) -> Value:
-    items, mark = collect(machine, args[0])
-    count, count_mark = machine.bare(args[1] if len(args) > 1 else named["k"])
+def _sample(machine: Machine, population: Value, k: Value) -> Value:
+    items, mark = collect(machine, population)
+    count, count_mark = machine.bare(k)
     if not isinstance(count, int) or not 0 <= count <= len(items):
         machine.fail(ValueError, "Sample larger than population or is negative")
     places = _places(machine, "sample", len(items), count)
@@ -329,8 +324,7 @@ def _sample(machine: Machine, args: Args, named: Named) -> Value:
 
 
 @precise
-@method(0, 0)
-def _shuffle(machine: Machine, items: Value) -> None:
+def _shuffle(machine: Machine, items: Value, /) -> None:
     inner, mark = take(items)
     if type(inner) is not ListValue:
         name = type_name(inner)
@@ -344,7 +338,7 @@ def _shuffle(machine: Machine, items: Value) -> None:
 # -- itertools, functools, collections
 
 
-def _lazy(make: Callable[..., Iterator[Value]], function: int | None = None) -> Implementation:
+def _lazy(make: Callable[..., Iterator[Value]], function: int | None = None) -> Operation:
     """A function whose result reads its sources element by element.
 
     Args:
@@ -352,7 +346,7 @@ def _lazy(make: Callable[..., Iterator[Value]], function: int | None = None) -> 
         function: Index of the argument that is a function of the program, which it calls.
     """
 
-    def call(machine: Machine, args: Args, named: Named) -> Value:
+    def call(machine: Machine, /, *args: Value, **named: Value) -> Value:
         elements = make(machine, *args, **named)
         calls = None
         if function is not None:
@@ -427,43 +421,42 @@ def _pairwise(machine: Machine, source: Value) -> Iterator[Value]:
 
 
 @read_only
-def _reduce(machine: Machine, args: Args, named: Named) -> Value:
-    del named
-    elements = iterate(machine, args[1])
-    for changed in changed_by_calls(args[0]):
-        machine.mark(changed, take(args[1])[1])
-    total = args[2] if len(args) > 2 else next(elements, MISSING)  # noqa: PLR2004 - the start
+def _reduce(machine: Machine, function: Value, source: Value, initial: Value = MISSING, /) -> Value:
+    elements = iterate(machine, source)
+    for changed in changed_by_calls(function):
+        machine.mark(changed, take(source)[1])
+    total = next(elements, MISSING) if initial is MISSING else initial
     if total is MISSING:
         machine.fail(TypeError, "reduce() of empty iterable with no initial value")
     for element in elements:
-        open_choice_on(machine, args[1:2])
-        total = call_value(machine, args[0], [total, element], {})
-    machine.check_branch(take(args[1])[1])  # the labels decide that it is not called again
+        open_choice_on(machine, [source])
+        total = call_value(machine, function, [total, element], {})
+    machine.check_branch(take(source)[1])  # the labels decide that it is not called again
     return total
 
 
 @precise
-def _default_dict(machine: Machine, args: Args, named: Named) -> Value:
+def _default_dict(
+    machine: Machine, factory: Value = None, source: Value = (), /, **named: Value
+) -> Value:
     result: DictValue[Any, Value] = DictValue()
-    factory, mark = take(args[0]) if args else (None, None)
-    result.factory = None if factory is None else args[0]
+    bare, mark = take(factory)
+    result.factory = None if bare is None else factory
     machine.mark(result, mark)
-    for source in args[1:]:
-        update(machine, result, None, source)
+    update(machine, result, None, source)
     machine.make_items(len(named), 100)
     result.update(named)
     return result
 
 
 @read_only
-def _counter(machine: Machine, args: Args, named: Named) -> Value:
-    del named
+def _counter(machine: Machine, source: Value = (), /) -> Value:
     result: DictValue[Any, Value] = DictValue()
     result.is_counter = True
-    if args and type(strip(args[0])) is DictValue:
-        update(machine, result, None, args[0])
-    elif args and strip(args[0]) is not None:
-        items, _ = collect(machine, args[0])
+    if type(strip(source)) is DictValue:
+        update(machine, result, None, source)
+    else:
+        items, _ = collect(machine, source)
         keys, mark = hashable(machine, items)
         machine.make_items(len(keys), 100)
         for key in machine.paced(keys):

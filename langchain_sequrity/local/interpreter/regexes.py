@@ -1,7 +1,6 @@
 """`re`: patterns are compiled and searched within limits (`docs/security.md`, rule 3)."""
 
 import itertools
-import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -38,16 +37,16 @@ _GROUP_SIZE = 64
 _CAPTURE_SIZE = 32
 _BOUNDS = {"length": "pattern", "size": "repeats in a pattern", "nesting": "nesting of a pattern"}
 # The patterns that each run compiled and paid for, and their measures.
-_compiled: WeakKeyDictionary[Machine, dict[tuple[str | bytes, int], "Pattern[Any]"]]
+_compiled: WeakKeyDictionary[Machine, dict[tuple[str, int], "Pattern[str]"]]
 _compiled = WeakKeyDictionary()
-_measured: WeakKeyDictionary["Pattern[Any]", patterns.Measures] = WeakKeyDictionary()
+_measured: WeakKeyDictionary["Pattern[str]", patterns.Measures] = WeakKeyDictionary()
 
 
-def compile_pattern(machine: Machine, pattern: Any, flags: int = 0) -> "Pattern[Any]":
+def compile_pattern(machine: Machine, pattern: Any, flags: int = 0) -> "Pattern[str]":
     """`re.compile`. A run pays for a pattern once, before it is compiled."""
     if isinstance(pattern, Pattern):
         return pattern
-    if not isinstance(pattern, str | bytes):
+    if not isinstance(pattern, str):
         machine.fail(TypeError, "first argument must be string or compiled pattern")
     if not isinstance(flags, int) or flags & ~patterns.FLAGS:
         machine.fail(ValueError, "unknown flags")
@@ -58,7 +57,7 @@ def compile_pattern(machine: Machine, pattern: Any, flags: int = 0) -> "Pattern[
     return known[key]
 
 
-def _compiled_once(machine: Machine, pattern: str | bytes, flags: int) -> "Pattern[Any]":
+def _compiled_once(machine: Machine, pattern: str, flags: int) -> "Pattern[str]":
     if len(pattern) > machine.limits.pattern:
         machine.exhaust("pattern", machine.limits.pattern)
     # A step for each character, so that reading many patterns checks the clock. Compiled patterns
@@ -76,15 +75,10 @@ def _compiled_once(machine: Machine, pattern: str | bytes, flags: int) -> "Patte
     return engine
 
 
-def _check_text(machine: Machine, pattern: "Pattern[Any]", text: Any) -> None:
-    longest = _measured[pattern].longest_text
-    if isinstance(text, str | bytes) and len(text) > longest:
-        machine.exhaust("characters for this pattern", longest)
-
-
-def timed(machine: Machine, pattern: "Pattern[Any]", text: Any, run: Callable[[float], Any]) -> Any:
+def timed(machine: Machine, pattern: "Pattern[str]", text: Any, run: Callable[[float], Any]) -> Any:
     """Search a text within the time limit; `run` gets the seconds."""
-    _check_text(machine, pattern, text)
+    if isinstance(text, str) and len(text) > _measured[pattern].longest_text:
+        machine.exhaust("characters for this pattern", _measured[pattern].longest_text)
     machine.look_at_clock()
     longest, left = machine.limits.regex_seconds, machine.seconds_left
     try:
@@ -96,17 +90,12 @@ def timed(machine: Machine, pattern: "Pattern[Any]", text: Any, run: Callable[[f
         machine.exhaust_time()
 
 
-def pay_for_match(machine: Machine, match: "Match[Any]") -> None:
+def pay_for_match(machine: Machine, match: "Match[str]") -> None:
     """Pay for a match: it stores its groups, and every capture of a repeated group."""
     machine.charge(_MATCH_SIZE + _GROUP_SIZE * match.re.groups)
     if _measured[match.re].repeats_groups:
         for group in range(1, match.re.groups + 1):
             machine.charge(_CAPTURE_SIZE * len(match.spans(group)))
-
-
-def finds(machine: Machine, pattern: str, text: str) -> bool:
-    """Whether a pattern of the program is found in a text."""
-    return searched(machine, "search", pattern, text) is not None
 
 
 def searched(machine: Machine, method: str, pattern: Any, text: Any, flags: int = 0) -> Any:
@@ -119,21 +108,10 @@ def searched(machine: Machine, method: str, pattern: Any, text: Any, flags: int 
     return match
 
 
-Args = list[Value]
-Named = dict[str, Value]
-_ESCAPE_SIZE = 200
-Template = list[Any]  # texts and numbers of groups
-_FLAGS = {
-    "A": regex.A, "ASCII": regex.A, "I": regex.I, "IGNORECASE": regex.I, "M": regex.M,
-    "MULTILINE": regex.M, "S": regex.S, "DOTALL": regex.S, "X": regex.X, "VERBOSE": regex.X,
-    "U": regex.U, "UNICODE": regex.U,
-}  # fmt: skip
-_ESCAPE = regex.compile(
-    r"\\(?:g<(?P<name>[^<>]*)>|(?P<octal>0[0-7]{0,2}|[1-3][0-7]{2})|(?P<group>[1-9][0-9]?)"
-    r"|(?P<other>.)|\Z)",
-    regex.DOTALL,
+_FLAGS = (
+    *("A", "ASCII", "I", "IGNORECASE", "M", "MULTILINE", "S", "DOTALL", "X", "VERBOSE"),
+    *("U", "UNICODE"),
 )
-_ESCAPED = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v", "\\": "\\"}
 
 
 def _search(method: str) -> Callable[..., Any]:
@@ -147,17 +125,17 @@ def _findall(machine: Machine, pattern: Any, text: Any, flags: int = 0) -> list[
     return [_found(machine, match) for match in _matches(machine, pattern, text, flags)]
 
 
-def _found(machine: Machine, match: "Match[Any]") -> Any:
-    groups = _group_texts(machine, match, match.string[:0])
+def _found(machine: Machine, match: "Match[str]") -> Any:
+    groups = _group_texts(machine, match, "")
     return groups[0] if len(groups) == 1 else groups or match[0]
 
 
-def _group_texts(machine: Machine, match: "Match[Any]", default: Any) -> tuple[Any, ...]:
+def _group_texts(machine: Machine, match: "Match[str]", default: Any) -> tuple[Any, ...]:
     _pay_for_groups(machine, match)
     return match.groups(default)
 
 
-def _pay_for_groups(machine: Machine, match: "Match[Any]", *which: Any) -> None:
+def _pay_for_groups(machine: Machine, match: "Match[str]", *which: Any) -> None:
     """Pay for the texts of groups before they are copied; for all groups if none is named."""
     for start, end in map(match.span, which) if which else match.regs:
         machine.make_text(end - start)
@@ -165,27 +143,27 @@ def _pay_for_groups(machine: Machine, match: "Match[Any]", *which: Any) -> None:
 
 def _matches(
     machine: Machine, pattern: Any, text: Any, flags: int = 0, most: int = 0
-) -> "list[Match[Any]]":
+) -> "list[Match[str]]":
     """All matches, or the first `most` of them. Each is paid for as it is found."""
     compiled = compile_pattern(machine, pattern, flags)
 
-    def run(limit: float) -> "list[Match[Any]]":
+    def run(limit: float) -> "list[Match[str]]":
         found = compiled.finditer(text, timeout=limit)
         return list(_paid(machine, itertools.islice(found, most or None)))
 
-    result: list[Match[Any]] = timed(machine, compiled, text, run)
+    result: list[Match[str]] = timed(machine, compiled, text, run)
     return result
 
 
-def _paid(machine: Machine, matches: "Iterator[Match[Any]]") -> "Iterator[Match[Any]]":
+def _paid(machine: Machine, matches: "Iterator[Match[str]]") -> "Iterator[Match[str]]":
     for count, match in enumerate(matches, 1):
         machine.make_room(count)
         pay_for_match(machine, match)
         yield match
 
 
-def _finditer(machine: Machine, args: Args, named: Named) -> Value:
-    inner, mark = take(_MATCHES(machine, args, named))
+def _finditer(machine: Machine, /, *args: Value, **named: Value) -> Value:
+    inner, mark = take(_MATCHES(machine, list(args), named))
     return IteratorValue((tag(match, mark) for match in inner), mark)
 
 
@@ -205,40 +183,42 @@ def _split(machine: Machine, pattern: Any, text: Any, maxsplit: int = 0, flags: 
     return [*pieces, text[end:]]
 
 
-def _sub(machine: Machine, args: Args, named: Named) -> Value:
+def _sub(  # noqa: PLR0917 - the arguments of `re.sub`
+    machine: Machine,
+    pattern: Value,
+    repl: Value,
+    string: Value,
+    count: Value = 0,
+    flags: Value = 0,
+) -> Value:
     """`re.sub`; the replacement may be a function of the program."""
-    names = ("pattern", "repl", "string", "count", "flags")
-    given = {**dict(zip(names, args, strict=False)), **named}
-    if len(args) > len(names) or not {*names[:3]} <= set(given) <= set(names):
-        machine.fail(TypeError, "sub() takes a pattern, a replacement and a text")
-    rest = [given["pattern"], given["string"], given.get("count", 0), given.get("flags", 0)]
-    (pattern, text, count, flags), mark = machine.bare_all(rest)
-    repl, repl_mark = machine.bare(given["repl"])
+    (bare, text, most, options), mark = machine.bare_all([pattern, string, count, flags])
+    replacement, repl_mark = machine.bare(repl)
     marks = [join(mark, repl_mark)]
-    for changed in changed_by_calls(repl):
+    for changed in changed_by_calls(replacement):
         machine.mark(changed, marks[0])  # the number of calls depends on them
 
-    def called(match: "Match[Any]") -> Any:
-        value, value_mark = machine.bare(call_value(machine, repl, [tag(match, marks[0])], {}))
+    def called(match: "Match[str]") -> Any:
+        result = call_value(machine, replacement, [tag(match, marks[0])], {})
+        value, value_mark = machine.bare(result)
         marks[0] = join(marks[0], value_mark)
         return value
 
     def run() -> Any:
-        compiled = compile_pattern(machine, pattern, flags)
-        replacement: Callable[[Match[Any]], Any] = called
-        if isinstance(repl, str | bytes):
-            replacement = _expansion(machine, _template(machine, compiled, repl))
-        return _replaced(machine, compiled, text, count, replacement)
+        compiled = compile_pattern(machine, bare, options)
+        is_text = isinstance(replacement, str)
+        replace = _expansion(machine, replacement) if is_text else called
+        return _replaced(machine, compiled, text, most, replace)
 
     return tag(machine.under(marks[0], run), marks[0])
 
 
 def _replaced(
     machine: Machine,
-    pattern: "Pattern[Any]",
+    pattern: "Pattern[str]",
     text: Any,
     count: int,
-    replacement: Callable[["Match[Any]"], Any],
+    replacement: Callable[["Match[str]"], Any],
 ) -> Any:
     # Not `Pattern.sub`: the size of the result has to be checked while it grows.
     parts, end = [], 0
@@ -247,78 +227,43 @@ def _replaced(
         end = match.end()
     parts.append(text[end:])
     machine.make_text(sum(map(len, parts)))
-    return text[:0].join(parts)
+    return "".join(parts)
 
 
-def _expansion(machine: Machine, template: Template) -> Callable[["Match[Any]"], Any]:
-    def expand(match: "Match[Any]") -> Any:
-        spans = [match.span(part) for part in template if isinstance(part, int)]
-        written = sum(len(part) for part in template if not isinstance(part, int))
-        machine.make_text(written + sum(end - start for start, end in spans))
-        empty = match.string[:0]
-        return empty.join(
-            (match[part] or empty) if isinstance(part, int) else part for part in template
-        )
+def _expansion(machine: Machine, template: str) -> Callable[["Match[str]"], str]:
+    """The replacement by a text, in which groups may be named."""
+    escapes = template.count("\\")
+    if not escapes:
+        return lambda _: template
+    if len(template) > machine.limits.pattern:  # `regex` keeps parsed templates
+        machine.exhaust("pattern", machine.limits.pattern)
+
+    def expand(match: "Match[str]") -> str:
+        longest = max(end - start for start, end in match.regs)
+        machine.make_text(len(template) + escapes * longest)
+        try:
+            return match.expand(template)
+        except (regex.error, IndexError) as error:
+            raise RegexError(str(error)) from None
 
     return expand
 
 
-def _template(machine: Machine, pattern: "Pattern[Any]", repl: str | bytes) -> Template:
-    """Parse a replacement. `regex` would cache it without a limit."""
-    text = repl if isinstance(repl, str) else repl.decode("latin-1")
-    machine.charge(_ESCAPE_SIZE * text.count("\\") + sys.getsizeof(text))
-    parts, end = [], 0
-    for escape in _ESCAPE.finditer(text):
-        parts += [text[end : escape.start()], _escaped(pattern, escape)]
-        end = escape.end()
-    parts = [part for part in [*parts, text[end:]] if part != ""]
-    if isinstance(repl, str):
-        return parts
-    return [part if isinstance(part, int) else part.encode("latin-1") for part in parts]
-
-
-def _escaped(pattern: "Pattern[Any]", escape: "Match[str]") -> str | int:
-    """The text of an escape, or the number of a group."""
-    name, octal, group, other = escape.group("name", "octal", "group", "other")
-    if octal is not None:
-        return chr(int(octal, 8))
-    if other is None:
-        return _group_number(pattern, group or name)
-    if other not in _ESCAPED and other.isascii() and other.isalpha():
-        msg = f"bad escape \\{other}"
-        raise RegexError(msg)
-    return _ESCAPED.get(other, escape[0])
-
-
-def _group_number(pattern: "Pattern[Any]", name: str | None) -> int:
-    if name is None:
-        msg = "bad escape (end of pattern)"
-        raise RegexError(msg)
-    is_number = name.isascii() and name.isdecimal() and len(name) < len(str(sys.maxsize))
-    number = int(name) if is_number else pattern.groupindex.get(name, -1)
-    if not 0 <= number <= pattern.groups:
-        msg = "invalid group reference"
-        raise RegexError(msg)
-    return number
-
-
-def _escape(machine: Machine, text: Any) -> Any:
-    if not isinstance(text, str | bytes):
-        machine.fail(TypeError, "expected string or bytes-like object")
+def _escape(machine: Machine, text: str) -> str:
     machine.make_text(2 * len(text))
-    return regex.escape(text)  # type: ignore[type-var]  # of either type, as `re.escape`
+    return regex.escape(text)
 
 
-def _group(machine: Machine, match: "Match[Any]", *which: Any) -> Any:
+def _group(machine: Machine, match: "Match[str]", *which: Any) -> Any:
     _pay_for_groups(machine, match, *which or (0,))
     return match.group(*which)
 
 
-def _groups(machine: Machine, match: "Match[Any]", default: Any = None) -> Any:
+def _groups(machine: Machine, match: "Match[str]", default: Any = None) -> Any:
     return _group_texts(machine, match, default)
 
 
-def _group_dict(machine: Machine, match: "Match[Any]", default: Any = None) -> Any:
+def _group_dict(machine: Machine, match: "Match[str]", default: Any = None) -> Any:
     _pay_for_groups(machine, match)
     return match.groupdict(default)
 
@@ -337,7 +282,7 @@ RE: dict[str, Value] = {
             "sub": _sub,
         }
     ),
-    **{name: int(flag) for name, flag in _FLAGS.items()},
+    **{name: int(getattr(regex, name)) for name in _FLAGS},
     "error": ErrorType("error", RegexError),
 }
 METHODS[Pattern] = {
