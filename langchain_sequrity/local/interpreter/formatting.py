@@ -5,7 +5,7 @@ argument.
 """
 
 import string
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import regex
@@ -130,52 +130,51 @@ def percent(machine: Machine, template: str, values: Value) -> str:
     return str(template % values)
 
 
+class _Formatter(string.Formatter):
+    """Formats with the limits of a run."""
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+
+    def get_field(self, field_name: str, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Any:
+        """Find the argument that a field names."""
+        if "." in field_name or "[" in field_name:
+            self._machine.fail(
+                ValueError,
+                "Fields of `format` cannot contain a dot or brackets here. Use an f-string.",
+            )
+        return super().get_field(field_name, args, kwargs)
+
+    def convert_field(self, value: Value, conversion: str | None) -> Value:
+        """Apply `!r`, `!s` or `!a`."""
+        return _converted(self._machine, value, conversion)
+
+    def format_field(self, value: Value, format_spec: str) -> str:
+        """Apply the format spec."""
+        text = with_spec(self._machine, value, format_spec)
+        self._machine.make_text(len(text), text)
+        return text
+
+
 def brace(machine: Machine, template: str, args: Sequence[Value], named: dict[str, Value]) -> str:
     """`template.format(*args, **named)`, of bare values."""
     machine.make_text(len(template), template)
-    parts: list[str] = []
-    automatic = 0
-    for literal, field, spec, conversion in string.Formatter().parse(template):
-        machine.work(1)
-        parts.append(literal)
-        if field is None:
-            continue
-        if "{" in (spec or ""):
-            machine.fail(ValueError, "A field within a format is not supported. Use an f-string.")
-        key = field
-        if not field:
-            key, automatic = str(automatic), automatic + 1
-        value = _argument(machine, key, args, named)
-        parts.append(convert(machine, value, conversion, spec or ""))
-    size = sum(map(len, parts))
-    machine.make_text(size, *parts)
-    return "".join(parts)
-
-
-def _argument(machine: Machine, key: str, args: Sequence[Value], named: dict[str, Value]) -> Value:
-    if key.isascii() and key.isdigit():
-        number = int(key[:6])
-        if number < len(args):
-            return args[number]
-        machine.fail(
-            IndexError, f"Replacement index {number} out of range for positional args tuple"
-        )
-    if "." in key or "[" in key:
-        machine.fail(
-            ValueError,
-            "Fields of `format` cannot contain a dot or brackets here. Use an f-string.",
-        )
-    if key in named:
-        return named[key]
-    return machine.fail(KeyError, key)
+    machine.work(template.count("{") + template.count("}"))
+    text = _Formatter(machine).vformat(template, args, named)
+    machine.make_text(len(text), text)
+    return text
 
 
 def convert(machine: Machine, value: Value, conversion: str | None, spec: str) -> str:
     """Format one field: convert it (`r`, `s`, `a` or `None`), then apply the format spec."""
+    return with_spec(machine, _converted(machine, value, conversion), spec)
+
+
+def _converted(machine: Machine, value: Value, conversion: str | None) -> Value:
+    if conversion == "s":
+        return as_text(machine, value)
     if conversion == "r":
-        value = as_repr(machine, value)
-    elif conversion == "a":
-        value = as_repr(machine, value).encode("ascii", "backslashreplace").decode("ascii")
-    elif conversion == "s":
-        value = as_text(machine, value)
-    return with_spec(machine, value, spec)
+        return as_repr(machine, value)
+    if conversion == "a":
+        return as_repr(machine, value).encode("ascii", "backslashreplace").decode("ascii")
+    return value
