@@ -31,8 +31,6 @@ from langchain_sequrity.local.interpreter.operators import binary
 from langchain_sequrity.local.interpreter.values import (
     Builtin,
     DictValue,
-    EnumMember,
-    EnumType,
     ErrorType,
     ErrorValue,
     FunctionValue,
@@ -41,7 +39,6 @@ from langchain_sequrity.local.interpreter.values import (
     Method,
     Record,
     SetValue,
-    TextMember,
     ToolValue,
     TypeValue,
     Value,
@@ -61,7 +58,7 @@ def _length(machine: Machine, value: Value, /) -> Value:
     return tag(len(inner), mark)
 
 
-_SIZED = frozenset({str, bytes, tuple, range, ListValue, DictValue, SetValue, EnumType, TextMember})
+_SIZED = frozenset({str, bytes, tuple, range, ListValue, DictValue, SetValue})
 
 
 def _set(machine: Machine, source: Value = (), /) -> Value:
@@ -236,7 +233,7 @@ def _isinstance(machine: Machine, value: Value, kinds: Value, /) -> Value:
     return tag(_is_instance(machine, inner, bare), join(mark, kinds_mark))
 
 
-def _is_instance(machine: Machine, value: Value, kind: Value) -> bool:  # noqa: PLR0911 - one per kind
+def _is_instance(machine: Machine, value: Value, kind: Value) -> bool:
     if isinstance(kind, tuple):
         return any(_is_instance(machine, value, one) for one in kind)
     if type(kind) is UnionType:
@@ -248,8 +245,6 @@ def _is_instance(machine: Machine, value: Value, kind: Value) -> bool:  # noqa: 
         return isinstance(value, kind.types)
     if type(kind) is ErrorType:
         return type(value) is ErrorValue and is_error(value.type, kind)
-    if type(kind) is EnumType:
-        return isinstance(value, EnumMember) and value.kind is kind
     if hasattr(type(kind), "instantiate"):
         return isinstance(value, Record) and kind in value.model.ancestry
     return machine.fail(TypeError, "isinstance() arg 2 must be a type or a tuple of types")
@@ -266,7 +261,7 @@ def is_error(one: ErrorType, other: ErrorType) -> bool:
 
 
 def _callable(_: Machine, value: Value, /) -> Value:
-    kinds = (FunctionValue, Builtin, TypeValue, Method, ErrorType, EnumType, ToolValue)
+    kinds = (FunctionValue, Builtin, TypeValue, Method, ErrorType, ToolValue)
     inner, mark = take(value)
     return tag(isinstance(inner, kinds) or hasattr(type(inner), "instantiate"), mark)
 
@@ -356,8 +351,6 @@ def _type_of(machine: Machine, value: Value, /) -> Value:
         found = inner.type
     elif isinstance(inner, Record):
         found = inner.model
-    elif isinstance(inner, EnumMember):
-        found = inner.kind
     elif type(inner) in TYPE_OF:
         found = TYPE_OF[type(inner)]
     else:

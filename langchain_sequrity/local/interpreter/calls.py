@@ -9,7 +9,6 @@ from langchain_sequrity.local.interpreter.values import (
     CARRIERS,
     Builtin,
     DictValue,
-    EnumType,
     ErrorType,
     ErrorValue,
     FunctionValue,
@@ -209,22 +208,9 @@ def _call(machine: Machine, inner: Value, args: list[Value], named: dict[str, Va
         return make_error(machine, inner, args, named)
     if kind is ToolValue:
         return call_tool(machine, inner.name, args, named)
-    if kind is EnumType:
-        return enum_member(machine, inner, args)
     if hasattr(kind, "instantiate"):
         return inner.instantiate(machine, args, named)
     return machine.fail(TypeError, f"'{type_name(inner)}' object is not callable")
-
-
-def enum_member(machine: Machine, enum: EnumType, args: list[Value]) -> Value:
-    """`Color("red")`."""
-    bare, mark = machine.bare_all(args)
-    machine.may_fail(mark)
-    machine.work(len(enum.members) >> 1)
-    for member in enum:
-        if len(bare) == 1 and (member.value == bare[0] or member == bare[0]):
-            return tag(member, mark)
-    return machine.fail(ValueError, f"not a valid {enum.name}", mark)
 
 
 def make_error(

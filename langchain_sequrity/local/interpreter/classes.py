@@ -1,4 +1,4 @@
-"""Class statements: models, enumerations and exceptions, as data.
+"""Class statements: models and exceptions, as data.
 
 The bases of a class statement decide what it makes, when it runs. Annotations are expressions of
 names, subscripts and `|`; a text in quotes is parsed as an annotation.
@@ -45,7 +45,6 @@ from langchain_sequrity.local.interpreter.values import (
     TYPE_NAMES,
     Builtin,
     DictValue,
-    EnumType,
     ErrorType,
     ErrorValue,
     ListValue,
@@ -308,8 +307,6 @@ for _form in (ArrayType, TupleType, UnionType):
     TYPE_NAMES[_form] = "GenericAlias"
 
 
-_MIXED = {"IntEnum": int, "StrEnum": str}
-_ENUMS = frozenset({"Enum", *_MIXED})
 _LIMITS = ("ge", "gt", "le", "lt", "multiple_of", "min_length", "max_length", "pattern")
 _NOTES = ("title", "description", "examples")
 _MOST_ANCESTORS = 50
@@ -341,8 +338,6 @@ def class_statement(compiler: ScopeCompiler, node: ast.ClassDef) -> Callable[[Fr
         machine.charge(1000)
         if all(type(kind) is ErrorType for kind in kinds):
             return _error(machine, name, kinds, members)
-        if _is_enum(kinds):
-            return _enum(machine, name, kinds, members, frame)
         if all(type(kind) is Model or kind == Marker("BaseModel") for kind in kinds):
             parents = tuple(kind for kind in kinds if type(kind) is Model)
             model = Model(name, {}, parents, description)
@@ -356,7 +351,7 @@ def class_statement(compiler: ScopeCompiler, node: ast.ClassDef) -> Callable[[Fr
                 raise
             return model
         names = ", ".join(map(type_name, kinds))
-        message = f"A class derives from BaseModel, Enum or an exception here, but got {names}"
+        message = f"A class derives from BaseModel or an exception here, but got {names}"
         return machine.fail(TypeError, message)
 
     return make
@@ -473,34 +468,6 @@ def _error(machine: Machine, name: str, kinds: list[ErrorType], members: list[_C
 def _check_ancestry(machine: Machine, count: int) -> None:
     if count > _MOST_ANCESTORS:
         machine.fail(TypeError, f"A class may have at most {_MOST_ANCESTORS} ancestors.")
-
-
-def _is_enum(kinds: list[Value]) -> bool:
-    return isinstance(kinds[-1], Marker) and kinds[-1].name in _ENUMS
-
-
-def _enum(
-    machine: Machine, name: str, kinds: list[Value], members: list[_ClassLine], frame: Frame | None
-) -> Value:
-    mixed = _MIXED.get(kinds[-1].name)
-    is_plain = mixed is not None
-    for kind in kinds[:-1]:
-        if not isinstance(kind, TypeValue) or kind.types[0] not in (str, int) or mixed is not None:
-            machine.fail(TypeError, "An enumeration may have one other base: `str` or `int`.")
-        mixed = kind.types[0]
-    enum = EnumType(name, mixed, is_plain)
-    for member in members:
-        if member.value is None or member.annotation is not None or member.name.startswith("_"):
-            machine.fail(TypeError, "Write a member of an enumeration as `NAME = value`.")
-        value, mark = machine.bare(member.value(frame))
-        if mixed is not None and type(value) is not mixed:
-            expected = mixed.__name__
-            machine.fail(TypeError, f"'{name}.{member.name}' needs a value of '{expected}'", mark)
-        if type(value).__hash__ is None or mark is not None:
-            machine.fail(TypeError, "The value of a member must be a constant.", mark)
-        machine.work(len(enum.members))  # each is compared with all before
-        enum.add(member.name, value)
-    return enum
 
 
 def _fill(machine: Machine, model: Model, members: list[_ClassLine], frame: Frame | None) -> None:

@@ -14,13 +14,11 @@ from langchain_sequrity.local.interpreter.machine import Machine
 from langchain_sequrity.local.interpreter.operators import binary
 from langchain_sequrity.local.interpreter.values import (
     DictValue,
-    EnumType,
     ListValue,
     Mark,
     Marker,
     Record,
     SetValue,
-    TextMember,
     TypeValue,
     Value,
     changed_by_calls,
@@ -192,7 +190,7 @@ def extend(machine: Machine, target: ListValue[Value], mark: Mark, source: Value
     machine.mark(target, join(mark, source_mark))
 
 
-_SEQUENCES = frozenset({str, bytes, tuple, range, ListValue, TextMember})
+_SEQUENCES = frozenset({str, bytes, tuple, range, ListValue})
 
 
 def get_item(machine: Machine, container: Value, key: Value) -> Value:
@@ -203,8 +201,6 @@ def get_item(machine: Machine, container: Value, key: Value) -> Value:
         return _from_dict(machine, inner, container, key)
     bare, key_mark = machine.bare(key)
     mark = join(mark, key_mark)
-    if kind is EnumType and bare in inner.members:
-        return tag(inner.members[bare], mark)
     if kind is TypeValue or kind is Marker:
         return _generic(machine, inner, bare, mark)
     if kind not in _SEQUENCES:

@@ -21,8 +21,6 @@ from langchain_sequrity.local.interpreter.machine import Machine
 from langchain_sequrity.local.interpreter.regexes import searched
 from langchain_sequrity.local.interpreter.values import (
     DictValue,
-    EnumMember,
-    EnumType,
     IteratorValue,
     ListValue,
     Mark,
@@ -160,8 +158,6 @@ class ScalarType(DataType):
     def read(self, machine: Machine, value: Value, *, is_exact: bool = False) -> Value:
         """Validate with pydantic."""
         inner, mark = take(value)
-        if isinstance(inner, EnumMember):
-            inner = inner.value
         if isinstance(inner, str | bytes):
             machine.make_text(len(inner), inner)
             machine.work(len(inner) >> 6)
@@ -353,9 +349,9 @@ class LiteralType(DataType):
     def schema(self, definitions: Schema) -> Schema:
         """`enum`, or `const` for one value."""
         del definitions
-        plain = [v.value if isinstance(v, EnumMember) else v for v in self.values]
-        choice = {"const": plain[0]} if len(plain) == 1 else {"enum": plain}
-        return {**choice, **_type_of_all(plain)}
+        choices = [*self.values]
+        choice = {"const": choices[0]} if len(choices) == 1 else {"enum": choices}
+        return {**choice, **_type_of_all(choices)}
 
     def read(self, machine: Machine, value: Value, *, is_exact: bool = False) -> Value:
         """Accept one of the values."""
@@ -366,40 +362,6 @@ class LiteralType(DataType):
             if type(wanted) is type(inner) and wanted == inner:
                 return tag(wanted, mark)
         raise TypeMismatch(_one_of(self.values))
-
-
-@dataclass(frozen=True, repr=False)
-class EnumMemberType(DataType):
-    """An enumeration of the program."""
-
-    enum: EnumType
-
-    @property
-    def width(self) -> int:
-        """The size of its values."""
-        return 500 + 2 * sum(written_size(member.value) for member in self.enum)
-
-    def schema(self, definitions: Schema) -> Schema:
-        """A definition with the values of the members."""
-        values = [member.value for member in self.enum]
-        definitions[self.enum.name] = {
-            "enum": values,
-            "title": self.enum.name,
-            **_type_of_all(values),
-        }
-        return {"$ref": f"#/$defs/{self.enum.name}"}
-
-    def read(self, machine: Machine, value: Value, *, is_exact: bool = False) -> Value:
-        """Accept a member, or the value of one."""
-        inner, mark = machine.bare(value)
-        machine.work(len(self.enum.members) >> 1)
-        for member in self.enum:
-            if inner is member or (isinstance(inner, EnumMember) and inner == member):
-                return tag(member, mark)
-            same = type(inner) is type(member.value) and inner == member.value
-            if not is_exact and same:
-                return tag(member, mark)
-        raise TypeMismatch(_one_of([member.value for member in self.enum]))
 
 
 def _one_of(values: Collection[Value]) -> str:
@@ -497,8 +459,6 @@ def as_data_type(value: Value) -> DataType | None:
         return value
     if isinstance(value, TypeValue):
         return _SCALARS.get(value.types[0])
-    if isinstance(value, EnumType):
-        return EnumMemberType(value)
     if isinstance(value, Marker):
         return _MARKERS.get(value.name)
     return NOTHING if value is None else None
@@ -544,7 +504,7 @@ def parametrized(generic: Value, arguments: tuple[Value, ...]) -> DataType | Non
 
 
 def _is_literal(value: Value) -> bool:
-    return value is None or isinstance(value, str | int | bytes | EnumMember)
+    return value is None or isinstance(value, str | int | bytes)
 
 
 def _sequence(arguments: tuple[Value, ...]) -> DataType | None:

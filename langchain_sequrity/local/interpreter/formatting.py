@@ -12,9 +12,7 @@ import regex
 
 from langchain_sequrity.local.interpreter.machine import Machine
 from langchain_sequrity.local.interpreter.values import (
-    MEMBERS,
     DictValue,
-    EnumMember,
     ErrorValue,
     ListValue,
     Record,
@@ -29,15 +27,13 @@ _PERCENT = regex.compile(
     r"(?:\.(?P<precision>\*|[0-9]*))?(?P<kind>.)",
     regex.DOTALL,
 )
-_SPECABLE = (str, int, float, EnumMember)
+_SPECABLE = (str, int, float)
 _WIDEST = 10_000
 _LITERAL_SIZE = 400  # a float without an exponent has at most this many digits
 
 
 def written_size(value: Value) -> int:  # noqa: PLR0911 - one per kind
     """An upper bound for the length of `repr` of a bare value; integers count by their bits."""
-    if isinstance(value, EnumMember):
-        return written_size(value.value) + len(value.name) + len(value.kind.name) + 6
     if isinstance(value, str | bytes):
         return 10 * len(value) + 3 if not value.isascii() else 4 * len(value) + 3
     if isinstance(value, bool) or value is None:
@@ -60,7 +56,7 @@ def written_size(value: Value) -> int:  # noqa: PLR0911 - one per kind
 
 def as_text(machine: Machine, value: Value) -> str:
     """`str` of a bare value."""
-    if type(value) is str:  # and not an enumeration member, whose `str` is different
+    if type(value) is str:
         return value
     machine.make_text(written_size(value), "")
     return shown(value)
@@ -85,7 +81,7 @@ def _has_repr(value: Value) -> bool:
 
 _SHOWN = frozenset(
     {str, int, float, bool, type(None), bytes, tuple, range, ListValue, DictValue, SetValue}
-    | {Record, ErrorValue, *MEMBERS}
+    | {Record, ErrorValue}
 )
 
 

@@ -11,10 +11,8 @@ from langchain_sequrity.local.interpreter.machine import ITERATOR_SIZE, Machine
 from langchain_sequrity.local.interpreter.values import (
     CARRIERS,
     ITERABLE,
-    EnumType,
     IteratorValue,
     Mark,
-    TextMember,
     Value,
     box_mark,
     changed_by_calls,
@@ -26,7 +24,7 @@ from langchain_sequrity.local.interpreter.values import (
 )
 
 _LARGE = 1 << 63
-_IMMUTABLE = frozenset({str, bytes, tuple, range, EnumType, TextMember})
+_IMMUTABLE = frozenset({str, bytes, tuple, range})
 
 
 def iterate(machine: Machine, value: Value) -> Iterator[Value]:

@@ -19,7 +19,6 @@ from langchain_sequrity.local.interpreter.machine import Machine
 from langchain_sequrity.local.interpreter.values import (
     NO_LABELS,
     DictValue,
-    EnumMember,
     Labeled,
     ListValue,
     Record,
@@ -92,9 +91,8 @@ def value_to_json(machine: Machine, value: Value) -> Labeled:
     | date, datetime, time | text, ISO 8601 |
     | timedelta | number, seconds |
     | bytes | text, Base64 |
-    | member of an enumeration | its value |
     | instance of a model | object of its fields |
-    | type, model, enumeration | object, its JSON Schema |
+    | type, model | object, its JSON Schema |
 
     Raises:
         NotJson: For everything else, including NaN and infinity.
@@ -110,8 +108,6 @@ def value_to_json(machine: Machine, value: Value) -> Labeled:
 def _outside(machine: Machine, value: Value, depth: int) -> Any:
     if depth > _DEEPEST:
         _refuse(ValueError, "A value is nested too deeply, or contains itself.")
-    if isinstance(value, EnumMember):
-        return _outside(machine, value.value, depth + 1)
     write = _FORMS.get(type(value))
     if write is not None:
         return write(machine, value, depth + 1)
@@ -154,8 +150,6 @@ def _fields(machine: Machine, value: Any, depth: int) -> dict[str, Any]:
 
 
 def _key(machine: Machine, key: Value) -> str:
-    if isinstance(key, EnumMember):
-        key = key.value
     if isinstance(key, str):
         return _text(machine, key, 0)
     if isinstance(key, bool) or key is None:

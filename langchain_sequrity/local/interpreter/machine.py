@@ -28,7 +28,6 @@ from langchain_sequrity.local.interpreter.values import (
     Record,
     SetValue,
     Tagged,
-    TextMember,
     Value,
     join,
     strip,
@@ -137,7 +136,7 @@ _UNCOUNTED = 256  # less work than this is included in the step that does it
 _FEW = 16
 ATOMS = frozenset({int, str, float, bool, type(None), bytes})
 _TEXTS = frozenset({str, bytes})
-_PERHAPS_TEXTS = frozenset({*_TEXTS, TextMember, Tagged})
+_PERHAPS_TEXTS = frozenset({*_TEXTS, Tagged})
 
 
 class Machine:

@@ -32,15 +32,11 @@ from langchain_sequrity.local.interpreter.machine import Machine
 from langchain_sequrity.local.interpreter.modules import CLASS_MEMBERS
 from langchain_sequrity.local.interpreter.operators import binary, pay_for_search
 from langchain_sequrity.local.interpreter.values import (
-    MEMBERS,
     Builtin,
     DictValue,
-    EnumType,
     ErrorValue,
     ListValue,
-    NumberMember,
     SetValue,
-    TextMember,
     TypeValue,
     Value,
     join,
@@ -524,10 +520,3 @@ METHODS[DictValue] = operations(
 )
 ATTRIBUTES[TypeValue] = _type_attribute
 ATTRIBUTES[ErrorValue] = lambda error, name: error.args if name == "args" else MISSING
-ATTRIBUTES[EnumType] = lambda enum, name: enum.members.get(name, MISSING)
-for _kind in MEMBERS:
-    ATTRIBUTES[_kind] = lambda member, name: (
-        getattr(member, name) if name in ("name", "value") else MISSING
-    )
-METHODS[TextMember] = METHODS[str]
-METHODS[NumberMember] = METHODS[int]

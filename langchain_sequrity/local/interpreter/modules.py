@@ -478,7 +478,6 @@ MODULES: dict[str, dict[str, Value]] = {
         }
     ),
     "datetime": DATETIME,
-    "enum": _markers("Enum", "IntEnum", "StrEnum"),
     "functools": functions({"reduce": _reduce}),
     "itertools": functions(
         {

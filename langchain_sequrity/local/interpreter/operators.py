@@ -18,8 +18,6 @@ from langchain_sequrity.local.interpreter.machine import Machine
 from langchain_sequrity.local.interpreter.values import (
     ITERABLE,
     DictValue,
-    EnumMember,
-    EnumType,
     IteratorValue,
     ListValue,
     Mark,
@@ -67,7 +65,7 @@ _PLAIN: dict[str, Operator] = {
 _NUMBERS = (int, float)
 _SEQUENCES = (str, bytes, tuple, list)
 _TIMED = (date, datetime, timedelta, int, float)  # not `str`: its `%` formats the argument
-_TYPES = (DataType, TypeValue, EnumType, Marker)
+_TYPES = (DataType, TypeValue, Marker)
 _SMALL = 1 << 62
 
 
@@ -84,12 +82,8 @@ def binary(machine: Machine, symbol: str, one: Value, other: Value) -> Value:
 def _bare_binary(  # noqa: C901, PLR0911 - one per kind
     machine: Machine, symbol: str, left: Value, right: Value
 ) -> Value:
-    if isinstance(left, EnumMember) and left.kind.mixed:
-        left = left.value
     if symbol == "%" and isinstance(left, str):
         return percent(machine, left, right)
-    if isinstance(right, EnumMember) and right.kind.mixed:
-        right = right.value
     if isinstance(left, _NUMBERS) and isinstance(right, _NUMBERS):
         return _arithmetic(machine, symbol, left, right)
     if symbol == "+" and isinstance(left, _SEQUENCES):

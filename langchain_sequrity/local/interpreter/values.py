@@ -15,89 +15,11 @@ A mark is `Labels` or `None`. `None` means the same as `Labels()`.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, TypeVar
 
 from langchain_sequrity.labels import Labels
-
-
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
-class EnumType:
-    """An enumeration of the program.
-
-    Attributes:
-        name: Its name.
-        mixed: `str` or `int` if its members are also texts or integers, else `None`.
-        is_plain: Whether `str` of a member is that of its value, as in `IntEnum` and `StrEnum`.
-        members: Members by name. A second name of the same value has the same member.
-    """
-
-    name: str
-    mixed: type | None = None
-    is_plain: bool = False
-    members: dict[str, "EnumMember"] = field(default_factory=dict)
-
-    def __repr__(self) -> str:
-        """Show it as Python does."""
-        return f"<enum {self.name!r}>"
-
-    def __iter__(self) -> Iterator["EnumMember"]:
-        """Iterate over the distinct members."""
-        return iter(dict.fromkeys(self.members.values()))
-
-    def __len__(self) -> int:
-        """Return the number of distinct members."""
-        return len(set(self.members.values()))
-
-    def add(self, name: str, value: Any) -> None:
-        """Add a member."""
-        same = next((member for member in self if member.value == value), None)
-        self.members[name] = same or _CLASSES[self.mixed].made(self, name, value)
-
-
-class EnumMember:
-    """A member of an enumeration. Members are equal only to themselves."""
-
-    kind: EnumType
-    name: str
-    value: Any
-
-    @classmethod
-    def made(cls, kind: EnumType, name: str, value: Any) -> Self:
-        """Make a member. A constructor would have to share its arguments with those of `str`."""
-        member = cls() if cls is EnumMember else cls(value)  # type: ignore[call-arg]
-        member.kind, member.name, member.value = kind, name, value
-        return member
-
-    def __repr__(self) -> str:
-        """Show it as Python does."""
-        return f"<{self.kind.name}.{self.name}: {self.value!r}>"
-
-    def __str__(self) -> str:
-        """Show it as Python does."""
-        return str(self.value) if self.kind.is_plain else f"{self.kind.name}.{self.name}"
-
-    def __format__(self, spec: str) -> str:
-        """Format the result of `str`, or the value of a plain member."""
-        return format(self.value if self.kind.is_plain else str(self), spec)
-
-
-class TextMember(EnumMember, str):  # noqa: SLOT000 - a member has attributes
-    """A member that is also a text."""
-
-
-class NumberMember(EnumMember, int):
-    """A member that is also an integer."""
-
-
-_CLASSES: dict[type | None, type[EnumMember]] = {
-    None: EnumMember,
-    str: TextMember,
-    int: NumberMember,
-}
-MEMBERS = (EnumMember, TextMember, NumberMember)
-
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -428,7 +350,6 @@ class Record:
 CARRIERS = frozenset({ListValue, DictValue, SetValue, IteratorValue, ErrorValue, Record})
 ITERABLE = frozenset(
     {str, bytes, tuple, range, ListValue, DictValue, SetValue, IteratorValue, Record}
-    | {EnumType, TextMember}
 )
 TYPE_NAMES: dict[type, str] = {
     ListValue: "list",
@@ -440,7 +361,6 @@ TYPE_NAMES: dict[type, str] = {
     Method: "builtin_function_or_method",
     TypeValue: "type",
     ErrorType: "type",
-    EnumType: "EnumType",
     Marker: "type",
     ToolValue: "function",
 }
@@ -464,8 +384,6 @@ def type_name(inner: Value) -> str:
     """Python's name for the type of a bare value."""
     if isinstance(inner, Record):
         return str(inner.model.name)
-    if isinstance(inner, EnumMember):
-        return inner.kind.name
     if isinstance(inner, ErrorValue):
         return inner.type.name
     return TYPE_NAMES.get(type(inner)) or type(inner).__name__
