@@ -10,6 +10,7 @@ expressions are evaluated.
 import ast
 import json
 from collections.abc import Callable, Iterable, Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,11 +33,12 @@ from langchain_sequrity.local.interpreter.data_types import (
     UnionType,
     as_data_type,
     pay_for_schema,
+    read_at,
 )
 from langchain_sequrity.local.interpreter.faults import Raised, ValidationError
 from langchain_sequrity.local.interpreter.formatting import written_size
 from langchain_sequrity.local.interpreter.json_boundary import value_from_json, value_to_json
-from langchain_sequrity.local.interpreter.machine import Machine
+from langchain_sequrity.local.interpreter.machine import Limits, Machine
 from langchain_sequrity.local.interpreter.modules import MODULES
 from langchain_sequrity.local.interpreter.regexes import compile_pattern
 from langchain_sequrity.local.interpreter.scopes import Code, Frame, ScopeCompiler
@@ -48,11 +50,9 @@ from langchain_sequrity.local.interpreter.values import (
     ErrorType,
     ErrorValue,
     ListValue,
-    Mark,
     Marker,
     Record,
     SetValue,
-    Tagged,
     TypeValue,
     Value,
     join,
@@ -79,11 +79,6 @@ class ModelField:
     default: Value = _NO_DEFAULT
     notes: Mapping[str, Any] = field(default_factory=dict)
 
-    @property
-    def is_required(self) -> bool:
-        """Whether a value must be given."""
-        return self.default is _NO_DEFAULT
-
 
 @dataclass(eq=False, slots=True, repr=False)
 class Model(DataType):
@@ -91,14 +86,13 @@ class Model(DataType):
 
     name: str
     fields: dict[str, ModelField]
-    parents: tuple["Model", ...] = ()
+    parent: "Model | None" = None
     description: str = ""
     ancestry: tuple["Model", ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        """Collect the model and all its ancestors, each once."""
-        above = (one for parent in self.parents for one in parent.ancestry)
-        self.ancestry = tuple(dict.fromkeys((self, *above)))
+        """Collect the model and all its ancestors."""
+        self.ancestry = (self, *(self.parent.ancestry if self.parent is not None else ()))
 
     def mentioned(self) -> tuple[DataType, ...]:
         """The types of its fields."""
@@ -132,7 +126,7 @@ class Model(DataType):
             for name, one in self.fields.items()
         }
         schema: Schema = {"title": self.name, "type": "object", "properties": properties}
-        required = [name for name, one in self.fields.items() if one.is_required]
+        required = [name for name, one in self.fields.items() if one.default is _NO_DEFAULT]
         if required:
             schema["required"] = required
         if self.description:
@@ -140,31 +134,23 @@ class Model(DataType):
         return schema
 
     def read(self, machine: Machine, value: Value, *, is_exact: bool = False) -> Value:
-        """Accept an instance unchanged; make one from a dict."""
+        """Accept an instance unchanged; make one from a dict. Unknown names are ignored."""
         inner, mark = take(value)
         if type(inner) is Record and self in inner.model.ancestry:
             return value
         if type(inner) is not DictValue:
             msg = f"Input should be a valid dictionary or instance of {self.name}"
             raise TypeMismatch(msg)
-        return self.make(machine, inner, mark, is_exact=is_exact)
-
-    def make(
-        self, machine: Machine, given: Mapping[str, Value], mark: Mark, *, is_exact: bool = False
-    ) -> Record:
-        """Make an instance from values by name. Unknown names are ignored."""
         machine.make_items(len(self.fields), 100)
         fields: dict[str, Value] = {}
         for name, one in self.fields.items():
-            if name in given:
-                try:
-                    fields[name] = one.data_type.read(machine, given[name], is_exact=is_exact)
-                except TypeMismatch as mismatch:
-                    raise mismatch.within(name) from None
-            elif one.is_required:
-                raise TypeMismatch(_MISSING, (name,))
+            if name in inner:
+                given = inner[name]
+                fields[name] = read_at(name, one.data_type, machine, given, is_exact=is_exact)
+            elif one.default is not _NO_DEFAULT:
+                fields[name] = _copied(machine, one.default)
             else:
-                fields[name] = _copied_default(machine, one.default)
+                raise TypeMismatch(_MISSING, (name,))
         return Record(self, fields, mark)
 
     def instantiate(self, machine: Machine, args: list[Value], named: dict[str, Value]) -> Value:
@@ -174,25 +160,38 @@ class Model(DataType):
         return validated(machine, self, DictValue(named))
 
 
-def _copied_default(machine: Machine, value: Value) -> Value:
-    """A copy of a default, so that instances do not share lists."""
-    kind = type(value)
-    if kind is Tagged:
-        return tag(_copied_default(machine, value.value), value.labels)
+def _copied(machine: Machine, value: Value, *, as_dicts: bool = False) -> Value:
+    """A copy of containers in containers, in which each element keeps its labels.
+
+    Args:
+        machine: The run.
+        value: Any value.
+        as_dicts: Whether instances are copied too, as dicts.
+    """
+    inner, mark = take(value)
+    kind = type(inner)
     made: Value
-    if kind is ListValue:
-        machine.make_items(len(value))
-        made = ListValue(_copied_default(machine, item) for item in value)
+    if kind is Record and as_dicts:
+        made = _as_dict(machine, inner)
+    elif kind is ListValue or kind is tuple:
+        machine.make_items(len(inner))
+        made = kind(_copied(machine, item, as_dicts=as_dicts) for item in inner)
     elif kind is DictValue:
-        machine.make_items(len(value), 100)
-        made = DictValue((key, _copied_default(machine, item)) for key, item in value.items())
+        machine.make_items(len(inner), 100)
+        pairs = inner.items()
+        made = DictValue((key, _copied(machine, item, as_dicts=as_dicts)) for key, item in pairs)
     elif kind is SetValue:
-        machine.make_items(len(value), 100)
-        made = SetValue(dict(value.items))
+        machine.make_items(len(inner), 100)
+        made = SetValue(dict(inner.items))
     else:
         return value
-    machine.mark(made, value.labels)
-    return made
+    return tag(made, mark)
+
+
+def _as_dict(machine: Machine, record: Record) -> DictValue[str, Value]:
+    machine.make_items(len(record.fields), 100)
+    fields = record.fields.items()
+    return DictValue((name, _copied(machine, item, as_dicts=True)) for name, item in fields)
 
 
 def validated(machine: Machine, data_type: DataType, value: Value, /) -> Value:
@@ -209,33 +208,9 @@ def validated(machine: Machine, data_type: DataType, value: Value, /) -> Value:
         raise Raised(ErrorValue(kind, (text,), join(mark, machine.branch))) from None
 
 
-def plain(machine: Machine, value: Value) -> Value:
-    """A value with dicts in place of instances. Each element keeps its labels."""
-    inner, mark = take(value)
-    kind = type(inner)
-    if kind is Record:
-        return tag(plain_fields(machine, inner), mark)
-    if kind is ListValue:
-        machine.make_items(len(inner))
-        return tag(ListValue(plain(machine, item) for item in inner), mark)
-    if kind is tuple:
-        machine.make_items(len(inner))
-        return tag(tuple(plain(machine, item) for item in inner), mark)
-    if kind is DictValue:
-        machine.make_items(len(inner), 100)
-        return tag(DictValue((k, plain(machine, item)) for k, item in inner.items()), mark)
-    return value
-
-
-def plain_fields(machine: Machine, record: Record) -> DictValue[str, Value]:
-    """The fields of an instance as a dict."""
-    machine.make_items(len(record.fields), 100)
-    return DictValue((name, plain(machine, item)) for name, item in record.fields.items())
-
-
 def _dump(machine: Machine, record: Value, /, *, exclude_none: Value = False) -> Value:
     inner, mark = take(record)
-    fields = plain_fields(machine, inner)
+    fields = _as_dict(machine, inner)
     without, without_mark = take(exclude_none)
     if without:
         kept = [(name, item) for name, item in fields.items() if take(item)[0] is not None]
@@ -262,7 +237,7 @@ def _copy(
     changes = DictValue() if changes is None else changes
     if type(changes) is not DictValue or any(key not in inner.fields for key in changes):
         machine.fail(TypeError, "model_copy() takes an update of existing fields")
-    fields = {name: _copied_default(machine, value) for name, value in inner.fields.items()}
+    fields = {name: _copied(machine, value) for name, value in inner.fields.items()}
     return Record(inner.model, {**fields, **changes}, join(mark, update_mark))
 
 
@@ -309,178 +284,150 @@ for _form in (ArrayType, TupleType, UnionType):
 
 _LIMITS = ("ge", "gt", "le", "lt", "multiple_of", "min_length", "max_length", "pattern")
 _NOTES = ("title", "description", "examples")
+_OPTIONS = ("default", "default_factory", *_LIMITS, *_NOTES)
 _MOST_ANCESTORS = 50
 _VALIDATOR_STEPS, _VALIDATOR_SIZE = 300, 4_000  # the cost of one validator of pydantic
 
 
 @dataclass(frozen=True, slots=True)
-class _ClassLine:
-    """One line of the body: `name: type = value`, or `name = value`."""
+class _FieldLine:
+    """A line `name: type = value`. A value is the option `default`."""
 
     name: str
-    annotation: Code | None
-    value: Code | None
-    options: dict[str, Code] | None = None
+    annotation: Code
+    options: dict[str, Code]
 
 
 def class_statement(compiler: ScopeCompiler, node: ast.ClassDef) -> Callable[[Frame | None], Value]:
     """Compile a class statement to code that makes the type."""
     if not node.bases:
         refuse(node, "Plain classes are not supported. Derive from `BaseModel`, or use a dict.")
-    bases = tuple(map(compiler.expression, node.bases))
-    members = [member for line in node.body for member in _members(compiler, node.name, line)]
+    if len(node.bases) > 1:
+        refuse(node.bases[1], "A class has one base here. Repeat the fields of the other one.")
+    base = compiler.expression(node.bases[0])
+    lines = [field for line in node.body for field in _fields(compiler, node.name, line)]
     description = ast.get_docstring(node) or ""
     machine, name = compiler.machine, node.name
     store, saved = compiler.store(name), compiler.saved(name)
 
     def make(frame: Frame | None) -> Value:
-        kinds = [_constant(machine, "a base", base(frame)) for base in bases]
+        kind = _constant(machine, "a base", base(frame))
         machine.charge(1000)
-        if all(type(kind) is ErrorType for kind in kinds):
-            return _error(machine, name, kinds, members)
-        if all(type(kind) is Model or kind == Marker("BaseModel") for kind in kinds):
-            parents = tuple(kind for kind in kinds if type(kind) is Model)
-            model = Model(name, {}, parents, description)
-            _check_ancestry(machine, len(model.ancestry))
-            restore = saved(frame)
-            store(frame, model)  # the type of a field may refer to the model
-            try:
-                _fill(machine, model, members, frame)
-            except BaseException:
-                restore()
-                raise
-            return model
-        names = ", ".join(map(type_name, kinds))
-        message = f"A class derives from BaseModel or an exception here, but got {names}"
-        return machine.fail(TypeError, message)
+        if type(kind) is ErrorType:
+            if lines:
+                machine.fail(TypeError, "An exception class has no fields here.")
+            _check_ancestry(machine, kind)
+            return ErrorType(name, kind.kind, kind)
+        if type(kind) is not Model and kind != Marker("BaseModel"):
+            message = "A class derives from BaseModel or an exception here, but got "
+            machine.fail(TypeError, message + type_name(kind))
+        parent = kind if type(kind) is Model else None
+        _check_ancestry(machine, parent)
+        model = Model(name, {}, parent, description)
+        restore = saved(frame)
+        store(frame, model)  # the type of a field may refer to the model
+        try:
+            _fill(machine, model, lines, frame)
+        except BaseException:
+            restore()
+            raise
+        return model
 
     return make
 
 
-def _members(compiler: ScopeCompiler, owner: str, line: ast.stmt) -> Iterable[_ClassLine]:
+def _check_ancestry(machine: Machine, kind: ErrorType | Model | None) -> None:
+    count = 0
+    while kind is not None:
+        kind, count = kind.parent, count + 1
+    if count > _MOST_ANCESTORS:
+        machine.fail(TypeError, f"A class may have at most {_MOST_ANCESTORS} ancestors.")
+
+
+def _fields(compiler: ScopeCompiler, owner: str, line: ast.stmt) -> Iterable[_FieldLine]:
     match line:
         case ast.Pass() | ast.Expr(value=ast.Constant(value=str())):
             return
         case ast.Expr(value=ast.Constant(value=value)) if value is ...:
             return
         case ast.AnnAssign(target=ast.Name(id=name), annotation=annotation, value=value):
-            _check_field(line, name)
+            if name.startswith("_") or name in RESERVED:
+                refuse(line, f"A field cannot be named `{name}`. Choose another name.")
             kind = _type_expression(compiler, annotation, owner)
-            yield _field(compiler, name, kind, value)
-        case ast.Assign(targets=[ast.Name(id=name)], value=value):
-            yield _ClassLine(name, None, compiler.expression(value))
+            yield _FieldLine(name, kind, _options(compiler, value))
         case ast.FunctionDef():
             refuse(line, "Methods are not supported. Write a function that takes the object.")
         case _:
-            refuse(line, "A class may only contain fields here.")
+            refuse(line, "A class may only contain fields with a type here, as in `name: str`.")
 
 
-def _check_field(line: ast.stmt, name: str) -> None:
-    if name.startswith("_") or name in RESERVED:
-        refuse(line, f"A field cannot be named `{name}`. Choose another name.")
-
-
-def _field(compiler: ScopeCompiler, name: str, kind: Code, value: ast.expr | None) -> _ClassLine:
+def _options(compiler: ScopeCompiler, value: ast.expr | None) -> dict[str, Code]:
+    """The arguments of `Field(…)`, or the default. Those without an effect here are refused."""
+    given: list[tuple[str | None, ast.expr]] = []
     match value:
         case ast.Call(func=ast.Name(id="Field") | ast.Attribute(attr="Field")):
-            return _ClassLine(name, kind, None, _options(compiler, value))
-        case ast.Constant(value=constant) if constant is ...:
-            return _ClassLine(name, kind, None)
-        case None:
-            return _ClassLine(name, kind, None)
-        case _:
-            return _ClassLine(name, kind, compiler.expression(value))
-
-
-def _options(compiler: ScopeCompiler, call: ast.Call) -> dict[str, Code]:
-    """The arguments of `Field(…)`. Those without an effect here are refused."""
-    allowed = ("default", "default_factory", *_LIMITS, *_NOTES)
-    words = [ast.keyword("default", arg) for arg in call.args] + call.keywords
+            given += [("default", arg) for arg in value.args]
+            given += [(word.arg, word.value) for word in value.keywords]
+        case ast.expr():
+            given.append(("default", value))
     options: dict[str, Code] = {}
-    for word in words:
-        if word.arg not in allowed or word.arg in options:
-            refuse(call, f"`Field` takes {', '.join(allowed)} here, each at most once.")
-        if not (isinstance(word.value, ast.Constant) and word.value.value is ...):
-            options[word.arg] = compiler.expression(word.value)
+    for name, part in given:
+        if name not in _OPTIONS or name in options:
+            refuse(part, f"`Field` takes {', '.join(_OPTIONS)} here, each at most once.")
+        if not (isinstance(part, ast.Constant) and part.value is ...):
+            options[name] = compiler.expression(part)
     return options
 
 
 def _type_expression(compiler: ScopeCompiler, node: ast.expr, owner: str) -> Code:
     """Compile an annotation. A text in it stands for a type, except within `Literal`."""
-    quoted = _unquoted(compiler, node)
-    for part in ast.walk(quoted):
+    annotation = _Unquoted(compiler.machine.limits).visit(deepcopy(node))
+    for part in ast.walk(annotation):
+        if not isinstance(part, _TYPE_NODES):
+            refuse(node, "This is not a type. Use names, `list[X]`, `X | None` and so on.")
         if isinstance(part, ast.Name) and not compiler.knows(part.id) and part.id != owner:
             refuse(node, f"The type `{part.id}` is not defined. Define or import it first.")
-    return compiler.expression(quoted)
+    return compiler.expression(annotation)
 
 
-def _unquoted(compiler: ScopeCompiler, node: ast.expr) -> ast.expr:  # noqa: PLR0911 - one per kind
-    match node:
-        case ast.Constant(value=str() as text):
-            try:
-                inner = ast.parse(text.strip(), mode="eval").body
-                check(inner, compiler.machine.limits)
-            except (SyntaxError, ValueError, RecursionError, MemoryError):
-                return refuse(node, "This text is not a type.")
-            for part in ast.walk(inner):
-                ast.copy_location(part, node)
-            return _unquoted(compiler, inner)
-        case ast.Constant(value=None):
+# What a text could say else would have effects that the text of the program does not show.
+_TYPE_NODES = (
+    *(ast.Name, ast.Attribute, ast.Subscript, ast.Tuple, ast.Constant, ast.BinOp, ast.BitOr),
+    *(ast.UnaryOp, ast.USub, ast.Load),
+)
+
+
+class _Unquoted(ast.NodeTransformer):
+    """Replaces texts in an annotation by what they say."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+
+    def visit_Constant(self, node: ast.Constant) -> ast.AST:
+        if not isinstance(node.value, str):
             return node
-        case ast.Name():
-            return node
-        case ast.Attribute(value=ast.Name(), attr=name) if not name.startswith("_"):
-            return node
-        case ast.Subscript(value=ast.Name() | ast.Attribute() as generic, slice=inner):
-            name = generic.attr if isinstance(generic, ast.Attribute) else generic.id
-            inner = inner if name == "Literal" else _unquoted_arguments(compiler, inner)
-            whole = ast.Subscript(_unquoted(compiler, generic), inner, ast.Load())
-            return ast.copy_location(whole, node)
-        case ast.BinOp(left=left, op=ast.BitOr(), right=right):
-            both = ast.BinOp(_unquoted(compiler, left), ast.BitOr(), _unquoted(compiler, right))
-            return ast.copy_location(both, node)
-        case _:
-            return refuse(node, "This is not a type. Use names, `list[X]`, `X | None` and so on.")
+        try:
+            inner = ast.parse(node.value.strip(), mode="eval").body
+            check(inner, self._limits)
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            refuse(node, "This text is not a type.")
+        for part in ast.walk(inner):
+            ast.copy_location(part, node)
+        return self.visit(inner)
+
+    def visit_Subscript(self, node: ast.Subscript) -> ast.AST:
+        name = getattr(node.value, "attr", None) or getattr(node.value, "id", None)
+        return node if name == "Literal" else self.generic_visit(node)
 
 
-def _unquoted_arguments(compiler: ScopeCompiler, node: ast.expr) -> ast.expr:
-    if not isinstance(node, ast.Tuple):
-        return _unquoted(compiler, node)
-    items = [item if _is_ellipsis(item) else _unquoted(compiler, item) for item in node.elts]
-    return ast.copy_location(ast.Tuple(items, ast.Load()), node)
-
-
-def _is_ellipsis(node: ast.expr) -> bool:
-    return isinstance(node, ast.Constant) and node.value is ...
-
-
-def _error(machine: Machine, name: str, kinds: list[ErrorType], members: list[_ClassLine]) -> Value:
-    if len(kinds) != 1 or members:
-        machine.fail(TypeError, "An exception class has one base and no fields here.")
-    parent: ErrorType | None = kinds[0]
-    count = 0
-    while parent is not None:
-        parent, count = parent.parent, count + 1
-    _check_ancestry(machine, count)
-    return ErrorType(name, kinds[0].kind, kinds[0])
-
-
-def _check_ancestry(machine: Machine, count: int) -> None:
-    if count > _MOST_ANCESTORS:
-        machine.fail(TypeError, f"A class may have at most {_MOST_ANCESTORS} ancestors.")
-
-
-def _fill(machine: Machine, model: Model, members: list[_ClassLine], frame: Frame | None) -> None:
-    for parent in reversed(model.parents):
-        model.fields.update(parent.fields)
-    for member in members:
-        if member.annotation is None:
-            message = f"The field `{member.name}` of a model needs a type: `{member.name}: str = …`"
-            machine.fail(TypeError, message)
-        data_type = as_data_type(_constant(machine, "a type", member.annotation(frame)))
+def _fill(machine: Machine, model: Model, lines: list[_FieldLine], frame: Frame | None) -> None:
+    if model.parent is not None:
+        model.fields.update(model.parent.fields)
+    for line in lines:
+        data_type = as_data_type(_constant(machine, "a type", line.annotation(frame)))
         if data_type is None:
-            machine.fail(TypeError, f"The annotation of `{member.name}` is not a type here")
-        model.fields[member.name] = _made(machine, member, data_type, frame)
+            machine.fail(TypeError, f"The annotation of `{line.name}` is not a type here")
+        model.fields[line.name] = _field(machine, line, data_type, frame)
 
 
 def _constant(machine: Machine, name: str, value: Value) -> Value:
@@ -491,16 +438,10 @@ def _constant(machine: Machine, name: str, value: Value) -> Value:
     return bare
 
 
-def _made(
-    machine: Machine, member: _ClassLine, data_type: DataType, frame: Frame | None
+def _field(
+    machine: Machine, line: _FieldLine, data_type: DataType, frame: Frame | None
 ) -> ModelField:
-    if member.options is None:
-        return (
-            ModelField(data_type)
-            if member.value is None
-            else ModelField(data_type, member.value(frame))
-        )
-    given = {name: code(frame) for name, code in member.options.items()}
+    given = {name: code(frame) for name, code in line.options.items()}
     default = given.pop("default", _NO_DEFAULT)
     bare = {name: _constant(machine, f"`{name}`", value) for name, value in given.items()}
     if "default_factory" in bare:
@@ -515,9 +456,10 @@ def _made(
     if limits:
         machine.work(_VALIDATOR_STEPS)
         machine.charge(_VALIDATOR_SIZE)
-    narrowed = data_type.constrain(limits)
-    if narrowed is None:
-        names = ", ".join(limits)
-        machine.fail(TypeError, f"The type of `{member.name}` does not support {names}")
+        narrowed = data_type.constrain(limits)
+        if narrowed is None:
+            names = ", ".join(limits)
+            machine.fail(TypeError, f"The type of `{line.name}` does not support {names}")
+        data_type = narrowed
     notes = {name: bare[name] for name in _NOTES if bare.get(name) is not None}
-    return ModelField(narrowed, default, notes)
+    return ModelField(data_type, default, notes)

@@ -7,7 +7,7 @@ the program. Containers are validated here, so that every element keeps its labe
 
 import datetime as dt
 import itertools
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -98,7 +98,8 @@ class DataType(Opaque):
 
     def constrain(self, limits: Mapping[str, Any]) -> "DataType | None":
         """This type with limits such as `ge`; `None` if it does not support them."""
-        return self if not limits else None
+        del limits
+        return None
 
     def json_schema(self) -> Schema:
         """A self-contained JSON Schema."""
@@ -222,7 +223,7 @@ class ArrayType(DataType):
             msg = f"It has {len(items)} items, but {least} to {most} are allowed."
             raise TypeMismatch(msg)
         read = [
-            _read_at(place, self.item, machine, item, is_exact=is_exact)
+            read_at(place, self.item, machine, item, is_exact=is_exact)
             for place, item in enumerate(items)
         ]
         return _gather(machine, self.kind, read, mark)
@@ -258,7 +259,7 @@ class TupleType(DataType):
             raise TypeMismatch(msg)
         pairs = enumerate(zip(self.items, items, strict=True))
         read = [
-            _read_at(place, data_type, machine, item, is_exact=is_exact)
+            read_at(place, data_type, machine, item, is_exact=is_exact)
             for place, (data_type, item) in pairs
         ]
         return tag(tuple(read), mark)
@@ -290,8 +291,8 @@ class DictType(DataType):
         result: DictValue[Any, Value] = DictValue()
         for key, item in inner.items():
             step = str(key) if isinstance(key, str | int) else "key"
-            name = _read_at(step, self.key, machine, key, is_exact=is_exact)
-            result[name] = _read_at(step, self.value, machine, item, is_exact=is_exact)
+            name = read_at(step, self.key, machine, key, is_exact=is_exact)
+            result[name] = read_at(step, self.value, machine, item, is_exact=is_exact)
         machine.mark(result, mark)
         return result
 
@@ -329,7 +330,7 @@ class UnionType(DataType):
     def constrain(self, limits: Mapping[str, Any]) -> DataType | None:
         """Constrain each type that supports the limits; at least one has to."""
         narrowed = [option.constrain(limits) for option in self.options]
-        if limits and not any(narrowed):
+        if not any(narrowed):
             return None
         pairs = zip(narrowed, self.options, strict=True)
         return UnionType(self.members, tuple(one or other for one, other in pairs))
@@ -376,9 +377,10 @@ def _type_of_all(values: list[Value]) -> Schema:
     return {"type": name} if name else {}
 
 
-def _read_at(
+def read_at(
     step: object, data_type: DataType, machine: Machine, value: Value, *, is_exact: bool
 ) -> Value:
+    """Read a part of a value; an error says at which step."""
     try:
         return data_type.read(machine, value, is_exact=is_exact)
     except TypeMismatch as mismatch:
@@ -464,14 +466,18 @@ def as_data_type(value: Value) -> DataType | None:
     return NOTHING if value is None else None
 
 
+def _data_types(values: Sequence[Value]) -> tuple[DataType, ...] | None:
+    known = tuple(one for one in map(as_data_type, values) if one is not None)
+    return known if len(known) == len(values) else None
+
+
 def unite(members: tuple[Value, ...]) -> DataType | None:
     """`X | Y`, and `Union[X, Y]`."""
     flat: list[Value] = []
     for member in members:
         flat += member.members if type(member) is UnionType else [member]
-    options = [as_data_type(member) for member in flat]
-    known = tuple(option for option in options if option is not None)
-    return _bounded(UnionType(tuple(flat), known)) if len(known) == len(options) else None
+    options = _data_types(flat)
+    return None if options is None else _bounded(UnionType(tuple(flat), options))
 
 
 def _bounded(data_type: DataType) -> DataType:
@@ -482,22 +488,23 @@ def _bounded(data_type: DataType) -> DataType:
     return data_type
 
 
-def parametrized(generic: Value, arguments: tuple[Value, ...]) -> DataType | None:  # noqa: PLR0911 - one per kind
+def parametrized(generic: Value, arguments: tuple[Value, ...]) -> DataType | None:
     """`list[X]` and the like; `None` if the arguments do not fit the generic type."""
-    if isinstance(generic, Marker) and generic.name == "Literal":
+    name = generic.name if isinstance(generic, Marker) else ""
+    if name == "Literal":
         return LiteralType(arguments) if all(map(_is_literal, arguments)) and arguments else None
-    if isinstance(generic, Marker) and generic.name == "Optional":
-        return unite((*arguments, None)) if len(arguments) == 1 else None
-    if isinstance(generic, Marker) and generic.name == "Union":
-        return unite(arguments)
-    data_type = as_data_type(generic) if isinstance(generic, Marker | TypeValue) else None
-    if isinstance(data_type, ArrayType) and data_type.kind is tuple and arguments[-1:] != (...,):
-        return _sequence(arguments)
-    inner = [as_data_type(argument) for argument in arguments if argument is not ...]
+    if name == "Union" or (name == "Optional" and len(arguments) == 1):
+        return unite(arguments if name == "Union" else (*arguments, None))
+    data_type = as_data_type(generic)
+    is_tuple = isinstance(data_type, ArrayType) and data_type.kind is tuple
+    is_open = is_tuple and arguments[-1:] == (...,)
+    inner = _data_types(arguments[:-1] if is_open else arguments)
     match data_type, inner:
-        case ArrayType(), [DataType() as item]:
+        case ArrayType(), tuple() as items if is_tuple and not is_open:
+            return _bounded(TupleType(items))
+        case ArrayType(), (item,):
             return _bounded(ArrayType(data_type.kind, item))
-        case DictType(), [DataType() as key, DataType() as value]:
+        case DictType(), (key, value):
             return _bounded(DictType(key, value))
         case _:
             return None
@@ -505,9 +512,3 @@ def parametrized(generic: Value, arguments: tuple[Value, ...]) -> DataType | Non
 
 def _is_literal(value: Value) -> bool:
     return value is None or isinstance(value, str | int | bytes)
-
-
-def _sequence(arguments: tuple[Value, ...]) -> DataType | None:
-    data_types = [as_data_type(argument) for argument in arguments]
-    known = tuple(data_type for data_type in data_types if data_type is not None)
-    return _bounded(TupleType(known)) if len(known) == len(data_types) else None
