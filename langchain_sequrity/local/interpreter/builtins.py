@@ -12,7 +12,6 @@ from langchain_sequrity.local.interpreter.calls import (
     precise,
     pure,
     read_only,
-    reading,
     sized,
 )
 from langchain_sequrity.local.interpreter.containers import (
@@ -384,7 +383,7 @@ def _types() -> dict[str, TypeValue]:
         "int": of("int", sized(_int), int),
         "float": of("float", sized(_float), float),
         "str": of("str", sized(_text), str),
-        "bytes": of("bytes", reading(sized(_bytes)), bytes),
+        "bytes": of("bytes", sized(_bytes), bytes),
         "list": of("list", precise(_list), ListValue),
         "tuple": of("tuple", precise(_tuple), tuple),
         "dict": of("dict", precise(_dict), DictValue),

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from langchain_sequrity.local.interpreter.iteration import collect
 from langchain_sequrity.local.interpreter.machine import ATOMS, Machine
 from langchain_sequrity.local.interpreter.values import (
     CARRIERS,
@@ -130,21 +129,6 @@ def sized(function: Callable[..., Any]) -> Implementation:
         return tag(machine.guarded(mark, lambda: adopt(function(machine, *bare, **named))), mark)
 
     return _ruled(call)
-
-
-def reading(implementation: Implementation) -> Implementation:
-    """Read iterators among the arguments into lists first."""
-
-    def call(machine: Machine, /, *args: Value, **named: Value) -> Value:
-        def read(value: Value) -> Value:
-            if type(strip(value)) is not IteratorValue:
-                return value
-            items, _ = collect(machine, value)
-            return ListValue(items)
-
-        return implementation(machine, list(map(read, args)), named)
-
-    return read_only(call)
 
 
 def operations(table: dict[str, Operation]) -> dict[str, Implementation]:

@@ -20,18 +20,15 @@ from langchain_sequrity.local.interpreter.calls import (
     METHODS,
     MISSING,
     Implementation,
-    Operation,
-    call_value,
     functions,
     precise,
     pure,
     read_only,
-    reading,
     sized,
 )
-from langchain_sequrity.local.interpreter.containers import hashable, make_list, update
+from langchain_sequrity.local.interpreter.containers import hashable, update
 from langchain_sequrity.local.interpreter.formatting import clock_format, shown, written_size
-from langchain_sequrity.local.interpreter.iteration import collect, iterate, lazy, open_choice_on
+from langchain_sequrity.local.interpreter.iteration import collect, iterate, lazy
 from langchain_sequrity.local.interpreter.machine import Machine
 from langchain_sequrity.local.interpreter.operators import binary
 from langchain_sequrity.local.interpreter.regexes import RE
@@ -40,13 +37,10 @@ from langchain_sequrity.local.interpreter.values import (
     Builtin,
     DictValue,
     ErrorType,
-    ListValue,
     Marker,
     Opaque,
     TypeValue,
     Value,
-    changed_by_calls,
-    join,
     strip,
     tag,
     take,
@@ -245,18 +239,6 @@ def _factorial(machine: Machine, number: int) -> int:
     return math.factorial(number)
 
 
-def _chosen(function: Callable[..., int]) -> Callable[..., int]:
-    def call(machine: Machine, total: int, count: int | None = None) -> int:
-        if isinstance(total, int) and isinstance(count if count is not None else 0, int):
-            picked = min(total if count is None else count, total)
-            if function is math.comb and count is not None:
-                picked = min(picked, total - picked)
-            machine.make_bits(max(picked, 0) * total.bit_length())
-        return function(total, count) if count is not None else function(total)
-
-    return call
-
-
 @read_only
 def _product(machine: Machine, source: Value, /, *, start: Value = 1) -> Value:
     items, _ = collect(machine, source)
@@ -265,11 +247,6 @@ def _product(machine: Machine, source: Value, /, *, start: Value = 1) -> Value:
         machine.work(1)
         total = binary(machine, "*", total, item)
     return total
-
-
-def _lcm(machine: Machine, *numbers: int) -> int:
-    machine.make_bits(sum(n.bit_length() for n in numbers if isinstance(n, int)))
-    return math.lcm(*numbers)
 
 
 def _gcd(machine: Machine, *numbers: int) -> int:
@@ -297,63 +274,30 @@ def _drawn(name: str, draw: Callable[..., Any]) -> Implementation:
     return sized(call)
 
 
-def _places(machine: Machine, name: str, total: int, count: int) -> list[int]:
-    places: list[int] = machine.event(
-        f"random.{name}", lambda: _DRAW.sample(range(total), min(count, total))
-    )
-    return places
-
-
 @precise
 def _choice(machine: Machine, seq: Value) -> Value:
     items, mark = collect(machine, seq)
     if not items:
         machine.fail(IndexError, "Cannot choose from an empty sequence")
-    (place,) = _places(machine, "choice", len(items), 1)
+    place = machine.event("random.choice", lambda: _DRAW.randrange(len(items)))
     return tag(items[place], mark)
 
 
-@precise
-def _sample(machine: Machine, population: Value, k: Value) -> Value:
-    items, mark = collect(machine, population)
-    count, count_mark = machine.bare(k)
-    if not isinstance(count, int) or not 0 <= count <= len(items):
-        machine.fail(ValueError, "Sample larger than population or is negative")
-    places = _places(machine, "sample", len(items), count)
-    return make_list([items[place] for place in places], join(mark, count_mark))
+# -- itertools, collections
 
 
-@precise
-def _shuffle(machine: Machine, items: Value, /) -> None:
-    inner, mark = take(items)
-    if type(inner) is not ListValue:
-        name = type_name(inner)
-        machine.fail(TypeError, f"'{name}' object does not support item assignment")
-    machine.make_items(len(inner))
-    places = _places(machine, "shuffle", len(inner), len(inner))
-    inner[:] = [inner[place] for place in places]
-    machine.mark(inner, mark)
-
-
-# -- itertools, functools, collections
-
-
-def _lazy(make: Callable[..., Iterator[Value]], function: int | None = None) -> Operation:
+def _lazy(make: Callable[..., Iterator[Value]]) -> Implementation:
     """A function whose result reads its sources element by element.
 
     Args:
         make: Gets the machine and the arguments, and returns an iterator of the elements.
-        function: Index of the argument that is a function of the program, which it calls.
     """
 
     def call(machine: Machine, /, *args: Value, **named: Value) -> Value:
         elements = make(machine, *args, **named)
-        calls = None
-        if function is not None:
-            calls = args[function] if len(args) > function else named.get("func")
-        return lazy(machine, [*args, *named.values()], elements, calls=calls)
+        return lazy(machine, [*args, *named.values()], elements)
 
-    return call
+    return precise(call)
 
 
 def _chain(machine: Machine, *sources: Value) -> Iterator[Value]:
@@ -366,26 +310,12 @@ def _islice(machine: Machine, source: Value, *bounds: Value) -> Iterator[Value]:
     return itertools.islice(iterate(machine, source), *bare)
 
 
-def _count(machine: Machine, start: Value = 0, step: Value = 1) -> Iterator[Value]:
-    while True:
-        yield start
-        start = binary(machine, "+", start, step)
-
-
-def _repeat(machine: Machine, item: Value, times: Value = None) -> Iterator[Value]:
-    number, _ = machine.bare(times)
-    return itertools.repeat(item) if number is None else itertools.repeat(item, number)
-
-
-def _combined(function: Callable[..., Iterator[Value]]) -> Implementation:
-    def make(machine: Machine, source: Value, *lengths: Value) -> Iterator[Value]:
-        bare, _ = machine.bare_all(list(lengths))
-        items, _ = collect(machine, source)
-        if bare and isinstance(bare[0], int):
-            machine.make_items(bare[0])
-        return function(items, *bare)
-
-    return precise(_lazy(make))
+def _combinations(machine: Machine, iterable: Value, r: Value) -> Iterator[Value]:
+    size, _ = machine.bare(r)
+    items, _ = collect(machine, iterable)
+    if isinstance(size, int):
+        machine.make_items(size)
+    return itertools.combinations(items, size)
 
 
 def _cartesian(machine: Machine, *sources: Value, repeat: Value = 1) -> Iterator[Value]:
@@ -393,46 +323,6 @@ def _cartesian(machine: Machine, *sources: Value, repeat: Value = 1) -> Iterator
     pools = [collect(machine, source)[0] for source in sources]
     machine.make_items(len(pools) * number)
     return itertools.product(*pools, repeat=number)
-
-
-def _accumulate(
-    machine: Machine, source: Value, func: Value = None, *, initial: Value = None
-) -> Iterator[Value]:
-    total: Value = MISSING if strip(initial) is None else initial
-    if total is not MISSING:
-        yield total
-    for element in iterate(machine, source):
-        open_choice_on(machine, [source])
-        if total is MISSING:
-            total = element
-        elif strip(func) is None:
-            total = binary(machine, "+", total, element)
-        else:
-            total = call_value(machine, func, [total, element], {})
-        yield total
-
-
-def _zip_longest(machine: Machine, *sources: Value, fillvalue: Value = None) -> Iterator[Value]:
-    return itertools.zip_longest(*(iterate(machine, s) for s in sources), fillvalue=fillvalue)
-
-
-def _pairwise(machine: Machine, source: Value) -> Iterator[Value]:
-    return itertools.pairwise(iterate(machine, source))
-
-
-@read_only
-def _reduce(machine: Machine, function: Value, source: Value, initial: Value = MISSING, /) -> Value:
-    elements = iterate(machine, source)
-    for changed in changed_by_calls(function):
-        machine.mark(changed, take(source)[1])
-    total = next(elements, MISSING) if initial is MISSING else initial
-    if total is MISSING:
-        machine.fail(TypeError, "reduce() of empty iterable with no initial value")
-    for element in elements:
-        open_choice_on(machine, [source])
-        total = call_value(machine, function, [total, element], {})
-    machine.check_branch(take(source)[1])  # the labels decide that it is not called again
-    return total
 
 
 @precise
@@ -478,19 +368,12 @@ MODULES: dict[str, dict[str, Value]] = {
         }
     ),
     "datetime": DATETIME,
-    "functools": functions({"reduce": _reduce}),
     "itertools": functions(
         {
-            "accumulate": precise(_lazy(_accumulate, function=1)),
-            "chain": precise(_lazy(_chain)),
-            "combinations": _combined(itertools.combinations),
-            "count": _lazy(_count),
-            "islice": precise(_lazy(_islice)),
-            "pairwise": precise(_lazy(_pairwise)),
-            "permutations": _combined(itertools.permutations),
-            "product": precise(_lazy(_cartesian)),
-            "repeat": precise(_lazy(_repeat)),
-            "zip_longest": precise(_lazy(_zip_longest)),
+            "chain": _lazy(_chain),
+            "combinations": _lazy(_combinations),
+            "islice": _lazy(_islice),
+            "product": _lazy(_cartesian),
         }
     ),
     "json": {
@@ -499,14 +382,10 @@ MODULES: dict[str, dict[str, Value]] = {
     },
     "math": {
         **functions({name: pure(getattr(math, name)) for name in _MATH}),
-        **functions({name: reading(pure(getattr(math, name))) for name in ("dist", "fsum")}),
         **functions(
             {
-                "comb": sized(_chosen(math.comb)),
                 "factorial": sized(_factorial),
                 "gcd": sized(_gcd),
-                "lcm": sized(_lcm),
-                "perm": sized(_chosen(math.perm)),
                 "prod": _product,
             }
         ),
@@ -518,10 +397,6 @@ MODULES: dict[str, dict[str, Value]] = {
             "choice": _choice,
             "randint": _drawn("randint", _DRAW.randint),
             "random": _drawn("random", _DRAW.random),
-            "randrange": _drawn("randrange", _DRAW.randrange),
-            "sample": _sample,
-            "shuffle": _shuffle,
-            "uniform": _drawn("uniform", _DRAW.uniform),
         }
     ),
     "re": RE,
