@@ -323,7 +323,6 @@ def _int(machine: Machine, value: Value = 0, base: Value = None) -> int:
         # A base that is not a power of two takes quadratic time; Python stops at 4300 digits.
         machine.make_bits(4 * len(value) if base in (2, 4, 8, 16, 32) else 0)
         machine.work(len(value) >> 6)
-        return int(value) if base is None else int(value, base)
     return int(value) if base is None else int(value, base)
 
 

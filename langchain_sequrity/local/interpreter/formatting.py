@@ -22,11 +22,7 @@ from langchain_sequrity.local.interpreter.values import (
 )
 
 _DIGITS = regex.compile(r"[0-9]+")
-_PERCENT = regex.compile(
-    r"%(?:\((?P<key>[^()]*)\))?(?P<flags>[-+ #0]*)(?P<width>\*|[0-9]*)"
-    r"(?:\.(?P<precision>\*|[0-9]*))?(?P<kind>.)",
-    regex.DOTALL,
-)
+_PERCENT = regex.compile(r"%(?:\([^()]*\))?([-+ #0-9.*]*)")  # flags, width and precision
 _SPECABLE = (str, int, float)
 _WIDEST = 10_000
 _LITERAL_SIZE = 400  # a float without an exponent has at most this many digits
@@ -117,12 +113,11 @@ def clock_format(machine: Machine, value: Any, spec: str) -> str:
 
 def percent(machine: Machine, template: str, values: Value) -> str:
     """`template % values`, of bare values."""
-    size = 4 * len(template) + 2 * written_size(values) + _LITERAL_SIZE * template.count("%")
-    for match in _PERCENT.finditer(template):
-        if "*" in (match["width"], match["precision"]):
-            machine.fail(ValueError, "`*` in a % format is not supported. Use an f-string.")
-        size += _spec_size(machine, match["width"] + " " + (match["precision"] or ""))
-    machine.make_text(size, "")
+    specs = _PERCENT.findall(template)
+    if any("*" in spec for spec in specs):
+        machine.fail(ValueError, "`*` in a % format is not supported. Use an f-string.")
+    size = 4 * len(template) + 2 * written_size(values) + _LITERAL_SIZE * len(specs)
+    machine.make_text(size + sum(_spec_size(machine, spec) for spec in specs), "")
     return str(template % values)
 
 

@@ -150,13 +150,7 @@ _LOOKING = (
     *("isdecimal", "isdigit", "isidentifier", "islower", "isnumeric", "isprintable", "isspace"),
     *("istitle", "isupper"),
 )
-_BYTES_SAME_SIZE = ("upper", "lower")
-_STRIPPING = ("strip", "lstrip", "rstrip")
-_BACKWARDS = ("rfind", "rindex", "rpartition", *_STRIPPING)
-_BYTES_LOOKING = (
-    *("startswith", "endswith", "find", "index", "count", "isalnum", "isalpha", "isdigit"),
-    "isspace",
-)
+_BACKWARDS = ("rfind", "rindex", "rpartition", "strip", "lstrip", "rstrip")
 
 
 def _same_size(function: Callable[..., Any]) -> Implementation:
@@ -241,9 +235,8 @@ def _format(machine: Machine, template: str, *values: Value, **fields: Value) ->
     return brace(machine, template, values, fields)
 
 
-def text_methods() -> dict[str, Implementation]:
-    """The methods of `str`."""
-    return {
+METHODS[str] = operations(
+    {
         **{name: _same_size(getattr(str, name)) for name in _SAME_SIZE},
         **{name: _looking(getattr(str, name)) for name in _LOOKING},
         **{name: _backwards(getattr(str, name)) for name in _BACKWARDS},
@@ -257,18 +250,7 @@ def text_methods() -> dict[str, Implementation]:
         "split": _split(str.split),
         "splitlines": sized(_splitlines),
     }
-
-
-def bytes_methods() -> dict[str, Implementation]:
-    """The methods of `bytes`."""
-    return {
-        **{name: _same_size(getattr(bytes, name)) for name in _BYTES_SAME_SIZE},
-        **{name: _looking(getattr(bytes, name)) for name in _BYTES_LOOKING},
-        **{name: _backwards(getattr(bytes, name)) for name in _STRIPPING},
-        "decode": sized(decode),
-        "hex": _same_size(bytes.hex),
-        "split": _split(bytes.split),
-    }
+)
 
 
 # -- lists and tuples
@@ -478,8 +460,7 @@ def _type_attribute(inner: TypeValue, name: str) -> Value:
 
 
 _FROM_KEYS = Builtin("fromkeys", _dict_fromkeys)
-METHODS[str] = operations(text_methods())
-METHODS[bytes] = operations(bytes_methods())
+METHODS[bytes] = {"decode": sized(decode), "hex": _same_size(bytes.hex)}
 METHODS[int] = {"bit_length": pure(int.bit_length)}
 METHODS[bool] = METHODS[int]
 METHODS[float] = {"is_integer": pure(float.is_integer), "hex": pure(float.hex)}

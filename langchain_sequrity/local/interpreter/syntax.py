@@ -64,16 +64,9 @@ BLOCKED: dict[str, str] = {
     "hasattr": "Use `isinstance`, or `key in value`.",
     "hash": "Compare values with `==`.",
     "id": "Compare values with `is`.",
-    "super": "Classes have no methods here.",
     "object": "Use a dict.",
-    "memoryview": "Use `bytes`.",
     "bytearray": "Use `bytes`.",
     "complex": "Use two floats.",
-    "classmethod": "Use a plain function.",
-    "staticmethod": "Use a plain function.",
-    "property": "Use a plain function.",
-    "breakpoint": "Leave it out.",
-    "help": "Leave it out.",
 }
 """Functions of Python that are not supported, and what to write instead."""
 

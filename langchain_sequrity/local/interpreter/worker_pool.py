@@ -19,12 +19,12 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from copy import copy
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Final, Self
 
 from langchain_sequrity.errors import SequrityError, UsageError
@@ -102,16 +102,20 @@ class _ForkServer:
         settings = json.dumps({"limits": asdict(limits), "room": room})
         self._control, theirs = socket.socketpair()
         self._control.settimeout(_START_SECONDS)
-        with theirs, _closed_on_failure(self._control):
-            self._popen = subprocess.Popen(  # noqa: S603 - Python itself
-                [sys.executable, "-B", "-P", "-s", "-m", _MAIN, settings],
-                stdin=theirs.fileno(),
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                cwd=Path(sys.executable).anchor,
-                env=_environment(),
-                start_new_session=True,  # Ctrl-C is for the server
-            )
+        with theirs:
+            try:
+                self._popen = subprocess.Popen(  # noqa: S603 - Python itself
+                    [sys.executable, "-B", "-P", "-s", "-m", _MAIN, settings],
+                    stdin=theirs.fileno(),
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    cwd=Path(sys.executable).anchor,
+                    env=_environment(),
+                    start_new_session=True,  # Ctrl-C is for the server
+                )
+            except BaseException:
+                self._control.close()
+                raise
         self.close = weakref.finalize(self, _end, self._popen, self._control, os.getpid())
 
     @property
@@ -144,15 +148,6 @@ class _ForkServer:
                 return None
         code = os.waitstatus_to_exitcode(status)
         return signal.Signals(-code) if code < 0 else None
-
-
-@contextmanager
-def _closed_on_failure(connection: socket.socket) -> Iterator[None]:
-    try:
-        yield
-    except BaseException:
-        connection.close()
-        raise
 
 
 def _end(popen: subprocess.Popen[bytes], control: socket.socket, owner: int) -> None:
@@ -385,12 +380,7 @@ class WorkerPool:
         self.open()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Close it."""
         self.close()
 
@@ -548,19 +538,15 @@ class WorkerPool:
         worker.end()
 
 
-_shared: list[WorkerPool] = []
-
-
+@cache
 def shared_pool() -> WorkerPool:
     """The pool that all servers of this process share."""
-    if not _shared:
-        _shared.append(WorkerPool())
-    return _shared[0]
+    return WorkerPool()
 
 
 if CAN_ISOLATE:
     # A fork of this process must not use the workers of its parent.
-    os.register_at_fork(after_in_child=_shared.clear)
+    os.register_at_fork(after_in_child=shared_pool.cache_clear)
 
 
 def _reply_of(reply: Message) -> Message:
