@@ -311,7 +311,7 @@ _SIZED = frozenset({"str", "list", "dict", "set", "tuple"})
 _WORD = re.compile(r"[^\W\d]\w*")
 _KINDS = frozenset({
     *vars(builtins), "NoneType", "date", "datetime", "time", "timedelta", "function", "iterator",
-    "module", "EnumType", "ModelMetaclass", "JSONDecodeError", "ToolError", "ValidationError",
+    "module", "ModelMetaclass", "JSONDecodeError", "ToolError", "ValidationError",
 })  # fmt: skip
 
 

@@ -310,6 +310,17 @@ def _islice(machine: Machine, source: Value, *bounds: Value) -> Iterator[Value]:
     return itertools.islice(iterate(machine, source), *bare)
 
 
+def _count(machine: Machine, start: Value = 0, step: Value = 1) -> Iterator[Value]:
+    while True:
+        yield start
+        start = binary(machine, "+", start, step)
+
+
+def _repeat(machine: Machine, item: Value, times: Value = None) -> Iterator[Value]:
+    number, _ = machine.bare(times)
+    return itertools.repeat(item) if number is None else itertools.repeat(item, number)
+
+
 def _combinations(machine: Machine, iterable: Value, r: Value) -> Iterator[Value]:
     size, _ = machine.bare(r)
     items, _ = collect(machine, iterable)
@@ -372,8 +383,10 @@ MODULES: dict[str, dict[str, Value]] = {
         {
             "chain": _lazy(_chain),
             "combinations": _lazy(_combinations),
+            "count": _lazy(_count),
             "islice": _lazy(_islice),
             "product": _lazy(_cartesian),
+            "repeat": _lazy(_repeat),
         }
     ),
     "json": {

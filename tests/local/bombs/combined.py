@@ -23,8 +23,6 @@ _OVER = (
     "while True:\n    match X:\n        case [a, *b] | {'a': a, **b}:\n            X\n        case a:\n            X\n",
     "while True:\n    if X and X or X:\n        X\n",
     "while True:\n    '{}'.format(X)\n",
-    "import functools\nfunctools.reduce(lambda a, b: (X, b)[1], range(10 ** 12))\n",
-    "import itertools\nfor a in itertools.accumulate(range(10 ** 12), lambda a, b: (X, b)[1]):\n    pass\n",
     "import re\nwhile True:\n    re.sub('a', lambda a: (X, 'b')[1], 'a' * 9_000)\n",
 )
 # Ways to keep a value.

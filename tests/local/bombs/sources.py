@@ -229,7 +229,6 @@ BLOCKS: list[Bomb] = [
     Bomb("source: fields by the thousand", _CLASS + "".join(f" a{i}:int\n" for i in range(3_900)), "over"),
     Bomb("source: fields with limits", "from pydantic import BaseModel, Field\nclass A(BaseModel):\n" + "".join(f" a{i}: int = Field(ge=0, le=9)\n" for i in range(1_200)), "over"),
     Bomb("source: models by the thousand", "from pydantic import BaseModel\n" + "".join(f"class A{i}(BaseModel):\n a: int\n" for i in range(1_800)), "over"),
-    Bomb("source: members by the thousand", "from enum import Enum\nclass A(Enum):\n" + "".join(f" A{i}={i}\n" for i in range(4_500)), "over"),
     Bomb("source: large numbers", "x = [" + ("0x" + "f" * 4_000 + ",") * 24 + "]\n", "over"),
     Bomb("source: powers that the parser could fold", "x = " + "+".join(["9**9999"] * 900) + "\n", "over"),
     Bomb("source: repeats that the parser could fold", "x = 'a' * 2_000_000 * 2_000_000\n", "limit"),

@@ -32,9 +32,6 @@ if page:
     final_return_value = {reads('f"Sum up: {page}"')}
 """
 BOMBS = {
-    "fsum": "import math, itertools\nmath.fsum(itertools.repeat(1.0))",
-    "dist": "import math, itertools\nmath.dist(itertools.repeat(1.0), [1.0])",
-    "bytes": "import itertools\nbytes(itertools.repeat(65))",
     "loop": "while True:\n    pass",
     "a text": "x = ['😀' * 1_900_000]\nwhile True:\n    x.append(x[0] + 'a')",
     "a result": "['x' * 1_900_000] * 40",
@@ -122,7 +119,6 @@ HANDED_OUT = [
     "x = [[[], []] for _ in range(60_000)]\n[x, x, x, x, x, x, x, x]",
     "x = ['😀' * 1_900_000] * 20\nfinal_return_value = 1",
     "raise ValueError(str(['😀' * 900_000] * 2))",
-    "import math, itertools\nx = ['a' * 1_000_000] * 50\nmath.fsum(itertools.repeat(1.0))",
 ]
 MEASURES = """
     import json, sys

@@ -225,7 +225,6 @@ SPREADING: Mapping[str, str] = {
     "keys": "y = {**{x: 1}}",
     "arguments": "try:\n    send(**{x: 1})\nexcept TypeError as e:\n    y = e",
     "a model": "from pydantic import BaseModel\nclass M(BaseModel):\n    n: str\ny = M(n=x)",
-    "an enumeration": "from enum import Enum\nclass E(Enum):\n    A = x\ny = E.A",
     "an exception": "class E(Exception):\n    pass\ny = E(x)",
     "an exception that is raised": "class E(Exception):\n    pass\nraise E(x)",
     "a type": "y = type(x)",

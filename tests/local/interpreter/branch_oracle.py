@@ -72,7 +72,7 @@ _HOLES: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 _ACTS = ("send(text='x')", "note(text='y')", "send(text=p)", "note(text=o)", "act()", "acts[0]()", "[send(text='x')]", "f'{note(text=1)}'")  # fmt: skip
 _HEADER = """\
-import re, json, itertools, functools, collections
+import re, json, itertools, collections
 from pydantic import BaseModel, Field
 def act(q=0):
     return send(text='act')
@@ -124,9 +124,6 @@ DECIDERS = _deciders(
         "for q in itertools.repeat(0, COUNT):\n    ACT",
         "for q in itertools.product(LIST, [1]):\n    ACT",
         "for q in itertools.combinations(LIST, 1):\n    ACT",
-        "for q in itertools.pairwise([0, *LIST]):\n    ACT",
-        "for q in itertools.accumulate(LIST, lambda q, h: 0):\n    ACT",
-        "for q in itertools.zip_longest(LIST, [1]):\n    ACT",
         "for q in map(str, LIST):\n    ACT",
         "for q in filter(lambda q: q <= COUNT, ps):\n    ACT",
         "for q in reversed(LIST):\n    ACT",
@@ -218,9 +215,6 @@ DECIDERS = _deciders(
         "list(map(lambda q: send(text=q), LIST))",
         "list(filter(lambda q: ACT, LIST))",
         "list(filter(act, ps[:COUNT]))",
-        "functools.reduce(lambda q, h: ACT, LIST, 0)",
-        "functools.reduce(lambda q, h: [ACT], [0, *LIST])",
-        "list(itertools.accumulate([0, *LIST], lambda q, h: ACT))",
         "sorted(LIST, key=lambda q: ACT)",
         "max([0, *LIST], key=lambda q: [len(str(ACT))])",
         "min(ps[:COUNT], key=act, default=0)",
@@ -288,7 +282,7 @@ _BENIGN = (
     "match p:\n    case 'plain':\n        send(text=s)\n    case _:\n        pass", "assert p, s", "while yes:\n    send(text=n)\n    break",
     "act()\nsend(text=s)", "acts[1]()\ni = s", "i, j = s, n", "i = -n", "i = s is None", "i = not p", "i = ''.join(['a', p])",
     "i = re.findall('l', p)\nsend(text=s)", "i = max(ps, key=lambda q: -q)", "i = collections.Counter(ps)\nj = s",
-    "i = functools.reduce(lambda q, h: q + h, ps)", "i = [*ps, s]", "i = {**{'k': s}, 'j': 1}", "i = [s, n][0]",
+     "i = [*ps, s]", "i = {**{'k': s}, 'j': 1}", "i = [s, n][0]",
 )  # fmt: skip
 
 

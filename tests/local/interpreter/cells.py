@@ -28,7 +28,6 @@ VALUES: dict[str, tuple[str, ...]] = {
     "datetime": ("datetime(2024, 1, 31, 12, 30)", "datetime(2020, 5, 5, tzinfo=timezone.utc)"),
     "time": ("time(12, 30)", "time(0, 0, 1)"),
     "timedelta": ("timedelta(days=1, hours=2)", "timedelta(0)", "timedelta(seconds=-90)"),
-    "enum": ("Color.RED", "Level.LOW", "Level.HIGH", "Word.A"),
     "record": ("Item(name='a')", "Item(name='b', count=2, tags=['t'])"),
     "error": ("ValueError('bad')", "KeyError('k')", "OwnError(1, 2)"),
     "iterator": ("iter([1, 2])", "(i for i in (3, 4))", "map(str, [1])", "zip('ab', [1, 2])"),
@@ -36,18 +35,9 @@ VALUES: dict[str, tuple[str, ...]] = {
     "function": ("(lambda x=0: x)", "len"),
 }
 HEADER = """\
-import json, math, re, itertools, functools, collections, string
+import json, math, re, itertools, collections, string
 from datetime import date, datetime, time, timedelta, timezone
-from enum import Enum, IntEnum
 from pydantic import BaseModel, Field, ValidationError
-class Color(Enum):
-    RED = 1
-    BLUE = 'b'
-class Level(IntEnum):
-    LOW = 0
-    HIGH = 10
-class Word(str, Enum):
-    A = 'a'
 class Item(BaseModel):
     name: str
     count: int = 0
@@ -283,7 +273,7 @@ _TEMPLATES: dict[str, str] = {
     "CallValue": "{}(1)",
     "Starred": "max(*{}, 3)",
     "Keyword": "dict(a={}, b=1)",
-    "Isinstance": "isinstance({}, (int, str, list, dict, Color))",
+    "Isinstance": "isinstance({}, (int, str, list, dict))",
     "IsinstanceUnion": "isinstance({}, int | None)",
     "IsinstanceBy": "isinstance(1, {})",
     "Callable": "callable({})",
@@ -291,7 +281,6 @@ _TEMPLATES: dict[str, str] = {
     "ClassText": "class Box(BaseModel):\n    v: 'Optional[str]' = 'x'\n    w: Literal['a', 1] = 1\ntry:\n    got = Box(v={}).v\nexcept ValueError:\n    got = 'invalid'",
     "ClassFields": "class Box(BaseModel):\n    i: int = Field(0, ge=-5, le=50)\n    s: str = Field('', max_length=3)\ntry:\n    b = Box(i={})\n    got = (b.i, b.model_dump())\nexcept ValueError:\n    got = 'invalid'",
     "ClassScalars": "class Box(BaseModel):\n    v: {kind}\ntry:\n    got = Box(v={}).v\nexcept ValueError:\n    got = 'invalid'",
-    "EnumOf": "Color({})",
     "ModelDump": "({}).model_dump()",
     "ModelJson": "({}).model_dump_json()",
     "Validate": "Item.model_validate({}).name",
@@ -323,7 +312,7 @@ _OTHERWISE = {
     ("type", "Attribute"), ("type", "CallValue"), ("type", "IsinstanceUnion"),
     ("type", "Index"), ("type", "IndexEnd"), ("type", "IndexKey"), ("type", "Slice"),
     ("type", "SliceStep"), ("type", "SetField"), ("type", "AugField"), ("error", "SetField"),
-    ("enum", "ClassText"), ("function", "SetField"), ("type", "Reraise"),
+    ("function", "SetField"), ("type", "Reraise"),
 }  # fmt: skip
 
 
@@ -334,15 +323,14 @@ _CALLS: tuple[str, ...] = (
     "json.loads({})", "json.loads(json.dumps({}))", "math.floor({})", "math.ceil({})",
     "math.sqrt({})", "math.isnan({})", "math.gcd({}, 4)", "math.factorial({})", "math.log({})",
     "math.pow({}, 2)", "math.hypot({}, 1)", "math.trunc({})", "math.prod([{}, 2])",
-    "math.comb({}, 2)", "math.isclose({}, 1)", "math.exp({})", "math.fsum([{}])",
+     "math.isclose({}, 1)", "math.exp({})",
     "re.findall(r'\\w+', {})", "re.search('l+', {}) is None", "re.sub('a', 'b', {})",
     "re.split(',', {})", "re.match({}, 'abc') is None", "re.escape({})",
     "[m.group(0) for m in re.finditer('.', {})]", "re.fullmatch('(?P<x>.*)', {}).groupdict()",
     "list(itertools.chain({}, [1]))", "list(itertools.islice({}, 2))",
     "list(itertools.product({}, [0]))", "list(itertools.combinations({}, 2))",
-    "list(itertools.permutations({}, 2))", "list(itertools.pairwise({}))",
-    "list(itertools.repeat({}, 2))", "list(itertools.zip_longest({}, [1]))",
-    "list(itertools.accumulate({}))", "functools.reduce(lambda a, b: (a, b), {})",
+    "list(itertools.repeat({}, 2))",
+
     "sorted(collections.Counter({}).items(), key=repr)", "dict(collections.OrderedDict({}))",
     "collections.defaultdict(list)[{}]", "collections.Counter('aab')[{}]",
     "date.fromisoformat({})", "datetime.fromisoformat({})", "timedelta(hours={})",

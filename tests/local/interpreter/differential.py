@@ -8,7 +8,6 @@ import argparse
 import ast
 import contextlib
 import datetime as dt
-import enum
 import io
 import re
 import sys
@@ -27,8 +26,6 @@ from langchain_sequrity.local.interpreter.syntax import ALLOWED
 from langchain_sequrity.local.interpreter.values import (
     Builtin,
     DictValue,
-    EnumMember,
-    EnumType,
     ErrorType,
     ErrorValue,
     FunctionValue,
@@ -127,8 +124,6 @@ def describe(value: Any, depth: int = 0) -> Any:  # noqa: C901, PLR0911, PLR0912
             return type(value).__name__, value
         case float():
             return "float", repr(value)
-        case enum.Enum() | EnumMember():
-            return "member", value.name
         case ListValue() | list():
             return "list", [describe(item, inner) for item in value]
         case tuple():
@@ -154,7 +149,7 @@ def describe(value: Any, depth: int = 0) -> Any:  # noqa: C901, PLR0911, PLR0912
 
 
 _PLAIN = (bool, int, str, bytes, type(None))
-_TYPES = (type, TypeValue, ErrorType, EnumType)
+_TYPES = (type, TypeValue, ErrorType)
 _PATTERNS = (re.Pattern, regex.Pattern)
 
 

@@ -253,7 +253,7 @@ _FORMS: dict[str, tuple[str, ...]] = {
         "{str}.find({str2})", "{int} if {bool} else {int2}", "(lambda p: p + {int})({int2})",
         "[{int}, {int2}][{bool}]", "{bool} or {int}", "ord({str})", "{fun}({int})",
         "divmod({int}, {int2})[0]", "sum(q * q for q in {list})",
-        "{list}.index({int})", "next(iter({list}), {int})", "functools.reduce(max, {list}, 0)",
+        "{list}.index({int})", "next(iter({list}), {int})",
     ),
     "float": (
         "{float} + {int}", "{float} * {float2}", "{int} / {int2}", "{float} - {float2}",

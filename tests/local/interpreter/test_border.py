@@ -29,8 +29,6 @@ from tests.local.interpreter.running import SECRET, TOOLS, failure, finish, valu
         ("from datetime import datetime, UTC\ndatetime(2024, 1, 2, tzinfo=UTC)", "2024-01-02T00:00:00+00:00", "datetime"),
         ("from datetime import time\ntime(1, 2)", "01:02:00", "time"),
         ("from datetime import timedelta\ntimedelta(minutes=1.5)", 90.0, "timedelta"),
-        ("from enum import Enum\nclass C(Enum):\n    RED = 'r'\n[C.RED, {C.RED: 1}]", ["r", {"r": 1}], "list"),
-        ("from enum import IntEnum\nclass C(IntEnum):\n    ONE = 1\nC.ONE", 1, "C"),
         ("from pydantic import BaseModel\nclass M(BaseModel):\n    a: int\n    b: tuple = (1,)\nM(a=2)", {"a": 2, "b": [1]}, "M"),
         ("int", {"type": "integer"}, "type"),
         ("list[str] | None", {"anyOf": [{"type": "array", "items": {"type": "string"}}, {"type": "null"}]}, "GenericAlias"),

@@ -32,7 +32,6 @@ GREEDY = (
     "a loop in a comprehension",
     "colliding keys at once",
     "long texts looked for",
-    "permutations",
 )
 
 

@@ -1,4 +1,4 @@
-"""Subclasses of `BaseModel` and `Enum` in programs: data with a schema, not Python classes."""
+"""Subclasses of `BaseModel` in programs: data with a schema, not Python classes."""
 
 import json
 from typing import Any
@@ -13,18 +13,14 @@ from tests.local.interpreter.running import SECRET, failure, finish, value
 HEADER = """\
 from pydantic import BaseModel, Field, ValidationError
 from typing import Any, Dict, List, Literal, Optional, Tuple, Union
-from enum import Enum
 from datetime import date
 """
 ITEM = """\
-class Kind(str, Enum):
-    MAIL = "mail"
-    CALL = "call"
 class Item(BaseModel):
     "One thing."
     name: str = Field(description="what it is called", min_length=1)
     count: int = Field(default=1, ge=0, le=99)
-    kind: Kind = Kind.MAIL
+    kind: Literal["mail", "call"] = "mail"
     tags: list[str] = Field(default_factory=list)
     day: Optional[date] = None
     parent: "Item | None" = None
@@ -72,8 +68,7 @@ def test_schemas_of_models_match_those_of_pydantic() -> None:
     [
         ("Item(name='a').count", 1),
         ("Item(name='a', count='7').count", 7),
-        ("Item(name='a', kind='call').kind.name", "CALL"),
-        ("Item(name='a', kind='call').kind == 'call'", True),
+        ("Item(name='a', kind='call').kind", "call"),
         ("Item(name='a', day='2024-02-29').day.year", 2024),
         ("x = Item(name='a')\nx.tags.append('t')\n[x.tags, Item(name='b').tags]", [["t"], []]),
         ("Item(name='a', unknown=1).model_dump()['name']", "a"),
@@ -86,9 +81,6 @@ def test_schemas_of_models_match_those_of_pydantic() -> None:
         ("Item.model_validate({'name': 'v'}).name", "v"),
         ('Item.model_validate_json(\'{"name": "v"}\').name', "v"),
         ("Item(name='a').model_copy(update={'count': 3}).count", 3),
-        ("repr(Kind.MAIL) + str(Kind['CALL'].value) + str(len(Kind))", "<Kind.MAIL: 'mail'>call2"),
-        ("[k.value for k in Kind]", ["mail", "call"]),
-        ("Kind('mail') is Kind.MAIL", True),
     ],
 )
 def test_instances_behave_like_those_of_pydantic(source: str, expected: Any) -> None:
@@ -153,9 +145,6 @@ def test_each_field_keeps_its_own_labels() -> None:
     "source",
     [
         "class A(int):\n    x: int",
-        "class A(BaseModel):\n    x = 1",
-        "class A(Enum):\n    x: int",
-        "class A(Enum):\n    X = [1]",
         "class A(ValueError):\n    x: int",
         "class A(BaseModel):\n    x: len",
         "class A(BaseModel):\n    x: int = Field(max_length=3)",

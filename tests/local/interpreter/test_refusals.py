@@ -42,6 +42,17 @@ from langchain_sequrity.local.interpreter.syntax import ALLOWED
         ),
         ("from pydantic import BaseModel\nclass A(BaseModel):\n    x: Unknown", "not defined"),
         ("from pydantic import BaseModel\nclass A(BaseModel):\n    x: int()", "not a type"),
+        ("from pydantic import BaseModel\nclass A(BaseModel):\n    x: 'list[f()]'", "not a type"),
+        (
+            (
+                "from pydantic import BaseModel\nfrom typing import Literal\n"
+                "class A(BaseModel):\n    x: 'Literal[f()]'"
+            ),
+            "not a type",
+        ),
+        ("from pydantic import BaseModel\nclass A(BaseModel):\n    x = 1", "fields with a type"),
+        ("class A(ValueError, KeyError):\n    pass", "one base"),
+        ("from enum import Enum", "These modules exist"),
         (
             "from pydantic import BaseModel\nclass A(BaseModel):\n    x: '__import__(1)'",
             "not supported|not a type",

@@ -232,9 +232,6 @@ def test_an_exception_of_the_policy_reaches_the_caller_and_ends_the_run(pool: Wo
 @pytest.mark.parametrize(
     "source",
     [
-        "import math, itertools\nmath.fsum(itertools.repeat(1.0))",
-        "import math, itertools\nmath.dist(itertools.repeat(1.0), [1.0])",
-        "import itertools\nbytes(itertools.repeat(65))",
         "while True:\n    pass",
     ],
 )
@@ -331,7 +328,6 @@ def test_dates_can_be_read_and_written_without_files(pool: WorkerPool) -> None:
         "read(number=['b' * 1_000_000] * 20)",
         "raise ValueError('é' * 1_900_000 + '😀' * 1_900_000)",
         "import random\nfor _ in range(150_000):\n    random.random()\nread(number=1)",
-        "import random\nx = [0] * 10_000\nwhile True:\n    random.shuffle(x)",
         "import random\nwhile True:\n    random.randint(0, 1 << 16_000)",
     ],
 )

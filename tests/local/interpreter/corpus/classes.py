@@ -361,37 +361,4 @@ CASES: list[Case] = [
         "regex_seconds",
         known="ReDoS by a schema",
     ),
-    refused(
-        "an enumeration with a method",
-        "from enum import Enum\nclass A(Enum):\n    X = 1\n    def _missing_(cls, value):\n        return 1",
-        "",
-    ),
-    refused(
-        "an enumeration with a hook",
-        "from enum import Enum\nclass A(Enum):\n    _ignore_ = []\n    __X = 1",
-        "",
-    ),
-    budget(
-        "an enumeration of computed values",
-        "from enum import Enum\nclass A(Enum):\n    X = 2 ** 9 ** 9",
-        "bits",
-    ),
-    exits("an enumeration of calls", "from enum import Enum\nclass A(Enum):\n    X = exit(1)"),
-    fails("an enumeration made by a call", "from enum import Enum\nEnum('A', 'X')", "TypeError"),
-    fails(
-        "members of an enumeration's type",
-        "from enum import Enum\nclass A(Enum):\n    X = 1\nA._member_map_".replace(
-            "._member_map_", ".members"
-        ),
-        "AttributeError",
-    ),
-    refused(
-        "hidden members of an enumeration's type",
-        "from enum import Enum\nclass A(Enum):\n    X = 1\nA._member_map_",
-    ),
-    fails(
-        "a member of an enumeration changed",
-        "from enum import Enum\nclass A(Enum):\n    X = 1\nA.X.value = 2",
-        "AttributeError",
-    ),
 ]

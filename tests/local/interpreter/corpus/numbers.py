@@ -9,7 +9,6 @@ CASES: list[Case] = [
     budget("a negative base", "(-7) ** 10 ** 8", "bits"),
     budget("pow as a function", "pow(9, 10 ** 9)", "bits"),
     budget("pow by map", "list(map(pow, [9], [10 ** 9]))", "bits"),
-    budget("pow by reduce", "from functools import reduce\nreduce(pow, [9, 9_999, 9_999])", "bits"),
     budget("a power of True", "(True + True) ** 10 ** 9", "bits"),
     gives(
         "powers that stay small",
@@ -27,10 +26,7 @@ CASES: list[Case] = [
     budget("a product repeated", "x = 3\nwhile True:\n    x *= x", "bits"),
     budget("a sum of large ones repeated", "x = 2 ** 16000\nwhile True:\n    x += x", "bits"),
     budget("a factorial", "import math\nmath.factorial(10 ** 6)", "bits"),
-    budget("a binomial", "import math\nmath.comb(10 ** 7, 5 * 10 ** 6)", "bits"),
-    budget("permutations counted", "import math\nmath.perm(10 ** 6)", "bits"),
     budget("a product of a list", "import math\nmath.prod([10 ** 1000] * 1000)", "bits"),
-    budget("a common multiple", "import math\nmath.lcm(*range(1, 30_000)) > 0", "bits"),
     outlasts("a root in a loop", "import math\nx = 10 ** 4000\nwhile True:\n    math.isqrt(x)"),
     budget(
         "a common divisor in a loop",

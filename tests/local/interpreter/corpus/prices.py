@@ -5,9 +5,6 @@ from tests.local.interpreter.corpus.case import Case, budget, costs, hoards
 ON = "while True:\n    "
 LARGE = "x = 1 << 16_000\n"
 LIST = "x = [0] * 1_000\n"
-MEMBERS = "from enum import Enum\nclass E(Enum):\n" + "".join(
-    f"    A{i} = {i}\n" for i in range(300)
-)
 CHOICE = (
     "from typing import Literal\nfrom pydantic import BaseModel\nclass A(BaseModel):\n"
     f"    x: Literal[{', '.join(map(str, range(1_000)))}]\n"
@@ -51,8 +48,6 @@ CASES: list[Case] = [
         "default dicts of names in a loop",
         "import collections\n" + ON + "collections.defaultdict(list, a=1)",
     ),
-    hoards("shuffles in a loop", "import random\n" + LIST + ON + "random.shuffle(x)"),
-    costs("places of a shuffle", "import random\n" + LIST + "random.shuffle(x)", 116_000),
     costs("a large chance", "import random\nrandom.randint(1 << 16_000, 1 << 16_001)\n0", 5_400),
     hoards("lists put together in a loop", LIST + ON + "x + x"),
     hoards("texts put together in a loop", "x = 'ab' * 500\n" + ON + "x + x"),
@@ -91,14 +86,7 @@ CASES: list[Case] = [
     budget(
         "long texts of fields", FIELD.format("str") + "x = 'a' * 100_000\n" + ON + "A(x=x)", "steps"
     ),
-    _often("a member by its value, often", MEMBERS, 2_000, "E(299)"),
     _often("a field of a choice, often", CHOICE, 1_500, "A(x=999)"),
-    _often(
-        "a field of a member, often",
-        MEMBERS + "from pydantic import BaseModel\nclass A(BaseModel):\n    x: E\n",
-        2_000,
-        "A(x=299)",
-    ),
     budget("limits of fields, often", LIMITED.format("for i in range(1_000):"), "steps"),
     _often("a long chain, often", "", 400, " < ".join(map(str, range(1_000)))),
     _often("braces, often", "x = '{{' * 5_000\n", 60, "x.format()"),

@@ -109,7 +109,7 @@ CASES: list[Case] = [
     budget("a replacement that grows", RE + "re.sub('', 'b' * 100_000, 'a' * 100_000)"),
     budget(
         "a replacement that doubles groups",
-        RE + "re.sub('(a+)', r'\\1' * 1000, 'a' * 1_000_000)",
+        RE + "re.sub('(a+)', r'\\1' * 400, 'a' * 1_000_000)",
         "text",
     ),
     budget(
@@ -183,10 +183,6 @@ CASES: list[Case] = [
         "fields with patterns in a loop",
         "from pydantic import BaseModel, Field\ni = 0\nwhile True:\n    i += 1\n"
         "    class A(BaseModel):\n        a: str = Field(pattern=f'a{{800}}{i}')",
-    ),
-    hoards(
-        "replacements that are read in a loop",
-        RE + "r = '\\\\n' * 5_000\nwhile True:\n    re.sub('b', r, 'a')",
     ),
     Case(
         "a split into more pieces than a list holds",

@@ -59,11 +59,6 @@ CASES: list[Case] = [
         "ValueError",
     ),
     fails(
-        "format walks by reduce",
-        "from functools import reduce\nreduce('{0.__class__}'.format, ['a', 'b'])",
-        "ValueError",
-    ),
-    fails(
         "format_map of the class",
         "str.format_map('{x.__class__}', {'x': 1})",
         "AttributeError",

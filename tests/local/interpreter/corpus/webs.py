@@ -79,12 +79,6 @@ CASES: list[Case] = [
         "TypeError",
     ),
     budget(
-        "an enumeration of so many members in a loop",
-        "from enum import Enum\ndef f():\n    class A(Enum):\n"
-        + "".join(f"        A{i} = {i}\n" for i in range(4_000))
-        + "while True:\n    f()",
-    ),
-    budget(
         "types for isinstance that hold each other",
         "x = (int,)\n" + LOOP + "x = (x, x)\nisinstance('a', x)",
     ),
@@ -95,10 +89,6 @@ CASES: list[Case] = [
     budget(
         "rows of a zip that are wide",
         "from itertools import repeat\nlist(zip(*[repeat(1)] * 100_000))",
-    ),
-    budget(
-        "rows of a zip_longest that are wide",
-        "from itertools import repeat, zip_longest\nlist(zip_longest(*[repeat(1)] * 100_000))",
     ),
     budget(
         "a separator of JSON for so many",
