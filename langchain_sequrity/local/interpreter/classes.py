@@ -384,12 +384,13 @@ def _type_expression(compiler: ScopeCompiler, node: ast.expr, owner: str) -> Cod
     annotation = _Unquoted(compiler.machine.limits).visit(deepcopy(node))
     for part in ast.walk(annotation):
         if not isinstance(part, _TYPE_NODES):
-            refuse(node, "This is not a type. Use names, `list[X]`, `X | None` and so on.")
+            refuse(node, _NO_TYPE)
         if isinstance(part, ast.Name) and not compiler.knows(part.id) and part.id != owner:
             refuse(node, f"The type `{part.id}` is not defined. Define or import it first.")
     return compiler.expression(annotation)
 
 
+_NO_TYPE = "This is not a type. Use names, `list[X]`, `X | None` and so on."
 # What a text could say else would have effects that the text of the program does not show.
 _TYPE_NODES = (
     *(ast.Name, ast.Attribute, ast.Subscript, ast.Tuple, ast.Constant, ast.BinOp, ast.BitOr),
@@ -404,13 +405,15 @@ class _Unquoted(ast.NodeTransformer):
         self._limits = limits
 
     def visit_Constant(self, node: ast.Constant) -> ast.AST:
-        if not isinstance(node.value, str):
+        if node.value is None or node.value is ...:
             return node
+        if not isinstance(node.value, str):
+            refuse(node, _NO_TYPE)
         try:
             inner = ast.parse(node.value.strip(), mode="eval").body
             check(inner, self._limits)
         except (SyntaxError, ValueError, RecursionError, MemoryError):
-            refuse(node, "This text is not a type.")
+            refuse(node, _NO_TYPE)
         for part in ast.walk(inner):
             ast.copy_location(part, node)
         return self.visit(inner)

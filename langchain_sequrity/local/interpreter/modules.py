@@ -20,6 +20,7 @@ from langchain_sequrity.local.interpreter.calls import (
     METHODS,
     MISSING,
     Implementation,
+    Operation,
     functions,
     precise,
     pure,
@@ -286,7 +287,7 @@ def _choice(machine: Machine, seq: Value) -> Value:
 # -- itertools, collections
 
 
-def _lazy(make: Callable[..., Iterator[Value]]) -> Implementation:
+def _lazy(make: Callable[..., Iterator[Value]]) -> Operation:
     """A function whose result reads its sources element by element.
 
     Args:
@@ -297,7 +298,7 @@ def _lazy(make: Callable[..., Iterator[Value]]) -> Implementation:
         elements = make(machine, *args, **named)
         return lazy(machine, [*args, *named.values()], elements)
 
-    return precise(call)
+    return call
 
 
 def _chain(machine: Machine, *sources: Value) -> Iterator[Value]:
@@ -381,12 +382,12 @@ MODULES: dict[str, dict[str, Value]] = {
     "datetime": DATETIME,
     "itertools": functions(
         {
-            "chain": _lazy(_chain),
-            "combinations": _lazy(_combinations),
+            "chain": precise(_lazy(_chain)),
+            "combinations": precise(_lazy(_combinations)),
             "count": _lazy(_count),
-            "islice": _lazy(_islice),
-            "product": _lazy(_cartesian),
-            "repeat": _lazy(_repeat),
+            "islice": precise(_lazy(_islice)),
+            "product": precise(_lazy(_cartesian)),
+            "repeat": precise(_lazy(_repeat)),
         }
     ),
     "json": {

@@ -191,8 +191,8 @@ PRECISE = {
     "builtins: precise(_tuple)": "tuple([s, p])[1]",
     "builtins: precise(_dict)": "dict(a=s, b=p)['b']",
     "builtins: read_only(_set)": "x = [s]\nset(x)\nlen(x)",
-    "builtins: read_only(_quantifier('all', stops_at=False))": "x = [s]\nall(x)\nlen(x)",
-    "builtins: read_only(_quantifier('any', stops_at=True))": "x = [s]\nany(x)\nlen(x)",
+    "builtins: read_only(_quantifier(stops_at=False))": "x = [s]\nall(x)\nlen(x)",
+    "builtins: read_only(_quantifier(stops_at=True))": "x = [s]\nany(x)\nlen(x)",
     "builtins: precise(_callable)": "callable([s])",
     "builtins: precise(_enumerate)": "list(enumerate([s, p]))[1][1]",
     "builtins: precise(_filter)": "list(filter(lambda v: True, [s, p]))[1]",
@@ -234,7 +234,7 @@ PRECISE = {
     "methods: read_only(call)": "x = {p}\ny = [[s], s][:1]\nx.union([s])\nlen(x)",
     "methods: read_only(_join)": "x = [s]\n', '.join(x)\nlen(x)",
     # models
-    "classes: precise(_validate)": _MODEL + "A.model_validate({'v': s, 'w': p}).w",
+    "classes: precise(validated)": _MODEL + "A.model_validate({'v': s, 'w': p}).w",
     "classes: precise(_copy)": _MODEL + "A(v=s, w=p).model_copy().w",
     "classes: precise(_dump)": _MODEL + "A(v=s, w=p).model_dump()['w']",
     "classes: read_only(_dump_json)": (
@@ -248,11 +248,13 @@ PRECISE = {
         "import collections\nlen(collections.defaultdict(list, {'a': s}))"
     ),
     "modules: read_only(_counter)": "import collections\nx = [s]\ncollections.Counter(x)\nlen(x)",
-    "modules: _lazy(make))": ("import itertools\nlist(itertools.combinations([s, p, p], 1))[1][0]"),
-    "modules: _lazy(_chain)": "import itertools\nlist(itertools.chain([s], [p]))[1]",
-    "modules: _lazy(_islice))": "import itertools\nlist(itertools.islice([s, p], 2))[1]",
-    "modules: _lazy(_cartesian))": "import itertools\nlist(itertools.product([s, p]))[1]",
-    "modules: _lazy(_repeat))": "import itertools\nnext(itertools.repeat([s, p]))[1]",
+    "modules: precise(_lazy(_combinations))": (
+        "import itertools\nlist(itertools.combinations([s, p, p], 1))[1][0]"
+    ),
+    "modules: precise(_lazy(_chain))": "import itertools\nlist(itertools.chain([s], [p]))[1]",
+    "modules: precise(_lazy(_islice))": "import itertools\nlist(itertools.islice([s, p], 2))[1]",
+    "modules: precise(_lazy(_cartesian))": "import itertools\nlist(itertools.product([s, p]))[1]",
+    "modules: precise(_lazy(_repeat))": "import itertools\nnext(itertools.repeat([s, p]))[1]",
 }
 BOTH = SECRET.join(OTHER)
 # Expressions that read data with two kinds of labels. Their values must have both.

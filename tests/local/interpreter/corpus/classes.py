@@ -218,14 +218,23 @@ CASES: list[Case] = [
     refused("a number as an annotation", MODEL + "class A(BaseModel):\n    x: 5", ""),
     fails("a function as an annotation", MODEL + "class A(BaseModel):\n    x: repr", "TypeError"),
     refused("an unknown name as an annotation", MODEL + "class A(BaseModel):\n    x: Missing", ""),
-    budget(
+    refused(
         "a literal that is computed",
         MODEL + TYPING + "class A(BaseModel):\n    x: Literal[2 ** 9 ** 9]",
-        "bits",
+        "not a type",
     ),
-    exits(
-        "a literal that is called", MODEL + TYPING + "class A(BaseModel):\n    x: Literal[exit(3)]"
+    refused(
+        "a literal that is called",
+        MODEL + TYPING + "class A(BaseModel):\n    x: Literal[exit(3)]",
+        "not a type",
     ),
+    refused(
+        "a literal in a text that is called",
+        MODEL + TYPING + "class A(BaseModel):\n    x: 'Literal[exit(3)]'",
+        "not a type",
+    ),
+    refused("a text that is no annotation", MODEL + "class A(BaseModel):\n    x: 'a b'", ""),
+    refused("a class with two bases", "class A(ValueError, KeyError):\n    pass", "one base"),
     refused(
         "a deep annotation",
         MODEL + TYPING + "class A(BaseModel):\n    x: " + "List[" * 150 + "int" + "]" * 150,

@@ -143,6 +143,11 @@ CASES: list[Case] = [
     gives(
         "named groups of another syntax", RE + "re.match('(?P<a>x)', 'x').groupdict()", {"a": "x"}
     ),
+    budget(
+        "a replacement longer than a pattern",
+        RE + "re.sub('a', r'\\n' * 1_000, 'a')",
+        "pattern",
+    ),
     fails("an expansion that is none", RE + "re.sub('a', r'\\9', 'a')", "error"),
     fails("an expansion that ends in the middle", RE + "re.sub('a', 'x' + chr(92), 'a')", "error"),
     budget(

@@ -143,6 +143,11 @@ CASES: list[Case] = [
         known="billion laughs",
     ),
     budget(
+        "a text written many times by format",
+        "('{0}' * 15_000).format('a' * 10_000)",
+        "memory",
+    ),
+    budget(
         "a text doubled by format",
         "x = 'ab'\nfor i in range(100):\n    x = '{0}{0}'.format(x)",
         "text",
