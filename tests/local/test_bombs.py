@@ -21,7 +21,6 @@ from langchain_sequrity.local.interpreter.modules import CLASS_MEMBERS, MODULES
 from langchain_sequrity.local.interpreter.operators import SYMBOLS
 from langchain_sequrity.local.interpreter.syntax import ALLOWED
 from langchain_sequrity.local.interpreter.values import (
-    MEMBERS,
     Builtin,
     DictValue,
     ListValue,
@@ -72,7 +71,7 @@ def operations_of_the_language() -> Iterator[str]:
     for module, members in MODULES.items():
         yield from (f"{module}:{name}" for name in members if type(members[name]) is Builtin)
     for kind, methods in METHODS.items():
-        if kind not in (*MEMBERS, bool):  # their methods are those of their base types
+        if kind is not bool:  # its methods are those of `int`
             yield from (f"{_NAMES.get(kind, kind.__name__)}.{name}" for name in methods)
     for owner, own in CLASS_MEMBERS.items():
         yield from (f"{owner}.{name}" for name in own)

@@ -3,13 +3,14 @@
 from collections.abc import Callable
 from typing import Any
 
-from langchain_sequrity.local.interpreter.builtins import decode, encode
+from langchain_sequrity.local.interpreter.builtins import TYPES, decode, encode
 from langchain_sequrity.local.interpreter.calls import (
     ATTRIBUTES,
     METHODS,
     MISSING,
     Implementation,
     Operation,
+    functions,
     operations,
     precise,
     pure,
@@ -55,21 +56,14 @@ def _set_add(machine: Machine, target: Value, item: Value, /) -> None:
     inner.items[bare] = None
 
 
-def _element(machine: Machine, item: Value) -> Value:
-    """The key of an element to remove. Python also takes a set, which is never an element."""
-    bare, _ = machine.bare(item)
-    if type(bare) is SetValue:
-        return MISSING
-    (key,), _ = hashable(machine, [bare])
-    return key
-
-
 def _set_discard(machine: Machine, target: Value, item: Value, /) -> None:
-    strip(target).items.pop(_element(machine, item), None)
+    (bare,), _ = hashable(machine, [item])
+    strip(target).items.pop(bare, None)
 
 
 def _set_remove(machine: Machine, target: Value, item: Value, /) -> None:
-    strip(target).items.pop(_element(machine, item))
+    (bare,), _ = hashable(machine, [item])
+    strip(target).items.pop(bare)
 
 
 def _set_pop(machine: Machine, target: Value, /) -> Value:
@@ -108,10 +102,6 @@ def _set_combined(symbol: str) -> Implementation:
     return read_only(call)
 
 
-def _set_symmetric_difference(machine: Machine, target: Value, source: Value, /) -> Value:
-    return binary(machine, "^", target, make_set(machine, *collect(machine, source)))
-
-
 def _set_relation(holds: Callable[[SetValue, SetValue], bool]) -> Operation:
     def relation(machine: Machine, target: Value, source: Value, /) -> Value:
         other = make_set(machine, *collect(machine, source))
@@ -133,7 +123,7 @@ METHODS[SetValue] = operations(
         "issuperset": _set_relation(lambda one, other: one >= other),
         "pop": _set_pop,
         "remove": _set_remove,
-        "symmetric_difference": _set_symmetric_difference,
+        "symmetric_difference": _set_combined("^"),
         "union": _set_combined("|"),
         "update": _set_update,
     }
@@ -295,14 +285,7 @@ def _list_pop(machine: Machine, target: Value, place: Value = -1, /) -> Value:
 def _list_remove(machine: Machine, target: Value, item: Value, /) -> None:
     inner = strip(target)
     bare, wanted = machine.bare(inner)[0], machine.bare(item)[0]
-    del inner[_find(machine, bare, wanted)]
-
-
-def _find(machine: Machine, items: Value, wanted: Value) -> int:
-    for place, item in enumerate(items):  # `Machine.bare` has paid for this
-        if item is wanted or item == wanted:
-            return place
-    return machine.fail(ValueError, "list.remove(x): x not in list")
+    del inner[bare.index(wanted)]  # `Machine.bare` has paid for the search
 
 
 @precise
@@ -331,11 +314,6 @@ def _list_sort(
     machine.mark(inner, mark)
 
 
-@precise
-def _list_copy(machine: Machine, target: Value, /) -> Value:
-    return make_list(*collect(machine, target))
-
-
 # -- dicts
 
 
@@ -344,12 +322,6 @@ def _dict_get(machine: Machine, target: Value, key: Value, default: Value = None
     inner, mark = take(target)
     (bare,), key_mark = hashable(machine, [key])
     return tag(inner.get(bare, default), join(mark, key_mark))
-
-
-@precise
-def _dict_keys(machine: Machine, target: Value, /) -> Value:
-    items, mark = collect(machine, target)
-    return make_list(items, mark)
 
 
 @precise
@@ -443,8 +415,6 @@ def _type_attribute(inner: TypeValue, name: str) -> Value:
     if name in CLASS_MEMBERS.get(inner.name, ()):
         return CLASS_MEMBERS[inner.name][name]
     kind = next((k for k in inner.types if name in METHODS.get(k, ())), None)
-    if inner.name == "dict" and name == "fromkeys":
-        return _FROM_KEYS
     if kind is None:
         return MISSING
 
@@ -459,7 +429,7 @@ def _type_attribute(inner: TypeValue, name: str) -> Value:
     return Builtin(name, call)
 
 
-_FROM_KEYS = Builtin("fromkeys", _dict_fromkeys)
+CLASS_MEMBERS["dict"] = functions({"fromkeys": _dict_fromkeys})
 METHODS[bytes] = {"decode": sized(decode), "hex": _same_size(bytes.hex)}
 METHODS[int] = {"bit_length": pure(int.bit_length)}
 METHODS[bool] = METHODS[int]
@@ -468,7 +438,7 @@ METHODS[ListValue] = operations(
     {
         "append": _list_append,
         "clear": _list_clear,
-        "copy": _list_copy,
+        "copy": TYPES["list"].call,
         "count": pure(list.count),
         "extend": _list_extend,
         "index": pure(list.index),
@@ -490,7 +460,7 @@ METHODS[DictValue] = operations(
         "copy": _dict_copy,
         "get": _dict_get,
         "items": _dict_items,
-        "keys": _dict_keys,
+        "keys": TYPES["list"].call,
         "most_common": _dict_most_common,
         "pop": _dict_pop,
         "popitem": _dict_popitem,

@@ -222,10 +222,8 @@ def _indented(value: Value, depth: int) -> int:
 
 
 def _loads(machine: Machine, text: Any) -> Any:
-    if not isinstance(text, str | bytes):
-        machine.fail(TypeError, f"the JSON object must be str or bytes, not {type_name(text)}")
-    if isinstance(text, bytes):
-        text = text.decode()
+    if not isinstance(text, str):
+        machine.fail(TypeError, f"the JSON object must be str, not {type_name(text)}")
     machine.make_text(len(text), text)
     machine.make_items(text.count(",") + text.count("[") + text.count("{"), 150)
     return json.loads(text)

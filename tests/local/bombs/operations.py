@@ -173,21 +173,8 @@ OPERATIONS: dict[str, str] = {
     "str.upper": "swelling.upper()",
     "str.zfill": "emoji.zfill(400_001)",
     # -- bytes
-    "bytes.count": "data.count(b'b a')",
     "bytes.decode": "bits.decode('latin-1')",
-    "bytes.endswith": "data.endswith(b'ab')",
-    "bytes.find": "data.find(b'ab' * 40)",
     "bytes.hex": "bits.hex()",
-    "bytes.index": "data.index(b'ab ')",
-    **{
-        f"bytes.{name}": f"data.{name}()"
-        for name in ("isalnum", "isalpha", "isdigit", "isspace", "lower", "upper")
-    },
-    "bytes.lstrip": "data.lstrip(b'xa')",
-    "bytes.rstrip": "data.rstrip(b'x ')",
-    "bytes.split": "data[:270_000].split(b' ')",
-    "bytes.startswith": "data.startswith(b'ab')",
-    "bytes.strip": "data.strip(b'xa')",
     # -- numbers
     "int.bit_length": "large.bit_length()",
     "float.hex": "small.hex()",
