@@ -133,7 +133,7 @@ class Model(DataType):
             schema["description"] = self.description
         return schema
 
-    def read(self, machine: Machine, value: Value, *, is_exact: bool = False) -> Value:
+    def read(self, machine: Machine, value: Value) -> Value:
         """Accept an instance unchanged; make one from a dict. Unknown names are ignored."""
         inner, mark = take(value)
         if type(inner) is Record and self in inner.model.ancestry:
@@ -145,8 +145,7 @@ class Model(DataType):
         fields: dict[str, Value] = {}
         for name, one in self.fields.items():
             if name in inner:
-                given = inner[name]
-                fields[name] = read_at(name, one.data_type, machine, given, is_exact=is_exact)
+                fields[name] = read_at(name, one.data_type, machine, inner[name])
             elif one.default is not _NO_DEFAULT:
                 fields[name] = _copied(machine, one.default)
             else:

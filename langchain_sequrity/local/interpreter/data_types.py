@@ -83,13 +83,12 @@ class DataType(Opaque):
         """Its JSON Schema. Models are added to `definitions` and referred to."""
         raise NotImplementedError
 
-    def read(self, machine: Machine, value: Value, *, is_exact: bool = False) -> Value:
+    def read(self, machine: Machine, value: Value) -> Value:
         """Validate a value and convert it to this type.
 
         Args:
             machine: The run.
             value: Any value.
-            is_exact: Whether conversion is forbidden.
 
         Raises:
             TypeMismatch: If it does not fit.
@@ -116,9 +115,9 @@ class AnyType(DataType):
         del definitions
         return {}
 
-    def read(self, machine: Machine, value: Value, *, is_exact: bool = False) -> Value:
+    def read(self, machine: Machine, value: Value) -> Value:
         """Return it unchanged."""
-        del machine, is_exact
+        del machine
         return value
 
 
@@ -156,14 +155,14 @@ class ScalarType(DataType):
         pattern = {} if self.pattern is None else {"pattern": self.pattern}
         return {**self.json, **limits, **pattern}
 
-    def read(self, machine: Machine, value: Value, *, is_exact: bool = False) -> Value:
+    def read(self, machine: Machine, value: Value) -> Value:
         """Validate with pydantic."""
         inner, mark = take(value)
         if isinstance(inner, str | bytes):
             machine.make_text(len(inner), inner)
             machine.work(len(inner) >> 6)
         try:
-            result = self.validator.validate_python(inner, strict=is_exact)
+            result = self.validator.validate_python(inner)
         except Refusal as refusal:
             raise TypeMismatch(refusal.errors(include_url=False)[0]["msg"]) from None
         pattern = self.pattern
@@ -214,18 +213,15 @@ class ArrayType(DataType):
         names = {"min_length": "minItems", "max_length": "maxItems"}
         return {**schema, **{names[name]: limit for name, limit in self.limits.items()}}
 
-    def read(self, machine: Machine, value: Value, *, is_exact: bool = False) -> Value:
+    def read(self, machine: Machine, value: Value) -> Value:
         """Validate each element."""
-        items, mark = _elements(machine, value, self.kind, is_exact=is_exact)
+        items, mark = _elements(machine, value, self.kind)
         machine.work(len(items))
         least, most = self.limits.get("min_length", 0), self.limits.get("max_length", len(items))
         if not least <= len(items) <= most:
             msg = f"It has {len(items)} items, but {least} to {most} are allowed."
             raise TypeMismatch(msg)
-        read = [
-            read_at(place, self.item, machine, item, is_exact=is_exact)
-            for place, item in enumerate(items)
-        ]
+        read = [read_at(place, self.item, machine, item) for place, item in enumerate(items)]
         return _gather(machine, self.kind, read, mark)
 
     def constrain(self, limits: Mapping[str, Any]) -> DataType | None:
@@ -251,17 +247,14 @@ class TupleType(DataType):
         size = len(prefix)
         return {"type": "array", "prefixItems": prefix, "minItems": size, "maxItems": size}
 
-    def read(self, machine: Machine, value: Value, *, is_exact: bool = False) -> Value:
+    def read(self, machine: Machine, value: Value) -> Value:
         """Validate each position."""
-        items, mark = _elements(machine, value, tuple, is_exact=is_exact)
+        items, mark = _elements(machine, value, tuple)
         if len(items) != len(self.items):
             msg = f"It has {len(items)} items, but needs {len(self.items)}."
             raise TypeMismatch(msg)
         pairs = enumerate(zip(self.items, items, strict=True))
-        read = [
-            read_at(place, data_type, machine, item, is_exact=is_exact)
-            for place, (data_type, item) in pairs
-        ]
+        read = [read_at(place, data_type, machine, item) for place, (data_type, item) in pairs]
         return tag(tuple(read), mark)
 
 
@@ -280,7 +273,7 @@ class DictType(DataType):
         """An object."""
         return {"type": "object", "additionalProperties": self.value.schema(definitions)}
 
-    def read(self, machine: Machine, value: Value, *, is_exact: bool = False) -> Value:
+    def read(self, machine: Machine, value: Value) -> Value:
         """Validate each key and value."""
         inner, mark = take(value)
         if type(inner) is not DictValue:
@@ -291,8 +284,8 @@ class DictType(DataType):
         result: DictValue[Any, Value] = DictValue()
         for key, item in inner.items():
             step = str(key) if isinstance(key, str | int) else "key"
-            name = read_at(step, self.key, machine, key, is_exact=is_exact)
-            result[name] = read_at(step, self.value, machine, item, is_exact=is_exact)
+            name = read_at(step, self.key, machine, key)
+            result[name] = read_at(step, self.value, machine, item)
         machine.mark(result, mark)
         return result
 
@@ -312,20 +305,27 @@ class UnionType(DataType):
         """`anyOf`."""
         return {"anyOf": [option.schema(definitions) for option in self.options]}
 
-    def read(self, machine: Machine, value: Value, *, is_exact: bool = False) -> Value:
+    def read(self, machine: Machine, value: Value) -> Value:
         """Try the types in order."""
         # Which type fits depends on every part of the value.
-        mark = machine.bare(value)[1]
+        bare, mark = machine.bare(value)
+        converted: list[Value] = []
         reason = ""
-        for exactly in (True,) if is_exact else (True, False):
-            for option in self.options:
-                machine.work(1)
-                try:
-                    return tag(option.read(machine, value, is_exact=exactly), mark)
-                except TypeMismatch as mismatch:
-                    reason = reason or mismatch.reason
-                    machine.check_branch(mark)
-        raise TypeMismatch(reason)
+        for option in self.options:
+            machine.work(1)
+            try:
+                result = option.read(machine, value)
+            except TypeMismatch as mismatch:
+                reason = reason or mismatch.reason
+            else:
+                inner = machine.bare(result)[0]
+                if type(inner) is type(bare) and inner == bare:
+                    return tag(result, mark)
+                converted.append(result)
+            machine.check_branch(mark)
+        if not converted:
+            raise TypeMismatch(reason)
+        return tag(converted[0], mark)
 
     def constrain(self, limits: Mapping[str, Any]) -> DataType | None:
         """Constrain each type that supports the limits; at least one has to."""
@@ -354,9 +354,8 @@ class LiteralType(DataType):
         choice = {"const": choices[0]} if len(choices) == 1 else {"enum": choices}
         return {**choice, **_type_of_all(choices)}
 
-    def read(self, machine: Machine, value: Value, *, is_exact: bool = False) -> Value:
+    def read(self, machine: Machine, value: Value) -> Value:
         """Accept one of the values."""
-        del is_exact
         inner, mark = machine.bare(value)
         machine.work(len(self.values) >> 2)
         for wanted in self.values:
@@ -377,22 +376,17 @@ def _type_of_all(values: list[Value]) -> Schema:
     return {"type": name} if name else {}
 
 
-def read_at(
-    step: object, data_type: DataType, machine: Machine, value: Value, *, is_exact: bool
-) -> Value:
+def read_at(step: object, data_type: DataType, machine: Machine, value: Value) -> Value:
     """Read a part of a value; an error says at which step."""
     try:
-        return data_type.read(machine, value, is_exact=is_exact)
+        return data_type.read(machine, value)
     except TypeMismatch as mismatch:
         raise mismatch.within(str(step)) from None
 
 
-def _elements(
-    machine: Machine, value: Value, kind: type, *, is_exact: bool
-) -> tuple[list[Value], Mark]:
+def _elements(machine: Machine, value: Value, kind: type) -> tuple[list[Value], Mark]:
     inner = strip(value)
-    allowed = (kind,) if is_exact else (ListValue, tuple, SetValue, range)
-    if type(inner) not in allowed:
+    if type(inner) not in (ListValue, tuple, SetValue, range):
         name = {ListValue: "list", SetValue: "set"}.get(kind, "tuple")
         is_iterator = type(inner) is IteratorValue
         msg = f"Input should be a valid {name}{', not an iterator' if is_iterator else ''}"

@@ -40,11 +40,6 @@ _INSTEAD: dict[str, str] = {
     "YieldFrom": "`yield from` is not supported. Build a list and return it.",
     "TryStar": "`except*` is not supported. Use `except`.",
     "MatchClass": "Class patterns are not supported. Use `isinstance` in an `if`.",
-    "TypeAlias": "`type` statements are not supported. Leave them out.",
-    "TypeVar": "Type parameters are not supported. Leave them out.",
-    "TypeVarTuple": "Type parameters are not supported. Leave them out.",
-    "ParamSpec": "Type parameters are not supported. Leave them out.",
-    "TemplateStr": "t-strings are not supported. Use an f-string.",
 }
 BLOCKED: dict[str, str] = {
     "eval": "Write the expression itself.",
