@@ -31,7 +31,7 @@ from langchain_sequrity.local.interpreter.formatting import brace
 from langchain_sequrity.local.interpreter.iteration import collect
 from langchain_sequrity.local.interpreter.machine import Machine
 from langchain_sequrity.local.interpreter.modules import CLASS_MEMBERS
-from langchain_sequrity.local.interpreter.operators import binary, pay_for_search
+from langchain_sequrity.local.interpreter.operators import binary
 from langchain_sequrity.local.interpreter.values import (
     Builtin,
     DictValue,
@@ -133,36 +133,29 @@ METHODS[SetValue] = operations(
 _LINE_ENDS = ("\n", "\r", "\v", "\f", "\x1c", "\x1d", "\x1e", "\x85", "\u2028", "\u2029")
 _SAME_SIZE = (
     *("upper", "lower", "title", "capitalize", "casefold", "swapcase", "partition"),
-    *("removeprefix", "removesuffix"),
+    *("removeprefix", "removesuffix", "rfind", "rindex", "rpartition", "strip", "lstrip", "rstrip"),
 )
 _LOOKING = (
     *("startswith", "endswith", "find", "index", "count", "isalnum", "isalpha", "isascii"),
     *("isdecimal", "isdigit", "isidentifier", "islower", "isnumeric", "isprintable", "isspace"),
     *("istitle", "isupper"),
 )
-_BACKWARDS = ("rfind", "rindex", "rpartition", "strip", "lstrip", "rstrip")
 
 
 def _same_size(function: Callable[..., Any]) -> Implementation:
-    def guard(machine: Machine, text: Any, *_: Any) -> None:
-        machine.make_text(3 * len(text), text)  # a letter may become three when its case changes
+    # A letter may become three when its case changes. A search from the end compares at every
+    # position, and `strip` searches every character among those to remove: both cost the product
+    # of the lengths.
+    def guard(machine: Machine, text: Any, part: Any = None, *_: Any) -> None:
+        if isinstance(part, str | bytes):
+            machine.work((len(text) * len(part)) >> 10)
+        machine.make_text(3 * len(text), text)
 
     return pure(function, guard)
 
 
 def _looking(function: Callable[..., Any]) -> Implementation:
     return pure(function, lambda machine, text, *_: machine.work(len(text) >> 8))
-
-
-def _backwards(function: Callable[..., Any]) -> Implementation:
-    # A search from the end compares at every position, and `strip` searches every character among
-    # those to remove: both cost the product of the lengths.
-    def guard(machine: Machine, text: Any, part: Any = None, *_: Any) -> None:
-        if isinstance(part, str | bytes):
-            machine.work((len(text) * len(part)) >> 10)
-        machine.make_text(len(text), text)
-
-    return pure(function, guard)
 
 
 def _padded(function: Callable[..., Any]) -> Implementation:
@@ -229,7 +222,6 @@ METHODS[str] = operations(
     {
         **{name: _same_size(getattr(str, name)) for name in _SAME_SIZE},
         **{name: _looking(getattr(str, name)) for name in _LOOKING},
-        **{name: _backwards(getattr(str, name)) for name in _BACKWARDS},
         **{name: _padded(getattr(str, name)) for name in ("ljust", "rjust", "center", "zfill")},
         "encode": sized(encode),
         "expandtabs": sized(_expandtabs),
@@ -450,10 +442,6 @@ METHODS[ListValue] = operations(
     }
 )
 METHODS[tuple] = {"count": pure(tuple.count), "index": pure(tuple.index)}
-METHODS[range] = {
-    "count": pure(range.count, pay_for_search),
-    "index": pure(range.index, pay_for_search),
-}
 METHODS[DictValue] = operations(
     {
         "clear": _list_clear,

@@ -302,7 +302,6 @@ NUMBERS: list[Bomb] = [
             "(n,) * 90_000 == (n + 0,) * 90_000",
             "n in [m] * 190_000",
             "range(n) == range(n + 1)",
-            "range(0, n, 3).count(n)",
             "round(1.5, 16_000)",
             "0.5 in range(10 ** 15)",
             "[0] * n",
@@ -660,7 +659,7 @@ ERRORS: list[Bomb] = [
     *(
         kept(f"an exception that shows its value: {call}", f"import datetime, json, math\ne = '\\U0001f600' * 400_000\nl = list(range(90_000))\ndef f():\n    try:\n        {call}\n    except Exception as error:\n        return error\n", "f()")
         for call in (
-            *("float(e)", "int(e)", "[].index(e)", "[].index(l)", "().index(e)", "range(3).index(e)", "{}[e]"),
+            *("float(e)", "int(e)", "[].index(e)", "[].index(l)", "().index(e)",  "{}[e]"),
             *("[].remove(l)", "datetime.date.fromisoformat(e)", "datetime.datetime.fromisoformat(e)"),
             *("json.loads(e)", "e.encode('ascii')", "e.index('a')", "raise ValueError(e)", "int('1', e)"),
             *("'%d' % e", "datetime.time.fromisoformat(e)", "e + 1", "e[e]", "len(e, e)", "ord(e)", "l[e]"),

@@ -488,8 +488,6 @@ EXPRESSIONS = _templates(r"""
     list: <list>.copy()
     int: <tuple>.count(<any>)
     int: <tuple>.index(<any>)
-    int: <range>.count(<num>)
-    int: <range>.index(<num>)
     dict: <mapping>.copy()
     dict: <dict>.copy()
     any: <dict>.get(<key>)
