@@ -131,12 +131,12 @@ def sized(function: Callable[..., Any]) -> Implementation:
     return _ruled(call)
 
 
-def operations(table: dict[str, Operation]) -> dict[str, Implementation]:
+def operations(table: Mapping[str, Operation]) -> dict[str, Implementation]:
     """A table of operations by name. Those without a label rule get the cautious one."""
     return {name: call if has_rule(call) else cautious(call) for name, call in table.items()}
 
 
-def functions(table: dict[str, Operation]) -> dict[str, Value]:
+def functions(table: Mapping[str, Operation]) -> dict[str, Value]:
     """Like `operations`, as values of the program."""
     return {name: Builtin(name, call) for name, call in operations(table).items()}
 

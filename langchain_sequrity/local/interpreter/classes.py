@@ -415,7 +415,8 @@ class _Unquoted(ast.NodeTransformer):
             refuse(node, _NO_TYPE)
         for part in ast.walk(inner):
             ast.copy_location(part, node)
-        return self.visit(inner)
+        replacement: ast.AST = self.visit(inner)
+        return replacement
 
     def visit_Subscript(self, node: ast.Subscript) -> ast.AST:
         name = getattr(node.value, "attr", None) or getattr(node.value, "id", None)
