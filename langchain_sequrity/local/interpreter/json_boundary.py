@@ -152,12 +152,8 @@ def _fields(machine: Machine, value: Any, depth: int) -> dict[str, Any]:
 def _key(machine: Machine, key: Value) -> str:
     if isinstance(key, str):
         return _text(machine, key, 0)
-    if isinstance(key, bool) or key is None:
-        return {True: "true", False: "false", None: "null"}[key]
-    if isinstance(key, int):
-        return str(_integer(machine, key, 0))
-    if isinstance(key, float):
-        return repr(_number(machine, key, 0))
+    if isinstance(key, int | float | None):
+        return json.dumps(_outside(machine, key, 0))
     return _refuse(TypeError, f"A key of type `{type_name(key)}` has no JSON form.")
 
 
