@@ -249,7 +249,9 @@ def _expansion(machine: Machine, template: str) -> Callable[["Match[str]"], str]
     return expand
 
 
-def _escape(machine: Machine, text: str) -> str:
+def _escape(machine: Machine, text: Any) -> str:
+    if not isinstance(text, str):
+        machine.fail(TypeError, "expected a string")
     machine.make_text(2 * len(text))
     return regex.escape(text)
 

@@ -165,6 +165,8 @@ def _builtins(rng: random.Random) -> Iterator[Cell]:
         for kind in VALUES:
             if kind == "function" and name in ("str", "repr", "ascii", "format", "type"):
                 continue
+            if (kind, name) == ("iterator", "bytes"):  # lists only
+                continue
             if kind in ("iterator", "type") and name in ("str", "repr", "ascii", "format", "type"):
                 continue
             argument = _small(rng, kind)
@@ -305,14 +307,15 @@ def _statements(rng: random.Random) -> Iterator[Cell]:
             yield Cell(("Template", name, kind), code)
 
 
-# Differences by decision: the language has no attributes of classes and functions.
+# Differences by decision: the language has no attributes of classes and functions, and few methods
+# of bytes and ranges.
 _OTHERWISE = {
     ("function", "TypeName"), ("function", "ClassName"), ("iterator", "TypeName"),
     ("iterator", "ClassName"), ("type", "TypeName"), ("type", "ClassName"),
     ("type", "Attribute"), ("type", "CallValue"), ("type", "IsinstanceUnion"),
     ("type", "Index"), ("type", "IndexEnd"), ("type", "IndexKey"), ("type", "Slice"),
     ("type", "SliceStep"), ("type", "SetField"), ("type", "AugField"), ("error", "SetField"),
-    ("function", "SetField"), ("type", "Reraise"),
+    ("function", "SetField"), ("type", "Reraise"), ("bytes", "AugField"), ("range", "AugField"),
 }  # fmt: skip
 
 
@@ -344,7 +347,7 @@ _CALLS: tuple[str, ...] = (
 def _modules(rng: random.Random) -> Iterator[Cell]:
     for template in _CALLS:
         for kind in VALUES:
-            if kind == "iterator" and template.startswith(("re.", "json.")):
+            if kind in ("iterator", "bytes") and template.startswith(("re.", "json.")):
                 continue
             if kind == "set" and "sorted" not in template and "list(" in template:
                 continue

@@ -277,7 +277,7 @@ _TYPES = (
     "class A(BaseModel):\n    v: str\n    w: str = 'w'\n"
     "class T(BaseModel):\n    t: tuple[str, int] = ('a', 1)\n    u: tuple[int, ...] = ()\n    l: list[int] = []\n"
     "    d: dict[str, int] = {}\n    s: set[int] = {1}\n    x: A | list = []\n    c: Literal['hush', 'b'] = 'b'\n"
-    "    e: E = E.B\n    a: A = A(v='v')\n    n: list = []\n    m: dict = {}\n"
+    "    a: A = A(v='v')\n    n: list = []\n    m: dict = {}\n"
 )
 # Programs with a few more types, and the labels of their results.
 FLOWS = [
@@ -368,7 +368,6 @@ FLOWS = [
         ("len(list(itertools.combinations('abcd', n)))", SECRET),
         ("len(list(itertools.repeat(0, n)))", SECRET),
         ("next(itertools.count(n))", SECRET),
-        ("bytes(v for v in range(256) if v == n)", SECRET),
         ("it = iter(range(9))\ng = (0 for v in xs for w in it)\nnext(g)\nnext(it)", SECRET),
         ("it = iter(range(9))\nx = [(v for v in it)]\nnext(x[n - 3])\nnext(it)", SECRET),
         ("read(name=p)", OTHER),
@@ -511,7 +510,6 @@ FLOWS = [
         # types and models
         ("type(s) == str", SECRET),
         ("isinstance(1, type(s))", SECRET),
-        ("E['B' if yes else 'A']", SECRET),
         ("x = T(x={'v': s}).x\nisinstance(x, A)", SECRET),
         ("x = T(x=xs).x\nisinstance(x, A)", SECRET),
         ("len(T(t=([p, 1] if yes else p)).t)", SECRET),
@@ -521,7 +519,6 @@ FLOWS = [
         ("len(T(s=xs).s)", SECRET),
         ("len(T(s=[*xs[:0], i]).s)", BOTH),
         ("T(c=s).c", SECRET),
-        ("T(e=s).e", SECRET),
         ("T(d={s: 1}).d", SECRET),
         ("class B(BaseModel):\n    v: str = s\nB().v", SECRET),
         ("class B(BaseModel):\n    v: list = [*xs[:0]]\nlen(B().v)", SECRET),

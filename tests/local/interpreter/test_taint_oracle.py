@@ -104,7 +104,6 @@ HIDDEN = (
     ("v = len(list(itertools.islice((q for q in range(9) if q < num), 9)))", "num"),
     ("v = len(list(itertools.product((q for q in range(9) if q < num))))", "num"),
     ("v = len(list(itertools.combinations((q for q in range(9) if q < num), 2)))", "num"),
-    ("v = bytes(q for q in range(9) if q == num)", "num"),
     ("v = math.prod(q for q in range(1, 9) if q == num)", "num"),
     # keys of dicts
     ("v = len(dict((k, 1) for k in 'a' if num == 2))", "num"),
