@@ -61,12 +61,18 @@ if TYPE_CHECKING:
         tool,
     )
     from langchain_sequrity.sqrt.comparison import Difference, diff
-    from langchain_sequrity.sqrt.coverage_report import Coverage, coverage
     from langchain_sequrity.sqrt.explanation import Explanation, explain
     from langchain_sequrity.sqrt.formatter import format_policy as format  # noqa: A004 - the word for it
     from langchain_sequrity.sqrt.highlighter import highlight, highlighted
     from langchain_sequrity.sqrt.printer import printed
-    from langchain_sequrity.sqrt.simulation import Decision, Simulation, Trial, simulate
+    from langchain_sequrity.sqrt.simulation import (
+        Coverage,
+        Decision,
+        Simulation,
+        Trial,
+        coverage,
+        simulate,
+    )
 
 __all__ = [
     "Argument",
@@ -121,12 +127,11 @@ _LAZY = {
         "matching policy result session tool"
     ),
     "comparison": "Difference diff",
-    "coverage_report": "Coverage coverage",
     "explanation": "Explanation explain",
     "formatter": "format",
     "highlighter": "highlight highlighted",
     "printer": "printed",
-    "simulation": "Decision Simulation Trial simulate",
+    "simulation": "Coverage Decision Simulation Trial coverage simulate",
 }
 _HOME = {name: module for module, names in _LAZY.items() for name in names.split()}
 _NAMED = {"format": "format_policy"}

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from typing_extensions import override
@@ -12,14 +12,13 @@ from langchain_sequrity.labels import Labels
 from langchain_sequrity.sqrt.coerce import AnyPolicy, AnyTool, engine_of
 from langchain_sequrity.sqrt.engine import Engine
 from langchain_sequrity.sqrt.explanation import ExplainedRule, explained
+from langchain_sequrity.sqrt.lint.checked_policy import shape_of
 from langchain_sequrity.sqrt.nodes import CheckRule, Item, Position, items_of
 from langchain_sequrity.sqrt.simulation import (
     Decision,
     Given,
-    check_names,
-    read_trials,
+    decisions,
     rules_cell,
-    run,
     tone,
     verdict_json,
     verdict_word,
@@ -170,18 +169,17 @@ def diff(
         ```
     """
     before, after = engine_of(old), engine_of(new)
-    trials = read_trials(calls)
-    known = check_names(trials, tools, before, after)
-    sides = zip(
-        run(before, trials, session, known), run(after, trials, session, known), strict=True
-    )
+    decided = decisions(calls, session, tools, before, after)
     rules, others = _rules(before), _rules(after)
-    changes = _CallComparison(rules, others)
-    compared = (ChangedCall(one, other, tuple(changes.between(one, other))) for one, other in sides)
+    shapes = [{one.at: shape for shape, one in side} for side in (rules, others)]
+    compared = [
+        ChangedCall(one, other, _changes(one, other, *shapes))
+        for one, other in zip(*decided, strict=True)
+    ]
     removed, common = _partition(rules, others)
     added, other_common = _partition(others, rules)
     return Difference(
-        len(trials),
+        len(compared),
         tuple(one for one in compared if one.changed),
         tuple(map(explained, removed)),
         tuple(map(explained, added)),
@@ -193,41 +191,27 @@ def diff(
 # Calls
 
 
-class _CallComparison:
-    """Compares the decisions of two policies on a call.
-
-    Args:
-        old: The rules of the old policy.
-        new: The rules of the new policy.
-    """
-
-    def __init__(self, old: "_Rules", new: "_Rules") -> None:
-        self._old = {one.at: shape for shape, one in old}
-        self._new = {one.at: shape for shape, one in new}
-
-    def between(self, old: Decision, new: Decision) -> Iterator[str]:
-        """The differences, in words."""
-        before, after = old.verdict, new.verdict
-        if before is None or after is None:
-            if before is not after:
-                yield "verdict"
-            return
-        if before.allowed != after.allowed:
-            yield "verdict"
-        if before.strength != after.strength:
-            yield "strength"
-        if before.certain != after.certain:
-            yield "certainty"
-        if _without_places(before.reasons, self._old) != _without_places(after.reasons, self._new):
-            yield "reason"
-        labels = (old.result_labels, old.session_after)
-        if before.allowed == after.allowed and labels != (new.result_labels, new.session_after):
-            yield "labels"
+def _changes(
+    old: Decision, new: Decision, old_shapes: "_Shapes", new_shapes: "_Shapes"
+) -> tuple[str, ...]:
+    """The differences between two decisions on a call, in words."""
+    before, after = old.verdict, new.verdict
+    if before is None or after is None:
+        return () if before is after else ("verdict",)
+    is_same = before.allowed == after.allowed
+    reasons = _without_places(before.reasons, old_shapes)
+    labels = (old.result_labels, old.session_after)
+    found = {
+        "verdict": not is_same,
+        "strength": before.strength != after.strength,
+        "certainty": before.certain != after.certain,
+        "reason": reasons != _without_places(after.reasons, new_shapes),
+        "labels": is_same and labels != (new.result_labels, new.session_after),
+    }
+    return tuple(what for what, differs in found.items() if differs)
 
 
-def _without_places(
-    reasons: Iterable[Reason], shapes: Mapping[Position, Hashable]
-) -> list[Hashable]:
+def _without_places(reasons: Iterable[Reason], shapes: "_Shapes") -> list[Hashable]:
     """Reasons without positions and spelling, which depend on the layout."""
     return [
         (
@@ -244,6 +228,7 @@ def _without_places(
 # Rules
 
 _Shape = Hashable
+_Shapes = Mapping[Position, _Shape]
 _Rules = list[tuple[_Shape, Item]]
 _UNSEEN = {"at", "doc", "bare"}
 
@@ -251,20 +236,21 @@ _UNSEEN = {"at", "doc", "bare"}
 def _rules(engine: Engine) -> _Rules:
     found = (one for node in engine.policy.declarations for one in items_of(node))
     return [
-        ((one.kind, _shape(one.tool), one.one_liner and one.priority, _shape(one.node)), one)
+        (
+            (
+                one.kind,
+                shape_of(one.tool, _UNSEEN),
+                one.one_liner and one.priority,
+                _shape(one.node),
+            ),
+            one,
+        )
         for one in found
     ]
 
 
 def _shape(node: Any) -> _Shape:
-    """A node without comments and positions. Numbers keep their type: 1 and 1.0 can differ."""
-    if isinstance(node, tuple):
-        return tuple(map(_shape, node))
-    if not is_dataclass(node):
-        return type(node).__name__, node
-    unseen = _UNSEEN | {"text"} if isinstance(node, CheckRule) else _UNSEEN
-    names = [one.name for one in fields(node) if one.name not in unseen]
-    return type(node).__name__, *(_shape(getattr(node, name)) for name in names)
+    return shape_of(node, {*_UNSEEN, "text"} if isinstance(node, CheckRule) else _UNSEEN)
 
 
 def _partition(rules: _Rules, others: _Rules) -> tuple[list[Item], list[_Shape]]:

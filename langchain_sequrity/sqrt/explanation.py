@@ -5,12 +5,13 @@ the policy's quotes. Quotes cannot contain quotes, so none of the policy's text 
 text of the explanation.
 """
 
+import math
 import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import pairwise
+from itertools import groupby, pairwise
 from pathlib import Path
-from typing import Any, assert_never
+from typing import Any
 
 from typing_extensions import override
 
@@ -26,26 +27,7 @@ from langchain_sequrity.sqrt.verdict import Presets
 _QUOTES = {"plain": "", "matching": "r", "like": "w"}
 _PAIR = 2
 _KINDS = {"int": "whole number", "float": "number"}
-
-
-def domain(node: nodes.Domain, article: str = "any") -> str:
-    """The values of a domain: one value, or any value of a kind."""
-    match node:
-        case nodes.BoolDomain(value=value):
-            return "true" if value else "false"
-        case nodes.NumberDomain(kind=kind, range=bounds):
-            return _bounded(_KINDS[kind], bounds, article)
-        case nodes.TimeDomain():
-            return _bounded("time", node, article)
-        case nodes.TextDomain(text=text, length=length):
-            words = _pattern(text, article)
-            if length is None:
-                return words
-            is_exact = length.low is not None and length.low == length.high
-            size = f"of {literal(length.low)}" if length.low and is_exact else _interval(length)
-            return f"{words} with a length {size}"
-        case _:
-            assert_never(node)
+_INFINITE = {math.inf: "infinity", -math.inf: "minus infinity"}
 
 
 def quoted(text: nodes.TextLiteral) -> str:
@@ -68,14 +50,56 @@ def choice(elements: tuple[nodes.Element, ...]) -> str:
     return choices if len(elements) == 1 else f"one of {choices}"
 
 
-def element(node: nodes.Element, field: nodes.Field | None = None, article: str = "any") -> str:
-    """One element; `article` precedes a kind of values."""
-    if isinstance(node, nodes.Number):
-        return literal(node)
-    if isinstance(node, nodes.TextLiteral):
-        is_everyone = field == "consumers" and node.kind == "plain" and node.raw == "*"
-        return f"{quoted(node)} (everyone)" if is_everyone else _pattern(node, article)
-    return domain(node, article)
+def element(  # noqa: C901, PLR0911 - one per construct
+    node: nodes.Element | nodes.Constant, field: nodes.Field | None = None, article: str = "any"
+) -> str:
+    """A literal, or the values of a domain; `article` precedes a kind of values."""
+    match node:
+        case nodes.TextLiteral(kind="plain", raw="*") if field == "consumers":
+            return f"{quoted(node)} (everyone)"
+        case nodes.TextLiteral(kind="plain"):
+            return quoted(node)
+        case nodes.TextLiteral():
+            return f"{article} text that matches {quoted(node)}"
+        case nodes.Boolean(value=value) | nodes.BoolDomain(value=value):
+            return "true" if value else "false"
+        case nodes.Number(value=number):
+            return _INFINITE.get(number) or str(number)
+        case nodes.Moment(written=int() | float() as seconds, at=at):
+            return f"{element(nodes.Number(seconds, at))} seconds after 1970 began"
+        case nodes.Moment(written=written):
+            return f'd"{plain(str(written))}"'
+        case nodes.NumberDomain(kind=kind, range=bounds):
+            return _bounded(_KINDS[kind], bounds, article)
+        case nodes.TimeDomain():
+            return _bounded("time", node, article)
+        case nodes.TextDomain(text=text, length=length):
+            words = element(text, article=article)
+            if length is None:
+                return words
+            if length.low is not None and length.low == length.high:
+                return f"{words} with a length of {element(length.low)}"
+            return f"{words} with a length {_interval(length)}"
+
+
+def _bounded(kind: str, bounds: nodes.Range | nodes.TimeDomain, article: str) -> str:
+    if bounds.low is not None and bounds.low == bounds.high:
+        return f"the {kind} {element(bounds.low)}"
+    return f"{article} {kind} {_interval(bounds)}"
+
+
+def _interval(bounds: nodes.Range | nodes.TimeDomain) -> str:
+    above, below = (
+        ("after", "before") if isinstance(bounds, nodes.TimeDomain) else ("above", "below")
+    )
+    low, high = (None if end is None else element(end) for end in (bounds.low, bounds.high))
+    start = "" if low is None else f"{above if bounds.low_open else 'from'} {low}"
+    end = "" if high is None else f"{below if bounds.high_open else 'up to'} {high}"
+    if not start:
+        return end
+    if not end:
+        return start if bounds.low_open else f"{start} on"
+    return f"{start} and {end}" if bounds.low_open or bounds.high_open else f"{start} {end}"
 
 
 def joined(operator: nodes.Operator, parts: list[str]) -> str:
@@ -90,56 +114,6 @@ def joined(operator: nodes.Operator, parts: list[str]) -> str:
         case "^":
             count = "exactly one" if len(parts) == _PAIR else "an odd number"
             return f"what is in {count} of {enumeration(parts)}"
-        case _:
-            assert_never(operator)
-
-
-def _pattern(text: nodes.TextLiteral, article: str) -> str:
-    kind = "" if text.kind == "plain" else f"{article} text that matches "
-    return f"{kind}{quoted(text)}"
-
-
-def _bounded(kind: str, bounds: nodes.Range | nodes.TimeDomain, article: str) -> str:
-    if bounds.low is not None and bounds.low == bounds.high:
-        return f"the {kind} {literal(bounds.low)}"
-    return f"{article} {kind} {_interval(bounds)}"
-
-
-def literal(node: nodes.Constant) -> str:
-    """A literal: texts and times as written, numbers in digits."""
-    match node:
-        case nodes.TextLiteral():
-            return quoted(node)
-        case nodes.Boolean(value=value):
-            return "true" if value else "false"
-        case nodes.Number(value=value):
-            return _figure(value)
-        case nodes.Moment(written=written):
-            if isinstance(written, str):
-                return f'd"{plain(written)}"'
-            return f"{_figure(written)} seconds after 1970 began"
-        case _:
-            assert_never(node)
-
-
-def _figure(value: float) -> str:
-    if value in {float("inf"), float("-inf")}:
-        return "infinity" if value > 0 else "minus infinity"
-    return str(value)
-
-
-def _interval(bounds: nodes.Range | nodes.TimeDomain) -> str:
-    above, below = (
-        ("after", "before") if isinstance(bounds, nodes.TimeDomain) else ("above", "below")
-    )
-    low, high = (None if end is None else literal(end) for end in (bounds.low, bounds.high))
-    start = "" if low is None else f"{above if bounds.low_open else 'from'} {low}"
-    end = "" if high is None else f"{below if bounds.high_open else 'up to'} {high}"
-    if not start:
-        return end
-    if not end:
-        return start if bounds.low_open else f"{start} on"
-    return f"{start} and {end}" if bounds.low_open or bounds.high_open else f"{start} {end}"
 
 
 def enumeration(items: list[str], word: str = "and") -> str:
@@ -153,6 +127,17 @@ _TESTS: dict[nodes.MetaTest, tuple[str, str]] = {
     "subset": ("include nothing except", "include something other than"),
     "superset": ("include all of", "do not include all of"),
     "==": ("are exactly", "are not exactly"),
+    "empty": ("are empty", "are not empty"),
+    "universal": ("are universal", "are not universal"),
+}
+
+
+_CHANGES: dict[nodes.Assignment, str] = {
+    "=": "makes {} exactly {}",
+    "|=": "adds to {}: {}",
+    "-=": "removes from {}: {}",
+    "&=": "keeps of {} only what is also in {}",
+    "^=": "keeps in {} what is in exactly one of these and {}",
 }
 
 
@@ -186,8 +171,6 @@ class Wording:
                 return f"{self._operand(left)} {equals} {self._operand(right)}"
             case nodes.Compared():
                 return f"{self.labels(node.left)} {self._compared(node, holds=holds)}"
-            case _:
-                assert_never(node)
 
     def _part(self, node: nodes.Predicate) -> str:
         words = self.condition(node)
@@ -203,16 +186,14 @@ class Wording:
 
     def _compared(self, node: nodes.Compared, *, holds: bool) -> str:
         field, test = node.left.field, node.test
+        words = _TESTS[test][0 if holds else 1]
         if node.right is None:
-            everything = "everyone" if field == "consumers" else "universal"
-            are = "are" if holds else "are not"
-            return f"{are} {'empty' if test == 'empty' else everything}"
+            return words.replace("universal", "everyone") if field == "consumers" else words
         right = self.set(node.right, field)
         is_single = isinstance(node.right, nodes.SetLiteral) and len(node.right.elements) == 1
         if is_single and test in {"overlaps", "superset"}:
-            return f"{'include' if holds else 'do not include'} {right}"
-        yes, no = _TESTS[test]
-        return f"{yes if holds else no} {right}"
+            words = "include" if holds else "do not include"
+        return f"{words} {right}"
 
     def _operand(self, node: nodes.Operand) -> str:
         match node:
@@ -221,7 +202,7 @@ class Wording:
             case nodes.Value(scope=scope):
                 return f"the value of the {scope}"
             case _:
-                return literal(node)
+                return element(node)
 
     # Sets
 
@@ -242,8 +223,6 @@ class Wording:
                     for added, edit in edits
                 ]
                 return f"{self._operand_of_set(base, field)} {' and then '.join(changes)}"
-            case _:
-                assert_never(node)
 
     def _operand_of_set(self, node: nodes.Set, field: nodes.Field | None) -> str:
         words = self.set(node, field)
@@ -260,40 +239,23 @@ class Wording:
             case "args":
                 how = "that all arguments share" if node.intersect else "of all arguments together"
                 return f"the {node.field} {how}"
-            case "short":
-                return self._of_short(node.field)
-            case "session" | "result":
-                return f"the {node.field} of the {node.scope}"
-            case _:
-                assert_never(node.scope)
-
-    def _of_short(self, field: nodes.Field) -> str:
-        if not self._short:
-            return f"the {field} that `@{field}` means here"
-        return f"the {field} of the {self._short}"
+            case "short" if not self._short:
+                return f"the {node.field} that `@{node.field}` means here"
+            case scope:
+                return f"the {node.field} of the {self._short if scope == 'short' else scope}"
 
     # Changes
 
     def update(self, node: nodes.Update) -> str:
         """A change of labels, in words that can follow "it"."""
-        target, field = self.labels(node.target), node.target.field
-        given = self.set(node.set, field)
-        match node.assignment:
-            case "=":
-                return f"makes {target} exactly {given}"
-            case "|=" if field == "consumers":
-                stays = "if these are everyone, only the added ones stay"
-                return f"adds to {target}: {given} ({stays})"
-            case "|=":
-                return f"adds to {target}: {given}"
-            case "-=":
-                return f"removes from {target}: {given}"
-            case "&=":
-                return f"keeps of {target} only what is also in {given}"
-            case "^=":
-                return f"keeps in {target} what is in exactly one of these and {given}"
-            case _:
-                assert_never(node.assignment)
+        field = node.target.field
+        change = _CHANGES[node.assignment].format(
+            self.labels(node.target), self.set(node.set, field)
+        )
+        is_doubtful = node.assignment == "|=" and field == "consumers"
+        return (
+            f"{change} (if these are everyone, only the added ones stay)" if is_doubtful else change
+        )
 
 
 _OWNERS: dict[nodes.Phase, str] = {"before": "session", "result": "result", "after": "session"}
@@ -341,8 +303,6 @@ def sentence_of(item: nodes.Item) -> str:
             return f"The `should` rules of this block have priority {value}."
         case nodes.UpdateBlock(phase=phase):
             return f"{_MOMENTS[phase]}, the policy changes nothing."
-        case _:
-            assert_never(item.node)
 
 
 def brief(item: nodes.Item) -> str:
@@ -360,23 +320,13 @@ def brief(item: nodes.Item) -> str:
 
 def _binding(node: nodes.Binding) -> str:
     """The meaning of a name."""
-    wording, value = Wording(), node.value
-    match value:
-        case nodes.Name(name=other):
-            return f"`{node.name}` is another name for `{other}`."
-        case (
-            nodes.In()
-            | nodes.Same()
-            | nodes.Compared()
-            | nodes.Not()
-            | nodes.Both()
-            | nodes.Either()
-        ):
-            return f"`{node.name}` holds when {wording.condition(value)}."
-        case nodes.BoolDomain() | nodes.NumberDomain() | nodes.TextDomain() | nodes.TimeDomain():
-            return f"`{node.name}` means {domain(value)}."
-        case _:
-            return f"`{node.name}` means {wording.set(value)}."
+    value = node.value
+    if isinstance(value, nodes.Name):
+        return f"`{node.name}` is another name for `{value.name}`."
+    if isinstance(value, _CONDITIONS):
+        return f"`{node.name}` holds when {Wording().condition(value)}."
+    means = element(value) if isinstance(value, nodes.Domain) else Wording().set(value)
+    return f"`{node.name}` means {means}."
 
 
 def _is_condition(node: nodes.Declaration) -> bool:
@@ -522,7 +472,7 @@ class ExplainedRule:
 
     def cell(self) -> Cell:
         """The rule in short lines for the cell of a table."""
-        lines = (self.sentence, *_author_lines(self.reasons), *_note_lines(self.remarks))
+        lines = (self.sentence, *_comments(self))
         return tuple(part for line in lines for part in textwrap.wrap(line, _CELL_WIDTH))
 
     def to_json(self) -> dict[str, Any]:
@@ -551,8 +501,7 @@ class Section:
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
         return {
-            "title": self.title,
-            "line": self.line,
+            **asdict(self),
             "reasons": list(self.reasons),
             "remarks": list(self.remarks),
             "rules": [rule.to_json() for rule in self.rules],
@@ -591,11 +540,11 @@ class Explanation(Tabled):
         for section in self.sections:
             yield 0, ""
             yield 0, f"{section.title} (line {section.line})"
-            for line in (*_author_lines(section.reasons), *_note_lines(section.remarks)):
+            for line in _comments(section):
                 yield 2, line
             for rule in section.rules:
                 yield 2, f"Line {rule.line}, {rule.kind}: {rule.sentence}"
-                for line in (*_author_lines(rule.reasons), *_note_lines(rule.remarks)):
+                for line in _comments(rule):
                     yield 6, line
         yield 0, ""
         yield 0, "In general"
@@ -728,27 +677,21 @@ def _ended(text: str) -> str:
 
 def _with_names_together(sections: Sequence[Section]) -> Iterator[Section]:
     """Sections, with consecutive names in one section."""
-    held: Section | None = None
-    for section in sections:
-        if held is not None and held.title == section.title == "Names":
-            held = replace(held, rules=held.rules + section.rules)
-            continue
-        if held is not None:
-            yield held
-        held = section
-    if held is not None:
-        yield held
+    for title, group in groupby(sections, key=lambda section: section.title):
+        first, *others = group
+        if title == "Names":
+            rules = (rule for section in (first, *others) for rule in section.rules)
+            yield replace(first, rules=tuple(rules))
+        else:
+            yield from (first, *others)
 
 
-def _author_lines(reasons: Sequence[str]) -> Iterator[str]:
-    """The author's comments in curly quotes, which the comments themselves cannot contain."""
-    for reason in reasons:
+def _comments(of: ExplainedRule | Section) -> Iterator[str]:
+    """The author's comments in curly quotes, which they themselves cannot contain, and remarks."""
+    for reason in of.reasons:
         inside = reason.replace("\N{RIGHT DOUBLE QUOTATION MARK}", r"\u201d")
         yield f"The author: \N{LEFT DOUBLE QUOTATION MARK}{inside}\N{RIGHT DOUBLE QUOTATION MARK}"
-
-
-def _note_lines(remarks: Sequence[str]) -> Iterator[str]:
-    for remark in remarks:
+    for remark in of.remarks:
         yield f"Note: {remark}"
 
 

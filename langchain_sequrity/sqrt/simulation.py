@@ -1,20 +1,22 @@
 """Calls of tools tried on a policy, without any tool, model or server.
 
 Decisions and labels are those of the local server for the same calls in one session
-(`docs/behaviour.md`, M5 and V1 to V3), without blockers and classifiers.
+(`docs/behaviour.md`, M5 and V1 to V3), without blockers and classifiers. Coverage is the rules and
+label changes of a policy that the calls exercised.
 """
 
 import math
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
-from typing import Any, NoReturn, get_args, overload
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any, Literal, NoReturn, get_args, overload
 
 from typing_extensions import override
 
 from langchain_sequrity.display import plain
 from langchain_sequrity.display.tables import Cell, Row, Table, Tabled, Tone
 from langchain_sequrity.errors import UsageError
-from langchain_sequrity.labels import KINDS, Combine, Labels, make_labels
+from langchain_sequrity.labels import Combine, Labels, make_labels
 from langchain_sequrity.sqrt.coerce import (
     AnyPolicy,
     AnyTool,
@@ -23,12 +25,22 @@ from langchain_sequrity.sqrt.coerce import (
     completed,
     engine_of,
 )
-from langchain_sequrity.sqrt.context import Argument, Call, result_labels
+from langchain_sequrity.sqrt.compiler import CompiledStep
+from langchain_sequrity.sqrt.context import Argument, Call, EvaluationContext, result_labels
 from langchain_sequrity.sqrt.diagnostics import Spellings
 from langchain_sequrity.sqrt.engine import Engine
-from langchain_sequrity.sqrt.matchers import MatchBudget
-from langchain_sequrity.sqrt.nodes import Binding
-from langchain_sequrity.sqrt.verdict import Reason, Verdict
+from langchain_sequrity.sqrt.explanation import brief, tool_name
+from langchain_sequrity.sqrt.matchers import MatchBudget, Truth
+from langchain_sequrity.sqrt.nodes import (
+    CheckRule,
+    Phase,
+    Policy,
+    Position,
+    UpdateStep,
+    items_of,
+    tools_of,
+)
+from langchain_sequrity.sqrt.verdict import Reason, Verdict, Vote
 from langchain_sequrity.suggestions import meant, nearest
 
 NOT_REACHED = "not reached"
@@ -38,18 +50,6 @@ _SHOWN = 3
 def verdict_word(verdict: Verdict | None) -> str:
     """The verdict in a word or two."""
     return NOT_REACHED if verdict is None else verdict.final_verdict.replace("_", " ")
-
-
-def certain_word(verdict: Verdict | None) -> str:
-    """Whether the verdict is certain, in words."""
-    if verdict is None:
-        return ""
-    if verdict.certain:
-        return "certain"
-    absent = dict.fromkeys(name for reason in verdict.reasons for name in reason.absent)
-    if absent:
-        return f"uncertain: the call has no argument {' and '.join([*absent][:_SHOWN])}"
-    return "uncertain: the service may see this differently"
 
 
 def tone(verdict: Verdict | None) -> Tone:
@@ -62,12 +62,6 @@ def tone(verdict: Verdict | None) -> Tone:
 def rules_cell(verdict: Verdict | None) -> Cell:
     """The rules that decided, with their lines."""
     return _shortened([] if verdict is None else [_rule(reason) for reason in verdict.reasons])
-
-
-def reasons_cell(verdict: Verdict | None) -> Cell:
-    """The doc comments of the rules that decided."""
-    found = [] if verdict is None else [reason.description for reason in verdict.reasons]
-    return _shortened(list(dict.fromkeys(one for one in found if one)))
 
 
 def verdict_json(verdict: Verdict | None) -> dict[str, Any]:
@@ -150,10 +144,9 @@ Given = Trial | Call | Mapping[str, Any]
 """A call to try: a `Trial`, the same as a mapping, or a `Call` whose labels are final."""
 
 _KEYS = tuple(one.name for one in fields(Trial))
-_MESSAGE_KEYS = {"name": "tool", "args": "arguments"}
 
 
-def read_trials(calls: Iterable[Given]) -> list[Trial]:
+def _read_trials(calls: Iterable[Given]) -> list[Trial]:
     """Read and check calls to try.
 
     Args:
@@ -171,9 +164,7 @@ def read_trials(calls: Iterable[Given]) -> list[Trial]:
     trials: list[Trial] = []
     known: dict[str, int] = {}
     for number, given in enumerate(calls, 1):
-        reader = _TrialReader(number)
-        trial = reader.read(given)
-        reader.check_ids(trial, known)
+        trial = _TrialReader(number).read(given, known)
         if trial.id:
             known[trial.id] = number
         trials.append(trial)
@@ -191,79 +182,38 @@ class _TrialReader:
         self._number = number
         self._where = f"Call {number}"
 
-    def read(self, given: Any) -> Trial:
-        """Read and check it."""
-        if isinstance(given, Trial):
-            return self._checked(given)
+    def read(self, given: Any, known: Mapping[str, int]) -> Trial:
+        """Read and check it.
+
+        Args:
+            given: The call.
+            known: The ids of earlier calls, with their numbers.
+        """
+        if isinstance(given, Call):
+            self._name(given.tool)
+            values = {name: one.value for name, one in given.arguments.items()}
+            labels = {name: one.labels for name, one in given.arguments.items()}
+            return Trial(given.tool, self._arguments(values), labels)
         if isinstance(given, Mapping):
-            return self._checked(self._from_json(given))
-        if not isinstance(given, Call):
+            given = self._from_json(given)
+        if not isinstance(given, Trial):
             self._fail(
                 f"expected a `Trial`, a `Call` or a mapping, got {_kind(given)}",
                 'Write `Trial("tool", {"argument": value})`',
             )
-        self._name(given.tool)
-        values = {name: one.value for name, one in given.arguments.items()}
-        labels = {name: one.labels for name, one in given.arguments.items()}
-        return Trial(given.tool, self._arguments(values), labels)
-
-    def check_ids(self, trial: Trial, known: Mapping[str, int]) -> None:
-        """Check that its id is unique, and that the results that it uses come before it."""
-        if trial.id in known:
-            self._fail(
-                f"call {known[trial.id]} already has the id {_shown(trial.id)}",
-                "Give each call its own id, or no id",
-            )
-        for name, ids in trial.uses.items():
-            for one in ids:
-                if one not in known:
-                    advice = nearest(one, known) or "Give this id to an earlier call"
-                    self._fail(
-                        f"`uses` of {_shown(name)} names {_shown(one)}, but no earlier call "
-                        "has this id",
-                        advice,
-                    )
-
-    # JSON
+        trial = self._checked(given)
+        self._check_ids(trial, known)
+        return trial
 
     def _from_json(self, given: Mapping[str, Any]) -> Trial:
-        self._known("", given, _KEYS)
+        for key in given:
+            if key not in _KEYS:
+                keys = ", ".join(f"`{one}`" for one in _KEYS)
+                advice = nearest(str(key), _KEYS) or f"Keys are {keys}"
+                self._fail(f"unknown key {_shown(key)}", advice)
         if "tool" not in given:
             self._fail("it names no `tool`", 'Write `{"tool": "name", "arguments": {…}}`')
-        read = dict(given)
-        self._name(read["tool"])
-        labels = self._mapping("labels", read.get("labels", {}))
-        read["labels"] = {
-            name: self._labels_from_json(f"labels of {_shown(name)}", one)
-            for name, one in labels.items()
-        }
-        if "result_labels" in read:
-            read["result_labels"] = self._labels_from_json("`result_labels`", read["result_labels"])
-        return Trial(**read)
-
-    def _labels_from_json(self, what: str, given: Any) -> Any:
-        if isinstance(given, Labels):
-            return given
-        if not isinstance(given, Mapping):
-            self._fail(
-                f"{what}: expected an object of labels, got {_kind(given)}",
-                'Write `{"tags": ["web"]}`',
-            )
-        self._known(f" in {what}", given, KINDS)
-        return self._labels(what, **given)
-
-    def _known(self, where: str, given: Mapping[str, Any], keys: tuple[str, ...]) -> None:
-        for key in given:
-            if key not in keys:
-                known = ", ".join(f"`{one}`" for one in keys)
-                near = nearest(key, keys) if isinstance(key, str) else ""
-                if (
-                    key in _MESSAGE_KEYS and _MESSAGE_KEYS[key] in keys
-                ):  # as in LangChain's tool calls
-                    near = f"Write `{_MESSAGE_KEYS[key]}`"
-                self._fail(f"unknown key {_shown(key)}{where}", near or f"Keys are {known}")
-
-    # Checks
+        return Trial(**given)
 
     def _checked(self, trial: Trial) -> Trial:
         self._name(trial.tool)
@@ -273,10 +223,9 @@ class _TrialReader:
         for what, named in (("labels", labels), ("uses", uses)):
             for name in named:
                 if name not in arguments:
-                    near = nearest(name, arguments) or "Name one of `arguments`"
                     self._fail(
                         f"`{what}` names {_shown(name)}, which is not one of `arguments`",
-                        near,
+                        nearest(name, arguments) or "Name one of `arguments`",
                     )
         if not isinstance(trial.id, str):
             self._fail(f"expected a text as `id`, got {_kind(trial.id)}", 'Write `"mail"`')
@@ -289,13 +238,29 @@ class _TrialReader:
         return Trial(
             trial.tool,
             arguments,
-            {name: self._own(f"labels of {_shown(name)}", one) for name, one in labels.items()},
+            {name: self._labels(f"labels of {_shown(name)}", one) for name, one in labels.items()},
             {name: self._ids(name, ids) for name, ids in uses.items()},
             trial.id,
             trial.result,
-            self._own("`result_labels`", trial.result_labels),
+            self._labels("`result_labels`", trial.result_labels),
             trial.combine,
         )
+
+    def _check_ids(self, trial: Trial, known: Mapping[str, int]) -> None:
+        """Check that its id is unique, and that the results that it uses come before it."""
+        if trial.id in known:
+            self._fail(
+                f"call {known[trial.id]} already has the id {_shown(trial.id)}",
+                "Give each call its own id, or no id",
+            )
+        for name, ids in trial.uses.items():
+            for one in ids:
+                if one not in known:
+                    self._fail(
+                        f"`uses` of {_shown(name)} names {_shown(one)}, but no earlier call "
+                        "has this id",
+                        nearest(one, known) or "Give this id to an earlier call",
+                    )
 
     def _name(self, tool: Any) -> None:
         if not isinstance(tool, str) or not tool:
@@ -310,17 +275,11 @@ class _TrialReader:
         return arguments
 
     def _mapping(self, what: str, given: Any) -> dict[str, Any]:
-        if not isinstance(given, Mapping):
+        if not isinstance(given, Mapping) or not all(isinstance(name, str) for name in given):
             self._fail(
                 f"expected `{what}` by name of argument, got {_kind(given)}",
                 f'Write `{what}` as `{{"name": …}}`',
             )
-        for name in given:
-            if not isinstance(name, str):
-                self._fail(
-                    f"`{what}`: names of arguments are texts, got {_kind(name)}",
-                    f'Write `{what}` as `{{"name": …}}`',
-                )
         return dict(given)
 
     def _ids(self, name: str, given: Any) -> tuple[str, ...]:
@@ -334,22 +293,16 @@ class _TrialReader:
             )
         return ids
 
-    def _own(self, what: str, given: Any) -> Labels:
+    def _labels(self, what: str, given: Any) -> Labels:
         """Labels from a caller, who may not use the service's own names."""
-        if not isinstance(given, Labels):
-            self._fail(f"{what}: expected `Labels`, got {_kind(given)}", "Write `Labels(…)`")
-        return self._labels(what, given.producers, given.consumers, given.tags)
-
-    def _labels(self, what: str, *sets: Any, **named: Any) -> Labels:
-        for one in (*sets, *named.values()):
-            if not isinstance(one, Iterable) or isinstance(one, Mapping):
-                self._fail(f"{what}: expected lists of names, got {_kind(one)}", 'Write `["web"]`')
         try:
-            return make_labels(*sets, **named)
-        except (UsageError, TypeError) as error:  # a name that is not hashable
-            why = str(error) if isinstance(error, UsageError) else "Names are texts."
-            msg = f"{self._where}: {what}: {plain(why)}"
+            found = given if isinstance(given, Labels) else Labels(**given)
+            return make_labels(found.producers, found.consumers, found.tags)
+        except UsageError as error:
+            msg = f"{self._where}: {what}: {plain(str(error))}"
             raise UsageError(msg) from None
+        except TypeError:
+            self._fail(f"{what}: expected lists of names", 'Write `{"tags": ["web"]}`')
 
     def _json(self, what: str, value: Any) -> None:
         if fault := _not_json(value, _MAX_DEPTH):
@@ -389,7 +342,7 @@ def _shown(value: Any) -> str:
     return f"`{plain(value if isinstance(value, str) else repr(value), limit=80)}`"
 
 
-def check_names(
+def _check_names(
     trials: Iterable[Trial], tools: Iterable[AnyTool] | None, *engines: Engine
 ) -> dict[str, Arguments]:
     """Refuse calls of unknown tools, or of misspelt ones if the tools are not given.
@@ -430,25 +383,17 @@ def _unknown(trials: Iterable[Trial], known: Mapping[str, Arguments]) -> _Faults
 
 
 def _misspelt(trials: Iterable[Trial], engines: Sequence[Engine]) -> _Faults:
-    names, spellings, budget = _named(engines), Spellings(), MatchBudget()
+    texts = [node.tool.text for engine in engines for node in tools_of(engine.policy)]
+    names = dict.fromkeys(text.raw for text in texts if text.kind == "plain")
+    entries = [entry for engine in engines for entry in engine.tools]
+    spellings, budget = Spellings(), MatchBudget()
     for name in names:
         spellings.add(name)
     for number, trial in enumerate(trials, 1):
         other = "" if trial.tool in names else spellings.near(trial.tool)
-        if other and not _has_rules(trial.tool, engines, budget):
+        if other and all(entry.matches(trial.tool, budget) is False for entry in entries):
             advice = f"{meant(other)} If not, give the tools that there are"
             yield number, trial, f"no rule is for this tool. {advice} as `tools`."
-
-
-def _named(engines: Sequence[Engine]) -> dict[str, None]:
-    nodes = (node for engine in engines for node in engine.policy.declarations)
-    texts = (node.tool.text for node in nodes if not isinstance(node, Binding))
-    return dict.fromkeys(text.raw for text in texts if text.kind == "plain")
-
-
-def _has_rules(tool: str, engines: Sequence[Engine], budget: MatchBudget) -> bool:
-    entries = (entry for engine in engines for entry in engine.tools)
-    return any(entry.matches(tool, budget) is not False for entry in entries)
 
 
 @dataclass(frozen=True, slots=True)
@@ -498,14 +443,19 @@ class Decision:
 
     def row(self) -> Row:
         """The decision as a row of the simulation's table."""
-        tool, id_ = self.call.tool, self.trial.id
+        tool, id_, verdict = self.call.tool, self.trial.id, self.verdict
+        reasons = verdict.reasons if verdict else ()
+        doubts = (one.doubt for one in reasons if one.doubt)
+        sure = f"uncertain: {next(doubts, 'the service may see this differently')}"
+        if verdict is None or verdict.certain:
+            sure = "certain" if verdict else ""
         return (
             (str(self.number),),
             (f"{tool} ({id_})" if id_ else tool,),
-            (verdict_word(self.verdict),),
-            (certain_word(self.verdict),),
-            rules_cell(self.verdict) if self.verdict else (self._waiting(),),
-            reasons_cell(self.verdict),
+            (verdict_word(verdict),),
+            (sure,),
+            rules_cell(verdict) if verdict else (self._waiting(),),
+            _shortened([*dict.fromkeys(one.description for one in reasons if one.description)]),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -641,16 +591,28 @@ def simulate(
         assert pay.verdict.reasons[0].description == "mails do not move money"
         ```
     """
-    engine, trials = engine_of(policy), read_trials(calls)
-    known = check_names(trials, tools, engine)
-    return Simulation(tuple(run(engine, trials, session, known)))
+    (found,) = decisions(calls, session, tools, engine_of(policy))
+    return Simulation(found)
 
 
-def run(
+def decisions(
+    calls: Iterable[Given], session: Labels, tools: Iterable[AnyTool] | None, *engines: Engine
+) -> list[tuple[Decision, ...]]:
+    """The decisions of each engine on the same calls, each in a session of its own."""
+    trials = _read_trials(calls)
+    known = _check_names(trials, tools, *engines)
+    if not isinstance(session, Labels):
+        msg = (
+            f"Expected `Labels` as `session`, got {_kind(session)}. "
+            'Write `Labels(tags=frozenset({"name"}))`.'
+        )
+        raise UsageError(msg)
+    return [tuple(_run(engine, trials, session, known)) for engine in engines]
+
+
+def _run(
     engine: Engine, trials: Iterable[Trial], session: Labels, tools: Mapping[str, Arguments]
 ) -> Iterator[Decision]:
-    """Run checked trials through an engine, in order."""
-    _check_session(session)
     results: dict[str, Labels] = {}
     for number, trial in enumerate(trials, 1):
         decision = _decided(engine, _undecided(number, trial, results, session), tools)
@@ -658,18 +620,6 @@ def run(
         if trial.id and decision.result_labels is not None:
             results[trial.id] = decision.result_labels
         yield decision
-
-
-def _check_session(session: Labels) -> None:
-    """Refuse labels that are not sets of names."""
-    what = f"a value of type `{type(session).__name__}`"
-    if isinstance(session, Labels):
-        sets = (session.producers, session.consumers, session.tags)
-        if all(isinstance(names, frozenset) for names in sets):
-            return
-        what = "`Labels` whose sets are not `frozenset`s"
-    msg = f'Expected `Labels` as `session`, got {what}. Write `Labels(tags=frozenset({{"name"}}))`.'
-    raise UsageError(msg)
 
 
 def _decided(engine: Engine, made: Decision, tools: Mapping[str, Arguments]) -> Decision:
@@ -698,3 +648,231 @@ def _undecided(number: int, trial: Trial, results: dict[str, Labels], session: L
     missing = dict.fromkeys(one for ids in used.values() for one in ids if one not in results)
     call = Call(trial.tool, arguments)
     return Decision(number, trial, call, None, session, session, waits_for=tuple(missing))
+
+
+# Coverage
+
+Status = Literal["decided", "held", "did not hold", "passed over", "never reached"]
+_EXERCISED = {"decided", "held"}
+_TONES: dict[str, Tone] = {
+    "decided": "good", "held": "good", "did not hold": "doubtful", "passed over": "bad",
+    "never reached": "bad",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class CoveredRule:
+    """A check rule or a label change, and how often calls exercised it.
+
+    Attributes:
+        line: Its line, from 1.
+        column: Its column, from 1.
+        tool: The id of its tool, or its regex as written.
+        kind: `must deny`, `should allow`, …, `result`, `session before` or `session after`.
+        rule: A check rule as written, or a change in words.
+        decided: Calls whose verdict it decided.
+        held: Calls for which it held, but another rule decided. A change that ran has held.
+        not_held: Calls for which it was evaluated and did not hold, or was an allowance in doubt.
+        passed_over: Calls for which it was not evaluated, because an earlier denial had decided.
+        in_doubt: The calls of `decided` and `held` for which it is unknown whether it holds.
+    """
+
+    line: int
+    column: int
+    tool: str
+    kind: str
+    rule: str
+    decided: int = 0
+    held: int = 0
+    not_held: int = 0
+    passed_over: int = 0
+    in_doubt: int = 0
+
+    @property
+    def status(self) -> Status:
+        """Its best result over all calls."""
+        if self.decided:
+            return "decided"
+        if self.held:
+            return "held"
+        if self.not_held:
+            return "did not hold"
+        return "passed over" if self.passed_over else "never reached"
+
+    @property
+    def is_missed(self) -> bool:
+        """Whether no call exercised it."""
+        return self.status not in _EXERCISED
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Coverage(Tabled):
+    """The coverage of a policy by calls; made by `coverage`.
+
+    Attributes:
+        rules: All check rules and label changes in source order.
+        simulation: The decisions on the calls.
+    """
+
+    rules: tuple[CoveredRule, ...]
+    simulation: Simulation
+
+    @property
+    def missed(self) -> tuple[CoveredRule, ...]:
+        """Rules and changes that held for no call."""
+        return tuple(rule for rule in self.rules if rule.is_missed)
+
+    @property
+    def share(self) -> float:
+        """The share of rules that held for some call, from 0 to 1; 1 for a policy without rules."""
+        return 1 - len(self.missed) / len(self.rules) if self.rules else 1.0
+
+    @property
+    def by_default(self) -> int:
+        """Calls that no written rule decided."""
+        verdicts = [one.verdict for one in self.simulation]
+        return sum(one is not None and not any(r.at for r in one.reasons) for one in verdicts)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data, ready for JSON."""
+        return {
+            "share": self.share,
+            "missed": len(self.missed),
+            "calls": len(self.simulation),
+            "by_default": self.by_default,
+            "rules": [{**asdict(rule), "status": rule.status} for rule in self.rules],
+        }
+
+    @override
+    def table(self) -> Table:
+        """A table with a row for each rule, rules that held in green."""
+        total, reached = len(self.rules), len(self.rules) - len(self.missed)
+        return Table(
+            f"{reached} of {total} rules and label changes held for some call ({self.share:.0%})",
+            ("Line", "Tool", "Kind", "Rule", "Status", "Decided", "Held", "Did not", "Passed over"),
+            tuple(map(_row, self.rules)),
+            tuple(self._notes()),
+            tuple(_TONES[rule.status] for rule in self.rules),
+        )
+
+    def _notes(self) -> Iterator[str]:
+        count = len(self.simulation)
+        yield (
+            f"{count} call{'' if count == 1 else 's'}, of which {self.by_default} decided by no "
+            f"written rule and {len(self.simulation.not_reached)} not reached."
+        )
+        if any(rule.passed_over for rule in self.rules):
+            yield (
+                "Passed over: an earlier `must deny` had decided (`fail_fast`), so the rule was "
+                "not evaluated."
+            )
+
+
+def _row(rule: CoveredRule) -> Row:
+    status: str = rule.status
+    if rule.in_doubt == rule.decided + rule.held > 0:
+        status = f"{status}, each time in doubt"
+    counts = (rule.decided, rule.held, rule.not_held, rule.passed_over)
+    cells = (str(rule.line), rule.tool, rule.kind, rule.rule, status, *map(str, counts))
+    return tuple((cell,) for cell in cells)
+
+
+def coverage(
+    policy: AnyPolicy,
+    calls: Iterable[Given],
+    *,
+    session: Labels = _NO_LABELS,
+    tools: Iterable[AnyTool] | None = None,
+) -> Coverage:
+    """Find the rules and label changes of a policy that a set of calls exercises.
+
+    No call tests a rule that never held, so it may contain a mistake.
+
+    Args:
+        policy: As for `simulate`.
+        calls: As for `simulate`.
+        session: The session's labels before the first call.
+        tools: As for `simulate`.
+
+    Returns:
+        The counts, and the simulation behind them.
+
+    Raises:
+        UsageError: If a call is invalid or `policy` is not a policy.
+        PolicySyntaxError: If the text is not a SQRT policy.
+
+    Example:
+        ```python
+        from langchain_sequrity.sqrt import coverage
+
+        policy = '''
+            tool "pay" {
+                must deny when amount.value in {int 100..};
+                must deny when to.value == "eve";
+            }
+        '''
+        found = coverage(policy, [{"tool": "pay", "arguments": {"amount": 200, "to": "eve"}}])
+        assert [rule.status for rule in found.rules] == ["decided", "passed over"]
+        assert found.share == 0.5
+        ```
+    """
+    engine = _CountingEngine(engine_of(policy))
+    (found,) = decisions(calls, session, tools, engine)
+    return Coverage(tuple(_rules(engine.policy, engine.counts)), Simulation(found))
+
+
+def _rules(policy: Policy, counts: Mapping[Position, Counter[str]]) -> Iterator[CoveredRule]:
+    for one in (one for node in policy.declarations for one in items_of(node)):
+        if isinstance(one.node, CheckRule | UpdateStep):
+            name = tool_name(one.tool)
+            yield CoveredRule(*one.at, name, one.kind, brief(one), **counts[one.at])
+
+
+class _CountingEngine(Engine):
+    """An engine that counts the results of its rules and steps, by their positions."""
+
+    def __init__(self, engine: Engine) -> None:
+        super().__init__(engine.policy, engine.tools, engine.presets)
+        self.counts: defaultdict[Position, Counter[str]] = defaultdict(Counter)
+        self._taken: list[Vote] = []
+
+    @override
+    def votes(self, call: Call, session: Labels) -> Iterator[Vote]:
+        for vote in super().votes(call, session):
+            self._taken.append(vote)
+            yield vote
+
+    @override
+    def decide(self, call: Call, session: Labels) -> Verdict:
+        self._taken = []
+        verdict = super().decide(call, session)
+        decided = {reason.at for reason in verdict.reasons}
+        left = {check.reason.at for check, _ in self._rules_for(call.tool).checks}
+        for vote in self._taken:
+            at = vote.reason.at
+            left.discard(at)
+            if at is not None:  # only presets have no position
+                self._count(at, vote, decided=at in decided)
+        for at in filter(None, left):
+            self.counts[at]["passed_over"] += 1
+        return verdict
+
+    def _count(self, at: Position, vote: Vote, *, decided: bool) -> None:
+        counts = self.counts[at]
+        # A rule in doubt denies and never allows (V2).
+        holds = vote.holds if vote.reason.verdict == "allow" else vote.holds is not False
+        in_doubt = vote.holds is None or vote.fails is None
+        counts["decided"] += decided
+        counts["held"] += bool(holds) and not decided
+        counts["not_held"] += not holds and not decided
+        counts["in_doubt"] += in_doubt and (decided or bool(holds))
+
+    @override
+    def steps(
+        self, phase: Phase, tool: str, context: EvaluationContext
+    ) -> Iterator[tuple[CompiledStep, Truth]]:
+        for step, truth in super().steps(phase, tool, context):
+            counts = self.counts[step.node.at]
+            counts["not_held" if truth is False else "held"] += 1
+            counts["in_doubt"] += truth is None
+            yield step, truth

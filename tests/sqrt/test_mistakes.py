@@ -64,8 +64,8 @@ PATTERNS: list[Row] = [
     ('"*.exe" == to.value', [("In plain quotes `*.exe` is that text, not a pattern", 'Write `to.value in {w"*.exe"}`')]),
     ('to.value in {"a*"}', [("In plain quotes `a*` is that text, not a pattern", 'Write `w"a*"`')]),
     ('to.value in {"*"}', [("In plain quotes `*` is that text, not a pattern", 'Write `w"*"`')]),
-    ('to.value in {str "a*"}', [("In plain quotes `a*` is that text, not a pattern", 'Write `str like w"a*"`')]),
-    ('to.value in {str "^a$"}', [("In plain quotes `^a$` is that text, not a pattern", 'Write `str matching r"^a$"`')]),
+    ('to.value in {str "a*"}', [("In plain quotes `a*` is that text, not a pattern", 'Write `w"a*"`')]),
+    ('to.value in {str "^a$"}', [("In plain quotes `^a$` is that text, not a pattern", 'Write `r"^a$"`')]),
     ('to.value in {"^x$"}', [("In plain quotes `^x$` is that text, not a pattern", 'Write `r"^x$"`')]),
     ('to.value in {".*"}', [("In plain quotes `.*` is that text, not a pattern", 'Write `r".*"`')]),
     ('to.value in {"ada", "^bo$"}', [("In plain quotes `^bo$` is that text, not a pattern", 'Write `r"^bo$"`')]),
@@ -83,14 +83,14 @@ KINDS: list[Row] = [
     ("not euros.value in {float 0..100}", [("`euros` may be a whole number, such as 1, which in `float` is in doubt, and doubt denies", "Write `int 0..100, float 0..100`")]),
     ("not euros.value in {float 0.5..<2.5}", [("`euros` may be a whole number, such as 1, which in `float` is in doubt, and doubt denies", "Write `int 1..2, float 0.5..<2.5`")]),
     ("not euros.value in {float ..100}", [("`euros` may be a whole number, such as 1, which in `float` is in doubt, and doubt denies", "Write `int ..100, float ..100`")]),
-    ("not euros.value in {float 0<..}", [("`euros` may be a whole number, such as 1, which in `float` is in doubt, and doubt denies", "Write `int 0<.., float 0<..`")]),
+    ("not euros.value in {float 0<..}", [("`euros` may be a whole number, such as 1, which in `float` is in doubt, and doubt denies", "Write `int 1.., float 0<..`")]),
     ("not euros.value in {int 0..100}", [("`euros` may be a float, such as 1.5, which in `int` is in doubt, and doubt denies", "Write `int 0..100, float 0..100`")]),
     ("not count.value in {float 0..100}", [("`count` is a whole number, which in `float` is in doubt, and doubt denies", "Write `int 0..100`")]),
     ("not count.value in {float 0.5<..<2.5}", [("`count` is a whole number, which in `float` is in doubt, and doubt denies", "Write `int 1..2`")]),
     ("not count.value in {float 5}", [("`count` is a whole number, which in `float` is in doubt, and doubt denies", "Write `int 5`")]),
     ("to.value in {int 1..5}", [("`to` is a text, and this is a number: at best that is in doubt", 'Write what it holds in quotes, as `"5"`')]),
     ("to.value == 5", [("`to` is a text, and this is a number: at best that is in doubt", 'Write what it holds in quotes, as `"5"`')]),
-    ("to.value == true", [("`to` is a text, and this is true or false: at best that is in doubt", 'Write what it holds in quotes, as `"true"`')]),
+    ("to.value == true", [("`to` is a text, and this is true or false: at best that is in doubt", 'Write what it holds in quotes, as `"5"`')]),
     ('count.value == "5"', [("`count` is a whole number, and this is a text: at best that is in doubt", "Write `int 1..5`, or `== 5`")]),
     ('count.value in {str matching r"^5$"}', [("`count` is a whole number, and this is a text: at best that is in doubt", "Write `int 1..5`, or `== 5`")]),
     ('euros.value in {"5", "6"}', [("`euros` is a number, and this is a text: at best that is in doubt", "Write `int 1..5`, or `== 5`"), ("`euros` is a number, and this is a text: at best that is in doubt", "Write `int 1..5`, or `== 5`")]),
@@ -126,15 +126,15 @@ WHOLE: list[Row] = [
     ('tool "pay*" { must deny always; }', [("A star in the name of a tool is a star", 'A regex matches many tools: `tool r"^pay.*$"`')]),
     ('tool "*" { must deny always; }', [("A star in the name of a tool is a star", 'A regex matches many tools: `tool r".*"`')]),
     ('tool "send_.*" -> @tags |= {"x"};', [("A star in the name of a tool is a star", 'A regex matches many tools: `tool r"^send_.*$"`')]),
-    ('tool "pay" { must deny when "private" in text.tags; }', [("No rule sets the tag `private`", 'Write `tool "…" -> @tags |= {"private"};` for the tool it comes from, or have that tool return it with `labeled_tool_result`')]),
-    ('tool "pay" { must deny when text.tags overlaps {"private", "secret"}; }', [("No rule sets the tag `private`", 'Write `tool "…" -> @tags |= {"private"};` for the tool it comes from, or have that tool return it with `labeled_tool_result`'), ("No rule sets the tag `secret`", 'Write `tool "…" -> @tags |= {"secret"};` for the tool it comes from, or have that tool return it with `labeled_tool_result`')]),
-    ('tool "pay" { must allow when @args.tags superset of {"checked"}; }', [("No rule sets the tag `checked`", 'Write `tool "…" -> @tags |= {"checked"};` for the tool it comes from, or have that tool return it with `labeled_tool_result`')]),
+    ('tool "pay" { must deny when "private" in text.tags; }', [("No rule sets the tag `private` on results", 'Write `tool "…" -> @tags |= {"private"};` for the tool it comes from, or have that tool return it with `labeled_tool_result`')]),
+    ('tool "pay" { must deny when text.tags overlaps {"private", "secret"}; }', [("No rule sets the tag `private` on results", 'Write `tool "…" -> @tags |= {"private"};` for the tool it comes from, or have that tool return it with `labeled_tool_result`'), ("No rule sets the tag `secret` on results", 'Write `tool "…" -> @tags |= {"secret"};` for the tool it comes from, or have that tool return it with `labeled_tool_result`')]),
+    ('tool "pay" { must allow when @args.tags superset of {"checked"}; }', [("No rule sets the tag `checked` on results", 'Write `tool "…" -> @tags |= {"checked"};` for the tool it comes from, or have that tool return it with `labeled_tool_result`')]),
     ('tool "pay" { must deny when "paid" in @session.tags; }', [("No rule sets the tag `paid` on the session", 'Write `session after { @tags |= {"paid"}; }` for a tool')]),
-    ('tool "buy" -> @tags |= {"paid"}; tool "pay" { must deny when "paid" in @session.tags; }', [("No rule sets the tag `paid` on the session, only on results", 'Write `session after { @tags |= {"paid"}; }` for a tool')]),
-    ('tool "buy" -> session @tags |= {"paid"}; tool "pay" { must deny when "paid" in text.tags; }', [("No rule sets the tag `paid` on results, only on the session", 'Write `tool "…" -> @tags |= {"paid"};` for the tool it comes from, or have that tool return it with `labeled_tool_result`')]),
-    ('let marks = {"private"}; tool "pay" { must deny when text.tags overlaps marks; }', [("No rule sets the tag `private`", 'Write `tool "…" -> @tags |= {"private"};` for the tool it comes from, or have that tool return it with `labeled_tool_result`')]),
+    ('tool "buy" -> @tags |= {"paid"}; tool "pay" { must deny when "paid" in @session.tags; }', [("No rule sets the tag `paid` on the session", 'Write `session after { @tags |= {"paid"}; }` for a tool')]),
+    ('tool "buy" -> session @tags |= {"paid"}; tool "pay" { must deny when "paid" in text.tags; }', [("No rule sets the tag `paid` on results", 'Write `tool "…" -> @tags |= {"paid"};` for the tool it comes from, or have that tool return it with `labeled_tool_result`')]),
+    ('let marks = {"private"}; tool "pay" { must deny when text.tags overlaps marks; }', [("No rule sets the tag `private` on results", 'Write `tool "…" -> @tags |= {"private"};` for the tool it comes from, or have that tool return it with `labeled_tool_result`')]),
     ('tool "read" -> @tags |= {"private"}; tool "pay" { must deny when "privat" in text.tags; }', [("This tag is nearly `private` of line 1", "One of them may be misspelt")]),
-    ('tool "pay" { session after { when "web" in @result.tags { @tags |= {"seen"}; } } must deny when "seen" in @session.tags; }', [("No rule sets the tag `web`", 'Write `tool "…" -> @tags |= {"web"};` for the tool it comes from, or have that tool return it with `labeled_tool_result`')]),
+    ('tool "pay" { session after { when "web" in @result.tags { @tags |= {"seen"}; } } must deny when "seen" in @session.tags; }', [("No rule sets the tag `web` on results", 'Write `tool "…" -> @tags |= {"web"};` for the tool it comes from, or have that tool return it with `labeled_tool_result`')]),
     ('tool "pay" { must deny when not euros.value in {float 0..100}; }', [("`euros` may be a whole number, such as 1, which in `float` is in doubt, and doubt denies", "Write `int 0..100, float 0..100`")]),
     ('tool "send" { must deny when not to.value in {w"*@museum.example"}; }', [("This pattern lets a text through that is not one address: `eve@evil.example,a@museum.example`", 'Write the allowed characters, as in `str matching r"^[A-Za-z0-9._+-]+@museum[.]example$"`')]),
     ('tool "send" { must deny when not to.value in {r"^.*@museum[.]example$"}; }', [("This pattern lets a text through that is not one address: `eve@evil.example,a@museum.example`", 'Write the allowed characters, as in `str matching r"^[A-Za-z0-9._+-]+@museum[.]example$"`')]),
@@ -150,7 +150,7 @@ TOOLS: list[Row] = [
     ('tool r"^pya" { must deny always; }', [("No tool matches `^pya`", "")]),
     ('tool r"^pa" { must deny always; }', [("Whether `^pa` matches `pay` is unknown", "Write `^…$` around the regex, and `.*` where anything may stand")]),
     ('tool "pay" { must deny when "x" in session.tags; }', [("`pay` has no argument `session`", "Did you mean `@session`?")]),
-    ('tool "pay" { must deny when "reader" in to.producers; }', [("No rule sets the producer `reader`", 'Write `tool "…" -> @producers |= {"reader"};` for the tool it comes from, or have that tool return it with `labeled_tool_result`')]),
+    ('tool "pay" { must deny when "reader" in to.producers; }', [("No rule sets the producer `reader` on results", 'Write `tool "…" -> @producers |= {"reader"};` for the tool it comes from, or have that tool return it with `labeled_tool_result`')]),
 ]  # fmt: skip
 # Items of a block, in single-LLM mode
 
@@ -290,7 +290,7 @@ def test_an_unknown_mode_is_refused() -> None:
 
 def test_labels_that_are_one_text_are_refused() -> None:
     with pytest.raises(
-        UsageError, match=r"`labels` is a list of names; got one text. Write `\['web'\]`"
+        UsageError, match=r"`labels` is a list of names, .*; got a str. Write `\[\"web\"\]`"
     ):
         check("", labels="web")
 

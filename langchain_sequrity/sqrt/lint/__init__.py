@@ -2,12 +2,13 @@
 
 `check` is the entry point; its parts are
 
+- `checked_policy`: a policy as the checks see it;
 - `rules`: rules for tools and arguments that do not exist, and rules without effect;
 - `labels`: labels that nothing sets, misspelt labels, modes without labels;
 - `literals`: texts, patterns and numbers that mean something else than they seem to.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -22,27 +23,21 @@ from langchain_sequrity.sqrt.coerce import (
     header_bytes,
     policy_of,
 )
-from langchain_sequrity.sqrt.compiler import (
-    Severity,
-    compiled_tools,
-    ignore_findings,
+from langchain_sequrity.sqrt.compiler import Severity, compiled_tools, ignore_findings
+from langchain_sequrity.sqrt.diagnostics import fault
+from langchain_sequrity.sqrt.lint import literals, rules
+from langchain_sequrity.sqrt.lint.checked_policy import CheckedPolicy
+from langchain_sequrity.sqrt.lint.labels import (
+    find_labels_as_values,
+    find_misspelt,
+    find_unlabelled,
+    find_unset,
 )
-from langchain_sequrity.sqrt.lint.labels import find_misspelt, find_unlabelled, find_unset
-from langchain_sequrity.sqrt.lint.literals import (
-    find_address_leaks,
-    find_literal_mistakes,
-)
-from langchain_sequrity.sqrt.lint.rules import (
-    KnownTools,
-    find_empty,
-    find_ineffective,
-    find_mixed,
-    find_unreachable,
-)
-from langchain_sequrity.sqrt.nodes import Policy, Position, ToolBlock, ToolId
+from langchain_sequrity.sqrt.nodes import Policy, Position, ToolBlock
 
 Mode = Literal["single-llm", "dual-llm"]
 INTERNAL_TOOLS = tuple(INTERNAL_ARGUMENTS)
+_MOST_SHOWN = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,21 +99,16 @@ def check(
     if mode is not None and mode not in get_args(Mode):
         msg = f'`mode` is "single-llm" or "dual-llm"; got {plain(repr(mode), limit=80)}.'
         raise UsageError(msg)
-    if isinstance(labels, str):
+    if isinstance(labels, str | Mapping):
         msg = (
-            f"`labels` is a list of names; got one text. Write `[{plain(repr(labels), limit=80)}]`."
-        )
-        raise UsageError(msg)
-    if isinstance(labels, Mapping):
-        msg = (
-            '`labels` is a list of names, of tags and producers alike; got a dict. Write `["web"]`.'
+            "`labels` is a list of names, of tags and producers alike; got a "
+            f'{type(labels).__name__}. Write `["web"]`.'
         )
         raise UsageError(msg)
     try:
         parsed = policy_of(policy)
     except PolicySyntaxError as error:
-        message = str(error).removesuffix(f"\n{error.source}")
-        return [Finding("error", message, error.line, error.column)]
+        return [finding_of(error)]
     return findings_in(
         parsed,
         tools,
@@ -127,6 +117,13 @@ def check(
         default_allow=allows_by_default(policy),
         header_bytes=header_bytes(policy, parsed),
     )
+
+
+def finding_of(error: PolicySyntaxError) -> Finding:
+    """An error as a finding."""
+    place = f" (line {error.line}, column {error.column})"
+    message = str(error).removesuffix(f"\n{error.source}").removesuffix(place)
+    return Finding("error", message, error.line, error.column)
 
 
 def findings_in(
@@ -150,31 +147,39 @@ def findings_in(
     """
     findings = _Findings()
     report = findings.report
-    known = None if tools is None else KnownTools(tools, report)
+    known = None if tools is None else rules.KnownTools(tools, report)
     compiled = list(compiled_tools(policy, report, known.visit if known else lambda *_: None))
     for node in policy.declarations:
         if isinstance(node, ToolBlock):
-            find_unreachable(node.checks, report)
-            find_mixed(node.checks, report)
-    if not findings.has_errors:  # the other checks need a policy that compiles
-        find_empty(policy, report, default_allow=default_allow)
-        if header_bytes > MAX_HEADER_BYTES:
-            report(
-                "warning", f"As a header this policy has {header_bytes:,} bytes; the limit is "
-                f"{MAX_HEADER_BYTES:,}",
-                Position(1, 1), "Shorten it, or split it by groups of tools",
-            )  # fmt: skip
-        reported = find_misspelt(policy, report)
-        find_address_leaks(policy, compiled, report)
-        found = known.found if known else _unknown
-        reported |= find_literal_mistakes(policy, compiled, found, report)
-        find_ineffective(
-            policy, compiled, found, findings.places, report, default_allow=default_allow
+            rules.find_unreachable(node.checks, report)
+            rules.find_mixed(node.checks, report)
+    if any(
+        one.severity == "error" for one in findings
+    ):  # the other checks need a policy that compiles
+        return findings.in_order
+    rules.find_empty(policy, report, default_allow=default_allow)
+    if header_bytes > MAX_HEADER_BYTES:
+        report(
+            "warning", f"As a header this policy has {header_bytes:,} bytes; the limit is "
+            f"{MAX_HEADER_BYTES:,}",
+            Position(1, 1), "Shorten it, or split it by groups of tools",
         )  # fmt: skip
-        if labels is not None:
-            find_unset(policy, labels, None if known is None else known.names, reported, report)
-        if mode == "single-llm":
-            find_unlabelled(policy, compiled, report)
+    checked = CheckedPolicy(policy, compiled, known.found if known else None, report)
+    labels_reported = find_misspelt(checked)
+    literals.find_address_leaks(checked)
+    labels_reported |= literals.find_literal_mistakes(checked)
+    reported = sorted(findings.places)
+    rules.find_rules_in_comments(checked)
+    literals.find_odd_texts(checked, findings.places)
+    find_labels_as_values(checked)
+    rules.find_overruled(checked)
+    if default_allow:
+        rules.find_lone_allowances(checked, reported)
+    rules.find_constant_conditions(checked, reported)
+    if labels is not None:
+        find_unset(checked, labels, known.arguments if known else None, labels_reported)
+    if mode == "single-llm":
+        find_unlabelled(checked)
     return findings.in_order
 
 
@@ -189,9 +194,9 @@ def findings_of_mode(policy: Policy, mode: Mode) -> list[Finding]:
         The findings in source order; an error is a denial that never applies.
     """
     findings = _Findings()
-
     if mode == "single-llm":
-        find_unlabelled(policy, list(compiled_tools(policy, ignore_findings)), findings.report)
+        compiled = list(compiled_tools(policy, ignore_findings))
+        find_unlabelled(CheckedPolicy(policy, compiled, None, findings.report))
     return findings.in_order
 
 
@@ -205,16 +210,23 @@ def empty_findings(policy: Policy) -> list[Finding]:
         At most one finding.
     """
     findings = _Findings()
-
-    find_empty(policy, findings.report, default_allow=True)
+    rules.find_empty(policy, findings.report, default_allow=True)
     return findings.in_order
 
 
-class _Findings:
-    """Collects findings."""
+def pointed_out(text: str, findings: Sequence[Finding]) -> str:
+    """The first findings in a text, each with its line and a caret under its place."""
+    shown = []
+    for one in findings[:_MOST_SHOWN]:
+        message = f"{one.message}. {one.hint}" if one.hint else one.message
+        shown.append(str(fault(text, Position(one.line, one.column), message)))
+    if (more := len(findings) - _MOST_SHOWN) > 0:
+        shown.append(f"… and {more} more")
+    return "\n".join(shown)
 
-    def __init__(self) -> None:
-        self._found: list[Finding] = []
+
+class _Findings(list[Finding]):
+    """Collects findings."""
 
     def report(
         self,
@@ -226,23 +238,14 @@ class _Findings:
         lets_through: bool = False,
     ) -> None:
         """Add a finding."""
-        self._found.append(Finding(severity, message, at.line, at.column, hint, lets_through))
+        self.append(Finding(severity, message, at.line, at.column, hint, lets_through))
 
     @property
-    def has_errors(self) -> bool:
-        """Whether there is an error."""
-        return any(found.severity == "error" for found in self._found)
-
-    @property
-    def places(self) -> list[Position]:
+    def places(self) -> set[Position]:
         """The positions of all findings."""
-        return [Position(found.line, found.column) for found in self._found]
+        return {Position(found.line, found.column) for found in self}
 
     @property
     def in_order(self) -> list[Finding]:
         """All findings in source order, without duplicates."""
-        return sorted(dict.fromkeys(self._found), key=lambda found: (found.line, found.column))
-
-
-def _unknown(_: ToolId) -> None:
-    """The tools of a block if the caller did not name the tools."""
+        return sorted(dict.fromkeys(self), key=lambda found: (found.line, found.column))

@@ -10,34 +10,35 @@ server reads as two addresses. The check searches such texts and evaluates the r
 warning has a text that really passes.
 """
 
+import contextlib
 import math
 import re
 import string
 import unicodedata
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 from langchain_sequrity.display import plain
 from langchain_sequrity.labels import Labels
 from langchain_sequrity.sqrt import nodes
 from langchain_sequrity.sqrt.coerce import Arguments
-from langchain_sequrity.sqrt.compiler import CompiledTool, Reporter, Test
+from langchain_sequrity.sqrt.compiler import Test
 from langchain_sequrity.sqrt.context import Argument, Call, EvaluationContext
-from langchain_sequrity.sqrt.matchers import MAX_PATTERN, MatchBudget, matcher
-from langchain_sequrity.sqrt.nodes import (
-    Policy,
-    Position,
-    bindings_of,
-    clauses_of,
-    elements_of,
-    tests_of,
-    tools_of,
+from langchain_sequrity.sqrt.lint.checked_policy import (
+    CheckedPolicy,
+    LabelName,
+    listed,
+    sides_of,
+    text_of,
+    value_test,
+    walk,
 )
+from langchain_sequrity.sqrt.matchers import MAX_PATTERN, MatchBudget, matcher
+from langchain_sequrity.sqrt.nodes import Clause, Position
 from langchain_sequrity.suggestions import nearest
 
-FoundTools = Callable[[nodes.ToolId], Mapping[str, Arguments] | None]
-"""Gives the tools that match a block; `None` if the tools are not known."""
 _PIECE = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|\{\d*(?:,\d*)?\}|.", re.DOTALL)
 _SECONDS = 1.0  # for all patterns of a policy; the search stops then
 _ADDRESS = re.compile(
@@ -55,7 +56,6 @@ _LONGEST = 200
 _DEEPEST = 50
 _Pattern = nodes.TextLiteral | nodes.TextDomain
 _SHOWN = 80
-_MOST_ELEMENTS = 200_000  # of all sets, counted at each use
 _REGEX = re.compile(
     r"\A\^|(?<![\d\s])\$\Z|\.[*+](?!\w)|\.\*|\\[dDwWsSbB.]|\[[^\]\s]+\][*+{]|\(\?[aims:]"
 )
@@ -63,7 +63,6 @@ _WILDCARD = re.compile(r"\*(?=\S)|(?<=\S)\*|[\w-]\?\?")
 _SEPARATOR = re.compile(r"[|,;]\s*")
 _WORD_OR_NAME = re.compile(r"[\w.-]+")
 _END = re.compile(r"@[\w-]+(?:\.[\w-]+)+")  # of an address
-_NUMBERS = {"integer", "number"}
 _KINDS = {
     "string": "a text",
     "integer": "a whole number",
@@ -72,54 +71,27 @@ _KINDS = {
     "array": "a list",
     "object": "an object",
 }
+_EXAMPLES = {
+    "boolean": "`bool true`, or `== true`",
+    "integer": "`int 1..5`, or `== 5`",
+    "number": "`int 1..5`, or `== 5`",
+    "string": 'what it holds in quotes, as `"5"`',
+}
 
 
 # Odd texts
 
 
-def find_odd_texts(policy: Policy, reported: Sequence[Position], report: Reporter) -> None:
+def find_odd_texts(policy: CheckedPolicy, reported: Collection[Position]) -> None:
     """Warn of texts with white space at their ends, invisible characters, or look-alikes."""
-    bindings = bindings_of(policy)
-    for text in dict.fromkeys(_texts(policy, bindings)):
-        is_reported = text.kind != "plain" or text.at in reported
-        if not is_reported and (what := _oddity(text.raw)):
-            report(
+    for text in walk(policy.declarations):
+        if not isinstance(text, nodes.TextLiteral) or text.kind != "plain" or text.at in reported:
+            continue
+        if what := _oddity(text.raw):
+            policy.report(
                 "warning", f"`{plain(text.raw, limit=_SHOWN)}` {what[0]}, and texts are compared "
                 "letter by letter", text.at, what[1], lets_through=True,
             )  # fmt: skip
-
-
-def _texts(policy: Policy, bindings: nodes.Bindings) -> Iterator[nodes.TextLiteral]:
-    """The names of tools, and the texts in conditions and updates; those of a binding once."""
-    seen: set[str] = set()
-    for node in tools_of(policy):
-        yield node.tool.text
-        for clause in clauses_of(node):
-            sides: list[object] = [update.set for update in clause.updates]
-            for test, _ in tests_of(clause.condition, bindings, passes=True):
-                sides += sides_of(test)
-            for side in sides:
-                if not (isinstance(side, nodes.Name) and side.name in seen):
-                    yield from plain_texts(side, bindings)
-                if isinstance(side, nodes.Name):
-                    seen.add(side.name)
-
-
-def sides_of(test: nodes.Tests) -> tuple[object, ...]:
-    """Both operands of a test."""
-    match test:
-        case nodes.In(value=one, set=other) | nodes.Same(left=one, right=other):
-            return one, other
-        case nodes.Compared(left=left, right=right):
-            return left, right
-
-
-def plain_texts(side: object, bindings: nodes.Bindings) -> Iterator[nodes.TextLiteral]:
-    """The texts in a set, of all kinds."""
-    for element in elements_of(side, bindings) if side is not None else ():
-        text = element.text if isinstance(element, nodes.TextDomain) else element
-        if isinstance(text, nodes.TextLiteral):
-            yield text
 
 
 def _oddity(raw: str) -> tuple[str, str] | None:
@@ -149,102 +121,49 @@ def _script(letter: str) -> str:
 # Addresses
 
 
-def find_address_leaks(policy: Policy, tools: Sequence[CompiledTool], report: Reporter) -> None:
-    """Warn of patterns that should match one address and also match other texts.
-
-    Args:
-        policy: A policy without errors.
-        tools: Its compiled blocks and one-liners, in source order.
-        report: Receives findings.
-    """
+def find_address_leaks(policy: CheckedPolicy) -> None:
+    """Warn of patterns that should match one address and also match other texts."""
     budget = MatchBudget(_SECONDS)
-    for guard in _guards(policy, tools):
-        passing = (
-            text for text in _bad_addresses(guard.pattern, budget) if guard.passed(text, budget)
-        )
-        if text := next(passing, None):
-            report(
-                "warning",
-                "This pattern lets a text through that is not one address: "
-                f"`{plain(text, limit=80)}`",
-                guard.pattern.at,
-                f"Write the allowed characters, as in "
-                f"`{plain(safe_pattern(guard.pattern), limit=400)}`",
-                lets_through=True,
-            )
-
-
-class _AddressGuard(NamedTuple):
-    """A pattern that lets matching addresses through.
-
-    Attributes:
-        pattern: The pattern.
-        argument: The argument with the address.
-        test: The condition that contains the pattern.
-        restricts: Whether the condition denies, or adds labels, if it holds.
-        denials: The conditions of all hard denials for the tool.
-    """
-
-    pattern: _Pattern
-    argument: str
-    test: Test
-    restricts: bool
-    denials: tuple[Test, ...]
-
-    def passed(self, text: str, budget: MatchBudget) -> bool:
-        """Whether a text passes the condition and all denials, if the other arguments pass."""
-        context = EvaluationContext(Call("", {self.argument: Argument(text)}), Labels())
-        context.budget = budget
-        return self.test(context) is not self.restricts and not any(
-            test(context) is True for test in self.denials
-        )
-
-
-def _guards(policy: Policy, tools: Sequence[CompiledTool]) -> Iterator[_AddressGuard]:
-    bindings = bindings_of(policy)
-    for node, tool in zip(tools_of(policy), tools, strict=True):
-        tests = [check.test for check in tool.checks] + [step.test for step in tool.steps]
-        denials = tuple(
-            check.test for check in tool.checks
+    for tool, clause, test in policy.clauses:
+        denials = [
+            check.test for check in tool.compiled.checks
             if check.test and (check.reason.strength, check.reason.verdict) == ("hard", "deny")
-        )  # fmt: skip
-        for clause, test in zip(clauses_of(node), tests, strict=True):
-            if test:
-                passing = not clause.restricts
-                for pattern, argument in _patterns(clause.condition, bindings, passes=passing):
-                    yield _AddressGuard(pattern, argument, test, clause.restricts, denials)
+        ]  # fmt: skip
+        if test is None:
+            continue
+        for argument, pattern in _guards(policy, clause):
+            for text in _bad_addresses(pattern, budget):
+                context = EvaluationContext(Call("", {argument: Argument(text)}), Labels())
+                context.budget = budget
+                is_denied = any(denial(context) is True for denial in denials)
+                if test(context) is not clause.restricts and not is_denied:
+                    policy.report(
+                        "warning", "This pattern lets a text through that is not one address: "
+                        f"`{plain(text, limit=80)}`", pattern.at, "Write the allowed characters, "
+                        f"as in `{plain(_safe_pattern(pattern), limit=400)}`", lets_through=True,
+                    )  # fmt: skip
+                    break
 
 
-def _patterns(
-    condition: object, bindings: nodes.Bindings, *, passes: bool
-) -> Iterator[tuple[_Pattern, str]]:
-    """The patterns for addresses in a condition that let matching texts through."""
-    for test, passing in tests_of(condition, bindings, passes=passes):
-        match test:
-            case nodes.In(value=nodes.Value(scope="arg", argument=argument), set=members) if (
-                passing
-            ):
-                for element in elements_of(members, bindings):
-                    if isinstance(element, nodes.TextLiteral | nodes.TextDomain) and _is_address(
-                        argument, element
-                    ):
-                        yield element, argument
+def _guards(policy: CheckedPolicy, clause: Clause) -> Iterator[tuple[str, _Pattern]]:
+    """The patterns for addresses that let matching texts through, each with its argument."""
+    for test, passes in policy.tests(clause):
+        found = value_test(test)
+        if found is None or found[0].scope != "arg" or not passes:
+            continue
+        argument = found[0].argument
+        words = _WORD.findall(argument)
+        is_named = bool(words) and _ADDRESS.fullmatch(words[-1]) is not None
+        for element in policy.elements(found[1]):
+            text = text_of(element)
+            is_pattern = isinstance(text, nodes.TextLiteral) and text.kind != "plain"
+            if is_pattern and (is_named or "@" in text.raw):
+                yield argument, element
 
 
-def _is_address(argument: str, pattern: _Pattern) -> bool:
-    text = _text(pattern)
-    words = _WORD.findall(argument)
-    named = bool(words) and _ADDRESS.fullmatch(words[-1]) is not None
-    return text.kind != "plain" and (named or "@" in text.raw)
-
-
-def _text(pattern: _Pattern) -> nodes.TextLiteral:
-    return pattern.text if isinstance(pattern, nodes.TextDomain) else pattern
-
-
-def safe_pattern(pattern: _Pattern) -> str:
+def _safe_pattern(pattern: _Pattern) -> str:
     """A safe regex for a wildcard, or an example."""
-    text = _text(pattern)
+    text = text_of(pattern)
     if text.kind != "like" or "@" not in text.raw or "**" in text.raw:
         return f'str matching r"^{_SAFE}+@museum[.]example$"'
     stands = {"*": f"{_SAFE}+", "?": _SAFE}
@@ -257,7 +176,7 @@ def _bad_addresses(pattern: _Pattern, budget: MatchBudget) -> Iterator[str]:
     """Texts that certainly match and are not one address, the most telling first."""
     if budget.left <= 0:
         return
-    test, text = matcher(pattern), _text(pattern)
+    test, text = matcher(pattern), text_of(pattern)
     samples = (
         _sample_texts(text.raw) if text.kind == "matching" else [re.sub("[*?]", "a", text.raw)]
     )
@@ -351,36 +270,46 @@ def _character(piece: str) -> str:
 # Patterns in plain quotes, kinds of values, omitted arguments
 
 
-def find_literal_mistakes(
-    policy: Policy, tools: Sequence[CompiledTool], found: FoundTools, report: Reporter
-) -> set[tuple[nodes.Field, str]]:
+def find_literal_mistakes(policy: CheckedPolicy) -> set[LabelName]:
     """Warn of literals that probably do not mean what their author intended.
-
-    Args:
-        policy: A policy without errors.
-        tools: Its compiled blocks and one-liners, in source order.
-        found: Gives the tools that match a block.
-        report: Receives findings.
 
     Returns:
         The labels with findings.
     """
-    checker = _LiteralChecker(policy, report)
-    for node, compiled in zip(tools_of(policy), tools, strict=True):
-        known = found(node.tool)
-        if known is None:
-            _tool_name(node.tool, report)
-        checker.check(node, compiled, known or {})
-    return checker.labels
+    labels: set[LabelName] = set()
+    _find_stars(policy)
+    for tool, clause, test in policy.clauses:
+        for field, text in _labels(policy, clause):
+            if _looks_like_pattern(text) and text.raw != "*":
+                labels.add((field, text.raw))
+                policy.report(
+                    "warning", "Labels are compared letter by letter, and "
+                    f"`{plain(text.raw, limit=_SHOWN)}` looks like a pattern",
+                    text.at, f"Name each of the {field}", lets_through=True,
+                )  # fmt: skip
+        for one, passes in policy.tests(clause):
+            if (found := value_test(one)) is not None:
+                value, members = found
+                elements = list(policy.elements(members))
+                for text in map(text_of, elements):
+                    if isinstance(text, nodes.TextLiteral) and text.kind == "plain":
+                        _find_pattern(policy, text, one, passes=passes)
+                if value.scope == "arg":
+                    _find_wrong_kinds(policy, value, elements, tool.known or {})
+        if clause.rule and test:
+            _find_left_out(policy, clause, test, tool.known or {})
+    return labels
 
 
-def _tool_name(tool: nodes.ToolId, report: Reporter) -> None:
-    """Warn of a star in a tool's name. If tools are known, another finding says more."""
-    if tool.text.kind == "plain" and "*" in tool.text.raw:
-        report(
-            "warning", "A star in the name of a tool is a star", tool.at, as_regex(tool.text.raw),
-            lets_through=True,
-        )  # fmt: skip
+def _find_stars(policy: CheckedPolicy) -> None:
+    """Warn of stars in names of tools. If the tools are known, another finding says more."""
+    for tool in policy.tools:
+        name = tool.node.tool.text
+        if tool.known is None and name.kind == "plain" and "*" in name.raw:
+            policy.report(
+                "warning", "A star in the name of a tool is a star", name.at, as_regex(name.raw),
+                lets_through=True,
+            )  # fmt: skip
 
 
 def as_regex(name: str) -> str:
@@ -391,347 +320,237 @@ def as_regex(name: str) -> str:
     return f'A regex matches many tools: `tool r"{plain(pattern, limit=_SHOWN)}"`'
 
 
-class _LiteralChecker:
-    """Checks the rules of one policy."""
-
-    def __init__(self, policy: Policy, report: Reporter) -> None:
-        self._bindings = bindings_of(policy)
-        self._report = report
-        self._left = _MOST_ELEMENTS
-        self.labels: set[tuple[nodes.Field, str]] = set()
-
-    def check(
-        self,
-        node: nodes.ToolBlock | nodes.OneLiner,
-        compiled: CompiledTool,
-        known: Mapping[str, Arguments],
-    ) -> None:
-        """Check the rules and steps of one tool."""
-        checks = iter(compiled.checks)
-        for clause in clauses_of(node):
-            tests = list(tests_of(clause.condition, self._bindings, passes=not clause.restricts))
-            for test, passes in tests:
-                self._test(test, known, passes=passes)
-            for update in clause.updates:
-                self._labels(update.target, update.set)
-            if clause.rule is not None:
-                self._left_out(clause, tests, next(checks).test, known)
-
-    def _elements(self, members: object) -> list[Any]:
-        found = []
-        for element in elements_of(members, self._bindings):
-            if self._left <= 0:
-                break
-            self._left -= 1
-            found.append(element)
-        return found
-
-    def _test(self, test: nodes.Tests, known: Mapping[str, Arguments], *, passes: bool) -> None:
+def _labels(
+    policy: CheckedPolicy, clause: Clause
+) -> Iterator[tuple[nodes.Field, nodes.TextLiteral]]:
+    """The labels that a rule or a step names."""
+    sets = [(update.target.field, update.set) for update in clause.updates]
+    for test, _ in policy.tests(clause):
         match test:
-            case nodes.In(value=nodes.Value() as value, set=members):
-                elements = self._elements(members)
-                for element in elements:
-                    self._pattern(element, passes=passes, where="in")
-                self._types(value, elements, known)
-            case (
-                nodes.Same(left=nodes.Value() as value, right=other)
-                | nodes.Same(left=other, right=nodes.Value() as value)
-            ):
-                if not isinstance(other, nodes.Value):
-                    self._pattern(other, passes=passes, where=value.argument)
-                    self._types(value, [other], known)
-            case nodes.In(value=nodes.TextLiteral() as text, set=nodes.Meta() as meta):
-                self._label(text, meta)
-            case nodes.Compared(left=left, right=members) if members is not None:
-                self._labels(left, members)
-
-    # Patterns in plain quotes
-
-    def _pattern(self, element: object, *, passes: bool, where: str) -> None:
-        text = element.text if isinstance(element, nodes.TextDomain) else element
-        if isinstance(text, nodes.TextLiteral) and text.kind == "plain":
-            self._several(text, passes=passes)
-        if not isinstance(text, nodes.TextLiteral) or not (
-            looks_like_pattern(text) or _is_end(text)
-        ):
-            return
-        domain = isinstance(element, nodes.TextDomain)
-        written = _as_pattern(text, passes=passes)
-        if domain and not written.startswith("str "):
-            written = f"str {'matching' if written[0] == 'r' else 'like'} {written}"
-        if where != "in":
-            written = f"{where or '@result'}.value in {{{written}}}"
-        self._report(
-            "warning",
-            f"In plain quotes `{plain(text.raw, limit=_SHOWN)}` is that text, not a pattern",
-            text.at, f"Write `{plain(written, limit=400)}`", lets_through=not passes,
-        )  # fmt: skip
-
-    def _several(self, text: nodes.TextLiteral, *, passes: bool) -> None:
-        """Warn of several alternatives or addresses in one pair of quotes."""
-        parts = [part.strip() for part in _SEPARATOR.split(text.raw)]
-        if len(parts) < 2 or not (  # noqa: PLR2004 - two
-            all("@" in part for part in parts)
-            or all(map(_WORD_OR_NAME.fullmatch, text.raw.split("|")))
-        ):
-            return
-        listed = ", ".join(f'"{plain(part, limit=_SHOWN)}"' for part in parts[:5])
-        self._report(
-            "warning", f"`{plain(text.raw, limit=_SHOWN)}` is one text, not {len(parts)}",
-            text.at, f"Write `{listed}`", lets_through=not passes,
-        )  # fmt: skip
-
-    def _labels(self, meta: nodes.Meta, members: object) -> None:
-        for element in self._elements(members):
+            case nodes.In(value=nodes.TextLiteral() as text, set=nodes.Meta(field=field)):
+                yield field, text
+            case nodes.Compared(left=meta, right=members) if members is not None:
+                sets.append((meta.field, members))
+    for field, members in sets:
+        for element in policy.elements(members):
             if isinstance(element, nodes.TextLiteral):
-                self._label(element, meta)
+                yield field, element
 
-    def _label(self, text: nodes.TextLiteral, meta: nodes.Meta) -> None:
-        if text.kind == "plain" and text.raw != "*" and looks_like_pattern(text):
-            self.labels.add((meta.field, text.raw))
-            self._report(
-                "warning",
-                f"Labels are compared letter by letter, and `{plain(text.raw, limit=_SHOWN)}` "
-                "looks like a pattern",
-                text.at, f"Name each of the {meta.field}", lets_through=True,
-            )  # fmt: skip
 
-    # Kinds of values
+# Patterns in plain quotes
 
-    def _types(
-        self, value: nodes.Value, elements: Sequence[object], known: Mapping[str, Arguments]
-    ) -> None:
-        if value.scope != "arg":
-            return
-        schemas = [one.schemas.get(value.argument) for one in known.values()]
-        kinds = [_kinds(one) for one in schemas]
-        name = f"`{plain(value.argument, limit=_SHOWN)}`"
-        if not known or None in kinds:
-            self._numbers(name, frozenset({"unknown"}), elements)
-            return
-        declared = frozenset(kind for one in kinds for kind in one or ()) - {"null"}
+
+def _find_pattern(
+    policy: CheckedPolicy, text: nodes.TextLiteral, test: nodes.Tests, *, passes: bool
+) -> None:
+    """Warn of a pattern, or of several texts, in one pair of plain quotes.
+
+    Args:
+        policy: The policy.
+        text: A plain text.
+        test: The test that compares a value with it.
+        passes: Whether a call passes if the value equals the text.
+    """
+    shown = plain(text.raw, limit=_SHOWN)
+    parts = [part.strip() for part in _SEPARATOR.split(text.raw)]
+    are_addresses = all("@" in part for part in parts)
+    if len(parts) > 1 and (are_addresses or all(map(_WORD_OR_NAME.fullmatch, text.raw.split("|")))):
+        quoted = ", ".join(f'"{plain(part, limit=_SHOWN)}"' for part in parts[:5])
+        policy.report(
+            "warning", f"`{shown}` is one text, not {len(parts)}", text.at, f"Write `{quoted}`",
+            lets_through=not passes,
+        )  # fmt: skip
+    if _looks_like_pattern(text) or _END.fullmatch(text.raw):
+        written = _as_pattern(text, passes=passes)
+        if isinstance(test, nodes.Same):
+            from langchain_sequrity.sqrt.printer import printed_value  # noqa: PLC0415 - rare
+
+            value = test.left if isinstance(test.left, nodes.Value) else test.right
+            written = f"{printed_value(value)} in {{{written}}}"
+        policy.report(
+            "warning", f"In plain quotes `{shown}` is that text, not a pattern", text.at,
+            f"Write `{plain(written, limit=400)}`", lets_through=not passes,
+        )  # fmt: skip
+
+
+def _looks_like_pattern(text: nodes.TextLiteral) -> bool:
+    """Whether a text in plain quotes is probably meant as a pattern."""
+    raw = text.raw
+    if text.kind != "plain" or len(raw) > MAX_PATTERN:
+        return False
+    return raw == "*" or any(pattern.search(raw) for pattern in (_REGEX, _WILDCARD))
+
+
+def _as_pattern(text: nodes.TextLiteral, *, passes: bool) -> str:
+    """The intended pattern; one that lets addresses through lists the allowed characters."""
+    if _REGEX.search(text.raw):
+        with contextlib.suppress(ValueError):
+            matcher(replace(text, kind="matching"))
+            return f'r"{text.raw}"'
+    raw = f"*{text.raw}" if _END.fullmatch(text.raw) else text.raw
+    if passes and "@" in raw:
+        return _safe_pattern(replace(text, raw=raw, kind="like"))
+    return f'w"{raw}"'
+
+
+# Kinds of values
+
+
+def _find_wrong_kinds(
+    policy: CheckedPolicy,
+    value: nodes.Value,
+    elements: Sequence[Any],
+    known: Mapping[str, Arguments],
+) -> None:
+    """Warn of elements of a kind or a value that the schemas of an argument do not allow."""
+    name = f"`{plain(value.argument, limit=_SHOWN)}`"
+    schemas = [one.schemas.get(value.argument, {}) for one in known.values()]
+    kinds = [_kinds(schema) for schema in schemas]
+    declared = _union(kinds)
+    if declared is not None:
+        declared -= {"null"}
+        words = " or ".join(_KINDS.get(one, one) for one in sorted(declared))
         if declared and declared <= {"array", "object"}:
-            kind = " or ".join(_KINDS[one] for one in sorted(declared))
-            self._report(
-                "warning",
-                f"{name} is {kind}, which no rule can search: this is always in doubt",
+            policy.report(
+                "warning", f"{name} is {words}, which no rule can search: this is always in doubt",
                 value.at, "Compare its labels, or give the tool an argument with a single value",
             )  # fmt: skip
-        elif declared:
-            for element in elements:
-                self._kind(name, declared, element)
-            self._numbers(name, declared, elements)
-            if len(schemas) == 1 and schemas[0] is not None:
-                self._choices(name, schemas[0], elements)
+            return
+        for element in elements if declared and declared <= _KINDS.keys() else ():
+            kind = _kind(element)
+            allowed = {"integer", "number"} if kind == "number" else {kind}
+            if kind and declared.isdisjoint(allowed):
+                example = next(_EXAMPLES[one] for one in _EXAMPLES if one in declared)
+                policy.report(
+                    "warning", f"{name} is {words}, and this is {_KINDS[kind]}: at best that is in "
+                    "doubt", element.at, f"Write {example}",
+                )  # fmt: skip
+    _find_ranges(policy, name, declared, elements)
+    if len(schemas) == 1 and (choices := _listed_texts(schemas[0])):
+        for text in map(text_of, elements):
+            is_text = isinstance(text, nodes.TextLiteral) and text.kind == "plain"
+            if is_text and text.raw not in choices and not _looks_like_pattern(text):
+                shown = ", ".join(f"`{plain(one, limit=40)}`" for one in choices[:5])
+                policy.report(
+                    "warning", f"{name} is never `{plain(text.raw, limit=_SHOWN)}`",
+                    text.at, nearest(text.raw, choices) or f"It is one of {shown}",
+                )  # fmt: skip
 
-    def _kind(self, name: str, declared: frozenset[str], element: object) -> None:
-        """Warn of an element of a kind that the argument never has."""
-        meant: set[str]
-        match element:
-            case nodes.NumberDomain() | nodes.Number():
-                meant, word = _NUMBERS, "a number"
-            case nodes.BoolDomain() | nodes.Boolean():
-                meant, word = {"boolean"}, "true or false"
-            case nodes.TextLiteral() | nodes.TextDomain():
-                meant, word = {"string"}, "a text"
-            case _:
-                return
-        if declared.isdisjoint(meant) and declared <= _KINDS.keys():
-            kind = " or ".join(_KINDS[one] for one in sorted(declared))
-            self._report(
-                "warning", f"{name} is {kind}, and this is {word}: at best that is in doubt",
-                element.at, f"Write {_example(declared, element)}",
+
+def _kind(element: object) -> str:
+    """The kind of values that match an element; empty if there are several."""
+    match element:
+        case nodes.NumberDomain() | nodes.Number():
+            return "number"
+        case nodes.BoolDomain() | nodes.Boolean():
+            return "boolean"
+        case nodes.TextLiteral() | nodes.TextDomain():
+            return "string"
+        case _:
+            return ""
+
+
+def _kinds(schema: Mapping[str, Any]) -> frozenset[str] | None:
+    """The types that a schema allows; `None` if unknown."""
+    match schema:
+        case {"type": str(kind)}:
+            return frozenset({kind})
+        case {"type": [*kinds]}:
+            return frozenset(map(str, kinds))
+        case {"anyOf": [*options]} | {"oneOf": [*options]}:
+            return _union([_kinds(one) if isinstance(one, Mapping) else None for one in options])
+    return frozenset({"string"}) if _listed_texts(schema) else None
+
+
+def _union(kinds: Sequence[frozenset[str] | None]) -> frozenset[str] | None:
+    """All of the kinds; `None` if some are unknown, or there are none."""
+    known = [one for one in kinds if one is not None]
+    return frozenset().union(*known) if known and len(known) == len(kinds) else None
+
+
+def _listed_texts(schema: Mapping[str, Any]) -> list[str]:
+    """The texts of an enum, if the schema allows only texts."""
+    found = listed(schema) or []
+    return found if all(isinstance(one, str) for one in found) else []
+
+
+def _find_ranges(
+    policy: CheckedPolicy, name: str, declared: frozenset[str] | None, elements: Sequence[Any]
+) -> None:
+    """Warn of ranges of one kind of number if calls may have the other."""
+    from langchain_sequrity.sqrt.printer import printed_value  # noqa: PLC0415 - rare
+
+    ranges = [one for one in elements if isinstance(one, nodes.NumberDomain)]
+    for one in ranges if len({one.kind for one in ranges}) == 1 else ():
+        advice = _whole_numbers(one.range)
+        if one.kind == "float" and declared == frozenset({"integer"}):
+            what = "is a whole number"
+        elif one.kind == "float" and (declared is None or "number" in declared):
+            what = "may be a whole number, such as 1"
+            advice = f"{advice}, {printed_value(one)}"
+        elif one.kind == "int" and declared and "number" in declared:
+            what = "may be a float, such as 1.5"
+            advice = f"{printed_value(one)}, {printed_value(replace(one, kind='float'))}"
+        else:
+            continue
+        policy.report(
+            "warning", f"{name} {what}, which in `{one.kind}` is in doubt, and doubt denies",
+            one.at, f"Write `{advice}`",
+        )  # fmt: skip
+
+
+def _whole_numbers(bounds: nodes.Range) -> str:
+    """The whole numbers in a range, as SQRT writes them."""
+    low, high = (None if end is None else end.value for end in (bounds.low, bounds.high))
+    if low is not None and math.isfinite(low):
+        low = math.floor(low) + 1 if bounds.low_open else math.ceil(low)
+    if high is not None and math.isfinite(high):
+        high = math.ceil(high) - 1 if bounds.high_open else math.floor(high)
+    start, end = ("" if one is None else str(one) for one in (low, high))
+    return f"int {start}" if start == end else f"int {start}..{end}"
+
+
+# Arguments that a call leaves out
+
+
+def _find_left_out(
+    policy: CheckedPolicy, clause: Clause, test: Test, known: Mapping[str, Arguments]
+) -> None:
+    """Warn of a rule that a call cannot meet if it leaves out an argument."""
+    for argument, (at, by_value) in _used(policy, clause).items():
+        name = f"`{plain(argument, limit=_SHOWN)}`"
+        schemas = [one.schemas.get(argument, {}) for one in known.values()]
+        null = EvaluationContext(Call("", {argument: Argument(None)}), Labels())
+        if any(one.may_lack(argument) for one in known.values()):
+            advice = (
+                'Give it a default in the schema of its tool, as `"default": ""`, which the policy '
+                "then checks"
+            )
+            if not by_value:
+                advice += ", or test `@args`, the labels of all arguments that the call has"
+            policy.report(
+                "warning",
+                f"{name} is optional: if a call omits it, this rule is in doubt, and doubt denies",
+                at, advice,
+            )  # fmt: skip
+        elif (
+            by_value
+            and any(one.get("default", "") is None for one in schemas)
+            and test(null) is clause.restricts
+        ):
+            policy.report(
+                "warning", f"{name} is null if a call omits it, and this rule denies that",
+                at, 'Give it the default `""` in the schema, and allow that: `{"", …}`',
             )  # fmt: skip
 
-    def _numbers(self, name: str, declared: frozenset[str], elements: Sequence[object]) -> None:
-        """Warn of ranges of one kind of number if calls may have the other."""
-        ranges = [one for one in elements if isinstance(one, nodes.NumberDomain)]
-        kinds = {one.kind for one in ranges}
-        if len(kinds) != 1:
-            return
-        for one in ranges:
-            if one.kind == "float" and declared == {"integer"}:
-                message = f"{name} is a whole number, which in `float` is in doubt"
-                advice = _written("int", one.range)
-            elif one.kind == "float" and declared & {"number", "unknown"}:
-                message = f"{name} may be a whole number, such as 1, which in `float` is in doubt"
-                advice = f"{_written('int', one.range)}, {_written('float', one.range)}"
-            elif one.kind == "int" and "number" in declared:
-                message = f"{name} may be a float, such as 1.5, which in `int` is in doubt"
-                advice = f"{_written('int', one.range)}, {_written('float', one.range)}"
-            else:
-                continue
-            self._report("warning", f"{message}, and doubt denies", one.at, f"Write `{advice}`")
 
-    def _choices(self, name: str, schema: Mapping[str, Any], elements: Sequence[object]) -> None:
-        """Warn of texts that the schema does not allow."""
-        choices = _listed_texts(schema)
-        for element in elements if choices else ():
-            text = element.text if isinstance(element, nodes.TextDomain) else element
-            if (
-                not isinstance(text, nodes.TextLiteral)
-                or text.kind != "plain"
-                or looks_like_pattern(text)
-            ):
-                continue
-            if text.raw not in choices:
-                listed = ", ".join(f"`{plain(one, limit=40)}`" for one in choices[:5])
-                self._report(
-                    "warning", f"{name} is never `{plain(text.raw, limit=_SHOWN)}`",
-                    text.at, nearest(text.raw, choices) or f"It is one of {listed}",
-                )  # fmt: skip
-
-    # Arguments that a call leaves out
-
-    def _left_out(
-        self,
-        clause: nodes.Clause,
-        tests: Sequence[tuple[nodes.Tests, bool]],
-        compiled: Callable[[EvaluationContext], bool | None] | None,
-        known: Mapping[str, Arguments],
-    ) -> None:
-        if clause.rule is None or compiled is None or not known:
-            return
-        for argument, (at, by_value) in _used(test for test, _ in tests).items():
-            name = f"`{plain(argument, limit=_SHOWN)}`"
-            schemas = [one.schemas.get(argument) for one in known.values()]
-            if any(one.may_lack(argument) for one in known.values()):
-                advice = f"Give it a default in the schema of its tool, as {_default(schemas)}"
-                if not by_value:
-                    advice += ", or test `@args`, the labels of all arguments that the call has"
-                self._report(
-                    "warning",
-                    f"{name} is optional: if a call omits it, this rule is in doubt, "
-                    "and doubt denies",
-                    at, advice,
-                )  # fmt: skip
-            elif by_value and _denies_null(clause, compiled, argument, known):
-                self._report(
-                    "warning",
-                    f"{name} is null if a call omits it, and this rule denies that",
-                    at, 'Give it the default `""` in the schema, and allow that: `{"", …}`',
-                )  # fmt: skip
-
-
-def _denies_null(
-    clause: nodes.Clause,
-    compiled: Callable[[EvaluationContext], bool | None],
-    argument: str,
-    known: Mapping[str, Arguments],
-) -> bool:
-    schemas = [one.schemas.get(argument) for one in known.values()]
-    if not any(one is not None and "default" in one and one["default"] is None for one in schemas):
-        return False
-    held = compiled(EvaluationContext(Call("", {argument: Argument(None)}), Labels()))
-    return held is clause.restricts
-
-
-def _used(tests: Iterable[nodes.Tests]) -> dict[str, tuple[Position, bool]]:
-    """The arguments in tests, each with its first position and whether its value is read."""
+def _used(policy: CheckedPolicy, clause: Clause) -> dict[str, tuple[Position, bool]]:
+    """The arguments in a rule, each with its first position and whether its value is read."""
     found: dict[str, tuple[Position, bool]] = {}
-    for test in tests:
+    for test, _ in policy.tests(clause):
         for part in sides_of(test):
             if isinstance(part, nodes.Value | nodes.Meta) and part.scope == "arg":
                 at, by_value = found.get(part.argument, (part.at, False))
                 by_value = by_value or isinstance(part, nodes.Value)
                 found[part.argument] = (min(at, part.at), by_value)
     return found
-
-
-def looks_like_pattern(text: nodes.TextLiteral) -> bool:
-    """Whether a text in plain quotes is probably meant as a pattern."""
-    if text.kind != "plain" or len(text.raw) > MAX_PATTERN:
-        return False
-    return _is_regex(text.raw) or text.raw == "*" or _WILDCARD.search(text.raw) is not None
-
-
-def _is_end(text: nodes.TextLiteral) -> bool:
-    """Whether a text is the end of an address, without the name."""
-    return text.kind == "plain" and _END.fullmatch(text.raw) is not None
-
-
-def _is_regex(raw: str) -> bool:
-    return _REGEX.search(raw) is not None
-
-
-def _as_pattern(text: nodes.TextLiteral, *, passes: bool) -> str:
-    """The intended pattern; one that lets addresses through lists the allowed characters."""
-    if _is_regex(text.raw):
-        try:
-            matcher(nodes.TextLiteral(text.raw, "matching", text.at))
-        except ValueError:
-            pass
-        else:
-            return f'r"{text.raw}"'
-    raw = f"*{text.raw}" if _is_end(text) else text.raw
-    wildcard = nodes.TextLiteral(raw, "like", text.at)
-    return safe_pattern(wildcard) if passes and "@" in raw else f'w"{raw}"'
-
-
-def _kinds(schema: Mapping[str, Any] | None) -> frozenset[str] | None:
-    """The types that a schema allows; `None` if unknown."""
-    if schema is None:
-        return None
-    given = schema.get("type")
-    if isinstance(given, str):
-        return frozenset({given})
-    if isinstance(given, list | tuple):
-        return frozenset(map(str, given))
-    for key in ("anyOf", "oneOf"):
-        if isinstance(options := schema.get(key), list | tuple):
-            kinds = [_kinds(one) if isinstance(one, Mapping) else None for one in options]
-            return None if None in kinds else frozenset(kind for one in kinds for kind in one or ())
-    if texts := _listed_texts(schema):
-        return frozenset({"string"}) if texts else None
-    return None
-
-
-def _listed_texts(schema: Mapping[str, Any]) -> list[str]:
-    """The texts of an enum, if the schema allows only texts."""
-    given = [schema["const"]] if "const" in schema else schema.get("enum")
-    if not isinstance(given, list | tuple) or not all(isinstance(one, str) for one in given):
-        return []
-    return list(given)
-
-
-def _default(schemas: Iterable[Mapping[str, Any] | None]) -> str:
-    """A default of a type in the schemas, which the policy checks if a call omits the argument."""
-    kinds = next((found for one in schemas if (found := _kinds(one))), frozenset({"string"}))
-    values = {"string": '""', "integer": "0", "number": "0", "boolean": "false", "array": "[]"}
-    value = next((values[kind] for kind in values if kind in kinds), "{}")
-    return f'`"default": {value}`, which the policy then checks'
-
-
-def _example(declared: frozenset[str], element: object) -> str:
-    if "boolean" in declared:
-        return "`bool true`, or `== true`"
-    if declared & _NUMBERS:
-        return "`int 1..5`, or `== 5`"
-    written = "5"
-    if isinstance(element, nodes.Number | nodes.BoolDomain | nodes.Boolean):
-        written = str(element.value).lower()
-    return f'what it holds in quotes, as `"{written}"`'
-
-
-def _written(kind: str, bounds: nodes.Range) -> str:
-    """A range as written; for whole numbers with whole bounds."""
-    low = None if bounds.low is None else bounds.low.value
-    high = None if bounds.high is None else bounds.high.value
-    low_open, high_open = bounds.low_open, bounds.high_open
-    if kind == "int":
-        low, low_open = _whole(low, math.ceil, is_open=low_open)
-        high, high_open = _whole(high, math.floor, is_open=high_open)
-    start = "" if low is None else str(low)
-    end = "" if high is None else str(high)
-    if low is not None and low == high and not (low_open or high_open):
-        return f"{kind} {start}"
-    return f"{kind} {start}{'<' if low_open else ''}..{'<' if high_open else ''}{end}"
-
-
-def _whole(
-    bound: float | None, rounded: Callable[[float], int], *, is_open: bool
-) -> tuple[float | None, bool]:
-    if bound is None or isinstance(bound, int) or math.isinf(bound):
-        return bound, is_open
-    whole = rounded(bound)
-    return whole, is_open and whole == bound

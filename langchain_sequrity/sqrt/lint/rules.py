@@ -10,26 +10,33 @@ import bisect
 import itertools
 import math
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import Any
 
 from langchain_sequrity.display import plain
 from langchain_sequrity.labels import ALL, Labels
 from langchain_sequrity.sqrt import nodes
 from langchain_sequrity.sqrt.coerce import OPEN_TOOLS, AnyTool, Arguments, arguments_of
-from langchain_sequrity.sqrt.compiler import CompiledCheck, CompiledTool, Reporter, Uses
+from langchain_sequrity.sqrt.compiler import CompiledCheck, Reporter, Uses
 from langchain_sequrity.sqrt.context import Argument, Call, EvaluationContext
-from langchain_sequrity.sqrt.lint.labels import find_labels_as_values
-from langchain_sequrity.sqrt.lint.literals import FoundTools, as_regex, find_odd_texts, sides_of
+from langchain_sequrity.sqrt.lint.checked_policy import (
+    CheckedPolicy,
+    CheckedTool,
+    denies,
+    effect,
+    listed,
+    value_test,
+    walk,
+)
+from langchain_sequrity.sqrt.lint.literals import as_regex
 from langchain_sequrity.sqrt.matchers import MatchBudget, Matcher
 from langchain_sequrity.sqrt.nodes import (
     Policy,
     Position,
     ToolId,
-    bindings_of,
-    clauses_of,
     elements_of,
-    tests_of,
+    has_rules,
     tools_of,
 )
 from langchain_sequrity.suggestions import meant, nearest
@@ -41,42 +48,39 @@ _SCOPES = ("session", "result", "args")
 
 
 class KnownTools:
-    """The tools of a policy; finds rules for unknown tools and arguments."""
+    """The tools of a policy; finds rules for unknown tools and arguments.
+
+    Attributes:
+        arguments: Their arguments, by name of tool.
+        found: The tools that match each block, with their arguments.
+    """
 
     def __init__(self, tools: Iterable[AnyTool], report: Reporter) -> None:
         self._report = report
         # After this time it is unknown whether a regex matches.
         self._budget = MatchBudget(_MATCHING_SECONDS)
-        self._arguments = arguments_of(tools)
-        self._found: dict[ToolId, list[str]] = {}
-
-    @property
-    def names(self) -> Collection[str]:
-        """Their names."""
-        return self._arguments.keys()
-
-    def found(self, tool: ToolId) -> Mapping[str, Arguments]:
-        """The tools that match a block, with their arguments."""
-        return {name: self._arguments[name] for name in self._found.get(tool, ())}
+        self.arguments = arguments_of(tools)
+        self.found: dict[ToolId, dict[str, Arguments]] = {}
 
     def visit(self, tool: ToolId, matches: Matcher, uses: Uses) -> None:
         """Check one rule or step of a tool."""
-        if tool not in self._found:
-            self._found[tool] = self._named(tool, matches)
-        if found := self._found[tool]:
+        if tool not in self.found:
+            names = self._named(tool, matches)
+            self.found[tool] = {name: self.arguments[name] for name in names}
+        if found := self.found[tool]:
             for argument, at in uses.arguments.items():
-                self._argument(argument, at, found)
+                self._argument(argument, at, list(found))
 
     def _named(self, tool: ToolId, matches: Matcher) -> list[str]:
         """The tools that match a block; reports if none match, or none for certain."""
         shown = plain(tool.text.raw, limit=80)
         if tool.text.kind == "plain":
-            if tool.text.raw in self._arguments:
+            if tool.text.raw in self.arguments:
                 return [tool.text.raw]
-            advice = nearest(tool.text.raw, self._arguments) or as_regex(tool.text.raw)
+            advice = nearest(tool.text.raw, self.arguments) or as_regex(tool.text.raw)
             self._report("error", f"There is no tool `{shown}`", tool.at, advice)
             return []
-        matched = [(name, matches(name, self._budget)) for name in self._arguments]
+        matched = [(name, matches(name, self._budget)) for name in self.arguments]
         found = [name for name, truth in matched if truth is not False]
         if not found:
             self._report("error", f"No tool matches `{shown}`", tool.at)
@@ -90,7 +94,7 @@ class KnownTools:
     def _argument(self, argument: str, at: Position, found: list[str]) -> None:
         # A tool with open arguments must not hide misspelt names in a rule for many tools.
         found = [tool for tool in found if tool not in OPEN_TOOLS] or found
-        known = [self._arguments[tool] for tool in found]
+        known = [self.arguments[tool] for tool in found]
         declared = [name for one in known for name in one.names]
         lacking = [one for one in known if one.lack(argument)]
         tool = f"`{plain(found[0], limit=80)}`" if len(found) == 1 else "None of these tools"
@@ -156,11 +160,8 @@ def find_empty(policy: Policy, report: Reporter, *, default_allow: bool) -> None
     A policy with bindings only is meant to be part of another one.
     """
     tools = tools_of(policy)
-    has_rules = any(
-        isinstance(node, nodes.OneLiner) or node.checks or node.blocks for node in tools
-    )
     has_names = not tools and policy.declarations
-    if default_allow and not has_rules and not has_names:
+    if default_allow and not has_rules(policy) and not has_names:
         at = tools[0].at if tools else Position(1, 1)
         report(
             "warning", "This policy has no rules, so it allows every call", at,
@@ -175,101 +176,27 @@ _ALL_TRIALS = 40_000  # of one policy
 _MOST_LABELS = 4
 _MOST_PAIRS = 20_000  # of blocks
 _OTHER = "\ue000"  # a text and a label outside of any policy
+_SESSION = ""  # in place of an argument's name
 _SHOWN = 60
 
 
-def find_ineffective(
-    policy: Policy,
-    tools: Sequence[CompiledTool],
-    found: FoundTools,
-    reported: Iterable[Position],
-    report: Reporter,
-    *,
-    default_allow: bool,
-) -> None:
-    """Warn of rules that let calls through which they seem to deny.
-
-    Args:
-        policy: A policy without errors.
-        tools: Its compiled blocks and one-liners, in source order.
-        found: Gives the tools that match a block.
-        reported: The positions of earlier findings.
-        report: Receives findings.
-        default_allow: Whether a call that no rule decides is known to be allowed.
-    """
-    _find_rules_in_comments(policy, report)
-    reported = list(reported)
-    find_odd_texts(policy, reported, report)
-    find_labels_as_values(policy, report)
-    blocks = list(_blocks(policy, tools, found))
-    _find_overruled(blocks, report)
-    if default_allow:
-        _find_lone_allowances(blocks, sorted(reported), report)
-    _find_constant_conditions(blocks, bindings_of(policy), reported, report)
-
-
-class _RuleBlock(NamedTuple):
-    """A block of rules.
-
-    Attributes:
-        node: The block as a node.
-        tool: The compiled block.
-        known: The tools that match it, with their arguments; `None` if the tools are not known.
-    """
-
-    node: nodes.ToolBlock
-    tool: CompiledTool
-    known: Mapping[str, Arguments] | None
-
-    @property
-    def rules(self) -> Iterator[tuple[nodes.CheckRule, CompiledCheck]]:
-        return zip(self.node.checks, self.tool.checks, strict=True)
-
-
-def _blocks(
-    policy: Policy, tools: Sequence[CompiledTool], found: FoundTools
-) -> Iterator[_RuleBlock]:
-    for node, tool in zip(tools_of(policy), tools, strict=True):
-        if isinstance(node, nodes.ToolBlock):
-            yield _RuleBlock(node, tool, found(node.tool))
-
-
-# Rules in comments
-
-
-def _find_rules_in_comments(policy: Policy, report: Reporter) -> None:
+def find_rules_in_comments(policy: CheckedPolicy) -> None:
     """Warn of a rule after `///`, which is part of a comment."""
-    for doc, at in _docs(policy):
+    for node in walk(policy.declarations):
+        doc = getattr(node, "doc", "")
         if match := _RULE.search(doc):
             rule = plain(" ".join(doc[match.start() :].split()), limit=_SHOWN)
-            report(
+            policy.report(
                 "warning", f"`{rule}` is in a doc comment, so it is not a rule",
-                at, "A comment ends with its line: write the rule in a line of its own",
+                node.at, "A comment ends with its line: write the rule in a line of its own",
                 lets_through=True,
             )  # fmt: skip
-
-
-def _docs(policy: Policy) -> Iterator[tuple[str, Position]]:
-    """Doc comments, each with the position of its item."""
-    for node in policy.declarations:
-        if not isinstance(node, nodes.OneLiner):
-            yield node.doc, node.at
-        if isinstance(node, nodes.ToolBlock):
-            for rule in node.checks:
-                yield rule.doc, rule.at
-            for block in node.blocks:
-                yield block.doc, block.at
-        for clause in (
-            clauses_of(node) if isinstance(node, nodes.ToolBlock | nodes.OneLiner) else ()
-        ):
-            if clause.step:
-                yield clause.step.doc, clause.step.at
 
 
 # Blocks beside each other
 
 
-def _covers(block: _RuleBlock, other: _RuleBlock) -> bool:
+def _covers(block: CheckedTool, other: CheckedTool) -> bool:
     """Whether a block applies to every tool of another block."""
     one, two = block.node.tool.text, other.node.tool.text
     if (one.kind, one.raw) == (two.kind, two.raw) or (
@@ -278,26 +205,26 @@ def _covers(block: _RuleBlock, other: _RuleBlock) -> bool:
         return True
     if block.known and other.known:
         return other.known.keys() <= block.known.keys()
-    return two.kind == "plain" and block.tool.matches(two.raw, MatchBudget()) is True
+    return two.kind == "plain" and block.compiled.matches(two.raw, MatchBudget()) is True
 
 
-def _may_meet(block: _RuleBlock, other: _RuleBlock) -> bool:
+def _may_meet(block: CheckedTool, other: CheckedTool) -> bool:
     """Whether two blocks may apply to the same tool."""
     if block.known is not None and other.known is not None:
         return not block.known.keys().isdisjoint(other.known)
     for one, two in ((block, other), (other, block)):
         if two.node.tool.text.kind == "plain":
-            return one.tool.matches(two.node.tool.text.raw, MatchBudget()) is not False
+            return one.compiled.matches(two.node.tool.text.raw, MatchBudget()) is not False
     return True  # two regexes are not compared
 
 
-def _find_overruled(blocks: Sequence[_RuleBlock], report: Reporter) -> None:
+def find_overruled(policy: CheckedPolicy) -> None:
     """Warn of rules that an unconditional allowance in another block overrules."""
     allowing = [
-        (other, rule, compiled) for other in blocks for rule, compiled in other.rules
+        (other, rule, compiled) for other in policy.tools for rule, compiled in other.rules
         if rule.decision == "allow" and rule.condition is None
     ]  # fmt: skip
-    pairs = itertools.product(blocks, allowing)
+    pairs = itertools.product(policy.tools, allowing)
     reported: set[Position] = set()
     for block, (other, allowance, by) in itertools.islice(pairs, _MOST_PAIRS):
         if other is block or not _covers(other, block):
@@ -305,7 +232,7 @@ def _find_overruled(blocks: Sequence[_RuleBlock], report: Reporter) -> None:
         for rule, compiled in block.rules:
             if rule.at not in reported and _is_overruled(rule, compiled, by):
                 reported.add(rule.at)
-                report(
+                policy.report(
                     "warning", f"This rule restricts nothing: "
                     f"`{plain(allowance.text, limit=_SHOWN)}` in line {allowance.at.line} is for "
                     "the same calls and allows them", rule.at,
@@ -320,30 +247,32 @@ def _is_overruled(rule: nodes.CheckRule, compiled: CompiledCheck, by: CompiledCh
     return rule.strength == "soft" and (by.reason.strength == "hard" or by.rank > compiled.rank)
 
 
-def _find_lone_allowances(
-    blocks: Sequence[_RuleBlock], reported: Sequence[Position], report: Reporter
-) -> None:
-    """Warn of soft allowances if no rule denies anything that they could allow."""
-    restricting = [block for block in blocks if any(map(_restricts, block.node.checks))]
+def find_lone_allowances(policy: CheckedPolicy, reported: Sequence[Position]) -> None:
+    """Warn of soft allowances if no rule denies anything that they could allow.
+
+    Args:
+        policy: The policy.
+        reported: The sorted positions of earlier findings.
+    """
+    restricting = [
+        block for block in policy.tools if any(_restricts(rule) for rule, _ in block.rules)
+    ]
     left = _MOST_PAIRS
-    for block in blocks:
+    for block in policy.tools:
         lone = [
-            rule for rule in block.node.checks
-            if _is_soft_exception(rule) and not _is_reported(rule, reported)
+            rule for rule, _ in block.rules
+            if (rule.strength, rule.decision) == ("soft", "allow") and rule.condition is not None
+            and not _is_reported(rule, reported)
         ]  # fmt: skip
         left -= len(restricting) if lone else 0
         if not lone or left < 0 or any(_may_meet(block, other) for other in restricting):
             continue
         for rule in lone:
-            report(
+            policy.report(
                 "warning", "This rule restricts nothing: where its condition fails, the call is "
                 "allowed by default", rule.at,
                 "Add `should deny always;`, or write `must deny when not …`", lets_through=True,
             )  # fmt: skip
-
-
-def _is_soft_exception(rule: nodes.CheckRule) -> bool:
-    return (rule.strength, rule.decision) == ("soft", "allow") and rule.condition is not None
 
 
 def _restricts(rule: nodes.CheckRule) -> bool:
@@ -356,25 +285,25 @@ def _restricts(rule: nodes.CheckRule) -> bool:
 # Conditions that no call meets, or every call
 
 
-def _find_constant_conditions(
-    blocks: Sequence[_RuleBlock],
-    bindings: nodes.Bindings,
-    reported: Sequence[Position],
-    report: Reporter,
-) -> None:
-    left, places = _ALL_TRIALS, sorted(reported)
-    for block in blocks:
-        clauses = [clause for clause in clauses_of(block.node) if clause.rule is not None]
-        for clause, (rule, compiled) in zip(clauses, block.rules, strict=True):
-            if left <= 0 or compiled.test is None or _is_reported(rule, places):
-                continue
-            samples = _SampleCalls(clause, bindings, block.known)
-            left -= 1 + len(bindings)
-            if samples.is_exact and samples.number <= _MOST_TRIALS:
-                left -= samples.number * (1 + len(bindings))
-                held = {compiled.test(context) for context in samples.contexts()}
-                if len(held) == 1 and None not in held:
-                    _report_idle(rule, samples, report, held=True in held)
+def find_constant_conditions(policy: CheckedPolicy, reported: Sequence[Position]) -> None:
+    """Warn of rules whose condition always or never holds.
+
+    Args:
+        policy: The policy.
+        reported: The sorted positions of earlier findings.
+    """
+    left, work = _ALL_TRIALS, 1 + len(policy.bindings)
+    for tool, clause, test in policy.clauses:
+        rule = clause.rule
+        if left <= 0 or rule is None or test is None or _is_reported(rule, reported):
+            continue
+        samples = _SampleCalls(policy, clause, tool.known or {})
+        left -= work
+        if samples.is_exact and samples.number <= _MOST_TRIALS:
+            left -= samples.number * work
+            held = {test(context) for context in samples.contexts()}
+            if held in ({True}, {False}):
+                _report_constant(policy, rule, samples, held=held == {True})
 
 
 def _is_reported(rule: nodes.CheckRule, places: Sequence[Position]) -> bool:
@@ -386,15 +315,10 @@ def _is_reported(rule: nodes.CheckRule, places: Sequence[Position]) -> bool:
     return first < len(places) and places[first] < end
 
 
-def _report_idle(
-    rule: nodes.CheckRule, samples: "_SampleCalls", report: Reporter, *, held: bool
+def _report_constant(
+    policy: CheckedPolicy, rule: nodes.CheckRule, samples: "_SampleCalls", *, held: bool
 ) -> None:
-    denies = held is (rule.decision == "deny")
     how = "always holds" if held else "never holds"
-    if rule.decision == "allow" and rule.strength == "soft":
-        says = "allows every call" if held else "does nothing"
-    else:
-        says = "denies every call" if denies else "denies nothing"
     advice = ""
     if samples.listed:
         how += " for what the schema lists"
@@ -404,9 +328,9 @@ def _report_idle(
         advice = 'Of `not a == "x" or not a == "y"` one always holds: write `not a in {"x", "y"}`'
     elif samples.tests > 1:
         advice = 'Nothing is "x" and "y" at once: join with `or`, or write `a.value in {"x", "y"}`'
-    report(
-        "warning", f"This condition {how}, so the rule {says}", rule.at, advice,
-        lets_through=not denies,
+    policy.report(
+        "warning", f"This condition {how}, so the rule {effect(rule, held=held)}", rule.at, advice,
+        lets_through=not denies(rule, held=held),
     )  # fmt: skip
 
 
@@ -420,70 +344,61 @@ class _SampleCalls:
     """
 
     def __init__(
-        self, clause: nodes.Clause, bindings: nodes.Bindings, known: Mapping[str, Arguments] | None
+        self, policy: CheckedPolicy, clause: nodes.Clause, known: Mapping[str, Arguments]
     ) -> None:
         self.is_exact = True
         self.listed: list[Any] = []
         self.tests = 0
-        self._bindings = bindings
-        self._known = known or {}
-        self._values: dict[str, dict[tuple[type, Any], Any]] = {}
-        self._labels: dict[str, dict[nodes.Field, set[str]]] = {}
-        self._session: dict[nodes.Field, set[str]] = {}
-        for test, _ in tests_of(clause.condition, bindings, passes=True):
+        self._bindings = policy.bindings
+        self._known = known
+        self._values: dict[str, dict[tuple[type, Any], Any]] = {}  # samples by argument
+        # Names of labels by their owner and field.
+        self._labels: dict[tuple[str, nodes.Field], set[str]] = {}
+        for test, _ in policy.tests(clause):
             self.tests += 1
-            self._add_test(test)
-        for name in self._values:
-            self._labels.setdefault(name, {})
+            match test:
+                case nodes.Same(left=nodes.TextLiteral(), right=nodes.TextLiteral()):
+                    pass
+                case nodes.Compared(left=meta, right=members):
+                    names = [] if members is None else elements_of(members, self._bindings)
+                    self._add_label_test(meta, list(names))
+                case nodes.In(value=name, set=nodes.Meta() as meta):
+                    self._add_label_test(meta, [name])
+                case _:
+                    self._add_value_test(test)
 
-    def _add_test(self, test: nodes.Tests) -> None:
-        one, other = sides_of(test)
-        if isinstance(test, nodes.Compared) or isinstance(other, nodes.Meta):
-            self._add_label_test(test)
+    def _add_value_test(self, test: nodes.Tests) -> None:
+        found = value_test(test)
+        if found is None or found[0].scope != "arg":
+            self.is_exact = False
             return
-        value, members = (one, other) if isinstance(one, nodes.Value) else (other, one)
-        if (
-            not isinstance(value, nodes.Value)
-            or value.scope != "arg"
-            or isinstance(members, nodes.Value)
-        ):
-            self.is_exact = (
-                isinstance(value, nodes.TextLiteral)
-                and isinstance(members, nodes.TextLiteral)
-                and self.is_exact
-            )
-            return
+        value, members = found
         samples = self._values.setdefault(value.argument, {(str, _OTHER): _OTHER})
-        if listed := self._listed(value.argument):  # patterns are tried on these, too
-            self.listed += [one for one in listed if one not in self.listed]
-            samples |= {(type(one), one): one for one in listed}
-            return
-        for element in elements_of(members, self._bindings):
-            for sample in self._samples(element):
-                samples[type(sample), sample] = sample
+        if values := self._listed(value.argument):  # patterns are tried on these, too
+            self.listed += [one for one in values if one not in self.listed]
+        else:
+            values = [
+                sample for element in elements_of(members, self._bindings)
+                for sample in self._samples(element)
+            ]  # fmt: skip
+        samples.update(((type(one), one), one) for one in values)
 
     def _listed(self, name: str) -> list[Any]:
         """The values of an argument, if the schemas of all tools list them."""
-        found: list[Any] = []
-        for one in self._known.values():
-            schema = one.schemas.get(name, {})
-            listed = [schema["const"]] if "const" in schema else schema.get("enum")
-            if not isinstance(listed, list | tuple):
-                return []
-            found += listed
-        is_plain = all(isinstance(one, str | int | float) for one in found)
-        return found if is_plain else []
+        found = [listed(one.schemas.get(name, {})) for one in self._known.values()]
+        values = [value for one in found for value in one or ()]
+        is_plain = None not in found and all(isinstance(one, str | int | float) for one in values)
+        return values if is_plain else []
 
     def _samples(self, element: object) -> Iterator[Any]:
         """Values on both sides of each bound of an element."""
         match element:
             case (
-                nodes.TextLiteral(kind="plain")
-                | nodes.TextDomain(text=nodes.TextLiteral(kind="plain"), length=None)
+                nodes.TextLiteral(kind="plain", raw=raw)
+                | nodes.TextDomain(text=nodes.TextLiteral(kind="plain", raw=raw), length=None)
             ):
-                text = element.text if isinstance(element, nodes.TextDomain) else element
-                yield text.raw
-                self.is_exact = self.is_exact and "\\" not in text.raw
+                yield raw
+                self.is_exact = self.is_exact and "\\" not in raw
             case nodes.BoolDomain() | nodes.Boolean():
                 yield from (True, False)
             case nodes.Number(value=value):
@@ -494,51 +409,44 @@ class _SampleCalls:
             case _:
                 self.is_exact = False
 
-    def _add_label_test(self, test: nodes.Tests) -> None:
-        one, other = sides_of(test)
-        metas = [side for side in (one, other) if isinstance(side, nodes.Meta)]
-        texts = [one] if isinstance(one, nodes.TextLiteral) else []
-        members = other if isinstance(test, nodes.Compared) else None
-        for element in elements_of(members, self._bindings) if members is not None else ():
-            if isinstance(element, nodes.Meta):
-                metas.append(element)
-            elif isinstance(element, nodes.TextLiteral) and element.kind == "plain":
-                texts.append(element)
+    def _add_label_test(self, meta: nodes.Meta, names: Sequence[object]) -> None:
+        known = self._labels.setdefault((meta.argument, meta.field), set())
+        for one in names:
+            if isinstance(one, nodes.TextLiteral) and one.kind == "plain":
+                known.add(one.raw)
             else:
                 self.is_exact = False
-        names = {text.raw for text in texts}
-        for meta in metas:
-            if meta.scope == "session":
-                self._session.setdefault(meta.field, set()).update(names)
-            elif meta.scope == "arg":
-                of = self._labels.setdefault(meta.argument, {})
-                of.setdefault(meta.field, set()).update(names)
-            else:
-                self.is_exact = False
-        if len(metas) > 1:  # labels compared with labels
+        if meta.scope not in {"session", "arg"} or len(known) > _MOST_LABELS:
             self.is_exact = False
+
+    @cached_property
+    def _choices(self) -> dict[tuple[str, str], list[Any]]:
+        """The samples of each value and of each set of labels, by argument."""
+        found: dict[tuple[str, str], list[Any]] = {}
+        for name, samples in self._values.items():
+            found[name, "value"] = list(samples.values())
+        for (name, field), names in self._labels.items():
+            found[name, field] = _sets(field, names)
+        return found
 
     @property
     def number(self) -> int:
         """The number of samples."""
-        number = math.prod(len(values) for values in self._values.values())
-        for fields in [*self._labels.values(), self._session]:
-            if any(len(names) > _MOST_LABELS for names in fields.values()):
-                return _MOST_TRIALS + 1
-            number *= math.prod(len(_sets(field, names)) for field, names in fields.items())
-        return number
+        return math.prod(map(len, self._choices.values()))
 
     def contexts(self) -> Iterator[EvaluationContext]:
         """A context for each sample."""
-        names = list(self._labels)
-        values = [list(self._values.get(name, {(str, _OTHER): _OTHER}).values()) for name in names]
-        labels = [_labelled(self._labels[name]) for name in names]
-        for session in _labelled(self._session):
-            for chosen in itertools.product(*values):
-                for marked in itertools.product(*labels):
-                    pairs = zip(names, chosen, marked, strict=True)
-                    arguments = {name: Argument(value, of) for name, value, of in pairs}
-                    yield EvaluationContext(Call("", arguments), session)
+        owners = dict.fromkeys([_SESSION, *(owner for owner, _ in self._choices)])
+        for chosen in itertools.product(*self._choices.values()):
+            parts: dict[str, dict[str, Any]] = {owner: {} for owner in owners}
+            for (owner, part), one in zip(self._choices, chosen, strict=True):
+                parts[owner][part] = one
+            session = Labels(**parts.pop(_SESSION))
+            arguments = {
+                name: Argument(own.pop("value", _OTHER), Labels(**own))
+                for name, own in parts.items()
+            }
+            yield EvaluationContext(Call("", arguments), session)
 
 
 def _around(value: float) -> Iterator[int | float]:
@@ -552,14 +460,8 @@ def _around(value: float) -> Iterator[int | float]:
 
 def _sets(field: nodes.Field, names: set[str]) -> list[frozenset[str]]:
     """All subsets of some labels, each with and without an extra label."""
-    every = sorted(names - {ALL})
-    chosen = itertools.chain.from_iterable(
-        itertools.combinations(every, n) for n in range(len(every) + 1)
-    )
-    found = [frozenset({*one, *extra}) for one in chosen for extra in ((), (_OTHER,))]
+    every = [*sorted(names - {ALL}), _OTHER]
+    found = [
+        frozenset(some) for n in range(len(every) + 1) for some in itertools.combinations(every, n)
+    ]
     return [*found, frozenset({ALL})] if field == "consumers" else found
-
-
-def _labelled(fields: Mapping[nodes.Field, set[str]]) -> list[Labels]:
-    choices = [[(field, one) for one in _sets(field, names)] for field, names in fields.items()]
-    return [Labels(**dict(chosen)) for chosen in itertools.product(*choices)]
