@@ -15,7 +15,6 @@ import math
 import re
 import sys
 import time
-import unicodedata
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -45,7 +44,6 @@ _MEMBERS_PER_STEP = 6
 _GROUPS_PER_STEP = 8  # a match stores each repeat of a group
 _EMPTY_GROUP = 20  # compiling a sequence of empty groups takes quadratic time
 _COUNT_DIGITS = 9
-_HIGHEST_OCTAL = 0o377
 
 _FLAGS: Final = {
     "a": re.ASCII,
@@ -67,16 +65,11 @@ _GLOBAL_FLAGS = re.compile(r"\(\?([a-zA-Z]+)\)")
 _SCOPED_FLAGS = re.compile(r"\(\?([a-zA-Z]*)(?:-([a-zA-Z]+))?:")
 _NAMED = re.compile(r"\(\?P<([^<>()]*)>")
 _NAMED_REFERENCE = re.compile(r"\(\?P=([^<>()]*)\)")
-_CONDITION = re.compile(r"\(\?\(([^<>()]*)\)")
 _LOOK = re.compile(r"\(\?(<?)[=!]")
 _MANNER = re.compile(r"[?+]")  # lazy or possessive
 _COUNT = re.compile(r"\{(?:([0-9]+)|([0-9]*),([0-9]*))\}")
-_CODE = re.compile(
-    r"\\(?:x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|N\{(?P<name>[A-Za-z0-9 -]+)\})"
-)
-_OCTAL = re.compile(r"\\(0[0-7]{0,2}|[0-7]{3})")
-_OCTAL_IN_SET = re.compile(r"\\([0-7]{1,3})")
-_REFERENCE = re.compile(r"\\([1-9][0-9]?)")
+_CODE = re.compile(r"\\(?:x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8}))")
+_REFERENCE = re.compile(r"\\([1-9][0-9]?)(?![0-9])")
 _NOT_A_COUNT = frozenset("0123456789,deis")  # after a brace: a count, or a fuzzy match of `regex`
 
 
@@ -310,11 +303,8 @@ class _PatternParser:
 
     def branch(self) -> None:
         self._at += 1
-        group = self._group
-        if group.kind == "condition" and group.branches:
-            self._refuse("a condition has at most two branches")
-        group.next_branch()
-        self._check_size(group.whole.size)
+        self._group.next_branch()
+        self._check_size(self._group.whole.size)
 
     def quantifier(self) -> None:
         if self._has("*"):
@@ -358,37 +348,25 @@ class _PatternParser:
         self._group.add(_CHARACTER)
 
     def escape(self) -> None:
-        if found := self._take(_OCTAL):
-            self._octal(found[1])
-            self._numbered(_CHARACTER)
-        elif self._code() is not None:
+        if self._code() is not None:
             self._group.add(_CHARACTER)
         elif found := self._take(_REFERENCE):
-            self._numbered(self._reference(int(found[1])))
+            self._group.add(self._reference(int(found[1])))
+            if self._is_spaced:
+                self._refuse("in verbose mode white space may not follow a number")
         else:
             char = self._escaped()
             self._group.add(_ANCHOR if char in _POSITIONS else _CHARACTER)
 
-    def _numbered(self, part: _PatternPart) -> None:
-        if self._is_spaced:
-            self._refuse("in verbose mode white space may not follow a number")
-        self._group.add(part)
-
-    def _octal(self, digits: str) -> int:
-        code = int(digits, 8)
-        if code > _HIGHEST_OCTAL:
-            self._refuse("an octal escape ends at `\\377`")
-        return code
-
     def _code(self) -> int | None:
-        """Read a character that is given by number or name."""
-        if self._is_bytes and self._text.startswith(("\\u", "\\U", "\\N"), self._at):
+        """Read a character that is given by number."""
+        if self._is_bytes and self._text.startswith(("\\u", "\\U"), self._at):
             self._refuse("a pattern of bytes has no such escape")
         found = self._take(_CODE)
         if found is None:
             return None
-        code = _named(found["name"]) if found["name"] else int(found[found.lastindex or 0], 16)
-        if not 0 <= code <= sys.maxunicode:
+        code = int(found[found.lastindex or 0], 16)
+        if code > sys.maxunicode:
             self._refuse("there is no such character")
         return code
 
@@ -449,8 +427,6 @@ class _PatternParser:
         if self._next != "\\":
             self._at += 1
             return ord(self._text[self._at - 1])
-        if octal := self._take(_OCTAL_IN_SET):
-            return self._octal(octal[1])
         code = self._code()
         return self._set_escape() if code is None else code
 
@@ -472,10 +448,7 @@ class _PatternParser:
             self._name(found[1])
             self._enter("capture")
         elif found := self._take(_NAMED_REFERENCE):
-            self._group.add(self._reference(self._number_of(found[1])))
-        elif found := self._take(_CONDITION):
-            self._reference_of_condition(found[1])
-            self._enter("condition")
+            self._group.add(self._reference(self._names.get(found[1], 0)))
         elif found := self._take(_LOOK):
             self._enter("behind" if found[1] else "ahead")
         elif self._has("(?>"):
@@ -500,8 +473,6 @@ class _PatternParser:
             self._refuse("a closing parenthesis has no opening one")
         self._at += 1
         group = self._open.pop()
-        if group.kind == "condition" and not group.branches:
-            group.next_branch()
         inner = group.whole
         if group.kind == "behind" and inner.low != inner.high:
             self._refuse("the pattern in `(?<=…)` must have a fixed length")
@@ -525,13 +496,6 @@ class _PatternParser:
             self._refuse("a group needs a unique name of letters, digits and `_`")
         self._names[name] = len(self._groups) + 1
 
-    def _number_of(self, name: str) -> int:
-        return self._names.get(name, 0)
-
-    def _reference_of_condition(self, name: str) -> None:
-        is_number = name.isascii() and name.isdecimal() and len(name) <= _COUNT_DIGITS
-        self._reference(int(name) if is_number else self._number_of(name))
-
     # -- flags
 
     def _global_flags(self) -> None:
@@ -550,15 +514,6 @@ class _PatternParser:
         if not set(letters) <= set(allowed) or {*"au"} <= set(letters):
             self._refuse("regex engines read these flags differently")
         return sum(_FLAGS[letter] for letter in set(letters))
-
-
-def _named(name: str) -> int:
-    """The code of a character by its name, or -1. A name may also mean several characters."""
-    try:
-        found = unicodedata.lookup(name)
-    except KeyError:
-        return -1
-    return ord(found) if len(found) == 1 else -1
 
 
 _READERS: dict[str, Callable[[_PatternParser], None]] = {
@@ -623,8 +578,7 @@ class _PatternCache:
     Sessions and policies store only the texts, which can be compiled again.
     """
 
-    def __init__(self, most: int) -> None:
-        self._most = most
+    def __init__(self) -> None:
         self.size = 0
         self._made = 0
         self._engines: OrderedDict[tuple[str | bytes, int], tuple[Any, int]] = OrderedDict()
@@ -650,12 +604,12 @@ class _PatternCache:
         if key not in self._engines:
             self._engines[key] = engine, size
             self.size += size
-        while self.size > self._most:
+        while self.size > KEPT_SIZE:
             _, (_, freed) = self._engines.popitem(last=False)
             self.size -= freed
 
 
-_cache = _PatternCache(KEPT_SIZE)
+_cache = _PatternCache()
 
 
 def kept_size() -> int:
@@ -746,12 +700,14 @@ class Pattern:
         Raises:
             TimeoutError: If the time is over, or the text is too long for the time limit.
         """
-        self.check_text(text)
+        if len(text) > self.measures.longest_text:
+            # One step between two checks of the clock would be too long.
+            msg = f"the text is longer than {self.measures.longest_text} characters"
+            raise TimeoutError(msg)
         engine = self.engine()
         search = engine.fullmatch if whole else engine.search
-        return (
-            search(text, timeout=max(seconds, 0)) is not None
-        )  # a negative number would mean no limit
+        # A negative number would mean no limit.
+        return search(text, timeout=max(seconds, 0)) is not None
 
     def asked(
         self, text: str, budget: Budget, *, seconds: float = math.inf, whole: bool = False
@@ -769,13 +725,3 @@ class Pattern:
         """
         limit = min(seconds, budget.left)
         return budget.ask(lambda text: self.finds(text, seconds=limit, whole=whole), text)
-
-    def check_text(self, text: str | bytes) -> None:
-        """Check that one step between two checks of the clock is short enough.
-
-        Raises:
-            TimeoutError: If the text is longer than `measures.longest_text`.
-        """
-        if len(text) > self.measures.longest_text:
-            msg = f"the text is longer than {self.measures.longest_text} characters"
-            raise TimeoutError(msg)
