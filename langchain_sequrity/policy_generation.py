@@ -20,14 +20,12 @@ Example:
     ```
 """
 
-import re
 import warnings
-from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
 from langchain_core.runnables import Runnable
 from langchain_core.runnables.base import RunnableBindingBase
@@ -51,10 +49,10 @@ from langchain_sequrity.headers import PolicyHeader
 from langchain_sequrity.sqrt import Finding, Policy, parse, printed
 from langchain_sequrity.sqrt.coerce import header_bytes
 from langchain_sequrity.sqrt.compiler import compiled_tools, ignore_findings
-from langchain_sequrity.sqrt.diagnostics import fault
-from langchain_sequrity.sqrt.lint import Mode
+from langchain_sequrity.sqrt.lint import Mode, pointed_out
+from langchain_sequrity.sqrt.lint.checked_policy import walk
 from langchain_sequrity.sqrt.matchers import MatchBudget
-from langchain_sequrity.sqrt.nodes import Binding, Declaration, Position, ToolId, has_rules
+from langchain_sequrity.sqrt.nodes import Binding, Declaration, Name, has_rules, tools_of
 from langchain_sequrity.strict_json import dumps
 from langchain_sequrity.suggestions import nearest
 from langchain_sequrity.wire.exchange import Reply, ServiceCall, read_object
@@ -73,9 +71,6 @@ from langchain_sequrity.wire.tools import (
     read_function,
 )
 
-if TYPE_CHECKING:
-    from langchain_sequrity.sqrt.matchers import Matcher
-
 __all__ = [
     "BadPolicy",
     "NoPolicy",
@@ -86,15 +81,11 @@ __all__ = [
     "PolicyWarning",
 ]
 
-# Tool servers use their name as a prefix: `github__get_file`.
-_SERVER = re.compile(r"(.+?)(?:__+|[.:/])")
-_WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+|\d+")
-_NAME = re.compile(r"\w+")
 _MATCHING_SECONDS = 2.0
 
 
-def split(policy: Policy, tools: Sequence[str], limit: int) -> list[tuple[tuple[str, ...], str]]:
-    """Divide a policy by groups of tools.
+def split(policy: Policy, tools: Sequence[str], limit: int) -> "tuple[PolicyPart, ...]":
+    """Divide a policy by groups of tools, which keep their order.
 
     Args:
         policy: A policy that compiles.
@@ -102,102 +93,40 @@ def split(policy: Policy, tools: Sequence[str], limit: int) -> list[tuple[tuple[
         limit: Maximum length of a header line in bytes.
 
     Returns:
-        Names of tools with their policy. Tools of one server, or with a common word in their names,
-        stay together if they fit. Empty if the rules of one tool are too long.
+        The parts. Empty if the rules of one tool are too long.
     """
-    rules = _RuleSelection(policy)
-    groups: list[tuple[str, ...]] = []
-    for family in _families(tools):
-        joined = (*groups[-1], *family) if groups else family
-        if groups and rules.fit(joined, limit):
-            groups[-1] = joined
-        else:
-            groups += _portions(rules, family, limit)
-    found = [(group, rules.text(group)) for group in groups]
-    return found if all(rules.fit(group, limit) for group in groups) else []
+    compiled = compiled_tools(policy, ignore_findings)
+    matchers = {
+        node.at: tool.matches for node, tool in zip(tools_of(policy), compiled, strict=True)
+    }
+    budget = MatchBudget(_MATCHING_SECONDS)
 
-
-def _families(tools: Sequence[str]) -> Iterator[tuple[str, ...]]:
-    """Groups of related tools, according to their names."""
-    nouns = {tool: [word.lower().rstrip("s") for word in _WORD.findall(tool)[1:]] for tool in tools}
-    common = Counter(noun for found in nouns.values() for noun in set(found))
-    families: dict[str, list[str]] = {}
-    for tool in tools:
-        server = _SERVER.match(tool)
-        family = server[1] if server else max(nouns[tool], key=common.__getitem__, default=tool)
-        families.setdefault(family, []).append(tool)
-    return map(tuple, families.values())
-
-
-def _portions(
-    rules: "_RuleSelection", family: Sequence[str], limit: int
-) -> Iterator[tuple[str, ...]]:
-    """A group of related tools, divided if it is too long."""
-    some: tuple[str, ...] = ()
-    for tool in family:
-        if some and not rules.fit((*some, tool), limit):
-            yield some
-            some = ()
-        some = (*some, tool)
-    yield some
-
-
-class _RuleSelection:
-    """Selects the rules of a policy for some tools.
-
-    Args:
-        policy: A policy that compiles.
-    """
-
-    def __init__(self, policy: Policy) -> None:
-        self._policy = policy
-        self._matchers: dict[ToolId, Matcher] = {}
-        self._budget = MatchBudget(_MATCHING_SECONDS)
-        compiled = compiled_tools(
-            policy, ignore_findings, lambda tool, matches, _: self._matchers.update({tool: matches})
-        )
-        for _ in compiled:
-            pass
-        self._texts: dict[tuple[str, ...], str] = {}
-
-    def fit(self, tools: tuple[str, ...], limit: int) -> bool:
-        """Whether the policy for some tools fits into a header."""
-        text = self.text(tools)
-        return header_bytes(text, parse(text)) <= limit
-
-    def text(self, tools: tuple[str, ...]) -> str:
+    def part(names: tuple[str, ...]) -> PolicyPart:
         """The policy for some tools, with the definitions that it uses."""
-        if tools not in self._texts:
-            kept = {
-                node.at
-                for node in self._policy.declarations
-                if not isinstance(node, Binding) and self._is_for(node.tool, tools)
-            }
-            self._texts[tools] = printed(Policy(self._with_names(kept), ""))
-        return self._texts[tools]
-
-    def _is_for(self, tool: ToolId, names: Collection[str]) -> bool:
-        if tool.text.kind == "plain":
-            return tool.text.raw in names
-        matches = self._matchers.get(tool)
-        # An uncertain match keeps the rule.
-        return matches is None or any(matches(name, self._budget) is not False for name in names)
-
-    def _with_names(self, kept: Collection[object]) -> tuple[Declaration, ...]:
         found: list[Declaration] = []
-        words: set[str] = set()
-        for node in reversed(self._policy.declarations):
-            if node.name in words if isinstance(node, Binding) else node.at in kept:
-                found.insert(0, node)
-                words.update(_NAME.findall(_written(node)))
-        return tuple(found)
+        used: set[str] = set()
+        for node in reversed(policy.declarations):
+            if isinstance(node, Binding):
+                is_kept = node.name in used
+            else:  # an uncertain match keeps the rule
+                matches = matchers[node.at]
+                is_kept = any(matches(name, budget) is not False for name in names)
+            if is_kept:
+                found.append(node)
+                used |= {one.name for one in walk(node) if isinstance(one, Name)}
+        return PolicyPart(names, printed(Policy(tuple(reversed(found)), "")))
 
+    def fits(one: PolicyPart) -> bool:
+        return header_bytes(one.text, parse(one.text)) <= limit
 
-def _written(node: Declaration) -> str:
-    return printed(Policy((node,), ""))
-
-
-_MAX_PROBLEMS = 5
+    parts: list[PolicyPart] = []
+    for tool in tools:
+        joined = part((*parts[-1].tools, tool)) if parts else None
+        if joined and fits(joined):
+            parts[-1] = joined
+        else:
+            parts.append(part((tool,)))
+    return tuple(parts) if all(map(fits, parts)) else ()
 
 
 class PolicyWarning(UserWarning):
@@ -342,12 +271,12 @@ def proposed(reply: PolicyReply, request: PolicyRequest, *, limit: int) -> Polic
     try:
         policy = parse(text)
     except PolicySyntaxError as error:
-        raise _bad(text, [str(error)]) from None
+        raise _bad(text, str(error)) from None
     found = review(text, request)
     if found.faults:
-        raise _bad(text, [_pointed(text, finding) for finding in found.faults])
+        raise _bad(text, pointed_out(text, found.faults))
     if not has_rules(policy):
-        raise _bad(text, ["It has no rule for any tool."])
+        raise _bad(text, "It has no rule for any tool.")
     if (size := header_bytes(text, policy)) > limit:
         raise _too_long(policy, request.tools, size, limit)
     return PolicyProposal(text, found.remarks, reply.usage)
@@ -356,10 +285,7 @@ def proposed(reply: PolicyReply, request: PolicyRequest, *, limit: int) -> Polic
 def _too_long(
     policy: Policy, tools: Sequence[Mapping[str, Any]], size: int, limit: int
 ) -> PolicyTooLong:
-    parts = tuple(
-        PolicyPart(names, text)
-        for names, text in split(policy, [str(name_of(tool)) for tool in tools], limit)
-    )
+    parts = split(policy, [str(name_of(tool)) for tool in tools], limit)
     if parts:
         advice = (
             f"Use fewer tools at once, divide the tools among {len(parts)} agents "
@@ -375,26 +301,12 @@ def _too_long(
     return PolicyTooLong(msg, text=policy.text, header_bytes=size, limit=limit, parts=parts)
 
 
-def _bad(text: str, problems: list[str]) -> BadPolicy:
-    shown = "\n".join(_shown(problems))
+def _bad(text: str, problems: str) -> BadPolicy:
     msg = (
-        f"The generated policy cannot be used.\n{shown}\n"
+        f"The generated policy cannot be used.\n{problems}\n"
         "Generate it again, with the exact names of tools and arguments in the description."
     )
     return BadPolicy(msg, text=text)
-
-
-def _shown(problems: list[str]) -> Iterator[str]:
-    yield from problems[:_MAX_PROBLEMS]
-    if (more := len(problems) - _MAX_PROBLEMS) > 0:
-        yield f"({more} more)"
-
-
-def _pointed(text: str, finding: Finding) -> str:
-    """A finding with its line and a caret."""
-    place = fault(text, Position(finding.line, finding.column), finding.message)
-    hint = f"\n  {finding.hint}" if finding.hint else ""
-    return f"{place}{hint}"
 
 
 def _in_words(finding: Finding) -> str:
@@ -700,8 +612,17 @@ class PolicyGenTool(BaseTool):
 
     def _call(self, request: PolicyRequest) -> ServiceCall:
         connection = self.model.prepared.settings.connection.for_policies()
+        body = write_request(request)
+        try:
+            written = dumps(body).encode()
+        except (TypeError, ValueError) as error:
+            msg = (
+                f"The request cannot be written as JSON: {plain(str(error))}. Description and "
+                "tools must be plain data and valid Unicode."
+            )
+            raise UsageError(msg) from None
         # A repeated request changes nothing, so it may be sent again.
-        return connection.call(_json(write_request(request)), session_id=None, resend=True)
+        return connection.call(written, session_id=None, resend=True)
 
     def _read(self, request: PolicyRequest, reply: Reply) -> PolicyProposal:
         found = read_reply(read_object(reply.body, reply), reply)
@@ -716,23 +637,6 @@ class PolicyGenTool(BaseTool):
             return copied
         fields = {name: getattr(copied, name) for name in copied.model_fields_set}
         return type(self)(**{**fields, **update})
-
-
-def _json(body: dict[str, Any]) -> bytes:
-    try:
-        return dumps(body).encode()
-    except (TypeError, ValueError) as error:
-        msg = (
-            f"The request cannot be written as JSON: {_fault(error)}. Description and tools must "
-            "be plain data and valid Unicode."
-        )
-        raise UsageError(msg) from None
-
-
-def _fault(error: Exception) -> str:
-    if isinstance(error, UnicodeEncodeError):
-        return f"{error.object[error.start]!a} is not a character"
-    return str(error)
 
 
 def _warned(proposal: PolicyProposal) -> PolicyHeader:

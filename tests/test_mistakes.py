@@ -46,8 +46,6 @@ COMMANDS: list[tuple[str, int, str]] = [
     ("serve --script script.json", 1, "Error: Rule 1 of `script.json`: Unknown field `whne` in a rule. Did you mean `when`?"),
     ("serve --script object.json", 1, "Error: `object.json` must contain a list of rules, or a mapping with only `rules`."),
     ("serve --fidelity exact", 2, "Error: Invalid value for '--fidelity': 'exact' is not one of 'full', 'documented'."),
-    # The moved demo.
-    ("demo --live", 2, "Error: The demo is no longer installed. It is an example in the repository: run `make demo` there, or `python -m examples.demo`."),
     # Files.
     ("policy check no.sqrt", 2, "Error: no.sqrt: cannot be read: No such file or directory."),
     ("policy check latin.sqrt", 2, "Error: latin.sqrt:2: expected UTF-8, found the byte 0xe9 at offset 16. Save the file as UTF-8."),
@@ -58,8 +56,8 @@ COMMANDS: list[tuple[str, int, str]] = [
     ("policy check good.sqrt --tools object.json", 2, 'Error: object.json: expected a list of tools, got an object. Write `["send_mail", …]`, or a list of definitions.'),
     ("policy check good.sqrt --tools text.json", 2, 'Error: text.json: expected a list of tools, got a text. Write `["send_mail", …]`, or a list of definitions.'),
     ("policy check good.sqrt --tools null.json", 2, 'Error: null.json: expected a list of tools, got `null`. Write `["send_mail", …]`, or a list of definitions.'),
-    ("policy check good.sqrt --tools numbers.json", 2, 'Error: numbers.json: tool 1: expected a name, or a definition such as `{"name": …, "parameters": {…}}`; got 1.'),
-    ("policy check good.sqrt --tools nameless.json", 2, """Error: nameless.json: tool 2: expected a name, or a definition such as `{"name": …, "parameters": {…}}`; got {'nme': 'x'}."""),
+    ("policy check good.sqrt --tools numbers.json", 2, "Error: numbers.json: `tools` takes names of tools, definitions, LangChain tools, functions and pydantic classes; got 1."),
+    ("policy check good.sqrt --tools nameless.json", 2, "Error: nameless.json: `tools` takes names of tools, definitions, LangChain tools, functions and pydantic classes; got {'nme': 'x'}."),
     ("policy check good.sqrt --tools open.json", 2, "Error: open.json: `properties` of the tool `pay` must be an object with its arguments; got []."),
     ("policy check good.sqrt --tools names.json --tools-from a:b", 2, "Error: --tools and --tools-from are both given. Give only one of them."),
     ("policy check good.sqrt --tools-from tools", 2, "Error: --tools-from: expected `module:attribute`, got `tools`. Write `app.agent:tools`."),
@@ -77,7 +75,7 @@ COMMANDS: list[tuple[str, int, str]] = [
     # Drafts.
     ("policy generate Careful", 2, "Error: No tools are given. Use --tools or --tools-from."),
     ("policy generate Careful --tools list.json", 2, "Error: No tools are given. Use --tools or --tools-from."),
-    ("policy generate Careful --tools names.json", 2, 'Error: The tool `read_mail` is only a name. Generation needs definitions: `{"name": …, "description": …, "parameters": {…}}`.'),
+    ("policy generate Careful --local --tools names.json", 2, "Error: `tools[0]` is not a tool. Expected a LangChain tool, a function, a pydantic class, a TypedDict, or a tool object with a name and a JSON Schema; got the text 'read_mail'."),
     ("policy generate Careful --tools tools.json", 2, f"{NO_KEY}use --local."),
     ("policy generate Careful --tools tools.json --out taken.sqrt", 2, "Error: taken.sqrt exists. Use another name for --out, or --force to replace it."),
     ("policy generate Careful --tools tools.json --out no/such/new.sqrt", 2, "Error: no/such/new.sqrt cannot be written: the folder no/such does not exist. Create it."),
@@ -190,7 +188,7 @@ MADE: list[tuple[str, Callable[[], Any], str]] = [
     ("internal tool", lambda: PolicyGenTool(MODEL, [send], internal_tool_names=["parse"]), "`parse` is not a tool of the service. Use names of `parse_with_ai`, `verify_hypothesis`, `complete_turn`, `set_policy`."),
     ("no description", lambda: PolicyGenTool(MODEL, [send]).generate(" "), "The description is empty. Say what the policy must allow and forbid."),
     ("description", lambda: PolicyGenTool(MODEL, [send]).generate(5), "The description must be a text; got a value of type `int`."),  # type: ignore[arg-type]
-    ("surrogate", lambda: PolicyGenTool(MODEL, [send]).generate("\ud800"), r"The request cannot be written as JSON: '\ud800' is not a character. Description and tools must be plain data and valid Unicode."),
+    ("surrogate", lambda: PolicyGenTool(MODEL, [send]).generate("\ud800"), r"The request cannot be written as JSON: 'utf-8' codec can't encode character '\ud800' in position 72: surrogates not allowed. Description and tools must be plain data and valid Unicode."),
     # Middleware.
     ("denials", lambda: PolicyMiddleware(RULE, on_denied="skip"), """`on_denied` must be "raise", "message" or "interrupt" for `PolicyMiddleware`; got 'skip'."""),  # type: ignore[arg-type]
     ("labelling", lambda: PolicyMiddleware(RULE, labelling="all"), """`labelling` must be "conversation" or "none"; got 'all'."""),  # type: ignore[arg-type]

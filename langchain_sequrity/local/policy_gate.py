@@ -248,14 +248,11 @@ def _content_reason(finding: Detection) -> dict[str, Any]:
 
 
 def _denial(checked: GatedCall) -> Denial:
-    if checked.denied is not None or checked.verdict is None:
-        found = checked.denied
-        rule, reason = (None, None) if found is None else (found.name, str(found))
-        denial = Denial(
-            checked.call.tool, "content", "hard", certain=True, rule=rule, reason=reason
-        )
-        return replace(denial, **of_call(checked.call))
-    return denial_of(checked.verdict, checked.call)
+    if checked.verdict is not None:
+        return denial_of(checked.verdict, checked.call)
+    found = checked.denied
+    denial = Denial(checked.call.tool, "content", "hard", certain=True, **of_call(checked.call))
+    return denial if found is None else replace(denial, rule=found.name, reason=str(found))
 
 
 def denial_message(checked: GatedCall) -> str:

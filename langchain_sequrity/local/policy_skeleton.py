@@ -71,7 +71,6 @@ _INTERNAL: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "complete_turn": ("ends the turn", (_ALLOW,)),
     "set_policy": ("adds rules", (_GUARD, _ALLOW)),
 }
-_FEW = 60  # above this, the names of tools alone may be too long
 _ASKED = 300
 _ASKED_SHORTLY = 80
 _WHY = 80
@@ -132,12 +131,13 @@ def skeleton(
         )
 
     explained = (f"/// {one.doc}\n{_block(one.tool, one.items)}" for one in rules.values())
-    text = "\n".join([head(_ASKED), *explained])
-    if not _fits(text):
-        text = "\n".join([head(_ASKED_SHORTLY), *(_block(*one[1:]) for one in rules.values())])
-    if not _fits(text) and len(rules) > _FEW:
-        shared = "\n".join([head(_ASKED_SHORTLY), *_shared(rules)])
-        text = shared if _fits(shared) else text
+    bare = (_block(one.tool, one.items) for one in rules.values())
+    drafts = [
+        "\n".join([head(_ASKED), *explained]),
+        "\n".join([head(_ASKED_SHORTLY), *bare]),
+        "\n".join([head(_ASKED_SHORTLY), *_shared(rules)]),
+    ]
+    text = next(filter(_fits, drafts), drafts[1])
     if len(text) > MAX_CHARACTERS:
         msg = (
             f"A policy for these {len(rules)} tools would have {len(text)} characters; "

@@ -4,11 +4,8 @@ A policy that only copies the sample of the instructions is refused, too. Polici
 wrote are never executed here.
 """
 
-import re
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator
 from functools import cache
-from typing import NamedTuple
 
 from langchain_core.messages import (
     AIMessage,
@@ -23,11 +20,12 @@ from langchain_sequrity.errors import PolicySyntaxError
 from langchain_sequrity.local.backends import Brain, BrainContext, whole
 from langchain_sequrity.local.dual_llm.model_calls import unfenced
 from langchain_sequrity.local.refusals import refuse
-from langchain_sequrity.sqrt import Finding, parse, printed
+from langchain_sequrity.sqrt import parse
 from langchain_sequrity.sqrt.coerce import MAX_HEADER_BYTES
-from langchain_sequrity.sqrt.diagnostics import fault
 from langchain_sequrity.sqrt.lexer import MAX_CHARACTERS
-from langchain_sequrity.sqrt.nodes import Policy, Position, ToolBlock, has_rules
+from langchain_sequrity.sqrt.lint import pointed_out
+from langchain_sequrity.sqrt.lint.checked_policy import shape_of
+from langchain_sequrity.sqrt.nodes import Policy, ToolBlock, has_rules, items_of
 from langchain_sequrity.strict_json import dumps
 from langchain_sequrity.wire.exchange import ChatRequest
 from langchain_sequrity.wire.policy_generation import (
@@ -129,70 +127,31 @@ That is not a policy yet:
 {problems}
 
 Write the whole policy again, without these mistakes."""
-_MOST_PROBLEMS = 10
-
-
-def _shown(text: str, findings: Sequence[Finding]) -> str:
-    """The first few mistakes of a policy, with their lines and a caret under each place."""
-    problems = [_pointed(text, finding) for finding in findings[:_MOST_PROBLEMS]]
-    if len(findings) > _MOST_PROBLEMS:
-        problems.append(f"… and {len(findings) - _MOST_PROBLEMS} more")
-    return "\n".join(problems)
-
-
-def _pointed(text: str, finding: Finding) -> str:
-    message = f"{finding.message}. {finding.hint}" if finding.hint else finding.message
-    return str(fault(text, Position(finding.line, finding.column), message))
-
-
-_QUOTED = re.compile(r'[rwd]?"(?:[^"\\]|\\.)*"')
-_TEXTS = re.compile(r"\{S(?:, S)*\}")
-_NAMES = re.compile(
-    r"(?<![@.\w])(?!S\b)[A-Za-z_]\w*(?=\.(?:tags|producers|consumers|value)\b|[ ;)])"
-)
-_WORDS = frozenset({
-    "tool", "must", "should", "deny", "allow", "always", "when", "in", "not", "and", "or",
-    "overlaps", "subset", "superset", "of", "is", "empty", "universal", "str", "matching", "like",
-    "int", "float", "bool", "true", "false", "session", "before", "after", "result",
-})  # fmt: skip
 # A policy that limits attempts has three of them; more in one block are not a coincidence.
 _MOST_ALIKE = 3
 
 
-def is_sample(policy: Policy) -> bool:
+_NAMES = {"at", "doc", "bare", "raw", "name", "argument", "text"}
+
+
+def _is_sample(policy: Policy) -> bool:
     """Whether a policy copies the sample's main block, perhaps with other names or statements."""
-    return any(
-        len(_shapes(node) & _rare()) > _MOST_ALIKE
-        for node in policy.declarations
-        if isinstance(node, ToolBlock)
-    )
+    return any(len(shapes & _rare_shapes()) > _MOST_ALIKE for shapes in _shapes(policy))
 
 
 @cache
-def _rare() -> frozenset[str]:
+def _rare_shapes() -> frozenset[str]:
     """Statements of the sample that few policies have: rules on the session, label changes."""
-    blocks = [node for node in parse(SAMPLE).declarations if isinstance(node, ToolBlock)]
-    shapes = frozenset().union(*map(_shapes, blocks))
-    return frozenset(shape for shape in shapes if "session" in shape or "result" in shape)
+    found = frozenset().union(*_shapes(parse(SAMPLE)))
+    return frozenset(one for one in found if "session" in one or "result" in one)
 
 
-def _shapes(node: ToolBlock) -> frozenset[str]:
-    """The statements of a block, without the names and texts in them."""
-    return frozenset(_shape(printed(Policy((one,), ""))) for one in _statements(node))
-
-
-def _statements(node: ToolBlock) -> Iterator[ToolBlock]:
-    bare = replace(node, doc="", priorities=(), checks=(), blocks=())
-    for check in node.checks:
-        yield replace(bare, checks=(replace(check, doc=""),))
-    for block in node.blocks:
-        for step in block.steps:
-            yield replace(bare, blocks=(replace(block, doc="", steps=(replace(step, doc=""),)),))
-
-
-def _shape(text: str) -> str:
-    plain = _TEXTS.sub("{S}", _QUOTED.sub("S", " ".join(text.split())))
-    return _NAMES.sub(lambda match: match[0] if match[0] in _WORDS else "N", plain)
+def _shapes(policy: Policy) -> list[set[str]]:
+    """The statements of each block, without the names and texts in them."""
+    return [
+        {f"{item.kind}: {shape_of(item.node, _NAMES)}" for item in items_of(node)}
+        for node in policy.declarations if isinstance(node, ToolBlock)
+    ]  # fmt: skip
 
 
 _ENDPOINT_TYPE = "policy-gen"
@@ -202,13 +161,6 @@ FAILED = "policy_generation_failed"
 
 # A policy may be surrounded by other text; a longer answer is not a policy.
 _MAX_ANSWER = 2 * MAX_CHARACTERS
-
-
-class _Draft(NamedTuple):
-    """The policy of an answer, and its problems, if there are any."""
-
-    text: str
-    problems: str = ""
 
 
 def write_policy(request: PolicyRequest, brain: Brain) -> PolicyReply:
@@ -226,88 +178,66 @@ def write_policy(request: PolicyRequest, brain: Brain) -> PolicyReply:
             brain.
     """
     if request.n_retries > MAX_RETRIES:
-        refuse(
-            400,
-            f"`n_retries` must be at most {MAX_RETRIES}; got {request.n_retries}.",
-        )
-    writer = _Writer(request, brain)
+        refuse(400, f"`n_retries` must be at most {MAX_RETRIES}; got {request.n_retries}.")
+    messages: list[BaseMessage] = [SystemMessage(INSTRUCTIONS), HumanMessage(_prompt(request))]
+    context = BrainContext("policy", _ENDPOINT_TYPE, policy=request)
+    usage = UsageMetadata(input_tokens=0, output_tokens=0, total_tokens=0)
     attempts = request.n_retries + 1
     for _ in range(attempts):
-        found = writer.attempt()
-        if not found.problems:
+        asked = ChatRequest(request.model, list(messages), stream=True)
+        message = whole(_bounded(brain.stream(asked, context)))
+        usage = add_usage(usage, message.usage_metadata)
+        text, problems = _draft(message, request)
+        if not problems:
             break
+        again = HumanMessage(_AGAIN.format(problems=problems))
+        messages += [AIMessage(text or "(no policy)"), again]
     else:
         times = "once" if attempts == 1 else f"{attempts} times"
         refuse(
             422,
             f"No valid policy was written: `{request.model}` was asked {times}. Problems of the "
-            f"last answer:\n{found.problems}\nReword `description`, raise `n_retries`, or use "
-            "another model.",
+            f"last answer:\n{problems}\nReword `description`, raise `n_retries`, or use another "
+            "model.",
             kind=FAILED,
         )
-    return PolicyReply(found.text, writer.usage)
+    counts = {
+        "prompt_tokens": usage["input_tokens"],
+        "completion_tokens": usage["output_tokens"],
+        "total_tokens": usage["total_tokens"],
+    }
+    return PolicyReply(text, counts)
 
 
-class _Writer:
-    """The conversation with the model that writes the policy."""
+def _prompt(request: PolicyRequest) -> str:
+    names = ", ".join(f"`{name}`" for name in request.internal_tool_names)
+    return _ASKED.format(
+        description=described(request),
+        tools="\n".join(dumps(tool["function"]) for tool in request.tools) or "(no tools)",
+        internal=_INTERNAL.format(names=names) if names else "",
+    )
 
-    def __init__(self, request: PolicyRequest, brain: Brain) -> None:
-        self._request = request
-        self._brain = brain
-        names = ", ".join(f"`{name}`" for name in request.internal_tool_names)
-        prompt = _ASKED.format(
-            description=described(request),
-            tools="\n".join(dumps(tool["function"]) for tool in request.tools) or "(no tools)",
-            internal=_INTERNAL.format(names=names) if names else "",
-        )
-        self._messages: list[BaseMessage] = [SystemMessage(INSTRUCTIONS), HumanMessage(prompt)]
-        self._usage: UsageMetadata | None = None
 
-    @property
-    def usage(self) -> dict[str, int]:
-        """The usage of all attempts so far, with the field names of the service."""
-        used = self._usage or UsageMetadata(input_tokens=0, output_tokens=0, total_tokens=0)
-        return {
-            "prompt_tokens": used["input_tokens"],
-            "completion_tokens": used["output_tokens"],
-            "total_tokens": used["total_tokens"],
-        }
+def _bounded(chunks: Iterator[AIMessageChunk]) -> Iterator[AIMessageChunk]:
+    """An answer up to a little more than the limit."""
+    length = 0
+    for chunk in chunks:
+        length += len(chunk.text) or 1  # a model may think without end, in empty chunks
+        yield chunk
+        if length > _MAX_ANSWER:
+            return
 
-    def attempt(self) -> _Draft:
-        """Ask once; the next attempt gets the problems of this one."""
-        message = whole(self._pieces())
-        found = self._checked(message)
-        if found.problems:
-            self._messages += [
-                AIMessage(found.text or "(no policy)"),
-                HumanMessage(_AGAIN.format(problems=found.problems)),
-            ]
-        return found
 
-    def _pieces(self) -> Iterator[AIMessageChunk]:
-        request = ChatRequest(self._request.model, list(self._messages), stream=True)
-        context = BrainContext("policy", _ENDPOINT_TYPE, policy=self._request)
-        length = 0
-        for chunk in self._brain.stream(request, context):
-            if chunk.usage_metadata is not None:
-                self._usage = add_usage(self._usage, chunk.usage_metadata)
-            length += (
-                len(chunk.text) or 1
-            )  # empty chunks count, because a model may think without end
-            yield chunk
-            if length > _MAX_ANSWER:
-                return
-
-    def _checked(self, message: AIMessage) -> _Draft:
-        answer = str(message.text)
-        if message.additional_kwargs.get("refusal"):
-            return _Draft("", "The model refused to write one.")
-        if len(answer) > _MAX_ANSWER:
-            problem = f"The answer has more than {_MAX_ANSWER} characters."
-            return _Draft("", problem)
-        # A policy can contain fences in its own comments.
-        text = (answer if _parses(answer) else unfenced(answer)).strip() + "\n"
-        return _Draft(text, _mistakes(text, self._request))
+def _draft(message: AIMessage, request: PolicyRequest) -> tuple[str, str]:
+    """The policy of an answer, and its problems, if there are any."""
+    answer = str(message.text)
+    if message.additional_kwargs.get("refusal"):
+        return "", "The model refused to write one."
+    if len(answer) > _MAX_ANSWER:
+        return "", f"The answer has more than {_MAX_ANSWER} characters."
+    # A policy can contain fences in its own comments.
+    text = (answer if _parses(answer) else unfenced(answer)).strip() + "\n"
+    return text, _mistakes(text, request)
 
 
 def _parses(text: str) -> bool:
@@ -326,9 +256,9 @@ def _mistakes(text: str, request: PolicyRequest) -> str:
         return str(error)
     if not has_rules(policy):
         return "The answer has no rule for any tool, so it would restrict nothing."
-    if is_sample(policy):
+    if _is_sample(policy):
         return (
             "The answer is the sample of the instructions, which shows the language and protects "
             "nothing that the request is about. Write rules for what the request asks."
         )
-    return _shown(text, review(text, request).faults)
+    return pointed_out(text, review(text, request).faults)
