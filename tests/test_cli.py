@@ -41,20 +41,6 @@ def one_line(text: str) -> str:
     return line
 
 
-# demo
-
-
-@pytest.mark.parametrize("arguments", [[], ["-h"], ["--live", "--question", "What?"]])
-def test_the_removed_command_demo_says_where_the_demo_is(
-    arguments: list[str],
-) -> None:
-    result = run("demo", *arguments)
-    assert result.exit_code == 2
-    assert result.stdout == ""
-    assert "run `make demo` there" in result.stderr.splitlines()[-1]
-    assert "demo" not in run("-h").output
-
-
 # serve
 
 

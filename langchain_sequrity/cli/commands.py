@@ -1,7 +1,6 @@
-"""The commands `serve`, `policy`, `conformance` and `demo`, and their error messages."""
+"""The commands `serve`, `policy` and `conformance`, and their error messages."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -85,12 +84,13 @@ def serve(
     from langchain_sequrity.cli.serve import (  # noqa: PLC0415
         chat_model,
         chat_models,
+        print_request,
         serve_until_stopped,
     )
-    from langchain_sequrity.local import Script  # noqa: PLC0415
+    from langchain_sequrity.local import LocalServer, Script  # noqa: PLC0415
     from langchain_sequrity.local.server import is_exposed, is_key  # noqa: PLC0415
 
-    with _failures():
+    try:
         if not all(map(is_key, api_keys)):
             msg = (
                 "--api-key: expected printable ASCII characters without spaces. Check for a line "
@@ -103,34 +103,24 @@ def serve(
                 "remove --host."
             )
             raise UsageError(msg)
-        serve_until_stopped(
-            Console(),
-            model=None if model is None else chat_model(model),
+        console = Console()
+        server = LocalServer(
+            None if model is None else chat_model(model),
+            None if script is None else Script.from_file(script),
             models=chat_models(planner=planner, reader=reader, policy=policy_writer),
-            script=None if script is None else Script.from_file(script),
             host=host,
             port=port,
             fidelity=fidelity,
-            api_keys=api_keys,
+            api_keys=list(api_keys) or None,
             isolated_programs=isolated_programs,
+            on_request=partial(print_request, console),
         )
+        serve_until_stopped(server, console, with_keys=bool(api_keys))
+    except (SequrityError, OSError) as error:
+        raise click.ClickException(plain(str(error), lines=True)) from error
 
 
 cli.add_command(policy)
-
-
-@cli.command(
-    hidden=True,
-    context_settings={"ignore_unknown_options": True, "help_option_names": []},
-)
-@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-def demo(*, arguments: tuple[str, ...]) -> None:  # noqa: ARG001 - options of earlier versions
-    """Say where the demo is."""
-    msg = (
-        "The demo is no longer installed. It is an example in the repository: run `make demo` "
-        "there, or `python -m examples.demo`."
-    )
-    raise click.UsageError(msg)
 
 
 @cli.command(
@@ -143,12 +133,3 @@ def conformance(*, arguments: tuple[str, ...]) -> None:
     from langchain_sequrity.conformance.__main__ import main  # noqa: PLC0415 - as above
 
     raise SystemExit(main(arguments, prog="langchain-sequrity conformance"))
-
-
-@contextmanager
-def _failures() -> Iterator[None]:
-    """Print errors without a traceback."""
-    try:
-        yield
-    except (SequrityError, OSError) as error:
-        raise click.ClickException(plain(str(error), lines=True)) from error

@@ -2,10 +2,10 @@
 
 import signal
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from langchain_core.language_models import BaseChatModel
 from rich.console import Console
@@ -13,7 +13,7 @@ from rich.text import Text
 
 from langchain_sequrity.display import plain
 from langchain_sequrity.errors import UsageError
-from langchain_sequrity.local import LocalServer, RequestRecord, Script
+from langchain_sequrity.local import LocalServer, RequestRecord
 from langchain_sequrity.local.backends import Role
 
 if TYPE_CHECKING:
@@ -84,52 +84,42 @@ _MODEL_SHOWN = 60
 _FIRST_ERROR = 400
 
 
-def serve_until_stopped(
-    console: Console,
-    *,
-    host: str,
-    port: int,
-    script: Script | None,
-    model: BaseChatModel | None,
-    models: Mapping[Role, BaseChatModel],
-    fidelity: Literal["full", "documented"],
-    api_keys: Sequence[str],
-    isolated_programs: bool | None,
-) -> None:
+def serve_until_stopped(server: LocalServer, console: Console, *, with_keys: bool) -> None:
     """Serve until SIGINT or SIGTERM.
 
     Args:
-        console: Prints the URL and the requests.
-        host: Address to listen on.
-        port: Port, or 0 for a free one.
-        script: Scripted answers, or `None`.
-        model: As for `LocalServer`.
-        models: As for `LocalServer`.
-        fidelity: As for `LocalServer`.
-        api_keys: Accepted keys; empty for any key. They are never printed.
-        isolated_programs: As for `LocalServer`.
+        server: The server.
+        console: Prints how to use it.
+        with_keys: Whether it needs one of its keys, which are never printed.
 
     Raises:
         UsageError: If the server cannot listen on the address, or is open to others without keys.
     """
-    server = LocalServer(
-        model,
-        script,
-        models=models,
-        host=host,
-        port=port,
-        fidelity=fidelity,
-        api_keys=list(api_keys) or None,
-        isolated_programs=isolated_programs,
-        on_request=lambda record: _print(console, _line(record)),
-    )
+    key = ', api_key="one of the given keys"' if with_keys else ""
     with _stop_signal() as stop, server:
-        for text in _greeting(server.base_url, with_keys=bool(api_keys)):
-            _print(console, Text(text))
+        _print(
+            console,
+            Text(
+                f"Serving on {server.base_url} (Ctrl-C to stop). Point a model at it:\n"
+                f'    ChatSequrity("any/model", base_url="{server.base_url}"{key})\n'
+            ),
+        )
         # Without a timeout, Ctrl-C has no effect on Windows.
         while not stop.wait(timeout=1):
             pass
     _print(console, Text("Stopped."))
+
+
+def print_request(console: Console, record: RequestRecord) -> None:
+    """Print a line for a request."""
+    bad = record.status >= _FIRST_ERROR
+    now = datetime.now().astimezone().strftime("%H:%M:%S")
+    line = Text(f"{now} {plain(record.method)} {plain(record.path)} ")
+    line.append(str(record.status), style="red" if bad else "green")
+    line.append(f" {record.milliseconds:.0f} ms")
+    details = (plain(record.model, limit=_MODEL_SHOWN), record.session, plain(record.summary))
+    line.append("".join(f"  {detail}" for detail in details if detail))
+    _print(console, line)
 
 
 @contextmanager
@@ -146,25 +136,6 @@ def _stop_signal() -> Iterator[threading.Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _greeting(base_url: str, *, with_keys: bool) -> tuple[str, ...]:
-    key = ', api_key="one of the given keys"' if with_keys else ""
-    return (
-        f"Serving on {base_url} (Ctrl-C to stop). Point a model at it:",
-        f'    ChatSequrity("any/model", base_url="{base_url}"{key})',
-        "",
-    )
-
-
-def _line(record: RequestRecord) -> Text:
-    bad = record.status >= _FIRST_ERROR
-    now = datetime.now().astimezone().strftime("%H:%M:%S")
-    line = Text(f"{now} {plain(record.method)} {plain(record.path)} ")
-    line.append(str(record.status), style="red" if bad else "green")
-    line.append(f" {record.milliseconds:.0f} ms")
-    details = (plain(record.model, limit=_MODEL_SHOWN), record.session, plain(record.summary))
-    return line.append("".join(f"  {detail}" for detail in details if detail))
 
 
 def _print(console: Console, text: Text) -> None:

@@ -2,7 +2,6 @@
 
 import difflib
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import get_args
 
 import click
@@ -13,7 +12,6 @@ from langchain_sequrity.cli.policy.files import (
     SourceFile,
     as_json_option,
     finding_json,
-    finding_of,
     only_one_stdin,
     policy_errors,
     print_exact,
@@ -27,9 +25,9 @@ from langchain_sequrity.cli.policy.files import (
     tools_options,
 )
 from langchain_sequrity.errors import PolicySyntaxError, UsageError
-from langchain_sequrity.sqrt import Finding, check, explain
+from langchain_sequrity.sqrt import check, explain
 from langchain_sequrity.sqrt import format as format_policy
-from langchain_sequrity.sqrt.lint import Mode
+from langchain_sequrity.sqrt.lint import Mode, finding_of
 
 
 @click.command("check")
@@ -67,7 +65,7 @@ def check_command(
     only_one_stdin([*files, tools])
     known = read_tools(tools, tools_from)
     found = [
-        (source, _without_place(finding))
+        (source, finding)
         for source in read_sources(files)
         for finding in check(source.text, known, mode=mode, labels=labels)
     ]
@@ -90,12 +88,6 @@ def check_command(
         counts = f"{_count(errors, 'error')}, {_count(warnings, 'warning')}"
         print_text(f"{_count(len(files), 'file')} checked: {counts}")
     raise SystemExit(int(failed))
-
-
-def _without_place(finding: Finding) -> Finding:
-    """The finding without the place in its message, because it is printed before the message."""
-    place = f" (line {finding.line}, column {finding.column})"
-    return replace(finding, message=finding.message.removesuffix(place))
 
 
 def _count(number: int, word: str) -> str:

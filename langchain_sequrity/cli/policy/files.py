@@ -4,7 +4,6 @@ Files are read with errors that name the place, and written completely or not at
 tables, JSON and texts are printed. Tools come from a file or from the user's code.
 """
 
-import contextlib
 import json
 import os
 import shutil
@@ -27,9 +26,8 @@ from langchain_sequrity.display import plain
 from langchain_sequrity.display.tables import Tabled
 from langchain_sequrity.errors import PolicySyntaxError, UsageError
 from langchain_sequrity.sqrt import Finding, check
-from langchain_sequrity.sqrt.diagnostics import fault
-from langchain_sequrity.sqrt.nodes import Position
-from langchain_sequrity.wire.tools import name_of
+from langchain_sequrity.sqrt.diagnostics import pointed
+from langchain_sequrity.sqrt.lint import finding_of
 
 STDIN = "-"
 FILE_TYPE = click.Path(allow_dash=True, readable=False)
@@ -149,19 +147,17 @@ def read_data(path: str) -> Any:
     Raises:
         InvalidInput: If the file is invalid. The message has the place.
     """
-    text = read_source(path).text
+    text, kind = read_source(path).text, "JSON" if path.endswith(".json") else "YAML"
     try:
-        return json.loads(text) if path.endswith(".json") else yaml.safe_load(text)
+        return json.loads(text) if kind == "JSON" else yaml.safe_load(text)
     except json.JSONDecodeError as error:
-        at, kind, why = f":{error.lineno}:{error.colno}", "JSON", error.msg
+        at, why = f":{error.lineno}:{error.colno}", error.msg
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         at = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
-        kind, why = "YAML", error.problem or str(error)
-    except yaml.YAMLError as error:
-        at, kind, why = "", "YAML", " ".join(str(error).split())
-    except (ValueError, RecursionError) as error:  # a number or a nesting that Python rejects
-        at, kind, why = "", "data", str(error)
+        why = error.problem or str(error)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # also a too long number
+        at, why = "", " ".join(str(error).split())
     msg = f"{shown_name(path)}{at}: not valid {kind}: {why}."
     raise InvalidInput(msg)
 
@@ -179,21 +175,18 @@ def replace_file(path: str, data: bytes) -> None:
         if not os.access(target, os.W_OK):
             # A rename would succeed, because it needs only permissions of the folder.
             _fail_to_write(path, "it is read-only")
-        with NamedTemporaryFile(
+        file = NamedTemporaryFile(  # noqa: SIM115 - it is replaced or removed below
             dir=target.parent, prefix=f".{target.name[:80]}.", delete=False
-        ) as file:
-            try:
+        )
+        try:
+            with file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-                file.close()
-                shutil.copymode(target, file.name)
-                Path(file.name).replace(target)
-            except BaseException:
-                file.close()
-                with contextlib.suppress(OSError):
-                    Path(file.name).unlink()
-                raise
+            shutil.copymode(target, file.name)
+            Path(file.name).replace(target)
+        finally:
+            Path(file.name).unlink(missing_ok=True)
     except OSError as error:
         _fail_to_write(path, error.strerror or str(error))
 
@@ -260,21 +253,14 @@ def finding_json(source: SourceFile, finding: Finding) -> dict[str, Any]:
 
 def print_finding(source: SourceFile, finding: Finding, *, err: bool = False) -> None:
     """Print a finding: place, message, line with a caret, and advice."""
-    pointed = fault(source.text, Position(finding.line, finding.column), "").source
     text = Text(f"{source.name}:{finding.line}:{finding.column}: ")
     text.append(finding.severity, style=_COLOURS[finding.severity])
-    text.append(f": {plain(finding.message)}\n{pointed}")
+    text.append(f": {plain(finding.message)}\n")
+    text.append(pointed(source.text, (finding.line, finding.column)))
     if finding.hint:
         text.append(f"\n  {plain(finding.hint)}")
     # No line is wrapped, even on a narrow terminal.
     Console(stderr=err).print(text, soft_wrap=True)
-
-
-def finding_of(error: PolicySyntaxError) -> Finding:
-    """An error as a finding."""
-    place = f" (line {error.line}, column {error.column})"
-    message = str(error).removesuffix(f"\n{error.source}").removesuffix(place)
-    return Finding("error", message, error.line, error.column)
 
 
 @contextmanager
@@ -342,13 +328,6 @@ def _checked(origin: str, given: Any) -> list[Any]:
             'Write `["send_mail", …]`, or a list of definitions.'
         )
         raise InvalidInput(msg)
-    for number, one in enumerate(given := list(given), 1):
-        if not _is_tool(one):
-            msg = (
-                f"{origin}: tool {number}: expected a name, or a definition such as "
-                f'`{{"name": …, "parameters": {{…}}}}`; got {plain(repr(one), limit=80)}.'
-            )
-            raise InvalidInput(msg)
     try:
         tools = [_definition(one) for one in given]
         check("", tools)
@@ -356,12 +335,6 @@ def _checked(origin: str, given: Any) -> list[Any]:
         msg = f"{origin}: {error}"
         raise InvalidInput(msg) from None
     return tools
-
-
-def _is_tool(one: Any) -> bool:
-    if isinstance(one, Mapping):
-        return name_of(one) is not None
-    return isinstance(one, str) or callable(one) or hasattr(one, "args_schema")
 
 
 def _definition(tool: Any) -> Any:

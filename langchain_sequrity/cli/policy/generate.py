@@ -1,7 +1,7 @@
 """`policy generate`."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -97,35 +97,32 @@ def generate_command(
     only_one_stdin([description, tools])
     if out is not None:
         _check_out(out, force=force)
-    known = _definitions(read_tools(tools, tools_from))
+    known = read_tools(tools, tools_from)
+    if not known:
+        msg = "No tools are given. Use --tools or --tools-from."
+        raise InvalidInput(msg)
     wanted = read_source(description).text if description == "-" else description
     name = _model(model, provider, local=local)
-    with _failures(as_json=as_json):
+    options = {} if provider is None else {"provider": provider}
+    try:
         if not local:
             _need_key()
-        proposal = _draft(wanted, known, model=name, provider=provider, mode=mode, local=local)
+        # This import takes a second, which `--help` does not need.
+        from langchain_sequrity.policy_generation import PolicyGenTool  # noqa: PLC0415
+
+        with _connection(local=local) as connection:
+            tool = PolicyGenTool(name, known, mode=mode, **connection, **options)
+            with closing(tool.model):
+                proposal = tool.propose(wanted)
+    except UsageError as error:
+        raise InvalidInput(str(error)) from error
+    except SequrityError as error:
+        if not as_json:
+            raise CommandFailed(_in_words(error)) from error
+        # Only a `BadPolicy` has the text of the policy.
+        print_json({"error": _in_words(error), "policy": getattr(error, "text", None)})
+        raise SystemExit(1) from error
     _deliver(proposal, out, as_json=as_json)
-
-
-def _draft(
-    description: str,
-    tools: Sequence[Any],
-    *,
-    model: str,
-    provider: Provider | None,
-    mode: Mode | None,
-    local: bool,
-) -> "PolicyProposal":
-    """Draft a policy with the service, or with a local server that runs meanwhile."""
-    # This import takes a second, which `--help` does not need.
-    from langchain_sequrity.policy_generation import PolicyGenTool  # noqa: PLC0415
-
-    with _connection(local=local) as connection:
-        if provider is not None:
-            connection["provider"] = provider
-        tool = PolicyGenTool(model, tools, mode=mode, **connection)
-        with closing(tool.model):
-            return tool.propose(description)
 
 
 @contextmanager
@@ -147,31 +144,10 @@ def _check_out(out: str, *, force: bool) -> None:
     if Path(out).exists() and not force:
         msg = f"{shown_name(out)} exists. Use another name for --out, or --force to replace it."
         raise InvalidInput(msg)
-    target = Path(out).resolve()
-    if not target.parent.is_dir():
+    if not Path(out).resolve().parent.is_dir():
         folder = shown_name(str(Path(out).parent))
         msg = f"{shown_name(out)} cannot be written: the folder {folder} does not exist. Create it."
         raise InvalidInput(msg)
-    if not all(os.access(one, os.W_OK) for one in (target.parent, target) if one.exists()):
-        msg = (
-            f"{shown_name(out)} cannot be written: the file or its folder is read-only. Use "
-            "another name for --out."
-        )
-        raise InvalidInput(msg)
-
-
-def _definitions(tools: list[Any] | None) -> list[Any]:
-    if not tools:
-        msg = "No tools are given. Use --tools or --tools-from."
-        raise InvalidInput(msg)
-    for one in tools:
-        if isinstance(one, str):
-            msg = (
-                f"The tool `{one}` is only a name. Generation needs definitions: "
-                '`{"name": …, "description": …, "parameters": {…}}`.'
-            )
-            raise InvalidInput(msg)
-    return tools
 
 
 def _model(model: str | None, provider: str | None, *, local: bool) -> str:
@@ -182,21 +158,6 @@ def _model(model: str | None, provider: str | None, *, local: bool) -> str:
         msg = f"--provider needs a model of that provider: --model is missing for `{provider}`."
         raise InvalidInput(msg)
     return model or (_OFFLINE_MODEL if local else _LIVE_MODEL)
-
-
-@contextmanager
-def _failures(*, as_json: bool) -> Iterator[None]:
-    """Print errors without a traceback."""
-    try:
-        yield
-    except UsageError as error:
-        raise InvalidInput(str(error)) from error
-    except SequrityError as error:
-        if not as_json:
-            raise CommandFailed(_in_words(error)) from error
-        # Only a `BadPolicy` has the text of the policy.
-        print_json({"error": _in_words(error), "policy": getattr(error, "text", None)})
-        raise SystemExit(1) from error
 
 
 def _in_words(error: SequrityError) -> str:
@@ -220,7 +181,9 @@ def _deliver(proposal: "PolicyProposal", out: str | None, *, as_json: bool) -> N
             _deliver(proposal, None, as_json=as_json)
             raise
     if as_json:
-        print_json(_data(proposal, out))
+        findings = [asdict(one) for one in proposal.findings]
+        usage = dict(proposal.usage)
+        print_json({"policy": proposal.text, "findings": findings, "usage": usage, "file": out})
         return
     if out is None:
         print_exact(text.encode())
@@ -230,15 +193,6 @@ def _deliver(proposal: "PolicyProposal", out: str | None, *, as_json: bool) -> N
     for finding in proposal.findings:
         print_finding(source, finding, err=True)
     print_text(_NOTE, err=True)
-
-
-def _data(proposal: "PolicyProposal", out: str | None) -> dict[str, Any]:
-    return {
-        "policy": proposal.text,
-        "findings": [asdict(one) for one in proposal.findings],
-        "usage": dict(proposal.usage),
-        "file": out,
-    }
 
 
 def _need_key() -> None:

@@ -1,8 +1,7 @@
 """`policy simulate`."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import click
@@ -24,13 +23,10 @@ from langchain_sequrity.cli.policy.files import (
     tools_options,
 )
 from langchain_sequrity.display import plain
-from langchain_sequrity.errors import PolicySyntaxError, UsageError
+from langchain_sequrity.errors import UsageError
 from langchain_sequrity.sqrt import (
-    Coverage,
     Decision,
-    Difference,
     Engine,
-    Simulation,
     compile_policy,
     coverage,
     diff,
@@ -102,18 +98,41 @@ def simulate_command(
     calls, expected = _read_calls(calls_file)
     with _usage_errors(calls_file):
         covered = coverage(engine, calls, tools=known) if cover or fail_under is not None else None
-        result = _SimulatedCall(
-            covered.simulation if covered else simulate(engine, calls, tools=known),
-            expected,
-            covered,
-            fail_under,
-            None if old is None else diff(old, engine, calls, tools=known),
-        )
+        simulation = covered.simulation if covered else simulate(engine, calls, tools=known)
+        difference = None if old is None else diff(old, engine, calls, tools=known)
+    results = [
+        (one, wanted, wanted in {_verdict(one), _verdict(one).partition("_")[2]})
+        for one, wanted in zip(simulation, expected, strict=True)
+    ]
+    unmet = [(one, wanted) for one, wanted, met in results if not met]
+    percent = covered.share * 100 if covered else 100
+    is_covered = fail_under is None or percent >= fail_under
     if as_json:
-        print_json(result.to_json())
+        print_json(
+            {
+                "ok": is_covered and not unmet,
+                "unmet": len(unmet),
+                "calls": [
+                    {**one.to_json(), "expected": wanted, "met": met}
+                    for one, wanted, met in results
+                ],
+                "coverage": covered and covered.to_json(),
+                "difference": difference and difference.to_json(),
+            }
+        )
     else:
-        result.show()
-    raise SystemExit(int(not result.ok))
+        for table in filter(None, (simulation, covered, difference)):
+            print_table(table)
+            click.echo()
+        for one, wanted in unmet:
+            print_text(
+                f"Call {one.number} (`{plain(one.call.tool, limit=80)}`): expected "
+                f"{_words(wanted)}, got {_words(_verdict(one))}"
+            )
+        print_text(f"{len(results) - len(unmet)} of {len(results)} calls as expected")
+        if not is_covered:
+            print_text(f"Coverage is {percent:.1f} %, less than {fail_under:g} %")
+    raise SystemExit(int(bool(unmet) or not is_covered))
 
 
 def _engine(path: str, header: str | None, fields: Any, *, as_json: bool) -> Engine:
@@ -128,77 +147,8 @@ def _engine(path: str, header: str | None, fields: Any, *, as_json: bool) -> Eng
         got = "`codes`, which FILE replaces" if isinstance(fields, dict) else kind_of(fields)
         msg = f"{shown_name(header)}: expected an object with other fields of X-Policy, got {got}."
         raise InvalidInput(msg)
-    with _usage_errors(header):
-        policy = coerce(PolicyHeader, {**fields, "codes": {"code": source.text}})
-    with policy_errors(source, as_json=as_json):
-        try:
-            return policy.compile()
-        except PolicySyntaxError:
-            raise
-        except UsageError as error:  # rules that exist only on the service: `auto_gen`
-            msg = f"{shown_name(header)}: {error}"
-            raise InvalidInput(msg) from error
-
-
-@dataclass(frozen=True, slots=True)
-class _SimulatedCall:
-    """The result of a simulation."""
-
-    simulation: Simulation
-    expected: Sequence[str]
-    coverage: Coverage | None
-    fail_under: float | None
-    difference: Difference | None
-
-    @property
-    def _unmet(self) -> list[tuple[Decision, str]]:
-        pairs = zip(self.simulation, self.expected, strict=True)
-        return [(one, expected) for one, expected in pairs if not _meets(one, expected)]
-
-    @property
-    def _is_covered(self) -> bool:
-        if self.coverage is None or self.fail_under is None:
-            return True
-        return self.coverage.share * 100 >= self.fail_under
-
-    @property
-    def ok(self) -> bool:
-        """Whether all verdicts and the coverage are as expected."""
-        return self._is_covered and not self._unmet
-
-    def to_json(self) -> dict[str, Any]:
-        """The result as plain data."""
-        calls = [
-            {**one.to_json(), "expected": expected, "met": _meets(one, expected)}
-            for one, expected in zip(self.simulation, self.expected, strict=True)
-        ]
-        return {
-            "ok": self.ok,
-            "unmet": len(self._unmet),
-            "calls": calls,
-            "coverage": self.coverage and self.coverage.to_json(),
-            "difference": self.difference and self.difference.to_json(),
-        }
-
-    def show(self) -> None:
-        """Print the result."""
-        print_table(self.simulation)
-        for table in (self.coverage, self.difference):
-            if table is not None:
-                click.echo()
-                print_table(table)
-        click.echo()
-        unmet = self._unmet
-        for one, expected in unmet:
-            tool = plain(one.call.tool, limit=80)
-            print_text(
-                f"Call {one.number} (`{tool}`): expected {_words(expected)}, "
-                f"got {_words(_verdict(one))}"
-            )
-        print_text(f"{len(self.expected) - len(unmet)} of {len(self.expected)} calls as expected")
-        if self.coverage is not None and not self._is_covered:
-            share = self.coverage.share * 100
-            print_text(f"Coverage is {share:.1f} %, less than {self.fail_under:g} %")
+    with _usage_errors(header), policy_errors(source, as_json=as_json):
+        return coerce(PolicyHeader, {**fields, "codes": {"code": source.text}}).compile()
 
 
 def _verdict(decision: Decision) -> str:
@@ -207,13 +157,6 @@ def _verdict(decision: Decision) -> str:
 
 def _words(verdict: str) -> str:
     return verdict.replace("_", " ")
-
-
-def _meets(decision: Decision, expected: str) -> bool:
-    verdict = _verdict(decision)
-    if decision.verdict is None:
-        return expected == verdict
-    return expected in {verdict, verdict.partition("_")[2]}
 
 
 # Calls
@@ -230,13 +173,11 @@ def _read_calls(path: str) -> tuple[list[Any], list[str]]:
         )
         raise InvalidInput(msg)
     expected = [_expected(name, number, one) for number, one in enumerate(given, 1)]
-    return [_without_expect(one) for one in given], expected
-
-
-def _without_expect(call: Any) -> Any:
-    if not isinstance(call, dict):
-        return call  # `simulate` rejects it
-    return {key: value for key, value in call.items() if key != "expect"}
+    calls = [
+        {key: one[key] for key in one if key != "expect"} if isinstance(one, dict) else one
+        for one in given
+    ]
+    return calls, expected  # `simulate` rejects a call that is not a dict
 
 
 @contextmanager
