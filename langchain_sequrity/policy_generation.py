@@ -346,7 +346,11 @@ def read_model(
         near = "" if wrong in SequrityChatModel.model_fields else nearest(wrong, names)
         msg = f"`{wrong}` is not an argument of `PolicyGenTool`. {near or of_model}"
         raise UsageError(msg)
-    found, bound = _unbound(model)
+    found: Any = model
+    bound: dict[str, Any] = {}
+    while isinstance(found, RunnableBindingBase):  # the outermost binding wins
+        bound = {**found.kwargs, **bound}
+        found = found.bound
     if not isinstance(found, SequrityChatModel):
         msg = (
             "`model` must be a `ChatSequrity` or a `SequrityMessages`, with or without bound "
@@ -356,15 +360,6 @@ def read_model(
     if name := bound.get("model"):
         found = found.model_copy(update={"model": name})
     return found, bound.get("tools")
-
-
-def _unbound(model: Any) -> tuple[Any, dict[str, Any]]:
-    """The model inside of bindings, and their arguments; the outermost binding wins."""
-    bound: dict[str, Any] = {}
-    while isinstance(model, RunnableBindingBase):
-        bound = {**model.kwargs, **bound}
-        model = model.bound
-    return model, bound
 
 
 def function_tools(tools: Iterable[ToolLike]) -> Iterator[dict[str, Any]]:

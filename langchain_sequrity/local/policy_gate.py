@@ -213,8 +213,8 @@ def check_entry(checked: GatedCall, line: int | None = None) -> dict[str, Any]:
         "denied": [],
     }
     reasons = [_reason(one) for one in verdict.reasons] if verdict else []
-    if checked.denied is not None:
-        reasons = [_content_reason(checked.denied)]
+    if (found := checked.denied) is not None:
+        reasons = [{"rule": found.name, "reason": str(found), "enforcement_level": "hard"}]
     if checked.allowed:
         entry["allowed"] = reasons
     else:
@@ -241,10 +241,6 @@ def _reason(reason: Reason) -> dict[str, Any]:
     if reason.description:
         found["checker_description"] = found["reason"] = reason.description
     return found
-
-
-def _content_reason(finding: Detection) -> dict[str, Any]:
-    return {"rule": finding.name, "reason": str(finding), "enforcement_level": "hard"}
 
 
 def _denial(checked: GatedCall) -> Denial:

@@ -21,7 +21,7 @@ from langchain_sequrity.sqrt import nodes
 from langchain_sequrity.sqrt.coerce import AnyPolicy, engine_of, policy_of
 from langchain_sequrity.sqrt.engine import DATA_MODEL_TOOL, LLM_BLOCKED, NON_EXECUTABLE
 from langchain_sequrity.sqrt.lint import Finding, findings_in
-from langchain_sequrity.sqrt.nodes import Policy, Position, items_of
+from langchain_sequrity.sqrt.nodes import Policy, Position, bindings_of, items_of, tools_of
 from langchain_sequrity.sqrt.verdict import Presets
 
 _QUOTES = {"plain": "", "matching": "r", "like": "w"}
@@ -329,10 +329,6 @@ def _binding(node: nodes.Binding) -> str:
     return f"`{node.name}` means {means}."
 
 
-def _is_condition(node: nodes.Declaration) -> bool:
-    return isinstance(node, nodes.Binding) and isinstance(node.value, _CONDITIONS)
-
-
 def _check_rule(node: nodes.CheckRule, priority: float) -> str:
     """The effect of a check rule."""
     done = "denied" if node.decision == "deny" else "allowed"
@@ -376,10 +372,6 @@ def _changes(item: nodes.Item, node: nodes.UpdateStep) -> str:
     return "; then it ".join(words) or "changes nothing"
 
 
-def _may_be(name: str, tool: nodes.ToolId) -> bool:
-    return tool.text.kind != "plain" or tool.text.raw == name
-
-
 def notes_on(policy: Policy, sentences: str, presets: Presets | None = None) -> Iterator[str]:
     """General notes that the sentences about a policy's rules need.
 
@@ -389,8 +381,8 @@ def notes_on(policy: Policy, sentences: str, presets: Presets | None = None) -> 
         presets: The built-in policies, if known.
     """
     usual, unless = (presets, "") if presets else (Presets(), _UNLESS)
-    blocks = [node for node in policy.declarations if isinstance(node, nodes.ToolBlock)]
-    tools = [node for node in policy.declarations if not isinstance(node, nodes.Binding)]
+    tools = tools_of(policy)
+    blocks = [node for node in tools if isinstance(node, nodes.ToolBlock)]
     if any(block.checks for block in blocks):
         yield (
             "A `must deny` that applies decides first; then a `must allow` whose condition "
@@ -412,7 +404,8 @@ def notes_on(policy: Policy, sentences: str, presets: Presets | None = None) -> 
             "Changes of labels run in the order of the text. A result starts with the labels of "
             "the call's arguments and with its own."
         )
-    if usual.llm_blocked and any(_may_be(DATA_MODEL_TOOL, node.tool) for node in tools):
+    ids = [node.tool.text for node in tools]
+    if usual.llm_blocked and any(one.kind != "plain" or one.raw == DATA_MODEL_TOOL for one in ids):
         yield (
             f"Before the rules the preset `llm_blocked_tag` denies calls of `{DATA_MODEL_TOOL}` "
             f"with data that is tagged `{LLM_BLOCKED}`{unless}."
@@ -423,7 +416,7 @@ def notes_on(policy: Policy, sentences: str, presets: Presets | None = None) -> 
             "(preset `non_executable_memory`), and with it the arguments that are made from it: "
             f"their tags are never empty{unless}."
         )
-    if any(_is_condition(node) for node in policy.declarations):
+    if any(isinstance(node.value, _CONDITIONS) for node in bindings_of(policy).values()):
         yield "A name for a condition applies to the arguments of the tool that uses it."
     if "consumers" in sentences:
         yield 'Of consumers, everyone (`"*"`) united with names to its right is these names alone.'
@@ -432,7 +425,7 @@ def notes_on(policy: Policy, sentences: str, presets: Presets | None = None) -> 
         "test is unknown, and then rules that deny apply and rules that allow do not. A verdict "
         "that depends on it says that it is not certain."
     )
-    if any(node.tool.text.kind != "plain" for node in tools):
+    if any(one.kind != "plain" for one in ids):
         yield (
             "Whether a regex must match the whole of an id is unknown: where it matches a part, "
             "denials count and allowances do not."
@@ -445,6 +438,11 @@ _END = Position(2**62, 0)
 _TONES: dict[str, Tone] = {
     "must deny": "bad", "should deny": "bad", "must allow": "good", "should allow": "good",
 }  # fmt: skip
+
+
+def _with_lists(items: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The fields of a dataclass as JSON has them."""
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in items}
 
 
 @dataclass(frozen=True, slots=True)
@@ -477,7 +475,7 @@ class ExplainedRule:
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
-        return {**asdict(self), "reasons": list(self.reasons), "remarks": list(self.remarks)}
+        return asdict(self, dict_factory=_with_lists)
 
 
 @dataclass(frozen=True, slots=True)
@@ -497,15 +495,6 @@ class Section:
     reasons: tuple[str, ...]
     remarks: tuple[str, ...]
     rules: tuple[ExplainedRule, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain data."""
-        return {
-            **asdict(self),
-            "reasons": list(self.reasons),
-            "remarks": list(self.remarks),
-            "rules": [rule.to_json() for rule in self.rules],
-        }
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -553,8 +542,7 @@ class Explanation(Tabled):
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, ready for JSON."""
-        sections = [section.to_json() for section in self.sections]
-        return {"sections": sections, "notes": list(self.notes)}
+        return asdict(self, dict_factory=_with_lists)
 
     @override
     def table(self) -> Table:

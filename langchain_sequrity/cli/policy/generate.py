@@ -1,8 +1,7 @@
 """`policy generate`."""
 
 import os
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -103,17 +102,24 @@ def generate_command(
         raise InvalidInput(msg)
     wanted = read_source(description).text if description == "-" else description
     name = _model(model, provider, local=local)
-    options = {} if provider is None else {"provider": provider}
+    options: dict[str, Any] = {} if provider is None else {"provider": provider}
     try:
         if not local:
             _need_key()
         # This import takes a second, which `--help` does not need.
         from langchain_sequrity.policy_generation import PolicyGenTool  # noqa: PLC0415
 
-        with _connection(local=local) as connection:
-            tool = PolicyGenTool(name, known, mode=mode, **connection, **options)
-            with closing(tool.model):
-                proposal = tool.propose(wanted)
+        with ExitStack() as stack:
+            if local:
+                from langchain_sequrity.connection import LOOPBACK_KEY  # noqa: PLC0415 - as above
+                from langchain_sequrity.local import LocalServer  # noqa: PLC0415 - as above
+
+                url = stack.enter_context(LocalServer()).base_url
+                # The user's own keys are not needed here.
+                options |= {"base_url": url, "api_key": LOOPBACK_KEY, "llm_api_key": None}
+            tool = PolicyGenTool(name, known, mode=mode, **options)
+            stack.enter_context(closing(tool.model))
+            proposal = tool.propose(wanted)
     except UsageError as error:
         raise InvalidInput(str(error)) from error
     except SequrityError as error:
@@ -123,20 +129,6 @@ def generate_command(
         print_json({"error": _in_words(error), "policy": getattr(error, "text", None)})
         raise SystemExit(1) from error
     _deliver(proposal, out, as_json=as_json)
-
-
-@contextmanager
-def _connection(*, local: bool) -> Iterator[dict[str, Any]]:
-    """Arguments for the connection; empty if the environment has them."""
-    if not local:
-        yield {}
-        return
-    from langchain_sequrity.connection import LOOPBACK_KEY  # noqa: PLC0415 - slow, as above
-    from langchain_sequrity.local import LocalServer  # noqa: PLC0415 - slow, as above
-
-    with LocalServer() as server:
-        # The user's own keys are not needed here.
-        yield {"base_url": server.base_url, "api_key": LOOPBACK_KEY, "llm_api_key": None}
 
 
 def _check_out(out: str, *, force: bool) -> None:

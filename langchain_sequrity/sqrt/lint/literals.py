@@ -73,10 +73,9 @@ _KINDS = {
 }
 _EXAMPLES = {
     "boolean": "`bool true`, or `== true`",
-    "integer": "`int 1..5`, or `== 5`",
-    "number": "`int 1..5`, or `== 5`",
     "string": 'what it holds in quotes, as `"5"`',
 }
+_NUMBERS = "`int 1..5`, or `== 5`"
 
 
 # Odd texts
@@ -420,7 +419,7 @@ def _find_wrong_kinds(
             kind = _kind(element)
             allowed = {"integer", "number"} if kind == "number" else {kind}
             if kind and declared.isdisjoint(allowed):
-                example = next(_EXAMPLES[one] for one in _EXAMPLES if one in declared)
+                example = next((_EXAMPLES[one] for one in _EXAMPLES if one in declared), _NUMBERS)
                 policy.report(
                     "warning", f"{name} is {words}, and this is {_KINDS[kind]}: at best that is in "
                     "doubt", element.at, f"Write {example}",
