@@ -35,21 +35,6 @@ def quoted(text: nodes.TextLiteral) -> str:
     return f'{_QUOTES[text.kind]}"{plain(text.raw)}"'
 
 
-def members(elements: tuple[nodes.Element, ...], field: nodes.Field | None = None) -> str:
-    """Elements of a set; among consumers `"*"` is everyone."""
-    if not elements:
-        return "the empty set"
-    return enumeration([element(one, field) for one in elements])
-
-
-def choice(elements: tuple[nodes.Element, ...]) -> str:
-    """The elements of a set as alternatives for a value."""
-    if not elements:
-        return "in the empty set"
-    choices = enumeration([element(one, article="a") for one in elements], "or")
-    return choices if len(elements) == 1 else f"one of {choices}"
-
-
 def element(  # noqa: C901, PLR0911 - one per construct
     node: nodes.Element | nodes.Constant, field: nodes.Field | None = None, article: str = "any"
 ) -> str:
@@ -178,8 +163,9 @@ class Wording:
 
     def _in(self, node: nodes.In, is_: str) -> str:
         value, given = self._operand(node.value), node.set
-        if isinstance(given, nodes.SetLiteral):
-            return f"{value} {is_} {choice(given.elements)}"
+        if isinstance(given, nodes.SetLiteral) and given.elements:
+            choices = enumeration([element(one, article="a") for one in given.elements], "or")
+            return f"{value} {is_} {'' if len(given.elements) == 1 else 'one of '}{choices}"
         if isinstance(given, nodes.Meta):
             return f"{value} {is_} among {self.labels(given)}"
         return f"{value} {is_} in {self.set(given)}"
@@ -210,7 +196,8 @@ class Wording:
         """A set; among consumers `"*"` is everyone."""
         match node:
             case nodes.SetLiteral(elements=elements):
-                return members(elements, field)
+                words = [element(one, field) for one in elements]
+                return enumeration(words) if words else "the empty set"
             case nodes.Meta():
                 return self.labels(node)
             case nodes.Name(name=name):

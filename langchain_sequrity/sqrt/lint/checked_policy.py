@@ -97,6 +97,17 @@ class CheckedPolicy:
             if isinstance(text, nodes.TextLiteral):
                 yield text
 
+    def labels(self, test: nodes.Tests) -> Iterator[tuple[nodes.Meta, nodes.TextLiteral]]:
+        """The names of labels in a test, each with the labels among which it is looked for."""
+        match test:
+            case nodes.In(value=nodes.TextLiteral() as text, set=members):
+                for element in self.elements(members):
+                    if isinstance(element, nodes.Meta):
+                        yield element, text
+            case nodes.Compared(left=meta, right=members):
+                for text in self.texts(members):
+                    yield meta, text
+
 
 def text_of(element: Any) -> Any:
     """The text of an element `str "…"`; other elements are unchanged."""

@@ -5,7 +5,7 @@ with `untrusted` in one place and `untrused` in another hardly means two tags, a
 that nothing sets protects nothing.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from typing import Literal, NamedTuple, get_args
 
 from langchain_sequrity.display import plain
@@ -84,27 +84,15 @@ def _asked_labels(policy: CheckedPolicy) -> dict[_Label, Position]:
     asked: dict[_Label, Position] = {}
     for tool, clause, _ in policy.clauses:
         for test, _ in policy.tests(clause):
-            for meta, text in _asked_in(policy, test):
+            if isinstance(test, nodes.Compared) and test.test == "subset":
+                continue  # it asks for the absence of all other labels
+            for meta, text in policy.labels(test):
                 is_unclear = meta.scope == "short" and isinstance(tool.node, nodes.OneLiner)
                 place = None if is_unclear else _place(meta, clause)
                 if meta.field in _WORDS and text.kind == "plain" and place is not None:
                     label = _Label(meta.field, text.raw, place)
                     asked[label] = min(text.at, asked.get(label, text.at))
     return asked
-
-
-def _asked_in(
-    policy: CheckedPolicy, test: nodes.Tests
-) -> Iterator[tuple[nodes.Meta, nodes.TextLiteral]]:
-    match test:
-        case nodes.In(value=nodes.TextLiteral() as text, set=members):
-            for element in policy.elements(members):
-                if isinstance(element, nodes.Meta):
-                    yield element, text
-        case nodes.Compared(left=meta, test="overlaps" | "superset" | "==", right=members):
-            for element in policy.elements(members):
-                if isinstance(element, nodes.TextLiteral):
-                    yield meta, element
 
 
 def _set_labels(

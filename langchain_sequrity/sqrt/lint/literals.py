@@ -323,17 +323,10 @@ def _labels(
     policy: CheckedPolicy, clause: Clause
 ) -> Iterator[tuple[nodes.Field, nodes.TextLiteral]]:
     """The labels that a rule or a step names."""
-    sets = [(update.target.field, update.set) for update in clause.updates]
     for test, _ in policy.tests(clause):
-        match test:
-            case nodes.In(value=nodes.TextLiteral() as text, set=nodes.Meta(field=field)):
-                yield field, text
-            case nodes.Compared(left=meta, right=members) if members is not None:
-                sets.append((meta.field, members))
-    for field, members in sets:
-        for element in policy.elements(members):
-            if isinstance(element, nodes.TextLiteral):
-                yield field, element
+        yield from ((meta.field, text) for meta, text in policy.labels(test))
+    for update in clause.updates:
+        yield from ((update.target.field, text) for text in policy.texts(update.set))
 
 
 # Patterns in plain quotes
