@@ -428,13 +428,12 @@ class _Compiler:
 
     def _value(self, value: nodes.Predicate | nodes.Set | nodes.Domain) -> Test | CompiledSet:
         if isinstance(value, nodes.Name):
-            bound = self._bound(value)
-            return _unknown if bound is None else bound.value
+            return self._named(value) or _unknown
         if isinstance(value, nodes.Domain):
             return self._set_literal(nodes.SetLiteral((value,), value.at))
         return self._set(value) if isinstance(value, nodes.Set) else self._test(value)
 
-    def _bound(self, name: nodes.Name) -> Bound | None:
+    def _named(self, name: nodes.Name) -> Test | CompiledSet | None:
         bound = self._bindings.get(name.name)
         if bound is None:
             message, advice = self._undefined(name.name)
@@ -444,7 +443,7 @@ class _Compiler:
         if self._uses.height > MAX_HEIGHT:
             self._uses.height = 0  # reported once
             self._report("error", "This builds on too many names that build on names", name.at)
-        return bound
+        return bound.value
 
     def _undefined(self, name: str) -> tuple[str, str]:
         if name in self._parts.bindings:
@@ -550,14 +549,20 @@ class _Compiler:
                 case nodes.Name():
                     return self._named_test(node)
                 case nodes.Not(inner=inner):
-                    test = self._test(inner)
-                    return lambda context: negated(test(context))
+                    inner_test = self._test(inner)
+                    return lambda context: negated(inner_test(context))
                 case nodes.Both(parts=parts):
                     return _joined_tests([self._test(part) for part in parts], end=False)
                 case nodes.Either(parts=parts):
                     return _joined_tests([self._test(part) for part in parts], end=True)
-                case nodes.In() | nodes.Same() | nodes.Compared():
-                    return self._single_test(node)
+                case nodes.In():
+                    test = self._in(node)
+                case nodes.Same():
+                    test = self._same(node)
+                case nodes.Compared():
+                    test = self._compared(node)
+        self._parts.tests[node.at] = test
+        return test
 
     @contextmanager
     def _nested(self) -> Iterator[None]:
@@ -566,28 +571,15 @@ class _Compiler:
         yield
         self._depth -= 1
 
-    def _single_test(self, node: nodes.Tests) -> Test:
-        match node:
-            case nodes.In():
-                test = self._in(node)
-            case nodes.Same():
-                test = self._same(node)
-            case nodes.Compared():
-                test = self._compared(node)
-        self._parts.tests[node.at] = test
-        return test
-
     def _named_test(self, node: nodes.Name) -> Test:
-        bound = self._bound(node)
-        if bound is None:
-            return _unknown
-        if isinstance(bound.value, CompiledSet):
+        found = self._named(node)
+        if isinstance(found, CompiledSet):
             self._report(
                 "error", f"`{node.name}` is a set, not a predicate", node.at,
                 f"Write `arg.value in {node.name}` or `arg.tags overlaps {node.name}`",
             )  # fmt: skip
             return _unknown
-        return bound.value
+        return found or _unknown
 
     def _in(self, node: nodes.In) -> Test:
         members = self._set(node.set)
@@ -674,23 +666,22 @@ class _Compiler:
         return _joined_sets(first, [(node.operator, operand) for operand in rest])
 
     def _named_set(self, node: nodes.Name) -> CompiledSet:
-        bound = self._bound(node)
-        if bound is None:
-            return UNKNOWN_SET
-        if not isinstance(bound.value, CompiledSet):
+        found = self._named(node)
+        if isinstance(found, CompiledSet):
+            return found
+        if found is not None:
             self._report("error", f"`{node.name}` is a predicate, not a set", node.at)
-            return UNKNOWN_SET
-        return bound.value
+        return UNKNOWN_SET
 
     def _set_literal(self, node: nodes.SetLiteral) -> CompiledSet:
         texts, patterns = {}, []
         for element in node.elements:
             test = self._matcher(element)
-            is_text = isinstance(element, nodes.TextLiteral) and element.kind == "plain"
-            if isinstance(element, nodes.TextLiteral) and is_text and "\\" not in element.raw:
-                texts[element.raw] = test
-            else:
-                patterns.append(test)
+            match element:
+                case nodes.TextLiteral(kind="plain", raw=raw) if "\\" not in raw:
+                    texts[raw] = test
+                case _:
+                    patterns.append(test)
         return _set_literal(texts, patterns)
 
     def _labels(self, node: nodes.Meta) -> ReadNames:

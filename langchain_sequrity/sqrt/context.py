@@ -248,14 +248,14 @@ def result_labels(call: Call, own: Labels | None, combine: Combine = "merge") ->
 class EvaluationContext:
     """The state that predicates read and updates change; made anew for each phase of a call."""
 
-    __slots__ = ("_labels", "_lenient", "_short", "arguments", "budget", "memo", "result")
+    __slots__ = ("_labels", "_lenient", "arguments", "budget", "memo", "result", "short")
 
     def __init__(
         self, call: Call, session: Labels, result: Argument | None = None, short: str = ""
     ) -> None:
         self.arguments = call.arguments
         self.result = result
-        self._short = short
+        self.short = short
         self.budget = MatchBudget()
         self.memo: dict[Hashable, Any] = {}  # values of named predicates and sets
         self._lenient = False
@@ -263,16 +263,10 @@ class EvaluationContext:
         if result is not None:
             self._labels["result", ""] = result.labels
 
-    @property
-    def short(self) -> str:
-        """The scope that `@tags` means; empty if it has no meaning here."""
-        return self._short
-
-    @short.setter
-    def short(self, scope: str) -> None:
-        if scope != self._short:
-            self._short = scope
-            self.memo.clear()
+    def use_short(self, scope: str) -> None:
+        """Define what `@tags` means; an empty scope means that it has no meaning here."""
+        self.short = scope
+        self.memo.clear()
 
     @property
     def session(self) -> Labels:

@@ -167,11 +167,11 @@ class Engine:
         if not self.looks_at_results(call.tool):
             return result.labels, session
         context = self._context(call, session, result)
-        context.short = "result"
+        context.use_short("result")
         self._run("result", call.tool, context)
         if self.presets.non_executable_memory:
             context.tag_result(NON_EXECUTABLE)
-        context.short = "session"
+        context.use_short("session")
         self._run("after", call.tool, context)
         return context.result_labels, context.session
 
@@ -261,10 +261,10 @@ class Engine:
         """
         context = EvaluationContext(call, session, result)
         if updates := self._rules_for(call.tool).argument_updates:
-            context.short = "session"
+            context.use_short("session")
             for update in updates:
                 _apply(update, context, certain=False)
-            context.short = ""
+            context.use_short("")
         return context
 
     def _run(self, phase: nodes.Phase, tool: str, context: EvaluationContext) -> None:
@@ -353,9 +353,10 @@ def _condition(step: CompiledStep, context: EvaluationContext) -> Truth:
         return True
     if not step.is_one_liner:
         return step.test(context)
-    short, context.short = context.short, ""  # unknown in the condition of a one-liner
+    short = context.short
+    context.use_short("")  # unknown in the condition of a one-liner
     truth = step.test(context)
-    context.short = short
+    context.use_short(short)
     return truth
 
 

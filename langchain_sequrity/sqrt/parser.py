@@ -100,6 +100,7 @@ class Cursor:
 
 DOMAINS = ("bool", "int", "float", "str", "datetime")
 _FIELDS = ("tags", "producers", "consumers")
+_JUNCTIONS = (("or", nodes.Either), ("and", nodes.Both))  # loosest first
 _LEVELS = (("^", "xor"), ("-", "minus"), ("&", "intersect"), ("|", "union"))  # loosest first
 RANGES = ("<..<", "<..", "..<", "..")
 _AFTER_NAME = {";", ")", "{", "", ".", ".value"}
@@ -119,19 +120,15 @@ _Node = TypeVar("_Node")
 class ExpressionParser(Cursor):
     """Parses predicates, sets, values and domains."""
 
-    def _predicate(self) -> nodes.Predicate:
+    def _predicate(self, level: int = 0) -> nodes.Predicate:
+        if level == len(_JUNCTIONS):
+            return self._negated()
         at = self._position()
-        parts = [self._both()]
-        while self._accept("or"):
-            parts.append(self._both())
-        return parts[0] if len(parts) == 1 else nodes.Either(tuple(parts), at)
-
-    def _both(self) -> nodes.Predicate:
-        at = self._position()
-        parts = [self._negated()]
-        while self._accept("and"):
-            parts.append(self._negated())
-        return parts[0] if len(parts) == 1 else nodes.Both(tuple(parts), at)
+        word, node = _JUNCTIONS[level]
+        parts = [self._predicate(level + 1)]
+        while self._accept(word):
+            parts.append(self._predicate(level + 1))
+        return parts[0] if len(parts) == 1 else node(tuple(parts), at)
 
     def _in_parentheses(self, inner: Callable[[], _Node]) -> _Node:
         self._enter()
@@ -329,7 +326,11 @@ class ExpressionParser(Cursor):
         at = self._position()
         token = self._advance()
         if token.text in {"union", "intersect"} and self._is("of"):
-            return self._aggregate(token.text == "intersect", at)
+            self._expect("of")
+            field = self._field()
+            self._expect("from")
+            self._expect("args")
+            return nodes.Meta("args", field, "", intersect=token.text == "intersect", at=at)
         if token.text == "@":
             return nodes.Meta("short", self._field(), "", intersect=False, at=at)
         self._expect(".")
@@ -341,13 +342,6 @@ class ExpressionParser(Cursor):
         if scope == "args" and self._accept("."):
             intersect = self._expect("union", "intersect").text == "intersect"
         return nodes.Meta(scope, field, "", intersect=intersect, at=at)
-
-    def _aggregate(self, intersect: bool, at: Position) -> nodes.Meta:  # noqa: FBT001 - private
-        self._expect("of")
-        field = self._field()
-        self._expect("from")
-        self._expect("args")
-        return nodes.Meta("args", field, "", intersect=intersect, at=at)
 
     def _field(self) -> nodes.Field:
         return cast("nodes.Field", self._expect(*_FIELDS).text)
