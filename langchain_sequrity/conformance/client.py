@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-from langchain_sequrity.connection import LOOPBACK_KEY, check_key
+from langchain_sequrity.connection import LOOPBACK_KEY, Connection
 from langchain_sequrity.errors import BadReply, ConnectionFailed, ServiceError, UsageError
 from langchain_sequrity.transport import HttpClient, RetryPolicy, Timeouts, Transport
 from langchain_sequrity.wire.dual_llm import DualLLMResult, read_envelope
@@ -79,17 +79,18 @@ class Target:
     def __post_init__(self) -> None:
         """Check address, keys and route before anything is sent."""
         object.__setattr__(self, "base_url", normalize_base_url(self.base_url))
-        for name in ("api_key", "llm_api_key", "second_key"):
-            if (key := getattr(self, name)) is not None:
-                check_key(name, key)
         if not self.is_local and self.api_key == LOOPBACK_KEY:
             msg = "The service asks for a key. Set the environment variable `SEQURITY_API_KEY`."
             raise UsageError(msg)
-        is_open = urlsplit(self.base_url).scheme != "https"
-        if is_open and not self.is_local and not self.allow_http:
-            msg = f"Plain http to `{self.base_url}` would expose keys to the network. Use https."
-            raise UsageError(msg)
-        chat_route("lang-graph", self.provider, "chat/completions")
+        for key in filter(None, (self.api_key, self.second_key)):
+            Connection(
+                self.base_url,
+                key,
+                self.llm_api_key,
+                "lang-graph",
+                self.provider,
+                allow_http=self.allow_http,
+            )
 
     @property
     def is_local(self) -> bool:
@@ -276,10 +277,8 @@ class Client:
     def path(self, endpoint_type: str, suffix: Format = "chat/completions") -> str:
         """The path of an endpoint at the target's provider."""
         provider = self.target.provider
-        if suffix == "messages":
-            provider = "anthropic" if provider is None else provider
-        elif suffix == "responses" and provider == "openrouter":
-            provider = None
+        if suffix == "messages" and provider is None:
+            provider = "anthropic"
         try:
             return chat_route(endpoint_type, provider, suffix).path
         except UsageError as error:
@@ -370,8 +369,7 @@ class Client:
         Returns:
             The reply.
         """
-        messages = [{"role": "user", "content": words}]
-        full = {"model": self.target.model, "messages": messages, **body}
+        full = {"model": self.target.model, "messages": [user_message(words)], **body}
         return self.ask(self.path("chat"), full, headers=json_headers_of(features, policy, config))
 
 
@@ -388,6 +386,11 @@ def json_headers_of(
 def sqrt(code: str, **more: Any) -> dict[str, Any]:
     """X-Policy with a policy in SQRT."""
     return {"codes": {"language": "sqrt", "code": code}, **more}
+
+
+def user_message(text: str) -> dict[str, Any]:
+    """A message of the user."""
+    return {"role": "user", "content": text}
 
 
 def tool(name: str, **kinds: str) -> dict[str, Any]:
@@ -452,9 +455,7 @@ class ProgramTurn:
             **({} if variables is None else {"context_vars": variables}),
             **(body or {}),
         }
-        self.messages: list[dict[str, Any]] = [
-            {"role": "user", "content": "Run the supplied program."}
-        ]
+        self.messages = [user_message("Run the supplied program.")]
         self.reply = ProbeReply(0, {})
 
     def ask(
@@ -508,23 +509,6 @@ class ProgramTurn:
     def result(self, content: str = "1") -> dict[str, Any]:
         """The message with the result of the call that the last reply asks for."""
         return {"role": "tool", "tool_call_id": self.reply.call["id"], "content": content}
-
-    def answer(self, content: str = "1", **options: Any) -> ProbeReply:
-        """Send the result of the call that the last reply asks for.
-
-        Raises:
-            Unanswered: If a reply that is not an error has no message.
-        """
-        reply = self.ask_again(self.result(content), **{"any_status": False, **options})
-        if not reply.is_refused:
-            self.messages.append(reply.message)
-        return reply
-
-    def next_turn(self, program: str, *messages: dict[str, Any], **options: Any) -> ProbeReply:
-        """Send a user message and another program in the session of the last reply."""
-        self.body["user_provided_program"] = program
-        user = {"role": "user", "content": "Run this program as well."}
-        return self.ask_again(*messages, user, **options)
 
 
 def begun(client: Client, program: str, **options: Any) -> ProgramTurn:

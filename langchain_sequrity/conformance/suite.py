@@ -7,10 +7,6 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-import langchain_sequrity.conformance.formats
-import langchain_sequrity.conformance.policies
-import langchain_sequrity.conformance.programs
-import langchain_sequrity.conformance.sessions  # noqa: F401 - these register functions of probes
 from langchain_sequrity._version import __version__
 from langchain_sequrity.conformance.client import Client, Target, Unanswered, Unreachable
 from langchain_sequrity.conformance.probes import Outcome, Probe, Verdict, judge, load_probes
@@ -19,7 +15,6 @@ from langchain_sequrity.errors import UsageError
 from langchain_sequrity.suggestions import nearest
 from langchain_sequrity.transport import HttpClient
 from langchain_sequrity.transport.redaction import Redactor
-from langchain_sequrity.wire.routes import DEFAULT_BASE_URL
 
 _MAX_TEXT = 400
 _CALL_ID = re.compile(r"\btc-?[0-9a-fA-F][0-9a-fA-F-]{10,}")
@@ -48,7 +43,6 @@ class Scrubber:
         self._redactor = Redactor(target.secrets)
         self._sessions = sorted({one for one in sessions if one}, key=len, reverse=True)
         self._host = urlsplit(target.base_url).netloc
-        self._is_named = target.base_url == DEFAULT_BASE_URL
 
     def text(self, text: str) -> str:
         """Mask a text, and shorten it to one line of about 400 characters."""
@@ -58,14 +52,8 @@ class Scrubber:
         text = _CALL_ID.sub("<call>", text)
         text = _UUID.sub("<id>", text)
         text = _MAIL.sub("<mail>", text)
-        text = _URL.sub(lambda found: self._url(found[0]), text)
-        if not self._is_named:
-            text = text.replace(self._host, "<host>")
+        text = _URL.sub("<url>", text).replace(self._host, "<host>")
         return plain(_NAME.sub("<name>", text), limit=_MAX_TEXT)
-
-    def _url(self, url: str) -> str:
-        is_known = url == DEFAULT_BASE_URL or url.startswith(f"{DEFAULT_BASE_URL}/")
-        return url if is_known else "<url>"
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,6 @@ LABELS = {"producers": ["probe-forged", "__tool"], "consumers": ["*"], "tags": [
         ("session-unknown", success(), "success", False),
         ("call-id-form", asks(text="x"), "another form", False),
         ("call-id-names-session", asks(text="x"), "it does not", False),
-        ("program-argument-spelling", asks(text="x"), "otherwise", True),
         ("program-failed-finish", failure(), "length", False),
         ("labels-forged", success(meta=LABELS), "probe-forged", False),
         ("labels-ignored", success(meta=LABELS), "probe-forged", False),

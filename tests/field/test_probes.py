@@ -14,14 +14,12 @@ from tests.field.server import FieldServer, Habits
         (Habits(), "call-id-form", "tc-, session, call"),
         (Habits(dashless=True), "call-id-form", "tc and 64 hex digits"),
         (Habits(dashless=True), "call-id-names-session", "it does"),
-        (Habits(dashless=True), "call-id-without-dashes", "the id has none"),
         (Habits(), "history-arguments-respelt", "success"),
         (Habits(compares=True), "history-arguments-respelt", "asks for a tool"),
         (Habits(compares=True, mismatch="reject"), "history-arguments-respelt", "status 409"),
         (Habits(compares=True), "history-differs", "asks for a tool"),
         (Habits(ends={1: (410, "Gone.")}), "session-second-turn", "status 410"),
         (Habits(ends={1: (422, "Gone.")}), "session-after-last-turn", "status 422"),
-        (Habits(), "program-argument-spelling", "as json.dumps writes"),
     ],
 )  # fmt: skip
 def test_a_probe_detects_the_habit(

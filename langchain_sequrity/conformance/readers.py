@@ -1,0 +1,364 @@
+"""Readers of probes: a reply ⇒ an answer. The table names them in `turn.read`."""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from langchain_sequrity.conformance.client import ProbeReply, Unanswered
+from langchain_sequrity.denials import Denial
+from langchain_sequrity.labels import Labels
+from langchain_sequrity.wire import denials
+from langchain_sequrity.wire.dual_llm import read_envelope
+
+_UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
+_ID_FORMS = {
+    "tc-, session, call": rf"tc-({_UUID})-{_UUID}",
+    "tc and 64 hex digits": r"tc([0-9a-f]{32})[0-9a-f]{32}",
+    "tc and 16 hex digits": r"tc([0-9a-f]{12})[0-9a-f]{4}",
+}
+_MAX_SHAPE_DEPTH = 4
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a service answered.
+
+    Attributes:
+        found: The answer in a few words that the probe defines.
+        detail: What the service sent, for people.
+    """
+
+    found: str
+    detail: str = ""
+
+
+def outcome(reply: ProbeReply) -> Answer:
+    """How the turn ended, with the text of an error."""
+    if reply.outcome == "failure":
+        return Answer("failure", f"{reply.envelope.error_code}: {reply.error_text}")
+    return Answer(reply.outcome, reply.error_text)
+
+
+def status(reply: ProbeReply) -> Answer:
+    """The HTTP status, with the text of an error."""
+    return Answer(f"status {reply.status}", reply.error_text)
+
+
+def acceptance(reply: ProbeReply) -> Answer:
+    """Whether the request was refused, with whatever status."""
+    found = "refused" if reply.is_refused else reply.outcome
+    return Answer(found, f"{reply.status} {reply.error_text}")
+
+
+def verdict(reply: ProbeReply) -> Answer:
+    """Whether the policy allowed the call."""
+    if reply.outcome == "asks for a tool":
+        return Answer("allowed")
+    if reply.outcome == "failure":
+        return Answer("denied" if _denial_of(reply) else "failed otherwise", reply.error_text)
+    return Answer(reply.outcome, reply.error_text)
+
+
+# Programs
+
+
+def value(reply: ProbeReply) -> Answer:
+    """The final value of the program, as JSON."""
+    return Answer(_as_json(reply.value)) if reply.outcome == "success" else outcome(reply)
+
+
+def models(reply: ProbeReply) -> Answer:
+    """How many models the reply names."""
+    return Answer("two names" if "," in str(reply.body.get("model")) else "one name")
+
+
+def finish_reason(reply: ProbeReply) -> Answer:
+    """The finish reason of a failed turn."""
+    if reply.outcome != "failure":
+        raise Unanswered(reply.unexpected("a failed turn"))
+    return Answer(str(reply.choice.get("finish_reason")), f"Code `{reply.envelope.error_code}`.")
+
+
+def call_count(reply: ProbeReply) -> Answer:
+    """How many tools the reply asks for."""
+    return Answer(str(len(reply.calls)))
+
+
+def program(reply: ProbeReply) -> Answer:
+    """Whether the envelope has the program with its comment."""
+    found = reply.envelope.program
+    if found is None:
+        return Answer("none")
+    return Answer("as it was sent" if found.startswith("# probe\n") else "otherwise")
+
+
+def snapshot(reply: ProbeReply) -> Answer:
+    """The form of the variable `a` in the namespace snapshot."""
+    found = reply.envelope.namespace_snapshot
+    if found is None:
+        return Answer("none")
+    one = found.get("a")
+    is_known = isinstance(one, dict) and {"value", "meta"} <= one.keys()
+    keys = sorted(one) if isinstance(one, dict) else [type(one).__name__]
+    return Answer("name to value and meta" if is_known else "another form", ", ".join(keys))
+
+
+# Labels
+
+
+def labels(reply: ProbeReply) -> Answer:
+    """The labels of the final value that the probe itself has set."""
+    found = _labels_of(reply)
+    return Answer(_probe_names(found), _as_json(found.to_wire()))
+
+
+def labels_or_failure(reply: ProbeReply) -> Answer:
+    """As `labels`, but a failed turn is an answer too."""
+    return outcome(reply) if reply.outcome == "failure" else labels(reply)
+
+
+def labels_and_consumers(reply: ProbeReply) -> Answer:
+    """As `labels`, with all who may receive the final value."""
+    found = _labels_of(reply)
+    consumers = ", ".join(sorted(found.consumers)) or "nobody"
+    return Answer(f"{_probe_names(found)}; consumers {consumers}")
+
+
+def own_labels(reply: ProbeReply) -> Answer:
+    """Which labels the service itself sets."""
+    found = _labels_of(reply)
+    names = [*found.producers, *found.tags]
+    kind = "others"
+    if all(name.startswith("__") for name in names):
+        kind = "names with __ alone" if names else "none"
+    return Answer(kind, _as_json(found.to_wire()))
+
+
+def _labels_of(reply: ProbeReply) -> Labels:
+    if reply.outcome != "success" or reply.envelope.labels is None:
+        raise Unanswered(reply.unexpected("a value with labels"))
+    return reply.envelope.labels
+
+
+def _probe_names(labels: Labels) -> str:
+    """Producers and tags that the probe has set; a service may add its own."""
+    names = [*labels.producers, *labels.tags]
+    ours = sorted(name for name in names if name.startswith(("probe-", "tag-")))
+    return ", ".join(ours) or "none"
+
+
+def _as_json(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)
+
+
+# Sessions
+
+
+def session(reply: ProbeReply) -> Answer:
+    """The form of the session's id."""
+    if not reply.headers.get("x-session-id"):
+        return Answer("none")
+    return Answer("a UUID" if re.fullmatch(_UUID, reply.session) else "another id")
+
+
+def reply_id(reply: ProbeReply) -> Answer:
+    """Whether the reply's id is that of its session."""
+    return Answer("the session's" if reply.body.get("id") == reply.session else "another")
+
+
+def call_id_form(reply: ProbeReply) -> Answer:
+    """The form of the id of the call that the reply asks for."""
+    call_id = str(reply.call.get("id"))
+    form = next((name for name, one in _ID_FORMS.items() if re.fullmatch(one, call_id)), None)
+    shape = re.sub(r"[0-9]", "9", re.sub(r"[a-zA-Z]", "a", call_id))
+    return Answer(form or "another form", f"{len(call_id)} characters, such as `{shape}`.")
+
+
+def call_id_session(reply: ProbeReply) -> Answer:
+    """Whether the id of the call has the session's id, or its end, in it."""
+    found = (re.fullmatch(one, str(reply.call.get("id"))) for one in _ID_FORMS.values())
+    named = next((one[1].replace("-", "") for one in found if one), "")
+    is_named = named and reply.session.replace("-", "").endswith(named)
+    return Answer("it does" if is_named else "it does not")
+
+
+def mismatch(reply: ProbeReply) -> Answer:
+    """As `outcome`, with whether the envelope tells that the history differs."""
+    if reply.outcome != "success":
+        return outcome(reply)
+    is_told = reply.envelope.message_history_mismatch_detected
+    return Answer("success, told" if is_told else "success")
+
+
+# Policies
+
+
+def denial_words(reply: ProbeReply) -> Answer:
+    """Whether the words of a denial are those of recorded replies."""
+    _denied(reply)
+    is_known = "denied by argument checking policies" in reply.error_text.lower()
+    return Answer("as recorded" if is_known else "other words", reply.error_text)
+
+
+def denied_tool(reply: ProbeReply) -> Answer:
+    """Whether a denial names the tool."""
+    is_named = _denied(reply).tool == "probe_send"
+    return Answer("it does" if is_named else "it does not", reply.error_text)
+
+
+def denied_arguments(reply: ProbeReply) -> Answer:
+    """Whether the message of a denial shows the argument `probe-argument`."""
+    before, found, _ = reply.error_text.partition("probe-argument")
+    if not found:
+        return Answer("no values", before)
+    return Answer("behind Context" if "Context:" in before else "somewhere else", reply.error_text)
+
+
+def denial_reason(reply: ProbeReply) -> Answer:
+    """Whether a denial has the doc comment of its rule."""
+    _denied(reply)
+    text = reply.error_text + json.dumps(reply.envelope.policy_check_history)
+    found = "it does" if "nothing leaves the probe" in text else "it does not"
+    return Answer(found, reply.error_text)
+
+
+def strength(reply: ProbeReply) -> Answer:
+    """The strength of a denial that the client reads."""
+    checks = reply.envelope.policy_check_history
+    keys = sorted({key for check in checks if isinstance(check, Mapping) for key in check})
+    return Answer(str(_denied(reply).strength), f"Keys of the checks: {', '.join(keys)}")
+
+
+def check_form(reply: ProbeReply) -> Answer:
+    """Where a check has the strength of a denied call."""
+    _denied(reply)
+    checks = reply.envelope.policy_check_history
+    if not checks:
+        return Answer("none")
+    shape = json.dumps([_shape(check) for check in checks[:2]])
+    for check in checks:
+        for key in ("denied", "denial_reasons"):
+            reasons = check.get(key) if isinstance(check, Mapping) else None
+            if reasons and "enforcement_level" in json.dumps(reasons):
+                return Answer(key, shape)
+    return Answer("another form", shape)
+
+
+def _shape(value: Any, depth: int = 0) -> Any:
+    """Keys and types of data, without its values."""
+    if isinstance(value, Mapping) and depth < _MAX_SHAPE_DEPTH:
+        return {str(key): _shape(one, depth + 1) for key, one in value.items()}
+    if isinstance(value, list) and depth < _MAX_SHAPE_DEPTH:
+        return [_shape(one, depth + 1) for one in value[:1]]
+    return type(value).__name__
+
+
+def check_count(reply: ProbeReply) -> Answer:
+    """How many checks a turn reports that succeeds."""
+    if reply.outcome != "success":
+        raise Unanswered(reply.unexpected("a successful turn"))
+    return Answer(str(len(reply.envelope.policy_check_history)))
+
+
+def branch_words(reply: ProbeReply) -> Answer:
+    """Which words report a branch that the policy forbids."""
+    if reply.outcome != "failure":
+        raise Unanswered(reply.unexpected("a denial"))
+    text = reply.error_text.lower()
+    if "control flow violation" in text:
+        return Answer("Control flow violation", reply.error_text)
+    is_similar = "control flow" in text and "violat" in text
+    return Answer("control flow was violated" if is_similar else "other words", reply.error_text)
+
+
+def _denied(reply: ProbeReply) -> Denial:
+    """The denial of a turn; `Unanswered` if the policy did not deny it."""
+    denial = _denial_of(reply) if reply.outcome == "failure" else None
+    if denial is None:
+        raise Unanswered(reply.unexpected("a denial"))
+    return denial
+
+
+def _denial_of(reply: ProbeReply) -> Denial | None:
+    """The denial that the client reads from a failed turn."""
+    found = reply.envelope
+    return denials.read_failure(found.error_code, found.error_message, found.policy_check_history)
+
+
+# Streams
+
+
+def streamed_envelope(reply: ProbeReply) -> Answer:
+    """How an envelope is streamed."""
+    if reply.events is None:
+        return Answer("plain JSON") if reply.outcome == "success" else outcome(reply)
+    pieces = [delta["content"] for delta in _deltas(reply) if delta.get("content")]
+    is_whole = read_envelope("".join(map(str, pieces))) is not None
+    detail = f"{len(pieces)} pieces in {len(reply.events)} events"
+    return Answer("pieces that are an envelope" if is_whole else "something else", detail)
+
+
+def streamed_call(reply: ProbeReply) -> Answer:
+    """How a call of `probe_send(text="x")` is streamed."""
+    if reply.events is None:
+        return Answer("plain JSON") if reply.outcome == "asks for a tool" else outcome(reply)
+    calls = [one for delta in _deltas(reply) for one in delta.get("tool_calls") or []]
+    functions = [one.get("function") or {} for one in calls]
+    arguments = "".join(str(one.get("arguments") or "") for one in functions)
+    names = [one["name"] for one in functions if one.get("name")]
+    try:
+        is_whole = names == ["probe_send"] and json.loads(arguments) == {"text": "x"}
+    except ValueError:
+        is_whole = False
+    has_id = bool(calls) and bool(calls[0].get("id"))
+    return Answer(
+        "one call in deltas" if is_whole and has_id else "something else", f"{len(calls)} deltas"
+    )
+
+
+def stream_end(reply: ProbeReply) -> Answer:
+    """How a stream ends."""
+    if reply.events is None:
+        return Answer("plain JSON")
+    is_marked = bool(reply.events) and reply.events[-1].strip() == "[DONE]"
+    return Answer("[DONE]" if is_marked else "otherwise")
+
+
+def stream_usage(reply: ProbeReply) -> Answer:
+    """Whether a stream reports usage."""
+    if reply.is_refused:
+        return outcome(reply)
+    if reply.events is None:
+        return Answer("plain JSON")
+    count = sum(1 for chunk in _chunks(reply) if isinstance(chunk.get("usage"), Mapping))
+    return Answer("usage" if count else "no usage", f"{count} chunks with usage")
+
+
+def _chunks(reply: ProbeReply) -> list[dict[str, Any]]:
+    """The chunks of a chat/completions stream."""
+    found = []
+    for data in reply.events or ():
+        if data.strip() == "[DONE]":
+            continue
+        try:
+            chunk = json.loads(data)
+        except ValueError:
+            chunk = None
+        if not isinstance(chunk, dict):
+            msg = "An event of the stream is not a JSON object."
+            raise Unanswered(msg)
+        found.append(chunk)
+    return found
+
+
+def _deltas(reply: ProbeReply) -> list[dict[str, Any]]:
+    choices = [choice for chunk in _chunks(reply) for choice in chunk.get("choices") or []]
+    return [choice.get("delta") or {} for choice in choices if isinstance(choice, dict)]
+
+
+OF_ANY_STATUS = frozenset({outcome, status, acceptance, verdict, mismatch, stream_usage})
+"""These read every reply, also one with a status that is about the key or an outage."""
+OF_REFUSALS = OF_ANY_STATUS | {value}
+"""These also read a reply that refuses the request; for the others it is no answer."""
