@@ -147,6 +147,11 @@ def dumps(value: Any) -> str:
         raise ValueError(_TOO_DEEP) from None
 
 
+def as_text(value: Any) -> str:
+    """A text as it is, and any other value as JSON; raises as `dumps`."""
+    return value if isinstance(value, str) else dumps(value)
+
+
 def dumps_like_service(value: Any) -> str:
     r"""Write JSON as the service does: blanks after `,` and `:`, and `\uXXXX` beyond ASCII.
 

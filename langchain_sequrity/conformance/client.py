@@ -415,7 +415,6 @@ class ProgramTurn:
         tools: Its tools.
         fsm: Fields of `X-Config.fsm`.
         show: What the envelope includes, such as `policy_check_history`.
-        config: Other sections of X-Config.
         policy: X-Policy.
         variables: `context_vars`.
         path: Another path.
@@ -436,7 +435,6 @@ class ProgramTurn:
         *,
         fsm: Mapping[str, Any] | None = None,
         show: Sequence[str] = (),
-        config: Mapping[str, Any] | None = None,
         policy: Mapping[str, Any] | None = None,
         variables: Mapping[str, Any] | None = None,
         path: str | None = None,
@@ -444,10 +442,10 @@ class ProgramTurn:
     ) -> None:
         self._client = client
         self.path = path or client.path("lang-graph")
-        sections: dict[str, Any] = {"fsm": {**_FSM, **(fsm or {})}, **(config or {})}
+        config: dict[str, Any] = {"fsm": {**_FSM, **(fsm or {})}}
         if show:
-            sections["response_format"] = {f"include_{name}": True for name in show}
-        self.headers = json_headers_of(DUAL, policy, sections)
+            config["response_format"] = {f"include_{name}": True for name in show}
+        self.headers = json_headers_of(DUAL, policy, config)
         self.body: dict[str, Any] = {
             "model": client.target.model,
             "tools": list(tools),
@@ -464,7 +462,6 @@ class ProgramTurn:
         session: str | None = None,
         headers: Mapping[str, str | None] | None = None,
         messages: Sequence[Mapping[str, Any]] | None = None,
-        path: str | None = None,
         key: str | None = "",
         any_status: bool = True,
     ) -> ProbeReply:
@@ -474,12 +471,11 @@ class ProgramTurn:
             session: The session to name, or `None`.
             headers: More headers of this request.
             messages: Messages to send instead of the conversation.
-            path: Another path for this request.
             key: As for `Client.ask`.
             any_status: As for `Client.ask`.
         """
         self.reply = self._client.ask(
-            path or self.path,
+            self.path,
             {**self.body, "messages": self.messages if messages is None else messages},
             headers={**self.headers, "X-Session-ID": session, **(headers or {})},
             key=key,

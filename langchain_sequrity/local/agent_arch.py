@@ -4,35 +4,12 @@
 `dual_llm`. The endpoint type `lang-graph` is always dual-LLM.
 """
 
-from collections.abc import Iterator
-from typing import Protocol
-
-from langchain_core.messages import AIMessage, AIMessageChunk
-
 from langchain_sequrity.local.dual_llm.turn import PROGRAM, VARIABLES, DualAnswer
 from langchain_sequrity.local.refusals import refuse
 from langchain_sequrity.local.services import TurnInputs
 from langchain_sequrity.local.single_llm import SingleAnswer
-from langchain_sequrity.wire.exchange import ChatRequest
 
-
-class ChatAnswer(Protocol):
-    """An answer in the making.
-
-    Attributes:
-        request: The request, with the whole conversation.
-    """
-
-    request: ChatRequest
-
-    def chunks(self) -> Iterator[AIMessageChunk]:
-        """The answer in pieces; its tool calls have ids of the session."""
-
-    def commit(self, message: AIMessage) -> None:
-        """Write the changes of the turn into the session."""
-
-    def close(self) -> None:
-        """Release what is not committed."""
+ChatAnswer = SingleAnswer | DualAnswer
 
 
 def answer_for(inputs: TurnInputs, *, failed: str) -> ChatAnswer:

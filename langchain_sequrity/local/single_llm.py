@@ -23,7 +23,7 @@ from langchain_sequrity.local.services import TurnInputs
 from langchain_sequrity.local.tool_results import MARK, BadResult, read_result
 from langchain_sequrity.sqrt import Argument, Call
 from langchain_sequrity.sqrt.coerce import tools_sent
-from langchain_sequrity.strict_json import dumps
+from langchain_sequrity.strict_json import as_text
 from langchain_sequrity.wire.exchange import CHECK_KEY, ChatRequest
 
 # X-Config decides how results are read only for dual-LLM sessions.
@@ -187,7 +187,7 @@ class _PolicyGuard:
         taken = self._gate.take(made, returned, self.state.labels)
         self.state.labels = taken.session
         is_as_sent = returned.labels is None and taken.result.value == returned.value
-        return message.content if is_as_sent else _text(taken.result.value)
+        return message.content if is_as_sent else as_text(taken.result.value)
 
     # Calls
 
@@ -240,7 +240,7 @@ def _unwrapped(message: ToolMessage) -> ToolMessage:
         return message
     if returned.labels is None:
         return message
-    shown: ToolMessage = message.model_copy(update={"content": _text(returned.value)})
+    shown: ToolMessage = message.model_copy(update={"content": as_text(returned.value)})
     return shown
 
 
@@ -256,7 +256,3 @@ def _refusal(message: AIMessage, reason: str, check: Mapping[str, Any] | None) -
 
 def _arguments(args: Mapping[str, Any]) -> dict[str, Argument]:
     return {name: Argument(value) for name, value in args.items()}
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else dumps(value)

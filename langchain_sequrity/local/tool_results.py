@@ -20,7 +20,7 @@ from langchain_sequrity.local import limits
 from langchain_sequrity.local.conversation import text_of
 from langchain_sequrity.local.policy_gate import ToolReturn
 from langchain_sequrity.patterns import Budget, Pattern
-from langchain_sequrity.strict_json import TooDeep, dumps, loads, nests_deeper
+from langchain_sequrity.strict_json import TooDeep, as_text, loads, nests_deeper
 
 MARK = "is_sequrity_var"
 _COMBINES = ("merge", "replace", "ignore")
@@ -99,7 +99,7 @@ def read_result(
         returned = replace(returned, value=_without_codex_head(sent))
     # The tool's own value decides whether it is an error, not the wrapper around it.
     if returned.labels is not None or returned.value is not sent:
-        text = returned.value if isinstance(returned.value, str) else dumps(returned.value)
+        text = as_text(returned.value)
     failed = _is_error(message, text, fsm, is_error)
     return ReadResult(returned, text if failed else None)
 

@@ -18,6 +18,7 @@ from langchain_sequrity.labels import Labels
 from langchain_sequrity.local.configuration import Configuration
 from langchain_sequrity.local.dual_llm.model_calls import Models, UnusableAnswer
 from langchain_sequrity.local.dual_llm.prompts import shape
+from langchain_sequrity.local.dual_llm.runs import AnyRun
 from langchain_sequrity.local.dual_llm.state import DualState, MadeCall, OpenTurn, WaitingCall
 from langchain_sequrity.local.interpreter import Labeled, ToolCall, ToolFailure
 from langchain_sequrity.local.policy_gate import (
@@ -37,10 +38,10 @@ from langchain_sequrity.patterns import Budget
 from langchain_sequrity.sqrt import Argument, Call, Engine, Presets, compile_policy, parse
 from langchain_sequrity.sqrt.coerce import completed, tools_sent
 from langchain_sequrity.sqrt.nodes import Binding, ToolBlock
-from langchain_sequrity.strict_json import dumps
+from langchain_sequrity.strict_json import as_text, dumps
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class TurnContext:
     """What all parts of a dual-LLM turn share.
 
@@ -48,16 +49,24 @@ class TurnContext:
         inputs: The request and what it is answered with.
         state: A copy of the session's state, which changes.
         models: The models.
+        run: The live run of the turn's program, which waits for a result or a next step.
     """
 
     inputs: TurnInputs
     state: DualState
     models: Models
+    run: AnyRun | None = None
 
     @property
     def configuration(self) -> Configuration:
         """The configuration from the session's headers."""
         return self.inputs.configuration
+
+    def close_run(self) -> None:
+        """End the live run; it is replayed if it is needed again."""
+        run, self.run = self.run, None
+        if run is not None:
+            run.close()
 
 
 _CACHE_SECONDS = 0.2  # for all patterns and one name
@@ -103,9 +112,8 @@ class TurnCalls:
             the turn.
         """
         self._turn.calls += 1
-        arguments = {name: Argument(one.value, one.labels) for name, one in step.arguments.items()}
-        call = Call(self._own_names.get(step.tool, step.tool), arguments)
-        if not all(map(_is_unicode, arguments)):
+        call = _judged(self._own_names.get(step.tool, step.tool), step.arguments)
+        if not all(map(_is_unicode, call.arguments)):
             return ToolFailure("The name of an argument is not valid JSON text.", call.labels)
         if step.tool not in self._own_names:
             checked = self._checked(call, step.line, self._state.labels)
@@ -121,7 +129,8 @@ class TurnCalls:
         if is_cached and (known := self._state.cache.get(_digest(call))) is not None:
             # The cache replaces the tool, not the policy on its results.
             return self._wrapped(self._taken(call, known, failed=False))
-        call_id, values = self._context.inputs.new_call_id(), _labeled(call)
+        call_id = self._context.inputs.new_call_id()
+        values = {name: Labeled(one.value, one.labels) for name, one in call.arguments.items()}
         return WaitingCall(call_id, call.tool, values, digest, session, step.line, is_cached)
 
     def _checked(
@@ -169,8 +178,7 @@ class TurnCalls:
             BadResult: If it cannot be used.
         """
         returned, failed = self._read(call.tool, message, self._is_error)
-        arguments = {name: Argument(one.value, one.labels) for name, one in call.arguments.items()}
-        made = Call(call.tool, arguments)
+        made = _judged(call.tool, call.arguments)
         if call.is_cached and not failed:
             self._state.cache[_digest(made)] = returned
         self._turn.made.append(_made(call, message, None if failed else returned))
@@ -212,8 +220,7 @@ class TurnCalls:
 
     def _recalled(self, call: MessageCall) -> WaitingCall:
         arguments = {name: Labeled(value) for name, value in call["args"].items()}
-        judged = Call(call["name"], {name: Argument(one.value) for name, one in arguments.items()})
-        digest = _digest(completed(judged, self._tools))
+        digest = _digest(completed(_judged(call["name"], arguments), self._tools))
         return WaitingCall(call["id"] or "", call["name"], arguments, digest, self._state.labels, 0)
 
     def _recalled_result(self, call: WaitingCall, message: ToolMessage) -> MadeCall:
@@ -264,30 +271,32 @@ class TurnCalls:
         if call.tool == _COMPLETE_TURN:
             given = call.arguments.get("value", Argument(None))
             return Completed(Labeled(given.value, given.labels))
-        if call.tool == _SET_POLICY:
-            returned = self._add_policy(values["policy"])
-        else:
-            returned = _run_internal(call.tool, values, self._context.models)
-        if isinstance(returned, ToolFailure):
-            return self._taken(call, ToolReturn(returned.message), failed=True)
+        models = self._context.models
+        try:
+            if call.tool == _SET_POLICY:
+                self._add_policy(values["policy"])
+                returned = ToolReturn(None)
+            elif call.tool == _PARSE_WITH_AI:
+                returned = ToolReturn(_read(values, models), _PRODUCER)
+            else:
+                returned = ToolReturn(models.judge(_statement(values)))
+        except (UnusableAnswer, PolicySyntaxError) as error:
+            return self._taken(call, ToolReturn(str(error)), failed=True)
         return self._taken(call, returned, failed=False)
 
-    def _add_policy(self, text: Any) -> ToolReturn | ToolFailure:
+    def _add_policy(self, text: Any) -> None:
         """Add check rules of a program. Updates are refused, because they could loosen a policy."""
         if not isinstance(text, str):
-            return ToolFailure("`policy` must be a text in SQRT.")
-        try:
-            declarations = parse(text).declarations
-            _added_engine(text)
-        except PolicySyntaxError as error:
-            return ToolFailure(str(error))
-        for node in declarations:
+            msg = "`policy` must be a text in SQRT."
+            raise UnusableAnswer(msg)
+        for node in parse(text).declarations:
             if not isinstance(node, Binding | ToolBlock) or (
                 isinstance(node, ToolBlock) and node.blocks
             ):
-                return ToolFailure("A policy of a program may have check rules only, no updates.")
+                msg = "A policy of a program may have check rules only, no updates."
+                raise UnusableAnswer(msg)
+        _added_engine(text)
         self._state.policies.append(text)
-        return ToolReturn(None)
 
     def _is_cached(self, tool: str) -> bool:
         """Whether results of a tool are cached; in doubt they are not, and the call is made."""
@@ -324,8 +333,9 @@ def _canonical(value: Any) -> Any:
     return value
 
 
-def _labeled(call: Call) -> dict[str, Labeled]:
-    return {name: Labeled(one.value, one.labels) for name, one in call.arguments.items()}
+def _judged(tool: str, arguments: Mapping[str, Labeled]) -> Call:
+    """A call in the form that the policy judges."""
+    return Call(tool, {name: Argument(one.value, one.labels) for name, one in arguments.items()})
 
 
 @lru_cache(maxsize=_REMEMBERED)
@@ -363,18 +373,6 @@ INTERNAL_SCHEMAS: Mapping[str, dict[str, Any]] = {
 }
 
 
-def _run_internal(
-    tool: str, arguments: Mapping[str, Any], models: Models
-) -> ToolReturn | ToolFailure:
-    """Run `parse_with_ai` or `verify_hypothesis`; a failure has a fixed text without data."""
-    try:
-        if tool == _PARSE_WITH_AI:
-            return ToolReturn(_read(arguments, models), _PRODUCER)
-        return ToolReturn(models.judge(_statement(arguments)))
-    except UnusableAnswer as error:
-        return ToolFailure(str(error))
-
-
 def _read(arguments: Mapping[str, Any], models: Models) -> Any:
     schema = arguments["output_schema"]
     if not isinstance(schema, Mapping) or not _has_enough_flag(schema):
@@ -383,7 +381,7 @@ def _read(arguments: Mapping[str, Any], models: Models) -> Any:
             "such as `Model.model_json_schema()`."
         )
         raise UnusableAnswer(msg)
-    answer = models.read(_text(arguments["query"]), schema)
+    answer = models.read(as_text(arguments["query"]), schema)
     if not isinstance(answer, dict) or not isinstance(answer.get(_ENOUGH), bool):
         msg = f"The data model did not answer with an object that has the boolean `{_ENOUGH}`."
         raise UnusableAnswer(msg)
@@ -405,8 +403,4 @@ def _statement(arguments: Mapping[str, Any]) -> str:
     """The hypothesis, followed by the values that the program gave for its names."""
     values = {name: value for name, value in arguments.items() if name != "hypothesis"}
     lines = [f"{dumps(name)}: {dumps(value)}" for name, value in values.items()]
-    return "\n".join([_text(arguments["hypothesis"]), *(["", "Data:"] if lines else []), *lines])
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else dumps(value)
+    return "\n".join([as_text(arguments["hypothesis"]), *(["", "Data:"] if lines else []), *lines])

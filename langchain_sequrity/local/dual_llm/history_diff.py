@@ -8,7 +8,7 @@ write them anew for each call.
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import takewhile
-from typing import Any
+from typing import Any, cast
 
 from langchain_core.messages import AIMessage, BaseMessage, SystemMessage, ToolMessage
 
@@ -76,23 +76,54 @@ def diff_history(
         StatusError: 400 for results that answer no call, or if there is nothing to answer; 409 if
             the history differs from the stored one and the policy does not accept it.
     """
-    system: list[BaseMessage] = [one for one in sent if isinstance(one, SystemMessage)]
-    system = system or [one for one in stored if isinstance(one, SystemMessage)]
-    past = [one for one in stored if not isinstance(one, SystemMessage)]
-    now = [one for one in sent if not isinstance(one, SystemMessage)]
+    system, now = _apart(sent)
+    stored_system, past = _apart(stored)
+    system = system or stored_system
     if not past:
         return _first(now, system)
+    reply = cast("AIMessage", past[-1])  # a stored history ends with one
+    again = HistoryDiff(past, system, kept=len(past), repeated=reply)
     if only_new and _past_count(now):
         # A reply before the new messages stands for the stored one; it may be edited.
         now = [*past[:-1], *now]
     past_count = _past_count(now)
-    if past_count == 0:
-        return _delta(now, past, system, open_call)
-    if _ends_alike(now[:past_count], past):
-        return _read(now[past_count:], past, system, open_call)
-    if _ends_alike(now, past[:-1]) and isinstance(past[-1], AIMessage):
-        return _again(past, system)
-    return _mismatched(now, past, system, open_call, policy, added_policy=added_policy)
+    old, new = now[:past_count], now[past_count:]
+    results = [one for one in new if isinstance(one, ToolMessage)]
+    # A result is new only once: if the stored history ends with it, it was sent before.
+    is_again = _ends_alike(now, past[:-1]) and bool(old or results)
+    if _ends_alike(old, past) or not (old or is_again):
+        return _read(new, past, system, open_call)
+    if is_again:
+        return again
+    alike = takewhile(lambda pair: _same(*pair), zip(now, past, strict=False))
+    kept = sum(1 for _ in alike)
+    if policy == "continue" and any(one.tool_call_id == open_call for one in results):
+        replies = (one for one in now if isinstance(one, AIMessage))
+        if added_policy and not any(_calls(one) == _calls(reply) for one in replies):
+            refuse(
+                409,
+                f"The open call `{open_call}` is not the call that was checked: its name or its "
+                "arguments were edited. Send its result with the original call.",
+                kind=HISTORY_MISMATCH,
+            )
+        return replace(_read(new, old, system, open_call), kept=kept, mismatch=True)
+    if policy not in {"restart_turn", "continue"}:
+        refuse(
+            409,
+            f"The history differs from the session's own, first at message {kept + 1} (system "
+            "messages not counted). Send the session's history, start a new session, or set "
+            "`fsm.history_mismatch_policy`.",
+            kind=HISTORY_MISMATCH,
+        )
+    if results and _ends_alike(new, past[:-1]):  # these results were taken before
+        return again
+    return replace(_first(now, system), kept=kept, mismatch=True)
+
+
+def _apart(messages: Sequence[BaseMessage]) -> tuple[list[BaseMessage], list[BaseMessage]]:
+    """System messages, and all others."""
+    system: list[BaseMessage] = [one for one in messages if isinstance(one, SystemMessage)]
+    return system, [one for one in messages if not isinstance(one, SystemMessage)]
 
 
 def _first(now: list[BaseMessage], system: list[BaseMessage]) -> HistoryDiff:
@@ -114,25 +145,6 @@ def _past_count(now: list[BaseMessage]) -> int:
 def _ends_alike(part: list[BaseMessage], past: list[BaseMessage]) -> bool:
     """Whether the stored history ends with this part; a client may leave out the beginning."""
     return 0 < len(part) <= len(past) and all(map(_same, part, past[len(past) - len(part) :]))
-
-
-def _delta(
-    now: list[BaseMessage],
-    past: list[BaseMessage],
-    system: list[BaseMessage],
-    open_call: str | None,
-) -> HistoryDiff:
-    # A result is new only once: if the stored history ends with it, it was sent before.
-    if _ends_alike(now, past[:-1]) and any(isinstance(one, ToolMessage) for one in now):
-        return _again(past, system)
-    return _read(now, past, system, open_call)
-
-
-def _again(past: list[BaseMessage], system: list[BaseMessage]) -> HistoryDiff:
-    reply = past[-1]
-    if not isinstance(reply, AIMessage):  # pragma: no cover - a stored history ends with a reply
-        refuse(400, "The session has not replied yet.")
-    return HistoryDiff(past, system, kept=len(past), repeated=reply)
 
 
 def _read(
@@ -159,53 +171,6 @@ def _read(
     return HistoryDiff([*past, *new], system, results, new_messages, kept=len(past))
 
 
-def _mismatched(
-    now: list[BaseMessage],
-    past: list[BaseMessage],
-    system: list[BaseMessage],
-    open_call: str | None,
-    policy: str | None,
-    *,
-    added_policy: bool,
-) -> HistoryDiff:
-    alike = takewhile(lambda pair: _same(*pair), zip(now, past, strict=False))
-    kept = sum(1 for _ in alike)
-    past_count = _past_count(now)
-    results = [one for one in now[past_count:] if isinstance(one, ToolMessage)]
-    answers = any(one.tool_call_id == open_call for one in results)
-    if answers and policy == "continue":
-        if added_policy and not any(_has_calls_of(past[-1], one) for one in now):
-            refuse(
-                409,
-                f"The open call `{open_call}` is not the call that was checked: its name or its "
-                "arguments were edited. Send its result with the original call.",
-                kind=HISTORY_MISMATCH,
-            )
-        read = _read(now[past_count:], now[:past_count], system, open_call)
-        return HistoryDiff(
-            read.messages, system, read.results, read.new_messages, kept=kept, mismatch=True
-        )
-    if policy not in {"restart_turn", "continue"}:
-        refuse(
-            409,
-            f"The history differs from the session's own, first at message {kept + 1} (system "
-            "messages not counted). Send the session's history, start a new session, or set "
-            "`fsm.history_mismatch_policy`.",
-            kind=HISTORY_MISMATCH,
-        )
-    if results and _ends_alike(now[past_count:], past[:-1]):  # these results were taken before
-        return _again(past, system)
-    return replace(_first(now, system), kept=kept, mismatch=True)
-
-
-def _has_calls_of(stored: BaseMessage, message: BaseMessage) -> bool:
-    return (
-        isinstance(stored, AIMessage)
-        and isinstance(message, AIMessage)
-        and _calls(stored) == _calls(message)
-    )
-
-
 def _same(one: BaseMessage, other: BaseMessage) -> bool:
     if one.type != other.type:
         return False
@@ -216,12 +181,9 @@ def _same(one: BaseMessage, other: BaseMessage) -> bool:
             bool(calls) or _is_reply_text(text_of(one), text_of(other))
         )
     if isinstance(one, ToolMessage) and isinstance(other, ToolMessage):
-        return _result(one) == _result(other)
+        ids = one.tool_call_id == other.tool_call_id
+        return ids and one.content == other.content and one.status == other.status
     return text_of(one) == text_of(other) and _beside_text(one) == _beside_text(other)
-
-
-def _result(message: ToolMessage) -> tuple[Any, ...]:
-    return message.tool_call_id, message.content, message.status
 
 
 def _beside_text(message: BaseMessage) -> list[Any]:

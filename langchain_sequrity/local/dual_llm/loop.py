@@ -12,7 +12,7 @@ from typing import Any
 from langchain_core.messages import AIMessageChunk, ToolMessage
 
 from langchain_sequrity.labels import Labels
-from langchain_sequrity.local.dual_llm import planner, prompts, runs
+from langchain_sequrity.local.dual_llm import planner, prompts
 from langchain_sequrity.local.dual_llm.calls import (
     INTERNAL_SCHEMAS,
     Completed,
@@ -20,7 +20,7 @@ from langchain_sequrity.local.dual_llm.calls import (
     TurnContext,
 )
 from langchain_sequrity.local.dual_llm.model_calls import UnusableAnswer
-from langchain_sequrity.local.dual_llm.runs import AnyRun
+from langchain_sequrity.local.dual_llm.runs import AnyRun, replayed
 from langchain_sequrity.local.dual_llm.state import Attempt, OpenTurn, WaitingCall
 from langchain_sequrity.local.interpreter import (
     Labeled,
@@ -38,9 +38,8 @@ from langchain_sequrity.local.tool_results import BadResult
 from langchain_sequrity.wire.dual_llm import Envelope
 
 _NOT_IDENTIFIER = re.compile(r"\W", re.ASCII)
-
-
 _ANSWER = "final_return_value"
+_MAX_STEPS, _MAX_FAILED_STEPS, _MAX_TOOL_CALLS = 10, 3, 200
 # Error codes of a turn. The service does not publish its own (`docs/local-server.md`).
 _POLICY_VIOLATION = "policy_violation"
 _PLANNER_FAILED = "planner_failed"
@@ -59,19 +58,8 @@ _ERROR_CODES = {
 Given = Labeled | ToolFailure | NextProgram | None
 
 
-@dataclass(frozen=True, slots=True)
-class TurnResult:
-    """What a request led to: a call for the caller, or the end of the turn.
-
-    Attributes:
-        call: The call.
-        run: The run that waits for its result.
-        end: The end of the turn.
-    """
-
-    call: WaitingCall | None = None
-    run: AnyRun | None = None
-    end: Envelope | None = None
+TurnResult = WaitingCall | Envelope
+"""What a request led to: a call for the caller, or the end of the turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,14 +70,12 @@ class _ProgramResult:
         feedback: The text for the planner.
         end: The end of the turn if there is no other program.
         failed: Whether the program failed.
-        run: The run that waits for the next step, if there is one.
         context: The new list of variables for the planner, if they have changed.
     """
 
     feedback: str
     end: Envelope
     failed: bool = True
-    run: AnyRun | None = None
     context: str | None = None
 
 
@@ -140,20 +126,19 @@ class Loop:
         """
         prompt = self._context.configuration.planner
         self._turn.context = prompts.variables_text(self._turn.variables, prompt)
-        written = yield from self._write(None)
+        written = yield from self._write()
         return (yield from self._work(written))
 
     def run_given(self, program: str) -> TurnResult:
         """Run a program of the caller; if it fails, there is no other one."""
         self._begin_attempt()
         self._turn.program = program
-        return self._without_repair(self._start(None))
+        return _without_repair(self._start())
 
-    def resume(self, run: AnyRun | None, message: ToolMessage, *, repairs: bool) -> Work:
+    def resume(self, message: ToolMessage, *, repairs: bool) -> Work:
         """Give the program the result that it waits for.
 
         Args:
-            run: The live run, if there is one; otherwise it is replayed.
             message: The result.
             repairs: Whether the planner may write another program if this one fails.
 
@@ -167,32 +152,23 @@ class Loop:
         if call is None:  # pragma: no cover - an open turn waits for a result
             msg = "The turn does not wait for a result."
             raise AssertionError(msg)
-        run = self._live(run)
-        with runs.closed_on_failure(run):
-            try:
-                result = self.calls.take(call, message)
-            except BadResult as problem:
-                text = f"The result of `{call.tool}` cannot be used. {problem}"
-                end = self._failure((_RESULT_REFUSED, text), run)
-                run.close()
-                return TurnResult(end=end)
-        advanced = self._advance(run, result)
+        run = self._context.run
+        # Servers that share a store have their own runs; one may be outdated.
+        if run is None or run.log != self._turn.log:
+            replayed(self._new_run())
+        try:
+            result = self.calls.take(call, message)
+        except BadResult as problem:
+            text = f"The result of `{call.tool}` cannot be used. {problem}"
+            return self._failure((_RESULT_REFUSED, text))
+        advanced = self._advance(result)
         if repairs and self._turn.is_planned:
             return (yield from self._work(advanced))
-        return self._without_repair(advanced)
-
-    def _live(self, run: AnyRun | None) -> AnyRun:
-        # Servers that share a store have their own runs; one may be outdated.
-        if run is not None and run.log == self._turn.log:
-            return run
-        if run is not None:
-            run.close()
-        run = self._new_run()
-        runs.replayed(run)
-        return run
+        return _without_repair(advanced)
 
     def _new_run(self) -> AnyRun:
         context = self._context
+        context.close_run()
         turn, configuration = self._turn, context.configuration
         tools = {
             self._names[tool["function"]["name"]]: tool["function"].get("parameters") or {}
@@ -200,7 +176,7 @@ class Loop:
         }
         tools |= {name: INTERNAL_SCHEMAS[name] for name in configuration.internal_tools}
         queries = [*(one.query for one in context.state.past), turn.query]
-        return context.inputs.services.programs.run(
+        context.run = context.inputs.services.programs.run(
             turn.done[0] if turn.done else turn.program,
             context.inputs.session.bearer,
             tools=tools,
@@ -211,6 +187,7 @@ class Loop:
             has_steps=turn.has_steps,
             asked="\n".join(queries) if turn.is_planned else None,
         )
+        return context.run
 
     def _can_run(self, program: str) -> bool:
         turn = self._turn
@@ -225,80 +202,59 @@ class Loop:
     # Programs one after the other
 
     def _work(self, reached: _Reached) -> Work:
-        turn = self._turn
-        while not isinstance(reached, TurnResult):
-            turn.failed_steps += reached.failed
+        while isinstance(reached, _ProgramResult):
+            self._turn.failed_steps += reached.failed
             self._note(reached)
-            run = reached.run
-            with runs.closed_on_failure(run):
-                end = self._end_by_limit(reached)
-                if end is None:
-                    reached = yield from self._write(run)
-                    continue
-            if run is not None:
-                run.close()
-            return TurnResult(end=end)
+            end = self._end_by_limit(reached)
+            if end is not None:
+                return end
+            reached = yield from self._write()
         return reached
 
     def _end_by_limit(self, ended: _ProgramResult) -> Envelope | None:
         """The end of the turn, if a limit allows no further program."""
-        limits, turn = self._context.configuration.limits, self._turn
-        if turn.failed_steps >= limits.failed_steps:
-            text = f"{limits.failed_steps} steps of a turn may fail (`fsm.max_pllm_failed_steps`)"
-        elif turn.steps >= limits.steps:
-            text = f"a turn has {limits.steps} steps at most (`fsm.max_pllm_steps`)"
+        turn, most = self._turn, self._fsm.max_pllm_steps or _MAX_STEPS
+        may_fail = self._fsm.max_pllm_failed_steps or _MAX_FAILED_STEPS
+        if turn.failed_steps >= may_fail:
+            text = f"{may_fail} steps of a turn may fail (`fsm.max_pllm_failed_steps`)"
+        elif turn.steps >= most:
+            text = f"a turn has {most} steps at most (`fsm.max_pllm_steps`)"
         else:
             return None
         if ended.end.error is None:
             text = f"The turn has no answer, and {text}."
-            return self._failure((_LIMIT_REACHED, text), ended.run)
+            return self._failure((_LIMIT_REACHED, text))
         code, message = ended.end.error
         if not self._turn.has_steps or code in _VIOLATIONS:  # clients read this message
             return ended.end
         return replace(ended.end, error=(code, f"{message} (There is no other step: {text}.)"))
 
-    def _without_repair(self, reached: _Reached) -> TurnResult:
-        if isinstance(reached, TurnResult):
-            return reached
-        if reached.run is not None:
-            reached.run.close()
-        return TurnResult(end=reached.end)
-
     def _note(self, ended: _ProgramResult) -> None:
         turn = self._turn
         program = turn.program if ended.failed else turn.done[-1]
-        turn.attempts.append(Attempt(program, ended.feedback, ended.failed, turn.context))
+        turn.attempts.append(Attempt(program, ended.feedback, turn.context))
         if ended.context is not None:
             turn.context = ended.context
         every = self._fsm.clear_history_every_n_attempts
         if every is not None and not self._turn.has_steps and len(turn.attempts) >= every:
             turn.attempts.clear()
 
-    def _write(self, run: AnyRun | None) -> Generator[AIMessageChunk, None, _Reached]:
+    def _write(self) -> Generator[AIMessageChunk, None, _Reached]:
         """Let the planner write a program, and run it.
-
-        Args:
-            run: The run that waits for it, if it is a further step.
 
         Yields:
             The planner's thoughts.
         """
-        turn, context = self._turn, self._context
+        turn = self._turn
         self._begin_attempt()
         try:
             turn.program, self._is_cut = yield from planner.program(
-                turn,
-                context.state.past,
-                context.configuration,
-                context.models,
-                self._names,
-                can_run=self._can_run,
+                self._context, turn, self._names, can_run=self._can_run
             )
         except UnusableAnswer as problem:
-            failed = self._failed(str(problem), (_PLANNER_FAILED, str(problem)))
-            return replace(failed, run=run)
+            return self._failed(str(problem), (_PLANNER_FAILED, str(problem)))
         turn.programs.append(turn.program)
-        return self._start(run)
+        return self._start()
 
     def _begin_attempt(self) -> None:
         turn = self._turn
@@ -309,85 +265,85 @@ class Loop:
         turn.calls, turn.log, turn.program = 0, turn.log[: turn.kept], ""
         turn.asked_for = {}
 
-    def _start(self, run: AnyRun | None) -> _Reached:
+    def _start(self) -> _Reached:
         turn = self._turn
         try:
             if not turn.done:
-                return self._advance(self._new_run(), None)
-            if run is None:  # the last step failed, and its run was closed
-                run = self._new_run()
-                with runs.closed_on_failure(run):
-                    runs.replayed(run, ProgramFinished)
-            return self._advance(run, NextProgram(turn.program))
+                self._new_run()
+                return self._advance(None)
+            if self._context.run is None:  # the last step failed, and its run was closed
+                replayed(self._new_run(), ProgramFinished)
+            return self._advance(NextProgram(turn.program))
         except ProgramRefused as refused:
+            if not turn.done:
+                self._context.close_run()
             feedback = prompts.refusal(refused, turn.program, is_cut=self._is_cut)
-            failed = self._failed(feedback, (_PROGRAM_REFUSED, str(refused)))
-            return replace(failed, run=run)
+            return self._failed(feedback, (_PROGRAM_REFUSED, str(refused)))
 
     # One program
 
-    def _advance(self, run: AnyRun, given: Given) -> _Reached:
-        """Run until a call for the caller, or until the end of the program."""
-        with runs.closed_on_failure(run):
-            reached = self._steps(run, given)
-        waits = reached.run if isinstance(reached, _ProgramResult) else reached.call
-        if waits is None:
-            run.close()
+    def _advance(self, given: Given) -> _Reached:
+        """Run until a call for the caller, or until the end of the program.
+
+        The run stays if it waits for the result of the call, or for the next step.
+        """
+        run = self._context.run
+        assert run is not None  # noqa: S101 - for mypy
+        reached = self._steps(run, given)
+        is_step = isinstance(reached, _ProgramResult) and not reached.failed
+        if not is_step and not isinstance(reached, WaitingCall):
+            self._context.close_run()
         return reached
 
     def _steps(self, run: AnyRun, given: Given) -> _Reached:
-        most = self._context.configuration.limits.tool_calls
+        most = self._fsm.max_tool_calls_per_step
+        if "max_tool_calls_per_step" not in self._fsm.model_fields_set:  # `None` means no limit
+            most = _MAX_TOOL_CALLS
         while True:
             step = run.advance(given)
             if not isinstance(step, ToolCall):
                 return self._ended(run, step)
             if most is not None and self._turn.calls >= most:
                 text = f"The program made more than {most} calls (`fsm.max_tool_calls_per_step`)."
-                return self._failed(text, (_LIMIT_REACHED, text), run)
+                return self._failed(text, (_LIMIT_REACHED, text))
             made = self.calls.make(step)
             match made:
                 case WaitingCall():
                     self._turn.log = run.log
                     self._turn.waiting = made
-                    return TurnResult(call=made, run=run)
+                    return made
                 case Completed():
                     self._keep(run.variables())
-                    return TurnResult(end=self._success(made.value, None, run))
+                    return self._success(made.value, None)
                 case GatedCall():
-                    return self._denied(run, step, made)
+                    prompt = self._context.configuration.planner
+                    feedback = prompts.denial(step.tool, step.line, prompt, self._turn.program)
+                    return self._violated(feedback, (_POLICY_VIOLATION, denial_message(made)))
                 case _:
                     given = made
 
-    def _denied(self, run: AnyRun, step: ToolCall, checked: GatedCall) -> _Reached:
-        prompt = self._context.configuration.planner
-        feedback = prompts.denial(step.tool, step.line, prompt, self._turn.program)
-        error = (_POLICY_VIOLATION, denial_message(checked))
-        return self._violated(self._failed(feedback, error, run, violated=True))
-
-    def _violated(self, ended: _ProgramResult) -> _Reached:
-        return ended if self._fsm.retry_on_policy_violation else TurnResult(end=ended.end)
+    def _violated(self, feedback: str, error: tuple[str, str]) -> _Reached:
+        end = self._failure(error, violated=True)
+        return _ProgramResult(feedback, end) if self._fsm.retry_on_policy_violation else end
 
     def _ended(self, run: AnyRun, step: ProgramFinished | ProgramRaised) -> _Reached:
         prompt, turn = self._context.configuration.planner, self._turn
         if isinstance(step, ProgramRaised):
             step = replace(step, message=_valid_unicode(step.message))
-            is_violation = step.kind == "branch"
             feedback = prompts.failure(step, prompt, turn.program, self._words())
-            error = _described(step)
-            ended = self._failed(feedback, error, run, violated=is_violation)
-            return self._violated(ended) if is_violation else ended
-        variables = run.variables()
-        self._keep(variables)
-        end = self._success(step.value, step.value_type, run)
+            end_up = self._violated if step.kind == "branch" else self._failed
+            return end_up(feedback, _described(step))
+        self._keep(run.variables())
+        end = self._success(step.value, step.value_type)
         if not self._turn.has_steps or not _is_open(step.value):
-            return TurnResult(end=end)
+            return end
         turn.done.append(turn.program)
         turn.settle()
         turn.program, turn.log, turn.kept = "", run.log, len(run.log)
         kinds = {name: kind for name, kind in run.kinds().items() if name != _ANSWER}
         kinds = prompts.trusted_kinds(kinds, self._words())
         context = prompts.variables_text(self._context.state.variables, prompt, kinds)
-        return _ProgramResult(prompts.ENDED, end, failed=False, run=run, context=context)
+        return _ProgramResult(prompts.ENDED, end, failed=False, context=context)
 
     def _keep(self, variables: Mapping[str, Labeled]) -> None:
         """Keep variables for later turns; programs of the caller have their own.
@@ -405,34 +361,25 @@ class Loop:
 
     # Ends
 
-    def _failed(
-        self,
-        feedback: str,
-        error: tuple[str, str],
-        run: AnyRun | None = None,
-        *,
-        violated: bool = False,
-    ) -> _ProgramResult:
-        return _ProgramResult(feedback, self._failure(error, run, violated=violated))
+    def _failed(self, feedback: str, error: tuple[str, str]) -> _ProgramResult:
+        return _ProgramResult(feedback, self._failure(error))
 
-    def _success(self, value: Labeled, value_type: str | None, run: AnyRun) -> Envelope:
+    def _success(self, value: Labeled, value_type: str | None) -> Envelope:
         mismatch = self._turn.mismatch
         return Envelope(
-            value.value, value.labels, value_type, history_mismatch=mismatch, **self._report(run)
+            value.value, value.labels, value_type, history_mismatch=mismatch, **self._report()
         )
 
-    def _failure(
-        self, error: tuple[str, str], run: AnyRun | None, *, violated: bool = False
-    ) -> Envelope:
+    def _failure(self, error: tuple[str, str], *, violated: bool = False) -> Envelope:
         if self._turn.is_planned and self._turn.program:
             self._turn.failures.add(len(self._turn.programs) - 1)
-        report = self._report(run, violated=violated)
+        report = self._report(violated=violated)
         made = list(dict.fromkeys(f"`{one.call.tool}`" for one in self._turn.made))
         if made and error[0] not in _VIOLATIONS:  # their checks list all calls
             error = (error[0], f"{error[1]} (Calls were made before: {', '.join(made)}.)")
         return Envelope(error=error, history_mismatch=self._turn.mismatch, **report)
 
-    def _report(self, run: AnyRun | None, *, violated: bool = False) -> dict[str, Any]:
+    def _report(self, *, violated: bool = False) -> dict[str, Any]:
         """The parts of the envelope that `X-Config` asks for."""
         response, turn = self._context.configuration.response, self._turn
         found: dict[str, Any] = {}
@@ -442,7 +389,7 @@ class Loop:
         if response.include_policy_check_history or violated:
             found["policy_check_history"] = turn.checks
         if response.include_namespace_snapshot:
-            kept = self._context.state.variables if turn.done else None
+            run, kept = self._context.run, self._context.state.variables if turn.done else None
             names = run.names() if run is not None else kept
             if names is not None:
                 found["namespace_snapshot"] = {
@@ -452,6 +399,10 @@ class Loop:
         if response.include_policy_check_history or response.include_namespace_snapshot:
             found["session_labels"] = self._context.state.labels
         return found
+
+
+def _without_repair(reached: _Reached) -> TurnResult:
+    return reached.end if isinstance(reached, _ProgramResult) else reached
 
 
 def _described(failed: ProgramRaised) -> tuple[str, str]:

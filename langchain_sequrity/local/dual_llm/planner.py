@@ -12,15 +12,14 @@ from langchain_core.messages import (
     SystemMessage,
 )
 
-from langchain_sequrity.headers import PlannerPrompt
 from langchain_sequrity.local.backends import PlanContext, whole
 from langchain_sequrity.local.configuration import Configuration
 from langchain_sequrity.local.conversation import text_of
 from langchain_sequrity.local.dual_llm import prompts
+from langchain_sequrity.local.dual_llm.calls import TurnContext
 from langchain_sequrity.local.dual_llm.history_diff import HistoryDiff
 from langchain_sequrity.local.dual_llm.model_calls import (
     FENCE,
-    Models,
     UnusableAnswer,
     unfenced,
     without_thoughts,
@@ -40,25 +39,6 @@ _OPENING, _CLOSING = "<sequrity_plan>", "</sequrity_plan>"
 _TAGGED = re.compile(rf"{_OPENING}(.*?)(?:{_CLOSING}|\Z)", re.DOTALL)
 
 
-def query(diff: HistoryDiff, prompt: PlannerPrompt) -> str:
-    """The user's query for the planner.
-
-    Args:
-        diff: The new messages of the request.
-        prompt: Which other parts of the conversation the query includes.
-
-    Returns:
-        The text.
-    """
-    asks_for_past = (
-        {*(prompt.query_inline_roles or ())} & {"assistant", "tool"}
-        or prompt.query_include_tool_calls
-        or prompt.query_include_tool_results
-    )
-    before = diff.messages[: diff.start] if asks_for_past else []
-    return prompts.query_of(diff.new_messages, before, diff.system, prompt)
-
-
 def remembered(diff: HistoryDiff, state: DualState) -> list[PastTurn]:
     """Earlier messages of the user that belong to no turn of this session, as turns."""
     known = state.past[-1].end if state.past else 0
@@ -70,10 +50,8 @@ def remembered(diff: HistoryDiff, state: DualState) -> list[PastTurn]:
 
 
 def program(
+    context: TurnContext,
     turn: OpenTurn,
-    past: Sequence[PastTurn],
-    configuration: Configuration,
-    models: Models,
     names: Mapping[str, str],
     *,
     can_run: Callable[[str], bool],
@@ -81,10 +59,8 @@ def program(
     """Ask for a program `n_pllm_plans` times, and take the first one that can run.
 
     Args:
+        context: The context of the turn.
         turn: The turn.
-        past: Earlier turns for the prompt.
-        configuration: The configuration from the session's headers.
-        models: The models.
         names: Names of the tools in programs.
         can_run: Whether the interpreter accepts a text as a program.
 
@@ -97,11 +73,13 @@ def program(
     Raises:
         UnusableAnswer: If no planner wrote a program.
     """
-    messages = _messages(turn, past, configuration, names)
+    configuration, models = context.configuration, context.models
+    messages = _messages(turn, context.state.past, configuration, names)
+    choice = turn.tool_choice
     plan = PlanContext(
         [_renamed(tool, names) for tool in turn.tools],
         configuration.internal_tools,
-        _choice(turn.tool_choice, names),
+        {"name": names[choice["name"]]} if isinstance(choice, dict) else choice,
         turn.shape,
     )
     candidates = configuration.fsm.pllm_candidate_models or [models.planner]
@@ -109,8 +87,13 @@ def program(
     problem = UnusableAnswer("The planner wrote no program.")
     plans = configuration.fsm.n_pllm_plans or 1
     for number in range(plans):
-        pieces = models.plan(messages, plan, model=candidates[number % len(candidates)])
-        answer = yield from _thinking(pieces, streams=bool(configuration.response.stream_thoughts))
+        chunks = []
+        for chunk in models.plan(messages, plan, model=candidates[number % len(candidates)]):
+            chunks.append(chunk)
+            thought = chunk.additional_kwargs.get("reasoning_content")
+            if thought and configuration.response.stream_thoughts:
+                yield AIMessageChunk(content="", additional_kwargs={"reasoning_content": thought})
+        answer = whole(chunks)
         try:
             text = _program_of(answer, can_run)
         except UnusableAnswer as error:
@@ -125,37 +108,15 @@ def program(
     return found
 
 
-def _thinking(
-    pieces: Iterator[AIMessageChunk], *, streams: bool
-) -> Generator[AIMessageChunk, None, AIMessage]:
-    chunks = []
-    for chunk in pieces:
-        chunks.append(chunk)
-        thought = chunk.additional_kwargs.get("reasoning_content")
-        if streams and thought:
-            yield AIMessageChunk(content="", additional_kwargs={"reasoning_content": thought})
-    return whole(iter(chunks))
-
-
 def _messages(
     turn: OpenTurn,
     past: Sequence[PastTurn],
     configuration: Configuration,
     names: Mapping[str, str],
 ) -> list[BaseMessage]:
-    prompt, fsm = configuration.planner, configuration.fsm
-    instructions = prompts.planner_instructions(
-        prompt=prompt,
-        fsm=fsm,
-        tools=turn.tools,
-        names=names,
-        internal_tools=configuration.internal_tools,
-        shape=turn.shape,
-        tool_choice=turn.tool_choice,
-        system=turn.system,
-    )
+    instructions = prompts.planner_instructions(turn, configuration, names)
     first, *later = _known(turn, configuration)
-    made = prompts.made_text(turn.made, turn.tools, names, prompt)
+    made = prompts.made_text(turn.made, turn.tools, names, configuration.planner)
     for section in (first, "" if later else made):
         if section:
             instructions = f"{instructions}\n{section}\n"
@@ -165,13 +126,13 @@ def _messages(
         if earlier.programs:
             messages.append(AIMessage("\n".join(earlier.programs)))
     messages.append(_asked(turn))
-    builds_up = bool(fsm.enable_multistep_planning)
+    builds_up = bool(configuration.fsm.enable_multistep_planning)
     for number, (step, known) in enumerate(zip(turn.attempts, later, strict=True), 1):
-        messages.append(AIMessage(step.program or "(no program)"))
         now = made if number == len(later) else ""
-        messages.append(
-            prompts.again(turn.query, step.outcome, known, now, steps_build_up=builds_up)
-        )
+        messages += [
+            AIMessage(step.program or "(no program)"),
+            prompts.again(turn.query, step.outcome, known, now, steps_build_up=builds_up),
+        ]
     return messages
 
 
@@ -198,12 +159,6 @@ def _renamed(tool: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any
     return {**tool, "function": {**function, "name": names[function["name"]]}}
 
 
-def _choice(
-    choice: str | dict[str, str] | None, names: Mapping[str, str]
-) -> str | dict[str, str] | None:
-    return {"name": names[choice["name"]]} if isinstance(choice, dict) else choice
-
-
 # Reading the program out of an answer
 
 
@@ -227,7 +182,7 @@ def _program_of(message: AIMessage, can_run: Callable[[str], bool]) -> str:
     text = _LINE_END.sub("\n", str(message.text))
     # A program can contain tags and fences in its own strings.
     found = [*dict.fromkeys(one.strip("\n") for one in _candidates(text))]
-    plan = _innermost(without_thoughts(text)).strip("\n")
+    plan = unfenced(_tagged(without_thoughts(text))).strip("\n")
     program = plan if found == [plan] else next(filter(can_run, found), plan)
     if not program.strip():
         msg = "The planner wrote no program."
@@ -248,10 +203,6 @@ def _candidates(text: str) -> Iterator[str]:
     yield FENCE.sub("", inner)
     yield _without_prose(unfenced(inner))
     yield _without_prose(FENCE.sub("", inner))
-
-
-def _innermost(text: str) -> str:
-    return unfenced(_tagged(text))
 
 
 def _tagged(text: str) -> str:

@@ -14,9 +14,11 @@ from typing import Any
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
 
-from langchain_sequrity.headers import FsmConfig, PlannerPrompt
+from langchain_sequrity.headers import PlannerPrompt
+from langchain_sequrity.local.configuration import Configuration
 from langchain_sequrity.local.conversation import called_tools, text_of
-from langchain_sequrity.local.dual_llm.state import MadeCall
+from langchain_sequrity.local.dual_llm.history_diff import HistoryDiff
+from langchain_sequrity.local.dual_llm.state import MadeCall, OpenTurn
 from langchain_sequrity.local.interpreter import Labeled, ProgramRaised, ProgramRefused
 from langchain_sequrity.local.interpreter.builtins import BUILTINS
 from langchain_sequrity.local.interpreter.modules import MODULES
@@ -149,48 +151,35 @@ _WRAPPED = (
 
 
 def planner_instructions(
-    *,
-    prompt: PlannerPrompt,
-    fsm: FsmConfig,
-    tools: Sequence[Mapping[str, Any]],
-    names: Mapping[str, str],
-    internal_tools: Iterable[str],
-    shape: Mapping[str, Any] | None,
-    tool_choice: str | Mapping[str, str] | None,
-    system: Sequence[BaseMessage],
+    turn: OpenTurn, configuration: Configuration, names: Mapping[str, str]
 ) -> str:
     """The planner's system prompt.
 
     Args:
-        prompt: The section of `X-Config` on the prompt.
-        fsm: The section of `X-Config` on the session.
-        tools: The caller's tools.
+        turn: The turn.
+        configuration: The configuration from the session's headers.
         names: Names of the tools in programs, by their own names.
-        internal_tools: Enabled internal tools.
-        shape: `response_format` of the request.
-        tool_choice: Which tool the request wants to be called.
-        system: The client's system messages.
 
     Returns:
         The text.
     """
-    internal_tools = [*internal_tools]
-    reads = "parse_with_ai" in internal_tools
+    prompt, fsm = configuration.planner, configuration.fsm
+    reads = "parse_with_ai" in configuration.internal_tools
     example = _EXAMPLE_TOOLS + (_EXAMPLE if reads else _EXAMPLE_WITHOUT_READER)
     raises = _RAISES if fsm.detect_tool_errors != "none" else ""
     errors = _WRAPPED if fsm.wrap_tool_result else raises
     parts = [_STEPS if fsm.enable_multistep_planning else _ONE_PROGRAM, example, _LANGUAGE + errors]
     if prompt.clarify_ambiguous_queries is not False:
         parts.append(_ASK_BACK)
-    lines = [_tool(tool, names) for tool in tools]
-    lines += [f"- {_INTERNAL[name]}" for name in internal_tools]
+    lines = [_tool(tool, names) for tool in turn.tools]
+    lines += [f"- {_INTERNAL[name]}" for name in configuration.internal_tools]
     parts.append("Tools:\n" + ("\n".join(lines) or "(none)") + "\n")
-    if wanted := _wanted(tool_choice, names):
+    if wanted := _wanted(turn.tool_choice, names):
         parts.append(wanted)
-    if schema := schema_of(shape):
+    if schema := schema_of(turn.shape):
         parts.append(f"`final_return_value` must fit this JSON Schema: {dumps(schema)}\n")
-    if (prompt.query_inline_roles is None or "system" not in prompt.query_inline_roles) and system:
-        texts = "\n\n".join(map(text_of, system))
+    if turn.system and "system" not in (prompt.query_inline_roles or ()):
+        texts = "\n\n".join(map(text_of, turn.system))
         parts.append(f"The application that you work for says:\n{texts}\n")
     return "\n".join(parts)
 
@@ -242,31 +231,33 @@ def schema_of(shape: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
 # The query
 
 
-def query_of(
-    new_messages: Sequence[BaseMessage],
-    before: Sequence[BaseMessage],
-    system: Sequence[BaseMessage],
-    prompt: PlannerPrompt,
-) -> str:
-    """The user's query as one text.
+def query_of(diff: HistoryDiff, prompt: PlannerPrompt) -> str:
+    """The user's query for the planner.
 
     Args:
-        new_messages: The new messages.
-        before: Earlier messages that belong to no program of this session.
-        system: System messages.
-        prompt: Which roles the query includes, and their names.
+        diff: The new messages of the request.
+        prompt: Which other parts of the conversation the query includes, and names of roles.
 
     Returns:
         The query; only the new text if it includes nothing else.
     """
     inline = frozenset(prompt.query_inline_roles or ())
+    includes_past = (
+        inline & {"assistant", "tool"}
+        or prompt.query_include_tool_calls
+        or prompt.query_include_tool_results
+    )
+    before = diff.messages[: diff.start] if includes_past else []
     rename = prompt.query_role_name_overrides or {}
-    lines = [text_of(one) for one in system] if inline & {"system", "developer"} else []
-    lines = [_line("system", text, rename) for text in lines]
+    system = diff.system if inline & {"system", "developer"} else []
+    said = [("system", text_of(one)) for one in system]
     names = called_tools(before)
     for message in before:
-        lines += _past(message, names, inline, rename, prompt)
-    new = "\n\n".join(filter(None, (text_of(one) for one in new_messages if one.type == "human")))
+        said += _past(message, names, inline, prompt)
+    lines = [f"{rename.get(role, role)}: {text}" for role, text in said]
+    new = "\n\n".join(
+        filter(None, (text_of(one) for one in diff.new_messages if one.type == "human"))
+    )
     return "\n".join(["Before:", *lines, "", "Now:", new]) if lines else new
 
 
@@ -274,31 +265,21 @@ def _past(
     message: BaseMessage,
     names: Mapping[str | None, str],
     inline: frozenset[str],
-    rename: Mapping[str, str],
     prompt: PlannerPrompt,
-) -> list[str]:
+) -> list[tuple[str, str]]:
+    """Roles and texts of an earlier message that the query includes."""
+    text = text_of(message)
     if message.type == "human":
-        return [_line("user", text_of(message), rename)]
+        return [("user", text)]
     if isinstance(message, AIMessage):
-        text = text_of(message) if "assistant" in inline else ""
-        lines = [_line("assistant", text, rename)] if text else []
-        if prompt.query_include_tool_calls:
-            with_args = bool(prompt.query_include_tool_args)
-            lines += [_call(call, rename, with_args=with_args) for call in message.tool_calls]
-        return lines
+        said = [("assistant", text)] if text and "assistant" in inline else []
+        for call in message.tool_calls if prompt.query_include_tool_calls else ():
+            arguments = dumps(call["args"]) if prompt.query_include_tool_args else "…"
+            said.append(("assistant", f"called {call['name']}({arguments})"))
+        return said
     if isinstance(message, ToolMessage) and ("tool" in inline or prompt.query_include_tool_results):
-        name = names.get(message.tool_call_id) or "tool"
-        return [_line("tool", f"{name}: {text_of(message)}", rename)]
+        return [("tool", f"{names.get(message.tool_call_id) or 'tool'}: {text}")]
     return []
-
-
-def _line(role: str, text: str, rename: Mapping[str, str]) -> str:
-    return f"{rename.get(role, role)}: {text}"
-
-
-def _call(call: Mapping[str, Any], rename: Mapping[str, str], *, with_args: bool) -> str:
-    arguments = dumps(call["args"]) if with_args else "…"
-    return _line("assistant", f"called {call['name']}({arguments})", rename)
 
 
 # Variables

@@ -7,8 +7,8 @@ that another process paused, is replayed from its log (`docs/behaviour.md`, T2).
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Collection
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
@@ -16,7 +16,6 @@ from langchain_sequrity.errors import UsageError
 from langchain_sequrity.local.interpreter import (
     Program,
     ProgramFinished,
-    ProgramRefused,
     ReplayDiverged,
     Run,
     ToolCall,
@@ -72,12 +71,10 @@ class Programs:
     Args:
         isolated: Whether they run in workers: `True` always, `False` never, `None` if this machine
             can start workers. This is decided once, before the first program.
-        pool: The workers; by default those that all servers of this process share.
     """
 
-    def __init__(self, *, isolated: bool | None = None, pool: WorkerPool | None = None) -> None:
+    def __init__(self, *, isolated: bool | None = None) -> None:
         self._isolated = isolated
-        self._own_pool = pool
         self._pool: WorkerPool | None = None  # once it is open
         self._executor: WorkerPool | InProcess | None = None
         self._is_closed = False
@@ -132,10 +129,9 @@ class Programs:
 
     def _executor_ready(self) -> WorkerPool | InProcess:
         with self._choosing:
-            executor = self._executor
-            if executor is None:
-                executor = self._executor = self._choose_executor()
-            return executor
+            if self._executor is None:
+                self._executor = self._choose_executor()
+            return self._executor
 
     def _choose_executor(self) -> WorkerPool | InProcess:
         if self._isolated is False:
@@ -163,7 +159,7 @@ class Programs:
                 msg = "This platform does not support worker processes for programs."
                 raise UsageError(msg)
             if self._pool is None:
-                self._pool = self._own_pool or shared_pool()
+                self._pool = shared_pool()
                 self._pool.open()
             return self._pool
 
@@ -219,22 +215,6 @@ class Runs:
             live, self._live = self._live, OrderedDict()
         for run in live.values():
             run.close()
-
-
-@contextmanager
-def closed_on_failure(run: AnyRun | None) -> Iterator[None]:
-    """Close a run if work with it fails; otherwise its thread would wait for ever.
-
-    After a refused step the run stays open: it still waits for a step.
-    """
-    try:
-        yield
-    except ProgramRefused:
-        raise
-    except BaseException:
-        if run is not None:
-            run.close()
-        raise
 
 
 def replayed(run: AnyRun, to: type[ToolCall | ProgramFinished] = ToolCall) -> None:

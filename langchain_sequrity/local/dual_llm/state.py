@@ -1,8 +1,9 @@
 """State of a dual-LLM session between requests: plain data, which a store can keep."""
 
-from dataclasses import dataclass, field, replace
+from copy import copy
+from dataclasses import dataclass, field, fields, replace
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
 from langchain_core.messages import BaseMessage, ToolMessage
 
@@ -11,6 +12,7 @@ from langchain_sequrity.local.interpreter import Labeled
 from langchain_sequrity.local.policy_gate import ToolReturn
 
 Json = dict[str, Any]
+S = TypeVar("S", "OpenTurn", "DualState")
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,13 +22,11 @@ class Attempt:
     Attributes:
         program: Its text.
         outcome: Fixed text with the type and line of an error; never data.
-        failed: Whether it failed.
         known: The list of variables in the planner's prompt for this program.
     """
 
     program: str
     outcome: str
-    failed: bool = True
     known: str = ""
 
 
@@ -177,20 +177,6 @@ class OpenTurn:
                 left.append(one)
         self.made, self.asked_for = left, {}
 
-    def copy(self) -> "OpenTurn":
-        """A copy whose changes do not affect this turn."""
-        return replace(
-            self,
-            done=[*self.done],
-            attempts=[*self.attempts],
-            programs=[*self.programs],
-            failures={*self.failures},
-            made=[*self.made],
-            settled=[*self.settled],
-            asked_for={**self.asked_for},
-            checks=[*self.checks],
-        )
-
 
 @dataclass(slots=True)
 class DualState:
@@ -216,11 +202,14 @@ class DualState:
 
     def copy(self) -> "DualState":
         """A working copy: a request that fails changes nothing (`docs/behaviour.md`, T2)."""
-        return replace(
-            self,
-            past=[*self.past],
-            turn=self.turn and self.turn.copy(),
-            made=[*self.made],
-            cache={**self.cache},
-            policies=[*self.policies],
-        )
+        turn = None if self.turn is None else _copied(self.turn)
+        return replace(_copied(self), turn=turn)
+
+
+def _copied(state: S) -> S:
+    """A copy with its own lists, sets and dicts; what these contain never changes."""
+    values: dict[str, Any] = {one.name: getattr(state, one.name) for one in fields(state)}
+    own: dict[str, Any] = {
+        name: copy(one) for name, one in values.items() if isinstance(one, list | set | dict)
+    }
+    return replace(state, **own)

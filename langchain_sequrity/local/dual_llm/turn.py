@@ -6,8 +6,8 @@ endpoint type `lang-graph` the caller sends the program (`docs/protocol.md`, Lan
 
 import keyword
 import unicodedata
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Generator, Iterator
+from dataclasses import replace
 from typing import Any, NoReturn
 
 from langchain_core.messages import AIMessage, AIMessageChunk
@@ -16,27 +16,20 @@ from langchain_core.messages.tool import tool_call_chunk
 
 from langchain_sequrity.labels import ALL, KINDS, BadLabels, Labels
 from langchain_sequrity.local.backends import as_piece
-from langchain_sequrity.local.dual_llm import planner
+from langchain_sequrity.local.dual_llm import planner, prompts
 from langchain_sequrity.local.dual_llm.calls import TurnContext
 from langchain_sequrity.local.dual_llm.history_diff import diff_history
 from langchain_sequrity.local.dual_llm.loop import Loop, TurnResult, Work
 from langchain_sequrity.local.dual_llm.model_calls import Models
-from langchain_sequrity.local.dual_llm.state import DualState, OpenTurn, PastTurn
+from langchain_sequrity.local.dual_llm.state import DualState, OpenTurn, PastTurn, WaitingCall
 from langchain_sequrity.local.interpreter import Labeled
 from langchain_sequrity.local.refusals import refuse
 from langchain_sequrity.local.services import TurnInputs
 from langchain_sequrity.strict_json import dumps_like_service
+from langchain_sequrity.wire.dual_llm import Envelope
 from langchain_sequrity.wire.exchange import ChatRequest
 
 PROGRAM, VARIABLES = "user_provided_program", "context_vars"
-
-
-@dataclass(frozen=True, slots=True)
-class CallerProgram:
-    """A program that the caller sent, and the variables that exist before it."""
-
-    text: str
-    variables: Mapping[str, Labeled]
 
 
 class DualAnswer:
@@ -59,7 +52,7 @@ class DualAnswer:
         configuration = inputs.configuration
         if (request.options.get("n") or 1) > 1:
             refuse(400, "A dual-LLM turn has one reply. Leave out `n`.")
-        self._program = _caller_program(request)
+        self._program, self._variables = _caller_program(request)
         found = session.state
         self._state = found.copy() if isinstance(found, DualState) else DualState()
         turn = self._state.turn
@@ -78,15 +71,15 @@ class DualAnswer:
         self._services = services
         self._configuration = configuration
         self._failed = failed
-        self._models = Models(
+        models = Models(
             services.brain, inputs.endpoint_type, request.model, configuration.max_output_tokens
         )
-        self._context = TurnContext(inputs, self._state, self._models)
         messages = [*self._diff.system, *self._diff.messages]
-        self.request = replace(request, messages=messages, model=self._models.names)
+        self.request = replace(request, messages=messages, model=models.names)
         services.programs.prepare()
         services.runs.sweep(services.store.find)
-        self._run = services.runs.take(session.id)  # then the run that waits for a result
+        run = services.runs.take(session.id)
+        self._context = TurnContext(inputs, self._state, models, run)
         self._ended_turns = 0
 
     def chunks(self) -> Iterator[AIMessageChunk]:
@@ -97,28 +90,26 @@ class DualAnswer:
         result = yield from self._work()
         yield self._piece(result)
 
-    def _work(self) -> Work:
+    def _work(self) -> Generator[AIMessageChunk, None, TurnResult | None]:
         """Continue, end or begin a turn (`docs/behaviour.md`, T1)."""
         diff, restarted = self._diff, None
         if diff.mismatch and not diff.results:
             restarted = self._state.turn
             self._forget(diff.kept)
-        result, turn = TurnResult(), self._state.turn
+        result: TurnResult | None = None
+        turn = self._state.turn
         if diff.results and turn is not None:
             turn.mismatch = turn.mismatch or diff.mismatch
-            run, self._run = self._run, None
             # A failed program is not repaired if the request also begins a new turn.
             loop = Loop(self._context, turn)
-            result = yield from loop.resume(run, diff.results[0], repairs=not diff.new_messages)
-            self._run = result.run
+            result = yield from loop.resume(diff.results[0], repairs=not diff.new_messages)
         if diff.new_messages:
-            if result.end is not None:
+            if isinstance(result, Envelope):
                 self._remember(diff.start)
-            self._leave(counts=result.end is not None)
+            self._leave(counts=isinstance(result, Envelope))
             self._check_turns()
             result = yield from self._begin(restarted)
-            self._run = result.run
-        if result.end is not None:
+        if isinstance(result, Envelope):
             self._remember(len(diff.messages) + 1)
             self._leave(counts=True)
         return result
@@ -130,7 +121,7 @@ class DualAnswer:
             state.labels = Labels()
         state.past += planner.remembered(diff, state)
         turn = state.turn = OpenTurn(
-            query=planner.query(diff, configuration.planner),
+            query=prompts.query_of(diff, configuration.planner),
             new_messages=diff.new_messages,
             system=diff.system,
             tools=request.tools,
@@ -138,7 +129,7 @@ class DualAnswer:
             tool_choice=request.tool_choice,
             is_planned=program is None,
             has_steps=program is None and bool(configuration.fsm.enable_multistep_planning),
-            variables=dict(state.variables if program is None else program.variables),
+            variables=dict(state.variables if program is None else self._variables),
             mismatch=diff.mismatch,
         )
         is_same = diff.done or (restarted is not None and restarted.query == turn.query)
@@ -146,7 +137,7 @@ class DualAnswer:
             turn.made = [*state.made]
         loop = Loop(self._context, turn)
         loop.calls.recall(diff.done, restarted.waiting if restarted is not None else None)
-        return loop.run_given(program.text) if program else (yield from loop.plan())
+        return loop.run_given(program) if program is not None else (yield from loop.plan())
 
     def _check_turns(self) -> None:
         session = self._session
@@ -188,30 +179,29 @@ class DualAnswer:
         self._state.variables = past[-1].variables if past else {}
         self._leave(counts=False)
 
-    def _piece(self, result: TurnResult) -> AIMessageChunk:
+    def _piece(self, result: TurnResult | None) -> AIMessageChunk:
         metadata = {"model_name": self.request.model, "finish_reason": "stop"}
         content, calls = "", []
-        if result.call is not None:
-            values = {name: one.value for name, one in result.call.arguments.items()}
-            arguments = dumps_like_service(values)
-            calls = [
-                tool_call_chunk(name=result.call.tool, args=arguments, id=result.call.id, index=0)
-            ]
-            metadata["finish_reason"] = "tool_calls"
-        elif result.end is not None:
-            strips = self._configuration.response.strip_response_content
-            content = result.end.stripped() if strips else result.end.text()
-            if result.end.error is not None:
-                metadata |= {"finish_reason": self._failed, "failure": result.end.error[1]}
-        else:  # pragma: no cover - a result has a call or an end
-            msg = "The turn has neither a call nor an end."
-            raise AssertionError(msg)
-        usage = self._models.usage or UsageMetadata(input_tokens=0, output_tokens=0, total_tokens=0)
+        match result:
+            case WaitingCall(id=call_id, tool=tool):
+                values = {name: one.value for name, one in result.arguments.items()}
+                arguments = dumps_like_service(values)
+                calls = [tool_call_chunk(name=tool, args=arguments, id=call_id, index=0)]
+                metadata["finish_reason"] = "tool_calls"
+            case Envelope(error=error):
+                strips = self._configuration.response.strip_response_content
+                content = result.stripped() if strips else result.text()
+                if error is not None:
+                    metadata |= {"finish_reason": self._failed, "failure": error[1]}
+            case None:  # pragma: no cover - a request has results or new messages
+                msg = "The turn has neither a call nor an end."
+                raise AssertionError(msg)
+        none = UsageMetadata(input_tokens=0, output_tokens=0, total_tokens=0)
         return AIMessageChunk(
             content=content,
             tool_call_chunks=calls,
             response_metadata=metadata,
-            usage_metadata=usage,
+            usage_metadata=self._context.models.usage or none,
         )
 
     def commit(self, message: AIMessage) -> None:
@@ -222,31 +212,32 @@ class DualAnswer:
             session.state = self._state
             session.turns += self._ended_turns
         # Also after a repetition: runs keep the order in which their sessions were used.
-        if self._run is not None:
-            self._services.runs.put(session.id, self._run)
-            self._run = None
+        if self._context.run is not None:
+            self._services.runs.put(session.id, self._context.run)
+            self._context.run = None
 
     def close(self) -> None:
         """Close a run that was not committed; it is replayed if needed again."""
-        if self._run is not None:
-            self._run.close()
-            self._run = None
+        self._context.close_run()
 
 
 # Programs of callers
 
 
-def _caller_program(request: ChatRequest) -> CallerProgram | None:
-    """Read the program of a request; raises 422 for one of another form."""
+def _caller_program(request: ChatRequest) -> tuple[str | None, dict[str, Labeled]]:
+    """Read the program of a request, and the variables that exist before it.
+
+    Raises:
+        StatusError: 422 for another form.
+    """
     program, variables = request.options.get(PROGRAM), request.options.get(VARIABLES)
     if program is None and variables is None:
-        return None
+        return None, {}
     if not isinstance(program, str):
         _wrong(PROGRAM, "a string with the program")
     if variables is not None and not isinstance(variables, dict):
         _wrong(VARIABLES, "an object of name to {value, meta}")
-    named = {name: _variable(name, one) for name, one in (variables or {}).items()}
-    return CallerProgram(program, named)
+    return program, {name: _variable(name, one) for name, one in (variables or {}).items()}
 
 
 def _variable(name: str, given: Any) -> Labeled:
@@ -269,10 +260,8 @@ def _labels(where: str, meta: Any) -> Labels:
         _wrong(where, "an object of `producers`, `consumers`, `tags`")
     for kind in KINDS:
         names: frozenset[str] = getattr(labels, kind)
-        if "" in names:
-            _wrong(f"{where}.{kind}", "an array of names")
-        if ALL in names and (kind != "consumers" or len(names) > 1):
-            _wrong(f"{where}.{kind}", "names; `*` may only be in `consumers`, alone")
+        if "" in names or (ALL in names and (kind != "consumers" or len(names) > 1)):
+            _wrong(f"{where}.{kind}", "non-empty names; `*` may only be in `consumers`, alone")
     return labels
 
 

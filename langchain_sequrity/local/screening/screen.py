@@ -296,7 +296,6 @@ class Screen:
     Attributes:
         rules: Detectors, which follow fixed rules.
         classifiers: Thresholds of the classifiers that ask a model, by name.
-        notes: Warnings about unknown modes.
 
     Example:
         ```python
@@ -315,7 +314,6 @@ class Screen:
 
     rules: tuple[Detector, ...] = ()
     classifiers: tuple[tuple[str, float], ...] = ()
-    notes: tuple[str, ...] = ()
 
     @classmethod
     def from_features(cls, features: FeaturesHeader | None) -> Self:
@@ -331,11 +329,9 @@ class Screen:
         """
         features = features or FeaturesHeader()
         thresholds: dict[str, float] = {}
-        notes = []
         for classifier in features.content_classifiers or ():
-            threshold, note = _threshold(classifier)
+            threshold = _threshold(classifier)
             thresholds[classifier.name] = min(threshold, thresholds.get(classifier.name, 1.0))
-            notes += note
         blockers = {blocker.name for blocker in features.content_blockers or ()}
         rules = [rule for rule in (FILE_BLOCKER, URL_BLOCKER) if rule.name in blockers]
         least = thresholds.pop(_PII, None)
@@ -344,7 +340,7 @@ class Screen:
             from langchain_sequrity.local.screening.pii import find_pii  # noqa: PLC0415
 
             rules.append(Detector(_PII, "redacted", partial(find_pii, threshold=least)))
-        return cls(tuple(rules), tuple(thresholds.items()), tuple(notes))
+        return cls(tuple(rules), tuple(thresholds.items()))
 
     @property
     def is_on(self) -> bool:
@@ -382,19 +378,19 @@ class Screen:
         return Screened(redacted, tuple(redaction.findings))
 
 
-def _threshold(classifier: Classifier) -> tuple[float, list[str]]:
-    """The threshold of a classifier, and a warning if its mode is unknown."""
+def _threshold(classifier: Classifier) -> float:
     threshold = MODES["normal"] if classifier.threshold is None else classifier.threshold
     if classifier.mode is None:
-        return threshold, []
+        return threshold
     named = MODES.get(" ".join(re.findall(r"[^\s_-]+", classifier.mode.lower())))
     if named is not None:
-        return named, []
+        return named
     note = (
         f"The mode `{plain(classifier.mode, limit=60)}` of `{classifier.name}` is unknown, so "
         f"the threshold {threshold:g} applies. Known modes: `{'`, `'.join(MODES)}`."
     )
-    return threshold, [note]
+    _logger.warning("X-Features: %s", note)
+    return threshold
 
 
 def _judge(name: str, threshold: float, text: str, ask: Ask) -> Detection | None:

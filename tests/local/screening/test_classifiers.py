@@ -51,16 +51,20 @@ def test_a_classifier_denies_a_score_at_or_above_its_threshold(
         assert looking.look_at("x", ask=lambda _name, _text: threshold - 0.01).denied is None
 
 
-def test_a_note_about_an_unknown_mode_lists_the_known_ones() -> None:
-    [note] = screen(classifiers=(toxicity(0.3, "wild\x1b[2J"),)).notes
+def test_the_warning_of_an_unknown_mode_lists_the_known_ones(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    screen(classifiers=(toxicity(0.3, "wild\x1b[2J"),))
+    [note] = caplog.messages
     assert note.startswith(
-        r"The mode `wild\x1b[2J` of `toxicity_filter` is unknown, so the threshold 0.3 applies."
+        r"X-Features: The mode `wild\x1b[2J` of `toxicity_filter` is unknown, so the threshold 0.3 "
     )
     assert all(f"`{mode}`" in note for mode in MODES)
 
 
-def test_known_modes_need_no_note() -> None:
-    assert screen(classifiers=tuple(toxicity(mode=mode) for mode in MODES)).notes == ()
+def test_known_modes_need_no_warning(caplog: pytest.LogCaptureFixture) -> None:
+    screen(classifiers=tuple(toxicity(mode=mode) for mode in MODES))
+    assert not caplog.messages
 
 
 def test_a_classifier_that_is_given_twice_uses_the_lower_threshold() -> None:
