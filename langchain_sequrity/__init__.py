@@ -47,30 +47,22 @@ __all__ = [
 ]
 
 # Imported at first use: a program that only wants the headers does not wait for the chat models.
-_HOME = {
-    "ChatSequrity": "chat_models",
-    "ConfigHeader": "headers",
-    "DualLLMResult": "wire.dual_llm",
-    "FeaturesHeader": "headers",
-    "FieldRouter": "graph.options",
-    "Labels": "labels",
-    "LangGraphExecutor": "graph.executor",
-    "NodeOptions": "graph.options",
-    "PolicyGenTool": "policy_generation",
-    "PolicyHeader": "headers",
-    "Progress": "graph.tracing",
-    "SequrityMessages": "chat_models",
-    "Trace": "graph.tracing",
-    "dual_llm_result": "wire.dual_llm",
-    "labeled_tool_result": "labels",
-    "register_init_chat_model": "registration",
-    "with_labels": "labels",
+_HOMES = {
+    "chat_models": ("ChatSequrity", "SequrityMessages"),
+    "graph.executor": ("LangGraphExecutor",),
+    "graph.options": ("FieldRouter", "NodeOptions"),
+    "graph.tracing": ("Progress", "Trace"),
+    "headers": ("ConfigHeader", "FeaturesHeader", "PolicyHeader"),
+    "labels": ("Labels", "labeled_tool_result", "with_labels"),
+    "policy_generation": ("PolicyGenTool",),
+    "registration": ("register_init_chat_model",),
+    "wire.dual_llm": ("DualLLMResult", "dual_llm_result"),
 }
 
 
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first used (PEP 562)."""
-    home = _HOME.get(name)
+    home = next((home for home, names in _HOMES.items() if name in names), None)
     if home is None:
         msg = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(msg)

@@ -178,9 +178,6 @@ async def atrace(manager: AsyncCallbackManager, checks: Iterable[PolicyCheck]) -
 def _ended(run: Any, check: PolicyCheck) -> Any:
     """End a run. For an asynchronous run, the result must be awaited."""
     if check.outcome == "denied":
-        return run.on_chain_error(_error(check))
+        denial = Denial(check.tool, rule=check.rule, reason=check.reason)
+        return run.on_chain_error(PolicyDenied(denial=denial))
     return run.on_chain_end({"outcome": check.outcome})
-
-
-def _error(check: PolicyCheck) -> PolicyDenied:
-    return PolicyDenied(denial=Denial(check.tool, rule=check.rule, reason=check.reason))

@@ -8,7 +8,7 @@ add up.
 import hashlib
 import math
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -49,18 +49,6 @@ class ModelAnswer:
     stop_sequence: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _LimitedAnswer:
-    """An answer within the token limit of its request; arguments of calls are JSON text."""
-
-    text: str
-    reasoning: str
-    refusal: str
-    calls: tuple[tuple[str, str], ...]
-    output_tokens: int
-    is_cut: bool
-
-
 def stream_answer(answer: ModelAnswer, request: ChatRequest) -> Iterator[AIMessageChunk]:
     """Stream an answer as the request asks for it.
 
@@ -73,18 +61,32 @@ def stream_answer(answer: ModelAnswer, request: ChatRequest) -> Iterator[AIMessa
         finish reason.
     """
     answer = _stopped(answer, request.stop)
-    cut = _within_limits(answer, request.max_tokens)
-    for piece in _pieces(cut.reasoning):
+    budget = _TokenBudget(request.max_tokens)
+    reasoning = budget.take(answer.reasoning)
+    for piece in _pieces(reasoning):
         yield AIMessageChunk(content="", additional_kwargs={"reasoning_content": "".join(piece)})
-    for piece in _pieces(cut.refusal):
+    for piece in _pieces(budget.take(answer.refusal)):
         yield AIMessageChunk(content="", additional_kwargs={"refusal": "".join(piece)})
-    for piece in _pieces(cut.text):
+    for piece in _pieces(budget.take(answer.text)):
         yield AIMessageChunk(
             content="".join(piece), response_metadata=_logprobs(piece, request.options)
         )
-    for index, (name, arguments) in enumerate(cut.calls):
-        yield from _call_pieces(index, name, arguments, request)
-    yield _last(answer, cut, request)
+    made = 0
+    for name, args in answer.calls:
+        if not budget.open_for(count(name)):
+            break
+        arguments = "".join(budget.take(dumps_like_service(args)))
+        yield from _call_pieces(made, name, arguments, request)
+        made += 1
+    derived = "length" if budget.exceeded else "tool_calls" if made else "stop"
+    finish_reason = answer.finish_reason or derived
+    counted = usage_of(count_request(request), budget.used, reasoning=len(reasoning))
+    metadata = {"finish_reason": finish_reason, "model_name": request.model}
+    if answer.stop_sequence is not None and finish_reason == "stop":
+        metadata["stop_sequence"] = answer.stop_sequence
+    yield AIMessageChunk(
+        content="", usage_metadata=answer.usage or counted, response_metadata=metadata
+    )
 
 
 def _stopped(answer: ModelAnswer, stops: Sequence[str]) -> ModelAnswer:
@@ -95,17 +97,6 @@ def _stopped(answer: ModelAnswer, stops: Sequence[str]) -> ModelAnswer:
     return replace(answer, text=answer.text[:end], stop_sequence=stop)
 
 
-def _within_limits(answer: ModelAnswer, limit: int | None) -> _LimitedAnswer:
-    budget = _TokenBudget(limit)
-    reasoning, refusal, text = map(budget.take, (answer.reasoning, answer.refusal, answer.text))
-    calls = []
-    for name, args in answer.calls:
-        if not budget.open_for(count(name)):
-            break
-        calls.append((name, budget.take(dumps_like_service(args))))
-    return _LimitedAnswer(text, reasoning, refusal, tuple(calls), budget.used, budget.exceeded)
-
-
 class _TokenBudget:
     """Output tokens, spent in the order of the answer."""
 
@@ -114,12 +105,13 @@ class _TokenBudget:
         self.used = 0
         self.exceeded = False
 
-    def take(self, text: str) -> str:
+    def take(self, text: str) -> list[str]:
+        """Spend the tokens of a text; returns those that fit."""
         tokens = split(text)
         fit = int(min(len(tokens), self._limit - self.used))
         self.used += fit
         self.exceeded = self.exceeded or fit < len(tokens)
-        return "".join(tokens[:fit])
+        return tokens[:fit]
 
     def open_for(self, tokens: int) -> bool:
         """Spend tokens that cannot be cut, if they and one more token fit."""
@@ -130,9 +122,8 @@ class _TokenBudget:
         return True
 
 
-def _pieces(text: str) -> Iterator[list[str]]:
+def _pieces(tokens: list[str]) -> Iterator[list[str]]:
     """The tokens of a text, in at most 200 groups."""
-    tokens = split(text)
     size = max(1, math.ceil(len(tokens) / _MOST_PIECES))
     for start in range(0, len(tokens), size):
         yield tokens[start : start + size]
@@ -158,43 +149,24 @@ def _call_id(index: int, name: str, arguments: str, request: ChatRequest) -> str
     return f"call_{hashlib.blake2b(place.encode(), digest_size=12).hexdigest()}"
 
 
-def _last(answer: ModelAnswer, cut: _LimitedAnswer, request: ChatRequest) -> AIMessageChunk:
-    derived = "length" if cut.is_cut else "tool_calls" if cut.calls else "stop"
-    finish_reason = answer.finish_reason or derived
-    usage = answer.usage or usage_of(
-        count_request(request),
-        cut.output_tokens,
-        audio=count_audio(request.messages),
-        reasoning=count(cut.reasoning),
-    )
-    metadata = {"finish_reason": finish_reason, "model_name": request.model}
-    if answer.stop_sequence is not None and finish_reason == "stop":
-        metadata["stop_sequence"] = answer.stop_sequence
-    return AIMessageChunk(content="", usage_metadata=usage, response_metadata=metadata)
-
-
 # Log probabilities
 
 
 def _logprobs(tokens: list[str], options: dict[str, Any]) -> dict[str, Any]:
+    """Invented probabilities: 3/4 for each token, and 3/4 of the rest for each alternative."""
     if options.get("logprobs") is not True:
         return {}
-    asked = options.get("top_logprobs")
-    most = asked if isinstance(asked, int) else 0
-    return {"logprobs": {"content": [_logprob(token, most) for token in tokens], "refusal": None}}
-
-
-def _logprob(token: str, most: int) -> dict[str, Any]:
-    """The chosen token is the likeliest; each alternative has half of the remaining probability."""
-    digest = hashlib.blake2b(token.encode("utf-8", "replace"), digest_size=1).digest()
-    chosen = 0.5 + digest[0] / 512
-    rest = 1 - chosen
-    others = [(f"{token}{rank}", rest / 2**rank) for rank in range(1, most)]
-    ranked = [(token, chosen), *others][:most]
-    return {
-        **_token(token, chosen),
-        "top_logprobs": [_token(name, probability) for name, probability in ranked],
-    }
+    most = options.get("top_logprobs") or 0
+    content = [
+        {
+            **_token(token, 0.75),
+            "top_logprobs": [
+                _token(f"{token}{rank or ''}", 0.75 / 4**rank) for rank in range(most)
+            ],
+        }
+        for token in tokens
+    ]
+    return {"logprobs": {"content": content, "refusal": None}}
 
 
 def _token(token: str, probability: float) -> dict[str, Any]:
@@ -213,14 +185,9 @@ _TOKEN = re.compile(r"\s*(?:\w{1,8}|[^\w\s])|\s+")
 # Counting a longer text takes seconds.
 _COUNTED = 1024 * 1024
 _PER_MESSAGE = 3
-_PER_IMAGE = 85
-_PER_FILE = 200
-# Audio is counted by its size: an hour of speech in base64 would take seconds to count.
-_AUDIO_CHARACTERS_PER_TOKEN = 1_000
+# An image, a sound or a file: counting its base64 would take seconds.
+_PER_ATTACHMENT = 85
 
-# Types of blocks in chat/completions, and LangChain's own.
-_IMAGES = ("image_url", "image")
-_AUDIO = ("input_audio", "audio")
 # Keys that hold the text of a block.
 _TEXT_KEYS = ("text", "refusal", "thinking")
 
@@ -234,14 +201,14 @@ def count(text: str) -> int:
     """Count the tokens of a text; a very long text is estimated from its beginning."""
     if len(text) > _COUNTED:
         return count(text[:_COUNTED]) * len(text) // _COUNTED
-    return sum(
-        1 for _ in _TOKEN.finditer(text)
-    )  # a list of tokens would take fifty times the memory of the text
+    # A list of the tokens would take fifty times the memory of the text.
+    return sum(1 for _ in _TOKEN.finditer(text))
 
 
 def count_message(message: BaseMessage) -> int:
     """Count the tokens of a message: content, reasoning and tool calls."""
-    total = sum(_count_part(part) for part in _parts(message))
+    parts = message.content if isinstance(message.content, list) else [message.content]
+    total = sum(map(_count_part, parts))
     for key in ("reasoning_content", "refusal"):
         total += count(str(message.additional_kwargs.get(key) or ""))
     if isinstance(message, AIMessage):
@@ -250,31 +217,18 @@ def count_message(message: BaseMessage) -> int:
     return total
 
 
-def count_audio(messages: Iterable[BaseMessage]) -> int:
-    """Count the tokens of the audio in messages."""
-    return sum(
-        _count_part(part)
-        for message in messages
-        for part in _parts(message)
-        if isinstance(part, dict) and part.get("type") in _AUDIO
-    )
-
-
 def count_request(request: ChatRequest) -> int:
     """Count the input tokens of a request: its messages and its tools."""
     messages = sum(count_message(message) + _PER_MESSAGE for message in request.messages)
     return messages + sum(count(str(tool.get("function"))) for tool in request.tools)
 
 
-def usage_of(
-    input_tokens: int, output_tokens: int, *, audio: int = 0, reasoning: int = 0
-) -> UsageMetadata:
+def usage_of(input_tokens: int, output_tokens: int, *, reasoning: int = 0) -> UsageMetadata:
     """Usage of one answer; cached tokens are always 0.
 
     Args:
         input_tokens: All tokens of the request.
         output_tokens: All tokens of the answer.
-        audio: Input tokens that are audio.
         reasoning: Output tokens that are reasoning.
 
     Returns:
@@ -284,24 +238,13 @@ def usage_of(
         input_tokens=input_tokens,
         output_tokens=output_tokens,
         total_tokens=input_tokens + output_tokens,
-        input_token_details=InputTokenDetails(audio=audio, cache_read=0),
+        input_token_details=InputTokenDetails(audio=0, cache_read=0),
         output_token_details=OutputTokenDetails(reasoning=reasoning),
     )
 
 
-def _parts(message: BaseMessage) -> list[Any]:
-    return message.content if isinstance(message.content, list) else [message.content]
-
-
-def _count_part(part: Any) -> int:
+def _count_part(part: str | dict[Any, Any]) -> int:
     if isinstance(part, str):
         return count(part)
-    kind = part.get("type")
-    if kind in _IMAGES:
-        return _PER_IMAGE
-    if kind == "file":
-        return _PER_FILE
-    if kind in _AUDIO:
-        data = str(part.get("base64") or part.get("input_audio", {}).get("data", ""))
-        return 1 + len(data) // _AUDIO_CHARACTERS_PER_TOKEN
-    return count(str(next((part[key] for key in _TEXT_KEYS if part.get(key)), "")))
+    text = next((part[key] for key in _TEXT_KEYS if key in part), None)
+    return _PER_ATTACHMENT if text is None else count(str(text))

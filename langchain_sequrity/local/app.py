@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import re
 import time
 import uuid
 from collections.abc import Callable
@@ -16,29 +17,20 @@ from starlette.routing import Route as Path
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from langchain_sequrity.errors import StatusError
-from langchain_sequrity.headers import (
-    ConfigHeader,
-    FeaturesHeader,
-    Header,
-    PolicyHeader,
-    validate_header,
-)
+from langchain_sequrity.headers import validate_header
 from langchain_sequrity.local import auth, http, limits
 from langchain_sequrity.local.endpoints import Admission, ChatEndpoint, PolicyEndpoint
 from langchain_sequrity.local.http import error_response, json_response, problem_response
 from langchain_sequrity.local.limits import Charge, MemoryBudget
 from langchain_sequrity.local.refusals import refuse
 from langchain_sequrity.local.services import RequestRecord, Services
+from langchain_sequrity.local.session_headers import KINDS
 from langchain_sequrity.wire.routes import CHAT_ROUTES, POLICY_ROUTES, VALIDATE_HEADERS_PATH
 
 _CLIENT_CLOSED_REQUEST = 499  # what web servers log if a client does not wait for its reply
 _STOPPING = "The server is stopping. Send the request again once it runs."
 _FAILED = "The server failed. Find the reason in its log, under the id in `X-Request-ID`."
-_HEADERS: dict[str, type[Header]] = {
-    "x_features": FeaturesHeader,
-    "x_policy": PolicyHeader,
-    "x_config": ConfigHeader,
-}
+_HEADERS = {name.replace("-", "_"): kind for name, kind in KINDS.items()}
 logger = logging.getLogger("langchain_sequrity.local")
 
 
@@ -105,7 +97,7 @@ class EdgeMiddleware:
             await send(message)
 
         charge = Charge(self._budget)
-        path = _single_slashes(scope["path"])
+        path = re.sub("/{2,}", "/", scope["path"])  # a base URL may end with a slash
         scope = {**scope, "path": path, "facts": facts, "charge": charge}
         try:
             await self._checked(scope, receive, send_with_id)
@@ -141,13 +133,6 @@ class EdgeMiddleware:
             )
         except Exception:
             logger.exception("`on_request` failed; the request was answered nevertheless")
-
-
-def _single_slashes(path: str) -> str:
-    """A base URL that ends with a slash gives double slashes."""
-    while "//" in path:
-        path = path.replace("//", "/")
-    return path
 
 
 def _on_http_exception(_request: Request, error: HTTPException) -> Response:

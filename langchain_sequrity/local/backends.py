@@ -150,24 +150,21 @@ class ModelBrain:
             runnable = self._model.bind_tools(tools, **_tool_arguments(request))
         elif tools:
             streams = False  # LangChain's fake models lose tool calls in streams
-        has_streamed = False
         try:
             if streams:
-                for piece in runnable.stream(request.messages, _NO_CALLBACKS, **kwargs):
-                    yield piece
-                    has_streamed = True
+                yield from runnable.stream(request.messages, _NO_CALLBACKS, **kwargs)
             else:
                 yield runnable.invoke(request.messages, _NO_CALLBACKS, **kwargs)
         except SequrityError:
             raise
         except Exception as error:  # noqa: BLE001 - a provider raises anything
-            cut = _cut_off(error, has_streamed=has_streamed)
-            if cut is None:
+            reason = _ENDS.get(type(error).__name__)
+            if reason is None:
                 # A provider's exception can contain its key, so its text is not logged.
                 _logger.error("The model `%s` failed%s", self._name, _places(error))  # noqa: TRY400
                 # `from None`: whoever logs this error must not log the provider's, too.
                 raise self._failure(error) from None
-            yield cut
+            yield AIMessageChunk(content="", response_metadata={"finish_reason": reason})
 
     def _failure(self, error: Exception) -> StatusError:
         is_limited = getattr(error, "status_code", None) == _TOO_MANY_REQUESTS
@@ -203,43 +200,6 @@ def _places(error: BaseException | None) -> str:
 
 _ENDS = {"LengthFinishReasonError": "length", "ContentFilterFinishReasonError": "content_filter"}
 """Errors of OpenAI's package for an answer with a schema that was cut off, also in streams."""
-
-
-def _cut_off(error: Exception, *, has_streamed: bool) -> AIMessageChunk | None:
-    """Read an answer out of the error that a provider's package raised because it was cut off.
-
-    Args:
-        error: The error.
-        has_streamed: Whether the answer was already streamed.
-
-    Returns:
-        The answer, or its end; `None` for another error.
-    """
-    reason = _ENDS.get(type(error).__name__)
-    if reason is None:
-        return None
-    # The provider's package is not imported here, because it is not a dependency.
-    completion = getattr(error, "completion", None)
-    message, usage = None, getattr(completion, "usage", None)
-    if not has_streamed and (choices := getattr(completion, "choices", None)):
-        message = choices[0].message
-    calls = enumerate(getattr(message, "tool_calls", None) or ())
-    return AIMessageChunk(
-        content=getattr(message, "content", None) or "",
-        tool_call_chunks=[
-            tool_call_chunk(
-                name=call.function.name, args=call.function.arguments, id=call.id, index=index
-            )
-            for index, call in calls
-        ],
-        usage_metadata=usage
-        and UsageMetadata(
-            input_tokens=usage.prompt_tokens,
-            output_tokens=usage.completion_tokens,
-            total_tokens=usage.total_tokens,
-        ),
-        response_metadata={"finish_reason": reason},
-    )
 
 
 def _arguments(request: ChatRequest) -> dict[str, Any]:
@@ -365,18 +325,12 @@ def whole(chunks: Iterable[AIMessageChunk]) -> AIMessage:
 
 def as_piece(message: AIMessage) -> AIMessageChunk:
     """A whole answer as one chunk."""
-    calls = [
-        tool_call_chunk(
-            name=call["name"], args=dumps_like_service(call["args"]), id=call["id"], index=index
-        )
-        for index, call in enumerate(message.tool_calls)
-    ]
     return AIMessageChunk(
         content=message.content,
         additional_kwargs=message.additional_kwargs,
         response_metadata=message.response_metadata,
         usage_metadata=message.usage_metadata,
-        tool_call_chunks=calls,
+        tool_call_chunks=_call_pieces(message),
     )
 
 
@@ -452,12 +406,9 @@ def _additional_kwargs(message: AIMessage) -> dict[str, Any]:
 def _call_pieces(message: AIMessage) -> list[ToolCallChunk]:
     if isinstance(message, AIMessageChunk):
         return message.tool_call_chunks
-    whole = [
-        tool_call_chunk(name=call["name"], args=dumps_like_service(call["args"]), id=call["id"])
-        for call in message.tool_calls
+    made = [(call, dumps_like_service(call["args"])) for call in message.tool_calls]
+    calls = [*made, *((call, call["args"]) for call in message.invalid_tool_calls)]
+    return [
+        tool_call_chunk(name=call["name"], args=args, id=call["id"], index=index)
+        for index, (call, args) in enumerate(calls)
     ]
-    broken = [
-        tool_call_chunk(name=call["name"], args=call["args"], id=call["id"])
-        for call in message.invalid_tool_calls
-    ]
-    return whole + broken

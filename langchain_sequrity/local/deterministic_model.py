@@ -28,7 +28,6 @@ _SHORTEST_WORD = 4
 _KEY = re.compile(r"[A-Za-z_][\w-]{0,40}\Z")
 _ASKING = ("system", "human")
 _READER, _ENOUGH, _READ = "parse_with_ai", "have_enough_info", "answer"
-_ATTACHMENTS = {"image": "an image", "audio": "a sound recording", "text-plain": "a file"}
 
 
 class DeterministicModel:
@@ -164,7 +163,7 @@ def _text(request: ChatRequest, user_text: str) -> str:
         return dumps(_structured(form, request, user_text))
     if results := conversation.tool_results(request.messages)[-_MOST:]:
         return "\n".join(_returned(name, result[:_ECHOED]) for name, result in results)
-    return _echo(request, user_text)
+    return _echo(user_text)
 
 
 def _returned(name: str, result: str) -> str:
@@ -183,26 +182,9 @@ def _structured(form: Mapping[str, Any], request: ChatRequest, user_text: str) -
     return fill({"properties": {name: {} for name in names}}, prompt)
 
 
-def _echo(request: ChatRequest, user_text: str) -> str:
-    last = conversation.last_user(request.messages)
-    content = last.content if last is not None and isinstance(last.content, list) else []
-    parts = [_attachment(part) for part in content if isinstance(part, dict)]
-    sent = [*filter(None, parts)][:_MOST]
-    echoed = f"You said: {user_text.strip()[:_ECHOED]}" if user_text.strip() else ""
-    seen = f"You sent {' and '.join(sent)}." if sent else ""
-    return " ".join(filter(None, (seen, echoed))) or "You said nothing. What can I do for you?"
-
-
-def _attachment(part: dict[str, Any]) -> str | None:
-    """A name for a part that is not text: "an image", "a file `x.pdf`"."""
-    if part.get("type") != "file":
-        # Types of chat/completions: `image_url` and `input_audio`.
-        kind = str(part.get("type")).removeprefix("input_").removesuffix("_url")
-        return _ATTACHMENTS.get(kind)
-    # A part of chat/completions has its fields under `file`, LangChain's block at the top.
-    file = {**part, **part.get("extras", {}), **part.get("file", {})}
-    name = file.get("filename") or file.get("title") or file.get("file_id")
-    return f"a file `{name}`" if name else "a file"
+def _echo(user_text: str) -> str:
+    said = user_text.strip()[:_ECHOED]
+    return f"You said: {said}" if said else "You said nothing. What can I do for you?"
 
 
 # Programs
@@ -234,7 +216,7 @@ def _value(request: ChatRequest, plan: PlanContext, user_text: str, results: str
         return f"{_READER}(query=f{results!r}, output_schema={shape!r})['{_READ}']"
     if form.get("type", "text") != "text":
         return repr(_structured(form, request, user_text))
-    return f"f{results!r}" if results else repr(_echo(request, user_text))
+    return f"f{results!r}" if results else repr(_echo(user_text))
 
 
 def _read_as(schema: Mapping[str, Any]) -> dict[str, Any]:

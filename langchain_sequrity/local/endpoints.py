@@ -47,13 +47,16 @@ class Admission:
 
     Args:
         services: Which keys are allowed, and how many turns may run.
+
+    Attributes:
+        replies: Replies for repeated requests.
     """
 
     def __init__(self, services: Services) -> None:
         self._api_keys = services.api_keys
         self._max_turns = services.max_turns_at_once
         self._body_seconds = services.body_seconds
-        self._replies = Replies()
+        self.replies = Replies()
         self._running = 0
         # Turns have their own threads, so a slow brain delays nobody else.
         self._threads = CapacityLimiter(services.max_turns_at_once)
@@ -87,25 +90,17 @@ class Admission:
             incoming = Incoming(route, bearer_digest(bearer), headers, data, charge)
             facts = request.scope["facts"]
             key = idempotency_key(incoming)
-            known = self._replies.begin(key, digest_of(incoming) if key else "")
+            known = self.replies.begin(key, digest_of(incoming) if key else "")
             if known is not None:
                 facts["summary"] = "repeated reply"
                 return Response(known.body, headers=known.headers)
             try:
                 return await answer(incoming, facts, key)
             except BaseException:
-                self.forget(key)
+                self.replies.end(key)
                 raise
 
         return endpoint
-
-    def keep(self, key: str | None, reply: StoredReply) -> None:
-        """Keep the reply of a request for its repetitions."""
-        self._replies.keep(key, reply)
-
-    def forget(self, key: str | None) -> None:
-        """Forget a request, unless its reply was kept."""
-        self._replies.end(key)
 
     def begin(self) -> None:
         """Count a turn that begins; `end` must follow.
@@ -160,7 +155,7 @@ class ChatEndpoint:
             self._end(turn)
         facts["summary"] = turn.summary
         response = json_response(body, headers={"X-Session-ID": turn.session.id})
-        self._admission.keep(key, StoredReply(dict(response.headers), body))
+        self._admission.replies.keep(key, StoredReply(dict(response.headers), body))
         return response
 
     async def _streamed(self, turn: ChatTurn, facts: Facts, key: str | None) -> Response:
@@ -181,10 +176,10 @@ class ChatEndpoint:
         copy = ReplyCopy(turn.charge if key else None)
 
         def keep() -> None:
-            self._admission.keep(key, StoredReply(headers, copy.body))
+            self._admission.replies.keep(key, StoredReply(headers, copy.body))
 
         def on_end() -> None:
-            self._admission.forget(key)
+            self._admission.replies.end(key)
             self._end(turn)
             # When the server stops, a brain may still be answering; its thread ends by itself.
             with suppress(ValueError):
@@ -253,7 +248,7 @@ class PolicyEndpoint:
             self._admission.end()
         facts["summary"] = "policy"
         response = json_response(write_reply(reply))
-        self._admission.keep(key, StoredReply(dict(response.headers), bytes(response.body)))
+        self._admission.replies.keep(key, StoredReply(dict(response.headers), bytes(response.body)))
         return response
 
 

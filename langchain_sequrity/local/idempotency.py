@@ -156,10 +156,10 @@ class Replies:
         self._shares.drop(key)
 
     def _make_room(self) -> None:
-        while self._shares.exceeds_bytes:
-            key = self._shares.to_drop(lambda one: self._kept[one][2].body is not None)
-            if key is None:  # pragma: no cover - the bearer that holds most has a body
-                return
+        def has_body(key: str) -> bool:
+            return self._kept[key][2].body is not None
+
+        while self._shares.exceeds_bytes and (key := self._shares.to_drop(has_body)):
             digest, made, reply = self._kept[key]
             self._kept[key] = digest, made, replace(reply, body=None)
             self._shares.put(_owner(key), key, _OVERHEAD)

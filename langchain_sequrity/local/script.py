@@ -17,10 +17,11 @@ and not a rule that never matches.
 import json
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, NoReturn, Self, TypeVar, get_args
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, cast, get_args
 
 import yaml
 from langchain_core.messages import AIMessage, AIMessageChunk
@@ -136,40 +137,23 @@ class _ScriptedCall(_ScriptModel):
     arguments: Annotated[dict[str, Any], AfterValidator(_plain_json)] = {}
 
 
-class _InputDetails(_ScriptModel):
-    _where = "`input_token_details`"
-
-    audio: Length = 0
-    cache_read: Length = 0
-    cache_creation: Length = 0
-
-
-class _OutputDetails(_ScriptModel):
-    _where = "`output_token_details`"
-
-    audio: Length = 0
-    reasoning: Length = 0
-
-
 class _Usage(_ScriptModel):
     _where = "`usage`"
 
     input_tokens: Length = 0
     output_tokens: Length = 0
     total_tokens: Length | None = None
-    input_token_details: _InputDetails | None = None
-    output_token_details: _OutputDetails | None = None
+    input_token_details: dict[Name, Length] | None = None
+    output_token_details: dict[Name, Length] | None = None
 
     def metadata(self) -> UsageMetadata:
         """The usage in LangChain's form."""
-        found = UsageMetadata(
-            input_tokens=self.input_tokens,
-            output_tokens=self.output_tokens,
-            total_tokens=self.input_tokens + self.output_tokens,
-        )
-        given: Any = self.model_dump(exclude_unset=True)
-        found.update(given)
-        return found
+        counted = {
+            "input_tokens": self.input_tokens,
+            "output_tokens": self.output_tokens,
+            "total_tokens": self.input_tokens + self.output_tokens,
+        }
+        return cast("UsageMetadata", counted | self.model_dump(exclude_unset=True))
 
 
 class _Error(_ScriptModel):
@@ -231,16 +215,11 @@ class Rule(AnswerFields):
     """
 
     _where = "a rule"
-    _name: str
 
     when: When = When()
     answer: Callable[[ChatRequest], Any] | None = None
     delay: Annotated[Number, Field(ge=0, le=_LONGEST_DELAY)] = 0
     times: Count | None = None
-
-    def model_post_init(self, context: Any, /) -> None:
-        """Store its name for error messages, such as `Rule 3 of the script`."""
-        self._name = context["name"]
 
     @model_validator(mode="after")
     def _has_an_answer(self) -> Self:
@@ -256,11 +235,6 @@ class Rule(AnswerFields):
             raise refusal(msg, kind="role", is_complete=True, **facts)
         return self
 
-    @property
-    def name(self) -> str:
-        """Its name in error messages."""
-        return self._name
-
     def roles(self) -> tuple[Role, ...]:
         """The roles that it answers in; without `role` in `when`, its answer decides."""
         if self.when.role:
@@ -272,7 +246,7 @@ class Rule(AnswerFields):
 def _read(form: type[F], data: Any, name: str) -> F:
     """Check a rule or an answer; a `UsageError` names it, the key, and the expected value."""
     try:
-        return form.model_validate(data, context={"name": name})
+        return form.model_validate(data)
     except ValidationError as error:
         msg = f"{name}: {' '.join(problems(error, show=_shown))}"
         raise UsageError(msg) from None
@@ -280,6 +254,10 @@ def _read(form: type[F], data: Any, name: str) -> F:
 
 def _shown(value: Any) -> str:
     return shown(value) if isinstance(value, str) else described(value)
+
+
+class _RuleFailed(Exception):
+    """A rule cannot answer; the text says why."""
 
 
 _MATCH_SECONDS = 0.2
@@ -327,10 +305,11 @@ class Script:
         if isinstance(rules, str | Mapping) or not isinstance(rules, Iterable):
             msg = f"A script must be a list of rules; got `{type(rules).__name__}`."
             raise UsageError(msg)
-        self._rules = [
-            _read(Rule, rule, f"Rule {number} of {name}") for number, rule in enumerate(rules, 1)
-        ]
-        self._uses = [0] * len(self._rules)
+        self._rules: dict[str, Rule] = {}
+        for number, rule in enumerate(rules, 1):
+            title = f"Rule {number} of {name}"
+            self._rules[title] = _read(Rule, rule, title)
+        self._uses: Counter[str] = Counter()
         self._lock = threading.Lock()
 
     @classmethod
@@ -369,18 +348,20 @@ class Script:
         Raises:
             StatusError: If the rule answers with an error, and with `status` 500 if it fails.
         """
-        for index, rule in enumerate(self._rules):
-            if _matches(rule, request, context) and self._use(index):
-                time.sleep(rule.delay)
-                return _answer(rule, request)
+        for title, rule in self._rules.items():
+            try:
+                if _matches(rule, request, context) and self._use(title, rule):
+                    time.sleep(rule.delay)
+                    return _answer(rule, request)
+            except _RuleFailed as problem:
+                refuse(_SERVER_ERROR, f"{title}: {problem}")
         return None
 
-    def _use(self, index: int) -> bool:
-        most = self._rules[index].times
+    def _use(self, title: str, rule: Rule) -> bool:
         with self._lock:
-            if most is not None and self._uses[index] >= most:
+            if rule.times is not None and self._uses[title] >= rule.times:
                 return False
-            self._uses[index] += 1
+            self._uses[title] += 1
             return True
 
     def __repr__(self) -> str:
@@ -447,20 +428,18 @@ def _matches(rule: Rule, request: ChatRequest, context: BrainContext) -> bool:
         "tool_result": lambda: _last_result(request),
     }
     patterns = {key: getattr(when, key) for key in texts if key in when.model_fields_set}
-    return all(_found(rule, key, pattern, texts[key]()) for key, pattern in patterns.items())
+    return all(_found(key, pattern, texts[key]()) for key, pattern in patterns.items())
 
 
-def _found(rule: Rule, key: str, pattern: Pattern, text: str | None) -> bool:
-    if text is None:
-        return False
+def _found(key: str, pattern: Pattern, text: str | None) -> bool:
     try:
-        return pattern.finds(text, seconds=_MATCH_SECONDS)
+        return text is not None and pattern.finds(text, seconds=_MATCH_SECONDS)
     except TimeoutError:
-        _fail(
-            rule,
+        msg = (
             f"the regular expression of `{key}` takes longer than {_MATCH_SECONDS} s on this "
-            "text. Write one without nested repetitions.",
+            "text. Write one without nested repetitions."
         )
+        raise _RuleFailed(msg) from None
 
 
 def _last_result(request: ChatRequest) -> str | None:
@@ -468,23 +447,19 @@ def _last_result(request: ChatRequest) -> str | None:
     return results[-1][1] if results else None
 
 
-def _fail(rule: Rule, problem: str) -> NoReturn:
-    refuse(_SERVER_ERROR, f"{rule.name}: {problem}")
-
-
 # Answering
 
 
 def _answer(rule: Rule, request: ChatRequest) -> ModelAnswer:
     if rule.answer is not None:
-        return _called(rule, rule.answer, request)
+        return _called(rule.answer, request)
     answer = _plain(rule)
     if rule.kind() is not None:
         return answer
     return replace(
         answer,
-        text=_filled(rule, answer.text, request),
-        calls=tuple((name, _filled(rule, args, request)) for name, args in answer.calls),
+        text=_filled(answer.text, request),
+        calls=tuple((name, _filled(args, request)) for name, args in answer.calls),
     )
 
 
@@ -502,27 +477,25 @@ def _plain(fields: AnswerFields) -> ModelAnswer:
     )
 
 
-def _filled(rule: Rule, value: Any, request: ChatRequest) -> Any:
+def _filled(value: Any, request: ChatRequest) -> Any:
     """Replace `{tool_result}` in texts with the last tool result."""
     if isinstance(value, str) and _TOOL_RESULT in value:
         result = _last_result(request)
         if result is None:
-            _fail(
-                rule,
+            msg = (
                 f"`{_TOOL_RESULT}` cannot be replaced: no tool has answered since the user's last "
-                "message. Add `tool_result` to its `when`.",
+                "message. Add `tool_result` to its `when`."
             )
+            raise _RuleFailed(msg)
         return value.replace(_TOOL_RESULT, result)
     if isinstance(value, Mapping):
-        return {key: _filled(rule, one, request) for key, one in value.items()}
+        return {key: _filled(one, request) for key, one in value.items()}
     if isinstance(value, list):
-        return [_filled(rule, one, request) for one in value]
+        return [_filled(one, request) for one in value]
     return value
 
 
-def _called(
-    rule: Rule, function: Callable[[ChatRequest], Any], request: ChatRequest
-) -> ModelAnswer:
+def _called(function: Callable[[ChatRequest], Any], request: ChatRequest) -> ModelAnswer:
     try:
         returned = function(request)
         if isinstance(returned, AIMessage):
@@ -534,8 +507,8 @@ def _called(
     except Exception as error:  # noqa: BLE001 - it becomes the reply
         # The text of a function's exception may be private; the check of its answer is not.
         raised = f"It raised `{type(error).__name__}`."
-        reason = f"{error}" if isinstance(error, UsageError) else raised
-        _fail(rule, f"its `answer` function failed. {reason}")
+        msg = f"its `answer` function failed. {error if isinstance(error, UsageError) else raised}"
+        raise _RuleFailed(msg) from None
 
 
 def _from_message(message: AIMessage) -> ModelAnswer:

@@ -348,12 +348,12 @@ class _Running:
             timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         )
         self._server = uvicorn.Server(config)
-        self._thread = threading.Thread(target=self._run, name="LocalServer", daemon=True)
+        sockets = {"sockets": [self._socket]}
+        self._thread = threading.Thread(
+            target=self._server.run, kwargs=sockets, name="LocalServer", daemon=True
+        )
         # The socket already accepts: requests wait in its queue until the event loop runs.
         self._thread.start()
-
-    def _run(self) -> None:
-        self._server.run(sockets=[self._socket])
 
     def wait(self, timeout: float | None = None) -> None:
         self._thread.join(timeout)

@@ -14,7 +14,7 @@ from langchain_sequrity.headers import (
 from langchain_sequrity.local.refusals import refuse
 from langchain_sequrity.local.sessions import Session
 
-_KINDS: dict[str, type[Header]] = {
+KINDS: dict[str, type[Header]] = {
     "x-features": FeaturesHeader,
     "x-policy": PolicyHeader,
     "x-config": ConfigHeader,
@@ -36,13 +36,15 @@ def apply(session: Session, headers: Mapping[str, str], *, new: bool) -> Mapping
     Raises:
         StatusError: 400 for an invalid header, 409 for a header that differs from the session's.
     """
-    sent = {name: _read(kind, headers[name]) for name, kind in _KINDS.items() if name in headers}
+    sent = {name: _read(kind, headers[name]) for name, kind in KINDS.items() if name in headers}
     written = {name: write_header(header) for name, header in sent.items()}
+    config = sent.get("x-config")
     if new:
         session.headers = written
-        session.max_turns = _max_turns(sent.get("x-config"))
-        return session.headers
-    held, config = session.headers, sent.get("x-config")
+        fsm = config.fsm if isinstance(config, ConfigHeader) else None
+        session.max_turns = fsm.max_n_turns if fsm else None
+        return written
+    held = session.headers
     if isinstance(config, ConfigHeader) and _adds_policy(config, held.get("x-config")):
         held = {**held, "x-config": written.pop("x-config")}
     for name, text in written.items():
@@ -74,7 +76,3 @@ def _read(kind: type[Header], text: str) -> Header:
         return read_header(kind, text)
     except UsageError as error:
         refuse(400, str(error))
-
-
-def _max_turns(config: Header | None) -> int | None:
-    return config.fsm.max_n_turns if isinstance(config, ConfigHeader) and config.fsm else None

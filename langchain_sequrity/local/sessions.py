@@ -233,13 +233,10 @@ class MemorySessions:
         with self._lock:
             self._drop(session_id)
 
-    def _idle(self) -> Iterator[str]:
-        return (key for key in self._sessions if key not in self._busy)
-
     def _drop_expired(self) -> None:
         last_good = self._clock() - self._max_idle
-        expired = list(takewhile(lambda key: self._sessions[key].used < last_good, self._idle()))
-        for key in expired:
+        idle = (key for key in self._sessions if key not in self._busy)
+        for key in [*takewhile(lambda key: self._sessions[key].used < last_good, idle)]:
             self._drop(key)
 
     def _drop(self, session_id: str) -> None:

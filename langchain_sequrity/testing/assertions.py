@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Final, Literal, Self, get_args, overload
+from typing import Any, Final, Literal, Self, TypedDict, Unpack, get_args, overload
 
 from langchain_sequrity.display import plain
 from langchain_sequrity.errors import PolicyDenied, TurnFailed, UsageError
@@ -65,8 +65,7 @@ class Expectation:
     @property
     def has_details(self) -> bool:
         """Whether more is expected than `kind`."""
-        given = (self.tool, self.rule, self.reason, self.strength, self.certain)
-        return any(one is not None for one in given)
+        return self.words != self.kind
 
     @property
     def words(self) -> str:
@@ -233,27 +232,22 @@ class DenialContext:
             warnings.warn(msg, RuntimeWarning, stacklevel=1)
 
 
-@overload
-def assert_denied(
-    *,
-    tool: str | None = None,
-    rule: Text | None = None,
-    reason: Text | None = None,
-    strength: Strength | None = None,
-    certain: bool | None = None,
-) -> DenialContext: ...
+class Options(TypedDict, total=False):
+    """The options of both assertions; `assert_denied` describes them."""
+
+    tool: str | None
+    rule: Text | None
+    reason: Text | None
+    strength: Strength | None
+    certain: bool | None
 
 
 @overload
-def assert_denied(
-    what: object,
-    *,
-    tool: str | None = None,
-    rule: Text | None = None,
-    reason: Text | None = None,
-    strength: Strength | None = None,
-    certain: bool | None = None,
-) -> None: ...
+def assert_denied(**expected: Unpack[Options]) -> DenialContext: ...
+
+
+@overload
+def assert_denied(what: object, **expected: Unpack[Options]) -> None: ...
 
 
 def assert_denied(
@@ -309,26 +303,11 @@ def assert_denied(
 
 
 @overload
-def assert_allowed(
-    *,
-    tool: str | None = None,
-    rule: Text | None = None,
-    reason: Text | None = None,
-    strength: Strength | None = None,
-    certain: bool | None = None,
-) -> DenialContext: ...
+def assert_allowed(**expected: Unpack[Options]) -> DenialContext: ...
 
 
 @overload
-def assert_allowed(
-    what: object,
-    *,
-    tool: str | None = None,
-    rule: Text | None = None,
-    reason: Text | None = None,
-    strength: Strength | None = None,
-    certain: bool | None = None,
-) -> None: ...
+def assert_allowed(what: object, **expected: Unpack[Options]) -> None: ...
 
 
 def assert_allowed(

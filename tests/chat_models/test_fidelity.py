@@ -199,6 +199,9 @@ def test_media_reach_the_model(model: ChatSequrity) -> None:
         {"type": "file", "base64": png, "mime_type": "application/pdf", "filename": "a.pdf"},
         {"type": "audio", "base64": png, "mime_type": "audio/wav"},
     ]
-    answer = str(model.invoke([HumanMessage(content)]).text)
-    assert "image" in answer
-    assert "a.pdf" in answer
+    sizes = []
+    for sent in (content[:1], content):
+        usage = model.invoke([HumanMessage(sent)]).usage_metadata
+        assert usage is not None
+        sizes.append(usage["input_tokens"])
+    assert sizes[1] == sizes[0] + 3 * 85  # an image, a file and a sound
