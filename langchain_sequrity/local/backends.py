@@ -251,14 +251,12 @@ class RoleBrain:
     """
 
     def __init__(self, brains: Mapping[Role, Brain], otherwise: Brain) -> None:
-        self._brains = brains
+        self._brains = {asked: brains[role] for asked, role in _ROLES.items() if role in brains}
         self._otherwise = otherwise
 
     def stream(self, request: ChatRequest, context: BrainContext) -> Iterator[AIMessageChunk]:
         """Answer with the brain of the role."""
-        role = _ROLES.get(context.role)
-        brain = self._otherwise if role is None else self._brains.get(role, self._otherwise)
-        return brain.stream(request, context)
+        return self._brains.get(context.role, self._otherwise).stream(request, context)
 
 
 class BoundedBrain:

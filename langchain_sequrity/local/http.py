@@ -48,25 +48,20 @@ async def read(
             if it does not arrive in time: half a body takes memory, too.
     """
     declared = headers.get("content-length", "")
-    if declared.isdecimal():
+    is_paid = declared.isdecimal()
+    if is_paid:
         _check(int(declared), limit)
         charge.take(_TIMES_TEXT * int(declared))
+    body = charge.buffer()
     try:
         with anyio.fail_after(seconds):
-            return await _joined(chunks, charge, limit, is_paid=declared.isdecimal())
+            async for chunk in chunks:
+                _check(len(body) + len(chunk), limit)
+                if not is_paid:
+                    charge.take(_TIMES_TEXT * len(chunk))
+                body += chunk
     except TimeoutError:
         refuse(408, f"The body did not arrive within {seconds:g} s. Send it without pauses.")
-
-
-async def _joined(
-    chunks: AsyncIterable[bytes], charge: Charge, limit: int, *, is_paid: bool
-) -> bytearray:
-    body = charge.buffer()
-    async for chunk in chunks:
-        _check(len(body) + len(chunk), limit)
-        if not is_paid:
-            charge.take(_TIMES_TEXT * len(chunk))
-        body += chunk
     return body  # a copy as `bytes` would double the memory
 
 

@@ -97,8 +97,21 @@ class Charge:
             StatusError: 413 if it is more than the whole budget, 429 if other requests leave too
                 little.
         """
-        if not self.may_take(amount):
-            self._refuse(amount)
+        if self.may_take(amount):
+            return
+        total = self._budget.total
+        if self._taken + amount > total:
+            refuse(
+                413,
+                f"The request needs more memory than the {total} bytes that all requests share: "
+                "parsed JSON takes up to thirty times its length. Send less.",
+            )
+        refuse(
+            429,
+            f"Other requests use most of the {total} bytes of memory that all requests share. Try "
+            "again.",
+            retry_after=1,
+        )
 
     def may_take(self, amount: int) -> bool:
         """Take bytes for something optional; `False` if too few are left."""
@@ -116,21 +129,6 @@ class Charge:
         for buffer in self._buffers:
             buffer.clear()
         self.take(-self._taken)
-
-    def _refuse(self, amount: int) -> None:
-        total = self._budget.total
-        if self._taken + amount > total:
-            refuse(
-                413,
-                f"The request needs more memory than the {total} bytes that all requests share: "
-                "parsed JSON takes up to thirty times its length. Send less.",
-            )
-        refuse(
-            429,
-            f"Other requests use most of the {total} bytes of memory that all requests share. Try "
-            "again.",
-            retry_after=1,
-        )
 
 
 class Shares:

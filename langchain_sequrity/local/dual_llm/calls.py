@@ -350,26 +350,22 @@ _PARSE_WITH_AI, _VERIFY_HYPOTHESIS = "parse_with_ai", "verify_hypothesis"
 # The data model sets this boolean if the data are enough for an answer.
 _ENOUGH = "have_enough_info"
 _PRODUCER = Labels(producers=frozenset({"__tool/parse_with_ai"}))
-_ANY: dict[str, Any] = {}
 
+
+def _object(required: Sequence[str], **properties: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "object", "properties": properties, "required": [*required]}
+
+
+_TEXT = {"type": "string"}
+_ANY: dict[str, Any] = {}
 INTERNAL_SCHEMAS: Mapping[str, dict[str, Any]] = {
-    _PARSE_WITH_AI: {
-        "type": "object",
-        "properties": {"query": {"type": "string"}, "output_schema": _ANY},
-        "required": ["query", "output_schema"],
-    },
+    _PARSE_WITH_AI: _object(["query", "output_schema"], query=_TEXT, output_schema=_ANY),
     _VERIFY_HYPOTHESIS: {
-        "type": "object",
-        "properties": {"hypothesis": {"type": "string"}},
-        "required": ["hypothesis"],
+        **_object(["hypothesis"], hypothesis=_TEXT),
         "additionalProperties": True,  # values, by their names in the hypothesis
     },
-    _COMPLETE_TURN: {"type": "object", "properties": {"value": _ANY}},
-    _SET_POLICY: {
-        "type": "object",
-        "properties": {"policy": {"type": "string"}},
-        "required": ["policy"],
-    },
+    _COMPLETE_TURN: _object([], value=_ANY),
+    _SET_POLICY: _object(["policy"], policy=_TEXT),
 }
 
 
