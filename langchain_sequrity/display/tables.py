@@ -137,16 +137,13 @@ def _drawn(row: Row, widths: Sequence[int]) -> Iterator[str]:
     """The lines of a row."""
     cells = [_wrapped(cell, width) for cell, width in zip(row, widths, strict=True)]
     for parts in zip_longest(*cells, fillvalue=""):
-        padded = [_padded(part, width) for part, width in zip(parts, widths, strict=True)]
+        pairs = zip(parts, widths, strict=True)
+        padded = [part + " " * (width - _width(part)) for part, width in pairs]
         yield _GAP.join(padded).rstrip()
 
 
 def _wrapped(cell: Cell, width: int) -> list[str]:
     return [line for text in cell for line in textwrap.wrap(text, max(width, 1)) or [""]]
-
-
-def _padded(text: str, width: int) -> str:
-    return text + " " * (width - _width(text))
 
 
 def _width(text: str) -> int:

@@ -21,9 +21,7 @@ from langchain_sequrity.wire.exchange import ChatRequest
 
 # A longer text has larger pieces, not more of them.
 _MOST_PIECES = 200
-_MOST_FRAGMENTS = 16
-_FRAGMENT = 12
-_LEAST_FRAGMENTS = 2
+_FRAGMENTS = 8  # of the arguments of a call
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,11 +130,10 @@ def _pieces(tokens: list[str]) -> Iterator[list[str]]:
 def _call_pieces(
     index: int, name: str, arguments: str, request: ChatRequest
 ) -> Iterator[AIMessageChunk]:
-    size = max(_FRAGMENT, math.ceil(len(arguments) / _MOST_FRAGMENTS))
-    size = min(size, math.ceil(len(arguments) / _LEAST_FRAGMENTS))
     call_id = _call_id(index, name, arguments, request)
     head = tool_call_chunk(name=name, args="", id=call_id, index=index)
     yield AIMessageChunk(content="", tool_call_chunks=[head])
+    size = max(1, math.ceil(len(arguments) / _FRAGMENTS))
     for start in range(0, len(arguments), size):
         part = arguments[start : start + size]
         fragment = tool_call_chunk(name=None, args=part, id=None, index=index)

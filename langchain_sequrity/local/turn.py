@@ -185,15 +185,12 @@ class ChatTurn:
             self._store.remove(session.id)
             self._services.runs.drop(session.id)
         else:
-            self._save()
+            try:
+                self._store.save(session)
+            except BaseException:  # the program is already further than the stored session
+                self._services.runs.drop(session.id)
+                raise
         self.close()
-
-    def _save(self) -> None:
-        try:
-            self._store.save(self.session)
-        except BaseException:  # the program is already further than the stored session
-            self._services.runs.drop(self.session.id)
-            raise
 
     def close(self) -> None:
         """Release the session, however the turn ended; a second call does nothing."""
