@@ -23,7 +23,7 @@ from langchain.agents.middleware.types import (
     ResponseT,
     ToolCallRequest,
 )
-from langchain_core.messages import AIMessage, AnyMessage, ToolCall, ToolMessage
+from langchain_core.messages import AIMessage, AnyMessage, ToolCall
 from langchain_core.tools import BaseTool
 from langgraph.config import get_config
 from langgraph.runtime import Runtime
@@ -65,6 +65,7 @@ from langchain_sequrity.middleware.tool_call import (
     check_call,
     label_result,
     labels_seen,
+    last_message,
 )
 from langchain_sequrity.middleware.verdict import AgentPolicy, CheckResult, Labelling, Tool
 from langchain_sequrity.on_denied import OnDenied, check_on_denied
@@ -335,16 +336,13 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
         """Check the calls of the model's message."""
         messages: list[AnyMessage] = state["messages"]
         thread = read(state)
-        last = next((n for n, one in enumerate(reversed(messages), 1) if _is_ai(one)), 0)
-        message = messages[-last] if last else None
-        if not isinstance(message, AIMessage) or not message.tool_calls:
+        place, message, answered = last_message(messages)
+        if message is None:
             return None
-        after = messages[len(messages) - last + 1 :]
-        answered = {one.tool_call_id for one in after if isinstance(one, ToolMessage)}
         calls = [call for call in message.tool_calls if call["id"] not in answered]
         if not calls:  # for example structured output, which runs no tool
             return None
-        before = messages[: len(messages) - last]
+        before = messages[:place]
         thread = self._with_failed_calls(before, thread)
         seen = labels_seen(self._guard.policy, before, thread)
         if seen != thread.seen:
@@ -382,13 +380,13 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
         return self.after_model(state, runtime)
 
     def _report(self, result: _MessageResult, thread: Thread) -> None:
-        config = get_config()
+        config, labels = get_config(), self._guard.policy.argument_labels(thread.seen)
         for call, check in result.checks:
             outcome: EventOutcome = "allowed"
             if check.denial is not None:
                 is_asked = self._guard.asks and check.denial.may_be_approved
                 outcome = "asked" if is_asked else "denied"
-            self._guard.report("call", outcome, call, check, seen=thread.seen, config=config)
+            self._guard.audit.report("call", outcome, call, check, labels=labels, config=config)
 
     # When a call runs: only as it was checked, and its result is labelled.
 
@@ -499,10 +497,6 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
     async def aafter_agent(self, state: State, runtime: Runtime[ContextT]) -> Update:
         """Raise a denial after which the model was not called again."""
         return self.after_agent(state, runtime)
-
-
-def _is_ai(message: AnyMessage) -> bool:
-    return isinstance(message, AIMessage)
 
 
 def _arguments(messages: Sequence[AnyMessage], message: str, call_id: str) -> dict[str, Any]:

@@ -36,10 +36,6 @@ class CheckedCall:
     digest: str
     denial: Denial | None
 
-    def to_json(self) -> dict[str, Any]:
-        """The form in the state."""
-        return {"digest": self.digest, "denial": self.denial and asdict(self.denial)}
-
 
 @dataclass(frozen=True, slots=True)
 class CheckedMessage:
@@ -87,6 +83,10 @@ class Thread:
     pending: PendingDenial | None = None
     labelled: frozenset[str] = frozenset()
     agent: str = ""
+
+    def change_of(self, session: Labels) -> Labels | None:
+        """The new labels of the session; `None` if they are the old ones."""
+        return session if session != self.session else None
 
 
 class ThreadLabels(NamedTuple):
@@ -157,7 +157,7 @@ def update(
     is_raised: bool = False,
     labelled: str | None = None,
 ) -> dict[str, bytes]:
-    """An update of the agent's state.
+    """An update of the agent's state; empty without a change.
 
     Args:
         session: The new labels of the session.
@@ -178,7 +178,7 @@ def update(
     if checked is not None:
         changes["plan"] = {
             "message": checked.message,
-            "entries": {call_id: entry.to_json() for call_id, entry in checked.calls.items()},
+            "entries": {call_id: asdict(entry) for call_id, entry in checked.calls.items()},
             "closed": checked.closed,
             "base": checked.base.to_wire(),
         }
@@ -189,7 +189,7 @@ def update(
         changes["refused"] = asdict(pending)
     elif is_raised:
         changes["refused"] = None
-    return {FIELD: json.dumps(changes).encode()}
+    return {FIELD: json.dumps(changes).encode()} if changes else {}
 
 
 def merged(old: bytes, new: bytes) -> bytes:

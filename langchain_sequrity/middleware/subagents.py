@@ -8,7 +8,6 @@ agents is called at a time, and no other call that depends on the session runs b
 (`policy_middleware`).
 """
 
-import dis
 import functools
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -156,10 +155,28 @@ _MAX_OBJECTS = 3_000
 def agents_of(tool: BaseTool) -> list["Pregel[Any]"]:
     """The graphs that a tool runs, as far as its code shows them.
 
+    Its function can reach them by closures, bound objects and globals.
+
     Args:
         tool: Any tool: `task` of deepagents, a tool of `agent.as_tool()`, or one that calls agents.
     """
-    return list(_graphs(tool))
+    found: list[Pregel[Any]] = []
+    seen: dict[int, Any] = {}  # keeps the objects alive, so that no id is reused
+    waiting: deque[tuple[Any, int, frozenset[str]]] = deque([(tool, 0, frozenset())])
+    while waiting and len(seen) < _MAX_OBJECTS:
+        one, depth, names = waiting.popleft()
+        if id(one) in seen:
+            continue
+        seen[id(one)] = one
+        try:
+            if isinstance(one, Pregel):
+                found.append(one)
+            elif depth < _MAX_DEPTH and not isinstance(one, ModuleType | type):
+                parts, names = _parts(one, names)
+                waiting.extend((part, depth + 1, names) for part in islice(parts, _MAX_OBJECTS))
+        except Exception:  # noqa: BLE001, S112 - inspected objects may raise anything
+            continue
+    return found
 
 
 def unguarded(agents: Iterable["Pregel[Any]"]) -> list[str]:
@@ -177,39 +194,20 @@ def _calls_tools(graph: "Pregel[Any]") -> bool:
     return not is_guarded(graph) and any(isinstance(one, ToolNode) for one in bound)
 
 
-def _graphs(tool: BaseTool) -> Iterator["Pregel[Any]"]:
-    """Graphs that a tool's function can reach: closures, bound objects and globals."""
-    seen: dict[int, Any] = {}  # keeps the objects alive, so that no id is reused
-    waiting: deque[tuple[Any, int, frozenset[str]]] = deque([(tool, 0, frozenset())])
-    while waiting and len(seen) < _MAX_OBJECTS:
-        one, depth, names = waiting.popleft()
-        if id(one) in seen:
-            continue
-        seen[id(one)] = one
-        try:
-            if isinstance(one, Pregel):
-                yield one
-            elif depth < _MAX_DEPTH and not isinstance(one, ModuleType | type):
-                parts, names = _parts(one, names)
-                waiting.extend((part, depth + 1, names) for part in islice(parts, _MAX_OBJECTS))
-        except Exception:  # noqa: BLE001, S112 - inspected objects may raise anything
-            continue
-
-
 def _parts(one: Any, names: frozenset[str]) -> tuple[Iterable[Any], frozenset[str]]:
     """Objects that an object reaches, and the attributes that code on the way names."""
     match one:
         case BaseTool():
             found: Iterable[Any] = (getattr(one, name, None) for name in _TOOL_ATTRIBUTES)
         case FunctionType():
-            attributes, variables = _named(one.__code__)
-            names |= attributes
-            used = (one.__globals__[name] for name in variables if name in one.__globals__)
+            own = _names_in(one.__code__)
+            names |= own
+            used = (one.__globals__[name] for name in own if name in one.__globals__)
             defaults = one.__defaults__ or ()
             found = (*_closed_over(one), *used, *defaults, getattr(one, "__wrapped__", None))
         case MethodType() | BuiltinMethodType():
             function = getattr(one, "__func__", None)
-            names |= _named(function.__code__)[0] if isinstance(function, FunctionType) else set()
+            names |= _names_in(function.__code__) if isinstance(function, FunctionType) else set()
             found = (function, one.__self__)
         case functools.partial():
             found = (one.func, *one.args, *one.keywords.values())
@@ -234,19 +232,10 @@ def _closed_over(function: FunctionType) -> Iterator[Any]:
             yield cell.cell_contents
 
 
-def _named(code: CodeType) -> tuple[frozenset[str], frozenset[str]]:
-    """The attributes and global variables that code uses."""
-    attributes, variables = set(), set()
-    for one in dis.get_instructions(code):
-        if one.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
-            variables.add(one.argval)
-        elif one.opname in ("LOAD_ATTR", "LOAD_METHOD"):
-            attributes.add(one.argval)
-        elif isinstance(one.argval, CodeType):
-            inner = _named(one.argval)
-            attributes |= inner[0]
-            variables |= inner[1]
-    return frozenset(attributes), frozenset(variables)
+def _names_in(code: CodeType) -> frozenset[str]:
+    """The attributes and global variables that code names."""
+    inner = (_names_in(one) for one in code.co_consts if isinstance(one, CodeType))
+    return frozenset(code.co_names).union(*inner)
 
 
 # deepagents

@@ -11,7 +11,7 @@ other middleware replaces a result, for example after a tool raised.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, cast, get_type_hints
+from typing import Any, get_type_hints
 
 from langchain.agents.middleware.types import ToolCallRequest
 from langchain_core.messages import AIMessage, AnyMessage, ToolCall, ToolMessage
@@ -84,65 +84,20 @@ class CallGuard:
     asks: bool
     raises: bool
 
-    def denied(
-        self, pending: PendingDenial, thread: Thread, *, session: Labels | None
-    ) -> ToolReply:
+    def denied(self, pending: PendingDenial, thread: Thread, session: Labels) -> ToolReply:
         """The reply to the model for a call that is denied when it runs.
 
         Args:
             pending: The denial and its call.
             thread: The state of the thread.
-            session: The session's labels, if they change.
+            session: The session's labels.
         """
         denial = pending.denial
         is_raised = self.raises and denial.kind != "waits" and thread.pending is None
         message = denial_message(denial, pending.call_id)
-        return self.reply(message, session=session, pending=pending if is_raised else None)
-
-    @staticmethod
-    def reply(
-        message: ToolMessage,
-        *,
-        session: Labels | None,
-        pending: PendingDenial | None = None,
-        is_labelled: bool = False,
-    ) -> ToolReply:
-        """A message that replaces a result, with the update of the state.
-
-        Args:
-            message: The message.
-            session: The session's labels, if they change.
-            pending: A denial to raise.
-            is_labelled: Whether the message gets no more labels.
-        """
-        if session is None and pending is None and not is_labelled:
-            return message
-        labelled = message.tool_call_id if is_labelled else None
-        change = update(session=session, pending=pending, labelled=labelled)
-        return cast("ToolReply", _with_update(message, change))
-
-    def report(
-        self,
-        stage: Stage,
-        outcome: EventOutcome,
-        call: ToolCall,
-        result: CheckResult,
-        *,
-        seen: Labels,
-        config: Mapping[str, Any],
-    ) -> None:
-        """Report a check.
-
-        Args:
-            stage: When the check was made.
-            outcome: Its outcome.
-            call: The call.
-            result: Its result.
-            seen: The join of the labels of all results that the model had seen.
-            config: The run's configuration.
-        """
-        labels = self.policy.argument_labels(seen)
-        self.audit.report(stage, outcome, call, result, labels=labels, config=config)
+        change = update(session=thread.change_of(session), pending=pending if is_raised else None)
+        reply: ToolReply = _with_update(message, change)
+        return reply
 
 
 # Before the call
@@ -190,7 +145,7 @@ class _CallCheck:
         state = _current_state(request.runtime.config, "messages", FIELD)
         self._thread = read(state)
         self._session = self._thread.session
-        last, self._answered = _last_message(state.get("messages") or [])
+        _, last, self._answered = last_message(state.get("messages") or [])
         self._message = (last and last.id) or ""
         self._checked = CheckedMessage()
         if self._message and self._thread.checked.message == self._message:
@@ -297,7 +252,10 @@ class _CallCheck:
             if answer.type == "respond":
                 self._report("human", "answered", call, result)
                 message = ToolMessage(answer.message, name=name, tool_call_id=self._call_id)
-                return self._guard.reply(message, session=self._new_session, is_labelled=True)
+                session = self._thread.change_of(self._session)
+                change = update(session=session, labelled=self._call_id)
+                reply: ToolReply = _with_update(message, change)
+                return reply
             tool = self._tool(answer.name)
             if tool is None:
                 remark = "The agent has no tool of that name; the call is unchanged."
@@ -319,20 +277,16 @@ class _CallCheck:
 
     # Replies and reports
 
-    @property
-    def _new_session(self) -> Labels | None:
-        """The session's labels, if they changed here."""
-        return self._session if self._session != self._thread.session else None
-
     def _denied(self, denial: Denial) -> ToolReply:
         pending = PendingDenial(self._message, self._call_id, denial)
-        return self._guard.denied(pending, self._thread, session=self._new_session)
+        return self._guard.denied(pending, self._thread, self._session)
 
     def _report(
         self, stage: Stage, outcome: EventOutcome, call: ToolCall, result: CheckResult
     ) -> None:
+        labels = self._policy.argument_labels(self._thread.seen)
         config = self._request.runtime.config
-        self._guard.report(stage, outcome, call, result, seen=self._thread.seen, config=config)
+        self._guard.audit.report(stage, outcome, call, result, labels=labels, config=config)
 
 
 def _current_state(config: Mapping[str, Any], *fields: str) -> Mapping[str, Any]:
@@ -349,15 +303,16 @@ def _waits(tool: str) -> Denial:
     return hard_denial(tool, "waits", reason)
 
 
-def _last_message(messages: Any) -> tuple[AIMessage | None, frozenset[str]]:
-    """The newest message of the model, and the ids of its calls that have a result."""
+def last_message(messages: Sequence[AnyMessage]) -> tuple[int, AIMessage | None, set[str]]:
+    """The newest message of the model with its place, and the ids of calls with a result."""
     answered: set[str] = set()
-    for message in reversed(messages):
+    for place in range(len(messages) - 1, -1, -1):
+        message = messages[place]
         if isinstance(message, AIMessage):
-            return message, frozenset(answered)
+            return place, message, answered
         if isinstance(message, ToolMessage):
             answered.add(message.tool_call_id)
-    return None, frozenset(answered)
+    return 0, None, answered
 
 
 # After the call
@@ -395,7 +350,7 @@ def label_result(
     report_to_outer_call(thread, call["id"] or "", labels, session)
     if labels == Labels() and session == thread.session and given.labels is None:
         return result
-    changed = session if session != thread.session else None
+    changed = thread.change_of(session)
     return _with_update(result, update(seen=labels, session=changed, labelled=call["id"]))
 
 
@@ -513,9 +468,10 @@ def _withheld(
     report_to_outer_call(thread, call["id"] or "", Labels(), session)
     denial = hard_denial(call["name"], "withheld", reason)
     check, config = CheckResult(session, None, denial), allowed.request.runtime.config
-    guard.report("result", "denied", call, check, seen=thread.seen, config=config)
+    labels = guard.policy.argument_labels(thread.seen)
+    guard.audit.report("result", "denied", call, check, labels=labels, config=config)
     pending = PendingDenial(allowed.message, call["id"] or "", denial)
-    return guard.denied(pending, thread, session=session if session != thread.session else None)
+    return guard.denied(pending, thread, session)
 
 
 def _value_of(message: ToolMessage) -> Any:
@@ -563,7 +519,9 @@ def _updates(update: Any) -> Iterable[tuple[str, Any]]:
 
 
 def _with_update(result: Any, change: Mapping[str, Any]) -> Any:
-    """The result of a call together with an update of the state."""
+    """The result of a call together with an update of the state, if there is one."""
+    if not change:
+        return result
     if isinstance(result, ToolMessage):
         return Command(update={"messages": [result], **change})
     if isinstance(result, Command) and result.graph is None and isinstance(result.update, dict):

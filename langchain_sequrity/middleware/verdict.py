@@ -10,7 +10,6 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass
 from enum import Enum
@@ -18,7 +17,6 @@ from functools import lru_cache
 from typing import Any, Literal, Self, get_args
 
 from langchain_core.tools import BaseTool
-from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import (
     AliasChoices,
     BaseModel,
@@ -37,13 +35,10 @@ from langchain_sequrity.headers import PolicyHeader, coerce
 from langchain_sequrity.labels import Labels
 from langchain_sequrity.middleware.denials import hard_denial
 from langchain_sequrity.sqrt import Argument, Call, Verdict, check
-from langchain_sequrity.sqrt.coerce import Arguments
+from langchain_sequrity.sqrt.coerce import Arguments, arguments_of, completed
 from langchain_sequrity.sqrt.verdict import denial_of as denial_of_verdict
 
 _PLAIN = frozenset({type(None), str, bool, int, float})
-
-_EMPTY = (None, list, dict, set, tuple, str, int, float, bool)
-"""Default factories that always make an equal value; `None` means no factory."""
 
 
 def bound(tool: BaseTool | None, args: Mapping[str, Any]) -> Mapping[str, Any] | None:
@@ -75,38 +70,6 @@ def bound(tool: BaseTool | None, args: Mapping[str, Any]) -> Mapping[str, Any] |
         return None
     found = _members(made, made.model_fields_set - injected)
     return None if canonical(found) == canonical(args) else found
-
-
-def defaults(tool: BaseTool) -> dict[str, Any]:
-    """The defaults of a tool's arguments, by the names that the model knows.
-
-    Args:
-        tool: The tool.
-
-    Returns:
-        Those defaults of its schema that are equal for each call and that JSON can express.
-    """
-    schema = tool.args_schema
-    if isinstance(schema, Mapping):
-        return dict(Arguments(schemas=_properties(schema)).defaults)
-    if schema is None or not issubclass(schema, BaseModel):
-        return {}
-    found = {}
-    for name in _asked_for(tool) & schema.model_fields.keys():
-        field = schema.model_fields[name]
-        if field.is_required() or field.default_factory not in _EMPTY:
-            continue
-        with suppress(ValueError):  # JSON cannot express it
-            found[_name(name, field.validation_alias)] = _json(
-                field.get_default(call_default_factory=True)
-            )
-    return found
-
-
-def _properties(schema: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    properties = schema.get("properties")
-    members = properties.items() if isinstance(properties, Mapping) else ()
-    return {name: one for name, one in members if isinstance(one, Mapping)}
 
 
 def _schema(tool: BaseTool) -> type[BaseModel] | None:
@@ -249,7 +212,7 @@ class AgentPolicy:
         self._looks_at_agent = tools == "agent"
         self._fitting: dict[tuple[int, ...], list[BaseTool]] = {}
         self._learned: dict[int, BaseTool] = {}
-        self._defaults: dict[str, Mapping[str, Any] | None] = {}
+        self._tools: dict[str, Arguments] = {}
         self.nesting: set[str] = set()
         if isinstance(tools, str):
             if tools != "agent":
@@ -290,15 +253,18 @@ class AgentPolicy:
             if len(self._learned) >= _MAX_TOOLS:
                 self._learned.clear()
             self._learned[id(tool)] = tool  # keeps the tool alive, so that its id is not reused
-            found = defaults(tool)
-            known = self._defaults.setdefault(tool.name, found)
-            if known is None or canonical(known) != canonical(found):
-                self._defaults[tool.name] = None
+            try:
+                found = arguments_of([tool])[tool.name]
+            except Exception:  # noqa: BLE001 - a schema without a JSON form raises anything
+                found = Arguments()
+            known = self._tools.setdefault(tool.name, found)
+            if canonical(known.defaults) != canonical(found.defaults):
+                self._tools[tool.name] = Arguments()
 
     def _check(self, tools: Sequence[Tool]) -> None:
         faults = [
             f"- line {one.line}: {one.message}. {one.hint}".rstrip()
-            for one in check(self._text, [_definition(tool) for tool in tools])
+            for one in check(self._text, tools)
             if one.severity == "error"
         ]
         if faults:
@@ -324,7 +290,7 @@ class AgentPolicy:
     def for_other_tools(self) -> Self:
         """The same policy, without the check against the tools of an agent."""
         other = copy.copy(self)
-        known: dict[str, Any] = {"_fitting": {}, "_learned": {}, "_defaults": {}, "nesting": set()}
+        known: dict[str, Any] = {"_fitting": {}, "_learned": {}, "_tools": {}, "nesting": set()}
         vars(other).update(_looks_at_agent=False, **known)
         return other
 
@@ -362,7 +328,7 @@ class AgentPolicy:
             session: The session's labels.
         """
         try:
-            call = self._completed(self._call(tool, args, seen))
+            call = self._call(tool, args, seen)
             session = self.engine.before(call, session)
             verdict = self.engine.decide(call, session)
         except Exception as error:  # noqa: BLE001 - after any error the call is denied
@@ -376,25 +342,13 @@ class AgentPolicy:
         self, tool: str, args: Args, seen: Labels, result: Argument, session: Labels
     ) -> tuple[Labels, Labels]:
         """The labels of a result, and the new labels of the session."""
-        call = self._completed(self._call(tool, args, seen))
-        return self.engine.after(call, result, session)
+        return self.engine.after(self._call(tool, args, seen), result, session)
 
     def _call(self, tool: str, args: Args, seen: Labels) -> Call:
         labels = self.argument_labels(seen)
-        return Call(tool, {name: Argument(value, labels) for name, value in args.items()})
-
-    def _completed(self, call: Call) -> Call:
-        """The call with the defaults of missing arguments, which carry no labels."""
-        known = self._defaults.get(call.tool) or {}
-        missing = {
-            name: Argument(value) for name, value in known.items() if name not in call.arguments
-        }
-        return Call(call.tool, {**call.arguments, **missing}) if missing else call
+        call = Call(tool, {name: Argument(value, labels) for name, value in args.items()})
+        return completed(call, self._tools)
 
 
 def _hashed(facts: Sequence[Any]) -> str:
     return hashlib.sha256(canonical(facts).encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def _definition(tool: Tool) -> str | Mapping[str, Any]:
-    return convert_to_openai_tool(tool) if isinstance(tool, BaseTool) else tool
