@@ -9,7 +9,7 @@ difference for the policy, the nodes run one after the other.
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import aclosing
 from dataclasses import replace
-from typing import Any, Literal, Self, Unpack, cast, get_args
+from typing import Any, Literal, NoReturn, Self, Unpack, cast, get_args
 from urllib.parse import urlsplit
 
 from langchain_core.runnables import RunnableConfig
@@ -35,9 +35,7 @@ from langchain_sequrity.graph.codegen.compiler import WhyNotSplit, compile_graph
 from langchain_sequrity.graph.codegen.tools import INTERNAL_TOOLS
 from langchain_sequrity.graph.dispatch import ClientTools
 from langchain_sequrity.graph.explain import GraphExplanation, explain
-from langchain_sequrity.graph.journal import (
-    add_entries,
-)
+from langchain_sequrity.graph.journal import add_entries
 from langchain_sequrity.graph.limits import UPDATES_PER_JOURNAL
 from langchain_sequrity.graph.options import NodeOptions
 from langchain_sequrity.graph.program import JOURNAL, RUN, STEP, GraphProgram, is_own
@@ -285,14 +283,7 @@ class LangGraphExecutor(DrivenGraph):
         spec = read_graph(graph)
         self._model = _model_of(model, connection)
         strict = self._model.strict_policy if strict_policy is None else strict_policy
-        self._given, self._spec = graph, spec
-        self._options = dict(nodes or {})
-        self._rest = {
-            "history": history,
-            "on_denied": on_denied,
-            "strict_policy": strict_policy,
-            "keep_labels_of_edits": keep_labels_of_edits,
-        }
+        self._spec, self._options = spec, dict(nodes or {})
         prepared = self._model.prepared
         check_on_denied(on_denied, "`LangGraphExecutor`")
         check_field(on_denied, spec)
@@ -333,11 +324,10 @@ class LangGraphExecutor(DrivenGraph):
         """
         return explain(self._spec, self._program, self._options, self._fsm)
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle the arguments. The pickle of the model has no keys."""
-        kept = {name: getattr(self, name) for name in _KEPT}
-        options = {"nodes": self._options, **self._rest}
-        return _restored, (type(self), self._spec.builder, self._model, options, kept)
+    def __reduce__(self) -> NoReturn:
+        """Refuse to be pickled: no compiled graph can be, and the object has keys."""
+        msg = "An executor cannot be pickled. Pickle its model, and make another executor of it."
+        raise UsageError(msg)
 
 
 LangGraphExecutor.__signature__ = executor_signature(  # type: ignore[attr-defined]
@@ -368,27 +358,6 @@ def _compiled(
     )
     calls.attach(compiled)
     return compiled
-
-
-_KEPT = (
-    "checkpointer",
-    "store",
-    "cache",
-    "name",
-    "config",
-    "interrupt_before_nodes",
-    "interrupt_after_nodes",
-)
-
-
-def _restored(
-    kind: type[LangGraphExecutor],
-    builder: StateGraph[Any, Any, Any, Any],
-    model: SequrityChatModel,
-    options: Mapping[str, Any],
-    kept: dict[str, Any],
-) -> LangGraphExecutor:
-    return kind(builder, model, **options).copy(kept)
 
 
 def _model_of(model: SequrityChatModel | str, connection: NamedModelArguments) -> SequrityChatModel:
@@ -433,8 +402,6 @@ _FSM: dict[str, Any] = {
 _DEFAULTS: dict[str, Any] = {"max_tool_calls_per_step": _MANY, "force_to_cache": []}
 
 _FILTER = "min_num_tools_for_filtering"
-
-_INTERNAL = len(INTERNAL_TOOLS)
 
 
 def pinned(settings: Settings, tools: int) -> Settings:
@@ -483,38 +450,25 @@ def settings_of_runs(connection: Connection) -> dict[str, Any]:
 
 def _pinned(config: ConfigHeader, tools: int) -> ConfigHeader:
     fsm = config.fsm or FsmConfig()
-    _check_filter(fsm, tools)
     for name, needed in _FSM.items():
         found = getattr(fsm, name)
-        if found is not None and found != needed and name not in ("disable_rllm", _FILTER):
-            msg = (
-                f"`session_config.fsm.{name}` is {found!r}, but a graph's results must reach its "
-                f"program as they are. Leave it out; the executor sets it to {needed!r}."
-            )
-            raise UsageError(msg)
+        if found in (None, needed) or name == "disable_rllm":
+            continue
+        # Above the number of tools it has no effect: one configuration can serve chats too.
+        if name == _FILTER and found > tools + len(INTERNAL_TOOLS):
+            continue
+        msg = (
+            f"`session_config.fsm.{name}` is {found!r}, but a graph's results must reach its "
+            f"program as they are, and if a model drops one of its {tools} tools, a node could not "
+            f"be called. Leave it out; the executor sets it to {needed!r}."
+        )
+        raise UsageError(msg)
     unset = {name: value for name, value in _DEFAULTS.items() if getattr(fsm, name) is None}
     fsm = fsm.model_copy(update={**_FSM, **unset})
     shown = config.response_format or ResponseFormatConfig()
     if shown.include_policy_check_history is None:
         shown = shown.model_copy(update={"include_policy_check_history": True})
     return config.model_copy(update={"fsm": fsm, "response_format": shown})
-
-
-def _check_filter(fsm: FsmConfig, tools: int) -> None:
-    """Refuse a filter that could drop tools, because then a node could not be called.
-
-    A filter above the number of tools, for example 100 for ten nodes, has no effect. It is raised
-    like an unset one, so one configuration can serve chats as well.
-    """
-    found = fsm.min_num_tools_for_filtering
-    if found is not None and found <= tools + _INTERNAL:
-        msg = (
-            f"`session_config.fsm.{_FILTER}` is {found}, and this graph's program has {tools} "
-            f"tools beside {_INTERNAL} of the service's own: a model would choose among them, and "
-            "a node that it drops could not be called. Leave it out; the executor sets it to "
-            f"{_MANY}."
-        )
-        raise UsageError(msg)
 
 
 def read_history(given: object, base_url: str) -> History:
