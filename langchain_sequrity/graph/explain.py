@@ -6,9 +6,10 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from langgraph.graph import END, START
+from pydantic_core import to_jsonable_python
 
 from langchain_sequrity.display.tables import Cell, Table
-from langchain_sequrity.graph.analysis.reads_and_writes import field_router_of, is_model
+from langchain_sequrity.graph.analysis.reads_and_writes import field_router_of, whole_state
 from langchain_sequrity.graph.analysis.spec import Branch, GraphSpec, NodeSpec
 from langchain_sequrity.graph.options import NodeOptions
 from langchain_sequrity.graph.program import GraphProgram, ToolSpec
@@ -16,19 +17,7 @@ from langchain_sequrity.graph.program import GraphProgram, ToolSpec
 if TYPE_CHECKING:
     import rich.table
 
-_WHOLE = (
-    "It {verb} the whole state as far as is known, so labels are imprecise here. Declare it: "
-    'NodeOptions({verb}=["…"]).'
-)
-_WHOLE_MODEL = (
-    "It reads the whole state: the fields of a pydantic model are validated together, so labels "
-    "are imprecise here. Give it a smaller `input_schema`."
-)
 _SENT = "what a Send carries besides"
-_WHOLE_ROUTER = (
-    "It reads the whole state as far as is known, so routing carries all labels. Annotate its "
-    "first parameter with a TypedDict of the fields that it reads."
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,15 +72,8 @@ class GraphExplanation:
 
     def to_dict(self) -> dict[str, Any]:
         """All of it as JSON data."""
-        tools = [
-            {name: _plain(value) for name, value in _fields(one).items()} for one in self.tools
-        ]
-        return {
-            "graph": self.graph,
-            "program": self.program,
-            "tools": tools,
-            "fsm": dict(self.fsm),
-        }
+        found: dict[str, Any] = to_jsonable_python(self, fallback=dict)
+        return found
 
     def _table(self) -> Table:
         notes = [f"{_place(one)}: {note}" for one in self.tools for note in one.notes]
@@ -205,7 +187,7 @@ def _routers(
         is_fused = tool.name not in program.offered
         notes = ["It runs within the call of its node."] if is_fused else []
         if tool.reads_from == "everything" and len(tool.parameters) > 1:
-            notes.append(_WHOLE_ROUTER)
+            notes.append(f"It {whole_state('reads', branch.schema, is_router=True)}")
         yield ExplainedTool(
             node=source,
             router=branch.name,
@@ -230,9 +212,9 @@ def _answer(answer: Any) -> str:
 
 def _notes(spec: GraphSpec, node: NodeSpec, tool: ToolSpec) -> Iterator[str]:
     if tool.reads_from == "everything" and len(tool.parameters) > 1:
-        yield _WHOLE_MODEL if is_model(node.input_schema) else _WHOLE.format(verb="reads")
+        yield f"It {whole_state('reads', node.input_schema)}"
     if tool.writes_from == "everything" and len(spec.channels) > 1:
-        yield _WHOLE.format(verb="writes")
+        yield f"It {whole_state('writes')}"
     if tool.fused:
         names = ", ".join(str(one.branch) for one in tool.fused)
         yield f"Its call also runs the routers ({names}), so it reads what they read."
@@ -265,7 +247,7 @@ def _row(one: ExplainedTool) -> tuple[Cell, ...]:
     is_router = one.router is not None
     writes = tuple(field if field in one.definite else f"{field} (maybe)" for field in one.writes)
     return (
-        (f"  {one.router} after {one.node}" if is_router else one.node,),
+        (f"  {_place(one)}" if is_router else one.node,),
         (one.tool or "no call of its own",),
         _read(one),
         () if is_router else (*writes, f"({one.writes_from})") if writes else ("nothing",),
@@ -301,13 +283,3 @@ def _named(node: str) -> str:
 
 def _place(one: ExplainedTool) -> str:
     return one.node if one.router is None else f"{one.router} after {one.node}"
-
-
-def _fields(one: ExplainedTool) -> dict[str, Any]:
-    return {name: getattr(one, name) for name in one.__dataclass_fields__}
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return dict(value)
-    return list(value) if isinstance(value, tuple) else value

@@ -97,15 +97,15 @@ def test_a_policy_sees_the_query_of_parse_with_ai(local: LocalServer) -> None:
 @pytest.mark.parametrize(
     ("tool", "reads", "said"),
     [
-        ("parse_with_ai", [], "needs `query` and `output_schema`"),
-        ("parse_with_ai", ["query"], "lack `output_schema`"),
-        ("parse_with_ai", ["output_schema"], "lack `query`"),
-        ("parse_with_ai", ["name", "hypothesis"], "lack `output_schema`, `query`"),
-        ("parse_with_ai", ["query", "output_schema", "name"], "does not take `name`"),
-        ("verify_hypothesis", ["query"], "lack `hypothesis`"),
-        ("verify_hypothesis", [], "needs `hypothesis`"),
-        ("set_policy", ["query"], "lack `policy`"),
-        ("set_policy", ["policy", "name"], "does not take `name`"),
+        ("parse_with_ai", [], "`reads` are empty"),
+        ("parse_with_ai", ["query"], "takes `output_schema`, `query`, and its `reads` are `query`"),
+        ("parse_with_ai", ["output_schema"], "`reads` are `output_schema`."),
+        ("parse_with_ai", ["name", "hypothesis"], "`reads` are `hypothesis`, `name`"),
+        ("parse_with_ai", ["query", "output_schema", "name"], "reads=['query', 'output_schema']"),
+        ("verify_hypothesis", ["query"], "takes `hypothesis`, and its `reads` are `query`"),
+        ("verify_hypothesis", [], "takes `hypothesis`, and its `reads` are empty"),
+        ("set_policy", ["query"], "takes `policy`, and its `reads` are `query`"),
+        ("set_policy", ["policy", "name"], "`reads` are `name`, `policy`"),
     ],
 )
 def test_a_node_whose_reads_do_not_fit_its_internal_tool_is_refused(

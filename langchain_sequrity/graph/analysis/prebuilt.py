@@ -18,21 +18,21 @@ from langchain_sequrity.graph import _compat
 from langchain_sequrity.graph.analysis.source import (
     ANYTHING,
     ReturnSummary,
+    can_name,
+    either,
     fields_read,
     functions_of,
     hints_of,
     node_returns,
     source_of,
+    union_of,
 )
 
 _AGENTS = "langchain.agents.factory"
-_REACT = "langgraph.prebuilt.chat_agent_executor"
 _TOOL_NODE = "langgraph.prebuilt.tool_node"
 _MIDDLEWARE = "langchain.agents.middleware."
+_MODEL_NODES = ("model_node", "amodel_node")
 _ANSWER = "structured_response"
-_REACT_FIELDS = frozenset(
-    ("messages", "llm_input_messages", "remaining_steps", "is_last_step", _ANSWER)
-)
 _TRUSTED = frozenset(
     _MIDDLEWARE + name
     for name in (
@@ -73,12 +73,11 @@ def prebuilt_access(
     if _is(type(runnable), _TOOL_NODE, "ToolNode"):
         return _tool_node(runnable, fields, is_dict=is_dict)
     functions = functions_of(runnable)
-    found = [_function(one, fields) for one in functions]
+    found = [_function(one) for one in functions]
     if not found or None in found:
         return None
     ones = [one for one in found if one is not None]
-    returns = functools.reduce(ReturnSummary.either, (one.returns for one in ones))
-    return PrebuiltAccess(_all(one.reads for one in ones), returns)
+    return PrebuiltAccess(union_of(one.reads for one in ones), either(one.returns for one in ones))
 
 
 def response_formats(runnable: Any) -> Mapping[str, Any]:
@@ -87,16 +86,14 @@ def response_formats(runnable: Any) -> Mapping[str, Any]:
     The agent's own schema leaves the type of that field open.
     """
     for function in functions_of(runnable):
-        held = _held(function)
-        for name, module in (("initial_response_format", _AGENTS), ("response_format", _REACT)):
-            if name in held and function.__module__ == module:
-                told = held[name][-1] if isinstance(held[name], tuple) else held[name]
-                # A strategy has a schema. In a pydantic class, `schema` is a method.
-                return {_ANSWER: told if inspect.isclass(told) else getattr(told, "schema", told)}
+        told = _held(function).get("initial_response_format")
+        if told is not None and function.__module__ == _AGENTS:
+            # A strategy has a schema. In a pydantic class, `schema` is a method.
+            return {_ANSWER: told if inspect.isclass(told) else getattr(told, "schema", told)}
     return {}
 
 
-def _function(function: Any, fields: Collection[str]) -> PrebuiltAccess | None:
+def _function(function: Any) -> PrebuiltAccess | None:
     if isinstance(function, functools.partial) and _is(
         function.func, _TOOL_NODE, "tools_condition"
     ):
@@ -105,12 +102,9 @@ def _function(function: Any, fields: Collection[str]) -> PrebuiltAccess | None:
     if _is(function, _TOOL_NODE, "tools_condition"):
         return PrebuiltAccess(frozenset({"messages"}), ANYTHING)
     if isinstance(function, MethodType):
-        return _hook(function.__self__)
-    if getattr(function, "__module__", None) == _REACT:
-        return PrebuiltAccess(frozenset(fields) if set(fields) <= _REACT_FIELDS else None, ANYTHING)
-    if _is(function, _AGENTS, "create_agent.<locals>.model_node") or _is(
-        function, _AGENTS, "create_agent.<locals>.amodel_node"
-    ):
+        known = _fields_of(function.__self__)
+        return None if known is None else PrebuiltAccess(known, ReturnSummary(keys=known))
+    if any(_is(function, _AGENTS, f"create_agent.<locals>.{name}") for name in _MODEL_NODES):
         return _model_node(_held(function))
     return None
 
@@ -129,15 +123,6 @@ def _held(function: Any) -> Mapping[str, Any]:
     return {name: _compat.held_in(cell) for name, cell in held}
 
 
-def _all(sets: Iterable[frozenset[str] | None]) -> frozenset[str] | None:
-    found: set[str] = set()
-    for one in sets:
-        if one is None:
-            return None
-        found |= one
-    return frozenset(found)
-
-
 # Agents and their middleware.
 
 
@@ -153,14 +138,9 @@ def _model_node(held: Mapping[str, Any]) -> PrebuiltAccess:
     )
 
 
-def _hook(middleware: Any) -> PrebuiltAccess | None:
-    fields = _fields_of(middleware)
-    return None if fields is None else PrebuiltAccess(fields, ReturnSummary(keys=fields))
-
-
 def _around(wrappers: Iterable[Any]) -> frozenset[str] | None:
     """Fields of the middleware around a call; `None` if one middleware is unknown."""
-    return _all(map(_fields_around, wrappers))
+    return union_of(map(_fields_around, wrappers))
 
 
 def _fields_around(wrapper: Any) -> frozenset[str] | None:
@@ -208,7 +188,7 @@ def _tool_node(node: Any, fields: Collection[str], *, is_dict: bool) -> Prebuilt
             reads.append(_reads(functions, runtime, fields, is_dict=is_dict, through="state"))
         for function in functions:
             returns = returns.together(_tool_answer(function)).either(returns)
-    return PrebuiltAccess(_all(reads), returns)
+    return PrebuiltAccess(union_of(reads), returns)
 
 
 def _functions_of_tool(tool: Any) -> list[Callable[..., Any]]:
@@ -233,7 +213,7 @@ def _reads(
 ) -> frozenset[str] | None:
     """What tools read of a state, or of a runtime with the state."""
     sources = [source_of(one, parameter) for one in functions]
-    return _all(
+    return union_of(
         None if one is None else fields_read(one, fields, is_dict=is_dict, through=through)
         for one in sources
     )
@@ -260,11 +240,5 @@ def _may_command(function: Any) -> bool:
     if inspect.isclass(hint) and hint is not Any and not issubclass(Command, hint):
         return False
     inner = getattr(plain, "__wrapped__", None)
-    code = plain.__code__
-    objects = [*plain.__globals__.values(), *_held(plain).values()]
-    is_seen = "Command" in (*code.co_names, *code.co_freevars)
-    return (
-        is_seen
-        or any(one is Command for one in objects)
-        or (inner is not None and _may_command(inner))
-    )
+    is_held = any(one is Command for one in _held(plain).values())
+    return is_held or can_name(plain, Command) or (inner is not None and _may_command(inner))

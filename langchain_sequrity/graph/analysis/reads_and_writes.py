@@ -20,7 +20,7 @@ import dataclasses
 import inspect
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, get_type_hints
+from typing import Any, Literal, get_type_hints
 
 from langgraph.graph import START
 from langgraph.graph.state import CompiledStateGraph
@@ -44,11 +44,12 @@ from langchain_sequrity.graph.analysis.source import (
     returns_of_node,
     returns_of_router,
     sources_of,
+    union_of,
     uses_tool_node,
 )
 from langchain_sequrity.graph.analysis.spec import ROOT, Branch, GraphSpec, NodeSpec
 from langchain_sequrity.graph.options import FieldRouter, NodeOptions
-from langchain_sequrity.graph.program import OUTPUT_SCHEMA, PARSE_WITH_AI
+from langchain_sequrity.sqrt.coerce import INTERNAL_ARGUMENTS, OPEN_TOOLS
 
 KnownFrom = Literal["declared", "source", "annotation", "schema", "everything"]
 
@@ -78,30 +79,34 @@ class Access:
     definite: frozenset[str]
     reads_from: KnownFrom
     writes_from: KnownFrom
-    targets: frozenset[str] | None
-    sends: frozenset[str] | None
-    single: bool
-    may_end: bool
-    overwrites: bool
-    description: str
+    targets: frozenset[str] | None = frozenset()
+    sends: frozenset[str] | None = frozenset()
+    single: bool = True
+    may_end: bool = True
+    overwrites: bool = False
+    description: str = ""
 
 
-def warn_unknown(what: str, way_out: str) -> None:
-    """Warn that the whole state is assumed."""
-    text = (
-        f"{what} fields that its source does not show, so it counts as the whole state, and labels "
-        f"are imprecise there. {way_out}"
-    )
-    warn(text, UnknownAccess)
+def whole_state(verb: str, schema: type[Any] | None = None, *, is_router: bool = False) -> str:
+    """What to say of a node or a router that reads or writes all fields, as far as is known.
 
-
-def warn_of_model(what: str, way_out: str) -> None:
-    """Warn that the whole state is read because its schema is a pydantic model."""
-    text = (
-        f"{what} the whole state, whatever its source shows: the state is a pydantic model, whose "
-        f"fields are validated together, so labels are imprecise there. {way_out}"
-    )
-    warn(text, UnknownAccess)
+    Args:
+        verb: "reads" or "writes".
+        schema: For what is read, the schema of the input.
+        is_router: Whether it is a router.
+    """
+    if schema is not None and is_model(schema):
+        why = (
+            "the whole state, whatever its source shows: the state is a pydantic model, whose "
+            "fields are validated together"
+        )
+        way_out = "Give it a smaller `input_schema`."
+    else:
+        why = "fields that its source does not show, so it counts as the whole state"
+        way_out = f'Declare it: `NodeOptions({verb}=["…"])`.'
+    if is_router:
+        way_out = "Annotate its first parameter with a TypedDict of the fields that it reads."
+    return f"{verb} {why}; labels are imprecise there. {way_out}"
 
 
 def ordered(graph: GraphSpec, fields: Collection[str]) -> tuple[str, ...]:
@@ -202,9 +207,9 @@ class StateReader:
         """The keys that its source reads, fields or not; `None` if unknown."""
         sources = sources_of(self.runnable)
         found = [fields_read(one, self.fields, is_dict=self._is_dict) for one in sources]
-        if not found or None in found or any(map(uses_tool_node, sources)):
+        if not found or any(map(uses_tool_node, sources)):
             return None
-        return frozenset(key for one in found if one is not None for key in one)
+        return union_of(found)
 
     @property
     def needed(self) -> frozenset[str]:
@@ -250,22 +255,6 @@ def _read_by_subgraph(
     return frozenset(fields) & builder.schemas[builder.input_schema].keys()
 
 
-class _InternalToolParameters(NamedTuple):
-    """Parameters of one of the service's own tools (`docs/protocol.md`, LangGraph endpoint)."""
-
-    needed: tuple[str, ...]
-    takes_more: bool = False
-
-
-_PARAMETERS = {
-    PARSE_WITH_AI: _InternalToolParameters(("query", OUTPUT_SCHEMA)),
-    # Further parameters hold the values that the hypothesis names.
-    "verify_hypothesis": _InternalToolParameters(("hypothesis",), takes_more=True),
-    "set_policy": _InternalToolParameters(("policy",)),
-    "complete_turn": _InternalToolParameters((), takes_more=True),
-}
-
-
 def node_access(graph: GraphSpec, node: NodeSpec, options: NodeOptions) -> Access:
     """The access of a node.
 
@@ -289,12 +278,9 @@ def node_access(graph: GraphSpec, node: NodeSpec, options: NodeOptions) -> Acces
     targets = returns.targets
     is_sure = node.error_handler is None and writes_from == "source"
     if writes_from == "everything" and len(graph.channels) > 1:
-        warn_unknown(f"Node {node.name!r} writes", 'Declare it: `NodeOptions(writes=["…"])`.')
+        warn(f"Node {node.name!r} {whole_state('writes')}", UnknownAccess)
     if reads_from == "everything" and len(reads) > 1:
-        if is_model(node.input_schema):
-            warn_of_model(f"Node {node.name!r} reads", "Give it a smaller `input_schema`.")
-        else:
-            warn_unknown(f"Node {node.name!r} reads", 'Declare it: `NodeOptions(reads=["…"])`.')
+        warn(f"Node {node.name!r} {whole_state('reads', node.input_schema)}", UnknownAccess)
     return Access(
         reads=ordered(graph, reads),
         writes=writes,
@@ -333,9 +319,9 @@ def _reads(
             )
             raise UsageError(msg)
         return options.reads, "declared"
-    found = [one.reads for one in readers]
-    if None not in found:
-        return {field for one in found if one is not None for field in one}, "source"
+    found = union_of(one.reads for one in readers)
+    if found is not None:
+        return found, "source"
     is_own = node.input_schema is not graph.state_schema
     return everything, "schema" if is_own else "everything"
 
@@ -374,31 +360,18 @@ def _internal_tool_access(graph: GraphSpec, node: NodeSpec, options: NodeOptions
         definite=frozenset(options.writes),
         reads_from="declared",
         writes_from="declared",
-        targets=frozenset(),
-        sends=frozenset(),
-        single=True,
-        may_end=True,
-        overwrites=False,
-        description="",
     )
 
 
 def _check_parameters(node: NodeSpec, tool: str, reads: Collection[str]) -> None:
     """Check the fields that an internal tool reads: they are its parameters, by name."""
-    parameters = _PARAMETERS[tool]
-    if missing := [name for name in parameters.needed if name not in reads]:
-        needed = " and ".join(f"`{name}`" for name in parameters.needed)
+    needed = INTERNAL_ARGUMENTS[tool]
+    fits = set(needed) <= set(reads) if tool in OPEN_TOOLS else set(needed) == set(reads)
+    if not fits and tool != "complete_turn":  # which may end a turn with any values
         msg = (
-            f"Node {node.name!r} is the internal tool `{tool}`, which needs {needed}, and its "
-            f"`reads` lack {listed(missing)}. Its parameters are state fields of these names: add "
-            f"them to the state and write `NodeOptions(reads={list(parameters.needed)!r}, …)`."
-        )
-        raise UsageError(msg)
-    if not parameters.takes_more and (more := set(reads) - set(parameters.needed)):
-        msg = (
-            f"Node {node.name!r} is the internal tool `{tool}`, which does not take "
-            f"{listed(more)}: write `NodeOptions(reads={list(parameters.needed)!r}, …)`. Put all "
-            "that it needs into these fields."
+            f"Node {node.name!r} is the internal tool `{tool}`, which takes {listed(needed)}, and "
+            f"its `reads` are {listed(reads) or 'empty'}. Its parameters are state fields of these "
+            f"names: add them to the state and write `NodeOptions(reads={list(needed)!r}, …)`."
         )
         raise UsageError(msg)
 
@@ -432,9 +405,8 @@ def router_access(graph: GraphSpec, branch: Branch) -> Access:
     reads = branch.input_fields if found is None else found
     returns = returns_of_router(branch.path)
     if found is None and len(reads) > 1:
-        place = f"The router {branch.name!r} after {branch.source!r} reads"
-        warn = warn_of_model if is_model(branch.schema) else warn_unknown
-        warn(place, "Annotate its first parameter with a TypedDict of the fields that it reads.")
+        place = f"The router {branch.name!r} after {branch.source!r}"
+        warn(f"{place} {whole_state('reads', branch.schema, is_router=True)}", UnknownAccess)
     named = _named(branch, returns)
     targets = None if named is None else nodes_among(graph, named)
     # A Literal means one name, and its function returns no Send.
@@ -449,7 +421,6 @@ def router_access(graph: GraphSpec, branch: Branch) -> Access:
         sends=_sends(graph, branch, returns, targets),
         single=returns.most <= 1 or is_literal,
         may_end=(returns.least == 0 and not is_literal) or not only_nodes(graph, named),
-        overwrites=False,
         description=description_of(branch.path),
     )
 
@@ -466,18 +437,12 @@ def _check_no_passthrough(graph: GraphSpec, branch: Branch, keys: frozenset[str]
     if branch.source != START and extra:
         returned = returns_of_node(graph.nodes[branch.source].runnable).keys
         extra = extra if returned is None else extra & returned
-    if hidden := extra & (graph.channels.keys() | graph.managed.keys()):
-        msg = (
-            f"The router {branch.name!r} after {branch.source!r} reads {listed(hidden)}, which the "
-            f"input schema of {branch.source!r} does not have, and a router without an annotation "
-            "has the schema of its node. Annotate its parameter with a schema that has the field."
-        )
-        raise GraphNotSupported(msg, edge=(branch.source, branch.name))
     if extra:
         msg = (
-            f"The router {branch.name!r} after {branch.source!r} reads {listed(extra)}, which is "
-            "not a state field: LangGraph passes it on from what the node returned. Make it a "
-            "state field."
+            f"The router {branch.name!r} after {branch.source!r} reads {listed(extra)}, which the "
+            f"input schema of {branch.source!r} does not have: LangGraph passes it on from what "
+            "the node returned. Make it a state field, if it is none. Annotate its parameter with "
+            "a schema that has the field."
         )
         raise GraphNotSupported(msg, edge=(branch.source, branch.name))
 

@@ -62,6 +62,14 @@ class FunctionSource:
         for part in self.body:
             yield from ast.walk(part)
 
+    def parents(self) -> dict[ast.AST, ast.AST]:
+        """Syntax node of the body → the node around it."""
+        return {child: node for node in self.walk() for child in ast.iter_child_nodes(node)}
+
+    def binds(self, name: str) -> int:
+        """How often the body binds or declares a name."""
+        return sum(name in bound_names(node) for node in self.walk())
+
     def resolve(self, node: ast.AST) -> Any:
         """The object behind a name or a dotted name, or `UNKNOWN`."""
         if isinstance(node, ast.Attribute):
@@ -108,19 +116,21 @@ def source_of(function: Any, parameter: str | None = None) -> FunctionSource | N
         function: Any callable.
         parameter: The parameter that gets the state; by default the first one.
     """
-    plain, skipped, named = _plain_function(function)
-    if plain is None:
+    plain = _plain_function(function)
+    tree = None if plain is None else _tree(plain)
+    if plain is None or tree is None:
         return None
-    tree = _tree(plain)
-    if tree is None:
+    parameters = _signature_of(function, follow_wrapped=False)
+    first = next(iter(parameters.values()), None)
+    if parameter is None and first is not None and first.kind in _POSITIONAL:
+        parameter = first.name
+    known = {one.arg for one in (*tree.args.posonlyargs, *tree.args.args, *tree.args.kwonlyargs)}
+    if parameter is None or parameter not in known & parameters.keys():
         return None
-    places = [one.arg for one in (*tree.args.posonlyargs, *tree.args.args)]
-    if parameter is not None:
-        known = {*places[skipped:], *(one.arg for one in tree.args.kwonlyargs)} - named
-        return FunctionSource(plain, tree, parameter) if parameter in known else None
-    if skipped >= len(places) or places[skipped] in named:
-        return None
-    return FunctionSource(plain, tree, places[skipped])
+    return FunctionSource(plain, tree, parameter)
+
+
+_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
 def hints_of(function: Any) -> dict[str, Any]:
@@ -136,49 +146,60 @@ def hints_of(function: Any) -> dict[str, Any]:
 
 def input_hint(function: Any) -> Any:
     """The annotation of a function's first parameter; `None` without."""
+    return hints_of(function).get(next(iter(_signature_of(function, follow_wrapped=True)), ""))
+
+
+def _signature_of(function: Any, *, follow_wrapped: bool) -> Mapping[str, inspect.Parameter]:
     try:
-        parameters = inspect.signature(function).parameters
+        return inspect.signature(function, follow_wrapped=follow_wrapped).parameters
     except (ValueError, TypeError):  # built-in callables have none
-        return None
-    return hints_of(function).get(next(iter(parameters), ""))
+        return {}
 
 
-def _plain_function(function: Any) -> tuple[FunctionType | None, int, frozenset[str]]:
-    """The function behind partials, methods and callables, and the arguments that they set."""
-    skipped, named = 0, frozenset[str]()
+def _plain_function(function: Any) -> FunctionType | None:
+    """The function behind partials, methods and callables."""
     for _ in range(10):
         if isinstance(function, FunctionType):
-            return function, skipped, named
+            return function
         if isinstance(function, functools.partial):
-            skipped += len(function.args)
-            named |= frozenset(function.keywords)
             function = function.func
         elif isinstance(function, MethodType):
-            skipped += 1
             function = function.__func__
         else:
             function = inspect.getattr_static(type(function), "__call__", None)
-            skipped += 1
-    return None, 0, frozenset()
+    return None
 
 
 def _tree(function: FunctionType) -> Function | None:
     code = function.__code__
     text = "".join(linecache.getlines(code.co_filename, function.__globals__))
-    fits = [tree for tree in _functions_in(text) if _is_at(tree, code)]
+    trees, codes = _functions_in(text)
+    if code not in codes:
+        return None
+    fits = [tree for tree in trees if _is_at(tree, code)]
     if len(fits) > 1:
         fits = [tree for tree in fits if _holds(tree, code)]
-        fits = fits[-1:]  # the walk goes inwards, and the innermost fits best
-    return fits[0] if fits and _is_same(fits[0], code) else None
+    return fits[-1] if fits else None  # the walk goes inwards, and the innermost fits best
 
 
 @functools.lru_cache(maxsize=64)
-def _functions_in(text: str) -> tuple[Function, ...]:
+def _functions_in(text: str) -> tuple[tuple[Function, ...], frozenset[CodeType]]:
+    """The functions in the text of a module, as syntax trees and as code."""
     try:
         tree = ast.parse(text)
+        flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT  # as in a notebook
+        module: CodeType = compile(tree, "<source>", "exec", flags=flags, dont_inherit=True)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return ()
-    return tuple(node for node in ast.walk(tree) if isinstance(node, Function))
+        return (), frozenset()
+    trees = tuple(node for node in ast.walk(tree) if isinstance(node, Function))
+    return trees, frozenset(_codes_in(module))
+
+
+def _codes_in(code: CodeType) -> Iterator[CodeType]:
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield constant
+            yield from _codes_in(constant)
 
 
 def _is_at(tree: Function, code: CodeType) -> bool:
@@ -203,44 +224,6 @@ def _holds(tree: Function, code: CodeType) -> bool:
     )
 
 
-def _is_same(tree: Function, code: CodeType) -> bool:
-    try:
-        if isinstance(tree, ast.Lambda):
-            outer = compile(ast.Expression(tree), "<source>", "eval")
-        else:
-            bare = type(tree)(**{**dict(ast.iter_fields(tree)), "decorator_list": []})
-            around = _around(ast.copy_location(bare, tree), code.co_freevars)
-            outer = compile(ast.Module([around], []), "<source>", "exec")
-    except (SyntaxError, ValueError, RecursionError):
-        return False
-    codes = (one for one in outer.co_consts if isinstance(one, CodeType))
-    if code.co_freevars and not isinstance(tree, ast.Lambda):
-        codes = (one for each in codes for one in each.co_consts if isinstance(one, CodeType))
-    inner = [one for one in codes if one.co_name == code.co_name]
-    return len(inner) == 1 and set(_words(inner[0])) == set(_words(code))
-
-
-def _around(function: ast.stmt, names: tuple[str, ...]) -> ast.stmt:
-    """The function within a function that has these variables, which `nonlocal` needs."""
-    if not names:
-        return function
-    outer = ast.parse("def _():\n    " + " = ".join((*names, "None"))).body[0]
-    assert isinstance(outer, ast.FunctionDef)  # noqa: S101 - it is written so
-    outer.body.append(function)
-    return outer
-
-
-def _words(code: CodeType) -> Iterator[tuple[str, str]]:
-    """Names and constants, also of inner functions; they distinguish versions of a function."""
-    for name in (*code.co_names, *code.co_varnames, *code.co_cellvars, *code.co_freevars):
-        yield "name", name
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            yield from _words(constant)
-        else:
-            yield "constant", repr(constant)
-
-
 _TOOL_NODE = "ToolNode"
 
 _RUNS = frozenset({"invoke", "stream", "batch"})
@@ -263,26 +246,15 @@ def fields_read(
     Returns:
         The keys, fields or not; `None` if unknown.
     """
-    parents: dict[ast.AST, ast.AST] = {}
-    uses: list[ast.expr] = []
-    for part in source.body:
-        for node in ast.walk(part):
-            parents.update((child, node) for child in ast.iter_child_nodes(node))
-            if isinstance(node, ast.Name) and node.id in _LOOKS_AROUND:
-                return None
-            if source.state in bound_names(node):
-                return None
-            if isinstance(node, ast.Name) and node.id == source.state:
-                uses.append(node)
-    found: set[str] = set()
-    for use in uses if through is None else _through(through, uses, parents):
-        if use is None:
-            return None
-        read = _read(use, parents, fields, is_dict=is_dict)
-        if read is None:
-            return None
-        found |= read
-    return frozenset(found)
+    names = [node for node in source.walk() if isinstance(node, ast.Name)]
+    if any(node.id in _LOOKS_AROUND for node in names) or source.binds(source.state):
+        return None
+    parents = source.parents()
+    uses = [node for node in names if node.id == source.state]
+    states = uses if through is None else _through(through, uses, parents)
+    return union_of(
+        None if use is None else _read(use, parents, fields, is_dict=is_dict) for use in states
+    )
 
 
 def uses_tool_node(source: FunctionSource) -> bool:
@@ -326,7 +298,7 @@ def bound_names(node: ast.AST) -> Iterator[str]:
 
 
 def _through(
-    attribute: str, uses: list[ast.expr], parents: dict[ast.AST, ast.AST]
+    attribute: str, uses: list[ast.Name], parents: dict[ast.AST, ast.AST]
 ) -> Iterator[ast.Attribute | None]:
     """The uses of an attribute; `None` for a use of the object itself."""
     for use in uses:
@@ -339,7 +311,7 @@ def _through(
 
 def _read(
     use: ast.expr, parents: dict[ast.AST, ast.AST], fields: Collection[str], *, is_dict: bool
-) -> set[str] | None:
+) -> frozenset[str] | None:
     parent = parents.get(use)
     outer = parents.get(parent) if parent is not None else None
     match parent:
@@ -348,24 +320,18 @@ def _read(
         case ast.Attribute(attr=key, ctx=context) if not is_dict and key in fields:
             return _unless_set(key, context, outer)
         case ast.Compare(left=ast.Constant(value=str(key)), ops=[ast.In() | ast.NotIn()]):
-            return {key} if is_dict else None
-        case ast.Attribute(attr="get") if is_dict and isinstance(outer, ast.Call):
-            return _got(outer) if outer.func is parent else None
+            return frozenset({key}) if is_dict else None
+        case ast.Attribute(attr="get") if is_dict:
+            match outer:  # state.get("x", …)
+                case ast.Call(func=called, args=[ast.Constant(value=str(key)), *_], keywords=[]):
+                    return frozenset({key}) if called is parent else None
     return None
 
 
-def _unless_set(key: str, context: ast.expr_context, outer: ast.AST | None) -> set[str]:
+def _unless_set(key: str, context: ast.expr_context, outer: ast.AST | None) -> frozenset[str]:
     """A key that is read, not only set as in `state["x"] = 1`."""
     is_set = isinstance(context, ast.Store) and not isinstance(outer, ast.AugAssign)
-    return set() if is_set else {key}
-
-
-def _got(call: ast.Call) -> set[str] | None:
-    """The key of a `state.get("x", …)`."""
-    match call:
-        case ast.Call(args=[ast.Constant(value=str(key)), *_], keywords=[]):
-            return {key}
-    return None
+    return frozenset() if is_set else frozenset({key})
 
 
 @dataclass(frozen=True, slots=True)
@@ -416,15 +382,18 @@ def one_target(target: Any) -> ReturnSummary:
 
 def either(summaries: Iterable[ReturnSummary]) -> ReturnSummary:
     """The summary of any one of these; `NEVER` without any."""
-    found = None
-    for summary in summaries:
-        found = summary if found is None else found.either(summary)
-    return NEVER if found is None else found
+    return functools.reduce(ReturnSummary.either, summaries, NEVER)
 
 
 def union(some: frozenset[Any] | None, others: frozenset[Any] | None) -> frozenset[Any] | None:
     """The union, where `None` is everything."""
     return None if some is None or others is None else some | others
+
+
+def union_of(sets: Iterable[frozenset[Any] | None]) -> frozenset[Any] | None:
+    """The union of all of these, where `None` is everything."""
+    nothing: frozenset[Any] | None = frozenset()
+    return functools.reduce(union, sets, nothing)
 
 
 def _both(some: frozenset[str] | None, others: frozenset[str] | None) -> frozenset[str] | None:
@@ -468,21 +437,14 @@ def assigned(source: FunctionSource, name: str) -> list[ast.expr] | None:
         All of them; `None` if the variable is not local, or is bound in another way.
     """
     values: list[ast.expr] = []
-    places: set[ast.AST] = set()
     for node in in_scope(source):
-        if isinstance(node, ast.Assign) and len(node.targets) == 1:
-            place, value = node.targets[0], node.value
-        elif isinstance(node, ast.AnnAssign) and node.value is not None:
-            place, value = node.target, node.value
-        else:
-            continue
-        if isinstance(place, ast.Name) and place.id == name:
-            values.append(value)
-            places.add(place)
-    others = (node for node in source.walk() if node not in places)
-    is_bound_otherwise = name in _parameters(source) or any(
-        name in bound_names(one) for one in others
-    )
+        match node:
+            case (
+                ast.Assign(targets=[ast.Name(id=place)], value=value)
+                | ast.AnnAssign(target=ast.Name(id=place), value=ast.expr() as value)
+            ) if place == name:
+                values.append(value)
+    is_bound_otherwise = name in _parameters(source) or source.binds(name) > len(values)
     return values if values and not is_bound_otherwise else None
 
 
@@ -496,21 +458,17 @@ def added(source: FunctionSource, name: str) -> frozenset[str] | None:
     Returns:
         The keys; `None` if other code gets the dict and may add any key.
     """
-    parents = {child: node for node in source.walk() for child in ast.iter_child_nodes(node)}
-    found: set[str] = set()
-    for use in parents:
-        if not (isinstance(use, ast.Name) and use.id == name and isinstance(use.ctx, ast.Load)):
-            continue
-        keys = _added_by(source, use, parents)
-        if keys is None:
-            return None
-        found |= keys
-    return frozenset(found)
+    parents = source.parents()
+    return union_of(
+        _added_by(source, use, parents)
+        for use in parents
+        if isinstance(use, ast.Name) and use.id == name and isinstance(use.ctx, ast.Load)
+    )
 
 
 def _added_by(
     source: FunctionSource, use: ast.AST, parents: dict[ast.AST, ast.AST]
-) -> set[str] | None:
+) -> frozenset[str] | None:
     outer = parents.get(use)
     while isinstance(outer, ast.IfExp):
         use, outer = outer, parents.get(outer)
@@ -518,20 +476,20 @@ def _added_by(
         case ast.Subscript(slice=ast.Constant(value=str(key)), ctx=context):
             if isinstance(context, ast.Del):
                 return None
-            return {key} if isinstance(context, ast.Store) else set()
+            return frozenset({key} if isinstance(context, ast.Store) else ())
         case ast.Dict(keys=keys, values=values):
             is_copied = all(
                 key is None for key, item in zip(keys, values, strict=True) if item is use
             )
-            return set() if is_copied else None
+            return frozenset() if is_copied else None
         case ast.keyword(arg="update" | "goto"):
             made = parents[outer]
             is_command = isinstance(made, ast.Call) and source.resolve(made.func) is Command
-            return set() if is_command else None
+            return frozenset() if is_command else None
     is_looked_at = isinstance(outer, ast.Return | ast.Compare | ast.If) or (
         isinstance(outer, ast.UnaryOp) and isinstance(outer.op, ast.Not)
     )
-    return set() if is_looked_at else None
+    return frozenset() if is_looked_at else None
 
 
 def _in_scope(node: ast.AST) -> Iterator[ast.AST]:
@@ -551,7 +509,10 @@ _Read = Callable[[Any], ReturnSummary]
 def node_returns(source: FunctionSource) -> ReturnSummary:
     """The possible returns of a node's function."""
     reader = _ReturnAnalysis(source)
-    return replace(reader.summary(reader.update), overwrites=_knows_overwrite(source))
+    # An `Overwrite` of a function that cannot see the class is an error when it runs.
+    is_dict = "__overwrite__" in source.function.__code__.co_consts
+    overwrites = is_dict or can_name(source.function, Overwrite)
+    return replace(reader.summary(reader.update), overwrites=overwrites)
 
 
 def router_returns(source: FunctionSource) -> ReturnSummary:
@@ -565,12 +526,11 @@ def leaves_graph(source: FunctionSource) -> bool:
     return any(isinstance(node, ast.Attribute) and node.attr == "PARENT" for node in source.walk())
 
 
-def _knows_overwrite(source: FunctionSource) -> bool:
-    """Whether a function can see `Overwrite`. Any other use is an error when it runs."""
-    code = source.function.__code__
-    seen = [*code.co_names, *code.co_freevars, *code.co_consts]
-    objects = source.function.__globals__.values()
-    return "Overwrite" in seen or "__overwrite__" in seen or any(it is Overwrite for it in objects)
+def can_name(function: FunctionType, kind: type) -> bool:
+    """Whether a function's code names a class, or its module has it under another name."""
+    code = function.__code__
+    seen = (*code.co_names, *code.co_freevars, *code.co_consts)
+    return kind.__name__ in seen or any(one is kind for one in function.__globals__.values())
 
 
 class _ReturnAnalysis:
@@ -750,8 +710,7 @@ def returns_of_node(runnable: Any) -> ReturnSummary:
     if isinstance(runnable, RunnableBindingBase):
         return returns_of_node(runnable.bound)
     if isinstance(runnable, RunnableParallel):
-        keys = frozenset(runnable.steps__)
-        return ReturnSummary(keys=keys, sure=keys)
+        return _keys(runnable.steps__)
     if isinstance(runnable, BaseLanguageModel | BaseOutputParser):
         return ReturnSummary(keys=None)
     sources = sources_of(runnable)
@@ -784,10 +743,8 @@ def names_one(runnable: Any) -> bool:
 
 def annotated_keys(runnable: Any, state_schema: type[Any]) -> frozenset[str] | None:
     """Keys of return annotations that are TypedDicts other than the state's; `None` for others."""
-    functions = functions_of(runnable)
-    hints = [kind for one in functions for kind in _alternatives(_return_hint(one))]
     # `-> None` means nothing: many functions with it return something.
-    kinds = [kind for kind in hints if kind is not type(None)]
+    kinds = [kind for kind in return_kinds(runnable) if kind is not type(None)]
     if not kinds or not all(is_typeddict(one) and one is not state_schema for one in kinds):
         return None
     return frozenset(key for one in kinds for key in get_type_hints(one))

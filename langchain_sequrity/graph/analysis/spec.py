@@ -217,10 +217,6 @@ def _text(name: str) -> str:
     return str.__str__(name)
 
 
-def _texts(ends: Mapping[Any, str]) -> dict[Any, str]:
-    return {key: _text(end) for key, end in ends.items()}
-
-
 def _handler(builder: StateGraph[Any, Any, Any, Any], spec: Any, default: Any) -> Any:
     if spec.error_handler_node in builder.nodes:
         return builder.nodes[spec.error_handler_node].runnable
@@ -236,12 +232,13 @@ def _branches(
         inherited = follows.input_schema if follows is not None else builder.state_schema
         for name, branch in branches.items():
             schema = branch.input_schema or inherited
+            ends = {key: _text(end) for key, end in (branch.ends or {}).items()}
             found.append(
                 Branch(
                     source=_text(source),
                     name=name,
                     path=branch.path,
-                    ends=_texts(branch.ends) if branch.ends else None,
+                    ends=ends or None,
                     input_fields=schemas[schema],
                     schema=schema,
                     is_typed=branch.input_schema is not None,

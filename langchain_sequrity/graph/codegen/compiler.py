@@ -1,6 +1,5 @@
 """A graph as a program: which generator writes it, and the tools that it calls."""
 
-import dataclasses
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from functools import cache
@@ -14,7 +13,6 @@ from langchain_sequrity.graph.analysis.spec import GraphSpec
 from langchain_sequrity.graph.codec.channels import field_plan
 from langchain_sequrity.graph.codegen.program_text import (
     LocalVariables,
-    is_simple,
     write_structured,
     write_superstep,
 )
@@ -68,27 +66,27 @@ def compile_graph(
     local = LocalVariables.take(toolbox.names)
     graph = _program_graph(spec, toolbox, local)
     graph, beside, anywhere = (
-        _told_apart(_with_packets(one, toolbox), local, why_not_split)
+        _completed(one, toolbox, local, why_not_split)
         for one in (
             graph,
             replace(graph, is_wide=True),
             replace(graph, is_wide=True, takes_packets=True),
         )
     )
-    simple, fields = is_simple(graph), graph.fields
     from_state, flags, ready = write_superstep(beside, local, toolbox.names)
     if (
         len(from_state) > PROGRAM_CHARACTERS
     ):  # then what somebody starts beside others runs after them
         beside = graph
         from_state, flags, ready = write_superstep(beside, local, toolbox.names)
-    if simple:
-        text = write_structured(graph, local)
+    structured = write_structured(graph, local)
+    if structured is not None:
+        text = structured
     elif graph.is_parallel:
         text = from_state
     else:
         text, *_ = write_superstep(graph, local, toolbox.names)
-    tools = _tools(anywhere, local)
+    fields, tools = graph.fields, _tools(anywhere, local)
 
     @cache
     def from_packets() -> ProgramText:
@@ -114,7 +112,7 @@ def compile_graph(
         keys=fields.keys,
         state=fields.state,
         plans=fields.plans,
-        kind="structured" if simple else "superstep",
+        kind="superstep" if structured is None else "structured",
         overwritable=fields.overwritable,
         packets=local.packets,
         result_of=local.result_of if anywhere.split else None,
@@ -145,30 +143,20 @@ def _tools(graph: ProgramGraph, local: LocalVariables) -> dict[str, ToolSpec]:
     return tools
 
 
-def _with_packets(graph: ProgramGraph, toolbox: Toolbox) -> ProgramGraph:
-    """The graph, with tools that take the possible packets."""
+def _completed(
+    graph: ProgramGraph, toolbox: Toolbox, local: LocalVariables, why_not: WhyNotSplit
+) -> ProgramGraph:
+    """The graph, with tools that take the possible packets, and run side by side if they may."""
     tasks = dict(graph.tasks)
     for node in graph.in_order(graph.receivers):
         tasks[node] = replace(tasks[node], tool=toolbox.for_packets(node))
+    for node, task in tasks.items():
+        if graph.is_parallel and task.tool is not None:
+            is_own = task.internal is not None
+            why = "the service answers it" if is_own else why_not(task.tool.name, local.result_of)
+            tasks[node] = replace(task, tool=replace(task.tool, not_split=why))
     graph = replace(graph, tasks=MappingProxyType(tasks))
     return replace(graph, fields=replace(graph.fields, overwritable=graph.overwritable()))
-
-
-def _told_apart(graph: ProgramGraph, local: LocalVariables, why_not: WhyNotSplit) -> ProgramGraph:
-    """The graph, with the reasons why calls do not run side by side."""
-    if not graph.is_parallel:
-        return graph
-    tasks = {node: _split(task, local, why_not) for node, task in graph.tasks.items()}
-    return replace(graph, tasks=MappingProxyType(tasks))
-
-
-def _split(task: ProgramTask, local: LocalVariables, why_not: WhyNotSplit) -> ProgramTask:
-    """The task, with the reason why its calls do not run side by side."""
-    if task.tool is None:
-        return task
-    is_own = task.internal is not None
-    why = "the service answers it" if is_own else why_not(task.tool.name, local.result_of)
-    return replace(task, tool=replace(task.tool, not_split=why))
 
 
 def _result_of(name: str) -> ToolSpec:
@@ -235,7 +223,7 @@ def _check_options(spec: GraphSpec, options: Mapping[str, NodeOptions]) -> None:
         if not isinstance(option, NodeOptions):
             msg = (
                 f"The options of node {node!r} must be a `NodeOptions`; got "
-                f"{plain(repr(option), limit=80)}. Write {{{node!r}: {_meant(option)}}}."
+                f"{plain(repr(option), limit=80)}. Write {{{node!r}: NodeOptions(reads=[…])}}."
             )
             raise UsageError(msg)
         internal = option.internal_tool
@@ -245,11 +233,3 @@ def _check_options(spec: GraphSpec, options: Mapping[str, NodeOptions]) -> None:
                 f"tools are {', '.join(INTERNAL_TOOLS)}."
             )
             raise UsageError(msg)
-
-
-def _meant(option: object) -> str:
-    """A suggestion in place of invalid options."""
-    names = [one.name for one in dataclasses.fields(NodeOptions)]
-    given = option if isinstance(option, Mapping) else {}
-    known = [f"{name}={plain(repr(given[name]), limit=80)}" for name in names if name in given]
-    return f"NodeOptions({', '.join(known) or 'reads=[…]'})"

@@ -126,68 +126,65 @@ def any_of(parts: Iterable[str]) -> str:
     return " or ".join(parts) or "False"
 
 
-def pulled_arguments(graph: ProgramGraph, tool: ToolSpec) -> list[tuple[str, str]]:
-    """The arguments of a node that an edge started: the state before this step."""
-    return [
-        (one.name, graph.fields.read(str(one.field)))
-        for one in tool.parameters
-        if one.kind != "send"
-    ]
+class _ProgramWriter:
+    """What both kinds of programs have.
 
+    Args:
+        graph: The graph with its tools.
+        local: Variables beside those of fields and nodes.
+    """
 
-def sent_arguments(graph: ProgramGraph, tool: ToolSpec, packet: str) -> list[tuple[str, str]]:
-    """The arguments of a node that a packet started."""
-    carried = [(one.name, f'{packet}["input"]') for one in tool.parameters if one.kind == "send"]
-    if tool.sees_state:
-        return pulled_arguments(graph, tool) + carried
-    fields = [
-        (one.name, f'{packet}["fields"].get("{one.name}", "{ABSENT}")')
-        for one in tool.parameters
-        if one.kind != "send"
-    ]
-    return fields + carried
+    def __init__(self, graph: ProgramGraph, local: LocalVariables) -> None:
+        self.graph, self.local = graph, local
+        self.fields, self.tasks = graph.fields, graph.tasks
+        self.text = CodeWriter()
 
+    def start(self) -> None:
+        """The start of a program: the state."""
+        self.text.add(f"# Graph {for_comment(self.graph.spec.name)}: each node is a tool.")
+        for field, state in self.fields.state.items():
+            self.text.add(f"{state} = {self.fields.variables[field]}")
 
-def router_arguments(
-    graph: ProgramGraph, task: ProgramTask, router: ProgramRouter
-) -> list[tuple[str, str]]:
-    """The arguments of a router: the state before this step with its node's own writes."""
-    parameters = () if router.tool is None else router.tool.parameters
-    return [(one.name, graph.fields.fresh(str(one.field), task.tool)) for one in parameters]
+    def end(self, active: str) -> None:
+        """The final value: the state, and whether work was left."""
+        keys = self.fields.keys
+        items = [f'"{keys[field]}": {state}' for field, state in self.fields.state.items()]
+        items.append(f'"{ACTIVE}": {active}')
+        self.text.add(f"final_return_value = {{{', '.join(items)}}}")
 
+    def call_node(self, task: ProgramTask, arguments: Iterable[tuple[str, str]]) -> None:
+        """The call of a node."""
+        if task.tool is None:
+            return
+        result = self.fields.result
+        self.text.add(f"{result} = {call(task.internal or task.tool.name, arguments)}")
+        if task.internal is not None:  # its answer is passed on, so LangGraph has it too
+            key = self.fields.keys[task.tool.writes[0]]
+            self.text.add(f'{result} = {{"{key}": {result}}}')
+            value = f'{result}["{key}"]'
+            self.text.add(f"{self.local.answer} = {call(task.tool.name, [(key, value)])}")
 
-def write_start(text: CodeWriter, graph: ProgramGraph) -> None:
-    """The start of a program: the state."""
-    text.add(f"# Graph {for_comment(graph.spec.name)}: each node is a tool.")
-    for field in graph.spec.channels:
-        text.add(f"{graph.fields.state[field]} = {graph.fields.variables[field]}")
+    def pulled(self, tool: ToolSpec) -> list[tuple[str, str]]:
+        """The arguments of a node that an edge started: the state before this step."""
+        return [
+            (one.name, self.fields.state[str(one.field)])
+            for one in tool.parameters
+            if one.kind != "send"
+        ]
 
-
-def write_call(
-    text: CodeWriter,
-    graph: ProgramGraph,
-    local: LocalVariables,
-    task: ProgramTask,
-    arguments: Iterable[tuple[str, str]],
-) -> None:
-    """The call of a node."""
-    if task.tool is None:
-        return
-    result = graph.fields.result
-    text.add(f"{result} = {call(task.internal or task.tool.name, arguments)}")
-    if task.internal is not None:  # its answer is passed on, so LangGraph has it too
-        key = graph.fields.keys[task.tool.writes[0]]
-        text.add(f'{result} = {{"{key}": {result}}}')
-        value = f'{result}["{key}"]'
-        text.add(f"{local.answer} = {call(task.tool.name, [(key, value)])}")
-
-
-def write_end(text: CodeWriter, graph: ProgramGraph, active: str) -> None:
-    """The final value: the state, and whether work was left."""
-    fields = graph.fields
-    items = [f'"{fields.keys[field]}": {fields.state[field]}' for field in graph.spec.channels]
-    items.append(f'"{ACTIVE}": {active}')
-    text.add(f"final_return_value = {{{', '.join(items)}}}")
+    def sent(self, tool: ToolSpec, packet: str) -> list[tuple[str, str]]:
+        """The arguments of a node that a packet started."""
+        carried = [
+            (one.name, f'{packet}["input"]') for one in tool.parameters if one.kind == "send"
+        ]
+        if tool.sees_state:
+            return self.pulled(tool) + carried
+        fields = [
+            (one.name, f'{packet}["fields"].get("{one.name}", "{ABSENT}")')
+            for one in tool.parameters
+            if one.kind != "send"
+        ]
+        return fields + carried
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,27 +199,24 @@ class _NotStructuredError(Exception):
     """A node would have to be written twice, or with too much indentation."""
 
 
-def is_simple(graph: ProgramGraph) -> bool:
-    """Whether a graph has a straight-line program."""
-    return _regions(graph) is not None
-
-
-def write_structured(graph: ProgramGraph, local: LocalVariables) -> str:
+def write_structured(graph: ProgramGraph, local: LocalVariables) -> str | None:
     """Write the program of a simple graph.
 
     Args:
-        graph: The graph with its tools, for which `is_simple` holds.
+        graph: The graph with its tools.
         local: Variables beside those of fields and nodes.
 
     Returns:
-        The program's text.
+        The program's text; `None` if the graph is not simple.
     """
-    text = CodeWriter()
-    write_start(text, graph)
-    writer = _StructuredWriter(graph, local, text)
-    writer.write(_regions(graph) or ())
-    write_end(text, graph, "False")
-    return str(text)
+    regions = _regions(graph)
+    if regions is None:
+        return None
+    writer = _StructuredWriter(graph, local)
+    writer.start()
+    writer.write(regions)
+    writer.end("False")
+    return str(writer.text)
 
 
 def _regions(graph: ProgramGraph) -> tuple[_Region, ...] | None:
@@ -282,11 +276,7 @@ def _meeting_places(ways: Mapping[str, list[str]]) -> dict[str, str]:
     return meeting
 
 
-class _StructuredWriter:
-    def __init__(self, graph: ProgramGraph, local: LocalVariables, text: CodeWriter) -> None:
-        self.graph, self.local, self.text = graph, local, text
-        self.fields = graph.fields
-
+class _StructuredWriter(_ProgramWriter):
     def write(self, pieces: tuple[_Region, ...]) -> None:
         for piece in pieces:
             self._node(piece.task)
@@ -297,7 +287,7 @@ class _StructuredWriter:
         if tool is None:
             return
         text.add(f"# Node {for_comment(task.node)}.")
-        write_call(text, self.graph, self.local, task, pulled_arguments(self.graph, tool))
+        self.call_node(task, self.pulled(tool))
         for field, state in fields.state.items():
             if field in tool.writes or fields.plans[field].resets:
                 text.add(f"{state} = {fields.fresh(field, tool)}")
@@ -307,11 +297,10 @@ class _StructuredWriter:
         if not task.decides:
             return
         if task.looks_up:
-            text.add(f"{local.value} = {self.fields.read(task.routers[0].looked_up)}")
+            text.add(f"{local.value} = {self.fields.state[task.routers[0].looked_up]}")
         for router in task.routers:
             if router.tool is not None:
-                arguments = pulled_arguments(self.graph, router.tool)
-                text.add(f"{local.answer} = {call(router.tool.name, arguments)}")
+                text.add(f"{local.answer} = {call(router.tool.name, self.pulled(router.tool))}")
         keyword = "if"
         for node, pieces in piece.ways:
             with text.block(f"{keyword} {self._test(task, node)}:"):
@@ -320,14 +309,12 @@ class _StructuredWriter:
 
     def _test(self, task: ProgramTask, node: str) -> str:
         if task.looks_up:
-            return self._values(task.routers[0].values[node])
+            values = task.routers[0].values[node]
+            return any_of(f"{self.local.value} == {one}" for one in values)
         token = self.graph.tokens[node]
         if task.routers:
             return f'"{token}" in {self.local.answer}["{GOTO}"]'
         return f'"{token}" in {self.fields.result}.get("{GOTO}", [])'
-
-    def _values(self, values: tuple[str, ...]) -> str:
-        return any_of(f"{self.local.value} == {one}" for one in values)
 
 
 Flags = dict[tuple[tuple[tuple[str, ...], str], str], str]
@@ -351,11 +338,9 @@ def write_superstep(
     return str(writer.write()), writer.came, writer.ready
 
 
-class _SuperstepWriter:
+class _SuperstepWriter(_ProgramWriter):
     def __init__(self, graph: ProgramGraph, local: LocalVariables, names: Namespace) -> None:
-        self.graph, self.local = graph, local
-        self.fields, self.tasks = graph.fields, graph.tasks
-        self.text = CodeWriter()
+        super().__init__(graph, local)
         stems = {node: graph.tokens[node][:-1] for node in self.tasks}
         keys = self.fields.keys
         self.go = {node: names.take(f"go_{stem}") for node, stem in stems.items()}
@@ -382,16 +367,17 @@ class _SuperstepWriter:
         self.handle = {
             node: names.take(f"handle_{stems[node]}") for node in graph.in_order(self.split)
         }
+        several = graph.written_by_several()
         self.over = {
             field: names.take(f"over_{keys[field]}")
             for field in self.fields.state
-            if field in self.fields.overwritable and field not in graph.written_by_one("sum")
+            if field in self.fields.overwritable & several
         }
 
     def write(self) -> CodeWriter:
         text, local = self.text, self.local
         entry, tokens = local.entry, self.graph.tokens
-        write_start(text, self.graph)
+        self.start()
         text.add(f"{local.steps} = 0", f"{local.active} = True")
         known = (*self.came.values(), *self.ready.values())
         text.add(*(f'{flag} = {entry.came}.get("{flag}", False)' for flag in known))
@@ -406,7 +392,7 @@ class _SuperstepWriter:
             with text.block(f"if {entry.begins}:"):
                 self._routers(self.graph.start, self.graph.start.routers)
         self._loop()
-        write_end(text, self.graph, f"{local.active} or {local.steps} == {entry.stop_after}")
+        self.end(f"{local.active} or {local.steps} == {entry.stop_after}")
         return text
 
     def _loop(self) -> None:
@@ -512,27 +498,30 @@ class _SuperstepWriter:
                 tool = self.tasks[node].tool
                 if tool is not None:
                     with text.block(f"if {self.run[node]}:"):
-                        arguments = pulled_arguments(self.graph, tool)
-                        text.add(f"{handle} = {call(tool.name, arguments)}")
+                        text.add(f"{handle} = {call(tool.name, self.pulled(tool))}")
             if self.receivers:
                 with text.block(f"for {local.packet} in {local.sent}:"):
                     self._call_packet()
 
     def _call_packet(self) -> None:
-        text, local, keyword = self.text, self.local, "if"
-        for node in self.graph.in_order(self.receivers):
-            tool = self.tasks[node].tool
-            if tool is None or node not in self.split:
-                continue
-            test = f'{local.packet}["node"] == "{self.graph.tokens[node]}"'
-            with text.block(f"{keyword} {test}:"):
-                arguments = sent_arguments(self.graph, tool, local.packet)
-                text.add(f"{local.answer} = {call(tool.name, arguments)}")
+        text, local = self.text, self.local
+        for task in self._packet_cases(self.receivers & self.split):
+            if task.tool is not None:
+                arguments = self.sent(task.tool, local.packet)
+                text.add(f"{local.answer} = {call(task.tool.name, arguments)}")
                 text.add(f"{local.handles} = {local.handles} + [{local.answer}]")
-            keyword = "elif"
-        if keyword == "elif":
+        if self.receivers & self.split:
             with text.block("else:"):
                 text.add(f"{local.handles} = {local.handles} + [{{}}]")
+
+    def _packet_cases(self, nodes: frozenset[str]) -> Iterator[ProgramTask]:
+        """Write an `if` on the node of a packet, with a block for each of these nodes."""
+        keyword = "if"
+        for node in self.graph.in_order(nodes):
+            test = f'{self.local.packet}["node"] == "{self.graph.tokens[node]}"'
+            with self.text.block(f"{keyword} {test}:"):
+                yield self.tasks[node]
+            keyword = "elif"
 
     def _packets(self) -> None:
         packet = self.local.packet
@@ -540,13 +529,8 @@ class _SuperstepWriter:
         if self.split & self.receivers:
             self.text.add(f"{self.local.number} = 0")
         with self.text.block(f"for {packet} in {self.local.sent}:"):
-            keyword = "if"
-            for node, task in self.tasks.items():
-                if node in self.receivers and task.tool is not None:
-                    test = f'{packet}["node"] == "{self.graph.tokens[node]}"'
-                    with self.text.block(f"{keyword} {test}:"):
-                        self._task(task, packet)
-                    keyword = "elif"
+            for task in self._packet_cases(self.receivers):
+                self._task(task, packet)
             if self.split & self.receivers:
                 self.text.add(f"{self.local.number} = {self.local.number} + 1")
 
@@ -557,22 +541,17 @@ class _SuperstepWriter:
         text, local = self.text, self.local
         took_edges = local.took_edges
         routers = task.routers if packet is None else (*task.routers, *task.fused)
-        arguments = (
-            pulled_arguments(self.graph, task.tool)
-            if packet is None
-            else sent_arguments(self.graph, task.tool, packet)
-        )
+        arguments = self.pulled(task.tool) if packet is None else self.sent(task.tool, packet)
         if task.node in self.split:
-            handle = self.handle[task.node]
-            if packet is not None:
-                handle = f"{local.handles}[{local.number}]"
+            of_packet = f"{local.handles}[{local.number}]"
+            handle = self.handle[task.node] if packet is None else of_packet
             with text.block(f"if {local.wide}:"):
                 of = call(local.result_of, [(HANDLE, f'{handle}["{HANDLE}"]')])
                 text.add(f"{self.fields.result} = {of}")
             with text.block("else:"):
-                write_call(text, self.graph, local, task, arguments)
+                self.call_node(task, arguments)
         else:
-            write_call(text, self.graph, local, task, arguments)
+            self.call_node(task, arguments)
         self._writes(task.tool)
         self._routes(task.tool, self.fields.result)
         if not task.has_handler:
@@ -632,7 +611,11 @@ class _SuperstepWriter:
             if router.tool is None:
                 self._field_router(task, router)
                 continue
-            arguments = router_arguments(self.graph, task, router)
+            # The state before this step with the node's own writes
+            arguments = [
+                (one.name, self.fields.fresh(str(one.field), task.tool))
+                for one in router.tool.parameters
+            ]
             self.text.add(f"{self.local.answer} = {call(router.tool.name, arguments)}")
             self._routes(router.tool, self.local.answer)
 

@@ -57,10 +57,11 @@ from langchain_sequrity.graph.program import (
     Parameter,
     ToolSpec,
 )
+from langchain_sequrity.sqrt.coerce import INTERNAL_ARGUMENTS
 
 KEYWORDS = frozenset(keyword.kwlist) | frozenset(keyword.softkwlist)
 
-INTERNAL_TOOLS = ("parse_with_ai", "verify_hypothesis", "set_policy", "complete_turn")
+INTERNAL_TOOLS = tuple(INTERNAL_ARGUMENTS)
 """The service's own tools, which a program may call by these names."""
 
 TAKEN = (
@@ -126,13 +127,6 @@ class Namespace:
     def copy(self) -> "Namespace":
         """A copy with the same taken names."""
         return Namespace(self._taken)
-
-    def claim(self, name: str) -> bool:
-        """Take exactly this name. Returns whether it was free."""
-        if name in self._taken:
-            return False
-        self._taken.add(name)
-        return True
 
 
 def _stem(wish: str, otherwise: str) -> str:
@@ -222,7 +216,7 @@ class Toolbox:
             name = option.tool_name
             if name is None:
                 continue
-            if not is_plain(name) or not self.names.claim(name):
+            if self.names.take(name) != name:
                 msg = (
                     f"`NodeOptions(tool_name={name!r})` of node {node!r} is not a free name. A "
                     "tool's name is a unique identifier of at most 64 ASCII characters, and not a "
@@ -323,30 +317,29 @@ def _looked_up(spec: GraphSpec, branch: Branch, router: FieldRouter) -> ProgramR
 
 
 def _check_field_router(spec: GraphSpec, branch: Branch, router: FieldRouter) -> None:
-    place, edge = f"{router!r} after {branch.source!r}", (branch.source, branch.name)
+    strange = [one for one in router.routes.values() if one not in spec.nodes and one != END]
     if router.field not in spec.channels or router.field not in branch.input_fields:
-        msg = f"{place} looks up `{router.field}`, which is not a state field. Use a state field."
-        raise GraphNotSupported(msg, edge=edge)
-    if field_plan(spec.channels[router.field]).kind == "log":
-        msg = (
-            f"{place} looks up `{router.field}`, whose reducer the program does not know. Use a "
-            "function as the router."
+        why = f"looks up `{router.field}`, which is not a state field. Use a state field."
+    elif field_plan(spec.channels[router.field]).kind == "log":
+        why = (
+            f"looks up `{router.field}`, whose reducer the program does not know. Use a function "
+            "as the router."
         )
-        raise GraphNotSupported(msg, edge=edge)
-    if branch.ends is not None:
-        msg = f"{place} also has a path map. Leave it out: the routes are the path map."
-        raise GraphNotSupported(msg, edge=edge)
-    for target in router.routes.values():
-        if target not in spec.nodes and target != END:
-            msg = f"{place} leads to {target!r}, which is not a node. Use a node or END."
-            raise GraphNotSupported(msg, edge=edge)
+    elif branch.ends is not None:
+        why = "also has a path map. Leave it out: the routes are the path map."
+    elif strange:
+        why = f"leads to {strange[0]!r}, which is not a node. Use a node or END."
+    else:
+        return
+    msg = f"{router!r} after {branch.source!r} {why}"
+    raise GraphNotSupported(msg, edge=(branch.source, branch.name))
 
 
 Schema = dict[str, Any]
 
 _TYPES: dict[Any, str] = {
     str: "string", int: "integer", float: "number", bool: "boolean", NoneType: "null",
-    dict: "object", Mapping: "object", list: "array",
+    None: "null", dict: "object", Mapping: "object", list: "array",
 }  # fmt: skip
 
 _NULL: Schema = {"type": "null"}
@@ -360,9 +353,8 @@ _SUMS: dict[type, str] = {int: "number", str: "string", list: "array"}
 _MOST = 8
 """Highest number of alternatives; a larger union is left open."""
 
-_DEEPEST = 4
-
-_WRAPPERS = (Annotated, Required, NotRequired, ReadOnly)
+_DEEPEST = 8
+"""Deepest level of an annotation that is read; an alias may contain itself."""
 
 
 def schema_of(annotations: Iterable[Any], plan: FieldPlan) -> Schema:
@@ -397,54 +389,36 @@ def _union(annotations: Sequence[Any], depth: int) -> list[Schema] | None:
     return found if len(found) <= _MOST else None
 
 
-def _alternatives(annotation: Any, depth: int) -> list[Schema] | None:
-    annotation = _unwrapped(annotation)
+def _alternatives(annotation: Any, depth: int) -> list[Schema] | None:  # noqa: PLR0911 - one per kind
     origin, inside = get_origin(annotation), get_args(annotation)
     if depth > _DEEPEST:
         return None
+    if isinstance(annotation, TypeAliasType):
+        return _alternatives(annotation.__value__, depth + 1)
+    if isinstance(annotation, NewType):
+        return _alternatives(annotation.__supertype__, depth + 1)
+    if origin in (Annotated, Required, NotRequired, ReadOnly):
+        return _alternatives(inside[0], depth + 1)
     if origin is Union or origin is UnionType:
         return _union(inside, depth + 1)
     if origin is Literal:
-        return _literal(inside)
+        is_plain = all(type(one) in (str, int, bool, NoneType) for one in inside)
+        return [{"enum": [*inside]}] if is_plain and ABSENT not in inside else None
     if origin is list:
         items = _union(inside, depth + 1)
         return [{"type": "array", "items": _any_of(items)}] if items else [{"type": "array"}]
     return _plain(annotation if origin is None else origin)
 
 
-def _unwrapped(annotation: Any) -> Any:
-    """An annotation without aliases and wrappers such as `Annotated`."""
-    for _ in range(_DEEPEST):
-        if isinstance(annotation, TypeAliasType):
-            annotation = annotation.__value__
-        elif isinstance(annotation, NewType):
-            annotation = annotation.__supertype__
-        elif get_origin(annotation) in _WRAPPERS:
-            annotation = get_args(annotation)[0]
-        else:
-            break
-    return annotation
-
-
 def _plain(kind: Any) -> list[Schema] | None:
     """The alternatives of a class without arguments."""
-    if kind is None:
-        return [_NULL]
-    if (name := _TYPES.get(kind) if isinstance(kind, Hashable) else None) is not None:
-        known: Schema = {"type": name}
+    if isinstance(kind, Hashable) and kind in _TYPES:
+        known: Schema = {"type": _TYPES[kind]}
         return [known] if kind not in (str, int) else [known, _FORM]
-    if not inspect.isclass(kind):
+    if not inspect.isclass(kind) or kind is BaseModel:
         return None
-    is_object = is_typeddict(kind) or kind in BY_CLASS
-    is_object = is_object or (kind is not BaseModel and object_kind(kind) is not None)
+    is_object = is_typeddict(kind) or kind in BY_CLASS or object_kind(kind) is not None
     return [_FORM] if is_object else None
-
-
-def _literal(values: Sequence[Any]) -> list[Schema] | None:
-    if len(values) > _MOST or not all(isinstance(one, str | int | bool | None) for one in values):
-        return None
-    plain = [one for one in values if type(one) in (str, int, bool, NoneType)]
-    return [{"enum": plain}] if len(plain) == len(values) and ABSENT not in plain else None
 
 
 def _any_of(alternatives: Sequence[Schema]) -> Schema:
@@ -475,10 +449,6 @@ class FieldVariables:
         """Whether the field is a list of updates that the client folds."""
         return self.plans[field].kind == "log"
 
-    def read(self, field: str) -> str:
-        """The field before this step."""
-        return self.state[field]
-
     def written(self, field: str, tool: ToolSpec, base: str) -> str:
         """The field after a node's result, for "last" and "sum".
 
@@ -499,9 +469,9 @@ class FieldVariables:
 
     def fresh(self, field: str, tool: ToolSpec | None) -> str:
         """The field before this step with the node's own writes, as its routers see it."""
-        if tool is None:
-            return self.read(field)
         before = self.state[field]
+        if tool is None:
+            return before
         if not self.is_log(field):
             return self.written(field, tool, before) if field in tool.writes else before
         if field in tool.writes:
@@ -639,16 +609,6 @@ class ProgramGraph:
         """Fields that some node may write."""
         return frozenset(field for task in self.tasks.values() for field in task.writes)
 
-    def written_by_one(self, kind: str) -> list[str]:
-        """Fields of a kind that get at most one write in a step."""
-        several = self._written_by_several() if self.is_parallel else frozenset()
-        plans = self.fields.plans
-        return [
-            field
-            for field in self.spec.channels
-            if plans[field].kind == kind and field not in several
-        ]
-
     def overwritable(self) -> frozenset[str]:
         """Sums that some node may overwrite."""
         return frozenset(
@@ -659,7 +619,10 @@ class ProgramGraph:
             if self.fields.plans[field].kind == "sum"
         )
 
-    def _written_by_several(self) -> frozenset[str]:
+    def written_by_several(self) -> frozenset[str]:
+        """Fields that may get several writes in a step."""
+        if not self.is_parallel:
+            return frozenset()
         receivers = self.receivers
         writers = Counter(
             field
