@@ -9,6 +9,7 @@ import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
+from functools import wraps
 from inspect import isawaitable, iscoroutine
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
@@ -17,6 +18,7 @@ from urllib.parse import urlsplit
 import orjson
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import (
+    BaseChatModel,
     LangSmithParams,
     LanguageModelInput,
     ModelProfile,
@@ -32,6 +34,7 @@ from typing_extensions import override
 
 from langchain_sequrity.chat_models.fallbacks import Guarded
 from langchain_sequrity.chat_models.parameters import (
+    HEADERS,
     KEYS,
     AskedKey,
     Parameters,
@@ -54,6 +57,7 @@ from langchain_sequrity.chat_models.tools import (
 )
 from langchain_sequrity.connection import ASKED_KEY, LOOPBACK_KEY, Connection, check_key
 from langchain_sequrity.errors import PolicyDenied, StatusError, UsageError
+from langchain_sequrity.headers import Header
 from langchain_sequrity.tracing import atrace_turn, trace_turn
 from langchain_sequrity.wire.exchange import ClientFormat
 from langchain_sequrity.wire.routes import Format, is_loopback
@@ -172,15 +176,9 @@ class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
     @override
     def lc_attributes(self) -> dict[str, Any]:
         """The headers as JSON that can be read back; each policy has its own cache key."""
-        named = {
-            "features": self.features,
-            "policy": self.policy,
-            "session_config": self.session_config,
-        }
         return {
             name: value.model_dump(mode="json", exclude_unset=True)
-            for name, value in named.items()
-            if value is not None
+            for name, value in self._json_headers().items()
         }
 
     @property
@@ -205,10 +203,6 @@ class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
     @override
     def _resolve_model_profile(self) -> ModelProfile | None:
         return profile_of(self.model_name)
-
-    @override
-    def _combine_llm_outputs(self, llm_outputs: list[dict[str, Any] | None], /) -> dict[str, Any]:
-        return {"model_name": self.model_name}
 
     @override
     def _get_llm_string(self, stop: list[str] | None = None, **kwargs: Any) -> str:
@@ -255,10 +249,6 @@ class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
                 raise UsageError(msg)
         return self._ready()
 
-    def sender(self) -> "Transport":
-        """The transport of the model's calls."""
-        return self._transport()
-
     def _format(self) -> tuple[Format, ClientFormat]:
         """The wire format: the last part of the path, and the module that reads and writes it."""
         raise NotImplementedError
@@ -290,7 +280,8 @@ class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
         )
         return Prepared(settings, self._default_params(), self._identify(), set())
 
-    def _transport(self) -> "Transport":
+    def sender(self) -> "Transport":
+        """The transport of the model's calls."""
         private = self.__pydantic_private__ or {}
         sender: Transport | None = private.get("_sender")
         if sender is None:
@@ -401,14 +392,18 @@ class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
         return {name: value for name, value in params.items() if value is not None}
 
     def _identify(self) -> dict[str, Any]:
-        named = {"features": self.features, "policy": self.policy, "config": self.session_config}
         return {
             **self._default_params(),
             "base_url": self.base_url,
             "provider": self.provider,
             "endpoint_type": self.endpoint_type,
-            **{name: value.to_header() for name, value in named.items() if value is not None},
+            **{name: value.to_header() for name, value in self._json_headers().items()},
         }
+
+    def _json_headers(self) -> dict[str, Header]:
+        """X-Features, X-Policy and X-Config, as far as they are given, by the field's name."""
+        given = {name: getattr(self, name) for name in HEADERS}
+        return {name: value for name, value in given.items() if value is not None}
 
     # Turns
 
@@ -492,7 +487,7 @@ class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
         **kwargs: Any,
     ) -> ChatResult:
         turn = self._turn(messages, stop, kwargs, self._asked_keys(), stream=False)
-        transport = self._transport()
+        transport = self.sender()
         while True:
             try:
                 result = transport.send(turn.call, turn.read)
@@ -514,7 +509,7 @@ class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
         **kwargs: Any,
     ) -> ChatResult:
         turn = self._turn(messages, stop, kwargs, await self._aasked_keys(), stream=False)
-        transport = self._transport()
+        transport = self.sender()
         while True:
             try:
                 result = await transport.asend(turn.call, turn.read)
@@ -548,7 +543,7 @@ class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
             raise
 
     def _chunks(self, turn: Turn) -> Iterator[AIMessageChunk]:
-        transport = self._transport()
+        transport = self.sender()
         while True:
             try:
                 yield from transport.stream(turn.call, turn.new_reader)
@@ -580,7 +575,7 @@ class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
 
     async def _achunks(self, turn: Turn) -> AsyncGenerator[AIMessageChunk, None]:
         # `aclosing`: an abandoned stream gives its connection back at once, not when collected.
-        transport = self._transport()
+        transport = self.sender()
         while True:
             try:
                 async with aclosing(transport.astream(turn.call, turn.new_reader)) as messages:
@@ -591,51 +586,7 @@ class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
             else:
                 return
 
-    # The session of `configurable`, which LangChain does not pass to the methods above
-
-    @override
-    def invoke(
-        self,
-        input: LanguageModelInput,
-        config: RunnableConfig | None = None,
-        *,
-        stop: list[str] | None = None,
-        **kwargs: Any,
-    ) -> AIMessage:
-        return super().invoke(input, config, stop=stop, **with_session(config, kwargs))
-
-    @override
-    async def ainvoke(
-        self,
-        input: LanguageModelInput,
-        config: RunnableConfig | None = None,
-        *,
-        stop: list[str] | None = None,
-        **kwargs: Any,
-    ) -> AIMessage:
-        return await super().ainvoke(input, config, stop=stop, **with_session(config, kwargs))
-
-    @override
-    def stream(
-        self,
-        input: LanguageModelInput,
-        config: RunnableConfig | None = None,
-        *,
-        stop: list[str] | None = None,
-        **kwargs: Any,
-    ) -> Iterator[AIMessageChunk]:
-        return super().stream(input, config, stop=stop, **with_session(config, kwargs))
-
-    @override
-    def astream(
-        self,
-        input: LanguageModelInput,
-        config: RunnableConfig | None = None,
-        *,
-        stop: list[str] | None = None,
-        **kwargs: Any,
-    ) -> AsyncIterator[AIMessageChunk]:
-        return super().astream(input, config, stop=stop, **with_session(config, kwargs))
+    # See `_take_session` below
 
     @override
     def stream_events(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
@@ -778,11 +729,32 @@ class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
 
         The model stays usable, and clients that you passed stay open.
         """
-        self._transport().close()
+        self.sender().close()
 
     async def aclose(self) -> None:
         """Close idle connections of the running event loop, as `close` does."""
-        await self._transport().aclose()
+        await self.sender().aclose()
+
+
+def _take_session(name: str) -> None:
+    """Let a method take the session of `configurable`, which LangChain does not pass on."""
+
+    @wraps(getattr(BaseChatModel, name))
+    def method(
+        self: SequrityChatModel,
+        input: Any,  # noqa: A002 - LangChain's name
+        config: RunnableConfig | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        inherited = getattr(super(SequrityChatModel, self), name)
+        return inherited(input, config, **with_session(config, kwargs))
+
+    setattr(SequrityChatModel, name, method)
+
+
+# Set here, so that they keep the types of LangChain.
+for _name in ("invoke", "ainvoke", "stream", "astream"):
+    _take_session(_name)
 
 
 def _text_of(key: SecretStr | AskedKey) -> str:

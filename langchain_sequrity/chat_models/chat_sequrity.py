@@ -200,15 +200,13 @@ class ChatSequrity(SequrityChatModel):
         if stream and (params.get("n") or 1) > 1:
             msg = "Several replies (`n` > 1) cannot be streamed. Use `generate`, or `n=1`."
             raise UsageError(msg)
-        if stream and self._asks_for_usage and not self.use_responses_api:
-            params.setdefault("stream_options", {"include_usage": True})
+        if stream and not self.use_responses_api:
+            asks = self.stream_usage
+            if asks is None:
+                asks = is_loopback(urlsplit(self.base_url).hostname or "")
+            if asks:
+                params.setdefault("stream_options", {"include_usage": True})
         return params
-
-    @property
-    def _asks_for_usage(self) -> bool:
-        if self.stream_usage is not None:
-            return self.stream_usage
-        return is_loopback(urlsplit(self.base_url).hostname or "")
 
 
 _OF_RESPONSES = ("use_previous_response_id", "reasoning", "include", "store", "truncation")

@@ -5,7 +5,6 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple, Self, TypeVar
-from urllib.parse import urlsplit
 
 from langchain_core.language_models import BaseChatModel
 from pydantic import (
@@ -41,7 +40,6 @@ from langchain_sequrity.wire.routes import (
     EndpointType,
     Provider,
     check_proxy,
-    is_loopback,
     normalize_base_url,
 )
 
@@ -50,7 +48,7 @@ if TYPE_CHECKING:
 
 KEYS = ("api_key", "llm_api_key")
 _FROM_ENVIRONMENT = (*KEYS, "base_url")
-_HEADERS: Mapping[str, type[Header]] = {
+HEADERS: Mapping[str, type[Header]] = {
     "features": FeaturesHeader,
     "policy": PolicyHeader,
     "session_config": ConfigHeader,
@@ -102,12 +100,10 @@ def _of_mode(connection: Connection) -> str:
         return ""
     if connection.dual_llm is False:
         why = "`features` choose single-LLM mode, in which arguments have no labels"
-    elif is_loopback(urlsplit(connection.base_url).hostname or ""):
-        why = "without `features` a local server is in single-LLM mode, where arguments have none"
     else:
         why = (
-            "without `features` the key's own configuration decides on the mode; in single-LLM "
-            "mode arguments have none"
+            "without `features` the key's own configuration decides on the mode (a local server is "
+            "in single-LLM mode, where arguments have none)"
         )
     return (
         f"The policy asks for labels of arguments, and {why}:\n{listed}\nGive {DUAL_LLM}, or ask "
@@ -343,10 +339,10 @@ class Parameters(BaseChatModel):
             check_proxy(value.get_secret_value())
         return value
 
-    @field_validator(*_HEADERS, mode="before")
+    @field_validator(*HEADERS, mode="before")
     @classmethod
     def _coerce_header(cls, value: Any, info: ValidationInfo) -> Any:
-        return None if value is None else coerce(_HEADERS[info.field_name or ""], value)
+        return None if value is None else coerce(HEADERS[info.field_name or ""], value)
 
     @field_validator("base_url")
     @classmethod

@@ -13,7 +13,7 @@ from langchain_core.output_parsers.openai_tools import (
 )
 from langchain_core.runnables import Runnable, RunnableGenerator, RunnableMap, RunnablePassthrough
 from langchain_core.utils.function_calling import convert_to_openai_tool
-from langchain_core.utils.pydantic import TypeBaseModel, is_basemodel_subclass
+from langchain_core.utils.pydantic import is_basemodel_subclass
 
 from langchain_sequrity.chat_models.fallbacks import guarded
 from langchain_sequrity.chat_models.tools import write_response_format
@@ -25,7 +25,7 @@ Schema = Mapping[str, Any] | type
 
 def structured_output(
     model: BaseChatModel,
-    schema: Schema | None,
+    schema: Any,
     *,
     method: Method,
     include_raw: bool,
@@ -37,12 +37,28 @@ def structured_output(
     The arguments are those of `ChatSequrity.with_structured_output`.
     """
     _check(schema, method, strict=strict)
+    is_class = isinstance(schema, type) and is_basemodel_subclass(schema)
+    tools, traced = kwargs.pop("tools", ()), schema
+    parser: Runnable[Any, Any]
     if method == "function_calling":
-        llm, parser = _by_tool(model, schema, kwargs, strict=strict)
-    elif method == "json_schema":
-        llm, parser = _by_response_format(model, schema, kwargs, strict=strict)
+        name = convert_to_openai_tool(schema)["function"]["name"]
+        tools = [schema, *tools]
+        bound = {"tool_choice": name, "parallel_tool_calls": False, "strict": strict}
+        parser = _required(name) | (
+            PydanticToolsParser(tools=[schema], first_tool_only=True)
+            if is_class
+            else JsonOutputKeyToolsParser(key_name=name, first_tool_only=True)
+        )
     else:
-        llm, parser = _by_json_mode(model, schema, kwargs)
+        bound = {"response_format": {"type": "json_object"}}
+        if method == "json_schema":
+            bound = {"response_format": write_response_format(schema, strict=strict)}
+            traced = _as_tool(schema)
+        parser = PydanticOutputParser(pydantic_object=schema) if is_class else JsonOutputParser()
+    # The schema for LangChain's tracing
+    shown = {"kwargs": {"method": method, "strict": strict}, "schema": traced}
+    bound = {**bound, "ls_structured_output_format": shown, **kwargs}
+    llm = model.bind_tools(tools, **bound) if tools else model.bind(**bound)
     return _with_raw(llm, parser) if include_raw else llm | parser
 
 
@@ -59,75 +75,11 @@ def _check(schema: Schema | None, method: str, *, strict: bool | None) -> None:
         raise UsageError(msg)
 
 
-def _is_class(schema: Schema | None) -> bool:
-    return isinstance(schema, type) and is_basemodel_subclass(schema)
-
-
-def _format(schema: Schema | None, method: Method, *, strict: bool | None) -> dict[str, Any]:
-    """The description of the schema for LangChain's tracing."""
-    return {"kwargs": {"method": method, "strict": strict}, "schema": schema}
-
-
-def _by_tool(
-    model: BaseChatModel, schema: Any, kwargs: Mapping[str, Any], *, strict: bool | None
-) -> tuple[Runnable[Any, Any], Runnable[Any, Any]]:
-    name = convert_to_openai_tool(schema)["function"]["name"]
-    bound = {
-        "tool_choice": name,
-        "parallel_tool_calls": False,
-        "strict": strict,
-        "ls_structured_output_format": _format(schema, "function_calling", strict=strict),
-        **kwargs,
-    }
-    parser: Runnable[Any, Any] = (
-        PydanticToolsParser(tools=[schema], first_tool_only=True)
-        if _is_class(schema)
-        else JsonOutputKeyToolsParser(key_name=name, first_tool_only=True)
-    )
-    tools = bound.pop("tools", ())
-    return model.bind_tools([schema, *tools], **bound), _required(name) | parser
-
-
-def _by_response_format(
-    model: BaseChatModel, schema: Any, kwargs: Mapping[str, Any], *, strict: bool | None
-) -> tuple[Runnable[Any, Any], Runnable[Any, Any]]:
-    bound = {
-        "response_format": write_response_format(schema, strict=strict),
-        "ls_structured_output_format": _format(_as_tool(schema), "json_schema", strict=strict),
-        **kwargs,
-    }
-    return _bound(model, bound), _json_parser(schema)
-
-
 def _as_tool(schema: Any) -> Any:
-    """The schema for LangChain's tracing; a `response_format` object contains it."""
+    """The schema as a tool; a `response_format` object contains it."""
     if isinstance(schema, dict) and isinstance(schema.get("json_schema"), dict):
         return schema["json_schema"].get("schema")
     return convert_to_openai_tool(schema)
-
-
-def _by_json_mode(
-    model: BaseChatModel, schema: Any, kwargs: Mapping[str, Any]
-) -> tuple[Runnable[Any, Any], Runnable[Any, Any]]:
-    bound = {
-        "response_format": {"type": "json_object"},
-        "ls_structured_output_format": {"kwargs": {"method": "json_mode"}, "schema": schema},
-        **kwargs,
-    }
-    return _bound(model, bound), _json_parser(schema)
-
-
-def _bound(model: BaseChatModel, fields: dict[str, Any]) -> Runnable[Any, Any]:
-    """The model bound to fields of the body, which may include tools of any kind."""
-    tools = fields.pop("tools", ())
-    return model.bind_tools(tools, **fields) if tools else model.bind(**fields)
-
-
-def _json_parser(schema: Any) -> Runnable[Any, Any]:
-    if _is_class(schema):
-        cls: TypeBaseModel = schema
-        return PydanticOutputParser(pydantic_object=cls)
-    return JsonOutputParser()
 
 
 def _with_raw(llm: Runnable[Any, Any], parser: Runnable[Any, Any]) -> Runnable[Any, Any]:

@@ -2,6 +2,7 @@
 
 import types
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import (
     Annotated,
     Any,
@@ -13,7 +14,6 @@ from typing import (
     get_origin,
     get_type_hints,
 )
-from weakref import WeakKeyDictionary
 
 from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
@@ -31,8 +31,6 @@ _EXTRAS = (
     "input_examples",
 )
 _Schema = dict[str, Any]
-_SCHEMAS: "WeakKeyDictionary[Any, dict[bool, _Schema | None]]" = WeakKeyDictionary()
-"""Schemas of results by function: an agent binds its tools before each answer."""
 
 _PLAIN = {
     int: "integer", float: "number", bool: "boolean", str: "string", list: "array", tuple: "array",
@@ -106,10 +104,7 @@ def _result_schema(tool: Any) -> _Schema | None:
         return None
     function = getattr(function, "__func__", function)
     is_pair = isinstance(tool, BaseTool) and tool.response_format == "content_and_artifact"
-    known = _SCHEMAS.setdefault(function, {})
-    if is_pair not in known:
-        known[is_pair] = _of_mcp(tool, function) or _of_returns(function, is_pair=is_pair)
-    return known[is_pair]
+    return _of_mcp(tool, function) or _of_returns(function, is_pair=is_pair)
 
 
 def _of_mcp(tool: Any, function: Any) -> _Schema | None:
@@ -125,6 +120,7 @@ def _of_mcp(tool: Any, function: Any) -> _Schema | None:
     return None
 
 
+@lru_cache(maxsize=256)  # an agent binds its tools before each answer
 def _of_returns(function: Callable[..., Any], *, is_pair: bool) -> _Schema | None:
     returned = get_type_hints(function, include_extras=True).get("return", Any)
     if is_pair:

@@ -157,15 +157,13 @@ def test_the_address_of_a_proxy_is_shown_nowhere() -> None:
 
 @pytest.mark.parametrize("seconds", [1, 600, 1500, 86_400.0])
 def test_no_single_wait_ends_a_call_before_its_timeout(seconds: float) -> None:
-    limits = ChatSequrity("m", api_key="k", timeout=seconds)._transport()._timeouts
+    limits = ChatSequrity("m", api_key="k", timeout=seconds).sender()._timeouts
     assert limits.total == seconds
     assert limits.read is not None
     assert limits.silence is not None
     assert min(limits.read, limits.silence) >= seconds
     asked = (
-        ChatSequrity("m", api_key="k", timeout=seconds, stream_chunk_timeout=9)
-        ._transport()
-        ._timeouts
+        ChatSequrity("m", api_key="k", timeout=seconds, stream_chunk_timeout=9).sender()._timeouts
     )
     assert asked.silence == 9
     assert Timeouts.of(HttpTimeout(5)).read == 5
