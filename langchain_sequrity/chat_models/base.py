@@ -6,7 +6,7 @@ packages are not imported: each import takes a second.
 """
 
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from functools import wraps
@@ -23,7 +23,7 @@ from langchain_core.language_models import (
     LanguageModelInput,
     ModelProfile,
 )
-from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 from langchain_core.messages.utils import count_tokens_approximately
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from langchain_core.runnables import Runnable, RunnableConfig
@@ -46,8 +46,7 @@ from langchain_sequrity.chat_models.parameters import (
 from langchain_sequrity.chat_models.sessions import (
     Settings,
     Turn,
-    headers_of,
-    session_id_of,
+    session_and_headers,
     with_session,
 )
 from langchain_sequrity.chat_models.tools import (
@@ -422,13 +421,14 @@ class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
             settings = replace(settings, connection=settings.connection.with_keys(keys))
         params = self._params(prepared.params, stop, kwargs, stream=stream)
         self._compare(params.get("tools"))  # of `bind` or of this call
+        session_id, headers = session_and_headers(kwargs)
         return Turn(
             settings,
             messages,
             params,
-            session_id=session_id_of(kwargs),
+            session_id=session_id,
             configured_session_id=kwargs.get("configured_session_id"),
-            extra_headers=headers_of(kwargs),
+            extra_headers=headers,
         )
 
     def _params(
@@ -531,24 +531,20 @@ class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
         turn = self._turn(messages, stop, kwargs, self._asked_keys(), stream=True)
-        try:
-            for message in self._chunks(turn):
-                chunk = ChatGenerationChunk(message=message)
-                if run_manager is not None:
-                    run_manager.on_llm_new_token(chunk.text, chunk=chunk)
-                trace_turn(run_manager, message)
-                yield chunk
-        except PolicyDenied as denied:
-            trace_turn(run_manager, denied)
-            raise
-
-    def _chunks(self, turn: Turn) -> Iterator[AIMessageChunk]:
         transport = self.sender()
         while True:
             try:
-                yield from transport.stream(turn.call, turn.new_reader)
+                for message in transport.stream(turn.call, turn.new_reader):
+                    chunk = ChatGenerationChunk(message=message)
+                    if run_manager is not None:
+                        run_manager.on_llm_new_token(chunk.text, chunk=chunk)
+                    trace_turn(run_manager, message)
+                    yield chunk
             except StatusError as error:
                 turn = turn.after_refusal(error)
+            except PolicyDenied as denied:
+                trace_turn(run_manager, denied)
+                raise
             else:
                 return
 
@@ -561,28 +557,23 @@ class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
         turn = self._turn(messages, stop, kwargs, await self._aasked_keys(), stream=True)
-        try:
-            async with aclosing(self._achunks(turn)) as found:
-                async for message in found:
-                    chunk = ChatGenerationChunk(message=message)
-                    if run_manager is not None:
-                        await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
-                    await atrace_turn(run_manager, message)
-                    yield chunk
-        except PolicyDenied as denied:
-            await atrace_turn(run_manager, denied)
-            raise
-
-    async def _achunks(self, turn: Turn) -> AsyncGenerator[AIMessageChunk, None]:
-        # `aclosing`: an abandoned stream gives its connection back at once, not when collected.
         transport = self.sender()
         while True:
             try:
-                async with aclosing(transport.astream(turn.call, turn.new_reader)) as messages:
-                    async for message in messages:
-                        yield message
+                # `aclosing`: an abandoned stream gives its connection back at once, not when
+                # collected.
+                async with aclosing(transport.astream(turn.call, turn.new_reader)) as found:
+                    async for message in found:
+                        chunk = ChatGenerationChunk(message=message)
+                        if run_manager is not None:
+                            await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
+                        await atrace_turn(run_manager, message)
+                        yield chunk
             except StatusError as error:
                 turn = turn.after_refusal(error)
+            except PolicyDenied as denied:
+                await atrace_turn(run_manager, denied)
+                raise
             else:
                 return
 

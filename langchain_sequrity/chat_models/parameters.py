@@ -4,7 +4,7 @@ import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple, Self, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple, Self
 
 from langchain_core.language_models import BaseChatModel
 from pydantic import (
@@ -57,7 +57,6 @@ HEADERS: Mapping[str, type[Header]] = {
 _UNPICKLED = (*KEYS, "default_headers", "http_client", "http_async_client", "proxy")
 # Private attributes that are made of the fields at the first use.
 _UNPREPARED: Mapping[str, None] = {"_prepared": None, "_sender": None}
-P = TypeVar("P", bound="Parameters")
 
 
 def env_key(name: str) -> SecretStr | None:
@@ -381,7 +380,7 @@ class Parameters(BaseChatModel):
     def __setattr__(self, name: str, value: Any) -> None:
         made = self.__pydantic_private__ is not None
         if made and name in type(self).model_fields and name not in BaseChatModel.model_fields:
-            value = getattr(_changed(self, {name: value}), name)  # checked like a new model's
+            value = getattr(self._changed({name: value}), name)  # checked like a new model's
         super().__setattr__(name, value)
         if made and name in type(self).model_fields:
             _forget(self, given=(name,))
@@ -397,9 +396,14 @@ class Parameters(BaseChatModel):
             return copied
         names = {field.alias: name for name, field in type(self).model_fields.items()}
         changes = {names.get(name) or name: value for name, value in update.items()}
-        changed = _changed(copied, changes)
+        changed = copied._changed(changes)  # noqa: SLF001 - of this class
         _forget(changed, lost=self._lost, given=tuple(changes))
         return changed
+
+    def _changed(self, changes: Mapping[str, Any]) -> Self:
+        """The model with other parameters, checked like a new model."""
+        names = {*self.model_fields_set, *_FROM_ENVIRONMENT} - set(changes)
+        return type(self)(**{name: getattr(self, name) for name in names}, **changes)
 
     @override
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
@@ -430,12 +434,6 @@ class Parameters(BaseChatModel):
         if "llm_api_key" in self._lost and (key := env_key("llm_api_key")):
             self.__dict__["llm_api_key"] = key
             _forget(self, given=("llm_api_key",))
-
-
-def _changed(model: P, changes: Mapping[str, Any]) -> P:
-    """The model with other parameters, checked like a new model."""
-    names = {*model.model_fields_set, *_FROM_ENVIRONMENT} - set(changes)
-    return type(model)(**{name: getattr(model, name) for name in names}, **changes)
 
 
 def _forget(

@@ -98,27 +98,20 @@ _logger = logging.getLogger("langchain_sequrity")
 # The session that a call names
 
 
-def session_id_of(kwargs: Mapping[str, Any]) -> str | None:
-    """The session that a call names, by argument or by header.
+def session_and_headers(kwargs: Mapping[str, Any]) -> tuple[str | None, dict[str, str]]:
+    """The session that a call names, by argument or by header, and its own other headers.
 
     Raises:
-        UsageError: If it is not a text, or empty.
+        UsageError: If the session is not a text, or empty.
     """
-    headers = kwargs.get("extra_headers") or {}
-    by_header = [value for name, value in headers.items() if name.lower() == "x-session-id"]
-    session_id = by_header[0] if by_header else kwargs.get("session_id")
+    headers = dict(kwargs.get("extra_headers") or {})
+    session_id = kwargs.get("session_id")
+    for name in [one for one in headers if one.lower() == "x-session-id"]:
+        session_id = headers.pop(name)
     if session_id is not None and (not isinstance(session_id, str) or not session_id):
         msg = f'`session_id` must be the id of a session, or "new"; got {session_id!r}.'
         raise UsageError(msg)
-    return session_id
-
-
-def headers_of(kwargs: Mapping[str, Any]) -> dict[str, str] | None:
-    """A call's own headers, without the session."""
-    headers = kwargs.get("extra_headers")
-    if not headers:
-        return None
-    return {name: value for name, value in headers.items() if name.lower() != "x-session-id"}
+    return session_id, headers
 
 
 def with_session(config: RunnableConfig | None, kwargs: dict[str, Any]) -> dict[str, Any]:
@@ -135,60 +128,6 @@ def with_session(config: RunnableConfig | None, kwargs: dict[str, Any]) -> dict[
 
 
 # The session of a history
-
-
-@dataclass(frozen=True, slots=True)
-class History:
-    """A history that may be sent to its session.
-
-    Attributes:
-        messages: The conversation without ids of other sessions.
-        session_id: The session to resume, or `None` to start one.
-        has_results: Whether it contains tool results, so that a tool has already run.
-        is_mid_turn: Whether calls have been made since the last user message.
-        leaves_session: Whether a session that is not resumed made the last of these calls.
-        resumed_at: Index of the last reply of the resumed session, if any.
-    """
-
-    messages: Sequence[BaseMessage]
-    session_id: str | None
-    has_results: bool
-    is_mid_turn: bool
-    leaves_session: bool
-    resumed_at: int | None = None
-
-
-def prepare_history(
-    messages: Sequence[BaseMessage],
-    *,
-    session_id: str | None,
-    seal: Seal,
-    configured: str | None = None,
-) -> History:
-    """Choose the session, and replace the ids of all other sessions in the history.
-
-    Args:
-        messages: The caller's conversation. It is not changed.
-        session_id: A session that the caller names, `"new"`, or `None` to take it from the
-            history.
-        seal: Makes the digest of a session id for this connection.
-        configured: The session to use if the history has none of this connection.
-
-    Returns:
-        The history for that session.
-    """
-    seal = functools.cache(seal)  # a hundred messages often have one foreign session
-    own, resumed_at = _last_own_session(messages, seal)
-    resumed = session_id or own or configured
-    if resumed == NEW_SESSION:
-        resumed = None
-    ids = _IdReplacer(resumed, seal)
-    cleared = [ids.clear(message) for message in messages]
-    has_results = any(map(_holds_results, messages))
-    place = resumed_at if resumed == own else None
-    is_mid_turn = _is_mid_turn(messages)
-    leaves = is_mid_turn and _last_session(messages) not in (None, resumed)
-    return History(cleared, resumed, has_results, is_mid_turn, leaves, place)
 
 
 def _last_session(messages: Sequence[BaseMessage]) -> str | None:
@@ -409,18 +348,22 @@ class Turn:
         self.call = self._write(headers)
 
     def _write(self, headers: Mapping[str, str] | None) -> ServiceCall:
-        history = prepare_history(
-            self.messages,
-            session_id=self.session_id,
-            seal=self._seal,
-            configured=self.configured_session_id,
-        )
-        if history.leaves_session and self.dual_llm:
+        """Choose the session, replace the ids of all others in the history, and write the call."""
+        seal = functools.cache(self._seal)  # a hundred messages often have one foreign session
+        own, resumed_at = _last_own_session(self.messages, seal)
+        resumed = self.session_id or own or self.configured_session_id
+        if resumed == NEW_SESSION:
+            resumed = None
+        self._is_mid_turn = _is_mid_turn(self.messages)
+        leaves = self._is_mid_turn and _last_session(self.messages) not in (None, resumed)
+        if leaves and self.dual_llm:
             raise UsageError(_MID_TURN)
-        messages, params = history.messages, self.params
+        ids = _IdReplacer(resumed, seal)
+        messages: Sequence[BaseMessage] = [ids.clear(message) for message in self.messages]
+        params = self.params
         only_new = self.settings.only_new_messages and not self.continues
-        if only_new and history.resumed_at is not None:
-            messages, params = self._after(history.resumed_at, messages)
+        if only_new and resumed_at is not None and resumed == own:
+            messages, params = self._after(resumed_at, messages)
         if self.continues and self._mismatch_policy is None:
             config = self.connection.sent_config or ConfigHeader()
             config = config.with_mismatch_policy("continue")
@@ -431,11 +374,11 @@ class Turn:
         if dual_llm and not (fsm and fsm.strict_tool_result_parsing):
             messages = as_values(messages)
         self._body = self.settings.wire.write_request(messages, params, dual_llm=dual_llm)
-        self._is_mid_turn = history.is_mid_turn
+        has_run_tools = any(map(_holds_results, self.messages))
         return self.connection.call(
             _dumps(self._body),
-            session_id=history.session_id,
-            resend=history.session_id is None and not history.has_results,
+            session_id=resumed,
+            resend=resumed is None and not has_run_tools,
             extra_headers=headers,
         )
 

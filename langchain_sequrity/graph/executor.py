@@ -294,7 +294,8 @@ class LangGraphExecutor(DrivenGraph):
         told = read_history(history, settings.connection.base_url)
         exchange = Exchange(settings, prepared.params, self._program, told)
         tools = ClientTools(spec, self._program)
-        self._fsm = settings_of_runs(settings.connection)
+        config = settings.connection.config
+        self._fsm = config.fsm.to_wire() if config and config.fsm else {}
         denials = Denials(exchange.connection, self._program, on_denied)
         self._parts = ExecutorParts(
             spec=spec,
@@ -440,12 +441,6 @@ def pinned(settings: Settings, tools: int) -> Settings:
         config=_pinned(connection.config or ConfigHeader(), tools),
     ).with_whole_envelopes()
     return replace(settings, connection=connection)
-
-
-def settings_of_runs(connection: Connection) -> dict[str, Any]:
-    """The section `fsm` of `X-Config` that runs send, for `explain()`."""
-    config = connection.config or ConfigHeader()
-    return (config.fsm or FsmConfig()).to_wire()
 
 
 def _pinned(config: ConfigHeader, tools: int) -> ConfigHeader:

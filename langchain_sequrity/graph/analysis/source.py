@@ -410,12 +410,10 @@ NEVER = ReturnSummary(sure=None, least=2)
 """No return: `Command.PARENT` leaves the graph."""
 
 ANY_ONE = ReturnSummary(targets=None, most=1, least=1)
-"""Exactly one target, unknown."""
+"""Exactly one target, unknown: a computed name, or whether something holds."""
 
 ANY_NAMES = ReturnSummary(targets=None, most=2)
 """Unknown targets, but no packets."""
-
-YES_OR_NO = one_target(target=True).either(one_target(target=False))
 
 _SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
 
@@ -554,9 +552,9 @@ class _ReturnAnalysis:
             ast.List: lambda value: self._all(value.elts, self.route),
             ast.Tuple: lambda value: self._all(value.elts, self.route),
             ast.ListComp: lambda value: replace(self.route(value.elt), most=2, least=0),
-            ast.Compare: lambda _: YES_OR_NO,
-            ast.UnaryOp: lambda value: YES_OR_NO if _is_test(value) else ANYTHING,
-            ast.BoolOp: lambda value: YES_OR_NO if all(map(_is_test, value.values)) else ANYTHING,
+            ast.Compare: lambda _: ANY_ONE,
+            ast.UnaryOp: lambda value: ANY_ONE if isinstance(value.op, ast.Not) else ANYTHING,
+            ast.BoolOp: lambda value: either(map(self.route, value.values)),
             ast.JoinedStr: lambda _: ANY_ONE,
             ast.Subscript: self._looked_up,
             ast.Call: self._routing_call,
@@ -651,9 +649,7 @@ class _ReturnAnalysis:
 
     def _routing_call(self, value: ast.Call) -> ReturnSummary:
         made = self.source.resolve(value.func)
-        if made is bool:
-            return YES_OR_NO
-        if made is str:
+        if made is bool or made is str:
             return ANY_ONE
         return self._send(value) if made is Send else ANYTHING
 
@@ -676,11 +672,6 @@ class _ReturnAnalysis:
 def _keys(names: Any) -> ReturnSummary:
     keys = frozenset(names)
     return ReturnSummary(keys=keys, sure=keys)
-
-
-def _is_test(value: ast.expr) -> bool:
-    is_not = isinstance(value, ast.UnaryOp) and isinstance(value.op, ast.Not)
-    return is_not or isinstance(value, ast.Compare)
 
 
 def _falls_through(body: list[ast.stmt]) -> bool:
