@@ -217,10 +217,8 @@ class Denials:
             msg = "it is hard" if is_hard else "the service does not report its strength"
             raise NotApprovable(msg)
         if denial.tool not in self._program.tools:
-            own = "the call is one of the service's own tools"
-            raise NotApprovable(
-                own if denial.tool else "the service does not report which call it is"
-            )
+            msg = "the service does not report that it is a call of the graph"
+            raise NotApprovable(msg)
         self._check_surroundings(error.tool)
         self._check_before(error, journal)
         denial = _with_its_call(error, run, journal)
@@ -357,23 +355,13 @@ class Denials:
             )
             raise UsageError(msg)
 
-    def check_all(self, journal: Journal) -> None:
-        """Check that each approval in a journal is for this executor.
-
-        Raises:
-            UsageError: If one of them is not.
-        """
-        for denial in journal.denials:
-            if denial.is_approved:
-                self.check(denial)
-
     # Results
 
     def program_after(self, approved: list[DeniedCall], text: str) -> tuple[str, dict[str, Any]]:
         """The program that takes the results of approved calls, and the variables with them.
 
         Args:
-            approved: Calls that were approved and made, and checked by `check_all`.
+            approved: Calls that were approved and made, and checked by `check`.
             text: The program that makes the calls.
         """
         text, names = _with_approved(text, approved)

@@ -52,7 +52,6 @@ from langchain_sequrity.graph.program import (
     ToolSpec,
 )
 from langchain_sequrity.labels import Combine, LabeledUpdate, Labels, read_artifact
-from langchain_sequrity.strict_json import dumps
 
 Write = tuple[str, Any]
 
@@ -142,10 +141,10 @@ class ToolInput:
             ),
             key=lambda part: self._rank.get(part[1], len(self._rank)),
         )
-        self._send = next((one.name for one in tool.parameters if one.kind == "send"), None)
+        self.send = next((one.name for one in tool.parameters if one.kind == "send"), None)
         self.is_whole = len(self._parts) == len(fields)
         self._names = frozenset(name for name, _, _ in self._parts)
-        self._names_of_send = self._names | {self._send} if self._send else self._names
+        self._names_of_send = self._names | {self.send} if self.send else self._names
         self.parameter_of = {field: name for name, field, _ in self._parts}
 
     def read(
@@ -170,14 +169,9 @@ class ToolInput:
         given = arguments.keys()
         if given == self._names:
             return self.state(arguments, managed or {}, unsaved)
-        if self._send is not None and given == self._names_of_send:
-            return self._read_send(arguments, arguments[self._send])
+        if self.send is not None and given == self._names_of_send:
+            return self._read_send(arguments, arguments[self.send])
         return self._refuse(given)
-
-    @property
-    def takes_packets(self) -> bool:
-        """Whether it has a parameter for the argument of a `Send`."""
-        return self._send is not None
 
     def brings_state(self, arguments: Arguments) -> bool:
         """Whether a call has the state, not only the argument of a `Send`."""
@@ -409,7 +403,7 @@ class ClientTools:
 
     def pack(self, node: str, argument: Any) -> dict[str, Json]:
         """A packet for a node, as in the variables of a run."""
-        if not self._receivers[node].takes_packets:
+        if self._receivers[node].send is None:
             msg = (
                 f"A `Send` from outside names node `{node}`, which is one of the service's own "
                 f"tools: it cannot take a packet. Use its name: `Command(goto={node!r}, update=…)`."
@@ -468,7 +462,12 @@ class ClientTools:
                 _log.warning("Node %s wrote to unknown channel %s, ignoring it.", tool.node, name)
                 continue
             if name not in tool.writes:
-                raise _undeclared(tool, name)
+                msg = (
+                    f"Node `{tool.node}` wrote the field `{name}`, which is not among its declared "
+                    f"or detected writes. Declare it: `nodes={{{tool.node!r}: "
+                    f"NodeOptions(writes={[*tool.writes, name]!r})}}`."
+                )
+                raise UsageError(msg)
             if self._is_root and isinstance(value, LabeledUpdate):
                 value = dict(value)  # noqa: PLW2901 - the update without its labels
             raw.append(value)
@@ -491,16 +490,8 @@ class ClientTools:
 
     def has_unsaved(self, wire: Mapping[str, Json]) -> bool:
         """Whether a result has, or may have, values of fields that no checkpoint has."""
-        if any(wire.get(self._program.keys[name]) for name in self.unsaved):
-            return True
-        packets = dumps(wire.get(SEND, []))
-        parameters = {
-            name
-            for signature in self._signatures.values()
-            for field, name in signature.parameter_of.items()
-            if field in self.unsaved
-        }
-        return any(dumps(name) in packets for name in {*self.unsaved, *parameters})
+        keys = (SEND, *(self._program.keys[name] for name in self.unsaved))
+        return any(wire.get(key) for key in keys)
 
     def _wire(self, tool: ToolSpec, by_field: Mapping[str, Sequence[Any]]) -> dict[str, Json]:
         wire = {}
@@ -659,11 +650,3 @@ def _top_of(schema: Json) -> Json:
     if not isinstance(named, str) or not isinstance(definitions, Mapping):
         return schema
     return definitions.get(named.removeprefix("#/$defs/"))
-
-
-def _undeclared(tool: ToolSpec, field: str) -> UsageError:
-    return UsageError(
-        f"Node `{tool.node}` wrote the field `{field}`, which is not among its declared or "
-        f"detected writes. Declare it: `nodes={{{tool.node!r}: "
-        f"NodeOptions(writes={[*tool.writes, field]!r})}}`."
-    )

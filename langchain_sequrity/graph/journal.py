@@ -23,8 +23,8 @@ write entries in any order.
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
@@ -172,7 +172,7 @@ class Round:
     Attributes:
         said: The assistant message as wire text.
         calls: The calls.
-        results: The result of each call; `None` while it is missing.
+        results: Their results so far, by id.
         sent: The results as wire text, once they are sent.
         step: The graph's step of the calls, counted from 1; 0 for the routers of START.
         number: Its index among the replies.
@@ -180,31 +180,25 @@ class Round:
 
     said: str
     calls: tuple[ProgramCall, ...]
-    results: list[JournalEntry | None] = field(default_factory=list)
+    results: dict[str, JournalEntry] = field(default_factory=dict)
     sent: str = ""
     step: int = 0
     number: int = 0
 
-    def __post_init__(self) -> None:
-        """Fill in missing results."""
-        self.results = self.results or [None] * len(self.calls)
-
     @property
-    def answered(self) -> Iterator[tuple[ProgramCall, JournalEntry]]:
+    def answered(self) -> list[tuple[ProgramCall, JournalEntry]]:
         """The calls with a result, and the results."""
-        for call, entry in zip(self.calls, self.results, strict=True):
-            if entry is not None:
-                yield call, entry
+        return [(one, self.results[one.id]) for one in self.calls if one.id in self.results]
 
     @property
     def is_answered(self) -> bool:
         """Whether all calls have a result."""
-        return None not in self.results
+        return len(self.results) == len(self.calls)
 
     @property
     def waiting(self) -> list[ProgramCall]:
         """The calls without a result."""
-        return [call for call, entry in zip(self.calls, self.results, strict=True) if entry is None]
+        return [one for one in self.calls if one.id not in self.results]
 
     def entries(self) -> list[JournalEntry]:
         """The journal entries of the round."""
@@ -215,11 +209,10 @@ class Round:
 
     def take(self, entry: JournalEntry) -> ProgramCall | None:
         """Add a result. Returns its call, or `None` if the call is not in this round."""
-        for index, call in enumerate(self.calls):
-            if call.id == entry["id"]:
-                self.results[index] = entry
-                return call
-        return None
+        call = next((one for one in self.calls if one.id == entry["id"]), None)
+        if call is not None:
+            self.results[call.id] = entry
+        return call
 
 
 @dataclass(slots=True)
@@ -520,7 +513,3 @@ class ProgramRun:
     begins_at: BeginsAt = "start"
     since: Any = None
     is_over: bool = False
-
-    def to_json(self) -> dict[str, Any]:
-        """The run as the channel stores it."""
-        return asdict(self)

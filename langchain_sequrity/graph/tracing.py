@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING, Any, Literal, TextIO
 from langchain_core.callbacks import BaseCallbackHandler
 from typing_extensions import override
 
+from langchain_sequrity.denials import NOT_REPORTED
 from langchain_sequrity.display import plain
 from langchain_sequrity.display.tables import Cell, Row, Table
-from langchain_sequrity.graph.runtime.events import NOT_REPORTED, Event, Meta
+from langchain_sequrity.graph.runtime.events import Event
+from langchain_sequrity.graph.runtime.requests import Meta
 from langchain_sequrity.labels import ALL, RESERVED_PREFIX
 
 if TYPE_CHECKING:

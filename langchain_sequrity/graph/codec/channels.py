@@ -277,7 +277,6 @@ class FieldCodec:
     """
 
     def __init__(self, name: str, channel: AnyChannel, annotations: Iterable[Any]) -> None:
-        self.name = name
         self.plan = field_plan(channel)
         self._empty = channel
         self._give_ids = id_giver(channel)

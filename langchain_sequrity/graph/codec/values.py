@@ -48,7 +48,6 @@ from typing import (
 from uuid import UUID, uuid4
 
 from langchain_core import messages as lc
-from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.types import Overwrite
 from pydantic import BaseModel, RootModel
@@ -164,8 +163,7 @@ class AllowedTypes:
 
     def name(self, cls: type) -> str | None:
         """The name of a class in JSON; `None` if the field may not hold it."""
-        known = self._names.get(cls.__name__) or self.find(cls.__name__)
-        return cls.__name__ if known is cls else None
+        return cls.__name__ if self.find(cls.__name__) is cls else None
 
     def find(self, name: str) -> type | None:
         """The class with this name; `None` if there is not exactly one."""
@@ -325,7 +323,7 @@ def _fields(cls: Any) -> Iterable[Any]:
     return []
 
 
-_SERDE = JsonPlusSerializer()
+_SERDE = JsonPlusSerializer()  # as the checkpointer's: equal bytes mean equal objects
 
 _here: ContextVar["Objects | None"] = ContextVar("objects of the run", default=None)
 
@@ -333,16 +331,12 @@ _here: ContextVar["Objects | None"] = ContextVar("objects of the run", default=N
 class Objects:
     """The objects of a run, by handle.
 
-    Args:
-        serde: Serializes objects like the checkpointer; equal bytes mean equal objects.
-
     Attributes:
         known: Handle → object.
         fresh: Those of them that must be stored.
     """
 
-    def __init__(self, serde: SerializerProtocol = _SERDE) -> None:
-        self._serde = serde
+    def __init__(self) -> None:
         self.known: dict[str, Any] = {}
         self._stored: set[str] = set()
         self._unsaved: dict[int, str] = {}
@@ -367,7 +361,7 @@ class Objects:
     def handle(self, value: Any) -> str:
         """The handle of an object, the same for objects that are stored alike."""
         try:
-            kind, data = self._serde.dumps_typed(value)
+            kind, data = _SERDE.dumps_typed(value)
         except Exception:  # noqa: BLE001 - a serializer may raise anything
             # If it has to be stored, LangGraph raises an error.
             handle = self._unsaved.setdefault(id(value), uuid4().hex)

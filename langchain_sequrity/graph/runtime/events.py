@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from time import perf_counter
-from typing import Any, Final, Literal
+from typing import Any, Literal
 from uuid import uuid4
 
 from langchain_core.callbacks import BaseCallbackHandler, BaseCallbackManager
@@ -28,7 +28,7 @@ from langchain_core.runnables import RunnableConfig
 from langchain_core.tracers.base import AsyncBaseTracer, BaseTracer
 from langgraph.errors import GraphBubbleUp
 
-from langchain_sequrity.denials import Denial
+from langchain_sequrity.denials import NOT_REPORTED, Denial
 from langchain_sequrity.errors import PolicyDenied, TurnFailed
 from langchain_sequrity.graph import _compat
 from langchain_sequrity.graph.journal import DeniedCall, ProgramCall
@@ -36,11 +36,6 @@ from langchain_sequrity.graph.program import ToolSpec
 from langchain_sequrity.graph.runtime.requests import CallsRequested, RunFinished, ServiceAnswer
 from langchain_sequrity.graph.runtime.run_log import RunLog
 from langchain_sequrity.wire.denials import checked_tool, read_call, read_check
-
-NOT_REPORTED: Final = "not reported"
-
-Meta = dict[str, list[str]]
-"""Labels as the protocol has them: producers, consumers, tags."""
 
 
 @dataclass(frozen=True, slots=True)

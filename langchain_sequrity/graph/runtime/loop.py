@@ -10,7 +10,8 @@ name, so it runs with other classes under these names (`with_loop`).
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from types import FunctionType, SimpleNamespace, TracebackType
+from inspect import isawaitable
+from types import FunctionType, SimpleNamespace
 from typing import Any, cast
 
 from langgraph._internal._constants import (
@@ -72,14 +73,28 @@ class _DrivenLoop(PregelLoop):
             if (work := self.driver.step(self)) is not None:
                 await self.driver.run(self, work)
 
-    async def _end(self, error: BaseException | None) -> BaseException | None:
-        """Let the driver make the last requests. Returns the error with which the run ends."""
+    async def _leave(self, given: tuple[Any, ...], leave: Callable[..., Any]) -> bool | None:
+        """Let the driver make the last requests, and leave LangGraph's loop.
+
+        Args:
+            given: The error with which the loop ends, as `__exit__` gets it.
+            leave: LangGraph's own `__exit__` or `__aexit__`.
+        """
+        error: BaseException | None = given[1]
+        own = error.error if isinstance(error, RunStopped) else None
         if error is None and self.status == "done":
             try:
                 await self.driver.run(self, self.driver.finish(self))
-            except BaseException as failure:  # noqa: BLE001 - raised again when the loop has ended
-                return failure
-        return error.error if isinstance(error, RunStopped) else error
+            except BaseException as failure:  # noqa: BLE001 - raised again below
+                own = failure
+        try:
+            left = leave(*(given if own is None else (type(own), own, own.__traceback__)))
+            is_handled: bool | None = await left if isawaitable(left) else left
+            if own is not None:
+                raise own from own.__cause__
+            return is_handled
+        finally:
+            self.driver.close()
 
     @override
     def after_tick(self) -> None:
@@ -129,20 +144,8 @@ class SyncLoop(_DrivenLoop, SyncPregelLoop):
         return self.driver.tasks.adopt(super().match_cached_writes())
 
     @override
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> bool | None:
-        error = finished(self._end(exc_value))
-        try:
-            if error is None or error is exc_value:
-                return super().__exit__(exc_type, exc_value, traceback)
-            super().__exit__(type(error), error, error.__traceback__)
-            raise error from error.__cause__
-        finally:
-            self.driver.close()
+    def __exit__(self, *given: object) -> bool | None:
+        return finished(self._leave(given, super().__exit__))
 
 
 class AsyncLoop(_DrivenLoop, AsyncPregelLoop):
@@ -154,20 +157,8 @@ class AsyncLoop(_DrivenLoop, AsyncPregelLoop):
         return self.driver.tasks.adopt(await super().amatch_cached_writes())
 
     @override
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> bool | None:
-        error = await self._end(exc_value)
-        try:
-            if error is None or error is exc_value:
-                return await super().__aexit__(exc_type, exc_value, traceback)
-            await super().__aexit__(type(error), error, error.__traceback__)
-            raise error from error.__cause__
-        finally:
-            self.driver.close()
+    async def __aexit__(self, *given: object) -> bool | None:
+        return await self._leave(given, super().__aexit__)
 
 
 stream = with_loop(Pregel.stream, SyncPregelLoop=SyncLoop)

@@ -307,11 +307,9 @@ def finished(work: Coroutine[Any, Any, T]) -> T:
     raise RuntimeError(msg)
 
 
-Asks = Generator[tuple[ServiceCall, str | None], ServiceAnswer, "ServiceAnswer | PolicyDenied"]
-"""Yields a request with its session, receives the answer, and returns it or a denial."""
-
-
-def ask(call: ServiceCall) -> Asks:
+def ask(
+    call: ServiceCall,
+) -> Generator[tuple[ServiceCall, str | None], ServiceAnswer, ServiceAnswer | PolicyDenied]:
     """Send a request. A denial is returned, not raised."""
     try:
         return (yield call, call.session_id)
@@ -395,6 +393,7 @@ def replay(
 
 
 Meta = dict[str, list[str]]
+"""Labels as the protocol has them: producers, consumers, tags."""
 
 FieldLabels = Mapping[str, Meta]
 

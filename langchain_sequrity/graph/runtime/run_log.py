@@ -1,7 +1,7 @@
 """The log of one run: its record, its journal, and the driver's writes, which store both."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 from uuid import NAMESPACE_OID, uuid5
 
@@ -19,7 +19,7 @@ from langchain_sequrity.graph.journal import (
     read_journal,
 )
 from langchain_sequrity.graph.program import JOURNAL, RUN, STEP
-from langchain_sequrity.graph.runtime.requests import LOST, FieldLabels, entries_of
+from langchain_sequrity.graph.runtime.requests import LOST, FieldLabels, entries_of, noted_in
 
 OWN_WRITES = str(uuid5(NAMESPACE_OID, "sequrity"))
 """The task id of the driver's own writes."""
@@ -121,8 +121,7 @@ class RunLog:
             run: The run.
             early: Results of routers that precede their calls, by task.
         """
-        self.record = run
-        self.writes += [(RUN, run.to_json())]
+        self._write(run)
         self.note([{"reset": run.session or "", "open": self.step}])
         if (here := current_objects()) is not None and here.fresh:
             self.journal.objects = dict(here.fresh)
@@ -138,15 +137,17 @@ class RunLog:
         self.journal.rounds[:] = []
         for one in rounds:
             self.journal.add(one)
-        self.record = run
-        self.writes.append((RUN, run.to_json()))
+        self._write(run)
         begun = {"reset": run.session or "", "open": self.step}
         self.note([begun, *self.journal.entries()])
 
     def mark_over(self) -> None:
         """Record that the program does not know the state after this step; a new run follows."""
-        self.record = replace(self.run, is_over=True)
-        self.writes.append((RUN, self.record.to_json()))
+        self._write(replace(self.run, is_over=True))
+
+    def _write(self, run: ProgramRun) -> None:
+        self.record = run
+        self.writes.append((RUN, asdict(run)))
 
     def keep_labels(self, labels: FieldLabels) -> None:
         """Record the labels of the fields; they replace the journal of the run."""
@@ -183,7 +184,7 @@ class RunLog:
         self.record = run
         pending = () if loop.is_replaying else loop.checkpoint_pending_writes
         own = [one for one in pending if one[1] in (RUN, JOURNAL) and one[0] not in loop.tasks]
-        noted = [entry for _, channel, new in own if channel == JOURNAL for entry in new]
+        noted = noted_in(loop)
         entries = [*entries_of(loop, self.session), *noted]
         for one in entries:
             self.objects.load(one.get(OBJECTS, {}))
