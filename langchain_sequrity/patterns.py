@@ -19,7 +19,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from threading import Lock
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn
 
 try:
     import regex
@@ -209,9 +209,8 @@ class _OpenGroup:
 class _PatternParser:
     """Reads one pattern from left to right."""
 
-    def __init__(self, text: str, flags: int, *, is_bytes: bool) -> None:
+    def __init__(self, text: str, flags: int) -> None:
         self._text = text
-        self._is_bytes = is_bytes
         self._at = 0
         self._open = [_OpenGroup("top", flags)]
         self._groups: list[_PatternPart | None] = []  # `None` for an open group
@@ -360,8 +359,6 @@ class _PatternParser:
 
     def _code(self) -> int | None:
         """Read a character that is given by number."""
-        if self._is_bytes and self._text.startswith(("\\u", "\\U"), self._at):
-            self._refuse("a pattern of bytes has no such escape")
         found = self._take(_CODE)
         if found is None:
             return None
@@ -488,11 +485,7 @@ class _PatternParser:
         self._group.add(part)
 
     def _name(self, name: str) -> None:
-        if (
-            not name.isidentifier()
-            or name in self._names
-            or (self._is_bytes and not name.isascii())
-        ):
+        if not name.isidentifier() or name in self._names:
             self._refuse("a group needs a unique name of letters, digits and `_`")
         self._names[name] = len(self._groups) + 1
 
@@ -509,8 +502,6 @@ class _PatternParser:
         return self._group.flags & ~removed | self._flags(on, "aimsux")
 
     def _flags(self, letters: str, allowed: str) -> int:
-        if self._is_bytes:
-            allowed = allowed.replace("u", "")
         if not set(letters) <= set(allowed) or {*"au"} <= set(letters):
             self._refuse("regex engines read these flags differently")
         return sum(_FLAGS[letter] for letter in set(letters))
@@ -528,7 +519,7 @@ _READERS: dict[str, Callable[[_PatternParser], None]] = {
 }
 
 
-def measure(pattern: str | bytes, flags: int = 0) -> Measures:
+def measure(pattern: str, flags: int = 0) -> Measures:
     r"""Measure a pattern without compiling it.
 
     Args:
@@ -553,8 +544,7 @@ def measure(pattern: str | bytes, flags: int = 0) -> Measures:
     if len(pattern) > MAX_LENGTH:
         msg = f"it is longer than {MAX_LENGTH} characters"
         raise PatternTooLarge(msg, "length", MAX_LENGTH)
-    text = pattern if isinstance(pattern, str) else pattern.decode("latin-1")
-    return _PatternParser(text, flags, is_bytes=isinstance(pattern, bytes)).measures()
+    return _PatternParser(pattern, flags).measures()
 
 
 def check_together(texts: Iterable[str]) -> None:
@@ -581,23 +571,22 @@ class _PatternCache:
     def __init__(self) -> None:
         self.size = 0
         self._made = 0
-        self._engines: OrderedDict[tuple[str | bytes, int], tuple[Any, int]] = OrderedDict()
+        self._engines: OrderedDict[tuple[str, int], tuple[Engine[str], int]] = OrderedDict()
         self._lock = Lock()
 
-    def get(self, pattern: str | bytes, flags: int, size: int) -> "Engine[Any]":
+    def get(self, pattern: str, flags: int, size: int) -> "Engine[str]":
         """Get a pattern from the cache, or compile it."""
         key = (pattern, flags)
         with self._lock:
             if key in self._engines:
                 self._engines.move_to_end(key)
-                known: Engine[Any] = self._engines[key][0]
-                return known
+                return self._engines[key][0]
         engine = _compiled(pattern, flags)
         with self._lock:
             self._keep(key, engine, size)
         return engine
 
-    def _keep(self, key: tuple[str | bytes, int], engine: Any, size: int) -> None:
+    def _keep(self, key: tuple[str, int], engine: "Engine[str]", size: int) -> None:
         self._made += 1
         if self._made % _PURGED_EVERY == 0:
             regex.purge()  # its own cache stores every text that was compiled
@@ -622,7 +611,7 @@ def has_engine() -> bool:
     return regex is not None
 
 
-def _compiled(pattern: str | bytes, flags: int) -> "Engine[Any]":
+def _compiled(pattern: str, flags: int) -> "Engine[str]":
     try:
         return regex.compile(pattern, flags | regex.V0, cache_pattern=False)
     except (regex.error, ValueError, OverflowError, RecursionError) as error:
@@ -678,18 +667,18 @@ class Pattern:
 
     __slots__ = ("_flags", "measures", "text")
 
-    def __init__(self, text: str | bytes, flags: int = 0) -> None:
+    def __init__(self, text: str, flags: int = 0) -> None:
         self.text = text
         self._flags = flags
         self.measures = measure(text, flags)
         if regex is not None:
             self.engine()
 
-    def engine(self) -> "Engine[Any]":
+    def engine(self) -> "Engine[str]":
         """The compiled pattern. The caller is responsible for limits of a search with it."""
         return _cache.get(self.text, self._flags, self.measures.size)
 
-    def finds(self, text: str | bytes, *, seconds: float, whole: bool = False) -> bool:
+    def finds(self, text: str, *, seconds: float, whole: bool = False) -> bool:
         """Whether a text contains a match.
 
         Args:

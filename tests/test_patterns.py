@@ -94,14 +94,6 @@ def test_a_pattern_that_regex_engines_may_read_differently_is_refused(text: str)
 
 
 @pytest.mark.parametrize(
-    "text", [rb"\u0041", rb"\N{BULLET}", b"(?u)a", "(?P<é>a)".encode("latin-1")]
-)
-def test_a_bytes_pattern_with_syntax_for_texts_is_refused(text: bytes) -> None:
-    with pytest.raises(PatternError):
-        measure(text)
-
-
-@pytest.mark.parametrize(
     ("text", "size"),
     [
         ("abc", 3), ("[abc]", 4), ("a{3}", 6), ("a{2,5}", 6), ("a{2,}", 6), ("a{,9}", 4), ("a*", 4), ("(?:ab){3}", 12), ("(ab){3}", 18),
