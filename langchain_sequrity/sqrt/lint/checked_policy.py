@@ -74,6 +74,11 @@ class CheckedPolicy:
         self._left = _MOST_ELEMENTS
 
     @cached_property
+    def all_nodes(self) -> list[Any]:
+        """All nodes, each before the nodes in it."""
+        return list(walk(self.declarations))
+
+    @cached_property
     def clauses(self) -> list[tuple[CheckedTool, Clause, Test | None]]:
         """All rules and steps, each with its tool and its compiled condition."""
         return [(tool, clause, test) for tool in self.tools for clause, test in tool.clauses]
@@ -147,7 +152,7 @@ def denies(rule: nodes.CheckRule, *, held: bool) -> bool:
 
 def walk(root: object) -> Iterator[Any]:
     """All nodes in a node or a tuple, in the order of their fields."""
-    waiting = [root]
+    waiting: list[Any] = [root]
     while waiting:
         node = waiting.pop()
         if isinstance(node, nodes.Position):

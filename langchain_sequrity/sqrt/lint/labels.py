@@ -176,7 +176,7 @@ def find_misspelt(policy: CheckedPolicy) -> set[LabelName]:
         The labels with findings.
     """
     reported: set[LabelName] = set()
-    used = {node.name for node in walk(policy.declarations) if isinstance(node, nodes.Name)}
+    used = {node.name for node in policy.all_nodes if isinstance(node, nodes.Name)}
     for name, binding in policy.bindings.items() if policy.tools else ():
         # A doc comment documents the purpose of an unused name.
         if name not in used and not binding.doc:
@@ -210,7 +210,7 @@ class _Mentions:
         self._bindings = policy.bindings
         self._fields: dict[str, nodes.Field | None] = {}  # of the labels in named sets
         self._seen: set[tuple[str, nodes.Field]] = set()
-        for node in walk(policy.declarations):
+        for node in policy.all_nodes:
             match node:
                 case (
                     nodes.Compared(left=meta, right=members)

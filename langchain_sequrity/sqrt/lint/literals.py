@@ -33,7 +33,6 @@ from langchain_sequrity.sqrt.lint.checked_policy import (
     sides_of,
     text_of,
     value_test,
-    walk,
 )
 from langchain_sequrity.sqrt.matchers import MAX_PATTERN, MatchBudget, matcher
 from langchain_sequrity.sqrt.nodes import Clause, Position
@@ -83,7 +82,7 @@ _NUMBERS = "`int 1..5`, or `== 5`"
 
 def find_odd_texts(policy: CheckedPolicy, reported: Collection[Position]) -> None:
     """Warn of texts with white space at their ends, invisible characters, or look-alikes."""
-    for text in walk(policy.declarations):
+    for text in policy.all_nodes:
         if not isinstance(text, nodes.TextLiteral) or text.kind != "plain" or text.at in reported:
             continue
         if what := _oddity(text.raw):

@@ -27,7 +27,6 @@ from langchain_sequrity.sqrt.lint.checked_policy import (
     effect,
     listed,
     value_test,
-    walk,
 )
 from langchain_sequrity.sqrt.lint.literals import as_regex
 from langchain_sequrity.sqrt.matchers import MatchBudget, Matcher
@@ -182,7 +181,7 @@ _SHOWN = 60
 
 def find_rules_in_comments(policy: CheckedPolicy) -> None:
     """Warn of a rule after `///`, which is part of a comment."""
-    for node in walk(policy.declarations):
+    for node in policy.all_nodes:
         doc = getattr(node, "doc", "")
         if match := _RULE.search(doc):
             rule = plain(" ".join(doc[match.start() :].split()), limit=_SHOWN)
