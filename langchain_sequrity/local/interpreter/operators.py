@@ -34,34 +34,22 @@ from langchain_sequrity.local.interpreter.values import (
 )
 
 Operator = Callable[[Any, Any], Any]
-SYMBOLS: dict[type[ast.AST], str] = {
-    ast.Add: "+",
-    ast.Sub: "-",
-    ast.Mult: "*",
-    ast.Div: "/",
-    ast.FloorDiv: "//",
-    ast.Mod: "%",
-    ast.Pow: "**",
-    ast.LShift: "<<",
-    ast.RShift: ">>",
-    ast.BitOr: "|",
-    ast.BitAnd: "&",
-    ast.BitXor: "^",
+_OPERATORS: dict[type[ast.AST], tuple[str, Operator]] = {
+    ast.Add: ("+", operator.add),
+    ast.Sub: ("-", operator.sub),
+    ast.Mult: ("*", operator.mul),
+    ast.Div: ("/", operator.truediv),
+    ast.FloorDiv: ("//", operator.floordiv),
+    ast.Mod: ("%", operator.mod),
+    ast.Pow: ("**", operator.pow),
+    ast.LShift: ("<<", operator.lshift),
+    ast.RShift: (">>", operator.rshift),
+    ast.BitOr: ("|", operator.or_),
+    ast.BitAnd: ("&", operator.and_),
+    ast.BitXor: ("^", operator.xor),
 }
-_PLAIN: dict[str, Operator] = {
-    "+": operator.add,
-    "-": operator.sub,
-    "*": operator.mul,
-    "/": operator.truediv,
-    "//": operator.floordiv,
-    "%": operator.mod,
-    "**": operator.pow,
-    "<<": operator.lshift,
-    ">>": operator.rshift,
-    "|": operator.or_,
-    "&": operator.and_,
-    "^": operator.xor,
-}
+SYMBOLS = {kind: symbol for kind, (symbol, _) in _OPERATORS.items()}
+_PLAIN = dict(_OPERATORS.values())
 _NUMBERS = (int, float)
 _SEQUENCES = (str, bytes, tuple, list)
 _TIMED = (date, datetime, timedelta, int, float)  # not `str`: its `%` formats the argument
@@ -79,17 +67,13 @@ def binary(machine: Machine, symbol: str, one: Value, other: Value) -> Value:
     return tag(machine.guarded(mark, lambda: _bare_binary(machine, symbol, left, right)), mark)
 
 
-def _bare_binary(  # noqa: C901, PLR0911 - one per kind
-    machine: Machine, symbol: str, left: Value, right: Value
-) -> Value:
+def _bare_binary(machine: Machine, symbol: str, left: Value, right: Value) -> Value:  # noqa: C901, PLR0911 - one per kind
     if symbol == "%" and isinstance(left, str):
         return percent(machine, left, right)
     if isinstance(left, _NUMBERS) and isinstance(right, _NUMBERS):
         return _arithmetic(machine, symbol, left, right)
-    if symbol == "+" and isinstance(left, _SEQUENCES):
-        return _concatenate(machine, left, right)
-    if symbol == "*":
-        return _repeat(machine, left, right)
+    if isinstance(left, _SEQUENCES) or isinstance(right, _SEQUENCES):
+        return _sequence(machine, symbol, left, right)
     if isinstance(left, SetValue) and isinstance(right, SetValue):
         return _combine_sets(machine, symbol, left, right)
     if symbol == "|" and isinstance(left, DictValue) and isinstance(right, DictValue):
@@ -132,32 +116,21 @@ def _bits(symbol: str, left: int, right: int) -> int:
     return max(left.bit_length(), right.bit_length()) + 1
 
 
-def _concatenate(machine: Machine, left: Value, right: Value) -> Value:
-    if type(left) is not type(right):
-        return _unsupported(machine, "+", left, right)
-    if isinstance(left, str | bytes):
-        machine.make_text(len(left) + len(right), left, right)
+def _sequence(machine: Machine, symbol: str, left: Value, right: Value) -> Value:
+    """Concatenate two sequences, or repeat one."""
+    one, count = (right, left) if isinstance(right, _SEQUENCES) else (left, right)
+    if symbol == "+" and type(left) is type(right):
+        size = len(left) + len(right)
+    elif symbol == "*" and isinstance(count, int):
+        size = len(one) * max(count, 0)
     else:
-        machine.make_items(len(left) + len(right))
-    if type(left) is ListValue:
-        return ListValue([*left, *right])
-    return left + right
-
-
-def _repeat(machine: Machine, left: Value, right: Value) -> Value:
-    if isinstance(right, _SEQUENCES) and isinstance(left, int):
-        left, right = right, left
-    if isinstance(left, _SEQUENCES) and isinstance(right, int):
-        size = len(left) * max(right, 0)
-        if isinstance(left, str | bytes):
-            machine.make_text(size, left)
-        else:
-            machine.make_items(size)
-        result = left * right
-        return ListValue(result) if isinstance(left, list) else result
-    if isinstance(left, timedelta) or isinstance(right, timedelta):
-        return left * right
-    return _unsupported(machine, "*", left, right)
+        return _unsupported(machine, symbol, left, right)
+    if isinstance(one, str | bytes):
+        machine.make_text(size, one, *((left,) if symbol == "+" else ()))
+    else:
+        machine.make_items(size)
+    result = _PLAIN[symbol](left, right)
+    return ListValue(result) if type(one) is ListValue else result
 
 
 def _combine_sets(machine: Machine, symbol: str, left: SetValue, right: SetValue) -> Value:
@@ -181,10 +154,9 @@ _MEMBERSHIP: dict[str, Operator] = {
 
 def fast_binary(machine: Machine, symbol: str) -> Operator:
     """An operator with a fast path for two bare small integers or floats."""
-    general = binary
     plain = _PLAIN[symbol]
     if symbol in ("**", "<<"):
-        return lambda one, other: general(machine, symbol, one, other)
+        return lambda one, other: binary(machine, symbol, one, other)
 
     def numbers(one: Value, other: Value) -> Value:
         kind = type(one)
@@ -193,7 +165,7 @@ def fast_binary(machine: Machine, symbol: str) -> Operator:
                 return plain(one, other)
         elif kind is float and type(other) is float:
             return plain(one, other)
-        return general(machine, symbol, one, other)
+        return binary(machine, symbol, one, other)
 
     return numbers
 
@@ -201,7 +173,8 @@ def fast_binary(machine: Machine, symbol: str) -> Operator:
 def compare(machine: Machine, symbol: type[ast.cmpop], one: Value, other: Value) -> Value:
     """Compare any two values."""
     if symbol in (ast.Is, ast.IsNot):
-        return _identity(symbol, one, other)
+        is_same = strip(one) is strip(other)
+        return tag(is_same is (symbol is ast.Is), join(box_mark(one), box_mark(other)))
     if symbol in (ast.In, ast.NotIn):
         return contains(machine, one, other, negate=symbol is ast.NotIn)
     left, left_mark = machine.bare(one)
@@ -222,12 +195,6 @@ COMPARISONS: dict[type[ast.cmpop], Operator] = {
 }
 
 
-def _identity(symbol: type[ast.cmpop], one: Value, other: Value) -> Value:
-    left, right = strip(one), strip(other)
-    result = (left is right) is (symbol is ast.Is)
-    return tag(result, join(box_mark(one), box_mark(other)))
-
-
 def contains(machine: Machine, item: Value, container: Value, *, negate: bool = False) -> Value:
     """Evaluate `in`. The result takes the labels of all elements that were compared."""
     inner, mark = take(container)
@@ -240,8 +207,7 @@ def contains(machine: Machine, item: Value, container: Value, *, negate: bool = 
     if kind not in ITERABLE:
         machine.fail(TypeError, f"argument of type '{type_name(inner)}' is not iterable", mark)
     if kind in (DictValue, SetValue):
-        is_absurd = kind is SetValue and type(bare_item) is SetValue  # a set cannot contain a set
-        found = not is_absurd and machine.guarded(mark, lambda: bare_item in inner)
+        found = machine.guarded(mark, lambda: bare_item in inner)
     else:
         if kind is range:
             pay_for_search(machine, inner, bare_item)
