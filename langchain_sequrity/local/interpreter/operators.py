@@ -67,7 +67,7 @@ def binary(machine: Machine, symbol: str, one: Value, other: Value) -> Value:
     return tag(machine.guarded(mark, lambda: _bare_binary(machine, symbol, left, right)), mark)
 
 
-def _bare_binary(machine: Machine, symbol: str, left: Value, right: Value) -> Value:  # noqa: C901, PLR0911 - one per kind
+def _bare_binary(machine: Machine, symbol: str, left: Value, right: Value) -> Value:  # noqa: PLR0911 - one per kind
     if symbol == "%" and isinstance(left, str):
         return percent(machine, left, right)
     if isinstance(left, _NUMBERS) and isinstance(right, _NUMBERS):

@@ -652,11 +652,7 @@ class StatementCompiler(ExpressionCompiler):
             if type(error) is not ErrorValue:
                 machine.fail(TypeError, "exceptions must derive from BaseException", mark)
             if cause is not None:
-                error.cause = cause(frame)
-                inner, inner_mark = take(error.cause)
-                if type(inner) not in (ErrorValue, ErrorType, type(None)):
-                    message = "exception causes must derive from BaseException"
-                    machine.fail(TypeError, message, inner_mark)
+                cause(frame)
             machine.mark(error, mark)
             raise Raised(error)
 

@@ -15,6 +15,7 @@ A mark is `Labels` or `None`. `None` means the same as `Labels()`.
 """
 
 from collections.abc import Callable, Iterator
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Generic, TypeVar
@@ -76,11 +77,10 @@ class DictValue(dict[K, V], Generic[K, V]):
     __hash__ = None
 
 
-class SetValue:
+class SetValue(AbstractSet[Any]):
     """A set that iterates in insertion order, so that a replay sees the same order."""
 
     __slots__ = ("items", "labels")
-    __hash__ = None  # type: ignore[assignment]
 
     def __init__(self, items: dict[Any, None], labels: Mark = None) -> None:
         self.items = items  # the keys are the elements
@@ -98,36 +98,9 @@ class SetValue:
         """Whether the element is in the set."""
         return item in self.items
 
-    def __eq__(self, other: object) -> bool:
-        """Compare as Python does."""
-        return isinstance(other, SetValue) and self.items.keys() == other.items.keys()
-
-    def __le__(self, other: "SetValue") -> bool:
-        """Whether this is a subset of the other."""
-        return bool(self.items.keys() <= _keys(other))
-
-    def __lt__(self, other: "SetValue") -> bool:
-        """Whether this is a proper subset of the other."""
-        return bool(self.items.keys() < _keys(other))
-
-    def __ge__(self, other: "SetValue") -> bool:
-        """Whether this is a superset of the other."""
-        return bool(self.items.keys() >= _keys(other))
-
-    def __gt__(self, other: "SetValue") -> bool:
-        """Whether this is a proper superset of the other."""
-        return bool(self.items.keys() > _keys(other))
-
     def __repr__(self) -> str:
         """Show it as Python does."""
         return f"{{{', '.join(map(repr, self.items))}}}" if self.items else "set()"
-
-
-def _keys(other: object) -> Any:
-    if isinstance(other, SetValue):
-        return other.items.keys()
-    msg = "a set can only be compared with a set"
-    raise TypeError(msg)
 
 
 class IteratorValue(Opaque):
@@ -234,13 +207,12 @@ class Marker(Opaque):
 class ErrorValue:
     """An exception. Its labels are those of all data that the failed operation read."""
 
-    __slots__ = ("args", "cause", "labels", "type")
+    __slots__ = ("args", "labels", "type")
 
     def __init__(self, error_type: ErrorType, args: tuple[Value, ...], labels: Mark) -> None:
         self.type = error_type
         self.args = args
         self.labels = labels
-        self.cause: Value = None
 
     def __len__(self) -> int:
         """Return the number of arguments."""
@@ -293,15 +265,8 @@ def tag(value: Value, labels: Mark) -> Value:
 
 def take(value: Value) -> tuple[Value, Mark]:
     """Split a value into the bare value and its labels, including a container's own."""
-    if type(value) is Tagged:
-        inner = value.value
-        return inner, join(value.labels, own(inner))
-    return value, own(value)
-
-
-def own(inner: Value) -> Mark:
-    """The labels that a container carries itself. Other bare values have none."""
-    return inner.labels if type(inner) in CARRIERS else None
+    inner, mark = (value.value, value.labels) if type(value) is Tagged else (value, None)
+    return inner, join(mark, inner.labels) if type(inner) in CARRIERS else mark
 
 
 def as_mark(labels: Labels) -> Mark:
