@@ -307,7 +307,7 @@ def class_statement(compiler: ScopeCompiler, node: ast.ClassDef) -> Callable[[Fr
     lines = [field for line in node.body for field in _fields(compiler, node.name, line)]
     description = ast.get_docstring(node) or ""
     machine, name = compiler.machine, node.name
-    store, saved = compiler.store(name), compiler.saved(name)
+    store, peek, put = compiler.store(name), compiler.peek(name), compiler.put(name)
 
     def make(frame: Frame | None) -> Value:
         kind = _constant(machine, "a base", base(frame))
@@ -323,12 +323,13 @@ def class_statement(compiler: ScopeCompiler, node: ast.ClassDef) -> Callable[[Fr
         parent = kind if type(kind) is Model else None
         _check_ancestry(machine, parent)
         model = Model(name, {}, parent, description)
-        restore = saved(frame)
+        before = peek(frame)
         store(frame, model)  # the type of a field may refer to the model
         try:
             _fill(machine, model, lines, frame)
         except BaseException:
-            restore()
+            restore = put if before is MISSING else store
+            restore(frame, before)
             raise
         return model
 

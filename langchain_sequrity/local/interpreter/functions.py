@@ -4,9 +4,9 @@ import ast
 from collections.abc import Callable, Collection
 from inspect import Parameter, Signature
 
+from langchain_sequrity.local.interpreter.calls import MISSING
 from langchain_sequrity.local.interpreter.machine import Machine
 from langchain_sequrity.local.interpreter.scopes import (
-    UNBOUND,
     Frame,
     ScopeCompiler,
     function_scope,
@@ -36,7 +36,7 @@ def compile_function(
     run = _body(within, node)
     slots, size, count = scope.slots, len(scope.slots), len(node.args.posonlyargs + node.args.args)
     is_simple = len(signature.parameters) == count
-    empty = [UNBOUND] * (size - count)
+    empty = [MISSING] * (size - count)
     deepest = machine.limits.depth
     price = minimum_steps(node.body) if isinstance(node, ast.Lambda) else 1
     touched = compiler.touched(node)

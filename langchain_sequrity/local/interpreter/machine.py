@@ -479,6 +479,17 @@ class Machine:
         error.error.labels = join(error.error.labels, mark)
         return error
 
+    def caught(self, error: Exception) -> ErrorValue:
+        """The exception as a value; an exhausted stack or memory ends the run instead."""
+        if isinstance(error, RecursionError | MemoryError):
+            raise self.exhausted(error)
+        return error.error if isinstance(error, Raised) else self.from_python(error, self.branch)
+
+    def exhausted(self, error: RecursionError | MemoryError) -> OutOfBudget:
+        """The end of the run for an exhausted stack or memory of Python."""
+        name = "depth" if isinstance(error, RecursionError) else "memory"
+        return OutOfBudget.of(name, getattr(self.limits, name))
+
     def from_python(self, error: Exception, mark: Mark = None) -> ErrorValue:
         """Convert an exception of Python to one of the program."""
         kind = next(kind for kind in type(error).__mro__ if kind.__module__ in _ERROR_MODULES)

@@ -410,23 +410,16 @@ class Job:
             return self.outcome()
         except (NoJsonForm, OutOfBudget, BranchForbidden) as stop:
             return self.failed(stop.kind, stop.type_name, str(stop), stop.labels)
-        except RecursionError:
-            text = "The program nests calls or values too deeply."
-            return self.failed("budget", OutOfBudget.type_name, text)
-        except MemoryError:
-            text = str(OutOfBudget.of("memory", self.limits.memory))
-            return self.failed("budget", OutOfBudget.type_name, text)
+        except (RecursionError, MemoryError) as error:
+            stop = self.machine.exhausted(error)
+            return self.failed(stop.kind, stop.type_name, str(stop))
 
     def outcome(self) -> ProgramFinished | ProgramRaised:
         """Run and describe an uncaught exception. Describing it can reach a limit too."""
         try:
             return self.result()
-        except Raised as raised:
-            return self.exception(raised.error)
-        except (RecursionError, MemoryError):
-            raise
         except Exception as error:  # noqa: BLE001 - what an operation raised is the program's
-            return self.exception(self.machine.from_python(error, self.machine.branch))
+            return self.exception(self.machine.caught(error))
 
     def result(self) -> ProgramFinished | ProgramRaised:
         """Run all programs; return the end of the last one."""

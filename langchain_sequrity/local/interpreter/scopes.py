@@ -29,22 +29,10 @@ from langchain_sequrity.local.interpreter.values import (
 )
 
 Frame = list[Any]
-_NESTED = (
-    ast.FunctionDef,
-    ast.Lambda,
-    ast.ClassDef,
-    ast.ListComp,
-    ast.SetComp,
-    ast.DictComp,
-    ast.GeneratorExp,
-)
+COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+_NESTED = (ast.FunctionDef, ast.Lambda, ast.ClassDef, *COMPREHENSIONS)
 _NAMED = (ast.FunctionDef, ast.ClassDef, ast.ExceptHandler, ast.MatchAs, ast.MatchStar)
 _BINDING = (ast.Name, *_NAMED, ast.MatchMapping, ast.alias)
-COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
-
-
-UNBOUND: Any = object()
-"""Marks a local variable that has no value yet."""
 
 
 @dataclass(slots=True)
@@ -68,7 +56,7 @@ class Scope:
 
     def frame(self, outer: Frame | None) -> Frame:
         """A new frame with nothing bound."""
-        return [outer, *([UNBOUND] * len(self.slots))]
+        return [outer, *([MISSING] * len(self.slots))]
 
 
 def find(scope: Scope | None, name: str) -> tuple[int, int] | None:
@@ -175,21 +163,17 @@ def changes(nodes: Sequence[ast.AST], is_own: Callable[[str], bool]) -> ChangedN
 
 def _read_parts(node: ast.AST) -> list[ast.expr]:
     """Expressions within a node whose values it may call, pass on, or iterate over."""
+    if isinstance(node, COMPREHENSIONS):
+        return [node.generators[0].iter]
     match node:
         case ast.Call(func=function):
             return [function, *_given(node)]
-        case ast.Attribute(attr=name) if name in _CHANGING:
-            return [node]
         case ast.Compare(comparators=others):
             return others
         case (
             ast.Starred(value=source)
             | ast.For(iter=source)
             | ast.comprehension(iter=source)
-            | ast.ListComp(generators=[ast.comprehension(iter=source), *_])
-            | ast.SetComp(generators=[ast.comprehension(iter=source), *_])
-            | ast.DictComp(generators=[ast.comprehension(iter=source), *_])
-            | ast.GeneratorExp(generators=[ast.comprehension(iter=source), *_])
             | ast.Assign(targets=[ast.Tuple() | ast.List()], value=source)
         ):
             return [source]
@@ -386,23 +370,20 @@ class ScopeCompiler(ast.NodeVisitor):
         if place is None:
             return self._load_global(name)
         depth, slot = place
+        machine, peek = self.machine, self.peek(name)
 
         def local(frame: Frame | None) -> Value:
             value = frame[slot]  # type: ignore[index]
-            if value is UNBOUND:
-                _unbound(machine, name)
+            if value is MISSING:
+                machine.fail(UnboundLocalError, f"local variable '{name}' has no value here")
             return value
 
         def outer(frame: Frame | None) -> Value:
-            for _ in range(depth):
-                frame = frame[0]  # type: ignore[index]
-            value = frame[slot]  # type: ignore[index]
-            if value is UNBOUND:
-                message = f"cannot access free variable '{name}' where it has no value"
-                machine.fail(NameError, message)
+            value = peek(frame)
+            if value is MISSING:
+                _undefined(machine, name)
             return value
 
-        machine = self.machine
         return outer if depth else local
 
     def _load_global(self, name: str) -> Code:
@@ -414,7 +395,7 @@ class ScopeCompiler(ast.NodeVisitor):
         def load(_: Frame | None) -> Value:
             value = names.get(name, otherwise)
             if value is MISSING:
-                machine.fail(NameError, f"name '{name}' is not defined")
+                _undefined(machine, name)
             return value
 
         return load
@@ -454,21 +435,15 @@ class ScopeCompiler(ast.NodeVisitor):
         found = changes(nodes, self._is_own)
         places = {name: self._places(name, found.of_module) for name in frozenset().union(*found)}
         held = [
-            (place._peek(name), name in found.changed)  # noqa: SLF001 - of another scope
+            (place.peek(name), name in found.changed)
             for name in found.read | found.changed
             for place in places[name]
         ]
-        bound = [
-            (place._peek(name), place.store(name, in_expression=True))  # noqa: SLF001
-            for name in found.bound
-            for place in places[name]
-        ]
+        bound = [place.labelling(name) for name in found.bound for place in places[name]]
 
         def find(frame: Frame | None, labels: Labels) -> list[Any]:
-            for peek, store in bound:
-                value = peek(frame)
-                if value is not MISSING:
-                    store(frame, tag(value, labels))
+            for label in bound:
+                label(frame, labels)
             things: list[Any] = []
             for peek, is_changed in held:
                 inner = strip(peek(frame))
@@ -487,66 +462,55 @@ class ScopeCompiler(ast.NodeVisitor):
     def _is_own(self, name: str) -> bool:
         return name in self.bound or find(self.scope, name) is not None
 
-    def _peek(self, name: str) -> Code:
+    def knows(self, name: str) -> bool:
+        """Whether a name can have a value at all."""
+        return name in BUILTINS or self._is_own(name)
+
+    def peek(self, name: str) -> Code:
         """Compile reading a variable of the program; it gives `MISSING` if it has no value."""
         names, place = self.machine.names, find(self.scope, name)
         if place is None:
             return lambda _: names.get(name, MISSING)
         depth, slot = place
 
-        def peek(frame: Frame | None) -> Value:
+        def run(frame: Frame | None) -> Value:
             for _ in range(depth):
                 frame = frame[0]  # type: ignore[index]
-            value = frame[slot]  # type: ignore[index]
-            return MISSING if value is UNBOUND else value
+            return frame[slot]  # type: ignore[index]
 
-        return peek
+        return run
 
-    def knows(self, name: str) -> bool:
-        """Whether a name can have a value at all."""
-        return name in self.bound or name in BUILTINS or find(self.scope, name) is not None
-
-    def saved(self, name: str) -> Callable[[Frame | None], Callable[[], None]]:
-        """Compile to a function that notes a variable's value and returns what restores it."""
-        peek, store, clear = self._peek(name), self.store(name), self._clear(name)
-
-        def note(frame: Frame | None) -> Callable[[], None]:
-            before = peek(frame)
-            return lambda: clear(frame) if before is MISSING else store(frame, before)
-
-        return note
-
-    def _clear(self, name: str) -> Callable[[Frame | None], None]:
-        """Compile removing a variable's value, if it has one."""
+    def put(self, name: str) -> Store:
+        """Compile setting a variable to a value, or to `MISSING`."""
         names, place = self.machine.names, find(self.scope, name)
+        depth, slot = place or (0, 0)
 
-        def in_module(_: Frame | None) -> None:
-            names.pop(name, None)
+        def in_module(_: Frame | None, value: Value) -> None:
+            names[name] = value
+            if value is MISSING:
+                del names[name]
 
-        def in_frame(frame: Frame | None) -> None:
+        def in_frame(frame: Frame | None, value: Value) -> None:
             for _ in range(depth):
                 frame = frame[0]  # type: ignore[index]
-            frame[slot] = UNBOUND  # type: ignore[index]
+            frame[slot] = value  # type: ignore[index]
 
-        depth, slot = place or (0, 0)
         return in_frame if place else in_module
 
     def unbind(self, name: str) -> Callable[[Frame | None], None]:
         """Compile `del name`."""
-        machine, load = self.machine, self.load(name)
-        peek, clear = self._peek(name), self._clear(name)
+        machine, peek, put = self.machine, self.peek(name), self.put(name)
 
         def run(frame: Frame | None) -> None:
-            load(frame)
-            if peek(frame) is MISSING:  # a built-in or a tool
-                machine.fail(NameError, f"name '{name}' is not defined")
-            clear(frame)
+            if peek(frame) is MISSING:
+                _undefined(machine, name)
+            put(frame, MISSING)
 
         return run
 
     def labelling(self, name: str) -> Callable[[Frame | None, Mark], None]:
         """Compile to a function that adds labels to a variable's value, if it has one."""
-        peek, store = self._peek(name), self.store(name)
+        peek, store = self.peek(name), self.store(name, in_expression=True)
 
         def label(frame: Frame | None, mark: Mark) -> None:
             value = peek(frame)
@@ -557,27 +521,14 @@ class ScopeCompiler(ast.NodeVisitor):
 
     def store(self, name: str, *, in_expression: bool = False) -> Store:
         """Compile binding a variable, in a statement or within an expression or a pattern."""
-        machine, names = self.machine, self.machine.names
-        place = find(self.scope, name)
-
-        def in_module(_: Frame | None, value: Value) -> None:
-            names[name] = value
-
-        def in_frame(frame: Frame | None, value: Value) -> None:
-            for _ in range(depth):
-                frame = frame[0]  # type: ignore[index]
-            frame[slot] = value  # type: ignore[index]
-
-        depth, slot = place or (0, 0)
-        plain = in_frame if place else in_module
+        machine, plain, place = self.machine, self.put(name), find(self.scope, name)
         # Outside strict mode, statements open no branch. So an open branch comes from the caller,
         # and everything that leaves the function gets its labels. Local variables need none.
-        is_own = place is not None and depth == 0
-        if not machine.is_strict and (is_own or self.scope is None) and not in_expression:
+        is_own = self.scope is None or (place is not None and place[0] == 0)
+        if is_own and not machine.is_strict and not in_expression:
             return plain
         return lambda frame, value: plain(frame, tag(value, machine.branch))
 
 
-def _unbound(machine: Machine, name: str) -> None:
-    message = f"cannot access local variable '{name}' where it is not associated with a value"
-    machine.fail(UnboundLocalError, message)
+def _undefined(machine: Machine, name: str) -> None:
+    machine.fail(NameError, f"name '{name}' is not defined")

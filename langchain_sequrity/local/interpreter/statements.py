@@ -6,12 +6,12 @@ names. Everything that a pattern looks at is a decision, whose labels the bound 
 """
 
 import ast
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from langchain_sequrity.local.interpreter.builtins import ERRORS, is_error
-from langchain_sequrity.local.interpreter.calls import attribute, make_error
+from langchain_sequrity.local.interpreter.calls import MISSING, attribute, make_error
 from langchain_sequrity.local.interpreter.classes import class_statement
 from langchain_sequrity.local.interpreter.containers import (
     del_item,
@@ -30,6 +30,7 @@ from langchain_sequrity.local.interpreter.machine import Machine
 from langchain_sequrity.local.interpreter.modules import MODULES, Module
 from langchain_sequrity.local.interpreter.operators import SYMBOLS, compare, fast_binary
 from langchain_sequrity.local.interpreter.scopes import (
+    Code,
     Frame,
     Store,
     blocks,
@@ -101,28 +102,23 @@ class StatementCompiler(ExpressionCompiler):
         match target:
             case ast.Name():
                 return self.store(target.id)
-            case ast.Subscript():
-                return self._assign_item(target)
-            case ast.Attribute():
-                return self._assign_field(target)
+            case ast.Subscript() | ast.Attribute():
+                parts, _, write = self._place(target)
+                machine = self.machine
+                return lambda frame, value: write(machine, *parts(frame), value)
             case ast.Tuple() | ast.List():
                 return self._unpack(target.elts)
             case _:
                 return refuse(target, "This cannot be assigned to.")
 
-    def _assign_item(self, target: ast.Subscript) -> Store:
-        container, key = self.expression(target.value), self.expression(target.slice)
-        machine = self.machine
-
-        def store(frame: Frame | None, value: Value) -> None:
-            set_item(machine, container(frame), key(frame), value)
-
-        return store
-
-    def _assign_field(self, target: ast.Attribute) -> Store:
-        record, name, machine = self.expression(target.value), target.attr, self.machine
-
-        return lambda frame, value: set_field(machine, record(frame), name, value)
+    def _place(self, target: ast.Subscript | ast.Attribute) -> tuple[Any, Any, Any]:
+        """Compile an item or a field to its container and key, and functions for its value."""
+        container = self.expression(target.value)
+        if isinstance(target, ast.Attribute):
+            name = target.attr
+            return (lambda frame: (container(frame), name)), attribute, set_field
+        key = self.expression(target.slice)
+        return (lambda frame: (container(frame), key(frame))), get_item, set_item
 
     def _unpack(self, targets: list[ast.expr]) -> Store:
         machine = self.machine
@@ -176,36 +172,21 @@ class StatementCompiler(ExpressionCompiler):
         machine, target = self.machine, node.target
         symbol = SYMBOLS.get(type(node.op)) or refuse(node, "This operator is not supported.")
         value = self.expression(node.value)
-        if isinstance(target, ast.Subscript):
-            container, key = self.expression(target.value), self.expression(target.slice)
+        if isinstance(target, ast.Subscript | ast.Attribute):
+            parts, read, write = self._place(target)
 
-            def item(frame: Frame | None) -> None:
-                inner, index = container(frame), key(frame)
-                before = get_item(machine, inner, index)
-                set_item(machine, inner, index, in_place(machine, symbol, before, value(frame)))
+            def run(frame: Frame | None) -> None:
+                place = parts(frame)
+                before = read(machine, *place)
+                write(machine, *place, in_place(machine, symbol, before, value(frame)))
 
-            return item
-        if isinstance(target, ast.Attribute):
-            record, name = self.expression(target.value), target.attr
-
-            def field(frame: Frame | None) -> None:
-                inner = record(frame)
-                before = attribute(machine, inner, name)
-                set_field(machine, inner, name, in_place(machine, symbol, before, value(frame)))
-
-            return field
+            return run
         load, store = self.load(target.id), self.store(target.id)
         apply = self.fast_in_place(symbol)
         return lambda frame: store(frame, apply(load(frame), value(frame)))
 
     def visit_Delete(self, node: ast.Delete) -> Step:
-        steps = tuple(map(self._delete_target, node.targets))
-
-        def run(frame: Frame | None) -> None:
-            for step in steps:
-                step(frame)
-
-        return run
+        return _all(map(self._delete_target, node.targets))
 
     def _delete_target(self, target: ast.expr) -> Callable[[Frame | None], None]:
         machine = self.machine
@@ -216,13 +197,7 @@ class StatementCompiler(ExpressionCompiler):
                 container, key = self.expression(target.value), self.expression(target.slice)
                 return lambda frame: del_item(machine, container(frame), key(frame))
             case ast.Tuple() | ast.List():
-                steps = tuple(map(self._delete_target, target.elts))
-
-                def each(frame: Frame | None) -> None:
-                    for step in steps:
-                        step(frame)
-
-                return each
+                return _all(map(self._delete_target, target.elts))
             case _:
                 return refuse(target, "Only variables and items can be deleted.")
 
@@ -341,17 +316,19 @@ class StatementCompiler(ExpressionCompiler):
         return lambda frame: store(frame, make(frame))
 
     def visit_Import(self, node: ast.Import) -> Step:
-        pairs = [
-            (self.store(alias.asname or alias.name), Module(alias.name, MODULES[alias.name]))
-            for alias in node.names
-        ]
-        return _store_all(pairs)
+        return self._import(
+            node, {name: Module(name, members) for name, members in MODULES.items()}
+        )
 
     def visit_ImportFrom(self, node: ast.ImportFrom) -> Step:
-        members = MODULES[node.module or ""]
-        return _store_all(
-            [(self.store(alias.asname or alias.name), members[alias.name]) for alias in node.names]
-        )
+        return self._import(node, MODULES[node.module or ""])
+
+    def _import(self, node: ast.Import | ast.ImportFrom, values: Mapping[str, Value]) -> Step:
+        stores = [
+            partial(self.store(alias.asname or alias.name), value=values[alias.name])
+            for alias in node.names
+        ]
+        return _all(stores)
 
     def visit_Pass(self, node: ast.Pass | ast.Global | ast.Nonlocal) -> Step:
         del node
@@ -406,8 +383,8 @@ class StatementCompiler(ExpressionCompiler):
 
         return run
 
-    def _binding(self, name: str | None) -> Store | None:
-        return None if name is None else self.store(name, in_expression=True)
+    def _binding(self, name: str | None) -> Store:
+        return _ignore if name is None else self.store(name, in_expression=True)
 
     def visit_MatchAs(self, node: ast.MatchAs) -> Fits:
         fits = self.pattern(node.pattern) if node.pattern is not None else None
@@ -416,11 +393,13 @@ class StatementCompiler(ExpressionCompiler):
         def run(frame: Frame | None, value: Value) -> bool:
             if fits is not None and not fits(frame, value):
                 return False
-            if store is not None:
-                store(frame, value)
+            store(frame, value)
             return True
 
         return run
+
+    def visit_MatchStar(self, node: ast.MatchStar) -> Fits:
+        return self.visit_MatchAs(ast.MatchAs(name=node.name))
 
     def visit_MatchSequence(self, node: ast.MatchSequence) -> Fits:
         star = next((i for i, p in enumerate(node.patterns) if isinstance(p, ast.MatchStar)), None)
@@ -444,16 +423,6 @@ class StatementCompiler(ExpressionCompiler):
 
         return run
 
-    def visit_MatchStar(self, node: ast.MatchStar) -> Fits:
-        store = self._binding(node.name)
-
-        def run(frame: Frame | None, value: Value) -> bool:
-            if store is not None:
-                store(frame, value)
-            return True
-
-        return run
-
     def visit_MatchMapping(self, node: ast.MatchMapping) -> Fits:
         keys = tuple(map(self.expression, node.keys))
         parts = tuple(map(self.pattern, node.patterns))
@@ -472,11 +441,10 @@ class StatementCompiler(ExpressionCompiler):
             pairs = zip(parts, wanted, strict=True)
             if not all(fits(frame, inner[key]) for fits, key in pairs):
                 return False
-            if store is not None:
+            if node.rest is not None:
                 machine.make_items(len(inner), 100)
                 named = set(wanted)
-                rest = {key: item for key, item in inner.items() if key not in named}
-                store(frame, DictValue(rest))
+                store(frame, DictValue(kv for kv in inner.items() if kv[0] not in named))
             return True
 
         return run
@@ -509,20 +477,20 @@ class StatementCompiler(ExpressionCompiler):
         return leaving
 
     def visit_Try(self, node: ast.Try) -> Step:
-
         body, otherwise, machine = self.block(node.body), self.block(node.orelse), self.machine
         may_catch = self._may_catch(node)
-        if may_catch:
-            body = self._trying(body)
         handlers = tuple(map(self._handler, node.handlers))
-        caught = self._caught
 
         def run(frame: Frame | None) -> Completion | None:
             before, machine.attempted = machine.attempted, None
+            machine.open_tries += may_catch
             try:
-                signal = body(frame)
+                try:
+                    signal = body(frame)
+                finally:
+                    machine.open_tries -= may_catch
             except Exception as exception:  # noqa: BLE001 - what an operation raised is the program's
-                error = caught(exception)
+                error = machine.caught(exception)
                 if may_catch:
                     machine.mark(error, machine.attempted)
                 return self._handle(frame, handlers, error)
@@ -545,34 +513,12 @@ class StatementCompiler(ExpressionCompiler):
         )
         return not of_tools or any(map(jumps_out, node.finalbody))
 
-    def _trying(self, body: Step) -> Step:
-        machine = self.machine
-
-        def run(frame: Frame | None) -> Completion | None:
-            machine.open_tries += 1
-            try:
-                return body(frame)
-            finally:
-                machine.open_tries -= 1
-
-        return run
-
-    def _caught(self, exception: Exception) -> ErrorValue:
-        """The exception as a value; an exhausted stack or memory ends the run instead."""
-        if isinstance(exception, Raised):
-            error: ErrorValue = exception.error
-            return error
-        if isinstance(exception, RecursionError | MemoryError):
-            name = "depth" if isinstance(exception, RecursionError) else "memory"
-            self.machine.exhaust(name, getattr(self.machine.limits, name))
-        return self.machine.from_python(exception, self.machine.branch)
-
     def _handle(
         self, frame: Frame | None, handlers: tuple[Any, ...], error: ErrorValue
     ) -> Completion | None:
         machine = self.machine
         machine.open_branch(machine.bare(error)[1])
-        for fits, bind, unbind, body in handlers:
+        for fits, bind, forget, body in handlers:
             if not fits(frame, error):
                 continue
             before, machine.handled = machine.handled, error
@@ -582,14 +528,14 @@ class StatementCompiler(ExpressionCompiler):
                 return signal
             finally:
                 machine.handled = before
-                unbind(frame)
+                forget(frame, MISSING)
         raise Raised(error)
 
     def _handler(self, node: ast.ExceptHandler) -> tuple[Any, ...]:
         machine = self.machine
         kinds = self.expression(node.type) if node.type is not None else None
         bind = self.store(node.name) if node.name else _ignore
-        unbind = self._forget(node.name) if node.name else _ignore
+        forget = self.put(node.name) if node.name else _ignore
 
         def fits(frame: Frame | None, error: ErrorValue) -> bool:
             if kinds is None:
@@ -604,26 +550,17 @@ class StatementCompiler(ExpressionCompiler):
                     return True
             return False
 
-        return fits, bind, unbind, self.block(node.body)
-
-    def _forget(self, name: str) -> Callable[[Frame | None], None]:
-        unbind = self.unbind(name)
-
-        def forget(frame: Frame | None) -> None:
-            with suppress(Raised):  # the handler already deleted the name
-                unbind(frame)
-
-        return forget
+        return fits, bind, forget, self.block(node.body)
 
     def _with_finally(self, body: Step, nodes: list[ast.stmt]) -> Step:
-        finish, machine, caught = self.block(nodes), self.machine, self._caught
+        finish, machine = self.block(nodes), self.machine
 
         def run(frame: Frame | None) -> Completion | None:
             error = signal = None
             try:
                 signal = body(frame)
             except Exception as exception:  # noqa: BLE001 - an `Abort` runs no `finally`
-                error = caught(exception)
+                error = machine.caught(exception)
             line, returned = machine.line, machine.returned
             last = finish(frame)
             if last is not None:
@@ -636,7 +573,6 @@ class StatementCompiler(ExpressionCompiler):
         return run
 
     def visit_Raise(self, node: ast.Raise) -> Step:
-
         machine = self.machine
         value = self.expression(node.exc) if node.exc is not None else None
         cause = self.expression(node.cause) if node.cause is not None else None
@@ -659,7 +595,6 @@ class StatementCompiler(ExpressionCompiler):
         return run
 
     def visit_Assert(self, node: ast.Assert) -> Step:
-
         test, machine = self.expression(node.test), self.machine
         message = self.expression(node.msg) if node.msg is not None else None
 
@@ -694,10 +629,13 @@ def _leave_off(machine: Machine, values: Value) -> None:
         machine.mark(inner, None)  # its position depends on what ended the loop
 
 
-def _store_all(pairs: list[tuple[Store, Value]]) -> Step:
+def _all(steps: Iterable[Code]) -> Step:
+    """One step that makes several."""
+    steps = tuple(steps)
+
     def run(frame: Frame | None) -> None:
-        for store, value in pairs:
-            store(frame, value)
+        for step in steps:
+            step(frame)
 
     return run
 
