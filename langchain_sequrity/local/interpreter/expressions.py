@@ -8,14 +8,12 @@ with what its sources and filters read.
 """
 
 import ast
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
-from langchain_sequrity.local.interpreter.builtins import BUILTINS
 from langchain_sequrity.local.interpreter.calls import (
     METHODS,
     attribute,
-    call_tool,
     call_value,
 )
 from langchain_sequrity.local.interpreter.containers import (
@@ -47,21 +45,16 @@ from langchain_sequrity.local.interpreter.scopes import (
     ScopeCompiler,
     but_first_source,
     comprehension_scope,
-    find,
     minimum_steps,
 )
 from langchain_sequrity.local.interpreter.syntax import refuse, type_of_operand
 from langchain_sequrity.local.interpreter.values import (
     CARRIERS,
-    Builtin,
     DictValue,
     Effects,
-    FunctionValue,
     IteratorValue,
     ListValue,
     Mark,
-    ToolValue,
-    TypeValue,
     Value,
     join,
     strip,
@@ -70,12 +63,12 @@ from langchain_sequrity.local.interpreter.values import (
     type_name,
 )
 
-Arguments = Callable[[Frame | None], tuple[list[Value], dict[str, Value]]]
+Arguments = Callable[[Frame | None], tuple[list[Value], dict[str, Value], Mark]]
 
 
 _Comprehension = ast.ListComp | ast.SetComp | ast.GeneratorExp | ast.DictComp
 _FAST_COMPARABLE = frozenset({int, float, str})
-_NONE = ast.Constant(None)
+_NONE, _NO_SPEC = ast.Constant(None), ast.Constant("")
 _SHORT = 4_096  # characters of a text whose comparison the price of its statement includes
 
 
@@ -115,26 +108,59 @@ class ExpressionCompiler(ScopeCompiler):
         return lambda frame: unary(machine, kind, operand(frame))
 
     def visit_BoolOp(self, node: ast.BoolOp) -> Code:
-        *codes, last = map(self.expression, node.values)
-        left_out = self._each_left_out(node.values)
-        stops_at, machine = isinstance(node.op, ast.Or), self.machine
+        codes = tuple(map(self.expression, node.values))
+        is_or = isinstance(node.op, ast.Or)
+        return self._until(is_or, node.values, lambda frame: (code(frame) for code in codes))
+
+    def visit_Compare(self, node: ast.Compare) -> Code:
+        if len(node.ops) == 1:
+            return self._compare_two(node)
+        machine, first = self.machine, self.expression(node.left)
+        pairs = tuple(zip(node.ops, node.comparators, strict=True))
+        steps = tuple((type(op), self.expression(other)) for op, other in pairs)
+
+        def results(frame: Frame | None) -> Iterator[Value]:
+            left = first(frame)
+            for kind, code in steps:
+                machine.work(1)
+                right = code(frame)
+                yield compare(machine, kind, left, right)
+                left = right
+
+        parts = [ast.Compare(_NONE, [op], [other]) for op, other in pairs]
+        return self._until(False, parts, results)  # noqa: FBT003 - the value
+
+    def _until(
+        self,
+        stop: bool,  # noqa: FBT001 - a truth value
+        parts: Sequence[ast.expr],
+        values: Callable[[Frame | None], Iterator[Value]],
+    ) -> Code:
+        """Compile to the first value whose truth is `stop`, or else the last one.
+
+        Each value depends on the truth of those before it, and so does what `parts`, the
+        expressions of the values, change.
+        """
+        notes = tuple(map(self.left_out, parts))
+        left_out_after = tuple(notes[at:] for at in range(1, len(notes)))
+        machine = self.machine
 
         def run(frame: Frame | None) -> Value:
             mark: Mark = None
-            before = machine.branch
+            before, waiting = machine.branch, values(frame)
             try:
-                for at, code in enumerate(codes, 1):
-                    value = code(frame)
+                for left_out in left_out_after:
+                    value = next(waiting)
                     is_true, value_mark = machine.truth(value)
-                    if is_true is stops_at:
-                        if mark is None and value_mark is None:
-                            return value
-                        left_out(frame, at, join(mark, value_mark))
+                    decided = join(mark, value_mark)
+                    if is_true is stop:
+                        for note in left_out:
+                            note(frame, decided)
                         return tag(value, mark)
                     if value_mark is not None:
-                        mark = join(mark, value_mark)
+                        mark = decided
                         machine.branch = join(before, mark)
-                return tag(last(frame), mark)
+                return tag(next(waiting), mark)
             except Exception as error:  # noqa: BLE001 - every exception here is the program's
                 raise machine.labelled(error, None) from None
             finally:
@@ -142,50 +168,6 @@ class ExpressionCompiler(ScopeCompiler):
                     machine.close_branches(before)
 
         return run
-
-    def _each_left_out(self, nodes: list[ast.expr]) -> Callable[[Frame | None, int, Mark], None]:
-        """Compile `left_out` for the expressions from a given index on."""
-        notes = tuple(map(self.left_out, nodes))
-
-        def note_all(frame: Frame | None, start: int, mark: Mark) -> None:
-            if mark is not None:
-                for note in notes[start:]:
-                    note(frame, mark)
-
-        return note_all
-
-    def visit_Compare(self, node: ast.Compare) -> Code:
-        if len(node.ops) == 1:
-            return self._compare_two(node)
-        first, *codes, last = map(self.expression, (node.left, *node.comparators))
-        *kinds, last_kind = map(type, node.ops)
-        steps = tuple(zip(kinds, codes, strict=True))
-        pairs = zip(node.ops, node.comparators, strict=True)
-        left_out = self._each_left_out([ast.Compare(_NONE, [op], [one]) for op, one in pairs])
-        machine = self.machine
-
-        def chain(frame: Frame | None) -> Value:
-            mark: Mark = None
-            left, before = first(frame), machine.branch
-            try:
-                for at, (kind, code) in enumerate(steps, 1):
-                    machine.work(1)
-                    right = code(frame)
-                    result = compare(machine, kind, left, right)
-                    is_true, result_mark = machine.truth(result)
-                    mark = join(mark, result_mark)
-                    if not is_true:
-                        left_out(frame, at, mark)
-                        return tag(False, mark)  # noqa: FBT003 - the value
-                    machine.branch = join(before, mark)
-                    left = right
-                return tag(compare(machine, last_kind, left, last(frame)), mark)
-            except Exception as error:  # noqa: BLE001 - every exception here is the program's
-                raise machine.labelled(error, None) from None
-            finally:
-                machine.close_branches(before)
-
-        return chain
 
     def _compare_two(self, node: ast.Compare) -> Code:
         left, right = self.expression(node.left), self.expression(node.comparators[0])
@@ -274,21 +256,15 @@ class ExpressionCompiler(ScopeCompiler):
         return run
 
     def visit_Slice(self, node: ast.Slice) -> Code:
-        parts = tuple(
-            self.expression(part) if part is not None else None
-            for part in (node.lower, node.upper, node.step)
-        )
+        bounds = (node.lower, node.upper, node.step)
+        parts = tuple(self.expression(part or _NONE) for part in bounds)
         machine = self.machine
 
         def run(frame: Frame | None) -> Value:
-            values = [None if part is None else part(frame) for part in parts]
-            bare, mark = machine.bare_all(values)
+            bare, mark = machine.bare_all([part(frame) for part in parts])
             return tag(slice(*bare), mark)
 
         return run
-
-    def visit_Starred(self, node: ast.Starred) -> Code:
-        refuse(node, "`*` is not supported here.")
 
     # -- displays
 
@@ -357,13 +333,15 @@ class ExpressionCompiler(ScopeCompiler):
     def visit_FormattedValue(self, node: ast.FormattedValue) -> Code:
         machine, value = self.machine, self.expression(node.value)
         conversion = None if node.conversion == -1 else chr(node.conversion)
-        spec = self.expression(node.format_spec) if node.format_spec is not None else None
-        if spec is None and conversion is None:
-            return lambda frame: _shown(machine, value(frame))
+        spec = self.expression(node.format_spec or _NO_SPEC)
+        is_plain = node.format_spec is None and conversion is None
 
         def run(frame: Frame | None) -> Value:
-            inner, mark = machine.bare(value(frame))
-            form, form_mark = machine.bare("" if spec is None else spec(frame))
+            given = value(frame)
+            if is_plain and type(given) is str:
+                return given
+            inner, mark = machine.bare(given)
+            form, form_mark = machine.bare(spec(frame))
             mark = join(mark, form_mark)
             text = machine.guarded(mark, lambda: convert(machine, inner, conversion, form))
             return tag(text, mark)
@@ -401,188 +379,146 @@ class ExpressionCompiler(ScopeCompiler):
         return run
 
     def visit_Call(self, node: ast.Call) -> Code:
-        if _spreads(node):
-            return self._call_spread(node)
+        function, line = node.func, node.lineno
         arguments, machine = self.arguments(node), self.machine
-        function = node.func
         if isinstance(function, ast.Attribute) and not function.attr.startswith("_"):
-            return self._call_method(function, node, arguments)
-        known = self._known(function)
-        if isinstance(known, ToolValue):
-            name, line = known.name, node.lineno
-
-            def tool(frame: Frame | None) -> Value:
-                args, named = arguments(frame)
-                machine.line = line
-                return call_tool(machine, name, args, named)
-
-            return tool
-        if isinstance(known, Builtin | TypeValue):
-            implementation = known.call
-            return lambda frame: implementation(machine, *arguments(frame))
+            return self._call_method(function, arguments, line)
         callee = self.expression(function)
 
         def run(frame: Frame | None) -> Value:
             target = callee(frame)
-            args, named = arguments(frame)
-            if type(target) is FunctionValue:
-                return target.call(args, named)
-            return call_value(machine, target, args, named)
-
-        return run
-
-    def _call_spread(self, node: ast.Call) -> Code:
-        """A call with `*` or `**`: the number of arguments and their names depend on data."""
-        machine, callee, elements = (
-            self.machine,
-            self.expression(node.func),
-            self.elements(node.args),
-        )
-        keywords = tuple((word.arg, self.expression(word.value)) for word in node.keywords)
-        line = node.lineno
-
-        def run(frame: Frame | None) -> Value:
-            target = callee(frame)
-            args, mark = elements(frame)
-            named: dict[str, Value] = {}
-            for name, code in keywords:
-                value = code(frame)
-                if name is None:
-                    pairs, spread_mark = _spread(machine, value)
-                    mark = join(mark, spread_mark)
-                else:
-                    pairs = [(name, value)]
-                for key, item in pairs:
-                    if key in named:
-                        message = f"got multiple values for keyword argument '{key}'"
-                        machine.fail(TypeError, message, mark)
-                    named[key] = tag(item, mark)
+            args, named, mark = arguments(frame)
             machine.line = line
-            given = [tag(arg, mark) for arg in args]
-            return machine.within(mark, lambda: call_value(machine, target, given, named))
+            if mark is None:
+                return call_value(machine, target, args, named)
+            return machine.within(mark, lambda: call_value(machine, target, args, named))
 
         return run
 
-    def _known(self, function: ast.expr) -> Value:
-        """The built-in or tool that a name refers to, if it cannot refer to anything else."""
-        if not isinstance(function, ast.Name) or function.id in self.bound:
-            return None
-        name = function.id
-        if find(self.scope, name) is not None:
-            return None
-        return ToolValue(name) if name in self.machine.tools else BUILTINS.get(name)
-
-    def _call_method(self, function: ast.Attribute, node: ast.Call, arguments: Arguments) -> Code:
+    def _call_method(self, function: ast.Attribute, arguments: Arguments, line: int) -> Code:
         target, machine, name = self.expression(function.value), self.machine, function.attr
-        line = node.lineno
 
         def run(frame: Frame | None) -> Value:
             value = target(frame)
             methods = METHODS.get(type(value))
             method = methods.get(name) if methods is not None else None
-            if method is None:
-                # Before the arguments: a missing method is reported first, as in Python.
-                found = attribute(machine, value, name)
-                args, named = arguments(frame)
-                machine.line = line
-                return call_value(machine, found, args, named)
-            args, named = arguments(frame)
+            # Before the arguments: a missing method is reported first, as in Python.
+            found = attribute(machine, value, name) if method is None else None
+            args, named, mark = arguments(frame)
             machine.line = line
-            return method(machine, [value, *args], named)
+            if method is None:
+                return machine.within(mark, lambda: call_value(machine, found, args, named))
+            if mark is None:
+                return method(machine, [value, *args], named)
+            return machine.within(mark, lambda: method(machine, [value, *args], named))
 
         return run
 
     def arguments(self, node: ast.Call) -> Arguments:
-        """Compile the arguments of a call."""
-        codes = tuple(map(self.expression, node.args))
-        if not node.keywords:
-            return lambda frame: ([code(frame) for code in codes], {})
-        named = tuple((word.arg or "", self.expression(word.value)) for word in node.keywords)
-        return lambda frame: (
-            [code(frame) for code in codes],
-            {name: code(frame) for name, code in named},
-        )
+        """Compile the arguments of a call. Their number and names may depend on data."""
+        machine, elements = self.machine, self.elements(node.args)
+        keywords = tuple((word.arg, self.expression(word.value)) for word in node.keywords)
+
+        def run(frame: Frame | None) -> tuple[list[Value], dict[str, Value], Mark]:
+            args, mark = elements(frame)
+            named: dict[str, Value] = {}
+            for name, code in keywords:
+                value = code(frame)
+                pairs = [(name, value)]
+                if name is None:
+                    pairs, spread_mark = _spread(machine, value)
+                    mark = join(mark, spread_mark)
+                for key, item in pairs:
+                    if key in named:
+                        message = f"got multiple values for keyword argument '{key}'"
+                        machine.fail(TypeError, message, mark)
+                    named[key] = tag(item, mark)
+            return args if mark is None else [tag(arg, mark) for arg in args], named, mark
+
+        return run
 
     # -- comprehensions
 
-    def _iterator(self, node: _Comprehension, element: Any) -> Code:
+    def _iterator(
+        self, node: _Comprehension, element: Callable[["ExpressionCompiler"], Code]
+    ) -> Code:
         """Compile to code that gives an iterator; `element` compiles what it yields."""
-        generators = node.generators
-        first = self.expression(generators[0].iter)
-        scope = comprehension_scope(generators, self.scope)
-        within = self.inner(scope)
-        produce, machine = within.loops(node, element(within)), self.machine
-        touched = within.touched(*but_first_source(node))
+        machine, first = self.machine, self.expression(node.generators[0].iter)
+        scope = comprehension_scope(node.generators, self.scope)
+        within, rest = self.inner(scope), [*but_first_source(node)]
+        left_out, touched = within.left_out(*rest), within.touched(*rest)
+        produce = within.loop(node.generators, element(within), minimum_steps(node), left_out)
         size = ITERATOR_SIZE + _SLOT * len(scope.slots)
 
         def run(frame: Frame | None) -> IteratorValue:
             source = first(frame)
             machine.charge(size)
-            result = IteratorValue(iter(()))
-            _link(result, source)
             own = scope.frame(frame)
-            result.upstream.append(Effects(touched, own))
+            result = IteratorValue(iter(()), upstream=[Effects(touched, own)])
             result.source = produce(own, result, source)
             return result
 
         return run
 
-    def loops(self, node: _Comprehension, element: Code) -> Any:
-        """Nest the loops of a comprehension, the last one innermost."""
-        produce: Any = None
-        shared = _Loops(minimum_steps(node), self.left_out(*but_first_source(node)))
-        for generator in reversed(node.generators):
-            is_first = generator is node.generators[0]
-            source = None if is_first else self.expression(generator.iter)
-            produce = self._loop(generator, source, produce, element, shared)
-        return produce
+    def loop(  # noqa: C901 - with the functions in it
+        self, generators: list[ast.comprehension], element: Code, price: int, left_out: LeftOut
+    ) -> Callable[[Frame, IteratorValue, Value], Iterator[Value]]:
+        """Compile a loop of a comprehension, and those within it.
 
-    def _loop(
-        self,
-        generator: ast.comprehension,
-        source: Code | None,
-        nested: Any,
-        element: Code,
-        shared: "_Loops",
-    ) -> Any:
+        Args:
+            generators: The loop, and those within it.
+            element: What the innermost loop yields.
+            price: Steps of each round.
+            left_out: Records that data decided the number of rounds.
+        """
+        generator, *others = generators
         if generator.is_async:
             refuse(generator.iter, "`async` is not supported. Use a plain `for`.")
-        machine, price = self.machine, shared.price
-        step = self._step(generator, _nothing if nested is not None else element)
+        machine = self.machine
+        content = self.expression(others[0].iter) if others else element
+        content_for = self._content_for(generator, content)
+        nested = self.loop(others, element, price, left_out) if others else None
 
-        def evaluated(frame: Frame, result: IteratorValue) -> Value:
-            values = machine.within(result.labels, lambda: source(frame))  # type: ignore[misc]
-            _link(result, values)
-            return values
-
-        def rounds(frame: Frame, result: IteratorValue, given: Value) -> Iterator[Value]:
-            values = given if source is None else evaluated(frame, result)
+        def rounds(frame: Frame, result: IteratorValue, values: Value) -> Iterator[Value]:
             inner, mark = take(values)
             carriers = [inner] if type(inner) in CARRIERS else []
-            machine.mark(result, mark)
-            for value in elements_of(machine, values):
-                machine.fuel -= price
-                if machine.fuel < 0:
-                    machine.refuel()
-                if carriers:
-                    share_labels(machine, result, carriers)
-                item = step(frame, result, value)
-                if item is _SKIPPED:
-                    continue
-                if nested is None:
-                    yield item
-                else:
-                    yield from nested(frame, result, None)
-            share_labels(machine, result, carriers)
-            machine.check_branch(result.labels)
-            shared.left_out(frame, result.labels)
+            try:
+                machine.mark(result, mark)
+                for value in elements_of(machine, values):
+                    machine.fuel -= price
+                    if machine.fuel < 0:
+                        machine.refuel()
+                    if carriers:
+                        share_labels(machine, result, carriers)
+                    item = content_for(frame, result, value)
+                    if item is _SKIPPED:
+                        continue
+                    if nested is None:
+                        yield item
+                    else:
+                        yield from nested(frame, result, tag(item, result.labels))
+                share_labels(machine, result, carriers)
+                machine.check_branch(result.labels)
+                left_out(frame, result.labels)
+            except Exception as error:  # noqa: BLE001 - every exception here is the program's
+                failure = machine.labelled(error, None)
+                machine.moved(result, failure)
+                raise failure from None
             if type(inner) is IteratorValue:
                 result.upstream.remove(inner)
 
-        return _moving(machine, rounds)
+        def produce(frame: Frame, result: IteratorValue, values: Value) -> Iterator[Value]:
+            inner = strip(values)
+            if type(inner) is IteratorValue:  # advancing the result may advance it
+                result.upstream.append(inner)
+            return rounds(frame, result, values)
 
-    def _step(self, generator: ast.comprehension, element: Code) -> Any:
-        """Compile one round of a loop: the element, or `_SKIPPED` if a condition is false.
+        return produce
+
+    def _content_for(
+        self, generator: ast.comprehension, content: Code
+    ) -> Callable[[Frame, IteratorValue, Value], Value]:
+        """Compile one round of a loop; it gives `_SKIPPED` if a condition is false.
 
         The effects of a round depend on the conditions that were true.
         """
@@ -590,50 +526,40 @@ class ExpressionCompiler(ScopeCompiler):
         is_watched = not machine.ignores_control_flow
         conditions = tuple(map(self.expression, generator.ifs))
 
-        def holds(frame: Frame, result: IteratorValue) -> bool:
-            for condition in conditions:
-                is_true, mark = machine.truth(condition(frame))
-                if mark is not None:
-                    machine.mark(result, mark)  # where the next element is depends on it
-                    machine.branch = join(machine.branch, mark)
-                if not is_true:
-                    return False
-            return True
-
-        def step(frame: Frame, result: IteratorValue, value: Value) -> Value:
+        def run(frame: Frame, result: IteratorValue, value: Value) -> Value:
             before = machine.branch
             try:
                 if is_watched or result.labels is not None:
                     machine.open_choice(result.labels)
                 assign(frame, value)
-                return element(frame) if holds(frame, result) else _SKIPPED
+                for condition in conditions:
+                    is_true, mark = machine.truth(condition(frame))
+                    if mark is not None:
+                        machine.mark(result, mark)  # where the next element is depends on it
+                        machine.branch = join(machine.branch, mark)
+                    if not is_true:
+                        return _SKIPPED
+                return content(frame)
             except Exception as error:  # noqa: BLE001 - every exception here is the program's
                 raise machine.labelled(error, None) from None
             finally:
                 if machine.branch is not before:
                     machine.close_branches(before)
 
-        return step
+        return run
 
     def visit_ListComp(self, node: ast.ListComp) -> Code:
-
-        produce, machine = self._one_element(node), self.machine
+        produce, machine = self.visit_GeneratorExp(node), self.machine
         return lambda frame: make_list(*collect(machine, produce(frame)))
 
     def visit_SetComp(self, node: ast.SetComp) -> Code:
-
-        produce, machine = self._one_element(node), self.machine
+        produce, machine = self.visit_GeneratorExp(node), self.machine
         return lambda frame: make_set(machine, *collect(machine, produce(frame)))
 
-    def visit_GeneratorExp(self, node: ast.GeneratorExp) -> Code:
-
-        return self._one_element(node)
-
-    def _one_element(self, node: ast.ListComp | ast.SetComp | ast.GeneratorExp) -> Code:
+    def visit_GeneratorExp(self, node: ast.GeneratorExp | ast.ListComp | ast.SetComp) -> Code:
         return self._iterator(node, lambda within: within.expression(node.elt))
 
     def visit_DictComp(self, node: ast.DictComp) -> Code:
-
         machine = self.machine
 
         def pair(within: "ExpressionCompiler") -> Code:
@@ -653,18 +579,6 @@ class ExpressionCompiler(ScopeCompiler):
         return run
 
 
-def _shown(machine: Machine, value: Value) -> Value:
-    if type(value) is str:
-        return value
-    inner, mark = machine.bare(value)
-    return tag(machine.guarded(mark, lambda: convert(machine, inner, None, "")), mark)
-
-
-def _spreads(node: ast.Call) -> bool:
-    starred = any(isinstance(arg, ast.Starred) for arg in node.args)
-    return starred or any(word.arg is None for word in node.keywords)
-
-
 def _spread(machine: Machine, value: Value) -> tuple[list[tuple[str, Value]], Mark]:
     inner, mark = take(value)
     if type(inner) is not DictValue:
@@ -677,42 +591,5 @@ def _spread(machine: Machine, value: Value) -> tuple[list[tuple[str, Value]], Ma
     return list(inner.items()), mark
 
 
-class _Loops(NamedTuple):
-    """Data that the loops of a comprehension share.
-
-    Attributes:
-        price: Steps of each round.
-        left_out: Records that data decided the number of rounds (`ScopeCompiler.left_out`).
-    """
-
-    price: int
-    left_out: LeftOut
-
-
-def _moving(machine: Machine, rounds: Any) -> Any:
-    """The rounds of a loop. An exception that ends them labels the iterators that they read."""
-
-    def produce(frame: Frame, result: IteratorValue, given: Value) -> Iterator[Value]:
-        try:
-            yield from rounds(frame, result, given)
-        except Exception as error:  # noqa: BLE001 - every exception here is the program's
-            failure = machine.labelled(error, None)
-            machine.moved(result, failure)
-            raise failure from None
-
-    return produce
-
-
-def _link(result: IteratorValue, values: Value) -> None:
-    """Record that advancing a comprehension's iterator may advance the one that it reads."""
-    inner = strip(values)
-    if type(inner) is IteratorValue:
-        result.upstream.append(inner)
-
-
 _SKIPPED = object()
 _SLOT = 8  # bytes of a variable
-
-
-def _nothing(_: Frame | None) -> None:
-    """The element of a round whose elements come from an inner loop."""
