@@ -167,19 +167,17 @@ def in_place(machine: Machine, symbol: str, one: Value, other: Value) -> Value:
     if type(target) is DictValue and symbol == "|":
         update(machine, target, mark, other)
         return one
+    fresh = binary(machine, symbol, one, other)
+    result, result_mark = take(fresh)
     if type(target) is SetValue:
-        result, result_mark = take(binary(machine, symbol, one, other))
-        fresh = dict(result.items)
         target.items.clear()  # the same dict, so that a loop over it notices the change
-        target.items.update(fresh)
-        machine.mark(target, result_mark)
-        return one
-    if type(target) is ListValue and symbol == "*":
-        result, result_mark = take(binary(machine, symbol, one, other))
+        target.items.update(result.items)
+    elif type(target) is ListValue and symbol == "*":
         target[:] = result
-        machine.mark(target, result_mark)
-        return one
-    return binary(machine, symbol, one, other)
+    else:
+        return fresh
+    machine.mark(target, result_mark)
+    return one
 
 
 def extend(machine: Machine, target: ListValue[Value], mark: Mark, source: Value) -> None:
@@ -190,32 +188,35 @@ def extend(machine: Machine, target: ListValue[Value], mark: Mark, source: Value
     machine.mark(target, join(mark, source_mark))
 
 
-_SEQUENCES = frozenset({str, bytes, tuple, range, ListValue})
+_SUBSCRIPTABLE = frozenset({str, bytes, tuple, range, ListValue, DictValue})
 
 
 def get_item(machine: Machine, container: Value, key: Value) -> Value:
     """`container[key]`."""
     inner, mark = take(container)
     kind = type(inner)
-    if kind is DictValue:
-        return _from_dict(machine, inner, container, key)
     bare, key_mark = machine.bare(key)
     mark = join(mark, key_mark)
+    if kind is DictValue:
+        machine.guarded(mark, lambda: hashable(machine, [bare]))
+        if inner.factory is not None:
+            _make_missing(machine, inner, bare, mark)
     if kind is TypeValue or kind is Marker:
         return _generic(machine, inner, bare, mark)
-    if kind not in _SEQUENCES:
+    if kind not in _SUBSCRIPTABLE:
         if kind is regex.Match and isinstance(bare, str | int):
             return call_method(machine, container, "group", [key], {})
         machine.fail(TypeError, f"'{type_name(inner)}' object is not subscriptable", mark)
 
     def read() -> Value:
-        if type(bare) is slice and kind is not range:
+        if type(bare) is slice and kind not in (range, DictValue):
             size = len(range(len(inner))[bare])
             if isinstance(inner, str | bytes):
                 machine.make_text(size, inner)
             else:
                 machine.make_items(size)
-        found = inner[bare]
+        is_counter = kind is DictValue and inner.is_counter
+        found = inner.get(bare, 0) if is_counter else inner[bare]
         return ListValue(found) if type(found) is list else found
 
     return tag(machine.guarded(mark, read), mark)
@@ -230,18 +231,6 @@ def _generic(machine: Machine, inner: Value, bare: Value, mark: Mark) -> Value:
     if data_type is None:
         machine.fail(TypeError, f"'{inner.name}[…]' does not support these arguments here")
     return data_type
-
-
-def _from_dict(
-    machine: Machine, inner: DictValue[Any, Value], container: Value, key: Value
-) -> Value:
-    mark = join(take(container)[1], machine.bare(key)[1])
-    (bare,), _ = machine.guarded(mark, lambda: hashable(machine, [key]))
-    if inner.factory is not None:
-        _make_missing(machine, inner, bare, mark)
-    elif inner.is_counter and bare not in inner:
-        return tag(0, mark)
-    return tag(machine.guarded(mark, lambda: inner[bare]), mark)
 
 
 def _make_missing(machine: Machine, inner: DictValue[Any, Value], bare: Value, mark: Mark) -> None:

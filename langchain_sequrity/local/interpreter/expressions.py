@@ -203,18 +203,11 @@ class ExpressionCompiler(ScopeCompiler):
 
     def visit_NamedExpr(self, node: ast.NamedExpr) -> Code:
         value = self.expression(node.value)
-        owner, depth = self.scope, 0
-        while owner is not None and owner.is_comprehension:
-            owner, depth = owner.parent, depth + 1
-        around = type(self)(self.machine, owner, self.bound)
-        bind = around.store(node.target.id, in_expression=True)
+        bind = self.store(node.target.id, in_expression=True)
 
         def run(frame: Frame | None) -> Value:
             result = value(frame)
-            outer = frame
-            for _ in range(depth):
-                outer = outer[0]  # type: ignore[index]
-            bind(outer, result)
+            bind(frame, result)
             return result
 
         return run
@@ -223,19 +216,15 @@ class ExpressionCompiler(ScopeCompiler):
 
     def visit_Attribute(self, node: ast.Attribute) -> Code:
         operand = type_of_operand(node)
-        if operand is not None:
-            return self._type_name(operand)
-        value, machine, name = self.expression(node.value), self.machine, node.attr
-        return lambda frame: attribute(machine, value(frame), name)
+        value, machine, name = self.expression(operand or node.value), self.machine, node.attr
+        if operand is None:
+            return lambda frame: attribute(machine, value(frame), name)
 
-    def _type_name(self, operand: ast.expr) -> Code:
-        code = self.expression(operand)
-
-        def run(frame: Frame | None) -> Value:
-            inner, mark = take(code(frame))
+        def type_of(frame: Frame | None) -> Value:
+            inner, mark = take(value(frame))
             return tag(type_name(inner), mark)
 
-        return run
+        return type_of
 
     def visit_Subscript(self, node: ast.Subscript) -> Code:
         container, key, machine = (

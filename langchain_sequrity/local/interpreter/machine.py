@@ -3,12 +3,10 @@
 Compiled code holds a reference to the machine, so it does not pass the machine around.
 Steps are handed out in slices: compiled code subtracts from `fuel`. The step limit and the clock
 are checked only when a slice is used up. The clock counts processor time of the run's own thread:
-neither a slow tool nor other work on the machine uses up a program's time (`WorkTime`).
+neither a slow tool nor other work on the machine uses up a program's time.
 """
 
-import gc
 import math
-import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -17,6 +15,7 @@ from typing import Any, NoReturn, TypeVar
 from langchain_sequrity.labels import Labels
 from langchain_sequrity.local.interpreter.faults import BranchForbidden, OutOfBudget, Raised
 from langchain_sequrity.local.interpreter.values import (
+    CARRIERS,
     NO_LABELS,
     DictValue,
     Effects,
@@ -80,51 +79,6 @@ class Limits:
 DEFAULT_LIMITS = Limits()
 
 
-_FULL = 2
-"""The generation whose garbage collection visits every object."""
-
-_here = threading.local()
-
-
-class WorkTime:
-    """Processor seconds of this thread since the object was made, without one garbage collection.
-
-    Python collects the garbage of the whole process in whichever thread allocates next. In a
-    process with many objects a full collection takes a second. It is rare there, so one of them is
-    not counted; a program that causes them again and again pays for them.
-    """
-
-    __slots__ = ("_forgiven", "_start")
-
-    def __init__(self) -> None:
-        self._start = time.thread_time()
-        self._forgiven: float | None = None
-        _here.watched = self
-
-    def spent(self) -> float:
-        """The seconds so far. Call it in the thread that made the object."""
-        return time.thread_time() - self._start - (self._forgiven or 0.0)
-
-    def forgive(self, seconds: float) -> None:
-        """Do not count a garbage collection, if it is the first one."""
-        if self._forgiven is None:
-            self._forgiven = seconds
-
-
-def _watch(phase: str, info: dict[str, Any]) -> None:
-    if info["generation"] < _FULL:
-        return
-    if phase == "start":
-        _here.began = time.thread_time()
-        return
-    watched: WorkTime | None = getattr(_here, "watched", None)
-    if watched is not None:
-        watched.forgive(time.thread_time() - _here.began)
-
-
-gc.callbacks.append(_watch)
-
-
 MayBranch = Callable[[Labels], bool]
 CallTool = Callable[[str, dict[str, Value], int], Value]
 Event = Callable[[str, Callable[[], Any]], Any]
@@ -139,13 +93,19 @@ _TEXTS = frozenset({str, bytes})
 _PERHAPS_TEXTS = frozenset({*_TEXTS, Tagged})
 
 
+def _not_in_a_run(name: str, *_: Any) -> NoReturn:
+    msg = f"`{name}` was used outside of a run"
+    raise AssertionError(msg)
+
+
 class Machine:
     """The state of one run. It belongs to the thread that makes it and counts that thread's time.
 
     Args:
         limits: The limits of the run.
         tools: Parameter schemas by tool name.
-        call_tool: Calls a tool and returns its result. It may wait without a time limit.
+        call_tool: Calls a tool and returns its result. It may wait without a time limit. Without a
+            run, as when a program is only checked, nothing calls it, nor `event`.
         event: Reads a value from outside, such as the time, and records it.
         may_branch: Whether a value with these labels may decide control flow. `None` allows all.
         is_strict: Whether everything under a branch takes the labels of its condition.
@@ -163,14 +123,14 @@ class Machine:
         self,
         *,
         limits: Limits,
-        tools: Mapping[str, Mapping[str, Any]],
-        call_tool: CallTool,
-        event: Event,
+        tools: Mapping[str, Mapping[str, Any]] | None = None,
+        call_tool: CallTool = _not_in_a_run,
+        event: Event = _not_in_a_run,
         may_branch: MayBranch | None = None,
         is_strict: bool = False,
     ) -> None:
         self.limits = limits
-        self.tools = tools
+        self.tools = tools or {}
         self.call_tool = call_tool
         self.event = event
         self.may_branch = may_branch
@@ -188,11 +148,6 @@ class Machine:
         self._memory = 0
         self._begin_budget()
 
-    @classmethod
-    def idle(cls, limits: Limits) -> "Machine":
-        """A machine for work outside of a run, such as checking a program."""
-        return cls(limits=limits, tools={}, call_tool=_no_tools, event=_no_events)
-
     # -- budget
 
     def refuel(self) -> None:
@@ -207,24 +162,19 @@ class Machine:
     def _begin_budget(self) -> None:
         self._steps = self.fuel = 0
         self._seconds_in_all = self.limits.total_seconds
-        self._clock = WorkTime()
         self._begin_stretch()
 
     def restart_clock(self) -> None:
         """Start the time of the next stretch, within what is left in total."""
-        self._seconds_in_all -= self._clock.spent()
-        self._clock = WorkTime()
+        self._seconds_in_all -= time.thread_time() - self._start
         self._begin_stretch()
         self.look_at_clock()
 
-    def take_time(self, seconds: float) -> None:
-        """Subtract the time that another thread worked for the program, before its next stretch."""
-        self._seconds_in_all -= seconds
-
     def _begin_stretch(self) -> None:
-        self._seconds = min(self.limits.seconds, self._seconds_in_all)
+        self._start = time.thread_time()
         is_last = self._seconds_in_all < self.limits.seconds
         self._time_limit = "total_seconds" if is_last else "seconds"
+        self._end = self._start + min(self.limits.seconds, self._seconds_in_all)
 
     def begin_program(self, branch: Mark) -> None:
         """Begin the next program of the run, with its own steps and time.
@@ -243,13 +193,13 @@ class Machine:
 
     def look_at_clock(self) -> None:
         """End the run if its time is over. For work that is slower than its steps suggest."""
-        if self._clock.spent() > self._seconds:
+        if time.thread_time() > self._end:
             self.exhaust_time()
 
     @property
     def seconds_left(self) -> float:
         """Seconds left, at least 0; for operations that take a time limit themselves."""
-        return max(self._seconds - self._clock.spent(), 0.0)
+        return max(self._end - time.thread_time(), 0.0)
 
     def work(self, steps: int) -> None:
         """Pay for reading this many elements."""
@@ -320,7 +270,7 @@ class Machine:
 
     def stop(self) -> None:
         """End the run from another thread, at its next check of the clock."""
-        self._seconds = -math.inf
+        self._end = -math.inf
 
     # -- labels
 
@@ -545,18 +495,6 @@ def _own_type(arg: Any) -> Any:
     return arg if isinstance(arg, int | float | tuple | None) else f"{arg!s:.{_LONGEST_TEXT}}"
 
 
-def _no_tools(name: str, arguments: dict[str, Value], line: int) -> NoReturn:
-    del arguments, line
-    msg = f"`{name}` was called outside of a run"
-    raise AssertionError(msg)
-
-
-def _no_events(name: str, read: Callable[[], Any]) -> NoReturn:
-    del read
-    msg = f"`{name}` was read outside of a run"
-    raise AssertionError(msg)
-
-
 class _Walk:
     """One walk through a value that removes and joins labels."""
 
@@ -572,7 +510,7 @@ class _Walk:
         if type(value) is Tagged:
             self.mark = join(self.mark, value.labels)
             value = value.value
-        if type(value) is IteratorValue:
+        if type(value) in CARRIERS:
             self.mark = join(self.mark, value.labels)
         walk = _WALKS.get(type(value))
         if walk is None or id(value) in self.open:
@@ -604,7 +542,6 @@ class _Walk:
             all(map(table.__contains__, self.machine.paced(table)))
 
     def list(self, value: ListValue[Value]) -> Value:
-        self.mark = join(self.mark, value.labels)
         items = self.items(value)
         return value if items is None else ListValue(items)
 
@@ -613,25 +550,21 @@ class _Walk:
         return value if items is None else tuple(items)
 
     def dict(self, value: DictValue[Any, Value]) -> Value:
-        self.mark = join(self.mark, value.labels)
         self.keys(value)
         items = self.items(value.values())
         return value if items is None else DictValue(zip(value, items, strict=True))
 
     def set(self, value: SetValue) -> Value:
-        self.mark = join(self.mark, value.labels)
         self.keys(value.items)
         return value
 
     def record(self, value: Any) -> Value:
-        self.mark = join(self.mark, value.labels)
         items = self.items(value.fields.values())
         if items is None:
             return value
         return type(value)(value.model, dict(zip(value.fields, items, strict=True)))
 
     def error(self, value: ErrorValue) -> Value:
-        self.mark = join(self.mark, value.labels)
         items = self.items(value.args)
         return value if items is None else ErrorValue(value.type, tuple(items), None)
 

@@ -488,7 +488,7 @@ def parse(source: str, limits: Limits = DEFAULT_LIMITS, *, known: Collection[str
     try:
         check_placement(tree)
         # This also refuses what only the compiler finds, such as a field of an unknown type.
-        compile_module(Machine.idle(limits), tree, known=known)
+        compile_module(Machine(limits=limits), tree, known=known)
     except (RecursionError, OutOfBudget) as error:
         too_deep = isinstance(error, RecursionError)
         raise ProgramRefused(TOO_DEEP if too_deep else str(error)) from None

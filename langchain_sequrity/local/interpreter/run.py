@@ -5,8 +5,8 @@ what the machine asks for. `Fiber` is a thread that can pause in the middle of a
 could pause only in code that is itself a generator, not inside `sorted` or `map`.
 
 The log is the only source of what comes from outside. A result is first written to the log and
-then read from it, in a live run and in a replay, so that the two cannot differ. A run that was
-parked, or that comes from another process, starts again and compares each call with the log.
+then read from it, in a live run and in a replay, so that the two cannot differ. A run that gets the
+log of another run starts again and compares each call with the log.
 """
 
 import hashlib
@@ -16,6 +16,7 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from queue import SimpleQueue
 from typing import Any, Literal, NoReturn
 
 from langchain_sequrity.errors import UsageError
@@ -45,7 +46,6 @@ from langchain_sequrity.local.interpreter.machine import (
     Limits,
     Machine,
     MayBranch,
-    WorkTime,
 )
 from langchain_sequrity.local.interpreter.program import (
     ANSWER,
@@ -104,13 +104,11 @@ class ProgramFinished:
         value: `final_return_value`, or else the value of an expression on the last line.
         value_type: Name of its type in the program.
         line: The last line that ran.
-        exit_code: The argument of `exit`; `None` also if it was not called.
     """
 
     value: Labeled
     value_type: str
     line: int
-    exit_code: int | str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +122,6 @@ class ProgramRaised:
         message: Text. It may contain data of the program; see `labels`.
         line: Line where it happened.
         labels: Labels of the text.
-        value: `final_return_value` when the program called `exit`.
     """
 
     kind: FailureKind
@@ -132,7 +129,6 @@ class ProgramRaised:
     message: str
     line: int
     labels: Labels = NO_LABELS
-    value: Labeled | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,18 +159,19 @@ def check_turn(
     Raises:
         UsageError: If the answer is missing or of the wrong kind, or the run is over.
     """
-    is_waiting = waits(step, has_steps=has_steps)
-    if is_closed or not (step is None or is_waiting):
+    if is_closed or not (step is None or waits(step, has_steps=has_steps)):
         msg = "This run is over. Make a new `Run`; with the log of this one it repeats its steps."
-    elif answer is not None and not is_waiting:
-        msg = "This run does not wait for an answer. Call `advance()` first."
-    elif isinstance(step, ToolCall) and not isinstance(answer, Labeled | ToolFailure):
-        msg = "This run waits for the result of a tool. Pass it to `advance`."
-    elif isinstance(step, ProgramFinished) and not isinstance(answer, NextProgram):
-        msg = "This run waits for its next program. Pass it to `advance`."
-    else:
-        return
-    raise UsageError(msg)
+        raise UsageError(msg)
+    expected, msg = _ANSWERS[type(step)]
+    if not isinstance(answer, expected):
+        raise UsageError(msg)
+
+
+_ANSWERS: dict[type, tuple[Any, str]] = {
+    type(None): (type(None), "This run does not wait for an answer. Call `advance()` first."),
+    ToolCall: (Labeled | ToolFailure, "This run waits for the result of a tool."),
+    ProgramFinished: (NextProgram, "This run waits for its next program."),
+}
 
 
 ENGINE = 2
@@ -234,44 +231,33 @@ def call_digest(call: ToolCall) -> str:
     return _digest([call.tool, _wire(call.arguments)])
 
 
-def result_event(call: str, result: Labeled | ToolFailure) -> Event:
-    """The log event of a tool's result.
+def answer_event(answer: Answer, call: str) -> Event:
+    """The log event of a tool's result, or of the next program.
 
     Args:
-        call: `call_digest` of the call.
-        result: The result.
+        answer: The result, or the program.
+        call: `call_digest` of the call; without meaning for a program.
 
     Raises:
-        UsageError: If it is not JSON data.
+        UsageError: If the result is not JSON data.
     """
-    if isinstance(result, ToolFailure):
-        event = {"event": "failure", "message": check_json(result.message)}
+    if isinstance(answer, NextProgram):
+        return {"event": "program", "source": answer.source}
+    if isinstance(answer, ToolFailure):
+        event = {"event": "failure", "message": check_json(answer.message)}
     else:
-        event = {"event": "result", "value": check_json(result.value)}
-    return {**event, "call": call, "labels": result.labels.to_wire()}
-
-
-def program_event(program: NextProgram) -> Event:
-    """The log event of the next program."""
-    return {"event": "program", "source": program.source}
+        event = {"event": "result", "value": check_json(answer.value)}
+    return {**event, "call": call, "labels": answer.labels.to_wire()}
 
 
 def answer_of(event: Event) -> Answer:
     """The answer in an event."""
-    return NextProgram(event["source"]) if event["event"] == "program" else result_of(event)
-
-
-def result_of(event: Event) -> Labeled | ToolFailure:
-    """The result of a tool in an event."""
+    if event["event"] == "program":
+        return NextProgram(event["source"])
     labels = Labels.from_wire(event["labels"])
     if event["event"] == "failure":
         return ToolFailure(event["message"], labels)
     return Labeled(event["value"], labels)
-
-
-def _no_pause(step: Step) -> NoReturn:
-    msg = f"{step} came outside of a run"
-    raise AssertionError(msg)
 
 
 @dataclass(eq=False, kw_only=True)
@@ -301,14 +287,9 @@ class Job:
     asked: str | None = None
 
     def __post_init__(self) -> None:
-        """Prepare for the first run."""
+        """Prepare the run."""
         self.parsed: Program | None = None  # the last next program that was parsed
         self.waiting = ""
-        self.begin(_no_pause)
-
-    def begin(self, pause: Pause) -> None:
-        """Reset everything except the log."""
-        self.pause = pause
         self.cursor = self.calls = 0
         self.within: frozenset[str] = frozenset()
         self.decides = False
@@ -331,9 +312,7 @@ class Job:
         """
         if isinstance(answer, NextProgram):
             self.read_program(answer.source)
-            self.log.append(program_event(answer))
-        else:
-            self.log.append(result_event(self.waiting, answer))
+        self.log.append(answer_event(answer, self.waiting))
 
     def read_program(self, source: str) -> Program:
         """Parse and check the next program, which continues with the current variables."""
@@ -390,12 +369,11 @@ class Job:
         self.waiting = call_digest(call)
         if self.cursor == len(self.log):
             self.pause(call)
-        # With a new clock: a garbage collection in the last stretch does not count in the next one.
         machine.restart_clock()
         event = self.next_event("result", "failure")
         if event["call"] != self.waiting:
             self.diverge(f"calls `{tool}` with other arguments than before")
-        result = result_of(event)
+        result = answer_of(event)
         if isinstance(result, ToolFailure):
             kind = ErrorType("ToolError", ToolError)
             raise Raised(ErrorValue(kind, (result.message,), as_mark(result.labels)))
@@ -404,8 +382,9 @@ class Job:
     # -- the run
 
     def run(self, pause: Pause) -> ProgramFinished | ProgramRaised:
-        """Run from the start, in the thread of the run."""
-        self.begin(pause)
+        """Run from the start to the end, once, in the thread of the run."""
+        self.pause = pause
+        self.machine.begin_program(None)  # its clock counts this thread
         try:
             return self.outcome()
         except (NoJsonForm, OutOfBudget, BranchForbidden) as stop:
@@ -484,17 +463,16 @@ class Job:
             value = body()
         except Exit as ended:
             code, mark = ended.code, ended.labels
-        if self.cursor != len(self.log) and not self.has_steps:
-            self.diverge("ended before its log did")
         # The value of a step's last line is not an answer: it may be a tool call.
         value = machine.names.get(ANSWER, None if self.has_steps else value)
         if self.has_steps and strip(value) is None:
             mark = None  # an early end without an answer reveals nothing in the result
         if code is None or (isinstance(code, int | str) and not code):
-            return self.finished(value, code, mark)
+            out = value_to_json(machine, value)
+            named = Labeled(out.value, join(as_mark(out.labels), mark) or NO_LABELS)
+            return ProgramFinished(named, type_name(strip(value)), machine.line)
         text = code if isinstance(code, str) else f"exit({as_text(machine, code)})"
-        kept = value_to_json(machine, value) if ANSWER in machine.names else None
-        return self.failed("exit", "SystemExit", text, mark or NO_LABELS, kept)
+        return self.failed("exit", "SystemExit", text, mark or NO_LABELS)
 
     def start(self) -> None:
         """Log or compare the initial state of the run; then bind the variables."""
@@ -507,24 +485,11 @@ class Job:
         for name, given in self.variables.items():
             self.machine.names[name] = value_from_json(self.machine, given)
 
-    def finished(self, value: Value, code: Any, mark: Mark) -> ProgramFinished:
-        """The end of a program that succeeded."""
-        machine = self.machine
-        out = value_to_json(machine, value)
-        labels = join(as_mark(out.labels), mark) or NO_LABELS
-        named = Labeled(out.value, labels)
-        return ProgramFinished(named, type_name(strip(value)), machine.line, code)
-
     def failed(
-        self,
-        kind: FailureKind,
-        type_name: str,
-        message: str,
-        labels: Labels = NO_LABELS,
-        value: Labeled | None = None,
+        self, kind: FailureKind, type_name: str, message: str, labels: Labels = NO_LABELS
     ) -> ProgramRaised:
         """The end of a program that failed, at the current line."""
-        return ProgramRaised(kind, type_name, message, self.machine.line, labels, value)
+        return ProgramRaised(kind, type_name, message, self.machine.line, labels)
 
     def exception(self, error: ErrorValue) -> ProgramRaised:
         """The end of a program with an uncaught exception."""
@@ -545,62 +510,43 @@ class Fiber:
 
     def __init__(self, body: Callable[[Callable[[Any], None]], Any]) -> None:
         self._body = body
-        self._go = threading.Semaphore(0)
-        self._back = threading.Semaphore(0)
-        self._value: Any = None
-        self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, name="interpreter", daemon=True)
-        self._is_closed = False
-        self.is_done = False
+        self._go: SimpleQueue[bool] = SimpleQueue()
+        self._back: SimpleQueue[tuple[Any, BaseException | None]] = SimpleQueue()
+        self.thread = threading.Thread(target=self._run, name="interpreter", daemon=True)
+        self.thread.start()
 
     def resume(self) -> Any:
         """Continue until the next pause or the end.
 
         Returns:
-            The argument of `pause`, or the result of `body`; `is_done` is set in the latter case.
+            The argument of `pause`, or the result of `body`.
 
         Raises:
             BaseException: The exception that `body` raised.
         """
-        if self._thread.ident is None:
-            self._thread.start()
-        self._go.release()
-        self._back.acquire()
-        if self._error is not None:
-            error, self._error = self._error, None
+        self._go.put(True)  # noqa: FBT003 - the message
+        value, error = self._back.get()
+        if error is not None:
             raise error
-        return self._value
+        return value
 
     def close(self) -> None:
         """End the thread at its pause, without waiting for it."""
-        if self._is_closed:
-            return
-        self._is_closed = True
-        self._go.release()
-
-    def join(self, timeout: float) -> bool:
-        """Wait for the thread of a closed fiber; return whether it ended."""
-        if self._thread.ident is not None:
-            self._thread.join(timeout)
-        return not self._thread.is_alive()
+        self._go.put(False)  # noqa: FBT003 - the message
 
     def _run(self) -> None:
-        self._go.acquire()
         try:
-            if not self._is_closed:
-                self._value = self._body(self._pause)
-        except Abandoned:
-            pass
+            self._wait()
+            self._back.put((self._body(self._pause), None))
         except BaseException as error:  # noqa: BLE001 - `resume` raises it
-            self._error = error
-        self.is_done = True
-        self._back.release()
+            self._back.put((None, error))
 
     def _pause(self, value: Any) -> None:
-        self._value = value
-        self._back.release()
-        self._go.acquire()
-        if self._is_closed:
+        self._back.put((value, None))
+        self._wait()
+
+    def _wait(self) -> None:
+        if not self._go.get():
             raise Abandoned
 
 
@@ -680,7 +626,6 @@ class Run:
         )
         self._has_steps = has_steps
         self._fiber: Fiber | None = None
-        self._close: Callable[[], Any] = _nothing
         self._step: Step | None = None
         self._is_closed = False
 
@@ -705,17 +650,15 @@ class Run:
             ReplayDiverged: If the program differs from its log. The run is over.
         """
         check_turn(self._step, answer, has_steps=self._has_steps, is_closed=self._is_closed)
-        work = WorkTime()
         if answer is not None:
             self._job.answer(answer)
         if self._fiber is None:
             self._fiber = Fiber(self._job.run)
-            self._close = weakref.finalize(self, self._fiber.close)
+            weakref.finalize(self, self._fiber.close)
         with self._closed_on_failure():
             self._step = self._fiber.resume()
-        self._job.machine.take_time(work.spent())  # its own clock does not count this thread
         if not waits(self._step, has_steps=self._has_steps):
-            self._leave()
+            self.close()
         return self._step
 
     def finish(self, answer: Callable[[Step], Answer]) -> ProgramFinished | ProgramRaised:
@@ -755,18 +698,11 @@ class Run:
             self.close()
             raise
 
-    def park(self) -> None:
-        """Release the thread. The next `advance` replays the log."""
-        self._leave()
-
     def close(self) -> None:
         """End the run. Its log and names stay readable."""
         self._is_closed = True
-        self._leave()
-
-    def _leave(self) -> None:
-        self._close()
-        self._fiber, self._close = None, _nothing
+        if self._fiber is not None:
+            self._fiber.close()
 
     def read(self, source: str) -> None:
         """Check the next program; raises `ProgramRefused` as `advance` does."""
@@ -777,7 +713,7 @@ class Run:
         return {name: type_name(strip(value)) for name, value in self._names_now().items()}
 
     def _names_now(self) -> dict[str, Value]:
-        # A copy: the thread of a run that was just parked may still be clearing variables.
+        # A copy: the thread of a run that was just closed may still be clearing variables.
         return dict(self._job.machine.names)
 
     def names(self) -> dict[str, Labeled]:
@@ -790,28 +726,18 @@ class Run:
 
     def namespace(self) -> tuple[dict[str, Labeled], dict[str, Labeled]]:
         """`names` and `variables` at once."""
-        machine = Machine.idle(self._job.limits)
-        names = self._names_now()
-        forms = {name: _json_form(machine, value) for name, value in names.items()}
-        shown = {name: _shown(names[name], form) for name, form in forms.items()}
-        return shown, {name: form for name, form in forms.items() if isinstance(form, Labeled)}
+        machine = Machine(limits=self._job.limits)
+        shown: dict[str, Labeled] = {}
+        variables: dict[str, Labeled] = {}
+        for name, value in self._names_now().items():
+            try:
+                shown[name] = variables[name] = value_to_json(machine, value)
+            except NoJsonForm as error:
+                shown[name] = _type_of(value, error.labels)
+            except (OutOfBudget, RecursionError):
+                shown[name] = _type_of(value, take(value)[1] or NO_LABELS)
+        return shown, variables
 
 
-def _nothing() -> None:
-    """Do nothing: there is no thread."""
-
-
-def _shown(value: Value, form: Labeled | Labels) -> Labeled:
-    if isinstance(form, Labeled):
-        return form
-    return Labeled({"type": type_name(strip(value))}, form)
-
-
-def _json_form(machine: Machine, value: Value) -> Labeled | Labels:
-    """The JSON form, or the labels of the fact that the value has none."""
-    try:
-        return value_to_json(machine, value)
-    except NoJsonForm as error:
-        return error.labels
-    except (OutOfBudget, RecursionError):
-        return take(value)[1] or NO_LABELS
+def _type_of(value: Value, labels: Labels) -> Labeled:
+    return Labeled({"type": type_name(strip(value))}, labels)

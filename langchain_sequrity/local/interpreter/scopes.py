@@ -42,12 +42,11 @@ class Scope:
     Attributes:
         parent: The scope around it; `None` is the module.
         slots: Index in the frame by name.
-        is_comprehension: Whether `:=` binds in the scope around it.
+        globals: Names that belong to the module instead.
     """
 
     parent: "Scope | None"
     slots: dict[str, int] = field(default_factory=dict)
-    is_comprehension: bool = False
     globals: set[str] = field(default_factory=set)
 
     def add(self, name: str) -> int:
@@ -93,8 +92,8 @@ def function_scope(node: ast.FunctionDef | ast.Lambda, parent: Scope | None) -> 
 
 
 def comprehension_scope(generators: list[ast.comprehension], parent: Scope | None) -> Scope:
-    """The scope of a comprehension: its targets."""
-    scope = Scope(parent, is_comprehension=True)
+    """The scope of a comprehension: its targets. `:=` binds in the scope around it."""
+    scope = Scope(parent)
     for generator in generators:
         for name in bound_names(walk_scope([generator.target])):
             scope.add(name)

@@ -175,15 +175,23 @@ class StatementCompiler(ExpressionCompiler):
         if isinstance(target, ast.Subscript | ast.Attribute):
             parts, read, write = self._place(target)
 
-            def run(frame: Frame | None) -> None:
+            def part(frame: Frame | None) -> None:
                 place = parts(frame)
                 before = read(machine, *place)
                 write(machine, *place, in_place(machine, symbol, before, value(frame)))
 
-            return run
+            return part
         load, store = self.load(target.id), self.store(target.id)
-        apply = self.fast_in_place(symbol)
-        return lambda frame: store(frame, apply(load(frame), value(frame)))
+        apply = fast_binary(machine, symbol)
+
+        def variable(frame: Frame | None) -> None:
+            before, other = load(frame), value(frame)
+            if type(before) is int:
+                store(frame, apply(before, other))
+            else:
+                store(frame, in_place(machine, symbol, before, other))
+
+        return variable
 
     def visit_Delete(self, node: ast.Delete) -> Step:
         return _all(map(self._delete_target, node.targets))
@@ -247,7 +255,8 @@ class StatementCompiler(ExpressionCompiler):
         def ended(frame: Frame | None, values: Value) -> None:
             mark = take(values)[1]
             if mark is not None or machine.branch is not None:
-                _leave_off(machine, values)
+                if type(strip(values)) is IteratorValue:  # its position depends on what ended it
+                    machine.mark(strip(values), None)
                 for one in label:
                     one(frame, mark)
 
@@ -347,18 +356,6 @@ class StatementCompiler(ExpressionCompiler):
 
         def run(frame: Frame | None) -> None:
             code(frame)
-
-        return run
-
-    def fast_in_place(self, symbol: str) -> Callable[[Value, Value], Value]:
-        """An augmented assignment, with a fast path for bare integers."""
-        machine = self.machine
-        apply = fast_binary(machine, symbol)
-
-        def run(one: Value, other: Value) -> Value:
-            if type(one) is int:
-                return apply(one, other)
-            return in_place(machine, symbol, one, other)
 
         return run
 
@@ -621,12 +618,6 @@ def _watched(machine: Machine, values: Value) -> Iterator[Value]:
             machine.open_branch(mark)
         yield value
     machine.open_branch(take(values)[1])
-
-
-def _leave_off(machine: Machine, values: Value) -> None:
-    inner = strip(values)
-    if type(inner) is IteratorValue:
-        machine.mark(inner, None)  # its position depends on what ended the loop
 
 
 def _all(steps: Iterable[Code]) -> Step:

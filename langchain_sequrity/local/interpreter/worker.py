@@ -177,10 +177,7 @@ def step_from_json(data: Any) -> Step:
     names = kind.__dataclass_fields__
     if data.keys() != {"step", *names}:
         raise KeyError
-    step: Step = kind(**{name: _FIELDS[name](data[name]) for name in names})
-    if isinstance(step, ProgramFinished) and step.value is None:
-        raise TypeError
-    return step
+    return kind(**{name: _FIELDS[name](data[name]) for name in names})
 
 
 def _one_of(*kinds: type) -> Callable[[Any], Any]:
@@ -206,9 +203,8 @@ _FIELDS: dict[str, Callable[[Any], Any]] = {
     "tool": _text,
     "arguments": named_from_json,
     "line": _one_of(int),
-    "value": lambda item: None if item is None else labeled_from_json(item),
+    "value": labeled_from_json,
     "value_type": _text,
-    "exit_code": _one_of(int, bool, str, type(None)),
     "kind": _failure_kind,
     "type": _text,
     "message": _text,

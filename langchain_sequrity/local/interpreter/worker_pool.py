@@ -35,15 +35,13 @@ from langchain_sequrity.local.interpreter.machine import DEFAULT_LIMITS, Limits,
 from langchain_sequrity.local.interpreter.run import (
     Answer,
     Event,
-    NextProgram,
     ProgramRaised,
     Step,
     ToolCall,
+    answer_event,
     call_digest,
     check_turn,
-    program_event,
     read_event,
-    result_event,
     waits,
 )
 from langchain_sequrity.local.interpreter.values import Labeled
@@ -667,11 +665,10 @@ class WorkerRun:
         return self._step
 
     def _event(self, answer: Answer | None) -> Event | None:
-        if isinstance(answer, NextProgram):
-            return program_event(answer)
-        if answer is not None and isinstance(self._step, ToolCall):
-            return result_event(call_digest(self._step), answer)
-        return None
+        if answer is None:
+            return None
+        call = call_digest(self._step) if isinstance(self._step, ToolCall) else ""
+        return answer_event(answer, call)
 
     def park(self) -> None:
         """Release the worker. The next `advance` replays the log in another one."""

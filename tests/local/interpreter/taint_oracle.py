@@ -523,10 +523,9 @@ def run_both(trial: Trial) -> tuple[Names, Names] | None:
 def _end(step: ProgramFinished | ProgramRaised) -> Names:
     """The end of a program, in the form of variables."""
     if isinstance(step, ProgramFinished):
-        said = step.exit_code, step.value_type, step.value.value
+        said = step.value_type, step.value.value
         return {"end": Labeled(said, step.value.labels)}
-    text = Labeled((step.kind, step.type, step.message), step.labels)
-    return {"end": text} if step.value is None else {"end": text, "kept": step.value}
+    return {"end": Labeled((step.kind, step.type, step.message), step.labels)}
 
 
 _PATH = re.compile(r"(ok|p|r)(\d+)$")

@@ -110,12 +110,14 @@ def test_exit_without_a_code_ends_normally_and_keeps_the_value(source: str) -> N
 
 
 def test_exit_with_a_code_fails_and_keeps_the_value() -> None:
-    step = failure("final_return_value = [s]\nexit(3)", variables={"s": Labeled(1, SECRET)})
+    source = "final_return_value = [s]\nexit(3)"
+    run = Run(parse(source), variables={"s": Labeled(1, SECRET)})
+    step = run.advance()
 
-    assert (step.kind, step.type, step.message) == ("exit", "SystemExit", "exit(3)")
-    assert step.value == Labeled([1], SECRET)
+    assert step == ProgramRaised("exit", "SystemExit", "exit(3)", 2)
+    assert run.names()["final_return_value"] == Labeled([1], SECRET)
     step = failure("exit(s)", variables={"s": Labeled("reason", SECRET)})
-    assert (step.message, step.labels, step.value) == ("reason", SECRET, None)
+    assert (step.message, step.labels) == ("reason", SECRET)
 
 
 def test_the_value_also_has_the_labels_of_the_exit_code() -> None:

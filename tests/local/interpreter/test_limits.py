@@ -1,11 +1,8 @@
 """Each limit ends the run before the work is done."""
 
 import ast
-import gc
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import pytest
 
@@ -20,7 +17,7 @@ from langchain_sequrity.local.interpreter import (
     parse,
     scopes,
 )
-from langchain_sequrity.local.interpreter.machine import Machine, WorkTime
+from langchain_sequrity.local.interpreter.machine import Machine
 from tests.local.interpreter.running import SECRET, TOOLS, drive, failure, finish, value
 
 SMALL = Limits(
@@ -114,52 +111,6 @@ def test_time_that_passes_during_a_tool_call_does_not_count_for_the_program() ->
     assert isinstance(run.advance(Labeled(1)), ProgramFinished)
 
 
-@contextmanager
-def slow_collections(most: int, seconds: float = 0.5) -> Iterator[list[float]]:
-    """Make full garbage collections take this long, at most so many; yield one entry for each."""
-    slow: list[float] = []
-
-    def take_long(phase: str, info: dict[str, Any]) -> None:
-        if phase == "start" and info["generation"] == 2 and len(slow) < most:
-            slow.append(time.thread_time() + seconds)
-            while time.thread_time() < slow[-1]:
-                pass
-
-    gc.collect()
-    gc.callbacks.append(take_long)
-    try:
-        yield slow
-    finally:
-        gc.callbacks.remove(take_long)
-
-
-def test_a_garbage_collection_does_not_count_as_time_of_the_program() -> None:
-    before = gc.get_threshold()
-    with slow_collections(1, 1.2) as slow:
-        gc.freeze()  # then little garbage is enough for a full collection
-        gc.set_threshold(100, 1, 1)
-        try:
-            end = Run(parse("[[n] for n in range(3000)]"), limits=Limits(seconds=1.0)).advance()
-        finally:
-            gc.set_threshold(*before)
-    assert slow
-    assert isinstance(end, ProgramFinished)
-
-
-@pytest.mark.long(sample=1)
-@pytest.mark.parametrize(("collections", "spent"), [(1, 0.0), (2, 0.5), (3, 1.0)])
-def test_the_first_garbage_collection_is_not_counted_and_all_others_are(
-    collections: int, spent: float
-) -> None:
-    with slow_collections(collections) as slow:
-        clock = WorkTime()
-        for _ in range(collections):
-            gc.collect()
-    assert len(slow) == collections
-    # Some time before and after the first collection is counted too.
-    assert spent <= clock.spent() < spent + 0.4
-
-
 def test_a_regex_search_ends_when_the_time_of_the_program_is_over() -> None:
     source = "import re\nre.search('(a|aa)+$', 'a' * 60 + 'b')"
     step = failure(source, limits=Limits(seconds=0.05, regex_seconds=100.0))
@@ -168,7 +119,7 @@ def test_a_regex_search_ends_when_the_time_of_the_program_is_over() -> None:
 
 
 def test_a_program_that_must_stop_has_no_time_left_for_a_regex_search() -> None:
-    machine = Machine.idle(Limits())
+    machine = Machine(limits=Limits())
     machine.stop()
 
     assert machine.seconds_left == 0

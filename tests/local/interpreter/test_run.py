@@ -1,8 +1,9 @@
-"""A run pauses at each tool call. It can be parked, moved and replayed, and leaves no thread."""
+"""A run pauses at each tool call. It can be moved and replayed, and leaves no thread."""
 
 import gc
 import json
 import time
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -21,7 +22,6 @@ from langchain_sequrity.local.interpreter import (
     ToolFailure,
     parse,
 )
-from langchain_sequrity.local.interpreter.run import Fiber
 from tests.local.interpreter.running import OTHER, SECRET, TOOLS, drive, plain
 
 TWO_CALLS = "a = read(name='x')\nb = read(name=a + '!')\nsend(to='bob', text=f'{a} {b}')\nfinal_return_value = a + b"
@@ -31,10 +31,16 @@ def start(source: str, **options: Any) -> Run:
     return Run(parse(source), tools=TOOLS, **options)
 
 
-def fiber_of(run: Run) -> Fiber:
-    """The fiber in which a run waits. It does not keep the run alive."""
+def thread_of(run: Run) -> Thread:
+    """The thread in which a run waits. It does not keep the run alive."""
     assert run._fiber is not None
-    return run._fiber
+    return run._fiber.thread
+
+
+def has_ended(thread: Thread, within: float) -> bool:
+    """Whether a thread ends within this many seconds."""
+    thread.join(within)
+    return not thread.is_alive()
 
 
 def test_a_run_pauses_at_each_call_and_continues_with_its_result() -> None:
@@ -132,27 +138,6 @@ def test_a_tool_that_fails_ends_a_program_that_does_not_catch_it() -> None:
     *_, end = drive(start("p = 1\nread(name='x')"), [ToolFailure("disk full", SECRET)])
 
     assert end == ProgramRaised("exception", "ToolError", "disk full", 2, SECRET)
-
-
-def test_a_parked_run_continues_where_it_was() -> None:
-    run = start(TWO_CALLS)
-    run.advance()
-    fibers = [fiber_of(run)]
-    run.park()
-    second = run.advance(Labeled("A", SECRET))
-    fibers.append(fiber_of(run))
-    run.park()
-    run.park()
-    third = run.advance(Labeled("B"))
-    fibers.append(fiber_of(run))
-    end = run.advance(Labeled(None))
-
-    assert isinstance(second, ToolCall)
-    assert isinstance(third, ToolCall)
-    assert plain(third) == {"to": "bob", "text": "A B"}
-    assert isinstance(end, ProgramFinished)
-    assert end.value == Labeled("AB", SECRET)
-    assert [fiber.join(5) for fiber in fibers] == [True, True, True]
 
 
 def test_a_log_is_json_and_rebuilds_the_run_in_another_object() -> None:
@@ -274,30 +259,30 @@ def test_a_result_is_copied_when_it_is_given() -> None:
     assert end.value.value == {"k": [1]}
 
 
-def test_closing_parking_or_dropping_a_run_ends_its_thread() -> None:
+def test_closing_or_dropping_a_run_ends_its_thread() -> None:
     runs = [
-        start("for i in range(9):\n    sorted([1], key=lambda v: read(name='x'))") for _ in range(3)
+        start("for i in range(9):\n    sorted([1], key=lambda v: read(name='x'))") for _ in range(2)
     ]
     for run in runs:
         run.advance()
-    closed, parked, forgotten = map(fiber_of, runs)
-    assert [fiber.join(0) for fiber in (closed, parked, forgotten)] == [False, False, False]
+    closed, forgotten = map(thread_of, runs)
+    assert not has_ended(closed, 0)
     runs[0].close()
-    runs[1].park()
-    assert (closed.join(5), parked.join(5), forgotten.join(0)) == (True, True, False)
+    assert has_ended(closed, 5)
+    assert not has_ended(forgotten, 0)
     runs.clear()
     del run
     gc.collect()
 
-    assert forgotten.join(5)
+    assert has_ended(forgotten, 5)
 
 
 def test_finally_blocks_do_not_run_when_a_run_is_closed() -> None:
     run = start("x = []\ntry:\n    read(name='x')\nfinally:\n    x.append(1)\n    read(name='y')")
     run.advance()
-    fiber = fiber_of(run)
+    thread = thread_of(run)
     run.close()
-    assert fiber.join(5)
+    assert has_ended(thread, 5)
 
     assert run.names()["x"].value == []
 

@@ -331,7 +331,6 @@ def test_a_log_restores_a_run_in_the_middle_of_a_step(make: Make) -> None:
     run.close()
     again = make("a = [read(name='one')]", log=log)
     assert again.advance() == waiting
-    again.park()
     assert isinstance(again.advance(Labeled("second")), ProgramFinished)
     names = again.names()
     again.close()

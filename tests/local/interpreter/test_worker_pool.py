@@ -741,7 +741,6 @@ END = {
     "value": [1, FREE],
     "value_type": "int",
     "line": 1,
-    "exit_code": None,
 }
 FAILED = {
     "step": "ProgramRaised",
@@ -750,7 +749,6 @@ FAILED = {
     "message": "",
     "line": 1,
     "labels": FREE,
-    "value": None,
 }
 NAMES: dict[str, Any] = {"names": {}, "variables": []}
 NONSENSE = {
