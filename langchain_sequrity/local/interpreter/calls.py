@@ -106,11 +106,10 @@ def pure(function: Callable[..., Any], guard: Guard | None = None) -> Implementa
         function: Gets bare values. It cannot iterate an iterator of the program.
         guard: Called before, with the machine and the same arguments, to check sizes.
     """
-    if guard is None:
-        return sized(lambda _, *bare, **named: function(*bare, **named))
 
     def run(machine: Machine, *bare: Value, **named: Value) -> Any:
-        guard(machine, *bare, **named)
+        if guard is not None:
+            guard(machine, *bare, **named)
         return function(*bare, **named)
 
     return sized(run)

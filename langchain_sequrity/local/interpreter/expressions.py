@@ -90,9 +90,7 @@ class ExpressionCompiler(ScopeCompiler):
 
     def visit_BinOp(self, node: ast.BinOp) -> Code:
         left, right = self.expression(node.left), self.expression(node.right)
-        symbol = SYMBOLS.get(type(node.op))
-        if symbol is None:
-            refuse(node, "This operator is not supported.")
+        symbol = SYMBOLS.get(type(node.op)) or refuse(node, "This operator is not supported.")
         apply = fast_binary(self.machine, symbol)
         return lambda frame: apply(left(frame), right(frame))
 
@@ -227,11 +225,8 @@ class ExpressionCompiler(ScopeCompiler):
         return type_of
 
     def visit_Subscript(self, node: ast.Subscript) -> Code:
-        container, key, machine = (
-            self.expression(node.value),
-            self.expression(node.slice),
-            self.machine,
-        )
+        container, key = self.expression(node.value), self.expression(node.slice)
+        machine = self.machine
 
         def run(frame: Frame | None) -> Value:
             inner, index = container(frame), key(frame)
@@ -474,9 +469,7 @@ class ExpressionCompiler(ScopeCompiler):
             try:
                 machine.mark(result, mark)
                 for value in elements_of(machine, values):
-                    machine.fuel -= price
-                    if machine.fuel < 0:
-                        machine.refuel()
+                    machine.work(price)
                     if carriers:
                         share_labels(machine, result, carriers)
                     item = content_for(frame, result, value)

@@ -104,12 +104,8 @@ class NoJsonForm(Abort):
         self.labels = labels
 
 
-class Diverged(Abort):
-    """A replayed run differs from its log."""
-
-
 class HostError(Abort):
-    """Code outside of the interpreter failed, such as the policy. The program cannot catch this."""
+    """An error that is not the program's, such as one of the policy, or a replay that diverged."""
 
     def __init__(self, error: Exception) -> None:
         super().__init__()

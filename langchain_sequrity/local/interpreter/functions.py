@@ -58,9 +58,7 @@ def compile_function(
             machine.depth += 1
             if machine.depth > deepest:
                 machine.exhaust("depth", deepest)
-            machine.fuel -= price
-            if machine.fuel < 0:
-                machine.refuel()
+            machine.work(price)
             branch = machine.branch
             try:
                 return run(frame)

@@ -116,38 +116,31 @@ def lazy(
     result = IteratorValue(iter(()), mark, [c for c in carriers if type(c) is IteratorValue])
     result.upstream += touched
     is_calling = strip(calls) is not None
-    result.source = _steps(machine, result, carriers, elements, is_calling=is_calling)
+
+    def steps() -> Iterator[Value]:
+        while True:
+            share_labels(machine, result, carriers)
+            before = machine.branch
+            if is_calling:
+                machine.check_branch(result.labels)
+            machine.branch = join(before, result.labels)
+            try:
+                element = next(elements, _END)
+            except Exception as error:  # noqa: BLE001 - every exception here is the program's
+                failure = machine.labelled(error, None)
+                machine.moved(result, failure)
+                raise failure from None
+            finally:
+                machine.close_branches(before)
+            share_labels(machine, result, carriers)
+            if element is _END:
+                return
+            if type(element) is tuple:
+                machine.make_items(len(element), 8)
+            yield element
+
+    result.source = steps()
     return result
-
-
-def _steps(
-    machine: Machine,
-    result: IteratorValue,
-    carriers: list[Any],
-    elements: Iterator[Value],
-    *,
-    is_calling: bool,
-) -> Iterator[Value]:
-    while True:
-        share_labels(machine, result, carriers)
-        before = machine.branch
-        if is_calling:
-            machine.check_branch(result.labels)
-        machine.branch = join(before, result.labels)
-        try:
-            element = next(elements, _END)
-        except Exception as error:  # noqa: BLE001 - every exception here is the program's
-            failure = machine.labelled(error, None)
-            machine.moved(result, failure)
-            raise failure from None
-        finally:
-            machine.close_branches(before)
-        share_labels(machine, result, carriers)
-        if element is _END:
-            return
-        if type(element) is tuple:
-            machine.make_items(len(element), 8)
-        yield element
 
 
 _END = object()

@@ -135,18 +135,11 @@ class Machine:
         self.event = event
         self.may_branch = may_branch
         self.is_strict = is_strict
-        self.line = 1
-        self.depth = 0
-        self.branch: Mark = None
-        self.open_tries = 0
-        self.attempted: Mark = None
         self.steered: Mark = None
-        self.returned: Value = None
-        self.handled: ErrorValue | None = None
         self.names: dict[str, Value] = {}
         self._verdicts: dict[Mark, bool] = {}
         self._memory = 0
-        self._begin_budget()
+        self.begin_program(None)
 
     # -- budget
 
@@ -158,11 +151,6 @@ class Machine:
                 self.exhaust("steps", self.limits.steps)
             self.fuel += _SLICE
         self.look_at_clock()
-
-    def _begin_budget(self) -> None:
-        self._steps = self.fuel = 0
-        self._seconds_in_all = self.limits.total_seconds
-        self._begin_stretch()
 
     def restart_clock(self) -> None:
         """Start the time of the next stretch, within what is left in total."""
@@ -177,7 +165,7 @@ class Machine:
         self._end = self._start + min(self.limits.seconds, self._seconds_in_all)
 
     def begin_program(self, branch: Mark) -> None:
-        """Begin the next program of the run, with its own steps and time.
+        """Begin the next program of the run, in this thread, with its own steps and time.
 
         The memory limit is shared by all programs of a run: values of one program live on in the
         next.
@@ -185,11 +173,15 @@ class Machine:
         Args:
             branch: Labels of the data that decided that it runs, and with which variables.
         """
-        self.depth = self.open_tries = 0
-        self.attempted, self.returned, self.handled = None, None, None
-        self.branch = branch
         self.line = 1
-        self._begin_budget()
+        self.depth = self.open_tries = 0
+        self.branch = branch
+        self.attempted: Mark = None
+        self.returned: Value = None
+        self.handled: ErrorValue | None = None
+        self._steps = self.fuel = 0
+        self._seconds_in_all = self.limits.total_seconds
+        self._begin_stretch()
 
     def look_at_clock(self) -> None:
         """End the run if its time is over. For work that is slower than its steps suggest."""

@@ -79,8 +79,7 @@ def _bare_binary(machine: Machine, symbol: str, left: Value, right: Value) -> Va
     if symbol == "|" and isinstance(left, DictValue) and isinstance(right, DictValue):
         machine.make_items(len(left) + len(right), 100)
         result = DictValue(left)
-        for key in machine.paced(right):
-            result[key] = right[key]
+        result.update((key, right[key]) for key in machine.paced(right))
         return result
     if isinstance(left, _TIMED) and isinstance(right, _TIMED):
         return _PLAIN[symbol](left, right)

@@ -11,9 +11,10 @@ log of another run starts again and compares each call with the log.
 
 import hashlib
 import json
+import sys
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from queue import SimpleQueue
@@ -25,7 +26,6 @@ from langchain_sequrity.local.interpreter.builtins import BUILTINS
 from langchain_sequrity.local.interpreter.faults import (
     Abandoned,
     BranchForbidden,
-    Diverged,
     Exit,
     HostError,
     NoJsonForm,
@@ -176,8 +176,8 @@ _ANSWERS: dict[type, tuple[Any, str]] = {
 
 ENGINE = 2
 """Version of the engine in logs: a log of another version is not replayed."""
-_EVENT_SIZE = 400  # bytes of an event with an ordinary number
-_PLACE = 40  # bytes of a number in a list, with the reference to it
+_EVENT_SIZE = 260  # bytes of an event without its value
+_LIST_SIZES = 5  # a list of numbers takes 5 times as much as the list itself
 Event = dict[str, Any]
 Pause = Callable[[Step], None]
 _EVENTS = {
@@ -187,13 +187,6 @@ _EVENTS = {
     "read": {"name", "value"},
     "program": {"source"},
 }
-
-
-def _size(value: Any) -> int:
-    """Bytes of a value in an event, without those of an ordinary number."""
-    if isinstance(value, list):
-        return _PLACE * len(value)
-    return value.bit_length() >> 3 if isinstance(value, int) else 0
 
 
 def read_event(event: Event) -> Event:
@@ -318,12 +311,15 @@ class Job:
         """Parse and check the next program, which continues with the current variables."""
         if self.parsed is None or self.parsed.source != source:
             known = [*self.machine.names]
-            parsed = parse(source, self.limits, known=known)
-            parsed.check_calls(self.tools, known, in_full=self.asked is not None)
-            if self.asked is not None:
-                parsed.check_readers(self.tools, self.asked)
-            self.parsed = parsed
+            self.parsed = self.checked(parse(source, self.limits, known=known), known)
         return self.parsed
+
+    def checked(self, program: Program, known: Collection[str]) -> Program:
+        """Refuse calls that do not fit the tools; `known` are the variables before the program."""
+        program.check_calls(self.tools, known, in_full=self.asked is not None)
+        if self.asked is not None:
+            program.check_readers(self.tools, self.asked)
+        return program
 
     def next_event(self, *kinds: str) -> Event:
         """The next event of the log, which must be of one of these kinds."""
@@ -336,7 +332,7 @@ class Job:
     def diverge(self, what: str) -> NoReturn:
         """Report where the run differs from its log."""
         msg = f"The run {what} (event {self.cursor} of its log, line {self.machine.line})."
-        raise Diverged(msg)
+        raise HostError(ReplayDiverged(msg))
 
     # -- what the machine asks for
 
@@ -351,7 +347,7 @@ class Job:
         """Read the clock or draw a random value, or take it from the log."""
         if self.cursor == len(self.log):
             value = read()
-            self.machine.charge(_EVENT_SIZE + _size(value))
+            self.machine.charge(_EVENT_SIZE + _LIST_SIZES * sys.getsizeof(value))
             self.log.append({"event": "read", "name": name, "value": value})
         event = self.next_event("read")
         if event["name"] != name:
@@ -386,19 +382,15 @@ class Job:
         self.pause = pause
         self.machine.begin_program(None)  # its clock counts this thread
         try:
-            return self.outcome()
+            try:
+                return self.result()
+            except Exception as error:  # noqa: BLE001 - what an operation raised is the program's
+                return self.exception(self.machine.caught(error))  # which can reach a limit too
         except (NoJsonForm, OutOfBudget, BranchForbidden) as stop:
             return self.failed(stop.kind, stop.type_name, str(stop), stop.labels)
         except (RecursionError, MemoryError) as error:
             stop = self.machine.exhausted(error)
             return self.failed(stop.kind, stop.type_name, str(stop))
-
-    def outcome(self) -> ProgramFinished | ProgramRaised:
-        """Run and describe an uncaught exception. Describing it can reach a limit too."""
-        try:
-            return self.result()
-        except Exception as error:  # noqa: BLE001 - what an operation raised is the program's
-            return self.exception(self.machine.caught(error))
 
     def result(self) -> ProgramFinished | ProgramRaised:
         """Run all programs; return the end of the last one."""
@@ -608,11 +600,6 @@ class Run:
             name: Labeled(check_json(one.value), one.labels)
             for name, one in (variables or {}).items()
         }
-        program.check_calls(tools or {}, given, in_full=asked is not None)
-        if asked is not None:
-            program.check_readers(tools or {}, asked)
-            if not has_steps:
-                program.check_answer()
         self._job = Job(
             program=program,
             tools=tools or {},
@@ -624,6 +611,9 @@ class Run:
             has_steps=has_steps,
             asked=asked,
         )
+        self._job.checked(program, given)
+        if asked is not None and not has_steps:
+            program.check_answer()
         self._has_steps = has_steps
         self._fiber: Fiber | None = None
         self._step: Step | None = None
@@ -687,9 +677,6 @@ class Run:
     def _closed_on_failure(self) -> Iterator[None]:
         try:
             yield
-        except Diverged as diverged:
-            self.close()
-            raise ReplayDiverged(str(diverged)) from None
         except HostError as error:
             self.close()
             raise error.error from None

@@ -432,7 +432,10 @@ class ScopeCompiler(ast.NodeVisitor):
 
     def _touched(self, nodes: tuple[ast.AST, ...]) -> Touched:
         found = changes(nodes, self._is_own)
-        places = {name: self._places(name, found.of_module) for name in frozenset().union(*found)}
+        places = {
+            name: (self, self.inner(None)) if name in found.of_module else (self,)
+            for name in frozenset().union(*found)
+        }
         held = [
             (place.peek(name), name in found.changed)
             for name in found.read | found.changed
@@ -453,10 +456,6 @@ class ScopeCompiler(ast.NodeVisitor):
             return things
 
         return find
-
-    def _places(self, name: str, of_module: frozenset[str]) -> tuple[Self, ...]:
-        """Compilers of the scopes that a name may belong to."""
-        return (self, self.inner(None)) if name in of_module else (self,)
 
     def _is_own(self, name: str) -> bool:
         return name in self.bound or find(self.scope, name) is not None

@@ -204,8 +204,6 @@ class StatementCompiler(ExpressionCompiler):
             case ast.Subscript():
                 container, key = self.expression(target.value), self.expression(target.slice)
                 return lambda frame: del_item(machine, container(frame), key(frame))
-            case ast.Tuple() | ast.List():
-                return _all(map(self._delete_target, target.elts))
             case _:
                 return refuse(target, "Only variables and items can be deleted.")
 
@@ -219,9 +217,6 @@ class StatementCompiler(ExpressionCompiler):
             pairs.append((self.test(rest[0].test), self.block(rest[0].body)))
             rest = rest[0].orelse
         otherwise = self.block(rest)
-        if len(pairs) == 1:
-            test, body = pairs[0]
-            return self.branching(node, lambda frame: (body if test(frame) else otherwise)(frame))
 
         def run(frame: Frame | None) -> Completion | None:
             for test, body in pairs:
