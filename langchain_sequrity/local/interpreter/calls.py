@@ -264,10 +264,9 @@ def call_tool(machine: Machine, name: str, args: list[Value], named: dict[str, V
     for key in named:
         if key not in names and not is_open(schema):
             machine.fail(TypeError, f"{name}() got an unexpected keyword argument '{key}'")
-    bound = dict(named)
-    missing = [key for key in schema.get("required") or () if key not in bound]
+    missing = [key for key in schema.get("required") or () if key not in named]
     if missing:
         machine.fail(TypeError, f"{name}() missing required argument: '{missing[0]}'")
     if machine.is_strict and machine.branch is not None:
-        bound = {key: tag(value, machine.branch) for key, value in bound.items()}
-    return machine.call_tool(name, bound, machine.line)
+        named = {key: tag(value, machine.branch) for key, value in named.items()}
+    return machine.call_tool(name, named, machine.line)

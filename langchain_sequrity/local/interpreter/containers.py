@@ -258,10 +258,9 @@ def set_item(machine: Machine, container: Value, key: Value, value: Value) -> No
         message = f"'{type_name(inner)}' object does not support item assignment"
         machine.fail(TypeError, message, mark)
     if type(bare) is slice:
-        items, items_mark = collect(machine, value)
-        machine.make_items(len(inner) + len(items), 8)
+        value, items_mark = collect(machine, value)
+        machine.make_items(len(inner) + len(value), 8)
         mark = join(mark, items_mark)
-        value = items
     machine.guarded(mark, lambda: inner.__setitem__(bare, value))
     machine.mark(inner, mark)
 

@@ -566,9 +566,8 @@ def _spread(machine: Machine, value: Value) -> tuple[list[tuple[str, Value]], Ma
     if type(inner) is not DictValue:
         message = f"argument after ** must be a mapping, not {type_name(inner)}"
         machine.fail(TypeError, message, mark)
-    for key in inner:
-        if type(key) is not str:
-            machine.fail(TypeError, "keywords must be strings", mark)
+    if any(type(key) is not str for key in inner):
+        machine.fail(TypeError, "keywords must be strings", mark)
     machine.make_items(len(inner), 100)
     return list(inner.items()), mark
 

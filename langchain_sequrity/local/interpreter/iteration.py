@@ -113,8 +113,8 @@ def lazy(
         mark = join(mark, source_mark)
         if type(inner) in CARRIERS:
             carriers.append(inner)
-    result = IteratorValue(iter(()), mark, [c for c in carriers if type(c) is IteratorValue])
-    result.upstream += touched
+    upstream = [*(one for one in carriers if type(one) is IteratorValue), *touched]
+    result = IteratorValue(iter(()), mark, upstream)
     is_calling = strip(calls) is not None
 
     def steps() -> Iterator[Value]:

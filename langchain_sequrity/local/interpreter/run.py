@@ -61,7 +61,6 @@ from langchain_sequrity.local.interpreter.values import (
     ErrorType,
     ErrorValue,
     Labeled,
-    Mark,
     Value,
     as_mark,
     join,
@@ -196,17 +195,12 @@ def read_event(event: Event) -> Event:
         UsageError: If it is not a valid event.
     """
     copied = check_json(event)
-    if not isinstance(copied, dict) or copied.get("event") not in _EVENTS:
-        msg = "This is not a log of a run: it has an event of an unknown kind."
-        raise UsageError(msg)
-    if missing := _EVENTS[copied["event"]] - copied.keys():
-        msg = f"This is not a log of a run: an event lacks `{min(missing)}`."
+    needed = _EVENTS.get(str(copied.get("event"))) if isinstance(copied, dict) else None
+    if needed is None or needed - copied.keys() or not isinstance(copied.get("source", ""), str):
+        msg = "This is not a log of a run: an event is incomplete or of an unknown kind."
         raise UsageError(msg)
     if "labels" in copied:
         Labels.from_wire(copied["labels"])
-    if type(copied.get("source", "")) is not str:
-        msg = "This is not a log of a run: the program of an event must be a text."
-        raise UsageError(msg)
     return copied
 
 
@@ -385,7 +379,10 @@ class Job:
             try:
                 return self.result()
             except Exception as error:  # noqa: BLE001 - what an operation raised is the program's
-                return self.exception(self.machine.caught(error))  # which can reach a limit too
+                caught = self.machine.caught(error)
+                bare, mark = self.machine.bare(caught)
+                text = as_text(self.machine, bare)  # which can reach a limit too
+                return self.failed("exception", caught.type.name, text, mark or NO_LABELS)
         except (NoJsonForm, OutOfBudget, BranchForbidden) as stop:
             return self.failed(stop.kind, stop.type_name, str(stop), stop.labels)
         except (RecursionError, MemoryError) as error:
@@ -413,21 +410,13 @@ class Job:
         except ProgramRefused:
             self.diverge("has a log with an unsupported program")
         self.calls = 0
-        machine.begin_program(self.branch_after())
+        # In strict mode a branch can end a program with `exit`, or the turn with an answer; that it
+        # did not end them also depends on its condition. If no program could do so, only the
+        # branches that are still open count.
+        branch = machine.steered if self.decides else machine.branch
+        machine.begin_program(branch if machine.is_strict else None)
         self.check_names(program)
         return program
-
-    def branch_after(self) -> Mark:
-        """Labels of the data that decided that there is a next program, and its initial state.
-
-        In strict mode a branch can end a program with `exit`, or the turn with an answer; that it
-        did not end them also depends on its condition. If no program could do so, only the branches
-        that are still open count.
-        """
-        machine = self.machine
-        if not machine.is_strict:
-            return None
-        return machine.steered if self.decides else machine.branch
 
     def check_names(self, program: Program) -> None:
         """Refuse to bind the name of a built-in or tool that an earlier function uses.
@@ -482,12 +471,6 @@ class Job:
     ) -> ProgramRaised:
         """The end of a program that failed, at the current line."""
         return ProgramRaised(kind, type_name, message, self.machine.line, labels)
-
-    def exception(self, error: ErrorValue) -> ProgramRaised:
-        """The end of a program with an uncaught exception."""
-        bare, mark = self.machine.bare(error)
-        text = as_text(self.machine, bare)
-        return self.failed("exception", error.type.name, text, mark or NO_LABELS)
 
 
 class Fiber:
@@ -664,12 +647,8 @@ class Run:
         Raises:
             ReplayDiverged: If the program differs from its log.
         """
-
-        def pause(step: Step) -> None:
-            self._job.answer(answer(step))
-
         with self._closed_on_failure():
-            self._step = end = self._job.run(pause)
+            self._step = end = self._job.run(lambda step: self._job.answer(answer(step)))
         self.close()
         return end
 
@@ -697,11 +676,8 @@ class Run:
 
     def kinds(self) -> dict[str, str]:
         """Names of the current types of the variables in the program."""
-        return {name: type_name(strip(value)) for name, value in self._names_now().items()}
-
-    def _names_now(self) -> dict[str, Value]:
-        # A copy: the thread of a run that was just closed may still be clearing variables.
-        return dict(self._job.machine.names)
+        names = dict(self._job.machine.names)  # a copy: the thread of a closed run may change them
+        return {name: type_name(strip(value)) for name, value in names.items()}
 
     def names(self) -> dict[str, Labeled]:
         """The current variables. Those without a JSON form are shown as `{"type": …}`."""
@@ -716,15 +692,13 @@ class Run:
         machine = Machine(limits=self._job.limits)
         shown: dict[str, Labeled] = {}
         variables: dict[str, Labeled] = {}
-        for name, value in self._names_now().items():
+        for name, value in dict(self._job.machine.names).items():
             try:
                 shown[name] = variables[name] = value_to_json(machine, value)
+                continue
             except NoJsonForm as error:
-                shown[name] = _type_of(value, error.labels)
+                labels = error.labels
             except (OutOfBudget, RecursionError):
-                shown[name] = _type_of(value, take(value)[1] or NO_LABELS)
+                labels = take(value)[1] or NO_LABELS
+            shown[name] = Labeled({"type": type_name(strip(value))}, labels)
         return shown, variables
-
-
-def _type_of(value: Value, labels: Labels) -> Labeled:
-    return Labeled({"type": type_name(strip(value))}, labels)

@@ -165,8 +165,7 @@ class StatementCompiler(ExpressionCompiler):
         # The annotation is never evaluated.
         if node.value is None:
             return lambda _: None
-        value, store = self.expression(node.value), self.assign(node.target)
-        return lambda frame: store(frame, value(frame))
+        return self.visit_Assign(ast.Assign([node.target], node.value))
 
     def visit_AugAssign(self, node: ast.AugAssign) -> Step:
         machine, target = self.machine, node.target
@@ -347,12 +346,7 @@ class StatementCompiler(ExpressionCompiler):
         return lambda _: CONTINUE
 
     def visit_Expr(self, node: ast.Expr) -> Step:
-        code = self.expression(node.value)
-
-        def run(frame: Frame | None) -> None:
-            code(frame)
-
-        return run
+        return _all([self.expression(node.value)])
 
     # -- patterns
 
@@ -430,8 +424,7 @@ class StatementCompiler(ExpressionCompiler):
             machine.open_choice(keys_mark)
             if any(key not in inner for key in wanted):
                 return False
-            pairs = zip(parts, wanted, strict=True)
-            if not all(fits(frame, inner[key]) for fits, key in pairs):
+            if not all(fits(frame, inner[key]) for fits, key in zip(parts, wanted, strict=True)):
                 return False
             if node.rest is not None:
                 machine.make_items(len(inner), 100)

@@ -348,7 +348,7 @@ def test_a_log_with_other_steps_is_refused(make: Make) -> None:
     ):
         with pytest.raises(ReplayDiverged):
             make("a = 1", variables=variables(), log=changed).advance()
-    with pytest.raises(UsageError, match="must be a text"):
+    with pytest.raises(UsageError, match="not a log"):
         make("a = 1", variables=variables(), log=[*log, {"event": "program", "source": 1}])
 
 
