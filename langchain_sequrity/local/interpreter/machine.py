@@ -373,7 +373,7 @@ class Machine:
                 if id(one) not in known:
                     known.add(id(one))
                     self.work(1)
-                    waiting += one.label(mark)
+                    waiting += one.label(one.frame, mark)
                 continue
             labels = join(one.labels, mark)
             is_new, one.labels = labels is not one.labels, labels

@@ -47,22 +47,18 @@ class Opaque:
         return f"<{type_name(self)}>"
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class Tagged:
-    """A value with labels. It never contains another `Tagged`."""
+    """A value with labels. `tag` makes it, and never puts one `Tagged` into another."""
 
-    __slots__ = ("labels", "value")
-
-    def __init__(self, value: Value, labels: Labels) -> None:
-        """Call `tag` instead, which never nests boxes."""
-        self.value = value
-        self.labels = labels
+    value: Value
+    labels: Labels
 
 
 class ListValue(list[V], Generic[V]):
     """A list with labels of its own."""
 
     labels: Mark = None  # on the class, so an unlabelled list needs no extra memory
-    __hash__ = None
 
 
 class DictValue(dict[K, V], Generic[K, V]):
@@ -74,17 +70,14 @@ class DictValue(dict[K, V], Generic[K, V]):
     labels: Mark = None
     factory: Value = None
     is_counter: bool = False
-    __hash__ = None
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class SetValue(AbstractSet[Any]):
     """A set that iterates in insertion order, so that a replay sees the same order."""
 
-    __slots__ = ("items", "labels")
-
-    def __init__(self, items: dict[Any, None], labels: Mark = None) -> None:
-        self.items = items  # the keys are the elements
-        self.labels = labels
+    items: dict[Any, None]  # the keys are the elements
+    labels: Mark = None
 
     def __len__(self) -> int:
         """Return the number of elements."""
@@ -103,6 +96,7 @@ class SetValue(AbstractSet[Any]):
         return f"{{{', '.join(map(repr, self.items))}}}" if self.items else "set()"
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class IteratorValue(Opaque):
     """The result of `iter`, `map`, a generator expression and the like.
 
@@ -115,34 +109,25 @@ class IteratorValue(Opaque):
             advance and change all of them.
     """
 
-    __slots__ = ("labels", "source", "upstream")
-
-    def __init__(
-        self,
-        source: Iterator[Value],
-        labels: Mark = None,
-        upstream: "list[Any] | None" = None,
-    ) -> None:
-        self.source = source
-        self.labels = labels
-        self.upstream = [] if upstream is None else upstream
+    source: Iterator[Value]
+    labels: Mark = None
+    upstream: list[Any] = field(default_factory=list)
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class Effects:
     """Everything that a piece of code may change, according to its text.
 
     When labelled data decide whether the code runs, all of this gets the labels.
+
+    Attributes:
+        label: Labels the variables that the code may bind, given its frame; returns everything else
+            that it may change.
+        frame: The frame.
     """
 
-    __slots__ = ("_find", "_frame")
-
-    def __init__(self, find: Callable[[Any, Labels], list[Any]], frame: Any) -> None:
-        self._find = find
-        self._frame = frame
-
-    def label(self, labels: Labels) -> list[Any]:
-        """Label the variables that the code may bind; return everything else that it may change."""
-        return self._find(self._frame, labels)
+    label: Callable[[Any, Labels], list[Any]]
+    frame: Any
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -204,15 +189,13 @@ class Marker(Opaque):
     name: str
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class ErrorValue:
     """An exception. Its labels are those of all data that the failed operation read."""
 
-    __slots__ = ("args", "labels", "type")
-
-    def __init__(self, error_type: ErrorType, args: tuple[Value, ...], labels: Mark) -> None:
-        self.type = error_type
-        self.args = args
-        self.labels = labels
+    type: ErrorType
+    args: tuple[Value, ...]
+    labels: Mark
 
     def __len__(self) -> int:
         """Return the number of arguments."""
@@ -274,16 +257,14 @@ def as_mark(labels: Labels) -> Mark:
     return None if labels == NO_LABELS else labels
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class Record:
     """An instance of a model: fields by name."""
 
-    __slots__ = ("fields", "labels", "model")
+    model: Any
+    fields: dict[str, Value]
+    labels: Mark = None
     __hash__ = None  # type: ignore[assignment]
-
-    def __init__(self, model: Any, fields: dict[str, Value], labels: Mark = None) -> None:
-        self.model = model
-        self.fields = fields
-        self.labels = labels
 
     def __len__(self) -> int:
         """Return the number of fields."""
