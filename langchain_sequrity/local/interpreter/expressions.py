@@ -157,7 +157,7 @@ class ExpressionCompiler(ScopeCompiler):
                         return tag(value, mark)
                     if value_mark is not None:
                         mark = decided
-                        machine.branch = join(before, mark)
+                        machine.branch = join(machine.branch, mark)
                 return tag(next(waiting), mark)
             except Exception as error:  # noqa: BLE001 - every exception here is the program's
                 raise machine.labelled(error, None) from None

@@ -654,6 +654,8 @@ STRICT = [
 STRICT_JOINED = [
         "x = 1\nif i == 0:\n    if yes:\n        x = p\nx",
         "x = 1\nif i == 0:\n    for v in xs:\n        x = p\nx",
+        "try:\n    ({'hush': 2}[s], o)[1] and p\n    x = p\nexcept KeyError:\n    x = 0\nx",
+        "try:\n    'a' < ({'hush': 2}[s], o)[1] < 'z'\n    x = p\nexcept KeyError:\n    x = 0\nx",
     ]  # fmt: skip
 # Programs in which a branch has ended. In strict mode it labels nothing after it.
 STRICT_ENDED = [
