@@ -14,7 +14,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any
 
 import langchain_sequrity.local.interpreter.methods  # noqa: F401 - fills the tables of `calls`
 from langchain_sequrity.local.interpreter.builtins import BUILTINS
@@ -34,23 +34,6 @@ from langchain_sequrity.local.interpreter.values import Value
 
 ANSWER = "final_return_value"
 ENDING = frozenset({ANSWER, "exit", "quit", "complete_turn"})
-
-
-class _OpenNames(frozenset[str]):
-    """All names that may be variables: the bound ones, and all but built-ins and tools."""
-
-    meant: Collection[str] = ()
-
-    @classmethod
-    def of(cls, bound: Collection[str], machine: Machine) -> Self:
-        """All names except built-ins and tools that are not bound."""
-        found = cls(bound)
-        found.meant = BUILTINS.keys() | machine.tools.keys()
-        return found
-
-    def __contains__(self, name: object) -> bool:
-        """Whether a name may be a variable."""
-        return super().__contains__(name) or name not in self.meant
 
 
 def bound_by(tree: ast.Module) -> frozenset[str]:
@@ -88,7 +71,7 @@ def _is_beginning(statement: ast.stmt) -> bool:
 
 
 def compile_module(
-    machine: Machine, tree: ast.Module, *, known: Collection[str] = (), is_open: bool = False
+    machine: Machine, tree: ast.Module, *, known: Collection[str] = ()
 ) -> Callable[[], Value]:
     """Compile a program.
 
@@ -96,14 +79,13 @@ def compile_module(
         machine: The run. Variables that exist before the program must be in `machine.names`.
         tree: A checked tree.
         known: Names of further existing variables, if the program is only checked.
-        is_open: Whether other programs may follow in the same namespace.
 
     Returns:
         A function that runs the program once and returns the value of the expression on its last
         line, or `None` if the last line is not an expression.
     """
     bound = bound_by(tree) | {*machine.names, *known}
-    compiler = StatementCompiler(machine, None, _OpenNames.of(bound, machine) if is_open else bound)
+    compiler = StatementCompiler(machine, None, bound)
     body, last = tree.body, None
     if body and isinstance(body[-1], ast.Expr):
         body, last = body[:-1], body[-1]

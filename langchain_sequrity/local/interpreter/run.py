@@ -421,7 +421,7 @@ class Job:
     def check_names(self, program: Program) -> None:
         """Refuse to bind the name of a built-in or tool that an earlier function uses.
 
-        The function was compiled for the built-in, and could lose labels with another value.
+        What the function may change was found for the built-in: another value could lose labels.
         """
         machine = self.machine
         meant = (BUILTINS.keys() | machine.tools.keys()) & self.within
@@ -438,7 +438,7 @@ class Job:
         if self.has_steps:
             self.within |= names_within(program.tree)
             self.decides = self.decides or (machine.is_strict and may_decide_the_end(program.tree))
-        body = compile_module(machine, program.tree, is_open=self.has_steps)
+        body = compile_module(machine, program.tree)
         code, mark, value = None, None, None
         try:
             value = body()

@@ -320,7 +320,7 @@ class ScopeCompiler(ast.NodeVisitor):
     Args:
         machine: The run that the code belongs to.
         scope: The function or comprehension that contains the code; `None` is the module.
-        bound: Names that the module binds. They hide built-ins and tools.
+        bound: Names that the module binds, or that exist before it. They hide built-ins and tools.
     """
 
     def __init__(self, machine: Machine, scope: Scope | None, bound: frozenset[str]) -> None:
@@ -457,12 +457,17 @@ class ScopeCompiler(ast.NodeVisitor):
 
         return find
 
-    def _is_own(self, name: str) -> bool:
+    def is_bound(self, name: str) -> bool:
+        """Whether this program binds a name, or one before it."""
         return name in self.bound or find(self.scope, name) is not None
 
     def knows(self, name: str) -> bool:
         """Whether a name can have a value at all."""
-        return name in BUILTINS or self._is_own(name)
+        return name in BUILTINS or self.is_bound(name)
+
+    def _is_own(self, name: str) -> bool:
+        """Whether a name may be a variable, also of a later program."""
+        return self.is_bound(name) or not (name in BUILTINS or name in self.machine.tools)
 
     def peek(self, name: str) -> Code:
         """Compile reading a variable of the program; it gives `MISSING` if it has no value."""

@@ -35,7 +35,6 @@ from langchain_sequrity.local.interpreter.scopes import (
     Store,
     blocks,
     bound_names,
-    find,
     minimum_steps,
     walk_scope,
 )
@@ -491,8 +490,7 @@ class StatementCompiler(ExpressionCompiler):
 
         `ToolError` comes only from tools, and from `raise`, which labels the exception itself.
         """
-        is_own = "ToolError" in self.bound or find(self.scope, "ToolError") is not None
-        of_tools = not is_own and all(
+        of_tools = not self.is_bound("ToolError") and all(
             isinstance(handler.type, ast.Name) and handler.type.id == "ToolError"
             for handler in node.handlers
         )
