@@ -49,11 +49,8 @@ def precise(rule: Operation) -> Implementation:
             return rule(machine, *args, **named)
         except Exception as error:  # noqa: BLE001 - every exception here is the program's
             given = [*args, *named.values()]
-            failure = machine.labelled(error, machine.labels_of(given))
-            for inner in map(strip, given):
-                if type(inner) is IteratorValue:
-                    machine.moved(inner, failure)
-            raise failure from None
+            read = (inner for inner in map(strip, given) if type(inner) is IteratorValue)
+            raise machine.stopped(error, machine.labels_of(given), *read) from None
         finally:
             if machine.branch is not before:
                 machine.close_branches(before)

@@ -20,6 +20,7 @@ from langchain_sequrity.local.interpreter.iteration import collect
 from langchain_sequrity.local.interpreter.machine import Machine
 from langchain_sequrity.local.interpreter.regexes import searched
 from langchain_sequrity.local.interpreter.values import (
+    TYPE_NAMES,
     DictValue,
     IteratorValue,
     ListValue,
@@ -387,7 +388,7 @@ def read_at(step: object, data_type: DataType, machine: Machine, value: Value) -
 def _elements(machine: Machine, value: Value, kind: type) -> tuple[list[Value], Mark]:
     inner = strip(value)
     if type(inner) not in (ListValue, tuple, SetValue, range):
-        name = {ListValue: "list", SetValue: "set"}.get(kind, "tuple")
+        name = TYPE_NAMES.get(kind, "tuple")
         is_iterator = type(inner) is IteratorValue
         msg = f"Input should be a valid {name}{', not an iterator' if is_iterator else ''}"
         raise TypeMismatch(msg)

@@ -250,6 +250,9 @@ class ExpressionCompiler(ScopeCompiler):
 
         return run
 
+    def visit_Starred(self, node: ast.Starred) -> Code:
+        refuse(node, "`*` is not supported here.")
+
     # -- displays
 
     def visit_Lambda(self, node: ast.Lambda) -> Code:
@@ -408,10 +411,11 @@ class ExpressionCompiler(ScopeCompiler):
             named: dict[str, Value] = {}
             for name, code in keywords:
                 value = code(frame)
-                pairs = [(name, value)]
                 if name is None:
                     pairs, spread_mark = _spread(machine, value)
                     mark = join(mark, spread_mark)
+                else:
+                    pairs = [(name, value)]
                 for key, item in pairs:
                     if key in named:
                         message = f"got multiple values for keyword argument '{key}'"
@@ -483,9 +487,7 @@ class ExpressionCompiler(ScopeCompiler):
                 machine.check_branch(result.labels)
                 left_out(frame, result.labels)
             except Exception as error:  # noqa: BLE001 - every exception here is the program's
-                failure = machine.labelled(error, None)
-                machine.moved(result, failure)
-                raise failure from None
+                raise machine.stopped(error, None, result) from None
             if type(inner) is IteratorValue:
                 result.upstream.remove(inner)
 

@@ -78,9 +78,11 @@ def _defaults(args: ast.arguments) -> list[tuple[str, ast.expr]]:
     """The parameters with a default, and the defaults, in the order of their evaluation."""
     positional = [*args.posonlyargs, *args.args]
     last = positional[len(positional) - len(args.defaults) :]
-    pairs = [*zip(last, args.defaults, strict=True)]
-    pairs += [pair for pair in zip(args.kwonlyargs, args.kw_defaults, strict=True) if pair[1]]
-    return [(arg.arg, default) for arg, default in pairs]
+    pairs = (
+        *zip(last, args.defaults, strict=True),
+        *zip(args.kwonlyargs, args.kw_defaults, strict=True),
+    )
+    return [(arg.arg, default) for arg, default in pairs if default is not None]
 
 
 def _signature(args: ast.arguments, with_default: Collection[str]) -> Signature:

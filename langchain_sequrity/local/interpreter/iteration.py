@@ -127,9 +127,7 @@ def lazy(
             try:
                 element = next(elements, _END)
             except Exception as error:  # noqa: BLE001 - every exception here is the program's
-                failure = machine.labelled(error, None)
-                machine.moved(result, failure)
-                raise failure from None
+                raise machine.stopped(error, None, result) from None
             finally:
                 machine.close_branches(before)
             share_labels(machine, result, carriers)

@@ -359,11 +359,6 @@ class Machine:
         else:
             changed.labels = join(changed.labels, mark)
 
-    def moved(self, iterator: "IteratorValue", failure: Exception) -> None:
-        """Label an iterator with an exception that ended its reading, which shows its position."""
-        if isinstance(failure, Raised):
-            self.mark(iterator, failure.error.labels)
-
     def _mark_all(self, first: "IteratorValue | Effects", mark: Labels) -> None:
         waiting: list[Any] = [first]
         known: set[int] = set()
@@ -420,6 +415,14 @@ class Machine:
             return Raised(self.from_python(error, mark))
         error.error.labels = join(error.error.labels, mark)
         return error
+
+    def stopped(self, error: Exception, mark: Mark, *iterators: IteratorValue) -> Exception:
+        """`labelled`, for an exception that ended the reading of iterators: it shows how far."""
+        failure = self.labelled(error, mark)
+        if isinstance(failure, Raised):
+            for iterator in iterators:
+                self.mark(iterator, failure.error.labels)
+        return failure
 
     def caught(self, error: Exception) -> ErrorValue:
         """The exception as a value; an exhausted stack or memory ends the run instead."""

@@ -194,7 +194,7 @@ def read_event(event: Event) -> Event:
     Raises:
         UsageError: If it is not a valid event.
     """
-    copied = check_json(event)
+    copied: Event = check_json(event)
     needed = _EVENTS.get(str(copied.get("event"))) if isinstance(copied, dict) else None
     if needed is None or needed - copied.keys() or not isinstance(copied.get("source", ""), str):
         msg = "This is not a log of a run: an event is incomplete or of an unknown kind."
@@ -363,7 +363,7 @@ class Job:
         event = self.next_event("result", "failure")
         if event["call"] != self.waiting:
             self.diverge(f"calls `{tool}` with other arguments than before")
-        result = answer_of(event)
+        result: Any = answer_of(event)
         if isinstance(result, ToolFailure):
             kind = ErrorType("ToolError", ToolError)
             raise Raised(ErrorValue(kind, (result.message,), as_mark(result.labels)))
@@ -386,8 +386,8 @@ class Job:
         except (NoJsonForm, OutOfBudget, BranchForbidden) as stop:
             return self.failed(stop.kind, stop.type_name, str(stop), stop.labels)
         except (RecursionError, MemoryError) as error:
-            stop = self.machine.exhausted(error)
-            return self.failed(stop.kind, stop.type_name, str(stop))
+            limit = self.machine.exhausted(error)
+            return self.failed(limit.kind, limit.type_name, str(limit))
 
     def result(self) -> ProgramFinished | ProgramRaised:
         """Run all programs; return the end of the last one."""

@@ -7,7 +7,6 @@ names. Everything that a pattern looks at is a decision, whose labels the bound 
 
 import ast
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 from langchain_sequrity.local.interpreter.builtins import ERRORS, is_error
@@ -326,11 +325,15 @@ class StatementCompiler(ExpressionCompiler):
         return self._import(node, MODULES[node.module or ""])
 
     def _import(self, node: ast.Import | ast.ImportFrom, values: Mapping[str, Value]) -> Step:
-        stores = [
-            partial(self.store(alias.asname or alias.name), value=values[alias.name])
-            for alias in node.names
+        pairs = [
+            (self.store(alias.asname or alias.name), values[alias.name]) for alias in node.names
         ]
-        return _all(stores)
+
+        def run(frame: Frame | None) -> None:
+            for store, value in pairs:
+                store(frame, value)
+
+        return run
 
     def visit_Pass(self, node: ast.Pass | ast.Global | ast.Nonlocal) -> Step:
         del node
