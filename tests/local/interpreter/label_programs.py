@@ -591,7 +591,7 @@ FAILING = [
         ("1 < n < 1 / 0", SECRET), ("1 < n < 1 / 0 < 9", SECRET), ("for v in zip(xs, 'a', strict=True): pass", SECRET),
         ("{xs}", SECRET), ("read(name='broken')", OTHER), ("yes and read(name='broken')", BOTH), ("1 in n", SECRET), ("n[0]", SECRET),
         ("n[0] = 1", SECRET), ("del n[0]", SECRET), ("try:\n    1 / 0\nexcept n:\n    pass", SECRET), ("n()", SECRET),
-        ("raise ValueError(p) from n", SECRET), ("len(n)", SECRET), ("next(n)", SECRET), ("reversed(n)", SECRET),
+        ("len(n)", SECRET), ("next(n)", SECRET), ("reversed(n)", SECRET),
         ("enumerate(ps, s)", SECRET),  ("A(v=p).model_copy(update=xs)", SECRET),
         ("1 + s", SECRET), ("o + n", BOTH), ("-s", SECRET), ("~(n * 1.5)", SECRET), ("s < 1", SECRET), ("1 in s", SECRET),
         ("[] in {s: 1}", SECRET), ("{}[s]", SECRET), ("[p][n]", SECRET), ("[{}][n - 3][[]]", SECRET), ("{}[xs]", SECRET),
