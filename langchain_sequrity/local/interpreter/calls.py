@@ -166,31 +166,27 @@ def adopt(value: Any) -> Value:
     return value
 
 
-def call_value(
+def call_value(  # noqa: PLR0911 - one per kind
     machine: Machine, callee: Value, args: list[Value], named: dict[str, Value]
 ) -> Value:
     """Call any value. The labels of its box decided that this value is called."""
-    if type(callee) is Tagged:
-        inner = callee.value
-        return machine.under(callee.labels, lambda: _call(machine, inner, args, named))
-    return _call(machine, callee, args, named)
-
-
-def _call(machine: Machine, inner: Value, args: list[Value], named: dict[str, Value]) -> Value:  # noqa: PLR0911 - one per kind
-    kind = type(inner)
+    kind = type(callee)
     if kind is FunctionValue:
-        return inner.call(args, named)
+        return callee.call(args, named)
     if kind is Builtin or kind is TypeValue:
-        return inner.call(machine, args, named)
+        return callee.call(machine, args, named)
+    if kind is Tagged:
+        inner = callee.value
+        return machine.under(callee.labels, lambda: call_value(machine, inner, args, named))
     if kind is Method:
-        return call_method(machine, inner.target, inner.name, args, named)
+        return call_method(machine, callee.target, callee.name, args, named)
     if kind is ErrorType:
-        return make_error(machine, inner, args, named)
+        return make_error(machine, callee, args, named)
     if kind is ToolValue:
-        return call_tool(machine, inner.name, args, named)
+        return call_tool(machine, callee.name, args, named)
     if hasattr(kind, "instantiate"):
-        return inner.instantiate(machine, args, named)
-    return machine.fail(TypeError, f"'{type_name(inner)}' object is not callable")
+        return callee.instantiate(machine, args, named)
+    return machine.fail(TypeError, f"'{type_name(callee)}' object is not callable")
 
 
 def make_error(

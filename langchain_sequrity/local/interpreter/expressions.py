@@ -9,6 +9,8 @@ with what its sources and filters read.
 
 import ast
 from collections.abc import Callable, Iterator, Sequence
+from itertools import repeat
+from operator import call
 from typing import Any
 
 from langchain_sequrity.local.interpreter.calls import (
@@ -108,7 +110,7 @@ class ExpressionCompiler(ScopeCompiler):
     def visit_BoolOp(self, node: ast.BoolOp) -> Code:
         codes = tuple(map(self.expression, node.values))
         is_or = isinstance(node.op, ast.Or)
-        return self._until(is_or, node.values, lambda frame: (code(frame) for code in codes))
+        return self._until(is_or, node.values, lambda frame: map(call, codes, repeat(frame)))
 
     def visit_Compare(self, node: ast.Compare) -> Code:
         if len(node.ops) == 1:
@@ -145,8 +147,9 @@ class ExpressionCompiler(ScopeCompiler):
 
         def run(frame: Frame | None) -> Value:
             mark: Mark = None
-            before, waiting = machine.branch, values(frame)
+            before = machine.branch
             try:
+                waiting = values(frame)
                 for left_out in left_out_after:
                     value = next(waiting)
                     is_true, value_mark = machine.truth(value)
@@ -403,6 +406,9 @@ class ExpressionCompiler(ScopeCompiler):
 
     def arguments(self, node: ast.Call) -> Arguments:
         """Compile the arguments of a call. Their number and names may depend on data."""
+        if not node.keywords and not any(isinstance(arg, ast.Starred) for arg in node.args):
+            codes = tuple(map(self.expression, node.args))
+            return lambda frame: ([code(frame) for code in codes], {}, None)
         machine, elements = self.machine, self.elements(node.args)
         keywords = tuple((word.arg, self.expression(word.value)) for word in node.keywords)
 

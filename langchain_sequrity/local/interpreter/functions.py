@@ -1,8 +1,7 @@
 """Functions and lambdas of the program: parameters, defaults, frames."""
 
 import ast
-from collections.abc import Callable, Collection
-from inspect import Parameter, Signature
+from collections.abc import Callable
 
 from langchain_sequrity.local.interpreter.calls import MISSING
 from langchain_sequrity.local.interpreter.machine import Machine
@@ -32,10 +31,10 @@ def compile_function(
     scope = function_scope(node, compiler.scope)
     within = compiler.inner(scope)
     with_default = {key: compiler.expression(default) for key, default in _defaults(node.args)}
-    signature = _signature(node.args, with_default)
+    bind = _binder(machine, name, node.args)
     run = _body(within, node)
     slots, size, count = scope.slots, len(scope.slots), len(node.args.posonlyargs + node.args.args)
-    is_simple = len(signature.parameters) == count
+    is_simple = not (node.args.kwonlyargs or node.args.vararg or node.args.kwarg)
     empty = [MISSING] * (size - count)
     deepest = machine.limits.depth
     price = minimum_steps(node.body) if isinstance(node, ast.Lambda) else 1
@@ -51,7 +50,7 @@ def compile_function(
                 frame = [outer, *args, *empty]
             else:
                 frame = scope.frame(outer)
-                for key, value in _bound(machine, name, signature, defaults, args, named).items():
+                for key, value in bind(args, named, defaults).items():
                     frame[slots[key]] = value
             if frame_size:
                 machine.charge(frame_size)
@@ -85,22 +84,44 @@ def _defaults(args: ast.arguments) -> list[tuple[str, ast.expr]]:
     return [(arg.arg, default) for arg, default in pairs if default is not None]
 
 
-def _signature(args: ast.arguments, with_default: Collection[str]) -> Signature:
-    groups = (
-        (args.posonlyargs, Parameter.POSITIONAL_ONLY),
-        (args.args, Parameter.POSITIONAL_OR_KEYWORD),
-        ([args.vararg], Parameter.VAR_POSITIONAL),
-        (args.kwonlyargs, Parameter.KEYWORD_ONLY),
-        ([args.kwarg], Parameter.VAR_KEYWORD),
-    )
-    return Signature(
-        [
-            Parameter(arg.arg, kind, default=None if arg.arg in with_default else Parameter.empty)
-            for members, kind in groups
-            for arg in members
-            if arg is not None
-        ]
-    )
+def _binder(  # noqa: C901 - the function in it too
+    machine: Machine, name: str, args: ast.arguments
+) -> Callable[..., dict[str, Value]]:
+    """Compile to a function that finds the values of the parameters as Python does."""
+    positional = [arg.arg for arg in (*args.posonlyargs, *args.args)]
+    by_name = {arg.arg for arg in (*args.args, *args.kwonlyargs)}
+    every = (*positional, *(arg.arg for arg in args.kwonlyargs))
+    rest, keywords = (arg and arg.arg for arg in (args.vararg, args.kwarg))
+
+    def bind(
+        given: list[Value], named: dict[str, Value], defaults: dict[str, Value]
+    ) -> dict[str, Value]:
+        # The number and names of the arguments may depend on data: see `Machine.within`.
+        mark = machine.branch
+        bound = dict(zip(positional, given, strict=False))
+        if rest:
+            bound[rest] = tag(tuple(given[len(positional) :]), mark)
+        elif len(given) > len(positional):
+            message = f"{name}() takes {len(positional)} arguments but {len(given)} were given"
+            machine.fail(TypeError, message)
+        others: DictValue[str, Value] = DictValue()
+        for key, value in named.items():
+            if key in by_name and key in bound:
+                machine.fail(TypeError, f"{name}() got multiple values for argument '{key}'")
+            (bound if key in by_name else others)[key] = value
+        if keywords:
+            bound[keywords] = tag(others, mark)
+        elif others:
+            message = f"{name}() got an unexpected keyword argument '{next(iter(others))}'"
+            machine.fail(TypeError, message)
+        for key in every:
+            if key not in bound:
+                if key not in defaults:
+                    machine.fail(TypeError, f"{name}() missing required argument: '{key}'")
+                bound[key] = tag(defaults[key], mark)
+        return bound
+
+    return bind
 
 
 def _body(within: ScopeCompiler, node: ast.FunctionDef | ast.Lambda) -> Callable[[Frame], Value]:
@@ -119,28 +140,3 @@ def _body(within: ScopeCompiler, node: ast.FunctionDef | ast.Lambda) -> Callable
         return result
 
     return run
-
-
-def _bound(  # noqa: PLR0917 - only called once
-    machine: Machine,
-    name: str,
-    signature: Signature,
-    defaults: dict[str, Value],
-    args: list[Value],
-    named: dict[str, Value],
-) -> dict[str, Value]:
-    """The parameters and their arguments."""
-    try:
-        bound = signature.bind(*args, **named).arguments
-    except TypeError as error:
-        machine.fail(TypeError, f"{name}() {error}")
-    # The number and names of the arguments may depend on data: see `Machine.within`.
-    mark = machine.branch
-    for key, parameter in signature.parameters.items():
-        if parameter.kind is Parameter.VAR_POSITIONAL:
-            bound[key] = tag(bound.get(key, ()), mark)
-        elif parameter.kind is Parameter.VAR_KEYWORD:
-            bound[key] = tag(DictValue(bound.get(key, {})), mark)
-        elif key not in bound:
-            bound[key] = tag(defaults[key], mark)
-    return bound
