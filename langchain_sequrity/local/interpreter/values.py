@@ -16,7 +16,7 @@ A mark is `Labels` or `None`. `None` means the same as `Labels()`.
 
 from collections.abc import Callable, Iterator
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Generic, TypeVar
 
