@@ -201,14 +201,16 @@ def _non_standard(block: Block) -> Iterator[tuple[str, Block]]:
 
 
 def _text(block: Block) -> Iterator[tuple[str, Block]]:
-    out: Block = {"type": "text", "text": block.get("text", "")}
+    """A text or a refusal: its type is also the key of its content."""
+    kind = block["type"]
+    out: Block = {"type": kind, kind: block.get(kind, "")}
     if "id" in block:
         out["id"] = block["id"]
     if annotations := block.get("annotations"):
         out["annotations"] = [_citation(one) for one in annotations]
-    if extras := _extras(block, "text", "id", "annotations"):
+    if extras := _extras(block, kind, "id", "annotations"):
         out["extras"] = extras
-    yield "txt", out
+    yield "txt" if kind == "text" else "rf", out
 
 
 def _citation(annotation: Mapping[str, Any]) -> dict[str, Any]:
@@ -231,15 +233,6 @@ def _citation(annotation: Mapping[str, Any]) -> dict[str, Any]:
 
 CITATION = ("url", "title", "start_index", "end_index")
 """Fields of a citation of a web page, the same for the service and LangChain."""
-
-
-def _refusal(block: Block) -> Iterator[tuple[str, Block]]:
-    out = {"type": "refusal", "refusal": block.get("refusal", "")}
-    if "id" in block:
-        out["id"] = block["id"]
-    if extras := _extras(block, "refusal", "id"):
-        out["extras"] = extras
-    yield "rf", out
 
 
 def _reasoning(block: Block) -> Iterator[tuple[str, Block]]:
@@ -317,7 +310,7 @@ def _served(block: Block) -> Iterator[tuple[str, Block]]:
 
 _TRANSLATORS: dict[Any, Callable[[Block], Iterator[tuple[str, Block]]]] = {
     "text": _text,
-    "refusal": _refusal,
+    "refusal": _text,
     "reasoning": _reasoning,
     **dict.fromkeys(SERVED_TOOLS, _served),
 }

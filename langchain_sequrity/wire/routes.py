@@ -87,13 +87,7 @@ PROVIDERS: dict[Format, tuple[Provider | None, ...]] = {
     "messages": (None, "anthropic"),
     "responses": (None, "openai", "sequrity_azure"),
 }
-POLICY_PROVIDERS: tuple[Provider | None, ...] = (
-    None,
-    "openai",
-    "openrouter",
-    "anthropic",
-    "sequrity_azure",
-)
+POLICY_PROVIDERS: tuple[Provider | None, ...] = (None, *get_args(Provider))
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,9 +123,6 @@ POLICY_ROUTES: tuple[Route, ...] = tuple(
 )
 VALIDATE_HEADERS_PATH = "/control/v1/validate-headers"
 
-_POLICY_BY_PROVIDER = {row.provider: row for row in POLICY_ROUTES}
-_BY_KEY = {(row.endpoint_type, row.provider, row.suffix): row for row in CHAT_ROUTES}
-
 
 def chat_route(endpoint_type: str, provider: str | None, suffix: Format) -> Route:
     """Find the row of a chat endpoint.
@@ -147,13 +138,12 @@ def chat_route(endpoint_type: str, provider: str | None, suffix: Format) -> Rout
     Raises:
         UsageError: If there is no such row; the message names the existing ones.
     """
-    row = _BY_KEY.get((endpoint_type, provider, suffix))  # type: ignore[arg-type]
-    if row is not None:
-        return row
     if endpoint_type not in ENDPOINT_TYPES:
         kinds = ", ".join(f"`{kind}`" for kind in ENDPOINT_TYPES)
         msg = f"There is no endpoint type `{endpoint_type}`. Use one of {kinds}."
         raise UsageError(msg)
+    if provider in PROVIDERS[suffix]:
+        return Route(endpoint_type, provider, suffix)
     pairs = "; ".join(
         f"{name}: {', '.join(str(provider) for provider in providers)}"
         for name, providers in PROVIDERS.items()
@@ -177,9 +167,8 @@ def policy_route(provider: str | None) -> Route:
     Raises:
         UsageError: If there is no such row; the message names the providers that have one.
     """
-    row = _POLICY_BY_PROVIDER.get(provider)  # type: ignore[arg-type]
-    if row is not None:
-        return row
+    if provider in POLICY_PROVIDERS:
+        return Route("policy-gen", provider, "generate")
     known = ", ".join(str(one) for one in POLICY_PROVIDERS)
     msg = (
         f"Provider `{provider}` does not generate policies. Use one of {known} (`None` is the "

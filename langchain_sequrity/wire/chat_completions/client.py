@@ -490,8 +490,7 @@ class _CallIndices:
 
     def __init__(self, memory: StreamMemory) -> None:
         self._memory = memory
-        self._ids: list[str | None] = []
-        self._texts: list[list[str]] = []
+        self._arguments: list[tuple[str | None, list[str]]] = []
         self._by_id: dict[str, int] = {}
         self._named: set[int] = set()
         self._by_wire: dict[Any, int] = {}
@@ -503,13 +502,12 @@ class _CallIndices:
         if call_id is not None:
             index = self._by_id.get(call_id)
         else:
-            last = len(self._ids) - 1 if wire is None and self._ids else None
+            last = len(self._arguments) - 1 if wire is None and self._arguments else None
             index = self._by_wire.get(wire, last)
         if index is None:
-            index = len(self._ids)
+            index = len(self._arguments)
             self._memory.add((call_id, wire, function.get("name")))
-            self._ids.append(call_id)
-            self._texts.append([])
+            self._arguments.append((call_id, []))
             self._by_wire[wire] = index
             if call_id is not None:
                 self._by_id[call_id] = index
@@ -521,14 +519,12 @@ class _CallIndices:
         args = function.get("arguments") or ""
         self._memory.add_json(args)
         self._memory.add_text(args)
-        self._texts[index].append(args)
+        self._arguments[index][1].append(args)
         return tool_call_chunk(name=name, args=args, id=call_id, index=index)
 
     def texts(self) -> Iterator[tuple[str | None, str]]:
         """Ids and arguments of all calls so far, as they came."""
-        return (
-            (call_id, "".join(text)) for call_id, text in zip(self._ids, self._texts, strict=True)
-        )
+        return ((call_id, "".join(texts)) for call_id, texts in self._arguments)
 
 
 FORMAT = ClientFormat(
