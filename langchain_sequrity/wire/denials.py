@@ -19,7 +19,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeVar
 
 from langchain_core.messages import AIMessage
 
@@ -27,6 +27,8 @@ from langchain_sequrity.denials import Denial
 from langchain_sequrity.labels import BadLabels, Labels
 from langchain_sequrity.strict_json import loads
 from langchain_sequrity.wire.exchange import CHECK_KEY
+
+T = TypeVar("T")
 
 MAX_PRINTED: Final = 1_000_000
 """Maximum length of a printed tail in characters; a longer one is ignored."""
@@ -92,12 +94,13 @@ def read_printed(text: str) -> Printed:
     except (ValueError, RecursionError):
         return Printed()
     call = _call_in(read)
-    labelled, context = _object(call.get("kwargs_with_meta")), _object(read.get("Context")) or {}
-    name = (_object(call.get("tool")) or {}).get("name")
+    labelled = _first(dict, call.get("kwargs_with_meta"))
+    context = _first(dict, read.get("Context")) or {}
+    name = (_first(dict, call.get("tool")) or {}).get("name")
     return Printed(
-        tool=name if isinstance(name, str) and name else None,
-        check=_object(read.get("Checking results")) or {},
-        arguments=_object(context.get("args")) if labelled is None else labelled,
+        tool=_first(str, name),
+        check=_first(dict, read.get("Checking results")) or {},
+        arguments=_first(dict, context.get("args")) if labelled is None else labelled,
         has_labels=labelled is not None,
     )
 
@@ -108,11 +111,9 @@ def checked_tool(entry: Mapping[str, Any]) -> str | None:
     Args:
         entry: An entry of `policy_check_history`.
     """
-    for key in ("tool", "tool_name"):
-        if isinstance(named := entry.get(key), str) and named:
-            return named
-    description = entry.get("description")
-    found = _CHECKED.fullmatch(description) if isinstance(description, str) else None
+    if named := _first(str, entry.get("tool"), entry.get("tool_name")):
+        return named
+    found = _CHECKED.fullmatch(_first(str, entry.get("description")) or "")
     return None if found is None else found["tool"]
 
 
@@ -121,11 +122,7 @@ def _call_in(read: Mapping[str, Any]) -> Mapping[str, Any]:
     calls = read.get("Tool calls")
     if isinstance(calls, list) and len(calls) == 1:
         (calls,) = calls
-    return _object(calls) or {}
-
-
-def _object(value: Any) -> dict[str, Any] | None:
-    return value if isinstance(value, dict) else None
+    return _first(dict, calls) or {}
 
 
 def _literal(text: str, at: int) -> tuple[Any, int]:
@@ -394,15 +391,15 @@ def read_check(entry: Any) -> Denial | None:
     first: Mapping[str, Any] = reasons[0] if reasons else {}
     arguments, labels = read_call(first.get("arguments"), entry.get("arguments"))
     return Denial(
-        tool=_text(first.get("tool"), first.get("tool_name"), checked_tool(entry)),
+        tool=_first(str, first.get("tool"), first.get("tool_name"), checked_tool(entry)),
         kind="content" if "content_denied" in verdicts else "policy",
         strength=_strength(verdicts, reasons),
-        certain=_flag(entry.get("certain")),
-        rule=_text(first.get("rule")),
-        line=_number(first.get("policy_line")),
-        column=_number(first.get("policy_column")),
-        reason=_text(first.get("reason"), first.get("checker_description")),
-        doubt=_text(first.get("in_doubt_because")),
+        certain=_first(bool, entry.get("certain")),
+        rule=_first(str, first.get("rule")),
+        line=_first(int, first.get("policy_line")),
+        column=_first(int, first.get("policy_column")),
+        reason=_first(str, first.get("reason"), first.get("checker_description")),
+        doubt=_first(str, first.get("in_doubt_because")),
         arguments=arguments,
         labels=labels,
     )
@@ -419,16 +416,9 @@ def _strength(
     return "soft" if is_soft else None
 
 
-def _text(*given: Any) -> str | None:
-    return next((one for one in given if isinstance(one, str) and one), None)
-
-
-def _number(given: Any) -> int | None:
-    return given if isinstance(given, int) and not isinstance(given, bool) else None
-
-
-def _flag(given: Any) -> bool | None:
-    return given if isinstance(given, bool) else None
+def _first(kind: type[T], *given: Any) -> T | None:
+    """The first value of this type that is not an empty text."""
+    return next((one for one in given if type(one) is kind and one != ""), None)
 
 
 def read_call(given: Any, metas: Any) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
