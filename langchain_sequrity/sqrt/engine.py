@@ -487,7 +487,7 @@ def _cause_of_test(  # noqa: PLR0911 - one per cause
     for element in elements:
         matches = parts.matchers.get(element.at)
         if matches is not None and matches(value, context.budget) is None:
-            return _cause_of_element(name, value, element, context)
+            return _cause_of_element(name, value, element)
     return f"whether {name} is in that set can be read in several ways"
 
 
@@ -505,7 +505,7 @@ def _kind(value: Any) -> str:
     return _KINDS.get(type(value), "a value")
 
 
-def _cause_of_element(name: str, value: Any, element: object, context: EvaluationContext) -> str:
+def _cause_of_element(name: str, value: Any, element: object) -> str:
     match element:
         case nodes.NumberDomain(kind=kind):
             meant = f"`{kind}`"
@@ -518,23 +518,19 @@ def _cause_of_element(name: str, value: Any, element: object, context: Evaluatio
                 return f"{name} is {_kind(value)}, which may count seconds or milliseconds"
             return f"{name} is written in another form than `2027-01-31T10:00:00Z`"
         case nodes.TextLiteral() | nodes.TextDomain() if isinstance(value, str):
-            return _cause_of_text(name, value, element, context)
+            return _cause_of_text(name, value, element)
         case _:
             meant = "a text"
     return f"{name} is {_kind(value)}, and the rule means {meant}"
 
 
-def _cause_of_text(  # noqa: PLR0911 - one per cause
-    name: str, value: str, element: nodes.TextLiteral | nodes.TextDomain, context: EvaluationContext
-) -> str:
+def _cause_of_text(name: str, value: str, element: nodes.TextLiteral | nodes.TextDomain) -> str:
     text = element.text if isinstance(element, nodes.TextDomain) else element
     if text.kind == "plain" or "\\\\" in text.raw or (text.kind == "like" and "\\" in text.raw):
         return "how a backslash in the rule is read is not known"
     if text.kind == "matching":
         if not patterns.has_engine():
             return f"no regex is evaluated without the package `regex` (`{INSTALL}`)"
-        if context.budget.left <= 0:
-            return "a regex took too long"
         return f"a regex matches only a part of {name}, or took too long"
     if "[" in text.raw:
         return "how `[` in a wildcard is read is not known"

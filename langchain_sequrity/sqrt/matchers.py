@@ -96,26 +96,22 @@ class MatchBudget(patterns.Budget):
         self.numbers: dict[str, tuple[float, ...] | None] = {}
 
 
-class Regex:
-    """A regex as written in a policy.
+TextTest = Callable[[str, MatchBudget], Truth]
+
+
+def regex_test(raw: str) -> TextTest:
+    """Whether a text matches a regex as written in a policy; unknown if the readings differ.
 
     Raises:
         ValueError: If it is not a regex, is longer than `MAX_PATTERN` or repeats too much.
     """
-
-    __slots__ = ("_readings",)
-
-    def __init__(self, raw: str) -> None:
-        self._readings: list[patterns.Pattern | None] = [_compiled(raw)]
-        if (other := _other_reading(raw)) is not None:
-            try:
-                self._readings.append(_compiled(other))
-            except ValueError:
-                self._readings.append(None)  # in this reading the rule would raise
-
-    def matches(self, text: str, budget: MatchBudget) -> Truth:
-        """Whether the text matches; unknown if the readings differ."""
-        return agreed([_search(reading, text, budget) for reading in self._readings])
+    compiled: list[patterns.Pattern | None] = [_compiled(raw)]
+    if (other := _other_reading(raw)) is not None:
+        try:
+            compiled.append(_compiled(other))
+        except ValueError:
+            compiled.append(None)  # in this reading the rule would raise
+    return lambda text, budget: agreed([_search(one, text, budget) for one in compiled])
 
 
 def expanded(raw: str) -> int:
@@ -161,36 +157,33 @@ LINE_BREAK = re.compile(r"[\n\v\f\r\x1c-\x1e\x85\u2028\u2029]")
 _LAST_LINE_BREAK = re.compile(rf"(?:\r\n|{LINE_BREAK.pattern})\Z")
 
 
-class Wildcard:
-    """A wildcard: `*` is any run of characters, `?` is one.
+def wildcard_test(raw: str) -> TextTest:
+    """Whether a whole text matches a wildcard: `*` is any run of characters, `?` is one.
 
     `[` and backslashes have a meaning in some dialects only, so a wildcard with them never matches
     for certain. A text with line breaks does not either: many dialects stop `*` and `?` at a line
     break, or ignore one at the end. `fnmatch` writes a wildcard as a regex that never backtracks
-    over a `*`, so its time is at most text times wildcard.
+    over a `*`, so its time is at most text times wildcard. A text that is too long is unknown.
 
     Raises:
         ValueError: If it is longer than `MAX_PATTERN`.
     """
+    if len(raw) > MAX_PATTERN:
+        msg = f"a wildcard has at most {MAX_PATTERN} characters"
+        raise ValueError(msg)
+    if "[" in raw or "\\" in raw:
+        return lambda *_: None
+    match = re.compile(fnmatch.translate(raw)).match
 
-    __slots__ = ("_match", "_size")
-
-    def __init__(self, raw: str) -> None:
-        if len(raw) > MAX_PATTERN:
-            msg = f"a wildcard has at most {MAX_PATTERN} characters"
-            raise ValueError(msg)
-        certain = "[" not in raw and "\\" not in raw
-        self._match = re.compile(fnmatch.translate(raw)).match if certain else None
-        self._size = len(raw)
-
-    def matches(self, text: str, budget: MatchBudget) -> Truth:
-        """Whether the whole text matches; unknown if it is too long."""
-        if self._match is None or len(text) * self._size > MAX_WORK:
+    def run(text: str, budget: MatchBudget) -> Truth:
+        if len(text) * len(raw) > MAX_WORK:
             return None
-        found = budget.ask(self._match, text)
+        found = budget.ask(match, text)
         if not LINE_BREAK.search(text):
             return found
-        return doubted(either(found, budget.ask(self._match, _LAST_LINE_BREAK.sub("", text))))
+        return doubted(either(found, budget.ask(match, _LAST_LINE_BREAK.sub("", text))))
+
+    return run
 
 
 # Numbers in texts, and texts of numbers
@@ -382,31 +375,30 @@ def _scalars_equal(value: Any, other: Any, budget: MatchBudget) -> Truth:
     return may_equal(value, other, budget)
 
 
-def _text_test(text: nodes.TextLiteral) -> Callable[[str, MatchBudget], Truth]:
+def _text_test(text: nodes.TextLiteral) -> TextTest:
     if text.kind == "matching":
-        return Regex(text.raw).matches
+        return regex_test(text.raw)
     if text.kind == "like":
-        return Wildcard(text.raw).matches
+        return wildcard_test(text.raw)
     meant = readings(text.raw)
     return lambda value, _: agreed([value == one for one in meant])
 
 
-def _sized_text_test(domain: nodes.TextDomain) -> Callable[[str, MatchBudget], Truth]:
+def _sized_text_test(domain: nodes.TextDomain) -> TextTest:
     test = _text_test(domain.text)
     if domain.length is None:
         return test
     fits = _within(domain.length)
 
     def run(value: str, budget: MatchBudget) -> Truth:
-        characters = fits(len(value))
-        if not value.isascii() and characters != fits(len(value.encode("utf-8", "surrogatepass"))):
-            return both(None, test(value, budget))
-        return test(value, budget) if characters else False
+        sizes = {len(value), len(value.encode("utf-8", "surrogatepass"))}
+        is_fitting = agreed(map(fits, sizes))
+        return False if is_fitting is False else both(is_fitting, test(value, budget))
 
     return run
 
 
-def _text_matcher(text: nodes.TextLiteral, test: Callable[[str, MatchBudget], Truth]) -> Matcher:
+def _text_matcher(text: nodes.TextLiteral, test: TextTest) -> Matcher:
     meant = readings(text.raw) if text.kind == "plain" else ()
 
     def run(value: Any, budget: MatchBudget) -> Truth:

@@ -17,7 +17,7 @@ from langchain_sequrity.display import plain
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.sqrt import nodes
 from langchain_sequrity.sqrt.formatter import laid_out
-from langchain_sequrity.sqrt.matchers import Regex
+from langchain_sequrity.sqrt.matchers import regex_test
 from langchain_sequrity.sqrt.nodes import PHASES, Policy
 from langchain_sequrity.sqrt.parser import MAX_DEPTH, parse
 
@@ -81,7 +81,7 @@ def certain_regex(pattern: str) -> str:
         UsageError: If it does not compile.
     """
     try:
-        Regex(pattern)
+        regex_test(pattern)
     except ValueError as error:
         shown, reason = plain(pattern, limit=_SHOWN), plain(str(error), limit=200)
         msg = f"The regex `{shown}` cannot be used: {reason}."
