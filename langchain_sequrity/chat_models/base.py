@@ -239,13 +239,12 @@ class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
         Raises:
             UsageError: If a function gives the keys: users of this property keep the connection.
         """
-        for name in KEYS:
-            if self._is_asked(name):
-                msg = (
-                    f"`{name}` is a function, which only the model itself calls. Give the key as "
-                    "text for a graph or for `PolicyGenTool`."
-                )
-                raise UsageError(msg)
+        for name in filter(self._is_asked, KEYS):
+            msg = (
+                f"`{name}` is a function, which only the model itself calls. Give the key as text "
+                "for a graph or for `PolicyGenTool`."
+            )
+            raise UsageError(msg)
         return self._ready()
 
     def _format(self) -> tuple[Format, ClientFormat]:
@@ -361,27 +360,25 @@ class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
     def _asked_keys(self) -> dict[str, str]:
         """The keys that functions give for this call. They are not stored."""
         keys = {}
-        for name in KEYS:
-            if self._is_asked(name):
-                given = getattr(self, name)()
-                if isawaitable(given):
-                    if iscoroutine(given):
-                        given.close()
-                    msg = (
-                        f"`{name}` is an async function, which only `ainvoke`, `astream` and "
-                        "`abatch` can call. Use one of these, or give a plain function."
-                    )
-                    raise UsageError(msg)
-                keys[name] = _given_key(name, given)
+        for name in filter(self._is_asked, KEYS):
+            given = getattr(self, name)()
+            if isawaitable(given):
+                if iscoroutine(given):
+                    given.close()
+                msg = (
+                    f"`{name}` is an async function, which only `ainvoke`, `astream` and "
+                    "`abatch` can call. Use one of these, or give a plain function."
+                )
+                raise UsageError(msg)
+            keys[name] = _given_key(name, given)
         return keys
 
     async def _aasked_keys(self) -> dict[str, str]:
         """See `_asked_keys`."""
         keys = {}
-        for name in KEYS:
-            if self._is_asked(name):
-                given = getattr(self, name)()
-                keys[name] = _given_key(name, await given if isawaitable(given) else given)
+        for name in filter(self._is_asked, KEYS):
+            given = getattr(self, name)()
+            keys[name] = _given_key(name, await given if isawaitable(given) else given)
         return keys
 
     def _default_params(self) -> dict[str, Any]:

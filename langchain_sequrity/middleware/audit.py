@@ -5,6 +5,7 @@ import json
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from inspect import iscoroutinefunction
 from typing import Any, Literal, cast
 
@@ -131,16 +132,12 @@ class Audit:
             session=result.session.to_wire(),
             arguments=dict(call["args"]) if self._log_arguments else None,
         )
-        try:
-            _log(event)
-            if self._on_event is not None:
-                self._on_event(event)
-        except Exception as error:  # noqa: BLE001 - no error of a handler may change the check
-            _LOG.error(_FAILED, type(error).__name__)
-        try:
-            _trace(event, config)
-        except Exception as error:  # noqa: BLE001 - as above
-            _LOG.error(_FAILED, type(error).__name__)
+        for report in (_log, self._on_event, partial(_trace, config)):
+            try:
+                if report is not None:
+                    report(event)
+            except Exception as error:  # noqa: BLE001 - no error of a handler may change the check
+                _LOG.error(_FAILED, type(error).__name__)
 
 
 def thread_id_of(config: Mapping[str, Any]) -> str:
@@ -155,7 +152,7 @@ def _log(event: PolicyEvent) -> None:
         _AUDIT_LOG.info("%s", text, extra={"policy_event": event})
 
 
-def _trace(event: PolicyEvent, config: Mapping[str, Any]) -> None:
+def _trace(config: Mapping[str, Any], event: PolicyEvent) -> None:
     callbacks = config.get("callbacks")
     if not getattr(callbacks, "handlers", callbacks):  # a manager is expensive to make
         return

@@ -168,26 +168,22 @@ def update(
         is_raised: Whether the pending denial was raised.
         labelled: Id of a call whose result has its labels.
     """
-    changes: dict[str, Any] = {}
-    if session is not None:
-        changes["session"] = session.to_wire()
-    if agent is not None:
-        changes["agent"] = agent
-    if seen is not None:
-        changes["seen"] = seen.to_wire()
-    if checked is not None:
-        changes["plan"] = {
-            "message": checked.message,
-            "entries": {call_id: asdict(entry) for call_id, entry in checked.calls.items()},
-            "closed": checked.closed,
-            "base": checked.base.to_wire(),
-        }
-        changes["labelled"] = []
-    if labelled is not None:
-        changes["labelled"] = [labelled]
-    if pending is not None:
-        changes["refused"] = asdict(pending)
-    elif is_raised:
+    plan = checked and {
+        "message": checked.message,
+        "entries": {call_id: asdict(entry) for call_id, entry in checked.calls.items()},
+        "closed": checked.closed,
+        "base": checked.base.to_wire(),
+    }
+    found = {
+        "session": session and session.to_wire(),
+        "agent": agent,
+        "seen": seen and seen.to_wire(),
+        "plan": plan,
+        "labelled": [labelled] if labelled is not None else plan and [],
+        "refused": pending and asdict(pending),
+    }
+    changes: dict[str, Any] = {name: one for name, one in found.items() if one is not None}
+    if is_raised and pending is None:
         changes["refused"] = None
     return {FIELD: json.dumps(changes).encode()} if changes else {}
 

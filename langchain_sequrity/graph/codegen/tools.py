@@ -538,12 +538,11 @@ class ProgramTask:
     @property
     def may_start_several(self) -> bool:
         """Whether more than one task may follow it in one step."""
-        several = any(
-            (one.targets is None or one.targets) and not one.single for one in self.answerers
-        )
+        nobody: frozenset[str] = frozenset()
+        several = any(one.targets != nobody and not one.single for one in self.answerers)
         ways = len(self.edges) + len(self.routers)
-        ways += bool(self.tool is not None and (self.tool.targets is None or self.tool.targets))
-        return several or ways > 1 or any(one.sends is None or one.sends for one in self.answerers)
+        ways += self.tool is not None and self.tool.targets != nobody
+        return several or ways > 1 or any(one.sends != nobody for one in self.answerers)
 
 
 @dataclass(frozen=True, slots=True)
