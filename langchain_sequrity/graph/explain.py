@@ -1,7 +1,7 @@
 """`LangGraphExecutor.explain()`: the tools of a graph, and the fields that they read and write."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -131,13 +131,8 @@ def explain(
 def _node(spec: GraphSpec, node: NodeSpec, tool: ToolSpec) -> ExplainedTool:
     edges = _edges(spec, node.name)
     goes_on = None if tool.targets is None else (*edges, *sorted(tool.targets - set(edges)))
-    return ExplainedTool(
-        node=node.name,
-        router=None,
-        tool=tool.name,
-        parameters=_parameters(tool),
-        reads=_reads(tool),
-        reads_from=tool.reads_from,
+    return replace(
+        _explained(tool),
         writes=tool.writes,
         definite=tuple(field for field in tool.writes if field in tool.definite),
         writes_from=tool.writes_from,
@@ -188,13 +183,9 @@ def _routers(
         notes = ["It runs within the call of its node."] if is_fused else []
         if tool.reads_from == "everything" and len(tool.parameters) > 1:
             notes.append(f"It {whole_state('reads', branch.schema, is_router=True)}")
-        yield ExplainedTool(
-            node=source,
-            router=branch.name,
+        yield replace(
+            _explained(tool),
             tool=None if is_fused else tool.name,
-            parameters=_parameters(tool),
-            reads=_reads(tool),
-            reads_from=tool.reads_from,
             routes=_routes(branch, tool),
             notes=tuple(notes),
         )
@@ -231,13 +222,16 @@ def _edges(spec: GraphSpec, node: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys([target for source, target in spec.edges if source == node] + joins))
 
 
-def _parameters(tool: ToolSpec) -> Mapping[str, str]:
+def _explained(tool: ToolSpec) -> ExplainedTool:
     named = {one.name: one.field or _SENT for one in tool.parameters}
-    return MappingProxyType(named)
-
-
-def _reads(tool: ToolSpec) -> tuple[str, ...]:
-    return tuple(one.field for one in tool.parameters if one.field is not None)
+    return ExplainedTool(
+        node=tool.node,
+        router=tool.branch,
+        tool=tool.name,
+        parameters=MappingProxyType(named),
+        reads=tuple(one.field for one in tool.parameters if one.field is not None),
+        reads_from=tool.reads_from,
+    )
 
 
 # How it is shown.
