@@ -131,9 +131,10 @@ METHODS[SetValue] = operations(
 
 
 _LINE_ENDS = ("\n", "\r", "\v", "\f", "\x1c", "\x1d", "\x1e", "\x85", "\u2028", "\u2029")
-_SAME_SIZE = (
-    *("upper", "lower", "title", "capitalize", "casefold", "swapcase", "partition"),
-    *("removeprefix", "removesuffix", "rfind", "rindex", "rpartition", "strip", "lstrip", "rstrip"),
+_CASES = ("upper", "lower", "title", "capitalize", "casefold", "swapcase")
+_PARTS = (
+    *("partition", "removeprefix", "removesuffix", "rfind", "rindex", "rpartition"),
+    *("strip", "lstrip", "rstrip"),
 )
 _LOOKING = (
     *("startswith", "endswith", "find", "index", "count", "isalnum", "isalpha", "isascii"),
@@ -142,14 +143,13 @@ _LOOKING = (
 )
 
 
-def _same_size(function: Callable[..., Any]) -> Implementation:
-    # A letter may become three when its case changes. A search from the end compares at every
-    # position, and `strip` searches every character among those to remove: both cost the product
-    # of the lengths.
+def _writing(function: Callable[..., Any], growth: int = 1) -> Implementation:
+    # A search from the end compares at every position, and `strip` searches every character among
+    # those to remove: both cost the product of the lengths.
     def guard(machine: Machine, text: Any, part: Any = None, *_: Any) -> None:
         if isinstance(part, str | bytes):
             machine.work((len(text) * len(part)) >> 10)
-        machine.make_text(3 * len(text), text)
+        machine.make_text(growth * len(text), text)
 
     return pure(function, guard)
 
@@ -220,7 +220,9 @@ def _format(machine: Machine, template: str, *values: Value, **fields: Value) ->
 
 METHODS[str] = operations(
     {
-        **{name: _same_size(getattr(str, name)) for name in _SAME_SIZE},
+        # A letter may become three when its case changes.
+        **{name: _writing(getattr(str, name), 3) for name in _CASES},
+        **{name: _writing(getattr(str, name)) for name in _PARTS},
         **{name: _looking(getattr(str, name)) for name in _LOOKING},
         **{name: _padded(getattr(str, name)) for name in ("ljust", "rjust", "center", "zfill")},
         "encode": sized(encode),
@@ -422,7 +424,7 @@ def _type_attribute(inner: TypeValue, name: str) -> Value:
 
 
 CLASS_MEMBERS["dict"] = functions({"fromkeys": _dict_fromkeys})
-METHODS[bytes] = {"decode": sized(decode), "hex": _same_size(bytes.hex)}
+METHODS[bytes] = {"decode": sized(decode), "hex": _writing(bytes.hex, 2)}
 METHODS[int] = {"bit_length": pure(int.bit_length)}
 METHODS[bool] = METHODS[int]
 METHODS[float] = {"is_integer": pure(float.is_integer), "hex": pure(float.hex)}

@@ -59,9 +59,12 @@ BLOCKED: dict[str, str] = {
     "hasattr": "Use `isinstance`, or `key in value`.",
     "hash": "Compare values with `==`.",
     "id": "Compare values with `is`.",
+    "super": "Classes have no methods here.",
     "object": "Use a dict.",
+    "memoryview": "Use `bytes`.",
     "bytearray": "Use `bytes`.",
     "complex": "Use two floats.",
+    "breakpoint": "Leave it out.",
 }
 """Functions of Python that are not supported, and what to write instead."""
 

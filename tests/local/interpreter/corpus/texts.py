@@ -64,8 +64,8 @@ CASES: list[Case] = [
         "AttributeError",
         known="jinja2 CVE-2019-10906",
     ),
-    fails("a format number in other digits", "'{\u0660}'.format(1)", "KeyError"),
-    fails("a format number that is huge", "'{99999999999999999999}'.format(1)", "IndexError"),
+    gives("a format number in other digits", "'{\u0660}'.format(1)", "1"),
+    fails("a format number that is huge", "'{99999999999999999999}'.format(1)", "ValueError"),
     fails("percent with a star", "'%*d' % (10 ** 9, 1)", "ValueError"),
     fails("percent with a star for the precision", "'%.*f' % (10 ** 9, 1.0)", "ValueError"),
     fails("percent walks nothing", "'%(x.__class__)s' % {'x': 1}", "KeyError"),
@@ -142,6 +142,7 @@ CASES: list[Case] = [
         "text",
         known="billion laughs",
     ),
+    budget("a text out of many by format", "len(('{0}' * 50).format('a' * 100_000))", "text"),
     budget(
         "a text written many times by format",
         "('{0}' * 15_000).format('a' * 10_000)",
@@ -183,7 +184,6 @@ CASES: list[Case] = [
     budget("a text split at each letter", "('a,' * 500_000).split(',')", "items"),
     budget("a text split from the right", "('a,' * 500_000).rsplit(',')", "items"),
     budget("a text split into lines", "('a\\n' * 500_000).splitlines()", "items"),
-    budget("bytes split", "(b'a,' * 500_000).split(b',')", "items"),
     budget(
         "search in a text from the end", "x = 'a' * 1_000_000\ny = 'b' + 'a' * 500_000\nx.rfind(y)"
     ),
