@@ -25,7 +25,6 @@ from langchain_sequrity.denials import NOT_REPORTED, Denial
 from langchain_sequrity.display import plain
 from langchain_sequrity.errors import (
     PolicyDenied,
-    PolicySyntaxError,
     ProgramFailed,
     TurnFailed,
     UsageError,
@@ -272,16 +271,14 @@ class Denials:
 
     def _engine(self) -> Engine:
         policy = self._connection.policy
-        not_known = "the rules on its result are unknown here: give the policy as SQRT text"
-        if policy is None:
-            raise NotApprovable(not_known)
         try:
-            return policy.compile()
-        except PolicySyntaxError as error:
-            msg = "the policy cannot be read here"
-            raise NotApprovable(msg) from error
-        except UsageError:
-            raise NotApprovable(not_known) from None
+            engine = None if policy is None else policy.compile()
+        except UsageError:  # another language, or a text that cannot be read here
+            engine = None
+        if engine is None:
+            msg = "the rules on its result are unknown here: give the policy as SQRT text"
+            raise NotApprovable(msg)
+        return engine
 
     def _digest(self, index: int, denial: Denial) -> str:
         call = [denial.tool, denial.arguments, denial.labels]

@@ -153,13 +153,9 @@ def fold(
     for number, batch in _joined(channel, batches):
         if gives_ids and batch:
             _give_ids(channel, so_far, number)
-        _apply_step(channel, batch)
-
-
-def _apply_step(channel: BaseChannel[Any, Any, Any], batch: Batch) -> None:
-    is_changed = bool(batch) and channel.update(batch)
-    if not is_changed and channel.is_available():
-        channel.update(())
+        is_changed = bool(batch) and channel.update(batch)
+        if not is_changed and channel.is_available():
+            channel.update(())
 
 
 def _joined(
@@ -249,11 +245,6 @@ def field_plan(channel: AnyChannel) -> FieldPlan:
     return FieldPlan("log", resets=not keeps)
 
 
-def channel_content(channel: AnyChannel) -> Any:
-    """The content of a channel, as `channel_with` takes it; `MISSING` for nothing."""
-    return channel.value if isinstance(channel, _UNSAVED) else channel.checkpoint()
-
-
 def channel_with(channel: AnyChannel, held: Any) -> AnyChannel:
     """A copy of a channel with exactly this content."""
     if held is MISSING or not isinstance(channel, _UNSAVED):
@@ -287,7 +278,7 @@ class FieldCodec:
 
     def write(self, channel: AnyChannel) -> Json:
         """Write the content of a channel of this field."""
-        held = channel_content(channel)
+        held = channel.value if isinstance(channel, _UNSAVED) else channel.checkpoint()
         if held is MISSING:
             if channel.is_available():
                 msg = (

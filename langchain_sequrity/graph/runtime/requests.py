@@ -583,15 +583,11 @@ class StateVariables:
         """The labels after edits from outside. By default a new value has no labels."""
         versions: Mapping[str, Any] = loop.checkpoint["channel_versions"]
         known = _known(versions, since)
-        fields = [
-            name
-            for name in self._parts.spec.channels
-            if known is not None and name in versions and versions[name] > known
-        ]
         self._sent = self._sent.join(_joined(labels.values()))  # packets may hold them
-        replaced = [] if self._parts.keeps_labels else fields
-        rest = self.without(labels, [name for name in replaced if name not in self._unasked])
-        return {**rest, **self._unasked}
+        if known is not None and not self._parts.keeps_labels:
+            newer = (name for name, version in versions.items() if version > known)
+            labels = self.without(labels, newer)
+        return {**labels, **self._unasked}
 
     def without(self, labels: FieldLabels, given: Iterable[str]) -> dict[str, Meta]:
         """The labels without those of replaced fields. A field that only adds keeps its labels."""

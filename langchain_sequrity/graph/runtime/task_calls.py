@@ -108,11 +108,10 @@ class Task:
         return [*([self.entry] if self.entry is not None else []), *self.early]
 
     @property
-    def written(self) -> Iterator[JournalEntry | None]:
+    def written(self) -> list[JournalEntry]:
         """The results that the task writes itself."""
-        yield self.entry
-        for routed in self.routers.values():
-            yield routed.entry
+        entries = (self.entry, *(routed.entry for routed in self.routers.values()))
+        return [one for one in entries if one is not None]
 
     @property
     def calls(self) -> list[ProgramCall]:
@@ -202,8 +201,8 @@ class TaskCalls:
         unsaved = self._parts.tools.unsaved
         if not unsaved or any(_compat.names_any(one, unsaved) for one in writes):
             return False
-        results = (entry for entry in (*slot.written, *slot.early) if entry is not None)
-        return any(self._parts.tools.has_unsaved(loads(one["result"])) for one in results)
+        results = (loads(entry["result"]) for entry in (*slot.written, *slot.early))
+        return any(map(self._parts.tools.has_unsaved, results))
 
     def _keep(self, slot: Task, entries: Sequence[JournalEntry]) -> None:
         for entry in entries:
