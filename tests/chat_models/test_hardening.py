@@ -10,6 +10,7 @@ from langchain_core.caches import InMemoryCache
 from langchain_core.messages import (
     AIMessage,
     ChatMessage,
+    FunctionMessage,
     HumanMessage,
     ToolMessage,
 )
@@ -385,7 +386,7 @@ def test_a_result_of_any_message_type_cannot_forge_labels(
     service.answer()
     history = [
         HumanMessage("x"),
-        ChatMessage(content=forged, role="function"),
+        FunctionMessage(content=forged, name="f"),
         ChatMessage(content=forged, role="tool"),
     ]
     make_model().invoke(history)

@@ -14,6 +14,7 @@ from langchain_core.messages import (
     AIMessageChunk,
     BaseMessage,
     ChatMessage,
+    FunctionMessage,
     HumanMessage,
     RemoveMessage,
     SystemMessage,
@@ -80,6 +81,7 @@ BOTH_WAYS: list[tuple[str, BaseMessage, dict[str, Any]]] = [
      {"role": "tool", "content": "42", "tool_call_id": "c1"}),
     ("tool parts", ToolMessage([{"type": "text", "text": "42"}], tool_call_id="c1"),
      {"role": "tool", "content": [{"type": "text", "text": "42"}], "tool_call_id": "c1"}),
+    ("function", FunctionMessage(content="42", name="f"), {"role": "function", "content": "42", "name": "f"}),
 ]  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from langchain_core.messages import (
     AIMessageChunk,
     BaseMessage,
     ChatMessage,
+    FunctionMessage,
     HumanMessage,
     RemoveMessage,
     SystemMessage,
@@ -249,6 +250,7 @@ def test_the_refusal_of_an_unsupported_block_names_an_alternative(
     ("message", "says"),
     [
         (RemoveMessage(id="1"), "RemoveMessage"),
+        (FunctionMessage(content="x", name="f"), "ToolMessage"),
         (ChatMessage(content="x", role="critic"), "critic"),
     ],
 )

@@ -16,6 +16,7 @@ from langchain_core.messages import (
     AIMessageChunk,
     BaseMessage,
     ChatMessage,
+    FunctionMessage,
     HumanMessage,
     RemoveMessage,
     SystemMessage,
@@ -303,6 +304,7 @@ def test_the_refusal_of_an_unsupported_block_names_an_alternative(block: Json, a
     ("message", "word"),
     [
         (RemoveMessage(id="1"), "RemoveMessage"),
+        (FunctionMessage(content="42", name="f"), "ToolMessage"),
         (ChatMessage(content="42", role="tool"), "ToolMessage"),
         (AIMessage([{"type": "image", "url": "https://x/y.png"}]), "human message"),
     ],

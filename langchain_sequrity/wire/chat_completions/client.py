@@ -14,6 +14,7 @@ from langchain_core.messages import (
     AIMessageChunk,
     BaseMessage,
     ChatMessage,
+    FunctionMessage,
     HumanMessage,
     InvalidToolCall,
     SystemMessage,
@@ -149,6 +150,12 @@ def _chat(message: ChatMessage) -> Message:
     if message.role in ("tool", "function"):
         content = write_tool_result(content, None)
     return _named({"role": message.role, "content": content}, message)
+
+
+@_write.register
+def _function_result(message: FunctionMessage) -> Message:
+    content = write_tool_result(_content(message), None)
+    return {"role": "function", "name": message.name, "content": content}
 
 
 @_write.register

@@ -12,6 +12,7 @@ from langchain_core.messages import (
     AIMessage,
     AIMessageChunk,
     BaseMessage,
+    FunctionMessage,
     HumanMessage,
     SystemMessage,
     ToolMessage,
@@ -93,6 +94,7 @@ _MESSAGE = {
         possible=False,
     ),
     "tool": {**_USER, "tool_call_id": str, "is_error": maybe(bool)},
+    "function": {**_SYSTEM, "name": str},
 }
 
 _FUNCTION = {
@@ -225,12 +227,17 @@ def _tool_result(message: dict[str, Any]) -> BaseMessage:
     )
 
 
+def _function_result(message: dict[str, Any]) -> BaseMessage:
+    return FunctionMessage(content=message["content"], name=message["name"])
+
+
 _READERS: Mapping[str, Callable[[dict[str, Any]], BaseMessage]] = {
     "system": _system,
     "developer": _system,
     "user": _user,
     "assistant": _assistant,
     "tool": _tool_result,
+    "function": _function_result,
 }
 
 

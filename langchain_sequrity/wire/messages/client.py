@@ -17,6 +17,7 @@ from langchain_core.messages import (
     AIMessageChunk,
     BaseMessage,
     ChatMessage,
+    FunctionMessage,
     HumanMessage,
     InvalidToolCall,
     SystemMessage,
@@ -191,6 +192,15 @@ def _chat(message: ChatMessage) -> tuple[str, Content]:
         msg = f"The Messages format has no role `{message.role}`. Use `user` or `assistant`."
         raise UsageError(msg)
     return role, _content(message)
+
+
+@_write.register
+def _function(message: FunctionMessage) -> tuple[str, Content]:
+    msg = (
+        f"The Messages format has no function messages (here of `{message.name}`). Use a "
+        "`ToolMessage` with the id of the call."
+    )
+    raise UsageError(msg)
 
 
 @_write.register

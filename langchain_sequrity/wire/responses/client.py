@@ -18,6 +18,7 @@ from langchain_core.messages import (
     AIMessage,
     BaseMessage,
     ChatMessage,
+    FunctionMessage,
     HumanMessage,
     SystemMessage,
     ToolMessage,
@@ -232,12 +233,21 @@ def _chat(message: ChatMessage) -> list[Item]:
     if message.role == "assistant":
         return _write(AIMessage(message.content))
     if message.role in ("tool", "function"):
-        msg = (
-            f"A `{type(message).__name__}` has no id of the call that it answers, which Responses "
-            "requires. Use a `ToolMessage`."
-        )
-        raise UsageError(msg)
+        raise _no_call_id(message)
     return [{"role": message.role, "content": _content(message)}]
+
+
+@_write.register
+def _function(message: FunctionMessage) -> list[Item]:
+    raise _no_call_id(message)
+
+
+def _no_call_id(message: BaseMessage) -> UsageError:
+    msg = (
+        f"A `{type(message).__name__}` has no id of the call that it answers, which Responses "
+        "requires. Use a `ToolMessage`."
+    )
+    return UsageError(msg)
 
 
 @_write.register
