@@ -208,20 +208,14 @@ def contains(machine: Machine, item: Value, container: Value, *, negate: bool = 
     if kind in (DictValue, SetValue):
         found = machine.guarded(mark, lambda: bare_item in inner)
     else:
-        if kind is range:
-            pay_for_search(machine, inner, bare_item)
+        if kind is range and type(bare_item) not in (int, bool):  # Python reads all of it
+            machine.work(len(inner))
         elif isinstance(inner, str | bytes):
             machine.work(len(inner) >> 8)
         bare, elements_mark = machine.bare(inner)
         mark = join(mark, elements_mark)
         found = machine.guarded(mark, lambda: bare_item in bare)
     return tag(found is not negate, mark)
-
-
-def pay_for_search(machine: Machine, numbers: range, item: Value) -> None:
-    """Pay for searching a range. Python reads all of it unless the value is an integer."""
-    if type(item) not in (int, bool):
-        machine.work(len(numbers))
 
 
 def _search(machine: Machine, item: Value, container: Value, mark: Mark) -> bool:

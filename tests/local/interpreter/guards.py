@@ -38,7 +38,7 @@ _PAYMENTS = {
     *("bare_all", "charge", "exhaust", "look_at_clock", "make_bits", "make_items", "make_room"),
     *("make_text", "refuel", "work"),
 }
-_CHECKS = {"check_encoding", "check_placement", "pay_for_search", "refuse"}
+_CHECKS = {"check_encoding", "check_placement", "refuse"}
 _WRAPPER = "paced"
 _TRIES = 15
 # No program shows that one of these guards is missing, because another guard has the same effect.

@@ -431,6 +431,7 @@ FLOWS = [
         ("y = []\n(lambda *a: y.append(1))(*xs)\nlen(y)", SECRET),
         ("y = []\n(lambda **k: y.append(1))(**d)\nlen(y)", SECRET),
         ("y = []\ni == 0 and (lambda *a: y.append(1))(*xs)\nlen(y)", BOTH),
+        ("y = []\nz = [y][i]\nz.append(*xs[:1])\nlen(y)", BOTH),
         ("y = []\nany((y.append(1), v > n)[1] for v in range(9))\nlen(y)", SECRET),
         ("y = []\n5 in map(lambda v: (y.append(1), v + n)[1], range(9))\nlen(y)", SECRET),
         ("y = 0\ndef f():\n    global y\n    y = 1\nyes and f()\ny", SECRET),
@@ -767,6 +768,7 @@ SENT = [
         ("def f(a, *b):\n    send(to=a, text=p)\nf(p, *xs)", SECRET), ("def f(*a):\n    send(to=len(a), text=p)\nf(*xs)", SECRET),
         ("def f(**k):\n    send(to=len(k), text=p)\nf(**d)", SECRET), ("def f(a=p, b=p, c=p, e=p):\n    send(to=e, text=p)\nf(*xs)", SECRET),
         ("send(**{'to': p, **dict(xs[:0]), 'text': p})", SECRET),
+        ("[send(to=v, text=p) for x in xs for v in ps]", SECRET),
         ("import re\nre.sub(s, lambda m: send(to=m.group(), text=p), 'hush')", SECRET), ("yes and send(to=p, text=p)", NONE),
     ]  # fmt: skip
 # Tool calls under a branch. Their arguments have its labels in strict mode only.
