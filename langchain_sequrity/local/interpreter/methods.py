@@ -102,6 +102,10 @@ def _set_combined(symbol: str) -> Implementation:
     return read_only(call)
 
 
+def _set_symmetric_difference(machine: Machine, target: Value, source: Value, /) -> Value:
+    return binary(machine, "^", target, make_set(machine, *collect(machine, source)))
+
+
 def _set_relation(holds: Callable[[SetValue, SetValue], bool]) -> Operation:
     def relation(machine: Machine, target: Value, source: Value, /) -> Value:
         other = make_set(machine, *collect(machine, source))
@@ -123,7 +127,7 @@ METHODS[SetValue] = operations(
         "issuperset": _set_relation(lambda one, other: one >= other),
         "pop": _set_pop,
         "remove": _set_remove,
-        "symmetric_difference": _set_combined("^"),
+        "symmetric_difference": _set_symmetric_difference,
         "union": _set_combined("|"),
         "update": _set_update,
     }
