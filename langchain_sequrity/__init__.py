@@ -12,8 +12,9 @@ What can go wrong: `langchain_sequrity.errors`.
 The same API on this machine: `langchain_sequrity.local.LocalServer`.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from langchain_sequrity.lazy_imports import lazy_names
 
 if TYPE_CHECKING:
     from langchain_sequrity.chat_models import ChatSequrity, SequrityMessages
@@ -47,30 +48,17 @@ __all__ = [
 ]
 
 # Imported at first use: a program that only wants the headers does not wait for the chat models.
-_HOMES = {
-    "chat_models": ("ChatSequrity", "SequrityMessages"),
-    "graph.executor": ("LangGraphExecutor",),
-    "graph.options": ("FieldRouter", "NodeOptions"),
-    "graph.tracing": ("Progress", "Trace"),
-    "headers": ("ConfigHeader", "FeaturesHeader", "PolicyHeader"),
-    "labels": ("Labels", "labeled_tool_result", "with_labels"),
-    "policy_generation": ("PolicyGenTool",),
-    "registration": ("register_init_chat_model",),
-    "wire.dual_llm": ("DualLLMResult", "dual_llm_result"),
-}
-
-
-def __getattr__(name: str) -> Any:
-    """Import a public name when it is first used (PEP 562)."""
-    home = next((home for home, names in _HOMES.items() if name in names), None)
-    if home is None:
-        msg = f"module {__name__!r} has no attribute {name!r}"
-        raise AttributeError(msg)
-    value = getattr(import_module(f"{__name__}.{home}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    """Show the public names before they are imported."""
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "chat_models": "ChatSequrity SequrityMessages",
+        "graph.executor": "LangGraphExecutor",
+        "graph.options": "FieldRouter NodeOptions",
+        "graph.tracing": "Progress Trace",
+        "headers": "ConfigHeader FeaturesHeader PolicyHeader",
+        "labels": "Labels labeled_tool_result with_labels",
+        "policy_generation": "PolicyGenTool",
+        "registration": "register_init_chat_model",
+        "wire.dual_llm": "DualLLMResult dual_llm_result",
+    },
+)

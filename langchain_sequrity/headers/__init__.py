@@ -1,6 +1,6 @@
 """The three JSON headers: `X-Features`, `X-Policy` and `X-Config` (`docs/protocol.md`)."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from langchain_sequrity.headers.base import (
     Header,
@@ -33,6 +33,7 @@ from langchain_sequrity.headers.policy import (
     PolicyOptions,
     Presets,
 )
+from langchain_sequrity.lazy_imports import lazy_names
 
 if TYPE_CHECKING:
     from langchain_sequrity.sqrt.compaction import compact_sqrt
@@ -69,12 +70,5 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    """Import the language at the first use of `compact_sqrt`: few clients need it (PEP 562)."""
-    if name != "compact_sqrt":
-        msg = f"module {__name__!r} has no attribute {name!r}"
-        raise AttributeError(msg)
-    from langchain_sequrity.sqrt.compaction import compact_sqrt  # noqa: PLC0415
-
-    globals()[name] = compact_sqrt
-    return compact_sqrt
+# Imported at first use: few clients need the language.
+__getattr__, __dir__ = lazy_names(__name__, {".sqrt.compaction": "compact_sqrt"})

@@ -4,13 +4,13 @@ Needs the extra `local`: `pip install "langchain-sequrity[local]"`.
 
 `server` runs `app`; `endpoints` admit requests; `turn` answers a chat in its session (`sessions`,
 `session_headers`) with the architecture of `agent_arch`: `single_llm` or `dual_llm`. `policy_gate`
-checks each tool call. `backends`, `script` and `deterministic_model` are brains.
+checks each tool call. `backends`, `script` and `deterministic_model` are the models behind it.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from langchain_sequrity.errors import MissingExtra
+from langchain_sequrity.lazy_imports import lazy_names
 
 if TYPE_CHECKING:
     from langchain_sequrity.local.script import Script
@@ -28,14 +28,15 @@ __all__ = [
 ]
 
 # Imported at first use: a worker process that runs programs needs no web server.
-_HOME = {
-    "LocalServer": "server",
-    "MemorySessions": "sessions",
-    "RequestRecord": "services",
-    "Script": "script",
-    "Session": "sessions",
-    "SessionStore": "sessions",
-}
+_find, __dir__ = lazy_names(
+    __name__,
+    {
+        "script": "Script",
+        "server": "LocalServer",
+        "services": "RequestRecord",
+        "sessions": "MemorySessions Session SessionStore",
+    },
+)
 
 
 def __getattr__(name: str) -> Any:
@@ -44,22 +45,11 @@ def __getattr__(name: str) -> Any:
     Raises:
         MissingExtra: If a package of the extra `local` is not installed.
     """
-    home = _HOME.get(name)
-    if home is None:
-        msg = f"module {__name__!r} has no attribute {name!r}"
-        raise AttributeError(msg)
     try:
-        value = getattr(import_module(f"{__name__}.{home}"), name)
+        return _find(name)
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]
         if missing == "langchain_sequrity":
             raise
         msg = f'`{missing}` is not installed. Run `pip install "langchain-sequrity[local]"`.'
         raise MissingExtra(msg) from None
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    """List the public names, also before they are imported."""
-    return sorted({*globals(), *__all__})

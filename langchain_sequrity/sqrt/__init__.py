@@ -29,9 +29,9 @@ Example:
     ```
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from langchain_sequrity.lazy_imports import lazy_names
 from langchain_sequrity.sqrt.context import Argument, Call
 from langchain_sequrity.sqrt.engine import Engine, compile_policy
 from langchain_sequrity.sqrt.lint import Finding, check
@@ -121,33 +121,18 @@ __all__ = [
 ]
 
 # Imported at first use: most programs need only an engine that decides.
-_LAZY = {
-    "builder": (
-        "Change Condition SetOf Tool above arg args at_least at_most below between let like "
-        "matching policy result session tool"
-    ),
-    "comparison": "Difference diff",
-    "explanation": "Explanation explain",
-    "formatter": "format",
-    "highlighter": "highlight highlighted",
-    "printer": "printed",
-    "simulation": "Coverage Decision Simulation Trial coverage simulate",
-}
-_HOME = {name: module for module, names in _LAZY.items() for name in names.split()}
-_NAMED = {"format": "format_policy"}
-
-
-def __getattr__(name: str) -> Any:
-    """Import a public name when it is first used (PEP 562)."""
-    home = _HOME.get(name)
-    if home is None:
-        msg = f"module {__name__!r} has no attribute {name!r}"
-        raise AttributeError(msg)
-    value = getattr(import_module(f"{__name__}.{home}"), _NAMED.get(name, name))
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    """Show the public names before they are imported."""
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "builder": (
+            "Change Condition SetOf Tool above arg args at_least at_most below between let like "
+            "matching policy result session tool"
+        ),
+        "comparison": "Difference diff",
+        "explanation": "Explanation explain",
+        "formatter": "format=format_policy",
+        "highlighter": "highlight highlighted",
+        "printer": "printed",
+        "simulation": "Coverage Decision Simulation Trial coverage simulate",
+    },
+)

@@ -10,12 +10,13 @@
 | `http11` | requests, HTTP/1.1, and one connection |
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from httpx import AsyncClient as AsyncHttpClient
 from httpx import Client as HttpClient
 from httpx import Timeout as HttpTimeout
+
+from langchain_sequrity.lazy_imports import lazy_names
 
 if TYPE_CHECKING:
     from langchain_sequrity.transport.retry import RetryPolicy
@@ -32,13 +33,6 @@ __all__ = [
 ]
 
 # Imported at first use: constructing a model and binding tools need no transport.
-_MODULES = {"RetryPolicy": "retry", "Timeouts": "timeouts", "Transport": "transport"}
-
-
-def __getattr__(name: str) -> Any:
-    """Import a class of the transport at its first use (PEP 562)."""
-    module = _MODULES.get(name)
-    if module is None:
-        msg = f"module {__name__!r} has no attribute {name!r}"
-        raise AttributeError(msg)
-    return getattr(import_module(f"{__name__}.{module}"), name)
+__getattr__, __dir__ = lazy_names(
+    __name__, {"retry": "RetryPolicy", "timeouts": "Timeouts", "transport": "Transport"}
+)
