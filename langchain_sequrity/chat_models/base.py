@@ -574,7 +574,19 @@ class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
             else:
                 return
 
-    # See `_take_session` below
+    # The session of `configurable`, which LangChain does not pass on; see `_take_session` below
+
+    @override
+    async def ainvoke(
+        self,
+        input: LanguageModelInput,
+        config: RunnableConfig | None = None,
+        *,
+        stop: list[str] | None = None,
+        **kwargs: Any,
+    ) -> AIMessage:
+        # `async`: LangChain calls a plain function in a thread, and awaits nothing.
+        return await super().ainvoke(input, config, stop=stop, **with_session(config, kwargs))
 
     @override
     def stream_events(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
@@ -725,7 +737,7 @@ class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
 
 
 def _take_session(name: str) -> None:
-    """Let a method take the session of `configurable`, which LangChain does not pass on."""
+    """Let a method take the session of `configurable`."""
 
     @wraps(getattr(BaseChatModel, name))
     def method(
@@ -741,7 +753,7 @@ def _take_session(name: str) -> None:
 
 
 # Set here, so that they keep the types of LangChain.
-for _name in ("invoke", "ainvoke", "stream", "astream"):
+for _name in ("invoke", "stream", "astream"):
     _take_session(_name)
 
 

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
+from langchain_core.runnables import RunnableLambda
 
 from langchain_sequrity import ChatSequrity
 from langchain_sequrity.errors import NotFound, SessionExpired, StatusError, UsageError
@@ -265,6 +266,8 @@ async def test_the_config_of_an_async_call_can_name_the_session(
     service.answer(stream=True)
     assert [event async for event in model.astream_events("a", config, version="v2")]
     assert [sent_session(service, i) for i in range(3)] == [SESSION] * 3
+    service.answer()
+    assert isinstance(await RunnableLambda(model.ainvoke).ainvoke("a"), AIMessage)
 
 
 def test_a_session_header_of_the_caller_has_priority(service: Service, make_model: Make) -> None:
