@@ -69,13 +69,12 @@ class Redactor:
 
     def text(self, text: str) -> str:
         """Mask the keys in a text."""
-        if self._words is not None:
-            text = self._words.sub(_MASK, text)
-        if not self._parts:
-            return text
-        text = self._masked(text)
-        unescaped = islice(_readings(text), 1, None)
-        return _MASK if any(self._masked(one) != one for one in unescaped) else text
+        left = shown = self._masked(text)
+        for reading in islice(_readings(text), 1, None) if self._parts else ():
+            left = _ESCAPE.sub(_unescaped, left)
+            if self._masked(reading) not in (reading, left):  # more of a key is in escapes
+                return _MASK
+        return shown if self._words is None else self._words.sub(_MASK, shown)
 
     def _masked(self, text: str) -> str:
         """Mask parts of keys that are in the text itself.

@@ -417,6 +417,12 @@ def test_the_masking_of_an_error_does_not_reveal_a_short_key(way: Way) -> None:
     assert len(set(spoilt)) == 1
 
 
+def test_masking_one_part_of_a_key_does_not_show_the_rest() -> None:
+    redactor = Redactor(("user:test:AbCdEfGh12", "test"))
+    assert redactor.text("the key user:test:AbCdEfGh12 &amp; a test") == "the key *** &amp; a ***"
+    assert redactor.text("the key user:test%3AAbCdEfGh%31%32") == "***"
+
+
 def test_keys_are_masked_at_every_depth_of_a_structure() -> None:
     redactor = Redactor(("secret", KEY, "1234567890"))
     body: object = {KEY: ["my secret", {"secrets": KEY}], "n": [1, None, True, 91234567890, 1.5]}
