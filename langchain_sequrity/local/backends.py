@@ -150,9 +150,12 @@ class ModelBrain:
             runnable = self._model.bind_tools(tools, **_tool_arguments(request))
         elif tools:
             streams = False  # LangChain's fake models lose tool calls in streams
+        has_streamed = False
         try:
             if streams:
-                yield from runnable.stream(request.messages, _NO_CALLBACKS, **kwargs)
+                for piece in runnable.stream(request.messages, _NO_CALLBACKS, **kwargs):
+                    yield piece
+                    has_streamed = True
             else:
                 yield runnable.invoke(request.messages, _NO_CALLBACKS, **kwargs)
         except SequrityError:
@@ -164,7 +167,7 @@ class ModelBrain:
                 _logger.error("The model `%s` failed%s", self._name, _places(error))  # noqa: TRY400
                 # `from None`: whoever logs this error must not log the provider's, too.
                 raise self._failure(error) from None
-            yield AIMessageChunk(content="", response_metadata={"finish_reason": reason})
+            yield _cut_off(error, reason, has_streamed=has_streamed)
 
     def _failure(self, error: Exception) -> StatusError:
         is_limited = getattr(error, "status_code", None) == _TOO_MANY_REQUESTS
@@ -200,6 +203,26 @@ def _places(error: BaseException | None) -> str:
 
 _ENDS = {"LengthFinishReasonError": "length", "ContentFilterFinishReasonError": "content_filter"}
 """Errors of OpenAI's package for an answer with a schema that was cut off, also in streams."""
+
+
+def _cut_off(error: Exception, reason: str, *, has_streamed: bool) -> AIMessageChunk:
+    """The answer in such an error; only its end if the rest was already streamed."""
+    # The provider's package is not imported here, because it is not a dependency.
+    completion: Any = getattr(error, "completion", None)
+    usage = completion and completion.usage
+    message = None if has_streamed or not completion else completion.choices[0].message
+    calls = enumerate((message and message.tool_calls) or ())
+    return AIMessageChunk(
+        content=(message and message.content) or "",
+        tool_call_chunks=[
+            tool_call_chunk(
+                name=call.function.name, args=call.function.arguments, id=call.id, index=index
+            )
+            for index, call in calls
+        ],
+        usage_metadata=usage and usage_of(usage.prompt_tokens, usage.completion_tokens),
+        response_metadata={"finish_reason": reason},
+    )
 
 
 def _arguments(request: ChatRequest) -> dict[str, Any]:

@@ -27,6 +27,8 @@ from langchain_core.tools import tool
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from langchain_openai import ChatOpenAI
 from langsmith.run_helpers import get_tracing_context
+from openai import LengthFinishReasonError
+from openai.types.chat import ChatCompletion
 from pydantic import BaseModel, Field, SecretStr
 
 from langchain_sequrity import ChatSequrity
@@ -829,6 +831,23 @@ def test_a_models_rate_limit_is_passed_on() -> None:
     with pytest.raises(StatusError) as caught:
         answer(ask("Hi"), ModelBrain(Broken(replies=[], failure=failure)))
     assert caught.value.status == 429
+
+
+def test_an_answer_in_openais_length_error_is_passed_on() -> None:
+    call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": '{"a'}}
+    message = {"role": "assistant", "content": "{", "tool_calls": [call]}
+    completion = ChatCompletion.model_validate({
+        "id": "2", "created": 0, "model": "m", "object": "chat.completion",
+        "choices": [{"index": 0, "finish_reason": "length", "message": message}],
+        "usage": {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10},
+    })  # fmt: skip
+    failure = LengthFinishReasonError(completion=completion)
+    cut = answer(ask("Hi"), ModelBrain(Broken(replies=[], failure=failure)))
+    [chunk] = cut.tool_call_chunks
+    assert (cut.text, chunk["name"], chunk["args"]) == ("{", "f", '{"a')
+    assert cut.response_metadata["finish_reason"] == "length"
+    assert cut.usage_metadata is not None
+    assert cut.usage_metadata["total_tokens"] == 10
 
 
 class Report(BaseModel):
