@@ -72,6 +72,14 @@ def bound(tool: BaseTool | None, args: Mapping[str, Any]) -> Mapping[str, Any] |
     return None if canonical(found) == canonical(args) else found
 
 
+def _arguments(tool: BaseTool) -> Arguments:
+    """The arguments of a tool, with the schemas by the names with which it takes them."""
+    found = arguments_of([tool])[tool.name]
+    fields = getattr(tool.args_schema, "model_fields", {})
+    names = {name: _name(name, one.validation_alias) for name, one in fields.items()}
+    return found._replace(schemas={names.get(n, n): one for n, one in found.schemas.items()})
+
+
 def _schema(tool: BaseTool) -> type[BaseModel] | None:
     """The model that reads a tool's arguments; `None` if the tool gets them unchanged."""
     schema = tool.args_schema
@@ -254,7 +262,7 @@ class AgentPolicy:
                 self._learned.clear()
             self._learned[id(tool)] = tool  # keeps the tool alive, so that its id is not reused
             try:
-                found = arguments_of([tool])[tool.name]
+                found = _arguments(tool)
             except Exception:  # noqa: BLE001 - a schema without a JSON form raises anything
                 found = Arguments()
             known = self._tools.setdefault(tool.name, found)

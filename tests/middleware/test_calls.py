@@ -255,6 +255,20 @@ def test_the_policy_has_to_allow_the_arguments_as_given_and_as_validated(
     assert bool(paid) is made
 
 
+def test_the_default_of_an_argument_with_an_alias_hides_no_argument() -> None:
+    paid: list[str] = []
+
+    @tool(args_schema=Payment)
+    def pay(euros: float, to: str) -> str:
+        """Pay."""
+        paid.append(f"{euros} {to}")
+        return "paid"
+
+    policy = 'tool "pay" { must deny when not to.value == "shop"; should allow always; }'
+    agent(policy, [pay], calling(("pay", {"euros": 5.0, "recipient": "eve"}))).invoke(ask())
+    assert paid == []
+
+
 def test_the_model_gets_the_error_of_arguments_that_do_not_fit_the_schema() -> None:
     till = Till()
     state = agent(NO_RULES, [till.pay], calling(("pay", {"euros": "many"}))).invoke(ask())
