@@ -286,6 +286,8 @@ IDLE = [
     ('not to.value in {"a"} or to.value in {"a", "b"}', True),
     ('"x" in to.tags or not "x" in to.tags', True),
     ("not text.tags superset of {}", False),
+    ("5 in text.tags", False),
+    ("not true in @session.tags", True),
     ("p and not p", False),
     ("p or not p", True),
 ]  # fmt: skip

@@ -362,7 +362,10 @@ class _SampleCalls:
                     names = [] if members is None else elements_of(members, self._bindings)
                     self._add_label_test(meta, list(names))
                 case nodes.In(value=name, set=nodes.Meta() as meta):
-                    self._add_label_test(meta, [name])
+                    # No label is a number or a truth value, whatever the labels are.
+                    self._add_label_test(
+                        meta, [name] if isinstance(name, nodes.TextLiteral) else []
+                    )
                 case _:
                     self._add_value_test(test)
 
