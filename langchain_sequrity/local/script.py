@@ -143,8 +143,8 @@ class _Usage(_ScriptModel):
     input_tokens: Length = 0
     output_tokens: Length = 0
     total_tokens: Length | None = None
-    input_token_details: dict[Name, Length] | None = None
-    output_token_details: dict[Name, Length] | None = None
+    input_token_details: dict[Literal["audio", "cache_read", "cache_creation"], Length] = {}
+    output_token_details: dict[Literal["audio", "reasoning"], Length] = {}
 
     def metadata(self) -> UsageMetadata:
         """The usage in LangChain's form."""

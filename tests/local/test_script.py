@@ -319,6 +319,8 @@ def test_a_function_that_raises_or_returns_no_answer_is_an_error_with_the_rules_
         ({"error": {"status": 429, "retry_after": -1}}, "`error.retry_after`: Input should be greater than or equal to 0"),
         ({"usage": {"prompt_tokens": 1}}, "Unknown field `prompt_tokens` in `usage`"),
         ({"usage": {"input_tokens": 1.5}}, "`usage.input_tokens`: Input should be a valid integer; got 1.5"),
+        ({"usage": {"input_token_details": {"cache_reed": 1}}}, "Input should be 'audio', 'cache_read' or 'cache_creation'; got `cache_reed`"),
+        ({"usage": {"output_token_details": {"cache_read": 1}}}, "Input should be 'audio' or 'reasoning'; got `cache_read`"),
         ({"usage": {"input_token_details": {"audio": -1}}}, "`usage.input_token_details.audio`: Input should be greater than or equal to 0"),
         ({"text": "x", "times": 0}, "`times`: Input should be greater than or equal to 1"),
         ({"text": "x", "times": True}, "`times`: Input should be a valid integer; got true"),
