@@ -373,6 +373,8 @@ def made_text(
     lines = []
     for one in made:
         call = one.call
+        if call.tool not in declared:  # a restarted turn may have other tools
+            continue
         arguments = ", ".join(name for name in call.arguments if name in declared[call.tool])
         came = one.shape if prompt.context_var_visibility != "none" else ""
         shown = ": it failed" if one.failed else came and f": {came}"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.local.api import result
+from tests.local.api import result, tool
 from tests.local.dual_llm.conversation import Stage
 from tests.local.dual_llm.dialog import Begin, calls, ended, error, value, words
 from tests.local.dual_llm.repeats import EVENTS, Turn
@@ -203,6 +203,22 @@ def test_a_restarted_turn_gets_the_results_of_calls_that_it_made_before(begin: B
     )
     assert value(reply) == [1, 2]
     assert asked["content"] not in dialog.planner.prompts[-1]
+
+
+def test_a_restarted_turn_may_have_fewer_tools(begin: Begin) -> None:
+    dialog = begin(
+        'final_return_value = [look_up(word="a"), send(word="b")]',
+        "final_return_value = 1",
+        config=RESTARTS,
+    )
+    dialog.say()
+    dialog.answer("1")
+    (_, *others), dialog.history = dialog.history, []
+    answered = result(others[-1]["tool_calls"][0]["id"], "2")
+    reply = dialog.send(words("A summary"), *others, answered, tools=[tool("send")])
+    assert value(reply) == 1
+    assert "- send(word)" in dialog.planner.prompts[-1]
+    assert "- look_up" not in dialog.planner.prompts[-1]
 
 
 def test_a_policy_that_allows_a_call_once_lets_a_restarted_turn_reuse_its_result(
