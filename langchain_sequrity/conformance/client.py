@@ -82,15 +82,16 @@ class Target:
         if not self.is_local and self.api_key == LOOPBACK_KEY:
             msg = "The service asks for a key. Set the environment variable `SEQURITY_API_KEY`."
             raise UsageError(msg)
-        for key in filter(None, (self.api_key, self.second_key)):
-            Connection(
-                self.base_url,
-                key,
-                self.llm_api_key,
-                "lang-graph",
-                self.provider,
-                allow_http=self.allow_http,
-            )
+        for key in (self.api_key, self.second_key):
+            if key is not None:
+                Connection(
+                    self.base_url,
+                    key,
+                    self.llm_api_key,
+                    "lang-graph",
+                    self.provider,
+                    allow_http=self.allow_http,
+                )
 
     @property
     def is_local(self) -> bool:

@@ -122,6 +122,7 @@ def test_a_refuted_choice_says_whether_the_client_copes() -> None:
         ("https://service.example", {}), ("http://service.example", {"api_key": "sq-1"}),
         ("ftp://x", {}), ("http://127.0.0.1", {"api_key": "a b"}),
         ("http://127.0.0.1", {"provider": "nobody"}), ("http://127.0.0.1", {"second_key": "a\nb"}),
+        ("https://service.example", {"api_key": ""}), ("http://127.0.0.1", {"second_key": ""}),
     ],
 )  # fmt: skip
 def test_an_invalid_target_is_refused(address: str, options: dict[str, str]) -> None:
