@@ -3,7 +3,9 @@
 # ruff: noqa: ARG001, ARG005 - a node takes the state even if it does not use it
 
 import asyncio
+import codeop
 import functools
+import linecache
 import operator
 import warnings
 from collections.abc import Callable
@@ -776,3 +778,15 @@ def test_an_error_handler_reads_only_fields_of_its_nodes_schema() -> None:
     graph: Any = StateGraph(State).set_node_defaults(error_handler=handler)
     spec = read_graph(graph.add_node("a", node).add_edge(START, "a"))
     assert fields(compile_graph(spec).offered["a"]) == ("y",)
+
+
+def test_a_cell_of_a_notebook_is_read_after_one_that_imports_annotations() -> None:
+    compiled, module = codeop.Compile(), dict[str, Any]()
+    cells = (
+        "from __future__ import annotations\n",
+        "def node(state: dict) -> dict:\n    return {'y': state['x']}\n",
+    )
+    for name, text in zip(("<cell 1>", "<cell 2>"), cells, strict=True):
+        linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)
+        exec(compiled(text, name, "exec"), module)  # noqa: S102 - written above
+    assert fields(tool_of(module["node"])) == ("x",)

@@ -9,6 +9,8 @@ A field is read by `state["x"]`, `state.get("x")`, `"x" in state` or, where the 
 Each `return` is analysed by itself. What the source does not show is unknown, never guessed.
 """
 
+import __future__
+
 import ast
 import builtins
 import functools
@@ -173,7 +175,8 @@ def _plain_function(function: Any) -> FunctionType | None:
 def _tree(function: FunctionType) -> Function | None:
     code = function.__code__
     text = "".join(linecache.getlines(code.co_filename, function.__globals__))
-    trees, codes = _functions_in(text)
+    # In a notebook, an earlier cell may have imported `annotations`.
+    trees, codes = _functions_in(text, code.co_flags & __future__.annotations.compiler_flag)
     if code not in codes:
         return None
     fits = [tree for tree in trees if _is_at(tree, code)]
@@ -183,11 +186,11 @@ def _tree(function: FunctionType) -> Function | None:
 
 
 @functools.lru_cache(maxsize=64)
-def _functions_in(text: str) -> tuple[tuple[Function, ...], frozenset[CodeType]]:
+def _functions_in(text: str, flags: int) -> tuple[tuple[Function, ...], frozenset[CodeType]]:
     """The functions in the text of a module, as syntax trees and as code."""
     try:
         tree = ast.parse(text)
-        flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT  # as in a notebook
+        flags |= ast.PyCF_ALLOW_TOP_LEVEL_AWAIT  # as in a notebook
         module: CodeType = compile(tree, "<source>", "exec", flags=flags, dont_inherit=True)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return (), frozenset()
