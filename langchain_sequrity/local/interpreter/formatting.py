@@ -22,7 +22,9 @@ from langchain_sequrity.local.interpreter.values import (
 )
 
 _DIGITS = regex.compile(r"[0-9]+")
-_PERCENT = regex.compile(r"%(?:\([^()]*\))?([-+ #0-9.*]*)")  # flags, width and precision
+# Each match ends with its field, as Python's do, so that no `%` of a field begins one. A bracket
+# after the key stands for brackets in the key: they would hide the width.
+_PERCENT = regex.compile(r"%(?:\([^()]*\))?([-+ #0-9.*(]*)[hlL]?.?", regex.DOTALL)
 _SPECABLE = (str, int, float)
 _WIDEST = 10_000
 _LITERAL_SIZE = 400  # a float without an exponent has at most this many digits
@@ -114,8 +116,9 @@ def clock_format(machine: Machine, value: Any, spec: str) -> str:
 def percent(machine: Machine, template: str, values: Value) -> str:
     """`template % values`, of bare values."""
     specs = _PERCENT.findall(template)
-    if any("*" in spec for spec in specs):
-        machine.fail(ValueError, "`*` in a % format is not supported. Use an f-string.")
+    if any("*" in spec or "(" in spec for spec in specs):
+        message = "`*` and brackets in keys of a % format are not supported. Use an f-string."
+        machine.fail(ValueError, message)
     size = 4 * len(template) + 2 * written_size(values) + _LITERAL_SIZE * len(specs)
     machine.make_text(size + sum(_spec_size(machine, spec) for spec in specs), "")
     return str(template % values)

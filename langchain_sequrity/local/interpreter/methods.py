@@ -428,7 +428,7 @@ def _type_attribute(inner: TypeValue, name: str) -> Value:
 
 
 CLASS_MEMBERS["dict"] = functions({"fromkeys": _dict_fromkeys})
-METHODS[bytes] = {"decode": sized(decode), "hex": _writing(bytes.hex, 2)}
+METHODS[bytes] = {"decode": sized(decode), "hex": _writing(bytes.hex, 3)}
 METHODS[int] = {"bit_length": pure(int.bit_length)}
 METHODS[bool] = METHODS[int]
 METHODS[float] = {"is_integer": pure(float.is_integer), "hex": pure(float.hex)}

@@ -46,6 +46,7 @@ from tests.local.interpreter.running import failure, value
         ("[*range(2), *'ab', {**{'k': 1}, 'l': 2}]", [0, 1, "a", "b", {"k": 1, "l": 2}]),
         ("w = 8\nf'{3.14159:{w}.2f}|{\"a\"!r:>5}|{1 + 1 = }'", "    3.14|  'a'|1 + 1 = 2"),
         ("'%s is %05.1f%%' % ('x', 2.5)", "x is 002.5%"),
+        ("'%d%% - *20000*' % 5", "5% - *20000*"),
         ("'{0} {0!r} {k:>3}'.format('a', k=1)", "a 'a'   1"),
         ("match {'type': 'mail', 'to': ['a', 'b'], 'n': 1}:\n    case {'type': 'mail', 'to': [first, *_], **rest} if rest:\n        r = [first, rest]\nr", ["a", {"n": 1}]),
         ("r = []\nfor v in [0, 'x', None, [1], (1, 2)]:\n    match v:\n        case 0 | 'x' as w:\n            r.append(w)\n        case None:\n            r.append('none')\n        case [a]:\n            r.append(a)\n        case _:\n            r.append('else')\nr", [0, "x", "none", 1, "else"]),

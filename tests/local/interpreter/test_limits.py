@@ -56,6 +56,7 @@ SMALL = Limits(
         ("text", "repr(['x' * 900] * 9)"),
         ("width of a format", "f'{1:10000000}'"),
         ("width of a format", "'%10000000d' % 1"),
+        ("width of a format", "'%%(%10000000s)' % 'x'"),
         ("width of a format", "'{:10000000}'.format(1)"),
         ("items", "[0] * 10**9"),
         ("items", "list(range(10**9))"),
@@ -77,6 +78,12 @@ def test_a_program_that_reaches_a_limit_ends_quickly(limit: str, source: str) ->
     assert step.kind == "budget", step
     assert f"`{limit}`" in step.message
     assert time.process_time() - begin < 1.0
+
+
+def test_brackets_in_a_key_of_a_percent_format_hide_no_width() -> None:
+    step = failure("'%(a(b))10000000s' % {'a(b)': 'x'}")
+
+    assert "brackets in keys" in step.message
 
 
 def test_the_time_of_a_program_is_limited() -> None:
