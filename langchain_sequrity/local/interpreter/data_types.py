@@ -166,6 +166,7 @@ class ScalarType(DataType):
             result = self.validator.validate_python(inner)
         except Refusal as refusal:
             raise TypeMismatch(refusal.errors(include_url=False)[0]["msg"]) from None
+        machine.has_converted |= type(result) is not type(inner)
         pattern = self.pattern
         if pattern is not None and searched(machine, "search", pattern, result) is None:
             msg = f"String should match pattern '{pattern}'"
@@ -309,23 +310,26 @@ class UnionType(DataType):
     def read(self, machine: Machine, value: Value) -> Value:
         """Try the types in order."""
         # Which type fits depends on every part of the value.
-        bare, mark = machine.bare(value)
+        mark = machine.bare(value)[1]
+        before = machine.has_converted
         converted: list[Value] = []
         reason = ""
         for option in self.options:
             machine.work(1)
+            machine.has_converted = False
             try:
                 result = option.read(machine, value)
             except TypeMismatch as mismatch:
                 reason = reason or mismatch.reason
             else:
-                inner = machine.bare(result)[0]
-                if type(inner) is type(bare) and inner == bare:
+                if not machine.has_converted:
+                    machine.has_converted = before
                     return tag(result, mark)
                 converted.append(result)
             machine.check_branch(mark)
         if not converted:
             raise TypeMismatch(reason)
+        machine.has_converted = True
         return tag(converted[0], mark)
 
     def constrain(self, limits: Mapping[str, Any]) -> DataType | None:
@@ -387,6 +391,7 @@ def read_at(step: object, data_type: DataType, machine: Machine, value: Value) -
 
 def _elements(machine: Machine, value: Value, kind: type) -> tuple[list[Value], Mark]:
     inner = strip(value)
+    machine.has_converted |= type(inner) is not kind
     if type(inner) not in (ListValue, tuple, SetValue, range):
         name = TYPE_NAMES.get(kind, "tuple")
         is_iterator = type(inner) is IteratorValue

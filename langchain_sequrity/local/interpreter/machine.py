@@ -117,6 +117,7 @@ class Machine:
         open_tries: How many `try` statements are open that may catch an exception of an operation.
         attempted: Labels of all data that might have raised an exception since the innermost `try`.
         steered: In strict mode, labels of all data that decided what the run did so far.
+        has_converted: Whether a type has converted a part of a value since a union began to try it.
     """
 
     def __init__(
@@ -179,6 +180,7 @@ class Machine:
         self.attempted: Mark = None
         self.returned: Value = None
         self.handled: ErrorValue | None = None
+        self.has_converted = False
         self._steps = self.fuel = 0
         self._seconds_in_all = self.limits.total_seconds
         self._begin_stretch()

@@ -198,3 +198,31 @@ def test_a_class_statement_that_raises_leaves_its_name_unchanged(
         lines = "".join(f"    {line}\n" for line in body.splitlines())
         body = f"def f():\n{lines}    return seen\nseen = f()\n"
     assert run(f"{body}seen") == (7 if before else None)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("{'x': 5}", ("A", 5)),
+        ("{'x': '5'}", ("B", "5")),
+        ("{'x': [1]}", ("C", [1])),
+        ("{'x': [1.0]}", ("D", [1.0])),
+        ("{'x': ['1']}", ("C", [1])),
+        ("{'x': {'k': '1'}}", ("F", {"k": "1"})),
+    ],
+)
+def test_a_union_prefers_a_type_that_converts_nothing_like_pydantic(
+    given: str, expected: tuple[str, Any]
+) -> None:
+    kinds = ("int", "str | None", "list[int]", "list[float]", "dict[str, int]", "dict[str, str]")
+    source = "from pydantic import BaseModel\n"
+    for name, kind in zip("ABCDEF", kinds, strict=True):
+        source += f"class {name}(BaseModel):\n    x: {kind}\n"
+    source += (
+        f"class Any_(BaseModel):\n    one: A | B | C | D | E | F\nfound = Any_(one={given}).one\n"
+    )
+    theirs: dict[str, Any] = {}
+    exec(source, theirs)  # noqa: S102 - the same program in Python
+
+    assert (type(theirs["found"]).__name__, theirs["found"].x) == expected
+    assert tuple(value(f"{source}(found.__class__.__name__, found.x)")) == expected
