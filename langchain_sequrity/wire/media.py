@@ -228,12 +228,6 @@ def without_index(block: Block) -> dict[str, Any]:
     return {key: value for key, value in block.items() if key != "index"}
 
 
-def _ran_elsewhere(kind: str) -> bool:
-    """Whether a block is a call, or its result, that a provider ran itself."""
-    ends = ("_tool_use", "_tool_result", "_call", "_output")
-    return kind.startswith("mcp_") or kind.endswith(ends)
-
-
 def kind_of(block: Block) -> Any:
     """The type of a block, one for all dialects of text and media; a text needs no type."""
     kind = block.get("type")
@@ -260,7 +254,7 @@ def write_parts(
         kind = kind_of(given)
         if write := writers.get(kind):
             parts.append(write(given))
-        elif kind not in NOT_SENT and not _ran_elsewhere(str(kind)):
+        elif kind not in NOT_SENT:
             parts.append(dict(given))
     return parts
 

@@ -849,3 +849,9 @@ def test_all_fields_of_a_request_are_read() -> None:
         "json_schema": {"name": "s", "schema": {"a": 1}},
     }
     assert request.options == {"seed": 3, "new": 1}
+
+
+def test_audio_in_the_form_of_openai_is_sent_unchanged() -> None:
+    audio = {"type": "input_audio", "input_audio": {"data": "AAAA", "format": "flac"}, "x": 1}
+    [written] = write_request([HumanMessage([audio])], {})["messages"]
+    assert written["content"] == [audio]

@@ -1912,3 +1912,9 @@ def test_hostile_white_space_in_media_is_refused_at_once() -> None:
 def test_only_documented_fields_count_as_documented() -> None:
     assert {"input", "model", "previous_response_id", "text"} <= DOCUMENTED
     assert not {"stop", "seed", "n", "user", "prompt_cache_key"} & DOCUMENTED
+
+
+def test_a_part_that_this_package_does_not_know_is_sent_unchanged() -> None:
+    part = {"type": "mcp_approval_response", "approval_request_id": "r", "approve": True}
+    [written] = write_request([HumanMessage([part])], {})["input"]
+    assert written["content"] == [part]

@@ -129,8 +129,17 @@ def _named(out: Message, message: BaseMessage) -> Message:
 
 def _content(message: BaseMessage) -> str | list[Part]:
     content = message.content
-    # An empty list of parts is not legal.
-    return content if isinstance(content, str) else media.write_parts(content, _PART_WRITERS) or ""
+    if isinstance(content, str):
+        return content
+    sent = [block for block in content if not _ran_elsewhere(block)]
+    return media.write_parts(sent, _PART_WRITERS) or ""  # an empty list of parts is not legal
+
+
+def _ran_elsewhere(block: Any) -> bool:
+    """Whether a block is a call, or its result, that another provider ran itself."""
+    kind = str(block.get("type")) if isinstance(block, dict) else ""
+    ends = ("_tool_use", "_tool_result", "_call", "_output")
+    return kind.startswith("mcp_") or kind.endswith(ends)
 
 
 @_write.register
@@ -210,6 +219,12 @@ def _image(block: Block) -> Part:
     return {"type": "image_url", "image_url": written}
 
 
+def _audio(block: Block) -> Part:
+    if block["type"] == "input_audio":  # already OpenAI's form; providers know other formats
+        return dict(block)
+    return media.openai_audio(block, format_name=_FORMAT)
+
+
 def _file(block: Block) -> Part:
     if "file" in block:  # already OpenAI's form
         return dict(block)
@@ -235,7 +250,7 @@ _PART_WRITERS: dict[str | None, Callable[[Block], Part]] = {
     "text": _text,
     "text-plain": _text,
     "image": _image,
-    "audio": partial(media.openai_audio, format_name=_FORMAT),
+    "audio": _audio,
     "file": _file,
     "video": _video,
     "refusal": _refusal,
