@@ -1,9 +1,9 @@
 """The client's side of Responses: reads streamed replies.
 
-Content comes in increments, whole in its item, and whole in the response. Servers may leave out any
-of them. Each block records what has been sent on, so a repetition adds only new content. A whole
-item becomes the blocks that `items` reads from it. So the sum of all chunks is the message of the
-whole reply.
+Content comes in increments, whole at its end, in its item and in the response. Servers may leave
+out any of them. Each block records what has been sent on, so a repetition adds only new content. A
+whole item becomes the blocks that `items` reads from it. So the sum of all chunks is the message of
+the whole reply.
 
 A single text has no id. Its block gets the id only when the output turns out to have more blocks.
 From then on content is a list, as for the whole reply.
@@ -149,21 +149,29 @@ class Increments:
             content = [{"type": "text", "text": delta, "index": block.index}]
         return (AIMessageChunk(content=content, response_metadata=_PROVIDER),)
 
+    def whole_text(self, body: Item) -> None:
+        """Take a whole text."""
+        self._grow(self._part("text", _place(body)), "text", string(body, "text"), whole=True)
+
     def refusal(self, body: Item) -> None:
-        """Take an increment of a refusal."""
-        delta = string(body, "delta")
+        """Take an increment of a refusal, or all of it."""
         block = self._part("refusal", _place(body))
+        if "delta" in body:
+            delta = string(body, "delta")
+        else:
+            delta = string(body, "refusal")[len(block.refusal) :]
         self._memory.add(delta)
         block.refusal += delta
         self._refusal += delta
 
     def arguments(self, body: Item) -> None:
-        """Take an increment of a call's arguments."""
-        delta = string(body, "delta")
+        """Take an increment of a call's arguments, or all of them."""
+        key = "delta" if "delta" in body else "arguments"
+        text = string(body, key)
         block = self._blocks.get((_number(body), None))
         if block is not None:  # otherwise its item will name the call
             _expect(block, "function_call")
-            self._grow(block, "arguments", delta)
+            self._grow(block, "arguments", text, whole=key == "arguments")
 
     def summary(self, body: Item) -> None:
         """Take an increment of a summary of reasoning."""
@@ -435,8 +443,11 @@ def _place(body: Mapping[str, Any]) -> Place:
 _EVENTS: dict[Any, Callable[[Increments, Mapping[str, Any]], None]] = {
     "response.output_item.added": Increments.item_added,
     "response.output_item.done": Increments.item_done,
+    "response.output_text.done": Increments.whole_text,
     "response.refusal.delta": Increments.refusal,
+    "response.refusal.done": Increments.refusal,
     "response.function_call_arguments.delta": Increments.arguments,
+    "response.function_call_arguments.done": Increments.arguments,
     "response.reasoning_summary_text.delta": Increments.summary,
     "response.reasoning_text.delta": Increments.thought,
 }
