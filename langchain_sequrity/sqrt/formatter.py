@@ -14,6 +14,7 @@ from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from itertools import accumulate
+from pathlib import Path
 from typing import NamedTuple
 
 from langchain_sequrity.errors import UsageError
@@ -114,7 +115,9 @@ def format_policy(policy: AnyPolicy) -> str:
         ]
         ```
     """
-    formatted = laid_out(parse(policy_of(policy).text))
+    parsed = policy_of(policy)
+    # The places of given nodes may be those of another text.
+    formatted = laid_out(parsed if isinstance(policy, str | Path) else parse(parsed.text))
     if len(formatted) > MAX_CHARACTERS:
         msg = (
             f"Formatted, this policy has {len(formatted)} characters; the limit is "

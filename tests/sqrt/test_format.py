@@ -14,7 +14,7 @@ from langchain_sequrity.headers import PolicyHeader
 from langchain_sequrity.sqrt import check, compile_policy, parse
 from langchain_sequrity.sqrt.formatter import WIDTH, format_policy, laid_out
 from langchain_sequrity.sqrt.lexer import MAX_CHARACTERS
-from langchain_sequrity.sqrt.parser import MAX_DEPTH
+from langchain_sequrity.sqrt.parser import MAX_DEPTH, PolicyParser
 from tests.sqrt.generate import Generator
 from tests.sqrt.meaning import commented, comments, meaning, words
 
@@ -185,3 +185,16 @@ def test_the_deepest_text_that_can_be_parsed_is_formatted() -> None:
         inner = f"({inner} | b & c - d ^ e with 1)"
     text = f'tool "x" {{ must deny when x.tags overlaps {inner}; }}'
     assert words(laid_out(parse(text))) == words(text)
+
+
+def test_a_text_is_parsed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+
+    class Counted(PolicyParser):
+        def __init__(self, text: str) -> None:
+            made.append(text)
+            super().__init__(text)
+
+    monkeypatch.setattr("langchain_sequrity.sqrt.parser.PolicyParser", Counted)
+    format_policy('tool "x" { must deny always; }')
+    assert len(made) == 1
