@@ -439,3 +439,13 @@ def test_the_extras_that_evaluate_policies_require_the_package_regex() -> None:
     ]
     for extra in ("local", "langchain"):
         assert any(one.startswith("regex") for one in extras[extra])
+
+
+@pytest.mark.parametrize(
+    ("kind", "default"), [("string", '""'), ("integer", "0"), ("boolean", "false"), ("array", "[]")]
+)
+def test_the_advised_default_is_of_the_type_in_the_schema(kind: str, default: str) -> None:
+    takes = {"type": "object", "properties": {"n": {"type": kind}}, "required": []}
+    tool = {"name": "pay", "parameters": takes}
+    (found,) = check('tool "pay" { must deny when "web" in n.tags; }', [tool], labels=["web"])
+    assert f'`"default": {default}`' in found.hint

@@ -75,6 +75,7 @@ _EXAMPLES = {
     "string": 'what it holds in quotes, as `"5"`',
 }
 _NUMBERS = "`int 1..5`, or `== 5`"
+_DEFAULTS = {"string": '""', "integer": "0", "number": "0", "boolean": "false", "array": "[]"}
 
 
 # Odd texts
@@ -513,9 +514,11 @@ def _find_left_out(
         schemas = [one.schemas.get(argument, {}) for one in known.values()]
         null = EvaluationContext(Call("", {argument: Argument(None)}), Labels())
         if any(one.may_lack(argument) for one in known.values()):
+            declared = next((found for one in schemas if (found := _kinds(one))), {"string"})
+            default = next((_DEFAULTS[one] for one in _DEFAULTS if one in declared), "{}")
             advice = (
-                'Give it a default in the schema of its tool, as `"default": ""`, which the policy '
-                "then checks"
+                f'Give it a default in the schema of its tool, as `"default": {default}`, which '
+                "the policy then checks"
             )
             if not by_value:
                 advice += ", or test `@args`, the labels of all arguments that the call has"
