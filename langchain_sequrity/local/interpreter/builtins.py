@@ -9,6 +9,7 @@ from langchain_sequrity.local.interpreter.calls import (
     MISSING,
     call_value,
     functions,
+    named,
     precise,
     pure,
     read_only,
@@ -375,7 +376,7 @@ def _round(machine: Machine, value: Value, digits: Value = None) -> Value:
 
 def _types() -> dict[str, TypeValue]:
     def of(name: str, call: Any, *types: type) -> TypeValue:
-        return TypeValue(name, call, types)
+        return TypeValue(name, named(name, call), types)
 
     return {
         "bool": of("bool", pure(bool), bool),

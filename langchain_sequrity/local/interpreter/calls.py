@@ -55,7 +55,7 @@ def precise(rule: Operation) -> Implementation:
             if machine.branch is not before:
                 machine.close_branches(before)
 
-    return _ruled(call)
+    return _ruled(call, rule)
 
 
 def cautious(function: Operation, *, changes: bool = True) -> Implementation:
@@ -85,7 +85,7 @@ def cautious(function: Operation, *, changes: bool = True) -> Implementation:
                 machine.mark(inner, mark)
         return tag(result, mark)
 
-    return _ruled(call)
+    return _ruled(call, function)
 
 
 def read_only(function: Operation) -> Implementation:
@@ -124,12 +124,23 @@ def sized(function: Callable[..., Any]) -> Implementation:
             return adopt(function(machine, *bare, **named))
         return tag(machine.guarded(mark, lambda: adopt(function(machine, *bare, **named))), mark)
 
-    return _ruled(call)
+    return _ruled(call, function)
 
 
 def operations(table: Mapping[str, Operation]) -> dict[str, Implementation]:
     """A table of operations by name. Those without a label rule get the cautious one."""
-    return {name: call if has_rule(call) else cautious(call) for name, call in table.items()}
+    return {
+        name: named(name, call if has_rule(call) else cautious(call))
+        for name, call in table.items()
+    }
+
+
+def named(name: str, call: Implementation) -> Implementation:
+    """Give an operation the program's name for it, which errors about its arguments show."""
+    operation = vars(call)[_RULED]
+    if operation.__qualname__ == operation.__code__.co_qualname:  # else it has an older name
+        operation.__qualname__ = name
+    return call
 
 
 def functions(table: Mapping[str, Operation]) -> dict[str, Value]:
@@ -142,11 +153,11 @@ def has_rule(call: Operation) -> bool:
     return _RULED in vars(call)
 
 
-_RULED = "has_label_rule"
+_RULED = "operation"
 
 
-def _ruled(call: Implementation) -> Implementation:
-    vars(call)[_RULED] = True
+def _ruled(call: Implementation, operation: Operation) -> Implementation:
+    vars(call)[_RULED] = operation
     return call
 
 

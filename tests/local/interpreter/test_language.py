@@ -132,3 +132,20 @@ def test_the_compiler_has_a_method_for_exactly_the_nodes_that_the_syntax_allows(
 
 def test_adding_one_element_to_a_list_costs_one_element_and_not_the_whole_list() -> None:
     assert value("x = []\nfor i in range(20_000):\n    x += [i]\nlen(x)") == 20_000
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        ("len(1, 2)", "len"),
+        ("list(1, 2)", "list"),
+        ("max([1], largest=1)", "max"),
+        ("[].append()", "append"),
+        ("import re\nre.search('a')", "search"),
+        ("import math\nmath.prod()", "prod"),
+    ],
+)
+def test_errors_about_arguments_show_the_name_that_the_program_calls(
+    source: str, name: str
+) -> None:
+    assert failure(source).message.startswith(f"{name}() ")
