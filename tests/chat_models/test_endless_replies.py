@@ -85,7 +85,6 @@ ENDLESS: dict[str, tuple[Row, Callable[[], Events]]] = {
     "text of Responses": (RESPONSES, lambda: responses(then=lambda _: {"type": "response.output_text.delta", "output_index": 0, "content_index": 0, "delta": LONG})),
     "arguments of Responses": (RESPONSES, lambda: responses({"type": "response.output_item.added", "output_index": 0, "item": CALLED}, then=lambda _: {"type": "response.function_call_arguments.delta", "output_index": 0, "delta": LISTS})),
     "items": (RESPONSES, lambda: responses(then=lambda n: {"type": "response.output_item.added", "output_index": n, "item": {"type": "message", "id": f"{n}", "more": [[]] * 3_000}})),
-    "annotations": (RESPONSES, lambda: responses(then=lambda _: {"type": "response.output_text.annotation.added", "output_index": 0, "content_index": 0, "annotation": {"a": [[]] * 3_000}})),
 }  # fmt: skip
 # Events that the client passes on at once in single-LLM sessions and does not keep.
 HANDED_ON = {"text", "little text", "refusal", "unknown fields", "text of Messages", "blocks", "text of Responses"}  # fmt: skip

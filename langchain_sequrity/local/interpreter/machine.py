@@ -434,8 +434,9 @@ class Machine:
 
     def exhausted(self, error: RecursionError | MemoryError) -> OutOfBudget:
         """The end of the run for an exhausted stack or memory of Python."""
-        name = "depth" if isinstance(error, RecursionError) else "memory"
-        return OutOfBudget.of(name, getattr(self.limits, name))
+        if isinstance(error, RecursionError):
+            return OutOfBudget("The program nests calls or values too deeply.")
+        return OutOfBudget.of("memory", self.limits.memory)
 
     def from_python(self, error: Exception, mark: Mark = None) -> ErrorValue:
         """Convert an exception of Python to one of the program."""
