@@ -182,8 +182,9 @@ _TOKEN = re.compile(r"\s*(?:\w{1,8}|[^\w\s])|\s+")
 # Counting a longer text takes seconds.
 _COUNTED = 1024 * 1024
 _PER_MESSAGE = 3
-# An image, a sound or a file: counting its base64 would take seconds.
+# Counting the base64 of an attachment would take seconds.
 _PER_ATTACHMENT = 85
+_ATTACHMENTS = frozenset({"image_url", "image", "input_audio", "audio", "file"})
 
 # Keys that hold the text of a block.
 _TEXT_KEYS = ("text", "refusal", "thinking")
@@ -243,5 +244,6 @@ def usage_of(input_tokens: int, output_tokens: int, *, reasoning: int = 0) -> Us
 def _count_part(part: str | dict[Any, Any]) -> int:
     if isinstance(part, str):
         return count(part)
-    text = next((part[key] for key in _TEXT_KEYS if key in part), None)
-    return _PER_ATTACHMENT if text is None else count(str(text))
+    if part.get("type") in _ATTACHMENTS:
+        return _PER_ATTACHMENT
+    return count(str(next((part[key] for key in _TEXT_KEYS if part.get(key)), "")))

@@ -33,6 +33,7 @@ from pydantic import BaseModel, Field, SecretStr
 
 from langchain_sequrity import ChatSequrity
 from langchain_sequrity.errors import ServerFailed, StatusError
+from langchain_sequrity.local.answers import count_message
 from langchain_sequrity.local.backends import Brain, BrainContext, ModelBrain
 from langchain_sequrity.local.deterministic_model import DeterministicModel
 from langchain_sequrity.wire.exchange import ChatRequest
@@ -131,6 +132,17 @@ def test_usage_adds_up_and_counts_attachments_and_reasoning() -> None:
     assert inputs["cache_read"] == 0
     assert usage["input_tokens"] > 50
     assert 0 < outputs["reasoning"] < usage["output_tokens"]
+
+
+def test_calls_and_reasoning_in_content_are_not_counted_as_attachments() -> None:
+    call = {"name": "f", "args": {}, "id": "1"}
+    blocks: list[str | dict[str, Any]] = [
+        {"type": "reasoning", "id": "2", "summary": []},
+        {"type": "tool_use", "name": "f", "input": {}, "id": "1"},
+    ]
+    assert count_message(AIMessage(blocks, tool_calls=[call])) == count_message(
+        AIMessage("", tool_calls=[call])
+    )
 
 
 def test_the_answer_repeats_the_text_beside_attachments() -> None:
