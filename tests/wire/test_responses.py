@@ -1923,15 +1923,16 @@ def test_a_part_that_this_package_does_not_know_is_sent_unchanged() -> None:
 def test_a_stream_with_nothing_but_whole_texts_and_arguments_is_read() -> None:
     reader = StreamReader(lambda _: {}, {})
     call = {"type": "function_call", "id": "fc", "call_id": "c", "name": "f", "arguments": ""}
+    events: list[tuple[str, dict[str, Any]]] = [
+        ("output_text.done", {"output_index": 0, "text": "Hi"}),
+        ("refusal.done", {"output_index": 1, "refusal": "No"}),
+        ("output_item.added", {"output_index": 2, "item": call}),
+        ("function_call_arguments.done", {"output_index": 2, "arguments": '{"a": 1}'}),
+        ("completed", {"response": {"id": "r", "output": []}}),
+    ]
     chunks = [
         chunk
-        for name, fields in [
-            ("output_text.done", {"output_index": 0, "text": "Hi"}),
-            ("refusal.done", {"output_index": 1, "refusal": "No"}),
-            ("output_item.added", {"output_index": 2, "item": call}),
-            ("function_call_arguments.done", {"output_index": 2, "arguments": '{"a": 1}'}),
-            ("completed", {"response": {"id": "r", "output": []}}),
-        ]
+        for name, fields in events
         for chunk in reader.feed(Event("", json.dumps({"type": f"response.{name}", **fields})))
     ]
     whole = sum(chunks[1:], chunks[0])
