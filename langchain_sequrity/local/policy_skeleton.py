@@ -71,6 +71,7 @@ _INTERNAL: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "complete_turn": ("ends the turn", (_ALLOW,)),
     "set_policy": ("adds rules", (_GUARD, _ALLOW)),
 }
+_FEW = 60  # above this, the names of tools alone may be too long for a header
 _ASKED = 300
 _ASKED_SHORTLY = 80
 _WHY = 80
@@ -131,11 +132,9 @@ def skeleton(
 
     explained = (f"/// {one.doc}\n{_block(one.tool, one.items)}" for one in rules.values())
     bare = (_block(one.tool, one.items) for one in rules.values())
-    drafts = [
-        "\n".join([head(_ASKED), *explained]),
-        "\n".join([head(_ASKED_SHORTLY), *bare]),
-        "\n".join([head(_ASKED_SHORTLY), *_shared(rules)]),
-    ]
+    drafts = ["\n".join([head(_ASKED), *explained]), "\n".join([head(_ASKED_SHORTLY), *bare])]
+    if len(rules) > _FEW:
+        drafts.append("\n".join([head(_ASKED_SHORTLY), *_shared(rules)]))
     text = next(filter(_fits, drafts), drafts[1])
     if len(text) > MAX_CHARACTERS:
         msg = (

@@ -29,7 +29,7 @@ def _web(start: str, step: str, depth: int = 40) -> str:
 
 # Found in attacks on the interpreter from outside.
 SEEN: list[Bomb] = [
-    _bomb("bytes of an endless source", "bytes(itertools.repeat(65))"),
+    _bomb("a list of an endless source", "list(itertools.repeat(65))"),
     _bomb(
         "repeats that multiply, written with spaces",
         "re.compile('(?x)(?:(?:(?:ab{1 000}c){1 000}d){1 000}e)')",
