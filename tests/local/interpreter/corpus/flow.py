@@ -212,7 +212,7 @@ CASES: list[Case] = [
         "try:\n    1 / 0\nexcept ZeroDivisionError as e:\n    pass\ne",
         "NameError",
     ),
-    fails("a cause that is none", "raise ValueError from repr", "TypeError"),
+    fails("a cause that is none", "raise ValueError from repr", "ValueError"),
     fails(
         "a stop that a generator raises does not end what reads it",
         "def f():\n    raise StopIteration\nlist(f() for i in [1])",
