@@ -2,7 +2,9 @@
 
 import ast
 from collections.abc import Callable
+from typing import Any
 
+from langchain_sequrity.labels import Labels
 from langchain_sequrity.local.interpreter.calls import MISSING
 from langchain_sequrity.local.interpreter.machine import Machine
 from langchain_sequrity.local.interpreter.scopes import (
@@ -12,10 +14,13 @@ from langchain_sequrity.local.interpreter.scopes import (
     minimum_steps,
 )
 from langchain_sequrity.local.interpreter.values import (
+    CARRIERS,
     DictValue,
     Effects,
     FunctionValue,
     Value,
+    changed_by_calls,
+    strip,
     tag,
 )
 
@@ -68,7 +73,15 @@ def compile_function(
                 if machine.branch is not branch:
                     machine.close_branches(branch)
 
-        return FunctionValue(name, call, Effects(touched, outer))
+        def effects(frame: Frame | None, labels: Labels) -> list[Any]:
+            held = map(strip, defaults.values())  # which the function may change or call
+            return touched(frame, labels) + [
+                thing
+                for one in held
+                for thing in ([one] if type(one) in CARRIERS else changed_by_calls(one))
+            ]
+
+        return FunctionValue(name, call, Effects(effects if defaults else touched, outer))
 
     return make
 

@@ -18,6 +18,7 @@ from langchain_sequrity.local.interpreter.machine import Machine
 from langchain_sequrity.local.interpreter.syntax import MAIN, refuse
 from langchain_sequrity.local.interpreter.values import (
     CARRIERS,
+    DictValue,
     Effects,
     IteratorValue,
     Mark,
@@ -174,6 +175,7 @@ def _read_parts(node: ast.AST) -> list[ast.expr]:
             | ast.For(iter=source)
             | ast.comprehension(iter=source)
             | ast.Assign(targets=[ast.Tuple() | ast.List()], value=source)
+            | ast.Subscript(value=source)  # of a `defaultdict`, which may get a key
         ):
             return [source]
         case _:
@@ -451,6 +453,8 @@ class ScopeCompiler(ast.NodeVisitor):
                 inner = strip(peek(frame))
                 if type(inner) is IteratorValue or (is_changed and type(inner) in CARRIERS):
                     things.append(inner)
+                elif type(inner) is DictValue and inner.factory is not None:
+                    things += (inner, *changed_by_calls(inner.factory))
                 else:
                     things += changed_by_calls(inner)
             return things

@@ -189,3 +189,21 @@ def test_joining_labels_intersects_their_consumers() -> None:
 
     assert isinstance(step, ProgramFinished)
     assert step.value.labels.consumers == {"bob"}
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{imports}kept = defaultdict(list)\nyes and kept['k']\nlen(kept)",
+        "{imports}kept = defaultdict(list)\n[kept[x] for x in xs if x > n]\nlen(kept)",
+        "{imports}kept = defaultdict(list)\ndef f():\n    kept[1]\nno and f()\nlen(kept)",
+        "def f(kept=[]):\n    kept.append(1)\n    return len(kept)\nno and f()\nf()",
+        "kept = []\nf = lambda to=kept: to.append(1)\nno and f()\nlen(kept)",
+        "kept = []\nf = lambda *, to=kept.append: to(1)\nno and f()\nlen(kept)",
+    ],
+)
+def test_what_code_that_does_not_run_could_fill_has_the_labels_of_the_decision(
+    source: str,
+) -> None:
+    imports = "from collections import defaultdict\n"
+    assert labels(source.replace("{imports}", imports)) == SECRET
