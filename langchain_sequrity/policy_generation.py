@@ -50,9 +50,8 @@ from langchain_sequrity.sqrt import Finding, Policy, parse, printed
 from langchain_sequrity.sqrt.coerce import header_bytes
 from langchain_sequrity.sqrt.compiler import compiled_tools, ignore_findings
 from langchain_sequrity.sqrt.lint import Mode, pointed_out
-from langchain_sequrity.sqrt.lint.checked_policy import walk
 from langchain_sequrity.sqrt.matchers import MatchBudget
-from langchain_sequrity.sqrt.nodes import Binding, Declaration, Name, has_rules, tools_of
+from langchain_sequrity.sqrt.nodes import Binding, Declaration, Name, has_rules, tools_of, walk
 from langchain_sequrity.strict_json import dumps
 from langchain_sequrity.suggestions import nearest
 from langchain_sequrity.wire.exchange import Reply, ServiceCall, read_object

@@ -84,8 +84,8 @@ def test_importing_a_model_does_not_import_heavy_packages() -> None:
     ours = tuple(f"langchain_sequrity.{name}" for name in late)
     assert [name for name in loaded if name.startswith(ours)] == []
     loaded = loaded_after("import langchain_sequrity")
-    ours = {name for name in loaded if name.startswith("langchain_sequrity.")}
-    assert ours == {"langchain_sequrity.lazy_imports"}
+    own = {name for name in loaded if name.startswith("langchain_sequrity.")}
+    assert own == {"langchain_sequrity.lazy_imports"}
 
 
 @pytest.mark.long

@@ -204,6 +204,10 @@ class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
         return profile_of(self.model_name)
 
     @override
+    def _combine_llm_outputs(self, llm_outputs: list[dict[str, Any] | None], /) -> dict[str, Any]:
+        return {"model_name": self.model_name}
+
+    @override
     def _get_llm_string(self, stop: list[str] | None = None, **kwargs: Any) -> str:
         # Two keys, policies or default headers never share a cached answer.
         own = self._ready().settings.connection.with_keys(self._asked_keys()).fingerprint

@@ -11,8 +11,8 @@ are measured once, so that the width of any group is a difference.
 """
 
 from collections import defaultdict, deque
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
 from typing import NamedTuple
@@ -185,7 +185,7 @@ class _Formatter:
         def place(at: Position) -> int:
             return indexes[lines[at.line - 1] + at.column - 1]
 
-        for node in _nodes_in(self._policy.declarations):
+        for node in nodes.walk(self._policy.declarations):
             match node:
                 case nodes.SetLiteral(at=at):
                     self._sets |= {place(at), self._closing[place(at)]}
@@ -438,15 +438,3 @@ def _closing(found: Sequence[Token]) -> dict[int, int]:
         elif token.text in {")", "}"}:
             closing[opened.pop()] = index
     return closing
-
-
-def _nodes_in(root: object) -> Iterator[object]:
-    """All nodes of a tree, each before those in it."""
-    waiting = [root]
-    while waiting:
-        node = waiting.pop()
-        if isinstance(node, tuple):
-            waiting += node
-        elif is_dataclass(node):
-            yield node
-            waiting += [getattr(node, one.name) for one in fields(node)]

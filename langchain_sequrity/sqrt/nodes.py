@@ -535,6 +535,20 @@ def tests_of(
         waiting += ((part, passes) for part in reversed(parts))
 
 
+def walk(root: object) -> Iterator[Any]:
+    """All nodes in a node or a tuple, in the order of their fields."""
+    waiting: list[Any] = [root]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, Position):
+            continue
+        if isinstance(node, tuple):
+            waiting += reversed(node)
+        elif names := getattr(node, "__dataclass_fields__", None):
+            yield node
+            waiting += (getattr(node, name) for name in reversed(names))
+
+
 def elements_of(root: object, bindings: Bindings) -> Iterator[Element | Meta]:
     """The elements and sets of labels that a set is built from, without removed ones."""
     waiting: list[Set | object] = [root]

@@ -29,8 +29,9 @@ def normalize_base_url(base_url: str) -> str:
     """
     parts = _split(base_url, ("http", "https"))
     if parts is None:
-        msg = f"`base_url` must be an http(s) URL such as `{DEFAULT_BASE_URL}`; got {base_url!r}."
-        raise UsageError(msg)
+        msg = f"`base_url` must be an http(s) URL such as `{DEFAULT_BASE_URL}`"
+        may_hold_a_key = any(mark in base_url for mark in "@?#")
+        raise UsageError(f"{msg}." if may_hold_a_key else f"{msg}; got {base_url!r}.")
     if parts.username or parts.password or parts.query or parts.fragment:
         msg = (
             "`base_url` must not hold credentials, a query or a fragment. Give the key as "

@@ -75,6 +75,11 @@ def test_the_body_has_what_was_set_and_nothing_else(service: Service, make_model
     }  # fmt: skip
 
 
+def test_the_output_of_a_generation_names_the_model(service: Service, make_model: Make) -> None:
+    service.answer()
+    assert make_model().generate([[HumanMessage("Hi")]]).llm_output == {"model_name": "m"}
+
+
 def test_arguments_of_a_call_override_the_model_and_extra_body_overrides_both(
     service: Service, make_model: Make
 ) -> None:

@@ -492,6 +492,8 @@ def test_a_slash_at_the_end_of_the_base_url_does_not_matter(way: Way, ending: st
         ("https://", "must be an http"),
         ("https://service.example:port", "must be an http"),
         (f"https://me:{KEY}@service.example", "must not hold credentials"),
+        (f"https://me:{KEY}@service.example:port", "must be an http"),
+        (f"ftp://service.example?key={KEY}", "must be an http"),
         ("https://service.example?a=b", "query"),
         ("https://service.example#a", "fragment"),
     ],

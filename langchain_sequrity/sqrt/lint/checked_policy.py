@@ -1,7 +1,7 @@
 """A policy as the checks see it: its rules with their compiled conditions, and walks over them."""
 
 from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import is_dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -76,7 +76,7 @@ class CheckedPolicy:
     @cached_property
     def all_nodes(self) -> list[Any]:
         """All nodes, each before the nodes in it."""
-        return list(walk(self.declarations))
+        return list(nodes.walk(self.declarations))
 
     @cached_property
     def clauses(self) -> list[tuple[CheckedTool, Clause, Test | None]]:
@@ -150,27 +150,13 @@ def denies(rule: nodes.CheckRule, *, held: bool) -> bool:
     return held is (rule.decision == "deny")
 
 
-def walk(root: object) -> Iterator[Any]:
-    """All nodes in a node or a tuple, in the order of their fields."""
-    waiting: list[Any] = [root]
-    while waiting:
-        node = waiting.pop()
-        if isinstance(node, nodes.Position):
-            continue
-        if isinstance(node, tuple):
-            waiting += reversed(node)
-        elif is_dataclass(node):
-            yield node
-            waiting += (getattr(node, one.name) for one in reversed(fields(node)))
-
-
 def shape_of(node: Any, unseen: Collection[str]) -> Hashable:
     """A node without some of its fields. Numbers keep their type: 1 and 1.0 can differ."""
     if isinstance(node, tuple):
         return tuple(shape_of(one, unseen) for one in node)
     if not is_dataclass(node):
         return type(node).__name__, node
-    kept = (one.name for one in fields(node) if one.name not in unseen)
+    kept = (name for name in node.__dataclass_fields__ if name not in unseen)
     return type(node).__name__, *(shape_of(getattr(node, name), unseen) for name in kept)
 
 

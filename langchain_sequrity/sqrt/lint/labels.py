@@ -21,7 +21,6 @@ from langchain_sequrity.sqrt.lint.checked_policy import (
     effect,
     sides_of,
     value_test,
-    walk,
 )
 from langchain_sequrity.sqrt.nodes import Clause, Position
 
@@ -225,7 +224,7 @@ class _Mentions:
 
     def _field(self, members: nodes.Set) -> nodes.Field | None:
         """The field of the labels in a set; `None` for a set of values, or if unknown."""
-        for part in walk(members):
+        for part in nodes.walk(members):
             if isinstance(part, nodes.Meta):
                 return part.field
             if isinstance(part, nodes.Name) and (field := self._fields.get(part.name)):
@@ -236,7 +235,7 @@ class _Mentions:
         """Add the texts in a set, and in the sets that it names, as labels of one field."""
         waiting = [root]
         while waiting and field:
-            for node in walk(waiting.pop()):
+            for node in nodes.walk(waiting.pop()):
                 if isinstance(node, nodes.TextLiteral) and node.kind == "plain":
                     at = self.labels[field].setdefault(node.raw, node.at)
                     self.labels[field][node.raw] = min(at, node.at)
