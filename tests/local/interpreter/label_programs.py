@@ -321,6 +321,7 @@ FLOWS = [
         ("c = 9\n0 * n in ((c := v) for v in range(9))\nc", SECRET),
         ("l = []\nit = (l.append(v) or v for v in range(9))\n0 * n in it\nl = []\nlist(zip(xs[9:], it))\nlen(l)", SECRET),
         ("from typing import Any\nclass B(BaseModel):\n    v: Any = 1\n    w: Any = 2\nB(v=iter([s]), w=p).w", NONE),
+        ("class B(BaseModel):\n    v: list[float] | float\nB(v=[n, 1]).v[1]", SECRET),
         ("it = iter([])\ns in it\nlist(it)", SECRET),
         ("it = iter([p, s])\n'q' in it", SECRET),
         ("it = iter([p, o, s])\nbool('q' in it)", BOTH),
