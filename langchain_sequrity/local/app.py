@@ -145,7 +145,7 @@ def _on_http_exception(_request: Request, error: HTTPException) -> Response:
     return problem_response(error.status_code, detail, detail, headers)
 
 
-# Endpoints without a brain
+# Endpoints without a backend
 
 
 async def _index(_request: Request) -> Response:

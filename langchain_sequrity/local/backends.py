@@ -1,4 +1,4 @@
-"""Brains, which answer chats: the protocol, and LangChain chat models as brains."""
+"""Backends, which answer chats: the protocol, and LangChain chat models as backends."""
 
 import logging
 import traceback
@@ -41,8 +41,8 @@ _FINISH_REASONS = {
 
 
 @dataclass(frozen=True, slots=True)
-class BrainContext:
-    """What a brain gets beside the request.
+class BackendContext:
+    """What a backend gets beside the request.
 
     Attributes:
         role: The role that is asked: `chat`, `planner`, `quarantined`, `classifier` or `policy`.
@@ -61,7 +61,7 @@ class BrainContext:
 
 @dataclass(frozen=True, slots=True)
 class PlanContext:
-    """What a program may use, for brains that do not read prompts.
+    """What a program may use, for backends that do not read prompts.
 
     Attributes:
         tools: The caller's tools, with the names that programs use.
@@ -76,10 +76,10 @@ class PlanContext:
     response_format: dict[str, Any] | None = None
 
 
-class Brain(Protocol):
+class Backend(Protocol):
     """Something that answers chats. Many threads call it at once."""
 
-    def stream(self, request: ChatRequest, context: BrainContext) -> Iterator[AIMessageChunk]:
+    def stream(self, request: ChatRequest, context: BackendContext) -> Iterator[AIMessageChunk]:
         """Answer in pieces.
 
         Args:
@@ -97,8 +97,8 @@ class Brain(Protocol):
         """
 
 
-class ModelBrain:
-    """Any LangChain chat model as the brain.
+class ModelBackend:
+    """Any LangChain chat model as the backend.
 
     The options of a request become keyword arguments of the model. For options that the request
     does not have, the model keeps its own settings. A model without tool calling (one that does not
@@ -122,7 +122,7 @@ class ModelBrain:
         self._name = type(model).__name__
         self._calls_tools = type(model).bind_tools is not BaseChatModel.bind_tools
 
-    def stream(self, request: ChatRequest, context: BrainContext) -> Iterator[AIMessageChunk]:
+    def stream(self, request: ChatRequest, context: BackendContext) -> Iterator[AIMessageChunk]:
         """Call the model, and bring its chunks into one form for all providers.
 
         Args:
@@ -265,44 +265,46 @@ _ROLES: Mapping[str, Role] = {
 }  # fmt: skip
 
 
-class RoleBrain:
-    """A brain for each role.
+class RoleBackend:
+    """A backend for each role.
 
     Args:
-        brains: Brains by role; `reader` is the data model, which also serves as classifier.
-        otherwise: The brain for chats and for roles without a brain.
+        backends: Backends by role; `reader` is the data model, which also serves as classifier.
+        otherwise: The backend for chats and for roles without a backend.
     """
 
-    def __init__(self, brains: Mapping[Role, Brain], otherwise: Brain) -> None:
-        self._brains = {asked: brains[role] for asked, role in _ROLES.items() if role in brains}
+    def __init__(self, backends: Mapping[Role, Backend], otherwise: Backend) -> None:
+        self._backends = {
+            asked: backends[role] for asked, role in _ROLES.items() if role in backends
+        }
         self._otherwise = otherwise
 
-    def stream(self, request: ChatRequest, context: BrainContext) -> Iterator[AIMessageChunk]:
-        """Answer with the brain of the role."""
-        return self._brains.get(context.role, self._otherwise).stream(request, context)
+    def stream(self, request: ChatRequest, context: BackendContext) -> Iterator[AIMessageChunk]:
+        """Answer with the backend of the role."""
+        return self._backends.get(context.role, self._otherwise).stream(request, context)
 
 
-class BoundedBrain:
-    """A brain whose answers are limited in size, because a model may write without end.
+class BoundedBackend:
+    """A backend whose answers are limited in size, because a model may write without end.
 
     Args:
-        brain: The brain.
+        backend: The backend.
         charge: The memory that the request uses.
     """
 
-    def __init__(self, brain: Brain, charge: Charge) -> None:
-        self._brain = brain
+    def __init__(self, backend: Backend, charge: Charge) -> None:
+        self._backend = backend
         self._charge = charge
 
-    def stream(self, request: ChatRequest, context: BrainContext) -> Iterator[AIMessageChunk]:
-        """Answer in pieces, as the brain does.
+    def stream(self, request: ChatRequest, context: BackendContext) -> Iterator[AIMessageChunk]:
+        """Answer in pieces, as the backend does.
 
         Raises:
             StatusError: Also 502 for an answer that is too long, 429 or 413 if there is too little
                 memory for it.
         """
         left = limits.ANSWER
-        for number, chunk in enumerate(self._brain.stream(request, context)):
+        for number, chunk in enumerate(self._backend.stream(request, context)):
             size = _size(chunk)
             left -= size
             if left < 0:

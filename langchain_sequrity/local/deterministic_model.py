@@ -11,7 +11,7 @@ from langchain_core.messages import AIMessageChunk
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.local import conversation
 from langchain_sequrity.local.answers import ModelAnswer, stream_answer
-from langchain_sequrity.local.backends import BrainContext, PlanContext
+from langchain_sequrity.local.backends import BackendContext, PlanContext
 from langchain_sequrity.local.policy_skeleton import TooManyTools, skeleton
 from langchain_sequrity.local.refusals import refuse
 from langchain_sequrity.local.schema_values import PromptFacts, fill, quoted
@@ -46,17 +46,17 @@ class DeterministicModel:
     Example:
         ```python
         from langchain_core.messages import HumanMessage
-        from langchain_sequrity.local.backends import BrainContext
+        from langchain_sequrity.local.backends import BackendContext
         from langchain_sequrity.local.deterministic_model import DeterministicModel
         from langchain_sequrity.wire.exchange import ChatRequest
 
         request = ChatRequest(model="any/model", messages=[HumanMessage("Hello")])
-        chunks = list(DeterministicModel().stream(request, BrainContext()))
+        chunks = list(DeterministicModel().stream(request, BackendContext()))
         assert "".join(chunk.text for chunk in chunks) == "You said: Hello"
         ```
     """
 
-    def stream(self, request: ChatRequest, context: BrainContext) -> Iterator[AIMessageChunk]:
+    def stream(self, request: ChatRequest, context: BackendContext) -> Iterator[AIMessageChunk]:
         """Answer in pieces.
 
         Args:

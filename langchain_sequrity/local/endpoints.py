@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from langchain_sequrity.errors import StatusError
 from langchain_sequrity.local import auth, http
-from langchain_sequrity.local.backends import BoundedBrain
+from langchain_sequrity.local.backends import BoundedBackend
 from langchain_sequrity.local.http import EventStreamResponse, Incoming, json_response
 from langchain_sequrity.local.idempotency import (
     Replies,
@@ -43,7 +43,7 @@ logger = logging.getLogger("langchain_sequrity.local")
 
 
 class Admission:
-    """The way in for all requests that need a brain: keys, bodies, repeats, and how many at once.
+    """The way in for all requests that need a backend: keys, bodies, repeats, and how many at once.
 
     Args:
         services: Which keys are allowed, and how many turns may run.
@@ -58,7 +58,7 @@ class Admission:
         self._body_seconds = services.body_seconds
         self.replies = Replies()
         self._running = 0
-        # Turns have their own threads, so a slow brain delays nobody else.
+        # Turns have their own threads, so a slow backend delays nobody else.
         self._threads = CapacityLimiter(services.max_turns_at_once)
 
     def endpoint(
@@ -181,7 +181,7 @@ class ChatEndpoint:
         def on_end() -> None:
             self._admission.replies.end(key)
             self._end(turn)
-            # When the server stops, a brain may still be answering; its thread ends by itself.
+            # When the server stops, a backend may still be answering; its thread ends by itself.
             with suppress(ValueError):
                 pieces.close()
 
@@ -208,7 +208,7 @@ class ChatEndpoint:
             logger.exception("A stream of session %s failed", turn.session.id[:8])
             yield _bytes(turn.error("The server failed. Find the reason in its log.", 500))
             return
-        # The rest needs no brain. It is kept before it is sent: a client that has read it may
+        # The rest needs no backend. It is kept before it is sent: a client that has read it may
         # repeat the request.
         rest = b"".join(map(_bytes, (piece, *pieces)))
         copy.add(rest)
@@ -228,12 +228,12 @@ class PolicyEndpoint:
     """The endpoints for policy generation. They have no sessions and read no JSON headers.
 
     Args:
-        services: Provides the brain.
+        services: Provides the backend.
         admission: The way in, shared with the chats.
     """
 
     def __init__(self, services: Services, admission: Admission) -> None:
-        self._brain = services.brain
+        self._backend = services.backend
         self._admission = admission
 
     async def answer(self, incoming: Incoming, facts: Facts, key: str | None) -> Response:
@@ -241,9 +241,9 @@ class PolicyEndpoint:
         self._admission.begin()
         try:
             request = await self._admission.in_thread(partial(_read, incoming))
-            brain = BoundedBrain(self._brain, incoming.charge)
+            backend = BoundedBackend(self._backend, incoming.charge)
             facts.update(model=request.model)
-            reply = await self._admission.in_thread(partial(write_policy, request, brain))
+            reply = await self._admission.in_thread(partial(write_policy, request, backend))
         finally:
             self._admission.end()
         facts["summary"] = "policy"

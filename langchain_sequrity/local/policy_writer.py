@@ -17,7 +17,7 @@ from langchain_core.messages import (
 from langchain_core.messages.ai import UsageMetadata, add_usage
 
 from langchain_sequrity.errors import PolicySyntaxError
-from langchain_sequrity.local.backends import Brain, BrainContext, whole
+from langchain_sequrity.local.backends import Backend, BackendContext, whole
 from langchain_sequrity.local.dual_llm.model_calls import unfenced
 from langchain_sequrity.local.refusals import refuse
 from langchain_sequrity.sqrt import parse
@@ -163,29 +163,29 @@ FAILED = "policy_generation_failed"
 _MAX_ANSWER = 2 * MAX_CHARACTERS
 
 
-def write_policy(request: PolicyRequest, brain: Brain) -> PolicyReply:
-    """Let a brain write a policy.
+def write_policy(request: PolicyRequest, backend: Backend) -> PolicyReply:
+    """Let a backend write a policy.
 
     Args:
         request: The request.
-        brain: The brain, asked in the role `policy`.
+        backend: The backend, asked in the role `policy`.
 
     Returns:
         A policy without mistakes, and the usage of all attempts.
 
     Raises:
         StatusError: 400 for too many retries, 422 if no attempt gave a policy, and errors of the
-            brain.
+            backend.
     """
     if request.n_retries > MAX_RETRIES:
         refuse(400, f"`n_retries` must be at most {MAX_RETRIES}; got {request.n_retries}.")
     messages: list[BaseMessage] = [SystemMessage(INSTRUCTIONS), HumanMessage(_prompt(request))]
-    context = BrainContext("policy", _ENDPOINT_TYPE, policy=request)
+    context = BackendContext("policy", _ENDPOINT_TYPE, policy=request)
     usage = UsageMetadata(input_tokens=0, output_tokens=0, total_tokens=0)
     attempts = request.n_retries + 1
     for _ in range(attempts):
         asked = ChatRequest(request.model, list(messages), stream=True)
-        message = whole(_bounded(brain.stream(asked, context)))
+        message = whole(_bounded(backend.stream(asked, context)))
         usage = add_usage(usage, message.usage_metadata)
         text, problems = _draft(message, request)
         if not problems:

@@ -1,4 +1,4 @@
-"""Scripts as brains: the first rule that matches a request answers it.
+"""Scripts as backends: the first rule that matches a request answers it.
 
 ```yaml
 rules:
@@ -43,7 +43,7 @@ from langchain_sequrity.display import plain
 from langchain_sequrity.errors import StatusError, UsageError
 from langchain_sequrity.headers.base import Array, Count, Length, Name, Number, Text
 from langchain_sequrity.local.answers import ModelAnswer, stream_answer
-from langchain_sequrity.local.backends import Brain, BrainContext
+from langchain_sequrity.local.backends import Backend, BackendContext
 from langchain_sequrity.local.conversation import last_user, text_of, tool_results
 from langchain_sequrity.local.refusals import refuse
 from langchain_sequrity.patterns import Pattern, PatternError
@@ -335,7 +335,7 @@ class Script:
             raise UsageError(msg)
         return cls(data, name=f"`{path}`")
 
-    def answer(self, request: ChatRequest, context: BrainContext) -> ModelAnswer | None:
+    def answer(self, request: ChatRequest, context: BackendContext) -> ModelAnswer | None:
         """Find the first matching rule, wait for its `delay`, and return its answer.
 
         Args:
@@ -369,19 +369,19 @@ class Script:
         return f"<Script of {len(self._rules)} rules>"
 
 
-class ScriptBrain:
-    """A script as a brain.
+class ScriptBackend:
+    """A script as a backend.
 
     Args:
         script: The script.
-        fallback: The brain for requests that no rule matches.
+        fallback: The backend for requests that no rule matches.
     """
 
-    def __init__(self, script: Script, fallback: Brain) -> None:
+    def __init__(self, script: Script, fallback: Backend) -> None:
         self._script = script
         self._fallback = fallback
 
-    def stream(self, request: ChatRequest, context: BrainContext) -> Iterator[AIMessageChunk]:
+    def stream(self, request: ChatRequest, context: BackendContext) -> Iterator[AIMessageChunk]:
         """Answer in pieces.
 
         Args:
@@ -416,7 +416,7 @@ def _load(path: Path) -> Any:
 # Matching
 
 
-def _matches(rule: Rule, request: ChatRequest, context: BrainContext) -> bool:
+def _matches(rule: Rule, request: ChatRequest, context: BackendContext) -> bool:
     when = rule.when
     if context.role not in rule.roles():
         return False

@@ -26,11 +26,11 @@ from langchain_sequrity.errors import UsageError
 from langchain_sequrity.local import limits
 from langchain_sequrity.local.app import make_app
 from langchain_sequrity.local.auth import LOOPBACK_NAMES
-from langchain_sequrity.local.backends import Brain, ModelBrain, Role, RoleBrain
+from langchain_sequrity.local.backends import Backend, ModelBackend, Role, RoleBackend
 from langchain_sequrity.local.deterministic_model import DeterministicModel
 from langchain_sequrity.local.dual_llm.runs import Programs
 from langchain_sequrity.local.limits import give_back_large_blocks
-from langchain_sequrity.local.script import Script, ScriptBrain
+from langchain_sequrity.local.script import Script, ScriptBackend
 from langchain_sequrity.local.services import Fidelity, RequestRecord, Services
 from langchain_sequrity.local.sessions import MemorySessions, SessionStore
 
@@ -134,9 +134,9 @@ class LocalServer:
     """Sequrity's REST API on this machine: no key, no network, the same client code.
 
     Args:
-        model: The brain: any LangChain chat model. By default, a deterministic model answers from
+        model: The backend: any LangChain chat model. By default, a deterministic model answers from
             the request alone.
-        models: Brains of single roles, instead of `model`: `planner` writes programs, `reader`
+        models: Backends of single roles, instead of `model`: `planner` writes programs, `reader`
             reads data for them, `policy` writes policies.
         script: Rules that answer first: a `Script`, a path to a YAML or JSON file, or a list of
             rules.
@@ -191,7 +191,7 @@ class LocalServer:
         self._port = port
         self._services = Services(
             store=self.sessions,
-            brain=_brain(model, models or {}, script),
+            backend=_backend(model, models or {}, script),
             api_keys=api_keys,
             hosts=LOOPBACK_NAMES if host in LOOPBACK_NAMES else None,
             fidelity=fidelity,
@@ -298,11 +298,11 @@ def is_key(key: object) -> bool:
     return bool(key) and key.isascii() and key.isprintable() and " " not in key
 
 
-def _brain(
+def _backend(
     model: BaseChatModel | None,
     models: Mapping[Role, BaseChatModel],
     script: Script | str | Path | Iterable[Mapping[str, Any]] | None,
-) -> Brain:
+) -> Backend:
     if model is not None and not isinstance(model, BaseChatModel):
         msg = f"`model` must be a LangChain chat model; got {model!r}. Omit it for the default."
         raise UsageError(msg)
@@ -315,16 +315,16 @@ def _brain(
         if not isinstance(one, BaseChatModel):
             msg = f"`models[{role!r}]` must be a LangChain chat model; got `{type(one).__name__}`."
             raise UsageError(msg)
-    brain: Brain = DeterministicModel() if model is None else ModelBrain(model)
+    backend: Backend = DeterministicModel() if model is None else ModelBackend(model)
     if models:
-        brain = RoleBrain({role: ModelBrain(one) for role, one in models.items()}, brain)
+        backend = RoleBackend({role: ModelBackend(one) for role, one in models.items()}, backend)
     if script is None:
-        return brain
+        return backend
     if isinstance(script, str | Path):
         script = Script.from_file(script)
     elif not isinstance(script, Script):
         script = Script(script)
-    return ScriptBrain(script, brain)
+    return ScriptBackend(script, backend)
 
 
 class _Running:
@@ -360,7 +360,7 @@ class _Running:
 
     def stop(self) -> None:
         self._server.should_exit = True
-        # A brain that is still answering cannot be interrupted; its thread ends with its answer.
+        # A backend that is still answering cannot be interrupted; its thread ends with its answer.
         self._thread.join(_STOP_SECONDS)
         self._socket.close()
 

@@ -1,11 +1,11 @@
-"""What the endpoints of a server share: brain, sessions, programs, limits; inputs of a turn."""
+"""What the endpoints of a server share: backend, sessions, programs, limits; inputs of a turn."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 from langchain_sequrity.local import auth, limits
-from langchain_sequrity.local.backends import Brain
+from langchain_sequrity.local.backends import Backend
 from langchain_sequrity.local.configuration import Configuration
 from langchain_sequrity.local.dual_llm.runs import Programs, Runs
 from langchain_sequrity.local.limits import MemoryBudget
@@ -45,7 +45,7 @@ class Services:
 
     Attributes:
         store: Where sessions live.
-        brain: What answers.
+        backend: What answers.
         api_keys: Allowed keys; `None` allows any key.
         hosts: Allowed names in a Host header; `None` allows any name.
         fidelity: Which fields of a request are honoured.
@@ -59,7 +59,7 @@ class Services:
     """
 
     store: SessionStore
-    brain: Brain
+    backend: Backend
     api_keys: Sequence[str] | None = field(default=None, repr=False)
     hosts: frozenset[str] | None = auth.LOOPBACK_NAMES
     fidelity: Fidelity = "full"
@@ -80,7 +80,7 @@ class TurnInputs:
         request: The request as it was sent.
         session: Its session.
         configuration: The configuration from the session's headers.
-        services: Brain, store and waiting programs.
+        services: Backend, store and waiting programs.
         endpoint_type: First segment of the path.
         new_call_id: Makes the id of a tool call.
         added_policy: Whether this request, not its session, sets `history_mismatch_policy`.

@@ -14,7 +14,7 @@ from langchain_core.messages.tool import ToolCallChunk
 
 from langchain_sequrity.headers import FsmConfig
 from langchain_sequrity.labels import Labels
-from langchain_sequrity.local.backends import Brain, BrainContext, as_piece, whole
+from langchain_sequrity.local.backends import Backend, BackendContext, as_piece, whole
 from langchain_sequrity.local.conversation import complete, text_of, this_turn
 from langchain_sequrity.local.dual_llm.model_calls import Models
 from langchain_sequrity.local.policy_gate import Gate, check_entry, denial_message
@@ -68,8 +68,8 @@ class SingleAnswer:
         messages = complete(request.messages, session.messages, only_new=only_new)
         self.request = replace(request, messages=messages)
         self._session = session
-        self._brain = services.brain
-        self._context = BrainContext(endpoint_type=inputs.endpoint_type)
+        self._backend = services.backend
+        self._context = BackendContext(endpoint_type=inputs.endpoint_type)
         self._new_call_id = inputs.new_call_id
         self._guard: _PolicyGuard | None = None
         if inputs.configuration.is_guarded:
@@ -82,16 +82,16 @@ class SingleAnswer:
         named = set[int | None]()
         if self._guard is None:
             plain = replace(self.request, messages=_without_wrappers(self.request.messages))
-            chunks = self._brain.stream(plain, self._context)
+            chunks = self._backend.stream(plain, self._context)
         else:
-            chunks = self._guard.stream(self.request, self._brain, self._context)
+            chunks = self._guard.stream(self.request, self._backend, self._context)
         for chunk in chunks:
             calls = chunk.tool_call_chunks
             chunk.tool_call_chunks = [self._with_own_id(call, named) for call in calls]
             yield chunk
 
     def _with_own_id(self, call: ToolCallChunk, named: set[int | None]) -> ToolCallChunk:
-        """A call's id names its session and is sent once; the brain's own id is not sent."""
+        """A call's id names its session and is sent once; the backend's own id is not sent."""
         if call["index"] in named:
             return ToolCallChunk(**{**call, "id": None})
         named.add(call["index"])
@@ -119,7 +119,7 @@ class _PolicyGuard:
 
     def __init__(self, state: SingleState, inputs: TurnInputs) -> None:
         configuration, services = inputs.configuration, inputs.services
-        models = Models(services.brain, inputs.endpoint_type, inputs.request.model, {})
+        models = Models(services.backend, inputs.endpoint_type, inputs.request.model, {})
         tools = tools_sent(inputs.request.tools)
         self.state = state
         self._fsm = configuration.fsm
@@ -127,13 +127,13 @@ class _PolicyGuard:
         self._replacing_tools = services.replacing_tools
 
     def stream(
-        self, request: ChatRequest, brain: Brain, context: BrainContext
+        self, request: ChatRequest, backend: Backend, context: BackendContext
     ) -> Iterator[AIMessageChunk]:
         """Take the results of the request, let the model answer, and check its calls.
 
         Args:
             request: The request.
-            brain: The model.
+            backend: The model.
             context: The role and the endpoint.
 
         Yields:
@@ -146,7 +146,7 @@ class _PolicyGuard:
         if clears_labels and not this_turn(request.messages):
             self.state.labels = Labels()
         messages = self._shown(request.messages)
-        message = whole(brain.stream(replace(request, messages=messages), context))
+        message = whole(backend.stream(replace(request, messages=messages), context))
         denied = self._denial(message)
         yield as_piece(message) if denied is None else _refusal(message, *denied)
 

@@ -16,7 +16,7 @@ from langchain_core.messages import AIMessage, AIMessageChunk, ToolMessage
 
 from langchain_sequrity.local import limits, session_headers
 from langchain_sequrity.local.agent_arch import ChatAnswer, answer_for
-from langchain_sequrity.local.backends import BoundedBrain, whole
+from langchain_sequrity.local.backends import BoundedBackend, whole
 from langchain_sequrity.local.configuration import configure
 from langchain_sequrity.local.http import Incoming, parse
 from langchain_sequrity.local.refusals import refuse
@@ -48,7 +48,7 @@ class ChatTurn:
 
     Args:
         incoming: The request.
-        services: Brain, store and everything else that requests share.
+        services: Backend, store and everything else that requests share.
 
     Attributes:
         session: The session, reserved until the reply is over.
@@ -62,8 +62,8 @@ class ChatTurn:
     """
 
     def __init__(self, incoming: Incoming, services: Services) -> None:
-        brain = BoundedBrain(services.brain, incoming.charge)
-        self._services = replace(services, brain=brain)
+        backend = BoundedBackend(services.backend, incoming.charge)
+        self._services = replace(services, backend=backend)
         self.charge = incoming.charge
         self._store = services.store
         self._documented = services.fidelity == "documented"
@@ -144,7 +144,7 @@ class ChatTurn:
         its next request at once, or hang up.
         """
         chunks = self._finishing_chunks()
-        # Before the stream starts: an error of the brain then still has its own status.
+        # Before the stream starts: an error of the backend then still has its own status.
         first = list(islice(chunks, 1))
         yield from self._format.write_stream(chain(first, chunks), self._head)
 

@@ -231,7 +231,7 @@ class StreamTotals:
 
     @property
     def calls(self) -> list[tuple[str | None, str | None, str]]:
-        """Id, name and arguments of each call; brains may mix the fragments of several calls."""
+        """Id, name and arguments of each call; backends may mix the fragments of several calls."""
         return [
             (
                 next((one["id"] for one in fragments if one["id"]), None),

@@ -1,4 +1,4 @@
-"""Requests without an SDK, and brains that wait for the test."""
+"""Requests without an SDK, and backends that wait for the test."""
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -111,7 +111,7 @@ class Api:
 
 
 class Gate:
-    """A brain that answers only after `opened` is set: `script=[{"answer": gate}]`."""
+    """A backend that answers only after `opened` is set: `script=[{"answer": gate}]`."""
 
     def __init__(self) -> None:
         self.entered = threading.Semaphore(0)

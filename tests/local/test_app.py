@@ -18,7 +18,7 @@ from langchain_core.messages import AIMessageChunk
 from langchain_sequrity.local import MemorySessions, RequestRecord
 from langchain_sequrity.local.app import make_app
 from langchain_sequrity.local.deterministic_model import DeterministicModel
-from langchain_sequrity.local.script import Script, ScriptBrain
+from langchain_sequrity.local.script import Script, ScriptBackend
 from langchain_sequrity.local.services import Services
 from langchain_sequrity.wire.routes import CHAT_ROUTES, POLICY_ROUTES, VALIDATE_HEADERS_PATH
 from langchain_sequrity.wire.sse import SSEDecoder
@@ -98,7 +98,7 @@ def test_every_route_streams_in_its_format(api: Api, route: Any) -> None:
 @pytest.mark.long(sample=2)
 @pytest.mark.parametrize("suffix", SMALLEST)
 @pytest.mark.parametrize("stream", [False, True])
-def test_an_error_of_the_brain_keeps_its_status_in_every_format(
+def test_an_error_of_the_backend_keeps_its_status_in_every_format(
     serve: Serve, suffix: str, stream: bool
 ) -> None:
     api = serve(script=[{"error": {"status": 529, "message": "Busy.", "retry_after": 3}}])
@@ -109,7 +109,7 @@ def test_an_error_of_the_brain_keeps_its_status_in_every_format(
 
 
 @pytest.mark.parametrize("suffix", SMALLEST)
-def test_a_brain_that_fails_in_a_stream_ends_it_with_an_error_of_the_format(
+def test_a_backend_that_fails_in_a_stream_ends_it_with_an_error_of_the_format(
     serve: Serve, suffix: str
 ) -> None:
     api = serve(model=Speaker(pieces=late_explosion))
@@ -121,7 +121,7 @@ def test_a_brain_that_fails_in_a_stream_ends_it_with_an_error_of_the_format(
     error = json.loads(last.data)
     message = error["message"] if suffix == "responses" else error["error"]["message"]
     assert "failed" in message
-    assert "secret-of-the-brain" not in reply.text
+    assert "secret-of-the-backend" not in reply.text
 
 
 @pytest.mark.parametrize(
@@ -425,8 +425,8 @@ def test_a_body_of_exactly_the_size_limit_is_accepted(api: Api) -> None:
 
 async def test_a_turn_over_the_limit_is_429_with_retry_after() -> None:
     gate = Gate()
-    brain = ScriptBrain(Script([{"answer": gate}]), DeterministicModel())
-    app = make_app(Services(MemorySessions(), brain, max_turns_at_once=2))
+    backend = ScriptBackend(Script([{"answer": gate}]), DeterministicModel())
+    app = make_app(Services(MemorySessions(), backend, max_turns_at_once=2))
     headers = {"Authorization": "Bearer k"}
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost", headers=headers) as client:  # fmt: skip
         async with asyncio.TaskGroup() as group:
@@ -446,7 +446,7 @@ async def test_a_turn_over_the_limit_is_429_with_retry_after() -> None:
 
 
 def explode(_request: object = None) -> str:
-    msg = "secret-of-the-brain"
+    msg = "secret-of-the-backend"
     raise RuntimeError(msg)
 
 
@@ -457,7 +457,7 @@ def late_explosion() -> Iterator[str]:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_brain_that_raises_is_500_without_a_traceback(
+def test_a_backend_that_raises_is_500_without_a_traceback(
     serve: Serve, caplog: pytest.LogCaptureFixture, stream: bool
 ) -> None:
     caplog.set_level(logging.CRITICAL, "langchain_sequrity.local")
@@ -466,7 +466,7 @@ def test_a_brain_that_raises_is_500_without_a_traceback(
     assert reply.status_code >= 500
     assert detail(reply)
     assert reply.headers["x-request-id"]
-    assert "secret-of-the-brain" not in reply.text
+    assert "secret-of-the-backend" not in reply.text
     assert "Traceback" not in reply.text
     assert said(api.chat("Hi"))["content"]
 
@@ -485,10 +485,10 @@ async def test_a_failure_is_logged_with_the_id_of_the_request(
     assert reply.status_code == 500
     assert "X-Request-ID" in detail(reply)
     assert reply.headers["x-request-id"] in caplog.text
-    assert "secret-of-the-brain" in caplog.text
+    assert "secret-of-the-backend" in caplog.text
 
 
-def test_a_brain_that_raises_in_a_stream_ends_it_with_an_error_event(serve: Serve) -> None:
+def test_a_backend_that_raises_in_a_stream_ends_it_with_an_error_event(serve: Serve) -> None:
     api = serve(model=Speaker(pieces=late_explosion))
     with api.stream("Hi") as reply:
         assert reply.status_code == 200
@@ -497,7 +497,7 @@ def test_a_brain_that_raises_in_a_stream_ends_it_with_an_error_event(serve: Serv
     error = orjson.loads(last)["error"]
     assert error["message"]
     assert error["code"] >= 500
-    assert "secret-of-the-brain" not in last
+    assert "secret-of-the-backend" not in last
     assert "[DONE]" not in chunks
 
 
@@ -517,8 +517,8 @@ async def test_a_failure_of_the_server_in_a_stream_is_an_error_event(
         reply = await client.post(CHAT, json=body, headers={"Authorization": "Bearer k"})
     *_, last = events(reply.content)
     assert orjson.loads(last)["error"]["code"] == 500
-    assert "secret-of-the-brain" not in reply.text
-    assert "secret-of-the-brain" in caplog.text
+    assert "secret-of-the-backend" not in reply.text
+    assert "secret-of-the-backend" in caplog.text
 
 
 def test_a_client_that_hangs_up_while_sending_is_recorded_and_not_logged_as_an_error(

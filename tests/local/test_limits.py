@@ -32,7 +32,7 @@ HI: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "Hi
 
 @pytest.fixture
 def small(http: httpx.Client) -> Iterator[Api]:
-    """A server with 1 MiB for all requests together; its brain waits for the test."""
+    """A server with 1 MiB for all requests together; its backend waits for the test."""
     gate = Gate()
     server = LocalServer(script=[{"when": {"user": "wait"}, "answer": gate}])
     server._services = replace(server._services, budget=MemoryBudget(MIB))

@@ -1,4 +1,4 @@
-"""The brains behind the local server: the deterministic model, and LangChain models."""
+"""The backends behind the local server: the deterministic model, and LangChain models."""
 
 import json
 import time
@@ -34,12 +34,12 @@ from pydantic import BaseModel, Field, SecretStr
 from langchain_sequrity import ChatSequrity
 from langchain_sequrity.errors import ServerFailed, StatusError
 from langchain_sequrity.local.answers import count_message
-from langchain_sequrity.local.backends import Brain, BrainContext, ModelBrain
+from langchain_sequrity.local.backends import Backend, BackendContext, ModelBackend
 from langchain_sequrity.local.deterministic_model import DeterministicModel
 from langchain_sequrity.wire.exchange import ChatRequest
 from tests.local.conftest import Serve
 
-CHAT = BrainContext()
+CHAT = BackendContext()
 
 
 def ask(prompt: str | list[BaseMessage] = "Hello", **request: Any) -> ChatRequest:
@@ -47,12 +47,12 @@ def ask(prompt: str | list[BaseMessage] = "Hello", **request: Any) -> ChatReques
     return ChatRequest(model="any/model", messages=messages, **request)
 
 
-def pieces(request: ChatRequest, brain: Brain | None = None) -> list[AIMessageChunk]:
-    return list((brain or DeterministicModel()).stream(request, CHAT))
+def pieces(request: ChatRequest, backend: Backend | None = None) -> list[AIMessageChunk]:
+    return list((backend or DeterministicModel()).stream(request, CHAT))
 
 
-def answer(request: ChatRequest, brain: Brain | None = None) -> AIMessageChunk:
-    first, *others = pieces(request, brain)
+def answer(request: ChatRequest, backend: Backend | None = None) -> AIMessageChunk:
+    first, *others = pieces(request, backend)
     return first + others if others else first
 
 
@@ -704,7 +704,7 @@ def test_a_model_gets_the_options_of_the_request() -> None:
         max_tokens=5,
         parallel_tool_calls=False,
     )
-    answer(request, ModelBrain(model))
+    answer(request, ModelBackend(model))
     [asked] = model.asked
     expected = {
         "tools": TOOLS,
@@ -719,7 +719,7 @@ def test_a_model_gets_the_options_of_the_request() -> None:
 
 def test_a_model_does_not_get_options_that_the_request_omits() -> None:
     model = Recorder(replies=HELLO)
-    answer(ask("Hi", response_format={"type": "text"}), ModelBrain(model))
+    answer(ask("Hi", response_format={"type": "text"}), ModelBackend(model))
     assert model.asked == [{"stop": None}]
 
 
@@ -728,19 +728,19 @@ def test_a_model_does_not_get_options_that_the_request_omits() -> None:
 )
 def test_a_tool_choice_reaches_the_model_in_the_form_of_langchain(choice: Any, passed: str) -> None:
     model = Recorder(replies=HELLO)
-    answer(ask("Hi", tools=TOOLS, tool_choice=choice), ModelBrain(model))
+    answer(ask("Hi", tools=TOOLS, tool_choice=choice), ModelBackend(model))
     assert model.asked[0]["tool_choice"] == passed
 
 
 def test_a_model_streams_and_is_not_traced() -> None:
     model = Recorder(replies=HELLO)
-    chunks = pieces(ask("Hi", stream=True), ModelBrain(model))
+    chunks = pieces(ask("Hi", stream=True), ModelBackend(model))
     assert [chunk.text for chunk in chunks if chunk.text] == ["Hel", "lo"]
     assert model.traced == [False, False]
 
 
 def test_usage_is_counted_if_the_model_reports_none() -> None:
-    usage = answer(ask("Hi", stream=True), ModelBrain(Recorder(replies=HELLO))).usage_metadata
+    usage = answer(ask("Hi", stream=True), ModelBackend(Recorder(replies=HELLO))).usage_metadata
     assert usage is not None
     assert usage["input_tokens"] > 0
     assert usage["output_tokens"] == 2
@@ -757,7 +757,7 @@ def test_usage_in_several_chunks_of_a_model_is_summed_in_the_last_chunk() -> Non
             response_metadata={"stop_reason": "max_tokens"},
         ),
     ]
-    chunks = pieces(ask("Hi", stream=True), ModelBrain(Recorder(replies=replies)))
+    chunks = pieces(ask("Hi", stream=True), ModelBackend(Recorder(replies=replies)))
     assert [chunk.usage_metadata for chunk in chunks[:-1]] == [None] * (len(chunks) - 1)
     assert chunks[-1].usage_metadata
     assert chunks[-1].usage_metadata["total_tokens"] == 9
@@ -774,7 +774,7 @@ def test_calls_streamed_with_or_without_indices_stay_separate(
 
     parts = [("f", "{", "1"), (None, "}", None), ("g", "{}", "2")]
     replies = [piece(*part, index) for part, index in zip(parts, indices, strict=True)]
-    message = answer(ask("Hi", stream=True), ModelBrain(Recorder(replies=replies)))
+    message = answer(ask("Hi", stream=True), ModelBackend(Recorder(replies=replies)))
     assert [(call["name"], call["args"]) for call in message.tool_calls] == [("f", {}), ("g", {})]
 
 
@@ -782,14 +782,14 @@ def test_a_call_with_broken_arguments_is_passed_on() -> None:
     broken = {"name": "f", "args": "{", "id": "1", "error": None, "type": "invalid_tool_call"}
     message = AIMessage("", invalid_tool_calls=[broken])
     model = GenericFakeChatModel(messages=iter([message]))
-    [chunk] = answer(ask("Hi"), ModelBrain(model)).tool_call_chunks
+    [chunk] = answer(ask("Hi"), ModelBackend(model)).tool_call_chunks
     assert (chunk["name"], chunk["args"]) == ("f", "{")
 
 
 def test_an_error_of_this_package_keeps_its_status() -> None:
     failure = StatusError("Gone.", status=410)
     with pytest.raises(StatusError, match="Gone") as caught:
-        answer(ask("Hi"), ModelBrain(Broken(replies=[], failure=failure)))
+        answer(ask("Hi"), ModelBackend(Broken(replies=[], failure=failure)))
     assert caught.value is failure
 
 
@@ -799,14 +799,14 @@ def test_content_blocks_of_other_providers_become_text_and_reasoning() -> None:
         {"type": "text", "text": "Hello"},
     ]
     model = Recorder(replies=[AIMessageChunk(content=content)])
-    message = answer(ask("Hi"), ModelBrain(model))
+    message = answer(ask("Hi"), ModelBackend(model))
     assert (message.text, message.additional_kwargs) == ("Hello", {"reasoning_content": "Hm."})
 
 
 def test_a_fake_model_without_tool_calling_can_answer_with_calls() -> None:
     call = {"name": "ping", "args": {}, "id": "1"}
     model = GenericFakeChatModel(messages=iter([AIMessage("", tool_calls=[call])]))
-    message = answer(ask("Hi", tools=TOOLS), ModelBrain(model))
+    message = answer(ask("Hi", tools=TOOLS), ModelBackend(model))
     assert [(one["name"], one["args"]) for one in message.tool_calls] == [("ping", {})]
     assert message.response_metadata["finish_reason"] == "tool_calls"
 
@@ -814,7 +814,7 @@ def test_a_fake_model_without_tool_calling_can_answer_with_calls() -> None:
 def test_a_fake_model_without_tool_calling_can_stream_calls() -> None:
     call = {"name": "ping", "args": {}, "id": "1"}
     model = GenericFakeChatModel(messages=iter([AIMessage("", tool_calls=[call])]))
-    message = answer(ask("Hi", tools=TOOLS, stream=True), ModelBrain(model))
+    message = answer(ask("Hi", tools=TOOLS, stream=True), ModelBackend(model))
     assert [(one["name"], one["args"]) for one in message.tool_calls] == [("ping", {})]
 
 
@@ -824,9 +824,9 @@ def test_a_failing_model_is_502_and_its_place_is_logged_without_its_message(
     failure = RuntimeError("sk-secret")
     failure.__cause__ = ValueError("sk-secret, too")
     failure.__cause__.__cause__ = failure
-    brain = ModelBrain(Broken(replies=[], failure=failure))
+    backend = ModelBackend(Broken(replies=[], failure=failure))
     with pytest.raises(ServerFailed) as caught:
-        answer(ask("Hi"), brain)
+        answer(ask("Hi"), backend)
     assert caught.value.status == 502
     assert "sk-secret" not in str(caught.value) + str(caught.value.body)
     assert "RuntimeError" in str(caught.value)
@@ -841,7 +841,7 @@ def test_a_models_rate_limit_is_passed_on() -> None:
     failure = RuntimeError("slow down")
     failure.status_code = 429  # type: ignore[attr-defined]
     with pytest.raises(StatusError) as caught:
-        answer(ask("Hi"), ModelBrain(Broken(replies=[], failure=failure)))
+        answer(ask("Hi"), ModelBackend(Broken(replies=[], failure=failure)))
     assert caught.value.status == 429
 
 
@@ -854,7 +854,7 @@ def test_an_answer_in_openais_length_error_is_passed_on() -> None:
         "usage": {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10},
     })  # fmt: skip
     failure = LengthFinishReasonError(completion=completion)
-    cut = answer(ask("Hi"), ModelBrain(Broken(replies=[], failure=failure)))
+    cut = answer(ask("Hi"), ModelBackend(Broken(replies=[], failure=failure)))
     [chunk] = cut.tool_call_chunks
     assert (cut.text, chunk["name"], chunk["args"]) == ("{", "f", '{"a')
     assert cut.response_metadata["finish_reason"] == "length"

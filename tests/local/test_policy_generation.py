@@ -25,7 +25,7 @@ from langchain_sequrity import sqrt
 from langchain_sequrity.errors import StatusError
 from langchain_sequrity.local import RequestRecord, Script
 from langchain_sequrity.local.app import make_app
-from langchain_sequrity.local.backends import BrainContext
+from langchain_sequrity.local.backends import BackendContext
 from langchain_sequrity.local.deterministic_model import DeterministicModel
 from langchain_sequrity.local.limits import POLICY_BODY
 from langchain_sequrity.local.policy_writer import (
@@ -34,7 +34,7 @@ from langchain_sequrity.local.policy_writer import (
     SAMPLE,
     write_policy,
 )
-from langchain_sequrity.local.script import ScriptBrain
+from langchain_sequrity.local.script import ScriptBackend
 from langchain_sequrity.local.services import Services
 from langchain_sequrity.local.sessions import MemorySessions
 from langchain_sequrity.sqrt import check
@@ -236,7 +236,7 @@ def test_the_draft_has_rules_for_the_named_internal_tools_only(api: Api) -> None
 
 
 class Writer:
-    """A brain that gives these answers in turn, and records its requests."""
+    """A backend that gives these answers in turn, and records its requests."""
 
     def __init__(self, *answers: str | dict[str, Any]) -> None:
         self._answers = iter(answers)
@@ -471,7 +471,7 @@ def test_a_rule_that_single_llm_sessions_cannot_apply_is_a_mistake(serve: Serve)
 
 
 class Thinker:
-    """A brain with endless reasoning."""
+    """A backend with endless reasoning."""
 
     def stream(self, *_: Any) -> Iterator[AIMessageChunk]:
         while True:
@@ -557,7 +557,7 @@ def test_the_status_of_a_failing_model_is_passed_on_without_its_message(
 
 def test_the_default_model_writes_a_draft_only_if_it_gets_the_policy_request_as_data() -> None:
     for data in (None, PolicyRequest("oai_chat_completion", "m", "Be safe.", NESTED)):
-        context = BrainContext("policy", policy=data)
+        context = BackendContext("policy", policy=data)
         chunks = DeterministicModel().stream(ChatRequest("m", []), context)
         text = "".join(str(chunk.text) for chunk in chunks)
         assert text.startswith("/// DRAFT") is (data is not None)
@@ -641,8 +641,8 @@ def test_the_body_of_a_chat_is_422(api: Api) -> None:
 
 async def test_policies_and_chats_share_the_limit_of_turns() -> None:
     gate = Gate()
-    brain = ScriptBrain(Script([{"answer": gate, "times": 1}]), DeterministicModel())
-    app = make_app(Services(MemorySessions(), brain, max_turns_at_once=1))
+    backend = ScriptBackend(Script([{"answer": gate, "times": 1}]), DeterministicModel())
+    app = make_app(Services(MemorySessions(), backend, max_turns_at_once=1))
     headers = {"Authorization": "Bearer k"}
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(

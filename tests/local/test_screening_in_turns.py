@@ -269,7 +269,7 @@ def test_empty_texts_are_not_sent_to_the_classifier_model(stage: Stage) -> None:
     assert [str(one.messages[-1].text) for one in play.scores.requests] == ["sent"]
 
 
-# Brains
+# Backends
 
 
 def test_a_script_gives_scores_with_value_rules(serve: Serve) -> None:

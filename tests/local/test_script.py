@@ -1,4 +1,4 @@
-"""Scripts: rules that answer before the other brain does."""
+"""Scripts: rules that answer before the other backend does."""
 
 import json
 import threading
@@ -16,9 +16,9 @@ from langchain_core.messages import (
 )
 
 from langchain_sequrity.errors import RateLimited, ServerFailed, StatusError, UsageError
-from langchain_sequrity.local.backends import BrainContext
+from langchain_sequrity.local.backends import BackendContext
 from langchain_sequrity.local.deterministic_model import DeterministicModel
-from langchain_sequrity.local.script import Script, ScriptBrain
+from langchain_sequrity.local.script import Script, ScriptBackend
 from langchain_sequrity.wire.exchange import ChatRequest
 
 WEATHER_CALL = {"name": "get_weather", "args": {"city": "Rome"}, "id": "1"}
@@ -40,9 +40,9 @@ def answer(
     **context: Any,
 ) -> AIMessageChunk:
     script = rules if isinstance(rules, Script) else Script(rules)
-    brain = ScriptBrain(script, DeterministicModel())
+    backend = ScriptBackend(script, DeterministicModel())
     asked = ask(request) if isinstance(request, str) else request
-    first, *others = brain.stream(asked, BrainContext(**context))
+    first, *others = backend.stream(asked, BackendContext(**context))
     return first + others if others else first
 
 
@@ -58,7 +58,7 @@ def test_the_first_rule_that_matches_answers() -> None:
     assert answer(rules).text == "two"
 
 
-def test_the_other_brain_answers_if_no_rule_matches() -> None:
+def test_the_other_backend_answers_if_no_rule_matches() -> None:
     assert answer([{"when": {"user": "bye"}, "text": "one"}]).text == "You said: Hello"
 
 

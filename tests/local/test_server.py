@@ -216,7 +216,7 @@ def test_stopping_cuts_open_streams_within_three_seconds(
     assert caplog.text == ""
 
 
-def test_stopping_does_not_wait_for_a_slow_brain() -> None:
+def test_stopping_does_not_wait_for_a_slow_backend() -> None:
     gate = Gate()
     sessions = MemorySessions()
     server = LocalServer(script=[{"answer": gate}], store=sessions).start()

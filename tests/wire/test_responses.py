@@ -1379,7 +1379,7 @@ TOKENS: UsageMetadata = {"input_tokens": 3, "output_tokens": 2, "total_tokens": 
 def _answer(
     message: AIMessage, *, finish_reason: str | None = None, whole: bool = False
 ) -> Iterator[AIMessageChunk]:
-    """The chunks of a brain. The finish reason is in the last one."""
+    """The chunks of a backend. The finish reason is in the last one."""
     for key in ("reasoning_content", "refusal"):
         for piece in _pieces(message.additional_kwargs.get(key, "")):
             yield AIMessageChunk(content="", additional_kwargs={key: piece})
@@ -1515,7 +1515,7 @@ FRAGMENTS = [
 
 
 @pytest.mark.parametrize("fragments", [c[1] for c in FRAGMENTS], ids=[c[0] for c in FRAGMENTS])
-def test_an_item_is_done_before_the_next_begins_however_the_brain_mixes_calls(
+def test_an_item_is_done_before_the_next_begins_however_the_backend_mixes_calls(
     fragments: list[tuple[int, str, str | None]],
 ) -> None:
     chunks = [_fragment(index, args, call_id, call_id and f"f{call_id}") for index, args, call_id in fragments]  # fmt: skip

@@ -38,7 +38,7 @@ from langchain_sequrity.wire.routes import (
 if TYPE_CHECKING:
     from langchain_sequrity.policy_generation import PolicyProposal
 
-_LIVE_MODEL, _OFFLINE_MODEL = "openai/gpt-5-mini", "offline/brain"
+_LIVE_MODEL, _OFFLINE_MODEL = "openai/gpt-5-mini", "offline/model"
 _PROVIDERS = [provider for provider in POLICY_PROVIDERS if provider is not None]
 _NOTE = (
     "This is a proposal, and nothing uses it yet. Read it, then test it: "

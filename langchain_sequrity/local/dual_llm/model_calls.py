@@ -15,7 +15,7 @@ from langchain_core.messages import (
 from langchain_core.messages.ai import UsageMetadata, add_usage
 
 from langchain_sequrity.local import limits
-from langchain_sequrity.local.backends import Brain, BrainContext, PlanContext, whole
+from langchain_sequrity.local.backends import Backend, BackendContext, PlanContext, whole
 from langchain_sequrity.local.dual_llm import prompts
 from langchain_sequrity.sizes import of_json
 from langchain_sequrity.strict_json import loads, nests_deeper
@@ -36,10 +36,10 @@ class UnusableAnswer(Exception):
 
 
 class Models:
-    """Planner, data model and classifiers behind one brain.
+    """Planner, data model and classifiers behind one backend.
 
     Args:
-        brain: The brain that answers.
+        backend: The backend that answers.
         endpoint_type: First segment of the path, for scripts.
         model: The model in the request, `"planner"` or `"planner,worker"`.
         max_output_tokens: Output limits by role.
@@ -52,12 +52,12 @@ class Models:
 
     def __init__(
         self,
-        brain: Brain,
+        backend: Backend,
         endpoint_type: str,
         model: str,
         max_output_tokens: Mapping[str, int],
     ) -> None:
-        self._brain = brain
+        self._backend = backend
         self._endpoint_type = endpoint_type
         self._max_output_tokens = max_output_tokens
         planner, _, worker = model.partition(",")
@@ -83,7 +83,7 @@ class Models:
         Returns:
             The chunks of its answer.
         """
-        context = BrainContext("planner", self._endpoint_type, plan=plan)
+        context = BackendContext("planner", self._endpoint_type, plan=plan)
         return self._ask(ChatRequest(model or self.planner, messages, stream=True), context)
 
     def read(self, query: str, schema: Mapping[str, Any]) -> Any:
@@ -111,7 +111,7 @@ class Models:
 
     def score(self, name: str, text: str) -> float:
         """Let a classifier score a text, 0 to 1; raises `UnusableAnswer` for other answers."""
-        context = BrainContext("classifier", self._endpoint_type, classifier=name)
+        context = BackendContext("classifier", self._endpoint_type, classifier=name)
         message = self._whole(prompts.classifier(name), text, None, context)
         answer = str(message.text).strip()
         if not _NUMBER.match(answer):
@@ -120,7 +120,7 @@ class Models:
         return float(answer)
 
     def _data(self, instructions: str, query: str, schema: Mapping[str, Any]) -> Any:
-        context = BrainContext("quarantined", self._endpoint_type)
+        context = BackendContext("quarantined", self._endpoint_type)
         prompt = query
         for _ in range(_READINGS - 1):
             message = self._whole(instructions, prompt, schema, context)
@@ -132,7 +132,11 @@ class Models:
         return _read(str(self._whole(instructions, prompt, schema, context).text), schema)
 
     def _whole(
-        self, instructions: str, query: str, schema: Mapping[str, Any] | None, context: BrainContext
+        self,
+        instructions: str,
+        query: str,
+        schema: Mapping[str, Any] | None,
+        context: BackendContext,
     ) -> AIMessage:
         shape = None
         if schema is not None:
@@ -148,9 +152,9 @@ class Models:
             raise UnusableAnswer(msg)
         return message
 
-    def _ask(self, request: ChatRequest, context: BrainContext) -> Iterator[AIMessageChunk]:
+    def _ask(self, request: ChatRequest, context: BackendContext) -> Iterator[AIMessageChunk]:
         limit = self._max_output_tokens.get(context.role)
-        for chunk in self._brain.stream(replace(request, max_tokens=limit), context):
+        for chunk in self._backend.stream(replace(request, max_tokens=limit), context):
             if chunk.usage_metadata is not None:
                 self.usage = add_usage(self.usage, chunk.usage_metadata)
             yield chunk

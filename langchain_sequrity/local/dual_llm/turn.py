@@ -72,7 +72,7 @@ class DualAnswer:
         self._configuration = configuration
         self._failed = failed
         models = Models(
-            services.brain, inputs.endpoint_type, request.model, configuration.max_output_tokens
+            services.backend, inputs.endpoint_type, request.model, configuration.max_output_tokens
         )
         messages = [*self._diff.system, *self._diff.messages]
         self.request = replace(request, messages=messages, model=models.names)

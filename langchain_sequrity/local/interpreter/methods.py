@@ -427,8 +427,16 @@ def _type_attribute(inner: TypeValue, name: str) -> Value:
     return Builtin(name, call)
 
 
+def _hex(data: bytes, *form: Any, **named: Any) -> str:
+    sep = form[0] if form else named.get("sep", "")
+    if not isinstance(sep, str | bytes):  # an exception of the program has a length too
+        msg = f"sep must be str or bytes, not {type_name(sep)}"
+        raise TypeError(msg)
+    return data.hex(*form, **named)
+
+
 CLASS_MEMBERS["dict"] = functions({"fromkeys": _dict_fromkeys})
-METHODS[bytes] = {"decode": sized(decode), "hex": _writing(bytes.hex, 3)}
+METHODS[bytes] = {"decode": sized(decode), "hex": _writing(_hex, 3)}
 METHODS[int] = {"bit_length": pure(int.bit_length)}
 METHODS[bool] = METHODS[int]
 METHODS[float] = {"is_integer": pure(float.is_integer), "hex": pure(float.hex)}

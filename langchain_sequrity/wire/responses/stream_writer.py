@@ -1,7 +1,7 @@
 """The server's side of Responses: writes streamed replies, with OpenAI's order of events.
 
 An item ends before the next one begins. The content of a chunk decides which item is open:
-reasoning, or a message with its parts. Brains may mix fragments of several calls, so a call comes
+reasoning, or a message with its parts. Backends may mix fragments of several calls, so a call comes
 whole, after the text.
 """
 

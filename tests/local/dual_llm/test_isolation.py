@@ -78,7 +78,7 @@ def canaries(*things: Any) -> set[str]:
     return set(_CANARY.findall(repr(things)))
 
 
-class Brains:
+class Backends:
     """The planner knows the programs, the data model repeats; both record the canaries they see."""
 
     def __init__(self) -> None:
@@ -189,22 +189,22 @@ class Conversation:
 
 
 @pytest.fixture(params=[256, 3], ids=["live runs", "replayed runs"])
-def server(request: pytest.FixtureRequest, brains: Brains) -> Iterator[LocalServer]:
+def server(request: pytest.FixtureRequest, backends: Backends) -> Iterator[LocalServer]:
     """A server whose paused programs all stay live, and one that evicts nearly all of them."""
-    made = LocalServer(script=brains.script)
+    made = LocalServer(script=backends.script)
     made._services = replace(made._services, runs=Runs(max_live=request.param))
     with made:
         yield made
 
 
 @pytest.fixture
-def brains() -> Brains:
-    return Brains()
+def backends() -> Backends:
+    return Backends()
 
 
 @pytest.mark.long
 async def test_a_hundred_conversations_see_no_data_of_each_other(
-    server: LocalServer, brains: Brains
+    server: LocalServer, backends: Backends
 ) -> None:
     together = asyncio.Barrier(CROWD)
     crowd = [Conversation(number, server, together) for number in range(CROWD)]
@@ -217,8 +217,8 @@ async def test_a_hundred_conversations_see_no_data_of_each_other(
     stored = {session.id: canaries(session.messages, session.state) for session in server.sessions}
     assert stored == {session: {one.name} for one in crowd for session in one.sessions}
     # Three programs and one reading per conversation; each request has only its own canary.
-    assert len(brains.told) == 4 * CROWD
-    assert {len(told) for told in brains.told} == {1}
+    assert len(backends.told) == 4 * CROWD
+    assert {len(told) for told in backends.told} == {1}
 
 
 def test_a_result_with_the_call_id_of_another_session_is_404_and_reaches_no_session(
