@@ -8,6 +8,7 @@ agents is called at a time, and no other call that depends on the session runs b
 (`policy_middleware`).
 """
 
+import dis
 import functools
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -200,14 +201,16 @@ def _parts(one: Any, names: frozenset[str]) -> tuple[Iterable[Any], frozenset[st
         case BaseTool():
             found: Iterable[Any] = (getattr(one, name, None) for name in _TOOL_ATTRIBUTES)
         case FunctionType():
-            own = _names_in(one.__code__)
-            names |= own
-            used = (one.__globals__[name] for name in own if name in one.__globals__)
+            attributes, variables = _names_in(one.__code__)
+            names |= attributes
+            used = (one.__globals__[name] for name in variables if name in one.__globals__)
             defaults = one.__defaults__ or ()
             found = (*_closed_over(one), *used, *defaults, getattr(one, "__wrapped__", None))
         case MethodType() | BuiltinMethodType():
             function = getattr(one, "__func__", None)
-            names |= _names_in(function.__code__) if isinstance(function, FunctionType) else set()
+            names |= (
+                _names_in(function.__code__)[0] if isinstance(function, FunctionType) else set()
+            )
             found = (function, one.__self__)
         case functools.partial():
             found = (one.func, *one.args, *one.keywords.values())
@@ -232,10 +235,19 @@ def _closed_over(function: FunctionType) -> Iterator[Any]:
             yield cell.cell_contents
 
 
-def _names_in(code: CodeType) -> frozenset[str]:
-    """The attributes and global variables that code names."""
-    inner = (_names_in(one) for one in code.co_consts if isinstance(one, CodeType))
-    return frozenset(code.co_names).union(*inner)
+def _names_in(code: CodeType) -> tuple[frozenset[str], frozenset[str]]:
+    """The attributes and the global variables that code uses."""
+    attributes, variables = set[str](), set[str]()
+    for one in dis.get_instructions(code):
+        if one.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
+            variables.add(one.argval)
+        elif one.opname in ("LOAD_ATTR", "LOAD_METHOD"):
+            attributes.add(one.argval)
+        elif isinstance(one.argval, CodeType):
+            inner = _names_in(one.argval)
+            attributes |= inner[0]
+            variables |= inner[1]
+    return frozenset(attributes), frozenset(variables)
 
 
 # deepagents

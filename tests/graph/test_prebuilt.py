@@ -23,7 +23,8 @@ from langchain.tools import InjectedState, ToolRuntime, tool
 from langchain_core.messages import ToolMessage
 from langchain_core.tools import BaseTool
 from langgraph.graph import START, MessagesState, StateGraph
-from langgraph.prebuilt import ToolNode, tools_condition
+from langgraph.managed import RemainingSteps
+from langgraph.prebuilt import ToolNode, create_react_agent, tools_condition
 from langgraph.types import Command
 from pydantic import BaseModel
 
@@ -256,3 +257,26 @@ def test_middleware_of_the_user_counts_as_reading_everything(middleware: Any, no
     assert any(f"Node '{node}' reads" in str(one.message) for one in warned)
     (found,) = (one for one in program.offered.values() if one.node == node and one.role == "node")
     assert fields(found) >= {"messages", "jump_to", "structured_response"}
+
+
+@pytest.mark.filterwarnings("ignore:create_react_agent")
+@pytest.mark.parametrize("told", [Report, ("Answer.", Report)], ids=["class", "with a prompt"])
+def test_the_fields_of_create_react_agents_nodes_are_known(told: Any) -> None:
+    spec = read_graph(create_react_agent(following("hi"), [plain], response_format=told))
+    program = compile_graph(spec)
+    by_node = {one.node: one for one in program.offered.values() if one.role == "node"}
+    assert (fields(by_node["tools"]), by_node["tools"].writes) == ({"messages"}, ("messages",))
+    assert by_node["agent"].reads_from == "source"
+    assert allowed_types(annotations_of_fields(spec)["structured_response"]).classes == {Report}
+
+
+@pytest.mark.filterwarnings("ignore:create_react_agent")
+def test_create_react_agent_may_read_all_fields_of_a_larger_state() -> None:
+    class More(AgentState[Any]):
+        remaining_steps: RemainingSteps
+        secret: str
+
+    made = create_react_agent(following("hi"), [plain], state_schema=More)
+    with pytest.warns(UnknownAccess, match="Node 'agent' reads|router 'should_continue'"):
+        program = compile_graph(read_graph(made))
+    assert "secret" in fields(program.offered["agent"])

@@ -5,6 +5,7 @@ import functools
 import json
 import warnings
 from collections.abc import Callable, Mapping
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -381,6 +382,20 @@ def test_a_tool_that_runs_an_agent_without_a_policy_causes_one_warning(made: str
     agent = create_agent(Acts(), [ask], middleware=[strict])
     with pytest.raises(UsageError, match="runs agents"):
         agent.invoke({"messages": plan([])})
+
+
+@pytest.mark.filterwarnings("error::langchain_sequrity.errors.PolicyMismatch")
+def test_an_attribute_with_the_name_of_a_global_agent_is_not_that_agent() -> None:
+    client = SimpleNamespace(AGENT=len)
+
+    @tool
+    def ask(text: str) -> int:
+        """Ask a service."""
+        return int(client.AGENT(text))
+
+    policy = PolicyMiddleware('tool "pay" { must deny always; }', tools=None)
+    agent: Any = create_agent(Acts(), [ask], middleware=[policy])
+    agent.invoke({"messages": plan([])})
 
 
 def test_a_deep_agent_without_guarded_subagents_causes_a_warning() -> None:

@@ -29,10 +29,14 @@ from langchain_sequrity.graph.analysis.source import (
 )
 
 _AGENTS = "langchain.agents.factory"
+_REACT = "langgraph.prebuilt.chat_agent_executor"
 _TOOL_NODE = "langgraph.prebuilt.tool_node"
 _MIDDLEWARE = "langchain.agents.middleware."
 _MODEL_NODES = ("model_node", "amodel_node")
 _ANSWER = "structured_response"
+_REACT_FIELDS = frozenset(
+    ("messages", "llm_input_messages", "remaining_steps", "is_last_step", _ANSWER)
+)
 _TRUSTED = frozenset(
     _MIDDLEWARE + name
     for name in (
@@ -73,7 +77,7 @@ def prebuilt_access(
     if _is(type(runnable), _TOOL_NODE, "ToolNode"):
         return _tool_node(runnable, fields, is_dict=is_dict)
     functions = functions_of(runnable)
-    found = [_function(one) for one in functions]
+    found = [_function(one, fields) for one in functions]
     if not found or None in found:
         return None
     ones = [one for one in found if one is not None]
@@ -86,14 +90,19 @@ def response_formats(runnable: Any) -> Mapping[str, Any]:
     The agent's own schema leaves the type of that field open.
     """
     for function in functions_of(runnable):
-        told = _held(function).get("initial_response_format")
-        if told is not None and function.__module__ == _AGENTS:
+        held = _held(function)
+        told = {
+            _AGENTS: held.get("initial_response_format"),
+            _REACT: held.get("response_format"),
+        }.get(function.__module__)
+        told = told[-1] if isinstance(told, tuple) else told
+        if told is not None:
             # A strategy has a schema. In a pydantic class, `schema` is a method.
             return {_ANSWER: told if inspect.isclass(told) else getattr(told, "schema", told)}
     return {}
 
 
-def _function(function: Any) -> PrebuiltAccess | None:
+def _function(function: Any, fields: Collection[str]) -> PrebuiltAccess | None:
     if isinstance(function, functools.partial) and _is(
         function.func, _TOOL_NODE, "tools_condition"
     ):
@@ -104,6 +113,8 @@ def _function(function: Any) -> PrebuiltAccess | None:
     if isinstance(function, MethodType):
         known = _fields_of(function.__self__)
         return None if known is None else PrebuiltAccess(known, ReturnSummary(keys=known))
+    if getattr(function, "__module__", None) == _REACT:
+        return PrebuiltAccess(frozenset(fields) if set(fields) <= _REACT_FIELDS else None, ANYTHING)
     if any(_is(function, _AGENTS, f"create_agent.<locals>.{name}") for name in _MODEL_NODES):
         return _model_node(_held(function))
     return None
