@@ -6,7 +6,9 @@ are checked only when a slice is used up. The clock counts processor time of the
 neither a slow tool nor other work on the machine uses up a program's time.
 """
 
+import gc
 import math
+import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -49,7 +51,7 @@ class Limits:
         text: Characters of a string, bytes of a bytes value.
         items: Elements of a container, or of everything that one operation reads.
         memory: Estimated bytes that the whole run may allocate.
-        pattern: Characters of a regular expression.
+        pattern: Characters of a regular expression, and of a replacement with escapes.
         regex_seconds: Seconds for one search with a regular expression.
         seconds: Processor seconds from one tool call to the next, regular expressions included.
             Other work of the machine does not count.
@@ -88,9 +90,42 @@ _PACE = 64
 ITERATOR_SIZE = 1_600  # bytes of an iterator, with the generators in it
 _UNCOUNTED = 256  # less work than this is included in the step that does it
 _FEW = 16
+_FULL = 2  # the generation whose garbage collection visits every object
 ATOMS = frozenset({int, str, float, bool, type(None), bytes})
 _TEXTS = frozenset({str, bytes})
 _PERHAPS_TEXTS = frozenset({*_TEXTS, Tagged})
+
+
+class _Here(threading.local):
+    """Processor seconds of this thread: where a garbage collection began, and one not counted."""
+
+    began = 0.0
+    forgiven = 0.0
+
+
+_here = _Here()
+
+
+def _watch(phase: str, info: dict[str, Any]) -> None:
+    """Do not count the first full garbage collection of a stretch as time of the program.
+
+    Python collects the garbage of the whole process in whichever thread allocates next. In a
+    process with many objects a full collection takes a second. It is rare there; a program that
+    causes them again and again pays for them.
+    """
+    if info["generation"] == _FULL:
+        if phase == "start":
+            _here.began = time.thread_time()
+        elif not _here.forgiven:
+            _here.forgiven = time.thread_time() - _here.began
+
+
+gc.callbacks.append(_watch)
+
+
+def work_time() -> float:
+    """Processor seconds of this thread, without a garbage collection that is not counted."""
+    return time.thread_time() - _here.forgiven
 
 
 def _not_in_a_run(name: str, *_: Any) -> NoReturn:
@@ -155,12 +190,13 @@ class Machine:
 
     def restart_clock(self) -> None:
         """Start the time of the next stretch, within what is left in total."""
-        self._seconds_in_all -= time.thread_time() - self._start
+        self._seconds_in_all -= work_time() - self._start
         self._begin_stretch()
         self.look_at_clock()
 
     def _begin_stretch(self) -> None:
-        self._start = time.thread_time()
+        _here.forgiven = 0.0
+        self._start = work_time()
         is_last = self._seconds_in_all < self.limits.seconds
         self._time_limit = "total_seconds" if is_last else "seconds"
         self._end = self._start + min(self.limits.seconds, self._seconds_in_all)
@@ -187,13 +223,13 @@ class Machine:
 
     def look_at_clock(self) -> None:
         """End the run if its time is over. For work that is slower than its steps suggest."""
-        if time.thread_time() > self._end:
+        if work_time() > self._end:
             self.exhaust_time()
 
     @property
     def seconds_left(self) -> float:
         """Seconds left, at least 0; for operations that take a time limit themselves."""
-        return max(self._end - time.thread_time(), 0.0)
+        return max(self._end - work_time(), 0.0)
 
     def work(self, steps: int) -> None:
         """Pay for reading this many elements."""

@@ -1,8 +1,11 @@
 """Each limit ends the run before the work is done."""
 
 import ast
+import gc
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
@@ -17,7 +20,7 @@ from langchain_sequrity.local.interpreter import (
     parse,
     scopes,
 )
-from langchain_sequrity.local.interpreter.machine import Machine
+from langchain_sequrity.local.interpreter.machine import Machine, work_time
 from tests.local.interpreter.running import SECRET, TOOLS, drive, failure, finish, value
 
 SMALL = Limits(
@@ -116,6 +119,54 @@ def test_time_that_passes_during_a_tool_call_does_not_count_for_the_program() ->
         pass
 
     assert isinstance(run.advance(Labeled(1)), ProgramFinished)
+
+
+@contextmanager
+def slow_collections(most: int, seconds: float = 0.5) -> Iterator[list[float]]:
+    """Make full garbage collections take this long, at most so many; yield one entry for each."""
+    slow: list[float] = []
+
+    def take_long(phase: str, info: dict[str, Any]) -> None:
+        if phase == "start" and info["generation"] == 2 and len(slow) < most:
+            slow.append(time.thread_time() + seconds)
+            while time.thread_time() < slow[-1]:
+                pass
+
+    gc.collect()
+    gc.callbacks.append(take_long)
+    try:
+        yield slow
+    finally:
+        gc.callbacks.remove(take_long)
+
+
+def test_a_garbage_collection_does_not_count_as_time_of_the_program() -> None:
+    before = gc.get_threshold()
+    with slow_collections(1, 1.2) as slow:
+        gc.freeze()  # then little garbage is enough for a full collection
+        gc.set_threshold(100, 1, 1)
+        try:
+            end = Run(parse("[[n] for n in range(3000)]"), limits=Limits(seconds=1.0)).advance()
+        finally:
+            gc.set_threshold(*before)
+    assert slow
+    assert isinstance(end, ProgramFinished)
+
+
+@pytest.mark.long(sample=1)
+@pytest.mark.parametrize(("collections", "spent"), [(1, 0.0), (2, 0.5), (3, 1.0)])
+def test_the_first_garbage_collection_is_not_counted_and_all_others_are(
+    collections: int, spent: float
+) -> None:
+    with slow_collections(collections) as slow:
+        Machine(limits=Limits())
+        begun = work_time()
+        for _ in range(collections):
+            gc.collect()
+        counted = work_time() - begun
+    assert len(slow) == collections
+    # Some time before and after the first collection is counted too.
+    assert spent <= counted < spent + 0.4
 
 
 def test_a_regex_search_ends_when_the_time_of_the_program_is_over() -> None:
