@@ -72,7 +72,7 @@ _KINDS = {
 }
 _EXAMPLES = {
     "boolean": "`bool true`, or `== true`",
-    "string": 'what it holds in quotes, as `"5"`',
+    "string": 'what it holds in quotes, as `"{}"`',
 }
 _NUMBERS = "`int 1..5`, or `== 5`"
 _DEFAULTS = {"string": '""', "integer": "0", "number": "0", "boolean": "false", "array": "[]"}
@@ -290,9 +290,10 @@ def find_literal_mistakes(policy: CheckedPolicy) -> set[LabelName]:
             if (found := value_test(one)) is not None:
                 value, members = found
                 elements = list(policy.elements(members))
-                for text in map(text_of, elements):
+                for element in elements:
+                    text = text_of(element)
                     if isinstance(text, nodes.TextLiteral) and text.kind == "plain":
-                        _find_pattern(policy, text, one, passes=passes)
+                        _find_pattern(policy, element, one, passes=passes)
                 if value.scope == "arg":
                     _find_wrong_kinds(policy, value, elements, tool.known or {})
         if clause.rule and test:
@@ -333,16 +334,17 @@ def _labels(
 
 
 def _find_pattern(
-    policy: CheckedPolicy, text: nodes.TextLiteral, test: nodes.Tests, *, passes: bool
+    policy: CheckedPolicy, element: _Pattern, test: nodes.Tests, *, passes: bool
 ) -> None:
     """Warn of a pattern, or of several texts, in one pair of plain quotes.
 
     Args:
         policy: The policy.
-        text: A plain text.
+        element: A plain text, or one with `str`.
         test: The test that compares a value with it.
         passes: Whether a call passes if the value equals the text.
     """
+    text = text_of(element)
     shown = plain(text.raw, limit=_SHOWN)
     parts = [part.strip() for part in _SEPARATOR.split(text.raw)]
     are_addresses = all("@" in part for part in parts)
@@ -354,6 +356,8 @@ def _find_pattern(
         )  # fmt: skip
     if _looks_like_pattern(text) or _END.fullmatch(text.raw):
         written = _as_pattern(text, passes=passes)
+        if text is not element and not written.startswith("str "):
+            written = f"str {'matching' if written[0] == 'r' else 'like'} {written}"
         if isinstance(test, nodes.Same):
             from langchain_sequrity.sqrt.printer import printed_value  # noqa: PLC0415 - rare
 
@@ -413,9 +417,11 @@ def _find_wrong_kinds(
             allowed = {"integer", "number"} if kind == "number" else {kind}
             if kind and declared.isdisjoint(allowed):
                 example = next((_EXAMPLES[one] for one in _EXAMPLES if one in declared), _NUMBERS)
+                single = isinstance(element, nodes.Number | nodes.BoolDomain | nodes.Boolean)
+                written = str(element.value).lower() if single else "5"
                 policy.report(
                     "warning", f"{name} is {words}, and this is {_KINDS[kind]}: at best that is in "
-                    "doubt", element.at, f"Write {example}",
+                    "doubt", element.at, f"Write {example.format(written)}",
                 )  # fmt: skip
     _find_ranges(policy, name, declared, elements)
     if len(schemas) == 1 and (choices := _listed_texts(schemas[0])):
