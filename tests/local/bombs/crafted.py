@@ -366,6 +366,7 @@ CONTAINERS: list[Bomb] = [
     Bomb("chosen elements copied after a deletion", f"{_COLLIDE}x = {{i * m for i in range(6_000)}}\nfor i in range(3_500):\n    x.discard(i * m)\n{_ON}x.copy()\n    x.union([])"),
     Bomb("the rest of a long mapping", "d = {i: i for i in range(90_000)}\nd |= {'a' + str(i): i for i in range(3_000)}\nmatch d:\n    case {" + ", ".join(f"'a{i}': _" for i in range(3_000)) + ", **rest}:\n        len(rest)", "over"),
     Bomb("a list matched by thousands of patterns", "x = list(range(3_000))\nwhile True:\n    match x:\n        case [" + ", ".join(["_"] * 2_999) + ", -1]:\n            pass"),
+    Bomb("alternatives by the thousand", _MODEL + "class A(BaseModel):\n    x: str\ns = 'a' * 1_900_000\ny = A(x=s + 'b')\nx = s + 'c'\nwhile True:\n    match x:\n        case " + " | ".join(["y.x"] * 2_800) + ":\n            pass"),
     Bomb("a list that is sliced into itself", f"x = [0] * 90_000\n{_ON}x[1:1] = x[:1]"),
     Bomb("a list whose slices are deleted", f"x = [0] * 190_000\n{_ON}del x[::190_001]"),
     Bomb("a list that is popped from the front", f"x = [0] * 190_000\n{_ON}x.append(x.pop(0))"),

@@ -32,6 +32,7 @@ if page:
     final_return_value = {reads('f"Sum up: {page}"')}
 """
 BOMBS = {
+    "any": "import itertools\nany(itertools.repeat(0))",
     "loop": "while True:\n    pass",
     "a text": "x = ['😀' * 1_900_000]\nwhile True:\n    x.append(x[0] + 'a')",
     "a result": "['x' * 1_900_000] * 40",
@@ -119,6 +120,7 @@ HANDED_OUT = [
     "x = [[[], []] for _ in range(60_000)]\n[x, x, x, x, x, x, x, x]",
     "x = ['😀' * 1_900_000] * 20\nfinal_return_value = 1",
     "raise ValueError(str(['😀' * 900_000] * 2))",
+    "x = ['a' * 1_000_000] * 50\nwhile True:\n    pass",
 ]
 MEASURES = """
     import json, sys

@@ -232,6 +232,7 @@ def test_an_exception_of_the_policy_reaches_the_caller_and_ends_the_run(pool: Wo
 @pytest.mark.parametrize(
     "source",
     [
+        "import itertools\nany(itertools.repeat(0))",
         "while True:\n    pass",
     ],
 )

@@ -189,6 +189,10 @@ CASES: list[Case] = [
         "from pydantic import BaseModel, Field\ni = 0\nwhile True:\n    i += 1\n"
         "    class A(BaseModel):\n        a: str = Field(pattern=f'a{{800}}{i}')",
     ),
+    hoards(
+        "replacements that are read in a loop",
+        RE + "i = 0\nwhile True:\n    i += 1\n    re.sub('a', r'\\n' * 490 + str(i), 'a')",
+    ),
     Case(
         "a split into more pieces than a list holds",
         RE + "len(re.split('()' * 300, 'a' * 900))",
