@@ -1211,6 +1211,14 @@ def test_text_streamed_as_strings_is_followed_by_a_block_with_its_id() -> None:
     assert total.content[:2] == ["Hello", {"type": "text", "text": "", "id": "msg_1", "index": 0}]
 
 
+@pytest.mark.parametrize("others", [[], [REASONING]], ids=["alone", "after reasoning"])
+def test_the_phase_of_a_text_is_known_from_its_first_increment(others: list[Json]) -> None:
+    chunks = _chunks(Style().events([*others, _said(_text("Hello"), phase="commentary")]), {})
+    [shown] = next(chunk for chunk in chunks if chunk.text).content
+    assert isinstance(shown, dict)
+    assert shown["phase"] == "commentary"
+
+
 def test_the_last_event_gives_the_status_if_the_response_has_none() -> None:
     *events, last = Style().events([_said(_text("Hi"))])
     del last["response"]["status"]

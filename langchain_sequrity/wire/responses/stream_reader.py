@@ -43,6 +43,7 @@ from langchain_sequrity.wire.responses.client import (
 from langchain_sequrity.wire.responses.items import (
     Block,
     Item,
+    identity,
     read_item,
     string,
 )
@@ -246,6 +247,8 @@ class Increments:
         block = self._blocks.get(place)
         if block is None:
             block = self._open(kind, place)
+            if kind == "text" and (item := self._items.get(place[0])):
+                self._send(block, identity(item))  # its `phase` matters while it comes
         _expect(block, kind)
         return block
 
