@@ -26,7 +26,7 @@ CASES: list[Case] = [
         ON + "x = read(name='number')",
         "budget",
         "`total_seconds`",
-        seconds=0.03,
+        seconds=0.01,
     ),
     _in_a_loop("dicts to the outside", D, "send(to='a', body=x)"),
     _in_a_loop("reversing", X, "reversed(x)"),
