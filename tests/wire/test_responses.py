@@ -1214,7 +1214,7 @@ def test_text_streamed_as_strings_is_followed_by_a_block_with_its_id() -> None:
 @pytest.mark.parametrize("others", [[], [REASONING]], ids=["alone", "after reasoning"])
 def test_the_phase_of_a_text_is_known_from_its_first_increment(others: list[Json]) -> None:
     chunks = _chunks(Style().events([*others, _said(_text("Hello"), phase="commentary")]), {})
-    [shown] = next(chunk for chunk in chunks if chunk.text).content
+    shown = next(chunk for chunk in chunks if chunk.text).content[0]
     assert isinstance(shown, dict)
     assert shown["phase"] == "commentary"
 
