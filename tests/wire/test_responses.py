@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
+from itertools import combinations
 from typing import Any
 
 import orjson
@@ -930,13 +931,16 @@ def _pieces(text: str) -> list[str]:
     return [text[start : start + 3] for start in range(0, len(text), 3)]
 
 
-class Style:
-    """Which events a server sends, and which parts of a response it repeats."""
+EVENT_KINDS = frozenset(
+    {"added", "deltas", "annotations", "whole texts", "whole parts", "whole items", "response"}
+)
 
-    def __init__(
-        self, *, deltas: bool = True, done: bool = True, added: bool = True, last: bool = True
-    ) -> None:
-        self.deltas, self.done, self.added, self.last = deltas, done, added, last
+
+class Style:
+    """Which events a server sends; most of them repeat what others say."""
+
+    def __init__(self, sent: frozenset[str] = EVENT_KINDS) -> None:
+        self.sent = sent
 
     def events(self, items: Iterable[Json], **fields: Any) -> Iterator[Json]:
         items = list(items)
@@ -944,16 +948,16 @@ class Style:
         yield _event("response.in_progress", response=_body(status="in_progress"))
         for index, item in enumerate(items):
             yield from self._item(item, output_index=index, item_id=item.get("id"))
-            if self.done:
+            if "whole items" in self.sent:
                 yield _event("response.output_item.done", output_index=index, item=item)
-        body = _body(*items if self.last else [], **fields)
+        body = _body(*items if "response" in self.sent else [], **fields)
         yield _event(f"response.{body['status']}", response=body)
 
     def _item(self, item: Json, **place: Any) -> Iterator[Json]:
         early: Json = {"status": "in_progress", "encrypted_content": "half"}
         early |= {"content": [], "summary": [], "arguments": ""}
         begun = {key: early.get(key, value) for key, value in item.items()}
-        if self.added:
+        if "added" in self.sent:
             yield _event("response.output_item.added", item=begun, **place)
         for key, value in item.items():
             if key == "arguments":
@@ -964,7 +968,7 @@ class Style:
                     yield _event("response.reasoning_summary_part.added", part=part, **named)
                     name = "reasoning_summary_text"
                     yield from self._growing(name, "text", part["text"], **named)
-                    if self.done:
+                    if "whole parts" in self.sent:
                         yield _event("response.reasoning_summary_part.done", part=part, **named)
             elif key == "content":
                 for i, part in enumerate(value):
@@ -972,31 +976,32 @@ class Style:
         yield _event(f"response.{item['type']}.searching", **place)
 
     def _part(self, part: Json, **place: Any) -> Iterator[Json]:
-        if self.added:
+        if "added" in self.sent:
             yield _event("response.content_part.added", part={**part, "text": ""}, **place)
         key = "refusal" if part["type"] == "refusal" else "text"
         if key in part:
             yield from self._growing(part["type"], key, part[key], **place)
-        for i, annotation in enumerate(part.get("annotations", ()) if self.deltas else ()):
-            kind = "response.output_text.annotation.added"
-            yield _event(kind, annotation=annotation, annotation_index=i, **place)
-        if self.done:
+        for i, one in enumerate(part.get("annotations", ())):
+            if "annotations" in self.sent:
+                kind = "response.output_text.annotation.added"
+                yield _event(kind, annotation=one, annotation_index=i, **place)
+        if "whole parts" in self.sent:
             yield _event("response.content_part.done", part=part, **place)
 
     def _growing(self, name: str, key: str, text: str, **place: Any) -> Iterator[Json]:
-        for delta in _pieces(text) if self.deltas else ():
+        for delta in _pieces(text) if "deltas" in self.sent else ():
             yield _event(f"response.{name}.delta", delta=delta, **place)
-        if self.done:
+        if "whole texts" in self.sent:
             yield _event(f"response.{name}.done", **{key: text}, **place)
 
 
 STYLES = {
     "as documented": Style(),
-    "the response is not repeated": Style(last=False),
-    "no increments": Style(deltas=False),
-    "items alone": Style(deltas=False, added=False, last=False),
-    "the response alone": Style(deltas=False, done=False, added=False),
-    "increments and the response": Style(done=False),
+    "the response is not repeated": Style(EVENT_KINDS - {"response"}),
+    "no increments": Style(EVENT_KINDS - {"deltas", "annotations"}),
+    "items alone": Style(frozenset({"whole items"})),
+    "the response alone": Style(frozenset({"response"})),
+    "increments and the response": Style(frozenset({"added", "deltas", "response"})),
 }
 ASKED: list[Json] = [{}, {"tools": [FLAT]}]
 
@@ -1032,7 +1037,8 @@ def _ordered(items: list[Json], style: Style) -> bool:
     """Whether a server of this style sends the items in order."""
     late = {"web_search_call", "file_search_call", "code_interpreter_call", "hologram"}
     kinds = [item["type"] for item in items]
-    return style.done or not style.deltas or not late.intersection(kinds[:-1])
+    is_late = "whole items" not in style.sent and len(style.sent) > 1
+    return not is_late or not late.intersection(kinds[:-1])
 
 
 STREAMED = [
@@ -1057,6 +1063,44 @@ def test_a_stream_adds_up_to_the_whole_reply(items: list[Json], style: Style, as
     assert _comparable(total.content_blocks) == _comparable(message.content_blocks)
     joined = message_chunk_to_message(total)
     assert write_input([joined]) == write_input([message])
+
+
+SOME_KINDS = [
+    frozenset(kinds)
+    for number in range(len(EVENT_KINDS) + 1)
+    for kinds in combinations(sorted(EVENT_KINDS), number)
+]
+
+
+def _said_in(message: AIMessage) -> Json:
+    """What a message says, without ids and other facts that only whole items have."""
+    blocks = message.content_blocks
+    told = [block for block in blocks if block.get("reasoning") or block.get("text")]
+    return {
+        "text": str(message.text),
+        "refusal": message.additional_kwargs.get("refusal"),
+        "thoughts": [block.get("reasoning") for block in told],
+        "cited": _comparable([block.get("annotations") for block in told]),
+        "calls": message.tool_calls,
+    }
+
+
+@pytest.mark.parametrize("asked", ASKED, ids=["text was asked for", "more was asked for"])
+@pytest.mark.parametrize(("name", "items"), [case[:2] for case in OUTPUTS])
+def test_what_some_event_of_a_stream_says_is_in_its_message(
+    name: str, items: list[Json], asked: Json
+) -> None:
+    expected = _said_in(_whole(*items))
+    for sent in SOME_KINDS:
+        if not sent & {"whole items", "response"}:
+            if not sent & {"deltas", "whole texts", "whole parts"}:
+                continue  # nothing says the text
+            has_call = any(item["type"] == "function_call" for item in items)
+            if has_call and not ("added" in sent and sent & {"deltas", "whole texts"}):
+                continue  # nothing names the call, or says its arguments
+            if any(expected["cited"]) and not sent & {"annotations", "whole parts"}:
+                continue
+        assert _said_in(_read(*Style(sent).events(items), asked=asked)) == expected, (name, sent)
 
 
 class Model(BaseChatModel):
@@ -1694,8 +1738,8 @@ def test_any_output_is_sent_back_the_same_in_each_of_its_forms(items: list[Json]
         expected = [{"role": "assistant", "content": message.content}]
     assert write_input([message]) == expected
     assert write_input([_as_v1(message)]) == expected
-    for style in (Style(), Style(last=False), Style(deltas=False, done=False, added=False)):
-        total = message_chunk_to_message(_read(*style.events(items)))
+    for kind in ("as documented", "the response is not repeated", "the response alone"):
+        total = message_chunk_to_message(_read(*STYLES[kind].events(items)))
         assert write_input([total]) == expected
 
 

@@ -45,6 +45,7 @@ from langchain_sequrity.wire.responses.items import (
     Item,
     identity,
     read_item,
+    read_part,
     string,
 )
 from langchain_sequrity.wire.streams import FormatReader
@@ -104,6 +105,7 @@ class Increments:
         self._alone: _StreamedBlock | None = None
         self._blocks: dict[Place, _StreamedBlock] = {}
         self._items: dict[Any, Item] = {}
+        self._annotations: dict[Place, list[Item]] = {}
         self._ids: dict[str, Any] = {}
         self._new: dict[int, Block] = {}
         self._calls: dict[int, ToolCallChunk] = {}
@@ -174,21 +176,40 @@ class Increments:
             _expect(block, "function_call")
             self._grow(block, "arguments", text, whole=key == "arguments")
 
+    def part(self, body: Item) -> None:
+        """Take a whole part of a message or of reasoning."""
+        part = body["part"]
+        kind = string(part, "type")
+        if kind == "summary_text":
+            self.summary({**body, **part})
+        elif kind == THOUGHT:
+            self.thought({**body, **part})
+        else:
+            self._add_whole(
+                _place(body), read_part(part, identity(self._items.get(_number(body), {})))
+            )
+
+    def annotation(self, body: Item) -> None:
+        """Take a citation. It waits: whole parts repeat it, and it is sent on only once."""
+        self._memory.add(body["annotation"])
+        self._annotations.setdefault(_place(body), []).append({**body["annotation"]})
+
     def summary(self, body: Item) -> None:
-        """Take an increment of a summary of reasoning."""
+        """Take an increment of a summary of reasoning, or all of it."""
         self._thought(body, ("summary", body.get("summary_index", 0)))
 
     def thought(self, body: Item) -> None:
-        """Take an increment of reasoning itself."""
+        """Take an increment of reasoning itself, or all of it."""
         self._thought(body, ("content", body.get("content_index", 0)))
 
     def _thought(self, body: Item, part: tuple[str, Any]) -> None:
-        number, delta = _number(body), string(body, "delta")
+        number, key = _number(body), "delta" if "delta" in body else "text"
+        text = string(body, key)
         if (number, None) not in self._blocks:
             self._begin(number, {"type": "reasoning"})
         block = self._blocks[number, None]
         _expect(block, "reasoning")
-        self._grow_part(block, part, delta)
+        self._grow_part(block, part, text, whole=key == "text")
 
     def item_added(self, body: Item) -> None:
         """Take the beginning of an item. Most items wait for their end, messages for parts."""
@@ -226,6 +247,8 @@ class Increments:
         if not output:
             for number, item in list(self._items.items()):
                 self._end(number, item)
+        for place, annotations in self._annotations.items():
+            self._send(self._part("text", place), {"annotations": annotations})
         return output or list(self._items.values())
 
     def _number(self, item: Item, place: int) -> Any:
@@ -247,8 +270,8 @@ class Increments:
         block = self._blocks.get(place)
         if block is None:
             block = self._open(kind, place)
-            if kind == "text" and (item := self._items.get(place[0])):
-                self._send(block, identity(item))  # its `phase` matters while it comes
+            if kind == "text":  # the `phase` of its message matters while it comes
+                self._send(block, identity(self._items.get(place[0], {})))
         _expect(block, kind)
         return block
 
@@ -447,12 +470,17 @@ _EVENTS: dict[Any, Callable[[Increments, Mapping[str, Any]], None]] = {
     "response.output_item.added": Increments.item_added,
     "response.output_item.done": Increments.item_done,
     "response.output_text.done": Increments.whole_text,
+    "response.output_text.annotation.added": Increments.annotation,
+    "response.content_part.done": Increments.part,
     "response.refusal.delta": Increments.refusal,
     "response.refusal.done": Increments.refusal,
     "response.function_call_arguments.delta": Increments.arguments,
     "response.function_call_arguments.done": Increments.arguments,
     "response.reasoning_summary_text.delta": Increments.summary,
+    "response.reasoning_summary_text.done": Increments.summary,
+    "response.reasoning_summary_part.done": Increments.part,
     "response.reasoning_text.delta": Increments.thought,
+    "response.reasoning_text.done": Increments.thought,
 }
 
 
