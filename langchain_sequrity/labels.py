@@ -22,12 +22,25 @@ import secrets
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import reduce
 from types import TracebackType
 from typing import Any, Literal, Self, cast, get_args
 
 from langchain_sequrity.errors import UsageError
+
+__all__ = [
+    "BadLabels",
+    "GatheredLabels",
+    "LabeledUpdate",
+    "Labels",
+    "labeled_tool_result",
+    "labels_given",
+    "labels_of_error",
+    "make_labels",
+    "read_artifact",
+    "with_labels",
+]
 
 ALL = "*"
 RESERVED_PREFIX = "__"
@@ -150,6 +163,22 @@ class Labels:
             "consumers": sorted(self.consumers),
             "tags": sorted(self.tags),
         }
+
+
+NO_LABELS = Labels()
+
+
+@dataclass(frozen=True, slots=True)
+class Labeled:
+    """A value with its labels, such as an argument of a call or its result.
+
+    Attributes:
+        value: Plain JSON data.
+        labels: The join of the labels of everything inside the value.
+    """
+
+    value: Any
+    labels: Labels = field(default_factory=Labels)
 
 
 class GatheredLabels:

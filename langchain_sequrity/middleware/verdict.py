@@ -32,7 +32,7 @@ from langchain_sequrity.denials import Denial
 from langchain_sequrity.display import plain
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.headers import PolicyHeader, coerce
-from langchain_sequrity.labels import Labels
+from langchain_sequrity.labels import NO_LABELS, Labels
 from langchain_sequrity.middleware.denials import hard_denial
 from langchain_sequrity.sqrt import Argument, Call, Verdict, check
 from langchain_sequrity.sqrt.coerce import Arguments, arguments_of, completed
@@ -160,7 +160,6 @@ _ENCODER = json.JSONEncoder(sort_keys=True, default=repr)
 Labelling = Literal["conversation", "none"]
 Tool = BaseTool | Mapping[str, Any] | str
 Args = Mapping[str, Any]
-_NO_LABELS = Labels()
 _MAX_AGENTS = 100
 _MAX_TOOLS = 1_000
 
@@ -308,7 +307,7 @@ class AgentPolicy:
         Args:
             seen: The join of the labels of all results that the model had seen.
         """
-        return seen if self._labelling == "conversation" else _NO_LABELS
+        return seen if self._labelling == "conversation" else NO_LABELS
 
     def digest(self, message: str, call: Mapping[str, Any], seen: Labels) -> str:
         """Hash of policy, message, call and labels; empty if JSON cannot express the call.

@@ -8,7 +8,7 @@ from typing import Any
 from typing_extensions import override
 
 from langchain_sequrity.display.tables import Row, Table, Tabled, Tone
-from langchain_sequrity.labels import Labels
+from langchain_sequrity.labels import NO_LABELS, Labels
 from langchain_sequrity.sqrt.coerce import AnyPolicy, AnyTool, engine_of
 from langchain_sequrity.sqrt.engine import Engine
 from langchain_sequrity.sqrt.explanation import ExplainedRule, explained
@@ -25,7 +25,6 @@ from langchain_sequrity.sqrt.simulation import (
 )
 from langchain_sequrity.sqrt.verdict import Presets, Reason, Verdict
 
-_NO_LABELS = Labels()
 _NO_TONE: tuple[Tone, ...] = ("",)
 
 
@@ -135,7 +134,7 @@ def diff(
     new: AnyPolicy,
     calls: Iterable[Given] = (),
     *,
-    session: Labels = _NO_LABELS,
+    session: Labels = NO_LABELS,
     tools: Iterable[AnyTool] | None = None,
 ) -> Difference:
     """Compare the rules of two policies, and their decisions on calls.

@@ -4,13 +4,13 @@ Sets of labels include the universal set and "all but X" (`docs/behaviour.md`, M
 """
 
 from collections.abc import Callable, Hashable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import reduce
 from typing import Any, Final, NamedTuple
 
 from langchain_sequrity.display import plain
 from langchain_sequrity.errors import UsageError
-from langchain_sequrity.labels import ALL, Combine, Labels
+from langchain_sequrity.labels import ALL, Combine, Labeled, Labels
 from langchain_sequrity.sqrt.matchers import MatchBudget, Truth, agreed
 from langchain_sequrity.sqrt.nodes import Field, Meta, MetaTest, Operator
 
@@ -188,17 +188,7 @@ def _readings(names: LabelSet) -> tuple[LabelSet, ...]:
 MISSING = object()
 
 
-@dataclass(frozen=True, slots=True)
-class Argument:
-    """A value with its labels: an argument of a call, or its result.
-
-    Attributes:
-        value: Plain JSON data.
-        labels: The join of the labels of everything inside the value.
-    """
-
-    value: Any
-    labels: Labels = field(default_factory=Labels)
+Argument = Labeled
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from typing_extensions import override
 from langchain_sequrity.display import plain
 from langchain_sequrity.display.tables import Cell, Row, Table, Tabled, Tone
 from langchain_sequrity.errors import UsageError
-from langchain_sequrity.labels import Combine, Labels, make_labels
+from langchain_sequrity.labels import NO_LABELS, Combine, Labels, make_labels
 from langchain_sequrity.sqrt.coerce import (
     AnyPolicy,
     AnyTool,
@@ -98,7 +98,6 @@ def _shortened(lines: list[str]) -> Cell:
 
 
 _MAX_DEPTH = 100  # as in requests to the local server
-_NO_LABELS = Labels()
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +135,7 @@ class Trial:
     uses: Mapping[str, Iterable[str]] = field(default_factory=dict)
     id: str = ""
     result: Any = None
-    result_labels: Labels = _NO_LABELS
+    result_labels: Labels = NO_LABELS
     combine: Combine = "merge"
 
 
@@ -541,7 +540,7 @@ def simulate(
     policy: AnyPolicy,
     calls: Iterable[Given],
     *,
-    session: Labels = _NO_LABELS,
+    session: Labels = NO_LABELS,
     tools: Iterable[AnyTool] | None = None,
 ) -> Simulation:
     """Try a policy on calls, in order and in one session.
@@ -641,9 +640,9 @@ def _undecided(number: int, trial: Trial, results: dict[str, Labels], session: L
     used = {name: tuple(trial.uses.get(name, ())) for name in trial.arguments}
     arguments = {}
     for name, value in trial.arguments.items():
-        labels = trial.labels.get(name, _NO_LABELS)
+        labels = trial.labels.get(name, NO_LABELS)
         for one in used[name]:
-            labels = labels.join(results.get(one, _NO_LABELS))
+            labels = labels.join(results.get(one, NO_LABELS))
         arguments[name] = Argument(value, labels)
     missing = dict.fromkeys(one for ids in used.values() for one in ids if one not in results)
     call = Call(trial.tool, arguments)
@@ -781,7 +780,7 @@ def coverage(
     policy: AnyPolicy,
     calls: Iterable[Given],
     *,
-    session: Labels = _NO_LABELS,
+    session: Labels = NO_LABELS,
     tools: Iterable[AnyTool] | None = None,
 ) -> Coverage:
     """Find the rules and label changes of a policy that a set of calls exercises.

@@ -35,7 +35,7 @@ from langchain_sequrity.local.tool_results import (
     read_result,
 )
 from langchain_sequrity.patterns import Budget
-from langchain_sequrity.sqrt import Argument, Call, Engine, Presets, compile_policy, parse
+from langchain_sequrity.sqrt import Call, Engine, Presets, compile_policy, parse
 from langchain_sequrity.sqrt.coerce import completed, tools_sent
 from langchain_sequrity.sqrt.nodes import Binding, ToolBlock
 from langchain_sequrity.strict_json import as_text, dumps
@@ -112,7 +112,7 @@ class TurnCalls:
             the turn.
         """
         self._turn.calls += 1
-        call = _judged(self._own_names.get(step.tool, step.tool), step.arguments)
+        call = Call(self._own_names.get(step.tool, step.tool), step.arguments)
         if not all(map(_is_unicode, call.arguments)):
             return ToolFailure("The name of an argument is not valid JSON text.", call.labels)
         if step.tool not in self._own_names:
@@ -130,7 +130,7 @@ class TurnCalls:
             # The cache replaces the tool, not the policy on its results.
             return self._wrapped(self._taken(call, known, failed=False))
         call_id = self._context.inputs.new_call_id()
-        values = {name: Labeled(one.value, one.labels) for name, one in call.arguments.items()}
+        values = dict(call.arguments)
         return WaitingCall(call_id, call.tool, values, digest, session, step.line, is_cached)
 
     def _checked(
@@ -178,7 +178,7 @@ class TurnCalls:
             BadResult: If it cannot be used.
         """
         returned, failed = self._read(call.tool, message, self._is_error)
-        made = _judged(call.tool, call.arguments)
+        made = Call(call.tool, call.arguments)
         if call.is_cached and not failed:
             self._state.cache[_digest(made)] = returned
         self._turn.made.append(_made(call, message, None if failed else returned))
@@ -220,7 +220,7 @@ class TurnCalls:
 
     def _recalled(self, call: MessageCall) -> WaitingCall:
         arguments = {name: Labeled(value) for name, value in call["args"].items()}
-        digest = _digest(completed(_judged(call["name"], arguments), self._tools))
+        digest = _digest(completed(Call(call["name"], arguments), self._tools))
         return WaitingCall(call["id"] or "", call["name"], arguments, digest, self._state.labels, 0)
 
     def _recalled_result(self, call: WaitingCall, message: ToolMessage) -> MadeCall:
@@ -253,8 +253,8 @@ class TurnCalls:
             found = [str(one) for one in taken.findings]
             checks = self._turn.checks
             checks[-1] = {**checks[-1], "result_findings": found}
-        value, labels = taken.result.value, taken.result.labels
-        return ToolFailure(str(value), labels) if failed else Labeled(value, labels)
+        result = taken.result
+        return ToolFailure(str(result.value), result.labels) if failed else result
 
     def _wrapped(self, result: Labeled | ToolFailure) -> Labeled | ToolFailure:
         """Wrap the result of a caller's tool in `{ok: …}`, if `fsm.wrap_tool_result` is set."""
@@ -269,8 +269,7 @@ class TurnCalls:
     def _internal(self, call: Call) -> Labeled | ToolFailure | Completed:
         values = {name: one.value for name, one in call.arguments.items()}
         if call.tool == _COMPLETE_TURN:
-            given = call.arguments.get("value", Argument(None))
-            return Completed(Labeled(given.value, given.labels))
+            return Completed(call.arguments.get("value", Labeled(None)))
         models = self._context.models
         try:
             if call.tool == _SET_POLICY:
@@ -331,11 +330,6 @@ def _canonical(value: Any) -> Any:
         case float() if value.is_integer():
             return int(value)
     return value
-
-
-def _judged(tool: str, arguments: Mapping[str, Labeled]) -> Call:
-    """A call in the form that the policy judges."""
-    return Call(tool, {name: Argument(one.value, one.labels) for name, one in arguments.items()})
 
 
 @lru_cache(maxsize=_REMEMBERED)

@@ -5,6 +5,7 @@ takes the result, or the next program; what it returns is data, and so is its lo
 nothing but tools.
 """
 
+from langchain_sequrity.labels import Labeled
 from langchain_sequrity.local.interpreter.faults import ProgramRefused, ReplayDiverged
 from langchain_sequrity.local.interpreter.machine import Limits
 from langchain_sequrity.local.interpreter.program import Program, parse
@@ -16,7 +17,6 @@ from langchain_sequrity.local.interpreter.run import (
     ToolCall,
     ToolFailure,
 )
-from langchain_sequrity.local.interpreter.values import Labeled
 
 __all__ = [
     "Labeled",

@@ -13,13 +13,12 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from langchain_sequrity.errors import UsageError
+from langchain_sequrity.labels import NO_LABELS, Labeled
 from langchain_sequrity.local.interpreter.data_types import as_data_type, pay_for_schema
 from langchain_sequrity.local.interpreter.faults import NoJsonForm
 from langchain_sequrity.local.interpreter.machine import Machine
 from langchain_sequrity.local.interpreter.values import (
-    NO_LABELS,
     DictValue,
-    Labeled,
     ListValue,
     Record,
     SetValue,

@@ -14,11 +14,10 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn, TypeVar
 
-from langchain_sequrity.labels import Labels
+from langchain_sequrity.labels import NO_LABELS, Labels
 from langchain_sequrity.local.interpreter.faults import BranchForbidden, OutOfBudget, Raised
 from langchain_sequrity.local.interpreter.values import (
     CARRIERS,
-    NO_LABELS,
     DictValue,
     Effects,
     ErrorType,

@@ -21,7 +21,7 @@ from queue import SimpleQueue
 from typing import Any, Literal, NoReturn
 
 from langchain_sequrity.errors import UsageError
-from langchain_sequrity.labels import Labels
+from langchain_sequrity.labels import NO_LABELS, Labeled, Labels
 from langchain_sequrity.local.interpreter.builtins import BUILTINS
 from langchain_sequrity.local.interpreter.faults import (
     Abandoned,
@@ -57,10 +57,8 @@ from langchain_sequrity.local.interpreter.program import (
     parse,
 )
 from langchain_sequrity.local.interpreter.values import (
-    NO_LABELS,
     ErrorType,
     ErrorValue,
-    Labeled,
     Value,
     as_mark,
     join,

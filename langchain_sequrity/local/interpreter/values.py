@@ -20,21 +20,12 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Generic, TypeVar
 
-from langchain_sequrity.labels import Labels
+from langchain_sequrity.labels import NO_LABELS, Labels
 
 K = TypeVar("K")
 V = TypeVar("V")
 Value = Any
 Mark = Labels | None
-NO_LABELS = Labels()
-
-
-@dataclass(frozen=True, slots=True)
-class Labeled:
-    """A JSON value and the join of all its labels, as it enters or leaves the interpreter."""
-
-    value: Any
-    labels: Labels = NO_LABELS
 
 
 class Opaque:

@@ -26,7 +26,7 @@ from typing import Any, Final, NoReturn, get_args
 import regex
 
 from langchain_sequrity.errors import SequrityError
-from langchain_sequrity.labels import Labels
+from langchain_sequrity.labels import Labeled, Labels
 from langchain_sequrity.local.interpreter.faults import Abandoned, OutOfBudget, ProgramRefused
 from langchain_sequrity.local.interpreter.json_boundary import check_json
 from langchain_sequrity.local.interpreter.machine import Limits, MayBranch
@@ -42,7 +42,6 @@ from langchain_sequrity.local.interpreter.run import (
     ToolCall,
     answer_of,
 )
-from langchain_sequrity.local.interpreter.values import Labeled
 
 if sys.platform != "win32":  # which has no such limits, and cannot fork
     import resource

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from langchain_sequrity.errors import SequrityError, UsageError
-from langchain_sequrity.labels import Labels
+from langchain_sequrity.labels import Labeled, Labels
 from langchain_sequrity.local.interpreter.faults import OutOfBudget, ProgramRefused, ReplayDiverged
 from langchain_sequrity.local.interpreter.json_boundary import check_json
 from langchain_sequrity.local.interpreter.machine import DEFAULT_LIMITS, Limits, MayBranch
@@ -44,7 +44,6 @@ from langchain_sequrity.local.interpreter.run import (
     read_event,
     waits,
 )
-from langchain_sequrity.local.interpreter.values import Labeled
 from langchain_sequrity.local.interpreter.worker import (
     COMMAND,
     END,
