@@ -306,8 +306,8 @@ class CompiledCheck(NamedTuple):
     """A compiled check rule.
 
     Attributes:
-        condition: Its condition, or `None` for `always`.
-        reason: The rule.
+        node: The rule.
+        reason: The rule, as a verdict names it.
         rank: The order of soft rules.
         test: Its condition, or `None` for `always`.
         required: Whether it denies if its condition fails and no other rule allows.
@@ -315,7 +315,7 @@ class CompiledCheck(NamedTuple):
         parts: The parts of all conditions of the policy.
     """
 
-    condition: nodes.Predicate | None
+    node: nodes.CheckRule
     reason: Reason
     rank: tuple[int | float, bool]
     test: Test | None
@@ -482,7 +482,7 @@ class _Compiler:
     def _check(self, node: nodes.CheckRule, priority: float) -> CompiledCheck:
         test = self._condition(node.condition, None)
         return CompiledCheck(
-            node.condition,
+            node,
             Reason(node.text, node.at, node.doc, node.strength, node.decision),
             (priority, test is not None),
             test,

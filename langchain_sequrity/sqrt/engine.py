@@ -457,7 +457,7 @@ def _cause(check: CompiledCheck, applies: Truth, context: EvaluationContext) -> 
         causes.append(f"the call has no argument {' and '.join(shown)}")
     else:
         found: dict[str, None] = {}
-        tests = nodes.tests_of(check.condition, check.parts.bindings, passes=True)
+        tests = nodes.tests_of(check.node.condition, check.parts.bindings, passes=True)
         for node, _ in islice(tests, _MOST_TESTS):
             if len(found) < _MOST_CAUSES and check.parts.tests[node.at](context) is None:
                 found.setdefault(_cause_of_test(node, check.parts, context))

@@ -450,30 +450,6 @@ Bindings = Mapping[str, Binding]
 Tests = In | Same | Compared
 
 
-class Clause(NamedTuple):
-    """A rule or a step of a tool.
-
-    Attributes:
-        condition: Its condition, or `None` for `always`.
-        rule: The rule, or `None` for a step.
-        step: The step, or `None` for a rule.
-        phase: When a step runs; `None` for a rule.
-        restricts: Whether it restricts calls if the condition holds: it denies, adds labels or
-            removes consumers.
-    """
-
-    condition: Predicate | None
-    rule: CheckRule | None
-    step: UpdateStep | None
-    phase: Phase | None
-    restricts: bool
-
-    @property
-    def updates(self) -> tuple[Update, ...]:
-        """The updates of a step; empty for a rule."""
-        return self.step.updates if self.step else ()
-
-
 def bindings_of(policy: Policy) -> dict[str, Binding]:
     """The bindings of a policy, by name."""
     return {node.name: node for node in policy.declarations if isinstance(node, Binding)}
@@ -482,26 +458,6 @@ def bindings_of(policy: Policy) -> dict[str, Binding]:
 def tools_of(policy: Policy) -> list[ToolBlock | OneLiner]:
     """The blocks and one-liners of a policy, in source order."""
     return [node for node in policy.declarations if not isinstance(node, Binding)]
-
-
-def clauses_of(node: ToolBlock | OneLiner) -> Iterator[Clause]:
-    """The rules of a tool, then its steps."""
-    if isinstance(node, OneLiner):
-        yield _step(node.step, node.phase)
-        return
-    for rule in node.checks:
-        yield Clause(rule.condition, rule, None, None, rule.decision == "deny")
-    for block in node.blocks:
-        for step in block.steps:
-            yield _step(step, block.phase)
-
-
-def _step(step: UpdateStep, phase: Phase) -> Clause:
-    return Clause(step.condition, None, step, phase, any(map(_restricts, step.updates)))
-
-
-def _restricts(update: Update) -> bool:
-    return update.target.field == "consumers" or update.assignment in {"=", "|=", "^="}
 
 
 def tests_of(
@@ -549,8 +505,16 @@ def walk(root: object) -> Iterator[Any]:
             waiting += (getattr(node, name) for name in reversed(names))
 
 
-def elements_of(root: object, bindings: Bindings) -> Iterator[Element | Meta]:
-    """The elements and sets of labels that a set is built from, without removed ones."""
+def elements_of(
+    root: object, bindings: Bindings, *, removed: bool = False
+) -> Iterator[Element | Meta]:
+    """The elements and sets of labels that a set is built from.
+
+    Args:
+        root: The set, or a single operand.
+        bindings: The bindings of the policy.
+        removed: Whether to include what the set leaves out.
+    """
     waiting: list[Set | object] = [root]
     seen = set()
     while waiting:
@@ -563,12 +527,12 @@ def elements_of(root: object, bindings: Bindings) -> Iterator[Element | Meta]:
                 yield from elements
             case Meta():
                 yield node
-            case Combined(operator="-", operands=operands):
+            case Combined(operator="-", operands=operands) if not removed:
                 waiting.append(operands[0])
             case Combined(operands=operands):
                 waiting += reversed(operands)
             case Edited(base=base, edits=edits):
-                yield from (element for adds, element in edits if adds)
+                yield from (element for adds, element in edits if adds or removed)
                 waiting.append(base)
             case Name():
                 pass

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 from langchain_sequrity.sqrt import nodes
 from langchain_sequrity.sqrt.coerce import Arguments
-from langchain_sequrity.sqrt.compiler import CompiledCheck, CompiledTool, Reporter, Test
-from langchain_sequrity.sqrt.nodes import Clause, ToolId
+from langchain_sequrity.sqrt.compiler import CompiledTool, Reporter, Test
+from langchain_sequrity.sqrt.nodes import ToolId
 
 LabelName = tuple[nodes.Field, str]
 _MOST_ELEMENTS = 1_000_000  # of all sets, counted at each use
@@ -27,18 +27,41 @@ class CheckedTool(NamedTuple):
     compiled: CompiledTool
     known: Mapping[str, Arguments] | None
 
-    @property
-    def clauses(self) -> Iterator[tuple[Clause, Test | None]]:
-        """Its rules, then its steps, each with its compiled condition."""
-        tests = [check.test for check in self.compiled.checks]
-        tests += [step.test for step in self.compiled.steps]
-        return zip(nodes.clauses_of(self.node), tests, strict=True)
+
+class Clause(NamedTuple):
+    """A rule or a step.
+
+    Attributes:
+        tool: Its block or one-liner.
+        node: It as a node.
+        test: Its condition as a function, or `None` for `always`.
+        phase: When a step runs; `None` for a rule.
+    """
+
+    tool: CheckedTool
+    node: nodes.CheckRule | nodes.UpdateStep
+    test: Test | None
+    phase: nodes.Phase | None = None
 
     @property
-    def rules(self) -> Iterator[tuple[nodes.CheckRule, CompiledCheck]]:
-        """Its rules; a one-liner has none."""
-        found = (clause.rule for clause, _ in self.clauses if clause.rule)
-        return zip(found, self.compiled.checks, strict=True)
+    def rule(self) -> nodes.CheckRule | None:
+        """The rule; `None` for a step."""
+        return self.node if isinstance(self.node, nodes.CheckRule) else None
+
+    @property
+    def updates(self) -> tuple[nodes.Update, ...]:
+        """The updates of a step; empty for a rule."""
+        return () if isinstance(self.node, nodes.CheckRule) else self.node.updates
+
+    @property
+    def restricts(self) -> bool:
+        """Whether it denies, adds labels or removes consumers if its condition holds."""
+        if isinstance(self.node, nodes.CheckRule):
+            return self.node.decision == "deny"
+        return any(
+            one.target.field == "consumers" or one.assignment in {"=", "|=", "^="}
+            for one in self.node.updates
+        )
 
 
 class CheckedPolicy:
@@ -79,17 +102,21 @@ class CheckedPolicy:
         return list(nodes.walk(self.declarations))
 
     @cached_property
-    def clauses(self) -> list[tuple[CheckedTool, Clause, Test | None]]:
-        """All rules and steps, each with its tool and its compiled condition."""
-        return [(tool, clause, test) for tool in self.tools for clause, test in tool.clauses]
+    def clauses(self) -> list[Clause]:
+        """The rules and steps of each tool, rules first."""
+        found = []
+        for tool in self.tools:
+            found += [Clause(tool, check.node, check.test) for check in tool.compiled.checks]
+            found += [Clause(tool, one.node, one.test, one.phase) for one in tool.compiled.steps]
+        return found
 
     def tests(self, clause: Clause) -> Iterator[tuple[nodes.Tests, bool]]:
         """The single tests of a condition, each with whether a call passes more easily with it."""
-        return nodes.tests_of(clause.condition, self.bindings, passes=not clause.restricts)
+        return nodes.tests_of(clause.node.condition, self.bindings, passes=not clause.restricts)
 
-    def elements(self, members: object) -> Iterator[Any]:
-        """The elements and labels of a set, or a single operand; none if there were very many."""
-        for element in nodes.elements_of(members, self.bindings):
+    def elements(self, members: object, *, removed: bool = False) -> Iterator[Any]:
+        """As `elements_of`, or a part of them if there are very many."""
+        for element in nodes.elements_of(members, self.bindings, removed=removed):
             if self._left <= 0:
                 return
             self._left -= 1

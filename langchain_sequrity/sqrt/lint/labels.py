@@ -11,18 +11,20 @@ from typing import Literal, NamedTuple, get_args
 from langchain_sequrity.display import plain
 from langchain_sequrity.labels import Labels
 from langchain_sequrity.sqrt import nodes
-from langchain_sequrity.sqrt.compiler import Severity, Test
+from langchain_sequrity.sqrt.compiler import Severity
 from langchain_sequrity.sqrt.context import MISSING, Argument, Call, EvaluationContext
 from langchain_sequrity.sqrt.diagnostics import Spellings
 from langchain_sequrity.sqrt.lint.checked_policy import (
     CheckedPolicy,
+    Clause,
     LabelName,
     denies,
     effect,
     sides_of,
+    text_of,
     value_test,
 )
-from langchain_sequrity.sqrt.nodes import Clause, Position
+from langchain_sequrity.sqrt.nodes import Position
 
 _SHOWN = 60
 _WORDS: dict[nodes.Field, str] = {"tags": "tag", "producers": "producer"}
@@ -81,12 +83,12 @@ def find_unset(
 def _asked_labels(policy: CheckedPolicy) -> dict[_Label, Position]:
     """The tags and producers that rules test, each with its first position."""
     asked: dict[_Label, Position] = {}
-    for tool, clause, _ in policy.clauses:
+    for clause in policy.clauses:
         for test, _ in policy.tests(clause):
             if isinstance(test, nodes.Compared) and test.test == "subset":
                 continue  # it asks for the absence of all other labels
             for meta, text in policy.labels(test):
-                is_unclear = meta.scope == "short" and isinstance(tool.node, nodes.OneLiner)
+                is_unclear = meta.scope == "short" and isinstance(clause.tool.node, nodes.OneLiner)
                 place = None if is_unclear else _place(meta, clause)
                 if meta.field in _WORDS and text.kind == "plain" and place is not None:
                     label = _Label(meta.field, text.raw, place)
@@ -100,7 +102,7 @@ def _set_labels(
     """The labels that steps set, and the kinds of labels that they copy."""
     given: set[_Label] = set()
     copied: set[tuple[nodes.Field, _Place]] = set()
-    for _, clause, _ in policy.clauses:
+    for clause in policy.clauses:
         for update in clause.updates:
             field, place = update.target.field, _place(update.target, clause)
             if place is None or update.assignment not in {"=", "|=", "^="}:
@@ -132,7 +134,7 @@ def find_unlabelled(policy: CheckedPolicy) -> None:
 
     A denial that never applies is an error.
     """
-    for _, clause, test in policy.clauses:
+    for clause in policy.clauses:
         sides = [side for one, _ in policy.tests(clause) for side in sides_of(one)]
         sides += [update.set for update in clause.updates]
         read = [
@@ -141,7 +143,7 @@ def find_unlabelled(policy: CheckedPolicy) -> None:
         ]  # fmt: skip
         if read:
             arguments = {meta.argument: Argument(MISSING) for meta in read if meta.argument}
-            severity, says = _without_labels(clause, test, arguments)
+            severity, says = _without_labels(clause, arguments)
             policy.report(
                 severity, f"In single-LLM mode arguments have no labels: {says}",
                 min(one.at for one in read),
@@ -150,10 +152,9 @@ def find_unlabelled(policy: CheckedPolicy) -> None:
             )  # fmt: skip
 
 
-def _without_labels(
-    clause: Clause, test: Test | None, arguments: dict[str, Argument]
-) -> tuple[Severity, str]:
-    held = True if test is None else test(EvaluationContext(Call("", arguments), Labels()))
+def _without_labels(clause: Clause, arguments: dict[str, Argument]) -> tuple[Severity, str]:
+    context = EvaluationContext(Call("", arguments), Labels())
+    held = True if clause.test is None else clause.test(context)
     if clause.rule is None:
         return "warning", f"this change is {'never made' if held is False else 'made without them'}"
     rule = f"`{plain(' '.join(clause.rule.text.split()), limit=80)}`"
@@ -180,7 +181,7 @@ def find_misspelt(policy: CheckedPolicy) -> set[LabelName]:
         # A doc comment documents the purpose of an unused name.
         if name not in used and not binding.doc:
             policy.report("warning", f"Nothing uses `{plain(name, limit=_SHOWN)}`", binding.at)
-    mentions = _Mentions(policy).labels
+    mentions = _mentions(policy)
     for field, kind in _WORDS.items():
         found, spellings = mentions[field], Spellings()
         for name, at in sorted(found.items(), key=lambda item: item[1]):
@@ -195,53 +196,31 @@ def find_misspelt(policy: CheckedPolicy) -> set[LabelName]:
     return reported
 
 
-class _Mentions:
-    """All labels in a policy, also those that a set leaves out.
-
-    Attributes:
-        labels: Field → label → its first position.
-    """
-
-    def __init__(self, policy: CheckedPolicy) -> None:
-        self.labels: dict[nodes.Field, dict[str, Position]] = {
-            field: {} for field in get_args(nodes.Field)
-        }
-        self._bindings = policy.bindings
-        self._fields: dict[str, nodes.Field | None] = {}  # of the labels in named sets
-        self._seen: set[tuple[str, nodes.Field]] = set()
-        for node in policy.all_nodes:
-            match node:
-                case (
-                    nodes.Compared(left=meta, right=members)
-                    | nodes.Update(target=meta, set=members)
-                ):
-                    self._add(members, meta.field)
-                case nodes.In(value=value, set=members):
-                    self._add((value, members), self._field(members))
-                case nodes.Binding(name=name, value=members) if isinstance(members, _SETS):
-                    self._fields[name] = self._field(members)
-                    self._add(members, self._fields[name])
-
-    def _field(self, members: nodes.Set) -> nodes.Field | None:
-        """The field of the labels in a set; `None` for a set of values, or if unknown."""
-        for part in nodes.walk(members):
-            if isinstance(part, nodes.Meta):
-                return part.field
-            if isinstance(part, nodes.Name) and (field := self._fields.get(part.name)):
-                return field
-        return None
-
-    def _add(self, root: object, field: nodes.Field | None) -> None:
-        """Add the texts in a set, and in the sets that it names, as labels of one field."""
-        waiting = [root]
-        while waiting and field:
-            for node in nodes.walk(waiting.pop()):
-                if isinstance(node, nodes.TextLiteral) and node.kind == "plain":
-                    at = self.labels[field].setdefault(node.raw, node.at)
-                    self.labels[field][node.raw] = min(at, node.at)
-                elif isinstance(node, nodes.Name) and (node.name, field) not in self._seen:
-                    self._seen.add((node.name, field))
-                    waiting.append(self._bindings[node.name].value)
+def _mentions(policy: CheckedPolicy) -> dict[nodes.Field, dict[str, Position]]:
+    """All labels by field, each with its first position, also those that a set leaves out."""
+    mentions: dict[nodes.Field, dict[str, Position]] = {
+        field: {} for field in get_args(nodes.Field)
+    }
+    for node in policy.all_nodes:
+        match node:
+            case nodes.Compared(left=one, right=other) | nodes.Update(target=one, set=other):
+                parts: tuple[object, ...] = (one, other)
+            case nodes.In(value=one, set=other):
+                parts = (one, other)
+            case nodes.Binding(value=one) if isinstance(one, _SETS):
+                parts = (one,)
+            case _:
+                continue
+        found = [one for part in parts for one in policy.elements(part, removed=True)]
+        # A set without labels of an argument, the result or the session is a set of values.
+        field = next((one.field for one in found if isinstance(one, nodes.Meta)), None)
+        if field is None:
+            continue
+        for text in map(text_of, found):
+            if isinstance(text, nodes.TextLiteral) and text.kind == "plain":
+                at = mentions[field].setdefault(text.raw, text.at)
+                mentions[field][text.raw] = min(at, text.at)
+    return mentions
 
 
 # Labels that are compared with values
@@ -250,12 +229,12 @@ class _Mentions:
 def find_labels_as_values(policy: CheckedPolicy) -> None:
     """Warn of a denial that compares a value with a name that the policy sets as a label."""
     given: dict[str, nodes.Field] = {}
-    for _, clause, _ in policy.clauses:
+    for clause in policy.clauses:
         for update in clause.updates:
             if update.target.field != "consumers":  # these are people, and so are recipients
                 for text in policy.texts(update.set):
                     given.setdefault(text.raw, update.target.field)
-    for _, clause, _ in policy.clauses if given else ():
+    for clause in policy.clauses if given else ():
         for test, passes in policy.tests(clause) if clause.rule else ():
             found = value_test(test)
             if found is None or found[0].scope != "arg" or passes:

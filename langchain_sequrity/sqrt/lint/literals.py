@@ -28,6 +28,7 @@ from langchain_sequrity.sqrt.compiler import Test
 from langchain_sequrity.sqrt.context import Argument, Call, EvaluationContext
 from langchain_sequrity.sqrt.lint.checked_policy import (
     CheckedPolicy,
+    Clause,
     LabelName,
     listed,
     sides_of,
@@ -35,7 +36,7 @@ from langchain_sequrity.sqrt.lint.checked_policy import (
     value_test,
 )
 from langchain_sequrity.sqrt.matchers import MAX_PATTERN, MatchBudget, matcher
-from langchain_sequrity.sqrt.nodes import Clause, Position
+from langchain_sequrity.sqrt.nodes import Position
 from langchain_sequrity.suggestions import nearest
 
 _PIECE = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|\{\d*(?:,\d*)?\}|.", re.DOTALL)
@@ -97,6 +98,8 @@ def _oddity(raw: str) -> tuple[str, str] | None:
     """The oddity of a text and its remedy, or `None`."""
     if raw != raw.strip() and raw.strip():
         return "has white space at an end", f"Write `{plain(raw.strip(), limit=_SHOWN)}`"
+    if raw.isascii() and raw.isprintable():
+        return None
     for one in raw:
         if unicodedata.category(one) in {"Cf", "Cc", "Co"} or (one.isspace() and one != " "):
             return f"has the invisible character U+{ord(one):04X}", "Write it without"
@@ -123,19 +126,19 @@ def _script(letter: str) -> str:
 def find_address_leaks(policy: CheckedPolicy) -> None:
     """Warn of patterns that should match one address and also match other texts."""
     budget = MatchBudget(_SECONDS)
-    for tool, clause, test in policy.clauses:
-        denials = [
-            check.test for check in tool.compiled.checks
-            if check.test and (check.reason.strength, check.reason.verdict) == ("hard", "deny")
-        ]  # fmt: skip
-        if test is None:
+    for clause in policy.clauses:
+        if clause.test is None:
             continue
+        denials = [
+            check.test for check in clause.tool.compiled.checks
+            if check.test and (check.node.strength, check.node.decision) == ("hard", "deny")
+        ]  # fmt: skip
         for argument, pattern in _guards(policy, clause):
             for text in _bad_addresses(pattern, budget):
                 context = EvaluationContext(Call("", {argument: Argument(text)}), Labels())
                 context.budget = budget
                 is_denied = any(denial(context) is True for denial in denials)
-                if test(context) is not clause.restricts and not is_denied:
+                if clause.test(context) is not clause.restricts and not is_denied:
                     policy.report(
                         "warning", "This pattern lets a text through that is not one address: "
                         f"`{plain(text, limit=80)}`", pattern.at, "Write the allowed characters, "
@@ -277,7 +280,8 @@ def find_literal_mistakes(policy: CheckedPolicy) -> set[LabelName]:
     """
     labels: set[LabelName] = set()
     _find_stars(policy)
-    for tool, clause, test in policy.clauses:
+    for clause in policy.clauses:
+        known = clause.tool.known or {}
         for field, text in _labels(policy, clause):
             if _looks_like_pattern(text) and text.raw != "*":
                 labels.add((field, text.raw))
@@ -295,9 +299,9 @@ def find_literal_mistakes(policy: CheckedPolicy) -> set[LabelName]:
                     if isinstance(text, nodes.TextLiteral) and text.kind == "plain":
                         _find_pattern(policy, element, one, passes=passes)
                 if value.scope == "arg":
-                    _find_wrong_kinds(policy, value, elements, tool.known or {})
-        if clause.rule and test:
-            _find_left_out(policy, clause, test, tool.known or {})
+                    _find_wrong_kinds(policy, value, elements, known)
+        if clause.rule and clause.test:
+            _find_left_out(policy, clause, clause.test, known)
     return labels
 
 

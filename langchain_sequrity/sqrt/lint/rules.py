@@ -10,7 +10,7 @@ import bisect
 import itertools
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -23,6 +23,7 @@ from langchain_sequrity.sqrt.context import Argument, Call, EvaluationContext
 from langchain_sequrity.sqrt.lint.checked_policy import (
     CheckedPolicy,
     CheckedTool,
+    Clause,
     denies,
     effect,
     listed,
@@ -220,30 +221,32 @@ def _may_meet(block: CheckedTool, other: CheckedTool) -> bool:
 def find_overruled(policy: CheckedPolicy) -> None:
     """Warn of rules that an unconditional allowance in another block overrules."""
     allowing = [
-        (other, rule, compiled) for other in policy.tools for rule, compiled in other.rules
-        if rule.decision == "allow" and rule.condition is None
+        (other, check) for other in policy.tools for check in other.compiled.checks
+        if check.node.decision == "allow" and check.test is None
     ]  # fmt: skip
     pairs = itertools.product(policy.tools, allowing)
     reported: set[Position] = set()
-    for block, (other, allowance, by) in itertools.islice(pairs, _MOST_PAIRS):
+    for block, (other, allowance) in itertools.islice(pairs, _MOST_PAIRS):
         if other is block or not _covers(other, block):
             continue
-        for rule, compiled in block.rules:
-            if rule.at not in reported and _is_overruled(rule, compiled, by):
+        for check in block.compiled.checks:
+            rule = check.node
+            if rule.at not in reported and _is_overruled(check, allowance):
                 reported.add(rule.at)
+                by = allowance.node
                 policy.report(
                     "warning", f"This rule restricts nothing: "
-                    f"`{plain(allowance.text, limit=_SHOWN)}` in line {allowance.at.line} is for "
+                    f"`{plain(by.text, limit=_SHOWN)}` in line {by.at.line} is for "
                     "the same calls and allows them", rule.at,
                     "Write a prohibition as `must deny when …`", lets_through=True,
                 )  # fmt: skip
 
 
-def _is_overruled(rule: nodes.CheckRule, compiled: CompiledCheck, by: CompiledCheck) -> bool:
+def _is_overruled(check: CompiledCheck, by: CompiledCheck) -> bool:
     """Whether a rule has no effect beside an unconditional allowance."""
-    if rule.decision == "allow":  # unmet, it denies only if nothing else allows
-        return rule.strength == "hard" and rule.condition is not None
-    return rule.strength == "soft" and (by.reason.strength == "hard" or by.rank > compiled.rank)
+    if check.node.decision == "allow":  # unmet, it denies only if nothing else allows
+        return check.required and check.test is not None
+    return check.node.strength == "soft" and (by.required or by.rank > check.rank)
 
 
 def find_lone_allowances(policy: CheckedPolicy, reported: Sequence[Position]) -> None:
@@ -253,13 +256,11 @@ def find_lone_allowances(policy: CheckedPolicy, reported: Sequence[Position]) ->
         policy: The policy.
         reported: The sorted positions of earlier findings.
     """
-    restricting = [
-        block for block in policy.tools if any(_restricts(rule) for rule, _ in block.rules)
-    ]
+    restricting = [block for block in policy.tools if any(map(_restricts, block.compiled.checks))]
     left = _MOST_PAIRS
     for block in policy.tools:
         lone = [
-            rule for rule, _ in block.rules
+            rule for rule in (check.node for check in block.compiled.checks)
             if (rule.strength, rule.decision) == ("soft", "allow") and rule.condition is not None
             and not _is_reported(rule, reported)
         ]  # fmt: skip
@@ -274,11 +275,11 @@ def find_lone_allowances(policy: CheckedPolicy, reported: Sequence[Position]) ->
             )  # fmt: skip
 
 
-def _restricts(rule: nodes.CheckRule) -> bool:
+def _restricts(check: CompiledCheck) -> bool:
     """Whether a rule denies calls that a soft allowance can allow again."""
-    if rule.decision == "deny":
-        return rule.strength == "soft"
-    return rule.strength == "hard" and rule.condition is not None
+    if check.node.decision == "deny":
+        return check.node.strength == "soft"
+    return check.required and check.test is not None
 
 
 # Conditions that no call meets, or every call
@@ -292,17 +293,18 @@ def find_constant_conditions(policy: CheckedPolicy, reported: Sequence[Position]
         reported: The sorted positions of earlier findings.
     """
     left, work = _ALL_TRIALS, 1 + len(policy.bindings)
-    for tool, clause, test in policy.clauses:
-        rule = clause.rule
+    for clause in policy.clauses:
+        rule, test = clause.rule, clause.test
         if left <= 0 or rule is None or test is None or _is_reported(rule, reported):
             continue
-        samples = _SampleCalls(policy, clause, tool.known or {})
+        samples = _SampleCalls(policy, clause)
         left -= work
         if samples.is_exact and samples.number <= _MOST_TRIALS:
             left -= samples.number * work
-            held = {test(context) for context in samples.contexts()}
-            if held in ({True}, {False}):
-                _report_constant(policy, rule, samples, held=held == {True})
+            truths = map(test, samples.contexts())
+            held = next(truths)
+            if held is not None and all(truth is held for truth in truths):
+                _report_constant(policy, rule, samples, held=held)
 
 
 def _is_reported(rule: nodes.CheckRule, places: Sequence[Position]) -> bool:
@@ -342,14 +344,12 @@ class _SampleCalls:
         tests: The number of single tests in the condition.
     """
 
-    def __init__(
-        self, policy: CheckedPolicy, clause: nodes.Clause, known: Mapping[str, Arguments]
-    ) -> None:
+    def __init__(self, policy: CheckedPolicy, clause: Clause) -> None:
         self.is_exact = True
         self.listed: list[Any] = []
         self.tests = 0
         self._bindings = policy.bindings
-        self._known = known
+        self._known = clause.tool.known or {}
         self._values: dict[str, dict[tuple[type, Any], Any]] = {}  # samples by argument
         # Names of labels by their owner and field.
         self._labels: dict[tuple[str, nodes.Field], set[str]] = {}
