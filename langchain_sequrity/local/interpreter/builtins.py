@@ -9,23 +9,28 @@ from langchain_sequrity.local.interpreter.calls import (
     MISSING,
     call_value,
     functions,
-    named,
     precise,
     pure,
+    pure_with_machine,
     read_only,
-    sized,
+    with_program_name,
 )
 from langchain_sequrity.local.interpreter.containers import (
     make_list,
     make_set,
-    order,
     sort_keys,
+    sorted_indices,
     update,
 )
 from langchain_sequrity.local.interpreter.data_types import UnionType
 from langchain_sequrity.local.interpreter.faults import Exit, ToolError, ValidationError
 from langchain_sequrity.local.interpreter.formatting import as_repr, as_text, convert
-from langchain_sequrity.local.interpreter.iteration import collect, iterate, lazy, open_choice_on
+from langchain_sequrity.local.interpreter.iteration import (
+    collect,
+    iterate,
+    lazy_iterator,
+    open_choice_on,
+)
 from langchain_sequrity.local.interpreter.machine import Machine
 from langchain_sequrity.local.interpreter.operators import binary
 from langchain_sequrity.local.interpreter.values import (
@@ -42,20 +47,20 @@ from langchain_sequrity.local.interpreter.values import (
     ToolValue,
     TypeValue,
     Value,
+    add_labels,
     box_mark,
-    join,
-    strip,
-    tag,
-    take,
+    join_labels,
+    split_labels,
     type_name,
+    unbox,
 )
 
 
 def _length(machine: Machine, value: Value, /) -> Value:
-    inner, mark = take(value)
+    inner, mark = split_labels(value)
     if type(inner) not in _SIZED:
         machine.fail(TypeError, f"object of type '{type_name(inner)}' has no len()")
-    return tag(len(inner), mark)
+    return add_labels(len(inner), mark)
 
 
 _SIZED = frozenset({str, bytes, tuple, range, ListValue, DictValue, SetValue})
@@ -71,46 +76,46 @@ def _list(machine: Machine, source: Value = (), /) -> Value:
 
 def _tuple(machine: Machine, source: Value = (), /) -> Value:
     items, mark = collect(machine, source)
-    return tag(tuple(items), mark)
+    return add_labels(tuple(items), mark)
 
 
 def _dict(machine: Machine, source: Value = (), /, **named: Value) -> Value:
     result: DictValue[Any, Value] = DictValue()
     update(machine, result, None, source)
-    machine.make_items(len(named), 100)
+    machine.pay_items(len(named), 100)
     result.update(named)
     return result
 
 
-def _measured(machine: Machine, *bounds: Value) -> None:
+def _pay_for_bounds(machine: Machine, *bounds: Value) -> None:
     for bound in bounds:
         if isinstance(bound, int):
-            machine.make_bits(bound.bit_length())
+            machine.pay_bits(bound.bit_length())
 
 
-def _digits(machine: Machine, number: Value) -> None:
+def _pay_for_digits(machine: Machine, number: Value) -> None:
     if isinstance(number, int):
-        machine.make_text(number.bit_length() + 3, "")
+        machine.pay_text(number.bit_length() + 3, "")
 
 
 def _enumerate(machine: Machine, iterable: Value, start: Value = 0) -> Value:
-    begin, mark = machine.bare(start)
+    begin, mark = machine.strip_labels(start)
     if not isinstance(begin, int):
         machine.fail(TypeError, f"'{type_name(begin)}' object is not an integer")
     rows = zip(_numbers(machine, begin), iterate(machine, iterable), strict=False)
-    return lazy(machine, [iterable], rows, mark)
+    return lazy_iterator(machine, [iterable], rows, mark)
 
 
 def _numbers(machine: Machine, begin: int) -> Iterator[int]:
     for number in itertools.count(begin):
-        machine.make_bits(number.bit_length())
+        machine.pay_bits(number.bit_length())
         yield number
 
 
 def _zip(machine: Machine, /, *sources: Value, strict: Value = False) -> Value:
     is_strict, mark = machine.truth(strict)
     rows = zip(*(iterate(machine, source) for source in sources), strict=is_strict)
-    return lazy(machine, list(sources), rows, mark)
+    return lazy_iterator(machine, list(sources), rows, mark)
 
 
 def _map(machine: Machine, function: Value, /, *sources: Value) -> Value:
@@ -123,25 +128,25 @@ def _map(machine: Machine, function: Value, /, *sources: Value) -> Value:
             open_choice_on(machine, list(sources))
             yield call_value(machine, function, list(items), {})
 
-    return lazy(machine, list(sources), read(), calls=function)
+    return lazy_iterator(machine, list(sources), read(), calls=function)
 
 
 def _filter(machine: Machine, test: Value, source: Value, /) -> Value:
     def read() -> Iterator[Value]:
         for element in iterate(machine, source):
             open_choice_on(machine, [source])
-            kept = element if strip(test) is None else call_value(machine, test, [element], {})
+            kept = element if unbox(test) is None else call_value(machine, test, [element], {})
             is_kept, mark = machine.truth(kept)
-            machine.mark(result, mark)  # the position of the next element depends on it
+            machine.label_changed(result, mark)  # the position of the next element depends on it
             if is_kept:
                 yield element
 
-    result = lazy(machine, [source], read(), box_mark(test), calls=test)
+    result = lazy_iterator(machine, [source], read(), box_mark(test), calls=test)
     return result
 
 
 def _reversed(machine: Machine, value: Value, /) -> Value:
-    inner = strip(value)
+    inner = unbox(value)
     if type(inner) not in _SIZED or type(inner) is SetValue:
         machine.fail(TypeError, f"'{type_name(inner)}' object is not reversible")
     items, mark = collect(machine, value)
@@ -149,27 +154,27 @@ def _reversed(machine: Machine, value: Value, /) -> Value:
 
 
 def _iter(machine: Machine, value: Value, /) -> Value:
-    if type(strip(value)) is IteratorValue:
+    if type(unbox(value)) is IteratorValue:
         return value
-    return lazy(machine, [value], iterate(machine, value))
+    return lazy_iterator(machine, [value], iterate(machine, value))
 
 
 def _next(machine: Machine, iterator: Value, default: Value = MISSING, /) -> Value:
-    inner = strip(iterator)
+    inner = unbox(iterator)
     if type(inner) is not IteratorValue:
         machine.fail(TypeError, f"'{type_name(inner)}' object is not an iterator")
     for element in iterate(machine, iterator):
         return element
     if default is MISSING:
         machine.fail(StopIteration, "")
-    return tag(default, take(iterator)[1])
+    return add_labels(default, split_labels(iterator)[1])
 
 
 def _sorted(
     machine: Machine, values: Value, /, *, key: Value = None, reverse: Value = False
 ) -> Value:
     items, mark = collect(machine, values)
-    places, mark = order(machine, items, mark, key=key, reverse=reverse)
+    places, mark = sorted_indices(machine, items, mark, key=key, reverse=reverse)
     return make_list([items[place] for place in places], mark)
 
 
@@ -187,25 +192,25 @@ def _extreme(name: str, *, largest: bool) -> Any:
             if default is not MISSING:
                 return default
             machine.fail(ValueError, f"{name}() arg is an empty sequence")
-        place = machine.guarded(mark, lambda: choose(range(len(bare)), key=bare.__getitem__))
-        return tag(items[place], mark)
+        place = machine.run_guarded(mark, lambda: choose(range(len(bare)), key=bare.__getitem__))
+        return add_labels(items[place], mark)
 
     return call
 
 
 def _sum(machine: Machine, values: Value, /, start: Value = 0) -> Value:
-    if isinstance(strip(start), str | bytes):
+    if isinstance(unbox(start), str | bytes):
         machine.fail(TypeError, "sum() can't sum strings [use ''.join(seq) instead]")
     items, _ = collect(machine, values)
     if start == 0 and type(start) is int and _FLAT.issuperset(map(type, items)):
         # Large integers are allowed here: their bits were charged, and those of the sum are now.
-        machine.make_bits(
+        machine.pay_bits(
             max((abs(i).bit_length() for i in items if type(i) is int), default=0) + 64
         )
         return sum(items)
     total = start
     for item in items:
-        machine.work(1)
+        machine.pay_steps(1)
         total = binary(machine, "+", total, item)
     return total
 
@@ -215,11 +220,13 @@ _FLAT = frozenset({int, float, bool})
 
 def _quantifier(*, stops_at: bool) -> Any:
     def call(machine: Machine, values: Value, /) -> Value:
-        inner = strip(values)
+        inner = unbox(values)
         for element in iterate(machine, values):
             is_true, mark = machine.truth(element)
             if type(inner) is IteratorValue:
-                machine.mark(inner, mark)  # its position depends on which elements were true
+                machine.label_changed(
+                    inner, mark
+                )  # its position depends on which elements were true
             if is_true is stops_at:
                 return stops_at
         return not stops_at
@@ -228,9 +235,9 @@ def _quantifier(*, stops_at: bool) -> Any:
 
 
 def _isinstance(machine: Machine, value: Value, kinds: Value, /) -> Value:
-    inner, mark = take(value)
-    bare, kinds_mark = machine.bare(kinds)
-    return tag(_is_instance(machine, inner, bare), join(mark, kinds_mark))
+    inner, mark = split_labels(value)
+    bare, kinds_mark = machine.strip_labels(kinds)
+    return add_labels(_is_instance(machine, inner, bare), join_labels(mark, kinds_mark))
 
 
 def _is_instance(machine: Machine, value: Value, kind: Value) -> bool:
@@ -262,13 +269,13 @@ def is_error(one: ErrorType, other: ErrorType) -> bool:
 
 def _callable(_: Machine, value: Value, /) -> Value:
     kinds = (FunctionValue, Builtin, TypeValue, Method, ErrorType, ToolValue)
-    inner, mark = take(value)
-    return tag(isinstance(inner, kinds) or hasattr(type(inner), "instantiate"), mark)
+    inner, mark = split_labels(value)
+    return add_labels(isinstance(inner, kinds) or hasattr(type(inner), "instantiate"), mark)
 
 
 def _exit(machine: Machine, code: Value = None, /) -> Value:
-    bare, mark = machine.bare(code)
-    raise Exit(bare, join(mark, machine.branch))
+    bare, mark = machine.strip_labels(code)
+    raise Exit(bare, join_labels(mark, machine.branch))
 
 
 def _text(machine: Machine, value: Value = "", encoding: Value = MISSING) -> str:
@@ -293,7 +300,7 @@ def decode(machine: Machine, data: bytes, encoding: str = "utf-8", errors: str =
     if not isinstance(data, bytes):
         machine.fail(TypeError, f"decoding to str: need bytes, {type_name(data)} found")
     check_encoding(machine, encoding)
-    machine.make_text(8 * len(data), data)
+    machine.pay_text(8 * len(data), data)
     return bytes.decode(data, encoding, errors)
 
 
@@ -301,7 +308,7 @@ def encode(machine: Machine, text: str, encoding: str = "utf-8", errors: str = "
     """`str.encode`."""
     check_encoding(machine, encoding)
     # `namereplace` writes the names of characters, of up to 88 letters.
-    machine.make_text((100 if errors == "namereplace" else 10) * len(text), "")
+    machine.pay_text((100 if errors == "namereplace" else 10) * len(text), "")
     return str.encode(text, encoding, errors)
 
 
@@ -313,23 +320,23 @@ def _bytes(machine: Machine, source: Value = b"", encoding: Value = MISSING) -> 
     if encoding is not MISSING:
         machine.fail(TypeError, "encoding without a string argument")
     if isinstance(source, int):
-        machine.make_text(source, b"")
+        machine.pay_text(source, b"")
     if isinstance(source, SetValue | range | tuple | list):
-        machine.make_items(len(source))
+        machine.pay_items(len(source))
     return bytes(source)
 
 
 def _int(machine: Machine, value: Value = 0, base: Value = None) -> int:
     if isinstance(value, str | bytes):
         # A base that is not a power of two takes quadratic time; Python stops at 4300 digits.
-        machine.make_bits(4 * len(value) if base in (2, 4, 8, 16, 32) else 0)
-        machine.work(len(value) >> 6)
+        machine.pay_bits(4 * len(value) if base in (2, 4, 8, 16, 32) else 0)
+        machine.pay_steps(len(value) >> 6)
     return int(value) if base is None else int(value, base)
 
 
 def _float(machine: Machine, value: Value = 0.0) -> float:
     if isinstance(value, str | bytes):
-        machine.work(len(value) >> 4)
+        machine.pay_steps(len(value) >> 4)
     return float(value)
 
 
@@ -338,13 +345,13 @@ def _power(machine: Machine, base: Value, exponent: Value, modulus: Value = None
         return binary(machine, "**", base, exponent)
     if isinstance(exponent, int) and isinstance(modulus, int):
         # One squaring per bit of the exponent: for the largest numbers this takes seconds.
-        machine.work(exponent.bit_length() * modulus.bit_length() ** 2 >> 16)
-        machine.make_bits(modulus.bit_length())
+        machine.pay_steps(exponent.bit_length() * modulus.bit_length() ** 2 >> 16)
+        machine.pay_bits(modulus.bit_length())
     return pow(base, exponent, modulus)
 
 
 def _type_of(machine: Machine, value: Value, /) -> Value:
-    inner, mark = take(value)
+    inner, mark = split_labels(value)
     found: Value
     if isinstance(inner, ErrorValue):
         found = inner.type
@@ -355,7 +362,7 @@ def _type_of(machine: Machine, value: Value, /) -> Value:
     else:
         reason = "type() of this value is not supported. Use isinstance()."
         machine.fail(TypeError, reason)
-    return tag(found, mark)
+    return add_labels(found, mark)
 
 
 def _ascii(machine: Machine, value: Value) -> str:
@@ -376,19 +383,19 @@ def _round(machine: Machine, value: Value, digits: Value = None) -> Value:
 
 def _types() -> dict[str, TypeValue]:
     def of(name: str, call: Any, *types: type) -> TypeValue:
-        return TypeValue(name, named(name, call), types)
+        return TypeValue(name, with_program_name(name, call), types)
 
     return {
         "bool": of("bool", pure(bool), bool),
-        "int": of("int", sized(_int), int),
-        "float": of("float", sized(_float), float),
-        "str": of("str", sized(_text), str),
-        "bytes": of("bytes", sized(_bytes), bytes),
+        "int": of("int", pure_with_machine(_int), int),
+        "float": of("float", pure_with_machine(_float), float),
+        "str": of("str", pure_with_machine(_text), str),
+        "bytes": of("bytes", pure_with_machine(_bytes), bytes),
         "list": of("list", precise(_list), ListValue),
         "tuple": of("tuple", precise(_tuple), tuple),
         "dict": of("dict", precise(_dict), DictValue),
         "set": of("set", read_only(_set), SetValue),
-        "range": of("range", pure(range, _measured), range),
+        "range": of("range", pure(range, _pay_for_bounds), range),
     }
 
 
@@ -418,19 +425,19 @@ BUILTINS: dict[str, Value] = {
     **{name: kind for name, kind in ERRORS.items() if name != "ValidationError"},
     **functions(
         {
-            "abs": pure(abs, _measured),
+            "abs": pure(abs, _pay_for_bounds),
             "all": read_only(_quantifier(stops_at=False)),
             "any": read_only(_quantifier(stops_at=True)),
-            "ascii": sized(_ascii),
-            "bin": pure(bin, _digits),
+            "ascii": pure_with_machine(_ascii),
+            "bin": pure(bin, _pay_for_digits),
             "callable": precise(_callable),
             "chr": pure(chr),
-            "divmod": pure(divmod, _measured),
+            "divmod": pure(divmod, _pay_for_bounds),
             "enumerate": precise(_enumerate),
             "exit": _exit,
             "filter": precise(_filter),
-            "format": sized(_format),
-            "hex": pure(hex, _digits),
+            "format": pure_with_machine(_format),
+            "hex": pure(hex, _pay_for_digits),
             "isinstance": precise(_isinstance),
             "iter": precise(_iter),
             "len": precise(_length),
@@ -438,13 +445,13 @@ BUILTINS: dict[str, Value] = {
             "max": read_only(_extreme("max", largest=True)),
             "min": read_only(_extreme("min", largest=False)),
             "next": precise(_next),
-            "oct": pure(oct, _digits),
+            "oct": pure(oct, _pay_for_digits),
             "ord": pure(ord),
-            "pow": sized(_power),
+            "pow": pure_with_machine(_power),
             "quit": _exit,
-            "repr": sized(as_repr),
+            "repr": pure_with_machine(as_repr),
             "reversed": precise(_reversed),
-            "round": sized(_round),
+            "round": pure_with_machine(_round),
             "sorted": precise(_sorted),
             "sum": read_only(_sum),
             "type": precise(_type_of),

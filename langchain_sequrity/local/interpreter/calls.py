@@ -12,18 +12,18 @@ from langchain_sequrity.local.interpreter.values import (
     ErrorValue,
     FunctionValue,
     IteratorValue,
+    LabeledBox,
     ListValue,
     Method,
     SetValue,
-    Tagged,
     ToolValue,
     TypeValue,
     Value,
-    join,
-    strip,
-    tag,
-    take,
+    add_labels,
+    join_labels,
+    split_labels,
     type_name,
+    unbox,
 )
 
 Implementation = Callable[[Machine, list[Value], dict[str, Value]], Value]
@@ -43,19 +43,19 @@ def precise(rule: Operation) -> Implementation:
     def call(machine: Machine, args: list[Value], named: dict[str, Value]) -> Value:
         if machine.open_tries:
             for value in (*args, *named.values()):
-                machine.may_fail(take(value)[1])
+                machine.may_fail(split_labels(value)[1])
         before = machine.branch
         try:
             return rule(machine, *args, **named)
         except Exception as error:  # noqa: BLE001 - every exception here is the program's
             given = [*args, *named.values()]
-            read = (inner for inner in map(strip, given) if type(inner) is IteratorValue)
-            raise machine.stopped(error, machine.labels_of(given), *read) from None
+            read = (inner for inner in map(unbox, given) if type(inner) is IteratorValue)
+            raise machine.as_iteration_error(error, machine.labels_of(given), *read) from None
         finally:
             if machine.branch is not before:
                 machine.close_branches(before)
 
-    return _ruled(call, rule)
+    return _mark_ruled(call, rule)
 
 
 def cautious(function: Operation, *, changes: bool = True) -> Implementation:
@@ -77,15 +77,15 @@ def cautious(function: Operation, *, changes: bool = True) -> Implementation:
         machine.may_fail(before)
         result = guarded(machine, args, named)
         # Once more: iterators that were read have the labels of their new position now.
-        mark = join(before, machine.labels_of(given))
+        mark = join_labels(before, machine.labels_of(given))
         if mark is None and machine.branch is None:
             return result
-        for inner in map(strip, given):
+        for inner in map(unbox, given):
             if type(inner) in touched:
-                machine.mark(inner, mark)
-        return tag(result, mark)
+                machine.label_changed(inner, mark)
+        return add_labels(result, mark)
 
-    return _ruled(call, function)
+    return _mark_ruled(call, function)
 
 
 def read_only(function: Operation) -> Implementation:
@@ -109,33 +109,35 @@ def pure(function: Callable[..., Any], guard: Guard | None = None) -> Implementa
             guard(machine, *bare, **named)
         return function(*bare, **named)
 
-    return sized(run)
+    return pure_with_machine(run)
 
 
-def sized(function: Callable[..., Any]) -> Implementation:
+def pure_with_machine(function: Callable[..., Any]) -> Implementation:
     """Like `pure`, for a function that gets the machine first and checks sizes itself."""
 
     def call(machine: Machine, args: list[Value], named: dict[str, Value]) -> Value:
-        bare, mark = machine.bare_all(args)
+        bare, mark = machine.strip_all_labels(args)
         if named:
-            values, named_mark = machine.bare_all(list(named.values()))
-            named, mark = dict(zip(named, values, strict=True)), join(mark, named_mark)
+            values, named_mark = machine.strip_all_labels(list(named.values()))
+            named, mark = dict(zip(named, values, strict=True)), join_labels(mark, named_mark)
         if mark is None and machine.branch is None:
-            return adopt(function(machine, *bare, **named))
-        return tag(machine.guarded(mark, lambda: adopt(function(machine, *bare, **named))), mark)
+            return from_python(function(machine, *bare, **named))
+        return add_labels(
+            machine.run_guarded(mark, lambda: from_python(function(machine, *bare, **named))), mark
+        )
 
-    return _ruled(call, function)
+    return _mark_ruled(call, function)
 
 
 def operations(table: Mapping[str, Operation]) -> dict[str, Implementation]:
     """A table of operations by name. Those without a label rule get the cautious one."""
     return {
-        name: named(name, call if has_rule(call) else cautious(call))
+        name: with_program_name(name, call if has_rule(call) else cautious(call))
         for name, call in table.items()
     }
 
 
-def named(name: str, call: Implementation) -> Implementation:
+def with_program_name(name: str, call: Implementation) -> Implementation:
     """Give an operation the program's name for it, which errors about its arguments show."""
     operation = vars(call)[_RULED]
     if operation.__qualname__ == operation.__code__.co_qualname:  # else it has an older name
@@ -156,22 +158,22 @@ def has_rule(call: Operation) -> bool:
 _RULED = "operation"
 
 
-def _ruled(call: Implementation, operation: Operation) -> Implementation:
+def _mark_ruled(call: Implementation, operation: Operation) -> Implementation:
     vars(call)[_RULED] = operation
     return call
 
 
-def adopt(value: Any) -> Value:
+def from_python(value: Any) -> Value:
     """Convert Python's containers to values. Numbers, texts and times are values already."""
     kind = type(value)
     if kind in ATOMS:
         return value
     if kind is list:
-        return ListValue(value if ATOMS.issuperset(map(type, value)) else map(adopt, value))
+        return ListValue(value if ATOMS.issuperset(map(type, value)) else map(from_python, value))
     if kind is dict:
-        return DictValue((key, adopt(item)) for key, item in value.items())
+        return DictValue((key, from_python(item)) for key, item in value.items())
     if kind is tuple:
-        return tuple(map(adopt, value))
+        return tuple(map(from_python, value))
     if kind is set or kind is frozenset:
         return SetValue(dict.fromkeys(value))
     return value
@@ -186,9 +188,9 @@ def call_value(  # noqa: PLR0911 - one per kind
         return callee.call(args, named)
     if kind is Builtin or kind is TypeValue:
         return callee.call(machine, args, named)
-    if kind is Tagged:
+    if kind is LabeledBox:
         inner = callee.value
-        return machine.under(callee.labels, lambda: call_value(machine, inner, args, named))
+        return machine.branch_on(callee.labels, lambda: call_value(machine, inner, args, named))
     if kind is Method:
         return call_method(machine, callee.target, callee.name, args, named)
     if kind is ErrorType:
@@ -206,10 +208,10 @@ def make_error(
     """`ValueError("text")`."""
     if named:
         machine.fail(TypeError, f"{error_type.name}() takes no keyword arguments")
-    bare, mark = machine.bare_all(args)
+    bare, mark = machine.strip_all_labels(args)
     if error_type.parent is None:
         # Some types need certain arguments, and `OSError(2, …)` makes a subclass.
-        kind = type(machine.guarded(mark, lambda: error_type.kind(*bare)))
+        kind = type(machine.run_guarded(mark, lambda: error_type.kind(*bare)))
         if kind is not error_type.kind:
             error_type = ErrorType(kind.__name__, kind)
     return ErrorValue(error_type, tuple(args), None)
@@ -219,7 +221,7 @@ def call_method(
     machine: Machine, target: Value, name: str, args: list[Value], named: dict[str, Value]
 ) -> Value:
     """`target.name(…)`."""
-    methods = METHODS.get(type(strip(target)))
+    methods = METHODS.get(type(unbox(target)))
     method = methods.get(name) if methods is not None else None
     if method is None:
         return call_value(machine, attribute(machine, target, name), args, named)
@@ -228,17 +230,17 @@ def call_method(
 
 def attribute(machine: Machine, target: Value, name: str) -> Value:
     """`target.name` without a call: a field, or a bound method."""
-    inner, mark = take(target)
+    inner, mark = split_labels(target)
     machine.may_fail(mark)
     kind = type(inner)
     if name in METHODS.get(kind, ()):
-        machine.charge(_METHOD_SIZE)
+        machine.pay_memory(_METHOD_SIZE)
         return Method(name, target)
     reader = ATTRIBUTES.get(kind)
     if reader is not None:
         found = reader(inner, name)
         if found is not MISSING:
-            return tag(found, mark)
+            return add_labels(found, mark)
     message = f"'{type_name(inner)}' object has no attribute '{name}'"
     return machine.fail(AttributeError, message, mark)
 
@@ -254,7 +256,7 @@ METHODS: dict[type, dict[str, Implementation]] = {}
 ATTRIBUTES: dict[type, Callable[[Any, str], Value]] = {}
 
 
-def is_open(parameters: Mapping[str, Any]) -> bool:
+def takes_unlisted_arguments(parameters: Mapping[str, Any]) -> bool:
     """Whether a tool takes arguments that its schema does not list."""
     return not parameters.get("properties") or bool(parameters.get("additionalProperties"))
 
@@ -266,11 +268,11 @@ def call_tool(machine: Machine, name: str, args: list[Value], named: dict[str, V
     if args:
         machine.fail(TypeError, f"{name}() takes keyword arguments only, like every tool")
     for key in named:
-        if key not in names and not is_open(schema):
+        if key not in names and not takes_unlisted_arguments(schema):
             machine.fail(TypeError, f"{name}() got an unexpected keyword argument '{key}'")
     missing = [key for key in schema.get("required") or () if key not in named]
     if missing:
         machine.fail(TypeError, f"{name}() missing required argument: '{missing[0]}'")
     if machine.is_strict and machine.branch is not None:
-        named = {key: tag(value, machine.branch) for key, value in named.items()}
+        named = {key: add_labels(value, machine.branch) for key, value in named.items()}
     return machine.call_tool(name, named, machine.line)

@@ -21,8 +21,8 @@ from langchain_sequrity.local.interpreter.calls import (
     Implementation,
     operations,
     precise,
+    pure_with_machine,
     read_only,
-    sized,
 )
 from langchain_sequrity.local.interpreter.data_types import (
     ArrayType,
@@ -33,7 +33,7 @@ from langchain_sequrity.local.interpreter.data_types import (
     UnionType,
     as_data_type,
     pay_for_schema,
-    read_at,
+    read_part,
 )
 from langchain_sequrity.local.interpreter.faults import Raised, ValidationError
 from langchain_sequrity.local.interpreter.formatting import written_size
@@ -55,9 +55,9 @@ from langchain_sequrity.local.interpreter.values import (
     SetValue,
     TypeValue,
     Value,
-    join,
-    tag,
-    take,
+    add_labels,
+    join_labels,
+    split_labels,
     type_name,
 )
 
@@ -135,19 +135,19 @@ class Model(DataType):
 
     def read(self, machine: Machine, value: Value) -> Value:
         """Accept an instance unchanged; make one from a dict. Unknown names are ignored."""
-        inner, mark = take(value)
+        inner, mark = split_labels(value)
         if type(inner) is Record and self in inner.model.ancestry:
             return value
         if type(inner) is not DictValue:
             msg = f"Input should be a valid dictionary or instance of {self.name}"
             raise TypeMismatch(msg)
-        machine.make_items(len(self.fields), 100)
+        machine.pay_items(len(self.fields), 100)
         fields: dict[str, Value] = {}
         for name, one in self.fields.items():
             if name in inner:
-                fields[name] = read_at(name, one.data_type, machine, inner[name])
+                fields[name] = read_part(name, one.data_type, machine, inner[name])
             elif one.default is not _NO_DEFAULT:
-                fields[name] = _copied(machine, one.default)
+                fields[name] = _copy_containers(machine, one.default)
             else:
                 raise TypeMismatch(_MISSING, (name,))
         return Record(self, fields, mark)
@@ -159,7 +159,7 @@ class Model(DataType):
         return validated(machine, self, DictValue(named))
 
 
-def _copied(machine: Machine, value: Value, *, as_dicts: bool = False) -> Value:
+def _copy_containers(machine: Machine, value: Value, *, as_dicts: bool = False) -> Value:
     """A copy of containers in containers, in which each element keeps its labels.
 
     Args:
@@ -167,35 +167,39 @@ def _copied(machine: Machine, value: Value, *, as_dicts: bool = False) -> Value:
         value: Any value.
         as_dicts: Whether instances are copied too, as dicts.
     """
-    inner, mark = take(value)
+    inner, mark = split_labels(value)
     kind = type(inner)
     made: Value
     if kind is Record and as_dicts:
         made = _as_dict(machine, inner)
     elif kind is ListValue or kind is tuple:
-        machine.make_items(len(inner))
-        made = kind(_copied(machine, item, as_dicts=as_dicts) for item in inner)
+        machine.pay_items(len(inner))
+        made = kind(_copy_containers(machine, item, as_dicts=as_dicts) for item in inner)
     elif kind is DictValue:
-        machine.make_items(len(inner), 100)
+        machine.pay_items(len(inner), 100)
         pairs = inner.items()
-        made = DictValue((key, _copied(machine, item, as_dicts=as_dicts)) for key, item in pairs)
+        made = DictValue(
+            (key, _copy_containers(machine, item, as_dicts=as_dicts)) for key, item in pairs
+        )
     elif kind is SetValue:
-        machine.make_items(len(inner), 100)
+        machine.pay_items(len(inner), 100)
         made = SetValue(dict(inner.items))
     else:
         return value
-    return tag(made, mark)
+    return add_labels(made, mark)
 
 
 def _as_dict(machine: Machine, record: Record) -> DictValue[str, Value]:
-    machine.make_items(len(record.fields), 100)
+    machine.pay_items(len(record.fields), 100)
     fields = record.fields.items()
-    return DictValue((name, _copied(machine, item, as_dicts=True)) for name, item in fields)
+    return DictValue(
+        (name, _copy_containers(machine, item, as_dicts=True)) for name, item in fields
+    )
 
 
 def validated(machine: Machine, data_type: DataType, value: Value, /) -> Value:
     """Read a value as this type; if it does not fit, raise the program's `ValidationError`."""
-    mark = machine.bare(value)[1]
+    mark = machine.strip_labels(value)[1]
     machine.may_fail(mark)
     try:
         return data_type.read(machine, value)
@@ -204,19 +208,19 @@ def validated(machine: Machine, data_type: DataType, value: Value, /) -> Value:
         path = ".".join(mismatch.path) or "value"
         text = f"1 validation error for {name}\n{path}\n  {mismatch.reason}"
         kind = ErrorType("ValidationError", ValidationError)
-        raise Raised(ErrorValue(kind, (text,), join(mark, machine.branch))) from None
+        raise Raised(ErrorValue(kind, (text,), join_labels(mark, machine.branch))) from None
 
 
 def _dump(machine: Machine, record: Value, /, *, exclude_none: Value = False) -> Value:
-    inner, mark = take(record)
+    inner, mark = split_labels(record)
     fields = _as_dict(machine, inner)
-    without, without_mark = take(exclude_none)
+    without, without_mark = split_labels(exclude_none)
     if without:
-        kept = [(name, item) for name, item in fields.items() if take(item)[0] is not None]
+        kept = [(name, item) for name, item in fields.items() if split_labels(item)[0] is not None]
         for item in fields.values():
-            mark = join(mark, take(item)[1])
+            mark = join_labels(mark, split_labels(item)[1])
         fields = DictValue(kept)
-    return tag(fields, join(mark, without_mark))
+    return add_labels(fields, join_labels(mark, without_mark))
 
 
 def _dump_json(machine: Machine, record: Value, /, *, indent: Value = None) -> Value:
@@ -231,13 +235,13 @@ def _copy(
     machine: Machine, record: Value, /, *, update: Value = None, deep: Value = False
 ) -> Value:
     del deep  # every copy is a deep one
-    inner, mark = take(record)
-    changes, update_mark = take(update)
+    inner, mark = split_labels(record)
+    changes, update_mark = split_labels(update)
     changes = DictValue() if changes is None else changes
     if type(changes) is not DictValue or any(key not in inner.fields for key in changes):
         machine.fail(TypeError, "model_copy() takes an update of existing fields")
-    fields = {name: _copied(machine, value) for name, value in inner.fields.items()}
-    return Record(inner.model, {**fields, **changes}, join(mark, update_mark))
+    fields = {name: _copy_containers(machine, value) for name, value in inner.fields.items()}
+    return Record(inner.model, {**fields, **changes}, join_labels(mark, update_mark))
 
 
 def _validate_json(machine: Machine, model: Model, text: Value, /) -> Value:
@@ -254,7 +258,7 @@ _OF_MODELS = operations(
     {
         "model_validate": precise(validated),
         "model_validate_json": _validate_json,
-        "model_json_schema": sized(_schema),
+        "model_json_schema": pure_with_machine(_schema),
     }
 )
 
@@ -307,11 +311,15 @@ def class_statement(compiler: ScopeCompiler, node: ast.ClassDef) -> Callable[[Fr
     lines = [field for line in node.body for field in _fields(compiler, node.name, line)]
     description = ast.get_docstring(node) or ""
     machine, name = compiler.machine, node.name
-    store, peek, put = compiler.store(name), compiler.peek(name), compiler.put(name)
+    store, peek, put = (
+        compiler.store(name),
+        compiler.get_variable(name),
+        compiler.set_variable(name),
+    )
 
     def make(frame: Frame | None) -> Value:
-        kind = _constant(machine, "a base", base(frame))
-        machine.charge(1000)
+        kind = _unlabelled_part(machine, "a base", base(frame))
+        machine.pay_memory(1000)
         if type(kind) is ErrorType:
             if lines:
                 machine.fail(TypeError, "An exception class has no fields here.")
@@ -326,7 +334,7 @@ def class_statement(compiler: ScopeCompiler, node: ast.ClassDef) -> Callable[[Fr
         before = peek(frame)
         store(frame, model)  # the type of a field may refer to the model
         try:
-            _fill(machine, model, lines, frame)
+            _add_fields(machine, model, lines, frame)
         except BaseException:
             restore = put if before is MISSING else store
             restore(frame, before)
@@ -381,11 +389,11 @@ def _options(compiler: ScopeCompiler, value: ast.expr | None) -> dict[str, Code]
 
 def _type_expression(compiler: ScopeCompiler, node: ast.expr, owner: str) -> Code:
     """Compile an annotation. A text in it stands for a type, except within `Literal`."""
-    annotation = _Unquoted(compiler.machine.limits).visit(deepcopy(node))
+    annotation = _AnnotationUnquoter(compiler.machine.limits).visit(deepcopy(node))
     for part in ast.walk(annotation):
         if not isinstance(part, _TYPE_NODES):
             refuse(node, _NO_TYPE)
-        if isinstance(part, ast.Name) and not compiler.knows(part.id) and part.id != owner:
+        if isinstance(part, ast.Name) and not compiler.may_have_value(part.id) and part.id != owner:
             refuse(node, f"The type `{part.id}` is not defined. Define or import it first.")
     return compiler.expression(annotation)
 
@@ -398,7 +406,7 @@ _TYPE_NODES = (
 )
 
 
-class _Unquoted(ast.NodeTransformer):
+class _AnnotationUnquoter(ast.NodeTransformer):
     """Replaces texts in an annotation by what they say."""
 
     def __init__(self, limits: Limits) -> None:
@@ -424,19 +432,21 @@ class _Unquoted(ast.NodeTransformer):
         return node if name == "Literal" else self.generic_visit(node)
 
 
-def _fill(machine: Machine, model: Model, lines: list[_FieldLine], frame: Frame | None) -> None:
+def _add_fields(
+    machine: Machine, model: Model, lines: list[_FieldLine], frame: Frame | None
+) -> None:
     if model.parent is not None:
         model.fields.update(model.parent.fields)
     for line in lines:
-        data_type = as_data_type(_constant(machine, "a type", line.annotation(frame)))
+        data_type = as_data_type(_unlabelled_part(machine, "a type", line.annotation(frame)))
         if data_type is None:
             machine.fail(TypeError, f"The annotation of `{line.name}` is not a type here")
         model.fields[line.name] = _field(machine, line, data_type, frame)
 
 
-def _constant(machine: Machine, name: str, value: Value) -> Value:
+def _unlabelled_part(machine: Machine, name: str, value: Value) -> Value:
     # The value becomes a part of the type, and types have no labels.
-    bare, mark = machine.bare(value)
+    bare, mark = machine.strip_labels(value)
     if mark is not None:
         machine.fail(TypeError, f"The parts of a class cannot have labels, but {name} has.", mark)
     return bare
@@ -447,7 +457,7 @@ def _field(
 ) -> ModelField:
     given = {name: code(frame) for name, code in line.options.items()}
     default = given.pop("default", _NO_DEFAULT)
-    bare = {name: _constant(machine, f"`{name}`", value) for name, value in given.items()}
+    bare = {name: _unlabelled_part(machine, f"`{name}`", value) for name, value in given.items()}
     if "default_factory" in bare:
         factory = bare["default_factory"]
         if type(factory) is not TypeValue:
@@ -458,8 +468,8 @@ def _field(
     if "pattern" in limits:
         compile_pattern(machine, limits["pattern"])
     if limits:
-        machine.work(_VALIDATOR_STEPS)
-        machine.charge(_VALIDATOR_SIZE)
+        machine.pay_steps(_VALIDATOR_STEPS)
+        machine.pay_memory(_VALIDATOR_SIZE)
         narrowed = data_type.constrain(limits)
         if narrowed is None:
             names = ", ".join(limits)

@@ -21,12 +21,12 @@ from langchain_sequrity.local.interpreter.values import (
     SetValue,
     TypeValue,
     Value,
+    add_labels,
     changed_by_calls,
-    join,
-    strip,
-    tag,
-    take,
+    join_labels,
+    split_labels,
     type_name,
+    unbox,
 )
 
 Args = list[Value]
@@ -35,7 +35,7 @@ _NUMBERS = frozenset({int, float, bool})
 
 def hashable(machine: Machine, values: Args) -> tuple[list[Any], Mark]:
     """Values as keys: bare, and only those that Python can hash by value."""
-    bare, mark = machine.bare_all(values)
+    bare, mark = machine.strip_all_labels(values)
     machine.may_fail(mark)
     for key in bare:
         _must_be_hashable(machine, key, mark)
@@ -53,8 +53,8 @@ def _must_be_hashable(machine: Machine, key: Value, mark: Mark) -> None:
 def make_set(machine: Machine, values: Args, mark: Mark) -> SetValue:
     """Build a set."""
     keys, keys_mark = hashable(machine, values)
-    machine.make_items(len(keys), 100)
-    return SetValue(dict.fromkeys(machine.paced(keys)), join(mark, keys_mark))
+    machine.pay_items(len(keys), 100)
+    return SetValue(dict.fromkeys(machine.with_clock_checks(keys)), join_labels(mark, keys_mark))
 
 
 def make_list(items: list[Value], mark: Mark) -> ListValue[Value]:
@@ -67,7 +67,7 @@ def make_list(items: list[Value], mark: Mark) -> ListValue[Value]:
 
 def update(machine: Machine, target: DictValue[Any, Value], mark: Mark, source: Value) -> None:
     """`target.update(source)`, with a dict or pairs."""
-    inner, source_mark = take(source)
+    inner, source_mark = split_labels(source)
     if type(inner) is DictValue:
         merge(machine, target, source)
     else:
@@ -77,20 +77,20 @@ def update(machine: Machine, target: DictValue[Any, Value], mark: Mark, source: 
                 message = "dictionary update sequence element is not a pair"
                 machine.fail(ValueError, message, pair_mark)
             store_key(machine, target, pair_mark, *items)
-        source_mark = take(source)[1]
-    machine.mark(target, join(mark, source_mark))
+        source_mark = split_labels(source)[1]
+    machine.label_changed(target, join_labels(mark, source_mark))
 
 
 def merge(machine: Machine, target: DictValue[Any, Value], source: Value) -> None:
     """Add the items of a dict, as `{**source}` does."""
-    inner, mark = take(source)
+    inner, mark = split_labels(source)
     machine.may_fail(mark)
     if type(inner) is not DictValue:
         machine.fail(TypeError, f"'{type_name(inner)}' object is not a mapping", mark)
-    machine.make_items(len(target) + len(inner), 100)
-    for key, value in zip(machine.paced(inner), inner.values(), strict=True):
+    machine.pay_items(len(target) + len(inner), 100)
+    for key, value in zip(machine.with_clock_checks(inner), inner.values(), strict=True):
         target[key] = value
-    machine.mark(target, mark)
+    machine.label_changed(target, mark)
 
 
 def store_key(
@@ -98,13 +98,13 @@ def store_key(
 ) -> None:
     """`target[key] = value`. The dict takes the labels of the key."""
     (bare,), key_mark = hashable(machine, [key])
-    machine.make_items(1, 100)
-    machine.make_room(len(target) + 1)
+    machine.pay_items(1, 100)
+    machine.check_items(len(target) + 1)
     target[bare] = value
-    machine.mark(target, join(mark, key_mark))
+    machine.label_changed(target, join_labels(mark, key_mark))
 
 
-def order(
+def sorted_indices(
     machine: Machine,
     items: list[Value],
     mark: Mark,
@@ -126,9 +126,9 @@ def order(
     """
     bare, mark = sort_keys(machine, items, mark, key)
     is_reverse, reverse_mark = machine.truth(reverse)
-    mark = join(mark, reverse_mark)
+    mark = join_labels(mark, reverse_mark)
     _pay_for_comparisons(machine, bare)
-    places = machine.guarded(
+    places = machine.run_guarded(
         mark, lambda: sorted(range(len(items)), key=bare.__getitem__, reverse=is_reverse)
     )
     return places, mark
@@ -139,28 +139,28 @@ def sort_keys(
 ) -> tuple[list[Value], Mark]:
     """The bare values that are compared: the items, or the results of `key` for them."""
     keys = items
-    if strip(key) is not None:
+    if unbox(key) is not None:
         machine.open_choice(mark)  # the labels decide the number of calls
         for changed in changed_by_calls(key):
-            machine.mark(changed, mark)
+            machine.label_changed(changed, mark)
         keys = [call_value(machine, key, [item], {}) for item in items]
-    bare, keys_mark = machine.bare_all(keys)
+    bare, keys_mark = machine.strip_all_labels(keys)
     machine.check_branch(keys_mark)
-    return bare, join(mark, keys_mark)
+    return bare, join_labels(mark, keys_mark)
 
 
 def _pay_for_comparisons(machine: Machine, keys: list[Value]) -> None:
     """Pay for sorting: each round reads all keys."""
     rounds = len(keys).bit_length()
-    machine.work(rounds * len(keys))
+    machine.pay_steps(rounds * len(keys))
     if not _NUMBERS.issuperset(map(type, keys)):
         for _ in range(rounds):
-            machine.bare_all(keys)
+            machine.strip_all_labels(keys)
 
 
 def in_place(machine: Machine, symbol: str, one: Value, other: Value) -> Value:
     """Apply an augmented assignment: lists, sets and dicts change in place."""
-    target, mark = take(one)
+    target, mark = split_labels(one)
     if type(target) is ListValue and symbol == "+":
         extend(machine, target, mark, other)
         return one
@@ -168,7 +168,7 @@ def in_place(machine: Machine, symbol: str, one: Value, other: Value) -> Value:
         update(machine, target, mark, other)
         return one
     fresh = binary(machine, symbol, one, other)
-    result, result_mark = take(fresh)
+    result, result_mark = split_labels(fresh)
     if type(target) is SetValue:
         target.items.clear()  # the same dict, so that a loop over it notices the change
         target.items.update(result.items)
@@ -176,16 +176,16 @@ def in_place(machine: Machine, symbol: str, one: Value, other: Value) -> Value:
         target[:] = result
     else:
         return fresh
-    machine.mark(target, result_mark)
+    machine.label_changed(target, result_mark)
     return one
 
 
 def extend(machine: Machine, target: ListValue[Value], mark: Mark, source: Value) -> None:
     """Append all elements."""
     elements, source_mark = collect(machine, source)
-    machine.make_room(len(target) + len(elements))
+    machine.check_items(len(target) + len(elements))
     target.extend(elements)
-    machine.mark(target, join(mark, source_mark))
+    machine.label_changed(target, join_labels(mark, source_mark))
 
 
 _SUBSCRIPTABLE = frozenset({str, bytes, tuple, range, ListValue, DictValue})
@@ -193,16 +193,16 @@ _SUBSCRIPTABLE = frozenset({str, bytes, tuple, range, ListValue, DictValue})
 
 def get_item(machine: Machine, container: Value, key: Value) -> Value:
     """`container[key]`."""
-    inner, mark = take(container)
+    inner, mark = split_labels(container)
     kind = type(inner)
-    bare, key_mark = machine.bare(key)
-    mark = join(mark, key_mark)
+    bare, key_mark = machine.strip_labels(key)
+    mark = join_labels(mark, key_mark)
     if kind is DictValue:
-        machine.guarded(mark, lambda: hashable(machine, [bare]))
+        machine.run_guarded(mark, lambda: hashable(machine, [bare]))
         if inner.factory is not None:
-            _make_missing(machine, inner, bare, mark)
+            _call_default_factory(machine, inner, bare, mark)
     if kind is TypeValue or kind is Marker:
-        return _generic(machine, inner, bare, mark)
+        return _parametrized_type(machine, inner, bare, mark)
     if kind not in _SUBSCRIPTABLE:
         if kind is regex.Match and isinstance(bare, str | int):
             return call_method(machine, container, "group", [key], {})
@@ -212,81 +212,83 @@ def get_item(machine: Machine, container: Value, key: Value) -> Value:
         if type(bare) is slice and kind not in (range, DictValue):
             size = len(range(len(inner))[bare])
             if isinstance(inner, str | bytes):
-                machine.make_text(size, inner)
+                machine.pay_text(size, inner)
             else:
-                machine.make_items(size)
+                machine.pay_items(size)
         is_counter = kind is DictValue and inner.is_counter
         found = inner.get(bare, 0) if is_counter else inner[bare]
         return ListValue(found) if type(found) is list else found
 
-    return tag(machine.guarded(mark, read), mark)
+    return add_labels(machine.run_guarded(mark, read), mark)
 
 
-def _generic(machine: Machine, inner: Value, bare: Value, mark: Mark) -> Value:
+def _parametrized_type(machine: Machine, inner: Value, bare: Value, mark: Mark) -> Value:
     if mark is not None:
         machine.fail(TypeError, "The arguments of a type cannot have labels.", mark)
     arguments = bare if isinstance(bare, tuple) else (bare,)
-    machine.make_items(len(arguments))
+    machine.pay_items(len(arguments))
     data_type = parametrized(inner, arguments)
     if data_type is None:
         machine.fail(TypeError, f"'{inner.name}[…]' does not support these arguments here")
     return data_type
 
 
-def _make_missing(machine: Machine, inner: DictValue[Any, Value], bare: Value, mark: Mark) -> None:
+def _call_default_factory(
+    machine: Machine, inner: DictValue[Any, Value], bare: Value, mark: Mark
+) -> None:
     # Whether the key is new depends on data with these labels, so the dict takes them either way.
     for changed in (inner, *changed_by_calls(inner.factory)):
-        machine.mark(changed, mark)
+        machine.label_changed(changed, mark)
     machine.check_branch(mark)
     if bare not in inner:
-        made = machine.under(mark, lambda: call_value(machine, inner.factory, [], {}))
+        made = machine.branch_on(mark, lambda: call_value(machine, inner.factory, [], {}))
         store_key(machine, inner, None, bare, made)
 
 
 def set_item(machine: Machine, container: Value, key: Value, value: Value) -> None:
     """`container[key] = value`."""
-    inner, mark = take(container)
+    inner, mark = split_labels(container)
     if type(inner) is DictValue and type(key) is str:  # the common case, which cannot fail
         store_key(machine, inner, mark, key, value)
         return
-    bare, key_mark = machine.bare(key)
-    mark = join(mark, key_mark)
+    bare, key_mark = machine.strip_labels(key)
+    mark = join_labels(mark, key_mark)
     if type(inner) is DictValue:
-        machine.guarded(mark, lambda: store_key(machine, inner, mark, key, value))
+        machine.run_guarded(mark, lambda: store_key(machine, inner, mark, key, value))
         return
     if type(inner) is not ListValue:
         message = f"'{type_name(inner)}' object does not support item assignment"
         machine.fail(TypeError, message, mark)
     if type(bare) is slice:
         value, items_mark = collect(machine, value)
-        machine.make_items(len(inner) + len(value), 8)
-        mark = join(mark, items_mark)
-    machine.guarded(mark, lambda: inner.__setitem__(bare, value))
-    machine.mark(inner, mark)
+        machine.pay_items(len(inner) + len(value), 8)
+        mark = join_labels(mark, items_mark)
+    machine.run_guarded(mark, lambda: inner.__setitem__(bare, value))
+    machine.label_changed(inner, mark)
 
 
 def set_field(machine: Machine, target: Value, name: str, value: Value) -> None:
     """`target.name = value`."""
-    inner, mark = take(target)
+    inner, mark = split_labels(target)
     machine.may_fail(mark)
     if type(inner) is not Record or name not in inner.fields:
         message = f"'{type_name(inner)}' object has no field '{name}' to set"
         machine.fail(AttributeError, message, mark)
     inner.fields[name] = value
-    machine.mark(inner, mark)
+    machine.label_changed(inner, mark)
 
 
 def del_item(machine: Machine, container: Value, key: Value) -> None:
     """`del container[key]`."""
-    inner, mark = take(container)
-    bare, key_mark = machine.bare(key)
-    mark = join(mark, key_mark)
+    inner, mark = split_labels(container)
+    bare, key_mark = machine.strip_labels(key)
+    mark = join_labels(mark, key_mark)
     kind = type(inner)
     if kind not in (ListValue, DictValue):
         message = f"'{type_name(inner)}' object doesn't support item deletion"
         machine.fail(TypeError, message, mark)
     if kind is DictValue:
-        machine.guarded(mark, lambda: hashable(machine, [bare]))
-    machine.work(len(inner) >> 8)
-    machine.guarded(mark, lambda: inner.__delitem__(bare))
-    machine.mark(inner, mark)
+        machine.run_guarded(mark, lambda: hashable(machine, [bare]))
+    machine.pay_steps(len(inner) >> 8)
+    machine.run_guarded(mark, lambda: inner.__delitem__(bare))
+    machine.label_changed(inner, mark)

@@ -18,7 +18,7 @@ from pydantic_core import ValidationError as Refusal
 from langchain_sequrity.local.interpreter.formatting import written_size
 from langchain_sequrity.local.interpreter.iteration import collect
 from langchain_sequrity.local.interpreter.machine import Machine
-from langchain_sequrity.local.interpreter.regexes import searched
+from langchain_sequrity.local.interpreter.regexes import search_once
 from langchain_sequrity.local.interpreter.values import (
     TYPE_NAMES,
     DictValue,
@@ -30,10 +30,10 @@ from langchain_sequrity.local.interpreter.values import (
     SetValue,
     TypeValue,
     Value,
-    join,
-    strip,
-    tag,
-    take,
+    add_labels,
+    join_labels,
+    split_labels,
+    unbox,
 )
 
 Schema = dict[str, Any]
@@ -158,24 +158,24 @@ class ScalarType(DataType):
 
     def read(self, machine: Machine, value: Value) -> Value:
         """Validate with pydantic."""
-        inner, mark = take(value)
+        inner, mark = split_labels(value)
         if isinstance(inner, str | bytes):
-            machine.make_text(len(inner), inner)
-            machine.work(len(inner) >> 6)
+            machine.pay_text(len(inner), inner)
+            machine.pay_steps(len(inner) >> 6)
         try:
             result = self.validator.validate_python(inner)
         except Refusal as refusal:
             raise TypeMismatch(refusal.errors(include_url=False)[0]["msg"]) from None
         machine.has_converted |= type(result) is not type(inner)
         pattern = self.pattern
-        if pattern is not None and searched(machine, "search", pattern, result) is None:
+        if pattern is not None and search_once(machine, "search", pattern, result) is None:
             msg = f"String should match pattern '{pattern}'"
             raise TypeMismatch(msg)
         if isinstance(result, int):
-            machine.make_bits(result.bit_length())
+            machine.pay_bits(result.bit_length())
         if isinstance(result, dt.tzinfo | dt.datetime | dt.time):
             result = _plain_zone(result)
-        return tag(result, mark)
+        return add_labels(result, mark)
 
     def constrain(self, limits: Mapping[str, Any]) -> DataType | None:
         """Give the limits to pydantic, except for a pattern."""
@@ -218,13 +218,13 @@ class ArrayType(DataType):
     def read(self, machine: Machine, value: Value) -> Value:
         """Validate each element."""
         items, mark = _elements(machine, value, self.kind)
-        machine.work(len(items))
+        machine.pay_steps(len(items))
         least, most = self.limits.get("min_length", 0), self.limits.get("max_length", len(items))
         if not least <= len(items) <= most:
             msg = f"It has {len(items)} items, but {least} to {most} are allowed."
             raise TypeMismatch(msg)
-        read = [read_at(place, self.item, machine, item) for place, item in enumerate(items)]
-        return _gather(machine, self.kind, read, mark)
+        read = [read_part(place, self.item, machine, item) for place, item in enumerate(items)]
+        return _make_container(machine, self.kind, read, mark)
 
     def constrain(self, limits: Mapping[str, Any]) -> DataType | None:
         """Lengths only."""
@@ -256,8 +256,8 @@ class TupleType(DataType):
             msg = f"It has {len(items)} items, but needs {len(self.items)}."
             raise TypeMismatch(msg)
         pairs = enumerate(zip(self.items, items, strict=True))
-        read = [read_at(place, data_type, machine, item) for place, (data_type, item) in pairs]
-        return tag(tuple(read), mark)
+        read = [read_part(place, data_type, machine, item) for place, (data_type, item) in pairs]
+        return add_labels(tuple(read), mark)
 
 
 @dataclass(frozen=True, repr=False)
@@ -277,18 +277,18 @@ class DictType(DataType):
 
     def read(self, machine: Machine, value: Value) -> Value:
         """Validate each key and value."""
-        inner, mark = take(value)
+        inner, mark = split_labels(value)
         if type(inner) is not DictValue:
             msg = "Input should be a valid dictionary"
             raise TypeMismatch(msg)
-        machine.make_items(len(inner), 100)
-        machine.work(len(inner))
+        machine.pay_items(len(inner), 100)
+        machine.pay_steps(len(inner))
         result: DictValue[Any, Value] = DictValue()
         for key, item in inner.items():
             step = str(key) if isinstance(key, str | int) else "key"
-            name = read_at(step, self.key, machine, key)
-            result[name] = read_at(step, self.value, machine, item)
-        machine.mark(result, mark)
+            name = read_part(step, self.key, machine, key)
+            result[name] = read_part(step, self.value, machine, item)
+        machine.label_changed(result, mark)
         return result
 
 
@@ -310,12 +310,12 @@ class UnionType(DataType):
     def read(self, machine: Machine, value: Value) -> Value:
         """Try the types in order."""
         # Which type fits depends on every part of the value.
-        mark = machine.bare(value)[1]
+        mark = machine.strip_labels(value)[1]
         before = machine.has_converted
         converted: list[Value] = []
         reason = ""
         for option in self.options:
-            machine.work(1)
+            machine.pay_steps(1)
             machine.has_converted = False
             try:
                 result = option.read(machine, value)
@@ -324,13 +324,13 @@ class UnionType(DataType):
             else:
                 if not machine.has_converted:
                     machine.has_converted = before
-                    return tag(result, mark)
+                    return add_labels(result, mark)
                 converted.append(result)
             machine.check_branch(mark)
         if not converted:
             raise TypeMismatch(reason)
         machine.has_converted = True
-        return tag(converted[0], mark)
+        return add_labels(converted[0], mark)
 
     def constrain(self, limits: Mapping[str, Any]) -> DataType | None:
         """Constrain each type that supports the limits; at least one has to."""
@@ -361,15 +361,15 @@ class LiteralType(DataType):
 
     def read(self, machine: Machine, value: Value) -> Value:
         """Accept one of the values."""
-        inner, mark = machine.bare(value)
-        machine.work(len(self.values) >> 2)
+        inner, mark = machine.strip_labels(value)
+        machine.pay_steps(len(self.values) >> 2)
         for wanted in self.values:
             if type(wanted) is type(inner) and wanted == inner:
-                return tag(wanted, mark)
-        raise TypeMismatch(_one_of(self.values))
+                return add_labels(wanted, mark)
+        raise TypeMismatch(_expected_values(self.values))
 
 
-def _one_of(values: Collection[Value]) -> str:
+def _expected_values(values: Collection[Value]) -> str:
     shown = [f"{value!r:.40}" for value in itertools.islice(values, _SHOWN)]
     rest = len(values) - len(shown)
     return f"Input should be {' or '.join(shown)}{f' or one of {rest} others' if rest else ''}"
@@ -381,7 +381,7 @@ def _type_of_all(values: list[Value]) -> Schema:
     return {"type": name} if name else {}
 
 
-def read_at(step: object, data_type: DataType, machine: Machine, value: Value) -> Value:
+def read_part(step: object, data_type: DataType, machine: Machine, value: Value) -> Value:
     """Read a part of a value; an error says at which step."""
     try:
         return data_type.read(machine, value)
@@ -390,7 +390,7 @@ def read_at(step: object, data_type: DataType, machine: Machine, value: Value) -
 
 
 def _elements(machine: Machine, value: Value, kind: type) -> tuple[list[Value], Mark]:
-    inner = strip(value)
+    inner = unbox(value)
     machine.has_converted |= type(inner) is not kind
     if type(inner) not in (ListValue, tuple, SetValue, range):
         name = TYPE_NAMES.get(kind, "tuple")
@@ -400,18 +400,18 @@ def _elements(machine: Machine, value: Value, kind: type) -> tuple[list[Value], 
     return collect(machine, value)
 
 
-def _gather(machine: Machine, kind: type, items: list[Value], mark: Mark) -> Value:
+def _make_container(machine: Machine, kind: type, items: list[Value], mark: Mark) -> Value:
     if kind is tuple:
-        return tag(tuple(items), mark)
+        return add_labels(tuple(items), mark)
     if kind is ListValue:
         made = ListValue(items)
-        machine.mark(made, mark)
+        machine.label_changed(made, mark)
         return made
-    bare, inner = machine.bare_all(items)
+    bare, inner = machine.strip_all_labels(items)
     if any(type(item).__hash__ is None for item in bare):
         msg = "The elements of a set must be hashable"
         raise TypeMismatch(msg)
-    return SetValue(dict.fromkeys(machine.paced(bare)), join(mark, inner))
+    return SetValue(dict.fromkeys(machine.with_clock_checks(bare)), join_labels(mark, inner))
 
 
 def pay_for_schema(machine: Machine, data_type: DataType) -> None:
@@ -419,7 +419,7 @@ def pay_for_schema(machine: Machine, data_type: DataType) -> None:
     waiting, seen = [data_type], {id(data_type)}
     while waiting:
         one = waiting.pop()
-        machine.charge(one.width)
+        machine.pay_memory(one.width)
         parts = [part for part in one.mentioned() if id(part) not in seen]
         seen.update(map(id, parts))
         waiting += parts
@@ -471,16 +471,16 @@ def _data_types(values: Sequence[Value]) -> tuple[DataType, ...] | None:
     return known if len(known) == len(values) else None
 
 
-def unite(members: tuple[Value, ...]) -> DataType | None:
+def union_type(members: tuple[Value, ...]) -> DataType | None:
     """`X | Y`, and `Union[X, Y]`."""
     flat: list[Value] = []
     for member in members:
         flat += member.members if type(member) is UnionType else [member]
     options = _data_types(flat)
-    return None if options is None else _bounded(UnionType(tuple(flat), options))
+    return None if options is None else _check_type_size(UnionType(tuple(flat), options))
 
 
-def _bounded(data_type: DataType) -> DataType:
+def _check_type_size(data_type: DataType) -> DataType:
     # A type that a loop built could be exponentially large.
     if data_type.size > _LARGEST:
         msg = f"A type may consist of at most {_LARGEST} types."
@@ -494,18 +494,18 @@ def parametrized(generic: Value, arguments: tuple[Value, ...]) -> DataType | Non
     if name == "Literal":
         return LiteralType(arguments) if all(map(_is_literal, arguments)) and arguments else None
     if name == "Union" or (name == "Optional" and len(arguments) == 1):
-        return unite(arguments if name == "Union" else (*arguments, None))
+        return union_type(arguments if name == "Union" else (*arguments, None))
     data_type = as_data_type(generic)
     is_tuple = isinstance(data_type, ArrayType) and data_type.kind is tuple
     is_open = is_tuple and arguments[-1:] == (...,)
     inner = _data_types(arguments[:-1] if is_open else arguments)
     match data_type, inner:
         case ArrayType(), tuple() as items if is_tuple and not is_open:
-            return _bounded(TupleType(items))
+            return _check_type_size(TupleType(items))
         case ArrayType(), (item,):
-            return _bounded(ArrayType(data_type.kind, item))
+            return _check_type_size(ArrayType(data_type.kind, item))
         case DictType(), (key, value):
-            return _bounded(DictType(key, value))
+            return _check_type_size(DictType(key, value))
         case _:
             return None
 

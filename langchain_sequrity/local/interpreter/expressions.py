@@ -45,9 +45,9 @@ from langchain_sequrity.local.interpreter.scopes import (
     Frame,
     LeftOut,
     ScopeCompiler,
-    but_first_source,
     comprehension_scope,
     minimum_steps,
+    without_first_source,
 )
 from langchain_sequrity.local.interpreter.syntax import refuse, type_of_operand
 from langchain_sequrity.local.interpreter.values import (
@@ -58,11 +58,11 @@ from langchain_sequrity.local.interpreter.values import (
     ListValue,
     Mark,
     Value,
-    join,
-    strip,
-    tag,
-    take,
+    add_labels,
+    join_labels,
+    split_labels,
     type_name,
+    unbox,
 )
 
 Arguments = Callable[[Frame | None], tuple[list[Value], dict[str, Value], Mark]]
@@ -82,7 +82,7 @@ class ExpressionCompiler(ScopeCompiler):
     def visit_Constant(self, node: ast.Constant) -> Code:
         value = node.value
         if isinstance(value, int):
-            self.machine.make_bits(value.bit_length())
+            self.machine.pay_bits(value.bit_length())
         return lambda _: value
 
     def visit_Name(self, node: ast.Name) -> Code:
@@ -102,7 +102,7 @@ class ExpressionCompiler(ScopeCompiler):
 
             def negate(frame: Frame | None) -> Value:
                 is_true, mark = machine.truth(operand(frame))
-                return tag(not is_true, mark)
+                return add_labels(not is_true, mark)
 
             return negate
         return lambda frame: unary(machine, kind, operand(frame))
@@ -110,7 +110,9 @@ class ExpressionCompiler(ScopeCompiler):
     def visit_BoolOp(self, node: ast.BoolOp) -> Code:
         codes = tuple(map(self.expression, node.values))
         is_or = isinstance(node.op, ast.Or)
-        return self._until(is_or, node.values, lambda frame: map(call, codes, repeat(frame)))
+        return self._short_circuit(
+            is_or, node.values, lambda frame: map(call, codes, repeat(frame))
+        )
 
     def visit_Compare(self, node: ast.Compare) -> Code:
         if len(node.ops) == 1:
@@ -122,15 +124,15 @@ class ExpressionCompiler(ScopeCompiler):
         def results(frame: Frame | None) -> Iterator[Value]:
             left = first(frame)
             for kind, code in steps:
-                machine.work(1)
+                machine.pay_steps(1)
                 right = code(frame)
                 yield compare(machine, kind, left, right)
                 left = right
 
         parts = [ast.Compare(_NONE, [op], [other]) for op, other in pairs]
-        return self._until(False, parts, results)  # noqa: FBT003 - the value
+        return self._short_circuit(False, parts, results)  # noqa: FBT003 - the value
 
-    def _until(
+    def _short_circuit(
         self,
         stop: bool,  # noqa: FBT001 - a truth value
         parts: Sequence[ast.expr],
@@ -141,7 +143,7 @@ class ExpressionCompiler(ScopeCompiler):
         Each value depends on the truth of those before it, and so does what `parts`, the
         expressions of the values, change.
         """
-        notes = tuple(map(self.left_out, parts))
+        notes = tuple(map(self.note_not_run, parts))
         left_out_after = tuple(notes[at:] for at in range(1, len(notes)))
         machine = self.machine
 
@@ -153,17 +155,17 @@ class ExpressionCompiler(ScopeCompiler):
                 for left_out in left_out_after:
                     value = next(waiting)
                     is_true, value_mark = machine.truth(value)
-                    decided = join(mark, value_mark)
+                    decided = join_labels(mark, value_mark)
                     if is_true is stop:
                         for note in left_out:
                             note(frame, decided)
-                        return tag(value, mark)
+                        return add_labels(value, mark)
                     if value_mark is not None:
                         mark = decided
-                        machine.branch = join(machine.branch, mark)
-                return tag(next(waiting), mark)
+                        machine.branch = join_labels(machine.branch, mark)
+                return add_labels(next(waiting), mark)
             except Exception as error:  # noqa: BLE001 - every exception here is the program's
-                raise machine.labelled(error, None) from None
+                raise machine.as_labelled_error(error, None) from None
             finally:
                 if machine.branch is not before:
                     machine.close_branches(before)
@@ -181,7 +183,7 @@ class ExpressionCompiler(ScopeCompiler):
             one, other = left(frame), right(frame)
             if type(one) in _FAST_COMPARABLE and type(other) in _FAST_COMPARABLE:
                 if type(one) is str and len(one) > _SHORT:
-                    machine.work(len(one) >> 8)
+                    machine.pay_steps(len(one) >> 8)
                 return plain(one, other)
             return compare(machine, kind, one, other)
 
@@ -190,7 +192,7 @@ class ExpressionCompiler(ScopeCompiler):
     def visit_IfExp(self, node: ast.IfExp) -> Code:
         condition, machine = self.expression(node.test), self.machine
         body, otherwise = self.expression(node.body), self.expression(node.orelse)
-        no_body, not_otherwise = self.left_out(node.body), self.left_out(node.orelse)
+        no_body, not_otherwise = self.note_not_run(node.body), self.note_not_run(node.orelse)
 
         def run(frame: Frame | None) -> Value:
             is_true, mark = machine.truth(condition(frame))
@@ -198,7 +200,7 @@ class ExpressionCompiler(ScopeCompiler):
             if mark is None:
                 return chosen(frame)
             left_out(frame, mark)
-            return machine.within(mark, lambda: chosen(frame))
+            return machine.run_within(mark, lambda: chosen(frame))
 
         return run
 
@@ -222,8 +224,8 @@ class ExpressionCompiler(ScopeCompiler):
             return lambda frame: attribute(machine, value(frame), name)
 
         def type_of(frame: Frame | None) -> Value:
-            inner, mark = take(value(frame))
-            return tag(type_name(inner), mark)
+            inner, mark = split_labels(value(frame))
+            return add_labels(type_name(inner), mark)
 
         return type_of
 
@@ -248,8 +250,8 @@ class ExpressionCompiler(ScopeCompiler):
         machine = self.machine
 
         def run(frame: Frame | None) -> Value:
-            bare, mark = machine.bare_all([part(frame) for part in parts])
-            return tag(slice(*bare), mark)
+            bare, mark = machine.strip_all_labels([part(frame) for part in parts])
+            return add_labels(slice(*bare), mark)
 
         return run
 
@@ -266,7 +268,7 @@ class ExpressionCompiler(ScopeCompiler):
 
         def run(frame: Frame | None) -> Value:
             items, mark = elements(frame)
-            machine.make_items(len(items))
+            machine.pay_items(len(items))
             return make_list(items, mark)
 
         return run
@@ -276,8 +278,8 @@ class ExpressionCompiler(ScopeCompiler):
 
         def run(frame: Frame | None) -> Value:
             items, mark = elements(frame)
-            machine.make_items(len(items), 8)
-            return tag(tuple(items), mark)
+            machine.pay_items(len(items), 8)
+            return add_labels(tuple(items), mark)
 
         return run
 
@@ -295,7 +297,7 @@ class ExpressionCompiler(ScopeCompiler):
 
         def run(frame: Frame | None) -> Value:
             result: DictValue[Any, Value] = DictValue()
-            machine.charge(size)
+            machine.pay_memory(size)
             for key, value in pairs:
                 if key is None:
                     merge(machine, result, value(frame))
@@ -314,9 +316,9 @@ class ExpressionCompiler(ScopeCompiler):
         parts = tuple(map(self.expression, node.values))
 
         def run(frame: Frame | None) -> Value:
-            texts, mark = machine.bare_all([part(frame) for part in parts])
-            machine.make_text(sum(map(len, texts)), *texts)
-            return tag("".join(texts), mark)
+            texts, mark = machine.strip_all_labels([part(frame) for part in parts])
+            machine.pay_text(sum(map(len, texts)), *texts)
+            return add_labels("".join(texts), mark)
 
         return run
 
@@ -330,11 +332,11 @@ class ExpressionCompiler(ScopeCompiler):
             given = value(frame)
             if is_plain and type(given) is str:
                 return given
-            inner, mark = machine.bare(given)
-            form, form_mark = machine.bare(spec(frame))
-            mark = join(mark, form_mark)
-            text = machine.guarded(mark, lambda: convert(machine, inner, conversion, form))
-            return tag(text, mark)
+            inner, mark = machine.strip_labels(given)
+            form, form_mark = machine.strip_labels(spec(frame))
+            mark = join_labels(mark, form_mark)
+            text = machine.run_guarded(mark, lambda: convert(machine, inner, conversion, form))
+            return add_labels(text, mark)
 
         return run
 
@@ -360,8 +362,8 @@ class ExpressionCompiler(ScopeCompiler):
                 if is_starred:
                     fresh, fresh_mark = collect(machine, code(frame))
                     items += fresh
-                    machine.make_room(len(items))
-                    mark = join(mark, fresh_mark)
+                    machine.check_items(len(items))
+                    mark = join_labels(mark, fresh_mark)
                 else:
                     items.append(code(frame))
             return items, mark
@@ -381,7 +383,7 @@ class ExpressionCompiler(ScopeCompiler):
             machine.line = line
             if mark is None:
                 return call_value(machine, target, args, named)
-            return machine.within(mark, lambda: call_value(machine, target, args, named))
+            return machine.run_within(mark, lambda: call_value(machine, target, args, named))
 
         return run
 
@@ -397,10 +399,10 @@ class ExpressionCompiler(ScopeCompiler):
             args, named, mark = arguments(frame)
             machine.line = line
             if method is None:
-                return machine.within(mark, lambda: call_value(machine, found, args, named))
+                return machine.run_within(mark, lambda: call_value(machine, found, args, named))
             if mark is None:
                 return method(machine, [value, *args], named)
-            return machine.within(mark, lambda: method(machine, [value, *args], named))
+            return machine.run_within(mark, lambda: method(machine, [value, *args], named))
 
         return run
 
@@ -418,16 +420,16 @@ class ExpressionCompiler(ScopeCompiler):
             for name, code in keywords:
                 value = code(frame)
                 if name is None:
-                    pairs, spread_mark = _spread(machine, value)
-                    mark = join(mark, spread_mark)
+                    pairs, spread_mark = _unpack_mapping(machine, value)
+                    mark = join_labels(mark, spread_mark)
                 else:
                     pairs = [(name, value)]
                 for key, item in pairs:
                     if key in named:
                         message = f"got multiple values for keyword argument '{key}'"
                         machine.fail(TypeError, message, mark)
-                    named[key] = tag(item, mark)
-            return args if mark is None else [tag(arg, mark) for arg in args], named, mark
+                    named[key] = add_labels(item, mark)
+            return args if mark is None else [add_labels(arg, mark) for arg in args], named, mark
 
         return run
 
@@ -439,14 +441,14 @@ class ExpressionCompiler(ScopeCompiler):
         """Compile to code that gives an iterator; `element` compiles what it yields."""
         machine, first = self.machine, self.expression(node.generators[0].iter)
         scope = comprehension_scope(node.generators, self.scope)
-        within, rest = self.inner(scope), [*but_first_source(node)]
-        left_out, touched = within.left_out(*rest), within.touched(*rest)
+        within, rest = self.compiler_for(scope), [*without_first_source(node)]
+        left_out, touched = within.note_not_run(*rest), within.label_bound(*rest)
         produce = within.loop(node.generators, element(within), minimum_steps(node), left_out)
         size = ITERATOR_SIZE + _SLOT * len(scope.slots)
 
         def run(frame: Frame | None) -> IteratorValue:
             source = first(frame)
-            machine.charge(size)
+            machine.pay_memory(size)
             own = scope.frame(frame)
             result = IteratorValue(iter(()), upstream=[Effects(touched, own)])
             result.source = produce(own, result, source)
@@ -474,12 +476,12 @@ class ExpressionCompiler(ScopeCompiler):
         nested = self.loop(others, element, price, left_out) if others else None
 
         def rounds(frame: Frame, result: IteratorValue, values: Value) -> Iterator[Value]:
-            inner, mark = take(values)
+            inner, mark = split_labels(values)
             carriers = [inner] if type(inner) in CARRIERS else []
             try:
-                machine.mark(result, mark)
+                machine.label_changed(result, mark)
                 for value in elements_of(machine, values):
-                    machine.work(price)
+                    machine.pay_steps(price)
                     if carriers:
                         share_labels(machine, result, carriers)
                     item = content_for(frame, result, value)
@@ -488,17 +490,17 @@ class ExpressionCompiler(ScopeCompiler):
                     if nested is None:
                         yield item
                     else:
-                        yield from nested(frame, result, tag(item, result.labels))
+                        yield from nested(frame, result, add_labels(item, result.labels))
                 share_labels(machine, result, carriers)
                 machine.check_branch(result.labels)
                 left_out(frame, result.labels)
             except Exception as error:  # noqa: BLE001 - every exception here is the program's
-                raise machine.stopped(error, None, result) from None
+                raise machine.as_iteration_error(error, None, result) from None
             if type(inner) is IteratorValue:
                 result.upstream.remove(inner)
 
         def produce(frame: Frame, result: IteratorValue, values: Value) -> Iterator[Value]:
-            inner = strip(values)
+            inner = unbox(values)
             if type(inner) is IteratorValue:  # advancing the result may advance it
                 result.upstream.append(inner)
             return rounds(frame, result, values)
@@ -525,13 +527,15 @@ class ExpressionCompiler(ScopeCompiler):
                 for condition in conditions:
                     is_true, mark = machine.truth(condition(frame))
                     if mark is not None:
-                        machine.mark(result, mark)  # where the next element is depends on it
-                        machine.branch = join(machine.branch, mark)
+                        machine.label_changed(
+                            result, mark
+                        )  # where the next element is depends on it
+                        machine.branch = join_labels(machine.branch, mark)
                     if not is_true:
                         return _SKIPPED
                 return content(frame)
             except Exception as error:  # noqa: BLE001 - every exception here is the program's
-                raise machine.labelled(error, None) from None
+                raise machine.as_labelled_error(error, None) from None
             finally:
                 if machine.branch is not before:
                     machine.close_branches(before)
@@ -563,20 +567,20 @@ class ExpressionCompiler(ScopeCompiler):
             pairs = produce(frame)
             for key, value in pairs.source:  # tuples from `pair`, not values of the program
                 store_key(machine, result, None, key, value)
-            machine.mark(result, pairs.labels)
+            machine.label_changed(result, pairs.labels)
             return result
 
         return run
 
 
-def _spread(machine: Machine, value: Value) -> tuple[list[tuple[str, Value]], Mark]:
-    inner, mark = take(value)
+def _unpack_mapping(machine: Machine, value: Value) -> tuple[list[tuple[str, Value]], Mark]:
+    inner, mark = split_labels(value)
     if type(inner) is not DictValue:
         message = f"argument after ** must be a mapping, not {type_name(inner)}"
         machine.fail(TypeError, message, mark)
     if any(type(key) is not str for key in inner):
         machine.fail(TypeError, "keywords must be strings", mark)
-    machine.make_items(len(inner), 100)
+    machine.pay_items(len(inner), 100)
     return list(inner.items()), mark
 
 

@@ -56,17 +56,17 @@ def as_text(machine: Machine, value: Value) -> str:
     """`str` of a bare value."""
     if type(value) is str:
         return value
-    machine.make_text(written_size(value), "")
-    return shown(value)
+    machine.pay_text(written_size(value), "")
+    return checked_str(value)
 
 
 def as_repr(machine: Machine, value: Value) -> str:
     """`repr` of a bare value."""
-    machine.make_text(written_size(value), "")
+    machine.pay_text(written_size(value), "")
     return repr(value) if _has_repr(value) else f"<{type_name(value)}>"
 
 
-def shown(value: Value) -> str:
+def checked_str(value: Value) -> str:
     """`str` of a bare value whose size was checked."""
     return str(value) if _has_repr(value) else f"<{type_name(value)}>"
 
@@ -83,11 +83,11 @@ _SHOWN = frozenset(
 )
 
 
-def with_spec(machine: Machine, value: Value, spec: str) -> str:
+def format_with_spec(machine: Machine, value: Value, spec: str) -> str:
     """`format(value, spec)` of bare values."""
     if not spec:
         return as_text(machine, value)
-    machine.make_text(_spec_size(machine, spec) + written_size(value) + _LITERAL_SIZE, spec)
+    machine.pay_text(_spec_size(machine, spec) + written_size(value) + _LITERAL_SIZE, spec)
     if type(value).__module__ == "datetime":
         return clock_format(machine, value, spec)
     if not isinstance(value, _SPECABLE):
@@ -109,22 +109,22 @@ def clock_format(machine: Machine, value: Any, spec: str) -> str:
     """`strftime`. Widths are refused: the C library would fill memory for a large one."""
     if _DIGITS.search(spec) and regex.search(r"%[^a-zA-Z%]*[0-9]", spec):
         machine.fail(ValueError, "A width in a date's format is not supported.")
-    machine.make_text(40 * len(spec), spec)
+    machine.pay_text(40 * len(spec), spec)
     return format(value, spec) if spec else str(value)
 
 
-def percent(machine: Machine, template: str, values: Value) -> str:
+def percent_format(machine: Machine, template: str, values: Value) -> str:
     """`template % values`, of bare values."""
     specs = _PERCENT.findall(template)
     if any("*" in spec or "(" in spec for spec in specs):
         message = "`*` and brackets in keys of a % format are not supported. Use an f-string."
         machine.fail(ValueError, message)
     size = 4 * len(template) + 2 * written_size(values) + _LITERAL_SIZE * len(specs)
-    machine.make_text(size + sum(_spec_size(machine, spec) for spec in specs), "")
+    machine.pay_text(size + sum(_spec_size(machine, spec) for spec in specs), "")
     return str(template % values)
 
 
-class _Formatter(string.Formatter):
+class _BraceFormatter(string.Formatter):
     """Formats with the limits of a run."""
 
     def __init__(self, machine: Machine) -> None:
@@ -145,23 +145,25 @@ class _Formatter(string.Formatter):
 
     def format_field(self, value: Value, format_spec: str) -> str:
         """Apply the format spec."""
-        text = with_spec(self._machine, value, format_spec)
-        self._machine.make_text(len(text), text)
+        text = format_with_spec(self._machine, value, format_spec)
+        self._machine.pay_text(len(text), text)
         return text
 
 
-def brace(machine: Machine, template: str, args: Sequence[Value], named: dict[str, Value]) -> str:
+def brace_format(
+    machine: Machine, template: str, args: Sequence[Value], named: dict[str, Value]
+) -> str:
     """`template.format(*args, **named)`, of bare values."""
-    machine.make_text(len(template), template)
-    machine.work(template.count("{") + template.count("}"))
-    text = _Formatter(machine).vformat(template, args, named)
-    machine.make_text(len(text), text)
+    machine.pay_text(len(template), template)
+    machine.pay_steps(template.count("{") + template.count("}"))
+    text = _BraceFormatter(machine).vformat(template, args, named)
+    machine.pay_text(len(text), text)
     return text
 
 
 def convert(machine: Machine, value: Value, conversion: str | None, spec: str) -> str:
     """Format one field: convert it (`r`, `s`, `a` or `None`), then apply the format spec."""
-    return with_spec(machine, _converted(machine, value, conversion), spec)
+    return format_with_spec(machine, _converted(machine, value, conversion), spec)
 
 
 def _converted(machine: Machine, value: Value, conversion: str | None) -> Value:

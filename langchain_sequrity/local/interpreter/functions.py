@@ -19,9 +19,9 @@ from langchain_sequrity.local.interpreter.values import (
     Effects,
     FunctionValue,
     Value,
+    add_labels,
     changed_by_calls,
-    strip,
-    tag,
+    unbox,
 )
 
 _FEW = 16  # variables of a frame that the price of the call includes
@@ -34,21 +34,21 @@ def compile_function(
     machine = compiler.machine
     name = getattr(node, "name", "<lambda>")
     scope = function_scope(node, compiler.scope)
-    within = compiler.inner(scope)
+    within = compiler.compiler_for(scope)
     with_default = {key: compiler.expression(default) for key, default in _defaults(node.args)}
-    bind = _binder(machine, name, node.args)
-    run = _body(within, node)
+    bind = _argument_binder(machine, name, node.args)
+    run = _compile_body(within, node)
     slots, size, count = scope.slots, len(scope.slots), len(node.args.posonlyargs + node.args.args)
     is_simple = not (node.args.kwonlyargs or node.args.vararg or node.args.kwarg)
     empty = [MISSING] * (size - count)
     deepest = machine.limits.depth
     price = minimum_steps(node.body) if isinstance(node, ast.Lambda) else 1
-    touched = compiler.touched(node)
+    touched = compiler.label_bound(node)
     frame_size = 8 * size if size > _FEW else 0  # a closure may keep the frame
 
     def make(outer: Frame | None) -> FunctionValue:
         defaults = {key: default(outer) for key, default in with_default.items()}
-        machine.charge(300 + 100 * len(defaults))
+        machine.pay_memory(300 + 100 * len(defaults))
 
         def call(args: list[Value], named: dict[str, Value]) -> Value:
             if is_simple and not named and len(args) == count:
@@ -58,23 +58,23 @@ def compile_function(
                 for key, value in bind(args, named, defaults).items():
                     frame[slots[key]] = value
             if frame_size:
-                machine.charge(frame_size)
+                machine.pay_memory(frame_size)
             machine.depth += 1
             if machine.depth > deepest:
                 machine.exhaust("depth", deepest)
-            machine.work(price)
+            machine.pay_steps(price)
             branch = machine.branch
             try:
                 return run(frame)
             except Exception as error:  # noqa: BLE001 - every exception here is the program's
-                raise machine.labelled(error, None) from None
+                raise machine.as_labelled_error(error, None) from None
             finally:
                 machine.depth -= 1
                 if machine.branch is not branch:
                     machine.close_branches(branch)
 
         def effects(frame: Frame | None, labels: Labels) -> list[Any]:
-            held = map(strip, defaults.values())  # which the function may change or call
+            held = map(unbox, defaults.values())  # which the function may change or call
             return touched(frame, labels) + [
                 thing
                 for one in held
@@ -97,7 +97,7 @@ def _defaults(args: ast.arguments) -> list[tuple[str, ast.expr]]:
     return [(arg.arg, default) for arg, default in pairs if default is not None]
 
 
-def _binder(  # noqa: C901 - the function in it too
+def _argument_binder(  # noqa: C901 - the function in it too
     machine: Machine, name: str, args: ast.arguments
 ) -> Callable[..., dict[str, Value]]:
     """Compile to a function that finds the values of the parameters as Python does."""
@@ -109,11 +109,11 @@ def _binder(  # noqa: C901 - the function in it too
     def bind(
         given: list[Value], named: dict[str, Value], defaults: dict[str, Value]
     ) -> dict[str, Value]:
-        # The number and names of the arguments may depend on data: see `Machine.within`.
+        # The number and names of the arguments may depend on data: see `Machine.run_within`.
         mark = machine.branch
         bound = dict(zip(positional, given, strict=False))
         if rest:
-            bound[rest] = tag(tuple(given[len(positional) :]), mark)
+            bound[rest] = add_labels(tuple(given[len(positional) :]), mark)
         elif len(given) > len(positional):
             message = f"{name}() takes {len(positional)} arguments but {len(given)} were given"
             machine.fail(TypeError, message)
@@ -123,7 +123,7 @@ def _binder(  # noqa: C901 - the function in it too
                 machine.fail(TypeError, f"{name}() got multiple values for argument '{key}'")
             (bound if key in by_name else others)[key] = value
         if keywords:
-            bound[keywords] = tag(others, mark)
+            bound[keywords] = add_labels(others, mark)
         elif others:
             message = f"{name}() got an unexpected keyword argument '{next(iter(others))}'"
             machine.fail(TypeError, message)
@@ -131,13 +131,15 @@ def _binder(  # noqa: C901 - the function in it too
             if key not in bound:
                 if key not in defaults:
                     machine.fail(TypeError, f"{name}() missing required argument: '{key}'")
-                bound[key] = tag(defaults[key], mark)
+                bound[key] = add_labels(defaults[key], mark)
         return bound
 
     return bind
 
 
-def _body(within: ScopeCompiler, node: ast.FunctionDef | ast.Lambda) -> Callable[[Frame], Value]:
+def _compile_body(
+    within: ScopeCompiler, node: ast.FunctionDef | ast.Lambda
+) -> Callable[[Frame], Value]:
     machine = within.machine
     if isinstance(node, ast.Lambda):
         return within.expression(node.body)
@@ -148,7 +150,7 @@ def _body(within: ScopeCompiler, node: ast.FunctionDef | ast.Lambda) -> Callable
         signal = block(frame)
         machine.line = line
         if signal is None:
-            return tag(None, machine.branch)
+            return add_labels(None, machine.branch)
         result, machine.returned = machine.returned, None
         return result
 

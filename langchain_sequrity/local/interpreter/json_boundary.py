@@ -23,8 +23,8 @@ from langchain_sequrity.local.interpreter.values import (
     Record,
     SetValue,
     Value,
+    add_labels,
     as_mark,
-    tag,
     type_name,
 )
 
@@ -61,20 +61,20 @@ def check_json(value: Any, depth: int = 0) -> Any:
 
 def value_from_json(machine: Machine, given: Labeled) -> Value:
     """Convert a JSON value to a value of the program. Its labels apply to everything in it."""
-    return tag(_inside(machine, given.value), as_mark(given.labels))
+    return add_labels(_from_json(machine, given.value), as_mark(given.labels))
 
 
-def _inside(machine: Machine, value: Any) -> Value:
+def _from_json(machine: Machine, value: Any) -> Value:
     if type(value) is dict:
-        machine.make_items(len(value), 100)
-        return DictValue((key, _inside(machine, item)) for key, item in value.items())
+        machine.pay_items(len(value), 100)
+        return DictValue((key, _from_json(machine, item)) for key, item in value.items())
     if type(value) is list:
-        machine.make_items(len(value))
-        return ListValue(_inside(machine, item) for item in value)
+        machine.pay_items(len(value))
+        return ListValue(_from_json(machine, item) for item in value)
     if type(value) is str:
-        machine.make_text(len(value), value)
+        machine.pay_text(len(value), value)
     elif type(value) is int:
-        machine.make_bits(value.bit_length())
+        machine.pay_bits(value.bit_length())
     return value
 
 
@@ -96,15 +96,15 @@ def value_to_json(machine: Machine, value: Value) -> Labeled:
     Raises:
         NotJson: For everything else, including NaN and infinity.
     """
-    bare, mark = machine.bare(value)
+    bare, mark = machine.strip_labels(value)
     labels = mark or NO_LABELS
     try:
-        return Labeled(_outside(machine, bare, 0), labels)
+        return Labeled(_to_json(machine, bare, 0), labels)
     except _NotJsonValue as error:
         raise NoJsonForm(error.kind.__name__, str(error), labels) from None
 
 
-def _outside(machine: Machine, value: Value, depth: int) -> Any:
+def _to_json(machine: Machine, value: Value, depth: int) -> Any:
     if depth > _DEEPEST:
         _refuse(ValueError, "A value is nested too deeply, or contains itself.")
     write = _FORMS.get(type(value))
@@ -115,7 +115,7 @@ def _outside(machine: Machine, value: Value, depth: int) -> Any:
         _refuse(TypeError, f"A value of type `{type_name(value)}` has no JSON form.")
     pay_for_schema(machine, data_type)
     schema = data_type.json_schema()
-    machine.make_text(len(json.dumps(schema)), "")
+    machine.pay_text(len(json.dumps(schema)), "")
     try:
         return check_json(schema, depth)
     except UsageError as error:
@@ -133,18 +133,18 @@ def _refuse(kind: type[Exception], message: str) -> NoReturn:
 
 
 def _items(machine: Machine, values: Any, depth: int) -> list[Any]:
-    machine.make_items(len(values), 8)
-    return [_outside(machine, value, depth) for value in values]
+    machine.pay_items(len(values), 8)
+    return [_to_json(machine, value, depth) for value in values]
 
 
 def _fields(machine: Machine, value: Any, depth: int) -> dict[str, Any]:
-    machine.make_items(len(value), 100)
+    machine.pay_items(len(value), 100)
     result: dict[str, Any] = {}
     for key, item in value.items():
         name = _key(machine, key)
         if name in result:
             _refuse(ValueError, "Two keys of a dict have the same JSON form.")
-        result[name] = _outside(machine, item, depth)
+        result[name] = _to_json(machine, item, depth)
     return result
 
 
@@ -152,13 +152,13 @@ def _key(machine: Machine, key: Value) -> str:
     if isinstance(key, str):
         return _text(machine, key, 0)
     if isinstance(key, int | float | None):
-        return json.dumps(_outside(machine, key, 0))
+        return json.dumps(_to_json(machine, key, 0))
     return _refuse(TypeError, f"A key of type `{type_name(key)}` has no JSON form.")
 
 
 def _text(machine: Machine, value: str, _: int) -> str:
     # A text that occurs several times is written several times.
-    machine.make_text(len(value), value)
+    machine.pay_text(len(value), value)
     if not value.isascii():
         try:
             value.encode()
@@ -168,7 +168,7 @@ def _text(machine: Machine, value: str, _: int) -> str:
 
 
 def _integer(machine: Machine, value: int, _: int) -> int:
-    machine.make_bits(value.bit_length())
+    machine.pay_bits(value.bit_length())
     if value.bit_length() > _WIDEST_INTEGER:
         _refuse(ValueError, "An integer of that size has no JSON form.")
     return value
@@ -180,13 +180,13 @@ def _number(_: Machine, value: float, __: int) -> float:
     return value
 
 
-def _same(_: Machine, value: Any, __: int) -> Any:
+def _unchanged(_: Machine, value: Any, __: int) -> Any:
     return value
 
 
 _FORMS: dict[type, Callable[[Machine, Any, int], Any]] = {
-    bool: _same,
-    type(None): _same,
+    bool: _unchanged,
+    type(None): _unchanged,
     int: _integer,
     float: _number,
     str: _text,

@@ -23,16 +23,16 @@ from langchain_sequrity.local.interpreter.values import (
     ErrorType,
     ErrorValue,
     IteratorValue,
+    LabeledBox,
     ListValue,
     Mark,
     Record,
     SetValue,
-    Tagged,
     Value,
-    join,
-    strip,
-    tag,
-    take,
+    add_labels,
+    join_labels,
+    split_labels,
+    unbox,
 )
 
 
@@ -92,20 +92,20 @@ _FEW = 16
 _FULL = 2  # the generation whose garbage collection visits every object
 ATOMS = frozenset({int, str, float, bool, type(None), bytes})
 _TEXTS = frozenset({str, bytes})
-_PERHAPS_TEXTS = frozenset({*_TEXTS, Tagged})
+_PERHAPS_TEXTS = frozenset({*_TEXTS, LabeledBox})
 
 
-class _Here(threading.local):
+class _CollectorTime(threading.local):
     """Processor seconds of this thread: where a garbage collection began, and one not counted."""
 
     began = 0.0
     forgiven = 0.0
 
 
-_here = _Here()
+_here = _CollectorTime()
 
 
-def _watch(phase: str, info: dict[str, Any]) -> None:
+def _on_garbage_collection(phase: str, info: dict[str, Any]) -> None:
     """Do not count the first full garbage collection of a stretch as time of the program.
 
     Python collects the garbage of the whole process in whichever thread allocates next. In a
@@ -119,7 +119,7 @@ def _watch(phase: str, info: dict[str, Any]) -> None:
             _here.forgiven = time.thread_time() - _here.began
 
 
-gc.callbacks.append(_watch)
+gc.callbacks.append(_on_garbage_collection)
 
 
 def work_time() -> float:
@@ -185,13 +185,13 @@ class Machine:
             if self._steps > self.limits.steps + _SLICE:
                 self.exhaust("steps", self.limits.steps)
             self.fuel += _SLICE
-        self.look_at_clock()
+        self.check_time()
 
     def restart_clock(self) -> None:
         """Start the time of the next stretch, within what is left in total."""
         self._seconds_in_all -= work_time() - self._start
         self._begin_stretch()
-        self.look_at_clock()
+        self.check_time()
 
     def _begin_stretch(self) -> None:
         _here.forgiven = 0.0
@@ -220,7 +220,7 @@ class Machine:
         self._seconds_in_all = self.limits.total_seconds
         self._begin_stretch()
 
-    def look_at_clock(self) -> None:
+    def check_time(self) -> None:
         """End the run if its time is over. For work that is slower than its steps suggest."""
         if work_time() > self._end:
             self.exhaust_time()
@@ -230,13 +230,13 @@ class Machine:
         """Seconds left, at least 0; for operations that take a time limit themselves."""
         return max(self._end - work_time(), 0.0)
 
-    def work(self, steps: int) -> None:
+    def pay_steps(self, steps: int) -> None:
         """Pay for reading this many elements."""
         self.fuel -= steps
         if self.fuel < 0:
             self.refuel()
 
-    def paced(self, keys: Iterable[K]) -> Iterator[K]:
+    def with_clock_checks(self, keys: Iterable[K]) -> Iterator[K]:
         """Iterate over keys that are looked up or stored, and check the clock regularly.
 
         With chosen hash collisions each key can cost a comparison with all others, which steps do
@@ -244,22 +244,22 @@ class Machine:
         """
         for number, key in enumerate(keys, 1):
             if number % _PACE == 0:
-                self.look_at_clock()
+                self.check_time()
             yield key
 
-    def make_items(self, count: int, each: int = 40) -> None:
+    def pay_items(self, count: int, each: int = 40) -> None:
         """Pay for a container of `count` elements of `each` bytes, before it is made."""
         if count > _UNCOUNTED:
-            self.make_room(count)
-            self.work(count >> 3)
-        self.charge(each * count + 80)
+            self.check_items(count)
+            self.pay_steps(count >> 3)
+        self.pay_memory(each * count + 80)
 
-    def make_room(self, count: int) -> None:
+    def check_items(self, count: int) -> None:
         """End the run if a container would have too many elements. This does not pay for them."""
         if count > self.limits.items:
             self.exhaust("items", self.limits.items)
 
-    def make_text(self, size: int, *parts: str | bytes) -> None:
+    def pay_text(self, size: int, *parts: str | bytes) -> None:
         """Pay for a text or bytes, before it is made.
 
         Args:
@@ -270,20 +270,20 @@ class Machine:
         if size > _UNCOUNTED:
             if size > self.limits.text:
                 self.exhaust("text", self.limits.text)
-            self.work(size // _UNCOUNTED)
+            self.pay_steps(size // _UNCOUNTED)
         width = 1 if parts else 4
         for part in parts:
             if not part.isascii() and type(part) is str:
                 width = 4
-        self.charge(width * size + 50)
+        self.pay_memory(width * size + 50)
 
-    def make_bits(self, bits: int) -> None:
+    def pay_bits(self, bits: int) -> None:
         """Pay for an integer, before it is made."""
         if bits > self.limits.bits:
             self.exhaust("bits", self.limits.bits)
-        self.charge(bits >> 3)
+        self.pay_memory(bits >> 3)
 
-    def charge(self, size: int) -> None:
+    def pay_memory(self, size: int) -> None:
         """Pay for memory."""
         self._memory += size
         if self._memory > self.limits.memory:
@@ -314,7 +314,7 @@ class Machine:
         Returns:
             Whether the value is true, and the labels of this fact.
         """
-        inner, mark = take(value)
+        inner, mark = split_labels(value)
         if mark is not None or self.may_branch is not None:  # most programs have neither
             self.check_branch(mark)
         return bool(inner), mark
@@ -323,9 +323,9 @@ class Machine:
         """Ask whether data with these labels may decide control flow; end the run if not."""
         if mark is not None:
             if self.open_tries:
-                self.attempted = join(self.attempted, mark)
+                self.attempted = join_labels(self.attempted, mark)
             if self.is_strict:
-                self.steered = join(self.steered, mark)
+                self.steered = join_labels(self.steered, mark)
         if self.may_branch is None:
             return
         verdict = self._verdicts.get(mark)
@@ -341,12 +341,12 @@ class Machine:
         """
         self.check_branch(mark)
         if self.is_strict:
-            self.branch = join(self.branch, mark)
+            self.branch = join_labels(self.branch, mark)
 
     def open_choice(self, mark: Mark) -> None:
         """Record what an expression decided by. Its later effects take the labels in every mode."""
         self.check_branch(mark)
-        self.branch = join(self.branch, mark)
+        self.branch = join_labels(self.branch, mark)
 
     def close_branches(self, branch: Mark) -> None:
         """Close the branches that were opened since `self.branch` was `branch`.
@@ -357,12 +357,12 @@ class Machine:
         if not (self.is_strict and self.open_tries):
             self.branch = branch
 
-    def under(self, mark: Mark, run: Callable[[], Value]) -> Value:
-        """Check that data with these labels may decide control flow; then run `within` them."""
+    def branch_on(self, mark: Mark, run: Callable[[], Value]) -> Value:
+        """Check that data with these labels may decide control flow; then `run_within` them."""
         self.check_branch(mark)
-        return self.within(mark, run)
+        return self.run_within(mark, run)
 
-    def within(self, mark: Mark, run: Callable[[], Value]) -> Value:
+    def run_within(self, mark: Mark, run: Callable[[], Value]) -> Value:
         """Run code that depends on data with these labels.
 
         Its result, its exceptions and everything that it changes take them. This does not ask the
@@ -373,30 +373,30 @@ class Machine:
             return run()
         self.may_fail(mark)
         before = self.branch
-        self.branch = join(before, mark)
+        self.branch = join_labels(before, mark)
         try:
-            return tag(run(), mark)
+            return add_labels(run(), mark)
         except Exception as error:  # noqa: BLE001 - every exception here is the program's
-            raise self.labelled(error, mark) from None
+            raise self.as_labelled_error(error, mark) from None
         finally:
             self.close_branches(before)
 
-    def mark(self, changed: Any, mark: Mark) -> None:
+    def label_changed(self, changed: Any, mark: Mark) -> None:
         """Add labels, and those of the open branches, to a container or iterator that changes.
 
         The sources of an iterator get them too: their positions show how far it came. For
         `Effects`, everything that the code may change gets them.
         """
         if self.branch is not None:
-            mark = join(mark, self.branch)
+            mark = join_labels(mark, self.branch)
         if mark is None:
             return
         if type(changed) is IteratorValue or type(changed) is Effects:
-            self._mark_all(changed, mark)
+            self._label_all_changed(changed, mark)
         else:
-            changed.labels = join(changed.labels, mark)
+            changed.labels = join_labels(changed.labels, mark)
 
-    def _mark_all(self, first: "IteratorValue | Effects", mark: Labels) -> None:
+    def _label_all_changed(self, first: "IteratorValue | Effects", mark: Labels) -> None:
         waiting: list[Any] = [first]
         known: set[int] = set()
         while waiting:
@@ -404,10 +404,10 @@ class Machine:
             if type(one) is Effects:
                 if id(one) not in known:
                     known.add(id(one))
-                    self.work(1)
+                    self.pay_steps(1)
                     waiting += one.label(one.frame, mark)
                 continue
-            labels = join(one.labels, mark)
+            labels = join_labels(one.labels, mark)
             is_new, one.labels = labels is not one.labels, labels
             if type(one) is IteratorValue:
                 # Sources already have the old labels; code may have reached other values since.
@@ -417,10 +417,10 @@ class Machine:
 
     def fail(self, kind: type[Exception], message: str, mark: Mark = None) -> NoReturn:
         """Raise an exception of the program."""
-        mark = join(mark, self.branch)
+        mark = join_labels(mark, self.branch)
         raise Raised(ErrorValue(ErrorType(kind.__name__, kind), (message[:_LONGEST_TEXT],), mark))
 
-    def guarded(self, mark: Mark, run: Callable[[], Value]) -> Value:
+    def run_guarded(self, mark: Mark, run: Callable[[], Value]) -> Value:
         """Run an operation on data with these labels. An exception that it raises takes them."""
         if mark is None and self.branch is None:
             return run()
@@ -428,7 +428,7 @@ class Machine:
         try:
             return run()
         except Exception as error:  # noqa: BLE001 - every exception here is the program's
-            raise self.labelled(error, mark) from None
+            raise self.as_labelled_error(error, mark) from None
 
     def may_fail(self, mark: Mark) -> None:
         """Record an operation that may raise, depending on data with these labels.
@@ -439,7 +439,7 @@ class Machine:
         if mark is not None and self.open_tries:
             self.open_branch(mark)
 
-    def labelled(self, error: Exception, mark: Mark) -> Exception:
+    def as_labelled_error(self, error: Exception, mark: Mark) -> Exception:
         """The exception as one of the program, with these labels added.
 
         `RecursionError` and `MemoryError` are returned unchanged: they end the run, while a program
@@ -447,27 +447,29 @@ class Machine:
         """
         if isinstance(error, RecursionError | MemoryError):
             return error
-        mark = join(mark, self.branch)
+        mark = join_labels(mark, self.branch)
         if not isinstance(error, Raised):
             return Raised(self.from_python(error, mark))
-        error.error.labels = join(error.error.labels, mark)
+        error.error.labels = join_labels(error.error.labels, mark)
         return error
 
-    def stopped(self, error: Exception, mark: Mark, *iterators: IteratorValue) -> Exception:
-        """`labelled`, for an exception that ended the reading of iterators: it shows how far."""
-        failure = self.labelled(error, mark)
+    def as_iteration_error(
+        self, error: Exception, mark: Mark, *iterators: IteratorValue
+    ) -> Exception:
+        """`as_labelled_error`, for an exception that ended the reading of iterators."""
+        failure = self.as_labelled_error(error, mark)
         if isinstance(failure, Raised):
             for iterator in iterators:
-                self.mark(iterator, failure.error.labels)
+                self.label_changed(iterator, failure.error.labels)
         return failure
 
-    def caught(self, error: Exception) -> ErrorValue:
+    def as_error_value(self, error: Exception) -> ErrorValue:
         """The exception as a value; an exhausted stack or memory ends the run instead."""
         if isinstance(error, RecursionError | MemoryError):
-            raise self.exhausted(error)
+            raise self.as_out_of_budget(error)
         return error.error if isinstance(error, Raised) else self.from_python(error, self.branch)
 
-    def exhausted(self, error: RecursionError | MemoryError) -> OutOfBudget:
+    def as_out_of_budget(self, error: RecursionError | MemoryError) -> OutOfBudget:
         """The end of the run for an exhausted stack or memory of Python."""
         if isinstance(error, RecursionError):
             return OutOfBudget("The program nests calls or values too deeply.")
@@ -484,15 +486,15 @@ class Machine:
         """The join of all labels on and in these values."""
         if ATOMS.issuperset(map(type, values)):
             return None
-        walk = _Walk(self)
+        walk = _LabelStripper(self)
         for value in values:
-            inner, mark = take(value)
-            walk.mark = join(walk.mark, mark)
+            inner, mark = split_labels(value)
+            walk.mark = join_labels(walk.mark, mark)
             if type(inner) is not SetValue:  # whose labels are those of its elements too
-                walk.bare(inner)
+                walk.strip(inner)
         return walk.mark
 
-    def bare(self, value: Value) -> tuple[Value, Mark]:
+    def strip_labels(self, value: Value) -> tuple[Value, Mark]:
         """Remove the labels from a value and everything in it.
 
         Every operation on a whole container calls this first. The walk pays for each path to an
@@ -504,14 +506,14 @@ class Machine:
         """
         if type(value) in ATOMS:
             return value, None
-        walk = _Walk(self)
-        return walk.bare(value), walk.mark
+        walk = _LabelStripper(self)
+        return walk.strip(value), walk.mark
 
-    def bare_all(self, values: list[Value]) -> tuple[list[Value], Mark]:
-        """Like `bare`, for several values."""
+    def strip_all_labels(self, values: list[Value]) -> tuple[list[Value], Mark]:
+        """Like `strip_labels`, for several values."""
         if len(values) < _FEW and ATOMS.issuperset(map(type, values)):
             return values, None
-        walk = _Walk(self)
+        walk = _LabelStripper(self)
         bare = walk.items(values)
         return values if bare is None else bare, walk.mark
 
@@ -528,7 +530,7 @@ def _own_type(arg: Any) -> Any:
     return arg if isinstance(arg, int | float | tuple | None) else f"{arg!s:.{_LONGEST_TEXT}}"
 
 
-class _Walk:
+class _LabelStripper:
     """One walk through a value that removes and joins labels."""
 
     __slots__ = ("count", "machine", "mark", "open")
@@ -539,18 +541,18 @@ class _Walk:
         self.mark: Mark = None
         self.open: set[int] = set()
 
-    def bare(self, value: Value) -> Value:
-        if type(value) is Tagged:
-            self.mark = join(self.mark, value.labels)
+    def strip(self, value: Value) -> Value:
+        if type(value) is LabeledBox:
+            self.mark = join_labels(self.mark, value.labels)
             value = value.value
         if type(value) in CARRIERS:
-            self.mark = join(self.mark, value.labels)
+            self.mark = join_labels(self.mark, value.labels)
         walk = _WALKS.get(type(value))
         if walk is None or id(value) in self.open:
             return value
         self.count += len(value)
-        self.machine.make_room(self.count)
-        self.machine.work(1 + (len(value) >> 3))
+        self.machine.check_items(self.count)
+        self.machine.pay_steps(1 + (len(value) >> 3))
         self.open.add(id(value))
         result = walk(self, value)
         self.open.discard(id(value))
@@ -560,10 +562,10 @@ class _Walk:
         """The bare items; `None` if they were bare already."""
         kinds = set(map(type, values))
         if not kinds.isdisjoint(_PERHAPS_TEXTS):
-            self.machine.work(_text_size(values, kinds) >> 12)
+            self.machine.pay_steps(_text_size(values, kinds) >> 12)
         if kinds <= ATOMS:
             return None
-        bare = [self.bare(value) for value in values]
+        bare = [self.strip(value) for value in values]
         same = all(one is other for one, other in zip(bare, values, strict=True))
         return None if same else bare
 
@@ -572,7 +574,7 @@ class _Walk:
         self.items(table)
         # Programs cannot choose hash collisions of texts: Python's hash has a random seed.
         if not _TEXTS.issuperset(map(type, table)):
-            all(map(table.__contains__, self.machine.paced(table)))
+            all(map(table.__contains__, self.machine.with_clock_checks(table)))
 
     def list(self, value: ListValue[Value]) -> Value:
         items = self.items(value)
@@ -605,14 +607,14 @@ class _Walk:
 def _text_size(values: Collection[Value], kinds: set[type]) -> int:
     if kinds <= _TEXTS:
         return sum(map(len, values))
-    return sum(len(text) for text in map(strip, values) if isinstance(text, str | bytes))
+    return sum(len(text) for text in map(unbox, values) if isinstance(text, str | bytes))
 
 
-_WALKS: dict[type, Callable[[_Walk, Any], Value]] = {
-    ListValue: _Walk.list,
-    DictValue: _Walk.dict,
-    tuple: _Walk.tuple,
-    SetValue: _Walk.set,
-    Record: _Walk.record,
-    ErrorValue: _Walk.error,
+_WALKS: dict[type, Callable[[_LabelStripper, Any], Value]] = {
+    ListValue: _LabelStripper.list,
+    DictValue: _LabelStripper.dict,
+    tuple: _LabelStripper.tuple,
+    SetValue: _LabelStripper.set,
+    Record: _LabelStripper.record,
+    ErrorValue: _LabelStripper.error,
 }

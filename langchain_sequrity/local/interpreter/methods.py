@@ -14,8 +14,8 @@ from langchain_sequrity.local.interpreter.calls import (
     operations,
     precise,
     pure,
+    pure_with_machine,
     read_only,
-    sized,
 )
 from langchain_sequrity.local.interpreter.containers import (
     extend,
@@ -23,11 +23,11 @@ from langchain_sequrity.local.interpreter.containers import (
     in_place,
     make_list,
     make_set,
-    order,
+    sorted_indices,
     store_key,
     update,
 )
-from langchain_sequrity.local.interpreter.formatting import brace
+from langchain_sequrity.local.interpreter.formatting import brace_format
 from langchain_sequrity.local.interpreter.iteration import collect
 from langchain_sequrity.local.interpreter.machine import Machine
 from langchain_sequrity.local.interpreter.modules import CLASS_MEMBERS
@@ -40,34 +40,34 @@ from langchain_sequrity.local.interpreter.values import (
     SetValue,
     TypeValue,
     Value,
-    join,
-    strip,
-    tag,
-    take,
+    add_labels,
+    join_labels,
+    split_labels,
     type_name,
+    unbox,
 )
 
 
 def _set_add(machine: Machine, target: Value, item: Value, /) -> None:
-    inner = strip(target)
+    inner = unbox(target)
     (bare,), _ = hashable(machine, [item])
-    machine.make_room(len(inner) + 1)
-    machine.charge(100)
+    machine.check_items(len(inner) + 1)
+    machine.pay_memory(100)
     inner.items[bare] = None
 
 
 def _set_discard(machine: Machine, target: Value, item: Value, /) -> None:
     (bare,), _ = hashable(machine, [item])
-    strip(target).items.pop(bare, None)
+    unbox(target).items.pop(bare, None)
 
 
 def _set_remove(machine: Machine, target: Value, item: Value, /) -> None:
     (bare,), _ = hashable(machine, [item])
-    strip(target).items.pop(bare)
+    unbox(target).items.pop(bare)
 
 
 def _set_pop(machine: Machine, target: Value, /) -> Value:
-    items = strip(target).items
+    items = unbox(target).items
     if not items:
         machine.fail(KeyError, "pop from an empty set")
     first = next(iter(items))
@@ -76,12 +76,12 @@ def _set_pop(machine: Machine, target: Value, /) -> Value:
 
 
 def _set_clear(_: Machine, target: Value, /) -> None:
-    strip(target).items.clear()
+    unbox(target).items.clear()
 
 
 def _set_copy(machine: Machine, target: Value, /) -> Value:
-    inner = strip(target)
-    machine.make_items(len(inner), 100)
+    inner = unbox(target)
+    machine.pay_items(len(inner), 100)
     return SetValue(dict(inner.items))
 
 
@@ -109,7 +109,7 @@ def _set_symmetric_difference(machine: Machine, target: Value, source: Value, /)
 def _set_relation(holds: Callable[[SetValue, SetValue], bool]) -> Operation:
     def relation(machine: Machine, target: Value, source: Value, /) -> Value:
         other = make_set(machine, *collect(machine, source))
-        return tag(holds(strip(target), other), other.labels)
+        return add_labels(holds(unbox(target), other), other.labels)
 
     return relation
 
@@ -147,46 +147,46 @@ _LOOKING = (
 )
 
 
-def _writing(function: Callable[..., Any], growth: int = 1) -> Implementation:
+def _growing_operation(function: Callable[..., Any], growth: int = 1) -> Implementation:
     # A search from the end compares at every position, and `strip` searches every character among
     # those to remove: both cost the product of the lengths.
     def guard(machine: Machine, text: Any, part: Any = None, *_: Any) -> None:
         if isinstance(part, str | bytes):
-            machine.work((len(text) * len(part)) >> 10)
-        machine.make_text(growth * len(text), text)
+            machine.pay_steps((len(text) * len(part)) >> 10)
+        machine.pay_text(growth * len(text), text)
 
     return pure(function, guard)
 
 
-def _looking(function: Callable[..., Any]) -> Implementation:
-    return pure(function, lambda machine, text, *_: machine.work(len(text) >> 8))
+def _reading_operation(function: Callable[..., Any]) -> Implementation:
+    return pure(function, lambda machine, text, *_: machine.pay_steps(len(text) >> 8))
 
 
-def _padded(function: Callable[..., Any]) -> Implementation:
+def _padding_operation(function: Callable[..., Any]) -> Implementation:
     def guard(machine: Machine, text: str, width: Any = 0, fill: Any = "", *_: Any) -> None:
         if isinstance(width, int) and isinstance(fill, str):
-            machine.make_text(max(len(text), width), text, fill)
+            machine.pay_text(max(len(text), width), text, fill)
 
     return pure(function, guard)
 
 
 def _replace(machine: Machine, text: str, old: str, new: str, count: int = -1) -> str:
     if isinstance(old, str) and isinstance(new, str):
-        machine.work(len(text) >> 8)
+        machine.pay_steps(len(text) >> 8)
         found = text.count(old) if count < 0 else min(count, len(text) + 1)
-        machine.make_text(len(text) + found * max(len(new) - len(old), 0), text, new)
+        machine.pay_text(len(text) + found * max(len(new) - len(old), 0), text, new)
     return text.replace(old, new, count)
 
 
 @read_only
 def _join(machine: Machine, separator: Value, source: Value, /) -> Value:
     items, _ = collect(machine, source)
-    bare, mark = machine.bare_all(items)
-    text = strip(separator)
+    bare, mark = machine.strip_all_labels(items)
+    text = unbox(separator)
     if not _TEXT.issuperset(map(type, bare)):
         machine.fail(TypeError, "sequence item: expected str instance", mark)
-    machine.make_text(sum(map(len, bare)) + len(text) * len(bare), text, *bare)
-    return tag(text.join(bare), mark)
+    machine.pay_text(sum(map(len, bare)) + len(text) * len(bare), text, *bare)
+    return add_labels(text.join(bare), mark)
 
 
 _TEXT = frozenset({str})
@@ -197,46 +197,49 @@ def _split(function: Callable[..., Any]) -> Implementation:
         most = machine.limits.items
         wanted = maxsplit if 0 <= maxsplit <= most else most + 1
         if isinstance(sep, str | bytes):
-            machine.work((len(text) * len(sep)) >> 10)
-        machine.make_text(len(text), text)
+            machine.pay_steps((len(text) * len(sep)) >> 10)
+        machine.pay_text(len(text), text)
         pieces: list[Any] = function(text, sep, wanted)
-        machine.make_items(len(pieces), 80)
+        machine.pay_items(len(pieces), 80)
         return pieces
 
-    return sized(call)
+    return pure_with_machine(call)
 
 
 def _splitlines(machine: Machine, text: str, keepends: bool = False) -> list[str]:  # noqa: FBT001, FBT002
-    machine.make_text(len(text), text)
-    machine.make_items(sum(map(text.count, _LINE_ENDS)) + 1, 80)
+    machine.pay_text(len(text), text)
+    machine.pay_items(sum(map(text.count, _LINE_ENDS)) + 1, 80)
     return text.splitlines(keepends)
 
 
 def _expandtabs(machine: Machine, text: str, tabsize: int = 8) -> str:
     if isinstance(tabsize, int):
-        machine.make_text(len(text) + text.count("\t") * max(tabsize, 0), text)
+        machine.pay_text(len(text) + text.count("\t") * max(tabsize, 0), text)
     return text.expandtabs(tabsize)
 
 
 def _format(machine: Machine, template: str, *values: Value, **fields: Value) -> str:
-    return brace(machine, template, values, fields)
+    return brace_format(machine, template, values, fields)
 
 
 METHODS[str] = operations(
     {
         # A letter may become three when its case changes.
-        **{name: _writing(getattr(str, name), 3) for name in _CASES},
-        **{name: _writing(getattr(str, name)) for name in _PARTS},
-        **{name: _looking(getattr(str, name)) for name in _LOOKING},
-        **{name: _padded(getattr(str, name)) for name in ("ljust", "rjust", "center", "zfill")},
-        "encode": sized(encode),
-        "expandtabs": sized(_expandtabs),
-        "format": sized(_format),
+        **{name: _growing_operation(getattr(str, name), 3) for name in _CASES},
+        **{name: _growing_operation(getattr(str, name)) for name in _PARTS},
+        **{name: _reading_operation(getattr(str, name)) for name in _LOOKING},
+        **{
+            name: _padding_operation(getattr(str, name))
+            for name in ("ljust", "rjust", "center", "zfill")
+        },
+        "encode": pure_with_machine(encode),
+        "expandtabs": pure_with_machine(_expandtabs),
+        "format": pure_with_machine(_format),
         "join": _join,
-        "replace": sized(_replace),
+        "replace": pure_with_machine(_replace),
         "rsplit": _split(str.rsplit),
         "split": _split(str.split),
-        "splitlines": sized(_splitlines),
+        "splitlines": pure_with_machine(_splitlines),
     }
 )
 
@@ -246,70 +249,70 @@ METHODS[str] = operations(
 
 @precise
 def _list_append(machine: Machine, target: Value, item: Value, /) -> None:
-    inner, mark = take(target)
-    machine.make_room(len(inner) + 1)
-    machine.charge(40)
+    inner, mark = split_labels(target)
+    machine.check_items(len(inner) + 1)
+    machine.pay_memory(40)
     inner.append(item)
     if mark is not None or machine.branch is not None:
-        machine.mark(inner, mark)
+        machine.label_changed(inner, mark)
 
 
 @precise
 def _list_extend(machine: Machine, target: Value, source: Value, /) -> None:
-    inner, mark = take(target)
+    inner, mark = split_labels(target)
     extend(machine, inner, mark, source)
 
 
 @precise
 def _list_insert(machine: Machine, target: Value, place: Value, item: Value, /) -> None:
-    inner, mark = take(target)
-    index, index_mark = machine.bare(place)
-    machine.make_items(len(inner) + 1, 1)
+    inner, mark = split_labels(target)
+    index, index_mark = machine.strip_labels(place)
+    machine.pay_items(len(inner) + 1, 1)
     inner.insert(index, item)
-    machine.mark(inner, join(mark, index_mark))
+    machine.label_changed(inner, join_labels(mark, index_mark))
 
 
 @precise
 def _list_pop(machine: Machine, target: Value, place: Value = -1, /) -> Value:
-    inner, mark = take(target)
-    index, index_mark = machine.bare(place)
-    mark = join(mark, index_mark)
-    machine.work(len(inner) >> 8)
+    inner, mark = split_labels(target)
+    index, index_mark = machine.strip_labels(place)
+    mark = join_labels(mark, index_mark)
+    machine.pay_steps(len(inner) >> 8)
     item = inner.pop(index)
-    machine.mark(inner, mark)
-    return tag(item, mark)
+    machine.label_changed(inner, mark)
+    return add_labels(item, mark)
 
 
 def _list_remove(machine: Machine, target: Value, item: Value, /) -> None:
-    inner = strip(target)
-    bare, wanted = machine.bare(inner)[0], machine.bare(item)[0]
-    del inner[bare.index(wanted)]  # `Machine.bare` has paid for the search
+    inner = unbox(target)
+    bare, wanted = machine.strip_labels(inner)[0], machine.strip_labels(item)[0]
+    del inner[bare.index(wanted)]  # `Machine.strip_labels` has paid for the search
 
 
 @precise
 def _list_clear(machine: Machine, target: Value, /) -> None:
-    inner, mark = take(target)
+    inner, mark = split_labels(target)
     inner.clear()
-    machine.mark(inner, mark)
+    machine.label_changed(inner, mark)
 
 
 @precise
 def _list_reverse(machine: Machine, target: Value, /) -> None:
-    inner, mark = take(target)
-    machine.work(len(inner) >> 3)
+    inner, mark = split_labels(target)
+    machine.pay_steps(len(inner) >> 3)
     inner.reverse()
-    machine.mark(inner, mark)
+    machine.label_changed(inner, mark)
 
 
 @precise
 def _list_sort(
     machine: Machine, target: Value, /, *, key: Value = None, reverse: Value = False
 ) -> None:
-    inner, mark = take(target)
+    inner, mark = split_labels(target)
     items = list(inner)
-    places, mark = order(machine, items, mark, key=key, reverse=reverse)
+    places, mark = sorted_indices(machine, items, mark, key=key, reverse=reverse)
     inner[:] = [items[place] for place in places]
-    machine.mark(inner, mark)
+    machine.label_changed(inner, mark)
 
 
 # -- dicts
@@ -317,59 +320,59 @@ def _list_sort(
 
 @precise
 def _dict_get(machine: Machine, target: Value, key: Value, default: Value = None, /) -> Value:
-    inner, mark = take(target)
+    inner, mark = split_labels(target)
     (bare,), key_mark = hashable(machine, [key])
-    return tag(inner.get(bare, default), join(mark, key_mark))
+    return add_labels(inner.get(bare, default), join_labels(mark, key_mark))
 
 
 @precise
 def _dict_values(machine: Machine, target: Value, /) -> Value:
-    inner, mark = take(target)
-    machine.make_items(len(inner))
+    inner, mark = split_labels(target)
+    machine.pay_items(len(inner))
     return make_list(list(inner.values()), mark)
 
 
 @precise
 def _dict_items(machine: Machine, target: Value, /) -> Value:
-    inner, mark = take(target)
-    machine.make_items(len(inner), 120)
+    inner, mark = split_labels(target)
+    machine.pay_items(len(inner), 120)
     return make_list(list(inner.items()), mark)
 
 
 @precise
 def _dict_pop(machine: Machine, target: Value, key: Value, /, *default: Value) -> Value:
-    inner, mark = take(target)
+    inner, mark = split_labels(target)
     (bare,), key_mark = hashable(machine, [key])
-    mark = join(mark, key_mark)
+    mark = join_labels(mark, key_mark)
     item = inner.pop(bare, *default)
-    machine.mark(inner, mark)
-    return tag(item, mark)
+    machine.label_changed(inner, mark)
+    return add_labels(item, mark)
 
 
 @precise
 def _dict_popitem(machine: Machine, target: Value, /) -> Value:
-    inner, mark = take(target)
+    inner, mark = split_labels(target)
     item = inner.popitem()
-    machine.mark(inner, mark)
-    return tag(item, mark)
+    machine.label_changed(inner, mark)
+    return add_labels(item, mark)
 
 
 @precise
 def _dict_setdefault(
     machine: Machine, target: Value, key: Value, default: Value = None, /
 ) -> Value:
-    inner, mark = take(target)
+    inner, mark = split_labels(target)
     (bare,), key_mark = hashable(machine, [key])
     if bare not in inner:
         store_key(machine, inner, mark, key, default)
-    mark = join(mark, key_mark)
-    machine.mark(inner, mark)  # whether the key is new depends on these labels
-    return tag(inner[bare], mark)
+    mark = join_labels(mark, key_mark)
+    machine.label_changed(inner, mark)  # whether the key is new depends on these labels
+    return add_labels(inner[bare], mark)
 
 
 @precise
 def _dict_update(machine: Machine, target: Value, source: Value = (), /, **named: Value) -> None:
-    inner, mark = take(target)
+    inner, mark = split_labels(target)
     update(machine, inner, mark, source)
     for key, value in named.items():
         store_key(machine, inner, mark, key, value)
@@ -377,8 +380,8 @@ def _dict_update(machine: Machine, target: Value, source: Value = (), /, **named
 
 @precise
 def _dict_copy(machine: Machine, target: Value, /) -> Value:
-    inner, mark = take(target)
-    machine.make_items(len(inner), 100)
+    inner, mark = split_labels(target)
+    machine.pay_items(len(inner), 100)
     result: DictValue[Any, Value] = DictValue(inner)
     result.labels = mark
     return result
@@ -395,14 +398,14 @@ def _dict_fromkeys(machine: Machine, keys: Value, value: Value = None, /) -> Val
 
 @read_only
 def _dict_most_common(machine: Machine, target: Value, n: Value = None) -> Value:
-    inner = strip(target)
+    inner = unbox(target)
     if not inner.is_counter:
         machine.fail(AttributeError, "'dict' object has no attribute 'most_common'")
-    machine.make_items(len(inner), 120)
+    machine.pay_items(len(inner), 120)
     pairs = list(inner.items())
     counts = [value for _, value in pairs]
-    places, _ = order(machine, counts, None, reverse=True)
-    number, _ = machine.bare(n)
+    places, _ = sorted_indices(machine, counts, None, reverse=True)
+    number, _ = machine.strip_labels(n)
     return ListValue([pairs[place] for place in places][:number])
 
 
@@ -418,7 +421,7 @@ def _type_attribute(inner: TypeValue, name: str) -> Value:
 
     def call(machine: Machine, args: list[Value], named: dict[str, Value]) -> Value:
         # The method has a label rule itself.
-        value, mark = take(args[0]) if args else (None, None)
+        value, mark = split_labels(args[0]) if args else (None, None)
         if not isinstance(value, inner.types):
             wrong = type_name(value)
             machine.fail(TypeError, f"'{name}' needs a '{inner.name}' but got '{wrong}'", mark)
@@ -436,7 +439,7 @@ def _hex(data: bytes, *form: Any, **named: Any) -> str:
 
 
 CLASS_MEMBERS["dict"] = functions({"fromkeys": _dict_fromkeys})
-METHODS[bytes] = {"decode": sized(decode), "hex": _writing(_hex, 3)}
+METHODS[bytes] = {"decode": pure_with_machine(decode), "hex": _growing_operation(_hex, 3)}
 METHODS[int] = {"bit_length": pure(int.bit_length)}
 METHODS[bool] = METHODS[int]
 METHODS[float] = {"is_integer": pure(float.is_integer), "hex": pure(float.hex)}

@@ -24,12 +24,12 @@ from langchain_sequrity.local.interpreter.calls import (
     functions,
     precise,
     pure,
+    pure_with_machine,
     read_only,
-    sized,
 )
 from langchain_sequrity.local.interpreter.containers import hashable, update
-from langchain_sequrity.local.interpreter.formatting import clock_format, shown, written_size
-from langchain_sequrity.local.interpreter.iteration import collect, iterate, lazy
+from langchain_sequrity.local.interpreter.formatting import checked_str, clock_format, written_size
+from langchain_sequrity.local.interpreter.iteration import collect, iterate, lazy_iterator
 from langchain_sequrity.local.interpreter.machine import Machine
 from langchain_sequrity.local.interpreter.operators import binary
 from langchain_sequrity.local.interpreter.regexes import RE
@@ -42,10 +42,10 @@ from langchain_sequrity.local.interpreter.values import (
     Opaque,
     TypeValue,
     Value,
-    strip,
-    tag,
-    take,
+    add_labels,
+    split_labels,
     type_name,
+    unbox,
 )
 
 
@@ -61,7 +61,7 @@ def _strftime(machine: Machine, value: Any, template: str) -> str:
 
 def _strptime(machine: Machine, text: str, template: str) -> dt.datetime:
     # Python compiles the template to a regular expression, which has no time limit.
-    machine.make_text(100 * (len(text) + len(template)))
+    machine.pay_text(100 * (len(text) + len(template)))
     if template.count("%") > 12 or len(text) > 100:  # noqa: PLR2004 - more than any date has
         machine.fail(ValueError, "The date or its format is too long.")
     return dt.datetime.strptime(text, template)  # noqa: DTZ007 - as the program says
@@ -74,7 +74,7 @@ def _now(kind: str) -> Implementation:
         local = moment.astimezone(tz) if tz is not None else moment.replace(tzinfo=None)
         return local.date() if kind == "date" else local
 
-    return sized(read)
+    return pure_with_machine(read)
 
 
 def _seconds(machine: Machine, /) -> Value:
@@ -108,9 +108,9 @@ _ZONED = ("isoformat", "replace", "utcoffset", "tzname")
 METHODS[dt.date] = {
     **_methods(dt.date, "isoformat", "isoweekday", "weekday", "replace", "toordinal"),
     "isocalendar": pure(lambda day: tuple(day.isocalendar())),
-    "strftime": sized(_strftime),
+    "strftime": pure_with_machine(_strftime),
 }
-METHODS[dt.time] = {**_methods(dt.time, *_ZONED), "strftime": sized(_strftime)}
+METHODS[dt.time] = {**_methods(dt.time, *_ZONED), "strftime": pure_with_machine(_strftime)}
 METHODS[dt.datetime] = {
     **METHODS[dt.date],
     **_methods(dt.datetime, *_ZONED, "date", "time"),
@@ -151,7 +151,7 @@ DATETIME: dict[str, Value] = {
         combine=pure(dt.datetime.combine),
         fromisoformat=pure(dt.datetime.fromisoformat),
         fromtimestamp=pure(_from_timestamp),
-        strptime=sized(_strptime),
+        strptime=pure_with_machine(_strptime),
     ),
     "time": _kind(dt.time, fromisoformat=pure(dt.time.fromisoformat)),
     "timedelta": _kind(dt.timedelta),
@@ -193,12 +193,12 @@ def _dumps(
     if width > _WIDEST_INDENT:
         machine.exhaust("indent", _WIDEST_INDENT)
     if separators is not None:
-        machine.make_text(sum(map(len, separators)) * written_size(value), *separators)
-    machine.make_text(3 * written_size(value) + width * _indented(value, 1), "")
+        machine.pay_text(sum(map(len, separators)) * written_size(value), *separators)
+    machine.pay_text(3 * written_size(value) + width * _indented(value, 1), "")
 
     def fallback(item: Any) -> Any:
         if isinstance(default, Builtin) and default.name == "str":
-            return shown(item)
+            return checked_str(item)
         msg = f"Object of type {type_name(item)} is not JSON serializable"
         raise TypeError(msg)
 
@@ -224,8 +224,8 @@ def _indented(value: Value, depth: int) -> int:
 def _loads(machine: Machine, text: Any) -> Any:
     if not isinstance(text, str):
         machine.fail(TypeError, f"the JSON object must be str, not {type_name(text)}")
-    machine.make_text(len(text), text)
-    machine.make_items(text.count(",") + text.count("[") + text.count("{"), 150)
+    machine.pay_text(len(text), text)
+    machine.pay_items(text.count(",") + text.count("[") + text.count("{"), 150)
     return json.loads(text)
 
 
@@ -234,7 +234,7 @@ def _loads(machine: Machine, text: Any) -> Any:
 
 def _factorial(machine: Machine, number: int) -> int:
     if isinstance(number, int) and number > 0:
-        machine.make_bits(number * number.bit_length())
+        machine.pay_bits(number * number.bit_length())
     return math.factorial(number)
 
 
@@ -243,13 +243,13 @@ def _product(machine: Machine, source: Value, /, *, start: Value = 1) -> Value:
     items, _ = collect(machine, source)
     total = start
     for item in items:
-        machine.work(1)
+        machine.pay_steps(1)
         total = binary(machine, "*", total, item)
     return total
 
 
 def _gcd(machine: Machine, *numbers: int) -> int:
-    machine.work(sum(n.bit_length() for n in numbers if isinstance(n, int)) >> 6)
+    machine.pay_steps(sum(n.bit_length() for n in numbers if isinstance(n, int)) >> 6)
     return math.gcd(*numbers)
 
 
@@ -264,13 +264,13 @@ _MATH = (
 # -- random
 
 
-def _drawn(name: str, draw: Callable[..., Any]) -> Implementation:
+def _random_function(name: str, draw: Callable[..., Any]) -> Implementation:
     """A function that draws a random value. A replay takes the value from the log."""
 
     def call(machine: Machine, *args: Any, **named: Any) -> Any:
         return machine.event(f"random.{name}", lambda: draw(*args, **named))
 
-    return sized(call)
+    return pure_with_machine(call)
 
 
 @precise
@@ -279,7 +279,7 @@ def _choice(machine: Machine, seq: Value) -> Value:
     if not items:
         machine.fail(IndexError, "Cannot choose from an empty sequence")
     place = machine.event("random.choice", lambda: _DRAW.randrange(len(items)))
-    return tag(items[place], mark)
+    return add_labels(items[place], mark)
 
 
 # -- itertools, collections
@@ -294,7 +294,7 @@ def _lazy(make: Callable[..., Iterator[Value]]) -> Operation:
 
     def call(machine: Machine, /, *args: Value, **named: Value) -> Value:
         elements = make(machine, *args, **named)
-        return lazy(machine, [*args, *named.values()], elements)
+        return lazy_iterator(machine, [*args, *named.values()], elements)
 
     return call
 
@@ -305,7 +305,7 @@ def _chain(machine: Machine, *sources: Value) -> Iterator[Value]:
 
 
 def _islice(machine: Machine, source: Value, *bounds: Value) -> Iterator[Value]:
-    bare, _ = machine.bare_all(list(bounds))
+    bare, _ = machine.strip_all_labels(list(bounds))
     return itertools.islice(iterate(machine, source), *bare)
 
 
@@ -316,22 +316,22 @@ def _count(machine: Machine, start: Value = 0, step: Value = 1) -> Iterator[Valu
 
 
 def _repeat(machine: Machine, item: Value, times: Value = None) -> Iterator[Value]:
-    number, _ = machine.bare(times)
+    number, _ = machine.strip_labels(times)
     return itertools.repeat(item) if number is None else itertools.repeat(item, number)
 
 
 def _combinations(machine: Machine, iterable: Value, r: Value) -> Iterator[Value]:
-    size, _ = machine.bare(r)
+    size, _ = machine.strip_labels(r)
     items, _ = collect(machine, iterable)
     if isinstance(size, int):
-        machine.make_items(size)
+        machine.pay_items(size)
     return itertools.combinations(items, size)
 
 
 def _cartesian(machine: Machine, *sources: Value, repeat: Value = 1) -> Iterator[Value]:
-    number, _ = machine.bare(repeat)
+    number, _ = machine.strip_labels(repeat)
     pools = [collect(machine, source)[0] for source in sources]
-    machine.make_items(len(pools) * number)
+    machine.pay_items(len(pools) * number)
     return itertools.product(*pools, repeat=number)
 
 
@@ -340,11 +340,11 @@ def _default_dict(
     machine: Machine, factory: Value = None, source: Value = (), /, **named: Value
 ) -> Value:
     result: DictValue[Any, Value] = DictValue()
-    bare, mark = take(factory)
+    bare, mark = split_labels(factory)
     result.factory = None if bare is None else factory
-    machine.mark(result, mark)
+    machine.label_changed(result, mark)
     update(machine, result, None, source)
-    machine.make_items(len(named), 100)
+    machine.pay_items(len(named), 100)
     result.update(named)
     return result
 
@@ -353,15 +353,15 @@ def _default_dict(
 def _counter(machine: Machine, source: Value = (), /) -> Value:
     result: DictValue[Any, Value] = DictValue()
     result.is_counter = True
-    if type(strip(source)) is DictValue:
+    if type(unbox(source)) is DictValue:
         update(machine, result, None, source)
     else:
         items, _ = collect(machine, source)
         keys, mark = hashable(machine, items)
-        machine.make_items(len(keys), 100)
-        for key in machine.paced(keys):
+        machine.pay_items(len(keys), 100)
+        for key in machine.with_clock_checks(keys):
             result[key] = result.get(key, 0) + 1
-        machine.mark(result, mark)
+        machine.label_changed(result, mark)
     return result
 
 
@@ -389,15 +389,15 @@ MODULES: dict[str, dict[str, Value]] = {
         }
     ),
     "json": {
-        **functions({"dumps": sized(_dumps), "loads": sized(_loads)}),
+        **functions({"dumps": pure_with_machine(_dumps), "loads": pure_with_machine(_loads)}),
         "JSONDecodeError": ErrorType("JSONDecodeError", json.JSONDecodeError),
     },
     "math": {
         **functions({name: pure(getattr(math, name)) for name in _MATH}),
         **functions(
             {
-                "factorial": sized(_factorial),
-                "gcd": sized(_gcd),
+                "factorial": pure_with_machine(_factorial),
+                "gcd": pure_with_machine(_gcd),
                 "prod": _product,
             }
         ),
@@ -407,8 +407,8 @@ MODULES: dict[str, dict[str, Value]] = {
     "random": functions(
         {
             "choice": _choice,
-            "randint": _drawn("randint", _DRAW.randint),
-            "random": _drawn("random", _DRAW.random),
+            "randint": _random_function("randint", _DRAW.randint),
+            "random": _random_function("random", _DRAW.random),
         }
     ),
     "re": RE,

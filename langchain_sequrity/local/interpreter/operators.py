@@ -11,8 +11,8 @@ from collections.abc import Callable
 from datetime import date, datetime, timedelta
 from typing import Any
 
-from langchain_sequrity.local.interpreter.data_types import DataType, unite
-from langchain_sequrity.local.interpreter.formatting import percent
+from langchain_sequrity.local.interpreter.data_types import DataType, union_type
+from langchain_sequrity.local.interpreter.formatting import percent_format
 from langchain_sequrity.local.interpreter.iteration import iterate
 from langchain_sequrity.local.interpreter.machine import Machine
 from langchain_sequrity.local.interpreter.values import (
@@ -25,12 +25,12 @@ from langchain_sequrity.local.interpreter.values import (
     SetValue,
     TypeValue,
     Value,
+    add_labels,
     box_mark,
-    join,
-    strip,
-    tag,
-    take,
+    join_labels,
+    split_labels,
     type_name,
+    unbox,
 )
 
 Operator = Callable[[Any, Any], Any]
@@ -59,17 +59,19 @@ _SMALL = 1 << 62
 
 def binary(machine: Machine, symbol: str, one: Value, other: Value) -> Value:
     """Apply a binary operator to any two values."""
-    left, left_mark = take(one)
+    left, left_mark = split_labels(one)
     # `%` of a text formats everything in its argument.
     is_format = symbol == "%" and isinstance(left, str)
-    right, right_mark = machine.bare(other) if is_format else take(other)
-    mark = join(left_mark, right_mark)
-    return tag(machine.guarded(mark, lambda: _bare_binary(machine, symbol, left, right)), mark)
+    right, right_mark = machine.strip_labels(other) if is_format else split_labels(other)
+    mark = join_labels(left_mark, right_mark)
+    return add_labels(
+        machine.run_guarded(mark, lambda: _bare_binary(machine, symbol, left, right)), mark
+    )
 
 
 def _bare_binary(machine: Machine, symbol: str, left: Value, right: Value) -> Value:  # noqa: PLR0911 - one per kind
     if symbol == "%" and isinstance(left, str):
-        return percent(machine, left, right)
+        return percent_format(machine, left, right)
     if isinstance(left, _NUMBERS) and isinstance(right, _NUMBERS):
         return _arithmetic(machine, symbol, left, right)
     if isinstance(left, _SEQUENCES) or isinstance(right, _SEQUENCES):
@@ -77,14 +79,14 @@ def _bare_binary(machine: Machine, symbol: str, left: Value, right: Value) -> Va
     if isinstance(left, SetValue) and isinstance(right, SetValue):
         return _combine_sets(machine, symbol, left, right)
     if symbol == "|" and isinstance(left, DictValue) and isinstance(right, DictValue):
-        machine.make_items(len(left) + len(right), 100)
+        machine.pay_items(len(left) + len(right), 100)
         result = DictValue(left)
-        result.update((key, right[key]) for key in machine.paced(right))
+        result.update((key, right[key]) for key in machine.with_clock_checks(right))
         return result
     if isinstance(left, _TIMED) and isinstance(right, _TIMED):
         return _PLAIN[symbol](left, right)
     if symbol == "|" and (isinstance(left, _TYPES) or isinstance(right, _TYPES)):
-        united = unite((left, right))
+        united = union_type((left, right))
         if united is not None:
             return united
     return _unsupported(machine, symbol, left, right)
@@ -97,7 +99,7 @@ def _unsupported(machine: Machine, symbol: str, left: Value, right: Value) -> Va
 
 def _arithmetic(machine: Machine, symbol: str, left: float, right: float) -> Value:
     if isinstance(left, int) and isinstance(right, int):
-        machine.make_bits(_bits(symbol, left, right))
+        machine.pay_bits(_bits(symbol, left, right))
     result = _PLAIN[symbol](left, right)
     if isinstance(result, complex):
         machine.fail(ValueError, "Complex numbers are not supported.")
@@ -125,20 +127,20 @@ def _sequence(machine: Machine, symbol: str, left: Value, right: Value) -> Value
     else:
         return _unsupported(machine, symbol, left, right)
     if isinstance(one, str | bytes):
-        machine.make_text(size, one, *((left,) if symbol == "+" else ()))
+        machine.pay_text(size, one, *((left,) if symbol == "+" else ()))
     else:
-        machine.make_items(size)
+        machine.pay_items(size)
     result = _PLAIN[symbol](left, right)
     return ListValue(result) if type(one) is ListValue else result
 
 
 def _combine_sets(machine: Machine, symbol: str, left: SetValue, right: SetValue) -> Value:
     one, other = left.items, right.items
-    machine.make_items(len(one) + len(other), 100)
+    machine.pay_items(len(one) + len(other), 100)
     keep = _MEMBERSHIP.get(symbol)
     if keep is None:
         return _unsupported(machine, symbol, left, right)
-    items = machine.paced(itertools.chain(one, other))
+    items = machine.with_clock_checks(itertools.chain(one, other))
     return SetValue(dict.fromkeys(item for item in items if keep(item in one, item in other)))
 
 
@@ -172,16 +174,18 @@ def fast_binary(machine: Machine, symbol: str) -> Operator:
 def compare(machine: Machine, symbol: type[ast.cmpop], one: Value, other: Value) -> Value:
     """Compare any two values."""
     if symbol in (ast.Is, ast.IsNot):
-        is_same = strip(one) is strip(other)
-        return tag(is_same is (symbol is ast.Is), join(box_mark(one), box_mark(other)))
+        is_same = unbox(one) is unbox(other)
+        return add_labels(
+            is_same is (symbol is ast.Is), join_labels(box_mark(one), box_mark(other))
+        )
     if symbol in (ast.In, ast.NotIn):
         return contains(machine, one, other, negate=symbol is ast.NotIn)
-    left, left_mark = machine.bare(one)
-    right, right_mark = machine.bare(other)
-    mark = join(left_mark, right_mark)
+    left, left_mark = machine.strip_labels(one)
+    right, right_mark = machine.strip_labels(other)
+    mark = join_labels(left_mark, right_mark)
     if isinstance(left, str | bytes):
-        machine.work(len(left) >> 8)
-    return tag(machine.guarded(mark, lambda: COMPARISONS[symbol](left, right)), mark)
+        machine.pay_steps(len(left) >> 8)
+    return add_labels(machine.run_guarded(mark, lambda: COMPARISONS[symbol](left, right)), mark)
 
 
 COMPARISONS: dict[type[ast.cmpop], Operator] = {
@@ -196,50 +200,52 @@ COMPARISONS: dict[type[ast.cmpop], Operator] = {
 
 def contains(machine: Machine, item: Value, container: Value, *, negate: bool = False) -> Value:
     """Evaluate `in`. The result takes the labels of all elements that were compared."""
-    inner, mark = take(container)
-    bare_item, item_mark = machine.bare(item)
-    mark = join(mark, item_mark)
+    inner, mark = split_labels(container)
+    bare_item, item_mark = machine.strip_labels(item)
+    mark = join_labels(mark, item_mark)
     kind = type(inner)
     if kind is IteratorValue:
         found = _search(machine, bare_item, container, mark)
-        return tag(found is not negate, inner.labels)
+        return add_labels(found is not negate, inner.labels)
     if kind not in ITERABLE:
         machine.fail(TypeError, f"argument of type '{type_name(inner)}' is not iterable", mark)
     if kind in (DictValue, SetValue):
-        found = machine.guarded(mark, lambda: bare_item in inner)
+        found = machine.run_guarded(mark, lambda: bare_item in inner)
     else:
         if kind is range and type(bare_item) not in (int, bool):  # Python reads all of it
-            machine.work(len(inner))
+            machine.pay_steps(len(inner))
         elif isinstance(inner, str | bytes):
-            machine.work(len(inner) >> 8)
-        bare, elements_mark = machine.bare(inner)
-        mark = join(mark, elements_mark)
-        found = machine.guarded(mark, lambda: bare_item in bare)
-    return tag(found is not negate, mark)
+            machine.pay_steps(len(inner) >> 8)
+        bare, elements_mark = machine.strip_labels(inner)
+        mark = join_labels(mark, elements_mark)
+        found = machine.run_guarded(mark, lambda: bare_item in bare)
+    return add_labels(found is not negate, mark)
 
 
 def _search(machine: Machine, item: Value, container: Value, mark: Mark) -> bool:
     """Read an iterator up to an item. The iterator takes the labels of what was compared."""
-    inner = strip(container)
+    inner = unbox(container)
     for element in iterate(machine, container):
-        bare, element_mark = machine.bare(element)
-        machine.mark(inner, join(mark, element_mark))  # its position depends on them
+        bare, element_mark = machine.strip_labels(element)
+        machine.label_changed(
+            inner, join_labels(mark, element_mark)
+        )  # its position depends on them
         machine.check_branch(inner.labels)  # what its next step calls depends on them too
         if bare is item or bare == item:
             return True
-    machine.mark(inner, mark)
+    machine.label_changed(inner, mark)
     return False
 
 
 def unary(machine: Machine, symbol: type[ast.unaryop], value: Value) -> Value:
     """Apply `-`, `+` or `~`. The compiler handles `not`."""
-    inner, mark = take(value)
+    inner, mark = split_labels(value)
     if not isinstance(inner, int | float | timedelta):
         name = type_name(inner)
         machine.fail(TypeError, f"bad operand type for unary operator: '{name}'", mark)
     if isinstance(inner, int):
-        machine.make_bits(inner.bit_length() + 1)
-    return tag(machine.guarded(mark, lambda: _UNARY[symbol](inner)), mark)
+        machine.pay_bits(inner.bit_length() + 1)
+    return add_labels(machine.run_guarded(mark, lambda: _UNARY[symbol](inner)), mark)
 
 
 _UNARY: dict[type[ast.unaryop], Callable[[Any], Any]] = {

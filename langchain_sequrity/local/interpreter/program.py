@@ -18,7 +18,7 @@ from typing import Any
 
 import langchain_sequrity.local.interpreter.methods  # noqa: F401 - fills the tables of `calls`
 from langchain_sequrity.local.interpreter.builtins import BUILTINS
-from langchain_sequrity.local.interpreter.calls import is_open
+from langchain_sequrity.local.interpreter.calls import takes_unlisted_arguments
 from langchain_sequrity.local.interpreter.faults import OutOfBudget, ProgramRefused
 from langchain_sequrity.local.interpreter.machine import DEFAULT_LIMITS, Limits, Machine
 from langchain_sequrity.local.interpreter.scopes import (
@@ -29,7 +29,7 @@ from langchain_sequrity.local.interpreter.scopes import (
     walk_scope,
 )
 from langchain_sequrity.local.interpreter.statements import StatementCompiler
-from langchain_sequrity.local.interpreter.syntax import TOO_DEEP, read, refuse
+from langchain_sequrity.local.interpreter.syntax import TOO_DEEP, read_program, refuse
 from langchain_sequrity.local.interpreter.values import Value
 
 ANSWER = "final_return_value"
@@ -53,7 +53,7 @@ def names_within(tree: ast.Module) -> frozenset[str]:
     )
 
 
-def may_decide_the_end(tree: ast.Module) -> bool:
+def may_set_the_result(tree: ast.Module) -> bool:
     """Whether a program may decide whether another program follows: by `exit` or an answer.
 
     The line `final_return_value = None`, with which planners begin, decides nothing.
@@ -166,7 +166,7 @@ class Program:
         bound = {*variables, *names_bound_anywhere(self.tree)}
         for call, name in _calls(self.tree):
             if name in tools and name not in bound:
-                fault = _misfit(call, name, tools[name], in_full=in_full)
+                fault = _call_mismatch(call, name, tools[name], in_full=in_full)
                 if fault is not None:
                     refuse(call, fault)
 
@@ -191,7 +191,7 @@ class Program:
         ]
         if not queries or _READER not in tools or _READER in names_bound_anywhere(self.tree):
             return
-        words = _OwnWords(self.tree, asked)
+        words = _ProgramWords(self.tree, asked)
         for call, query in queries:
             if not words.has_data(query):
                 refuse(call, _NOTHING_TO_READ)
@@ -224,7 +224,7 @@ def _calls(tree: ast.Module) -> list[tuple[ast.Call, str]]:
     return sorted(found, key=lambda one: (one[0].lineno, one[0].col_offset))
 
 
-class _OwnWords:
+class _ProgramWords:
     """Which expressions of a program contain nothing but the planner's own words.
 
     A variable that is bound more than once may depend on data, and a list or dict may be filled.
@@ -329,7 +329,9 @@ def _is_literal(node: ast.expr) -> bool:
     return all(isinstance(one, _LITERALS) for one in ast.walk(node))
 
 
-def _misfit(call: ast.Call, name: str, schema: Mapping[str, Any], *, in_full: bool) -> str | None:
+def _call_mismatch(
+    call: ast.Call, name: str, schema: Mapping[str, Any], *, in_full: bool
+) -> str | None:
     """The reason why a call does not fit its tool, if its text shows one."""
     written = signature(name, schema)
     if call.args:
@@ -339,7 +341,7 @@ def _misfit(call: ast.Call, name: str, schema: Mapping[str, Any], *, in_full: bo
     given = {one.arg for one in call.keywords}
     properties = schema.get("properties") or ()
     unknown = sorted(one for one in given if one is not None and one not in properties)
-    if unknown and not is_open(schema):
+    if unknown and not takes_unlisted_arguments(schema):
         return f"`{name}` has no argument `{unknown[0]}`. Write `{written}`."
     missing = [one for one in schema.get("required") or () if one not in given]
     if missing and None not in given:  # `**found` may contain it
@@ -466,7 +468,7 @@ def parse(source: str, limits: Limits = DEFAULT_LIMITS, *, known: Collection[str
         program = parse("mail = read_mail(number=1)")
         ```
     """
-    tree = read(source, limits)
+    tree = read_program(source, limits)
     try:
         check_placement(tree)
         # This also refuses what only the compiler finds, such as a field of an unknown type.

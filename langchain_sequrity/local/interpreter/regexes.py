@@ -14,7 +14,7 @@ from langchain_sequrity.local.interpreter.calls import (
     MISSING,
     call_value,
     functions,
-    sized,
+    pure_with_machine,
 )
 from langchain_sequrity.local.interpreter.faults import error as RegexError  # noqa: N812
 from langchain_sequrity.local.interpreter.machine import Machine
@@ -23,10 +23,10 @@ from langchain_sequrity.local.interpreter.values import (
     ErrorType,
     IteratorValue,
     Value,
+    add_labels,
     changed_by_calls,
-    join,
-    tag,
-    take,
+    join_labels,
+    split_labels,
 )
 
 Pattern = regex.Pattern
@@ -62,10 +62,10 @@ def _compiled_once(machine: Machine, pattern: str, flags: int) -> "Pattern[str]"
         machine.exhaust("pattern", machine.limits.pattern)
     # A step for each character, so that reading many patterns checks the clock. Compiled patterns
     # are kept and paid for, which bounds the total time of compiling.
-    machine.work(len(pattern))
+    machine.pay_steps(len(pattern))
     try:
         measures = patterns.measure(pattern, flags)
-        machine.charge(_PART_SIZE * measures.size)
+        machine.pay_memory(_PART_SIZE * measures.size)
         engine = patterns.Pattern(pattern, flags).engine()
     except patterns.PatternTooLarge as error:
         machine.exhaust(_BOUNDS[error.bound], error.limit)
@@ -75,11 +75,13 @@ def _compiled_once(machine: Machine, pattern: str, flags: int) -> "Pattern[str]"
     return engine
 
 
-def timed(machine: Machine, pattern: "Pattern[str]", text: Any, run: Callable[[float], Any]) -> Any:
+def search_in_time(
+    machine: Machine, pattern: "Pattern[str]", text: Any, run: Callable[[float], Any]
+) -> Any:
     """Search a text within the time limit; `run` gets the seconds."""
     if isinstance(text, str) and len(text) > _measured[pattern].longest_text:
         machine.exhaust("characters for this pattern", _measured[pattern].longest_text)
-    machine.look_at_clock()
+    machine.check_time()
     longest, left = machine.limits.regex_seconds, machine.seconds_left
     try:
         # Never below 0: `regex` takes a negative timeout as no limit.
@@ -92,17 +94,17 @@ def timed(machine: Machine, pattern: "Pattern[str]", text: Any, run: Callable[[f
 
 def pay_for_match(machine: Machine, match: "Match[str]") -> None:
     """Pay for a match: it stores its groups, and every capture of a repeated group."""
-    machine.charge(_MATCH_SIZE + _GROUP_SIZE * match.re.groups)
+    machine.pay_memory(_MATCH_SIZE + _GROUP_SIZE * match.re.groups)
     if _measured[match.re].repeats_groups:
         for group in range(1, match.re.groups + 1):
-            machine.charge(_CAPTURE_SIZE * len(match.spans(group)))
+            machine.pay_memory(_CAPTURE_SIZE * len(match.spans(group)))
 
 
-def searched(machine: Machine, method: str, pattern: Any, text: Any, flags: int = 0) -> Any:
+def search_once(machine: Machine, method: str, pattern: Any, text: Any, flags: int = 0) -> Any:
     """`re.search`, or another method that finds one match."""
     compiled = compile_pattern(machine, pattern, flags)
     search = getattr(compiled, method)
-    match = timed(machine, compiled, text, lambda limit: search(text, timeout=limit))
+    match = search_in_time(machine, compiled, text, lambda limit: search(text, timeout=limit))
     if match is not None:
         pay_for_match(machine, match)
     return match
@@ -116,16 +118,16 @@ _FLAGS = (
 
 def _search(method: str) -> Callable[..., Any]:
     def call(machine: Machine, pattern: Any, text: Any, flags: int = 0) -> Any:
-        return searched(machine, method, pattern, text, flags)
+        return search_once(machine, method, pattern, text, flags)
 
     return call
 
 
 def _findall(machine: Machine, pattern: Any, text: Any, flags: int = 0) -> list[Any]:
-    return [_found(machine, match) for match in _matches(machine, pattern, text, flags)]
+    return [_findall_item(machine, match) for match in _matches(machine, pattern, text, flags)]
 
 
-def _found(machine: Machine, match: "Match[str]") -> Any:
+def _findall_item(machine: Machine, match: "Match[str]") -> Any:
     groups = _group_texts(machine, match, "")
     return groups[0] if len(groups) == 1 else groups or match[0]
 
@@ -138,7 +140,7 @@ def _group_texts(machine: Machine, match: "Match[str]", default: Any) -> tuple[A
 def _pay_for_groups(machine: Machine, match: "Match[str]", *which: Any) -> None:
     """Pay for the texts of groups before they are copied; for all groups if none is named."""
     for start, end in map(match.span, which) if which else match.regs:
-        machine.make_text(end - start)
+        machine.pay_text(end - start)
 
 
 def _matches(
@@ -149,35 +151,35 @@ def _matches(
 
     def run(limit: float) -> "list[Match[str]]":
         found = compiled.finditer(text, timeout=limit)
-        return list(_paid(machine, itertools.islice(found, most or None)))
+        return list(_pay_for_matches(machine, itertools.islice(found, most or None)))
 
-    result: list[Match[str]] = timed(machine, compiled, text, run)
+    result: list[Match[str]] = search_in_time(machine, compiled, text, run)
     return result
 
 
-def _paid(machine: Machine, matches: "Iterator[Match[str]]") -> "Iterator[Match[str]]":
+def _pay_for_matches(machine: Machine, matches: "Iterator[Match[str]]") -> "Iterator[Match[str]]":
     for count, match in enumerate(matches, 1):
-        machine.make_room(count)
+        machine.check_items(count)
         pay_for_match(machine, match)
         yield match
 
 
 def _finditer(machine: Machine, /, *args: Value, **named: Value) -> Value:
-    inner, mark = take(_MATCHES(machine, list(args), named))
-    return IteratorValue((tag(match, mark) for match in inner), mark)
+    inner, mark = split_labels(_MATCHES(machine, list(args), named))
+    return IteratorValue((add_labels(match, mark) for match in inner), mark)
 
 
-_MATCHES = sized(_matches)
+_MATCHES = pure_with_machine(_matches)
 
 
 def _split(machine: Machine, pattern: Any, text: Any, maxsplit: int = 0, flags: int = 0) -> Any:
     if maxsplit < 0:
         return [text]
-    machine.make_text(len(text))
+    machine.pay_text(len(text))
     pieces: list[Any] = []
     end = 0
     for match in _matches(machine, pattern, text, flags, maxsplit):
-        machine.make_room(len(pieces) + match.re.groups + 2)
+        machine.check_items(len(pieces) + match.re.groups + 2)
         pieces += [text[end : match.start()], *_group_texts(machine, match, None)]
         end = match.end()
     return [*pieces, text[end:]]
@@ -192,25 +194,25 @@ def _sub(  # noqa: PLR0917 - the arguments of `re.sub`
     flags: Value = 0,
 ) -> Value:
     """`re.sub`; the replacement may be a function of the program."""
-    (bare, text, most, options), mark = machine.bare_all([pattern, string, count, flags])
-    replacement, repl_mark = machine.bare(repl)
-    marks = [join(mark, repl_mark)]
+    (bare, text, most, options), mark = machine.strip_all_labels([pattern, string, count, flags])
+    replacement, repl_mark = machine.strip_labels(repl)
+    marks = [join_labels(mark, repl_mark)]
     for changed in changed_by_calls(replacement):
-        machine.mark(changed, marks[0])  # the number of calls depends on them
+        machine.label_changed(changed, marks[0])  # the number of calls depends on them
 
     def called(match: "Match[str]") -> Any:
-        result = call_value(machine, replacement, [tag(match, marks[0])], {})
-        value, value_mark = machine.bare(result)
-        marks[0] = join(marks[0], value_mark)
+        result = call_value(machine, replacement, [add_labels(match, marks[0])], {})
+        value, value_mark = machine.strip_labels(result)
+        marks[0] = join_labels(marks[0], value_mark)
         return value
 
     def run() -> Any:
         compiled = compile_pattern(machine, bare, options)
         is_text = isinstance(replacement, str)
-        replace = _expansion(machine, replacement) if is_text else called
+        replace = _replacement(machine, replacement) if is_text else called
         return _replaced(machine, compiled, text, most, replace)
 
-    return tag(machine.under(marks[0], run), marks[0])
+    return add_labels(machine.branch_on(marks[0], run), marks[0])
 
 
 def _replaced(
@@ -226,11 +228,11 @@ def _replaced(
         parts += [text[end : match.start()], replacement(match)]
         end = match.end()
     parts.append(text[end:])
-    machine.make_text(sum(map(len, parts)))
+    machine.pay_text(sum(map(len, parts)))
     return "".join(parts)
 
 
-def _expansion(machine: Machine, template: str) -> Callable[["Match[str]"], str]:
+def _replacement(machine: Machine, template: str) -> Callable[["Match[str]"], str]:
     """The replacement by a text, in which groups may be named."""
     escapes = template.count("\\")
     if not escapes:
@@ -240,7 +242,7 @@ def _expansion(machine: Machine, template: str) -> Callable[["Match[str]"], str]
 
     def expand(match: "Match[str]") -> str:
         longest = max(end - start for start, end in match.regs)
-        machine.make_text(len(template) + escapes * longest)
+        machine.pay_text(len(template) + escapes * longest)
         try:
             return match.expand(template)
         except (regex.error, IndexError) as error:
@@ -252,7 +254,7 @@ def _expansion(machine: Machine, template: str) -> Callable[["Match[str]"], str]
 def _escape(machine: Machine, text: Any) -> str:
     if not isinstance(text, str):
         machine.fail(TypeError, "expected a string")
-    machine.make_text(2 * len(text))
+    machine.pay_text(2 * len(text))
     return regex.escape(text)
 
 
@@ -273,14 +275,14 @@ def _group_dict(machine: Machine, match: "Match[str]", default: Any = None) -> A
 RE: dict[str, Value] = {
     **functions(
         {
-            "compile": sized(compile_pattern),
-            "escape": sized(_escape),
-            "findall": sized(_findall),
+            "compile": pure_with_machine(compile_pattern),
+            "escape": pure_with_machine(_escape),
+            "findall": pure_with_machine(_findall),
             "finditer": _finditer,
-            "fullmatch": sized(_search("fullmatch")),
-            "match": sized(_search("match")),
-            "search": sized(_search("search")),
-            "split": sized(_split),
+            "fullmatch": pure_with_machine(_search("fullmatch")),
+            "match": pure_with_machine(_search("match")),
+            "search": pure_with_machine(_search("search")),
+            "split": pure_with_machine(_split),
             "sub": _sub,
         }
     ),
@@ -292,12 +294,12 @@ METHODS[Pattern] = {
     for name in ("findall", "finditer", "fullmatch", "match", "search", "split", "sub")
 }
 METHODS[Match] = {
-    "end": sized(lambda _, match, *group: match.end(*group)),
-    "group": sized(_group),
-    "groupdict": sized(_group_dict),
-    "groups": sized(_groups),
-    "span": sized(lambda _, match, *group: match.span(*group)),
-    "start": sized(lambda _, match, *group: match.start(*group)),
+    "end": pure_with_machine(lambda _, match, *group: match.end(*group)),
+    "group": pure_with_machine(_group),
+    "groupdict": pure_with_machine(_group_dict),
+    "groups": pure_with_machine(_groups),
+    "span": pure_with_machine(lambda _, match, *group: match.span(*group)),
+    "start": pure_with_machine(lambda _, match, *group: match.start(*group)),
 }
 ATTRIBUTES[Pattern] = lambda inner, name: inner.pattern if name == "pattern" else MISSING
 TYPE_NAMES[Pattern] = "Pattern"

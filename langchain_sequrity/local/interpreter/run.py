@@ -52,7 +52,7 @@ from langchain_sequrity.local.interpreter.program import (
     Program,
     bound_by,
     compile_module,
-    may_decide_the_end,
+    may_set_the_result,
     names_within,
     parse,
 )
@@ -61,10 +61,10 @@ from langchain_sequrity.local.interpreter.values import (
     ErrorValue,
     Value,
     as_mark,
-    join,
-    strip,
-    take,
+    join_labels,
+    split_labels,
     type_name,
+    unbox,
 )
 
 FailureKind = Literal["exception", "budget", "branch", "exit", "value"]
@@ -143,12 +143,12 @@ Step = ToolCall | ProgramFinished | ProgramRaised
 Answer = Labeled | ToolFailure | NextProgram
 
 
-def waits(step: Step | None, *, has_steps: bool) -> bool:
+def waits_for_answer(step: Step | None, *, has_steps: bool) -> bool:
     """Whether a run waits for an answer after this step."""
     return isinstance(step, ToolCall) or (has_steps and isinstance(step, ProgramFinished))
 
 
-def check_turn(
+def check_may_advance(
     step: Step | None, answer: Answer | None, *, has_steps: bool, is_closed: bool
 ) -> None:
     """Check that a run may continue with this answer after this step.
@@ -156,7 +156,7 @@ def check_turn(
     Raises:
         UsageError: If the answer is missing or of the wrong kind, or the run is over.
     """
-    if is_closed or not (step is None or waits(step, has_steps=has_steps)):
+    if is_closed or not (step is None or waits_for_answer(step, has_steps=has_steps)):
         msg = "This run is over. Make a new `Run`; with the log of this one it repeats its steps."
         raise UsageError(msg)
     expected, msg = _ANSWERS[type(step)]
@@ -207,13 +207,13 @@ def _digest(data: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _wire(values: Mapping[str, Labeled]) -> dict[str, Any]:
+def _labeled_to_wire(values: Mapping[str, Labeled]) -> dict[str, Any]:
     return {name: [one.value, one.labels.to_wire()] for name, one in values.items()}
 
 
 def call_digest(call: ToolCall) -> str:
     """The digest that identifies a call in the log."""
-    return _digest([call.tool, _wire(call.arguments)])
+    return _digest([call.tool, _labeled_to_wire(call.arguments)])
 
 
 def answer_event(answer: Answer, call: str) -> Event:
@@ -283,7 +283,7 @@ class Job:
             tools=self.tools,
             call_tool=self.call_tool,
             event=self.read_clock,
-            may_branch=self.ask if self.may_branch is not None else None,
+            may_branch=self.may_branch_on if self.may_branch is not None else None,
             is_strict=self.is_strict,
         )
 
@@ -328,7 +328,7 @@ class Job:
 
     # -- what the machine asks for
 
-    def ask(self, labels: Labels) -> bool:
+    def may_branch_on(self, labels: Labels) -> bool:
         """Ask the policy. The program cannot catch an error of the policy itself."""
         try:
             return self.may_branch is None or self.may_branch(labels)
@@ -339,7 +339,7 @@ class Job:
         """Read the clock or draw a random value, or take it from the log."""
         if self.cursor == len(self.log):
             value = read()
-            self.machine.charge(_EVENT_SIZE + _LIST_SIZES * sys.getsizeof(value))
+            self.machine.pay_memory(_EVENT_SIZE + _LIST_SIZES * sys.getsizeof(value))
             self.log.append({"event": "read", "name": name, "value": value})
         event = self.next_event("read")
         if event["name"] != name:
@@ -377,22 +377,22 @@ class Job:
             try:
                 return self.result()
             except Exception as error:  # noqa: BLE001 - what an operation raised is the program's
-                caught = self.machine.caught(error)
-                bare, mark = self.machine.bare(caught)
+                caught = self.machine.as_error_value(error)
+                bare, mark = self.machine.strip_labels(caught)
                 text = as_text(self.machine, bare)  # which can reach a limit too
                 return self.failed("exception", caught.type.name, text, mark or NO_LABELS)
         except (NoJsonForm, OutOfBudget, BranchForbidden) as stop:
             return self.failed(stop.kind, stop.type_name, str(stop), stop.labels)
         except (RecursionError, MemoryError) as error:
-            limit = self.machine.exhausted(error)
+            limit = self.machine.as_out_of_budget(error)
             return self.failed(limit.kind, limit.type_name, str(limit))
 
     def result(self) -> ProgramFinished | ProgramRaised:
         """Run all programs; return the end of the last one."""
         self.start()
-        end = self.one(self.program)
+        end = self.run_program(self.program)
         while self.has_steps and isinstance(end, ProgramFinished):
-            end = self.one(self.next_program(end))
+            end = self.run_program(self.next_program(end))
         if self.cursor != len(self.log):
             self.diverge("ended before its log did")
         return end
@@ -430,12 +430,12 @@ class Job:
             )
             machine.fail(NameError, message)
 
-    def one(self, program: Program) -> ProgramFinished | ProgramRaised:
+    def run_program(self, program: Program) -> ProgramFinished | ProgramRaised:
         """Run one program."""
         machine = self.machine
         if self.has_steps:
             self.within |= names_within(program.tree)
-            self.decides = self.decides or (machine.is_strict and may_decide_the_end(program.tree))
+            self.decides = self.decides or (machine.is_strict and may_set_the_result(program.tree))
         body = compile_module(machine, program.tree)
         code, mark, value = None, None, None
         try:
@@ -444,18 +444,18 @@ class Job:
             code, mark = ended.code, ended.labels
         # The value of a step's last line is not an answer: it may be a tool call.
         value = machine.names.get(ANSWER, None if self.has_steps else value)
-        if self.has_steps and strip(value) is None:
+        if self.has_steps and unbox(value) is None:
             mark = None  # an early end without an answer reveals nothing in the result
         if code is None or (isinstance(code, int | str) and not code):
             out = value_to_json(machine, value)
-            named = Labeled(out.value, join(as_mark(out.labels), mark) or NO_LABELS)
-            return ProgramFinished(named, type_name(strip(value)), machine.line)
+            named = Labeled(out.value, join_labels(as_mark(out.labels), mark) or NO_LABELS)
+            return ProgramFinished(named, type_name(unbox(value)), machine.line)
         text = code if isinstance(code, str) else f"exit({as_text(machine, code)})"
         return self.failed("exit", "SystemExit", text, mark or NO_LABELS)
 
     def start(self) -> None:
         """Log or compare the initial state of the run; then bind the variables."""
-        digest = _digest([self.program.digest, _wire(self.variables), self.is_strict])
+        digest = _digest([self.program.digest, _labeled_to_wire(self.variables), self.is_strict])
         if not self.log:
             self.log.append({"event": "start", "engine": ENGINE, "digest": digest})
         event = self.next_event("start")
@@ -620,7 +620,7 @@ class Run:
             ProgramRefused: If the next program is not supported. The run still waits for one.
             ReplayDiverged: If the program differs from its log. The run is over.
         """
-        check_turn(self._step, answer, has_steps=self._has_steps, is_closed=self._is_closed)
+        check_may_advance(self._step, answer, has_steps=self._has_steps, is_closed=self._is_closed)
         if answer is not None:
             self._job.answer(answer)
         if self._fiber is None:
@@ -628,7 +628,7 @@ class Run:
             weakref.finalize(self, self._fiber.close)
         with self._closed_on_failure():
             self._step = self._fiber.resume()
-        if not waits(self._step, has_steps=self._has_steps):
+        if not waits_for_answer(self._step, has_steps=self._has_steps):
             self.close()
         return self._step
 
@@ -675,7 +675,7 @@ class Run:
     def kinds(self) -> dict[str, str]:
         """Names of the current types of the variables in the program."""
         names = dict(self._job.machine.names)  # a copy: the thread of a closed run may change them
-        return {name: type_name(strip(value)) for name, value in names.items()}
+        return {name: type_name(unbox(value)) for name, value in names.items()}
 
     def names(self) -> dict[str, Labeled]:
         """The current variables. Those without a JSON form are shown as `{"type": …}`."""
@@ -697,6 +697,6 @@ class Run:
             except NoJsonForm as error:
                 labels = error.labels
             except (OutOfBudget, RecursionError):
-                labels = take(value)[1] or NO_LABELS
-            shown[name] = Labeled({"type": type_name(strip(value))}, labels)
+                labels = split_labels(value)[1] or NO_LABELS
+            shown[name] = Labeled({"type": type_name(unbox(value))}, labels)
         return shown, variables

@@ -24,9 +24,9 @@ from langchain_sequrity.local.interpreter.values import (
     Mark,
     ToolValue,
     Value,
+    add_labels,
     changed_by_calls,
-    strip,
-    tag,
+    unbox,
 )
 
 Frame = list[Any]
@@ -139,7 +139,7 @@ class ChangedNames(NamedTuple):
     of_module: frozenset[str]
 
 
-def changes(nodes: Sequence[ast.AST], is_own: Callable[[str], bool]) -> ChangedNames:
+def changed_names(nodes: Sequence[ast.AST], is_own: Callable[[str], bool]) -> ChangedNames:
     """What this code may change, according to its text.
 
     Args:
@@ -167,7 +167,7 @@ def _read_parts(node: ast.AST) -> list[ast.expr]:
         return [node.generators[0].iter]
     match node:
         case ast.Call(func=function):
-            return [function, *_given(node)]
+            return [function, *_call_arguments(node)]
         case ast.Compare(comparators=others):
             return others
         case (
@@ -186,7 +186,7 @@ def _changed_parts(node: ast.AST, is_own: Callable[[str], bool]) -> list[ast.exp
     """Expressions within a node whose values it may change."""
     match node:
         case ast.Call(func=function):
-            given = _given(node)
+            given = _call_arguments(node)
             has_own = any(isinstance(value, ast.Lambda) for value in given)
             return given if has_own or _may_be_own(function, is_own) else []
         case ast.Attribute() if node.attr in _CHANGING:
@@ -199,7 +199,7 @@ def _changed_parts(node: ast.AST, is_own: Callable[[str], bool]) -> list[ast.exp
             return []
 
 
-def _given(call: ast.Call) -> list[ast.expr]:
+def _call_arguments(call: ast.Call) -> list[ast.expr]:
     return [*call.args, *(word.value for word in call.keywords)]
 
 
@@ -223,12 +223,12 @@ def _visible(nodes: Sequence[ast.AST]) -> Iterator[tuple[ast.AST, frozenset[str]
                 inside = node.body if isinstance(node, ast.FunctionDef) else [node.body]
             case ast.ListComp() | ast.SetComp() | ast.GeneratorExp() | ast.DictComp():
                 own = hidden | comprehension_scope(node.generators, None).slots.keys()
-                outside, inside = [node.generators[0].iter], but_first_source(node)
+                outside, inside = [node.generators[0].iter], without_first_source(node)
         waiting += [(child, hidden) for child in outside]
         waiting += [(child, own) for child in inside]
 
 
-def but_first_source(
+def without_first_source(
     node: ast.ListComp | ast.SetComp | ast.GeneratorExp | ast.DictComp,
 ) -> Iterator[ast.AST]:
     """Everything in a comprehension except its first source, which is always evaluated once."""
@@ -330,7 +330,7 @@ class ScopeCompiler(ast.NodeVisitor):
         self.scope = scope
         self.bound = bound
 
-    def inner(self, scope: Scope | None) -> Self:
+    def compiler_for(self, scope: Scope | None) -> Self:
         """A compiler for another scope: an inner one, or the module."""
         return type(self)(self.machine, scope, self.bound)
 
@@ -356,7 +356,7 @@ class ScopeCompiler(ast.NodeVisitor):
         code = self.expression(node)
         machine = self.machine
         if machine.ignores_control_flow:
-            return lambda frame: bool(strip(code(frame)))
+            return lambda frame: bool(unbox(code(frame)))
 
         def watched(frame: Frame | None) -> bool:
             is_true, mark = machine.truth(code(frame))
@@ -371,7 +371,7 @@ class ScopeCompiler(ast.NodeVisitor):
         if place is None:
             return self._load_global(name)
         depth, slot = place
-        machine, peek = self.machine, self.peek(name)
+        machine, peek = self.machine, self.get_variable(name)
 
         def local(frame: Frame | None) -> Value:
             value = frame[slot]  # type: ignore[index]
@@ -401,21 +401,21 @@ class ScopeCompiler(ast.NodeVisitor):
 
         return load
 
-    def left_out(self, *nodes: ast.AST) -> LeftOut:
+    def note_not_run(self, *nodes: ast.AST) -> LeftOut:
         """Compile a function to call when labelled data decided that these expressions do not run.
 
         That something did not change reveals as much about the data as a change: everything that
         the expressions may change takes the labels.
         """
-        touched, machine = self.touched(*nodes), self.machine
+        touched, machine = self.label_bound(*nodes), self.machine
 
         def note(frame: Frame | None, mark: Mark) -> None:
             if mark is not None:
-                machine.mark(Effects(touched, frame), mark)
+                machine.label_changed(Effects(touched, frame), mark)
 
         return note
 
-    def touched(self, *nodes: ast.AST) -> Touched:
+    def label_bound(self, *nodes: ast.AST) -> Touched:
         """Compile a function that labels the variables that some code may bind.
 
         It returns what else the code may change: containers, iterators, and the effects of
@@ -426,31 +426,31 @@ class ScopeCompiler(ast.NodeVisitor):
 
         def find(frame: Frame | None, labels: Labels) -> list[Any]:
             if not compiled:
-                self.machine.work(minimum_steps(*nodes))
-                compiled.append(self._touched(nodes))
+                self.machine.pay_steps(minimum_steps(*nodes))
+                compiled.append(self._label_bound(nodes))
             return compiled[0](frame, labels)
 
         return find
 
-    def _touched(self, nodes: tuple[ast.AST, ...]) -> Touched:
-        found = changes(nodes, self._is_own)
+    def _label_bound(self, nodes: tuple[ast.AST, ...]) -> Touched:
+        found = changed_names(nodes, self._is_own)
         places = {
-            name: (self, self.inner(None)) if name in found.of_module else (self,)
+            name: (self, self.compiler_for(None)) if name in found.of_module else (self,)
             for name in frozenset().union(*found)
         }
         held = [
-            (place.peek(name), name in found.changed)
+            (place.get_variable(name), name in found.changed)
             for name in found.read | found.changed
             for place in places[name]
         ]
-        bound = [place.labelling(name) for name in found.bound for place in places[name]]
+        bound = [place.label_variable(name) for name in found.bound for place in places[name]]
 
         def find(frame: Frame | None, labels: Labels) -> list[Any]:
             for label in bound:
                 label(frame, labels)
             things: list[Any] = []
             for peek, is_changed in held:
-                inner = strip(peek(frame))
+                inner = unbox(peek(frame))
                 if type(inner) is IteratorValue or (is_changed and type(inner) in CARRIERS):
                     things.append(inner)
                 elif type(inner) is DictValue and inner.factory is not None:
@@ -465,7 +465,7 @@ class ScopeCompiler(ast.NodeVisitor):
         """Whether this program binds a name, or one before it."""
         return name in self.bound or find(self.scope, name) is not None
 
-    def knows(self, name: str) -> bool:
+    def may_have_value(self, name: str) -> bool:
         """Whether a name can have a value at all."""
         return name in BUILTINS or self.is_bound(name)
 
@@ -473,7 +473,7 @@ class ScopeCompiler(ast.NodeVisitor):
         """Whether a name may be a variable, also of a later program."""
         return self.is_bound(name) or not (name in BUILTINS or name in self.machine.tools)
 
-    def peek(self, name: str) -> Code:
+    def get_variable(self, name: str) -> Code:
         """Compile reading a variable of the program; it gives `MISSING` if it has no value."""
         names, place = self.machine.names, find(self.scope, name)
         if place is None:
@@ -487,7 +487,7 @@ class ScopeCompiler(ast.NodeVisitor):
 
         return run
 
-    def put(self, name: str) -> Store:
+    def set_variable(self, name: str) -> Store:
         """Compile setting a variable to a value, or to `MISSING`."""
         names, place = self.machine.names, find(self.scope, name)
         depth, slot = place or (0, 0)
@@ -506,7 +506,7 @@ class ScopeCompiler(ast.NodeVisitor):
 
     def unbind(self, name: str) -> Callable[[Frame | None], None]:
         """Compile `del name`."""
-        machine, peek, put = self.machine, self.peek(name), self.put(name)
+        machine, peek, put = self.machine, self.get_variable(name), self.set_variable(name)
 
         def run(frame: Frame | None) -> None:
             if peek(frame) is MISSING:
@@ -515,26 +515,26 @@ class ScopeCompiler(ast.NodeVisitor):
 
         return run
 
-    def labelling(self, name: str) -> Callable[[Frame | None, Mark], None]:
+    def label_variable(self, name: str) -> Callable[[Frame | None, Mark], None]:
         """Compile to a function that adds labels to a variable's value, if it has one."""
-        peek, store = self.peek(name), self.store(name, in_expression=True)
+        peek, store = self.get_variable(name), self.store(name, in_expression=True)
 
         def label(frame: Frame | None, mark: Mark) -> None:
             value = peek(frame)
             if value is not MISSING:
-                store(frame, tag(value, mark))
+                store(frame, add_labels(value, mark))
 
         return label
 
     def store(self, name: str, *, in_expression: bool = False) -> Store:
         """Compile binding a variable, in a statement or within an expression or a pattern."""
-        machine, plain, place = self.machine, self.put(name), find(self.scope, name)
+        machine, plain, place = self.machine, self.set_variable(name), find(self.scope, name)
         # Outside strict mode, statements open no branch. So an open branch comes from the caller,
         # and everything that leaves the function gets its labels. Local variables need none.
         is_own = self.scope is None or (place is not None and place[0] == 0)
         if is_own and not machine.is_strict and not in_expression:
             return plain
-        return lambda frame, value: plain(frame, tag(value, machine.branch))
+        return lambda frame, value: plain(frame, add_labels(value, machine.branch))
 
 
 def _undefined(machine: Machine, name: str) -> None:

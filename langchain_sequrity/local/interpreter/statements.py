@@ -45,11 +45,11 @@ from langchain_sequrity.local.interpreter.values import (
     IteratorValue,
     ListValue,
     Value,
+    add_labels,
     box_mark,
-    join,
-    strip,
-    tag,
-    take,
+    join_labels,
+    split_labels,
+    unbox,
 )
 
 
@@ -101,7 +101,7 @@ class StatementCompiler(ExpressionCompiler):
             case ast.Name():
                 return self.store(target.id)
             case ast.Subscript() | ast.Attribute():
-                parts, _, write = self._place(target)
+                parts, _, write = self._item_or_field(target)
                 machine = self.machine
                 return lambda frame, value: write(machine, *parts(frame), value)
             case ast.Tuple() | ast.List():
@@ -109,7 +109,7 @@ class StatementCompiler(ExpressionCompiler):
             case _:
                 return refuse(target, "This cannot be assigned to.")
 
-    def _place(self, target: ast.Subscript | ast.Attribute) -> tuple[Any, Any, Any]:
+    def _item_or_field(self, target: ast.Subscript | ast.Attribute) -> tuple[Any, Any, Any]:
         """Compile an item or a field to its container and key, and functions for its value."""
         container = self.expression(target.value)
         if isinstance(target, ast.Attribute):
@@ -133,7 +133,7 @@ class StatementCompiler(ExpressionCompiler):
         def store(frame: Frame | None, value: Value) -> None:
             items, mark = collect(machine, value)
             machine.may_fail(mark)
-            items = [tag(item, mark) for item in items]
+            items = [add_labels(item, mark) for item in items]
             if starred is not None and len(items) >= len(stores) - 1:
                 end = len(items) - after
                 middle = make_list(items[starred:end], mark)
@@ -170,7 +170,7 @@ class StatementCompiler(ExpressionCompiler):
         symbol = SYMBOLS.get(type(node.op)) or refuse(node, "This operator is not supported.")
         value = self.expression(node.value)
         if isinstance(target, ast.Subscript | ast.Attribute):
-            parts, read, write = self._place(target)
+            parts, read, write = self._item_or_field(target)
 
             def part(frame: Frame | None) -> None:
                 place = parts(frame)
@@ -191,7 +191,7 @@ class StatementCompiler(ExpressionCompiler):
         return variable
 
     def visit_Delete(self, node: ast.Delete) -> Step:
-        return _all(map(self._delete_target, node.targets))
+        return _in_sequence(map(self._delete_target, node.targets))
 
     def _delete_target(self, target: ast.expr) -> Callable[[Frame | None], None]:
         machine = self.machine
@@ -221,7 +221,7 @@ class StatementCompiler(ExpressionCompiler):
                     return body(frame)
             return otherwise(frame)
 
-        return self.branching(node, run)
+        return self.close_branches_after(node, run)
 
     def visit_While(self, node: ast.While) -> Step:
         test, body = self.test(node.test), self.block(node.body)
@@ -234,21 +234,21 @@ class StatementCompiler(ExpressionCompiler):
                     return None if signal is BREAK else signal
             return otherwise(frame)
 
-        return self.branching(node, run)
+        return self.close_branches_after(node, run)
 
     def visit_For(self, node: ast.For) -> Step:
         machine, source = self.machine, self.expression(node.iter)
         store, body = self.assign(node.target), self.block(node.body)
         otherwise = self.block(node.orelse)
-        elements = elements_of if machine.ignores_control_flow else _watched
+        elements = elements_of if machine.ignores_control_flow else _elements_with_branch
         names = tuple(dict.fromkeys(bound_names(walk_scope([node.target]))))
-        label = tuple(map(self.labelling, names))
+        label = tuple(map(self.label_variable, names))
 
         def ended(frame: Frame | None, values: Value) -> None:
-            mark = take(values)[1]
+            mark = split_labels(values)[1]
             if mark is not None or machine.branch is not None:
-                if type(strip(values)) is IteratorValue:  # its position depends on what ended it
-                    machine.mark(strip(values), None)
+                if type(unbox(values)) is IteratorValue:  # its position depends on what ended it
+                    machine.label_changed(unbox(values), None)
                 for one in label:
                     one(frame, mark)
 
@@ -263,7 +263,7 @@ class StatementCompiler(ExpressionCompiler):
             ended(frame, values)
             return otherwise(frame)
 
-        return self.branching(node, run)
+        return self.close_branches_after(node, run)
 
     def visit_Match(self, node: ast.Match) -> Step:
         subject, machine = self.expression(node.subject), self.machine
@@ -289,11 +289,11 @@ class StatementCompiler(ExpressionCompiler):
 
         def run(frame: Frame | None) -> Completion | None:
             value = subject(frame)
-            machine.open_branch(machine.bare(value)[1])
+            machine.open_branch(machine.strip_labels(value)[1])
             body = chosen(frame, value)
             return None if body is None else body(frame)
 
-        return self.branching(node, run)
+        return self.close_branches_after(node, run)
 
     # -- functions, classes, imports and the rest
 
@@ -307,7 +307,9 @@ class StatementCompiler(ExpressionCompiler):
 
         def run(frame: Frame | None) -> Completion:
             result = None if value is None else value(frame)
-            machine.returned = result if machine.branch is None else tag(result, machine.branch)
+            machine.returned = (
+                result if machine.branch is None else add_labels(result, machine.branch)
+            )
             return RETURN
 
         return run
@@ -348,7 +350,7 @@ class StatementCompiler(ExpressionCompiler):
         return lambda _: CONTINUE
 
     def visit_Expr(self, node: ast.Expr) -> Step:
-        return _all([self.expression(node.value)])
+        return _in_sequence([self.expression(node.value)])
 
     # -- patterns
 
@@ -367,7 +369,7 @@ class StatementCompiler(ExpressionCompiler):
 
         def run(_: Frame | None, value: Value) -> bool:
             machine.open_choice(box_mark(value))
-            return strip(value) is node.value
+            return unbox(value) is node.value
 
         return run
 
@@ -396,13 +398,13 @@ class StatementCompiler(ExpressionCompiler):
         machine = self.machine
 
         def run(frame: Frame | None, value: Value) -> bool:
-            inner, mark = take(value)
+            inner, mark = split_labels(value)
             machine.open_choice(mark)
             if type(inner) not in (ListValue, tuple, range):
                 return False
             if len(inner) < least or (star is None and len(inner) != least):
                 return False
-            machine.make_items(len(inner))
+            machine.pay_items(len(inner))
             items = list(inner)
             if star is not None:
                 end = len(items) - (least - star)
@@ -418,7 +420,7 @@ class StatementCompiler(ExpressionCompiler):
         machine = self.machine
 
         def run(frame: Frame | None, value: Value) -> bool:
-            inner, mark = take(value)
+            inner, mark = split_labels(value)
             machine.open_choice(mark)
             if type(inner) is not DictValue:
                 return False
@@ -429,7 +431,7 @@ class StatementCompiler(ExpressionCompiler):
             if not all(fits(frame, inner[key]) for fits, key in zip(parts, wanted, strict=True)):
                 return False
             if node.rest is not None:
-                machine.make_items(len(inner), 100)
+                machine.pay_items(len(inner), 100)
                 named = set(wanted)
                 store(frame, DictValue(kv for kv in inner.items() if kv[0] not in named))
             return True
@@ -442,7 +444,7 @@ class StatementCompiler(ExpressionCompiler):
 
     # -- exceptions
 
-    def branching(self, node: ast.stmt, run: Step) -> Step:
+    def close_branches_after(self, node: ast.stmt, run: Step) -> Step:
         """In strict mode, close the branches that a statement opened when it ends.
 
         A statement that may jump out (`return`, `raise`, `break`, `continue`) leaves them open: the
@@ -457,7 +459,7 @@ class StatementCompiler(ExpressionCompiler):
             try:
                 return run(frame)
             except Exception as error:  # noqa: BLE001 - every exception here is the program's
-                raise machine.labelled(error, None) from None
+                raise machine.as_labelled_error(error, None) from None
             finally:
                 machine.close_branches(before)
 
@@ -477,16 +479,16 @@ class StatementCompiler(ExpressionCompiler):
                 finally:
                     machine.open_tries -= may_catch
             except Exception as exception:  # noqa: BLE001 - what an operation raised is the program's
-                error = machine.caught(exception)
+                error = machine.as_error_value(exception)
                 if may_catch:
-                    machine.mark(error, machine.attempted)
+                    machine.label_changed(error, machine.attempted)
                 return self._handle(frame, handlers, error)
             finally:
-                machine.attempted = join(before, machine.attempted)
+                machine.attempted = join_labels(before, machine.attempted)
             return signal if signal is not None else otherwise(frame)
 
         whole = self._with_finally(run, node.finalbody) if node.finalbody else run
-        return self.branching(node, whole)
+        return self.close_branches_after(node, whole)
 
     def _may_catch(self, node: ast.Try) -> bool:
         """Whether a statement may catch an exception of an operation.
@@ -503,7 +505,7 @@ class StatementCompiler(ExpressionCompiler):
         self, frame: Frame | None, handlers: tuple[Any, ...], error: ErrorValue
     ) -> Completion | None:
         machine = self.machine
-        machine.open_branch(machine.bare(error)[1])
+        machine.open_branch(machine.strip_labels(error)[1])
         for fits, bind, forget, body in handlers:
             if not fits(frame, error):
                 continue
@@ -521,12 +523,12 @@ class StatementCompiler(ExpressionCompiler):
         machine = self.machine
         kinds = self.expression(node.type) if node.type is not None else None
         bind = self.store(node.name) if node.name else _ignore
-        forget = self.put(node.name) if node.name else _ignore
+        forget = self.set_variable(node.name) if node.name else _ignore
 
         def fits(frame: Frame | None, error: ErrorValue) -> bool:
             if kinds is None:
                 return True
-            wanted, mark = machine.bare(kinds(frame))
+            wanted, mark = machine.strip_labels(kinds(frame))
             machine.open_branch(mark)
             for one in wanted if isinstance(wanted, tuple) else (wanted,):
                 if type(one) is not ErrorType:
@@ -546,7 +548,7 @@ class StatementCompiler(ExpressionCompiler):
             try:
                 signal = body(frame)
             except Exception as exception:  # noqa: BLE001 - an `Abort` runs no `finally`
-                error = machine.caught(exception)
+                error = machine.as_error_value(exception)
             line, returned = machine.line, machine.returned
             last = finish(frame)
             if last is not None:
@@ -568,14 +570,14 @@ class StatementCompiler(ExpressionCompiler):
                 if machine.handled is None:
                     machine.fail(RuntimeError, "No active exception to reraise")
                 raise Raised(machine.handled)
-            error, mark = take(value(frame))
+            error, mark = split_labels(value(frame))
             if type(error) is ErrorType:
                 error = make_error(machine, error, [], {})
             if type(error) is not ErrorValue:
                 machine.fail(TypeError, "exceptions must derive from BaseException", mark)
             if cause is not None:
                 cause(frame)
-            machine.mark(error, mark)
+            machine.label_changed(error, mark)
             raise Raised(error)
 
         return run
@@ -589,27 +591,27 @@ class StatementCompiler(ExpressionCompiler):
             machine.open_branch(mark)
             if not is_true:
                 args = () if message is None else (message(frame),)
-                mark = join(mark, machine.branch)
+                mark = join_labels(mark, machine.branch)
                 raise Raised(ErrorValue(ERRORS["AssertionError"], args, mark))
             return None
 
-        return self.branching(node, run)
+        return self.close_branches_after(node, run)
 
 
-def _watched(machine: Machine, values: Value) -> Iterator[Value]:
+def _elements_with_branch(machine: Machine, values: Value) -> Iterator[Value]:
     """Iterate, and check the branch again whenever a lazy source has read new labels."""
-    seen = take(values)[1]
+    seen = split_labels(values)[1]
     machine.open_branch(seen)
     for value in elements_of(machine, values):
-        mark = take(values)[1]
+        mark = split_labels(values)[1]
         if mark is not seen:
             seen = mark
             machine.open_branch(mark)
         yield value
-    machine.open_branch(take(values)[1])
+    machine.open_branch(split_labels(values)[1])
 
 
-def _all(steps: Iterable[Code]) -> Step:
+def _in_sequence(steps: Iterable[Code]) -> Step:
     """One step that makes several."""
     steps = tuple(steps)
 

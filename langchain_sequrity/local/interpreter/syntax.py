@@ -69,7 +69,7 @@ BLOCKED: dict[str, str] = {
 """Functions of Python that are not supported, and what to write instead."""
 
 
-def read(source: str, limits: Limits) -> ast.Module:
+def read_program(source: str, limits: Limits) -> ast.Module:
     """Parse a program and check every node.
 
     Raises:
@@ -131,7 +131,7 @@ def check(tree: ast.AST, limits: Limits) -> None:
         if depth > limits.nesting:
             refuse(node, TOO_DEEP)
         _check_node(node)
-        waiting.extend((child, depth + _deeper(node)) for child in _children(node))
+        waiting.extend((child, depth + _added_depth(node)) for child in _children(node))
 
 
 def _children(node: ast.AST) -> Iterable[ast.AST]:
@@ -140,7 +140,7 @@ def _children(node: ast.AST) -> Iterable[ast.AST]:
     return ast.iter_child_nodes(node) if operand is None else (operand,)
 
 
-def _deeper(node: ast.AST) -> int:
+def _added_depth(node: ast.AST) -> int:
     # `elif` is nested in the tree, but neither for the reader nor when it runs.
     return 0 if isinstance(node, ast.If) and len(node.orelse) == 1 else 1
 

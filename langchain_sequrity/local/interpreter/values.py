@@ -1,7 +1,8 @@
 """Values of programs, and the labels that they carry (`behaviour.md`, M1).
 
 A value without labels is represented by itself: the number 3 is `3`. Only a labelled value is
-boxed, as `Tagged`. So a program without labels pays one type check per operation and no allocation.
+boxed, as `LabeledBox`. So a program without labels pays one type check per operation and no
+allocation.
 
 Containers and iterators are mutable and shared, so they carry labels of their own: those of their
 length, order, membership and position. An alias must see labels that are added later. Their
@@ -39,8 +40,8 @@ class Opaque:
 
 
 @dataclass(slots=True, eq=False, repr=False)
-class Tagged:
-    """A value with labels. `tag` makes it, and never puts one `Tagged` into another."""
+class LabeledBox:
+    """A value with labels. `add_labels` makes it, and never puts one box into another."""
 
     value: Value
     labels: Labels
@@ -198,49 +199,49 @@ class ErrorValue:
 
     def __str__(self) -> str:
         """Show it as Python does."""
-        bare = tuple(map(strip, self.args))
+        bare = tuple(map(unbox, self.args))
         if len(bare) == 1:
             return repr(bare[0]) if self.type.name == "KeyError" else str(bare[0])
         return str(bare) if bare else ""
 
     def __repr__(self) -> str:
         """Show it as Python does."""
-        return f"{self.type.name}({', '.join(repr(strip(arg)) for arg in self.args)})"
+        return f"{self.type.name}({', '.join(repr(unbox(arg)) for arg in self.args)})"
 
 
-def strip(value: Value) -> Value:
+def unbox(value: Value) -> Value:
     """The value without its box."""
-    return value.value if type(value) is Tagged else value
+    return value.value if type(value) is LabeledBox else value
 
 
-def join(one: Mark, other: Mark) -> Mark:
+def join_labels(one: Mark, other: Mark) -> Mark:
     """Join two sets of labels. Joining a set with itself is free."""
     if one is other or other is None:
         return one
-    return other if one is None else _join(one, other)
+    return other if one is None else _join_different(one, other)
 
 
 @lru_cache(maxsize=4096)
-def _join(one: Labels, other: Labels) -> Labels:
+def _join_different(one: Labels, other: Labels) -> Labels:
     joined = one.join(other)
     # Return one of the two if possible: the next join of the same labels is then free.
     return one if joined == one else other if joined == other else joined
 
 
-def tag(value: Value, labels: Mark) -> Value:
+def add_labels(value: Value, labels: Mark) -> Value:
     """Add labels to a value."""
     if labels is None:
         return value
-    if type(value) is not Tagged:
-        return Tagged(value, labels)
-    joined = join(value.labels, labels)
-    return value if joined is value.labels else Tagged(value.value, joined)  # type: ignore[arg-type]
+    if type(value) is not LabeledBox:
+        return LabeledBox(value, labels)
+    joined = join_labels(value.labels, labels)
+    return value if joined is value.labels else LabeledBox(value.value, joined)  # type: ignore[arg-type]
 
 
-def take(value: Value) -> tuple[Value, Mark]:
+def split_labels(value: Value) -> tuple[Value, Mark]:
     """Split a value into the bare value and its labels, including a container's own."""
-    inner, mark = (value.value, value.labels) if type(value) is Tagged else (value, None)
-    return inner, join(mark, inner.labels) if type(inner) in CARRIERS else mark
+    inner, mark = (value.value, value.labels) if type(value) is LabeledBox else (value, None)
+    return inner, join_labels(mark, inner.labels) if type(inner) in CARRIERS else mark
 
 
 def as_mark(labels: Labels) -> Mark:
@@ -304,17 +305,17 @@ TYPE_NAMES: dict[type, str] = {
 
 
 def changed_by_calls(function: Value) -> list[Any]:
-    """What calls of a function may change, as far as its text says; `Machine.mark` takes each."""
-    inner = strip(function)
+    """What calls of a function may change, by its text; for `Machine.label_changed`."""
+    inner = unbox(function)
     if type(inner) is FunctionValue:
         return [inner.effects]
-    target = strip(inner.target) if type(inner) is Method else None
+    target = unbox(inner.target) if type(inner) is Method else None
     return [target] if type(target) in CARRIERS else []
 
 
 def box_mark(value: Value) -> Mark:
     """The labels of the box around a value, without a container's own labels."""
-    return value.labels if type(value) is Tagged else None
+    return value.labels if type(value) is LabeledBox else None
 
 
 def type_name(inner: Value) -> str:

@@ -236,7 +236,7 @@ class _WorkerLoop:
 
     def _serve_one(self) -> None:
         """Answer one request. When this function has returned, nothing refers to the program."""
-        reply = self._answered(self._receive())
+        reply = self._reply(self._receive())
         if reply is not None:
             self._send(reply)
 
@@ -244,14 +244,14 @@ class _WorkerLoop:
         """Report that the worker runs."""
         self._send({"pid": os.getpid()})
 
-    def _answered(self, request: Message) -> Message | None:
+    def _reply(self, request: Message) -> Message | None:
         try:
             # A replay repeats the work before each result of the log.
-            self._allow(sum(event["event"] != "read" for event in request["log"]) or 1)
+            self._set_time_limit(sum(event["event"] != "read" for event in request["log"]) or 1)
             if request["do"] == "check":
                 parse(request["source"], self._limits, known=request["known"])
                 return {}
-            return self._ran(request)
+            return self._run(request)
         except ProgramRefused as refused:
             return _refusal(refused)
         except SequrityError as error:
@@ -261,7 +261,7 @@ class _WorkerLoop:
         except MemoryError:
             return {"exhausted": str(OutOfBudget.of("memory", self._limits.memory))}
 
-    def _ran(self, request: Message) -> Message:
+    def _run(self, request: Message) -> Message:
         run = Run(
             parse(request["source"], self._limits),
             tools=request["tools"],
@@ -280,7 +280,7 @@ class _WorkerLoop:
             log = run.log
             reply: Message = {"step": step_to_json(step), "log": log[told:]}
             if isinstance(step, ProgramFinished):
-                reply["worn"] = self._is_worn()
+                reply["worn"] = self._has_grown()
             told = len(log)
             return reply
 
@@ -289,7 +289,7 @@ class _WorkerLoop:
             reply = report(step)
             if not self._fits(reply):
                 raise self._too_large()
-            answer = self._asked(run, reply)
+            answer = self._exchange(run, reply)
             told += 1  # the other side has already logged this answer
             return answer
 
@@ -301,9 +301,9 @@ class _WorkerLoop:
                 "budget", OutOfBudget.type_name, str(self._too_large()), step.line
             )
             end = {"step": step_to_json(failed), "log": []}
-        return {**end, **self._names(run), "worn": self._is_worn()}
+        return {**end, **self._names(run), "worn": self._has_grown()}
 
-    def _asked(self, run: Run, reply: Message) -> Answer:
+    def _exchange(self, run: Run, reply: Message) -> Answer:
         """Send a step and wait for the answer. The other side may ask for names before."""
         while True:
             self._send(reply)
@@ -313,7 +313,7 @@ class _WorkerLoop:
             if asked["do"] == "names":
                 reply = self._names(run)
                 continue
-            self._allow(1)
+            self._set_time_limit(1)
             answer = answer_of(asked["result"])
             if not isinstance(answer, NextProgram):
                 return answer
@@ -324,7 +324,7 @@ class _WorkerLoop:
             else:
                 return answer
 
-    def _is_worn(self) -> bool:
+    def _has_grown(self) -> bool:
         return _most_memory() - self._begun > _GROWN
 
     def _fits(self, reply: Message) -> bool:
@@ -364,7 +364,7 @@ class _WorkerLoop:
 
         return may_branch
 
-    def _allow(self, stretches: int) -> None:
+    def _set_time_limit(self, stretches: int) -> None:
         """Set the processor time for this many stretches; the kernel ends a worker over it."""
         seconds = stretches * (self._limits.seconds + SECONDS_MORE)
         signal.setitimer(signal.ITIMER_PROF, seconds)
@@ -437,7 +437,7 @@ def _most_memory() -> int:
     return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-def _confine(room: int) -> None:
+def _enter_sandbox(room: int) -> None:
     """Drop every right that programs do not need. Everything must be loaded before."""
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
@@ -473,7 +473,7 @@ def main() -> None:
     """Fork a worker for each socket that arrives, and end workers, until the server is gone."""
     settings = json.loads(sys.argv[1])
     limits, room = Limits(**settings["limits"]), settings["room"]
-    _warm(limits)
+    _warm_up(limits)
     gc.collect()
     gc.freeze()  # collections in workers then do not touch, and so not copy, shared objects
     control = socket.socket(fileno=sys.stdin.fileno())
@@ -507,16 +507,16 @@ def _work(connection: int, limits: Limits, room: int) -> NoReturn:
     try:
         os.dup2(connection, sys.stdin.fileno())
         os.close(connection)
-        _confine(room)
+        _enter_sandbox(room)
         worker = _WorkerLoop(socket.socket(fileno=sys.stdin.fileno()), limits)
-        _warm(limits)  # copies the shared pages that programs write to, before the first program
+        _warm_up(limits)  # copies the shared pages that programs write to, before the first program
         worker.greet()
         worker.serve()
     finally:
         os._exit(1)
 
 
-def _warm(limits: Limits) -> None:
+def _warm_up(limits: Limits) -> None:
     """Run a program that uses a bit of everything, so that the first real one starts fast."""
     step = Run(parse(_WARMING, limits), limits=limits).finish(_no_tools)
     assert isinstance(step, ProgramFinished), step  # noqa: S101 - the program is ours

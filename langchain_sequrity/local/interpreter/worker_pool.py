@@ -40,9 +40,9 @@ from langchain_sequrity.local.interpreter.run import (
     ToolCall,
     answer_event,
     call_digest,
-    check_turn,
+    check_may_advance,
     read_event,
-    waits,
+    waits_for_answer,
 )
 from langchain_sequrity.local.interpreter.worker import (
     COMMAND,
@@ -184,7 +184,7 @@ class Worker:
         self.pid = 0
         self.uses = 0
 
-    def handed_on(self) -> "Worker":
+    def for_next_user(self) -> "Worker":
         """The same process for the next user. This object can no longer control it."""
         other = copy(self)
         other.uses += 1
@@ -396,7 +396,7 @@ class WorkerPool:
         Raises:
             UsageError: If workers cannot be started.
         """
-        worker = self.take(None)
+        worker = self.acquire(None)
         with self._lock:
             self._spare.append(worker)
 
@@ -413,16 +413,16 @@ class WorkerPool:
                 more than a program may use up.
             UsageError: If processes cannot be started.
         """
-        worker = self.take(owner)
+        worker = self.acquire(owner)
         try:
             request = {"do": "check", "source": source, "known": [*known], "log": []}
             _reply_of(self.exchange(worker, request))
         except WorkerLost as lost:
             raise ProgramRefused(str(lost)) from None
         except ProgramRefused:
-            self.give_back(worker)
+            self.release(worker)
             raise
-        self.give_back(worker)
+        self.release(worker)
 
     def run(self, source: str, *, owner: str = "", **options: Any) -> "WorkerRun":
         """Make a run of a program.
@@ -441,11 +441,11 @@ class WorkerPool:
 
     # -- workers, for runs
 
-    def take(self, owner: str | None) -> Worker:
+    def acquire(self, owner: str | None) -> Worker:
         """Take a worker out of the pool; raises `UsageError` if workers cannot be started."""
         # All waiting workers, and the fork server, may have been ended from outside.
         for _ in range(self._most_spare + self._most_kept + 2):
-            worker = self._picked(owner)
+            worker = self._pick(owner)
             if worker.greet():
                 worker.owner = owner
                 return worker
@@ -456,7 +456,7 @@ class WorkerPool:
         )
         raise UsageError(msg)
 
-    def _picked(self, owner: str | None) -> Worker:
+    def _pick(self, owner: str | None) -> Worker:
         with self._lock:
             self._fill()
             found = next((one for one in self._spare if one.owner == owner), None)
@@ -488,13 +488,13 @@ class WorkerPool:
         with self._at_once:
             return worker.exchange(request, self.patience, answer)
 
-    def rest(self, worker: Worker) -> None:
+    def mark_waiting(self, worker: Worker) -> None:
         """Record that a worker waits. If too many wait, those that wait longest are released."""
         with self._lock:
             self._waiting[worker] = None
             surplus = len(self._waiting) - self._most_waiting
             for one in [*self._waiting][: max(surplus, 0)]:
-                self.give_back(one, waits=True)
+                self.release(one, waits=True)
 
     def wake(self, worker: Worker) -> bool:
         """Continue with a waiting worker, if the program still has it."""
@@ -507,7 +507,7 @@ class WorkerPool:
             return False
         return True
 
-    def give_back(self, worker: Worker, *, waits: bool = False, is_worn: bool = False) -> None:
+    def release(self, worker: Worker, *, waits: bool = False, is_worn: bool = False) -> None:
         """Take back a worker for the next program of its owner.
 
         Args:
@@ -517,7 +517,7 @@ class WorkerPool:
         """
         with self._lock:
             self._waiting.pop(worker, None)
-            worker = worker.handed_on()
+            worker = worker.for_next_user()
             if is_worn or worker.uses >= self._uses or not self._users:
                 worker.end()
                 return
@@ -639,28 +639,28 @@ class WorkerRun:
             ProgramRefused: If the next program is not supported. The run still waits for one.
             ReplayDiverged: If the program differs from its log.
         """
-        check_turn(self._step, answer, has_steps=self._has_steps, is_closed=self._is_closed)
+        check_may_advance(self._step, answer, has_steps=self._has_steps, is_closed=self._is_closed)
         before, event = self._step, self._event(answer)
         self._has_names = False
         try:
-            worker = self._awake()
+            worker = self._current_worker()
             if event is not None:
                 self._log.append(event)
-            self._step = step = self._proceed(worker, event)
+            self._step = step = self._advance_worker(worker, event)
         except ProgramRefused:
             self._log.pop()
-            self._pool.rest(worker)
+            self._pool.mark_waiting(worker)
             raise
         except WorkerLost as lost:
             line = before.line if before is not None else 1
             self._step = ProgramRaised("budget", OutOfBudget.type_name, str(lost), line)
-            self._leave()
+            self._release_worker()
         except BaseException:
             self.close()
             raise
         else:
-            if waits(step, has_steps=self._has_steps):
-                self._pool.rest(worker)
+            if waits_for_answer(step, has_steps=self._has_steps):
+                self._pool.mark_waiting(worker)
         return self._step
 
     def _event(self, answer: Answer | None) -> Event | None:
@@ -673,8 +673,8 @@ class WorkerRun:
         """Release the worker. The next `advance` replays the log in another one."""
         worker = self._worker
         if worker is not None and self._waits and self._pool.wake(worker):
-            self._leave(waits=True, is_worn=self._is_worn)
-        self._leave()
+            self._release_worker(waits=True, is_worn=self._is_worn)
+        self._release_worker()
 
     def close(self) -> None:
         """End the run. Its log stays readable."""
@@ -698,40 +698,40 @@ class WorkerRun:
 
     @property
     def _waits(self) -> bool:
-        return waits(self._step, has_steps=self._has_steps)
+        return waits_for_answer(self._step, has_steps=self._has_steps)
 
     # -- the worker
 
-    def _awake(self) -> Worker:
+    def _current_worker(self) -> Worker:
         """The worker at the current step. A new worker gets there by replaying the log."""
         worker, waited_for = self._worker, self._step
         if worker is not None and (waited_for is None or self._pool.wake(worker)):
             return worker
-        self._leave()
+        self._release_worker()
         try:
             worker = self._start()
         except ProgramRefused as refused:
             raise WorkerLost(str(refused)) from None
-        if waited_for is not None and self._proceed(worker, None) != waited_for:
+        if waited_for is not None and self._advance_worker(worker, None) != waited_for:
             msg = "The replayed run waits for another call than before."
             raise ReplayDiverged(msg)
         return worker
 
     def _start(self) -> Worker:
-        worker = self._pool.take(self._owner)
+        worker = self._pool.acquire(self._owner)
         self._worker = worker
         self._forgotten = weakref.finalize(self, self._pool.drop, worker)
         try:
             _reply_of(self._pool.exchange(worker, {**self._begin, "log": self._log}))
         except ProgramRefused:
-            self._leave(waits=False)
+            self._release_worker(waits=False)
             raise
         except BaseException:
-            self._leave()
+            self._release_worker()
             raise
         return worker
 
-    def _leave(self, **how: bool) -> None:
+    def _release_worker(self, **how: bool) -> None:
         """Give the worker back with the arguments `how`; without any, end it."""
         worker, self._worker = self._worker, None
         if worker is None:
@@ -739,11 +739,11 @@ class WorkerRun:
         if self._forgotten is not None:
             self._forgotten.detach()
         if how:
-            self._pool.give_back(worker, **how)
+            self._pool.release(worker, **how)
         else:
             self._pool.drop(worker)
 
-    def _proceed(self, worker: Worker, event: Event | None) -> Step:
+    def _advance_worker(self, worker: Worker, event: Event | None) -> Step:
         answer = None if self._may_branch is None else self._answer
         reply = _reply_of(self._pool.exchange(worker, {"do": "advance", "result": event}, answer))
         try:
@@ -754,14 +754,14 @@ class WorkerRun:
                     raise invalid_answer()
                 self._is_worn = False
                 return step
-            if waits(step, has_steps=self._has_steps):
+            if waits_for_answer(step, has_steps=self._has_steps):
                 self._is_worn = reply.get("worn") is not False
                 return step
             self._names = _names(reply)
         except (KeyError, TypeError, ValueError, AttributeError, SequrityError):
             raise invalid_answer() from None
         reached_limit = isinstance(step, ProgramRaised) and step.kind == OutOfBudget.kind
-        self._leave(is_worn=reached_limit or reply.get("worn") is not False)
+        self._release_worker(is_worn=reached_limit or reply.get("worn") is not False)
         return step
 
     def _read_names(self) -> None:
@@ -769,14 +769,14 @@ class WorkerRun:
         if self._is_closed or not self._waits or self._has_names:
             return
         try:
-            worker = self._awake()
+            worker = self._current_worker()
             self._names = _names(_reply_of(self._pool.exchange(worker, {"do": "names"})))
             self._has_names = True
         except (WorkerLost, KeyError, TypeError, ValueError, AttributeError, SequrityError):
-            self._leave()
+            self._release_worker()
             self._names = {}, {}, {}
         else:
-            self._pool.rest(worker)
+            self._pool.mark_waiting(worker)
 
     def _answer(self, question: Message) -> Message:
         try:

@@ -1,9 +1,9 @@
 """Mutation tests for guards: removes one guard at a time and looks for a program that notices.
 
-A guard is a statement of the interpreter that only checks or pays: `machine.make_text(…)` before a
+A guard is a statement of the interpreter that only checks or pays: `machine.pay_text(…)` before a
 text is made, or `refuse(…)` in a check of the syntax. It can also be an expression:
-`machine.paced(keys)` has the same value as `keys`. A hostile program notices that a guard is gone if
-it then ends in another way. Each guard is removed in a copy of the package.
+`machine.with_clock_checks(keys)` has the same value as `keys`. A hostile program notices that a
+guard is gone if it then ends in another way. Each guard is removed in a copy of the package.
 
 `python -m tests.local.interpreter.guards` removes all guards, one after the other, and runs the
 program that `witnesses.json` names for each. With `--search` it looks for missing programs and adds
@@ -35,11 +35,11 @@ PACKAGE = Path(langchain_sequrity.__file__).parent
 INTERPRETER = Path("local/interpreter")
 WITNESSES = Path(__file__).parent / "witnesses.json"
 _PAYMENTS = {
-    *("bare_all", "charge", "exhaust", "look_at_clock", "make_bits", "make_items", "make_room"),
-    *("make_text", "refuel", "work"),
+    *("check_items", "check_time", "exhaust", "pay_bits", "pay_items", "pay_memory", "pay_steps"),
+    *("pay_text", "refuel", "strip_all_labels"),
 }
 _CHECKS = {"check_encoding", "check_placement", "refuse"}
-_WRAPPER = "paced"
+_WRAPPER = "with_clock_checks"
 _TRIES = 15
 # No program shows that one of these guards is missing, because another guard has the same effect.
 # Each has the reason.
@@ -58,36 +58,36 @@ SECOND = {
     "scopes.ScopeCompiler.generic_visit: refuse": (
         "`syntax.check` refuses a node without a method before it is compiled."
     ),
-    "iteration.collect: make_room": (
+    "iteration.collect: check_items": (
         "Each element takes a step, and the limits of the corpus allow as few steps as elements. "
         "The default limits allow 25 times as many steps."
     ),
-    "regexes._paid: make_room": (
+    "regexes._pay_for_matches: check_items": (
         "Each match counts as memory, and under the default limits the memory or the time of a "
         "search is used up first. The guard is for limits with more of both."
     ),
-    "regexes._compiled_once: work": (
+    "regexes._compiled_once: pay_steps": (
         "A loop checks the time every 1,024 steps anyway, which is 100 patterns later. With the "
         "steps of this guard, it checks the time for each pattern."
     ),
-    "regexes.timed: look_at_clock": (
+    "regexes.search_in_time: check_time": (
         "When no time is left, a search ends at its own first check of the time, 1,000 steps later. "
         "Each of these steps may read a whole text."
     ),
-    "scopes.ScopeCompiler.touched.find: work": (
+    "scopes.ScopeCompiler.label_bound.find: pay_steps": (
         "Code is searched for its effects once, and a program has at most 20,000 nodes. Searching "
         "all of them takes less time than passes between two checks of the time."
     ),
-    "machine.Machine._mark_all: work": (
+    "machine.Machine._label_all_changed: pay_steps": (
         "Each function of a program gets a mark once. A program has at most 1,000 of them, and they "
         "take less time than passes between two checks of the time."
     ),
-    "machine._Walk.keys: paced": (
+    "machine._LabelStripper.keys: with_clock_checks": (
         "Looking up all keys of a table takes no longer than building it, which was within the "
         "limit. With the guard, it takes no time beyond the limit."
     ),
 }
-_PRIVATE = ("_check", "_pay", "_bounded")
+_PRIVATE = ("_check", "_pay")
 
 
 @dataclass(frozen=True, slots=True)

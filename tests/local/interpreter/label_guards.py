@@ -29,10 +29,10 @@ _TESTS = __name__.rpartition(".")[0] if __name__ != "__main__" else "tests.local
 _LOADED_ANEW = (PACKAGE, f"{_TESTS}.label_programs", f"{_TESTS}.running")
 _RULES = ("precise", "read_only")
 _NOTES = (
-    *("check_branch", "mark", "may_fail", "open_branch", "open_choice", "open_choice_on"),
-    "share_labels",
+    *("check_branch", "label_changed", "may_fail", "open_branch", "open_choice"),
+    *("open_choice_on", "share_labels"),
 )
-_RUNNING = ("guarded", "under", "within")
+_RUNNING = ("branch_on", "run_guarded", "run_within")
 # The position of the argument that holds the labels.
 _MARKED = {
     "ErrorValue": 2,
@@ -40,7 +40,7 @@ _MARKED = {
     "Record": 2,
     "SetValue": 1,
     "fail": 2,
-    "lazy": 3,
+    "lazy_iterator": 3,
     "make_list": 1,
     "make_set": 2,
 }
@@ -106,10 +106,10 @@ def _what(node: ast.AST) -> list[str]:  # noqa: PLR0911 - one per kind
     match node:
         case ast.Expr(value=ast.Call(func=function)) if _called(function) in _NOTES:
             return [ast.unparse(node)]
-        case ast.Call(func=ast.Name(id="join"), args=[_, _]):
+        case ast.Call(func=ast.Name(id="join_labels"), args=[_, _]):
             text = ast.unparse(node)
             return [f"{text} without the second", f"{text} without the first"]
-        case ast.Call(func=ast.Name(id="tag"), args=[_, _]):
+        case ast.Call(func=ast.Name(id="add_labels"), args=[_, _]):
             return [ast.unparse(node)]
         case ast.Call(func=ast.Attribute(attr=name), args=[_, _]) if name in _RUNNING:
             return [ast.unparse(node)]
@@ -117,7 +117,7 @@ def _what(node: ast.AST) -> list[str]:  # noqa: PLR0911 - one per kind
             return [f"{ast.unparse(node)} without labels"]
         case ast.Assign(targets=[ast.Attribute(value=ast.Name(id=name), attr="labels")]):
             return [ast.unparse(node)] if name != "self" else []
-        case ast.Raise(exc=ast.Call(func=ast.Attribute(attr="labelled"))):
+        case ast.Raise(exc=ast.Call(func=ast.Attribute(attr="as_labelled_error"))):
             return [ast.unparse(node)]
         case _:
             return []
@@ -187,9 +187,9 @@ class _Switching(ast.NodeTransformer):
                 return ast.If(first, [ast.Pass()], [node])
             case ast.Raise():
                 return ast.If(first, [ast.Raise()], [node])
-            case ast.Call(func=ast.Name(id="join"), args=[one, other]):
+            case ast.Call(func=ast.Name(id="join_labels"), args=[one, other]):
                 return ast.IfExp(first, one, ast.IfExp(others[0], other, node))
-            case ast.Call(func=ast.Name(id="tag"), args=[value, _]):
+            case ast.Call(func=ast.Name(id="add_labels"), args=[value, _]):
                 return ast.IfExp(first, value, node)
             case _:
                 place = _mark_of(node.func, node.args) or 0
@@ -318,16 +318,16 @@ def main() -> int:
 
 # Places that make no difference when they are off, each with the reason.
 EQUAL: dict[str, str] = {
-    "classes.validated: join(mark, machine.branch) without the second": (
+    "classes.validated: join_labels(mark, machine.branch) without the second": (
         "An exception gets the labels of the branch again where it leaves the call."
     ),
-    "regexes._finditer: tag(match, mark)": (
+    "regexes._finditer: add_labels(match, mark)": (
         "Whoever reads the iterator adds its labels, which are the same, to each match."
     ),
-    "regexes._finditer: IteratorValue((tag(match, mark) for match in inner), mark) without labels": (
+    "regexes._finditer: IteratorValue((add_labels(match, mark) for match in inner), mark) without labels": (
         "`finditer` follows the cautious rule, which puts the same labels on its result."
     ),
-    "regexes._sub.called: join(marks[0], value_mark) without the first": (
+    "regexes._sub.called: join_labels(marks[0], value_mark) without the first": (
         "What a replacement returns has the labels of the match that it was given, or those of the "
         "branch under which it was called: the same ones."
     ),

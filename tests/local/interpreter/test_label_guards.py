@@ -39,7 +39,9 @@ def test_every_place_is_reached_by_a_program(programs: Programs) -> None:
 
 @pytest.mark.long
 def test_a_place_that_no_program_reaches_counts_as_unnoticed(programs: Programs) -> None:
-    assert list(unnoticed(programs, ["nowhere: tag(value, mark)"])) == ["nowhere: tag(value, mark)"]
+    assert list(unnoticed(programs, ["nowhere: add_labels(value, mark)"])) == [
+        "nowhere: add_labels(value, mark)"
+    ]
 
 
 def test_the_places_that_make_no_difference_exist() -> None:

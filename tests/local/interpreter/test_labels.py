@@ -14,7 +14,7 @@ from langchain_sequrity.local.interpreter import (
     ToolCall,
     parse,
 )
-from langchain_sequrity.local.interpreter.values import as_mark, join
+from langchain_sequrity.local.interpreter.values import as_mark, join_labels
 from tests.local.interpreter.label_programs import (
     BOTH,
     BRANCHES,
@@ -53,11 +53,11 @@ def test_joining_is_associative_commutative_and_idempotent(
 ) -> None:
     a, b, c = as_mark(one), as_mark(two), as_mark(three)
 
-    assert join(a, join(b, c)) == join(join(a, b), c)
-    assert join(a, b) == join(b, a)
-    assert join(a, a) == a
-    assert join(a, None) == a
-    assert (join(a, b) or NONE) == one.join(two)
+    assert join_labels(a, join_labels(b, c)) == join_labels(join_labels(a, b), c)
+    assert join_labels(a, b) == join_labels(b, a)
+    assert join_labels(a, a) == a
+    assert join_labels(a, None) == a
+    assert (join_labels(a, b) or NONE) == one.join(two)
 
 
 @pytest.mark.parametrize("expression", LOOKED_AT)

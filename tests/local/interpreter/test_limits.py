@@ -225,13 +225,13 @@ def test_the_possible_changes_of_code_are_computed_once_and_only_if_data_are_lab
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     read: list[int] = []
-    changes = scopes.changes
+    changes = scopes.changed_names
 
     def counted(nodes: Sequence[ast.AST], is_own: Callable[[str], bool]) -> scopes.ChangedNames:
         read.append(len(nodes))
         return changes(nodes, is_own)
 
-    monkeypatch.setattr(scopes, "changes", counted)
+    monkeypatch.setattr(scopes, "changed_names", counted)
     program = parse(f"a = []\nfor i in range(9):\n    x = {'s and (' * 20}a.append(1){')' * 20}")
 
     for given, most in (Labeled(0), 0), (Labeled(0, SECRET), 1):
