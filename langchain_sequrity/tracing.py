@@ -6,7 +6,7 @@ labels as metadata. A denial ends the run with an error. Runs contain no values 
 """
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -19,6 +19,7 @@ from langchain_sequrity.denials import Denial
 from langchain_sequrity.errors import PolicyDenied
 from langchain_sequrity.labels import KINDS
 from langchain_sequrity.strict_json import dumps
+from langchain_sequrity.wire.denials import reasons_in
 from langchain_sequrity.wire.dual_llm import dual_llm_result
 from langchain_sequrity.wire.exchange import METADATA_KEY
 
@@ -74,12 +75,10 @@ def read_checks(history: Iterable[Any]) -> list[PolicyCheck]:
 
 def _read(one: Mapping[str, Any]) -> PolicyCheck:
     verdict = str(one.get("verdict") or "")
-    is_denied = verdict.endswith("denied")
-    decided = one.get("denied" if is_denied else "allowed")
-    first = decided[0] if isinstance(decided, Sequence) and decided else {}
-    rule = str(first.get("rule") or "") if isinstance(first, Mapping) else ""
+    outcome = "denied" if verdict.endswith("denied") else "allowed"
+    reasons = reasons_in(one, outcome)
+    rule = str(reasons[0].get("rule") or "") if reasons else ""
     labels = one.get("arguments")
-    outcome = "denied" if is_denied else "allowed"
     known = labels if isinstance(labels, Mapping) else {}
     known = {str(name): _labels_alone(one) for name, one in known.items()}
     return PolicyCheck(str(one.get("tool") or ""), outcome, verdict, rule, labels=known)

@@ -10,7 +10,7 @@ from langchain_sequrity.denials import Denial
 from langchain_sequrity.display import plain
 from langchain_sequrity.errors import BadReply, PolicyDenied, TurnFailed, UsageError
 from langchain_sequrity.sqrt import Decision, Simulation, Verdict
-from langchain_sequrity.wire.denials import read_check, refusal_of
+from langchain_sequrity.wire.denials import read_check, reasons_in, refusal_of
 from langchain_sequrity.wire.dual_llm import (
     dual_llm_result,
     kept_text,
@@ -160,8 +160,7 @@ def _of_denial(denial: Denial, checks: Sequence[Any] = ()) -> CallOutcome:
 
 def _because(entry: Mapping[str, Any], verdict: str) -> tuple[DecidingRule, ...]:
     """The rules in an entry of a policy check history, whose form is not documented."""
-    listed = entry.get(verdict)
-    found = [one for one in listed if isinstance(one, Mapping)] if isinstance(listed, list) else []
+    found = reasons_in(entry, verdict)
     return tuple(DecidingRule(one.get("rule"), one.get("reason")) for one in found)
 
 

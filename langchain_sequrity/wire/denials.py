@@ -382,12 +382,10 @@ def read_check(entry: Any) -> Denial | None:
     """
     if not isinstance(entry, Mapping):
         return None
-    found = [entry.get(name) for name in ("denied", "denial_reasons")]
-    listed: list[Any] = next((one for one in found if isinstance(one, list) and one), [])
+    reasons = reasons_in(entry, "denied", "denial_reasons")
     verdicts = {str(entry.get(name) or "") for name in ("verdict", "final_verdict")}
-    if not (listed or any(one.endswith("denied") for one in verdicts)):
+    if not (reasons or any(one.endswith("denied") for one in verdicts)):
         return None
-    reasons = [one if isinstance(one, Mapping) else {"reason": str(one)} for one in listed]
     first: Mapping[str, Any] = reasons[0] if reasons else {}
     arguments, labels = read_call(first.get("arguments"), entry.get("arguments"))
     return Denial(
@@ -403,6 +401,13 @@ def read_check(entry: Any) -> Denial | None:
         arguments=arguments,
         labels=labels,
     )
+
+
+def reasons_in(entry: Mapping[str, Any], *names: str) -> list[Mapping[str, Any]]:
+    """The rules that decided, from the first of these lists in a policy check that is not empty."""
+    found = [entry.get(name) for name in names]
+    listed: list[Any] = next((one for one in found if isinstance(one, list) and one), [])
+    return [one if isinstance(one, Mapping) else {"reason": str(one)} for one in listed]
 
 
 def _strength(

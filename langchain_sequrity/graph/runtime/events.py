@@ -35,7 +35,7 @@ from langchain_sequrity.graph.journal import DeniedCall, ProgramCall
 from langchain_sequrity.graph.program import ToolSpec
 from langchain_sequrity.graph.runtime.requests import CallsRequested, RunFinished, ServiceAnswer
 from langchain_sequrity.graph.runtime.run_log import RunLog
-from langchain_sequrity.wire.denials import checked_tool, read_call, read_check
+from langchain_sequrity.wire.denials import checked_tool, read_call, read_check, reasons_in
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,12 +99,9 @@ def assigned(
 def _read(entry: Mapping[str, Any], tool: str) -> ReportedCheck:
     if (denial := read_check(entry)) is not None:
         return _denied(tool, denial)
-    reasons = entry.get("allowed")
-    allowed = (
-        [one for one in reasons if isinstance(one, Mapping)] if isinstance(reasons, list) else []
-    )
+    allowed = reasons_in(entry, "allowed")
     verdict = str(entry.get("verdict") or entry.get("final_verdict") or "")
-    first = next(iter(allowed), {})
+    first: Mapping[str, Any] = allowed[0] if allowed else {}
     certain = entry.get("certain")
     _, labels = read_call(None, entry.get("arguments"))
     return ReportedCheck(
