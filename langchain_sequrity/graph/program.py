@@ -82,24 +82,50 @@ class Parameter:
     schema: Mapping[str, Any] = with_default(default_factory=dict, hash=False)
 
 
-@dataclass(frozen=True, slots=True)
-class ToolSpec:
-    """A node or a router, as a tool.
+KnownFrom = Literal["declared", "source", "annotation", "schema", "everything"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Access:
+    """The fields that a node or a router reads and writes, and its possible targets.
+
+    Attributes:
+        reads: Fields and managed values, in the order of the graph's.
+        writes: Fields that a node may write.
+        definite: Those of them that it writes each time.
+        reads_from: Source of `reads`.
+        writes_from: Source of `writes`.
+        targets: Nodes that it may name; `None` for all.
+        sends: Nodes that it may send packets to; `None` for all.
+        single: Whether it names at most one target.
+        may_end: Whether it may name no target, or END.
+        overwrites: Whether it may return `Overwrite`.
+        description: Its docstring, or nothing.
+    """
+
+    reads: tuple[str, ...]
+    writes: tuple[str, ...]
+    definite: frozenset[str]
+    reads_from: KnownFrom
+    writes_from: KnownFrom
+    targets: frozenset[str] | None = frozenset()
+    sends: frozenset[str] | None = frozenset()
+    single: bool = True
+    may_end: bool = True
+    overwrites: bool = False
+    description: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolSpec(Access):
+    """A node or a router, as a tool, with a description for the planner and the reviewer.
 
     Attributes:
         name: As policies name it.
         role: Node or router; "result" is the tool that gives the results of handles.
         node: LangGraph's name of the node; of a router, of the node it follows (START possible).
         branch: Name of the router's branch, as LangGraph knows it.
-        parameters: One per state field that is read, in the order of the state's fields.
-        writes: Fields that a node may write.
-        definite: Those of them that it writes each time.
-        description: For the planner and the reviewer.
-        targets: Nodes whose tokens the program looks for in its results; `None` for all.
-        sends: Nodes it may send packets to; `None` for all.
-        single: Whether it names at most one target.
-        may_end: Whether it may name no target, or END.
-        overwrites: Whether it may return `Overwrite`.
+        parameters: One per state field in `reads`, in this order, and what a `Send` carries.
         own: The parameters that the node's code gets; `None` for all. The others are for its
             fused routers and a handler with another schema.
         fused: Routers that run inside this node's call.
@@ -108,8 +134,6 @@ class ToolSpec:
         is_handover: Whether a call passes on the answer of a tool of the service that replaces the
             node.
         not_split: Why its calls do not run beside others of their step; empty if they do.
-        reads_from: Source of `parameters`: "declared", "schema", "source" or "everything".
-        writes_from: Source of `writes`: the same words, or "annotation".
     """
 
     name: str
@@ -117,21 +141,11 @@ class ToolSpec:
     node: str
     branch: str | None
     parameters: tuple[Parameter, ...]
-    writes: tuple[str, ...]
-    definite: frozenset[str]
-    description: str
-    targets: frozenset[str] | None = None
-    sends: frozenset[str] | None = None
-    single: bool = False
-    may_end: bool = True
-    overwrites: bool = False
     own: frozenset[str] | None = None
     fused: "tuple[ToolSpec, ...]" = ()
     sees_state: bool = False
     is_handover: bool = False
     not_split: str = ""
-    reads_from: str = ""
-    writes_from: str = ""
 
     def is_sent(self, arguments: Mapping[str, Any]) -> bool:
         """Whether a call with these arguments is for a `Send`."""

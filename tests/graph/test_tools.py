@@ -147,9 +147,14 @@ class Made:
             "node": node,
             "branch": None,
             "parameters": tuple(parameters),
+            "reads": fields,
             "writes": tuple(self.spec.channels),
             "definite": frozenset(),
-            "description": "",
+            "reads_from": "declared",
+            "writes_from": "declared",
+            "targets": None,
+            "sends": None,
+            "single": False,
         }
         return ToolSpec(**given | changes)
 

@@ -20,7 +20,7 @@ import dataclasses
 import inspect
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, get_type_hints
+from typing import Any, get_type_hints
 
 from langgraph.graph import START
 from langgraph.graph.state import CompiledStateGraph
@@ -49,42 +49,10 @@ from langchain_sequrity.graph.analysis.source import (
 )
 from langchain_sequrity.graph.analysis.spec import ROOT, Branch, GraphSpec, NodeSpec
 from langchain_sequrity.graph.options import FieldRouter, NodeOptions
+from langchain_sequrity.graph.program import Access, KnownFrom
 from langchain_sequrity.sqrt.coerce import INTERNAL_ARGUMENTS, OPEN_TOOLS
 
-KnownFrom = Literal["declared", "source", "annotation", "schema", "everything"]
-
 _LONGEST_DESCRIPTION = 1_000
-
-
-@dataclass(frozen=True, slots=True)
-class Access:
-    """The fields that a node or a router reads and writes, and its possible targets.
-
-    Attributes:
-        reads: Fields and managed values, in the order of the graph's.
-        writes: Fields.
-        definite: Fields that it writes each time.
-        reads_from: Source of `reads`.
-        writes_from: Source of `writes`.
-        targets: Nodes that it may name; `None` for all.
-        sends: Nodes that it may send packets to; `None` for all.
-        single: Whether it names at most one target.
-        may_end: Whether it may name no target, or END.
-        overwrites: Whether it may return `Overwrite`.
-        description: Its docstring, or nothing.
-    """
-
-    reads: tuple[str, ...]
-    writes: tuple[str, ...]
-    definite: frozenset[str]
-    reads_from: KnownFrom
-    writes_from: KnownFrom
-    targets: frozenset[str] | None = frozenset()
-    sends: frozenset[str] | None = frozenset()
-    single: bool = True
-    may_end: bool = True
-    overwrites: bool = False
-    description: str = ""
 
 
 def whole_state(verb: str, schema: type[Any] | None = None, *, is_router: bool = False) -> str:

@@ -168,8 +168,11 @@ def _result_of(name: str) -> ToolSpec:
         branch=None,
         parameters=(handle,),
         description="Gives the result of a call that runs beside others.",
+        reads=(),
         writes=(),
         definite=frozenset(),
+        reads_from="declared",
+        writes_from="declared",
     )
 
 

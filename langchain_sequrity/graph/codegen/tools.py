@@ -14,7 +14,7 @@ import keyword
 import re
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import reduce
 from graphlib import CycleError, TopologicalSorter
 from types import NoneType, UnionType
@@ -37,7 +37,6 @@ from typing_extensions import ReadOnly, TypeAliasType, is_typeddict
 from langchain_sequrity.errors import GraphNotSupported, UsageError
 from langchain_sequrity.graph import _compat
 from langchain_sequrity.graph.analysis.reads_and_writes import (
-    Access,
     annotations_of_fields,
     field_router_of,
     is_model,
@@ -53,6 +52,7 @@ from langchain_sequrity.graph.options import FieldRouter, NodeOptions
 from langchain_sequrity.graph.program import (
     ABSENT,
     OVERWRITE,
+    Access,
     FieldPlan,
     Parameter,
     ToolSpec,
@@ -250,22 +250,11 @@ class Toolbox:
         access: Access,
     ) -> ToolSpec:
         default = f"Node {node!r}." if role == "node" else f"Decides what follows {node!r}."
+        known = {one.name: getattr(access, one.name) for one in fields(access)}
+        known["description"] = access.description or default
+        parameters = self._parameters(access.reads)
         return ToolSpec(
-            name=name,
-            role=role,
-            node=node,
-            branch=branch,
-            parameters=self._parameters(access.reads),
-            description=access.description or default,
-            writes=access.writes,
-            definite=access.definite,
-            targets=access.targets,
-            sends=access.sends,
-            single=access.single,
-            may_end=access.may_end,
-            overwrites=access.overwrites,
-            reads_from=access.reads_from,
-            writes_from=access.writes_from,
+            name=name, role=role, node=node, branch=branch, parameters=parameters, **known
         )
 
     def _fused(self, tool: ToolSpec) -> ToolSpec:
@@ -278,10 +267,12 @@ class Toolbox:
             )
             raise UsageError(msg)
         everyone = [tool, *inner]
-        reads = {str(one.field) for each in everyone for one in each.parameters}
+        read = {field for one in everyone for field in one.reads}
+        reads = tuple(field for field in self.spec.channels if field in read)
         return replace(
             tool,
-            parameters=self._parameters(field for field in self.spec.channels if field in reads),
+            reads=reads,
+            parameters=self._parameters(reads),
             own=frozenset(str(one.field) for one in tool.parameters),
             targets=reduce(union, (one.targets for one in everyone)),
             sends=reduce(union, (one.sends for one in everyone)),
@@ -661,7 +652,12 @@ class ProgramGraph:
         field = tool.writes[0]
         answer = Parameter(self.fields.keys[field], field, "field")
         return replace(
-            tool, parameters=(answer,), writes=(), definite=frozenset(), is_handover=True
+            tool,
+            reads=(field,),
+            parameters=(answer,),
+            writes=(),
+            definite=frozenset(),
+            is_handover=True,
         )
 
     def in_order(self, nodes: Iterable[str]) -> list[str]:
