@@ -423,7 +423,7 @@ class ClientTools:
         written = {name: field.write(values[name]) for name, field in self._fields.items()}
         if self._program.parses:
             _check_schema(written[OUTPUT_SCHEMA], "The field")
-        return {self._program.variables[name]: value for name, value in written.items()}
+        return {self._program.fields.variables[name]: value for name, value in written.items()}
 
     # Nodes
 
@@ -490,7 +490,7 @@ class ClientTools:
 
     def has_unsaved(self, wire: Mapping[str, Json]) -> bool:
         """Whether a result has, or may have, values of fields that no checkpoint has."""
-        keys = (SEND, *(self._program.keys[name] for name in self.unsaved))
+        keys = (SEND, *(self._program.fields.keys[name] for name in self.unsaved))
         return any(wire.get(key) for key in keys)
 
     def _wire(self, tool: ToolSpec, by_field: Mapping[str, Sequence[Any]]) -> dict[str, Json]:
@@ -498,7 +498,7 @@ class ClientTools:
         for name, values in by_field.items():
             where = f"Field `{name}` of what node `{tool.node}` returned"
             prefix, value = self._fields[name].update(values, where)
-            if prefix and name not in self._program.overwritable:
+            if prefix and name not in self._program.fields.overwritable:
                 msg = (
                     f"Node `{tool.node}` overwrites the field `{name}`, but its code does not name "
                     "`Overwrite`, so the program does not look for it. Import `Overwrite` from "
@@ -507,12 +507,12 @@ class ClientTools:
                 raise GraphNotSupported(msg, node=tool.node)
             if self._program.parses and name == OUTPUT_SCHEMA:
                 _check_schema(value, f"What node `{tool.node}` wrote to")
-            wire[prefix + self._program.keys[name]] = value
+            wire[prefix + self._program.fields.keys[name]] = value
         return wire
 
     def _check_definite(self, tool: ToolSpec, wire: Mapping[str, Json]) -> None:
         for name in tool.definite:
-            key = self._program.keys[name]
+            key = self._program.fields.keys[name]
             if key not in wire and OVERWRITE + key not in wire:
                 msg = (
                     f"Node `{tool.node}` did not return `{name}`, which its source writes each "
@@ -605,7 +605,7 @@ class ClientTools:
 
     def _after(self, field: str, before: Json, wire: Mapping[str, Json]) -> Json:
         """A field after a result, as the program has it."""
-        key, kind = self._program.keys[field], self._fields[field].plan.kind
+        key, kind = self._program.fields.keys[field], self._fields[field].plan.kind
         if kind == "log":
             return [*before, wire.get(key, [])]
         if OVERWRITE + key in wire:

@@ -180,6 +180,60 @@ class ToolSpec(Access):
 
 
 @dataclass(frozen=True, slots=True)
+class FieldVariables:
+    """The state fields in a program.
+
+    Attributes:
+        keys: Field → key in node results and in the final value, an identifier.
+        state: Field → variable with its value.
+        variables: Field → context variable with its initial value.
+        plans: Field → how the program keeps it.
+        overwritable: Sums that a result may overwrite.
+        result: Variable with a node's result.
+    """
+
+    keys: Mapping[str, str]
+    state: Mapping[str, str]
+    variables: Mapping[str, str]
+    plans: Mapping[str, FieldPlan]
+    overwritable: frozenset[str]
+    result: str
+
+    def is_log(self, field: str) -> bool:
+        """Whether the field is a list of updates that the client folds."""
+        return self.plans[field].kind == "log"
+
+    def written(self, field: str, tool: ToolSpec, base: str) -> str:
+        """The field after a node's result, for "last" and "sum".
+
+        Args:
+            field: A field that the tool may write.
+            tool: The node's tool.
+            base: The field's value so far.
+        """
+        key, plan, result = self.keys[field], self.plans[field], self.result
+        is_sure = field in tool.definite
+        if plan.kind == "last":
+            return f'{result}["{key}"]' if is_sure else f'{result}.get("{key}", {base})'
+        if field in self.overwritable:
+            added = f'{base} + {result}.get("{key}", {plan.zero!r})'
+            return f'{result}.get("{OVERWRITE}{key}", {added})'
+        added = f'{result}["{key}"]' if is_sure else f'{result}.get("{key}", {plan.zero!r})'
+        return f"{base} + {added}"
+
+    def fresh(self, field: str, tool: ToolSpec | None) -> str:
+        """The field before this step with the node's own writes, as its routers see it."""
+        before = self.state[field]
+        if tool is None:
+            return before
+        if not self.is_log(field):
+            return self.written(field, tool, before) if field in tool.writes else before
+        if field in tool.writes:
+            return f'{before} + [{self.result}["{self.keys[field]}"]]'
+        return f"{before} + [[]]" if self.plans[field].resets else before
+
+
+@dataclass(frozen=True, slots=True)
 class EntryVariables:
     """Context variables with the start point of a run of `GraphProgram.from_state`.
 
@@ -228,13 +282,9 @@ class GraphProgram:
         ready: Deferred node → its flag there.
         tools: All tools, by name; each takes a packet if it can.
         receivers: Nodes that may get a packet from within the graph.
-        variables: State field → context variable that holds its initial value.
+        fields: The state fields in it.
         tokens: Node → routing token. No token is the start of another.
-        keys: State field → its key in node results and in the final value, an identifier.
-        state: State field → program variable with its current value.
-        plans: State field → how the program keeps it.
         kind: Form of the text.
-        overwritable: Fields that are sums and may be overwritten.
         packets: Program variable with the packets for the next step.
         result_of: The tool that gives the results of handles; `None` if no call has a handle.
         early: Routers without a rule. Beside other tasks they run with their node, before the
@@ -252,13 +302,9 @@ class GraphProgram:
     ready: Mapping[str, str]
     tools: Mapping[str, ToolSpec]
     receivers: frozenset[str]
-    variables: Mapping[str, str]
+    fields: FieldVariables
     tokens: Mapping[str, str]
-    keys: Mapping[str, str]
-    state: Mapping[str, str]
-    plans: Mapping[str, FieldPlan]
     kind: Literal["structured", "superstep"]
-    overwritable: frozenset[str] = frozenset()
     packets: str = ""
     result_of: str | None = None
     early: frozenset[str] = frozenset()

@@ -135,12 +135,12 @@ def run(
 
 
 def _variables(program: GraphProgram, given: Mapping[str, Any]) -> dict[str, Labeled]:
-    start: dict[str, Any] = dict.fromkeys(program.variables, ABSENT)
-    for name, plan in program.plans.items():
+    start: dict[str, Any] = dict.fromkeys(program.fields.variables, ABSENT)
+    for name, plan in program.fields.plans.items():
         if plan.kind != "last":
             start[name] = [] if plan.kind == "log" else plan.zero
     return {
-        program.variables[name]: Labeled(value, Labels(producers=frozenset({"user"})))
+        program.fields.variables[name]: Labeled(value, Labels(producers=frozenset({"user"})))
         for name, value in {**start, **given}.items()
     }
 

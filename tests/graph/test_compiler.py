@@ -630,7 +630,7 @@ def test_an_overwrite_replaces_everything_that_its_step_added() -> None:
         .add_node("c", returns(total=1))
     )
     graph.add_edge(START, "a").add_edge(START, "b").add_edge(START, "c")
-    assert program_of(graph).overwritable == {"total"}
+    assert program_of(graph).fields.overwritable == {"total"}
     answers: dict[str, Any] = {
         "a": lambda _: {"total": 1},
         "b": lambda _: {"=total": 50},
@@ -684,7 +684,7 @@ def test_hostile_field_names_cannot_change_the_text_of_a_program() -> None:
         .add_edge("a", "a")
     )
     program = program_of(graph, {"a": node})
-    keys = list(program.keys.values())
+    keys = list(program.fields.keys.values())
     assert len(set(keys)) == len(fields)
     assert all(key.isidentifier() and key.isascii() and len(key) <= 64 for key in keys)
     assert program.text.isascii()

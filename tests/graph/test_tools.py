@@ -34,6 +34,7 @@ from langchain_sequrity.graph.program import (
     HANDLED,
     SEND,
     EntryVariables,
+    FieldVariables,
     GraphProgram,
     Parameter,
     ProgramText,
@@ -123,13 +124,16 @@ class Made:
             ready={},
             tools=self.tools,
             receivers=frozenset(),
-            variables={name: f"in_{name}" for name in self.spec.channels},
+            fields=FieldVariables(
+                keys={name: name for name in self.spec.channels},
+                state={name: f"s_{name}" for name in self.spec.channels},
+                variables={name: f"in_{name}" for name in self.spec.channels},
+                plans={name: field_plan(channel) for name, channel in self.spec.channels.items()},
+                overwritable=frozenset({"total"}),
+                result="result",
+            ),
             tokens={name: f"{name}:" for name in self.spec.nodes},
-            keys={name: name for name in self.spec.channels},
-            state={name: f"s_{name}" for name in self.spec.channels},
-            plans={name: field_plan(channel) for name, channel in self.spec.channels.items()},
             kind="superstep",
-            overwritable=frozenset({"total"}),
         )
         self.client = ClientTools(self.spec, program)
 

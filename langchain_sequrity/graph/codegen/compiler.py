@@ -18,7 +18,6 @@ from langchain_sequrity.graph.codegen.program_text import (
 )
 from langchain_sequrity.graph.codegen.tools import (
     INTERNAL_TOOLS,
-    FieldVariables,
     ProgramGraph,
     ProgramTask,
     Toolbox,
@@ -28,6 +27,7 @@ from langchain_sequrity.graph.options import NodeOptions
 from langchain_sequrity.graph.program import (
     HANDLE,
     PARSE_WITH_AI,
+    FieldVariables,
     GraphProgram,
     Parameter,
     ProgramText,
@@ -86,7 +86,7 @@ def compile_graph(
         text = from_state
     else:
         text, *_ = write_superstep(graph, local, toolbox.names)
-    fields, tools = graph.fields, _tools(anywhere, local)
+    tools = _tools(anywhere, local)
 
     @cache
     def from_packets() -> ProgramText:
@@ -107,13 +107,9 @@ def compile_graph(
         ready=MappingProxyType(ready),
         tools=MappingProxyType(tools),
         receivers=graph.receivers,
-        variables=fields.variables,
+        fields=graph.fields,
         tokens=graph.tokens,
-        keys=fields.keys,
-        state=fields.state,
-        plans=fields.plans,
         kind="superstep" if structured is None else "structured",
-        overwritable=fields.overwritable,
         packets=local.packets,
         result_of=local.result_of if anywhere.split else None,
         early=frozenset(early),

@@ -51,9 +51,9 @@ from langchain_sequrity.graph.limits import TOOL_NAME_CHARACTERS
 from langchain_sequrity.graph.options import FieldRouter, NodeOptions
 from langchain_sequrity.graph.program import (
     ABSENT,
-    OVERWRITE,
     Access,
     FieldPlan,
+    FieldVariables,
     Parameter,
     ToolSpec,
 )
@@ -414,60 +414,6 @@ def _plain(kind: Any) -> list[Schema] | None:
 
 def _any_of(alternatives: Sequence[Schema]) -> Schema:
     return dict(alternatives[0]) if len(alternatives) == 1 else {"anyOf": list(alternatives)}
-
-
-@dataclass(frozen=True, slots=True)
-class FieldVariables:
-    """The state fields in a program.
-
-    Attributes:
-        keys: Field → key in results.
-        state: Field → variable with its value.
-        variables: Field → context variable with its initial value.
-        plans: Field → how the program keeps it.
-        overwritable: Sums that a result may overwrite.
-        result: Variable with a node's result.
-    """
-
-    keys: Mapping[str, str]
-    state: Mapping[str, str]
-    variables: Mapping[str, str]
-    plans: Mapping[str, FieldPlan]
-    overwritable: frozenset[str]
-    result: str
-
-    def is_log(self, field: str) -> bool:
-        """Whether the field is a list of updates that the client folds."""
-        return self.plans[field].kind == "log"
-
-    def written(self, field: str, tool: ToolSpec, base: str) -> str:
-        """The field after a node's result, for "last" and "sum".
-
-        Args:
-            field: A field that the tool may write.
-            tool: The node's tool.
-            base: The field's value so far.
-        """
-        key, plan, result = self.keys[field], self.plans[field], self.result
-        is_sure = field in tool.definite
-        if plan.kind == "last":
-            return f'{result}["{key}"]' if is_sure else f'{result}.get("{key}", {base})'
-        if field in self.overwritable:
-            added = f'{base} + {result}.get("{key}", {plan.zero!r})'
-            return f'{result}.get("{OVERWRITE}{key}", {added})'
-        added = f'{result}["{key}"]' if is_sure else f'{result}.get("{key}", {plan.zero!r})'
-        return f"{base} + {added}"
-
-    def fresh(self, field: str, tool: ToolSpec | None) -> str:
-        """The field before this step with the node's own writes, as its routers see it."""
-        before = self.state[field]
-        if tool is None:
-            return before
-        if not self.is_log(field):
-            return self.written(field, tool, before) if field in tool.writes else before
-        if field in tool.writes:
-            return f'{before} + [{self.result}["{self.keys[field]}"]]'
-        return f"{before} + [[]]" if self.plans[field].resets else before
 
 
 @dataclass(frozen=True, slots=True)

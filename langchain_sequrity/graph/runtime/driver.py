@@ -729,7 +729,7 @@ class Driver:
         found = dict(loop.channels)
         writes = list(start.writes)
         self._given = [name for name, _ in writes if name in self._parts.spec.channels]
-        plans = self._parts.program.plans
+        plans = self._parts.program.fields.plans
         # Fields that a step without a write changes then lose the value of an earlier run.
         for name in dict.fromkeys((*self._given, *(one for one in plans if plans[one].resets))):
             found[name] = found[name].copy()

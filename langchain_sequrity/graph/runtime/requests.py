@@ -570,7 +570,7 @@ class StateVariables:
         snapshot = result.namespace_snapshot or {}
         labels = {
             name: _meta_of(snapshot[variable], name) if variable in snapshot else whole
-            for name, variable in self._program.state.items()
+            for name, variable in self._program.fields.state.items()
         }
         packets = snapshot.get(self._program.packets)
         sent = whole if packets is None else _meta_of(packets, self._program.packets)
@@ -591,7 +591,7 @@ class StateVariables:
 
     def without(self, labels: FieldLabels, given: Iterable[str]) -> dict[str, Meta]:
         """The labels without those of replaced fields. A field that only adds keeps its labels."""
-        plans, replaced = self._program.plans, frozenset(given)
+        plans, replaced = self._program.fields.plans, frozenset(given)
         return {
             name: meta
             for name, meta in labels.items()
@@ -606,7 +606,7 @@ class StateVariables:
         values = self._parts.tools.initial(fields)
         return {
             variable: {"value": values[variable], "meta": labels.get(name, NO_LABELS)}
-            for name, variable in self._program.variables.items()
+            for name, variable in self._program.fields.variables.items()
         }
 
     def entry(self, loop: _compat.PregelLoop, *, is_routing: bool) -> dict[str, Any]:
