@@ -3,6 +3,7 @@
 import ast
 import builtins
 import re
+import tomllib
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -157,6 +158,15 @@ def test_every_module_is_on_the_architecture_page() -> None:
     packages = {path.parent.name for path in PACKAGE.rglob("__init__.py")} - {PACKAGE.name}
     missing = [one for one in modules | packages if not re.search(rf"[`.]{one}\b", page)]
     assert sorted(missing) == []
+
+
+def test_the_layers_of_the_architecture_page_are_those_that_imports_obey() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text().partition("## Layers")[2]
+    rows = re.findall(r"^\| (`[^|]*)\|", page.partition("## Files")[0], re.MULTILINE)
+    shown = [sorted(re.findall(r"`(\w+)`", row)) for row in rows]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    contract = project["tool"]["importlinter"]["contracts"][0]
+    assert shown == [sorted(re.findall(r"\w+", layer)) for layer in contract["layers"]]
 
 
 def test_every_file_that_contributing_names_exists() -> None:
