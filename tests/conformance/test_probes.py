@@ -141,20 +141,14 @@ def test_probes_are_well_formed() -> None:
 
 
 def test_every_open_question_has_a_probe() -> None:
-    questions = re.split(r"^## ", (DOCS / "protocol.md").read_text(), flags=re.MULTILINE)[-1]
-    open_ones = [row[0] for row in _rows(questions)]
-    answered = dict(_rows((DOCS / "conformance.md").read_text().partition("## Open questions")[2]))
-    assert open_ones
-    assert sorted(open_ones) == sorted(answered)
-    for probes in answered.values():
-        for name in re.findall(r"`([^`]+)`", probes):
+    page = (DOCS / "protocol.md").read_text().partition("## Open questions")[2]
+    rows = re.findall(r"^\|(?!-| Question).*\|([^|]+)\|$", page, re.MULTILINE)
+    assert len(rows) > 10
+    for probes in rows:
+        names = re.findall(r"`([^`]+)`", probes)
+        assert names
+        for name in names:
             assert chosen([name])
-
-
-def _rows(text: str) -> list[tuple[str, str]]:
-    lines = [line for line in text.splitlines() if line.startswith("| ")]
-    cells = [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
-    return [(row[0], row[-1]) for row in cells[1:]]
 
 
 def test_a_run_sends_no_more_requests_than_its_probes_declare(report: Report) -> None:
