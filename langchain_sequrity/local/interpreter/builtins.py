@@ -87,13 +87,13 @@ def _dict(machine: Machine, source: Value = (), /, **named: Value) -> Value:
     return result
 
 
-def _pay_for_bounds(machine: Machine, *bounds: Value) -> None:
+def _pay_for_bounds(machine: Machine, *bounds: Value, **_: Value) -> None:
     for bound in bounds:
         if isinstance(bound, int):
             machine.pay_bits(bound.bit_length())
 
 
-def _pay_for_digits(machine: Machine, number: Value) -> None:
+def _pay_for_digits(machine: Machine, number: Value = None, *_: Value, **_named: Value) -> None:
     if isinstance(number, int):
         machine.pay_text(number.bit_length() + 3, "")
 
@@ -185,8 +185,11 @@ def _extreme(name: str, *, largest: bool) -> Any:
         machine: Machine, /, *args: Value, key: Value = None, default: Value = MISSING
     ) -> Value:
         items, mark = collect(machine, args[0]) if len(args) == 1 else (list(args), None)
-        if not args or (len(args) > 1 and default is not MISSING):
-            machine.fail(TypeError, f"{name}() expected other arguments")
+        if not args:
+            machine.fail(TypeError, f"{name} expected at least 1 argument, got 0")
+        if len(args) > 1 and default is not MISSING:
+            reason = f"Cannot specify a default for {name}() with multiple positional arguments"
+            machine.fail(TypeError, reason)
         bare, mark = sort_keys(machine, items, mark, key)
         if not items:
             if default is not MISSING:
@@ -340,14 +343,14 @@ def _float(machine: Machine, value: Value = 0.0) -> float:
     return float(value)
 
 
-def _power(machine: Machine, base: Value, exponent: Value, modulus: Value = None) -> Value:
-    if modulus is None:
-        return binary(machine, "**", base, exponent)
-    if isinstance(exponent, int) and isinstance(modulus, int):
+def _power(machine: Machine, base: Value, exp: Value, mod: Value = None) -> Value:
+    if mod is None:
+        return binary(machine, "**", base, exp)
+    if isinstance(exp, int) and isinstance(mod, int):
         # One squaring per bit of the exponent: for the largest numbers this takes seconds.
-        machine.pay_steps(exponent.bit_length() * modulus.bit_length() ** 2 >> 16)
-        machine.pay_bits(modulus.bit_length())
-    return pow(base, exponent, modulus)
+        machine.pay_steps(exp.bit_length() * mod.bit_length() ** 2 >> 16)
+        machine.pay_bits(mod.bit_length())
+    return pow(base, exp, mod)
 
 
 def _type_of(machine: Machine, value: Value, /) -> Value:
@@ -375,10 +378,10 @@ def _format(machine: Machine, value: Value, spec: str = "") -> str:
     return convert(machine, value, None, spec)
 
 
-def _round(machine: Machine, value: Value, digits: Value = None) -> Value:
-    if isinstance(digits, int) and abs(digits) > machine.limits.bits:
+def _round(machine: Machine, number: Value, ndigits: Value = None) -> Value:
+    if isinstance(ndigits, int) and abs(ndigits) > machine.limits.bits:
         machine.exhaust("bits", machine.limits.bits)
-    return round(value, digits)
+    return round(number, ndigits)
 
 
 def _types() -> dict[str, TypeValue]:

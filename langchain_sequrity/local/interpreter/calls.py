@@ -1,6 +1,8 @@
 """Calls: label rules for functions of Python, and calls of any value of a program."""
 
+import inspect
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from langchain_sequrity.local.interpreter.machine import ATOMS, Machine
@@ -32,13 +34,54 @@ Operation = Callable[..., Value]
 Guard = Callable[..., None]
 
 
+@dataclass(slots=True)
+class _Rule:
+    operation: Operation
+    name: str = ""
+    is_method: bool = False
+
+    def explained(self, error: Exception, args: list[Value], named: dict[str, Value]) -> Exception:
+        """The error of a call. Arguments that do not fit are described as the program wrote them.
+
+        Python's message has an internal name, and counts the machine and the object of a method.
+        """
+        if type(error) is not TypeError or not self.name:
+            return error
+        signature = inspect.signature(self.operation)
+        try:
+            signature.bind(None, *args, **named)
+        except TypeError:
+            message = f"{self.name}(){str(error).partition('()')[2]}"
+            if message.endswith("given"):
+                hidden = 2 if self.is_method else 1
+                places = [one for one in signature.parameters.values() if one.kind in _PLACES][
+                    hidden:
+                ]
+                least = sum(one.default is one.empty for one in places)
+                message = too_many(self.name, least, len(places), len(args) + 1 - hidden)
+            return TypeError(message)
+        return error
+
+
+_PLACES = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+
+def too_many(name: str, least: int, most: int, given: int) -> str:
+    """Python's message for more positional arguments than a function takes."""
+    takes = f"{most} positional argument{'' if most == 1 else 's'}"
+    if least < most:
+        takes = f"from {least} to {most} positional arguments"
+    return f"{name}() takes {takes} but {given} {'was' if given == 1 else 'were'} given"
+
+
 def precise(rule: Operation) -> Implementation:
     """Mark an operation that has its own label rule.
 
-    The operation sets the labels of its result and of everything that it changes. An operation
-    without a rule gets the cautious one when it is added to a table (`operations`). Its exceptions
-    take the labels of all its arguments, and the branches that it opens are closed after it.
+    The operation sets the labels of its result and of everything that it changes. Its
+    exceptions take the labels of all its arguments, and the branches that it opens are closed after
+    it. `methods` and `functions` give an operation without a rule the cautious one.
     """
+    known = _Rule(rule)
 
     def call(machine: Machine, args: list[Value], named: dict[str, Value]) -> Value:
         if machine.open_tries:
@@ -50,12 +93,13 @@ def precise(rule: Operation) -> Implementation:
         except Exception as error:  # noqa: BLE001 - every exception here is the program's
             given = [*args, *named.values()]
             read = (inner for inner in map(unbox, given) if type(inner) is IteratorValue)
+            error = known.explained(error, args, named)
             raise machine.as_iteration_error(error, machine.labels_of(given), *read) from None
         finally:
             if machine.branch is not before:
                 machine.close_branches(before)
 
-    return _mark_ruled(call, rule)
+    return _mark_ruled(call, known)
 
 
 def cautious(function: Operation, *, changes: bool = True) -> Implementation:
@@ -85,7 +129,7 @@ def cautious(function: Operation, *, changes: bool = True) -> Implementation:
                 machine.label_changed(inner, mark)
         return add_labels(result, mark)
 
-    return _mark_ruled(call, function)
+    return _mark_ruled(call, vars(guarded)[_RULE])
 
 
 def read_only(function: Operation) -> Implementation:
@@ -114,52 +158,55 @@ def pure(function: Callable[..., Any], guard: Guard | None = None) -> Implementa
 
 def pure_with_machine(function: Callable[..., Any]) -> Implementation:
     """Like `pure`, for a function that gets the machine first and checks sizes itself."""
+    known = _Rule(function)
 
     def call(machine: Machine, args: list[Value], named: dict[str, Value]) -> Value:
         bare, mark = machine.strip_all_labels(args)
         if named:
             values, named_mark = machine.strip_all_labels(list(named.values()))
             named, mark = dict(zip(named, values, strict=True)), join_labels(mark, named_mark)
-        if mark is None and machine.branch is None:
-            return from_python(function(machine, *bare, **named))
-        return add_labels(
-            machine.run_guarded(mark, lambda: from_python(function(machine, *bare, **named))), mark
-        )
+        if mark is not None:
+            machine.may_fail(mark)
+        try:
+            result = from_python(function(machine, *bare, **named))
+        except Exception as error:  # noqa: BLE001 - every exception here is the program's
+            raise machine.as_labelled_error(known.explained(error, bare, named), mark) from None
+        return result if mark is None else add_labels(result, mark)
 
-    return _mark_ruled(call, function)
-
-
-def operations(table: Mapping[str, Operation]) -> dict[str, Implementation]:
-    """A table of operations by name. Those without a label rule get the cautious one."""
-    return {
-        name: with_program_name(name, call if has_rule(call) else cautious(call))
-        for name, call in table.items()
-    }
+    return _mark_ruled(call, known)
 
 
-def with_program_name(name: str, call: Implementation) -> Implementation:
-    """Give an operation the program's name for it, which errors about its arguments show."""
-    operation = vars(call)[_RULED]
-    if operation.__qualname__ == operation.__code__.co_qualname:  # else it has an older name
-        operation.__qualname__ = name
-    return call
+def methods(table: Mapping[str, Operation]) -> dict[str, Implementation]:
+    """A table of methods by name. Those without a label rule get the cautious one."""
+    return {name: with_program_name(name, call, is_method=True) for name, call in table.items()}
 
 
 def functions(table: Mapping[str, Operation]) -> dict[str, Value]:
-    """Like `operations`, as values of the program."""
-    return {name: Builtin(name, call) for name, call in operations(table).items()}
+    """Like `methods`, for functions, as values of the program."""
+    return {name: Builtin(name, with_program_name(name, call)) for name, call in table.items()}
+
+
+def with_program_name(
+    name: str, operation: Operation, *, is_method: bool = False
+) -> Implementation:
+    """Give an operation its label rule, and the program's name for it, which errors show."""
+    call = operation if has_rule(operation) else cautious(operation)
+    known = vars(call)[_RULE]
+    if not known.name:  # else the operation is an alias, such as `OrderedDict` of `dict`
+        known.name, known.is_method = name, is_method
+    return call
 
 
 def has_rule(call: Operation) -> bool:
     """Whether an operation has a label rule."""
-    return _RULED in vars(call)
+    return _RULE in vars(call)
 
 
-_RULED = "operation"
+_RULE = "rule"
 
 
-def _mark_ruled(call: Implementation, operation: Operation) -> Implementation:
-    vars(call)[_RULED] = operation
+def _mark_ruled(call: Implementation, rule: _Rule) -> Implementation:
+    vars(call)[_RULE] = rule
     return call
 
 

@@ -19,18 +19,15 @@ from langchain_sequrity.local.interpreter.calls import (
     METHODS,
     MISSING,
     Implementation,
-    operations,
+    methods,
     precise,
     pure_with_machine,
     read_only,
 )
 from langchain_sequrity.local.interpreter.data_types import (
-    ArrayType,
     DataType,
     Schema,
-    TupleType,
     TypeMismatch,
-    UnionType,
     as_data_type,
     pay_for_schema,
     read_part,
@@ -44,7 +41,6 @@ from langchain_sequrity.local.interpreter.regexes import compile_pattern
 from langchain_sequrity.local.interpreter.scopes import Code, Frame, ScopeCompiler
 from langchain_sequrity.local.interpreter.syntax import check, refuse
 from langchain_sequrity.local.interpreter.values import (
-    TYPE_NAMES,
     Builtin,
     DictValue,
     ErrorType,
@@ -254,7 +250,7 @@ def _schema(machine: Machine, model: Model) -> Schema:
     return model.json_schema()
 
 
-_OF_MODELS = operations(
+_OF_MODELS = methods(
     {
         "model_validate": precise(validated),
         "model_validate_json": _validate_json,
@@ -270,7 +266,7 @@ def _model_attribute(model: Model, name: str) -> Value:
     return Builtin(name, lambda machine, args, named: function(machine, [model, *args], named))
 
 
-METHODS[Record] = operations(
+METHODS[Record] = methods(
     {
         "model_copy": precise(_copy),
         "model_dump": precise(_dump),
@@ -280,9 +276,7 @@ METHODS[Record] = operations(
 RESERVED = frozenset({*METHODS[Record], *_OF_MODELS})
 ATTRIBUTES[Record] = lambda record, name: record.fields.get(name, MISSING)
 ATTRIBUTES[Model] = _model_attribute
-TYPE_NAMES[Model] = "ModelMetaclass"
-for _form in (ArrayType, TupleType, UnionType):
-    TYPE_NAMES[_form] = "GenericAlias"
+Model.__name__ = "ModelMetaclass"
 
 
 _LIMITS = ("ge", "gt", "le", "lt", "multiple_of", "min_length", "max_length", "pattern")

@@ -74,7 +74,7 @@ def update(machine: Machine, target: DictValue[Any, Value], mark: Mark, source: 
         for pair in iterate(machine, source):
             items, pair_mark = collect(machine, pair)
             if len(items) != 2:  # noqa: PLR2004 - a pair
-                message = "dictionary update sequence element is not a pair"
+                message = f"dictionary update sequence element has length {len(items)}, not 2"
                 machine.fail(ValueError, message, pair_mark)
             store_key(machine, target, pair_mark, *items)
         source_mark = split_labels(source)[1]

@@ -20,7 +20,6 @@ from langchain_sequrity.local.interpreter.iteration import collect
 from langchain_sequrity.local.interpreter.machine import Machine
 from langchain_sequrity.local.interpreter.regexes import search_once
 from langchain_sequrity.local.interpreter.values import (
-    TYPE_NAMES,
     DictValue,
     IteratorValue,
     ListValue,
@@ -393,7 +392,7 @@ def _elements(machine: Machine, value: Value, kind: type) -> tuple[list[Value], 
     inner = unbox(value)
     machine.has_converted |= type(inner) is not kind
     if type(inner) not in (ListValue, tuple, SetValue, range):
-        name = TYPE_NAMES.get(kind, "tuple")
+        name = kind.__name__
         is_iterator = type(inner) is IteratorValue
         msg = f"Input should be a valid {name}{', not an iterator' if is_iterator else ''}"
         raise TypeMismatch(msg)
@@ -428,6 +427,8 @@ def pay_for_schema(machine: Machine, data_type: DataType) -> None:
 ANYTHING = AnyType()
 NOTHING = ScalarType({"type": "none"}, {"type": "null"})
 TEXT = ScalarType({"type": "str"}, {"type": "string"}, _LENGTHS | {"pattern"})
+for _form in (ArrayType, DictType, LiteralType, TupleType, UnionType):
+    _form.__name__ = "GenericAlias"  # as Python names the types of `list[X]` and the like
 _SCALARS: dict[type, DataType] = {
     bool: ScalarType({"type": "bool"}, {"type": "boolean"}),
     int: ScalarType({"type": "int"}, {"type": "integer"}, _NUMERIC),

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from langchain_sequrity.labels import Labels
-from langchain_sequrity.local.interpreter.calls import MISSING
+from langchain_sequrity.local.interpreter.calls import MISSING, too_many
 from langchain_sequrity.local.interpreter.machine import Machine
 from langchain_sequrity.local.interpreter.scopes import (
     Frame,
@@ -115,8 +115,8 @@ def _argument_binder(  # noqa: C901 - the function in it too
         if rest:
             bound[rest] = add_labels(tuple(given[len(positional) :]), mark)
         elif len(given) > len(positional):
-            message = f"{name}() takes {len(positional)} arguments but {len(given)} were given"
-            machine.fail(TypeError, message)
+            least = len(positional) - len(args.defaults)
+            machine.fail(TypeError, too_many(name, least, len(positional), len(given)))
         others: DictValue[str, Value] = DictValue()
         for key, value in named.items():
             if key in by_name and key in bound:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from langchain_sequrity.local.interpreter.builtins import TYPES, decode, encode
+from langchain_sequrity.local.interpreter.builtins import decode, encode
 from langchain_sequrity.local.interpreter.calls import (
     ATTRIBUTES,
     METHODS,
@@ -11,7 +11,7 @@ from langchain_sequrity.local.interpreter.calls import (
     Implementation,
     Operation,
     functions,
-    operations,
+    methods,
     precise,
     pure,
     pure_with_machine,
@@ -114,7 +114,7 @@ def _set_relation(holds: Callable[[SetValue, SetValue], bool]) -> Operation:
     return relation
 
 
-METHODS[SetValue] = operations(
+METHODS[SetValue] = methods(
     {
         "add": _set_add,
         "clear": _set_clear,
@@ -150,7 +150,7 @@ _LOOKING = (
 def _growing_operation(function: Callable[..., Any], growth: int = 1) -> Implementation:
     # A search from the end compares at every position, and `strip` searches every character among
     # those to remove: both cost the product of the lengths.
-    def guard(machine: Machine, text: Any, part: Any = None, *_: Any) -> None:
+    def guard(machine: Machine, text: Any, part: Any = None, *_: Any, **_named: Any) -> None:
         if isinstance(part, str | bytes):
             machine.pay_steps((len(text) * len(part)) >> 10)
         machine.pay_text(growth * len(text), text)
@@ -159,11 +159,13 @@ def _growing_operation(function: Callable[..., Any], growth: int = 1) -> Impleme
 
 
 def _reading_operation(function: Callable[..., Any]) -> Implementation:
-    return pure(function, lambda machine, text, *_: machine.pay_steps(len(text) >> 8))
+    return pure(function, lambda machine, text, *_, **_named: machine.pay_steps(len(text) >> 8))
 
 
 def _padding_operation(function: Callable[..., Any]) -> Implementation:
-    def guard(machine: Machine, text: str, width: Any = 0, fill: Any = "", *_: Any) -> None:
+    def guard(
+        machine: Machine, text: str, width: Any = 0, fill: Any = "", *_: Any, **_named: Any
+    ) -> None:
         if isinstance(width, int) and isinstance(fill, str):
             machine.pay_text(max(len(text), width), text, fill)
 
@@ -184,7 +186,9 @@ def _join(machine: Machine, separator: Value, source: Value, /) -> Value:
     bare, mark = machine.strip_all_labels(items)
     text = unbox(separator)
     if not _TEXT.issuperset(map(type, bare)):
-        machine.fail(TypeError, "sequence item: expected str instance", mark)
+        place, wrong = next(pair for pair in enumerate(bare) if type(pair[1]) is not str)
+        reason = f"sequence item {place}: expected str instance, {type_name(wrong)} found"
+        machine.fail(TypeError, reason, mark)
     machine.pay_text(sum(map(len, bare)) + len(text) * len(bare), text, *bare)
     return add_labels(text.join(bare), mark)
 
@@ -222,7 +226,7 @@ def _format(machine: Machine, template: str, *values: Value, **fields: Value) ->
     return brace_format(machine, template, values, fields)
 
 
-METHODS[str] = operations(
+METHODS[str] = methods(
     {
         # A letter may become three when its case changes.
         **{name: _growing_operation(getattr(str, name), 3) for name in _CASES},
@@ -245,6 +249,11 @@ METHODS[str] = operations(
 
 
 # -- lists and tuples
+
+
+@precise
+def _list_copy(machine: Machine, target: Value, /) -> Value:
+    return make_list(*collect(machine, target))
 
 
 @precise
@@ -323,6 +332,11 @@ def _dict_get(machine: Machine, target: Value, key: Value, default: Value = None
     inner, mark = split_labels(target)
     (bare,), key_mark = hashable(machine, [key])
     return add_labels(inner.get(bare, default), join_labels(mark, key_mark))
+
+
+@precise
+def _dict_keys(machine: Machine, target: Value, /) -> Value:
+    return make_list(*collect(machine, target))
 
 
 @precise
@@ -439,15 +453,15 @@ def _hex(data: bytes, *form: Any, **named: Any) -> str:
 
 
 CLASS_MEMBERS["dict"] = functions({"fromkeys": _dict_fromkeys})
-METHODS[bytes] = {"decode": pure_with_machine(decode), "hex": _growing_operation(_hex, 3)}
+METHODS[bytes] = methods({"decode": pure_with_machine(decode), "hex": _growing_operation(_hex, 3)})
 METHODS[int] = {"bit_length": pure(int.bit_length)}
 METHODS[bool] = METHODS[int]
 METHODS[float] = {"is_integer": pure(float.is_integer), "hex": pure(float.hex)}
-METHODS[ListValue] = operations(
+METHODS[ListValue] = methods(
     {
         "append": _list_append,
         "clear": _list_clear,
-        "copy": TYPES["list"].call,
+        "copy": _list_copy,
         "count": pure(list.count),
         "extend": _list_extend,
         "index": pure(list.index),
@@ -459,13 +473,13 @@ METHODS[ListValue] = operations(
     }
 )
 METHODS[tuple] = {"count": pure(tuple.count), "index": pure(tuple.index)}
-METHODS[DictValue] = operations(
+METHODS[DictValue] = methods(
     {
         "clear": _list_clear,
         "copy": _dict_copy,
         "get": _dict_get,
         "items": _dict_items,
-        "keys": TYPES["list"].call,
+        "keys": _dict_keys,
         "most_common": _dict_most_common,
         "pop": _dict_pop,
         "popitem": _dict_popitem,

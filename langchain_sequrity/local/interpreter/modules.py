@@ -12,6 +12,7 @@ import string
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import wraps
 from typing import Any
 
 from langchain_sequrity.local.interpreter.builtins import ERRORS, TYPE_OF, TYPES
@@ -22,6 +23,7 @@ from langchain_sequrity.local.interpreter.calls import (
     Implementation,
     Operation,
     functions,
+    methods,
     precise,
     pure,
     pure_with_machine,
@@ -34,7 +36,6 @@ from langchain_sequrity.local.interpreter.machine import Machine
 from langchain_sequrity.local.interpreter.operators import binary
 from langchain_sequrity.local.interpreter.regexes import RE
 from langchain_sequrity.local.interpreter.values import (
-    TYPE_NAMES,
     Builtin,
     DictValue,
     ErrorType,
@@ -53,13 +54,17 @@ def _fields(*names: str) -> Callable[[Any, str], Value]:
     return lambda inner, name: getattr(inner, name) if name in names else MISSING
 
 
-def _strftime(machine: Machine, value: Any, template: str) -> str:
-    if not isinstance(template, str):
-        machine.fail(TypeError, f"strftime() argument 1 must be str, not {type_name(template)}")
-    return clock_format(machine, value, template) if template else ""
+def _strftime(machine: Machine, value: Any, format: str) -> str:  # noqa: A002 - Python's name
+    if not isinstance(format, str):
+        machine.fail(TypeError, f"strftime() argument 1 must be str, not {type_name(format)}")
+    return clock_format(machine, value, format) if format else ""
 
 
 def _strptime(machine: Machine, text: str, template: str) -> dt.datetime:
+    for place, argument in enumerate((text, template), 1):
+        if not isinstance(argument, str):
+            reason = f"strptime() argument {place} must be str, not {type_name(argument)}"
+            machine.fail(TypeError, reason)
     # Python compiles the template to a regular expression, which has no time limit.
     machine.pay_text(100 * (len(text) + len(template)))
     if template.count("%") > 12 or len(text) > 100:  # noqa: PLR2004 - more than any date has
@@ -67,14 +72,18 @@ def _strptime(machine: Machine, text: str, template: str) -> dt.datetime:
     return dt.datetime.strptime(text, template)  # noqa: DTZ007 - as the program says
 
 
-def _now(kind: str) -> Implementation:
-    def read(machine: Machine, tz: dt.tzinfo | None = None) -> Any:
-        text = machine.event("now", lambda: dt.datetime.now(dt.UTC).isoformat())
-        moment = dt.datetime.fromisoformat(text)
-        local = moment.astimezone(tz) if tz is not None else moment.replace(tzinfo=None)
-        return local.date() if kind == "date" else local
+def _now(machine: Machine, tz: dt.tzinfo | None = None) -> dt.datetime:
+    text = machine.event("now", lambda: dt.datetime.now(dt.UTC).isoformat())
+    moment = dt.datetime.fromisoformat(text)
+    return moment.astimezone(tz) if tz is not None else moment.replace(tzinfo=None)
 
-    return pure_with_machine(read)
+
+def _now_in_utc(machine: Machine) -> dt.datetime:
+    return _now(machine)
+
+
+def _today(machine: Machine) -> dt.date:
+    return _now(machine).date()
 
 
 def _seconds(machine: Machine, /) -> Value:
@@ -91,12 +100,12 @@ def _zoned(moment: dt.datetime) -> dt.datetime:
     return moment if moment.tzinfo is not None else moment.replace(tzinfo=dt.UTC)
 
 
-def _as_timezone(moment: dt.datetime, tz: dt.tzinfo | None = None) -> dt.datetime:
+def _as_timezone(_: Machine, moment: dt.datetime, tz: dt.tzinfo | None = None) -> dt.datetime:
     return _zoned(moment).astimezone(dt.UTC if tz is None else tz)
 
 
-def _from_timestamp(seconds: float, tz: dt.tzinfo | None = None) -> dt.datetime:
-    moment = dt.datetime.fromtimestamp(seconds, dt.UTC)
+def _from_timestamp(_: Machine, timestamp: float, tz: dt.tzinfo | None = None) -> dt.datetime:
+    moment = dt.datetime.fromtimestamp(timestamp, dt.UTC)
     return moment.astimezone(tz) if tz is not None else moment.replace(tzinfo=None)
 
 
@@ -105,18 +114,22 @@ def _methods(kind: type, *names: str) -> dict[str, Implementation]:
 
 
 _ZONED = ("isoformat", "replace", "utcoffset", "tzname")
-METHODS[dt.date] = {
-    **_methods(dt.date, "isoformat", "isoweekday", "weekday", "replace", "toordinal"),
-    "isocalendar": pure(lambda day: tuple(day.isocalendar())),
-    "strftime": pure_with_machine(_strftime),
-}
-METHODS[dt.time] = {**_methods(dt.time, *_ZONED), "strftime": pure_with_machine(_strftime)}
-METHODS[dt.datetime] = {
-    **METHODS[dt.date],
-    **_methods(dt.datetime, *_ZONED, "date", "time"),
-    "astimezone": pure(_as_timezone),
-    "timestamp": pure(lambda moment: _zoned(moment).timestamp()),
-}
+METHODS[dt.date] = methods(
+    {
+        **_methods(dt.date, "isoformat", "isoweekday", "weekday", "replace", "toordinal"),
+        "isocalendar": pure_with_machine(lambda _, day: tuple(day.isocalendar())),
+        "strftime": pure_with_machine(_strftime),
+    }
+)
+METHODS[dt.time] = methods({**_methods(dt.time, *_ZONED), "strftime": pure_with_machine(_strftime)})
+METHODS[dt.datetime] = methods(
+    {
+        **METHODS[dt.date],
+        **_methods(dt.datetime, *_ZONED, "date", "time"),
+        "astimezone": pure_with_machine(_as_timezone),
+        "timestamp": pure_with_machine(lambda _, moment: _zoned(moment).timestamp()),
+    }
+)
 METHODS[dt.timedelta] = _methods(dt.timedelta, "total_seconds")
 METHODS[dt.timezone] = {}
 ATTRIBUTES[dt.date] = _fields("year", "month", "day")
@@ -139,18 +152,18 @@ CLASS_MEMBERS: dict[str, dict[str, Value]] = {}
 DATETIME: dict[str, Value] = {
     "date": _kind(
         dt.date,
-        today=_now("date"),
+        today=pure_with_machine(_today),
         fromisoformat=pure(dt.date.fromisoformat),
         fromordinal=pure(dt.date.fromordinal),
     ),
     "datetime": _kind(
         dt.datetime,
-        now=_now("datetime"),
-        today=_now("datetime"),
-        utcnow=_now("datetime"),
+        now=pure_with_machine(_now),
+        today=pure_with_machine(_now_in_utc),
+        utcnow=pure_with_machine(_now_in_utc),
         combine=pure(dt.datetime.combine),
         fromisoformat=pure(dt.datetime.fromisoformat),
-        fromtimestamp=pure(_from_timestamp),
+        fromtimestamp=pure_with_machine(_from_timestamp),
         strptime=pure_with_machine(_strptime),
     ),
     "time": _kind(dt.time, fromisoformat=pure(dt.time.fromisoformat)),
@@ -181,7 +194,7 @@ class Module(Opaque):
 
 def _dumps(
     machine: Machine,
-    value: Value,
+    obj: Value,
     *,
     indent: Any = None,
     sort_keys: bool = False,
@@ -193,8 +206,8 @@ def _dumps(
     if width > _WIDEST_INDENT:
         machine.exhaust("indent", _WIDEST_INDENT)
     if separators is not None:
-        machine.pay_text(sum(map(len, separators)) * written_size(value), *separators)
-    machine.pay_text(3 * written_size(value) + width * _indented(value, 1), "")
+        machine.pay_text(sum(map(len, separators)) * written_size(obj), *separators)
+    machine.pay_text(3 * written_size(obj) + width * _indented(obj, 1), "")
 
     def fallback(item: Any) -> Any:
         if isinstance(default, Builtin) and default.name == "str":
@@ -203,7 +216,7 @@ def _dumps(
         raise TypeError(msg)
 
     return json.dumps(
-        value,
+        obj,
         indent=indent,
         sort_keys=sort_keys,
         ensure_ascii=ensure_ascii,
@@ -221,12 +234,12 @@ def _indented(value: Value, depth: int) -> int:
     return 0
 
 
-def _loads(machine: Machine, text: Any) -> Any:
-    if not isinstance(text, str):
-        machine.fail(TypeError, f"the JSON object must be str, not {type_name(text)}")
-    machine.pay_text(len(text), text)
-    machine.pay_items(text.count(",") + text.count("[") + text.count("{"), 150)
-    return json.loads(text)
+def _loads(machine: Machine, s: Any) -> Any:
+    if not isinstance(s, str):
+        machine.fail(TypeError, f"the JSON object must be str, not {type_name(s)}")
+    machine.pay_text(len(s), s)
+    machine.pay_items(s.count(",") + s.count("[") + s.count("{"), 150)
+    return json.loads(s)
 
 
 # -- math
@@ -264,13 +277,12 @@ _MATH = (
 # -- random
 
 
-def _random_function(name: str, draw: Callable[..., Any]) -> Implementation:
-    """A function that draws a random value. A replay takes the value from the log."""
+def _randint(machine: Machine, a: int, b: int) -> Value:
+    return machine.event("random.randint", lambda: _DRAW.randint(a, b))
 
-    def call(machine: Machine, *args: Any, **named: Any) -> Any:
-        return machine.event(f"random.{name}", lambda: draw(*args, **named))
 
-    return pure_with_machine(call)
+def _random(machine: Machine, /) -> Value:
+    return machine.event("random.random", _DRAW.random)
 
 
 @precise
@@ -292,6 +304,7 @@ def _lazy(make: Callable[..., Iterator[Value]]) -> Operation:
         make: Gets the machine and the arguments, and returns an iterator of the elements.
     """
 
+    @wraps(make)
     def call(machine: Machine, /, *args: Value, **named: Value) -> Value:
         elements = make(machine, *args, **named)
         return lazy_iterator(machine, [*args, *named.values()], elements)
@@ -407,8 +420,8 @@ MODULES: dict[str, dict[str, Value]] = {
     "random": functions(
         {
             "choice": _choice,
-            "randint": _random_function("randint", _DRAW.randint),
-            "random": _random_function("random", _DRAW.random),
+            "randint": pure_with_machine(_randint),
+            "random": pure_with_machine(_random),
         }
     ),
     "re": RE,
@@ -426,4 +439,4 @@ MODULES: dict[str, dict[str, Value]] = {
     ),
 }
 ATTRIBUTES[Module] = lambda inner, name: inner.members.get(name, MISSING)
-TYPE_NAMES[Module] = "module"
+Module.__name__ = "module"

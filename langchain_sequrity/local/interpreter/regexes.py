@@ -12,14 +12,17 @@ from langchain_sequrity.local.interpreter.calls import (
     ATTRIBUTES,
     METHODS,
     MISSING,
+    Implementation,
+    Operation,
     call_value,
+    cautious,
     functions,
+    methods,
     pure_with_machine,
 )
 from langchain_sequrity.local.interpreter.faults import error as RegexError  # noqa: N812
 from langchain_sequrity.local.interpreter.machine import Machine
 from langchain_sequrity.local.interpreter.values import (
-    TYPE_NAMES,
     ErrorType,
     IteratorValue,
     Value,
@@ -27,6 +30,7 @@ from langchain_sequrity.local.interpreter.values import (
     changed_by_calls,
     join_labels,
     split_labels,
+    type_name,
 )
 
 Pattern = regex.Pattern
@@ -45,6 +49,8 @@ _measured: WeakKeyDictionary["Pattern[str]", patterns.Measures] = WeakKeyDiction
 def compile_pattern(machine: Machine, pattern: Any, flags: int = 0) -> "Pattern[str]":
     """`re.compile`. A run pays for a pattern once, before it is compiled."""
     if isinstance(pattern, Pattern):
+        if flags:
+            machine.fail(ValueError, "A compiled pattern takes neither flags nor a position.")
         return pattern
     if not isinstance(pattern, str):
         machine.fail(TypeError, "first argument must be string or compiled pattern")
@@ -79,7 +85,9 @@ def search_in_time(
     machine: Machine, pattern: "Pattern[str]", text: Any, run: Callable[[float], Any]
 ) -> Any:
     """Search a text within the time limit; `run` gets the seconds."""
-    if isinstance(text, str) and len(text) > _measured[pattern].longest_text:
+    if not isinstance(text, str):
+        machine.fail(TypeError, f"expected a string, got '{type_name(text)}'")
+    if len(text) > _measured[pattern].longest_text:
         machine.exhaust("characters for this pattern", _measured[pattern].longest_text)
     machine.check_time()
     longest, left = machine.limits.regex_seconds, machine.seconds_left
@@ -116,15 +124,15 @@ _FLAGS = (
 )
 
 
-def _search(method: str) -> Callable[..., Any]:
-    def call(machine: Machine, pattern: Any, text: Any, flags: int = 0) -> Any:
-        return search_once(machine, method, pattern, text, flags)
+def _search(method: str) -> Implementation:
+    def call(machine: Machine, pattern: Any, string: Any, flags: int = 0) -> Any:
+        return search_once(machine, method, pattern, string, flags)
 
-    return call
+    return pure_with_machine(call)
 
 
-def _findall(machine: Machine, pattern: Any, text: Any, flags: int = 0) -> list[Any]:
-    return [_findall_item(machine, match) for match in _matches(machine, pattern, text, flags)]
+def _findall(machine: Machine, pattern: Any, string: Any, flags: int = 0) -> list[Any]:
+    return [_findall_item(machine, match) for match in _matches(machine, pattern, string, flags)]
 
 
 def _findall_item(machine: Machine, match: "Match[str]") -> Any:
@@ -164,25 +172,26 @@ def _pay_for_matches(machine: Machine, matches: "Iterator[Match[str]]") -> "Iter
         yield match
 
 
-def _finditer(machine: Machine, /, *args: Value, **named: Value) -> Value:
-    inner, mark = split_labels(_MATCHES(machine, list(args), named))
+def _finditer(machine: Machine, pattern: Value, string: Value, flags: Value = 0) -> Value:
+    inner, mark = split_labels(_MATCHES(machine, [pattern, string, flags], {}))
     return IteratorValue((add_labels(match, mark) for match in inner), mark)
 
 
 _MATCHES = pure_with_machine(_matches)
 
 
-def _split(machine: Machine, pattern: Any, text: Any, maxsplit: int = 0, flags: int = 0) -> Any:
+def _split(machine: Machine, pattern: Any, string: Any, maxsplit: int = 0, flags: int = 0) -> Any:
     if maxsplit < 0:
-        return [text]
-    machine.pay_text(len(text))
+        return [string]
     pieces: list[Any] = []
     end = 0
-    for match in _matches(machine, pattern, text, flags, maxsplit):
+    matches = _matches(machine, pattern, string, flags, maxsplit)
+    machine.pay_text(len(string))
+    for match in matches:
         machine.check_items(len(pieces) + match.re.groups + 2)
-        pieces += [text[end : match.start()], *_group_texts(machine, match, None)]
+        pieces += [string[end : match.start()], *_group_texts(machine, match, None)]
         end = match.end()
-    return [*pieces, text[end:]]
+    return [*pieces, string[end:]]
 
 
 def _sub(  # noqa: PLR0917 - the arguments of `re.sub`
@@ -251,11 +260,11 @@ def _replacement(machine: Machine, template: str) -> Callable[["Match[str]"], st
     return expand
 
 
-def _escape(machine: Machine, text: Any) -> str:
-    if not isinstance(text, str):
-        machine.fail(TypeError, "expected a string")
-    machine.pay_text(2 * len(text))
-    return regex.escape(text)
+def _escape(machine: Machine, pattern: Any) -> str:
+    if not isinstance(pattern, str):
+        machine.fail(TypeError, f"escape() argument must be str, not {type_name(pattern)}")
+    machine.pay_text(2 * len(pattern))
+    return regex.escape(pattern)
 
 
 def _group(machine: Machine, match: "Match[str]", *which: Any) -> Any:
@@ -272,35 +281,39 @@ def _group_dict(machine: Machine, match: "Match[str]", default: Any = None) -> A
     return match.groupdict(default)
 
 
+def _searching() -> dict[str, Operation]:
+    """The functions of `re` that are also methods of a pattern."""
+    return {
+        "findall": pure_with_machine(_findall),
+        "finditer": cautious(_finditer),
+        "fullmatch": _search("fullmatch"),
+        "match": _search("match"),
+        "search": _search("search"),
+        "split": pure_with_machine(_split),
+        "sub": cautious(_sub),
+    }
+
+
 RE: dict[str, Value] = {
     **functions(
         {
             "compile": pure_with_machine(compile_pattern),
             "escape": pure_with_machine(_escape),
-            "findall": pure_with_machine(_findall),
-            "finditer": _finditer,
-            "fullmatch": pure_with_machine(_search("fullmatch")),
-            "match": pure_with_machine(_search("match")),
-            "search": pure_with_machine(_search("search")),
-            "split": pure_with_machine(_split),
-            "sub": _sub,
+            **_searching(),
         }
     ),
     **{name: int(getattr(regex, name)) for name in _FLAGS},
     "error": ErrorType("error", RegexError),
 }
-METHODS[Pattern] = {
-    name: RE[name].call
-    for name in ("findall", "finditer", "fullmatch", "match", "search", "split", "sub")
-}
-METHODS[Match] = {
-    "end": pure_with_machine(lambda _, match, *group: match.end(*group)),
-    "group": pure_with_machine(_group),
-    "groupdict": pure_with_machine(_group_dict),
-    "groups": pure_with_machine(_groups),
-    "span": pure_with_machine(lambda _, match, *group: match.span(*group)),
-    "start": pure_with_machine(lambda _, match, *group: match.start(*group)),
-}
+METHODS[Pattern] = methods(_searching())
+METHODS[Match] = methods(
+    {
+        "end": pure_with_machine(lambda _, match, group=0, /: match.end(group)),
+        "group": pure_with_machine(_group),
+        "groupdict": pure_with_machine(_group_dict),
+        "groups": pure_with_machine(_groups),
+        "span": pure_with_machine(lambda _, match, group=0, /: match.span(group)),
+        "start": pure_with_machine(lambda _, match, group=0, /: match.start(group)),
+    }
+)
 ATTRIBUTES[Pattern] = lambda inner, name: inner.pattern if name == "pattern" else MISSING
-TYPE_NAMES[Pattern] = "Pattern"
-TYPE_NAMES[Match] = "Match"

@@ -289,7 +289,8 @@ CARRIERS = frozenset({ListValue, DictValue, SetValue, IteratorValue, ErrorValue,
 ITERABLE = frozenset(
     {str, bytes, tuple, range, ListValue, DictValue, SetValue, IteratorValue, Record}
 )
-TYPE_NAMES: dict[type, str] = {
+# Python's own functions write these names into their errors.
+for _kind, _name in {
     ListValue: "list",
     DictValue: "dict",
     SetValue: "set",
@@ -299,9 +300,12 @@ TYPE_NAMES: dict[type, str] = {
     Method: "builtin_function_or_method",
     TypeValue: "type",
     ErrorType: "type",
+    ErrorValue: "Exception",
     Marker: "type",
+    Record: "BaseModel",
     ToolValue: "function",
-}
+}.items():
+    _kind.__name__ = _name
 
 
 def changed_by_calls(function: Value) -> list[Any]:
@@ -324,4 +328,4 @@ def type_name(inner: Value) -> str:
         return str(inner.model.name)
     if isinstance(inner, ErrorValue):
         return inner.type.name
-    return TYPE_NAMES.get(type(inner)) or type(inner).__name__
+    return type(inner).__name__

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 from langchain_sequrity.local.interpreter.builtins import BUILTINS, ERRORS
 from langchain_sequrity.local.interpreter.calls import METHODS
-from langchain_sequrity.local.interpreter.values import TYPE_NAMES
 
 VALUES: dict[str, tuple[str, ...]] = {
     "int": ("0", "1", "-3", "7", "100", "10**20"),
@@ -126,7 +125,7 @@ def _operators(rng: random.Random) -> Iterator[Cell]:
 
 
 def _methods(rng: random.Random) -> Iterator[Cell]:
-    named = {TYPE_NAMES.get(kind, kind.__name__): kind for kind in METHODS}
+    named = {kind.__name__: kind for kind in METHODS}
     for kind in VALUES:
         table = METHODS.get(named.get(kind, type(None)), {})
         for name in table:

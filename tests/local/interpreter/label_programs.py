@@ -209,6 +209,8 @@ PRECISE = {
     "builtins: precise(_type_of)": "type([s]) == list",
     "builtins: precise(_zip)": "list(zip([s, p], [s, p]))[1][0]",
     # methods of containers
+    "methods: precise(_list_copy)": "[s, p].copy()[1]",
+    "methods: precise(_dict_keys)": "{'a': s}.keys()[0]",
     "methods: precise(_list_append)": "x = [p]\nx.append(s)\nlen(x)",
     "methods: precise(_list_extend)": "x = [p]\nx.extend([s])\nlen(x)",
     "methods: precise(_list_insert)": "x = [p]\nx.insert(0, s)\nlen(x)",

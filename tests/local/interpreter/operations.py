@@ -1320,9 +1320,8 @@ PLAIN = ("type(V).__name__", "V is None", "V == 1", "bool(V)", "str(V)")
 
 # -- what is covered
 
-_KIND_OF = {"ListValue": "list", "DictValue": "dict", "SetValue": "set", "Record": "record"}
-_KIND_OF |= {"Pattern": "pattern", "Match": "match", "ErrorValue": "error"}
-_KIND_OF |= {"TypeValue": "type", "Model": "type", "Module": "module"}
+_KIND_OF = {"Pattern": "pattern", "Match": "match", "Exception": "error", "BaseModel": "record"}
+_KIND_OF |= {"ModelMetaclass": "type"}
 _SAME_METHODS = {"bool": "int"}
 _ALIASES = {"clock": "time"}
 _FROM = {
