@@ -397,11 +397,11 @@ def refuse(expected: str, body: Any, reply: Reply) -> NoReturn:
     ) from None
 
 
-def count(usage: Mapping[str, Any], name: str) -> int:
-    """Return the token count under a name, 0 if absent. Raises `TypeError` for other types."""
-    found = usage.get(name) or 0
-    if not isinstance(found, int):
-        msg = f"`{name}` is not an integer."
+def count(usage: Mapping[str, Any], name: str) -> int | None:
+    """Return the token count under a name, if there is one. Raises `TypeError` for other values."""
+    found = usage.get(name)
+    if found is not None and (type(found) is not int or found < 0):
+        msg = f"`{name}` is not a number of tokens."
         raise TypeError(msg)
     return found
 
@@ -411,8 +411,8 @@ def usage_metadata(
     output_tokens: int,
     total_tokens: int = 0,
     *,
-    inputs: Mapping[str, Any],
-    outputs: Mapping[str, Any],
+    inputs: Mapping[str, int | None],
+    outputs: Mapping[str, int | None],
 ) -> UsageMetadata:
     """Make LangChain's token counts.
 
@@ -446,17 +446,17 @@ def openai_usage(usage: Mapping[str, Any], inputs: str, outputs: str) -> UsageMe
     read = usage.get(f"{inputs}_tokens_details") or {}
     written = usage.get(f"{outputs}_tokens_details") or {}
     return usage_metadata(
-        count(usage, f"{inputs}_tokens"),
-        count(usage, f"{outputs}_tokens"),
-        count(usage, "total_tokens"),
+        count(usage, f"{inputs}_tokens") or 0,
+        count(usage, f"{outputs}_tokens") or 0,
+        count(usage, "total_tokens") or 0,
         inputs={
-            "cache_read": read.get("cached_tokens"),
-            "cache_creation": read.get("cache_write_tokens"),
-            "audio": read.get("audio_tokens"),
+            "cache_read": count(read, "cached_tokens"),
+            "cache_creation": count(read, "cache_write_tokens"),
+            "audio": count(read, "audio_tokens"),
         },
         outputs={
-            "reasoning": written.get("reasoning_tokens"),
-            "audio": written.get("audio_tokens"),
+            "reasoning": count(written, "reasoning_tokens"),
+            "audio": count(written, "audio_tokens"),
         },
     )
 

@@ -360,6 +360,8 @@ def _read_content(message: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
         for key, value in message.items()
         if key not in _MESSAGE_FIELDS and value is not None and value != []
     }
+    if "annotations" in extra:
+        extra["annotations"] = [{**one} for one in extra["annotations"]]
     # Servers use both names; LangChain knows the first.
     if reasoning := message.get("reasoning_content") or message.get("reasoning"):
         extra["reasoning_content"] = reasoning

@@ -372,9 +372,9 @@ def read_reply(reply: Reply, describe: Describe) -> list[AIMessage]:
 
 def _read_content(blocks: list[Any]) -> str | list[str | dict[Any, Any]]:
     read = [_read_block(block) for block in blocks]
-    if len(read) == 1 and read[0]["type"] == "text" and not read[0].get("citations"):
-        text: str = read[0]["text"]
-        return text
+    texts: list[str] = [block["text"] for block in read if block["type"] == "text"]
+    if len(read) == len(texts) == 1 and not read[0].get("citations"):
+        return texts[0]
     return cast("list[str | dict[Any, Any]]", read)
 
 
@@ -385,9 +385,15 @@ def _read_block(block: Mapping[str, Any]) -> Block:
     """
     for key in _STRINGS:
         _string(block.get(key, ""))
+    _check_citations(block.get("citations"))
     if block["type"] == "thinking" and "thinking" not in block:
         return {**block, "thinking": block["text"]}
     return dict(block)
+
+
+def _check_citations(citations: Any) -> None:
+    for citation in citations or ():
+        _string(citation.get("type", ""))
 
 
 def _string(value: Any) -> str:
@@ -435,22 +441,19 @@ def _refusal(body: Mapping[str, Any]) -> dict[str, Any]:
 
 def _usage(usage: Mapping[str, Any]) -> UsageMetadata:
     """Token counts. The format does not count cached tokens as `input_tokens`; LangChain does."""
-    details: dict[str, Any] = {
-        "cache_read": usage.get("cache_read_input_tokens"),
-        "cache_creation": usage.get("cache_creation_input_tokens"),
-    }
+    cache_read = count(usage, "cache_read_input_tokens")
+    created = count(usage, "cache_creation_input_tokens")
+    details = {"cache_read": cache_read, "cache_creation": created}
     by_lifetime = usage.get("cache_creation") or {}
-    lifetimes = {name: by_lifetime[name] for name in _LIFETIMES if by_lifetime.get(name)}
+    lifetimes = {name: found for name in _LIFETIMES if (found := count(by_lifetime, name))}
     if lifetimes:  # instead of their sum, which LangChain would count a second time
+        created = sum(lifetimes.values())
         details |= {"cache_creation": 0, **lifetimes}
-    cached = count(usage, "cache_read_input_tokens")
-    cached += sum(lifetimes.values()) or count(usage, "cache_creation_input_tokens")
-    thinking = (usage.get("output_tokens_details") or {}).get("thinking_tokens")
     return usage_metadata(
-        count(usage, "input_tokens") + cached,
-        count(usage, "output_tokens"),
+        (count(usage, "input_tokens") or 0) + (cache_read or 0) + (created or 0),
+        count(usage, "output_tokens") or 0,
         inputs=details,
-        outputs={"reasoning": thinking},
+        outputs={"reasoning": count(usage.get("output_tokens_details") or {}, "thinking_tokens")},
     )
 
 
@@ -571,7 +574,9 @@ class MessagesReader(FormatReader):
             return self._arguments(index, _string(delta["partial_json"]))
         if kind == "citations_delta":
             self._is_text = False
-            return self._text(index, "", [delta["citation"]])
+            citations = [delta["citation"]]
+            _check_citations(citations)
+            return self._text(index, "", citations)
         if kind == "thinking_delta":
             thought = _string(delta["thinking"])
             return _chunk({"type": "thinking", "thinking": thought, "index": index})

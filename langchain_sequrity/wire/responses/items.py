@@ -85,7 +85,9 @@ def _item(item: Item) -> Block:
     if is_block(string(item, "type")):
         msg = f"`{item['type']}` is a type of block that responses do not have."
         raise TypeError(msg)
-    return {key: value for key, value in item.items() if value is not None and key not in _MARKS}
+    block = {k: value for k, value in item.items() if value is not None and k not in _MARKS}
+    string({"id": "", **block}, "id")
+    return block
 
 
 def is_block(kind: str) -> bool:
