@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Literal, get_args
 
 from langchain_sequrity.errors import UsageError
-from langchain_sequrity.suggestions import nearest
+from langchain_sequrity.suggestions import suggest
 
 OnDenied = Literal["raise", "message", "interrupt"]
 """Raise `PolicyDenied`, return a message, or ask a human about a soft denial."""
@@ -51,5 +51,5 @@ def check_on_denied(given: object, taker: Taker) -> None:
     msg = f"`on_denied` must be {', '.join(others)} or {last} for {taker}; got {given!r}."
     if isinstance(value, str):
         why_not = _WHY_NOT.get((taker, value))
-        msg = f"{msg[:-1]}: {why_not}." if why_not else f"{msg} {nearest(value, taken)}".rstrip()
+        msg = f"{msg[:-1]}: {why_not}." if why_not else f"{msg} {suggest(value, taken)}".rstrip()
     raise UsageError(msg)

@@ -93,7 +93,7 @@ class PatternTooLarge(PatternError):
 
 
 @dataclass(frozen=True, slots=True)
-class Measures:
+class PatternMeasures:
     """The measures of a pattern.
 
     Attributes:
@@ -134,7 +134,7 @@ _CHARACTER = _PatternPart(1, 1, 1, 1, kind="character")
 _ANCHOR = _PatternPart(1, kind="anchor")
 
 
-def _then(first: _PatternPart, second: _PatternPart) -> _PatternPart:
+def _concatenated(first: _PatternPart, second: _PatternPart) -> _PatternPart:
     return _PatternPart(
         first.size + second.size,
         first.low + second.low,
@@ -145,7 +145,7 @@ def _then(first: _PatternPart, second: _PatternPart) -> _PatternPart:
     )
 
 
-def _either(first: _PatternPart, second: _PatternPart) -> _PatternPart:
+def _alternatives(first: _PatternPart, second: _PatternPart) -> _PatternPart:
     return _PatternPart(
         first.size + second.size + 2,
         min(first.low, second.low),
@@ -187,7 +187,7 @@ class _OpenGroup:
 
     def add(self, part: _PatternPart) -> None:
         if self.last is not None:
-            self.before = _then(self.before, self.last)
+            self.before = _concatenated(self.before, self.last)
         self.last = part
 
     def next_branch(self) -> None:
@@ -196,13 +196,13 @@ class _OpenGroup:
 
     @property
     def sequence(self) -> _PatternPart:
-        return self.before if self.last is None else _then(self.before, self.last)
+        return self.before if self.last is None else _concatenated(self.before, self.last)
 
     @property
     def whole(self) -> _PatternPart:
         whole = self.sequence
         for branch in self.branches:
-            whole = _either(whole, branch)
+            whole = _alternatives(whole, branch)
         return whole
 
 
@@ -218,15 +218,15 @@ class _PatternParser:
         self._has_brace = False
         self._repeats_groups = False
 
-    def measures(self) -> Measures:
+    def measures(self) -> PatternMeasures:
         self._global_flags()
         while self._skip() < len(self._text):
-            self._one()
+            self._atom()
         if len(self._open) > 1:
             self._refuse("a parenthesis is not closed")
         whole = self._group.whole
         self._check_size(whole.size)
-        return Measures(
+        return PatternMeasures(
             size=whole.size,
             groups=len(self._groups),
             repeats_groups=self._repeats_groups,
@@ -285,7 +285,7 @@ class _PatternParser:
 
     # -- parts
 
-    def _one(self) -> None:
+    def _atom(self) -> None:
         char = self._text[self._at]
         reader = _READERS.get(char)
         if reader is not None:
@@ -519,7 +519,7 @@ _READERS: dict[str, Callable[[_PatternParser], None]] = {
 }
 
 
-def measure(pattern: str, flags: int = 0) -> Measures:
+def measure(pattern: str, flags: int = 0) -> PatternMeasures:
     r"""Measure a pattern without compiling it.
 
     Args:
@@ -618,7 +618,7 @@ def _compiled(pattern: str, flags: int) -> "Engine[str]":
         raise PatternError(str(getattr(error, "msg", "it cannot be compiled"))) from None
 
 
-class Budget:
+class TimeBudget:
     """The remaining seconds for the patterns of one phase of a call.
 
     These are seconds of CPU time of the thread, so a busy machine does not make rules uncertain.
@@ -629,7 +629,7 @@ class Budget:
     def __init__(self, seconds: float = SECONDS_PER_CALL) -> None:
         self.left = seconds
 
-    def ask(self, search: Callable[[str], object], text: str) -> bool | None:
+    def run_search(self, search: Callable[[str], object], text: str) -> bool | None:
         """Whether a search finds something; `None` if the time is over before or during it."""
         if self.left <= 0:
             return None
@@ -698,8 +698,8 @@ class Pattern:
         # A negative number would mean no limit.
         return search(text, timeout=max(seconds, 0)) is not None
 
-    def asked(
-        self, text: str, budget: Budget, *, seconds: float = math.inf, whole: bool = False
+    def finds_within(
+        self, text: str, budget: TimeBudget, *, seconds: float = math.inf, whole: bool = False
     ) -> bool | None:
         """Whether a text contains a match, with a time budget for several searches.
 
@@ -713,4 +713,4 @@ class Pattern:
             Whether there is a match; `None` if the time is not enough.
         """
         limit = min(seconds, budget.left)
-        return budget.ask(lambda text: self.finds(text, seconds=limit, whole=whole), text)
+        return budget.run_search(lambda text: self.finds(text, seconds=limit, whole=whole), text)

@@ -49,11 +49,11 @@ from langchain_sequrity.headers import PolicyHeader
 from langchain_sequrity.sqrt import Finding, Policy, parse, printed
 from langchain_sequrity.sqrt.coerce import header_bytes
 from langchain_sequrity.sqrt.compiler import compiled_tools, ignore_findings
-from langchain_sequrity.sqrt.lint import Mode, pointed_out
+from langchain_sequrity.sqrt.lint import Mode, findings_with_carets
 from langchain_sequrity.sqrt.matchers import MatchBudget
 from langchain_sequrity.sqrt.nodes import Binding, Declaration, Name, has_rules, tools_of, walk
 from langchain_sequrity.strict_json import dumps
-from langchain_sequrity.suggestions import nearest
+from langchain_sequrity.suggestions import suggest
 from langchain_sequrity.wire.exchange import Reply, ServiceCall, read_object
 from langchain_sequrity.wire.policy_generation import (
     DEFAULT_RETRIES,
@@ -273,7 +273,7 @@ def proposed(reply: PolicyReply, request: PolicyRequest, *, limit: int) -> Polic
         raise _bad(text, str(error)) from None
     found = review(text, request)
     if found.faults:
-        raise _bad(text, pointed_out(text, found.faults))
+        raise _bad(text, findings_with_carets(text, found.faults))
     if not has_rules(policy):
         raise _bad(text, "It has no rule for any tool.")
     if (size := header_bytes(text, policy)) > limit:
@@ -342,7 +342,7 @@ def read_model(
             "Pass arguments for the model to the model. They are allowed here only beside the name "
             "of a model."
         )
-        near = "" if wrong in SequrityChatModel.model_fields else nearest(wrong, names)
+        near = "" if wrong in SequrityChatModel.model_fields else suggest(wrong, names)
         msg = f"`{wrong}` is not an argument of `PolicyGenTool`. {near or of_model}"
         raise UsageError(msg)
     found: Any = model

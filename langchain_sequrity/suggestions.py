@@ -11,7 +11,7 @@ _MAX_NAMES = 50
 _MAX_DIFFERENCE = 3
 
 
-def nearest(name: str, names: Iterable[str]) -> str:
+def suggest(name: str, names: Iterable[str]) -> str:
     """Suggest the nearest of names from a caller, a tool or a policy.
 
     The time of a comparison grows with the square of the length, so only names of usual length are
@@ -32,11 +32,11 @@ def nearest(name: str, names: Iterable[str]) -> str:
         ```
     """
     alike = (one for one in names if abs(len(one) - len(name)) <= _MAX_DIFFERENCE)
-    near = nearest_own(name, islice(alike, _MAX_NAMES))
-    return meant(near) if near else ""
+    near = nearest_name(name, islice(alike, _MAX_NAMES))
+    return did_you_mean(near) if near else ""
 
 
-def nearest_own(name: str, names: Iterable[str], *, alike: float = 0.6) -> str:
+def nearest_name(name: str, names: Iterable[str], *, alike: float = 0.6) -> str:
     """Find the nearest of this package's own names, of any length; empty without a similar name.
 
     Args:
@@ -48,6 +48,6 @@ def nearest_own(name: str, names: Iterable[str], *, alike: float = 0.6) -> str:
     return near[0] if near else ""
 
 
-def meant(name: str) -> str:
+def did_you_mean(name: str) -> str:
     """The question whether a name was meant."""
     return f"Did you mean `{plain(name)}`?"

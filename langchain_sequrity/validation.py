@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails, PydanticCustomError
 
-from langchain_sequrity.suggestions import meant, nearest_own
+from langchain_sequrity.suggestions import did_you_mean, nearest_name
 
 _INTEGER_LIMIT = 2**63
 _MAX_NAME = 60
@@ -81,9 +81,9 @@ def unknown_names(
     """
     sentences = []
     for name in names[:_MAX_UNKNOWN]:
-        near = nearest_own(str(name), paths, alike=_MIN_SIMILARITY)
+        near = nearest_name(str(name), paths, alike=_MIN_SIMILARITY)
         fields = ", ".join(f"`{one}`" for one in known)
-        advice = meant(paths[near]) if near else f"Known fields are {fields}.{more}"
+        advice = did_you_mean(paths[near]) if near else f"Known fields are {fields}.{more}"
         sentences.append(f"Unknown field {shown(name)} in {where}. {advice}")
     if len(names) > _MAX_UNKNOWN:
         sentences.append(f"{len(names) - _MAX_UNKNOWN} more names are unknown.")

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from langchain_sequrity import patterns
 from langchain_sequrity.patterns import (
-    Budget,
     Pattern,
     PatternError,
     PatternTooLarge,
+    TimeBudget,
     check_together,
     measure,
 )
@@ -216,7 +216,7 @@ def test_a_longer_text_is_not_searched() -> None:
     assert not pattern.finds("c" * longest, seconds=5)
     with pytest.raises(TimeoutError, match="longer than 300000 characters"):
         pattern.finds("c" * (longest + 1), seconds=5)
-    assert pattern.asked("c" * (longest + 1), Budget()) is None
+    assert pattern.finds_within("c" * (longest + 1), TimeBudget()) is None
 
 
 @pytest.mark.parametrize(
@@ -234,10 +234,10 @@ def test_a_pattern_that_may_scan_a_text_repeatedly_may_not_search_a_long_text(te
 
 
 def test_searches_share_the_time_of_a_budget() -> None:
-    budget, slow = Budget(0.2), Pattern("(a|aa)+$")
+    budget, slow = TimeBudget(0.2), Pattern("(a|aa)+$")
     while budget.left > 0:
-        assert slow.asked("a" * 5_000 + "!", budget) is None
-    assert Pattern("a").asked("a", budget) is None
+        assert slow.finds_within("a" * 5_000 + "!", budget) is None
+    assert Pattern("a").finds_within("a", budget) is None
 
 
 def test_unused_compiled_patterns_are_dropped() -> None:

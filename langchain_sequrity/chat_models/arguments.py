@@ -21,7 +21,7 @@ from pydantic_core import PydanticUndefined
 from langchain_sequrity.chat_models.sessions import OnSessionExpired
 from langchain_sequrity.headers import ConfigHeader, FeaturesHeader, PolicyHeader
 from langchain_sequrity.on_denied import OnDeniedTurn
-from langchain_sequrity.suggestions import meant, nearest_own
+from langchain_sequrity.suggestions import did_you_mean, nearest_name
 from langchain_sequrity.transport import AsyncHttpClient, HttpClient, HttpTimeout
 from langchain_sequrity.wire.routes import AnthropicProvider, EndpointType, OpenAIProvider
 
@@ -206,9 +206,9 @@ def advice_on(name: str, names: Collection[str]) -> str:
             return f"`{other}` has it."
     near = _OTHER_NAMES.get(name)
     if near not in names:
-        near = nearest_own(name, names)
+        near = nearest_name(name, names)
     if near:
-        return meant(near)
+        return did_you_mean(near)
     return "A field of the request's body goes into `model_kwargs`."
 
 

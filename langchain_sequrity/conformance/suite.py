@@ -12,7 +12,7 @@ from langchain_sequrity.conformance.client import Client, Target, Unanswered, Un
 from langchain_sequrity.conformance.probes import Outcome, Probe, Verdict, judge, load_probes
 from langchain_sequrity.display import plain
 from langchain_sequrity.errors import UsageError
-from langchain_sequrity.suggestions import nearest
+from langchain_sequrity.suggestions import suggest
 from langchain_sequrity.transport import HttpClient
 from langchain_sequrity.transport.redaction import Redactor
 
@@ -198,7 +198,7 @@ def chosen(only: Iterable[str] = ()) -> list[Probe]:
             if (one.id.startswith(name[:-1]) if is_prefix else one.id == name)
         ]
         if not some:
-            advice = nearest(name, list(PROBES))
+            advice = suggest(name, list(PROBES))
             msg = f"There is no probe `{plain(name, limit=80)}`. {advice}".rstrip()
             raise UsageError(msg)
         found.update((one.id, one) for one in some)

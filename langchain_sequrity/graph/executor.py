@@ -47,7 +47,7 @@ from langchain_sequrity.headers import ConfigHeader, FeaturesHeader, PolicyHeade
 from langchain_sequrity.headers.config import FsmConfig, ResponseFormatConfig
 from langchain_sequrity.headers.policy_fit import unfit_for_tools, warn_of_policy
 from langchain_sequrity.on_denied import check_on_denied
-from langchain_sequrity.suggestions import nearest
+from langchain_sequrity.suggestions import suggest
 from langchain_sequrity.wire.routes import is_loopback
 
 
@@ -479,7 +479,7 @@ def read_history(given: object, base_url: str) -> History:
     if given == "auto":
         return "new" if is_loopback(urlsplit(base_url).hostname or "") else "whole"
     if given not in get_args(History):
-        advice = nearest(given, ["auto", *get_args(History)]) if isinstance(given, str) else ""
+        advice = suggest(given, ["auto", *get_args(History)]) if isinstance(given, str) else ""
         msg = f'`history` must be "auto", "whole" or "new"; got {given!r}. {advice}'
         raise UsageError(msg.rstrip())
     return cast("History", given)

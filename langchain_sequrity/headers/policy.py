@@ -164,9 +164,9 @@ class PolicyHeader(Header):
         codes = self.codes
         if codes is not None and codes.code and codes.language != "cedar" and not self.auto_gen:
             # Only clients with a policy import the language.
-            from langchain_sequrity.sqrt.coerce import read_early  # noqa: PLC0415
+            from langchain_sequrity.sqrt.coerce import check_policy_text  # noqa: PLC0415
 
-            read_early(codes.code)
+            check_policy_text(codes.code)
         return self
 
     @classmethod

@@ -17,9 +17,9 @@ from langchain_sequrity.display import plain
 from langchain_sequrity.labels import Combine, Labels
 from langchain_sequrity.local.screening import Ask, Detection, Screen
 from langchain_sequrity.sqrt import Argument, Call, Engine, Reason, Verdict
-from langchain_sequrity.sqrt.coerce import Arguments, completed
+from langchain_sequrity.sqrt.coerce import ToolArguments, with_defaults
 from langchain_sequrity.sqrt.context import result_labels
-from langchain_sequrity.sqrt.verdict import denial_of, of_call
+from langchain_sequrity.sqrt.verdict import call_facts, denial_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ class Gate:
         engines: Sequence[Engine],
         screen: Screen,
         ask: Ask,
-        tools: Mapping[str, Arguments],
+        tools: Mapping[str, ToolArguments],
     ) -> None:
         self._engines = engines
         self._tools = tools
@@ -116,7 +116,7 @@ class Gate:
             return GatedCall(withheld, session, None, findings, seen.denied)
         if findings:
             call = _with_values(call, seen.value)
-        judged = completed(call, self._tools)
+        judged = with_defaults(call, self._tools)
         session = self._engines[0].before(judged, session)
         verdict = self._decide(judged, session)
         return GatedCall(call, session, verdict, findings)
@@ -142,7 +142,7 @@ class Gate:
         Returns:
             The check, and the session's labels as if this call had returned, too.
         """
-        judged = completed(checked.call, self._tools)
+        judged = with_defaults(checked.call, self._tools)
         session = self._engines[0].before(judged, session)
         beside = replace(checked, session=session, verdict=self._decide(judged, session))
         return beside, self._engines[0].foreseen(judged, session)
@@ -161,7 +161,7 @@ class Gate:
         labels = result_labels(call, returned.labels, returned.combine)
         seen = self._screen.look_at(returned.value, ask=self._ask)
         result = Argument(seen.value, labels)
-        judged = completed(call, self._tools)
+        judged = with_defaults(call, self._tools)
         labels, session = self._engines[0].after(judged, result, session)
         return CheckedResult(replace(result, labels=labels), session, seen.findings)
 
@@ -247,7 +247,7 @@ def _denial(checked: GatedCall) -> Denial:
     if checked.verdict is not None:
         return denial_of(checked.verdict, checked.call)
     found = checked.denied
-    denial = Denial(checked.call.tool, "content", "hard", certain=True, **of_call(checked.call))
+    denial = Denial(checked.call.tool, "content", "hard", certain=True, **call_facts(checked.call))
     return denial if found is None else replace(denial, rule=found.name, reason=str(found))
 
 

@@ -23,7 +23,7 @@ from langchain_sequrity.local.refusals import refuse
 from langchain_sequrity.sqrt import parse
 from langchain_sequrity.sqrt.coerce import MAX_HEADER_BYTES
 from langchain_sequrity.sqrt.lexer import MAX_CHARACTERS
-from langchain_sequrity.sqrt.lint import pointed_out
+from langchain_sequrity.sqrt.lint import findings_with_carets
 from langchain_sequrity.sqrt.lint.checked_policy import shape_of
 from langchain_sequrity.sqrt.nodes import Policy, ToolBlock, has_rules, items_of
 from langchain_sequrity.strict_json import dumps
@@ -261,4 +261,4 @@ def _mistakes(text: str, request: PolicyRequest) -> str:
             "The answer is the sample of the instructions, which shows the language and protects "
             "nothing that the request is about. Write rules for what the request asks."
         )
-    return pointed_out(text, review(text, request).faults)
+    return findings_with_carets(text, review(text, request).faults)

@@ -15,7 +15,7 @@ from uuid import UUID
 
 from langchain_sequrity.display import plain
 from langchain_sequrity.local.refusals import refuse
-from langchain_sequrity.patterns import Budget, Pattern, PatternError, PatternTooLarge
+from langchain_sequrity.patterns import Pattern, PatternError, PatternTooLarge, TimeBudget
 from langchain_sequrity.strict_json import loads
 
 _DEEPEST = 16
@@ -183,7 +183,7 @@ class _Filler:
         self._prompt = prompt
         self._left = _MOST_VALUES
         self._depth = 0
-        self._time = Budget(0.05)  # seconds for all patterns
+        self._time = TimeBudget(0.05)  # seconds for all patterns
 
     def value(self, schema: Any, name: str, given: Any = None) -> Any:
         self._left -= 1
@@ -339,7 +339,7 @@ class _Filler:
         except PatternError:  # other dialects have features that are not supported here
             return None, example
         self._left -= compiled.measures.size // _COPIED_PER_VALUE
-        return lambda text: compiled.asked(text, self._time), example
+        return lambda text: compiled.finds_within(text, self._time), example
 
 
 def _branches(schema: Schema) -> list[Any]:

@@ -22,7 +22,7 @@ from langchain_sequrity.local.refusals import refuse
 from langchain_sequrity.local.services import TurnInputs
 from langchain_sequrity.local.tool_results import MARK, BadResult, read_result
 from langchain_sequrity.sqrt import Argument, Call
-from langchain_sequrity.sqrt.coerce import tools_sent
+from langchain_sequrity.sqrt.coerce import arguments_of_sent_tools
 from langchain_sequrity.strict_json import as_text
 from langchain_sequrity.wire.exchange import CHECK_KEY, ChatRequest
 
@@ -120,7 +120,7 @@ class _PolicyGuard:
     def __init__(self, state: SingleState, inputs: TurnInputs) -> None:
         configuration, services = inputs.configuration, inputs.services
         models = Models(services.backend, inputs.endpoint_type, inputs.request.model, {})
-        tools = tools_sent(inputs.request.tools)
+        tools = arguments_of_sent_tools(inputs.request.tools)
         self.state = state
         self._fsm = configuration.fsm
         self._gate = Gate((configuration.engine,), configuration.screen, models.score, tools)

@@ -19,7 +19,7 @@ from langchain_sequrity.labels import BadLabels, Combine, Labels, make_labels
 from langchain_sequrity.local import limits
 from langchain_sequrity.local.conversation import text_of
 from langchain_sequrity.local.policy_gate import ToolReturn
-from langchain_sequrity.patterns import Budget, Pattern
+from langchain_sequrity.patterns import Pattern, TimeBudget
 from langchain_sequrity.strict_json import TooDeep, as_text, loads, nests_deeper
 
 MARK = "is_sequrity_var"
@@ -221,7 +221,7 @@ def _is_error(message: ToolMessage, text: str, fsm: FsmConfig, ask: AskWhetherEr
         return looks_like_error(looked_at)
     # In doubt it is an error, and the program can handle it.
     pattern = _pattern(fsm.detect_tool_error_regex_pattern)
-    return pattern.asked(looked_at, Budget(_MATCH_SECONDS)) is not False
+    return pattern.finds_within(looked_at, TimeBudget(_MATCH_SECONDS)) is not False
 
 
 _pattern = lru_cache(maxsize=_REMEMBERED)(Pattern)

@@ -35,7 +35,7 @@ from langchain_sequrity.headers import PolicyHeader, coerce
 from langchain_sequrity.labels import NO_LABELS, Labels
 from langchain_sequrity.middleware.denials import hard_denial
 from langchain_sequrity.sqrt import Argument, Call, Verdict, check
-from langchain_sequrity.sqrt.coerce import Arguments, arguments_of, completed
+from langchain_sequrity.sqrt.coerce import ToolArguments, arguments_of, with_defaults
 from langchain_sequrity.sqrt.verdict import denial_of as denial_of_verdict
 
 _PLAIN = frozenset({type(None), str, bool, int, float})
@@ -72,7 +72,7 @@ def bound(tool: BaseTool | None, args: Mapping[str, Any]) -> Mapping[str, Any] |
     return None if canonical(found) == canonical(args) else found
 
 
-def _arguments(tool: BaseTool) -> Arguments:
+def _arguments(tool: BaseTool) -> ToolArguments:
     """The arguments of a tool, with the schemas by the names with which it takes them."""
     found = arguments_of([tool])[tool.name]
     fields = getattr(tool.args_schema, "model_fields", {})
@@ -219,7 +219,7 @@ class AgentPolicy:
         self._looks_at_agent = tools == "agent"
         self._fitting: dict[tuple[int, ...], list[BaseTool]] = {}
         self._learned: dict[int, BaseTool] = {}
-        self._tools: dict[str, Arguments] = {}
+        self._tools: dict[str, ToolArguments] = {}
         self.nesting: set[str] = set()
         if isinstance(tools, str):
             if tools != "agent":
@@ -263,10 +263,10 @@ class AgentPolicy:
             try:
                 found = _arguments(tool)
             except Exception:  # noqa: BLE001 - a schema without a JSON form raises anything
-                found = Arguments()
+                found = ToolArguments()
             known = self._tools.setdefault(tool.name, found)
             if canonical(known.defaults) != canonical(found.defaults):
-                self._tools[tool.name] = Arguments()
+                self._tools[tool.name] = ToolArguments()
 
     def _check(self, tools: Sequence[Tool]) -> None:
         faults = [
@@ -354,7 +354,7 @@ class AgentPolicy:
     def _call(self, tool: str, args: Args, seen: Labels) -> Call:
         labels = self.argument_labels(seen)
         call = Call(tool, {name: Argument(value, labels) for name, value in args.items()})
-        return completed(call, self._tools)
+        return with_defaults(call, self._tools)
 
 
 def _hashed(facts: Sequence[Any]) -> str:

@@ -35,13 +35,13 @@ from langchain_sequrity.sqrt.engine import compile_policy
 from langchain_sequrity.sqrt.nodes import Policy, Position
 from langchain_sequrity.sqrt.parser import MAX_DIGITS, parse
 from langchain_sequrity.sqrt.printer import (
-    certain_regex,
-    certain_text,
+    checked_name,
     encodable,
     printed,
     printed_node,
     printed_value,
-    written_name,
+    unambiguous_regex,
+    unambiguous_text,
 )
 
 NOWHERE = Position(0, 0)
@@ -86,7 +86,7 @@ def matching(pattern: str | re.Pattern[str], *, length: Interval | None = None) 
 
 def regex(pattern: object) -> nodes.TextLiteral:
     """A regex as a literal."""
-    return nodes.TextLiteral(certain_regex(_text(pattern, "A pattern")), "matching", NOWHERE)
+    return nodes.TextLiteral(unambiguous_regex(_text(pattern, "A pattern")), "matching", NOWHERE)
 
 
 def like(pattern: str, *, length: Interval | None = None) -> nodes.TextDomain:
@@ -105,7 +105,9 @@ def like(pattern: str, *, length: Interval | None = None) -> nodes.TextDomain:
     Raises:
         UsageError: If the wildcard could be read in several ways.
     """
-    text = nodes.TextLiteral(certain_text(_text(pattern, "A pattern"), "wildcard"), "like", NOWHERE)
+    text = nodes.TextLiteral(
+        unambiguous_text(_text(pattern, "A pattern"), "wildcard"), "like", NOWHERE
+    )
     return nodes.TextDomain(text, _length(length), NOWHERE)
 
 
@@ -181,9 +183,9 @@ def _interval(
     first, last = (None if end is None else constant(end) for end in (low, high))
     ends: Any = (first, last, low_open, high_open, NOWHERE)
     match first or last:
-        case nodes.Moment():
+        case nodes.TimeLiteral():
             return nodes.TimeDomain(*ends)
-        case nodes.Number(value=value):
+        case nodes.NumberLiteral(value=value):
             kind: Literal["int", "float"] = "int" if isinstance(value, int) else "float"
             return nodes.NumberDomain(kind, nodes.Range(*ends), NOWHERE)
     bound = shown(high if low is None else low)
@@ -200,9 +202,9 @@ def element(value: object) -> nodes.Element:
         return value
     found = constant(value)
     match found:
-        case nodes.Boolean(value=flag):
+        case nodes.BooleanLiteral(value=flag):
             return nodes.BoolDomain(flag, NOWHERE)
-        case nodes.Moment():
+        case nodes.TimeLiteral():
             return nodes.TimeDomain(found, found, low_open=False, high_open=False, at=NOWHERE)
         case _:
             return found
@@ -210,14 +212,14 @@ def element(value: object) -> nodes.Element:
 
 def label(value: object) -> nodes.TextLiteral:
     """A Python value as an element of a set of labels."""
-    return nodes.TextLiteral(certain_text(_text(value, "A label")), "plain", NOWHERE)
+    return nodes.TextLiteral(unambiguous_text(_text(value, "A label")), "plain", NOWHERE)
 
 
 def constant(value: object) -> nodes.Constant:
     """A Python value as a literal on one side of `==`."""
     match value:
         case bool():
-            return nodes.Boolean(value, NOWHERE)
+            return nodes.BooleanLiteral(value, NOWHERE)
         case str():
             return label(value)
         case int() | float():
@@ -229,9 +231,9 @@ def constant(value: object) -> nodes.Constant:
             raise UsageError(msg)
 
 
-def _number(value: float) -> nodes.Number:
+def _number(value: float) -> nodes.NumberLiteral:
     plain_value = float(value) if isinstance(value, float) else int(value)
-    number = nodes.Number(plain_value, NOWHERE)
+    number = nodes.NumberLiteral(plain_value, NOWHERE)
     if isnan(plain_value):
         msg = "SQRT has no `nan`. Use another number."
         raise UsageError(msg)
@@ -243,11 +245,11 @@ def _number(value: float) -> nodes.Number:
     return number
 
 
-def _moment(value: datetime) -> nodes.Moment:
+def _moment(value: datetime) -> nodes.TimeLiteral:
     if value.tzinfo is None:
         msg = f"The zone of {shown(value)} is unknown. Give it one: `datetime(…, tzinfo=UTC)`."
         raise UsageError(msg)
-    return nodes.Moment(value.isoformat(), NOWHERE)
+    return nodes.TimeLiteral(value.isoformat(), NOWHERE)
 
 
 def _text(value: object, what: str) -> str:
@@ -326,14 +328,14 @@ class Condition(Deferred):
     def __and__(self, other: "Condition") -> "Condition":
         """Both hold."""
         other = condition(other)
-        parts = (*_parts(self.node, nodes.Both), *_parts(other.node, nodes.Both))
-        return Condition(nodes.Both(parts, NOWHERE), self.lets + other.lets)
+        parts = (*_parts(self.node, nodes.And), *_parts(other.node, nodes.And))
+        return Condition(nodes.And(parts, NOWHERE), self.lets + other.lets)
 
     def __or__(self, other: "Condition") -> "Condition":
         """At least one of them holds."""
         other = condition(other)
-        parts = (*_parts(self.node, nodes.Either), *_parts(other.node, nodes.Either))
-        return Condition(nodes.Either(parts, NOWHERE), self.lets + other.lets)
+        parts = (*_parts(self.node, nodes.Or), *_parts(other.node, nodes.Or))
+        return Condition(nodes.Or(parts, NOWHERE), self.lets + other.lets)
 
     def __invert__(self) -> "Condition":
         """It does not hold."""
@@ -341,7 +343,7 @@ class Condition(Deferred):
 
 
 def _parts(
-    node: nodes.Predicate, kind: type[nodes.Both] | type[nodes.Either]
+    node: nodes.Predicate, kind: type[nodes.And] | type[nodes.Or]
 ) -> tuple[nodes.Predicate, ...]:
     return node.parts if isinstance(node, kind) else (node,)
 
@@ -412,9 +414,9 @@ class SetOf(Deferred):
 
 def _combined(operator: nodes.Operator, left: SetOf, right: SetOf) -> SetOf:
     operands: tuple[nodes.Set, ...] = (left.node,)
-    if isinstance(left.node, nodes.Combined) and left.node.operator == operator:
+    if isinstance(left.node, nodes.SetOperation) and left.node.operator == operator:
         operands = left.node.operands
-    node = nodes.Combined(operator, (*operands, right.node), NOWHERE, bare=False)
+    node = nodes.SetOperation(operator, (*operands, right.node), NOWHERE, bare=False)
     return SetOf(node, left.lets + right.lets)
 
 
@@ -493,19 +495,19 @@ class LabelsOf(SetOf):
 
     def has(self, name: str) -> Condition:
         """Whether they contain this one."""
-        return Condition(nodes.In(label(name), self.node, NOWHERE))
+        return Condition(nodes.Membership(label(name), self.node, NOWHERE))
 
     def is_empty(self) -> Condition:
         """Whether they are empty."""
-        return Condition(nodes.Compared(self.node, "empty", None, NOWHERE))
+        return Condition(nodes.LabelTest(self.node, "empty", None, NOWHERE))
 
     def is_universal(self) -> Condition:
         """Whether they are universal: for consumers, that everyone may read the value."""
-        return Condition(nodes.Compared(self.node, "universal", None, NOWHERE))
+        return Condition(nodes.LabelTest(self.node, "universal", None, NOWHERE))
 
     def _test(self, test: nodes.MetaTest, labels: Names) -> Condition:
         right = names(labels)
-        return Condition(nodes.Compared(self.node, test, right.node, NOWHERE), right.lets)
+        return Condition(nodes.LabelTest(self.node, test, right.node, NOWHERE), right.lets)
 
     def add(self, labels: Names) -> Change:
         """Add these: `|=`. Added to everyone, they replace everyone."""
@@ -539,12 +541,12 @@ class LabelsOf(SetOf):
 class ValueOf(Deferred):
     """The value of an argument or of the result."""
 
-    node: nodes.Value
+    node: nodes.ValueRef
 
     def equals(self, other: "Scalar | ValueOf") -> Condition:
         """Whether it equals this value, or the value of another argument."""
         right: nodes.Operand = other.node if isinstance(other, ValueOf) else constant(other)
-        return Condition(nodes.Same(self.node, right, NOWHERE))
+        return Condition(nodes.Equality(self.node, right, NOWHERE))
 
     def is_in(self, values: Elements) -> Condition:
         """Whether it is one of these, is in a range, or matches a pattern.
@@ -555,7 +557,7 @@ class ValueOf(Deferred):
                 `arg("to").value.is_in(arg("text").consumers)`.
         """
         right = elements(values)
-        return Condition(nodes.In(self.node, right.node, NOWHERE), right.lets)
+        return Condition(nodes.Membership(self.node, right.node, NOWHERE), right.lets)
 
     def __lt__(self, other: object) -> bool:
         """Refuse `<`, `<=`, `>` and `>=`."""
@@ -611,7 +613,7 @@ class LabelledValue(Labelled):
     def value(self) -> ValueOf:
         """Its value."""
         scope: Any = self.scope
-        return ValueOf(nodes.Value(scope, self.argument, NOWHERE))
+        return ValueOf(nodes.ValueRef(scope, self.argument, NOWHERE))
 
 
 class AllArguments(Labelled):
@@ -645,7 +647,7 @@ def arg(name: str) -> LabelledValue:
         leak = arg("text").tags.overlaps({"personal"}) & outside
         ```
     """
-    return LabelledValue("arg", written_name(name))
+    return LabelledValue("arg", checked_name(name))
 
 
 args = AllArguments("args")
@@ -678,7 +680,7 @@ class Tool:
     @override
     def __str__(self) -> str:
         """The rules as SQRT, with the bindings that they use."""
-        return printed(_together(self))
+        return printed(_policy_of(self))
 
     @override
     def __repr__(self) -> str:
@@ -727,7 +729,9 @@ class Tool:
         if type(number) is not int or abs(number) >= 10**MAX_DIGITS:
             msg = f"A priority is an integer of at most {MAX_DIGITS} digits; got {shown(number)}."
             raise UsageError(msg)
-        return replace(self, node=replace(self.node, priorities=(nodes.Number(number, NOWHERE),)))
+        return replace(
+            self, node=replace(self.node, priorities=(nodes.NumberLiteral(number, NOWHERE),))
+        )
 
     # Changes of labels
 
@@ -768,7 +772,7 @@ class Tool:
     def _check(
         self, strength: nodes.Strength, decision: nodes.Effect, when: Condition | None, doc: str
     ) -> "Tool":
-        test, lets = _when(when)
+        test, lets = _condition_and_lets(when)
         rule = nodes.CheckRule(strength, decision, test, "", _doc(doc), NOWHERE)
         node = replace(self.node, checks=(*self.node.checks, rule))
         return Tool(node, self.lets + lets)
@@ -776,8 +780,8 @@ class Tool:
     def _step(
         self, phase: nodes.Phase, changes: Sequence[Change], when: Condition | None, doc: str
     ) -> "Tool":
-        test, lets = _when(when)
-        updates = tuple(_update(phase, change) for change in changes)
+        test, lets = _condition_and_lets(when)
+        updates = tuple(_short_update(phase, change) for change in changes)
         if not updates:
             msg = "Expected at least one change. Write one, as `result.tags.add(…)`."
             raise UsageError(msg)
@@ -793,14 +797,14 @@ class Tool:
         return Tool(replace(self.node, blocks=blocks), (*self.lets, *lets, *used))
 
 
-def _when(when: Condition | None) -> tuple[nodes.Predicate | None, Lets]:
+def _condition_and_lets(when: Condition | None) -> tuple[nodes.Predicate | None, Lets]:
     if when is None:
         return None, ()
     found = condition(when)
     return found.node, found.lets
 
 
-def _update(phase: nodes.Phase, change: Change) -> nodes.Update:
+def _short_update(phase: nodes.Phase, change: Change) -> nodes.Update:
     """The change with its labels in the short form, `@tags`."""
     scope = "result" if phase == "result" else "session"
     if not isinstance(change, Change) or change.node.target.scope != scope:
@@ -875,7 +879,7 @@ def let(name: str, value: Condition | Elements, *, doc: str = "") -> Condition |
         assert str(policy(mail)).startswith('let staff = {"ada", "grace"};')
         ```
     """
-    word = nodes.Name(written_name(name), NOWHERE)
+    word = nodes.Name(checked_name(name), NOWHERE)
     if isinstance(value, Condition):
         return Condition(word, (*value.lets, nodes.Binding(name, value.node, _doc(doc), NOWHERE)))
     found = elements(value)
@@ -909,12 +913,12 @@ def policy(*tools: Tool) -> Policy:
         if not isinstance(one, Tool):
             msg = f'A policy is made of tools, as `tool("send").must_deny()`; got {shown(one)}.'
             raise UsageError(msg)
-    built = parse(printed(_together(*tools)))
+    built = parse(printed(_policy_of(*tools)))
     compile_policy(built)
     return built
 
 
-def _together(*tools: Tool) -> Policy:
+def _policy_of(*tools: Tool) -> Policy:
     # Compared by `repr`, because 1 and 1.0 are equal but differ.
     lets = {repr(binding): binding for one in tools for binding in one.lets}
     return Policy((*lets.values(), *(one.node for one in tools)), "")

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @lru_cache(maxsize=64)  # models with the same policy are copied and rebuilt often
-def read_early(text: str) -> None:
+def check_policy_text(text: str) -> None:
     """Check that a text is a policy, before any service sees it.
 
     A regex that fails here passes, because the service may be able to read it.
@@ -177,7 +177,7 @@ accepts: a function, a pydantic class, a TypedDict."""
 _NO_SCHEMAS: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
 
 
-class Arguments(NamedTuple):
+class ToolArguments(NamedTuple):
     """The arguments of a tool.
 
     Attributes:
@@ -211,7 +211,7 @@ class Arguments(NamedTuple):
         }
 
 
-def arguments_of(tools: Iterable[AnyTool]) -> dict[str, Arguments]:
+def arguments_of(tools: Iterable[AnyTool]) -> dict[str, ToolArguments]:
     """Read tools.
 
     Args:
@@ -227,13 +227,13 @@ def arguments_of(tools: Iterable[AnyTool]) -> dict[str, Arguments]:
     if is_one or not isinstance(tools, Iterable):
         msg = f"`tools` is a list of tools; got {_shown(tools)}. Write `[…]` around it."
         raise UsageError(msg)
-    known = dict(map(_described, tools))
+    known = dict(map(_name_and_arguments, tools))
     for name, arguments in INTERNAL_ARGUMENTS.items():
-        known.setdefault(name, Arguments(arguments, is_open=name in OPEN_TOOLS))
+        known.setdefault(name, ToolArguments(arguments, is_open=name in OPEN_TOOLS))
     return known
 
 
-def completed(call: Call, tools: Mapping[str, Arguments]) -> Call:
+def with_defaults(call: Call, tools: Mapping[str, ToolArguments]) -> Call:
     """A call as its tool gets it: with the defaults of the schema for omitted arguments.
 
     Args:
@@ -243,27 +243,27 @@ def completed(call: Call, tools: Mapping[str, Arguments]) -> Call:
     Returns:
         The call; defaults have no labels.
     """
-    defaults = tools.get(call.tool, Arguments()).defaults
+    defaults = tools.get(call.tool, ToolArguments()).defaults
     left_out = {n: Argument(one) for n, one in defaults.items() if n not in call.arguments}
     return Call(call.tool, {**call.arguments, **left_out}) if left_out else call
 
 
-def tools_sent(tools: Iterable[Mapping[str, Any]]) -> dict[str, Arguments]:
+def arguments_of_sent_tools(tools: Iterable[Mapping[str, Any]]) -> dict[str, ToolArguments]:
     """The arguments of the tools in a request, without tools that cannot be read."""
     found = {}
     for tool in tools:
         try:
-            name, arguments = _described(tool)
+            name, arguments = _name_and_arguments(tool)
         except UsageError:
             continue
         found[name] = arguments
     return found
 
 
-def _described(tool: AnyTool) -> tuple[str, Arguments]:
+def _name_and_arguments(tool: AnyTool) -> tuple[str, ToolArguments]:
     """A tool's name and its arguments, where they are known."""
     if isinstance(tool, str):
-        return tool, Arguments()
+        return tool, ToolArguments()
     if not isinstance(tool, Mapping):
         return _of_langchain(tool)
     inner = tool.get("function", tool)
@@ -271,7 +271,7 @@ def _described(tool: AnyTool) -> tuple[str, Arguments]:
         raise _not_a_tool(tool)
     schema = inner.get("parameters", inner.get("input_schema"))
     if not isinstance(schema, Mapping):
-        return inner["name"], Arguments()
+        return inner["name"], ToolArguments()
     properties = schema.get("properties", {})
     if not isinstance(properties, Mapping):
         name = plain(inner["name"], limit=80)
@@ -289,7 +289,7 @@ def _described(tool: AnyTool) -> tuple[str, Arguments]:
     }
     required = schema.get("required")
     needed = frozenset(map(str, required)) if isinstance(required, list | tuple) else None
-    return inner["name"], Arguments(tuple(map(str, properties)), is_open, schemas, needed)
+    return inner["name"], ToolArguments(tuple(map(str, properties)), is_open, schemas, needed)
 
 
 def _resolved(schema: Mapping[str, Any], root: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -304,20 +304,20 @@ def _resolved(schema: Mapping[str, Any], root: Mapping[str, Any]) -> Mapping[str
     return schema
 
 
-def _of_langchain(tool: Any) -> tuple[str, Arguments]:
+def _of_langchain(tool: Any) -> tuple[str, ToolArguments]:
     """A LangChain tool, or an object that LangChain can convert to one."""
     name = getattr(tool, "name", None)
     if isinstance(name, str) and isinstance(schema := getattr(tool, "args_schema", None), Mapping):
-        return _described({"name": name, "parameters": schema})
+        return _name_and_arguments({"name": name, "parameters": schema})
     # Only callers with such tools have imported it.
     from langchain_core.utils.function_calling import convert_to_openai_tool  # noqa: PLC0415
 
     try:
-        return _described(convert_to_openai_tool(tool))
+        return _name_and_arguments(convert_to_openai_tool(tool))
     except Exception as error:
         arguments = getattr(tool, "args", None)
         if isinstance(name, str) and isinstance(arguments, Mapping):  # at least the names are known
-            return name, Arguments(tuple(arguments), is_open=False)
+            return name, ToolArguments(tuple(arguments), is_open=False)
         raise _not_a_tool(tool) from error
 
 

@@ -15,7 +15,7 @@ from bisect import bisect_right
 from typing import NamedTuple
 
 from langchain_sequrity.errors import PolicySyntaxError
-from langchain_sequrity.sqrt.diagnostics import pointed, position
+from langchain_sequrity.sqrt.diagnostics import caret_excerpt, position
 from langchain_sequrity.sqrt.lexer import COMMENT, Token, tokens
 from langchain_sequrity.sqrt.nodes import Position
 
@@ -81,11 +81,11 @@ class Compact(NamedTuple):
         if len(sent) > 1:
             said = iter(written)
             return _PLACE.sub(lambda _: _place(next(said)), text)
-        shown = pointed(self.text, sent[0])
+        shown = caret_excerpt(self.text, sent[0])
         # Some errors are one line, with the policy's line and the caret in the middle.
         flat = " ".join(shown.split())
         text = text.replace(f"\n{shown}", "").replace(f" {flat}", "")
-        return f"{_PLACE.sub(_place(written[0]), text)}\n{pointed(self.author, written[0])}"
+        return f"{_PLACE.sub(_place(written[0]), text)}\n{caret_excerpt(self.author, written[0])}"
 
     def _origin(self, offset: int) -> int:
         index = bisect_right(self.starts, offset) - 1

@@ -11,16 +11,16 @@ from langchain_sequrity.display.tables import Row, Table, Tabled, Tone
 from langchain_sequrity.labels import NO_LABELS, Labels
 from langchain_sequrity.sqrt.coerce import AnyPolicy, AnyTool, engine_of
 from langchain_sequrity.sqrt.engine import Engine
-from langchain_sequrity.sqrt.explanation import ExplainedRule, explained
+from langchain_sequrity.sqrt.explanation import ExplainedRule, explained_rule
 from langchain_sequrity.sqrt.lint.checked_policy import shape_of
-from langchain_sequrity.sqrt.nodes import CheckRule, Item, Position, items_of
+from langchain_sequrity.sqrt.nodes import CheckRule, PolicyItem, Position, items_of
 from langchain_sequrity.sqrt.simulation import (
     Decision,
     Given,
     decisions,
     rules_cell,
-    tone,
     verdict_json,
+    verdict_tone,
     verdict_word,
 )
 from langchain_sequrity.sqrt.verdict import Presets, Reason, Verdict
@@ -104,7 +104,7 @@ class Difference(Tabled):
             ("What", "Old", "New", "Differs in"),
             tuple(rows),
             tuple(self._notes()),
-            (*(tone(one.new.verdict) for one in self.changed), *_NO_TONE * rules),
+            (*(verdict_tone(one.new.verdict) for one in self.changed), *_NO_TONE * rules),
         )
 
     def _notes(self) -> Iterator[str]:
@@ -115,10 +115,10 @@ class Difference(Tabled):
 
 def _call_row(one: ChangedCall) -> Row:
     name = f"call {one.new.number}: {one.new.call.tool}"
-    return ((name,), _side(one.old.verdict), _side(one.new.verdict), one.changed)
+    return ((name,), _verdict_cells(one.old.verdict), _verdict_cells(one.new.verdict), one.changed)
 
 
-def _side(verdict: Verdict | None) -> tuple[str, ...]:
+def _verdict_cells(verdict: Verdict | None) -> tuple[str, ...]:
     sure = "" if verdict is None or verdict.certain else ", uncertain"
     return (f"{verdict_word(verdict)}{sure}", *rules_cell(verdict))
 
@@ -180,8 +180,8 @@ def diff(
     return Difference(
         len(compared),
         tuple(one for one in compared if one.changed),
-        tuple(map(explained, removed)),
-        tuple(map(explained, added)),
+        tuple(map(explained_rule, removed)),
+        tuple(map(explained_rule, added)),
         tuple(_preset_changes(before.presets, after.presets)),
         is_reordered=common != other_common,
     )
@@ -228,7 +228,7 @@ def _without_places(reasons: Iterable[Reason], shapes: "_Shapes") -> list[Hashab
 
 _Shape = Hashable
 _Shapes = Mapping[Position, _Shape]
-_Rules = list[tuple[_Shape, Item]]
+_Rules = list[tuple[_Shape, PolicyItem]]
 _UNSEEN = {"at", "doc", "bare"}
 
 
@@ -252,7 +252,7 @@ def _shape(node: Any) -> _Shape:
     return shape_of(node, {*_UNSEEN, "text"} if isinstance(node, CheckRule) else _UNSEEN)
 
 
-def _partition(rules: _Rules, others: _Rules) -> tuple[list[Item], list[_Shape]]:
+def _partition(rules: _Rules, others: _Rules) -> tuple[list[PolicyItem], list[_Shape]]:
     """The rules that the others lack, and the shapes of the common ones, in order."""
     left = Counter(shape for shape, _ in others)
     missing, common = [], []

@@ -24,27 +24,27 @@ from langchain_sequrity.sqrt.context import (
     UNIVERSAL,
     EvaluationContext,
     LabelSet,
-    compared,
+    compare_labels,
 )
 from langchain_sequrity.sqrt.matchers import (
     SCALARS,
     MatchBudget,
     Matcher,
     Truth,
-    agreed,
     any_of,
     either,
     equal,
-    expanded,
+    expanded_size,
+    literal_warnings,
     matcher,
     may_equal,
     negated,
     readings,
-    remarks,
+    unanimous,
 )
 from langchain_sequrity.sqrt.nodes import Policy, Position
 from langchain_sequrity.sqrt.verdict import Reason
-from langchain_sequrity.suggestions import nearest
+from langchain_sequrity.suggestions import suggest
 
 Severity = Literal["error", "warning"]
 MAX_HEIGHT = 100
@@ -157,7 +157,7 @@ def _joined_truth(operator: nodes.Operator, left: Truth, right: Truth) -> Truth:
     return left if operator == "-" or right is False else right
 
 
-def _once(
+def _memoized(
     key: Hashable, context: EvaluationContext, read: Callable[[EvaluationContext], Any]
 ) -> Any:
     """What a function gives for a context; it is called once per context."""
@@ -167,17 +167,17 @@ def _once(
     return memo[key]
 
 
-def _cached(name: str, found: "Test | CompiledSet") -> "Test | CompiledSet":
+def _memoized_binding(name: str, found: "Test | CompiledSet") -> "Test | CompiledSet":
     """A named predicate or set that is evaluated once per context."""
     if not isinstance(found, CompiledSet):
-        return partial(_once, name, read=found)
+        return partial(_memoized, name, read=found)
 
     def holds(context: EvaluationContext, value: Any) -> Truth:
         key = (name, type(value), value)
-        known: Truth = _once(key, context, lambda context: found.holds(context, value))
+        known: Truth = _memoized(key, context, lambda context: found.holds(context, value))
         return known
 
-    return CompiledSet(partial(_once, name, read=found.names), holds, found.patterned)
+    return CompiledSet(partial(_memoized, name, read=found.names), holds, found.patterned)
 
 
 # Predicates
@@ -231,7 +231,7 @@ def _label_test(kind: nodes.MetaTest, read: ReadNames, right: ReadNames) -> Test
 
     def run(context: EvaluationContext) -> Truth:
         one, two = read(context), right(context)
-        return None if one is None or two is None else compared(kind, one, two)
+        return None if one is None or two is None else compare_labels(kind, one, two)
 
     return run
 
@@ -254,7 +254,7 @@ def _label_pattern_test(kind: nodes.MetaTest, read: ReadNames, right: CompiledSe
 # The parts of a compiled policy
 
 
-class Parts(NamedTuple):
+class ConditionParts(NamedTuple):
     """The parts of a policy's conditions by position, to find out later which one was unknown.
 
     Attributes:
@@ -269,7 +269,7 @@ class Parts(NamedTuple):
 
 
 @dataclass(slots=True)
-class Uses:
+class Operands:
     """The operands of a compiled rule or binding, including those of the bindings in it.
 
     Attributes:
@@ -284,7 +284,7 @@ class Uses:
     short: Position | None = None
     height: int = 0
 
-    def add(self, other: "Uses", depth: int) -> None:
+    def add(self, other: "Operands", depth: int) -> None:
         """Add the operands of a binding that is evaluated at some depth."""
         for name, at in other.arguments.items():
             self.arguments.setdefault(name, at)
@@ -294,12 +294,12 @@ class Uses:
 
 
 @dataclass(frozen=True, slots=True)
-class Bound:
+class CompiledBinding:
     """A compiled binding."""
 
     node: nodes.Binding
     value: Test | CompiledSet
-    uses: Uses
+    uses: Operands
 
 
 class CompiledCheck(NamedTuple):
@@ -321,7 +321,7 @@ class CompiledCheck(NamedTuple):
     test: Test | None
     required: bool
     arguments: tuple[str, ...]
-    parts: Parts
+    parts: ConditionParts
 
 
 class CompiledUpdate(NamedTuple):
@@ -378,7 +378,7 @@ def ignore_findings(*_: object, **__: object) -> None:
     """A reporter that ignores all findings."""
 
 
-Visit = Callable[[nodes.ToolId, Matcher, Uses], None]
+Visit = Callable[[nodes.ToolId, Matcher, Operands], None]
 
 
 def compiled_tools(
@@ -410,30 +410,32 @@ class _Compiler:
         self._visit = visit
         self._depth = 0
         self._regexes = 0
-        self._parts = Parts({}, {}, nodes.bindings_of(policy))
-        self._bindings: dict[str, Bound] = {}
-        self._uses = Uses()
-        self._visit_uses: Callable[[Uses], None]  # of the tool that is being compiled
+        self._parts = ConditionParts({}, {}, nodes.bindings_of(policy))
+        self._bindings: dict[str, CompiledBinding] = {}
+        self._uses = Operands()
+        self._visit_uses: Callable[[Operands], None]  # of the tool that is being compiled
 
     # Bindings
 
     def bind(self, node: nodes.Binding) -> None:
         """Compile a binding and define its name."""
-        self._uses = Uses()
+        self._uses = Operands()
         value = self._value(node.value)
         if node.name in self._bindings:
             line = self._bindings[node.name].node.at.line
             self._report("error", f"`{node.name}` is already defined in line {line}", node.at)
-        self._bindings[node.name] = Bound(node, _cached(node.name, value), self._uses)
+        self._bindings[node.name] = CompiledBinding(
+            node, _memoized_binding(node.name, value), self._uses
+        )
 
     def _value(self, value: nodes.Predicate | nodes.Set | nodes.Domain) -> Test | CompiledSet:
         if isinstance(value, nodes.Name):
-            return self._named(value) or _unknown
+            return self._used_binding(value) or _unknown
         if isinstance(value, nodes.Domain):
             return self._set_literal(nodes.SetLiteral((value,), value.at))
         return self._set(value) if isinstance(value, nodes.Set) else self._test(value)
 
-    def _named(self, name: nodes.Name) -> Test | CompiledSet | None:
+    def _used_binding(self, name: nodes.Name) -> Test | CompiledSet | None:
         bound = self._bindings.get(name.name)
         if bound is None:
             message, advice = self._undefined(name.name)
@@ -451,7 +453,7 @@ class _Compiler:
             return f"`{name}` is used before its definition in line {line}", "Move the `let` up"
         if name in {"true", "false"}:
             return f"`{name}` is a name here, not a constant", "Write `always`"
-        return f"`{plain(name, limit=80)}` is not defined", nearest(name, self._bindings)
+        return f"`{plain(name, limit=80)}` is not defined", suggest(name, self._bindings)
 
     # Tools
 
@@ -459,7 +461,7 @@ class _Compiler:
         """Compile one block or one-liner."""
         matches = self._matcher(node.tool.text)
         self._visit_uses = partial(self._visit, node.tool, matches)
-        self._visit_uses(Uses())  # a block may have no rules
+        self._visit_uses(Operands())  # a block may have no rules
         if isinstance(node, nodes.OneLiner):
             if node.priority is not None and node.priority.value:
                 self._report(
@@ -505,7 +507,7 @@ class _Compiler:
         *,
         short_is_known: bool = False,
     ) -> Test | None:
-        uses = self._uses = Uses()
+        uses = self._uses = Operands()
         test = None if node is None else self._test(node)
         if uses.short and not short_is_known:
             self._report(
@@ -517,7 +519,7 @@ class _Compiler:
         return test
 
     def _update(self, node: nodes.Update, phase: nodes.Phase) -> CompiledUpdate:
-        uses = self._uses = Uses()
+        uses = self._uses = Operands()
         self._labels(node.target)
         members = self._set(node.set)
         self._check_result(phase)
@@ -551,15 +553,15 @@ class _Compiler:
                 case nodes.Not(inner=inner):
                     inner_test = self._test(inner)
                     return lambda context: negated(inner_test(context))
-                case nodes.Both(parts=parts):
+                case nodes.And(parts=parts):
                     return _joined_tests([self._test(part) for part in parts], end=False)
-                case nodes.Either(parts=parts):
+                case nodes.Or(parts=parts):
                     return _joined_tests([self._test(part) for part in parts], end=True)
-                case nodes.In():
+                case nodes.Membership():
                     test = self._in(node)
-                case nodes.Same():
+                case nodes.Equality():
                     test = self._same(node)
-                case nodes.Compared():
+                case nodes.LabelTest():
                     test = self._compared(node)
         self._parts.tests[node.at] = test
         return test
@@ -572,7 +574,7 @@ class _Compiler:
         self._depth -= 1
 
     def _named_test(self, node: nodes.Name) -> Test:
-        found = self._named(node)
+        found = self._used_binding(node)
         if isinstance(found, CompiledSet):
             self._report(
                 "error", f"`{node.name}` is a set, not a predicate", node.at,
@@ -581,36 +583,36 @@ class _Compiler:
             return _unknown
         return found or _unknown
 
-    def _in(self, node: nodes.In) -> Test:
+    def _in(self, node: nodes.Membership) -> Test:
         members = self._set(node.set)
-        if isinstance(node.value, nodes.Value):
+        if isinstance(node.value, nodes.ValueRef):
             return _value_test(self._read(node.value), members.holds)
         self._matcher(node.value)  # reports mistakes in it
-        holds, values = members.holds, _meanings(node.value)
-        if isinstance(node.value, nodes.Moment):
+        holds, values = members.holds, _literal_readings(node.value)
+        if isinstance(node.value, nodes.TimeLiteral):
             # As a text or a label, a time is its spelling, and the same time has other spellings.
-            return lambda context: agreed([holds(context, one) for one in values]) or None
-        return lambda context: agreed([holds(context, one) for one in values])
+            return lambda context: unanimous([holds(context, one) for one in values]) or None
+        return lambda context: unanimous([holds(context, one) for one in values])
 
-    def _same(self, node: nodes.Same) -> Test:
+    def _same(self, node: nodes.Equality) -> Test:
         left, right = node.left, node.right
-        if isinstance(left, nodes.Value):
+        if isinstance(left, nodes.ValueRef):
             return self._equals(left, right)
-        if isinstance(right, nodes.Value):
+        if isinstance(right, nodes.ValueRef):
             return self._equals(right, left)
         # Of a time and a text, the matcher of the time compares.
-        left, right = sorted((left, right), key=lambda one: isinstance(one, nodes.Moment))
-        values, test = _meanings(left), self._matcher(right)
-        return lambda context: agreed([test(one, context.budget) for one in values])
+        left, right = sorted((left, right), key=lambda one: isinstance(one, nodes.TimeLiteral))
+        values, test = _literal_readings(left), self._matcher(right)
+        return lambda context: unanimous([test(one, context.budget) for one in values])
 
-    def _equals(self, value: nodes.Value, other: nodes.Operand) -> Test:
+    def _equals(self, value: nodes.ValueRef, other: nodes.Operand) -> Test:
         read = self._read(value)
-        if isinstance(other, nodes.Value):
+        if isinstance(other, nodes.ValueRef):
             return _equality_test(read, self._read(other))
         test = self._matcher(other)
         return _value_test(read, lambda context, value: test(value, context.budget))
 
-    def _read(self, node: nodes.Value) -> Read:
+    def _read(self, node: nodes.ValueRef) -> Read:
         if node.scope == "arg":
             name = node.argument
             self._uses.arguments.setdefault(name, node.at)
@@ -623,7 +625,7 @@ class _Compiler:
         self._report("warning", "The value of `@session.value` is unknown, and so is this", node.at)
         return lambda _: MISSING
 
-    def _compared(self, node: nodes.Compared) -> Test:
+    def _compared(self, node: nodes.LabelTest) -> Test:
         read = self._labels(node.left)
         if node.right is None:
             return _label_test(node.test, read, lambda _: EMPTY)
@@ -647,16 +649,16 @@ class _Compiler:
                     return _label_set(self._labels(node))
                 case nodes.Name():
                     return self._named_set(node)
-                case nodes.Combined():
+                case nodes.SetOperation():
                     return self._combined(node)
-                case nodes.Edited(base=base, edits=edits):
+                case nodes.SetEdit(base=base, edits=edits):
                     steps: list[tuple[nodes.Operator, CompiledSet]] = [
                         ("|" if adds else "-", self._set_literal(nodes.SetLiteral((one,), one.at)))
                         for adds, one in edits
                     ]
                     return _joined_sets(self._set(base), steps)
 
-    def _combined(self, node: nodes.Combined) -> CompiledSet:
+    def _combined(self, node: nodes.SetOperation) -> CompiledSet:
         if node.bare:
             self._report(
                 "warning", "Union binds tighter than intersection: `a & b | c` is `a & (b | c)`",
@@ -666,7 +668,7 @@ class _Compiler:
         return _joined_sets(first, [(node.operator, operand) for operand in rest])
 
     def _named_set(self, node: nodes.Name) -> CompiledSet:
-        found = self._named(node)
+        found = self._used_binding(node)
         if isinstance(found, CompiledSet):
             return found
         if found is not None:
@@ -693,8 +695,10 @@ class _Compiler:
             self._uses.short = self._uses.short or node.at
         return lambda context: context.names(node)
 
-    def _matcher(self, element: nodes.Element | nodes.Moment | nodes.Boolean) -> Matcher:
-        for message, advice in remarks(element):
+    def _matcher(
+        self, element: nodes.Element | nodes.TimeLiteral | nodes.BooleanLiteral
+    ) -> Matcher:
+        for message, advice in literal_warnings(element):
             self._report("warning", message, element.at, advice)
         try:
             self._count_regex(element)
@@ -706,18 +710,20 @@ class _Compiler:
         self._parts.matchers[element.at] = found
         return found
 
-    def _count_regex(self, element: nodes.Element | nodes.Moment | nodes.Boolean) -> None:
+    def _count_regex(
+        self, element: nodes.Element | nodes.TimeLiteral | nodes.BooleanLiteral
+    ) -> None:
         """Limit the total size of a policy's regexes before they are compiled."""
         text = element.text if isinstance(element, nodes.TextDomain) else element
         if isinstance(text, nodes.TextLiteral) and text.kind == "matching":
-            self._regexes += expanded(text.raw)
+            self._regexes += expanded_size(text.raw)
             if self._regexes > MAX_REGEXES:
                 msg = f"the regexes of a policy have more than {MAX_REGEXES} parts"
                 raise ValueError(msg)
 
 
-def _meanings(node: nodes.Constant) -> Sequence[Any]:
+def _literal_readings(node: nodes.Constant) -> Sequence[Any]:
     """The values that a literal may mean: one, or several for a text with backslashes."""
     if isinstance(node, nodes.TextLiteral):
         return readings(node.raw)
-    return (node.written if isinstance(node, nodes.Moment) else node.value,)
+    return (node.written if isinstance(node, nodes.TimeLiteral) else node.value,)

@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 from langchain_sequrity.display import plain
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.labels import ALL, Combine, Labeled, Labels
-from langchain_sequrity.sqrt.matchers import MatchBudget, Truth, agreed
+from langchain_sequrity.sqrt.matchers import MatchBudget, Truth, unanimous
 from langchain_sequrity.sqrt.nodes import Field, Meta, MetaTest, Operator
 
 # Sets of labels
@@ -162,7 +162,7 @@ _TESTS: dict[MetaTest, Callable[[LabelSet, LabelSet], bool]] = {
 }
 
 
-def compared(test: MetaTest, left: LabelSet, right: LabelSet = EMPTY) -> Truth:
+def compare_labels(test: MetaTest, left: LabelSet, right: LabelSet = EMPTY) -> Truth:
     """One of the tests of labels.
 
     Args:
@@ -176,10 +176,12 @@ def compared(test: MetaTest, left: LabelSet, right: LabelSet = EMPTY) -> Truth:
     decide = _TESTS[test]
     if not (left.negated and left.items) and not (right.negated and right.items):
         return decide(left, right)
-    return agreed(decide(one, two) for one in _readings(left) for two in _readings(right))
+    return unanimous(
+        decide(one, two) for one in _possible_sets(left) for two in _possible_sets(right)
+    )
 
 
-def _readings(names: LabelSet) -> tuple[LabelSet, ...]:
+def _possible_sets(names: LabelSet) -> tuple[LabelSet, ...]:
     return (names, EMPTY) if names.negated and names.items else (names,)
 
 
@@ -253,7 +255,7 @@ class EvaluationContext:
         if result is not None:
             self._labels["result", ""] = result.labels
 
-    def use_short(self, scope: str) -> None:
+    def set_short_scope(self, scope: str) -> None:
         """Define what `@tags` means; an empty scope means that it has no meaning here."""
         self.short = scope
         self.memo.clear()
@@ -295,7 +297,7 @@ class EvaluationContext:
             return _unlabelled(meta.field)
         return reduce(intersection if meta.intersect else widest, found)
 
-    def as_if_given(
+    def as_if_arguments_given(
         self, names: "Callable[[EvaluationContext], LabelSet | None]"
     ) -> LabelSet | None:
         """A set, computed as if missing arguments were there with the labels of a new value."""

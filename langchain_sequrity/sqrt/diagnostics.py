@@ -23,7 +23,7 @@ def not_a_text(given: object) -> UsageError:
     )
 
 
-def fault(
+def syntax_error(
     text: str, at: tuple[int, int], message: str, *, expected: tuple[str, ...] = ()
 ) -> PolicySyntaxError:
     """Build the error for a place in a text."""
@@ -32,12 +32,12 @@ def fault(
         f"{message} (line {line}, column {column})",
         line=line,
         column=column,
-        source=pointed(text, at),
+        source=caret_excerpt(text, at),
         expected=expected,
     )
 
 
-def pointed(text: str, at: tuple[int, int]) -> str:
+def caret_excerpt(text: str, at: tuple[int, int]) -> str:
     """The line at a place, with a caret below."""
     number, column = at
     line = text.split("\n", number)[number - 1].replace("\t", " ")
@@ -106,11 +106,11 @@ def hint(before: Sequence[str], found: str, expected: Sequence[str] = ()) -> str
         return 'Only predicates, sets and domains have names: `{"x"}`, `int 5`, `str "x"`'
     if found.lower() in _KEYWORDS and found not in _KEYWORDS:
         return f"Keywords are in lower case: `{found.lower()}`"
-    meant = _instead(last, found, expected)
+    meant = _suggestion(last, found, expected)
     return meant or _PAIRS.get((last, found)) or _FOUND.get(found, "")
 
 
-def _instead(last: str, found: str, expected: Sequence[str]) -> str:  # noqa: PLR0911 - one per slip
+def _suggestion(last: str, found: str, expected: Sequence[str]) -> str:  # noqa: PLR0911 - one per slip
     """A suggestion that depends on the expected tokens."""
     if "`overlaps`" in expected:  # after labels
         return _OVERLAPS if found == "in" else _LEFT if found in {"|", "&", "^", "-"} else ""
@@ -138,7 +138,7 @@ _SHORTEST_WORD = 3
 _BETWEEN_WORDS = re.compile(r"[\W_]+")
 
 
-class Spellings:
+class SpellingIndex:
     """Names, indexed to find one that differs from another by one typing slip.
 
     Two such names are equal after one letter is removed from each, so no pairs are compared.
@@ -164,7 +164,7 @@ def is_slip(one: str, other: str) -> bool:
     Differences in numbers, in words of one or two letters, and in addresses are intended: `step_1`,
     `team_a`, `ana@bank.example`.
     """
-    one, other = _spelt(one), _spelt(other)
+    one, other = _normalized(one), _normalized(other)
     start = next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), None)
     if start is None:
         start = min(len(one), len(other))
@@ -191,12 +191,12 @@ def _keys(name: str) -> list[str]:
     """A name and all its variants with one letter removed; a short name itself."""
     if len(name) > _LONGEST:
         return []
-    spelt = _spelt(name)
+    spelt = _normalized(name)
     if len(name) < _SHORTEST:
         return [f"={spelt}"]  # equal to no variant of another name
     return [spelt, *(spelt[:i] + spelt[i + 1 :] for i in range(len(spelt)))]
 
 
-def _spelt(name: str) -> str:
+def _normalized(name: str) -> str:
     """A name in one of its equivalent spellings."""
     return name.strip().casefold().replace("-", "_").replace(" ", "_")

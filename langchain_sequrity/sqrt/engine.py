@@ -21,7 +21,7 @@ from langchain_sequrity.sqrt.compiler import (
     CompiledStep,
     CompiledTool,
     CompiledUpdate,
-    Parts,
+    ConditionParts,
     Reporter,
     Severity,
     compiled_tools,
@@ -36,7 +36,7 @@ from langchain_sequrity.sqrt.context import (
     intersection,
     widest,
 )
-from langchain_sequrity.sqrt.diagnostics import fault
+from langchain_sequrity.sqrt.diagnostics import syntax_error
 from langchain_sequrity.sqrt.matchers import (
     INSTALL,
     LINE_BREAK,
@@ -49,7 +49,14 @@ from langchain_sequrity.sqrt.matchers import (
 )
 from langchain_sequrity.sqrt.nodes import Policy, Position
 from langchain_sequrity.sqrt.parser import parse
-from langchain_sequrity.sqrt.verdict import REASONS_SHOWN, Presets, Reason, Verdict, Vote, judge
+from langchain_sequrity.sqrt.verdict import (
+    REASONS_SHOWN,
+    Presets,
+    Reason,
+    Verdict,
+    Vote,
+    decide_by_votes,
+)
 
 LLM_BLOCKED = "__llm_blocked"
 NON_EXECUTABLE = "__non_executable"
@@ -123,10 +130,10 @@ class Engine:
         """
         presets = self.presets
         asks_model = call.tool == DATA_MODEL_TOOL and presets.non_executable_memory
-        verdict = judge(call.tool, self.votes(call, session), presets, int(asks_model))
+        verdict = decide_by_votes(call.tool, self.votes(call, session), presets, int(asks_model))
         if verdict.certain and all(reason.certain for reason in verdict.reasons):
             return verdict
-        return self._with_doubts(verdict, call, session)
+        return self._with_causes_of_doubt(verdict, call, session)
 
     def votes(self, call: Call, session: Labels) -> Iterator[Vote]:
         """The votes of presets and rules, in order; each condition is evaluated when needed.
@@ -147,7 +154,7 @@ class Engine:
             met = True if check.test is None else check.test(context)
             fails = both(applies, negated(met)) if check.required else False
             reason = check.reason
-            if met is None and (absent := _absent(check, call.arguments)):
+            if met is None and (absent := _missing_arguments(check, call.arguments)):
                 reason = replace(reason, absent=absent)
             yield Vote(reason, check.rank, met if applies else both(applies, met), fails)
 
@@ -167,11 +174,11 @@ class Engine:
         if not self.looks_at_results(call.tool):
             return result.labels, session
         context = self._context(call, session, result)
-        context.use_short("result")
+        context.set_short_scope("result")
         self._run("result", call.tool, context)
         if self.presets.non_executable_memory:
             context.tag_result(NON_EXECUTABLE)
-        context.use_short("session")
+        context.set_short_scope("session")
         self._run("after", call.tool, context)
         return context.result_labels, context.session
 
@@ -261,10 +268,10 @@ class Engine:
         """
         context = EvaluationContext(call, session, result)
         if updates := self._rules_for(call.tool).argument_updates:
-            context.use_short("session")
+            context.set_short_scope("session")
             for update in updates:
                 _apply(update, context, certain=False)
-            context.use_short("")
+            context.set_short_scope("")
         return context
 
     def _run(self, phase: nodes.Phase, tool: str, context: EvaluationContext) -> None:
@@ -303,7 +310,7 @@ class Engine:
         )
         return _ToolRules(tuple(checks), steps, tuple(argument_updates))
 
-    def _with_doubts(self, verdict: Verdict, call: Call, session: Labels) -> Verdict:
+    def _with_causes_of_doubt(self, verdict: Verdict, call: Call, session: Labels) -> Verdict:
         """The verdict with the cause of doubt added to each reason in doubt.
 
         If all reasons are certain but the verdict is not, another rule would change the verdict if
@@ -343,7 +350,7 @@ def _only_adds(step: nodes.UpdateStep) -> bool:
     )
 
 
-def _absent(check: CompiledCheck, given: Mapping[str, Argument]) -> tuple[str, ...]:
+def _missing_arguments(check: CompiledCheck, given: Mapping[str, Argument]) -> tuple[str, ...]:
     """The arguments in a rule that the call does not have."""
     return tuple(name for name in check.arguments if name not in given)
 
@@ -354,9 +361,9 @@ def _condition(step: CompiledStep, context: EvaluationContext) -> Truth:
     if not step.is_one_liner:
         return step.test(context)
     short = context.short
-    context.use_short("")  # unknown in the condition of a one-liner
+    context.set_short_scope("")  # unknown in the condition of a one-liner
     truth = step.test(context)
-    context.use_short(short)
+    context.set_short_scope(short)
     return truth
 
 
@@ -368,19 +375,19 @@ def _apply(update: CompiledUpdate, context: EvaluationContext, *, certain: bool)
         return
     given = update.set.names(context)
     if given is None:
-        given, certain = context.as_if_given(update.set.names), False
+        given, certain = context.as_if_arguments_given(update.set.names), False
     if given is not None:
-        new = _assigned(update.node, old, given)
-        context.write(target, new if certain else _cautious(target.field, old, new))
+        new = _assignment_result(update.node, old, given)
+        context.write(target, new if certain else _uncertain_update(target.field, old, new))
 
 
-def _assigned(node: nodes.Update, old: LabelSet, given: LabelSet) -> LabelSet:
+def _assignment_result(node: nodes.Update, old: LabelSet, given: LabelSet) -> LabelSet:
     if node.assignment == "=":
         return given
     return OPERATIONS[cast("nodes.Operator", node.assignment[0])](old, given)
 
 
-def _cautious(field: nodes.Field, old: LabelSet, new: LabelSet) -> LabelSet:
+def _uncertain_update(field: nodes.Field, old: LabelSet, new: LabelSet) -> LabelSet:
     return intersection(old, new) if field == "consumers" else widest(old, new)
 
 
@@ -417,7 +424,7 @@ def error_raiser(text: str, *, skip_regexes: bool = False) -> Reporter:
         if severity != "error":
             return
         if not (skip_regexes and lines[at.line - 1].startswith('r"', at.column - 1)):
-            raise fault(text, at, f"{message}. {hint}" if hint else message)
+            raise syntax_error(text, at, f"{message}. {hint}" if hint else message)
 
     return report
 
@@ -452,7 +459,7 @@ def _cause(check: CompiledCheck, applies: Truth, context: EvaluationContext) -> 
     causes = []
     if applies is None:
         causes.append("its regex matches only a part of the tool's name")
-    if absent := _absent(check, context.arguments):
+    if absent := _missing_arguments(check, context.arguments):
         shown = [f"`{plain(name, limit=80)}`" for name in absent[:_MOST_NAMES]]
         causes.append(f"the call has no argument {' and '.join(shown)}")
     else:
@@ -466,14 +473,14 @@ def _cause(check: CompiledCheck, applies: Truth, context: EvaluationContext) -> 
 
 
 def _cause_of_test(  # noqa: PLR0911 - one per cause
-    node: nodes.Tests, parts: Parts, context: EvaluationContext
+    node: nodes.Tests, parts: ConditionParts, context: EvaluationContext
 ) -> str:
-    if isinstance(node, nodes.Compared):
+    if isinstance(node, nodes.LabelTest):
         return _cause_of_labels(node.left)
-    sides = (node.value,) if isinstance(node, nodes.In) else (node.left, node.right)
-    values = [side for side in sides if isinstance(side, nodes.Value)]
+    sides = (node.value,) if isinstance(node, nodes.Membership) else (node.left, node.right)
+    values = [side for side in sides if isinstance(side, nodes.ValueRef)]
     if not values:
-        return _cause_of_labels(node.set if isinstance(node, nodes.In) else None)
+        return _cause_of_labels(node.set if isinstance(node, nodes.Membership) else None)
     read = [_value(one, context) for one in values]
     name = _name(values[0])
     if MISSING in read:
@@ -483,7 +490,9 @@ def _cause_of_test(  # noqa: PLR0911 - one per cause
         return f"{name} is {_kind(value)}, and {_name(values[1])} is {_kind(read[1])}"
     if not isinstance(value, SCALARS):
         return f"{name} is {_kind(value)}, which no rule can search"
-    elements = nodes.elements_of(node.set, parts.bindings) if isinstance(node, nodes.In) else sides
+    elements = (
+        nodes.elements_of(node.set, parts.bindings) if isinstance(node, nodes.Membership) else sides
+    )
     for element in elements:
         matches = parts.matchers.get(element.at)
         if matches is not None and matches(value, context.budget) is None:
@@ -491,13 +500,13 @@ def _cause_of_test(  # noqa: PLR0911 - one per cause
     return f"whether {name} is in that set can be read in several ways"
 
 
-def _value(node: nodes.Value, context: EvaluationContext) -> Any:
+def _value(node: nodes.ValueRef, context: EvaluationContext) -> Any:
     if node.scope == "arg":
         return context.arguments[node.argument].value
     return MISSING if node.scope == "session" or context.result is None else context.result.value
 
 
-def _name(node: nodes.Value) -> str:
+def _name(node: nodes.ValueRef) -> str:
     return f"`{plain(node.argument or f'@{node.scope}.value', limit=80)}`"
 
 
@@ -509,11 +518,11 @@ def _cause_of_element(name: str, value: Any, element: object) -> str:
     match element:
         case nodes.NumberDomain(kind=kind):
             meant = f"`{kind}`"
-        case nodes.Number(value=number):
+        case nodes.NumberLiteral(value=number):
             meant = _kind(number)
-        case nodes.BoolDomain() | nodes.Boolean():
+        case nodes.BoolDomain() | nodes.BooleanLiteral():
             meant = "true or false"
-        case nodes.Moment() | nodes.TimeDomain():
+        case nodes.TimeLiteral() | nodes.TimeDomain():
             if not isinstance(value, str):
                 return f"{name} is {_kind(value)}, which may count seconds or milliseconds"
             return f"{name} is written in another form than `2027-01-31T10:00:00Z`"

@@ -46,13 +46,13 @@ def element(  # noqa: C901, PLR0911 - one per construct
             return quoted(node)
         case nodes.TextLiteral():
             return f"{article} text that matches {quoted(node)}"
-        case nodes.Boolean(value=value) | nodes.BoolDomain(value=value):
+        case nodes.BooleanLiteral(value=value) | nodes.BoolDomain(value=value):
             return "true" if value else "false"
-        case nodes.Number(value=number):
+        case nodes.NumberLiteral(value=number):
             return _INFINITE.get(number) or str(number)
-        case nodes.Moment(written=int() | float() as seconds, at=at):
-            return f"{element(nodes.Number(seconds, at))} seconds after 1970 began"
-        case nodes.Moment(written=written):
+        case nodes.TimeLiteral(written=int() | float() as seconds, at=at):
+            return f"{element(nodes.NumberLiteral(seconds, at))} seconds after 1970 began"
+        case nodes.TimeLiteral(written=written):
             return f'd"{plain(str(written))}"'
         case nodes.NumberDomain(kind=kind, range=bounds):
             return _bounded(_KINDS[kind], bounds, article)
@@ -143,25 +143,25 @@ class Wording:
         match node:
             case nodes.Not(inner=inner):
                 return self.condition(inner, holds=not holds)
-            case nodes.Both(parts=parts) | nodes.Either(parts=parts):
-                word = " and " if isinstance(node, nodes.Both) else " or "
+            case nodes.And(parts=parts) | nodes.Or(parts=parts):
+                word = " and " if isinstance(node, nodes.And) else " or "
                 words = word.join(map(self._part, parts))
                 return words if holds else f"it is not true that ({words})"
             case nodes.Name(name=name):
                 return f"`{name}` {'holds' if holds else 'does not hold'}"
-            case nodes.In():
+            case nodes.Membership():
                 return self._in(node, "is" if holds else "is not")
-            case nodes.Same(left=left, right=right):
+            case nodes.Equality(left=left, right=right):
                 equals = "equals" if holds else "does not equal"
                 return f"{self._operand(left)} {equals} {self._operand(right)}"
-            case nodes.Compared():
+            case nodes.LabelTest():
                 return f"{self.labels(node.left)} {self._compared(node, holds=holds)}"
 
     def _part(self, node: nodes.Predicate) -> str:
         words = self.condition(node)
-        return f"({words})" if isinstance(node, nodes.Both | nodes.Either) else words
+        return f"({words})" if isinstance(node, nodes.And | nodes.Or) else words
 
-    def _in(self, node: nodes.In, is_: str) -> str:
+    def _in(self, node: nodes.Membership, is_: str) -> str:
         value, given = self._operand(node.value), node.set
         if isinstance(given, nodes.SetLiteral) and given.elements:
             choices = enumeration([element(one, article="a") for one in given.elements], "or")
@@ -170,7 +170,7 @@ class Wording:
             return f"{value} {is_} among {self.labels(given)}"
         return f"{value} {is_} in {self.set(given)}"
 
-    def _compared(self, node: nodes.Compared, *, holds: bool) -> str:
+    def _compared(self, node: nodes.LabelTest, *, holds: bool) -> str:
         field, test = node.left.field, node.test
         words = _TESTS[test][0 if holds else 1]
         if node.right is None:
@@ -183,9 +183,9 @@ class Wording:
 
     def _operand(self, node: nodes.Operand) -> str:
         match node:
-            case nodes.Value(scope="arg", argument=argument):
+            case nodes.ValueRef(scope="arg", argument=argument):
                 return f"the value of `{argument}`"
-            case nodes.Value(scope=scope):
+            case nodes.ValueRef(scope=scope):
                 return f"the value of the {scope}"
             case _:
                 return element(node)
@@ -202,9 +202,9 @@ class Wording:
                 return self.labels(node)
             case nodes.Name(name=name):
                 return f"`{name}`"
-            case nodes.Combined(operator=operator, operands=operands):
+            case nodes.SetOperation(operator=operator, operands=operands):
                 return joined(operator, [self._operand_of_set(one, field) for one in operands])
-            case nodes.Edited(base=base, edits=edits):
+            case nodes.SetEdit(base=base, edits=edits):
                 changes = [
                     f"{'with' if added else 'without'} {element(edit, field)}"
                     for added, edit in edits
@@ -260,7 +260,7 @@ _UNLESS = ", unless the policy's header says otherwise"
 
 # Words of conditions that depend on tags which no rule names.
 _OF_ALL_TAGS = ("empty", "are exactly", "are not exactly", "nothing except", "something other than")
-_CONDITIONS = nodes.In | nodes.Same | nodes.Compared | nodes.Not | nodes.Both | nodes.Either
+_CONDITIONS = nodes.Membership | nodes.Equality | nodes.LabelTest | nodes.Not | nodes.And | nodes.Or
 
 
 def tool_name(tool: nodes.ToolId | None) -> str:
@@ -277,7 +277,7 @@ def title(tool: nodes.ToolId) -> str:
     return f"Tools whose id matches {quoted(tool.text)}"
 
 
-def sentence_of(item: nodes.Item) -> str:
+def sentence_of(item: nodes.PolicyItem) -> str:
     """The effect of a rule, an update, a priority or a name."""
     match item.node:
         case nodes.Binding() as node:
@@ -286,13 +286,13 @@ def sentence_of(item: nodes.Item) -> str:
             return _check_rule(node, item.priority)
         case nodes.UpdateStep() as node:
             return _step(item, node)
-        case nodes.Number(value=value):
+        case nodes.NumberLiteral(value=value):
             return f"The `should` rules of this block have priority {value}."
         case nodes.UpdateBlock(phase=phase):
             return f"{_MOMENTS[phase]}, the policy changes nothing."
 
 
-def brief(item: nodes.Item) -> str:
+def short_text(item: nodes.PolicyItem) -> str:
     """A check rule as written, or the effect of an update in a few words."""
     node = item.node
     if not isinstance(node, nodes.UpdateStep):
@@ -342,7 +342,7 @@ def _if_unknown(node: nodes.CheckRule) -> str:
     return f" If the condition is unknown, the rule {effect}."
 
 
-def _step(item: nodes.Item, node: nodes.UpdateStep) -> str:
+def _step(item: nodes.PolicyItem, node: nodes.UpdateStep) -> str:
     unknown = "" if node.condition is None or not node.updates else f" {_CAUTIOUS}"
     when = "" if node.condition is None else f", if {_condition_of(item, node.condition)}"
     rank = f" It has priority {item.priority}." if item.priority else ""
@@ -350,11 +350,11 @@ def _step(item: nodes.Item, node: nodes.UpdateStep) -> str:
     return f"{_MOMENTS[item.phase]}{when}, the policy {changes}.{unknown}{rank}"
 
 
-def _condition_of(item: nodes.Item, node: nodes.Predicate) -> str:
+def _condition_of(item: nodes.PolicyItem, node: nodes.Predicate) -> str:
     return Wording("" if item.one_liner else _OWNERS[item.phase]).condition(node)
 
 
-def _changes(item: nodes.Item, node: nodes.UpdateStep) -> str:
+def _changes(item: nodes.PolicyItem, node: nodes.UpdateStep) -> str:
     words = map(Wording(_OWNERS[item.phase]).update, node.updates)
     return "; then it ".join(words) or "changes nothing"
 
@@ -508,7 +508,7 @@ class Explanation(Tabled):
         Args:
             width: Characters in a line; 100 by default.
         """
-        return "\n".join(_filled(self._lines(), width or _WIDTH))
+        return "\n".join(_wrapped_lines(self._lines(), width or _WIDTH))
 
     def _lines(self) -> Iterator[tuple[int, str]]:
         """Lines before wrapping, each with its indent."""
@@ -596,23 +596,25 @@ def explain(policy: AnyPolicy) -> Explanation:
     ends = [*(node.at for node in declarations[1:]), _END]
     findings = findings_in(policy)
     sections = [
-        _remarked(_section(node), node.at, [one for one in findings if node.at <= _at(one) < end])
+        _with_remarks(
+            _section(node), node.at, [one for one in findings if node.at <= _position_of(one) < end]
+        )
         for node, end in zip(declarations, ends, strict=False)
     ]
     sentences = " ".join(rule.sentence for section in sections for rule in section.rules)
     notes = notes_on(policy, sentences, presets)
-    return Explanation(tuple(_with_names_together(sections)), tuple(notes))
+    return Explanation(tuple(_merge_name_sections(sections)), tuple(notes))
 
 
 def _section(node: nodes.Declaration) -> Section:
-    rules = tuple(map(explained, items_of(node)))
+    rules = tuple(map(explained_rule, items_of(node)))
     if isinstance(node, nodes.Binding):
         return Section("Names", node.at.line, (), (), rules)
     reasons = _reasons(node.doc) if isinstance(node, nodes.ToolBlock) else ()
     return Section(title(node.tool), node.at.line, reasons, (), rules)
 
 
-def explained(one: nodes.Item) -> ExplainedRule:
+def explained_rule(one: nodes.PolicyItem) -> ExplainedRule:
     """An item in English, without remarks."""
     tool, sentence = tool_name(one.tool), sentence_of(one)
     return ExplainedRule(*one.at, tool, one.kind, sentence, _reasons(*one.docs))
@@ -622,15 +624,15 @@ def _reasons(*docs: str) -> tuple[str, ...]:
     return tuple(plain(" ".join(doc.split())) for doc in docs if doc.strip())
 
 
-def _at(placed: ExplainedRule | Finding) -> Position:
+def _position_of(placed: ExplainedRule | Finding) -> Position:
     return Position(placed.line, placed.column)
 
 
-def _remarked(section: Section, start: Position, findings: Sequence[Finding]) -> Section:
+def _with_remarks(section: Section, start: Position, findings: Sequence[Finding]) -> Section:
     """A section with the findings as remarks on its rules."""
-    starts = [start, *map(_at, section.rules), _END]
+    starts = [start, *map(_position_of, section.rules), _END]
     remarks_at = [
-        tuple(_remark(one) for one in findings if low <= _at(one) < high)
+        tuple(_remark(one) for one in findings if low <= _position_of(one) < high)
         for low, high in pairwise(starts)
     ]
     rules = [
@@ -642,15 +644,15 @@ def _remarked(section: Section, start: Position, findings: Sequence[Finding]) ->
 
 def _remark(finding: Finding) -> str:
     mistake = "Mistake: " if finding.severity == "error" else ""
-    hint = f" {_ended(finding.hint)}" if finding.hint else ""
-    return f"{mistake}{_ended(finding.message)}{hint}"
+    hint = f" {_with_full_stop(finding.hint)}" if finding.hint else ""
+    return f"{mistake}{_with_full_stop(finding.message)}{hint}"
 
 
-def _ended(text: str) -> str:
+def _with_full_stop(text: str) -> str:
     return text if text.endswith(("?", ".")) else f"{text}."
 
 
-def _with_names_together(sections: Sequence[Section]) -> Iterator[Section]:
+def _merge_name_sections(sections: Sequence[Section]) -> Iterator[Section]:
     """Sections, with consecutive names in one section."""
     for title, group in groupby(sections, key=lambda section: section.title):
         first, *others = group
@@ -670,7 +672,7 @@ def _comments(of: ExplainedRule | Section) -> Iterator[str]:
         yield f"Note: {remark}"
 
 
-def _filled(lines: Iterator[tuple[int, str]], width: int) -> Iterator[str]:
+def _wrapped_lines(lines: Iterator[tuple[int, str]], width: int) -> Iterator[str]:
     for indent, line in lines:
         if not line:
             yield ""

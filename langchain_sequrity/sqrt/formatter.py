@@ -117,7 +117,7 @@ def format_policy(policy: AnyPolicy) -> str:
     """
     parsed = policy_of(policy)
     # The places of given nodes may be those of another text.
-    formatted = laid_out(parsed if isinstance(policy, str | Path) else parse(parsed.text))
+    formatted = formatted_text(parsed if isinstance(policy, str | Path) else parse(parsed.text))
     if len(formatted) > MAX_CHARACTERS:
         msg = (
             f"Formatted, this policy has {len(formatted)} characters; the limit is "
@@ -127,7 +127,7 @@ def format_policy(policy: AnyPolicy) -> str:
     return formatted
 
 
-def laid_out(policy: Policy) -> str:
+def formatted_text(policy: Policy) -> str:
     """The formatted text of a parsed policy."""
     return _Formatter(policy).written()
 
@@ -147,7 +147,7 @@ class _Formatter:
         self._policy = policy
         self._tokens = tokens(policy.text)
         self._gaps = gaps(policy.text, self._tokens)
-        self._closing = _closing(self._tokens)
+        self._closing = _closing_brackets(self._tokens)
         self._sets: set[int] = set()
         """The braces that begin or end a set; all others are those of a block."""
         self._operators: set[int] = set()
@@ -189,11 +189,11 @@ class _Formatter:
             match node:
                 case nodes.SetLiteral(at=at):
                     self._sets |= {place(at), self._closing[place(at)]}
-                case nodes.Either(at=at, parts=parts) | nodes.Both(at=at, parts=parts):
+                case nodes.Or(at=at, parts=parts) | nodes.And(at=at, parts=parts):
                     self._chain_found(place(at), [place(part.at) for part in parts[1:]])
-                case nodes.Combined(at=at, operands=operands):
+                case nodes.SetOperation(at=at, operands=operands):
                     self._chain_found(place(at), [place(one.at) for one in operands[1:]])
-                case nodes.Edited(at=at, edits=edits):
+                case nodes.SetEdit(at=at, edits=edits):
                     self._chain_found(place(at), [place(element.at) for _, element in edits])
                 case nodes.OneLiner(tool=tool, step=step):  # `when` is its operator
                     condition = step.condition
@@ -274,7 +274,7 @@ class _Formatter:
         if self._is_block(end):
             self._block(short=not is_declaration and self._has_one_change(end))
         else:
-            self._put()
+            self._write_token()
 
     def _has_one_change(self, start: int) -> bool:
         """Whether a block contains one change of labels and nothing else."""
@@ -287,7 +287,7 @@ class _Formatter:
         close = self._closing[self._index]
         outer = self._begin_group(close + 1)
         self._breaks = self._breaks or not (short or close == self._index + 1)
-        self._put()
+        self._write_token()
         self._depth += 1
         first = True
         while self._index < close:
@@ -306,7 +306,7 @@ class _Formatter:
         if not first and (gap.blank or apart):
             self._leave_blank = self._next_depth is not None
         while self._tokens[self._index].kind == "doc":
-            self._put()
+            self._write_token()
             self._break(self._depth)
 
     # Expressions
@@ -319,7 +319,7 @@ class _Formatter:
             elif self._index in self._closing:
                 self._brackets()
             else:
-                self._put()
+                self._write_token()
                 if self._tokens[self._index - 1].text == ",":
                     self._line()
 
@@ -330,7 +330,7 @@ class _Formatter:
         for operator in operators:
             self._until(operator)
             self._line()
-            self._put()
+            self._write_token()
         self._until(end)
         self._depth -= indent
         self._breaks = outer
@@ -339,7 +339,7 @@ class _Formatter:
         """Write parentheses or a set."""
         close = self._closing[self._index]
         outer = self._begin_group(close + 1)
-        self._put()
+        self._write_token()
         self._depth += 1
         self._line()
         if chains := self._chains.get(self._index):
@@ -360,7 +360,7 @@ class _Formatter:
         self._last_comments(first=first)
         self._depth -= 1
         self._line()
-        self._put()
+        self._write_token()
         self._breaks = outer
 
     def _last_comments(self, *, first: bool) -> None:
@@ -370,7 +370,7 @@ class _Formatter:
 
     # Tokens, comments and lines
 
-    def _put(self) -> None:
+    def _write_token(self) -> None:
         """Write the next token as it is, with the comments around it."""
         for comment in self._gaps[self._index].take_own():
             self._own_lines(comment.text)
@@ -429,7 +429,7 @@ def _aligned(comment: str, depth: int) -> str:
     return "\n".join([first, *(f"{_INDENT * depth} {line.lstrip()}" for line in rest)])
 
 
-def _closing(found: Sequence[Token]) -> dict[int, int]:
+def _closing_brackets(found: Sequence[Token]) -> dict[int, int]:
     """The index of the closing bracket for each `(` and `{`."""
     closing, opened = {}, []
     for index, token in enumerate(found):

@@ -7,7 +7,7 @@ offsets whether a sign touches a number and so belongs to it.
 import re
 from typing import NamedTuple
 
-from langchain_sequrity.sqrt.diagnostics import fault, position
+from langchain_sequrity.sqrt.diagnostics import position, syntax_error
 
 MAX_CHARACTERS = 64 * 1024
 """The maximum length of a policy."""
@@ -53,7 +53,7 @@ def tokens(text: str) -> list[Token]:
         kind = str(hit.lastgroup)
         start, end = hit.span(kind)
         if kind == "unknown":
-            raise fault(text, position(text, start), _reason(text[start : start + 2]))
+            raise syntax_error(text, position(text, start), _reason(text[start : start + 2]))
         found.append(Token(kind, hit[kind], start, end))
         if kind == "end":
             break

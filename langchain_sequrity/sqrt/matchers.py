@@ -61,13 +61,13 @@ def any_of(truths: Iterable[Truth]) -> Truth:
     return found
 
 
-def agreed(readings: Iterable[Truth]) -> Truth:
+def unanimous(readings: Iterable[Truth]) -> Truth:
     """The truth if all readings agree, else unknown."""
     seen = set(readings)
     return seen.pop() if len(seen) == 1 else None
 
 
-def doubted(truth: Truth) -> Truth:
+def at_most_unknown(truth: Truth) -> Truth:
     """The truth of a match that only some readings make: unknown, or false."""
     return False if truth is False else None
 
@@ -81,7 +81,7 @@ INSTALL: Final = 'pip install "langchain-sequrity[local]"'
 """The command that installs the package `regex`."""
 
 
-class MatchBudget(patterns.Budget):
+class MatchBudget(patterns.TimeBudget):
     """Time for the matches of one phase of a call, and a cache of numbers read from texts.
 
     Attributes:
@@ -111,10 +111,10 @@ def regex_test(raw: str) -> TextTest:
             compiled.append(_compiled(other))
         except ValueError:
             compiled.append(None)  # in this reading the rule would raise
-    return lambda text, budget: agreed([_search(one, text, budget) for one in compiled])
+    return lambda text, budget: unanimous([_search(one, text, budget) for one in compiled])
 
 
-def expanded(raw: str) -> int:
+def expanded_size(raw: str) -> int:
     """The size of a regex with its repeats written out, in both readings, without compiling it.
 
     Raises:
@@ -144,10 +144,10 @@ def _compiled(raw: str) -> patterns.Pattern:
 def _search(reading: patterns.Pattern | None, text: str, budget: MatchBudget) -> Truth:
     if reading is None or not patterns.has_engine():
         return None
-    found = reading.asked(text, budget, seconds=SECONDS_PER_MATCH)
+    found = reading.finds_within(text, budget, seconds=SECONDS_PER_MATCH)
     if not found:
         return found
-    whole = reading.asked(text, budget, seconds=SECONDS_PER_MATCH, whole=True)
+    whole = reading.finds_within(text, budget, seconds=SECONDS_PER_MATCH, whole=True)
     return whole or None  # whether the service anchors regexes is unknown
 
 
@@ -178,10 +178,12 @@ def wildcard_test(raw: str) -> TextTest:
     def run(text: str, budget: MatchBudget) -> Truth:
         if len(text) * len(raw) > MAX_WORK:
             return None
-        found = budget.ask(match, text)
+        found = budget.run_search(match, text)
         if not LINE_BREAK.search(text):
             return found
-        return doubted(either(found, budget.ask(match, _LAST_LINE_BREAK.sub("", text))))
+        return at_most_unknown(
+            either(found, budget.run_search(match, _LAST_LINE_BREAK.sub("", text)))
+        )
 
     return run
 
@@ -242,7 +244,7 @@ def may_equal(one: Any, other: Any, budget: MatchBudget) -> Truth:
     return False if set(mine).isdisjoint(theirs) else None
 
 
-def _writings(value: float | None) -> tuple[str, ...] | None:
+def _text_forms(value: float | None) -> tuple[str, ...] | None:
     """The texts that a value may be converted to; `None` for a number too long to write out."""
     if value is None or isinstance(value, bool):
         return _WRITTEN[value]
@@ -286,7 +288,7 @@ def instant(written: str | float) -> Instant | None:
     return Instant((in_utc - _EPOCH).total_seconds(), zoned)
 
 
-def _precedes(left: Instant, right: Instant, *, or_same: bool) -> Truth:
+def _is_before(left: Instant, right: Instant, *, or_same: bool) -> Truth:
     """Whether `left` is before `right`; unknown if that depends on an unknown zone."""
     if left.zoned == right.zoned:
         return left.seconds < right.seconds or (or_same and left.seconds == right.seconds)
@@ -302,7 +304,7 @@ _MAX_STEPS = 100_000
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 
 
-def matcher(element: nodes.Element | nodes.Moment | nodes.Boolean) -> Matcher:
+def matcher(element: nodes.Element | nodes.TimeLiteral | nodes.BooleanLiteral) -> Matcher:
     """Make the test for one element, or for a literal on one side of `==`.
 
     Returns:
@@ -315,16 +317,16 @@ def matcher(element: nodes.Element | nodes.Moment | nodes.Boolean) -> Matcher:
         case nodes.TextLiteral():
             return _text_matcher(element, _text_test(element))
         case (
-            nodes.Number(value=literal)
+            nodes.NumberLiteral(value=literal)
             | nodes.BoolDomain(value=literal)
-            | nodes.Boolean(value=literal)
+            | nodes.BooleanLiteral(value=literal)
         ):
             return lambda value, budget: _scalars_equal(value, literal, budget)
         case nodes.NumberDomain():
             return _number_matcher(element)
         case nodes.TextDomain():
             return _text_matcher(element.text, _sized_text_test(element))
-        case nodes.Moment(at=at):
+        case nodes.TimeLiteral(at=at):
             return _time_matcher(nodes.TimeDomain(element, element, False, False, at))  # noqa: FBT003
         case nodes.TimeDomain():
             return _time_matcher(element)
@@ -381,18 +383,18 @@ def _text_test(text: nodes.TextLiteral) -> TextTest:
     if text.kind == "like":
         return wildcard_test(text.raw)
     meant = readings(text.raw)
-    return lambda value, _: agreed([value == one for one in meant])
+    return lambda value, _: unanimous([value == one for one in meant])
 
 
 def _sized_text_test(domain: nodes.TextDomain) -> TextTest:
     test = _text_test(domain.text)
     if domain.length is None:
         return test
-    fits = _within(domain.length)
+    fits = _range_test(domain.length)
 
     def run(value: str, budget: MatchBudget) -> Truth:
         sizes = {len(value), len(value.encode("utf-8", "surrogatepass"))}
-        is_fitting = agreed(map(fits, sizes))
+        is_fitting = unanimous(map(fits, sizes))
         return False if is_fitting is False else both(is_fitting, test(value, budget))
 
     return run
@@ -406,13 +408,17 @@ def _text_matcher(text: nodes.TextLiteral, test: TextTest) -> Matcher:
             return test(value, budget)
         if meant:
             return any_of(may_equal(one, value, budget) for one in meant)
-        written = _writings(value)
-        return None if written is None else doubted(any_of(test(one, budget) for one in written))
+        written = _text_forms(value)
+        return (
+            None
+            if written is None
+            else at_most_unknown(any_of(test(one, budget) for one in written))
+        )
 
     return run
 
 
-def _within(bounds: nodes.Range) -> Callable[[float], bool]:
+def _range_test(bounds: nodes.Range) -> Callable[[float], bool]:
     """Make the test whether a number lies in a range."""
     low = -math.inf if bounds.low is None else bounds.low.value
     high = math.inf if bounds.high is None else bounds.high.value
@@ -426,7 +432,7 @@ def _within(bounds: nodes.Range) -> Callable[[float], bool]:
 
 
 def _number_matcher(domain: nodes.NumberDomain) -> Matcher:
-    fits = _within(domain.range)
+    fits = _range_test(domain.range)
     kind = int if domain.kind == "int" else float
 
     def run(value: Any, budget: MatchBudget) -> Truth:
@@ -434,7 +440,7 @@ def _number_matcher(domain: nodes.NumberDomain) -> Matcher:
         if found is None:
             return None
         truth = any(map(fits, found))
-        return truth if type(value) is kind else doubted(truth)
+        return truth if type(value) is kind else at_most_unknown(truth)
 
     return run
 
@@ -450,15 +456,15 @@ def _time_matcher(domain: nodes.TimeDomain) -> Matcher:
             return None
         truth: Truth = True
         if first is not None:
-            truth = both(truth, _precedes(first, at, or_same=not domain.low_open))
+            truth = both(truth, _is_before(first, at, or_same=not domain.low_open))
         if last is not None:
-            truth = both(truth, _precedes(at, last, or_same=not domain.high_open))
+            truth = both(truth, _is_before(at, last, or_same=not domain.high_open))
         return truth
 
     return run
 
 
-def _bound(moment: nodes.Moment | None) -> Instant | None:
+def _bound(moment: nodes.TimeLiteral | None) -> Instant | None:
     if moment is None:
         return None
     found = instant(moment.written)
@@ -473,7 +479,7 @@ def _bound(moment: nodes.Moment | None) -> Instant | None:
 _REPEATED = re.compile(r"\([^()]*[+*}][^()]*\)\s*[+*{]|\([^()]*\|[^()]*\)\s*[+*{]")
 
 
-def remarks(element: Any) -> Iterator[tuple[str, str]]:
+def literal_warnings(element: Any) -> Iterator[tuple[str, str]]:
     """Warnings about an element or a literal that is legal but doubtful, each with advice."""
     match element:
         case nodes.TextLiteral():
@@ -529,7 +535,7 @@ def _time_remarks(domain: nodes.TimeDomain) -> Iterator[tuple[str, str]]:
     if not low or not high:
         return
     closed = not (domain.low_open or domain.high_open)
-    if _precedes(low, high, or_same=closed) is False:
+    if _is_before(low, high, or_same=closed) is False:
         yield "No time lies in this range", "The earlier bound comes first"
     if not low.zoned or not high.zoned:
         yield "The zone of a time without one is unknown", "Write it, as `…T00:00:00Z`"

@@ -42,7 +42,7 @@ class TextLiteral:
 
 
 @dataclass(frozen=True, slots=True)
-class Number:
+class NumberLiteral:
     """An integer, a float or an infinity."""
 
     value: int | float
@@ -50,7 +50,7 @@ class Number:
 
 
 @dataclass(frozen=True, slots=True)
-class Boolean:
+class BooleanLiteral:
     """`true` or `false` as a value."""
 
     value: bool
@@ -58,7 +58,7 @@ class Boolean:
 
 
 @dataclass(frozen=True, slots=True)
-class Moment:
+class TimeLiteral:
     """A point in time: `d"…"`, or in a domain also a plain text or epoch seconds."""
 
     written: str | int | float
@@ -69,8 +69,8 @@ class Moment:
 class Range:
     """Numbers between two bounds; `None` is no bound, and an `_open` bound is excluded."""
 
-    low: Number | None
-    high: Number | None
+    low: NumberLiteral | None
+    high: NumberLiteral | None
     low_open: bool
     high_open: bool
     at: Position
@@ -106,15 +106,15 @@ class TextDomain:
 class TimeDomain:
     """`datetime …`: one moment (`low` and `high` are the same) or a range."""
 
-    low: Moment | None
-    high: Moment | None
+    low: TimeLiteral | None
+    high: TimeLiteral | None
     low_open: bool
     high_open: bool
     at: Position
 
 
 Domain = BoolDomain | NumberDomain | TextDomain | TimeDomain
-Element = TextLiteral | Number | Domain
+Element = TextLiteral | NumberLiteral | Domain
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +153,7 @@ class SetLiteral:
 
 
 @dataclass(frozen=True, slots=True)
-class Combined:
+class SetOperation:
     """Sets joined by one operator, from left to right.
 
     Attributes:
@@ -171,7 +171,7 @@ class Combined:
 
 
 @dataclass(frozen=True, slots=True)
-class Edited:
+class SetEdit:
     """A set with elements added (`with`, true) or removed (`without`, false), in order."""
 
     base: "Set"
@@ -179,11 +179,11 @@ class Edited:
     at: Position
 
 
-Set = SetLiteral | Meta | Name | Combined | Edited
+Set = SetLiteral | Meta | Name | SetOperation | SetEdit
 
 
 @dataclass(frozen=True, slots=True)
-class Value:
+class ValueRef:
     """The value of an argument, of the result or of the session."""
 
     scope: Literal["arg", "result", "session"]
@@ -191,12 +191,12 @@ class Value:
     at: Position
 
 
-Constant = TextLiteral | Moment | Number | Boolean
-Operand = Value | Constant
+Constant = TextLiteral | TimeLiteral | NumberLiteral | BooleanLiteral
+Operand = ValueRef | Constant
 
 
 @dataclass(frozen=True, slots=True)
-class In:
+class Membership:
     """`value in set`."""
 
     value: Operand
@@ -205,7 +205,7 @@ class In:
 
 
 @dataclass(frozen=True, slots=True)
-class Same:
+class Equality:
     """`value == value`."""
 
     left: Operand
@@ -214,7 +214,7 @@ class Same:
 
 
 @dataclass(frozen=True, slots=True)
-class Compared:
+class LabelTest:
     """A test of labels; `right` is `None` for the tests `empty` and `universal`."""
 
     left: Meta
@@ -232,7 +232,7 @@ class Not:
 
 
 @dataclass(frozen=True, slots=True)
-class Both:
+class And:
     """`p and q and …`."""
 
     parts: tuple["Predicate", ...]
@@ -240,14 +240,14 @@ class Both:
 
 
 @dataclass(frozen=True, slots=True)
-class Either:
+class Or:
     """`p or q or …`."""
 
     parts: tuple["Predicate", ...]
     at: Position
 
 
-Predicate = Name | In | Same | Compared | Not | Both | Either
+Predicate = Name | Membership | Equality | LabelTest | Not | And | Or
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,7 +324,7 @@ class ToolBlock:
     """`tool "id" { … }`; `priorities` has all `priority` statements, normally zero or one."""
 
     tool: ToolId
-    priorities: tuple[Number, ...]
+    priorities: tuple[NumberLiteral, ...]
     checks: tuple[CheckRule, ...]
     blocks: tuple[UpdateBlock, ...]
     doc: str
@@ -336,7 +336,7 @@ class OneLiner:
     """`tool "id" [n] -> scope @field op set when p;`."""
 
     tool: ToolId
-    priority: Number | None
+    priority: NumberLiteral | None
     phase: Phase
     step: UpdateStep
     at: Position
@@ -388,7 +388,7 @@ PHASES: dict[Phase, str] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class PolicyItem:
     """One item of a policy with its surroundings: a name, a priority, a rule or an update.
 
     Attributes:
@@ -402,7 +402,7 @@ class Item:
         one_liner: Whether it is a one-liner.
     """
 
-    node: Binding | Number | CheckRule | UpdateStep | UpdateBlock
+    node: Binding | NumberLiteral | CheckRule | UpdateStep | UpdateBlock
     at: Position
     kind: str
     tool: ToolId | None = None
@@ -421,33 +421,33 @@ def has_rules(policy: Policy) -> bool:
     )
 
 
-def items_of(node: Declaration) -> list[Item]:
+def items_of(node: Declaration) -> list[PolicyItem]:
     """The items of a declaration, in source order."""
     if isinstance(node, Binding):
-        return [Item(node, node.at, "name", docs=(node.doc,))]
+        return [PolicyItem(node, node.at, "name", docs=(node.doc,))]
     if isinstance(node, OneLiner):
         step, phase = node.step, node.phase
         kind, docs = PHASES[phase], (step.doc,)
         priority = 0 if node.priority is None else node.priority.value
-        return [Item(step, step.at, kind, node.tool, docs, phase, priority, one_liner=True)]
-    found = [Item(one, one.at, "priority", node.tool) for one in node.priorities]
+        return [PolicyItem(step, step.at, kind, node.tool, docs, phase, priority, one_liner=True)]
+    found = [PolicyItem(one, one.at, "priority", node.tool) for one in node.priorities]
     priority = node.priorities[-1].value if node.priorities else 0
     for check in node.checks:
         kind = f"{'must' if check.strength == 'hard' else 'should'} {check.decision}"
-        found.append(Item(check, check.at, kind, node.tool, (check.doc,), priority=priority))
+        found.append(PolicyItem(check, check.at, kind, node.tool, (check.doc,), priority=priority))
     for block in node.blocks:
         kind, phase = PHASES[block.phase], block.phase
         if not block.steps:
-            found.append(Item(block, block.at, kind, node.tool, (block.doc,), phase))
+            found.append(PolicyItem(block, block.at, kind, node.tool, (block.doc,), phase))
         found += [
-            Item(step, step.at, kind, node.tool, (block.doc, step.doc), phase)
+            PolicyItem(step, step.at, kind, node.tool, (block.doc, step.doc), phase)
             for step in block.steps
         ]
     return sorted(found, key=lambda one: one.at)
 
 
 Bindings = Mapping[str, Binding]
-Tests = In | Same | Compared
+Tests = Membership | Equality | LabelTest
 
 
 def bindings_of(policy: Policy) -> dict[str, Binding]:
@@ -484,9 +484,9 @@ def tests_of(
                 parts = (bindings[name].value,)
             case Not(inner=inner):
                 parts, passes = (inner,), not passes
-            case Both(parts=parts) | Either(parts=parts):
+            case And(parts=parts) | Or(parts=parts):
                 pass
-            case In() | Same() | Compared():
+            case Membership() | Equality() | LabelTest():
                 yield node, passes
         waiting += ((part, passes) for part in reversed(parts))
 
@@ -527,11 +527,11 @@ def elements_of(
                 yield from elements
             case Meta():
                 yield node
-            case Combined(operator="-", operands=operands) if not removed:
+            case SetOperation(operator="-", operands=operands) if not removed:
                 waiting.append(operands[0])
-            case Combined(operands=operands):
+            case SetOperation(operands=operands):
                 waiting += reversed(operands)
-            case Edited(base=base, edits=edits):
+            case SetEdit(base=base, edits=edits):
                 yield from (element for adds, element in edits if adds or removed)
                 waiting.append(base)
             case Name():

@@ -14,7 +14,7 @@ from typing import Any, TypeVar, cast
 from langchain_sequrity.display import plain
 from langchain_sequrity.errors import PolicySyntaxError
 from langchain_sequrity.sqrt import nodes
-from langchain_sequrity.sqrt.diagnostics import fault, hint, not_a_text
+from langchain_sequrity.sqrt.diagnostics import hint, not_a_text, syntax_error
 from langchain_sequrity.sqrt.lexer import MAX_CHARACTERS, Token, tokens
 from langchain_sequrity.sqrt.nodes import Policy, Position
 
@@ -85,7 +85,7 @@ class Cursor:
         self._depth += 1
         if self._depth > MAX_DEPTH:
             msg = f"This is nested more than {MAX_DEPTH} deep; name parts of it with `let`"
-            raise fault(self._text, self._position(), msg)
+            raise syntax_error(self._text, self._position(), msg)
 
     def error(self, mismatch: Mismatch) -> PolicySyntaxError:
         """The error for a mismatch, with its place, what was found and what to write instead."""
@@ -95,12 +95,12 @@ class Cursor:
         advice = mismatch.advice or hint(before, token.text, mismatch.expected)
         message = f"Expected {' or '.join(mismatch.expected)}, found {found}"
         message = f"{message}. {advice}" if advice else message
-        return fault(self._text, self._position(token), message, expected=mismatch.expected)
+        return syntax_error(self._text, self._position(token), message, expected=mismatch.expected)
 
 
 DOMAINS = ("bool", "int", "float", "str", "datetime")
 _FIELDS = ("tags", "producers", "consumers")
-_JUNCTIONS = (("or", nodes.Either), ("and", nodes.Both))  # loosest first
+_JUNCTIONS = (("or", nodes.Or), ("and", nodes.And))  # loosest first
 _LEVELS = (("^", "xor"), ("-", "minus"), ("&", "intersect"), ("|", "union"))  # loosest first
 RANGES = ("<..<", "<..", "..<", "..")
 _AFTER_NAME = {";", ")", "{", "", ".", ".value"}
@@ -169,22 +169,22 @@ class ExpressionParser(Cursor):
             return nodes.Name(self._advance().text, at)
         raise self._mismatch(_CONDITION)
 
-    def _compared(self, left: nodes.Meta, at: Position) -> nodes.Compared:
+    def _compared(self, left: nodes.Meta, at: Position) -> nodes.LabelTest:
         test = self._expect("overlaps", "subset", "superset", "==", "is").text
         if test == "is":
-            return nodes.Compared(
+            return nodes.LabelTest(
                 left, cast("nodes.MetaTest", self._expect("empty", "universal").text), None, at
             )
         if test in {"subset", "superset"}:
             self._expect("of")
-        return nodes.Compared(left, cast("nodes.MetaTest", test), self._set(), at)
+        return nodes.LabelTest(left, cast("nodes.MetaTest", test), self._set(), at)
 
-    def _value_test(self, left: nodes.Operand, at: Position) -> nodes.In | nodes.Same:
+    def _value_test(self, left: nodes.Operand, at: Position) -> nodes.Membership | nodes.Equality:
         if self._expect("in", "==").text == "in":
-            return nodes.In(left, self._set(), at)
+            return nodes.Membership(left, self._set(), at)
         if not self._at_value(after=()):
             raise self._mismatch(_VALUE)
-        return nodes.Same(left, self._value(), at)
+        return nodes.Equality(left, self._value(), at)
 
     # Values
 
@@ -212,10 +212,10 @@ class ExpressionParser(Cursor):
             self._advance()
             self._advance()
             if token.kind == "word":
-                return nodes.Value("arg", token.text, at)
-            return nodes.Value("result" if token.text == "@result" else "session", "", at)
+                return nodes.ValueRef("arg", token.text, at)
+            return nodes.ValueRef("result" if token.text == "@result" else "session", "", at)
         if self._accept("true", "false"):
-            return nodes.Boolean(token.text == "true", at)
+            return nodes.BooleanLiteral(token.text == "true", at)
         return self._number()
 
     def _quoted(self) -> nodes.TextLiteral:
@@ -224,11 +224,11 @@ class ExpressionParser(Cursor):
         kind = _TEXT_KINDS[text[0]]
         return nodes.TextLiteral(text[text.index('"') + 1 : -1], cast("Any", kind), at)
 
-    def _moment(self) -> nodes.Moment:
+    def _moment(self) -> nodes.TimeLiteral:
         at = self._position()
         if not self._at_moment():
             raise self._mismatch(_TIME)
-        return nodes.Moment(self._advance().text[2:-1], at)
+        return nodes.TimeLiteral(self._advance().text[2:-1], at)
 
     def _at_number(self) -> bool:
         signed = self._is("-", "+") and self._peek(1).start == self._next.end
@@ -237,7 +237,7 @@ class ExpressionParser(Cursor):
             return self._peek(2 if signed else 1).text not in {".", ".value"}
         return token.kind == "number" and not self._is("+")
 
-    def _number(self) -> nodes.Number:
+    def _number(self) -> nodes.NumberLiteral:
         if not self._at_number():
             raise self._mismatch(_NUMBER)
         at = self._position()
@@ -245,10 +245,12 @@ class ExpressionParser(Cursor):
         self._accept("-", "+")
         text = self._advance().text
         if len(text) > MAX_DIGITS:
-            raise fault(self._text, at, f"A number has at most {MAX_DIGITS} digits")
-        return nodes.Number(sign * (float(text) if text == "inf" or "." in text else int(text)), at)
+            raise syntax_error(self._text, at, f"A number has at most {MAX_DIGITS} digits")
+        return nodes.NumberLiteral(
+            sign * (float(text) if text == "inf" or "." in text else int(text)), at
+        )
 
-    def _integer(self) -> nodes.Number:
+    def _integer(self) -> nodes.NumberLiteral:
         token = self._peek(1) if self._is("-") else self._next
         if not self._at_number() or not token.text.isdigit():
             raise self._mismatch(_INTEGER)
@@ -269,7 +271,7 @@ class ExpressionParser(Cursor):
             bare = bare or (symbol[0] == "&" and not opened and _is_union(operands[-1]))
         if len(operands) == 1:
             return operands[0]
-        return nodes.Combined(cast("nodes.Operator", symbol[0]), tuple(operands), at, bare)
+        return nodes.SetOperation(cast("nodes.Operator", symbol[0]), tuple(operands), at, bare)
 
     def _edited(self) -> nodes.Set:
         at = self._position()
@@ -278,7 +280,7 @@ class ExpressionParser(Cursor):
         while self._is("with", "without"):
             adds = self._advance().text == "with"
             edits.append((adds, self._element()))
-        return nodes.Edited(base, tuple(edits), at) if edits else base
+        return nodes.SetEdit(base, tuple(edits), at) if edits else base
 
     def _set_atom(self) -> nodes.Set:
         at = self._position()
@@ -373,9 +375,9 @@ class ExpressionParser(Cursor):
     def _time_domain(self, at: Position) -> nodes.TimeDomain:
         token = self._next
         if token.kind == "text" and token.text[0] == '"':
-            moment = nodes.Moment(self._quoted().raw, at)
+            moment = nodes.TimeLiteral(self._quoted().raw, at)
         elif self._at_number():
-            moment = nodes.Moment(self._number().value, at)
+            moment = nodes.TimeLiteral(self._number().value, at)
         else:
             return self._bounds(nodes.TimeDomain, self._moment, self._at_moment)
         return nodes.TimeDomain(moment, moment, low_open=False, high_open=False, at=at)
@@ -398,7 +400,7 @@ class ExpressionParser(Cursor):
 
 
 def _is_union(node: nodes.Set) -> bool:
-    return isinstance(node, nodes.Combined) and node.operator == "|"
+    return isinstance(node, nodes.SetOperation) and node.operator == "|"
 
 
 _STRENGTHS = {"must": "hard", "hard": "hard", "should": "soft", "soft": "soft"}
@@ -439,7 +441,7 @@ def parse(text: str, *, max_characters: int = MAX_CHARACTERS) -> Policy:
         raise not_a_text(text)
     if len(text) > max_characters:
         msg = f"A policy has at most {max_characters} characters; this one has {len(text)}"
-        raise fault(text, Position(1, 1), msg)
+        raise syntax_error(text, Position(1, 1), msg)
     parser = PolicyParser(text)
     try:
         return parser.policy()

@@ -16,7 +16,7 @@ from typing import Literal
 from langchain_sequrity.display import plain
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.sqrt import nodes
-from langchain_sequrity.sqrt.formatter import laid_out
+from langchain_sequrity.sqrt.formatter import formatted_text
 from langchain_sequrity.sqrt.matchers import regex_test
 from langchain_sequrity.sqrt.nodes import PHASES, Policy
 from langchain_sequrity.sqrt.parser import MAX_DEPTH, parse
@@ -28,7 +28,7 @@ _IN_REGEX = {'"': '\\"', "\\\\": "\\x5c", "\\\n": "\\n"}
 _SHOWN = 80
 
 
-def written_name(name: str) -> str:
+def checked_name(name: str) -> str:
     """Check and return a name.
 
     Raises:
@@ -43,7 +43,7 @@ def written_name(name: str) -> str:
     return name
 
 
-def written_raw(raw: str) -> str:
+def checked_raw(raw: str) -> str:
     """Check and return a text to be written between quotes.
 
     Raises:
@@ -55,7 +55,7 @@ def written_raw(raw: str) -> str:
     return raw
 
 
-def certain_text(text: str, kind: Literal["text", "wildcard"] = "text") -> str:
+def unambiguous_text(text: str, kind: Literal["text", "wildcard"] = "text") -> str:
     """Check and return a text or a wildcard with exactly one reading.
 
     Raises:
@@ -71,7 +71,7 @@ def certain_text(text: str, kind: Literal["text", "wildcard"] = "text") -> str:
     return encodable(text)
 
 
-def certain_regex(pattern: str) -> str:
+def unambiguous_regex(pattern: str) -> str:
     r"""Make an equivalent regex with exactly one reading.
 
     Returns:
@@ -118,7 +118,7 @@ _OPERATORS: dict[nodes.Operator, int] = {"|": 2, "&": 3, "-": 4, "^": 5}
 _ANYTHING = 6
 
 
-Node = nodes.Predicate | nodes.Set | nodes.Domain | nodes.Value | nodes.Update
+Node = nodes.Predicate | nodes.Set | nodes.Domain | nodes.ValueRef | nodes.Update
 
 # Predicates and sets
 
@@ -130,33 +130,33 @@ def printed_node(  # noqa: C901, PLR0911, PLR0912 - one per construct
     if _looseness(node) > loosest:
         return f"({printed_node(node, _deeper(depth))})"
     match node:
-        case nodes.Either(parts=parts):
+        case nodes.Or(parts=parts):
             return " or ".join(printed_node(part, depth, _AND) for part in parts)
-        case nodes.Both(parts=parts):
+        case nodes.And(parts=parts):
             return " and ".join(printed_node(part, depth, _NOT) for part in parts)
         case nodes.Not(inner=inner):
             return f"not {printed_node(inner, _deeper(depth), _NOT)}"
         case nodes.Name(name=name):
-            return written_name(name)
-        case nodes.In(value=value, set=members):
+            return checked_name(name)
+        case nodes.Membership(value=value, set=members):
             return f"{printed_value(value)} in {printed_node(members, depth)}"
-        case nodes.Same(left=left, right=right):
+        case nodes.Equality(left=left, right=right):
             return f"{printed_value(left)} == {printed_value(right)}"
-        case nodes.Compared(left=labels, test=test, right=other):
+        case nodes.LabelTest(left=labels, test=test, right=other):
             rest = "" if other is None else f" {printed_node(other, depth)}"
             return f"{printed_meta(labels)} {_TESTS.get(test, test)}{rest}"
         case nodes.SetLiteral(elements=elements):
             return f"{{{', '.join(map(printed_value, elements))}}}"
         case nodes.Meta():
             return printed_meta(node)
-        case nodes.Combined(operator=operator, operands=operands, bare=bare):
+        case nodes.SetOperation(operator=operator, operands=operands, bare=bare):
             tighter = _OPERATORS[operator] - 1
             if operator == "&" and not bare:
                 tighter = _EDITED  # not needed, but `check` asks for parentheses around a union
             return f" {operator} ".join(
                 printed_node(operand, depth, tighter) for operand in operands
             )
-        case nodes.Edited(base=base, edits=edits):
+        case nodes.SetEdit(base=base, edits=edits):
             steps = (
                 f" {'with' if adds else 'without'} {printed_value(one)}" for adds, one in edits
             )
@@ -169,15 +169,15 @@ def printed_node(  # noqa: C901, PLR0911, PLR0912 - one per construct
 
 def _looseness(node: Node) -> int:
     match node:
-        case nodes.Either():
+        case nodes.Or():
             return _OR
-        case nodes.Both():
+        case nodes.And():
             return _AND
         case nodes.Not():
             return _NOT
-        case nodes.Combined(operator=operator):
+        case nodes.SetOperation(operator=operator):
             return _OPERATORS[operator]
-        case nodes.Edited():
+        case nodes.SetEdit():
             return _EDITED
         case _:
             return _ATOM
@@ -196,7 +196,7 @@ def _deeper(depth: int) -> int:
 def printed_meta(node: nodes.Meta) -> str:
     """Write labels with their owner."""
     if node.scope == "arg":
-        return f"{written_name(node.argument)}.{node.field}"
+        return f"{checked_name(node.argument)}.{node.field}"
     scope = "" if node.scope == "short" else f"{node.scope}."
     return f"@{scope}{node.field}{'.intersect' if node.intersect else ''}"
 
@@ -207,18 +207,18 @@ def printed_meta(node: nodes.Meta) -> str:
 def printed_value(node: nodes.Operand | nodes.Element) -> str:  # noqa: C901, PLR0911 - one each
     """Write a value, a literal or a domain."""
     match node:
-        case nodes.Value(scope="arg", argument=argument):
-            return f"{written_name(argument)}.value"
-        case nodes.Value(scope=scope):
+        case nodes.ValueRef(scope="arg", argument=argument):
+            return f"{checked_name(argument)}.value"
+        case nodes.ValueRef(scope=scope):
             return f"@{scope}.value"
-        case nodes.Boolean(value=flag):
+        case nodes.BooleanLiteral(value=flag):
             return "true" if flag else "false"
-        case nodes.Number(value=value):
+        case nodes.NumberLiteral(value=value):
             return _number(value)
-        case nodes.Moment(written=written):
-            return f'd"{written_raw(written)}"' if isinstance(written, str) else _number(written)
+        case nodes.TimeLiteral(written=written):
+            return f'd"{checked_raw(written)}"' if isinstance(written, str) else _number(written)
         case nodes.TextLiteral():
-            return f'{_LETTERS[node.kind]}"{written_raw(node.raw)}"'
+            return f'{_LETTERS[node.kind]}"{checked_raw(node.raw)}"'
         case nodes.BoolDomain(value=flag):
             return f"bool {'true' if flag else 'false'}"
         case nodes.NumberDomain(kind=kind, range=bounds):
@@ -278,7 +278,7 @@ def printed(policy: Policy) -> str:
         )
         raise UsageError(msg)
     text = "".join(_declarations(policy.declarations))
-    return laid_out(parse(text, max_characters=len(text)))
+    return formatted_text(parse(text, max_characters=len(text)))
 
 
 def _declarations(declarations: Sequence[nodes.Declaration]) -> Iterator[str]:
@@ -294,7 +294,7 @@ def _declarations(declarations: Sequence[nodes.Declaration]) -> Iterator[str]:
 def _declaration(node: nodes.Declaration) -> str:
     match node:
         case nodes.Binding(name=name, value=value, doc=doc):
-            return f"{_doc(doc)}let {written_name(name)} = {printed_node(value)};\n"
+            return f"{_doc(doc)}let {checked_name(name)} = {printed_node(value)};\n"
         case nodes.ToolBlock(tool=tool, doc=doc):
             priorities = (f"priority {printed_value(one)};\n" for one in node.priorities)
             items = (*priorities, *map(_check, node.checks), *map(_block, node.blocks))

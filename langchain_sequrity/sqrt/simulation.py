@@ -20,16 +20,16 @@ from langchain_sequrity.labels import NO_LABELS, Combine, Labels, make_labels
 from langchain_sequrity.sqrt.coerce import (
     AnyPolicy,
     AnyTool,
-    Arguments,
+    ToolArguments,
     arguments_of,
-    completed,
     engine_of,
+    with_defaults,
 )
 from langchain_sequrity.sqrt.compiler import CompiledStep
 from langchain_sequrity.sqrt.context import Argument, Call, EvaluationContext, result_labels
-from langchain_sequrity.sqrt.diagnostics import Spellings
+from langchain_sequrity.sqrt.diagnostics import SpellingIndex
 from langchain_sequrity.sqrt.engine import Engine
-from langchain_sequrity.sqrt.explanation import brief, tool_name
+from langchain_sequrity.sqrt.explanation import short_text, tool_name
 from langchain_sequrity.sqrt.matchers import MatchBudget, Truth
 from langchain_sequrity.sqrt.nodes import (
     CheckRule,
@@ -41,7 +41,7 @@ from langchain_sequrity.sqrt.nodes import (
     tools_of,
 )
 from langchain_sequrity.sqrt.verdict import Reason, Verdict, Vote
-from langchain_sequrity.suggestions import meant, nearest
+from langchain_sequrity.suggestions import did_you_mean, suggest
 
 NOT_REACHED = "not reached"
 _SHOWN = 3
@@ -52,7 +52,7 @@ def verdict_word(verdict: Verdict | None) -> str:
     return NOT_REACHED if verdict is None else verdict.final_verdict.replace("_", " ")
 
 
-def tone(verdict: Verdict | None) -> Tone:
+def verdict_tone(verdict: Verdict | None) -> Tone:
     """The colour of a verdict."""
     if verdict is None:
         return "doubtful"
@@ -208,7 +208,7 @@ class _TrialReader:
         for key in given:
             if key not in _KEYS:
                 keys = ", ".join(f"`{one}`" for one in _KEYS)
-                advice = nearest(str(key), _KEYS) or f"Keys are {keys}"
+                advice = suggest(str(key), _KEYS) or f"Keys are {keys}"
                 self._fail(f"unknown key {_shown(key)}", advice)
         if "tool" not in given:
             self._fail("it names no `tool`", 'Write `{"tool": "name", "arguments": {…}}`')
@@ -224,7 +224,7 @@ class _TrialReader:
                 if name not in arguments:
                     self._fail(
                         f"`{what}` names {_shown(name)}, which is not one of `arguments`",
-                        nearest(name, arguments) or "Name one of `arguments`",
+                        suggest(name, arguments) or "Name one of `arguments`",
                     )
         if not isinstance(trial.id, str):
             self._fail(f"expected a text as `id`, got {_kind(trial.id)}", 'Write `"mail"`')
@@ -258,7 +258,7 @@ class _TrialReader:
                     self._fail(
                         f"`uses` of {_shown(name)} names {_shown(one)}, but no earlier call "
                         "has this id",
-                        nearest(one, known) or "Give this id to an earlier call",
+                        suggest(one, known) or "Give this id to an earlier call",
                     )
 
     def _name(self, tool: Any) -> None:
@@ -343,7 +343,7 @@ def _shown(value: Any) -> str:
 
 def _check_names(
     trials: Iterable[Trial], tools: Iterable[AnyTool] | None, *engines: Engine
-) -> dict[str, Arguments]:
+) -> dict[str, ToolArguments]:
     """Refuse calls of unknown tools, or of misspelt ones if the tools are not given.
 
     Args:
@@ -369,15 +369,15 @@ def _check_names(
 _Faults = Iterator[tuple[int, Trial, str]]
 
 
-def _unknown(trials: Iterable[Trial], known: Mapping[str, Arguments]) -> _Faults:
+def _unknown(trials: Iterable[Trial], known: Mapping[str, ToolArguments]) -> _Faults:
     for number, trial in enumerate(trials, 1):
         if trial.tool not in known:
-            advice = nearest(trial.tool, known) or "Add it to the tools."
+            advice = suggest(trial.tool, known) or "Add it to the tools."
             yield number, trial, f"there is no such tool. {advice}"
             continue
         arguments = known[trial.tool]
         for name in filter(arguments.lack, trial.arguments):
-            advice = nearest(name, arguments.names) or "Leave it out."
+            advice = suggest(name, arguments.names) or "Leave it out."
             yield number, trial, f"it has no argument `{plain(name, limit=80)}`. {advice}"
 
 
@@ -385,13 +385,13 @@ def _misspelt(trials: Iterable[Trial], engines: Sequence[Engine]) -> _Faults:
     texts = [node.tool.text for engine in engines for node in tools_of(engine.policy)]
     names = dict.fromkeys(text.raw for text in texts if text.kind == "plain")
     entries = [entry for engine in engines for entry in engine.tools]
-    spellings, budget = Spellings(), MatchBudget()
+    spellings, budget = SpellingIndex(), MatchBudget()
     for name in names:
         spellings.add(name)
     for number, trial in enumerate(trials, 1):
         other = "" if trial.tool in names else spellings.near(trial.tool)
         if other and all(entry.matches(trial.tool, budget) is False for entry in entries):
-            advice = f"{meant(other)} If not, give the tools that there are"
+            advice = f"{did_you_mean(other)} If not, give the tools that there are"
             yield number, trial, f"no rule is for this tool. {advice} as `tools`."
 
 
@@ -525,7 +525,7 @@ class Simulation(Sequence[Decision], Tabled):
             self._title(),
             ("#", "Call", "Verdict", "Certain", "Because of", "Why"),
             tuple(one.row() for one in self),
-            tones=tuple(tone(one.verdict) for one in self),
+            tones=tuple(verdict_tone(one.verdict) for one in self),
         )
 
     def _title(self) -> str:
@@ -610,22 +610,22 @@ def decisions(
 
 
 def _run(
-    engine: Engine, trials: Iterable[Trial], session: Labels, tools: Mapping[str, Arguments]
+    engine: Engine, trials: Iterable[Trial], session: Labels, tools: Mapping[str, ToolArguments]
 ) -> Iterator[Decision]:
     results: dict[str, Labels] = {}
     for number, trial in enumerate(trials, 1):
-        decision = _decided(engine, _undecided(number, trial, results, session), tools)
+        decision = _decide_trial(engine, _pending_decision(number, trial, results, session), tools)
         session = decision.session_after
         if trial.id and decision.result_labels is not None:
             results[trial.id] = decision.result_labels
         yield decision
 
 
-def _decided(engine: Engine, made: Decision, tools: Mapping[str, Arguments]) -> Decision:
+def _decide_trial(engine: Engine, made: Decision, tools: Mapping[str, ToolArguments]) -> Decision:
     """Decide one call, in the order of `local/policy_gate.py`."""
     if made.waits_for:
         return made
-    call, trial = completed(made.call, tools), made.trial
+    call, trial = with_defaults(made.call, tools), made.trial
     session = engine.before(call, made.session_before)
     verdict = engine.decide(call, session)
     if not verdict.allowed:
@@ -635,7 +635,9 @@ def _decided(engine: Engine, made: Decision, tools: Mapping[str, Arguments]) -> 
     return replace(made, verdict=verdict, session_after=session, result_labels=labels)
 
 
-def _undecided(number: int, trial: Trial, results: dict[str, Labels], session: Labels) -> Decision:
+def _pending_decision(
+    number: int, trial: Trial, results: dict[str, Labels], session: Labels
+) -> Decision:
     """A call without a verdict yet, with the labels of the results that it uses."""
     used = {name: tuple(trial.uses.get(name, ())) for name in trial.arguments}
     arguments = {}
@@ -824,7 +826,7 @@ def _rules(policy: Policy, counts: Mapping[Position, Counter[str]]) -> Iterator[
     for one in (one for node in policy.declarations for one in items_of(node)):
         if isinstance(one.node, CheckRule | UpdateStep):
             name = tool_name(one.tool)
-            yield CoveredRule(*one.at, name, one.kind, brief(one), **counts[one.at])
+            yield CoveredRule(*one.at, name, one.kind, short_text(one), **counts[one.at])
 
 
 class _CountingEngine(Engine):

@@ -149,7 +149,7 @@ class _Ruling(NamedTuple):
         return not self.allowed and any(vote.reason.verdict == "allow" for vote in self.votes)
 
 
-def judge(tool: str, votes: Iterable[Vote], presets: Presets, allowing: int) -> Verdict:
+def decide_by_votes(tool: str, votes: Iterable[Vote], presets: Presets, allowing: int) -> Verdict:
     """Make the verdict.
 
     Args:
@@ -177,7 +177,7 @@ def judge(tool: str, votes: Iterable[Vote], presets: Presets, allowing: int) -> 
     ruling = _decide(cast, presets)
     if ruling.is_unmet:
         denying += len(ruling.votes)
-    certain = not doubtful or _agree(ruling, _decide(_hopeful(cast), presets), presets)
+    certain = not doubtful or _same_ruling(ruling, _decide(_optimistic(cast), presets), presets)
     reasons = _reasons(ruling, presets)
     return Verdict(ruling.allowed, ruling.strength, certain, allowing, denying, reasons, tool)
 
@@ -216,7 +216,7 @@ def _denials(votes: Iterable[Vote]) -> list[Vote]:
     return sorted(denials, key=lambda vote: vote.holds is not True)
 
 
-def _hopeful(votes: list[Vote]) -> list[Vote]:
+def _optimistic(votes: list[Vote]) -> list[Vote]:
     """The votes with every doubt resolved towards allowing."""
     return [
         vote._replace(
@@ -227,7 +227,7 @@ def _hopeful(votes: list[Vote]) -> list[Vote]:
     ]
 
 
-def _agree(fearful: _Ruling, hopeful: _Ruling, presets: Presets) -> bool:
+def _same_ruling(fearful: _Ruling, hopeful: _Ruling, presets: Presets) -> bool:
     """Whether all readings between these two have the same ruling.
 
     More denials never allow, and more allowances never deny. So if the two extremes agree, all
@@ -272,11 +272,11 @@ def denial_of(verdict: Verdict, call: Call | None = None) -> Denial:
         column=None if first.at is None else first.at.column,
         reason=first.description or None,
         doubt=first.doubt or None,
-        **({} if call is None else of_call(call)),
+        **({} if call is None else call_facts(call)),
     )
 
 
-def of_call(call: Call) -> Mapping[str, Any]:
+def call_facts(call: Call) -> Mapping[str, Any]:
     """The fields of a denial about the call."""
     return {
         "arguments": {name: one.value for name, one in call.arguments.items()},

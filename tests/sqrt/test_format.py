@@ -12,7 +12,7 @@ from sequrity.sqrt import validate  # type: ignore[import-untyped]
 from langchain_sequrity.errors import PolicySyntaxError, UsageError
 from langchain_sequrity.headers import PolicyHeader
 from langchain_sequrity.sqrt import check, compile_policy, parse
-from langchain_sequrity.sqrt.formatter import WIDTH, format_policy, laid_out
+from langchain_sequrity.sqrt.formatter import WIDTH, format_policy, formatted_text
 from langchain_sequrity.sqrt.lexer import MAX_CHARACTERS
 from langchain_sequrity.sqrt.parser import MAX_DEPTH, PolicyParser
 from tests.sqrt.generate import Generator
@@ -184,7 +184,7 @@ def test_the_deepest_text_that_can_be_parsed_is_formatted() -> None:
     for _ in range(MAX_DEPTH):
         inner = f"({inner} | b & c - d ^ e with 1)"
     text = f'tool "x" {{ must deny when x.tags overlaps {inner}; }}'
-    assert words(laid_out(parse(text))) == words(text)
+    assert words(formatted_text(parse(text))) == words(text)
 
 
 def test_a_text_is_parsed_once(monkeypatch: pytest.MonkeyPatch) -> None:

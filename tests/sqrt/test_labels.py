@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from langchain_sequrity.labels import Labels
 from langchain_sequrity.sqrt import Argument, Call, Presets, compile_policy
-from langchain_sequrity.sqrt.context import EMPTY, OPERATIONS, UNIVERSAL, LabelSet, compared
+from langchain_sequrity.sqrt.context import EMPTY, OPERATIONS, UNIVERSAL, LabelSet, compare_labels
 from tests.sqrt.calls import given, labels, truth
 
 BARE = Presets(non_executable_memory=False)
@@ -148,10 +148,10 @@ def test_tests_agree_with_python_sets_and_are_unknown_if_a_set_may_be_nobody(
         answers = {
             bool(test(one, two)) for one, two in itertools.product(readings(left), readings(right))
         }
-        found = compared(kind, left, right)  # type: ignore[arg-type]
+        found = compare_labels(kind, left, right)  # type: ignore[arg-type]
         assert found is (answers.pop() if len(answers) == 1 else None)
-    assert compared("universal", left) is (left == UNIVERSAL)
-    assert compared("empty", left) is (None if left.negated and left.items else left == EMPTY)
+    assert compare_labels("universal", left) is (left == UNIVERSAL)
+    assert compare_labels("empty", left) is (None if left.negated and left.items else left == EMPTY)
 
 
 @pytest.mark.parametrize(

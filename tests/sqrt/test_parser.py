@@ -13,21 +13,21 @@ from langchain_sequrity.errors import PolicySyntaxError, UsageError
 from langchain_sequrity.sqrt import parse
 from langchain_sequrity.sqrt.lexer import MAX_CHARACTERS
 from langchain_sequrity.sqrt.nodes import (
+    And,
     Binding,
-    Both,
-    Combined,
-    Edited,
-    Either,
-    In,
+    Equality,
+    Membership,
     Meta,
-    Moment,
     Name,
     Not,
-    Number,
+    NumberLiteral,
     OneLiner,
+    Or,
     Position,
     Range,
-    Same,
+    SetEdit,
+    SetOperation,
+    TimeLiteral,
     ToolBlock,
 )
 from langchain_sequrity.sqrt.parser import MAX_DEPTH
@@ -210,9 +210,9 @@ def test_union_binds_tightest_then_intersection_difference_and_symmetric_differe
 
 def test_with_and_without_bind_tighter_than_any_operator_and_go_from_left_to_right() -> None:
     found = bound('a | b with "x" without "y"')
-    assert isinstance(found, Combined)
+    assert isinstance(found, SetOperation)
     edited = found.operands[1]
-    assert isinstance(edited, Edited)
+    assert isinstance(edited, SetEdit)
     assert [adds for adds, _ in edited.edits] == [True, False]
 
 
@@ -230,8 +230,8 @@ def test_an_unparenthesised_union_in_an_intersection_is_marked() -> None:
 
 def test_not_binds_tightest_then_and_then_or() -> None:
     found = bound("not a and b or c")
-    assert isinstance(found, Either)
-    assert isinstance(found.parts[0], Both)
+    assert isinstance(found, Or)
+    assert isinstance(found.parts[0], And)
     assert isinstance(found.parts[0].parts[0], Not)
 
 
@@ -290,7 +290,7 @@ def test_an_open_end_of_a_range_is_marked_on_its_side(
 )  # fmt: skip
 def test_numbers_are_read(text: str, value: float) -> None:
     (element,) = bound(f"{{{text}}}").elements
-    assert isinstance(element, Number)
+    assert isinstance(element, NumberLiteral)
     assert (type(element.value), element.value) == (type(value), value)
 
 
@@ -307,9 +307,9 @@ def test_labels_of_all_arguments_have_two_spellings() -> None:
 
 def test_literals_of_values_are_read() -> None:
     same = bound('d"2027-01-01" == true')
-    assert isinstance(same, Same)
-    assert isinstance(same.left, Moment)
-    assert isinstance(bound('inf in {"x"}'), In)
+    assert isinstance(same, Equality)
+    assert isinstance(same.left, TimeLiteral)
+    assert isinstance(bound('inf in {"x"}'), Membership)
     assert isinstance(bound("inf"), Name)
 
 

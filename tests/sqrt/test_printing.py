@@ -12,14 +12,14 @@ from langchain_sequrity.sqrt import Policy, parse
 from langchain_sequrity.sqrt.formatter import format_policy
 from langchain_sequrity.sqrt.nodes import (
     Binding,
+    Equality,
     Name,
     Not,
     Position,
     Predicate,
-    Same,
     SetLiteral,
     TextLiteral,
-    Value,
+    ValueRef,
 )
 from langchain_sequrity.sqrt.parser import MAX_DEPTH
 from langchain_sequrity.sqrt.printer import printed
@@ -95,7 +95,7 @@ def test_an_empty_policy_is_printed_as_an_empty_text() -> None:
 
 HOSTILE: list[Predicate | SetLiteral] = [
     Name('x; tool "t" { must allow always; } let z = p', AT),
-    Same(Value("arg", "a.value == 1 or b", AT), Value("arg", "c", AT), AT),
+    Equality(ValueRef("arg", "a.value == 1 or b", AT), ValueRef("arg", "c", AT), AT),
     SetLiteral((TextLiteral('x"}; let y = {"', "plain", AT),), AT),
     SetLiteral((TextLiteral("x\\", "matching", AT),), AT),
 ]

@@ -26,7 +26,7 @@ from langchain_sequrity.display import plain
 from langchain_sequrity.display.tables import Tabled
 from langchain_sequrity.errors import PolicySyntaxError, UsageError
 from langchain_sequrity.sqrt import Finding, check
-from langchain_sequrity.sqrt.diagnostics import pointed
+from langchain_sequrity.sqrt.diagnostics import caret_excerpt
 from langchain_sequrity.sqrt.lint import finding_of
 
 STDIN = "-"
@@ -256,7 +256,7 @@ def print_finding(source: SourceFile, finding: Finding, *, err: bool = False) ->
     text = Text(f"{source.name}:{finding.line}:{finding.column}: ")
     text.append(finding.severity, style=_COLOURS[finding.severity])
     text.append(f": {plain(finding.message)}\n")
-    text.append(pointed(source.text, (finding.line, finding.column)))
+    text.append(caret_excerpt(source.text, (finding.line, finding.column)))
     if finding.hint:
         text.append(f"\n  {plain(finding.hint)}")
     # No line is wrapped, even on a narrow terminal.

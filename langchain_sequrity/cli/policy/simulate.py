@@ -32,7 +32,7 @@ from langchain_sequrity.sqrt import (
     diff,
     simulate,
 )
-from langchain_sequrity.suggestions import nearest
+from langchain_sequrity.suggestions import suggest
 
 _EXPECTED = (
     "allowed", "denied", "hard_allowed", "soft_allowed", "hard_denied", "soft_denied",
@@ -194,7 +194,7 @@ def _expected(name: str, number: int, call: Any) -> str:
     found = call.get("expect", _DEFAULT) if isinstance(call, dict) else _DEFAULT
     if isinstance(found, str) and found in _EXPECTED:
         return found
-    advice = nearest(found, _EXPECTED) if isinstance(found, str) else ""
+    advice = suggest(found, _EXPECTED) if isinstance(found, str) else ""
     shown = plain(repr(found), limit=80)
     allowed = ", ".join(_EXPECTED)
     msg = f"{name}: Call {number}: `expect` must be one of {allowed}; got {shown}. {advice}"

@@ -34,9 +34,9 @@ from langchain_sequrity.local.tool_results import (
     BadResult,
     read_result,
 )
-from langchain_sequrity.patterns import Budget
+from langchain_sequrity.patterns import TimeBudget
 from langchain_sequrity.sqrt import Call, Engine, Presets, compile_policy, parse
-from langchain_sequrity.sqrt.coerce import completed, tools_sent
+from langchain_sequrity.sqrt.coerce import arguments_of_sent_tools, with_defaults
 from langchain_sequrity.sqrt.nodes import Binding, ToolBlock
 from langchain_sequrity.strict_json import as_text, dumps
 
@@ -97,7 +97,7 @@ class TurnCalls:
         self._configuration = context.configuration
         self._turn = turn
         self._own_names = {called: own for own, called in names.items()}
-        self._tools = tools_sent(turn.tools)
+        self._tools = arguments_of_sent_tools(turn.tools)
         functions = [tool["function"] for tool in turn.tools]
         self._with_output_schema = {one["name"] for one in functions if one.get("output_schema")}
 
@@ -118,7 +118,7 @@ class TurnCalls:
         if step.tool not in self._own_names:
             checked = self._checked(call, step.line, self._state.labels)
             return self._internal(checked.call) if checked.allowed else checked
-        digest = _digest(completed(call, self._tools))
+        digest = _digest(with_defaults(call, self._tools))
         session, earlier = self._state.labels, self._turn.earlier(digest)
         if earlier is not None:
             return self._made_before(call, step.line, earlier)
@@ -220,7 +220,7 @@ class TurnCalls:
 
     def _recalled(self, call: MessageCall) -> WaitingCall:
         arguments = {name: Labeled(value) for name, value in call["args"].items()}
-        digest = _digest(completed(Call(call["name"], arguments), self._tools))
+        digest = _digest(with_defaults(Call(call["name"], arguments), self._tools))
         return WaitingCall(call["id"] or "", call["name"], arguments, digest, self._state.labels, 0)
 
     def _recalled_result(self, call: WaitingCall, message: ToolMessage) -> MadeCall:
@@ -299,8 +299,8 @@ class TurnCalls:
 
     def _is_cached(self, tool: str) -> bool:
         """Whether results of a tool are cached; in doubt they are not, and the call is made."""
-        budget = Budget(_CACHE_SECONDS)
-        return any(pattern.asked(tool, budget) for pattern in self._configuration.cached)
+        budget = TimeBudget(_CACHE_SECONDS)
+        return any(pattern.finds_within(tool, budget) for pattern in self._configuration.cached)
 
 
 def _made(call: WaitingCall, message: ToolMessage, returned: ToolReturn | None) -> MadeCall:

@@ -23,7 +23,7 @@ from langchain_sequrity.local.interpreter import Labeled, ProgramRaised, Program
 from langchain_sequrity.local.interpreter.builtins import BUILTINS
 from langchain_sequrity.local.interpreter.modules import MODULES
 from langchain_sequrity.local.interpreter.program import signature
-from langchain_sequrity.sqrt.coerce import tools_sent
+from langchain_sequrity.sqrt.coerce import arguments_of_sent_tools
 from langchain_sequrity.strict_json import dumps
 
 _ONE_PROGRAM = """\
@@ -369,7 +369,9 @@ def made_text(
         names: Names of the tools in programs, by their own names.
         prompt: The section of `X-Config`.
     """
-    declared = {name: frozenset(one.schemas) for name, one in tools_sent(tools).items()}
+    declared = {
+        name: frozenset(one.schemas) for name, one in arguments_of_sent_tools(tools).items()
+    }
     lines = []
     for one in made:
         call = one.call

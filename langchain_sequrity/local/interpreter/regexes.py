@@ -43,7 +43,7 @@ _BOUNDS = {"length": "pattern", "size": "repeats in a pattern", "nesting": "nest
 # The patterns that each run compiled and paid for, and their measures.
 _compiled: WeakKeyDictionary[Machine, dict[tuple[str, int], "Pattern[str]"]]
 _compiled = WeakKeyDictionary()
-_measured: WeakKeyDictionary["Pattern[str]", patterns.Measures] = WeakKeyDictionary()
+_measured: WeakKeyDictionary["Pattern[str]", patterns.PatternMeasures] = WeakKeyDictionary()
 
 
 def compile_pattern(machine: Machine, pattern: Any, flags: int = 0) -> "Pattern[str]":

@@ -24,7 +24,7 @@ from langchain_sequrity.sqrt.coerce import (
     policy_of,
 )
 from langchain_sequrity.sqrt.compiler import Severity, compiled_tools, ignore_findings
-from langchain_sequrity.sqrt.diagnostics import fault
+from langchain_sequrity.sqrt.diagnostics import syntax_error
 from langchain_sequrity.sqrt.lint import literals, rules
 from langchain_sequrity.sqrt.lint.checked_policy import CheckedPolicy
 from langchain_sequrity.sqrt.lint.labels import (
@@ -152,7 +152,7 @@ def findings_in(
     for node in policy.declarations:
         if isinstance(node, ToolBlock):
             rules.find_unreachable(node.checks, report)
-            rules.find_mixed(node.checks, report)
+            rules.find_must_allow_beside_others(node.checks, report)
     if any(
         one.severity == "error" for one in findings
     ):  # the other checks need a policy that compiles
@@ -174,7 +174,7 @@ def findings_in(
     find_labels_as_values(checked)
     rules.find_overruled(checked)
     if default_allow:
-        rules.find_lone_allowances(checked, reported)
+        rules.find_needless_allowances(checked, reported)
     rules.find_constant_conditions(checked, reported)
     if labels is not None:
         find_unset(checked, labels, known.arguments if known else None, labels_reported)
@@ -214,12 +214,12 @@ def empty_findings(policy: Policy) -> list[Finding]:
     return findings.in_order
 
 
-def pointed_out(text: str, findings: Sequence[Finding]) -> str:
+def findings_with_carets(text: str, findings: Sequence[Finding]) -> str:
     """The first findings in a text, each with its line and a caret under its place."""
     shown = []
     for one in findings[:_MOST_SHOWN]:
         message = f"{one.message}. {one.hint}" if one.hint else one.message
-        shown.append(str(fault(text, Position(one.line, one.column), message)))
+        shown.append(str(syntax_error(text, Position(one.line, one.column), message)))
     if (more := len(findings) - _MOST_SHOWN) > 0:
         shown.append(f"… and {more} more")
     return "\n".join(shown)

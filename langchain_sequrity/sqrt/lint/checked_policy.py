@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from langchain_sequrity.sqrt import nodes
-from langchain_sequrity.sqrt.coerce import Arguments
+from langchain_sequrity.sqrt.coerce import ToolArguments
 from langchain_sequrity.sqrt.compiler import CompiledTool, Reporter, Test
 from langchain_sequrity.sqrt.nodes import ToolId
 
@@ -25,7 +25,7 @@ class CheckedTool(NamedTuple):
 
     node: nodes.ToolBlock | nodes.OneLiner
     compiled: CompiledTool
-    known: Mapping[str, Arguments] | None
+    known: Mapping[str, ToolArguments] | None
 
 
 class Clause(NamedTuple):
@@ -84,7 +84,7 @@ class CheckedPolicy:
         self,
         policy: nodes.Policy,
         tools: Sequence[CompiledTool],
-        found: Mapping[ToolId, Mapping[str, Arguments]] | None,
+        found: Mapping[ToolId, Mapping[str, ToolArguments]] | None,
         report: Reporter,
     ) -> None:
         self.declarations = policy.declarations
@@ -132,11 +132,11 @@ class CheckedPolicy:
     def labels(self, test: nodes.Tests) -> Iterator[tuple[nodes.Meta, nodes.TextLiteral]]:
         """The names of labels in a test, each with the labels among which it is looked for."""
         match test:
-            case nodes.In(value=nodes.TextLiteral() as text, set=members):
+            case nodes.Membership(value=nodes.TextLiteral() as text, set=members):
                 for element in self.elements(members):
                     if isinstance(element, nodes.Meta):
                         yield element, text
-            case nodes.Compared(left=meta, right=members):
+            case nodes.LabelTest(left=meta, right=members):
                 for text in self.texts(members):
                     yield meta, text
 
@@ -146,26 +146,26 @@ def text_of(element: Any) -> Any:
     return element.text if isinstance(element, nodes.TextDomain) else element
 
 
-def sides_of(test: nodes.Tests) -> tuple[Any, Any]:
+def operands_of(test: nodes.Tests) -> tuple[Any, Any]:
     """Both operands of a test."""
     match test:
-        case nodes.In(value=one, set=other) | nodes.Same(left=one, right=other):
+        case nodes.Membership(value=one, set=other) | nodes.Equality(left=one, right=other):
             return one, other
-        case nodes.Compared(left=left, right=right):
+        case nodes.LabelTest(left=left, right=right):
             return left, right
 
 
-def value_test(test: nodes.Tests) -> tuple[nodes.Value, object] | None:
+def value_test(test: nodes.Tests) -> tuple[nodes.ValueRef, object] | None:
     """The value in a test, and what it is compared with, if that is no value."""
-    match sides_of(test):
-        case (nodes.Value(), nodes.Value()):
+    match operands_of(test):
+        case (nodes.ValueRef(), nodes.ValueRef()):
             return None
-        case (nodes.Value() as value, members) | (members, nodes.Value() as value):
+        case (nodes.ValueRef() as value, members) | (members, nodes.ValueRef() as value):
             return value, members
     return None
 
 
-def effect(rule: nodes.CheckRule, *, held: bool) -> str:
+def constant_effect(rule: nodes.CheckRule, *, held: bool) -> str:
     """The effect of a rule whose condition always or never holds."""
     if (rule.strength, rule.decision) == ("soft", "allow"):
         return "allows every call" if held else "does nothing"

@@ -13,14 +13,14 @@ from langchain_sequrity.labels import Labels
 from langchain_sequrity.sqrt import nodes
 from langchain_sequrity.sqrt.compiler import Severity
 from langchain_sequrity.sqrt.context import MISSING, Argument, Call, EvaluationContext
-from langchain_sequrity.sqrt.diagnostics import Spellings
+from langchain_sequrity.sqrt.diagnostics import SpellingIndex
 from langchain_sequrity.sqrt.lint.checked_policy import (
     CheckedPolicy,
     Clause,
     LabelName,
+    constant_effect,
     denies,
-    effect,
-    sides_of,
+    operands_of,
     text_of,
     value_test,
 )
@@ -85,11 +85,11 @@ def _asked_labels(policy: CheckedPolicy) -> dict[_Label, Position]:
     asked: dict[_Label, Position] = {}
     for clause in policy.clauses:
         for test, _ in policy.tests(clause):
-            if isinstance(test, nodes.Compared) and test.test == "subset":
+            if isinstance(test, nodes.LabelTest) and test.test == "subset":
                 continue  # it asks for the absence of all other labels
             for meta, text in policy.labels(test):
                 is_unclear = meta.scope == "short" and isinstance(clause.tool.node, nodes.OneLiner)
-                place = None if is_unclear else _place(meta, clause)
+                place = None if is_unclear else _label_owner(meta, clause)
                 if meta.field in _WORDS and text.kind == "plain" and place is not None:
                     label = _Label(meta.field, text.raw, place)
                     asked[label] = min(text.at, asked.get(label, text.at))
@@ -104,7 +104,7 @@ def _set_labels(
     copied: set[tuple[nodes.Field, _Place]] = set()
     for clause in policy.clauses:
         for update in clause.updates:
-            field, place = update.target.field, _place(update.target, clause)
+            field, place = update.target.field, _label_owner(update.target, clause)
             if place is None or update.assignment not in {"=", "|=", "^="}:
                 continue
             for element in policy.elements(update.set):
@@ -115,7 +115,7 @@ def _set_labels(
     return given, copied
 
 
-def _place(meta: nodes.Meta, clause: Clause) -> _Place | None:
+def _label_owner(meta: nodes.Meta, clause: Clause) -> _Place | None:
     """The owner of labels: values, whose labels results inherit, or the session."""
     if meta.scope == "session":
         return "session"
@@ -135,7 +135,7 @@ def find_unlabelled(policy: CheckedPolicy) -> None:
     A denial that never applies is an error.
     """
     for clause in policy.clauses:
-        sides = [side for one, _ in policy.tests(clause) for side in sides_of(one)]
+        sides = [side for one, _ in policy.tests(clause) for side in operands_of(one)]
         sides += [update.set for update in clause.updates]
         read = [
             element for side in sides for element in policy.elements(side)
@@ -161,7 +161,7 @@ def _without_labels(clause: Clause, arguments: dict[str, Argument]) -> tuple[Sev
     if held is None:
         return "warning", f"{rule} is decided by the rest of its condition"
     severity: Severity = "warning" if denies(clause.rule, held=held) else "error"
-    return severity, f"{rule} {effect(clause.rule, held=held)}"
+    return severity, f"{rule} {constant_effect(clause.rule, held=held)}"
 
 
 # Misspelt labels
@@ -183,7 +183,7 @@ def find_misspelt(policy: CheckedPolicy) -> set[LabelName]:
             policy.report("warning", f"Nothing uses `{plain(name, limit=_SHOWN)}`", binding.at)
     mentions = _mentions(policy)
     for field, kind in _WORDS.items():
-        found, spellings = mentions[field], Spellings()
+        found, spellings = mentions[field], SpellingIndex()
         for name, at in sorted(found.items(), key=lambda item: item[1]):
             if other := spellings.near(name):
                 line = found[other].line
@@ -203,9 +203,9 @@ def _mentions(policy: CheckedPolicy) -> dict[nodes.Field, dict[str, Position]]:
     }
     for node in policy.all_nodes:
         match node:
-            case nodes.Compared(left=one, right=other) | nodes.Update(target=one, set=other):
+            case nodes.LabelTest(left=one, right=other) | nodes.Update(target=one, set=other):
                 parts: tuple[object, ...] = (one, other)
-            case nodes.In(value=one, set=other):
+            case nodes.Membership(value=one, set=other):
                 parts = (one, other)
             case nodes.Binding(value=one) if isinstance(one, _SETS):
                 parts = (one,)

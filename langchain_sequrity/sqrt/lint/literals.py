@@ -23,7 +23,7 @@ from typing import Any
 from langchain_sequrity.display import plain
 from langchain_sequrity.labels import Labels
 from langchain_sequrity.sqrt import nodes
-from langchain_sequrity.sqrt.coerce import Arguments
+from langchain_sequrity.sqrt.coerce import ToolArguments
 from langchain_sequrity.sqrt.compiler import Test
 from langchain_sequrity.sqrt.context import Argument, Call, EvaluationContext
 from langchain_sequrity.sqrt.lint.checked_policy import (
@@ -31,13 +31,13 @@ from langchain_sequrity.sqrt.lint.checked_policy import (
     Clause,
     LabelName,
     listed,
-    sides_of,
+    operands_of,
     text_of,
     value_test,
 )
 from langchain_sequrity.sqrt.matchers import MAX_PATTERN, MatchBudget, matcher
 from langchain_sequrity.sqrt.nodes import Position
-from langchain_sequrity.suggestions import nearest
+from langchain_sequrity.suggestions import suggest
 
 _PIECE = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|\{\d*(?:,\d*)?\}|.", re.DOTALL)
 _SECONDS = 1.0  # for all patterns of a policy; the search stops then
@@ -133,7 +133,7 @@ def find_address_leaks(policy: CheckedPolicy) -> None:
             check.test for check in clause.tool.compiled.checks
             if check.test and (check.node.strength, check.node.decision) == ("hard", "deny")
         ]  # fmt: skip
-        for argument, pattern in _guards(policy, clause):
+        for argument, pattern in _address_patterns(policy, clause):
             for text in _bad_addresses(pattern, budget):
                 context = EvaluationContext(Call("", {argument: Argument(text)}), Labels())
                 context.budget = budget
@@ -147,7 +147,7 @@ def find_address_leaks(policy: CheckedPolicy) -> None:
                     break
 
 
-def _guards(policy: CheckedPolicy, clause: Clause) -> Iterator[tuple[str, _Pattern]]:
+def _address_patterns(policy: CheckedPolicy, clause: Clause) -> Iterator[tuple[str, _Pattern]]:
     """The patterns for addresses that let matching texts through, each with its argument."""
     for test, passes in policy.tests(clause):
         found = value_test(test)
@@ -192,7 +192,7 @@ def _bad_addresses(pattern: _Pattern, budget: MatchBudget) -> Iterator[str]:
     if matches(_ANYTHING):
         return
     for sample in samples:
-        for one in _changed(sample[:_LONGEST]):
+        for one in _address_variants(sample[:_LONGEST]):
             if budget.left <= 0:
                 return
             if matches(one) and (
@@ -206,7 +206,7 @@ def _has_control_characters(text: str) -> bool:
     return any(unicodedata.category(one) in {"Cc", "Zl", "Zp"} for one in text)
 
 
-def _changed(sample: str) -> Iterator[str]:
+def _address_variants(sample: str) -> Iterator[str]:
     """Variants of a text with foreign parts at its ends and separators at every place."""
     yield sample
     for separator in _SEPARATORS:
@@ -239,7 +239,7 @@ def _sequence(pieces: deque[str]) -> list[str]:
     while pieces and pieces[0] not in {"|", ")"}:
         piece = pieces.popleft()
         items = _group(pieces) if piece == "(" else [_character(piece)]
-        times = _times(pieces)
+        times = _repeat_count(pieces)
         texts = [(one + item * times)[:_LONGEST] for one in texts for item in items][:_MOST]
     return texts
 
@@ -250,7 +250,7 @@ def _group(pieces: deque[str]) -> list[str]:
     return [""] if looks_around else found
 
 
-def _times(pieces: deque[str]) -> int:
+def _repeat_count(pieces: deque[str]) -> int:
     """The number of repeats of an item, by the quantifier after it."""
     times = 1
     if pieces and (pieces[0] in {"*", "+", "?"} or pieces[0][0] == "{"):
@@ -362,10 +362,10 @@ def _find_pattern(
         written = _as_pattern(text, passes=passes)
         if text is not element and not written.startswith("str "):
             written = f"str {'matching' if written[0] == 'r' else 'like'} {written}"
-        if isinstance(test, nodes.Same):
+        if isinstance(test, nodes.Equality):
             from langchain_sequrity.sqrt.printer import printed_value  # noqa: PLC0415 - rare
 
-            value = test.left if isinstance(test.left, nodes.Value) else test.right
+            value = test.left if isinstance(test.left, nodes.ValueRef) else test.right
             written = f"{printed_value(value)} in {{{written}}}"
         policy.report(
             "warning", f"In plain quotes `{shown}` is that text, not a pattern", text.at,
@@ -398,9 +398,9 @@ def _as_pattern(text: nodes.TextLiteral, *, passes: bool) -> str:
 
 def _find_wrong_kinds(
     policy: CheckedPolicy,
-    value: nodes.Value,
+    value: nodes.ValueRef,
     elements: Sequence[Any],
-    known: Mapping[str, Arguments],
+    known: Mapping[str, ToolArguments],
 ) -> None:
     """Warn of elements of a kind or a value that the schemas of an argument do not allow."""
     name = f"`{plain(value.argument, limit=_SHOWN)}`"
@@ -421,7 +421,9 @@ def _find_wrong_kinds(
             allowed = {"integer", "number"} if kind == "number" else {kind}
             if kind and declared.isdisjoint(allowed):
                 example = next((_EXAMPLES[one] for one in _EXAMPLES if one in declared), _NUMBERS)
-                single = isinstance(element, nodes.Number | nodes.BoolDomain | nodes.Boolean)
+                single = isinstance(
+                    element, nodes.NumberLiteral | nodes.BoolDomain | nodes.BooleanLiteral
+                )
                 written = str(element.value).lower() if single else "5"
                 policy.report(
                     "warning", f"{name} is {words}, and this is {_KINDS[kind]}: at best that is in "
@@ -435,16 +437,16 @@ def _find_wrong_kinds(
                 shown = ", ".join(f"`{plain(one, limit=40)}`" for one in choices[:5])
                 policy.report(
                     "warning", f"{name} is never `{plain(text.raw, limit=_SHOWN)}`",
-                    text.at, nearest(text.raw, choices) or f"It is one of {shown}",
+                    text.at, suggest(text.raw, choices) or f"It is one of {shown}",
                 )  # fmt: skip
 
 
 def _kind(element: object) -> str:
     """The kind of values that match an element; empty if there are several."""
     match element:
-        case nodes.NumberDomain() | nodes.Number():
+        case nodes.NumberDomain() | nodes.NumberLiteral():
             return "number"
-        case nodes.BoolDomain() | nodes.Boolean():
+        case nodes.BoolDomain() | nodes.BooleanLiteral():
             return "boolean"
         case nodes.TextLiteral() | nodes.TextDomain():
             return "string"
@@ -516,10 +518,10 @@ def _whole_numbers(bounds: nodes.Range) -> str:
 
 
 def _find_left_out(
-    policy: CheckedPolicy, clause: Clause, test: Test, known: Mapping[str, Arguments]
+    policy: CheckedPolicy, clause: Clause, test: Test, known: Mapping[str, ToolArguments]
 ) -> None:
     """Warn of a rule that a call cannot meet if it leaves out an argument."""
-    for argument, (at, by_value) in _used(policy, clause).items():
+    for argument, (at, by_value) in _used_arguments(policy, clause).items():
         name = f"`{plain(argument, limit=_SHOWN)}`"
         schemas = [one.schemas.get(argument, {}) for one in known.values()]
         null = EvaluationContext(Call("", {argument: Argument(None)}), Labels())
@@ -548,13 +550,13 @@ def _find_left_out(
             )  # fmt: skip
 
 
-def _used(policy: CheckedPolicy, clause: Clause) -> dict[str, tuple[Position, bool]]:
+def _used_arguments(policy: CheckedPolicy, clause: Clause) -> dict[str, tuple[Position, bool]]:
     """The arguments in a rule, each with its first position and whether its value is read."""
     found: dict[str, tuple[Position, bool]] = {}
     for test, _ in policy.tests(clause):
-        for part in sides_of(test):
-            if isinstance(part, nodes.Value | nodes.Meta) and part.scope == "arg":
+        for part in operands_of(test):
+            if isinstance(part, nodes.ValueRef | nodes.Meta) and part.scope == "arg":
                 at, by_value = found.get(part.argument, (part.at, False))
-                by_value = by_value or isinstance(part, nodes.Value)
+                by_value = by_value or isinstance(part, nodes.ValueRef)
                 found[part.argument] = (min(at, part.at), by_value)
     return found

@@ -17,15 +17,15 @@ from typing import Any
 from langchain_sequrity.display import plain
 from langchain_sequrity.labels import ALL, Labels
 from langchain_sequrity.sqrt import nodes
-from langchain_sequrity.sqrt.coerce import OPEN_TOOLS, AnyTool, Arguments, arguments_of
-from langchain_sequrity.sqrt.compiler import CompiledCheck, Reporter, Uses
+from langchain_sequrity.sqrt.coerce import OPEN_TOOLS, AnyTool, ToolArguments, arguments_of
+from langchain_sequrity.sqrt.compiler import CompiledCheck, Operands, Reporter
 from langchain_sequrity.sqrt.context import Argument, Call, EvaluationContext
 from langchain_sequrity.sqrt.lint.checked_policy import (
     CheckedPolicy,
     CheckedTool,
     Clause,
+    constant_effect,
     denies,
-    effect,
     listed,
     value_test,
 )
@@ -39,7 +39,7 @@ from langchain_sequrity.sqrt.nodes import (
     has_rules,
     tools_of,
 )
-from langchain_sequrity.suggestions import meant, nearest
+from langchain_sequrity.suggestions import did_you_mean, suggest
 
 _MATCHING_SECONDS = 2.0  # for all regexes of a policy that name tools
 _SCOPES = ("session", "result", "args")
@@ -60,9 +60,9 @@ class KnownTools:
         # After this time it is unknown whether a regex matches.
         self._budget = MatchBudget(_MATCHING_SECONDS)
         self.arguments = arguments_of(tools)
-        self.found: dict[ToolId, dict[str, Arguments]] = {}
+        self.found: dict[ToolId, dict[str, ToolArguments]] = {}
 
-    def visit(self, tool: ToolId, matches: Matcher, uses: Uses) -> None:
+    def visit(self, tool: ToolId, matches: Matcher, uses: Operands) -> None:
         """Check one rule or step of a tool."""
         if tool not in self.found:
             names = self._named(tool, matches)
@@ -77,7 +77,7 @@ class KnownTools:
         if tool.text.kind == "plain":
             if tool.text.raw in self.arguments:
                 return [tool.text.raw]
-            advice = nearest(tool.text.raw, self.arguments) or as_regex(tool.text.raw)
+            advice = suggest(tool.text.raw, self.arguments) or as_regex(tool.text.raw)
             self._report("error", f"There is no tool `{shown}`", tool.at, advice)
             return []
         matched = [(name, matches(name, self._budget)) for name in self.arguments]
@@ -98,8 +98,8 @@ class KnownTools:
         declared = [name for one in known for name in one.names]
         lacking = [one for one in known if one.lack(argument)]
         tool = f"`{plain(found[0], limit=80)}`" if len(found) == 1 else "None of these tools"
-        scope = meant(f"@{argument}") if argument in _SCOPES else ""
-        advice = scope or nearest(argument, declared)
+        scope = did_you_mean(f"@{argument}") if argument in _SCOPES else ""
+        advice = scope or suggest(argument, declared)
         if len(lacking) == len(found):
             lacks = "has no" if len(found) == 1 else "has an"
             self._report("error", f"{tool} {lacks} argument `{argument}`", at, advice)
@@ -121,7 +121,7 @@ def find_unreachable(checks: Sequence[nodes.CheckRule], report: Reporter) -> Non
             always.setdefault((rule.strength, rule.decision), (number, rule))
     for number, rule in enumerate(checks):
         for place, other in always.values():
-            if place != number and _hides(other, rule, is_first=place < number):
+            if place != number and _shadows(other, rule, is_first=place < number):
                 report(
                     "warning",
                     f"This rule decides nothing: `{plain(other.text, limit=60)}` in line "
@@ -131,7 +131,7 @@ def find_unreachable(checks: Sequence[nodes.CheckRule], report: Reporter) -> Non
                 break
 
 
-def _hides(other: nodes.CheckRule, rule: nodes.CheckRule, *, is_first: bool) -> bool:
+def _shadows(other: nodes.CheckRule, rule: nodes.CheckRule, *, is_first: bool) -> bool:
     """Whether `other`, which always applies, makes `rule` in the same block ineffective."""
     alike = other.strength == rule.strength and other.decision == rule.decision
     if other.strength == "hard":
@@ -143,7 +143,7 @@ def _hides(other: nodes.CheckRule, rule: nodes.CheckRule, *, is_first: bool) -> 
     return is_first if alike else other.decision == "deny"
 
 
-def find_mixed(checks: Sequence[nodes.CheckRule], report: Reporter) -> None:
+def find_must_allow_beside_others(checks: Sequence[nodes.CheckRule], report: Reporter) -> None:
     """Warn of `must allow` beside other allowances: unmet, it denies only if no other allows."""
     others = [rule for rule in checks if rule.decision == "allow"]
     for rule in others:
@@ -208,7 +208,7 @@ def _covers(block: CheckedTool, other: CheckedTool) -> bool:
     return two.kind == "plain" and block.compiled.matches(two.raw, MatchBudget()) is True
 
 
-def _may_meet(block: CheckedTool, other: CheckedTool) -> bool:
+def _may_overlap(block: CheckedTool, other: CheckedTool) -> bool:
     """Whether two blocks may apply to the same tool."""
     if block.known is not None and other.known is not None:
         return not block.known.keys().isdisjoint(other.known)
@@ -249,7 +249,7 @@ def _is_overruled(check: CompiledCheck, by: CompiledCheck) -> bool:
     return check.node.strength == "soft" and (by.required or by.rank > check.rank)
 
 
-def find_lone_allowances(policy: CheckedPolicy, reported: Sequence[Position]) -> None:
+def find_needless_allowances(policy: CheckedPolicy, reported: Sequence[Position]) -> None:
     """Warn of soft allowances if no rule denies anything that they could allow.
 
     Args:
@@ -265,7 +265,7 @@ def find_lone_allowances(policy: CheckedPolicy, reported: Sequence[Position]) ->
             and not _is_reported(rule, reported)
         ]  # fmt: skip
         left -= len(restricting) if lone else 0
-        if not lone or left < 0 or any(_may_meet(block, other) for other in restricting):
+        if not lone or left < 0 or any(_may_overlap(block, other) for other in restricting):
             continue
         for rule in lone:
             policy.report(
@@ -330,9 +330,12 @@ def _report_constant(
     elif samples.tests > 1:
         advice = 'Nothing is "x" and "y" at once: join with `or`, or write `a.value in {"x", "y"}`'
     policy.report(
-        "warning", f"This condition {how}, so the rule {effect(rule, held=held)}", rule.at, advice,
+        "warning",
+        f"This condition {how}, so the rule {constant_effect(rule, held=held)}",
+        rule.at,
+        advice,
         lets_through=not denies(rule, held=held),
-    )  # fmt: skip
+    )
 
 
 class _SampleCalls:
@@ -356,12 +359,12 @@ class _SampleCalls:
         for test, _ in policy.tests(clause):
             self.tests += 1
             match test:
-                case nodes.Same(left=nodes.TextLiteral(), right=nodes.TextLiteral()):
+                case nodes.Equality(left=nodes.TextLiteral(), right=nodes.TextLiteral()):
                     pass
-                case nodes.Compared(left=meta, right=members):
+                case nodes.LabelTest(left=meta, right=members):
                     names = [] if members is None else elements_of(members, self._bindings)
                     self._add_label_test(meta, list(names))
-                case nodes.In(value=name, set=nodes.Meta() as meta):
+                case nodes.Membership(value=name, set=nodes.Meta() as meta):
                     # No label is a number or a truth value, whatever the labels are.
                     self._add_label_test(
                         meta, [name] if isinstance(name, nodes.TextLiteral) else []
@@ -401,13 +404,13 @@ class _SampleCalls:
             ):
                 yield raw
                 self.is_exact = self.is_exact and "\\" not in raw
-            case nodes.BoolDomain() | nodes.Boolean():
+            case nodes.BoolDomain() | nodes.BooleanLiteral():
                 yield from (True, False)
-            case nodes.Number(value=value):
-                yield from _around(value)
+            case nodes.NumberLiteral(value=value):
+                yield from _neighbours(value)
             case nodes.NumberDomain(range=bounds):
                 for bound in (bounds.low, bounds.high):
-                    yield from _around(bound.value if bound else 0)
+                    yield from _neighbours(bound.value if bound else 0)
             case _:
                 self.is_exact = False
 
@@ -428,7 +431,7 @@ class _SampleCalls:
         for name, samples in self._values.items():
             found[name, "value"] = list(samples.values())
         for (name, field), names in self._labels.items():
-            found[name, field] = _sets(field, names)
+            found[name, field] = _label_subsets(field, names)
         return found
 
     @property
@@ -451,7 +454,7 @@ class _SampleCalls:
             yield EvaluationContext(Call("", arguments), session)
 
 
-def _around(value: float) -> Iterator[int | float]:
+def _neighbours(value: float) -> Iterator[int | float]:
     if math.isinf(value):
         return
     for number in (value - 1, value - 0.5, value, value + 0.5, value + 1):
@@ -460,7 +463,7 @@ def _around(value: float) -> Iterator[int | float]:
             yield int(number)
 
 
-def _sets(field: nodes.Field, names: set[str]) -> list[frozenset[str]]:
+def _label_subsets(field: nodes.Field, names: set[str]) -> list[frozenset[str]]:
     """All subsets of some labels, each with and without an extra label."""
     every = [*sorted(names - {ALL}), _OTHER]
     found = [
