@@ -33,7 +33,7 @@ demo: $(if $(wildcard $(READY)),,$(DEMO_VENV)/.ready)  ## Watch a policy stop a 
 	@echo "Starting the demo …"
 	@$(if $(wildcard $(READY)),$(BIN),$(DEMO_VENV)/bin)/python -m examples.demo $(ARGS)
 
-conformance: $(READY)  ## Ask a service what its documentation leaves open (ARGS="--base-url …")
+conformance: $(READY)  ## Ask a service the open questions about its API (ARGS="--base-url …")
 	$(BIN)/python -m langchain_sequrity.conformance $(ARGS)
 
 serve: $(READY)  ## Run the local server in the foreground

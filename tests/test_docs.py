@@ -8,12 +8,15 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+import click
 import httpcore
 import langgraph.errors
 import nbformat
 import pydantic
 import pytest
 from nbclient import NotebookClient
+
+from langchain_sequrity.cli.policy import policy
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "langchain_sequrity"
@@ -158,6 +161,23 @@ def test_every_module_is_on_the_architecture_page() -> None:
     packages = {path.parent.name for path in PACKAGE.rglob("__init__.py")} - {PACKAGE.name}
     missing = [one for one in modules | packages if not re.search(rf"[`.]{one}\b", page)]
     assert sorted(missing) == []
+
+
+def test_the_page_of_the_command_line_has_the_options_of_each_command() -> None:
+    parts = re.split(
+        r"^## `policy (\w+)", (ROOT / "docs" / "cli.md").read_text(), flags=re.MULTILINE
+    )
+    sections = dict(zip(parts[1::2], parts[2::2], strict=True))
+    group = click.Context(policy)
+    assert sections.keys() == set(policy.list_commands(group))
+    known = set()
+    for name, section in sections.items():
+        command = policy.get_command(group, name)
+        assert command is not None
+        options = {one for param in command.params for one in param.opts if one.startswith("--")}
+        assert options <= set(re.findall(r"--[a-z-]+", section))
+        known |= options
+    assert known == set(re.findall(r"(?<!-)--[a-z][a-z-]*", "".join(parts)))
 
 
 def test_the_layers_of_the_architecture_page_are_those_that_imports_obey() -> None:

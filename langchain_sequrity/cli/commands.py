@@ -39,15 +39,17 @@ def cli() -> None:
     help="Scripted answers, used before the model, as YAML or JSON.",
 )
 @click.option("--model", metavar="MODEL", help=f"Model for answers. {_MODELS}")
-@click.option("--planner", metavar="MODEL", help="Model for programs, if not --model.")
-@click.option("--reader", metavar="MODEL", help="Model that reads data, if not --model.")
-@click.option("--policy-writer", metavar="MODEL", help="Model for policies, if not --model.")
+@click.option("--planner", metavar="MODEL", help="Model that writes programs; default: --model.")
+@click.option("--reader", metavar="MODEL", help="Model that reads data; default: --model.")
+@click.option(
+    "--policy-writer", metavar="MODEL", help="Model that writes policies; default: --model."
+)
 @click.option(
     "--fidelity",
     type=click.Choice(["full", "documented"]),
     default="full",
     show_default=True,
-    help="Support every field of the API's format, or only the documented ones.",
+    help="Support every field of the format, or only the documented fields.",
 )
 @click.option(
     "--api-key",
@@ -78,7 +80,7 @@ def serve(
 ) -> None:
     """Run a local server with the REST API of the service.
 
-    Prints its URL, then a line for each request, until Ctrl-C.
+    The server prints its URL, then a line for each request. Ctrl-C stops it.
     """
     # These imports take a second, which other commands do not need.
     from langchain_sequrity.cli.serve import (  # noqa: PLC0415
@@ -129,7 +131,7 @@ cli.add_command(policy)
 )
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def conformance(*, arguments: tuple[str, ...]) -> None:
-    """Ask a service what its documentation leaves open."""
+    """Ask a service the open questions about its API."""
     from langchain_sequrity.conformance.__main__ import main  # noqa: PLC0415 - as above
 
     raise SystemExit(main(arguments, prog="langchain-sequrity conformance"))

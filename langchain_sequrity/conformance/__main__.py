@@ -21,11 +21,11 @@ _FIDELITIES: tuple[Literal["full", "documented"], ...] = ("full", "documented")
 _USAGE = 2
 _INTERRUPTED = 130
 _ABOUT = """\
-Asks a service what the documentation of its API leaves open, and reports which of this package's
-choices its answers confirm or refute. Without --base-url it starts a local server and asks that.
-Keys come from SEQURITY_API_KEY, SEQURITY_LLM_API_KEY and SEQURITY_SECOND_API_KEY; reports do not
-contain them. Exit status: 0 if something is confirmed and nothing refuted, 1 if something is
-refuted or nothing was answered, 2 if the suite did not run.
+Asks a service the open questions about its API, and reports which choices of this package the
+answers confirm or refute. Without --base-url it starts a local server and asks that. Keys come from
+SEQURITY_API_KEY, SEQURITY_LLM_API_KEY and SEQURITY_SECOND_API_KEY; reports do not contain them.
+Exit status: 0 if something is confirmed and nothing refuted, 1 if something is refuted or nothing
+was answered, 2 if the suite did not run.
 """
 
 
@@ -63,10 +63,16 @@ def _parser(prog: str | None) -> argparse.ArgumentParser:
         prog or "python -m langchain_sequrity.conformance", description=_ABOUT, allow_abbrev=False
     )
     add = parser.add_argument
-    add("--base-url", metavar="URL", help="the service; a local server if not given")
-    add("--model", default=DEFAULT_MODEL, help=f"planner, data model and chats ({DEFAULT_MODEL})")
-    add("--provider", choices=_PROVIDERS, help="provider of the model; by default the service's")
-    add("--only", action="append", default=[], metavar="ID", help="a probe; `denial-*` for several")
+    add("--base-url", metavar="URL", help="address of the service; default: a local server")
+    add("--model", default=DEFAULT_MODEL, help=f"model for everything (default: {DEFAULT_MODEL})")
+    add("--provider", choices=_PROVIDERS, help="provider of the model (default: the service's)")
+    add(
+        "--only",
+        action="append",
+        default=[],
+        metavar="ID",
+        help="a probe, or several as in `denial-*`",
+    )
     add("--list", action="store_true", help="list the probes and their costs, and send nothing")
     add("--yes", action="store_true", help="do not ask before requests that cost something")
     add("--report", type=Path, metavar="FILE", help="write the Markdown report to this file")
@@ -75,14 +81,14 @@ def _parser(prog: str | None) -> argparse.ArgumentParser:
         "--fidelity",
         choices=[*_FIDELITIES, "both"],
         default="both",
-        help="of the local server",
+        help="which fields the local server supports (default: both in turn)",
     )
     add(
         "--timeout",
         type=float,
         default=120.0,
         metavar="SECONDS",
-        help="for each request (120)",
+        help="time limit of each request (default: 120)",
     )
     add("--allow-http", action="store_true", help="allow plain http to another machine")
     return parser

@@ -36,7 +36,7 @@ from langchain_sequrity.sqrt.lint import Mode, finding_of
 @click.option(
     "--mode",
     type=click.Choice(get_args(Mode)),
-    help="single-llm: also look for rules that need labels of arguments, which do not exist there.",
+    help="Also find rules that need labels of arguments, which single-llm sessions lack.",
 )
 @click.option(
     "--label",
@@ -59,8 +59,8 @@ def check_command(
 ) -> None:
     """Find mistakes in policies.
 
-    If you give the tools of a policy, rules for missing tools and arguments are errors: they
-    protect nothing. Exit status 1 if there are errors, or with --strict warnings.
+    If you give the tools, a rule for a missing tool or argument is an error, because it protects
+    nothing. Exit status 1 if there are errors; with --strict also if there are warnings.
     """
     only_one_stdin([*files, tools])
     known = read_tools(tools, tools_from)
@@ -110,8 +110,10 @@ def explain_command(*, file: str, as_json: bool) -> None:
 
 @click.command("format")
 @click.argument("files", nargs=-1, required=True, metavar="FILE...", type=FILE_TYPE)
-@click.option("--check", "only_check", is_flag=True, help="Write nothing; status 1 for changes.")
-@click.option("--diff", "as_diff", is_flag=True, help="Write nothing; print the changes.")
+@click.option(
+    "--check", "only_check", is_flag=True, help="Write nothing; status 1 if a file would change."
+)
+@click.option("--diff", "as_diff", is_flag=True, help="Write nothing; print what would change.")
 def format_command(*, files: tuple[str, ...], only_check: bool, as_diff: bool) -> None:
     """Format policies in place; `-` is formatted to standard output.
 

@@ -67,8 +67,8 @@ _NOTE = (
 @click.option(
     "--mode",
     type=click.Choice(get_args(Mode)),
-    help="The sessions of the policy: dual-llm, where arguments carry labels, or single-llm, where "
-    "they do not. The default is any session, for which a draft denies more.",
+    help="The sessions that the policy is for: dual-llm (arguments carry labels) or single-llm "
+    "(they carry none). Without it, the draft works in both, and denies more.",
 )
 @click.option("--local", is_flag=True, help="Use a local server, which writes only a skeleton.")
 @as_json_option
@@ -85,11 +85,12 @@ def generate_command(
     local: bool,
     as_json: bool,
 ) -> None:
-    """Draft a policy for tools from a DESCRIPTION in plain words; `-` reads standard input.
+    """Draft a policy for tools from a description.
 
-    The description and the tool definitions are sent to the service at SEQURITY_BASE_URL (by
-    default the hosted one) with the key in SEQURITY_API_KEY, and the key of your LLM provider in
-    SEQURITY_LLM_API_KEY if it is set. With --local nothing leaves this machine.
+    The DESCRIPTION (`-` reads standard input) and the definitions of the tools are sent to the
+    service at SEQURITY_BASE_URL, by default the hosted one, with the key in SEQURITY_API_KEY. The
+    key of your LLM provider in SEQURITY_LLM_API_KEY is sent if it is set. With --local nothing
+    leaves this machine.
 
     The result is a proposal: read it and test it before you use it.
     """

@@ -52,12 +52,14 @@ _DEFAULT = "allowed"
     help="The calls as JSON or YAML: a list of objects with `tool`, `arguments`, …, `expect`.",
 )
 @tools_options
-@click.option("--cover", is_flag=True, help="Show which rules the calls exercise.")
+@click.option(
+    "--cover", is_flag=True, help="Show which rules and label changes the calls activate."
+)
 @click.option(
     "--fail-under",
     metavar="N",
     type=click.FloatRange(0, 100),
-    help="Status 1 if the calls exercise less than N percent of the rules; implies --cover.",
+    help="Status 1 if the calls activate less than N percent of them; implies --cover.",
 )
 @click.option(
     "--header",
@@ -69,7 +71,7 @@ _DEFAULT = "allowed"
     "--against",
     metavar="OLD",
     type=FILE_TYPE,
-    help="Compare with policy OLD.",
+    help="Compare with the policy in the file OLD.",
 )
 @as_json_option
 def simulate_command(
@@ -84,11 +86,11 @@ def simulate_command(
     against: str | None,
     as_json: bool,
 ) -> None:
-    """Simulate a policy on calls of one session, and compare the verdicts with expectations.
+    """Try a policy on calls of one session.
 
-    A call may have `expect`: allowed, denied, hard_allowed, soft_allowed, hard_denied, soft_denied
-    or not_reached (it needs the result of a denied call). The default is allowed. Exit status 1 if
-    a verdict differs from its expectation.
+    The verdict of a call is compared with its `expect`: allowed (the default), denied,
+    hard_allowed, soft_allowed, hard_denied, soft_denied or not_reached (the call needs the result
+    of a denied call). Exit status 1 if a verdict differs.
     """
     only_one_stdin([file, calls_file, tools, header, against])
     known = read_tools(tools, tools_from)
