@@ -36,7 +36,7 @@ from typing_extensions import override
 
 from langchain_sequrity.chat_models import ChatSequrity, SequrityMessages
 from langchain_sequrity.chat_models.base import SequrityChatModel
-from langchain_sequrity.chat_models.tools import write_tool
+from langchain_sequrity.chat_models.tools import not_a_tool, write_tools
 from langchain_sequrity.display import plain
 from langchain_sequrity.errors import (
     BadReply,
@@ -374,33 +374,16 @@ def function_tools(tools: Iterable[ToolLike]) -> Iterator[dict[str, Any]]:
     Raises:
         UsageError: For an object that is not a tool, and for a single tool instead of a list.
     """
-    if isinstance(tools, str | Mapping | BaseTool) or not isinstance(tools, Iterable):
-        kind = type(tools).__name__
-        msg = f"`tools` must be a list of tools; got a single `{kind}`. Write `[…]` around it."
-        raise UsageError(msg)
-    for index, tool in enumerate(tools):
+    for index, tool in enumerate(write_tools(tools, strict=None)):
         try:
-            function = read_function(write_tool(tool, strict=None))
+            function = read_function(tool)
         except (KeyError, TypeError, ValueError) as error:
-            raise _no_tool(index, tool) from error
+            raise not_a_tool(tool, f"tools[{index}]") from error
         if function is not None:
             name, parameters = function.get("name"), function.get("parameters")
             if not (isinstance(name, str) and name and isinstance(parameters, Mapping | None)):
-                raise _no_tool(index, tool)
+                raise not_a_tool(tool, f"tools[{index}]")
             yield neutral({key: function.get(key) for key in ("name", "description", "parameters")})
-
-
-def _no_tool(index: int, tool: Any) -> UsageError:
-    what = (
-        f"the text {tool!r}"
-        if isinstance(tool, str)
-        else f"a value of type `{type(tool).__name__}`"
-    )
-    msg = (
-        f"`tools[{index}]` is not a tool. Expected a LangChain tool, a function, a pydantic class, "
-        f"a TypedDict, or a tool object with a name and a JSON Schema; got {plain(what, limit=80)}."
-    )
-    return UsageError(msg)
 
 
 _DESCRIPTION = (

@@ -75,7 +75,7 @@ COMMANDS: list[tuple[str, int, str]] = [
     # Drafts.
     ("policy generate Careful", 2, "Error: No tools are given. Use --tools or --tools-from."),
     ("policy generate Careful --tools list.json", 2, "Error: No tools are given. Use --tools or --tools-from."),
-    ("policy generate Careful --local --tools names.json", 2, "Error: `tools[0]` is not a tool. Expected a LangChain tool, a function, a pydantic class, a TypedDict, or a tool object with a name and a JSON Schema; got the text 'read_mail'."),
+    ("policy generate Careful --local --tools names.json", 2, "Error: `tools[0]` is not a tool or a schema. Expected a LangChain tool, a function, a pydantic class, a TypedDict, or a tool object with a name and a JSON Schema; got the text 'read_mail'."),
     ("policy generate Careful --tools tools.json", 2, f"{NO_KEY}use --local."),
     ("policy generate Careful --tools tools.json --out taken.sqrt", 2, "Error: taken.sqrt exists. Use another name for --out, or --force to replace it."),
     ("policy generate Careful --tools tools.json --out no/such/new.sqrt", 2, "Error: no/such/new.sqrt cannot be written: the folder no/such does not exist. Create it."),
@@ -179,8 +179,8 @@ MADE: list[tuple[str, Callable[[], Any], str]] = [
     ("no tools", lambda: PolicyGenTool(MODEL), "No tools are given. Pass `tools=[…]`, or a model with bound tools."),
     ("empty tools", lambda: PolicyGenTool(MODEL, []), "No tools are given. Pass `tools=[…]`, or a model with bound tools."),
     ("a tool alone", lambda: PolicyGenTool(MODEL, {"name": "x"}), "`tools` must be a list of tools; got a single `dict`. Write `[…]` around it."),  # type: ignore[dict-item]
-    ("a tool's name", lambda: PolicyGenTool(MODEL, ["send"]), "`tools[0]` is not a tool. Expected a LangChain tool, a function, a pydantic class, a TypedDict, or a tool object with a name and a JSON Schema; got the text 'send'."),  # type: ignore[list-item]
-    ("a number", lambda: PolicyGenTool(MODEL, [send, 5]), "`tools[1]` is not a tool. Expected a LangChain tool, a function, a pydantic class, a TypedDict, or a tool object with a name and a JSON Schema; got a value of type `int`."),  # type: ignore[list-item]
+    ("a tool's name", lambda: PolicyGenTool(MODEL, ["send"]), "`tools[0]` is not a tool or a schema. Expected a LangChain tool, a function, a pydantic class, a TypedDict, or a tool object with a name and a JSON Schema; got the text 'send'."),  # type: ignore[list-item]
+    ("a number", lambda: PolicyGenTool(MODEL, [send, 5]), "`tools[1]` is not a tool or a schema. Expected a LangChain tool, a function, a pydantic class, a TypedDict, or a tool object with a name and a JSON Schema; got a value of type `int`."),  # type: ignore[list-item]
     ("a slip", lambda: PolicyGenTool(MODEL, [send], retries=2), "`retries` is not an argument of `PolicyGenTool`. Did you mean `n_retries`?"),
     ("of the model", lambda: PolicyGenTool(MODEL, [send], base_url="x"), "`base_url` is not an argument of `PolicyGenTool`. Pass arguments for the model to the model. They are allowed here only beside the name of a model."),
     ("model", lambda: PolicyGenTool(5, [send]), "`model` must be a `ChatSequrity` or a `SequrityMessages`, with or without bound tools, or the name of a model; got int."),  # type: ignore[arg-type]

@@ -28,7 +28,6 @@ from langchain_core.messages.utils import count_tokens_approximately
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.tools import BaseTool
-from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import SecretStr, model_validator
 from typing_extensions import override
 
@@ -51,8 +50,8 @@ from langchain_sequrity.chat_models.sessions import (
 )
 from langchain_sequrity.chat_models.tools import (
     write_response_format,
-    write_tool,
     write_tool_choice,
+    write_tools,
 )
 from langchain_sequrity.connection import ASKED_KEY, LOOPBACK_KEY, Connection, check_key
 from langchain_sequrity.errors import PolicyDenied, StatusError, UsageError
@@ -225,8 +224,8 @@ class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
         tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool] | None = None,
     ) -> int:
         """Count tokens approximately: the model behind the service is not known here."""
-        converted: Any = [convert_to_openai_tool(tool) for tool in tools] if tools else None
-        return count_tokens_approximately(messages, tools=converted)
+        written: Any = write_tools(tools, strict=None) if tools else None
+        return count_tokens_approximately(messages, tools=written)
 
     # What is made of the parameters
 
@@ -631,18 +630,15 @@ class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
             The model with the tools bound.
 
         Raises:
-            UsageError: If `tool_choice` names an unknown tool; with `strict_policy` also if the
-                policy has rules for unknown tools or arguments.
+            UsageError: If a tool cannot be described, or `tool_choice` names an unknown tool; with
+                `strict_policy` also if the policy has rules for unknown tools or arguments.
 
         Warns:
             PolicyMismatch: If the policy has rules for unknown tools or arguments, or asks for
                 labels that arguments may lack; once for each set of tools.
         """
         extras, results = self._takes_tool_extras, self._ready().settings.connection.dual_llm
-        written = [
-            write_tool(tool, strict=strict, extras=extras, results=results is True)
-            for tool in tools
-        ]
+        written = write_tools(tools, strict=strict, extras=extras, results=results is True)
         self._compare(written)
         bound = {
             "tool_choice": write_tool_choice(tool_choice, written),

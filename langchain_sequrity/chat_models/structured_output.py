@@ -12,11 +12,10 @@ from langchain_core.output_parsers.openai_tools import (
     PydanticToolsParser,
 )
 from langchain_core.runnables import Runnable, RunnableGenerator, RunnableMap, RunnablePassthrough
-from langchain_core.utils.function_calling import convert_to_openai_tool
 from langchain_core.utils.pydantic import is_basemodel_subclass
 
 from langchain_sequrity.chat_models.fallbacks import guarded
-from langchain_sequrity.chat_models.tools import write_response_format
+from langchain_sequrity.chat_models.tools import convert, write_response_format
 from langchain_sequrity.errors import ForcedToolMissing, UsageError
 
 Method = Literal["json_schema", "function_calling", "json_mode"]
@@ -41,7 +40,7 @@ def structured_output(
     tools, traced = kwargs.pop("tools", ()), schema
     parser: Runnable[Any, Any]
     if method == "function_calling":
-        name = convert_to_openai_tool(schema)["function"]["name"]
+        name = convert(schema, "schema")["function"]["name"]
         tools = [schema, *tools]
         bound = {"tool_choice": name, "parallel_tool_calls": False, "strict": strict}
         parser = _required(name) | (
@@ -79,7 +78,7 @@ def _as_tool(schema: Any) -> Any:
     """The schema as a tool; a `response_format` object contains it."""
     if isinstance(schema, dict) and isinstance(schema.get("json_schema"), dict):
         return schema["json_schema"].get("schema")
-    return convert_to_openai_tool(schema)
+    return convert(schema, "schema")
 
 
 def _with_raw(llm: Runnable[Any, Any], parser: Runnable[Any, Any]) -> Runnable[Any, Any]:

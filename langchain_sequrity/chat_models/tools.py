@@ -1,7 +1,7 @@
 """Tools, `tool_choice` and `response_format` in the neutral form of `wire.tools`."""
 
 import types
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import (
     Annotated,
@@ -19,6 +19,7 @@ from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from typing_extensions import ReadOnly, is_typeddict
 
+from langchain_sequrity.display import plain
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.wire.tools import name_of
 
@@ -41,13 +42,31 @@ _QUALIFIERS = frozenset({Annotated, Required, NotRequired, ReadOnly})
 _CONVERTED = (None, "object", "function")
 
 
-def write_tool(
-    tool: Any, *, strict: bool | None, extras: bool = False, results: bool = False
+def write_tools(tools: Any, **options: Any) -> list[dict[str, Any]]:
+    """Write a list of tools.
+
+    Args:
+        tools: The tools, as for `bind_tools`.
+        **options: As for `_write_tool`.
+
+    Raises:
+        UsageError: For an object that is not a tool, and for a single tool instead of a list.
+    """
+    if isinstance(tools, str | Mapping | BaseTool | type) or not isinstance(tools, Iterable):
+        kind = type(tools).__name__
+        msg = f"`tools` must be a list of tools; got a single `{kind}`. Write `[…]` around it."
+        raise UsageError(msg)
+    return [_write_tool(tool, f"tools[{place}]", **options) for place, tool in enumerate(tools)]
+
+
+def _write_tool(
+    tool: Any, where: str, *, strict: bool | None, extras: bool = False, results: bool = False
 ) -> dict[str, Any]:
     """Write a tool.
 
     Args:
         tool: Any tool that LangChain knows, or a tool object of the provider's API.
+        where: See `convert`.
         strict: Asks for arguments that fit the schema exactly.
         extras: Whether this format has the tool's `extras`, such as `cache_control`.
         results: Whether to add the schema of the result for a planner; see `result_schema`.
@@ -57,7 +76,7 @@ def write_tool(
     """
     if isinstance(tool, dict) and _is_of_the_api(tool):
         return tool if strict is None or tool.get("type") else {**tool, "strict": strict}
-    written: dict[str, Any] = convert_to_openai_tool(tool, strict=strict)
+    written = convert(tool, where, strict=strict)
     if strict is not None and isinstance(written.get("function"), dict):
         # `convert_to_openai_tool` returns tools in this form unchanged.
         written = {**written, "function": {**written["function"], "strict": strict}}
@@ -71,6 +90,43 @@ def write_tool(
     if schema := result_schema(tool):
         written = {**written, "function": {**function, "output_schema": schema}}
     return written
+
+
+def convert(given: Any, where: str, *, strict: bool | None = None) -> dict[str, Any]:
+    """Write a tool or a schema in neutral form.
+
+    Args:
+        given: Any tool or schema that LangChain knows.
+        where: The argument that it was given for, for errors.
+        strict: Asks for arguments that fit the schema exactly.
+
+    Raises:
+        UsageError: For any other object, and for types that no JSON Schema can describe.
+    """
+    try:
+        return convert_to_openai_tool(given, strict=strict)
+    except Exception as error:
+        name = getattr(given, "name", None) or getattr(given, "__name__", None)
+        if not isinstance(name, str):
+            raise not_a_tool(given, where) from error
+        reason = plain(str(error).split("\n")[0].rstrip("."), limit=200)
+        msg = (
+            f"`{where}`, named `{name}`, cannot be written as a JSON Schema "
+            f"({type(error).__name__}: {reason}). Use types that JSON has, and define them first."
+        )
+        raise UsageError(msg) from error
+
+
+def not_a_tool(given: Any, where: str) -> UsageError:
+    """The error for an object that is not a tool; `where` as for `convert`."""
+    kind = f"a value of type `{type(given).__name__}`"
+    what = f"the text {given!r}" if isinstance(given, str) else kind
+    msg = (
+        f"`{where}` is not a tool or a schema. Expected a LangChain tool, a function, a pydantic "
+        "class, a TypedDict, or a tool object with a name and a JSON Schema; got "
+        f"{plain(what, limit=80)}."
+    )
+    return UsageError(msg)
 
 
 def result_schema(tool: Any) -> _Schema | None:
@@ -223,7 +279,7 @@ def write_response_format(schema: Any, *, strict: bool | None = None) -> dict[st
         return schema
     if isinstance(schema, dict) and "name" in schema and "schema" in schema:
         return {"type": "json_schema", "json_schema": schema}
-    function = convert_to_openai_tool(schema, strict=strict)["function"]
+    function = convert(schema, "schema", strict=strict)["function"]
     inner = {"name": function["name"], "schema": function.get("parameters", {"type": "object"})}
     if function.get("description"):
         inner["description"] = function["description"]

@@ -3,6 +3,7 @@
 import json
 import pickle
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import httpx
@@ -15,7 +16,7 @@ from langchain_core.messages import (
     SystemMessage,
     ToolMessage,
 )
-from langchain_core.tools import tool
+from langchain_core.tools import BaseTool, tool
 from pydantic import BaseModel, Field, ValidationError
 
 from langchain_sequrity import ChatSequrity, SequrityMessages
@@ -220,6 +221,77 @@ def test_tools_and_tool_choice_are_sent_as_the_format_defines_them(
     body = service.bodies[-1]
     assert body["tools"] == [TOOLS[row.format]]
     assert body["tool_choice"] == CHOICES[choice][row.format]
+
+
+def _unknown_argument(bed: "Unknown") -> str:  # type: ignore[name-defined] # noqa: F821 - tested
+    """Open the valve of a bed."""
+    return str(bed)
+
+
+def _unknown_result(bed: int) -> "Unknown":  # type: ignore[name-defined] # noqa: F821 - tested
+    """Open the valve of a bed."""
+    return bed
+
+
+class _UnknownField(BaseModel):
+    bed: "Unknown"  # type: ignore[name-defined] # noqa: F821 - tested
+
+
+class _Plain:
+    """No schema describes it."""
+
+    def __call__(self, bed: int) -> str:
+        return str(bed)
+
+
+def _takes_plain(bed: _Plain) -> str:
+    """Open the valve of a bed."""
+    return str(bed)
+
+
+class _UnknownInTool(BaseTool):
+    name: str = "valve"
+    description: str = "Open the valve of a bed."
+
+    def _run(self, bed: "Unknown") -> str:  # type: ignore[name-defined] # noqa: F821 - tested
+        return str(bed)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (_unknown_argument, "`_unknown_argument`.*'Unknown' is not defined"),
+        (_unknown_result, "`_unknown_result`.*'Unknown' is not defined"),
+        (_UnknownField, "`_UnknownField`.*should define `Unknown`"),
+        (_UnknownInTool(), "`valve`.*'Unknown' is not defined"),
+        (_takes_plain, "`_takes_plain`.*JSON Schema"),
+        (int, "`int`"),
+        (_Plain(), "got a value of type `_Plain`"),
+        (partial(_unknown_result, 1), "got a value of type `partial`"),
+        (Valve(bed=1), "got a value of type `Valve`"),
+        ("valve", "got the text 'valve'"),
+        (None, "got a value of type `NoneType`"),
+        (7, "got a value of type `int`"),
+        ([Valve], "got a value of type `list`"),
+        ({}, "got a value of type `dict`"),
+        ({"type": "object", "properties": {}}, "got a value of type `dict`"),
+        ({"toolSpec": {"name": "f"}}, "got a value of type `dict`"),
+    ],
+)
+@pytest.mark.parametrize("row", ROWS, ids=NAMES)
+def test_an_object_that_cannot_be_a_tool_is_named(row: Row, given: Any, expected: str) -> None:
+    model = row.make(api_key="sq-test")
+    with pytest.raises(UsageError, match=rf"(?s)`tools\[1\]`.*{expected}"):
+        model.bind_tools([open_valve, given])
+    if given is not None:
+        with pytest.raises(UsageError, match=f"(?s)`schema`.*{expected}"):
+            model.with_structured_output(given)
+
+
+@pytest.mark.parametrize("tools", [Valve, open_valve, "valve", {"name": "valve"}, 7, None])
+def test_a_single_tool_instead_of_a_list_is_refused(tools: Any) -> None:
+    with pytest.raises(UsageError, match="must be a list of tools"):
+        CHAT.make(api_key="sq-test").bind_tools(tools)
 
 
 @pytest.mark.parametrize("native", TOOLS)
