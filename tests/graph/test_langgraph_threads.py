@@ -2,6 +2,7 @@
 
 import asyncio
 import operator
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from functools import partial
@@ -827,6 +828,35 @@ def test_an_untracked_value_is_gone_for_every_reader_when_a_run_continues(
         graph.invoke(None, graph.get_state(thread()).config)
         found.append([*seen])
     assert found == [[5, None]] * 2
+
+
+class Locked(TypedDict, total=False):
+    rounds: Annotated[list[bool], operator.add]
+    lock: Annotated[Any, UntrackedValue]
+
+
+def test_a_new_object_in_an_untracked_field_is_read_after_the_thread_has_lost_an_older_one(
+    model: ChatSequrity,
+) -> None:
+    def take(_state: Locked) -> Any:
+        return {"lock": threading.Lock()}
+
+    def use(state: Locked) -> Any:
+        return {"rounds": ["lock" in state]}
+
+    def route(state: Locked) -> Any:
+        return END if len(state["rounds"]) == 3 else "take"
+
+    def make() -> Any:
+        graph: Any = StateGraph(Locked).add_sequence([take, use]).add_edge(START, "take")
+        return graph.add_conditional_edges("use", route, ["take", END])
+
+    states = []
+    for graph in Twins(make, model).of(checkpointer=InMemorySaver):
+        with pytest.raises(GraphRecursionError):
+            graph.invoke({}, thread(recursion_limit=3))
+        states.append(graph.invoke(None, thread())["rounds"])
+    assert states == [[True, False, True]] * 2
 
 
 class Loose(TypedDict, total=False):

@@ -383,13 +383,17 @@ class FieldCodec:
         raise UsageError(msg)
 
     def _read_log(self, log: Json) -> tuple[Any, list[list[Any]]]:
-        held, steps = MISSING, log
+        """What the field held before the run, and the updates of each step since then."""
         first = log[0] if isinstance(log, list) and log else None
-        if isinstance(first, dict) and first.keys() == {"value"}:
-            held, steps = self.read_value(first["value"]), log[1:]
-        if not isinstance(steps, list) or not all(isinstance(batch, list) for batch in steps):
+        before = [first] if isinstance(first, dict) and first.keys() == {"value"} else []
+        steps = log[len(before) :] if isinstance(log, list) else None
+        if steps is None or not all(isinstance(batch, list) for batch in steps):
             msg = f"{self._where} is not the list of updates that the program keeps."
             raise BadReply(msg)
+        if isinstance(self._empty, UntrackedValue) and any(steps):
+            # Only the last update counts. Objects of earlier ones are lost if a thread continues.
+            before, steps = [], [batch for batch in steps if batch][-1:]
+        held = self.read_value(before[0]["value"]) if before else MISSING
         return held, [[self.read_value(update) for update in batch] for batch in steps]
 
 
