@@ -235,7 +235,7 @@ class FieldVariables:
 
 @dataclass(frozen=True, slots=True)
 class EntryVariables:
-    """Context variables with the start point of a run of `GraphProgram.from_state`.
+    """Context variables with the start point of a run that may begin anywhere.
 
     Attributes:
         begins: Whether it begins at START. Then the routers of START decide what is due.
@@ -274,9 +274,8 @@ class GraphProgram:
     """A graph as a program.
 
     Attributes:
-        at_start: The program of a run that begins at START.
-        from_state: The program of a run that begins anywhere: any node may start beside others.
-        from_packets: The same where a packet may also start any node.
+        that_begins_at: Gives the program for a start point. From a state, any node may start beside
+            others; from packets, a packet may also start any node.
         entry: The variables with the start point.
         flags: (sources, target) of a join, and a source → its flag in `EntryVariables.came`.
         ready: Deferred node → its flag there.
@@ -294,9 +293,7 @@ class GraphProgram:
         parses: Whether a node is `parse_with_ai`, which reads the field `output_schema`.
     """
 
-    at_start: ProgramText
-    from_state: ProgramText
-    from_packets: Callable[[], ProgramText]
+    that_begins_at: Callable[[BeginsAt], ProgramText]
     entry: EntryVariables
     flags: Mapping[tuple[tuple[tuple[str, ...], str], str], str]
     ready: Mapping[str, str]
@@ -314,18 +311,12 @@ class GraphProgram:
     @property
     def text(self) -> str:
         """The text of a run that begins at START."""
-        return self.at_start.text
+        return self.that_begins_at("start").text
 
     @property
     def offered(self) -> Mapping[str, ToolSpec]:
         """The tools of a run that begins at START."""
-        return self.at_start.tools
-
-    def that_begins_at(self, begins_at: BeginsAt) -> ProgramText:
-        """The program of a run with this start point."""
-        if begins_at == "packets":
-            return self.from_packets()
-        return self.at_start if begins_at == "start" else self.from_state
+        return self.that_begins_at("start").tools
 
 
 def _meaning(parameter: Parameter) -> str:

@@ -3,14 +3,14 @@
 import ast
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, get_args
 
 from langgraph.graph import START
 
 from langchain_sequrity.graph.analysis.spec import read_graph
 from langchain_sequrity.graph.codegen.compiler import compile_graph
 from langchain_sequrity.graph.options import NodeOptions
-from langchain_sequrity.graph.program import ABSENT, GOTO, HANDLE, SEND, GraphProgram
+from langchain_sequrity.graph.program import ABSENT, GOTO, HANDLE, SEND, BeginsAt, GraphProgram
 from langchain_sequrity.labels import Labels
 from langchain_sequrity.local.interpreter import Labeled, ProgramFinished, Run, ToolCall, parse
 
@@ -53,7 +53,7 @@ _LONGEST = 100_000
 def program_of(graph: Any, nodes: Mapping[str, NodeOptions] | None = None) -> GraphProgram:
     """Compile a graph, and check that its texts parse and use only the small syntax."""
     program = compile_graph(read_graph(graph), nodes or {})
-    texts = {program.text, program.from_state.text, program.from_packets().text}
+    texts = {program.that_begins_at(one).text for one in get_args(BeginsAt)}
     for text in (one for one in texts if len(one) < _LONGEST):
         parse(text)
         for node in ast.walk(ast.parse(text)):
@@ -99,7 +99,7 @@ def run(
     """
     program = program_of(graph, nodes)
     variables = _variables(program, given or {})
-    text = program.text if at is None else program.from_state.text
+    text = program.text if at is None else program.that_begins_at("state").text
     if at is not None or program.kind == "superstep":
         start = {**entry_of(graph, program), **(at or {}), "stop_after": limit}
         variables |= {getattr(program.entry, name): Labeled(one) for name, one in start.items()}

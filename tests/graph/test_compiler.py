@@ -843,4 +843,4 @@ def test_compiling_does_not_change_the_builder() -> None:
 
 def test_a_program_that_can_begin_anywhere_stays_within_the_limits_of_the_parser() -> None:
     for number in (120, 150):
-        parse(compile_graph(read_graph(exits(number)), {}).from_state.text)
+        parse(compile_graph(read_graph(exits(number)), {}).that_begins_at("state").text)

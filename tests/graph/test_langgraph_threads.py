@@ -848,7 +848,8 @@ def test_a_new_object_in_an_untracked_field_is_read_after_the_thread_has_lost_an
         return END if len(state["rounds"]) == 3 else "take"
 
     def make() -> Any:
-        graph: Any = StateGraph(Locked).add_sequence([take, use]).add_edge(START, "take")
+        graph: Any = StateGraph(Locked)
+        graph.add_sequence([take, use]).add_edge(START, "take")
         return graph.add_conditional_edges("use", route, ["take", END])
 
     states = []

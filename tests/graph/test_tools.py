@@ -116,9 +116,7 @@ class Made:
         ]
         self.tools = {tool.name: tool for tool in (self.node, self.router, *nodes)}
         program = GraphProgram(
-            at_start=ProgramText("", self.tools),
-            from_state=ProgramText("", self.tools),
-            from_packets=lambda: ProgramText("", self.tools),
+            that_begins_at=lambda _: ProgramText("", self.tools),
             entry=EntryVariables("begins", "start_at", "start_packets", "came", "stop_after"),
             flags={},
             ready={},

@@ -20,6 +20,7 @@ import dataclasses
 import inspect
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, get_type_hints
 
 from langgraph.graph import START
@@ -135,7 +136,7 @@ def _hints(schema: Any) -> Mapping[str, Any]:
         return {}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class StateReader:
     """A node, error handler or router that gets a state.
 
@@ -149,7 +150,7 @@ class StateReader:
     schema: type[Any]
     fields: tuple[str, ...]
 
-    @property
+    @cached_property
     def prebuilt(self) -> PrebuiltAccess | None:
         """Its access, if it is a prebuilt part of LangGraph or LangChain."""
         return prebuilt_access(self.runnable, self.fields, is_dict=self._is_dict)
@@ -170,7 +171,7 @@ class StateReader:
         named = frozenset({ROOT}) if self.fields == (ROOT,) and keys else keys
         return (named & set(self.fields)) | self.needed
 
-    @property
+    @cached_property
     def keys(self) -> frozenset[str] | None:
         """The keys that its source reads, fields or not; `None` if unknown."""
         sources = sources_of(self.runnable)

@@ -27,6 +27,7 @@ from langchain_sequrity.graph.options import NodeOptions
 from langchain_sequrity.graph.program import (
     HANDLE,
     PARSE_WITH_AI,
+    BeginsAt,
     FieldVariables,
     GraphProgram,
     Parameter,
@@ -89,7 +90,11 @@ def compile_graph(
     tools = _tools(anywhere, local)
 
     @cache
-    def from_packets() -> ProgramText:
+    def that_begins_at(begins_at: BeginsAt) -> ProgramText:
+        if begins_at == "start":
+            return ProgramText(text, MappingProxyType(_tools(graph, local)))
+        if begins_at == "state":
+            return ProgramText(from_state, MappingProxyType(_tools(beside, local)))
         if anywhere.receivers == beside.receivers:
             return ProgramText(from_state, tools)
         return ProgramText(write_superstep(anywhere, local, toolbox.names)[0], tools)
@@ -99,9 +104,7 @@ def compile_graph(
         routers = [one.name for one in tools.values() if one.role == "router"]
         early = {name for name in routers if not why_not_split(name, name)}
     return GraphProgram(
-        at_start=ProgramText(text, MappingProxyType(_tools(graph, local))),
-        from_state=ProgramText(from_state, MappingProxyType(_tools(beside, local))),
-        from_packets=from_packets,
+        that_begins_at=that_begins_at,
         entry=local.entry,
         flags=MappingProxyType(flags),
         ready=MappingProxyType(ready),
@@ -143,11 +146,11 @@ def _completed(
     graph: ProgramGraph, toolbox: Toolbox, local: LocalVariables, why_not: WhyNotSplit
 ) -> ProgramGraph:
     """The graph, with tools that take the possible packets, and run side by side if they may."""
-    tasks = dict(graph.tasks)
+    tasks, is_parallel = dict(graph.tasks), graph.is_parallel
     for node in graph.in_order(graph.receivers):
         tasks[node] = replace(tasks[node], tool=toolbox.for_packets(node))
     for node, task in tasks.items():
-        if graph.is_parallel and task.tool is not None:
+        if is_parallel and task.tool is not None:
             is_own = task.internal is not None
             why = "the service answers it" if is_own else why_not(task.tool.name, local.result_of)
             tasks[node] = replace(task, tool=replace(task.tool, not_split=why))
