@@ -270,11 +270,6 @@ def handled_task(task: Any, others: Iterable[Any]) -> str:
     return str(handled[0] if kind == "node_error_handler" else task.id)
 
 
-def input_of(task: Any) -> Any:
-    """The argument of the `Send` that started a task."""
-    return task.input
-
-
 def waiting_nodes(channels: Mapping[str, Any], nodes: Mapping[str, Any]) -> list[str]:
     """The deferred nodes that wait until all other nodes are done."""
     found = []

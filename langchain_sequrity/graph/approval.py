@@ -13,6 +13,7 @@ session could not have the same effects.
 import ast
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, replace
 from functools import reduce
 from typing import Any
@@ -271,14 +272,11 @@ class Denials:
 
     def _engine(self) -> Engine:
         policy = self._connection.policy
-        try:
-            engine = None if policy is None else policy.compile()
-        except UsageError:  # another language, or a text that cannot be read here
-            engine = None
-        if engine is None:
-            msg = "the rules on its result are unknown here: give the policy as SQRT text"
-            raise NotApprovable(msg)
-        return engine
+        with suppress(UsageError):  # for another language, or a text that cannot be read here
+            if policy is not None:
+                return policy.compile()
+        msg = "the rules on its result are unknown here: give the policy as SQRT text"
+        raise NotApprovable(msg)
 
     def _digest(self, index: int, denial: Denial) -> str:
         call = [denial.tool, denial.arguments, denial.labels]
@@ -335,8 +333,8 @@ class Denials:
     def rejected(self, offered: DeniedCall, objection: str) -> PolicyDenied:
         """The error of a call that a human rejected."""
         denial = replace(offered.denial, kind="rejected", objection=objection)
-        placed_denial = placed(denial, self._program)
-        return ordinary(PolicyDenied(denial=placed_denial, program=self._program.text))
+        denial = placed(denial, self._program)
+        return ordinary(PolicyDenied(denial=denial, program=self._program.text))
 
     def check(self, offered: DeniedCall) -> None:
         """Check that an approval is for this executor.

@@ -357,6 +357,10 @@ class ClientTools:
     Args:
         spec: The user's graph.
         program: The graph as a program.
+
+    Attributes:
+        inputs: Tool → the meaning of its arguments.
+        unsaved: Fields that no checkpoint has.
     """
 
     def __init__(self, spec: GraphSpec, program: GraphProgram) -> None:
@@ -374,12 +378,12 @@ class ClientTools:
         )
         tools = [tool for tool in program.tools.values() if tool.role != "result"]
         tools += [router for tool in tools for router in tool.fused]
-        self._signatures = {tool.name: self._signature(tool, anything) for tool in tools}
+        self.inputs = {tool.name: self._input(tool, anything) for tool in tools}
         self._receivers = {
-            tool.node: self._signatures[tool.name] for tool in tools if tool.role == "node"
+            tool.node: self.inputs[tool.name] for tool in tools if tool.role == "node"
         }
 
-    def _signature(self, tool: ToolSpec, anything: AllowedTypes) -> ToolInput:
+    def _input(self, tool: ToolSpec, anything: AllowedTypes) -> ToolInput:
         if tool.role == "node":
             node = self._spec.nodes[tool.node]
             schema, fields = node.input_schema, node.input_fields
@@ -433,7 +437,7 @@ class ClientTools:
         Raises:
             BadReply: If the arguments are not those of the tool.
         """
-        writes = tuple(self._signatures[tool.name].fields_of(arguments).items())
+        writes = tuple(self.inputs[tool.name].fields_of(arguments).items())
         return NodeResult({}, writes, raw=tuple(value for _, value in writes))
 
     def node_result(self, tool: ToolSpec, output: Any, *, handled: bool = False) -> NodeResult:
@@ -521,10 +525,6 @@ class ClientTools:
                 )
                 raise UsageError(msg)
 
-    def signature_of(self, tool: ToolSpec) -> ToolInput:
-        """The meaning of a tool's arguments."""
-        return self._signatures[tool.name]
-
     # Routers
 
     def router_result(self, tool: ToolSpec, output: Any) -> dict[str, Json]:
@@ -597,10 +597,10 @@ class ClientTools:
             arguments: Those of the node's call.
             result: The node's result.
         """
-        of_node = self._signatures[tool.name].parameter_of
+        of_node = self.inputs[tool.name].parameter_of
         return {
             parameter: self._after(field, arguments[of_node[field]], result.wire)
-            for field, parameter in self._signatures[router.name].parameter_of.items()
+            for field, parameter in self.inputs[router.name].parameter_of.items()
         }
 
     def _after(self, field: str, before: Json, wire: Mapping[str, Json]) -> Json:

@@ -107,101 +107,7 @@ def why_not_split(connection: Connection, on_denied: str) -> WhyNotSplit:
     return why_not
 
 
-class DrivenGraph(Guarded[Any, Any], CompiledStateGraph[Any, Any, Any, Any]):
-    """A compiled graph whose runs have a `Driver`."""
-
-    _parts: ExecutorParts
-
-    # Running
-
-    @override
-    def stream(
-        self, input: Any, config: RunnableConfig | None = None, **options: Any
-    ) -> Iterator[Any]:
-        found: Iterator[Any] = loop.stream(self, _checked(input), self._driven(config), **options)
-        return found
-
-    @override
-    async def astream(
-        self, input: Any, config: RunnableConfig | None = None, **options: Any
-    ) -> AsyncIterator[Any]:
-        chunks = loop.astream(self, _checked(input), self._driven(config, is_async=True), **options)
-        async with aclosing(chunks):
-            async for chunk in chunks:
-                yield chunk
-
-    def _driven(self, config: RunnableConfig | None, *, is_async: bool = False) -> RunnableConfig:
-        _compat.check_config(self, config)
-        given: RunnableConfig = config or {}
-        # Not `merge_configs` of LangChain, which drops a `recursion_limit` equal to its default.
-        is_timed = self.step_timeout is not None
-        driver = Driver(self._parts, is_timed=is_timed, is_async=is_async)
-        configurable = {**(given.get("configurable") or {}), DRIVER: driver}
-        return {**given, "configurable": configurable}
-
-    # States
-
-    @override
-    def get_state(self, config: RunnableConfig, *, subgraphs: bool = False) -> StateSnapshot:
-        return _shown(super().get_state(config, subgraphs=subgraphs))
-
-    @override
-    async def aget_state(self, config: RunnableConfig, *, subgraphs: bool = False) -> StateSnapshot:
-        return _shown(await super().aget_state(config, subgraphs=subgraphs))
-
-    @override
-    def get_state_history(self, config: RunnableConfig, **options: Any) -> Iterator[StateSnapshot]:
-        yield from map(_shown, super().get_state_history(config, **options))
-
-    @override
-    async def aget_state_history(
-        self, config: RunnableConfig, **options: Any
-    ) -> AsyncIterator[StateSnapshot]:
-        async with aclosing(super().aget_state_history(config, **options)) as history:  # type: ignore[type-var] # a generator
-            async for found in history:
-                yield _shown(found)
-
-    # Copies share all attributes, because the object holds no data of runs
-
-    @override
-    def copy(self, update: dict[str, Any] | None = None) -> Self:
-        new = object.__new__(type(self))
-        new.__dict__.update(self.__dict__)
-        new.__dict__.update(update or {})
-        return new
-
-    def __copy__(self) -> Self:
-        """Copy as `copy` does."""
-        return self.copy()
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        """Copy as `copy` does."""
-        return self.copy()
-
-
-def _checked(given: Any) -> Any:
-    """Check that an input or an update from outside does not write channels of the executor.
-
-    Inputs may come from clients, for example of LangGraph's server, which must not write labels,
-    sessions and results. From a dict, LangGraph takes only the fields of the graph; a `Command`
-    could write any channel.
-
-    Raises:
-        UsageError: If it writes one.
-    """
-    if isinstance(given, Command):
-        own = [key for key, _ in _compat.command_writes(given) if is_own(str(key))]
-        if own:
-            msg = f"`{own[0]}` is not a state field. Update only state fields."
-            raise UsageError(msg)
-    return given
-
-
-def _shown(snapshot: StateSnapshot) -> StateSnapshot:
-    return snapshot._replace(metadata=loop.shown_metadata(snapshot.metadata))
-
-
-class LangGraphExecutor(DrivenGraph):
+class LangGraphExecutor(Guarded[Any, Any], CompiledStateGraph[Any, Any, Any, Any]):
     """Runs a StateGraph under a policy, exactly as LangGraph would run it.
 
     The graph becomes a program that the service interprets. Each node is a tool call that a policy
@@ -325,6 +231,72 @@ class LangGraphExecutor(DrivenGraph):
         """
         return explain(self._spec, self._program, self._options, self._fsm)
 
+    # Running
+
+    @override
+    def stream(
+        self, input: Any, config: RunnableConfig | None = None, **options: Any
+    ) -> Iterator[Any]:
+        found: Iterator[Any] = loop.stream(self, _checked(input), self._driven(config), **options)
+        return found
+
+    @override
+    async def astream(
+        self, input: Any, config: RunnableConfig | None = None, **options: Any
+    ) -> AsyncIterator[Any]:
+        chunks = loop.astream(self, _checked(input), self._driven(config, is_async=True), **options)
+        async with aclosing(chunks):
+            async for chunk in chunks:
+                yield chunk
+
+    def _driven(self, config: RunnableConfig | None, *, is_async: bool = False) -> RunnableConfig:
+        _compat.check_config(self, config)
+        given: RunnableConfig = config or {}
+        # Not `merge_configs` of LangChain, which drops a `recursion_limit` equal to its default.
+        is_timed = self.step_timeout is not None
+        driver = Driver(self._parts, is_timed=is_timed, is_async=is_async)
+        configurable = {**(given.get("configurable") or {}), DRIVER: driver}
+        return {**given, "configurable": configurable}
+
+    # States
+
+    @override
+    def get_state(self, config: RunnableConfig, *, subgraphs: bool = False) -> StateSnapshot:
+        return _shown(super().get_state(config, subgraphs=subgraphs))
+
+    @override
+    async def aget_state(self, config: RunnableConfig, *, subgraphs: bool = False) -> StateSnapshot:
+        return _shown(await super().aget_state(config, subgraphs=subgraphs))
+
+    @override
+    def get_state_history(self, config: RunnableConfig, **options: Any) -> Iterator[StateSnapshot]:
+        yield from map(_shown, super().get_state_history(config, **options))
+
+    @override
+    async def aget_state_history(
+        self, config: RunnableConfig, **options: Any
+    ) -> AsyncIterator[StateSnapshot]:
+        async with aclosing(super().aget_state_history(config, **options)) as history:  # type: ignore[type-var] # a generator
+            async for found in history:
+                yield _shown(found)
+
+    # Copies share all attributes, because the object holds no data of runs
+
+    @override
+    def copy(self, update: dict[str, Any] | None = None) -> Self:
+        new = object.__new__(type(self))
+        new.__dict__.update(self.__dict__)
+        new.__dict__.update(update or {})
+        return new
+
+    def __copy__(self) -> Self:
+        """Copy as `copy` does."""
+        return self.copy()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Copy as `copy` does."""
+        return self.copy()
+
     def __reduce__(self) -> NoReturn:
         """Refuse to be pickled: no compiled graph can be, and the object has keys."""
         msg = "An executor cannot be pickled. Pickle its model, and make another executor of it."
@@ -334,6 +306,28 @@ class LangGraphExecutor(DrivenGraph):
 LangGraphExecutor.__signature__ = executor_signature(  # type: ignore[attr-defined]
     LangGraphExecutor.__init__, NamedModelArguments, ChatSequrity
 )
+
+
+def _checked(given: Any) -> Any:
+    """Check that an input or an update from outside does not write channels of the executor.
+
+    Inputs may come from clients, for example of LangGraph's server, which must not write labels,
+    sessions and results. From a dict, LangGraph takes only the fields of the graph; a `Command`
+    could write any channel.
+
+    Raises:
+        UsageError: If it writes one.
+    """
+    if isinstance(given, Command):
+        own = [key for key, _ in _compat.command_writes(given) if is_own(str(key))]
+        if own:
+            msg = f"`{own[0]}` is not a state field. Update only state fields."
+            raise UsageError(msg)
+    return given
+
+
+def _shown(snapshot: StateSnapshot) -> StateSnapshot:
+    return snapshot._replace(metadata=loop.shown_metadata(snapshot.metadata))
 
 
 def _compiled(

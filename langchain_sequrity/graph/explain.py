@@ -164,7 +164,7 @@ def _routers(
     program: GraphProgram,
     tools: Mapping[tuple[str, str | None], ToolSpec],
 ) -> Iterator[ExplainedTool]:
-    for branch in spec.branches_of(source):
+    for branch in (one for one in spec.branches if one.source == source):
         field_router = field_router_of(branch)
         if field_router is not None:
             yield ExplainedTool(
@@ -193,12 +193,9 @@ def _routers(
 
 def _routes(branch: Branch, tool: ToolSpec) -> dict[str, str] | None:
     if branch.ends is not None:
-        return {_answer(answer): node for answer, node in branch.ends.items()}
+        ends = branch.ends.items()
+        return {one if isinstance(one, str) else repr(one): node for one, node in ends}
     return None if tool.targets is None else {node: node for node in sorted(tool.targets)}
-
-
-def _answer(answer: Any) -> str:
-    return answer if isinstance(answer, str) else repr(answer)
 
 
 def _notes(spec: GraphSpec, node: NodeSpec, tool: ToolSpec) -> Iterator[str]:

@@ -97,16 +97,12 @@ class FieldRouter:
         try:
             return self.routes[value]
         except (KeyError, TypeError):
-            raise no_route(self.field) from None
+            msg = (
+                f"The `FieldRouter` on `{self.field}` has no route for the field's value. Add the "
+                "value to its routes."
+            )
+            raise UsageError(msg) from None
 
     def __repr__(self) -> str:
         """The call that makes it."""
         return f"FieldRouter({self.field!r}, {self.routes!r})"
-
-
-def no_route(field: str) -> UsageError:
-    """The error for a value without a route."""
-    return UsageError(
-        f"The `FieldRouter` on `{field}` has no route for the field's value. Add the value to its "
-        "routes."
-    )

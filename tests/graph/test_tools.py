@@ -197,7 +197,7 @@ class Made:
                 else packet["fields"].get(one.name, ABSENT)
                 for one in tool.parameters
             }
-            found.append(Send(tool.node, self.client.signature_of(tool).read(arguments)))
+            found.append(Send(tool.node, self.client.inputs[tool.name].read(arguments)))
         return found
 
 
@@ -426,7 +426,7 @@ def test_a_node_gets_what_langgraph_gives_it(schema: Any, state: dict[str, Any])
     expected = outcome(lambda: invoke(state or {"x": 0}))
     arguments = made.arguments(made.node, state or {"x": 0})
     managed = dict.fromkeys(made.spec.managed, 10006)
-    got = outcome(lambda: made.client.signature_of(made.node).read(arguments, managed))
+    got = outcome(lambda: made.client.inputs[made.node.name].read(arguments, managed))
     if expected is ValidationError:
         assert got is ValidationError
     else:
@@ -436,23 +436,23 @@ def test_a_node_gets_what_langgraph_gives_it(schema: Any, state: dict[str, Any])
 
 def test_managed_values_reach_the_node_and_are_not_in_the_call() -> None:
     made, managed = Made(Counted), {"left": 5, "last": False}
-    assert made.client.signature_of(made.node).managed == ("left", "last")
+    assert made.client.inputs[made.node.name].managed == ("left", "last")
     arguments = made.arguments(made.node, {"x": 1})
-    assert made.client.signature_of(made.node).read(arguments, managed) == {"x": 1, **managed}
+    assert made.client.inputs[made.node.name].read(arguments, managed) == {"x": 1, **managed}
     with pytest.raises(BadReply, match="does not take"):
-        made.client.signature_of(made.node).read({**arguments, "p_left": 5}, managed)
+        made.client.inputs[made.node.name].read({**arguments, "p_left": 5}, managed)
 
 
 def test_a_state_of_one_value_is_the_input() -> None:
     made = Made(int)
-    assert made.client.signature_of(made.node).read(made.arguments(made.node, {"__root__": 3})) == 3
+    assert made.client.inputs[made.node.name].read(made.arguments(made.node, {"__root__": 3})) == 3
     with pytest.raises(EmptyChannelError):
-        made.client.signature_of(made.node).read(made.arguments(made.node, {}))
+        made.client.inputs[made.node.name].read(made.arguments(made.node, {}))
 
 
 def test_a_node_gets_only_the_fields_that_it_reads() -> None:
     made = Made(State, parameters=(Parameter("p_x", "x", "field"),))
-    assert made.client.signature_of(made.node).read({"p_x": 1}) == {"x": 1}
+    assert made.client.inputs[made.node.name].read({"p_x": 1}) == {"x": 1}
 
 
 @pytest.mark.parametrize(
@@ -472,7 +472,7 @@ def test_arguments_that_no_program_can_send_are_bad_replies(
     arguments = {**made.arguments(made.node, {"x": 1, "left": 1}), **change}
     arguments = {name: value for name, value in arguments.items() if value is not MISSING}
     with pytest.raises(BadReply, match=reason):
-        made.client.signature_of(made.node).read(arguments)
+        made.client.inputs[made.node.name].read(arguments)
 
 
 @given(values | st.dictionaries(st.sampled_from(["x", "y", "log", "left", "other"]), values))
@@ -557,7 +557,7 @@ def test_a_router_gets_the_state_through_its_schema() -> None:
     made = Made(State, path)
     arguments = made.arguments(made.router, {"y": "b", "log": ["l"]})
     assert set(arguments) == {"p_y", "p_log"}
-    assert made.client.signature_of(made.router).read(arguments) == {"y": "b", "log": ["l"]}
+    assert made.client.inputs[made.router.name].read(arguments) == {"y": "b", "log": ["l"]}
 
 
 def test_a_fused_router_sees_what_its_node_wrote() -> None:
@@ -568,7 +568,7 @@ def test_a_fused_router_sees_what_its_node_wrote() -> None:
     def fused(output: Any) -> Any:
         result = made.client.node_result(made.node, output)
         fresh = made.client.fused_arguments(made.node, made.router, arguments, result)
-        return made.client.signature_of(made.router).read(fresh, {"left": 5})
+        return made.client.inputs[made.router.name].read(fresh, {"left": 5})
 
     same = {**state, "chat": []}
     assert fused(None) == same

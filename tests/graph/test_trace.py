@@ -226,6 +226,14 @@ def test_a_trace_keeps_values_only_on_request(local: LocalServer) -> None:
     assert with_values.calls[-1].values == {"user": "ann", "summary": "Hel"}
 
 
+def test_a_trace_has_no_values_beside_another_trace_that_keeps_them(local: LocalServer) -> None:
+    without, with_values = Trace(), Trace(values=True)
+    with suppress(PolicyDenied):
+        executor(local, DENIES).invoke({"user": "ann"}, {"callbacks": [without, with_values]})
+    assert not any(one.values for one in without.runs[0].calls)
+    assert with_values.runs[0].calls[1].values == {"mail": "Hello ann"}
+
+
 def test_a_trace_keeps_long_values_and_shows_them_shortened(local: LocalServer) -> None:
     trace = Trace(values=True)
     executor(local).invoke({"user": "a" * 5_000}, {"callbacks": [trace]})

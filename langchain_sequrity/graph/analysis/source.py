@@ -36,7 +36,7 @@ from langchain_sequrity.labels import with_labels
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 
-UNKNOWN = object()
+UNKNOWN = _compat.MISSING
 """The value of a name that is unknown before the function runs."""
 
 
@@ -86,11 +86,7 @@ class FunctionSource:
         if name in code.co_varnames or name in code.co_cellvars:
             return UNKNOWN
         if name in code.co_freevars:
-            cell = (self.function.__closure__ or ())[code.co_freevars.index(name)]
-            try:
-                return cell.cell_contents
-            except ValueError:
-                return UNKNOWN
+            return _compat.held_in((self.function.__closure__ or ())[code.co_freevars.index(name)])
         return self.function.__globals__.get(name, getattr(builtins, name, UNKNOWN))
 
 
@@ -423,8 +419,11 @@ _SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
 
 def in_scope(source: FunctionSource) -> Iterator[ast.AST]:
     """The syntax nodes of a function, without its inner functions and classes."""
-    for part in source.body:
-        yield from _in_scope(part)
+    todo = source.body
+    for node in todo:
+        yield node
+        if not isinstance(node, _SCOPES):
+            todo.extend(ast.iter_child_nodes(node))
 
 
 def assigned(source: FunctionSource, name: str) -> list[ast.expr] | None:
@@ -445,8 +444,9 @@ def assigned(source: FunctionSource, name: str) -> list[ast.expr] | None:
                 | ast.AnnAssign(target=ast.Name(id=place), value=ast.expr() as value)
             ) if place == name:
                 values.append(value)
-    is_bound_otherwise = name in _parameters(source) or source.binds(name) > len(values)
-    return values if values and not is_bound_otherwise else None
+    bound = sum(name in bound_names(node) for node in ast.walk(source.tree.args))
+    bound += source.binds(name)
+    return values if values and bound == len(values) else None
 
 
 def added(source: FunctionSource, name: str) -> frozenset[str] | None:
@@ -493,17 +493,6 @@ def _added_by(
     return frozenset() if is_looked_at else None
 
 
-def _in_scope(node: ast.AST) -> Iterator[ast.AST]:
-    yield node
-    if not isinstance(node, _SCOPES):
-        for child in ast.iter_child_nodes(node):
-            yield from _in_scope(child)
-
-
-def _parameters(source: FunctionSource) -> set[str]:
-    return {node.arg for node in ast.walk(source.tree.args) if isinstance(node, ast.arg)}
-
-
 _Read = Callable[[Any], ReturnSummary]
 
 
@@ -514,12 +503,6 @@ def node_returns(source: FunctionSource) -> ReturnSummary:
     is_dict = "__overwrite__" in source.function.__code__.co_consts
     overwrites = is_dict or can_name(source.function, Overwrite)
     return replace(reader.summary(reader.update), overwrites=overwrites)
-
-
-def router_returns(source: FunctionSource) -> ReturnSummary:
-    """The possible returns of a router's function."""
-    reader = _ReturnAnalysis(source)
-    return reader.summary(reader.route)
 
 
 def leaves_graph(source: FunctionSource) -> bool:
@@ -606,12 +589,10 @@ class _ReturnAnalysis:
 
     def _updated_variable(self, value: ast.Name) -> ReturnSummary:
         keys = added(self.source, value.id)
-        summary = ANYTHING if keys is None else self._variable(value.id, self.update)
-        return (
-            summary
-            if keys is None or summary.keys is None
-            else replace(summary, keys=summary.keys | keys)
-        )
+        if keys is None:
+            return ANYTHING
+        summary = self._variable(value.id, self.update)
+        return replace(summary, keys=union(summary.keys, keys))
 
     def _dict(self, value: ast.Dict) -> ReturnSummary:
         summary = NOTHING
@@ -726,7 +707,8 @@ def _subgraph_returns(graph: CompiledStateGraph[Any, Any, Any, Any]) -> ReturnSu
 def returns_of_router(runnable: Any) -> ReturnSummary:
     """The possible returns of a router."""
     sources = sources_of(runnable)
-    return either(router_returns(one) for one in sources) if sources else ANYTHING
+    readers = map(_ReturnAnalysis, sources)
+    return either(one.summary(one.route) for one in readers) if sources else ANYTHING
 
 
 def names_one(runnable: Any) -> bool:

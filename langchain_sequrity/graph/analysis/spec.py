@@ -107,10 +107,6 @@ class GraphSpec:
         mapper: Mapper | None = _compat.pick_mapper(list(self.schemas[schema]), schema)
         return mapper
 
-    def branches_of(self, source: str) -> list[Branch]:
-        """The conditional edges of a node or of START."""
-        return [branch for branch in self.branches if branch.source == source]
-
 
 def read_graph(graph: Any) -> GraphSpec:
     """Read a graph.

@@ -14,7 +14,6 @@ import json
 import operator
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import partial
 from typing import Any
 from uuid import NAMESPACE_OID, uuid5
 
@@ -52,7 +51,7 @@ def id_giver(channel: BaseChannel[Any, Any, Any]) -> GiveIds | None:
     It does not change the update: messages without an id are copied.
     """
     if isinstance(channel, DeltaChannel):
-        return partial(_delta_ids, channel)
+        return lambda update: _compat.with_delta_ids(channel, _with_ids(update))
     if isinstance(channel, BinaryOperatorAggregate):
         if _adds_messages(channel.operator):
             return _as_messages
@@ -78,9 +77,9 @@ def joins_additions(channel: BaseChannel[Any, Any, Any]) -> bool:
 
     This holds for LangGraph's own reducers, if none of the messages removes another one.
     """
-    if isinstance(channel, DeltaChannel):
-        return _compat.gathers_messages(channel)
-    return isinstance(channel, BinaryOperatorAggregate) and channel.operator is add_messages
+    if isinstance(channel, BinaryOperatorAggregate):
+        return channel.operator is add_messages
+    return isinstance(channel, DeltaChannel) and gathers_messages(channel)
 
 
 def gathers_messages(channel: BaseChannel[Any, Any, Any]) -> bool:
@@ -111,10 +110,6 @@ def _as_messages(update: Any) -> Any:
         _with_id(message_chunk_to_message(one) if isinstance(one, BaseMessageChunk) else one)
         for one in convert_to_messages(items)
     ]
-
-
-def _delta_ids(channel: DeltaChannel[Any], update: Any) -> Any:
-    return _compat.with_delta_ids(channel, _with_ids(update))
 
 
 def _with_ids_unless_overwritten(update: Any) -> Any:

@@ -397,7 +397,9 @@ def _alternatives(annotation: Any, depth: int) -> list[Schema] | None:  # noqa: 
         return [{"enum": [*inside]}] if is_plain and ABSENT not in inside else None
     if origin is list:
         items = _union(inside, depth + 1)
-        return [{"type": "array", "items": _any_of(items)}] if items else [{"type": "array"}]
+        if not items:
+            return [{"type": "array"}]
+        return [{"type": "array", "items": items[0] if len(items) == 1 else {"anyOf": items}}]
     return _plain(annotation if origin is None else origin)
 
 
@@ -410,10 +412,6 @@ def _plain(kind: Any) -> list[Schema] | None:
         return None
     is_object = is_typeddict(kind) or kind in BY_CLASS or object_kind(kind) is not None
     return [_FORM] if is_object else None
-
-
-def _any_of(alternatives: Sequence[Schema]) -> Schema:
-    return dict(alternatives[0]) if len(alternatives) == 1 else {"anyOf": list(alternatives)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Callable, Generator, Mapping, Sequenc
 from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from langchain_core.runnables import Runnable, RunnableConfig
 from langgraph.errors import GraphInterrupt
@@ -43,7 +44,6 @@ from langchain_sequrity.graph.journal import (
 from langchain_sequrity.graph.program import ACTIVE, HANDLE, JOURNAL, ToolSpec
 from langchain_sequrity.graph.runtime.events import (
     RequestWatch,
-    new_run,
     request_watch,
 )
 from langchain_sequrity.graph.runtime.requests import (
@@ -73,7 +73,7 @@ from langchain_sequrity.graph.runtime.run_log import GIVEN, KEPT, OF, RunLog
 from langchain_sequrity.graph.runtime.task_calls import RunStopped, StepMismatch, TaskCalls
 from langchain_sequrity.interrupts import ais_late, check_can_ask, is_late
 from langchain_sequrity.labels import Labels, labels_given
-from langchain_sequrity.strict_json import dumps, loads
+from langchain_sequrity.strict_json import dumps
 from langchain_sequrity.wire.error_body import is_session_gone
 
 if TYPE_CHECKING:
@@ -103,7 +103,8 @@ class Driver:
 
     def __init__(self, parts: ExecutorParts, *, is_timed: bool, is_async: bool) -> None:
         self._parts, self._is_timed, self.is_async = parts, is_timed, is_async
-        self.run_id = new_run(parts.name, is_async=is_async)
+        mode = "async" if is_async else "sync"
+        self.run_id = {"id": uuid4().hex, "graph": parts.name, "mode": mode}
         self.log = RunLog()
         self.tasks = TaskCalls(parts, self.log)
         self._states = StateVariables(parts)
@@ -618,16 +619,10 @@ class Driver:
         for denial in journal.denials:
             if denial.is_approved:
                 parts.denials.check(denial)
-        here, approved = parts.exchange, journal.approved
-        run = replace(self.log.run, session=None, under=here.under, place=here.place)
-        if len(approved) > run.approvals:
-            base = parts.program.that_begins_at(run.begins_at).text
-            program, results = parts.denials.program_after(approved, base)
-            variables = dumps({**loads(run.variables), **results})
-            run = replace(run, variables=variables, program=program, approvals=len(approved))
+        run = self._states.in_new_session(self.log.run, journal.approved)
         steps = [one.step for one in journal.rounds for _ in one.answered]
         try:
-            found = yield from replay(here, run, journal, [*steps, self.log.step])
+            found = yield from replay(parts.exchange, run, journal, [*steps, self.log.step])
         except PolicyDenied as denial:  # the policy is stricter now
             self._deny(denial)
             return

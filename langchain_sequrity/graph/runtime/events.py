@@ -19,9 +19,9 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from time import perf_counter
 from typing import Any, Literal
-from uuid import uuid4
 
 from langchain_core.callbacks import BaseCallbackHandler, BaseCallbackManager
 from langchain_core.runnables import RunnableConfig
@@ -136,16 +136,6 @@ NAME = "sequrity"
 Event = dict[str, Any]
 
 
-def new_run(graph: str, *, is_async: bool) -> dict[str, str]:
-    """The identity of a run, for its events.
-
-    Args:
-        graph: Name of the graph.
-        is_async: Whether it runs in an event loop.
-    """
-    return {"id": uuid4().hex, "graph": graph, "mode": "async" if is_async else "sync"}
-
-
 Heard = ServiceAnswer | DeniedCall | Exception
 """A reply, a denied call that a human has approved or rejected, or an error."""
 
@@ -221,7 +211,6 @@ class RequestWatch:
         self._tools, self._log, self._run, self._loop = tools, log, run, loop
         self._handlers: list[BaseCallbackHandler] = loop.manager.handlers if loop.manager else []
         self._listeners: list[Any] = [one for one in self._handlers if is_listener(one)]
-        self._wants_values = any(getattr(one, "wants_values", False) for one in self._listeners)
         self._started = perf_counter()
 
     def tell(self, outcome: Heard) -> None:
@@ -238,8 +227,9 @@ class RequestWatch:
         _compat.tell(self._loop, NAME, lambda: iter(events))
         if self._loop.manager is not None:
             _note(_facts(events[-1]), self._handlers, str(self._loop.manager.run_id))
-        for event in self._detailed(events, outcome) if self._listeners else ():
-            for one in self._listeners:
+        for one in self._listeners:
+            has_values = getattr(one, "wants_values", False)
+            for event in self._detailed(events, outcome, has_values=has_values):
                 one.heard({**event, "run": self._run, "seconds": seconds})
 
     def _events(self, outcome: Heard) -> Iterator[Event]:
@@ -270,8 +260,10 @@ class RequestWatch:
         role, node = (found.role, found.node) if found else (None, None)
         return {"tool": tool, "node": node, "role": role}
 
-    def _detailed(self, events: Sequence[Event], outcome: Heard) -> Iterator[Event]:
-        """The events with the details for callback handlers."""
+    def _detailed(
+        self, events: Sequence[Event], outcome: Heard, *, has_values: bool
+    ) -> Iterator[Event]:
+        """The events with the details for a callback handler."""
         made = [call for one in self._log.journal.rounds for call in one.calls]
         made += outcome.calls if isinstance(outcome, CallsRequested) else ()
         calls = [call for call in made if not self._is_result(call.tool)]
@@ -279,38 +271,34 @@ class RequestWatch:
         for event in events:
             more: Event = {}
             if isinstance(outcome, DeniedCall):
-                check = self._plain(_denied(outcome.tool, outcome.denial))
-                more = {"call": outcome.call.id, "check": check}
+                check = _denied(outcome.tool, outcome.denial)
+                more = {"call": outcome.call.id, "check": _plain(check, has_values=has_values)}
             elif event["event"] == "allowed":
                 more = {"call": calls[index].id, "index": index}
-                more |= {"arguments": calls[index].arguments} if self._wants_values else {}
+                more |= {"arguments": calls[index].arguments} if has_values else {}
                 index += 1
             elif event["event"] != "tool_call":
-                more = self._checked(calls, outcome)
+                more = self._checked(calls, outcome, has_values=has_values)
             yield {**event, **more}
 
-    def _checked(self, calls: Sequence[ProgramCall], outcome: Heard) -> Event:
+    def _checked(self, calls: Sequence[ProgramCall], outcome: Heard, *, has_values: bool) -> Event:
         """All calls with the reported checks, and the checks without a call."""
         result = outcome.result if isinstance(outcome, RunFinished | TurnFailed) else None
         checks = read_checks(() if result is None else result.policy_check_history)
         told = [one for one in checks if not self._is_result(one.tool)]
         found, others = assigned([call.tool for call in calls], told)
+        plain = partial(_plain, has_values=has_values)
         return {
             "calls": [
-                {
-                    "call": call.id,
-                    **self._place(call.tool),
-                    "check": None if check is None else self._plain(check),
-                }
+                {**self._place(call.tool), "call": call.id, "check": check and plain(check)}
                 for call, check in zip(calls, found, strict=True)
             ],
-            "other_checks": [
-                {**self._place(check.tool), "check": self._plain(check)} for check in others
-            ],
+            "other_checks": [{**self._place(one.tool), "check": plain(one)} for one in others],
         }
 
-    def _plain(self, check: ReportedCheck) -> Event:
-        return asdict(check if self._wants_values else replace(check, values={}))
+
+def _plain(check: ReportedCheck, *, has_values: bool) -> Event:
+    return asdict(check if has_values else replace(check, values={}))
 
 
 def _facts(event: Event) -> Event:

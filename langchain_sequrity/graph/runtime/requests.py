@@ -42,6 +42,7 @@ from langchain_sequrity.graph.approval import Denials
 from langchain_sequrity.graph.dispatch import ClientTools
 from langchain_sequrity.graph.journal import (
     APPROVED,
+    DeniedCall,
     Journal,
     JournalEntry,
     ProgramCall,
@@ -439,6 +440,28 @@ class StateVariables:
         self._sent = Labels()
         self._unasked: dict[str, Meta] = {}
 
+    def in_new_session(self, run: ProgramRun, approved: list[DeniedCall]) -> ProgramRun:
+        """The run as it begins again in a new session; its program takes results of approved calls.
+
+        Args:
+            run: The run, whose variables have no results of approved calls, or the same ones.
+            approved: Calls that were approved and made.
+        """
+        here, program, variables = self._parts.exchange, None, run.variables
+        if approved:
+            base = self._program.that_begins_at(run.begins_at).text
+            program, results = self._parts.denials.program_after(approved, base)
+            variables = dumps({**loads(variables), **results})
+        return replace(
+            run,
+            session=None,
+            program=program,
+            variables=variables,
+            approvals=len(approved),
+            under=here.under,
+            place=here.place,
+        )
+
     # Labels
 
     def after(
@@ -460,22 +483,13 @@ class StateVariables:
         parts = self._parts
         journal = read_journal(entries, run.session)
         done = max((one.step for one in journal.rounds), default=0)
-        text, variables = None, self._variables_up_to(run, done)
-        begins_at: BeginsAt = "state" if run.begins_at == "start" else run.begins_at
-        if journal.approved:
-            base = self._program.that_begins_at(begins_at).text
-            text, results = parts.denials.program_after(journal.approved, base)
-            variables |= results
         query = replace(
             run,
-            session=None,
-            program=text,
-            variables=dumps(variables),
+            variables=dumps(self._variables_up_to(run, done)),
             is_labelled=True,
-            begins_at=begins_at,
-            under=parts.exchange.under,
-            place=parts.exchange.place,
+            begins_at="state" if run.begins_at == "start" else run.begins_at,
         )
+        query = self.in_new_session(query, journal.approved)
         answer: ServiceAnswer | PolicyDenied | None = None
         with suppress(ReplayMismatch):  # the run of another graph, whose program is unknown
             answer = (yield from replay(parts.exchange, query, journal, [done])).answer
@@ -619,7 +633,7 @@ class StateVariables:
         parts, entry = self._parts, self._program.entry
         due = [one for one in loop.tasks.values() if one.name in parts.spec.nodes]
         sent = [one for one in due if _compat.is_packet(one)]
-        packets = [parts.tools.pack(one.name, _compat.input_of(one)) for one in sent]
+        packets = [parts.tools.pack(one.name, one.input) for one in sent]
         waiting = _compat.waiting_nodes(loop.channels, parts.spec.nodes)
         pulled = [one.name for one in due if one not in sent]
         names = dict.fromkeys((*pulled, *waiting))

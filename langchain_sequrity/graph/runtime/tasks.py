@@ -100,7 +100,7 @@ class GraphTasks:
 
     def input_of(self, tool: ToolSpec, arguments: Arguments, config: RunnableConfig) -> Any:
         """The input of a node or a router for a call."""
-        signature = self.tools.signature_of(tool)
+        signature = self.tools.inputs[tool.name]
         managed = _compat.managed_values(config, signature.managed, self.spec.managed)
         return signature.read(arguments, managed, self.unsaved(config))
 
@@ -113,7 +113,7 @@ class GraphTasks:
         self, tool: ToolSpec, call: ProgramCall, config: RunnableConfig
     ) -> RunnableConfig:
         """The config of a task for the user's code; it reads the state of the call."""
-        signature = self.tools.signature_of(tool)
+        signature = self.tools.inputs[tool.name]
         state = CallState(signature, call.arguments, self.unsaved(config))
         return _compat.with_state(_plain(config), state.for_tools, state)
 
