@@ -13,7 +13,7 @@ the plain graph. Its fields are context variables, with their known labels (`Sta
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Generator, Mapping, Sequence
-from contextlib import AbstractContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -42,10 +42,7 @@ from langchain_sequrity.graph.journal import (
     whole_steps,
 )
 from langchain_sequrity.graph.program import ACTIVE, HANDLE, JOURNAL, ToolSpec
-from langchain_sequrity.graph.runtime.events import (
-    RequestWatch,
-    request_watch,
-)
+from langchain_sequrity.graph.runtime.events import RequestWatch
 from langchain_sequrity.graph.runtime.requests import (
     NO_LABELS,
     CallsRequested,
@@ -738,5 +735,5 @@ class Driver:
             raise BadReply(msg, session_id=ended.session_id)
         return bool(value[ACTIVE])
 
-    def _watch(self, loop: _compat.PregelLoop) -> AbstractContextManager[RequestWatch]:
-        return request_watch(self._parts.program.tools, self.log, self.run_id, loop)
+    def _watch(self, loop: _compat.PregelLoop) -> RequestWatch:
+        return RequestWatch(self._parts.program.tools, self.log, self.run_id, loop)

@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from time import perf_counter
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from langchain_core.callbacks import BaseCallbackHandler, BaseCallbackManager
 from langchain_core.runnables import RunnableConfig
@@ -168,11 +168,8 @@ def call_watch(call: ProgramCall, run: Mapping[str, str], config: RunnableConfig
     tell(None)
 
 
-@contextmanager
-def request_watch(
-    tools: Mapping[str, ToolSpec], log: RunLog, run: Mapping[str, str], loop: _compat.PregelLoop
-) -> Iterator["RequestWatch"]:
-    """Report requests of a run, and the error with which they end.
+class RequestWatch:
+    """Reports requests of a run, and the error with which they end.
 
     A run that is cancelled is not reported, so it stops at once.
 
@@ -182,23 +179,6 @@ def request_watch(
         run: Identity of the run.
         loop: LangGraph's loop of the run.
     """
-    watch = RequestWatch(tools, log, run, loop)
-    try:
-        yield watch
-    except GraphBubbleUp:
-        raise
-    except Exception as error:
-        if not isinstance(watch.heard, Exception):
-            watch.tell(error)
-        raise
-
-
-class RequestWatch:
-    """Reports the requests of a run; see `request_watch`.
-
-    Attributes:
-        heard: What was reported last.
-    """
 
     def __init__(
         self,
@@ -207,15 +187,25 @@ class RequestWatch:
         run: Mapping[str, str],
         loop: _compat.PregelLoop,
     ) -> None:
-        self.heard: Heard | None = None
+        self._heard: Heard | None = None
         self._tools, self._log, self._run, self._loop = tools, log, run, loop
         self._handlers: list[BaseCallbackHandler] = loop.manager.handlers if loop.manager else []
         self._listeners: list[Any] = [one for one in self._handlers if is_listener(one)]
         self._started = perf_counter()
 
+    def __enter__(self) -> Self:
+        """Begin the requests."""
+        return self
+
+    def __exit__(self, _: object, error: BaseException | None, *__: object) -> None:
+        """Report the error, unless it is reported already."""
+        is_reported = isinstance(error, GraphBubbleUp) or isinstance(self._heard, Exception)
+        if isinstance(error, Exception) and not is_reported:
+            self.tell(error)
+
     def tell(self, outcome: Heard) -> None:
         """Report a reply, a decision or an error."""
-        self.heard, now = outcome, perf_counter()
+        self._heard, now = outcome, perf_counter()
         seconds, self._started = now - self._started, now
         is_streamed = self._loop.stream is not None and NAME in self._loop.stream.modes
         if not self._handlers and not is_streamed:
