@@ -11,12 +11,14 @@ from unittest import mock
 
 import pytest
 from langchain_core.tools import tool
+from langgraph.cache.memory import InMemoryCache
 from langgraph.channels import AnyValue, EphemeralValue, Topic, UntrackedValue
 from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.errors import GraphRecursionError, InvalidUpdateError
 from langgraph.graph import END, START, StateGraph
 from langgraph.prebuilt import InjectedState, ToolNode
-from langgraph.types import Command, Send, StateUpdate, interrupt
+from langgraph.types import CachePolicy, Command, Send, StateUpdate, interrupt
 
 from langchain_sequrity import ChatSequrity, SequrityMessages, with_labels
 from langchain_sequrity.errors import PolicyDenied
@@ -858,6 +860,66 @@ def test_a_new_object_in_an_untracked_field_is_read_after_the_thread_has_lost_an
             graph.invoke({}, thread(recursion_limit=3))
         states.append(graph.invoke(None, thread())["rounds"])
     assert states == [[True, False, True]] * 2
+
+
+class Handle:
+    """An object that only pickle can store."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+
+class Held(TypedDict, total=False):
+    handle: Any
+    seen: Annotated[list[Any], operator.add]
+
+
+def test_an_object_that_the_checkpointer_pickles_is_there_when_a_thread_continues(
+    model: ChatSequrity,
+) -> None:
+    def make() -> Any:
+        def take(_state: Held) -> Any:
+            return {"handle": Handle(5)}
+
+        def ask(state: Held) -> Any:
+            return {"seen": [state["handle"].number, interrupt("?")]}
+
+        def use(state: Held) -> Any:
+            return {"seen": [state["handle"].number]}
+
+        graph: Any = StateGraph(Held)
+        return graph.add_sequence([take, ask, use]).add_edge(START, "take")
+
+    def saver() -> Any:
+        return InMemorySaver(serde=JsonPlusSerializer(pickle_fallback=True))
+
+    for graph in Twins(make, model).of(checkpointer=saver):
+        graph.invoke({}, thread())
+        assert graph.invoke(Command(resume="yes"), thread())["seen"] == [5, "yes", 5]
+
+
+def test_an_object_that_the_cache_pickles_is_there_when_its_node_does_not_run(
+    model: ChatSequrity,
+) -> None:
+    def make() -> Any:
+        def take(_state: Held) -> Any:
+            ran.append("take")
+            return {"handle": Handle(5)}
+
+        def use(state: Held) -> Any:
+            return {"seen": [state["handle"].number]}
+
+        graph: Any = StateGraph(Held)
+        graph.add_node(take, cache_policy=CachePolicy()).add_node(use)
+        return graph.add_edge(START, "take").add_edge("take", "use")
+
+    def cache() -> Any:
+        return InMemoryCache(serde=JsonPlusSerializer(pickle_fallback=True))
+
+    for graph in Twins(make, model).of(cache=cache):
+        ran: list[str] = []
+        assert [graph.invoke({})["seen"] for _ in range(2)] == [[5], [5]]
+        assert ran == ["take"]
 
 
 class Loose(TypedDict, total=False):

@@ -28,7 +28,7 @@ import math
 import zoneinfo
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -334,12 +334,14 @@ class Objects:
     Attributes:
         known: Handle → object.
         fresh: Those of them that must be stored.
+        serdes: The serializers of the checkpointer and of the cache, as far as the run has them.
     """
 
     def __init__(self) -> None:
         self.known: dict[str, Any] = {}
+        self.serdes: list[Any] = []
         self._stored: set[str] = set()
-        self._unsaved: dict[int, str] = {}
+        self._by_id: dict[int, str] = {}
         self.fresh: dict[str, Any] = {}
 
     @contextmanager
@@ -363,15 +365,26 @@ class Objects:
         try:
             kind, data = _SERDE.dumps_typed(value)
         except Exception:  # noqa: BLE001 - a serializer may raise anything
-            # If it has to be stored, LangGraph raises an error.
-            handle = self._unsaved.setdefault(id(value), uuid4().hex)
-            self.known[handle] = value
-            return handle
-        handle = hashlib.sha256(kind.encode() + data).hexdigest()[:32]
+            handle = self._by_id.setdefault(id(value), uuid4().hex)
+            is_storable = self._is_storable(value)
+        else:
+            handle = hashlib.sha256(kind.encode() + data).hexdigest()[:32]
+            is_storable = True
         self.known.setdefault(handle, value)
-        if handle not in self._stored:
+        if is_storable and handle not in self._stored:
             self.fresh[handle] = value
         return handle
+
+    def _is_storable(self, value: Any) -> bool:
+        """Whether an object can be stored all the same, for example because objects are pickled.
+
+        If it cannot, LangGraph raises an error where the object has to be stored.
+        """
+        for serde in self.serdes:
+            with suppress(Exception):
+                serde.dumps_typed(value)
+                return True
+        return False
 
 
 def current_objects() -> Objects | None:

@@ -138,6 +138,8 @@ class Driver:
             usual case: streams then show the last step before the next request.
         """
         self.log.begin_step()
+        stores = (one for one in (loop.checkpointer, loop.cache) if one is not None)
+        self.log.objects.serdes = [one.serde for one in stores]
         self.found = {}
         self._loop = loop
         due = list(loop.tasks.values())
