@@ -77,6 +77,28 @@ def check_key(name: str, key: str) -> None:
         raise UsageError(msg)
 
 
+def one_of_each(headers: Mapping[str, Any]) -> dict[str, Any]:
+    """Copy a user's headers.
+
+    Raises:
+        UsageError: If a name is not a text, or one header has two spellings: the last one would
+            replace the other silently.
+    """
+    spellings: dict[str, str] = {}
+    for name in headers:
+        if not isinstance(name, str):
+            raise _no_name(name)
+        other = spellings.setdefault(name.lower().replace("_", "-"), name)
+        if other != name:
+            msg = f"`{other}` and `{name}` are one header. Give it once."
+            raise UsageError(msg)
+    return dict(headers)
+
+
+def _no_name(name: object) -> UsageError:
+    return UsageError(f"{name!r} is not the name of a header.")
+
+
 _JSON_HEADERS: dict[str, tuple[str, type[Header]]] = {
     "x-features": ("features", FeaturesHeader),
     "x-policy": ("policy", PolicyHeader),
@@ -375,8 +397,7 @@ class Connection:
 
     def _put(self, headers: dict[bytes, HeaderBytes], name: str, value: str) -> None:
         if not (name and name.isascii() and name.replace("-", "").replace("_", "").isalnum()):
-            msg = f"{name!r} is not the name of a header."
-            raise UsageError(msg)
+            raise _no_name(name)
         if not isinstance(value, str) or not value.isascii() or not value.isprintable():
             msg = f"The value of header `{name}` must be printable ASCII on one line."
             raise UsageError(msg)

@@ -22,7 +22,7 @@ from typing_extensions import override
 from langchain_sequrity._version import __version__
 from langchain_sequrity.chat_models.arguments import ReasoningEffort, advice_on, model_signature
 from langchain_sequrity.chat_models.sessions import OnSessionExpired, Settings
-from langchain_sequrity.connection import KEY_VARIABLES, Connection, take_json_headers
+from langchain_sequrity.connection import KEY_VARIABLES, Connection, one_of_each, take_json_headers
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.headers import ConfigHeader, FeaturesHeader, Header, PolicyHeader, coerce
 from langchain_sequrity.headers.policy_fit import (
@@ -280,7 +280,7 @@ class Parameters(BaseChatModel):
             return values
         plain = {
             name: value.get_secret_value() if isinstance(value, SecretStr) else value
-            for name, value in given.items()
+            for name, value in one_of_each(given).items()
         }
         found = take_json_headers(plain)
         if "config" in found:

@@ -32,7 +32,7 @@ from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import var_child_runnable_config
 
-from langchain_sequrity.connection import Connection
+from langchain_sequrity.connection import Connection, one_of_each
 from langchain_sequrity.errors import (
     PolicyDenied,
     SessionExpired,
@@ -102,9 +102,9 @@ def session_and_headers(kwargs: Mapping[str, Any]) -> tuple[str | None, dict[str
     """The session that a call names, by argument or by header, and its own other headers.
 
     Raises:
-        UsageError: If the session is not a text, or empty.
+        UsageError: If the session is not a text, or empty; if a header is given twice.
     """
-    headers = dict(kwargs.get("extra_headers") or {})
+    headers = one_of_each(kwargs.get("extra_headers") or {})
     session_id = kwargs.get("session_id")
     for name in [one for one in headers if one.lower() == "x-session-id"]:
         session_id = headers.pop(name)

@@ -145,6 +145,31 @@ def test_headers_that_could_drop_or_shadow_ours_are_refused(make_model: Make, na
         make_model(default_headers={name: "X-Policy"})
 
 
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("X-Session-ID", "x-session-id"),
+        ("X-Policy", "x_policy"),
+        ("X-Config", "x-config"),
+        ("X-Team", "x-team"),
+        ("Authorization", "authorization"),
+    ],
+)
+def test_a_header_in_two_spellings_is_refused(make_model: Make, first: str, second: str) -> None:
+    headers = {first: "{}", second: "{}"}
+    expected = f"`{first}` and `{second}` are one header"
+    with pytest.raises(UsageError, match=expected):
+        make_model(default_headers=headers)
+    with pytest.raises(UsageError, match=expected):
+        make_model().invoke("x", extra_headers=headers)
+
+
+@pytest.mark.parametrize("name", [7, None, "", "a b", "ä"])
+def test_a_header_without_a_valid_name_is_refused(make_model: Make, name: Any) -> None:
+    with pytest.raises(UsageError, match="not the name of a header"):
+        make_model().invoke("x", extra_headers={name: "v"})
+
+
 def test_caches_are_not_shared_between_keys_and_headers(make_model: Make) -> None:
     kinds: list[dict[str, Any]] = [
         {},
