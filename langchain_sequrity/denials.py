@@ -155,7 +155,7 @@ class Denial:
 
     @classmethod
     def from_json(cls, facts: Mapping[str, Any]) -> Self:
-        """Read a denial from the output of `to_json`. Other keys are ignored."""
+        """Read a denial from `facts`, the output of `to_json`. Other keys are ignored."""
         return cls(**{one.name: facts[one.name] for one in fields(cls) if one.name in facts})
 
 

@@ -170,13 +170,13 @@ class GraphNotSupported(UsageError):
 
 
 class PolicySyntaxError(UsageError):
-    """A text is not a SQRT policy, or one that can have no meaning.
+    """A text is not a valid SQRT policy: its syntax is wrong, or it cannot have a meaning.
 
     Attributes:
         line: Line of the place, from 1.
         column: Column of the place, from 1.
         source: That line and, below it, a caret under the place.
-        expected: What could stand there, in words; empty where the fault is one of meaning.
+        expected: What could stand there, in words; empty if the syntax is right.
     """
 
     def __init__(
@@ -226,6 +226,7 @@ class ServiceError(SequrityError):
         retry_after: Seconds to wait, if the service sent them.
         is_retryable: Whether the same request can be sent again safely and may succeed. `False` for
             every request that may have been processed inside a session.
+        headers: Response headers that are safe to log.
         inside_reply: Whether the error was inside a reply of status 2xx or a stream. Then the
             service had accepted the request.
     """
@@ -243,7 +244,7 @@ class ServiceError(SequrityError):
         is_retryable: bool = False,
         inside_reply: bool = False,
     ) -> None:
-        """Build the error; only the text is required."""
+        """Build the error from its text (`message`) and its attributes."""
         super().__init__(message)
         self.status = status
         self.request_id = request_id
@@ -345,7 +346,7 @@ class TurnFailed(SequrityError):
         session_id: str | None = None,
         result: Any = None,
     ) -> None:
-        """Build the error; only the text is required."""
+        """Build the error from its text (`message`) and its attributes."""
         super().__init__(text)
         self.message = message
         self.session_id = session_id
@@ -477,7 +478,7 @@ class ProgramFailed(TurnFailed):
         line: int | None = None,
         **facts: Any,
     ) -> None:
-        """Build the error; `facts` are arguments of `TurnFailed`."""
+        """Build the error from its `text`; `facts` are arguments of `TurnFailed`."""
         super().__init__(text, **facts)
         self.code = code
         self.program = program
@@ -495,7 +496,7 @@ class ForcedToolMissing(TurnFailed):
     _ends_the_run = False
 
     def __init__(self, text: str, *, tool: str, **facts: Any) -> None:
-        """Build the error; `facts` are arguments of `TurnFailed`."""
+        """Build the error from its `text`; `facts` are arguments of `TurnFailed`."""
         super().__init__(text, **facts)
         self.tool = tool
 

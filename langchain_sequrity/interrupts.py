@@ -152,7 +152,7 @@ def _decision(answer: Any, allowed: Sequence[DecisionType]) -> HumanDecision | N
 def _answer_to(question: Any, *, is_late: bool) -> Any:
     """The result of `interrupt`, but only if it is an answer to this question.
 
-    `interrupt` takes any unused resume value of the run, even one for a breakpoint. And it takes it
+    `interrupt` takes any unused resume value of the run, even one for a breakpoint. It takes it
     again in a run without an answer, `invoke(None)`. So a task that has not asked yet asks first,
     and a value that is left over from an earlier run is dropped.
 
@@ -161,7 +161,7 @@ def _answer_to(question: Any, *, is_late: bool) -> Any:
         is_late: Whether the thread has moved on since the task asked; see `is_late`.
 
     Raises:
-        UsageError: If it has.
+        UsageError: If the thread has moved on.
     """
     given = get_config()["configurable"]
     read = given[CONFIG_KEY_SCRATCHPAD].get_null_resume

@@ -103,7 +103,10 @@ class Labels:
                 object.__setattr__(self, name, frozenset(_no_text(name, given)))
 
     def join(self, other: "Labels") -> "Labels":
-        """Labels of a value made from both: unions, but the intersection of consumers."""
+        """Labels of a value made from this one and `other`.
+
+        Producers and tags are united; consumers are intersected.
+        """
         if ALL in self.consumers:
             consumers = other.consumers
         elif ALL in other.consumers:
@@ -305,6 +308,11 @@ def make_labels(
     producers: Iterable[str] = (), consumers: Iterable[str] = (ALL,), tags: Iterable[str] = ()
 ) -> Labels:
     """Check names from tools and nodes, and make `Labels` from them.
+
+    Args:
+        producers: Names of the sources.
+        consumers: Names of those who may receive the value; everyone by default.
+        tags: Marks for policies.
 
     Raises:
         UsageError: For reserved names (`*` among others, anything that starts with `__`).

@@ -1,4 +1,4 @@
-"""`on_denied`: what follows a denial, with the same values for models, middleware and executor."""
+"""`on_denied`: what happens after a denial; the same values for models, middleware, executor."""
 
 from collections.abc import Mapping
 from typing import Literal, get_args

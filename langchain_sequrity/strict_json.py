@@ -1,4 +1,4 @@
-"""Strict JSON, read and written: no lost digits, no NaN, no repeated keys, no crash for depth.
+"""Strict JSON, read and written: no lost digits, no NaN, no repeated keys, no crash at depth.
 
 Two readers of one text must see the same value. orjson loses digits beyond 64 bits. Python's own
 reader accepts NaN, infinities and repeated keys, and raises `RecursionError` for deep nesting.

@@ -7,6 +7,7 @@ import importlib
 import inspect
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from pydantic import BaseModel
@@ -37,16 +38,20 @@ def public_api() -> str:
 
 def _of_module(name: str) -> Iterator[str]:
     module = importlib.import_module(name)
-    names = getattr(module, "__all__", None) or sorted(
-        key for key, value in vars(module).items()
-        if not key.startswith("_") and getattr(value, "__module__", "") == name
-    )  # fmt: skip
-    for one in names:
+    for one in public_names(module):
         value = getattr(module, one)
         made = isinstance(value, type) and issubclass(value, BaseModel)
         yield f"{name}.{one}{_arguments(value.__init__ if made else value)}"
         if isinstance(value, type):
             yield from (f"    {line}" for line in _members(value))
+
+
+def public_names(module: ModuleType) -> list[str]:
+    """The public names of a module."""
+    return getattr(module, "__all__", None) or sorted(
+        key for key, value in vars(module).items()
+        if not key.startswith("_") and getattr(value, "__module__", "") == module.__name__
+    )  # fmt: skip
 
 
 def _members(owner: type) -> Iterator[str]:

@@ -765,7 +765,7 @@ def _given_key(name: str, given: object) -> str:
     text = given.get_secret_value() if isinstance(given, SecretStr) else given
     if not isinstance(text, str):
         kind = type(given).__name__
-        msg = f"Expected that the function `{name}` returns the key; it returned a `{kind}`."
+        msg = f"The function `{name}` must return the key as text; it returned a `{kind}`."
         raise UsageError(msg)
     check_key(name, text)
     return text

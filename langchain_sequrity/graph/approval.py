@@ -1,9 +1,9 @@
 """After a denial: an exception, a field of the state, or a question to a human.
 
-The service cannot be told of an approval. So the client makes the approved call itself, once, and
-the run continues in a new session, whose program takes the result from a variable. Only approved
-calls are replaced in the program, each by its number among the calls of its tool. All other calls
-stay, so any other call is denied again.
+The API of the service has no field for an approval. So the client makes the approved call itself,
+once, and the run continues in a new session, whose program takes the result from a variable. Only
+approved calls are replaced in the program, each by its number among the calls of its tool. All
+other calls stay, so any other call is denied again.
 
 An approval is for exactly one call: its digest covers policy, program, number of the call, tool,
 arguments and labels (`docs/security.md`, rule 7). A call is not offered for approval if a new

@@ -386,7 +386,7 @@ def validate_header(cls: type[Header], text: str) -> dict[str, Any]:
 
 
 def normalized(header: Header) -> dict[str, Any]:
-    """The JSON object with every top-level field; a field that is not set is `None`."""
+    """The JSON of `header` with every top-level field; a field that is not set is `None`."""
     return dict.fromkeys(header.wire_names()) | header.to_wire()
 
 

@@ -470,7 +470,7 @@ class ConfigHeader(Header):
         return self.fsm.history_mismatch_policy if self.fsm is not None else None
 
     def with_mismatch_policy(self, policy: MismatchPolicy | None) -> Self:
-        """A copy with another `fsm.history_mismatch_policy`."""
+        """A copy with `policy` as `fsm.history_mismatch_policy`."""
         kept = self.fsm or FsmConfig()
         return self.model_copy(
             update={"fsm": kept.model_copy(update={"history_mismatch_policy": policy})}

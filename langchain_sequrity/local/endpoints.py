@@ -43,7 +43,7 @@ logger = logging.getLogger("langchain_sequrity.local")
 
 
 class Admission:
-    """The way in for all requests that need a backend: keys, bodies, repeats, and how many at once.
+    """Admits requests that need a backend: checks keys, bodies, repeats and the number at once.
 
     Args:
         services: Which keys are allowed, and how many turns may run.
@@ -126,7 +126,7 @@ class ChatEndpoint:
 
     Args:
         services: What turns need.
-        admission: The way in, shared with other endpoints.
+        admission: Admits requests; shared with other endpoints.
     """
 
     def __init__(self, services: Services, admission: Admission) -> None:
@@ -229,7 +229,7 @@ class PolicyEndpoint:
 
     Args:
         services: Provides the backend.
-        admission: The way in, shared with the chats.
+        admission: Admits requests; shared with the chats.
     """
 
     def __init__(self, services: Services, admission: Admission) -> None:

@@ -89,7 +89,7 @@ def parse(body: bytearray, charge: Charge) -> Any:
         value = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         refuse(400, f"Invalid JSON: {error}.")
-    # The copy that was made to parse it. What the bytes took stays paid, for copies to come.
+    # The copy that was made to parse it. The charge for the bytes stays: later steps copy them.
     charge.take(-len(body))
     body.clear()
     if nests_deeper(value, limits.DEPTH):

@@ -79,19 +79,19 @@ class SessionStore(Protocol):
     """
 
     def find(self, session_id: str) -> Session | None:
-        """The session with this id, or with an id that ends in these 12 hex digits."""
+        """The session with the id `session_id`, or with an id that ends in these 12 hex digits."""
 
     def acquire(self, session_id: str) -> bool:
-        """Reserve a session for one request; `False` if another request has it."""
+        """Reserve the session `session_id` for one request; `False` if another request has it."""
 
     def release(self, session_id: str) -> None:
-        """Release a session after a request."""
+        """Release the session `session_id` after a request."""
 
     def save(self, session: Session) -> None:
         """Store the changes of a turn; may refuse a session that is too large."""
 
     def remove(self, session_id: str) -> None:
-        """End a session."""
+        """End the session `session_id`, if it exists."""
 
 
 @dataclass(slots=True)
@@ -158,14 +158,14 @@ class MemorySessions:
         return self._sessions[session_id].session
 
     def find(self, session_id: str) -> Session | None:
-        """The session with this id, or with an id that ends in these 12 hex digits."""
+        """The session with the id `session_id`, or with an id that ends in these 12 hex digits."""
         with self._lock:
             self._drop_expired()
             kept = self._sessions.get(self._by_short.get(session_id, session_id))
             return kept.session if kept else None
 
     def acquire(self, session_id: str) -> bool:
-        """Reserve a session for one request; `False` if another request has it."""
+        """Reserve the session `session_id` for one request; `False` if another request has it."""
         with self._lock:
             if session_id in self._busy:
                 return False
@@ -173,7 +173,7 @@ class MemorySessions:
             return True
 
     def release(self, session_id: str) -> None:
-        """Release a session after a request."""
+        """Release the session `session_id` after a request."""
         with self._lock:
             self._busy.discard(session_id)
 
@@ -229,7 +229,7 @@ class MemorySessions:
             self._drop(oldest)
 
     def remove(self, session_id: str) -> None:
-        """End a session."""
+        """End the session `session_id`, if it exists."""
         with self._lock:
             self._drop(session_id)
 

@@ -510,7 +510,7 @@ class LabelsOf(SetOf):
         return Condition(nodes.LabelTest(self.node, test, right.node, NOWHERE), right.lets)
 
     def add(self, labels: Names) -> Change:
-        """Add these: `|=`. Added to everyone, they replace everyone."""
+        """Add these: `|=`. If they are everyone (`{"*"}`), only the added ones stay."""
         return self._change("|=", labels)
 
     def remove(self, labels: Names) -> Change:
@@ -570,7 +570,7 @@ class ValueOf(Deferred):
     __le__ = __gt__ = __ge__ = __lt__
 
 
-# Whose they are
+# Owners of labels
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -669,6 +669,8 @@ _PHASES: tuple[nodes.Phase, ...] = ("before", "result", "after")
 class Tool:
     """The rules of a tool; each method returns a new one with an added rule.
 
+    A condition or a change of another type raises `UsageError`.
+
     Attributes:
         node: The rules as a block.
         lets: The bindings that they use.
@@ -725,7 +727,14 @@ class Tool:
         return self._check("soft", "allow", when, doc)
 
     def priority(self, number: int) -> "Tool":
-        """Set the priority of the `should` rules of this tool; the default is 0."""
+        """Set the priority of the `should` rules of this tool.
+
+        Args:
+            number: The priority; rules of a higher one decide first. The default is 0.
+
+        Raises:
+            UsageError: If it is not an integer, or has too many digits.
+        """
         if type(number) is not int or abs(number) >= 10**MAX_DIGITS:
             msg = f"A priority is an integer of at most {MAX_DIGITS} digits; got {shown(number)}."
             raise UsageError(msg)

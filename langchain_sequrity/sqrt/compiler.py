@@ -444,7 +444,8 @@ class _Compiler:
         self._uses.add(bound.uses, self._depth + 1)
         if self._uses.height > MAX_HEIGHT:
             self._uses.height = 0  # reported once
-            self._report("error", "This builds on too many names that build on names", name.at)
+            message = f"Names within names are nested more than {MAX_HEIGHT} deep here"
+            self._report("error", message, name.at, "Write some of them out")
         return bound.value
 
     def _undefined(self, name: str) -> tuple[str, str]:
@@ -622,7 +623,11 @@ class _Compiler:
         if node.scope == "result":
             self._uses.result = self._uses.result or node.at
             return lambda context: MISSING if context.result is None else context.result.value
-        self._report("warning", "The value of `@session.value` is unknown, and so is this", node.at)
+        self._report(
+            "warning",
+            "The value of `@session.value` is unknown, so this test is unknown too",
+            node.at,
+        )
         return lambda _: MISSING
 
     def _compared(self, node: nodes.LabelTest) -> Test:

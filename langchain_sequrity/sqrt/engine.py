@@ -246,7 +246,7 @@ class Engine:
         return bool(rules.checks or any(rules.steps.values()))
 
     def needs_result(self, tool: str) -> bool:
-        """Whether the rules need a call's result, or its labels, right after the call.
+        """Whether the rules for `tool` need a call's result, or its labels, right after the call.
 
         Rules that only add named tags and producers, or only remove consumers, whatever the result
         is, have the same effect before the result is known.

@@ -211,7 +211,7 @@ class _TrialReader:
                 advice = suggest(str(key), _KEYS) or f"Keys are {keys}"
                 self._fail(f"unknown key {_shown(key)}", advice)
         if "tool" not in given:
-            self._fail("it names no `tool`", 'Write `{"tool": "name", "arguments": {…}}`')
+            self._fail("`tool` is missing", 'Write `{"tool": "name", "arguments": {…}}`')
         return Trial(**given)
 
     def _checked(self, trial: Trial) -> Trial:
@@ -391,7 +391,7 @@ def _misspelt(trials: Iterable[Trial], engines: Sequence[Engine]) -> _Faults:
     for number, trial in enumerate(trials, 1):
         other = "" if trial.tool in names else spellings.near(trial.tool)
         if other and all(entry.matches(trial.tool, budget) is False for entry in entries):
-            advice = f"{did_you_mean(other)} If not, give the tools that there are"
+            advice = f"{did_you_mean(other)} If not, give all tools"
             yield number, trial, f"no rule is for this tool. {advice} as `tools`."
 
 

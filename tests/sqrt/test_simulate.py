@@ -178,7 +178,7 @@ BAD: list[tuple[Any, str]] = [
     (Trial("a"), "Expected a list of calls"),
     (7, "Expected a list of calls"),
     ([{"tool": "a"}, 7], "Call 2: expected a `Trial`, a `Call` or a mapping, got a value of type `int`"),
-    ([{}], "Call 1: it names no `tool`"),
+    ([{}], "Call 1: `tool` is missing"),
     ([{"tool": ""}], "expected the name of a tool, got an empty one"),
     ([{"tool": 7}], "expected the name of a tool, got a value of type `int`"),
     ([Call("", {})], "expected the name of a tool"),

@@ -235,7 +235,7 @@ def _copy(
     changes, update_mark = split_labels(update)
     changes = DictValue() if changes is None else changes
     if type(changes) is not DictValue or any(key not in inner.fields for key in changes):
-        machine.fail(TypeError, "model_copy() takes an update of existing fields")
+        machine.fail(TypeError, "model_copy() can update existing fields only")
     fields = {name: _copy_containers(machine, value) for name, value in inner.fields.items()}
     return Record(inner.model, {**fields, **changes}, join_labels(mark, update_mark))
 

@@ -80,7 +80,9 @@ class BranchForbidden(Abort):
     type_name: Final = "ControlFlow"
 
     def __init__(self, labels: Labels) -> None:
-        super().__init__("Control flow depends on data that may not steer the program.")
+        super().__init__(
+            "The policy does not let this data decide the control flow of the program."
+        )
         self.labels = labels
 
 

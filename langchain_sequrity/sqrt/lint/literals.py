@@ -311,7 +311,7 @@ def _find_stars(policy: CheckedPolicy) -> None:
         name = tool.node.tool.text
         if tool.known is None and name.kind == "plain" and "*" in name.raw:
             policy.report(
-                "warning", "A star in the name of a tool is a star", name.at, as_regex(name.raw),
+                "warning", "`*` in a name of a tool matches only `*`", name.at, as_regex(name.raw),
                 lets_through=True,
             )  # fmt: skip
 
