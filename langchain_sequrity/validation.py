@@ -8,7 +8,7 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 
 from langchain_sequrity.suggestions import did_you_mean, nearest_name
 
-_INTEGER_LIMIT = 2**63
+INTEGER_LIMIT = 2**63
 _MAX_NAME = 60
 _MAX_PROBLEMS = 10
 _MAX_UNKNOWN = 3
@@ -112,7 +112,7 @@ def described(value: Any) -> str:
         return "null"
     if isinstance(value, bool):
         return str(value).lower()
-    if isinstance(value, float) or (isinstance(value, int) and abs(value) < _INTEGER_LIMIT):
+    if isinstance(value, float) or (isinstance(value, int) and abs(value) < INTEGER_LIMIT):
         return repr(value)
     if isinstance(value, Mapping):
         return "an object"

@@ -32,7 +32,7 @@ from langchain_sequrity.errors import (
     ordinary,
 )
 from langchain_sequrity.graph.analysis.spec import GraphSpec
-from langchain_sequrity.graph.codegen.tools import INTERNAL_TOOLS, TAKEN, Namespace
+from langchain_sequrity.graph.codegen.tools import TAKEN, Namespace
 from langchain_sequrity.graph.journal import (
     DeniedCall,
     Journal,
@@ -45,6 +45,7 @@ from langchain_sequrity.interrupts import ask
 from langchain_sequrity.labels import Labels
 from langchain_sequrity.on_denied import STATE
 from langchain_sequrity.sqrt import Argument, Call, Engine
+from langchain_sequrity.sqrt.coerce import INTERNAL_TOOLS
 from langchain_sequrity.strict_json import dumps, loads
 from langchain_sequrity.wire.denials import (
     checked_tool,

@@ -45,13 +45,13 @@ from langchain_sequrity.graph.program import (
     ABSENT,
     GOTO,
     HANDLED,
-    OUTPUT_SCHEMA,
     OVERWRITE,
     SEND,
     GraphProgram,
     ToolSpec,
 )
 from langchain_sequrity.labels import Combine, LabeledUpdate, Labels, read_artifact
+from langchain_sequrity.sqrt.coerce import ENOUGH, OUTPUT_SCHEMA, has_enough_flag
 
 Write = tuple[str, Any]
 
@@ -325,9 +325,6 @@ def with_tool_labels(labels: Labels | None, values: Iterable[Any]) -> Labels | N
                 continue
             labels = found[0] if labels is None else labels.join(found[0])
     return labels
-
-
-_ENOUGH = "have_enough_info"
 
 
 @dataclass(frozen=True, slots=True)
@@ -630,23 +627,11 @@ def _check_schema(value: Json, what: str) -> None:
     """
     if value is None or value == ABSENT:
         return
-    found = _top_of(value)
-    properties = found.get("properties") if isinstance(found, Mapping) else None
-    enough = properties.get(_ENOUGH) if isinstance(properties, Mapping) else None
-    if not (isinstance(enough, Mapping) and enough.get("type") == "boolean"):
+    if not has_enough_flag(value):
         msg = (
-            f"{what} `{OUTPUT_SCHEMA}` has no boolean property `{_ENOUGH}`, which the service "
+            f"{what} `{OUTPUT_SCHEMA}` has no boolean property `{ENOUGH}`, which the service "
             "requires in a schema for `parse_with_ai`: with it the model says whether the query "
-            f"has enough information. Add `{_ENOUGH}: bool` to the pydantic model whose "
+            f"has enough information. Add `{ENOUGH}: bool` to the pydantic model whose "
             "`model_json_schema()` it is."
         )
         raise UsageError(msg)
-
-
-def _top_of(schema: Json) -> Json:
-    """A schema, or the definition that it refers to, as in a recursive model."""
-    named = schema.get("$ref") if isinstance(schema, Mapping) else None
-    definitions = schema.get("$defs") if isinstance(schema, Mapping) else None
-    if not isinstance(named, str) or not isinstance(definitions, Mapping):
-        return schema
-    return definitions.get(named.removeprefix("#/$defs/"))

@@ -32,7 +32,6 @@ from langchain_sequrity.graph import _compat
 from langchain_sequrity.graph.analysis.spec import GraphSpec, read_graph
 from langchain_sequrity.graph.approval import Denials, check_field
 from langchain_sequrity.graph.codegen.compiler import WhyNotSplit, compile_graph
-from langchain_sequrity.graph.codegen.tools import INTERNAL_TOOLS
 from langchain_sequrity.graph.dispatch import ClientTools
 from langchain_sequrity.graph.explain import GraphExplanation, explain
 from langchain_sequrity.graph.journal import add_entries
@@ -47,6 +46,7 @@ from langchain_sequrity.headers import ConfigHeader, FeaturesHeader, PolicyHeade
 from langchain_sequrity.headers.config import FsmConfig, ResponseFormatConfig
 from langchain_sequrity.headers.policy_fit import unfit_for_tools, warn_of_policy
 from langchain_sequrity.on_denied import check_on_denied
+from langchain_sequrity.sqrt.coerce import INTERNAL_TOOLS
 from langchain_sequrity.suggestions import suggest
 from langchain_sequrity.wire.routes import is_loopback
 

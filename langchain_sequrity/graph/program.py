@@ -46,9 +46,6 @@ ACTIVE = "active:"
 HANDLE = "handle"
 """Key of the first answer to a call that runs beside others, and parameter of `result_of`."""
 
-PARSE_WITH_AI, OUTPUT_SCHEMA = "parse_with_ai", "output_schema"
-"""The service's tool that reads text with a model, and its parameter for the answer's schema."""
-
 
 @dataclass(frozen=True, slots=True)
 class FieldPlan:

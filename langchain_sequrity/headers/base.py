@@ -35,6 +35,7 @@ from langchain_sequrity.errors import UsageError
 from langchain_sequrity.patterns import PatternError, PatternTooLarge, check_together, measure
 from langchain_sequrity.strict_json import NotJson, RepeatedKey, TooDeep, loads
 from langchain_sequrity.validation import (
+    INTEGER_LIMIT,
     described,
     join_path,
     problems,
@@ -49,7 +50,6 @@ MAX_DEPTH = 32
 """Most levels of nesting in the JSON of a header."""
 _TOO_DEEP = f"The JSON is nested more than {MAX_DEPTH} levels deep. Flatten it."
 # Beyond 64 bits other languages round or refuse, and Python refuses very long numbers.
-_INTEGER_LIMIT = 2**63
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -470,7 +470,7 @@ def _read_json(text: str) -> dict[str, Any]:
 
 
 def _int(digits: str) -> int:
-    if len(digits) > len(str(-_INTEGER_LIMIT)):
+    if len(digits) > len(str(-INTEGER_LIMIT)):
         msg = "an integer has more than 64 bits"
         raise NotJson(msg)
     return int(digits)
@@ -506,5 +506,5 @@ def _is_scalar(value: Any) -> bool:
     if isinstance(value, str):
         return _SURROGATE.search(value) is None
     if isinstance(value, int):
-        return -_INTEGER_LIMIT <= value < _INTEGER_LIMIT
+        return -INTEGER_LIMIT <= value < INTEGER_LIMIT
     return value is None or (isinstance(value, float) and math.isfinite(value))

@@ -3,7 +3,7 @@
 The service does not document all defaults; `docs/local-server.md` lists the choices made here.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NoReturn
@@ -20,15 +20,15 @@ from langchain_sequrity.headers import (
 )
 from langchain_sequrity.headers.policy import BranchingMetaPolicy, Presets, engine_presets
 from langchain_sequrity.labels import ALL, Labels
+from langchain_sequrity.local.interpreter.machine import MayBranch
 from langchain_sequrity.local.refusals import refuse
 from langchain_sequrity.local.screening import Screen
 from langchain_sequrity.patterns import Pattern
 from langchain_sequrity.sqrt import Engine, compile_policy
 from langchain_sequrity.sqrt import Presets as EnginePresets
+from langchain_sequrity.sqrt.coerce import INTERNAL_TOOLS
 
-INTERNAL_TOOLS = ("parse_with_ai", "verify_hypothesis", "complete_turn", "set_policy")
 _REMEMBERED = 64
-MayBranch = Callable[[Labels], bool]
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,8 @@ from langchain_sequrity.local.schema_values import PromptFacts, fill, quoted
 from langchain_sequrity.local.screening.screen import fold
 from langchain_sequrity.local.tool_behaviour import words
 from langchain_sequrity.local.tool_results import looks_like_error
+from langchain_sequrity.sqrt.coerce import ENOUGH
+from langchain_sequrity.sqrt.engine import PARSE_WITH_AI
 from langchain_sequrity.strict_json import dumps
 from langchain_sequrity.wire.exchange import ChatRequest
 from langchain_sequrity.wire.policy_generation import PolicyRequest
@@ -27,7 +29,7 @@ _MOST = 20
 _SHORTEST_WORD = 4
 _KEY = re.compile(r"[A-Za-z_][\w-]{0,40}\Z")
 _ASKING = ("system", "human")
-_READER, _ENOUGH, _READ = "parse_with_ai", "have_enough_info", "answer"
+_READ = "answer"
 
 
 class DeterministicModel:
@@ -211,9 +213,9 @@ def _keywords(arguments: Mapping[str, Any]) -> str:
 
 def _value(request: ChatRequest, plan: PlanContext, user_text: str, results: str) -> str:
     form = plan.response_format or {}
-    if results and form.get("type") == "json_schema" and _READER in plan.internal_tools:
+    if results and form.get("type") == "json_schema" and PARSE_WITH_AI in plan.internal_tools:
         shape = _read_as(form["json_schema"]["schema"])
-        return f"{_READER}(query=f{results!r}, output_schema={shape!r})['{_READ}']"
+        return f"{PARSE_WITH_AI}(query=f{results!r}, output_schema={shape!r})['{_READ}']"
     if form.get("type", "text") != "text":
         return repr(_structured(form, request, user_text))
     return f"f{results!r}" if results else repr(_echo(user_text))
@@ -224,7 +226,7 @@ def _read_as(schema: Mapping[str, Any]) -> dict[str, Any]:
     # References name definitions at the root.
     shared = {key: schema[key] for key in ("$defs", "definitions") if key in schema}
     inner = {key: value for key, value in schema.items() if key not in shared}
-    properties = {_ENOUGH: {"type": "boolean"}, _READ: inner}
+    properties = {ENOUGH: {"type": "boolean"}, _READ: inner}
     return {"type": "object", "properties": properties, "required": [*properties], **shared}
 
 

@@ -20,11 +20,12 @@ from langchain_sequrity.local.dual_llm.model_calls import Models
 from langchain_sequrity.local.policy_gate import Gate, check_entry, denial_message
 from langchain_sequrity.local.refusals import refuse
 from langchain_sequrity.local.services import TurnInputs
-from langchain_sequrity.local.tool_results import MARK, BadResult, read_result
+from langchain_sequrity.local.tool_results import BadResult, read_result
 from langchain_sequrity.sqrt import Argument, Call
 from langchain_sequrity.sqrt.coerce import arguments_of_sent_tools
 from langchain_sequrity.strict_json import as_text
 from langchain_sequrity.wire.exchange import CHECK_KEY, ChatRequest
+from langchain_sequrity.wire.tool_results import MARK
 
 # X-Config decides how results are read only for dual-LLM sessions.
 _FSM = FsmConfig()

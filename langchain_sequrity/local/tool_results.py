@@ -21,8 +21,8 @@ from langchain_sequrity.local.conversation import text_of
 from langchain_sequrity.local.policy_gate import ToolReturn
 from langchain_sequrity.patterns import Pattern, TimeBudget
 from langchain_sequrity.strict_json import TooDeep, as_text, loads, nests_deeper
+from langchain_sequrity.wire.tool_results import MARK
 
-MARK = "is_sequrity_var"
 _COMBINES = ("merge", "replace", "ignore")
 _MATCH_SECONDS = 0.5
 _REMEMBERED = 64

@@ -17,7 +17,7 @@ from langchain_sequrity.errors import PolicySyntaxError, UsageError
 from langchain_sequrity.sqrt.compaction import compacted
 from langchain_sequrity.sqrt.compiler import compiled_tools
 from langchain_sequrity.sqrt.context import Argument, Call
-from langchain_sequrity.sqrt.engine import Engine, compile_policy, error_raiser
+from langchain_sequrity.sqrt.engine import PARSE_WITH_AI, Engine, compile_policy, error_raiser
 from langchain_sequrity.sqrt.nodes import Policy
 from langchain_sequrity.sqrt.parser import parse
 
@@ -155,13 +155,18 @@ def header_bytes(policy: AnyPolicy, parsed: Policy) -> int:
     return len(f"x-policy: {written}\r\n")
 
 
+OUTPUT_SCHEMA, ENOUGH = "output_schema", "have_enough_info"
+"""The parameter of `parse_with_ai` for the schema of its answer, and the boolean of each answer."""
+
 INTERNAL_ARGUMENTS = {
-    "parse_with_ai": ("query", "output_schema"),
+    PARSE_WITH_AI: ("query", OUTPUT_SCHEMA),
     "verify_hypothesis": ("hypothesis",),
     "complete_turn": ("value",),
     "set_policy": ("policy",),
 }
 """The service's own tools, which every session has, with their arguments."""
+
+INTERNAL_TOOLS = tuple(INTERNAL_ARGUMENTS)
 
 OPEN_TOOLS = frozenset({"verify_hypothesis"})
 """The service's own tools that accept further arguments, named by the program."""
@@ -290,6 +295,15 @@ def _name_and_arguments(tool: AnyTool) -> tuple[str, ToolArguments]:
     required = schema.get("required")
     needed = frozenset(map(str, required)) if isinstance(required, list | tuple) else None
     return inner["name"], ToolArguments(tuple(map(str, properties)), is_open, schemas, needed)
+
+
+def has_enough_flag(schema: Any) -> bool:
+    """Whether a schema for `parse_with_ai` has the boolean, perhaps behind a reference."""
+    if not isinstance(schema, Mapping):
+        return False
+    properties = _resolved(schema, schema).get("properties")
+    flag = properties.get(ENOUGH) if isinstance(properties, Mapping) else None
+    return isinstance(flag, Mapping) and flag.get("type") == "boolean"
 
 
 def _resolved(schema: Mapping[str, Any], root: Mapping[str, Any]) -> Mapping[str, Any]:

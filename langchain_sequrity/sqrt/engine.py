@@ -60,7 +60,7 @@ from langchain_sequrity.sqrt.verdict import (
 
 LLM_BLOCKED = "__llm_blocked"
 NON_EXECUTABLE = "__non_executable"
-DATA_MODEL_TOOL = "parse_with_ai"
+PARSE_WITH_AI = "parse_with_ai"
 _DEFAULTS = Presets()
 _CACHED_TOOLS = 1_000
 
@@ -129,7 +129,7 @@ class Engine:
             The verdict. An error in a rule never raises: it makes the rule unknown, which denies.
         """
         presets = self.presets
-        asks_model = call.tool == DATA_MODEL_TOOL and presets.non_executable_memory
+        asks_model = call.tool == PARSE_WITH_AI and presets.non_executable_memory
         verdict = decide_by_votes(call.tool, self.votes(call, session), presets, int(asks_model))
         if verdict.certain and all(reason.certain for reason in verdict.reasons):
             return verdict
@@ -143,7 +143,7 @@ class Engine:
             session: The session's labels after `before`.
         """
         context = self._context(call, session)
-        if call.tool == DATA_MODEL_TOOL and self.presets.llm_blocked:
+        if call.tool == PARSE_WITH_AI and self.presets.llm_blocked:
             blocked = any(LLM_BLOCKED in labels.tags for labels in context.argument_labels())
             reason = Reason(
                 "llm_blocked_tag", None, "an argument may not be read by the data model",

@@ -19,12 +19,12 @@ from langchain_sequrity.display import plain
 from langchain_sequrity.display.tables import Cell, Table, Tabled, Tone
 from langchain_sequrity.sqrt import nodes
 from langchain_sequrity.sqrt.coerce import AnyPolicy, engine_of, policy_of
-from langchain_sequrity.sqrt.engine import DATA_MODEL_TOOL, LLM_BLOCKED, NON_EXECUTABLE
+from langchain_sequrity.sqrt.engine import LLM_BLOCKED, NON_EXECUTABLE, PARSE_WITH_AI
 from langchain_sequrity.sqrt.lint import Finding, findings_in
 from langchain_sequrity.sqrt.nodes import Policy, Position, bindings_of, items_of, tools_of
+from langchain_sequrity.sqrt.printer import PREFIXES
 from langchain_sequrity.sqrt.verdict import Presets
 
-_QUOTES = {"plain": "", "matching": "r", "like": "w"}
 _PAIR = 2
 _KINDS = {"int": "whole number", "float": "number"}
 _INFINITE = {math.inf: "infinity", -math.inf: "minus infinity"}
@@ -32,7 +32,7 @@ _INFINITE = {math.inf: "infinity", -math.inf: "minus infinity"}
 
 def quoted(text: nodes.TextLiteral) -> str:
     """A text as written in the policy."""
-    return f'{_QUOTES[text.kind]}"{plain(text.raw)}"'
+    return f'{PREFIXES[text.kind]}"{plain(text.raw)}"'
 
 
 def element(  # noqa: C901, PLR0911 - one per construct
@@ -392,9 +392,9 @@ def notes_on(policy: Policy, sentences: str, presets: Presets | None = None) -> 
             "the call's arguments and with its own."
         )
     ids = [node.tool.text for node in tools]
-    if usual.llm_blocked and any(one.kind != "plain" or one.raw == DATA_MODEL_TOOL for one in ids):
+    if usual.llm_blocked and any(one.kind != "plain" or one.raw == PARSE_WITH_AI for one in ids):
         yield (
-            f"Before the rules the preset `llm_blocked_tag` denies calls of `{DATA_MODEL_TOOL}` "
+            f"Before the rules the preset `llm_blocked_tag` denies calls of `{PARSE_WITH_AI}` "
             f"with data that is tagged `{LLM_BLOCKED}`{unless}."
         )
     if usual.non_executable_memory and any(word in sentences for word in _OF_ALL_TAGS):

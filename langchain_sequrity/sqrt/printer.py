@@ -103,7 +103,7 @@ def encodable(text: str) -> str:
     return text
 
 
-_LETTERS = {"plain": "", "matching": "r", "like": "w"}
+PREFIXES = {"plain": "", "matching": "r", "like": "w"}
 _TESTS = {
     "subset": "subset of",
     "superset": "superset of",
@@ -218,7 +218,7 @@ def printed_value(node: nodes.Operand | nodes.Element) -> str:  # noqa: C901, PL
         case nodes.TimeLiteral(written=written):
             return f'd"{checked_raw(written)}"' if isinstance(written, str) else _number(written)
         case nodes.TextLiteral():
-            return f'{_LETTERS[node.kind]}"{checked_raw(node.raw)}"'
+            return f'{PREFIXES[node.kind]}"{checked_raw(node.raw)}"'
         case nodes.BoolDomain(value=flag):
             return f"bool {'true' if flag else 'false'}"
         case nodes.NumberDomain(kind=kind, range=bounds):

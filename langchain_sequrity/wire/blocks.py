@@ -25,6 +25,7 @@ from langchain_sequrity.wire.media import without_index
 Block = dict[str, Any]
 
 MODEL_PROVIDER = "sequrity"
+PROVIDER = {"model_provider": MODEL_PROVIDER}
 
 
 def translate_content(message: AIMessage) -> list[types.ContentBlock]:

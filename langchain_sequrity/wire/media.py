@@ -208,18 +208,17 @@ def file_name(media: Media) -> str:
 CALLS = frozenset(
     {"function_call", "tool_call", "tool_call_chunk", "invalid_tool_call", "tool_use"}
 )
+THOUGHTS = ("thinking", "redacted_thinking", "reasoning")
 # OpenAI's formats send calls in a separate field, and no reasoning of other providers.
 NOT_SENT = CALLS.union(
+    THOUGHTS,
     {
-        "reasoning",
         "reasoning_content",
-        "thinking",
-        "redacted_thinking",
         "input_json_delta",
         "server_tool_use",
         "server_tool_call",
         "server_tool_result",
-    }
+    },
 )
 
 

@@ -11,7 +11,8 @@ from typing import Any, Literal, NamedTuple, NoReturn
 
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.sqrt import Finding, check
-from langchain_sequrity.sqrt.lint import INTERNAL_TOOLS, Mode
+from langchain_sequrity.sqrt.coerce import INTERNAL_TOOLS
+from langchain_sequrity.sqrt.lint import Mode
 from langchain_sequrity.wire import checks
 from langchain_sequrity.wire.chat_completions import client as chat_client
 from langchain_sequrity.wire.chat_completions import server as chat_server

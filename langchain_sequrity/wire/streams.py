@@ -26,6 +26,7 @@ from langchain_sequrity.wire.exchange import (
     Sum,
     check_json,
 )
+from langchain_sequrity.wire.media import THOUGHTS
 from langchain_sequrity.wire.tools import write_calls
 
 Judge = Callable[[AIMessageChunk], AIMessageChunk]
@@ -95,9 +96,6 @@ class FormatReader(ABC):
     def _interrupted(self) -> StreamInterrupted:
         msg = "The stream ended before the reply was finished."
         return StreamInterrupted(msg, session_id=self._head.headers.get("x-session-id"))
-
-
-_REASONING = ("thinking", "redacted_thinking", "reasoning")
 
 
 class _HeldChunks:
@@ -242,7 +240,7 @@ def _is_reasoning(chunk: AIMessageChunk) -> bool:
 
 
 def _is_other(block: str | dict[Any, Any]) -> bool:
-    return isinstance(block, str) or block.get("type") not in _REASONING
+    return isinstance(block, str) or block.get("type") not in THOUGHTS
 
 
 class DeniedReader(_HoldingReader):

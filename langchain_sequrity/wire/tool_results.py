@@ -21,7 +21,7 @@ from langchain_sequrity.errors import UsageError
 from langchain_sequrity.labels import LABELS_KEY, Combine, Labels, read_artifact
 from langchain_sequrity.strict_json import dumps, loads
 
-_MARK = "is_sequrity_var"
+MARK = "is_sequrity_var"
 _ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})")
 _NO_LABELS = Labels().to_wire()
 _PAIR = 2  # content and artifact
@@ -192,7 +192,7 @@ def write_labeled(value: str, labels: Labels, combine: Combine) -> str:
     """
     # The value is not parsed again: it may be long, and it was written here.
     meta = dumps(labels.to_wire())
-    return f'{{"value":{value},"meta":{meta},"{_MARK}":true,"combine_meta":"{combine}"}}'
+    return f'{{"value":{value},"meta":{meta},"{MARK}":true,"combine_meta":"{combine}"}}'
 
 
 def with_tool_messages(messages: Iterable[BaseMessage]) -> Iterator[BaseMessage]:
@@ -255,14 +255,14 @@ def _looks_wrapped(text: str) -> bool:
     # JSON may write any letter of the key as \uXXXX.
     if "\\u" in text:
         text = _ESCAPE.sub(lambda match: chr(int(match[1], 16)), text)
-    return _MARK in text
+    return MARK in text
 
 
 def _wrap(content: str | list[Any], labels: dict[str, list[str]], combine: str) -> str:
     wrapper = {
         "value": _value(content),
         "meta": labels,
-        _MARK: True,
+        MARK: True,
         "combine_meta": combine,
     }
     return dumps(wrapper)

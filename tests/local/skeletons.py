@@ -16,7 +16,8 @@ from langchain_sequrity import sqrt
 from langchain_sequrity.errors import PolicySyntaxError
 from langchain_sequrity.local.policy_skeleton import skeleton
 from langchain_sequrity.sqrt import check, compile_policy, parse
-from langchain_sequrity.sqrt.lint import INTERNAL_TOOLS, Mode
+from langchain_sequrity.sqrt.coerce import INTERNAL_TOOLS
+from langchain_sequrity.sqrt.lint import Mode
 from langchain_sequrity.sqrt.nodes import Binding
 from tests.sqrt.meaning import meaning
 

@@ -14,7 +14,8 @@ from langchain_sequrity.labels import Labels
 from langchain_sequrity.local.policy_skeleton import TooManyTools, skeleton
 from langchain_sequrity.local.tool_behaviour import behaviour_of
 from langchain_sequrity.sqrt import Argument, Call, Engine, check, compile_policy, parse
-from langchain_sequrity.sqrt.lint import INTERNAL_TOOLS, Mode
+from langchain_sequrity.sqrt.coerce import INTERNAL_TOOLS
+from langchain_sequrity.sqrt.lint import Mode
 from langchain_sequrity.sqrt.nodes import Binding, ToolBlock
 from tests.local.skeletons import Tools, problems
 

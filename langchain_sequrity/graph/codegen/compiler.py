@@ -17,7 +17,6 @@ from langchain_sequrity.graph.codegen.program_text import (
     write_superstep,
 )
 from langchain_sequrity.graph.codegen.tools import (
-    INTERNAL_TOOLS,
     ProgramGraph,
     ProgramTask,
     Toolbox,
@@ -26,7 +25,6 @@ from langchain_sequrity.graph.limits import PROGRAM_CHARACTERS
 from langchain_sequrity.graph.options import NodeOptions
 from langchain_sequrity.graph.program import (
     HANDLE,
-    PARSE_WITH_AI,
     BeginsAt,
     FieldVariables,
     GraphProgram,
@@ -34,6 +32,8 @@ from langchain_sequrity.graph.program import (
     ProgramText,
     ToolSpec,
 )
+from langchain_sequrity.sqrt.coerce import INTERNAL_TOOLS
+from langchain_sequrity.sqrt.engine import PARSE_WITH_AI
 
 WhyNotSplit = Callable[[str, str], str]
 """From a tool, and the tool that gives results, to why its calls do not run side by side.

@@ -57,12 +57,9 @@ from langchain_sequrity.graph.program import (
     Parameter,
     ToolSpec,
 )
-from langchain_sequrity.sqrt.coerce import INTERNAL_ARGUMENTS
+from langchain_sequrity.sqrt.coerce import INTERNAL_TOOLS
 
 KEYWORDS = frozenset(keyword.kwlist) | frozenset(keyword.softkwlist)
-
-INTERNAL_TOOLS = tuple(INTERNAL_ARGUMENTS)
-"""The service's own tools, which a program may call by these names."""
 
 TAKEN = (
     KEYWORDS

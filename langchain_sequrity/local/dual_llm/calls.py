@@ -36,7 +36,13 @@ from langchain_sequrity.local.tool_results import (
 )
 from langchain_sequrity.patterns import TimeBudget
 from langchain_sequrity.sqrt import Call, Engine, Presets, compile_policy, parse
-from langchain_sequrity.sqrt.coerce import arguments_of_sent_tools, with_defaults
+from langchain_sequrity.sqrt.coerce import (
+    ENOUGH,
+    INTERNAL_TOOLS,
+    arguments_of_sent_tools,
+    has_enough_flag,
+    with_defaults,
+)
 from langchain_sequrity.sqrt.nodes import Binding, ToolBlock
 from langchain_sequrity.strict_json import as_text, dumps
 
@@ -339,10 +345,7 @@ def _added_engine(text: str) -> Engine:
 
 # Internal tools
 
-_COMPLETE_TURN, _SET_POLICY = "complete_turn", "set_policy"
-_PARSE_WITH_AI, _VERIFY_HYPOTHESIS = "parse_with_ai", "verify_hypothesis"
-# The data model sets this boolean if the data are enough for an answer.
-_ENOUGH = "have_enough_info"
+_PARSE_WITH_AI, _VERIFY_HYPOTHESIS, _COMPLETE_TURN, _SET_POLICY = INTERNAL_TOOLS
 _PRODUCER = Labels(producers=frozenset({"__tool/parse_with_ai"}))
 
 
@@ -365,28 +368,17 @@ INTERNAL_SCHEMAS: Mapping[str, dict[str, Any]] = {
 
 def _read(arguments: Mapping[str, Any], models: Models) -> Any:
     schema = arguments["output_schema"]
-    if not isinstance(schema, Mapping) or not _has_enough_flag(schema):
+    if not has_enough_flag(schema):
         msg = (
-            f"`output_schema` must be the JSON Schema of an object with the boolean `{_ENOUGH}`, "
+            f"`output_schema` must be the JSON Schema of an object with the boolean `{ENOUGH}`, "
             "such as `Model.model_json_schema()`."
         )
         raise UnusableAnswer(msg)
     answer = models.read(as_text(arguments["query"]), schema)
-    if not isinstance(answer, dict) or not isinstance(answer.get(_ENOUGH), bool):
-        msg = f"The data model did not answer with an object that has the boolean `{_ENOUGH}`."
+    if not isinstance(answer, dict) or not isinstance(answer.get(ENOUGH), bool):
+        msg = f"The data model did not answer with an object that has the boolean `{ENOUGH}`."
         raise UnusableAnswer(msg)
     return answer
-
-
-def _has_enough_flag(schema: Mapping[str, Any]) -> bool:
-    """Whether an `output_schema` has the boolean; a recursive model's schema is a reference."""
-    name = str(schema.get("$ref", "")).removeprefix("#/$defs/")
-    definitions = schema.get("$defs")
-    if isinstance(definitions, Mapping) and isinstance(definitions.get(name), Mapping):
-        schema = definitions[name]
-    properties = schema.get("properties")
-    flag = properties.get(_ENOUGH) if isinstance(properties, Mapping) else None
-    return isinstance(flag, Mapping) and flag.get("type") == "boolean"
 
 
 def _statement(arguments: Mapping[str, Any]) -> str:

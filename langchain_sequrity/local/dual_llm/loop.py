@@ -31,6 +31,7 @@ from langchain_sequrity.local.interpreter import (
     ToolCall,
     ToolFailure,
 )
+from langchain_sequrity.local.interpreter.program import ANSWER
 from langchain_sequrity.local.interpreter.syntax import BLOCKED
 from langchain_sequrity.local.policy_gate import GatedCall, denial_message
 from langchain_sequrity.local.refusals import refuse
@@ -38,7 +39,6 @@ from langchain_sequrity.local.tool_results import BadResult
 from langchain_sequrity.wire.dual_llm import Envelope
 
 _NOT_IDENTIFIER = re.compile(r"\W", re.ASCII)
-_ANSWER = "final_return_value"
 _MAX_STEPS, _MAX_FAILED_STEPS, _MAX_TOOL_CALLS = 10, 3, 200
 # Error codes of a turn. The service does not publish its own (`docs/local-server.md`).
 _POLICY_VIOLATION = "policy_violation"
@@ -340,7 +340,7 @@ class Loop:
         turn.done.append(turn.program)
         turn.settle()
         turn.program, turn.log, turn.kept = "", run.log, len(run.log)
-        kinds = {name: kind for name, kind in run.kinds().items() if name != _ANSWER}
+        kinds = {name: kind for name, kind in run.kinds().items() if name != ANSWER}
         kinds = prompts.trusted_kinds(kinds, self._words())
         context = prompts.variables_text(self._context.state.variables, prompt, kinds)
         return _ProgramResult(prompts.ENDED, end, failed=False, context=context)
@@ -353,7 +353,7 @@ class Loop:
         if self._turn.is_planned:
             words = self._words()
             self._context.state.variables = {
-                name: one for name, one in variables.items() if name in words and name != _ANSWER
+                name: one for name, one in variables.items() if name in words and name != ANSWER
             }
 
     def _words(self) -> frozenset[str]:

@@ -24,6 +24,7 @@ from langchain_sequrity.local.interpreter.builtins import BUILTINS
 from langchain_sequrity.local.interpreter.modules import MODULES
 from langchain_sequrity.local.interpreter.program import signature
 from langchain_sequrity.sqrt.coerce import arguments_of_sent_tools
+from langchain_sequrity.sqrt.engine import NON_EXECUTABLE
 from langchain_sequrity.strict_json import dumps
 
 _ONE_PROGRAM = """\
@@ -285,7 +286,6 @@ def _past(
 # Variables
 
 _SIMPLE = (bool, int, float, type(None))
-_NON_EXECUTABLE = "__non_executable"
 
 
 _SIZED = frozenset({"str", "list", "dict", "set", "tuple"})
@@ -390,7 +390,7 @@ done a second time; one more than these, or one that failed, is made anew:"""
 
 
 def _is_visible(variable: Labeled, visibility: str) -> bool:
-    executable = _NON_EXECUTABLE not in variable.labels.tags
+    executable = NON_EXECUTABLE not in variable.labels.tags
     simple = isinstance(variable.value, _SIMPLE)
     return {
         "basic-notext": simple,

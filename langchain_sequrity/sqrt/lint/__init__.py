@@ -15,7 +15,6 @@ from typing import Literal, get_args
 from langchain_sequrity.display import plain
 from langchain_sequrity.errors import PolicySyntaxError, UsageError
 from langchain_sequrity.sqrt.coerce import (
-    INTERNAL_ARGUMENTS,
     MAX_HEADER_BYTES,
     AnyPolicy,
     AnyTool,
@@ -36,7 +35,6 @@ from langchain_sequrity.sqrt.lint.labels import (
 from langchain_sequrity.sqrt.nodes import Policy, Position, ToolBlock
 
 Mode = Literal["single-llm", "dual-llm"]
-INTERNAL_TOOLS = tuple(INTERNAL_ARGUMENTS)
 _MOST_SHOWN = 10
 
 

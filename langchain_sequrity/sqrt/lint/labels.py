@@ -9,7 +9,7 @@ from collections.abc import Collection
 from typing import Literal, NamedTuple, get_args
 
 from langchain_sequrity.display import plain
-from langchain_sequrity.labels import Labels
+from langchain_sequrity.labels import RESERVED_PREFIX, Labels
 from langchain_sequrity.sqrt import nodes
 from langchain_sequrity.sqrt.compiler import Severity
 from langchain_sequrity.sqrt.context import MISSING, Argument, Call, EvaluationContext
@@ -30,7 +30,6 @@ _SHOWN = 60
 _WORDS: dict[nodes.Field, str] = {"tags": "tag", "producers": "producer"}
 """Without consumers: rules remove them rather than set them."""
 
-_SERVICE = "__"  # prefix of the service's own labels
 _Place = Literal["values", "session"]
 _SETS = get_args(nodes.Set)
 
@@ -62,7 +61,7 @@ def find_unset(
     given, copied = _set_labels(policy)
     for label, at in _asked_labels(policy).items():
         is_known = label in given or (label.field, label.place) in copied
-        is_known = is_known or label.name in returned or label.name.startswith(_SERVICE)
+        is_known = is_known or label.name in returned or label.name.startswith(RESERVED_PREFIX)
         if label.field == "producers":
             is_known = is_known or tools is None or label.name in tools
         if is_known or (label.field, label.name) in reported:

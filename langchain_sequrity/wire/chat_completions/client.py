@@ -24,7 +24,7 @@ from langchain_core.messages.ai import UsageMetadata
 from langchain_core.messages.tool import ToolCall, ToolCallChunk, tool_call_chunk
 
 from langchain_sequrity.wire import media
-from langchain_sequrity.wire.blocks import MODEL_PROVIDER
+from langchain_sequrity.wire.blocks import MODEL_PROVIDER, PROVIDER
 from langchain_sequrity.wire.error_body import error_inside
 from langchain_sequrity.wire.exchange import (
     MISSHAPEN,
@@ -390,7 +390,6 @@ def _read_calls(
 
 
 _WITH_ROLE = 2  # `role` and `content`
-_PROVIDER = {"model_provider": MODEL_PROVIDER}
 
 
 class ChatCompletionsReader(FormatReader):
@@ -447,7 +446,7 @@ class ChatCompletionsReader(FormatReader):
             text = delta.get("content")
             is_plain = len(delta) == 1 or (len(delta) == _WITH_ROLE and "role" in delta)
             if is_plain and text and isinstance(text, str):  # nearly every chunk
-                return (AIMessageChunk(content=text, response_metadata=_PROVIDER),)
+                return (AIMessageChunk(content=text, response_metadata=PROVIDER),)
             return self._chunk(delta)
         if not finish_reason or self._finished:  # some services repeat the finishing chunk
             return self._chunk(delta, usage=self._usage_once(body))
@@ -486,7 +485,7 @@ class ChatCompletionsReader(FormatReader):
                 content=content,
                 additional_kwargs=extra,
                 tool_call_chunks=calls,
-                response_metadata={**(metadata or {}), **_PROVIDER},
+                response_metadata={**(metadata or {}), **PROVIDER},
                 usage_metadata=usage,
             ),
         )

@@ -43,6 +43,7 @@ from langchain_sequrity.wire.exchange import (
     reply_metadata,
     usage_metadata,
 )
+from langchain_sequrity.wire.media import THOUGHTS
 from langchain_sequrity.wire.messages.content import (
     INVALID,
     MODEL_PROVIDER,
@@ -230,9 +231,6 @@ def _tool(message: ToolMessage) -> tuple[str, Content]:
     return "user", [result]
 
 
-_THOUGHTS = ("thinking", "redacted_thinking", "reasoning")
-
-
 @_write.register
 def _assistant(message: AIMessage) -> tuple[str, Content]:
     content = message.content
@@ -247,7 +245,7 @@ def _assistant(message: AIMessage) -> tuple[str, Content]:
         kind = block.get("type") if isinstance(block, dict) else None
         if isinstance(block, dict) and kind in media.CALLS:
             written = calls.take(block)
-        elif is_foreign and kind in _THOUGHTS:
+        elif is_foreign and kind in THOUGHTS:
             written = None
         else:
             written = write_block(block)

@@ -22,7 +22,7 @@ MODEL_PROVIDER = "anthropic"
 INVALID = "INVALID_JSON"
 """Key that wraps invalid arguments: the format requires an object."""
 
-_LEGAL = re.compile(r"[a-zA-Z0-9_-]+\Z")
+LEGAL_ID = re.compile(r"[a-zA-Z0-9_-]+\Z")
 
 
 def legal_id(call_id: str | None) -> str:
@@ -30,7 +30,7 @@ def legal_id(call_id: str | None) -> str:
 
     Equal ids give equal results, so calls and results still match.
     """
-    if call_id and _LEGAL.match(call_id):
+    if call_id and LEGAL_ID.match(call_id):
         return call_id
     text = (call_id or "").encode("utf-8", "surrogatepass")
     return f"call_{hashlib.blake2s(text, digest_size=12).hexdigest()}"

@@ -8,7 +8,6 @@ cache marks, citations) go into their `extras`. Content of the assistant stays u
 
 import base64
 import hashlib
-import re
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
@@ -34,13 +33,12 @@ from langchain_sequrity.wire.exchange import (
     ServerFormat,
     StreamTotals,
 )
-from langchain_sequrity.wire.messages.content import INVALID, MODEL_PROVIDER, Block
+from langchain_sequrity.wire.messages.content import INVALID, LEGAL_ID, MODEL_PROVIDER, Block
 from langchain_sequrity.wire.tools import neutral
 
 # Content blocks of a request
 
 
-_CALL_ID = re.compile(r"[a-zA-Z0-9_-]+\Z")
 _READ_KEYS = frozenset({"type", "text", "source"})
 
 _REMOTE = {"url": {"url": checks.WEB_URL}, "file": {"file_id": str}}
@@ -79,7 +77,7 @@ _ASSISTANT_BLOCKS = {
     ),
     "redacted_thinking": {"data": str},
     "tool_use": {
-        "id": checks.should(str, _CALL_ID.match, "be letters, digits, `_` or `-`"),
+        "id": checks.should(str, LEGAL_ID.match, "be letters, digits, `_` or `-`"),
         "name": checks.TOOL_NAME,
         "input": checks.OBJECT,
     },

@@ -19,7 +19,7 @@ from langchain_core.messages import AIMessageChunk
 from langchain_core.messages.ai import UsageMetadata
 from langchain_core.messages.tool import ToolCallChunk, tool_call_chunk
 
-from langchain_sequrity.wire.blocks import MODEL_PROVIDER, THOUGHT
+from langchain_sequrity.wire.blocks import PROVIDER, THOUGHT
 from langchain_sequrity.wire.error_body import error_inside
 from langchain_sequrity.wire.exchange import (
     MISSHAPEN,
@@ -54,7 +54,6 @@ from langchain_sequrity.wire.tools import keep_arguments
 Place = tuple[Any, Any]
 """Number of an item; and of a part of a message, otherwise `None`."""
 
-_PROVIDER = {"model_provider": MODEL_PROVIDER}
 _GROWING = {"text": "text", "function_call": "arguments"}
 # In the order of standard blocks (`blocks`).
 _PARTS = {"content": THOUGHT, "summary": "summary_text"}
@@ -130,7 +129,7 @@ class Increments:
                 content=content,
                 additional_kwargs={"refusal": refusal} if refusal else {},
                 tool_call_chunks=[*calls.values()],
-                response_metadata={**metadata, **_PROVIDER} if metadata else _PROVIDER,
+                response_metadata={**metadata, **PROVIDER} if metadata else PROVIDER,
                 usage_metadata=usage,
             ),
         )
@@ -150,7 +149,7 @@ class Increments:
         content: Any = delta
         if not self._plain:
             content = [{"type": "text", "text": delta, "index": block.index}]
-        return (AIMessageChunk(content=content, response_metadata=_PROVIDER),)
+        return (AIMessageChunk(content=content, response_metadata=PROVIDER),)
 
     def whole_text(self, body: Item) -> None:
         """Take a whole text."""
