@@ -602,7 +602,7 @@ class PolicyGenTool(BaseTool):
         return connection.call(written, session_id=None, resend=True)
 
     def _read(self, request: PolicyRequest, reply: Reply) -> PolicyProposal:
-        found = read_reply(read_object(reply.body, reply), reply)
+        found = read_reply(read_object(reply.body))
         limit = self.model.prepared.settings.connection.max_header_bytes
         return proposed(found, request, limit=limit)
 

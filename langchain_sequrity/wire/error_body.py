@@ -23,9 +23,8 @@ from langchain_sequrity.errors import (
     status_error,
 )
 from langchain_sequrity.wire.denials import without_values
-from langchain_sequrity.wire.exchange import Reply, excerpt
+from langchain_sequrity.wire.exchange import excerpt
 
-_EMPTY: Mapping[str, str] = MappingProxyType({})
 _LONGEST_TEXT = 2000
 _LONGEST_PAGE = 200  # for a body that is not JSON, often an HTML page of a proxy
 _DEEPEST = 20
@@ -125,25 +124,13 @@ def error_text(body: Any) -> str | None:
     return _printable(text)[:_LONGEST_TEXT].strip() or None
 
 
-def error_from_body(
-    status: int,
-    body: Any,
-    *,
-    headers: Mapping[str, str] = _EMPTY,
-    request_id: str | None = None,
-    session_id: str | None = None,
-    retry_after: float | None = None,
-) -> StatusError:
-    """Make the exception for an error body.
+def error_from_body(status: int, body: Any) -> StatusError:
+    """Make the exception for an error body. The transport adds what the reply's headers say.
 
     Args:
         status: The HTTP status. Below 400, the status comes from the body's own status, code or
             type, and is 500 without these.
         body: The body as JSON, or as text if it was not JSON.
-        headers: Response headers to keep on the error.
-        request_id: The service's id of the request.
-        session_id: The session of the request.
-        retry_after: Seconds that the service asked to wait.
 
     Returns:
         The exception, to be raised by the caller.
@@ -160,11 +147,7 @@ def error_from_body(
     return kind(
         f"The service answered with status {status}: {sentence} {advice}",
         status=status,
-        request_id=request_id,
-        session_id=session_id,
         body=body,
-        headers=headers,
-        retry_after=retry_after,
         inside_reply=inside_reply,
     )
 
@@ -272,11 +255,6 @@ def _is_too_long(body: Any, text: str) -> bool:
     return any(sign in lower for sign in _TOO_LONG)
 
 
-def error_inside(body: Mapping[str, Any], reply: Reply) -> StatusError:
+def error_inside(body: Mapping[str, Any]) -> StatusError:
     """The error of an error object that came inside a reply with status 200 or a stream."""
-    return error_from_body(
-        _OK,
-        body,
-        request_id=reply.headers.get("x-request-id"),
-        session_id=reply.headers.get("x-session-id"),
-    )
+    return error_from_body(_OK, body)

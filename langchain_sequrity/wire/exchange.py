@@ -350,12 +350,11 @@ _EXCERPT = 200
 _LONG_NUMBER = re.compile(rb"[0-9]{19}")
 
 
-def read_object(data: bytes | str, reply: Reply, *, exact: bool = False) -> dict[str, Any]:
+def read_object(data: bytes | str, *, exact: bool = False) -> dict[str, Any]:
     """Parse a JSON object.
 
     Args:
         data: The text.
-        reply: The head of the reply.
         exact: Whether integers beyond 64 bits keep all digits.
 
     Returns:
@@ -370,31 +369,25 @@ def read_object(data: bytes | str, reply: Reply, *, exact: bool = False) -> dict
         if exact and _LONG_NUMBER.search(data if isinstance(data, bytes) else data.encode()):
             body = loads(data.decode() if isinstance(data, bytes) else data)
     except ValueError:
-        refuse("JSON", data, reply)
+        refuse("JSON", data)
     if not isinstance(body, dict):
-        refuse("a JSON object", body, reply)
+        refuse("a JSON object", body)
     return body
 
 
-def refuse(expected: str, body: Any, reply: Reply) -> NoReturn:
-    """Refuse a reply.
+def refuse(expected: str, body: Any) -> NoReturn:
+    """Refuse a reply. The transport adds its status, session and request id to the error.
 
     Args:
         expected: A description of what was expected, such as `a message with `content``.
         body: What came.
-        reply: The head of the reply.
 
     Raises:
         BadReply: Always.
     """
     msg = f"The service's reply is not {expected}. It begins with: {excerpt(body, _EXCERPT)!r}."
-    raise BadReply(
-        msg,
-        status=reply.status,
-        request_id=reply.headers.get("x-request-id"),
-        session_id=reply.headers.get("x-session-id"),
-        body=body.decode(errors="replace") if isinstance(body, bytes) else body,
-    ) from None
+    told = body.decode(errors="replace") if isinstance(body, bytes) else body
+    raise BadReply(msg, body=told) from None
 
 
 def count(usage: Mapping[str, Any], name: str) -> int | None:

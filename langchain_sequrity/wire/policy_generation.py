@@ -7,7 +7,7 @@ them (`docs/protocol.md`, Policy generation).
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, NoReturn
+from typing import Any, Literal, NamedTuple
 
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.sqrt import Finding, check
@@ -18,7 +18,7 @@ from langchain_sequrity.wire.chat_completions import client as chat_client
 from langchain_sequrity.wire.chat_completions import server as chat_server
 from langchain_sequrity.wire.checks import array, maybe, should
 from langchain_sequrity.wire.error_body import error_inside
-from langchain_sequrity.wire.exchange import Reply, refuse
+from langchain_sequrity.wire.exchange import refuse
 from langchain_sequrity.wire.messages import params as messages_params
 from langchain_sequrity.wire.messages import server as messages_server
 from langchain_sequrity.wire.responses import client as responses_client
@@ -220,12 +220,14 @@ def _named(names: Any) -> str:
     return ", ".join(f"`{name}`" for name in names)
 
 
-def read_reply(body: Any, reply: Reply | None = None) -> PolicyReply:
+_EXPECTED = "a policy with `policies` and `usage`"
+
+
+def read_reply(body: Any) -> PolicyReply:
     """Read the body of a reply.
 
     Args:
         body: The parsed JSON.
-        reply: The head of the reply, for errors.
 
     Returns:
         The policy and its usage. Unknown fields and counts are ignored.
@@ -234,19 +236,14 @@ def read_reply(body: Any, reply: Reply | None = None) -> PolicyReply:
         BadReply: If the body is not a reply with a policy.
         StatusError: For an error object inside a successful reply.
     """
-    reply = Reply(200, {}) if reply is None else reply
     if not isinstance(body, dict):
-        _refuse(body, reply)
+        refuse(_EXPECTED, body)
     text, usage = body.get("policies"), body.get("usage", {})
     if text is None and body.get("error"):
-        raise error_inside(body, reply)
+        raise error_inside(body)
     if not isinstance(text, str) or not isinstance(usage, dict):
-        _refuse(body, reply)
+        refuse(_EXPECTED, body)
     return PolicyReply(text, {name: count for name, count in usage.items() if type(count) is int})
-
-
-def _refuse(body: Any, reply: Reply) -> NoReturn:
-    refuse("a policy with `policies` and `usage`", body, reply)
 
 
 # The server's side

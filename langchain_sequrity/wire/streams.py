@@ -95,7 +95,7 @@ class FormatReader(ABC):
 
     def _interrupted(self) -> StreamInterrupted:
         msg = "The stream ended before the reply was finished."
-        return StreamInterrupted(msg, session_id=self._head.headers.get("x-session-id"))
+        return StreamInterrupted(msg)
 
 
 class _HeldChunks:

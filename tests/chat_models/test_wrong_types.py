@@ -9,9 +9,19 @@ import httpx
 import pytest
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 
-from langchain_sequrity.errors import BadReply, ServiceError
+from langchain_sequrity.errors import BadReply, RateLimited, ServiceError, StreamInterrupted
 from langchain_sequrity.wire.sse import write_event
-from tests.chat_models.formats import CHAT, MESSAGES, RESPONSES, SESSION, Row, Service, added
+from tests.chat_models.formats import (
+    CHAT,
+    MESSAGES,
+    NAMES,
+    RESPONSES,
+    ROWS,
+    SESSION,
+    Row,
+    Service,
+    added,
+)
 
 Json = dict[str, Any]
 Path = tuple[str | int, ...]
@@ -175,14 +185,14 @@ def _changed(reply: Any, path: Path, value: Any) -> Any:
     return reply
 
 
-def _answer(row: Row, reply: Any) -> AIMessage:
+def _answer(row: Row, reply: Any, *, is_ended: bool = True) -> AIMessage:
     """What a model returns for a reply, after everything that a message offers has been used."""
     service = Service(row)
-    headers = {"x-session-id": SESSION, "content-type": "application/json"}
+    headers = {"x-session-id": SESSION, "x-request-id": "q1", "content-type": "application/json"}
     if isinstance(reply, list):
         headers["content-type"] = "text/event-stream"
         content = b"".join(write_event(json.dumps(event)) for event in reply)
-        content += write_event("[DONE]") if row is CHAT else b""
+        content += write_event("[DONE]") if row is CHAT and is_ended else b""
     else:
         content = json.dumps(reply).encode()
     service.replies.append(httpx.Response(200, headers=headers, content=content))
@@ -229,6 +239,26 @@ def test_a_field_of_a_wrong_type_is_ignored_or_makes_a_bad_reply(
     for value in WRONG:
         with suppress(ServiceError):
             _answer(row, _changed(reply, path, value))
+
+
+ERROR = {"error": {"code": 429, "message": "Slow down", "type": "rate_limit_error"}}
+UNUSABLE: list[tuple[Any, type[ServiceError]]] = [
+    ({}, BadReply),
+    (ERROR, RateLimited),
+    ([7], BadReply),
+    ([ERROR], RateLimited),
+    ([], StreamInterrupted),
+]
+
+
+@pytest.mark.parametrize(("reply", "expected"), UNUSABLE)
+@pytest.mark.parametrize("row", ROWS, ids=NAMES)
+def test_the_error_of_an_unusable_reply_names_the_session_and_the_request(
+    row: Row, reply: Any, expected: type[ServiceError]
+) -> None:
+    with pytest.raises(expected) as caught:
+        _answer(row, reply, is_ended=False)
+    assert (caught.value.session_id, caught.value.request_id) == (SESSION, "q1")
 
 
 COUNTS = [

@@ -140,17 +140,3 @@ def test_the_code_of_a_too_long_context_is_read_in_a_successful_reply() -> None:
 
 def test_other_statuses_never_mean_a_too_long_context() -> None:
     assert type(error_from_body(500, {"detail": "prompt is too long"})) is errors.ServerFailed
-
-
-def test_an_error_keeps_the_headers_ids_and_retry_after() -> None:
-    error = error_from_body(
-        429,
-        {"detail": "slow down"},
-        headers={"x": "y"},
-        request_id="req",
-        session_id="sess",
-        retry_after=3.0,
-    )
-    assert str(error).startswith("The service answered with status 429: slow down. ")
-    assert (error.request_id, error.session_id, error.retry_after) == ("req", "sess", 3.0)
-    assert error.headers == {"x": "y"}

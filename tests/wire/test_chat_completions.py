@@ -384,7 +384,6 @@ def test_arguments_that_do_not_parse_are_kept_as_an_invalid_call(
 def test_a_body_that_is_not_a_completion_is_a_bad_reply(body: bytes) -> None:
     with pytest.raises(BadReply) as caught:
         read_reply(Reply(200, {"x-request-id": "q1"}, body), _describe)
-    assert caught.value.request_id == "q1"
     assert not caught.value.is_retryable
 
 

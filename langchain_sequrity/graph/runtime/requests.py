@@ -234,7 +234,7 @@ class Exchange:
             msg = f"The arguments of a call of `{name}` are not a JSON object: {reason}."
             raise BadReply(msg, session_id=session)
         if message.tool_calls:
-            body = read_object(reply.body, reply, exact=True)
+            body = read_object(reply.body, exact=True)
             if self._is_chat:
                 said = body["choices"][0]["message"]
             else:

@@ -282,22 +282,22 @@ def read_reply(reply: Reply, describe: Describe) -> list[AIMessage]:
         BadReply: If the body is not a chat completion.
         StatusError: If the body is an error object.
     """
-    body = read_object(reply.body, reply)
+    body = read_object(reply.body)
     if body.get("error"):
-        raise error_inside(body, reply)
+        raise error_inside(body)
     choices = body.get("choices")
     if not isinstance(choices, list) or not choices:
-        refuse("a chat completion with `choices`", body, reply)
+        refuse("a chat completion with `choices`", body)
     shared = {**_metadata(body), **describe(reply)}
     try:
         for choice in choices:
             if choice.get("error"):
-                raise error_inside(choice, reply)
+                raise error_inside(choice)
         messages = [_read_choice(choice, shared) for choice in choices]
         usage = body.get("usage")
         messages[0].usage_metadata = openai_usage(usage, "prompt", "completion") if usage else None
     except MISSHAPEN:
-        refuse("choices with a `message`", body, reply)
+        refuse("choices with a `message`", body)
     return messages
 
 
@@ -314,7 +314,7 @@ def read_calls(reply: Reply) -> tuple[dict[str, Any], list[ToolCall]] | None:
     Raises:
         BadReply: If the body is not a JSON object.
     """
-    body = read_object(reply.body, reply, exact=True)
+    body = read_object(reply.body, exact=True)
     try:
         (choice,) = body["choices"]
         message = choice["message"]
@@ -415,9 +415,9 @@ class ChatCompletionsReader(FormatReader):
         if event.data == "[DONE]":
             self.done = True
             return () if self._finished else self._finish(self._last, None, {})
-        body = self._last = read_object(event.data, self._head)
+        body = self._last = read_object(event.data)
         if body.get("error") or event.name == "error":
-            raise error_inside(body, self._head)
+            raise error_inside(body)
         choices = body.get("choices")
         try:
             # Further choices come only with `n` > 1, which is never sent with a stream.
@@ -426,9 +426,9 @@ class ChatCompletionsReader(FormatReader):
             if body.get("usage"):
                 return self._chunk({}, usage=self._usage_once(body))
         except MISSHAPEN:
-            refuse("a chunk of a chat completion", body, self._head)
+            refuse("a chunk of a chat completion", body)
         if choices is None:
-            refuse("a chunk of a chat completion", body, self._head)
+            refuse("a chunk of a chat completion", body)
         return ()
 
     def end(self) -> tuple[AIMessageChunk, ...]:
@@ -451,7 +451,7 @@ class ChatCompletionsReader(FormatReader):
         if not finish_reason or self._finished:  # some services repeat the finishing chunk
             return self._chunk(delta, usage=self._usage_once(body))
         if choice.get("error"):
-            raise error_inside(choice, self._head)
+            raise error_inside(choice)
         return self._finish(body, finish_reason, delta)
 
     def _finish(

@@ -346,12 +346,12 @@ def read_reply(reply: Reply, describe: Describe) -> list[AIMessage]:
         BadReply: If the body is not a message.
         StatusError: If the body is an error object.
     """
-    body = read_object(reply.body, reply, exact=True)  # it holds arguments of calls
+    body = read_object(reply.body, exact=True)  # it holds arguments of calls
     if body.get("error"):
-        raise error_inside(body, reply)
+        raise error_inside(body)
     blocks = body.get("content")
     if not isinstance(blocks, list):
-        refuse("a message with `content`", body, reply)
+        refuse("a message with `content`", body)
     try:
         calls, invalid = _read_calls(blocks)
         usage = body.get("usage")
@@ -364,7 +364,7 @@ def read_reply(reply: Reply, describe: Describe) -> list[AIMessage]:
             usage_metadata=_usage(usage) if usage else None,
         )
     except MISSHAPEN:
-        refuse("a message with blocks of content", body, reply)
+        refuse("a message with blocks of content", body)
     return [message]
 
 
@@ -488,16 +488,16 @@ class MessagesReader(FormatReader):
         """Return the chunk that an event completes: one or none."""
         if event.data == "[DONE]":  # some proxies end every stream with it
             return self.end()
-        body = read_object(event.data, self._head)
+        body = read_object(event.data)
         kind = body.get("type") or event.name
         if kind == "error" or body.get("error"):
-            raise error_inside(body, self._head)
+            raise error_inside(body)
         try:
             read = self._READERS.get(kind)
             # `ping` and unknown events are skipped.
             return () if read is None else read(self, body)
         except MISSHAPEN:
-            refuse("an event of a streamed message", body, self._head)
+            refuse("an event of a streamed message", body)
 
     def end(self) -> Chunks:
         """Return the remaining chunk at the end of the stream: one or none."""
@@ -508,7 +508,7 @@ class MessagesReader(FormatReader):
         try:
             return self._end_of_message({})
         except MISSHAPEN:
-            refuse("a streamed message", self._message, self._head)
+            refuse("a streamed message", self._message)
 
     # Events
 

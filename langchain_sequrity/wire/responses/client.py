@@ -592,8 +592,8 @@ def read_reply(reply: Reply, describe: Describe) -> list[AIMessage]:
         BadReply: If the body is not a finished response.
         StatusError: If the body is an error object, or a failed response without text.
     """
-    body = read_object(reply.body, reply)
-    items = _output(body, reply)
+    body = read_object(reply.body)
+    items = _output(body)
     try:
         output = read_output(items)
         message = AIMessage(
@@ -607,9 +607,9 @@ def read_reply(reply: Reply, describe: Describe) -> list[AIMessage]:
         metadata = {**read_metadata(body, items, called=called), **describe(reply)}
         message.response_metadata = keep_arguments(metadata, texts_in(items))
     except MISSHAPEN:
-        refuse("a response whose `output` has the documented shape", body, reply)
+        refuse("a response whose `output` has the documented shape", body)
     if is_failed(body) and not message.text:
-        raise failure(body, reply)
+        raise failure(body)
     return [message]
 
 
@@ -622,14 +622,14 @@ def texts_in(items: Iterable[Block]) -> Iterator[tuple[Any, Any]]:
     )
 
 
-def _output(body: Mapping[str, Any], reply: Reply) -> list[Block]:
+def _output(body: Mapping[str, Any]) -> list[Block]:
     output = body.get("output")
     if not isinstance(output, list):
         if body.get("error"):
-            raise error_inside(body, reply)
-        refuse("a response with `output`", body, reply)
+            raise error_inside(body)
+        refuse("a response with `output`", body)
     if body.get("status") in _UNFINISHED:
-        refuse(f"a finished response: its status is `{body['status']}`", body, reply)
+        refuse(f"a finished response: its status is `{body['status']}`", body)
     return output
 
 
@@ -638,10 +638,10 @@ def is_failed(body: Mapping[str, Any]) -> bool:
     return body.get("status") == "failed" or bool(body.get("error"))
 
 
-def failure(body: Mapping[str, Any], reply: Reply) -> StatusError:
+def failure(body: Mapping[str, Any]) -> StatusError:
     """The error of a failed response."""
     error = body.get("error") or {"message": "The response failed, and no reason was given."}
-    return error_inside({"error": error}, reply)
+    return error_inside({"error": error})
 
 
 def read_metadata(

@@ -419,10 +419,10 @@ class ResponsesReader(FormatReader):
         """Return the chunk that an event completes: one or none."""
         if event.data == "[DONE]":  # some proxies end every stream with it
             return self.end()
-        body = read_object(event.data, self._head)
+        body = read_object(event.data)
         kind = body.get("type") or event.name
         if kind == "error" or (body.get("error") and kind not in _LAST):
-            raise error_inside(body, self._head)
+            raise error_inside(body)
         try:
             if kind == _TEXT:
                 return self._output.text(_place(body), string(body, "delta"))
@@ -434,9 +434,9 @@ class ResponsesReader(FormatReader):
                 take(self._output, body)
                 return self._output.take()
         except MISSHAPEN:
-            refuse("an event of a response", body, self._head)
+            refuse("an event of a response", body)
         if not isinstance(kind, str) or not kind:
-            refuse("an event of a response", body, self._head)
+            refuse("an event of a response", body)
         return ()
 
     def end(self) -> tuple[AIMessageChunk, ...]:
@@ -449,7 +449,7 @@ class ResponsesReader(FormatReader):
         output = self._output
         items = output.finish(response.get("output") or ())
         if is_failed(response) and not output.has_text:
-            raise failure(response, self._head)
+            raise failure(response)
         self.done = True
         metadata = read_metadata(response, items, called=output.called)
         usage = read_usage(response.get("usage"))
