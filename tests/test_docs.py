@@ -17,6 +17,7 @@ import pytest
 from nbclient import NotebookClient
 
 from langchain_sequrity.cli.policy import policy
+from langchain_sequrity.local.interpreter.modules import MODULES
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "langchain_sequrity"
@@ -178,6 +179,11 @@ def test_the_page_of_the_command_line_has_the_options_of_each_command() -> None:
         assert options <= set(re.findall(r"--[a-z-]+", section))
         known |= options
     assert known == set(re.findall(r"(?<!-)--[a-z][a-z-]*", "".join(parts)))
+
+
+def test_the_page_of_the_local_server_names_the_modules_of_programs() -> None:
+    page = (ROOT / "docs" / "local-server.md").read_text().partition("These modules exist")[2]
+    assert set(re.findall(r"`(\w+)`", page.partition(".")[0])) == MODULES.keys()
 
 
 def test_the_layers_of_the_architecture_page_are_those_that_imports_obey() -> None:
