@@ -111,7 +111,7 @@ def ask(
     """
     while True:
         answer = _answer_to(_question(denial, args, allowed, remark), is_late=is_late)
-        decision = _decision(answer, allowed)
+        decision = _read_decision(answer, allowed)
         if decision is not None:
             return decision
         others = ", ".join(form for kind, form in _OTHER_FORMS.items() if kind in allowed)
@@ -130,7 +130,7 @@ def _question(
     }
 
 
-def _decision(answer: Any, allowed: Sequence[DecisionType]) -> HumanDecision | None:
+def _read_decision(answer: Any, allowed: Sequence[DecisionType]) -> HumanDecision | None:
     """The one decision in an answer; `None` if there is not exactly one that is allowed."""
     match answer:
         case {"decisions": list([{"type": kind, **said}])} if kind in allowed:
@@ -165,17 +165,17 @@ def _answer_to(question: Any, *, is_late: bool) -> Any:
     """
     given = get_config()["configurable"]
     read = given[CONFIG_KEY_SCRATCHPAD].get_null_resume
-    if not _has_asked(given):
+    if not _has_interrupted(given):
         namespace = given[CONFIG_KEY_CHECKPOINT_NS]
         raise GraphInterrupt((Interrupt.from_ns(value=question, ns=namespace),))
     if is_late:
         raise UsageError(_LATE)
-    if _is_left_over(read):
+    if _is_stale(read):
         read(True)  # noqa: FBT003 - consumes it, so no other task gets it
     return interrupt(question)
 
 
-def _is_left_over(read: Callable[[bool], Any]) -> bool:
+def _is_stale(read: Callable[[bool], Any]) -> bool:
     """Whether the resume value of a run was stored before this run.
 
     The checkpoint's writes are in the closure of the function that reads the value; there is no
@@ -188,7 +188,7 @@ def _is_left_over(read: Callable[[bool], Any]) -> bool:
     found = getclosurevars(read).nonlocals
     if found["null_resume_write"] is None:
         around = found["parent_scratchpad"]
-        return around is not None and _is_left_over(around.get_null_resume)
+        return around is not None and _is_stale(around.get_null_resume)
     pending = found["pending_writes"]
     if found["null_resume_write"] not in pending:
         return False  # another task took it
@@ -196,7 +196,7 @@ def _is_left_over(read: Callable[[bool], Any]) -> bool:
     return any(one[0] != NULL_TASK_ID for one in after)
 
 
-def _has_asked(given: Mapping[str, Any]) -> bool:
+def _has_interrupted(given: Mapping[str, Any]) -> bool:
     task, read = given[CONFIG_KEY_TASK_ID], given[CONFIG_KEY_SCRATCHPAD].get_null_resume
     pending = getclosurevars(read).nonlocals["pending_writes"]
     return any(one[0] == task and one[1] == INTERRUPT for one in pending)
@@ -213,7 +213,7 @@ def is_late(config: RunnableConfig) -> bool:
         config: The config of the task.
     """
     given = config["configurable"]
-    return _has_asked(given) and any(
+    return _has_interrupted(given) and any(
         newest.checkpoint["id"] > at
         for place, at in _checkpoints(given)
         for newest in [*given[CONFIG_KEY_CHECKPOINTER].list(place, limit=1)]  # all, as below
@@ -223,7 +223,7 @@ def is_late(config: RunnableConfig) -> bool:
 async def ais_late(config: RunnableConfig) -> bool:
     """Whether a task has asked at a checkpoint that is no longer the newest; see `is_late`."""
     given = config["configurable"]
-    if not _has_asked(given):
+    if not _has_interrupted(given):
         return False
     for place, at in _checkpoints(given):
         # All of them: a generator that is left early keeps its connection to the database.

@@ -64,7 +64,7 @@ from langgraph.types import Command, Send, TracePolicy
 Compiled = CompiledStateGraph[Any, Any, Any, Any]
 
 
-def run_as(graph: Compiled, name: str, runnable: Runnable[Any, Any]) -> None:
+def replace_node(graph: Compiled, name: str, runnable: Runnable[Any, Any]) -> None:
     """Replace the function and the writers of a node.
 
     Its policies, subgraphs and metadata stay.
@@ -153,7 +153,7 @@ def is_function_node(runnable: Any) -> bool:
     return isinstance(runnable, RunnableCallable)
 
 
-def held_in(cell: CellType) -> Any:
+def cell_value(cell: CellType) -> Any:
     """The value of a closure's variable; `MISSING` if it is not set yet."""
     try:
         return cell.cell_contents
@@ -198,7 +198,9 @@ def is_tool_node(kind: type) -> bool:
     return ("langgraph.prebuilt.tool_node", "ToolNode") in names
 
 
-def own_command(error: ParentCommand, config: RunnableConfig, node: str) -> Command[Any] | None:
+def command_to_own_graph(
+    error: ParentCommand, config: RunnableConfig, node: str
+) -> Command[Any] | None:
     """The command from a graph within a node to the node's own graph.
 
     `None` if it is for an outer graph.
@@ -220,7 +222,7 @@ def check_config(graph: Compiled, config: RunnableConfig | None) -> None:
     graph._defaults(full, stream_mode=(), print_mode=(), output_keys=None, **pauses)  # noqa: SLF001
 
 
-def separate(builder: StateGraph[Any, Any, Any, Any]) -> StateGraph[Any, Any, Any, Any]:
+def copy_builder(builder: StateGraph[Any, Any, Any, Any]) -> StateGraph[Any, Any, Any, Any]:
     """A copy of a builder that can be changed and compiled without an effect on the builder."""
     new = copy.copy(builder)
     for name, value in vars(builder).items():
@@ -253,7 +255,7 @@ ANSWER = RESUME
 """Channel of an answer to a task's interrupt."""
 
 
-def is_left(channels: Sequence[str]) -> bool:
+def was_interrupted_or_failed(channels: Sequence[str]) -> bool:
     """Whether a task with writes to these channels was interrupted, or failed without a handler."""
     return INTERRUPT in channels or (ERROR in channels and ERROR_SOURCE_NODE not in channels)
 
@@ -280,13 +282,15 @@ def waiting_nodes(channels: Mapping[str, Any], nodes: Mapping[str, Any]) -> list
     return found
 
 
-def nodes_named(task: Any, tokens: Mapping[str, str]) -> list[str]:
+def started_nodes(task: Any, tokens: Mapping[str, str]) -> list[str]:
     """The tokens of the nodes that a task has started so far."""
     named = [channel.removeprefix("branch:to:") for channel, _ in task.writes]
     return [tokens[one] for one in named if one in tokens]
 
 
-def has_come(channels: Mapping[str, Any], sources: Sequence[str], target: str, source: str) -> bool:
+def join_source_has_finished(
+    channels: Mapping[str, Any], sources: Sequence[str], target: str, source: str
+) -> bool:
     """Whether a source of a join has finished."""
     for name, channel in channels.items():
         is_join = isinstance(channel, NamedBarrierValue | NamedBarrierValueAfterFinish)
@@ -300,13 +304,13 @@ def write(config: RunnableConfig, writes: Sequence[tuple[str, Any]]) -> None:
     config["configurable"][CONFIG_KEY_SEND](list(writes))
 
 
-def written(config: RunnableConfig) -> list[tuple[str, Any]]:
+def task_writes(config: RunnableConfig) -> list[tuple[str, Any]]:
     """The writes of a task so far."""
     writes = config["configurable"][CONFIG_KEY_SEND].__self__
     return [one for one in writes if one[0] != RESUME]
 
 
-def take_back(config: RunnableConfig) -> None:
+def remove_writes(config: RunnableConfig) -> None:
     """Remove the writes of a task, except the answers to its interrupts."""
     writes = config["configurable"][CONFIG_KEY_SEND].__self__
     answers = [one for one in writes if one[0] == RESUME]
@@ -332,7 +336,7 @@ def storable(send: Send, channels: Mapping[str, BaseChannel[Any, Any, Any]]) -> 
     return sanitize_untracked_values_in_send(send, channels)
 
 
-def names_any(write: tuple[str, Any], fields: Iterable[str]) -> bool:
+def writes_any(write: tuple[str, Any], fields: Iterable[str]) -> bool:
     """Whether a write is to one of these fields, or a packet that names one."""
     channel, value = write
     named = {channel}
@@ -344,7 +348,7 @@ def names_any(write: tuple[str, Any], fields: Iterable[str]) -> bool:
 def values_of(config: RunnableConfig, names: Iterable[str]) -> dict[str, Any]:
     """The values of fields for a task, with its own writes; `MISSING` for a field without one."""
     channels = config["configurable"][CONFIG_KEY_READ].args[1]
-    own = dict(written(config))
+    own = dict(task_writes(config))
     return {
         name: own[name]
         if name in own
@@ -375,7 +379,7 @@ def keep_writes(loop: PregelLoop, task_id: str, writes: Sequence[tuple[str, Any]
     return stored if loop.durability == "sync" else None
 
 
-def tell(loop: PregelLoop, mode: Any, events: Callable[[], Any]) -> None:
+def emit(loop: PregelLoop, mode: Any, events: Callable[[], Any]) -> None:
     """Put events into the stream of a run."""
     loop._emit(mode, events)  # noqa: SLF001
 

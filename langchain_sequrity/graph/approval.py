@@ -73,10 +73,11 @@ def _with_approved(
     taken = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
     names = Namespace(TAKEN | taken)
     variables = {
-        (one.tool, one.index): names.take(f"approved_{one.tool}_{one.index}") for one in approved
+        (one.tool, one.index): names.unique_name(f"approved_{one.tool}_{one.index}")
+        for one in approved
     }
     tools = dict.fromkeys(tool for tool, _ in variables)
-    counters = {tool: names.take(f"calls_of_{tool}") for tool in tools}
+    counters = {tool: names.unique_name(f"calls_of_{tool}") for tool in tools}
     lines = text.splitlines()
     for node in ast.walk(tree):
         if (
@@ -107,7 +108,7 @@ def _call(line: str, target: str, indent: str, counter: str, results: Mapping[in
     return "\n".join(f"{indent}{one}" for one in written)
 
 
-def in_graph(error: TurnFailed, program: GraphProgram) -> TurnFailed:
+def with_graph_facts(error: TurnFailed, program: GraphProgram) -> TurnFailed:
     """An error of the program's turn, with the facts of the graph.
 
     Args:
@@ -125,7 +126,7 @@ def in_graph(error: TurnFailed, program: GraphProgram) -> TurnFailed:
     }
     told = error
     if isinstance(error, PolicyDenied) and error.node is None:
-        denial = placed(error.denial, program)
+        denial = with_node(error.denial, program)
         facts["program"] = error.program or program.text
         told = PolicyDenied(denial=denial, checks=error.checks, **facts)
     elif isinstance(error, ProgramFailed):
@@ -142,7 +143,7 @@ def in_graph(error: TurnFailed, program: GraphProgram) -> TurnFailed:
     return ordinary(told)
 
 
-def placed(denial: Denial, program: GraphProgram) -> Denial:
+def with_node(denial: Denial, program: GraphProgram) -> Denial:
     """The denial with the node of its tool."""
     spec = program.tools.get(denial.tool or "")
     if spec is None:
@@ -158,7 +159,7 @@ class NotApprovable(Exception):
     """A denial that cannot be approved; the text is the reason."""
 
 
-class Denials:
+class DenialHandler:
     """Handles denials as `on_denied` says.
 
     Args:
@@ -178,7 +179,7 @@ class Denials:
         self.asks = on_denied == "interrupt"
         self.field = on_denied.removeprefix(STATE) if on_denied.startswith(STATE) else ""
 
-    def after(
+    def handle(
         self, error: PolicyDenied, run: ProgramRun, journal: Journal
     ) -> dict[str, Any] | DeniedCall:
         """Handle a denial. Returns facts for the state, or an offer to a human.
@@ -192,7 +193,7 @@ class Denials:
             PolicyDenied: If the option is "raise", or if the denial cannot be approved.
         """
         if self.field:
-            denial = placed(error.denial, self._program)
+            denial = with_node(error.denial, self._program)
             code = error.result.error_code if error.result is not None else None
             return {**asdict(denial), "text": denial.text, "code": code}
         if not self.asks:
@@ -225,7 +226,7 @@ class Denials:
         denial = _with_its_call(error, run, journal)
         index = journal.calls_of(error.tool) + 1
         digest = self._digest(index, denial)
-        return DeniedCall(placed(denial, self._program), index, digest)
+        return DeniedCall(with_node(denial, self._program), index, digest)
 
     def _check_before(self, error: PolicyDenied, journal: Journal) -> None:
         """Refuse if the program may have made calls that are not in the journal.
@@ -308,7 +309,7 @@ class Denials:
 
     # Decisions
 
-    def objection(
+    def ask_human(
         self, offered: DeniedCall, config: RunnableConfig, *, is_late: bool
     ) -> str | None:
         """Ask a human whether to make a call.
@@ -324,20 +325,20 @@ class Denials:
         Raises:
             UsageError: If policy or program have changed since the denial, or the answer is late.
         """
-        self.check(offered)
+        self.check_approval(offered)
         arguments = {name: one for name, one in offered.arguments.items() if one != ABSENT}
         denial = replace(offered.denial, labels={name: offered.labels[name] for name in arguments})
         with set_config_context(config) as context:  # `interrupt` looks for it there
             decision = context.run(ask, denial, arguments, ("approve", "reject"), is_late=is_late)
         return None if decision.type == "approve" else decision.message
 
-    def rejected(self, offered: DeniedCall, objection: str) -> PolicyDenied:
+    def rejection_error(self, offered: DeniedCall, objection: str) -> PolicyDenied:
         """The error of a call that a human rejected."""
         denial = replace(offered.denial, kind="rejected", objection=objection)
-        denial = placed(denial, self._program)
+        denial = with_node(denial, self._program)
         return ordinary(PolicyDenied(denial=denial, program=self._program.text))
 
-    def check(self, offered: DeniedCall) -> None:
+    def check_approval(self, offered: DeniedCall) -> None:
         """Check that an approval is for this executor.
 
         Raises:
@@ -396,7 +397,7 @@ def _with_its_call(error: PolicyDenied, run: ProgramRun, journal: Journal) -> De
     message = error.result.error_message if error.result else None
     printed = read_printed(message or "")
     arguments, labels = read_call(printed.arguments, None)
-    is_sure = printed.has_labels or not _looks_labelled(run, journal)
+    is_sure = printed.has_labels or not _may_have_labels(run, journal)
     if arguments is None or labels is None or not (is_sure and _is_labelled(arguments, labels)):
         msg = "the service does not report its arguments with their labels"
         raise NotApprovable(msg)
@@ -407,7 +408,7 @@ def _is_labelled(arguments: Any, labels: Any) -> bool:
     return arguments is not None and arguments.keys() == (labels or {}).keys()
 
 
-def _looks_labelled(run: ProgramRun, journal: Journal) -> bool:
+def _may_have_labels(run: ProgramRun, journal: Journal) -> bool:
     """Whether some data of the run has a key `meta`, like a value with its labels."""
     values = [dumps(one["value"]) for one in loads(run.variables).values()]
     results = [entry["result"] for _, entry in journal.answered]

@@ -293,7 +293,7 @@ def _named(tool: ToolSpec) -> str:
     return f"router `{tool.branch}` of `{tool.node}`"
 
 
-def _check(node: str, declared: frozenset[str] | None, verb: str, tool: ToolSpec) -> None:
+def _check_target(node: str, declared: frozenset[str] | None, verb: str, tool: ToolSpec) -> None:
     if declared is not None and node not in declared:
         msg = (
             f"The {_named(tool)} {verb} `{node}`, which is not among its declared or detected "
@@ -428,7 +428,7 @@ class ClientTools:
 
     # Nodes
 
-    def handed_over(self, tool: ToolSpec, arguments: Arguments) -> NodeResult:
+    def handover_result(self, tool: ToolSpec, arguments: Arguments) -> NodeResult:
         """The answer of the service's own tool that replaces a node, as that node's result.
 
         Raises:
@@ -475,7 +475,7 @@ class ClientTools:
             value = field.with_ids(value)  # noqa: PLW2901 - the same update, with ids
             writes.append((name, value))
             by_field.setdefault(name, []).append(value)
-        wire = self._wire(tool, by_field)
+        wire = self._encode(tool, by_field)
         if not handled:
             self._check_definite(tool, wire)
         else:
@@ -494,7 +494,7 @@ class ClientTools:
         keys = (SEND, *(self._program.fields.keys[name] for name in self.unsaved))
         return any(wire.get(key) for key in keys)
 
-    def _wire(self, tool: ToolSpec, by_field: Mapping[str, Sequence[Any]]) -> dict[str, Json]:
+    def _encode(self, tool: ToolSpec, by_field: Mapping[str, Sequence[Any]]) -> dict[str, Json]:
         wire = {}
         for name, values in by_field.items():
             where = f"Field `{name}` of what node `{tool.node}` returned"
@@ -564,7 +564,7 @@ class ClientTools:
                 if target.node not in self._receivers:
                     _log.warning("Ignoring unknown node name %s in pending sends", target.node)
                     continue
-                _check(target.node, tool.sends, "sends a packet to", tool)
+                _check_target(target.node, tool.sends, "sends a packet to", tool)
                 where = f"The argument of a `Send` to `{target.node}` by the {_named(tool)}"
                 packets.append(self._packet(target.node, target.arg, where))
                 continue
@@ -573,7 +573,7 @@ class ClientTools:
             if name not in tokens:
                 _log.warning("The %s goes to unknown node %s, ignoring it.", _named(tool), name)
                 continue
-            _check(name, tool.targets, "goes to", tool)
+            _check_target(name, tool.targets, "goes to", tool)
             gotos[tokens[name]] = None
         if tool.single and len(gotos) + len(packets) > 1:
             msg = (
@@ -596,11 +596,11 @@ class ClientTools:
         """
         of_node = self.inputs[tool.name].parameter_of
         return {
-            parameter: self._after(field, arguments[of_node[field]], result.wire)
+            parameter: self._field_after(field, arguments[of_node[field]], result.wire)
             for field, parameter in self.inputs[router.name].parameter_of.items()
         }
 
-    def _after(self, field: str, before: Json, wire: Mapping[str, Json]) -> Json:
+    def _field_after(self, field: str, before: Json, wire: Mapping[str, Json]) -> Json:
         """A field after a result, as the program has it."""
         key, kind = self._program.fields.keys[field], self._fields[field].plan.kind
         if kind == "log":

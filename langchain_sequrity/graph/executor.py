@@ -30,17 +30,17 @@ from langchain_sequrity.connection import Connection
 from langchain_sequrity.errors import PolicySyntaxError, UsageError
 from langchain_sequrity.graph import _compat
 from langchain_sequrity.graph.analysis.spec import GraphSpec, read_graph
-from langchain_sequrity.graph.approval import Denials, check_field
+from langchain_sequrity.graph.approval import DenialHandler, check_field
 from langchain_sequrity.graph.codegen.compiler import WhyNotSplit, compile_graph
 from langchain_sequrity.graph.dispatch import ClientTools
 from langchain_sequrity.graph.explain import GraphExplanation, explain
 from langchain_sequrity.graph.journal import add_entries
 from langchain_sequrity.graph.limits import UPDATES_PER_JOURNAL
 from langchain_sequrity.graph.options import NodeOptions
-from langchain_sequrity.graph.program import JOURNAL, RUN, STEP, GraphProgram, is_own
+from langchain_sequrity.graph.program import JOURNAL, RUN, STEP, GraphProgram, is_executor_name
 from langchain_sequrity.graph.runtime import loop
 from langchain_sequrity.graph.runtime.driver import DRIVER, Driver
-from langchain_sequrity.graph.runtime.requests import Exchange, ExecutorParts, History
+from langchain_sequrity.graph.runtime.requests import ExecutorParts, History, RunExchange
 from langchain_sequrity.graph.runtime.tasks import GraphTasks
 from langchain_sequrity.headers import ConfigHeader, FeaturesHeader, PolicyHeader
 from langchain_sequrity.headers.config import FsmConfig, ResponseFormatConfig
@@ -187,7 +187,7 @@ class LangGraphExecutor(Guarded[Any, Any], CompiledStateGraph[Any, Any, Any, Any
         **connection: Unpack[NamedModelArguments],
     ) -> None:
         spec = read_graph(graph)
-        self._model = _model_of(model, connection)
+        self._model = _make_model(model, connection)
         strict = self._model.strict_policy if strict_policy is None else strict_policy
         self._spec, self._options = spec, dict(nodes or {})
         prepared = self._model.prepared
@@ -195,14 +195,14 @@ class LangGraphExecutor(Guarded[Any, Any], CompiledStateGraph[Any, Any, Any, Any
         check_field(on_denied, spec)
         why_not = why_not_split(prepared.settings.connection, on_denied)
         self._program = compile_graph(spec, self._options, why_not)
-        settings = pinned(prepared.settings, len(self._program.tools))
+        settings = graph_settings(prepared.settings, len(self._program.tools))
         warn_of_mismatch(settings.connection.policy, self._program, is_strict=strict)
         told = read_history(history, settings.connection.base_url)
-        exchange = Exchange(settings, prepared.params, self._program, told)
+        exchange = RunExchange(settings, prepared.params, self._program, told)
         tools = ClientTools(spec, self._program)
         config = settings.connection.config
         self._fsm = config.fsm.to_wire() if config and config.fsm else {}
-        denials = Denials(exchange.connection, self._program, on_denied)
+        denials = DenialHandler(exchange.connection, self._program, on_denied)
         self._parts = ExecutorParts(
             spec=spec,
             program=self._program,
@@ -237,14 +237,18 @@ class LangGraphExecutor(Guarded[Any, Any], CompiledStateGraph[Any, Any, Any, Any
     def stream(
         self, input: Any, config: RunnableConfig | None = None, **options: Any
     ) -> Iterator[Any]:
-        found: Iterator[Any] = loop.stream(self, _checked(input), self._driven(config), **options)
+        found: Iterator[Any] = loop.stream(
+            self, _check_input(input), self._driven(config), **options
+        )
         return found
 
     @override
     async def astream(
         self, input: Any, config: RunnableConfig | None = None, **options: Any
     ) -> AsyncIterator[Any]:
-        chunks = loop.astream(self, _checked(input), self._driven(config, is_async=True), **options)
+        chunks = loop.astream(
+            self, _check_input(input), self._driven(config, is_async=True), **options
+        )
         async with aclosing(chunks):
             async for chunk in chunks:
                 yield chunk
@@ -262,15 +266,15 @@ class LangGraphExecutor(Guarded[Any, Any], CompiledStateGraph[Any, Any, Any, Any
 
     @override
     def get_state(self, config: RunnableConfig, *, subgraphs: bool = False) -> StateSnapshot:
-        return _shown(super().get_state(config, subgraphs=subgraphs))
+        return _without_own_metadata(super().get_state(config, subgraphs=subgraphs))
 
     @override
     async def aget_state(self, config: RunnableConfig, *, subgraphs: bool = False) -> StateSnapshot:
-        return _shown(await super().aget_state(config, subgraphs=subgraphs))
+        return _without_own_metadata(await super().aget_state(config, subgraphs=subgraphs))
 
     @override
     def get_state_history(self, config: RunnableConfig, **options: Any) -> Iterator[StateSnapshot]:
-        yield from map(_shown, super().get_state_history(config, **options))
+        yield from map(_without_own_metadata, super().get_state_history(config, **options))
 
     @override
     async def aget_state_history(
@@ -278,7 +282,7 @@ class LangGraphExecutor(Guarded[Any, Any], CompiledStateGraph[Any, Any, Any, Any
     ) -> AsyncIterator[StateSnapshot]:
         async with aclosing(super().aget_state_history(config, **options)) as history:  # type: ignore[type-var] # a generator
             async for found in history:
-                yield _shown(found)
+                yield _without_own_metadata(found)
 
     # Copies share all attributes, because the object holds no data of runs
 
@@ -308,7 +312,7 @@ LangGraphExecutor.__signature__ = executor_signature(  # type: ignore[attr-defin
 )
 
 
-def _checked(given: Any) -> Any:
+def _check_input(given: Any) -> Any:
     """Check that an input or an update from outside does not write channels of the executor.
 
     Inputs may come from clients, for example of LangGraph's server, which must not write labels,
@@ -319,15 +323,15 @@ def _checked(given: Any) -> Any:
         UsageError: If it writes one.
     """
     if isinstance(given, Command):
-        own = [key for key, _ in _compat.command_writes(given) if is_own(str(key))]
+        own = [key for key, _ in _compat.command_writes(given) if is_executor_name(str(key))]
         if own:
             msg = f"`{own[0]}` is not a state field. Update only state fields."
             raise UsageError(msg)
     return given
 
 
-def _shown(snapshot: StateSnapshot) -> StateSnapshot:
-    return snapshot._replace(metadata=loop.shown_metadata(snapshot.metadata))
+def _without_own_metadata(snapshot: StateSnapshot) -> StateSnapshot:
+    return snapshot._replace(metadata=loop.without_own_metadata(snapshot.metadata))
 
 
 def _compiled(
@@ -336,7 +340,7 @@ def _compiled(
     calls: GraphTasks,
 ) -> CompiledStateGraph[Any, Any, Any, Any]:
     """The user's graph, compiled by LangGraph, whose nodes and routers answer calls."""
-    builder = _compat.separate(spec.builder)
+    builder = _compat.copy_builder(spec.builder)
     for name, node in spec.nodes.items():
         builder.nodes[name].cache_policy = calls.cache_policy(node)
     for branch in spec.branches:
@@ -355,7 +359,9 @@ def _compiled(
     return compiled
 
 
-def _model_of(model: SequrityChatModel | str, connection: NamedModelArguments) -> SequrityChatModel:
+def _make_model(
+    model: SequrityChatModel | str, connection: NamedModelArguments
+) -> SequrityChatModel:
     """The model, made if it is a name, and checked."""
     if isinstance(model, str):
         if connection.get("features") is None:  # a graph always runs as dual-LLM
@@ -399,7 +405,7 @@ _DEFAULTS: dict[str, Any] = {"max_tool_calls_per_step": _MANY, "force_to_cache":
 _FILTER = "min_num_tools_for_filtering"
 
 
-def pinned(settings: Settings, tools: int) -> Settings:
+def graph_settings(settings: Settings, tools: int) -> Settings:
     """A chat model's settings, changed for the endpoint `lang-graph`.
 
     Messages without a provider gets the provider `anthropic`, the only one for which the service
@@ -432,12 +438,12 @@ def pinned(settings: Settings, tools: int) -> Settings:
         endpoint_type="lang-graph",
         provider="anthropic" if is_anthropic else connection.provider,
         features=features,
-        config=_pinned(connection.config or ConfigHeader(), tools),
+        config=_graph_config(connection.config or ConfigHeader(), tools),
     ).with_whole_envelopes()
     return replace(settings, connection=connection)
 
 
-def _pinned(config: ConfigHeader, tools: int) -> ConfigHeader:
+def _graph_config(config: ConfigHeader, tools: int) -> ConfigHeader:
     fsm = config.fsm or FsmConfig()
     for name, needed in _FSM.items():
         found = getattr(fsm, name)

@@ -76,7 +76,7 @@ class GraphExplanation:
         return found
 
     def _table(self) -> Table:
-        notes = [f"{_place(one)}: {note}" for one in self.tools for note in one.notes]
+        notes = [f"{_tool_owner(one)}: {note}" for one in self.tools for note in one.notes]
         sent = ", ".join(f"{name}={value!r}" for name, value in self.fsm.items())
         notes.append(f"X-Config, fsm: {sent}.")
         return Table(
@@ -238,15 +238,15 @@ def _row(one: ExplainedTool) -> tuple[Cell, ...]:
     is_router = one.router is not None
     writes = tuple(field if field in one.definite else f"{field} (maybe)" for field in one.writes)
     return (
-        (f"  {_place(one)}" if is_router else one.node,),
+        (f"  {_tool_owner(one)}" if is_router else one.node,),
         (one.tool or "no call of its own",),
-        _read(one),
+        _reads_cell(one),
         () if is_router else (*writes, f"({one.writes_from})") if writes else ("nothing",),
-        _then(one),
+        _next_nodes(one),
     )
 
 
-def _read(one: ExplainedTool) -> Cell:
+def _reads_cell(one: ExplainedTool) -> Cell:
     """The fields that are read, with the name of a parameter that differs."""
     names = {field: name for name, field in one.parameters.items()}
     others = {field: name for field, name in names.items() if name != field}
@@ -257,7 +257,7 @@ def _read(one: ExplainedTool) -> Cell:
     return (*(fields or ("nothing",)), f"({one.reads_from})", *sent)
 
 
-def _then(one: ExplainedTool) -> Cell:
+def _next_nodes(one: ExplainedTool) -> Cell:
     if one.router is None:
         return ("any node",) if one.follows is None else tuple(map(_named, one.follows))
     if one.routes is None:
@@ -272,5 +272,5 @@ def _named(node: str) -> str:
     return "END" if node == END else node
 
 
-def _place(one: ExplainedTool) -> str:
+def _tool_owner(one: ExplainedTool) -> str:
     return one.node if one.router is None else f"{one.router} after {one.node}"

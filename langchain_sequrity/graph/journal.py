@@ -99,7 +99,7 @@ def result_entry(
     }
 
 
-def for_call(call: ProgramCall, entry: JournalEntry, session: str | None) -> JournalEntry:
+def entry_for_call(call: ProgramCall, entry: JournalEntry, session: str | None) -> JournalEntry:
     """The entry of a result, for the call of another session or of another name.
 
     Args:
@@ -112,7 +112,7 @@ def for_call(call: ProgramCall, entry: JournalEntry, session: str | None) -> Jou
     return {**found, **own, "was": entry["id"]}
 
 
-def for_new_session(call: ProgramCall, old: ProgramCall, entry: JournalEntry) -> JournalEntry:
+def entry_for_new_session(call: ProgramCall, old: ProgramCall, entry: JournalEntry) -> JournalEntry:
     """The entry of a result, for the same call in another session.
 
     Args:
@@ -207,7 +207,7 @@ class Round:
         results = [{**entry, "step": self.step} for _, entry in self.answered]
         return [{"said": self.said, "calls": asked, **place}, *results]
 
-    def take(self, entry: JournalEntry) -> ProgramCall | None:
+    def add_result(self, entry: JournalEntry) -> ProgramCall | None:
         """Add a result. Returns its call, or `None` if the call is not in this round."""
         call = next((one for one in self.calls if one.id == entry["id"]), None)
         if call is not None:
@@ -286,7 +286,7 @@ class Journal:
     asked: set[str] = field(default_factory=set)
     objects: dict[str, Any] = field(default_factory=dict)
 
-    def take(self, entry: JournalEntry) -> None:
+    def add_result(self, entry: JournalEntry) -> None:
         """Add a result. A result without a call is dropped."""
         if HANDLE in entry:  # for the later call of `result_of`
             self.handles[entry[HANDLE]] = entry
@@ -300,12 +300,12 @@ class Journal:
                 denial.result = entry
                 return
         for one in reversed(self.rounds):
-            if (call := one.take(entry)) is not None:
+            if (call := one.add_result(entry)) is not None:
                 if GIVES in entry:
                     self.made[entry[GIVES]] = call
                 return
 
-    def of_handle(self, call: ProgramCall, session: str | None) -> JournalEntry | None:
+    def result_of_handle(self, call: ProgramCall, session: str | None) -> JournalEntry | None:
         """The result behind the handle that a call names, for that call; `None` if it is missing.
 
         Raises:
@@ -316,11 +316,11 @@ class Journal:
         if found is None or made is None:
             return None
         check_answers(found, made)
-        return for_call(call, found, session)
+        return entry_for_call(call, found, session)
 
-    def kept(self, call: ProgramCall, session: str | None) -> JournalEntry | None:
+    def early_result(self, call: ProgramCall, session: str | None) -> JournalEntry | None:
         """The result that precedes a call, if there is one. It is used once."""
-        found = self.of_handle(call, session) or self.of_router(call, session)
+        found = self.result_of_handle(call, session) or self.result_of_router(call, session)
         if found is not None and EARLY in found:
             self._take_early(found)
         return found
@@ -335,10 +335,10 @@ class Journal:
         else:
             self.early[place] = entry
 
-    def of_router(self, call: ProgramCall, session: str | None) -> JournalEntry | None:
+    def result_of_router(self, call: ProgramCall, session: str | None) -> JournalEntry | None:
         """The first result of a router that precedes its call, for that call."""
         places = [place for place, one in self.early.items() if one["tool"] == call.tool]
-        return for_call(call, self.early[min(places)], session) if places else None
+        return entry_for_call(call, self.early[min(places)], session) if places else None
 
     def add(self, one: Round) -> None:
         """Add a reply, with the results that it has in a new session."""
@@ -392,11 +392,11 @@ def read_journal(entries: Sequence[JournalEntry], session: str | None) -> Journa
             journal.objects |= entry[OBJECTS]
     for entry in own:
         if "approved" in entry:
-            _offered(journal, entry["approved"]).is_approved = True
+            _denied_call_of(journal, entry["approved"]).is_approved = True
         elif "rejected" in entry:
-            _offered(journal, entry["rejected"]).objection = entry["objection"]
+            _denied_call_of(journal, entry["rejected"]).objection = entry["objection"]
     for entry in results:
-        journal.take(entry)
+        journal.add_result(entry)
     return journal
 
 
@@ -478,7 +478,7 @@ def entries_of_session(entries: Sequence[JournalEntry], session: str | None) -> 
     ]
 
 
-def _offered(journal: Journal, digest: str) -> DeniedCall:
+def _denied_call_of(journal: Journal, digest: str) -> DeniedCall:
     for denial in journal.denials:
         if denial.digest == digest:
             return denial

@@ -20,7 +20,7 @@ OUTPUT = "__sequrity_output__"
 """Pseudo-channel under which a node's output is stored before its router runs."""
 
 
-def is_own(name: str) -> bool:
+def is_executor_name(name: str) -> bool:
     """Whether a name belongs to the executor, not to the user's graph."""
     return name.startswith(OWN_PREFIX)
 
@@ -165,7 +165,10 @@ class ToolSpec(Access):
                 "parameters": {
                     "type": "object",
                     "properties": {
-                        parameter.name: {**parameter.schema, "description": _meaning(parameter)}
+                        parameter.name: {
+                            **parameter.schema,
+                            "description": _parameter_description(parameter),
+                        }
                         for parameter in self.parameters
                     },
                     "required": [
@@ -200,7 +203,7 @@ class FieldVariables:
         """Whether the field is a list of updates that the client folds."""
         return self.plans[field].kind == "log"
 
-    def written(self, field: str, tool: ToolSpec, base: str) -> str:
+    def after_result(self, field: str, tool: ToolSpec, base: str) -> str:
         """The field after a node's result, for "last" and "sum".
 
         Args:
@@ -218,13 +221,13 @@ class FieldVariables:
         added = f'{result}["{key}"]' if is_sure else f'{result}.get("{key}", {plan.zero!r})'
         return f"{base} + {added}"
 
-    def fresh(self, field: str, tool: ToolSpec | None) -> str:
+    def with_own_writes(self, field: str, tool: ToolSpec | None) -> str:
         """The field before this step with the node's own writes, as its routers see it."""
         before = self.state[field]
         if tool is None:
             return before
         if not self.is_log(field):
-            return self.written(field, tool, before) if field in tool.writes else before
+            return self.after_result(field, tool, before) if field in tool.writes else before
         if field in tool.writes:
             return f'{before} + [{self.result}["{self.keys[field]}"]]'
         return f"{before} + [[]]" if self.plans[field].resets else before
@@ -316,7 +319,7 @@ class GraphProgram:
         return self.that_begins_at("start").tools
 
 
-def _meaning(parameter: Parameter) -> str:
+def _parameter_description(parameter: Parameter) -> str:
     if parameter.kind == "send":
         return "What a Send carries beside the state fields."
     if parameter.kind == "handle":

@@ -251,11 +251,13 @@ def mermaid(runs: Sequence[TracedRun]) -> str:
     Returns:
         Mermaid text.
     """
-    parts = [line for number, run in enumerate(runs, 1) for line in _part(f"r{number}", run)]
+    parts = [
+        line for number, run in enumerate(runs, 1) for line in _mermaid_part(f"r{number}", run)
+    ]
     return "\n".join(["flowchart LR", *(f"  {line}" for line in [*parts, _DENIED])])
 
 
-def _part(prefix: str, run: TracedRun) -> Iterator[str]:
+def _mermaid_part(prefix: str, run: TracedRun) -> Iterator[str]:
     nodes = {call.node for call in run.calls if call.role == "node"}
     vertices: dict[Vertex, str] = {}
     arrows: dict[tuple[str, str], set[str]] = defaultdict(set)
@@ -362,7 +364,7 @@ class Trace(Listener):
             run = self._runs.get(found["id"])
             if run is None:
                 run = self._runs[found["id"]] = _RunBuilder(found["graph"], found["mode"])
-            run.take(event)
+            run.add(event)
 
     def __str__(self) -> str:
         """A table for each run."""
@@ -400,7 +402,7 @@ class _RunBuilder:
     others: list[_Facts] = field(default_factory=list)
     ran: dict[str, Event] = field(default_factory=dict)
 
-    def take(self, event: Event) -> None:
+    def add(self, event: Event) -> None:
         """Add an event."""
         self.session_id = event.get("session_id") or self.session_id
         match event["event"]:

@@ -45,18 +45,18 @@ from langchain_sequrity.middleware.state import (
     CheckedMessage,
     PendingDenial,
     PolicyState,
-    Thread,
-    read,
-    update,
+    ThreadState,
+    read_thread,
+    thread_update,
 )
 from langchain_sequrity.middleware.subagents import (
     NestedEffects,
     agents_of,
-    inside_call,
     is_guarded,
     outer_call,
     report_to_outer_call,
-    unguarded,
+    running_call,
+    unguarded_agents,
 )
 from langchain_sequrity.middleware.tool_call import (
     AllowedCall,
@@ -89,7 +89,12 @@ class _MessageResult:
 
 
 def _check_message(
-    guard: CallGuard, message: str, calls: Sequence[ToolCall], thread: Thread, *, beside: str = ""
+    guard: CallGuard,
+    message: str,
+    calls: Sequence[ToolCall],
+    thread: ThreadState,
+    *,
+    beside: str = "",
 ) -> _MessageResult:
     """Check the calls of a message in their order.
 
@@ -112,9 +117,9 @@ def _check_message(
         other = closed_by or (beside if beside and policy.touches_session(tool) else "")
         has_id = bool(call_id) and times[call["id"]] == 1
         denial = (
-            _stopped(tool, pending.denial)
+            _sibling_denial(tool, pending.denial)
             if pending is not None
-            else _not_checkable(tool, other, has_id=has_id, has_digest=bool(digest))
+            else _uncheckable_denial(tool, other, has_id=has_id, has_digest=bool(digest))
         )
         if denial is None:
             result = policy.decide(tool, call["args"], thread.seen, session)
@@ -133,13 +138,13 @@ def _check_message(
     if pending is not None:
         for call in calls:
             known = decided[call["id"] or ""]
-            stopped = known.denial or _stopped(call["name"], pending.denial)
+            stopped = known.denial or _sibling_denial(call["name"], pending.denial)
             decided[call["id"] or ""] = replace(known, denial=stopped)
     checked = CheckedMessage(message, decided, bool(closed_by), thread.session)
     return _MessageResult(checked, session, checks, pending)
 
 
-def _not_checkable(tool: str, other: str, *, has_id: bool, has_digest: bool) -> Denial | None:
+def _uncheckable_denial(tool: str, other: str, *, has_id: bool, has_digest: bool) -> Denial | None:
     """The denial of a call that cannot be checked, or not yet."""
     if not has_id:
         reason = "each call of a message needs its own id, and this one has none"
@@ -153,7 +158,7 @@ def _not_checkable(tool: str, other: str, *, has_id: bool, has_digest: bool) -> 
     return None
 
 
-def _stopped(tool: str, denial: Denial) -> Denial:
+def _sibling_denial(tool: str, denial: Denial) -> Denial:
     reason = f"another call of the same message, of `{denial.tool}`, is denied"
     return hard_denial(tool, "waits", reason)
 
@@ -295,7 +300,7 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
             if len(self._inspected) >= _MAX_TOOLS:
                 self._inspected.clear()
             found = agents_of(tool)
-            if names := unguarded(found):
+            if names := unguarded_agents(found):
                 listed = ", ".join(f"`{name}`" for name in names)
                 text = (
                     f"The tool `{tool.name}` runs agents that have no `PolicyMiddleware`: "
@@ -316,7 +321,7 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
         handler: Callable[[ModelRequest[ContextT]], ModelResponse[Any]],
     ) -> ModelResponse[Any]:
         """Inspect the tools of the model."""
-        self._guard.policy.learn(request.tools)
+        self._guard.policy.learn_defaults(request.tools)
         self._inspect(request.tools)
         return handler(request)
 
@@ -326,7 +331,7 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
         handler: Callable[[ModelRequest[ContextT]], Awaitable[ModelResponse[Any]]],
     ) -> ModelResponse[Any]:
         """Inspect the tools of the model."""
-        self._guard.policy.learn(request.tools)
+        self._guard.policy.learn_defaults(request.tools)
         self._inspect(request.tools)
         return await handler(request)
 
@@ -335,7 +340,7 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
     def after_model(self, state: State, runtime: Runtime[ContextT]) -> Update:  # noqa: ARG002 - LangChain's signature
         """Check the calls of the model's message."""
         messages: list[AnyMessage] = state["messages"]
-        thread = read(state)
+        thread = read_thread(state)
         place, message, answered = last_message(messages)
         if message is None:
             return None
@@ -349,12 +354,12 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
             thread = replace(thread, seen=seen)
         result = self._check_message(message.id or "", calls, thread)
         self._report(result, thread)
-        return update(
+        return thread_update(
             session=result.session, seen=seen, checked=result.checked, pending=result.pending
         )
 
     def _check_message(
-        self, message: str, calls: Sequence[ToolCall], thread: Thread
+        self, message: str, calls: Sequence[ToolCall], thread: ThreadState
     ) -> _MessageResult:
         outer = outer_call()
         if outer is None:
@@ -366,10 +371,12 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
             others = [
                 tool for key, tool in shared.pending.items() if not key.startswith(thread.agent)
             ]
-            own = replace(thread, session=thread.session.join(shared.beside(thread.agent)))
+            own = replace(
+                thread, session=thread.session.join(shared.labels_of_others(thread.agent))
+            )
             beside = others[0] if others else ""
             result = _check_message(self._guard, message, calls, own, beside=beside)
-            shared.put(thread.agent, result.session)
+            shared.set_labels(thread.agent, result.session)
             for call, check in result.checks:
                 if check.denial is None and ends(call["name"]):
                     shared.pending[f"{thread.agent} {call['id']}"] = call["name"]
@@ -379,7 +386,7 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
         """Check the calls of the model's message."""
         return self.after_model(state, runtime)
 
-    def _report(self, result: _MessageResult, thread: Thread) -> None:
+    def _report(self, result: _MessageResult, thread: ThreadState) -> None:
         config, labels = get_config(), self._guard.policy.argument_labels(thread.seen)
         for call, check in result.checks:
             outcome: EventOutcome = "allowed"
@@ -422,7 +429,7 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
         tool, seen = allowed.request.tool_call["name"], allowed.thread.seen
         effects = NestedEffects()
         try:
-            with inside_call(tool, seen, allowed.session, self._guard.policy.nesting) as effects:
+            with running_call(tool, seen, allowed.session, self._guard.policy.nesting) as effects:
                 yield effects
         except Exception:
             self._store_failed(allowed, effects)
@@ -441,7 +448,9 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
             effects
         )
 
-    def _with_failed_calls(self, messages: Sequence[AnyMessage], thread: Thread) -> Thread:
+    def _with_failed_calls(
+        self, messages: Sequence[AnyMessage], thread: ThreadState
+    ) -> ThreadState:
         """The thread with the effects of calls that raised and that other middleware answered."""
         if not self._failed:
             return thread
@@ -464,11 +473,11 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
         """Clear a denial that an earlier run raised, and add the labels of the outer call."""
         if self._guard.asks:
             check_can_ask(get_config())
-        outer, thread = outer_call(), read(state)
+        outer, thread = outer_call(), read_thread(state)
         if outer is None:
-            return update(is_raised=True) if thread.pending is not None else None
+            return thread_update(is_raised=True) if thread.pending is not None else None
         name = thread.agent or uuid4().hex
-        return update(seen=outer.seen, agent=name, is_raised=thread.pending is not None)
+        return thread_update(seen=outer.seen, agent=name, is_raised=thread.pending is not None)
 
     async def abefore_agent(self, state: State, runtime: Runtime[ContextT]) -> Update:
         """Clear a denial that an earlier run raised."""
@@ -476,7 +485,7 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
 
     def before_model(self, state: State, runtime: Runtime[ContextT]) -> Update:  # noqa: ARG002 - LangChain's signature
         """Raise a pending denial."""
-        thread = read(state)
+        thread = read_thread(state)
         if thread.pending is None:
             return None
         arguments = _arguments(state["messages"], thread.pending.message, thread.pending.call_id)
@@ -490,7 +499,7 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
     def after_agent(self, state: State, runtime: Runtime[ContextT]) -> Update:
         """Raise a denial after which the model was not called again, as with `return_direct`."""
         if outer_call() is not None:
-            thread = self._with_failed_calls(state["messages"], read(state))
+            thread = self._with_failed_calls(state["messages"], read_thread(state))
             labels_given(labels_seen(self._guard.policy, state["messages"], thread))
         return self.before_model(state, runtime)
 

@@ -65,7 +65,7 @@ class PendingDenial:
 
 
 @dataclass(frozen=True, slots=True)
-class Thread:
+class ThreadState:
     """The state of a thread.
 
     Attributes:
@@ -114,11 +114,11 @@ def thread_labels(state: Mapping[str, Any]) -> ThreadLabels:
     Returns:
         The labels; those of a new thread if no call was checked in it.
     """
-    thread = read(state)
+    thread = read_thread(state)
     return ThreadLabels(thread.session, thread.seen)
 
 
-def read(state: Any) -> Thread:
+def read_thread(state: Any) -> ThreadState:
     """Read the thread from the agent's state.
 
     Raises:
@@ -130,14 +130,14 @@ def read(state: Any) -> Thread:
     value = state.get(FIELD, b"")
     if not isinstance(value, bytes):
         raise _written_elsewhere()
-    return _thread(value) if value else Thread()
+    return _thread(value) if value else ThreadState()
 
 
 @_cached
-def _thread(value: bytes) -> Thread:
+def _thread(value: bytes) -> ThreadState:
     kept = _parsed(value)
     checked, pending = kept.get("plan"), kept.get("refused")
-    return Thread(
+    return ThreadState(
         _labels(kept.get("session")),
         _labels(kept.get("seen")),
         CheckedMessage() if checked is None else _checked(checked),
@@ -147,7 +147,7 @@ def _thread(value: bytes) -> Thread:
     )
 
 
-def update(
+def thread_update(
     *,
     session: Labels | None = None,
     agent: str | None = None,
@@ -188,7 +188,7 @@ def update(
     return {FIELD: json.dumps(changes).encode()} if changes else {}
 
 
-def merged(old: bytes, new: bytes) -> bytes:
+def merge_updates(old: bytes, new: bytes) -> bytes:
     """Apply an update to the field. This is the reducer of the channel.
 
     At most one of the calls that run at the same time changes the session
@@ -221,7 +221,7 @@ class PolicyState(AgentState[Any]):
     """The state of an agent with `PolicyMiddleware`."""
 
     # LangGraph uses a reducer only if it is the last annotation.
-    sequrity_policy: NotRequired[Annotated[bytes, PrivateStateAttr, merged]]
+    sequrity_policy: NotRequired[Annotated[bytes, PrivateStateAttr, merge_updates]]
 
 
 def _parsed(value: bytes) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from langgraph.pregel import Pregel
 
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.labels import GatheredLabels, Labels, labels_given
-from langchain_sequrity.middleware.state import FIELD, Thread
+from langchain_sequrity.middleware.state import FIELD, ThreadState
 
 
 class SharedSession:
@@ -50,12 +50,12 @@ class SharedSession:
         """The labels of the session; `None` if no agent ran."""
         return reduce(Labels.join, self._shares.values(), self._base) if self._shares else None
 
-    def beside(self, agent: str) -> Labels:
+    def labels_of_others(self, agent: str) -> Labels:
         """The labels of the other agents. The agent knows its own, and may have removed some."""
         others = (one for name, one in self._shares.items() if name != agent)
         return reduce(Labels.join, others, self._base)
 
-    def put(self, agent: str, labels: Labels) -> None:
+    def set_labels(self, agent: str, labels: Labels) -> None:
         """Set the labels of an agent's session. Hold `lock` if a decision depends on them."""
         self._shares[agent] = labels
 
@@ -102,7 +102,7 @@ def outer_call() -> OuterCall | None:
 
 
 @contextmanager
-def inside_call(
+def running_call(
     tool: str, seen: Labels, session: Labels, nesting: set[str]
 ) -> Iterator[NestedEffects]:
     """Run a call. Agents that start meanwhile are inside it.
@@ -128,7 +128,9 @@ def inside_call(
             effects.session = here.session.labels
 
 
-def report_to_outer_call(thread: Thread, call_id: str, labels: Labels, session: Labels) -> None:
+def report_to_outer_call(
+    thread: ThreadState, call_id: str, labels: Labels, session: Labels
+) -> None:
     """Pass labels and session of an agent to the call around it, if there is one.
 
     Args:
@@ -144,7 +146,7 @@ def report_to_outer_call(thread: Thread, call_id: str, labels: Labels, session: 
         labels_given(labels)
     with outer.session.lock:
         outer.session.pending.pop(f"{thread.agent} {call_id}", None)
-        outer.session.put(thread.agent, session)
+        outer.session.set_labels(thread.agent, session)
 
 
 # Tools that run agents
@@ -173,14 +175,14 @@ def agents_of(tool: BaseTool) -> list["Pregel[Any]"]:
             if isinstance(one, Pregel):
                 found.append(one)
             elif depth < _MAX_DEPTH and not isinstance(one, ModuleType | type):
-                parts, names = _parts(one, names)
+                parts, names = _reachable_objects(one, names)
                 waiting.extend((part, depth + 1, names) for part in islice(parts, _MAX_OBJECTS))
         except Exception:  # noqa: BLE001, S112 - inspected objects may raise anything
             continue
     return found
 
 
-def unguarded(agents: Iterable["Pregel[Any]"]) -> list[str]:
+def unguarded_agents(agents: Iterable["Pregel[Any]"]) -> list[str]:
     """Names of agents that call tools without a `PolicyMiddleware`."""
     return sorted({graph.name for graph in agents if _calls_tools(graph)})
 
@@ -195,7 +197,7 @@ def _calls_tools(graph: "Pregel[Any]") -> bool:
     return not is_guarded(graph) and any(isinstance(one, ToolNode) for one in bound)
 
 
-def _parts(one: Any, names: frozenset[str]) -> tuple[Iterable[Any], frozenset[str]]:
+def _reachable_objects(one: Any, names: frozenset[str]) -> tuple[Iterable[Any], frozenset[str]]:
     """Objects that an object reaches, and the attributes that code on the way names."""
     match one:
         case BaseTool():
@@ -316,10 +318,10 @@ def guarded_subagents(
     specs: list[Mapping[str, Any]] = [*subagents]
     if not any(one.get("name") == GENERAL_PURPOSE_SUBAGENT["name"] for one in specs):
         specs.append(GENERAL_PURPOSE_SUBAGENT)
-    return [_guarded(spec, guard) for spec in specs]
+    return [_guarded_subagent(spec, guard) for spec in specs]
 
 
-def _guarded(spec: Mapping[str, Any], guard: SubagentPolicy) -> dict[str, Any]:
+def _guarded_subagent(spec: Mapping[str, Any], guard: SubagentPolicy) -> dict[str, Any]:
     name = spec.get("name")
     if "graph_id" in spec:
         msg = (

@@ -37,12 +37,12 @@ from langchain_sequrity.middleware.state import (
     CheckedCall,
     CheckedMessage,
     PendingDenial,
-    Thread,
-    read,
-    update,
+    ThreadState,
+    read_thread,
+    thread_update,
 )
 from langchain_sequrity.middleware.subagents import NestedEffects, report_to_outer_call
-from langchain_sequrity.middleware.verdict import AgentPolicy, Args, CheckResult, bound
+from langchain_sequrity.middleware.verdict import AgentPolicy, Args, CheckResult, bound_arguments
 from langchain_sequrity.sqrt import Argument
 from langchain_sequrity.strict_json import loads
 from langchain_sequrity.wire.tool_results import refuse_lost_labels
@@ -63,7 +63,7 @@ class AllowedCall:
     """
 
     request: ToolCallRequest
-    thread: Thread
+    thread: ThreadState
     message: str
     session: Labels
 
@@ -84,7 +84,7 @@ class CallGuard:
     asks: bool
     raises: bool
 
-    def denied(self, pending: PendingDenial, thread: Thread, session: Labels) -> ToolReply:
+    def denied(self, pending: PendingDenial, thread: ThreadState, session: Labels) -> ToolReply:
         """The reply to the model for a call that is denied when it runs.
 
         Args:
@@ -95,7 +95,9 @@ class CallGuard:
         denial = pending.denial
         is_raised = self.raises and denial.kind != "waits" and thread.pending is None
         message = denial_message(denial, pending.call_id)
-        change = update(session=thread.change_of(session), pending=pending if is_raised else None)
+        change = thread_update(
+            session=thread.change_of(session), pending=pending if is_raised else None
+        )
         reply: ToolReply = _with_update(message, change)
         return reply
 
@@ -124,7 +126,7 @@ def check_call(
         msg = "A tool call has no id, so its result could not be matched to it."
         raise UsageError(msg)
     guard.policy.check_agent(getattr(request.runtime, "tools", None))
-    guard.policy.learn([request.tool])
+    guard.policy.learn_defaults([request.tool])
     return _CallCheck(guard, request, is_late=is_late).run()
 
 
@@ -143,7 +145,7 @@ class _CallCheck:
         self._is_late = is_late
         self._call_id = request.tool_call["id"] or ""
         state = _current_state(request.runtime.config, "messages", FIELD)
-        self._thread = read(state)
+        self._thread = read_thread(state)
         self._session = self._thread.session
         _, last, self._answered = last_message(state.get("messages") or [])
         self._message = (last and last.id) or ""
@@ -179,7 +181,7 @@ class _CallCheck:
         denial = known.denial if known is not None else None
         is_waiting = denial is not None and denial.kind == "waits"
         if is_waiting or (known is None and self._checked.closed):
-            return self._denied(_waits(call["name"]))
+            return self._denied(_waiting_denial(call["name"]))
         denial = self._decide(call, call["args"], base)
         return self._check_bound(self._request, base) if denial is None else self._denied(denial)
 
@@ -195,7 +197,7 @@ class _CallCheck:
         """
         call = request.tool_call
         try:
-            made = bound(request.tool, call["args"])
+            made = bound_arguments(request.tool, call["args"])
         except Exception as error:  # noqa: BLE001 - after any error the arguments are unknown
             reason = f"reading its arguments raised {type(error).__name__}"
             if isinstance(error, UsageError):
@@ -210,7 +212,7 @@ class _CallCheck:
     def _decide(self, call: ToolCall, args: Args, session: Labels) -> Denial | None:
         tool = call["name"]
         if self._policy.touches_session(tool) and not self._is_alone:
-            result = CheckResult(session, None, _waits(tool))
+            result = CheckResult(session, None, _waiting_denial(tool))
         else:
             result = self._policy.decide(tool, args, self._thread.seen, session)
         self._session = result.session
@@ -253,7 +255,7 @@ class _CallCheck:
                 self._report("human", "answered", call, result)
                 message = ToolMessage(answer.message, name=name, tool_call_id=self._call_id)
                 session = self._thread.change_of(self._session)
-                change = update(session=session, labelled=self._call_id)
+                change = thread_update(session=session, labelled=self._call_id)
                 reply: ToolReply = _with_update(message, change)
                 return reply
             tool = self._tool(answer.name)
@@ -298,7 +300,7 @@ def _current_state(config: Mapping[str, Any], *fields: str) -> Mapping[str, Any]
     return found
 
 
-def _waits(tool: str) -> Denial:
+def _waiting_denial(tool: str) -> Denial:
     reason = "it is not the call that was checked, and the policy cannot decide on it beside others"
     return hard_denial(tool, "waits", reason)
 
@@ -346,15 +348,15 @@ def label_result(
         given = _given_labels(messages)
         labels, session = _labels(guard, allowed, value, given, effects)
     except Exception as error:  # noqa: BLE001 - a result without its labels is not passed on
-        return _withheld(guard, allowed, value, error, effects)
+        return _withheld_reply(guard, allowed, value, error, effects)
     report_to_outer_call(thread, call["id"] or "", labels, session)
     if labels == Labels() and session == thread.session and given.labels is None:
         return result
     changed = thread.change_of(session)
-    return _with_update(result, update(seen=labels, session=changed, labelled=call["id"]))
+    return _with_update(result, thread_update(seen=labels, session=changed, labelled=call["id"]))
 
 
-def labels_seen(policy: AgentPolicy, messages: Sequence[AnyMessage], thread: Thread) -> Labels:
+def labels_seen(policy: AgentPolicy, messages: Sequence[AnyMessage], thread: ThreadState) -> Labels:
     """Join the labels of all results that the model has seen.
 
     Results that were labelled after their call are already in `thread.seen`. Their seals are not
@@ -372,7 +374,7 @@ def labels_seen(policy: AgentPolicy, messages: Sequence[AnyMessage], thread: Thr
     seen = thread.seen
     calls: dict[str, Mapping[str, Any]] = {}
     labelled = set(thread.labelled)
-    for message in _since(messages, thread.checked.message):
+    for message in _messages_since(messages, thread.checked.message):
         if isinstance(message, AIMessage):
             found = {call["id"]: dict(call) for call in message.tool_calls if call["id"]}
             calls |= found
@@ -393,7 +395,7 @@ def labels_seen(policy: AgentPolicy, messages: Sequence[AnyMessage], thread: Thr
     return seen
 
 
-def _since(messages: Sequence[AnyMessage], known: str) -> Iterator[AnyMessage]:
+def _messages_since(messages: Sequence[AnyMessage], known: str) -> Iterator[AnyMessage]:
     """The messages from a known one on, or all if it is gone."""
     backwards = range(len(messages) - 1, -1, -1)  # it is usually one of the last
     start = next((at for at in backwards if known and messages[at].id == known), 0)
@@ -454,7 +456,7 @@ def _labels(
     return guard.policy.label(call["name"], call["args"], seen, result, allowed.session)
 
 
-def _withheld(
+def _withheld_reply(
     guard: CallGuard, allowed: AllowedCall, value: Any, error: Exception, effects: NestedEffects
 ) -> ToolReply:
     """The reply for a call that was made, but whose result is not shown."""

@@ -41,7 +41,7 @@ from langchain_sequrity.sqrt.verdict import denial_of as denial_of_verdict
 _PLAIN = frozenset({type(None), str, bool, int, float})
 
 
-def bound(tool: BaseTool | None, args: Mapping[str, Any]) -> Mapping[str, Any] | None:
+def bound_arguments(tool: BaseTool | None, args: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """The arguments as the tool gets them, if they differ from the model's.
 
     Arguments that the application injects are left out; a model cannot set them.
@@ -59,17 +59,17 @@ def bound(tool: BaseTool | None, args: Mapping[str, Any]) -> Mapping[str, Any] |
     schema = None if tool is None else _schema(tool)
     if tool is None or schema is None:
         return None
-    injected = frozenset(schema.model_fields) - _asked_for(tool)
+    injected = frozenset(schema.model_fields) - _model_parameters(tool)
     given = {name: one for name, one in args.items() if name not in injected}
     try:
         # Validators may change their input.
-        made = _without(schema, injected).model_validate(deepcopy(given))
+        made = _with_optional(schema, injected).model_validate(deepcopy(given))
     except ValidationError as error:
         if injected and any(not one["loc"] or one["loc"][0] in injected for one in error.errors()):
             raise  # only an injected argument may be missing
         return None
-    found = _members(made, made.model_fields_set - injected)
-    return None if canonical(found) == canonical(args) else found
+    found = _values_by_name(made, made.model_fields_set - injected)
+    return None if canonical_json(found) == canonical_json(args) else found
 
 
 def _arguments(tool: BaseTool) -> ToolArguments:
@@ -92,7 +92,7 @@ def _schema(tool: BaseTool) -> type[BaseModel] | None:
     raise UsageError(msg)
 
 
-def _asked_for(tool: BaseTool) -> AbstractSet[str]:
+def _model_parameters(tool: BaseTool) -> AbstractSet[str]:
     schema = tool.tool_call_schema
     if isinstance(schema, type) and issubclass(schema, BaseModel):
         return set(schema.model_fields)
@@ -100,7 +100,7 @@ def _asked_for(tool: BaseTool) -> AbstractSet[str]:
 
 
 @lru_cache(maxsize=256)
-def _without(schema: type[BaseModel], injected: frozenset[str]) -> type[BaseModel]:
+def _with_optional(schema: type[BaseModel], injected: frozenset[str]) -> type[BaseModel]:
     """A schema with all its validators, in which injected arguments are optional.
 
     LangChain's `tool_call_schema` has no validators.
@@ -111,7 +111,7 @@ def _without(schema: type[BaseModel], injected: frozenset[str]) -> type[BaseMode
     return create_model(schema.__name__, __base__=schema, **optional)
 
 
-def _members(model: BaseModel, names: Iterable[str]) -> dict[str, Any]:
+def _values_by_name(model: BaseModel, names: Iterable[str]) -> dict[str, Any]:
     """Values by the names that the model knows, without custom serialisers."""
     fields = type(model).model_fields
     return {
@@ -135,7 +135,7 @@ def _json(value: Any) -> Any:
         case RootModel():
             found = _json(value.root)
         case BaseModel():
-            found = _members(value, value.model_fields_set)
+            found = _values_by_name(value, value.model_fields_set)
         case SecretStr() | SecretBytes():
             found = _json(value.get_secret_value())
         case Enum():
@@ -149,7 +149,7 @@ def _json(value: Any) -> Any:
     return found
 
 
-def canonical(value: Any) -> str:
+def canonical_json(value: Any) -> str:
     """JSON text that is equal for equal values: keys are sorted."""
     return _ENCODER.encode(value)
 
@@ -215,7 +215,7 @@ class AgentPolicy:
         self._text = (header.codes and header.codes.code) or ""
         self._labelling = labelling
         self._allow_uncertain = allow_uncertain
-        self._identity = _hashed([header.to_header(), labelling, allow_uncertain])
+        self._identity = _digest_of([header.to_header(), labelling, allow_uncertain])
         self._looks_at_agent = tools == "agent"
         self._fitting: dict[tuple[int, ...], list[BaseTool]] = {}
         self._learned: dict[int, BaseTool] = {}
@@ -248,7 +248,7 @@ class AgentPolicy:
                 self._fitting.clear()
             self._fitting[key] = tools  # keeps the tools alive, so that no id is reused
 
-    def learn(self, tools: Iterable[object]) -> None:
+    def learn_defaults(self, tools: Iterable[object]) -> None:
         """Store the defaults of tools.
 
         Args:
@@ -265,7 +265,7 @@ class AgentPolicy:
             except Exception:  # noqa: BLE001 - a schema without a JSON form raises anything
                 found = ToolArguments()
             known = self._tools.setdefault(tool.name, found)
-            if canonical(known.defaults) != canonical(found.defaults):
+            if canonical_json(known.defaults) != canonical_json(found.defaults):
                 self._tools[tool.name] = ToolArguments()
 
     def _check(self, tools: Sequence[Tool]) -> None:
@@ -319,7 +319,7 @@ class AgentPolicy:
         """
         labels = self.argument_labels(seen).to_wire()
         try:
-            return _hashed(
+            return _digest_of(
                 [self._identity, message, call["id"], call["name"], call["args"], labels]
             )
         except (RecursionError, TypeError, ValueError):
@@ -357,5 +357,5 @@ class AgentPolicy:
         return with_defaults(call, self._tools)
 
 
-def _hashed(facts: Sequence[Any]) -> str:
-    return hashlib.sha256(canonical(facts).encode("utf-8", "surrogatepass")).hexdigest()
+def _digest_of(facts: Sequence[Any]) -> str:
+    return hashlib.sha256(canonical_json(facts).encode("utf-8", "surrogatepass")).hexdigest()

@@ -28,7 +28,7 @@ from langgraph.types import Command, RetryPolicy, interrupt
 from langchain_sequrity import ChatSequrity, LangGraphExecutor, Progress, Trace, with_labels
 from langchain_sequrity.display import plain
 from langchain_sequrity.errors import BadReply, PolicyDenied
-from langchain_sequrity.graph.runtime.events import ReportedCheck, assigned, read_checks
+from langchain_sequrity.graph.runtime.events import ReportedCheck, checks_by_call, read_checks
 from langchain_sequrity.graph.tracing import TracedCall, TracedRun
 from langchain_sequrity.local import LocalServer
 from tests.graph.running import secured
@@ -516,7 +516,7 @@ def test_a_report_of_any_shape_is_read(history: list[Any]) -> None:
 def test_a_check_is_assigned_to_its_own_call_or_to_none(
     tools: list[str], checks: list[ReportedCheck]
 ) -> None:
-    found, others = assigned(tools, checks)
+    found, others = checks_by_call(tools, checks)
     assert len(found) == len(tools)
     for tool in set(tools):
         mine = [one for one, of in zip(found, tools, strict=True) if of == tool]

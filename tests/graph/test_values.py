@@ -46,7 +46,7 @@ from langchain_sequrity import with_labels
 from langchain_sequrity.errors import BadReply, UsageError
 from langchain_sequrity.graph.codec.values import (
     AllowedTypes,
-    Objects,
+    ObjectHandles,
     allowed_types,
     decode,
     encode,
@@ -392,7 +392,7 @@ def test_two_classes_with_the_same_name_are_not_confused() -> None:
         return Twin
 
     one, other = make(), make()
-    with Objects().in_use():
+    with ObjectHandles().in_use():
         written = encode(one(1), WHERE, allowed_types([one | other]))
         assert written["__type__"] == "kept"
         assert type(decode(written, WHERE, allowed_types([one | other]))) is one
@@ -431,7 +431,7 @@ def nested(levels: int) -> Any:
 def test_an_unwritable_value_is_refused_with_its_place_and_without_its_content(
     value: Any, reason: str
 ) -> None:
-    with pytest.raises(UsageError) as caught, Objects().in_use():
+    with pytest.raises(UsageError) as caught, ObjectHandles().in_use():
         encode({"in": [value]}, WHERE)
     text = str(caught.value)
     assert text.startswith(WHERE)
@@ -452,7 +452,7 @@ def test_an_unwritable_value_is_refused_with_its_place_and_without_its_content(
 def test_an_object_without_a_json_form_stays_local_and_policies_see_a_view_of_it(
     value: Any, view: Any
 ) -> None:
-    with Objects().in_use() as objects:
+    with ObjectHandles().in_use() as objects:
         written = encode(value, WHERE)
         [one] = written if isinstance(value, list) else [written]
         assert "topsecret" not in json.dumps(written)
@@ -464,7 +464,7 @@ def test_an_object_without_a_json_form_stays_local_and_policies_see_a_view_of_it
 
 
 def test_equal_objects_share_a_handle_and_stored_objects_are_not_stored_again() -> None:
-    here = Objects()
+    here = ObjectHandles()
     with here.in_use() as first:
         handles = {encode(Plan(title="t"), WHERE)["handle"] for _ in range(2)}
         assert first.fresh.keys() == handles
@@ -476,9 +476,9 @@ def test_equal_objects_share_a_handle_and_stored_objects_are_not_stored_again() 
 
 
 def test_a_handle_that_was_never_sent_is_a_bad_reply() -> None:
-    with Objects().in_use():
+    with ObjectHandles().in_use():
         written = encode(Strange(), WHERE)
-    for here in (Objects(), None):
+    for here in (ObjectHandles(), None):
         with here.in_use() if here else nullcontext(), pytest.raises(BadReply, match="never sent"):
             decode(written, WHERE)
 
@@ -495,7 +495,7 @@ def test_an_object_that_its_fields_do_not_describe_fully_stays_with_the_client(
     annotation: Any, make: Any
 ) -> None:
     value, kinds = make(), allowed_types([annotation])
-    with Objects().in_use():
+    with ObjectHandles().in_use():
         assert decode(encode(value, WHERE, kinds), WHERE, kinds) is value
 
 

@@ -18,11 +18,11 @@ from langchain_sequrity.graph import _compat
 from langchain_sequrity.graph.analysis.source import (
     ANYTHING,
     ReturnSummary,
-    can_name,
     either,
     fields_read,
     functions_of,
     hints_of,
+    may_reference,
     node_returns,
     source_of,
     union_of,
@@ -74,10 +74,10 @@ def prebuilt_access(
         fields: Fields of the state that it gets.
         is_dict: Whether its state is a dict, not an object.
     """
-    if _is(type(runnable), _TOOL_NODE, "ToolNode"):
-        return _tool_node(runnable, fields, is_dict=is_dict)
+    if _is_from(type(runnable), _TOOL_NODE, "ToolNode"):
+        return _tool_node_access(runnable, fields, is_dict=is_dict)
     functions = functions_of(runnable)
-    found = [_function(one, fields) for one in functions]
+    found = [_function_access(one, fields) for one in functions]
     if not found or None in found:
         return None
     ones = [one for one in found if one is not None]
@@ -90,7 +90,7 @@ def response_formats(runnable: Any) -> Mapping[str, Any]:
     The agent's own schema leaves the type of that field open.
     """
     for function in functions_of(runnable):
-        held = _held(function)
+        held = _closure_variables(function)
         told = {
             _AGENTS: held.get("initial_response_format"),
             _REACT: held.get("response_format"),
@@ -102,44 +102,44 @@ def response_formats(runnable: Any) -> Mapping[str, Any]:
     return {}
 
 
-def _function(function: Any, fields: Collection[str]) -> PrebuiltAccess | None:
-    if isinstance(function, functools.partial) and _is(
+def _function_access(function: Any, fields: Collection[str]) -> PrebuiltAccess | None:
+    if isinstance(function, functools.partial) and _is_from(
         function.func, _TOOL_NODE, "tools_condition"
     ):
         key = function.keywords.get("messages_key", "messages")
         return PrebuiltAccess(frozenset({key}), ANYTHING)
-    if _is(function, _TOOL_NODE, "tools_condition"):
+    if _is_from(function, _TOOL_NODE, "tools_condition"):
         return PrebuiltAccess(frozenset({"messages"}), ANYTHING)
     if isinstance(function, MethodType):
-        known = _fields_of(function.__self__)
+        known = _fields_of_middleware(function.__self__)
         return None if known is None else PrebuiltAccess(known, ReturnSummary(keys=known))
     if getattr(function, "__module__", None) == _REACT:
         return PrebuiltAccess(frozenset(fields) if set(fields) <= _REACT_FIELDS else None, ANYTHING)
-    if any(_is(function, _AGENTS, f"create_agent.<locals>.{name}") for name in _MODEL_NODES):
-        return _model_node(_held(function))
+    if any(_is_from(function, _AGENTS, f"create_agent.<locals>.{name}") for name in _MODEL_NODES):
+        return _model_node_access(_closure_variables(function))
     return None
 
 
-def _is(thing: Any, module: str, name: str) -> bool:
+def _is_from(thing: Any, module: str, name: str) -> bool:
     """Whether something is the class or function of that name."""
     found = getattr(thing, "__module__", None), getattr(thing, "__qualname__", None)
     return found == (module, name)
 
 
-def _held(function: Any) -> Mapping[str, Any]:
+def _closure_variables(function: Any) -> Mapping[str, Any]:
     """The variables in a function's closure, as far as they are set."""
     if not inspect.isfunction(function):
         return {}
     held = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
-    return {name: _compat.held_in(cell) for name, cell in held}
+    return {name: _compat.cell_value(cell) for name, cell in held}
 
 
 # Agents and their middleware.
 
 
-def _model_node(held: Mapping[str, Any]) -> PrebuiltAccess:
+def _model_node_access(held: Mapping[str, Any]) -> PrebuiltAccess:
     wrappers = [held.get("wrap_model_call_handler"), held.get("awrap_model_call_handler")]
-    around = _around(one for one in wrappers if one is not None)
+    around = _fields_of_wrappers(one for one in wrappers if one is not None)
     if around is None:
         return PrebuiltAccess(None, ANYTHING)
     said = {"messages"} if held["initial_response_format"] is None else {"messages", _ANSWER}
@@ -149,21 +149,21 @@ def _model_node(held: Mapping[str, Any]) -> PrebuiltAccess:
     )
 
 
-def _around(wrappers: Iterable[Any]) -> frozenset[str] | None:
+def _fields_of_wrappers(wrappers: Iterable[Any]) -> frozenset[str] | None:
     """Fields of the middleware around a call; `None` if one middleware is unknown."""
-    return union_of(map(_fields_around, wrappers))
+    return union_of(map(_fields_of_wrapper, wrappers))
 
 
-def _fields_around(wrapper: Any) -> frozenset[str] | None:
+def _fields_of_wrapper(wrapper: Any) -> frozenset[str] | None:
     wrapper = inspect.unwrap(wrapper)
     if isinstance(wrapper, MethodType):
-        return _fields_of(wrapper.__self__)
+        return _fields_of_middleware(wrapper.__self__)
     if isinstance(wrapper, FunctionType) and wrapper.__module__ == _AGENTS:
-        return _around(_held(wrapper).values())
+        return _fields_of_wrappers(_closure_variables(wrapper).values())
     return None
 
 
-def _fields_of(middleware: Any) -> frozenset[str] | None:
+def _fields_of_middleware(middleware: Any) -> frozenset[str] | None:
     """The fields of a middleware of LangChain; `None` if it passes the state to user code."""
     if type(middleware).__module__ not in _TRUSTED:
         return None
@@ -176,9 +176,9 @@ def _fields_of(middleware: Any) -> frozenset[str] | None:
 # Tools.
 
 
-def _tool_node(node: Any, fields: Collection[str], *, is_dict: bool) -> PrebuiltAccess:
+def _tool_node_access(node: Any, fields: Collection[str], *, is_dict: bool) -> PrebuiltAccess:
     key, tools, wrappers = _compat.parts_of_tool_node(node)
-    around = _around(wrappers)
+    around = _fields_of_wrappers(wrappers)
     if around is None:
         return PrebuiltAccess(None, ANYTHING)
     reads: list[frozenset[str] | None] = [frozenset({key}), around]
@@ -189,14 +189,16 @@ def _tool_node(node: Any, fields: Collection[str], *, is_dict: bool) -> Prebuilt
             returns = returns.either(_TODO[1])
             continue
         for parameter, field in states.items():
-            if field is None and any(_is_checked(one, parameter) for one in functions):
+            if field is None and any(_is_validated(one, parameter) for one in functions):
                 reads.append(frozenset(fields))
             elif field is None:
-                reads.append(_reads(functions, parameter, fields, is_dict=is_dict))
+                reads.append(_reads_of_tools(functions, parameter, fields, is_dict=is_dict))
             else:
                 reads.append(frozenset({field}))
         if runtime is not None:
-            reads.append(_reads(functions, runtime, fields, is_dict=is_dict, through="state"))
+            reads.append(
+                _reads_of_tools(functions, runtime, fields, is_dict=is_dict, through="state")
+            )
         for function in functions:
             returns = returns.together(_tool_answer(function)).either(returns)
     return PrebuiltAccess(union_of(reads), returns)
@@ -208,13 +210,13 @@ def _functions_of_tool(tool: Any) -> list[Callable[..., Any]]:
     return [one for one in made_of if one is not None] or [tool._run, tool._arun]  # noqa: SLF001 - which subclasses of BaseTool define
 
 
-def _is_checked(function: Any, parameter: str) -> bool:
+def _is_validated(function: Any, parameter: str) -> bool:
     """Whether pydantic validates a tool's parameter, which reads all fields of its schema."""
     hint = hints_of(getattr(function, "__func__", function)).get(parameter, Any)
     return (get_origin(hint) or hint) not in (Any, object, dict, Mapping)
 
 
-def _reads(
+def _reads_of_tools(
     functions: Iterable[Any],
     parameter: str,
     fields: Collection[str],
@@ -251,5 +253,5 @@ def _may_command(function: Any) -> bool:
     if inspect.isclass(hint) and hint is not Any and not issubclass(Command, hint):
         return False
     inner = getattr(plain, "__wrapped__", None)
-    is_held = any(one is Command for one in _held(plain).values())
-    return is_held or can_name(plain, Command) or (inner is not None and _may_command(inner))
+    is_held = any(one is Command for one in _closure_variables(plain).values())
+    return is_held or may_reference(plain, Command) or (inner is not None and _may_command(inner))

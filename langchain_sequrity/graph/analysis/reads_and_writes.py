@@ -40,10 +40,10 @@ from langchain_sequrity.graph.analysis.source import (
     fields_read,
     functions_of,
     input_hint,
-    names_one,
     return_kinds,
     returns_of_node,
     returns_of_router,
+    returns_one_literal,
     sources_of,
     union_of,
     uses_tool_node,
@@ -78,7 +78,7 @@ def whole_state(verb: str, schema: type[Any] | None = None, *, is_router: bool =
     return f"{verb} {why}; labels are imprecise there. {way_out}"
 
 
-def ordered(graph: GraphSpec, fields: Collection[str]) -> tuple[str, ...]:
+def in_graph_order(graph: GraphSpec, fields: Collection[str]) -> tuple[str, ...]:
     """The fields in the graph's order."""
     return tuple(field for field in (*graph.channels, *graph.managed) if field in fields)
 
@@ -93,7 +93,7 @@ def only_nodes(graph: GraphSpec, named: frozenset[Any] | None) -> bool:
     return named is not None and named <= graph.nodes.keys()
 
 
-def listed(names: Collection[str]) -> str:
+def quoted(names: Collection[str]) -> str:
     """Names as a text."""
     return ", ".join(f"`{name}`" for name in sorted(names))
 
@@ -110,12 +110,12 @@ def annotations_of_fields(spec: GraphSpec) -> Mapping[str, list[Any]]:
     found: dict[str, list[Any]] = {field: [] for field in spec.channels}
     for schema in spec.schemas:
         hints = _hints(schema) if hasattr(schema, "__annotations__") else {ROOT: schema}
-        _add(found, hints)
+        _add_annotations(found, hints)
     for node in spec.nodes.values():
         for runnable in (node.runnable, node.error_handler):
             for kind in filter(inspect.isclass, return_kinds(runnable)):
-                _add(found, _hints(kind))
-        _add(found, response_formats(node.runnable))
+                _add_annotations(found, _hints(kind))
+        _add_annotations(found, response_formats(node.runnable))
     return found
 
 
@@ -124,7 +124,7 @@ def annotations_of_packets(node: NodeSpec) -> list[Any]:
     return [node.input_schema, *map(input_hint, functions_of(node.runnable))]
 
 
-def _add(found: Mapping[str, list[Any]], hints: Mapping[str, Any]) -> None:
+def _add_annotations(found: Mapping[str, list[Any]], hints: Mapping[str, Any]) -> None:
     for field in found.keys() & hints.keys():
         found[field].append(hints[field])
 
@@ -251,7 +251,7 @@ def node_access(graph: GraphSpec, node: NodeSpec, options: NodeOptions) -> Acces
     if reads_from == "everything" and len(reads) > 1:
         warn(f"Node {node.name!r} {whole_state('reads', node.input_schema)}", UnknownAccess)
     return Access(
-        reads=ordered(graph, reads),
+        reads=in_graph_order(graph, reads),
         writes=writes,
         definite=frozenset(writes) & (returns.sure or frozenset()) if is_sure else frozenset(),
         reads_from=reads_from,
@@ -282,7 +282,7 @@ def _reads(
         needed = {field for one in readers for field in one.needed}
         if missing := needed - set(options.reads):
             msg = (
-                f"`NodeOptions(reads=…)` of node {node.name!r} leaves out {listed(missing)}, which "
+                f"`NodeOptions(reads=…)` of node {node.name!r} leaves out {quoted(missing)}, which "
                 f"its input schema needs to be made. Give the node a smaller `input_schema`, or "
                 "add the fields."
             )
@@ -324,7 +324,7 @@ def _internal_tool_access(graph: GraphSpec, node: NodeSpec, options: NodeOptions
     _check_fields(node, "reads", options.reads, node.input_fields)
     _check_fields(node, "writes", options.writes, graph.channels)
     return Access(
-        reads=ordered(graph, options.reads),
+        reads=in_graph_order(graph, options.reads),
         writes=options.writes,
         definite=frozenset(options.writes),
         reads_from="declared",
@@ -338,8 +338,8 @@ def _check_parameters(node: NodeSpec, tool: str, reads: Collection[str]) -> None
     fits = set(needed) <= set(reads) if tool in OPEN_TOOLS else set(needed) == set(reads)
     if not fits and tool != "complete_turn":  # which may end a turn with any values
         msg = (
-            f"Node {node.name!r} is the internal tool `{tool}`, which takes {listed(needed)}, and "
-            f"its `reads` are {listed(reads) or 'empty'}. Its parameters are state fields of these "
+            f"Node {node.name!r} is the internal tool `{tool}`, which takes {quoted(needed)}, and "
+            f"its `reads` are {quoted(reads) or 'empty'}. Its parameters are state fields of these "
             f"names: add them to the state and write `NodeOptions(reads={list(needed)!r}, …)`."
         )
         raise UsageError(msg)
@@ -350,8 +350,8 @@ def _check_fields(
 ) -> None:
     if unknown := set(given) - set(possible):
         msg = (
-            f"`NodeOptions({option}=…)` of node {node.name!r} names {listed(unknown)}; it can be "
-            f"one of {listed(possible)}."
+            f"`NodeOptions({option}=…)` of node {node.name!r} names {quoted(unknown)}; it can be "
+            f"one of {quoted(possible)}."
         )
         raise UsageError(msg)
 
@@ -376,12 +376,12 @@ def router_access(graph: GraphSpec, branch: Branch) -> Access:
     if found is None and len(reads) > 1:
         place = f"The router {branch.name!r} after {branch.source!r}"
         warn(f"{place} {whole_state('reads', branch.schema, is_router=True)}", UnknownAccess)
-    named = _named(branch, returns)
+    named = _router_targets(branch, returns)
     targets = None if named is None else nodes_among(graph, named)
     # A Literal means one name, and its function returns no Send.
-    is_literal = returns.sends == frozenset() and names_one(branch.path)
+    is_literal = returns.sends == frozenset() and returns_one_literal(branch.path)
     return Access(
-        reads=ordered(graph, reads),
+        reads=in_graph_order(graph, reads),
         writes=(),
         definite=frozenset(),
         reads_from="everything" if found is None else "source",
@@ -408,7 +408,7 @@ def _check_no_passthrough(graph: GraphSpec, branch: Branch, keys: frozenset[str]
         extra = extra if returned is None else extra & returned
     if extra:
         msg = (
-            f"The router {branch.name!r} after {branch.source!r} reads {listed(extra)}, which the "
+            f"The router {branch.name!r} after {branch.source!r} reads {quoted(extra)}, which the "
             f"input schema of {branch.source!r} does not have: LangGraph passes it on from what "
             "the node returned. Make it a state field, if it is none. Annotate its parameter with "
             "a schema that has the field."
@@ -425,7 +425,7 @@ def _sends(
     return None if branch.ends is None else targets
 
 
-def _named(branch: Branch, returns: ReturnSummary) -> frozenset[str] | None:
+def _router_targets(branch: Branch, returns: ReturnSummary) -> frozenset[str] | None:
     """The targets of a router, after its path map."""
     if branch.ends is None:
         return returns.targets

@@ -86,7 +86,9 @@ class FunctionSource:
         if name in code.co_varnames or name in code.co_cellvars:
             return UNKNOWN
         if name in code.co_freevars:
-            return _compat.held_in((self.function.__closure__ or ())[code.co_freevars.index(name)])
+            return _compat.cell_value(
+                (self.function.__closure__ or ())[code.co_freevars.index(name)]
+            )
         return self.function.__globals__.get(name, getattr(builtins, name, UNKNOWN))
 
 
@@ -175,9 +177,9 @@ def _tree(function: FunctionType) -> Function | None:
     trees, codes = _functions_in(text, code.co_flags & __future__.annotations.compiler_flag)
     if code not in codes:
         return None
-    fits = [tree for tree in trees if _is_at(tree, code)]
+    fits = [tree for tree in trees if _starts_at(tree, code)]
     if len(fits) > 1:
-        fits = [tree for tree in fits if _holds(tree, code)]
+        fits = [tree for tree in fits if _contains_code(tree, code)]
     return fits[-1] if fits else None  # the walk goes inwards, and the innermost fits best
 
 
@@ -201,14 +203,14 @@ def _codes_in(code: CodeType) -> Iterator[CodeType]:
             yield from _codes_in(constant)
 
 
-def _is_at(tree: Function, code: CodeType) -> bool:
+def _starts_at(tree: Function, code: CodeType) -> bool:
     if isinstance(tree, ast.Lambda):
         return code.co_name == "<lambda>" and tree.lineno == code.co_firstlineno
     first = min([tree.lineno, *(one.lineno for one in tree.decorator_list)])
     return tree.name == code.co_name and first == code.co_firstlineno
 
 
-def _holds(tree: Function, code: CodeType) -> bool:
+def _contains_code(tree: Function, code: CodeType) -> bool:
     """Whether all of the code is within the tree; this distinguishes lambdas on one line."""
     inner = tree.body if isinstance(tree, ast.Lambda) else tree
     start = (inner.lineno, inner.col_offset)
@@ -250,9 +252,10 @@ def fields_read(
         return None
     parents = source.parents()
     uses = [node for node in names if node.id == source.state]
-    states = uses if through is None else _through(through, uses, parents)
+    states = uses if through is None else _attribute_uses(through, uses, parents)
     return union_of(
-        None if use is None else _read(use, parents, fields, is_dict=is_dict) for use in states
+        None if use is None else _keys_of_use(use, parents, fields, is_dict=is_dict)
+        for use in states
     )
 
 
@@ -296,7 +299,7 @@ def bound_names(node: ast.AST) -> Iterator[str]:
             yield from names
 
 
-def _through(
+def _attribute_uses(
     attribute: str, uses: list[ast.Name], parents: dict[ast.AST, ast.AST]
 ) -> Iterator[ast.Attribute | None]:
     """The uses of an attribute; `None` for a use of the object itself."""
@@ -308,16 +311,16 @@ def _through(
             yield parent
 
 
-def _read(
+def _keys_of_use(
     use: ast.expr, parents: dict[ast.AST, ast.AST], fields: Collection[str], *, is_dict: bool
 ) -> frozenset[str] | None:
     parent = parents.get(use)
     outer = parents.get(parent) if parent is not None else None
     match parent:
         case ast.Subscript(value=value, slice=ast.Constant(value=str(key)), ctx=context):
-            return _unless_set(key, context, outer) if value is use else None
+            return _read_key(key, context, outer) if value is use else None
         case ast.Attribute(attr=key, ctx=context) if not is_dict and key in fields:
-            return _unless_set(key, context, outer)
+            return _read_key(key, context, outer)
         case ast.Compare(left=ast.Constant(value=str(key)), ops=[ast.In() | ast.NotIn()]):
             return frozenset({key}) if is_dict else None
         case ast.Attribute(attr="get") if is_dict:
@@ -327,7 +330,7 @@ def _read(
     return None
 
 
-def _unless_set(key: str, context: ast.expr_context, outer: ast.AST | None) -> frozenset[str]:
+def _read_key(key: str, context: ast.expr_context, outer: ast.AST | None) -> frozenset[str]:
     """A key that is read, not only set as in `state["x"] = 1`."""
     is_set = isinstance(context, ast.Store) and not isinstance(outer, ast.AugAssign)
     return frozenset() if is_set else frozenset({key})
@@ -359,7 +362,7 @@ class ReturnSummary:
         """The summary of one or the other."""
         return ReturnSummary(
             keys=union(self.keys, other.keys),
-            sure=_both(self.sure, other.sure),
+            sure=_intersection(self.sure, other.sure),
             targets=union(self.targets, other.targets),
             sends=union(self.sends, other.sends),
             most=max(self.most, other.most),
@@ -395,7 +398,9 @@ def union_of(sets: Iterable[frozenset[Any] | None]) -> frozenset[Any] | None:
     return functools.reduce(union, sets, nothing)
 
 
-def _both(some: frozenset[str] | None, others: frozenset[str] | None) -> frozenset[str] | None:
+def _intersection(
+    some: frozenset[str] | None, others: frozenset[str] | None
+) -> frozenset[str] | None:
     if some is None or others is None:
         return others if some is None else some
     return some & others
@@ -417,7 +422,7 @@ ANY_NAMES = ReturnSummary(targets=None, most=2)
 _SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
 
 
-def in_scope(source: FunctionSource) -> Iterator[ast.AST]:
+def scope_nodes(source: FunctionSource) -> Iterator[ast.AST]:
     """The syntax nodes of a function, without its inner functions and classes."""
     todo = source.body
     for node in todo:
@@ -426,7 +431,7 @@ def in_scope(source: FunctionSource) -> Iterator[ast.AST]:
             todo.extend(ast.iter_child_nodes(node))
 
 
-def assigned(source: FunctionSource, name: str) -> list[ast.expr] | None:
+def assigned_values(source: FunctionSource, name: str) -> list[ast.expr] | None:
     """The expressions that are assigned to a variable.
 
     Args:
@@ -437,7 +442,7 @@ def assigned(source: FunctionSource, name: str) -> list[ast.expr] | None:
         All of them; `None` if the variable is not local, or is bound in another way.
     """
     values: list[ast.expr] = []
-    for node in in_scope(source):
+    for node in scope_nodes(source):
         match node:
             case (
                 ast.Assign(targets=[ast.Name(id=place)], value=value)
@@ -449,7 +454,7 @@ def assigned(source: FunctionSource, name: str) -> list[ast.expr] | None:
     return values if values and bound == len(values) else None
 
 
-def added(source: FunctionSource, name: str) -> frozenset[str] | None:
+def keys_added_later(source: FunctionSource, name: str) -> frozenset[str] | None:
     """Keys that are set on a variable's dict later.
 
     Args:
@@ -461,13 +466,13 @@ def added(source: FunctionSource, name: str) -> frozenset[str] | None:
     """
     parents = source.parents()
     return union_of(
-        _added_by(source, use, parents)
+        _keys_added_by(source, use, parents)
         for use in parents
         if isinstance(use, ast.Name) and use.id == name and isinstance(use.ctx, ast.Load)
     )
 
 
-def _added_by(
+def _keys_added_by(
     source: FunctionSource, use: ast.AST, parents: dict[ast.AST, ast.AST]
 ) -> frozenset[str] | None:
     outer = parents.get(use)
@@ -501,7 +506,7 @@ def node_returns(source: FunctionSource) -> ReturnSummary:
     reader = _ReturnAnalysis(source)
     # An `Overwrite` of a function that cannot see the class is an error when it runs.
     is_dict = "__overwrite__" in source.function.__code__.co_consts
-    overwrites = is_dict or can_name(source.function, Overwrite)
+    overwrites = is_dict or may_reference(source.function, Overwrite)
     return replace(reader.summary(reader.update), overwrites=overwrites)
 
 
@@ -510,7 +515,7 @@ def leaves_graph(source: FunctionSource) -> bool:
     return any(isinstance(node, ast.Attribute) and node.attr == "PARENT" for node in source.walk())
 
 
-def can_name(function: FunctionType, kind: type) -> bool:
+def may_reference(function: FunctionType, kind: type) -> bool:
     """Whether a function's code names a class, or its module has it under another name."""
     code = function.__code__
     seen = (*code.co_names, *code.co_freevars, *code.co_consts)
@@ -552,7 +557,7 @@ class _ReturnAnalysis:
         """The summary of all returns."""
         if isinstance(self.source.tree, ast.Lambda):
             return read(self.source.tree.body)
-        own = list(in_scope(self.source))
+        own = list(scope_nodes(self.source))
         if any(isinstance(node, ast.Yield | ast.YieldFrom) for node in own):
             return ANYTHING
         values = [node.value for node in own if isinstance(node, ast.Return)]
@@ -579,7 +584,7 @@ class _ReturnAnalysis:
 
     def _variable(self, name: str, read: _Read) -> ReturnSummary:
         """The summary of a local variable's values."""
-        values = assigned(self.source, name)
+        values = assigned_values(self.source, name)
         if values is None or name in self.following:
             return ANYTHING
         self.following.add(name)
@@ -588,7 +593,7 @@ class _ReturnAnalysis:
         return summary
 
     def _updated_variable(self, value: ast.Name) -> ReturnSummary:
-        keys = added(self.source, value.id)
+        keys = keys_added_later(self.source, value.id)
         if keys is None:
             return ANYTHING
         summary = self._variable(value.id, self.update)
@@ -648,7 +653,10 @@ class _ReturnAnalysis:
         constant = self.source.resolve(value)
         if isinstance(constant, str):
             return one_target(constant)
-        if isinstance(value, ast.Attribute) or added(self.source, value.id) != frozenset():
+        if (
+            isinstance(value, ast.Attribute)
+            or keys_added_later(self.source, value.id) != frozenset()
+        ):
             return ANYTHING
         return self._variable(value.id, self.route)
 
@@ -711,7 +719,7 @@ def returns_of_router(runnable: Any) -> ReturnSummary:
     return either(one.summary(one.route) for one in readers) if sources else ANYTHING
 
 
-def names_one(runnable: Any) -> bool:
+def returns_one_literal(runnable: Any) -> bool:
     """Whether the return annotation of each function of a router is a Literal, not a list."""
     functions = functions_of(runnable)
     return bool(functions) and all(get_origin(_return_hint(one)) is Literal for one in functions)

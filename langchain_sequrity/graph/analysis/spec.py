@@ -15,7 +15,7 @@ from langgraph.graph.state import CompiledStateGraph
 
 from langchain_sequrity.errors import GraphNotSupported
 from langchain_sequrity.graph import _compat
-from langchain_sequrity.graph.program import OWN_PREFIX, is_own
+from langchain_sequrity.graph.program import OWN_PREFIX, is_executor_name
 from langchain_sequrity.labels import ALL, RESERVED_PREFIX
 
 ROOT = "__root__"
@@ -164,7 +164,7 @@ def _check_names(builder: StateGraph[Any, Any, Any, Any]) -> None:
             )
             raise GraphNotSupported(msg, node=name)
     for field in (*builder.channels, *builder.managed):
-        if is_own(field):
+        if is_executor_name(field):
             msg = (
                 f"The name of field {field!r} starts with `{OWN_PREFIX}`, which is reserved for "
                 "the executor. Rename the field."

@@ -79,10 +79,10 @@ def joins_additions(channel: BaseChannel[Any, Any, Any]) -> bool:
     """
     if isinstance(channel, BinaryOperatorAggregate):
         return channel.operator is add_messages
-    return isinstance(channel, DeltaChannel) and gathers_messages(channel)
+    return isinstance(channel, DeltaChannel) and has_message_reducer(channel)
 
 
-def gathers_messages(channel: BaseChannel[Any, Any, Any]) -> bool:
+def has_message_reducer(channel: BaseChannel[Any, Any, Any]) -> bool:
     """Whether a channel's reducer is made for messages, whatever its annotation is."""
     if isinstance(channel, DeltaChannel):
         return _compat.gathers_messages(channel)
@@ -97,7 +97,7 @@ def _calls_add_messages(reducer: Any) -> bool:
     """Whether a reducer is a function that uses `add_messages` directly."""
     if not inspect.isfunction(reducer):
         return False
-    held = [_compat.held_in(cell) for cell in reducer.__closure__ or ()]
+    held = [_compat.cell_value(cell) for cell in reducer.__closure__ or ()]
     named = [reducer.__globals__.get(name) for name in reducer.__code__.co_names]
     return any(map(_adds_messages, [*held, *named]))
 
@@ -134,7 +134,7 @@ Batch = Sequence[Any]
 """The updates of one step."""
 
 
-def fold(
+def apply_steps(
     channel: BaseChannel[Any, Any, Any], batches: Sequence[Batch], so_far: Callable[[int], str]
 ) -> None:
     """Apply the steps in a log to a channel.
@@ -145,7 +145,7 @@ def fold(
         so_far: Gives a text of all that precedes a step. It differs for each place in each log.
     """
     gives_ids = isinstance(channel, BinaryOperatorAggregate) and id_giver(channel) is not None
-    for number, batch in _joined(channel, batches):
+    for number, batch in _merged_steps(channel, batches):
         if gives_ids and batch:
             _give_ids(channel, so_far, number)
         is_changed = bool(batch) and channel.update(batch)
@@ -153,7 +153,7 @@ def fold(
             channel.update(())
 
 
-def _joined(
+def _merged_steps(
     channel: BaseChannel[Any, Any, Any], batches: Sequence[Batch]
 ) -> Iterator[tuple[int, Batch]]:
     """The steps with their numbers; consecutive steps that only add messages become one."""
@@ -240,7 +240,7 @@ def field_plan(channel: AnyChannel) -> FieldPlan:
     return FieldPlan("log", resets=not keeps)
 
 
-def channel_with(channel: AnyChannel, held: Any) -> AnyChannel:
+def copy_with_content(channel: AnyChannel, held: Any) -> AnyChannel:
     """A copy of a channel with exactly this content."""
     if held is MISSING or not isinstance(channel, _UNSAVED):
         return channel.from_checkpoint(held)
@@ -268,7 +268,7 @@ class FieldCodec:
         self._give_ids = id_giver(channel)
         self._sums = _SUMS.get(type(self.plan.zero), ())
         kinds = allowed_types([*annotations, getattr(channel, "typ", None)])
-        self.kinds = kinds.join(AllowedTypes(messages=gathers_messages(channel)))
+        self.kinds = kinds.join(AllowedTypes(messages=has_message_reducer(channel)))
         self._where = f"Field `{name}`"
 
     def write(self, channel: AnyChannel) -> Json:
@@ -315,14 +315,14 @@ class FieldCodec:
             Exception: Any exception of the field's reducer.
         """
         if is_lost:
-            return channel_with(self._empty, MISSING)
+            return copy_with_content(self._empty, MISSING)
         if self.plan.kind != "log":
-            return channel_with(self._empty, self.read(value))
+            return copy_with_content(self._empty, self.read(value))
         held, batches = self._read_log(value)
         # A fold may change what it holds, and must not change the empty channel.
-        channel = channel_with(self._empty, held)
+        channel = copy_with_content(self._empty, held)
         head = len(value) - len(batches)
-        fold(channel, batches, lambda number: json.dumps(value[: head + number]))
+        apply_steps(channel, batches, lambda number: json.dumps(value[: head + number]))
         return channel
 
     def update(self, values: Sequence[Any], where: str) -> tuple[str, Json]:

@@ -71,7 +71,7 @@ class Encoding(NamedTuple):
     is_unordered: bool = False
 
 
-def _same(value: Any) -> Any:
+def _unchanged(value: Any) -> Any:
     return value
 
 
@@ -111,7 +111,7 @@ def _read_absent(text: str) -> str:
 
 
 _ENCODINGS: dict[type | None, Encoding] = {
-    None: Encoding("str", str, _same, _read_absent),
+    None: Encoding("str", str, _unchanged, _read_absent),
     int: Encoding("int", str, hex, lambda text: int(text, 16)),
     dict: Encoding("dict", list, _pairs, dict),
     tuple: Encoding("tuple", list, list, tuple),
@@ -192,7 +192,7 @@ def allowed_types(annotations: Iterable[Any]) -> AllowedTypes:
                 continue
             if object_kind(one) is not None:
                 classes.add(one)
-        todo.extend(_inside(one))
+        todo.extend(_inner_annotations(one))
     return AllowedTypes(messages, frozenset(classes))
 
 
@@ -290,7 +290,7 @@ def _with_subclasses(classes: Iterable[type]) -> Iterator[type]:
         yield from _with_subclasses(type.__subclasses__(cls))
 
 
-def _inside(annotation: Any) -> Iterator[Any]:
+def _inner_annotations(annotation: Any) -> Iterator[Any]:
     """The annotations within one: arguments, fields, the value of an alias."""
     if isinstance(annotation, TypeVar):
         yield from annotation.__constraints__
@@ -325,10 +325,10 @@ def _fields(cls: Any) -> Iterable[Any]:
 
 _SERDE = JsonPlusSerializer()  # as the checkpointer's: equal bytes mean equal objects
 
-_here: ContextVar["Objects | None"] = ContextVar("objects of the run", default=None)
+_here: ContextVar["ObjectHandles | None"] = ContextVar("objects of the run", default=None)
 
 
-class Objects:
+class ObjectHandles:
     """The objects of a run, by handle.
 
     Attributes:
@@ -345,7 +345,7 @@ class Objects:
         self.fresh: dict[str, Any] = {}
 
     @contextmanager
-    def in_use(self) -> Iterator["Objects"]:
+    def in_use(self) -> Iterator["ObjectHandles"]:
         """Make these the current objects. `fresh` has those that must be stored."""
         own = copy.copy(self)
         own.fresh = {}
@@ -387,7 +387,7 @@ class Objects:
         return False
 
 
-def current_objects() -> Objects | None:
+def current_objects() -> ObjectHandles | None:
     """The objects of the current run; `None` outside a run."""
     return _here.get()
 
@@ -526,8 +526,8 @@ def _check_utf8(value: str) -> None:
 
 _SCALARS: dict[type, Callable[[Any], Json]] = {
     str: _encode_text,
-    type(None): _same,
-    bool: _same,
+    type(None): _unchanged,
+    bool: _unchanged,
     int: _encode_int,
     float: _encode_float,
 }

@@ -17,8 +17,8 @@ from langchain_sequrity.graph.codegen.program_text import (
     write_superstep,
 )
 from langchain_sequrity.graph.codegen.tools import (
-    ProgramGraph,
     ProgramTask,
+    TaskGraph,
     Toolbox,
 )
 from langchain_sequrity.graph.limits import PROGRAM_CHARACTERS
@@ -64,10 +64,10 @@ def compile_graph(
     options = nodes or {}
     _check_options(spec, options)
     toolbox = Toolbox(spec, options)
-    local = LocalVariables.take(toolbox.names)
+    local = LocalVariables.allocate(toolbox.names)
     graph = _program_graph(spec, toolbox, local)
     graph, beside, anywhere = (
-        _completed(one, toolbox, local, why_not_split)
+        _with_packets(one, toolbox, local, why_not_split)
         for one in (
             graph,
             replace(graph, is_wide=True),
@@ -116,12 +116,12 @@ def compile_graph(
         packets=local.packets,
         result_of=local.result_of if anywhere.split else None,
         early=frozenset(early),
-        waiting=_waiting(beside, early),
+        waiting=_waiting_nodes(beside, early),
         parses=any(one.internal_tool == PARSE_WITH_AI for one in options.values()),
     )
 
 
-def _waiting(graph: ProgramGraph, early: Collection[str]) -> frozenset[str]:
+def _waiting_nodes(graph: TaskGraph, early: Collection[str]) -> frozenset[str]:
     """Nodes that wait for others of their step, or whose routers wait."""
     split = graph.split
     return frozenset(
@@ -135,16 +135,16 @@ def _waiting(graph: ProgramGraph, early: Collection[str]) -> frozenset[str]:
     )
 
 
-def _tools(graph: ProgramGraph, local: LocalVariables) -> dict[str, ToolSpec]:
+def _tools(graph: TaskGraph, local: LocalVariables) -> dict[str, ToolSpec]:
     tools = {tool.name: tool for tool in graph.tools}
     if graph.split:
         tools[local.result_of] = _result_of(local.result_of)
     return tools
 
 
-def _completed(
-    graph: ProgramGraph, toolbox: Toolbox, local: LocalVariables, why_not: WhyNotSplit
-) -> ProgramGraph:
+def _with_packets(
+    graph: TaskGraph, toolbox: Toolbox, local: LocalVariables, why_not: WhyNotSplit
+) -> TaskGraph:
     """The graph, with tools that take the possible packets, and run side by side if they may."""
     tasks, is_parallel = dict(graph.tasks), graph.is_parallel
     for node in graph.in_order(graph.receivers):
@@ -175,13 +175,13 @@ def _result_of(name: str) -> ToolSpec:
     )
 
 
-def _program_graph(spec: GraphSpec, toolbox: Toolbox, local: LocalVariables) -> ProgramGraph:
-    return ProgramGraph(
+def _program_graph(spec: GraphSpec, toolbox: Toolbox, local: LocalVariables) -> TaskGraph:
+    return TaskGraph(
         spec=spec,
         start=_task(spec, toolbox, START),
         tasks={node: _task(spec, toolbox, node) for node in toolbox.nodes},
         tokens=MappingProxyType({node: f"{one.name}:" for node, one in toolbox.nodes.items()}),
-        fields=_fields(spec, toolbox, local),
+        fields=_field_variables(spec, toolbox, local),
     )
 
 
@@ -202,10 +202,10 @@ def _task(spec: GraphSpec, toolbox: Toolbox, node: str) -> ProgramTask:
     )
 
 
-def _fields(spec: GraphSpec, toolbox: Toolbox, local: LocalVariables) -> FieldVariables:
-    take, keys = toolbox.names.take, toolbox.keys
-    variables = {field: take(f"in_{keys[field]}") for field in spec.channels}
-    state = {field: take(f"s_{keys[field]}") for field in spec.channels}
+def _field_variables(spec: GraphSpec, toolbox: Toolbox, local: LocalVariables) -> FieldVariables:
+    unique_name, keys = toolbox.names.unique_name, toolbox.keys
+    variables = {field: unique_name(f"in_{keys[field]}") for field in spec.channels}
+    state = {field: unique_name(f"s_{keys[field]}") for field in spec.channels}
     return FieldVariables(
         keys=MappingProxyType({field: keys[field] for field in spec.channels}),
         state=MappingProxyType(state),

@@ -30,9 +30,9 @@ from langgraph.graph import END
 
 from langchain_sequrity.graph.codegen.tools import (
     Namespace,
-    ProgramGraph,
     ProgramRouter,
     ProgramTask,
+    TaskGraph,
     for_comment,
 )
 from langchain_sequrity.graph.limits import IF_DEPTH, ROUNDS_PER_LOOP
@@ -104,15 +104,15 @@ class LocalVariables:
     rounds: tuple[str, str, str] = dataclasses.field(kw_only=True)
 
     @classmethod
-    def take(cls, names: Namespace) -> "LocalVariables":
+    def allocate(cls, names: Namespace) -> "LocalVariables":
         """Take them all."""
         own = [one.name for one in dataclasses.fields(cls) if not one.kw_only]
         short = {"result": "u", "answer": "r"}
         start = ("begins", "start_at", "start_packets", "came", "stop_after")
         return cls(
-            *(names.take(short.get(name, name)) for name in own),
-            entry=EntryVariables(*map(names.take, start)),
-            rounds=(names.take("i"), names.take("j"), names.take("k")),
+            *(names.unique_name(short.get(name, name)) for name in own),
+            entry=EntryVariables(*map(names.unique_name, start)),
+            rounds=(names.unique_name("i"), names.unique_name("j"), names.unique_name("k")),
         )
 
 
@@ -134,7 +134,7 @@ class _ProgramWriter:
         local: Variables beside those of fields and nodes.
     """
 
-    def __init__(self, graph: ProgramGraph, local: LocalVariables) -> None:
+    def __init__(self, graph: TaskGraph, local: LocalVariables) -> None:
         self.graph, self.local = graph, local
         self.fields, self.tasks = graph.fields, graph.tasks
         self.text = CodeWriter()
@@ -164,7 +164,7 @@ class _ProgramWriter:
             value = f'{result}["{key}"]'
             self.text.add(f"{self.local.answer} = {call(task.tool.name, [(key, value)])}")
 
-    def pulled(self, tool: ToolSpec) -> list[tuple[str, str]]:
+    def state_arguments(self, tool: ToolSpec) -> list[tuple[str, str]]:
         """The arguments of a node that an edge started: the state before this step."""
         return [
             (one.name, self.fields.state[str(one.field)])
@@ -172,13 +172,13 @@ class _ProgramWriter:
             if one.kind != "send"
         ]
 
-    def sent(self, tool: ToolSpec, packet: str) -> list[tuple[str, str]]:
+    def packet_arguments(self, tool: ToolSpec, packet: str) -> list[tuple[str, str]]:
         """The arguments of a node that a packet started."""
         carried = [
             (one.name, f'{packet}["input"]') for one in tool.parameters if one.kind == "send"
         ]
         if tool.sees_state:
-            return self.pulled(tool) + carried
+            return self.state_arguments(tool) + carried
         fields = [
             (one.name, f'{packet}["fields"].get("{one.name}", "{ABSENT}")')
             for one in tool.parameters
@@ -199,7 +199,7 @@ class _NotStructuredError(Exception):
     """A node would have to be written twice, or with too much indentation."""
 
 
-def write_structured(graph: ProgramGraph, local: LocalVariables) -> str | None:
+def write_structured(graph: TaskGraph, local: LocalVariables) -> str | None:
     """Write the program of a simple graph.
 
     Args:
@@ -219,7 +219,7 @@ def write_structured(graph: ProgramGraph, local: LocalVariables) -> str | None:
     return str(writer.text)
 
 
-def _regions(graph: ProgramGraph) -> tuple[_Region, ...] | None:
+def _regions(graph: TaskGraph) -> tuple[_Region, ...] | None:
     has_handler = any(task.has_handler for task in graph.tasks.values())
     is_more = graph.is_parallel or graph.has_undeclared_targets or bool(graph.receivers)
     if is_more or has_handler or graph.longest_run() is None:
@@ -233,13 +233,13 @@ def _regions(graph: ProgramGraph) -> tuple[_Region, ...] | None:
 class _RegionFinder:
     """Finds the nested regions of a graph without cycles."""
 
-    def __init__(self, graph: ProgramGraph) -> None:
+    def __init__(self, graph: TaskGraph) -> None:
         self.graph = graph
         self.ways = {
             task.node: [*graph.successors()[task.node], *([END] if task.may_end else [])]
-            for task in graph.everyone
+            for task in graph.start_and_tasks
         }
-        self.meeting = _meeting_places(self.ways)
+        self.meeting = _post_dominators(self.ways)
         self.seen: set[str] = set()
 
     def region(self, task: ProgramTask, stop: str, depth: int) -> Iterator[_Region]:
@@ -250,16 +250,16 @@ class _RegionFinder:
             self.seen.add(task.node)
             meeting = self.meeting[task.node]
             inner = [way for way in self.ways[task.node] if way not in (meeting, END)]
-            yield _Region(task, tuple((way, self._way(way, meeting, depth)) for way in inner))
+            yield _Region(task, tuple((way, self._branch(way, meeting, depth)) for way in inner))
             if meeting in (stop, END):
                 return
             task = self.graph.tasks[meeting]
 
-    def _way(self, way: str, meeting: str, depth: int) -> tuple[_Region, ...]:
+    def _branch(self, way: str, meeting: str, depth: int) -> tuple[_Region, ...]:
         return tuple(self.region(self.graph.tasks[way], meeting, depth + 1))
 
 
-def _meeting_places(ways: Mapping[str, list[str]]) -> dict[str, str]:
+def _post_dominators(ways: Mapping[str, list[str]]) -> dict[str, str]:
     """Node → its post-dominator: the first node on all paths from it."""
     meeting, depth = {END: END}, {END: 0}
     for node in TopologicalSorter(ways).static_order():  # successors come first
@@ -287,20 +287,22 @@ class _StructuredWriter(_ProgramWriter):
         if tool is None:
             return
         text.add(f"# Node {for_comment(task.node)}.")
-        self.call_node(task, self.pulled(tool))
+        self.call_node(task, self.state_arguments(tool))
         for field, state in fields.state.items():
             if field in tool.writes or fields.plans[field].resets:
-                text.add(f"{state} = {fields.fresh(field, tool)}")
+                text.add(f"{state} = {fields.with_own_writes(field, tool)}")
 
     def _ways(self, piece: _Region) -> None:
         task, text, local = piece.task, self.text, self.local
-        if not task.decides:
+        if not task.is_routed:
             return
-        if task.looks_up:
+        if task.has_lookup_router:
             text.add(f"{local.value} = {self.fields.state[task.routers[0].looked_up]}")
         for router in task.routers:
             if router.tool is not None:
-                text.add(f"{local.answer} = {call(router.tool.name, self.pulled(router.tool))}")
+                text.add(
+                    f"{local.answer} = {call(router.tool.name, self.state_arguments(router.tool))}"
+                )
         keyword = "if"
         for node, pieces in piece.ways:
             with text.block(f"{keyword} {self._test(task, node)}:"):
@@ -308,7 +310,7 @@ class _StructuredWriter(_ProgramWriter):
             keyword = "elif"
 
     def _test(self, task: ProgramTask, node: str) -> str:
-        if task.looks_up:
+        if task.has_lookup_router:
             values = task.routers[0].values[node]
             return any_of(f"{self.local.value} == {one}" for one in values)
         token = self.graph.tokens[node]
@@ -322,7 +324,7 @@ Flags = dict[tuple[tuple[tuple[str, ...], str], str], str]
 
 
 def write_superstep(
-    graph: ProgramGraph, local: LocalVariables, names: Namespace
+    graph: TaskGraph, local: LocalVariables, names: Namespace
 ) -> tuple[str, Flags, dict[str, str]]:
     """Write the program.
 
@@ -339,37 +341,39 @@ def write_superstep(
 
 
 class _SuperstepWriter(_ProgramWriter):
-    def __init__(self, graph: ProgramGraph, local: LocalVariables, names: Namespace) -> None:
+    def __init__(self, graph: TaskGraph, local: LocalVariables, names: Namespace) -> None:
         super().__init__(graph, local)
         stems = {node: graph.tokens[node][:-1] for node in self.tasks}
         keys = self.fields.keys
-        self.go = {node: names.take(f"go_{stem}") for node, stem in stems.items()}
-        self.run = {node: names.take(f"run_{stem}") for node, stem in stems.items()}
+        self.go = {node: names.unique_name(f"go_{stem}") for node, stem in stems.items()}
+        self.run = {node: names.unique_name(f"run_{stem}") for node, stem in stems.items()}
         self.came = {
-            (join, source): names.take(f"{stems[source]}_came_for_{stems[join[1]]}")
+            (join, source): names.unique_name(f"{stems[source]}_came_for_{stems[join[1]]}")
             for join in graph.joins
             for source in join[0]
         }
         self.ready = {
-            node: names.take(f"{stems[node]}_is_ready")
+            node: names.unique_name(f"{stems[node]}_is_ready")
             for node, task in self.tasks.items()
             if task.is_deferred
         }
-        self.full = {join: names.take(f"all_came_for_{stems[join[1]]}") for join in graph.joins}
+        self.full = {
+            join: names.unique_name(f"all_came_for_{stems[join[1]]}") for join in graph.joins
+        }
         self.has_gotos = graph.has_undeclared_targets
         self.receivers = graph.receivers
         self.new = {
-            field: names.take(f"n_{keys[field]}")
+            field: names.unique_name(f"n_{keys[field]}")
             for field in graph.spec.channels
             if field in graph.written or self.fields.plans[field].resets
         }
         self.split = graph.split
         self.handle = {
-            node: names.take(f"handle_{stems[node]}") for node in graph.in_order(self.split)
+            node: names.unique_name(f"handle_{stems[node]}") for node in graph.in_order(self.split)
         }
         several = graph.written_by_several()
         self.over = {
-            field: names.take(f"over_{keys[field]}")
+            field: names.unique_name(f"over_{keys[field]}")
             for field in self.fields.state
             if field in self.fields.overwritable & several
         }
@@ -498,7 +502,7 @@ class _SuperstepWriter(_ProgramWriter):
                 tool = self.tasks[node].tool
                 if tool is not None:
                     with text.block(f"if {self.run[node]}:"):
-                        text.add(f"{handle} = {call(tool.name, self.pulled(tool))}")
+                        text.add(f"{handle} = {call(tool.name, self.state_arguments(tool))}")
             if self.receivers:
                 with text.block(f"for {local.packet} in {local.sent}:"):
                     self._call_packet()
@@ -507,7 +511,7 @@ class _SuperstepWriter(_ProgramWriter):
         text, local = self.text, self.local
         for task in self._packet_cases(self.receivers & self.split):
             if task.tool is not None:
-                arguments = self.sent(task.tool, local.packet)
+                arguments = self.packet_arguments(task.tool, local.packet)
                 text.add(f"{local.answer} = {call(task.tool.name, arguments)}")
                 text.add(f"{local.handles} = {local.handles} + [{local.answer}]")
         if self.receivers & self.split:
@@ -541,7 +545,11 @@ class _SuperstepWriter(_ProgramWriter):
         text, local = self.text, self.local
         took_edges = local.took_edges
         routers = task.routers if packet is None else (*task.routers, *task.fused)
-        arguments = self.pulled(task.tool) if packet is None else self.sent(task.tool, packet)
+        arguments = (
+            self.state_arguments(task.tool)
+            if packet is None
+            else self.packet_arguments(task.tool, packet)
+        )
         if task.node in self.split:
             of_packet = f"{local.handles}[{local.number}]"
             handle = self.handle[task.node] if packet is None else of_packet
@@ -571,7 +579,7 @@ class _SuperstepWriter(_ProgramWriter):
             if fields.is_log(field):
                 text.add(f'{new} = {new} + {fields.result}["{key}"]')
                 continue
-            line = f"{new} = {fields.written(field, tool, new)}"
+            line = f"{new} = {fields.after_result(field, tool, new)}"
             if field in self.over:
                 self._overwrites(field, tool, line)
                 continue
@@ -613,7 +621,7 @@ class _SuperstepWriter(_ProgramWriter):
                 continue
             # The state before this step with the node's own writes
             arguments = [
-                (one.name, self.fields.fresh(str(one.field), task.tool))
+                (one.name, self.fields.with_own_writes(str(one.field), task.tool))
                 for one in router.tool.parameters
             ]
             self.text.add(f"{self.local.answer} = {call(router.tool.name, arguments)}")
@@ -621,7 +629,7 @@ class _SuperstepWriter(_ProgramWriter):
 
     def _field_router(self, task: ProgramTask, router: ProgramRouter) -> None:
         text, value = self.text, self.local.value
-        text.add(f"{value} = {self.fields.fresh(router.looked_up, task.tool)}")
+        text.add(f"{value} = {self.fields.with_own_writes(router.looked_up, task.tool)}")
         for target, ones in router.values.items():
             if target in self.go:
                 flag = self.go[target]

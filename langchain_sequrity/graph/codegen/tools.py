@@ -102,7 +102,7 @@ class Namespace:
         """Start with the taken names."""
         self._taken = set(taken)
 
-    def take(self, wish: str, *, otherwise: str = "x") -> str:
+    def unique_name(self, wish: str, *, otherwise: str = "x") -> str:
         """A free name like the wanted one.
 
         Args:
@@ -170,8 +170,8 @@ class Toolbox:
         """Make all tools."""
         self.spec, self.options = spec, options
         parameters = Namespace(KEYWORDS)
-        self.keys = _take_all(parameters, list(spec.channels), otherwise="field")
-        self._send_input = parameters.take("send_input")
+        self.keys = _unique_names(parameters, list(spec.channels), otherwise="field")
+        self._send_input = parameters.unique_name("send_input")
         said = annotations_of_fields(spec)
         models = [fields for schema, fields in spec.schemas.items() if is_model(schema)]
         made = {field for fields in models for field in fields}
@@ -182,7 +182,7 @@ class Toolbox:
         self.names = Namespace(TAKEN)
         self._tool_names = self._claimed()
         unnamed = sorted(node for node in spec.nodes if node not in self._tool_names)
-        self._tool_names |= _take_all(self.names, unnamed, otherwise="node")
+        self._tool_names |= _unique_names(self.names, unnamed, otherwise="node")
         self.routers: dict[str, list[ProgramRouter]] = {}
         for branch in spec.branches:
             self.routers.setdefault(branch.source, []).append(self._router(branch))
@@ -213,7 +213,7 @@ class Toolbox:
             name = option.tool_name
             if name is None:
                 continue
-            if self.names.take(name) != name:
+            if self.names.unique_name(name) != name:
                 msg = (
                     f"`NodeOptions(tool_name={name!r})` of node {node!r} is not a free name. A "
                     "tool's name is a unique identifier of at most 64 ASCII characters, and not a "
@@ -226,10 +226,10 @@ class Toolbox:
     def _router(self, branch: Branch) -> ProgramRouter:
         field_router = field_router_of(branch)
         if field_router is not None:
-            return _looked_up(self.spec, branch, field_router)
+            return _lookup_router(self.spec, branch, field_router)
         access = router_access(self.spec, branch)
         after = self._tool_names.get(branch.source, "start")
-        name = self.names.take(f"{branch.name}__from__{after}", otherwise="router")
+        name = self.names.unique_name(f"{branch.name}__from__{after}", otherwise="router")
         return ProgramRouter(self._tool(name, "router", branch.source, branch.name, access))
 
     def _node(self, node: str) -> ToolSpec:
@@ -287,14 +287,14 @@ class Toolbox:
         )
 
 
-def _take_all(names: Namespace, wishes: list[str], *, otherwise: str) -> dict[str, str]:
+def _unique_names(names: Namespace, wishes: list[str], *, otherwise: str) -> dict[str, str]:
     """A name for each wanted name. Names that need no change are taken first."""
     first = sorted(wishes, key=lambda wish: not is_plain(wish))
-    given = {wish: names.take(wish, otherwise=otherwise) for wish in first}
+    given = {wish: names.unique_name(wish, otherwise=otherwise) for wish in first}
     return {wish: given[wish] for wish in wishes}
 
 
-def _looked_up(spec: GraphSpec, branch: Branch, router: FieldRouter) -> ProgramRouter:
+def _lookup_router(spec: GraphSpec, branch: Branch, router: FieldRouter) -> ProgramRouter:
     """A router whose field the program looks up, without a call."""
     _check_field_router(spec, branch, router)
     values: dict[str, tuple[str, ...]] = {}
@@ -441,18 +441,18 @@ class ProgramTask:
         return () if self.tool is None else self.tool.writes
 
     @property
-    def answerers(self) -> tuple[ToolSpec, ...]:
+    def routing_tools(self) -> tuple[ToolSpec, ...]:
         """The tools whose results may route; the node's own is first."""
         own = () if self.tool is None else (self.tool,)
         return own + tuple(router.tool for router in self.routers if router.tool is not None)
 
     @property
-    def decides(self) -> bool:
+    def is_routed(self) -> bool:
         """Whether more than its edges decides its successors."""
-        return bool(self.routers) or any(one.targets != frozenset() for one in self.answerers)
+        return bool(self.routers) or any(one.targets != frozenset() for one in self.routing_tools)
 
     @property
-    def looks_up(self) -> bool:
+    def has_lookup_router(self) -> bool:
         """Whether a field decides its successors."""
         return any(router.tool is None for router in self.routers)
 
@@ -461,24 +461,24 @@ class ProgramTask:
         """Whether it may have no successor; for nodes that start at most one task."""
         if self.edges:
             return False
-        if self.looks_up:
+        if self.has_lookup_router:
             return any(END in router.values for router in self.routers)
-        return not self.decides or any(
-            one.may_end for one in self.answerers if one.role == "router" or not self.routers
+        return not self.is_routed or any(
+            one.may_end for one in self.routing_tools if one.role == "router" or not self.routers
         )
 
     @property
     def may_start_several(self) -> bool:
         """Whether more than one task may follow it in one step."""
         nobody: frozenset[str] = frozenset()
-        several = any(one.targets != nobody and not one.single for one in self.answerers)
+        several = any(one.targets != nobody and not one.single for one in self.routing_tools)
         ways = len(self.edges) + len(self.routers)
         ways += self.tool is not None and self.tool.targets != nobody
-        return several or ways > 1 or any(one.sends != nobody for one in self.answerers)
+        return several or ways > 1 or any(one.sends != nobody for one in self.routing_tools)
 
 
 @dataclass(frozen=True, slots=True)
-class ProgramGraph:
+class TaskGraph:
     """A graph with its tools.
 
     Attributes:
@@ -500,7 +500,7 @@ class ProgramGraph:
     takes_packets: bool = False
 
     @property
-    def everyone(self) -> tuple[ProgramTask, ...]:
+    def start_and_tasks(self) -> tuple[ProgramTask, ...]:
         """START and all nodes."""
         return (self.start, *self.tasks.values())
 
@@ -519,20 +519,22 @@ class ProgramGraph:
         found: set[str] = set()
         if self.takes_packets:  # the service's own tools have no parameter for one
             found |= {node for node, task in self.tasks.items() if task.internal is None}
-        for task in self.everyone:
-            for tool in task.answerers:
+        for task in self.start_and_tasks:
+            for tool in task.routing_tools:
                 found |= self.tasks.keys() if tool.sends is None else tool.sends
         return frozenset(found)
 
     @property
     def has_undeclared_targets(self) -> bool:
         """Whether a tool may route to any node."""
-        return any(tool.targets is None for task in self.everyone for tool in task.answerers)
+        return any(
+            tool.targets is None for task in self.start_and_tasks for tool in task.routing_tools
+        )
 
     @property
     def is_parallel(self) -> bool:
         """Whether two tasks may run in one step."""
-        several = any(task.may_start_several for task in self.everyone)
+        several = any(task.may_start_several for task in self.start_and_tasks)
         return self.is_wide or bool(self.joins) or several
 
     @property
@@ -577,18 +579,18 @@ class ProgramGraph:
     def tools(self) -> tuple[ToolSpec, ...]:
         """The tools that the service gets."""
         tools = [
-            task.tool if task.internal is None else self._handover(task.tool)
+            task.tool if task.internal is None else self._handover_tool(task.tool)
             for task in self.tasks.values()
             if task.tool is not None
         ]
         receivers = self.receivers
-        routers = [one.tool for task in self.everyone for one in task.routers]
+        routers = [one.tool for task in self.start_and_tasks for one in task.routers]
         routers += [
             one.tool for node, task in self.tasks.items() if node in receivers for one in task.fused
         ]
         return (*tools, *(one for one in routers if one is not None))
 
-    def _handover(self, tool: ToolSpec) -> ToolSpec:
+    def _handover_tool(self, tool: ToolSpec) -> ToolSpec:
         """The tool that passes on the answer of the service's own tool for the replaced node."""
         field = tool.writes[0]
         answer = Parameter(self.fields.keys[field], field, "field")
@@ -609,9 +611,9 @@ class ProgramGraph:
     def successors(self) -> dict[str, list[str]]:
         """Node (or START) → nodes that may run because it did."""
         found: dict[str, list[str]] = {}
-        for task in self.everyone:
+        for task in self.start_and_tasks:
             ways = set(task.edges)
-            for tool in task.answerers:
+            for tool in task.routing_tools:
                 for some in (tool.targets, tool.sends):
                     ways |= self.tasks.keys() if some is None else some
             ways |= {node for router in task.routers for node in router.values}

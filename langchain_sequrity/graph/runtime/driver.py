@@ -30,7 +30,7 @@ from langchain_sequrity.errors import (
     TurnFailed,
 )
 from langchain_sequrity.graph import _compat
-from langchain_sequrity.graph.approval import in_graph
+from langchain_sequrity.graph.approval import with_graph_facts
 from langchain_sequrity.graph.codec.channels import copy_ids
 from langchain_sequrity.graph.journal import (
     EARLY,
@@ -54,16 +54,16 @@ from langchain_sequrity.graph.runtime.requests import (
     ServiceAnswer,
     StateVariables,
     Work,
-    ask,
     check_whole,
-    driven,
     entries_of,
-    finished,
     has_asked_nothing,
     is_edited,
+    journal_entries_of_step,
     newest_version,
-    noted_in,
     replay,
+    run_to_end,
+    send_request,
+    send_requests,
     writes_from_outside,
 )
 from langchain_sequrity.graph.runtime.run_log import GIVEN, KEPT, OF, RunLog
@@ -89,7 +89,7 @@ class Driver:
         parts: The parts that all runs of the executor share.
         is_timed: Whether steps have a timeout, which is for nodes and not for requests.
         is_async: Whether the run is in an event loop. Otherwise no coroutine of it ever waits
-            (`requests.finished`).
+            (`requests.run_to_end`).
 
     Attributes:
         run_id: The identity of the run, for its events.
@@ -125,9 +125,9 @@ class Driver:
         with self._watch(loop) as watch, self.log.objects.in_use():
             try:
                 self._watching = watch
-                await driven(work, transport, exchange, is_async=self.is_async)
+                await send_requests(work, transport, exchange, is_async=self.is_async)
             except TurnFailed as error:
-                raise in_graph(error, self._parts.program) from None
+                raise with_graph_facts(error, self._parts.program) from None
         self.log.store(loop)
 
     def step(self, loop: _compat.PregelLoop) -> Work | None:
@@ -226,7 +226,7 @@ class Driver:
     ) -> Generator[Any, Any, dict[str, Meta]]:
         """The labels of the fields after the finished steps of a run."""
         check_whole(loop, run)
-        noted = whole_steps(noted_in(loop), run.session)
+        noted = whole_steps(journal_entries_of_step(loop), run.session)
         entries = [*entries_of(loop, run.session), *noted]
         return (yield from self._states.after(run, entries))
 
@@ -267,7 +267,7 @@ class Driver:
         written = (one for task in loop.tasks.values() for one in task.writes)
         for entry in (one for channel, entries in written if channel == JOURNAL for one in entries):
             if entry["in"] == self.log.session:
-                self.log.journal.take(entry)
+                self.log.journal.add_result(entry)
         self.tasks.answer_waiting()  # finished tasks may have earlier results
 
     def failed_to_apply(self, loop: _compat.PregelLoop) -> Sequence[tuple[str, Any]]:
@@ -306,7 +306,9 @@ class Driver:
             yield from self._resume(loop, ProgramRun(**record))
         if self.log.record is None:  # nothing followed START
             if self._given is not None:
-                self.log.keep_labels(self._states.without(self._labels_at_start, self._given))
+                self.log.keep_labels(
+                    self._states.without_replaced(self._labels_at_start, self._given)
+                )
             return
         is_known = not self.log.run.is_over
         if is_known:
@@ -348,12 +350,12 @@ class Driver:
     def task_ended(self, loop: _compat.PregelLoop, task_id: str, channels: Sequence[str]) -> None:
         """Handle the end of a task: an error, a question, or success."""
         slot = self.tasks.find(task_id)
-        if slot is not None and _compat.is_left(channels):
+        if slot is not None and _compat.was_interrupted_or_failed(channels):
             slot.is_left = True
             if self.is_async:
                 loop.submit(self.notify)
             else:
-                finished(self.notify())
+                run_to_end(self.notify())
 
     def writes_as_returned(self, task_id: str, writes: Any) -> Any:
         """The writes of a task as its node returned them.
@@ -363,7 +365,7 @@ class Driver:
         if self.log.is_refused and all(channel == _compat.NO_WRITES for channel, _ in writes):
             return None
         found = self.found.get(task_id)
-        if found is None or _compat.is_left([channel for channel, _ in writes]):
+        if found is None or _compat.was_interrupted_or_failed([channel for channel, _ in writes]):
             return writes
         names = (name for name, _ in found.writes)
         rest = [one for one in writes if one[0] not in self._parts.spec.channels]
@@ -431,27 +433,27 @@ class Driver:
         denials = self._parts.denials
         if not offered.is_approved and offered.objection is None:
             late = await ais_late(config) if self.is_async else is_late(config)
-            objection = denials.objection(offered, config, is_late=late)
+            objection = denials.ask_human(offered, config, is_late=late)
             offered.is_approved, offered.objection = objection is None, objection
             with self._watch(self._loop) as watch:
-                watch.tell(offered)
+                watch.report(offered)
             said = {"approved": offered.digest}
             if objection is not None:
                 said = {"rejected": offered.digest, "objection": objection}
-            self.log.note([said])
+            self.log.write_entries([said])
             self.log.store(self._loop)
         if offered.objection is not None:
-            raise RunStopped(denials.rejected(offered, offered.objection))
+            raise RunStopped(denials.rejection_error(offered, offered.objection))
         return offered.call
 
     def record(self, task_id: str, tool: ToolSpec, entry: JournalEntry) -> None:
         """Record the result of a task, or of one of its routers."""
         if EARLY in entry or HANDLE in entry:
-            self.log.journal.take(entry)
+            self.log.journal.add_result(entry)
         if EARLY in entry:
             return
         slot = self.tasks.get(task_id)
-        slot.take(tool, entry)
+        slot.add_result(tool, entry)
         self.log.objects.load(entry.get(OBJECTS, {}))
         if slot.offered is not None and slot.offered.tool == tool.name:
             slot.offered.result, slot.offered = entry, None
@@ -559,7 +561,7 @@ class Driver:
                 return
             call = self._parts.exchange.next(self.log.run, self.log.journal.rounds)
             try:
-                answer = yield from ask(call)
+                answer = yield from send_request(call)
             except StatusError as error:
                 if not is_session_gone(error, self.log.session):
                     raise
@@ -571,7 +573,7 @@ class Driver:
         if isinstance(answer, PolicyDenied):
             self._deny(answer)
             return
-        self._watching.tell(answer)
+        self._watching.report(answer)
         if isinstance(answer, RunFinished):
             self._ended = answer
         else:
@@ -585,7 +587,7 @@ class Driver:
         is_routing = self.tasks.is_start
         if is_routing:
             channels = self._with_input(loop)
-        labels = self._states.without(labels, self._given or ()) if is_start else labels
+        labels = self._states.without_replaced(labels, self._given or ()) if is_start else labels
         variables = self._states.variables(channels, labels)
         program, exchange = self._parts.program, self._parts.exchange
         entry = self._states.entry(loop, is_routing=is_routing)
@@ -608,7 +610,7 @@ class Driver:
         )
         self._ended = None
         self.log.reset(0 if is_routing else 1)
-        answer = yield from ask(exchange.first(run))
+        answer = yield from send_request(exchange.first(run))
         self.log.start(replace(run, session=answer.session_id), [one.early for one in self.tasks])
         self._handle_answer(answer)
 
@@ -617,7 +619,7 @@ class Driver:
         parts, journal = self._parts, self.log.journal
         for denial in journal.denials:
             if denial.is_approved:
-                parts.denials.check(denial)
+                parts.denials.check_approval(denial)
         run = self._states.in_new_session(self.log.run, journal.approved)
         steps = [one.step for one in journal.rounds for _ in one.answered]
         try:
@@ -626,7 +628,7 @@ class Driver:
             self._deny(denial)
             return
         if isinstance(found.answer, CallsRequested):
-            self._watching.tell(found.answer)
+            self._watching.report(found.answer)
         self.tasks.forget_calls()
         self.log.restart(found.run, found.rounds)
         self.tasks.assign_step()
@@ -636,8 +638,8 @@ class Driver:
     # Denials
 
     def _deny(self, error: PolicyDenied) -> None:
-        self._watching.tell(error)
-        found = self._parts.denials.after(error, self.log.run, self.log.journal)
+        self._watching.report(error)
+        found = self._parts.denials.handle(error, self.log.run, self.log.journal)
         if isinstance(found, DeniedCall):
             slot = self.tasks.task_of(found)
             if slot.is_done:  # no task runs that could ask a human
@@ -666,11 +668,11 @@ class Driver:
             labels = self._states.with_others(entries_of(loop, None), None, {})
             yield from self._begin_from_thread(loop, labels)
         elif KEPT in record:
-            kept = self._states.without(record[KEPT], record.get(GIVEN, ()))
+            kept = self._states.without_replaced(record[KEPT], record.get(GIVEN, ()))
             of = record.get(OF)
             kept = self._states.with_others(entries_of(loop, of), of, kept)
             if not self.tasks.is_start and (is_edited(loop) or GIVEN not in record):
-                kept = self._states.edited(loop, kept)
+                kept = self._states.labels_after_edits(loop, kept)
                 yield from self._begin_from_thread(loop, kept)
             else:
                 self._labels_at_start = kept
@@ -681,7 +683,9 @@ class Driver:
                 yield from self._resume(loop, run)
                 return
             labels = yield from self._labels_after(loop, run)
-            yield from self._begin_from_thread(loop, self._states.edited(loop, labels, run.since))
+            yield from self._begin_from_thread(
+                loop, self._states.labels_after_edits(loop, labels, run.since)
+            )
 
     def _begin_from_thread(self, loop: _compat.PregelLoop, labels: FieldLabels) -> Work:
         """Start a run from the state of the thread, unless START is due first."""
@@ -697,12 +701,12 @@ class Driver:
         self._is_resumed = True
         self._is_within = self.log.load(loop, run)
         self.tasks.read(loop)
-        for entry in (one for slot in self.tasks for one in slot.kept):
+        for entry in (one for slot in self.tasks for one in slot.results):
             if entry.get("in") == self.log.session:  # the others get handles with their calls
-                self.log.journal.take(entry)
+                self.log.journal.add_result(entry)
         offered = [one for one in self.log.journal.denials if one.result is None]
         for denial in offered:
-            self._parts.denials.check(denial)
+            self._parts.denials.check_approval(denial)
         if not self._is_within:
             self.log.step += 1
         # The session of a copied checkpoint may have gone on since the checkpoint.

@@ -67,7 +67,7 @@ def read_checks(history: Iterable[Any]) -> list[ReportedCheck]:
     return [_read(entry, tool) for entry, tool in named if tool is not None]
 
 
-def assigned(
+def checks_by_call(
     tools: Sequence[str], checks: Iterable[ReportedCheck]
 ) -> tuple[list[ReportedCheck | None], list[ReportedCheck]]:
     """Find the check of each call.
@@ -201,9 +201,9 @@ class RequestWatch:
         """Report the error, unless it is reported already."""
         is_reported = isinstance(error, GraphBubbleUp) or isinstance(self._heard, Exception)
         if isinstance(error, Exception) and not is_reported:
-            self.tell(error)
+            self.report(error)
 
-    def tell(self, outcome: Heard) -> None:
+    def report(self, outcome: Heard) -> None:
         """Report a reply, a decision or an error."""
         self._heard, now = outcome, perf_counter()
         seconds, self._started = now - self._started, now
@@ -214,9 +214,9 @@ class RequestWatch:
         events = [{"type": NAME, **event, "session_id": session} for event in self._events(outcome)]
         if not events:
             return
-        _compat.tell(self._loop, NAME, lambda: iter(events))
+        _compat.emit(self._loop, NAME, lambda: iter(events))
         if self._loop.manager is not None:
-            _note(_facts(events[-1]), self._handlers, str(self._loop.manager.run_id))
+            _note(_trace_metadata(events[-1]), self._handlers, str(self._loop.manager.run_id))
         for one in self._listeners:
             has_values = getattr(one, "wants_values", False)
             for event in self._detailed(events, outcome, has_values=has_values):
@@ -276,7 +276,7 @@ class RequestWatch:
         result = outcome.result if isinstance(outcome, RunFinished | TurnFailed) else None
         checks = read_checks(() if result is None else result.policy_check_history)
         told = [one for one in checks if not self._is_result(one.tool)]
-        found, others = assigned([call.tool for call in calls], told)
+        found, others = checks_by_call([call.tool for call in calls], told)
         plain = partial(_plain, has_values=has_values)
         return {
             "calls": [
@@ -291,7 +291,7 @@ def _plain(check: ReportedCheck, *, has_values: bool) -> Event:
     return asdict(check if has_values else replace(check, values={}))
 
 
-def _facts(event: Event) -> Event:
+def _trace_metadata(event: Event) -> Event:
     """Metadata for the executor's run in a tracer."""
     facts = {"session_id": event["session_id"]}
     if event["event"] in {"finished", "denied", "failed"}:

@@ -25,9 +25,9 @@ from langgraph.pregel._loop import AsyncPregelLoop, PregelLoop, SyncPregelLoop
 from typing_extensions import override
 
 from langchain_sequrity.graph import _compat
-from langchain_sequrity.graph.program import JOURNAL, is_own
+from langchain_sequrity.graph.program import JOURNAL, is_executor_name
 from langchain_sequrity.graph.runtime.driver import DRIVER, Driver
-from langchain_sequrity.graph.runtime.requests import finished
+from langchain_sequrity.graph.runtime.requests import run_to_end
 from langchain_sequrity.graph.runtime.run_log import OWN_WRITES
 from langchain_sequrity.graph.runtime.task_calls import RunStopped
 
@@ -100,13 +100,13 @@ class _DrivenLoop(PregelLoop):
     def after_tick(self) -> None:
         self.driver.after_step(self)
         if own := self.driver.log.writes:
-            self.tasks[OWN_WRITES] = _task_of(own)
+            self.tasks[OWN_WRITES] = _writes_as_task(own)
         try:
             super().after_tick()
         except InvalidUpdateError:
             if kept := self.driver.failed_to_apply(self):
                 newer = self.checkpointer_get_next_version
-                apply_writes(self.checkpoint, self.channels, [_task_of(kept)], newer, {})
+                apply_writes(self.checkpoint, self.channels, [_writes_as_task(kept)], newer, {})
             raise
 
     @override
@@ -123,7 +123,7 @@ class _DrivenLoop(PregelLoop):
     @override
     def _emit(self, mode: Any, values: Any, *args: Any, **kwargs: Any) -> None:
         if mode == "checkpoints":
-            super()._emit(mode, lambda: map(shown_checkpoint, values(*args, **kwargs)))
+            super()._emit(mode, lambda: map(without_own_checkpoint_data, values(*args, **kwargs)))
         else:
             super()._emit(mode, values, *args, **kwargs)
 
@@ -140,12 +140,12 @@ class SyncLoop(_DrivenLoop, SyncPregelLoop):
 
     @override
     def match_cached_writes(self) -> Sequence[Any]:
-        finished(self._ask())
-        return self.driver.tasks.adopt(super().match_cached_writes())
+        run_to_end(self._ask())
+        return self.driver.tasks.use_cached(super().match_cached_writes())
 
     @override
     def __exit__(self, *given: object) -> bool | None:
-        return finished(self._leave(given, super().__exit__))
+        return run_to_end(self._leave(given, super().__exit__))
 
 
 class AsyncLoop(_DrivenLoop, AsyncPregelLoop):
@@ -154,7 +154,7 @@ class AsyncLoop(_DrivenLoop, AsyncPregelLoop):
     @override
     async def amatch_cached_writes(self) -> Sequence[Any]:
         await self._ask()
-        return self.driver.tasks.adopt(await super().amatch_cached_writes())
+        return self.driver.tasks.use_cached(await super().amatch_cached_writes())
 
     @override
     async def __aexit__(self, *given: object) -> bool | None:
@@ -165,7 +165,7 @@ stream = with_loop(Pregel.stream, SyncPregelLoop=SyncLoop)
 astream = with_loop(Pregel.astream, AsyncPregelLoop=AsyncLoop)
 
 
-def _task_of(own: Sequence[tuple[str, Any]]) -> Any:
+def _writes_as_task(own: Sequence[tuple[str, Any]]) -> Any:
     """The driver's writes in the form of a task, so LangGraph applies them."""
     return SimpleNamespace(
         id=OWN_WRITES,
@@ -177,13 +177,13 @@ def _task_of(own: Sequence[tuple[str, Any]]) -> Any:
     )
 
 
-def shown_checkpoint(payload: Mapping[str, Any]) -> dict[str, Any]:
+def without_own_checkpoint_data(payload: Mapping[str, Any]) -> dict[str, Any]:
     """A checkpoint in a stream, without the executor's additions."""
     configs = {key: _without_own(payload[key], CONF) for key in ("config", "parent_config")}
-    return {**payload, **configs, "metadata": shown_metadata(payload["metadata"])}
+    return {**payload, **configs, "metadata": without_own_metadata(payload["metadata"])}
 
 
-def shown_metadata(metadata: Any) -> Any:
+def without_own_metadata(metadata: Any) -> Any:
     """A checkpoint's metadata without the executor's channels."""
     return _without_own(metadata, _compat.DELTAS)
 
@@ -192,6 +192,6 @@ def _without_own(data: Any, key: str) -> Any:
     """A config or metadata without the executor's own names in the part under a key."""
     if not data or not data.get(key):
         return data
-    seen = {name: one for name, one in data[key].items() if not is_own(name)}
+    seen = {name: one for name, one in data[key].items() if not is_executor_name(name)}
     rest = {name: one for name, one in data.items() if name != key}
     return {**rest, key: seen} if seen else rest

@@ -38,7 +38,7 @@ from langchain_sequrity.errors import (
 )
 from langchain_sequrity.graph import _compat
 from langchain_sequrity.graph.analysis.spec import GraphSpec
-from langchain_sequrity.graph.approval import Denials
+from langchain_sequrity.graph.approval import DenialHandler
 from langchain_sequrity.graph.dispatch import ClientTools
 from langchain_sequrity.graph.journal import (
     APPROVED,
@@ -51,7 +51,7 @@ from langchain_sequrity.graph.journal import (
     Round,
     digest_of,
     entries_of_session,
-    for_new_session,
+    entry_for_new_session,
     read_journal,
     result_content,
 )
@@ -113,7 +113,7 @@ def reporting_labels(connection: Connection) -> Connection:
     return replace(connection, config=config.model_copy(update={"response_format": shown}))
 
 
-class Exchange:
+class RunExchange:
     """Writes the requests of an executor, and reads the replies.
 
     Args:
@@ -264,7 +264,9 @@ Work = Generator[tuple[ServiceCall, str | None], ServiceAnswer, Any]
 """Yields a request with its session, and receives the answer."""
 
 
-async def driven(work: Work, transport: "Transport", exchange: Exchange, *, is_async: bool) -> None:
+async def send_requests(
+    work: Work, transport: "Transport", exchange: RunExchange, *, is_async: bool
+) -> None:
     """Send the requests of a piece of work.
 
     Args:
@@ -292,7 +294,7 @@ async def driven(work: Work, transport: "Transport", exchange: Exchange, *, is_a
 T = TypeVar("T")
 
 
-def finished(work: Coroutine[Any, Any, T]) -> T:
+def run_to_end(work: Coroutine[Any, Any, T]) -> T:
     """The result of a coroutine that never waits for an event loop.
 
     So a synchronous run and one in an event loop share their code: in a synchronous run, each
@@ -308,7 +310,7 @@ def finished(work: Coroutine[Any, Any, T]) -> T:
     raise RuntimeError(msg)
 
 
-def ask(
+def send_request(
     call: ServiceCall,
 ) -> Generator[tuple[ServiceCall, str | None], ServiceAnswer, ServiceAnswer | PolicyDenied]:
     """Send a request. A denial is returned, not raised."""
@@ -334,7 +336,7 @@ class Replay:
 
 
 def replay(
-    exchange: Exchange, run: ProgramRun, journal: Journal, steps: Sequence[int]
+    exchange: RunExchange, run: ProgramRun, journal: Journal, steps: Sequence[int]
 ) -> Generator[tuple[ServiceCall, str | None], ServiceAnswer, Replay]:
     """Start a run again and answer its calls from the journal.
 
@@ -358,21 +360,23 @@ def replay(
     rest, rounds = journal.answered, list[Round]()
     step = iter(steps)
     number = next(step)
-    answer = yield from ask(exchange.first(run))
+    answer = yield from send_request(exchange.first(run))
     while isinstance(answer, CallsRequested):
         run = replace(run, session=answer.session_id)
         rounds.append(Round(answer.said, answer.calls, step=number))
         for call in answer.calls:
             if rest and not (HANDLE in call.arguments and call.digest != rest[0][0].digest):
                 old, entry = rest.pop(0)
-                rounds[-1].take({**for_new_session(call, old, entry), "in": answer.session_id})
+                rounds[-1].add_result(
+                    {**entry_for_new_session(call, old, entry), "in": answer.session_id}
+                )
                 number = next(step, number)
-            elif (kept := journal.kept(call, answer.session_id)) is not None:
-                rounds[-1].take(kept)
+            elif (kept := journal.early_result(call, answer.session_id)) is not None:
+                rounds[-1].add_result(kept)
         if not rounds[-1].is_answered:
             break
         try:
-            answer = yield from ask(exchange.next(run, rounds))
+            answer = yield from send_request(exchange.next(run, rounds))
         except StatusError as error:
             if not is_session_gone(error, run.session):
                 raise
@@ -420,9 +424,9 @@ class ExecutorParts:
     spec: GraphSpec
     program: GraphProgram
     tools: ClientTools
-    exchange: Exchange
+    exchange: RunExchange
     transport: "Callable[[], Transport]"
-    denials: Denials
+    denials: DenialHandler
     name: str
     keeps_labels: bool = False
 
@@ -500,7 +504,7 @@ class StateVariables:
             return self._unasked
         labels = self.reported(answer.result)
         if journal.refused is not None:  # it quotes arguments
-            labels[parts.denials.field] = _joined(labels.values()).to_wire()
+            labels[parts.denials.field] = _join_all(labels.values()).to_wire()
         self._unasked = self._labels_of_unasked(journal, entries, run, labels)
         return self.with_others(entries, run.session, labels)
 
@@ -524,7 +528,7 @@ class StateVariables:
     def _all_labels(
         self, entries: Iterable[JournalEntry], known: Iterable[Meta]
     ) -> dict[str, Meta]:
-        joined = _joined(known).join(self._sent)
+        joined = _join_all(known).join(self._sent)
         for one in (entry for entry in entries if "result" in entry):
             labels = joined.join(Labels.from_wire(one["labels"]))
             joined = self._parts.denials.labels_after(one["tool"], loads(one["result"]), labels)
@@ -588,22 +592,22 @@ class StateVariables:
         }
         packets = snapshot.get(self._program.packets)
         sent = whole if packets is None else _meta_of(packets, self._program.packets)
-        self._sent = _joined([*labels.values(), sent])
+        self._sent = _join_all([*labels.values(), sent])
         return labels
 
-    def edited(
+    def labels_after_edits(
         self, loop: _compat.PregelLoop, labels: FieldLabels, since: Any = None
     ) -> dict[str, Meta]:
         """The labels after edits from outside. By default a new value has no labels."""
         versions: Mapping[str, Any] = loop.checkpoint["channel_versions"]
-        known = _known(versions, since)
-        self._sent = self._sent.join(_joined(labels.values()))  # packets may hold them
+        known = _newest_known(versions, since)
+        self._sent = self._sent.join(_join_all(labels.values()))  # packets may hold them
         if known is not None and not self._parts.keeps_labels:
             newer = (name for name, version in versions.items() if version > known)
-            labels = self.without(labels, newer)
+            labels = self.without_replaced(labels, newer)
         return {**labels, **self._unasked}
 
-    def without(self, labels: FieldLabels, given: Iterable[str]) -> dict[str, Meta]:
+    def without_replaced(self, labels: FieldLabels, given: Iterable[str]) -> dict[str, Meta]:
         """The labels without those of replaced fields. A field that only adds keeps its labels."""
         plans, replaced = self._program.fields.plans, frozenset(given)
         return {
@@ -639,13 +643,13 @@ class StateVariables:
         names = dict.fromkeys((*pulled, *waiting))
         tokens = [self._program.tokens[name] for name in names]
         came = {
-            flag: _compat.has_come(loop.channels, sources, target, source)
+            flag: _compat.join_source_has_finished(loop.channels, sources, target, source)
             for ((sources, target), source), flag in self._program.flags.items()
         }
         came |= {flag: True for name, flag in self._program.ready.items() if name in pulled}
         if is_routing:
             [start] = [one for one in loop.tasks.values() if one.name == START]
-            tokens += [*self.first_tokens(), *_compat.nodes_named(start, self._program.tokens)]
+            tokens += [*self.first_tokens(), *_compat.started_nodes(start, self._program.tokens)]
         values = {
             entry.begins: is_routing,
             entry.start_at: list(dict.fromkeys(tokens)),
@@ -684,7 +688,7 @@ def is_edited(loop: _compat.PregelLoop, since: Any = None) -> bool:
         loop: LangGraph's loop.
         since: See `ProgramRun`.
     """
-    known, newest = _known(loop.checkpoint["channel_versions"], since), newest_version(loop)
+    known, newest = _newest_known(loop.checkpoint["channel_versions"], since), newest_version(loop)
     if known is None or (newest is not None and newest > known):
         return True
     return since is not None and writes_from_outside(loop) > since[1]
@@ -704,7 +708,7 @@ def newest_version(loop: _compat.PregelLoop) -> Any:
     return max((one for name, one in versions.items() if name != JOURNAL), default=None)
 
 
-def _known(versions: Mapping[str, Any], since: Any) -> Any:
+def _newest_known(versions: Mapping[str, Any], since: Any) -> Any:
     """The newest version that a run knows."""
     of_run = None if since is None else since[0]
     return max((one for one in (versions.get(STEP), of_run) if one is not None), default=None)
@@ -726,7 +730,7 @@ def check_whole(loop: _compat.PregelLoop, run: ProgramRun) -> None:
 
 def has_asked_nothing(loop: _compat.PregelLoop, session: str | None) -> bool:
     """Whether the journal of a session has only its beginning."""
-    entries = [*entries_of(loop, session), *noted_in(loop)]
+    entries = [*entries_of(loop, session), *journal_entries_of_step(loop)]
     own = [one for one in entries if one.get("in") == session]
     return bool(own) and not any(key in one for one in own for key in ("said", "denied", "refused"))
 
@@ -737,14 +741,14 @@ def entries_of(loop: _compat.PregelLoop, session: str | None) -> list[JournalEnt
     return entries_of_session(channel.get(), session) if channel.is_available() else []
 
 
-def noted_in(loop: _compat.PregelLoop) -> list[JournalEntry]:
+def journal_entries_of_step(loop: _compat.PregelLoop) -> list[JournalEntry]:
     """The driver's journal entries of the open step."""
     pending = () if loop.is_replaying else loop.checkpoint_pending_writes
     own = [new for task, channel, new in pending if channel == JOURNAL and task not in loop.tasks]
     return [entry for entries in own for entry in entries]
 
 
-def _joined(labels: Iterable[Meta]) -> Labels:
+def _join_all(labels: Iterable[Meta]) -> Labels:
     return reduce(Labels.join, map(Labels.from_wire, labels), Labels())
 
 

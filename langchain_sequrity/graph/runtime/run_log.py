@@ -7,7 +7,7 @@ from uuid import NAMESPACE_OID, uuid5
 
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.graph import _compat
-from langchain_sequrity.graph.codec.values import Objects, current_objects
+from langchain_sequrity.graph.codec.values import ObjectHandles, current_objects
 from langchain_sequrity.graph.journal import (
     OBJECTS,
     DeniedCall,
@@ -19,7 +19,12 @@ from langchain_sequrity.graph.journal import (
     read_journal,
 )
 from langchain_sequrity.graph.program import JOURNAL, RUN, STEP
-from langchain_sequrity.graph.runtime.requests import LOST, FieldLabels, entries_of, noted_in
+from langchain_sequrity.graph.runtime.requests import (
+    LOST,
+    FieldLabels,
+    entries_of,
+    journal_entries_of_step,
+)
 
 OWN_WRITES = str(uuid5(NAMESPACE_OID, "sequrity"))
 """The task id of the driver's own writes."""
@@ -46,7 +51,7 @@ class RunLog:
         self.journal = Journal()
         self.step = 0
         self.writes: list[tuple[str, Any]] = []
-        self.objects = Objects()
+        self.objects = ObjectHandles()
         self._stored = 0
 
     @property
@@ -79,7 +84,7 @@ class RunLog:
         """Forget the writes of the last step, which LangGraph has applied."""
         self.writes, self._stored = [], 0
 
-    def note(self, entries: Sequence[JournalEntry]) -> None:
+    def write_entries(self, entries: Sequence[JournalEntry]) -> None:
         """Write entries to the journal's channel."""
         noted = [{"step": self.step, **one, "in": self.session} for one in entries]
         self.writes.append((JOURNAL, noted))
@@ -88,26 +93,26 @@ class RunLog:
         """Write that a step is finished."""
         self.writes.append((STEP, len(self.journal.rounds)))
 
-    def take_and_note(self, entry: JournalEntry) -> None:
+    def add_result(self, entry: JournalEntry) -> None:
         """Add a result, and write it down."""
-        self.journal.take(entry)
-        self.note([entry])
+        self.journal.add_result(entry)
+        self.write_entries([entry])
 
     def add_round(self, said: str, calls: Sequence[ProgramCall]) -> None:
         """Add a reply that asks for calls, and write it down; see `Round`."""
         one = Round(said, tuple(calls), step=self.step)
         self.journal.add(one)
-        self.note(one.entries())
+        self.write_entries(one.entries())
 
     def add_denial(self, denied: DeniedCall) -> None:
         """Add a denied call that a human may approve, and write it down."""
         self.journal.denials.append(denied)
-        self.note(denied.entries())
+        self.write_entries(denied.entries())
 
     def refuse(self, facts: dict[str, Any], field: str) -> None:
         """End the run with a denial, whose facts become the value of a state field."""
         self.journal.refused = facts
-        self.note([{"refused": facts}])
+        self.write_entries([{"refused": facts}])
         self.writes.append((field, facts))
 
     def reset(self, step: int) -> None:
@@ -122,15 +127,15 @@ class RunLog:
             early: Results of routers that precede their calls, by task.
         """
         self._write(run)
-        self.note([{"reset": run.session or "", "open": self.step}])
+        self.write_entries([{"reset": run.session or "", "open": self.step}])
         if (here := current_objects()) is not None and here.fresh:
             self.journal.objects = dict(here.fresh)
-            self.note([{OBJECTS: self.journal.objects}])
+            self.write_entries([{OBJECTS: self.journal.objects}])
             self.objects.load(self.journal.objects)
         for entries in early:
             for entry in entries:
-                self.journal.take(entry)
-            self.note(entries)
+                self.journal.add_result(entry)
+            self.write_entries(entries)
 
     def restart(self, run: ProgramRun, rounds: Sequence[Round]) -> None:
         """Continue the run in a new session, with the recorded calls as that session has them."""
@@ -139,7 +144,7 @@ class RunLog:
             self.journal.add(one)
         self._write(run)
         begun = {"reset": run.session or "", "open": self.step}
-        self.note([begun, *self.journal.entries()])
+        self.write_entries([begun, *self.journal.entries()])
 
     def mark_over(self) -> None:
         """Record that the program does not know the state after this step; a new run follows."""
@@ -184,7 +189,7 @@ class RunLog:
         self.record = run
         pending = () if loop.is_replaying else loop.checkpoint_pending_writes
         own = [one for one in pending if one[1] in (RUN, JOURNAL) and one[0] not in loop.tasks]
-        noted = noted_in(loop)
+        noted = journal_entries_of_step(loop)
         entries = [*entries_of(loop, self.session), *noted]
         for one in entries:
             self.objects.load(one.get(OBJECTS, {}))

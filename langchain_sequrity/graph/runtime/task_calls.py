@@ -20,7 +20,7 @@ from langchain_sequrity.graph.journal import (
     DeniedCall,
     JournalEntry,
     ProgramCall,
-    for_call,
+    entry_for_call,
     result_entry,
 )
 from langchain_sequrity.graph.program import HANDLE, JOURNAL, OUTPUT, ToolSpec
@@ -103,7 +103,7 @@ class Task:
             routed.call = None
 
     @property
-    def kept(self) -> list[JournalEntry]:
+    def results(self) -> list[JournalEntry]:
         """Its results so far."""
         return [*([self.entry] if self.entry is not None else []), *self.early]
 
@@ -134,7 +134,7 @@ class Task:
             and all(one.call is not None for one in routers)
         )
 
-    def take(self, tool: ToolSpec, entry: JournalEntry) -> None:
+    def add_result(self, tool: ToolSpec, entry: JournalEntry) -> None:
         """Add its own result, or that of one of its routers."""
         if tool.role == "node":
             self.entry = entry
@@ -199,7 +199,7 @@ class TaskCalls:
     def _has_lost(self, slot: Task, writes: Sequence[tuple[str, Any]]) -> bool:
         """Whether a task has results with values that LangGraph does not store."""
         unsaved = self._parts.tools.unsaved
-        if not unsaved or any(_compat.names_any(one, unsaved) for one in writes):
+        if not unsaved or any(_compat.writes_any(one, unsaved) for one in writes):
             return False
         results = (loads(entry["result"]) for entry in (*slot.written, *slot.early))
         return any(map(self._parts.tools.has_unsaved, results))
@@ -207,7 +207,7 @@ class TaskCalls:
     def _keep(self, slot: Task, entries: Sequence[JournalEntry]) -> None:
         for entry in entries:
             self._log.objects.load(entry.get(OBJECTS, {}))
-            slot.take(self.tool(entry["tool"]), entry)
+            slot.add_result(self.tool(entry["tool"]), entry)
 
     @property
     def has_offered(self) -> bool:
@@ -261,21 +261,21 @@ class TaskCalls:
         self._outputs[key] = output
         return _compat.keep_writes(loop, key, [(OUTPUT, output)])
 
-    def adopt(self, tasks: Sequence[Any]) -> Sequence[Any]:
+    def use_cached(self, tasks: Sequence[Any]) -> Sequence[Any]:
         """Use the results in a node's cache for the calls of these tasks."""
         for task in tasks:
             slot = self.find(task.id)
             for index, (channel, entries) in enumerate(task.writes):
                 if channel == JOURNAL and slot is not None:
-                    task.writes[index] = (JOURNAL, self._adopted(slot, entries))
+                    task.writes[index] = (JOURNAL, self._cached_results(slot, entries))
         return tasks
 
-    def _adopted(self, slot: Task, entries: Sequence[JournalEntry]) -> list[JournalEntry]:
+    def _cached_results(self, slot: Task, entries: Sequence[JournalEntry]) -> list[JournalEntry]:
         self._keep(slot, entries)
         if slot.call is None or slot.entry is None:
             return []
         named = {HANDLE: slot.handle} if slot.handle else {}
-        slot.entry = {**self._for(slot.call, slot.entry), **named}
+        slot.entry = {**self._entry_for(slot.call, slot.entry), **named}
         return [slot.entry]
 
     # Calls
@@ -330,9 +330,9 @@ class TaskCalls:
         if entry is None:
             return
         if any(entry is own for one in self for own in one.written):
-            self._log.journal.take(entry)
+            self._log.journal.add_result(entry)
         else:
-            self._log.take_and_note(entry)
+            self._log.add_result(entry)
 
     def answer_waiting(self) -> None:
         """Add all known results of the last calls to the journal."""
@@ -409,33 +409,33 @@ class TaskCalls:
         """Use an earlier result of a task, for example from before an edit, for its new handle."""
         entry = slot.entry
         if entry is not None and (entry.get(HANDLE) != slot.handle or entry["id"] != call.id):
-            slot.entry = {**for_call(call, entry, self._log.session), HANDLE: slot.handle}
-            self._log.take_and_note(slot.entry)
+            slot.entry = {**entry_for_call(call, entry, self._log.session), HANDLE: slot.handle}
+            self._log.add_result(slot.entry)
 
     def entry_for(self, call: ProgramCall) -> JournalEntry | None:
         """The result of a call; `None` if it is not known yet."""
         log = self._log
         if self.tool(call.tool).role == "result":
-            return log.journal.of_handle(call, log.session)
-        if (early := log.journal.of_router(call, log.session)) is not None:
+            return log.journal.result_of_handle(call, log.session)
+        if (early := log.journal.result_of_router(call, log.session)) is not None:
             return early
         for slot in self:
             if slot.call is not None and slot.call.id == call.id:
                 if slot.handle:
                     entry = result_entry(call, {HANDLE: slot.handle}, Labels())
                     return {**entry, GIVES: slot.handle, "in": log.session}
-                return None if slot.entry is None else self._for(call, slot.entry)
+                return None if slot.entry is None else self._entry_for(call, slot.entry)
             for routed in slot.routers.values():
                 is_asked = routed.call is not None and routed.call.id == call.id
                 if is_asked and routed.entry is not None:
-                    return self._for(call, routed.entry)
+                    return self._entry_for(call, routed.entry)
         return None
 
-    def _for(self, call: ProgramCall, entry: JournalEntry) -> JournalEntry:
+    def _entry_for(self, call: ProgramCall, entry: JournalEntry) -> JournalEntry:
         """A result for a call. A cached one was for another call of the same tool."""
         if entry["id"] == call.id or entry["tool"] != call.tool:
             return entry
-        return for_call(call, entry, self._log.session)
+        return entry_for_call(call, entry, self._log.session)
 
 
 def _output_key(task_id: str) -> str:

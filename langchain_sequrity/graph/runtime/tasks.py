@@ -30,10 +30,16 @@ from langchain_sequrity.graph.journal import (
     digest_of,
     result_entry,
 )
-from langchain_sequrity.graph.program import HANDLE, JOURNAL, GraphProgram, ToolSpec, is_own
+from langchain_sequrity.graph.program import (
+    HANDLE,
+    JOURNAL,
+    GraphProgram,
+    ToolSpec,
+    is_executor_name,
+)
 from langchain_sequrity.graph.runtime.driver import DRIVER, Driver
 from langchain_sequrity.graph.runtime.events import call_watch, note_call
-from langchain_sequrity.graph.runtime.requests import finished
+from langchain_sequrity.graph.runtime.requests import run_to_end
 from langchain_sequrity.labels import (
     GatheredLabels,
     Labels,
@@ -73,7 +79,7 @@ class GraphTasks:
                 runnables[graph.node_error_handler_map[node.name]] = node.error_handler
             for name, runnable in runnables.items():
                 writers = _compat.writers_of(graph, name)
-                _compat.run_as(graph, name, _NodeTask(self, name, node, runnable, writers))
+                _compat.replace_node(graph, name, _NodeTask(self, name, node, runnable, writers))
 
     def router(self, branch: Branch) -> Runnable[Any, Any]:
         """The runnable for a router in the compiled graph."""
@@ -239,28 +245,28 @@ class _NodeTask(Runnable[Any, Any]):
 
     @override
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
-        return finished(self._answer(config or {}))
+        return run_to_end(self._run(config or {}))
 
     @override
     async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
-        return await self._whole(config or {})
+        return await self._run_whole(config or {})
 
     @override
     async def astream(
         self, input: Any, config: RunnableConfig | None = None, **kwargs: Any
     ) -> AsyncIterator[Any]:
         # For `astream_events`, LangGraph streams its nodes, so callbacks get what they yield.
-        yield await self._whole(config or {}, streams=True)
+        yield await self._run_whole(config or {}, streams=True)
 
-    async def _whole(self, config: RunnableConfig, *, streams: bool = False) -> Any:
+    async def _run_whole(self, config: RunnableConfig, *, streams: bool = False) -> Any:
         """Run with all writes or none, because LangGraph keeps those of a cancelled task."""
         try:
-            return await self._answer(config, streams=streams)
+            return await self._run(config, streams=streams)
         except asyncio.CancelledError:
-            _compat.take_back(config)
+            _compat.remove_writes(config)
             raise
 
-    async def _answer(self, config: RunnableConfig, *, streams: bool = False) -> Any:
+    async def _run(self, config: RunnableConfig, *, streams: bool = False) -> Any:
         driver, task = _driver_and_task(config)
         await driver.begin(task)
         if kept := driver.tasks.output_of(task):  # continue after an earlier attempt
@@ -284,7 +290,7 @@ class _NodeTask(Runnable[Any, Any]):
                     return None
                 return await driver.call(sequence, given, settings)
             except ParentCommand as error:
-                command = _compat.own_command(error, settings, self.name)
+                command = _compat.command_to_own_graph(error, settings, self.name)
                 if command is None:
                     raise
             except KeyError as error:
@@ -313,14 +319,14 @@ class _NodeTask(Runnable[Any, Any]):
             return config
         return self._calls.callers_config(self.tool, call, config)
 
-    def found(self, output: Any) -> NodeResult:
+    def result_of(self, output: Any) -> NodeResult:
         """The result of the node's output."""
         tools = self._calls.tools
         if self.tool.is_handover:
-            return tools.handed_over(self.tool, output)
+            return tools.handover_result(self.tool, output)
         return tools.node_result(self.tool, output, handled=self._is_handler)
 
-    def output(self, writes: Sequence[tuple[str, Any]], found: NodeResult) -> dict[str, Any]:
+    def stored_output(self, writes: Sequence[tuple[str, Any]], found: NodeResult) -> dict[str, Any]:
         """The part of an output that is stored before a router is called."""
         unsaved, channels = self._calls.tools.unsaved, self._calls.spec.channels
         return {
@@ -386,7 +392,7 @@ class _ResultWriter(Runnable[Any, Any]):
 
     @override
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
-        return finished(self.report(input, config or {}))
+        return run_to_end(self.report(input, config or {}))
 
     @override
     async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
@@ -395,12 +401,12 @@ class _ResultWriter(Runnable[Any, Any]):
     async def report(self, output: Any, config: RunnableConfig) -> Any:
         """Write the node's updates and their entry, and run the writers of the node."""
         note_call(self.call, config)
-        found = self.found = self._node.found(output)
+        found = self.found = self._node.result_of(output)
         self._driver.found[self._task] = found
         _compat.write(config, found.writes)
         if self._asks_routers:
             self._write_entry(found, config)
-            kept = self._node.output(_compat.written(config), found)
+            kept = self._node.stored_output(_compat.task_writes(config), found)
             await self._driver.keep_output(self._task, kept)
         # The task's own config, which the node's code does not see.
         own: RunnableConfig = {**config, "configurable": {**self._given, _REPORT: self}}
@@ -436,7 +442,7 @@ class _RouterTask(Runnable[Any, Any]):
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         if config is None or DRIVER not in config.get("configurable", {}):
             return self._branch.path.invoke(input, config)
-        return finished(self._route(input, config))
+        return run_to_end(self._route(input, config))
 
     @override
     async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
@@ -510,7 +516,10 @@ def _driver_and_task(config: RunnableConfig) -> tuple[Driver, str]:
 
 def _plain(config: RunnableConfig) -> RunnableConfig:
     given = config.get("configurable", {})
-    return {**config, "configurable": {key: one for key, one in given.items() if not is_own(key)}}
+    return {
+        **config,
+        "configurable": {key: one for key, one in given.items() if not is_executor_name(key)},
+    }
 
 
 def _objects() -> dict[str, Any]:
