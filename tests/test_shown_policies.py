@@ -23,14 +23,23 @@ _MAGIC = re.compile(r"^\s*[%!].*$", re.MULTILINE)
 BROUGHT = {
     "docs/langgraph.md": {"private"},
     "docs/middleware.md": {"mail"},
-    "docs/policies.md": {"fragile", "web", "on loan", "released", "scanned", "x"},
+    "docs/policies.md": {
+        "fragile",
+        "web",
+        "on loan",
+        "released",
+        "scanned",
+        "x",
+        "lent",
+        "scanner",
+    },
     "notebooks/03_langgraph_executor.ipynb": {"private"},
     "langchain_sequrity/sqrt/engine.py": {"raw"},
     "langchain_sequrity/sqrt/explanation.py": {"personal"},
     "langchain_sequrity/sqrt/parser.py": {"raw"},
     "langchain_sequrity/sqrt/formatter.py": {"raw"},
 }
-"""Labels that tools set on these pages. No rule sets them."""
+"""Labels that no rule sets or tests on these pages: tools and programs do."""
 
 MEANT = {
     ("docs/policies.md", "This tag is nearly `untrusted` of line 2"),

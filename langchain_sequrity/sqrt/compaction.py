@@ -132,7 +132,7 @@ def compacted(text: str) -> Compact:
     before: Token | None = None
     for token in found:
         gap = text[end : token.start]
-        comments = COMMENT.findall(gap) if not gap.isspace() else []
+        comments = COMMENT.findall(gap) if gap.strip() else []
         if any(map(_is_doubtful, comments)) or (token.kind == "doc" and _is_doubtful(token.text)):
             return unchanged
         if token.kind == "end":

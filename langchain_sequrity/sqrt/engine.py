@@ -377,11 +377,12 @@ def _apply(update: CompiledUpdate, context: EvaluationContext, *, certain: bool)
     if given is None:
         given, certain = context.as_if_arguments_given(update.set.names), False
     if given is not None:
-        new = _assignment_result(update.node, old, given)
+        new = assignment_result(update.node, old, given)
         context.write(target, new if certain else _uncertain_update(target.field, old, new))
 
 
-def _assignment_result(node: nodes.Update, old: LabelSet, given: LabelSet) -> LabelSet:
+def assignment_result(node: nodes.Update, old: LabelSet, given: LabelSet) -> LabelSet:
+    """The labels after an update."""
     if node.assignment == "=":
         return given
     return OPERATIONS[cast("nodes.Operator", node.assignment[0])](old, given)

@@ -6,6 +6,7 @@ so the depth of a tree is the depth of the parentheses in the text.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from langchain_sequrity.display import plain
@@ -496,13 +497,17 @@ def walk(root: object) -> Iterator[Any]:
     waiting: list[Any] = [root]
     while waiting:
         node = waiting.pop()
-        if isinstance(node, Position):
-            continue
         if isinstance(node, tuple):
             waiting += reversed(node)
-        elif names := getattr(node, "__dataclass_fields__", None):
+        elif names := _parts(node.__class__):
             yield node
-            waiting += (getattr(node, name) for name in reversed(names))
+            waiting += [getattr(node, name) for name in names if name != "at"]
+
+
+@cache
+def _parts(kind: type) -> tuple[str, ...]:
+    """The fields of a node, the last one first; none for other data."""
+    return tuple(reversed(getattr(kind, "__dataclass_fields__", {})))
 
 
 def elements_of(

@@ -88,7 +88,8 @@ def test_only_producers_are_compared_with_producers_and_consumers_are_not_compar
         "This producer is nearly `mailing` of line 1"
     ]
     assert warned(rule.format("tags", "producers")) == []
-    assert warned(rule.format("consumers", "consumers")) == []
+    restricted = 'tool "r" -> @consumers = {"mailing"};'
+    assert warned(f"{restricted}\n{rule.format('consumers', 'consumers')}") == []
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Common mistakes, with the exact messages of `check`."""
 
+import itertools
 import subprocess
 import sys
 import tomllib
@@ -15,9 +16,10 @@ from hypothesis import strategies as st
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.headers import PolicyHeader
 from langchain_sequrity.labels import Labels
-from langchain_sequrity.sqrt import Call, Finding, check, compile_policy
+from langchain_sequrity.sqrt import Argument, Call, Finding, Presets, check, compile_policy
+from langchain_sequrity.sqrt.context import LabelSet
 from langchain_sequrity.sqrt.lint import findings_of_mode
-from tests.sqrt.calls import decide, given
+from tests.sqrt.calls import decide, given, labels
 
 ROOT = Path(__file__).parent.parent.parent
 Row = tuple[str, Sequence[tuple[str, str]]]
@@ -135,6 +137,17 @@ WHOLE: list[Row] = [
     ('let marks = {"private"}; tool "pay" { must deny when text.tags overlaps marks; }', [("No rule sets the tag `private` on results", 'Write `tool "…" -> @tags |= {"private"};` for the tool it comes from, or have that tool return it with `labeled_tool_result`')]),
     ('tool "read" -> @tags |= {"private"}; tool "pay" { must deny when "privat" in text.tags; }', [("This tag is nearly `private` of line 1", "One of them may be misspelt")]),
     ('tool "pay" { session after { when "web" in @result.tags { @tags |= {"seen"}; } } must deny when "seen" in @session.tags; }', [("No rule sets the tag `web` on results", 'Write `tool "…" -> @tags |= {"web"};` for the tool it comes from, or have that tool return it with `labeled_tool_result`')]),
+    ('tool "send" { must deny when not to.value in text.consumers; }', [("No rule restricts the consumers of results, so they are everyone", 'Write `tool "…" -> @consumers = {"ana"};` for the tool it comes from, or have that tool return it with `labeled_tool_result`')]),
+    ('tool "send" { must deny when not @session.consumers superset of {"bo"}; }', [("No rule restricts the consumers of the session, so they are everyone", 'Write `session after { @consumers = {"ana"}; }` for a tool')]),
+    ('tool "read" -> @tags |= {"private"}; tool "pay" { must deny when to.value == "eve"; }', [("No rule tests tags, so this restricts nothing", 'Write a rule, as `must deny when @args.tags overlaps {"private"};`')]),
+    ('tool "read" -> session @producers |= {"diary"}; tool "pay" { must deny when to.value == "eve"; }', [("No rule tests producers, so this restricts nothing", 'Write a rule, as `must deny when @args.producers overlaps {"web"};`')]),
+    ('tool "read" -> @consumers &= {"ana"}; tool "pay" { must deny when to.value == "eve"; }', [("No rule tests consumers, so this restricts nothing", 'Write a rule, as `must deny when not @args.consumers superset of {"ana"};`')]),
+    ('tool "read" -> @tags |= {"web", "private"}; tool "pay" { must deny when "web" in text.tags; }', [("No rule tests the tag `private` on results", "Deny calls with it, or remove it")]),
+    ('tool "read" -> @tags |= {"web"}; tool "lend" -> @tags -= {"private"}; tool "pay" { must deny when "web" in text.tags; }', [("No rule sets the tag `private` on results", 'Write `tool "…" -> @tags |= {"private"};` for the tool it comes from, or have that tool return it with `labeled_tool_result`')]),
+    ('tool "read" { result { @tags |= {"web"}; @tags -= {"web"}; } } tool "pay" { must deny when "web" in text.tags; }', [("Without this change the labels after this block would be the same", "Remove it, or a change that undoes it")]),
+    ('tool "read" -> @tags |= {"web"}; tool "read" -> @tags = {}; tool "pay" { must deny when "web" in text.tags; }', [("Without this change the labels after this block would be the same", "Remove it, or a change that undoes it")]),
+    ('tool "pay" { must deny always; } tool "pay" { must deny when to.value == "eve"; }', [("This rule decides nothing: `must deny always;` in line 1 always applies", "")]),
+    ('tool "pay" { should deny when to.value == "eve"; } tool "pay" { must allow when to.value == "eve"; }', [('This rule decides nothing: `must allow when to.value == "eve";` in line 1 is for the same calls', "")]),
     ('tool "pay" { must deny when not euros.value in {float 0..100}; }', [("`euros` may be a whole number, such as 1, which in `float` is in doubt, and doubt denies", "Write `int 0..100, float 0..100`")]),
     ('tool "send" { must deny when not to.value in {w"*@museum.example"}; }', [("This pattern lets a text through that is not one address: `eve@evil.example,a@museum.example`", 'Write the allowed characters, as in `str matching r"^[A-Za-z0-9._+-]+@museum[.]example$"`')]),
     ('tool "send" { must deny when not to.value in {r"^.*@museum[.]example$"}; }', [("This pattern lets a text through that is not one address: `eve@evil.example,a@museum.example`", 'Write the allowed characters, as in `str matching r"^[A-Za-z0-9._+-]+@museum[.]example$"`')]),
@@ -327,19 +340,87 @@ def test_a_policy_without_rules_gets_no_warning_if_the_default_denies() -> None:
     "text",
     [
         'let p = "private" in t.tags; tool "read" { result { @tags |= {"private"}; } } tool "x" { must deny when p; }',
-        'let marks = {"private"}; tool "read" -> @tags |= marks with "secret"; tool "x" { must deny when t.tags overlaps marks; }',
+        'let marks = {"private"}; tool "read" -> @tags |= marks with "secret"; tool "x" { must deny when t.tags overlaps marks with "secret"; }',
         'tool "read" -> @tags = {"private"}; tool "x" { must deny when "private" in @args.tags; }',
         'tool "x" { must deny when "__llm_blocked" in t.tags; }',
         'tool "x" { must deny when not t.tags subset of {"a", "b"}; }',
-        'tool "x" { must deny when not t.consumers superset of {"ada"}; }',
+        'tool "r" -> @consumers = {"ada"}; tool "x" { must deny when not t.consumers superset of {"ada"}; }',
         'tool "x" { session before { @tags |= {"tried"}; } must deny when "tried" in @session.tags; }',
         'tool "r" -> @tags |= {"a"}; tool "x" { session after { @tags |= @result.tags; } must deny when "a" in @session.tags; }',
         'tool "x" { session after { @tags |= {"a"}; } result { @tags |= @session.tags; } must deny when "a" in t.tags; }',
         'tool "x" { must deny when "reader" in t.producers; }',
+        'tool "x" -> @tags |= {"a"}; tool "y" -> @consumers = {"ana"};',
+        'tool "x" -> @tags |= {"__llm_blocked"}; tool "y" { must deny when to.value == "a"; }',
+        'tool "x" -> @tags |= {"a"}; tool "y" { must deny when not t.tags is empty; }',
+        'tool "x" -> @tags |= {"a"}; tool "y" { must deny when t.tags superset of s.tags; }',
+        'tool "x" -> @consumers = {"ana"}; tool "y" { must deny when not to.value in t.consumers; }',
+        'tool "x" { result { @tags |= {"a"}; when "b" in t.tags { @tags -= {"a"}; } @tags |= {"b"}; } must deny when t.tags overlaps {"a", "b"}; }',
     ],
 )  # fmt: skip
-def test_a_label_that_may_be_set_is_not_reported_as_missing(text: str) -> None:
+def test_a_label_that_may_be_set_and_tested_is_not_reported(text: str) -> None:
     assert check(text) == []
+
+
+def test_labels_that_tools_set_or_programs_test_are_not_reported() -> None:
+    read = 'tool "read" -> @tags |= {"seen"};'
+    pay = 'tool "pay" { must deny when "web" in text.tags or not to.value in text.consumers; }'
+    assert len(check(f"{read} {pay}")) == 3
+    assert check(f"{read} {pay}", labels=["web", "seen"]) == []
+
+
+CHANGES = ["|= {NAME}", "-= {NAME}", "&= {NAME}", "= {NAME}", "^= {NAME}"]
+STARTS = [
+    frozenset(one) for one in ((), {"a"}, {"b"}, {"c"}, {"a", "b"}, {"a", "c"}, {"a", "b", "c"})
+]
+
+
+@pytest.mark.parametrize("field", ["tags", "consumers"])
+def test_a_change_is_reported_exactly_if_the_labels_are_the_same_without_it(field: str) -> None:
+    every = [
+        f"@{field} {one.replace('NAME', names)};"
+        for one in CHANGES
+        for names in ('"a"', '"a", "b"', "")
+    ]
+    starts = [*STARTS, frozenset("*")] if field == "consumers" else STARTS
+
+    def ends(*changes: str) -> list[LabelSet]:
+        engine = compile_policy(f'tool "x" {{ result {{ {" ".join(changes)} }} }}')
+        given = [labels(**{field: one}) for one in starts]
+        found = [engine.after(Call("x", {}), Argument("", one), Labels())[0] for one in given]
+        return [LabelSet.read(getattr(one, field)) for one in found]
+
+    for first, second in itertools.product(every, repeat=2):
+        text = f'tool "x" {{ result {{ {first} {second} }} }}'
+        told = any(
+            "the labels after this block would be the same" in one.message for one in check(text)
+        )
+        both = ends(first, second)
+        assert told == (both in (ends(first), ends(second))), text
+
+
+RULES = ["must deny", "must allow", "should deny", "should allow"]
+CONDITIONS = ["always", 'when to.value == "eve"', 'when to.value == "bo"']
+
+
+@pytest.mark.parametrize("between", ["", '} tool "pay" {', '} tool "pay" { priority 1;'])
+def test_a_rule_that_is_reported_as_deciding_nothing_can_be_left_out(between: str) -> None:
+    every = [f"{rule} {condition};" for rule in RULES for condition in CONDITIONS]
+    reported = 0
+    for one, other in itertools.product(every, repeat=2):
+        text = f'tool "pay" {{\n{one}\n{between}\n{other}\n}}'
+        for finding in check(text):
+            if finding.message.startswith("This rule decides nothing"):
+                reported += 1
+                lines = text.split("\n")
+                lines[finding.line - 1] = ""
+                for default, to in itertools.product((True, False), ("eve", "bo", "ana")):
+                    presets = Presets(default_allow=default)
+                    verdicts = [
+                        decide(text, presets=presets, tool="pay", to=given(to)).allowed
+                        for text in (text, "\n".join(lines))
+                    ]
+                    assert verdicts[0] == verdicts[1], (text, finding, to)
+    assert reported > 20
 
 
 # Why a denial is in doubt

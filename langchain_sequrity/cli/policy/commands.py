@@ -43,7 +43,7 @@ from langchain_sequrity.sqrt.lint import Mode, finding_of
     "labels",
     metavar="NAME",
     multiple=True,
-    help="A tag or a producer that tools set; may be repeated.",
+    help="A tag or a producer that tools set or programs test; may be repeated.",
 )
 @click.option("--strict", is_flag=True, help="Warnings count as errors.")
 @as_json_option

@@ -32,7 +32,7 @@ from langchain_sequrity.sqrt.lint.labels import (
     find_unlabelled,
     find_unset,
 )
-from langchain_sequrity.sqrt.nodes import Policy, Position, ToolBlock
+from langchain_sequrity.sqrt.nodes import Policy, Position
 
 Mode = Literal["single-llm", "dual-llm"]
 _MOST_SHOWN = 10
@@ -76,8 +76,8 @@ def check(
             nothing, so they are errors.
         mode: `single-llm` to find rules that need labels of arguments, which such sessions do not
             have.
-        labels: Tags and producers that tools set on their results (`labeled_tool_result`). Other
-            labels that rules test and no rule sets get a warning.
+        labels: Tags and producers that tools set on their results (`labeled_tool_result`), or that
+            your program tests. Other labels that no rule sets or no rule tests get a warning.
 
     Returns:
         The findings in source order. If there is a syntax error, it is the only finding.
@@ -139,7 +139,7 @@ def findings_in(
         policy: The policy.
         tools: The tools of the policy.
         mode: The mode of its sessions.
-        labels: Labels that tools set on their results; `None` skips the check of unset labels.
+        labels: As for `check`; `None` skips these warnings.
         default_allow: Whether a call that no rule decides is known to be allowed.
         header_bytes: The length of the header that sends it; 0 if it is not sent.
     """
@@ -147,10 +147,9 @@ def findings_in(
     report = findings.report
     known = None if tools is None else rules.KnownTools(tools, report)
     compiled = list(compiled_tools(policy, report, known.visit if known else lambda *_: None))
-    for node in policy.declarations:
-        if isinstance(node, ToolBlock):
-            rules.find_unreachable(node.checks, report)
-            rules.find_must_allow_beside_others(node.checks, report)
+    checked = CheckedPolicy(policy, compiled, known.found if known else None, report)
+    rules.find_unreachable(checked)
+    rules.find_must_allow_beside_others(checked)
     if any(
         one.severity == "error" for one in findings
     ):  # the other checks need a policy that compiles
@@ -162,7 +161,7 @@ def findings_in(
             f"{MAX_HEADER_BYTES:,}",
             Position(1, 1), "Shorten it, or split it by groups of tools",
         )  # fmt: skip
-    checked = CheckedPolicy(policy, compiled, known.found if known else None, report)
+    rules.find_undone(checked)
     labels_reported = find_misspelt(checked)
     literals.find_address_leaks(checked)
     labels_reported |= literals.find_literal_mistakes(checked)

@@ -1,7 +1,6 @@
 """A policy as the checks see it: its rules with their compiled conditions, and walks over them."""
 
 from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
-from dataclasses import is_dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -181,10 +180,11 @@ def shape_of(node: Any, unseen: Collection[str]) -> Hashable:
     """A node without some of its fields. Numbers keep their type: 1 and 1.0 can differ."""
     if isinstance(node, tuple):
         return tuple(shape_of(one, unseen) for one in node)
-    if not is_dataclass(node):
+    names = getattr(node, "__dataclass_fields__", None)
+    if names is None:
         return type(node).__name__, node
-    kept = (name for name in node.__dataclass_fields__ if name not in unseen)
-    return type(node).__name__, *(shape_of(getattr(node, name), unseen) for name in kept)
+    kept = (getattr(node, name) for name in names if name not in unseen)
+    return type(node).__name__, *(shape_of(one, unseen) for one in kept)
 
 
 def listed(schema: Mapping[str, Any]) -> list[Any] | None:

@@ -5,7 +5,7 @@ with `untrusted` in one place and `untrused` in another hardly means two tags, a
 that nothing sets protects nothing.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Literal, NamedTuple, get_args
 
 from langchain_sequrity.display import plain
@@ -43,86 +43,202 @@ class _Label(NamedTuple):
     place: _Place
 
 
+_Kind = tuple[nodes.Field, _Place]
+_OWNERS: dict[_Place, str] = {"values": "results", "session": "the session"}
+
+
+class _Tested(NamedTuple):
+    """The labels that rules test, or copy with a change.
+
+    Attributes:
+        names: Tags and producers that are tested by name, each with its first position.
+        sets: The kinds of labels that are tested, each with its first position.
+        whole: The kinds of labels of which any may count: they are tested as a set, or copied.
+    """
+
+    names: dict[_Label, Position]
+    sets: dict[_Kind, Position]
+    whole: set[_Kind]
+
+
+class _Changed(NamedTuple):
+    """The labels that steps change.
+
+    Attributes:
+        added: Tags and producers that are added by name, each with its first position.
+        removed: Those that are removed by name.
+        sets: The kinds of labels that are changed, each with its first position.
+        copied: The kinds of labels that are copied from others.
+    """
+
+    added: dict[_Label, Position]
+    removed: dict[_Label, Position]
+    sets: dict[_Kind, Position]
+    copied: set[_Kind]
+
+
 def find_unset(
     policy: CheckedPolicy,
-    returned: Collection[str],
+    outside: Collection[str],
     tools: Collection[str] | None,
     reported: Collection[LabelName],
 ) -> None:
-    """Warn of tags and producers that rules test and nothing sets.
+    """Warn of labels that rules test and nothing sets, and of labels that nothing tests.
 
     Args:
         policy: The policy.
-        returned: Labels that tools set on their results.
+        outside: Labels that tools set on their results, or that programs test.
         tools: Names of all tools. The result of a graph's tool has the tool's name as a producer,
             so producers are checked only if the tools are known.
         reported: Labels with earlier findings.
     """
-    given, copied = _set_labels(policy)
-    for label, at in _asked_labels(policy).items():
-        is_known = label in given or (label.field, label.place) in copied
-        is_known = is_known or label.name in returned or label.name.startswith(RESERVED_PREFIX)
+    tested, changed = _tested_labels(policy), _changed_labels(policy)
+    unset = set(reported)
+    for label, at in {**changed.removed, **tested.names}.items():
+        is_set = label in changed.added or (label.field, label.place) in changed.copied
         if label.field == "producers":
-            is_known = is_known or tools is None or label.name in tools
-        if is_known or (label.field, label.name) in reported:
-            continue
-        word, name = _WORDS[label.field], plain(label.name, limit=_SHOWN)
-        if label.place == "session":
-            where = "on the session"
-            advice = f'Write `session after {{ @{label.field} |= {{"{name}"}}; }}` for a tool'
-        else:
-            where = "on results"
-            advice = (
-                f'Write `tool "…" -> @{label.field} |= {{"{name}"}};` for the tool it comes from, '
-                "or have that tool return it with `labeled_tool_result`"
-            )
-        policy.report("warning", f"No rule sets the {word} `{name}` {where}", at, advice)
+            is_set = is_set or tools is None or label.name in tools
+        if not (is_set or _is_known(label, outside, reported)):
+            unset.add((label.field, label.name))
+            change = f'@{label.field} |= {{"{plain(label.name, limit=_SHOWN)}"}};'
+            advice = _advice(change, label.place)
+            policy.report("warning", f"No rule sets the {_shown(label)}", at, advice)
+    for (field, place), at in tested.sets.items():
+        is_open = field == "consumers" and (field, place) not in changed.sets
+        if is_open and not (outside and place == "values"):
+            policy.report(
+                "warning", f"No rule restricts the consumers of {_OWNERS[place]}, so they are "
+                "everyone", at, _advice('@consumers = {"ana"};', place),
+            )  # fmt: skip
+    checks = (check for tool in policy.tools for check in tool.compiled.checks)
+    if any(check.test or check.node.decision == "deny" for check in checks):
+        # Otherwise the text is part of another policy, or a draft for tools that only read.
+        _find_untested(policy, tested, changed, outside, unset)
 
 
-def _asked_labels(policy: CheckedPolicy) -> dict[_Label, Position]:
-    """The tags and producers that rules test, each with its first position."""
-    asked: dict[_Label, Position] = {}
+def _is_known(label: _Label, outside: Collection[str], reported: Collection[LabelName]) -> bool:
+    """Whether a label has a use outside of the policy, or an earlier finding."""
+    known = label.name in outside or label.name.startswith(RESERVED_PREFIX)
+    return known or (label.field, label.name) in reported
+
+
+def _find_untested(
+    policy: CheckedPolicy,
+    tested: _Tested,
+    changed: _Changed,
+    outside: Collection[str],
+    reported: Collection[LabelName],
+) -> None:
+    changes = {**changed.removed, **changed.added}
+    known = {label.field for label in changes if _is_known(label, outside, reported)}
+    used = known | {field for field, _ in {*tested.sets, *tested.whole}}
+    unused = {field: at for (field, _), at in changed.sets.items() if field not in used}
+    for field, at in unused.items():
+        policy.report(
+            "warning", f"No rule tests {field}, so this restricts nothing", at,
+            f"Write a rule, as `{_TESTS[field]}`",
+        )  # fmt: skip
+    # A label on both results and the session may be tested in one place.
+    named = {(label.field, label.name) for label in tested.names}
+    whole = {field for field, _ in tested.whole}
+    for label, at in changes.items():
+        is_tested = (label.field, label.name) in named or label.field in whole
+        if not (is_tested or label.field in unused or _is_known(label, outside, reported)):
+            policy.report(
+                "warning", f"No rule tests the {_shown(label)}", at,
+                "Deny calls with it, or remove it",
+            )  # fmt: skip
+
+
+_TESTS: dict[nodes.Field, str] = {
+    "tags": 'must deny when @args.tags overlaps {"private"};',
+    "producers": 'must deny when @args.producers overlaps {"web"};',
+    "consumers": 'must deny when not @args.consumers superset of {"ana"};',
+}
+
+
+def _shown(label: _Label) -> str:
+    name = plain(label.name, limit=_SHOWN)
+    return f"{_WORDS[label.field]} `{name}` on {_OWNERS[label.place]}"
+
+
+def _advice(change: str, place: _Place) -> str:
+    if place == "session":
+        return f"Write `session after {{ {change} }}` for a tool"
+    return (
+        f'Write `tool "…" -> {change}` for the tool it comes from, '
+        "or have that tool return it with `labeled_tool_result`"
+    )
+
+
+def _tested_labels(policy: CheckedPolicy) -> _Tested:
+    tested = _Tested({}, {}, set())
     for clause in policy.clauses:
+        copied = [update.set for update in clause.updates]
+        tested.whole.update(_kind(meta, clause) for meta in _metas(policy, copied))
         for test, _ in policy.tests(clause):
+            tested.whole.update(
+                kind for meta in _whole(policy, test) for kind in _tested_kinds(meta, clause)
+            )
+            for meta in _metas(policy, operands_of(test)):
+                for kind in _tested_kinds(meta, clause):
+                    tested.sets.setdefault(kind, meta.at)
             if isinstance(test, nodes.LabelTest) and test.test == "subset":
                 continue  # it asks for the absence of all other labels
             for meta, text in policy.labels(test):
-                is_unclear = meta.scope == "short" and isinstance(clause.tool.node, nodes.OneLiner)
-                place = None if is_unclear else _label_owner(meta, clause)
-                if meta.field in _WORDS and text.kind == "plain" and place is not None:
-                    label = _Label(meta.field, text.raw, place)
-                    asked[label] = min(text.at, asked.get(label, text.at))
-    return asked
+                kinds = _tested_kinds(meta, clause)
+                if meta.field in _WORDS and text.kind == "plain" and len(kinds) == 1:
+                    label = _Label(meta.field, text.raw, kinds[0][1])
+                    tested.names[label] = min(text.at, tested.names.get(label, text.at))
+    return tested
 
 
-def _set_labels(
-    policy: CheckedPolicy,
-) -> tuple[set[_Label], set[tuple[nodes.Field, _Place]]]:
-    """The labels that steps set, and the kinds of labels that they copy."""
-    given: set[_Label] = set()
-    copied: set[tuple[nodes.Field, _Place]] = set()
+def _metas(policy: CheckedPolicy, sides: Iterable[object]) -> list[nodes.Meta]:
+    """The sets of labels in some sets, also those that a set leaves out."""
+    found = (element for side in sides for element in policy.elements(side, removed=True))
+    return [element for element in found if isinstance(element, nodes.Meta)]
+
+
+def _whole(policy: CheckedPolicy, test: nodes.Tests) -> list[nodes.Meta]:
+    """The labels in a test that are not only looked for by name."""
+    match test:
+        case nodes.Membership(value=nodes.TextLiteral()) | nodes.Equality():
+            return []
+        case nodes.Membership(set=members):
+            return _metas(policy, [members])
+        case nodes.LabelTest(left=meta, test=how, right=members):
+            found = _metas(policy, [members])
+            return [*found, meta] if found or how not in {"overlaps", "superset"} else []
+
+
+def _changed_labels(policy: CheckedPolicy) -> _Changed:
+    changed = _Changed({}, {}, {}, set())
     for clause in policy.clauses:
         for update in clause.updates:
-            field, place = update.target.field, _label_owner(update.target, clause)
-            if place is None or update.assignment not in {"=", "|=", "^="}:
+            kind = _kind(update.target, clause)
+            changed.sets.setdefault(kind, update.at)
+            if update.assignment == "&=":
                 continue
+            names = changed.removed if update.assignment == "-=" else changed.added
             for element in policy.elements(update.set):
-                if isinstance(element, nodes.Meta):
-                    copied.add((field, place))
-                elif isinstance(element, nodes.TextLiteral):
-                    given.add(_Label(field, element.raw, place))
-    return given, copied
+                if isinstance(element, nodes.Meta) and names is changed.added:
+                    changed.copied.add(kind)
+                elif isinstance(element, nodes.TextLiteral) and kind[0] in _WORDS:
+                    names.setdefault(_Label(kind[0], element.raw, kind[1]), element.at)
+    return changed
 
 
-def _label_owner(meta: nodes.Meta, clause: Clause) -> _Place | None:
-    """The owner of labels: values, whose labels results inherit, or the session."""
-    if meta.scope == "session":
-        return "session"
-    if meta.scope != "short":
-        return "values"
-    if clause.phase is None:
-        return None
-    return "values" if clause.phase == "result" else "session"
+def _tested_kinds(meta: nodes.Meta, clause: Clause) -> list[_Kind]:
+    """The kinds of labels in a condition, where the owner of the short form may be unclear."""
+    if meta.scope == "short" and (clause.rule or isinstance(clause.tool.node, nodes.OneLiner)):
+        return [(meta.field, place) for place in _OWNERS]
+    return [_kind(meta, clause)]
+
+
+def _kind(meta: nodes.Meta, clause: Clause) -> _Kind:
+    """The owner of labels in a change: values, whose labels results inherit, or the session."""
+    is_short = meta.scope == "short" and clause.phase != "result"
+    return meta.field, "session" if meta.scope == "session" or is_short else "values"
 
 
 # A mode without labels

@@ -10,16 +10,17 @@ import bisect
 import itertools
 import math
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, get_args
 
 from langchain_sequrity.display import plain
 from langchain_sequrity.labels import ALL, Labels
 from langchain_sequrity.sqrt import nodes
 from langchain_sequrity.sqrt.coerce import OPEN_TOOLS, AnyTool, ToolArguments, arguments_of
-from langchain_sequrity.sqrt.compiler import CompiledCheck, Operands, Reporter
-from langchain_sequrity.sqrt.context import Argument, Call, EvaluationContext
+from langchain_sequrity.sqrt.compiler import CompiledCheck, CompiledStep, Operands, Reporter
+from langchain_sequrity.sqrt.context import EMPTY, Argument, Call, EvaluationContext, LabelSet
+from langchain_sequrity.sqrt.engine import assignment_result
 from langchain_sequrity.sqrt.lint.checked_policy import (
     CheckedPolicy,
     CheckedTool,
@@ -27,6 +28,7 @@ from langchain_sequrity.sqrt.lint.checked_policy import (
     constant_effect,
     denies,
     listed,
+    shape_of,
     value_test,
 )
 from langchain_sequrity.sqrt.lint.literals import as_regex
@@ -113,45 +115,127 @@ class KnownTools:
 # Rules that decide nothing
 
 
-def find_unreachable(checks: Sequence[nodes.CheckRule], report: Reporter) -> None:
-    """Warn of rules that an unconditional rule of the same block hides."""
-    always: dict[tuple[str, str], tuple[int, nodes.CheckRule]] = {}
-    for number, rule in enumerate(checks):
-        if rule.condition is None:
-            always.setdefault((rule.strength, rule.decision), (number, rule))
-    for number, rule in enumerate(checks):
-        for place, other in always.values():
-            if place != number and _shadows(other, rule, is_first=place < number):
-                report(
-                    "warning",
-                    f"This rule decides nothing: `{plain(other.text, limit=60)}` in line "
-                    f"{other.at.line} always applies",
-                    rule.at,
-                )
+def find_unreachable(policy: CheckedPolicy) -> None:
+    """Warn of rules that another rule for the same tool hides."""
+    tools: dict[tuple[str, str], list[tuple[CheckedTool, CompiledCheck]]] = {}
+    for tool in policy.tools:
+        text = tool.node.tool.text
+        checks = ((tool, check) for check in tool.compiled.checks)
+        tools.setdefault((text.kind, text.raw), []).extend(checks)
+    for found in tools.values():
+        if len(found) > 1:
+            _find_hidden(policy, found)
+
+
+def _find_hidden(
+    policy: CheckedPolicy, checks: Sequence[tuple[CheckedTool, CompiledCheck]]
+) -> None:
+    shapes = [shape_of(check.node.condition, {"at", "bare"}) for _, check in checks]
+    highest: dict[Hashable, dict[tuple[str, str], int]] = {}  # of each condition, by kind
+    for index, (_, check) in enumerate(checks):
+        rules = highest.setdefault(shapes[index], {})
+        first = checks[rules.setdefault(_kind(check), index)][1]
+        if check.node.strength == "soft" and check.rank > first.rank:
+            rules[_kind(check)] = index
+    always = highest.get(shape_of(None, ()), {})
+    for index, (block, check) in enumerate(checks):
+        for place in (*always.values(), *highest[shapes[index]].values()):
+            other_block, other = checks[place]
+            is_always, allows = other.test is None, other.node.decision == "allow"
+            if is_always and allows and other_block is not block:
+                continue  # `find_overruled` reports it
+            if place != index and _shadows(other, check, is_first=place < index):
+                how = "always applies" if is_always else "is for the same calls"
+                shown, line = plain(other.node.text, limit=_SHOWN), other.node.at.line
+                policy.report(
+                    "warning", f"This rule decides nothing: `{shown}` in line {line} {how}",
+                    check.node.at,
+                    lets_through=allows and not is_always and check.node.decision == "deny",
+                )  # fmt: skip
                 break
 
 
-def _shadows(other: nodes.CheckRule, rule: nodes.CheckRule, *, is_first: bool) -> bool:
-    """Whether `other`, which always applies, makes `rule` in the same block ineffective."""
-    alike = other.strength == rule.strength and other.decision == rule.decision
-    if other.strength == "hard":
-        if rule.condition is None and alike:
-            return is_first
-        return other.decision == "deny" or rule.strength == "soft" or alike
-    if rule.strength == "hard" or rule.condition is not None:
-        return False
-    return is_first if alike else other.decision == "deny"
+def _kind(check: CompiledCheck) -> tuple[str, str]:
+    return check.node.strength, check.node.decision
 
 
-def find_must_allow_beside_others(checks: Sequence[nodes.CheckRule], report: Reporter) -> None:
+def _shadows(other: CompiledCheck, rule: CompiledCheck, *, is_first: bool) -> bool:
+    """Whether `other`, which applies where `rule` applies, makes it ineffective."""
+    is_soft, alike = rule.node.strength == "soft", _kind(other) == _kind(rule)
+    if other.node.strength == "hard":
+        if alike:
+            return is_first or (other.test is None and rule.test is not None)
+        # A `must allow` also denies, where its condition fails.
+        return is_soft or (other.test is None and other.node.decision == "deny")
+    if not is_soft or other.rank != rule.rank:
+        return is_soft and other.rank > rule.rank
+    return is_first if alike else other.node.decision == "deny"
+
+
+def find_must_allow_beside_others(policy: CheckedPolicy) -> None:
     """Warn of `must allow` beside other allowances: unmet, it denies only if no other allows."""
-    others = [rule for rule in checks if rule.decision == "allow"]
-    for rule in others:
-        if rule.strength == "hard" and rule.condition is not None and len(others) > 1:
-            report(
-                "warning", "Beside another rule that allows, this rule may restrict nothing",
-                rule.at, "Write a prohibition as `must deny when not …`",
+    for tool in policy.tools:
+        allowing = [one for one in tool.compiled.checks if one.node.decision == "allow"]
+        for check in allowing if len(allowing) > 1 else ():
+            if check.required and check.test is not None:
+                policy.report(
+                    "warning", "Beside another rule that allows, this rule may restrict nothing",
+                    check.node.at, "Write a prohibition as `must deny when not …`",
+                )  # fmt: skip
+
+
+# Changes of labels without effect
+
+
+def find_undone(policy: CheckedPolicy) -> None:
+    """Warn of a change of labels without which the labels would be the same after its block."""
+    context = EvaluationContext(Call("", {}), Labels())
+    steps = [(tool, one) for tool in policy.tools for one in tool.compiled.steps]
+    for phase in nodes.PHASES:
+        in_phase = (placed for placed in steps if placed[1].phase == phase)
+        for tool, run in itertools.groupby(in_phase, _tool_of_fixed):
+            updates = [update for _, step in run for update in step.updates] if tool else []
+            for field in get_args(nodes.Field):
+                changes = [
+                    (update.node, update.set.names(context) or EMPTY)
+                    for update in updates if update.node.target.field == field
+                ]  # fmt: skip
+                if changes:
+                    _find_undone(policy, field, changes)
+
+
+def _tool_of_fixed(placed: tuple[CheckedTool, CompiledStep]) -> tuple[str, str] | None:
+    """The tool of a step that makes the same changes at each call; else `None`."""
+    tool, step = placed
+    text = tool.node.tool.text
+    is_fixed = step.test is None and all(
+        one.honoured and isinstance(one.node.set, nodes.SetLiteral) for one in step.updates
+    )
+    return (text.kind, text.raw) if is_fixed else None
+
+
+def _find_undone(
+    policy: CheckedPolicy, field: nodes.Field, changes: Sequence[tuple[nodes.Update, LabelSet]]
+) -> None:
+    names = {name for _, given in changes for name in given.items}
+    if len(names) > _MOST_LABELS or len(changes) > _MOST_CHANGES:
+        return
+    samples = list(map(LabelSet.read, _label_subsets(field, names)))
+    left = list(changes)
+    for change in reversed(changes):
+        others = [one for one in left if one is not change]
+        if all(_changed(one, left) == _changed(one, others) for one in samples):
+            left = others
+            policy.report(
+                "warning", "Without this change the labels after this block would be the same",
+                change[0].at, "Remove it, or a change that undoes it",
             )  # fmt: skip
+
+
+def _changed(labels: LabelSet, changes: Sequence[tuple[nodes.Update, LabelSet]]) -> LabelSet:
+    for node, given in changes:
+        labels = assignment_result(node, labels, given)
+    return labels
 
 
 def find_empty(policy: Policy, report: Reporter, *, default_allow: bool) -> None:
@@ -174,6 +258,7 @@ _EVERY_NAME = {"^.*$", ".*", "^.+$", ".+", r"(?s).*", r"^(?s:.*)$"}
 _MOST_TRIALS = 2_000  # of one rule
 _ALL_TRIALS = 40_000  # of one policy
 _MOST_LABELS = 4
+_MOST_CHANGES = 10
 _MOST_PAIRS = 20_000  # of blocks
 _OTHER = "\ue000"  # a text and a label outside of any policy
 _SESSION = ""  # in place of an argument's name
@@ -184,7 +269,7 @@ def find_rules_in_comments(policy: CheckedPolicy) -> None:
     """Warn of a rule after `///`, which is part of a comment."""
     for node in policy.all_nodes:
         doc = getattr(node, "doc", "")
-        if match := _RULE.search(doc):
+        if doc and (match := _RULE.search(doc)):
             rule = plain(" ".join(doc[match.start() :].split()), limit=_SHOWN)
             policy.report(
                 "warning", f"`{rule}` is in a doc comment, so it is not a rule",
