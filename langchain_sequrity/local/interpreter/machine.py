@@ -47,7 +47,7 @@ class Limits:
         steps: Statements, iterations, calls, and elements that built-ins read.
         depth: Nested calls of the program's functions.
         bits: Bits of an integer.
-        text: Characters of a string, bytes of a bytes value.
+        text: Characters of a string.
         items: Elements of a container, or of everything that one operation reads.
         memory: Estimated bytes that the whole run may allocate.
         pattern: Characters of a regular expression, and of a replacement with escapes.
@@ -90,9 +90,9 @@ ITERATOR_SIZE = 1_600  # bytes of an iterator, with the generators in it
 _UNCOUNTED = 256  # less work than this is included in the step that does it
 _FEW = 16
 _FULL = 2  # the generation whose garbage collection visits every object
-ATOMS = frozenset({int, str, float, bool, type(None), bytes})
-_TEXTS = frozenset({str, bytes})
-_PERHAPS_TEXTS = frozenset({*_TEXTS, LabeledBox})
+ATOMS = frozenset({int, str, float, bool, type(None)})
+_TEXTS = frozenset({str})
+_PERHAPS_TEXTS = frozenset({str, LabeledBox})
 
 
 class _CollectorTime(threading.local):
@@ -151,7 +151,6 @@ class Machine:
         open_tries: How many `try` statements are open that may catch an exception of an operation.
         attempted: Labels of all data that might have raised an exception since the innermost `try`.
         steered: In strict mode, labels of all data that decided what the run did so far.
-        has_converted: Whether a type has converted a part of a value since a union began to try it.
     """
 
     def __init__(
@@ -215,7 +214,6 @@ class Machine:
         self.attempted: Mark = None
         self.returned: Value = None
         self.handled: ErrorValue | None = None
-        self.has_converted = False
         self._steps = self.fuel = 0
         self._seconds_in_all = self.limits.total_seconds
         self._begin_stretch()
@@ -259,11 +257,11 @@ class Machine:
         if count > self.limits.items:
             self.exhaust("items", self.limits.items)
 
-    def pay_text(self, size: int, *parts: str | bytes) -> None:
-        """Pay for a text or bytes, before it is made.
+    def pay_text(self, size: int, *parts: str) -> None:
+        """Pay for a text, before it is made.
 
         Args:
-            size: Its number of characters or bytes.
+            size: Its number of characters.
             parts: The texts that its characters come from. Without them, each character counts as
                 four bytes, which is the most that one takes.
         """
@@ -271,11 +269,8 @@ class Machine:
             if size > self.limits.text:
                 self.exhaust("text", self.limits.text)
             self.pay_steps(size // _UNCOUNTED)
-        width = 1 if parts else 4
-        for part in parts:
-            if not part.isascii() and type(part) is str:
-                width = 4
-        self.pay_memory(width * size + 50)
+        is_narrow = bool(parts) and all(part.isascii() for part in parts)
+        self.pay_memory((1 if is_narrow else 4) * size + 50)
 
     def pay_bits(self, bits: int) -> None:
         """Pay for an integer, before it is made."""
@@ -509,6 +504,12 @@ class Machine:
         walk = _LabelStripper(self)
         return walk.strip(value), walk.mark
 
+    def count(self, value: Value) -> int:
+        """The number of elements in a value and everything in it. Pays as `strip_labels` does."""
+        walk = _LabelStripper(self)
+        walk.strip(value)
+        return walk.count
+
     def strip_all_labels(self, values: list[Value]) -> tuple[list[Value], Mark]:
         """Like `strip_labels`, for several values."""
         if len(values) < _FEW and ATOMS.issuperset(map(type, values)):
@@ -607,7 +608,7 @@ class _LabelStripper:
 def _text_size(values: Collection[Value], kinds: set[type]) -> int:
     if kinds <= _TEXTS:
         return sum(map(len, values))
-    return sum(len(text) for text in map(unbox, values) if isinstance(text, str | bytes))
+    return sum(len(text) for text in map(unbox, values) if type(text) is str)
 
 
 _WALKS: dict[type, Callable[[_LabelStripper, Any], Value]] = {

@@ -80,7 +80,6 @@ def test_schemas_of_models_match_those_of_pydantic() -> None:
         ("x = Item(name='a')\nx.count += 5\nx.count", 6),
         ("Item.model_validate({'name': 'v'}).name", "v"),
         ('Item.model_validate_json(\'{"name": "v"}\').name', "v"),
-        ("Item(name='a').model_copy(update={'count': 3}).count", 3),
     ],
 )
 def test_instances_behave_like_those_of_pydantic(source: str, expected: Any) -> None:
@@ -109,7 +108,7 @@ def test_an_instance_dumps_to_json() -> None:
         ("name='a', tags=map(str, [1])", "tags"),
         ("name='a', tags=['t', 1]", "tags.1"),
         ("name='a', day='tomorrow'", "day"),
-        ("name='a', parent={}", "parent"),
+        ("name='a', parent={}", "parent.name"),
     ],
 )
 def test_a_value_that_does_not_fit_raises_a_validation_error_that_names_the_field(
