@@ -151,6 +151,7 @@ class Machine:
         open_tries: How many `try` statements are open that may catch an exception of an operation.
         attempted: Labels of all data that might have raised an exception since the innermost `try`.
         steered: In strict mode, labels of all data that decided what the run did so far.
+        may_exit: Whether a program may end early: what follows a branch then depends on it.
     """
 
     def __init__(
@@ -170,6 +171,7 @@ class Machine:
         self.may_branch = may_branch
         self.is_strict = is_strict
         self.steered: Mark = None
+        self.may_exit = False
         self.names: dict[str, Value] = {}
         self._verdicts: dict[Mark, bool] = {}
         self._memory = 0
@@ -346,10 +348,11 @@ class Machine:
     def close_branches(self, branch: Mark) -> None:
         """Close the branches that were opened since `self.branch` was `branch`.
 
-        In strict mode they stay open until the end of a `try` around them: whether the next
-        statement runs may depend on an exception that they did not raise.
+        In strict mode they stay open until the end of a `try` around them, and in programs that may
+        end early: whether the next statement runs may depend on an exception that they did not
+        raise, or on an `exit` that they did not call.
         """
-        if not (self.is_strict and self.open_tries):
+        if not (self.is_strict and (self.open_tries or self.may_exit)):
             self.branch = branch
 
     def branch_on(self, mark: Mark, run: Callable[[], Value]) -> Value:

@@ -33,7 +33,8 @@ from langchain_sequrity.local.interpreter.syntax import TOO_DEEP, read_program, 
 from langchain_sequrity.local.interpreter.values import Value
 
 ANSWER = "final_return_value"
-ENDING = frozenset({ANSWER, "exit", "quit", "complete_turn"})
+EXITS = frozenset({"exit", "quit", "complete_turn"})
+ENDING = EXITS | {ANSWER}
 
 
 def bound_by(tree: ast.Module) -> frozenset[str]:
@@ -61,6 +62,11 @@ def may_set_the_result(tree: ast.Module) -> bool:
     rest = ast.Module([one for one in tree.body if not _is_beginning(one)], [])
     names = {node.id for node in ast.walk(rest) if isinstance(node, ast.Name)}
     return not ENDING.isdisjoint(names | bound_by(rest))
+
+
+def may_exit(tree: ast.Module) -> bool:
+    """Whether a program may end before its last line without an exception."""
+    return any(isinstance(node, ast.Name) and node.id in EXITS for node in ast.walk(tree))
 
 
 def _is_beginning(statement: ast.stmt) -> bool:

@@ -26,6 +26,7 @@ from langchain_sequrity.local.interpreter.values import (
     Value,
     add_labels,
     changed_by_calls,
+    join_labels,
     unbox,
 )
 
@@ -412,6 +413,8 @@ class ScopeCompiler(ast.NodeVisitor):
         def note(frame: Frame | None, mark: Mark) -> None:
             if mark is not None:
                 machine.label_changed(Effects(touched, frame), mark)
+                if machine.is_strict and machine.may_exit:  # they might have ended the program
+                    machine.branch = join_labels(machine.branch, mark)
 
         return note
 
