@@ -250,8 +250,8 @@ OPERATIONS: dict[str, str] = {
     "Match.span": "match.span(1)",
     "Match.start": "match.start(1)",
     # -- models
-    "Record.model_dump": "record.model_dump()",
-    "Record.model_dump_json": "Kind(items=zeros).model_dump_json()",
+    "BaseModel.model_dump": "record.model_dump()",
+    "BaseModel.model_dump_json": "Kind(items=zeros).model_dump_json()",
     "Model.model_json_schema": "Wide.model_json_schema()",
     "Model.model_validate": "Wide.model_validate({})",
     "Model.model_validate_json": "Wide.model_validate_json('{}')",
