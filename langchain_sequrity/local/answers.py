@@ -58,22 +58,22 @@ def stream_answer(answer: ModelAnswer, request: ChatRequest) -> Iterator[AIMessa
         Reasoning, refusal, text and tool calls in this order, then one chunk with usage and
         finish reason.
     """
-    answer = _stopped(answer, request.stop)
+    answer = _cut_at_stop(answer, request.stop)
     budget = _TokenBudget(request.max_tokens)
-    reasoning = budget.take(answer.reasoning)
-    for piece in _pieces(reasoning):
+    reasoning = budget.spend(answer.reasoning)
+    for piece in _token_groups(reasoning):
         yield AIMessageChunk(content="", additional_kwargs={"reasoning_content": "".join(piece)})
-    for piece in _pieces(budget.take(answer.refusal)):
+    for piece in _token_groups(budget.spend(answer.refusal)):
         yield AIMessageChunk(content="", additional_kwargs={"refusal": "".join(piece)})
-    for piece in _pieces(budget.take(answer.text)):
+    for piece in _token_groups(budget.spend(answer.text)):
         yield AIMessageChunk(
             content="".join(piece), response_metadata=_logprobs(piece, request.options)
         )
     made = 0
     for name, args in answer.calls:
-        if not budget.open_for(count(name)):
+        if not budget.open_for(count_tokens(name)):
             break
-        arguments = "".join(budget.take(dumps_like_service(args)))
+        arguments = "".join(budget.spend(dumps_like_service(args)))
         yield from _call_pieces(made, name, arguments, request)
         made += 1
     derived = "length" if budget.exceeded else "tool_calls" if made else "stop"
@@ -87,7 +87,7 @@ def stream_answer(answer: ModelAnswer, request: ChatRequest) -> Iterator[AIMessa
     )
 
 
-def _stopped(answer: ModelAnswer, stops: Sequence[str]) -> ModelAnswer:
+def _cut_at_stop(answer: ModelAnswer, stops: Sequence[str]) -> ModelAnswer:
     ends = [(end, stop) for stop in stops if stop and (end := answer.text.find(stop)) >= 0]
     if not ends:
         return answer
@@ -103,9 +103,9 @@ class _TokenBudget:
         self.used = 0
         self.exceeded = False
 
-    def take(self, text: str) -> list[str]:
+    def spend(self, text: str) -> list[str]:
         """Spend the tokens of a text; returns those that fit."""
-        tokens = split(text)
+        tokens = split_tokens(text)
         fit = int(min(len(tokens), self._limit - self.used))
         self.used += fit
         self.exceeded = self.exceeded or fit < len(tokens)
@@ -120,7 +120,7 @@ class _TokenBudget:
         return True
 
 
-def _pieces(tokens: list[str]) -> Iterator[list[str]]:
+def _token_groups(tokens: list[str]) -> Iterator[list[str]]:
     """The tokens of a text, in at most 200 groups."""
     size = max(1, math.ceil(len(tokens) / _MOST_PIECES))
     for start in range(0, len(tokens), size):
@@ -190,15 +190,15 @@ _ATTACHMENTS = frozenset({"image_url", "image", "input_audio", "audio", "file"})
 _TEXT_KEYS = ("text", "refusal", "thinking")
 
 
-def split(text: str) -> list[str]:
+def split_tokens(text: str) -> list[str]:
     """Split text into tokens; joined, they are the text again."""
     return _TOKEN.findall(text)
 
 
-def count(text: str) -> int:
+def count_tokens(text: str) -> int:
     """Count the tokens of a text; a very long text is estimated from its beginning."""
     if len(text) > _COUNTED:
-        return count(text[:_COUNTED]) * len(text) // _COUNTED
+        return count_tokens(text[:_COUNTED]) * len(text) // _COUNTED
     # A list of the tokens would take fifty times the memory of the text.
     return sum(1 for _ in _TOKEN.finditer(text))
 
@@ -206,19 +206,19 @@ def count(text: str) -> int:
 def count_message(message: BaseMessage) -> int:
     """Count the tokens of a message: content, reasoning and tool calls."""
     parts = message.content if isinstance(message.content, list) else [message.content]
-    total = sum(map(_count_part, parts))
+    total = sum(map(_count_content_part, parts))
     for key in ("reasoning_content", "refusal"):
-        total += count(str(message.additional_kwargs.get(key) or ""))
+        total += count_tokens(str(message.additional_kwargs.get(key) or ""))
     if isinstance(message, AIMessage):
         for call in message.tool_calls:
-            total += count(call["name"]) + count(dumps(call["args"]))
+            total += count_tokens(call["name"]) + count_tokens(dumps(call["args"]))
     return total
 
 
 def count_request(request: ChatRequest) -> int:
     """Count the input tokens of a request: its messages and its tools."""
     messages = sum(count_message(message) + _PER_MESSAGE for message in request.messages)
-    return messages + sum(count(str(tool.get("function"))) for tool in request.tools)
+    return messages + sum(count_tokens(str(tool.get("function"))) for tool in request.tools)
 
 
 def usage_of(input_tokens: int, output_tokens: int, *, reasoning: int = 0) -> UsageMetadata:
@@ -241,9 +241,9 @@ def usage_of(input_tokens: int, output_tokens: int, *, reasoning: int = 0) -> Us
     )
 
 
-def _count_part(part: str | dict[Any, Any]) -> int:
+def _count_content_part(part: str | dict[Any, Any]) -> int:
     if isinstance(part, str):
-        return count(part)
+        return count_tokens(part)
     if part.get("type") in _ATTACHMENTS:
         return _PER_ATTACHMENT
-    return count(str(next((part[key] for key in _TEXT_KEYS if part.get(key)), "")))
+    return count_tokens(str(next((part[key] for key in _TEXT_KEYS if part.get(key)), "")))

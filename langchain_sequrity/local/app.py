@@ -163,12 +163,12 @@ async def _validate_headers(request: Request) -> Response:
     headers = request.scope["by_name"]
     auth.check_content_type(headers)
     charge = request.scope["charge"]
-    data = await http.read(request.stream(), headers, charge, limit=limits.CHECKED_BODY)
+    data = await http.read_body(request.stream(), headers, charge, limit=limits.CHECKED_BODY)
     return json_response(await run_sync(_validated, data, charge))
 
 
 def _validated(data: bytearray, charge: Charge) -> dict[str, Any]:
-    sent = http.parse(data, charge)
+    sent = http.parse_body(data, charge)
     if not isinstance(sent, dict) or not sent.keys() <= _HEADERS.keys():
         refuse(422, f"Expected an object with any of {', '.join(_HEADERS)}, each a string.")
     if any(value is not None and not isinstance(value, str) for value in sent.values()):

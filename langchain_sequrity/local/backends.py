@@ -137,7 +137,7 @@ class ModelBackend:
         """
         del context
         normalizer = _Normalizer()
-        for message in _untraced(self._ask(request)):
+        for message in _without_tracing(self._ask(request)):
             yield normalizer.piece(message)
         yield normalizer.last(request)
 
@@ -164,10 +164,10 @@ class ModelBackend:
             reason = _ENDS.get(type(error).__name__)
             if reason is None:
                 # A provider's exception can contain its key, so its text is not logged.
-                _logger.error("The model `%s` failed%s", self._name, _places(error))  # noqa: TRY400
+                _logger.error("The model `%s` failed%s", self._name, _describe_causes(error))  # noqa: TRY400
                 # `from None`: whoever logs this error must not log the provider's, too.
                 raise self._failure(error) from None
-            yield _cut_off(error, reason, has_streamed=has_streamed)
+            yield _partial_answer(error, reason, has_streamed=has_streamed)
 
     def _failure(self, error: Exception) -> StatusError:
         is_limited = getattr(error, "status_code", None) == _TOO_MANY_REQUESTS
@@ -179,7 +179,7 @@ class ModelBackend:
         return status_error(status)(detail, status=status, body={"detail": detail})
 
 
-def _places(error: BaseException | None) -> str:
+def _describe_causes(error: BaseException | None) -> str:
     """Describe an exception and its causes by type, HTTP status and place.
 
     Neither their texts nor lines of source code are shown: both can hold a key.
@@ -205,7 +205,7 @@ _ENDS = {"LengthFinishReasonError": "length", "ContentFilterFinishReasonError": 
 """Errors of OpenAI's package for an answer with a schema that was cut off, also in streams."""
 
 
-def _cut_off(error: Exception, reason: str, *, has_streamed: bool) -> AIMessageChunk:
+def _partial_answer(error: Exception, reason: str, *, has_streamed: bool) -> AIMessageChunk:
     """The answer in such an error; only its end if the rest was already streamed."""
     # The provider's package is not imported here, because it is not a dependency.
     completion: Any = getattr(error, "completion", None)
@@ -248,7 +248,7 @@ def _tool_arguments(request: ChatRequest) -> dict[str, Any]:
     return kwargs
 
 
-def _untraced(messages: Iterable[AIMessage]) -> Iterator[AIMessage]:
+def _without_tracing(messages: Iterable[AIMessage]) -> Iterator[AIMessage]:
     """Run each step without tracing: the steps of a stream may run in different contexts."""
     steps = iter(messages)
     while True:
@@ -315,7 +315,7 @@ class BoundedBackend:
                 )
             # LangChain keeps every chunk of a stream until its end.
             piece = limits.PIECE if number >= limits.FEW_PIECES else 0
-            self._charge.take(_TIMES_KEPT * size + _parsed_size(chunk) + piece)
+            self._charge.add(_TIMES_KEPT * size + _parsed_size(chunk) + piece)
             yield chunk
 
 
@@ -337,7 +337,7 @@ def _parsed_size(chunk: AIMessageChunk) -> int:
     return sum(of_json(call["args"] or "") for call in chunk.tool_call_chunks)
 
 
-def whole(chunks: Iterable[AIMessageChunk]) -> AIMessage:
+def join_chunks(chunks: Iterable[AIMessageChunk]) -> AIMessage:
     """Join the chunks of an answer."""
     # The last chunk makes LangChain parse the arguments of the tool calls.
     total = Sum(chain(chunks, [AIMessageChunk(content="", chunk_position="last")])).total()
@@ -346,7 +346,7 @@ def whole(chunks: Iterable[AIMessageChunk]) -> AIMessage:
     return message
 
 
-def as_piece(message: AIMessage) -> AIMessageChunk:
+def message_as_chunk(message: AIMessage) -> AIMessageChunk:
     """A whole answer as one chunk."""
     return AIMessageChunk(
         content=message.content,

@@ -54,7 +54,7 @@ def called_tools(messages: Sequence[BaseMessage]) -> dict[str | None, str]:
     }
 
 
-def complete(
+def whole_conversation(
     messages: Sequence[BaseMessage], stored: Sequence[BaseMessage], *, only_new: bool = False
 ) -> list[BaseMessage]:
     """Return the whole conversation of a request.
@@ -74,7 +74,7 @@ def complete(
         StatusError: 400 if a tool call has no result, or a result has no call.
     """
     is_whole = not only_new and _is_history(messages, stored)
-    whole = list(messages) if is_whole else _continued(messages, stored)
+    whole = list(messages) if is_whole else _with_new_messages(messages, stored)
     problem = _problem(whole)
     if problem is not None:
         refuse(400, problem)
@@ -82,16 +82,18 @@ def complete(
 
 
 def _is_history(messages: Sequence[BaseMessage], stored: Sequence[BaseMessage]) -> bool:
-    replies = {_identity(message) for message in stored if isinstance(message, AIMessage)}
-    return any(_identity(one) in replies for one in messages if isinstance(one, AIMessage))
+    replies = {_message_key(message) for message in stored if isinstance(message, AIMessage)}
+    return any(_message_key(one) in replies for one in messages if isinstance(one, AIMessage))
 
 
-def _identity(message: AIMessage) -> tuple[str | None, ...] | str:
+def _message_key(message: AIMessage) -> tuple[str | None, ...] | str:
     # Clients change the content of a message that calls tools (null, empty), but not the ids.
     return tuple(_call_ids(message)) or str(message.text)
 
 
-def _continued(messages: Sequence[BaseMessage], stored: Sequence[BaseMessage]) -> list[BaseMessage]:
+def _with_new_messages(
+    messages: Sequence[BaseMessage], stored: Sequence[BaseMessage]
+) -> list[BaseMessage]:
     """The new messages after the stored ones, without instructions that are stored already."""
     instructions = [one.content for one in stored if isinstance(one, SystemMessage)]
     new = (
@@ -113,7 +115,7 @@ def _problem(messages: Sequence[BaseMessage]) -> str | None:
         if isinstance(message, ToolMessage):
             call_id = message.tool_call_id
             if call_id not in waiting:
-                return _misplaced(call_id, twice=call_id in answered)
+                return _misplaced_result(call_id, twice=call_id in answered)
             waiting.remove(call_id)
             answered.add(call_id)
         elif waiting:
@@ -129,7 +131,7 @@ def _problem(messages: Sequence[BaseMessage]) -> str | None:
     return f"No result was sent for the tool call {missing}. Send a tool message for each."
 
 
-def _misplaced(call_id: str, *, twice: bool) -> str:
+def _misplaced_result(call_id: str, *, twice: bool) -> str:
     if twice:
         return f"The tool call `{call_id}` has two results. Send one."
     return (

@@ -14,7 +14,7 @@ from langchain_sequrity.local.answers import ModelAnswer, stream_answer
 from langchain_sequrity.local.backends import BackendContext, PlanContext
 from langchain_sequrity.local.policy_skeleton import TooManyTools, skeleton
 from langchain_sequrity.local.refusals import refuse
-from langchain_sequrity.local.schema_values import PromptFacts, fill, quoted
+from langchain_sequrity.local.schema_values import PromptFacts, quoted, value_for_schema
 from langchain_sequrity.local.screening.screen import fold
 from langchain_sequrity.local.tool_behaviour import words
 from langchain_sequrity.local.tool_results import looks_like_error
@@ -39,7 +39,7 @@ class DeterministicModel:
       user's last message; if there are none, the tool with most words of its name in the message.
       Words of fewer than four letters do not count.
     - Arguments and structured answers are filled from their JSON Schema, and from values that the
-      message states (`limit: 5`, `city="Rome"`) or quotes; see `schema_values.fill` for the order.
+      message states (`limit: 5`, `city="Rome"`) or quotes; see `value_for_schema` for the order.
     - After a tool has answered, the answer quotes the results.
     - Otherwise the answer echoes the user's text.
     - As a planner it writes a program that does the same. As a classifier it counts typical words.
@@ -118,7 +118,11 @@ def _name(tool: Mapping[str, Any]) -> str:
 
 def _arguments(tool: Mapping[str, Any], prompt: PromptFacts) -> dict[str, Any]:
     schema = tool["function"].get("parameters")
-    filled = fill({"type": "object", **schema}, prompt) if isinstance(schema, Mapping) else {}
+    filled = (
+        value_for_schema({"type": "object", **schema}, prompt)
+        if isinstance(schema, Mapping)
+        else {}
+    )
     return filled if isinstance(filled, dict) else {}
 
 
@@ -175,13 +179,13 @@ def _returned(name: str, result: str) -> str:
 def _structured(form: Mapping[str, Any], request: ChatRequest, user_text: str) -> Any:
     """An answer with the requested schema; without one, with the keys that the messages quote."""
     if form["type"] == "json_schema":
-        return fill(form["json_schema"]["schema"], PromptFacts(user_text))
+        return value_for_schema(form["json_schema"]["schema"], PromptFacts(user_text))
     texts = (conversation.text_of(one) for one in request.messages if one.type in _ASKING)
     keys = dict.fromkeys(key for text in texts for key in quoted(text) if _KEY.match(key))
     names = [*keys][:_MOST] or ["answer"]
     prompt = PromptFacts(user_text)
     prompt.quotes = [quote for quote in prompt.quotes if quote not in names]
-    return fill({"properties": {name: {} for name in names}}, prompt)
+    return value_for_schema({"properties": {name: {} for name in names}}, prompt)
 
 
 def _echo(user_text: str) -> str:

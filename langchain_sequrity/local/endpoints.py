@@ -14,7 +14,7 @@ from starlette.responses import Response
 from langchain_sequrity.errors import StatusError
 from langchain_sequrity.local import auth, http
 from langchain_sequrity.local.backends import BoundedBackend
-from langchain_sequrity.local.http import EventStreamResponse, Incoming, json_response
+from langchain_sequrity.local.http import EventStreamResponse, IncomingRequest, json_response
 from langchain_sequrity.local.idempotency import (
     Replies,
     ReplyCopy,
@@ -64,7 +64,7 @@ class Admission:
     def endpoint(
         self,
         route: Route,
-        answer: Callable[[Incoming, Facts, str | None], Awaitable[Response]],
+        answer: Callable[[IncomingRequest, Facts, str | None], Awaitable[Response]],
         limit: int,
     ) -> Callable[[Request], Awaitable[Response]]:
         """The endpoint for one row of the route table.
@@ -84,10 +84,10 @@ class Admission:
             bearer = auth.bearer(headers, self._api_keys)
             auth.check_content_type(headers)
             charge = request.scope["charge"]
-            data = await http.read(
+            data = await http.read_body(
                 request.stream(), headers, charge, limit=limit, seconds=self._body_seconds
             )
-            incoming = Incoming(route, bearer_digest(bearer), headers, data, charge)
+            incoming = IncomingRequest(route, bearer_digest(bearer), headers, data, charge)
             facts = request.scope["facts"]
             key = idempotency_key(incoming)
             known = self.replies.begin(key, digest_of(incoming) if key else "")
@@ -133,14 +133,14 @@ class ChatEndpoint:
         self._services = services
         self._admission = admission
 
-    async def answer(self, incoming: Incoming, facts: Facts, key: str | None) -> Response:
+    async def answer(self, incoming: IncomingRequest, facts: Facts, key: str | None) -> Response:
         """Answer a request."""
         turn = await self._opened(incoming)
         facts.update(model=turn.request.model, session=turn.session.id[:8])
         answer = self._streamed if turn.request.stream else self._whole
         return await answer(turn, facts, key)
 
-    async def _opened(self, incoming: Incoming) -> ChatTurn:
+    async def _opened(self, incoming: IncomingRequest) -> ChatTurn:
         self._admission.begin()
         try:
             return await self._admission.in_thread(partial(ChatTurn, incoming, self._services))
@@ -236,7 +236,7 @@ class PolicyEndpoint:
         self._backend = services.backend
         self._admission = admission
 
-    async def answer(self, incoming: Incoming, facts: Facts, key: str | None) -> Response:
+    async def answer(self, incoming: IncomingRequest, facts: Facts, key: str | None) -> Response:
         """Answer a request."""
         self._admission.begin()
         try:
@@ -252,8 +252,8 @@ class PolicyEndpoint:
         return response
 
 
-def _read(incoming: Incoming) -> PolicyRequest:
-    request = read_request(http.parse(incoming.body, incoming.charge))
+def _read(incoming: IncomingRequest) -> PolicyRequest:
+    request = read_request(http.parse_body(incoming.body, incoming.charge))
     allowed = variants_at(incoming.route.provider)
     if request.variant not in allowed:
         names = " or ".join(f"`{variant}`" for variant in allowed)

@@ -23,7 +23,7 @@ from langchain_sequrity.wire.routes import Route
 _TIMES_TEXT = 3
 
 
-async def read(
+async def read_body(
     chunks: AsyncIterable[bytes],
     headers: Mapping[str, str],
     charge: Charge,
@@ -51,14 +51,14 @@ async def read(
     is_paid = declared.isdecimal()
     if is_paid:
         _check(int(declared), limit)
-        charge.take(_TIMES_TEXT * int(declared))
+        charge.add(_TIMES_TEXT * int(declared))
     body = charge.buffer()
     try:
         with anyio.fail_after(seconds):
             async for chunk in chunks:
                 _check(len(body) + len(chunk), limit)
                 if not is_paid:
-                    charge.take(_TIMES_TEXT * len(chunk))
+                    charge.add(_TIMES_TEXT * len(chunk))
                 body += chunk
     except TimeoutError:
         refuse(408, f"The body did not arrive within {seconds:g} s. Send it without pauses.")
@@ -70,7 +70,7 @@ def _check(length: int, limit: int) -> None:
         refuse(413, f"The body is longer than {limit} bytes. Send less.")
 
 
-def parse(body: bytearray, charge: Charge) -> Any:
+def parse_body(body: bytearray, charge: Charge) -> Any:
     """Parse a body, and empty it: otherwise its content would be in memory twice.
 
     Args:
@@ -84,13 +84,13 @@ def parse(body: bytearray, charge: Charge) -> Any:
         StatusError: 400 if it is not JSON, or nested deeper than 100 levels; 413 if it needs more
             memory than the server has, 429 if other requests use the memory.
     """
-    charge.take(of_json(body) - (_TIMES_TEXT - 1) * len(body))
+    charge.add(of_json(body) - (_TIMES_TEXT - 1) * len(body))
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         refuse(400, f"Invalid JSON: {error}.")
     # The copy that was made to parse it. The charge for the bytes stays: later steps copy them.
-    charge.take(-len(body))
+    charge.add(-len(body))
     body.clear()
     if nests_deeper(value, limits.DEPTH):
         refuse(400, f"The JSON is nested deeper than {limits.DEPTH} levels. Flatten it.")
@@ -98,7 +98,7 @@ def parse(body: bytearray, charge: Charge) -> Any:
 
 
 @dataclass(frozen=True, slots=True)
-class Incoming:
+class IncomingRequest:
     """A request of which only the sender and the size were checked.
 
     Attributes:

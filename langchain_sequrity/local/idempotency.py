@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 import orjson
 
 from langchain_sequrity.local import limits
-from langchain_sequrity.local.http import Incoming
+from langchain_sequrity.local.http import IncomingRequest
 from langchain_sequrity.local.limits import Charge, Shares
 from langchain_sequrity.local.refusals import refuse
 
@@ -21,13 +21,13 @@ _OVERHEAD = 500  # bytes that a stored reply takes beside its body
 _DECIDING_HEADERS = ("x-session-id", "x-features", "x-policy", "x-config")
 
 
-def idempotency_key(incoming: Incoming) -> str | None:
+def idempotency_key(incoming: IncomingRequest) -> str | None:
     """The key of a request together with its bearer; `None` if it has no `Idempotency-Key`."""
     sent = incoming.headers.get("idempotency-key")
     return f"{incoming.bearer}:{sent}" if sent else None
 
 
-def digest_of(incoming: Incoming) -> str:
+def digest_of(incoming: IncomingRequest) -> str:
     """A digest of everything that the reply depends on."""
     deciding = [incoming.headers.get(name) for name in _DECIDING_HEADERS]
     digest = hashlib.sha256(orjson.dumps([incoming.route.path, *deciding]))
@@ -59,7 +59,7 @@ class ReplyCopy:
         if self._charge is None:
             return
         is_too_long = len(self._body) + len(piece) > limits.REPLY
-        if is_too_long or not self._charge.may_take(len(piece)):
+        if is_too_long or not self._charge.may_add(len(piece)):
             self._charge, self._body = None, bytearray()
         self._body += piece
 

@@ -90,14 +90,14 @@ class Charge:
         self._taken = 0
         self._buffers: list[bytearray] = []
 
-    def take(self, amount: int) -> None:
+    def add(self, amount: int) -> None:
         """Take bytes, or give back a negative number of them.
 
         Raises:
             StatusError: 413 if it is more than the whole budget, 429 if other requests leave too
                 little.
         """
-        if self.may_take(amount):
+        if self.may_add(amount):
             return
         total = self._budget.total
         if self._taken + amount > total:
@@ -113,7 +113,7 @@ class Charge:
             retry_after=1,
         )
 
-    def may_take(self, amount: int) -> bool:
+    def may_add(self, amount: int) -> bool:
         """Take bytes for something optional; `False` if too few are left."""
         is_taken = self._budget.charge(amount)
         self._taken += amount if is_taken else 0
@@ -128,7 +128,7 @@ class Charge:
         """Give back everything."""
         for buffer in self._buffers:
             buffer.clear()
-        self.take(-self._taken)
+        self.add(-self._taken)
 
 
 class Shares:

@@ -70,7 +70,7 @@ class CheckedResult:
     findings: tuple[Detection, ...] = ()
 
 
-class Gate:
+class PolicyGate:
     """Checks calls and labels results.
 
     Args:
@@ -106,11 +106,11 @@ class Gate:
         """
         names, values = list(call.arguments), [one.value for one in call.arguments.values()]
         # Data can choose a name, as in `f(**{text: 1})`. A tool cannot use a redacted name.
-        if found := self._rules.look_at(names, ask=self._ask).findings:
+        if found := self._rules.screen(names, ask=self._ask).findings:
             denied = replace(found[0], kind=f"{found[0].kind} as the name of an argument", path=())
             return GatedCall(Call(call.tool, {}), session, None, (denied,), denied)
-        seen = self._screen.look_at(values, ask=self._ask)
-        findings = tuple(_placed(finding, names) for finding in seen.findings)
+        seen = self._screen.screen(values, ask=self._ask)
+        findings = tuple(_with_argument_name(finding, names) for finding in seen.findings)
         if seen.denied is not None:
             withheld = _with_values(call, [seen.value] * len(values))
             return GatedCall(withheld, session, None, findings, seen.denied)
@@ -132,7 +132,7 @@ class Gate:
                 verdict = further
         return verdict
 
-    def check_beside(self, checked: GatedCall, session: Labels) -> tuple[GatedCall, Labels]:
+    def check_in_parallel(self, checked: GatedCall, session: Labels) -> tuple[GatedCall, Labels]:
         """Check a call as if the parallel calls before it had already returned.
 
         Args:
@@ -147,7 +147,7 @@ class Gate:
         beside = replace(checked, session=session, verdict=self._decide(judged, session))
         return beside, self._engines[0].foreseen(judged, session)
 
-    def take(self, call: Call, returned: ToolReturn, session: Labels) -> CheckedResult:
+    def label_result(self, call: Call, returned: ToolReturn, session: Labels) -> CheckedResult:
         """Label a result.
 
         Args:
@@ -159,7 +159,7 @@ class Gate:
             The result that the program or the model may see.
         """
         labels = result_labels(call, returned.labels, returned.combine)
-        seen = self._screen.look_at(returned.value, ask=self._ask)
+        seen = self._screen.screen(returned.value, ask=self._ask)
         result = Argument(seen.value, labels)
         judged = with_defaults(call, self._tools)
         labels, session = self._engines[0].after(judged, result, session)
@@ -170,7 +170,7 @@ def _is_hard_denial(verdict: Verdict) -> bool:
     return not verdict.allowed and verdict.strength == "hard"
 
 
-def _placed(finding: Detection, names: Sequence[str]) -> Detection:
+def _with_argument_name(finding: Detection, names: Sequence[str]) -> Detection:
     """A detection in a list of arguments, with the argument's name instead of its index."""
     if not finding.path:
         return finding

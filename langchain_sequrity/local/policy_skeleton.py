@@ -33,7 +33,7 @@ _MARK_RESULT = "result { @tags |= untrusted; }"
 _MARK_SESSION = "session after { @tags |= untrusted; }"
 
 
-class _Style(NamedTuple):
+class _DraftTexts(NamedTuple):
     """The texts of a draft for one kind of session."""
 
     session: str
@@ -42,20 +42,20 @@ class _Style(NamedTuple):
     marks: tuple[str, ...]
 
 
-_STYLES: Mapping[Mode | None, _Style] = {
-    None: _Style(
+_STYLES: Mapping[Mode | None, _DraftTexts] = {
+    None: _DraftTexts(
         "It holds in any session. Ask for a draft for dual-LLM sessions, and less is denied.",
         "An argument comes from outside, or the session has seen something that does.",
         f"{_ARGUMENTS} or {_SESSION}",
         (_MARK_RESULT, _MARK_SESSION),
     ),
-    "dual-llm": _Style(
+    "dual-llm": _DraftTexts(
         "It is for sessions in which arguments carry labels; elsewhere it denies nothing.",
         "Some argument comes from outside.",
         _ARGUMENTS,
         (_MARK_RESULT,),
     ),
-    "single-llm": _Style(
+    "single-llm": _DraftTexts(
         "It is for single-LLM sessions, in which arguments carry no labels.",
         "The session has seen something from outside.",
         _SESSION,
@@ -134,7 +134,7 @@ def skeleton(
     bare = (_block(one.tool, one.items) for one in rules.values())
     drafts = ["\n".join([head(_ASKED), *explained]), "\n".join([head(_ASKED_SHORTLY), *bare])]
     if len(rules) > _FEW:
-        drafts.append("\n".join([head(_ASKED_SHORTLY), *_shared(rules)]))
+        drafts.append("\n".join([head(_ASKED_SHORTLY), *_shared_blocks(rules)]))
     text = next(filter(_fits, drafts), drafts[1])
     if len(text) > MAX_CHARACTERS:
         msg = (
@@ -172,7 +172,7 @@ def _rules(
         if _is_writable(name):
             items = (*(_denials(does, mode) if marks else ()), _ALLOW)
             items += _STYLES[mode].marks if does.reads else ()
-            yield name, _DraftRules(_doc(does), f'"{name}"', items)
+            yield name, _DraftRules(_block_doc(does), f'"{name}"', items)
         else:
             doc = "denied: no policy can write this name for sure"
             yield name, _DraftRules(doc, f'r"{_regex(name)}"', ("must deny always;",))
@@ -186,7 +186,7 @@ def _block(tool: str, items: Iterable[str]) -> str:
     return "\n".join([f"tool {tool} {{", *(f"    {item}" for item in items), "}\n"])
 
 
-def _shared(rules: Mapping[str, _DraftRules]) -> Iterator[str]:
+def _shared_blocks(rules: Mapping[str, _DraftRules]) -> Iterator[str]:
     """Shared blocks for tools with the same rules."""
     alike: dict[tuple[str, ...], list[str]] = {}
     for name, one in rules.items():
@@ -195,11 +195,11 @@ def _shared(rules: Mapping[str, _DraftRules]) -> Iterator[str]:
         else:
             yield _block(one.tool, one.items)
     for items, names in alike.items():
-        for some in _portions(names):
+        for some in _name_groups(names):
             yield _block(f'"{some[0]}"' if len(some) == 1 else f'r"^({"|".join(some)})$"', items)
 
 
-def _portions(names: Iterable[str]) -> Iterator[list[str]]:
+def _name_groups(names: Iterable[str]) -> Iterator[list[str]]:
     some: list[str] = []
     length = 0
     for name in names:
@@ -211,7 +211,7 @@ def _portions(names: Iterable[str]) -> Iterator[list[str]]:
     yield some
 
 
-def _doc(does: Behaviour) -> str:
+def _block_doc(does: Behaviour) -> str:
     kind = {
         (True, True): "reads and acts",
         (True, False): "reads",
@@ -226,10 +226,10 @@ def _denials(does: Behaviour, mode: Mode | None) -> tuple[str, ...]:
         return (_GUARD,)
     if mode == "single-llm":
         return ()
-    return tuple(_chosen(does, "tainted" if mode == "dual-llm" else _ARGUMENTS))
+    return tuple(_steering_denials(does, "tainted" if mode == "dual-llm" else _ARGUMENTS))
 
 
-def _chosen(does: Behaviour, any_argument: str) -> Iterator[str]:
+def _steering_denials(does: Behaviour, any_argument: str) -> Iterator[str]:
     """Denials of calls whose important arguments come from outside."""
     if does.steering is None:
         yield f"must deny when {any_argument};"

@@ -17,8 +17,8 @@ from langchain_core.messages import (
 from langchain_core.messages.ai import UsageMetadata, add_usage
 
 from langchain_sequrity.errors import PolicySyntaxError
-from langchain_sequrity.local.backends import Backend, BackendContext, whole
-from langchain_sequrity.local.dual_llm.model_calls import unfenced
+from langchain_sequrity.local.backends import Backend, BackendContext, join_chunks
+from langchain_sequrity.local.dual_llm.model_calls import longest_fenced_block
 from langchain_sequrity.local.refusals import refuse
 from langchain_sequrity.sqrt import parse
 from langchain_sequrity.sqrt.coerce import MAX_HEADER_BYTES
@@ -136,17 +136,17 @@ _NAMES = {"at", "doc", "bare", "raw", "name", "argument", "text"}
 
 def _is_sample(policy: Policy) -> bool:
     """Whether a policy copies the sample's main block, perhaps with other names or statements."""
-    return any(len(shapes & _rare_shapes()) > _MOST_ALIKE for shapes in _shapes(policy))
+    return any(len(shapes & _rare_shapes()) > _MOST_ALIKE for shapes in _statement_shapes(policy))
 
 
 @cache
 def _rare_shapes() -> frozenset[str]:
     """Statements of the sample that few policies have: rules on the session, label changes."""
-    found = frozenset().union(*_shapes(parse(SAMPLE)))
+    found = frozenset().union(*_statement_shapes(parse(SAMPLE)))
     return frozenset(one for one in found if "session" in one or "result" in one)
 
 
-def _shapes(policy: Policy) -> list[set[str]]:
+def _statement_shapes(policy: Policy) -> list[set[str]]:
     """The statements of each block, without the names and texts in them."""
     return [
         {f"{item.kind}: {shape_of(item.node, _NAMES)}" for item in items_of(node)}
@@ -185,7 +185,7 @@ def write_policy(request: PolicyRequest, backend: Backend) -> PolicyReply:
     attempts = request.n_retries + 1
     for _ in range(attempts):
         asked = ChatRequest(request.model, list(messages), stream=True)
-        message = whole(_bounded(backend.stream(asked, context)))
+        message = join_chunks(_within_limit(backend.stream(asked, context)))
         usage = add_usage(usage, message.usage_metadata)
         text, problems = _draft(message, request)
         if not problems:
@@ -218,7 +218,7 @@ def _prompt(request: PolicyRequest) -> str:
     )
 
 
-def _bounded(chunks: Iterator[AIMessageChunk]) -> Iterator[AIMessageChunk]:
+def _within_limit(chunks: Iterator[AIMessageChunk]) -> Iterator[AIMessageChunk]:
     """An answer up to a little more than the limit."""
     length = 0
     for chunk in chunks:
@@ -236,7 +236,7 @@ def _draft(message: AIMessage, request: PolicyRequest) -> tuple[str, str]:
     if len(answer) > _MAX_ANSWER:
         return "", f"The answer has more than {_MAX_ANSWER} characters."
     # A policy can contain fences in its own comments.
-    text = (answer if _parses(answer) else unfenced(answer)).strip() + "\n"
+    text = (answer if _parses(answer) else longest_fenced_block(answer)).strip() + "\n"
     return text, _mistakes(text, request)
 
 

@@ -82,7 +82,7 @@ class PromptFacts:
         self._stated = dict(reversed(pairs))  # the first value of a name counts
         self.quotes = [one for one in quoted(self.text) if _key(one) not in self._stated]
 
-    def stated(self, name: str) -> Any:
+    def stated_value(self, name: str) -> Any:
         """The value of `name: value` or `name=value`; `None` if there is none."""
         return self._stated.get(_key(name))
 
@@ -126,7 +126,7 @@ def _value_at(text: str, start: int) -> tuple[Any, int]:
         return word or None, start
 
 
-def fill(schema: Any, prompt: PromptFacts) -> Any:
+def value_for_schema(schema: Any, prompt: PromptFacts) -> Any:
     """Make a value that fits a JSON Schema.
 
     The first source that fits is used: constants, values that the prompt states by name
@@ -220,7 +220,7 @@ class _Filler:
         if kind == "array":
             return self._array(schema, name, given)
         if kind in ("integer", "number"):
-            return self._counted(schema, given, whole=kind == "integer")
+            return self._number_value(schema, given, whole=kind == "integer")
         return self._text(schema, name, given)
 
     def _copied(self, value: Any) -> Any:
@@ -232,12 +232,12 @@ class _Filler:
 
     def _resolved(self, schema: Schema) -> Schema:
         """Follow references and merge `allOf`."""
-        schema = self._followed(schema)
+        schema = self._follow_references(schema)
         for part in _list(schema.get("allOf"))[:_MOST_ITEMS]:
-            schema = _merged(schema, self._followed(_mapping(part)))
+            schema = _merged(schema, self._follow_references(_mapping(part)))
         return schema
 
-    def _followed(self, schema: Schema) -> Schema:
+    def _follow_references(self, schema: Schema) -> Schema:
         for _ in range(_DEEPEST):
             if isinstance(reference := schema.get("$ref"), str):
                 rest = {key: value for key, value in schema.items() if key != "$ref"}
@@ -268,7 +268,7 @@ class _Filler:
         stated = {
             name: self._prompt.use(value)
             for name in properties
-            if (value := fields.get(name, self._prompt.stated(name))) is not None
+            if (value := fields.get(name, self._prompt.stated_value(name))) is not None
         }
         wanted = {*stated, *(one for one in _list(schema.get("required")) if isinstance(one, str))}
         # Deep inside, optional properties are left out: a schema may contain itself.
@@ -283,12 +283,12 @@ class _Filler:
         least = min(_size(schema, "minItems", 0), _MOST_ITEMS)
         most = min(_size(schema, "maxItems", _MOST_ITEMS), _MOST_ITEMS)
         prefix, rest = _list(schema.get("prefixItems"))[:most], schema.get("items")
-        offered = given if isinstance(given, list) else self._offered(_mapping(rest), given)
+        offered = given if isinstance(given, list) else self._candidates(_mapping(rest), given)
         count = max(least, min(len(offered), most), len(prefix))
         items = [*prefix, *[rest] * count][:count]
         return [self.value(item, name, one) for item, one in zip_longest(items, offered[:count])]
 
-    def _offered(self, items: Schema, given: Any) -> list[Any]:
+    def _candidates(self, items: Schema, given: Any) -> list[Any]:
         """Values of the prompt for the items of an array."""
         if given is not None:
             return [given]
@@ -306,14 +306,14 @@ class _Filler:
         candidates = chain(named, filter(self._prompt.mentions, options))
         return self._copied(next(candidates, default if default in options else options[0]))
 
-    def _counted(self, schema: Schema, given: Any, *, whole: bool) -> Any:
+    def _number_value(self, schema: Schema, given: Any, *, whole: bool) -> Any:
         examples = _list(schema.get("examples"))[:_MOST_ITEMS]
         offered = [given, *self._prompt.numbers, *examples, *_near_bounds(schema)]
         number = next((one for one in offered if _fits(schema, one, whole=whole)), 0)
         return self._prompt.use(int(number) if whole else number)
 
     def _text(self, schema: Schema, name: str, given: Any) -> Any:
-        fits, example = self._form(schema, name)
+        fits, example = self._text_form(schema, name)
         texts = [*self._prompt.quotes]
         if isinstance(given, str | int | float):
             # JSON in a prompt may contain escapes that UTF-8 cannot encode.
@@ -325,7 +325,7 @@ class _Filler:
         least, most = _size(schema, "minLength", 0), _size(schema, "maxLength", _MOST_LENGTH)
         return self._copied(text if fits else text[:most].ljust(least, "."))
 
-    def _form(self, schema: Schema, name: str) -> tuple[Callable[[str], Any] | None, str]:
+    def _text_form(self, schema: Schema, name: str) -> tuple[Callable[[str], Any] | None, str]:
         """A check of the form of a text, and an example."""
         form, example = _FORMATS.get(str(schema.get("format")), ("", ""))
         pattern = schema.get("pattern") or (form and rf"\A(?:{form})\Z")

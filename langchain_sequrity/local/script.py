@@ -118,7 +118,7 @@ class _ScriptModel(BaseModel):
         return value
 
 
-class When(_ScriptModel):
+class RuleConditions(_ScriptModel):
     """The conditions of a rule; all of them must hold."""
 
     _where = "`when`"
@@ -204,7 +204,7 @@ class AnswerFields(_ScriptModel):
         return self.text or self.program or self.policy
 
 
-class Rule(AnswerFields):
+class ScriptRule(AnswerFields):
     """One rule.
 
     Attributes:
@@ -216,7 +216,7 @@ class Rule(AnswerFields):
 
     _where = "a rule"
 
-    when: When = When()
+    when: RuleConditions = RuleConditions()
     answer: Callable[[ChatRequest], Any] | None = None
     delay: Annotated[Number, Field(ge=0, le=_LONGEST_DELAY)] = 0
     times: Count | None = None
@@ -305,10 +305,10 @@ class Script:
         if isinstance(rules, str | Mapping) or not isinstance(rules, Iterable):
             msg = f"A script must be a list of rules; got `{type(rules).__name__}`."
             raise UsageError(msg)
-        self._rules: dict[str, Rule] = {}
+        self._rules: dict[str, ScriptRule] = {}
         for number, rule in enumerate(rules, 1):
             title = f"Rule {number} of {name}"
-            self._rules[title] = _read(Rule, rule, title)
+            self._rules[title] = _read(ScriptRule, rule, title)
         self._uses: Counter[str] = Counter()
         self._lock = threading.Lock()
 
@@ -357,7 +357,7 @@ class Script:
                 refuse(_SERVER_ERROR, f"{title}: {problem}")
         return None
 
-    def _use(self, title: str, rule: Rule) -> bool:
+    def _use(self, title: str, rule: ScriptRule) -> bool:
         with self._lock:
             if rule.times is not None and self._uses[title] >= rule.times:
                 return False
@@ -416,7 +416,7 @@ def _load(path: Path) -> Any:
 # Matching
 
 
-def _matches(rule: Rule, request: ChatRequest, context: BackendContext) -> bool:
+def _matches(rule: ScriptRule, request: ChatRequest, context: BackendContext) -> bool:
     when = rule.when
     if context.role not in rule.roles():
         return False
@@ -428,10 +428,10 @@ def _matches(rule: Rule, request: ChatRequest, context: BackendContext) -> bool:
         "tool_result": lambda: _last_result(request),
     }
     patterns = {key: getattr(when, key) for key in texts if key in when.model_fields_set}
-    return all(_found(key, pattern, texts[key]()) for key, pattern in patterns.items())
+    return all(_pattern_matches(key, pattern, texts[key]()) for key, pattern in patterns.items())
 
 
-def _found(key: str, pattern: Pattern, text: str | None) -> bool:
+def _pattern_matches(key: str, pattern: Pattern, text: str | None) -> bool:
     try:
         return text is not None and pattern.finds(text, seconds=_MATCH_SECONDS)
     except TimeoutError:
@@ -450,20 +450,20 @@ def _last_result(request: ChatRequest) -> str | None:
 # Answering
 
 
-def _answer(rule: Rule, request: ChatRequest) -> ModelAnswer:
+def _answer(rule: ScriptRule, request: ChatRequest) -> ModelAnswer:
     if rule.answer is not None:
-        return _called(rule.answer, request)
-    answer = _plain(rule)
+        return _call_function(rule.answer, request)
+    answer = _plain_answer(rule)
     if rule.kind() is not None:
         return answer
     return replace(
         answer,
-        text=_filled(answer.text, request),
-        calls=tuple((name, _filled(args, request)) for name, args in answer.calls),
+        text=_insert_tool_result(answer.text, request),
+        calls=tuple((name, _insert_tool_result(args, request)) for name, args in answer.calls),
     )
 
 
-def _plain(fields: AnswerFields) -> ModelAnswer:
+def _plain_answer(fields: AnswerFields) -> ModelAnswer:
     if (error := fields.error) is not None:
         message = error.message or f"The script answers with status {error.status}."
         refuse(error.status, message, retry_after=error.retry_after)
@@ -477,7 +477,7 @@ def _plain(fields: AnswerFields) -> ModelAnswer:
     )
 
 
-def _filled(value: Any, request: ChatRequest) -> Any:
+def _insert_tool_result(value: Any, request: ChatRequest) -> Any:
     """Replace `{tool_result}` in texts with the last tool result."""
     if isinstance(value, str) and _TOOL_RESULT in value:
         result = _last_result(request)
@@ -489,19 +489,19 @@ def _filled(value: Any, request: ChatRequest) -> Any:
             raise _RuleFailed(msg)
         return value.replace(_TOOL_RESULT, result)
     if isinstance(value, Mapping):
-        return {key: _filled(one, request) for key, one in value.items()}
+        return {key: _insert_tool_result(one, request) for key, one in value.items()}
     if isinstance(value, list):
-        return [_filled(one, request) for one in value]
+        return [_insert_tool_result(one, request) for one in value]
     return value
 
 
-def _called(function: Callable[[ChatRequest], Any], request: ChatRequest) -> ModelAnswer:
+def _call_function(function: Callable[[ChatRequest], Any], request: ChatRequest) -> ModelAnswer:
     try:
         returned = function(request)
         if isinstance(returned, AIMessage):
             return _from_message(returned)
         data = {"text": returned} if isinstance(returned, str) else returned
-        return _plain(_read(AnswerFields, data, "What it returned"))
+        return _plain_answer(_read(AnswerFields, data, "What it returned"))
     except StatusError:
         raise
     except Exception as error:  # noqa: BLE001 - it becomes the reply

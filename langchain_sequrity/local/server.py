@@ -28,7 +28,7 @@ from langchain_sequrity.local.app import make_app
 from langchain_sequrity.local.auth import LOOPBACK_NAMES
 from langchain_sequrity.local.backends import Backend, ModelBackend, Role, RoleBackend
 from langchain_sequrity.local.deterministic_model import DeterministicModel
-from langchain_sequrity.local.dual_llm.runs import Programs
+from langchain_sequrity.local.dual_llm.runs import ProgramRunner
 from langchain_sequrity.local.limits import give_back_large_blocks
 from langchain_sequrity.local.script import Script, ScriptBackend
 from langchain_sequrity.local.services import Fidelity, RequestRecord, Services
@@ -197,7 +197,7 @@ class LocalServer:
             fidelity=fidelity,
             on_request=on_request,
             replacing_tools=frozenset(replacing_tools),
-            programs=Programs(isolated=isolated_programs),
+            programs=ProgramRunner(isolated=isolated_programs),
         )
         self._running: _Running | None = None
 

@@ -7,7 +7,7 @@ from typing import Literal
 from langchain_sequrity.local import auth, limits
 from langchain_sequrity.local.backends import Backend
 from langchain_sequrity.local.configuration import Configuration
-from langchain_sequrity.local.dual_llm.runs import Programs, Runs
+from langchain_sequrity.local.dual_llm.runs import PendingRuns, ProgramRunner
 from langchain_sequrity.local.limits import MemoryBudget
 from langchain_sequrity.local.sessions import Session, SessionStore
 from langchain_sequrity.wire.exchange import ChatRequest
@@ -66,8 +66,8 @@ class Services:
     on_request: Callable[[RequestRecord], None] | None = None
     max_turns_at_once: int = MAX_TURNS_AT_ONCE
     replacing_tools: frozenset[str] = frozenset()
-    programs: Programs = field(default_factory=Programs)
-    runs: Runs = field(default_factory=Runs)
+    programs: ProgramRunner = field(default_factory=ProgramRunner)
+    runs: PendingRuns = field(default_factory=PendingRuns)
     body_seconds: float = limits.BODY_SECONDS
     budget: MemoryBudget = field(default_factory=MemoryBudget)
 

@@ -21,7 +21,7 @@ KINDS: dict[str, type[Header]] = {
 }
 
 
-def apply(session: Session, headers: Mapping[str, str], *, new: bool) -> Mapping[str, str]:
+def apply_headers(session: Session, headers: Mapping[str, str], *, new: bool) -> Mapping[str, str]:
     """Store the headers of a new session, or check that a request's headers equal the stored ones.
 
     Args:

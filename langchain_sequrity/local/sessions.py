@@ -246,7 +246,9 @@ class MemorySessions:
             self._by_short.pop(found.session.short, None)
 
 
-def resume(store: SessionStore, named: set[str], *, bearer: str, place: str) -> Session | None:
+def resume_session(
+    store: SessionStore, named: set[str], *, bearer: str, place: str
+) -> Session | None:
     """Find the session that a request continues, and reserve it.
 
     Args:
@@ -264,7 +266,7 @@ def resume(store: SessionStore, named: set[str], *, bearer: str, place: str) -> 
     """
     if not named:
         return None
-    session_id = _the_one(store, named, bearer)
+    session_id = _find_one(store, named, bearer)
     if not store.acquire(session_id):
         refuse(409, "The session is busy with another request. Wait for its reply.")
     # It may have changed or ended before it was reserved.
@@ -279,7 +281,7 @@ def resume(store: SessionStore, named: set[str], *, bearer: str, place: str) -> 
     return session
 
 
-def _the_one(store: SessionStore, named: set[str], bearer: str) -> str:
+def _find_one(store: SessionStore, named: set[str], bearer: str) -> str:
     found = [store.find(name) for name in named]
     # All cases get the same answer, so that it does not reveal which sessions exist.
     ids = {one.id for one in found if one and hmac.compare_digest(one.bearer, bearer)}

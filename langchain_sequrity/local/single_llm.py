@@ -14,10 +14,10 @@ from langchain_core.messages.tool import ToolCallChunk
 
 from langchain_sequrity.headers import FsmConfig
 from langchain_sequrity.labels import Labels
-from langchain_sequrity.local.backends import Backend, BackendContext, as_piece, whole
-from langchain_sequrity.local.conversation import complete, text_of, this_turn
-from langchain_sequrity.local.dual_llm.model_calls import Models
-from langchain_sequrity.local.policy_gate import Gate, check_entry, denial_message
+from langchain_sequrity.local.backends import Backend, BackendContext, join_chunks, message_as_chunk
+from langchain_sequrity.local.conversation import text_of, this_turn, whole_conversation
+from langchain_sequrity.local.dual_llm.model_calls import ModelCalls
+from langchain_sequrity.local.policy_gate import PolicyGate, check_entry, denial_message
 from langchain_sequrity.local.refusals import refuse
 from langchain_sequrity.local.services import TurnInputs
 from langchain_sequrity.local.tool_results import BadResult, read_result
@@ -64,9 +64,9 @@ class SingleAnswer:
 
     def __init__(self, inputs: TurnInputs) -> None:
         request, session, services = inputs.request, inputs.session, inputs.services
-        services.runs.sweep(services.store.find)
+        services.runs.drop_unknown(services.store.find)
         only_new = request.previous_reply is not None
-        messages = complete(request.messages, session.messages, only_new=only_new)
+        messages = whole_conversation(request.messages, session.messages, only_new=only_new)
         self.request = replace(request, messages=messages)
         self._session = session
         self._backend = services.backend
@@ -120,11 +120,11 @@ class _PolicyGuard:
 
     def __init__(self, state: SingleState, inputs: TurnInputs) -> None:
         configuration, services = inputs.configuration, inputs.services
-        models = Models(services.backend, inputs.endpoint_type, inputs.request.model, {})
+        models = ModelCalls(services.backend, inputs.endpoint_type, inputs.request.model, {})
         tools = arguments_of_sent_tools(inputs.request.tools)
         self.state = state
         self._fsm = configuration.fsm
-        self._gate = Gate((configuration.engine,), configuration.screen, models.score, tools)
+        self._gate = PolicyGate((configuration.engine,), configuration.screen, models.score, tools)
         self._replacing_tools = services.replacing_tools
 
     def stream(
@@ -146,14 +146,14 @@ class _PolicyGuard:
         clears_labels = self._fsm.clear_session_meta in {"every_turn", "every_attempt"}
         if clears_labels and not this_turn(request.messages):
             self.state.labels = Labels()
-        messages = self._shown(request.messages)
-        message = whole(backend.stream(replace(request, messages=messages), context))
+        messages = self._visible_messages(request.messages)
+        message = join_chunks(backend.stream(replace(request, messages=messages), context))
         denied = self._denial(message)
-        yield as_piece(message) if denied is None else _refusal(message, *denied)
+        yield message_as_chunk(message) if denied is None else _refusal(message, *denied)
 
     # Results
 
-    def _shown(self, messages: list[BaseMessage]) -> list[BaseMessage]:
+    def _visible_messages(self, messages: list[BaseMessage]) -> list[BaseMessage]:
         """The conversation as the model sees it; new results are taken."""
         calls: dict[str | None, Mapping[str, Any]] = {}
         times = Counter[str]()
@@ -173,11 +173,11 @@ class _PolicyGuard:
         """The result of a call, for the given use of its id."""
         known = self.state.results.setdefault(message.tool_call_id, [])
         if time == len(known):
-            known.append(self._taken(message, call))
+            known.append(self._label_result(message, call))
         shown: ToolMessage = message.model_copy(update={"content": known[time]})
         return shown
 
-    def _taken(self, message: ToolMessage, call: Mapping[str, Any]) -> Any:
+    def _label_result(self, message: ToolMessage, call: Mapping[str, Any]) -> Any:
         name = call.get("name") or message.name or "tool"
         try:
             read = read_result(message, fsm=_FSM, may_replace=name in self._replacing_tools)
@@ -185,7 +185,7 @@ class _PolicyGuard:
             refuse(400, f"The result of `{name}` cannot be used. {problem}")
         returned = read.returned
         made = Call(name, _arguments(call.get("args") or {}))
-        taken = self._gate.take(made, returned, self.state.labels)
+        taken = self._gate.label_result(made, returned, self.state.labels)
         self.state.labels = taken.session
         is_as_sent = returned.labels is None and taken.result.value == returned.value
         return message.content if is_as_sent else as_text(taken.result.value)
@@ -208,7 +208,7 @@ class _PolicyGuard:
             checked = self._gate.check(made, self.state.labels)
             self.state.labels = checked.session
             if checked.allowed and len(message.tool_calls) > 1:
-                beside, returned = self._gate.check_beside(checked, returned)
+                beside, returned = self._gate.check_in_parallel(checked, returned)
                 checked = checked if beside.allowed else beside
             if not checked.allowed:
                 return denial_message(checked), check_entry(checked)

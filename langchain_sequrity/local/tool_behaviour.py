@@ -229,35 +229,35 @@ def behaviour_of(tool: Mapping[str, Any]) -> Behaviour:
     """
     function = read_function(tool)
     if function is None:
-        return _anything("not a function")
+        return _unknown_behaviour("not a function")
     name = function["name"]
     named, schema = words(name), _Schema(function.get("parameters"))
     described = function.get("description", "")[:_DESCRIPTION]
-    reading = _first(named, _READS)
-    if acting := _acting(name):
-        answering = reading or _first(named, _ANSWERS) or not schema.words.isdisjoint(_CODE)
-        steering, optional = _addressed(named, described, schema)
+    reading = _first_known(named, _READS)
+    if acting := _action_word(name):
+        answering = reading or _first_known(named, _ANSWERS) or not schema.words.isdisjoint(_CODE)
+        steering, optional = _target_arguments(named, described, schema)
         why = f"the name has `{acting}`"
         return Behaviour(bool(answering), acts=True, why=why, steering=steering, optional=optional)
     if verb := _described_verb(described):
-        return _anything(f"the description has `{verb}`")
-    own = _own(name, described, schema)
+        return _unknown_behaviour(f"the description has `{verb}`")
+    own = _own_content_word(name, described, schema)
     if own or reading:
-        steering = _steering(schema) if _DATABASES.isdisjoint(named) else None
+        steering = _steering_arguments(schema) if _DATABASES.isdisjoint(named) else None
         why = f"the name has `{own or reading}`"
         return Behaviour(reads=not own, acts=False, why=why, steering=steering)
-    computing = _first(named, _COMPUTES)
+    computing = _first_known(named, _COMPUTES)
     is_all = all(_is_any(word, _COMPUTES | _COMPUTED) for word in named)
     if computing and is_all and schema.words.isdisjoint(_CODE - {"expression"}):
         return Behaviour(reads=False, acts=False, why=f"the name has `{computing}`")
-    return _anything("the name is unclear")
+    return _unknown_behaviour("the name is unclear")
 
 
-def _anything(why: str) -> Behaviour:
+def _unknown_behaviour(why: str) -> Behaviour:
     return Behaviour(reads=True, acts=True, why=why, steering=None)
 
 
-def _acting(name: str) -> str:
+def _action_word(name: str) -> str:
     """The word of a name that shows that the tool acts, or an empty text."""
     for part in _PARTS.split(name):
         before, is_noun = "", False
@@ -279,11 +279,13 @@ def _described_verb(description: str) -> str:
     joined = [match[1].lower() for match in _JOINED.finditer(description)]
     inflected = [match[0].lower() for match in _INFLECTED.finditer(description)]
     return (
-        _first(opening, _ACTS | _ALSO_NOUNS) or _first(joined, _ACTS) or _first(inflected, _STRONG)
+        _first_known(opening, _ACTS | _ALSO_NOUNS)
+        or _first_known(joined, _ACTS)
+        or _first_known(inflected, _STRONG)
     )
 
 
-def _first(found: Iterable[str], known: frozenset[str]) -> str:
+def _first_known(found: Iterable[str], known: frozenset[str]) -> str:
     return next((word for word in found if _is_any(word, known)), "")
 
 
@@ -299,7 +301,7 @@ def _is_any(word: str, known: frozenset[str]) -> bool:
     )
 
 
-def _steering(schema: _Schema) -> tuple[str, ...] | None:
+def _steering_arguments(schema: _Schema) -> tuple[str, ...] | None:
     """The arguments that decide where a reader reads; `None` if SQRT cannot name all of them."""
     if not schema.is_closed:
         return None
@@ -310,25 +312,25 @@ def _steering(schema: _Schema) -> tuple[str, ...] | None:
     return None
 
 
-def _own(name: str, description: str, schema: _Schema) -> str:
+def _own_content_word(name: str, description: str, schema: _Schema) -> str:
     """The word of a name that shows that a reader returns no foreign content, or an empty text."""
     *servers, last = _PARTS.split(name)
     verb, *nouns = [*words(last), *words(" ".join(servers))] or [""]
     found = {*nouns, *words(description), *schema.words}
-    if _first(found, _OTHERS) or not found.isdisjoint(_LETTERS):
+    if _first_known(found, _OTHERS) or not found.isdisjoint(_LETTERS):
         return ""
     if verb not in _READS_OWN or not (_CODE - {"query", "code"}).isdisjoint(schema.words):
         return ""
     if not schema.names and schema.is_closed and all(_is_any(one, _CALLER) for one in nouns):
         return nouns[0] if nouns else ""
     for kind, beside in _OWN:
-        noun = _first(nouns, kind)
+        noun = _first_known(nouns, kind)
         if noun and all(_is_any(one, kind | beside | _ANYWHERE) for one in nouns):
             return noun
     return ""
 
 
-def _addressed(
+def _target_arguments(
     named: list[str], description: str, schema: _Schema
 ) -> tuple[tuple[str, ...] | None, frozenset[str]]:
     """The arguments of an acting tool that are not plain text, and which of them are optional.
@@ -343,7 +345,7 @@ def _addressed(
     ]
     known = {*named, *words(description), *schema.words}
     is_composing = all(_is_any(word, _COMPOSES) for word in verbs)
-    if not verbs or not is_composing or not schema.is_closed or _first(known, _RUN):
+    if not verbs or not is_composing or not schema.is_closed or _first_known(known, _RUN):
         return None, frozenset()
     places = frozenset() if _EVENTS.isdisjoint(named) else _PLACES
     names = [name for name in schema.names if not _is_text(name, _TEXTS | places)]

@@ -77,8 +77,8 @@ def read_result(
     """
     text = text_of(message)
     texts, is_all = _texts(message)
-    parsed = _checked(text)
-    parts = [parsed] if len(texts) == 1 else [*map(_checked, texts)]
+    parsed = _parse_strictly(text)
+    parts = [parsed] if len(texts) == 1 else [*map(_parse_strictly, texts)]
     if _is_wrapper(parsed) and is_all:
         returned = _unwrapped(parsed, may_replace=may_replace)
     elif any(map(_is_wrapper, [parsed, *parts])):
@@ -108,7 +108,7 @@ _NOT_JSON: Any = object()
 _TOO_DEEP: Any = object()
 
 
-def _checked(text: str) -> Any:
+def _parse_strictly(text: str) -> Any:
     """The JSON value of a text, or `_NOT_JSON`; raises `BadResult` for unacceptable JSON."""
     parsed = _parsed(text)
     if parsed is _TOO_DEEP or nests_deeper(parsed, limits.DEPTH):

@@ -16,12 +16,12 @@ from langchain_core.messages import AIMessage, AIMessageChunk, ToolMessage
 
 from langchain_sequrity.local import limits, session_headers
 from langchain_sequrity.local.agent_arch import ChatAnswer, answer_for
-from langchain_sequrity.local.backends import BoundedBackend, whole
+from langchain_sequrity.local.backends import BoundedBackend, join_chunks
 from langchain_sequrity.local.configuration import configure
-from langchain_sequrity.local.http import Incoming, parse
+from langchain_sequrity.local.http import IncomingRequest, parse_body
 from langchain_sequrity.local.refusals import refuse
 from langchain_sequrity.local.services import Services, TurnInputs
-from langchain_sequrity.local.sessions import Session, resume
+from langchain_sequrity.local.sessions import Session, resume_session
 from langchain_sequrity.strict_json import dumps
 from langchain_sequrity.wire.chat_completions import server as chat_completions
 from langchain_sequrity.wire.dual_llm import HISTORY_MISMATCH
@@ -61,26 +61,28 @@ class ChatTurn:
         StatusError: If the request is refused; its session is then released.
     """
 
-    def __init__(self, incoming: Incoming, services: Services) -> None:
+    def __init__(self, incoming: IncomingRequest, services: Services) -> None:
         backend = BoundedBackend(services.backend, incoming.charge)
         self._services = replace(services, backend=backend)
         self.charge = incoming.charge
         self._store = services.store
         self._documented = services.fidelity == "documented"
         self._format = FORMATS[incoming.route.suffix]
-        body = parse(incoming.body, incoming.charge)
-        incoming.charge.take(limits.MESSAGE * _message_count(body))
-        request = self._format.read_request(self._honoured(body))
+        body = parse_body(incoming.body, incoming.charge)
+        incoming.charge.add(limits.MESSAGE * _message_count(body))
+        request = self._format.read_request(self._documented_fields(body))
         self._count = _reply_count(request)
         named = _named_sessions(request, incoming.headers.get("x-session-id"))
-        self.session = self._open(incoming, named)
+        self.session = self._open_session(incoming, named)
         self.is_over = False
         self.summary = ""
         self._answer: ChatAnswer | None = None
         try:
-            self._headers = session_headers.apply(self.session, incoming.headers, new=not named)
+            self._headers = session_headers.apply_headers(
+                self.session, incoming.headers, new=not named
+            )
             self._check_previous(request)
-            self._answer = self._answered(request, incoming.route.endpoint_type)
+            self._answer = self._new_answer(request, incoming.route.endpoint_type)
         except BaseException:
             self.close()
             raise
@@ -95,21 +97,21 @@ class ChatTurn:
                 kind=HISTORY_MISMATCH,
             )
 
-    def _honoured(self, body: Any) -> Any:
+    def _documented_fields(self, body: Any) -> Any:
         if not self._documented or not isinstance(body, dict):
             return body
         return {name: value for name, value in body.items() if name in self._format.documented}
 
-    def _open(self, incoming: Incoming, named: set[str]) -> Session:
+    def _open_session(self, incoming: IncomingRequest, named: set[str]) -> Session:
         place = incoming.route.path
-        session = resume(self._store, named, bearer=incoming.bearer, place=place)
+        session = resume_session(self._store, named, bearer=incoming.bearer, place=place)
         if session is None:
             session = Session(incoming.bearer, place)
             self._store.acquire(session.id)
         # A working copy: a request that fails changes nothing (`docs/behaviour.md`, T2).
         return replace(session)
 
-    def _answered(self, request: ChatRequest, endpoint_type: str) -> ChatAnswer:
+    def _new_answer(self, request: ChatRequest, endpoint_type: str) -> ChatAnswer:
         inputs = TurnInputs(
             request,
             self.session,
@@ -132,7 +134,7 @@ class ChatTurn:
 
     def reply(self) -> bytes:
         """Make the answer, and write the whole reply as JSON."""
-        messages = [whole(self._chunks()) for _ in range(self._count)]
+        messages = [join_chunks(self._chunks()) for _ in range(self._count)]
         body = dumps(self._format.write_reply(messages, self._head)).encode()
         self._finish(messages[0])
         return body
@@ -169,7 +171,7 @@ class ChatTurn:
         for chunk in self._chunks():
             total.add(chunk)
             yield chunk
-        self._finish(whole(total))
+        self._finish(join_chunks(total))
 
     # The end
 

@@ -126,15 +126,15 @@ def test_a_body_that_does_not_arrive_in_time_is_408_and_frees_its_memory() -> No
 def test_a_charge_is_refused_if_the_budget_is_exceeded() -> None:
     budget = MemoryBudget(100)
     first, second = Charge(budget), Charge(budget)
-    first.take(60)
+    first.add(60)
     with pytest.raises(StatusError) as later:
-        second.take(50)
+        second.add(50)
     assert (later.value.status, later.value.retry_after) == (429, 1)
     with pytest.raises(StatusError) as never:
-        first.take(41)
+        first.add(41)
     assert never.value.status == 413
     first.close()
-    second.take(100)
+    second.add(100)
 
 
 # Answers

@@ -16,15 +16,15 @@ from langchain_core.messages import ToolCall as MessageCall
 from langchain_sequrity.errors import PolicySyntaxError
 from langchain_sequrity.labels import Labels
 from langchain_sequrity.local.configuration import Configuration
-from langchain_sequrity.local.dual_llm.model_calls import Models, UnusableAnswer
-from langchain_sequrity.local.dual_llm.prompts import shape
+from langchain_sequrity.local.dual_llm.model_calls import ModelCalls, UnusableAnswer
+from langchain_sequrity.local.dual_llm.prompts import type_and_size
 from langchain_sequrity.local.dual_llm.runs import AnyRun
 from langchain_sequrity.local.dual_llm.state import DualState, MadeCall, OpenTurn, WaitingCall
 from langchain_sequrity.local.interpreter import Labeled, ToolCall, ToolFailure
 from langchain_sequrity.local.policy_gate import (
     CheckedResult,
-    Gate,
     GatedCall,
+    PolicyGate,
     ToolReturn,
     check_entry,
 )
@@ -60,7 +60,7 @@ class TurnContext:
 
     inputs: TurnInputs
     state: DualState
-    models: Models
+    models: ModelCalls
     run: AnyRun | None = None
 
     @property
@@ -82,7 +82,7 @@ _ONLY_CHECKS = Presets(llm_blocked=None, non_executable_memory=False)
 
 
 @dataclass(frozen=True, slots=True)
-class Completed:
+class TurnCompleted:
     """The program has ended the turn with this value."""
 
     value: Labeled
@@ -107,7 +107,9 @@ class TurnCalls:
         functions = [tool["function"] for tool in turn.tools]
         self._with_output_schema = {one["name"] for one in functions if one.get("output_schema")}
 
-    def make(self, step: ToolCall) -> Labeled | ToolFailure | WaitingCall | GatedCall | Completed:
+    def make(
+        self, step: ToolCall
+    ) -> Labeled | ToolFailure | WaitingCall | GatedCall | TurnCompleted:
         """Make a call.
 
         Args:
@@ -134,7 +136,7 @@ class TurnCalls:
         call, is_cached = checked.call, self._is_cached(call.tool)
         if is_cached and (known := self._state.cache.get(_digest(call))) is not None:
             # The cache replaces the tool, not the policy on its results.
-            return self._wrapped(self._taken(call, known, failed=False))
+            return self._wrap_result(self._label_result(call, known, failed=False))
         call_id = self._context.inputs.new_call_id()
         values = dict(call.arguments)
         return WaitingCall(call_id, call.tool, values, digest, session, step.line, is_cached)
@@ -166,11 +168,11 @@ class TurnCalls:
         if not checked.allowed:
             return checked
         returned, _ = self._read(call.tool, earlier.result)
-        taken = self._gate().take(checked.call, returned, checked.session)
+        taken = self._gate().label_result(checked.call, returned, checked.session)
         session = self._state.labels.join(taken.session)
-        return self._wrapped(self._kept(taken, session, failed=False))
+        return self._wrap_result(self._store_result(taken, session, failed=False))
 
-    def take(self, call: WaitingCall, message: ToolMessage) -> Labeled | ToolFailure:
+    def add_result(self, call: WaitingCall, message: ToolMessage) -> Labeled | ToolFailure:
         """Take the result of a call that was handed out.
 
         Args:
@@ -187,8 +189,8 @@ class TurnCalls:
         made = Call(call.tool, call.arguments)
         if call.is_cached and not failed:
             self._state.cache[_digest(made)] = returned
-        self._turn.made.append(_made(call, message, None if failed else returned))
-        return self._wrapped(self._taken(made, returned, failed=failed))
+        self._turn.made.append(_made_call(call, message, None if failed else returned))
+        return self._wrap_result(self._label_result(made, returned, failed=failed))
 
     def _read(
         self, tool: str, message: ToolMessage, is_error: AskWhetherError | None = None
@@ -204,7 +206,7 @@ class TurnCalls:
             return read.returned, False
         return replace(read.returned, value=read.failure), True
 
-    def recall(self, done: Sequence[BaseMessage], waiting: WaitingCall | None) -> None:
+    def restore(self, done: Sequence[BaseMessage], waiting: WaitingCall | None) -> None:
         """Take over calls that were made for this turn before it was restarted.
 
         Args:
@@ -215,31 +217,33 @@ class TurnCalls:
         calls = [waiting] if waiting is not None else []
         for message in done:
             if isinstance(message, AIMessage):
-                calls += map(self._recalled, message.tool_calls)
+                calls += map(self._restored_call, message.tool_calls)
         results = {one.tool_call_id: one for one in done if isinstance(one, ToolMessage)}
         made = {one.call.id: one for one in self._turn.made}
         for call in calls:
             if call.id in results:  # the history decides
                 known = made[call.id].call if call.id in made else call
-                made[call.id] = self._recalled_result(known, results[call.id])
+                made[call.id] = self._restored_result(known, results[call.id])
         self._turn.made = [*made.values()]
 
-    def _recalled(self, call: MessageCall) -> WaitingCall:
+    def _restored_call(self, call: MessageCall) -> WaitingCall:
         arguments = {name: Labeled(value) for name, value in call["args"].items()}
         digest = _digest(with_defaults(Call(call["name"], arguments), self._tools))
         return WaitingCall(call["id"] or "", call["name"], arguments, digest, self._state.labels, 0)
 
-    def _recalled_result(self, call: WaitingCall, message: ToolMessage) -> MadeCall:
+    def _restored_result(self, call: WaitingCall, message: ToolMessage) -> MadeCall:
         try:
             returned, failed = self._read(call.tool, message, self._is_error)
         except BadResult:
-            return _made(call, message, None)
-        return _made(call, message, None if failed else returned)
+            return _made_call(call, message, None)
+        return _made_call(call, message, None if failed else returned)
 
-    def _gate(self) -> Gate:
+    def _gate(self) -> PolicyGate:
         added = map(_added_engine, self._state.policies)
         engines = (self._configuration.engine, *added)
-        return Gate(engines, self._configuration.screen, self._context.models.score, self._tools)
+        return PolicyGate(
+            engines, self._configuration.screen, self._context.models.score, self._tools
+        )
 
     def _is_error(self, text: str) -> bool:
         try:
@@ -247,11 +251,13 @@ class TurnCalls:
         except UnusableAnswer:
             return True
 
-    def _taken(self, call: Call, returned: ToolReturn, *, failed: bool) -> Labeled | ToolFailure:
-        taken = self._gate().take(call, returned, self._state.labels)
-        return self._kept(taken, taken.session, failed=failed)
+    def _label_result(
+        self, call: Call, returned: ToolReturn, *, failed: bool
+    ) -> Labeled | ToolFailure:
+        taken = self._gate().label_result(call, returned, self._state.labels)
+        return self._store_result(taken, taken.session, failed=failed)
 
-    def _kept(
+    def _store_result(
         self, taken: CheckedResult, session: Labels, *, failed: bool
     ) -> Labeled | ToolFailure:
         self._state.labels = session
@@ -262,7 +268,7 @@ class TurnCalls:
         result = taken.result
         return ToolFailure(str(result.value), result.labels) if failed else result
 
-    def _wrapped(self, result: Labeled | ToolFailure) -> Labeled | ToolFailure:
+    def _wrap_result(self, result: Labeled | ToolFailure) -> Labeled | ToolFailure:
         """Wrap the result of a caller's tool in `{ok: …}`, if `fsm.wrap_tool_result` is set."""
         if not self._configuration.fsm.wrap_tool_result:
             return result
@@ -272,10 +278,10 @@ class TurnCalls:
 
     # -- internal tools
 
-    def _internal(self, call: Call) -> Labeled | ToolFailure | Completed:
+    def _internal(self, call: Call) -> Labeled | ToolFailure | TurnCompleted:
         values = {name: one.value for name, one in call.arguments.items()}
         if call.tool == _COMPLETE_TURN:
-            return Completed(call.arguments.get("value", Labeled(None)))
+            return TurnCompleted(call.arguments.get("value", Labeled(None)))
         models = self._context.models
         try:
             if call.tool == _SET_POLICY:
@@ -284,10 +290,10 @@ class TurnCalls:
             elif call.tool == _PARSE_WITH_AI:
                 returned = ToolReturn(_read(values, models), _PRODUCER)
             else:
-                returned = ToolReturn(models.judge(_statement(values)))
+                returned = ToolReturn(models.check_hypothesis(_hypothesis(values)))
         except (UnusableAnswer, PolicySyntaxError) as error:
-            return self._taken(call, ToolReturn(str(error)), failed=True)
-        return self._taken(call, returned, failed=False)
+            return self._label_result(call, ToolReturn(str(error)), failed=True)
+        return self._label_result(call, returned, failed=False)
 
     def _add_policy(self, text: Any) -> None:
         """Add check rules of a program. Updates are refused, because they could loosen a policy."""
@@ -309,8 +315,8 @@ class TurnCalls:
         return any(pattern.finds_within(tool, budget) for pattern in self._configuration.cached)
 
 
-def _made(call: WaitingCall, message: ToolMessage, returned: ToolReturn | None) -> MadeCall:
-    kind = "" if returned is None else shape(type(returned.value).__name__, returned.value)
+def _made_call(call: WaitingCall, message: ToolMessage, returned: ToolReturn | None) -> MadeCall:
+    kind = "" if returned is None else type_and_size(type(returned.value).__name__, returned.value)
     return MadeCall(call, message, kind)
 
 
@@ -366,7 +372,7 @@ INTERNAL_SCHEMAS: Mapping[str, dict[str, Any]] = {
 }
 
 
-def _read(arguments: Mapping[str, Any], models: Models) -> Any:
+def _read(arguments: Mapping[str, Any], models: ModelCalls) -> Any:
     schema = arguments["output_schema"]
     if not has_enough_flag(schema):
         msg = (
@@ -381,7 +387,7 @@ def _read(arguments: Mapping[str, Any], models: Models) -> Any:
     return answer
 
 
-def _statement(arguments: Mapping[str, Any]) -> str:
+def _hypothesis(arguments: Mapping[str, Any]) -> str:
     """The hypothesis, followed by the values that the program gave for its names."""
     values = {name: value for name, value in arguments.items() if name != "hypothesis"}
     lines = [f"{dumps(name)}: {dumps(value)}" for name, value in values.items()]

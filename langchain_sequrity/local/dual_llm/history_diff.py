@@ -76,11 +76,11 @@ def diff_history(
         StatusError: 400 for results that answer no call, or if there is nothing to answer; 409 if
             the history differs from the stored one and the policy does not accept it.
     """
-    system, now = _apart(sent)
-    stored_system, past = _apart(stored)
+    system, now = _split_system_messages(sent)
+    stored_system, past = _split_system_messages(stored)
     system = system or stored_system
     if not past:
-        return _first(now, system)
+        return _first_request(now, system)
     reply = cast("AIMessage", past[-1])  # a stored history ends with one
     again = HistoryDiff(past, system, kept=len(past), repeated=reply)
     if only_new and _past_count(now):
@@ -90,12 +90,12 @@ def diff_history(
     old, new = now[:past_count], now[past_count:]
     results = [one for one in new if isinstance(one, ToolMessage)]
     # A result is new only once: if the stored history ends with it, it was sent before.
-    is_again = _ends_alike(now, past[:-1]) and bool(old or results)
-    if _ends_alike(old, past) or not (old or is_again):
+    is_again = _is_suffix(now, past[:-1]) and bool(old or results)
+    if _is_suffix(old, past) or not (old or is_again):
         return _read(new, past, system, open_call)
     if is_again:
         return again
-    alike = takewhile(lambda pair: _same(*pair), zip(now, past, strict=False))
+    alike = takewhile(lambda pair: _is_same_message(*pair), zip(now, past, strict=False))
     kept = sum(1 for _ in alike)
     if policy == "continue" and any(one.tool_call_id == open_call for one in results):
         replies = (one for one in now if isinstance(one, AIMessage))
@@ -115,18 +115,20 @@ def diff_history(
             "`fsm.history_mismatch_policy`.",
             kind=HISTORY_MISMATCH,
         )
-    if results and _ends_alike(new, past[:-1]):  # these results were taken before
+    if results and _is_suffix(new, past[:-1]):  # these results were taken before
         return again
-    return replace(_first(now, system), kept=kept, mismatch=True)
+    return replace(_first_request(now, system), kept=kept, mismatch=True)
 
 
-def _apart(messages: Sequence[BaseMessage]) -> tuple[list[BaseMessage], list[BaseMessage]]:
+def _split_system_messages(
+    messages: Sequence[BaseMessage],
+) -> tuple[list[BaseMessage], list[BaseMessage]]:
     """System messages, and all others."""
     system: list[BaseMessage] = [one for one in messages if isinstance(one, SystemMessage)]
     return system, [one for one in messages if not isinstance(one, SystemMessage)]
 
 
-def _first(now: list[BaseMessage], system: list[BaseMessage]) -> HistoryDiff:
+def _first_request(now: list[BaseMessage], system: list[BaseMessage]) -> HistoryDiff:
     """A new session: messages before the user's last ones are history, and no call is open."""
     last = max((i for i, one in enumerate(now) if one.type == "human"), default=None)
     if last is None:
@@ -142,9 +144,11 @@ def _past_count(now: list[BaseMessage]) -> int:
     return max((i + 1 for i, one in enumerate(now) if isinstance(one, AIMessage)), default=0)
 
 
-def _ends_alike(part: list[BaseMessage], past: list[BaseMessage]) -> bool:
+def _is_suffix(part: list[BaseMessage], past: list[BaseMessage]) -> bool:
     """Whether the stored history ends with this part; a client may leave out the beginning."""
-    return 0 < len(part) <= len(past) and all(map(_same, part, past[len(past) - len(part) :]))
+    return 0 < len(part) <= len(past) and all(
+        map(_is_same_message, part, past[len(past) - len(part) :])
+    )
 
 
 def _read(
@@ -171,7 +175,7 @@ def _read(
     return HistoryDiff([*past, *new], system, results, new_messages, kept=len(past))
 
 
-def _same(one: BaseMessage, other: BaseMessage) -> bool:
+def _is_same_message(one: BaseMessage, other: BaseMessage) -> bool:
     if one.type != other.type:
         return False
     if isinstance(one, AIMessage) and isinstance(other, AIMessage):
@@ -183,10 +187,10 @@ def _same(one: BaseMessage, other: BaseMessage) -> bool:
     if isinstance(one, ToolMessage) and isinstance(other, ToolMessage):
         ids = one.tool_call_id == other.tool_call_id
         return ids and one.content == other.content and one.status == other.status
-    return text_of(one) == text_of(other) and _beside_text(one) == _beside_text(other)
+    return text_of(one) == text_of(other) and _blocks_beside_text(one) == _blocks_beside_text(other)
 
 
-def _beside_text(message: BaseMessage) -> list[Any]:
+def _blocks_beside_text(message: BaseMessage) -> list[Any]:
     """Images, files and other blocks beside text, as data."""
     parts = message.content if isinstance(message.content, list) else []
     return [one for one in parts if isinstance(one, dict) and one.get("type") != "text"]

@@ -15,12 +15,12 @@ from langchain_sequrity.labels import Labels
 from langchain_sequrity.local.dual_llm import planner, prompts
 from langchain_sequrity.local.dual_llm.calls import (
     INTERNAL_SCHEMAS,
-    Completed,
     TurnCalls,
+    TurnCompleted,
     TurnContext,
 )
 from langchain_sequrity.local.dual_llm.model_calls import UnusableAnswer
-from langchain_sequrity.local.dual_llm.runs import AnyRun, replayed
+from langchain_sequrity.local.dual_llm.runs import AnyRun, replay_to
 from langchain_sequrity.local.dual_llm.state import Attempt, OpenTurn, WaitingCall
 from langchain_sequrity.local.interpreter import (
     Labeled,
@@ -83,7 +83,7 @@ _Reached = TurnResult | _ProgramResult
 Work = Generator[AIMessageChunk, None, TurnResult]
 
 
-def _is_open(answer: Labeled) -> bool:
+def _is_unanswered(answer: Labeled) -> bool:
     """Whether the turn has no answer yet.
 
     A `None` from a tool is an answer: data must not decide whether there is another step.
@@ -96,7 +96,7 @@ def _valid_unicode(text: str) -> str:
     return text.encode("utf-8", "replace").decode()
 
 
-class Loop:
+class ProgramLoop:
     """Writes and runs the programs of one turn.
 
     Args:
@@ -127,7 +127,7 @@ class Loop:
         prompt = self._context.configuration.planner
         self._turn.context = prompts.variables_text(self._turn.variables, prompt)
         written = yield from self._write()
-        return (yield from self._work(written))
+        return (yield from self._run_programs(written))
 
     def run_given(self, program: str) -> TurnResult:
         """Run a program of the caller; if it fails, there is no other one."""
@@ -155,15 +155,15 @@ class Loop:
         run = self._context.run
         # Servers that share a store have their own runs; one may be outdated.
         if run is None or run.log != self._turn.log:
-            replayed(self._new_run())
+            replay_to(self._new_run())
         try:
-            result = self.calls.take(call, message)
+            result = self.calls.add_result(call, message)
         except BadResult as problem:
             text = f"The result of `{call.tool}` cannot be used. {problem}"
             return self._failure((_RESULT_REFUSED, text))
         advanced = self._advance(result)
         if repairs and self._turn.is_planned:
-            return (yield from self._work(advanced))
+            return (yield from self._run_programs(advanced))
         return _without_repair(advanced)
 
     def _new_run(self) -> AnyRun:
@@ -192,7 +192,7 @@ class Loop:
     def _can_run(self, program: str) -> bool:
         turn = self._turn
         inputs = self._context.inputs
-        known = prompts.words_of(turn.done) | turn.variables.keys() if turn.done else ()
+        known = prompts.names_in_programs(turn.done) | turn.variables.keys() if turn.done else ()
         try:
             inputs.services.programs.check(program, inputs.session.bearer, known)
         except ProgramRefused:
@@ -201,10 +201,10 @@ class Loop:
 
     # Programs one after the other
 
-    def _work(self, reached: _Reached) -> Work:
+    def _run_programs(self, reached: _Reached) -> Work:
         while isinstance(reached, _ProgramResult):
             self._turn.failed_steps += reached.failed
-            self._note(reached)
+            self._add_attempt(reached)
             end = self._end_by_limit(reached)
             if end is not None:
                 return end
@@ -229,7 +229,7 @@ class Loop:
             return ended.end
         return replace(ended.end, error=(code, f"{message} (There is no other step: {text}.)"))
 
-    def _note(self, ended: _ProgramResult) -> None:
+    def _add_attempt(self, ended: _ProgramResult) -> None:
         turn = self._turn
         program = turn.program if ended.failed else turn.done[-1]
         turn.attempts.append(Attempt(program, ended.feedback, turn.context))
@@ -248,7 +248,7 @@ class Loop:
         turn = self._turn
         self._begin_attempt()
         try:
-            turn.program, self._is_cut = yield from planner.program(
+            turn.program, self._is_cut = yield from planner.ask_for_program(
                 self._context, turn, self._names, can_run=self._can_run
             )
         except UnusableAnswer as problem:
@@ -272,12 +272,12 @@ class Loop:
                 self._new_run()
                 return self._advance(None)
             if self._context.run is None:  # the last step failed, and its run was closed
-                replayed(self._new_run(), ProgramFinished)
+                replay_to(self._new_run(), ProgramFinished)
             return self._advance(NextProgram(turn.program))
         except ProgramRefused as refused:
             if not turn.done:
                 self._context.close_run()
-            feedback = prompts.refusal(refused, turn.program, is_cut=self._is_cut)
+            feedback = prompts.refusal_feedback(refused, turn.program, is_cut=self._is_cut)
             return self._failed(feedback, (_PROGRAM_REFUSED, str(refused)))
 
     # One program
@@ -289,20 +289,20 @@ class Loop:
         """
         run = self._context.run
         assert run is not None  # noqa: S101 - for mypy
-        reached = self._steps(run, given)
+        reached = self._run_steps(run, given)
         is_step = isinstance(reached, _ProgramResult) and not reached.failed
         if not is_step and not isinstance(reached, WaitingCall):
             self._context.close_run()
         return reached
 
-    def _steps(self, run: AnyRun, given: Given) -> _Reached:
+    def _run_steps(self, run: AnyRun, given: Given) -> _Reached:
         most = self._fsm.max_tool_calls_per_step
         if "max_tool_calls_per_step" not in self._fsm.model_fields_set:  # `None` means no limit
             most = _MAX_TOOL_CALLS
         while True:
             step = run.advance(given)
             if not isinstance(step, ToolCall):
-                return self._ended(run, step)
+                return self._end_of_program(run, step)
             if most is not None and self._turn.calls >= most:
                 text = f"The program made more than {most} calls (`fsm.max_tool_calls_per_step`)."
                 return self._failed(text, (_LIMIT_REACHED, text))
@@ -312,12 +312,14 @@ class Loop:
                     self._turn.log = run.log
                     self._turn.waiting = made
                     return made
-                case Completed():
-                    self._keep(run.variables())
+                case TurnCompleted():
+                    self._keep_variables(run.variables())
                     return self._success(made.value, None)
                 case GatedCall():
                     prompt = self._context.configuration.planner
-                    feedback = prompts.denial(step.tool, step.line, prompt, self._turn.program)
+                    feedback = prompts.denial_feedback(
+                        step.tool, step.line, prompt, self._turn.program
+                    )
                     return self._violated(feedback, (_POLICY_VIOLATION, denial_message(made)))
                 case _:
                     given = made
@@ -326,38 +328,38 @@ class Loop:
         end = self._failure(error, violated=True)
         return _ProgramResult(feedback, end) if self._fsm.retry_on_policy_violation else end
 
-    def _ended(self, run: AnyRun, step: ProgramFinished | ProgramRaised) -> _Reached:
+    def _end_of_program(self, run: AnyRun, step: ProgramFinished | ProgramRaised) -> _Reached:
         prompt, turn = self._context.configuration.planner, self._turn
         if isinstance(step, ProgramRaised):
             step = replace(step, message=_valid_unicode(step.message))
-            feedback = prompts.failure(step, prompt, turn.program, self._words())
+            feedback = prompts.failure_feedback(step, prompt, turn.program, self._known_names())
             end_up = self._violated if step.kind == "branch" else self._failed
-            return end_up(feedback, _described(step))
-        self._keep(run.variables())
+            return end_up(feedback, _code_and_message(step))
+        self._keep_variables(run.variables())
         end = self._success(step.value, step.value_type)
-        if not self._turn.has_steps or not _is_open(step.value):
+        if not self._turn.has_steps or not _is_unanswered(step.value):
             return end
         turn.done.append(turn.program)
         turn.settle()
         turn.program, turn.log, turn.kept = "", run.log, len(run.log)
         kinds = {name: kind for name, kind in run.kinds().items() if name != ANSWER}
-        kinds = prompts.trusted_kinds(kinds, self._words())
+        kinds = prompts.trusted_kinds(kinds, self._known_names())
         context = prompts.variables_text(self._context.state.variables, prompt, kinds)
         return _ProgramResult(prompts.ENDED, end, failed=False, context=context)
 
-    def _keep(self, variables: Mapping[str, Labeled]) -> None:
+    def _keep_variables(self, variables: Mapping[str, Labeled]) -> None:
         """Keep variables for later turns; programs of the caller have their own.
 
         The planner sees their names, so only words of programs are kept, whatever a worker reports.
         """
         if self._turn.is_planned:
-            words = self._words()
+            words = self._known_names()
             self._context.state.variables = {
                 name: one for name, one in variables.items() if name in words and name != ANSWER
             }
 
-    def _words(self) -> frozenset[str]:
-        return prompts.words_of(self._turn.programs) | self._turn.variables.keys()
+    def _known_names(self) -> frozenset[str]:
+        return prompts.names_in_programs(self._turn.programs) | self._turn.variables.keys()
 
     # Ends
 
@@ -405,7 +407,7 @@ def _without_repair(reached: _Reached) -> TurnResult:
     return reached.end if isinstance(reached, _ProgramResult) else reached
 
 
-def _described(failed: ProgramRaised) -> tuple[str, str]:
+def _code_and_message(failed: ProgramRaised) -> tuple[str, str]:
     """Code and message for a failed program."""
     code = _ERROR_CODES[failed.kind]
     if failed.kind == "branch":

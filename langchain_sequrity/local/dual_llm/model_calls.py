@@ -15,7 +15,7 @@ from langchain_core.messages import (
 from langchain_core.messages.ai import UsageMetadata, add_usage
 
 from langchain_sequrity.local import limits
-from langchain_sequrity.local.backends import Backend, BackendContext, PlanContext, whole
+from langchain_sequrity.local.backends import Backend, BackendContext, PlanContext, join_chunks
 from langchain_sequrity.local.dual_llm import prompts
 from langchain_sequrity.sizes import of_json
 from langchain_sequrity.strict_json import loads, nests_deeper
@@ -35,7 +35,7 @@ class UnusableAnswer(Exception):
     """A model refused, or its answer cannot be used; the text is fixed and quotes nothing of it."""
 
 
-class Models:
+class ModelCalls:
     """Planner, data model and classifiers behind one backend.
 
     Args:
@@ -99,11 +99,11 @@ class Models:
         Raises:
             UnusableAnswer: If it refuses, or does not answer with JSON.
         """
-        return self._data(prompts.READER, query, schema)
+        return self._read_data(prompts.READER, query, schema)
 
-    def judge(self, hypothesis: str) -> bool:
+    def check_hypothesis(self, hypothesis: str) -> bool:
         """Let the data model judge a statement; raises `UnusableAnswer` if it does not answer."""
-        answer = self._data(prompts.VERIFIER, hypothesis, {"type": "boolean"})
+        answer = self._read_data(prompts.VERIFIER, hypothesis, {"type": "boolean"})
         if not isinstance(answer, bool):
             msg = "The data model did not answer with a boolean."
             raise UnusableAnswer(msg)
@@ -112,26 +112,26 @@ class Models:
     def score(self, name: str, text: str) -> float:
         """Let a classifier score a text, 0 to 1; raises `UnusableAnswer` for other answers."""
         context = BackendContext("classifier", self._endpoint_type, classifier=name)
-        message = self._whole(prompts.classifier(name), text, None, context)
+        message = self._whole_answer(prompts.classifier_prompt(name), text, None, context)
         answer = str(message.text).strip()
         if not _NUMBER.match(answer):
             msg = "The classifier did not answer with a number."
             raise UnusableAnswer(msg)
         return float(answer)
 
-    def _data(self, instructions: str, query: str, schema: Mapping[str, Any]) -> Any:
+    def _read_data(self, instructions: str, query: str, schema: Mapping[str, Any]) -> Any:
         context = BackendContext("quarantined", self._endpoint_type)
         prompt = query
         for _ in range(_READINGS - 1):
-            message = self._whole(instructions, prompt, schema, context)
+            message = self._whole_answer(instructions, prompt, schema, context)
             try:
                 return _read(str(message.text), schema)
             except UnusableAnswer as problem:
                 # The wrong answer is not in the prompt: it may be long.
                 prompt = f"{query}\n\n({problem} {prompts.READ_AGAIN})"
-        return _read(str(self._whole(instructions, prompt, schema, context).text), schema)
+        return _read(str(self._whole_answer(instructions, prompt, schema, context).text), schema)
 
-    def _whole(
+    def _whole_answer(
         self,
         instructions: str,
         query: str,
@@ -142,11 +142,11 @@ class Models:
         if schema is not None:
             shape = {
                 "type": "json_schema",
-                "json_schema": {"name": _KEY, "schema": _rooted(schema)},
+                "json_schema": {"name": _KEY, "schema": _with_object_root(schema)},
             }
         messages = [SystemMessage(instructions), HumanMessage(query)]
         request = ChatRequest(self.worker, messages, response_format=shape)
-        message = whole(self._ask(request, context))
+        message = join_chunks(self._ask(request, context))
         if message.additional_kwargs.get("refusal"):
             msg = "The data model refused."
             raise UnusableAnswer(msg)
@@ -166,7 +166,7 @@ def _read(text: str, schema: Mapping[str, Any]) -> Any:
         raise UnusableAnswer(msg)
     text = without_thoughts(text)
     try:
-        answer = loads(unfenced(text))
+        answer = loads(longest_fenced_block(text))
     except ValueError:
         msg = "The data model did not answer with JSON."
         raise UnusableAnswer(msg) from None
@@ -181,7 +181,7 @@ def _is_object(schema: Mapping[str, Any]) -> bool:
     return schema.get("type") == "object"
 
 
-def _rooted(schema: Mapping[str, Any]) -> dict[str, Any]:
+def _with_object_root(schema: Mapping[str, Any]) -> dict[str, Any]:
     """A schema with an object at its root, as model providers require."""
     if _is_object(schema):
         return dict(schema)
@@ -198,7 +198,7 @@ def without_thoughts(text: str) -> str:
     return text
 
 
-def unfenced(text: str) -> str:
+def longest_fenced_block(text: str) -> str:
     """The longest fenced block of a text, or the text if it has none."""
     blocks = [*filter(str.strip, _FENCED.findall(text) or _FENCED_LINE.findall(text))]
     return max(blocks, key=len) if blocks else FENCE.sub("", text)

@@ -12,7 +12,7 @@ from langchain_core.messages import (
     SystemMessage,
 )
 
-from langchain_sequrity.local.backends import PlanContext, whole
+from langchain_sequrity.local.backends import PlanContext, join_chunks
 from langchain_sequrity.local.configuration import Configuration
 from langchain_sequrity.local.conversation import text_of
 from langchain_sequrity.local.dual_llm import prompts
@@ -21,7 +21,7 @@ from langchain_sequrity.local.dual_llm.history_diff import HistoryDiff
 from langchain_sequrity.local.dual_llm.model_calls import (
     FENCE,
     UnusableAnswer,
-    unfenced,
+    longest_fenced_block,
     without_thoughts,
 )
 from langchain_sequrity.local.dual_llm.state import DualState, OpenTurn, PastTurn
@@ -39,7 +39,7 @@ _OPENING, _CLOSING = "<sequrity_plan>", "</sequrity_plan>"
 _TAGGED = re.compile(rf"{_OPENING}(.*?)(?:{_CLOSING}|\Z)", re.DOTALL)
 
 
-def remembered(diff: HistoryDiff, state: DualState) -> list[PastTurn]:
+def earlier_turns(diff: HistoryDiff, state: DualState) -> list[PastTurn]:
     """Earlier messages of the user that belong to no turn of this session, as turns."""
     known = state.past[-1].end if state.past else 0
     return [
@@ -49,7 +49,7 @@ def remembered(diff: HistoryDiff, state: DualState) -> list[PastTurn]:
     ]
 
 
-def program(
+def ask_for_program(
     context: TurnContext,
     turn: OpenTurn,
     names: Mapping[str, str],
@@ -77,7 +77,7 @@ def program(
     messages = _messages(turn, context.state.past, configuration, names)
     choice = turn.tool_choice
     plan = PlanContext(
-        [_renamed(tool, names) for tool in turn.tools],
+        [_rename_tool(tool, names) for tool in turn.tools],
         configuration.internal_tools,
         {"name": names[choice["name"]]} if isinstance(choice, dict) else choice,
         turn.shape,
@@ -93,7 +93,7 @@ def program(
             thought = chunk.additional_kwargs.get("reasoning_content")
             if thought and configuration.response.stream_thoughts:
                 yield AIMessageChunk(content="", additional_kwargs={"reasoning_content": thought})
-        answer = whole(chunks)
+        answer = join_chunks(chunks)
         try:
             text = _program_of(answer, can_run)
         except UnusableAnswer as error:
@@ -115,8 +115,8 @@ def _messages(
     names: Mapping[str, str],
 ) -> list[BaseMessage]:
     instructions = prompts.planner_instructions(turn, configuration, names)
-    first, *later = _known(turn, configuration)
-    made = prompts.made_text(turn.made, turn.tools, names, configuration.planner)
+    first, *later = _variable_lists(turn, configuration)
+    made = prompts.made_calls_text(turn.made, turn.tools, names, configuration.planner)
     for section in (first, "" if later else made):
         if section:
             instructions = f"{instructions}\n{section}\n"
@@ -125,25 +125,27 @@ def _messages(
         messages.append(HumanMessage(earlier.query))
         if earlier.programs:
             messages.append(AIMessage("\n".join(earlier.programs)))
-    messages.append(_asked(turn))
+    messages.append(_query_of_turn(turn))
     builds_up = bool(configuration.fsm.enable_multistep_planning)
     for number, (step, known) in enumerate(zip(turn.attempts, later, strict=True), 1):
         now = made if number == len(later) else ""
         messages += [
             AIMessage(step.program or "(no program)"),
-            prompts.again(turn.query, step.outcome, known, now, steps_build_up=builds_up),
+            prompts.next_program_request(
+                turn.query, step.outcome, known, now, steps_build_up=builds_up
+            ),
         ]
     return messages
 
 
-def _known(turn: OpenTurn, configuration: Configuration) -> list[str]:
+def _variable_lists(turn: OpenTurn, configuration: Configuration) -> list[str]:
     """The lists of variables in the prompt, one before each program of the turn."""
     if configuration.fsm.pllm_context_pruning is False:
         return [*(step.known for step in turn.attempts), turn.context]
     return [*("" for _ in turn.attempts), turn.context]
 
 
-def _asked(turn: OpenTurn) -> HumanMessage:
+def _query_of_turn(turn: OpenTurn) -> HumanMessage:
     beside = [
         block
         for message in turn.new_messages
@@ -154,7 +156,7 @@ def _asked(turn: OpenTurn) -> HumanMessage:
     return HumanMessage([{"type": "text", "text": turn.query}, *beside] if beside else turn.query)
 
 
-def _renamed(tool: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+def _rename_tool(tool: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
     function = tool["function"]
     return {**tool, "function": {**function, "name": names[function["name"]]}}
 
@@ -182,7 +184,7 @@ def _program_of(message: AIMessage, can_run: Callable[[str], bool]) -> str:
     text = _LINE_END.sub("\n", str(message.text))
     # A program can contain tags and fences in its own strings.
     found = [*dict.fromkeys(one.strip("\n") for one in _candidates(text))]
-    plan = unfenced(_tagged(without_thoughts(text))).strip("\n")
+    plan = longest_fenced_block(_tagged_program(without_thoughts(text))).strip("\n")
     program = plan if found == [plan] else next(filter(can_run, found), plan)
     if not program.strip():
         msg = "The planner wrote no program."
@@ -196,16 +198,16 @@ def _candidates(text: str) -> Iterator[str]:
     text = without_thoughts(text)
     yield text
     first, last = text.find(_OPENING), text.rfind(_CLOSING)
-    inner = _tagged(text)
+    inner = _tagged_program(text)
     outer = text[first + len(_OPENING) : last] if 0 <= first < last else inner
     yield from (outer, inner)
-    yield from map(unfenced, (outer, inner))
+    yield from map(longest_fenced_block, (outer, inner))
     yield FENCE.sub("", inner)
-    yield _without_prose(unfenced(inner))
+    yield _without_prose(longest_fenced_block(inner))
     yield _without_prose(FENCE.sub("", inner))
 
 
-def _tagged(text: str) -> str:
+def _tagged_program(text: str) -> str:
     return max(_TAGGED.findall(text), key=len, default=text)
 
 

@@ -65,7 +65,7 @@ def _parsed(program: str) -> Program:
     return parse(program)
 
 
-class Programs:
+class ProgramRunner:
     """Where the programs of a server run: in worker processes, or in its own process.
 
     Args:
@@ -164,7 +164,7 @@ class Programs:
             return self._pool
 
 
-class Runs:
+class PendingRuns:
     """The live runs of a server, by session.
 
     Args:
@@ -176,7 +176,7 @@ class Runs:
         self._live: OrderedDict[str, AnyRun] = OrderedDict()
         self._lock = threading.Lock()
 
-    def take(self, session_id: str) -> AnyRun | None:
+    def pop(self, session_id: str) -> AnyRun | None:
         """Take the live run of a session out; the caller then owns it."""
         with self._lock:
             return self._live.pop(session_id, None)
@@ -190,7 +190,7 @@ class Runs:
         for oldest in dropped:
             oldest.close()
 
-    def sweep(self, is_known: Callable[[str], object]) -> None:
+    def drop_unknown(self, is_known: Callable[[str], object]) -> None:
         """End the oldest runs while their sessions do not exist any more.
 
         Args:
@@ -205,7 +205,7 @@ class Runs:
 
     def drop(self, session_id: str) -> None:
         """End the live run of a session, if there is one."""
-        run = self.take(session_id)
+        run = self.pop(session_id)
         if run is not None:
             run.close()
 
@@ -217,7 +217,7 @@ class Runs:
             run.close()
 
 
-def replayed(run: AnyRun, to: type[ToolCall | ProgramFinished] = ToolCall) -> None:
+def replay_to(run: AnyRun, to: type[ToolCall | ProgramFinished] = ToolCall) -> None:
     """Replay a run up to the call that it waited for, or to the end of its last step.
 
     Raises:

@@ -15,12 +15,12 @@ from langchain_core.messages.ai import UsageMetadata
 from langchain_core.messages.tool import tool_call_chunk
 
 from langchain_sequrity.labels import ALL, KINDS, BadLabels, Labels
-from langchain_sequrity.local.backends import as_piece
+from langchain_sequrity.local.backends import message_as_chunk
 from langchain_sequrity.local.dual_llm import planner, prompts
 from langchain_sequrity.local.dual_llm.calls import TurnContext
 from langchain_sequrity.local.dual_llm.history_diff import diff_history
-from langchain_sequrity.local.dual_llm.loop import Loop, TurnResult, Work
-from langchain_sequrity.local.dual_llm.model_calls import Models
+from langchain_sequrity.local.dual_llm.loop import ProgramLoop, TurnResult, Work
+from langchain_sequrity.local.dual_llm.model_calls import ModelCalls
 from langchain_sequrity.local.dual_llm.state import DualState, OpenTurn, PastTurn, WaitingCall
 from langchain_sequrity.local.interpreter import Labeled
 from langchain_sequrity.local.refusals import refuse
@@ -71,21 +71,21 @@ class DualAnswer:
         self._services = services
         self._configuration = configuration
         self._failed = failed
-        models = Models(
+        models = ModelCalls(
             services.backend, inputs.endpoint_type, request.model, configuration.max_output_tokens
         )
         messages = [*self._diff.system, *self._diff.messages]
         self.request = replace(request, messages=messages, model=models.names)
         services.programs.prepare()
-        services.runs.sweep(services.store.find)
-        run = services.runs.take(session.id)
+        services.runs.drop_unknown(services.store.find)
+        run = services.runs.pop(session.id)
         self._context = TurnContext(inputs, self._state, models, run)
         self._ended_turns = 0
 
     def chunks(self) -> Iterator[AIMessageChunk]:
         """The planner's thoughts, if they are streamed, and then the answer."""
         if self._diff.repeated is not None:
-            yield as_piece(self._diff.repeated)
+            yield message_as_chunk(self._diff.repeated)
             return
         result = yield from self._work()
         yield self._piece(result)
@@ -101,7 +101,7 @@ class DualAnswer:
         if diff.results and turn is not None:
             turn.mismatch = turn.mismatch or diff.mismatch
             # A failed program is not repaired if the request also begins a new turn.
-            loop = Loop(self._context, turn)
+            loop = ProgramLoop(self._context, turn)
             result = yield from loop.resume(diff.results[0], repairs=not diff.new_messages)
         if diff.new_messages:
             if isinstance(result, Envelope):
@@ -119,7 +119,7 @@ class DualAnswer:
         request, program = self.request, self._program
         if configuration.fsm.clear_session_meta == "every_turn":
             state.labels = Labels()
-        state.past += planner.remembered(diff, state)
+        state.past += planner.earlier_turns(diff, state)
         turn = state.turn = OpenTurn(
             query=prompts.query_of(diff, configuration.planner),
             new_messages=diff.new_messages,
@@ -135,8 +135,8 @@ class DualAnswer:
         is_same = diff.done or (restarted is not None and restarted.query == turn.query)
         if diff.mismatch and is_same:
             turn.made = [*state.made]
-        loop = Loop(self._context, turn)
-        loop.calls.recall(diff.done, restarted.waiting if restarted is not None else None)
+        loop = ProgramLoop(self._context, turn)
+        loop.calls.restore(diff.done, restarted.waiting if restarted is not None else None)
         return loop.run_given(program) if program is not None else (yield from loop.plan())
 
     def _check_turns(self) -> None:
@@ -234,17 +234,17 @@ def _caller_program(request: ChatRequest) -> tuple[str | None, dict[str, Labeled
     if program is None and variables is None:
         return None, {}
     if not isinstance(program, str):
-        _wrong(PROGRAM, "a string with the program")
+        _refuse_field(PROGRAM, "a string with the program")
     if variables is not None and not isinstance(variables, dict):
-        _wrong(VARIABLES, "an object of name to {value, meta}")
+        _refuse_field(VARIABLES, "an object of name to {value, meta}")
     return program, {name: _variable(name, one) for name, one in (variables or {}).items()}
 
 
 def _variable(name: str, given: Any) -> Labeled:
     if not _is_usable(name):
-        _wrong(f"{VARIABLES}.{name}", "a name that a program can use")
+        _refuse_field(f"{VARIABLES}.{name}", "a name that a program can use")
     if not isinstance(given, dict) or "value" not in given or given.keys() - {"value", "meta"}:
-        _wrong(f"{VARIABLES}.{name}", "an object {value, meta}")
+        _refuse_field(f"{VARIABLES}.{name}", "an object {value, meta}")
     meta = given.get("meta")
     if meta is None:
         return Labeled(given["value"])
@@ -256,12 +256,14 @@ def _labels(where: str, meta: Any) -> Labels:
         labels = Labels.from_wire(meta, absent=Labels())
     except BadLabels as error:
         if error.kind:
-            _wrong(f"{where}.{error.kind}", "an array of names")
-        _wrong(where, "an object of `producers`, `consumers`, `tags`")
+            _refuse_field(f"{where}.{error.kind}", "an array of names")
+        _refuse_field(where, "an object of `producers`, `consumers`, `tags`")
     for kind in KINDS:
         names: frozenset[str] = getattr(labels, kind)
         if "" in names or (ALL in names and (kind != "consumers" or len(names) > 1)):
-            _wrong(f"{where}.{kind}", "non-empty names; `*` may only be in `consumers`, alone")
+            _refuse_field(
+                f"{where}.{kind}", "non-empty names; `*` may only be in `consumers`, alone"
+            )
     return labels
 
 
@@ -271,6 +273,6 @@ def _is_usable(name: str) -> bool:
     return is_name and not name.startswith("__") and unicodedata.normalize("NFKC", name) == name
 
 
-def _wrong(where: str, expected: str) -> NoReturn:
+def _refuse_field(where: str, expected: str) -> NoReturn:
     detail = [{"loc": ["body", where], "msg": f"Expected {expected}.", "type": "value_error"}]
     refuse(422, detail, f"{where}: Expected {expected}.")

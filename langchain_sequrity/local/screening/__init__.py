@@ -4,6 +4,6 @@
 URLs, files and personal data in texts.
 """
 
-from langchain_sequrity.local.screening.screen import Ask, Detection, Screen, Screened
+from langchain_sequrity.local.screening.screen import Ask, Detection, Screen, ScreenedValue
 
-__all__ = ["Ask", "Detection", "Screen", "Screened"]
+__all__ = ["Ask", "Detection", "Screen", "ScreenedValue"]

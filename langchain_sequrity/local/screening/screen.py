@@ -122,7 +122,7 @@ def redact(text: str, rules: Sequence[Detector]) -> tuple[str, Counter[tuple[str
     found: Counter[tuple[str, str]] = Counter()
     # A marker moves separate characters together, which can be a new detection.
     for is_last in (False, False, False, True):
-        hits = list(islice(_hits(text, rules), _MOST_HITS + 1))
+        hits = list(islice(_detections(text, rules), _MOST_HITS + 1))
         if not hits:
             break
         if is_last or len(hits) > _MOST_HITS:
@@ -138,14 +138,14 @@ def redact(text: str, rules: Sequence[Detector]) -> tuple[str, Counter[tuple[str
     return text, found
 
 
-def _hits(text: str, rules: Sequence[Detector]) -> Iterator[tuple[int, int, Detector, str]]:
+def _detections(text: str, rules: Sequence[Detector]) -> Iterator[tuple[int, int, Detector, str]]:
     folded, indices = fold(text)
     for rule in rules:
         for start, end, kind in rule.find(folded):
             yield indices[start], indices[end - 1] + 1, rule, kind
 
 
-class TooMuch(Exception):
+class TooLargeToScreen(Exception):
     """The value is too large or too deep to be screened; the text says which."""
 
 
@@ -183,7 +183,7 @@ class Redaction:
         """
         if len(path) > _DEEPEST:
             msg = "value nested too deeply to be screened"
-            raise TooMuch(msg)
+            raise TooLargeToScreen(msg)
         if value is None or isinstance(value, bool):
             return value
         if isinstance(value, str):
@@ -225,7 +225,7 @@ class Redaction:
         self._left -= characters + _COST_OF_A_TEXT
         if self._left < 0:
             msg = "value too large to be screened"
-            raise TooMuch(msg)
+            raise TooLargeToScreen(msg)
 
     def _number(self, number: float, path: Path, *, in_file: bool) -> Any:
         # Shorter and longer numbers are not card, phone or account numbers.
@@ -274,7 +274,7 @@ _logger = logging.getLogger("langchain_sequrity.local")
 
 
 @dataclass(frozen=True, slots=True)
-class Screened:
+class ScreenedValue:
     """A screened value.
 
     Attributes:
@@ -306,7 +306,7 @@ class Screen:
             classifiers=["pii_redaction", "toxicity_filter"], blockers=["url_blocker"]
         )
         screen = Screen.from_features(features)
-        outcome = screen.look_at({"to": "a@example.com"}, ask=lambda name, text: 0.1)
+        outcome = screen.screen({"to": "a@example.com"}, ask=lambda name, text: 0.1)
         assert outcome.value == {"to": "[E-MAIL ADDRESS REDACTED]"}
         assert outcome.denied is None
         ```
@@ -347,7 +347,7 @@ class Screen:
         """Whether any blocker or classifier is on."""
         return bool(self.rules or self.classifiers)
 
-    def look_at(self, value: Any, *, ask: Ask) -> Screened:
+    def screen(self, value: Any, *, ask: Ask) -> ScreenedValue:
         """Screen the arguments of a call before it, or its result after it.
 
         Redaction comes first, so that classifiers see only the redacted value.
@@ -364,18 +364,18 @@ class Screen:
             TypeError: If the value is not a JSON value.
         """
         if not self.is_on:
-            return Screened(value)
+            return ScreenedValue(value)
         redaction = Redaction(self.rules)
         try:
             redacted = redaction.of(value)
-        except TooMuch as limit:
-            return _withheld(redaction.findings, Detection("screening", str(limit)))
+        except TooLargeToScreen as limit:
+            return _withheld_text(redaction.findings, Detection("screening", str(limit)))
         text = "\n".join(texts(redacted)) if self.classifiers else ""
         for name, threshold in self.classifiers if text.strip() else ():
-            hit = _judge(name, threshold, text, ask)
+            hit = _classify(name, threshold, text, ask)
             if hit is not None:
-                return _withheld(redaction.findings, hit)
-        return Screened(redacted, tuple(redaction.findings))
+                return _withheld_text(redaction.findings, hit)
+        return ScreenedValue(redacted, tuple(redaction.findings))
 
 
 def _threshold(classifier: Classifier) -> float:
@@ -393,7 +393,7 @@ def _threshold(classifier: Classifier) -> float:
     return threshold
 
 
-def _judge(name: str, threshold: float, text: str, ask: Ask) -> Detection | None:
+def _classify(name: str, threshold: float, text: str, ask: Ask) -> Detection | None:
     """Ask for a score; every failure counts as a hit."""
     if len(text) > _MOST_PIECES * _STEP:
         return Detection(name, "text too long to be classified")
@@ -414,10 +414,10 @@ def _judge(name: str, threshold: float, text: str, ask: Ask) -> Detection | None
     return None
 
 
-def _withheld(findings: Sequence[Detection], denied: Detection) -> Screened:
+def _withheld_text(findings: Sequence[Detection], denied: Detection) -> ScreenedValue:
     # Keys in paths are withheld, too.
     counts: Counter[tuple[str, str]] = Counter()
     for finding in findings:
         counts[finding.name, finding.kind] += finding.count
     pathless = (Detection(name, kind, count=count) for (name, kind), count in counts.items())
-    return Screened(WITHHELD, (*pathless, denied), denied)
+    return ScreenedValue(WITHHELD, (*pathless, denied), denied)

@@ -18,7 +18,7 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMe
 from langchain_sequrity import dual_llm_result, labeled_tool_result
 from langchain_sequrity.errors import PolicyDenied
 from langchain_sequrity.local import LocalServer
-from langchain_sequrity.local.dual_llm.runs import Runs
+from langchain_sequrity.local.dual_llm.runs import PendingRuns
 from langchain_sequrity.local.sessions import MemorySessions
 from langchain_sequrity.wire.exchange import ChatRequest
 from tests.chat_models.formats import ROWS, added
@@ -192,7 +192,7 @@ class Conversation:
 def server(request: pytest.FixtureRequest, backends: Backends) -> Iterator[LocalServer]:
     """A server whose paused programs all stay live, and one that evicts nearly all of them."""
     made = LocalServer(script=backends.script)
-    made._services = replace(made._services, runs=Runs(max_live=request.param))
+    made._services = replace(made._services, runs=PendingRuns(max_live=request.param))
     with made:
         yield made
 

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from langchain_sequrity.local import LocalServer
-from langchain_sequrity.local.dual_llm.runs import Runs
+from langchain_sequrity.local.dual_llm.runs import PendingRuns
 from tests.local.api import WAIT, Api, result
 from tests.local.dual_llm.conversation import Stage, Teller, Waiting, enough, reads
 from tests.local.dual_llm.dialog import Begin, Dialog, Json, calls, ended, value, words
@@ -168,7 +168,7 @@ def test_a_turn_may_have_two_hundred_calls(
 
 def test_runs_that_evict_each_other_do_not_mix_up_their_sessions(waiting: Waiting) -> None:
     server = LocalServer(script=[{"when": {"role": "planner"}, "program": PROGRAMS["errors"]}])
-    server._services = replace(server._services, runs=Runs(max_live=1))
+    server._services = replace(server._services, runs=PendingRuns(max_live=1))
     with server, httpx.Client(timeout=WAIT, trust_env=False) as http:
         api = Api(server, http, key="sq-test")
         dialogs = [Dialog(api, "any/model", Teller("planner")) for _ in range(3)]

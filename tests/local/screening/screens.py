@@ -31,6 +31,6 @@ class Recorder:
 
 
 def redacted(looking: Screen, value: Any) -> Any:
-    outcome = looking.look_at(value, ask=nobody)
+    outcome = looking.screen(value, ask=nobody)
     assert outcome.denied is None
     return outcome.value

@@ -45,10 +45,10 @@ def test_a_classifier_denies_a_score_at_or_above_its_threshold(
     classifier: Classifier, threshold: float
 ) -> None:
     looking = screen(classifiers=(classifier,))
-    struck = looking.look_at("x", ask=lambda _name, _text: threshold)
+    struck = looking.screen("x", ask=lambda _name, _text: threshold)
     assert struck.denied == Detection("toxicity_filter", "score", score=threshold)
     if threshold:
-        assert looking.look_at("x", ask=lambda _name, _text: threshold - 0.01).denied is None
+        assert looking.screen("x", ask=lambda _name, _text: threshold - 0.01).denied is None
 
 
 def test_the_warning_of_an_unknown_mode_lists_the_known_ones(
@@ -70,7 +70,7 @@ def test_known_modes_need_no_warning(caplog: pytest.LogCaptureFixture) -> None:
 def test_a_classifier_that_is_given_twice_uses_the_lower_threshold() -> None:
     for pair in ((toxicity(0.3), toxicity(0.6)), (toxicity(0.6), toxicity(0.3))):
         looking = screen(classifiers=pair)
-        assert looking.look_at("x", ask=lambda _name, _text: 0.4).denied is not None
+        assert looking.screen("x", ask=lambda _name, _text: 0.4).denied is not None
 
 
 # What is asked
@@ -79,14 +79,14 @@ def test_a_classifier_that_is_given_twice_uses_the_lower_threshold() -> None:
 def test_a_classifier_sees_all_texts_keys_and_numbers() -> None:
     ask = Recorder()
     value = {"to": ["ann", {"b": "line\nbreak"}], "n": 5, "no": None, "yes": True}
-    TOXIC.look_at(value, ask=ask)
+    TOXIC.screen(value, ask=ask)
     assert ask.asked == [("toxicity_filter", "to\nann\nb\nline\nbreak\nn\n5\nno\nyes\nTrue")]
 
 
 def test_a_classifier_sees_the_text_after_redaction_by_the_rules() -> None:
     ask = Recorder()
     looking = screen("url_blocker", classifiers=("pii_redaction", "toxicity_filter"))
-    looking.look_at("a@b.example http://x.example/secret", ask=ask)
+    looking.screen("a@b.example http://x.example/secret", ask=ask)
     assert ask.asked == [("toxicity_filter", "[E-MAIL ADDRESS REDACTED] [URL BLOCKED]")]
 
 
@@ -100,7 +100,7 @@ def test_after_the_first_classifier_that_denies_no_other_is_asked() -> None:
     looking = screen(
         classifiers=("toxicity_filter", "healthcare_topic_guardrail", "finance_topic_guardrail")
     )
-    outcome = looking.look_at("x", ask=ask)
+    outcome = looking.screen("x", ask=ask)
     assert [name for name, _ in ask.asked] == ["toxicity_filter", "healthcare_topic_guardrail"]
     assert outcome.denied == Detection("healthcare_topic_guardrail", "score", score=1.0)
 
@@ -108,12 +108,12 @@ def test_after_the_first_classifier_that_denies_no_other_is_asked() -> None:
 @pytest.mark.parametrize("place", [0, 15_995, 16_000, 31_700, 500_000, 999_980])
 def test_a_classifier_sees_every_part_of_a_long_text(place: int) -> None:
     text = ("x " * 500_000)[:place] + " kill you " + "y " * ((1_000_000 - place) // 2)
-    outcome = TOXIC.look_at(text, ask=lambda _, piece: float("kill you" in piece))
+    outcome = TOXIC.screen(text, ask=lambda _, piece: float("kill you" in piece))
     assert outcome.denied is not None
 
 
 def test_a_text_that_is_too_long_for_a_classifier_is_denied_without_asking() -> None:
-    outcome = TOXIC.look_at("x" * 2_000_000, ask=nobody)
+    outcome = TOXIC.screen("x" * 2_000_000, ask=nobody)
     assert outcome.denied == Detection("toxicity_filter", "text too long to be classified")
 
 
@@ -122,7 +122,7 @@ def test_a_text_that_is_too_long_for_a_classifier_is_denied_without_asking() -> 
 
 @pytest.mark.parametrize("value", ["bad words", {"bad": "words"}, ["bad", 5], 7])
 def test_a_value_that_a_classifier_denies_is_withheld_completely(value: Any) -> None:
-    outcome = TOXIC.look_at(value, ask=lambda _name, _text: 0.9)
+    outcome = TOXIC.screen(value, ask=lambda _name, _text: 0.9)
     assert outcome.value == WITHHELD
     assert outcome.denied == Detection("toxicity_filter", "score", score=0.9)
     assert outcome.findings == (outcome.denied,)
@@ -130,7 +130,7 @@ def test_a_value_that_a_classifier_denies_is_withheld_completely(value: Any) -> 
 
 def test_paths_of_other_findings_do_not_quote_a_withheld_value() -> None:
     looking = screen("url_blocker", classifiers=("toxicity_filter",))
-    outcome = looking.look_at(
+    outcome = looking.screen(
         {"idiot": ["http://a.example", "http://b.example"]}, ask=lambda _name, _text: 1.0
     )
     assert outcome.findings == (
@@ -143,7 +143,7 @@ def test_paths_of_other_findings_do_not_quote_a_withheld_value() -> None:
     "answer", [None, True, False, "0.1", -0.1, 1.1, float("nan"), float("inf"), [0.1], {}, 10**400]
 )
 def test_an_answer_that_is_not_a_score_is_a_denial(answer: Any) -> None:
-    outcome = TOXIC.look_at("x", ask=lambda _name, _text: answer)
+    outcome = TOXIC.screen("x", ask=lambda _name, _text: answer)
     assert outcome.value == WITHHELD
     assert outcome.denied is not None
     assert outcome.denied.kind == "no answer, the classifier gave no number from 0 to 1"
@@ -156,7 +156,7 @@ def test_a_classifier_that_raises_is_a_denial_that_does_not_quote_the_exception(
         raise LookupError(text)
 
     with caplog.at_level(logging.WARNING, "langchain_sequrity.local"):
-        outcome = TOXIC.look_at("secret text", ask=fail)
+        outcome = TOXIC.screen("secret text", ask=fail)
     assert outcome.value == WITHHELD
     assert str(outcome.denied) == (
         "`toxicity_filter`: no answer, the classifier failed with `LookupError` at `$`"
@@ -169,7 +169,7 @@ def test_a_keyboard_interrupt_in_a_classifier_is_not_caught() -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        TOXIC.look_at("x", ask=stop)
+        TOXIC.screen("x", ask=stop)
 
 
 # Off
@@ -180,7 +180,7 @@ def test_a_screen_that_is_off_returns_the_value_itself(features: FeaturesHeader 
     looking = Screen.from_features(features)
     value = {"x": object()}
     assert not looking.is_on
-    assert looking.look_at(value, ask=nobody).value is value
+    assert looking.screen(value, ask=nobody).value is value
 
 
 # Keywords

@@ -45,7 +45,7 @@ def is_linear(work: Callable[[str], object], unit: str) -> bool:
 @pytest.mark.long(sample=1)
 @pytest.mark.parametrize("unit", UNITS)
 def test_text_that_is_hard_to_match_takes_time_in_proportion_to_its_length(unit: str) -> None:
-    assert is_linear(lambda text: EVERYTHING.look_at(text, ask=nobody), unit)
+    assert is_linear(lambda text: EVERYTHING.screen(text, ask=nobody), unit)
 
 
 def test_quadratic_work_is_not_taken_for_linear() -> None:
@@ -58,7 +58,7 @@ def test_quadratic_work_is_not_taken_for_linear() -> None:
 
 
 def test_a_text_full_of_findings_is_replaced_as_a_whole() -> None:
-    outcome = EVERYTHING.look_at("a@b.co " * 20_000, ask=nobody)
+    outcome = EVERYTHING.screen("a@b.co " * 20_000, ask=nobody)
     assert outcome.value == "[E-MAIL ADDRESS REDACTED]"
 
 

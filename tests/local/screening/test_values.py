@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from langchain_sequrity.headers import Classifier
-from langchain_sequrity.local.screening import Detection, Screened
+from langchain_sequrity.local.screening import Detection, ScreenedValue
 from langchain_sequrity.local.screening.screen import WITHHELD
 from tests.local.screening.screens import nobody, redacted, screen
 
@@ -46,8 +46,8 @@ values = st.recursive(
 examples = settings(derandomize=True, max_examples=300)
 
 
-def looked_at(value: Any) -> Screened:
-    return ALL.look_at(value, ask=nobody)
+def looked_at(value: Any) -> ScreenedValue:
+    return ALL.screen(value, ask=nobody)
 
 
 def same_shape(one: Any, other: Any) -> bool:
@@ -79,7 +79,7 @@ def test_a_value_keeps_its_structure_and_types(value: Any) -> None:
 @given(values)
 def test_a_second_screening_finds_nothing(value: Any) -> None:
     first = looked_at(value).value
-    assert looked_at(first) == Screened(first)
+    assert looked_at(first) == ScreenedValue(first)
 
 
 @examples
