@@ -542,6 +542,30 @@ def test_repeated_metadata_and_usage_count_once() -> None:
     assert total.usage_metadata["total_tokens"] == 3
 
 
+RUNNING = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
+
+
+@pytest.mark.parametrize("ends", [["[DONE]"], []], ids=["end marker", "no end marker"])
+@pytest.mark.parametrize("own", [True, False], ids=["event of its own", "none"])
+@pytest.mark.parametrize("finish", [None, USAGE, RUNNING], ids=["null", "total", "running"])
+@pytest.mark.parametrize("each", [None, RUNNING], ids=["null", "running"])
+def test_the_last_usage_of_a_stream_is_that_of_the_reply(
+    each: Any, finish: Any, own: bool, ends: list[str]
+) -> None:
+    last = [{"choices": [], "usage": USAGE}] if own else []
+    total = _read(
+        {**_chunk({"role": "assistant", "content": "Hel"}), "usage": each},
+        {**_chunk({"content": "lo"}), "usage": each},
+        {**_chunk({}, finish_reason="stop"), "usage": finish},
+        *last,
+        *ends,
+    )
+    expected: Any = USAGE if own else finish or each
+    assert total.text == "Hello"
+    tokens = total.usage_metadata and total.usage_metadata["total_tokens"]
+    assert tokens == (expected and expected["total_tokens"])
+
+
 def _fragment(arguments: str, **fields: Any) -> dict[str, Any]:
     name = fields.pop("name", None)
     function = {"arguments": arguments} | ({"name": name} if name else {})

@@ -294,8 +294,7 @@ def read_reply(reply: Reply, describe: Describe) -> list[AIMessage]:
             if choice.get("error"):
                 raise error_inside(choice)
         messages = [_read_choice(choice, shared) for choice in choices]
-        usage = body.get("usage")
-        messages[0].usage_metadata = openai_usage(usage, "prompt", "completion") if usage else None
+        messages[0].usage_metadata = read_usage(body.get("usage"))
     except MISSHAPEN:
         refuse("choices with a `message`", body)
     return messages
@@ -325,6 +324,11 @@ def read_calls(reply: Reply) -> tuple[dict[str, Any], list[ToolCall]] | None:
     except MISSHAPEN:
         return None
     return (message, calls) if calls and are_named and not (invalid or has_error) else None
+
+
+def read_usage(usage: Mapping[str, Any] | None) -> UsageMetadata | None:
+    """Read token counts."""
+    return openai_usage(usage, "prompt", "completion") if usage else None
 
 
 def _metadata(body: Mapping[str, Any]) -> dict[str, Any]:
@@ -395,8 +399,8 @@ _WITH_ROLE = 2  # `role` and `content`
 class ChatCompletionsReader(FormatReader):
     """Reads one streamed reply. See `FormatReader`.
 
-    Facts about the whole reply come with the chunk that has the finish reason, and usage once after
-    that.
+    Facts about the whole reply come with the chunk that has the finish reason, and usage at the
+    end: some services send a running total with each event.
     """
 
     read_reply = staticmethod(read_reply)
@@ -407,57 +411,59 @@ class ChatCompletionsReader(FormatReader):
         self._memory = StreamMemory()
         self._calls = _CallIndices(self._memory)
         self._last: Mapping[str, Any] = {}
+        self._usage: Any = None
         self._finished = False
-        self._counted = False
 
     def feed(self, event: Event) -> tuple[AIMessageChunk, ...]:
         """Return the chunk that an event completes: one or none."""
         if event.data == "[DONE]":
             self.done = True
-            return () if self._finished else self._finish(self._last, None, {})
+            return self.end()
         body = self._last = read_object(event.data)
         if body.get("error") or event.name == "error":
             raise error_inside(body)
         choices = body.get("choices")
+        self._usage = body.get("usage") or self._usage
         try:
             # Further choices come only with `n` > 1, which is never sent with a stream.
             if choices and choices[0].get("index", 0) == 0:
                 return self._choice(body, choices[0])
-            if body.get("usage"):
-                return self._chunk({}, usage=self._usage_once(body))
         except MISSHAPEN:
             refuse("a chunk of a chat completion", body)
-        if choices is None:
+        if choices is None and not body.get("usage"):
             refuse("a chunk of a chat completion", body)
         return ()
 
     def end(self) -> tuple[AIMessageChunk, ...]:
-        """Check that the stream was not cut short."""
+        """Return the remaining chunk at the end of the stream: one or none."""
         if not (self.done or self._finished):
             raise self._interrupted()
-        return ()
+        metadata = None if self._finished else self._facts(self._last, None)
+        usage, self._usage, self._finished = self._usage, None, True
+        try:
+            return self._chunk({}, metadata, read_usage(usage))
+        except MISSHAPEN:
+            refuse("a chunk of a chat completion", self._last)
 
     def _choice(self, body: dict[str, Any], choice: dict[str, Any]) -> tuple[AIMessageChunk, ...]:
         delta = choice.get("delta") or {}
         finish_reason = choice.get("finish_reason")
         if choice.get("logprobs"):
             self._collect_logprobs(choice["logprobs"])
-        if not finish_reason and not body.get("usage"):
+        if not finish_reason:
             text = delta.get("content")
             is_plain = len(delta) == 1 or (len(delta) == _WITH_ROLE and "role" in delta)
             if is_plain and text and isinstance(text, str):  # nearly every chunk
                 return (AIMessageChunk(content=text, response_metadata=PROVIDER),)
             return self._chunk(delta)
-        if not finish_reason or self._finished:  # some services repeat the finishing chunk
-            return self._chunk(delta, usage=self._usage_once(body))
+        if self._finished:  # some services repeat the finishing chunk
+            return self._chunk(delta)
         if choice.get("error"):
             raise error_inside(choice)
-        return self._finish(body, finish_reason, delta)
-
-    def _finish(
-        self, body: Mapping[str, Any], finish_reason: str | None, delta: Mapping[str, Any]
-    ) -> tuple[AIMessageChunk, ...]:
         self._finished = True
+        return self._chunk(delta, self._facts(body, finish_reason))
+
+    def _facts(self, body: Mapping[str, Any], finish_reason: str | None) -> dict[str, Any]:
         metadata = {
             **_metadata(body),
             **self._describe(self._head),
@@ -465,8 +471,7 @@ class ChatCompletionsReader(FormatReader):
         }
         if self._logprobs:
             metadata["logprobs"] = self._logprobs
-        usage = None if finish_reason is None else self._usage_once(body)
-        return self._chunk(delta, metadata, usage)
+        return metadata
 
     def _chunk(
         self,
@@ -489,13 +494,6 @@ class ChatCompletionsReader(FormatReader):
                 usage_metadata=usage,
             ),
         )
-
-    def _usage_once(self, body: Mapping[str, Any]) -> UsageMetadata | None:
-        usage = body.get("usage")
-        if not usage or self._counted:
-            return None
-        self._counted = True
-        return openai_usage(usage, "prompt", "completion")
 
     def _collect_logprobs(self, logprobs: Mapping[str, Any]) -> None:
         for kind, tokens in logprobs.items():
