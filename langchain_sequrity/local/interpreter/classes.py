@@ -149,6 +149,7 @@ def class_statement(compiler: ScopeCompiler, node: ast.ClassDef) -> Callable[[Fr
             restore = put if before is MISSING else store
             restore(frame, before)
             raise
+        model.complete()
         return model
 
     return make

@@ -24,6 +24,7 @@ from langchain_sequrity.local.interpreter.values import (
     ErrorType,
     ErrorValue,
     ListValue,
+    Mark,
     Marker,
     Opaque,
     Record,
@@ -132,6 +133,15 @@ class Model(DataType):
         core: Any = {"type": "definitions", "schema": self.core, "definitions": definitions}
         return SchemaValidator(core)
 
+    @cached_property
+    def _largest(self) -> int:
+        return max((one.data_type.size for one in self.fields.values()), default=1)
+
+    def complete(self) -> None:
+        """Forget what was derived before all fields were there: a default may make an instance."""
+        for name in ("_validator", "_largest"):
+            vars(self).pop(name, None)
+
     def definition(self) -> Schema:
         """The schema for `SchemaValidator` that the reference means."""
         fields = {
@@ -157,9 +167,7 @@ class Model(DataType):
             return instance
         # A union may try many types for each element of the value.
         count = machine.count(given)
-        machine.pay_steps(
-            count * max((one.data_type.size for one in self.fields.values()), default=1)
-        )
+        machine.pay_steps(count * self._largest)
         machine.pay_memory(100 * (count + len(self.fields)) + 80)
         found = validate(given)
         fields = {
@@ -174,8 +182,14 @@ class Model(DataType):
         """Whether a bare value is an instance of this model, or of one that is derived from it."""
         return type(inner) is Record and self in inner.model.ancestry
 
-    def read(self, machine: Machine, value: Value) -> Value:
+    def read(self, machine: Machine, value: Value, bare: Value, labels: Mark) -> Value:
         """Make an instance from a dict, and accept one unchanged.
+
+        Args:
+            machine: The run.
+            value: The dict or instance.
+            bare: The same without labels.
+            labels: All labels in it.
 
         Raises:
             pydantic_core.ValidationError: If the value does not fit.
@@ -187,17 +201,15 @@ class Model(DataType):
             size = sum(model.object_width for model in models_of(self))
             machine.pay_steps(size >> 4)
             machine.pay_memory(size)
-        record: Record = self._validator.validate_python(
-            machine.strip_labels(value)[0], context=machine
-        )
-        for name, one in self.fields.items():
+        record: Record = self._validator.validate_python(bare, context=machine)
+        for name in self.fields if labels is not None else ():
             if name not in inner:
                 continue
-            if one.data_type is ANYTHING:
+            if self.fields[name].data_type is ANYTHING:
                 record.fields[name] = inner[name]
             else:
-                labels = machine.labels_of([inner[name]])
-                record.fields[name] = add_labels(record.fields[name], labels)
+                given = machine.labels_of([inner[name]])
+                record.fields[name] = add_labels(record.fields[name], given)
         record.labels = mark
         return record
 
@@ -216,12 +228,12 @@ class Model(DataType):
 
 def validated(machine: Machine, model: Model, value: Value, /) -> Value:
     """Read a value as this model; if it does not fit, raise the program's `ValidationError`."""
-    mark = machine.labels_of([value])
+    bare, mark = machine.strip_labels(value)
     machine.may_fail(mark)
     if mark is not None and model.is_choosing:
         machine.check_branch(mark)
     try:
-        return model.read(machine, value)
+        return model.read(machine, value, bare, mark)
     except Refusal as refusal:
         first = refusal.errors(include_url=False, include_context=False, include_input=False)[0]
         path = ".".join(map(str, first["loc"])) or "value"

@@ -199,6 +199,14 @@ def test_a_class_statement_that_raises_leaves_its_name_unchanged(
     assert run(f"{body}seen") == (7 if before else None)
 
 
+def test_a_default_may_be_an_instance_of_the_class_that_is_being_defined() -> None:
+    source = (
+        "class A(BaseModel):\n    x: int = 1\n    y: 'Optional[A]' = A(x=2)\n    z: str = 'z'\n"
+    )
+
+    assert run(f"{source}a = A(z='q')\n[a.x, a.y.x, a.z]") == [1, 2, "q"]
+
+
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
