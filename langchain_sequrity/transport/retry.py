@@ -158,7 +158,7 @@ def failure(reply: Reply) -> ServiceError | None:
         f"The reply has status {reply.status} and leads to {_target(reply)}. Redirects are not "
         "followed, since keys and policies would be sent there. Correct `base_url`."
     )
-    return BadReply(msg, status=reply.status)
+    return BadReply(msg)
 
 
 def _target(reply: Reply) -> str:

@@ -83,7 +83,7 @@ class WholeBody(Generic[T]):
             self.done = size > exchange.MAX_ERROR_BYTES  # the message is at the beginning
         elif size > exchange.MAX_REPLY_BYTES:
             msg = f"The reply is larger than {exchange.MAX_REPLY_BYTES} bytes."
-            raise BadReply(msg, status=self._head.status)
+            raise BadReply(msg)
         self._body += data
         return ()
 
@@ -193,7 +193,7 @@ def _check_encoding(head: Reply) -> None:
     """Raise `BadReply` for a compressed body: it could expand until memory is full."""
     if head.headers.get("content-encoding", "identity") != "identity":
         msg = "The reply is compressed though `Accept-Encoding: identity` was sent."
-        raise BadReply(msg, status=head.status)
+        raise BadReply(msg)
 
 
 def _unexpected(head: Reply, expected: str) -> BadReply:
@@ -203,7 +203,7 @@ def _unexpected(head: Reply, expected: str) -> BadReply:
         f"{f'the content type `{media}`' if media else 'no content type'}. Check that `base_url` "
         "is the address of the service."
     )
-    return BadReply(msg, status=head.status)
+    return BadReply(msg)
 
 
 # Sending

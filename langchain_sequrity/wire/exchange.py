@@ -428,14 +428,18 @@ def usage_metadata(
     return usage
 
 
-def openai_usage(usage: Mapping[str, Any], inputs: str, outputs: str) -> UsageMetadata:
+def openai_usage(
+    usage: Mapping[str, Any] | None, inputs: str, outputs: str
+) -> UsageMetadata | None:
     """Read the token counts of OpenAI's formats.
 
     Args:
-        usage: The counts.
+        usage: The counts, if there are any.
         inputs: How the format names the input: `prompt` or `input`.
         outputs: How it names the output: `completion` or `output`.
     """
+    if not usage:
+        return None
     read = usage.get(f"{inputs}_tokens_details") or {}
     written = usage.get(f"{outputs}_tokens_details") or {}
     return usage_metadata(

@@ -294,7 +294,7 @@ def read_reply(reply: Reply, describe: Describe) -> list[AIMessage]:
             if choice.get("error"):
                 raise error_inside(choice)
         messages = [_read_choice(choice, shared) for choice in choices]
-        messages[0].usage_metadata = read_usage(body.get("usage"))
+        messages[0].usage_metadata = openai_usage(body.get("usage"), "prompt", "completion")
     except MISSHAPEN:
         refuse("choices with a `message`", body)
     return messages
@@ -324,11 +324,6 @@ def read_calls(reply: Reply) -> tuple[dict[str, Any], list[ToolCall]] | None:
     except MISSHAPEN:
         return None
     return (message, calls) if calls and are_named and not (invalid or has_error) else None
-
-
-def read_usage(usage: Mapping[str, Any] | None) -> UsageMetadata | None:
-    """Read token counts."""
-    return openai_usage(usage, "prompt", "completion") if usage else None
 
 
 def _metadata(body: Mapping[str, Any]) -> dict[str, Any]:
@@ -441,7 +436,7 @@ class ChatCompletionsReader(FormatReader):
         metadata = None if self._finished else self._facts(self._last, None)
         usage, self._usage, self._finished = self._usage, None, True
         try:
-            return self._chunk({}, metadata, read_usage(usage))
+            return self._chunk({}, metadata, openai_usage(usage, "prompt", "completion"))
         except MISSHAPEN:
             refuse("a chunk of a chat completion", self._last)
 

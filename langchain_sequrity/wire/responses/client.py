@@ -23,7 +23,6 @@ from langchain_core.messages import (
     SystemMessage,
     ToolMessage,
 )
-from langchain_core.messages.ai import UsageMetadata
 
 from langchain_sequrity.errors import StatusError, UsageError
 from langchain_sequrity.strict_json import dumps_like_service
@@ -601,7 +600,7 @@ def read_reply(reply: Reply, describe: Describe) -> list[AIMessage]:
             additional_kwargs={"refusal": output.refusal} if output.refusal else {},
             tool_calls=output.tool_calls,
             invalid_tool_calls=output.invalid_tool_calls,
-            usage_metadata=read_usage(body.get("usage")),
+            usage_metadata=openai_usage(body.get("usage"), "input", "output"),
         )
         called = bool(output.tool_calls or output.invalid_tool_calls)
         metadata = {**read_metadata(body, items, called=called), **describe(reply)}
@@ -675,8 +674,3 @@ def _finish_reason(body: Mapping[str, Any], *, called: bool) -> str:
         reason: str = (body.get("incomplete_details") or {}).get("reason") or "incomplete"
         return "length" if reason == "max_output_tokens" else reason
     return "tool_calls" if called else "stop"
-
-
-def read_usage(usage: Mapping[str, Any] | None) -> UsageMetadata | None:
-    """Read token counts."""
-    return openai_usage(usage, "input", "output") if usage else None

@@ -27,6 +27,7 @@ from langchain_sequrity.wire.exchange import (
     Describe,
     Event,
     StreamMemory,
+    openai_usage,
     read_object,
     refuse,
 )
@@ -35,7 +36,6 @@ from langchain_sequrity.wire.responses.client import (
     is_failed,
     read_metadata,
     read_reply,
-    read_usage,
     texts_in,
     write_request,
     write_results,
@@ -452,7 +452,7 @@ class ResponsesReader(FormatReader):
             raise failure(response)
         self.done = True
         metadata = read_metadata(response, items, called=output.called)
-        usage = read_usage(response.get("usage"))
+        usage = openai_usage(response.get("usage"), "input", "output")
         metadata = keep_arguments({**metadata, **self._describe(self._head)}, texts_in(items))
         return output.take(metadata, usage)
 
