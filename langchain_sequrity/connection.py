@@ -64,10 +64,9 @@ def check_key(name: str, key: str) -> None:
         UsageError: If the key is empty or not ASCII, or has spaces or control characters.
     """
     if not key:
-        msg = (
-            f"`{name}` is empty. Give the key, or leave `{name}` out to use the environment "
-            f"variable `{KEY_VARIABLES[name]}`."
-        )
+        variable = KEY_VARIABLES.get(name)
+        instead = f" to use the environment variable `{variable}`" if variable else ""
+        msg = f"`{name}` is empty. Give the key, or leave `{name}` out{instead}."
         raise UsageError(msg)
     if not key.isascii() or not key.isprintable() or " " in key:
         msg = (

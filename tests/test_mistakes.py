@@ -8,13 +8,16 @@ from typing import Any, TypedDict
 
 import pytest
 from click.testing import CliRunner
+from langchain_core.messages import HumanMessage
 from langgraph.graph import START, StateGraph
 
-from langchain_sequrity import ChatSequrity, LangGraphExecutor, PolicyGenTool
+from langchain_sequrity import ChatSequrity, LangGraphExecutor, PolicyGenTool, sqrt
 from langchain_sequrity.cli.commands import cli
-from langchain_sequrity.errors import SequrityError
+from langchain_sequrity.conformance import Target
+from langchain_sequrity.errors import InvalidRequest, SequrityError, SessionExpired, UsageError
 from langchain_sequrity.local import LocalServer
 from langchain_sequrity.middleware import PolicyMiddleware
+from langchain_sequrity.transport import Timeouts
 from tests.cli.running import ENVIRONMENT, TOOLS, write_files
 
 # The command line
@@ -162,9 +165,13 @@ MADE: list[tuple[str, Callable[[], Any], str]] = [
     ("one key", lambda: LocalServer(api_keys="sq-1"), "`api_keys` must be a list of keys; got a text. Write `[…]` around it."),
     ("a key with a space", lambda: LocalServer(api_keys=["sq 1"]), "A key in `api_keys` has characters other than printable ASCII without spaces."),
     ("an empty key", lambda: LocalServer(api_keys=[""]), "A key in `api_keys` has characters other than printable ASCII without spaces."),
+    ("a timeout as text", lambda: Timeouts.of("30s"), "The timeout `total` must be a number of seconds above 0, or `None` for no limit; got '30s'."),  # type: ignore[arg-type]
+    ("a second key with a space", lambda: Target("http://127.0.0.1:1", second_key="a b"), "`second_key` is not a key: one of its 3 characters is a space, a line break or not ASCII. Copy the key again, without the characters around it."),
+    ("an empty second key", lambda: Target("http://127.0.0.1:1", second_key=""), "`second_key` is empty. Give the key, or leave `second_key` out."),
+    ("a call with a list", lambda: sqrt.Call("pay", []), "`arguments` of a `Call` must be a dict; got a value of type `list`. Write `{name: Argument(value)}`."),  # type: ignore[arg-type]
     ("port as text", lambda: LocalServer(port="80"), "`port` must be a number from 0 to 65535, where 0 means any free port; got '80'."),  # type: ignore[arg-type]
-    ("port too high", lambda: LocalServer(port=99_999).start(), "Cannot listen on 127.0.0.1:99999: bind(): port must be 0-65535. Use another port, or 0 for any."),
-    ("port too low", lambda: LocalServer(port=-1).start(), "Cannot listen on 127.0.0.1:-1: bind(): port must be 0-65535. Use another port, or 0 for any."),
+    ("port too high", lambda: LocalServer(port=99_999), "`port` must be a number from 0 to 65535, where 0 means any free port; got 99999."),
+    ("port too low", lambda: LocalServer(port=-1), "`port` must be a number from 0 to 65535, where 0 means any free port; got -1."),
     ("port true", lambda: LocalServer(port=True), "`port` must be a number from 0 to 65535, where 0 means any free port; got True."),
     ("fidelity", lambda: LocalServer(fidelity="exact"), """`fidelity` must be "full" or "documented"; got 'exact'."""),  # type: ignore[arg-type]
     ("programs", lambda: LocalServer(isolated_programs="no"), "`isolated_programs` must be `True`, `False` or `None`; got 'no'."),  # type: ignore[arg-type]
@@ -202,7 +209,7 @@ MADE: list[tuple[str, Callable[[], Any], str]] = [
     ("denials of a graph", lambda: LangGraphExecutor(steps(), MODEL, on_denied="skip"), """`on_denied` must be "raise", "interrupt" or "state:<field>" for `LangGraphExecutor`; got 'skip'."""),
     ("node", lambda: LangGraphExecutor(steps(), MODEL, nodes={"onee": {}}), "`nodes` has options for 'onee', which is not a node. The nodes are 'one', 'two'."),  # type: ignore[dict-item]
     ("options of a node", lambda: LangGraphExecutor(steps(), MODEL, nodes={"one": 5}), "The options of node 'one' must be a `NodeOptions`; got 5. Write {'one': NodeOptions(reads=[…])}."),  # type: ignore[dict-item]
-    ("no model", lambda: LangGraphExecutor(steps(), None), "`model` is a `ChatSequrity`, a `SequrityMessages` or the name of a model; got NoneType."),  # type: ignore[arg-type]
+    ("no model", lambda: LangGraphExecutor(steps(), None), "`model` must be a `ChatSequrity`, a `SequrityMessages` or the name of a model; got NoneType."),  # type: ignore[arg-type]
 ]  # fmt: skip
 
 
@@ -215,3 +222,34 @@ def test_a_mistake_in_a_constructor_has_the_exact_message(
     with pytest.raises(SequrityError) as caught:
         make()
     assert str(caught.value) == text
+
+
+def test_the_error_of_an_expired_session_has_the_reason_and_one_advice() -> None:
+    with LocalServer() as server:
+        model = ChatSequrity("any/model", base_url=server.base_url)
+        with pytest.raises(SessionExpired) as caught:
+            model.invoke("Hello", session_id="0b6f1c2e-1a2b-11f1-9c3d-0242ac120002")
+
+    assert str(caught.value) == (
+        "The service no longer knows the session (The session is unknown or has expired, or the "
+        'request names two sessions). Start a new session with `session_id="new"`, or construct '
+        'the model with `on_session_expired="restart"`.'
+    )
+
+
+def test_a_refused_request_has_the_services_advice_only() -> None:
+    with LocalServer() as server:
+        model = ChatSequrity("any/model", base_url=server.base_url)
+        with pytest.raises(InvalidRequest) as caught:
+            model.invoke([])
+
+    assert str(caught.value) == (
+        "The service answered with status 400: `messages` is empty. Send at least one message."
+    )
+
+
+def test_the_error_of_an_image_without_content_names_what_is_missing() -> None:
+    with LocalServer() as server:
+        model = ChatSequrity("any/model", base_url=server.base_url)
+        with pytest.raises(UsageError, match="type `image` with no other key does not fit"):
+            model.invoke([HumanMessage([{"type": "image"}])])

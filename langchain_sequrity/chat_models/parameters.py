@@ -306,7 +306,8 @@ class Parameters(BaseChatModel):
         # pydantic's own message for a union names internals.
         if value is None or isinstance(value, str | SecretStr) or callable(value):
             return value
-        msg = "expected the key as text or `SecretStr`, or a function that gives it"
+        given = type(value).__name__
+        msg = f"expected the key as text or `SecretStr`, or a function that gives it; got `{given}`"
         raise ValueError(msg)
 
     @field_validator("on_denied", mode="before")
@@ -324,7 +325,8 @@ class Parameters(BaseChatModel):
         if value is None or isinstance(value, HttpTimeout):
             return value
         if isinstance(value, bool) or not isinstance(value, int | float):
-            msg = "expected a number of seconds, or an `httpx.Timeout`"
+            given = type(value).__name__
+            msg = f"expected a number of seconds, or an `httpx.Timeout`; got `{given}`"
             raise ValueError(msg)  # noqa: TRY004 - pydantic lets a `TypeError` pass
         if not 0 < value < math.inf:
             msg = "expected more than 0 seconds and a finite number; leave it out for 600"

@@ -52,7 +52,7 @@ from langchain_sequrity.wire.dual_llm import (
     unwrap,
     with_text,
 )
-from langchain_sequrity.wire.error_body import is_session_gone
+from langchain_sequrity.wire.error_body import is_session_gone, reason_in
 from langchain_sequrity.wire.exchange import (
     METADATA_KEY,
     ClientFormat,
@@ -454,13 +454,14 @@ class Turn:
             return replace(self, session_id=NEW_SESSION, forked_from=self.call.session_id)
         if not is_session_gone(error, self.call.session_id):
             raise error
+        reason = reason_in(error.body).removesuffix(".")
         if stays:
-            msg = f"The service no longer knows the session ({error}). {_HAS_CALLS}"
+            msg = f"The service no longer knows the session ({reason}). {_HAS_CALLS}"
             raise SessionExpired(msg, session_id=self.call.session_id) from None
         if self.settings.on_session_expired == "restart":
             return replace(self, session_id=NEW_SESSION)
         msg = (
-            f"The service no longer knows the session ({error}). Start a new session with "
+            f"The service no longer knows the session ({reason}). Start a new session with "
             '`session_id="new"`, or construct the model with `on_session_expired="restart"`.'
         )
         raise SessionExpired(msg, session_id=self.call.session_id) from None

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-from langchain_sequrity.connection import LOOPBACK_KEY, Connection
+from langchain_sequrity.connection import LOOPBACK_KEY, Connection, check_key
 from langchain_sequrity.errors import BadReply, ConnectionFailed, ServiceError, UsageError
 from langchain_sequrity.transport import HttpClient, RetryPolicy, Timeouts, Transport
 from langchain_sequrity.wire.dual_llm import DualLLMResult, read_envelope
@@ -82,16 +82,16 @@ class Target:
         if not self.is_local and self.api_key == LOOPBACK_KEY:
             msg = "The service asks for a key. Set the environment variable `SEQURITY_API_KEY`."
             raise UsageError(msg)
-        for key in (self.api_key, self.second_key):
-            if key is not None:
-                Connection(
-                    self.base_url,
-                    key,
-                    self.llm_api_key,
-                    "lang-graph",
-                    self.provider,
-                    allow_http=self.allow_http,
-                )
+        if self.second_key is not None:
+            check_key("second_key", self.second_key)
+        Connection(
+            self.base_url,
+            self.api_key,
+            self.llm_api_key,
+            "lang-graph",
+            self.provider,
+            allow_http=self.allow_http,
+        )
 
     @property
     def is_local(self) -> bool:

@@ -198,8 +198,8 @@ def chosen(only: Iterable[str] = ()) -> list[Probe]:
             if (one.id.startswith(name[:-1]) if is_prefix else one.id == name)
         ]
         if not some:
-            advice = suggest(name, list(PROBES))
-            msg = f"There is no probe `{plain(name, limit=80)}`. {advice}".rstrip()
+            advice = suggest(name, list(PROBES)) or "`--list` shows all probes."
+            msg = f"There is no probe `{plain(name, limit=80)}`. {advice}"
             raise UsageError(msg)
         found.update((one.id, one) for one in some)
     return [one for one in PROBES.values() if not found or one.id in found]

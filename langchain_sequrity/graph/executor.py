@@ -369,7 +369,7 @@ def _make_model(
         model = ChatSequrity(model, **connection)
     elif not isinstance(model, SequrityChatModel):
         msg = (
-            "`model` is a `ChatSequrity`, a `SequrityMessages` or the name of a model; got "
+            "`model` must be a `ChatSequrity`, a `SequrityMessages` or the name of a model; got "
             f"{type(model).__name__}."
         )
         raise UsageError(msg)

@@ -51,7 +51,7 @@ class NodeOptions:
         """Check and store the options; a single string for `reads` or `writes` is an error."""
         for name, given in (("reads", reads), ("writes", writes)):
             if isinstance(given, str):
-                msg = f"`{name}` is a list of state fields, not one string. Write [{given!r}]."
+                msg = f"`{name}` must be a list of state fields, not one string. Write [{given!r}]."
                 raise UsageError(msg)
         object.__setattr__(self, "reads", None if reads is None else tuple(reads))
         object.__setattr__(self, "writes", None if writes is None else tuple(writes))

@@ -123,6 +123,7 @@ class StrictProtocol(H11Protocol):
         self.transport.close()
 
 
+_HIGHEST_PORT = 65_535
 _GRACE_SECONDS = 1  # for unfinished replies when the server stops; uvicorn needs whole seconds
 _STOP_SECONDS = 2.5
 # A request is lost if it arrives while the server closes its idle connection. So clients must close
@@ -275,7 +276,7 @@ def _check(
     if isolated_programs not in (None, True, False):
         msg = f"`isolated_programs` must be `True`, `False` or `None`; got {isolated_programs!r}."
         raise UsageError(msg)
-    if isinstance(port, bool) or not isinstance(port, int):
+    if type(port) is not int or not 0 <= port <= _HIGHEST_PORT:
         msg = f"`port` must be a number from 0 to 65535, where 0 means any free port; got {port!r}."
         raise UsageError(msg)
     if isinstance(api_keys, str):

@@ -66,7 +66,7 @@ def matching(pattern: str | re.Pattern[str], *, length: Interval | None = None) 
     Args:
         pattern: The regex; flags must be written in it. Write `^…$` around it, so that it means
             the same whether the service anchors it or not.
-        length: The number of characters, as `between(1, 80)`.
+        length: The number of characters, such as `between(1, 80)`.
 
     Returns:
         An element of a set.
@@ -97,7 +97,7 @@ def like(pattern: str, *, length: Interval | None = None) -> nodes.TextDomain:
 
     Args:
         pattern: The wildcard.
-        length: The number of characters, as `between(1, 80)`.
+        length: The number of characters, such as `between(1, 80)`.
 
     Returns:
         An element of a set.
@@ -115,7 +115,9 @@ def _length(length: Interval | None) -> nodes.Range | None:
     if length is None:
         return None
     if not isinstance(length, nodes.NumberDomain) or length.kind != "int":
-        msg = f"A length is a range of integers, as `between(1, 80)`; got {shown(length)}."
+        msg = (
+            f"A length must be a range of integers, such as `between(1, 80)`; got {shown(length)}."
+        )
         raise UsageError(msg)
     return length.range
 
@@ -148,7 +150,7 @@ def between(
         ```
     """
     if type(low) is not type(high):
-        msg = f"The ends of a range are of one kind; got {shown(low)} and {shown(high)}."
+        msg = f"The ends of a range must be of one kind; got {shown(low)} and {shown(high)}."
         raise UsageError(msg)
     found = _interval(low, high, low_open=low_open, high_open=high_open)
     if low > high or (low == high and (low_open or high_open)):  # type: ignore[operator]
@@ -189,7 +191,7 @@ def _interval(
             kind: Literal["int", "float"] = "int" if isinstance(value, int) else "float"
             return nodes.NumberDomain(kind, nodes.Range(*ends), NOWHERE)
     bound = shown(high if low is None else low)
-    msg = f"The end of a range is an `int`, a `float` or a `datetime`; got {bound}."
+    msg = f"The end of a range must be an `int`, a `float` or a `datetime`; got {bound}."
     raise UsageError(msg)
 
 
@@ -227,7 +229,10 @@ def constant(value: object) -> nodes.Constant:
         case datetime():
             return _moment(value)
         case _:
-            msg = f"A policy compares with texts, numbers, booleans and times; got {shown(value)}."
+            msg = (
+                "A policy can compare only with texts, numbers, booleans and times; got "
+                f"{shown(value)}."
+            )
             raise UsageError(msg)
 
 
@@ -255,13 +260,15 @@ def _moment(value: datetime) -> nodes.TimeLiteral:
 def _text(value: object, what: str) -> str:
     """Check and return a text, without the type of a `StrEnum`."""
     if not isinstance(value, str):
-        msg = f"{what} is a text; got {shown(value)}."
+        msg = f"{what} must be a text; got {shown(value)}."
         raise UsageError(msg)
     return str.__str__(value)
 
 
 def shown(value: object) -> str:
-    """A value for an error message."""
+    """A value for an error message; of an object without a `repr` of its own, the type."""
+    if type(value).__repr__ is object.__repr__:
+        return f"a value of type `{type(value).__name__}`"
     return f"`{plain(repr(value), limit=80)}`"
 
 
@@ -356,7 +363,8 @@ def condition(value: object) -> Condition:
     """
     if not isinstance(value, Condition):
         msg = (
-            f'Expected a condition, as `arg("body").tags.overlaps({{"web"}})`; got {shown(value)}. '
+            'Expected a condition, such as `arg("body").tags.overlaps({"web"})`; got '
+            f"{shown(value)}. "
             "Write `.equals(…)` for `==`, `.is_in(…)` for `in`, and `&`, `|`, `~` for `and`, `or`, "
             "`not`."
         )
@@ -736,7 +744,10 @@ class Tool:
             UsageError: If it is not an integer, or has too many digits.
         """
         if type(number) is not int or abs(number) >= 10**MAX_DIGITS:
-            msg = f"A priority is an integer of at most {MAX_DIGITS} digits; got {shown(number)}."
+            msg = (
+                f"A priority must be an integer of at most {MAX_DIGITS} digits; got "
+                f"{shown(number)}."
+            )
             raise UsageError(msg)
         return replace(
             self, node=replace(self.node, priorities=(nodes.NumberLiteral(number, NOWHERE),))
@@ -750,7 +761,7 @@ class Tool:
         """Change the session's labels before a call is checked, and keep them even if it is denied.
 
         Args:
-            changes: As `session.tags.add("tried")`, in order.
+            changes: Such as `session.tags.add("tried")`, in order.
             when: A condition for all changes.
             doc: The reason.
         """
@@ -760,7 +771,7 @@ class Tool:
         """Change the labels of a result.
 
         Args:
-            changes: As `result.consumers.replace({"ada"})`, in order.
+            changes: Such as `result.consumers.replace({"ada"})`, in order.
             when: A condition for all changes.
             doc: The reason.
         """
@@ -772,7 +783,7 @@ class Tool:
         """Change the session's labels after a call.
 
         Args:
-            changes: As `session.tags.add("lent")`, in order.
+            changes: Such as `session.tags.add("lent")`, in order.
             when: A condition for all changes.
             doc: The reason.
         """
@@ -792,7 +803,7 @@ class Tool:
         test, lets = _condition_and_lets(when)
         updates = tuple(_short_update(phase, change) for change in changes)
         if not updates:
-            msg = "Expected at least one change. Write one, as `result.tags.add(…)`."
+            msg = "Expected at least one change. Write one, such as `result.tags.add(…)`."
             raise UsageError(msg)
         groups = [updates] if test is not None else [(update,) for update in updates]
         steps = [nodes.UpdateStep(test, group, "", NOWHERE) for group in groups]
@@ -818,7 +829,7 @@ def _short_update(phase: nodes.Phase, change: Change) -> nodes.Update:
     scope = "result" if phase == "result" else "session"
     if not isinstance(change, Change) or change.node.target.scope != scope:
         found = shown(change) if not isinstance(change, Change) else "a change of other labels"
-        msg = f"Expected changes of the {scope}, as `{scope}.tags.add(…)`; got {found}."
+        msg = f"Expected changes of the {scope}, such as `{scope}.tags.add(…)`; got {found}."
         raise UsageError(msg)
     return replace(change.node, target=replace(change.node.target, scope="short"))
 
@@ -920,7 +931,10 @@ def policy(*tools: Tool) -> Policy:
     """
     for one in tools:
         if not isinstance(one, Tool):
-            msg = f'A policy is made of tools, as `tool("send").must_deny()`; got {shown(one)}.'
+            msg = (
+                'A policy must be made of tools, such as `tool("send").must_deny()`; got '
+                f"{shown(one)}."
+            )
             raise UsageError(msg)
     built = parse(printed(_policy_of(*tools)))
     compile_policy(built)

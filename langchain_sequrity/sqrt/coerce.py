@@ -230,7 +230,7 @@ def arguments_of(tools: Iterable[AnyTool]) -> dict[str, ToolArguments]:
     """
     is_one = isinstance(tools, str | bytes | Mapping) or hasattr(tools, "args_schema")
     if is_one or not isinstance(tools, Iterable):
-        msg = f"`tools` is a list of tools; got {_shown(tools)}. Write `[…]` around it."
+        msg = f"`tools` must be a list of tools; got {_shown(tools)}. Write `[…]` around it."
         raise UsageError(msg)
     known = dict(map(_name_and_arguments, tools))
     for name, arguments in INTERNAL_ARGUMENTS.items():

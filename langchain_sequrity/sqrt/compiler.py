@@ -528,7 +528,7 @@ class _Compiler:
         if members.patterned:
             self._report(
                 "error", "Labels are plain texts; these are patterns, numbers or domains",
-                node.set.at, 'Name each label, as `{"raw"}`',
+                node.set.at, 'Name each label, such as `{"raw"}`',
             )  # fmt: skip
         honoured = node.target.scope in {"short", "result" if phase == "result" else "session"}
         if not honoured:

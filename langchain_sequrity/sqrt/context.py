@@ -208,12 +208,16 @@ class Call:
     def __post_init__(self) -> None:
         """Refuse values without labels, which rules cannot check."""
         if not isinstance(self.arguments, Mapping):
-            msg = "`arguments` of a `Call` is a dict. Write `{name: Argument(value)}`."
+            msg = (
+                "`arguments` of a `Call` must be a dict; got a value of type "
+                f"`{type(self.arguments).__name__}`. Write `{{name: Argument(value)}}`."
+            )
             raise UsageError(msg)
         for name, argument in self.arguments.items():
             if not isinstance(argument, Argument):
                 msg = (
-                    f"The argument `{plain(str(name), limit=80)}` of a `Call` is an `Argument`; "
+                    f"The argument `{plain(str(name), limit=80)}` of a `Call` must be an "
+                    "`Argument`; "
                     f"got a value of type `{type(argument).__name__}`. Write `Argument(value)`."
                 )
                 raise UsageError(msg)

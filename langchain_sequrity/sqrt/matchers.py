@@ -538,4 +538,4 @@ def _time_remarks(domain: nodes.TimeDomain) -> Iterator[tuple[str, str]]:
     if _is_before(low, high, or_same=closed) is False:
         yield "No time lies in this range", "The earlier bound comes first"
     if not low.zoned or not high.zoned:
-        yield "The zone of a time without one is unknown", "Write it, as `…T00:00:00Z`"
+        yield "The zone of a time without one is unknown", "Write it, such as `…T00:00:00Z`"

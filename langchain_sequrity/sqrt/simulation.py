@@ -230,7 +230,7 @@ class _TrialReader:
             self._fail(f"expected a text as `id`, got {_kind(trial.id)}", 'Write `"mail"`')
         if trial.combine not in get_args(Combine):
             self._fail(
-                f"`combine` is one of `merge`, `replace`, `ignore`; got {_shown(trial.combine)}",
+                f"`combine` must be `merge`, `replace` or `ignore`; got {_shown(trial.combine)}",
                 "Leave it out to merge",
             )
         self._json("`result`", trial.result)

@@ -88,7 +88,7 @@ class Verdict:
 
     @property
     def final_verdict(self) -> str:
-        """The verdict in one word, as `hard_denied` or `soft_allowed`."""
+        """The verdict in one word, such as `hard_denied` or `soft_allowed`."""
         return f"{self.strength}_{'allowed' if self.allowed else 'denied'}"
 
     def words(self, *, columns: bool = False) -> str:

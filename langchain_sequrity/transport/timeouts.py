@@ -55,10 +55,11 @@ class Timeouts:
         """Check that each limit is a positive, finite number."""
         for name in self.__slots__:
             limit = getattr(self, name)
-            if limit is not None and not 0 < limit < math.inf:
+            is_number = isinstance(limit, int | float)
+            if limit is not None and not (is_number and 0 < limit < math.inf):
                 msg = (
                     f"The timeout `{name}` must be a number of seconds above 0, or `None` for no "
-                    f"limit; it is `{limit}`."
+                    f"limit; got {limit!r}."
                 )
                 raise UsageError(msg)
 
@@ -84,13 +85,14 @@ class Timeouts:
         Raises:
             UsageError: If a limit is not above 0.
         """
+        longer = timeout if isinstance(timeout, int | float) else 0
         if silence == "default":
-            silence = max(timeout, _SILENCE) if isinstance(timeout, int | float) else _SILENCE
+            silence = max(longer, _SILENCE)
         if isinstance(timeout, httpx.Timeout):
             return cls(**timeout.as_dict(), total=None, silence=silence)
         if timeout is None:
             return cls(silence=silence)
-        return cls(total=timeout, read=max(timeout, _READ), silence=silence)
+        return cls(total=timeout, read=max(longer, _READ), silence=silence)
 
     def by_operation(self) -> dict[str, float | None]:
         """The four limits of single operations, as httpx and httpcore take them."""

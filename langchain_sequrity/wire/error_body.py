@@ -124,6 +124,11 @@ def error_text(body: Any) -> str | None:
     return _printable(text)[:_LONGEST_TEXT].strip() or None
 
 
+def reason_in(body: Any) -> str:
+    """The reason in an error body, without values of a call; never empty."""
+    return without_values(error_text(body) or _excerpt(body)) or _NO_REASON
+
+
 def error_from_body(status: int, body: Any) -> StatusError:
     """Make the exception for an error body. The transport adds what the reply's headers say.
 
@@ -138,14 +143,14 @@ def error_from_body(status: int, body: Any) -> StatusError:
     inside_reply = status < _FIRST_ERROR
     if inside_reply:
         status = _status_within(body) or _UNNAMED
-    text = without_values(error_text(body) or _excerpt(body)) or _NO_REASON
+    text = reason_in(body)
     kind = status_error(status)
     if status in _TOO_LONG_STATUSES and _is_too_long(body, text):
         kind = ContextTooLong
     sentence = text if text.endswith((".", "!", "?")) else f"{text}."
-    advice = _WHAT_TO_DO.get(kind, "Correct the request.")
+    advice = _WHAT_TO_DO.get(kind, "Correct the request." if text == _NO_REASON else "")
     return kind(
-        f"The service answered with status {status}: {sentence} {advice}",
+        f"The service answered with status {status}: {sentence} {advice}".rstrip(),
         status=status,
         body=body,
         inside_reply=inside_reply,

@@ -282,8 +282,8 @@ def unfit(block: Block, way_out: str, format_name: str) -> UsageError:
     """The error for a block that a format cannot carry; it names the block's keys, not its data."""
     keys = ", ".join(f"`{key}`" for key in sorted(block) if key != "type")
     msg = (
-        f"A content block of type `{block.get('type')}` with {keys} does not fit into "
-        f"{format_name}. {way_out}"
+        f"A content block of type `{block.get('type')}` with {keys or 'no other key'} does not fit "
+        f"into {format_name}. {way_out}"
     )
     return UsageError(msg)
 

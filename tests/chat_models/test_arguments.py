@@ -362,7 +362,7 @@ says(
 says(
     ChatSequrity,
     {"api_key": 5},
-    "api_key: Value error, expected the key as text or `SecretStr`, or a function that gives it",
+    "api_key: Value error, expected the key as text or `SecretStr`, or a function that gives it; got `int`",
 )
 says(ChatSequrity, {"base_ur": "x"}, f"{HAS_NO} `base_ur`. Did you mean `base_url`?")
 says(ChatSequrity, {"base_url": 5}, "base_url: Input should be a valid string")
@@ -481,7 +481,7 @@ for duration in ("30s", True, [5]):
     says(
         ChatSequrity,
         {"timeout": duration},
-        "timeout: Value error, expected a number of seconds, or an `httpx.Timeout`",
+        f"timeout: Value error, expected a number of seconds, or an `httpx.Timeout`; got `{type(duration).__name__}`",
     )
 says(
     ChatSequrity,

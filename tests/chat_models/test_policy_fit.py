@@ -272,7 +272,7 @@ def test_a_policy_without_rules_causes_a_warning(row: Row, policy: str) -> None:
 
 
 EMPTY = (
-    'This policy has no rules, so it allows every call. Write one, as `tool "name" { must '
+    'This policy has no rules, so it allows every call. Write one, such as `tool "name" { must '
     "deny when …; }`, or leave the policy out."
 )
 

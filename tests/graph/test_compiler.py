@@ -320,7 +320,7 @@ def test_the_answer_of_an_internal_tool_is_passed_to_its_node() -> None:
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        (NodeOptions(internal_tool="shell"), "the service's own tools are parse_with_ai"),
+        (NodeOptions(internal_tool="shell"), "Its tools are parse_with_ai"),
         (NodeOptions(internal_tool="parse_with_ai"), "declare its parameters and the one field"),
         (NodeOptions(tool_name="class"), "is not a free name"),
         (NodeOptions(tool_name="use"), ""),

@@ -200,13 +200,13 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "a quote": (lambda: arg("a").value.equals('say "x"'), "quote or a backslash.*re.escape"),
     "a backslash": (lambda: arg("a").tags.has("a\\b"), "quote or a backslash"),
     "a quote in a tool's name": (lambda: tool('x" {} let y = {"'), "quote or a backslash"),
-    "a tool's name that is no text": (lambda: tool(5), "The name of a tool is a text"),  # type: ignore[arg-type]
+    "a tool's name that is no text": (lambda: tool(5), "The name of a tool must be a text"),  # type: ignore[arg-type]
     "a bracket in a wildcard": (lambda: like("[ab]*"), "wildcard `\\[ab\\]\\*`"),
     "half a character": (lambda: arg("a").tags.has("\ud800"), "lone surrogate"),
     "half a character in a doc comment": (lambda: tool("x", doc="\ud800"), "lone surrogate"),
     "a regex that does not compile": (lambda: matching("("), "regex `\\(` cannot be used"),
     "a regex with flags": (lambda: matching(re.compile("a", re.IGNORECASE)), "cannot have flags"),
-    "a regex that is no text": (lambda: matching(5), "A pattern is a text"),  # type: ignore[arg-type]
+    "a regex that is no text": (lambda: matching(5), "A pattern must be a text"),  # type: ignore[arg-type]
     "a condition that is none": (lambda: tool("t").must_deny(True), "Expected a condition.*`True`"),  # type: ignore[arg-type]
     "a comparison by Python": (lambda: tool("t").must_deny(arg("a").value == 5), "Write `.equals"),
     "a comparison and a condition": (lambda: (arg("a").value == 5) & P, "Write `.equals"),
@@ -224,8 +224,8 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "at least, the other way": (lambda: arg("a").value <= 5, "at_least"),
     "in": (lambda: "x" in arg("a").tags, "`.has"),
     "a text for a set of values": (lambda: arg("a").value.is_in("east"), "got `'east'`. Write `{…}`"),
-    "a pattern for labels": (lambda: arg("a").tags.overlaps({matching("x")}), "A label is a text"),  # type: ignore[arg-type]
-    "a number for a label": (lambda: arg("a").tags.has(5), "A label is a text"),  # type: ignore[arg-type]
+    "a pattern for labels": (lambda: arg("a").tags.overlaps({matching("x")}), "A label must be a text"),  # type: ignore[arg-type]
+    "a number for a label": (lambda: arg("a").tags.has(5), "A label must be a text"),  # type: ignore[arg-type]
     "nothing as a value": (lambda: arg("a").value.equals(None), "got `None`"),  # type: ignore[arg-type]
     "a list as a value": (lambda: arg("a").value.is_in([["x"]]), "got `\\['x'\\]`"),  # type: ignore[list-item]
     "a time without zone": (lambda: at_least(datetime(2027, 1, 1)), "tzinfo=UTC"),  # noqa: DTZ001
@@ -239,13 +239,13 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "a length that is a float": (lambda: matching("a", length=between(1.0, 2.0)), "range of integers"),
     "two names for a tool": (lambda: tool("a", matching="b"), "by its name.*or a regex"),
     "no name for a tool": (tool, "by its name.*or a regex"),
-    "a priority that is true": (lambda: tool("t").priority(True), "A priority is an integer"),
+    "a priority that is true": (lambda: tool("t").priority(True), "A priority must be an integer"),
     "a change of nothing": (lambda: tool("t").result(), "at least one change"),
     "a condition as a change": (lambda: tool("t").result(P), "Expected changes of the result"),  # type: ignore[arg-type]
     "a change of the session in a result": (lambda: tool("t").result(session.tags.add("x")), "changes of the result"),
     "a change of the result in a session": (lambda: tool("t").session_after(result.tags.add("x")), "changes of the session"),
-    "a doc comment that is no text": (lambda: tool("t").must_deny(doc=5), "`doc` is a text"),  # type: ignore[arg-type]
-    "a policy of a text": (lambda: policy('tool "x" {}'), "A policy is made of tools"),  # type: ignore[arg-type]
+    "a doc comment that is no text": (lambda: tool("t").must_deny(doc=5), "`doc` must be a text"),  # type: ignore[arg-type]
+    "a policy of a text": (lambda: policy('tool "x" {}'), "A policy must be made of tools"),  # type: ignore[arg-type]
     "one name for two sets": (lambda: policy(tool("t").must_deny(arg("a").value.is_in(let("x", {1}) | let("x", {1.0})))), "`x` is already defined in line 1"),
     "a result before there is one": (lambda: policy(tool("t").must_deny(result.tags.is_empty())), "line 2"),
 }  # fmt: skip

@@ -367,7 +367,7 @@ def test_check_reads_the_policy_file_that_a_path_names(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("tools", ["send", LEND, lend, 5])
 def test_tools_that_are_not_a_list_are_refused(tools: Any) -> None:
-    with pytest.raises(UsageError, match=r"`tools` is a list of tools; got .* Write `\[…\]`"):
+    with pytest.raises(UsageError, match=r"`tools` must be a list of tools; got .* Write `\[…\]`"):
         check("", tools)
 
 

@@ -90,9 +90,9 @@ KINDS: list[Row] = [
     ("not count.value in {float 0..100}", [("`count` is a whole number, which in `float` is in doubt, and doubt denies", "Write `int 0..100`")]),
     ("not count.value in {float 0.5<..<2.5}", [("`count` is a whole number, which in `float` is in doubt, and doubt denies", "Write `int 1..2`")]),
     ("not count.value in {float 5}", [("`count` is a whole number, which in `float` is in doubt, and doubt denies", "Write `int 5`")]),
-    ("to.value in {int 1..5}", [("`to` is a text, and this is a number: at best that is in doubt", 'Write what it holds in quotes, as `"5"`')]),
-    ("to.value == 5", [("`to` is a text, and this is a number: at best that is in doubt", 'Write what it holds in quotes, as `"5"`')]),
-    ("to.value == true", [("`to` is a text, and this is true or false: at best that is in doubt", 'Write what it holds in quotes, as `"true"`')]),
+    ("to.value in {int 1..5}", [("`to` is a text, and this is a number: at best that is in doubt", 'Write what it holds in quotes, such as `"5"`')]),
+    ("to.value == 5", [("`to` is a text, and this is a number: at best that is in doubt", 'Write what it holds in quotes, such as `"5"`')]),
+    ("to.value == true", [("`to` is a text, and this is true or false: at best that is in doubt", 'Write what it holds in quotes, such as `"true"`')]),
     ('count.value == "5"', [("`count` is a whole number, and this is a text: at best that is in doubt", "Write `int 1..5`, or `== 5`")]),
     ('count.value in {str matching r"^5$"}', [("`count` is a whole number, and this is a text: at best that is in doubt", "Write `int 1..5`, or `== 5`")]),
     ('euros.value in {"5", "6"}', [("`euros` is a number, and this is a text: at best that is in doubt", "Write `int 1..5`, or `== 5`"), ("`euros` is a number, and this is a text: at best that is in doubt", "Write `int 1..5`, or `== 5`")]),
@@ -121,10 +121,10 @@ OPTIONAL: list[Row] = [
 # Whole policies, without tools
 
 WHOLE: list[Row] = [
-    ("", [("This policy has no rules, so it allows every call", 'Write one, as `tool "name" { must deny when …; }`, or leave the policy out')]),
-    ("  // nothing yet\n", [("This policy has no rules, so it allows every call", 'Write one, as `tool "name" { must deny when …; }`, or leave the policy out')]),
-    ('tool "pay" {}', [("This policy has no rules, so it allows every call", 'Write one, as `tool "name" { must deny when …; }`, or leave the policy out')]),
-    ('tool "pay" { priority 3; }', [("This policy has no rules, so it allows every call", 'Write one, as `tool "name" { must deny when …; }`, or leave the policy out')]),
+    ("", [("This policy has no rules, so it allows every call", 'Write one, such as `tool "name" { must deny when …; }`, or leave the policy out')]),
+    ("  // nothing yet\n", [("This policy has no rules, so it allows every call", 'Write one, such as `tool "name" { must deny when …; }`, or leave the policy out')]),
+    ('tool "pay" {}', [("This policy has no rules, so it allows every call", 'Write one, such as `tool "name" { must deny when …; }`, or leave the policy out')]),
+    ('tool "pay" { priority 3; }', [("This policy has no rules, so it allows every call", 'Write one, such as `tool "name" { must deny when …; }`, or leave the policy out')]),
     ('tool "pay*" { must deny always; }', [("`*` in a name of a tool matches only `*`", 'A regex matches many tools: `tool r"^pay.*$"`')]),
     ('tool "*" { must deny always; }', [("`*` in a name of a tool matches only `*`", 'A regex matches many tools: `tool r".*"`')]),
     ('tool "send_.*" -> @tags |= {"x"};', [("`*` in a name of a tool matches only `*`", 'A regex matches many tools: `tool r"^send_.*$"`')]),
@@ -297,13 +297,15 @@ def test_the_message_for_single_llm_mode_describes_what_the_rule_does_there(item
 
 
 def test_an_unknown_mode_is_refused() -> None:
-    with pytest.raises(UsageError, match=r'`mode` is "single-llm" or "dual-llm"; got \'triple\''):
+    with pytest.raises(
+        UsageError, match=r'`mode` must be "single-llm" or "dual-llm"; got \'triple\''
+    ):
         check("", mode="triple")  # type: ignore[arg-type]
 
 
 def test_labels_that_are_one_text_are_refused() -> None:
     with pytest.raises(
-        UsageError, match=r"`labels` is a list of names, .*; got a str. Write `\[\"web\"\]`"
+        UsageError, match=r"`labels` must be a list of names, .*; got a str. Write `\[\"web\"\]`"
     ):
         check("", labels="web")
 

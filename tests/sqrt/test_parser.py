@@ -103,10 +103,10 @@ def test_an_error_shows_line_column_the_line_and_a_caret() -> None:
         ('tool "x" { session {', ("`before`", "`after`")),
         ('tool "x" { result { @tags {', ("`=`", "`|=`", "`&=`", "`-=`", "`^=`")),
         ('tool "x" { must deny when ;', ("a condition",)),
-        ('tool "x" { result { @tags = ;', ("a set, as `{…}`, `arg.tags` or a name",)),
+        ('tool "x" { result { @tags = ;', ("a set, such as `{…}`, `arg.tags` or a name",)),
         ("let x = {,", ("an element (a text, a regex, a wildcard, a number or a domain)",)),
         ("let x = a.colours", ("`tags`", "`producers`", "`consumers`")),
-        ("let x = a.value == b;", ("a value, as `arg.value`, a text or a number",)),
+        ("let x = a.value == b;", ("a value, such as `arg.value`, a text or a number",)),
         ("let x = int a..", ("a number",)),
         ("let x = datetime a", ('a time `d"…"`',)),
     ],
@@ -188,7 +188,7 @@ def test_the_error_of_a_binding_is_that_of_the_reading_that_gets_furthest() -> N
     assert refused("let x = int 1..2 and;").column == 18
     assert refused('let x = a.tags | b.tags & "c";').column == 27
     assert refused("let x = a.tags overlaps;").expected == (
-        "a set, as `{…}`, `arg.tags` or a name",
+        "a set, such as `{…}`, `arg.tags` or a name",
     )
 
 

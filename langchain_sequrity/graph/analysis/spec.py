@@ -126,7 +126,7 @@ def read_graph(graph: Any) -> GraphSpec:
     builder = compiled.builder if compiled is not None else graph
     if not isinstance(builder, StateGraph):
         msg = (
-            "A graph is a `StateGraph`, compiled or not; got "
+            "A graph must be a `StateGraph`, compiled or not; got "
             f"{type(graph).__name__}. Make another runnable the node of a graph: "
             "`StateGraph(State).add_node('run', runnable)`."
         )

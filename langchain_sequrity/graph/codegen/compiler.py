@@ -231,7 +231,7 @@ def _check_options(spec: GraphSpec, options: Mapping[str, NodeOptions]) -> None:
         internal = option.internal_tool
         if internal is not None and internal not in INTERNAL_TOOLS:
             msg = (
-                f"`NodeOptions(internal_tool={internal!r})` of node {node!r}: the service's own "
-                f"tools are {', '.join(INTERNAL_TOOLS)}."
+                f"`NodeOptions(internal_tool={internal!r})` of node {node!r} is not a tool of the "
+                f"service. Its tools are {', '.join(INTERNAL_TOOLS)}."
             )
             raise UsageError(msg)

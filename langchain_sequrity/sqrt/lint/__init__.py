@@ -95,11 +95,11 @@ def check(
         ```
     """
     if mode is not None and mode not in get_args(Mode):
-        msg = f'`mode` is "single-llm" or "dual-llm"; got {plain(repr(mode), limit=80)}.'
+        msg = f'`mode` must be "single-llm" or "dual-llm"; got {plain(repr(mode), limit=80)}.'
         raise UsageError(msg)
     if isinstance(labels, str | Mapping):
         msg = (
-            "`labels` is a list of names, of tags and producers alike; got a "
+            "`labels` must be a list of names, of tags and producers alike; got a "
             f'{type(labels).__name__}. Write `["web"]`.'
         )
         raise UsageError(msg)

@@ -73,7 +73,7 @@ _KINDS = {
 }
 _EXAMPLES = {
     "boolean": "`bool true`, or `== true`",
-    "string": 'what it holds in quotes, as `"{}"`',
+    "string": 'what it holds in quotes, such as `"{}"`',
 }
 _NUMBERS = "`int 1..5`, or `== 5`"
 _DEFAULTS = {"string": '""', "integer": "0", "number": "0", "boolean": "false", "array": "[]"}

@@ -249,7 +249,7 @@ def find_empty(policy: Policy, report: Reporter, *, default_allow: bool) -> None
         at = tools[0].at if tools else Position(1, 1)
         report(
             "warning", "This policy has no rules, so it allows every call", at,
-            'Write one, as `tool "name" { must deny when …; }`, or leave the policy out',
+            'Write one, such as `tool "name" { must deny when …; }`, or leave the policy out',
         )  # fmt: skip
 
 
