@@ -178,7 +178,7 @@ class Redaction:
             look like real data.
 
         Raises:
-            TooMuch: If it is too large, or nested too deeply.
+            TooLargeToScreen: If it is too large, or nested too deeply.
             TypeError: If it is not a JSON value.
         """
         if len(path) > _DEEPEST:
