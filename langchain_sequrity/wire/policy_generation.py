@@ -13,6 +13,7 @@ from langchain_sequrity.errors import UsageError
 from langchain_sequrity.sqrt import Finding, check
 from langchain_sequrity.sqrt.coerce import INTERNAL_TOOLS
 from langchain_sequrity.sqrt.lint import Mode
+from langchain_sequrity.sqrt.lint.labels import UNSET
 from langchain_sequrity.wire import checks
 from langchain_sequrity.wire.chat_completions import client as chat_client
 from langchain_sequrity.wire.chat_completions import server as chat_server
@@ -124,7 +125,6 @@ class Review(NamedTuple):
     remarks: tuple[Finding, ...]
 
 
-_IN_POLICY = re.compile(r'"([^"\\\n]*)"')
 # A label that tools set, quoted in a description.
 _QUOTED = re.compile(r"""`([^`\n]{1,100})`|"([^"\n]{1,100})"|(?<!\w)'([^'\n]{1,100})'(?!\w)""")
 
@@ -143,10 +143,9 @@ def review(text: str, request: PolicyRequest) -> Review:
     named = {found for match in _QUOTED.findall(request.description) for found in match if found}
     tools = request.tools or None
     findings = check(text, tools, mode=request.mode, labels=named)
-    # A finding that disappears if every text may be such a label is about a label.
-    each = named | set(_IN_POLICY.findall(text))
-    settled = check(text, tools, mode=request.mode, labels=each)
-    faults = tuple(one for one in findings if one.severity == "error" or one not in settled)
+    faults = tuple(
+        one for one in findings if one.severity == "error" or one.message.startswith(UNSET)
+    )
     return Review(faults, tuple(one for one in findings if one not in faults))
 
 

@@ -370,3 +370,16 @@ def test_a_rule_for_a_label_that_nothing_sets_is_refused(
     assert found == PolicyHeader.from_sqrt(
         'tool "send_mail" { must deny when text.tags overlaps {"web"}; }'
     )
+
+
+def test_labels_that_nothing_tests_or_restricts_are_warnings(service: Service, make: Make) -> None:
+    service.answer(
+        'tool "send_mail" { must deny when not to.value in text.consumers; '
+        'result { @tags |= {"sent"}; @producers -= {"web"}; } }'
+    )
+    proposal = PolicyGenTool(make(), [send_mail]).propose("x")
+    assert [one.message for one in proposal.findings] == [
+        "No rule restricts the consumers of results, so they are everyone",
+        "No rule tests tags, so this restricts nothing",
+        "This removes nothing: no rule sets the producer `web` on results",
+    ]

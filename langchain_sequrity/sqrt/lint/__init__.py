@@ -4,7 +4,7 @@
 
 - `checked_policy`: a policy as the checks see it;
 - `rules`: rules for tools and arguments that do not exist, and rules without effect;
-- `labels`: labels that nothing sets, misspelt labels, modes without labels;
+- `labels`: labels that nothing sets or tests, misspelt labels, modes without labels;
 - `literals`: texts, patterns and numbers that mean something else than they seem to.
 """
 

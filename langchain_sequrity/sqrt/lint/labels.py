@@ -1,4 +1,4 @@
-"""Labels without effect: labels that nothing sets, misspelt labels, sessions without labels.
+"""Labels without effect: nothing sets or tests them, they are misspelt, or sessions have none.
 
 Tools and graph nodes also set labels, so a policy does not define which labels exist. But a policy
 with `untrusted` in one place and `untrused` in another hardly means two tags, and a rule for a tag
@@ -44,6 +44,9 @@ class _Label(NamedTuple):
 
 
 _Kind = tuple[nodes.Field, _Place]
+UNSET = "No rule sets the"
+"""How the warning of a label begins that rules test and nothing sets."""
+
 _OWNERS: dict[_Place, str] = {"values": "results", "session": "the session"}
 
 
@@ -102,7 +105,8 @@ def find_unset(
             unset.add((label.field, label.name))
             change = f'@{label.field} |= {{"{plain(label.name, limit=_SHOWN)}"}};'
             advice = _advice(change, label.place)
-            policy.report("warning", f"No rule sets the {_shown(label)}", at, advice)
+            what = UNSET if label in tested.names else "This removes nothing: no rule sets the"
+            policy.report("warning", f"{what} {_shown(label)}", at, advice)
     for (field, place), at in tested.sets.items():
         is_open = field == "consumers" and (field, place) not in changed.sets
         if is_open and not (outside and place == "values"):
