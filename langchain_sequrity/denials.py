@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Final, Literal, Self
 
-from langchain_sequrity.display import plain
+from langchain_sequrity.display import enumeration, plain
 
 __all__ = ["Denial"]
 
@@ -141,7 +141,7 @@ class Denial:
         for name, meta in (self.labels or {}).items():
             if origin := _origin(meta):
                 origins.setdefault(origin, []).append(f"`{plain(name, limit=_MAX_NAME)}`")
-        return "".join(f" {_listed(names)}: {origin}." for origin, names in origins.items())
+        return "".join(f" {enumeration(names)}: {origin}." for origin, names in origins.items())
 
     def with_call(
         self, arguments: Mapping[str, Any], labels: Mapping[str, Mapping[str, Sequence[str]]]
@@ -179,12 +179,9 @@ def _given(names: Sequence[str] | None) -> list[str]:
 
 def _names(names: Sequence[str]) -> str:
     more = [f"{len(names) - _MAX_NAMES} more"] if len(names) > _MAX_NAMES else []
-    return _listed([*(f"`{plain(name, limit=_MAX_NAME)}`" for name in names[:_MAX_NAMES]), *more])
-
-
-def _listed(items: Sequence[str]) -> str:
-    *others, last = items
-    return f"{', '.join(others)} and {last}" if others else last
+    return enumeration(
+        [*(f"`{plain(name, limit=_MAX_NAME)}`" for name in names[:_MAX_NAMES]), *more]
+    )
 
 
 def _phrase(text: str) -> str:

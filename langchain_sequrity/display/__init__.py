@@ -5,6 +5,7 @@ reorder the text, or markup (`docs/security.md`, rule 11). All display code uses
 """
 
 import unicodedata
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -45,6 +46,12 @@ def plain(text: str, *, limit: int = DEFAULT_LIMIT, lines: bool = False) -> str:
             for char in shown
         )
     return f"{shown}… ({cut} more characters)" if cut > 0 else shown
+
+
+def enumeration(items: Sequence[str], word: str = "and") -> str:
+    """Items as in "a, b and c"."""
+    *others, last = items
+    return f"{', '.join(others)} {word} {last}" if others else last
 
 
 def _escape(char: str) -> str:

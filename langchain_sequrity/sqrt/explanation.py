@@ -15,7 +15,7 @@ from typing import Any
 
 from typing_extensions import override
 
-from langchain_sequrity.display import plain
+from langchain_sequrity.display import enumeration, plain
 from langchain_sequrity.display.tables import Cell, Table, Tabled, Tone
 from langchain_sequrity.sqrt import nodes
 from langchain_sequrity.sqrt.coerce import AnyPolicy, engine_of, policy_of
@@ -99,12 +99,6 @@ def joined(operator: nodes.Operator, parts: list[str]) -> str:
         case "^":
             count = "exactly one" if len(parts) == _PAIR else "an odd number"
             return f"what is in {count} of {enumeration(parts)}"
-
-
-def enumeration(items: list[str], word: str = "and") -> str:
-    """Items joined with commas, and with a word before the last one."""
-    *first, last = items
-    return f"{', '.join(first)} {word} {last}" if first else last
 
 
 _TESTS: dict[nodes.MetaTest, tuple[str, str]] = {
