@@ -111,7 +111,7 @@ def like(pattern: str, *, length: Interval | None = None) -> nodes.TextDomain:
     return nodes.TextDomain(text, _length(length), NOWHERE)
 
 
-def _length(length: Interval | None) -> nodes.Range | None:
+def _length(length: Interval | None) -> nodes.NumberRange | None:
     if length is None:
         return None
     if not isinstance(length, nodes.NumberDomain) or length.kind != "int":

@@ -67,13 +67,13 @@ def element(  # noqa: C901, PLR0911 - one per construct
             return f"{words} with a length {_interval(length)}"
 
 
-def _bounded(kind: str, bounds: nodes.Range | nodes.TimeDomain, article: str) -> str:
+def _bounded(kind: str, bounds: nodes.Range[Any], article: str) -> str:
     if bounds.low is not None and bounds.low == bounds.high:
         return f"the {kind} {element(bounds.low)}"
     return f"{article} {kind} {_interval(bounds)}"
 
 
-def _interval(bounds: nodes.Range | nodes.TimeDomain) -> str:
+def _interval(bounds: nodes.Range[Any]) -> str:
     above, below = (
         ("after", "before") if isinstance(bounds, nodes.TimeDomain) else ("above", "below")
     )

@@ -418,7 +418,7 @@ def _text_matcher(text: nodes.TextLiteral, test: TextTest) -> Matcher:
     return run
 
 
-def _range_test(bounds: nodes.Range) -> Callable[[float], bool]:
+def _range_test(bounds: nodes.NumberRange) -> Callable[[float], bool]:
     """Make the test whether a number lies in a range."""
     low = -math.inf if bounds.low is None else bounds.low.value
     high = math.inf if bounds.high is None else bounds.high.value
@@ -519,7 +519,7 @@ def _looks_slow(raw: str) -> bool:
     return _REPEATED.search(re.sub(r"\\.|\[[^\]]*\]", "x", raw)) is not None
 
 
-def _range_remarks(bounds: nodes.Range, *, whole: bool) -> Iterator[tuple[str, str]]:
+def _range_remarks(bounds: nodes.NumberRange, *, whole: bool) -> Iterator[tuple[str, str]]:
     ends = [end.value for end in (bounds.low, bounds.high) if end is not None]
     if whole and any(isinstance(end, float) and math.isfinite(end) for end in ends):
         yield "The bounds of whole numbers are whole", "Drop the fraction"

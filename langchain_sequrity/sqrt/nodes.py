@@ -7,7 +7,7 @@ so the depth of a tree is the depth of the parentheses in the text.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, TypeVar
 
 from langchain_sequrity.display import plain
 
@@ -66,15 +66,21 @@ class TimeLiteral:
     at: Position
 
 
-@dataclass(frozen=True, slots=True)
-class Range:
-    """Numbers between two bounds; `None` is no bound, and an `_open` bound is excluded."""
+Bound = TypeVar("Bound")
 
-    low: NumberLiteral | None
-    high: NumberLiteral | None
+
+@dataclass(frozen=True, slots=True)
+class Range(Generic[Bound]):
+    """What lies between two bounds; `None` is no bound, and an `_open` bound is excluded."""
+
+    low: Bound | None
+    high: Bound | None
     low_open: bool
     high_open: bool
     at: Position
+
+
+NumberRange = Range[NumberLiteral]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +96,7 @@ class NumberDomain:
     """`int …` or `float …`."""
 
     kind: Literal["int", "float"]
-    range: Range
+    range: NumberRange
     at: Position
 
 
@@ -99,19 +105,13 @@ class TextDomain:
     """`str …`, optionally with a range of lengths."""
 
     text: TextLiteral
-    length: Range | None
+    length: NumberRange | None
     at: Position
 
 
 @dataclass(frozen=True, slots=True)
-class TimeDomain:
+class TimeDomain(Range[TimeLiteral]):
     """`datetime …`: one moment (`low` and `high` are the same) or a range."""
-
-    low: TimeLiteral | None
-    high: TimeLiteral | None
-    low_open: bool
-    high_open: bool
-    at: Position
 
 
 Domain = BoolDomain | NumberDomain | TextDomain | TimeDomain

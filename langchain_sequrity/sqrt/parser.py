@@ -369,7 +369,7 @@ class ExpressionParser(Cursor):
         text = self._quoted()
         return nodes.TextDomain(text, self._range() if self._accept("length") else None, at)
 
-    def _range(self) -> nodes.Range:
+    def _range(self) -> nodes.NumberRange:
         return self._bounds(nodes.Range, self._number, self._at_number)
 
     def _time_domain(self, at: Position) -> nodes.TimeDomain:

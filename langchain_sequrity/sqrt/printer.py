@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from math import isinf
-from typing import Literal
+from typing import Any, Literal
 
 from langchain_sequrity.display import plain
 from langchain_sequrity.errors import UsageError
@@ -231,7 +231,7 @@ def printed_value(node: nodes.Operand | nodes.Element) -> str:  # noqa: C901, PL
             return f"str {how}{printed_value(text)}{size}"
 
 
-def _range(node: nodes.Range | nodes.TimeDomain) -> str:
+def _range(node: nodes.Range[Any]) -> str:
     low, high = ("" if end is None else printed_value(end) for end in (node.low, node.high))
     marks = f"{'<' if node.low_open else ''}..{'<' if node.high_open else ''}"
     return low if low == high and marks == ".." else f"{low}{marks}{high}"

@@ -21,10 +21,10 @@ from langchain_sequrity.sqrt.nodes import (
     Name,
     Not,
     NumberLiteral,
+    NumberRange,
     OneLiner,
     Or,
     Position,
-    Range,
     SetEdit,
     SetOperation,
     TimeLiteral,
@@ -278,7 +278,7 @@ def test_the_next_token_decides_whether_a_word_is_a_name_or_an_operator(
 def test_an_open_end_of_a_range_is_marked_on_its_side(
     text: str, low: int | None, high: int | None, low_open: bool, high_open: bool
 ) -> None:
-    found: Range = bound(f"int {text}").range
+    found: NumberRange = bound(f"int {text}").range
     ends = [end if end is None else end.value for end in (found.low, found.high)]
     assert [*ends, found.low_open, found.high_open] == [low, high, low_open, high_open]
 

@@ -503,7 +503,7 @@ def _find_ranges(
         )  # fmt: skip
 
 
-def _whole_numbers(bounds: nodes.Range) -> str:
+def _whole_numbers(bounds: nodes.NumberRange) -> str:
     """The whole numbers in a range, as SQRT writes them."""
     low, high = (None if end is None else end.value for end in (bounds.low, bounds.high))
     if low is not None and math.isfinite(low):
