@@ -19,7 +19,7 @@ from functools import partial
 from typing import Any
 
 from benchmarks.senders import ASYNC_SENDERS, SENDERS
-from langchain_sequrity.transport.http11 import Address
+from langchain_sequrity.transport.http11 import ServiceAddress
 from langchain_sequrity.transport.timeouts import Deadline, Timeouts
 from langchain_sequrity.wire.exchange import ServiceCall
 from tests.transport.transport_helpers import Answer, RawServer, closes, hangs, http, says
@@ -83,7 +83,7 @@ class Caller:
 
 
 def _arguments(url: str, total: float, body: bytes) -> tuple[Any, ...]:
-    request = Address(url).request(ServiceCall("/chat/completions", _HEADERS, body))
+    request = ServiceAddress(url).request(ServiceCall("/chat/completions", _HEADERS, body))
     return request, Timeouts(), Deadline(total)
 
 

@@ -76,7 +76,7 @@ class _Stream(httpcore.NetworkStream):
         timeouts, deadline = self.limits
         if self._unsent:
             self._send(timeouts, deadline)
-        timeout = deadline.bounded(timeouts.read, httpcore.ReadTimeout)
+        timeout = deadline.shortened(timeouts.read, httpcore.ReadTimeout)
         return self._stream.read(max_bytes, timeout)
 
     def _send(self, timeouts: Timeouts, deadline: Deadline) -> None:
@@ -145,12 +145,12 @@ class _HttpcoreStack:
         self, request: httpcore.Request, origin: Origin, limits: _CallLimits
     ) -> Iterator[httpcore.Response]:
         timeouts, deadline = limits
-        left = deadline.bounded(timeouts.pool, httpcore.PoolTimeout)
+        left = deadline.shortened(timeouts.pool, httpcore.PoolTimeout)
         if not self._pool.slots.acquire(timeout=left):
             raise httpcore.PoolTimeout
         connection = None
         try:
-            connection = self._pool.take()
+            connection = self._pool.acquire()
             if connection is None:
                 connection = _Connection(origin, connect(origin, None, timeouts, deadline))
             connection.stream.limits = limits
@@ -249,7 +249,7 @@ class _AsyncStream(httpcore.AsyncNetworkStream):
         timeouts, deadline = self.limits
         if self._unsent:
             await self._send(timeouts, deadline)
-        timeout = deadline.bounded(timeouts.read, httpcore.ReadTimeout)
+        timeout = deadline.shortened(timeouts.read, httpcore.ReadTimeout)
         data = await self._stream.read(max_bytes, timeout)
         if len(data) == max_bytes:
             self.reads_ahead = True
@@ -314,10 +314,10 @@ class _AsyncHttpcoreStack:
         self, request: httpcore.Request, origin: Origin, limits: _CallLimits
     ) -> AsyncIterator[httpcore.Response]:
         timeouts, deadline = limits
-        await _acquire(self._pool.slots, deadline.bounded(timeouts.pool, httpcore.PoolTimeout))
+        await _acquire(self._pool.slots, deadline.shortened(timeouts.pool, httpcore.PoolTimeout))
         connection = None
         try:
-            connection = self._pool.take()
+            connection = self._pool.acquire()
             if connection is None:
                 stream = await aconnect(origin, None, timeouts, deadline)
                 connection = _AsyncConnection(origin, stream)
@@ -389,7 +389,7 @@ class _TimedSender(AsyncClientSender):
         async with AsyncExitStack() as stack:
             opened = super().open(request, timeouts, deadline)
             try:
-                async with asyncio.timeout(deadline.bounded(None, httpcore.ReadTimeout)):
+                async with asyncio.timeout(deadline.shortened(None, httpcore.ReadTimeout)):
                     head, pieces = await stack.enter_async_context(opened)
             except TimeoutError:
                 raise httpcore.ReadTimeout from None
@@ -406,7 +406,7 @@ class _TimedPieces:
 
     async def __anext__(self) -> bytes:
         try:
-            async with asyncio.timeout(self._deadline.bounded(None, httpcore.ReadTimeout)):
+            async with asyncio.timeout(self._deadline.shortened(None, httpcore.ReadTimeout)):
                 return await anext(self._pieces)
         except TimeoutError:
             raise httpcore.ReadTimeout from None
@@ -432,7 +432,7 @@ class _Aiohttp:
         self, request: Request, timeouts: Timeouts, deadline: Deadline
     ) -> AsyncIterator[tuple[Reply, AsyncIterator[bytes]]]:
         limits = self._timeout(
-            total=deadline.bounded(None, httpcore.ReadTimeout),
+            total=deadline.shortened(None, httpcore.ReadTimeout),
             sock_connect=timeouts.connect,
             sock_read=timeouts.read,
         )

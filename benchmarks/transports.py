@@ -28,7 +28,7 @@ from benchmarks.senders import (
     OURS,
     SENDERS,
 )
-from langchain_sequrity.transport.http11 import Address
+from langchain_sequrity.transport.http11 import ServiceAddress
 from langchain_sequrity.transport.timeouts import Deadline, Timeouts
 from langchain_sequrity.wire.exchange import ServiceCall
 
@@ -50,7 +50,9 @@ def measure(base_url: str, effort: Effort) -> list[Row]:
         (b"Authorization", b"Bearer " + KEY.encode()),
         (b"Content-Type", b"application/json"),
     )
-    exchange = _Exchange(Address(base_url), ServiceCall(CHAT_COMPLETIONS.path, headers, body))
+    exchange = _Exchange(
+        ServiceAddress(base_url), ServiceCall(CHAT_COMPLETIONS.path, headers, body)
+    )
     effort = replace(effort, most=effort.least)  # the differences are large
     rows = [*_of_threads(exchange, effort), *_of_tasks(exchange, effort)]
     return [*rows, _worst(rows)]
@@ -64,7 +66,7 @@ class _Exchange:
         call: The request.
     """
 
-    def __init__(self, address: Address, call: ServiceCall) -> None:
+    def __init__(self, address: ServiceAddress, call: ServiceCall) -> None:
         self._address = address
         self._call = call
 

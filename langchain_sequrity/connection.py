@@ -209,7 +209,7 @@ class Connection:
         screens = features and (features.content_classifiers or features.content_blockers)
         return self.policy is not None or bool(screens)
 
-    def located(self, denial: Denial) -> Denial:
+    def with_author_place(self, denial: Denial) -> Denial:
         """The denial with the place of its rule in the author's text of the policy.
 
         The service names places in the compacted text that it was sent.
@@ -344,11 +344,11 @@ class Connection:
         """
         headers = dict(self._headers)
         if session_id is not None:
-            self._put(headers, "X-Session-ID", session_id)
+            self._set_header(headers, "X-Session-ID", session_id)
         for name, value in (extra_headers or {}).items():
-            self._put_own(headers, name, value)
+            self._set_user_header(headers, name, value)
         if idempotency_key is not None:
-            self._put(headers, "Idempotency-Key", idempotency_key)
+            self._set_header(headers, "Idempotency-Key", idempotency_key)
         return ServiceCall(self.path, tuple(headers.values()), body, resend, session_id)
 
     def seal(self, model: str, session_id: str) -> str:
@@ -370,31 +370,31 @@ class Connection:
 
     def _common_headers(self) -> dict[bytes, HeaderBytes]:
         headers: dict[bytes, HeaderBytes] = {}
-        self._put(headers, "Content-Type", "application/json")
+        self._set_header(headers, "Content-Type", "application/json")
         if self.suffix != "generate":
-            self._put(headers, "Accept", "application/json, text/event-stream")
-        self._put(headers, "User-Agent", _USER_AGENT)
+            self._set_header(headers, "Accept", "application/json, text/event-stream")
+        self._set_header(headers, "User-Agent", _USER_AGENT)
         for header in (self.features, self.policy, self.sent_config):
             if header is not None:
-                self._put(headers, header.header_name, header.to_header())
+                self._set_header(headers, header.header_name, header.to_header())
         for name, value in self.default_headers.items():
-            self._put_own(headers, name, value)
+            self._set_user_header(headers, name, value)
         # Keys come last: if a header above is refused, the traceback's variables hold no keys.
         if self.llm_api_key is not None:
-            self._put(headers, "X-Api-Key", self.llm_api_key)
-        self._put(headers, "Authorization", f"Bearer {self.api_key}")
+            self._set_header(headers, "X-Api-Key", self.llm_api_key)
+        self._set_header(headers, "Authorization", f"Bearer {self.api_key}")
         return headers
 
-    def _put_own(self, headers: dict[bytes, HeaderBytes], name: str, value: str) -> None:
+    def _set_user_header(self, headers: dict[bytes, HeaderBytes], name: str, value: str) -> None:
         if name.lower().replace("_", "-") in _OWN_HEADERS:
             msg = (
                 f"The header `{name}` is set by the package. Use `api_key`, `llm_api_key`, "
                 "`session_id` (of a call) or `http_client` instead."
             )
             raise UsageError(msg)
-        self._put(headers, name, value)
+        self._set_header(headers, name, value)
 
-    def _put(self, headers: dict[bytes, HeaderBytes], name: str, value: str) -> None:
+    def _set_header(self, headers: dict[bytes, HeaderBytes], name: str, value: str) -> None:
         if not (name and name.isascii() and name.replace("-", "").replace("_", "").isalnum()):
             raise _no_name(name)
         if not isinstance(value, str) or not value.isascii() or not value.isprintable():

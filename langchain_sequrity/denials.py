@@ -162,22 +162,22 @@ class Denial:
 def _origin(meta: Mapping[str, Sequence[str]]) -> str:
     """Labels in words; empty for data without any."""
     parts = []
-    if producers := _given(meta.get("producers")):
-        parts.append(f"made of what {_names(producers)} returned")
-    if tags := _given(meta.get("tags")):
-        parts.append(f"tagged {_names(tags)}")
+    if producers := _without_reserved(meta.get("producers")):
+        parts.append(f"made of what {_quoted_names(producers)} returned")
+    if tags := _without_reserved(meta.get("tags")):
+        parts.append(f"tagged {_quoted_names(tags)}")
     consumers = list(meta.get("consumers") or ())
     if consumers != ["*"]:
-        parts.append(f"for {_names(consumers)} only" if consumers else "for nobody")
+        parts.append(f"for {_quoted_names(consumers)} only" if consumers else "for nobody")
     return ", ".join(parts)
 
 
-def _given(names: Sequence[str] | None) -> list[str]:
+def _without_reserved(names: Sequence[str] | None) -> list[str]:
     """Names without those of the service itself, which are unrelated to the data."""
     return [name for name in names or () if not name.startswith("__")]
 
 
-def _names(names: Sequence[str]) -> str:
+def _quoted_names(names: Sequence[str]) -> str:
     more = [f"{len(names) - _MAX_NAMES} more"] if len(names) > _MAX_NAMES else []
     return enumeration(
         [*(f"`{plain(name, limit=_MAX_NAME)}`" for name in names[:_MAX_NAMES]), *more]

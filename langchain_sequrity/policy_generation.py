@@ -66,7 +66,7 @@ from langchain_sequrity.wire.policy_generation import (
 )
 from langchain_sequrity.wire.tools import (
     name_of,
-    neutral,
+    neutral_tool,
     read_function,
 )
 
@@ -83,7 +83,7 @@ __all__ = [
 _MATCHING_SECONDS = 2.0
 
 
-def split(policy: Policy, tools: Sequence[str], limit: int) -> "tuple[PolicyPart, ...]":
+def split_policy(policy: Policy, tools: Sequence[str], limit: int) -> "tuple[PolicyPart, ...]":
     """Divide a policy by groups of tools, which keep their order.
 
     Args:
@@ -226,7 +226,7 @@ class PolicyProposal:
     @property
     def warnings(self) -> tuple[str, ...]:
         """The findings in words, one line each."""
-        return tuple(map(_in_words, self.findings))
+        return tuple(map(_finding_text, self.findings))
 
     @property
     def content(self) -> str:
@@ -238,7 +238,7 @@ class PolicyProposal:
 
 
 @contextmanager
-def refusals() -> Iterator[None]:
+def converted_refusals() -> Iterator[None]:
     """Convert a refused request to `NoPolicy`."""
     try:
         yield
@@ -250,7 +250,7 @@ def refusals() -> Iterator[None]:
         raise refused from None
 
 
-def proposed(reply: PolicyReply, request: PolicyRequest, *, limit: int) -> PolicyProposal:
+def check_proposal(reply: PolicyReply, request: PolicyRequest, *, limit: int) -> PolicyProposal:
     """Check a generated policy.
 
     Args:
@@ -270,12 +270,12 @@ def proposed(reply: PolicyReply, request: PolicyRequest, *, limit: int) -> Polic
     try:
         policy = parse(text)
     except PolicySyntaxError as error:
-        raise _bad(text, str(error)) from None
+        raise _bad_policy_error(text, str(error)) from None
     found = review(text, request)
     if found.faults:
-        raise _bad(text, findings_with_carets(text, found.faults))
+        raise _bad_policy_error(text, findings_with_carets(text, found.faults))
     if not has_rules(policy):
-        raise _bad(text, "It has no rule for any tool.")
+        raise _bad_policy_error(text, "It has no rule for any tool.")
     if (size := header_bytes(text, policy)) > limit:
         raise _too_long(policy, request.tools, size, limit)
     return PolicyProposal(text, found.remarks, reply.usage)
@@ -284,7 +284,7 @@ def proposed(reply: PolicyReply, request: PolicyRequest, *, limit: int) -> Polic
 def _too_long(
     policy: Policy, tools: Sequence[Mapping[str, Any]], size: int, limit: int
 ) -> PolicyTooLong:
-    parts = split(policy, [str(name_of(tool)) for tool in tools], limit)
+    parts = split_policy(policy, [str(name_of(tool)) for tool in tools], limit)
     if parts:
         advice = (
             f"Use fewer tools at once, divide the tools among {len(parts)} agents "
@@ -300,7 +300,7 @@ def _too_long(
     return PolicyTooLong(msg, text=policy.text, header_bytes=size, limit=limit, parts=parts)
 
 
-def _bad(text: str, problems: str) -> BadPolicy:
+def _bad_policy_error(text: str, problems: str) -> BadPolicy:
     msg = (
         f"The generated policy cannot be used.\n{problems}\n"
         "Generate it again, with the exact names of tools and arguments in the description."
@@ -308,7 +308,7 @@ def _bad(text: str, problems: str) -> BadPolicy:
     return BadPolicy(msg, text=text)
 
 
-def _in_words(finding: Finding) -> str:
+def _finding_text(finding: Finding) -> str:
     hint = f". {finding.hint}" if finding.hint else ""
     return plain(f"line {finding.line}, column {finding.column}: {finding.message}{hint}")
 
@@ -383,7 +383,9 @@ def function_tools(tools: Iterable[ToolLike]) -> Iterator[dict[str, Any]]:
             name, parameters = function.get("name"), function.get("parameters")
             if not (isinstance(name, str) and name and isinstance(parameters, Mapping | None)):
                 raise not_a_tool(tool, f"tools[{index}]")
-            yield neutral({key: function.get(key) for key in ("name", "description", "parameters")})
+            yield neutral_tool(
+                {key: function.get(key) for key in ("name", "description", "parameters")}
+            )
 
 
 _DESCRIPTION = (
@@ -521,11 +523,11 @@ class PolicyGenTool(BaseTool):
             NoPolicy: If the service refused, or all its attempts were invalid.
             ServiceError: If the request failed.
         """
-        return _warned(self.propose(description))
+        return _header_with_warnings(self.propose(description))
 
     async def agenerate(self, description: str) -> PolicyHeader:
         """Write a policy; see `generate`."""
-        return _warned(await self.apropose(description))
+        return _header_with_warnings(await self.apropose(description))
 
     def propose(self, description: str) -> PolicyProposal:
         """Write a policy, and return it with its findings and its token usage.
@@ -540,13 +542,13 @@ class PolicyGenTool(BaseTool):
             ServiceError: If the request failed.
         """
         request = self._request(description)
-        with refusals():
+        with converted_refusals():
             return self.model.sender().send(self._call(request), partial(self._read, request))
 
     async def apropose(self, description: str) -> PolicyProposal:
         """Write a policy; see `propose`."""
         request = self._request(description)
-        with refusals():
+        with converted_refusals():
             return await self.model.sender().asend(
                 self._call(request), partial(self._read, request)
             )
@@ -604,7 +606,7 @@ class PolicyGenTool(BaseTool):
     def _read(self, request: PolicyRequest, reply: Reply) -> PolicyProposal:
         found = read_reply(read_object(reply.body))
         limit = self.model.prepared.settings.connection.max_header_bytes
-        return proposed(found, request, limit=limit)
+        return check_proposal(found, request, limit=limit)
 
     @override
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
@@ -616,7 +618,7 @@ class PolicyGenTool(BaseTool):
         return type(self)(**{**fields, **update})
 
 
-def _warned(proposal: PolicyProposal) -> PolicyHeader:
+def _header_with_warnings(proposal: PolicyProposal) -> PolicyHeader:
     for text in proposal.warnings:
         warnings.warn(f"In the generated policy, {text}", PolicyWarning, stacklevel=3)
     return proposal.header

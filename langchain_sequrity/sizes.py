@@ -75,7 +75,7 @@ _ATOMS = (str, bytes, bytearray, int, float, complex, type(None))
 _LINK = 8
 _LARGE = 512  # larger values may be shared by several objects, such as the text of a mail
 _FEW = 8
-_NOTE = 400  # memory of `Growing` for one entry
+_NOTE = 400  # memory of `IncrementalSize` for one entry
 
 
 def of_value(value: Any) -> int:
@@ -94,10 +94,10 @@ def of_value(value: Any) -> int:
         assert of_value(["x" * 1000]) > 1000
         ```
     """
-    return Growing().of(value)
+    return IncrementalSize().of(value)
 
 
-class Growing:
+class IncrementalSize:
     """The size of a growing object, whose known list items are not counted again.
 
     So the time to count a new log entry is constant. Changes inside an entry are not noticed;

@@ -80,11 +80,11 @@ def _read(one: Mapping[str, Any]) -> PolicyCheck:
     rule = str(reasons[0].get("rule") or "") if reasons else ""
     labels = one.get("arguments")
     known = labels if isinstance(labels, Mapping) else {}
-    known = {str(name): _labels_alone(one) for name, one in known.items()}
+    known = {str(name): _only_labels(one) for name, one in known.items()}
     return PolicyCheck(str(one.get("tool") or ""), outcome, verdict, rule, labels=known)
 
 
-def _labels_alone(one: Any) -> dict[str, list[str]]:
+def _only_labels(one: Any) -> dict[str, list[str]]:
     """Only the labels of an argument, without other facts about it."""
     found = one if isinstance(one, Mapping) else {}
     return {
@@ -120,7 +120,7 @@ def trace_turn(run: BaseRunManager | None, found: BaseMessage | PolicyDenied) ->
     """
     try:
         if _is_traced(run, found) and (manager := _manager(run, CallbackManager)):
-            trace(manager, checks_of(found))
+            trace_checks(manager, checks_of(found))
     except Exception as error:  # noqa: BLE001 - no error of a handler may change the verdict
         _LOG.error(_FAILED, type(error).__name__)
 
@@ -129,7 +129,7 @@ async def atrace_turn(run: BaseRunManager | None, found: BaseMessage | PolicyDen
     """Add the checks of a turn to a trace; see `trace_turn`."""
     try:
         if _is_traced(run, found) and (manager := _manager(run, AsyncCallbackManager)):
-            await atrace(manager, checks_of(found))
+            await atrace_checks(manager, checks_of(found))
     except Exception as error:  # noqa: BLE001 - as above
         _LOG.error(_FAILED, type(error).__name__)
 
@@ -157,24 +157,24 @@ def _manager(run: BaseRunManager | None, kind: type[M]) -> M | None:
     )
 
 
-def trace(manager: CallbackManager, checks: Iterable[PolicyCheck]) -> None:
+def trace_checks(manager: CallbackManager, checks: Iterable[PolicyCheck]) -> None:
     """Add checks to a trace, below the run of a callback manager."""
     metadata = manager.metadata
     for check in checks:
         manager.metadata = {**metadata, **check.metadata}
-        _ended(manager.on_chain_start(None, {"tool": check.tool}, name=NAME), check)
+        _end_run(manager.on_chain_start(None, {"tool": check.tool}, name=NAME), check)
 
 
-async def atrace(manager: AsyncCallbackManager, checks: Iterable[PolicyCheck]) -> None:
-    """Add checks to a trace; see `trace`."""
+async def atrace_checks(manager: AsyncCallbackManager, checks: Iterable[PolicyCheck]) -> None:
+    """Add checks to a trace; see `trace_checks`."""
     metadata = manager.metadata
     for check in checks:
         manager.metadata = {**metadata, **check.metadata}
         run = await manager.on_chain_start(None, {"tool": check.tool}, name=NAME)
-        await _ended(run, check)
+        await _end_run(run, check)
 
 
-def _ended(run: Any, check: PolicyCheck) -> Any:
+def _end_run(run: Any, check: PolicyCheck) -> Any:
     """End a run. For an asynchronous run, the result must be awaited."""
     if check.outcome == "denied":
         denial = Denial(check.tool, rule=check.rule, reason=check.reason)

@@ -16,7 +16,7 @@ _MIN_SIMILARITY = 0.7
 _COMPLETE = "complete"
 
 
-def refusal(
+def validation_error(
     text: str, /, *, kind: str, is_complete: bool = False, **facts: str
 ) -> PydanticCustomError:
     """The error that a validator raises.
@@ -30,39 +30,43 @@ def refusal(
     return PydanticCustomError(kind, text, {**facts, _COMPLETE: is_complete})
 
 
-def problems(error: ValidationError, *, show: Callable[[Any], str] | None = None) -> list[str]:
+def error_sentences(
+    error: ValidationError, *, show: Callable[[Any], str] | None = None
+) -> list[str]:
     """Convert validation errors to readable sentences.
 
     Args:
         error: The errors.
-        show: Describes the given value; default: `described`, which shows no given text.
+        show: Describes the given value; default: `describe_value`, which shows no given text.
     """
     found = error.errors(include_url=False)
-    sentences = [_placed(item, show) for item in found[:_MAX_PROBLEMS]]
+    sentences = [_sentence_with_path(item, show) for item in found[:_MAX_PROBLEMS]]
     if len(found) > _MAX_PROBLEMS:
         sentences.append(f"{len(found) - _MAX_PROBLEMS} more problems were found.")
     return sentences
 
 
-def _placed(item: ErrorDetails, show: Callable[[Any], str] | None) -> str:
+def _sentence_with_path(item: ErrorDetails, show: Callable[[Any], str] | None) -> str:
     path = ""
     for key in item["loc"]:
         path = join_path(path, key)
     place = f"`{path}`: " if path and f"`{path}`" not in item["msg"] else ""
-    return f"{place}{problem(item, show=show)}"
+    return f"{place}{error_sentence(item, show=show)}"
 
 
-def problem(item: ErrorDetails, text: str = "", *, show: Callable[[Any], str] | None = None) -> str:
+def error_sentence(
+    item: ErrorDetails, text: str = "", *, show: Callable[[Any], str] | None = None
+) -> str:
     """One error as a sentence, without its place.
 
     Args:
         item: The error.
         text: The expectation, instead of pydantic's text.
-        show: Describes the given value; default: `described`.
+        show: Describes the given value; default: `describe_value`.
     """
     text = text or item["msg"]
     is_complete = item["type"] == "missing" or item.get("ctx", {}).get(_COMPLETE, False)
-    got = "" if is_complete else f"; got {(show or described)(item['input'])}"
+    got = "" if is_complete else f"; got {(show or describe_value)(item['input'])}"
     end = "" if text.endswith(("?", ".")) else "."
     return f"{text}{got}{end}"
 
@@ -84,21 +88,23 @@ def unknown_names(
         near = nearest_name(str(name), paths, alike=_MIN_SIMILARITY)
         fields = ", ".join(f"`{one}`" for one in known)
         advice = did_you_mean(paths[near]) if near else f"Known fields are {fields}.{more}"
-        sentences.append(f"Unknown field {shown(name)} in {where}. {advice}")
+        sentences.append(f"Unknown field {quoted_name(name)} in {where}. {advice}")
     if len(names) > _MAX_UNKNOWN:
         sentences.append(f"{len(names) - _MAX_UNKNOWN} more names are unknown.")
-    return refusal("{text}", kind="unknown_field", is_complete=True, text=" ".join(sentences))
+    return validation_error(
+        "{text}", kind="unknown_field", is_complete=True, text=" ".join(sentences)
+    )
 
 
 def join_path(path: str, key: Any) -> str:
     """Extend a path such as `fsm.force_to_cache[0]` by a key or an index."""
     if isinstance(key, int):
         return f"{path}[{key}]"
-    name = shown(key).strip("`")
+    name = quoted_name(key).strip("`")
     return f"{path}.{name}" if path else name
 
 
-def shown(name: Any) -> str:
+def quoted_name(name: Any) -> str:
     """An untrusted name in backticks: printable and not too long."""
     text = name if isinstance(name, str) and name.isprintable() else ascii(name)
     if len(text) > _MAX_NAME:
@@ -106,7 +112,7 @@ def shown(name: Any) -> str:
     return f"`{text}`"
 
 
-def described(value: Any) -> str:
+def describe_value(value: Any) -> str:
     """Describe a value for an error: numbers exactly, but never text, which may be a secret."""
     if value is None:
         return "null"

@@ -20,7 +20,7 @@ from langchain_sequrity import ChatSequrity, SequrityMessages
 from langchain_sequrity.errors import PolicyDenied
 from langchain_sequrity.local import LocalServer
 from langchain_sequrity.middleware import PolicyMiddleware
-from langchain_sequrity.tracing import read_checks, trace
+from langchain_sequrity.tracing import read_checks, trace_checks
 from tests.middleware.subagents import Acts
 
 POLICY = """
@@ -204,7 +204,7 @@ def test_facts_of_one_check_do_not_appear_in_the_next() -> None:
             "no check",
         ]
     )
-    trace(manager, found)
+    trace_checks(manager, found)
     first, second = tracer.roots
     assert facts(first)["labels"] == '{"x":{"tags":["secret"]}}'
     assert facts(second) == {"tool": "b", "outcome": "allowed", "verdict": "soft_allowed"}

@@ -39,7 +39,7 @@ ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh"]
 Verbosity = Literal["low", "medium", "high"]
 
 
-class Common(TypedDict, total=False):
+class CommonArguments(TypedDict, total=False):
     """Arguments of both models, and of `LangGraphExecutor` with the name of a model."""
 
     # Keys, address and policy
@@ -86,7 +86,7 @@ class Common(TypedDict, total=False):
     profile: ModelProfile | None
 
 
-class OfModels(TypedDict, total=False):
+class ModelArguments(TypedDict, total=False):
     """Arguments of both models that `LangGraphExecutor` has with a meaning of its own."""
 
     name: str | None
@@ -95,7 +95,7 @@ class OfModels(TypedDict, total=False):
     strict_policy: bool
 
 
-class OfChatSequrity(TypedDict, total=False):
+class OpenAIArguments(TypedDict, total=False):
     """Arguments of both OpenAI formats, or of chat/completions only."""
 
     provider: OpenAIProvider | None
@@ -112,7 +112,7 @@ class OfChatSequrity(TypedDict, total=False):
     logit_bias: dict[str, int] | None
 
 
-class OfResponses(TypedDict, total=False):
+class ResponsesArguments(TypedDict, total=False):
     """Arguments of Responses, which cannot run a graph."""
 
     use_responses_api: bool
@@ -123,7 +123,7 @@ class OfResponses(TypedDict, total=False):
     truncation: Literal["auto", "disabled"] | None
 
 
-class OfSequrityMessages(TypedDict, total=False):
+class AnthropicArguments(TypedDict, total=False):
     """Arguments of Anthropic's format."""
 
     provider: AnthropicProvider | None
@@ -136,19 +136,21 @@ class OfSequrityMessages(TypedDict, total=False):
     context_management: dict[str, Any] | None
 
 
-class ChatSequrityArguments(Common, OfModels, OfChatSequrity, OfResponses, total=False):
+class ChatSequrityArguments(
+    CommonArguments, ModelArguments, OpenAIArguments, ResponsesArguments, total=False
+):
     """All arguments of `ChatSequrity` except `model`."""
 
 
-class SequrityMessagesArguments(Common, OfModels, OfSequrityMessages, total=False):
+class SequrityMessagesArguments(CommonArguments, ModelArguments, AnthropicArguments, total=False):
     """All arguments of `SequrityMessages` except `model`."""
 
 
-_ONLY_CHAT = {*OfChatSequrity.__annotations__, *OfResponses.__annotations__} - {"provider"}
-_ONLY_MESSAGES = {*OfSequrityMessages.__annotations__} - {"provider"}
+_ONLY_CHAT = {*OpenAIArguments.__annotations__, *ResponsesArguments.__annotations__} - {"provider"}
+_ONLY_MESSAGES = {*AnthropicArguments.__annotations__} - {"provider"}
 
 
-class NamedModelArguments(Common, OfChatSequrity, total=False):
+class NamedModelArguments(CommonArguments, OpenAIArguments, total=False):
     """Arguments of `ChatSequrity` that `LangGraphExecutor` takes with the name of a model."""
 
 

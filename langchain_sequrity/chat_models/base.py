@@ -37,14 +37,14 @@ from langchain_sequrity.chat_models.parameters import (
     KEYS,
     AskedKey,
     Parameters,
-    Prepared,
+    PreparedParameters,
     check_policy,
     check_policy_for_tools,
     env_key,
 )
 from langchain_sequrity.chat_models.sessions import (
-    Settings,
     Turn,
+    TurnSettings,
     session_and_headers,
     with_session,
 )
@@ -236,7 +236,7 @@ class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
         return self
 
     @property
-    def prepared(self) -> Prepared:
+    def prepared(self) -> PreparedParameters:
         """Connection, format and fields of the body for all turns of the model.
 
         Raises:
@@ -254,15 +254,15 @@ class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
         """The wire format: the last part of the path, and the module that reads and writes it."""
         raise NotImplementedError
 
-    def _ready(self) -> Prepared:
+    def _ready(self) -> PreparedParameters:
         # pydantic's access to private attributes is slow, and each call needs this several times.
         private = self.__pydantic_private__ or {}
-        prepared: Prepared | None = private.get("_prepared")
+        prepared: PreparedParameters | None = private.get("_prepared")
         if prepared is None:
             prepared = self._prepared = self._prepare()
         return prepared
 
-    def _prepare(self) -> Prepared:
+    def _prepare(self) -> PreparedParameters:
         if self._lost:
             names = ", ".join(f"`{name}`" for name in self._lost)
             msg = (
@@ -271,7 +271,7 @@ class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
             )
             raise UsageError(msg)
         suffix, wire = self._format()
-        settings = Settings(
+        settings = TurnSettings(
             connection=self._connection(suffix),
             wire=wire,
             on_denied=self.on_denied,
@@ -279,7 +279,7 @@ class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
             include_response_headers=self.include_response_headers,
             only_new_messages=self._sends_only_new(),
         )
-        return Prepared(settings, self._default_params(), self._identify(), set())
+        return PreparedParameters(settings, self._default_params(), self._identify(), set())
 
     def sender(self) -> "Transport":
         """The transport of the model's calls."""

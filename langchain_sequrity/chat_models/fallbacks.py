@@ -149,7 +149,7 @@ def guarded(made: R) -> R:
     name = type(made).__name__
     if name not in _MADE or not type(made).__module__.startswith("langchain_core."):
         return made
-    kind = _guarded_kind(name)
+    kind = _guarded_class(name)
     # Not through the constructor, which would copy and check everything again.
     state: dict[Any, Any] = cast("BaseModel", made).__getstate__()
     same: Any = object.__new__(kind)
@@ -171,7 +171,7 @@ _MADE = {
 
 
 @cache
-def _guarded_kind(name: str) -> type[Any]:
+def _guarded_class(name: str) -> type[Any]:
     """The guarded form of a class of LangChain. Made at its first use: most programs need few."""
     own = getattr(import_module(f"langchain_core.{_MADE[name]}"), name)
     body = {
@@ -186,7 +186,7 @@ def _guarded_kind(name: str) -> type[Any]:
 def __getattr__(name: str) -> type[Any]:
     """Find a guarded class by its name, as `pickle` does."""
     if name in _MADE:
-        return _guarded_kind(name)
+        return _guarded_class(name)
     msg = f"module {__name__!r} has no attribute {name!r}"
     raise AttributeError(msg)
 

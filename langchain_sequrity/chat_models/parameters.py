@@ -21,17 +21,17 @@ from typing_extensions import override
 
 from langchain_sequrity._version import __version__
 from langchain_sequrity.chat_models.arguments import ReasoningEffort, advice_on, model_signature
-from langchain_sequrity.chat_models.sessions import OnSessionExpired, Settings
+from langchain_sequrity.chat_models.sessions import OnSessionExpired, TurnSettings
 from langchain_sequrity.connection import KEY_VARIABLES, Connection, one_of_each, take_json_headers
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.headers import ConfigHeader, FeaturesHeader, Header, PolicyHeader, coerce
 from langchain_sequrity.headers.policy_fit import (
     DUAL_LLM,
+    missing_rules,
+    rules_that_need_labels,
     unfit_for_tools,
     warn_of_policy,
     without_force,
-    without_labels,
-    without_rules,
 )
 from langchain_sequrity.on_denied import OnDeniedTurn, check_on_denied
 from langchain_sequrity.transport import AsyncHttpClient, HttpClient, HttpTimeout
@@ -72,7 +72,7 @@ def check_policy(connection: Connection, *, is_strict: bool) -> None:
         UsageError: Instead of the warning, if `is_strict`.
     """
     policy = connection.policy
-    texts = (without_rules(policy), without_force(policy), _of_mode(connection))
+    texts = (missing_rules(policy), without_force(policy), _problem_of_mode(connection))
     warn_of_policy("\n".join(filter(None, texts)), is_strict=is_strict)
 
 
@@ -90,12 +90,12 @@ def check_policy_for_tools(
             "The policy has rules that do not fit the tools that are bound, so they do less than "
             f"they say:\n{listed}\nCorrect them, or bind the tools that they are for."
         )
-    texts.append(_of_mode(connection))
+    texts.append(_problem_of_mode(connection))
     warn_of_policy("\n".join(filter(None, texts)), is_strict=is_strict)
 
 
-def _of_mode(connection: Connection) -> str:
-    if connection.dual_llm or not (listed := without_labels(connection.policy)):
+def _problem_of_mode(connection: Connection) -> str:
+    if connection.dual_llm or not (listed := rules_that_need_labels(connection.policy)):
         return ""
     if connection.dual_llm is False:
         why = "`features` choose single-LLM mode, in which arguments have no labels"
@@ -118,7 +118,7 @@ AskedKey = Annotated[Callable[[], Any], PlainSerializer(lambda _: "**********", 
 """A function, sync or async, that gives the key before each call."""
 
 
-class Prepared(NamedTuple):
+class PreparedParameters(NamedTuple):
     """What is made of a model's parameters once, for all calls.
 
     Attributes:
@@ -128,7 +128,7 @@ class Prepared(NamedTuple):
         compared: The sets of tools with which the policy was compared.
     """
 
-    settings: Settings
+    settings: TurnSettings
     params: Mapping[str, Any]
     identifying: Mapping[str, Any]
     compared: set[bytes]
@@ -215,7 +215,7 @@ class Parameters(BaseChatModel):
     cache: Any = False
     """Off: a cached answer bypasses the policy and can carry another user's session."""
 
-    _prepared: Prepared | None = PrivateAttr(default=None)
+    _prepared: PreparedParameters | None = PrivateAttr(default=None)
     _sender: "Transport | None" = PrivateAttr(default=None)
     # Names of fields that the pickle did not hold; using the model without them is an error.
     _lost: tuple[str, ...] = PrivateAttr(default=())
@@ -385,7 +385,7 @@ class Parameters(BaseChatModel):
             value = getattr(self._changed({name: value}), name)  # checked like a new model's
         super().__setattr__(name, value)
         if made and name in type(self).model_fields:
-            _forget(self, given=(name,))
+            _drop_derived(self, given=(name,))
 
     # Copies and pickles
 
@@ -393,13 +393,13 @@ class Parameters(BaseChatModel):
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """Copy the model; changes are checked like the arguments of a new model."""
         copied = super().model_copy(deep=deep)
-        _forget(copied)
+        _drop_derived(copied)
         if not update:
             return copied
         names = {field.alias: name for name, field in type(self).model_fields.items()}
         changes = {names.get(name) or name: value for name, value in update.items()}
         changed = copied._changed(changes)  # noqa: SLF001 - of this class
-        _forget(changed, lost=self._lost, given=tuple(changes))
+        _drop_derived(changed, lost=self._lost, given=tuple(changes))
         return changed
 
     def _changed(self, changes: Mapping[str, Any]) -> Self:
@@ -415,7 +415,7 @@ class Parameters(BaseChatModel):
             if one is not None:
                 shared[id(one)] = one
         copied = super().__deepcopy__(shared)
-        _forget(copied)
+        _drop_derived(copied)
         return copied
 
     @override
@@ -435,10 +435,10 @@ class Parameters(BaseChatModel):
         self.__dict__["api_key"] = env_key("api_key")
         if "llm_api_key" in self._lost and (key := env_key("llm_api_key")):
             self.__dict__["llm_api_key"] = key
-            _forget(self, given=("llm_api_key",))
+            _drop_derived(self, given=("llm_api_key",))
 
 
-def _forget(
+def _drop_derived(
     model: Parameters, *, lost: tuple[str, ...] | None = None, given: tuple[str, ...] = ()
 ) -> None:
     """Drop what was made of parameters that have changed.

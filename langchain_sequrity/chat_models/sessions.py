@@ -44,12 +44,12 @@ from langchain_sequrity.on_denied import OnDeniedTurn
 from langchain_sequrity.strict_json import dumps
 from langchain_sequrity.wire.dual_llm import (
     HISTORY_MISMATCH,
-    judge,
     kept_text,
     may_be_dual,
     original_content,
+    raise_for_outcome,
     refuse_doubtful,
-    unwrap,
+    unwrap_envelope,
     with_text,
 )
 from langchain_sequrity.wire.error_body import is_session_gone, reason_in
@@ -60,8 +60,8 @@ from langchain_sequrity.wire.exchange import (
     ServiceCall,
     StreamReader,
 )
-from langchain_sequrity.wire.streams import DeniedReader, EnvelopeReader, as_chunk
-from langchain_sequrity.wire.tool_results import as_values
+from langchain_sequrity.wire.streams import DenialReader, EnvelopeReader, as_chunk
+from langchain_sequrity.wire.tool_results import results_as_values
 from langchain_sequrity.wire.tools import arguments_text
 
 OnSessionExpired = Literal["raise", "restart"]
@@ -133,7 +133,7 @@ def with_session(config: RunnableConfig | None, kwargs: dict[str, Any]) -> dict[
 def _last_session(messages: Sequence[BaseMessage]) -> str | None:
     """The session that made the last calls, if it is one of the service."""
     last = next((one for one in reversed(messages) if isinstance(one, AIMessage)), None)
-    session_id = None if last is None else _facts(last).get("session_id")
+    session_id = None if last is None else _own_metadata(last).get("session_id")
     return session_id if isinstance(session_id, str) else None
 
 
@@ -162,7 +162,7 @@ def _is_result(block: Any) -> bool:
     return kind in _RESULTS or (kind == "non_standard" and _is_result(block.get("value")))
 
 
-def _as_it_came(message: AIMessage, text: str) -> AIMessage:
+def _as_received(message: AIMessage, text: str) -> AIMessage:
     """The message as the service sent it, before a value or refusal was made of it."""
     kept = _without_refusal(message)
     if refusal := kept_text(message, "refusal"):
@@ -171,9 +171,9 @@ def _as_it_came(message: AIMessage, text: str) -> AIMessage:
     return message.model_copy(update={"content": content, "additional_kwargs": kept})
 
 
-def _as_shown(message: AIMessage) -> AIMessage:
+def _denial_as_text(message: AIMessage) -> AIMessage:
     """A denial as text only, without the refusal beside it, for another session."""
-    if "denial" not in _facts(message):
+    if "denial" not in _own_metadata(message):
         return message
     return message.model_copy(update={"additional_kwargs": _without_refusal(message)})
 
@@ -182,13 +182,13 @@ def _without_refusal(message: AIMessage) -> dict[str, Any]:
     return {key: value for key, value in message.additional_kwargs.items() if key != "refusal"}
 
 
-def _facts(message: AIMessage) -> Mapping[str, Any]:
+def _own_metadata(message: AIMessage) -> Mapping[str, Any]:
     found = message.response_metadata.get(METADATA_KEY)
     return found if isinstance(found, Mapping) else {}
 
 
 def _is_own(message: AIMessage, digest: str) -> bool:
-    found = str(_facts(message).get("digest")).encode("utf-8", "surrogatepass")
+    found = str(_own_metadata(message).get("digest")).encode("utf-8", "surrogatepass")
     return hmac.compare_digest(digest.encode(), found)
 
 
@@ -196,7 +196,7 @@ def _last_own_session(messages: Sequence[BaseMessage], seal: Seal) -> tuple[str 
     for index in range(len(messages) - 1, -1, -1):
         message = messages[index]
         if isinstance(message, AIMessage):
-            session_id = _facts(message).get("session_id")
+            session_id = _own_metadata(message).get("session_id")
             if isinstance(session_id, str) and _is_own(message, seal(session_id)):
                 return session_id, index
     return None, None
@@ -231,8 +231,8 @@ class _IdReplacer:
         if self._digest is not None and _is_own(message, self._digest):
             self._own.update(call["id"] for call in (*calls, *invalid))
             text = original_content(message)
-            return _as_shown(message) if text is None else _as_it_came(message, text)
-        message = _as_shown(message)
+            return _denial_as_text(message) if text is None else _as_received(message, text)
+        message = _denial_as_text(message)
         cleared = content if isinstance(content, str) else self._cleared(content)
         is_foreign = any(self._is_foreign(call["id"]) for call in (*calls, *invalid))
         if cleared is content and not is_foreign:
@@ -286,7 +286,7 @@ def _neutral(call_id: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class TurnSettings:
     """Settings of all turns of a model.
 
     Attributes:
@@ -325,7 +325,7 @@ class Turn:
         UsageError: If the messages or parameters cannot be sent.
     """
 
-    settings: Settings
+    settings: TurnSettings
     messages: Sequence[BaseMessage]
     params: Mapping[str, Any]
     session_id: str | None = None
@@ -372,7 +372,7 @@ class Turn:
         fsm = self.connection.config and self.connection.config.fsm
         # With strict parsing, a result of a tool without output schema is read as text.
         if dual_llm and not (fsm and fsm.strict_tool_result_parsing):
-            messages = as_values(messages)
+            messages = results_as_values(messages)
         self._body = self.settings.wire.write_request(messages, params, dual_llm=dual_llm)
         has_run_tools = any(map(_holds_results, self.messages))
         return self.connection.call(
@@ -414,10 +414,10 @@ class Turn:
         reader = self.settings.wire.stream_reader(self._describe, self._body)
         if self.dual_llm is not False and not self._is_doubtful:
             certain = self.dual_llm is True
-            read = partial(unwrap, certain=certain, told=self.connection.located)
+            read = partial(unwrap_envelope, certain=certain, told=self.connection.with_author_place)
             reader = EnvelopeReader(reader, partial(self._read_chunk, read), certain=certain)
         judge_chunk = partial(self._read_chunk, self._checked)
-        return DeniedReader(reader, judge_chunk, holds_objects=self._is_doubtful)
+        return DenialReader(reader, judge_chunk, holds_objects=self._is_doubtful)
 
     def after_refusal(self, error: StatusError) -> "Turn":
         """The turn to send after an error status, in a new session where that is needed.
@@ -517,14 +517,18 @@ class Turn:
             and not self._is_doubtful
             and may_be_dual(seen.get("model_name"), seen.get("id"), reply)
         ):
-            message = unwrap(message, certain=self.dual_llm is True, told=self.connection.located)
+            message = unwrap_envelope(
+                message, certain=self.dual_llm is True, told=self.connection.with_author_place
+            )
         return self._checked(message)
 
     def _checked(self, message: M) -> M:
         """Raise if the message is a denial or may be an envelope, else return it."""
         if self._is_doubtful:
             refuse_doubtful(message)
-        judge(message, is_guarded=self.connection.is_guarded, told=self.connection.located)
+        raise_for_outcome(
+            message, is_guarded=self.connection.is_guarded, told=self.connection.with_author_place
+        )
         return message
 
     def _read_message(self, read: Callable[[M], AIMessage], message: M) -> AIMessage:

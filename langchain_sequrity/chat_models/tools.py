@@ -74,7 +74,7 @@ def _write_tool(
     Returns:
         The tool in neutral form; a tool object of the API is returned unchanged.
     """
-    if isinstance(tool, dict) and _is_of_the_api(tool):
+    if isinstance(tool, dict) and _is_wire_definition(tool):
         return tool if strict is None or tool.get("type") else {**tool, "strict": strict}
     written = convert(tool, where, strict=strict)
     if strict is not None and isinstance(written.get("function"), dict):
@@ -160,10 +160,10 @@ def _result_schema(tool: Any) -> _Schema | None:
         return None
     function = getattr(function, "__func__", function)
     is_pair = isinstance(tool, BaseTool) and tool.response_format == "content_and_artifact"
-    return _of_mcp(tool, function) or _of_returns(function, is_pair=is_pair)
+    return _mcp_output_schema(tool, function) or _return_type_schema(function, is_pair=is_pair)
 
 
-def _of_mcp(tool: Any, function: Any) -> _Schema | None:
+def _mcp_output_schema(tool: Any, function: Any) -> _Schema | None:
     """The output schema of an MCP tool: `langchain-mcp-adapters` keeps it only in a closure."""
     arguments = getattr(tool, "args_schema", None)
     if not isinstance(arguments, dict) or not isinstance(function, types.FunctionType):
@@ -177,20 +177,20 @@ def _of_mcp(tool: Any, function: Any) -> _Schema | None:
 
 
 @lru_cache(maxsize=256)  # an agent binds its tools before each answer
-def _of_returns(function: Callable[..., Any], *, is_pair: bool) -> _Schema | None:
+def _return_type_schema(function: Callable[..., Any], *, is_pair: bool) -> _Schema | None:
     returned = get_type_hints(function, include_extras=True).get("return", Any)
     if is_pair:
         if get_origin(returned) is not tuple or not get_args(returned):
             return None
         returned = get_args(returned)[0]
-    schema = _schema(returned)
+    schema = _type_schema(returned)
     # A result that may be text is read as text, with or without a schema.
-    if not schema or "string" in _kinds(schema) or schema == {"type": "null"}:
+    if not schema or "string" in _json_types(schema) or schema == {"type": "null"}:
         return None
     return schema
 
 
-def _schema(kind: Any, around: frozenset[Any] = frozenset()) -> _Schema | None:  # noqa: PLR0911 - one per kind
+def _type_schema(kind: Any, around: frozenset[Any] = frozenset()) -> _Schema | None:  # noqa: PLR0911 - one per kind
     """The schema of a type whose values `json.dumps` can write; else `None`.
 
     Args:
@@ -199,7 +199,7 @@ def _schema(kind: Any, around: frozenset[Any] = frozenset()) -> _Schema | None: 
     """
     origin, inner = get_origin(kind), get_args(kind)
     if origin in _QUALIFIERS:
-        return _schema(inner[0], around)
+        return _type_schema(inner[0], around)
     if kind is Any:
         return {}
     if kind in _PLAIN:
@@ -207,8 +207,8 @@ def _schema(kind: Any, around: frozenset[Any] = frozenset()) -> _Schema | None: 
     if origin is Literal:
         return {"enum": [*inner]} if {*map(type, inner)} <= {*_PLAIN} else None
     if is_typeddict(kind):
-        return {"type": "object"} if kind in around else _of_typed_dict(kind, around | {kind})
-    parts = [_schema(one, around) for one in inner if one is not ...]
+        return {"type": "object"} if kind in around else _typed_dict_schema(kind, around | {kind})
+    parts = [_type_schema(one, around) for one in inner if one is not ...]
     if None in parts:
         return None
     if origin in (Union, types.UnionType):
@@ -220,24 +220,24 @@ def _schema(kind: Any, around: frozenset[Any] = frozenset()) -> _Schema | None: 
     return None
 
 
-def _of_typed_dict(kind: Any, around: frozenset[Any]) -> _Schema | None:
+def _typed_dict_schema(kind: Any, around: frozenset[Any]) -> _Schema | None:
     fields = get_type_hints(kind, include_extras=True)
-    properties = {name: _schema(one, around) for name, one in fields.items()}
+    properties = {name: _type_schema(one, around) for name, one in fields.items()}
     required = sorted(kind.__required_keys__)
     written = {"type": "object", "properties": properties, "required": required}
     return None if None in properties.values() else written
 
 
-def _kinds(schema: _Schema) -> set[str]:
+def _json_types(schema: _Schema) -> set[str]:
     """The JSON types that a value may have."""
     if "anyOf" in schema:
-        return {kind for one in schema["anyOf"] for kind in _kinds(one)}
+        return {kind for one in schema["anyOf"] for kind in _json_types(one)}
     if "enum" in schema:
         return {_PLAIN[type(one)] for one in schema["enum"]}
     return {schema["type"]} if "type" in schema else {"string"}
 
 
-def _is_of_the_api(tool: dict[str, Any]) -> bool:
+def _is_wire_definition(tool: dict[str, Any]) -> bool:
     kind = tool.get("type")
     is_flat = kind == "function" and "name" in tool and "function" not in tool
     return is_flat or "input_schema" in tool or kind not in _CONVERTED

@@ -10,7 +10,7 @@ from typing import Literal
 
 from langchain_sequrity.conformance.client import DEFAULT_MODEL, Target
 from langchain_sequrity.conformance.probes import Outcome, Probe
-from langchain_sequrity.conformance.suite import Report, chosen, cost_of, dumps, run
+from langchain_sequrity.conformance.suite import Report, cost_of, dumps, run, select_probes
 from langchain_sequrity.connection import LOOPBACK_KEY
 from langchain_sequrity.display import plain
 from langchain_sequrity.errors import SequrityError, UsageError
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None, *, prog: str | None = None) -> 
     """
     given = _parser(prog).parse_args(arguments)
     try:
-        probes = chosen(given.only)
+        probes = select_probes(given.only)
         if given.list:
             sys.stdout.write(_list_of(probes))
             return 0

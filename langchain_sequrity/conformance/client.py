@@ -508,7 +508,7 @@ class ProgramTurn:
         return {"role": "tool", "tool_call_id": self.reply.call["id"], "content": content}
 
 
-def begun(client: Client, program: str, **options: Any) -> ProgramTurn:
+def begin_turn(client: Client, program: str, **options: Any) -> ProgramTurn:
     """A turn of which the first request was sent."""
     turn = ProgramTurn(client, program, **options)
     turn.begin()

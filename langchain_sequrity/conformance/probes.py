@@ -161,7 +161,7 @@ def ask_turn(
     return reader(reply)
 
 
-def judge(probe: Probe, answer: Answer) -> Outcome:
+def compare_answer(probe: Probe, answer: Answer) -> Outcome:
     """Compare an answer with what the package assumes."""
     if answer.found in probe.expected:
         return Outcome(probe, "confirmed", answer.found, answer.detail)

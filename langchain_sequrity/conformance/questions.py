@@ -14,7 +14,7 @@ from langchain_sequrity.conformance.client import (
     ProbeReply,
     ProgramTurn,
     Unanswered,
-    begun,
+    begin_turn,
     json_headers_of,
     sqrt,
     unknown_session,
@@ -46,14 +46,14 @@ def session_of_another_key(client: Client) -> Answer:
     if client.target.second_key is None:
         msg = "This probe needs a second key, in `SEQURITY_SECOND_API_KEY`."
         raise Unanswered(msg)
-    turn = begun(client, _ONE_CALL)
+    turn = begin_turn(client, _ONE_CALL)
     return outcome(turn.ask_again(turn.result(), key=client.target.second_key))
 
 
 def session_headers_absent(client: Client) -> Answer:
     """A call that is denied, in a request without the JSON headers."""
     program = "a = probe_read(n=1)\nb = probe_send(text='x')\nfinal_return_value = b"
-    turn = begun(client, program, policy=sqrt('tool "probe_send" { must deny always; }'))
+    turn = begin_turn(client, program, policy=sqrt('tool "probe_send" { must deny always; }'))
     turn.headers = {}
     reply = turn.ask_again(turn.result())
     return Answer("denied", reply.error_text) if reply.outcome == "failure" else outcome(reply)
@@ -61,7 +61,7 @@ def session_headers_absent(client: Client) -> Answer:
 
 def call_id_resumes(client: Client) -> Answer:
     """A result without `X-Session-ID`."""
-    turn = begun(client, _ONE_CALL)
+    turn = begin_turn(client, _ONE_CALL)
     if turn.reply.session.replace("-", "") not in str(turn.reply.call["id"]).replace("-", ""):
         return Answer("the id is short")
     return outcome(turn.ask_again(turn.result(), session=None))
@@ -69,14 +69,14 @@ def call_id_resumes(client: Client) -> Answer:
 
 def call_id_of_another_session(client: Client) -> Answer:
     """The result of another session's call."""
-    other, turn = begun(client, _ONE_CALL), begun(client, _ONE_CALL)
+    other, turn = begin_turn(client, _ONE_CALL), begin_turn(client, _ONE_CALL)
     turn.messages[-1] = other.messages[-1]
     return outcome(turn.ask_again(other.result()))
 
 
 def result_for_no_call(client: Client) -> Answer:
     """A result for a call that was never made."""
-    turn = begun(client, _ONE_CALL)
+    turn = begin_turn(client, _ONE_CALL)
     call_id = f"tc-{turn.reply.session}-{unknown_session()}"
     return outcome(turn.ask_again({"role": "tool", "tool_call_id": call_id, "content": "1"}))
 
@@ -84,7 +84,7 @@ def result_for_no_call(client: Client) -> Answer:
 def result_repeated(client: Client) -> Answer:
     """The same result twice."""
     program = "a = probe_read(n=1)\nb = probe_read(n=2)\nfinal_return_value = [a, b]"
-    turn = begun(client, program)
+    turn = begin_turn(client, program)
     first = turn.ask_again(turn.result(), any_status=False).call
     reply = turn.ask_again()
     if reply.outcome != "asks for a tool":
@@ -108,7 +108,7 @@ def result_repeated_with_key(client: Client) -> Answer:
 
 def history_arguments_respelt(client: Client) -> Answer:
     """A history whose arguments have other white space."""
-    turn = begun(client, _ONE_CALL)
+    turn = begin_turn(client, _ONE_CALL)
     message = deepcopy(turn.messages[-1])
     function = message["tool_calls"][0]["function"]
     compact = json.dumps(json.loads(function["arguments"]), separators=(",", ":"))

@@ -9,7 +9,13 @@ from urllib.parse import urlsplit
 
 from langchain_sequrity._version import __version__
 from langchain_sequrity.conformance.client import Client, Target, Unanswered, Unreachable
-from langchain_sequrity.conformance.probes import Outcome, Probe, Verdict, judge, load_probes
+from langchain_sequrity.conformance.probes import (
+    Outcome,
+    Probe,
+    Verdict,
+    compare_answer,
+    load_probes,
+)
 from langchain_sequrity.display import plain
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.suggestions import suggest
@@ -31,7 +37,7 @@ _EFFECTS: dict[Verdict, str] = {
 }  # fmt: skip
 
 
-class Scrubber:
+class AccountMasker:
     """Masks keys, ids, addresses and names of accounts in texts of a service.
 
     Args:
@@ -148,7 +154,8 @@ def _cells(one: Outcome, verdict: Verdict) -> str:
     text = f"{_EFFECTS[verdict]} the {owner}'s choice: {probe.choice} ({'; '.join(probe.relies)})"
     if verdict == "refuted":
         text += " Here the client copes." if one.client_copes else " Here the client relies on it."
-    return f"| `{probe.id}` | {_own(probe.question)} | {_cell(answer)} | {_own(text)} |"
+    question, text = _escape_cell(probe.question), _escape_cell(text)
+    return f"| `{probe.id}` | {question} | {_cell(answer)} | {text} |"
 
 
 def _cell(text: str) -> str:
@@ -157,7 +164,7 @@ def _cell(text: str) -> str:
     return re.sub(r"([\\|<>*_\[\]#`~])", r"\\\1", shown)
 
 
-def _own(text: str) -> str:
+def _escape_cell(text: str) -> str:
     """A text of the suite as a table cell. It may contain code."""
     return text.replace("|", "\\|")
 
@@ -180,7 +187,7 @@ class Cost(NamedTuple):
     models: int
 
 
-def chosen(only: Iterable[str] = ()) -> list[Probe]:
+def select_probes(only: Iterable[str] = ()) -> list[Probe]:
     """The probes with these ids, or all of them.
 
     Args:
@@ -246,15 +253,15 @@ def run(
     client = Client(target, http_client=http_client)
     outcomes: list[Outcome] = []
     unreached = 0
-    for probe in chosen(only):
+    for probe in select_probes(only):
         if unreached < _MAX_UNREACHED:
             before = client.requests
-            outcome, is_reached = _asked(probe, client)
+            outcome, is_reached = _run_probe(probe, client)
             outcome = replace(outcome, requests=client.requests - before)
             unreached = 0 if is_reached else unreached + 1
         else:
             outcome = Outcome(probe, "no answer", "The service could not be reached.")
-        scrubber = Scrubber(target, client.sessions)
+        scrubber = AccountMasker(target, client.sessions)
         outcomes.append(
             replace(
                 outcome, found=scrubber.text(outcome.found), detail=scrubber.text(outcome.detail)
@@ -265,10 +272,10 @@ def run(
     return Report(target, tuple(outcomes), client.requests, title)
 
 
-def _asked(probe: Probe, client: Client) -> tuple[Outcome, bool]:
+def _run_probe(probe: Probe, client: Client) -> tuple[Outcome, bool]:
     """The outcome of a probe, and whether the service could be reached."""
     try:
-        return judge(probe, probe.ask(client)), True
+        return compare_answer(probe, probe.ask(client)), True
     except Unreachable as error:
         return Outcome(probe, "no answer", str(error)), False
     except Unanswered as error:

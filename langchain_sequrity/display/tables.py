@@ -64,11 +64,11 @@ class Table:
             width: Characters in a line; by default the width of the terminal.
         """
         heads: Row = tuple((head,) for head in self.columns)
-        rows = [tuple(_shown(cell) for cell in row) for row in (heads, *self.rows)]
+        rows = [tuple(_plain_cell(cell) for cell in row) for row in (heads, *self.rows)]
         space = width or shutil.get_terminal_size((120, 24)).columns
-        widths = _fitted(rows, space - len(_GAP) * (len(self.columns) - 1))
+        widths = _column_widths(rows, space - len(_GAP) * (len(self.columns) - 1))
         rule: Row = tuple(("-" * wide,) for wide in widths)
-        lines = [line for row in (rows[0], rule, *rows[1:]) for line in _drawn(row, widths)]
+        lines = [line for row in (rows[0], rule, *rows[1:]) for line in _row_lines(row, widths)]
         ends = [plain(one, limit=_MAX_TEXT) for one in (self.title, *self.notes)]
         return "\n".join([ends[0], *lines, *ends[1:]])
 
@@ -99,14 +99,14 @@ class Table:
             table.add_column(rich_text(head), overflow="fold")
         for row, tone in self._toned():
             style = _STYLES[tone]
-            table.add_row(*(rich_text("\n".join(_shown(cell)), style=style) for cell in row))
+            table.add_row(*(rich_text("\n".join(_plain_cell(cell)), style=style) for cell in row))
         return table
 
     def _toned(self) -> Iterator[tuple[Row, Tone]]:
         return zip(self.rows, self.tones or repeat(""), strict=False)
 
 
-def _shown(cell: Cell) -> Cell:
+def _plain_cell(cell: Cell) -> Cell:
     return tuple(plain(text, limit=_MAX_TEXT) for text in cell)
 
 
@@ -122,7 +122,7 @@ def _escaped(text: str) -> str:
     return html.escape(plain(text, limit=_MAX_TEXT))
 
 
-def _fitted(rows: Sequence[Row], space: int) -> list[int]:
+def _column_widths(rows: Sequence[Row], space: int) -> list[int]:
     """Widths of the columns. If the space is too small, the widest columns shrink."""
     widths = [
         max((_width(text) for cell in column for text in cell), default=0)
@@ -133,7 +133,7 @@ def _fitted(rows: Sequence[Row], space: int) -> list[int]:
     return widths
 
 
-def _drawn(row: Row, widths: Sequence[int]) -> Iterator[str]:
+def _row_lines(row: Row, widths: Sequence[int]) -> Iterator[str]:
     """The lines of a row."""
     cells = [_wrapped(cell, width) for cell, width in zip(row, widths, strict=True)]
     for parts in zip_longest(*cells, fillvalue=""):
@@ -154,7 +154,7 @@ def _width(text: str) -> int:
     )
 
 
-class Tabled(ABC):
+class TableMixin(ABC):
     """Something that is shown as a table. Its untrusted text is escaped."""
 
     __slots__ = ()

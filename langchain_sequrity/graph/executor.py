@@ -25,7 +25,7 @@ from langchain_sequrity.chat_models import ChatSequrity
 from langchain_sequrity.chat_models.arguments import NamedModelArguments, executor_signature
 from langchain_sequrity.chat_models.base import SequrityChatModel
 from langchain_sequrity.chat_models.fallbacks import Guarded
-from langchain_sequrity.chat_models.sessions import Settings
+from langchain_sequrity.chat_models.sessions import TurnSettings
 from langchain_sequrity.connection import Connection
 from langchain_sequrity.errors import PolicySyntaxError, UsageError
 from langchain_sequrity.graph import _compat
@@ -405,7 +405,7 @@ _DEFAULTS: dict[str, Any] = {"max_tool_calls_per_step": _MANY, "force_to_cache":
 _FILTER = "min_num_tools_for_filtering"
 
 
-def graph_settings(settings: Settings, tools: int) -> Settings:
+def graph_settings(settings: TurnSettings, tools: int) -> TurnSettings:
     """A chat model's settings, changed for the endpoint `lang-graph`.
 
     Messages without a provider gets the provider `anthropic`, the only one for which the service

@@ -36,12 +36,12 @@ from langchain_sequrity.patterns import PatternError, PatternTooLarge, check_tog
 from langchain_sequrity.strict_json import NotJson, RepeatedKey, TooDeep, loads
 from langchain_sequrity.validation import (
     INTEGER_LIMIT,
-    described,
+    describe_value,
+    error_sentences,
     join_path,
-    problems,
-    refusal,
-    shown,
+    quoted_name,
     unknown_names,
+    validation_error,
 )
 
 T = TypeVar("T")
@@ -59,7 +59,7 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 def _not_null(value: Any) -> Any:
     if value is None:
         msg = "Input may not be null; leave the field out to keep the server's setting"
-        raise refusal(msg, kind="not_null", is_complete=True)
+        raise validation_error(msg, kind="not_null", is_complete=True)
     return value
 
 
@@ -70,13 +70,13 @@ def listed(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return value
     msg = "Input should be a list"
-    raise refusal(msg, kind="list_expected")
+    raise validation_error(msg, kind="list_expected")
 
 
-def _distinct(value: tuple[T, ...]) -> tuple[T, ...]:
+def _check_distinct(value: tuple[T, ...]) -> tuple[T, ...]:
     if len(set(value)) < len(value):
         msg = "Input should be a list without repetitions"
-        raise refusal(msg, kind="distinct")
+        raise validation_error(msg, kind="distinct")
     return value
 
 
@@ -86,16 +86,16 @@ def _regex(value: str) -> str:
         measure(value)
     except PatternError as error:
         msg = "Input should be a regular expression that compiles, of bounded size: {reason}"
-        raise refusal(msg, kind="regex", reason=str(error)) from None
+        raise validation_error(msg, kind="regex", reason=str(error)) from None
     return value
 
 
-def _together(values: tuple[str, ...]) -> tuple[str, ...]:
+def _check_total_size(values: tuple[str, ...]) -> tuple[str, ...]:
     try:
         check_together(values)
     except PatternTooLarge as error:
         msg = "Input should be regular expressions of bounded size: {reason}"
-        raise refusal(msg, kind="regex", reason=str(error)) from None
+        raise validation_error(msg, kind="regex", reason=str(error)) from None
     return values
 
 
@@ -113,8 +113,8 @@ Regex = Annotated[str, Strict(), AfterValidator(_regex)]
 
 # Lists become tuples, and sets become frozensets, because headers are immutable.
 Array = Annotated[Sequence[T], BeforeValidator(listed), AfterValidator(tuple)]
-Regexes = Annotated[Array[Regex], AfterValidator(_together)]
-DistinctNames = Annotated[Array[Name], AfterValidator(_distinct)]
+Regexes = Annotated[Array[Regex], AfterValidator(_check_total_size)]
+DistinctNames = Annotated[Array[Name], AfterValidator(_check_distinct)]
 NameSet = Annotated[AbstractSet[Name], BeforeValidator(listed), AfterValidator(frozenset)]
 
 
@@ -177,11 +177,11 @@ class HeaderModel(BaseModel):
         for name in extra:
             if name in cls.wire_names():
                 msg = "{name} is a field of {where}: set the field itself, not through `extra`"
-                facts = {"name": shown(name), "where": cls._where}
-                raise refusal(msg, kind="known_in_extra", is_complete=True, **facts)
+                facts = {"name": quoted_name(name), "where": cls._where}
+                raise validation_error(msg, kind="known_in_extra", is_complete=True, **facts)
         if found := _json_problem(extra):
             msg = "{text}"
-            raise refusal(msg, kind="extra_not_json", is_complete=True, text=found)
+            raise validation_error(msg, kind="extra_not_json", is_complete=True, text=found)
         copy: dict[str, Any] = _wire_value(extra)  # the caller may change the original later
         return copy
 
@@ -276,7 +276,7 @@ class Header(HeaderModel):
         """Make the header of a type that only this header accepts; see `coerce`."""
         msg = (
             f"`{cls.header_name}` takes a `{cls.__name__}`, a dict, or an object with "
-            f"`dump_for_headers`; got {described(value)}."
+            f"`dump_for_headers`; got {describe_value(value)}."
         )
         raise UsageError(msg)
 
@@ -353,7 +353,7 @@ def from_wire(cls: type[H], data: Any, *, unknown: Unknown = "refuse") -> H:
     try:
         return cls.model_validate(data, context={WIRE: unknown})
     except ValidationError as error:
-        raise _invalid(cls, problems(error)) from None
+        raise _invalid(cls, error_sentences(error)) from None
 
 
 def validate_header(cls: type[Header], text: str) -> dict[str, Any]:
@@ -381,7 +381,7 @@ def validate_header(cls: type[Header], text: str) -> dict[str, Any]:
     except UsageError as error:
         return {"valid": False, "normalized": None, "errors": [str(error)]}
     except ValidationError as error:
-        return {"valid": False, "normalized": None, "errors": problems(error)}
+        return {"valid": False, "normalized": None, "errors": error_sentences(error)}
     return {"valid": True, "normalized": normalized(header), "errors": []}
 
 
@@ -422,14 +422,14 @@ def coerce(cls: type[H], value: object) -> H:
         try:
             return cls.model_validate(value)
         except ValidationError as error:
-            raise _invalid(cls, problems(error)) from None
+            raise _invalid(cls, error_sentences(error)) from None
     dump = getattr(value, "dump_for_headers", None)
     return from_wire(cls, dump(mode="json")) if callable(dump) else cls._from_other(value)
 
 
 def _read(cls: type[Header], text: object) -> dict[str, Any]:
     if not isinstance(text, str):
-        msg = f"`{cls.header_name}` must be JSON text; got {described(text)}."
+        msg = f"`{cls.header_name}` must be JSON text; got {describe_value(text)}."
         raise UsageError(msg)
     return _read_json(text)
 
@@ -456,13 +456,13 @@ def _read_json(text: str) -> dict[str, Any]:
     except TooDeep:
         raise UsageError(_TOO_DEEP) from None
     except RepeatedKey as error:
-        msg = f"The key {shown(error.key)} occurs twice in one JSON object. Keep one of them."
+        msg = f"The key {quoted_name(error.key)} occurs twice in one JSON object. Keep one of them."
         raise UsageError(msg) from None
     except NotJson as error:
         msg = f"Invalid JSON: {error}."
         raise UsageError(msg) from None
     if not isinstance(data, dict):
-        msg = f"A header must be one JSON object; got {described(data)}."
+        msg = f"A header must be one JSON object; got {describe_value(data)}."
         raise UsageError(msg)
     if found := _json_problem(data):
         raise UsageError(found)
@@ -490,7 +490,9 @@ def _json_problem(value: Any, path: str = "", depth: int = MAX_DEPTH) -> str | N
         return _TOO_DEEP
     for key in value if isinstance(value, Mapping) else ():
         if not isinstance(key, str) or not _is_scalar(key):
-            return f"The key {shown(key)} cannot be JSON: keys are text without lone surrogates."
+            return (
+                f"The key {quoted_name(key)} cannot be JSON: keys are text without lone surrogates."
+            )
     items = value.items() if isinstance(value, Mapping) else enumerate(value)
     found = (_json_problem(item, join_path(path, key), depth - 1) for key, item in items)
     return next(filter(None, found), None)

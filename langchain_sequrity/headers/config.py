@@ -24,7 +24,7 @@ from langchain_sequrity.headers.base import (
     Regexes,
     Text,
 )
-from langchain_sequrity.validation import refusal
+from langchain_sequrity.validation import validation_error
 
 MismatchPolicy = Literal["reject", "restart_turn", "continue"]
 InternalTool = Literal["parse_with_ai", "verify_hypothesis", "set_policy", "complete_turn"]
@@ -34,7 +34,7 @@ def _no_number(value: Any) -> Any:
     # In Python 1 == True, so the literal alone would accept it.
     if isinstance(value, int | float) and not isinstance(value, bool):
         msg = "Input should be 'none', 'bool', 'text', True or False"
-        raise refusal(msg, kind="grammar")
+        raise validation_error(msg, kind="grammar")
     return value
 
 

@@ -7,7 +7,7 @@ from pydantic import field_validator, model_validator
 
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.headers.base import NOT_NULL, Flag, Header, HeaderModel, NameSet, Text
-from langchain_sequrity.validation import described
+from langchain_sequrity.validation import describe_value
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -242,7 +242,7 @@ class PolicyHeader(Header):
             return cls.from_sqrt(value.text)
         msg = (
             "`X-Policy` takes a `PolicyHeader`, SQRT text, a `Policy` of `sqrt`, a `pathlib.Path` "
-            f"to a file, a dict, or an object with `dump_for_headers`; got {described(value)}."
+            f"to a file, a dict, or an object with `dump_for_headers`; got {describe_value(value)}."
         )
         raise UsageError(msg)
 

@@ -55,16 +55,16 @@ def _unfit_for_tools(text: str, tools: bytes) -> str:
     from langchain_sequrity.sqrt.parser import parse  # noqa: PLC0415
 
     parsed = parse(text)
-    found = findings_in(parsed, list(map(_readable, orjson.loads(tools))))
+    found = findings_in(parsed, list(map(_tool_for_lint, orjson.loads(tools))))
     reported = set(findings_in(parsed))  # when the model was constructed
-    return _listed(
+    return _findings_text(
         one
         for one in found
         if one.severity == "error" or (one.lets_through and one not in reported)
     )
 
 
-def _readable(tool: Mapping[str, Any]) -> Mapping[str, Any] | str:
+def _tool_for_lint(tool: Mapping[str, Any]) -> Mapping[str, Any] | str:
     """The tool as the lint takes it; only the name of a tool that the provider runs."""
     from langchain_sequrity.sqrt.coerce import arguments_of  # noqa: PLC0415
 
@@ -75,7 +75,7 @@ def _readable(tool: Mapping[str, Any]) -> Mapping[str, Any] | str:
     return tool
 
 
-def without_labels(policy: PolicyHeader | None) -> str:
+def rules_that_need_labels(policy: PolicyHeader | None) -> str:
     """The rules that ask for labels of arguments, for a session without such labels.
 
     Args:
@@ -89,7 +89,7 @@ def without_labels(policy: PolicyHeader | None) -> str:
         return ""
     from langchain_sequrity.sqrt.lint import findings_of_mode  # noqa: PLC0415
 
-    return _listed(findings_of_mode(parsed, "single-llm"), shown=_BLIND)
+    return _findings_text(findings_of_mode(parsed, "single-llm"), shown=_BLIND)
 
 
 def without_force(policy: PolicyHeader | None) -> str:
@@ -116,10 +116,10 @@ def _without_force(text: str, default_allow: bool) -> str:  # noqa: FBT001 - a k
     from langchain_sequrity.sqrt.parser import parse  # noqa: PLC0415
 
     found = findings_in(parse(text), default_allow=default_allow)
-    return _listed(one for one in found if one.lets_through)
+    return _findings_text(one for one in found if one.lets_through)
 
 
-def without_rules(policy: PolicyHeader | None, *, here: bool = False) -> str:
+def missing_rules(policy: PolicyHeader | None, *, here: bool = False) -> str:
     """A sentence on a policy without rules, unless it has presets or a mode.
 
     Args:
@@ -147,7 +147,7 @@ def _parsed(policy: PolicyHeader) -> "Policy | None":
         return None
 
 
-def _listed(found: "Iterable[Finding]", *, shown: str = "") -> str:
+def _findings_text(found: "Iterable[Finding]", *, shown: str = "") -> str:
     hint = not shown
     return "\n".join(
         f"- line {one.line}: {one.message.removeprefix(shown)}. {one.hint if hint else ''}".rstrip()

@@ -21,7 +21,7 @@ from langchain_sequrity.local.limits import Charge
 from langchain_sequrity.local.refusals import refuse
 from langchain_sequrity.sizes import of_json, of_part, of_value
 from langchain_sequrity.strict_json import dumps_like_service
-from langchain_sequrity.wire.exchange import ChatRequest, Sum
+from langchain_sequrity.wire.exchange import ChatRequest, ChunkSum
 from langchain_sequrity.wire.policy_generation import PolicyRequest
 
 # Otherwise the model would inherit the callbacks of a run around the server in the same thread.
@@ -340,7 +340,7 @@ def _parsed_size(chunk: AIMessageChunk) -> int:
 def join_chunks(chunks: Iterable[AIMessageChunk]) -> AIMessage:
     """Join the chunks of an answer."""
     # The last chunk makes LangChain parse the arguments of the tool calls.
-    total = Sum(chain(chunks, [AIMessageChunk(content="", chunk_position="last")])).total()
+    total = ChunkSum(chain(chunks, [AIMessageChunk(content="", chunk_position="last")])).total()
     message = message_chunk_to_message(total)  # type: ignore[arg-type]  # there is at least one chunk
     assert isinstance(message, AIMessage)  # noqa: S101 - for mypy
     return message

@@ -31,7 +31,7 @@ from langchain_sequrity.wire.exchange import ChatRequest
 from langchain_sequrity.wire.policy_generation import (
     PolicyReply,
     PolicyRequest,
-    described,
+    description_with_mode,
     review,
 )
 
@@ -212,7 +212,7 @@ def write_policy(request: PolicyRequest, backend: Backend) -> PolicyReply:
 def _prompt(request: PolicyRequest) -> str:
     names = ", ".join(f"`{name}`" for name in request.internal_tool_names)
     return _ASKED.format(
-        description=described(request),
+        description=description_with_mode(request),
         tools="\n".join(dumps(tool["function"]) for tool in request.tools) or "(no tools)",
         internal=_INTERNAL.format(names=names) if names else "",
     )

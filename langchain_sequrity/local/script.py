@@ -47,7 +47,13 @@ from langchain_sequrity.local.backends import Backend, BackendContext
 from langchain_sequrity.local.conversation import last_user, text_of, tool_results
 from langchain_sequrity.local.refusals import refuse
 from langchain_sequrity.patterns import Pattern, PatternError
-from langchain_sequrity.validation import described, problems, refusal, shown, unknown_names
+from langchain_sequrity.validation import (
+    describe_value,
+    error_sentences,
+    quoted_name,
+    unknown_names,
+    validation_error,
+)
 from langchain_sequrity.wire.exchange import ChatRequest
 from langchain_sequrity.wire.routes import EndpointType
 
@@ -70,13 +76,13 @@ _SHOWN_PATTERN = 120
 def _pattern(text: Any) -> Pattern:
     if not isinstance(text, str):
         msg = "Input should be text with a regular expression"
-        raise refusal(msg, kind="regex_type")
+        raise validation_error(msg, kind="regex_type")
     try:
         return Pattern(text)
     except PatternError as error:
         msg = "Input should be a regular expression, and `{text}` is not one: {reason}"
         facts = {"text": plain(text, limit=_SHOWN_PATTERN), "reason": str(error)}
-        raise refusal(msg, kind="regex", is_complete=True, **facts) from None
+        raise validation_error(msg, kind="regex", is_complete=True, **facts) from None
 
 
 def _plain_json(value: Any) -> Any:
@@ -85,7 +91,7 @@ def _plain_json(value: Any) -> Any:
     except (TypeError, ValueError, RecursionError) as error:
         # YAML has dates and other types that JSON does not have.
         msg = "Input should be plain JSON: {reason}. Quote dates and the like"
-        raise refusal(msg, kind="json", is_complete=True, reason=str(error)) from None
+        raise validation_error(msg, kind="json", is_complete=True, reason=str(error)) from None
     return value
 
 
@@ -103,7 +109,7 @@ class _ScriptModel(BaseModel):
     def _know_names(cls, data: Any) -> Any:
         if not isinstance(data, Mapping):
             msg = "Input should be a mapping"
-            raise refusal(msg, kind="mapping_type")
+            raise validation_error(msg, kind="mapping_type")
         known = dict(zip(cls.model_fields, cls.model_fields, strict=True))
         if strange := [name for name in data if name not in known]:
             raise unknown_names(strange, cls._where, known, known)
@@ -114,7 +120,7 @@ class _ScriptModel(BaseModel):
     def _not_null(cls, value: Any, info: ValidationInfo) -> Any:
         if value is None and info.field_name != "value":
             msg = "Input may not be null; leave the field out"
-            raise refusal(msg, kind="not_null", is_complete=True)
+            raise validation_error(msg, kind="not_null", is_complete=True)
         return value
 
 
@@ -186,7 +192,7 @@ class AnswerFields(_ScriptModel):
         if self.kind() and others:
             msg = "`{one}` and `{other}` exclude each other. Remove one"
             facts = {"one": str(self.kind()), "other": others[0]}
-            raise refusal(msg, kind="exclusive", is_complete=True, **facts)
+            raise validation_error(msg, kind="exclusive", is_complete=True, **facts)
         return self
 
     def answers(self) -> list[str]:
@@ -226,13 +232,13 @@ class ScriptRule(AnswerFields):
         if not self.answers():
             keys = ", ".join(f"`{key}`" for key in type(self).model_fields if key not in _BESIDE)
             msg = "There is no answer. Add one of {keys}"
-            raise refusal(msg, kind="no_answer", is_complete=True, keys=keys)
+            raise validation_error(msg, kind="no_answer", is_complete=True, keys=keys)
         role, allowed = self.when.role, _ROLES_OF.get(self.kind() or "")
         if role and allowed and role not in allowed:
             roles = " or ".join(f"`{one}`" for one in allowed)
             msg = "`when` has the role `{role}`, but `{answer}` answers only {roles}"
             facts = {"role": role, "answer": str(self.kind()), "roles": roles}
-            raise refusal(msg, kind="role", is_complete=True, **facts)
+            raise validation_error(msg, kind="role", is_complete=True, **facts)
         return self
 
     def roles(self) -> tuple[Role, ...]:
@@ -248,12 +254,12 @@ def _read(form: type[F], data: Any, name: str) -> F:
     try:
         return form.model_validate(data)
     except ValidationError as error:
-        msg = f"{name}: {' '.join(problems(error, show=_shown))}"
+        msg = f"{name}: {' '.join(error_sentences(error, show=_shown))}"
         raise UsageError(msg) from None
 
 
 def _shown(value: Any) -> str:
-    return shown(value) if isinstance(value, str) else described(value)
+    return quoted_name(value) if isinstance(value, str) else describe_value(value)
 
 
 class _RuleFailed(Exception):

@@ -23,7 +23,7 @@ from langchain_core.messages import BaseMessage
 from langchain_sequrity.local import limits
 from langchain_sequrity.local.limits import Shares
 from langchain_sequrity.local.refusals import refuse
-from langchain_sequrity.sizes import Growing
+from langchain_sequrity.sizes import IncrementalSize
 
 MAX_SESSIONS = 10_000
 MAX_IDLE_SECONDS = 3600.0
@@ -106,7 +106,7 @@ class _StoredSession:
     """
 
     session: Session
-    growing: Growing
+    growing: IncrementalSize
     size: int
     used: float
 
@@ -186,7 +186,7 @@ class MemorySessions:
                 session then stays as it was.
         """
         before = self._sessions.get(session.id)
-        growing = before.growing if before else Growing()
+        growing = before.growing if before else IncrementalSize()
         size = growing.of(session)  # needs no lock: no other request has this session
         try:
             self._check(size)

@@ -25,7 +25,7 @@ from langchain_sequrity.local.sessions import Session, resume_session
 from langchain_sequrity.strict_json import dumps
 from langchain_sequrity.wire.chat_completions import server as chat_completions
 from langchain_sequrity.wire.dual_llm import HISTORY_MISMATCH
-from langchain_sequrity.wire.exchange import ChatRequest, Event, ReplyHead, ServerFormat, Sum
+from langchain_sequrity.wire.exchange import ChatRequest, ChunkSum, Event, ReplyHead, ServerFormat
 from langchain_sequrity.wire.messages import server as messages
 from langchain_sequrity.wire.responses import stream_writer as responses
 from langchain_sequrity.wire.responses.server import session_of
@@ -167,7 +167,7 @@ class ChatTurn:
         return self._answer.chunks() if self._answer else iter(())
 
     def _finishing_chunks(self) -> Iterator[AIMessageChunk]:
-        total = Sum()
+        total = ChunkSum()
         for chunk in self._chunks():
             total.add(chunk)
             yield chunk

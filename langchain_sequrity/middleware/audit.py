@@ -18,7 +18,7 @@ from langchain_sequrity.errors import UsageError
 from langchain_sequrity.labels import Labels
 from langchain_sequrity.middleware.verdict import CheckResult
 from langchain_sequrity.sqrt.verdict import denial_of as denial_of_verdict
-from langchain_sequrity.tracing import PolicyCheck, trace
+from langchain_sequrity.tracing import PolicyCheck, trace_checks
 
 _AUDIT_LOG = logging.getLogger("langchain_sequrity.audit")
 _LOG = logging.getLogger("langchain_sequrity.middleware")
@@ -165,7 +165,7 @@ def _trace(config: Mapping[str, Any], event: PolicyEvent) -> None:
         event.tool, event.outcome, event.verdict, event.rule, event.reason,
         event.labels, event.session,
     )  # fmt: skip
-    trace(manager, [check])
+    trace_checks(manager, [check])
 
 
 def _is_in_loop() -> bool:

@@ -31,10 +31,10 @@ from langgraph.runtime import Runtime
 from langchain_sequrity.denials import Denial
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.headers.policy_fit import (
+    missing_rules,
+    rules_that_need_labels,
     warn_of_policy,
     without_force,
-    without_labels,
-    without_rules,
 )
 from langchain_sequrity.interrupts import ais_late, check_can_ask, is_late
 from langchain_sequrity.labels import Labels, labels_given
@@ -267,14 +267,14 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
         rules = AgentPolicy(
             policy, labelling=labelling, allow_uncertain=allow_uncertain, tools=tools
         )
-        if labelling == "none" and (listed := without_labels(rules.header)):
+        if labelling == "none" and (listed := rules_that_need_labels(rules.header)):
             text = (
                 'The policy needs labels of arguments, and with `labelling="none"` arguments have '
                 f"no labels:\n{listed}\nRemove `labelling`, or use conditions on values and "
                 "`@session` labels."
             )
             warn_of_policy(text, is_strict=strict_policy)
-        texts = (without_rules(rules.header, here=True), without_force(rules.header))
+        texts = (missing_rules(rules.header, here=True), without_force(rules.header))
         warn_of_policy("\n".join(filter(None, texts)), is_strict=strict_policy)
         audit = Audit(on_event, log_arguments=log_arguments)
         self.tools = []  # LangChain's name for tools that a middleware adds

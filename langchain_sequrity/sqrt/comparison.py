@@ -7,7 +7,7 @@ from typing import Any
 
 from typing_extensions import override
 
-from langchain_sequrity.display.tables import Row, Table, Tabled, Tone
+from langchain_sequrity.display.tables import Row, Table, TableMixin, Tone
 from langchain_sequrity.labels import NO_LABELS, Labels
 from langchain_sequrity.sqrt.coerce import AnyPolicy, AnyTool, engine_of
 from langchain_sequrity.sqrt.engine import Engine
@@ -44,7 +44,7 @@ class ChangedCall:
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Difference(Tabled):
+class Difference(TableMixin):
     """The differences between two policies; made by `diff`.
 
     Attributes:

@@ -16,7 +16,7 @@ from typing import Any
 from typing_extensions import override
 
 from langchain_sequrity.display import enumeration, plain
-from langchain_sequrity.display.tables import Cell, Table, Tabled, Tone
+from langchain_sequrity.display.tables import Cell, Table, TableMixin, Tone
 from langchain_sequrity.sqrt import nodes
 from langchain_sequrity.sqrt.coerce import AnyPolicy, engine_of, policy_of
 from langchain_sequrity.sqrt.engine import LLM_BLOCKED, NON_EXECUTABLE, PARSE_WITH_AI
@@ -479,7 +479,7 @@ class Section:
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Explanation(Tabled):
+class Explanation(TableMixin):
     """A policy in English; made by `explain`. Its `str` is the whole text.
 
     Attributes:

@@ -14,7 +14,7 @@ from typing import Any, Literal, NoReturn, get_args, overload
 from typing_extensions import override
 
 from langchain_sequrity.display import plain
-from langchain_sequrity.display.tables import Cell, Row, Table, Tabled, Tone
+from langchain_sequrity.display.tables import Cell, Row, Table, TableMixin, Tone
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.labels import NO_LABELS, Combine, Labels, make_labels
 from langchain_sequrity.sqrt.coerce import (
@@ -473,7 +473,7 @@ class Decision:
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Simulation(Sequence[Decision], Tabled):
+class Simulation(Sequence[Decision], TableMixin):
     """The decisions of a policy on the calls of one session; made by `simulate`.
 
     Print it, show it in a notebook, or read it as data.
@@ -707,7 +707,7 @@ class CoveredRule:
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Coverage(Tabled):
+class Coverage(TableMixin):
     """The coverage of a policy by calls; made by `coverage`.
 
     Attributes:

@@ -17,7 +17,7 @@ from langchain_sequrity.testing.outcomes import (
     Outcomes,
     UnrelatedValue,
     is_readable,
-    read,
+    read_outcomes,
 )
 
 Text = str | re.Pattern[str]
@@ -213,7 +213,7 @@ class DenialContext:
         """
         __tracebackhide__ = True
         if isinstance(error, TurnFailed):
-            _compare(self._expected, read(error), error)
+            _compare(self._expected, read_outcomes(error), error)
             self._error = error if isinstance(error, PolicyDenied) else None
             return True
         if error is None and self._expected.kind == "denied":
@@ -232,7 +232,7 @@ class DenialContext:
             warnings.warn(msg, RuntimeWarning, stacklevel=1)
 
 
-class Options(TypedDict, total=False):
+class AssertionOptions(TypedDict, total=False):
     """The options of both assertions; `assert_denied` describes them."""
 
     tool: str | None
@@ -243,11 +243,11 @@ class Options(TypedDict, total=False):
 
 
 @overload
-def assert_denied(**expected: Unpack[Options]) -> DenialContext: ...
+def assert_denied(**expected: Unpack[AssertionOptions]) -> DenialContext: ...
 
 
 @overload
-def assert_denied(what: object, **expected: Unpack[Options]) -> None: ...
+def assert_denied(what: object, **expected: Unpack[AssertionOptions]) -> None: ...
 
 
 def assert_denied(
@@ -303,11 +303,11 @@ def assert_denied(
 
 
 @overload
-def assert_allowed(**expected: Unpack[Options]) -> DenialContext: ...
+def assert_allowed(**expected: Unpack[AssertionOptions]) -> DenialContext: ...
 
 
 @overload
-def assert_allowed(what: object, **expected: Unpack[Options]) -> None: ...
+def assert_allowed(what: object, **expected: Unpack[AssertionOptions]) -> None: ...
 
 
 def assert_allowed(
@@ -364,7 +364,7 @@ def _assert(expected: Expectation, what: object) -> DenialContext | None:
     if not is_readable(what) and callable(what):
         _call(expected, what)
     else:
-        _compare(expected, read(what))
+        _compare(expected, read_outcomes(what))
     return None
 
 
@@ -373,7 +373,7 @@ def _call(expected: Expectation, function: Callable[[], Any]) -> None:
     try:
         returned = function()
     except TurnFailed as error:
-        _compare(expected, read(error), error)
+        _compare(expected, read_outcomes(error), error)
         return
     if inspect.isawaitable(returned):
         if inspect.iscoroutine(returned):
@@ -384,7 +384,7 @@ def _call(expected: Expectation, function: Callable[[], Any]) -> None:
         )
         raise UsageError(msg)
     try:
-        got = read(returned)
+        got = read_outcomes(returned)
     except UnrelatedValue:
         _returned_nothing(expected, returned)
     else:

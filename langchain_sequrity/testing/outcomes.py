@@ -14,7 +14,7 @@ from langchain_sequrity.wire.denials import read_check, reasons_in, refusal_of
 from langchain_sequrity.wire.dual_llm import (
     dual_llm_result,
     kept_text,
-    unwrap,
+    unwrap_envelope,
 )
 from langchain_sequrity.wire.exchange import METADATA_KEY
 
@@ -76,7 +76,7 @@ class UnrelatedValue(UsageError):
     """The value is unrelated to policies."""
 
 
-def read(what: object) -> Outcomes:
+def read_outcomes(what: object) -> Outcomes:
     """Read the outcomes from a value.
 
     Args:
@@ -174,10 +174,10 @@ def _of_message(message: AIMessage) -> Outcomes:
             "unrelated to policies. Pass a `ToolMessage` of `PolicyMiddleware`, or the state."
         )
         raise UnrelatedValue(msg)
-    return Outcomes(tuple(_of_ours(message)))
+    return Outcomes(tuple(_of_own_message(message)))
 
 
-def _of_ours(message: AIMessage) -> Iterator[CallOutcome]:
+def _of_own_message(message: AIMessage) -> Iterator[CallOutcome]:
     own = message.response_metadata[METADATA_KEY]
     if isinstance(facts := own.get("denial"), Mapping):
         result = dual_llm_result(message)
@@ -186,7 +186,7 @@ def _of_ours(message: AIMessage) -> Iterator[CallOutcome]:
     envelope = kept_text(message, "content")
     if envelope is not None:
         try:
-            unwrap(message.model_copy(update={"content": envelope}), certain=True)
+            unwrap_envelope(message.model_copy(update={"content": envelope}), certain=True)
         except TurnFailed as error:
             yield _of_error(error)
             return
@@ -278,7 +278,7 @@ def _of_turn(messages: Iterable[BaseMessage]) -> Iterator[CallOutcome]:
             yield _of_tool_message(message)
         elif isinstance(message, AIMessage):
             if METADATA_KEY in message.response_metadata:
-                yield from _of_ours(message)
+                yield from _of_own_message(message)
             elif refusal := refusal_of(message):
                 yield CallOutcome("neither", f"The model refused: {plain(refusal)}")
 
@@ -302,16 +302,16 @@ def _of_action(action: Mapping[str, Any], facts: Any) -> CallOutcome:
     return replace(_of_denial(Denial.from_json(facts)), words=words)
 
 
-def _one(reader: Callable[[Any], CallOutcome]) -> Callable[[Any], Outcomes]:
+def _single(reader: Callable[[Any], CallOutcome]) -> Callable[[Any], Outcomes]:
     return lambda what: Outcomes((reader(what),))
 
 
 _READERS: tuple[tuple[type, Callable[[Any], Outcomes]], ...] = (
-    (Verdict, _one(_of_verdict)),
-    (Decision, _one(_of_decision)),
+    (Verdict, _single(_of_verdict)),
+    (Decision, _single(_of_decision)),
     (Simulation, _of_simulation),
-    (TurnFailed, _one(_of_error)),
+    (TurnFailed, _single(_of_error)),
     (AIMessage, _of_message),
-    (ToolMessage, _one(_of_tool_message)),
+    (ToolMessage, _single(_of_tool_message)),
     (Mapping, _of_state),
 )

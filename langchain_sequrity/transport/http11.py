@@ -78,7 +78,7 @@ class Request:
     method: str = field(default="POST", repr=False)
 
 
-class Address:
+class ServiceAddress:
     """The address of a service. It makes the requests to that service.
 
     Args:
@@ -247,7 +247,7 @@ def connect(
     host = origin.host.decode("ascii")
     failure: Exception = httpcore.ConnectError(f"the name `{host}` has no address")
     for address in _addresses(host, origin.port):
-        left = connecting.bounded(None, httpcore.ConnectTimeout)
+        left = connecting.shortened(None, httpcore.ConnectTimeout)
         try:
             stream = _SOCKETS.connect_tcp(address, origin.port, left, socket_options=_KEEPALIVE)
         except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
@@ -256,7 +256,7 @@ def connect(
             if tls is None:
                 return stream
             try:
-                left = connecting.bounded(None, httpcore.ConnectTimeout)
+                left = connecting.shortened(None, httpcore.ConnectTimeout)
                 return stream.start_tls(tls, host, left)
             except BaseException:
                 stream.close()
@@ -288,7 +288,7 @@ def write(
     rest = memoryview(data)
     try:
         while rest:
-            connection.settimeout(writing.bounded(None, httpcore.WriteTimeout))
+            connection.settimeout(writing.shortened(None, httpcore.WriteTimeout))
             rest = rest[connection.send(rest) :]
     except TimeoutError as error:
         raise httpcore.WriteTimeout from error
@@ -324,7 +324,7 @@ class Http11Connection(Http11):
 
     def _receive(self) -> None:
         timeouts, deadline = self._limits
-        left = deadline.bounded(timeouts.read, httpcore.ReadTimeout)
+        left = deadline.shortened(timeouts.read, httpcore.ReadTimeout)
         self.receive(self._stream.read(_READ_SIZE, left))
 
     def was_closed(self) -> bool:
@@ -345,12 +345,12 @@ async def aconnect(
     """Connect to the address of an origin's host that answers first; see `connect`."""
     connecting = deadline.within(timeouts.connect, httpcore.ConnectTimeout)
     host = origin.host.decode("ascii")
-    left = connecting.bounded(None, httpcore.ConnectTimeout)
+    left = connecting.shortened(None, httpcore.ConnectTimeout)
     stream = await _ASYNC_SOCKETS.connect_tcp(host, origin.port, left, socket_options=_KEEPALIVE)
     if tls is None:
         return stream
     try:
-        left = connecting.bounded(None, httpcore.ConnectTimeout)
+        left = connecting.shortened(None, httpcore.ConnectTimeout)
         return await stream.start_tls(tls, host, left)
     except BaseException:
         # httpcore closes the socket on errors, but not when the task is cancelled.
@@ -365,7 +365,7 @@ async def awrite(
     """Write a whole request; see `write`."""
     writing = deadline.within(timeouts.write, httpcore.WriteTimeout)
     for first in range(0, len(data), _WRITE_SIZE):
-        left = writing.bounded(None, httpcore.WriteTimeout)
+        left = writing.shortened(None, httpcore.WriteTimeout)
         await stream.write(data[first : first + _WRITE_SIZE], left)
 
 
@@ -406,7 +406,7 @@ class AsyncHttp11Connection(Http11):
 
     async def _receive(self) -> None:
         timeouts, deadline = self._limits
-        left = deadline.bounded(timeouts.read, httpcore.ReadTimeout)
+        left = deadline.shortened(timeouts.read, httpcore.ReadTimeout)
         data = await self._stream.read(_READ_SIZE, left)
         if len(data) == _READ_SIZE:
             self._reads_ahead = True

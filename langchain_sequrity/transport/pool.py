@@ -76,7 +76,7 @@ class OriginPool(Generic[C, S]):
         self._idle: deque[tuple[float, C]] = deque()
         self._lock = threading.Lock()
 
-    def take(self) -> C | None:
+    def acquire(self) -> C | None:
         """The connection that was used last, if it still works; broken and old ones are closed."""
         oldest = self._now() - KEEPALIVE
         with self._lock:
@@ -115,7 +115,7 @@ class OriginPool(Generic[C, S]):
         self.clear()
 
 
-class _Pools(Generic[C, S]):
+class _OriginPools(Generic[C, S]):
     """The connections to all origins.
 
     Args:
@@ -152,8 +152,8 @@ class _Pools(Generic[C, S]):
             pool.clear()
 
 
-class Pool(_Pools[Http11Connection, threading.BoundedSemaphore]):
-    """Connections of synchronous calls, shared by all threads; see `_Pools`."""
+class Pool(_OriginPools[Http11Connection, threading.BoundedSemaphore]):
+    """Connections of synchronous calls, shared by all threads; see `_OriginPools`."""
 
     @contextmanager
     def open(
@@ -161,12 +161,12 @@ class Pool(_Pools[Http11Connection, threading.BoundedSemaphore]):
     ) -> Iterator[tuple[Reply, Iterator[bytes]]]:
         """Send a request; gives the head of the reply and the pieces of its body."""
         pool = self._pool(request.origin, threading.BoundedSemaphore)
-        left = deadline.bounded(timeouts.pool, httpcore.PoolTimeout)
+        left = deadline.shortened(timeouts.pool, httpcore.PoolTimeout)
         if not pool.slots.acquire(timeout=left):
             raise httpcore.PoolTimeout
         connection = None
         try:
-            connection = pool.take()
+            connection = pool.acquire()
             if connection is None:
                 stream = connect(request.origin, self._tls(request.origin), timeouts, deadline)
                 connection = Http11Connection(stream)
@@ -180,8 +180,8 @@ class Pool(_Pools[Http11Connection, threading.BoundedSemaphore]):
             self.clear(origin)
 
 
-class AsyncPool(_Pools[AsyncHttp11Connection, asyncio.BoundedSemaphore]):
-    """Connections of asynchronous calls in one event loop; see `_Pools`."""
+class AsyncPool(_OriginPools[AsyncHttp11Connection, asyncio.BoundedSemaphore]):
+    """Connections of asynchronous calls in one event loop; see `_OriginPools`."""
 
     @asynccontextmanager
     async def open(
@@ -189,10 +189,10 @@ class AsyncPool(_Pools[AsyncHttp11Connection, asyncio.BoundedSemaphore]):
     ) -> AsyncIterator[tuple[Reply, AsyncIterator[bytes]]]:
         """Send a request; gives the head of the reply and the pieces of its body."""
         pool = self._pool(request.origin, asyncio.BoundedSemaphore)
-        await _acquire(pool.slots, deadline.bounded(timeouts.pool, httpcore.PoolTimeout))
+        await _acquire(pool.slots, deadline.shortened(timeouts.pool, httpcore.PoolTimeout))
         connection = None
         try:
-            connection = pool.take()
+            connection = pool.acquire()
             if connection is None:
                 tls = self._tls(request.origin)
                 stream = await aconnect(request.origin, tls, timeouts, deadline)
@@ -243,7 +243,7 @@ class ClientSender:
         self, request: Request, timeouts: Timeouts, deadline: Deadline
     ) -> Iterator[tuple[Reply, Iterator[bytes]]]:
         """Send a request; gives the head of the reply and the pieces of its body."""
-        built = _build(self._client, request, timeouts, deadline)
+        built = _build_request(self._client, request, timeouts, deadline)
         response = self._client.send(built, stream=True, follow_redirects=False)
         try:
             # A hook of the caller's client may have read the body already.
@@ -271,7 +271,7 @@ class AsyncClientSender:
         self, request: Request, timeouts: Timeouts, deadline: Deadline
     ) -> AsyncIterator[tuple[Reply, AsyncIterator[bytes]]]:
         """Send a request; gives the head of the reply and the pieces of its body."""
-        built = _build(self._client, request, timeouts, deadline)
+        built = _build_request(self._client, request, timeouts, deadline)
         response = await self._client.send(built, stream=True, follow_redirects=False)
         try:
             # A hook of the caller's client may have read the body already.
@@ -288,7 +288,7 @@ class AsyncClientSender:
         await self._client.aclose()
 
 
-def _build(
+def _build_request(
     client: httpx.Client | httpx.AsyncClient,
     request: Request,
     timeouts: Timeouts,
@@ -299,7 +299,7 @@ def _build(
         request.url,
         headers=request.headers,
         content=request.body,
-        extensions={"timeout": deadline.clip(timeouts)},
+        extensions={"timeout": deadline.shorten_all(timeouts)},
     )
 
 
@@ -398,7 +398,7 @@ async def shared_async_sender(proxies: Proxies) -> AsyncSender:
     Args:
         proxies: Proxy settings; empty for direct connections.
     """
-    of_loop = _loops.get(asyncio.get_running_loop()) or await _enter_loop()
+    of_loop = _loops.get(asyncio.get_running_loop()) or await _senders_of_loop()
     sender = of_loop.senders.get(proxies)
     return sender or of_loop.senders.setdefault(proxies, _new_async_sender(proxies))
 
@@ -409,7 +409,7 @@ def _new_async_sender(proxies: Proxies) -> AsyncSender:
     return AsyncPool(_ssl_context)
 
 
-async def _enter_loop() -> _LoopSenders:
+async def _senders_of_loop() -> _LoopSenders:
     # A plain dict: a weak one would never lose an entry, since live connections hold their loop.
     for loop in [loop for loop in list(_loops) if loop.is_closed()]:
         _loops.pop(loop, None)

@@ -62,7 +62,7 @@ class Redactor:
         """Show only the number of keys."""
         return f"<{type(self).__name__} of {len(self._keys)}>"
 
-    def knowing(self, keys: Iterable[str]) -> "Redactor":
+    def with_keys(self, keys: Iterable[str]) -> "Redactor":
         """A redactor that masks these keys too; `self` if it already does."""
         more = self._keys.union(keys)
         return self if more == self._keys else Redactor(tuple(more))
@@ -70,7 +70,7 @@ class Redactor:
     def text(self, text: str) -> str:
         """Mask the keys in a text."""
         left = shown = self._masked(text)
-        for reading in islice(_readings(text), 1, None) if self._parts else ():
+        for reading in islice(_unescaped_forms(text), 1, None) if self._parts else ():
             left = _ESCAPE.sub(_unescaped, left)
             if self._masked(reading) not in (reading, left):  # more of a key is in escapes
                 return _MASK
@@ -109,9 +109,9 @@ class Redactor:
             return value if self.text(shown := str(value)) == shown else _MASK
         if isinstance(value, Mapping | list | tuple | BaseMessage) and depth > _DEEPEST:
             return _MASK
-        return self._held(value, depth + 1)
+        return self._masked_data(value, depth + 1)
 
-    def _held(self, value: Any, depth: int) -> Any:
+    def _masked_data(self, value: Any, depth: int) -> Any:
         match value:
             case Mapping():
                 found = {self.data(key, depth): self.data(one, depth) for key, one in value.items()}
@@ -127,7 +127,7 @@ class Redactor:
                 return replace(value, **self.data(held, depth))
         return value
 
-    def clean(self, error: SequrityError) -> None:
+    def mask_error(self, error: SequrityError) -> None:
         """Mask the keys in an exception, in place: in its text and in its attributes."""
         error.args = (self.text(str(error)),)
         for name, value in vars(error).items():
@@ -138,7 +138,7 @@ def _comparable(text: str) -> str:
     return _BLANK.sub("", text).translate(_FOLDED)
 
 
-def _readings(text: str) -> Iterator[str]:
+def _unescaped_forms(text: str) -> Iterator[str]:
     """The text as it is, then with its escapes resolved once, twice, and so on."""
     yield text
     for _ in range(_MOST_ESCAPES):
@@ -159,7 +159,7 @@ def _unescaped(found: re.Match[str]) -> str:
 
 def _parts_of(key: str) -> Iterator[str]:
     """All parts of 8 characters of a key, in every form in which a text may contain it."""
-    for form in (*_readings(key), *_in_base64(key)):
+    for form in (*_unescaped_forms(key), *_in_base64(key)):
         chars = _comparable(form)
         for first in range(len(chars) - _SHORTEST_PART + 1):
             yield chars[first : first + _SHORTEST_PART]

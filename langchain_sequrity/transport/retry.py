@@ -1,7 +1,7 @@
 """Failed calls: the causes of failure, and whether and when the call is sent again.
 
 An exception of the network or an error status becomes an exception of this package. A turn that may
-call tools is sent again only if the service surely did not process it. `Attempts` alone decides
+call tools is sent again only if the service surely did not process it. `RetryState` alone decides
 this (`docs/behaviour.md`, Retries).
 
 Exceptions of httpx hold the request and so the keys. Ours do not refer to them, neither by
@@ -80,7 +80,7 @@ class RetryPolicy:
         return min(self.longest_wait, self.first_wait * 2.0**retry) * self.random()
 
 
-class Attempts:
+class RetryState:
     """The attempts of one call.
 
     Args:
@@ -155,13 +155,13 @@ def failure(reply: Reply) -> ServiceError | None:
     if reply.status >= _ERROR:
         return error_from_body(reply.status, _body(reply.body))
     msg = (
-        f"The reply has status {reply.status} and leads to {_target(reply)}. Redirects are not "
-        "followed, since keys and policies would be sent there. Correct `base_url`."
+        f"The reply has status {reply.status} and leads to {_redirect_target(reply)}. Redirects "
+        "are not followed, since keys and policies would be sent there. Correct `base_url`."
     )
     return BadReply(msg)
 
 
-def _target(reply: Reply) -> str:
+def _redirect_target(reply: Reply) -> str:
     try:
         url = httpx.URL(reply.headers.get("location", ""))
     except httpx.InvalidURL:
@@ -176,7 +176,7 @@ def _body(data: bytes) -> object:
         return data.decode(errors="replace")[:_LONGEST_TEXT_BODY]
 
 
-def complete(error: ServiceError, head: Reply) -> None:
+def add_reply_facts(error: ServiceError, head: Reply) -> None:
     """Add status and headers of the reply to an error.
 
     Args:
@@ -220,7 +220,7 @@ def _number(text: str | None) -> float | None:
 # Failures of the network
 
 
-def translate(  # noqa: PLR0911 - one case after the other
+def network_error(  # noqa: PLR0911 - one case after the other
     fault: BaseException, deadline: Deadline, origin: Origin
 ) -> SequrityError | None:
     """Return our exception for an exception of the network.
@@ -285,7 +285,7 @@ def translate(  # noqa: PLR0911 - one case after the other
         case httpx.HTTPStatusError(response=response):  # from a hook of the caller's client
             head = Reply(response.status_code, response.headers)
             error = failure(head) or BadReply(f"A hook refused the reply of `{origin}`.")
-            complete(error, head)
+            add_reply_facts(error, head)
             return error
         case httpx.HTTPError():
             return BadReply(f"The reply of `{origin}` cannot be used ({kind}). Check `base_url`.")
@@ -318,7 +318,7 @@ class MappedErrors:
         """Replace an exception of the network by ours; let all others pass."""
         if fault is None:
             return
-        error = translate(fault, self._deadline, self._origin)
+        error = network_error(fault, self._deadline, self._origin)
         if error is None:
             return
         del fault  # tools that show the local variables of a traceback would show it

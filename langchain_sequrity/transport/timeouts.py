@@ -143,7 +143,7 @@ class Deadline:
 
     def within(self, timeout: float | None, passed: type[Exception]) -> "Deadline":
         """The deadline of one operation of several steps; the arguments are those of `bounded`."""
-        return Deadline(self.bounded(timeout, passed), clock=self.clock)
+        return Deadline(self.shortened(timeout, passed), clock=self.clock)
 
     def start_attempt(self) -> None:
         """Stop the limit on silence: until the head of a reply comes, `read` is the limit."""
@@ -161,7 +161,7 @@ class Deadline:
         """Seconds that are left of the total; negative once it has passed."""
         return self._end - self.clock.now()
 
-    def bounded(self, timeout: float | None, passed: type[Exception]) -> float | None:
+    def shortened(self, timeout: float | None, passed: type[Exception]) -> float | None:
         """Shorten the limit of one operation to the time that is left.
 
         Args:
@@ -182,9 +182,9 @@ class Deadline:
 
     def check(self) -> None:
         """Raise `httpcore.ReadTimeout` if the total or the limit on silence has passed."""
-        self.bounded(None, httpcore.ReadTimeout)
+        self.shortened(None, httpcore.ReadTimeout)
 
-    def clip(self, timeouts: Timeouts) -> dict[str, float | None]:
+    def shorten_all(self, timeouts: Timeouts) -> dict[str, float | None]:
         """The limits of single operations, for a client that does not know deadlines.
 
         Args:
@@ -195,7 +195,7 @@ class Deadline:
             `read` is at most the limit on silence.
         """
         limits = {
-            name: self.bounded(limit, httpcore.ConnectTimeout)
+            name: self.shortened(limit, httpcore.ConnectTimeout)
             for name, limit in timeouts.by_operation().items()
         }
         if self._silence < math.inf:

@@ -12,7 +12,7 @@ from typing import Any, Generic, NoReturn, Self, TypeVar
 import httpx
 
 from langchain_sequrity.errors import BadReply, SequrityError, ServiceError
-from langchain_sequrity.transport.http11 import Address, Request
+from langchain_sequrity.transport.http11 import Request, ServiceAddress
 from langchain_sequrity.transport.pool import (
     AsyncClientSender,
     AsyncSender,
@@ -28,10 +28,10 @@ from langchain_sequrity.transport.pool import (
 )
 from langchain_sequrity.transport.redaction import Redactor
 from langchain_sequrity.transport.retry import (
-    Attempts,
     MappedErrors,
     RetryPolicy,
-    complete,
+    RetryState,
+    add_reply_facts,
     failure,
     is_success,
 )
@@ -67,7 +67,7 @@ class WholeBody(Generic[T]):
     """
 
     def __init__(
-        self, head: Reply, attempts: Attempts, read: Callable[[Reply], Iterable[T]]
+        self, head: Reply, attempts: RetryState, read: Callable[[Reply], Iterable[T]]
     ) -> None:
         _check_encoding(head)
         self.done = False
@@ -109,7 +109,7 @@ class StreamedBody(Generic[T]):
         done: Whether the reader has read the last event.
     """
 
-    def __init__(self, attempts: Attempts, reader: StreamReader[T]) -> None:
+    def __init__(self, attempts: RetryState, reader: StreamReader[T]) -> None:
         self._attempts = attempts
         self._reader = reader
         self._decoder = SSEDecoder()
@@ -142,7 +142,7 @@ class StreamedBody(Generic[T]):
 
 
 Sink = WholeBody[T] | StreamedBody[T]
-OpenSink = Callable[[Reply, Attempts], Sink[T]]
+OpenSink = Callable[[Reply, RetryState], Sink[T]]
 
 
 def open_whole(read: Callable[[Reply], T]) -> OpenSink[T]:
@@ -152,7 +152,7 @@ def open_whole(read: Callable[[Reply], T]) -> OpenSink[T]:
         read: Reads the reply.
     """
 
-    def open_sink(head: Reply, attempts: Attempts) -> Sink[T]:
+    def open_sink(head: Reply, attempts: RetryState) -> Sink[T]:
         media = _media_type(head)
         if is_success(head) and media in (_EVENTS, "text/html"):
             raise _unexpected(head, "JSON")
@@ -168,7 +168,7 @@ def open_stream(new_reader: Callable[[], StreamReader[T]]) -> OpenSink[T]:
         new_reader: Makes the reader of one attempt.
     """
 
-    def open_sink(head: Reply, attempts: Attempts) -> Sink[T]:
+    def open_sink(head: Reply, attempts: RetryState) -> Sink[T]:
         reader = new_reader()
         if not is_success(head):
             return WholeBody(head, attempts, reader.whole)
@@ -253,7 +253,7 @@ class Transport:
         proxy: str | None = None,
         clock: Clock = CLOCK,
     ) -> None:
-        self._address = Address(base_url)
+        self._address = ServiceAddress(base_url)
         self._timeouts = timeouts or Timeouts()
         self._retry = retry or RetryPolicy()
         self._redactor = Redactor(secrets)
@@ -352,7 +352,7 @@ class Transport:
             await self._clock.asleep(wait)
 
     def _attempt(
-        self, request: Request, attempts: Attempts, open_sink: OpenSink[T]
+        self, request: Request, attempts: RetryState, open_sink: OpenSink[T]
     ) -> Generator[T, None, None]:
         sender, deadline = self._sender(), attempts.deadline
         mapped = MappedErrors(deadline, self._address.origin)
@@ -371,7 +371,7 @@ class Transport:
                     next(pieces, None)
 
     async def _aattempt(
-        self, request: Request, attempts: Attempts, open_sink: OpenSink[T]
+        self, request: Request, attempts: RetryState, open_sink: OpenSink[T]
     ) -> AsyncGenerator[T, None]:
         sender, deadline = await self._async_sender(), attempts.deadline
         mapped = MappedErrors(deadline, self._address.origin)
@@ -393,16 +393,16 @@ class Transport:
                         await anext(pieces, None)
 
     def _wait_after(
-        self, error: SequrityError, call: ServiceCall, attempts: Attempts
+        self, error: SequrityError, call: ServiceCall, attempts: RetryState
     ) -> float | None:
         # A parser's exception and the variables of the frames below hold the server's text, which
         # may repeat a key.
         error.__cause__ = error.__context__ = error.__traceback__ = None
         if isinstance(error, ServiceError):
             if attempts.head is not None:
-                complete(error, attempts.head)
+                add_reply_facts(error, attempts.head)
             error.session_id = error.session_id or call.session_id
-        self._redactor_for(call).clean(error)
+        self._redactor_for(call).mask_error(error)
         return attempts.wait_after(error)
 
     def _redactor_for(self, call: ServiceCall) -> Redactor:
@@ -412,7 +412,7 @@ class Transport:
             for name, value in call.headers
             if name.lower() in _KEY_HEADERS
         }
-        return self._redactor.knowing(key for key in found if len(key) >= _SHORTEST_KEY)
+        return self._redactor.with_keys(key for key in found if len(key) >= _SHORTEST_KEY)
 
     def _sender(self) -> Sender:
         return self._injected or shared_sender(self._env_proxies())
@@ -425,9 +425,9 @@ class Transport:
             self._proxies = proxies_for(self._address.url)
         return self._proxies
 
-    def _attempts(self, call: ServiceCall, silence: float | None) -> Attempts:
+    def _attempts(self, call: ServiceCall, silence: float | None) -> RetryState:
         deadline = Deadline(self._timeouts.total, silence, self._clock)
-        return Attempts(self._retry, deadline, resend=call.resend)
+        return RetryState(self._retry, deadline, resend=call.resend)
 
     def __repr__(self) -> str:
         """Show the address only."""

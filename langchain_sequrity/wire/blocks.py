@@ -35,8 +35,8 @@ def translate_content(message: AIMessage) -> list[types.ContentBlock]:
     if isinstance(message.content, str):
         blocks = _text_blocks(message)
     else:
-        blocks = [block for _, block in _whole_blocks(joined(message.content), calls)]
-    return cast("list[types.ContentBlock]", [*_with_additions(message, blocks), *calls])
+        blocks = [block for _, block in _whole_blocks(content_blocks(message.content), calls)]
+    return cast("list[types.ContentBlock]", [*_with_reasoning_and_refusal(message, blocks), *calls])
 
 
 def translate_content_chunk(message: AIMessageChunk) -> list[types.ContentBlock]:
@@ -50,7 +50,7 @@ def translate_content_chunk(message: AIMessageChunk) -> list[types.ContentBlock]
         return [cast("types.ContentBlock", text)]
     calls: list[Block] = [{**call, "type": "tool_call_chunk"} for call in message.tool_call_chunks]
     if isinstance(content, str):
-        blocks = _with_additions(message, _text_blocks(message))
+        blocks = _with_reasoning_and_refusal(message, _text_blocks(message))
         for block in blocks:
             block.setdefault("index", _INDEX.get(block["type"], "lc_txt_0"))
     else:
@@ -74,7 +74,7 @@ def _text_blocks(message: AIMessage) -> list[Block]:
     return blocks
 
 
-def _with_additions(message: AIMessage, blocks: list[Block]) -> list[Block]:
+def _with_reasoning_and_refusal(message: AIMessage, blocks: list[Block]) -> list[Block]:
     """Add reasoning before the text and a refusal after it, unless the blocks have them."""
     extra = message.additional_kwargs
     if not extra:
@@ -90,7 +90,7 @@ def _with_additions(message: AIMessage, blocks: list[Block]) -> list[Block]:
 # A list of blocks
 
 
-def joined(content: str | list[Any]) -> list[Block]:
+def content_blocks(content: str | list[Any]) -> list[Block]:
     """Return a message's content as blocks.
 
     Args:
@@ -125,27 +125,27 @@ def _whole_blocks(blocks: Iterable[Block], calls: list[Block]) -> Iterator[tuple
     for block in blocks:
         if block.get("type") != "function_call":
             yield from _standard(block)
-        elif call := _call(block) if alone else _take(calls, "id", block.get("call_id")):
-            yield "tc", _with_item(call, block)
+        elif call := _call(block) if alone else _pop_call(calls, "id", block.get("call_id")):
+            yield "tc", _with_item_fields(call, block)
 
 
 def _chunk_blocks(content: list[Any], calls: list[Block]) -> Iterator[Block]:
-    for place, block in enumerate(joined(content)):
+    for place, block in enumerate(content_blocks(content)):
         index = block.get("index", place)
         if block.get("type") == "function_call":
             found = (
-                _take(calls, "index", index)
+                _pop_call(calls, "index", index)
                 if "index" in block
-                else _take(calls, "id", block.get("call_id"))
+                else _pop_call(calls, "id", block.get("call_id"))
             )
             call = found or {"type": "tool_call_chunk", "id": None, "name": None, "args": ""}
-            yield {**_with_item(call, block), "index": f"lc_tc_{index}"}
+            yield {**_with_item_fields(call, block), "index": f"lc_tc_{index}"}
             continue
         for tag, standard in _standard(block):
             yield {**standard, "index": f"lc_{tag}_{index}"}
 
 
-def _take(calls: list[Block], key: str, value: Any) -> Block | None:
+def _pop_call(calls: list[Block], key: str, value: Any) -> Block | None:
     for place, call in enumerate(calls):
         if call.get(key) == value:
             return calls.pop(place)
@@ -162,7 +162,7 @@ def _call(block: Block) -> Block:
     return {"type": "tool_call", **call, "args": args}
 
 
-def _with_item(call: Block, block: Block) -> Block:
+def _with_item_fields(call: Block, block: Block) -> Block:
     extras = _extras(block, "call_id", "name", "arguments", "id")
     if "id" in block:
         extras["item_id"] = block["id"]
@@ -266,7 +266,7 @@ THOUGHT = "reasoning_text"
 
 
 @dataclass(frozen=True, slots=True)
-class ServedTool:
+class ServerTool:
     """A tool that the service runs itself: one item of Responses, two blocks of LangChain.
 
     Attributes:
@@ -280,18 +280,18 @@ class ServedTool:
     output: str | None = None
 
 
-SERVED_TOOLS = {
-    "web_search_call": ServedTool("web_search", "action"),
-    "file_search_call": ServedTool("file_search", "queries", "results"),
-    "code_interpreter_call": ServedTool("code_interpreter", "code", "outputs"),
+SERVER_TOOLS = {
+    "web_search_call": ServerTool("web_search", "action"),
+    "file_search_call": ServerTool("file_search", "queries", "results"),
+    "code_interpreter_call": ServerTool("code_interpreter", "code", "outputs"),
 }
 """By the type of the item."""
 
 _FAILED = ("failed", "incomplete")
 
 
-def _served(block: Block) -> Iterator[tuple[str, Block]]:
-    tool, item_id = SERVED_TOOLS[block["type"]], block.get("id")
+def _server_tool_blocks(block: Block) -> Iterator[tuple[str, Block]]:
+    tool, item_id = SERVER_TOOLS[block["type"]], block.get("id")
     if not isinstance(item_id, str):
         yield from _non_standard(block)
         return
@@ -313,7 +313,7 @@ _TRANSLATORS: dict[Any, Callable[[Block], Iterator[tuple[str, Block]]]] = {
     "text": _text,
     "refusal": _text,
     "reasoning": _reasoning,
-    **dict.fromkeys(SERVED_TOOLS, _served),
+    **dict.fromkeys(SERVER_TOOLS, _server_tool_blocks),
 }
 
 register_translator(MODEL_PROVIDER, translate_content, translate_content_chunk)

@@ -30,7 +30,7 @@ from pydantic_core import ErrorDetails
 from typing_extensions import TypedDict  # pydantic takes no other before Python 3.12
 
 from langchain_sequrity.errors import InvalidRequest
-from langchain_sequrity.validation import described, problem, refusal
+from langchain_sequrity.validation import describe_value, error_sentence, validation_error
 from langchain_sequrity.wire.exchange import excerpt
 
 # A type for pydantic, a mapping for an object, or one of these that is built on first use.
@@ -61,12 +61,12 @@ _BASE64 = re.compile(r"[A-Za-z0-9+/\s]++={0,2}\s*+\Z")
 # Refusals
 
 
-def unknown(where: Where, expected: str, got: Any) -> NoReturn:
+def refuse_value(where: Where, expected: str, got: Any) -> NoReturn:
     """Refuse an unexpected value, with status 422."""
     _unprocessable([(where, f"Input should be {expected}; got {_shown(got)}.", "value_error")])
 
 
-def impossible(detail: str) -> NoReturn:
+def refuse_request(detail: str) -> NoReturn:
     """Refuse a request with contradictory or impossible content, with status 400."""
     raise InvalidRequest(detail, status=400, body={"detail": detail})
 
@@ -80,7 +80,7 @@ def _refuse(found: Iterable[ErrorDetails]) -> NoReturn:
     found = [_located(item) for item in found]
     wrong = [item for item in found if item["type"] != _IMPOSSIBLE]
     if not wrong:
-        impossible(f"{_path(found[0]['loc'])}: {problem(found[0])}")
+        refuse_request(f"{_path(found[0]['loc'])}: {error_sentence(found[0])}")
     _unprocessable([(item["loc"], _sentence(item), item["type"]) for item in wrong])
 
 
@@ -108,11 +108,11 @@ def _sentence(item: ErrorDetails) -> str:
         text = item["msg"].replace("'", "`")
     # If the type is wrong, the value does not help, and may be long or private.
     is_of_type = item["type"].startswith(("value", "literal", _UNKNOWN))
-    return problem(item, text, show=_shown if is_of_type else described)
+    return error_sentence(item, text, show=_shown if is_of_type else describe_value)
 
 
 def _shown(value: Any) -> str:
-    return repr(excerpt(value, _EXCERPT)) if isinstance(value, str) else described(value)
+    return repr(excerpt(value, _EXCERPT)) if isinstance(value, str) else describe_value(value)
 
 
 # Forms
@@ -150,10 +150,10 @@ class Body:
 
     @cached_property
     def _validate(self) -> Callable[..., Any]:
-        return TypeAdapter(_built(self._fields)).validator.validate_python
+        return TypeAdapter(_build_type(self._fields)).validator.validate_python
 
 
-class _Later:
+class _LazyType:
     """A type that is built for the first body; building all of them would slow down the import."""
 
     def __init__(self, make: Callable[[], Any]) -> None:
@@ -164,12 +164,12 @@ class _Later:
         return self._make()
 
 
-def _built(form: Form) -> Any:
-    if isinstance(form, _Later):
+def _build_type(form: Form) -> Any:
+    if isinstance(form, _LazyType):
         return form.type
     if not isinstance(form, Mapping):
         return form
-    fields = {key: _required(_built(kind)) for key, kind in form.items()}
+    fields = {key: _required(_build_type(kind)) for key, kind in form.items()}
     return TypedDict("Object", fields, total=False)  # type: ignore[operator] # made of a table
 
 
@@ -180,18 +180,20 @@ def _required(form: Any) -> Any:
     return Annotated[form, Field(default=None, validate_default=True)]
 
 
-def maybe(form: Form) -> Form:
+def optional(form: Form) -> Form:
     """This form, null, or absent."""
-    return _Later(lambda: Optional[_built(form)])  # noqa: UP045 - a form may be more than a class
+    return _LazyType(lambda: Optional[_build_type(form)])  # noqa: UP045 - a form may be more than a class
 
 
 def array(form: Form, *, least: int = 0) -> Form:
     """An array of this form. It reports its first problem only: a body can have millions."""
     limits = Field(fail_fast=True, min_length=least)
-    return _Later(lambda: Annotated[list[_built(form)], limits])  # type: ignore[misc] # as above
+    return _LazyType(lambda: Annotated[list[_build_type(form)], limits])  # type: ignore[misc] # as above
 
 
-def should(form: Form, test: Callable[[Any], Any], expected: str, *, possible: bool = True) -> Form:
+def with_check(
+    form: Form, test: Callable[[Any], Any], expected: str, *, possible: bool = True
+) -> Form:
     """A form with an additional check.
 
     Args:
@@ -206,9 +208,9 @@ def should(form: Form, test: Callable[[Any], Any], expected: str, *, possible: b
             return value
         kind = "value_error" if possible else _IMPOSSIBLE
         msg = "Input should {expected}"
-        raise refusal(msg, kind=kind, is_complete=not possible, expected=expected)
+        raise validation_error(msg, kind=kind, is_complete=not possible, expected=expected)
 
-    return _Later(lambda: Annotated[_built(form), AfterValidator(check)])
+    return _LazyType(lambda: Annotated[_build_type(form), AfterValidator(check)])
 
 
 def text_or(form: Form, items: str) -> Form:
@@ -224,7 +226,9 @@ def text_or(form: Form, items: str) -> Form:
     return _union({text: str, array: form}, branch, "content_type", expected)
 
 
-def by(key: str, forms: Mapping[str, Form], *, kind_of: Callable[[Any], Any] | None = None) -> Form:
+def tagged_union(
+    key: str, forms: Mapping[str, Form], *, kind_of: Callable[[Any], Any] | None = None
+) -> Form:
     """An object whose kind is in one of its fields.
 
     Args:
@@ -254,14 +258,14 @@ def _union(
     forms: Mapping[str, Form], branch: Callable[[Any], str | None], kind: str, expected: str
 ) -> Form:
     def make() -> Any:
-        tagged = [Annotated[_built(form), Tag(name)] for name, form in forms.items()]
+        tagged = [Annotated[_build_type(form), Tag(name)] for name, form in forms.items()]
         if len(tagged) == 1:  # pydantic 2.12 needs a union of two types; nothing has this tag
             tagged.append(Annotated[None, Tag("")])
         text = f"Input should be {expected}"
         error = Discriminator(branch, custom_error_type=kind, custom_error_message=text)
         return Annotated[Union[tuple(tagged)], error]  # noqa: UP007 - made of a table
 
-    return _Later(make)
+    return _LazyType(make)
 
 
 # Kinds of values
@@ -271,7 +275,7 @@ def _json_schema(value: Any) -> Any:
     if isinstance(value, dict):
         return value
     msg = "Input should be a JSON Schema object"
-    raise refusal(msg, kind="schema_type")
+    raise validation_error(msg, kind="schema_type")
 
 
 def _is_data_uri(url: str, kind: str = "") -> bool:
@@ -289,11 +293,11 @@ def _is_image(url: str) -> bool:
 
 OBJECT = InstanceOf[dict[str, Any]]  # its fields are not checked
 JSON_SCHEMA = Annotated[Any, PlainValidator(_json_schema)]
-TOOL_NAME = should(str, _TOOL_NAME.match, "be 1 to 64 letters, digits, `_` or `-`")
-BASE64 = should(str, _BASE64.match, "be base64", possible=False)
-WEB_URL = should(str, _is_web_url, "be an http(s) URL", possible=False)
-DATA_URI = should(str, _is_data_uri, "be a base64 data URI", possible=False)
-IMAGE_URL = should(
+TOOL_NAME = with_check(str, _TOOL_NAME.match, "be 1 to 64 letters, digits, `_` or `-`")
+BASE64 = with_check(str, _BASE64.match, "be base64", possible=False)
+WEB_URL = with_check(str, _is_web_url, "be an http(s) URL", possible=False)
+DATA_URI = with_check(str, _is_data_uri, "be a base64 data URI", possible=False)
+IMAGE_URL = with_check(
     str, _is_image, "be an http(s) URL, or a base64 data URI of an image type", possible=False
 )
 AUDIO = {"format": Literal["wav", "mp3"], "data": BASE64}
@@ -311,20 +315,20 @@ def at_least(low: int) -> Form:
 
 # Fields of chat/completions and Responses.
 OPENAI_FIELDS: Mapping[str, Form] = {
-    "stop": maybe(text_or(array(str), "strings")),
-    "stream": maybe(bool),
-    "stream_options": maybe(OBJECT),
-    "parallel_tool_calls": maybe(bool),
-    "temperature": maybe(between(0, 2)),
-    "top_p": maybe(between(0, 1)),
-    "top_logprobs": maybe(between(0, 20, int)),
+    "stop": optional(text_or(array(str), "strings")),
+    "stream": optional(bool),
+    "stream_options": optional(OBJECT),
+    "parallel_tool_calls": optional(bool),
+    "temperature": optional(between(0, 2)),
+    "top_p": optional(between(0, 1)),
+    "top_logprobs": optional(between(0, 20, int)),
 }
 
 
 def with_schema(schema: Form, fields: Mapping[str, Form]) -> Form:
     """An object with these fields and a `schema`."""
     form = {**fields, "schema": schema}
-    return _Later(lambda: Annotated[_built(form), BeforeValidator(plain_schema)])
+    return _LazyType(lambda: Annotated[_build_type(form), BeforeValidator(plain_schema)])
 
 
 def plain_schema(value: Any) -> Any:
@@ -337,7 +341,7 @@ def plain_schema(value: Any) -> Any:
 def with_one_of(form: Form, *keys: str) -> Form:
     """An object that has a value under one of these keys."""
     expected = "have " + " or ".join(f"`{key}`" for key in keys)
-    return should(form, lambda value: any(value.get(key) is not None for key in keys), expected)
+    return with_check(form, lambda value: any(value.get(key) is not None for key in keys), expected)
 
 
 # Fields of several formats
@@ -347,24 +351,24 @@ def distinct_tools(tools: Collection[Mapping[str, Any]]) -> None:
     """Refuse function tools of the same name, in the neutral form."""
     for name, count in Counter(tool["function"]["name"] for tool in tools).items():
         if count > 1:
-            impossible(f"`tools` has two tools named `{name}`. Names must differ.")
+            refuse_request(f"`tools` has two tools named `{name}`. Names must differ.")
 
 
 def chosen_tool(name: str, tools: Collection[Mapping[str, Any]]) -> dict[str, str]:
     """The choice of one tool in neutral form; the tool must exist."""
     if name not in {tool["function"]["name"] for tool in tools}:
-        impossible(f"`tool_choice` names the tool `{name}`, which is not in `tools`.")
+        refuse_request(f"`tool_choice` names the tool `{name}`, which is not in `tools`.")
     return {"name": name}
 
 
-def choice_or(name_in: Callable[[Any], Any], written: str) -> Form:
+def tool_choice_form(name_in: Callable[[Any], Any], written: str) -> Form:
     """The form of `tool_choice`: a word, or one tool.
 
     Args:
         name_in: Reads the name of the one tool.
         written: How the format writes one tool, for errors.
     """
-    return should(
+    return with_check(
         Any,
         lambda choice: choice in _CHOICES or isinstance(name_in(choice), str),
         f"be `auto`, `none`, `required` or {written}",
@@ -378,7 +382,7 @@ def neutral_choice(
     if isinstance(choice, dict):
         return chosen_tool(name, tools)
     if choice == "required" and not (tools or others):
-        impossible("`tool_choice` is `required`, but `tools` is empty.")
+        refuse_request("`tool_choice` is `required`, but `tools` is empty.")
     return choice  # type: ignore[no-any-return]
 
 
@@ -387,6 +391,6 @@ def status_of(result: Mapping[str, Any]) -> Literal["success", "error"]:
     return "error" if result.get("is_error") else "success"
 
 
-def stops(stop: str | list[str] | None) -> list[str]:
+def stop_list(stop: str | list[str] | None) -> list[str]:
     """Stop sequences; a single one may come without a list."""
     return [stop] if isinstance(stop, str) else stop or []

@@ -50,7 +50,7 @@ _CHECKED = re.compile(r"Policy check for tool call \S{1,200} of tool (?P<tool>[\
 
 
 @dataclass(frozen=True, slots=True)
-class Printed:
+class PrintedCall:
     """The data that is printed after a denial.
 
     Attributes:
@@ -67,7 +67,7 @@ class Printed:
     has_labels: bool = False
 
 
-def read_printed(text: str) -> Printed:
+def read_printed(text: str) -> PrintedCall:
     """Read the data that is printed after a denial.
 
     Args:
@@ -78,29 +78,29 @@ def read_printed(text: str) -> Printed:
     """
     found = _HEADING.search(text)
     if found is None or len(text) - found.start() > MAX_PRINTED:
-        return Printed()
+        return PrintedCall()
     read: dict[str, Any] = {}
     heading: str | None = found["name"]
     at = found.end()
     try:
         while heading is not None:
             if heading in read:
-                return Printed()
+                return PrintedCall()
             read[heading], at = _literal(text, at)
             following = _NEXT.match(text, at)
             if following is None:
-                return Printed()
+                return PrintedCall()
             heading, at = following["name"], following.end()
     except (ValueError, RecursionError):
-        return Printed()
+        return PrintedCall()
     call = _call_in(read)
-    labelled = _first(dict, call.get("kwargs_with_meta"))
-    context = _first(dict, read.get("Context")) or {}
-    name = (_first(dict, call.get("tool")) or {}).get("name")
-    return Printed(
-        tool=_first(str, name),
-        check=_first(dict, read.get("Checking results")) or {},
-        arguments=_first(dict, context.get("args")) if labelled is None else labelled,
+    labelled = _first_of_type(dict, call.get("kwargs_with_meta"))
+    context = _first_of_type(dict, read.get("Context")) or {}
+    name = (_first_of_type(dict, call.get("tool")) or {}).get("name")
+    return PrintedCall(
+        tool=_first_of_type(str, name),
+        check=_first_of_type(dict, read.get("Checking results")) or {},
+        arguments=_first_of_type(dict, context.get("args")) if labelled is None else labelled,
         has_labels=labelled is not None,
     )
 
@@ -111,9 +111,9 @@ def checked_tool(entry: Mapping[str, Any]) -> str | None:
     Args:
         entry: An entry of `policy_check_history`.
     """
-    if named := _first(str, entry.get("tool"), entry.get("tool_name")):
+    if named := _first_of_type(str, entry.get("tool"), entry.get("tool_name")):
         return named
-    found = _CHECKED.fullmatch(_first(str, entry.get("description")) or "")
+    found = _CHECKED.fullmatch(_first_of_type(str, entry.get("description")) or "")
     return None if found is None else found["tool"]
 
 
@@ -122,7 +122,7 @@ def _call_in(read: Mapping[str, Any]) -> Mapping[str, Any]:
     calls = read.get("Tool calls")
     if isinstance(calls, list) and len(calls) == 1:
         (calls,) = calls
-    return _first(dict, calls) or {}
+    return _first_of_type(dict, calls) or {}
 
 
 def _literal(text: str, at: int) -> tuple[Any, int]:
@@ -153,10 +153,10 @@ def _literal(text: str, at: int) -> tuple[Any, int]:
 
 
 def _unescaped(text: str) -> str:
-    return _ESCAPE.sub(_character, text) if "\\" in text else text
+    return _ESCAPE.sub(_unescaped_character, text) if "\\" in text else text
 
 
-def _character(found: re.Match[str]) -> str:
+def _unescaped_character(found: re.Match[str]) -> str:
     escape = found[0]
     if escape in _ESCAPES:
         return _ESCAPES[escape]
@@ -200,7 +200,7 @@ LEADS = ("toolcall", "controlflow", '{"status":"failure"')
 MAX_BEGINNING: Final = 2_000
 
 
-def beginning(text: str) -> str:
+def normalized_beginning(text: str) -> str:
     """The beginning of a text in small letters and without white space, to compare with `LEADS`."""
     return "".join(text[:MAX_BEGINNING].split()).lower()
 
@@ -221,10 +221,10 @@ def read_text(text: str, *, whole: bool = False) -> Denial | None:
     # An answer may begin with a denial by a human; a refusal of a model names no call.
     if tool is not None and (tool["policies"] or (tool["tool"] and not whole)):
         name = (tool["tool"] or "").rstrip(".") or None
-        denial = Denial(name, reason=_prose(text[tool.end() :]))
+        denial = Denial(name, reason=_text_before_data(text[tool.end() :]))
         return _with_printed(denial, read_printed(text))
     branch = _BRANCH.match(prose) if whole else _BRANCH.search(prose)
-    return None if branch is None else Denial(kind="branch", reason=_prose(prose))
+    return None if branch is None else Denial(kind="branch", reason=_text_before_data(prose))
 
 
 def without_values(text: str) -> str:
@@ -290,7 +290,7 @@ def _refusals(message: AIMessage) -> list[str]:
     return found or [_NO_REASON] * (is_refused or bool(blocks))
 
 
-def _prose(text: str) -> str | None:
+def _text_before_data(text: str) -> str | None:
     """A text up to the printed data; rules are quoted in backticks."""
     marked = _MARK.search(text)
     end = len(text) if marked is None else marked.start()
@@ -305,7 +305,7 @@ def _prose(text: str) -> str | None:
     return prose or None
 
 
-def _with_printed(denial: Denial, printed: Printed) -> Denial:
+def _with_printed(denial: Denial, printed: PrintedCall) -> Denial:
     """Add the printed data to a denial: the check's reason and strength, and the tool.
 
     A text and a call that name different tools may be about different calls. Then the denial is
@@ -341,14 +341,14 @@ def read_failure(code: str | None, message: str | None, checks: Iterable[Any]) -
     checked = next(filter(None, map(read_check, reversed([*checks]))), None)
     stated = read_text(message or "")
     if checked is not None and (stated is None or stated.kind == "policy"):
-        return _agreed(checked, stated)
+        return _combined(checked, stated)
     text = without_values(message or "")
     if stated is None and not (_CODE.search(code or "") or _MESSAGE.search(text)):
         return None
-    return stated if stated is not None else Denial(reason=_prose(text))
+    return stated if stated is not None else Denial(reason=_text_before_data(text))
 
 
-def _agreed(checked: Denial, stated: Denial | None) -> Denial:
+def _combined(checked: Denial, stated: Denial | None) -> Denial:
     """Combine a check and a message. The denial is soft only if neither contradicts it."""
     merged = _merged(checked, stated)
     if stated is not None and stated.strength == "hard":
@@ -389,15 +389,15 @@ def read_check(entry: Any) -> Denial | None:
     first: Mapping[str, Any] = reasons[0] if reasons else {}
     arguments, labels = read_call(first.get("arguments"), entry.get("arguments"))
     return Denial(
-        tool=_first(str, first.get("tool"), first.get("tool_name"), checked_tool(entry)),
+        tool=_first_of_type(str, first.get("tool"), first.get("tool_name"), checked_tool(entry)),
         kind="content" if "content_denied" in verdicts else "policy",
         strength=_strength(verdicts, reasons),
-        certain=_first(bool, entry.get("certain")),
-        rule=_first(str, first.get("rule")),
-        line=_first(int, first.get("policy_line")),
-        column=_first(int, first.get("policy_column")),
-        reason=_first(str, first.get("reason"), first.get("checker_description")),
-        doubt=_first(str, first.get("in_doubt_because")),
+        certain=_first_of_type(bool, entry.get("certain")),
+        rule=_first_of_type(str, first.get("rule")),
+        line=_first_of_type(int, first.get("policy_line")),
+        column=_first_of_type(int, first.get("policy_column")),
+        reason=_first_of_type(str, first.get("reason"), first.get("checker_description")),
+        doubt=_first_of_type(str, first.get("in_doubt_because")),
         arguments=arguments,
         labels=labels,
     )
@@ -421,7 +421,7 @@ def _strength(
     return "soft" if is_soft else None
 
 
-def _first(kind: type[T], *given: Any) -> T | None:
+def _first_of_type(kind: type[T], *given: Any) -> T | None:
     """The first value of this type that is not an empty text."""
     return next((one for one in given if type(one) is kind and one != ""), None)
 

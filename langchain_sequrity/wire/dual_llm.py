@@ -151,7 +151,7 @@ def read_envelope(text: str, *, certain: bool = True) -> DualLLMResult | None:
     return result
 
 
-def _typed(value: Any, *kinds: type) -> Any:
+def _check_type(value: Any, *kinds: type) -> Any:
     if value is not None and not isinstance(value, kinds):
         raise _NotAnEnvelope
     return value
@@ -159,12 +159,12 @@ def _typed(value: Any, *kinds: type) -> Any:
 
 def _read(body: dict[str, Any], *, certain: bool) -> DualLLMResult:
     status = body.get("status")
-    returned = _typed(body.get("final_return_value"), dict)
-    error = _typed(body.get("error"), dict) or {}
+    returned = _check_type(body.get("final_return_value"), dict)
+    error = _check_type(body.get("error"), dict) or {}
     succeeded = status == "success"
     if not succeeded and status != "failure":
         raise _NotAnEnvelope
-    meta = None if returned is None else _typed(returned.get("meta"), dict)
+    meta = None if returned is None else _check_type(returned.get("meta"), dict)
     # A failure may come without an error object, a success never with one.
     if succeeded and (error or (returned is not None and "value" not in returned)):
         raise _NotAnEnvelope
@@ -176,13 +176,13 @@ def _read(body: dict[str, Any], *, certain: bool) -> DualLLMResult:
         status="success" if succeeded else "failure",
         value=returned.get("value") if succeeded else None,
         labels=Labels.from_wire(meta, absent=_NO_NAMES, unknown="ignore") if has_labels else None,
-        value_type=_typed(returned.get("value_type"), str) if succeeded else None,
-        error_code=_typed(error.get("code"), str),
-        error_message=_typed(error.get("message"), str),
-        program=_typed(body.get("program"), str),
-        policy_check_history=tuple(_typed(body.get("policy_check_history"), list) or ()),
-        namespace_snapshot=_typed(body.get("namespace_snapshot"), dict),
-        session_meta=_typed(body.get("session_meta"), dict),
+        value_type=_check_type(returned.get("value_type"), str) if succeeded else None,
+        error_code=_check_type(error.get("code"), str),
+        error_message=_check_type(error.get("message"), str),
+        program=_check_type(body.get("program"), str),
+        policy_check_history=tuple(_check_type(body.get("policy_check_history"), list) or ()),
+        namespace_snapshot=_check_type(body.get("namespace_snapshot"), dict),
+        session_meta=_check_type(body.get("session_meta"), dict),
         message_history_mismatch_detected=bool(body.get("message_history_mismatch_detected")),
         extra={key: value for key, value in body.items() if key not in _KNOWN},
     )
@@ -193,7 +193,7 @@ def _read(body: dict[str, Any], *, certain: bool) -> DualLLMResult:
 Told = Callable[[Denial], Denial]
 
 
-def unwrap(message: M, *, certain: bool, told: Told | None = None) -> M:
+def unwrap_envelope(message: M, *, certain: bool, told: Told | None = None) -> M:
     """Replace a turn's envelope by its value.
 
     Args:
@@ -224,7 +224,7 @@ def unwrap(message: M, *, certain: bool, told: Told | None = None) -> M:
             raise _denied_without_envelope(message, told(denial) if told else denial)
         if calls or message.additional_kwargs.get("refusal"):
             if calls and isinstance(message.content, str):  # the service compares histories
-                return _shown_as(message, "", content=text)
+                return _with_shown_text(message, "", content=text)
             return message.model_copy(update={"content": with_text(message.content, "")})
         raise _no_envelope(message, text)
     if result.status == "failure":
@@ -247,18 +247,18 @@ def _session(message: AIMessage) -> str | None:
 
 
 def _with_result(message: M, result: DualLLMResult, text: str, *, shown: str, **facts: Any) -> M:
-    return _shown_as(
+    return _with_shown_text(
         message,
         shown,
         status=result.status,
         labels=result.labels.to_wire() if result.labels else None,
         program=result.program,
-        **_kept(content=text, packed=result.status == "failure"),
+        **_packed_texts(content=text, packed=result.status == "failure"),
         **facts,
     )
 
 
-def _shown_as(message: M, shown: str, **facts: Any) -> M:
+def _with_shown_text(message: M, shown: str, **facts: Any) -> M:
     """Replace the text of a reply by another.
 
     Args:
@@ -342,7 +342,7 @@ def original_content(message: AIMessage) -> str | None:
 _PACKED = "_packed"
 
 
-def _kept(*, packed: bool, **texts: Any) -> dict[str, Any]:
+def _packed_texts(*, packed: bool, **texts: Any) -> dict[str, Any]:
     """Texts as facts for a message's metadata."""
     if not packed:
         return texts
@@ -408,11 +408,11 @@ def _denied_without_envelope(message: AIMessage, denial: Denial) -> PolicyDenied
     """The exception for a denial in a reply without an envelope."""
     kept = dict(message.response_metadata)
     check = kept.pop(CHECK_KEY, None)
-    turn = _shown_as(
+    turn = _with_shown_text(
         message.model_copy(update={"response_metadata": kept}),
         denial.text,
         denial=denial.to_json(),
-        **_kept(
+        **_packed_texts(
             content=str(message.text),
             refusal=message.additional_kwargs.get("refusal"),
             packed=True,
@@ -471,7 +471,7 @@ _NOTHING = frozenset(
 )
 
 
-def judge(message: AIMessage, *, is_guarded: bool, told: Told) -> None:
+def raise_for_outcome(message: AIMessage, *, is_guarded: bool, told: Told) -> None:
     """Raise for a reply that is not an answer.
 
     Args:
@@ -502,7 +502,11 @@ def judge(message: AIMessage, *, is_guarded: bool, told: Told) -> None:
 def _in_envelope(message: AIMessage) -> Denial | None:
     """A denial in the envelope of a dual-LLM turn, in a session of another kind."""
     text = str(message.text)
-    result = read_envelope(text) if denials.beginning(text).startswith(denials.LEADS[-1]) else None
+    result = (
+        read_envelope(text)
+        if denials.normalized_beginning(text).startswith(denials.LEADS[-1])
+        else None
+    )
     if result is None:
         return None
     return denials.read_failure(
@@ -588,7 +592,7 @@ class Envelope:
         reported = {key: value for key, value in reports.items() if value is not None}
         return dumps_like_service(body | reported)
 
-    def stripped(self) -> str:
+    def plain_text(self) -> str:
         """The value as plain text, or the message of the failure."""
         if self.error is not None:
             return self.error[1]

@@ -184,8 +184,8 @@ def is_session_gone(error: StatusError, session_id: str | None) -> bool:
 
 def _sentences(body: Any) -> list[str]:
     """Sentences of a body's text, and its codes and types as words."""
-    inner = _at(body, "error")
-    sources = [one for one in (body, inner, _at(body, "detail")) if isinstance(one, dict)]
+    inner = _get(body, "error")
+    sources = [one for one in (body, inner, _get(body, "detail")) if isinstance(one, dict)]
     codes = [one.get(key) for one in sources for key in ("code", "type")]
     texts = [error_text(body) or "", *(code for code in codes if isinstance(code, str))]
     words = [re.sub(r"[_-]", " ", one) for one in texts]
@@ -195,7 +195,7 @@ def _sentences(body: Any) -> list[str]:
     return [sentence for one in words for sentence in _SENTENCE.split(one)]
 
 
-def _at(body: Any, key: str) -> Any:
+def _get(body: Any, key: str) -> Any:
     return body.get(key) if isinstance(body, dict) else None
 
 
@@ -243,7 +243,7 @@ def _printable(text: str) -> str:
 
 def _status_within(body: Any) -> int | None:
     names = ("status", "status_code", "code", "type")
-    found = (_as_status(_at(one, name)) for one in (_at(body, "error"), body) for name in names)
+    found = (_as_status(_get(one, name)) for one in (_get(body, "error"), body) for name in names)
     return next(filter(None, found), None)
 
 
@@ -255,11 +255,11 @@ def _as_status(value: Any) -> int | None:
 
 
 def _is_too_long(body: Any, text: str) -> bool:
-    code = _at(_at(body, "error"), "code")
+    code = _get(_get(body, "error"), "code")
     lower = f"{code} {text}".lower()
     return any(sign in lower for sign in _TOO_LONG)
 
 
-def error_inside(body: Mapping[str, Any]) -> StatusError:
+def error_in_reply(body: Mapping[str, Any]) -> StatusError:
     """The error of an error object that came inside a reply with status 200 or a stream."""
     return error_from_body(_OK, body)

@@ -308,7 +308,7 @@ class StreamMemory:
             raise BadReply(msg)
 
 
-class Sum:
+class ChunkSum:
     """The sum of chunks of one message. Unsummed chunks take far more memory than their content.
 
     Chunks are added in groups, and groups likewise, so that no chunk is copied often.
@@ -369,13 +369,13 @@ def read_object(data: bytes | str, *, exact: bool = False) -> dict[str, Any]:
         if exact and _LONG_NUMBER.search(data if isinstance(data, bytes) else data.encode()):
             body = loads(data.decode() if isinstance(data, bytes) else data)
     except ValueError:
-        refuse("JSON", data)
+        refuse_reply("JSON", data)
     if not isinstance(body, dict):
-        refuse("a JSON object", body)
+        refuse_reply("a JSON object", body)
     return body
 
 
-def refuse(expected: str, body: Any) -> NoReturn:
+def refuse_reply(expected: str, body: Any) -> NoReturn:
     """Refuse a reply. The transport adds its status, session and request id to the error.
 
     Args:
@@ -390,7 +390,7 @@ def refuse(expected: str, body: Any) -> NoReturn:
     raise BadReply(msg, body=told) from None
 
 
-def count(usage: Mapping[str, Any], name: str) -> int | None:
+def token_count(usage: Mapping[str, Any], name: str) -> int | None:
     """Return the token count under a name, if there is one. Raises `TypeError` for other values."""
     found = usage.get(name)
     if found is not None and (type(found) is not int or found < 0):
@@ -443,17 +443,17 @@ def openai_usage(
     read = usage.get(f"{inputs}_tokens_details") or {}
     written = usage.get(f"{outputs}_tokens_details") or {}
     return usage_metadata(
-        count(usage, f"{inputs}_tokens") or 0,
-        count(usage, f"{outputs}_tokens") or 0,
-        count(usage, "total_tokens") or 0,
+        token_count(usage, f"{inputs}_tokens") or 0,
+        token_count(usage, f"{outputs}_tokens") or 0,
+        token_count(usage, "total_tokens") or 0,
         inputs={
-            "cache_read": count(read, "cached_tokens"),
-            "cache_creation": count(read, "cache_write_tokens"),
-            "audio": count(read, "audio_tokens"),
+            "cache_read": token_count(read, "cached_tokens"),
+            "cache_creation": token_count(read, "cache_write_tokens"),
+            "audio": token_count(read, "audio_tokens"),
         },
         outputs={
-            "reasoning": count(written, "reasoning_tokens"),
-            "audio": count(written, "audio_tokens"),
+            "reasoning": token_count(written, "reasoning_tokens"),
+            "audio": token_count(written, "audio_tokens"),
         },
     )
 

@@ -93,7 +93,7 @@ def read_media(block: Block) -> Media:
 def _image_url(block: Block, given: Any) -> Media:
     image = given if isinstance(given, Mapping) else {"url": given}
     url = image.get("url")
-    mime_type, data = _split(url)
+    mime_type, data = _split_data_uri(url)
     extras = _extras(block)
     if detail := image.get("detail"):
         extras["detail"] = detail
@@ -106,7 +106,7 @@ def _openai_audio(block: Block, audio: Block) -> Media:
 
 
 def _openai_file(block: Block, file: Block) -> Media:
-    mime_type, data = _split(file.get("file_data"))
+    mime_type, data = _split_data_uri(file.get("file_data"))
     return Media(
         "file",
         mime_type,
@@ -142,7 +142,7 @@ def _standard(block: Block) -> Media:
     url = block.get("url")
     data = block.get("base64") or block.get("data")
     if data is None and isinstance(url, str) and url.startswith("data:"):
-        found, data = _split(url)
+        found, data = _split_data_uri(url)
         mime_type, url = mime_type or found, None
     return Media(kind, mime_type, data, url, block.get("file_id"), name, extras)
 
@@ -155,7 +155,7 @@ def _extras(block: Block) -> dict[str, Any]:
     return extras
 
 
-def _split(url: Any) -> tuple[str | None, str | None]:
+def _split_data_uri(url: Any) -> tuple[str | None, str | None]:
     """Return type and data of a data URI, and nothing for any other URL."""
     match = _DATA_URI.match(url) if isinstance(url, str) else None
     return (match[1] or None, url[match.end() :]) if match else (None, None)
@@ -181,7 +181,7 @@ def openai_audio(block: Block, format_name: str) -> dict[str, Any]:
     if audio.data is None or kind is None:
         known = ", ".join(f"`{name}`" for name in _AUDIO_FORMATS)
         way_out = f"Give the audio as `base64` with a `mime_type` of {known}."
-        raise unfit(block, way_out, format_name)
+        raise unsupported_block_error(block, way_out, format_name)
     return {"type": "input_audio", "input_audio": {"data": audio.data, "format": kind}}
 
 
@@ -193,7 +193,7 @@ def data_uri(block: Block, media: Media, format_name: str) -> str:
     """
     if not media.mime_type:
         way_out = "Add `mime_type`, such as `image/png` or `application/pdf`."
-        raise unfit(block, way_out, format_name)
+        raise unsupported_block_error(block, way_out, format_name)
     return f"data:{media.mime_type};base64,{media.data}"
 
 
@@ -266,7 +266,7 @@ def text_of(block: Block, format_name: str) -> str:
     """
     text = block.get("text")
     if not isinstance(text, str):
-        raise unfit(block, "Give the text itself as `text`.", format_name)
+        raise unsupported_block_error(block, "Give the text itself as `text`.", format_name)
     return text
 
 
@@ -274,11 +274,13 @@ def non_standard(block: Block, format_name: str) -> dict[str, Any]:
     """The provider's own block that LangChain wrapped as `non_standard`."""
     value = block.get("value")
     if not isinstance(value, Mapping):
-        raise unfit(block, "Its `value` must be the provider's own block.", format_name)
+        raise unsupported_block_error(
+            block, "Its `value` must be the provider's own block.", format_name
+        )
     return dict(value)
 
 
-def unfit(block: Block, way_out: str, format_name: str) -> UsageError:
+def unsupported_block_error(block: Block, way_out: str, format_name: str) -> UsageError:
     """The error for a block that a format cannot carry; it names the block's keys, not its data."""
     keys = ", ".join(f"`{key}`" for key in sorted(block) if key != "type")
     msg = (
@@ -288,7 +290,7 @@ def unfit(block: Block, way_out: str, format_name: str) -> UsageError:
     return UsageError(msg)
 
 
-def unsendable(message: BaseMessage) -> UsageError:
+def unsupported_message_error(message: BaseMessage) -> UsageError:
     """The error for a message of an unknown class."""
     msg = (
         f"A `{type(message).__name__}` cannot be sent. Expected system, human, AI, tool or chat "

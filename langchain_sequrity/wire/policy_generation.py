@@ -17,9 +17,9 @@ from langchain_sequrity.sqrt.lint.labels import UNSET
 from langchain_sequrity.wire import checks
 from langchain_sequrity.wire.chat_completions import client as chat_client
 from langchain_sequrity.wire.chat_completions import server as chat_server
-from langchain_sequrity.wire.checks import array, maybe, should
-from langchain_sequrity.wire.error_body import error_inside
-from langchain_sequrity.wire.exchange import refuse
+from langchain_sequrity.wire.checks import array, optional, with_check
+from langchain_sequrity.wire.error_body import error_in_reply
+from langchain_sequrity.wire.exchange import refuse_reply
 from langchain_sequrity.wire.messages import params as messages_params
 from langchain_sequrity.wire.messages import server as messages_server
 from langchain_sequrity.wire.responses import client as responses_client
@@ -202,7 +202,7 @@ def write_request(request: PolicyRequest) -> dict[str, Any]:
     return {
         "type": request.variant,
         "model": request.model,
-        "description": described(request),
+        "description": description_with_mode(request),
         "policy_lang": "sqrt",
         "n_retries": request.n_retries,
         "internal_tool_names": list(request.internal_tool_names),
@@ -210,7 +210,7 @@ def write_request(request: PolicyRequest) -> dict[str, Any]:
     }
 
 
-def described(request: PolicyRequest) -> str:
+def description_with_mode(request: PolicyRequest) -> str:
     """The description, with the mode as its last paragraph."""
     return "\n\n".join([request.description, *([_MODES[request.mode]] if request.mode else [])])
 
@@ -236,12 +236,12 @@ def read_reply(body: Any) -> PolicyReply:
         StatusError: For an error object inside a successful reply.
     """
     if not isinstance(body, dict):
-        refuse(_EXPECTED, body)
+        refuse_reply(_EXPECTED, body)
     text, usage = body.get("policies"), body.get("usage", {})
     if text is None and body.get("error"):
-        raise error_inside(body)
+        raise error_in_reply(body)
     if not isinstance(text, str) or not isinstance(usage, dict):
-        refuse(_EXPECTED, body)
+        refuse_reply(_EXPECTED, body)
     return PolicyReply(text, {name: count for name, count in usage.items() if type(count) is int})
 
 
@@ -250,26 +250,26 @@ def read_reply(body: Any) -> PolicyReply:
 
 _FORM = {
     # `oai_responses` is named in the SDK (`docs/protocol.md`).
-    "type": should(
+    "type": with_check(
         Any,
         lambda sent: isinstance(sent, str) and sent in _ROWS,
         f"be one of {_named(_ROWS)} (`oai_responses` is not supported yet)",
     ),
     "model": str,
     "description": str,
-    "policy_lang": maybe(Literal["sqrt"]),
-    "n_retries": maybe(checks.at_least(0)),
-    "internal_tool_names": maybe(
-        array(should(str, INTERNAL_TOOLS.__contains__, f"be any of {_named(INTERNAL_TOOLS)}"))
+    "policy_lang": optional(Literal["sqrt"]),
+    "n_retries": optional(checks.at_least(0)),
+    "internal_tool_names": optional(
+        array(with_check(str, INTERNAL_TOOLS.__contains__, f"be any of {_named(INTERNAL_TOOLS)}"))
     ),
 }
 _BODY = checks.Body(_FORM)
 _FIELDS = (*_FORM, "tools")
 # Chat formats only pass these fields to a model. A policy is made of them, so they are checked.
 _FUNCTION = {
-    "description": maybe(str),
-    "parameters": maybe(
-        should(
+    "description": optional(str),
+    "parameters": optional(
+        with_check(
             checks.OBJECT,
             lambda schema: isinstance(schema.get("properties", {}), dict),
             "have an object as `properties`",
@@ -295,12 +295,12 @@ def read_request(body: Any) -> PolicyRequest:
     _BODY.check(body)
     for key in body:
         if key not in _FIELDS:
-            checks.unknown((key,), f"one of the fields {_named(_FIELDS)}", body[key])
+            checks.refuse_value((key,), f"one of the fields {_named(_FIELDS)}", body[key])
     row = _ROWS[body["type"]]
     tools, others = row.read(body)
     if others and not row.is_responses:  # other formats have function tools only
         where = ("tools", body["tools"].index(others[0]), "type")
-        checks.unknown(where, "`custom` or absent", others[0]["type"])
+        checks.refuse_value(where, "`custom` or absent", others[0]["type"])
     _FUNCTIONS.check({"tools": [tool["function"] for tool in tools]})
     description, mode = _mode_in(body["description"])
     retries = body.get("n_retries")

@@ -2,7 +2,7 @@
 
 Text of a stream is shown before the whole reply is known. So two readers wrap the reader of a
 format and hold back chunks that may turn out not to be an answer: `EnvelopeReader` in dual-LLM
-sessions, and `DeniedReader` in every session.
+sessions, and `DenialReader` in every session.
 """
 
 from abc import ABC, abstractmethod
@@ -18,12 +18,12 @@ from langchain_sequrity.wire import denials
 from langchain_sequrity.wire.dual_llm import is_empty, may_be_dual
 from langchain_sequrity.wire.exchange import (
     CHECK_KEY,
+    ChunkSum,
     Describe,
     Event,
     Reply,
     StreamMemory,
     StreamReader,
-    Sum,
     check_json,
 )
 from langchain_sequrity.wire.media import THOUGHTS
@@ -102,7 +102,7 @@ class _HeldChunks:
     """Chunks that are held back, within the memory limit of streams."""
 
     def __init__(self) -> None:
-        self._sum = Sum()
+        self._sum = ChunkSum()
         self._memory = StreamMemory()
 
     def add(self, chunk: AIMessageChunk) -> None:
@@ -118,9 +118,9 @@ class _HeldChunks:
             self._memory.add((chunk.content, chunk.response_metadata, *others))
         self._sum.add(chunk)
 
-    def take(self) -> Sum:
+    def pop_all(self) -> ChunkSum:
         """Return the sum of the held chunks and hold nothing."""
-        taken, self._sum = self._sum, Sum()
+        taken, self._sum = self._sum, ChunkSum()
         return taken
 
     def __bool__(self) -> bool:
@@ -211,7 +211,7 @@ class EnvelopeReader(_HoldingReader):
 
     def _filter(self, chunks: Iterable[AIMessageChunk]) -> list[AIMessageChunk]:
         if self._is_dual is False:
-            return [*self._held.take(), *chunks]
+            return [*self._held.pop_all(), *chunks]
         shown = []
         for chunk in chunks:
             if _is_reasoning(chunk):
@@ -221,7 +221,7 @@ class EnvelopeReader(_HoldingReader):
         return shown
 
     def _release(self) -> list[AIMessageChunk]:
-        held = self._held.take()
+        held = self._held.pop_all()
         whole = held.total()
         # Without any mark of a dual-LLM session it is an ordinary answer.
         return [self._judge(whole)] if whole is not None and self._is_dual else list(held)
@@ -243,7 +243,7 @@ def _is_other(block: str | dict[Any, Any]) -> bool:
     return isinstance(block, str) or block.get("type") not in THOUGHTS
 
 
-class DeniedReader(_HoldingReader):
+class DenialReader(_HoldingReader):
     """Holds back a possible denial until the whole reply has been read.
 
     An answer is shown as it comes. A text that begins like a denial waits, and so do a refusal and
@@ -279,7 +279,7 @@ class DeniedReader(_HoldingReader):
             if self._state in ("doubtful", "held"):
                 self._held.add(chunk)
                 continue
-            shown += self._held.take()
+            shown += self._held.pop_all()
             self._has_shown_text = self._has_shown_text or bool(self._start)
             shown.append(chunk)
         return shown
@@ -294,11 +294,11 @@ class DeniedReader(_HoldingReader):
         self._has_content = self._has_content or not is_empty(chunk) or bool(chunk.tool_call_chunks)
 
     def _may_be_denial(self) -> bool:
-        start = denials.beginning(self._start)
+        start = denials.normalized_beginning(self._start)
         return any(lead.startswith(start) or start.startswith(lead) for lead in self._leads)
 
     def _release(self) -> list[AIMessageChunk]:
-        held = self._held.take()
+        held = self._held.pop_all()
         whole = held.total() or self._without_text()
         if whole is None:
             return []

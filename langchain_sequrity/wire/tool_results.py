@@ -29,7 +29,7 @@ _STRUCTURED = "structured_content"
 """Key of artifacts of `langchain-mcp-adapters` for the structured result of an MCP tool."""
 
 
-def as_values(messages: Sequence[BaseMessage]) -> list[BaseMessage]:
+def results_as_values(messages: Sequence[BaseMessage]) -> list[BaseMessage]:
     """Write tool results as JSON values, for programs that an interpreter runs.
 
     An MCP tool may return a value (`structuredContent`) next to texts for models, and a list as
@@ -100,9 +100,9 @@ def _edited_value(found: dict[str, Any], texts: list[str]) -> Any:
     value = found["result"] if found.keys() == {"result"} else found
     whole = "\n".join(texts)
     if isinstance(value, list) and len(texts) == len(value):
-        shown: Any = [_read_like(one, text) for one, text in zip(value, texts, strict=True)]
+        shown: Any = [_read_scalar_like(one, text) for one, text in zip(value, texts, strict=True)]
     else:
-        shown = _read_like(value, whole)
+        shown = _read_scalar_like(value, whole)
     if not texts or shown == value or all(_contains(one, whole) for one in _scalars(value)):
         return found
     is_prose = isinstance(shown, str) and whole.strip() and whole.lstrip()[:1] not in "{["
@@ -111,7 +111,7 @@ def _edited_value(found: dict[str, Any], texts: list[str]) -> Any:
     return shown if value is found else {"result": shown}
 
 
-def _read_like(value: Any, text: str) -> Any:
+def _read_scalar_like(value: Any, text: str) -> Any:
     return text if isinstance(value, str) else _value(text)
 
 

@@ -56,7 +56,7 @@ def _function(given: Mapping[str, Any]) -> Tool:
     return {key: given[key] for key in FUNCTION_FIELDS if given.get(key) is not None}
 
 
-def neutral(given: Mapping[str, Any]) -> Tool:
+def neutral_tool(given: Mapping[str, Any]) -> Tool:
     """A function tool in the neutral form, of a mapping with the fields of the function."""
     return {"type": "function", "function": _function(given)}
 

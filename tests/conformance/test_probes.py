@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from langchain_sequrity.conformance import PROBES, Report, Target, run
-from langchain_sequrity.conformance.suite import chosen, cost_of
+from langchain_sequrity.conformance.suite import cost_of, select_probes
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.local import LocalServer
 from tests.conformance.altered import (
@@ -148,15 +148,15 @@ def test_every_open_question_has_a_probe() -> None:
         names = re.findall(r"`([^`]+)`", probes)
         assert names
         for name in names:
-            assert chosen([name])
+            assert select_probes([name])
 
 
 def test_a_run_sends_no_more_requests_than_its_probes_declare(report: Report) -> None:
-    assert report.requests <= cost_of(chosen()).requests
+    assert report.requests <= cost_of(select_probes()).requests
 
 
 def test_an_id_with_a_star_selects_all_probes_with_that_prefix() -> None:
-    names = [probe.id for probe in chosen(["denial-*", "health"])]
+    names = [probe.id for probe in select_probes(["denial-*", "health"])]
     assert len(names) > 2
     assert all(name == "health" or name.startswith("denial-") for name in names)
 

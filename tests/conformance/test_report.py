@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from langchain_sequrity.conformance import PROBES, Outcome, Report, Target, run
-from langchain_sequrity.conformance.suite import Scrubber, dumps
+from langchain_sequrity.conformance.suite import AccountMasker, dumps
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.local import LocalServer
 from tests.conformance.conftest import KEYS, target_of
@@ -72,12 +72,12 @@ def test_a_key_in_any_text_is_masked(before: str, key: str, after: str) -> None:
         second_key=KEYS[1],
         llm_api_key="sk-or-5566778899aabb",
     )
-    assert key not in Scrubber(target, []).text(f"{before}{key}{after}")
+    assert key not in AccountMasker(target, []).text(f"{before}{key}{after}")
 
 
 @given(st.uuids(), st.text("abc -_,.:;'\"{}", max_size=40))
 def test_a_session_in_any_spelling_is_masked(session: object, around: str) -> None:
-    scrubber = Scrubber(Target("http://127.0.0.1:1"), [])
+    scrubber = AccountMasker(Target("http://127.0.0.1:1"), [])
     bare = str(session).replace("-", "")
     for spelling in (f"tc-{session}-{session}", f"tc{bare}{bare}"):
         text = scrubber.text(f" {spelling} {around}")

@@ -31,7 +31,7 @@ from langchain_sequrity.policy_generation import (
     PolicyProposal,
     PolicyTooLong,
     PolicyWarning,
-    proposed,
+    check_proposal,
 )
 from langchain_sequrity.sqrt import Argument, Call, check, compile_policy, parse
 from langchain_sequrity.wire.policy_generation import PolicyReply, PolicyRequest
@@ -275,7 +275,7 @@ TEXTS = (
 def test_any_generated_text_is_a_policy_without_errors_or_a_printable_error(text: str) -> None:
     reply = PolicyReply(text, {})
     try:
-        proposal = proposed(reply, ASKED, limit=8_192)
+        proposal = check_proposal(reply, ASKED, limit=8_192)
     except BadPolicy as error:
         shown = str(error)
     else:

@@ -26,7 +26,7 @@ import pytest
 
 from langchain_sequrity import errors
 from langchain_sequrity.transport import RetryPolicy, Transport, pool
-from langchain_sequrity.transport.http11 import Address, Origin
+from langchain_sequrity.transport.http11 import Origin, ServiceAddress
 from langchain_sequrity.transport.timeouts import Deadline
 from tests.transport.transport_helpers import (
     ASEND,
@@ -256,7 +256,7 @@ def no_tls() -> Any:
 
 
 def test_a_thread_waits_for_a_full_pool_up_to_the_pool_limit(serve: Serve) -> None:
-    request = Address(serve(WORKS).url).request(FIRST_TURN)
+    request = ServiceAddress(serve(WORKS).url).request(FIRST_TURN)
     small = pool.Pool(no_tls, max_open=1)
 
     def call(deadline: Deadline, **limits: float) -> bytes:
@@ -274,7 +274,7 @@ def test_a_thread_waits_for_a_full_pool_up_to_the_pool_limit(serve: Serve) -> No
 
 
 async def test_a_task_waits_for_a_full_pool_up_to_the_pool_limit(serve: Serve) -> None:
-    request = Address(serve(WORKS).url).request(FIRST_TURN)
+    request = ServiceAddress(serve(WORKS).url).request(FIRST_TURN)
     small = pool.AsyncPool(no_tls, max_open=1)
 
     async def call(**limits: float) -> bytes:
@@ -300,7 +300,7 @@ FAILED = (httpcore.NetworkError, httpcore.ProtocolError)
 
 @pytest.mark.parametrize("script", FAILURES, ids=["no reply", "no HTTP", "used before"])
 def test_a_failed_request_of_a_thread_frees_its_slot(serve: Serve, script: list[Answer]) -> None:
-    request = Address(serve(*script, WORKS).url).request(FIRST_TURN)
+    request = ServiceAddress(serve(*script, WORKS).url).request(FIRST_TURN)
 
     def call() -> bytes:
         with small.open(request, quick(pool=0.01), Deadline()) as (_, pieces):
@@ -317,7 +317,7 @@ def test_a_failed_request_of_a_thread_frees_its_slot(serve: Serve, script: list[
 async def test_a_failed_request_of_a_task_frees_its_slot(
     serve: Serve, script: list[Answer]
 ) -> None:
-    request = Address(serve(*script, WORKS).url).request(FIRST_TURN)
+    request = ServiceAddress(serve(*script, WORKS).url).request(FIRST_TURN)
 
     async def call() -> bytes:
         async with small.open(request, quick(pool=0.01), Deadline()) as (_, pieces):
@@ -332,7 +332,7 @@ async def test_a_failed_request_of_a_task_frees_its_slot(
 
 def test_idle_connections_above_the_limit_are_closed(serve: Serve) -> None:
     server = serve(WORKS)
-    request = Address(server.url).request(FIRST_TURN)
+    request = ServiceAddress(server.url).request(FIRST_TURN)
     small = pool.Pool(no_tls, max_idle=1)
 
     with contextlib.ExitStack() as stack:
@@ -348,7 +348,7 @@ def test_idle_connections_above_the_limit_are_closed(serve: Serve) -> None:
 
 async def test_idle_connections_of_a_loop_above_the_limit_are_closed(serve: Serve) -> None:
     server = serve(WORKS)
-    request = Address(server.url).request(FIRST_TURN)
+    request = ServiceAddress(server.url).request(FIRST_TURN)
     small = pool.AsyncPool(no_tls, max_idle=1)
 
     async with contextlib.AsyncExitStack() as stack:
@@ -392,9 +392,9 @@ def test_the_connection_used_last_is_taken_first_and_those_above_the_limit_are_c
     connections = [Connection() for _ in range(3)]
 
     assert idle(origin, *connections) == [True, False, False]
-    assert origin.take() is connections[2]
-    assert origin.take() is connections[1]
-    assert origin.take() is None
+    assert origin.acquire() is connections[2]
+    assert origin.acquire() is connections[1]
+    assert origin.acquire() is None
 
 
 def test_a_connection_that_was_idle_for_too_long_is_closed_with_all_older_ones() -> None:
@@ -406,9 +406,9 @@ def test_a_connection_that_was_idle_for_too_long_is_closed_with_all_older_ones()
         time.passes(1)
 
     time.passes(pool.KEEPALIVE - 1)
-    assert origin.take() is connections[2]
+    assert origin.acquire() is connections[2]
     time.passes(1.1)
-    assert origin.take() is None
+    assert origin.acquire() is None
     assert [one.is_closed for one in connections] == [True, True, False]
 
 
@@ -751,7 +751,7 @@ def test_a_tls_connection_with_more_data_after_its_reply_is_not_used_again(
         return ssl.create_default_context(cafile=cert)
 
     with RawServer([answers, WORKS], server_tls(cert)).running() as server:
-        request = Address(server.url).request(FIRST_TURN)
+        request = ServiceAddress(server.url).request(FIRST_TURN)
         both = asyncio.run(atwice()) if is_async else twice()
 
     assert both == [b'{"text": "hi"}'] * 2

@@ -20,7 +20,7 @@ from langchain_sequrity.errors import SequrityError, StatusError
 from langchain_sequrity.transport import RetryPolicy, Transport
 from langchain_sequrity.transport.http11 import Origin
 from langchain_sequrity.transport.redaction import Redactor
-from langchain_sequrity.transport.retry import translate
+from langchain_sequrity.transport.retry import network_error
 from langchain_sequrity.transport.timeouts import Deadline
 from langchain_sequrity.wire.exchange import ServiceCall
 from tests.transport.transport_helpers import (
@@ -78,7 +78,7 @@ def test_every_exception_of_the_http_libraries_becomes_a_sequrity_error(
     if isinstance(fault, httpx.HTTPStatusError):
         fault.response = httpx.Response(418)
 
-    error = translate(fault, Deadline(), ORIGIN)
+    error = network_error(fault, Deadline(), ORIGIN)
 
     assert isinstance(error, SequrityError)
     assert "https://service.example" in str(error) or isinstance(error, StatusError)

@@ -15,7 +15,7 @@ import pytest
 
 from langchain_sequrity import errors
 from langchain_sequrity.transport import RetryPolicy, Transport, http11
-from langchain_sequrity.transport.http11 import Address
+from langchain_sequrity.transport.http11 import ServiceAddress
 from langchain_sequrity.wire.exchange import Reply
 from tests.transport.transport_helpers import (
     FIRST_TURN,
@@ -271,7 +271,7 @@ def test_the_frames_of_an_interrupted_call_hold_no_bytes_of_the_request(
 
 def test_a_connection_is_not_reused_after_an_incomplete_request() -> None:
     http = http11.Http11()
-    http.request(Address("http://service.example").request(FIRST_TURN))
+    http.request(ServiceAddress("http://service.example").request(FIRST_TURN))
     http.send_failed()
 
     http.receive(reply(LENGTH))
@@ -283,7 +283,7 @@ def test_a_connection_is_not_reused_after_an_incomplete_request() -> None:
 
 def test_a_chunked_request_ends_with_an_empty_chunk() -> None:
     headers = ((b"Content-Length", b"14"), (b"Transfer-Encoding", b"chunked"))
-    request = Address("http://service.example").request(replace(FIRST_TURN, headers=headers))
+    request = ServiceAddress("http://service.example").request(replace(FIRST_TURN, headers=headers))
 
     assert http11.Http11().request(request).endswith(b'c\r\n{"hello": 1}\r\n0\r\n\r\n')
 

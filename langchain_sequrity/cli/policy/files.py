@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.text import Text
 
 from langchain_sequrity.display import plain
-from langchain_sequrity.display.tables import Tabled
+from langchain_sequrity.display.tables import TableMixin
 from langchain_sequrity.errors import PolicySyntaxError, UsageError
 from langchain_sequrity.sqrt import Finding, check
 from langchain_sequrity.sqrt.diagnostics import caret_excerpt
@@ -234,7 +234,7 @@ def print_exact(data: bytes) -> None:
     click.echo(data, nl=False)
 
 
-def print_table(shown: Tabled) -> None:
+def print_table(shown: TableMixin) -> None:
     """Print a table: in colour on a terminal, otherwise as plain text."""
     console = Console()
     if console.is_terminal:
@@ -315,13 +315,13 @@ def read_tools(file: str | None, code: str | None) -> list[Any] | None:
         msg = "--tools and --tools-from are both given. Give only one of them."
         raise InvalidInput(msg)
     if file is not None:
-        return _checked(shown_name(file), read_data(file))
+        return _check_tools(shown_name(file), read_data(file))
     if code is not None:
-        return _checked(code, _imported(code))
+        return _check_tools(code, _import_tools(code))
     return None
 
 
-def _checked(origin: str, given: Any) -> list[Any]:
+def _check_tools(origin: str, given: Any) -> list[Any]:
     if isinstance(given, str | bytes | Mapping) or not isinstance(given, Iterable):
         msg = (
             f"{origin}: expected a list of tools, got {kind_of(given)}. "
@@ -346,7 +346,7 @@ def _definition(tool: Any) -> Any:
     return next(function_tools([tool]))
 
 
-def _imported(code: str) -> Any:
+def _import_tools(code: str) -> Any:
     module, colon, attribute = code.partition(":")
     if not (module and colon and attribute):
         msg = f"--tools-from: expected `module:attribute`, got `{code}`. Write `app.agent:tools`."

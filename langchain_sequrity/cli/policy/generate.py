@@ -129,7 +129,7 @@ def generate_command(
         # Only a `BadPolicy` has the text of the policy.
         print_json({"error": _in_words(error), "policy": getattr(error, "text", None)})
         raise SystemExit(1) from error
-    _deliver(proposal, out, as_json=as_json)
+    _write_proposal(proposal, out, as_json=as_json)
 
 
 def _check_out(out: str, *, force: bool) -> None:
@@ -164,14 +164,14 @@ def _in_words(error: SequrityError) -> str:
     )
 
 
-def _deliver(proposal: "PolicyProposal", out: str | None, *, as_json: bool) -> None:
+def _write_proposal(proposal: "PolicyProposal", out: str | None, *, as_json: bool) -> None:
     text = proposal.text if proposal.text.endswith("\n") else f"{proposal.text}\n"
     if out is not None:
         write = replace_file if Path(out).exists() else create_file
         try:
             write(out, text.encode())
         except CommandFailed:  # print the policy, so that the reply is not lost
-            _deliver(proposal, None, as_json=as_json)
+            _write_proposal(proposal, None, as_json=as_json)
             raise
     if as_json:
         findings = [asdict(one) for one in proposal.findings]

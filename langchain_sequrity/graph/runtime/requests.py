@@ -25,7 +25,7 @@ from langchain_core.messages import HumanMessage, ToolCall
 from langgraph.channels.base import BaseChannel
 from langgraph.graph import START
 
-from langchain_sequrity.chat_models.sessions import Settings
+from langchain_sequrity.chat_models.sessions import TurnSettings
 from langchain_sequrity.connection import Connection
 from langchain_sequrity.display import plain
 from langchain_sequrity.errors import (
@@ -62,7 +62,7 @@ from langchain_sequrity.headers.config import ResponseFormatConfig
 from langchain_sequrity.labels import BadLabels, Labels
 from langchain_sequrity.strict_json import dumps, loads
 from langchain_sequrity.wire.chat_completions.client import read_calls
-from langchain_sequrity.wire.dual_llm import DualLLMResult, dual_llm_result, unwrap
+from langchain_sequrity.wire.dual_llm import DualLLMResult, dual_llm_result, unwrap_envelope
 from langchain_sequrity.wire.error_body import is_session_gone
 from langchain_sequrity.wire.exchange import METADATA_KEY, Reply, ServiceCall, read_object
 
@@ -130,7 +130,11 @@ class RunExchange:
     """
 
     def __init__(
-        self, settings: Settings, params: Mapping[str, Any], program: GraphProgram, history: History
+        self,
+        settings: TurnSettings,
+        params: Mapping[str, Any],
+        program: GraphProgram,
+        history: History,
     ) -> None:
         self.connection: Connection = settings.connection
         self._labelled = reporting_labels(settings.connection)
@@ -240,7 +244,9 @@ class RunExchange:
             else:
                 said = {"role": "assistant", "content": body["content"]}
             return _asking(said, message.tool_calls, session)
-        result = dual_llm_result(unwrap(message, certain=True, told=self.connection.located))
+        result = dual_llm_result(
+            unwrap_envelope(message, certain=True, told=self.connection.with_author_place)
+        )
         if result is None:
             msg = "The reply neither asks for a call nor ends the run."
             raise BadReply(msg, session_id=session)

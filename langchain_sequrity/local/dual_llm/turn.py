@@ -190,7 +190,7 @@ class DualAnswer:
                 metadata["finish_reason"] = "tool_calls"
             case Envelope(error=error):
                 strips = self._configuration.response.strip_response_content
-                content = result.stripped() if strips else result.text()
+                content = result.plain_text() if strips else result.text()
                 if error is not None:
                     metadata |= {"finish_reason": self._failed, "failure": error[1]}
             case None:  # pragma: no cover - a request has results or new messages

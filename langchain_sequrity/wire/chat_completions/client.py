@@ -25,7 +25,7 @@ from langchain_core.messages.tool import ToolCall, ToolCallChunk, tool_call_chun
 
 from langchain_sequrity.wire import media
 from langchain_sequrity.wire.blocks import MODEL_PROVIDER, PROVIDER
-from langchain_sequrity.wire.error_body import error_inside
+from langchain_sequrity.wire.error_body import error_in_reply
 from langchain_sequrity.wire.exchange import (
     MISSHAPEN,
     ClientFormat,
@@ -35,7 +35,7 @@ from langchain_sequrity.wire.exchange import (
     StreamMemory,
     openai_usage,
     read_object,
-    refuse,
+    refuse_reply,
     reply_metadata,
 )
 from langchain_sequrity.wire.media import Block, read_media
@@ -43,7 +43,7 @@ from langchain_sequrity.wire.streams import FormatReader
 from langchain_sequrity.wire.tool_results import has_failed, with_tool_messages, write_tool_result
 from langchain_sequrity.wire.tools import (
     keep_arguments,
-    neutral,
+    neutral_tool,
     parse_calls,
     read_function,
     write_calls,
@@ -97,7 +97,7 @@ def write_tool(tool: Mapping[str, Any]) -> Mapping[str, Any]:
     """Write a function tool of any format in the form of this one."""
     if "function" in tool or (function := read_function(tool)) is None:
         return tool
-    return neutral(function)
+    return neutral_tool(function)
 
 
 def write_messages(messages: Sequence[BaseMessage], *, dual_llm: bool = False) -> list[Message]:
@@ -115,13 +115,13 @@ def write_messages(messages: Sequence[BaseMessage], *, dual_llm: bool = False) -
 
 @singledispatch
 def _write(message: BaseMessage) -> Message:
-    raise media.unsendable(message)
+    raise media.unsupported_message_error(message)
 
 
 _writer_of = lru_cache(maxsize=64)(_write.dispatch)  # a long history pays for each look-up
 
 
-def _named(out: Message, message: BaseMessage) -> Message:
+def _with_name(out: Message, message: BaseMessage) -> Message:
     if message.name is not None:
         out["name"] = message.name
     return out
@@ -145,12 +145,12 @@ def _ran_elsewhere(block: Any) -> bool:
 @_write.register
 def _system(message: SystemMessage) -> Message:
     role = message.additional_kwargs.get("__openai_role__", "system")
-    return _named({"role": role, "content": _content(message)}, message)
+    return _with_name({"role": role, "content": _content(message)}, message)
 
 
 @_write.register
 def _human(message: HumanMessage) -> Message:
-    return _named({"role": "user", "content": _content(message)}, message)
+    return _with_name({"role": "user", "content": _content(message)}, message)
 
 
 @_write.register
@@ -158,7 +158,7 @@ def _chat(message: ChatMessage) -> Message:
     content = _content(message)
     if message.role in ("tool", "function"):
         content = write_tool_result(content, None)
-    return _named({"role": message.role, "content": content}, message)
+    return _with_name({"role": message.role, "content": content}, message)
 
 
 @_write.register
@@ -188,7 +188,7 @@ def _assistant(message: AIMessage) -> Message:
         audio = extra.get("audio")
         if isinstance(audio, dict) and audio.get("id"):
             out["audio"] = {"id": audio["id"]}
-    return _named(out, message)
+    return _with_name(out, message)
 
 
 # Content parts
@@ -244,7 +244,7 @@ def _video(block: Block) -> Part:
     raise _unfit(block, "Chat/completions has no video; send single frames as images.")
 
 
-_unfit = partial(media.unfit, format_name=_FORMAT)
+_unfit = partial(media.unsupported_block_error, format_name=_FORMAT)
 
 _PART_WRITERS: dict[str | None, Callable[[Block], Part]] = {
     "text": _text,
@@ -284,19 +284,19 @@ def read_reply(reply: Reply, describe: Describe) -> list[AIMessage]:
     """
     body = read_object(reply.body)
     if body.get("error"):
-        raise error_inside(body)
+        raise error_in_reply(body)
     choices = body.get("choices")
     if not isinstance(choices, list) or not choices:
-        refuse("a chat completion with `choices`", body)
+        refuse_reply("a chat completion with `choices`", body)
     shared = {**_metadata(body), **describe(reply)}
     try:
         for choice in choices:
             if choice.get("error"):
-                raise error_inside(choice)
+                raise error_in_reply(choice)
         messages = [_read_choice(choice, shared) for choice in choices]
         messages[0].usage_metadata = openai_usage(body.get("usage"), "prompt", "completion")
     except MISSHAPEN:
-        refuse("choices with a `message`", body)
+        refuse_reply("choices with a `message`", body)
     return messages
 
 
@@ -416,7 +416,7 @@ class ChatCompletionsReader(FormatReader):
             return self.end()
         body = self._last = read_object(event.data)
         if body.get("error") or event.name == "error":
-            raise error_inside(body)
+            raise error_in_reply(body)
         choices = body.get("choices")
         self._usage = body.get("usage") or self._usage
         try:
@@ -424,9 +424,9 @@ class ChatCompletionsReader(FormatReader):
             if choices and choices[0].get("index", 0) == 0:
                 return self._choice(body, choices[0])
         except MISSHAPEN:
-            refuse("a chunk of a chat completion", body)
+            refuse_reply("a chunk of a chat completion", body)
         if choices is None and not body.get("usage"):
-            refuse("a chunk of a chat completion", body)
+            refuse_reply("a chunk of a chat completion", body)
         return ()
 
     def end(self) -> tuple[AIMessageChunk, ...]:
@@ -438,7 +438,7 @@ class ChatCompletionsReader(FormatReader):
         try:
             return self._chunk({}, metadata, openai_usage(usage, "prompt", "completion"))
         except MISSHAPEN:
-            refuse("a chunk of a chat completion", self._last)
+            refuse_reply("a chunk of a chat completion", self._last)
 
     def _choice(self, body: dict[str, Any], choice: dict[str, Any]) -> tuple[AIMessageChunk, ...]:
         delta = choice.get("delta") or {}
@@ -454,7 +454,7 @@ class ChatCompletionsReader(FormatReader):
         if self._finished:  # some services repeat the finishing chunk
             return self._chunk(delta)
         if choice.get("error"):
-            raise error_inside(choice)
+            raise error_in_reply(choice)
         self._finished = True
         return self._chunk(delta, self._facts(body, finish_reason))
 
@@ -475,7 +475,7 @@ class ChatCompletionsReader(FormatReader):
         usage: UsageMetadata | None = None,
     ) -> tuple[AIMessageChunk, ...]:
         content, extra = _read_content(delta)
-        calls = [self._calls.place(call) for call in delta.get("tool_calls") or ()]
+        calls = [self._calls.with_index(call) for call in delta.get("tool_calls") or ()]
         if not (content or extra or calls or metadata or usage):
             return ()
         if metadata:
@@ -511,7 +511,7 @@ class _CallIndices:
         self._named: set[int] = set()
         self._by_wire: dict[Any, int] = {}
 
-    def place(self, call: Mapping[str, Any]) -> ToolCallChunk:
+    def with_index(self, call: Mapping[str, Any]) -> ToolCallChunk:
         """Return a fragment of a call with its index."""
         function = call.get("function") or {}
         call_id, wire = call.get("id") or None, call.get("index")

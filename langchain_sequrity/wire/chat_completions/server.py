@@ -22,7 +22,7 @@ from langchain_core.messages.tool import ToolCall, tool_call
 
 from langchain_sequrity.strict_json import read_arguments
 from langchain_sequrity.wire import checks
-from langchain_sequrity.wire.checks import array, between, by, maybe, text_or
+from langchain_sequrity.wire.checks import array, between, optional, tagged_union, text_or
 from langchain_sequrity.wire.exchange import (
     ChatRequest,
     Event,
@@ -55,36 +55,38 @@ _TEXT = {"text": str}
 _PART = {
     "text": _TEXT,
     "image_url": {
-        "image_url": {"url": checks.IMAGE_URL, "detail": maybe(Literal["auto", "low", "high"])}
+        "image_url": {"url": checks.IMAGE_URL, "detail": optional(Literal["auto", "low", "high"])}
     },
     "input_audio": {"input_audio": checks.AUDIO},
     "file": {
         "file": checks.with_one_of(
-            {"file_id": maybe(str), "file_data": maybe(checks.DATA_URI)}, "file_id", "file_data"
+            {"file_id": optional(str), "file_data": optional(checks.DATA_URI)},
+            "file_id",
+            "file_data",
         )
     },
 }
 
 
 def _content(parts: Mapping[str, Any]) -> Any:
-    return text_or(array(by("type", parts), least=1), "parts")
+    return text_or(array(tagged_union("type", parts), least=1), "parts")
 
 
 _CALL = {"id": str, "function": {"name": str, "arguments": str}}
-_SYSTEM = {"name": maybe(str), "content": _content({"text": _TEXT})}
-_USER = {"name": maybe(str), "content": _content(_PART)}
+_SYSTEM = {"name": optional(str), "content": _content({"text": _TEXT})}
+_USER = {"name": optional(str), "content": _content(_PART)}
 _ASSISTANT = {
-    "name": maybe(str),
-    "content": maybe(_content({"text": _TEXT, "refusal": {"refusal": str}})),
-    "refusal": maybe(str),
-    "audio": maybe({"id": str}),
-    "tool_calls": maybe(array(_CALL)),
+    "name": optional(str),
+    "content": optional(_content({"text": _TEXT, "refusal": {"refusal": str}})),
+    "refusal": optional(str),
+    "audio": optional({"id": str}),
+    "tool_calls": optional(array(_CALL)),
 }
 _MESSAGE = {
     "system": _SYSTEM,
     "developer": _SYSTEM,
     "user": _USER,
-    "assistant": checks.should(
+    "assistant": checks.with_check(
         _ASSISTANT,
         lambda said: (
             said.get("content") is not None
@@ -93,25 +95,27 @@ _MESSAGE = {
         "have `content` or `tool_calls`",
         possible=False,
     ),
-    "tool": {**_USER, "tool_call_id": str, "is_error": maybe(bool)},
+    "tool": {**_USER, "tool_call_id": str, "is_error": optional(bool)},
     "function": {**_SYSTEM, "name": str},
 }
 
 _FUNCTION = {
     "name": checks.TOOL_NAME,
-    "parameters": maybe(checks.JSON_SCHEMA),
-    "output_schema": maybe(checks.JSON_SCHEMA),
+    "parameters": optional(checks.JSON_SCHEMA),
+    "output_schema": optional(checks.JSON_SCHEMA),
 }
-_TOOLS = checks.Body({"tools": maybe(array({"type": Literal["function"], "function": _FUNCTION}))})
+_TOOLS = checks.Body(
+    {"tools": optional(array({"type": Literal["function"], "function": _FUNCTION}))}
+)
 
 _FORMAT = {
     "text": {},
     "json_object": {},
-    "json_schema": {"json_schema": checks.with_schema(maybe(checks.JSON_SCHEMA), {"name": str})},
+    "json_schema": {"json_schema": checks.with_schema(optional(checks.JSON_SCHEMA), {"name": str})},
 }
 
 
-def _chosen(choice: Any) -> Any:
+def _chosen_name(choice: Any) -> Any:
     function = choice.get("function") if isinstance(choice, dict) else None
     return function.get("name") if isinstance(function, dict) else None
 
@@ -119,15 +123,15 @@ def _chosen(choice: Any) -> Any:
 _BODY = checks.Body(
     {
         "model": str,
-        "messages": array(by("role", _MESSAGE)),
-        "tool_choice": checks.choice_or(_chosen, "{type: function, function: {name}}"),
-        "response_format": maybe(by("type", _FORMAT)),
+        "messages": array(tagged_union("role", _MESSAGE)),
+        "tool_choice": checks.tool_choice_form(_chosen_name, "{type: function, function: {name}}"),
+        "response_format": optional(tagged_union("type", _FORMAT)),
         **checks.OPENAI_FIELDS,
-        "max_tokens": maybe(checks.at_least(1)),
-        "max_completion_tokens": maybe(checks.at_least(1)),
-        "n": maybe(between(1, 128, int)),
-        "frequency_penalty": maybe(between(-2, 2)),
-        "presence_penalty": maybe(between(-2, 2)),
+        "max_tokens": optional(checks.at_least(1)),
+        "max_completion_tokens": optional(checks.at_least(1)),
+        "n": optional(between(1, 128, int)),
+        "frequency_penalty": optional(between(-2, 2)),
+        "presence_penalty": optional(between(-2, 2)),
     }
 )
 
@@ -149,7 +153,7 @@ def read_request(body: Any) -> ChatRequest:
     """
     _BODY.check(body)
     if not body["messages"]:
-        checks.impossible("`messages` is empty. Send at least one message.")
+        checks.refuse_request("`messages` is empty. Send at least one message.")
     options = dict(body)
     take = options.pop
     tools, _ = read_tools({"tools": take("tools", None)})
@@ -159,9 +163,9 @@ def read_request(body: Any) -> ChatRequest:
         model=take("model"),
         messages=[_READERS[message["role"]](message) for message in take("messages")],
         tools=tools,
-        tool_choice=checks.neutral_choice(choice, _chosen(choice), tools),
+        tool_choice=checks.neutral_choice(choice, _chosen_name(choice), tools),
         response_format=_response_format(take("response_format", None)),
-        stop=checks.stops(take("stop", None)),
+        stop=checks.stop_list(take("stop", None)),
         max_tokens=limit or older_limit,
         stream=take("stream", None) or False,
         stream_usage=(take("stream_options", None) or {}).get("include_usage") is True,
@@ -215,7 +219,7 @@ def _assistant(message: dict[str, Any]) -> BaseMessage:
 def _call(call: dict[str, Any]) -> ToolCall:
     args, problem = read_arguments(call["function"]["arguments"])
     if args is None:
-        checks.impossible(f"Tool call `{call['id']}`: {problem}")
+        checks.refuse_request(f"Tool call `{call['id']}`: {problem}")
     return tool_call(name=call["function"]["name"], args=args, id=call["id"])
 
 
@@ -335,14 +339,14 @@ def _write_usage(usage: UsageMetadata) -> dict[str, Any]:
         "reasoning_tokens": outputs.get("reasoning"),
         "audio_tokens": outputs.get("audio"),
     }
-    if found := _set(prompt):
+    if found := _without_none(prompt):
         body["prompt_tokens_details"] = found
-    if found := _set(completion):
+    if found := _without_none(completion):
         body["completion_tokens_details"] = found
     return body
 
 
-def _set(values: Mapping[str, Any]) -> dict[str, Any]:
+def _without_none(values: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in values.items() if value is not None}
 
 

@@ -29,7 +29,7 @@ from langchain_core.messages.tool import ToolCall, ToolCallChunk, tool_call, too
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.strict_json import dumps, read_arguments
 from langchain_sequrity.wire import media
-from langchain_sequrity.wire.error_body import error_inside
+from langchain_sequrity.wire.error_body import error_in_reply
 from langchain_sequrity.wire.exchange import (
     MISSHAPEN,
     ClientFormat,
@@ -37,10 +37,10 @@ from langchain_sequrity.wire.exchange import (
     Event,
     Reply,
     StreamMemory,
-    count,
     read_object,
-    refuse,
+    refuse_reply,
     reply_metadata,
+    token_count,
     usage_metadata,
 )
 from langchain_sequrity.wire.media import THOUGHTS
@@ -119,11 +119,11 @@ def write_messages(messages: Iterable[BaseMessage]) -> tuple[Content, list[Turn]
     for message in messages:
         role, content = _writer_of(type(message))(message)
         if role == "system":
-            system = _joined(system, content) if system else content
+            system = _merge_content(system, content) if system else content
         elif not content and role == "assistant":
             continue  # the format refuses an empty turn
         elif turns and turns[-1]["role"] == role:
-            turns[-1]["content"] = _joined(turns[-1]["content"], content)
+            turns[-1]["content"] = _merge_content(turns[-1]["content"], content)
         else:
             turns.append({"role": role, "content": content})
     if turns and turns[-1]["role"] == "assistant":
@@ -136,7 +136,7 @@ def write_messages(messages: Iterable[BaseMessage]) -> tuple[Content, list[Turn]
     return system, turns
 
 
-def _joined(first: Content, second: Content) -> list[Block]:
+def _merge_content(first: Content, second: Content) -> list[Block]:
     if isinstance(first, str):
         return [*_blocks(first), *_blocks(second)]
     first += _blocks(second)  # `write_messages` made this list; copies would be slow
@@ -162,7 +162,7 @@ def _without_trailing_space(content: Content) -> Content:
 
 @singledispatch
 def _write(message: BaseMessage) -> tuple[str, Content]:
-    raise media.unsendable(message)
+    raise media.unsupported_message_error(message)
 
 
 _writer_of = lru_cache(maxsize=64)(_write.dispatch)  # a long history pays for each look-up
@@ -244,7 +244,7 @@ def _assistant(message: AIMessage) -> tuple[str, Content]:
     for block in content:
         kind = block.get("type") if isinstance(block, dict) else None
         if isinstance(block, dict) and kind in media.CALLS:
-            written = calls.take(block)
+            written = calls.pop(block)
         elif is_foreign and kind in THOUGHTS:
             written = None
         else:
@@ -297,7 +297,7 @@ class _CallBlocks:
             msg = "Two tool calls of one message have the same id. Give each an id of its own."
             raise UsageError(msg)
 
-    def take(self, block: Mapping[str, Any]) -> Block | None:
+    def pop(self, block: Mapping[str, Any]) -> Block | None:
         """Return the call for a block of the content; `None` if it was removed from the calls."""
         call_id = legal_id(block.get("call_id") or block.get("id"))
         for place, call in enumerate(self.left):
@@ -348,10 +348,10 @@ def read_reply(reply: Reply, describe: Describe) -> list[AIMessage]:
     """
     body = read_object(reply.body, exact=True)  # it holds arguments of calls
     if body.get("error"):
-        raise error_inside(body)
+        raise error_in_reply(body)
     blocks = body.get("content")
     if not isinstance(blocks, list):
-        refuse("a message with `content`", body)
+        refuse_reply("a message with `content`", body)
     try:
         calls, invalid = _read_calls(blocks)
         usage = body.get("usage")
@@ -364,7 +364,7 @@ def read_reply(reply: Reply, describe: Describe) -> list[AIMessage]:
             usage_metadata=_usage(usage) if usage else None,
         )
     except MISSHAPEN:
-        refuse("a message with blocks of content", body)
+        refuse_reply("a message with blocks of content", body)
     return [message]
 
 
@@ -439,19 +439,21 @@ def _refusal(body: Mapping[str, Any]) -> dict[str, Any]:
 
 def _usage(usage: Mapping[str, Any]) -> UsageMetadata:
     """Token counts. The format does not count cached tokens as `input_tokens`; LangChain does."""
-    cache_read = count(usage, "cache_read_input_tokens")
-    created = count(usage, "cache_creation_input_tokens")
+    cache_read = token_count(usage, "cache_read_input_tokens")
+    created = token_count(usage, "cache_creation_input_tokens")
     details = {"cache_read": cache_read, "cache_creation": created}
     by_lifetime = usage.get("cache_creation") or {}
-    lifetimes = {name: found for name in _LIFETIMES if (found := count(by_lifetime, name))}
+    lifetimes = {name: found for name in _LIFETIMES if (found := token_count(by_lifetime, name))}
     if lifetimes:  # instead of their sum, which LangChain would count a second time
         created = sum(lifetimes.values())
         details |= {"cache_creation": 0, **lifetimes}
     return usage_metadata(
-        (count(usage, "input_tokens") or 0) + (cache_read or 0) + (created or 0),
-        count(usage, "output_tokens") or 0,
+        (token_count(usage, "input_tokens") or 0) + (cache_read or 0) + (created or 0),
+        token_count(usage, "output_tokens") or 0,
         inputs=details,
-        outputs={"reasoning": count(usage.get("output_tokens_details") or {}, "thinking_tokens")},
+        outputs={
+            "reasoning": token_count(usage.get("output_tokens_details") or {}, "thinking_tokens")
+        },
     )
 
 
@@ -491,13 +493,13 @@ class MessagesReader(FormatReader):
         body = read_object(event.data)
         kind = body.get("type") or event.name
         if kind == "error" or body.get("error"):
-            raise error_inside(body)
+            raise error_in_reply(body)
         try:
             read = self._READERS.get(kind)
             # `ping` and unknown events are skipped.
             return () if read is None else read(self, body)
         except MISSHAPEN:
-            refuse("an event of a streamed message", body)
+            refuse_reply("an event of a streamed message", body)
 
     def end(self) -> Chunks:
         """Return the remaining chunk at the end of the stream: one or none."""
@@ -508,7 +510,7 @@ class MessagesReader(FormatReader):
         try:
             return self._end_of_message({})
         except MISSHAPEN:
-            refuse("a streamed message", self._message)
+            refuse_reply("a streamed message", self._message)
 
     # Events
 

@@ -239,7 +239,7 @@ def _non_standard(block: Mapping[str, Any]) -> Block | None:
     return write_block(media.non_standard(block, _FORMAT))
 
 
-_unfit = partial(media.unfit, format_name=_FORMAT)
+_unfit = partial(media.unsupported_block_error, format_name=_FORMAT)
 
 # `client` writes tool calls; fragments of streams have been joined.
 _LEFT_OUT = ("input_json_delta", "reasoning_content", "server_tool_call_chunk")

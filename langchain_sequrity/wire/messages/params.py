@@ -68,7 +68,7 @@ def fit_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
     """
     # The format tells variants apart by their shapes, not by a discriminator.
     known = {_RENAMED.get(key, key): one for key, one in schema.items() if key != "discriminator"}
-    fit = {key: _part(key, value) for key, value in known.items()}
+    fit = {key: _fit_part(key, value) for key, value in known.items()}
     if _is_object(fit) and fit.get("additionalProperties") in (None, True):
         fit["additionalProperties"] = False
     moved = [key for key in _BOUNDS if key in fit]
@@ -89,15 +89,15 @@ def _is_object(schema: Mapping[str, Any]) -> bool:
     )
 
 
-def _part(key: str, value: Any) -> Any:
+def _fit_part(key: str, value: Any) -> Any:
     if key in _MAPS and isinstance(value, Mapping):
-        return {name: _sub(inner) for name, inner in value.items()}
+        return {name: _fit_subschema(inner) for name, inner in value.items()}
     if key in _LISTS and isinstance(value, list):
-        return [_sub(inner) for inner in value]
-    return _sub(value) if key in _SUBSCHEMAS else value
+        return [_fit_subschema(inner) for inner in value]
+    return _fit_subschema(value) if key in _SUBSCHEMAS else value
 
 
-def _sub(value: Any) -> Any:
+def _fit_subschema(value: Any) -> Any:
     return fit_schema(value) if isinstance(value, Mapping) else value
 
 

@@ -25,7 +25,7 @@ from langchain_core.messages.tool import tool_call
 
 from langchain_sequrity.strict_json import dumps
 from langchain_sequrity.wire import checks
-from langchain_sequrity.wire.checks import array, at_least, between, by, maybe, text_or
+from langchain_sequrity.wire.checks import array, at_least, between, optional, tagged_union, text_or
 from langchain_sequrity.wire.exchange import (
     ChatRequest,
     Event,
@@ -34,7 +34,7 @@ from langchain_sequrity.wire.exchange import (
     StreamTotals,
 )
 from langchain_sequrity.wire.messages.content import INVALID, LEGAL_ID, MODEL_PROVIDER, Block
-from langchain_sequrity.wire.tools import neutral
+from langchain_sequrity.wire.tools import neutral_tool
 
 # Content blocks of a request
 
@@ -52,32 +52,32 @@ _DOCUMENT = {
     "content": {},
     **_REMOTE,
 }
-_TEXT = {"text": checks.should(str, str.strip, "be more than white space")}
+_TEXT = {"text": checks.with_check(str, str.strip, "be more than white space")}
 _PARTS = {
     "text": _TEXT,
-    "image": {"source": by("type", {"base64": _IMAGE, **_REMOTE})},
-    "document": {"source": by("type", _DOCUMENT)},
+    "image": {"source": tagged_union("type", {"base64": _IMAGE, **_REMOTE})},
+    "document": {"source": tagged_union("type", _DOCUMENT)},
     "search_result": {},
 }
 _RESULT = {
     "tool_use_id": str,
-    "is_error": maybe(bool),
-    "content": maybe(text_or(array(by("type", _PARTS)), "blocks")),
+    "is_error": optional(bool),
+    "content": optional(text_or(array(tagged_union("type", _PARTS)), "blocks")),
 }
 _THINKING_BLOCKS = {
     "thinking": str,
-    "signature": checks.should(str, bool, "be the signature that came with it"),
+    "signature": checks.with_check(str, bool, "be the signature that came with it"),
 }
 _ASSISTANT_BLOCKS = {
     "text": _TEXT,
-    "thinking": by(
+    "thinking": tagged_union(
         "type",
         {"thinking": _THINKING_BLOCKS, "as documented": {"text": str}},
         kind_of=lambda block: "as documented" if _is_as_documented(block) else "thinking",
     ),
     "redacted_thinking": {"data": str},
     "tool_use": {
-        "id": checks.should(str, LEGAL_ID.match, "be letters, digits, `_` or `-`"),
+        "id": checks.with_check(str, LEGAL_ID.match, "be letters, digits, `_` or `-`"),
         "name": checks.TOOL_NAME,
         "input": checks.OBJECT,
     },
@@ -85,9 +85,11 @@ _ASSISTANT_BLOCKS = {
     "*_tool_result": {},
 }
 
-_SYSTEM_CONTENT = text_or(array(by("type", {"text": _TEXT})), "text blocks")
-_USER_CONTENT = text_or(array(by("type", {**_PARTS, "tool_result": _RESULT}), least=1), "blocks")
-_ASSISTANT_CONTENT = text_or(array(by("type", _ASSISTANT_BLOCKS), least=1), "blocks")
+_SYSTEM_CONTENT = text_or(array(tagged_union("type", {"text": _TEXT})), "text blocks")
+_USER_CONTENT = text_or(
+    array(tagged_union("type", {**_PARTS, "tool_result": _RESULT}), least=1), "blocks"
+)
+_ASSISTANT_CONTENT = text_or(array(tagged_union("type", _ASSISTANT_BLOCKS), least=1), "blocks")
 
 
 def _is_as_documented(block: Block) -> bool:
@@ -167,15 +169,15 @@ _FORCED = ("any", "tool")
 _CUSTOM = {
     "name": checks.TOOL_NAME,
     "input_schema": checks.JSON_SCHEMA,
-    "output_schema": maybe(checks.JSON_SCHEMA),
+    "output_schema": optional(checks.JSON_SCHEMA),
 }
-_TOOL = by(
+_TOOL = tagged_union(
     "type",
     {"custom": _CUSTOM, "*": {"name": checks.TOOL_NAME}},
     kind_of=lambda tool: "custom" if tool.get("type") is None else tool["type"],
 )
-_TOOLS = checks.Body({"tools": maybe(array(_TOOL))})
-_CHOICE = {"disable_parallel_tool_use": maybe(bool)}
+_TOOLS = checks.Body({"tools": optional(array(_TOOL))})
+_CHOICE = {"disable_parallel_tool_use": optional(bool)}
 _CHOICES = {
     "auto": _CHOICE,
     "any": _CHOICE,
@@ -187,7 +189,7 @@ _THINKING = {
     "disabled": {},
     "adaptive": {},
 }
-_FORMAT = by("type", {"json_schema": checks.with_schema(checks.JSON_SCHEMA, {})})
+_FORMAT = tagged_union("type", {"json_schema": checks.with_schema(checks.JSON_SCHEMA, {})})
 _TURN = {
     "user": {"content": _USER_CONTENT},
     "assistant": {"content": _ASSISTANT_CONTENT},
@@ -197,19 +199,19 @@ _BODY = checks.Body(
     {
         "model": str,
         "max_tokens": at_least(1),
-        "messages": array(by("role", _TURN)),
-        "system": maybe(_SYSTEM_CONTENT),
-        "thinking": maybe(by("type", _THINKING)),
-        "tool_choice": maybe(by("type", _CHOICES)),
-        "output_config": maybe({"format": maybe(_FORMAT)}),
-        "stop_sequences": maybe(array(str)),
-        "stream": maybe(bool),
-        "temperature": maybe(between(0, 1)),
-        "top_p": maybe(between(0, 1)),
-        "top_k": maybe(between(0, 1_000_000, int)),
-        "service_tier": maybe(Literal["auto", "standard_only"]),
-        "reasoning_effort": maybe(Literal["none", "minimal", "low", "medium", "high", "xhigh"]),
-        "metadata": maybe(checks.OBJECT),
+        "messages": array(tagged_union("role", _TURN)),
+        "system": optional(_SYSTEM_CONTENT),
+        "thinking": optional(tagged_union("type", _THINKING)),
+        "tool_choice": optional(tagged_union("type", _CHOICES)),
+        "output_config": optional({"format": optional(_FORMAT)}),
+        "stop_sequences": optional(array(str)),
+        "stream": optional(bool),
+        "temperature": optional(between(0, 1)),
+        "top_p": optional(between(0, 1)),
+        "top_k": optional(between(0, 1_000_000, int)),
+        "service_tier": optional(Literal["auto", "standard_only"]),
+        "reasoning_effort": optional(Literal["none", "minimal", "low", "medium", "high", "xhigh"]),
+        "metadata": optional(checks.OBJECT),
     }
 )
 
@@ -258,7 +260,7 @@ def read_request(body: Any) -> ChatRequest:
 def _thinks(body: Mapping[str, Any]) -> bool:
     thinking = body.get("thinking") or {"type": "disabled"}
     if thinking["type"] == "enabled" and thinking["budget_tokens"] >= body["max_tokens"]:
-        checks.impossible("`max_tokens` must be greater than `thinking.budget_tokens`.")
+        checks.refuse_request("`max_tokens` must be greater than `thinking.budget_tokens`.")
     return bool(thinking["type"] != "disabled")
 
 
@@ -266,7 +268,7 @@ def read_tools(body: Mapping[str, Any]) -> tuple[list[dict[str, Any]], list[dict
     """Function tools in neutral form, and tools that the service would run itself."""
     tools: list[dict[str, Any]] = _TOOLS.check(body).get("tools") or []
     functions = [
-        neutral({**tool, "parameters": tool["input_schema"]})
+        neutral_tool({**tool, "parameters": tool["input_schema"]})
         for tool in tools
         if tool.get("type") in _FUNCTION_TYPES
     ]
@@ -286,9 +288,9 @@ def _tool_choice(
         return None, True
     kind = choice["type"]
     if not tools and not server_tools:
-        checks.impossible("`tool_choice` is given, but `tools` is empty.")
+        checks.refuse_request("`tool_choice` is given, but `tools` is empty.")
     if thinks and kind in _FORCED:
-        checks.impossible("`tool_choice` cannot force a tool while `thinking` is on.")
+        checks.refuse_request("`tool_choice` cannot force a tool while `thinking` is on.")
     several = choice.get("disable_parallel_tool_use") is not True
     if kind == "tool":
         return checks.chosen_tool(choice["name"], tools), several
@@ -316,7 +318,7 @@ def _read(blocks: list[Any]) -> list[Any]:
 
 def _messages(turns: list[dict[str, Any]]) -> list[BaseMessage]:
     if not turns:
-        checks.impossible("`messages` is empty. Send at least one message.")
+        checks.refuse_request("`messages` is empty. Send at least one message.")
     messages: list[BaseMessage] = []
     before = "assistant"
     for index, turn in enumerate(turns):
@@ -325,7 +327,7 @@ def _messages(turns: list[dict[str, Any]]) -> list[BaseMessage]:
             messages.append(_system(content))
             continue
         if role == before:
-            checks.impossible(
+            checks.refuse_request(
                 f"Message {index} and the one before have the role {role}. Roles must alternate, "
                 "starting with the user. Merge messages of one role."
             )
@@ -345,7 +347,7 @@ def _user(content: str | list[Any], index: int) -> Iterator[BaseMessage]:
             others.append(_read_block(block))
             continue
         if others:
-            checks.impossible(
+            checks.refuse_request(
                 f"The tool result at messages.{index}.content.{position} comes after other "
                 "blocks. Tool results come first."
             )

@@ -27,15 +27,21 @@ from langchain_core.messages import (
 from langchain_sequrity.errors import StatusError, UsageError
 from langchain_sequrity.strict_json import dumps_like_service
 from langchain_sequrity.wire import media
-from langchain_sequrity.wire.blocks import CITATION, MODEL_PROVIDER, SERVED_TOOLS, THOUGHT, joined
-from langchain_sequrity.wire.error_body import error_inside
+from langchain_sequrity.wire.blocks import (
+    CITATION,
+    MODEL_PROVIDER,
+    SERVER_TOOLS,
+    THOUGHT,
+    content_blocks,
+)
+from langchain_sequrity.wire.error_body import error_in_reply
 from langchain_sequrity.wire.exchange import (
     MISSHAPEN,
     Describe,
     Reply,
     openai_usage,
     read_object,
-    refuse,
+    refuse_reply,
     reply_metadata,
 )
 from langchain_sequrity.wire.media import is_media, read_media, without_index
@@ -206,7 +212,7 @@ def write_input(messages: Iterable[BaseMessage], *, dual_llm: bool = False) -> l
 
 @singledispatch
 def _write(message: BaseMessage) -> list[Item]:
-    raise media.unsendable(message)
+    raise media.unsupported_message_error(message)
 
 
 _writer_of = lru_cache(maxsize=64)(_write.dispatch)  # a long history pays for each look-up
@@ -315,7 +321,7 @@ def _video(block: Block) -> Part:
     raise _unfit(block, "Responses has no video; send single frames as images.")
 
 
-_unfit = partial(media.unfit, format_name=_FORMAT)
+_unfit = partial(media.unsupported_block_error, format_name=_FORMAT)
 
 _PART_WRITERS: dict[str | None, Callable[[Block], Part]] = {
     "text": _text,
@@ -355,7 +361,7 @@ def _assistant(message: AIMessage) -> list[Item]:
         is_needed = message.content or not calls
         text = [{"role": "assistant", "content": message.content}] if is_needed else []
         return [*text, *calls]
-    blocks = [_unwrapped(block) for block in joined(message.content)]
+    blocks = [_unwrapped(block) for block in content_blocks(message.content)]
     if refusal and not any(block.get("type") == "refusal" for block in blocks):
         blocks.append({"type": "refusal", "refusal": refusal})
     placed = _place_calls(calls, blocks)
@@ -511,7 +517,7 @@ def _reasoning_item(block: Block) -> Item:
 
 def _served_call(items: list[Item], block: Block) -> None:
     extras = block.get("extras") or {}
-    tool = SERVED_TOOLS.get(str(extras.get("type")))
+    tool = SERVER_TOOLS.get(str(extras.get("type")))
     if tool is None:  # from another provider
         return
     item: Item = {**extras, "id": block["id"]}
@@ -522,7 +528,7 @@ def _served_call(items: list[Item], block: Block) -> None:
 
 def _served_result(items: list[Item], block: Block) -> None:
     for item in items:
-        tool = SERVED_TOOLS.get(item["type"])
+        tool = SERVER_TOOLS.get(item["type"])
         if tool is None or tool.output is None:
             continue
         if item.get("id") == block["tool_call_id"]:
@@ -606,7 +612,7 @@ def read_reply(reply: Reply, describe: Describe) -> list[AIMessage]:
         metadata = {**read_metadata(body, items, called=called), **describe(reply)}
         message.response_metadata = keep_arguments(metadata, texts_in(items))
     except MISSHAPEN:
-        refuse("a response whose `output` has the documented shape", body)
+        refuse_reply("a response whose `output` has the documented shape", body)
     if is_failed(body) and not message.text:
         raise failure(body)
     return [message]
@@ -625,10 +631,10 @@ def _output(body: Mapping[str, Any]) -> list[Block]:
     output = body.get("output")
     if not isinstance(output, list):
         if body.get("error"):
-            raise error_inside(body)
-        refuse("a response with `output`", body)
+            raise error_in_reply(body)
+        refuse_reply("a response with `output`", body)
     if body.get("status") in _UNFINISHED:
-        refuse(f"a finished response: its status is `{body['status']}`", body)
+        refuse_reply(f"a finished response: its status is `{body['status']}`", body)
     return output
 
 
@@ -640,7 +646,7 @@ def is_failed(body: Mapping[str, Any]) -> bool:
 def failure(body: Mapping[str, Any]) -> StatusError:
     """The error of a failed response."""
     error = body.get("error") or {"message": "The response failed, and no reason was given."}
-    return error_inside({"error": error})
+    return error_in_reply({"error": error})
 
 
 def read_metadata(

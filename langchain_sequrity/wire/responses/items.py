@@ -70,7 +70,7 @@ def read_item(item: Item) -> list[Block]:
     """Read one item as blocks, one per part of a message."""
     kind = string(item, "type")
     if kind == "message":
-        named = identity(item)
+        named = message_identity(item)
         return [read_part(part, named) for part in item.get("content") or ()]
     if kind == "function_call":
         for key in ("name", "call_id", "arguments"):
@@ -96,7 +96,7 @@ def is_block(kind: str) -> bool:
     return known or kind in _BLOCKS or is_media({"type": kind})
 
 
-def identity(item: Item) -> Block:
+def message_identity(item: Item) -> Block:
     """Fields of a message that each of its blocks repeats: its id and unknown fields."""
     named = {key: value for key, value in item.items() if key not in _MESSAGE and value is not None}
     if "id" in named:
@@ -105,7 +105,7 @@ def identity(item: Item) -> Block:
 
 
 def read_part(part: Item, named: Block) -> Block:
-    """Read one part of a message; `named` is the message's `identity`."""
+    """Read one part of a message; `named` is the `message_identity`."""
     kind = string(part, "type")
     if kind == "refusal":
         return {**named, "type": kind, "refusal": string(part, "refusal")}

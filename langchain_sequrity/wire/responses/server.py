@@ -21,23 +21,23 @@ from langchain_sequrity.errors import status_error
 from langchain_sequrity.strict_json import read_arguments
 from langchain_sequrity.wire import checks
 from langchain_sequrity.wire.blocks import MODEL_PROVIDER
-from langchain_sequrity.wire.checks import array, by, maybe, text_or
+from langchain_sequrity.wire.checks import array, optional, tagged_union, text_or
 from langchain_sequrity.wire.exchange import ChatRequest, Event, ReplyHead
 from langchain_sequrity.wire.media import Media, read_media
 from langchain_sequrity.wire.responses.client import write_format, write_tool
 from langchain_sequrity.wire.responses.items import Block, is_block, read_output
-from langchain_sequrity.wire.tools import neutral, write_calls
+from langchain_sequrity.wire.tools import neutral_tool, write_calls
 
 Item = dict[str, Any]
 
 # Content parts of a request
 
 
-_DETAIL = {"detail": maybe(Literal["auto", "low", "high", "original"])}
+_DETAIL = {"detail": optional(Literal["auto", "low", "high", "original"])}
 _TEXT = {"input_text": {"text": str}}
 _PARTS = {
     **_TEXT,
-    "input_image": by(
+    "input_image": tagged_union(
         "image_url",
         {
             "by id": {**_DETAIL, "file_id": str},
@@ -48,10 +48,10 @@ _PARTS = {
     "input_audio": {"input_audio": checks.AUDIO},
     "input_file": checks.with_one_of(
         {
-            "filename": maybe(str),
-            "file_id": maybe(str),
-            "file_url": maybe(checks.WEB_URL),
-            "file_data": maybe(checks.DATA_URI),
+            "filename": optional(str),
+            "file_id": optional(str),
+            "file_url": optional(checks.WEB_URL),
+            "file_data": optional(checks.DATA_URI),
         },
         "file_id",
         "file_url",
@@ -61,7 +61,7 @@ _PARTS = {
 
 
 def _content_of(parts: Mapping[str, Any]) -> checks.Form:
-    return text_or(array(by("type", parts), least=1), "parts")
+    return text_or(array(tagged_union("type", parts), least=1), "parts")
 
 
 _TEXT_CONTENT = _content_of(_TEXT)
@@ -99,28 +99,28 @@ def _standard(media: Media) -> Block:
 # Items of a request
 
 
-_ANNOTATED = {"annotations": maybe(array(checks.OBJECT))}
+_ANNOTATED = {"annotations": optional(array(checks.OBJECT))}
 _MESSAGE = {
     "system": {"content": _TEXT_CONTENT},
     "developer": {"content": _TEXT_CONTENT},
     "user": {"content": _CONTENT},
     "assistant": {
-        "id": maybe(str),
-        "phase": maybe(str),
+        "id": optional(str),
+        "phase": optional(str),
         "content": _content_of(
             {"output_text": {**_ANNOTATED, "text": str}, "refusal": {**_ANNOTATED, "refusal": str}}
         ),
     },
 }
-_THOUGHTS = maybe(array({"text": str}))
-_UNREAD = {"id": maybe(str)}
+_THOUGHTS = optional(array({"text": str}))
+_UNREAD = {"id": optional(str)}
 _ITEM = {
-    "message": by("role", _MESSAGE),
-    "function_call": {"id": maybe(str), "call_id": str, "name": str, "arguments": str},
-    "function_call_output": {"call_id": str, "output": _CONTENT, "is_error": maybe(bool)},
+    "message": tagged_union("role", _MESSAGE),
+    "function_call": {"id": optional(str), "call_id": str, "name": str, "arguments": str},
+    "function_call_output": {"call_id": str, "output": _CONTENT, "is_error": optional(bool)},
     "reasoning": {
-        "id": maybe(str),
-        "encrypted_content": maybe(str),
+        "id": optional(str),
+        "encrypted_content": optional(str),
         "summary": _THOUGHTS,
         "content": _THOUGHTS,
     },
@@ -132,7 +132,7 @@ _ITEM = {
     "mcp_approval_request": _UNREAD,
     "mcp_approval_response": _UNREAD,
     "compaction": _UNREAD,
-    "item_reference": checks.should(
+    "item_reference": checks.with_check(
         Any,
         lambda _: False,
         "be the item itself: this server keeps no items. Or go on with `previous_response_id`",
@@ -151,9 +151,9 @@ def _kind(item: Mapping[str, Any]) -> Any:
 
 
 _INPUT = {
-    "instructions": maybe(str),
-    "input": maybe(text_or(array(by("type", _ITEM, kind_of=_kind)), "items")),
-    "previous_response_id": maybe(str),
+    "instructions": optional(str),
+    "input": optional(text_or(array(tagged_union("type", _ITEM, kind_of=_kind)), "items")),
+    "previous_response_id": optional(str),
 }
 
 
@@ -162,7 +162,7 @@ def _read_input(body: Mapping[str, Any]) -> list[BaseMessage]:
     instructions, given = body.get("instructions"), body.get("input")
     messages: list[BaseMessage] = [SystemMessage(instructions)] if instructions else []
     if not given and body.get("previous_response_id") is None:
-        checks.impossible("`input` is empty. Send text, or at least one item.")
+        checks.refuse_request("`input` is empty. Send text, or at least one item.")
     if isinstance(given, str):
         return [*messages, HumanMessage(given)]
     own: list[Item] = []
@@ -231,7 +231,7 @@ def _assistant_item(item: Item) -> Item:
     if item.get("type") == "function_call":
         args, problem = read_arguments(item["arguments"])
         if args is None:
-            checks.impossible(f"Function call `{item['call_id']}`: {problem}")
+            checks.refuse_request(f"Function call `{item['call_id']}`: {problem}")
     elif item.get("type") in (None, "message"):
         content = item["content"]
         parts = [{"type": "output_text", "text": content}] if isinstance(content, str) else content
@@ -246,23 +246,25 @@ _MOST_PAIRS = 16
 _LOGPROBS = "message.output_text.logprobs"
 _NOT_IMPLEMENTED = 501
 
-_SCHEMA = maybe(checks.JSON_SCHEMA)
+_SCHEMA = optional(checks.JSON_SCHEMA)
 _FUNCTION = {
     "name": checks.TOOL_NAME,
-    "description": maybe(str),
+    "description": optional(str),
     "parameters": _SCHEMA,
-    "strict": maybe(bool),
+    "strict": optional(bool),
     "output_schema": _SCHEMA,
 }
-_TOOLS = checks.Body({"tools": maybe(array(by("type", {"function": _FUNCTION, "*": {}})))})
+_TOOLS = checks.Body(
+    {"tools": optional(array(tagged_union("type", {"function": _FUNCTION, "*": {}})))}
+)
 _FORMAT = {
     "text": {},
     "json_object": {},
     "json_schema": checks.with_schema(checks.JSON_SCHEMA, {"name": str}),
 }
-_SUMMARY = maybe(Literal["auto", "concise", "detailed"])
+_SUMMARY = optional(Literal["auto", "concise", "detailed"])
 _REASONING = {
-    "effort": maybe(Literal["none", "minimal", "low", "medium", "high", "xhigh"]),
+    "effort": optional(Literal["none", "minimal", "low", "medium", "high", "xhigh"]),
     "summary": _SUMMARY,
     "generate_summary": _SUMMARY,
 }
@@ -277,22 +279,22 @@ _BODY = checks.Body(
     {
         **_INPUT,
         "model": str,
-        "tool_choice": checks.choice_or(_chosen, "{type: function, name}"),
-        "text": maybe(
+        "tool_choice": checks.tool_choice_form(_chosen, "{type: function, name}"),
+        "text": optional(
             {
-                "verbosity": maybe(Literal["low", "medium", "high"]),
-                "format": maybe(by("type", _FORMAT)),
+                "verbosity": optional(Literal["low", "medium", "high"]),
+                "format": optional(tagged_union("type", _FORMAT)),
             }
         ),
         **checks.OPENAI_FIELDS,
-        "max_output_tokens": maybe(checks.at_least(1)),
-        "max_tool_calls": maybe(checks.at_least(1)),
-        "reasoning": maybe(_REASONING),
-        "include": maybe(array(str)),
-        "store": maybe(bool),
-        "truncation": maybe(Literal["auto", "disabled"]),
-        "metadata": maybe(
-            checks.should(
+        "max_output_tokens": optional(checks.at_least(1)),
+        "max_tool_calls": optional(checks.at_least(1)),
+        "reasoning": optional(_REASONING),
+        "include": optional(array(str)),
+        "store": optional(bool),
+        "truncation": optional(Literal["auto", "disabled"]),
+        "metadata": optional(
+            checks.with_check(
                 checks.OBJECT,
                 lambda pairs: (
                     len(pairs) <= _MOST_PAIRS
@@ -338,7 +340,7 @@ def read_request(body: Any) -> ChatRequest:
         tools=tools,
         tool_choice=checks.neutral_choice(choice, _chosen(choice), tools, server_tools),
         response_format=_response_format(body.get("text") or {}),
-        stop=checks.stops(take("stop", None)),
+        stop=checks.stop_list(take("stop", None)),
         max_tokens=take("max_output_tokens", None),
         stream=take("stream", None) or False,
         stream_usage=True,
@@ -362,13 +364,13 @@ def _refuse_unsupported(body: Mapping[str, Any]) -> None:
             )
     # Only chat/completions can ask for several choices.
     if body.get("n") not in (None, 1):
-        checks.impossible("A response is one reply. Send the request without `n`.")
+        checks.refuse_request("A response is one reply. Send the request without `n`.")
 
 
 def read_tools(body: Mapping[str, Any]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Function tools in neutral form, and tools that the service would run itself."""
     tools: list[dict[str, Any]] = _TOOLS.check(body).get("tools") or []
-    functions = [neutral(tool) for tool in tools if tool["type"] == "function"]
+    functions = [neutral_tool(tool) for tool in tools if tool["type"] == "function"]
     checks.distinct_tools(functions)
     return functions, [tool for tool in tools if tool["type"] != "function"]
 
@@ -431,7 +433,7 @@ def write_reply(messages: Sequence[AIMessage], head: ReplyHead) -> dict[str, Any
     status = status_of(message.response_metadata.get("finish_reason"))
     items = _items(message, head)
     if items:
-        items[-1] = ended(items[-1], status)
+        items[-1] = with_final_status(items[-1], status)
     return write_response(head, items, message.response_metadata, message.usage_metadata)
 
 
@@ -601,7 +603,7 @@ def call_item(
     }
 
 
-def ended(item: Item, status: str) -> Item:
+def with_final_status(item: Item, status: str) -> Item:
     """The last item of a response with this status; it may have been cut off."""
     if "status" in item and status == "incomplete":
         return {**item, "status": status}

@@ -20,7 +20,7 @@ from langchain_core.messages.ai import UsageMetadata
 from langchain_core.messages.tool import ToolCallChunk, tool_call_chunk
 
 from langchain_sequrity.wire.blocks import PROVIDER, THOUGHT
-from langchain_sequrity.wire.error_body import error_inside
+from langchain_sequrity.wire.error_body import error_in_reply
 from langchain_sequrity.wire.exchange import (
     MISSHAPEN,
     ClientFormat,
@@ -29,7 +29,7 @@ from langchain_sequrity.wire.exchange import (
     StreamMemory,
     openai_usage,
     read_object,
-    refuse,
+    refuse_reply,
 )
 from langchain_sequrity.wire.responses.client import (
     failure,
@@ -43,7 +43,7 @@ from langchain_sequrity.wire.responses.client import (
 from langchain_sequrity.wire.responses.items import (
     Block,
     Item,
-    identity,
+    message_identity,
     read_item,
     read_part,
     string,
@@ -86,7 +86,7 @@ class _StreamedBlock:
         self.refusal = ""
 
 
-class Increments:
+class ChunkBuilder:
     """Makes chunks from the events of one output.
 
     Args:
@@ -111,7 +111,7 @@ class Increments:
         self._refusal = ""
         self._memory = StreamMemory()
 
-    def take(
+    def pop_chunk(
         self,
         metadata: Mapping[str, Any] | None = None,
         usage: UsageMetadata | None = None,
@@ -141,7 +141,7 @@ class Increments:
         block = self._blocks.get(place)
         if block is None or "text" not in block.lengths:
             self._grow(self._part("text", place), "text", delta)
-            return self.take()
+            return self.pop_chunk()
         if not delta:
             return ()
         self.has_text = True
@@ -182,10 +182,10 @@ class Increments:
         if kind == "summary_text":
             self.summary({**body, **part})
         elif kind == THOUGHT:
-            self.thought({**body, **part})
+            self.reasoning({**body, **part})
         else:
             self._add_whole(
-                _place(body), read_part(part, identity(self._items.get(_number(body), {})))
+                _place(body), read_part(part, message_identity(self._items.get(_number(body), {})))
             )
 
     def annotation(self, body: Item) -> None:
@@ -195,13 +195,13 @@ class Increments:
 
     def summary(self, body: Item) -> None:
         """Take an increment of a summary of reasoning, or all of it."""
-        self._thought(body, ("summary", body.get("summary_index", 0)))
+        self._reasoning(body, ("summary", body.get("summary_index", 0)))
 
-    def thought(self, body: Item) -> None:
+    def reasoning(self, body: Item) -> None:
         """Take an increment of reasoning itself, or all of it."""
-        self._thought(body, ("content", body.get("content_index", 0)))
+        self._reasoning(body, ("content", body.get("content_index", 0)))
 
-    def _thought(self, body: Item, part: tuple[str, Any]) -> None:
+    def _reasoning(self, body: Item, part: tuple[str, Any]) -> None:
         number, key = _number(body), "delta" if "delta" in body else "text"
         text = string(body, key)
         if (number, None) not in self._blocks:
@@ -270,7 +270,7 @@ class Increments:
         if block is None:
             block = self._open(kind, place)
             if kind == "text":  # the `phase` of its message matters while it comes
-                self._send(block, identity(self._items.get(place[0], {})))
+                self._send(block, message_identity(self._items.get(place[0], {})))
         _expect(block, kind)
         return block
 
@@ -413,7 +413,7 @@ class ResponsesReader(FormatReader):
 
     def __init__(self, describe: Describe, asked: Mapping[str, Any]) -> None:
         super().__init__(describe)
-        self._output = Increments(plain=not any(asked.get(field) for field in _RICH))
+        self._output = ChunkBuilder(plain=not any(asked.get(field) for field in _RICH))
 
     def feed(self, event: Event) -> tuple[AIMessageChunk, ...]:
         """Return the chunk that an event completes: one or none."""
@@ -422,7 +422,7 @@ class ResponsesReader(FormatReader):
         body = read_object(event.data)
         kind = body.get("type") or event.name
         if kind == "error" or (body.get("error") and kind not in _LAST):
-            raise error_inside(body)
+            raise error_in_reply(body)
         try:
             if kind == _TEXT:
                 return self._output.text(_place(body), string(body, "delta"))
@@ -432,11 +432,11 @@ class ResponsesReader(FormatReader):
             take = _EVENTS.get(kind)
             if take is not None:
                 take(self._output, body)
-                return self._output.take()
+                return self._output.pop_chunk()
         except MISSHAPEN:
-            refuse("an event of a response", body)
+            refuse_reply("an event of a response", body)
         if not isinstance(kind, str) or not kind:
-            refuse("an event of a response", body)
+            refuse_reply("an event of a response", body)
         return ()
 
     def end(self) -> tuple[AIMessageChunk, ...]:
@@ -454,7 +454,7 @@ class ResponsesReader(FormatReader):
         metadata = read_metadata(response, items, called=output.called)
         usage = openai_usage(response.get("usage"), "input", "output")
         metadata = keep_arguments({**metadata, **self._describe(self._head)}, texts_in(items))
-        return output.take(metadata, usage)
+        return output.pop_chunk(metadata, usage)
 
 
 def _number(body: Mapping[str, Any]) -> Any:
@@ -465,21 +465,21 @@ def _place(body: Mapping[str, Any]) -> Place:
     return _number(body), body.get("content_index", 0)
 
 
-_EVENTS: dict[Any, Callable[[Increments, Mapping[str, Any]], None]] = {
-    "response.output_item.added": Increments.item_added,
-    "response.output_item.done": Increments.item_done,
-    "response.output_text.done": Increments.whole_text,
-    "response.output_text.annotation.added": Increments.annotation,
-    "response.content_part.done": Increments.part,
-    "response.refusal.delta": Increments.refusal,
-    "response.refusal.done": Increments.refusal,
-    "response.function_call_arguments.delta": Increments.arguments,
-    "response.function_call_arguments.done": Increments.arguments,
-    "response.reasoning_summary_text.delta": Increments.summary,
-    "response.reasoning_summary_text.done": Increments.summary,
-    "response.reasoning_summary_part.done": Increments.part,
-    "response.reasoning_text.delta": Increments.thought,
-    "response.reasoning_text.done": Increments.thought,
+_EVENTS: dict[Any, Callable[[ChunkBuilder, Mapping[str, Any]], None]] = {
+    "response.output_item.added": ChunkBuilder.item_added,
+    "response.output_item.done": ChunkBuilder.item_done,
+    "response.output_text.done": ChunkBuilder.whole_text,
+    "response.output_text.annotation.added": ChunkBuilder.annotation,
+    "response.content_part.done": ChunkBuilder.part,
+    "response.refusal.delta": ChunkBuilder.refusal,
+    "response.refusal.done": ChunkBuilder.refusal,
+    "response.function_call_arguments.delta": ChunkBuilder.arguments,
+    "response.function_call_arguments.done": ChunkBuilder.arguments,
+    "response.reasoning_summary_text.delta": ChunkBuilder.summary,
+    "response.reasoning_summary_text.done": ChunkBuilder.summary,
+    "response.reasoning_summary_part.done": ChunkBuilder.part,
+    "response.reasoning_text.delta": ChunkBuilder.reasoning,
+    "response.reasoning_text.done": ChunkBuilder.reasoning,
 }
 
 

@@ -15,7 +15,6 @@ from langchain_sequrity.wire.responses.client import DOCUMENTED
 from langchain_sequrity.wire.responses.server import (
     Item,
     call_item,
-    ended,
     message_item,
     new_reply_id,
     read_request,
@@ -25,6 +24,7 @@ from langchain_sequrity.wire.responses.server import (
     stream_event,
     summary_part,
     text_part,
+    with_final_status,
     write_error,
     write_reply,
     write_response,
@@ -140,7 +140,7 @@ class _Stream:
         return self.event("output_item.added", output_index=len(self.output), item=begun)
 
     def _end(self, item: Item, status: str) -> Event:
-        done = ended(item, status)
+        done = with_final_status(item, status)
         self.output.append(done)
         return self.event("output_item.done", output_index=len(self.output) - 1, item=done)
 
