@@ -11,7 +11,6 @@ from dataclasses import replace
 from itertools import islice
 
 import pytest
-import regex
 
 import langchain_sequrity.local.interpreter.program  # noqa: F401 - fills the tables of `calls`
 from langchain_sequrity.local.interpreter import Limits
@@ -20,12 +19,7 @@ from langchain_sequrity.local.interpreter.calls import METHODS
 from langchain_sequrity.local.interpreter.modules import CLASS_MEMBERS, MODULES
 from langchain_sequrity.local.interpreter.operators import SYMBOLS
 from langchain_sequrity.local.interpreter.syntax import ALLOWED
-from langchain_sequrity.local.interpreter.values import (
-    Builtin,
-    DictValue,
-    ListValue,
-    SetValue,
-)
+from langchain_sequrity.local.interpreter.values import Builtin
 from tests.local.bombs import combined, crafted, operations, sources
 from tests.local.bombs.bomb import Bomb
 from tests.local.bombs.watching import ANSWERS, MEGABYTES, SECONDS, Seen, Watched
@@ -39,13 +33,6 @@ SAMPLE = [
     ),
     next(combined.bombs(1)),
 ]  # fmt: skip
-_NAMES = {
-    ListValue: "list",
-    DictValue: "dict",
-    SetValue: "set",
-    regex.Pattern: "Pattern",
-    regex.Match: "Match",
-}
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +59,7 @@ def operations_of_the_language() -> Iterator[str]:
         yield from (f"{module}:{name}" for name in members if type(members[name]) is Builtin)
     for kind, methods in METHODS.items():
         if kind is not bool:  # its methods are those of `int`
-            yield from (f"{_NAMES.get(kind, kind.__name__)}.{name}" for name in methods)
+            yield from (f"{kind.__name__}.{name}" for name in methods)
     for owner, own in CLASS_MEMBERS.items():
         yield from (f"{owner}.{name}" for name in own)
     yield from SYMBOLS.values()
