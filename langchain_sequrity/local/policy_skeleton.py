@@ -44,30 +44,30 @@ class _DraftTexts(NamedTuple):
 
 _STYLES: Mapping[Mode | None, _DraftTexts] = {
     None: _DraftTexts(
-        "It holds in any session. Ask for a draft for dual-LLM sessions, and less is denied.",
-        "An argument comes from outside, or the session has seen something that does.",
+        "It is for any session. A draft for dual-LLM sessions denies less.",
+        "An argument comes from outside, or the session has seen data from outside.",
         f"{_ARGUMENTS} or {_SESSION}",
         (_MARK_RESULT, _MARK_SESSION),
     ),
     "dual-llm": _DraftTexts(
         "It is for sessions in which arguments carry labels; elsewhere it denies nothing.",
-        "Some argument comes from outside.",
+        "An argument comes from outside.",
         _ARGUMENTS,
         (_MARK_RESULT,),
     ),
     "single-llm": _DraftTexts(
         "It is for single-LLM sessions, in which arguments carry no labels.",
-        "The session has seen something from outside.",
+        "The session has seen data from outside.",
         _SESSION,
         (_MARK_SESSION,),
     ),
 }
-_NOTHING_COMES_IN = "None of these tools brings in what others wrote, so nothing is denied."
+_NOTHING_UNTRUSTED = "None of these tools returns what others wrote, so nothing is denied."
 _ALLOW = "should allow always;"
 _GUARD = "must deny when tainted;"
 _INTERNAL: Mapping[str, tuple[str, tuple[str, ...]]] = {
-    "parse_with_ai": ("reads data and has no tools; its result keeps the marks", (_ALLOW,)),
-    "verify_hypothesis": ("judges data and has no tools; its result keeps the marks", (_ALLOW,)),
+    "parse_with_ai": ("reads data and has no tools; its result keeps the tag", (_ALLOW,)),
+    "verify_hypothesis": ("judges data and has no tools; its result keeps the tag", (_ALLOW,)),
     "complete_turn": ("ends the turn", (_ALLOW,)),
     "set_policy": ("adds rules", (_GUARD, _ALLOW)),
 }
@@ -124,8 +124,8 @@ def skeleton(
     def head(limit: int) -> str:
         # Without semicolons, so that no part of it looks like a rule.
         quoted = plain(" ".join(description.replace(";", ",").split()), limit=limit)
-        note = f"Nothing of what was asked for is in it: {quoted}".rstrip(": ")
-        session = style.session if marks else _NOTHING_COMES_IN
+        note = f"The description was not used: {quoted}".rstrip(": ")
+        session = style.session if marks else _NOTHING_UNTRUSTED
         return _HEAD.format(
             note=note, session=session, tainted=style.tainted, condition=style.condition
         )
@@ -174,7 +174,7 @@ def _rules(
             items += _STYLES[mode].marks if does.reads else ()
             yield name, _DraftRules(_block_doc(does), f'"{name}"', items)
         else:
-            doc = "denied: no policy can write this name for sure"
+            doc = "denied: no policy can express this name for certain"
             yield name, _DraftRules(doc, f'r"{_regex(name)}"', ("must deny always;",))
 
 
@@ -216,7 +216,7 @@ def _block_doc(does: Behaviour) -> str:
         (True, True): "reads and acts",
         (True, False): "reads",
         (False, True): "acts",
-        (False, False): "brings in nothing that others wrote",
+        (False, False): "returns nothing that others wrote",
     }[does.reads, does.acts]
     return f"{kind}: {plain(does.why, limit=_WHY)}"
 

@@ -17,7 +17,7 @@ REFUSAL = {
     "when": {"role": "policy"},
     "error": {"status": 400, "message": "No \x1b[31mred."},
 }
-SHOWN = "This is a proposal, and nothing uses it yet."
+SHOWN = "This is a proposal that is not in use yet."
 
 
 def test_local_generates_a_skeleton_without_keys_or_network(folder: Path) -> None:

@@ -141,7 +141,7 @@ def test_a_draft_says_that_it_is_a_draft_and_quotes_the_description() -> None:
     first, *_ = parse(skeleton([], description="Nobody\nbut me.")).declarations
     assert isinstance(first, Binding)
     assert first.doc.startswith("DRAFT")
-    assert "Nothing of what was asked for is in it: Nobody but me." in first.doc
+    assert "The description was not used: Nobody but me." in first.doc
 
 
 def test_each_tool_says_which_rules_it_has_and_why() -> None:
@@ -497,7 +497,7 @@ def test_in_single_llm_sessions_tools_that_act_are_denied_after_data_from_outsid
 def test_without_tools_that_read_the_draft_says_so_and_tests_no_label() -> None:
     tools = [tool("send_mail", to=True), tool("get_current_day")]
     text = skeleton(tools, internal_tools=["set_policy"])
-    assert "None of these tools brings in what others wrote" in text
+    assert "None of these tools returns what others wrote" in text
     assert "deny" not in text.partition("let tainted")[2]
     assert check(text, tools) == []
 

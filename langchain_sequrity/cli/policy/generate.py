@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 _LIVE_MODEL, _OFFLINE_MODEL = "openai/gpt-5-mini", "offline/model"
 _PROVIDERS = [provider for provider in POLICY_PROVIDERS if provider is not None]
 _NOTE = (
-    "This is a proposal, and nothing uses it yet. Read it, then test it: "
+    "This is a proposal that is not in use yet. Read it, then test it: "
     "`langchain-sequrity policy check` and `langchain-sequrity policy simulate`."
 )
 
