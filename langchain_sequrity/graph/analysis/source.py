@@ -17,6 +17,7 @@ import functools
 import inspect
 import linecache
 import types
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from types import CodeType, FunctionType, MethodType
@@ -177,22 +178,30 @@ def _tree(function: FunctionType) -> Function | None:
     trees, codes = _functions_in(text, code.co_flags & __future__.annotations.compiler_flag)
     if code not in codes:
         return None
-    fits = [tree for tree in trees if _starts_at(tree, code)]
+    fits = trees.get((code.co_name, code.co_firstlineno), [])
     if len(fits) > 1:
         fits = [tree for tree in fits if _contains_code(tree, code)]
     return fits[-1] if fits else None  # the walk goes inwards, and the innermost fits best
 
 
 @functools.lru_cache(maxsize=64)
-def _functions_in(text: str, flags: int) -> tuple[tuple[Function, ...], frozenset[CodeType]]:
-    """The functions in the text of a module, as syntax trees and as code."""
+def _functions_in(
+    text: str, flags: int
+) -> tuple[Mapping[tuple[str, int], list[Function]], frozenset[CodeType]]:
+    """The functions in the text of a module: syntax trees by name and first line, and code."""
     try:
         tree = ast.parse(text)
         flags |= ast.PyCF_ALLOW_TOP_LEVEL_AWAIT  # as in a notebook
         module: CodeType = compile(tree, "<source>", "exec", flags=flags, dont_inherit=True)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return (), frozenset()
-    trees = tuple(node for node in ast.walk(tree) if isinstance(node, Function))
+        return {}, frozenset()
+    trees = defaultdict[tuple[str, int], list[Function]](list)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Lambda):
+            trees["<lambda>", node.lineno].append(node)
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            first = min([node.lineno, *(one.lineno for one in node.decorator_list)])
+            trees[node.name, first].append(node)
     return trees, frozenset(_codes_in(module))
 
 
@@ -201,13 +210,6 @@ def _codes_in(code: CodeType) -> Iterator[CodeType]:
         if isinstance(constant, CodeType):
             yield constant
             yield from _codes_in(constant)
-
-
-def _starts_at(tree: Function, code: CodeType) -> bool:
-    if isinstance(tree, ast.Lambda):
-        return code.co_name == "<lambda>" and tree.lineno == code.co_firstlineno
-    first = min([tree.lineno, *(one.lineno for one in tree.decorator_list)])
-    return tree.name == code.co_name and first == code.co_firstlineno
 
 
 def _contains_code(tree: Function, code: CodeType) -> bool:
