@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from types import MappingProxyType
 
 from langgraph.graph import END, START
@@ -65,27 +65,19 @@ def compile_graph(
     _check_options(spec, options)
     toolbox = Toolbox(spec, options)
     local = LocalVariables.allocate(toolbox.names)
-    graph = _program_graph(spec, toolbox, local)
-    graph, beside, anywhere = (
-        _with_packets(one, toolbox, local, why_not_split)
-        for one in (
-            graph,
-            replace(graph, is_wide=True),
-            replace(graph, is_wide=True, takes_packets=True),
-        )
-    )
+    with_packets = partial(_with_packets, toolbox=toolbox, local=local, why_not=why_not_split)
+    only = _program_graph(spec, toolbox, local)
+    graph, beside = with_packets(only), with_packets(replace(only, is_wide=True))
+    anywhere = with_packets(replace(only, is_wide=True, takes_packets=True))
     from_state, flags, ready = write_superstep(beside, local, toolbox.names)
-    if (
-        len(from_state) > PROGRAM_CHARACTERS
-    ):  # then what somebody starts beside others runs after them
+    if len(from_state) > PROGRAM_CHARACTERS:
+        # Then nodes that somebody starts beside others run after them.
         beside = graph
         from_state, flags, ready = write_superstep(beside, local, toolbox.names)
-    structured = write_structured(graph, local)
-    if structured is not None:
-        text = structured
-    elif graph.is_parallel:
+    structured = text = write_structured(graph, local)
+    if text is None and graph.is_parallel:
         text = from_state
-    else:
+    elif text is None:
         text, *_ = write_superstep(graph, local, toolbox.names)
     tools = _tools(anywhere, local)
 
@@ -99,10 +91,8 @@ def compile_graph(
             return ProgramText(from_state, tools)
         return ProgramText(write_superstep(anywhere, local, toolbox.names)[0], tools)
 
-    early: set[str] = set()
-    if anywhere.split:
-        routers = [one.name for one in tools.values() if one.role == "router"]
-        early = {name for name in routers if not why_not_split(name, name)}
+    routers = [one.name for one in tools.values() if one.role == "router" and anywhere.split]
+    early = frozenset(name for name in routers if not why_not_split(name, name))
     return GraphProgram(
         that_begins_at=that_begins_at,
         entry=local.entry,
@@ -115,7 +105,7 @@ def compile_graph(
         kind="superstep" if structured is None else "structured",
         packets=local.packets,
         result_of=local.result_of if anywhere.split else None,
-        early=frozenset(early),
+        early=early,
         waiting=_waiting_nodes(beside, early),
         parses=any(one.internal_tool == PARSE_WITH_AI for one in options.values()),
     )
