@@ -236,7 +236,7 @@ class _RegionFinder:
     def __init__(self, graph: TaskGraph) -> None:
         self.graph = graph
         self.ways = {
-            task.node: [*graph.successors()[task.node], *([END] if task.may_end else [])]
+            task.node: [*graph.successors[task.node], *([END] if task.may_end else [])]
             for task in graph.start_and_tasks
         }
         self.meeting = _post_dominators(self.ways)

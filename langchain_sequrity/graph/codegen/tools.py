@@ -15,7 +15,7 @@ import re
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from functools import reduce
+from functools import cached_property, reduce
 from graphlib import CycleError, TopologicalSorter
 from types import NoneType, UnionType
 from typing import (
@@ -477,7 +477,7 @@ class ProgramTask:
         return several or ways > 1 or any(one.sends != nobody for one in self.routing_tools)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class TaskGraph:
     """A graph with its tools.
 
@@ -504,7 +504,7 @@ class TaskGraph:
         """START and all nodes."""
         return (self.start, *self.tasks.values())
 
-    @property
+    @cached_property
     def joins(self) -> tuple[tuple[tuple[str, ...], str], ...]:
         """The joins that start a node, each source once."""
         return tuple(
@@ -513,7 +513,7 @@ class TaskGraph:
             if target in self.tasks
         )
 
-    @property
+    @cached_property
     def receivers(self) -> frozenset[str]:
         """Nodes that may get a packet."""
         found: set[str] = set()
@@ -524,14 +524,14 @@ class TaskGraph:
                 found |= self.tasks.keys() if tool.sends is None else tool.sends
         return frozenset(found)
 
-    @property
+    @cached_property
     def has_undeclared_targets(self) -> bool:
         """Whether a tool may route to any node."""
         return any(
             tool.targets is None for task in self.start_and_tasks for tool in task.routing_tools
         )
 
-    @property
+    @cached_property
     def is_parallel(self) -> bool:
         """Whether two tasks may run in one step."""
         several = any(task.may_start_several for task in self.start_and_tasks)
@@ -564,7 +564,7 @@ class TaskGraph:
         )
         return frozenset(field for field, number in writers.items() if number > 1)
 
-    @property
+    @cached_property
     def split(self) -> frozenset[str]:
         """Nodes whose calls precede all nodes of their step, if several are due."""
         if not self.is_parallel:
@@ -608,6 +608,7 @@ class TaskGraph:
         chosen = frozenset(nodes)
         return [node for node in self.tasks if node in chosen]
 
+    @cached_property
     def successors(self) -> dict[str, list[str]]:
         """Node (or START) → nodes that may run because it did."""
         found: dict[str, list[str]] = {}
@@ -630,11 +631,10 @@ class TaskGraph:
         if any(task.is_deferred for task in self.tasks.values()):
             return None
         try:
-            order = list(TopologicalSorter(self.successors()).static_order())
+            order = list(TopologicalSorter(self.successors).static_order())
         except CycleError:
             return None
-        successors = self.successors()
         longest: dict[str, int] = {}
         for node in order:  # successors come first
-            longest[node] = 1 + max((longest[one] for one in successors[node]), default=0)
+            longest[node] = 1 + max((longest[one] for one in self.successors[node]), default=0)
         return max(longest.values()) if self.is_wide else longest[self.start.node] - 1
