@@ -93,6 +93,9 @@ class FunctionSource:
         return self.function.__globals__.get(name, getattr(builtins, name, UNKNOWN))
 
 
+# The functions of a runnable, and their source
+
+
 def functions_of(runnable: Any) -> list[Callable[..., Any]]:
     """The functions that a node or a router runs, sync and async; none for other runnables."""
     if not isinstance(runnable, RunnableLambda) and not _compat.is_function_node(runnable):
@@ -227,6 +230,8 @@ def _contains_code(tree: Function, code: CodeType) -> bool:
     )
 
 
+# What a function reads
+
 _TOOL_NODE = "ToolNode"
 
 _RUNS = frozenset({"invoke", "stream", "batch"})
@@ -336,6 +341,9 @@ def _read_key(key: str, context: ast.expr_context, outer: ast.AST | None) -> fro
     """A key that is read, not only set as in `state["x"] = 1`."""
     is_set = isinstance(context, ast.Store) and not isinstance(outer, ast.AugAssign)
     return frozenset() if is_set else frozenset({key})
+
+
+# What a function returns
 
 
 @dataclass(frozen=True, slots=True)
@@ -684,6 +692,9 @@ def _falls_through(body: list[ast.stmt]) -> bool:
             ends = final and not _falls_through(final)
             return not ends and any(map(_falls_through, inside))
     return True
+
+
+# What a node or a router returns
 
 
 def returns_of_node(runnable: Any) -> ReturnSummary:

@@ -74,6 +74,9 @@ History = Literal["whole", "new"]
 _WORDS = "Run the supplied program."
 
 
+# Requests and replies
+
+
 @dataclass(frozen=True, slots=True)
 class CallsRequested:
     """A reply that asks for calls.
@@ -326,6 +329,9 @@ def send_request(
         return denied
 
 
+# Replay
+
+
 @dataclass(frozen=True, slots=True)
 class Replay:
     """A run in a new session.
@@ -402,6 +408,8 @@ def replay(
         raise ReplayMismatch(msg)
     return Replay(run, rounds, answer)
 
+
+# Variables and labels
 
 Meta = dict[str, list[str]]
 """Labels as the protocol has them: producers, consumers, tags."""
@@ -685,6 +693,9 @@ class StateVariables:
         """The tokens of the targets of START's edges."""
         spec, tokens = self._parts.spec, self._program.tokens
         return [tokens[to] for source, to in spec.edges if source == START and to in tokens]
+
+
+# What a thread has stored
 
 
 def is_edited(loop: _compat.PregelLoop, since: Any = None) -> bool:
