@@ -68,8 +68,6 @@ class GraphTasks:
         self.nodes = {one.node: one for one in program.tools.values() if one.role == "node"}
         routers = (one for one in program.tools.values() if one.role == "router")
         self.routers = {(one.node, one.branch): one for one in routers}
-        fused = (router for one in self.nodes.values() for router in one.fused)
-        self._fused = {(one.node, one.branch): one for one in fused}
 
     def attach(self, graph: _compat.Compiled) -> None:
         """Make the nodes of a compiled graph answer calls."""
@@ -86,8 +84,7 @@ class GraphTasks:
         if field_router_of(branch) is not None:
             path: Runnable[Any, Any] = branch.path
             return path
-        key = (branch.source, branch.name)
-        return _RouterTask(self, branch, self.routers.get(key), self._fused.get(key))
+        return _RouterTask(self, branch, self.routers.get((branch.source, branch.name)))
 
     def cache_policy(self, spec: NodeSpec) -> CachePolicy[Any] | None:
         """A node's cache policy, with the program in the key.
@@ -429,14 +426,11 @@ class _RouterTask(Runnable[Any, Any]):
     Without a driver, as in `update_state`, it is the plain router.
     """
 
-    def __init__(
-        self, calls: GraphTasks, branch: Branch, tool: ToolSpec | None, fused: ToolSpec | None
-    ) -> None:
+    def __init__(self, calls: GraphTasks, branch: Branch, tool: ToolSpec | None) -> None:
         self.name: str = branch.name
         self._calls = calls
         self._branch = branch
         self._tool = tool
-        self._fused = fused
 
     @override
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
@@ -454,8 +448,9 @@ class _RouterTask(Runnable[Any, Any]):
         driver, task = _driver_and_task(config)
         path, tool = self._branch.path, self._tool
         report: _ResultWriter | None = config["configurable"].get(_REPORT)
-        if report is not None and self._fused in report.fused:
-            return await self._route_within(report, self._fused, config)
+        if report is not None:
+            for router in (one for one in report.fused if one.branch == self._branch.name):
+                return await self._route_within(report, router, config)
         assert tool is not None  # noqa: S101 - otherwise it is fused
         if tool.name in self._calls.program.early and driver.tasks.get(task).handle:
             # It runs with its node, before its own call.
