@@ -208,9 +208,7 @@ def test_each_way_enforces_what_the_table_says(row: str, way: str) -> None:
 
 
 def test_the_table_has_a_column_for_each_way_and_a_row_for_each_case() -> None:
-    section = (
-        README.read_text("utf-8").partition("## What each way enforces")[2].partition("##")[0]
-    )
+    section = README.read_text("utf-8").partition("## What each way enforces")[2].partition("##")[0]
     lines = [line for line in section.splitlines() if line.startswith("|")]
     assert all(way in lines[0] for way in WAYS)
     for title, denies, _ in ROWS.values():
