@@ -3,19 +3,17 @@
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from itertools import pairwise
 from typing import Any
 
 from langchain_core.messages import AIMessageChunk
 
-from langchain_sequrity.errors import UsageError
 from langchain_sequrity.local import conversation
 from langchain_sequrity.local.answers import ModelAnswer, stream_answer
 from langchain_sequrity.local.backends import BackendContext, PlanContext
-from langchain_sequrity.local.policy_skeleton import TooManyTools, skeleton
-from langchain_sequrity.local.refusals import refuse
+from langchain_sequrity.local.interpreter.program import is_argument_name
+from langchain_sequrity.local.policy_skeleton import skeleton
 from langchain_sequrity.local.schema_values import PromptFacts, quoted, value_for_schema
-from langchain_sequrity.local.screening.screen import fold
+from langchain_sequrity.local.screening.topics import score
 from langchain_sequrity.local.tool_behaviour import words
 from langchain_sequrity.local.tool_results import looks_like_error
 from langchain_sequrity.sqrt.coerce import ENOUGH
@@ -82,9 +80,8 @@ class DeterministicModel:
         else:
             calls = _calls(request, user_text)
             text = "" if calls else _text(request, user_text)
-            answer = ModelAnswer(
-                text=text, reasoning=_reasoning(request, user_text, calls), calls=calls
-            )
+            reasoning = _reasoning(request, user_text, calls)
+            answer = ModelAnswer(text=text, reasoning=reasoning, calls=calls)
         return stream_answer(answer, request)
 
 
@@ -93,15 +90,12 @@ def _score(classifier: str, text: str) -> float:
 
 
 def _policy(request: PolicyRequest) -> str:
-    try:
-        return skeleton(
-            request.tools,
-            description=request.description,
-            internal_tools=request.internal_tool_names,
-            mode=request.mode,
-        )
-    except TooManyTools as problem:
-        refuse(400, str(problem))
+    return skeleton(
+        request.tools,
+        description=request.description,
+        internal_tools=request.internal_tool_names,
+        mode=request.mode,
+    )
 
 
 # Calls
@@ -117,12 +111,8 @@ def _name(tool: Mapping[str, Any]) -> str:
 
 
 def _arguments(tool: Mapping[str, Any], prompt: PromptFacts) -> dict[str, Any]:
-    schema = tool["function"].get("parameters")
-    filled = (
-        value_for_schema({"type": "object", **schema}, prompt)
-        if isinstance(schema, Mapping)
-        else {}
-    )
+    schema = {"type": "object", **(tool["function"].get("parameters") or {})}
+    filled = value_for_schema(schema, prompt)
     return filled if isinstance(filled, dict) else {}
 
 
@@ -210,8 +200,8 @@ def _program(request: ChatRequest, plan: PlanContext, user_text: str) -> str:
 
 
 def _keywords(arguments: Mapping[str, Any]) -> str:
-    plain = [f"{name}={value!r}" for name, value in arguments.items() if name.isidentifier()]
-    others = {name: value for name, value in arguments.items() if not name.isidentifier()}
+    plain = [f"{name}={value!r}" for name, value in arguments.items() if is_argument_name(name)]
+    others = {name: value for name, value in arguments.items() if not is_argument_name(name)}
     return ", ".join([*plain, f"**{others!r}"] if others else plain)
 
 
@@ -232,81 +222,3 @@ def _read_as(schema: Mapping[str, Any]) -> dict[str, Any]:
     inner = {key: value for key, value in schema.items() if key not in shared}
     properties = {ENOUGH: {"type": "boolean"}, _READ: inner}
     return {"type": "object", "properties": properties, "required": [*properties], **shared}
-
-
-# Scores of a classifier
-
-# A score is the sum of the weights of the topic's words and phrases in a text, at most 1. Strong
-# words, before the slash, weigh 0.6 and weak words 0.3: at the default threshold of 0.5 one strong
-# word or two weak words are enough. The lists are short and English. They make a policy testable
-# without a model, and are not a moderation filter.
-_TOPICS = {
-    "toxicity_filter": """
-        asshole, bastard, bitch, cretin, fuck, fucking, hate you, hurt you, idiot, imbecile,
-        kill you, kill yourself, moron, scumbag, shit, shut up, worthless human / crap, damn,
-        disgusting, dumb, hate, kill, loser, pathetic, stupid, ugly, useless, worthless""",
-    "healthcare_topic_guardrail": """
-        antibiotic, biopsy, blood pressure, cancer, chemotherapy, diabetes, diagnosis, dosage,
-        healthcare, insulin, medical advice, medication, oncology, prescription, side effect,
-        vaccine / allergy, clinic, clinical, disease, doctor, dose, hospital, illness, infection,
-        medical, medicine, nurse, pain, patient, pharmacy, pill, surgery, symptom, therapy,
-        treatment, virus""",
-    "finance_topic_guardrail": """
-        cryptocurrency, dividend, financial advice, hedge fund, interest rate, investing,
-        investment, mortgage, mutual fund, portfolio, shareholder, stock market, stock price,
-        tax return / asset, bank, bitcoin, bond, broker, budget, credit, currency, debt, equity,
-        finance, financial, fund, inflation, invest, investor, loan, pension, revenue, share,
-        stock, tax, trading""",
-}
-
-
-def _stems(text: str) -> list[str]:
-    return [_singular(word) for word in words(text, None)]
-
-
-def _singular(word: str) -> str:
-    """Cut a plural's `s`, but not that of `diagnosis`, `illness` or `virus`."""
-    is_plural = len(word) > 3 and word.endswith("s") and word[-2] not in "isu"  # noqa: PLR2004
-    return word[:-1] if is_plural else word
-
-
-_WEIGHTS = {
-    topic: {
-        " ".join(_stems(phrase)): weight
-        for phrases, weight in zip(listed.split("/"), (0.6, 0.3), strict=True)
-        for phrase in phrases.split(",")
-    }
-    for topic, listed in _TOPICS.items()
-}
-
-
-def score(name: str, text: str) -> float:
-    """Score a text by its words.
-
-    Args:
-        name: The classifier: `toxicity_filter`, `healthcare_topic_guardrail` or
-            `finance_topic_guardrail`.
-        text: The text.
-
-    Returns:
-        A score from 0, for a text without words of the topic, to 1.
-
-    Raises:
-        UsageError: If there is no word list for that name.
-
-    Example:
-        ```python
-        from langchain_sequrity.local.deterministic_model import score
-
-        assert score("finance_topic_guardrail", "Which stocks are in my portfolio?") > 0.8
-        assert score("finance_topic_guardrail", "Which socks are in my drawer?") == 0
-        ```
-    """
-    if name not in _WEIGHTS:
-        msg = (
-            f"The classifier `{name}` has no word list. There are lists for {', '.join(_WEIGHTS)}."
-        )
-        raise UsageError(msg)
-    stems = _stems(fold(text)[0])
-    phrases = {*stems, *map(" ".join, pairwise(stems))}
-    return min(1.0, sum(weight for phrase, weight in _WEIGHTS[name].items() if phrase in phrases))

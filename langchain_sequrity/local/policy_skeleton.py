@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from langchain_sequrity.display import plain
+from langchain_sequrity.local.refusals import refuse
 from langchain_sequrity.local.tool_behaviour import Behaviour, behaviour_of
 from langchain_sequrity.sqrt import parse
 from langchain_sequrity.sqrt.coerce import MAX_HEADER_BYTES, header_bytes
@@ -81,10 +82,6 @@ _LONGEST_REGEX = 800
 _ASCII = 128
 
 
-class TooManyTools(Exception):
-    """The policy would be too long; the text says by how much."""
-
-
 class _DraftRules(NamedTuple):
     """The rules of a tool: the reason, the tool's name in SQRT, and the rules."""
 
@@ -114,7 +111,7 @@ def skeleton(
         block.
 
     Raises:
-        TooManyTools: If it would still be too long for a policy.
+        StatusError: 400 if it would still be too long for a policy.
     """
     style = _STYLES[mode]
     behaviours = {name_of(tool) or "": behaviour_of(tool) for tool in tools}
@@ -137,11 +134,11 @@ def skeleton(
         drafts.append("\n".join([head(_ASKED_SHORTLY), *_shared_blocks(rules)]))
     text = next(filter(_fits, drafts), drafts[1])
     if len(text) > MAX_CHARACTERS:
-        msg = (
+        refuse(
+            400,
             f"A policy for these {len(rules)} tools would have {len(text)} characters; "
-            f"at most {MAX_CHARACTERS} are allowed. Send fewer tools at once."
+            f"at most {MAX_CHARACTERS} are allowed. Send fewer tools at once.",
         )
-        raise TooManyTools(msg)
     return text
 
 

@@ -147,10 +147,11 @@ def value_for_schema(schema: Any, prompt: PromptFacts) -> Any:
 
     Example:
         ```python
-        from langchain_sequrity.local.schema_values import PromptFacts, fill
+        from langchain_sequrity.local.schema_values import PromptFacts, value_for_schema
 
         schema = {"type": "object", "properties": {"city": {"type": "string"}}}
-        assert fill(schema, PromptFacts("The weather in 'Rome', please")) == {"city": "Rome"}
+        prompt = PromptFacts("The weather in 'Rome', please")
+        assert value_for_schema(schema, prompt) == {"city": "Rome"}
         ```
     """
     return _Filler(_mapping(schema), prompt).value(schema, "")

@@ -131,3 +131,13 @@ def test_a_name_without_a_usable_model_is_refused(
     with pytest.raises(UsageError) as caught:
         chat_model(name)
     assert told in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["from", "class", "None", "first name", "a-b", "\ufb01", "to"])
+def test_the_default_planner_calls_tools_with_arguments_of_any_name(name: str) -> None:
+    schema = {"type": "object", "properties": {name: {"type": "string"}}, "required": [name]}
+    with LocalServer() as server:
+        model = ChatSequrity("any/model", base_url=server.base_url, features=DUAL)
+        reply = model.bind_tools([{"name": "send", "parameters": schema}]).invoke("send 'this'")
+    [call] = reply.tool_calls
+    assert call["args"] == {name: "this"}

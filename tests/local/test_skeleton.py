@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sequrity.sqrt import parser as vendor  # type: ignore[import-untyped] # the package has no type information
 
+from langchain_sequrity.errors import InvalidRequest
 from langchain_sequrity.headers import PolicyHeader
 from langchain_sequrity.labels import Labels
-from langchain_sequrity.local.policy_skeleton import TooManyTools, skeleton
+from langchain_sequrity.local.policy_skeleton import skeleton
 from langchain_sequrity.local.tool_behaviour import behaviour_of
 from langchain_sequrity.sqrt import Argument, Call, Engine, check, compile_policy, parse
 from langchain_sequrity.sqrt.coerce import INTERNAL_TOOLS
@@ -164,7 +165,7 @@ def test_a_draft_for_many_tools_has_no_comments_and_too_many_tools_are_refused()
     assert many.count("///") == 4
     assert len(many) <= 65_536
     assert check(many) == []
-    with pytest.raises(TooManyTools, match=r"these 2000 tools would have \d+ .* 65536"):
+    with pytest.raises(InvalidRequest, match=r"these 2000 tools would have \d+ .* 65536"):
         skeleton([tool(f"read_{number}") for number in range(2_000)])
 
 

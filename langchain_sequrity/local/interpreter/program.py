@@ -14,6 +14,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from keyword import iskeyword
 from typing import Any
 
 import langchain_sequrity.local.interpreter.methods  # noqa: F401 - fills the tables of `calls`
@@ -390,9 +391,9 @@ def signature(name: str, parameters: Schema, output: Schema | None = None) -> st
     listed = [
         _argument(key, one, shared, is_required=key in required)
         for key, one in properties.items()
-        if key.isidentifier()
+        if is_argument_name(key)
     ]
-    others = {key: one for key, one in properties.items() if not key.isidentifier()}
+    others = {key: one for key, one in properties.items() if not is_argument_name(key)}
     if others:
         listed.append(f"**{_members(others, shared, _DEEPEST)}")
     elif parameters.get("additionalProperties") or "properties" not in parameters:
@@ -400,6 +401,14 @@ def signature(name: str, parameters: Schema, output: Schema | None = None) -> st
     star = "*, " if properties and len(listed) > bool(others) else ""
     result = "" if output is None else f" -> {type_of(output, _definitions(output))}"
     return f"{name}({star}{', '.join(listed)}){result}"
+
+
+def is_argument_name(name: str) -> bool:
+    """Whether a program can write `name=…`; `from` and `first name` it can only write in `**{…}`.
+
+    Python normalizes other letters than ASCII, so such a name may become another one.
+    """
+    return name.isascii() and name.isidentifier() and not iskeyword(name)
 
 
 def _argument(name: str, schema: Any, shared: Schema, *, is_required: bool) -> str:

@@ -205,6 +205,8 @@ OUTPUT: dict[str, Any] = {
         ({"a": {"type": ["number", "null"]}}, ["a"], "f(*, a: float | None)"),
         ({"a": {"type": "array", "items": {"type": "boolean"}}}, ["a"], "f(*, a: list[bool])"),
         ({"a-b": {"type": "string"}}, ["a-b"], 'f(**{"a-b": str})'),
+        ({"from": {"type": "string"}}, ["from"], 'f(**{"from": str})'),
+        ({"\ufb01": {"type": "string"}}, ["\ufb01"], 'f(**{"\ufb01": str})'),
         ({"a": {"$ref": "#/$defs/A"}}, ["a"], 'f(*, a: {"n": int})'),
         ({"a": {"$ref": "#/$defs/B"}}, ["a"], 'f(*, a: {"b": {"b": Any}})'),
         ({"a": True}, ["a"], "f(*, a: Any)"),

@@ -5,11 +5,10 @@ from typing import Any
 
 import pytest
 
-from langchain_sequrity.errors import UsageError
 from langchain_sequrity.headers import Classifier, FeaturesHeader
-from langchain_sequrity.local.deterministic_model import score
 from langchain_sequrity.local.screening import Detection, Screen
 from langchain_sequrity.local.screening.screen import MODES, WITHHELD
+from langchain_sequrity.local.screening.topics import score
 from tests.local.screening.screens import Recorder, nobody, redacted, screen
 
 TOXIC = screen(classifiers=("toxicity_filter",))
@@ -222,8 +221,3 @@ def test_a_score_is_at_most_one_and_that_of_a_marker_is_zero(name: str) -> None:
     assert score(name, everything * 5 + " " + everything) == 1
     for marker in ("[CARD NUMBER REDACTED]", "[IBAN REDACTED]", "[URL BLOCKED]", WITHHELD):
         assert score(name, marker) == 0
-
-
-def test_an_unknown_classifier_has_no_word_list() -> None:
-    with pytest.raises(UsageError, match="`pii_redaction` has no word list"):
-        score("pii_redaction", "x")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from langchain_sequrity.headers import Classifier
-from langchain_sequrity.local.deterministic_model import score
+from langchain_sequrity.local.screening.topics import score
 from tests.local.screening.screens import nobody, redacted, screen
 
 EVERYTHING = screen(
