@@ -94,6 +94,7 @@ class Model(DataType):
 
     Attributes:
         ancestry: The model and all its ancestors.
+        is_complete: Whether its class statement has ended. A default may make an instance before.
     """
 
     def __init__(self, name: str, parent: "Model | None", description: str) -> None:
@@ -105,6 +106,8 @@ class Model(DataType):
         self.description = description
         self.fields: dict[str, ModelField] = {**parent.fields} if parent is not None else {}
         self.ancestry: tuple[Model, ...] = (self, *(parent.ancestry if parent else ()))
+        self.is_complete = False
+        self._made_of: tuple[SchemaValidator, bool] | None = None
 
     def object_schema(self) -> Schema:
         """The JSON Schema that the reference means."""
@@ -127,20 +130,31 @@ class Model(DataType):
 
     # -- validation
 
-    @cached_property
-    def _validator(self) -> SchemaValidator:
-        definitions = [model.definition() for model in models_of(self)]
+    def _validator(self, machine: Machine) -> tuple[SchemaValidator, bool]:
+        """The validator, and whether data decide which of several types a field has."""
+        if self._made_of is not None:
+            return self._made_of
+        models = models_of(self)
+        size = sum(model.object_width for model in models)
+        machine.pay_steps(size >> 4)
+        machine.pay_memory(size)
+        definitions = [model.definition() for model in models]
         core: Any = {"type": "definitions", "schema": self.core, "definitions": definitions}
-        return SchemaValidator(core)
+        types = [one.data_type for model in models for one in model.fields.values()]
+        is_choosing = any(one.alternatives for kind in types for one in _within(kind))
+        made = SchemaValidator(core), is_choosing
+        if all(model.is_complete for model in models):
+            self._made_of = made
+        return made
 
     @cached_property
     def _largest(self) -> int:
         return max((one.data_type.size for one in self.fields.values()), default=1)
 
     def complete(self) -> None:
-        """Forget what was derived before all fields were there: a default may make an instance."""
-        for name in ("_validator", "_largest"):
-            vars(self).pop(name, None)
+        """End the class statement: all fields are there."""
+        self.is_complete = True
+        vars(self).pop("_largest", None)
 
     def definition(self) -> Schema:
         """The schema for `SchemaValidator` that the reference means."""
@@ -197,11 +211,10 @@ class Model(DataType):
         inner, mark = split_labels(value)
         if self.is_type_of(inner):
             return value
-        if "_validator" not in vars(self):
-            size = sum(model.object_width for model in models_of(self))
-            machine.pay_steps(size >> 4)
-            machine.pay_memory(size)
-        record: Record = self._validator.validate_python(bare, context=machine)
+        validator, is_choosing = self._validator(machine)
+        if is_choosing and labels is not None:
+            machine.check_branch(labels)
+        record: Record = validator.validate_python(bare, context=machine)
         for name in self.fields if labels is not None else ():
             if name not in inner:
                 continue
@@ -219,19 +232,11 @@ class Model(DataType):
             machine.fail(TypeError, f"{self.name}() takes keyword arguments only")
         return validated(machine, self, DictValue(named))
 
-    @property
-    def is_choosing(self) -> bool:
-        """Whether data decide which of several types a field has."""
-        types = [one.data_type for model in models_of(self) for one in model.fields.values()]
-        return any(one.alternatives for kind in types for one in _within(kind))
-
 
 def validated(machine: Machine, model: Model, value: Value, /) -> Value:
     """Read a value as this model; if it does not fit, raise the program's `ValidationError`."""
     bare, mark = machine.strip_labels(value)
     machine.may_fail(mark)
-    if mark is not None and model.is_choosing:
-        machine.check_branch(mark)
     try:
         return model.read(machine, value, bare, mark)
     except Refusal as refusal:
@@ -322,6 +327,11 @@ def _from_pydantic(machine: Machine, found: Any) -> Value:
     return found
 
 
+def _timed(key: Any, info: Any) -> Any:
+    info.context.check_time()
+    return key
+
+
 def _as_set(items: list[Any], info: Any) -> SetValue:
     try:
         return SetValue(dict.fromkeys(info.context.with_clock_checks(items)))
@@ -363,7 +373,11 @@ def _positions(*items: DataType) -> DataType:
 
 
 def _dict_of(key: DataType, value: DataType) -> DataType:
-    schemas = {"keys_schema": key.core, "values_schema": value.core}
+    keys = key.core
+    if keys["type"] != "str":  # whose hashes nobody can choose
+        after = {"type": "with-info", "function": _timed}
+        keys = {"type": "function-after", "function": after, "schema": keys}
+    schemas = {"keys_schema": keys, "values_schema": value.core}
     inner = {"type": "object", "additionalProperties": value.json}
     return DataType({"type": "dict", **schemas, "fail_fast": True}, inner, (key, value))
 

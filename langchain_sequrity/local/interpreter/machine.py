@@ -508,8 +508,11 @@ class Machine:
         return walk.strip(value), walk.mark
 
     def count(self, value: Value) -> int:
-        """The number of elements in a value and everything in it. Pays as `strip_labels` does."""
-        walk = _LabelStripper(self)
+        """The number of elements in a value and everything in it. Pays as `strip_labels` does.
+
+        Elements of a range count: who calls this is about to make them.
+        """
+        walk = _Counter(self)
         walk.strip(value)
         return walk.count
 
@@ -606,6 +609,18 @@ class _LabelStripper:
     def error(self, value: ErrorValue) -> Value:
         items = self.items(value.args)
         return value if items is None else ErrorValue(value.type, tuple(items), None)
+
+
+class _Counter(_LabelStripper):
+    """A walk that counts the elements of ranges too."""
+
+    __slots__ = ()
+
+    def strip(self, value: Value) -> Value:
+        if type(value) is range:
+            self.count += len(value)
+            self.machine.check_items(self.count)
+        return super().strip(value)
 
 
 def _text_size(values: Collection[Value], kinds: set[type]) -> int:

@@ -64,6 +64,7 @@ SEEN: list[Bomb] = [
         _MODEL
         + f"L = Literal[{', '.join(map(str, range(9_000)))}]\n"
         + "class A(BaseModel):\n    x: list[L]\nlen(A(x=[8_999] * 190_000).x)",
+        "over",
     ),
     Bomb(
         "patterns compiled in a loop",
@@ -581,6 +582,8 @@ MODELS: list[Bomb] = [
     Bomb("unions of lists that fit at the end", _MODEL + "T = list[int]\nfor i in range(80):\n    T = T | list[int]\nclass A(BaseModel):\n    x: T | list[str]\nlen(A(x=[1] * 180_000 + ['a']).x)", "over"),
     Bomb("unions of unions of lists", _MODEL + "T = str\nfor i in range(9):\n    T = list[T] | list[int]\nx = 'a'\nfor i in range(9):\n    x = [x] * 4\nclass A(BaseModel):\n    x: T\nlen(A(x=x).x)", "over"),
     Bomb("unions nested in lists with a misfit at the bottom", _MODEL + "T = int\nfor i in range(40):\n    T = list[T] | tuple[T]\nx = 'a'\nfor i in range(40):\n    x = [x]\nclass A(BaseModel):\n    x: T\nA(x=x)", "over"),
+    Bomb("a field of a long range", _MODEL + "class A(BaseModel):\n    x: list[list[int]]\nlen(A(x=[range(30_000_000)]).x)"),
+    Bomb("keys whose numbers collide", _MODEL + "class A(BaseModel):\n    x: dict[int, int]\nlen(A(x={str((2 ** 61 - 1) * i): 1 for i in range(60_000)}).x)"),
     Bomb("a choice of long texts", _MODEL + "s = 'a' * 1_900_000\nT = Literal[s + 'a', s + 'b', s + 'c', s + 'd']\nclass A(BaseModel):\n    x: list[T]\nlen(A(x=[s + 'd'] * 190_000).x)"),
     Bomb("a choice that misfits in a union", _MODEL + f"T = Literal[{_CHOICES}]\nclass A(BaseModel):\n    x: list[{' | '.join(['T'] * 90)} | str]\nlen(A(x=['a'] * 190_000).x)"),
     Bomb("a choice of a long row", _MODEL + "r = tuple(range(190_000))\nT = Literal[r]\nclass A(BaseModel):\n    x: list[T]\nlen(A(x=[189_999] * 190_000).x)", "over"),

@@ -207,6 +207,35 @@ def test_a_default_may_be_an_instance_of_the_class_that_is_being_defined() -> No
     assert run(f"{source}a = A(z='q')\n[a.x, a.y.x, a.z]") == [1, 2, "q"]
 
 
+def test_a_model_that_was_used_before_a_part_of_it_was_complete_is_read_anew() -> None:
+    source = """\
+kept = []
+def use(part):
+    class Whole(BaseModel):
+        part: part
+    kept.append(Whole)
+    kept.append(Whole(part={}))
+    return 1
+class Part(BaseModel):
+    x: int = use(Part)
+    y: str
+"""
+
+    assert run(f"{source}kept[0](part={{'y': 'a'}}).part.y") == "a"
+    assert failure(f"{HEADER}{source}kept[0](part={{}})").type == "ValidationError"
+
+
+@pytest.mark.parametrize(
+    "kind", ["list", "list[int]", "set", "tuple[int, ...]", "list[str] | list"]
+)
+def test_a_field_reads_a_range_within_the_limits(kind: str) -> None:
+    source = f"{HEADER}class A(BaseModel):\n    x: {kind}\n"
+
+    assert value(f"{source}sorted(A(x=range(3)).x)") == [0, 1, 2]
+    for given in ("range(200_001)", "[range(200_001)]"):
+        assert failure(f"{source}A(x={given})").kind == "budget"
+
+
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
