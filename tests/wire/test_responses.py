@@ -1102,6 +1102,34 @@ def test_what_some_event_of_a_stream_says_is_in_its_message(
         assert _said_in(_read(*Style(sent).events(items), asked=asked)) == expected, (name, sent)
 
 
+STRANGE_PARTS = {
+    "of another form": {"part": {"type": "reasoning_text", "reasoning": "hm"}},  # LiteLLM
+    "of another part": {"part": _text("Hi"), "content_index": 1},
+    "of another type": {"part": {"type": "signature", "text": "x"}, "content_index": 1},
+    "without content": {"part": None},
+}
+
+
+@pytest.mark.parametrize("asked", ASKED, ids=["text was asked for", "more was asked for"])
+@pytest.mark.parametrize("sent", ["whole items", "response"])
+@pytest.mark.parametrize("fields", STRANGE_PARTS.values(), ids=STRANGE_PARTS)
+def test_a_whole_part_does_not_count_beside_its_whole_item(
+    fields: Json, sent: str, asked: Json
+) -> None:
+    *events, last = Style(frozenset({"added", "deltas", sent})).events([_said(_text("Hi"))])
+    part = _event("response.content_part.done", output_index=0, **fields)
+    expected = _read(*events, last, asked=asked)
+    for place in range(1, len(events) + 1):
+        assert _read(*events[:place], part, *events[place:], last, asked=asked) == expected
+
+
+def test_a_citation_of_no_text_is_not_sent_on() -> None:
+    place = {"output_index": 7, "content_index": 0}
+    stray = _event("response.output_text.annotation.added", annotation={"url": "x"}, **place)
+    events = [*Style().events([_said(_text("Hi"))])]
+    assert _read(stray, *events) == _read(*events)
+
+
 class Model(BaseChatModel):
     """A chat model that answers every call with the same stream."""
 

@@ -104,6 +104,8 @@ class ChunkBuilder:
         self._alone: _StreamedBlock | None = None
         self._blocks: dict[Place, _StreamedBlock] = {}
         self._items: dict[Any, Item] = {}
+        self._ended: set[Any] = set()
+        self._parts: list[Item] = []
         self._annotations: dict[Place, list[Item]] = {}
         self._ids: dict[str, Any] = {}
         self._new: dict[int, Block] = {}
@@ -176,7 +178,14 @@ class ChunkBuilder:
             self._grow(block, "arguments", text, whole=key == "arguments")
 
     def part(self, body: Item) -> None:
-        """Take a whole part of a message or of reasoning."""
+        """Take a whole part of a message or of reasoning. It counts if its item never comes whole.
+
+        Some proxies write parts in forms of their own, or with numbers of other parts.
+        """
+        self._memory.add(body)
+        self._parts.append(body)
+
+    def _add_part(self, body: Item) -> None:
         part = body["part"]
         kind = string(part, "type")
         if kind == "summary_text":
@@ -216,6 +225,7 @@ class ChunkBuilder:
 
     def item_done(self, body: Item) -> None:
         """Take a whole item."""
+        self._ended.add(_number(body))
         self._end(_number(body), body["item"])
 
     def _begin(self, number: Any, item: Item) -> None:
@@ -246,8 +256,13 @@ class ChunkBuilder:
         if not output:
             for number, item in list(self._items.items()):
                 self._end(number, item)
+            for part in self._parts:
+                if _number(part) not in self._ended:
+                    self._add_part(part)
         for place, annotations in self._annotations.items():
-            self._send(self._part("text", place), {"annotations": annotations})
+            block = self._blocks.get(place)
+            if block is not None and block.kind == "text":
+                self._send(block, {"annotations": annotations})
         return output or list(self._items.values())
 
     def _number(self, item: Item, place: int) -> Any:
