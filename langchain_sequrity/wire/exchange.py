@@ -393,6 +393,8 @@ def refuse_reply(expected: str, body: Any) -> NoReturn:
 def token_count(usage: Mapping[str, Any], name: str) -> int | None:
     """Return the token count under a name, if there is one. Raises `TypeError` for other values."""
     found = usage.get(name)
+    if isinstance(found, float) and found.is_integer():  # JSON has one type of number
+        found = int(found)
     if found is not None and (type(found) is not int or found < 0):
         msg = f"`{name}` is not a number of tokens."
         raise TypeError(msg)

@@ -282,3 +282,9 @@ def test_a_count_of_tokens_may_be_missing_or_null(row: Row, reply: Any, path: Pa
     for value in (MISSING, None):
         message = _answer(row, _changed(reply, path, value))
         assert str(message.text) == "Hi"
+
+
+@pytest.mark.parametrize(("row", "reply", "path"), COUNTS, ids=[*map(_ids, COUNTS)])
+def test_a_count_of_tokens_may_have_a_decimal_point(row: Row, reply: Any, path: Path) -> None:
+    usage = _answer(row, _changed(reply, path, 3.0)).usage_metadata
+    assert usage == _answer(row, _changed(reply, path, 3)).usage_metadata
