@@ -507,3 +507,11 @@ def test_two_reads_of_a_log_do_not_share_their_values() -> None:
     log = [{"value": [1]}, [[2]]]
     field.read(log).append(9)
     assert field.read(log) == [2]
+
+
+def test_two_updates_of_an_untracked_value_in_one_step_are_an_error_also_before_another_step() -> (
+    None
+):
+    field = FieldCodec("x", keyed(UntrackedValue(int)), ())
+    with pytest.raises(InvalidUpdateError):
+        field.read_channel([[1, 2], [3]])

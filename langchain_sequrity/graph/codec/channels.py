@@ -385,9 +385,11 @@ class FieldCodec:
         if steps is None or not all(isinstance(batch, list) for batch in steps):
             msg = f"{self._where} is not the list of updates that the program keeps."
             raise BadReply(msg)
-        if isinstance(self._empty, UntrackedValue) and any(steps):
-            # Only the last update counts. Objects of earlier ones are lost if a thread continues.
-            before, steps = [], [batch for batch in steps if batch][-1:]
+        if type(self._empty) is UntrackedValue and any(steps):
+            # Only the last update counts. Objects of earlier ones are lost if a thread continues,
+            # so they are only counted.
+            last = max(number for number, batch in enumerate(steps) if batch)
+            before, steps = [], [*([None] * len(batch) for batch in steps[:last]), *steps[last:]]
         held = self.read_value(before[0]["value"]) if before else MISSING
         return held, [[self.read_value(update) for update in batch] for batch in steps]
 
