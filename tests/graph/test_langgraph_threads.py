@@ -5,6 +5,7 @@ import operator
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any, TypedDict
 from unittest import mock
@@ -920,6 +921,126 @@ def test_an_object_that_the_cache_pickles_is_there_when_its_node_does_not_run(
         ran: list[str] = []
         assert [graph.invoke({})["seen"] for _ in range(2)] == [[5], [5]]
         assert ran == ["take"]
+
+
+def test_a_changed_object_that_the_checkpointer_pickles_is_stored_again(
+    model: ChatSequrity,
+) -> None:
+    def make() -> Any:
+        def take(_state: Held) -> Any:
+            return {"handle": Handle(1)}
+
+        def change(state: Held) -> Any:
+            state["handle"].number = 2
+            return {"handle": state["handle"]}
+
+        def ask(state: Held) -> Any:
+            return {"seen": [state["handle"].number, interrupt("?")]}
+
+        def use(state: Held) -> Any:
+            return {"seen": [state["handle"].number]}
+
+        graph: Any = StateGraph(Held)
+        return graph.add_sequence([take, change, ask, use]).add_edge(START, "take")
+
+    def saver() -> Any:
+        return InMemorySaver(serde=JsonPlusSerializer(pickle_fallback=True))
+
+    for graph in Twins(make, model).of(checkpointer=saver):
+        graph.invoke({}, thread())
+        assert graph.invoke(Command(resume="yes"), thread())["seen"] == [2, "yes", 2]
+
+
+@dataclass
+class Box:
+    """An object that each checkpointer can store."""
+
+    number: int
+
+
+@pytest.mark.parametrize("kind", [Box, Handle])
+def test_an_object_is_not_an_older_one_that_was_like_it_before_it_changed(
+    model: ChatSequrity, kind: Any
+) -> None:
+    def make() -> Any:
+        def take(_state: Held) -> Any:
+            return {"handle": kind(1)}
+
+        def change(state: Held) -> Any:
+            state["handle"].number = 2
+            return {"handle": state["handle"]}
+
+        def again(state: Held) -> Any:
+            return {"handle": kind(1), "seen": [state["handle"].number]}
+
+        def use(state: Held) -> Any:
+            return {"seen": [state["handle"].number]}
+
+        graph: Any = StateGraph(Held)
+        return graph.add_sequence([take, change, again, use]).add_edge(START, "take")
+
+    def saver() -> Any:
+        return InMemorySaver(serde=JsonPlusSerializer(pickle_fallback=True))
+
+    for graph in Twins(make, model).of(checkpointer=saver):
+        assert graph.invoke({}, thread())["seen"] == [2, 1]
+
+
+class Untracked(TypedDict, total=False):
+    handle: Annotated[Any, UntrackedValue]
+    seen: Annotated[list[Any], operator.add]
+
+
+def test_an_object_that_only_the_cache_pickles_is_no_error_of_the_checkpointer(
+    model: ChatSequrity,
+) -> None:
+    def make() -> Any:
+        def take(_state: Untracked) -> Any:
+            return {"handle": Handle(5)}
+
+        def use(state: Untracked) -> Any:
+            return {"seen": [state["handle"].number]}
+
+        graph: Any = StateGraph(Untracked)
+        return graph.add_sequence([take, use]).add_edge(START, "take")
+
+    def cache() -> Any:
+        return InMemoryCache(serde=JsonPlusSerializer(pickle_fallback=True))
+
+    for graph in Twins(make, model).of(checkpointer=InMemorySaver, cache=cache):
+        assert graph.invoke({}, thread())["seen"] == [5]
+
+
+class Gathering(UntrackedValue[Any]):
+    """A channel of a user: it keeps all updates."""
+
+    def update(self, values: Any) -> bool:
+        before = self.value if self.is_available() else []
+        self.value = [*before, *values]
+        return bool(values)
+
+
+class Collected(TypedDict, total=False):
+    numbers: Annotated[Any, Gathering]
+    seen: Annotated[list[Any], operator.add]
+
+
+def test_a_subclass_of_untracked_value_gets_all_updates(model: ChatSequrity) -> None:
+    def make() -> Any:
+        def one(_state: Collected) -> Any:
+            return {"numbers": 1}
+
+        def two(_state: Collected) -> Any:
+            return {"numbers": 2}
+
+        def use(state: Collected) -> Any:
+            return {"seen": [state["numbers"]]}
+
+        graph: Any = StateGraph(Collected)
+        return graph.add_sequence([one, two, use]).add_edge(START, "one")
+
+    for graph in Twins(make, model).of():
+        assert graph.invoke({})["seen"] == [[1, 2]]
 
 
 class Loose(TypedDict, total=False):

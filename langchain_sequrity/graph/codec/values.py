@@ -334,12 +334,12 @@ class ObjectHandles:
     Attributes:
         known: Handle → object.
         fresh: Those of them that must be stored.
-        serdes: The serializers of the checkpointer and of the cache, as far as the run has them.
+        serde: The serializer of the checkpointer; without one, that of the cache.
     """
 
     def __init__(self) -> None:
         self.known: dict[str, Any] = {}
-        self.serdes: list[Any] = []
+        self.serde: Any = None
         self._stored: set[str] = set()
         self._by_id: dict[int, str] = {}
         self.fresh: dict[str, Any] = {}
@@ -362,29 +362,26 @@ class ObjectHandles:
 
     def handle(self, value: Any) -> str:
         """The handle of an object, the same for objects that are stored alike."""
-        try:
-            kind, data = _SERDE.dumps_typed(value)
-        except Exception:  # noqa: BLE001 - a serializer may raise anything
+        stored = self._stored_form(value)
+        if stored is None:
             handle = self._by_id.setdefault(id(value), uuid4().hex)
-            is_storable = self._is_storable(value)
         else:
-            handle = hashlib.sha256(kind.encode() + data).hexdigest()[:32]
-            is_storable = True
-        self.known.setdefault(handle, value)
-        if is_storable and handle not in self._stored:
-            self.fresh[handle] = value
+            handle = hashlib.sha256(stored).hexdigest()[:32]
+            if handle not in self._stored:
+                self.fresh[handle] = value
+        self.known[handle] = value  # an older object of this handle may have changed since
         return handle
 
-    def _is_storable(self, value: Any) -> bool:
-        """Whether an object can be stored all the same, for example because objects are pickled.
+    def _stored_form(self, value: Any) -> bytes | None:
+        """What is stored of an object; `None` if it cannot be stored.
 
-        If it cannot, LangGraph raises an error where the object has to be stored.
+        Then LangGraph raises an error if the object has to be stored.
         """
-        for serde in self.serdes:
-            with suppress(Exception):
-                serde.dumps_typed(value)
-                return True
-        return False
+        for serde in (_SERDE, self.serde):
+            with suppress(Exception):  # it may raise anything, also because there is none
+                kind, data = serde.dumps_typed(value)
+                return bytes(kind.encode() + data)
+        return None
 
 
 def current_objects() -> ObjectHandles | None:

@@ -138,8 +138,9 @@ class Driver:
             usual case: streams then show the last step before the next request.
         """
         self.log.begin_step()
-        stores = (one for one in (loop.checkpointer, loop.cache) if one is not None)
-        self.log.objects.serdes = [one.serde for one in stores]
+        # A checkpointer stores all of the journal, so its serializer decides.
+        store = loop.cache if loop.checkpointer is None else loop.checkpointer
+        self.log.objects.serde = getattr(store, "serde", None)
         self.found = {}
         self._loop = loop
         due = list(loop.tasks.values())
