@@ -370,6 +370,15 @@ def test_labels_that_tools_set_or_programs_test_are_not_reported() -> None:
     assert check(f"{read} {pay}", labels=["web", "seen"]) == []
 
 
+def test_a_policy_too_large_to_be_read_whole_gets_no_warning_of_missing_labels() -> None:
+    names = ", ".join(f'"item {one} of them"' for one in range(500))
+    rules = "".join(f'tool "t{one}" {{ must deny when a.tags overlaps s; }}' for one in range(500))
+    text = f'let s = {{{names}}}; tool "read" -> @tags |= s; {rules}'
+    assert len(check(text)) == 1, "it is too long for a header"
+    with_mode = check(text, mode="single-llm")
+    assert [one.severity for one in with_mode].count("error") == 500
+
+
 CHANGES = ["|= {NAME}", "-= {NAME}", "&= {NAME}", "= {NAME}", "^= {NAME}"]
 STARTS = [
     frozenset(one) for one in ((), {"a"}, {"b"}, {"c"}, {"a", "b"}, {"a", "c"}, {"a", "b", "c"})

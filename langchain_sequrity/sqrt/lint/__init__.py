@@ -173,10 +173,10 @@ def findings_in(
     if default_allow:
         rules.find_needless_allowances(checked, reported)
     rules.find_constant_conditions(checked, reported)
-    if labels is not None:
-        find_unset(checked, labels, known.arguments if known else None, labels_reported)
     if mode == "single-llm":
         find_unlabelled(checked)
+    if labels is not None:
+        find_unset(checked, labels, known.arguments if known else None, labels_reported)
     return findings.in_order
 
 

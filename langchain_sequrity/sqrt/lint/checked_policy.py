@@ -95,6 +95,11 @@ class CheckedPolicy:
         self.report = report
         self._left = _MOST_ELEMENTS
 
+    @property
+    def is_read_in_part(self) -> bool:
+        """Whether `elements` has left elements out, so that nothing can be said to be missing."""
+        return self._left <= 0
+
     @cached_property
     def all_nodes(self) -> list[Any]:
         """All nodes, each before the nodes in it."""

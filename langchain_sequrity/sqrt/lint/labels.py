@@ -5,7 +5,7 @@ with `untrusted` in one place and `untrused` in another hardly means two tags, a
 that nothing sets protects nothing.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from typing import Literal, NamedTuple, get_args
 
 from langchain_sequrity.display import plain
@@ -96,6 +96,8 @@ def find_unset(
         reported: Labels with earlier findings.
     """
     tested, changed = _tested_labels(policy), _changed_labels(policy)
+    if policy.is_read_in_part:
+        return
     unset = set(reported)
     for label, at in {**changed.removed, **tested.names}.items():
         is_set = label in changed.added or (label.field, label.place) in changed.copied
@@ -181,12 +183,14 @@ def _tested_labels(policy: CheckedPolicy) -> _Tested:
         copied = [update.set for update in clause.updates]
         tested.whole.update(_kind(meta, clause) for meta in _metas(policy, copied))
         for test, _ in policy.tests(clause):
-            tested.whole.update(
-                kind for meta in _whole(policy, test) for kind in _tested_kinds(meta, clause)
-            )
-            for meta in _metas(policy, operands_of(test)):
-                for kind in _tested_kinds(meta, clause):
+            metas = _metas(policy, operands_of(test))
+            is_whole = _is_whole(test, metas)
+            for meta in metas:
+                kinds = _tested_kinds(meta, clause)
+                for kind in kinds:
                     tested.sets.setdefault(kind, meta.at)
+                if is_whole:
+                    tested.whole.update(kinds)
             if isinstance(test, nodes.LabelTest) and test.test == "subset":
                 continue  # it asks for the absence of all other labels
             for meta, text in policy.labels(test):
@@ -203,16 +207,15 @@ def _metas(policy: CheckedPolicy, sides: Iterable[object]) -> list[nodes.Meta]:
     return [element for element in found if isinstance(element, nodes.Meta)]
 
 
-def _whole(policy: CheckedPolicy, test: nodes.Tests) -> list[nodes.Meta]:
-    """The labels in a test that are not only looked for by name."""
+def _is_whole(test: nodes.Tests, metas: Sequence[nodes.Meta]) -> bool:
+    """Whether the labels in a test are not only looked for by name."""
     match test:
         case nodes.Membership(value=nodes.TextLiteral()) | nodes.Equality():
-            return []
-        case nodes.Membership(set=members):
-            return _metas(policy, [members])
-        case nodes.LabelTest(left=meta, test=how, right=members):
-            found = _metas(policy, [members])
-            return [*found, meta] if found or how not in {"overlaps", "superset"} else []
+            return False
+        case nodes.Membership():
+            return True
+        case nodes.LabelTest(test=how):
+            return len(metas) > 1 or how not in {"overlaps", "superset"}
 
 
 def _changed_labels(policy: CheckedPolicy) -> _Changed:
