@@ -370,6 +370,13 @@ def test_labels_that_tools_set_or_programs_test_are_not_reported() -> None:
     assert check(f"{read} {pay}", labels=["web", "seen"]) == []
 
 
+def test_a_label_is_not_reported_as_untested_if_a_rule_may_look_at_it() -> None:
+    (found,) = check(
+        'tool "pay" { session after { @tags |= {"paid"}; } must deny when "paid" in @tags; }'
+    )
+    assert "`@tags`" in found.message, "that is the mistake"
+
+
 def test_a_policy_too_large_to_be_read_whole_gets_no_warning_of_missing_labels() -> None:
     names = ", ".join(f'"item {one} of them"' for one in range(500))
     rules = "".join(f'tool "t{one}" {{ must deny when a.tags overlaps s; }}' for one in range(500))

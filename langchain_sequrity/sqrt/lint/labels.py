@@ -189,7 +189,7 @@ def _tested_labels(policy: CheckedPolicy) -> _Tested:
                 kinds = _tested_kinds(meta, clause)
                 for kind in kinds:
                     tested.sets.setdefault(kind, meta.at)
-                if is_whole:
+                if is_whole or len(kinds) > 1:  # of these, the owner is unknown
                     tested.whole.update(kinds)
             if isinstance(test, nodes.LabelTest) and test.test == "subset":
                 continue  # it asks for the absence of all other labels
