@@ -38,8 +38,10 @@ from langchain_sequrity.local.interpreter.values import (
 
 Schema = dict[str, Any]
 NO_DEFAULT = object()
+_FINAL = frozenset({str, float, bool, type(None), Record})  # what pydantic made, or a default
 _LARGEST = 500
 _LONGEST_TEXT = 1_000  # characters of an error, which may quote a type
+_ERROR_SIZE = 1_000  # bytes of one of pydantic's errors
 
 
 @dataclass(eq=False, repr=False)
@@ -151,10 +153,15 @@ class Model(DataType):
     def _largest(self) -> int:
         return max((one.data_type.size for one in self.fields.values()), default=1)
 
+    @cached_property
+    def _parts(self) -> int:
+        return sum(one.data_type.size for one in self.fields.values())
+
     def complete(self) -> None:
         """End the class statement: all fields are there."""
         self.is_complete = True
-        vars(self).pop("_largest", None)
+        for name in ("_largest", "_parts"):
+            vars(self).pop(name, None)
 
     def definition(self) -> Schema:
         """The schema for `SchemaValidator` that the reference means."""
@@ -182,14 +189,19 @@ class Model(DataType):
         # A union may try many types for each element of the value.
         count = machine.count(given)
         machine.pay_steps(count * self._largest)
-        machine.pay_memory(100 * (count + len(self.fields)) + 80)
-        found = validate(given)
-        fields = {
-            name: _from_pydantic(machine, found[name])
-            if name in found
-            else copy_containers(machine, one.default)
-            for name, one in self.fields.items()
-        }
+        machine.pay_memory(100 * (count + self._parts) + 80)
+        try:
+            found = validate(given)
+        except Refusal as refusal:  # it lists all wrong fields, with all types of their unions
+            machine.pay_memory(_ERROR_SIZE * refusal.error_count())
+            raise
+        fields: dict[str, Value] = {}
+        for name, one in self.fields.items():
+            item = found.get(name, one.default)
+            if type(item) not in _FINAL:
+                make = _from_pydantic if name in found else copy_containers
+                item = make(machine, item)
+            fields[name] = item
         return Record(self, fields)
 
     def is_type_of(self, inner: Value) -> bool:
@@ -241,8 +253,11 @@ def validated(machine: Machine, model: Model, value: Value, /) -> Value:
         return model.read(machine, value, bare, mark)
     except Refusal as refusal:
         first = refusal.errors(include_url=False, include_context=False, include_input=False)[0]
-        path = ".".join(map(str, first["loc"])) or "value"
-        text = f"1 validation error for {model.name}\n{path}\n  {first['msg']:.{_LONGEST_TEXT}}"
+        path = ".".join(map(str, first["loc"])) or "value"  # with keys of dicts
+        text = (
+            f"1 validation error for {model.name}\n{path:.{_LONGEST_TEXT}}"
+            f"\n  {first['msg']:.{_LONGEST_TEXT}}"
+        )
         kind = ErrorType("ValidationError", ValidationError)
         raise Raised(ErrorValue(kind, (text,), join_labels(mark, machine.branch))) from None
 

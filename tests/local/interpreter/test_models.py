@@ -262,3 +262,12 @@ def test_a_union_prefers_a_type_that_converts_nothing_like_pydantic(
 
     assert (type(theirs["found"]).__name__, theirs["found"].x) == expected
     assert tuple(value(f"{source}(found.__class__.__name__, found.x)")) == expected
+
+
+def test_the_error_of_a_long_key_is_short() -> None:
+    source = "class A(BaseModel):\n    x: dict[str, int]\n"
+
+    error = failure(f"{HEADER}{source}A(x={{'k' * 1_000_000: 'a'}})")
+
+    assert error.type == "ValidationError"
+    assert len(error.message) < 3_000
