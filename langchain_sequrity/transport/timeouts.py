@@ -142,7 +142,7 @@ class Deadline:
         self._silent_end = math.inf
 
     def within(self, timeout: float | None, passed: type[Exception]) -> "Deadline":
-        """The deadline of one operation of several steps; the arguments are those of `bounded`."""
+        """The deadline of one operation of several steps; arguments as for `shortened`."""
         return Deadline(self.shortened(timeout, passed), clock=self.clock)
 
     def start_attempt(self) -> None:
