@@ -275,6 +275,8 @@ class DenialReader(_HoldingReader):
         for chunk in chunks:
             if len(chunk.response_metadata) > 1:  # more than the provider's name
                 self._last = chunk
+            elif chunk.usage_metadata and self._last is not None:  # in a chunk of its own
+                self._last = self._last.model_copy(update={"usage_metadata": chunk.usage_metadata})
             self._observe(chunk)
             if self._state in ("doubtful", "held"):
                 self._held.add(chunk)

@@ -511,6 +511,8 @@ def test_an_empty_turn_under_a_policy_is_an_error(
     with pytest.raises(EmptyTurn, match="The reply is empty") as caught:
         ask(model, stream=stream)
     assert caught.value.session_id
+    assert caught.value.message is not None
+    assert caught.value.message.usage_metadata
     # Without a policy nothing can have been denied.
     service.answer(EMPTY[name], stream=stream)
     assert not ask(service.model(client, features=features), stream=stream).text.strip()
