@@ -77,6 +77,7 @@ CASES: list[Case] = [
     ),
     # More elements than a container may have.
     budget("one key too many", "x = dict.fromkeys(range(200_000))\nx[-1] = 1", "items"),
+    budget("a field of a long range", f"{MODEL}x: list\nA(x=range(200_001))", "items"),
     budget("one element too many", "x = [0] * 200_000\nx.append(1)", "items"),
     budget("one more in a set", "x = set(range(200_000))\nx.add(-1)", "items"),
     budget("a list extended by itself", "x = [0] * 150_000\nx.extend(x)", "items"),
@@ -113,6 +114,12 @@ CASES: list[Case] = [
         f"{ON}try:\n        x.format()\n    except ValueError:\n        pass",
     ),
     # Memory, most of it for one thing.
+    costs(
+        "errors of many fields",
+        MODEL + "\n    ".join(f"x{i}: int" for i in range(40)) + "\nfor i in range(100):\n"
+        "    try:\n        A()\n    except ValueError:\n        pass",
+        2_000_000,
+    ),
     costs("iterators made lists", "for i in range(20):\n    list(iter(range(10_000)))", 3_000_000),
     costs(
         "texts that are numbers",
@@ -219,6 +226,10 @@ CASES: list[Case] = [
     outlasts(
         "chosen elements read by a model",
         f"{MODEL}x: set\n{CHOSEN.format(25_000)}A(x=x)",
+    ),
+    outlasts(
+        "texts read by a model as chosen keys",
+        f"{MODEL}x: dict[int, int]\nm = 2 ** 61 - 1\nA(x={{str(i * m): 1 for i in range(25_000)}})",
     ),
     # Two halves that do not take long each: looked up in one another they would.
     *(
