@@ -105,9 +105,9 @@ class IncrementalSize:
 
     Example:
         ```python
-        from langchain_sequrity.sizes import Growing
+        from langchain_sequrity.sizes import IncrementalSize
 
-        growing, log = Growing(), [{"n": 0}]
+        growing, log = IncrementalSize(), [{"n": 0}]
         before = growing.of(log)
         assert growing.of([*log, {"n": 1}]) > before
         ```

@@ -26,9 +26,9 @@ def suggest(name: str, names: Iterable[str]) -> str:
 
     Example:
         ```python
-        from langchain_sequrity.suggestions import nearest
+        from langchain_sequrity.suggestions import suggest
 
-        assert nearest("sned_mail", ["send_mail"]) == "Did you mean `send_mail`?"
+        assert suggest("sned_mail", ["send_mail"]) == "Did you mean `send_mail`?"
         ```
     """
     alike = (one for one in names if abs(len(one) - len(name)) <= _MAX_DIFFERENCE)

@@ -396,9 +396,9 @@ def test_labels_refuse_a_text_in_place_of_a_collection(name: str) -> None:
 
 @pytest.mark.parametrize("value", ["eve", 5, None, ["eve"], {"value": "eve"}])
 def test_a_call_refuses_arguments_without_labels(value: Any) -> None:
-    with pytest.raises(UsageError, match=r"The argument `to` of a `Call` is an `Argument`"):
+    with pytest.raises(UsageError, match=r"The argument `to` of a `Call` must be an `Argument`"):
         Call("pay", {"to": value})
-    with pytest.raises(UsageError, match="`arguments` of a `Call` is a dict"):
+    with pytest.raises(UsageError, match="`arguments` of a `Call` must be a dict"):
         Call("pay", [value])  # type: ignore[arg-type]
 
 

@@ -1,6 +1,6 @@
 """Calls: label rules for functions of Python, and calls of any value of a program."""
 
-import inspect
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -40,30 +40,22 @@ class _Rule:
     name: str = ""
     is_method: bool = False
 
-    def explained(self, error: Exception, args: list[Value], named: dict[str, Value]) -> Exception:
+    def explained(self, error: Exception) -> Exception:
         """The error of a call. Arguments that do not fit are described as the program wrote them.
 
         Python's message has an internal name, and counts the machine and the object of a method.
         """
-        if type(error) is not TypeError or not self.name:
+        internal, _, text = str(error).partition("()")
+        if type(error) is not TypeError or internal != self.operation.__qualname__ or not self.name:
             return error
-        signature = inspect.signature(self.operation)
-        try:
-            signature.bind(None, *args, **named)
-        except TypeError:
-            message = f"{self.name}(){str(error).partition('()')[2]}"
-            if message.endswith("given"):
-                hidden = 2 if self.is_method else 1
-                places = [one for one in signature.parameters.values() if one.kind in _PLACES][
-                    hidden:
-                ]
-                least = sum(one.default is one.empty for one in places)
-                message = too_many(self.name, least, len(places), len(args) + 1 - hidden)
-            return TypeError(message)
-        return error
+        if (counts := _TOO_MANY.match(text)) is None:
+            return TypeError(f"{self.name}(){text}")
+        hidden = 2 if self.is_method else 1
+        least, most, given = (int(one or counts[2]) - hidden for one in counts.groups())
+        return TypeError(too_many(self.name, least, most, given))
 
 
-_PLACES = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+_TOO_MANY = re.compile(r" takes (?:from (\d+) to )?(\d+) positional arguments? but (\d+) ")
 
 
 def too_many(name: str, least: int, most: int, given: int) -> str:
@@ -93,7 +85,7 @@ def precise(rule: Operation) -> Implementation:
         except Exception as error:  # noqa: BLE001 - every exception here is the program's
             given = [*args, *named.values()]
             read = (inner for inner in map(unbox, given) if type(inner) is IteratorValue)
-            error = known.explained(error, args, named)
+            error = known.explained(error)
             raise machine.as_iteration_error(error, machine.labels_of(given), *read) from None
         finally:
             if machine.branch is not before:
@@ -170,7 +162,7 @@ def pure_with_machine(function: Callable[..., Any]) -> Implementation:
         try:
             result = from_python(function(machine, *bare, **named))
         except Exception as error:  # noqa: BLE001 - every exception here is the program's
-            raise machine.as_labelled_error(known.explained(error, bare, named), mark) from None
+            raise machine.as_labelled_error(known.explained(error), mark) from None
         return result if mark is None else add_labels(result, mark)
 
     return _mark_ruled(call, known)

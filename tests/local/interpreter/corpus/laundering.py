@@ -42,8 +42,6 @@ CASES: list[Case] = [
     ),
     _keeps("by a named start", "from itertools import count\nnext(count(start=len(secret)))", 3),
     _keeps("by repr", "repr(secret)", "'k3y'"),
-    _keeps("by encode", "secret.encode().decode()", "k3y"),
-    _keeps("by hex", "secret.encode().hex()", "6b3379"),
     _keeps("by a table of letters", "{'k': 'K'}.get(secret[0])", "K"),
     _keeps("by a table that is read", "{'k3y': 'yes'}[secret]", "yes"),
     _keeps("by a table that lacks it", "{}.get(secret, 'no')", "no"),
