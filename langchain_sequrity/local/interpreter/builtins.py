@@ -22,7 +22,7 @@ from langchain_sequrity.local.interpreter.containers import (
     sorted_indices,
     update,
 )
-from langchain_sequrity.local.interpreter.data_types import DataType
+from langchain_sequrity.local.interpreter.data_types import UnionType
 from langchain_sequrity.local.interpreter.faults import Exit, ToolError, ValidationError
 from langchain_sequrity.local.interpreter.formatting import as_repr, as_text, convert
 from langchain_sequrity.local.interpreter.iteration import (
@@ -34,13 +34,17 @@ from langchain_sequrity.local.interpreter.iteration import (
 from langchain_sequrity.local.interpreter.machine import Machine
 from langchain_sequrity.local.interpreter.operators import binary
 from langchain_sequrity.local.interpreter.values import (
+    Builtin,
     DictValue,
     ErrorType,
     ErrorValue,
+    FunctionValue,
     IteratorValue,
     ListValue,
+    Method,
     Record,
     SetValue,
+    ToolValue,
     TypeValue,
     Value,
     add_labels,
@@ -59,7 +63,7 @@ def _length(machine: Machine, value: Value, /) -> Value:
     return add_labels(len(inner), mark)
 
 
-_SIZED = frozenset({str, tuple, range, ListValue, DictValue, SetValue})
+_SIZED = frozenset({str, bytes, tuple, range, ListValue, DictValue, SetValue})
 
 
 def _set(machine: Machine, source: Value = (), /) -> Value:
@@ -198,7 +202,7 @@ def _extreme(name: str, *, largest: bool) -> Any:
 
 
 def _sum(machine: Machine, values: Value, /, start: Value = 0) -> Value:
-    if isinstance(unbox(start), str):
+    if isinstance(unbox(start), str | bytes):
         machine.fail(TypeError, "sum() can't sum strings [use ''.join(seq) instead]")
     items, _ = collect(machine, values)
     if start == 0 and type(start) is int and _FLAT.issuperset(map(type, items)):
@@ -242,10 +246,10 @@ def _isinstance(machine: Machine, value: Value, kinds: Value, /) -> Value:
 def _is_instance(machine: Machine, value: Value, kind: Value) -> bool:
     if isinstance(kind, tuple):
         return any(_is_instance(machine, value, one) for one in kind)
-    if type(kind) is DataType and kind.alternatives:
+    if type(kind) is UnionType:
         return any(
             value is None if one is None else _is_instance(machine, value, one)
-            for one in kind.alternatives
+            for one in kind.members
         )
     if type(kind) is TypeValue:
         return isinstance(value, kind.types)
@@ -266,17 +270,67 @@ def is_error(one: ErrorType, other: ErrorType) -> bool:
     return ancestor is not None
 
 
+def _callable(_: Machine, value: Value, /) -> Value:
+    kinds = (FunctionValue, Builtin, TypeValue, Method, ErrorType, ToolValue)
+    inner, mark = split_labels(value)
+    return add_labels(isinstance(inner, kinds) or hasattr(type(inner), "instantiate"), mark)
+
+
 def _exit(machine: Machine, code: Value = None, /) -> Value:
     bare, mark = machine.strip_labels(code)
     raise Exit(bare, join_labels(mark, machine.branch))
 
 
-def _text(machine: Machine, value: Value = "") -> str:
+def _text(machine: Machine, value: Value = "", encoding: Value = MISSING) -> str:
+    if encoding is not MISSING:
+        return decode(machine, value, encoding)
     return as_text(machine, value)
 
 
+ENCODINGS = frozenset({"utf-8", "utf8", "ascii", "latin-1", "latin1", "utf-16", "utf-32"})
+
+
+def check_encoding(machine: Machine, encoding: str) -> None:
+    """Refuse all but the usual encodings of text. Other codecs can run code or decompress."""
+    if not isinstance(encoding, str):
+        machine.fail(TypeError, f"encoding must be str, not {type_name(encoding)}")
+    if encoding.lower() not in ENCODINGS:
+        machine.fail(LookupError, "unknown encoding; use utf-8, ascii, latin-1 or utf-16")
+
+
+def decode(machine: Machine, data: bytes, encoding: str = "utf-8", errors: str = "strict") -> str:
+    """`bytes.decode`."""
+    if not isinstance(data, bytes):
+        machine.fail(TypeError, f"decoding to str: need bytes, {type_name(data)} found")
+    check_encoding(machine, encoding)
+    machine.pay_text(8 * len(data), data)
+    return bytes.decode(data, encoding, errors)
+
+
+def encode(machine: Machine, text: str, encoding: str = "utf-8", errors: str = "strict") -> bytes:
+    """`str.encode`."""
+    check_encoding(machine, encoding)
+    # `namereplace` writes the names of characters, of up to 88 letters.
+    machine.pay_text((100 if errors == "namereplace" else 10) * len(text), "")
+    return str.encode(text, encoding, errors)
+
+
+def _bytes(machine: Machine, source: Value = b"", encoding: Value = MISSING) -> bytes:
+    if isinstance(source, str):
+        if encoding is MISSING:
+            machine.fail(TypeError, "string argument without an encoding")
+        return encode(machine, source, encoding)
+    if encoding is not MISSING:
+        machine.fail(TypeError, "encoding without a string argument")
+    if isinstance(source, int):
+        machine.pay_text(source, b"")
+    if isinstance(source, SetValue | range | tuple | list):
+        machine.pay_items(len(source))
+    return bytes(source)
+
+
 def _int(machine: Machine, value: Value = 0, base: Value = None) -> int:
-    if isinstance(value, str):
+    if isinstance(value, str | bytes):
         # A base that is not a power of two takes quadratic time; Python stops at 4300 digits.
         machine.pay_bits(4 * len(value) if base in (2, 4, 8, 16, 32) else 0)
         machine.pay_steps(len(value) >> 6)
@@ -284,13 +338,19 @@ def _int(machine: Machine, value: Value = 0, base: Value = None) -> int:
 
 
 def _float(machine: Machine, value: Value = 0.0) -> float:
-    if isinstance(value, str):
+    if isinstance(value, str | bytes):
         machine.pay_steps(len(value) >> 4)
     return float(value)
 
 
-def _power(machine: Machine, base: Value, exp: Value) -> Value:
-    return binary(machine, "**", base, exp)
+def _power(machine: Machine, base: Value, exp: Value, mod: Value = None) -> Value:
+    if mod is None:
+        return binary(machine, "**", base, exp)
+    if isinstance(exp, int) and isinstance(mod, int):
+        # One squaring per bit of the exponent: for the largest numbers this takes seconds.
+        machine.pay_steps(exp.bit_length() * mod.bit_length() ** 2 >> 16)
+        machine.pay_bits(mod.bit_length())
+    return pow(base, exp, mod)
 
 
 def _type_of(machine: Machine, value: Value, /) -> Value:
@@ -306,6 +366,10 @@ def _type_of(machine: Machine, value: Value, /) -> Value:
         reason = "type() of this value is not supported. Use isinstance()."
         machine.fail(TypeError, reason)
     return add_labels(found, mark)
+
+
+def _ascii(machine: Machine, value: Value) -> str:
+    return convert(machine, value, "a", "")
 
 
 def _format(machine: Machine, value: Value, spec: str = "") -> str:
@@ -329,6 +393,7 @@ def _types() -> dict[str, TypeValue]:
         "int": of("int", pure_with_machine(_int), int),
         "float": of("float", pure_with_machine(_float), float),
         "str": of("str", pure_with_machine(_text), str),
+        "bytes": of("bytes", pure_with_machine(_bytes), bytes),
         "list": of("list", precise(_list), ListValue),
         "tuple": of("tuple", precise(_tuple), tuple),
         "dict": of("dict", precise(_dict), DictValue),
@@ -366,7 +431,9 @@ BUILTINS: dict[str, Value] = {
             "abs": pure(abs, _pay_for_bounds),
             "all": read_only(_quantifier(stops_at=False)),
             "any": read_only(_quantifier(stops_at=True)),
+            "ascii": pure_with_machine(_ascii),
             "bin": pure(bin, _pay_for_digits),
+            "callable": precise(_callable),
             "chr": pure(chr),
             "divmod": pure(divmod, _pay_for_bounds),
             "enumerate": precise(_enumerate),
@@ -383,7 +450,7 @@ BUILTINS: dict[str, Value] = {
             "next": precise(_next),
             "oct": pure(oct, _pay_for_digits),
             "ord": pure(ord),
-            "pow": _power,
+            "pow": pure_with_machine(_power),
             "quit": _exit,
             "repr": pure_with_machine(as_repr),
             "reversed": precise(_reversed),

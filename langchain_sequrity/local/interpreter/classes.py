@@ -3,14 +3,16 @@
 The bases of a class statement decide what it makes, when it runs. Annotations are expressions of
 names, subscripts and `|`; a text in quotes is parsed as an annotation.
 
-A model never becomes a class of Python (`data_types`), and only the program's own expressions are
-evaluated.
+A model is a name with fields. It never becomes a class of Python, and only the program's own
+expressions are evaluated.
 """
 
 import ast
-from collections.abc import Callable, Iterable
+import json
+from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from langchain_sequrity.local.interpreter.calls import (
     ATTRIBUTES,
@@ -23,16 +25,15 @@ from langchain_sequrity.local.interpreter.calls import (
     read_only,
 )
 from langchain_sequrity.local.interpreter.data_types import (
-    NO_DEFAULT,
     DataType,
-    Model,
-    ModelField,
+    Schema,
+    TypeMismatch,
     as_data_type,
-    constrained,
-    copy_containers,
-    json_schema,
-    validated,
+    pay_for_schema,
+    read_part,
 )
+from langchain_sequrity.local.interpreter.faults import Raised, ValidationError
+from langchain_sequrity.local.interpreter.formatting import written_size
 from langchain_sequrity.local.interpreter.json_boundary import value_from_json, value_to_json
 from langchain_sequrity.local.interpreter.machine import Limits, Machine
 from langchain_sequrity.local.interpreter.modules import MODULES
@@ -41,17 +42,181 @@ from langchain_sequrity.local.interpreter.scopes import Code, Frame, ScopeCompil
 from langchain_sequrity.local.interpreter.syntax import check, refuse
 from langchain_sequrity.local.interpreter.values import (
     Builtin,
+    DictValue,
     ErrorType,
+    ErrorValue,
+    ListValue,
     Marker,
     Record,
+    SetValue,
     TypeValue,
     Value,
+    add_labels,
+    join_labels,
+    split_labels,
     type_name,
 )
 
+_NO_DEFAULT = object()
+_MISSING = "Field required"
 
-def _dump(machine: Machine, record: Value, /) -> Value:
-    return copy_containers(machine, record, as_dicts=True)
+
+@dataclass(frozen=True, slots=True)
+class ModelField:
+    """One field of a model.
+
+    Attributes:
+        data_type: Its type.
+        default: Its value if none is given.
+        notes: Entries of its JSON Schema besides the type, such as `description`.
+    """
+
+    data_type: DataType
+    default: Value = _NO_DEFAULT
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(eq=False, slots=True, repr=False)
+class Model(DataType):
+    """A model: the result of a class statement with the base `BaseModel`."""
+
+    name: str
+    fields: dict[str, ModelField]
+    parent: "Model | None" = None
+    description: str = ""
+    ancestry: tuple["Model", ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Collect the model and all its ancestors."""
+        self.ancestry = (self, *(self.parent.ancestry if self.parent is not None else ()))
+
+    def mentioned(self) -> tuple[DataType, ...]:
+        """The types of its fields."""
+        return tuple(field.data_type for field in self.fields.values())
+
+    @property
+    def width(self) -> int:
+        """The size of its names and notes."""
+        notes = [written_size(note) for one in self.fields.values() for note in one.notes.values()]
+        return 500 + 400 * len(self.fields) + 2 * sum(notes) + len(self.description)
+
+    def schema(self, definitions: Schema) -> Schema:
+        """A reference. The object itself is added to `definitions`."""
+        if self.name not in definitions:
+            definitions[self.name] = {}  # ends the recursion of a model that contains itself
+            definitions[self.name] = self._object(definitions)
+        return {"$ref": f"#/$defs/{self.name}"}
+
+    def json_schema(self) -> Schema:
+        """The object itself, or a reference if it refers to itself."""
+        definitions: Schema = {}
+        self.schema(definitions)
+        if f'"#/$defs/{self.name}"' in json.dumps(definitions):
+            return {"$defs": definitions, "$ref": f"#/$defs/{self.name}"}
+        own = definitions.pop(self.name)
+        return {"$defs": definitions, **own} if definitions else dict(own)
+
+    def _object(self, definitions: Schema) -> Schema:
+        properties = {
+            name: {**one.data_type.schema(definitions), **one.notes}
+            for name, one in self.fields.items()
+        }
+        schema: Schema = {"title": self.name, "type": "object", "properties": properties}
+        required = [name for name, one in self.fields.items() if one.default is _NO_DEFAULT]
+        if required:
+            schema["required"] = required
+        if self.description:
+            schema["description"] = self.description
+        return schema
+
+    def read(self, machine: Machine, value: Value) -> Value:
+        """Accept an instance unchanged; make one from a dict. Unknown names are ignored."""
+        inner, mark = split_labels(value)
+        if type(inner) is Record and self in inner.model.ancestry:
+            return value
+        if type(inner) is not DictValue:
+            msg = f"Input should be a valid dictionary or instance of {self.name}"
+            raise TypeMismatch(msg)
+        machine.pay_items(len(self.fields), 100)
+        fields: dict[str, Value] = {}
+        for name, one in self.fields.items():
+            if name in inner:
+                fields[name] = read_part(name, one.data_type, machine, inner[name])
+            elif one.default is not _NO_DEFAULT:
+                fields[name] = _copy_containers(machine, one.default)
+            else:
+                raise TypeMismatch(_MISSING, (name,))
+        return Record(self, fields, mark)
+
+    def instantiate(self, machine: Machine, args: list[Value], named: dict[str, Value]) -> Value:
+        """Call the model, as in `Item(name="a")`."""
+        if args:
+            machine.fail(TypeError, f"{self.name}() takes keyword arguments only")
+        return validated(machine, self, DictValue(named))
+
+
+def _copy_containers(machine: Machine, value: Value, *, as_dicts: bool = False) -> Value:
+    """A copy of containers in containers, in which each element keeps its labels.
+
+    Args:
+        machine: The run.
+        value: Any value.
+        as_dicts: Whether instances are copied too, as dicts.
+    """
+    inner, mark = split_labels(value)
+    kind = type(inner)
+    made: Value
+    if kind is Record and as_dicts:
+        made = _as_dict(machine, inner)
+    elif kind is ListValue or kind is tuple:
+        machine.pay_items(len(inner))
+        made = kind(_copy_containers(machine, item, as_dicts=as_dicts) for item in inner)
+    elif kind is DictValue:
+        machine.pay_items(len(inner), 100)
+        pairs = inner.items()
+        made = DictValue(
+            (key, _copy_containers(machine, item, as_dicts=as_dicts)) for key, item in pairs
+        )
+    elif kind is SetValue:
+        machine.pay_items(len(inner), 100)
+        made = SetValue(dict(inner.items))
+    else:
+        return value
+    return add_labels(made, mark)
+
+
+def _as_dict(machine: Machine, record: Record) -> DictValue[str, Value]:
+    machine.pay_items(len(record.fields), 100)
+    fields = record.fields.items()
+    return DictValue(
+        (name, _copy_containers(machine, item, as_dicts=True)) for name, item in fields
+    )
+
+
+def validated(machine: Machine, data_type: DataType, value: Value, /) -> Value:
+    """Read a value as this type; if it does not fit, raise the program's `ValidationError`."""
+    mark = machine.strip_labels(value)[1]
+    machine.may_fail(mark)
+    try:
+        return data_type.read(machine, value)
+    except TypeMismatch as mismatch:
+        name = data_type.name if isinstance(data_type, Model) else "value"
+        path = ".".join(mismatch.path) or "value"
+        text = f"1 validation error for {name}\n{path}\n  {mismatch.reason}"
+        kind = ErrorType("ValidationError", ValidationError)
+        raise Raised(ErrorValue(kind, (text,), join_labels(mark, machine.branch))) from None
+
+
+def _dump(machine: Machine, record: Value, /, *, exclude_none: Value = False) -> Value:
+    inner, mark = split_labels(record)
+    fields = _as_dict(machine, inner)
+    without, without_mark = split_labels(exclude_none)
+    if without:
+        kept = [(name, item) for name, item in fields.items() if split_labels(item)[0] is not None]
+        for item in fields.values():
+            mark = join_labels(mark, split_labels(item)[1])
+        fields = DictValue(kept)
+    return add_labels(fields, join_labels(mark, without_mark))
 
 
 def _dump_json(machine: Machine, record: Value, /, *, indent: Value = None) -> Value:
@@ -62,16 +227,34 @@ def _dump_json(machine: Machine, record: Value, /, *, indent: Value = None) -> V
     return dumps(machine, [value_from_json(machine, out)], options)
 
 
+def _copy(
+    machine: Machine, record: Value, /, *, update: Value = None, deep: Value = False
+) -> Value:
+    del deep  # every copy is a deep one
+    inner, mark = split_labels(record)
+    changes, update_mark = split_labels(update)
+    changes = DictValue() if changes is None else changes
+    if type(changes) is not DictValue or any(key not in inner.fields for key in changes):
+        machine.fail(TypeError, "model_copy() can update existing fields only")
+    fields = {name: _copy_containers(machine, value) for name, value in inner.fields.items()}
+    return Record(inner.model, {**fields, **changes}, join_labels(mark, update_mark))
+
+
 def _validate_json(machine: Machine, model: Model, text: Value, /) -> Value:
     loads: Implementation = MODULES["json"]["loads"].call
     return validated(machine, model, loads(machine, [text], {}))
+
+
+def _schema(machine: Machine, model: Model) -> Schema:
+    pay_for_schema(machine, model)
+    return model.json_schema()
 
 
 _OF_MODELS = methods(
     {
         "model_validate": precise(validated),
         "model_validate_json": _validate_json,
-        "model_json_schema": pure_with_machine(json_schema),
+        "model_json_schema": pure_with_machine(_schema),
     }
 )
 
@@ -85,6 +268,7 @@ def _model_attribute(model: Model, name: str) -> Value:
 
 METHODS[Record] = methods(
     {
+        "model_copy": precise(_copy),
         "model_dump": precise(_dump),
         "model_dump_json": read_only(_dump_json),
     }
@@ -140,7 +324,7 @@ def class_statement(compiler: ScopeCompiler, node: ast.ClassDef) -> Callable[[Fr
             machine.fail(TypeError, message + type_name(kind))
         parent = kind if type(kind) is Model else None
         _check_ancestry(machine, parent)
-        model = Model(name, parent, description)
+        model = Model(name, {}, parent, description)
         before = peek(frame)
         store(frame, model)  # the type of a field may refer to the model
         try:
@@ -149,7 +333,6 @@ def class_statement(compiler: ScopeCompiler, node: ast.ClassDef) -> Callable[[Fr
             restore = put if before is MISSING else store
             restore(frame, before)
             raise
-        model.complete()
         return model
 
     return make
@@ -267,7 +450,7 @@ def _field(
     machine: Machine, line: _FieldLine, data_type: DataType, frame: Frame | None
 ) -> ModelField:
     given = {name: code(frame) for name, code in line.options.items()}
-    default = given.pop("default", NO_DEFAULT)
+    default = given.pop("default", _NO_DEFAULT)
     bare = {name: _unlabelled_part(machine, f"`{name}`", value) for name, value in given.items()}
     if "default_factory" in bare:
         factory = bare["default_factory"]
@@ -281,7 +464,7 @@ def _field(
     if limits:
         machine.pay_steps(_VALIDATOR_STEPS)
         machine.pay_memory(_VALIDATOR_SIZE)
-        narrowed = constrained(data_type, limits)
+        narrowed = data_type.constrain(limits)
         if narrowed is None:
             names = ", ".join(limits)
             machine.fail(TypeError, f"The type of `{line.name}` does not support {names}")

@@ -188,7 +188,7 @@ def extend(machine: Machine, target: ListValue[Value], mark: Mark, source: Value
     machine.label_changed(target, join_labels(mark, source_mark))
 
 
-_SUBSCRIPTABLE = frozenset({str, tuple, range, ListValue, DictValue})
+_SUBSCRIPTABLE = frozenset({str, bytes, tuple, range, ListValue, DictValue})
 
 
 def get_item(machine: Machine, container: Value, key: Value) -> Value:
@@ -211,7 +211,7 @@ def get_item(machine: Machine, container: Value, key: Value) -> Value:
     def read() -> Value:
         if type(bare) is slice and kind not in (range, DictValue):
             size = len(range(len(inner))[bare])
-            if isinstance(inner, str):
+            if isinstance(inner, str | bytes):
                 machine.pay_text(size, inner)
             else:
                 machine.pay_items(size)

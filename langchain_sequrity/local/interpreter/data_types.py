@@ -1,502 +1,459 @@
-"""Types as data: `list[Item]`, `int | None`, and models, as pydantic's schemas and JSON Schemas.
+"""Types as data: `list[Item]`, `int | None` and other types of a model's fields.
 
-A model is a name with fields. It never becomes a class of Python: pydantic's validators get data
-only, and no code of the program. They see values without labels; afterwards each field takes all
-labels of the value that was given for it.
+A data type can write itself as JSON Schema, and validate and convert a value as pydantic does.
+pydantic's own validators handle numbers, texts and times; they are built from data, without code of
+the program. Containers are validated here, so that every element keeps its labels.
 """
 
 import datetime as dt
-import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+import itertools
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-from pydantic_core import PydanticKnownError, SchemaError, SchemaValidator
+from pydantic_core import SchemaError, SchemaValidator
 from pydantic_core import ValidationError as Refusal
 
-from langchain_sequrity.local.interpreter.faults import Raised, ValidationError
 from langchain_sequrity.local.interpreter.formatting import written_size
+from langchain_sequrity.local.interpreter.iteration import collect
 from langchain_sequrity.local.interpreter.machine import Machine
 from langchain_sequrity.local.interpreter.regexes import search_once
 from langchain_sequrity.local.interpreter.values import (
     DictValue,
-    ErrorType,
-    ErrorValue,
+    IteratorValue,
     ListValue,
     Mark,
     Marker,
     Opaque,
-    Record,
     SetValue,
     TypeValue,
     Value,
     add_labels,
     join_labels,
     split_labels,
+    unbox,
 )
 
 Schema = dict[str, Any]
-NO_DEFAULT = object()
-_FINAL = frozenset({str, float, bool, type(None), Record})  # what pydantic made, or a default
 _LARGEST = 500
-_LONGEST_TEXT = 1_000  # characters of an error, which may quote a type
-_ERROR_SIZE = 1_000  # bytes of one of pydantic's errors
+_SHOWN = 20  # values of a choice that an error message lists
 
 
-@dataclass(eq=False, repr=False)
+class TypeMismatch(Exception):
+    """A value does not fit a type.
+
+    Attributes:
+        path: Fields and indices that lead to the value, outermost first.
+        reason: What is wrong.
+    """
+
+    def __init__(self, reason: str, path: tuple[str, ...] = ()) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.path = path
+
+    def within(self, step: str) -> "TypeMismatch":
+        """The same error, with one more step at the start of its path."""
+        return TypeMismatch(self.reason, (step, *self.path))
+
+
 class DataType(Opaque):
-    """A type.
+    """A type."""
 
-    Attributes:
-        core: Its schema for `SchemaValidator`.
-        json: Its JSON Schema, in which models are references.
-        parts: The types directly within it.
-        alternatives: The members of a union, as the program wrote them.
-        size: The number of types in it, itself included, each counted as often as it occurs. The
-            values of a long `Literal` count as well: an error copies them.
-        width: An upper estimate of the bytes of its JSON Schema.
-    """
+    @cached_property
+    def size(self) -> int:
+        """The number of types in it, itself included, each counted as often as it occurs."""
+        return 1 + sum(part.size for part in self.parts())
 
-    core: Schema
-    json: Schema
-    parts: tuple["DataType", ...] = ()
-    alternatives: tuple[Value, ...] = ()
+    def parts(self) -> tuple["DataType", ...]:
+        """The types directly within it."""
+        return ()
 
-    def __post_init__(self) -> None:
-        """Add up the sizes. A type that a loop built could be exponentially large."""
-        values = 2 * written_size(tuple(self.core.get("expected", ())))
-        self.width: int = 500 + values + sum(part.width for part in self.parts)
-        self.size: int = 1 + (values >> 13) + sum(part.size for part in self.parts)
-        if self.size > _LARGEST:
-            msg = f"A type may consist of at most {_LARGEST} types, or of fewer with long values."
-            raise ValueError(msg)
-
-
-DataType.__name__ = "GenericAlias"
-
-
-@dataclass(frozen=True, slots=True)
-class ModelField:
-    """One field of a model.
-
-    Attributes:
-        data_type: Its type.
-        default: Its value if none is given.
-        notes: Entries of its JSON Schema besides the type, such as `description`.
-    """
-
-    data_type: DataType
-    default: Value = NO_DEFAULT
-    notes: Mapping[str, Any] = field(default_factory=dict)
-
-
-class Model(DataType):
-    """A model: the result of a class statement with the base `BaseModel`.
-
-    Attributes:
-        ancestry: The model and all its ancestors.
-        is_complete: Whether its class statement has ended. A default may make an instance before.
-    """
-
-    def __init__(self, name: str, parent: "Model | None", description: str) -> None:
-        reference = f"#/$defs/{name}"
-        core = {"type": "definition-ref", "schema_ref": f"{name} {id(self)}"}
-        super().__init__(core, {"$ref": reference})
-        self.name = name
-        self.parent = parent
-        self.description = description
-        self.fields: dict[str, ModelField] = {**parent.fields} if parent is not None else {}
-        self.ancestry: tuple[Model, ...] = (self, *(parent.ancestry if parent else ()))
-        self.is_complete = False
-        self._made_of: tuple[SchemaValidator, bool] | None = None
-
-    def object_schema(self) -> Schema:
-        """The JSON Schema that the reference means."""
-        fields = self.fields.items()
-        properties = {name: {**one.data_type.json, **one.notes} for name, one in fields}
-        schema: Schema = {"title": self.name, "type": "object", "properties": properties}
-        required = [name for name, one in fields if one.default is NO_DEFAULT]
-        if required:
-            schema["required"] = required
-        if self.description:
-            schema["description"] = self.description
-        return schema
+    def mentioned(self) -> tuple["DataType", ...]:
+        """Like `parts`, with the types of a model's fields. These references may be circular."""
+        return self.parts()
 
     @property
-    def object_width(self) -> int:
-        """An upper estimate of the bytes of `object_schema`."""
-        notes = [written_size(note) for one in self.fields.values() for note in one.notes.values()]
-        types = sum(one.data_type.width for one in self.fields.values())
-        return 500 + 400 * len(self.fields) + types + 2 * sum(notes) + len(self.description)
+    def width(self) -> int:
+        """An upper estimate of the bytes of its own part of a JSON Schema."""
+        return 500
 
-    # -- validation
+    def schema(self, definitions: Schema) -> Schema:
+        """Its JSON Schema. Models are added to `definitions` and referred to."""
+        raise NotImplementedError
 
-    def _validator(self, machine: Machine) -> tuple[SchemaValidator, bool]:
-        """The validator, and whether data decide which of several types a field has."""
-        if self._made_of is not None:
-            return self._made_of
-        models = models_of(self)
-        size = sum(model.object_width for model in models)
-        machine.pay_steps(size >> 4)
-        machine.pay_memory(size)
-        definitions = [model.definition() for model in models]
-        core: Any = {"type": "definitions", "schema": self.core, "definitions": definitions}
-        types = [one.data_type for model in models for one in model.fields.values()]
-        is_choosing = any(one.alternatives for kind in types for one in _within(kind))
-        made = SchemaValidator(core), is_choosing
-        if all(model.is_complete for model in models):
-            self._made_of = made
-        return made
-
-    @cached_property
-    def _largest(self) -> int:
-        return max((one.data_type.size for one in self.fields.values()), default=1)
-
-    @cached_property
-    def _parts(self) -> int:
-        return sum(one.data_type.size for one in self.fields.values())
-
-    def complete(self) -> None:
-        """End the class statement: all fields are there."""
-        self.is_complete = True
-        for name in ("_largest", "_parts"):
-            vars(self).pop(name, None)
-
-    def definition(self) -> Schema:
-        """The schema for `SchemaValidator` that the reference means."""
-        fields = {
-            name: {
-                "type": "typed-dict-field",
-                "schema": one.data_type.core,
-                "required": one.default is NO_DEFAULT,
-            }
-            for name, one in self.fields.items()
-        }
-        return {
-            "type": "function-wrap",
-            "function": {"type": "with-info", "function": self._made},
-            "schema": {"type": "typed-dict", "fields": fields},
-            "ref": self.core["schema_ref"],
-        }
-
-    def _made(self, given: Value, validate: Callable[[Value], dict[str, Any]], info: Any) -> Record:
-        """Accept an instance unchanged; make one from a dict. Unknown names are ignored."""
-        machine: Machine = info.context
-        if self.is_type_of(given):
-            instance: Record = given
-            return instance
-        # A union may try many types for each element of the value.
-        count = machine.count(given)
-        machine.pay_steps(count * self._largest)
-        machine.pay_memory(100 * (count + self._parts) + 80)
-        try:
-            found = validate(given)
-        except Refusal as refusal:  # it lists all wrong fields, with all types of their unions
-            machine.pay_memory(_ERROR_SIZE * refusal.error_count())
-            raise
-        fields: dict[str, Value] = {}
-        for name, one in self.fields.items():
-            item = found.get(name, one.default)
-            if type(item) not in _FINAL:
-                make = _from_pydantic if name in found else copy_containers
-                item = make(machine, item)
-            fields[name] = item
-        return Record(self, fields)
-
-    def is_type_of(self, inner: Value) -> bool:
-        """Whether a bare value is an instance of this model, or of one that is derived from it."""
-        return type(inner) is Record and self in inner.model.ancestry
-
-    def read(self, machine: Machine, value: Value, bare: Value, labels: Mark) -> Value:
-        """Make an instance from a dict, and accept one unchanged.
+    def read(self, machine: Machine, value: Value) -> Value:
+        """Validate a value and convert it to this type.
 
         Args:
             machine: The run.
-            value: The dict or instance.
-            bare: The same without labels.
-            labels: All labels in it.
+            value: Any value.
 
         Raises:
-            pydantic_core.ValidationError: If the value does not fit.
+            TypeMismatch: If it does not fit.
         """
-        inner, mark = split_labels(value)
-        if self.is_type_of(inner):
-            return value
-        validator, is_choosing = self._validator(machine)
-        if is_choosing and labels is not None:
-            machine.check_branch(labels)
-        record: Record = validator.validate_python(bare, context=machine)
-        for name in self.fields if labels is not None else ():
-            if name not in inner:
-                continue
-            if self.fields[name].data_type is ANYTHING:
-                record.fields[name] = inner[name]
-            else:
-                given = machine.labels_of([inner[name]])
-                record.fields[name] = add_labels(record.fields[name], given)
-        record.labels = mark
-        return record
+        raise NotImplementedError
 
-    def instantiate(self, machine: Machine, args: list[Value], named: dict[str, Value]) -> Value:
-        """Call the model, as in `Item(name="a")`."""
-        if args:
-            machine.fail(TypeError, f"{self.name}() takes keyword arguments only")
-        return validated(machine, self, DictValue(named))
+    def constrain(self, limits: Mapping[str, Any]) -> "DataType | None":
+        """This type with limits such as `ge`; `None` if it does not support them."""
+        del limits
+        return None
+
+    def json_schema(self) -> Schema:
+        """A self-contained JSON Schema."""
+        definitions: Schema = {}
+        schema = self.schema(definitions)
+        return {"$defs": definitions, **schema} if definitions else schema
 
 
-def validated(machine: Machine, model: Model, value: Value, /) -> Value:
-    """Read a value as this model; if it does not fit, raise the program's `ValidationError`."""
-    bare, mark = machine.strip_labels(value)
-    machine.may_fail(mark)
-    try:
-        return model.read(machine, value, bare, mark)
-    except Refusal as refusal:
-        first = refusal.errors(include_url=False, include_context=False, include_input=False)[0]
-        path = ".".join(map(str, first["loc"])) or "value"  # with keys of dicts
-        text = (
-            f"1 validation error for {model.name}\n{path:.{_LONGEST_TEXT}}"
-            f"\n  {first['msg']:.{_LONGEST_TEXT}}"
-        )
-        kind = ErrorType("ValidationError", ValidationError)
-        raise Raised(ErrorValue(kind, (text,), join_labels(mark, machine.branch))) from None
+class AnyType(DataType):
+    """`Any`."""
 
+    def schema(self, definitions: Schema) -> Schema:
+        """Allow everything."""
+        del definitions
+        return {}
 
-def _within(data_type: DataType) -> Iterator[DataType]:
-    yield data_type
-    for part in data_type.parts:
-        yield from _within(part)
-
-
-def models_of(data_type: DataType) -> list[Model]:
-    """The models that a type refers to, also through others; a model comes before its fields'."""
-    found: dict[Model, None] = {}
-    waiting = [data_type]
-    while waiting:
-        one = waiting.pop()
-        parts: Sequence[DataType] = one.parts
-        if isinstance(one, Model):
-            parts = [part.data_type for part in one.fields.values()] if one not in found else ()
-            found[one] = None
-        waiting += reversed(parts)
-    return [*found]
-
-
-def json_schema(machine: Machine, data_type: DataType) -> Schema:
-    """A self-contained JSON Schema. A model that refers to itself is a reference."""
-    models = models_of(data_type)
-    machine.pay_memory(data_type.width + sum(model.object_width for model in models))
-    definitions: Schema = {}
-    for model in models:
-        definitions.setdefault(model.name, model.object_schema())
-    schema = data_type.json
-    if isinstance(data_type, Model) and json.dumps(schema)[1:-1] not in json.dumps(definitions):
-        schema = definitions.pop(data_type.name)
-    return {"$defs": definitions, **schema} if definitions else {**schema}
-
-
-def copy_containers(machine: Machine, value: Value, *, as_dicts: bool = False) -> Value:
-    """A copy of containers in containers, in which each element keeps its labels.
-
-    Args:
-        machine: The run.
-        value: Any value.
-        as_dicts: Whether instances are copied too, as dicts.
-    """
-    inner, mark = split_labels(value)
-    kind = type(inner)
-    made: Value
-    if kind is ListValue or kind is tuple:
-        machine.pay_items(len(inner))
-        made = kind(copy_containers(machine, item, as_dicts=as_dicts) for item in inner)
-    elif kind is DictValue or (kind is Record and as_dicts):
-        items = (inner.fields if kind is Record else inner).items()
-        machine.pay_items(len(items), 100)
-        made = DictValue(
-            (key, copy_containers(machine, item, as_dicts=as_dicts)) for key, item in items
-        )
-    elif kind is SetValue:
-        machine.pay_items(len(inner), 100)
-        made = SetValue(dict(inner.items))
-    else:
+    def read(self, machine: Machine, value: Value) -> Value:
+        """Return it unchanged."""
+        del machine
         return value
-    return add_labels(made, mark)
 
 
-def _from_pydantic(machine: Machine, found: Any) -> Value:
-    """What pydantic made, as a value of the program. The memory of containers was paid for."""
-    kind = type(found)
-    if kind is list:
-        return ListValue(_from_pydantic(machine, item) for item in found)
-    if kind is tuple:
-        return tuple(_from_pydantic(machine, item) for item in found)
-    if kind is dict:
-        names = machine.with_clock_checks(found)
-        return DictValue((name, _from_pydantic(machine, found[name])) for name in names)
-    if kind is int:
-        machine.pay_bits(found.bit_length())
-    if kind is dt.datetime or kind is dt.time:
-        # pydantic has its own class for offsets, which programs must not see.
-        offset = found.utcoffset()
-        return found if offset is None else found.replace(tzinfo=dt.timezone(offset))
-    return found
-
-
-def _timed(key: Any, info: Any) -> Any:
-    info.context.check_time()
-    return key
-
-
-def _as_set(items: list[Any], info: Any) -> SetValue:
-    try:
-        return SetValue(dict.fromkeys(info.context.with_clock_checks(items)))
-    except TypeError:
-        msg = "The elements of a set must be hashable"
-        raise ValueError(msg) from None
-
-
-# -- the types
-
-
-def _scalar(core: str, kind: str, text_format: str | None = None) -> DataType:
-    form = {} if text_format is None else {"format": text_format}
-    return DataType({"type": core}, {"type": kind, **form})
-
-
-def _list_of(item: DataType) -> DataType:
-    core = {"type": "list", "items_schema": item.core, "fail_fast": True}
-    return DataType(core, {"type": "array", "items": item.json}, (item,))
-
-
-def _set_of(item: DataType) -> DataType:
-    items = _list_of(item)
-    after = {"type": "with-info", "function": _as_set}
-    core = {"type": "function-after", "function": after, "schema": items.core}
-    return DataType(core, {**items.json, "uniqueItems": True}, (item,))
-
-
-def _tuple_of(item: DataType) -> DataType:
-    core = {"type": "tuple", "items_schema": [item.core], "variadic_item_index": 0}
-    return DataType({**core, "fail_fast": True}, {"type": "array", "items": item.json}, (item,))
-
-
-def _positions(*items: DataType) -> DataType:
-    core = {"type": "tuple", "items_schema": [item.core for item in items]}
-    size = {"minItems": len(items), "maxItems": len(items)}
-    prefix = [item.json for item in items]
-    return DataType(core, {"type": "array", "prefixItems": prefix, **size}, items)
-
-
-def _dict_of(key: DataType, value: DataType) -> DataType:
-    keys = key.core
-    if keys["type"] != "str":  # whose hashes nobody can choose
-        after = {"type": "with-info", "function": _timed}
-        keys = {"type": "function-after", "function": after, "schema": keys}
-    schemas = {"keys_schema": keys, "values_schema": value.core}
-    inner = {"type": "object", "additionalProperties": value.json}
-    return DataType({"type": "dict", **schemas, "fail_fast": True}, inner, (key, value))
-
-
-def _union(options: tuple[DataType, ...], alternatives: tuple[Value, ...]) -> DataType:
-    others = [one for one in options if one is not NOTHING]
-    named = [(one.core, getattr(one, "name", one.core["type"])) for one in options]
-    core: Schema = {"type": "union", "choices": named}
-    if len(others) == 1 and len(options) == 2:  # noqa: PLR2004 - so that errors have a short path
-        core = {"type": "nullable", "schema": others[0].core}
-    return DataType(core, {"anyOf": [one.json for one in options]}, options, alternatives)
-
-
-def _literal(values: tuple[Value, ...]) -> DataType:
-    choice = {"const": values[0]} if len(values) == 1 else {"enum": [*values]}
-    kinds = {type(value) for value in values}
-    name = {str: "string", int: "integer"}.get(kinds.pop()) if len(kinds) == 1 else None
-    core = {"type": "literal", "expected": [*values]}
-    return DataType(core, {**choice, **({"type": name} if name else {})})
-
-
-ANYTHING = DataType({"type": "any"}, {})
-NOTHING = _scalar("none", "null")
-_GENERIC: dict[type, Callable[..., DataType]] = {
-    ListValue: _list_of,
-    SetValue: _set_of,
-    tuple: _tuple_of,
-}
-_DICT = _dict_of(ANYTHING, ANYTHING)
-_SCALARS: dict[type, DataType] = {
-    bool: _scalar("bool", "boolean"),
-    int: _scalar("int", "integer"),
-    float: _scalar("float", "number"),
-    str: _scalar("str", "string"),
-    dt.date: _scalar("date", "string", "date"),
-    dt.datetime: _scalar("datetime", "string", "date-time"),
-    dt.time: _scalar("time", "string", "time"),
-    dt.timedelta: _scalar("timedelta", "string", "duration"),
-    DictValue: _DICT,
-    **{kind: make(ANYTHING) for kind, make in _GENERIC.items()},
-}
-_MARKERS: dict[str, type] = {
-    "Dict": DictValue,
-    "List": ListValue,
-    "Mapping": DictValue,
-    "Sequence": ListValue,
-    "Iterable": ListValue,
-    "Set": SetValue,
-    "Tuple": tuple,
-}
-# Limits of `Field` by the type of the schema, with their names in JSON Schema.
-_NUMERIC = {
+_KEYWORDS = {
     "ge": "minimum",
     "gt": "exclusiveMinimum",
     "le": "maximum",
     "lt": "exclusiveMaximum",
     "multiple_of": "multipleOf",
+    "min_length": "minLength",
+    "max_length": "maxLength",
 }
-_LIMITS: dict[str, Mapping[str, str]] = {
-    "int": _NUMERIC,
-    "float": _NUMERIC,
-    "str": {"min_length": "minLength", "max_length": "maxLength", "pattern": "pattern"},
-    "list": {"min_length": "minItems", "max_length": "maxItems"},
-}
+_NUMERIC = frozenset({"ge", "gt", "le", "lt", "multiple_of"})
+_LENGTHS = frozenset({"min_length", "max_length"})
 
 
-def constrained(data_type: DataType, limits: Mapping[str, Any]) -> DataType | None:
-    """A type with limits such as `ge`; `None` if it does not support them.
+@dataclass(frozen=True, repr=False)
+class ScalarType(DataType):
+    """A number, a text, a time or `None`."""
 
-    Of a union, each type that supports them is constrained; at least one has to.
-    """
-    if data_type.alternatives:
-        narrowed = [constrained(part, limits) for part in data_type.parts]
-        pairs = zip(narrowed, data_type.parts, strict=True)
-        parts = tuple(one or other for one, other in pairs)
-        return _union(parts, data_type.alternatives) if any(narrowed) else None
-    names = _LIMITS.get(data_type.core["type"], {})
-    pattern = limits.get("pattern", "")
-    if not names.keys() >= limits.keys() or type(pattern) is not str:
-        return None
-    own = {name: limit for name, limit in limits.items() if name != "pattern"}
+    core: Mapping[str, Any]
+    json: Mapping[str, Any]
+    allowed: frozenset[str] = frozenset()
+    pattern: str | None = None  # searched here: pydantic would compile it without a limit
+    validator: SchemaValidator = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Build pydantic's validator."""
+        object.__setattr__(self, "validator", SchemaValidator(dict(self.core)))
+
+    def schema(self, definitions: Schema) -> Schema:
+        """The type's name, and the limits under their names in JSON Schema."""
+        del definitions
+        limits = {_KEYWORDS[k]: v for k, v in self.core.items() if k in _KEYWORDS}
+        pattern = {} if self.pattern is None else {"pattern": self.pattern}
+        return {**self.json, **limits, **pattern}
+
+    def read(self, machine: Machine, value: Value) -> Value:
+        """Validate with pydantic."""
+        inner, mark = split_labels(value)
+        if isinstance(inner, str | bytes):
+            machine.pay_text(len(inner), inner)
+            machine.pay_steps(len(inner) >> 6)
+        try:
+            result = self.validator.validate_python(inner)
+        except Refusal as refusal:
+            raise TypeMismatch(refusal.errors(include_url=False)[0]["msg"]) from None
+        machine.has_converted |= type(result) is not type(inner)
+        pattern = self.pattern
+        if pattern is not None and search_once(machine, "search", pattern, result) is None:
+            msg = f"String should match pattern '{pattern}'"
+            raise TypeMismatch(msg)
+        if isinstance(result, int):
+            machine.pay_bits(result.bit_length())
+        if isinstance(result, dt.tzinfo | dt.datetime | dt.time):
+            result = _plain_zone(result)
+        return add_labels(result, mark)
+
+    def constrain(self, limits: Mapping[str, Any]) -> DataType | None:
+        """Give the limits to pydantic, except for a pattern."""
+        if not self.allowed.issuperset(limits) or type(limits.get("pattern", "")) is not str:
+            return None
+        own = {name: limit for name, limit in limits.items() if name != "pattern"}
+        try:
+            core = {**self.core, **own}
+            return replace(self, core=core, pattern=limits.get("pattern", self.pattern))
+        except SchemaError:
+            return None
+
+
+def _plain_zone(value: Any) -> Any:
+    # pydantic has its own class for offsets, which programs must not see.
+    offset = value.utcoffset() if value.tzinfo is not None else None
+    return value if offset is None else value.replace(tzinfo=dt.timezone(offset))
+
+
+@dataclass(frozen=True, repr=False)
+class ArrayType(DataType):
+    """A list, a set, or a tuple of any length."""
+
+    kind: type
+    item: DataType
+    limits: Mapping[str, int] = field(default_factory=dict)
+
+    def parts(self) -> tuple[DataType, ...]:
+        """The type of its elements."""
+        return (self.item,)
+
+    def schema(self, definitions: Schema) -> Schema:
+        """An array."""
+        schema: Schema = {"type": "array", "items": self.item.schema(definitions)}
+        if self.kind is SetValue:
+            schema["uniqueItems"] = True
+        names = {"min_length": "minItems", "max_length": "maxItems"}
+        return {**schema, **{names[name]: limit for name, limit in self.limits.items()}}
+
+    def read(self, machine: Machine, value: Value) -> Value:
+        """Validate each element."""
+        items, mark = _elements(machine, value, self.kind)
+        machine.pay_steps(len(items))
+        least, most = self.limits.get("min_length", 0), self.limits.get("max_length", len(items))
+        if not least <= len(items) <= most:
+            msg = f"It has {len(items)} items, but {least} to {most} are allowed."
+            raise TypeMismatch(msg)
+        read = [read_part(place, self.item, machine, item) for place, item in enumerate(items)]
+        return _make_container(machine, self.kind, read, mark)
+
+    def constrain(self, limits: Mapping[str, Any]) -> DataType | None:
+        """Lengths only."""
+        if not _LENGTHS.issuperset(limits) or not all(type(n) is int for n in limits.values()):
+            return None
+        return replace(self, limits={**self.limits, **limits})
+
+
+@dataclass(frozen=True, repr=False)
+class TupleType(DataType):
+    """A tuple with a type for each position."""
+
+    items: tuple[DataType, ...]
+
+    def parts(self) -> tuple[DataType, ...]:
+        """The types of its positions."""
+        return self.items
+
+    def schema(self, definitions: Schema) -> Schema:
+        """An array with `prefixItems`."""
+        prefix = [item.schema(definitions) for item in self.items]
+        size = len(prefix)
+        return {"type": "array", "prefixItems": prefix, "minItems": size, "maxItems": size}
+
+    def read(self, machine: Machine, value: Value) -> Value:
+        """Validate each position."""
+        items, mark = _elements(machine, value, tuple)
+        if len(items) != len(self.items):
+            msg = f"It has {len(items)} items, but needs {len(self.items)}."
+            raise TypeMismatch(msg)
+        pairs = enumerate(zip(self.items, items, strict=True))
+        read = [read_part(place, data_type, machine, item) for place, (data_type, item) in pairs]
+        return add_labels(tuple(read), mark)
+
+
+@dataclass(frozen=True, repr=False)
+class DictType(DataType):
+    """A dict."""
+
+    key: DataType
+    value: DataType
+
+    def parts(self) -> tuple[DataType, ...]:
+        """The types of keys and values."""
+        return self.key, self.value
+
+    def schema(self, definitions: Schema) -> Schema:
+        """An object."""
+        return {"type": "object", "additionalProperties": self.value.schema(definitions)}
+
+    def read(self, machine: Machine, value: Value) -> Value:
+        """Validate each key and value."""
+        inner, mark = split_labels(value)
+        if type(inner) is not DictValue:
+            msg = "Input should be a valid dictionary"
+            raise TypeMismatch(msg)
+        machine.pay_items(len(inner), 100)
+        machine.pay_steps(len(inner))
+        result: DictValue[Any, Value] = DictValue()
+        for key, item in zip(machine.with_clock_checks(inner), inner.values(), strict=True):
+            step = str(key) if isinstance(key, str | int) else "key"
+            name = read_part(step, self.key, machine, key)
+            result[name] = read_part(step, self.value, machine, item)
+        machine.label_changed(result, mark)
+        return result
+
+
+@dataclass(frozen=True, repr=False)
+class UnionType(DataType):
+    """Several types. The first that fits without conversion is used, else the first that fits."""
+
+    members: tuple[Value, ...]
+    options: tuple[DataType, ...]
+
+    def parts(self) -> tuple[DataType, ...]:
+        """Its alternatives."""
+        return self.options
+
+    def schema(self, definitions: Schema) -> Schema:
+        """`anyOf`."""
+        return {"anyOf": [option.schema(definitions) for option in self.options]}
+
+    def read(self, machine: Machine, value: Value) -> Value:
+        """Try the types in order."""
+        # Which type fits depends on every part of the value.
+        mark = machine.strip_labels(value)[1]
+        before = machine.has_converted
+        converted: list[Value] = []
+        reason = ""
+        for option in self.options:
+            machine.pay_steps(1)
+            machine.has_converted = False
+            try:
+                result = option.read(machine, value)
+            except TypeMismatch as mismatch:
+                reason = reason or mismatch.reason
+            else:
+                if not machine.has_converted:
+                    machine.has_converted = before
+                    return add_labels(result, mark)
+                converted.append(result)
+            machine.check_branch(mark)
+        if not converted:
+            raise TypeMismatch(reason)
+        machine.has_converted = True
+        return add_labels(converted[0], mark)
+
+    def constrain(self, limits: Mapping[str, Any]) -> DataType | None:
+        """Constrain each type that supports the limits; at least one has to."""
+        narrowed = [option.constrain(limits) for option in self.options]
+        if not any(narrowed):
+            return None
+        pairs = zip(narrowed, self.options, strict=True)
+        return UnionType(self.members, tuple(one or other for one, other in pairs))
+
+
+@dataclass(frozen=True, repr=False)
+class LiteralType(DataType):
+    """`Literal`."""
+
+    values: tuple[Value, ...]
+
+    @property
+    def width(self) -> int:
+        """The size of its values."""
+        return 500 + 2 * sum(map(written_size, self.values))
+
+    def schema(self, definitions: Schema) -> Schema:
+        """`enum`, or `const` for one value."""
+        del definitions
+        choices = [*self.values]
+        choice = {"const": choices[0]} if len(choices) == 1 else {"enum": choices}
+        return {**choice, **_type_of_all(choices)}
+
+    def read(self, machine: Machine, value: Value) -> Value:
+        """Accept one of the values."""
+        inner, mark = machine.strip_labels(value)
+        machine.pay_steps(len(self.values) >> 2)
+        for wanted in self.values:
+            if type(wanted) is type(inner) and wanted == inner:
+                return add_labels(wanted, mark)
+        raise TypeMismatch(_expected_values(self.values))
+
+
+def _expected_values(values: Collection[Value]) -> str:
+    shown = [f"{value!r:.40}" for value in itertools.islice(values, _SHOWN)]
+    rest = len(values) - len(shown)
+    return f"Input should be {' or '.join(shown)}{f' or one of {rest} others' if rest else ''}"
+
+
+def _type_of_all(values: list[Value]) -> Schema:
+    kinds = {type(value) for value in values}
+    name = {str: "string", int: "integer"}.get(kinds.pop()) if len(kinds) == 1 else None
+    return {"type": name} if name else {}
+
+
+def read_part(step: object, data_type: DataType, machine: Machine, value: Value) -> Value:
+    """Read a part of a value; an error says at which step."""
     try:
-        SchemaValidator({"type": data_type.core["type"], **own})
-    except SchemaError:
-        return None
-    core = {**data_type.core, **own}
-    if "pattern" in limits:
-        # Searched here: pydantic would compile it without a limit.
-        after = {"type": "with-info", "function": _matching(pattern)}
-        core = {"type": "function-after", "function": after, "schema": core}
-    shown = {names[name]: limit for name, limit in limits.items()}
-    return DataType(core, {**data_type.json, **shown}, data_type.parts)
+        return data_type.read(machine, value)
+    except TypeMismatch as mismatch:
+        raise mismatch.within(str(step)) from None
 
 
-def _matching(pattern: str) -> Callable[[str, Any], str]:
-    def check(text: str, info: Any) -> str:
-        if search_once(info.context, "search", pattern, text) is None:
-            raise PydanticKnownError(
-                "string_pattern_mismatch",  # noqa: EM101 - a name that pydantic knows
-                {"pattern": pattern},
-            )
-        return text
+def _elements(machine: Machine, value: Value, kind: type) -> tuple[list[Value], Mark]:
+    inner = unbox(value)
+    machine.has_converted |= type(inner) is not kind
+    if type(inner) not in (ListValue, tuple, SetValue, range):
+        name = kind.__name__
+        is_iterator = type(inner) is IteratorValue
+        msg = f"Input should be a valid {name}{', not an iterator' if is_iterator else ''}"
+        raise TypeMismatch(msg)
+    return collect(machine, value)
 
-    return check
+
+def _make_container(machine: Machine, kind: type, items: list[Value], mark: Mark) -> Value:
+    if kind is tuple:
+        return add_labels(tuple(items), mark)
+    if kind is ListValue:
+        made = ListValue(items)
+        machine.label_changed(made, mark)
+        return made
+    bare, inner = machine.strip_all_labels(items)
+    if any(type(item).__hash__ is None for item in bare):
+        msg = "The elements of a set must be hashable"
+        raise TypeMismatch(msg)
+    return SetValue(dict.fromkeys(machine.with_clock_checks(bare)), join_labels(mark, inner))
+
+
+def pay_for_schema(machine: Machine, data_type: DataType) -> None:
+    """Pay for the JSON Schema of a type, before it is written."""
+    waiting, seen = [data_type], {id(data_type)}
+    while waiting:
+        one = waiting.pop()
+        machine.pay_memory(one.width)
+        parts = [part for part in one.mentioned() if id(part) not in seen]
+        seen.update(map(id, parts))
+        waiting += parts
+
+
+ANYTHING = AnyType()
+NOTHING = ScalarType({"type": "none"}, {"type": "null"})
+TEXT = ScalarType({"type": "str"}, {"type": "string"}, _LENGTHS | {"pattern"})
+for _form in (ArrayType, DictType, LiteralType, TupleType, UnionType):
+    _form.__name__ = "GenericAlias"  # as Python names the types of `list[X]` and the like
+_SCALARS: dict[type, DataType] = {
+    bool: ScalarType({"type": "bool"}, {"type": "boolean"}),
+    int: ScalarType({"type": "int"}, {"type": "integer"}, _NUMERIC),
+    float: ScalarType({"type": "float"}, {"type": "number"}, _NUMERIC),
+    str: TEXT,
+    bytes: ScalarType({"type": "bytes"}, {"type": "string", "format": "binary"}, _LENGTHS),
+    dt.date: ScalarType({"type": "date"}, {"type": "string", "format": "date"}),
+    dt.datetime: ScalarType({"type": "datetime"}, {"type": "string", "format": "date-time"}),
+    dt.time: ScalarType({"type": "time"}, {"type": "string", "format": "time"}),
+    dt.timedelta: ScalarType({"type": "timedelta"}, {"type": "string", "format": "duration"}),
+    ListValue: ArrayType(ListValue, ANYTHING),
+    SetValue: ArrayType(SetValue, ANYTHING),
+    tuple: ArrayType(tuple, ANYTHING),
+    DictValue: DictType(ANYTHING, ANYTHING),
+}
+_MARKERS: dict[str, DataType] = {
+    "Any": ANYTHING,
+    "Dict": _SCALARS[DictValue],
+    "List": _SCALARS[ListValue],
+    "Mapping": _SCALARS[DictValue],
+    "Sequence": _SCALARS[ListValue],
+    "Iterable": _SCALARS[ListValue],
+    "Set": _SCALARS[SetValue],
+    "Tuple": _SCALARS[tuple],
+}
 
 
 def as_data_type(value: Value) -> DataType | None:
@@ -506,7 +463,7 @@ def as_data_type(value: Value) -> DataType | None:
     if isinstance(value, TypeValue):
         return _SCALARS.get(value.types[0])
     if isinstance(value, Marker):
-        return ANYTHING if value.name == "Any" else _SCALARS.get(_MARKERS.get(value.name, Marker))
+        return _MARKERS.get(value.name)
     return NOTHING if value is None else None
 
 
@@ -519,30 +476,40 @@ def union_type(members: tuple[Value, ...]) -> DataType | None:
     """`X | Y`, and `Union[X, Y]`."""
     flat: list[Value] = []
     for member in members:
-        flat += getattr(member, "alternatives", ()) or [member]
+        flat += member.members if type(member) is UnionType else [member]
     options = _data_types(flat)
-    return None if options is None else _union(options, tuple(flat))
+    return None if options is None else _check_type_size(UnionType(tuple(flat), options))
+
+
+def _check_type_size(data_type: DataType) -> DataType:
+    # A type that a loop built could be exponentially large.
+    if data_type.size > _LARGEST:
+        msg = f"A type may consist of at most {_LARGEST} types."
+        raise ValueError(msg)
+    return data_type
 
 
 def parametrized(generic: Value, arguments: tuple[Value, ...]) -> DataType | None:
     """`list[X]` and the like; `None` if the arguments do not fit the generic type."""
     name = generic.name if isinstance(generic, Marker) else ""
     if name == "Literal":
-        return _literal(arguments) if all(map(_is_literal, arguments)) and arguments else None
+        return LiteralType(arguments) if all(map(_is_literal, arguments)) and arguments else None
     if name == "Union" or (name == "Optional" and len(arguments) == 1):
         return union_type(arguments if name == "Union" else (*arguments, None))
-    kind = _MARKERS.get(name) or (generic.types[0] if isinstance(generic, TypeValue) else None)
-    is_open = kind is tuple and arguments[-1:] == (...,)
-    items = _data_types(arguments[:-1] if is_open else arguments)
-    if items is None or kind is None:
-        return None
-    if kind is tuple and not is_open:
-        return _positions(*items)
-    if kind is DictValue:
-        return _dict_of(*items) if len(items) == 2 else None  # noqa: PLR2004 - keys and values
-    make = _GENERIC.get(kind)
-    return make(*items) if make is not None and len(items) == 1 else None
+    data_type = as_data_type(generic)
+    is_tuple = isinstance(data_type, ArrayType) and data_type.kind is tuple
+    is_open = is_tuple and arguments[-1:] == (...,)
+    inner = _data_types(arguments[:-1] if is_open else arguments)
+    match data_type, inner:
+        case ArrayType(), tuple() as items if is_tuple and not is_open:
+            return _check_type_size(TupleType(items))
+        case ArrayType(), (item,):
+            return _check_type_size(ArrayType(data_type.kind, item))
+        case DictType(), (key, value):
+            return _check_type_size(DictType(key, value))
+        case _:
+            return None
 
 
 def _is_literal(value: Value) -> bool:
-    return value is None or isinstance(value, str | int)
+    return value is None or isinstance(value, str | int | bytes)

@@ -32,7 +32,7 @@ _LITERAL_SIZE = 400  # a float without an exponent has at most this many digits
 
 def written_size(value: Value) -> int:  # noqa: PLR0911 - one per kind
     """An upper bound for the length of `repr` of a bare value; integers count by their bits."""
-    if isinstance(value, str):
+    if isinstance(value, str | bytes):
         return 10 * len(value) + 3 if not value.isascii() else 4 * len(value) + 3
     if isinstance(value, bool) or value is None:
         return 5
@@ -78,7 +78,7 @@ def _has_repr(value: Value) -> bool:
 
 
 _SHOWN = frozenset(
-    {str, int, float, bool, type(None), tuple, range, ListValue, DictValue, SetValue}
+    {str, int, float, bool, type(None), bytes, tuple, range, ListValue, DictValue, SetValue}
     | {Record, ErrorValue}
 )
 

@@ -24,7 +24,7 @@ from langchain_sequrity.local.interpreter.values import (
 )
 
 _LARGE = 1 << 63
-_IMMUTABLE = frozenset({str, tuple, range})
+_IMMUTABLE = frozenset({str, bytes, tuple, range})
 
 
 def iterate(machine: Machine, value: Value) -> Iterator[Value]:

@@ -4,6 +4,7 @@ Incoming values are copied, so that neither side can change the other's data. Ou
 bare; their labels are the join of all labels in them.
 """
 
+import base64
 import datetime as dt
 import json
 import math
@@ -13,7 +14,7 @@ from typing import Any, NoReturn
 
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.labels import NO_LABELS, Labeled
-from langchain_sequrity.local.interpreter.data_types import as_data_type, json_schema
+from langchain_sequrity.local.interpreter.data_types import as_data_type, pay_for_schema
 from langchain_sequrity.local.interpreter.faults import NoJsonForm
 from langchain_sequrity.local.interpreter.machine import Machine
 from langchain_sequrity.local.interpreter.values import (
@@ -88,6 +89,7 @@ def value_to_json(machine: Machine, value: Value) -> Labeled:
     | dict with keys that are numbers, booleans or `None` | object; keys as in `json.dumps` |
     | date, datetime, time | text, ISO 8601 |
     | timedelta | number, seconds |
+    | bytes | text, Base64 |
     | instance of a model | object of its fields |
     | type, model | object, its JSON Schema |
 
@@ -111,7 +113,8 @@ def _to_json(machine: Machine, value: Value, depth: int) -> Any:
     data_type = as_data_type(value)
     if data_type is None:
         _refuse(TypeError, f"A value of type `{type_name(value)}` has no JSON form.")
-    schema = json_schema(machine, data_type)
+    pay_for_schema(machine, data_type)
+    schema = data_type.json_schema()
     machine.pay_text(len(json.dumps(schema)), "")
     try:
         return check_json(schema, depth)
@@ -187,6 +190,7 @@ _FORMS: dict[type, Callable[[Machine, Any, int], Any]] = {
     int: _integer,
     float: _number,
     str: _text,
+    bytes: lambda machine, value, _: _text(machine, base64.b64encode(value).decode(), 0),
     dt.date: lambda _, value, __: value.isoformat(),
     dt.datetime: lambda _, value, __: value.isoformat(),
     dt.time: lambda _, value, __: value.isoformat(),

@@ -47,7 +47,7 @@ class Limits:
         steps: Statements, iterations, calls, and elements that built-ins read.
         depth: Nested calls of the program's functions.
         bits: Bits of an integer.
-        text: Characters of a string.
+        text: Characters of a string, bytes of a bytes value.
         items: Elements of a container, or of everything that one operation reads.
         memory: Estimated bytes that the whole run may allocate.
         pattern: Characters of a regular expression, and of a replacement with escapes.
@@ -90,9 +90,9 @@ ITERATOR_SIZE = 1_600  # bytes of an iterator, with the generators in it
 _UNCOUNTED = 256  # less work than this is included in the step that does it
 _FEW = 16
 _FULL = 2  # the generation whose garbage collection visits every object
-ATOMS = frozenset({int, str, float, bool, type(None)})
-_TEXTS = frozenset({str})
-_PERHAPS_TEXTS = frozenset({str, LabeledBox})
+ATOMS = frozenset({int, str, float, bool, type(None), bytes})
+_TEXTS = frozenset({str, bytes})
+_PERHAPS_TEXTS = frozenset({*_TEXTS, LabeledBox})
 
 
 class _CollectorTime(threading.local):
@@ -152,6 +152,7 @@ class Machine:
         attempted: Labels of all data that might have raised an exception since the innermost `try`.
         steered: In strict mode, labels of all data that decided what the run did so far.
         may_exit: Whether a program may end early: what follows a branch then depends on it.
+        has_converted: Whether a type has converted a part of a value since a union began to try it.
     """
 
     def __init__(
@@ -216,6 +217,7 @@ class Machine:
         self.attempted: Mark = None
         self.returned: Value = None
         self.handled: ErrorValue | None = None
+        self.has_converted = False
         self._steps = self.fuel = 0
         self._seconds_in_all = self.limits.total_seconds
         self._begin_stretch()
@@ -259,11 +261,11 @@ class Machine:
         if count > self.limits.items:
             self.exhaust("items", self.limits.items)
 
-    def pay_text(self, size: int, *parts: str) -> None:
-        """Pay for a text, before it is made.
+    def pay_text(self, size: int, *parts: str | bytes) -> None:
+        """Pay for a text or bytes, before it is made.
 
         Args:
-            size: Its number of characters.
+            size: Its number of characters or bytes.
             parts: The texts that its characters come from. Without them, each character counts as
                 four bytes, which is the most that one takes.
         """
@@ -271,8 +273,11 @@ class Machine:
             if size > self.limits.text:
                 self.exhaust("text", self.limits.text)
             self.pay_steps(size // _UNCOUNTED)
-        is_narrow = bool(parts) and all(part.isascii() for part in parts)
-        self.pay_memory((1 if is_narrow else 4) * size + 50)
+        width = 1 if parts else 4
+        for part in parts:
+            if not part.isascii() and type(part) is str:
+                width = 4
+        self.pay_memory(width * size + 50)
 
     def pay_bits(self, bits: int) -> None:
         """Pay for an integer, before it is made."""
@@ -507,15 +512,6 @@ class Machine:
         walk = _LabelStripper(self)
         return walk.strip(value), walk.mark
 
-    def count(self, value: Value) -> int:
-        """The number of elements in a value and everything in it. Pays as `strip_labels` does.
-
-        Elements of a range count: who calls this is about to make them.
-        """
-        walk = _Counter(self)
-        walk.strip(value)
-        return walk.count
-
     def strip_all_labels(self, values: list[Value]) -> tuple[list[Value], Mark]:
         """Like `strip_labels`, for several values."""
         if len(values) < _FEW and ATOMS.issuperset(map(type, values)):
@@ -611,22 +607,10 @@ class _LabelStripper:
         return value if items is None else ErrorValue(value.type, tuple(items), None)
 
 
-class _Counter(_LabelStripper):
-    """A walk that counts the elements of ranges too."""
-
-    __slots__ = ()
-
-    def strip(self, value: Value) -> Value:
-        if type(value) is range:
-            self.count += len(value)
-            self.machine.check_items(self.count)
-        return super().strip(value)
-
-
 def _text_size(values: Collection[Value], kinds: set[type]) -> int:
     if kinds <= _TEXTS:
         return sum(map(len, values))
-    return sum(len(text) for text in map(unbox, values) if type(text) is str)
+    return sum(len(text) for text in map(unbox, values) if isinstance(text, str | bytes))
 
 
 _WALKS: dict[type, Callable[[_LabelStripper, Any], Value]] = {

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from langchain_sequrity.local.interpreter.builtins import decode, encode
 from langchain_sequrity.local.interpreter.calls import (
     ATTRIBUTES,
     METHODS,
@@ -101,6 +102,10 @@ def _set_combined(symbol: str) -> Implementation:
     return read_only(call)
 
 
+def _set_symmetric_difference(machine: Machine, target: Value, source: Value, /) -> Value:
+    return binary(machine, "^", target, make_set(machine, *collect(machine, source)))
+
+
 def _set_relation(holds: Callable[[SetValue, SetValue], bool]) -> Operation:
     def relation(machine: Machine, target: Value, source: Value, /) -> Value:
         other = make_set(machine, *collect(machine, source))
@@ -122,6 +127,7 @@ METHODS[SetValue] = methods(
         "issuperset": _set_relation(lambda one, other: one >= other),
         "pop": _set_pop,
         "remove": _set_remove,
+        "symmetric_difference": _set_symmetric_difference,
         "union": _set_combined("|"),
         "update": _set_update,
     }
@@ -145,7 +151,7 @@ def _growing_operation(function: Callable[..., Any], growth: int = 1) -> Impleme
     # A search from the end compares at every position, and `strip` searches every character among
     # those to remove: both cost the product of the lengths.
     def guard(machine: Machine, text: Any, part: Any = None, *_: Any, **_named: Any) -> None:
-        if isinstance(part, str):
+        if isinstance(part, str | bytes):
             machine.pay_steps((len(text) * len(part)) >> 10)
         machine.pay_text(growth * len(text), text)
 
@@ -194,7 +200,7 @@ def _split(function: Callable[..., Any]) -> Implementation:
     def call(machine: Machine, text: Any, sep: Any = None, maxsplit: int = -1) -> list[Any]:
         most = machine.limits.items
         wanted = maxsplit if 0 <= maxsplit <= most else most + 1
-        if isinstance(sep, str):
+        if isinstance(sep, str | bytes):
             machine.pay_steps((len(text) * len(sep)) >> 10)
         machine.pay_text(len(text), text)
         pieces: list[Any] = function(text, sep, wanted)
@@ -208,6 +214,12 @@ def _splitlines(machine: Machine, text: str, keepends: bool = False) -> list[str
     machine.pay_text(len(text), text)
     machine.pay_items(sum(map(text.count, _LINE_ENDS)) + 1, 80)
     return text.splitlines(keepends)
+
+
+def _expandtabs(machine: Machine, text: str, tabsize: int = 8) -> str:
+    if isinstance(tabsize, int):
+        machine.pay_text(len(text) + text.count("\t") * max(tabsize, 0), text)
+    return text.expandtabs(tabsize)
 
 
 def _format(machine: Machine, template: str, *values: Value, **fields: Value) -> str:
@@ -224,6 +236,8 @@ METHODS[str] = methods(
             name: _padding_operation(getattr(str, name))
             for name in ("ljust", "rjust", "center", "zfill")
         },
+        "encode": pure_with_machine(encode),
+        "expandtabs": pure_with_machine(_expandtabs),
         "format": pure_with_machine(_format),
         "join": _join,
         "replace": pure_with_machine(_replace),
@@ -350,6 +364,14 @@ def _dict_pop(machine: Machine, target: Value, key: Value, /, *default: Value) -
 
 
 @precise
+def _dict_popitem(machine: Machine, target: Value, /) -> Value:
+    inner, mark = split_labels(target)
+    item = inner.popitem()
+    machine.label_changed(inner, mark)
+    return add_labels(item, mark)
+
+
+@precise
 def _dict_setdefault(
     machine: Machine, target: Value, key: Value, default: Value = None, /
 ) -> Value:
@@ -422,7 +444,16 @@ def _type_attribute(inner: TypeValue, name: str) -> Value:
     return Builtin(name, call)
 
 
+def _hex(data: bytes, *form: Any, **named: Any) -> str:
+    sep = form[0] if form else named.get("sep", "")
+    if not isinstance(sep, str | bytes):  # an exception of the program has a length too
+        msg = f"sep must be str or bytes, not {type_name(sep)}"
+        raise TypeError(msg)
+    return data.hex(*form, **named)
+
+
 CLASS_MEMBERS["dict"] = functions({"fromkeys": _dict_fromkeys})
+METHODS[bytes] = methods({"decode": pure_with_machine(decode), "hex": _growing_operation(_hex, 3)})
 METHODS[int] = {"bit_length": pure(int.bit_length)}
 METHODS[bool] = METHODS[int]
 METHODS[float] = {"is_integer": pure(float.is_integer), "hex": pure(float.hex)}
@@ -451,6 +482,7 @@ METHODS[DictValue] = methods(
         "keys": _dict_keys,
         "most_common": _dict_most_common,
         "pop": _dict_pop,
+        "popitem": _dict_popitem,
         "setdefault": _dict_setdefault,
         "update": _dict_update,
         "values": _dict_values,

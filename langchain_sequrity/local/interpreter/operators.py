@@ -1,7 +1,7 @@
 """Operators: a fast path for bare numbers and texts, and a general one for all values.
 
 Sizes are checked before the work. Python's operators never get a container with labels in it:
-containers have their own cases here; all other operands are numbers, texts and times.
+containers have their own cases here; all other operands are numbers, texts, bytes and times.
 """
 
 import ast
@@ -51,7 +51,7 @@ _OPERATORS: dict[type[ast.AST], tuple[str, Operator]] = {
 SYMBOLS = {kind: symbol for kind, (symbol, _) in _OPERATORS.items()}
 _PLAIN = dict(_OPERATORS.values())
 _NUMBERS = (int, float)
-_SEQUENCES = (str, tuple, list)
+_SEQUENCES = (str, bytes, tuple, list)
 _TIMED = (date, datetime, timedelta, int, float)  # not `str`: its `%` formats the argument
 _TYPES = (DataType, TypeValue, Marker)
 _SMALL = 1 << 62
@@ -126,7 +126,7 @@ def _sequence(machine: Machine, symbol: str, left: Value, right: Value) -> Value
         size = len(one) * max(count, 0)
     else:
         return _unsupported(machine, symbol, left, right)
-    if isinstance(one, str):
+    if isinstance(one, str | bytes):
         machine.pay_text(size, one, *((left,) if symbol == "+" else ()))
     else:
         machine.pay_items(size)
@@ -183,7 +183,7 @@ def compare(machine: Machine, symbol: type[ast.cmpop], one: Value, other: Value)
     left, left_mark = machine.strip_labels(one)
     right, right_mark = machine.strip_labels(other)
     mark = join_labels(left_mark, right_mark)
-    if isinstance(left, str):
+    if isinstance(left, str | bytes):
         machine.pay_steps(len(left) >> 8)
     return add_labels(machine.run_guarded(mark, lambda: COMPARISONS[symbol](left, right)), mark)
 
@@ -214,7 +214,7 @@ def contains(machine: Machine, item: Value, container: Value, *, negate: bool = 
     else:
         if kind is range and type(bare_item) not in (int, bool):  # Python reads all of it
             machine.pay_steps(len(inner))
-        elif isinstance(inner, str):
+        elif isinstance(inner, str | bytes):
             machine.pay_steps(len(inner) >> 8)
         bare, elements_mark = machine.strip_labels(inner)
         mark = join_labels(mark, elements_mark)

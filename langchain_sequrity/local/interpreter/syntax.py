@@ -61,9 +61,8 @@ BLOCKED: dict[str, str] = {
     "id": "Compare values with `is`.",
     "super": "Classes have no methods here.",
     "object": "Use a dict.",
-    "bytes": "Use a text.",
-    "memoryview": "Use a text.",
-    "bytearray": "Use a text.",
+    "memoryview": "Use `bytes`.",
+    "bytearray": "Use `bytes`.",
     "complex": "Use two floats.",
     "breakpoint": "Leave it out.",
 }
@@ -199,8 +198,6 @@ def type_of_operand(node: ast.Attribute) -> ast.expr | None:
 def _check_constant(node: ast.Constant) -> None:
     if isinstance(node.value, complex):
         refuse(node, "Complex numbers are not supported. Use two floats.")
-    if isinstance(node.value, bytes):
-        refuse(node, "Bytes are not supported. Use a text.")
 
 
 def _check_function(node: ast.FunctionDef) -> None:

@@ -286,7 +286,9 @@ class Record:
 
 
 CARRIERS = frozenset({ListValue, DictValue, SetValue, IteratorValue, ErrorValue, Record})
-ITERABLE = frozenset({str, tuple, range, ListValue, DictValue, SetValue, IteratorValue, Record})
+ITERABLE = frozenset(
+    {str, bytes, tuple, range, ListValue, DictValue, SetValue, IteratorValue, Record}
+)
 # Python's own functions write these names into their errors.
 for _kind, _name in {
     ListValue: "list",

@@ -35,6 +35,7 @@ SEEN: list[Bomb] = [
         "re.compile('(?x)(?:(?:(?:ab{1 000}c){1 000}d){1 000}e)')",
         "over",
     ),
+    _bomb("bytes formatted with a time", "b'%900000000a' % datetime.timedelta(1)", "over"),
     *(
         Bomb(
             f"a list of {name} of large numbers",
@@ -55,6 +56,10 @@ SEEN: list[Bomb] = [
         "e = '\\U0001f600'\nlen([e * 19_000 for i in range(100_000)])",
     ),
     Bomb(
+        "names of letters",
+        "e = '\\U0001f469' * 190_000\nlen([e.encode('ascii', 'namereplace') for i in range(90)])",
+    ),
+    Bomb(
         "matches with 400 groups",
         "import re\nlen([re.findall('()' * 400, 'a' * 100) for i in range(5_000)])",
     ),
@@ -64,7 +69,6 @@ SEEN: list[Bomb] = [
         _MODEL
         + f"L = Literal[{', '.join(map(str, range(9_000)))}]\n"
         + "class A(BaseModel):\n    x: list[L]\nlen(A(x=[8_999] * 190_000).x)",
-        "over",
     ),
     Bomb(
         "patterns compiled in a loop",
@@ -92,7 +96,7 @@ ITERATORS: list[Bomb] = [
         for call in (
             *("math.hypot(X)", "math.gcd(X)", "math.prod(X)", "sum(X)", "max(X)", "sorted(X)"),
             *("list(X)", "tuple(X)", "set(X)", "dict(X)", "dict.fromkeys(X)", "''.join(X)"),
-            *("json.dumps(X)", "'%s' % X", "str(X)", "f'{X}'", "random.choice(X)"),
+            *("b''.join(X)", "json.dumps(X)", "'%s' % X", "str(X)", "f'{X}'", "random.choice(X)"),
             *("[].extend(X)", "{1}.update(X)", "{1}.isdisjoint(X)"),
             *(
                 "collections.Counter(X)",
@@ -108,7 +112,7 @@ ITERATORS: list[Bomb] = [
                 "(1,).count(X)",
             ),
             *("'a'.startswith(X)", "'a'.split(X)", "isinstance(1, X)", "range(X)", "round(X)"),
-            "X == X",
+            *("bytes(map(int, X))", "X == X"),
             *(
                 "list(zip(X, X))",
                 "list(enumerate(X))",
@@ -117,6 +121,9 @@ ITERATORS: list[Bomb] = [
                 "max(*X)",
                 "(lambda *a: 0)(*X)",
             ),
+            *("bytes(x for x in X)",),
+            *("bytes(itertools.islice(X, None))",),
+            *("bytes(itertools.cycle(X))",),
         )
     ),
     *(
@@ -184,6 +191,12 @@ ITERATORS: list[Bomb] = [
 
 TEXTS: list[Bomb] = [
     *(
+        kept(f"{encoding} with {errors} of {letter!r}", f"e = '{letter}' * 40_000\n", f"e.encode('{encoding}', '{errors}')")
+        for encoding in ("ascii", "latin-1")
+        for errors in ("namereplace", "backslashreplace", "xmlcharrefreplace", "replace", "ignore")
+        for letter in ("\\U0001f469", "\\u0390\\u0301")
+    ),
+    *(
         kept(f"emoji in {name}", "", call)
         for name, call in (
             ("a repeat", "'\\U0001f600' * 400_000"),
@@ -196,6 +209,8 @@ TEXTS: list[Bomb] = [
     ),
     kept("emoji in JSON that is read", "import json\nj = json.dumps('\\U0001f600' * 100_000)\n", "json.loads(j)"),
     kept("emoji in JSON that is not escaped", "import json\nj = json.dumps('\\U0001f600' * 100_000, ensure_ascii=False)\n", "json.loads(j)"),
+    kept("emoji from bytes of four", "b = ('\\U0001f600' * 100_000).encode('utf-32')\n", "b.decode('utf-32')"),
+    kept("emoji to bytes of four", "e = '\\U0001f600' * 100_000\n", "e.encode('utf-32')"),
     kept("letters of emoji", "e = ''.join(map(chr, range(66_000, 86_000)))\n", "list(e)"),
     kept("letters of emoji in a comprehension", "e = ''.join(map(chr, range(66_000, 86_000)))\n", "[c for c in e]"),
     kept("letters of emoji in a set", "e = ''.join(map(chr, range(66_000, 86_000)))\n", "set(e)"),
@@ -209,6 +224,10 @@ TEXTS: list[Bomb] = [
     kept("a join that makes all letters wide", "a = ['a' * 10_000] * 10\n", "'\\U0001f600'.join(a)"),
     kept("capitals that take three letters", "w = '\\ufb03' * 100_000\n", "w.upper()"),
     kept("letters that fold to three", "w = '\\u0390' * 100_000\n", "w.casefold()"),
+    kept("bytes repeated", "", "b'\\xff' * 1_000_000"),
+    kept("bytes as letters", "", "(b'\\xff' * 100_000).decode('latin-1')"),
+    kept("bytes shown", "b = b'\\xff' * 100_000\n", "repr(b)"),
+    kept("bytes in a list shown", "b = [b'\\xff' * 1_000] * 90\n", "str(b)"),
     kept("letters escaped by repr", "e = '\\U000e0001' * 40_000\n", "repr(e)"),
     kept("letters escaped in a list", "e = ['\\U000e0001' * 400] * 90\n", "str(e)"),
     kept("a format of a large number", "n = 1 << 16_000\n", "f'{n:b}'"),
@@ -217,6 +236,7 @@ TEXTS: list[Bomb] = [
     kept("a format of a large fraction", "", "f'{1e308:9999.9999f}'"),
     kept("formats within formats", "w = 9_999\n", "f'{1:{w}}{2:{w}}{3:{w}}'"),
     kept("a format of a format", "w = 9_999\n", "f'{f\"{1:{w}}\":{w}}'"),
+    kept("ascii of emoji", "e = '\\U0001f600' * 10_000\n", "ascii(e)"),
     kept("ascii in a format", "e = '\\U0001f600' * 10_000\n", "f'{e!a}'"),
     kept("repr in a format of emoji", "e = '\\U0001f600' * 10_000\n", "f'{e!r:\\U0001f600>9999}'"),
     _bomb("str.format with 600,000 fields", "len(('{0}' * 600_000).format(''))", "over"),
@@ -238,6 +258,7 @@ TEXTS: list[Bomb] = [
     _bomb("a text that grows in a record", f"{_MODEL}class A(BaseModel):\n    x: str\na = A(x='\\U0001f600')\n{_ON}a.x += a.x"),
     _bomb("a text joined from itself", f"x = 'a'\n{_ON}x = x.join([x, x, x])"),
     _bomb("a text replaced by itself", f"x = 'aa'\n{_ON}x = x.replace('a', x)"),
+    _bomb("tabs in tabs", f"x = '\\t'\n{_ON}x = x.expandtabs(9_000).replace(' ', '\\t')"),
     _bomb("a text translated by formats", f"x = '{{0}}'\n{_ON}x = x.format(x + x)", "over"),
 ]  # fmt: skip
 
@@ -247,7 +268,7 @@ NUMBERS: list[Bomb] = [
         for call in (
             *("-n", "~n", "abs(k)", "+n", "round(n, -3)", "round(n, -4_000)", "n + 1", "n - 1", "n // 1"),
             *("n % m", "n & k", "n | k", "n ^ 1", "n >> 1", "n << 1", "n * 1", "divmod(n, 3)"),
-            *("divmod(n, m)", "math.gcd(n, 0)" ),
+            *("divmod(n, m)", "pow(n - 1, 1, n)", "pow(m, 2, n)", "math.gcd(n, 0)" ),
             *("math.isqrt(n)", "math.ceil(e)", "math.floor(e)", "math.trunc(e)", "int(e)", "round(e)"),
             *("int('9' * 4_000)", "int('f' * 4_000, 16)", "int('1' * 16_000, 2)", "int('z' * 3_000, 36)"),
             *(  "math.factorial(1_400)", "sum([n, n])"),
@@ -256,13 +277,18 @@ NUMBERS: list[Bomb] = [
             *("sorted(range(n, n + 100))", "max(range(n, n + 100))", "sum(range(n, n + 100))"),
             *("set(range(n, n + 100))", "dict.fromkeys(range(n, n + 100))", "list(enumerate('abc', n))"),
             *("[-x for x in (n, m)]", "{n: -n}", "(n, -n)", "lambda x=-n: x", "[n] + [-n]", "f'{n:x}'"),
-            *("str(m >> 2_000)", "repr(m >> 2_000)", "[bin(n)]", "'%x' % n"),
+            *("str(m >> 2_000)", "repr(m >> 2_000)", "[bin(n)]", "b'%d' % 1 if 0 else -n", "'%x' % n"),
         )
     ),
     *(
         _bomb(f"slow numbers: {call}", f"n = (1 << 16_000) + 1\nm = 3 ** 10_000\nh = 3 ** 5_000\n{_ON}{call}")
         for call in (
             "math.gcd(*[h * 7, h * 5 ** 3_300] * 90_000)",
+            "pow(m, h, n)",
+            "pow(3, -1, n)",
+            "pow(m, -m, n)",
+            "[pow(3, -1, n) for i in range(190_000)]",
+            "sum(pow(3, -1, n) for i in range(190_000))",
             "[m // h for i in range(190_000)]",
             "[str(m >> 1_600) for i in range(190_000)]",
             "[int('9' * 4_200) for i in range(190_000)]",
@@ -293,11 +319,11 @@ CONTAINERS: list[Bomb] = [
             *("row_web == 1", "{row_web: 1}", "{row_web}", "table_web == 1", "str(web)", "f'{web}'"),
             *("json.dumps(web)", "'%s' % (web,)", "max([web, same_web])", "sorted([web, same_web])"),
             *("[web].count(same_web)", "isinstance(1, kinds)", "table_web == {1: table_web}"),
-            *("record == 1", "record == record", "record.model_dump()"),
+            *("record == 1", "record == record", "record.model_copy()", "record.model_dump()"),
             *("bool(web)", "ValueError(web) == 1", "str(ValueError(web))"),
             *("{1: 1}.get(row_web)", "{1: 1}.pop(row_web, 0)", "row_web in {1}", "row_web in {1: 1}"),
             *("{1}.discard(row_web)", "dict.fromkeys([row_web])", "collections.Counter([row_web])"),
-            *("[1].extend(web)", "'{}'.format(web)", "format(web)", "repr(row_web)"),
+            *("[1].extend(web)", "'{}'.format(web)", "format(web)", "ascii(web)", "repr(row_web)"),
             *("min(web, same_web)", "sum([web], [])", "'a'.join(['a']) == web"),
             *("all([web == 1])", "web != web", "not web == web", "web is web and web == 1"),
         )
@@ -545,8 +571,8 @@ TIMES: list[Bomb] = [
         for call in (
             *("d * n", "d // n", "d / n", "d * 1e308", "d * 0.1", "d % d", "divmod(d, d)", "n * d"),
             *("datetime.timedelta(days=n)", "datetime.timedelta(seconds=1e300)", "y + d", "y - y", "-d", "abs(d)"),
-            *("'%99999s' % d", "'%s' % y"),
-            *("[] % d", "'' * d", "() + d"),
+            *("b'%99999999s' % d", "b'%99999999r' % y", "b'%c' % d", "'%99999s' % d", "'%s' % y"),
+            *("b'%900000000d' % y.date()", "b'%(a)s' % d", "[] % d", "'' * d", "b'a' * d", "() + d"),
             *("y.strftime('%d' * 24_000)", "y.strftime('%c' * 24_000)", "y.strftime('\\U0001f600' * 24_000)"),
             *("y.strftime('%99999999d')", "y.strftime('%-99999999d')", "y.strftime('%_99999999d')"),
             *("y.strftime('%E' * 24_000)", "f'{y:%d%d%d}'", "format(y, '%c' * 9_000)", "'{:%c%c}'.format(y)"),
@@ -585,9 +611,9 @@ MODELS: list[Bomb] = [
     Bomb("a field of a long range", _MODEL + "class A(BaseModel):\n    x: list[list[int]]\nlen(A(x=[range(30_000_000)]).x)"),
     Bomb("keys whose numbers collide", _MODEL + "class A(BaseModel):\n    x: dict[int, int]\nlen(A(x={str((2 ** 61 - 1) * i): 1 for i in range(60_000)}).x)"),
     Bomb("errors that name a long key", _MODEL + "class A(BaseModel):\n    x: dict[str, int]\nx = {'a' * 1_900_000: 'a'}\ny = []\nfor i in range(2_000):\n    try:\n        A(x=x)\n    except ValueError as error:\n        y.append(error)\nlen(y)", "over"),
-    Bomb("errors of 1,000 fields of 1,000 fields", _MODEL + _fields("int", 1_000, "B") + _fields("B", 1_000) + "A.model_validate({f'a{i}': {} for i in range(1_000)})"),
-    Bomb("a choice of long texts", _MODEL + "s = 'a' * 1_900_000\nT = Literal[s + 'a', s + 'b', s + 'c', s + 'd']\nclass A(BaseModel):\n    x: list[T]\nlen(A(x=[s + 'd'] * 190_000).x)", "over"),
-    Bomb("a choice that misfits in a union", _MODEL + f"T = Literal[{_CHOICES}]\nclass A(BaseModel):\n    x: list[{' | '.join(['T'] * 90)} | str]\nlen(A(x=['a'] * 190_000).x)", "over"),
+    Bomb("errors of 1,000 fields of 1,000 fields", _MODEL + _fields("int", 1_000, "B") + _fields("B", 1_000) + "A.model_validate({f'a{i}': {} for i in range(1_000)})", "over"),
+    Bomb("a choice of long texts", _MODEL + "s = 'a' * 1_900_000\nT = Literal[s + 'a', s + 'b', s + 'c', s + 'd']\nclass A(BaseModel):\n    x: list[T]\nlen(A(x=[s + 'd'] * 190_000).x)"),
+    Bomb("a choice that misfits in a union", _MODEL + f"T = Literal[{_CHOICES}]\nclass A(BaseModel):\n    x: list[{' | '.join(['T'] * 90)} | str]\nlen(A(x=['a'] * 190_000).x)"),
     Bomb("a choice of a long row", _MODEL + "r = tuple(range(190_000))\nT = Literal[r]\nclass A(BaseModel):\n    x: list[T]\nlen(A(x=[189_999] * 190_000).x)", "over"),
     Bomb("a choice in many fields as schema", _MODEL + f"T = Literal[{_CHOICES}]\n" + _fields("T", 1_500) + "len(A.model_json_schema())", "over"),
     Bomb("a choice in many fields as the answer", _MODEL + f"T = Literal[{_CHOICES}]\n" + _fields("T", 1_500) + "A", "over"),
@@ -610,10 +636,14 @@ MODELS: list[Bomb] = [
     Bomb("fractions read from long texts", _MODEL + "class A(BaseModel):\n    x: list[float]\nlen(A(x=['9' * 100_000] * 190_000).x)", "over"),
     Bomb("times read from texts", _MODEL + "from datetime import datetime\nclass A(BaseModel):\n    x: list[datetime]\nlen(A(x=['2020-01-01T00:00:00+01:00'] * 190_000).x)", "over"),
     Bomb("long texts that are no times", _MODEL + "from datetime import datetime\nclass A(BaseModel):\n    x: datetime\ny = '2' * 1_900_000\nwhile True:\n    try:\n        A(x=y)\n    except ValueError:\n        pass"),
+    Bomb("bytes read from texts", _MODEL + "class A(BaseModel):\n    x: list[bytes]\nlen(A(x=['\\U0001f600' * 100_000] * 1_000).x)", "over"),
+    kept("bytes read from a text", _MODEL + "class A(BaseModel):\n    x: bytes\ny = '\\U0001f600' * 100_000\n", "A(x=y)"),
+    kept("texts read from bytes", _MODEL + "class A(BaseModel):\n    x: str\ny = ('\\U0001f600' * 100_000).encode()\n", "A(x=y)"),
     kept("numbers read from texts", _MODEL + "class A(BaseModel):\n    x: int\ny = '9' * 4_000\n", "A(x=y)"),
     Bomb("a default that is a web", _MODEL + _web("[1]", "[x, x]", 30) + "class A(BaseModel):\n    y: list = x\nA()"),
     Bomb("a default that is a web of dicts", _MODEL + _web("{1: 1}", "{1: x, 2: x}", 30) + "class A(BaseModel):\n    y: dict = x\nA()"),
     Bomb("a record that is a web, dumped", _MODEL + "class A(BaseModel):\n    y: list\nx = A(y=[])\nfor i in range(30):\n    x = A(y=[x, x])\nx.model_dump()"),
+    Bomb("a record that is a web, copied", _MODEL + "class A(BaseModel):\n    y: Any\nx = A(y=[])\nfor i in range(30):\n    x = A(y=[x.y, x.y])\nx.model_copy(deep=True)"),
     Bomb("a record that is a web, as JSON", _MODEL + "class A(BaseModel):\n    y: list\nx = A(y=[])\nfor i in range(30):\n    x = A(y=[x, x])\nx.model_dump_json()"),
     Bomb("a record that is a web, as the answer", _MODEL + "class A(BaseModel):\n    y: list\nx = A(y=[])\nfor i in range(30):\n    x = A(y=[x, x])\nx"),
     Bomb("a record that is a web, validated", _MODEL + "class A(BaseModel):\n    y: list['A']\nx = {'y': []}\nfor i in range(30):\n    x = {'y': [x, x]}\nA.model_validate(x)"),
@@ -636,10 +666,10 @@ ERRORS: list[Bomb] = [
         for call in (
             *("float(e)", "int(e)", "[].index(e)", "[].index(l)", "().index(e)",  "{}[e]"),
             *("[].remove(l)", "datetime.date.fromisoformat(e)", "datetime.datetime.fromisoformat(e)"),
-            *("json.loads(e)", "e.index('a')", "raise ValueError(e)", "int('1', e)"),
+            *("json.loads(e)", "e.encode('ascii')", "e.index('a')", "raise ValueError(e)", "int('1', e)"),
             *("'%d' % e", "datetime.time.fromisoformat(e)", "e + 1", "e[e]", "len(e, e)", "ord(e)", "l[e]"),
             *("{1}.remove(e)", "{}.pop(e)", "math.sqrt(e)", "round(e)", "assert 0, e", "raise KeyError(l)"),
-            *("datetime.datetime.strptime(e[:90], '%d')", "format(e, 'd')", "f'{l:d}'", "a, b = l" ),
+            *("datetime.datetime.strptime(e[:90], '%d')", "format(e, 'd')", "f'{l:d}'", "a, b = l", "bytes(l)"),
             *("'{a}'.format(e)", "(lambda: 0)(**{e: 1})", "max(e, 1)", "sorted([e, 1])", "e.split('')"),
         )
     ),
@@ -667,6 +697,7 @@ ENDS: list[Bomb] = [
         for name, setup in (
             ("many long texts", "x = ['a' * 1_900_000] * 50\n"),
             ("many long texts of emoji", "x = ['\\U0001f600' * 400_000] * 100\n"),
+            ("many long bytes", "x = [b'a' * 1_900_000] * 35\n"),
             ("many numbers", "x = list(range(190_000))\n"),
             ("many large numbers", "x = [(1 << 13_900) + 1] * 50_000\n"),
             ("many empty lists", "x = [[] for i in range(190_000)]\n"),

@@ -35,6 +35,7 @@ ROWS: list[Bomb] = [
     _row("texts", "'',", "[", "]", "refused"),
     _row("texts side by side", "'' ", ends="over"),
     _row("long texts side by side", "'abcdefgh' ", ends="over"),
+    _row("bytes side by side", "b'' "),
     _row("formats side by side", "f'' "),
     _row("formats with a field side by side", "f'{a}'"),
     _row("fields of a format", "{a}", "f'", "'"),

@@ -51,6 +51,7 @@ def test_the_answer_is_final_return_value_or_else_the_last_expression(
         ("(1, 'a')", [1, "a"], "tuple"),
         ("{3, 1, 2}", [3, 1, 2], "set"),
         ("range(3)", [0, 1, 2], "range"),
+        ("b'abc'", "YWJj", "bytes"),
         ("{1: 'a', None: 'b'}", {"1": "a", "null": "b"}, "dict"),
         ("datetime(2026, 2, 3, 4, 5)", "2026-02-03T04:05:00", "datetime"),
         ("timedelta(minutes=2)", 120.0, "timedelta"),

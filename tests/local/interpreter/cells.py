@@ -16,6 +16,7 @@ VALUES: dict[str, tuple[str, ...]] = {
     "float": ("0.0", "1.5", "-2.25", "1e300", "0.1"),
     "bool": ("True", "False"),
     "str": ("''", "'a'", "'Hello World'", "'äß'", "'12'", "' x '", "'a,b'", "'%s'", "'{}'"),
+    "bytes": ("b''", "b'abc'", "bytes([255, 32])"),
     "NoneType": ("None",),
     "list": ("[]", "[1, 2, 3]", "['b', 'a']", "[1, 'a', None]", "[[1], [2]]", "[2.5]"),
     "tuple": ("()", "(1, 2)", "('a',)", "(1, [2])", "(0, 'a', None)"),
@@ -49,7 +50,7 @@ UNARY = ("-", "+", "~", "not ")
 # The interpreter differs from CPython here on purpose, so these are not compared.
 _NO_CALLS = frozenset({"exit", "quit", "ToolError"})
 _METHOD_TYPES = {
-    "str": str, "int": int, "float": float, "bool": bool, "range": range,
+    "str": str, "bytes": bytes, "int": int, "float": float, "bool": bool, "range": range,
     "tuple": tuple,
 }  # fmt: skip
 
@@ -142,13 +143,13 @@ def _methods(rng: random.Random) -> Iterator[Cell]:
                     yield Cell(("Method", kind, name), code)
 
 
-_EMPTY = ("('')", "v = {}")
+_EMPTY = ("('')", "(b'')", "v = {}")
 
 
 def _arguments(rng: random.Random, count: int) -> Iterator[str]:
     plain = [kind for kind in VALUES if kind not in ("function", "iterator")]
     yield ""
-    for kind in ("str", "int", "list"):
+    for kind in ("str", "int", "bytes", "list"):
         yield _small(rng, kind)
     for _ in range(count - 7):
         yield _small(rng, rng.choice(plain))
@@ -276,6 +277,7 @@ _TEMPLATES: dict[str, str] = {
     "Isinstance": "isinstance({}, (int, str, list, dict))",
     "IsinstanceUnion": "isinstance({}, int | None)",
     "IsinstanceBy": "isinstance(1, {})",
+    "Callable": "callable({})",
     "Class": "class Box(BaseModel):\n    v: int | list[int] | None = None\ntry:\n    got = Box(v={}).v\nexcept ValidationError:\n    got = 'invalid'",
     "ClassText": "class Box(BaseModel):\n    v: 'Optional[str]' = 'x'\n    w: Literal['a', 1] = 1\ntry:\n    got = Box(v={}).v\nexcept ValueError:\n    got = 'invalid'",
     "ClassFields": "class Box(BaseModel):\n    i: int = Field(0, ge=-5, le=50)\n    s: str = Field('', max_length=3)\ntry:\n    b = Box(i={})\n    got = (b.i, b.model_dump())\nexcept ValueError:\n    got = 'invalid'",
@@ -312,7 +314,7 @@ _OTHERWISE = {
     ("type", "Attribute"), ("type", "CallValue"), ("type", "IsinstanceUnion"),
     ("type", "Index"), ("type", "IndexEnd"), ("type", "IndexKey"), ("type", "Slice"),
     ("type", "SliceStep"), ("type", "SetField"), ("type", "AugField"), ("error", "SetField"),
-    ("function", "SetField"), ("type", "Reraise"), ("range", "AugField"),
+    ("function", "SetField"), ("type", "Reraise"), ("bytes", "AugField"), ("range", "AugField"),
 }  # fmt: skip
 
 
@@ -344,7 +346,7 @@ _CALLS: tuple[str, ...] = (
 def _modules(rng: random.Random) -> Iterator[Cell]:
     for template in _CALLS:
         for kind in VALUES:
-            if kind == "iterator" and template.startswith(("re.", "json.")):
+            if kind in ("iterator", "bytes") and template.startswith(("re.", "json.")):
                 continue
             if kind == "set" and "sorted" not in template and "list(" in template:
                 continue

@@ -82,9 +82,6 @@ SECOND = {
         "Each function of a program gets a mark once. A program has at most 1,000 of them, and they "
         "take less time than passes between two checks of the time."
     ),
-    "data_types._from_pydantic: with_clock_checks": (
-        "pydantic has built the same dict before. With the guard, it takes no time beyond the limit."
-    ),
     "machine._LabelStripper.keys: with_clock_checks": (
         "Looking up all keys of a table takes no longer than building it, which was within the "
         "limit. With the guard, it takes no time beyond the limit."

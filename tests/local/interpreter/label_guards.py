@@ -318,7 +318,7 @@ def main() -> int:
 
 # Places that make no difference when they are off, each with the reason.
 EQUAL: dict[str, str] = {
-    "data_types.validated: join_labels(mark, machine.branch) without the second": (
+    "classes.validated: join_labels(mark, machine.branch) without the second": (
         "An exception gets the labels of the branch again where it leaves the call."
     ),
     "regexes._finditer: add_labels(match, mark)": (

@@ -32,7 +32,7 @@ LOOKED_AT = [
         # texts
         "f'{s}'", "f'{p:>{n}}'", "f'{s!r}'", "'{} {}'.format(p, s)", "'{:{}}'.format(1, n) if 0 else s",
         "s.upper()", "p.replace('p', s)", "p.join(['a', s])", "s.split()", "p.split(s)", "p.ljust(n)",
-        "s.startswith('h')", "str(n)", "repr(s)", "format(n, 'd')", "p.center(n)",
+        "s.startswith('h')", "str(n)", "repr(s)", "format(n, 'd')", "p.center(n)", "s.encode()",
         # built-ins
         "len(s)", "len(xs)", "len(d)", "sum(xs)", "max(xs)", "min(1, n)", "sorted(xs)", "abs(n)",
         "range(n)", "list(range(n))", "list(xs)", "tuple(xs)", "set(xs)", "dict(d)", "any(xs)", "all([1, n])",
@@ -40,7 +40,7 @@ LOOKED_AT = [
         "list(enumerate(xs))", "list(zip(ps, xs))", "list(map(str, xs))", "list(reversed(xs))",
         "list(filter(None, xs))", "list(filter(lambda v: v == s, ps))", "next(iter(xs))",
         "sorted(ps, key=lambda v: s)", "sorted(ps, reverse=yes)", "max(ps, key=lambda v: s)", "divmod(n, 2)",
-        "sum([1], n)", "pow(n, 2)", "ord(s[0])", "hex(n)",
+        "sum([1], n)", "pow(n, 2)", "ord(s[0])", "callable(s)", "hex(n)",
         # comprehensions
         "[v for v in xs]", "[p for v in xs]", "[v for v in ps if v == s]", "[s for v in ps]",
         "{v for v in xs}", "{p: v for v in xs}", "{s: 1 for v in ps}", "list(v for v in xs if v)",
@@ -193,6 +193,7 @@ PRECISE = {
     "builtins: read_only(_set)": "x = [s]\nset(x)\nlen(x)",
     "builtins: read_only(_quantifier(stops_at=False))": "x = [s]\nall(x)\nlen(x)",
     "builtins: read_only(_quantifier(stops_at=True))": "x = [s]\nany(x)\nlen(x)",
+    "builtins: precise(_callable)": "callable([s])",
     "builtins: precise(_enumerate)": "list(enumerate([s, p]))[1][1]",
     "builtins: precise(_filter)": "list(filter(lambda v: True, [s, p]))[1]",
     "builtins: precise(_isinstance)": "isinstance([s], list)",
@@ -221,6 +222,7 @@ PRECISE = {
     "methods: precise(_dict_values)": "{'a': s, 'b': p}.values()[1]",
     "methods: precise(_dict_items)": "{'a': s, 'b': p}.items()[1]",
     "methods: precise(_dict_pop)": "{'a': s, 'b': p}.pop('b')",
+    "methods: precise(_dict_popitem)": "{'a': s, 'b': p}.popitem()",
     "methods: precise(_dict_setdefault)": "{'a': s}.setdefault('b', p)",
     "methods: precise(_dict_update)": "x = {}\nx.update({'a': s})\nlen(x)",
     "methods: precise(_dict_copy)": "{'a': s, 'b': p}.copy()['b']",
@@ -233,6 +235,7 @@ PRECISE = {
     "methods: read_only(_join)": "x = [s]\n', '.join(x)\nlen(x)",
     # models
     "classes: precise(validated)": _MODEL + "A.model_validate({'v': s, 'w': p}).w",
+    "classes: precise(_copy)": _MODEL + "A(v=s, w=p).model_copy().w",
     "classes: precise(_dump)": _MODEL + "A(v=s, w=p).model_dump()['w']",
     "classes: read_only(_dump_json)": (
         "from pydantic import BaseModel\nclass A(BaseModel):\n    v: str\n    w: list[str]\n"
@@ -479,6 +482,8 @@ FLOWS = [
         ("x = [[p]]\nx[n - 3].sort()\nx[0][0]", SECRET),
         ("x = [{'hush': p}]\nx[i].pop(s)", BOTH),
         ("x = [{'hush': p}]\nx[i].pop(s)\nlen(x[0])", BOTH),
+        ("x = [{'hush': p}]\nx[n - 3].popitem()", SECRET),
+        ("x = [{'hush': p}]\nx[n - 3].popitem()\nlen(x[0])", SECRET),
         ("x = [{'hush': p}]\nx[i].setdefault(s, p)", BOTH),
         ("x = [{'hush': p}]\nx[i].setdefault(s, p)\nlen(x[0])", BOTH),
         ("{p}.issubset(map(lambda v: s, ps))", SECRET),
@@ -526,8 +531,15 @@ FLOWS = [
         ("x = [A(v=p)]\nx[n - 3].v = p\nx[0].v", SECRET),
         ("x = [A(v=p)]\nx[n - 3].v = p\n[o, x[0]] == 1", BOTH),
         ("x = A.model_validate({**dict(xs[:0]), 'v': p})\nx.w", SECRET),
+        ("A(v=p).model_copy(update=dict(xs[:0])).w", SECRET),
+        ("[A(v=p)][i].model_copy(update=dict(xs[:0])).w", BOTH),
         ("A(v=s, w=o).model_dump()", BOTH),
         ("len([A(v=p)][n - 3].model_dump())", SECRET),
+        ("len(A(v=s).model_dump(exclude_none=True))", SECRET),
+        ("len(A(v=s, w=o).model_dump(exclude_none=True))", BOTH),
+        ("len(A(v=p).model_dump(exclude_none=yes))", SECRET),
+        ("len([A(v=p)][i].model_dump(exclude_none=yes))", BOTH),
+        ("len([A(v=p)][i].model_dump(exclude_none=no))", BOTH),
         ("x = T(n=[[A(v=p)][n - 3]]).model_dump()\nlen(x['n'][0])", SECRET),
         ("x = T(n=xs[:0]).model_dump()\nlen(x['n'])", SECRET),
         ("x = T(n=[(*xs[:0], p)]).model_dump()\nlen(x['n'][0])", SECRET),
@@ -571,7 +583,7 @@ MAY_RAISE = [
         "{s}", "{s: 1}", "{}.update([(s, 1)])", "set().add(s)", "[p][n - 3]", "[p].insert(n, p)", "[p].pop(n - 3)",
         "x = [p]\n    x[n - 3] = p", "x = [p]\n    del x[n - 3]", "x = {}\n    x[s] = p", "x = {'hush': 1}\n    del x[s]",
         "x = [A(v=p)]\n    x[n - 3].v = p", "A(v=s)", "A.model_validate({'v': s})", "[str, repr][n - 3](p)", "abs(n)",
-        "not s", "yes and p", "p if yes else p", "any(xs)", "assert yes",
+        "UnicodeDecodeError('a', b'', n, 1, 'a')", "not s", "yes and p", "p if yes else p", "any(xs)", "assert yes",
         "x = [p, p]\n    x[n - 3] = p\n    a, b = iter(x)", "it = iter([p, p])\n    yes and next(it)\n    next(it)",
     ]  # fmt: skip
 # Programs that end with an uncaught exception, and its labels.
@@ -584,7 +596,7 @@ FAILING = [
         ("{xs}", SECRET), ("read(name='broken')", OTHER), ("yes and read(name='broken')", BOTH), ("1 in n", SECRET), ("n[0]", SECRET),
         ("n[0] = 1", SECRET), ("del n[0]", SECRET), ("try:\n    1 / 0\nexcept n:\n    pass", SECRET), ("n()", SECRET),
         ("len(n)", SECRET), ("next(n)", SECRET), ("reversed(n)", SECRET),
-        ("enumerate(ps, s)", SECRET),
+        ("enumerate(ps, s)", SECRET),  ("A(v=p).model_copy(update=xs)", SECRET),
         ("1 + s", SECRET), ("o + n", BOTH), ("-s", SECRET), ("~(n * 1.5)", SECRET), ("s < 1", SECRET), ("1 in s", SECRET),
         ("[] in {s: 1}", SECRET), ("{}[s]", SECRET), ("[p][n]", SECRET), ("[{}][n - 3][[]]", SECRET), ("{}[xs]", SECRET),
         ("int(s)", SECRET), ("f'{s:d}'", SECRET), ("f'{(n + 4) ** 5400}'", SECRET), ("UnicodeDecodeError(s)", SECRET),

@@ -101,6 +101,7 @@ LITERALS: dict[str, tuple[str, ...]] = {
     "numtext": ("'12'", "'7'"),
     "brace": ("'{}'", "'{}-{}'", "'{a}'"),
     "percent": ("'%s'", "'%s-%s'", "'%r'", "'%(a)s'", "'%5s'"),
+    "bytes": ("b'ab'", "b''", "b'b a'"),
     "none": ("None",),
     "list": ("[1, 2, 3]", "[]", "[3, 1]", "['b', 'a']", "[0]", "[[1], [2]]", "[1, 1.0, True]"),
     "nestedlist": ("[[1, 2], [3]]", "[[1]]", "[['a'], [2, 3]]"),
@@ -133,7 +134,7 @@ LITERALS: dict[str, tuple[str, ...]] = {
 # Kinds of holes that take one of several kinds of values.
 KINDS: dict[str, tuple[str, ...]] = {
     "num": ("int", "int", "float", "bool"),
-    "sized": ("list", "str", "dict", "set", "tuple", "range", "counter"),
+    "sized": ("list", "str", "dict", "set", "tuple", "range", "bytes", "counter"),
     "seq": ("list", "str", "tuple", "range", "list"),
     "iterable": ("list", "list", "str", "dict", "set", "tuple", "range", "iter", "iter"),
     "container": ("list", "dict", "set", "tuple", "str", "range", "counter", "iter"),
@@ -141,7 +142,7 @@ KINDS: dict[str, tuple[str, ...]] = {
     "mapping": ("dict", "dict", "counter", "default"),
     "any": (
         *("int", "int", "str", "str", "list", "dict", "tuple", "bool", "float", "set", "none"),
-        *("range", "record", "box", "error", "date", "type"),
+        *("bytes", "range", "record", "box", "error", "date", "type"),
         *("timedelta", "counter", "default", "datetime", "time"),
     ),
 }
@@ -186,8 +187,13 @@ EXPRESSIONS = _templates(r"""
     bool: all(<pred> for q in <iterable>)
     bool: any(<iterable>)
     bool: any(<pred> for q in <iterable>)
+    str: ascii(<any>)
     str: bin(<int>)
     bool: bool(<any>)
+    bytes: bytes(<iterable>)
+    bytes: bytes(<str>, 'utf-8')
+    bytes: bytes(<small>)
+    bool: callable(<any>)
     str: chr(97 + abs(<int>))
     dict: dict(<dict>)
     dict: dict(<pairs>)
@@ -239,6 +245,7 @@ EXPRESSIONS = _templates(r"""
     str: oct(<int>)
     int: ord(<str>)
     int: pow(<num>, <small>)
+    int: pow(<int>, <int>, <int>)
     range: range(<int>)
     range: range(<int>, <int>)
     range: range(<int>, <int>, <int>)
@@ -253,6 +260,7 @@ EXPRESSIONS = _templates(r"""
     list: sorted(<iterable>, key=<fn>, reverse=<bool>)
     list: sorted([(1, 'b'), (0, 'a'), (1, 'a')], key=lambda q: <any>)
     str: str(<any>)
+    str: str(<bytes>, 'ascii')
     num: sum(<iterable>)
     num: sum(<iterable>, <num>)
     num: sum(1 for q in <iterable> if <pred>)
@@ -272,6 +280,7 @@ EXPRESSIONS = _templates(r"""
     error: (KeyError if <bool> else ValueError)(<any>)
     error: ToolError(<str>)
     error: type(<error>)(<str>)
+    error: UnicodeDecodeError('utf-8', <bytes>, <int>, <int>, <str>)
     any: [int, str, bool, repr, len, list][<small>](<any>)
     any: (str if <bool> else repr)(<any>)
     any: {'a': len, 'b': str}[<key>](<sized>)
@@ -300,6 +309,7 @@ EXPRESSIONS = _templates(r"""
     bool: not <container>
     str: <str> + <str>
     str: <str> * <small>
+    bytes: <bytes> + <bytes>
     list: <list> + <list>
     list: <list> * <int>
     list: <small> * <list>
@@ -360,6 +370,7 @@ EXPRESSIONS = _templates(r"""
     any: <tuple>[<int>]
     any: <range>[<int>]
     str: <str>[<int>]
+    int: <bytes>[<int>]
     any: <dict>[<key>]
     any: <counter>[<key>]
     any: <default>[<key>]
@@ -376,6 +387,7 @@ EXPRESSIONS = _templates(r"""
     str: <str>[<slice>]
     tuple: <tuple>[<slice>]
     tuple: <tuple>[<int>:]
+    bytes: <bytes>[<int>:]
     range: <range>[<int>:]
     range: <range>[<slice>]
     str: <match>[<small>]
@@ -495,6 +507,7 @@ EXPRESSIONS = _templates(r"""
     bool: <set>.isdisjoint(<iterable>)
     bool: <set>.issubset(<iterable>)
     bool: <set>.issuperset(<iterable>)
+    set: <set>.symmetric_difference(<iterable>)
     set: <set>.union(<iterable>)
     set: <set>.union(<iterable>, <iterable>)
 
@@ -504,8 +517,11 @@ EXPRESSIONS = _templates(r"""
     str: <str>.center(<int>, 'x')
     int: <str>.count(<str>)
     int: <str>.count(<str>, <int>)
+    bytes: <str>.encode()
+    bytes: <str>.encode('ascii', 'replace')
     bool: <str>.endswith(<str>)
     bool: <str>.endswith((<str>, <str>))
+    str: <str>.expandtabs(<int>)
     int: <str>.find(<str>)
     int: <str>.find(<str>, <int>, <int>)
     str: <str>.format(<any>, <any>)
@@ -559,6 +575,9 @@ EXPRESSIONS = _templates(r"""
     str: str.upper(<str>)
     int: list.index(<list>, <any>)
     list: list.copy(<list>)
+    str: <bytes>.decode()
+    str: <bytes>.decode('utf-8', 'replace')
+    str: <bytes>.hex()
 
     date: date(2024, <int>, 1)
     date: date.fromisoformat(<isodate>)
@@ -680,7 +699,14 @@ EXPRESSIONS = _templates(r"""
     any: <box>.y
     any: <box>.z
     any: <box>.w
+    record: <record>.model_copy()
+    record: <record>.model_copy(update=<dict>)
+    record: <record>.model_copy(update={'count': <any>})
+    record: <record>.model_copy(update={<key>: <any>})
+    record: <record>.model_copy(deep=<bool>)
     dict: <record>.model_dump()
+    dict: <box>.model_dump(exclude_none=<bool>)
+    dict: Box(x=<any>, z=<any>).model_dump(exclude_none=True)
     str: <record>.model_dump_json()
     str: <record>.model_dump_json(indent=<small>)
     bool: <record> == <record>
@@ -853,6 +879,7 @@ EXPRESSIONS = _templates(r"""
     any: max(<any>)
     any: sorted([1, <any>, 'a'])
     any: 'x'.index(<str>)
+    any: b'\xff'.decode(<str>)
     any: Item()
     any: Item(name=<any>, count=<any>)
 
@@ -915,6 +942,7 @@ EXPRESSIONS = _templates(r"""
     any: <list!>.pop(<int>)
     any: <dict!>.pop(<key>)
     any: <dict!>.pop(<key>, <any>)
+    tuple: <dict!>.popitem()
     any: <dict!>.setdefault(<key>)
     any: <dict!>.setdefault(<key>, <any>)
     any: <dict!>.setdefault('a', <any>)
@@ -1146,7 +1174,7 @@ STATEMENTS = tuple(
         "a = [1, 2, 3]\nfor b in a:\n    a.pop(<int>)\n    break\nc = len(a)",
         "a = [0, 1, 2, 3, 4]\nb = iter(a)\nnext(b)\na.sort(key=lambda q: q != <num>)\nc = next(b)",
         "a = [0, 1, 2]\nb = iter(a)\nnext(b)\na.insert(<int>, 7)\nc = next(b)",
-        "a = {0: 1, 1: 2}\na.pop(<num>, None)\na[0] = 5\nb = list(a)[0]",
+        "a = {0: 1, 1: 2}\na.pop(<num>, None)\na[0] = 5\nb = list(a)[0]\nc = a.popitem()[0]",
         "a = {1: 'x'}\na[<any>] = 'y'\nb = list(a)[0]\nc = list(a.values())[0]",
         "a = {1}\na.add(<num>)\nb = list(a)[0]\nc = type(b).__name__",
         "a = collections.Counter('ab')\na[<key>] += 1\nb = a.most_common(1)\nc = list(a)",
@@ -1159,6 +1187,7 @@ STATEMENTS = tuple(
         "match {'k': <any>, 'm': 1}:\n    case {'k': 1, 'm': a} | {'k': _, 'm': _, **a}:\n        P = 1",
         "match [1, 2, <any>]:\n    case [a, *b] if (c := <any>):\n        P = 1\n    case _:\n        P = 2",
         "a = Box(x=<any>)\nb = type(a.x).__name__\nc = isinstance(a.x, Item)",
+        "a = Box(x=<any>, z=<any>).model_dump(exclude_none=True)\nb = list(a)\nc = len(a)",
         "a = json.loads(json.dumps(<dict>))\nb = list(a)\nc = len(a)",
         "a = <percent> % <dict>\nb = '%s' % <any>",
         "raise ValueError(<any>)",
@@ -1236,7 +1265,7 @@ PROBES: dict[str, tuple[str, ...]] = {
     ),
     "dict": (
         *("len(V)", "list(V)[0]", "list(V.values())[0]", "V.get('a')", "'a' in V", "list(V)[-1]", "V['z']"),
-        *("next(iter(V), None)", "bool(V)", "[k for k in V][0]", "V.items()[0]", "dict(V)"),
+        *("next(iter(V), None)", "bool(V)", "[k for k in V][0]", "V.items()[0]", "dict(V)", "V.popitem()"),
         *("[type(q).__name__ for q in V.values()]", "V.copy()", "V.get('b', 0)", "sorted(V, key=str)"),
         *("(lambda **q: len(q))(**V)", "{**V}", "V.pop('a', None)", "1 in V", "V.setdefault('a', 7)"),
     ),
@@ -1258,19 +1287,20 @@ PROBES: dict[str, tuple[str, ...]] = {
     "record": (
         *("V.name", "V.count", "V.tags", "len(V.tags)", "type(V.name).__name__", "V.model_dump()"),
         *("V == Item(name='a')", "V.model_dump()['count']", "isinstance(V.count, int)", "str(V)"),
+        *("list(V.model_dump())", "V.model_copy().name", "isinstance(V, Item)", "V.tags[0]"),
     ),
     "box": (
         *("V.x", "V.y", "V.z", "V.w", "type(V.x).__name__", "isinstance(V.x, Item)", "V.x is None"),
-        *("isinstance(V.x, (list, str))", "V.model_dump_json()"),
-        *("list(V.model_dump())", "V == Box()", "V.x == 1"),
+        *("isinstance(V.x, (list, str))", "len(V.model_dump(exclude_none=True))", "V.model_dump_json()"),
+        *("list(V.model_dump(exclude_none=True))", "V == Box()", "V.x == 1"),
     ),
     "error": (
         *("str(V)", "repr(V)", "V.args", "type(V).__name__", "isinstance(V, KeyError)", "len(V.args)"),
         *("V.args[0]", "type(V) is KeyError", "f'{V}'", "bool(V)", "isinstance(V, (OwnError, LookupError))"),
     ),
-    "fn": ("V(0)", "V(1)", "type(V).__name__", "list(map(V, [0, 1]))", "V is str"),
-    "fn0": ("V()", "V()", "[V() for q in range(2)]", "len(V())"),
-    "fn2": ("V(0, 1)", "V([], [1])"),
+    "fn": ("V(0)", "V(1)", "callable(V)", "type(V).__name__", "list(map(V, [0, 1]))", "V is str"),
+    "fn0": ("V()", "V()", "callable(V)", "[V() for q in range(2)]", "len(V())"),
+    "fn2": ("V(0, 1)", "V([], [1])", "callable(V)"),
     "match": (
         *("V is None", "bool(V)", "V.group()", "V.groups()", "V.start()", "V.span(0)", "V.groupdict()"),
         *("len(V.groups())", "V.group(1)", "V['a']", "list(V.groupdict())"),
@@ -1282,6 +1312,7 @@ PROBES: dict[str, tuple[str, ...]] = {
     ),
     "default": ("len(V)", "V['z']", "list(V)", "V['a']", "'z' in V", "list(V.values())", "V.get('z')"),
     "type": ("isinstance(1, V)", "V is int", "V == str", "V(1)", "str(V)"),
+    "bytes": ("len(V)", "V[0]", "list(V)", "V == b'ab'"),
     "range": ("len(V)", "V[0]", "list(V)", "3 in V", "V == range(4)"),
 }  # fmt: skip
 # The probes for all other kinds.

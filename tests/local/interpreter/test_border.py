@@ -23,6 +23,7 @@ from tests.local.interpreter.running import SECRET, TOOLS, failure, finish, valu
         ("range(3)", [0, 1, 2], "range"),
         ("{'a': (1,)}", {"a": [1]}, "dict"),
         ("{1: 1, 2.5: 2, True: 3, None: 4}", {"1": 3, "2.5": 2, "null": 4}, "dict"),
+        ("b'\\xff\\x00'", "/wA=", "bytes"),
         ("from datetime import date\ndate(2024, 2, 29)", "2024-02-29", "date"),
         ("from datetime import datetime\ndatetime(2024, 1, 2, 3, 4)", "2024-01-02T03:04:00", "datetime"),
         ("from datetime import datetime, UTC\ndatetime(2024, 1, 2, tzinfo=UTC)", "2024-01-02T00:00:00+00:00", "datetime"),

@@ -61,7 +61,7 @@ from tests.local.interpreter.running import failure, finish, value
         ("sum(i for i in range(5) if i % 2)", 4),
         ("it = iter([1, 2])\n[next(it), next(it), next(it, 'end')]", [1, 2, "end"]),
         ("list(map(lambda a, b: a + b, [1, 2], [3, 4]))", [4, 6]),
-        ("round(2.5) + abs(-3) + divmod(7, 2)[1] + pow(2, 3)", 14),
+        ("round(2.5) + abs(-3) + divmod(7, 2)[1] + pow(2, 3, 5)", 9),
         ("isinstance(True, int) and isinstance(1, int | str) and not isinstance('', (int, list))", True),
     ],
 )  # fmt: skip
@@ -143,7 +143,7 @@ def test_adding_one_element_to_a_list_costs_one_element_and_not_the_whole_list()
 _MODULES = ("collections", "datetime", "itertools", "json", "math", "random", "re", "time")
 _IMPORTS = f"import {', '.join(_MODULES)}\n"
 _OBJECTS = (
-    *("{1}", "'a'", "(5)", "1.5", "[1]", "(1,)", "{'a': 1}", "re.compile('a')"),
+    *("{1}", "'a'", "b'a'", "(5)", "1.5", "[1]", "(1,)", "{'a': 1}", "re.compile('a')"),
     *("re.search('a', 'a')", "datetime.date(2020, 1, 2)", "datetime.time(1)"),
     *("datetime.datetime(2020, 1, 2)", "datetime.timedelta(1)"),
 )
@@ -261,11 +261,12 @@ def test_errors_about_arguments_are_pythons_for_the_same_call(source: str, messa
     ("source", "expected"),
     [
         ("round(1.25, ndigits=1)", 1.2),
-        ("pow(base=2, exp=3)", 8),
+        ("pow(base=2, exp=3, mod=5)", 3),
         ("import re\nre.findall(pattern='a', string='banana')", ["a", "a", "a"]),
         ("import json\njson.dumps(obj=[1])", "[1]"),
         ("import json\njson.loads(s='[1]')", [1]),
         ("import datetime\ndatetime.date(2020, 1, 2).strftime(format='%Y')", "2020"),
+        ("b'ab'.hex(sep=':')", "61:62"),
     ],
 )
 def test_arguments_have_pythons_names(source: str, expected: Any) -> None:

@@ -54,6 +54,8 @@ CASES: list[Case] = [
         f"x = 'a' * 100_000\ny = 'b' + 'a' * 999\n{ON}x.rsplit(y)",
         "steps",
     ),
+    budget("a power of large numbers", "x = 3 ** 2_500\npow(x, x, 2 ** 4_000 - 1)", "steps"),
+    budget("a power of the largest numbers", "x = 3 ** 8_000\npow(x, x, x + 2)", "steps"),
     budget(
         "lambdas that call each other twice",
         "f = lambda n: f(n - 1) or f(n - 1) if n else 0\nf(60)",
@@ -71,13 +73,12 @@ CASES: list[Case] = [
     budget("long texts in tuples as keys", LONG + "{(p, i) for i in range(1_000)}", "steps"),
     budget("long texts among numbers", LONG + "q in [p, 1, None] * 5_000", "steps"),
     budget(
-        "long texts in a list looked for",
-        "s = 'a' * 150_000\n(s + 'b') in [(s + 'c')] * 20_000",
+        "long bytes looked for",
+        "s = 'a' * 150_000\n(s + 'b').encode() in [(s + 'c').encode()] * 20_000",
         "steps",
     ),
     # More elements than a container may have.
     budget("one key too many", "x = dict.fromkeys(range(200_000))\nx[-1] = 1", "items"),
-    budget("a field of a long range", f"{MODEL}x: list\nA(x=range(200_001))", "items"),
     budget("one element too many", "x = [0] * 200_000\nx.append(1)", "items"),
     budget("one more in a set", "x = set(range(200_000))\nx.add(-1)", "items"),
     budget("a list extended by itself", "x = [0] * 150_000\nx.extend(x)", "items"),
@@ -114,18 +115,12 @@ CASES: list[Case] = [
         f"{ON}try:\n        x.format()\n    except ValueError:\n        pass",
     ),
     # Memory, most of it for one thing.
-    costs(
-        "errors of many fields",
-        MODEL + "\n    ".join(f"x{i}: int" for i in range(40)) + "\nfor i in range(100):\n"
-        "    try:\n        A()\n    except ValueError:\n        pass",
-        2_000_000,
-    ),
     costs("iterators made lists", "for i in range(20):\n    list(iter(range(10_000)))", 3_000_000),
     costs(
         "texts that are numbers",
         MODEL
         + "x: list\nclass B(BaseModel):\n    x: list[int]\ny = ['9' * 4_000] * 1_000\nlen(B(x=y).x)",
-        1_500_000,
+        5_000_000,
     ),
     costs("one text as the answer many times", "['a' * 100_000] * 100", 5_000_000),
     costs("one number as the answer many times", "[3 ** 5_000] * 1_000", 500_000),
@@ -134,6 +129,7 @@ CASES: list[Case] = [
         "x = {str(i): None for i in range(1_000)}\nfor i in range(20):\n    send(to='a', body=x)",
         2_000_000,
     ),
+    costs("bytes as the answer many times", "[b'a' * 100_000] * 100", 5_000_000),
     costs("a text as the name of fields", "x = 'a' * 100_000\n[{x: 1}] * 100", 5_000_000),
     costs(
         "a model as the answer many times",

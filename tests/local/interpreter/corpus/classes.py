@@ -289,7 +289,7 @@ CASES: list[Case] = [
     ),
     fails(
         "pickle by a model",
-        MODEL + "class A(BaseModel):\n    x: int\nA.parse_raw('x', content_type='pickle')",
+        MODEL + "class A(BaseModel):\n    x: int\nA.parse_raw(b'x', content_type='pickle')",
         "AttributeError",
         known="pydantic 1 parse_raw unpickles",
     ),

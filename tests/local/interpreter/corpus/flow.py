@@ -187,6 +187,11 @@ CASES: list[Case] = [
         "import json\ntry:\n    json.loads('x')\nexcept ValueError as e:\n    e.doc",
         "AttributeError",
     ),
+    fails(
+        "the object of an encoding error",
+        "try:\n    '\u00e9'.encode('ascii')\nexcept UnicodeEncodeError as e:\n    e.object",
+        "AttributeError",
+    ),
     gives(
         "the arguments of an exception are plain",
         "try:\n    len.x\nexcept AttributeError as e:\n    x = list(map(type, e.args)) == [str]\nx",

@@ -53,6 +53,13 @@ CASES: list[Case] = [
         + LOOP
         + "x = [x, x]\nclass A(BaseModel):\n    y: list\nA(y=x).model_dump()",
     ),
+    budget(
+        "a web in a model copied",
+        MODEL
+        + "x = [1]\n"
+        + LOOP
+        + "x = [x, x]\nclass A(BaseModel):\n    y: list\nA(y=x).model_copy(deep=True)",
+    ),
     refused(
         "a diamond of models",
         MODEL
