@@ -155,14 +155,17 @@ class ExpressionCompiler(ScopeCompiler):
                 for left_out in left_out_after:
                     value = next(waiting)
                     is_true, value_mark = machine.truth(value)
+                    if is_true is not stop and value_mark is None:
+                        continue
                     decided = join_labels(mark, value_mark)
                     if is_true is stop:
+                        if decided is None:
+                            return value
                         for note in left_out:
                             note(frame, decided)
                         return add_labels(value, mark)
-                    if value_mark is not None:
-                        mark = decided
-                        machine.branch = join_labels(machine.branch, mark)
+                    mark = decided
+                    machine.branch = join_labels(machine.branch, mark)
                 return add_labels(next(waiting), mark)
             except Exception as error:  # noqa: BLE001 - every exception here is the program's
                 raise machine.as_labelled_error(error, None) from None

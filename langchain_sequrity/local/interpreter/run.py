@@ -437,7 +437,7 @@ class Job:
         if self.has_steps:
             self.within |= names_within(program.tree)
             self.decides = self.decides or (machine.is_strict and may_set_the_result(program.tree))
-        machine.may_exit = machine.may_exit or may_exit(program.tree)
+        machine.may_exit = machine.may_exit or (machine.is_strict and may_exit(program.tree))
         body = compile_module(machine, program.tree)
         code, mark, value = None, None, None
         try:
