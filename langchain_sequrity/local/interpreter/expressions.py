@@ -54,6 +54,7 @@ from langchain_sequrity.local.interpreter.values import (
     CARRIERS,
     DictValue,
     Effects,
+    FunctionValue,
     IteratorValue,
     ListValue,
     Mark,
@@ -384,9 +385,11 @@ class ExpressionCompiler(ScopeCompiler):
             target = callee(frame)
             args, named, mark = arguments(frame)
             machine.line = line
-            if mark is None:
-                return call_value(machine, target, args, named)
-            return machine.run_within(mark, lambda: call_value(machine, target, args, named))
+            if mark is not None:
+                return machine.run_within(mark, lambda: call_value(machine, target, args, named))
+            if type(target) is FunctionValue:  # most calls, and calls within calls
+                return target.call(args, named)
+            return call_value(machine, target, args, named)
 
         return run
 
