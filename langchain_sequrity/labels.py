@@ -157,7 +157,7 @@ class Labels:
         is_known = unknown == "ignore" or meta.keys() <= _KEYS
         if not (is_whole and is_known):
             raise BadLabels
-        return cls(*(_read_names(meta, kind, absent) for kind in KINDS))
+        return cls(*[_read_names(meta, kind, absent) for kind in KINDS])
 
     def to_wire(self) -> dict[str, list[str]]:
         """The `meta` object of the protocol. It is sorted, so equal labels give equal bytes."""

@@ -137,7 +137,8 @@ def dumps(value: Any) -> str:
     """
     try:
         text = orjson.dumps(value).decode()
-        if "null" not in text:  # orjson writes NaN and infinities as null
+        # orjson writes NaN and infinities as null. The standard encoder refuses them, but is slow.
+        if "null" not in text or orjson.loads(text) == value:
             return text
     except TypeError:  # integers beyond 64 bits, or nested deeper than orjson goes
         pass

@@ -91,6 +91,8 @@ class ServiceAddress:
     def __init__(self, base_url: str) -> None:
         self.url = _base_url(base_url)
         self.origin = Origin.of(self.url)
+        # Compression would cost latency, and a small reply could expand until memory is full.
+        self._headers = {b"Host": self.url.netloc, b"Accept-Encoding": b"identity"}
         self._urls: dict[str, tuple[httpx.URL, bytes]] = {}
 
     def request(self, call: ServiceCall) -> Request:
@@ -100,14 +102,10 @@ class ServiceAddress:
             url = httpx.URL(f"{self.url}{call.path}")
             urls = self._urls[call.path] = url, url.raw_path
         given = {name.lower() for name, _ in call.headers}
-        own = (
-            (b"Host", self.url.netloc),
-            # Compression would cost latency, and a small reply could expand until memory is full.
-            (b"Accept-Encoding", b"identity"),
-            (b"Content-Length", b"%d" % len(call.body)),
-            (b"Idempotency-Key", secrets.token_hex(16).encode()),
-        )
-        headers = [header for header in own if header[0].lower() not in given]
+        own = {**self._headers, b"Content-Length": b"%d" % len(call.body)}
+        if b"idempotency-key" not in given:
+            own[b"Idempotency-Key"] = secrets.token_hex(16).encode()
+        headers = [(name, value) for name, value in own.items() if name.lower() not in given]
         headers += call.headers
         return Request(*urls, self.origin, headers, call.body, call.method)
 

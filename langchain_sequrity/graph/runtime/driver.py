@@ -12,8 +12,7 @@ the plain graph. Its fields are context variables, with their known labels (`Sta
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Generator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -82,6 +81,23 @@ DRIVER = "__sequrity_driver"
 _START_ANEW = "Start a new run with another `thread_id`."
 
 
+class _ThreadCondition:
+    """A condition of threads, used like `asyncio.Condition`. It blocks its thread and no loop."""
+
+    def __init__(self) -> None:
+        self._condition = threading.Condition()
+        self.notify_all = self._condition.notify_all
+
+    async def __aenter__(self) -> None:
+        self._condition.acquire()
+
+    async def __aexit__(self, *_: object) -> None:
+        self._condition.release()
+
+    async def wait(self) -> None:
+        self._condition.wait()
+
+
 class Driver:
     """Drives one run.
 
@@ -115,7 +131,7 @@ class Driver:
         self._is_within = False
         self._is_resumed = False
         self._broken: BaseException | None = None
-        self._changed = asyncio.Condition() if is_async else threading.Condition()
+        self._changed = asyncio.Condition() if is_async else _ThreadCondition()
 
     # Called by the loop
 
@@ -480,18 +496,8 @@ class Driver:
 
     # Waiting
 
-    @asynccontextmanager
-    async def _locked(self) -> AsyncIterator[asyncio.Condition | threading.Condition]:
-        """Hold the lock of the run. Its condition is notified of each result."""
-        if isinstance(self._changed, asyncio.Condition):
-            async with self._changed:
-                yield self._changed
-        else:
-            with self._changed:
-                yield self._changed
-
     async def _wait_until(self, there: Callable[[], bool], task_id: str) -> None:
-        async with self._locked() as changed:
+        async with self._changed:
             while not there():
                 if self._can_continue():
                     try:
@@ -500,17 +506,15 @@ class Driver:
                         self._broken = error
                         raise RunStopped(error) from None
                     finally:
-                        changed.notify_all()
+                        self._changed.notify_all()
                 else:
                     self._check_can_wait(task_id)
-                    woken = changed.wait()
-                    if not isinstance(woken, bool):
-                        await woken
+                    await self._changed.wait()
 
     async def notify(self) -> None:
         """Wake the tasks that wait for the result of another one."""
-        async with self._locked() as changed:
-            changed.notify_all()
+        async with self._changed:
+            self._changed.notify_all()
 
     def _check_can_wait(self, task_id: str) -> None:
         if self._broken is not None:

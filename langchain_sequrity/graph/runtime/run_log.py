@@ -78,7 +78,8 @@ class RunLog:
     @property
     def waiting(self) -> list[ProgramCall]:
         """The calls that wait for a result."""
-        return [] if self.last is None else self.last.waiting
+        last = self.last
+        return [] if last is None else last.waiting
 
     def begin_step(self) -> None:
         """Forget the writes of the last step, which LangGraph has applied."""

@@ -8,9 +8,7 @@ with what its sources and filters read.
 """
 
 import ast
-from collections.abc import Callable, Iterator, Sequence
-from itertools import repeat
-from operator import call
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from langchain_sequrity.local.interpreter.calls import (
@@ -109,52 +107,42 @@ class ExpressionCompiler(ScopeCompiler):
         return lambda frame: unary(machine, kind, operand(frame))
 
     def visit_BoolOp(self, node: ast.BoolOp) -> Code:
-        codes = tuple(map(self.expression, node.values))
-        is_or = isinstance(node.op, ast.Or)
-        return self._short_circuit(
-            is_or, node.values, lambda frame: map(call, codes, repeat(frame))
-        )
+        codes, notes = map(self.expression, node.values), map(self.note_not_run, node.values)
+        return self._short_circuit(isinstance(node.op, ast.Or), codes, notes)
 
     def visit_Compare(self, node: ast.Compare) -> Code:
         if len(node.ops) == 1:
             return self._compare_two(node)
-        machine, first = self.machine, self.expression(node.left)
-        pairs = tuple(zip(node.ops, node.comparators, strict=True))
-        steps = tuple((type(op), self.expression(other)) for op, other in pairs)
-
-        def results(frame: Frame | None) -> Iterator[Value]:
-            left = first(frame)
-            for kind, code in steps:
-                machine.pay_steps(1)
-                right = code(frame)
-                yield compare(machine, kind, left, right)
-                left = right
-
+        # The parts run in a frame of their own, whose variable is the value to their left.
+        first, pairs = self.expression(node.left), [*zip(node.ops, node.comparators, strict=True)]
+        codes = [self._compare_next(type(op), self.expression(other)) for op, other in pairs]
         parts = [ast.Compare(_NONE, [op], [other]) for op, other in pairs]
-        return self._short_circuit(False, parts, results)  # noqa: FBT003 - the value
+        notes = [_in_outer_frame(self.note_not_run(part)) for part in parts]
+        compare_all = self._short_circuit(False, codes, notes)  # noqa: FBT003 - the value
+        return lambda frame: compare_all([frame, first(frame)])
 
     def _short_circuit(
         self,
         stop: bool,  # noqa: FBT001 - a truth value
-        parts: Sequence[ast.expr],
-        values: Callable[[Frame | None], Iterator[Value]],
+        codes: Iterable[Code],
+        notes: Iterable[LeftOut],
     ) -> Code:
         """Compile to the first value whose truth is `stop`, or else the last one.
 
-        Each value depends on the truth of those before it, and so does what `parts`, the
-        expressions of the values, change.
+        Each value depends on the truth of those before it, and so does what its code changes:
+        `notes` are called for the code that does not run.
         """
-        notes = tuple(map(self.note_not_run, parts))
-        left_out_after = tuple(notes[at:] for at in range(1, len(notes)))
+        *firsts, last = codes
+        after = tuple(notes)[1:]
+        steps = tuple((code, after[at:]) for at, code in enumerate(firsts))
         machine = self.machine
 
         def run(frame: Frame | None) -> Value:
             mark: Mark = None
             before = machine.branch
             try:
-                waiting = values(frame)
-                for left_out in left_out_after:
-                    value = next(waiting)
+                for code, left_out in steps:
+                    value = code(frame)
                     is_true, value_mark = machine.truth(value)
                     if is_true is not stop and value_mark is None:
                         continue
@@ -167,12 +155,23 @@ class ExpressionCompiler(ScopeCompiler):
                         return add_labels(value, mark)
                     mark = decided
                     machine.branch = join_labels(machine.branch, mark)
-                return add_labels(next(waiting), mark)
+                return add_labels(last(frame), mark)
             except Exception as error:  # noqa: BLE001 - every exception here is the program's
                 raise machine.as_labelled_error(error, None) from None
             finally:
                 if machine.branch is not before:
                     machine.close_branches(before)
+
+        return run
+
+    def _compare_next(self, kind: type[ast.cmpop], code: Code) -> Code:
+        machine = self.machine
+
+        def run(frame: Any) -> Value:
+            machine.pay_steps(1)
+            left, right = frame[1], code(frame[0])
+            frame[1] = right
+            return compare(machine, kind, left, right)
 
         return run
 
@@ -577,6 +576,13 @@ class ExpressionCompiler(ScopeCompiler):
             return result
 
         return run
+
+
+def _in_outer_frame(note: LeftOut) -> LeftOut:
+    def note_outside(frame: Any, mark: Mark) -> None:
+        note(frame[0], mark)
+
+    return note_outside
 
 
 def _unpack_mapping(machine: Machine, value: Value) -> tuple[list[tuple[str, Value]], Mark]:

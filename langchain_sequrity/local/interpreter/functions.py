@@ -10,6 +10,7 @@ from langchain_sequrity.local.interpreter.machine import Machine
 from langchain_sequrity.local.interpreter.scopes import (
     Frame,
     ScopeCompiler,
+    Touched,
     function_scope,
     minimum_steps,
 )
@@ -62,7 +63,9 @@ def compile_function(
             machine.depth += 1
             if machine.depth > deepest:
                 machine.exhaust("depth", deepest)
-            machine.pay_steps(price)
+            machine.fuel -= price
+            if machine.fuel < 0:
+                machine.refuel()
             branch = machine.branch
             try:
                 return run(frame)
@@ -73,17 +76,23 @@ def compile_function(
                 if machine.branch is not branch:
                     machine.close_branches(branch)
 
-        def effects(frame: Frame | None, labels: Labels) -> list[Any]:
-            held = map(unbox, defaults.values())  # which the function may change or call
-            return touched(frame, labels) + [
-                thing
-                for one in held
-                for thing in ([one] if type(one) in CARRIERS else changed_by_calls(one))
-            ]
-
-        return FunctionValue(name, call, Effects(effects if defaults else touched, outer))
+        label = _with_defaults(touched, defaults) if defaults else touched
+        return FunctionValue(name, call, Effects(label, outer))
 
     return make
+
+
+def _with_defaults(touched: Touched, defaults: dict[str, Value]) -> Touched:
+    """Add the values of the defaults, which the function may change or call."""
+
+    def label(frame: Frame | None, labels: Labels) -> list[Any]:
+        return touched(frame, labels) + [
+            thing
+            for one in map(unbox, defaults.values())
+            for thing in ([one] if type(one) in CARRIERS else changed_by_calls(one))
+        ]
+
+    return label
 
 
 def _defaults(args: ast.arguments) -> list[tuple[str, ast.expr]]:

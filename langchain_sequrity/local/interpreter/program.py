@@ -12,7 +12,7 @@ import ast
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from keyword import iskeyword
 from typing import Any
@@ -26,7 +26,6 @@ from langchain_sequrity.local.interpreter.scopes import (
     COMPREHENSIONS,
     blocks,
     bound_names,
-    names_bound_anywhere,
     walk_scope,
 )
 from langchain_sequrity.local.interpreter.statements import StatementCompiler
@@ -143,11 +142,15 @@ class Program:
         source: Its text.
         tree: Its syntax tree.
         digest: SHA-256 of the text, in hex.
+        calls: All calls by a name, in the order of the text.
+        bound: All names that it binds, in any scope.
     """
 
     source: str
     tree: ast.Module = field(repr=False, compare=False)
     digest: str = field(repr=False)
+    calls: tuple[tuple[ast.Call, str], ...] = field(repr=False, compare=False)
+    bound: frozenset[str] = field(repr=False, compare=False)
 
     def check_calls(
         self,
@@ -170,8 +173,8 @@ class Program:
         Raises:
             ProgramRefused: For the first such call.
         """
-        bound = {*variables, *names_bound_anywhere(self.tree)}
-        for call, name in _calls(self.tree):
+        bound = self.bound.union(variables)
+        for call, name in self.calls:
             if name in tools and name not in bound:
                 fault = _call_mismatch(call, name, tools[name], in_full=in_full)
                 if fault is not None:
@@ -192,11 +195,11 @@ class Program:
         """
         queries = [
             (call, word.value)
-            for call, name in _calls(self.tree)
+            for call, name in self.calls
             for word in call.keywords
             if name == _READER and word.arg == "query"
         ]
-        if not queries or _READER not in tools or _READER in names_bound_anywhere(self.tree):
+        if not queries or _READER not in tools or _READER in self.bound:
             return
         words = _ProgramWords(self.tree, asked)
         for call, query in queries:
@@ -221,14 +224,19 @@ class Program:
             refuse(body[-1] if body else self.tree, f"The program has no answer. {_SET_ANSWER}")
 
 
-def _calls(tree: ast.Module) -> list[tuple[ast.Call, str]]:
-    """All calls by a name, in the order of the text."""
+def _calls(nodes: Iterable[ast.AST]) -> tuple[tuple[ast.Call, str], ...]:
     found = [
         (node, node.func.id)
-        for node in ast.walk(tree)
+        for node in nodes
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
     ]
-    return sorted(found, key=lambda one: (one[0].lineno, one[0].col_offset))
+    return tuple(sorted(found, key=lambda one: (one[0].lineno, one[0].col_offset)))
+
+
+def _bound_anywhere(nodes: Collection[ast.AST]) -> Iterator[str]:
+    """Each name that these nodes bind, parameters too, as often as they bind it."""
+    yield from bound_names(nodes)
+    yield from (node.arg for node in nodes if isinstance(node, ast.arg))
 
 
 class _ProgramWords:
@@ -246,8 +254,7 @@ class _ProgramWords:
         self._asked = _plain(asked)
         self._said = {*_passages(self._asked), *map(_plain, lines)} - {""}
         nodes = [*ast.walk(tree)]
-        parameters = (node.arg for node in nodes if isinstance(node, ast.arg))
-        self._bound = Counter([*bound_names(nodes), *parameters])
+        self._bound = Counter(_bound_anywhere(nodes))
         self._values = {
             name: value
             for node in nodes
@@ -491,4 +498,5 @@ def parse(source: str, limits: Limits = DEFAULT_LIMITS, *, known: Collection[str
     except (RecursionError, OutOfBudget) as error:
         too_deep = isinstance(error, RecursionError)
         raise ProgramRefused(TOO_DEEP if too_deep else str(error)) from None
-    return Program(source, tree, hashlib.sha256(source.encode()).hexdigest())
+    nodes, digest = [*ast.walk(tree)], hashlib.sha256(source.encode()).hexdigest()
+    return Program(source, tree, digest, _calls(nodes), frozenset(_bound_anywhere(nodes)))

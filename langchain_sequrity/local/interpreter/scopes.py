@@ -102,13 +102,6 @@ def comprehension_scope(generators: list[ast.comprehension], parent: Scope | Non
     return scope
 
 
-def names_bound_anywhere(tree: ast.Module) -> frozenset[str]:
-    """All names that a program binds, in any scope."""
-    nodes = list(ast.walk(tree))
-    parameters = (node.arg for node in nodes if isinstance(node, ast.arg))
-    return frozenset((*bound_names(nodes), *parameters))
-
-
 def walk_scope(body: Iterable[ast.AST]) -> Iterator[ast.AST]:
     """All nodes of a scope, without those of inner scopes."""
     waiting = list(body)
