@@ -279,7 +279,8 @@ class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
             include_response_headers=self.include_response_headers,
             only_new_messages=self._sends_only_new(),
         )
-        return PreparedParameters(settings, self._default_params(), self._identify(), set())
+        params = self._default_params()
+        return PreparedParameters(settings, params, self._identify(params), set())
 
     def sender(self) -> "Transport":
         """The transport of the model's calls."""
@@ -390,9 +391,9 @@ class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
         params = {"model": self.model_name, **own, **self.model_kwargs}
         return {name: value for name, value in params.items() if value is not None}
 
-    def _identify(self) -> dict[str, Any]:
+    def _identify(self, params: Mapping[str, Any]) -> dict[str, Any]:
         return {
-            **self._default_params(),
+            **params,
             "base_url": self.base_url,
             "provider": self.provider,
             "endpoint_type": self.endpoint_type,

@@ -37,6 +37,7 @@ from langchain_sequrity.local.interpreter.values import (
     DictValue,
     ErrorValue,
     ListValue,
+    Record,
     SetValue,
     TypeValue,
     Value,
@@ -446,7 +447,7 @@ def _type_attribute(inner: TypeValue, name: str) -> Value:
 
 def _hex(data: bytes, *form: Any, **named: Any) -> str:
     sep = form[0] if form else named.get("sep", "")
-    if not isinstance(sep, str | bytes):  # an exception of the program has a length too
+    if isinstance(sep, ErrorValue | Record):  # which have a length here, but not in Python
         msg = f"sep must be str or bytes, not {type_name(sep)}"
         raise TypeError(msg)
     return data.hex(*form, **named)

@@ -363,12 +363,12 @@ def _default_dict(
 
 
 @read_only
-def _counter(machine: Machine, source: Value = (), /) -> Value:
+def _counter(machine: Machine, source: Value = None, /) -> Value:
     result: DictValue[Any, Value] = DictValue()
     result.is_counter = True
     if type(unbox(source)) is DictValue:
         update(machine, result, None, source)
-    else:
+    elif unbox(source) is not None:
         items, _ = collect(machine, source)
         keys, mark = hashable(machine, items)
         machine.pay_items(len(keys), 100)

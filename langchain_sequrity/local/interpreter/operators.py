@@ -210,7 +210,9 @@ def contains(machine: Machine, item: Value, container: Value, *, negate: bool = 
     if kind not in ITERABLE:
         machine.fail(TypeError, f"argument of type '{type_name(inner)}' is not iterable", mark)
     if kind in (DictValue, SetValue):
-        found = machine.run_guarded(mark, lambda: bare_item in inner)
+        # A set is not hashable, but may be asked for; it is never an element.
+        is_set = kind is SetValue and type(bare_item) is SetValue
+        found = not is_set and machine.run_guarded(mark, lambda: bare_item in inner)
     else:
         if kind is range and type(bare_item) not in (int, bool):  # Python reads all of it
             machine.pay_steps(len(inner))
