@@ -1,5 +1,8 @@
 """What one guard alone stops: programs that ask one kind of operation for a little too much."""
 
+import time
+from functools import cache
+
 from tests.local.interpreter.corpus.case import Case, budget, costs, hoards, outlasts
 
 ON = "while True:\n    "
@@ -11,6 +14,21 @@ HALVES = (
     "m = 2 ** 61 - 1\nx = {{i * m{} for i in range({})}}\ny = {{-i * m{} for i in range({})}}\n"
 )
 
+
+@cache
+def _seconds_of_comparison() -> float:
+    """Processor seconds of one comparison of two keys with equal hashes, on this machine."""
+    started, size = time.thread_time(), 1_500
+    for sign in (1, -1):
+        dict.fromkeys(sign * i * (2**61 - 1) for i in range(size))
+    return (time.thread_time() - started) / size**2
+
+
+def seconds_for_halves(size: int) -> float:
+    """A limit that is enough to make two halves of this size, but not to combine them."""
+    return 1.6 * size**2 * _seconds_of_comparison()
+
+
 CASES: list[Case] = [
     # Time, where each step takes much of it.
     outlasts("chosen keys looked for", HALVES.format(": 0", 3_000, ": 0", 1) + f"{ON}-m in x"),
@@ -18,7 +36,7 @@ CASES: list[Case] = [
         outlasts(
             f"chosen keys, once: {operation}",
             HALVES.format(": 0", 4_500, ": 0", 4_500) + f"{operation}\n1",
-            seconds=0.8,
+            seconds=seconds_for_halves(4_500),
         )
         for operation in ("x.update(y)", "x | y")
     ),
@@ -231,8 +249,8 @@ CASES: list[Case] = [
     *(
         outlasts(
             f"chosen keys: {operation}",
-            HALVES.format(": 0", 9_500, ": 0", 9_500) + f"for i in range(5):\n    {operation}",
-            seconds=1,
+            HALVES.format(": 0", 7_000, ": 0", 7_000) + f"for i in range(5):\n    {operation}",
+            seconds=seconds_for_halves(7_000),
         )
         for operation in ("{**x, **y}", "x | y", "x.update(y)")
     ),
@@ -240,7 +258,7 @@ CASES: list[Case] = [
         outlasts(
             f"chosen elements: {operation}",
             HALVES.format("", 5_000, "", 5_000) + f"for i in range(5):\n    {operation}",
-            seconds=1,
+            seconds=seconds_for_halves(5_000),
         )
         for operation in ("x | y", "x & y", "x - y", "x ^ y", "x |= y", "x.update(y)")
     ),

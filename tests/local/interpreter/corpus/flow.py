@@ -7,6 +7,7 @@ from tests.local.interpreter.corpus.case import (
     fails,
     gives,
     hoards,
+    overflows,
     refused,
 )
 
@@ -114,10 +115,9 @@ CASES: list[Case] = [
         "import re\ntry:\n    re.match('(a|aa)+$', 'a' * 5000 + 'b')\nexcept TimeoutError:\n    1",
         "regex_seconds",
     ),
-    budget(
+    overflows(
         "deep data under except",
         "x = []\nfor i in range(20_000):\n    x = [x]\ntry:\n    str(x)\nexcept RecursionError:\n    1",
-        "depth",
     ),
     budget(
         "a budget in a key under except",
