@@ -83,8 +83,8 @@ def _small(rng: random.Random, kind: str) -> str:
 def _is_comparable(left: str, symbol: str, right: str) -> bool:
     # Functions and iterators are compared by identity; `|` of types makes a union.
     loose = {"function", "iterator", "type", "error"}
-    # The language has no `bytes % x`; for `member % []` CPython returns the member itself.
-    if left in ("bytes", "enum") and symbol == "%":
+    # The language has no `bytes % x`, and `'%s' % x` shows the address of some values.
+    if symbol == "%" and (left == "bytes" or (left == "str" and right in _ADDRESSED)):
         return False
     if symbol in BINARY:
         return not (symbol == "|" and {left, right} & {"type"})
@@ -99,8 +99,7 @@ def _operators(rng: random.Random) -> Iterator[Cell]:
         draw = _small if symbol in ("*", "**", "<<", ">>") else value
         one, other = draw(rng, left), draw(rng, right)
         yield Cell(("BinOp", symbol, left, right), f"{one} {symbol} {other}")
-        # In CPython `v *= s` fails for such a member, although `v * s` does not.
-        if left != "iterator" and (left, symbol) != ("enum", "*"):
+        if left != "iterator":
             result = (
                 "v" if symbol == "**" else "(v, w)"
             )  # `describe` finds a complex number only at the top
@@ -288,7 +287,8 @@ _TEMPLATES: dict[str, str] = {
     "Pass": "pass\ngot = {}",
 }  # fmt: skip
 _KINDS = ("int", "float", "str", "bool", "list[int]", "dict[str, int]", "date", "datetime")
-# Templates that would show the order of a set's elements, or an address.
+# Templates that would show the order of a set's elements, or the address of a value.
+_ADDRESSED = frozenset({"function", "iterator", "type"})
 _UNORDERED = frozenset({"JoinedStr", "JoinedRepr", "JoinedAscii", "PercentStr", "PercentOne"})
 _SHOWS_ADDRESS = frozenset({*_UNORDERED, "JoinedEquals", "FormatMethod", "SetComp", "JoinedSpec"})
 
@@ -296,7 +296,7 @@ _SHOWS_ADDRESS = frozenset({*_UNORDERED, "JoinedEquals", "FormatMethod", "SetCom
 def _statements(rng: random.Random) -> Iterator[Cell]:
     for name, template in _TEMPLATES.items():
         for kind in VALUES:
-            if kind in ("function", "iterator", "type") and name in _SHOWS_ADDRESS:
+            if kind in _ADDRESSED and name in _SHOWS_ADDRESS:
                 continue
             if (kind, name) in _OTHERWISE:
                 continue
@@ -306,8 +306,8 @@ def _statements(rng: random.Random) -> Iterator[Cell]:
             yield Cell(("Template", name, kind), code)
 
 
-# Differences by decision: the language has no attributes of classes and functions, and few methods
-# of bytes and ranges.
+# Differences by decision: the language has no attributes of classes and functions, few methods of
+# bytes and ranges, and models that do not read iterators.
 _OTHERWISE = {
     ("function", "TypeName"), ("function", "ClassName"), ("iterator", "TypeName"),
     ("iterator", "ClassName"), ("type", "TypeName"), ("type", "ClassName"),
@@ -315,6 +315,7 @@ _OTHERWISE = {
     ("type", "Index"), ("type", "IndexEnd"), ("type", "IndexKey"), ("type", "Slice"),
     ("type", "SliceStep"), ("type", "SetField"), ("type", "AugField"), ("error", "SetField"),
     ("function", "SetField"), ("type", "Reraise"), ("bytes", "AugField"), ("range", "AugField"),
+    ("iterator", "Class"),
 }  # fmt: skip
 
 
