@@ -655,30 +655,34 @@ STRICT = [
         "x = 1\ntry:\n    s + p\n    x = p\nexcept ValueError:\n    pass\nx",
         "def f():\n    assert yes\n    return p\nf()",
     ]  # fmt: skip
-# An answer after a branch that might have ended the program.
+# Branches that might have ended the program, after definitions that they need.
+_MAY_EXIT = [
+        ("", "if s == 'x':\n    exit()"),
+        ("", "if yes:\n    pass\nelse:\n    exit()"),
+        ("", "no and quit()"),
+        ("", "yes or exit(0)"),
+        ("", "exit() if no else 1"),
+        ("", "[exit() for v in xs if v == p]"),
+        ("", "for v in xs:\n    if v == p:\n        exit()"),
+        ("", "while no:\n    exit()"),
+        ("", "match s:\n    case 'x':\n        exit()"),
+        ("", "try:\n    {}[s]\n    exit()\nexcept KeyError:\n    pass"),
+        ("stop = exit\n", "if no:\n    stop()"),
+        ("def stop():\n    if no:\n        exit()\n", "stop()"),
+        ("def stop():\n    exit()\n", "no and stop()"),
+    ]  # fmt: skip
+# The answer after them has their labels.
 STRICT += [
         f"{before}final_return_value = 1\n{branch}\nfinal_return_value = p"
-        for before, branch in (
-            ("", "if s == 'x':\n    exit()"),
-            ("", "if yes:\n    pass\nelse:\n    exit()"),
-            ("", "no and quit()"),
-            ("", "yes or exit(0)"),
-            ("", "exit() if no else 1"),
-            ("", "[exit() for v in xs if v == p]"),
-            ("", "for v in xs:\n    if v == p:\n        exit()"),
-            ("", "while no:\n    exit()"),
-            ("", "match s:\n    case 'x':\n        exit()"),
-            ("", "try:\n    {}[s]\n    exit()\nexcept KeyError:\n    pass"),
-            ("stop = exit\n", "if no:\n    stop()"),
-            ("def stop():\n    if no:\n        exit()\n", "stop()"),
-            ("def stop():\n    exit()\n", "no and stop()"),
-        )
+        for before, branch in _MAY_EXIT
     ]  # fmt: skip
 STRICT_JOINED = [
         "x = 1\nif i == 0:\n    if yes:\n        x = p\nx",
         "x = 1\nif i == 0:\n    for v in xs:\n        x = p\nx",
         "try:\n    ({'hush': 2}[s], o)[1] and p\n    x = p\nexcept KeyError:\n    x = 0\nx",
         "try:\n    'a' < ({'hush': 2}[s], o)[1] < 'z'\n    x = p\nexcept KeyError:\n    x = 0\nx",
+        *(f"{before}i and exit()\n{branch}\nfinal_return_value = p" for before, branch in _MAY_EXIT),
+        *(f"{before}{branch}\ni and exit()\nfinal_return_value = p" for before, branch in _MAY_EXIT),
     ]  # fmt: skip
 # Programs in which a branch has ended. In strict mode it labels nothing after it.
 STRICT_ENDED = [
