@@ -58,13 +58,20 @@ def _set_add(machine: Machine, target: Value, item: Value, /) -> None:
 
 
 def _set_discard(machine: Machine, target: Value, item: Value, /) -> None:
-    (bare,), _ = hashable(machine, [item])
-    unbox(target).items.pop(bare, None)
+    unbox(target).items.pop(_element(machine, item), None)
 
 
 def _set_remove(machine: Machine, target: Value, item: Value, /) -> None:
-    (bare,), _ = hashable(machine, [item])
-    unbox(target).items.pop(bare)
+    key = _element(machine, item)
+    if key is MISSING:
+        machine.fail(KeyError, "a set is never an element of a set")
+    unbox(target).items.pop(key)
+
+
+def _element(machine: Machine, item: Value) -> Value:
+    """An element to remove. It may be a set, which is not hashable and never an element."""
+    bare, _ = machine.strip_labels(item)
+    return MISSING if type(bare) is SetValue else hashable(machine, [bare])[0][0]
 
 
 def _set_pop(machine: Machine, target: Value, /) -> Value:
