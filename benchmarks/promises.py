@@ -340,9 +340,9 @@ def unlogged(caller: Caller) -> bool:
 
 
 PROMISES: dict[str, Callable[[Caller], bool | None]] = {
-    "a body that trickles cannot pass the total": trickling_body,
-    "a head that trickles cannot pass the total": trickling_head,
-    "a server that reads slowly cannot pass the total": slow_reader,
+    "a body that arrives slowly cannot exceed the total": trickling_body,
+    "a head that arrives slowly cannot exceed the total": trickling_head,
+    "a server that reads slowly cannot exceed the total": slow_reader,
     "extra bytes after a reply are not the next reply": beyond_at_once,
     "bytes that come on an idle connection are not the next reply": beyond_later,
     "the same while the program is busy": beyond_while_busy,

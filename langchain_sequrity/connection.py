@@ -24,7 +24,7 @@ from langchain_sequrity.wire.exchange import ServiceCall
 from langchain_sequrity.wire.routes import Format, chat_route, is_loopback, policy_route
 
 _SHORTEST_SECRET = 8
-"""Shorter values of headers are words that texts contain anyway."""
+"""Minimum length of a header value that is masked. A shorter value may be an ordinary word."""
 LOOPBACK_KEY = "local"
 """Used instead of a Sequrity key on a loopback address."""
 ASKED_KEY = "asked-before-each-call"

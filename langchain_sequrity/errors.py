@@ -12,7 +12,7 @@ SequrityError (RuntimeError)
 │   ├── TimedOut                 [ModelTimeoutError]
 │   ├── BadReply                 [ModelAPIError]  a reply that violates the protocol
 │   └── StatusError
-│       ├── InvalidRequest       [ModelInvalidRequestError]  400, 405, 409, 413, 415, 422, 431
+│       ├── InvalidRequest       [ModelInvalidRequestError]  400, and every other 4xx
 │       │   └── ContextTooLong   [ContextOverflowError]
 │       ├── AuthenticationFailed [ModelAuthenticationError]  401
 │       ├── PermissionDenied     [ModelPermissionDeniedError]  403
@@ -120,15 +120,15 @@ class SequrityError(RuntimeError):
 
 @cache
 def _passing_through(cls: type["TurnFailed"], bubble: type[Exception]) -> type["TurnFailed"]:
-    """The class that also is a `GraphBubbleUp`; it has the name and the pickles of `cls`."""
+    """Make a subclass of `cls` and `GraphBubbleUp`, with the name and the pickles of `cls`."""
     names = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "__doc__": cls.__doc__}
     return type(cls.__name__, (cls, bubble), {**names, "_public_class": cls})
 
 
 def ordinary(error: E) -> E:
-    """The same error as one that LangGraph's error handlers are asked about.
+    """The same error, but not a `GraphBubbleUp`, so that LangGraph calls its error handlers.
 
-    `LangGraphExecutor` raises these: it is a graph, whose failure a graph around it may handle.
+    `LangGraphExecutor` raises such errors, because an outer graph may handle its failure.
     """
     cls: Any = _public(type(error))
     if cls is type(error):

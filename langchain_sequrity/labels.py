@@ -298,7 +298,7 @@ def _names(kind: str, names: Iterable[str], *, allow_all: bool = False) -> froze
         ):
             msg = (
                 f"`{kind}` may not hold {name!r}: names starting with `__` belong to the service, "
-                "and `*` stands alone and only in `consumers`."
+                "and `*` is allowed only in `consumers`, as the only name."
             )
             raise UsageError(msg)
     return result

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn
 
 try:
     import regex
-except ImportError:  # the extra `local` is not installed
+except ImportError:  # neither `local` nor `langchain` is installed
     regex = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
@@ -607,7 +607,7 @@ def kept_size() -> int:
 
 
 def has_engine() -> bool:
-    """Whether patterns can be compiled: the extra `local` installs the package `regex`."""
+    """Whether patterns can be compiled: `regex` is part of the extras `local` and `langchain`."""
     return regex is not None
 
 

@@ -339,8 +339,8 @@ def read_model(
     if connection:
         wrong = next(iter(connection))
         of_model = (
-            "Pass arguments for the model to the model. They are allowed here only beside the name "
-            "of a model."
+            "`PolicyGenTool` takes arguments of a model only beside the name of a model. Give them "
+            "to the model itself."
         )
         near = "" if wrong in SequrityChatModel.model_fields else suggest(wrong, names)
         msg = f"`{wrong}` is not an argument of `PolicyGenTool`. {near or of_model}"

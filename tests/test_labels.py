@@ -115,7 +115,7 @@ def test_a_task_that_returns_it_is_stored() -> None:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"tags": ["__non_executable"]}, "__non_executable"), ({"producers": ["*"]}, "stands alone"),
+        ({"tags": ["__non_executable"]}, "__non_executable"), ({"producers": ["*"]}, "as the only name"),
         ({"producers": "inbox"}, r"\['inbox'\]"), ({"combine": "add"}, "`merge`, `replace` or `ignore`"),
         ({"update": [("a", 1)]}, "got list"), ({"update": None}, "got NoneType"), ({"update": Path()}, "as a dict"),
     ],

@@ -189,7 +189,7 @@ MADE: list[tuple[str, Callable[[], Any], str]] = [
     ("a tool's name", lambda: PolicyGenTool(MODEL, ["send"]), "`tools[0]` is not a tool or a schema. Expected a LangChain tool, a function, a pydantic class, a TypedDict, or a tool object with a name and a JSON Schema; got the text 'send'."),  # type: ignore[list-item]
     ("a number", lambda: PolicyGenTool(MODEL, [send, 5]), "`tools[1]` is not a tool or a schema. Expected a LangChain tool, a function, a pydantic class, a TypedDict, or a tool object with a name and a JSON Schema; got a value of type `int`."),  # type: ignore[list-item]
     ("a slip", lambda: PolicyGenTool(MODEL, [send], retries=2), "`retries` is not an argument of `PolicyGenTool`. Did you mean `n_retries`?"),
-    ("of the model", lambda: PolicyGenTool(MODEL, [send], base_url="x"), "`base_url` is not an argument of `PolicyGenTool`. Pass arguments for the model to the model. They are allowed here only beside the name of a model."),
+    ("of the model", lambda: PolicyGenTool(MODEL, [send], base_url="x"), "`base_url` is not an argument of `PolicyGenTool`. `PolicyGenTool` takes arguments of a model only beside the name of a model. Give them to the model itself."),
     ("model", lambda: PolicyGenTool(5, [send]), "`model` must be a `ChatSequrity` or a `SequrityMessages`, with or without bound tools, or the name of a model; got int."),  # type: ignore[arg-type]
     ("mode", lambda: PolicyGenTool(MODEL, [send], mode="dual"), """`mode` must be "single-llm", "dual-llm" or `None`; got 'dual'."""),
     ("internal tool", lambda: PolicyGenTool(MODEL, [send], internal_tool_names=["parse"]), "`parse` is not a tool of the service. Use names of `parse_with_ai`, `verify_hypothesis`, `complete_turn`, `set_policy`."),

@@ -87,7 +87,7 @@ class CommonArguments(TypedDict, total=False):
 
 
 class ModelArguments(TypedDict, total=False):
-    """Arguments of both models that `LangGraphExecutor` has with a meaning of its own."""
+    """Arguments of both models that have another meaning for `LangGraphExecutor`."""
 
     name: str | None
     cache: BaseCache | bool | None

@@ -22,7 +22,7 @@ class ChatSequrity(SequrityChatModel):
     By default it uses chat/completions, with `use_responses_api=True` Responses. A conversation can
     continue in the other format, and in `SequrityMessages`.
 
-    All arguments except `model` are keyword arguments. Every field below is one. The most used:
+    All arguments except `model` are keyword arguments. Each field is an argument. The most used:
 
     Args:
         model: One model for all roles, or `"planner,worker"`.

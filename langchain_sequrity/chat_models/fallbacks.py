@@ -70,7 +70,7 @@ def may_be_retried(error: BaseException) -> bool:
 
 
 class Guarded(Runnable[Input, Output]):
-    """A runnable with fallbacks and retries that ignore denials, also in runnables made of it."""
+    """A runnable whose fallbacks and retries let a denial pass. So do runnables made from it."""
 
     @override
     def with_fallbacks(
@@ -192,7 +192,7 @@ def __getattr__(name: str) -> type[Any]:
 
 
 def _guard_result_of(name: str) -> None:
-    """Let a method that makes a runnable make a guarded one."""
+    """Wrap a method that returns a runnable, so that it returns a guarded one."""
 
     @wraps(getattr(base.RunnableSerializable, name))
     def method(self: Guarded[Any, Any], *args: Any, **kwargs: Any) -> Any:

@@ -119,7 +119,7 @@ AskedKey = Annotated[Callable[[], Any], PlainSerializer(lambda _: "**********", 
 
 
 class PreparedParameters(NamedTuple):
-    """What is made of a model's parameters once, for all calls.
+    """Values that are computed once from a model's parameters, for all calls.
 
     Attributes:
         settings: Settings of all turns.
@@ -329,7 +329,7 @@ class Parameters(BaseChatModel):
             msg = f"expected a number of seconds, or an `httpx.Timeout`; got `{given}`"
             raise ValueError(msg)  # noqa: TRY004 - pydantic lets a `TypeError` pass
         if not 0 < value < math.inf:
-            msg = "expected more than 0 seconds and a finite number; leave it out for 600"
+            msg = "expected a finite number of seconds above 0; the default is 600"
             raise ValueError(msg)
         return value
 

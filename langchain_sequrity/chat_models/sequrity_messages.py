@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class SequrityMessages(SequrityChatModel):
     """Chat model over Sequrity's endpoints in Anthropic's format (`docs/protocol.md`, Messages).
 
-    All arguments except `model` are keyword arguments. Every field below is one. Connection, policy
+    All arguments except `model` are keyword arguments; each field is one. Connection, policy
     and session have the same arguments as in `ChatSequrity`. Further ones:
 
     Args:

@@ -479,7 +479,7 @@ class Turn:
 
     @property
     def _is_doubtful(self) -> bool:
-        """Whether nothing says if an object is an answer or the end of a dual-LLM turn."""
+        """Whether a JSON object may be an answer as well as the envelope of a turn."""
         return self.dual_llm is None and not self.settings.wire.tells_dual_llm
 
     @property
@@ -532,7 +532,7 @@ class Turn:
         return message
 
     def _read_message(self, read: Callable[[M], AIMessage], message: M) -> AIMessage:
-        """Read a reply; of a denial return the refusal, if the caller wants a message."""
+        """Read a reply. With `on_denied="message"`, return the refusal for a denial."""
         try:
             return read(message)
         except PolicyDenied as error:

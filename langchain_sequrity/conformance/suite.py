@@ -153,7 +153,11 @@ def _cells(one: Outcome, verdict: Verdict) -> str:
     owner = "client's and the local server" if probe.of == "both" else probe.of
     text = f"{_EFFECTS[verdict]} the {owner}'s choice: {probe.choice} ({'; '.join(probe.relies)})"
     if verdict == "refuted":
-        text += " Here the client copes." if one.client_copes else " Here the client relies on it."
+        text += (
+            " The client works with this answer too."
+            if one.client_copes
+            else " The client may not work with it."
+        )
     question, text = _escape_cell(probe.question), _escape_cell(text)
     return f"| `{probe.id}` | {question} | {_cell(answer)} | {text} |"
 

@@ -231,8 +231,8 @@ class DenialHandler:
     def _check_before(self, error: PolicyDenied, journal: Journal) -> None:
         """Refuse if the program may have made calls that are not in the journal.
 
-        Examples are the service's own tools, cached results, or a replay that took another way. The
-        number of the call would then be wrong.
+        Examples are the service's own tools, cached results, or a replay that took another path.
+        The number of the call would then be wrong.
         """
         *before, last = error.checks or (None,)
         denied = read_check(last) if error.checks else error.denial
@@ -358,7 +358,7 @@ class DenialHandler:
         """The program that takes the results of approved calls, and the variables with them.
 
         Args:
-            approved: Calls that were approved and made, and checked by `check`.
+            approved: Calls that were approved and made, and checked by `check_approval`.
             text: The program that makes the calls.
         """
         text, names = _with_approved(text, approved)

@@ -114,7 +114,7 @@ class ToolInput:
         managed: The managed values of the graph.
         mapper: Makes the input from a dict of fields, if its schema is a class.
         fields: The codecs of the graph's fields.
-        anything: The types that the input of a `Send` may hold.
+        send_types: The types that the input of a `Send` may hold.
     """
 
     def __init__(
@@ -125,11 +125,11 @@ class ToolInput:
         managed: Iterable[str],
         mapper: Mapper | None,
         fields: Mapping[str, FieldCodec],
-        anything: AllowedTypes,
+        send_types: AllowedTypes,
     ) -> None:
         self.tool = tool
         self._mapper = mapper
-        self._anything = anything
+        self._send_types = send_types
         self._is_root = tuple(schema_fields) == (ROOT,)
         self._rank = {name: place for place, name in enumerate(schema_fields)}
         self.managed = tuple(name for name in schema_fields if name in managed)
@@ -211,9 +211,9 @@ class ToolInput:
                     found[name] = encode(rest.pop(field), f"{where}, key `{field}`", about.kinds)
                     fields.append(field)
         is_done = type(rest) is dict and not rest
-        packed = ABSENT if is_done else encode(rest, where, self._anything)
+        packed = ABSENT if is_done else encode(rest, where, self._send_types)
         if fields and list(argument) != [*fields, *rest]:
-            keys = encode(list(argument), where, self._anything)
+            keys = encode(list(argument), where, self._send_types)
             packed = {TYPE: _ORDERED, _KEYS: keys, VALUE: packed}
         return {"fields": found, "input": packed}
 
@@ -249,7 +249,7 @@ class ToolInput:
         keys: Json = None
         if isinstance(packed, dict) and packed.get(TYPE) == _ORDERED:
             keys, packed = packed.get(_KEYS), packed.get(VALUE)
-        rest = {} if packed == ABSENT else decode(packed, where, self._anything)
+        rest = {} if packed == ABSENT else decode(packed, where, self._send_types)
         values: dict[str, Any] = {}
         for name, field, about in () if self.tool.sees_state else self._parts:
             if arguments[name] != ABSENT:
@@ -258,7 +258,7 @@ class ToolInput:
             return rest
         try:
             whole = {**values, **rest}
-            order = whole if keys is None else decode(keys, where, self._anything)
+            order = whole if keys is None else decode(keys, where, self._send_types)
             found = {key: whole[key] for key in order}
             is_whole = len(values) + len(rest) == len(whole) == len(found)
         except (KeyError, TypeError):
@@ -370,21 +370,21 @@ class ClientTools:
         self._is_root = tuple(spec.channels) == (ROOT,)
         self._updates = _compat.output_reader(spec.builder)
         self._branches = {(one.source, one.name): one for one in spec.branches}
-        anything = reduce(
+        send_types = reduce(
             AllowedTypes.join, (one.kinds for one in self._fields.values()), AllowedTypes()
         )
         tools = [tool for tool in program.tools.values() if tool.role != "result"]
         tools += [router for tool in tools for router in tool.fused]
-        self.inputs = {tool.name: self._input(tool, anything) for tool in tools}
+        self.inputs = {tool.name: self._input(tool, send_types) for tool in tools}
         self._receivers = {
             tool.node: self.inputs[tool.name] for tool in tools if tool.role == "node"
         }
 
-    def _input(self, tool: ToolSpec, anything: AllowedTypes) -> ToolInput:
+    def _input(self, tool: ToolSpec, send_types: AllowedTypes) -> ToolInput:
         if tool.role == "node":
             node = self._spec.nodes[tool.node]
             schema, fields = node.input_schema, node.input_fields
-            anything = anything.join(allowed_types(annotations_of_packets(node)))
+            send_types = send_types.join(allowed_types(annotations_of_packets(node)))
         else:
             branch = self._branch(tool)
             schema, fields = branch.schema, branch.input_fields
@@ -394,7 +394,7 @@ class ClientTools:
             managed=self._spec.managed,
             mapper=self._spec.mapper_of(schema),
             fields=self._fields,
-            anything=anything,
+            send_types=send_types,
         )
 
     def _branch(self, tool: ToolSpec) -> Branch:

@@ -17,7 +17,7 @@ from langchain_sequrity.graph.program import GraphProgram, ToolSpec
 if TYPE_CHECKING:
     import rich.table
 
-_SENT = "what a Send carries besides"
+_SENT = "what a Send carries besides the state fields"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,8 @@ class ExplainedTool:
         router: Name of the router; `None` for a node.
         tool: Name of the tool in policies. `None`: the program decides without a call, or within
             the call of the node.
-        parameters: Parameter → state field. `send_input` stands for what a `Send` carries besides.
+        parameters: Parameter → state field. `send_input` stands for what a `Send` carries besides
+            the state fields.
         reads: State fields that it reads.
         reads_from: Source of `reads`: "declared", "source", "schema" or "everything".
         writes: State fields that it may write.

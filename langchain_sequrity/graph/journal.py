@@ -127,7 +127,7 @@ def entry_for_new_session(call: ProgramCall, old: ProgramCall, entry: JournalEnt
         other = "with other arguments than" if call.tool == old.tool else f"instead of `{old.tool}`"
         msg = (
             f"In a new session the program asks for `{call.tool}` {other} in the journal: it took "
-            "another way than when it was recorded. No node has run again. Start a new run with "
+            "another path than in the recorded run. No node has run again. Start a new run with "
             "another `thread_id`."
         )
         raise ReplayMismatch(msg)

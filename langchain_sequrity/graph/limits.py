@@ -9,7 +9,7 @@ STEPS_PER_PROGRAM = 10_000
 """How many steps one program takes at most."""
 
 ROUNDS_PER_LOOP = 22
-"""Rounds of each of the three nested loops of a program: together more than its steps.
+"""Rounds of each of a program's three nested loops: 22³ = 10,648 in all, more than its steps.
 
 They are also more than LangGraph's default `recursion_limit` of 10,007.
 """
@@ -24,7 +24,8 @@ TOOL_NAME_CHARACTERS = 64
 """Characters of a tool's name that every provider takes."""
 
 VALUE_DEPTH = 64
-"""Levels of a value. With the levels around it in a request, servers that stop at 100 take it."""
+"""Nesting levels of a value. With those of the request around it they stay below 100, where some
+servers stop."""
 
 UPDATES_PER_JOURNAL = 500
 """After how many updates a checkpoint holds the whole journal.

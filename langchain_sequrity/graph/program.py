@@ -321,7 +321,7 @@ class GraphProgram:
 
 def _parameter_description(parameter: Parameter) -> str:
     if parameter.kind == "send":
-        return "What a Send carries beside the state fields."
+        return "What a Send carries besides the state fields."
     if parameter.kind == "handle":
         return "The handle that the call was answered with."
     return f"State field {parameter.field!r}."

@@ -19,8 +19,8 @@ from typing_extensions import override
 from langchain_sequrity.denials import NOT_REPORTED
 from langchain_sequrity.display import plain
 from langchain_sequrity.display.tables import Cell, Row, Table
-from langchain_sequrity.graph.runtime.events import Event
-from langchain_sequrity.graph.runtime.requests import Meta
+from langchain_sequrity.graph.runtime.events import RunEvent
+from langchain_sequrity.graph.runtime.requests import WireLabels
 from langchain_sequrity.labels import ALL, RESERVED_PREFIX
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class Listener(BaseCallbackHandler):
     wants_values = False
     """Whether events come with the values of arguments."""
 
-    def heard(self, event: Event) -> None:
+    def heard(self, event: RunEvent) -> None:
         """Handle an event. Several threads may call this at once."""
         raise NotImplementedError
 
@@ -71,7 +71,7 @@ class Progress(Listener):
         self._calls: dict[str, int] = {}
 
     @override
-    def heard(self, event: Event) -> None:
+    def heard(self, event: RunEvent) -> None:
         stream = self._stream or sys.stderr
         if not (stream.isatty() or self._force):
             return
@@ -80,7 +80,7 @@ class Progress(Listener):
             if line is not None:
                 self._write(stream, line, is_last=event["event"] != "allowed")
 
-    def _line(self, event: Event) -> str | None:
+    def _line(self, event: RunEvent) -> str | None:
         run = event["run"]["id"]
         match event["event"]:
             case "allowed":
@@ -139,7 +139,7 @@ class TracedCall:
     rule: str = NOT_REPORTED
     reason: str = NOT_REPORTED
     is_certain: bool | None = None
-    labels: Mapping[str, Meta] | None = None
+    labels: Mapping[str, WireLabels] | None = None
     values: Mapping[str, Any] | None = None
     node_seconds: float | None = None
     request_seconds: float | None = None
@@ -214,7 +214,7 @@ def _argument(name: str, call: TracedCall) -> str:
     return f"{name}{value}{_labels(labels[name]) if name in labels else ''}"
 
 
-def _labels(meta: Meta) -> str:
+def _labels(meta: WireLabels) -> str:
     """Labels in one line: producers, tags, consumers; empty parts are left out."""
     tags = [tag for tag in meta["tags"] if not tag.startswith(RESERVED_PREFIX)]
     parts = [f" ← {', '.join(meta['producers'])}"] if meta["producers"] else []
@@ -358,7 +358,7 @@ class Trace(Listener):
         return mermaid(self.runs)
 
     @override
-    def heard(self, event: Event) -> None:
+    def heard(self, event: RunEvent) -> None:
         found = event["run"]
         with self._lock:
             run = self._runs.get(found["id"])
@@ -400,9 +400,9 @@ class _RunBuilder:
     calls: list[_Facts] = field(default_factory=list)
     placed: dict[int, _Facts] = field(default_factory=dict)
     others: list[_Facts] = field(default_factory=list)
-    ran: dict[str, Event] = field(default_factory=dict)
+    ran: dict[str, RunEvent] = field(default_factory=dict)
 
-    def add(self, event: Event) -> None:
+    def add(self, event: RunEvent) -> None:
         """Add an event."""
         self.session_id = event.get("session_id") or self.session_id
         match event["event"]:
@@ -419,7 +419,7 @@ class _RunBuilder:
                 self.outcome, self.error = outcome, event.get("error")
                 self._settle(event)
 
-    def _settle(self, event: Event) -> None:
+    def _settle(self, event: RunEvent) -> None:
         """Add the last reply's report on all calls, including those from before a resume."""
         earlier = []
         for index, found in enumerate(event["calls"]):
@@ -432,7 +432,7 @@ class _RunBuilder:
         if event["event"] == "denied":
             self._deny(event)
 
-    def _deny(self, event: Event) -> None:
+    def _deny(self, event: RunEvent) -> None:
         """Add the facts of the denied call that its check does not report."""
         found = [one for one in self.others if one["verdict"] == "denied"]
         if not found:
@@ -456,7 +456,7 @@ class _RunBuilder:
             yield TracedCall(**facts, node_seconds=ran.get("seconds"), error=ran.get("error"))
 
 
-def _call(event: Event, verdict: str, seconds: float | None = None) -> _Facts:
+def _call(event: RunEvent, verdict: str, seconds: float | None = None) -> _Facts:
     call = {name: event[name] for name in ("node", "role", "tool")}
     call |= {"id": event.get("call"), "verdict": verdict, "request_seconds": seconds}
     call["values"] = event.get("arguments")

@@ -1,7 +1,7 @@
 """`X-Config`: limits of a session, generation and prompts of each model, content of a reply.
 
-The vendor's SDK documents these fields; its documentation does not yet (`docs/protocol.md`, The
-three JSON headers).
+The vendor's documentation describes these fields; the section `llm` is known from the SDK alone
+(`docs/protocol.md`, The three JSON headers).
 """
 
 from collections.abc import Mapping
@@ -58,7 +58,7 @@ class FsmConfig(HeaderModel):
     _where: ClassVar[str] = "`fsm`"
 
     min_num_tools_for_filtering: Annotated[Integer, Field(ge=2)] | None = None
-    """Number of tools from which a model selects tools first; null: never. Server default: 10."""
+    """With this many tools or more, a model first selects some; null: never. Server default: 10."""
     clear_session_meta: Literal["never", "every_attempt", "every_turn"] | None = None
     """When the session's labels are cleared. Server default: `never`."""
     max_n_turns: Count | None = None
@@ -87,9 +87,9 @@ class FsmConfig(HeaderModel):
     max_tool_calls_per_step: Count | None = None
     """Tool calls in an attempt; null: no limit. Server default: not documented."""
     reduced_grammar_for_rllm_review: ReducedGrammar | None = None
-    """The planner gets a whole review (`none`), flags or a paraphrase. Server default: `text`.
+    """What the planner gets of a review: all (`none`), flags (`bool`) or a paraphrase (`text`).
 
-    True stands for `text`, false for `none`."""
+    Server default: `text`. True stands for `text`, false for `none`."""
     retry_on_policy_violation: Flag | None = None
     """Let the planner try again after a denial. Server default: false."""
     wrap_tool_result: Flag | None = None
@@ -255,13 +255,13 @@ class PlannerPrompt(PromptTemplate):
     query_inline_roles: Array[InlineRole] | None = None
     """Messages of these roles become part of the query. Server default: not documented."""
     query_role_name_overrides: Mapping[Text, Text] | None = None
-    """New names for roles there, old to new. Server default: not documented."""
+    """New names of roles in the query: old name to new name. Server default: not documented."""
     query_include_tool_calls: Flag | None = None
-    """Include earlier tool calls there. Server default: not documented."""
+    """Include earlier tool calls in the query. Server default: not documented."""
     query_include_tool_args: Flag | None = None
-    """Include their arguments. Server default: not documented."""
+    """Include the arguments of earlier tool calls in the query. Server default: not documented."""
     query_include_tool_results: Flag | None = None
-    """Include their results. Server default: not documented."""
+    """Include the results of earlier tool calls in the query. Server default: not documented."""
 
 
 class ReviewerPrompt(PromptTemplate):

@@ -46,7 +46,7 @@ class Classifier(HeaderModel):
 
 
 class Blocker(HeaderModel):
-    """Redacts or masks one kind of content in arguments and results.
+    """Looks for one kind of content in arguments and results.
 
     Example:
         ```python

@@ -26,7 +26,7 @@ def answer_for(inputs: TurnInputs, *, failed: str) -> ChatAnswer:
         StatusError: If the architecture refuses the request.
     """
     endpoint_type, options = inputs.endpoint_type, inputs.request.options
-    # Elsewhere a program would neither run nor be checked, so it is never ignored.
+    # Other endpoint types do not run or check programs. To ignore one silently would be unsafe.
     if endpoint_type != "lang-graph" and any(
         options.get(key) is not None for key in (PROGRAM, VARIABLES)
     ):

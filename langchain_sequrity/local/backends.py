@@ -42,7 +42,7 @@ _FINISH_REASONS = {
 
 @dataclass(frozen=True, slots=True)
 class BackendContext:
-    """What a backend gets beside the request.
+    """What a backend gets besides the request.
 
     Attributes:
         role: The role that is asked: `chat`, `planner`, `quarantined`, `classifier` or `policy`.
@@ -206,7 +206,7 @@ _ENDS = {"LengthFinishReasonError": "length", "ContentFilterFinishReasonError": 
 
 
 def _partial_answer(error: Exception, reason: str, *, has_streamed: bool) -> AIMessageChunk:
-    """The answer in such an error; only its end if the rest was already streamed."""
+    """The answer in an error of `_ENDS`; only its finish reason if the content was streamed."""
     # The provider's package is not imported here, because it is not a dependency.
     completion: Any = getattr(error, "completion", None)
     usage = completion and completion.usage

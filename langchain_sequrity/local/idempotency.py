@@ -16,8 +16,8 @@ from langchain_sequrity.local.refusals import refuse
 
 MAX_REPLIES = 1_000
 MAX_AGE_SECONDS = 600.0
-_OVERHEAD = 500  # bytes that a stored reply takes beside its body
-# Headers that decide the reply, beside path and body.
+_OVERHEAD = 500  # bytes that a stored reply takes besides its body
+# Headers that decide the reply, besides path and body.
 _DECIDING_HEADERS = ("x-session-id", "x-features", "x-policy", "x-config")
 
 
@@ -59,7 +59,7 @@ class ReplyCopy:
         if self._charge is None:
             return
         is_too_long = len(self._body) + len(piece) > limits.REPLY
-        if is_too_long or not self._charge.may_add(len(piece)):
+        if is_too_long or not self._charge.try_add(len(piece)):
             self._charge, self._body = None, bytearray()
         self._body += piece
 

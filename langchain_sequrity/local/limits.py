@@ -97,7 +97,7 @@ class Charge:
             StatusError: 413 if it is more than the whole budget, 429 if other requests leave too
                 little.
         """
-        if self.may_add(amount):
+        if self.try_add(amount):
             return
         total = self._budget.total
         if self._taken + amount > total:
@@ -113,7 +113,7 @@ class Charge:
             retry_after=1,
         )
 
-    def may_add(self, amount: int) -> bool:
+    def try_add(self, amount: int) -> bool:
         """Take bytes for something optional; `False` if too few are left."""
         is_taken = self._budget.charge(amount)
         self._taken += amount if is_taken else 0

@@ -58,11 +58,11 @@ from langchain_sequrity.wire.exchange import ChatRequest
 from langchain_sequrity.wire.routes import EndpointType
 
 F = TypeVar("F", bound="_ScriptModel")
-Role = Literal["chat", "planner", "quarantined", "classifier", "policy"]
-ROLES: tuple[Role, ...] = get_args(Role)
+ScriptRole = Literal["chat", "planner", "quarantined", "classifier", "policy"]
+ROLES: tuple[ScriptRole, ...] = get_args(ScriptRole)
 
 # Answers that are not chats, and the roles that ask for them.
-_ROLES_OF: Mapping[str, tuple[Role, ...]] = {
+_ROLES_OF: Mapping[str, tuple[ScriptRole, ...]] = {
     "program": ("planner",),
     "value": ("quarantined", "classifier"),
     "policy": ("policy",),
@@ -129,7 +129,7 @@ class RuleConditions(_ScriptModel):
 
     _where = "`when`"
 
-    role: Role | None = None
+    role: ScriptRole | None = None
     endpoint_type: EndpointType | None = None
     user: _Pattern | None = None
     model: _Pattern | None = None
@@ -241,7 +241,7 @@ class ScriptRule(AnswerFields):
             raise validation_error(msg, kind="role", is_complete=True, **facts)
         return self
 
-    def roles(self) -> tuple[Role, ...]:
+    def roles(self) -> tuple[ScriptRole, ...]:
         """The roles that it answers in; without `role` in `when`, its answer decides."""
         if self.when.role:
             return (self.when.role,)

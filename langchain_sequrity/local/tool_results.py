@@ -82,9 +82,7 @@ def read_result(
     if _is_wrapper(parsed) and is_all:
         returned = _unwrapped(parsed, may_replace=may_replace)
     elif any(map(_is_wrapper, [parsed, *parts])):
-        msg = (
-            "It has texts, images or files beside a wrapper with labels. Put them into the wrapper."
-        )
+        msg = "It has content besides a wrapper with labels. Put all content into the wrapper."
         raise BadResult(msg)
     elif is_all:
         is_text = fsm.strict_tool_result_parsing and not has_output_schema

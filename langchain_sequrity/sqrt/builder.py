@@ -518,7 +518,7 @@ class LabelsOf(SetOf):
         return Condition(nodes.LabelTest(self.node, test, right.node, NOWHERE), right.lets)
 
     def add(self, labels: Names) -> Change:
-        """Add these: `|=`. If they are everyone (`{"*"}`), only the added ones stay."""
+        """Add these: `|=`. If the old labels are everyone (`{"*"}`), only the added ones stay."""
         return self._change("|=", labels)
 
     def remove(self, labels: Names) -> Change:
@@ -534,7 +534,7 @@ class LabelsOf(SetOf):
         return self._change("=", labels)
 
     def toggle(self, labels: Names) -> Change:
-        """Remove those of these that are present, and add the others: `^=`."""
+        """Remove each of these that is present, and add each that is absent: `^=`."""
         return self._change("^=", labels)
 
     def _change(self, assignment: nodes.Assignment, labels: Names) -> Change:
@@ -585,7 +585,7 @@ class ValueOf(Deferred):
 class Labelled(Deferred):
     """An owner of labels."""
 
-    scope: nodes.Scope
+    scope: nodes.LabelOwner
     argument: str = ""
     intersect: bool = False
 

@@ -104,8 +104,8 @@ def text_of(policy: str | Path) -> str:
 def check_is_sqrt(text: str) -> str:
     """Refuse a file name, JSON or Markdown given as SQRT text.
 
-    No SQRT text but a comment ends like a file name, and a service could accept such a comment as
-    a policy without rules.
+    A SQRT text can end like a file name only in a comment. A service could accept such a text as a
+    policy without rules.
     """
     stripped = text.strip()
     comment = stripped.startswith(("//", "/*"))

@@ -591,7 +591,8 @@ class _Compiler:
         self._matcher(node.value)  # reports mistakes in it
         holds, values = members.holds, _literal_readings(node.value)
         if isinstance(node.value, nodes.TimeLiteral):
-            # As a text or a label, a time is its spelling, and the same time has other spellings.
+            # Texts and labels match a time by its spelling. One time has several, so a mismatch is
+            # unknown.
             return lambda context: unanimous([holds(context, one) for one in values]) or None
         return lambda context: unanimous([holds(context, one) for one in values])
 
@@ -601,7 +602,7 @@ class _Compiler:
             return self._equals(left, right)
         if isinstance(right, nodes.ValueRef):
             return self._equals(right, left)
-        # Of a time and a text, the matcher of the time compares.
+        # If one side is a time and the other a text, the matcher of the time compares.
         left, right = sorted((left, right), key=lambda one: isinstance(one, nodes.TimeLiteral))
         values, test = _literal_readings(left), self._matcher(right)
         return lambda context: unanimous([test(one, context.budget) for one in values])

@@ -116,7 +116,7 @@ _CHANGES: dict[nodes.Assignment, str] = {
     "|=": "adds to {}: {}",
     "-=": "removes from {}: {}",
     "&=": "keeps of {} only what is also in {}",
-    "^=": "keeps in {} what is in exactly one of these and {}",
+    "^=": "replaces {} by what is in them or in {}, but not in both",
 }
 
 
@@ -322,7 +322,8 @@ def _check_rule(node: nodes.CheckRule, priority: float) -> str:
     if node.strength == "hard":
         unmet = "" if node.condition is None else _UNMET
         return f"{effect}, unless a `must deny` applies.{unmet}"
-    rival = "ranks higher allows it" if node.decision == "deny" else "ranks no lower denies it"
+    is_deny = node.decision == "deny"
+    rival = "has a higher rank allows it" if is_deny else "has the same or a higher rank denies it"
     rank = f"(priority {priority})"
     return (
         f"{effect} {rank}, unless a `must` decides, or a `should` that {rival}.{_if_unknown(node)}"
@@ -400,11 +401,14 @@ def notes_on(policy: Policy, sentences: str, presets: Presets | None = None) -> 
     if any(isinstance(node.value, _CONDITIONS) for node in bindings_of(policy).values()):
         yield "A name for a condition applies to the arguments of the tool that uses it."
     if "consumers" in sentences:
-        yield 'Of consumers, everyone (`"*"`) united with names to its right is these names alone.'
+        yield (
+            'For consumers, the union of everyone (`"*"`) with names to its right has only these '
+            "names."
+        )
     yield (
-        "Unknown denies: where readings of the language differ, or an argument was left out, a "
-        "test is unknown, and then rules that deny apply and rules that allow do not. A verdict "
-        "that depends on it says that it is not certain."
+        "Unknown denies. A test is unknown if readings of the language differ, or if the call "
+        "leaves out an argument. Then rules that deny apply, and rules that allow do not. A "
+        "verdict that depends on such a test says that it is not certain."
     )
     if any(one.kind != "plain" for one in ids):
         yield (

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 Field = Literal["tags", "producers", "consumers"]
-Scope = Literal["arg", "result", "session", "short", "args"]
+LabelOwner = Literal["arg", "result", "session", "short", "args"]
 Strength = Literal["soft", "hard"]
 Effect = Literal["allow", "deny"]
 Operator = Literal["|", "&", "-", "^"]
@@ -138,7 +138,7 @@ class Meta:
         at: Its position.
     """
 
-    scope: Scope
+    scope: LabelOwner
     field: Field
     argument: str
     intersect: bool

@@ -1,9 +1,9 @@
 """SQRT text to nodes, by recursive descent.
 
 No word is reserved, so each method decides by the next two or three tokens whether a word is a
-keyword or a name. Only the right side of `let` can begin the same way for a predicate, a set and a
-domain. There all three are tried, and if all fail the error is that of the reading that got
-furthest.
+keyword or a name. On the right side of `let`, a predicate, a set and a domain can begin with
+the same tokens. There the parser tries all three. If all fail, it reports the error of the attempt
+that read furthest.
 """
 
 import re
@@ -339,7 +339,7 @@ class ExpressionParser(Cursor):
         field = self._field()
         if token.kind == "word":
             return nodes.Meta("arg", field, token.text, intersect=False, at=at)
-        scope = cast("nodes.Scope", token.text[1:])
+        scope = cast("nodes.LabelOwner", token.text[1:])
         intersect = False
         if scope == "args" and self._accept("."):
             intersect = self._expect("union", "intersect").text == "intersect"

@@ -230,9 +230,9 @@ def _optimistic(votes: list[Vote]) -> list[Vote]:
 def _same_ruling(fearful: _Ruling, hopeful: _Ruling, presets: Presets) -> bool:
     """Whether all readings between these two have the same ruling.
 
-    More denials never allow, and more allowances never deny. So if the two extremes agree, all
-    readings between them agree, too. Only a hard default can have soft votes between itself and
-    hard ones.
+    More denials never turn a denial into an allowance, and more allowances never do the reverse. So
+    if the two extremes agree, all readings between them agree. The exception is a hard default: if
+    it decides one extreme and a hard rule the other, a soft rule may decide a reading between.
     """
     if presets.default_allow_hard and bool(fearful.votes) != bool(hopeful.votes):
         return False

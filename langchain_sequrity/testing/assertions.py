@@ -103,8 +103,9 @@ class Expectation:
             return ""
         lines = [f"Expected: {self.words}."]
         for number, outcome, differences in wrong:
-            of = f" of call {number}" if len(got.outcomes) > 1 else ""
-            lines += [f"Got{of}: {outcome.words}", f"Differs{of}: {'; '.join(differences)}."]
+            which = f" for call {number}" if len(got.outcomes) > 1 else ""
+            lines += [f"Got{which}: {outcome.words}"]
+            lines += [f"Difference{which}: {'; '.join(differences)}."]
         return "\n".join([*lines, *([got.table] if got.table else [])])
 
     def _is_contradicted_by(self, outcome: CallOutcome) -> bool:

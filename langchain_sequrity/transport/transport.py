@@ -46,7 +46,7 @@ T_co = TypeVar("T_co", covariant=True)
 _EVENTS = "text/event-stream"
 _KEY_HEADERS = (b"authorization", b"x-api-key")
 _SHORTEST_KEY = 8
-"""Shorter keys, such as that of a local server, are words that texts contain anyway."""
+"""Minimum length of a key that is masked. A shorter one, as for a local server, may be a word."""
 _LAST_BYTES = 0.05
 """Seconds to wait for the end of a finished stream, so that its connection can be used again."""
 

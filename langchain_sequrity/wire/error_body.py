@@ -89,7 +89,7 @@ _TOO_LONG = (
 _WHAT_TO_DO: Mapping[type[StatusError], str] = MappingProxyType(
     {
         AuthenticationFailed: "Check `api_key` (or the variable `SEQURITY_API_KEY`).",
-        PermissionDenied: "The key is known but may not do this.",
+        PermissionDenied: "The key is valid but has no permission for this request.",
         NotFound: (
             "Check `base_url` (the service's address without a path), `provider` and `model`, and "
             "the session if one was resumed."

@@ -175,8 +175,8 @@ def refuse_lost_labels(text: str) -> None:
         return
     if is_pair:
         msg = (
-            "A tool's result holds its labels as text, which is never read as labels: the tool "
-            "returns `labeled_tool_result(…)` but is not declared to. Declare it with "
+            "The tool returned `labeled_tool_result(…)`, but LangChain joined the result and its "
+            "labels into one text, and labels are never read from text. Declare the tool with "
             '`@tool(response_format="content_and_artifact")`.'
         )
         raise UsageError(msg)

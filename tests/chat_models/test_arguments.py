@@ -475,7 +475,7 @@ for seconds in (0, -1, float("nan"), float("inf")):
     says(
         ChatSequrity,
         {"timeout": seconds},
-        "timeout: Value error, expected more than 0 seconds and a finite number; leave it out for 600",
+        "timeout: Value error, expected a finite number of seconds above 0; the default is 600",
     )
 for duration in ("30s", True, [5]):
     says(

@@ -112,8 +112,8 @@ def test_a_refuted_choice_says_whether_the_client_copes() -> None:
     target = Target("http://127.0.0.1:1")
     copes = Outcome(ONE, "refuted", "x", client_copes=True)
     relies = replace(copes, client_copes=False)
-    assert "the client copes" in Report(target, (copes,), 1).to_markdown()
-    assert "the client relies on it" in Report(target, (relies,), 1).to_markdown()
+    assert "The client works with this answer too" in Report(target, (copes,), 1).to_markdown()
+    assert "The client may not work with it" in Report(target, (relies,), 1).to_markdown()
 
 
 @pytest.mark.parametrize(

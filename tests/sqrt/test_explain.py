@@ -120,13 +120,13 @@ def test_the_examples_of_the_policies_page_are_explained(kind: str) -> None:
         ("must allow when x.value == 1;",
          "A call is allowed when the value of `x` equals 1, unless a `must deny` applies. If the condition is false or unknown, the call is denied, unless another rule allows it."),
         ("should deny always;",
-         "Every call is denied (priority 0), unless a `must` decides, or a `should` that ranks higher allows it."),
+         "Every call is denied (priority 0), unless a `must` decides, or a `should` that has a higher rank allows it."),
         ("soft deny when x.value == 1;",
-         "A call is denied when the value of `x` equals 1 (priority 0), unless a `must` decides, or a `should` that ranks higher allows it. If the condition is unknown, the rule applies."),
+         "A call is denied when the value of `x` equals 1 (priority 0), unless a `must` decides, or a `should` that has a higher rank allows it. If the condition is unknown, the rule applies."),
         ("should allow always;",
-         "Every call is allowed (priority 0), unless a `must` decides, or a `should` that ranks no lower denies it."),
+         "Every call is allowed (priority 0), unless a `must` decides, or a `should` that has the same or a higher rank denies it."),
         ("should allow when x.value == 1;",
-         "A call is allowed when the value of `x` equals 1 (priority 0), unless a `must` decides, or a `should` that ranks no lower denies it. If the condition is unknown, the rule does not apply."),
+         "A call is allowed when the value of `x` equals 1 (priority 0), unless a `must` decides, or a `should` that has the same or a higher rank denies it. If the condition is unknown, the rule does not apply."),
     ],
 )  # fmt: skip
 def test_a_rule_is_explained_with_strength_condition_and_what_can_override_it(
@@ -258,7 +258,7 @@ def test_different_conditions_have_different_explanations() -> None:
         ('@tags |= {"a"}', 'adds to the tags of the result: "a"'),
         ('@tags -= {"a"}', 'removes from the tags of the result: "a"'),
         ('@tags &= {"a"}', 'keeps of the tags of the result only what is also in "a"'),
-        ('@tags ^= {"a"}', 'keeps in the tags of the result what is in exactly one of these and "a"'),
+        ('@tags ^= {"a"}', 'replaces the tags of the result by what is in them or in "a", but not in both'),
         ('@consumers |= {"a"}',
          'adds to the consumers of the result: "a" (if these are everyone, only the added ones stay)'),
         ('@consumers = {"*"}', 'makes the consumers of the result exactly "*" (everyone)'),
@@ -409,7 +409,7 @@ def test_the_notes_of_a_policy_explain_the_default_and_that_unknown_denies() -> 
         in notes
     )
     assert (
-        "Unknown denies: where readings of the language differ, or an argument was left out"
+        "A test is unknown if readings of the language differ, or if the call leaves out an argument"
         in notes
     )
     assert "where it matches a part, denials count and allowances do not" in notes

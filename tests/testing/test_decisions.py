@@ -115,12 +115,12 @@ def test_every_call_of_a_simulation_must_pass_and_the_failure_shows_the_table() 
     with pytest.raises(AssertionError) as failed:
         assert_allowed(mixed)
     text = str(failed.value)
-    assert "Differs of call 3: it is denied." in text
+    assert "Difference for call 3: it is denied." in text
     assert "of call 2" not in text
     assert text.endswith(mixed.text(120))
     assert_allowed(mixed[:2])
     with pytest.raises(
-        AssertionError, match=r"Differs of call 1: it is allowed; the tool is `read_m"
+        AssertionError, match=r"Difference for call 1: it is allowed; the tool is `read_m"
     ):
         assert_denied(mixed, tool="pay")
 

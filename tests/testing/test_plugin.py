@@ -57,8 +57,8 @@ def test_a_denied_simulation_fails_with_expectation_rule_and_table(
         [
             ">*assert_allowed(simulate(policy, calls), tool=*",
             "E*Expected: allowed, tool `pay`.",
-            "E*Got of call 2: The call of `pay` is denied (hard): `must deny when euros.value*",
-            "E*Differs of call 2: it is denied.",
+            "E*Got for call 2: The call of `pay` is denied (hard): `must deny when euros.value*",
+            "E*Difference for call 2: it is denied.",
             "E*2 calls: 1 allowed, 1 denied",
             "E*1*pay*soft allowed*",
             "E*2*pay*hard denied*large sums need*",

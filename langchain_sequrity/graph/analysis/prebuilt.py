@@ -233,7 +233,7 @@ def _reads_of_tools(
 
 
 def _tool_answer(function: Any) -> ReturnSummary:
-    """The returns of a tool beside its message: nothing, unless it may return a `Command`."""
+    """The returns of a tool besides its message: nothing, unless it may return a `Command`."""
     if not _may_command(function):
         return ReturnSummary()
     source = source_of(function)

@@ -9,11 +9,11 @@ The sources, in order of authority:
 4. schema: the fields of the node's own input schema; LangGraph gives it no others
 5. everything: all fields, with a warning that names the node
 
-Both are enforced when a node runs.
+Reads and writes are enforced when a node runs.
 
 The annotations also say which classes a field may hold. Values from the service become objects of
-these classes only. They are known before the first request, and are the same in each process that
-resumes a run.
+these classes only. The classes are known before the first request, and are the same in each process
+that resumes a run.
 """
 
 import dataclasses
@@ -364,7 +364,7 @@ def router_access(graph: GraphSpec, branch: Branch) -> Access:
         branch: One of its conditional edges.
 
     Raises:
-        GraphNotSupported: If it reads something that its node returned beside the state.
+        GraphNotSupported: If it reads something that its node returned besides the state.
     """
     reader = StateReader(branch.path, branch.schema, branch.input_fields)
     keys = reader.keys
@@ -410,8 +410,8 @@ def _check_no_passthrough(graph: GraphSpec, branch: Branch, keys: frozenset[str]
         msg = (
             f"The router {branch.name!r} after {branch.source!r} reads {quoted(extra)}, which the "
             f"input schema of {branch.source!r} does not have: LangGraph passes it on from what "
-            "the node returned. Make it a state field, if it is none. Annotate its parameter with "
-            "a schema that has the field."
+            "the node returned. Make it a state field if it is not one yet. Annotate the router's "
+            "parameter with a schema that has the field."
         )
         raise GraphNotSupported(msg, edge=(branch.source, branch.name))
 

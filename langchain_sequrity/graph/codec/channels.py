@@ -204,7 +204,7 @@ AnyChannel = BaseChannel[Any, Any, Any]
 Held = tuple[type, ...]
 
 _SUMS: dict[type, Held] = {int: (int, float, bool), str: (str,), list: (list,)}
-"""Types of sums → types that such a field may hold: 1 + 1.5 is also a sum of two."""
+"""Type of a sum → types that its field may hold. A sum of integers may become a float: 1 + 1.5."""
 
 _KEEPS = (LastValue, BinaryOperatorAggregate, DeltaChannel, UntrackedValue)
 """Channels that a step without a write does not change."""

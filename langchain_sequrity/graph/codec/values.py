@@ -146,7 +146,7 @@ ObjectKind = Literal["model", "record", "tuple", "enum"]
 
 @dataclass(frozen=True, slots=True)
 class AllowedTypes:
-    """What a field may hold beside plain data, by its annotations.
+    """What a field may hold besides plain data, by its annotations.
 
     Attributes:
         messages: Whether it may hold LangChain's messages.

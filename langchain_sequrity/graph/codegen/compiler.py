@@ -36,9 +36,9 @@ from langchain_sequrity.sqrt.coerce import INTERNAL_TOOLS
 from langchain_sequrity.sqrt.engine import PARSE_WITH_AI
 
 WhyNotSplit = Callable[[str, str], str]
-"""From a tool, and the tool that gives results, to why its calls do not run side by side.
+"""Takes the names of a tool and of the tool that gives results.
 
-Empty if they do.
+Returns why the tool's calls run one after the other; empty if they run in parallel.
 """
 
 
@@ -71,7 +71,8 @@ def compile_graph(
     anywhere = with_packets(replace(only, is_wide=True, takes_packets=True))
     from_state, flags, ready = write_superstep(beside, local, toolbox.names)
     if len(from_state) > PROGRAM_CHARACTERS:
-        # Then nodes that somebody starts beside others run after them.
+        # Too long: in the program without parallel starts, nodes that were started from outside run
+        # after the others.
         beside = graph
         from_state, flags, ready = write_superstep(beside, local, toolbox.names)
     structured = text = write_structured(graph, local)

@@ -79,7 +79,7 @@ class CodeWriter:
 
 @dataclass(frozen=True, slots=True)
 class LocalVariables:
-    """Variables of a program beside those of fields and nodes.
+    """Variables of a program besides those of fields and nodes.
 
     They are taken from the program's namespace, so a node may be called `steps` or `u`.
     """
@@ -131,7 +131,7 @@ class _ProgramWriter:
 
     Args:
         graph: The graph with its tools.
-        local: Variables beside those of fields and nodes.
+        local: Variables besides those of fields and nodes.
     """
 
     def __init__(self, graph: TaskGraph, local: LocalVariables) -> None:
@@ -204,7 +204,7 @@ def write_structured(graph: TaskGraph, local: LocalVariables) -> str | None:
 
     Args:
         graph: The graph with its tools.
-        local: Variables beside those of fields and nodes.
+        local: Variables besides those of fields and nodes.
 
     Returns:
         The program's text; `None` if the graph is not simple.
@@ -330,7 +330,7 @@ def write_superstep(
 
     Args:
         graph: The graph with its tools.
-        local: Variables beside those of fields and nodes.
+        local: Variables besides those of fields and nodes.
         names: The program's namespace with tools, fields and these variables. It is not changed.
 
     Returns:

@@ -48,10 +48,10 @@ from langchain_sequrity.graph.runtime.requests import (
     Channels,
     ExecutorParts,
     FieldLabels,
-    Meta,
     RunFinished,
     ServiceAnswer,
     StateVariables,
+    WireLabels,
     Work,
     check_whole,
     entries_of,
@@ -65,7 +65,7 @@ from langchain_sequrity.graph.runtime.requests import (
     send_requests,
     writes_from_outside,
 )
-from langchain_sequrity.graph.runtime.run_log import GIVEN, KEPT, OF, RunLog
+from langchain_sequrity.graph.runtime.run_log import INPUT_FIELDS, KEPT_LABELS, LAST_SESSION, RunLog
 from langchain_sequrity.graph.runtime.task_calls import RunStopped, StepMismatch, TaskCalls
 from langchain_sequrity.interrupts import ais_late, check_can_ask, is_late
 from langchain_sequrity.labels import Labels, labels_given
@@ -122,7 +122,7 @@ class Driver:
         self.tasks = TaskCalls(parts, self.log)
         self._states = StateVariables(parts)
         self.found: dict[str, NodeResult] = {}
-        self._labels_at_start: dict[str, Meta] = {}
+        self._labels_at_start: dict[str, WireLabels] = {}
         self._given: list[str] | None = None
         self._work: Work | None = None
         self._watching: RequestWatch
@@ -218,10 +218,10 @@ class Driver:
             self.tasks.check_due()
 
     def _catch_up(self) -> Work:
-        """Request the calls of a step that has all results; the next step sends the rest.
+        """Let the service ask for all calls of a step whose results are all known.
 
-        Otherwise late calls would be taken for those of the next step, which may have the same
-        nodes.
+        Otherwise it would ask for these calls later. They would be taken for calls of the next
+        step, which may have the same nodes. The next step sends the results that are left.
         """
         try:
             yield from self._send_known_results(until=lambda: self.tasks.have_all_calls)
@@ -240,7 +240,7 @@ class Driver:
 
     def _labels_after(
         self, loop: _compat.PregelLoop, run: ProgramRun
-    ) -> Generator[Any, Any, dict[str, Meta]]:
+    ) -> Generator[Any, Any, dict[str, WireLabels]]:
         """The labels of the fields after the finished steps of a run."""
         check_whole(loop, run)
         noted = whole_steps(journal_entries_of_step(loop), run.session)
@@ -318,7 +318,7 @@ class Driver:
         if self._is_new:
             self._is_new = False
             record = self.log.stored_record(loop)
-            if record is None or KEPT in record or is_edited(loop, record["since"]):
+            if record is None or KEPT_LABELS in record or is_edited(loop, record["since"]):
                 return
             yield from self._resume(loop, ProgramRun(**record))
         if self.log.record is None:  # nothing followed START
@@ -344,7 +344,7 @@ class Driver:
         else:
             self.log.keep_labels((yield from self._labels_after(loop, self.log.run)))
 
-    def _checked_end(self) -> dict[str, Meta]:
+    def _checked_end(self) -> dict[str, WireLabels]:
         """The labels of the fields at the end, after a check that the program has ended too.
 
         Raises:
@@ -672,11 +672,11 @@ class Driver:
         if record is None:  # a first input, or a thread of the plain graph
             labels = self._states.with_others(entries_of(loop, None), None, {})
             yield from self._begin_from_thread(loop, labels)
-        elif KEPT in record:
-            kept = self._states.without_replaced(record[KEPT], record.get(GIVEN, ()))
-            of = record.get(OF)
+        elif KEPT_LABELS in record:
+            kept = self._states.without_replaced(record[KEPT_LABELS], record.get(INPUT_FIELDS, ()))
+            of = record.get(LAST_SESSION)
             kept = self._states.with_others(entries_of(loop, of), of, kept)
-            if not self.tasks.is_start and (is_edited(loop) or GIVEN not in record):
+            if not self.tasks.is_start and (is_edited(loop) or INPUT_FIELDS not in record):
                 kept = self._states.labels_after_edits(loop, kept)
                 yield from self._begin_from_thread(loop, kept)
             else:

@@ -133,7 +133,7 @@ def _text(found: Any) -> str:
 NAME = "sequrity"
 """The stream mode of the events, and their `type`."""
 
-Event = dict[str, Any]
+RunEvent = dict[str, Any]
 
 
 Heard = ServiceAnswer | DeniedCall | Exception
@@ -222,7 +222,7 @@ class RequestWatch:
             for event in self._detailed(events, outcome, has_values=has_values):
                 one.heard({**event, "run": self._run, "seconds": seconds})
 
-    def _events(self, outcome: Heard) -> Iterator[Event]:
+    def _events(self, outcome: Heard) -> Iterator[RunEvent]:
         match outcome:
             case CallsRequested(calls=calls):
                 for call in calls:
@@ -245,21 +245,21 @@ class RequestWatch:
     def _is_result(self, tool: str) -> bool:
         return tool in self._tools and self._tools[tool].role == "result"
 
-    def _place(self, tool: str) -> Event:
+    def _place(self, tool: str) -> RunEvent:
         found = self._tools.get(tool)
         role, node = (found.role, found.node) if found else (None, None)
         return {"tool": tool, "node": node, "role": role}
 
     def _detailed(
-        self, events: Sequence[Event], outcome: Heard, *, has_values: bool
-    ) -> Iterator[Event]:
+        self, events: Sequence[RunEvent], outcome: Heard, *, has_values: bool
+    ) -> Iterator[RunEvent]:
         """The events with the details for a callback handler."""
         made = [call for one in self._log.journal.rounds for call in one.calls]
         made += outcome.calls if isinstance(outcome, CallsRequested) else ()
         calls = [call for call in made if not self._is_result(call.tool)]
         index = len(calls) - sum(event["event"] == "allowed" for event in events)
         for event in events:
-            more: Event = {}
+            more: RunEvent = {}
             if isinstance(outcome, DeniedCall):
                 check = _denied(outcome.tool, outcome.denial)
                 more = {"call": outcome.call.id, "check": _plain(check, has_values=has_values)}
@@ -271,7 +271,9 @@ class RequestWatch:
                 more = self._checked(calls, outcome, has_values=has_values)
             yield {**event, **more}
 
-    def _checked(self, calls: Sequence[ProgramCall], outcome: Heard, *, has_values: bool) -> Event:
+    def _checked(
+        self, calls: Sequence[ProgramCall], outcome: Heard, *, has_values: bool
+    ) -> RunEvent:
         """All calls with the reported checks, and the checks without a call."""
         result = outcome.result if isinstance(outcome, RunFinished | TurnFailed) else None
         checks = read_checks(() if result is None else result.policy_check_history)
@@ -287,11 +289,11 @@ class RequestWatch:
         }
 
 
-def _plain(check: ReportedCheck, *, has_values: bool) -> Event:
+def _plain(check: ReportedCheck, *, has_values: bool) -> RunEvent:
     return asdict(check if has_values else replace(check, values={}))
 
 
-def _trace_metadata(event: Event) -> Event:
+def _trace_metadata(event: RunEvent) -> RunEvent:
     """Metadata for the executor's run in a tracer."""
     facts = {"session_id": event["session_id"]}
     if event["event"] in {"finished", "denied", "failed"}:

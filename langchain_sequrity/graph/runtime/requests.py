@@ -402,7 +402,7 @@ def replay(
     if rest:
         msg = (
             f"In a new session the program ends before the call of `{rest[0][0].tool}` that the "
-            "journal has: it took another way than when it was recorded. No node has run again. "
+            "journal has: it took another path than in the recorded run. No node has run again. "
             "Start a new run with another `thread_id`."
         )
         raise ReplayMismatch(msg)
@@ -411,10 +411,10 @@ def replay(
 
 # Variables and labels
 
-Meta = dict[str, list[str]]
+WireLabels = dict[str, list[str]]
 """Labels as the protocol has them: producers, consumers, tags."""
 
-FieldLabels = Mapping[str, Meta]
+FieldLabels = Mapping[str, WireLabels]
 
 Channels = Mapping[str, BaseChannel[Any, Any, Any]]
 
@@ -456,13 +456,13 @@ class StateVariables:
         self._parts = parts
         self._program = parts.program
         self._sent = Labels()
-        self._unasked: dict[str, Meta] = {}
+        self._unasked: dict[str, WireLabels] = {}
 
     def in_new_session(self, run: ProgramRun, approved: list[DeniedCall]) -> ProgramRun:
         """The run as it begins again in a new session; its program takes results of approved calls.
 
         Args:
-            run: The run, whose variables have no results of approved calls, or the same ones.
+            run: The run. Its variables have no results of approved calls, or those of `approved`.
             approved: Calls that were approved and made.
         """
         here, program, variables = self._parts.exchange, None, run.variables
@@ -484,7 +484,7 @@ class StateVariables:
 
     def after(
         self, run: ProgramRun, entries: Sequence[JournalEntry]
-    ) -> Generator[tuple[ServiceCall, str | None], ServiceAnswer, dict[str, Meta]]:
+    ) -> Generator[tuple[ServiceCall, str | None], ServiceAnswer, dict[str, WireLabels]]:
         """The labels of the fields after the last finished step of a run.
 
         Only the session knows them, and reports them at the end of its program. So the program runs
@@ -523,8 +523,8 @@ class StateVariables:
         return self.with_others(entries, run.session, labels)
 
     def with_others(
-        self, entries: Sequence[JournalEntry], session: str | None, labels: Mapping[str, Meta]
-    ) -> dict[str, Meta]:
+        self, entries: Sequence[JournalEntry], session: str | None, labels: Mapping[str, WireLabels]
+    ) -> dict[str, WireLabels]:
         """The labels, with those of results from other sessions.
 
         The labels of the arguments of their calls are unknown. So all fields get all labels.
@@ -535,13 +535,13 @@ class StateVariables:
         self._unasked = self._all_labels(others, labels.values())
         return self._unasked
 
-    def all_labels(self, entries: Sequence[JournalEntry], run: ProgramRun) -> dict[str, Meta]:
+    def all_labels(self, entries: Sequence[JournalEntry], run: ProgramRun) -> dict[str, WireLabels]:
         """All labels of a run, for each field; used if the labels per field are unknown."""
         return self._all_labels(entries, (one["meta"] for one in loads(run.variables).values()))
 
     def _all_labels(
-        self, entries: Iterable[JournalEntry], known: Iterable[Meta]
-    ) -> dict[str, Meta]:
+        self, entries: Iterable[JournalEntry], known: Iterable[WireLabels]
+    ) -> dict[str, WireLabels]:
         joined = _join_all(known).join(self._sent)
         for one in (entry for entry in entries if "result" in entry):
             labels = joined.join(Labels.from_wire(one["labels"]))
@@ -570,7 +570,7 @@ class StateVariables:
         entries: Sequence[JournalEntry],
         run: ProgramRun,
         labels: FieldLabels,
-    ) -> dict[str, Meta]:
+    ) -> dict[str, WireLabels]:
         """The labels of the writes in a step that was edited before it was finished.
 
         The service does not have these results. So they get all labels of the run, of the nodes,
@@ -593,7 +593,7 @@ class StateVariables:
         written = {name for one in left for name in self._program.tools[one["tool"]].writes}
         return {name: meta for name, meta in joined.items() if name in written}
 
-    def reported(self, result: DualLLMResult) -> dict[str, Meta]:
+    def reported(self, result: DualLLMResult) -> dict[str, WireLabels]:
         """The labels of the fields, as a run reports them at its end.
 
         If the service does not report variables, each field has the labels of the whole value.
@@ -611,7 +611,7 @@ class StateVariables:
 
     def labels_after_edits(
         self, loop: _compat.PregelLoop, labels: FieldLabels, since: Any = None
-    ) -> dict[str, Meta]:
+    ) -> dict[str, WireLabels]:
         """The labels after edits from outside. By default a new value has no labels."""
         versions: Mapping[str, Any] = loop.checkpoint["channel_versions"]
         known = _newest_known(versions, since)
@@ -621,7 +621,7 @@ class StateVariables:
             labels = self.without_replaced(labels, newer)
         return {**labels, **self._unasked}
 
-    def without_replaced(self, labels: FieldLabels, given: Iterable[str]) -> dict[str, Meta]:
+    def without_replaced(self, labels: FieldLabels, given: Iterable[str]) -> dict[str, WireLabels]:
         """The labels without those of replaced fields. A field that only adds keeps its labels."""
         plans, replaced = self._program.fields.plans, frozenset(given)
         return {
@@ -765,11 +765,11 @@ def journal_entries_of_step(loop: _compat.PregelLoop) -> list[JournalEntry]:
     return [entry for entries in own for entry in entries]
 
 
-def _join_all(labels: Iterable[Meta]) -> Labels:
+def _join_all(labels: Iterable[WireLabels]) -> Labels:
     return reduce(Labels.join, map(Labels.from_wire, labels), Labels())
 
 
-def _meta_of(variable: Any, name: str) -> Meta:
+def _meta_of(variable: Any, name: str) -> WireLabels:
     """The labels of a variable in the service's report; the next run begins with them."""
     meta = variable.get("meta") if isinstance(variable, Mapping) else None
     try:

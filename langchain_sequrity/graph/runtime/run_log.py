@@ -29,7 +29,7 @@ from langchain_sequrity.graph.runtime.requests import (
 OWN_WRITES = str(uuid5(NAMESPACE_OID, "sequrity"))
 """The task id of the driver's own writes."""
 
-KEPT, GIVEN, OF = "kept", "given", "of"
+KEPT_LABELS, INPUT_FIELDS, LAST_SESSION = "kept", "given", "of"
 """Keys of the record of a thread without a run: labels of its fields, fields of its input, and the
 session of its last run.
 """
@@ -157,11 +157,14 @@ class RunLog:
 
     def keep_labels(self, labels: FieldLabels) -> None:
         """Record the labels of the fields; they replace the journal of the run."""
-        self.writes, self._stored = [(RUN, {KEPT: labels, OF: self.session})], 0
+        self.writes, self._stored = [(RUN, {KEPT_LABELS: labels, LAST_SESSION: self.session})], 0
 
     def keep_input(self, labels: FieldLabels, given: Sequence[str]) -> None:
         """Record the labels of the fields before an input, and the fields that it sets."""
-        self.writes += [(RUN, {KEPT: labels, GIVEN: given}), (JOURNAL, [{"reset": ""}])]
+        self.writes += [
+            (RUN, {KEPT_LABELS: labels, INPUT_FIELDS: given}),
+            (JOURNAL, [{"reset": ""}]),
+        ]
 
     def store(self, loop: _compat.PregelLoop) -> None:
         """Store the writes with the checkpoint before the step."""

@@ -127,7 +127,7 @@ class TurnCalls:
             checked = self._checked(call, step.line, self._state.labels)
             return self._internal(checked.call) if checked.allowed else checked
         digest = _digest(with_defaults(call, self._tools))
-        session, earlier = self._state.labels, self._turn.earlier(digest)
+        session, earlier = self._state.labels, self._turn.reuse_call(digest)
         if earlier is not None:
             return self._made_before(call, step.line, earlier)
         checked = self._checked(call, step.line, session)

@@ -180,7 +180,7 @@ def _is_same_message(one: BaseMessage, other: BaseMessage) -> bool:
         return False
     if isinstance(one, AIMessage) and isinstance(other, AIMessage):
         calls = _calls(one)
-        # Clients change the text beside tool calls (null, empty).
+        # Clients change the text besides tool calls (null, empty).
         return calls == _calls(other) and (
             bool(calls) or _is_reply_text(text_of(one), text_of(other))
         )
@@ -191,7 +191,7 @@ def _is_same_message(one: BaseMessage, other: BaseMessage) -> bool:
 
 
 def _blocks_beside_text(message: BaseMessage) -> list[Any]:
-    """Images, files and other blocks beside text, as data."""
+    """Images, files and other blocks besides text, as data."""
     parts = message.content if isinstance(message.content, list) else []
     return [one for one in parts if isinstance(one, dict) and one.get("type") != "text"]
 

@@ -29,9 +29,9 @@ from langchain_sequrity.local.interpreter import (
     ProgramRaised,
     ProgramRefused,
     ToolCall,
-    ToolFailure,
 )
 from langchain_sequrity.local.interpreter.program import ANSWER
+from langchain_sequrity.local.interpreter.run import Answer
 from langchain_sequrity.local.interpreter.syntax import BLOCKED
 from langchain_sequrity.local.policy_gate import GatedCall, denial_message
 from langchain_sequrity.local.refusals import refuse
@@ -55,7 +55,6 @@ _ERROR_CODES = {
     "exit": "program_exit",
     "value": "value_not_json",
 }
-Given = Labeled | ToolFailure | NextProgram | None
 
 
 TurnResult = WaitingCall | Envelope
@@ -80,7 +79,7 @@ class _ProgramResult:
 
 
 _Reached = TurnResult | _ProgramResult
-Work = Generator[AIMessageChunk, None, TurnResult]
+TurnStream = Generator[AIMessageChunk, None, TurnResult]
 
 
 def _is_unanswered(answer: Labeled) -> bool:
@@ -115,7 +114,7 @@ class ProgramLoop:
         self.calls = TurnCalls(context, turn, self._names)
         self._is_cut = False
 
-    def plan(self) -> Work:
+    def plan(self) -> TurnStream:
         """Let the planner write programs until one makes a call or ends the turn.
 
         Yields:
@@ -135,7 +134,7 @@ class ProgramLoop:
         self._turn.program = program
         return _without_repair(self._start())
 
-    def resume(self, message: ToolMessage, *, repairs: bool) -> Work:
+    def resume(self, message: ToolMessage, *, repairs: bool) -> TurnStream:
         """Give the program the result that it waits for.
 
         Args:
@@ -201,7 +200,7 @@ class ProgramLoop:
 
     # Programs one after the other
 
-    def _run_programs(self, reached: _Reached) -> Work:
+    def _run_programs(self, reached: _Reached) -> TurnStream:
         while isinstance(reached, _ProgramResult):
             self._turn.failed_steps += reached.failed
             self._add_attempt(reached)
@@ -282,7 +281,7 @@ class ProgramLoop:
 
     # One program
 
-    def _advance(self, given: Given) -> _Reached:
+    def _advance(self, given: Answer | None) -> _Reached:
         """Run until a call for the caller, or until the end of the program.
 
         The run stays if it waits for the result of the call, or for the next step.
@@ -295,7 +294,7 @@ class ProgramLoop:
             self._context.close_run()
         return reached
 
-    def _run_steps(self, run: AnyRun, given: Given) -> _Reached:
+    def _run_steps(self, run: AnyRun, given: Answer | None) -> _Reached:
         most = self._fsm.max_tool_calls_per_step
         if "max_tool_calls_per_step" not in self._fsm.model_fields_set:  # `None` means no limit
             most = _MAX_TOOL_CALLS

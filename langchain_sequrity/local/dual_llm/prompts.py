@@ -385,8 +385,9 @@ def made_calls_text(
 
 
 _MADE = """\
-Calls that were made already. A program that makes the same call is given the result, and nothing is
-done a second time; one more than these, or one that failed, is made anew:"""
+Calls that were made already. If a program makes one of them again, it gets the stored
+result, and the tool does not run again. The tool does run for a call that failed, and for each
+repetition beyond this list:"""
 
 
 def _is_visible(variable: Labeled, visibility: str) -> bool:
@@ -435,7 +436,7 @@ def failure_feedback(
     what = {
         "exception": f"The program raised `{_kind(failed.type, words, 'Exception')}`",
         "budget": "The program reached a limit of the interpreter",
-        "branch": "The program let data decide that the policy does not let decide",
+        "branch": "The policy does not let this data decide the control flow",
         "exit": "The program called `exit` with an error",
         "value": "The program returned a value that has no JSON form",
     }[failed.kind]

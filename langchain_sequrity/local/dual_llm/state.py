@@ -155,7 +155,7 @@ class OpenTurn:
         """The program of the turn: the successful steps, and the last program."""
         return "\n".join(filter(None, [*self.done, self.program]))
 
-    def earlier(self, digest: str) -> MadeCall | None:
+    def reuse_call(self, digest: str) -> MadeCall | None:
         """Count a call of the program, and find it among the calls of failed programs.
 
         The same call twice in one program is two calls.

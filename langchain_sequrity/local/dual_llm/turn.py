@@ -19,7 +19,7 @@ from langchain_sequrity.local.backends import message_as_chunk
 from langchain_sequrity.local.dual_llm import planner, prompts
 from langchain_sequrity.local.dual_llm.calls import TurnContext
 from langchain_sequrity.local.dual_llm.history_diff import diff_history
-from langchain_sequrity.local.dual_llm.loop import ProgramLoop, TurnResult, Work
+from langchain_sequrity.local.dual_llm.loop import ProgramLoop, TurnResult, TurnStream
 from langchain_sequrity.local.dual_llm.model_calls import ModelCalls
 from langchain_sequrity.local.dual_llm.state import DualState, OpenTurn, PastTurn, WaitingCall
 from langchain_sequrity.local.interpreter import Labeled
@@ -114,7 +114,7 @@ class DualAnswer:
             self._leave(counts=True)
         return result
 
-    def _begin(self, restarted: OpenTurn | None) -> Work:
+    def _begin(self, restarted: OpenTurn | None) -> TurnStream:
         state, configuration, diff = self._state, self._configuration, self._diff
         request, program = self.request, self._program
         if configuration.fsm.clear_session_meta == "every_turn":

@@ -393,7 +393,7 @@ def _type_expression(compiler: ScopeCompiler, node: ast.expr, owner: str) -> Cod
 
 
 _NO_TYPE = "This is not a type. Use names, `list[X]`, `X | None` and so on."
-# What a text could say else would have effects that the text of the program does not show.
+# Other nodes in a quoted annotation could have effects that the program's text does not show.
 _TYPE_NODES = (
     *(ast.Name, ast.Attribute, ast.Subscript, ast.Tuple, ast.Constant, ast.BinOp, ast.BitOr),
     *(ast.UnaryOp, ast.USub, ast.Load),

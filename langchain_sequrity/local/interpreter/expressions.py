@@ -129,8 +129,8 @@ class ExpressionCompiler(ScopeCompiler):
     ) -> Code:
         """Compile to the first value whose truth is `stop`, or else the last one.
 
-        Each value depends on the truth of those before it, and so does what its code changes:
-        `notes` are called for the code that does not run.
+        Each value, and each change that its code makes, depends on the truth of the values before
+        it. If code does not run, its function in `notes` is called.
         """
         *firsts, last = codes
         after = tuple(notes)[1:]

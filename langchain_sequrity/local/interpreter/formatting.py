@@ -22,8 +22,8 @@ from langchain_sequrity.local.interpreter.values import (
 )
 
 _DIGITS = regex.compile(r"[0-9]+")
-# Each match ends with its field, as Python's do, so that no `%` of a field begins one. A bracket
-# after the key stands for brackets in the key: they would hide the width.
+# A match is one whole field, as in Python, so a `%` within a field begins no other match. If the
+# group contains `(`, the key has brackets, which hide the width; such a field is refused.
 _PERCENT = regex.compile(r"%(?:\([^()]*\))?([-+ #0-9.*(]*)[hlL]?.?", regex.DOTALL)
 _SPECABLE = (str, int, float)
 _WIDEST = 10_000

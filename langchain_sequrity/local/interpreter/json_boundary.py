@@ -94,7 +94,7 @@ def value_to_json(machine: Machine, value: Value) -> Labeled:
     | type, model | object, its JSON Schema |
 
     Raises:
-        NotJson: For everything else, including NaN and infinity.
+        NoJsonForm: For everything else, including NaN and infinity.
     """
     bare, mark = machine.strip_labels(value)
     labels = mark or NO_LABELS

@@ -82,7 +82,7 @@ DEFAULT_LIMITS = Limits()
 
 MayBranch = Callable[[Labels], bool]
 CallTool = Callable[[str, dict[str, Value], int], Value]
-Event = Callable[[str, Callable[[], Any]], Any]
+ReadEvent = Callable[[str, Callable[[], Any]], Any]
 K = TypeVar("K")
 _SLICE = 1024
 _PACE = 64
@@ -96,7 +96,12 @@ _PERHAPS_TEXTS = frozenset({*_TEXTS, LabeledBox})
 
 
 class _CollectorTime(threading.local):
-    """Processor seconds of this thread: where a garbage collection began, and one not counted."""
+    """Full garbage collections of this thread, in processor seconds.
+
+    Attributes:
+        began: When the last one began.
+        forgiven: The duration of the one that is not counted as time of the program.
+    """
 
     began = 0.0
     forgiven = 0.0
@@ -161,7 +166,7 @@ class Machine:
         limits: Limits,
         tools: Mapping[str, Mapping[str, Any]] | None = None,
         call_tool: CallTool = _not_in_a_run,
-        event: Event = _not_in_a_run,
+        event: ReadEvent = _not_in_a_run,
         may_branch: MayBranch | None = None,
         is_strict: bool = False,
     ) -> None:
@@ -353,9 +358,9 @@ class Machine:
     def close_branches(self, branch: Mark) -> None:
         """Close the branches that were opened since `self.branch` was `branch`.
 
-        In strict mode they stay open until the end of a `try` around them, and in programs that may
-        end early: whether the next statement runs may depend on an exception that they did not
-        raise, or on an `exit` that they did not call.
+        In strict mode they stay open within a `try`, until it ends, and in programs that may end
+        early. There the next statement runs only if no branch raised an exception or called
+        `exit`, so it depends on their conditions.
         """
         if not (self.is_strict and (self.open_tries or self.may_exit)):
             self.branch = branch

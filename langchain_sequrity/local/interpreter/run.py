@@ -176,7 +176,7 @@ ENGINE = 2
 """Version of the engine in logs: a log of another version is not replayed."""
 _EVENT_SIZE = 260  # bytes of an event without its value
 _LIST_SIZES = 5  # a list of numbers takes 5 times as much as the list itself
-Event = dict[str, Any]
+LogEvent = dict[str, Any]
 Pause = Callable[[Step], None]
 _EVENTS = {
     "start": {"digest", "engine"},
@@ -187,13 +187,13 @@ _EVENTS = {
 }
 
 
-def read_event(event: Event) -> Event:
+def read_event(event: LogEvent) -> LogEvent:
     """Check an event of a log from outside.
 
     Raises:
         UsageError: If it is not a valid event.
     """
-    copied: Event = check_json(event)
+    copied: LogEvent = check_json(event)
     needed = _EVENTS.get(str(copied.get("event"))) if isinstance(copied, dict) else None
     if needed is None or needed - copied.keys() or not isinstance(copied.get("source", ""), str):
         msg = "This is not a log of a run: an event is incomplete or of an unknown kind."
@@ -217,7 +217,7 @@ def call_digest(call: ToolCall) -> str:
     return _digest([call.tool, _labeled_to_wire(call.arguments)])
 
 
-def answer_event(answer: Answer, call: str) -> Event:
+def answer_event(answer: Answer, call: str) -> LogEvent:
     """The log event of a tool's result, or of the next program.
 
     Args:
@@ -236,7 +236,7 @@ def answer_event(answer: Answer, call: str) -> Event:
     return {**event, "call": call, "labels": answer.labels.to_wire()}
 
 
-def answer_of(event: Event) -> Answer:
+def answer_of(event: LogEvent) -> Answer:
     """The answer in an event."""
     if event["event"] == "program":
         return NextProgram(event["source"])
@@ -268,7 +268,7 @@ class Job:
     limits: Limits
     may_branch: MayBranch | None
     is_strict: bool
-    log: list[Event]
+    log: list[LogEvent]
     has_steps: bool = False
     asked: str | None = None
 
@@ -314,7 +314,7 @@ class Job:
             program.check_readers(self.tools, self.asked)
         return program
 
-    def next_event(self, *kinds: str) -> Event:
+    def next_event(self, *kinds: str) -> LogEvent:
         """The next event of the log, which must be of one of these kinds."""
         event = self.log[self.cursor]
         if event["event"] not in kinds:
@@ -409,9 +409,9 @@ class Job:
         except ProgramRefused:
             self.diverge("has a log with an unsupported program")
         self.calls = 0
-        # In strict mode a branch can end a program with `exit`, or the turn with an answer; that it
-        # did not end them also depends on its condition. If no program could do so, only the
-        # branches that are still open count.
+        # In strict mode a branch can end a program with `exit`, or the turn with an answer. The
+        # next program runs only if no branch did, so it depends on the conditions of all branches.
+        # If no program can end like this, it depends only on the branches that are still open.
         branch = machine.steered if self.decides else machine.branch
         machine.begin_program(branch if machine.is_strict else None)
         self.check_names(program)
@@ -575,7 +575,7 @@ class Run:
         limits: Limits = DEFAULT_LIMITS,
         may_branch: MayBranch | None = None,
         is_strict: bool = False,
-        log: Sequence[Event] = (),
+        log: Sequence[LogEvent] = (),
         has_steps: bool = False,
         asked: str | None = None,
     ) -> None:
@@ -603,7 +603,7 @@ class Run:
         self._is_closed = False
 
     @property
-    def log(self) -> tuple[Event, ...]:
+    def log(self) -> tuple[LogEvent, ...]:
         """All input from outside so far, as JSON data: enough to repeat the run up to here."""
         return tuple(self._job.log)
 

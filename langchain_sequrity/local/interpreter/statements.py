@@ -57,7 +57,7 @@ class Completion:
     """How a statement ended, if not normally: by `break`, `continue` or `return`."""
 
 
-Step = Callable[[Frame | None], Completion | None]
+CompiledStatement = Callable[[Frame | None], Completion | None]
 Fits = Callable[[Frame | None, Value], bool]
 BREAK, CONTINUE, RETURN = Completion(), Completion(), Completion()
 
@@ -65,9 +65,9 @@ BREAK, CONTINUE, RETURN = Completion(), Completion(), Completion()
 class StatementCompiler(ExpressionCompiler):
     """Compiles the statements of one scope; see `ScopeCompiler` for the arguments."""
 
-    def statement(self, node: ast.stmt) -> Step:
+    def statement(self, node: ast.stmt) -> CompiledStatement:
         """Compile any statement."""
-        step: Step = self.visit(node)
+        step: CompiledStatement = self.visit(node)
         return step
 
     def pattern(self, node: ast.pattern) -> Fits:
@@ -75,7 +75,7 @@ class StatementCompiler(ExpressionCompiler):
         fits: Fits = self.visit(node)
         return fits
 
-    def block(self, nodes: Sequence[ast.stmt]) -> Step:
+    def block(self, nodes: Sequence[ast.stmt]) -> CompiledStatement:
         """Compile a sequence of statements."""
         machine = self.machine
         steps = tuple((node.lineno, minimum_steps(node), self.statement(node)) for node in nodes)
@@ -146,7 +146,7 @@ class StatementCompiler(ExpressionCompiler):
 
         return store
 
-    def visit_Assign(self, node: ast.Assign) -> Step:
+    def visit_Assign(self, node: ast.Assign) -> CompiledStatement:
         value, targets = self.expression(node.value), tuple(map(self.assign, node.targets))
         if len(targets) == 1:
             only = targets[0]
@@ -159,13 +159,13 @@ class StatementCompiler(ExpressionCompiler):
 
         return run
 
-    def visit_AnnAssign(self, node: ast.AnnAssign) -> Step:
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> CompiledStatement:
         # The annotation is never evaluated.
         if node.value is None:
             return lambda _: None
         return self.visit_Assign(ast.Assign([node.target], node.value))
 
-    def visit_AugAssign(self, node: ast.AugAssign) -> Step:
+    def visit_AugAssign(self, node: ast.AugAssign) -> CompiledStatement:
         machine, target = self.machine, node.target
         symbol = SYMBOLS.get(type(node.op)) or refuse(node, "This operator is not supported.")
         value = self.expression(node.value)
@@ -190,7 +190,7 @@ class StatementCompiler(ExpressionCompiler):
 
         return variable
 
-    def visit_Delete(self, node: ast.Delete) -> Step:
+    def visit_Delete(self, node: ast.Delete) -> CompiledStatement:
         return _in_sequence(map(self._delete_target, node.targets))
 
     def _delete_target(self, target: ast.expr) -> Callable[[Frame | None], None]:
@@ -206,7 +206,7 @@ class StatementCompiler(ExpressionCompiler):
 
     # -- branches and loops
 
-    def visit_If(self, node: ast.If) -> Step:
+    def visit_If(self, node: ast.If) -> CompiledStatement:
         # A chain of `elif` is compiled flat, so that a long one does not need a deep stack.
         pairs = []
         rest: list[ast.stmt] = [node]
@@ -223,7 +223,7 @@ class StatementCompiler(ExpressionCompiler):
 
         return self.close_branches_after(node, run)
 
-    def visit_While(self, node: ast.While) -> Step:
+    def visit_While(self, node: ast.While) -> CompiledStatement:
         test, body = self.test(node.test), self.block(node.body)
         otherwise = self.block(node.orelse)
 
@@ -236,7 +236,7 @@ class StatementCompiler(ExpressionCompiler):
 
         return self.close_branches_after(node, run)
 
-    def visit_For(self, node: ast.For) -> Step:
+    def visit_For(self, node: ast.For) -> CompiledStatement:
         machine, source = self.machine, self.expression(node.iter)
         store, body = self.assign(node.target), self.block(node.body)
         otherwise = self.block(node.orelse)
@@ -265,7 +265,7 @@ class StatementCompiler(ExpressionCompiler):
 
         return self.close_branches_after(node, run)
 
-    def visit_Match(self, node: ast.Match) -> Step:
+    def visit_Match(self, node: ast.Match) -> CompiledStatement:
         subject, machine = self.expression(node.subject), self.machine
         cases = tuple(
             (
@@ -276,7 +276,7 @@ class StatementCompiler(ExpressionCompiler):
             for case in node.cases
         )
 
-        def chosen(frame: Frame | None, value: Value) -> Step | None:
+        def chosen(frame: Frame | None, value: Value) -> CompiledStatement | None:
             before = machine.branch
             try:
                 for fits, guard, body in cases:
@@ -297,11 +297,11 @@ class StatementCompiler(ExpressionCompiler):
 
     # -- functions, classes, imports and the rest
 
-    def visit_FunctionDef(self, node: ast.FunctionDef) -> Step:
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> CompiledStatement:
         make, store = compile_function(self, node), self.store(node.name)
         return lambda frame: store(frame, make(frame))
 
-    def visit_Return(self, node: ast.Return) -> Step:
+    def visit_Return(self, node: ast.Return) -> CompiledStatement:
         machine = self.machine
         value = self.expression(node.value) if node.value is not None else None
 
@@ -314,19 +314,21 @@ class StatementCompiler(ExpressionCompiler):
 
         return run
 
-    def visit_ClassDef(self, node: ast.ClassDef) -> Step:
+    def visit_ClassDef(self, node: ast.ClassDef) -> CompiledStatement:
         make, store = class_statement(self, node), self.store(node.name)
         return lambda frame: store(frame, make(frame))
 
-    def visit_Import(self, node: ast.Import) -> Step:
+    def visit_Import(self, node: ast.Import) -> CompiledStatement:
         return self._import(
             node, {name: Module(name, members) for name, members in MODULES.items()}
         )
 
-    def visit_ImportFrom(self, node: ast.ImportFrom) -> Step:
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> CompiledStatement:
         return self._import(node, MODULES[node.module or ""])
 
-    def _import(self, node: ast.Import | ast.ImportFrom, values: Mapping[str, Value]) -> Step:
+    def _import(
+        self, node: ast.Import | ast.ImportFrom, values: Mapping[str, Value]
+    ) -> CompiledStatement:
         pairs = [
             (self.store(alias.asname or alias.name), values[alias.name]) for alias in node.names
         ]
@@ -337,19 +339,19 @@ class StatementCompiler(ExpressionCompiler):
 
         return run
 
-    def visit_Pass(self, node: ast.Pass | ast.Global | ast.Nonlocal) -> Step:
+    def visit_Pass(self, node: ast.Pass | ast.Global | ast.Nonlocal) -> CompiledStatement:
         del node
         return lambda _: None
 
     visit_Global = visit_Nonlocal = visit_Pass
 
-    def visit_Break(self, _: ast.Break) -> Step:
+    def visit_Break(self, _: ast.Break) -> CompiledStatement:
         return lambda _: BREAK
 
-    def visit_Continue(self, _: ast.Continue) -> Step:
+    def visit_Continue(self, _: ast.Continue) -> CompiledStatement:
         return lambda _: CONTINUE
 
-    def visit_Expr(self, node: ast.Expr) -> Step:
+    def visit_Expr(self, node: ast.Expr) -> CompiledStatement:
         return _in_sequence([self.expression(node.value)])
 
     # -- patterns
@@ -444,7 +446,7 @@ class StatementCompiler(ExpressionCompiler):
 
     # -- exceptions
 
-    def close_branches_after(self, node: ast.stmt, run: Step) -> Step:
+    def close_branches_after(self, node: ast.stmt, run: CompiledStatement) -> CompiledStatement:
         """In strict mode, close the branches that a statement opened when it ends.
 
         A statement that may jump out (`return`, `raise`, `break`, `continue`) leaves them open: the
@@ -465,7 +467,7 @@ class StatementCompiler(ExpressionCompiler):
 
         return leaving
 
-    def visit_Try(self, node: ast.Try) -> Step:
+    def visit_Try(self, node: ast.Try) -> CompiledStatement:
         body, otherwise, machine = self.block(node.body), self.block(node.orelse), self.machine
         may_catch = self._may_catch(node)
         handlers = tuple(map(self._handler, node.handlers))
@@ -540,7 +542,7 @@ class StatementCompiler(ExpressionCompiler):
 
         return fits, bind, forget, self.block(node.body)
 
-    def _with_finally(self, body: Step, nodes: list[ast.stmt]) -> Step:
+    def _with_finally(self, body: CompiledStatement, nodes: list[ast.stmt]) -> CompiledStatement:
         finish, machine = self.block(nodes), self.machine
 
         def run(frame: Frame | None) -> Completion | None:
@@ -560,7 +562,7 @@ class StatementCompiler(ExpressionCompiler):
 
         return run
 
-    def visit_Raise(self, node: ast.Raise) -> Step:
+    def visit_Raise(self, node: ast.Raise) -> CompiledStatement:
         machine = self.machine
         value = self.expression(node.exc) if node.exc is not None else None
         cause = self.expression(node.cause) if node.cause is not None else None
@@ -582,7 +584,7 @@ class StatementCompiler(ExpressionCompiler):
 
         return run
 
-    def visit_Assert(self, node: ast.Assert) -> Step:
+    def visit_Assert(self, node: ast.Assert) -> CompiledStatement:
         test, machine = self.expression(node.test), self.machine
         message = self.expression(node.msg) if node.msg is not None else None
 
@@ -611,7 +613,7 @@ def _elements_with_branch(machine: Machine, values: Value) -> Iterator[Value]:
     machine.open_branch(split_labels(values)[1])
 
 
-def _in_sequence(steps: Iterable[Code]) -> Step:
+def _in_sequence(steps: Iterable[Code]) -> CompiledStatement:
     """One step that makes several."""
     steps = tuple(steps)
 

@@ -34,7 +34,7 @@ from langchain_sequrity.local.interpreter.json_boundary import check_json
 from langchain_sequrity.local.interpreter.machine import DEFAULT_LIMITS, Limits, MayBranch
 from langchain_sequrity.local.interpreter.run import (
     Answer,
-    Event,
+    LogEvent,
     ProgramRaised,
     Step,
     ToolCall,
@@ -116,7 +116,7 @@ class _ForkServer:
         self.close = weakref.finalize(self, _end, self._popen, self._control, os.getpid())
 
     @property
-    def is_there(self) -> bool:
+    def is_alive(self) -> bool:
         """Whether it runs."""
         return self._popen.poll() is None
 
@@ -198,10 +198,10 @@ class Worker:
             self.pid = self.pid or int(self._receive()["pid"])
         except (OSError, EOFError, WorkerLost):
             return False
-        return self.is_there
+        return self.is_alive
 
     @property
-    def is_there(self) -> bool:
+    def is_alive(self) -> bool:
         """Whether it still runs after its last answer."""
         try:
             self._connection.settimeout(0)
@@ -276,7 +276,7 @@ class Worker:
 
     def _receive(self) -> Message:
         size = LENGTH.unpack(read(self._connection, LENGTH.size, self._wait))[0]
-        most = 2 * self._server.limits.outgoing  # a step, and variables beside it
+        most = 2 * self._server.limits.outgoing  # a step, and variables besides it
         if size > most or message_size(data := read(self._connection, size, self._wait)) > most:
             raise invalid_answer()
         try:
@@ -469,7 +469,7 @@ class WorkerPool:
         if not self._users:
             msg = "The server was stopped together with its programs."
             raise UsageError(msg)
-        if self._server is None or not self._server.is_there:
+        if self._server is None or not self._server.is_alive:
             try:
                 self._server = _ForkServer(self._limits, self._room)
             except OSError as error:
@@ -502,7 +502,7 @@ class WorkerPool:
             if worker not in self._waiting:
                 return False
             del self._waiting[worker]
-        if not worker.is_there:
+        if not worker.is_alive:
             self.drop(worker)
             return False
         return True
@@ -590,7 +590,7 @@ class WorkerRun:
         variables: Mapping[str, Labeled] | None = None,
         may_branch: MayBranch | None = None,
         is_strict: bool = False,
-        log: Sequence[Event] = (),
+        log: Sequence[LogEvent] = (),
         has_steps: bool = False,
         asked: str | None = None,
     ) -> None:
@@ -622,7 +622,7 @@ class WorkerRun:
             raise ProgramRefused(str(lost)) from None
 
     @property
-    def log(self) -> tuple[Event, ...]:
+    def log(self) -> tuple[LogEvent, ...]:
         """All input from outside so far, as JSON data: enough to repeat the run up to here."""
         return tuple(self._log)
 
@@ -663,7 +663,7 @@ class WorkerRun:
                 self._pool.mark_waiting(worker)
         return self._step
 
-    def _event(self, answer: Answer | None) -> Event | None:
+    def _event(self, answer: Answer | None) -> LogEvent | None:
         if answer is None:
             return None
         call = call_digest(self._step) if isinstance(self._step, ToolCall) else ""
@@ -743,7 +743,7 @@ class WorkerRun:
         else:
             self._pool.drop(worker)
 
-    def _advance_worker(self, worker: Worker, event: Event | None) -> Step:
+    def _advance_worker(self, worker: Worker, event: LogEvent | None) -> Step:
         answer = None if self._may_branch is None else self._answer
         reply = _reply_of(self._pool.exchange(worker, {"do": "advance", "result": event}, answer))
         try:
@@ -786,7 +786,7 @@ class WorkerRun:
         return {"may": self._may_branch is None or bool(self._may_branch(labels))}
 
 
-def _events(data: Any) -> list[Event]:
+def _events(data: Any) -> list[LogEvent]:
     events = [read_event(event) for event in data]
     if not all(event["event"] in _WRITTEN for event in events):
         raise ValueError

@@ -17,8 +17,8 @@ class CheckedTool(NamedTuple):
     """A block or a one-liner.
 
     Attributes:
-        node: It as a node.
-        compiled: It as functions.
+        node: The block or one-liner as a node.
+        compiled: The block or one-liner as functions.
         known: The tools that match it, with their arguments; `None` if the tools are not known.
     """
 
@@ -32,7 +32,7 @@ class Clause(NamedTuple):
 
     Attributes:
         tool: Its block or one-liner.
-        node: It as a node.
+        node: The rule or step as a node.
         test: Its condition as a function, or `None` for `always`.
         phase: When a step runs; `None` for a rule.
     """

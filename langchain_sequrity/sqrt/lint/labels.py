@@ -45,7 +45,7 @@ class _Label(NamedTuple):
 
 _Kind = tuple[nodes.Field, _Place]
 UNSET = "No rule sets the"
-"""How the warning of a label begins that rules test and nothing sets."""
+"""Start of the warning about a label that rules test but nothing sets."""
 
 _OWNERS: dict[_Place, str] = {"values": "results", "session": "the session"}
 
@@ -292,7 +292,7 @@ def _without_labels(clause: Clause, arguments: dict[str, Argument]) -> tuple[Sev
 def find_misspelt(policy: CheckedPolicy) -> set[LabelName]:
     """Warn of unused bindings, and of labels that are one slip away from another label.
 
-    Consumers are not compared: they are people, and there are an Anna and an Anne.
+    Consumers are not compared: two people may have similar names, such as Anna and Anne.
 
     Returns:
         The labels with findings.

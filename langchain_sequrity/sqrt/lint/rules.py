@@ -173,7 +173,10 @@ def _shadows(other: CompiledCheck, rule: CompiledCheck, *, is_first: bool) -> bo
 
 
 def find_must_allow_beside_others(policy: CheckedPolicy) -> None:
-    """Warn of `must allow` beside other allowances: unmet, it denies only if no other allows."""
+    """Warn of a conditional `must allow` if another rule allows too.
+
+    If its condition fails, it denies only calls that no other rule allows.
+    """
     for tool in policy.tools:
         allowing = [one for one in tool.compiled.checks if one.node.decision == "allow"]
         for check in allowing if len(allowing) > 1 else ():
@@ -329,7 +332,9 @@ def find_overruled(policy: CheckedPolicy) -> None:
 
 def _is_overruled(check: CompiledCheck, by: CompiledCheck) -> bool:
     """Whether a rule has no effect beside an unconditional allowance."""
-    if check.node.decision == "allow":  # unmet, it denies only if nothing else allows
+    if (
+        check.node.decision == "allow"
+    ):  # if its condition fails, it denies only calls that no other rule allows
         return check.required and check.test is not None
     return check.node.strength == "soft" and (by.required or by.rank > check.rank)
 

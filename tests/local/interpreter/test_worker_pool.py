@@ -61,7 +61,7 @@ def pid_of(run: WorkerRun) -> int:
     return run.pid
 
 
-def is_there(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -72,9 +72,9 @@ def is_there(pid: int) -> bool:
 def become_none(pids: list[int]) -> bool:
     """Whether all these processes end within a short time."""
     deadline = time.monotonic() + WAIT
-    while any(map(is_there, pids)) and time.monotonic() < deadline:
+    while any(map(is_alive, pids)) and time.monotonic() < deadline:
         time.sleep(0.001)
-    return not any(map(is_there, pids))
+    return not any(map(is_alive, pids))
 
 
 def wait_until_over(pid: int) -> None:
@@ -624,7 +624,7 @@ def test_no_process_stays_behind_after_runs_are_closed_or_dropped_and_the_pool_c
         del forgotten
         gc.collect()
         assert become_none(pids[2:])
-    assert [pid for pid in [*pids, server] if is_there(pid)] == []
+    assert [pid for pid in [*pids, server] if is_alive(pid)] == []
     with pytest.raises(UsageError, match="stopped"):
         pool.run("1")
 
