@@ -140,7 +140,7 @@ def dumps(value: Any) -> str:
         # orjson writes NaN and infinities as null. The standard encoder refuses them, but is slow.
         if "null" not in text or orjson.loads(text) == value:
             return text
-    except TypeError:  # integers beyond 64 bits, or nested deeper than orjson goes
+    except (TypeError, RecursionError):  # integers beyond 64 bits, or deep nesting
         pass
     try:
         return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)

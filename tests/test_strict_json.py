@@ -1,5 +1,7 @@
 """Strict JSON: reading and writing keep every digit and refuse invalid input."""
 
+import inspect
+import sys
 from typing import Any
 
 import pytest
@@ -41,6 +43,23 @@ def nested(depth: int) -> Any:
 @pytest.mark.parametrize("depth", [10, 300])
 def test_values_of_moderate_depth_are_written(depth: int) -> None:
     assert dumps(nested(depth)) == "[" * depth + "1" + "]" * depth
+
+
+def _dumps_at_depth(frames: int, value: Any) -> str | None:
+    if frames:
+        return _dumps_at_depth(frames - 1, value)
+    try:
+        return dumps(value)
+    except ValueError:
+        return None
+
+
+def test_near_the_end_of_the_stack_a_nested_value_is_written_or_is_a_value_error() -> None:
+    value: Any = None
+    for _ in range(240):
+        value = [value]
+    frames = range(100, sys.getrecursionlimit() - len(inspect.stack()) - 20, 7)
+    assert {_dumps_at_depth(number, value) for number in frames} == {dumps(value), None}
 
 
 def test_too_deep_nesting_is_a_value_error_in_reading_and_writing() -> None:

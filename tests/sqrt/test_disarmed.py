@@ -197,6 +197,13 @@ def test_texts_in_other_languages_get_no_look_alike_warning(
     assert not [one for one in let_through(place(raw)) if "letter by letter" in one]
 
 
+@pytest.mark.parametrize("name", [raw for raw, _ in ODD])
+def test_a_tool_may_have_an_odd_name(name: str) -> None:
+    text = f'tool "{name}" {{ must deny always; }}'
+    assert not [one for one in check(text, [name]) if "letter by letter" in one.message]
+    assert "letter by letter" in " ".join(one.message for one in check(text))
+
+
 # Several texts in one pair of quotes, and ends of addresses
 
 SEVERAL = [

@@ -83,11 +83,15 @@ _DEFAULTS = {"string": '""', "integer": "0", "number": "0", "boolean": "false", 
 
 
 def find_odd_texts(policy: CheckedPolicy, reported: Collection[Position]) -> None:
-    """Warn of texts with white space at their ends, invisible characters, or look-alikes."""
+    """Warn of texts with white space at their ends, invisible characters, or look-alikes.
+
+    Names of tools may have them.
+    """
+    names = {name for tool in policy.tools for name in tool.known or ()}
     for text in policy.all_nodes:
         if not isinstance(text, nodes.TextLiteral) or text.kind != "plain" or text.at in reported:
             continue
-        if what := _oddity(text.raw):
+        if text.raw not in names and (what := _oddity(text.raw)):
             policy.report(
                 "warning", f"`{plain(text.raw, limit=_SHOWN)}` {what[0]}, and texts are compared "
                 "letter by letter", text.at, what[1], lets_through=True,
