@@ -131,7 +131,7 @@ def _check_message(
         if guard.raises and pending is None and denial is not None and denial.kind != "waits":
             pending = PendingDenial(message, call_id, denial)
         if denial is None or (guard.asks and denial.may_be_approved):
-            if policy.engine.changes_session_after(tool):
+            if policy.engine.ends_in_session(tool):
                 closed_by = tool
             if policy.runs_agents(tool):  # the calls of these agents change the session too
                 beside = tool
@@ -366,7 +366,7 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
             return _check_message(self._guard, message, calls, thread)
         labels_given(thread.seen)
         outer.nesting.add(outer.tool)
-        ends, shared = self._guard.policy.engine.changes_session_after, outer.session
+        ends, shared = self._guard.policy.engine.ends_in_session, outer.session
         with shared.lock:  # agents that run at the same time are checked one after the other
             others = [
                 tool for key, tool in shared.pending.items() if not key.startswith(thread.agent)

@@ -342,7 +342,7 @@ def label_result(
         allowed = replace(allowed, session=allowed.session.join(effects.session))
     messages = list(_tool_messages(result))
     own = [one for one in messages if one.tool_call_id == call["id"]]
-    is_read = guard.policy.engine.changes_labels_after(call["name"])
+    is_read = guard.policy.engine.looks_at_results(call["name"])
     value = _value_of(own[0]) if own and is_read else None
     try:
         given = _given_labels(messages)
@@ -386,7 +386,7 @@ def labels_seen(policy: AgentPolicy, messages: Sequence[AnyMessage], thread: Thr
             call = calls.get(message.tool_call_id, {})
             tool = call.get("name") or message.name or "tool"
             added = _given_labels([message]).joined(Labels())
-            if policy.engine.changes_labels_after(tool):
+            if policy.engine.looks_at_results(tool):
                 result = Argument(_value_of(message), added)
                 added, _ = policy.label(
                     tool, call.get("args", {}), thread.seen, result, thread.session

@@ -287,7 +287,7 @@ class AgentPolicy:
     def touches_session(self, tool: str) -> bool:
         """Whether a call depends on the session's labels, or changes them when it ends."""
         engine = self.engine
-        touches = engine.depends_on_session(tool) or engine.changes_session_after(tool)
+        touches = engine.depends_on_session(tool) or engine.ends_in_session(tool)
         return touches or self.runs_agents(tool)
 
     def runs_agents(self, tool: str) -> bool:

@@ -171,7 +171,7 @@ class Engine:
         Returns:
             The labels of the result and those of the session.
         """
-        if not self.changes_labels_after(call.tool):
+        if not self.looks_at_results(call.tool):
             return result.labels, session
         context = self._context(call, session, result)
         context.set_short_scope("result")
@@ -221,7 +221,7 @@ class Engine:
         changes = any(step.phase != "result" for entry in self.tools for step in entry.steps)
         return changes and bool(steps["result"])
 
-    def changes_session_after(self, tool: str) -> bool:
+    def ends_in_session(self, tool: str) -> bool:
         """Whether a call of a tool may change the session's labels when it has ended."""
         steps = self._rules_for(tool).steps
         return bool(steps["after"]) or any(_writes_session(step) for step, _ in steps["result"])
@@ -235,7 +235,7 @@ class Engine:
             for step in entry.steps
         )
 
-    def changes_labels_after(self, tool: str) -> bool:
+    def looks_at_results(self, tool: str) -> bool:
         """Whether any label may change when a call of a tool has ended."""
         steps = self._rules_for(tool).steps
         return bool(self.presets.non_executable_memory or steps["result"] or steps["after"])

@@ -680,7 +680,9 @@ def test_a_router_that_reads_a_field_outside_the_schema_of_its_node_is_refused()
 
     graph = StateGraph(State).add_node("a", narrow).add_node("b", nothing).add_edge(START, "a")
     graph.add_conditional_edges("a", lambda state: "b" if state["x"] else END, ["b", END])
-    with pytest.raises(GraphNotSupported, match=r"schema of 'a' does not have.*Annotate its param"):
+    with pytest.raises(
+        GraphNotSupported, match=r"schema of 'a' does not have.*Annotate the router's param"
+    ):
         compile_graph(read_graph(graph))
 
 
