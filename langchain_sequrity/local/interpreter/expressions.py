@@ -108,7 +108,7 @@ class ExpressionCompiler(ScopeCompiler):
 
     def visit_BoolOp(self, node: ast.BoolOp) -> Code:
         codes, notes = map(self.expression, node.values), map(self.note_not_run, node.values)
-        return self._short_circuit(isinstance(node.op, ast.Or), codes, notes)
+        return self._short_circuit(codes, notes, stop=isinstance(node.op, ast.Or))
 
     def visit_Compare(self, node: ast.Compare) -> Code:
         if len(node.ops) == 1:
@@ -118,14 +118,11 @@ class ExpressionCompiler(ScopeCompiler):
         codes = [self._compare_next(type(op), self.expression(other)) for op, other in pairs]
         parts = [ast.Compare(_NONE, [op], [other]) for op, other in pairs]
         notes = [_in_outer_frame(self.note_not_run(part)) for part in parts]
-        compare_all = self._short_circuit(False, codes, notes)  # noqa: FBT003 - the value
+        compare_all = self._short_circuit(codes, notes, stop=False)
         return lambda frame: compare_all([frame, first(frame)])
 
     def _short_circuit(
-        self,
-        stop: bool,  # noqa: FBT001 - a truth value
-        codes: Iterable[Code],
-        notes: Iterable[LeftOut],
+        self, codes: Iterable[Code], notes: Iterable[LeftOut], *, stop: bool
     ) -> Code:
         """Compile to the first value whose truth is `stop`, or else the last one.
 
