@@ -25,7 +25,8 @@ SequrityError (RuntimeError)
     ├── ProgramFailed
     ├── EmptyTurn
     ├── ForcedToolMissing
-    └── SessionExpired
+    ├── SessionExpired
+    └── SessionLost
 ```
 
 In brackets: the LangChain exception from which the class also inherits, so that LangChain's retry
@@ -90,6 +91,7 @@ __all__ = [
     "ServerFailed",
     "ServiceError",
     "SessionExpired",
+    "SessionLost",
     "StatusError",
     "StreamInterrupted",
     "TimedOut",
@@ -507,6 +509,18 @@ class SessionExpired(TurnFailed):
     Start a new session with `session_id="new"`, or construct the model with
     `on_session_expired="restart"`. A turn that has made calls is not restarted: check what they
     did, and send a new user message with the remaining work.
+    """
+
+
+class SessionLost(TurnFailed):
+    """The policy has rules on the session, and the session of this conversation cannot be continued.
+
+    A new session would forget what the rules read: its tags, and the attempts that they count. So
+    no call was made. The text says what was lost, and what to do. If the loss is acceptable, start
+    with `session_id="new"`, or construct the model or the middleware with
+    `on_session_lost="restart"`.
+
+    `session_id` is the session that is lost, if it is known.
     """
 
 

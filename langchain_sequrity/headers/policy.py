@@ -285,6 +285,18 @@ class PolicyHeader(Header):
         code = (self.codes and self.codes.code) or ""
         return compile_policy(code, engine_presets(self, dual_llm=dual_llm))
 
+    @property
+    def uses_session(self) -> bool:
+        """Whether any rule reads or changes labels of the session.
+
+        `True` also if the rules are unknown in this process: Cedar text, `auto_gen`, or a text that
+        only the service can read.
+        """
+        try:
+            return self.compile().uses_session
+        except UsageError:
+            return True
+
     def compacted(self) -> Self:
         """A copy whose SQRT text has no comments and no unnecessary white space.
 

@@ -9,6 +9,7 @@ reasons then say why, without showing a value of the call.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import islice
 from typing import Any, NamedTuple, cast
 
@@ -235,6 +236,18 @@ class Engine:
             for step in entry.steps
         )
 
+    @cached_property
+    def uses_session(self) -> bool:
+        """Whether any rule reads or changes the session's labels.
+
+        What the short form `@tags` of a rule means is not known, so it counts.
+        """
+        if self.changes_session:
+            return True
+        checks = (check.node for entry in self.tools for check in entry.checks)
+        short = any(_is_of(node, "short") for node in nodes.walk(tuple(checks)))
+        return short or any(_is_of(node, "session") for node in nodes.walk(self.policy.declarations))
+
     def looks_at_results(self, tool: str) -> bool:
         """Whether any label may change when a call of a tool has ended."""
         steps = self._rules_for(tool).steps
@@ -335,6 +348,10 @@ class Engine:
             else:
                 explained.append(replace(reason, doubt=_cause(*rules[reason.at], context)))
         return replace(verdict, reasons=tuple(explained))
+
+
+def _is_of(node: object, scope: nodes.LabelOwner) -> bool:
+    return isinstance(node, nodes.Meta | nodes.ValueRef) and node.scope == scope
 
 
 def _writes_session(step: CompiledStep) -> bool:
