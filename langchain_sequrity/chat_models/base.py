@@ -646,7 +646,9 @@ class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
         **kwargs: Any,
     ) -> AIMessage:
         # `async`: LangChain calls a plain function in a thread, and awaits nothing.
-        return await super().ainvoke(input, config, stop=stop, **self._with_run_config(config, kwargs))
+        return await super().ainvoke(
+            input, config, stop=stop, **self._with_run_config(config, kwargs)
+        )
 
     @override
     def stream_events(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:

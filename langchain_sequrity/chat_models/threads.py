@@ -137,9 +137,7 @@ async def _aanswered(questions: _Questions[Result]) -> Result:
             continue
         method = getattr(question.receiver, f"a{question.method}")
         answer = method(*question.arguments, **question.keywords)
-        answer = (
-            [item async for item in answer] if hasattr(answer, "__anext__") else await answer
-        )
+        answer = [item async for item in answer] if hasattr(answer, "__anext__") else await answer
 
 
 class ThreadMemory:
@@ -325,9 +323,7 @@ class ThreadMemory:
                 {**asdict(session), "is_waiting": True, "has_failed": True} for session in sessions
             ]
             key, value = self._thread_id, {"sessions": entries}
-            yield _Question(
-                self._store, "put", (_STORE_NAMESPACE, key, value), {"index": False}
-            )
+            yield _Question(self._store, "put", (_STORE_NAMESPACE, key, value), {"index": False})
             self._is_unstored = False
 
     def _stop_starting(self) -> None:
