@@ -212,7 +212,10 @@ class Connection:
 
     @cached_property
     def uses_session(self) -> bool:
-        """Whether the policy has rules on the session, so that a new one would change verdicts."""
+        """Whether the policy has rules on labels that the session keeps from turn to turn."""
+        fsm = self.config and self.config.fsm
+        if fsm and fsm.clear_session_meta in {"every_turn", "every_attempt"}:
+            return False
         return self.policy is not None and self.policy.uses_session
 
     def with_author_place(self, denial: Denial) -> Denial:

@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 import orjson
 from langchain_core.messages import (
@@ -309,7 +309,7 @@ class Turn:
     _body: dict[str, Any] = field(init=False)
     _is_mid_turn: bool = field(init=False)
 
-    def __enter__(self) -> "Turn":
+    def __enter__(self) -> Self:
         """Choose the session and write the call.
 
         Raises:
@@ -329,7 +329,7 @@ class Turn:
         if self.memory is not None:
             self.memory.close()
 
-    async def __aenter__(self) -> "Turn":
+    async def __aenter__(self) -> Self:
         """See `__enter__`."""
         async with AsyncExitStack() as on_error:
             if self.memory is not None:
@@ -473,39 +473,48 @@ class Turn:
         session_id = self.call.session_id
         if session_id is None or error.inside_reply:
             raise error
-        is_mismatch, stays = _is_mismatch(error), self._is_mid_turn and self._may_be_dual
-        if is_mismatch and (stays or self.memory is not None) and self._may_continue:
+        if _is_mismatch(error):
+            return self._after_mismatch(error, session_id)
+        if not is_session_gone(error, session_id):
+            raise error
+        reason = f"The service no longer knows the session ({reason_in(error.body).rstrip('.')})."
+        if self._stays:
+            msg = f"{reason} {_HAS_CALLS}"
+            raise SessionExpired(msg, session_id=session_id) from None
+        if self.settings.on_session_expired == "restart":
+            if self.memory is not None:
+                self.memory.lose(reason, session_id)
+            return self._again(session_id=NEW_SESSION)
+        msg = (
+            f'{reason} Start a new session with `session_id="new"`, or construct the model with '
+            '`on_session_expired="restart"`.'
+        )
+        raise SessionExpired(msg, session_id=session_id) from None
+
+    def _after_mismatch(self, error: StatusError, session_id: str) -> "Turn":
+        if (self._stays or self.memory is not None) and self._may_continue:
             _logger.warning(
                 "The history differs from that of session %s; asking the session to accept it.",
                 session_id,
             )
             return self._again(continues=True)
-        if is_mismatch and stays:
+        if self._stays:
             error.args = (f"{error} {_STAYS}",)
             raise error
-        if is_mismatch and self.session_id is None and self._mismatch_policy != "reject":
-            if self.memory is not None:
-                self.memory.lose(_NOT_ACCEPTED, session_id)
-            _logger.warning(
-                "The history differs from that of session %s; continuing in a new session.",
-                session_id,
-            )
-            return self._again(session_id=NEW_SESSION, forked_from=session_id)
-        if not is_session_gone(error, session_id):
+        if self.session_id is not None or self._mismatch_policy == "reject":
             raise error
-        reason = reason_in(error.body).removesuffix(".")
-        if stays:
-            msg = f"The service no longer knows the session ({reason}). {_HAS_CALLS}"
-            raise SessionExpired(msg, session_id=session_id) from None
-        if self.settings.on_session_expired == "restart":
-            if self.memory is not None:
-                self.memory.lose(f"The service no longer knows the session ({reason}).", session_id)
-            return self._again(session_id=NEW_SESSION)
-        msg = (
-            f"The service no longer knows the session ({reason}). Start a new session with "
-            '`session_id="new"`, or construct the model with `on_session_expired="restart"`.'
+        if self.memory is not None:
+            self.memory.lose(_NOT_ACCEPTED, session_id)
+        _logger.warning(
+            "The history differs from that of session %s; continuing in a new session.",
+            session_id,
         )
-        raise SessionExpired(msg, session_id=session_id) from None
+        return self._again(session_id=NEW_SESSION, forked_from=session_id)
+
+    @property
+    def _stays(self) -> bool:
+        """Whether the turn has made calls, so that a new session would repeat them."""
+        return self._is_mid_turn and self._may_be_dual
 
     def _again(self, **changes: Any) -> "Turn":
         turn = replace(self, **changes)

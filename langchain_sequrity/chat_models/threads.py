@@ -1,9 +1,9 @@
 """Sessions of threads, for policies with rules on the session (`docs/behaviour.md`, P13).
 
 What such a policy reads of the session must be there in the next turn. The messages do not always
-say which session that is: a failed turn leaves no message, and summaries remove them. So the session
-is remembered by thread. LangGraph gives the thread, or a run without a thread counts as one itself.
-Outside of LangGraph it is `thread_id`, or `session_id` of `RunnableWithMessageHistory`.
+say which session that is: a failed turn leaves no message, and summaries remove them. So the
+session is remembered by thread. LangGraph gives the thread, or a run without a thread counts as one
+itself. Outside of LangGraph it is `thread_id`, or `session_id` of `RunnableWithMessageHistory`.
 
 A process remembers its threads, and a graph's store remembers them for other processes. If neither
 knows the thread, its checkpoints tell whether it had an earlier run.
@@ -267,7 +267,8 @@ class ThreadMemory:
             SessionLost: With the reason and the advice.
         """
         if self._on_lost == "raise":
-            raise SessionLost(f"{reason} {_ADVICE}", session_id=session_id)
+            msg = f"{reason} {_ADVICE}"
+            raise SessionLost(msg, session_id=session_id)
         self._replaces, self.forked_from = True, session_id
 
     def begin(self, *, replaces: bool = False) -> None:
@@ -356,22 +357,22 @@ def _thread(thread_id: str | None, owner: str, checkpointer: object, run: object
 
 
 _NESTED = (
-    "An agent runs within a call of another agent of the same thread, and the session of that agent "
-    "waits for the result of the call. Use `PolicyMiddleware`, whose agents share their session, or "
-    "give the inner model no tools."
+    "An agent runs within a call of another agent of the same thread, and the session of that "
+    "agent waits for the result of the call. Use `PolicyMiddleware`, whose agents share their "
+    "session, or give the inner model no tools."
 )
 _ELSEWHERE = (
-    "The session of this thread belongs to another model, format, address, policy or configuration. "
-    "Continue with the model that began it."
+    "The session of this thread belongs to another model, format, address, policy or "
+    "configuration. Continue with the model that began it."
 )
 _SIMULTANEOUS = (
     "Another call of this thread is just starting its session. Wait for its reply, or give each "
     "conversation its own thread."
 )
 _UNKNOWN = (
-    "The conversation has earlier turns, and their session is unknown: neither the messages nor the "
-    "thread have it. Keep the model's messages in the history as they came, append `error.message` "
-    "after a failed turn, give the run a thread (`configurable.thread_id`), or name the session "
+    "The conversation has earlier turns, and their session is unknown: neither the messages nor "
+    "the thread have it. Keep the model's messages in the history as they came, append "
+    "`error.message` after a failed turn, give the run a thread (`configurable.thread_id`), or name the session "
     "(`session_id=`)."
 )
 _ADVICE = (

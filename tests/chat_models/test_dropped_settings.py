@@ -125,7 +125,7 @@ KEEPING: dict[str, Callable[[Any], Any]] = {
     "structured": lambda model: model.with_structured_output(
         {"title": "Answer", "type": "object", "properties": {}}, tools=[send]
     ),
-    "pickled": lambda model: bound(pickle.loads(pickle.dumps(model))),  # noqa: S301
+    "pickled": lambda model: bound(pickle.loads(pickle.dumps(model))),
     "agent": lambda model: RunnableLambda(
         lambda text: agent_with(model).invoke({"messages": text})
     ),

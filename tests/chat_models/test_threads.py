@@ -116,7 +116,7 @@ class Office:
         self.ran.append("read_mail")
         return "secret"
 
-    def send(self, to: str, text: str) -> str:
+    def send(self, to: str, text: str) -> str:  # noqa: ARG002 - the models give it
         """Send a text."""
         self.ran.append(f"send to {to}")
         return "sent"
@@ -281,7 +281,7 @@ def test_a_thread_keeps_its_session_when_its_messages_are_removed(
 def test_an_application_that_stores_texts_keeps_the_session_by_its_thread(
     base_url: str, office: Office
 ) -> None:
-    agent = create_agent(make_model(base_url), office.tools)
+    agent: Any = create_agent(make_model(base_url), office.tools)
     texts: list[BaseMessage] = [HumanMessage("read")]
     reply = agent.invoke({"messages": texts}, THREAD)["messages"][-1]
     texts += [AIMessage(reply.text), HumanMessage("send")]
@@ -500,7 +500,7 @@ def test_a_second_process_on_the_same_checkpoints_does_not_begin_anew(
 def test_the_checkpoints_tell_a_first_run_from_a_later_one(
     base_url: str, office: Office, durability: Any
 ) -> None:
-    agent = create_agent(
+    agent: Any = create_agent(
         make_model(base_url), office.tools, middleware=[keep_last], checkpointer=InMemorySaver()
     )
     agent.invoke({"messages": "hello"}, THREAD, durability=durability)
