@@ -329,6 +329,7 @@ class Driver:
     def finish(self, loop: _compat.PregelLoop) -> Work:
         """Send the last results, and store the labels of the fields."""
         self.log.begin_step()
+        self._loop = loop
         ran_nothing = self._is_new
         if self._is_new:
             self._is_new = False
