@@ -386,11 +386,11 @@ _SIMULTANEOUS = (
 _UNKNOWN = (
     "The conversation has earlier turns, and their session is unknown: neither the messages nor "
     "the thread have it. Keep the model's messages in the history as they came, append "
-    "`error.message` after a failed turn, give the run a thread (`configurable.thread_id`), or name the session "
-    "(`session_id=`)."
+    "`error.message` after a failed turn, give the run a thread (`configurable.thread_id`), or "
+    "name the session (`session_id=`)."
 )
 _ADVICE = (
     "The policy has rules on the session, and a new session would forget what they read. So the "
-    'request was not sent. If that may be forgotten, pass `session_id="new"` to one call, or '
-    '`on_session_lost="restart"` to the model.'
+    "request was not sent. If that may be forgotten, construct the model with "
+    '`on_session_lost="restart"`, or pass `session_id="new"` to one call of a chat model.'
 )

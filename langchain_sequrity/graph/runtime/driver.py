@@ -13,7 +13,6 @@ the plain graph. Its fields are context variables, with their known labels (`Sta
 import asyncio
 import threading
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
