@@ -156,7 +156,6 @@ class TurnCalls:
     def _checked(
         self, call: Call, line: int, session: Labels, *, is_repeated: bool = False
     ) -> GatedCall:
-        self._state.data_labels = self._state.data_labels.join(call.labels)
         checked = self._gate().check(call, session)
         known = self._state.labels
         self._state.labels = known.join(checked.session) if is_repeated else checked.session

@@ -192,7 +192,7 @@ class DualState:
 
     Attributes:
         labels: The session's labels.
-        data_labels: Labels of all data in the session: arguments of calls and results.
+        data_labels: Labels of all results in the session, and so of all its data.
         planner_labels: Labels of all data that the planner was shown. Later prompts contain its
             programs, so whatever it writes until the end of the session has them
             (`docs/behaviour.md`, T3).

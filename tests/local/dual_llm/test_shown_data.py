@@ -110,6 +110,7 @@ def test_what_a_planner_was_shown_labels_the_programs_of_all_later_turns(begin: 
 
 
 TAGS = 'tags overlaps {"secret"}'
+LATER = f'tool "order" {{ must deny when @session.{TAGS}; }}'
 GUARDED = [
     (f'tool "fire" {{ must deny when @args.{TAGS}; }}', "fire()"),
     (f'tool "order" {{ must deny when @args.{TAGS}; }}', "order()"),
@@ -124,6 +125,14 @@ GUARDED = [
         "fire()",
     ),
     (f'tool "send" {{ must deny when word.{TAGS}; }}', "send(word=x[0])"),
+    (
+        f'tool "fire" {{ session after {{ @tags |= @args.tags; }} }} {LATER}',
+        "fire()\norder()",
+    ),
+    (
+        f'tool "fire" {{ session after {{ @tags |= @result.tags; }} }} {LATER}',
+        "fire()\norder()",
+    ),
 ]
 MORE_TOOLS = [
     tool("look_up"),
@@ -148,8 +157,10 @@ def test_a_call_has_the_labels_whatever_its_arguments_are(
     dialog = begin(first, program, tellers=(reader,), policy=SECRET + rule, config=config)
     dialog.send(words('Say: "no"'), tools=MORE_TOOLS)
     reply = dialog.send(result(dialog.open_call, "EVE-1"), tools=MORE_TOOLS)
-    is_denied = not calls(reply) and ended(reply)["status"] == "failure"
-    assert is_denied == (visibility == "all")
+    while calls(reply):
+        reply = dialog.send(result(dialog.open_call, "ok"), tools=MORE_TOOLS)
+    expected = {"all": "failure", "none": "success"}
+    assert ended(reply)["status"] == expected[visibility]
 
 
 def test_only_the_values_that_are_shown_give_their_labels(begin: Begin) -> None:
@@ -260,6 +271,21 @@ def test_an_answer_without_data_gives_no_labels(begin: Begin) -> None:
     assert outcome(dialog.say("Pay.")) == "calls"
 
 
+def test_a_result_of_the_session_keeps_the_labels_that_it_had_when_it_came(begin: Begin) -> None:
+    policy = f"""
+        {SECRET}
+        tool "order" {{ result {{ when @args.{TAGS} {{ @tags |= {{"ordered"}}; }} }} }}
+        tool "send" {{ must deny when word.tags overlaps {{"ordered"}}; }}
+    """
+    first = f"{LOOK}order(size=x)\nfinal_return_value = 'done'"
+    config = settings({"query_include_tool_results": True})
+    dialog = begin(first, PAYS, policy=policy, config=config)
+    dialog.send(words("Order."), tools=MORE_TOOLS)
+    for content in ("7", "EVE-1"):
+        dialog.send(result(dialog.open_call, content), tools=MORE_TOOLS)
+    assert outcome(dialog.send(words("Pay."), tools=MORE_TOOLS)) == DENIED
+
+
 # Messages of other sessions
 
 WRAPPER = json.dumps({"value": "EVE-1", "is_sequrity_var": True, "meta": LABELS})
@@ -349,3 +375,17 @@ def test_an_edited_history_keeps_the_labels_of_messages_that_are_unchanged(
         assert reply.status_code == httpx.codes.BAD_REQUEST
     else:
         assert outcome(reply) == expected
+
+
+def test_a_call_that_continues_an_edited_history_keeps_the_labels_before_the_edit(
+    begin: Begin,
+) -> None:
+    config = settings(ANSWERS, history_mismatch_policy="continue")
+    programs = (f"{LOOK}final_return_value = x", "look_up(word='b')\n'noted'", PAYS)
+    dialog = begin(*programs, policy=GUARD, config=config)
+    dialog.say()
+    value(dialog.answer("EVE-1"))
+    dialog.say("And?")
+    edited = [*dialog.history[:4], words("And now?"), dialog.history[5]]
+    reply = dialog.send(*edited, result(dialog.open_call, "ok"), words("Pay."))
+    assert outcome(reply) == DENIED
