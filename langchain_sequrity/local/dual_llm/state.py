@@ -21,7 +21,7 @@ class Attempt:
 
     Attributes:
         program: Its text.
-        outcome: Fixed text with the type and line of an error; never data.
+        outcome: Fixed text with the type and line of an error; data only if `X-Config` shows it.
         known: The list of variables in the planner's prompt for this program.
     """
 
