@@ -36,7 +36,6 @@ class CallRecorder(BaseCallbackHandler):
     """Records the outcomes of calls while it is entered."""
 
     hears_runs = True  # it gets the events of a graph (`graph.runtime.events`)
-    run_inline = True  # also in asynchronous code, so that nothing comes after the end
 
     def __init__(self) -> None:
         self._outcomes: list[CallOutcome] = []
