@@ -42,7 +42,7 @@ class Configuration:
         screen: Content blockers and classifiers.
         may_branch: Whether a value with these labels may decide a branch; `None` allows all.
         is_strict: Whether labels of conditions also apply to values that depend on them.
-        tests_labels: Whether the policy tests labels of values anywhere.
+        tests_labels: Whether the policy tests labels of values, or a program may add such a test.
         fsm: The section `fsm` of `X-Config`; fields may be unset.
         planner: The section on the planner's prompt; fields may be unset.
         response: The section on replies; fields may be unset.
@@ -106,7 +106,7 @@ def _configured(
     branching = presets.branching_meta_policy if policy.mode == "custom" and dual_llm else None
     screen = Screen.from_features(features)
     prompt = config and config.prompt
-    engine = _engine(code, presets_of_engine)
+    engine, internal_tools = _engine(code, presets_of_engine), _internal_tools(fsm)
     return Configuration(
         dual_llm=dual_llm,
         engine=engine,
@@ -114,11 +114,11 @@ def _configured(
         screen=screen,
         may_branch=_branching_rule(branching) if branching else None,
         is_strict=policy.mode == "strict",
-        tests_labels=engine.tests_labels or branching is not None,
+        tests_labels=engine.tests_labels or branching is not None or "set_policy" in internal_tools,
         fsm=fsm,
         planner=(prompt and prompt.pllm) or PlannerPrompt(),
         response=(config and config.response_format) or ResponseFormatConfig(),
-        internal_tools=_internal_tools(fsm),
+        internal_tools=internal_tools,
         cached=tuple(map(Pattern, fsm.force_to_cache or ())),
         max_output_tokens=_output_limits(config),
     )

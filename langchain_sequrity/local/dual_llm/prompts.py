@@ -466,10 +466,10 @@ def failure_feedback(
         "value": "The program returned a value that has no JSON form",
     }[failed.kind]
     text = f"{what} at line {failed.line}."
-    is_whole = level == "extra"
-    because = failed.message if is_whole else _error_text(failed, program, words)
+    shows_text = level == "extra"
+    because = failed.message if shows_text else _error_text(failed, program, words)
     feedback = f"{text} {because}".rstrip() + shown_line(program, failed.line)
-    return Labeled(feedback, failed.labels if is_whole else NO_LABELS)
+    return Labeled(feedback, failed.labels if shows_text else NO_LABELS)
 
 
 def _error_text(failed: ProgramRaised, program: str, words: AbstractSet[str]) -> str:

@@ -35,12 +35,12 @@ def outcome(reply: httpx.Response) -> str:
 
 
 @pytest.mark.long(sample=1)
-@pytest.mark.parametrize("seed", range(0, 400, 80))
+@pytest.mark.parametrize("seed", range(0, 250, 50))
 def test_a_planner_that_was_shown_data_writes_nothing_without_its_labels(
     stage: Stage, http: httpx.Client, seed: int
 ) -> None:
     rehearsal = Rehearsal(stage, http)
-    judged = [(trial, judge(trial, rehearsal)) for trial in islice(trials(seed), 80)]
+    judged = [(trial, judge(trial, rehearsal)) for trial in islice(trials(seed), 50)]
     assert [(trial, problem) for trial, (_, problem) in judged if problem] == []
     assert {what for _, (what, _) in judged} == {"data shown", "nothing shown", "refused"}
 
@@ -356,6 +356,14 @@ def test_what_a_model_wrote_elsewhere_is_refused_if_it_would_be_shown_and_the_po
     assert f"`prompt.pllm.{field}`" in detail(reply)
     assert f"remove `{field}`" in detail(reply)
     assert not dialog.planner.requests
+
+
+def test_what_a_model_wrote_elsewhere_is_refused_if_a_program_may_add_a_policy(
+    begin: Begin,
+) -> None:
+    config = settings(ANSWERS, enabled_internal_tools=["set_policy"])
+    reply = begin(PAYS, config=config).send(*elsewhere("EVE-1"))
+    assert reply.status_code == httpx.codes.BAD_REQUEST
 
 
 @pytest.mark.parametrize("mismatch", ["restart_turn", "continue"])
