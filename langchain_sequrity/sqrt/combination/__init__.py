@@ -1,0 +1,276 @@
+"""Policies combined into one: an organisation's and an application's, for example.
+
+A service takes one text, so the combination is one text in which no policy allows what another
+denies. `sources` reads the policies, `settings` joins their other fields, `labels` refuses changes
+of labels that another policy relies on, and `rules` writes the rules.
+"""
+
+import re
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from langchain_sequrity.display import enumeration, plain
+from langchain_sequrity.errors import PolicySyntaxError, UsageError
+from langchain_sequrity.sqrt import nodes
+from langchain_sequrity.sqrt.coerce import AnyPolicy
+from langchain_sequrity.sqrt.combination.labels import check_labels
+from langchain_sequrity.sqrt.combination.rules import Written, written_rules
+from langchain_sequrity.sqrt.combination.settings import joined_settings
+from langchain_sequrity.sqrt.combination.sources import NamedPolicy, Source, named, read_sources
+from langchain_sequrity.sqrt.compiler import compiled_tools
+from langchain_sequrity.sqrt.engine import Engine, compile_policy
+from langchain_sequrity.sqrt.lexer import MAX_CHARACTERS
+from langchain_sequrity.sqrt.nodes import Policy, Position
+from langchain_sequrity.sqrt.parser import parse
+from langchain_sequrity.sqrt.printer import printed
+from langchain_sequrity.sqrt.verdict import DEFAULT_RULE, Origin, Presets
+
+if TYPE_CHECKING:
+    import rich.text
+
+__all__ = ["Combination", "NamedPolicy", "combine", "named"]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Combination:
+    """Policies combined into one; made by `combine`, and accepted wherever a policy is.
+
+    Attributes:
+        sources: The policies, each with `name`, `policy` and `settings`.
+        policy: The combined policy; `policy.text` is its text.
+        settings: The other fields of `X-Policy`, as JSON.
+        origins: The authors' rules by the position of the combination's rules; with `None`, the
+            policy that denies by default.
+        places: The author's policy and place by the position of each node.
+    """
+
+    sources: tuple[Source, ...]
+    policy: Policy
+    settings: Mapping[str, Any]
+    origins: Mapping[Position | None, Origin]
+    places: Mapping[Position, tuple[Source, Position]]
+
+    @property
+    def text(self) -> str:
+        """The combination as SQRT text."""
+        return self.policy.text
+
+    def compile(self, *, dual_llm: bool = True) -> Engine:
+        """Compile it; the reasons of its verdicts name the policy and the author's rule.
+
+        Args:
+            dual_llm: Whether it is for a dual-LLM session; some presets are only for these.
+
+        Returns:
+            An engine.
+
+        Raises:
+            PolicySyntaxError: If a regex does not compile here.
+        """
+        presets = Presets.of_settings(self.settings, dual_llm=dual_llm)
+        engine = compile_policy(self.policy, presets)
+        return Engine(engine.policy, engine.tools, presets, self.origins)
+
+    def origin(self, line: int, column: int | None = None) -> Origin | None:
+        """The author's rule at a place of the combined text.
+
+        Args:
+            line: The line, from 1.
+            column: The column, from 1, if known.
+
+        Returns:
+            The rule; `None` if no rule begins before that place, or the place is in a rule of the
+            combination itself.
+        """
+        at = self._begin(sorted(filter(None, self.origins)), line, column)
+        return None if at is None else self.origins.get(at)
+
+    def place(self, line: int, column: int | None = None) -> tuple[Source, Position] | None:
+        """The author's policy and place for a place of the combined text; `None` if unknown."""
+        at = self._begin(self._sorted_places, line, column)
+        return None if at is None else self.places[at]
+
+    @cached_property
+    def _sorted_places(self) -> list[Position]:
+        return sorted(self.places)
+
+    @staticmethod
+    def _begin(places: Sequence[Position], line: int, column: int | None) -> Position | None:
+        """The last of these places that is not after a place."""
+        index = bisect_right(places, (line, column or 10**9)) - 1
+        return places[index] if index >= 0 else None
+
+    def __str__(self) -> str:
+        """The text."""
+        return self.text
+
+    def __repr__(self) -> str:
+        """The names of the policies."""
+        return f"Combination({', '.join(source.name for source in self.sources)})"
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:  # noqa: FBT001, ARG002 - IPython's
+        """The text, for IPython in a terminal."""
+        printer.text(plain(self.text, limit=len(self.text), lines=True))
+
+    def _repr_html_(self) -> str:
+        """The text in colour, for notebooks."""
+        return self.policy._repr_html_()  # noqa: SLF001 - the same display
+
+    def __rich__(self) -> "rich.text.Text":
+        """The text in colour, for rich."""
+        return self.policy.__rich__()
+
+
+def combine(*policies: AnyPolicy) -> Combination:
+    """Combine policies into one text that denies whatever one of them denies.
+
+    The combination denies a call if and only if at least one policy denies it. All policies read
+    and change the same labels. A denial names the policy that decided, with the place in its text.
+    A soft denial stays soft, unless another policy has a `must allow` for many tools, which would
+    override it; then it becomes hard.
+
+    A list of policies is combined like this wherever a policy is accepted.
+
+    Args:
+        policies: The policies in any form; lists are flattened. `named` gives a policy a name. A
+            file has its own name; other policies are "policy 1", "policy 2", ….
+
+    Returns:
+        The combination: `print` shows its text. One policy alone is unchanged.
+
+    Raises:
+        UsageError: If there is no policy, or the policies cannot be said in one text: fields that
+            contradict each other, labels that one removes and another tests, allowances for many
+            tools that override a denial, Cedar, `auto_gen`. The message names the policies.
+        PolicySyntaxError: If a text is not a SQRT policy. The message names the policy.
+
+    Example:
+        ```python
+        from langchain_sequrity import sqrt
+
+        house = sqrt.named("organisation", 'tool "mail" { must deny when "x" in text.tags; }')
+        mailer = sqrt.named(
+            "mailer",
+            'tool "mail" { should allow when to.value == "ana"; should deny always; }',
+        )
+        assert 'should deny when not to.value == "ana";' in str(sqrt.combine(house, mailer))
+
+        (denied,) = sqrt.simulate([house, mailer], [{"tool": "mail", "arguments": {"to": "bo"}}])
+        assert denied.verdict.reasons[0].policy == "mailer"
+        assert denied.verdict.reasons[0].rule == "should deny always;"
+        ```
+    """
+    sources = read_sources(policies)
+    if len(sources) == 1:
+        return _alone(sources[0])
+    settings = joined_settings(sources)
+    check_labels(sources)
+    sections = written_rules(sources, _new_names(sources))
+    try:
+        return _combined(sources, settings, sections)
+    except (PolicySyntaxError, _TooDeep) as error:
+        shown = enumeration([f"`{source.name}`" for source in sources])
+        msg = f"The policies {shown} cannot be written as one text: {error}"
+        raise UsageError(msg) from None
+
+
+class _TooDeep(UsageError):
+    """A combined condition is nested too deeply."""
+
+
+def _alone(source: Source) -> Combination:
+    """One policy as it is."""
+    name = source.name if source.is_named else None
+    origins: dict[Position | None, Origin] = {}
+    if name is not None:
+        origins = {
+            check.at: Origin(name, check.at, check.text) for check in _checks(source.policy)
+        }
+        origins[None] = Origin(name, None, DEFAULT_RULE)
+    places = {at: (source, at) for at in _positions(source.policy.declarations)}
+    return Combination((source,), source.policy, source.settings, origins, places)
+
+
+def _combined(
+    sources: Sequence[Source],
+    settings: Mapping[str, Any],
+    sections: Sequence[tuple[str, Sequence[Written]]],
+) -> Combination:
+    text = "\n".join(_section(heading, written) for heading, written in sections)
+    if len(text) > MAX_CHARACTERS:
+        shown = enumeration([f"`{source.name}`" for source in sources])
+        msg = (
+            f"The policies {shown} have {len(text)} characters as one text; the limit is "
+            f"{MAX_CHARACTERS}. Shorten one of them."
+        )
+        raise UsageError(msg)
+    policy = parse(text)
+    for _ in compiled_tools(policy, _skip_regexes(text)):
+        pass
+    origins: dict[Position | None, Origin] = {}
+    places: dict[Position, tuple[Source, Position]] = {}
+    by_section = [(number, one) for number, (_, written) in enumerate(sections) for one in written]
+    for (number, written), node in zip(by_section, policy.declarations, strict=True):
+        if isinstance(node, nodes.ToolBlock):
+            pairs = zip(node.checks, written.origins, strict=True)
+            origins |= {check.at: origin for check, origin in pairs if origin is not None}
+        if number < len(sources):
+            pairs_of_places = zip(_positions(node), _positions(written.node), strict=True)
+            for at, author_at in pairs_of_places:
+                places.setdefault(at, (sources[number], author_at))
+    denying = next((source for source in sources if _denies_by_default(source)), None)
+    if denying is not None:
+        origins[None] = Origin(denying.name, None, DEFAULT_RULE)
+    return Combination(tuple(sources), policy, settings, origins, places)
+
+
+def _skip_regexes(text: str) -> Any:
+    from langchain_sequrity.sqrt.engine import error_raiser  # noqa: PLC0415
+
+    return error_raiser(text, skip_regexes=True)
+
+
+def _section(heading: str, written: Sequence[Written]) -> str:
+    declarations = tuple(one.node for one in written)
+    return f"// {heading}\n\n{printed(Policy(declarations, ''))}"
+
+
+def _denies_by_default(source: Source) -> bool:
+    return (source.settings.get("presets") or {}).get("default_allow") is False
+
+
+def _checks(policy: Policy) -> Iterator[nodes.CheckRule]:
+    for node in policy.declarations:
+        if isinstance(node, nodes.ToolBlock):
+            yield from node.checks
+
+
+def _positions(root: object) -> Iterator[Position]:
+    return (node.at for node in nodes.walk(root) if hasattr(node, "at"))
+
+
+# Names of bindings
+
+
+_NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_]+")
+
+
+def _new_names(sources: Sequence[Source]) -> list[dict[str, str]]:
+    """New names for `let` names that several policies define, such as `organisation_staff`."""
+    names = [set(nodes.bindings_of(source.policy)) for source in sources]
+    used = set().union(*names)
+    renames: list[dict[str, str]] = []
+    for number, (source, defined) in enumerate(zip(sources, names, strict=True)):
+        others = set().union(*(other for index, other in enumerate(names) if index != number))
+        renames.append({})
+        for name in sorted(defined & others):
+            prefix = _NOT_IN_NAMES.sub("_", source.name).strip("_") or "policy"
+            new = f"{'_' if prefix[0].isdigit() else ''}{prefix}_{name}"
+            while new in used:
+                new = f"{new}_"
+            used.add(new)
+            renames[-1][name] = new
+    return renames
