@@ -6,11 +6,11 @@ definition, a LangChain tool, a function or a class.
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, TypeGuard
 
 from langchain_sequrity.display import plain
 from langchain_sequrity.errors import PolicySyntaxError, UsageError
@@ -48,8 +48,9 @@ class Compilable(Protocol):
         """Compile the policy."""
 
 
-AnyPolicy = str | Path | Policy | Engine | Compilable
-"""Text, a file or nodes, under the service's default presets; or an engine or a `Compilable`."""
+AnyPolicy: TypeAlias = "str | Path | Policy | Engine | Compilable | Sequence[AnyPolicy]"
+"""Text, a file or nodes, under the service's default presets; an engine or a `Compilable`; or a
+list of policies, which are combined (`combine`)."""
 
 MAX_HEADER_BYTES = 8_192
 """The default limit of a header line that a chat model sends."""
@@ -67,10 +68,12 @@ def engine_of(policy: AnyPolicy) -> Engine:
         return compile_policy(policy)
     if isinstance(policy, Engine):
         return policy
+    if is_list(policy):
+        return engine_of(single_policy(policy))
     if not callable(getattr(policy, "compile", None)):
         msg = (
-            "Expected a policy: SQRT text, a parsed policy, a `PolicyHeader`, an engine, or a "
-            f"`pathlib.Path` to a file; got a value of type `{type(policy).__name__}`."
+            "Expected a policy: SQRT text, a parsed policy, a `PolicyHeader`, an engine, a "
+            f"`pathlib.Path` to a file, or a list of policies; got a value of type `{type(policy).__name__}`."
         )
         raise UsageError(msg)
     return policy.compile()
@@ -82,6 +85,8 @@ def policy_of(policy: AnyPolicy) -> Policy:
         return parse(text_of(policy))
     if isinstance(policy, Policy):
         return policy
+    if is_list(policy):
+        return policy_of(single_policy(policy))
     try:
         return engine_of(policy).policy
     except PolicySyntaxError:
@@ -89,6 +94,21 @@ def policy_of(policy: AnyPolicy) -> Policy:
         if not isinstance(text, str):
             raise
         return parse(text)
+
+
+def is_list(policy: object) -> TypeGuard[Sequence[AnyPolicy]]:
+    """Whether a policy is a list of policies."""
+    return isinstance(policy, list | tuple)
+
+
+def single_policy(policies: Sequence[AnyPolicy]) -> AnyPolicy:
+    """The policy of a list: its only one unchanged, several combined."""
+    # Only callers with a list import it, and it imports this module.
+    from langchain_sequrity.sqrt.combination import combine  # noqa: PLC0415
+
+    while is_list(policies) and len(policies) == 1:
+        (policies,) = policies
+    return combine(*policies) if is_list(policies) else policies
 
 
 def text_of(policy: str | Path) -> str:
@@ -140,16 +160,19 @@ def read_file(path: Path) -> str:
 
 def allows_by_default(policy: AnyPolicy) -> bool:
     """Whether a call that no rule decides is allowed."""
-    if isinstance(policy, Engine):
-        return policy.presets.default_allow
-    default = getattr(getattr(policy, "presets", None), "default_allow", None)
-    return default is not False
+    if isinstance(policy, str | Path | Policy):
+        return True
+    if is_list(policy) or not hasattr(policy, "presets"):
+        return engine_of(policy).presets.default_allow
+    return getattr(policy.presets, "default_allow", None) is not False
 
 
 def header_bytes(policy: AnyPolicy, parsed: Policy) -> int:
     """The length of the header line that sends a policy; 0 for an engine, which is not sent."""
     if isinstance(policy, Engine):
         return 0
+    if is_list(policy):
+        policy = single_policy(policy)
     write = getattr(policy, "to_header", None)
     written = write() if callable(write) else _WRITTEN % json.dumps(compacted(parsed.text).text)
     return len(f"x-policy: {written}\r\n")

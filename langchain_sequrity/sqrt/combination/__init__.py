@@ -13,15 +13,22 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from langchain_sequrity.display import enumeration, plain
-from langchain_sequrity.errors import PolicySyntaxError, UsageError
+from langchain_sequrity.errors import UsageError
 from langchain_sequrity.sqrt import nodes
 from langchain_sequrity.sqrt.coerce import AnyPolicy
 from langchain_sequrity.sqrt.combination.labels import check_labels
 from langchain_sequrity.sqrt.combination.rules import Written, written_rules
 from langchain_sequrity.sqrt.combination.settings import joined_settings
-from langchain_sequrity.sqrt.combination.sources import NamedPolicy, Source, named, read_sources
+from langchain_sequrity.sqrt.combination.sources import (
+    NamedPolicy,
+    Source,
+    combination_of,
+    named,
+    read_sources,
+)
+from langchain_sequrity.sqrt.compaction import AuthorPlace
 from langchain_sequrity.sqrt.compiler import compiled_tools
-from langchain_sequrity.sqrt.engine import Engine, compile_policy
+from langchain_sequrity.sqrt.engine import Engine, compile_policy, error_raiser
 from langchain_sequrity.sqrt.lexer import MAX_CHARACTERS
 from langchain_sequrity.sqrt.nodes import Policy, Position
 from langchain_sequrity.sqrt.parser import parse
@@ -31,7 +38,7 @@ from langchain_sequrity.sqrt.verdict import DEFAULT_RULE, Origin, Presets
 if TYPE_CHECKING:
     import rich.text
 
-__all__ = ["Combination", "NamedPolicy", "combine", "named"]
+__all__ = ["Combination", "NamedPolicy", "combine", "combined_sources", "named"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -87,6 +94,48 @@ class Combination:
         """
         at = self._begin(sorted(filter(None, self.origins)), line, column)
         return None if at is None else self.origins.get(at)
+
+    def origin_of(
+        self, rule: str | None, reason: str | None, at: Position | None
+    ) -> Origin | None:
+        """The author's rule behind a reason of the service.
+
+        Args:
+            rule: The rule, with any white space, or the name of a preset; `None` if not reported.
+            reason: Its doc comment; `None` if not reported.
+            at: Its place in the combined text; `None` if not reported.
+
+        Returns:
+            The rule. Without a place it is found by its text, or by its doc comment; `None` if it
+            may belong to several policies.
+        """
+        if at is not None:
+            return self.origin(*at)
+        if rule == DEFAULT_RULE:
+            return self.origins.get(None)
+        written = _without_spaces(rule)
+        candidates = {
+            origin
+            for check in _checks(self.policy)
+            if (origin := self.origins.get(check.at)) is not None
+            and (
+                _without_spaces(check.text) == written
+                if written
+                else bool(reason) and _without_spaces(check.doc) == _without_spaces(reason)
+            )
+        }
+        if len({origin.policy for origin in candidates}) != 1:
+            return None
+        origin, *others = candidates
+        return origin._replace(at=None) if others else origin
+
+    def author_of(self, at: Position) -> AuthorPlace | None:
+        """The author's place for a place of the combined text; `None` if it has none."""
+        place = self.place(*at)
+        if place is None:
+            return None
+        source, author_at = place
+        return AuthorPlace(source.name, source.policy.text, author_at)
 
     def place(self, line: int, column: int | None = None) -> tuple[Source, Position] | None:
         """The author's policy and place for a place of the combined text; `None` if unknown."""
@@ -169,16 +218,7 @@ def combine(*policies: AnyPolicy) -> Combination:
     settings = joined_settings(sources)
     check_labels(sources)
     sections = written_rules(sources, _new_names(sources))
-    try:
-        return _combined(sources, settings, sections)
-    except (PolicySyntaxError, _TooDeep) as error:
-        shown = enumeration([f"`{source.name}`" for source in sources])
-        msg = f"The policies {shown} cannot be written as one text: {error}"
-        raise UsageError(msg) from None
-
-
-class _TooDeep(UsageError):
-    """A combined condition is nested too deeply."""
+    return _combined(sources, settings, sections, _parsed(sources, sections))
 
 
 def _alone(source: Source) -> Combination:
@@ -198,18 +238,8 @@ def _combined(
     sources: Sequence[Source],
     settings: Mapping[str, Any],
     sections: Sequence[tuple[str, Sequence[Written]]],
+    policy: Policy,
 ) -> Combination:
-    text = "\n".join(_section(heading, written) for heading, written in sections)
-    if len(text) > MAX_CHARACTERS:
-        shown = enumeration([f"`{source.name}`" for source in sources])
-        msg = (
-            f"The policies {shown} have {len(text)} characters as one text; the limit is "
-            f"{MAX_CHARACTERS}. Shorten one of them."
-        )
-        raise UsageError(msg)
-    policy = parse(text)
-    for _ in compiled_tools(policy, _skip_regexes(text)):
-        pass
     origins: dict[Position | None, Origin] = {}
     places: dict[Position, tuple[Source, Position]] = {}
     by_section = [(number, one) for number, (_, written) in enumerate(sections) for one in written]
@@ -227,15 +257,39 @@ def _combined(
     return Combination(tuple(sources), policy, settings, origins, places)
 
 
-def _skip_regexes(text: str) -> Any:
-    from langchain_sequrity.sqrt.engine import error_raiser  # noqa: PLC0415
+def _parsed(
+    sources: Sequence[Source], sections: Sequence[tuple[str, Sequence[Written]]]
+) -> Policy:
+    """The combined text as nodes.
 
-    return error_raiser(text, skip_regexes=True)
+    Raises:
+        UsageError: If it is too long, or a combined condition is nested too deeply.
+    """
+    shown = enumeration([f"`{source.name}`" for source in sources])
+    try:
+        text = "\n".join(_section(heading, written) for heading, written in sections)
+        policy = parse(text, max_characters=len(text))
+        for _ in compiled_tools(policy, error_raiser(text, skip_regexes=True)):
+            pass
+    except UsageError as error:
+        msg = f"The policies {shown} cannot be written as one text: {error}"
+        raise UsageError(msg) from None
+    if len(text) > MAX_CHARACTERS:
+        msg = (
+            f"The policies {shown} have {len(text):,} characters as one text; the limit is "
+            f"{MAX_CHARACTERS:,}. Shorten one of them."
+        )
+        raise UsageError(msg)
+    return policy
 
 
 def _section(heading: str, written: Sequence[Written]) -> str:
     declarations = tuple(one.node for one in written)
     return f"// {heading}\n\n{printed(Policy(declarations, ''))}"
+
+
+def _without_spaces(text: str | None) -> str:
+    return "".join((text or "").split())
 
 
 def _denies_by_default(source: Source) -> bool:
@@ -250,6 +304,14 @@ def _checks(policy: Policy) -> Iterator[nodes.CheckRule]:
 
 def _positions(root: object) -> Iterator[Position]:
     return (node.at for node in nodes.walk(root) if hasattr(node, "at"))
+
+
+def combined_sources(policy: object) -> tuple[Source, ...]:
+    """The policies behind a list, a combination or its header; empty for any other policy."""
+    if isinstance(policy, list | tuple | NamedPolicy):
+        policy = combine(policy)
+    combination = combination_of(policy)
+    return () if combination is None else combination.sources
 
 
 # Names of bindings

@@ -147,11 +147,11 @@ class _Rules:
 
     @cached_property
     def lower(self) -> list[_Denial]:
-        """The denials that stay in the lower layer."""
-        if not self.has_lower_layer:
-            return []
+        """The denials that stay in the lower layer; the default is always there."""
         return [
-            denial for denial in self.denials if denial.tool is None or not is_exact(denial.tool)
+            denial
+            for denial in self.denials
+            if denial.tool is None or (self.has_lower_layer and not is_exact(denial.tool))
         ]
 
     @cached_property
@@ -264,6 +264,17 @@ def _check_lower_layers(rules: _Rules, other: _Rules) -> None:
                     "own, or write `must deny`."
                 )
                 raise UsageError(msg)
+    if other.default_denies != "hard":
+        return
+    for denial in rules.lower:
+        if denial.strength == "soft" and denial.tool is not None:
+            msg = (
+                f"The policies `{rules.source.name}` and `{other.source.name}` cannot be said in "
+                f"one text: `{_shown(denial.origin.rule)}` (line {denial.check.at.line} of "
+                f"`{rules.source.name}`) would make the hard `default_allow=False` of "
+                f"`{other.source.name}` soft. Write `must deny`, or make the default soft."
+            )
+            raise UsageError(msg)
 
 
 class _Writer:
@@ -282,6 +293,8 @@ class _Writer:
             for allowance in other.kept_allowances
             if allowance.check.strength == "hard"
         ]
+        # Where a soft rule decides, the default does not; so it must not replace a hard default.
+        self._is_hard_by_default = any(other.default_denies == "hard" for other in others)
 
     def declarations(self) -> Iterator[Written]:
         """The declarations; names come first, because exceptions may use them earlier."""
@@ -377,6 +390,8 @@ class _Writer:
         strength = denial.strength
         tool = denial.tool if name is None else _tool(name)
         if tool and any(may_overlap(allowed, tool) for allowed in self._hard_allowed):
+            strength = "hard"
+        if self._is_hard_by_default and name not in self._lifted:
             strength = "hard"
         when = _all(parts) if parts else None
         return CheckRule(strength, "deny", when, "", denial.check.doc, denial.check.at)

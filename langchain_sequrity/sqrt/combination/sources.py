@@ -122,7 +122,7 @@ def read_sources(policies: Iterable[object]) -> tuple[Source, ...]:
 
 def _flattened(policies: Iterable[object]) -> Iterator[object]:
     for policy in policies:
-        combination: Combination | None = _combination_of(policy)
+        combination: Combination | None = combination_of(policy)
         if combination is not None:
             # Only given names are kept: "policy 1" may be another policy here.
             yield from (
@@ -138,7 +138,7 @@ class _Unnamed(NamedTuple):
     source: Source
 
 
-def _combination_of(policy: object) -> "Combination | None":
+def combination_of(policy: object) -> "Combination | None":
     """The combination in a `Combination`, or in the header of one."""
     if hasattr(policy, "sources") and hasattr(policy, "origin"):
         return policy  # type: ignore[return-value]
@@ -151,7 +151,7 @@ def _source(policy: object, number: int) -> Source:
         return policy.source._replace(name=name)
     if isinstance(policy, NamedPolicy):
         name, is_named, policy = policy.name, True, policy.policy
-        combination = _combination_of(policy)
+        combination = combination_of(policy)
         if combination is not None:
             if len(combination.sources) > 1:
                 msg = f"`{name}` would name several policies. Name each of them."
