@@ -143,7 +143,9 @@ class Denial:
     @property
     def _rule(self) -> str:
         rule = plain(" ".join((self.rule or "").split()), limit=_MAX_TEXT).removesuffix(";")
-        return f"`{rule}`" if self.line is None else f"`{rule}` (line {self.line} of {self._name_of_policy or 'the policy'})"
+        if self.line is None:
+            return f"`{rule}`"
+        return f"`{rule}` (line {self.line} of {self._name_of_policy or 'the policy'})"
 
     @property
     def _origins(self) -> str:

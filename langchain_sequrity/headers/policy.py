@@ -23,8 +23,8 @@ from langchain_sequrity.validation import describe_value
 if TYPE_CHECKING:
     from rich.console import Group
 
-    from langchain_sequrity.sqrt import Engine
     from langchain_sequrity.denials import Denial
+    from langchain_sequrity.sqrt import Engine
     from langchain_sequrity.sqrt import Presets as EnginePresets
     from langchain_sequrity.sqrt.combination import Combination
     from langchain_sequrity.sqrt.compaction import Compact
@@ -268,7 +268,8 @@ class PolicyHeader(Header):
             return cls._of_combination(combine(value))
         msg = (
             "`X-Policy` takes a `PolicyHeader`, SQRT text, a `Policy` of `sqrt`, a `pathlib.Path` "
-            f"to a file, a dict, an object with `dump_for_headers`, or a list of these; got {describe_value(value)}."
+            "to a file, a dict, an object with `dump_for_headers`, or a list of these; got "
+            f"{describe_value(value)}."
         )
         raise UsageError(msg)
 
@@ -300,9 +301,9 @@ class PolicyHeader(Header):
     @property
     def combination(self) -> "Combination | None":
         """The policies behind this one, if it combines or names any."""
-        is_current = self._combination is not None and self.codes is not None
-        text = self.codes.code if self.codes is not None else None
-        return self._combination if is_current and self._combination.text == text else None
+        combination = self._combination
+        text = self.codes and self.codes.code
+        return combination if combination is not None and combination.text == text else None
 
     def compile(self, *, dual_llm: bool = True) -> "Engine":
         """Compile the policy, to decide in this process with the engine of the local server.
@@ -417,9 +418,7 @@ class PolicyHeader(Header):
             if origin is not None:
                 line, column = (None, None) if origin.at is None else origin.at
                 rule = " ".join(origin.rule.split()) if denial.rule else None
-                return replace(
-                    denial, rule=rule, line=line, column=column, policy=origin.policy
-                )
+                return replace(denial, rule=rule, line=line, column=column, policy=origin.policy)
             at = None
         if denial.line is None:
             return denial

@@ -46,9 +46,7 @@ def unfit_for_tools(policy: PolicyHeader | None, tools: Iterable[Mapping[str, An
         written = orjson.dumps(list(tools))
     except TypeError:
         return ""
-    return _joined(
-        _unfit_for_tools(text, written, policy=name) for name, text in _texts(policy)
-    )
+    return _joined(_unfit_for_tools(text, written, policy=name) for name, text in _texts(policy))
 
 
 @lru_cache(maxsize=64)  # an agent binds the same tools before each answer
@@ -178,6 +176,7 @@ def _findings_text(found: "Iterable[Finding]", *, shown: str = "", policy: str) 
     hint = not shown
     where = f" of `{policy}`" if policy else ""
     return "\n".join(
-        f"- line {one.line}{where}: {one.message.removeprefix(shown)}. {one.hint if hint else ''}".rstrip()
+        f"- line {one.line}{where}: {one.message.removeprefix(shown)}. "
+        f"{one.hint if hint else ''}".rstrip()
         for one in found
     )

@@ -70,13 +70,16 @@ def engine_of(policy: AnyPolicy) -> Engine:
         return policy
     if is_list(policy):
         return engine_of(single_policy(policy))
-    if not callable(getattr(policy, "compile", None)):
+    compile_ = getattr(policy, "compile", None)
+    if not callable(compile_):
         msg = (
             "Expected a policy: SQRT text, a parsed policy, a `PolicyHeader`, an engine, a "
-            f"`pathlib.Path` to a file, or a list of policies; got a value of type `{type(policy).__name__}`."
+            "`pathlib.Path` to a file, or a list of policies; got a value of type "
+            f"`{type(policy).__name__}`."
         )
         raise UsageError(msg)
-    return policy.compile()
+    engine: Engine = compile_()
+    return engine
 
 
 def policy_of(policy: AnyPolicy) -> Policy:
@@ -106,9 +109,10 @@ def single_policy(policies: Sequence[AnyPolicy]) -> AnyPolicy:
     # Only callers with a list import it, and it imports this module.
     from langchain_sequrity.sqrt.combination import combine  # noqa: PLC0415
 
-    while is_list(policies) and len(policies) == 1:
-        (policies,) = policies
-    return combine(*policies) if is_list(policies) else policies
+    policy: AnyPolicy = policies
+    while is_list(policy) and len(policy) == 1:
+        (policy,) = policy
+    return combine(*policy) if is_list(policy) else policy
 
 
 def text_of(policy: str | Path) -> str:
@@ -162,9 +166,10 @@ def allows_by_default(policy: AnyPolicy) -> bool:
     """Whether a call that no rule decides is allowed."""
     if isinstance(policy, str | Path | Policy):
         return True
-    if is_list(policy) or not hasattr(policy, "presets"):
-        return engine_of(policy).presets.default_allow
-    return getattr(policy.presets, "default_allow", None) is not False
+    presets = getattr(policy, "presets", None)
+    if presets is None and not hasattr(policy, "presets"):  # a list, or another `Compilable`
+        presets = engine_of(policy).presets
+    return getattr(presets, "default_allow", None) is not False
 
 
 def header_bytes(policy: AnyPolicy, parsed: Policy) -> int:

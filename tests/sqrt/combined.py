@@ -238,9 +238,7 @@ def _compare(
     brought = {name: scenario.labels() for name in arguments}
     verdict = common.decide(tool, arguments, brought, uses)
     each = {name: common.verdict_of(world.engine) for name, world in alone.items()}
-    separate = {
-        name: world.decide(tool, arguments, brought, uses) for name, world in alone.items()
-    }
+    separate = {name: world.decide(tool, arguments, brought, uses) for name, world in alone.items()}
     denying = {name: one for name, one in each.items() if not one.allowed}
     outcome.calls += 1
     outcome.denied += not verdict.allowed
@@ -305,7 +303,9 @@ def _shown(
         for name, policy in zip(scenario.names, scenario.policies, strict=True)
     )
     alone = "\n".join(f"{name}: {one.words()}" for name, one in each.items())
-    return f"{texts}\n{tool}({arguments})\ncombined: {verdict.words()}\n{alone}\n{scenario.combine()}"
+    return (
+        f"{texts}\n{tool}({arguments})\ncombined: {verdict.words()}\n{alone}\n{scenario.combine()}"
+    )
 
 
 def compare(seed: int, count: int) -> Outcome:

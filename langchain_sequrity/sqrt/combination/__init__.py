@@ -95,9 +95,7 @@ class Combination:
         at = self._begin(sorted(filter(None, self.origins)), line, column)
         return None if at is None else self.origins.get(at)
 
-    def origin_of(
-        self, rule: str | None, reason: str | None, at: Position | None
-    ) -> Origin | None:
+    def origin_of(self, rule: str | None, reason: str | None, at: Position | None) -> Origin | None:
         """The author's rule behind a reason of the service.
 
         Args:
@@ -166,7 +164,7 @@ class Combination:
 
     def _repr_html_(self) -> str:
         """The text in colour, for notebooks."""
-        return self.policy._repr_html_()  # noqa: SLF001 - the same display
+        return self.policy._repr_html_()
 
     def __rich__(self) -> "rich.text.Text":
         """The text in colour, for rich."""
@@ -226,9 +224,7 @@ def _alone(source: Source) -> Combination:
     name = source.name if source.is_named else None
     origins: dict[Position | None, Origin] = {}
     if name is not None:
-        origins = {
-            check.at: Origin(name, check.at, check.text) for check in _checks(source.policy)
-        }
+        origins = {check.at: Origin(name, check.at, check.text) for check in _checks(source.policy)}
         origins[None] = Origin(name, None, DEFAULT_RULE)
     places = {at: (source, at) for at in _positions(source.policy.declarations)}
     return Combination((source,), source.policy, source.settings, origins, places)
@@ -257,9 +253,7 @@ def _combined(
     return Combination(tuple(sources), policy, settings, origins, places)
 
 
-def _parsed(
-    sources: Sequence[Source], sections: Sequence[tuple[str, Sequence[Written]]]
-) -> Policy:
+def _parsed(sources: Sequence[Source], sections: Sequence[tuple[str, Sequence[Written]]]) -> Policy:
     """The combined text as nodes.
 
     Raises:

@@ -8,13 +8,13 @@ Only names count, not the tools and values that carry them, because data moves b
 change is refused if it *may* let a call pass that another policy would deny on its own.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import reduce
 from itertools import permutations
 
 from langchain_sequrity.display import plain
 from langchain_sequrity.errors import UsageError
+from langchain_sequrity.labels import ALL
 from langchain_sequrity.sqrt import nodes
 from langchain_sequrity.sqrt.combination.sources import Source
 from langchain_sequrity.sqrt.context import EMPTY, OPERATIONS, UNIVERSAL, LabelSet, intersection
@@ -149,7 +149,7 @@ def _add_update(
             _add_tests(reliance, step.condition, bindings, passes=passes)
     if not (helps or hinders):
         return
-    for meta, _ in _metas(update.set, bindings, grows=True):
+    for meta, _ in _metas(update.set, bindings):
         if meta.field == name and update.assignment == "|=":
             continue  # the same names, moved from value to value
         for passes in (True, False):
@@ -165,6 +165,16 @@ def _add_tests(
                 reliance.add(meta.field, names, passes=test_passes == direction)
 
 
+# Whether a test holds rather with more labels on its left or right side; `None` is both.
+_GROWS_WITH_LEFT: dict[nodes.MetaTest, bool | None] = {
+    "overlaps": True, "superset": True, "universal": True, "subset": False, "empty": False,
+    "==": None,
+}  # fmt: skip
+_GROWS_WITH_RIGHT: dict[nodes.MetaTest, bool] = {
+    "overlaps": True, "subset": True, "superset": False,
+}  # fmt: skip
+
+
 def _parts_of(
     test: nodes.Tests, bindings: nodes.Bindings
 ) -> Iterator[tuple[nodes.Meta, LabelSet, bool | None]]:
@@ -174,39 +184,35 @@ def _parts_of(
     """
     match test:
         case nodes.Membership(value=value, set=members):
-            is_text = isinstance(value, nodes.TextLiteral) and "\\" not in value.raw
-            names = LabelSet(frozenset({value.raw})) if is_text else UNIVERSAL  # type: ignore[union-attr]
-            yield from ((meta, names, grows) for meta, grows in _metas(members, bindings, True))
+            name = _name_of(value)
+            searched = UNIVERSAL if name is None else LabelSet(frozenset({name}))
+            for meta, grows in _metas(members, bindings):
+                yield meta, searched, grows
         case nodes.LabelTest(left=left, test=kind, right=right):
-            names = UNIVERSAL if right is None else _static_names(right, bindings)
-            match kind:
-                case "overlaps" | "superset":
-                    yield left, UNIVERSAL if names is None else names, True
-                case "subset":
-                    yield left, UNIVERSAL if names is None else names.complement, False
-                case "universal":
-                    yield left, UNIVERSAL, True
-                case "empty":
-                    yield left, UNIVERSAL, False
-                case "==":
-                    yield left, UNIVERSAL, None
-            for meta, grows in () if right is None else _metas(right, bindings, True):
-                direction = {"overlaps": True, "subset": True, "superset": False}.get(kind)
-                both = direction is None or grows is None
-                yield meta, UNIVERSAL, None if both else direction == grows
+            names = None if right is None else _static_names(right, bindings)
+            if names is None:
+                names = outside = UNIVERSAL
+            else:
+                outside = names.complement
+            relevant = {"subset": outside, "==": UNIVERSAL}.get(kind, names)
+            yield left, relevant, _GROWS_WITH_LEFT[kind]
+            direction = _GROWS_WITH_RIGHT.get(kind)
+            for meta, grows in _metas(right, bindings):
+                unclear = direction is None or grows is None
+                yield meta, UNIVERSAL, None if unclear else direction == grows
 
 
 def _metas(
-    root: object, bindings: nodes.Bindings, grows: bool | None
+    root: object, bindings: nodes.Bindings, *, grows: bool | None = True
 ) -> Iterator[tuple[nodes.Meta, bool | None]]:
     """The sets of labels in a set, and whether it grows with each; `None` if that depends."""
     match root:
         case nodes.Meta():
             yield root, grows
         case nodes.Name(name=name) if name in bindings:
-            yield from _metas(bindings[name].value, bindings, grows)
+            yield from _metas(bindings[name].value, bindings, grows=grows)
         case nodes.SetEdit(base=base):
-            yield from _metas(base, bindings, grows)
+            yield from _metas(base, bindings, grows=grows)
         case nodes.SetOperation(operator=operator, operands=operands):
             for number, operand in enumerate(operands):
                 direction = grows
@@ -214,7 +220,7 @@ def _metas(
                     direction = None
                 elif operator == "-" and number and grows is not None:
                     direction = not grows
-                yield from _metas(operand, bindings, direction)
+                yield from _metas(operand, bindings, grows=direction)
 
 
 # What an update does
@@ -257,37 +263,39 @@ def _static_names(root: object, bindings: nodes.Bindings) -> LabelSet | None:
             return _static_names(bindings[name].value, bindings)
         case nodes.SetLiteral(elements=elements):
             names = [_name_of(element) for element in elements]
-            if None in names:
-                return None
-            known = frozenset(filter(None.__ne__, names))
-            return UNIVERSAL if "*" in known else LabelSet(known)  # type: ignore[arg-type]
+            known = frozenset(name for name in names if name is not None)
+            if ALL in known:
+                return UNIVERSAL
+            return None if None in names else LabelSet(known)
         case nodes.SetOperation(operator=operator, operands=operands):
-            return _folded(OPERATIONS[operator], operands, bindings)
+            return _joined_names([(operator, operand) for operand in operands], bindings)
         case nodes.SetEdit(base=base, edits=edits):
-            joined = _static_names(base, bindings)
+            steps: list[tuple[nodes.Operator, object]] = [("|", base)]
             for adds, element in edits:
-                name = _name_of(element)
-                if joined is None or name is None:
-                    return None
-                one = LabelSet(frozenset({name}))
-                joined = OPERATIONS["|" if adds else "-"](joined, one)
-            return joined
+                steps.append(("|" if adds else "-", nodes.SetLiteral((element,), element.at)))
+            return _joined_names(steps, bindings)
     return None
 
 
-def _folded(
-    operation: Callable[[LabelSet, LabelSet], LabelSet],
-    operands: Sequence[object],
-    bindings: nodes.Bindings,
+def _joined_names(
+    steps: Sequence[tuple[nodes.Operator, object]], bindings: nodes.Bindings
 ) -> LabelSet | None:
-    sets = [_static_names(operand, bindings) for operand in operands]
-    known = [names for names in sets if names is not None]
-    return reduce(operation, known) if len(known) == len(sets) else None
+    """The names after some operations, from left to right; the first operator does not count."""
+    sets = [(operator, _static_names(operand, bindings)) for operator, operand in steps]
+    joined = sets[0][1]
+    for operator, names in sets[1:]:
+        if joined is None or names is None:
+            return None
+        joined = OPERATIONS[operator](joined, names)
+    return joined
 
 
-def _name_of(element: nodes.Element) -> str | None:
-    is_plain = isinstance(element, nodes.TextLiteral) and element.kind == "plain"
-    return element.raw if is_plain and "\\" not in element.raw else None  # type: ignore[union-attr]
+def _name_of(element: object) -> str | None:
+    """The label that a plain text names; `None` for other elements and texts in doubt."""
+    match element:
+        case nodes.TextLiteral(kind="plain", raw=raw) if "\\" not in raw:
+            return raw
+    return None
 
 
 def _either(left: LabelSet, right: LabelSet) -> LabelSet:

@@ -14,8 +14,8 @@ They stay as they are, in a lower layer of priorities, with the allowances for m
 tool that a block allows by name, one rule in the middle layer lifts the lower layer, and the
 denials of the lower layer are repeated for this tool in the upper layer, with their exceptions.
 
-So a call is denied if and only if one of the policies denies it by V1 (`docs/behaviour.md`). This is
-also true in doubt (V2): an exception in doubt does not lift its denial.
+So a call is denied if and only if one of the policies denies it by V1 (`docs/behaviour.md`). This
+is also true in doubt (V2): an exception in doubt does not lift its denial.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -156,7 +156,7 @@ class _Rules:
 
     @cached_property
     def kept_allowances(self) -> list[_Allowance]:
-        """The allowances that stay in the lower layer: those for many tools, if they count there."""
+        """The allowances that stay in the lower layer: those for many tools that count there."""
         counts = any(
             denial.tool is None or may_overlap(allowance.tool, denial.tool)
             for denial in self.lower
@@ -222,7 +222,8 @@ def written_rules(
         others = [other for other in policies if other is not rules]
         writer = _Writer(rules, others, upper, lifted)
         declarations = [
-            written._replace(node=_renamed(written.node, names)) for written in writer.declarations()
+            written._replace(node=_renamed(written.node, names))
+            for written in writer.declarations()
         ]
         sections.append((rules.source.name, declarations))
     if lifted:
@@ -364,37 +365,30 @@ class _Writer:
             denial: The denial.
             name: The tool for which it is written; `None` for all tools of its block.
         """
-        conditions: list[Predicate] = []
-        for allowance in denial.exceptions:
-            if name is not None:
-                counts = applies(allowance.tool, name) is True
-            else:
-                counts = denial.tool is not None and covers(allowance.tool, denial.tool)
-            if counts and allowance.check.condition is None:
-                return None
-            if counts and allowance.check.condition is not None:
-                conditions.append(allowance.check.condition)
-        parts: list[Predicate] = []
-        condition = denial.check.condition
-        if denial.required:
-            if name is not None and denial.applies(name) is None:
-                # Whether the block applies is unknown, so it allows nothing, but may deny.
-                required = [check.condition for check in denial.required if check.condition]
-                if not required:
-                    return None
-                parts.append(nodes.Not(_all(required), _START))
-        elif condition is not None:
-            parts += condition.parts if isinstance(condition, nodes.And) else (condition,)
-        if conditions:
-            parts.append(nodes.Not(_any(conditions), _START))
-        strength = denial.strength
         tool = denial.tool if name is None else _tool(name)
-        if tool and any(may_overlap(allowed, tool) for allowed in self._hard_allowed):
-            strength = "hard"
-        if self._is_hard_by_default and name not in self._lifted:
-            strength = "hard"
+        if tool is None:
+            return None
+        exceptions = [
+            allowance.check.condition
+            for allowance in denial.exceptions
+            if covers(allowance.tool, tool)
+        ]
+        parts = _conditions(denial, name)
+        if None in exceptions or parts is None:
+            return None
+        if lifting := [condition for condition in exceptions if condition is not None]:
+            parts.append(nodes.Not(_any(lifting), _START))
         when = _all(parts) if parts else None
-        return CheckRule(strength, "deny", when, "", denial.check.doc, denial.check.at)
+        check = denial.check
+        return CheckRule(self._strength(denial, tool), "deny", when, "", check.doc, check.at)
+
+    def _strength(self, denial: _Denial, tool: ToolId) -> nodes.Strength:
+        """Its strength; hard where another policy's rules would override or replace a soft one."""
+        is_overridden = any(may_overlap(allowed, tool) for allowed in self._hard_allowed)
+        is_lifted = is_exact(tool) and tool.text.raw in self._lifted
+        if is_overridden or (self._is_hard_by_default and not is_lifted):
+            return "hard"
+        return denial.strength
 
     def _upper_priorities(
         self, rules: Sequence[tuple[CheckRule, Origin | None]]
@@ -402,6 +396,20 @@ class _Writer:
         """The priority of a block in the upper layer; hard rules need none."""
         has_soft = any(check.strength == "soft" for check, _ in rules)
         return _priorities(self._upper) if has_soft else ()
+
+
+def _conditions(denial: _Denial, name: str | None) -> list[Predicate] | None:
+    """The conditions of a denial without its exceptions; `None` if they never hold."""
+    if denial.required:
+        if name is None or denial.applies(name) is True:
+            return []  # the exceptions have the conditions of the `must allow`
+        # Whether the block applies is unknown. So it allows nothing, but may deny.
+        required = [check.condition for check in denial.required if check.condition]
+        return [nodes.Not(_all(required), _START)] if required else None
+    condition = denial.check.condition
+    if condition is None:
+        return []
+    return [*condition.parts] if isinstance(condition, nodes.And) else [condition]
 
 
 def _rank(block: ToolBlock, check: CheckRule) -> tuple[float, bool]:

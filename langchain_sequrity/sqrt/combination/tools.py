@@ -91,8 +91,8 @@ def _literal_start(text: TextLiteral) -> str | None:
 def _has_alternatives(raw: str) -> bool:
     """Whether a regex has `|` outside of groups."""
     depth = 0
-    for token in _TOP_LEVEL.findall(raw):
-        depth += (token == "(") - (token == ")")
-        if token == "|" and depth == 0:
+    for mark in _TOP_LEVEL.findall(raw):
+        depth += (mark == "(") - (mark == ")")
+        if mark == "|" and depth == 0:
             return True
     return False

@@ -38,7 +38,7 @@ from langchain_sequrity.sqrt.lint.labels import (
 from langchain_sequrity.sqrt.nodes import Policy, Position
 
 if TYPE_CHECKING:
-    from langchain_sequrity.sqrt.combination import Source
+    from langchain_sequrity.sqrt.combination.sources import Source
 
 Mode = Literal["single-llm", "dual-llm"]
 _MOST_SHOWN = 10
