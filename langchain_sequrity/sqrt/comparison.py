@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from typing_extensions import override
@@ -167,7 +167,8 @@ def diff(
         assert [rule.kind for rule in found.removed] == ["must deny"]
         ```
     """
-    before, after = engine_of(old), engine_of(new)
+    # Rules are compared by their places, which for combined policies are those of one text.
+    before, after = (replace(engine_of(policy), origins={}) for policy in (old, new))
     decided = decisions(calls, session, tools, before, after)
     rules, others = _rules(before), _rules(after)
     shapes = [{one.at: shape for shape, one in side} for side in (rules, others)]

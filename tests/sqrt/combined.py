@@ -67,7 +67,7 @@ class PolicyAuthor(Policies):
         return ["tool", *self._pick(*exact, *exact, *many)]
 
     def _item(self) -> Tokens:
-        priority = ["priority", *self._pick("0", "1", "1", "2", "-1.5", "inf"), ";"]
+        priority = ["priority", *self._pick("0", "1", "1", "2", "-1", "100"), ";"]
         choices = [lambda: priority, self._check, self._check, self._check]
         return self._one(*choices) if self._changes == "none" else self._one(*choices, self._steps)
 
