@@ -295,7 +295,8 @@ class PolicyHeader(Header):
     def _of_combination(cls, combination: "Combination") -> Self:
         codes = {"code": combination.text, "language": "sqrt"}
         header = from_wire(cls, {**combination.settings, "codes": codes}, unknown="keep")
-        header._combination = combination  # noqa: SLF001 - of this class
+        if combination.origins:
+            header._combination = combination  # noqa: SLF001 - of this class
         return header
 
     @property
@@ -415,6 +416,8 @@ class PolicyHeader(Header):
             at = compact.author_place(denial.line, denial.column)
         if combination is not None:
             origin = combination.origin_of(denial.rule, denial.reason, at)
+            if denial.kind not in ("policy", "uncertain"):
+                origin = None
             if origin is not None:
                 line, column = (None, None) if origin.at is None else origin.at
                 rule = " ".join(origin.rule.split()) if denial.rule else None

@@ -266,6 +266,18 @@ def test_settings_that_contradict_or_weaken_are_refused_by_name(
     assert "`app`" in text
 
 
+SOFT_BLOCK = {"llm_blocked_tag_enforcement_level": "soft"}
+
+
+@pytest.mark.parametrize("tool", ['"parse_with_ai"', 'r".*"', 'r"ai"'])
+def test_an_allowance_beside_a_soft_preset_for_the_same_tool_is_refused(tool: str) -> None:
+    allowing = PolicyHeader.from_sqrt(f"tool {tool} {{ should allow always; }}", **SOFT_BLOCK)  # type: ignore[arg-type]
+    denying = PolicyHeader.from_sqrt("", **SOFT_BLOCK)  # type: ignore[arg-type]
+    assert "would override `llm_blocked_tag_enforcement_level=soft`" in refusal(denying, allowing)
+    blocked = given("", tags=["__llm_blocked"])
+    assert verdicts([denying, denying], "parse_with_ai", query=blocked)[0] == "soft_denied"
+
+
 def test_equal_settings_and_those_of_one_policy_are_those_of_the_combination() -> None:
     one = PolicyHeader.from_sqrt("", mode="strict", extra={"new": 1}, enable_llm_blocked_tag=False)
     other = PolicyHeader.from_sqrt("", default_allow=False, enable_llm_blocked_tag=False)
@@ -527,6 +539,7 @@ def test_places_of_the_sent_text_are_places_of_the_policies() -> None:
         (Denial("pay", reason="strangers"), None, None),  # both policies have this comment
         (Denial("pay", rule="should deny always;"), None, None),
         (Denial("pay"), None, None),
+        (Denial("pay", kind="branch", rule="should deny when sum.value==7;"), None, None),
     ],
 )
 def test_a_denial_without_a_place_is_named_by_its_rule_if_only_one_policy_has_it(

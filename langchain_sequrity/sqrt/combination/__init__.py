@@ -92,7 +92,8 @@ class Combination:
             The rule; `None` if no rule begins before that place, or the place is in a rule of the
             combination itself.
         """
-        at = self._begin(sorted(filter(None, self.origins)), line, column)
+        places = [check.at for check in _checks(self.policy)]
+        at = self._begin(sorted(places), line, column)
         return None if at is None else self.origins.get(at)
 
     def origin_of(self, rule: str | None, reason: str | None, at: Position | None) -> Origin | None:

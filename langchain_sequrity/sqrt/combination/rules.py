@@ -24,11 +24,12 @@ from functools import cached_property
 from itertools import permutations
 from typing import Any, Literal, NamedTuple
 
-from langchain_sequrity.display import plain
+from langchain_sequrity.display import enumeration, plain
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.sqrt import nodes
 from langchain_sequrity.sqrt.combination.sources import Source
 from langchain_sequrity.sqrt.combination.tools import applies, covers, is_exact, may_overlap
+from langchain_sequrity.sqrt.engine import PARSE_WITH_AI
 from langchain_sequrity.sqrt.nodes import CheckRule, Position, Predicate, ToolBlock, ToolId
 from langchain_sequrity.sqrt.verdict import DEFAULT_RULE, NO_RULE_DECIDES, Origin
 
@@ -212,8 +213,9 @@ def written_rules(
         UsageError: If two policies have lower layers for the same tools. The message names both.
     """
     policies = [_Rules(source, _default_of(source)) for source in sources]
-    for one, other in permutations(policies, 2):
-        _check_lower_layers(one, other)
+    for rules, other in permutations(policies, 2):
+        _check_lower_layers(rules, other)
+    _check_blocked_tag(policies)
     lifted = list(dict.fromkeys(name for rules in policies for name in rules.lifted))
     height = max((len(rules.priorities) for rules in policies), default=0)
     upper = height + bool(lifted)
@@ -244,6 +246,26 @@ def _default_of(source: Source) -> nodes.Strength | None:
     if presets.get("default_allow") is not False:
         return None
     return "hard" if presets.get("default_allow_enforcement_level") == "hard" else "soft"
+
+
+def _check_blocked_tag(policies: Sequence[_Rules]) -> None:
+    """Refuse a soft preset beside allowances for its tool.
+
+    A preset has no exceptions for single policies, and these allowances may override it.
+    """
+    for rules in policies:
+        presets = rules.source.settings.get("presets") or {}
+        is_soft = presets.get("llm_blocked_tag_enforcement_level") == "soft"
+        for allowance in rules.allowances if is_soft else ():
+            if applies(allowance.tool, PARSE_WITH_AI) is not False:
+                msg = (
+                    f"`{_shown(allowance.check.text)}` (line {allowance.check.at.line} of "
+                    f"`{rules.source.name}`) is for `{PARSE_WITH_AI}`, and would override "
+                    "`llm_blocked_tag_enforcement_level=soft` of the other policies. The policies "
+                    f"{enumeration([f'`{each.source.name}`' for each in policies])} cannot be said "
+                    "in one text. Make that level hard, or remove the rule."
+                )
+                raise UsageError(msg)
 
 
 def _check_lower_layers(rules: _Rules, other: _Rules) -> None:
