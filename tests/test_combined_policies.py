@@ -55,7 +55,7 @@ def policies(tmp_path: Path) -> list[Any]:
 @tool
 def publish(to: str) -> str:
     """Publish."""
-    return "done"
+    return f"sent to {to}"
 
 
 def _model(server: LocalServer, policies: Any, **options: Any) -> BaseChatModel:
@@ -104,9 +104,7 @@ def _executor(policies: Any, to: str) -> Any:
     graph.add_node("publish", publish)
     graph.add_edge(START, "publish")
     with LocalServer() as server:
-        executor = LangGraphExecutor(
-            graph, "any/model", base_url=server.base_url, policy=policies
-        )
+        executor = LangGraphExecutor(graph, "any/model", base_url=server.base_url, policy=policies)
         return executor.invoke({"to": to})["sent"]
 
 
@@ -156,7 +154,11 @@ def test_a_human_is_asked_in_the_name_of_the_policy() -> None:
 
 
 def test_policies_that_cannot_be_combined_are_refused_where_they_are_given() -> None:
-    clash = [HOUSE, 'tool "x" -> @tags = {};', 'tool "y" { must deny when "a" in x.tags; }']
+    clash: list[Any] = [
+        HOUSE,
+        'tool "x" -> @tags = {};',
+        'tool "y" { must deny when "a" in x.tags; }',
+    ]
     makers: list[Callable[[], Any]] = [
         lambda: ChatSequrity("any/model", policy=clash),
         lambda: SequrityMessages("any/model", policy=clash),

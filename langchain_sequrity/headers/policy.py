@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, TypedDict, Unpack
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, TypedDict, Unpack, cast
 
 from pydantic import PrivateAttr, field_validator, model_validator
 
@@ -153,7 +153,7 @@ class PolicyHeader(Header):
     presets: Presets | None = None
     """The built-in policies. Server default: see `Presets`."""
 
-    _combination: "Combination | None" = PrivateAttr(None)
+    _combination = PrivateAttr(default=cast("Any", None))  # see the property of that name
 
     if TYPE_CHECKING:  # type checkers cannot see that `codes` accepts a string
 
@@ -179,7 +179,7 @@ class PolicyHeader(Header):
         codes = self.codes
         if codes is not None and codes.code and codes.language != "cedar" and not self.auto_gen:
             # Only clients with a policy import the language.
-            from langchain_sequrity.sqrt.coerce import check_policy_text  # noqa: PLC0415
+            from langchain_sequrity.sqrt.policy_forms import check_policy_text  # noqa: PLC0415
 
             check_policy_text(codes.code)
         return self
@@ -230,7 +230,7 @@ class PolicyHeader(Header):
             UsageError: If the file cannot be read or is not UTF-8.
             pydantic.ValidationError: For an unknown option or a wrong value.
         """
-        from langchain_sequrity.sqrt.coerce import read_file  # noqa: PLC0415 - for files only
+        from langchain_sequrity.sqrt.policy_forms import read_file  # noqa: PLC0415 - for files only
 
         path = Path(path)
         chosen = language or ("cedar" if path.suffix == ".cedar" else "sqrt")
@@ -249,7 +249,7 @@ class PolicyHeader(Header):
             return cls.from_file(value)
         # Only clients with a policy import the language.
         from langchain_sequrity.sqrt import Policy  # noqa: PLC0415
-        from langchain_sequrity.sqrt.coerce import check_is_sqrt  # noqa: PLC0415
+        from langchain_sequrity.sqrt.policy_forms import check_is_sqrt  # noqa: PLC0415
 
         if isinstance(value, str):
             return cls.from_sqrt(check_is_sqrt(value))
@@ -302,7 +302,7 @@ class PolicyHeader(Header):
     @property
     def combination(self) -> "Combination | None":
         """The policies behind this one, if it combines or names any."""
-        combination = self._combination
+        combination: Combination | None = self._combination
         text = self.codes and self.codes.code
         return combination if combination is not None and combination.text == text else None
 

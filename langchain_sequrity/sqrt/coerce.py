@@ -1,63 +1,32 @@
 """Policies and tools in the forms that callers pass.
 
-A policy is text, a file, nodes, an engine, or an object that compiles to one. A tool is a name, a
-definition, a LangChain tool, a function or a class.
+A policy is text, a file, nodes, an engine, an object that compiles to one, or a list of policies.
+A tool is a name, a definition, a LangChain tool, a function or a class.
 """
 
 import json
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, TypeGuard
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from langchain_sequrity.display import plain
 from langchain_sequrity.errors import PolicySyntaxError, UsageError
 from langchain_sequrity.sqrt.compaction import compacted
-from langchain_sequrity.sqrt.compiler import compiled_tools
 from langchain_sequrity.sqrt.context import Argument, Call
-from langchain_sequrity.sqrt.engine import PARSE_WITH_AI, Engine, compile_policy, error_raiser
+from langchain_sequrity.sqrt.engine import PARSE_WITH_AI, Engine, compile_policy
 from langchain_sequrity.sqrt.nodes import Policy
 from langchain_sequrity.sqrt.parser import parse
+from langchain_sequrity.sqrt.policy_forms import AnyPolicy, engine_of_object, is_list, text_of
 
 if TYPE_CHECKING:
     from langchain_core.tools import BaseTool
 
 
-@lru_cache(maxsize=64)  # models with the same policy are copied and rebuilt often
-def check_policy_text(text: str) -> None:
-    """Check that a text is a policy, before any service sees it.
-
-    A regex that fails here passes, because the service may be able to read it.
-
-    Args:
-        text: SQRT text as its author wrote it.
-
-    Raises:
-        PolicySyntaxError: If it is not SQRT, or has no meaning, as with an undefined name.
-    """
-    for _ in compiled_tools(parse(text), error_raiser(text, skip_regexes=True)):
-        pass
-
-
-class Compilable(Protocol):
-    """An object that compiles to an engine, as a `PolicyHeader`."""
-
-    def compile(self) -> Engine:
-        """Compile the policy."""
-
-
-AnyPolicy: TypeAlias = "str | Path | Policy | Engine | Compilable | Sequence[AnyPolicy]"
-"""Text, a file or nodes, under the service's default presets; an engine or a `Compilable`; or a
-list of policies, which are combined (`combine`)."""
-
 MAX_HEADER_BYTES = 8_192
 """The default limit of a header line that a chat model sends."""
 
 _WRITTEN = '{"codes":{"code":%s,"language":"sqrt"}}'
-_FILES = (".sqrt", ".cedar", ".txt", ".policy")
-_PATH = re.compile(r"(?:[A-Za-z]:)?[\\/~.]?[\w.-]*[\\/][\w./\\-]+")
 
 
 def engine_of(policy: AnyPolicy) -> Engine:
@@ -66,20 +35,9 @@ def engine_of(policy: AnyPolicy) -> Engine:
         return compile_policy(text_of(policy))
     if isinstance(policy, Policy):
         return compile_policy(policy)
-    if isinstance(policy, Engine):
-        return policy
     if is_list(policy):
         return engine_of(single_policy(policy))
-    compile_ = getattr(policy, "compile", None)
-    if not callable(compile_):
-        msg = (
-            "Expected a policy: SQRT text, a parsed policy, a `PolicyHeader`, an engine, a "
-            "`pathlib.Path` to a file, or a list of policies; got a value of type "
-            f"`{type(policy).__name__}`."
-        )
-        raise UsageError(msg)
-    engine: Engine = compile_()
-    return engine
+    return engine_of_object(policy)
 
 
 def policy_of(policy: AnyPolicy) -> Policy:
@@ -99,67 +57,15 @@ def policy_of(policy: AnyPolicy) -> Policy:
         return parse(text)
 
 
-def is_list(policy: object) -> TypeGuard[Sequence[AnyPolicy]]:
-    """Whether a policy is a list of policies."""
-    return isinstance(policy, list | tuple)
-
-
 def single_policy(policies: Sequence[AnyPolicy]) -> AnyPolicy:
     """The policy of a list: its only one unchanged, several combined."""
-    # Only callers with a list import it, and it imports this module.
+    # Only callers with a list import it.
     from langchain_sequrity.sqrt.combination import combine  # noqa: PLC0415
 
     policy: AnyPolicy = policies
     while is_list(policy) and len(policy) == 1:
         (policy,) = policy
     return combine(*policy) if is_list(policy) else policy
-
-
-def text_of(policy: str | Path) -> str:
-    """SQRT text, given as such or in a file."""
-    if isinstance(policy, str):
-        return check_is_sqrt(policy)
-    if policy.suffix == ".cedar":
-        msg = f"The policy file `{plain(str(policy))}` is in Cedar, and only SQRT can be read here."
-        raise UsageError(msg)
-    return read_file(policy)
-
-
-def check_is_sqrt(text: str) -> str:
-    """Refuse a file name, JSON or Markdown given as SQRT text.
-
-    A SQRT text can end like a file name only in a comment. A service could accept such a text as a
-    policy without rules.
-    """
-    stripped = text.strip()
-    comment = stripped.startswith(("//", "/*"))
-    is_line = len(text.splitlines()) == 1
-    if not comment and is_line and (text.lower().endswith(_FILES) or _PATH.fullmatch(stripped)):
-        found = "the name of a file. Pass it as `pathlib.Path(…)`"
-    elif stripped.startswith("{"):
-        found = "JSON. Use `PolicyHeader.from_header(text)` for the value of an `X-Policy` header"
-    elif stripped.startswith("```"):
-        found = "Markdown. Remove the lines with ```` ``` ````"
-    else:
-        return text
-    msg = f"Expected SQRT text, got {found}."
-    raise UsageError(msg)
-
-
-def read_file(path: Path) -> str:
-    """Read the file of a policy.
-
-    Raises:
-        UsageError: If it cannot be read or is not UTF-8.
-    """
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError:
-        msg = f"The policy file `{path}` is not UTF-8. Save it as UTF-8."
-        raise UsageError(msg) from None
-    except OSError as error:
-        msg = f"The policy file `{path}` cannot be read: {error.strerror}. Check the path."
-        raise UsageError(msg) from error
 
 
 def allows_by_default(policy: AnyPolicy) -> bool:

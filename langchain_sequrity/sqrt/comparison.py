@@ -9,11 +9,12 @@ from typing_extensions import override
 
 from langchain_sequrity.display.tables import Row, Table, TableMixin, Tone
 from langchain_sequrity.labels import NO_LABELS, Labels
-from langchain_sequrity.sqrt.coerce import AnyPolicy, AnyTool, engine_of
+from langchain_sequrity.sqrt.coerce import AnyTool, engine_of
 from langchain_sequrity.sqrt.engine import Engine
 from langchain_sequrity.sqrt.explanation import ExplainedRule, explained_rule
 from langchain_sequrity.sqrt.lint.checked_policy import shape_of
 from langchain_sequrity.sqrt.nodes import CheckRule, PolicyItem, Position, items_of
+from langchain_sequrity.sqrt.policy_forms import AnyPolicy
 from langchain_sequrity.sqrt.simulation import (
     Decision,
     Given,

@@ -18,7 +18,6 @@ from langchain_sequrity.display.tables import Cell, Row, Table, TableMixin, Tone
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.labels import NO_LABELS, Combine, Labels, make_labels
 from langchain_sequrity.sqrt.coerce import (
-    AnyPolicy,
     AnyTool,
     ToolArguments,
     arguments_of,
@@ -40,6 +39,7 @@ from langchain_sequrity.sqrt.nodes import (
     items_of,
     tools_of,
 )
+from langchain_sequrity.sqrt.policy_forms import AnyPolicy
 from langchain_sequrity.sqrt.verdict import Reason, Verdict, Vote
 from langchain_sequrity.suggestions import did_you_mean, suggest
 

@@ -17,8 +17,8 @@ from langchain_sequrity.sqrt import Argument, Call, Presets, compile_policy, nam
 from tests.sqrt.calls import given
 from tests.sqrt.combined import compare
 
-STRICT = {"default_allow": False}
-HARD = {"default_allow": False, "default_allow_enforcement_level": "hard"}
+STRICT: dict[str, Any] = {"default_allow": False}
+HARD: dict[str, Any] = {"default_allow": False, "default_allow_enforcement_level": "hard"}
 
 
 def verdicts(policies: Sequence[Any], tool: str = "pay", **arguments: Any) -> tuple[str, ...]:
@@ -146,7 +146,7 @@ def test_label_changes_of_all_policies_apply_to_common_labels() -> None:
         tool "read" -> @tags |= {"private"};
         tool "send" { session before { @tags |= {"tried"}; } must deny when "tried_2" in @session.tags; }
     """
-    calls = [
+    calls: list[Any] = [
         {"tool": "read", "id": "page"},
         {"tool": "send", "arguments": {"text": ""}, "uses": {"text": ["page"]}},
     ]
@@ -266,13 +266,13 @@ def test_settings_that_contradict_or_weaken_are_refused_by_name(
     assert "`app`" in text
 
 
-SOFT_BLOCK = {"llm_blocked_tag_enforcement_level": "soft"}
+SOFT_BLOCK: dict[str, Any] = {"llm_blocked_tag_enforcement_level": "soft"}
 
 
 @pytest.mark.parametrize("tool", ['"parse_with_ai"', 'r".*"', 'r"ai"'])
 def test_an_allowance_beside_a_soft_preset_for_the_same_tool_is_refused(tool: str) -> None:
-    allowing = PolicyHeader.from_sqrt(f"tool {tool} {{ should allow always; }}", **SOFT_BLOCK)  # type: ignore[arg-type]
-    denying = PolicyHeader.from_sqrt("", **SOFT_BLOCK)  # type: ignore[arg-type]
+    allowing = PolicyHeader.from_sqrt(f"tool {tool} {{ should allow always; }}", **SOFT_BLOCK)
+    denying = PolicyHeader.from_sqrt("", **SOFT_BLOCK)
     assert "would override `llm_blocked_tag_enforcement_level=soft`" in refusal(denying, allowing)
     blocked = given("", tags=["__llm_blocked"])
     assert verdicts([denying, denying], "parse_with_ai", query=blocked)[0] == "soft_denied"
@@ -310,7 +310,7 @@ MANY = 'tool r"^p.*$" { should deny always; } tool r"^pa.*$" { priority 1; shoul
         MANY,
         'tool r"y" { must allow when to.value == "ana"; }',
         'tool r".*" { should deny always; } tool "pay" { priority 1; should allow always; }',
-        PolicyHeader.from_sqrt("", default_allow=False),
+        PolicyHeader.from_sqrt('tool r"a" { should allow always; }', default_allow=False),
     ],
     ids=str,
 )
@@ -320,6 +320,17 @@ def test_allowances_for_many_tools_that_would_override_another_policy_are_refuse
     text = refusal(MANY, other)
     assert "The policies `house` and `app` cannot be said in one text" in text
     assert "`should allow always;` (line 1 of `house`)" in text
+
+
+@pytest.mark.parametrize("rule", ["should allow always;", "must allow always;"])
+def test_two_strict_policies_allow_what_one_names_and_the_other_allows_by_a_pattern(
+    rule: str,
+) -> None:
+    house = PolicyHeader.from_sqrt(f'tool r"^get_.*$" {{ {rule} }}', default_allow=False)
+    app = PolicyHeader.from_sqrt('tool "get_mail" { should allow always; }', default_allow=False)
+    for policies in ([house, app], [app, house]):
+        assert verdicts(policies, "get_mail")[0] == "soft_allowed"
+        assert verdicts(policies, "get_all")[0] == "soft_denied"
 
 
 def test_allowances_for_other_tools_are_combined() -> None:
@@ -387,7 +398,7 @@ def test_doc_comments_stay() -> None:
 # Forms
 
 
-def test_one_policy_in_a_list_is_that_policy(tmp_path: Path) -> None:
+def test_one_policy_in_a_list_is_that_policy() -> None:
     text = '// house\ntool "a"   { must deny always; }'
     assert coerce(PolicyHeader, [text]) == coerce(PolicyHeader, text)
     assert coerce(PolicyHeader, [[PolicyHeader(auto_gen=True)]]) == PolicyHeader(auto_gen=True)
@@ -437,7 +448,10 @@ def test_all_forms_of_policies_combine(tmp_path: Path) -> None:
 
 
 def test_a_list_is_accepted_by_each_function_on_policies() -> None:
-    policies = ['tool "a" { must deny always; }', named("app", 'tool "b" { should deny always; }')]
+    policies: list[Any] = [
+        'tool "a" { must deny always; }',
+        named("app", 'tool "b" { should deny always; }'),
+    ]
     calls = [{"tool": "a"}, {"tool": "b"}]
     (a, b) = sqrt.simulate(policies, calls)
     assert a.verdict is not None
@@ -472,7 +486,7 @@ def test_check_reports_the_length_of_all_policies_once() -> None:
 
 
 def _tool(name: str, *arguments: str) -> dict[str, Any]:
-    return {"name": name, "parameters": {"properties": dict.fromkeys(arguments, {})}}
+    return {"name": name, "parameters": {"properties": {argument: {} for argument in arguments}}}
 
 
 # Errors
@@ -496,7 +510,7 @@ def test_a_text_that_is_too_long_together_is_refused_by_name() -> None:
 
 
 def test_a_condition_that_is_nested_too_deeply_together_is_refused_by_name() -> None:
-    deep = f'{"not " * 50}x.value == 1'
+    deep = f"{'not ' * 50}x.value == 1"
     policy = f'tool "a" {{ should allow when {deep}; should deny always; }}'
     with pytest.raises(UsageError, match="`policy 1` and `policy 2` cannot be written as one text"):
         sqrt.combine(policy, "")

@@ -26,9 +26,9 @@ from langchain_sequrity.display import plain
 from langchain_sequrity.display.tables import TableMixin
 from langchain_sequrity.errors import PolicySyntaxError, UsageError
 from langchain_sequrity.sqrt import Finding, check, combine, compile_policy, named
-from langchain_sequrity.sqrt.coerce import AnyPolicy
 from langchain_sequrity.sqrt.diagnostics import caret_excerpt
 from langchain_sequrity.sqrt.lint import finding_of
+from langchain_sequrity.sqrt.policy_forms import AnyPolicy
 
 STDIN = "-"
 FILE_TYPE = click.Path(allow_dash=True, readable=False)

@@ -15,24 +15,26 @@ from typing import TYPE_CHECKING, Any
 from langchain_sequrity.display import enumeration, plain
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.sqrt import nodes
-from langchain_sequrity.sqrt.coerce import AnyPolicy
 from langchain_sequrity.sqrt.combination.labels import check_labels
 from langchain_sequrity.sqrt.combination.rules import Written, written_rules
 from langchain_sequrity.sqrt.combination.settings import joined_settings
 from langchain_sequrity.sqrt.combination.sources import (
     NamedPolicy,
     Source,
+    checks_of,
     combination_of,
     named,
+    origins_of,
     read_sources,
 )
 from langchain_sequrity.sqrt.compaction import AuthorPlace
 from langchain_sequrity.sqrt.compiler import compiled_tools
 from langchain_sequrity.sqrt.engine import Engine, compile_policy, error_raiser
 from langchain_sequrity.sqrt.lexer import MAX_CHARACTERS
+from langchain_sequrity.sqrt.node_text import declarations_text
 from langchain_sequrity.sqrt.nodes import Policy, Position
 from langchain_sequrity.sqrt.parser import parse
-from langchain_sequrity.sqrt.printer import printed
+from langchain_sequrity.sqrt.policy_forms import AnyPolicy
 from langchain_sequrity.sqrt.verdict import DEFAULT_RULE, Origin, Presets
 
 if TYPE_CHECKING:
@@ -92,7 +94,7 @@ class Combination:
             The rule; `None` if no rule begins before that place, or the place is in a rule of the
             combination itself.
         """
-        places = [check.at for check in _checks(self.policy)]
+        places = [check.at for check in checks_of(self.policy)]
         at = self._begin(sorted(places), line, column)
         return None if at is None else self.origins.get(at)
 
@@ -115,7 +117,7 @@ class Combination:
         written = _without_spaces(rule)
         candidates = {
             origin
-            for check in _checks(self.policy)
+            for check in checks_of(self.policy)
             if (origin := self.origins.get(check.at)) is not None
             and (
                 _without_spaces(check.text) == written
@@ -129,7 +131,15 @@ class Combination:
         return origin._replace(at=None) if others else origin
 
     def author_of(self, at: Position) -> AuthorPlace | None:
-        """The author's place for a place of the combined text; `None` if it has none."""
+        """The author's place for a place of the combined text.
+
+        Args:
+            at: The place.
+
+        Returns:
+            The name and text of the policy, and the place in that text; `None` if no policy has
+            that place.
+        """
         place = self.place(*at)
         if place is None:
             return None
@@ -137,7 +147,15 @@ class Combination:
         return AuthorPlace(source.name, source.policy.text, author_at)
 
     def place(self, line: int, column: int | None = None) -> tuple[Source, Position] | None:
-        """The author's policy and place for a place of the combined text; `None` if unknown."""
+        """The author's policy and the place in it.
+
+        Args:
+            line: The line in the combined text, from 1.
+            column: The column, from 1, if known.
+
+        Returns:
+            The policy and the place; `None` before the first rule.
+        """
         at = self._begin(self._sorted_places, line, column)
         return None if at is None else self.places[at]
 
@@ -199,14 +217,16 @@ def combine(*policies: AnyPolicy) -> Combination:
         ```python
         from langchain_sequrity import sqrt
 
-        house = sqrt.named("organisation", 'tool "mail" { must deny when "x" in text.tags; }')
+        house = sqrt.named("organisation", 'tool "mail" { must deny when text.value == ""; }')
         mailer = sqrt.named(
             "mailer",
             'tool "mail" { should allow when to.value == "ana"; should deny always; }',
         )
         assert 'should deny when not to.value == "ana";' in str(sqrt.combine(house, mailer))
 
-        (denied,) = sqrt.simulate([house, mailer], [{"tool": "mail", "arguments": {"to": "bo"}}])
+        (denied,) = sqrt.simulate(
+            [house, mailer], [{"tool": "mail", "arguments": {"to": "bo", "text": "Hi"}}]
+        )
         assert denied.verdict.reasons[0].policy == "mailer"
         assert denied.verdict.reasons[0].rule == "should deny always;"
         ```
@@ -222,11 +242,7 @@ def combine(*policies: AnyPolicy) -> Combination:
 
 def _alone(source: Source) -> Combination:
     """One policy as it is."""
-    name = source.name if source.is_named else None
-    origins: dict[Position | None, Origin] = {}
-    if name is not None:
-        origins = {check.at: Origin(name, check.at, check.text) for check in _checks(source.policy)}
-        origins[None] = Origin(name, None, DEFAULT_RULE)
+    origins = origins_of(source) if source.is_named else {}
     places = {at: (source, at) for at in _positions(source.policy.declarations)}
     return Combination((source,), source.policy, source.settings, origins, places)
 
@@ -280,7 +296,7 @@ def _parsed(sources: Sequence[Source], sections: Sequence[tuple[str, Sequence[Wr
 
 def _section(heading: str, written: Sequence[Written]) -> str:
     declarations = tuple(one.node for one in written)
-    return f"// {heading}\n\n{printed(Policy(declarations, ''))}"
+    return f"// {heading}\n\n{declarations_text(declarations)}"
 
 
 def _without_spaces(text: str | None) -> str:
@@ -289,12 +305,6 @@ def _without_spaces(text: str | None) -> str:
 
 def _denies_by_default(source: Source) -> bool:
     return (source.settings.get("presets") or {}).get("default_allow") is False
-
-
-def _checks(policy: Policy) -> Iterator[nodes.CheckRule]:
-    for node in policy.declarations:
-        if isinstance(node, nodes.ToolBlock):
-            yield from node.checks
 
 
 def _positions(root: object) -> Iterator[Position]:

@@ -19,7 +19,7 @@ from langchain_sequrity.sqrt import nodes
 from langchain_sequrity.sqrt.combination.sources import Source
 from langchain_sequrity.sqrt.context import EMPTY, OPERATIONS, UNIVERSAL, LabelSet, intersection
 from langchain_sequrity.sqrt.engine import LLM_BLOCKED
-from langchain_sequrity.sqrt.printer import printed_node
+from langchain_sequrity.sqrt.node_text import printed_node
 
 Named = dict[nodes.Field, LabelSet]
 

@@ -83,10 +83,18 @@ class _Denial(NamedTuple):
 
 @dataclass(frozen=True)
 class _Rules:
-    """The rules of one policy."""
+    """The rules of one policy.
+
+    Attributes:
+        source: The policy.
+        default_denies: How strongly it denies by default, if it does.
+        allowed_by_strict: For each other policy that denies by default, the blocks for many tools
+            in which it allows any call.
+    """
 
     source: Source
     default_denies: nodes.Strength | None
+    allowed_by_strict: tuple[tuple[ToolId, ...], ...]
 
     @cached_property
     def blocks(self) -> list[tuple[int, ToolBlock]]:
@@ -165,7 +173,22 @@ class _Rules:
             if not is_exact(allowance.tool)
         )
         every = self.allowances if counts else ()
-        return [allowance for allowance in every if not is_exact(allowance.tool)]
+        return [
+            allowance
+            for allowance in every
+            if not is_exact(allowance.tool) and not self._is_in_vain(allowance)
+        ]
+
+    def _is_in_vain(self, allowance: _Allowance) -> bool:
+        """Whether another policy denies by default whatever an allowance for many tools allows.
+
+        A `must allow` with a condition also denies, so it always counts.
+        """
+        check = allowance.check
+        return (check.strength == "soft" or check.condition is None) and any(
+            not any(may_overlap(tool, allowance.tool) for tool in tools)
+            for tools in self.allowed_by_strict
+        )
 
     @cached_property
     def lifted(self) -> list[str]:
@@ -212,7 +235,7 @@ def written_rules(
     Raises:
         UsageError: If two policies have lower layers for the same tools. The message names both.
     """
-    policies = [_Rules(source, _default_of(source)) for source in sources]
+    policies = [_rules_of(source, sources) for source in sources]
     for rules, other in permutations(policies, 2):
         _check_lower_layers(rules, other)
     _check_blocked_tag(policies)
@@ -232,6 +255,20 @@ def written_rules(
         heading = "Tools that a policy allows by name: the rules above decide"
         sections.append((heading, [_lifting(name, height) for name in lifted]))
     return sections
+
+
+def _rules_of(source: Source, sources: Sequence[Source]) -> _Rules:
+    strict = [other for other in sources if other is not source and _default_of(other)]
+    return _Rules(source, _default_of(source), tuple(map(_many_allowed, strict)))
+
+
+def _many_allowed(source: Source) -> tuple[ToolId, ...]:
+    """The blocks for many tools in which a policy allows any call."""
+    return tuple(
+        block.tool
+        for block in source.declarations_of(ToolBlock)
+        if not is_exact(block.tool) and any(check.decision == "allow" for check in block.checks)
+    )
 
 
 def _lifting(name: str, priority: int) -> Written:

@@ -1,20 +1,23 @@
 """The policies of a combination: their names, texts and settings, read from what callers pass."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from langchain_sequrity.display import plain
 from langchain_sequrity.errors import PolicySyntaxError, UsageError
-from langchain_sequrity.sqrt.coerce import AnyPolicy, check_policy_text, engine_of, text_of
-from langchain_sequrity.sqrt.engine import Engine
-from langchain_sequrity.sqrt.nodes import Policy
+from langchain_sequrity.sqrt import nodes
+from langchain_sequrity.sqrt.engine import Engine, compile_policy
+from langchain_sequrity.sqrt.nodes import Policy, Position
 from langchain_sequrity.sqrt.parser import parse
-from langchain_sequrity.sqrt.verdict import Presets
-
-if TYPE_CHECKING:
-    from langchain_sequrity.sqrt.combination import Combination
+from langchain_sequrity.sqrt.policy_forms import (
+    AnyPolicy,
+    check_policy_text,
+    engine_of_object,
+    text_of,
+)
+from langchain_sequrity.sqrt.verdict import DEFAULT_RULE, Origin, Presets
 
 MAX_NAME = 80
 
@@ -33,9 +36,9 @@ class NamedPolicy:
 
     def compile(self) -> Engine:
         """Compile the policy; the reasons of its verdicts have its name."""
-        from langchain_sequrity.sqrt.combination import combine  # noqa: PLC0415 - it imports this
-
-        return combine(self).compile()
+        (source,) = read_sources([self])
+        presets = Presets.of_settings(source.settings, dual_llm=True)
+        return replace(compile_policy(source.policy, presets), origins=origins_of(source))
 
 
 def named(name: str, policy: AnyPolicy) -> NamedPolicy:
@@ -93,6 +96,21 @@ class Source(NamedTuple):
         return (node for node in self.policy.declarations if isinstance(node, kind))
 
 
+def checks_of(policy: Policy) -> Iterator[nodes.CheckRule]:
+    """The check rules of a policy, in source order."""
+    for node in policy.declarations:
+        if isinstance(node, nodes.ToolBlock):
+            yield from node.checks
+
+
+def origins_of(source: Source) -> dict[Position | None, Origin]:
+    """The rules of a policy that is used alone, with its name."""
+    origins: dict[Position | None, Origin] = {
+        check.at: Origin(source.name, check.at, check.text) for check in checks_of(source.policy)
+    }
+    return {**origins, None: Origin(source.name, None, DEFAULT_RULE)}
+
+
 def read_sources(policies: Iterable[object]) -> tuple[Source, ...]:
     """Read the policies of a combination; lists and combinations within are flattened.
 
@@ -122,7 +140,7 @@ def read_sources(policies: Iterable[object]) -> tuple[Source, ...]:
 
 def _flattened(policies: Iterable[object]) -> Iterator[object]:
     for policy in policies:
-        combination: Combination | None = combination_of(policy)
+        combination = combination_of(policy)
         if combination is not None:
             # Only given names are kept: "policy 1" may be another policy here.
             yield from (
@@ -138,11 +156,20 @@ class _Unnamed(NamedTuple):
     source: Source
 
 
-def combination_of(policy: object) -> "Combination | None":
-    """The combination in a `Combination`, or in the header of one."""
-    if hasattr(policy, "sources") and hasattr(policy, "origin"):
-        return policy  # type: ignore[return-value]
-    return getattr(policy, "combination", None)
+class HasSources(Protocol):
+    """A `Combination`."""
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """Its policies."""
+
+
+def combination_of(policy: object) -> HasSources | None:
+    """A combination itself, or the one in a header."""
+    combination: HasSources | None = (
+        policy if hasattr(policy, "sources") else getattr(policy, "combination", None)
+    )
+    return combination
 
 
 def _source(policy: object, number: int) -> Source:
@@ -160,13 +187,12 @@ def _source(policy: object, number: int) -> Source:
     elif isinstance(policy, Path):
         name, is_named = plain(policy.name, limit=MAX_NAME).replace("`", "'"), True
     try:
-        text, nodes, settings = _read(policy, name)
-        if nodes is None:
-            nodes = parse(text)
+        text, settings = _read(policy, name)
+        parsed = parse(text)
         check_policy_text(text)
     except PolicySyntaxError as error:
         raise _named_error(error, name) from None
-    return Source(name, is_named, nodes, settings)
+    return Source(name, is_named, parsed, settings)
 
 
 def _named_error(error: PolicySyntaxError, name: str) -> PolicySyntaxError:
@@ -180,19 +206,19 @@ def _named_error(error: PolicySyntaxError, name: str) -> PolicySyntaxError:
     )
 
 
-def _read(policy: Any, name: str) -> tuple[str, Policy | None, Mapping[str, Any]]:
-    """The text of a policy, its nodes if they are known, and its settings."""
+def _read(policy: Any, name: str) -> tuple[str, Mapping[str, Any]]:
+    """The text of a policy, and its settings."""
     if isinstance(policy, str | Path):
-        return text_of(policy), None, {}
+        return text_of(policy), {}
     if isinstance(policy, Policy):
-        return policy.text, None, {}
+        return policy.text, {}
     if not isinstance(policy, Engine) and callable(write := getattr(policy, "to_wire", None)):
         return _read_header(write(), name)
-    engine = engine_of(policy)
-    return engine.policy.text, None, _settings_of(engine.presets)
+    engine = engine_of_object(policy)
+    return engine.policy.text, _settings_of(engine.presets)
 
 
-def _read_header(fields: Mapping[str, Any], name: str) -> tuple[str, None, Mapping[str, Any]]:
+def _read_header(fields: Mapping[str, Any], name: str) -> tuple[str, Mapping[str, Any]]:
     """Read the fields of an `X-Policy`.
 
     Raises:
@@ -211,7 +237,7 @@ def _read_header(fields: Mapping[str, Any], name: str) -> tuple[str, None, Mappi
             )
             raise UsageError(msg)
     settings = {key: value for key, value in fields.items() if key not in ("codes", "auto_gen")}
-    return codes.get("code") or "", None, settings
+    return codes.get("code") or "", settings
 
 
 def _settings_of(presets: Presets) -> Mapping[str, Any]:

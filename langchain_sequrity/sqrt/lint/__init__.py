@@ -18,7 +18,6 @@ from langchain_sequrity.errors import PolicySyntaxError, UsageError
 from langchain_sequrity.sqrt import nodes
 from langchain_sequrity.sqrt.coerce import (
     MAX_HEADER_BYTES,
-    AnyPolicy,
     AnyTool,
     allows_by_default,
     header_bytes,
@@ -36,6 +35,7 @@ from langchain_sequrity.sqrt.lint.labels import (
     find_unset,
 )
 from langchain_sequrity.sqrt.nodes import Policy, Position
+from langchain_sequrity.sqrt.policy_forms import AnyPolicy
 
 if TYPE_CHECKING:
     from langchain_sequrity.sqrt.combination.sources import Source
