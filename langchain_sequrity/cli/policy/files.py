@@ -293,7 +293,8 @@ def policy_in(
         with_settings: Makes a policy of a text.
 
     Raises:
-        SystemExit: If one is not a policy; the mistake is printed.
+        SystemExit: If one is not a policy; the mistake is printed. With JSON also if they cannot
+            be combined.
         CommandFailed: If they cannot be combined.
     """
     for source in sources:
@@ -306,6 +307,9 @@ def policy_in(
     try:
         return combine(*map(named, names, policies))
     except UsageError as error:
+        if as_json:
+            print_json({"error": plain(str(error))})
+            raise SystemExit(1) from None
         raise CommandFailed(str(error)) from None
 
 
