@@ -78,6 +78,33 @@ def test_no_allowance_overrides_the_denial_of_another_policy(
     assert verdicts(policies, to="ana")[0].endswith("allowed")
 
 
+TIES = 'tool "pay" { should deny when to.value == "eve"; should allow when sum.value == 1; }'
+PARTLY = 'tool r"a" { must allow when to.value == "ana"; } tool "pay" { should allow when sum.value == 1; }'
+PARTS = 'tool r"^p$|a" { must allow when to.value == "ana"; must allow when sum.value == 1; }'
+LIFTED = (
+    'tool r"a" { should deny always; } tool "pay" { priority 1; should allow when sum.value == 1; }'
+)
+
+
+@pytest.mark.parametrize(
+    "policy", [TIES, PARTLY, PARTS, LIFTED], ids=["ties", "unmet", "parts", "lifted"]
+)
+@pytest.mark.parametrize("tool", ["pay", "say", "p"])
+@pytest.mark.parametrize("to", ["ana", "eve"])
+@pytest.mark.parametrize("amount", [1, 2])
+def test_a_policy_beside_one_without_denials_decides_as_alone(
+    policy: str, tool: str, to: str, amount: int
+) -> None:
+    combined, *alone = verdicts([policy, 'tool "x" { must deny always; }'], tool, to=to, sum=amount)
+    assert combined.partition("_")[2] == alone[0].partition("_")[2]
+
+
+def test_denials_have_a_higher_priority_than_the_rules_that_lift_lower_ones() -> None:
+    text = str(sqrt.combine(LIFTED, ""))
+    assert "priority 2;\n    should deny when not sum.value == 1;" in text
+    assert text.endswith('tool "pay" {\n    priority 1;\n    should allow always;\n}\n')
+
+
 @pytest.mark.parametrize("options", [STRICT, HARD], ids=["soft", "hard"])
 def test_a_default_that_denies_is_not_lifted_by_the_allowances_of_another_policy(
     options: Any,
@@ -175,6 +202,11 @@ STEPS = """
     tool "send" { must deny when @args.tags overlaps {"secret"}; }
 """
 READERS = 'tool "send" { must deny when not text.consumers superset of {"ana"}; }'
+CHAIN = """
+    tool "a" { result { when "first" in @args.tags { @tags |= {"second"}; } } }
+    tool "b" { result { when "second" in @args.tags { @tags |= {"secret"}; } } }
+    tool "send" { must deny when "secret" in text.tags; }
+"""
 WEAKENING = [
     (SECRET, 'tool "clean" -> @tags -= {"secret"};', "remove"),
     (SECRET, 'tool "clean" -> @tags = {"x"};', "remove"),
@@ -197,6 +229,13 @@ WEAKENING = [
     ('tool "send" { must deny when not to.value in text.consumers; }',
      'tool "write" -> @consumers |= {"eve"};', "add"),
     (READERS, 'tool "write" -> @consumers = {"ana", "bo"};', "add"),
+    ('tool "send" { must deny when "eve" in text.consumers; }',
+     'tool "write" -> @consumers |= {"ana"};', "remove"),
+    ('let s = a.tags ^ b.tags; tool "send" { must deny when "x" in s; }',
+     'tool "write" -> @tags |= {"x"};', "add"),
+    ('tool "send" { must deny when "x" in a.tags - b.tags; }',
+     'tool "write" -> @tags |= {"x"};', "add"),
+    (CHAIN, 'tool "write" -> @tags -= {"first"};', "remove"),
 ]  # fmt: skip
 
 
@@ -218,6 +257,8 @@ HARMLESS = [
     (APPROVED, 'tool "write" -> @tags -= {"approved"};'),
     (APPROVED, 'tool "write" -> @tags |= {"other"};'),
     (READERS, 'tool "write" -> @consumers &= {"bo"};'),
+    (SECRET + 'tool "read" -> session @tags |= @result.tags;', 'tool "write" -> @tags |= {"x"};'),
+    (CHAIN, 'tool "write" -> @tags |= {"first", "second"};'),
     ('tool "send" { must deny when not text.tags subset of {"x"}; }',
      'tool "write" -> @tags |= {"y"};'),
     ('tool "send" { must deny when not text.tags subset of {"x"}; }',
@@ -333,6 +374,18 @@ def test_two_strict_policies_allow_what_one_names_and_the_other_allows_by_a_patt
         assert verdicts(policies, "get_all")[0] == "soft_denied"
 
 
+@pytest.mark.parametrize("pattern", ["^pa?y.*$", "^q.*$|^p.*$", "^p{0,1}y", "p", "^[pq]y"])
+def test_patterns_that_may_share_a_tool_are_not_taken_for_different(pattern: str) -> None:
+    house = f'tool r".*" {{ should deny always; }} tool r"{pattern}" {{ priority 1; should allow always; }}'
+    app = 'tool r"^py.*$" { should deny always; } tool "pyx" { priority 1; should allow always; }'
+    assert "cannot be said in one text" in refusal(house, app)
+
+
+def test_a_soft_denial_for_many_tools_beside_a_hard_default_is_refused() -> None:
+    text = refusal(MANY, PolicyHeader.from_sqrt("", **HARD))
+    assert "the hard `default_allow=False` of `app`" in text
+
+
 def test_allowances_for_other_tools_are_combined() -> None:
     other = MANY.replace("^p", "^q")
     assert verdicts([MANY, other], "pay")[0] == "soft_allowed"
@@ -377,6 +430,14 @@ def test_equal_names_of_lets_get_the_name_of_their_policy() -> None:
     assert "let ours = to.value in the_house_crew;" in text
     assert 'let _7_crew = {"bo"};' in text
     assert decide([house, app], "b", to="bo").allowed
+
+
+def test_a_new_name_of_a_let_is_no_name_of_another_let() -> None:
+    house = 'let crew = {"ana"}; let app_crew = {"eve"}; tool "a" { must deny when to.value in app_crew; }'
+    app = 'let crew = {"bo"}; tool "b" { must deny when to.value in crew; }'
+    policies = [named("house", house), named("app", app)]
+    assert [decide(policies, tool, to="bo").allowed for tool in "ab"] == [True, False]
+    assert [decide(policies, tool, to="eve").allowed for tool in "ab"] == [False, True]
 
 
 def test_a_let_may_be_used_by_an_exception_of_an_earlier_block() -> None:
@@ -567,6 +628,15 @@ def test_a_denial_with_only_a_comment_is_named_if_one_policy_has_the_comment() -
     policies = [POLICIES[0], named("app", 'tool "pay" { must deny always; }')]
     denial = coerce(PolicyHeader, policies).with_author_rule(Denial("pay", reason="strangers"))
     assert (denial.policy, denial.line, denial.rule) == ("house", 6, None)
+
+
+def test_a_rule_of_the_combination_itself_belongs_to_no_policy() -> None:
+    header = coerce(PolicyHeader, [LIFTED, ""])
+    codes = header.compacted().codes
+    assert codes is not None
+    column = (codes.code or "").index("should allow") + 1
+    denial = Denial("pay", "uncertain", rule="should allow always;", line=1, column=column)
+    assert header.with_author_rule(denial).policy is None
 
 
 def test_a_combination_survives_copies_and_pickles() -> None:
