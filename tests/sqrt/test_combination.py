@@ -80,7 +80,7 @@ def test_no_allowance_overrides_the_denial_of_another_policy(
 
 TIES = 'tool "pay" { should deny when to.value == "eve"; should allow when sum.value == 1; }'
 PARTLY = 'tool r"a" { must allow when to.value == "ana"; } tool "pay" { should allow when sum.value == 1; }'
-PARTS = 'tool r"^p$|a" { must allow when to.value == "ana"; must allow when sum.value == 1; }'
+PARTS = 'tool r"^p$|a.*" { must allow when to.value == "ana"; must allow when sum.value == 1; }'
 LIFTED = (
     'tool r"a" { should deny always; } tool "pay" { priority 1; should allow when sum.value == 1; }'
 )
