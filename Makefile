@@ -53,6 +53,7 @@ long: $(READY)  ## Run the long tests in full: differential tests, labels, escap
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m long
 	$(BIN)/python -m tests.sqrt.differential --count 20000
 	$(BIN)/python -m tests.sqrt.agreement --count 5000
+	$(BIN)/python -m tests.sqrt.combined --count 5000
 	$(BIN)/python -m tests.local.skeletons --count 10000
 	$(BIN)/python -m tests.local.interpreter.differential --count 5000
 	$(BIN)/python -m tests.local.interpreter.taint_oracle --count 20000

@@ -219,15 +219,11 @@ class Connection:
         return self.policy is not None and self.policy.uses_session
 
     def with_author_place(self, denial: Denial) -> Denial:
-        """The denial with the place of its rule in the author's text of the policy.
+        """The denial with the author's rule and its place in the author's text of the policy.
 
-        The service names places in the compacted text that it was sent.
+        The service names rules and places of the text that it was sent.
         """
-        if self.policy is None or denial.line is None:
-            return denial
-        at = self.policy.author_place(denial.line, denial.column)
-        line, column = (None, None) if at is None else at
-        return replace(denial, line=line, column=column)
+        return denial if self.policy is None else self.policy.with_author_rule(denial)
 
     @property
     def secrets(self) -> tuple[str, ...]:

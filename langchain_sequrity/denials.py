@@ -47,6 +47,8 @@ class Denial:
             before it.
         is_router: Whether the tool is that node's router.
         objection: The message of the human who rejected the call.
+        policy: The name of the policy that decided, if several are combined. `rule`, `line` and
+            `column` are those of that policy.
 
     Example:
         ```python
@@ -72,6 +74,7 @@ class Denial:
     node: str | None = None
     is_router: bool = False
     objection: str | None = None
+    policy: str | None = None
 
     @property
     def may_be_approved(self) -> bool:
@@ -114,13 +117,21 @@ class Denial:
         doubt = f" in doubt{because}" if self.certain is False else ""
         claims = {
             "content": f"A content check denied {call}",
-            "uncertain": f"It is in doubt whether the policy allows {call}{because}",
+            "uncertain": f"It is in doubt whether {self._policy} allows {call}{because}",
             "failed": f"{_capital(call)} could not be checked against the policy",
             "waits": f"{_capital(call)} has to wait",
             "withheld": f"{_capital(call)} was made, and its result is withheld",
             "rejected": f"A human rejected {call}",
         }
-        return claims.get(self.kind, f"The policy denied {call}{doubt}")
+        return claims.get(self.kind, f"{_capital(self._policy)} denied {call}{doubt}")
+
+    @property
+    def _policy(self) -> str:
+        return f"the policy {self._name_of_policy}".rstrip()
+
+    @property
+    def _name_of_policy(self) -> str:
+        return f"`{plain(self.policy, limit=_MAX_NAME)}`" if self.policy else ""
 
     @property
     def _because(self) -> str:
@@ -132,7 +143,9 @@ class Denial:
     @property
     def _rule(self) -> str:
         rule = plain(" ".join((self.rule or "").split()), limit=_MAX_TEXT).removesuffix(";")
-        return f"`{rule}`" if self.line is None else f"`{rule}` (line {self.line} of the policy)"
+        if self.line is None:
+            return f"`{rule}`"
+        return f"`{rule}` (line {self.line} of {self._name_of_policy or 'the policy'})"
 
     @property
     def _origins(self) -> str:

@@ -370,6 +370,7 @@ class PolicyDenied(TurnFailed, ModelRefusalError):
             empty if they are not reported.
         rule: The rule that decided, or "not reported".
         line: The line of the rule in the policy, or `None`.
+        policy: The name of the policy that decided, if several are combined, or `None`.
         reason: The reason in words, or "not reported".
         strength: `"hard"` or `"soft"`, or `None`.
         certain: Whether every reading of the policy denies the call, or `None`.
@@ -431,6 +432,11 @@ class PolicyDenied(TurnFailed, ModelRefusalError):
     def rule(self) -> str:
         """The rule that decided."""
         return self.denial.rule or NOT_REPORTED
+
+    @property
+    def policy(self) -> str | None:
+        """The name of the policy that decided."""
+        return self.denial.policy
 
     @property
     def line(self) -> int | None:

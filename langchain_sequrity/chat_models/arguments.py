@@ -27,6 +27,13 @@ from langchain_sequrity.transport import AsyncHttpClient, HttpClient, HttpTimeou
 from langchain_sequrity.wire.routes import AnthropicProvider, EndpointType, OpenAIProvider
 
 
+class CompilablePolicy(Protocol):
+    """A policy of `sqrt.named` or `sqrt.combine`."""
+
+    def compile(self) -> Any:
+        """The compiled policy."""
+
+
 class SdkHeader(Protocol):
     """A header object of the service's own SDK."""
 
@@ -34,6 +41,7 @@ class SdkHeader(Protocol):
         """The header as JSON objects."""
 
 
+SinglePolicy = PolicyHeader | CompilablePolicy | str | Path | Mapping[str, Any] | SdkHeader
 Key = str | SecretStr | Callable[[], str] | Callable[[], Awaitable[str]]
 """A key, or a function that gives it before each call."""
 ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh"]
@@ -49,7 +57,7 @@ class CommonArguments(TypedDict, total=False):
     base_url: str
     endpoint_type: EndpointType
     features: FeaturesHeader | Mapping[str, Any] | SdkHeader | None
-    policy: PolicyHeader | str | Path | Mapping[str, Any] | SdkHeader | None
+    policy: SinglePolicy | Sequence[SinglePolicy] | None
     session_config: ConfigHeader | Mapping[str, Any] | SdkHeader | None
     on_session_expired: OnSessionExpired
     on_session_lost: OnSessionLost

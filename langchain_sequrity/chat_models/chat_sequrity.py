@@ -36,7 +36,8 @@ class ChatSequrity(SequrityChatModel):
         use_responses_api: Use Responses instead of chat/completions: reasoning items with their
             encrypted content, built-in tools, `previous_response_id`.
         features: X-Features, a `FeaturesHeader` or a dict.
-        policy: X-Policy: a `PolicyHeader`, SQRT text, or a `Path` to it.
+        policy: X-Policy: a `PolicyHeader`, SQRT text, a `Path` to it, or a list of these, which
+            are combined (`sqrt.combine`).
         session_config: X-Config, a `ConfigHeader` or a dict.
         on_denied: `"raise"` (default) raises `PolicyDenied`; `"message"` returns a refusal with the
             denial as one sentence.

@@ -396,8 +396,8 @@ def coerce(cls: type[H], value: object) -> H:
     Args:
         cls: The class of the header.
         value: The header object itself; a mapping of its fields; an object of the vendor's SDK
-            (anything with `dump_for_headers`); for `PolicyHeader` also SQRT text, or a
-            `pathlib.Path` to a file with it.
+            (anything with `dump_for_headers`); for `PolicyHeader` also SQRT text, a
+            `pathlib.Path` to a file with it, or a list of policies, which are combined.
 
     Returns:
         The header object.

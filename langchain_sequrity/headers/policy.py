@@ -1,19 +1,32 @@
 """`X-Policy`: the text of a policy, and the built-in policies."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, TypedDict, Unpack
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, TypedDict, Unpack, cast
 
-from pydantic import field_validator, model_validator
+from pydantic import PrivateAttr, field_validator, model_validator
 
 from langchain_sequrity.errors import UsageError
-from langchain_sequrity.headers.base import NOT_NULL, Flag, Header, HeaderModel, NameSet, Text
+from langchain_sequrity.headers.base import (
+    NOT_NULL,
+    Flag,
+    Header,
+    HeaderModel,
+    NameSet,
+    Text,
+    coerce,
+    from_wire,
+)
 from langchain_sequrity.validation import describe_value
 
 if TYPE_CHECKING:
     from rich.console import Group
 
+    from langchain_sequrity.denials import Denial
     from langchain_sequrity.sqrt import Engine
     from langchain_sequrity.sqrt import Presets as EnginePresets
+    from langchain_sequrity.sqrt.combination import Combination
     from langchain_sequrity.sqrt.compaction import Compact
     from langchain_sequrity.sqrt.nodes import Position
 
@@ -140,6 +153,8 @@ class PolicyHeader(Header):
     presets: Presets | None = None
     """The built-in policies. Server default: see `Presets`."""
 
+    _combination = PrivateAttr(default=cast("Any", None))  # see the property of that name
+
     if TYPE_CHECKING:  # type checkers cannot see that `codes` accepts a string
 
         def __init__(
@@ -164,7 +179,7 @@ class PolicyHeader(Header):
         codes = self.codes
         if codes is not None and codes.code and codes.language != "cedar" and not self.auto_gen:
             # Only clients with a policy import the language.
-            from langchain_sequrity.sqrt.coerce import check_policy_text  # noqa: PLC0415
+            from langchain_sequrity.sqrt.policy_forms import check_policy_text  # noqa: PLC0415
 
             check_policy_text(codes.code)
         return self
@@ -215,7 +230,7 @@ class PolicyHeader(Header):
             UsageError: If the file cannot be read or is not UTF-8.
             pydantic.ValidationError: For an unknown option or a wrong value.
         """
-        from langchain_sequrity.sqrt.coerce import read_file  # noqa: PLC0415 - for files only
+        from langchain_sequrity.sqrt.policy_forms import read_file  # noqa: PLC0415 - for files only
 
         path = Path(path)
         chosen = language or ("cedar" if path.suffix == ".cedar" else "sqrt")
@@ -234,17 +249,62 @@ class PolicyHeader(Header):
             return cls.from_file(value)
         # Only clients with a policy import the language.
         from langchain_sequrity.sqrt import Policy  # noqa: PLC0415
-        from langchain_sequrity.sqrt.coerce import check_is_sqrt  # noqa: PLC0415
+        from langchain_sequrity.sqrt.policy_forms import check_is_sqrt  # noqa: PLC0415
 
         if isinstance(value, str):
             return cls.from_sqrt(check_is_sqrt(value))
         if isinstance(value, Policy):
             return cls.from_sqrt(value.text)
+        if isinstance(value, list | tuple):
+            return cls._of_list(value)
+        # Only clients with several policies import it.
+        from langchain_sequrity.sqrt.combination import (  # noqa: PLC0415
+            Combination,
+            NamedPolicy,
+            combine,
+        )
+
+        if isinstance(value, Combination | NamedPolicy):
+            return cls._of_combination(combine(value))
         msg = (
             "`X-Policy` takes a `PolicyHeader`, SQRT text, a `Policy` of `sqrt`, a `pathlib.Path` "
-            f"to a file, a dict, or an object with `dump_for_headers`; got {describe_value(value)}."
+            "to a file, a dict, an object with `dump_for_headers`, or a list of these; got "
+            f"{describe_value(value)}."
         )
         raise UsageError(msg)
+
+    @classmethod
+    def _of_list(cls, policies: Sequence[object]) -> Self:
+        """The policy of a list: its only one unchanged, several combined."""
+        if len(policies) == 1:
+            return coerce(cls, policies[0])
+        # Only clients with several policies import it.
+        from langchain_sequrity.sqrt.combination import combine  # noqa: PLC0415
+
+        return cls._of_combination(combine(*map(cls._for_combination, policies)))
+
+    @classmethod
+    def _for_combination(cls, policy: Any) -> Any:
+        """A policy in a form that `combine` takes: fields and objects of the SDK become headers."""
+        if isinstance(policy, list | tuple):
+            return [cls._for_combination(one) for one in policy]
+        is_fields = isinstance(policy, Mapping) or hasattr(policy, "dump_for_headers")
+        return coerce(cls, policy) if is_fields else policy
+
+    @classmethod
+    def _of_combination(cls, combination: "Combination") -> Self:
+        codes = {"code": combination.text, "language": "sqrt"}
+        header = from_wire(cls, {**combination.settings, "codes": codes}, unknown="keep")
+        if combination.origins:
+            header._combination = combination  # noqa: SLF001 - of this class
+        return header
+
+    @property
+    def combination(self) -> "Combination | None":
+        """The policies behind this one, if it combines or names any."""
+        combination: Combination | None = self._combination
+        text = self.codes and self.codes.code
+        return combination if combination is not None and combination.text == text else None
 
     def compile(self, *, dual_llm: bool = True) -> "Engine":
         """Compile the policy, to decide in this process with the engine of the local server.
@@ -283,7 +343,9 @@ class PolicyHeader(Header):
             )
             raise UsageError(msg)
         code = (self.codes and self.codes.code) or ""
-        return compile_policy(code, engine_presets(self, dual_llm=dual_llm))
+        engine = compile_policy(code, engine_presets(self, dual_llm=dual_llm))
+        combination = self.combination
+        return engine if combination is None else replace(engine, origins=combination.origins)
 
     @property
     def uses_session(self) -> bool:
@@ -321,7 +383,8 @@ class PolicyHeader(Header):
 
         Returns:
             Line and column in the text of `codes`, or `None` if they are unknown: without a
-            column, one line of the sent text may correspond to several lines of the author.
+            column, one line of the sent text may correspond to several lines of the author. For
+            combined policies, line and column in the text of the policy at that place.
 
         Example:
             ```python
@@ -333,10 +396,37 @@ class PolicyHeader(Header):
             assert policy.author_place(1) is None
             ```
         """
-        compact = self._compact()
-        if compact is None:
-            return None
-        return compact.author_place(line, column)
+        compact, combination = self._compact(), self.combination
+        at = None if compact is None else compact.author_place(line, column)
+        if at is None or combination is None:
+            return at
+        place = combination.place(*at)
+        return None if place is None else place[1]
+
+    def with_author_rule(self, denial: "Denial") -> "Denial":
+        """A denial of the service with the author's rule and its place, not those that were sent.
+
+        Args:
+            denial: The denial. For combined policies its rule is found by its place; without a
+                place, by the rule's text or its doc comment, if only one policy has it.
+        """
+        compact, combination = self._compact(), self.combination
+        at = None
+        if compact is not None and denial.line is not None:
+            at = compact.author_place(denial.line, denial.column)
+        if combination is not None:
+            origin = combination.origin_of(denial.rule, denial.reason, at)
+            if denial.kind not in ("policy", "uncertain"):
+                origin = None
+            if origin is not None:
+                line, column = (None, None) if origin.at is None else origin.at
+                rule = " ".join(origin.rule.split()) if denial.rule else None
+                return replace(denial, rule=rule, line=line, column=column, policy=origin.policy)
+            at = None
+        if denial.line is None:
+            return denial
+        line, column = (None, None) if at is None else at
+        return replace(denial, line=line, column=column)
 
     def author_text(self, text: str) -> str:
         r"""A text of the service about the policy, with the places of the author's text.
@@ -360,8 +450,10 @@ class PolicyHeader(Header):
             )
             ```
         """
-        compact = self._compact()
-        return text if compact is None else compact.author_text(text)
+        compact, combination = self._compact(), self.combination
+        if compact is None:
+            return text
+        return compact.author_text(text, None if combination is None else combination.author_of)
 
     def _compact(self) -> "Compact | None":
         """The SQRT text as it is sent; `None` without SQRT text."""
@@ -403,12 +495,4 @@ def engine_presets(policy: PolicyHeader, *, dual_llm: bool) -> "EnginePresets":
     """
     from langchain_sequrity.sqrt import Presets as EnginePresets  # noqa: PLC0415 - as in `compile`
 
-    given = policy.presets or Presets()
-    blocked = given.llm_blocked_tag_enforcement_level or "hard"
-    return EnginePresets(
-        default_allow=given.default_allow is not False,
-        default_allow_hard=given.default_allow_enforcement_level == "hard",
-        fail_fast=policy.fail_fast is not False,
-        llm_blocked=None if given.enable_llm_blocked_tag is False else blocked,
-        non_executable_memory=dual_llm and given.enable_non_executable_memory is not False,
-    )
+    return EnginePresets.of_settings(policy.to_wire(), dual_llm=dual_llm)

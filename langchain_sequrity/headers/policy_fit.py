@@ -46,11 +46,11 @@ def unfit_for_tools(policy: PolicyHeader | None, tools: Iterable[Mapping[str, An
         written = orjson.dumps(list(tools))
     except TypeError:
         return ""
-    return _unfit_for_tools(policy.codes.code or "", written)
+    return _joined(_unfit_for_tools(text, written, policy=name) for name, text in _texts(policy))
 
 
 @lru_cache(maxsize=64)  # an agent binds the same tools before each answer
-def _unfit_for_tools(text: str, tools: bytes) -> str:
+def _unfit_for_tools(text: str, tools: bytes, *, policy: str) -> str:
     from langchain_sequrity.sqrt.lint import findings_in  # noqa: PLC0415 - for policies only
     from langchain_sequrity.sqrt.parser import parse  # noqa: PLC0415
 
@@ -58,9 +58,12 @@ def _unfit_for_tools(text: str, tools: bytes) -> str:
     found = findings_in(parsed, list(map(_tool_for_lint, orjson.loads(tools))))
     reported = set(findings_in(parsed))  # when the model was constructed
     return _findings_text(
-        one
-        for one in found
-        if one.severity == "error" or (one.lets_through and one not in reported)
+        (
+            one
+            for one in found
+            if one.severity == "error" or (one.lets_through and one not in reported)
+        ),
+        policy=policy,
     )
 
 
@@ -84,12 +87,15 @@ def rules_that_need_labels(policy: PolicyHeader | None) -> str:
     Returns:
         One line per rule, or an empty text.
     """
-    parsed = None if policy is None else _parsed(policy)
-    if parsed is None:
+    if policy is None or _parsed(policy) is None:
         return ""
     from langchain_sequrity.sqrt.lint import findings_of_mode  # noqa: PLC0415
+    from langchain_sequrity.sqrt.parser import parse  # noqa: PLC0415
 
-    return _findings_text(findings_of_mode(parsed, "single-llm"), shown=_BLIND)
+    return _joined(
+        _findings_text(findings_of_mode(parse(text), "single-llm"), shown=_BLIND, policy=name)
+        for name, text in _texts(policy)
+    )
 
 
 def without_force(policy: PolicyHeader | None) -> str:
@@ -106,17 +112,25 @@ def without_force(policy: PolicyHeader | None) -> str:
         return ""
     from langchain_sequrity.sqrt.coerce import allows_by_default  # noqa: PLC0415
 
-    listed = _without_force(policy.codes.code or "", allows_by_default(policy))
+    default_allow = allows_by_default(policy)
+    listed = _joined(
+        _without_force(text, default_allow, policy=name) for name, text in _texts(policy)
+    )
     return f"The policy protects less than it seems to:\n{listed}" if listed else ""
 
 
 @lru_cache(maxsize=64)  # models with the same policy are often constructed and copied
-def _without_force(text: str, default_allow: bool) -> str:  # noqa: FBT001 - a key of the cache
+def _without_force(
+    text: str,
+    default_allow: bool,  # noqa: FBT001 - a key of the cache
+    *,
+    policy: str,
+) -> str:
     from langchain_sequrity.sqrt.lint import findings_in  # noqa: PLC0415 - for policies only
     from langchain_sequrity.sqrt.parser import parse  # noqa: PLC0415
 
     found = findings_in(parse(text), default_allow=default_allow)
-    return _findings_text(one for one in found if one.lets_through)
+    return _findings_text((one for one in found if one.lets_through), policy=policy)
 
 
 def missing_rules(policy: PolicyHeader | None, *, here: bool = False) -> str:
@@ -147,9 +161,22 @@ def _parsed(policy: PolicyHeader) -> "Policy | None":
         return None
 
 
-def _findings_text(found: "Iterable[Finding]", *, shown: str = "") -> str:
+def _texts(policy: PolicyHeader) -> list[tuple[str, str]]:
+    """The author's texts: one without a name, or those of combined policies with their names."""
+    if policy.combination is not None:
+        return [(source.name, source.policy.text) for source in policy.combination.sources]
+    return [("", (policy.codes and policy.codes.code) or "")]
+
+
+def _joined(texts: Iterable[str]) -> str:
+    return "\n".join(filter(None, texts))
+
+
+def _findings_text(found: "Iterable[Finding]", *, shown: str = "", policy: str) -> str:
     hint = not shown
+    where = f" of `{policy}`" if policy else ""
     return "\n".join(
-        f"- line {one.line}: {one.message.removeprefix(shown)}. {one.hint if hint else ''}".rstrip()
+        f"- line {one.line}{where}: {one.message.removeprefix(shown)}. "
+        f"{one.hint if hint else ''}".rstrip()
         for one in found
     )

@@ -47,6 +47,7 @@ class PolicyEvent:
         kind: The kind of a denial (`Denial.kind`); otherwise empty.
         rule: The rule that decided, as written, or the name of a preset.
         reason: The reason in words.
+        policy: The name of the policy that decided, if several are combined.
         labels: The labels of each argument.
         session: The session's labels after the check.
         arguments: The arguments, if `PolicyMiddleware(log_arguments=True)`; otherwise `None`.
@@ -62,6 +63,7 @@ class PolicyEvent:
     kind: str = ""
     rule: str = ""
     reason: str = ""
+    policy: str = ""
     labels: Mapping[str, list[str]]
     session: Mapping[str, list[str]]
     arguments: Mapping[str, Any] | None = None
@@ -128,6 +130,7 @@ class Audit:
             kind=denial.kind if denial else "",
             rule=(cause and cause.rule) or "",
             reason=(cause and cause.reason) or "",
+            policy=(cause and cause.policy) or "",
             labels=labels.to_wire(),
             session=result.session.to_wire(),
             arguments=dict(call["args"]) if self._log_arguments else None,

@@ -180,8 +180,8 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
     error.
 
     Args:
-        policy: The policy: SQRT text, a `pathlib.Path` to a file with it, a `PolicyHeader`, or a
-            dict of its fields.
+        policy: The policy: SQRT text, a `pathlib.Path` to a file with it, a `PolicyHeader`, a dict
+            of its fields, or a list of these, which are combined (`sqrt.combine`).
         on_denied: What follows a denial. "message": the model gets the reason and continues.
             "raise": `PolicyDenied`; no call of the message is made, and the thread continues with
             the next input. "interrupt": like "message", but a human is asked about soft denials,

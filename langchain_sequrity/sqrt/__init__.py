@@ -3,6 +3,7 @@
 Write: `format`, `highlight`; in Python instead of text: `tool`, `policy`, `arg` and related names.
 Check: `parse`, `check`, `explain`.
 Try: `simulate`, `coverage`, `diff`, on a list of calls.
+Combine: `combine`, `named`, for an organisation's and an application's policy.
 Apply: `compile_policy` makes an `Engine`, which decides a `Call` step by step.
 
 Where the service's reading of a policy is unknown, the result here is unknown too, and unknown
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
         session,
         tool,
     )
+    from langchain_sequrity.sqrt.combination import Combination, combine, named
     from langchain_sequrity.sqrt.comparison import Difference, diff
     from langchain_sequrity.sqrt.explanation import Explanation, explain
     from langchain_sequrity.sqrt.formatter import format_policy as format  # noqa: A004 - the word for it
@@ -78,6 +80,7 @@ __all__ = [
     "Argument",
     "Call",
     "Change",
+    "Combination",
     "Condition",
     "Coverage",
     "Decision",
@@ -101,6 +104,7 @@ __all__ = [
     "below",
     "between",
     "check",
+    "combine",
     "compile_policy",
     "coverage",
     "diff",
@@ -111,6 +115,7 @@ __all__ = [
     "let",
     "like",
     "matching",
+    "named",
     "parse",
     "policy",
     "printed",
@@ -128,6 +133,7 @@ __getattr__, __dir__ = lazy_names(
             "Change Condition SetOf Tool above arg args at_least at_most below between let like "
             "matching policy result session tool"
         ),
+        "combination": "Combination combine named",
         "comparison": "Difference diff",
         "explanation": "Explanation explain",
         "formatter": "format=format_policy",

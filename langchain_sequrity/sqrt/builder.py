@@ -32,17 +32,17 @@ from langchain_sequrity.display import plain
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.sqrt import nodes
 from langchain_sequrity.sqrt.engine import compile_policy
-from langchain_sequrity.sqrt.nodes import Policy, Position
-from langchain_sequrity.sqrt.parser import MAX_DIGITS, parse
-from langchain_sequrity.sqrt.printer import (
+from langchain_sequrity.sqrt.node_text import (
     checked_name,
     encodable,
-    printed,
     printed_node,
     printed_value,
     unambiguous_regex,
     unambiguous_text,
 )
+from langchain_sequrity.sqrt.nodes import Policy, Position
+from langchain_sequrity.sqrt.parser import MAX_DIGITS, parse
+from langchain_sequrity.sqrt.printer import printed
 
 NOWHERE = Position(0, 0)
 Scalar = str | bool | int | float | datetime

@@ -1,63 +1,33 @@
 """Policies and tools in the forms that callers pass.
 
-A policy is text, a file, nodes, an engine, or an object that compiles to one. A tool is a name, a
-definition, a LangChain tool, a function or a class.
+A policy is text, a file, nodes, an engine, an object that compiles to one, or a list of policies.
+A tool is a name, a definition, a LangChain tool, a function or a class.
 """
 
 import json
-import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from langchain_sequrity.display import plain
 from langchain_sequrity.errors import PolicySyntaxError, UsageError
 from langchain_sequrity.sqrt.compaction import compacted
-from langchain_sequrity.sqrt.compiler import compiled_tools
 from langchain_sequrity.sqrt.context import Argument, Call
-from langchain_sequrity.sqrt.engine import PARSE_WITH_AI, Engine, compile_policy, error_raiser
+from langchain_sequrity.sqrt.engine import PARSE_WITH_AI, Engine, compile_policy
 from langchain_sequrity.sqrt.nodes import Policy
 from langchain_sequrity.sqrt.parser import parse
+from langchain_sequrity.sqrt.policy_forms import AnyPolicy, engine_of_object, is_list, text_of
 
 if TYPE_CHECKING:
     from langchain_core.tools import BaseTool
 
 
-@lru_cache(maxsize=64)  # models with the same policy are copied and rebuilt often
-def check_policy_text(text: str) -> None:
-    """Check that a text is a policy, before any service sees it.
-
-    A regex that fails here passes, because the service may be able to read it.
-
-    Args:
-        text: SQRT text as its author wrote it.
-
-    Raises:
-        PolicySyntaxError: If it is not SQRT, or has no meaning, as with an undefined name.
-    """
-    for _ in compiled_tools(parse(text), error_raiser(text, skip_regexes=True)):
-        pass
-
-
-class Compilable(Protocol):
-    """An object that compiles to an engine, as a `PolicyHeader`."""
-
-    def compile(self) -> Engine:
-        """Compile the policy."""
-
-
-AnyPolicy = str | Path | Policy | Engine | Compilable
-"""Text, a file or nodes, under the service's default presets; or an engine or a `Compilable`."""
-
 MAX_HEADER_BYTES = 8_192
 """The default limit of a header line that a chat model sends."""
 
 _WRITTEN = '{"codes":{"code":%s,"language":"sqrt"}}'
-_FILES = (".sqrt", ".cedar", ".txt", ".policy")
-_PATH = re.compile(r"(?:[A-Za-z]:)?[\\/~.]?[\w.-]*[\\/][\w./\\-]+")
 
 
 def engine_of(policy: AnyPolicy) -> Engine:
@@ -66,15 +36,9 @@ def engine_of(policy: AnyPolicy) -> Engine:
         return compile_policy(text_of(policy))
     if isinstance(policy, Policy):
         return compile_policy(policy)
-    if isinstance(policy, Engine):
-        return policy
-    if not callable(getattr(policy, "compile", None)):
-        msg = (
-            "Expected a policy: SQRT text, a parsed policy, a `PolicyHeader`, an engine, or a "
-            f"`pathlib.Path` to a file; got a value of type `{type(policy).__name__}`."
-        )
-        raise UsageError(msg)
-    return policy.compile()
+    if is_list(policy):
+        return engine_of(single_policy(policy))
+    return engine_of_object(policy)
 
 
 def policy_of(policy: AnyPolicy) -> Policy:
@@ -83,6 +47,8 @@ def policy_of(policy: AnyPolicy) -> Policy:
         return parse(text_of(policy))
     if isinstance(policy, Policy):
         return policy
+    if is_list(policy):
+        return policy_of(single_policy(policy))
     try:
         return engine_of(policy).policy
     except PolicySyntaxError:
@@ -92,65 +58,33 @@ def policy_of(policy: AnyPolicy) -> Policy:
         return parse(text)
 
 
-def text_of(policy: str | Path) -> str:
-    """SQRT text, given as such or in a file."""
-    if isinstance(policy, str):
-        return check_is_sqrt(policy)
-    if policy.suffix == ".cedar":
-        msg = f"The policy file `{plain(str(policy))}` is in Cedar, and only SQRT can be read here."
-        raise UsageError(msg)
-    return read_file(policy)
+def single_policy(policies: Sequence[AnyPolicy]) -> AnyPolicy:
+    """The policy of a list: its only one unchanged, several combined."""
+    # Only callers with a list import it.
+    from langchain_sequrity.sqrt.combination import combine  # noqa: PLC0415
 
-
-def check_is_sqrt(text: str) -> str:
-    """Refuse a file name, JSON or Markdown given as SQRT text.
-
-    A SQRT text can end like a file name only in a comment. A service could accept such a text as a
-    policy without rules.
-    """
-    stripped = text.strip()
-    comment = stripped.startswith(("//", "/*"))
-    is_line = len(text.splitlines()) == 1
-    if not comment and is_line and (text.lower().endswith(_FILES) or _PATH.fullmatch(stripped)):
-        found = "the name of a file. Pass it as `pathlib.Path(…)`"
-    elif stripped.startswith("{"):
-        found = "JSON. Use `PolicyHeader.from_header(text)` for the value of an `X-Policy` header"
-    elif stripped.startswith("```"):
-        found = "Markdown. Remove the lines with ```` ``` ````"
-    else:
-        return text
-    msg = f"Expected SQRT text, got {found}."
-    raise UsageError(msg)
-
-
-def read_file(path: Path) -> str:
-    """Read the file of a policy.
-
-    Raises:
-        UsageError: If it cannot be read or is not UTF-8.
-    """
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError:
-        msg = f"The policy file `{path}` is not UTF-8. Save it as UTF-8."
-        raise UsageError(msg) from None
-    except OSError as error:
-        msg = f"The policy file `{path}` cannot be read: {error.strerror}. Check the path."
-        raise UsageError(msg) from error
+    policy: AnyPolicy = policies
+    while is_list(policy) and len(policy) == 1:
+        (policy,) = policy
+    return combine(*policy) if is_list(policy) else policy
 
 
 def allows_by_default(policy: AnyPolicy) -> bool:
     """Whether a call that no rule decides is allowed."""
-    if isinstance(policy, Engine):
-        return policy.presets.default_allow
-    default = getattr(getattr(policy, "presets", None), "default_allow", None)
-    return default is not False
+    if isinstance(policy, str | Path | Policy):
+        return True
+    presets = getattr(policy, "presets", None)
+    if presets is None and not hasattr(policy, "presets"):  # a list, or another `Compilable`
+        presets = engine_of(policy).presets
+    return getattr(presets, "default_allow", None) is not False
 
 
 def header_bytes(policy: AnyPolicy, parsed: Policy) -> int:
     """The length of the header line that sends a policy; 0 for an engine, which is not sent."""
     if isinstance(policy, Engine):
         return 0
+    if is_list(policy):
+        policy = single_policy(policy)
     write = getattr(policy, "to_header", None)
     written = write() if callable(write) else _WRITTEN % json.dumps(compacted(parsed.text).text)
     return len(f"x-policy: {written}\r\n")

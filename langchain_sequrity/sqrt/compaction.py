@@ -12,6 +12,7 @@ translated to places in the author's text.
 import functools
 import re
 from bisect import bisect_right
+from collections.abc import Callable
 from typing import NamedTuple
 
 from langchain_sequrity.errors import PolicySyntaxError
@@ -24,6 +25,20 @@ _OPERATORS = frozenset({"->", "==", "=", "-=", "|=", "&=", "^=", "|", "&", "^"})
 _OPENING = frozenset("{([;,")
 _CLOSING = frozenset("})];,")
 _PLACE = re.compile(r"line (\d{1,9}), column (\d{1,9})")
+
+
+class AuthorPlace(NamedTuple):
+    """A place in a policy as its author wrote it.
+
+    Attributes:
+        policy: The name of the policy; empty if there is only one.
+        text: Its text.
+        at: The place in that text.
+    """
+
+    policy: str
+    text: str
+    at: Position
 
 
 class Compact(NamedTuple):
@@ -65,17 +80,22 @@ class Compact(NamedTuple):
         )
         return first if first.line == last.line else None
 
-    def author_text(self, text: str) -> str:
+    def author_text(
+        self, text: str, author_of: Callable[[Position], AuthorPlace | None] | None = None
+    ) -> str:
         """Translate the places in a service's message to the author's text.
 
         Args:
             text: The message; places in it look like `line 1, column 14`.
+            author_of: For combined policies, the author's policy for a place of `author`.
 
         Returns:
             The message. If it has one place, the author's line with a caret follows.
         """
         sent = [Position(int(one[1]), int(one[2])) for one in _PLACE.finditer(text)]
-        written = [at for one in sent if (at := self.author_place(*one)) is not None]
+        places = [at for one in sent if (at := self.author_place(*one)) is not None]
+        locate = author_of or (lambda at: AuthorPlace("", self.author, at))
+        written = [place for at in places if (place := locate(at)) is not None]
         if not sent or len(written) < len(sent):
             return text
         if len(sent) > 1:
@@ -85,7 +105,9 @@ class Compact(NamedTuple):
         # Some errors are one line, with the policy's line and the caret in the middle.
         flat = " ".join(shown.split())
         text = text.replace(f"\n{shown}", "").replace(f" {flat}", "")
-        return f"{_PLACE.sub(_place(written[0]), text)}\n{caret_excerpt(self.author, written[0])}"
+        (place,) = written
+        excerpt = caret_excerpt(place.text, place.at)
+        return f"{_PLACE.sub(lambda _: _place(place), text)}\n{excerpt}"
 
     def _origin(self, offset: int) -> int:
         index = bisect_right(self.starts, offset) - 1
@@ -114,8 +136,9 @@ def compact_sqrt(text: str) -> str:
     return compacted(text).text
 
 
-def _place(at: Position) -> str:
-    return f"line {at.line}, column {at.column}"
+def _place(place: AuthorPlace) -> str:
+    words = f"line {place.at.line}, column {place.at.column}"
+    return f"{words} of the policy `{place.policy}`" if place.policy else words
 
 
 @functools.lru_cache(maxsize=64)  # models with the same policy are copied and bound often

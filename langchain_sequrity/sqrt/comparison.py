@@ -2,18 +2,19 @@
 
 from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from typing_extensions import override
 
 from langchain_sequrity.display.tables import Row, Table, TableMixin, Tone
 from langchain_sequrity.labels import NO_LABELS, Labels
-from langchain_sequrity.sqrt.coerce import AnyPolicy, AnyTool, engine_of
+from langchain_sequrity.sqrt.coerce import AnyTool, engine_of
 from langchain_sequrity.sqrt.engine import Engine
 from langchain_sequrity.sqrt.explanation import ExplainedRule, explained_rule
 from langchain_sequrity.sqrt.lint.checked_policy import shape_of
 from langchain_sequrity.sqrt.nodes import CheckRule, PolicyItem, Position, items_of
+from langchain_sequrity.sqrt.policy_forms import AnyPolicy
 from langchain_sequrity.sqrt.simulation import (
     Decision,
     Given,
@@ -167,7 +168,8 @@ def diff(
         assert [rule.kind for rule in found.removed] == ["must deny"]
         ```
     """
-    before, after = engine_of(old), engine_of(new)
+    # Rules are compared by their places, which for combined policies are those of one text.
+    before, after = (replace(engine_of(policy), origins={}) for policy in (old, new))
     decided = decisions(calls, session, tools, before, after)
     rules, others = _rules(before), _rules(after)
     shapes = [{one.at: shape for shape, one in side} for side in (rules, others)]

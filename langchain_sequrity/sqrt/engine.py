@@ -52,11 +52,13 @@ from langchain_sequrity.sqrt.nodes import Policy, Position
 from langchain_sequrity.sqrt.parser import parse
 from langchain_sequrity.sqrt.verdict import (
     REASONS_SHOWN,
+    Origin,
     Presets,
     Reason,
     Verdict,
     Vote,
     decide_by_votes,
+    with_origins,
 )
 
 LLM_BLOCKED = "__llm_blocked"
@@ -82,6 +84,8 @@ class Engine:
         policy: The parsed policy.
         tools: Blocks and one-liners in source order.
         presets: The built-in policies.
+        origins: For combined policies, the authors' rules by the position of the combination's
+            rules; with `None`, the default. Reasons of verdicts are the authors' rules.
 
     Example:
         ```python
@@ -99,6 +103,7 @@ class Engine:
     policy: Policy
     tools: tuple[CompiledTool, ...]
     presets: Presets
+    origins: Mapping[Position | None, Origin] = field(default_factory=dict)
     _rules: dict[str, _ToolRules] = field(default_factory=dict, init=False)
 
     # One call
@@ -132,9 +137,9 @@ class Engine:
         presets = self.presets
         asks_model = call.tool == PARSE_WITH_AI and presets.non_executable_memory
         verdict = decide_by_votes(call.tool, self.votes(call, session), presets, int(asks_model))
-        if verdict.certain and all(reason.certain for reason in verdict.reasons):
-            return verdict
-        return self._with_causes_of_doubt(verdict, call, session)
+        if not (verdict.certain and all(reason.certain for reason in verdict.reasons)):
+            verdict = self._with_causes_of_doubt(verdict, call, session)
+        return with_origins(verdict, self.origins) if self.origins else verdict
 
     def votes(self, call: Call, session: Labels) -> Iterator[Vote]:
         """The votes of presets and rules, in order; each condition is evaluated when needed.

@@ -18,11 +18,12 @@ from typing_extensions import override
 from langchain_sequrity.display import enumeration, plain
 from langchain_sequrity.display.tables import Cell, Table, TableMixin, Tone
 from langchain_sequrity.sqrt import nodes
-from langchain_sequrity.sqrt.coerce import AnyPolicy, engine_of, policy_of
+from langchain_sequrity.sqrt.coerce import engine_of, policy_of
 from langchain_sequrity.sqrt.engine import LLM_BLOCKED, NON_EXECUTABLE, PARSE_WITH_AI
 from langchain_sequrity.sqrt.lint import Finding, findings_in
+from langchain_sequrity.sqrt.node_text import PREFIXES
 from langchain_sequrity.sqrt.nodes import Policy, Position, bindings_of, items_of, tools_of
-from langchain_sequrity.sqrt.printer import PREFIXES
+from langchain_sequrity.sqrt.policy_forms import AnyPolicy
 from langchain_sequrity.sqrt.verdict import Presets
 
 _PAIR = 2

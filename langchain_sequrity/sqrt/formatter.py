@@ -19,10 +19,11 @@ from typing import NamedTuple
 
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.sqrt import nodes
-from langchain_sequrity.sqrt.coerce import AnyPolicy, policy_of
+from langchain_sequrity.sqrt.coerce import policy_of
 from langchain_sequrity.sqrt.lexer import COMMENT, MAX_CHARACTERS, Token, tokens
 from langchain_sequrity.sqrt.nodes import Policy, Position
 from langchain_sequrity.sqrt.parser import RANGES, parse
+from langchain_sequrity.sqrt.policy_forms import AnyPolicy
 
 WIDTH = 100
 _INDENT = "    "

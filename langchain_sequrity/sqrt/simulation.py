@@ -18,7 +18,6 @@ from langchain_sequrity.display.tables import Cell, Row, Table, TableMixin, Tone
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.labels import NO_LABELS, Combine, Labels, make_labels
 from langchain_sequrity.sqrt.coerce import (
-    AnyPolicy,
     AnyTool,
     ToolArguments,
     arguments_of,
@@ -40,6 +39,7 @@ from langchain_sequrity.sqrt.nodes import (
     items_of,
     tools_of,
 )
+from langchain_sequrity.sqrt.policy_forms import AnyPolicy
 from langchain_sequrity.sqrt.verdict import Reason, Verdict, Vote
 from langchain_sequrity.suggestions import did_you_mean, suggest
 
@@ -77,7 +77,9 @@ def verdict_json(verdict: Verdict | None) -> dict[str, Any]:
 def reason_json(reason: Reason) -> dict[str, Any]:
     """A rule that decided, as plain data; a preset has no line and column."""
     names = ("description", "strength", "verdict", "certain", "unmet")
+    policy = {} if reason.policy is None else {"policy": reason.policy}
     return {
+        **policy,
         "rule": reason.rule,
         "line": reason.at and reason.at.line,
         "column": reason.at and reason.at.column,
@@ -88,7 +90,9 @@ def reason_json(reason: Reason) -> dict[str, Any]:
 def _rule(reason: Reason) -> str:
     text = " ".join(reason.rule.split())
     unmet = "not met: " if reason.unmet else ""
-    return f"{unmet}{text} (line {reason.at.line})" if reason.at else f"{unmet}{text} (preset)"
+    place = f"line {reason.at.line}" if reason.at else "preset"
+    policy = f" of {reason.policy}" if reason.policy else ""
+    return f"{unmet}{text} ({place}{policy})"
 
 
 def _shortened(lines: list[str]) -> Cell:
@@ -551,8 +555,8 @@ def simulate(
 
     Args:
         policy: Text or a parsed policy, with the service's default presets; a `PolicyHeader`, with
-            its own presets and as in a dual-LLM session; or an engine, as
-            `header.compile(dual_llm=False)`.
+            its own presets and as in a dual-LLM session; an engine, as
+            `header.compile(dual_llm=False)`; or a list of policies, which are combined.
         calls: Each a `Trial`, a mapping with the same keys, or a `Call`, whose labels are final.
         session: The session's labels before the first call.
         tools: All tools, as for `check`. Without them any tool can be called, except one without

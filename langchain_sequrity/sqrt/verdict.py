@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from langchain_sequrity.denials import Denial
 from langchain_sequrity.display import plain
@@ -11,6 +11,8 @@ from langchain_sequrity.sqrt.matchers import Truth
 from langchain_sequrity.sqrt.nodes import Effect, Position, Strength
 
 REASONS_SHOWN = 5
+DEFAULT_RULE, NO_RULE_DECIDES = "default_allow", "no rule decides"
+"""The preset that decides without a rule, and its reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,25 @@ class Presets:
     llm_blocked: Strength | None = "hard"
     non_executable_memory: bool = True
 
+    @classmethod
+    def of_settings(cls, settings: Mapping[str, Any], *, dual_llm: bool) -> Self:
+        """The built-in policies that an `X-Policy` sets.
+
+        Args:
+            settings: The fields of the header as JSON.
+            dual_llm: Whether the session is dual-LLM; some built-in policies are only for these.
+        """
+        presets: Mapping[str, Any] = settings.get("presets") or {}
+        blocked: Strength = presets.get("llm_blocked_tag_enforcement_level") or "hard"
+        is_memory = presets.get("enable_non_executable_memory") is not False
+        return cls(
+            default_allow=presets.get("default_allow") is not False,
+            default_allow_hard=presets.get("default_allow_enforcement_level") == "hard",
+            fail_fast=settings.get("fail_fast") is not False,
+            llm_blocked=None if presets.get("enable_llm_blocked_tag") is False else blocked,
+            non_executable_memory=dual_llm and is_memory,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Reason:
@@ -51,6 +72,7 @@ class Reason:
         doubt: Why its condition is in doubt, as a clause without values of the call; empty if it
             is certain. If all reasons are certain but the verdict is not, the first reason names
             another rule here that would change the verdict if it applied.
+        policy: The name of the policy in a combination; `rule` and `at` are those of that policy.
     """
 
     rule: str
@@ -62,6 +84,23 @@ class Reason:
     unmet: bool = False
     absent: tuple[str, ...] = ()
     doubt: str = ""
+    policy: str | None = None
+
+
+class Origin(NamedTuple):
+    """The author's rule behind a rule of combined policies.
+
+    Attributes:
+        policy: The name of the policy; `None` if it has none.
+        at: The place of the rule in the text of that policy; `None` for its default.
+        rule: The rule as written, or the name of a preset.
+        unmet: Whether the rule is a `must allow`, which denies if it is not met.
+    """
+
+    policy: str | None
+    at: Position | None
+    rule: str
+    unmet: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +150,8 @@ class Verdict:
 
 def _words(reason: Reason, *, columns: bool) -> str:
     column = f", column {reason.at.column}" if reason.at and columns else ""
-    where = f" (line {reason.at.line}{column})" if reason.at else ""
+    of_policy = f" of `{reason.policy}`" if reason.policy else ""
+    where = f" (line {reason.at.line}{column}{of_policy})" if reason.at else of_policy
     if reason.unmet:
         how = "is not met" if reason.certain else "may not be met"
     else:
@@ -242,7 +282,7 @@ def _same_ruling(fearful: _Ruling, hopeful: _Ruling, presets: Presets) -> bool:
 def _reasons(ruling: _Ruling, presets: Presets) -> tuple[Reason, ...]:
     if not ruling.votes:
         effect: Effect = "allow" if presets.default_allow else "deny"
-        return (Reason("default_allow", None, "no rule decides", ruling.strength, effect),)
+        return (Reason(DEFAULT_RULE, None, NO_RULE_DECIDES, ruling.strength, effect),)
     if not ruling.is_unmet:
         return tuple(
             vote.reason if vote.holds else replace(vote.reason, certain=False)
@@ -251,6 +291,31 @@ def _reasons(ruling: _Ruling, presets: Presets) -> tuple[Reason, ...]:
     return tuple(
         replace(vote.reason, verdict="deny", certain=vote.fails is True, unmet=True)
         for vote in ruling.votes
+    )
+
+
+def with_origins(verdict: Verdict, origins: Mapping[Position | None, Origin]) -> Verdict:
+    """A verdict of combined policies, whose reasons are the rules of their authors.
+
+    Args:
+        verdict: The verdict.
+        origins: The authors' rules by the position of the combination's rules; with `None`, the
+            default.
+    """
+    return replace(verdict, reasons=tuple(_with_origin(one, origins) for one in verdict.reasons))
+
+
+def _with_origin(reason: Reason, origins: Mapping[Position | None, Origin]) -> Reason:
+    is_preset = reason.at is None and reason.rule != DEFAULT_RULE
+    origin = None if is_preset else origins.get(reason.at)
+    if origin is None or (origin.at is None and reason.verdict == "allow"):
+        return reason  # a rule or a preset of no single policy
+    return replace(
+        reason,
+        rule=origin.rule,
+        at=origin.at,
+        policy=origin.policy,
+        unmet=reason.unmet or (origin.unmet and reason.verdict == "deny"),
     )
 
 
@@ -272,6 +337,7 @@ def denial_of(verdict: Verdict, call: Call | None = None) -> Denial:
         column=None if first.at is None else first.at.column,
         reason=first.description or None,
         doubt=first.doubt or None,
+        policy=first.policy,
         **({} if call is None else call_facts(call)),
     )
 

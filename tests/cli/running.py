@@ -54,6 +54,7 @@ FILES: dict[str, Any] = {
     "ugly.sqrt": UGLY,
     "bad.sqrt": BAD,
     "warned.sqrt": WARNED,
+    "wiping.sqrt": 'tool "clean" -> @tags = {};\n',
     "latin.sqrt": b"// line 1\n// caf\xe9\n",
     "tools.json": TOOLS,
     "names.json": ["read_mail", "pay"],

@@ -441,7 +441,7 @@ EXPECTED: dict[Callable[[Any], object], str] = {
 }
 
 
-@pytest.mark.parametrize("policy", [None, 5, b"", ["x"]])
+@pytest.mark.parametrize("policy", [None, 5, b"", {"x"}])
 def test_a_value_that_is_not_a_policy_is_refused_with_its_type(policy: Any) -> None:
     for use, text in EXPECTED.items():
         with pytest.raises(UsageError, match=f"{text}.*{type(policy).__name__}"):

@@ -2,7 +2,7 @@
 
 | Module | Commands |
 |---|---|
-| `commands` | `check`, `format`, `explain` |
+| `commands` | `check`, `combine`, `format`, `explain` |
 | `simulate`, `generate` | one each |
 | `files` | no command: input files, printed output, and the options that name tools |
 """
@@ -16,6 +16,7 @@ __all__ = ["policy"]
 
 _MODULES = {
     "check": "commands",
+    "combine": "commands",
     "format": "commands",
     "explain": "commands",
     "simulate": "simulate",
@@ -41,7 +42,7 @@ class _LazyGroup(click.Group):
 
 @click.group(cls=_LazyGroup)
 def policy() -> None:
-    """Check, format, explain, simulate and draft policies.
+    """Check, combine, format, explain, simulate and draft policies.
 
     Each FILE is a policy in SQRT, and `-` is standard input. Exit status: 0 for success, 1 for
     findings in a policy or a failure, 2 for an invalid command or input file.

@@ -1,4 +1,4 @@
-"""`policy check`, `policy format` and `policy explain`."""
+"""`policy check`, `policy combine`, `policy format` and `policy explain`."""
 
 import difflib
 from collections.abc import Iterator
@@ -14,6 +14,7 @@ from langchain_sequrity.cli.policy.files import (
     finding_json,
     only_one_stdin,
     policy_errors,
+    policy_in,
     print_exact,
     print_finding,
     print_json,
@@ -25,7 +26,7 @@ from langchain_sequrity.cli.policy.files import (
     tools_options,
 )
 from langchain_sequrity.errors import PolicySyntaxError, UsageError
-from langchain_sequrity.sqrt import check, explain
+from langchain_sequrity.sqrt import check, combine, explain
 from langchain_sequrity.sqrt import format as format_policy
 from langchain_sequrity.sqrt.lint import Mode, finding_of
 
@@ -92,6 +93,22 @@ def check_command(
 
 def _count(number: int, word: str) -> str:
     return f"{number} {word}{'' if number == 1 else 's'}"
+
+
+@click.command("combine")
+@click.argument("files", nargs=-1, required=True, metavar="FILE...", type=FILE_TYPE)
+@as_json_option
+def combine_command(*, files: tuple[str, ...], as_json: bool) -> None:
+    """Print policies as one text that denies whatever one of them denies.
+
+    The exit status is 1 if they cannot be combined; the message names them and the reason.
+    """
+    only_one_stdin(files)
+    combination = combine(policy_in(read_sources(files), as_json=as_json))
+    if as_json:
+        print_json({"files": list(files), "policy": combination.text})
+    else:
+        print_exact(combination.text.encode())
 
 
 @click.command("explain")

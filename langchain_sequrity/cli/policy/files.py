@@ -25,9 +25,10 @@ from rich.text import Text
 from langchain_sequrity.display import plain
 from langchain_sequrity.display.tables import TableMixin
 from langchain_sequrity.errors import PolicySyntaxError, UsageError
-from langchain_sequrity.sqrt import Finding, check
+from langchain_sequrity.sqrt import Finding, check, combine, compile_policy, named
 from langchain_sequrity.sqrt.diagnostics import caret_excerpt
 from langchain_sequrity.sqrt.lint import finding_of
+from langchain_sequrity.sqrt.policy_forms import AnyPolicy
 
 STDIN = "-"
 FILE_TYPE = click.Path(allow_dash=True, readable=False)
@@ -35,6 +36,7 @@ FILE_TYPE = click.Path(allow_dash=True, readable=False)
 
 _BOM = "\ufeff"
 _NAME = 400
+_NAME_OF_POLICY = 80
 
 
 class InvalidInput(click.ClickException):
@@ -275,6 +277,40 @@ def policy_errors(source: SourceFile, *, as_json: bool) -> Iterator[None]:
         else:
             print_finding(source, finding, err=True)
         raise SystemExit(1) from None
+
+
+def policy_in(
+    sources: Sequence[SourceFile],
+    *,
+    as_json: bool,
+    with_settings: Callable[[str], AnyPolicy] = lambda text: text,
+) -> AnyPolicy:
+    """The policy in some files: that of one, or several combined.
+
+    Args:
+        sources: The files.
+        as_json: Whether a mistake is printed as JSON.
+        with_settings: Makes a policy of a text.
+
+    Raises:
+        SystemExit: If one is not a policy; the mistake is printed. With JSON also if they cannot
+            be combined.
+        CommandFailed: If they cannot be combined.
+    """
+    for source in sources:
+        with policy_errors(source, as_json=as_json):
+            compile_policy(source.text)
+    policies = [with_settings(source.text) for source in sources]
+    if len(policies) == 1:
+        return policies[0]
+    names = (source.name.replace("`", "'")[-_NAME_OF_POLICY:] for source in sources)
+    try:
+        return combine(*map(named, names, policies))
+    except UsageError as error:
+        if as_json:
+            print_json({"error": plain(str(error))})
+            raise SystemExit(1) from None
+        raise CommandFailed(str(error)) from None
 
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])

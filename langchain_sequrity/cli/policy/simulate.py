@@ -1,6 +1,6 @@
 """`policy simulate`."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,12 +12,12 @@ from langchain_sequrity.cli.policy.files import (
     as_json_option,
     kind_of,
     only_one_stdin,
-    policy_errors,
+    policy_in,
     print_json,
     print_table,
     print_text,
     read_data,
-    read_source,
+    read_sources,
     read_tools,
     shown_name,
     tools_options,
@@ -27,11 +27,11 @@ from langchain_sequrity.errors import UsageError
 from langchain_sequrity.sqrt import (
     Decision,
     Engine,
-    compile_policy,
     coverage,
     diff,
     simulate,
 )
+from langchain_sequrity.sqrt.coerce import engine_of
 from langchain_sequrity.suggestions import suggest
 
 _EXPECTED = (
@@ -42,7 +42,7 @@ _DEFAULT = "allowed"
 
 
 @click.command("simulate")
-@click.argument("file", metavar="FILE", type=FILE_TYPE)
+@click.argument("files", nargs=-1, required=True, metavar="FILE...", type=FILE_TYPE)
 @click.option(
     "--calls",
     "calls_file",
@@ -76,7 +76,7 @@ _DEFAULT = "allowed"
 @as_json_option
 def simulate_command(
     *,
-    file: str,
+    files: tuple[str, ...],
     calls_file: str,
     tools: str | None,
     tools_from: str | None,
@@ -86,17 +86,17 @@ def simulate_command(
     against: str | None,
     as_json: bool,
 ) -> None:
-    """Try a policy on calls of one session.
+    """Try a policy on calls of one session. Several files are combined.
 
     The verdict of a call is compared with its `expect`: allowed (the default), denied,
     hard_allowed, soft_allowed, hard_denied, soft_denied or not_reached (the call needs the result
     of a denied call). Exit status 1 if a verdict differs.
     """
-    only_one_stdin([file, calls_file, tools, header, against])
+    only_one_stdin([*files, calls_file, tools, header, against])
     known = read_tools(tools, tools_from)
     fields = None if header is None else read_data(header)
-    engine = _engine(file, header, fields, as_json=as_json)
-    old = None if against is None else _engine(against, header, fields, as_json=as_json)
+    engine = _engine(files, header, fields, as_json=as_json)
+    old = None if against is None else _engine((against,), header, fields, as_json=as_json)
     calls, expected = _read_calls(calls_file)
     with _usage_errors(calls_file):
         covered = coverage(engine, calls, tools=known) if cover or fail_under is not None else None
@@ -137,11 +137,10 @@ def simulate_command(
     raise SystemExit(int(bool(unmet) or not is_covered))
 
 
-def _engine(path: str, header: str | None, fields: Any, *, as_json: bool) -> Engine:
-    source = read_source(path)
+def _engine(paths: Sequence[str], header: str | None, fields: Any, *, as_json: bool) -> Engine:
+    sources = read_sources(paths)
     if header is None:
-        with policy_errors(source, as_json=as_json):
-            return compile_policy(source.text)
+        return engine_of(policy_in(sources, as_json=as_json))
     # Importing pydantic takes time, and only a header needs it.
     from langchain_sequrity.headers import PolicyHeader, coerce  # noqa: PLC0415 - see above
 
@@ -149,8 +148,12 @@ def _engine(path: str, header: str | None, fields: Any, *, as_json: bool) -> Eng
         got = "`codes`, which FILE replaces" if isinstance(fields, dict) else kind_of(fields)
         msg = f"{shown_name(header)}: expected an object with other fields of X-Policy, got {got}."
         raise InvalidInput(msg)
-    with _usage_errors(header), policy_errors(source, as_json=as_json):
-        return coerce(PolicyHeader, {**fields, "codes": {"code": source.text}}).compile()
+
+    def with_settings(text: str) -> PolicyHeader:
+        return coerce(PolicyHeader, {**fields, "codes": {"code": text}})
+
+    with _usage_errors(header):
+        return engine_of(policy_in(sources, as_json=as_json, with_settings=with_settings))
 
 
 def _verdict(decision: Decision) -> str:

@@ -9,14 +9,15 @@
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal, get_args
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, get_args
 
 from langchain_sequrity.display import plain
 from langchain_sequrity.errors import PolicySyntaxError, UsageError
+from langchain_sequrity.sqrt import nodes
 from langchain_sequrity.sqrt.coerce import (
     MAX_HEADER_BYTES,
-    AnyPolicy,
     AnyTool,
     allows_by_default,
     header_bytes,
@@ -24,6 +25,7 @@ from langchain_sequrity.sqrt.coerce import (
 )
 from langchain_sequrity.sqrt.compiler import Severity, compiled_tools, ignore_findings
 from langchain_sequrity.sqrt.diagnostics import syntax_error
+from langchain_sequrity.sqrt.engine import Engine
 from langchain_sequrity.sqrt.lint import literals, rules
 from langchain_sequrity.sqrt.lint.checked_policy import CheckedPolicy
 from langchain_sequrity.sqrt.lint.labels import (
@@ -33,6 +35,10 @@ from langchain_sequrity.sqrt.lint.labels import (
     find_unset,
 )
 from langchain_sequrity.sqrt.nodes import Policy, Position
+from langchain_sequrity.sqrt.policy_forms import AnyPolicy
+
+if TYPE_CHECKING:
+    from langchain_sequrity.sqrt.combination.sources import Source
 
 Mode = Literal["single-llm", "dual-llm"]
 _MOST_SHOWN = 10
@@ -70,7 +76,9 @@ def check(
     """Find mistakes in a policy.
 
     Args:
-        policy: Text, a `pathlib.Path` to a file, a parsed policy, a `PolicyHeader`, or an engine.
+        policy: Text, a `pathlib.Path` to a file, a parsed policy, a `PolicyHeader`, an engine, or a
+            list of policies. Each policy of a list is checked in its own text, together with the
+            labels of the others, and each message names the policy.
         tools: The tools of the policy: names, definitions as sent to a model, LangChain tools, or
             anything that `bind_tools` accepts. Rules for an unknown tool or argument protect
             nothing, so they are errors.
@@ -83,7 +91,8 @@ def check(
         The findings in source order. If there is a syntax error, it is the only finding.
 
     Raises:
-        UsageError: If `policy`, `tools`, `mode` or `labels` is invalid.
+        UsageError: If `policy`, `tools`, `mode` or `labels` is invalid, or policies of a list
+            cannot be combined.
 
     Example:
         ```python
@@ -107,14 +116,58 @@ def check(
         parsed = policy_of(policy)
     except PolicySyntaxError as error:
         return [finding_of(error)]
-    return findings_in(
-        parsed,
-        tools,
-        mode=mode,
-        labels=labels,
-        default_allow=allows_by_default(policy),
-        header_bytes=header_bytes(policy, parsed),
-    )
+    default_allow, size = allows_by_default(policy), header_bytes(policy, parsed)
+    sources = () if isinstance(policy, str | Path | Policy | Engine) else _sources_of(policy)
+    if len(sources) < 2:  # noqa: PLR2004 - several
+        return findings_in(
+            parsed, tools, mode=mode, labels=labels, default_allow=default_allow, header_bytes=size
+        )
+    findings: list[Finding] = []
+    for source in sources:
+        others = [other.policy for other in sources if other is not source]
+        known = {*labels, *_labels_of_others(source.policy, others)}
+        findings += _named(
+            source.name,
+            findings_in(
+                source.policy, tools, mode=mode, labels=known, default_allow=default_allow,
+                header_bytes=size,
+            ),
+        )  # fmt: skip
+        size = 0  # the length of all is reported once
+    return findings
+
+
+def _sources_of(policy: AnyPolicy) -> "tuple[Source, ...]":
+    # Most policies are not combined.
+    from langchain_sequrity.sqrt.combination import combined_sources  # noqa: PLC0415
+
+    return combined_sources(policy)
+
+
+def _named(policy: str, findings: Iterable[Finding]) -> list[Finding]:
+    return [
+        replace(finding, message=f"In the policy `{policy}`: {finding.message}")
+        for finding in findings
+    ]
+
+
+def _labels_of_others(policy: Policy, others: Iterable[Policy]) -> set[str]:
+    """Labels that others set, and those that a policy sets and others test."""
+    sets = {name for other in others for name in _names_in(other, nodes.Update)}
+    tests = {name for other in others for name in _names_in(other, nodes.LabelTest)}
+    tests |= {name for other in others for name in _names_in(other, nodes.Membership)}
+    return sets | (tests & _names_in(policy, nodes.Update))
+
+
+def _names_in(policy: Policy, kind: type) -> set[str]:
+    """The plain texts in all nodes of a kind; those of names count for each kind."""
+    roots = [node for node in nodes.walk(policy.declarations) if isinstance(node, kind)]
+    roots += [node for node in policy.declarations if isinstance(node, nodes.Binding)]
+    return {
+        node.raw
+        for node in nodes.walk(tuple(roots))
+        if isinstance(node, nodes.TextLiteral) and node.kind == "plain"
+    }
 
 
 def finding_of(error: PolicySyntaxError) -> Finding:

@@ -367,7 +367,7 @@ def _find_pattern(
         if text is not element and not written.startswith("str "):
             written = f"str {'matching' if written[0] == 'r' else 'like'} {written}"
         if isinstance(test, nodes.Equality):
-            from langchain_sequrity.sqrt.printer import printed_value  # noqa: PLC0415 - rare
+            from langchain_sequrity.sqrt.node_text import printed_value  # noqa: PLC0415 - rare
 
             value = test.left if isinstance(test.left, nodes.ValueRef) else test.right
             written = f"{printed_value(value)} in {{{written}}}"
@@ -486,7 +486,7 @@ def _find_ranges(
     policy: CheckedPolicy, name: str, declared: frozenset[str] | None, elements: Sequence[Any]
 ) -> None:
     """Warn of ranges of one kind of number if calls may have the other."""
-    from langchain_sequrity.sqrt.printer import printed_value  # noqa: PLC0415 - rare
+    from langchain_sequrity.sqrt.node_text import printed_value  # noqa: PLC0415 - rare
 
     ranges = [one for one in elements if isinstance(one, nodes.NumberDomain)]
     for one in ranges if len({one.kind for one in ranges}) == 1 else ():

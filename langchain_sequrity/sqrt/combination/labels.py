@@ -1,0 +1,307 @@
+"""Labels that one policy relies on and another changes.
+
+Combined policies share all labels. So one of them could allow what another denies without any rule:
+it removes the tag that the other's `must deny` looks for, or adds the tag that the other's
+`must allow` looks for. Such a change is refused.
+
+Only names count, not the tools and values that carry them, because data moves between tools. A
+change is refused if it *may* let a call pass that another policy would deny on its own.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import permutations
+
+from langchain_sequrity.display import plain
+from langchain_sequrity.errors import UsageError
+from langchain_sequrity.labels import ALL
+from langchain_sequrity.sqrt import nodes
+from langchain_sequrity.sqrt.combination.sources import Source
+from langchain_sequrity.sqrt.context import EMPTY, OPERATIONS, UNIVERSAL, LabelSet, intersection
+from langchain_sequrity.sqrt.engine import LLM_BLOCKED
+from langchain_sequrity.sqrt.node_text import printed_node
+
+Named = dict[nodes.Field, LabelSet]
+
+
+def _no_names() -> Named:
+    return {"tags": EMPTY, "producers": EMPTY, "consumers": EMPTY}
+
+
+@dataclass
+class _Reliance:
+    """The names that a policy relies on, by field.
+
+    Attributes:
+        must_stay: Names whose removal may let a call pass.
+        must_not_come: Names whose arrival may let a call pass.
+    """
+
+    must_stay: Named = field(default_factory=_no_names)
+    must_not_come: Named = field(default_factory=_no_names)
+
+    def add(self, name: nodes.Field, names: LabelSet, *, passes: bool) -> None:
+        """Add names; `passes` says whether their presence helps a call to pass."""
+        side = self.must_not_come if passes else self.must_stay
+        side[name] = _either(side[name], names)
+
+    @property
+    def size(self) -> tuple[object, ...]:
+        """What changes whenever a name is added."""
+        return *self.must_stay.values(), *self.must_not_come.values()
+
+
+def check_labels(sources: Sequence[Source]) -> None:
+    """Refuse a change of labels that another policy's denials rely on.
+
+    Raises:
+        UsageError: If there is such a change. The message names both policies, the change and the
+            labels.
+    """
+    reliances = [_reliance_of(source) for source in sources]
+    pairs = zip(sources, reliances, strict=True)
+    for (source, reliance), (other, _) in permutations(pairs, 2):
+        bindings = nodes.bindings_of(other.policy)
+        for step, update in _updates(other):
+            added, removed = _effect(update, bindings)
+            name = update.target.field
+            for harmed, verb, tense in (
+                (intersection(removed, reliance.must_stay[name]), "remove", "are there"),
+                (intersection(added, reliance.must_not_come[name]), "add", "are missing"),
+            ):
+                if harmed != EMPTY:
+                    raise _conflict(source, other, step, update, (verb, tense, harmed))
+
+
+def _conflict(
+    source: Source,
+    other: Source,
+    step: nodes.UpdateStep,
+    update: nodes.Update,
+    harm: tuple[str, str, LabelSet],
+) -> UsageError:
+    verb, tense, names = harm
+    listed = ", ".join(f"`{plain(name, limit=80)}`" for name in sorted(names.items)[:5])
+    which = "" if names.negated or not listed else f" {listed}"
+    change = plain(printed_node(update), limit=200)
+    advice = (
+        "Remove no labels that the other policy tests: write `|=` instead of `=`, or name others"
+        if verb == "remove"
+        else f"Let the policy `{source.name}` or the tool itself set them, or name others"
+    )
+    return UsageError(
+        f"The policy `{other.name}` may allow what the policy `{source.name}` denies: "
+        f"`{change}` (line {step.at.line} of `{other.name}`) can {verb} "
+        f"{update.target.field}{which}, and rules of `{source.name}` deny if such labels {tense}. "
+        f"{advice}."
+    )
+
+
+# What a policy relies on
+
+
+def _reliance_of(source: Source) -> _Reliance:
+    bindings = nodes.bindings_of(source.policy)
+    reliance = _Reliance()
+    for block in source.declarations_of(nodes.ToolBlock):
+        for check in block.checks:
+            _add_tests(reliance, check.condition, bindings, passes=check.decision == "allow")
+    updates = list(_updates(source))
+    _add_presets(reliance, source, updates)
+    size: tuple[object, ...] | None = None
+    while size != reliance.size:  # labels may depend on labels that depend on labels
+        size = reliance.size
+        for step, update in updates:
+            _add_update(reliance, step, update, bindings)
+    return reliance
+
+
+def _add_presets(
+    reliance: _Reliance,
+    source: Source,
+    updates: Sequence[tuple[nodes.UpdateStep, nodes.Update]],
+) -> None:
+    """Add the names that the presets of a policy read."""
+    bindings = nodes.bindings_of(source.policy)
+    blocked = LabelSet(frozenset({LLM_BLOCKED}))
+    for _, update in updates:
+        names = _static_names(update.set, bindings)
+        if names is not None and not names.negated and _meet(names, blocked):
+            reliance.add("tags", blocked, passes=False)
+    branches = (source.settings.get("presets") or {}).get("branching_meta_policy") or {}
+    for name in reliance.must_stay if branches else ():
+        listed = LabelSet(frozenset(branches.get(name) or ()))
+        is_list_of_allowed = branches.get("mode") == "allow"
+        reliance.add(name, listed.complement if is_list_of_allowed else listed, passes=False)
+
+
+def _add_update(
+    reliance: _Reliance, step: nodes.UpdateStep, update: nodes.Update, bindings: nodes.Bindings
+) -> None:
+    """Add what an update of labels reads, if the policy relies on what it changes."""
+    name = update.target.field
+    added, removed = _effect(update, bindings)
+    stays, comes = reliance.must_stay[name], reliance.must_not_come[name]
+    helps = _meet(added, comes) or _meet(removed, stays)
+    hinders = _meet(added, stays) or _meet(removed, comes)
+    for applies, passes in ((helps, True), (hinders, False)):
+        if applies:
+            _add_tests(reliance, step.condition, bindings, passes=passes)
+    if not (helps or hinders):
+        return
+    for meta, _ in _metas(update.set, bindings):
+        if meta.field == name and update.assignment == "|=":
+            continue  # the same names, moved from value to value
+        for passes in (True, False):
+            reliance.add(meta.field, UNIVERSAL, passes=passes)
+
+
+def _add_tests(
+    reliance: _Reliance, condition: object, bindings: nodes.Bindings, *, passes: bool
+) -> None:
+    for test, test_passes in nodes.tests_of(condition, bindings, passes=passes):
+        for meta, names, grows in _parts_of(test, bindings):
+            for direction in (True, False) if grows is None else (grows,):
+                reliance.add(meta.field, names, passes=test_passes == direction)
+
+
+# Whether a test holds rather with more labels on its left or right side; `None` is both.
+_GROWS_WITH_LEFT: dict[nodes.MetaTest, bool | None] = {
+    "overlaps": True, "superset": True, "universal": True, "subset": False, "empty": False,
+    "==": None,
+}  # fmt: skip
+_GROWS_WITH_RIGHT: dict[nodes.MetaTest, bool] = {
+    "overlaps": True, "subset": True, "superset": False,
+}  # fmt: skip
+
+
+def _parts_of(
+    test: nodes.Tests, bindings: nodes.Bindings
+) -> Iterator[tuple[nodes.Meta, LabelSet, bool | None]]:
+    """The sets of labels in a test, the names that matter in each, and its direction.
+
+    The direction says whether the test holds rather with more labels; `None` is both.
+    """
+    match test:
+        case nodes.Membership(value=value, set=members):
+            name = _name_of(value)
+            searched = UNIVERSAL if name is None else LabelSet(frozenset({name}))
+            for meta, grows in _metas(members, bindings):
+                yield meta, searched, grows
+        case nodes.LabelTest(left=left, test=kind, right=right):
+            names = None if right is None else _static_names(right, bindings)
+            if names is None:
+                names = outside = UNIVERSAL
+            else:
+                outside = names.complement
+            relevant = {"subset": outside, "==": UNIVERSAL}.get(kind, names)
+            yield left, relevant, _GROWS_WITH_LEFT[kind]
+            direction = _GROWS_WITH_RIGHT.get(kind)
+            for meta, grows in _metas(right, bindings):
+                unclear = direction is None or grows is None
+                yield meta, UNIVERSAL, None if unclear else direction == grows
+
+
+def _metas(
+    root: object, bindings: nodes.Bindings, *, grows: bool | None = True
+) -> Iterator[tuple[nodes.Meta, bool | None]]:
+    """The sets of labels in a set, and whether it grows with each; `None` if that depends."""
+    match root:
+        case nodes.Meta():
+            yield root, grows
+        case nodes.Name(name=name) if name in bindings:
+            yield from _metas(bindings[name].value, bindings, grows=grows)
+        case nodes.SetEdit(base=base):
+            yield from _metas(base, bindings, grows=grows)
+        case nodes.SetOperation(operator=operator, operands=operands):
+            for number, operand in enumerate(operands):
+                direction = grows
+                if operator == "^":
+                    direction = None
+                elif operator == "-" and number and grows is not None:
+                    direction = not grows
+                yield from _metas(operand, bindings, grows=direction)
+
+
+# What an update does
+
+
+def _updates(source: Source) -> Iterator[tuple[nodes.UpdateStep, nodes.Update]]:
+    for node in nodes.tools_of(source.policy):
+        blocks = () if isinstance(node, nodes.OneLiner) else node.blocks
+        steps = (
+            [node.step]
+            if isinstance(node, nodes.OneLiner)
+            else [step for block in blocks for step in block.steps]
+        )
+        yield from ((step, update) for step in steps for update in step.updates)
+
+
+def _effect(update: nodes.Update, bindings: nodes.Bindings) -> tuple[LabelSet, LabelSet]:
+    """The names that an update may add, and those that it may remove."""
+    names = _static_names(update.set, bindings)
+    if names is None:
+        added = removed = rest = UNIVERSAL
+    else:
+        added = removed = names
+        rest = names.complement
+    narrows = update.target.field == "consumers"  # `ALL | X` is X (`docs/behaviour.md`, M4)
+    effects: dict[str, tuple[LabelSet, LabelSet]] = {
+        "=": (added, rest),
+        "|=": (added, rest if narrows else EMPTY),
+        "&=": (EMPTY, rest),
+        "-=": (EMPTY, removed),
+        "^=": (added, removed),
+    }
+    return effects[update.assignment]
+
+
+def _static_names(root: object, bindings: nodes.Bindings) -> LabelSet | None:
+    """The names in a set that does not depend on a call; `None` if it does or has patterns."""
+    match root:
+        case nodes.Name(name=name) if name in bindings:
+            return _static_names(bindings[name].value, bindings)
+        case nodes.SetLiteral(elements=elements):
+            names = [_name_of(element) for element in elements]
+            known = frozenset(name for name in names if name is not None)
+            if ALL in known:
+                return UNIVERSAL
+            return None if None in names else LabelSet(known)
+        case nodes.SetOperation(operator=operator, operands=operands):
+            return _joined_names([(operator, operand) for operand in operands], bindings)
+        case nodes.SetEdit(base=base, edits=edits):
+            steps: list[tuple[nodes.Operator, object]] = [("|", base)]
+            for adds, element in edits:
+                steps.append(("|" if adds else "-", nodes.SetLiteral((element,), element.at)))
+            return _joined_names(steps, bindings)
+    return None
+
+
+def _joined_names(
+    steps: Sequence[tuple[nodes.Operator, object]], bindings: nodes.Bindings
+) -> LabelSet | None:
+    """The names after some operations, from left to right; the first operator does not count."""
+    sets = [(operator, _static_names(operand, bindings)) for operator, operand in steps]
+    joined = sets[0][1]
+    for operator, names in sets[1:]:
+        if joined is None or names is None:
+            return None
+        joined = OPERATIONS[operator](joined, names)
+    return joined
+
+
+def _name_of(element: object) -> str | None:
+    """The label that a plain text names; `None` for other elements and texts in doubt."""
+    match element:
+        case nodes.TextLiteral(kind="plain", raw=raw) if "\\" not in raw:
+            return raw
+    return None
+
+
+def _either(left: LabelSet, right: LabelSet) -> LabelSet:
+    """All names in either set, also if one is everything (unlike `|` of SQRT)."""
+    return intersection(left.complement, right.complement).complement
+
+
+def _meet(left: LabelSet, right: LabelSet) -> bool:
+    return intersection(left, right) != EMPTY

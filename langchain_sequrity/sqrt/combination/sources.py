@@ -1,0 +1,260 @@
+"""The policies of a combination: their names, texts and settings, read from what callers pass."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+from langchain_sequrity.display import plain
+from langchain_sequrity.errors import PolicySyntaxError, UsageError
+from langchain_sequrity.sqrt import nodes
+from langchain_sequrity.sqrt.engine import Engine, compile_policy
+from langchain_sequrity.sqrt.nodes import Policy, Position
+from langchain_sequrity.sqrt.parser import parse
+from langchain_sequrity.sqrt.policy_forms import (
+    AnyPolicy,
+    check_policy_text,
+    engine_of_object,
+    text_of,
+)
+from langchain_sequrity.sqrt.verdict import DEFAULT_RULE, Origin, Presets
+
+MAX_NAME = 80
+
+
+@dataclass(frozen=True)
+class NamedPolicy:
+    """A policy with the name that denials show; made by `named`.
+
+    Attributes:
+        name: The name.
+        policy: The policy in any form.
+    """
+
+    name: str
+    policy: AnyPolicy
+
+    def compile(self) -> Engine:
+        """Compile the policy; the reasons of its verdicts have its name."""
+        (source,) = read_sources([self])
+        presets = Presets.of_settings(source.settings, dual_llm=True)
+        return replace(compile_policy(source.policy, presets), origins=origins_of(source))
+
+
+def named(name: str, policy: AnyPolicy) -> NamedPolicy:
+    """Give a policy a name, for the denials of a combination.
+
+    Args:
+        name: One line of at most 80 characters.
+        policy: The policy in any form, but not a list.
+
+    Returns:
+        A policy that is accepted wherever a policy is.
+
+    Raises:
+        UsageError: If the name is not such a line, or `policy` is a list.
+
+    Example:
+        ```python
+        from langchain_sequrity import sqrt
+
+        house = sqrt.named("organisation", 'tool "publish" { must deny always; }')
+        (denied,) = sqrt.simulate([house, ""], [{"tool": "publish"}])
+        assert denied.verdict.reasons[0].policy == "organisation"
+        ```
+    """
+    is_line = isinstance(name, str) and name.strip() == name != "" and plain(name) == name
+    if not is_line or len(name) > MAX_NAME or "`" in name:
+        msg = (
+            f"The name of a policy is one line of at most {MAX_NAME} characters without backticks, "
+            f"not {plain(repr(name), limit=MAX_NAME)}."
+        )
+        raise UsageError(msg)
+    if isinstance(policy, list | tuple):
+        msg = f"`{name}` would name a list of policies. Name each policy of the list."
+        raise UsageError(msg)
+    return NamedPolicy(name, policy)
+
+
+class Source(NamedTuple):
+    """One policy of a combination.
+
+    Attributes:
+        name: Its name.
+        is_named: Whether somebody gave it that name: the caller, or a file.
+        policy: Its nodes; `policy.text` is its text.
+        settings: The other fields of its `X-Policy`, as JSON.
+    """
+
+    name: str
+    is_named: bool
+    policy: Policy
+    settings: Mapping[str, Any]
+
+    def declarations_of(self, kind: type) -> Iterator[Any]:
+        """Its declarations of one kind, in source order."""
+        return (node for node in self.policy.declarations if isinstance(node, kind))
+
+
+def checks_of(policy: Policy) -> Iterator[nodes.CheckRule]:
+    """The check rules of a policy, in source order."""
+    for node in policy.declarations:
+        if isinstance(node, nodes.ToolBlock):
+            yield from node.checks
+
+
+def origins_of(source: Source) -> dict[Position | None, Origin]:
+    """The rules of a policy that is used alone, with its name."""
+    origins: dict[Position | None, Origin] = {
+        check.at: Origin(source.name, check.at, check.text) for check in checks_of(source.policy)
+    }
+    return {**origins, None: Origin(source.name, None, DEFAULT_RULE)}
+
+
+def read_sources(policies: Iterable[object]) -> tuple[Source, ...]:
+    """Read the policies of a combination; lists and combinations within are flattened.
+
+    Raises:
+        UsageError: If there is no policy, one cannot be read here, or two have the same name.
+        PolicySyntaxError: If one is not valid SQRT. The message names the policy; line and caret
+            are those of its own text.
+    """
+    flat = list(_flattened(policies))
+    sources = tuple(
+        policy if isinstance(policy, Source) else _source(policy, number)
+        for number, policy in enumerate(flat, 1)
+    )
+    if not sources:
+        msg = "A list of policies needs at least one policy; it is empty."
+        raise UsageError(msg)
+    names = [source.name for source in sources]
+    for name in names:
+        if names.count(name) > 1:
+            msg = (
+                f"Two policies are named `{name}`, so a denial could not tell which of them "
+                'decided. Give each its own name: `sqrt.named("organisation", policy)`.'
+            )
+            raise UsageError(msg)
+    return sources
+
+
+def _flattened(policies: Iterable[object]) -> Iterator[object]:
+    for policy in policies:
+        combination = combination_of(policy)
+        if combination is not None:
+            # Only given names are kept: "policy 1" may be another policy here.
+            yield from (
+                source if source.is_named else _Unnamed(source) for source in combination.sources
+            )
+        elif isinstance(policy, Sequence) and not isinstance(policy, str | bytes):
+            yield from _flattened(policy)
+        else:
+            yield policy
+
+
+class _Unnamed(NamedTuple):
+    source: Source
+
+
+class HasSources(Protocol):
+    """A `Combination`."""
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """Its policies."""
+
+
+def combination_of(policy: object) -> HasSources | None:
+    """A combination itself, or the one in a header."""
+    combination: HasSources | None = (
+        policy if hasattr(policy, "sources") else getattr(policy, "combination", None)
+    )
+    return combination
+
+
+def _source(policy: object, number: int) -> Source:
+    name, is_named = f"policy {number}", False
+    if isinstance(policy, _Unnamed):
+        return policy.source._replace(name=name)
+    if isinstance(policy, NamedPolicy):
+        name, is_named, policy = policy.name, True, policy.policy
+        combination = combination_of(policy)
+        if combination is not None:
+            if len(combination.sources) > 1:
+                msg = f"`{name}` would name several policies. Name each of them."
+                raise UsageError(msg)
+            return combination.sources[0]._replace(name=name, is_named=True)
+    elif isinstance(policy, Path):
+        name, is_named = plain(policy.name, limit=MAX_NAME).replace("`", "'"), True
+    try:
+        text, settings = _read(policy, name)
+        parsed = parse(text)
+        check_policy_text(text)
+    except PolicySyntaxError as error:
+        raise _named_error(error, name) from None
+    return Source(name, is_named, parsed, settings)
+
+
+def _named_error(error: PolicySyntaxError, name: str) -> PolicySyntaxError:
+    message = str(error).removesuffix(f"\n{error.source}")
+    return PolicySyntaxError(
+        f"In the policy `{name}`: {message}",
+        line=error.line,
+        column=error.column,
+        source=error.source,
+        expected=error.expected,
+    )
+
+
+def _read(policy: Any, name: str) -> tuple[str, Mapping[str, Any]]:
+    """The text of a policy, and its settings."""
+    if isinstance(policy, str | Path):
+        return text_of(policy), {}
+    if isinstance(policy, Policy):
+        return policy.text, {}
+    if not isinstance(policy, Engine) and callable(write := getattr(policy, "to_wire", None)):
+        return _read_header(write(), name)
+    engine = engine_of_object(policy)
+    return engine.policy.text, _settings_of(engine.presets)
+
+
+def _read_header(fields: Mapping[str, Any], name: str) -> tuple[str, Mapping[str, Any]]:
+    """Read the fields of an `X-Policy`.
+
+    Raises:
+        UsageError: If some of its rules are unknown here.
+    """
+    codes = fields.get("codes") or {}
+    unreadable = {
+        "is in Cedar": codes.get("language") == "cedar",
+        "has `auto_gen`, so the service writes rules that are unknown here": fields.get("auto_gen"),
+    }
+    for why, applies in unreadable.items():
+        if applies:
+            msg = (
+                f"The policy `{name}` {why}, and policies are combined as SQRT text. Write its "
+                "rules in SQRT, or use it alone."
+            )
+            raise UsageError(msg)
+    settings = {key: value for key, value in fields.items() if key not in ("codes", "auto_gen")}
+    return codes.get("code") or "", settings
+
+
+def _settings_of(presets: Presets) -> Mapping[str, Any]:
+    """The presets of an engine that differ from the service's defaults, as fields of `X-Policy`."""
+    default = Presets()
+    written = {
+        "default_allow": presets.default_allow,
+        "default_allow_enforcement_level": "hard" if presets.default_allow_hard else "soft",
+        "enable_llm_blocked_tag": presets.llm_blocked is not None,
+        "llm_blocked_tag_enforcement_level": presets.llm_blocked or "hard",
+        "enable_non_executable_memory": presets.non_executable_memory,
+    }
+    defaults: tuple[object, ...] = (default.default_allow, "soft", True, "hard", True)
+    differing = {
+        name: value
+        for (name, value), normal in zip(written.items(), defaults, strict=True)
+        if value != normal
+    }
+    settings: dict[str, Any] = {"presets": differing} if differing else {}
+    return settings if presets.fail_fast else {**settings, "fail_fast": False}
