@@ -4,7 +4,8 @@
 
 - `checked_policy`: a policy as the checks see it;
 - `rules`: rules for tools and arguments that do not exist, and rules without effect;
-- `labels`: labels that nothing sets or tests, misspelt labels, modes without labels;
+- `ways`: what a policy can do in each way of using it, and rules that cannot act there;
+- `labels`: labels that nothing sets or tests, misspelt labels;
 - `literals`: texts, patterns and numbers that mean something else than they seem to.
 """
 
@@ -18,24 +19,29 @@ from langchain_sequrity.sqrt.coerce import (
     MAX_HEADER_BYTES,
     AnyPolicy,
     AnyTool,
+    PolicySettings,
     allows_by_default,
     header_bytes,
     policy_of,
+    settings_of,
 )
-from langchain_sequrity.sqrt.compiler import Severity, compiled_tools, ignore_findings
+from langchain_sequrity.sqrt.compiler import Severity, compiled_tools
 from langchain_sequrity.sqrt.diagnostics import syntax_error
-from langchain_sequrity.sqrt.lint import literals, rules
+from langchain_sequrity.sqrt.lint import literals, rules, ways
 from langchain_sequrity.sqrt.lint.checked_policy import CheckedPolicy
 from langchain_sequrity.sqrt.lint.labels import (
     find_labels_as_values,
     find_misspelt,
-    find_unlabelled,
     find_unset,
+    impossible_labels,
 )
-from langchain_sequrity.sqrt.nodes import Policy, Position
+from langchain_sequrity.sqrt.lint.ways import ANY_WAY, WAYS, Capabilities, PossibleLabels, Way
+from langchain_sequrity.sqrt.nodes import Policy, Position, has_rules
 
 Mode = Literal["single-llm", "dual-llm"]
+"""The modes of the service."""
 _MOST_SHOWN = 10
+_NO_SETTINGS = PolicySettings()
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +70,7 @@ def check(
     policy: AnyPolicy,
     tools: Iterable[AnyTool] | None = None,
     *,
-    mode: Mode | None = None,
+    mode: Way | None = None,
     labels: Collection[str] = (),
 ) -> list[Finding]:
     """Find mistakes in a policy.
@@ -74,8 +80,10 @@ def check(
         tools: The tools of the policy: names, definitions as sent to a model, LangChain tools, or
             anything that `bind_tools` accepts. Rules for an unknown tool or argument protect
             nothing, so they are errors.
-        mode: `single-llm` to find rules that need labels of arguments, which such sessions do not
-            have.
+        mode: The way in which the policy is used, to find rules that cannot act there:
+            `single-llm` or `dual-llm` for a chat model in this mode, `middleware` for
+            `PolicyMiddleware`, `executor` for `LangGraphExecutor` (its tools are the nodes, their
+            arguments the fields). Default: what at least one way can do.
         labels: Tags and producers that tools set on their results (`labeled_tool_result`), or that
             your program tests. Other labels that no rule sets or no rule tests get a warning.
 
@@ -94,15 +102,11 @@ def check(
         assert finding.hint == "Did you mean `send_mail`?"
         ```
     """
-    if mode is not None and mode not in get_args(Mode):
-        msg = f'`mode` must be "single-llm" or "dual-llm"; got {plain(repr(mode), limit=80)}.'
+    if mode is not None and mode not in get_args(Way):
+        *names, last = (f'"{name}"' for name in get_args(Way))
+        msg = f"`mode` must be {', '.join(names)} or {last}; got {plain(repr(mode), limit=80)}."
         raise UsageError(msg)
-    if isinstance(labels, str | Mapping):
-        msg = (
-            "`labels` must be a list of names, of tags and producers alike; got a "
-            f'{type(labels).__name__}. Write `["web"]`.'
-        )
-        raise UsageError(msg)
+    check_labels(labels)
     try:
         parsed = policy_of(policy)
     except PolicySyntaxError as error:
@@ -110,11 +114,27 @@ def check(
     return findings_in(
         parsed,
         tools,
-        mode=mode,
+        way=ANY_WAY if mode is None else WAYS[mode],
         labels=labels,
+        settings=settings_of(policy),
         default_allow=allows_by_default(policy),
         header_bytes=header_bytes(policy, parsed),
     )
+
+
+def check_labels(labels: object) -> None:
+    """Check the type of an argument `labels`.
+
+    Raises:
+        UsageError: If it is not a collection of texts.
+    """
+    is_list = isinstance(labels, Collection) and not isinstance(labels, str | bytes | Mapping)
+    if not (is_list and all(isinstance(name, str) for name in labels)):
+        msg = (
+            "`labels` must be a list of names, of tags and producers alike; got a "
+            f'{type(labels).__name__}. Write `["web"]`.'
+        )
+        raise UsageError(msg)
 
 
 def finding_of(error: PolicySyntaxError) -> Finding:
@@ -128,8 +148,9 @@ def findings_in(
     policy: Policy,
     tools: Iterable[AnyTool] | None = None,
     *,
-    mode: Mode | None = None,
-    labels: Collection[str] | None = None,
+    way: Capabilities | None = None,
+    labels: Collection[str] = (),
+    settings: PolicySettings = _NO_SETTINGS,
     default_allow: bool = False,
     header_bytes: int = 0,
 ) -> list[Finding]:
@@ -138,14 +159,20 @@ def findings_in(
     Args:
         policy: The policy.
         tools: The tools of the policy.
-        mode: The mode of its sessions.
-        labels: As for `check`; `None` skips these warnings.
+        way: What the policy can do; `None` skips warnings that depend on it, and those of labels.
+        labels: As for `check`.
+        settings: The fields of its `X-Policy`.
         default_allow: Whether a call that no rule decides is known to be allowed.
         header_bytes: The length of the header that sends it; 0 if it is not sent.
     """
     findings = _Findings()
     report = findings.report
-    known = None if tools is None else rules.KnownTools(tools, report)
+    has_service_tools = way is None or way.service_tools
+    known = (
+        None
+        if tools is None
+        else rules.KnownTools(tools, report, service_tools=has_service_tools)
+    )
     compiled = list(compiled_tools(policy, report, known.visit if known else lambda *_: None))
     checked = CheckedPolicy(policy, compiled, known.found if known else None, report)
     rules.find_unreachable(checked)
@@ -162,7 +189,12 @@ def findings_in(
             Position(1, 1), "Shorten it, or split it by groups of tools",
         )  # fmt: skip
     rules.find_undone(checked)
-    labels_reported = find_misspelt(checked)
+    possible = None
+    if way is not None:
+        arguments = known.arguments if known else None
+        possible = PossibleLabels(checked, way, settings, declared=labels, tools=arguments)
+    impossible = impossible_labels(checked, possible) if possible else {}
+    labels_reported = find_misspelt(checked, impossible)
     literals.find_address_leaks(checked)
     labels_reported |= literals.find_literal_mistakes(checked)
     reported = sorted(findings.places)
@@ -173,27 +205,15 @@ def findings_in(
     if default_allow:
         rules.find_needless_allowances(checked, reported)
     rules.find_constant_conditions(checked, reported)
-    if mode == "single-llm":
-        find_unlabelled(checked)
-    if labels is not None:
-        find_unset(checked, labels, known.arguments if known else None, labels_reported)
-    return findings.in_order
-
-
-def findings_of_mode(policy: Policy, mode: Mode) -> list[Finding]:
-    """Find only rules that need labels which sessions of a mode do not have.
-
-    Args:
-        policy: A policy that compiles.
-        mode: The mode of its sessions.
-
-    Returns:
-        The findings in source order; an error is a denial that never applies.
-    """
-    findings = _Findings()
-    if mode == "single-llm":
-        compiled = list(compiled_tools(policy, ignore_findings))
-        find_unlabelled(CheckedPolicy(policy, compiled, None, findings.report))
+    if way is not None and possible is not None:
+        is_ruled = has_rules(policy)
+        ways.find_idle_settings(settings, possible.way, report, has_rules=is_ruled)
+        ways.find_absent_service_tools(checked, way, known.arguments if known else None)
+        ways.find_open_blocks(checked, way)
+        unlabelled = ways.find_unlabelled(checked, possible)
+        find_unset(checked, possible, labels, labels_reported)
+        if way is not ANY_WAY:
+            ways.find_inert(checked, possible, {*unlabelled, *impossible.values()})
     return findings.in_order
 
 
