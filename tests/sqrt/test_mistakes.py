@@ -180,7 +180,8 @@ BLIND: list[Row] = [
     ('result { when "private" in text.tags { @tags |= {"private"}; } }', [("In single-LLM mode arguments have no labels: this change is never made", MODE)]),
     ('session after { when not "private" in text.tags { @tags |= {"private"}; } }', [("In single-LLM mode arguments have no labels: this change is made without them", MODE)]),
     ("must deny when marked;", [("In single-LLM mode arguments have no labels: `must deny when marked;` denies nothing", MODE)]),
-    ('must deny when "private" in @session.tags;', []),
+    ('must deny when "private" in @session.tags;', [("No rule sets the tag `private` on the session", 'Write `session after { @tags |= {"private"}; }` for a tool')]),
+    ('session after { @tags |= {"private"}; } must deny when "private" in @session.tags;', []),
     ('must deny when text.value == "a";', []),
 ]  # fmt: skip
 
@@ -276,8 +277,9 @@ def test_an_item_that_needs_labels_of_arguments_is_reported_for_single_llm_mode(
     text, brought = blind(item), ["checked", "private"]
     found = check(text, mode="single-llm", labels=brought)
     assert said(found) == expected
-    assert check(text, mode="dual-llm", labels=brought) == []
-    assert check(text, labels=brought) == []
+    if "@session" not in item:
+        assert check(text, mode="dual-llm", labels=brought) == []
+        assert check(text, labels=brought) == []
 
 
 @pytest.mark.parametrize("item", [row[0] for row in BLIND if row[0].startswith(("must", "should"))])

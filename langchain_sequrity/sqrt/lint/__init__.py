@@ -34,6 +34,7 @@ from langchain_sequrity.sqrt.lint.labels import (
     find_misspelt,
     find_unset,
     impossible_labels,
+    tested_labels,
 )
 from langchain_sequrity.sqrt.lint.ways import ANY_WAY, WAYS, Capabilities, PossibleLabels, Way
 from langchain_sequrity.sqrt.nodes import Policy, Position, has_rules
@@ -148,6 +149,7 @@ def findings_in(
     policy: Policy,
     tools: Iterable[AnyTool] | None = None,
     *,
+    unlabelled: Collection[str] = (),
     way: Capabilities | None = None,
     labels: Collection[str] = (),
     settings: PolicySettings = _NO_SETTINGS,
@@ -159,6 +161,7 @@ def findings_in(
     Args:
         policy: The policy.
         tools: The tools of the policy.
+        unlabelled: Names of tools whose results have no labels of their own.
         way: What the policy can do; `None` skips warnings that depend on it, and those of labels.
         labels: As for `check`.
         settings: The fields of its `X-Policy`.
@@ -169,9 +172,7 @@ def findings_in(
     report = findings.report
     has_service_tools = way is None or way.service_tools
     known = (
-        None
-        if tools is None
-        else rules.KnownTools(tools, report, service_tools=has_service_tools)
+        None if tools is None else rules.KnownTools(tools, report, service_tools=has_service_tools)
     )
     compiled = list(compiled_tools(policy, report, known.visit if known else lambda *_: None))
     checked = CheckedPolicy(policy, compiled, known.found if known else None, report)
@@ -189,11 +190,13 @@ def findings_in(
             Position(1, 1), "Shorten it, or split it by groups of tools",
         )  # fmt: skip
     rules.find_undone(checked)
-    possible = None
-    if way is not None:
-        arguments = known.arguments if known else None
-        possible = PossibleLabels(checked, way, settings, declared=labels, tools=arguments)
-    impossible = impossible_labels(checked, possible) if possible else {}
+    arguments = None if known is None else {
+        name: one._replace(may_label=False) if name in unlabelled else one
+        for name, one in known.arguments.items()
+    }  # fmt: skip
+    possible = PossibleLabels(checked, way or ANY_WAY, settings, declared=labels, tools=arguments)
+    tested = tested_labels(checked, possible)
+    impossible = impossible_labels(tested, possible)
     labels_reported = find_misspelt(checked, impossible)
     literals.find_address_leaks(checked)
     labels_reported |= literals.find_literal_mistakes(checked)
@@ -205,15 +208,22 @@ def findings_in(
     if default_allow:
         rules.find_needless_allowances(checked, reported)
     rules.find_constant_conditions(checked, reported)
-    if way is not None and possible is not None:
+    if way is not None:
         is_ruled = has_rules(policy)
         ways.find_idle_settings(settings, possible.way, report, has_rules=is_ruled)
-        ways.find_absent_service_tools(checked, way, known.arguments if known else None)
+        ways.find_absent_service_tools(checked, way, arguments)
         ways.find_open_blocks(checked, way)
         unlabelled = ways.find_unlabelled(checked, possible)
-        find_unset(checked, possible, labels, labels_reported)
+        find_unset(checked, tested, possible, labels, labels_reported)
         if way is not ANY_WAY:
             ways.find_inert(checked, possible, {*unlabelled, *impossible.values()})
+    return findings.in_order
+
+
+def findings_of_settings(settings: PolicySettings, way: Capabilities) -> list[Finding]:
+    """Find only fields of `X-Policy` without effect, for a policy that cannot be read here."""
+    findings = _Findings()
+    ways.find_idle_settings(settings, way, findings.report, has_rules=True)
     return findings.in_order
 
 

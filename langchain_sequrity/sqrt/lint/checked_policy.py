@@ -68,11 +68,13 @@ class LabelReads(NamedTuple):
     """The labels that a condition reads.
 
     Attributes:
-        metas: The sets of labels in it.
+        tests: Its single tests, each with the sets of labels in it.
+        metas: All these sets.
         names: The names that it compares with them, by field.
         places: The positions of all these.
     """
 
+    tests: tuple[tuple[nodes.Tests, tuple[nodes.Meta, ...]], ...]
     metas: tuple[nodes.Meta, ...]
     names: Mapping[nodes.Field, frozenset[str]]
     places: frozenset[nodes.Position]
@@ -142,20 +144,23 @@ class CheckedPolicy:
         return known
 
     def _read_labels(self, clause: Clause) -> LabelReads:
-        metas: dict[nodes.Meta, None] = {}
+        tests: list[tuple[nodes.Tests, tuple[nodes.Meta, ...]]] = []
         places: set[nodes.Position] = set()
         names: dict[nodes.Field, frozenset[str]] = {}
         for test, _ in self.tests(clause):
             elements = [
-                element for side in operands_of(test) for element in self.elements(side, removed=True)
+                element
+                for side in operands_of(test)
+                for element in self.elements(side, removed=True)
             ]
-            read = [element for element in elements if isinstance(element, nodes.Meta)]
+            read = tuple(element for element in elements if isinstance(element, nodes.Meta))
             texts = [element for element in elements if isinstance(element, nodes.TextLiteral)]
-            metas.update(dict.fromkeys(read))
+            tests.append((test, read))
             for meta in read:
                 names[meta.field] = names.get(meta.field, frozenset()) | {one.raw for one in texts}
             places |= {element.at for element in (*read, *texts)} if read else set()
-        return LabelReads(tuple(metas), names, frozenset(places))
+        metas = dict.fromkeys(meta for _, read in tests for meta in read)
+        return LabelReads(tuple(tests), tuple(metas), names, frozenset(places))
 
     def elements(self, members: object, *, removed: bool = False) -> Iterator[Any]:
         """As `elements_of`, or a part of them if there are very many."""

@@ -5,7 +5,7 @@ with `untrusted` in one place and `untrused` in another hardly means two tags, a
 that nothing sets protects nothing.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple, get_args
 
 from langchain_sequrity.display import plain
@@ -16,7 +16,6 @@ from langchain_sequrity.sqrt.lint.checked_policy import (
     CheckedPolicy,
     Clause,
     LabelName,
-    operands_of,
     text_of,
     value_test,
 )
@@ -46,16 +45,19 @@ UNSET = "No rule sets the"
 _OWNERS: dict[Owner, str] = {"values": "results", "session": "the session"}
 
 
-class _Tested(NamedTuple):
+class TestedLabels(NamedTuple):
     """The labels that rules test, or copy with a change.
 
     Attributes:
-        names: Tags and producers that are tested by name, each with its first position.
+        names: Tags and producers that are tested by name where labels are possible, each with its
+            first position.
+        named: All that are tested by name.
         sets: The kinds of labels that are tested, each with its first position.
         whole: The kinds of labels of which any may count: they are tested as a set, or copied.
     """
 
     names: dict[_Label, Position]
+    named: set[LabelName]
     sets: dict[_Kind, Position]
     whole: set[_Kind]
 
@@ -80,6 +82,7 @@ class _Changed(NamedTuple):
 
 def find_unset(
     policy: CheckedPolicy,
+    tested: TestedLabels,
     possible: PossibleLabels,
     outside: Collection[str],
     reported: Collection[LabelName],
@@ -88,11 +91,12 @@ def find_unset(
 
     Args:
         policy: The policy.
+        tested: The labels that its rules test.
         possible: The labels that values and the session may have.
         outside: Labels that tools set on their results, or that programs test.
         reported: Labels with earlier findings.
     """
-    tested, changed = _tested_labels(policy, possible), _changed_labels(policy)
+    changed = _changed_labels(policy)
     if policy.is_read_in_part:
         return
     unset = set(reported)
@@ -122,12 +126,11 @@ def find_unset(
         _find_untested(policy, tested, changed, outside, unset)
 
 
-def impossible_labels(policy: CheckedPolicy, possible: PossibleLabels) -> dict[LabelName, Position]:
+def impossible_labels(tested: TestedLabels, possible: PossibleLabels) -> dict[LabelName, Position]:
     """The labels that rules test and certainly nothing sets, each with its first position."""
-    names = _tested_labels(policy, possible).names
     return {
         (label.field, label.name): at
-        for label, at in names.items()
+        for label, at in tested.names.items()
         if not _may_be_set(label, possible)
     }
 
@@ -152,7 +155,7 @@ def _is_known(label: _Label, outside: Collection[str], reported: Collection[Labe
 
 def _find_untested(
     policy: CheckedPolicy,
-    tested: _Tested,
+    tested: TestedLabels,
     changed: _Changed,
     outside: Collection[str],
     reported: Collection[LabelName],
@@ -167,10 +170,9 @@ def _find_untested(
             f"Write a rule, as `{_TESTS[field]}`",
         )  # fmt: skip
     # A label on both results and the session may be tested in one place.
-    named = {(label.field, label.name) for label in tested.names}
     whole = {field for field, _ in tested.whole}
     for label, at in changes.items():
-        is_tested = (label.field, label.name) in named or label.field in whole
+        is_tested = (label.field, label.name) in tested.named or label.field in whole
         if not (is_tested or label.field in unused or _is_known(label, outside, reported)):
             policy.report(
                 "warning", f"No rule tests the {_shown(label)}", at,
@@ -199,13 +201,17 @@ def _advice(change: str, place: Owner, tool: str = "…") -> str:
     )
 
 
-def _tested_labels(policy: CheckedPolicy, possible: PossibleLabels) -> _Tested:
-    tested = _Tested({}, {}, set())
+def tested_labels(policy: CheckedPolicy, possible: PossibleLabels) -> TestedLabels:
+    """The labels that the rules of a policy test."""
+    tested = TestedLabels({}, set(), {}, set())
     for clause in policy.clauses:
-        copied = [update.set for update in clause.updates]
-        tested.whole.update(_kind(meta, clause) for meta in _metas(policy, copied))
-        for test, _ in policy.tests(clause):
-            metas = _metas(policy, operands_of(test))
+        tested.whole.update(
+            _kind(element, clause)
+            for update in clause.updates
+            for element in policy.elements(update.set, removed=True)
+            if isinstance(element, nodes.Meta)
+        )
+        for test, metas in policy.label_reads(clause).tests:
             is_whole = _is_whole(test, metas)
             for meta in metas:
                 kinds = _tested_kinds(meta, clause)
@@ -216,6 +222,7 @@ def _tested_labels(policy: CheckedPolicy, possible: PossibleLabels) -> _Tested:
             if isinstance(test, nodes.LabelTest) and test.test == "subset":
                 continue  # it asks for the absence of all other labels
             for meta, text in policy.labels(test):
+                tested.named.add((meta.field, text.raw))
                 if possible.way.without_labels and meta.scope in {"arg", "args"}:
                     continue  # `find_unlabelled` reports it
                 kinds = _tested_kinds(meta, clause)
@@ -223,12 +230,6 @@ def _tested_labels(policy: CheckedPolicy, possible: PossibleLabels) -> _Tested:
                     label = _Label(meta.field, text.raw, kinds[0][1])
                     tested.names[label] = min(text.at, tested.names.get(label, text.at))
     return tested
-
-
-def _metas(policy: CheckedPolicy, sides: Iterable[object]) -> list[nodes.Meta]:
-    """The sets of labels in some sets, also those that a set leaves out."""
-    found = (element for side in sides for element in policy.elements(side, removed=True))
-    return [element for element in found if isinstance(element, nodes.Meta)]
 
 
 def _is_whole(test: nodes.Tests, metas: Sequence[nodes.Meta]) -> bool:

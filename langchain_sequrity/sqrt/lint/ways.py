@@ -78,7 +78,7 @@ class Capabilities:
     advice: str = ""
 
 
-_CHOOSE_DUAL = 'Choose dual-LLM mode: `features={"agent_arch": "dual-llm"}`; or ask for `@session` labels'
+_CHOOSE_DUAL = 'Choose dual-LLM mode: `features={"agent_arch": "dual-llm"}`'
 WAYS: Mapping[Way, Capabilities] = MappingProxyType(
     {
         "single-llm": Capabilities(
@@ -86,7 +86,7 @@ WAYS: Mapping[Way, Capabilities] = MappingProxyType(
             argument_labels="none",
             non_executable="never",
             without_labels="In single-LLM mode arguments have no labels",
-            advice=_CHOOSE_DUAL,
+            advice=f"{_CHOOSE_DUAL}; or ask for `@session` labels",
         ),
         "dual-llm": Capabilities(
             "In dual-LLM mode",
@@ -212,9 +212,10 @@ class PossibleLabels:
         self._policy = policy
         self._tools = tools
         self._trials = _MOST_TRIALS
-        self._parts: ConditionParts | None = next(
-            (check.parts for tool in policy.tools for check in tool.compiled.checks), None
+        compiled = (
+            one for tool in policy.tools for one in (*tool.compiled.checks, *tool.compiled.steps)
         )
+        self._parts: ConditionParts | None = next((one.parts for one in compiled), None)
         may_label = tools is None or any(one.may_label is not False for one in tools.values())
         is_open = may_label or way.any_result_labels or not follows_rules
         self._argument_changes = [
@@ -339,7 +340,9 @@ class PossibleLabels:
                 join = both if isinstance(node, nodes.And) else either
                 found = (self._truths(part, context, clause) for part in parts)
                 return reduce(
-                    lambda left, right: frozenset(itertools.starmap(join, itertools.product(left, right))),
+                    lambda left, right: frozenset(
+                        join(one, other) for one in left for other in right
+                    ),
                     found,
                 )
             case nodes.Membership(value=nodes.ValueRef()) | nodes.Equality():
@@ -478,9 +481,7 @@ class PossibleLabels:
             if update.target.scope in {"arg", "args"}
         ]
 
-    def _changed_arguments(
-        self, clause: Clause, argument: str
-    ) -> dict[nodes.Field, "_Names"]:
+    def _changed_arguments(self, clause: Clause, argument: str) -> dict[nodes.Field, "_Names"]:
         """The labels that such changes add to one argument, by field."""
         found: dict[nodes.Field, _Names] = {}
         for name, update in self._changes(clause):
@@ -578,7 +579,7 @@ def find_absent_service_tools(
             policy.report(
                 "warning", f"Only dual-LLM sessions have the tool `{name.raw}`, so this does "
                 "nothing here", tool.node.tool.at,
-                'Choose dual-LLM mode: `features={"agent_arch": "dual-llm"}`; or remove it',
+                f"{_CHOOSE_DUAL}; or remove it",
                 lets_through=True,
             )  # fmt: skip
 
@@ -594,7 +595,7 @@ def find_idle_settings(
         report: Receives findings.
         has_rules: Whether the policy has rules; without any, the mode is not the problem.
     """
-    dual = 'Choose dual-LLM mode: `features={"agent_arch": "dual-llm"}`; or leave it out'
+    dual = f"{_CHOOSE_DUAL}; or leave it out"
     rows = (
         ("branching_meta_policy", settings.branches and not way.branches, "no branch", dual),
         ("branching_meta_policy", settings.branches and way.branches and settings.mode != "custom",
@@ -644,12 +645,13 @@ def find_unlabelled(policy: CheckedPolicy, possible: PossibleLabels) -> set[Posi
     reported: set[Position] = set()
     way = possible.way
     for clause in policy.clauses if way.without_labels else ():
-        sides = [side for test, _ in policy.tests(clause) for side in operands_of(test)]
-        sides += [update.set for update in clause.updates]
+        copied = [
+            element for update in clause.updates for element in policy.elements(update.set)
+            if isinstance(element, nodes.Meta)
+        ]  # fmt: skip
         read = [
-            element for side in sides for element in policy.elements(side)
-            if isinstance(element, nodes.Meta) and element.scope in {"arg", "args"}
-            and not possible.changes_argument(clause, element)
+            meta for meta in (*policy.label_reads(clause).metas, *copied)
+            if meta.scope in {"arg", "args"} and not possible.changes_argument(clause, meta)
         ]  # fmt: skip
         if read:
             reported.add(clause.node.condition.at if clause.node.condition else read[0].at)
