@@ -68,11 +68,12 @@ def unlabelled_tools(tools: Iterable[Any], written: Sequence[Mapping[str, Any]])
     """
     from langchain_sequrity.sqrt.coerce import may_label_results  # noqa: PLC0415 - for policies only
 
-    return [
+    names = (
         name_of(definition)
         for tool, definition in zip(tools, written, strict=True)
         if may_label_results(tool) is False
-    ]
+    )
+    return [name for name in names if name is not None]
 
 
 def _write_tool(

@@ -239,10 +239,9 @@ class AgentPolicy:
         self._tools: dict[str, ToolArguments] = {}
         self.nesting: set[str] = set()
         self._is_compared = False
-        if isinstance(tools, str):
-            if tools != "agent":
-                msg = f'`tools` must be "agent", a list of tools or None; got {tools!r}.'
-                raise UsageError(msg)
+        if isinstance(tools, str) and tools != "agent":
+            msg = f'`tools` must be "agent", a list of tools or None; got {tools!r}.'
+            raise UsageError(msg)
         self._warn(None if tools is None or isinstance(tools, str) else tools)
 
     # The policy and the tools

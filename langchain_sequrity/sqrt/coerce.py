@@ -282,12 +282,21 @@ def arguments_of(
 def may_label_results(tool: object) -> bool | None:
     """Whether the results of a tool may have labels that the tool sets; `None` if unknown.
 
-    A definition does not show it. A function that becomes a tool, and a LangChain tool without
-    artifacts, return only a value (`labeled_tool_result`).
+    A definition does not show it. A function, or a LangChain tool without artifacts, returns only a
+    value (`labeled_tool_result`), unless it says that it returns messages, or anything.
     """
     if isinstance(tool, str | Mapping | type):
         return None
-    return getattr(tool, "response_format", "content") != "content"
+    if getattr(tool, "response_format", "content") != "content":
+        return True
+    function = getattr(tool, "func", None) or getattr(tool, "coroutine", None)
+    if function is None:
+        function = getattr(tool, "_run", tool)
+    returned = getattr(function, "__annotations__", {}).get("return")
+    return None if _MAY_BE_MESSAGE.search(str(returned)) else False
+
+
+_MAY_BE_MESSAGE = re.compile(r"\b(?:Any|object|\w*Message|Command)\b")
 
 
 def with_defaults(call: Call, tools: Mapping[str, ToolArguments]) -> Call:

@@ -130,7 +130,7 @@ def check_labels(labels: object) -> None:
         UsageError: If it is not a collection of texts.
     """
     is_list = isinstance(labels, Collection) and not isinstance(labels, str | bytes | Mapping)
-    if not (is_list and all(isinstance(name, str) for name in labels)):
+    if not (is_list and all(isinstance(name, str) for name in labels)):  # type: ignore[attr-defined]
         msg = (
             "`labels` must be a list of names, of tags and producers alike; got a "
             f'{type(labels).__name__}. Write `["web"]`.'
@@ -213,10 +213,10 @@ def findings_in(
         ways.find_idle_settings(settings, possible.way, report, has_rules=is_ruled)
         ways.find_absent_service_tools(checked, way, arguments)
         ways.find_open_blocks(checked, way)
-        unlabelled = ways.find_unlabelled(checked, possible)
-        find_unset(checked, tested, possible, labels, labels_reported)
+        known_places = ways.find_unlabelled(checked, possible) | set(impossible.values())
+        known_places |= find_unset(checked, tested, possible, labels, labels_reported)
         if way is not ANY_WAY:
-            ways.find_inert(checked, possible, {*unlabelled, *impossible.values()})
+            ways.find_inert(checked, possible, known_places)
     return findings.in_order
 
 

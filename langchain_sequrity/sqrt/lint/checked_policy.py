@@ -158,7 +158,8 @@ class CheckedPolicy:
             tests.append((test, read))
             for meta in read:
                 names[meta.field] = names.get(meta.field, frozenset()) | {one.raw for one in texts}
-            places |= {element.at for element in (*read, *texts)} if read else set()
+            if read:
+                places |= {meta.at for meta in read} | {text.at for text in texts}
         metas = dict.fromkeys(meta for _, read in tests for meta in read)
         return LabelReads(tuple(tests), tuple(metas), names, frozenset(places))
 

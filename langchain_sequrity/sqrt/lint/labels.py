@@ -86,7 +86,7 @@ def find_unset(
     possible: PossibleLabels,
     outside: Collection[str],
     reported: Collection[LabelName],
-) -> None:
+) -> set[Position]:
     """Warn of labels that rules test and nothing sets, and of labels that nothing tests.
 
     Args:
@@ -95,10 +95,14 @@ def find_unset(
         possible: The labels that values and the session may have.
         outside: Labels that tools set on their results, or that programs test.
         reported: Labels with earlier findings.
+
+    Returns:
+        The positions of consumers that certainly nobody restricts.
     """
     changed = _changed_labels(policy)
+    everyone: set[Position] = set()
     if policy.is_read_in_part:
-        return
+        return everyone
     unset = set(reported)
     for label, at in {**changed.removed, **tested.names}.items():
         if (label.field, label.name) in reported or _is_set(label, possible, changed):
@@ -120,10 +124,13 @@ def find_unset(
                 "everyone", at, _advice('@consumers = {"ana"};', place),
                 lets_through=not possible.may_restrict(place),
             )  # fmt: skip
+            if not possible.may_restrict(place):
+                everyone.add(at)
     checks = (check for tool in policy.tools for check in tool.compiled.checks)
     if any(check.test or check.node.decision == "deny" for check in checks):
         # Otherwise the text is part of another policy, or a draft for tools that only read.
         _find_untested(policy, tested, changed, outside, unset)
+    return everyone
 
 
 def impossible_labels(tested: TestedLabels, possible: PossibleLabels) -> dict[LabelName, Position]:

@@ -13,6 +13,7 @@ import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
+from itertools import product
 from types import MappingProxyType
 from typing import Any, Literal, Self, get_args
 
@@ -229,6 +230,8 @@ class PossibleLabels:
             for owner in _OWNERS
         }
         self._declared = declared
+        if declared:  # such tools may return consumers too
+            self._possible["consumers", "values"].is_open = True
         for field in ("tags", "producers"):
             self._possible[field, "values"].has_declared = True
         if way.tool_producers:
@@ -321,7 +324,7 @@ class PossibleLabels:
         if number > min(_MOST_CASES, self._trials):
             return _ANY_TRUTH
         self._trials -= number
-        for chosen in itertools.product(*choices.values()):
+        for chosen in product(*choices.values()):
             labels = dict(zip(choices, chosen, strict=True))
             context = self._context(labels, clause, arguments)
             found |= self._truths(clause.node.condition, context, clause)
@@ -552,8 +555,8 @@ def _is_result(operand: object) -> bool:
 
 def _returns_objects(clause: Clause) -> bool:
     """Whether the results of a block's tools are known to be objects, which no rule can search."""
-    known = clause.tool.known
-    return bool(known) and all(one.returns.get("type") == "object" for one in known.values())  # type: ignore[union-attr]
+    known = clause.tool.known or {}
+    return bool(known) and all(one.returns.get("type") == "object" for one in known.values())
 
 
 def is_applied(tool: CheckedTool, way: Capabilities) -> bool:
@@ -695,11 +698,11 @@ def find_inert(
             continue
         truths = possible.truths(clause)
         if len(truths) == 1 and len(everywhere.truths(clause)) > 1:
-            _report_inert(policy, clause, possible, *truths)
+            _report_inert(policy, clause, possible, condition.at, *truths)
 
 
 def _report_inert(
-    policy: CheckedPolicy, clause: Clause, possible: PossibleLabels, held: Truth
+    policy: CheckedPolicy, clause: Clause, possible: PossibleLabels, at: Position, held: Truth
 ) -> None:
     way = possible.way
     how = {True: "always holds", False: "never holds", None: "is always in doubt"}[held]
@@ -712,7 +715,7 @@ def _report_inert(
             severity = "error"
     policy.report(
         severity, f"{way.where or 'Here'} this condition {how}, so {effect}",
-        clause.node.condition.at if clause.node.condition else clause.node.at,  # type: ignore[attr-defined]
+        at,
         _why(policy, clause, possible), lets_through=True,
     )  # fmt: skip
 
