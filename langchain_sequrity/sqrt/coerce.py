@@ -153,14 +153,12 @@ class PolicySettings(NamedTuple):
         mode: The mode; empty if it is not set.
         branches: Whether it says which labels may decide branches.
         tags_results: Whether it asks for the tag `__non_executable`; `None`: the default decides.
-        blocks_data_model: Whether it asks to keep data from the data model; `None` as before.
         generates: Whether it lets the service write rules.
     """
 
     mode: str = ""
     branches: bool = False
     tags_results: bool | None = None
-    blocks_data_model: bool | None = None
     generates: bool = False
 
 
@@ -169,11 +167,12 @@ def settings_of(policy: AnyPolicy) -> PolicySettings:
     presets = getattr(policy, "presets", None)
     if isinstance(policy, Engine):
         return PolicySettings(tags_results=policy.presets.non_executable_memory and None)
+    branching: Any = getattr(presets, "branching_meta_policy", None)
+    names = branching and (branching.producers or branching.tags or branching.consumers)
     return PolicySettings(
         getattr(policy, "mode", None) or "",
-        getattr(presets, "branching_meta_policy", None) is not None,
+        bool(names) or (branching is not None and branching.mode == "allow"),
         getattr(presets, "enable_non_executable_memory", None),
-        getattr(presets, "enable_llm_blocked_tag", None),
         getattr(policy, "auto_gen", None) is True,
     )
 

@@ -213,10 +213,12 @@ class PossibleLabels:
         self._policy = policy
         self._tools = tools
         self._trials = _MOST_TRIALS
-        compiled = (
-            one for tool in policy.tools for one in (*tool.compiled.checks, *tool.compiled.steps)
-        )
-        self._parts: ConditionParts | None = next((one.parts for one in compiled), None)
+        self._parts: ConditionParts | None = None
+        for tool in policy.tools:
+            for check in tool.compiled.checks:
+                self._parts = check.parts
+            for step in tool.compiled.steps:
+                self._parts = step.parts
         may_label = tools is None or any(one.may_label is not False for one in tools.values())
         is_open = may_label or way.any_result_labels or not follows_rules
         self._argument_changes = [
@@ -605,8 +607,6 @@ def find_idle_settings(
          "no branch without the mode `custom`", 'Add `mode="custom"`'),
         ("enable_non_executable_memory", settings.tags_results and way.non_executable == "never",
          "no result", dual),
-        ("enable_llm_blocked_tag", settings.blocks_data_model and not way.data_model,
-         "no model", dual),
         ("auto_gen", settings.generates and way.argument_labels == "none" and not way.data_model,
          "no call", dual),
         ("mode", settings.mode == "strict" and has_rules and not way.modes, "no call",
