@@ -49,7 +49,7 @@ class CommonArguments(TypedDict, total=False):
     endpoint_type: EndpointType
     features: FeaturesHeader | Mapping[str, Any] | SdkHeader | None
     policy: PolicyHeader | str | Path | Mapping[str, Any] | SdkHeader | None
-    labels: Collection[str]
+    labels: Sequence[str]
     session_config: ConfigHeader | Mapping[str, Any] | SdkHeader | None
     on_session_expired: OnSessionExpired
     # Fields of the body

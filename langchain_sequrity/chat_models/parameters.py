@@ -170,7 +170,7 @@ class Parameters(BaseChatModel):
     """X-Features. Also a dict, or an SDK object with `dump_for_headers`."""
     policy: PolicyHeader | None = None
     """X-Policy. Also SQRT text, a `Path` to it, a dict, or an SDK object."""
-    labels: tuple[str, ...] = ()
+    labels: Sequence[str] = ()
     """Tags and producers that tools set on their results; rules for others get a warning."""
     session_config: ConfigHeader | None = None
     """X-Config. Also a dict or an SDK object."""

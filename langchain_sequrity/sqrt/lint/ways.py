@@ -32,6 +32,7 @@ from langchain_sequrity.sqrt.lint.checked_policy import (
     denies,
     may_overlap,
     operands_of,
+    shape_of,
 )
 from langchain_sequrity.sqrt.matchers import Truth, both, either, negated
 from langchain_sequrity.sqrt.nodes import Position
@@ -212,6 +213,7 @@ class PossibleLabels:
         self.way = way
         self._policy = policy
         self._tools = tools
+        self._follows_rules = follows_rules
         self._trials = _MOST_TRIALS
         self._parts: ConditionParts | None = None
         for tool in policy.tools:
@@ -246,8 +248,8 @@ class PossibleLabels:
 
     def may_have(self, field: nodes.Field, owner: Owner, name: str) -> bool:
         """Whether a value or the session may have a label."""
-        possible = self._possible[field, owner]
-        return possible.is_open or self.is_set(field, owner, name)
+        is_open = self._possible[field, owner].is_open and self._may_be_of_tool(name)
+        return is_open or self.is_set(field, owner, name)
 
     def is_set(self, field: nodes.Field, owner: Owner, name: str) -> bool:
         """Whether somebody is known to set a label: a rule, the way, or a tool that declares it."""
@@ -445,19 +447,23 @@ class PossibleLabels:
         changed = self._changed_arguments(clause, argument) if scope == "arg" else {}
         if field in changed:
             possible.add(changed[field])
-        tested = self._policy.label_reads(clause).names.get(field, frozenset())
+        tested = {
+            *self._policy.label_reads(clause).names.get(field, ()),
+            *(name for change in self._changed_names(clause, field) for name in change),
+        }
         if field == "consumers":
             return _readers(tested - {ALL}, is_open=possible.is_open)
         may_be_other = possible.is_open or (is_value and self._may_be_tool(field))
         relevant = sorted(
             name for name in tested
-            if may_be_other or name in possible.names
+            if (may_be_other and self._may_be_of_tool(name)) or name in possible.names
             or (possible.has_declared and name in self._declared)
             or (is_value and self._is_of_service(name))
         )  # fmt: skip
+        is_tagged = field == "tags" and is_value and self.way.non_executable == "always"
         has_rest = bool(
             may_be_other
-            or possible.names - tested - {NON_EXECUTABLE}
+            or possible.names - tested - ({NON_EXECUTABLE} if is_tagged else set())
             or (possible.has_declared and self._declared)
         )
         sets = [
@@ -465,10 +471,16 @@ class PossibleLabels:
             for shape in _shapes(relevant)
             for others in ([[], [_OTHER]] if has_rest else [[]])
         ]
-        is_tagged = field == "tags" and is_value and self.way.non_executable == "always"
+        if scope == "arg":
+            certain = self._certain_changes(clause, argument, field)
+            sets = [one | certain for one in sets]
         if is_tagged:
             sets = _tagged(sets, scope, clause, is_changed="tags" in changed)
         return list(dict.fromkeys(sets))
+
+    def _may_be_of_tool(self, name: str) -> bool:
+        """Whether a tool may set a label: names of the service are refused in labels of tools."""
+        return not (self._follows_rules and name.startswith(RESERVED_PREFIX))
 
     def _is_of_service(self, name: str) -> bool:
         is_reserved = name.startswith(RESERVED_PREFIX) and name != NON_EXECUTABLE
@@ -495,6 +507,26 @@ class PossibleLabels:
                 added = found.setdefault(field, _Names(set(), is_open=field == "consumers"))
                 added.add(self._names_in(update.set, clause))
         return found
+
+    def _changed_names(self, clause: Clause, field: nodes.Field) -> Iterator[set[str]]:
+        for _, update in self._changes(clause):
+            if update.target.field == field:
+                yield self._names_in(update.set, clause).names
+
+    def _certain_changes(self, clause: Clause, argument: str, field: nodes.Field) -> set[str]:
+        """The names that each call of the tool adds to one argument before it is checked."""
+        name = clause.tool.node.tool.text
+        return {
+            text.raw
+            for other in self._argument_changes
+            if other.test is None and shape_of(other.tool.node.tool.text, {"at"}) == shape_of(name, {"at"})
+            for update in other.updates
+            if update.target.scope == "arg"
+            and (update.target.argument, update.target.field) == (argument, field)
+            and update.assignment in {"=", "|="} and isinstance(update.set, nodes.SetLiteral)
+            for text in update.set.elements
+            if isinstance(text, nodes.TextLiteral)
+        }  # fmt: skip
 
     def changes_argument(self, clause: Clause, meta: nodes.Meta) -> bool:
         """Whether a call may change these labels of its arguments before it is checked."""
