@@ -81,6 +81,9 @@ ORDERS: Sequence[Sequence[tuple[str, Mapping[str, int]]]] = (
     [("look", {}), ("read", {}), ("act", {"text": 1, "to": 0})],
     [("look", {}), ("read", {}), ("act", {})],
     [("act", {}), ("act", {})],
+    [("act", {}), ("act", {"text": 0, "to": 0})],
+    [("act", {}), ("act", {"text": 0})],
+    [("read", {}), ("act", {"text": 0}), ("act", {"text": 0})],
     [("look", {}), ("act", {"text": 0}), ("act", {"text": 0})],
     [("look", {}), ("act", {"text": 0}), ("act", {})],
     [("look", {}), ("look", {"topic": 0}), ("act", {"text": 1})],
@@ -93,7 +96,11 @@ def runs() -> Iterator[Run]:
         for to, n in itertools.product(LITERALS["to"], LITERALS["n"]):
             chosen = {**{name: values[0] for name, values in LITERALS.items()}, "to": to, "n": n}
             yield [
-                Step(tool, {name: chosen[name] for name in PARAMETERS[tool] if name not in uses}, uses)
+                Step(
+                    tool,
+                    {name: chosen[name] for name in PARAMETERS[tool] if name not in uses},
+                    uses,
+                )
                 for tool, uses in order
             ]
 
@@ -116,7 +123,7 @@ OWN_LABELS = [
     Labels(frozenset(producers), frozenset(consumers), frozenset(tags))
     for producers in ((), PRODUCERS)
     for consumers in (("*",), ("ana",), ())
-    for tags in ((), ("x",), ("y",), TAGS)
+    for tags in ((), ("x",), ("y",), TAGS, ("z",))
 ]
 
 
@@ -129,7 +136,9 @@ def random_policy(rng: random.Random) -> tuple[PolicyHeader, int]:
     rule = f"must deny when {condition(rng)};"
     before = ""
     if rng.random() < 0.1:
-        before = f'session before {{ {rng.choice(("text", "to"))}.tags |= {{"{rng.choice(TAGS)}"}}; }}'
+        before = (
+            f'session before {{ {rng.choice(("text", "to"))}.tags |= {{"{rng.choice(TAGS)}"}}; }}'
+        )
     lines = [*setters, 'tool "act" {', rule, before, "}"]
     options: dict[str, Any] = {}
     if rng.random() < 0.15:
@@ -226,7 +235,10 @@ def predicted(way: Way, engine: Engine, case: Case) -> bool:
             labels = dict.fromkeys(labels, seen)
         elif can.argument_labels == "separate":
             labels |= {name: results[number] for name, number in step.uses.items()}
-        values = {**step.values, **{name: RESULTS[case.run[n].tool] for name, n in step.uses.items()}}
+        values = {
+            **step.values,
+            **{name: RESULTS[case.run[n].tool] for name, n in step.uses.items()},
+        }
         call = Call(step.tool, {name: Argument(values[name], labels[name]) for name in labels})
         session = engine.before(call, session)
         verdict = engine.decide(call, session)
@@ -250,7 +262,10 @@ def decides_somewhere(policy: PolicyHeader) -> bool:
     """
     engine, found = policy.compile(dual_llm=False), set[bool]()
     tags = frozenset({"__non_executable"})
-    labels = [*OWN_LABELS, *(Labels(one.producers, one.consumers, one.tags | tags) for one in OWN_LABELS)]
+    labels = [
+        *OWN_LABELS,
+        *(Labels(one.producers, one.consumers, one.tags | tags) for one in OWN_LABELS),
+    ]
     for case in cases(policy, [None, *labels]):
         found.add(predicted("dual-llm", engine, case))
         if len(found) > 1:
@@ -289,7 +304,7 @@ def make_tools(labels: Labels | None) -> list[BaseTool]:
     made: list[BaseTool] = []
     for function in (look, read, act):
         is_labelling = labels is not None and function is not act
-        how = "content_and_artifact" if is_labelling else "content"
+        how: Any = "content_and_artifact" if is_labelling else "content"
         tool = StructuredTool.from_function(function, response_format=how)
         # A JSON Schema does not validate: a result may be passed on as a number.
         schema: Any = tool.tool_call_schema
@@ -416,7 +431,7 @@ class Ways:
     def _middleware(self, case: Case) -> None:
         guard = PolicyMiddleware(case.policy, on_denied="raise", tools=None)
         model = ScriptedModel(answer=messages_of(case.run))
-        agent = create_agent(model, make_tools(case.labels), middleware=[guard])
+        agent: Any = create_agent(model, make_tools(case.labels), middleware=[guard])
         agent.invoke({"messages": "Go"})
 
     def _chat(self, mode: Way, case: Case) -> None:
@@ -513,7 +528,9 @@ def judge(
     labels: list[Labels | None] = [None]
     if is_labelling:
         labels += rng.sample(OWN_LABELS, len(OWN_LABELS))
-    tools = graph_tools() if way == "executor" else make_tools(OWN_LABELS[0] if is_labelling else None)
+    tools = (
+        graph_tools() if way == "executor" else make_tools(OWN_LABELS[0] if is_labelling else None)
+    )
     found = [one for one in told(way, policy, tools) if one.line == line]
     engine = policy.compile(dual_llm=way != "single-llm")
     expected: dict[bool, Case] = {}

@@ -11,7 +11,7 @@ import copy
 import itertools
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import reduce
 from itertools import product
 from types import MappingProxyType
@@ -32,7 +32,6 @@ from langchain_sequrity.sqrt.lint.checked_policy import (
     denies,
     may_overlap,
     operands_of,
-    shape_of,
 )
 from langchain_sequrity.sqrt.matchers import Truth, both, either, negated
 from langchain_sequrity.sqrt.nodes import Position
@@ -157,8 +156,10 @@ _FIELDS: tuple[nodes.Field, ...] = get_args(nodes.Field)
 _OTHER = "\ue000"  # a label and an argument that no policy names
 _ALL_ARGUMENTS = "\ue000"
 _MOST_CASES = 4_000  # of one condition
+_MOST_READERS = 16
 _MOST_TRIALS = 100_000  # of one policy
 _NO_SETTINGS = PolicySettings()
+_UNLABELLED = (frozenset[str](), frozenset({ALL}))
 _ANY_TRUTH: frozenset[Truth] = frozenset({True, False, None})
 _Truths = frozenset[Truth]
 
@@ -169,20 +170,27 @@ class _Names:
 
     Attributes:
         names: The known names.
-        is_open: Whether other names are possible. Of consumers: whether there may be fewer than
-            everyone.
+        is_open: Whether other names are possible. Of consumers: whether any set of them is.
         has_declared: Whether the labels that tools are said to set are possible, too.
+        readers: Sets of consumers that are possible beside everyone.
     """
 
-    names: set[str]
+    names: set[str] = field(default_factory=set)
     is_open: bool = False
     has_declared: bool = False
+    readers: set[frozenset[str]] = field(default_factory=set)
 
     def add(self, other: "_Names") -> None:
         """Add the names that another owner may have."""
         self.names |= other.names
         self.is_open = self.is_open or other.is_open
         self.has_declared = self.has_declared or other.has_declared
+        self.add_readers(other.readers)
+
+    def add_readers(self, readers: Collection[frozenset[str]]) -> None:
+        """Add sets of consumers, and all their intersections."""
+        self.readers |= {one & other for one in readers for other in (one, *self.readers)}
+        self.is_open = self.is_open or len(self.readers) > _MOST_READERS
 
 
 class PossibleLabels:
@@ -228,16 +236,26 @@ class PossibleLabels:
             if clause.phase == "before"
             and any(update.target.scope in {"arg", "args"} for update in clause.updates)
         ]  # fmt: skip
+        self._session_follows_results = way.argument_labels == "shared" and not any(
+            update.target.scope in {"session", "short"}
+            for clause in policy.clauses
+            if clause.phase == "before"
+            for update in clause.updates
+        )
+        self._denials = [
+            clause for clause in policy.clauses
+            if clause.rule and (clause.rule.strength, clause.rule.decision) == ("hard", "deny")
+        ]  # fmt: skip
         self._possible: dict[tuple[nodes.Field, Owner], _Names] = {
-            (field, owner): _Names(set(), (is_open and owner == "values") or not follows_rules)
-            for field in _FIELDS
+            (field_, owner): _Names(is_open=(is_open and owner == "values") or not follows_rules)
+            for field_ in _FIELDS
             for owner in _OWNERS
         }
         self._declared = declared
         if declared:  # such tools may return consumers too
             self._possible["consumers", "values"].is_open = True
-        for field in ("tags", "producers"):
-            self._possible[field, "values"].has_declared = True
+        self._possible["tags", "values"].has_declared = True
+        self._possible["producers", "values"].has_declared = True
         if way.tool_producers:
             self._possible["producers", "values"].names |= set(tools or ())
         if way.non_executable != "never":
@@ -269,7 +287,8 @@ class PossibleLabels:
 
     def may_restrict(self, owner: Owner) -> bool:
         """Whether a value or the session may have consumers other than everyone."""
-        return self._possible["consumers", owner].is_open
+        possible = self._possible["consumers", owner]
+        return possible.is_open or bool(possible.readers)
 
     def relaxed(self, **capabilities: Any) -> Self:
         """The same labels in a way with other capabilities."""
@@ -285,9 +304,20 @@ class PossibleLabels:
         while waiting:
             waiting = False
             for clause in steps:
-                if is_applied(clause.tool, self.way) and self.truths(clause) != {False}:
+                is_reached = is_applied(clause.tool, self.way) and (
+                    clause.phase == "before" or not self._is_denied(clause.tool)
+                )
+                if is_reached and self.truths(clause) != {False}:
                     for update in clause.updates:
                         waiting = self._add(update, clause) or waiting
+
+    def _is_denied(self, tool: CheckedTool) -> bool:
+        """Whether each call of a tool is denied, with the labels that are known so far."""
+        return any(
+            self.truths(clause) == {True}
+            for clause in self._denials
+            if clause.tool is tool or _is_same_tool(clause.tool, tool)
+        )
 
     def _add(self, update: nodes.Update, clause: Clause) -> bool:
         """Add the labels that one update sets; whether any is new."""
@@ -295,15 +325,15 @@ class PossibleLabels:
         if target.scope in {"arg", "args"}:
             return False  # they are there for the rules of this call only
         known = self._possible[field, owner_of(target, clause)]
-        before = replace(known, names=set(known.names))
+        before = replace(known, names=set(known.names), readers=set(known.readers))
         if field == "consumers":
-            known.is_open = True
+            _add_consumers(known, update)
         elif update.assignment in {"=", "|=", "^="}:
             known.add(self._names_in(update.set, clause))
         return before != known
 
     def _names_in(self, members: nodes.Set, clause: Clause) -> "_Names":
-        found = _Names(set())
+        found = _Names()
         for element in self._policy.elements(members):
             if isinstance(element, nodes.TextLiteral):
                 found.names.add(element.raw)
@@ -330,6 +360,8 @@ class PossibleLabels:
         self._trials -= number
         for chosen in product(*choices.values()):
             labels = dict(zip(choices, chosen, strict=True))
+            if not self._is_consistent(labels):
+                continue
             context = self._context(labels, clause, arguments)
             found |= self._truths(clause.node.condition, context, clause)
             if found >= {True, False}:
@@ -363,7 +395,7 @@ class PossibleLabels:
         """What a test of a value can be: anything, except beside labels that decide it."""
         left, right = operands_of(test)
         if any(map(_is_result, (left, right))) and _returns_objects(clause):
-            return frozenset({False if isinstance(test, nodes.Equality) else None})
+            return frozenset({None})
         while isinstance(right, nodes.Name) and right.name in self._policy.bindings:
             right = self._policy.bindings[right.name].value
         if isinstance(right, nodes.Meta):
@@ -395,18 +427,51 @@ class PossibleLabels:
         return found
 
     def _owners_of(self, meta: nodes.Meta, clause: Clause) -> Iterator[tuple[str, str]]:
-        """The owners of labels, as scope and argument."""
-        if meta.scope == "args":
-            yield from (("arg", self._place(name, clause)) for name in self._arguments(clause))
-        elif meta.scope == "arg":
-            yield "arg", self._place(meta.argument, clause)
+        """The owners of labels, as scope and argument; `added` are labels of a change."""
+        if meta.scope in {"arg", "args"}:
+            names = self._arguments(clause) if meta.scope == "args" else (meta.argument,)
+            for name in names:
+                yield "arg", self._place(name)
+                if meta.field in self._changed_arguments(clause, name):
+                    yield "added", name
         elif scope := _scope(meta, clause):
             yield scope, ""
 
-    def _place(self, argument: str, clause: Clause) -> str:
+    def _place(self, argument: str) -> str:
         """The argument itself, or one name for all arguments if they share their labels."""
-        is_changed = any(name in {"", argument} for name, _ in self._changes(clause))
-        return argument if self.way.argument_labels != "shared" or is_changed else _ALL_ARGUMENTS
+        return _ALL_ARGUMENTS if self.way.argument_labels == "shared" else argument
+
+    def _is_consistent(self, labels: Mapping[tuple[str, str, nodes.Field], frozenset[str]]) -> bool:
+        """Whether one value or session may have all these labels at once.
+
+        If each result gets some label, a value without it comes from no result, so it has no labels
+        at all. If the model has read no result, no call that ended has changed the session.
+        """
+        owners = {(scope, argument) for scope, argument, _ in labels}
+        is_changed = any(
+            scope == "session" and names not in _UNLABELLED
+            for (scope, _, _), names in labels.items()
+        )
+        for scope, argument in owners:
+            found = {
+                field_: labels[scope, argument, field_]
+                for field_ in _FIELDS
+                if (scope, argument, field_) in labels
+            }
+            is_labelled = any(names not in _UNLABELLED for names in found.values()) or (
+                is_changed and argument == _ALL_ARGUMENTS and self._session_follows_results
+            )
+            if scope == "arg" and is_labelled and not self._may_be_of_result(found):
+                return False
+        return True
+
+    def _may_be_of_result(self, labels: Mapping[nodes.Field, frozenset[str]]) -> bool:
+        """Whether labels, of which some may not be in question, are those of some result."""
+        is_tagged = self.way.non_executable == "always" and "tags" in labels
+        if is_tagged and NON_EXECUTABLE not in labels["tags"]:
+            return False
+        is_produced = self.way.tool_producers and self.way.any_result_labels
+        return not is_produced or bool(labels.get("producers", True))
 
     def _context(
         self,
@@ -416,15 +481,18 @@ class PossibleLabels:
     ) -> EvaluationContext:
         def of(scope: str, argument: str = "") -> Labels:
             found = {
-                field: labels[scope, argument, field]
-                for field in _FIELDS
-                if (scope, argument, field) in labels
+                field_: labels[scope, argument, field_]
+                for field_ in _FIELDS
+                if (scope, argument, field_) in labels
             }
             return replace(Labels(), **found)
 
         call = Call(
             "",
-            {name: Argument(MISSING, of("arg", self._place(name, clause))) for name in arguments},
+            {
+                name: Argument(MISSING, of("arg", self._place(name)).join(of("added", name)))
+                for name in arguments
+            },
         )
         result = None if clause.phase in {None, "before"} else Argument(MISSING, of("result"))
         context = EvaluationContext(call, of("session"), result)
@@ -435,32 +503,32 @@ class PossibleLabels:
         self,
         scope: str,
         argument: str,
-        field: nodes.Field,
+        field_: nodes.Field,
         clause: Clause,
     ) -> Sequence[frozenset[str]]:
         """The sets of labels of one owner that a condition can distinguish."""
+        possible = _Names()
         is_value = scope == "result" or (scope == "arg" and self.way.argument_labels != "none")
-        owner: Owner = "session" if scope == "session" else "values"
-        possible = _Names(set())
-        if is_value or owner == "session":
-            possible.add(self._possible[field, owner])
-        changed = self._changed_arguments(clause, argument) if scope == "arg" else {}
-        if field in changed:
-            possible.add(changed[field])
+        if is_value:
+            possible = self._possible[field_, "values"]
+        elif scope == "session":
+            possible = self._possible[field_, "session"]
+        elif scope == "added":
+            possible = self._changed_arguments(clause, argument)[field_]
         tested = {
-            *self._policy.label_reads(clause).names.get(field, ()),
-            *(name for change in self._changed_names(clause, field) for name in change),
+            *self._policy.label_reads(clause).names.get(field_, ()),
+            *(name for change in self._changed_names(clause, field_) for name in change),
         }
-        if field == "consumers":
-            return _readers(tested - {ALL}, is_open=possible.is_open)
-        may_be_other = possible.is_open or (is_value and self._may_be_tool(field))
+        if field_ == "consumers":
+            return _readers(tested - {ALL}, possible)
+        may_be_other = possible.is_open or (is_value and self._may_be_tool(field_))
         relevant = sorted(
             name for name in tested
             if (may_be_other and self._may_be_of_tool(name)) or name in possible.names
             or (possible.has_declared and name in self._declared)
             or (is_value and self._is_of_service(name))
         )  # fmt: skip
-        is_tagged = field == "tags" and is_value and self.way.non_executable == "always"
+        is_tagged = field_ == "tags" and is_value and self.way.non_executable == "always"
         has_rest = bool(
             may_be_other
             or possible.names - tested - ({NON_EXECUTABLE} if is_tagged else set())
@@ -471,11 +539,11 @@ class PossibleLabels:
             for shape in _shapes(relevant)
             for others in ([[], [_OTHER]] if has_rest else [[]])
         ]
-        if scope == "arg":
-            certain = self._certain_changes(clause, argument, field)
+        if scope == "added":
+            certain = self._certain_changes(clause, argument, field_)
             sets = [one | certain for one in sets]
         if is_tagged:
-            sets = _tagged(sets, scope, clause, is_changed="tags" in changed)
+            sets = _tagged(sets, scope, clause)
         return list(dict.fromkeys(sets))
 
     def _may_be_of_tool(self, name: str) -> bool:
@@ -504,7 +572,7 @@ class PossibleLabels:
         for name, update in self._changes(clause):
             if name in {"", argument}:
                 field = update.target.field
-                added = found.setdefault(field, _Names(set(), is_open=field == "consumers"))
+                added = found.setdefault(field, _Names(is_open=field == "consumers"))
                 added.add(self._names_in(update.set, clause))
         return found
 
@@ -515,11 +583,10 @@ class PossibleLabels:
 
     def _certain_changes(self, clause: Clause, argument: str, field: nodes.Field) -> set[str]:
         """The names that each call of the tool adds to one argument before it is checked."""
-        name = clause.tool.node.tool.text
         return {
             text.raw
             for other in self._argument_changes
-            if other.test is None and shape_of(other.tool.node.tool.text, {"at"}) == shape_of(name, {"at"})
+            if other.test is None and _is_same_tool(other.tool, clause.tool)
             for update in other.updates
             if update.target.scope == "arg"
             and (update.target.argument, update.target.field) == (argument, field)
@@ -534,6 +601,23 @@ class PossibleLabels:
             update.target.field == meta.field and name in {"", meta.argument}
             for name, update in self._changes(clause)
         )
+
+
+def _add_consumers(known: _Names, update: nodes.Update) -> None:
+    """Add the consumers after an update: a listed set, or any."""
+    listed = update.set.elements if isinstance(update.set, nodes.SetLiteral) else ()
+    readers = frozenset(one.raw for one in listed if isinstance(one, nodes.TextLiteral))
+    grows = update.assignment == "|=" and not known.readers <= {readers}
+    if not listed or update.assignment not in {"=", "&=", "|="} or grows:
+        known.is_open = True
+    elif ALL not in readers:
+        known.add_readers({readers})
+
+
+def _is_same_tool(block: CheckedTool, other: CheckedTool) -> bool:
+    """Whether two blocks have the same name or regex."""
+    one, two = block.node.tool.text, other.node.tool.text
+    return (one.kind, one.raw) == (two.kind, two.raw)
 
 
 def owner_of(meta: nodes.Meta, clause: Clause) -> Owner:
@@ -554,11 +638,13 @@ def _short_scope(clause: Clause) -> str:
     return "result" if clause.phase == "result" else "session"
 
 
-def _readers(tested: Collection[str], *, is_open: bool) -> list[frozenset[str]]:
+def _readers(tested: Collection[str], possible: _Names) -> list[frozenset[str]]:
     """Sets of consumers that every test tells apart."""
-    everyone = frozenset({ALL})
-    some = [frozenset(shape) for shape in _shapes(sorted(tested))] if is_open else []
-    return list(dict.fromkeys([everyone, *some, *(one | {_OTHER} for one in some)]))
+    some = [*possible.readers]
+    if possible.is_open:
+        some += [frozenset(shape) for shape in _shapes(sorted(tested))]
+        some += [one | {_OTHER} for one in some]
+    return list(dict.fromkeys([frozenset({ALL}), *some]))
 
 
 def _shapes(names: Sequence[str]) -> list[Sequence[str]]:
@@ -570,9 +656,7 @@ def _shapes(names: Sequence[str]) -> list[Sequence[str]]:
     return [[], *single, *without, names]
 
 
-def _tagged(
-    sets: Sequence[frozenset[str]], scope: str, clause: Clause, *, is_changed: bool
-) -> list[frozenset[str]]:
+def _tagged(sets: Sequence[frozenset[str]], scope: str, clause: Clause) -> list[frozenset[str]]:
     """Sets of tags where each result gets `__non_executable` after the `result` rules.
 
     An argument either has no labels, as a text of the user, or those of some result.
@@ -580,7 +664,7 @@ def _tagged(
     tagged = [one | {NON_EXECUTABLE} for one in sets]
     if scope == "result":
         return tagged if clause.phase == "after" else [*sets, *tagged]
-    return [*sets, *tagged] if is_changed else [frozenset(), *tagged]
+    return [frozenset(), *tagged]
 
 
 def _is_result(operand: object) -> bool:
