@@ -166,7 +166,7 @@ def setter(rng: random.Random) -> str:
             "@result.tags is empty",
             f'@result.tags overlaps {{"{rng.choice(TAGS)}"}}',
             f'"{rng.choice(TAGS)}" in @session.tags',
-            '@result.value == "page"',
+            f'@result.value == "{RESULTS[tool]}"',
         ]
     )  # fmt: skip
     phase = rng.choice(("result", "session after"))
@@ -448,8 +448,8 @@ class Ways:
             messages.append(answer)
             if not answer.tool_calls:
                 return
-            for call in answer.tool_calls:
-                messages.append(next(one for one in tools if one.name == call["name"]).invoke(call))
+            [call] = answer.tool_calls
+            messages.append(next(tool for tool in tools if tool.name == call["name"]).invoke(call))
 
     def _executor(self, case: Case) -> None:
         model = ChatSequrity("any/model", base_url=self.urls["dual-llm"], policy=case.policy,

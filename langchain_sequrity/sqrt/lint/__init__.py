@@ -171,9 +171,11 @@ def findings_in(
     findings = _Findings()
     report = findings.report
     has_service_tools = way is None or way.service_tools
-    known = (
-        None if tools is None else rules.KnownTools(tools, report, service_tools=has_service_tools)
-    )
+    known = None
+    if tools is not None:
+        known = rules.KnownTools(
+            tools, report, service_tools=has_service_tools, unlabelled=unlabelled
+        )
     compiled = list(compiled_tools(policy, report, known.visit if known else lambda *_: None))
     checked = CheckedPolicy(policy, compiled, known.found if known else None, report)
     rules.find_unreachable(checked)
@@ -190,10 +192,7 @@ def findings_in(
             Position(1, 1), "Shorten it, or split it by groups of tools",
         )  # fmt: skip
     rules.find_undone(checked)
-    arguments = None if known is None else {
-        name: one._replace(may_label=False) if name in unlabelled else one
-        for name, one in known.arguments.items()
-    }  # fmt: skip
+    arguments = known.arguments if known else None
     possible = PossibleLabels(checked, way or ANY_WAY, settings, declared=labels, tools=arguments)
     tested = tested_labels(checked, possible)
     impossible = impossible_labels(tested, possible)

@@ -10,7 +10,7 @@ import bisect
 import itertools
 import math
 import re
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Collection, Hashable, Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import Any, get_args
 
@@ -63,6 +63,7 @@ class KnownTools:
         tools: The tools.
         report: Receives findings.
         service_tools: Whether calls of the service's own tools are possible.
+        unlabelled: Names of tools whose results have no labels of their own.
 
     Attributes:
         arguments: Their arguments, by name of tool.
@@ -70,12 +71,20 @@ class KnownTools:
     """
 
     def __init__(
-        self, tools: Iterable[AnyTool], report: Reporter, *, service_tools: bool = True
+        self,
+        tools: Iterable[AnyTool],
+        report: Reporter,
+        *,
+        service_tools: bool = True,
+        unlabelled: Collection[str] = (),
     ) -> None:
         self._report = report
         # After this time it is unknown whether a regex matches.
         self._budget = MatchBudget(_MATCHING_SECONDS)
-        self.arguments = arguments_of(tools, service_tools=service_tools)
+        self.arguments = {
+            name: one._replace(may_label=False) if name in unlabelled else one
+            for name, one in arguments_of(tools, service_tools=service_tools).items()
+        }
         self.found: dict[ToolId, dict[str, ToolArguments]] = {}
 
     def visit(self, tool: ToolId, matches: Matcher, uses: Operands) -> None:

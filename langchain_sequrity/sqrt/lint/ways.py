@@ -260,6 +260,14 @@ class PossibleLabels:
             self._possible["producers", "values"].names |= set(tools or ())
         if way.non_executable != "never":
             self._possible["tags", "values"].names.add(NON_EXECUTABLE)
+        self._of_tools = {
+            field_: replace(found, names=set(found.names), readers=set(found.readers))
+            for (field_, owner), found in self._possible.items()
+            if owner == "values"
+        }
+        self._of_rules: dict[nodes.Field, list[tuple[CheckedTool, _Names]]] = {
+            field_: [] for field_ in _FIELDS
+        }
         self._follow_rules()
 
     # Names
@@ -324,13 +332,36 @@ class PossibleLabels:
         field, target = update.target.field, update.target
         if target.scope in {"arg", "args"}:
             return False  # they are there for the rules of this call only
-        known = self._possible[field, owner_of(target, clause)]
+        owner, added = owner_of(target, clause), _Names()
+        known = self._possible[field, owner]
         before = replace(known, names=set(known.names), readers=set(known.readers))
         if field == "consumers":
-            _add_consumers(known, update)
+            _add_consumers(added, known, update)
         elif update.assignment in {"=", "|=", "^="}:
-            known.add(self._names_in(update.set, clause))
+            added = self._names_in(update.set, clause)
+        known.add(added)
+        if owner == "values":
+            self._of_rules[field].append((clause.tool, added))
         return before != known
+
+    def _labels_of(self, field: nodes.Field, owner: Owner, clause: Clause) -> _Names:
+        """The labels that the session, or the values of a block's tools, may have.
+
+        If arguments have no labels, no result passes its labels on to the result of another tool.
+        """
+        if owner == "session" or self.way.argument_labels != "none" or not self._follows_rules:
+            return self._possible[field, owner]
+        found, tools = _Names(), clause.tool.known
+        of_tools = self._of_tools[field]
+        if tools is None or any(one.may_label is not False for one in tools.values()):
+            found.add(of_tools)
+        else:
+            found.names |= of_tools.names & {NON_EXECUTABLE}
+            found.has_declared = of_tools.has_declared
+        for block, added in self._of_rules[field]:
+            if block is clause.tool or may_overlap(block, clause.tool):
+                found.add(added)
+        return found
 
     def _names_in(self, members: nodes.Set, clause: Clause) -> "_Names":
         found = _Names()
@@ -338,7 +369,7 @@ class PossibleLabels:
             if isinstance(element, nodes.TextLiteral):
                 found.names.add(element.raw)
             elif isinstance(element, nodes.Meta) and self._is_labelled(element):
-                found.add(self._possible[element.field, owner_of(element, clause)])
+                found.add(self._labels_of(element.field, owner_of(element, clause), clause))
         return found
 
     def _is_labelled(self, meta: nodes.Meta) -> bool:
@@ -509,10 +540,8 @@ class PossibleLabels:
         """The sets of labels of one owner that a condition can distinguish."""
         possible = _Names()
         is_value = scope == "result" or (scope == "arg" and self.way.argument_labels != "none")
-        if is_value:
-            possible = self._possible[field_, "values"]
-        elif scope == "session":
-            possible = self._possible[field_, "session"]
+        if is_value or scope == "session":
+            possible = self._labels_of(field_, "values" if is_value else "session", clause)
         elif scope == "added":
             possible = self._changed_arguments(clause, argument)[field_]
         tested = {
@@ -603,15 +632,15 @@ class PossibleLabels:
         )
 
 
-def _add_consumers(known: _Names, update: nodes.Update) -> None:
-    """Add the consumers after an update: a listed set, or any."""
+def _add_consumers(added: _Names, known: _Names, update: nodes.Update) -> None:
+    """Add the consumers after an update of known ones: a listed set, or any."""
     listed = update.set.elements if isinstance(update.set, nodes.SetLiteral) else ()
     readers = frozenset(one.raw for one in listed if isinstance(one, nodes.TextLiteral))
     grows = update.assignment == "|=" and not known.readers <= {readers}
     if not listed or update.assignment not in {"=", "&=", "|="} or grows:
-        known.is_open = True
+        added.is_open = True
     elif ALL not in readers:
-        known.add_readers({readers})
+        added.add_readers({readers})
 
 
 def _is_same_tool(block: CheckedTool, other: CheckedTool) -> bool:
