@@ -80,6 +80,7 @@ ORDERS: Sequence[Sequence[tuple[str, Mapping[str, int]]]] = (
     [("read", {}), ("act", {"text": 0, "to": 0, "n": 0})],
     [("look", {}), ("read", {}), ("act", {"text": 1, "to": 0})],
     [("look", {}), ("read", {}), ("act", {})],
+    [("look", {}), ("look", {}), ("act", {})],
     [("act", {}), ("act", {})],
     [("act", {}), ("act", {"text": 0, "to": 0})],
     [("act", {}), ("act", {"text": 0})],
@@ -360,19 +361,21 @@ def graph_of(case: Case) -> tuple[StateGraph[Any], dict[str, NodeOptions], State
         graph.add_node(step.tool, node(step.tool, fields, case.labels))
         options[step.tool] = NodeOptions(reads=list(PARAMETERS[step.tool]), writes=fields)
     for before, after in itertools.pairwise([START, *names]):
-        if before != after:
+        is_repeated = names.count(before) > 1  # a router follows it
+        if before != after and not is_repeated:
             graph.add_edge(before, after)
-    if len(set(names)) < len(names):
-        left = [names[-1], END]
-        graph.add_conditional_edges(names[-1], lambda _: left.pop(0), left[:])
+    for number, step in enumerate(case.run[1:], 1):
+        if step == case.run[number - 1]:
+            left = [step.tool, *names[number + 1 : number + 2], END][:2]
+            graph.add_conditional_edges(step.tool, lambda _, left=left: left.pop(0), left[:])
     return graph, options, State(**values)  # type: ignore[typeddict-item] # of the parameters
 
 
 def fits_graph(run: Run) -> bool:
-    """Whether one graph makes these calls: a node is called again at once, with the same fields."""
+    """Whether one graph makes these calls: a node is called again only at once, and alike."""
     names = [step.tool for step in run]
     again = [number for number, name in enumerate(names) if name in names[:number]]
-    return not again or (again == [len(run) - 1] and run[-1] == run[-2])
+    return all(run[number] == run[number - 1] for number in again)
 
 
 def node(name: str, fields: Sequence[str], labels: Labels | None) -> Callable[[State], Any]:
@@ -472,7 +475,7 @@ def told(way: Way, policy: PolicyHeader, tools: Sequence[Any]) -> list[Finding]:
     return [one for one in found if one.lets_through or one.severity == "error"]
 
 
-def graph_tools() -> list[dict[str, Any]]:
+def graph_tools(parameters_of: Mapping[str, Sequence[str]] = PARAMETERS) -> list[dict[str, Any]]:
     """The nodes as tools, as the executor compares them with a policy."""
     kinds = {"number": "integer", "n": "integer"}
     return [
@@ -484,7 +487,7 @@ def graph_tools() -> list[dict[str, Any]]:
             },
             "output_schema": {"type": "object"},
         }
-        for name, parameters in PARAMETERS.items()
+        for name, parameters in parameters_of.items()
     ]
 
 

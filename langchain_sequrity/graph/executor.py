@@ -52,7 +52,7 @@ from langchain_sequrity.graph.runtime.requests import ExecutorParts, History, Ru
 from langchain_sequrity.graph.runtime.tasks import GraphTasks
 from langchain_sequrity.headers import ConfigHeader, FeaturesHeader
 from langchain_sequrity.headers.config import FsmConfig, ResponseFormatConfig
-from langchain_sequrity.headers.policy_fit import describe, problems, warn_of_policy
+from langchain_sequrity.headers.policy_fit import describe, news, problems, warn_of_policy
 from langchain_sequrity.on_denied import check_on_denied
 from langchain_sequrity.sqrt.coerce import INTERNAL_TOOLS
 from langchain_sequrity.sqrt.lint.ways import WAYS
@@ -69,11 +69,12 @@ def warn_of_mismatch(model: SequrityChatModel, program: GraphProgram, *, is_stri
         UsageError: If it is strict.
     """
     connection, way = model.prepared.settings.connection, WAYS["executor"]
-    known = problems(connection.policy, way_of(connection), labels=model.labels)
+    model_way = way_of(connection)
+    known = problems(connection.policy, model_way, labels=model.labels)
     tools = [_definition(one) for one in program.offered.values() if one.role != "result"]
     found = problems(connection.policy, way, tools, labels=model.labels)
     text = describe(
-        [one for one in found if one not in known],
+        news(found, way, known, model_way),
         way,
         "The policy has rules for tools or arguments that this graph does not have, so they have "
         "no effect here",
@@ -83,11 +84,24 @@ def warn_of_mismatch(model: SequrityChatModel, program: GraphProgram, *, is_stri
 
 
 def _definition(tool: ToolSpec) -> dict[str, Any]:
-    """A tool as `check` takes it: a node returns an object with the fields that it writes."""
+    """A tool as `check` takes it: its arguments have the types of the fields' annotations."""
     written = tool.schema()
-    if tool.role == "node":
+    parameters = written["function"]["parameters"]
+    parameters["properties"] = {
+        name: _annotated(schema) for name, schema in parameters["properties"].items()
+    }
+    if tool.role == "node":  # its result has the fields that it writes
         written["function"]["output_schema"] = {"type": "object"}
     return written
+
+
+def _annotated(schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A schema without the alternatives in which values are encoded that JSON does not have."""
+    options = [
+        one for one in schema.get("anyOf", ())
+        if one.get("type") not in {"object", "null"} and "const" not in one
+    ]  # fmt: skip
+    return {**schema, "anyOf": options} if options else schema
 
 
 def why_not_split(connection: Connection, on_denied: str) -> WhyNotSplit:
@@ -206,7 +220,7 @@ class LangGraphExecutor(Guarded[Any, Any], CompiledStateGraph[Any, Any, Any, Any
         **connection: Unpack[NamedModelArguments],
     ) -> None:
         spec = read_graph(graph)
-        self._model = _make_model(model, connection)
+        self._model = _make_model(model, connection, is_strict=bool(strict_policy))
         strict = self._model.strict_policy if strict_policy is None else strict_policy
         self._spec, self._options = spec, dict(nodes or {})
         prepared = self._model.prepared
@@ -379,13 +393,13 @@ def _compiled(
 
 
 def _make_model(
-    model: SequrityChatModel | str, connection: NamedModelArguments
+    model: SequrityChatModel | str, connection: NamedModelArguments, *, is_strict: bool
 ) -> SequrityChatModel:
     """The model, made if it is a name, and checked."""
     if isinstance(model, str):
         if connection.get("features") is None:  # a graph always runs as dual-LLM
             connection = {**connection, "features": FeaturesHeader.dual_llm()}
-        model = ChatSequrity(model, **connection)
+        model = ChatSequrity(model, strict_policy=is_strict, **connection)
     elif not isinstance(model, SequrityChatModel):
         msg = (
             "`model` must be a `ChatSequrity`, a `SequrityMessages` or the name of a model; got "

@@ -156,6 +156,21 @@ def describe(
     return "\n".join(texts)
 
 
+def news(
+    found: "Sequence[Finding]",
+    way: "Capabilities",
+    known: "Sequence[Finding]",
+    known_way: "Capabilities",
+) -> "list[Finding]":
+    """The findings in a way without those that were told of another way."""
+    told = {replace(one, message=one.message.removeprefix(known_way.where)) for one in known}
+    return [
+        one
+        for one in found
+        if replace(one, message=one.message.removeprefix(way.where)) not in told
+    ]
+
+
 def is_misfit(found: "Finding") -> bool:
     """Whether a finding is about a tool or an argument that does not exist."""
     return found.severity == "error" and not found.lets_through

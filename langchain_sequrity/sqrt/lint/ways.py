@@ -425,7 +425,8 @@ class PossibleLabels:
     ) -> _Truths:
         """What a test of a value can be: anything, except beside labels that decide it."""
         left, right = operands_of(test)
-        if any(map(_is_result, (left, right))) and _returns_objects(clause):
+        is_known = self._follows_rules and _returns_objects(clause)
+        if is_known and any(map(_is_result, (left, right))):
             return frozenset({None})
         while isinstance(right, nodes.Name) and right.name in self._policy.bindings:
             right = self._policy.bindings[right.name].value
