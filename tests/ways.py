@@ -510,6 +510,8 @@ def oracle(count: int, seed: int = 0) -> Counter[str]:
             if not decides_somewhere(policy):
                 continue
             figures["policies"] += 1
+            if figures["policies"] % 100 == 0:
+                print(dict(figures), flush=True)  # noqa: T201 - a command
             is_labelling = rng.random() < 0.4
             for way in get_args(Way):
                 outcome = judge(ways, way, policy, line, rng, is_labelling=is_labelling)

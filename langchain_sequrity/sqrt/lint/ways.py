@@ -444,6 +444,7 @@ class PossibleLabels:
         found = dict.fromkeys(meta.argument for meta in metas if meta.scope == "arg")
         if any(meta.scope == "args" for meta in metas):
             found[_ALL_ARGUMENTS] = None
+            found |= {name: None for name, _ in self._changes(clause) if name}
         return found
 
     def _all_choices(
@@ -628,7 +629,8 @@ class PossibleLabels:
     def changes_argument(self, clause: Clause, meta: nodes.Meta) -> bool:
         """Whether a call may change these labels of its arguments before it is checked."""
         return any(
-            update.target.field == meta.field and name in {"", meta.argument}
+            update.target.field == meta.field
+            and (meta.scope == "args" or name in {"", meta.argument})
             for name, update in self._changes(clause)
         )
 
