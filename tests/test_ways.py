@@ -1,9 +1,13 @@
-"""The table in README, "What each way enforces": each row is tested in all four ways."""
+"""What a policy can do in each of the four ways, and what is said of a rule that cannot act there.
+
+Each row of the table in README, "What each way enforces", is tested in all four ways, and compared
+with `WAYS`. `python -m tests.ways` runs random policies in all of them; a few run here.
+"""
 
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, TypedDict, get_args
 
 import pytest
 from langchain.agents import create_agent
@@ -11,11 +15,18 @@ from langchain_core.language_models import FakeMessagesListChatModel
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolCall
 from langchain_core.tools import tool
 from langgraph.graph import START, StateGraph
+from pydantic import ValidationError
 
-from langchain_sequrity import ChatSequrity, LangGraphExecutor
-from langchain_sequrity.errors import PolicyDenied, PolicyMismatch
+from langchain_sequrity import ChatSequrity, LangGraphExecutor, labeled_tool_result
+from langchain_sequrity.errors import PolicyDenied, PolicyMismatch, UsageError
+from langchain_sequrity.headers import BranchingMetaPolicy, PolicyHeader
 from langchain_sequrity.local import LocalServer
 from langchain_sequrity.middleware import PolicyMiddleware
+from langchain_sequrity.sqrt import check
+from langchain_sequrity.sqrt.lint import ways as lint_ways
+from langchain_sequrity.sqrt.lint.ways import Capabilities, Way
+from tests.graph.apps.scripted import ScriptedModel, calling
+from tests.ways import graph_tools, oracle
 
 README = Path(__file__).parents[1] / "README.md"
 WAYS = ("PolicyMiddleware", "single-LLM", "dual-LLM", "LangGraphExecutor")
@@ -207,16 +218,234 @@ def test_each_way_enforces_what_the_table_says(row: str, way: str) -> None:
     assert case.ran == (["look"] if denies[way] else ["look", "act"])
 
 
-def test_the_table_has_a_column_for_each_way_and_a_row_for_each_case() -> None:
+MODES: dict[str, Way] = dict(
+    zip(WAYS, ("middleware", "single-llm", "dual-llm", "executor"), strict=True)
+)
+CAN = lint_ways.WAYS
+FACTS: dict[str, Callable[[Capabilities], bool]] = {
+    "values of arguments": lambda _: True,
+    "labels of arguments": lambda way: way.argument_labels != "none",
+    "labels of the session": lambda _: True,
+    "labels of results": lambda _: True,
+    "names of tools as producers": lambda way: way.tool_producers,
+    "the tag `__non_executable`": lambda way: way.non_executable == "always",
+    "rules for the service's own tools": lambda way: way.service_tools,
+    "data cannot choose": lambda way: way.branches,
+}
+"""The rows of the table that are facts about a way, by the beginning of the title."""
+
+
+def table() -> list[list[str]]:
+    """The cells of the table in README."""
     section = README.read_text("utf-8").partition("## What each way enforces")[2].partition("##")[0]
     lines = [line for line in section.splitlines() if line.startswith("|")]
-    assert all(way in lines[0] for way in WAYS)
+    return [
+        [cell.strip() for cell in line.replace("\\|", "").strip("|").split("|")] for line in lines
+    ]
+
+
+@pytest.mark.parametrize("title", FACTS)
+def test_the_table_says_what_check_knows_of_each_way(title: str) -> None:
+    heading, *rows = table()
+    [cells] = [row[1:] for row in rows if row[0].startswith(title)]
+    for name, cell in zip(heading[1:], cells, strict=True):
+        can = FACTS[title](CAN[MODES[name.strip("`")]])
+        assert can != cell.startswith(("no", "**no**")), (name, cell)
+
+
+def test_each_row_that_is_run_is_in_the_table() -> None:
+    titles = [row[0] for row in table()]
     for title, denies, _ in ROWS.values():
-        [line] = [line for line in lines if line.startswith(f"| {title}")]
-        cells = [cell.strip() for cell in line.replace("\\|", "").strip("|").split("|")[1:]]
-        for way, cell in zip(WAYS, cells, strict=True):
-            if title == "labels of arguments":
-                assert cell.startswith("**no**") == (way == "single-LLM")
-            else:
-                assert cell.startswith("yes"), (title, way)
+        assert [one for one in titles if one.startswith(title)], title
         assert set(denies) == set(WAYS)
+
+
+# What is said of a rule that cannot act
+
+
+@pytest.mark.long(sample=1)
+@pytest.mark.parametrize("seed", range(20))
+def test_of_each_rule_that_cannot_act_in_a_way_something_is_said_there(seed: int) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PolicyMismatch)
+        figures = oracle(6, seed)
+    assert figures["acts"] + figures["told"] == 24
+
+
+GRAPH_POLICY = """tool "act" {
+    must deny when text.producers overlaps {"look"} and not to.value in {"ana", "bo"};
+}"""
+UNTAGGED = 'tool "act" { must deny when text.tags overlaps {"out"}; }'
+OF_RESULTS = (
+    'tool "look" -> @tags |= {"out"}; tool "act" { must deny when "out" in @session.tags; }'
+)
+NUMBER = 'tool "act" { must deny when number.value == "one"; }'
+EXACT = 'tool "look" -> @tags |= {"out"}; tool "act" { must deny when text.tags == {"out"}; }'
+COMPARED = (
+    'tool "look" -> @tags |= {"out"};'
+    'tool "act" { must deny when "out" in text.tags and not "out" in to.tags; }'
+)
+ARGUMENT = (
+    'tool "act" { session before { text.tags |= {"in"}; } must deny when "in" in text.tags; }'
+)
+SERVICE = (
+    'tool "parse_with_ai" { must deny always; } tool "act" { must deny when to.value == "eve"; }'
+)
+BLOCKED = (
+    'tool "look" -> @tags |= {"__llm_blocked"}; tool "act" { must deny when to.value == "eve"; }'
+)
+OBJECT = (
+    'tool "look" { session after { when @result.value == "read" { @tags |= {"out"}; } } }'
+    'tool "act" { must deny when "out" in @session.tags; }'
+)
+IN_SESSION = (
+    'tool "look" { session after { when @result.tags is empty { @tags |= {"out"}; } } }'
+    'tool "act" { must deny when "out" in @session.tags; }'
+)
+BLIND = "In single-LLM mode arguments have no labels"
+NEVER = "this condition never holds"
+SAID: list[tuple[str, Any, dict[Way, str]]] = [
+    ("producers of nodes", GRAPH_POLICY,
+     {"single-llm": BLIND, "dual-llm": "No rule sets the producer `look`",
+      "middleware": "No rule sets the producer `look`"}),
+    ("a tag that nothing sets", UNTAGGED,
+     {"single-llm": BLIND, "dual-llm": "No rule sets the tag `out`",
+      "middleware": "No rule sets the tag `out`"}),
+    ("a tag of results on the session", OF_RESULTS,
+     dict.fromkeys(MODES.values(), "No rule sets the tag `out` on the session")),
+    ("a text for a number", NUMBER, dict.fromkeys(MODES.values(), "`number` is a whole number")),
+    ("exactly a tag", EXACT,
+     {"single-llm": BLIND, "dual-llm": NEVER, "middleware": NEVER, "executor": NEVER}),
+    ("arguments that differ", COMPARED, {"single-llm": BLIND, "middleware": NEVER}),
+    ("an argument that the policy tags", ARGUMENT, {}),
+    ("a tool of the service", SERVICE, dict.fromkeys(("single-llm", "middleware"), "Only dual-LLM")),
+    ("data for no data model", BLOCKED,
+     dict.fromkeys(("single-llm", "middleware", "executor"), "nothing keeps data tagged")),
+    ("the value of an object", OBJECT, {"executor": "this condition is always in doubt"}),
+    ("no tags of a result", IN_SESSION,
+     {**dict.fromkeys(("dual-llm", "middleware", "executor"), "No rule sets the tag `out`"),
+      "single-llm": "this condition always holds"}),
+    ("a branch", PolicyHeader.from_sqrt(
+        LABEL, mode="custom", branching_meta_policy=BranchingMetaPolicy(tags={"out"})),
+     {"single-llm": "`branching_meta_policy`", "middleware": "`branching_meta_policy`"}),
+    ("a branch in no mode", PolicyHeader.from_sqrt(
+        LABEL, branching_meta_policy=BranchingMetaPolicy(tags={"out"})),
+     dict.fromkeys(MODES.values(), "`branching_meta_policy`")),
+    ("the mode strict", PolicyHeader.from_sqrt(LABEL, mode="strict"),
+     {"single-llm": BLIND, "middleware": "`mode`"}),
+    ("tagged results", PolicyHeader.from_sqrt(OF_RESULTS, enable_non_executable_memory=True),
+     {**dict.fromkeys(MODES.values(), "No rule sets the tag `out` on the session"),
+      "single-llm": "`enable_non_executable_memory`"}),
+    ("a rule that acts everywhere",
+     ('tool "look" { session after { @tags |= {"seen"}; } }'
+      'tool "act" { must deny when "seen" in @session.tags and to.value == "eve"; }'), {}),
+]  # fmt: skip
+
+
+@tool
+def look() -> str:
+    """Look outside."""
+    return "read"
+
+
+@tool
+def act(to: str, text: str, number: int) -> str:
+    """Act."""
+    return f"{to}: {text} {number}"
+
+
+class Fields(State):
+    number: int
+
+
+def look_node(_: Fields) -> dict[str, Any]:
+    return {"text": "read"}
+
+
+def act_node(state: Fields) -> dict[str, Any]:
+    return {"done": f"{state['to']}: {state['text']} {state['number']}"}
+
+
+def give(way: Way, policy: Any, **options: Any) -> None:
+    """Give a policy in a way, with the tools."""
+    if way == "middleware":
+        agent: Any = create_agent(
+            ScriptedModel(answer=lambda said: "" if len(said) > 1 else calling(("look", {}))),
+            [look, act],
+            middleware=[PolicyMiddleware(policy, **options)],
+        )
+        agent.invoke({"messages": "Go"})
+    elif way == "executor":
+        steps: Any = StateGraph(Fields)
+        steps.add_node("look", look_node)
+        steps.add_node("act", act_node)
+        steps.add_edge(START, "look")
+        steps.add_edge("look", "act")
+        LangGraphExecutor(steps, "any/model", policy=policy, base_url=NOWHERE, **options)
+    else:
+        model = ChatSequrity(
+            "any/model", policy=policy, base_url=NOWHERE, features={"agent_arch": way}, **options
+        )
+        model.bind_tools([look, act])
+
+
+NOWHERE = "http://127.0.0.1:9"
+
+
+@pytest.mark.parametrize("way", get_args(Way))
+@pytest.mark.parametrize(
+    ("policy", "said"), [row[1:] for row in SAID], ids=[row[0] for row in SAID]
+)
+def test_each_place_says_once_what_check_says(policy: Any, said: dict[Way, str], way: Way) -> None:
+    tools: list[Any] = [look, act]
+    if way == "executor":
+        tools = graph_tools({"look": (), "act": ("to", "text", "number")})
+    found = [one for one in check(policy, tools, mode=way) if one.lets_through]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        give(way, policy)
+    text = "\n".join(str(one.message) for one in caught if one.category is PolicyMismatch)
+    assert (said.get(way, "") in "".join(one.message for one in found)) == (
+        way in said or not found
+    )
+    assert bool(found) == (way in said)
+    assert text.count("- line ") == len(found), text
+    for finding in found:
+        part = finding.message.removeprefix(f"{BLIND}: ").removeprefix(CAN[way].where)
+        assert text.count(part) == 1
+    if found:
+        with pytest.raises(UsageError):
+            give(way, policy, strict_policy=True)
+
+
+def test_labels_that_tools_are_said_to_set_are_not_reported_in_any_place() -> None:
+    for way in ("dual-llm", "middleware"):
+        for policy, label in ((UNTAGGED, "out"), (GRAPH_POLICY, "look")):
+            give(way, policy, labels=[label], strict_policy=True)
+        with pytest.raises(UsageError, match="on the session"):  # only rules set labels there
+            give(way, OF_RESULTS, labels=["out"], strict_policy=True)
+
+
+@pytest.mark.parametrize("labels", ["out", [5]])
+def test_labels_that_are_no_names_are_refused(labels: Any) -> None:
+    with pytest.raises(UsageError, match="`labels` must be a list of names"):
+        PolicyMiddleware(LABEL, labels=labels)
+    with pytest.raises(ValidationError):
+        ChatSequrity("any/model", base_url=NOWHERE, labels=labels)
+
+
+def test_a_tool_that_can_label_its_results_may_set_any_label() -> None:
+    @tool("look", response_format="content_and_artifact")
+    def labelled() -> Any:
+        """Look outside."""
+        return labeled_tool_result("read", tags=["out"])
+
+    @tool("look")
+    def message() -> Any:
+        """Look outside."""
+
+    for way in ("dual-llm", "middleware"):
+        for one in (labelled, message):
+            assert check(UNTAGGED, [one, act], mode=way, labels=["out"]) == []
+            (finding,) = check(UNTAGGED, [one, act], mode=way)
+            assert not finding.lets_through, "so that only `check` says it"

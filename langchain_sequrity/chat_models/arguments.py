@@ -58,6 +58,7 @@ class CommonArguments(TypedDict, total=False):
     endpoint_type: EndpointType
     features: FeaturesHeader | Mapping[str, Any] | SdkHeader | None
     policy: SinglePolicy | Sequence[SinglePolicy] | None
+    labels: Sequence[str]
     session_config: ConfigHeader | Mapping[str, Any] | SdkHeader | None
     on_session_expired: OnSessionExpired
     on_session_lost: OnSessionLost

@@ -6,7 +6,7 @@ packages are not imported: each import takes a second.
 """
 
 import re
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from functools import wraps
@@ -53,6 +53,7 @@ from langchain_sequrity.chat_models.run_config import (
 from langchain_sequrity.chat_models.sessions import Turn, TurnSettings
 from langchain_sequrity.chat_models.threads import ThreadMemory
 from langchain_sequrity.chat_models.tools import (
+    unlabelled_tools,
     write_response_format,
     write_tool_choice,
     write_tools,
@@ -237,7 +238,8 @@ class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
     @model_validator(mode="after")
     def _check_connection(self) -> Self:
         """Check now, and not at the first call, that the fields give a connection."""
-        check_policy(self._ready().settings.connection, is_strict=self.strict_policy)
+        connection = self._ready().settings.connection
+        check_policy(connection, self.labels, is_strict=self.strict_policy)
         return self
 
     @property
@@ -694,12 +696,12 @@ class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
                 `strict_policy` also if the policy has rules for unknown tools or arguments.
 
         Warns:
-            PolicyMismatch: If the policy has rules for unknown tools or arguments, or asks for
-                labels that arguments may lack; once for each set of tools.
+            PolicyMismatch: If the policy has rules that cannot act in this mode or with these
+                tools; once for each set of tools, and not of what the constructor told.
         """
         extras, results = self._takes_tool_extras, self._ready().settings.connection.dual_llm
         written = write_tools(tools, strict=strict, extras=extras, results=results is True)
-        self._compare(written)
+        self._compare(written, unlabelled_tools(tools, written))
         bound = {
             "tool_choice": write_tool_choice(tool_choice, written),
             "parallel_tool_calls": parallel_tool_calls,
@@ -713,7 +715,7 @@ class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
         )
         return bound_model
 
-    def _compare(self, tools: object) -> None:
+    def _compare(self, tools: object, unlabelled: Collection[str] = ()) -> None:
         """Compare the policy with a set of tools once: an agent binds them before each answer."""
         prepared = self._ready()
         connection = prepared.settings.connection
@@ -726,7 +728,9 @@ class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
         except TypeError:  # not JSON: the error comes when it is sent
             return
         if key not in prepared.compared:
-            check_policy_for_tools(connection, tools, is_strict=self.strict_policy)
+            check_policy_for_tools(
+                connection, tools, unlabelled, self.labels, is_strict=self.strict_policy
+            )
             prepared.compared.add(key)
 
     @override

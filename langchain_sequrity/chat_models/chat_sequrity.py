@@ -38,12 +38,14 @@ class ChatSequrity(SequrityChatModel):
         features: X-Features, a `FeaturesHeader` or a dict.
         policy: X-Policy: a `PolicyHeader`, SQRT text, a `Path` to it, or a list of these, which
             are combined (`sqrt.combine`).
+        labels: Tags and producers that your tools set on their results (`labeled_tool_result`),
+            beside those that rules set; for the warnings of `strict_policy`.
         session_config: X-Config, a `ConfigHeader` or a dict.
         on_denied: `"raise"` (default) raises `PolicyDenied`; `"message"` returns a refusal with the
             denial as one sentence.
         strict_policy: Whether a policy that does less than it says is an error and not a
-            `PolicyMismatch` warning: rules for tools that are not bound, rules for labels that the
-            session does not have, or rules that allow what they seem to deny.
+            `PolicyMismatch` warning: rules for tools that are not bound, rules for labels that
+            nothing sets in this mode, or rules that allow what they seem to deny.
         on_session_expired: `"raise"` (default) or `"restart"`.
         timeout: Seconds for a whole call, or an `httpx.Timeout`.
         max_retries: How often a call is sent again if that is safe; default 2.

@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple, Self
 
@@ -27,12 +27,10 @@ from langchain_sequrity.connection import KEY_VARIABLES, Connection, one_of_each
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.headers import ConfigHeader, FeaturesHeader, Header, PolicyHeader, coerce
 from langchain_sequrity.headers.policy_fit import (
-    DUAL_LLM,
+    describe,
     missing_rules,
-    rules_that_need_labels,
-    unfit_for_tools,
+    problems,
     warn_of_policy,
-    without_force,
 )
 from langchain_sequrity.on_denied import OnDeniedTurn, check_on_denied
 from langchain_sequrity.session_memory import OnSessionLost
@@ -46,6 +44,7 @@ from langchain_sequrity.wire.routes import (
 )
 
 if TYPE_CHECKING:
+    from langchain_sequrity.sqrt.lint.ways import Capabilities
     from langchain_sequrity.transport import Transport
 
 KEYS = ("api_key", "llm_api_key")
@@ -67,49 +66,55 @@ def env_key(name: str) -> SecretStr | None:
     return SecretStr(value) if value else None
 
 
-def check_policy(connection: Connection, *, is_strict: bool) -> None:
+def check_policy(connection: Connection, labels: Sequence[str], *, is_strict: bool) -> None:
     """Warn of a policy that does less than it says, judged by its text and the mode.
 
     Raises:
         UsageError: Instead of the warning, if `is_strict`.
     """
     policy = connection.policy
-    texts = (missing_rules(policy), without_force(policy), _problem_of_mode(connection))
+    if policy is None:
+        return
+    way = way_of(connection)
+    texts = (missing_rules(policy), describe(problems(policy, way, labels=labels), way))
     warn_of_policy("\n".join(filter(None, texts)), is_strict=is_strict)
 
 
 def check_policy_for_tools(
-    connection: Connection, tools: Sequence[Mapping[str, Any]], *, is_strict: bool
+    connection: Connection,
+    tools: Sequence[Mapping[str, Any]],
+    unlabelled: Collection[str],
+    labels: Sequence[str],
+    *,
+    is_strict: bool,
 ) -> None:
-    """Warn of a policy that does not fit the tools, or needs labels that arguments may lack.
+    """Warn of a policy that does less than it says with some tools.
+
+    What was told of the policy without them is not told again.
 
     Raises:
         UsageError: Instead of the warning, if `is_strict`.
     """
-    texts = []
-    if listed := unfit_for_tools(connection.policy, tools):
-        texts.append(
-            "The policy has rules that do not fit the tools that are bound, so they do less than "
-            f"they say:\n{listed}\nCorrect them, or bind the tools that they are for."
-        )
-    texts.append(_problem_of_mode(connection))
-    warn_of_policy("\n".join(filter(None, texts)), is_strict=is_strict)
-
-
-def _problem_of_mode(connection: Connection) -> str:
-    if connection.dual_llm or not (listed := rules_that_need_labels(connection.policy)):
-        return ""
-    if connection.dual_llm is False:
-        why = "`features` choose single-LLM mode, in which arguments have no labels"
-    else:
-        why = (
-            "without `features` the key's own configuration decides on the mode (a local server is "
-            "in single-LLM mode, where arguments have none)"
-        )
-    return (
-        f"The policy asks for labels of arguments, and {why}:\n{listed}\nGive {DUAL_LLM}, or ask "
-        "for values and `@session` labels."
+    policy, way = connection.policy, way_of(connection)
+    known = problems(policy, way, labels=labels)
+    found = problems(policy, way, tools, unlabelled=unlabelled, labels=labels)
+    text = describe(
+        [one for one in found if one not in known],
+        way,
+        "The policy has rules that do not fit the tools that are bound, so they do less than they "
+        "say",
+        "Correct them, or bind the tools that they are for.",
     )
+    warn_of_policy(text, is_strict=is_strict)
+
+
+def way_of(connection: Connection) -> "Capabilities":
+    """What a policy can do in the sessions of a connection."""
+    from langchain_sequrity.sqrt.lint.ways import UNSET_MODE, WAYS  # noqa: PLC0415 - for policies only
+
+    if connection.dual_llm is None:
+        return UNSET_MODE
+    return WAYS["dual-llm" if connection.dual_llm else "single-llm"]
 
 
 def _env_base_url() -> str:
@@ -167,6 +172,8 @@ class Parameters(BaseChatModel):
     """X-Features. Also a dict, or an SDK object with `dump_for_headers`."""
     policy: PolicyHeader | None = None
     """X-Policy. Also SQRT text, a `Path` to it, a dict, or an SDK object."""
+    labels: Sequence[str] = ()
+    """Tags and producers that tools set on their results; rules for others get a warning."""
     session_config: ConfigHeader | None = None
     """X-Config. Also a dict or an SDK object."""
     on_denied: OnDeniedTurn = "raise"

@@ -59,6 +59,23 @@ def write_tools(tools: Any, **options: Any) -> list[dict[str, Any]]:
     return [_write_tool(tool, f"tools[{place}]", **options) for place, tool in enumerate(tools)]
 
 
+def unlabelled_tools(tools: Iterable[Any], written: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The names of tools whose results have no labels of their own.
+
+    Args:
+        tools: The tools, as for `bind_tools`.
+        written: The same tools, written.
+    """
+    from langchain_sequrity.sqrt.coerce import may_label_results  # noqa: PLC0415 - for policies only
+
+    names = (
+        name_of(definition)
+        for tool, definition in zip(tools, written, strict=True)
+        if may_label_results(tool) is False
+    )
+    return [name for name in names if name is not None]
+
+
 def _write_tool(
     tool: Any, where: str, *, strict: bool | None, extras: bool = False, results: bool = False
 ) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from langchain_sequrity.chat_models import ChatSequrity
 from langchain_sequrity.chat_models.arguments import NamedModelArguments, executor_signature
 from langchain_sequrity.chat_models.base import SequrityChatModel
 from langchain_sequrity.chat_models.fallbacks import Guarded
+from langchain_sequrity.chat_models.parameters import way_of
 from langchain_sequrity.chat_models.sessions import TurnSettings
 from langchain_sequrity.connection import Connection
 from langchain_sequrity.errors import PolicySyntaxError, UsageError
@@ -37,38 +38,70 @@ from langchain_sequrity.graph.explain import GraphExplanation, explain
 from langchain_sequrity.graph.journal import add_entries
 from langchain_sequrity.graph.limits import UPDATES_PER_JOURNAL
 from langchain_sequrity.graph.options import NodeOptions
-from langchain_sequrity.graph.program import JOURNAL, RUN, STEP, GraphProgram, is_executor_name
+from langchain_sequrity.graph.program import (
+    JOURNAL,
+    RUN,
+    STEP,
+    GraphProgram,
+    ToolSpec,
+    is_executor_name,
+)
 from langchain_sequrity.graph.runtime import loop
 from langchain_sequrity.graph.runtime.driver import DRIVER, Driver
 from langchain_sequrity.graph.runtime.requests import ExecutorParts, History, RunExchange
 from langchain_sequrity.graph.runtime.tasks import GraphTasks
-from langchain_sequrity.headers import ConfigHeader, FeaturesHeader, PolicyHeader
+from langchain_sequrity.headers import ConfigHeader, FeaturesHeader
 from langchain_sequrity.headers.config import FsmConfig, ResponseFormatConfig
-from langchain_sequrity.headers.policy_fit import unfit_for_tools, warn_of_policy
+from langchain_sequrity.headers.policy_fit import describe, news, problems, warn_of_policy
 from langchain_sequrity.on_denied import check_on_denied
 from langchain_sequrity.sqrt.coerce import INTERNAL_TOOLS
+from langchain_sequrity.sqrt.lint.ways import WAYS
 from langchain_sequrity.suggestions import suggest
 from langchain_sequrity.wire.routes import is_loopback
 
 
-def warn_of_mismatch(
-    policy: PolicyHeader | None, program: GraphProgram, *, is_strict: bool
-) -> None:
+def warn_of_mismatch(model: SequrityChatModel, program: GraphProgram, *, is_strict: bool) -> None:
     """Warn of rules that have no effect in this graph. The policy may also be for other graphs.
+
+    What the model's constructor told is not told again.
 
     Raises:
         UsageError: If it is strict.
     """
-    listed = unfit_for_tools(
-        policy, [one.schema() for one in program.offered.values() if one.role != "result"]
+    connection, way = model.prepared.settings.connection, WAYS["executor"]
+    model_way = way_of(connection)
+    known = problems(connection.policy, model_way, labels=model.labels)
+    tools = [_definition(one) for one in program.offered.values() if one.role != "result"]
+    found = problems(connection.policy, way, tools, labels=model.labels)
+    text = describe(
+        news(found, way, known, model_way),
+        way,
+        "The policy has rules for tools or arguments that this graph does not have, so they have "
+        "no effect here",
+        "Correct them, unless they are for another graph. `explain()` shows the tools of this one.",
     )
-    if listed:
-        text = (
-            f"The policy has rules for tools or arguments that this graph does not have, so they "
-            f"have no effect here:\n{listed}\nCorrect them, unless they are for another graph. "
-            "`explain()` shows the tools of this one."
-        )
-        warn_of_policy(text, is_strict=is_strict)
+    warn_of_policy(text, is_strict=is_strict)
+
+
+def _definition(tool: ToolSpec) -> dict[str, Any]:
+    """A tool as `check` takes it: its arguments have the types of the fields' annotations."""
+    written = tool.schema()
+    parameters = written["function"]["parameters"]
+    parameters["properties"] = {
+        name: _annotated(schema) for name, schema in parameters["properties"].items()
+    }
+    if tool.role == "node":  # its result has the fields that it writes
+        written["function"]["output_schema"] = {"type": "object"}
+    return written
+
+
+def _annotated(schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A schema without the alternatives in which values are encoded that JSON does not have."""
+    options = [
+        one for one in schema.get("anyOf", ())
+        if one.get("type") not in {"object", "null"} and "const" not in one
+    ]  # fmt: skip
+    return {**schema, "anyOf": options} if options else schema
 
 
 def why_not_split(connection: Connection, on_denied: str) -> WhyNotSplit:
@@ -131,8 +164,8 @@ class LangGraphExecutor(Guarded[Any, Any], CompiledStateGraph[Any, Any, Any, Any
         store: As in `StateGraph.compile`.
         cache: As in `StateGraph.compile`.
         name: Name of the graph in traces.
-        strict_policy: Whether rules for tools or arguments that the graph does not have are an
-            error; `None`: as for the model.
+        strict_policy: Whether rules that have no effect in this graph are an error; `None`: as for
+            the model.
         keep_labels_of_edits: Whether a field that `update_state` or `Command(update=…)` replaces
             keeps the labels of its old value. By default the new value has no labels.
         **connection: Arguments of `ChatSequrity`, if `model` is a name.
@@ -143,7 +176,7 @@ class LangGraphExecutor(Guarded[Any, Any], CompiledStateGraph[Any, Any, Any, Any
         UsageError: For an invalid option, or for a `PolicyMismatch` with `strict_policy`.
 
     Warns:
-        PolicyMismatch: If the policy has rules for tools or arguments that the graph does not have.
+        PolicyMismatch: If the policy has rules that have no effect in this graph.
         UnknownAccess: If the reads or writes of a node are unknown.
 
     Example:
@@ -187,7 +220,7 @@ class LangGraphExecutor(Guarded[Any, Any], CompiledStateGraph[Any, Any, Any, Any
         **connection: Unpack[NamedModelArguments],
     ) -> None:
         spec = read_graph(graph)
-        self._model = _make_model(model, connection)
+        self._model = _make_model(model, connection, is_strict=bool(strict_policy))
         strict = self._model.strict_policy if strict_policy is None else strict_policy
         self._spec, self._options = spec, dict(nodes or {})
         prepared = self._model.prepared
@@ -196,7 +229,7 @@ class LangGraphExecutor(Guarded[Any, Any], CompiledStateGraph[Any, Any, Any, Any
         why_not = why_not_split(prepared.settings.connection, on_denied)
         self._program = compile_graph(spec, self._options, why_not)
         settings = graph_settings(prepared.settings, len(self._program.tools))
-        warn_of_mismatch(settings.connection.policy, self._program, is_strict=strict)
+        warn_of_mismatch(self._model, self._program, is_strict=strict)
         told = read_history(history, settings.connection.base_url)
         exchange = RunExchange(settings, prepared.params, self._program, told)
         tools = ClientTools(spec, self._program)
@@ -361,13 +394,13 @@ def _compiled(
 
 
 def _make_model(
-    model: SequrityChatModel | str, connection: NamedModelArguments
+    model: SequrityChatModel | str, connection: NamedModelArguments, *, is_strict: bool
 ) -> SequrityChatModel:
     """The model, made if it is a name, and checked."""
     if isinstance(model, str):
         if connection.get("features") is None:  # a graph always runs as dual-LLM
             connection = {**connection, "features": FeaturesHeader.dual_llm()}
-        model = ChatSequrity(model, **connection)
+        model = ChatSequrity(model, strict_policy=is_strict, **connection)
     elif not isinstance(model, SequrityChatModel):
         msg = (
             "`model` must be a `ChatSequrity`, a `SequrityMessages` or the name of a model; got "

@@ -1,8 +1,12 @@
-"""Checks that a policy does what it says with the tools and in the mode of a session."""
+"""What a policy cannot do where it is given: in the way of its use, and with the tools there.
 
-from collections.abc import Iterable, Mapping
+`check` finds it (`sqrt.lint`); this module tells it, once in each place, as a warning or an error.
+"""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
 import orjson
 
@@ -11,9 +15,9 @@ from langchain_sequrity.headers.policy import PolicyHeader
 
 if TYPE_CHECKING:
     from langchain_sequrity.sqrt import Finding, Policy
-
-_BLIND = "In single-LLM mode arguments have no labels: "
-DUAL_LLM = '`features={"agent_arch": "dual-llm"}`'
+    from langchain_sequrity.sqrt.coerce import AnyTool, PolicySettings
+    from langchain_sequrity.sqrt.lint import PolicyPart
+    from langchain_sequrity.sqrt.lint.ways import Capabilities
 
 
 def warn_of_policy(text: str, *, is_strict: bool) -> None:
@@ -29,48 +33,105 @@ def warn_of_policy(text: str, *, is_strict: bool) -> None:
     warn(text, PolicyMismatch)
 
 
-def unfit_for_tools(policy: PolicyHeader | None, tools: Iterable[Mapping[str, Any]]) -> str:
-    """The rules for unknown tools, arguments or values.
+def problems(
+    policy: PolicyHeader | None,
+    way: "Capabilities",
+    tools: "Sequence[AnyTool] | None" = None,
+    *,
+    unlabelled: Collection[str] = (),
+    labels: Collection[str] = (),
+) -> "list[Finding]":
+    """Find the rules and fields of a policy that do less than they say.
 
     Args:
         policy: The policy.
-        tools: The tools' definitions.
+        way: What it can do where it is given.
+        tools: Its tools; `None` if they are unknown.
+        unlabelled: Names of tools whose results have no labels of their own.
+        labels: Tags and producers that tools set on their results.
 
     Returns:
-        One line per rule. Empty if there are none, or if the policy cannot be compiled here: the
-        service may know more.
+        The findings in source order. If the policy cannot be compiled here, only those of its
+        fields: the service may know more.
     """
-    if policy is None or policy.codes is None or _parsed(policy) is None:
-        return ""
+    if policy is None:
+        return []
+    from langchain_sequrity.sqrt.coerce import allows_by_default, settings_of  # noqa: PLC0415 - for policies only
+    from langchain_sequrity.sqrt.lint import parts_of  # noqa: PLC0415
+
+    parsed = _parsed(policy)
+    facts = _Facts(
+        None if parsed is None else tuple(map(_part_as_text, parts_of(policy, parsed))),
+        way,
+        settings_of(policy),
+        allows_by_default(policy),
+        frozenset(unlabelled),
+        frozenset(labels),
+    )
+    if tools is not None and not all(isinstance(tool, Mapping) for tool in tools):
+        return _problems(facts, tools)
     try:
-        written = orjson.dumps(list(tools))
-    except TypeError:
-        return ""
-    return _joined(_unfit_for_tools(text, written, policy=name) for name, text in _texts(policy))
+        return list(_problems_of_sent(facts, None if tools is None else orjson.dumps(tools)))
+    except TypeError:  # not JSON: the error comes when it is sent
+        return []
 
 
-@lru_cache(maxsize=64)  # an agent binds the same tools before each answer
-def _unfit_for_tools(text: str, tools: bytes, *, policy: str) -> str:
-    from langchain_sequrity.sqrt.lint import findings_in  # noqa: PLC0415 - for policies only
+class _Part(NamedTuple):
+    """A `PolicyPart` with its text, as a key of a cache."""
+
+    name: str
+    text: str
+    labels: frozenset[str]
+
+
+def _part_as_text(part: "PolicyPart") -> _Part:
+    return _Part(part.name, part.policy.text, part.labels)
+
+
+class _Facts(NamedTuple):
+    """What the findings depend on, besides the tools."""
+
+    parts: "tuple[_Part, ...] | None"
+    way: "Capabilities"
+    settings: "PolicySettings"
+    default_allow: bool
+    unlabelled: frozenset[str]
+    labels: frozenset[str]
+
+
+@lru_cache(maxsize=128)  # an agent binds the same tools before each answer
+def _problems_of_sent(facts: _Facts, tools: bytes | None) -> "tuple[Finding, ...]":
+    return tuple(_problems(facts, None if tools is None else orjson.loads(tools)))
+
+
+def _problems(facts: _Facts, tools: "Sequence[AnyTool] | None") -> "list[Finding]":
+    from langchain_sequrity.sqrt.lint import (  # noqa: PLC0415
+        PolicyPart,
+        findings_in_parts,
+        findings_of_settings,
+    )
     from langchain_sequrity.sqrt.parser import parse  # noqa: PLC0415
 
-    parsed = parse(text)
-    found = findings_in(parsed, list(map(_tool_for_lint, orjson.loads(tools))))
-    reported = set(findings_in(parsed))  # when the model was constructed
-    return _findings_text(
-        (
-            one
-            for one in found
-            if one.severity == "error" or (one.lets_through and one not in reported)
-        ),
-        policy=policy,
+    if facts.parts is None:
+        return findings_of_settings(facts.settings, facts.way)
+    found = findings_in_parts(
+        [PolicyPart(part.name, parse(part.text), part.labels) for part in facts.parts],
+        None if tools is None else [*map(_readable, tools)],
+        unlabelled=facts.unlabelled,
+        way=facts.way,
+        labels=facts.labels,
+        settings=facts.settings,
+        default_allow=facts.default_allow,
     )
+    return [one for one in found if one.severity == "error" or one.lets_through]
 
 
-def _tool_for_lint(tool: Mapping[str, Any]) -> Mapping[str, Any] | str:
+def _readable(tool: "AnyTool") -> "AnyTool":
     """The tool as the lint takes it; only the name of a tool that the provider runs."""
     from langchain_sequrity.sqrt.coerce import arguments_of  # noqa: PLC0415
 
+    if not isinstance(tool, Mapping):
+        return tool
     try:
         arguments_of([tool])
     except UsageError:
@@ -78,59 +139,68 @@ def _tool_for_lint(tool: Mapping[str, Any]) -> Mapping[str, Any] | str:
     return tool
 
 
-def rules_that_need_labels(policy: PolicyHeader | None) -> str:
-    """The rules that ask for labels of arguments, for a session without such labels.
-
-    Args:
-        policy: The policy.
-
-    Returns:
-        One line per rule, or an empty text.
-    """
-    if policy is None or _parsed(policy) is None:
-        return ""
-    from langchain_sequrity.sqrt.lint import findings_of_mode  # noqa: PLC0415
-    from langchain_sequrity.sqrt.parser import parse  # noqa: PLC0415
-
-    return _joined(
-        _findings_text(findings_of_mode(parse(text), "single-llm"), shown=_BLIND, policy=name)
-        for name, text in _texts(policy)
-    )
-
-
-def without_force(policy: PolicyHeader | None) -> str:
-    """The rules that allow what they seem to deny.
-
-    Args:
-        policy: The policy.
-
-    Returns:
-        A heading and one line per rule. Empty if there are none, or if the policy cannot be
-        compiled here.
-    """
-    if policy is None or policy.codes is None or _parsed(policy) is None:
-        return ""
-    from langchain_sequrity.sqrt.coerce import allows_by_default  # noqa: PLC0415
-
-    default_allow = allows_by_default(policy)
-    listed = _joined(
-        _without_force(text, default_allow, policy=name) for name, text in _texts(policy)
-    )
-    return f"The policy protects less than it seems to:\n{listed}" if listed else ""
-
-
-@lru_cache(maxsize=64)  # models with the same policy are often constructed and copied
-def _without_force(
-    text: str,
-    default_allow: bool,  # noqa: FBT001 - a key of the cache
-    *,
-    policy: str,
+def describe(
+    found: "Sequence[Finding]", way: "Capabilities", misfit: str = "", advice: str = ""
 ) -> str:
-    from langchain_sequrity.sqrt.lint import findings_in  # noqa: PLC0415 - for policies only
-    from langchain_sequrity.sqrt.parser import parse  # noqa: PLC0415
+    """The findings as a text.
 
-    found = findings_in(parse(text), default_allow=default_allow)
-    return _findings_text((one for one in found if one.lets_through), policy=policy)
+    Args:
+        found: The findings.
+        way: What the policy can do where it is given.
+        misfit: What is wrong with rules for tools and arguments that do not exist.
+        advice: What to do about these.
+
+    Returns:
+        Headings, with one line per finding. Empty without findings.
+    """
+    misfits = [one for one in found if is_misfit(one)]
+    no_labels = [
+        one for one in found if way.without_labels and one.message.startswith(way.without_labels)
+    ]
+    others = [one for one in found if one not in misfits and one not in no_labels]
+    texts = []
+    if misfits:
+        texts.append(f"{misfit}:\n{_lines(misfits)}\n{advice}")
+    if others:
+        texts.append(f"The policy protects less than it seems to:\n{_lines(others)}")
+    if no_labels:
+        shown = [
+            replace(one, message=one.message.removeprefix(f"{way.without_labels}: "), hint="")
+            for one in no_labels
+        ]
+        why = way.without_labels[0].lower() + way.without_labels[1:]
+        texts.append(
+            f"The policy asks for labels of arguments, and {why}:\n{_lines(shown)}\n{way.advice}."
+        )
+    return "\n".join(texts)
+
+
+def news(
+    found: "Sequence[Finding]",
+    way: "Capabilities",
+    known: "Sequence[Finding]",
+    known_way: "Capabilities",
+) -> "list[Finding]":
+    """The findings in a way without those that were told of another way."""
+    told = {replace(one, message=one.message.removeprefix(known_way.where)) for one in known}
+    return [
+        one
+        for one in found
+        if replace(one, message=one.message.removeprefix(way.where)) not in told
+    ]
+
+
+def is_misfit(found: "Finding") -> bool:
+    """Whether a finding is about a tool or an argument that does not exist."""
+    return found.severity == "error" and not found.lets_through
+
+
+def _lines(found: "Iterable[Finding]") -> str:
+    return "\n".join(
+        f"- line {one.line}{f' of `{one.policy}`' if one.policy else ''}: {one.message}."
+        f"{f' {one.hint}' if one.hint else ''}"
+        for one in found
+    )
 
 
 def missing_rules(policy: PolicyHeader | None, *, here: bool = False) -> str:
@@ -159,24 +229,3 @@ def _parsed(policy: PolicyHeader) -> "Policy | None":
         return policy.compile().policy
     except UsageError:
         return None
-
-
-def _texts(policy: PolicyHeader) -> list[tuple[str, str]]:
-    """The author's texts: one without a name, or those of combined policies with their names."""
-    if policy.combination is not None:
-        return [(source.name, source.policy.text) for source in policy.combination.sources]
-    return [("", (policy.codes and policy.codes.code) or "")]
-
-
-def _joined(texts: Iterable[str]) -> str:
-    return "\n".join(filter(None, texts))
-
-
-def _findings_text(found: "Iterable[Finding]", *, shown: str = "", policy: str) -> str:
-    hint = not shown
-    where = f" of `{policy}`" if policy else ""
-    return "\n".join(
-        f"- line {one.line}{where}: {one.message.removeprefix(shown)}. "
-        f"{one.hint if hint else ''}".rstrip()
-        for one in found
-    )

@@ -8,7 +8,15 @@ changes, the later calls wait for another message (`docs/behaviour.md`, M5).
 
 import copy
 from collections import Counter, OrderedDict
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+    Awaitable,
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Self, cast
@@ -30,12 +38,7 @@ from langgraph.runtime import Runtime
 
 from langchain_sequrity.denials import Denial
 from langchain_sequrity.errors import UsageError
-from langchain_sequrity.headers.policy_fit import (
-    missing_rules,
-    rules_that_need_labels,
-    warn_of_policy,
-    without_force,
-)
+from langchain_sequrity.headers.policy_fit import warn_of_policy
 from langchain_sequrity.interrupts import ais_late, check_can_ask, is_late
 from langchain_sequrity.labels import Labels, labels_given
 from langchain_sequrity.middleware.audit import Audit, EventOutcome, OnEvent, thread_id_of
@@ -194,12 +197,14 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
         tools: The tools of the policy: a rule for a tool or an argument that does not exist is an
             error. "agent": the agent's tools, checked before the first of them is called. A list:
             checked at once. `None`: not checked, for a policy that is for more than this agent.
+        labels: Tags and producers that the tools set on their results (`labeled_tool_result`),
+            beside those that rules set; for the warnings of `strict_policy`.
         on_event: Called with a `PolicyEvent` for each check. The logger
             `langchain_sequrity.audit` gets the same events as JSON at level `INFO`.
         log_arguments: Whether events contain the arguments of calls.
         strict_policy: Whether an ineffective policy is an error instead of a `PolicyMismatch`
             warning: a policy without rules, with rules that allow what they seem to deny, or with
-            conditions on labels that `labelling="none"` removes.
+            conditions on labels that nothing sets here.
 
     Raises:
         UsageError: If the policy cannot be applied here (Cedar, `auto_gen`) or does not fit the
@@ -252,6 +257,7 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
         labelling: Labelling = "conversation",
         allow_uncertain: bool = False,
         tools: Literal["agent"] | Sequence[Tool] | None = "agent",
+        labels: Collection[str] = (),
         on_event: OnEvent | None = None,
         log_arguments: bool = False,
         strict_policy: bool = False,
@@ -265,17 +271,13 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
                 msg = f"`{name}` must be `True` or `False`; got {flag!r}."
                 raise UsageError(msg)
         rules = AgentPolicy(
-            policy, labelling=labelling, allow_uncertain=allow_uncertain, tools=tools
+            policy,
+            labelling=labelling,
+            allow_uncertain=allow_uncertain,
+            tools=tools,
+            labels=labels,
+            is_strict=strict_policy,
         )
-        if labelling == "none" and (listed := rules_that_need_labels(rules.header)):
-            text = (
-                'The policy needs labels of arguments, and with `labelling="none"` arguments have '
-                f"no labels:\n{listed}\nRemove `labelling`, or use conditions on values and "
-                "`@session` labels."
-            )
-            warn_of_policy(text, is_strict=strict_policy)
-        texts = (missing_rules(rules.header, here=True), without_force(rules.header))
-        warn_of_policy("\n".join(filter(None, texts)), is_strict=strict_policy)
         audit = Audit(on_event, log_arguments=log_arguments)
         self.tools = []  # LangChain's name for tools that a middleware adds
         self._guard = CallGuard(

@@ -112,10 +112,11 @@ def thread_labels(state: Mapping[str, Any]) -> ThreadLabels:
         state: The agent's state, such as `agent.get_state(config).values`.
 
     Returns:
-        The labels; those of a new thread if no call was checked in it.
+        The labels; those of a new thread if no call was checked in it. Tags of the service's own,
+        such as `__non_executable`, are left out.
     """
     thread = read_thread(state)
-    return ThreadLabels(thread.session, thread.seen)
+    return ThreadLabels(thread.session.without_reserved(), thread.seen.without_reserved())
 
 
 def read_thread(state: Any) -> ThreadState:

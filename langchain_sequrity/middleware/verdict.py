@@ -8,7 +8,7 @@ error during a check denies the call.
 import copy
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from copy import deepcopy
 from dataclasses import dataclass
@@ -32,10 +32,19 @@ from langchain_sequrity.denials import Denial
 from langchain_sequrity.display import plain
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.headers import PolicyHeader, coerce
+from langchain_sequrity.headers.policy_fit import (
+    describe,
+    is_misfit,
+    missing_rules,
+    problems,
+    warn_of_policy,
+)
 from langchain_sequrity.labels import NO_LABELS, Labels
 from langchain_sequrity.middleware.denials import hard_denial
-from langchain_sequrity.sqrt import Argument, Call, Verdict, check
+from langchain_sequrity.sqrt import Argument, Call, Verdict
 from langchain_sequrity.sqrt.coerce import ToolArguments, arguments_of, with_defaults
+from langchain_sequrity.sqrt.lint import check_labels
+from langchain_sequrity.sqrt.lint.ways import UNLABELLED_MIDDLEWARE, WAYS
 from langchain_sequrity.sqrt.verdict import denial_of as denial_of_verdict
 
 _PLAIN = frozenset({type(None), str, bool, int, float})
@@ -188,9 +197,12 @@ class AgentPolicy:
         allow_uncertain: Whether a call may be made if the policy allows it only in some readings.
         tools: "agent" to check the policy against the agent's tools, a list of tools to check it
             against these, or `None` for no check.
+        labels: Tags and producers that tools set on their results.
+        is_strict: Whether an ineffective policy is an error.
 
     Raises:
-        UsageError: If the policy is missing, cannot be applied here, or does not fit the tools.
+        UsageError: If the policy is missing, cannot be applied here, or does not fit the tools; if
+            it is ineffective, with `is_strict`.
 
     Attributes:
         header: The policy as `X-Policy`.
@@ -205,28 +217,32 @@ class AgentPolicy:
         labelling: Labelling,
         allow_uncertain: bool,
         tools: Literal["agent"] | Sequence[Tool] | None,
+        labels: Collection[str] = (),
+        is_strict: bool = False,
     ) -> None:
+        check_labels(labels)
         if labelling not in get_args(Labelling):
             msg = f'`labelling` must be "conversation" or "none"; got {labelling!r}.'
             raise UsageError(msg)
         header = coerce(PolicyHeader, policy)
-        self.engine = header.compile(dual_llm=False)
+        self.engine = header.compile()
         self.header = header
-        self._text = (header.codes and header.codes.code) or ""
         self._labelling = labelling
         self._allow_uncertain = allow_uncertain
         self._identity = _digest_of([header.to_header(), labelling, allow_uncertain])
+        self._way = WAYS["middleware"] if labelling == "conversation" else UNLABELLED_MIDDLEWARE
+        self._tool_labels = tuple(labels)
+        self._is_strict = is_strict
         self._looks_at_agent = tools == "agent"
         self._fitting: dict[tuple[int, ...], list[BaseTool]] = {}
         self._learned: dict[int, BaseTool] = {}
         self._tools: dict[str, ToolArguments] = {}
         self.nesting: set[str] = set()
-        if isinstance(tools, str):
-            if tools != "agent":
-                msg = f'`tools` must be "agent", a list of tools or None; got {tools!r}.'
-                raise UsageError(msg)
-        elif tools is not None:
-            self._check(tools)
+        self._is_compared = False
+        if isinstance(tools, str) and tools != "agent":
+            msg = f'`tools` must be "agent", a list of tools or None; got {tools!r}.'
+            raise UsageError(msg)
+        self._warn(None if tools is None or isinstance(tools, str) else tools)
 
     # The policy and the tools
 
@@ -243,7 +259,7 @@ class AgentPolicy:
             return
         key = tuple(map(id, tools))
         if key not in self._fitting:
-            self._check(tools)
+            self._warn(tools)
             if len(self._fitting) >= _MAX_AGENTS:
                 self._fitting.clear()
             self._fitting[key] = tools  # keeps the tools alive, so that no id is reused
@@ -268,19 +284,31 @@ class AgentPolicy:
             if canonical_json(known.defaults) != canonical_json(found.defaults):
                 self._tools[tool.name] = ToolArguments()
 
-    def _check(self, tools: Sequence[Tool]) -> None:
-        faults = [
-            f"- line {one.line}: {one.message}. {one.hint}".rstrip()
-            for one in check(self._text, tools)
-            if one.severity == "error"
-        ]
-        if faults:
-            listed = "\n".join(faults)
-            msg = (
-                f"The policy does not fit the tools, so it would not protect them:\n{listed}\n"
-                "Correct the policy, or pass its tools: `PolicyMiddleware(tools=[…])`."
+    def _warn(self, tools: Sequence[Tool] | None) -> None:
+        """Warn of a policy that does less than it says; with tools, not of the policy alone.
+
+        Raises:
+            UsageError: If it does not fit the tools; with `is_strict`, instead of a warning.
+        """
+        labels = self._tool_labels
+        found, texts = problems(self.header, self._way, labels=labels), []
+        if not self._is_compared:
+            texts.append(missing_rules(self.header, here=True))
+            texts.append(describe(found, self._way))
+            self._is_compared = True
+        if tools is not None:
+            of_tools = problems(self.header, self._way, tools, labels=labels)
+            new = [one for one in of_tools if one not in found]
+            text = describe(
+                new,
+                self._way,
+                "The policy does not fit the tools, so it would not protect them",
+                "Correct the policy, or pass its tools: `PolicyMiddleware(tools=[…])`.",
             )
-            raise UsageError(msg)
+            if any(map(is_misfit, new)):
+                raise UsageError(text)
+            texts.append(text)
+        warn_of_policy("\n".join(filter(None, texts)), is_strict=self._is_strict)
 
     # One call
 

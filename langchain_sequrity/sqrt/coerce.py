@@ -5,6 +5,7 @@ A tool is a name, a definition, a LangChain tool, a function or a class.
 """
 
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -79,6 +80,37 @@ def allows_by_default(policy: AnyPolicy) -> bool:
     return getattr(presets, "default_allow", None) is not False
 
 
+class PolicySettings(NamedTuple):
+    """The fields of an `X-Policy` that ask for more than the rules and the defaults.
+
+    Attributes:
+        mode: The mode; empty if it is not set.
+        branches: Whether it says which labels may decide branches.
+        tags_results: Whether it asks for the tag `__non_executable`; `None`: the default decides.
+        generates: Whether it lets the service write rules.
+    """
+
+    mode: str = ""
+    branches: bool = False
+    tags_results: bool | None = None
+    generates: bool = False
+
+
+def settings_of(policy: AnyPolicy) -> PolicySettings:
+    """The settings of a `PolicyHeader`; other policies have none."""
+    presets = getattr(policy, "presets", None)
+    if isinstance(policy, Engine):
+        return PolicySettings(tags_results=policy.presets.non_executable_memory and None)
+    branching: Any = getattr(presets, "branching_meta_policy", None)
+    names = branching and (branching.producers or branching.tags or branching.consumers)
+    return PolicySettings(
+        getattr(policy, "mode", None) or "",
+        bool(names) or (branching is not None and branching.mode == "allow"),
+        getattr(presets, "enable_non_executable_memory", None),
+        getattr(policy, "auto_gen", None) is True,
+    )
+
+
 def header_bytes(policy: AnyPolicy, parsed: Policy) -> int:
     """The length of the header line that sends a policy; 0 for an engine, which is not sent."""
     if isinstance(policy, Engine):
@@ -115,6 +147,7 @@ AnyTool: TypeAlias = "str | Mapping[str, Any] | BaseTool | Callable[..., Any]"
 accepts: a function, a pydantic class, a TypedDict."""
 
 _NO_SCHEMAS: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
+_NO_SCHEMA: Mapping[str, Any] = MappingProxyType({})
 
 
 class ToolArguments(NamedTuple):
@@ -125,12 +158,16 @@ class ToolArguments(NamedTuple):
         is_open: Whether the tool may have other arguments.
         schemas: The JSON Schemas of arguments that have one.
         required: The arguments of every call; `None` if the schema does not say.
+        may_label: Whether its results may have labels that the tool sets; `None` if unknown.
+        returns: The JSON Schema of its results, if it is known.
     """
 
     names: tuple[str, ...] = ()
     is_open: bool = True
     schemas: Mapping[str, Mapping[str, Any]] = _NO_SCHEMAS
     required: frozenset[str] | None = None
+    may_label: bool | None = None
+    returns: Mapping[str, Any] = _NO_SCHEMA
 
     def lack(self, name: str) -> bool:
         """Whether the tool has no such argument."""
@@ -151,14 +188,17 @@ class ToolArguments(NamedTuple):
         }
 
 
-def arguments_of(tools: Iterable[AnyTool]) -> dict[str, ToolArguments]:
+def arguments_of(
+    tools: Iterable[AnyTool], *, service_tools: bool = True
+) -> dict[str, ToolArguments]:
     """Read tools.
 
     Args:
         tools: Names, definitions as sent to a model, LangChain tools, functions, classes.
+        service_tools: Whether to add the service's own tools.
 
     Returns:
-        The arguments of these tools and of the service's own tools, by name of tool.
+        The arguments of the tools, by name of tool.
 
     Raises:
         UsageError: If `tools` is not a list, or an item is not a tool.
@@ -168,9 +208,30 @@ def arguments_of(tools: Iterable[AnyTool]) -> dict[str, ToolArguments]:
         msg = f"`tools` must be a list of tools; got {_shown(tools)}. Write `[…]` around it."
         raise UsageError(msg)
     known = dict(map(_name_and_arguments, tools))
-    for name, arguments in INTERNAL_ARGUMENTS.items():
-        known.setdefault(name, ToolArguments(arguments, is_open=name in OPEN_TOOLS))
+    for name, arguments in INTERNAL_ARGUMENTS.items() if service_tools else ():
+        is_open = name in OPEN_TOOLS
+        known.setdefault(name, ToolArguments(arguments, is_open, may_label=False))
     return known
+
+
+def may_label_results(tool: object) -> bool | None:
+    """Whether the results of a tool may have labels that the tool sets; `None` if unknown.
+
+    A definition does not show it. A function, or a LangChain tool without artifacts, returns only a
+    value (`labeled_tool_result`), unless it says that it returns messages, or anything.
+    """
+    if isinstance(tool, str | Mapping | type):
+        return None
+    if getattr(tool, "response_format", "content") != "content":
+        return True
+    function = getattr(tool, "func", None) or getattr(tool, "coroutine", None)
+    if function is None:
+        function = getattr(tool, "_run", tool)
+    returned = getattr(function, "__annotations__", {}).get("return")
+    return None if _MAY_BE_MESSAGE.search(str(returned)) else False
+
+
+_MAY_BE_MESSAGE = re.compile(r"\b(?:Any|object|\w*Message|Command)\b")
 
 
 def with_defaults(call: Call, tools: Mapping[str, ToolArguments]) -> Call:
@@ -209,7 +270,8 @@ def _name_and_arguments(tool: AnyTool) -> tuple[str, ToolArguments]:
     if isinstance(tool, str):
         return tool, ToolArguments()
     if not isinstance(tool, Mapping):
-        return _of_langchain(tool)
+        name, arguments = _of_langchain(tool)
+        return name, arguments._replace(may_label=may_label_results(tool))
     inner = tool.get("function", tool)
     if not isinstance(inner, Mapping) or not isinstance(inner.get("name"), str):
         raise _not_a_tool(tool)
@@ -233,7 +295,14 @@ def _name_and_arguments(tool: AnyTool) -> tuple[str, ToolArguments]:
     }
     required = schema.get("required")
     needed = frozenset(map(str, required)) if isinstance(required, list | tuple) else None
-    return inner["name"], ToolArguments(tuple(map(str, properties)), is_open, schemas, needed)
+    returns = inner.get("output_schema")
+    return inner["name"], ToolArguments(
+        tuple(map(str, properties)),
+        is_open,
+        schemas,
+        needed,
+        returns=returns if isinstance(returns, Mapping) else _NO_SCHEMA,
+    )
 
 
 def has_enough_flag(schema: Any) -> bool:

@@ -339,13 +339,23 @@ class CompiledUpdate(NamedTuple):
 
 
 class CompiledStep(NamedTuple):
-    """Updates under a condition."""
+    """Updates under a condition.
+
+    Attributes:
+        node: The step.
+        phase: When it runs.
+        test: Its condition, or `None` if it always runs.
+        updates: The updates.
+        is_one_liner: Whether it is a one-line declaration.
+        parts: The parts of all conditions of the policy.
+    """
 
     node: nodes.UpdateStep
     phase: nodes.Phase
     test: Test | None
     updates: tuple[CompiledUpdate, ...]
     is_one_liner: bool
+    parts: ConditionParts
 
 
 class CompiledTool(NamedTuple):
@@ -499,7 +509,7 @@ class _Compiler:
     ) -> CompiledStep:
         test = self._condition(node.condition, phase, short_is_known=not is_one_liner)
         updates = tuple(self._update(update, phase) for update in node.updates)
-        return CompiledStep(node, phase, test, updates, is_one_liner)
+        return CompiledStep(node, phase, test, updates, is_one_liner, self._parts)
 
     def _condition(
         self,

@@ -163,11 +163,12 @@ def test_parsers_raise_for_a_denial(stage: Stage, row: Row, parser: str) -> None
         ({"codes": 'tool "Send" { should deny when text.value == ""; }'}, True),
         ({"codes": 'tool r"^Se" { must deny when to.value in {str like w"E*"}; }'}, True),
         ({"codes": 'tool "Read" { must deny always; }'}, False),
-        # Settings for dual-LLM sessions are accepted and have no effect.
+        # Settings for dual-LLM sessions are accepted; the client warns that they have no effect.
         ({"mode": "custom", "presets": {"branching_meta_policy": {"mode": "allow"}}}, False),
         ({"mode": "strict", "presets": {"enable_non_executable_memory": True}}, False),
     ],
 )  # fmt: skip
+@pytest.mark.filterwarnings("ignore::langchain_sequrity.errors.PolicyMismatch")
 def test_the_policy_decides_on_arguments(stage: Stage, policy: Json, denied: bool) -> None:
     message = Play(stage, calling(TO_EVE), policy=policy).model.invoke("Go")
     assert bool(message.additional_kwargs.get("refusal")) == denied

@@ -171,7 +171,7 @@ async def test_the_default_of_an_omitted_argument_is_checked(
     is_async: bool, rule: str, made: bool
 ) -> None:
     till = Till()
-    paying = agent(f'tool "pay" {{ {rule} }}', [till.pay], PAYS_5)
+    paying = agent(f'tool "pay" {{ {rule} }}', [till.pay], PAYS_5, labels=["mail"])
     state = await paying.ainvoke(ask()) if is_async else paying.invoke(ask())
     assert kinds(state) == (["made"] if made else ["policy"])
     assert till.paid == ([(5, "shop")] if made else [])

@@ -198,6 +198,7 @@ def test_a_result_that_other_middleware_gives_for_a_denied_call_is_labelled(
         calling(("web", {"page": "bad"})),
         SENDS,
         middleware=[ToolRetryMiddleware(max_retries=0), steps_in],
+        labels=["untrusted"],
     )
     assert kinds(run.invoke(ask())) == ["made", "policy"]
 

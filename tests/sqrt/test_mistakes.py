@@ -18,7 +18,6 @@ from langchain_sequrity.headers import PolicyHeader
 from langchain_sequrity.labels import Labels
 from langchain_sequrity.sqrt import Argument, Call, Finding, Presets, check, compile_policy
 from langchain_sequrity.sqrt.context import LabelSet
-from langchain_sequrity.sqrt.lint import findings_of_mode
 from tests.sqrt.calls import decide, given, labels
 
 ROOT = Path(__file__).parent.parent.parent
@@ -181,7 +180,8 @@ BLIND: list[Row] = [
     ('result { when "private" in text.tags { @tags |= {"private"}; } }', [("In single-LLM mode arguments have no labels: this change is never made", MODE)]),
     ('session after { when not "private" in text.tags { @tags |= {"private"}; } }', [("In single-LLM mode arguments have no labels: this change is made without them", MODE)]),
     ("must deny when marked;", [("In single-LLM mode arguments have no labels: `must deny when marked;` denies nothing", MODE)]),
-    ('must deny when "private" in @session.tags;', []),
+    ('must deny when "private" in @session.tags;', [("No rule sets the tag `private` on the session", 'Write `session after { @tags |= {"private"}; }` for a tool')]),
+    ('session after { @tags |= {"private"}; } must deny when "private" in @session.tags;', []),
     ('must deny when text.value == "a";', []),
 ]  # fmt: skip
 
@@ -277,9 +277,9 @@ def test_an_item_that_needs_labels_of_arguments_is_reported_for_single_llm_mode(
     text, brought = blind(item), ["checked", "private"]
     found = check(text, mode="single-llm", labels=brought)
     assert said(found) == expected
-    assert check(text, mode="dual-llm", labels=brought) == []
-    assert check(text, labels=brought) == []
-    assert findings_of_mode(compile_policy(text).policy, "single-llm") == found
+    if "@session" not in item:
+        assert check(text, mode="dual-llm", labels=brought) == []
+        assert check(text, labels=brought) == []
 
 
 @pytest.mark.parametrize("item", [row[0] for row in BLIND if row[0].startswith(("must", "should"))])
@@ -297,9 +297,7 @@ def test_the_message_for_single_llm_mode_describes_what_the_rule_does_there(item
 
 
 def test_an_unknown_mode_is_refused() -> None:
-    with pytest.raises(
-        UsageError, match=r'`mode` must be "single-llm" or "dual-llm"; got \'triple\''
-    ):
+    with pytest.raises(UsageError, match=r'"middleware" or "executor"; got \'triple\''):
         check("", mode="triple")  # type: ignore[arg-type]
 
 

@@ -28,7 +28,8 @@ from langchain_sequrity.cli.policy.files import (
 from langchain_sequrity.errors import PolicySyntaxError, UsageError
 from langchain_sequrity.sqrt import check, combine, explain
 from langchain_sequrity.sqrt import format as format_policy
-from langchain_sequrity.sqrt.lint import Mode, finding_of
+from langchain_sequrity.sqrt.lint import finding_of
+from langchain_sequrity.sqrt.lint.ways import Way
 
 
 @click.command("check")
@@ -36,8 +37,8 @@ from langchain_sequrity.sqrt.lint import Mode, finding_of
 @tools_options
 @click.option(
     "--mode",
-    type=click.Choice(get_args(Mode)),
-    help="Also find rules that need labels of arguments, which single-llm sessions lack.",
+    type=click.Choice(get_args(Way)),
+    help="Also find rules that cannot act in this way of using the policy.",
 )
 @click.option(
     "--label",
@@ -53,7 +54,7 @@ def check_command(
     files: tuple[str, ...],
     tools: str | None,
     tools_from: str | None,
-    mode: Mode | None,
+    mode: Way | None,
     labels: tuple[str, ...],
     strict: bool,
     as_json: bool,

@@ -4,14 +4,15 @@
 
 - `checked_policy`: a policy as the checks see it;
 - `rules`: rules for tools and arguments that do not exist, and rules without effect;
-- `labels`: labels that nothing sets or tests, misspelt labels, modes without labels;
+- `ways`: what a policy can do in each way of using it, and rules that cannot act there;
+- `labels`: labels that nothing sets or tests, misspelt labels;
 - `literals`: texts, patterns and numbers that mean something else than they seem to.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 from langchain_sequrity.display import plain
 from langchain_sequrity.errors import PolicySyntaxError, UsageError
@@ -19,29 +20,35 @@ from langchain_sequrity.sqrt import nodes
 from langchain_sequrity.sqrt.coerce import (
     MAX_HEADER_BYTES,
     AnyTool,
+    PolicySettings,
     allows_by_default,
     header_bytes,
     policy_of,
+    settings_of,
 )
-from langchain_sequrity.sqrt.compiler import Severity, compiled_tools, ignore_findings
+from langchain_sequrity.sqrt.compiler import Severity, compiled_tools
 from langchain_sequrity.sqrt.diagnostics import syntax_error
 from langchain_sequrity.sqrt.engine import Engine
-from langchain_sequrity.sqrt.lint import literals, rules
+from langchain_sequrity.sqrt.lint import literals, rules, ways
 from langchain_sequrity.sqrt.lint.checked_policy import CheckedPolicy
 from langchain_sequrity.sqrt.lint.labels import (
     find_labels_as_values,
     find_misspelt,
-    find_unlabelled,
     find_unset,
+    impossible_labels,
+    tested_labels,
 )
-from langchain_sequrity.sqrt.nodes import Policy, Position
+from langchain_sequrity.sqrt.lint.ways import ANY_WAY, WAYS, Capabilities, PossibleLabels, Way
+from langchain_sequrity.sqrt.nodes import Policy, Position, has_rules
 from langchain_sequrity.sqrt.policy_forms import AnyPolicy
 
 if TYPE_CHECKING:
     from langchain_sequrity.sqrt.combination.sources import Source
 
 Mode = Literal["single-llm", "dual-llm"]
+"""The modes of the service."""
 _MOST_SHOWN = 10
+_NO_SETTINGS = PolicySettings()
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +63,7 @@ class Finding:
         hint: What to do, or an empty text.
         lets_through: Whether a rule protects less than it seems to. Such a warning also appears
             wherever the policy is used, not only in `check`.
+        policy: The name of its policy, if several are given together.
     """
 
     severity: Severity
@@ -64,13 +72,14 @@ class Finding:
     column: int
     hint: str = ""
     lets_through: bool = False
+    policy: str = ""
 
 
 def check(
     policy: AnyPolicy,
     tools: Iterable[AnyTool] | None = None,
     *,
-    mode: Mode | None = None,
+    mode: Way | None = None,
     labels: Collection[str] = (),
 ) -> list[Finding]:
     """Find mistakes in a policy.
@@ -82,8 +91,10 @@ def check(
         tools: The tools of the policy: names, definitions as sent to a model, LangChain tools, or
             anything that `bind_tools` accepts. Rules for an unknown tool or argument protect
             nothing, so they are errors.
-        mode: `single-llm` to find rules that need labels of arguments, which such sessions do not
-            have.
+        mode: The way in which the policy is used, to find rules that cannot act there:
+            `single-llm` or `dual-llm` for a chat model in this mode, `middleware` for
+            `PolicyMiddleware`, `executor` for `LangGraphExecutor` (its tools are the nodes, their
+            arguments the fields). Default: what at least one way can do.
         labels: Tags and producers that tools set on their results (`labeled_tool_result`), or that
             your program tests. Other labels that no rule sets or no rule tests get a warning.
 
@@ -103,37 +114,94 @@ def check(
         assert finding.hint == "Did you mean `send_mail`?"
         ```
     """
-    if mode is not None and mode not in get_args(Mode):
-        msg = f'`mode` must be "single-llm" or "dual-llm"; got {plain(repr(mode), limit=80)}.'
+    if mode is not None and mode not in get_args(Way):
+        *names, last = (f'"{name}"' for name in get_args(Way))
+        msg = f"`mode` must be {', '.join(names)} or {last}; got {plain(repr(mode), limit=80)}."
         raise UsageError(msg)
-    if isinstance(labels, str | Mapping):
-        msg = (
-            "`labels` must be a list of names, of tags and producers alike; got a "
-            f'{type(labels).__name__}. Write `["web"]`.'
-        )
-        raise UsageError(msg)
+    check_labels(labels)
     try:
         parsed = policy_of(policy)
     except PolicySyntaxError as error:
         return [finding_of(error)]
-    default_allow, size = allows_by_default(policy), header_bytes(policy, parsed)
+    findings = findings_in_parts(
+        parts_of(policy, parsed),
+        tools,
+        way=ANY_WAY if mode is None else WAYS[mode],
+        labels=labels,
+        settings=settings_of(policy),
+        default_allow=allows_by_default(policy),
+        header_bytes=header_bytes(policy, parsed),
+    )
+    return [
+        replace(one, message=f"In the policy `{one.policy}`: {one.message}") if one.policy else one
+        for one in findings
+    ]
+
+
+class PolicyPart(NamedTuple):
+    """One of the policies that are given together.
+
+    Attributes:
+        name: Its name; empty if it is the only one.
+        policy: The policy, in its own text.
+        labels: Labels that the others set, and labels that it sets and others test.
+    """
+
+    name: str
+    policy: Policy
+    labels: frozenset[str] = frozenset()
+
+
+def parts_of(policy: AnyPolicy, parsed: Policy) -> list[PolicyPart]:
+    """The policies of a list or a combination, or the policy itself.
+
+    Args:
+        policy: The policy in any form.
+        parsed: The same, parsed.
+    """
     sources = () if isinstance(policy, str | Path | Policy | Engine) else _sources_of(policy)
     if len(sources) < 2:  # noqa: PLR2004 - several
-        return findings_in(
-            parsed, tools, mode=mode, labels=labels, default_allow=default_allow, header_bytes=size
-        )
-    findings: list[Finding] = []
+        return [PolicyPart("", parsed)]
+    parts = []
     for source in sources:
         others = [other.policy for other in sources if other is not source]
-        known = {*labels, *_labels_of_others(source.policy, others)}
-        findings += _named(
-            source.name,
-            findings_in(
-                source.policy, tools, mode=mode, labels=known, default_allow=default_allow,
-                header_bytes=size,
-            ),
-        )  # fmt: skip
-        size = 0  # the length of all is reported once
+        labels = frozenset(_labels_of_others(source.policy, others))
+        parts.append(PolicyPart(source.name, source.policy, labels))
+    return parts
+
+
+def findings_in_parts(
+    parts: Sequence[PolicyPart],
+    tools: Iterable[AnyTool] | None,
+    *,
+    labels: Collection[str] = (),
+    settings: PolicySettings = _NO_SETTINGS,
+    header_bytes: int = 0,
+    **options: Any,
+) -> list[Finding]:
+    """Find mistakes in policies that are given together, each in its own text.
+
+    Args:
+        parts: The policies.
+        tools: Their tools.
+        labels: As for `check`.
+        settings: The fields of their `X-Policy`, which are reported once.
+        header_bytes: The length of the header with all of them, which is reported once.
+        options: As for `findings_in`.
+    """
+    tools = None if tools is None else list(tools)
+    findings: list[Finding] = []
+    for number, part in enumerate(parts):
+        in_part = findings_in(
+            part.policy,
+            tools,
+            labels={*labels, *part.labels},
+            settings=settings,
+            header_bytes=0 if number else header_bytes,
+            reports_settings=not number,
+            **options,
+        )
+        findings += [replace(one, policy=part.name) for one in in_part] if part.name else in_part
     return findings
 
 
@@ -142,13 +210,6 @@ def _sources_of(policy: AnyPolicy) -> "tuple[Source, ...]":
     from langchain_sequrity.sqrt.combination import combined_sources  # noqa: PLC0415
 
     return combined_sources(policy)
-
-
-def _named(policy: str, findings: Iterable[Finding]) -> list[Finding]:
-    return [
-        replace(finding, message=f"In the policy `{policy}`: {finding.message}")
-        for finding in findings
-    ]
 
 
 def _labels_of_others(policy: Policy, others: Iterable[Policy]) -> set[str]:
@@ -170,6 +231,21 @@ def _names_in(policy: Policy, kind: type) -> set[str]:
     }
 
 
+def check_labels(labels: object) -> None:
+    """Check the type of an argument `labels`.
+
+    Raises:
+        UsageError: If it is not a collection of texts.
+    """
+    is_list = isinstance(labels, Collection) and not isinstance(labels, str | bytes | Mapping)
+    if not (is_list and all(isinstance(name, str) for name in labels)):  # type: ignore[attr-defined]
+        msg = (
+            "`labels` must be a list of names, of tags and producers alike; got a "
+            f'{type(labels).__name__}. Write `["web"]`.'
+        )
+        raise UsageError(msg)
+
+
 def finding_of(error: PolicySyntaxError) -> Finding:
     """An error as a finding."""
     place = f" (line {error.line}, column {error.column})"
@@ -181,24 +257,35 @@ def findings_in(
     policy: Policy,
     tools: Iterable[AnyTool] | None = None,
     *,
-    mode: Mode | None = None,
-    labels: Collection[str] | None = None,
+    unlabelled: Collection[str] = (),
+    way: Capabilities | None = None,
+    labels: Collection[str] = (),
+    settings: PolicySettings = _NO_SETTINGS,
     default_allow: bool = False,
     header_bytes: int = 0,
+    reports_settings: bool = True,
 ) -> list[Finding]:
     """Find mistakes in a parsed policy.
 
     Args:
         policy: The policy.
         tools: The tools of the policy.
-        mode: The mode of its sessions.
-        labels: As for `check`; `None` skips these warnings.
+        unlabelled: Names of tools whose results have no labels of their own.
+        way: What the policy can do; `None` skips warnings that depend on it, and those of labels.
+        labels: As for `check`.
+        settings: The fields of its `X-Policy`.
         default_allow: Whether a call that no rule decides is known to be allowed.
         header_bytes: The length of the header that sends it; 0 if it is not sent.
+        reports_settings: Whether to report fields of `settings` without effect.
     """
     findings = _Findings()
     report = findings.report
-    known = None if tools is None else rules.KnownTools(tools, report)
+    has_service_tools = way is None or way.service_tools
+    known = None
+    if tools is not None:
+        known = rules.KnownTools(
+            tools, report, service_tools=has_service_tools, unlabelled=unlabelled
+        )
     compiled = list(compiled_tools(policy, report, known.visit if known else lambda *_: None))
     checked = CheckedPolicy(policy, compiled, known.found if known else None, report)
     rules.find_unreachable(checked)
@@ -215,7 +302,11 @@ def findings_in(
             Position(1, 1), "Shorten it, or split it by groups of tools",
         )  # fmt: skip
     rules.find_undone(checked)
-    labels_reported = find_misspelt(checked)
+    arguments = known.arguments if known else None
+    possible = PossibleLabels(checked, way or ANY_WAY, settings, declared=labels, tools=arguments)
+    tested = tested_labels(checked, possible)
+    impossible = impossible_labels(tested, possible)
+    labels_reported = find_misspelt(checked, impossible)
     literals.find_address_leaks(checked)
     labels_reported |= literals.find_literal_mistakes(checked)
     reported = sorted(findings.places)
@@ -226,27 +317,23 @@ def findings_in(
     if default_allow:
         rules.find_needless_allowances(checked, reported)
     rules.find_constant_conditions(checked, reported)
-    if mode == "single-llm":
-        find_unlabelled(checked)
-    if labels is not None:
-        find_unset(checked, labels, known.arguments if known else None, labels_reported)
+    if way is not None:
+        is_ruled = has_rules(policy)
+        if reports_settings:
+            ways.find_idle_settings(settings, possible.way, report, has_rules=is_ruled)
+        ways.find_absent_service_tools(checked, way, arguments)
+        ways.find_open_blocks(checked, way)
+        known_places = ways.find_unlabelled(checked, possible) | set(impossible.values())
+        known_places |= find_unset(checked, tested, possible, labels, labels_reported)
+        if way is not ANY_WAY:
+            ways.find_inert(checked, possible, known_places)
     return findings.in_order
 
 
-def findings_of_mode(policy: Policy, mode: Mode) -> list[Finding]:
-    """Find only rules that need labels which sessions of a mode do not have.
-
-    Args:
-        policy: A policy that compiles.
-        mode: The mode of its sessions.
-
-    Returns:
-        The findings in source order; an error is a denial that never applies.
-    """
+def findings_of_settings(settings: PolicySettings, way: Capabilities) -> list[Finding]:
+    """Find only fields of `X-Policy` without effect, for a policy that cannot be read here."""
     findings = _Findings()
-    if mode == "single-llm":
-        compiled = list(compiled_tools(policy, ignore_findings))
-        find_unlabelled(CheckedPolicy(policy, compiled, None, findings.report))
+    ways.find_idle_settings(settings, way, findings.report, has_rules=True)
     return findings.in_order
 
 

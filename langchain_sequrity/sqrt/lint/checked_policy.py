@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from langchain_sequrity.sqrt import nodes
 from langchain_sequrity.sqrt.coerce import ToolArguments
 from langchain_sequrity.sqrt.compiler import CompiledTool, Reporter, Test
+from langchain_sequrity.sqrt.matchers import MatchBudget
 from langchain_sequrity.sqrt.nodes import ToolId
 
 LabelName = tuple[nodes.Field, str]
@@ -63,6 +64,22 @@ class Clause(NamedTuple):
         )
 
 
+class LabelReads(NamedTuple):
+    """The labels that a condition reads.
+
+    Attributes:
+        tests: Its single tests, each with the sets of labels in it.
+        metas: All these sets.
+        names: The names that it compares with them, by field.
+        places: The positions of all these.
+    """
+
+    tests: tuple[tuple[nodes.Tests, tuple[nodes.Meta, ...]], ...]
+    metas: tuple[nodes.Meta, ...]
+    names: Mapping[nodes.Field, frozenset[str]]
+    places: frozenset[nodes.Position]
+
+
 class CheckedPolicy:
     """A policy that compiles.
 
@@ -94,6 +111,7 @@ class CheckedPolicy:
         ]
         self.report = report
         self._left = _MOST_ELEMENTS
+        self._label_reads: dict[int, LabelReads] = {}
 
     @property
     def is_read_in_part(self) -> bool:
@@ -117,6 +135,33 @@ class CheckedPolicy:
     def tests(self, clause: Clause) -> Iterator[tuple[nodes.Tests, bool]]:
         """The single tests of a condition, each with whether a call passes more easily with it."""
         return nodes.tests_of(clause.node.condition, self.bindings, passes=not clause.restricts)
+
+    def label_reads(self, clause: Clause) -> LabelReads:
+        """The labels that the condition of a rule or a step of this policy reads."""
+        known = self._label_reads.get(id(clause.node))
+        if known is None:
+            known = self._label_reads[id(clause.node)] = self._read_labels(clause)
+        return known
+
+    def _read_labels(self, clause: Clause) -> LabelReads:
+        tests: list[tuple[nodes.Tests, tuple[nodes.Meta, ...]]] = []
+        places: set[nodes.Position] = set()
+        names: dict[nodes.Field, frozenset[str]] = {}
+        for test, _ in self.tests(clause):
+            elements = [
+                element
+                for side in operands_of(test)
+                for element in self.elements(side, removed=True)
+            ]
+            read = tuple(element for element in elements if isinstance(element, nodes.Meta))
+            texts = [element for element in elements if isinstance(element, nodes.TextLiteral)]
+            tests.append((test, read))
+            for meta in read:
+                names[meta.field] = names.get(meta.field, frozenset()) | {one.raw for one in texts}
+            if read:
+                places |= {meta.at for meta in read} | {text.at for text in texts}
+        metas = dict.fromkeys(meta for _, read in tests for meta in read)
+        return LabelReads(tuple(tests), tuple(metas), names, frozenset(places))
 
     def elements(self, members: object, *, removed: bool = False) -> Iterator[Any]:
         """As `elements_of`, or a part of them if there are very many."""
@@ -143,6 +188,16 @@ class CheckedPolicy:
             case nodes.LabelTest(left=meta, right=members):
                 for text in self.texts(members):
                     yield meta, text
+
+
+def may_overlap(block: CheckedTool, other: CheckedTool) -> bool:
+    """Whether two blocks may apply to the same tool."""
+    if block.known is not None and other.known is not None:
+        return not block.known.keys().isdisjoint(other.known)
+    for one, two in ((block, other), (other, block)):
+        if two.node.tool.text.kind == "plain":
+            return one.compiled.matches(two.node.tool.text.raw, MatchBudget()) is not False
+    return True  # two regexes are not compared
 
 
 def text_of(element: Any) -> Any:

@@ -1,36 +1,31 @@
-"""Labels without effect: nothing sets or tests them, they are misspelt, or sessions have none.
+"""Labels without effect: nothing sets or tests them, or they are misspelt.
 
 Tools and graph nodes also set labels, so a policy does not define which labels exist. But a policy
 with `untrusted` in one place and `untrused` in another hardly means two tags, and a rule for a tag
 that nothing sets protects nothing.
 """
 
-from collections.abc import Collection, Iterable, Sequence
-from typing import Literal, NamedTuple, get_args
+from collections.abc import Collection, Sequence
+from typing import NamedTuple, get_args
 
 from langchain_sequrity.display import plain
-from langchain_sequrity.labels import RESERVED_PREFIX, Labels
+from langchain_sequrity.labels import RESERVED_PREFIX
 from langchain_sequrity.sqrt import nodes
-from langchain_sequrity.sqrt.compiler import Severity
-from langchain_sequrity.sqrt.context import MISSING, Argument, Call, EvaluationContext
 from langchain_sequrity.sqrt.diagnostics import SpellingIndex
 from langchain_sequrity.sqrt.lint.checked_policy import (
     CheckedPolicy,
     Clause,
     LabelName,
-    constant_effect,
-    denies,
-    operands_of,
     text_of,
     value_test,
 )
+from langchain_sequrity.sqrt.lint.ways import Owner, PossibleLabels, owner_of
 from langchain_sequrity.sqrt.nodes import Position
 
 _SHOWN = 60
 _WORDS: dict[nodes.Field, str] = {"tags": "tag", "producers": "producer"}
 """Without consumers: rules remove them rather than set them."""
 
-_Place = Literal["values", "session"]
 _SETS = get_args(nodes.Set)
 
 
@@ -40,26 +35,29 @@ _SETS = get_args(nodes.Set)
 class _Label(NamedTuple):
     field: nodes.Field
     name: str
-    place: _Place
+    place: Owner
 
 
-_Kind = tuple[nodes.Field, _Place]
+_Kind = tuple[nodes.Field, Owner]
 UNSET = "No rule sets the"
 """Start of the warning about a label that rules test but nothing sets."""
 
-_OWNERS: dict[_Place, str] = {"values": "results", "session": "the session"}
+_OWNERS: dict[Owner, str] = {"values": "results", "session": "the session"}
 
 
-class _Tested(NamedTuple):
+class TestedLabels(NamedTuple):
     """The labels that rules test, or copy with a change.
 
     Attributes:
-        names: Tags and producers that are tested by name, each with its first position.
+        names: Tags and producers that are tested by name where labels are possible, each with its
+            first position.
+        named: All that are tested by name.
         sets: The kinds of labels that are tested, each with its first position.
         whole: The kinds of labels of which any may count: they are tested as a set, or copied.
     """
 
     names: dict[_Label, Position]
+    named: set[LabelName]
     sets: dict[_Kind, Position]
     whole: set[_Kind]
 
@@ -70,56 +68,90 @@ class _Changed(NamedTuple):
     Attributes:
         added: Tags and producers that are added by name, each with its first position.
         removed: Those that are removed by name.
+        on_arguments: Those of `added` that arguments get before a call.
         sets: The kinds of labels that are changed, each with its first position.
         copied: The kinds of labels that are copied from others.
     """
 
     added: dict[_Label, Position]
     removed: dict[_Label, Position]
+    on_arguments: set[_Label]
     sets: dict[_Kind, Position]
     copied: set[_Kind]
 
 
 def find_unset(
     policy: CheckedPolicy,
+    tested: TestedLabels,
+    possible: PossibleLabels,
     outside: Collection[str],
-    tools: Collection[str] | None,
     reported: Collection[LabelName],
-) -> None:
+) -> set[Position]:
     """Warn of labels that rules test and nothing sets, and of labels that nothing tests.
 
     Args:
         policy: The policy.
+        tested: The labels that its rules test.
+        possible: The labels that values and the session may have.
         outside: Labels that tools set on their results, or that programs test.
-        tools: Names of all tools. The result of a graph's tool has the tool's name as a producer,
-            so producers are checked only if the tools are known.
         reported: Labels with earlier findings.
+
+    Returns:
+        The positions of consumers that certainly nobody restricts.
     """
-    tested, changed = _tested_labels(policy), _changed_labels(policy)
+    changed = _changed_labels(policy)
+    everyone: set[Position] = set()
     if policy.is_read_in_part:
-        return
+        return everyone
     unset = set(reported)
     for label, at in {**changed.removed, **tested.names}.items():
-        is_set = label in changed.added or (label.field, label.place) in changed.copied
-        if label.field == "producers":
-            is_set = is_set or tools is None or label.name in tools
-        if not (is_set or _is_known(label, outside, reported)):
-            unset.add((label.field, label.name))
-            change = f'@{label.field} |= {{"{plain(label.name, limit=_SHOWN)}"}};'
-            advice = _advice(change, label.place)
-            what = UNSET if label in tested.names else "This removes nothing: no rule sets the"
-            policy.report("warning", f"{what} {_shown(label)}", at, advice)
+        if (label.field, label.name) in reported or _is_set(label, possible, changed):
+            continue
+        unset.add((label.field, label.name))
+        name = plain(label.name, limit=_SHOWN)
+        what = UNSET if label in tested.names else "This removes nothing: no rule sets the"
+        tool = name if possible.is_other_tool(label.field, label.name) else "…"
+        policy.report(
+            "warning", f"{what} {_shown(label)}", at,
+            _advice(f'@{label.field} |= {{"{name}"}};', label.place, tool),
+            lets_through=label in tested.names and not _may_be_set(label, possible),
+        )  # fmt: skip
     for (field, place), at in tested.sets.items():
         is_open = field == "consumers" and (field, place) not in changed.sets
         if is_open and not (outside and place == "values"):
             policy.report(
                 "warning", f"No rule restricts the consumers of {_OWNERS[place]}, so they are "
                 "everyone", at, _advice('@consumers = {"ana"};', place),
+                lets_through=not possible.may_restrict(place),
             )  # fmt: skip
+            if not possible.may_restrict(place):
+                everyone.add(at)
     checks = (check for tool in policy.tools for check in tool.compiled.checks)
     if any(check.test or check.node.decision == "deny" for check in checks):
         # Otherwise the text is part of another policy, or a draft for tools that only read.
         _find_untested(policy, tested, changed, outside, unset)
+    return everyone
+
+
+def impossible_labels(tested: TestedLabels, possible: PossibleLabels) -> dict[LabelName, Position]:
+    """The labels that rules test and certainly nothing sets, each with its first position."""
+    return {
+        (label.field, label.name): at
+        for label, at in tested.names.items()
+        if not _may_be_set(label, possible)
+    }
+
+
+def _may_be_set(label: _Label, possible: PossibleLabels) -> bool:
+    field, name, place = label
+    return possible.may_have(field, place, name) and not possible.is_other_tool(field, name)
+
+
+def _is_set(label: _Label, possible: PossibleLabels, changed: _Changed) -> bool:
+    """Whether somebody sets a label, or it is copied from labels of which some are unknown."""
+    field, name, place = label
+    is_copied = (field, place) in changed.copied and possible.may_have(field, place, name)
+    return is_copied or label in changed.on_arguments or possible.is_set(field, place, name)
 
 
 def _is_known(label: _Label, outside: Collection[str], reported: Collection[LabelName]) -> bool:
@@ -130,7 +162,7 @@ def _is_known(label: _Label, outside: Collection[str], reported: Collection[Labe
 
 def _find_untested(
     policy: CheckedPolicy,
-    tested: _Tested,
+    tested: TestedLabels,
     changed: _Changed,
     outside: Collection[str],
     reported: Collection[LabelName],
@@ -145,10 +177,9 @@ def _find_untested(
             f"Write a rule, as `{_TESTS[field]}`",
         )  # fmt: skip
     # A label on both results and the session may be tested in one place.
-    named = {(label.field, label.name) for label in tested.names}
     whole = {field for field, _ in tested.whole}
     for label, at in changes.items():
-        is_tested = (label.field, label.name) in named or label.field in whole
+        is_tested = (label.field, label.name) in tested.named or label.field in whole
         if not (is_tested or label.field in unused or _is_known(label, outside, reported)):
             policy.report(
                 "warning", f"No rule tests the {_shown(label)}", at,
@@ -168,22 +199,26 @@ def _shown(label: _Label) -> str:
     return f"{_WORDS[label.field]} `{name}` on {_OWNERS[label.place]}"
 
 
-def _advice(change: str, place: _Place) -> str:
+def _advice(change: str, place: Owner, tool: str = "…") -> str:
     if place == "session":
         return f"Write `session after {{ {change} }}` for a tool"
     return (
-        f'Write `tool "…" -> {change}` for the tool it comes from, '
+        f'Write `tool "{plain(tool, limit=_SHOWN)}" -> {change}` for the tool it comes from, '
         "or have that tool return it with `labeled_tool_result`"
     )
 
 
-def _tested_labels(policy: CheckedPolicy) -> _Tested:
-    tested = _Tested({}, {}, set())
+def tested_labels(policy: CheckedPolicy, possible: PossibleLabels) -> TestedLabels:
+    """The labels that the rules of a policy test."""
+    tested = TestedLabels({}, set(), {}, set())
     for clause in policy.clauses:
-        copied = [update.set for update in clause.updates]
-        tested.whole.update(_kind(meta, clause) for meta in _metas(policy, copied))
-        for test, _ in policy.tests(clause):
-            metas = _metas(policy, operands_of(test))
+        tested.whole.update(
+            _kind(element, clause)
+            for update in clause.updates
+            for element in policy.elements(update.set, removed=True)
+            if isinstance(element, nodes.Meta)
+        )
+        for test, metas in policy.label_reads(clause).tests:
             is_whole = _is_whole(test, metas)
             for meta in metas:
                 kinds = _tested_kinds(meta, clause)
@@ -194,17 +229,14 @@ def _tested_labels(policy: CheckedPolicy) -> _Tested:
             if isinstance(test, nodes.LabelTest) and test.test == "subset":
                 continue  # it asks for the absence of all other labels
             for meta, text in policy.labels(test):
+                tested.named.add((meta.field, text.raw))
+                if possible.way.without_labels and meta.scope in {"arg", "args"}:
+                    continue  # `find_unlabelled` reports it
                 kinds = _tested_kinds(meta, clause)
                 if meta.field in _WORDS and text.kind == "plain" and len(kinds) == 1:
                     label = _Label(meta.field, text.raw, kinds[0][1])
                     tested.names[label] = min(text.at, tested.names.get(label, text.at))
     return tested
-
-
-def _metas(policy: CheckedPolicy, sides: Iterable[object]) -> list[nodes.Meta]:
-    """The sets of labels in some sets, also those that a set leaves out."""
-    found = (element for side in sides for element in policy.elements(side, removed=True))
-    return [element for element in found if isinstance(element, nodes.Meta)]
 
 
 def _is_whole(test: nodes.Tests, metas: Sequence[nodes.Meta]) -> bool:
@@ -219,7 +251,7 @@ def _is_whole(test: nodes.Tests, metas: Sequence[nodes.Meta]) -> bool:
 
 
 def _changed_labels(policy: CheckedPolicy) -> _Changed:
-    changed = _Changed({}, {}, {}, set())
+    changed = _Changed({}, {}, set(), {}, set())
     for clause in policy.clauses:
         for update in clause.updates:
             kind = _kind(update.target, clause)
@@ -231,7 +263,10 @@ def _changed_labels(policy: CheckedPolicy) -> _Changed:
                 if isinstance(element, nodes.Meta) and names is changed.added:
                     changed.copied.add(kind)
                 elif isinstance(element, nodes.TextLiteral) and kind[0] in _WORDS:
-                    names.setdefault(_Label(kind[0], element.raw, kind[1]), element.at)
+                    label = _Label(kind[0], element.raw, kind[1])
+                    names.setdefault(label, element.at)
+                    if names is changed.added and update.target.scope in {"arg", "args"}:
+                        changed.on_arguments.add(label)
     return changed
 
 
@@ -243,56 +278,20 @@ def _tested_kinds(meta: nodes.Meta, clause: Clause) -> list[_Kind]:
 
 
 def _kind(meta: nodes.Meta, clause: Clause) -> _Kind:
-    """The owner of labels in a change: values, whose labels results inherit, or the session."""
-    is_short = meta.scope == "short" and clause.phase != "result"
-    return meta.field, "session" if meta.scope == "session" or is_short else "values"
-
-
-# A mode without labels
-
-
-def find_unlabelled(policy: CheckedPolicy) -> None:
-    """Find rules that read labels of arguments, for a session whose arguments have no labels.
-
-    A denial that never applies is an error.
-    """
-    for clause in policy.clauses:
-        sides = [side for one, _ in policy.tests(clause) for side in operands_of(one)]
-        sides += [update.set for update in clause.updates]
-        read = [
-            element for side in sides for element in policy.elements(side)
-            if isinstance(element, nodes.Meta) and element.scope in {"arg", "args"}
-        ]  # fmt: skip
-        if read:
-            arguments = {meta.argument: Argument(MISSING) for meta in read if meta.argument}
-            severity, says = _without_labels(clause, arguments)
-            policy.report(
-                severity, f"In single-LLM mode arguments have no labels: {says}",
-                min(one.at for one in read),
-                'Choose dual-LLM mode: `features={"agent_arch": "dual-llm"}`; '
-                "or ask for `@session` labels",
-            )  # fmt: skip
-
-
-def _without_labels(clause: Clause, arguments: dict[str, Argument]) -> tuple[Severity, str]:
-    context = EvaluationContext(Call("", arguments), Labels())
-    held = True if clause.test is None else clause.test(context)
-    if clause.rule is None:
-        return "warning", f"this change is {'never made' if held is False else 'made without them'}"
-    rule = f"`{plain(' '.join(clause.rule.text.split()), limit=80)}`"
-    if held is None:
-        return "warning", f"{rule} is decided by the rest of its condition"
-    severity: Severity = "warning" if denies(clause.rule, held=held) else "error"
-    return severity, f"{rule} {constant_effect(clause.rule, held=held)}"
+    return meta.field, owner_of(meta, clause)
 
 
 # Misspelt labels
 
 
-def find_misspelt(policy: CheckedPolicy) -> set[LabelName]:
+def find_misspelt(policy: CheckedPolicy, impossible: Collection[LabelName]) -> set[LabelName]:
     """Warn of unused bindings, and of labels that are one slip away from another label.
 
     Consumers are not compared: two people may have similar names, such as Anna and Anne.
+
+    Args:
+        policy: The policy.
+        impossible: Labels that rules test and certainly nothing sets.
 
     Returns:
         The labels with findings.
@@ -312,6 +311,7 @@ def find_misspelt(policy: CheckedPolicy) -> set[LabelName]:
                 policy.report(
                     "warning", f"This {kind} is nearly `{plain(other)}` of line {line}",
                     at, "One of them may be misspelt",
+                    lets_through=not {(field, name), (field, other)}.isdisjoint(impossible),
                 )  # fmt: skip
                 reported |= {(field, name), (field, other)}
             spellings.add(name)

@@ -10,14 +10,20 @@ import bisect
 import itertools
 import math
 import re
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Collection, Hashable, Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import Any, get_args
 
 from langchain_sequrity.display import plain
 from langchain_sequrity.labels import ALL, Labels
 from langchain_sequrity.sqrt import nodes
-from langchain_sequrity.sqrt.coerce import OPEN_TOOLS, AnyTool, ToolArguments, arguments_of
+from langchain_sequrity.sqrt.coerce import (
+    INTERNAL_TOOLS,
+    OPEN_TOOLS,
+    AnyTool,
+    ToolArguments,
+    arguments_of,
+)
 from langchain_sequrity.sqrt.compiler import CompiledCheck, CompiledStep, Operands, Reporter
 from langchain_sequrity.sqrt.context import EMPTY, Argument, Call, EvaluationContext, LabelSet
 from langchain_sequrity.sqrt.engine import assignment_result
@@ -28,6 +34,7 @@ from langchain_sequrity.sqrt.lint.checked_policy import (
     constant_effect,
     denies,
     listed,
+    may_overlap,
     shape_of,
     value_test,
 )
@@ -52,16 +59,32 @@ _SCOPES = ("session", "result", "args")
 class KnownTools:
     """The tools of a policy; finds rules for unknown tools and arguments.
 
+    Args:
+        tools: The tools.
+        report: Receives findings.
+        service_tools: Whether calls of the service's own tools are possible.
+        unlabelled: Names of tools whose results have no labels of their own.
+
     Attributes:
         arguments: Their arguments, by name of tool.
         found: The tools that match each block, with their arguments.
     """
 
-    def __init__(self, tools: Iterable[AnyTool], report: Reporter) -> None:
+    def __init__(
+        self,
+        tools: Iterable[AnyTool],
+        report: Reporter,
+        *,
+        service_tools: bool = True,
+        unlabelled: Collection[str] = (),
+    ) -> None:
         self._report = report
         # After this time it is unknown whether a regex matches.
         self._budget = MatchBudget(_MATCHING_SECONDS)
-        self.arguments = arguments_of(tools)
+        self.arguments = {
+            name: one._replace(may_label=False) if name in unlabelled else one
+            for name, one in arguments_of(tools, service_tools=service_tools).items()
+        }
         self.found: dict[ToolId, dict[str, ToolArguments]] = {}
 
     def visit(self, tool: ToolId, matches: Matcher, uses: Operands) -> None:
@@ -79,6 +102,8 @@ class KnownTools:
         if tool.text.kind == "plain":
             if tool.text.raw in self.arguments:
                 return [tool.text.raw]
+            if tool.text.raw in INTERNAL_TOOLS:  # `ways` reports it
+                return []
             advice = suggest(tool.text.raw, self.arguments) or as_regex(tool.text.raw)
             self._report("error", f"There is no tool `{shown}`", tool.at, advice)
             return []
@@ -296,16 +321,6 @@ def _covers(block: CheckedTool, other: CheckedTool) -> bool:
     return two.kind == "plain" and block.compiled.matches(two.raw, MatchBudget()) is True
 
 
-def _may_overlap(block: CheckedTool, other: CheckedTool) -> bool:
-    """Whether two blocks may apply to the same tool."""
-    if block.known is not None and other.known is not None:
-        return not block.known.keys().isdisjoint(other.known)
-    for one, two in ((block, other), (other, block)):
-        if two.node.tool.text.kind == "plain":
-            return one.compiled.matches(two.node.tool.text.raw, MatchBudget()) is not False
-    return True  # two regexes are not compared
-
-
 def find_overruled(policy: CheckedPolicy) -> None:
     """Warn of rules that an unconditional allowance in another block overrules."""
     allowing = [
@@ -355,7 +370,7 @@ def find_needless_allowances(policy: CheckedPolicy, reported: Sequence[Position]
             and not _is_reported(rule, reported)
         ]  # fmt: skip
         left -= len(restricting) if lone else 0
-        if not lone or left < 0 or any(_may_overlap(block, other) for other in restricting):
+        if not lone or left < 0 or any(may_overlap(block, other) for other in restricting):
             continue
         for rule in lone:
             policy.report(

@@ -1,0 +1,886 @@
+"""What a policy can do in each way of using it, and the rules that cannot act there.
+
+The four ways differ in who makes the calls, so they differ in the labels that arguments, results
+and the session may have. `WAYS` says how. `PossibleLabels` follows the labels of a policy from
+those who set them (the way itself, the tools, the rules) to the rules that read them, and evaluates
+each condition with every combination that it can distinguish. A rule whose condition never holds in
+a way, but could hold elsewhere, is reported.
+"""
+
+import copy
+import itertools
+import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import reduce
+from itertools import product
+from types import MappingProxyType
+from typing import Any, Literal, Self, get_args
+
+from langchain_sequrity.display import plain
+from langchain_sequrity.labels import ALL, RESERVED_PREFIX, Labels
+from langchain_sequrity.sqrt import nodes
+from langchain_sequrity.sqrt.coerce import INTERNAL_TOOLS, PolicySettings, ToolArguments
+from langchain_sequrity.sqrt.compiler import ConditionParts, Reporter, Severity
+from langchain_sequrity.sqrt.context import EMPTY, MISSING, Argument, Call, EvaluationContext
+from langchain_sequrity.sqrt.engine import LLM_BLOCKED, NON_EXECUTABLE
+from langchain_sequrity.sqrt.lint.checked_policy import (
+    CheckedPolicy,
+    CheckedTool,
+    Clause,
+    constant_effect,
+    denies,
+    may_overlap,
+    operands_of,
+)
+from langchain_sequrity.sqrt.matchers import Truth, both, either, negated
+from langchain_sequrity.sqrt.nodes import Position
+
+Way = Literal["single-llm", "dual-llm", "middleware", "executor"]
+"""`ChatSequrity` in a mode of the service, `PolicyMiddleware`, or `LangGraphExecutor`."""
+
+ArgumentLabels = Literal["none", "shared", "separate"]
+"""No argument has labels, all arguments of a call have the same labels, or each has its own."""
+
+NonExecutable = Literal["always", "perhaps", "never"]
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a policy can do in one way.
+
+    Attributes:
+        where: The way, as it begins a sentence.
+        argument_labels: Which labels arguments have.
+        tool_producers: Whether the name of a tool is a producer of its results.
+        non_executable: Whether each result gets the tag `__non_executable`; "perhaps" if that
+            depends on what is unknown.
+        any_result_labels: Whether a result may have labels that its tool sets, whatever the tool.
+        service_labels: Whether the service may set labels of its own on values (`__…`).
+        service_tools: Whether rules for the service's own tools have a purpose.
+        data_model: Whether a data model reads values, and not those tagged `__llm_blocked`.
+        modes: Whether the policy's mode has an effect.
+        branches: Whether `branching_meta_policy` has an effect.
+        without_labels: The sentence that arguments have no labels; empty if they have.
+        advice: What to do about it.
+    """
+
+    where: str
+    argument_labels: ArgumentLabels = "separate"
+    tool_producers: bool = False
+    non_executable: NonExecutable = "always"
+    any_result_labels: bool = False
+    service_labels: bool = False
+    service_tools: bool = False
+    data_model: bool = False
+    modes: bool = True
+    branches: bool = False
+    without_labels: str = ""
+    advice: str = ""
+
+
+_CHOOSE_DUAL = 'Choose dual-LLM mode: `features={"agent_arch": "dual-llm"}`'
+WAYS: Mapping[Way, Capabilities] = MappingProxyType(
+    {
+        "single-llm": Capabilities(
+            "In single-LLM mode",
+            argument_labels="none",
+            non_executable="never",
+            without_labels="In single-LLM mode arguments have no labels",
+            advice=f"{_CHOOSE_DUAL}; or ask for `@session` labels",
+        ),
+        "dual-llm": Capabilities(
+            "In dual-LLM mode",
+            service_labels=True,
+            service_tools=True,
+            data_model=True,
+            branches=True,
+        ),
+        "middleware": Capabilities(
+            "With `PolicyMiddleware`", argument_labels="shared", modes=False
+        ),
+        "executor": Capabilities(
+            "With `LangGraphExecutor`",
+            tool_producers=True,
+            any_result_labels=True,
+            service_labels=True,
+            # Its programs call none of them, so a rule that denies them is obeyed.
+            service_tools=True,
+            branches=True,
+        ),
+    }
+)
+
+ANY_WAY = Capabilities(
+    "",
+    tool_producers=True,
+    non_executable="perhaps",
+    service_labels=True,
+    service_tools=True,
+    data_model=True,
+    branches=True,
+)
+"""For a policy of which the way is unknown: what at least one way can do."""
+
+UNSET_MODE = replace(
+    WAYS["single-llm"],
+    where="Without `features`, and in single-LLM mode,",
+    non_executable="perhaps",
+    service_labels=True,
+    service_tools=True,
+    data_model=True,
+    branches=True,
+    without_labels=(
+        "Without `features` the key's own configuration decides on the mode (a local server is in "
+        "single-LLM mode), and in single-LLM mode arguments have no labels"
+    ),
+)
+"""For a model without `features`: nothing promises more than single-LLM mode."""
+
+UNLABELLED_MIDDLEWARE = replace(
+    WAYS["middleware"],
+    argument_labels="none",
+    without_labels='With `labelling="none"` arguments have no labels',
+    advice="Remove `labelling`, or use conditions on values and `@session` labels",
+)
+"""`PolicyMiddleware(labelling="none")`."""
+
+_EVERYTHING = replace(ANY_WAY, any_result_labels=True)
+
+
+# The labels that values and the session may have
+
+Owner = Literal["values", "session"]
+_OWNERS: tuple[Owner, ...] = get_args(Owner)
+_FIELDS: tuple[nodes.Field, ...] = get_args(nodes.Field)
+_OTHER = "\ue000"  # a label and an argument that no policy names
+_ALL_ARGUMENTS = "\ue000"
+_MOST_CASES = 4_000  # of one condition
+_MOST_READERS = 16
+_MOST_TRIALS = 100_000  # of one policy
+_NO_SETTINGS = PolicySettings()
+_UNLABELLED = (frozenset[str](), frozenset({ALL}))
+_ANY_TRUTH: frozenset[Truth] = frozenset({True, False, None})
+_Truths = frozenset[Truth]
+
+
+@dataclass(slots=True)
+class _Names:
+    """Names of labels of one field that an owner may have.
+
+    Attributes:
+        names: The known names.
+        is_open: Whether other names are possible. Of consumers: whether any set of them is.
+        has_declared: Whether the labels that tools are said to set are possible, too.
+        readers: Sets of consumers that are possible beside everyone.
+    """
+
+    names: set[str] = field(default_factory=set)
+    is_open: bool = False
+    has_declared: bool = False
+    readers: set[frozenset[str]] = field(default_factory=set)
+
+    def add(self, other: "_Names") -> None:
+        """Add the names that another owner may have."""
+        self.names |= other.names
+        self.is_open = self.is_open or other.is_open
+        self.has_declared = self.has_declared or other.has_declared
+        self.add_readers(other.readers)
+
+    def add_readers(self, readers: Collection[frozenset[str]]) -> None:
+        """Add sets of consumers, and all their intersections."""
+        self.readers |= {one & other for one in readers for other in (one, *self.readers)}
+        self.is_open = self.is_open or len(self.readers) > _MOST_READERS
+
+
+class PossibleLabels:
+    """The labels that values and the session may have, and what conditions can be with them.
+
+    Args:
+        policy: The policy.
+        way: What it can do.
+        settings: The fields of its `X-Policy`.
+        declared: Tags and producers that tools set on their results.
+        tools: The tools; `None` if they are unknown.
+        follows_rules: Whether labels come only from rules, tools and the way; if not, any value
+            may have any label.
+    """
+
+    def __init__(
+        self,
+        policy: CheckedPolicy,
+        way: Capabilities,
+        settings: PolicySettings = _NO_SETTINGS,
+        *,
+        declared: Collection[str] = (),
+        tools: Mapping[str, ToolArguments] | None = None,
+        follows_rules: bool = True,
+    ) -> None:
+        if settings.tags_results is False:
+            way = replace(way, non_executable="never")
+        self.way = way
+        self._policy = policy
+        self._tools = tools
+        self._follows_rules = follows_rules
+        self._trials = _MOST_TRIALS
+        self._parts: ConditionParts | None = None
+        for tool in policy.tools:
+            for check in tool.compiled.checks:
+                self._parts = check.parts
+            for step in tool.compiled.steps:
+                self._parts = step.parts
+        may_label = tools is None or any(one.may_label is not False for one in tools.values())
+        is_open = may_label or way.any_result_labels or not follows_rules
+        self._argument_changes = [
+            clause for clause in policy.clauses
+            if clause.phase == "before"
+            and any(update.target.scope in {"arg", "args"} for update in clause.updates)
+        ]  # fmt: skip
+        self._session_follows_results = way.argument_labels == "shared" and not any(
+            update.target.scope in {"session", "short"}
+            for clause in policy.clauses
+            if clause.phase == "before"
+            for update in clause.updates
+        )
+        self._denials = [
+            clause for clause in policy.clauses
+            if clause.rule and (clause.rule.strength, clause.rule.decision) == ("hard", "deny")
+        ]  # fmt: skip
+        self._possible: dict[tuple[nodes.Field, Owner], _Names] = {
+            (field_, owner): _Names(is_open=(is_open and owner == "values") or not follows_rules)
+            for field_ in _FIELDS
+            for owner in _OWNERS
+        }
+        self._declared = declared
+        if declared:  # such tools may return consumers too
+            self._possible["consumers", "values"].is_open = True
+        self._possible["tags", "values"].has_declared = True
+        self._possible["producers", "values"].has_declared = True
+        if way.tool_producers:
+            self._possible["producers", "values"].names |= set(tools or ())
+        if way.non_executable != "never":
+            self._possible["tags", "values"].names.add(NON_EXECUTABLE)
+        self._of_tools = {
+            field_: replace(found, names=set(found.names), readers=set(found.readers))
+            for (field_, owner), found in self._possible.items()
+            if owner == "values"
+        }
+        self._of_rules: dict[nodes.Field, list[tuple[CheckedTool, _Names]]] = {
+            field_: [] for field_ in _FIELDS
+        }
+        self._follow_rules()
+
+    # Names
+
+    def may_have(self, field: nodes.Field, owner: Owner, name: str) -> bool:
+        """Whether a value or the session may have a label."""
+        is_open = self._possible[field, owner].is_open and self._may_be_of_tool(name)
+        return is_open or self.is_set(field, owner, name)
+
+    def is_set(self, field: nodes.Field, owner: Owner, name: str) -> bool:
+        """Whether somebody is known to set a label: a rule, the way, or a tool that declares it."""
+        if owner == "values" and (self._is_of_service(name) or self._may_be_tool(field)):
+            return True
+        possible = self._possible[field, owner]
+        return name in possible.names or (possible.has_declared and name in self._declared)
+
+    def is_other_tool(self, field: nodes.Field, name: str) -> bool:
+        """Whether a producer is the name of a tool, which is no producer by itself in this way."""
+        tool = (self._tools or {}).get(name)
+        is_producer = field != "producers" or self.is_set(field, "values", name)
+        return tool is not None and tool.may_label is not True and not is_producer
+
+    def _may_be_tool(self, field: nodes.Field) -> bool:
+        return field == "producers" and self.way.tool_producers and self._tools is None
+
+    def may_restrict(self, owner: Owner) -> bool:
+        """Whether a value or the session may have consumers other than everyone."""
+        possible = self._possible["consumers", owner]
+        return possible.is_open or bool(possible.readers)
+
+    def relaxed(self, **capabilities: Any) -> Self:
+        """The same labels in a way with other capabilities."""
+        other = copy.copy(self)
+        other.way = replace(self.way, **capabilities)
+        other._trials = _MOST_TRIALS  # noqa: SLF001 - of this class
+        return other
+
+    def _follow_rules(self) -> None:
+        """Add the labels that rules set, until nothing changes."""
+        steps = [clause for clause in self._policy.clauses if clause.updates]
+        waiting = True
+        while waiting:
+            waiting = False
+            for clause in steps:
+                is_reached = is_applied(clause.tool, self.way) and (
+                    clause.phase == "before" or not self._is_denied(clause.tool)
+                )
+                if is_reached and self.truths(clause) != {False}:
+                    for update in clause.updates:
+                        waiting = self._add(update, clause) or waiting
+
+    def _is_denied(self, tool: CheckedTool) -> bool:
+        """Whether each call of a tool is denied, with the labels that are known so far."""
+        return any(
+            self.truths(clause) == {True}
+            for clause in self._denials
+            if clause.tool is tool or _is_same_tool(clause.tool, tool)
+        )
+
+    def _add(self, update: nodes.Update, clause: Clause) -> bool:
+        """Add the labels that one update sets; whether any is new."""
+        field, target = update.target.field, update.target
+        if target.scope in {"arg", "args"}:
+            return False  # they are there for the rules of this call only
+        owner, added = owner_of(target, clause), _Names()
+        known = self._possible[field, owner]
+        before = replace(known, names=set(known.names), readers=set(known.readers))
+        if field == "consumers":
+            _add_consumers(added, known, update)
+        elif update.assignment in {"=", "|=", "^="}:
+            added = self._names_in(update.set, clause)
+        known.add(added)
+        if owner == "values":
+            self._of_rules[field].append((clause.tool, added))
+        return before != known
+
+    def _labels_of(self, field: nodes.Field, owner: Owner, clause: Clause) -> _Names:
+        """The labels that the session, or the values of a block's tools, may have.
+
+        If arguments have no labels, no result passes its labels on to the result of another tool.
+        """
+        if owner == "session" or self.way.argument_labels != "none" or not self._follows_rules:
+            return self._possible[field, owner]
+        found, tools = _Names(), clause.tool.known
+        of_tools = self._of_tools[field]
+        if tools is None or any(one.may_label is not False for one in tools.values()):
+            found.add(of_tools)
+        else:
+            found.names |= of_tools.names & {NON_EXECUTABLE}
+            found.has_declared = of_tools.has_declared
+        for block, added in self._of_rules[field]:
+            if block is clause.tool or may_overlap(block, clause.tool):
+                found.add(added)
+        return found
+
+    def _names_in(self, members: nodes.Set, clause: Clause) -> "_Names":
+        found = _Names()
+        for element in self._policy.elements(members):
+            if isinstance(element, nodes.TextLiteral):
+                found.names.add(element.raw)
+            elif isinstance(element, nodes.Meta) and self._is_labelled(element):
+                found.add(self._labels_of(element.field, owner_of(element, clause), clause))
+        return found
+
+    def _is_labelled(self, meta: nodes.Meta) -> bool:
+        return meta.scope not in {"arg", "args"} or self.way.argument_labels != "none"
+
+    # Conditions
+
+    def truths(self, clause: Clause) -> _Truths:
+        """What the condition of a rule or a step can be: true, false, unknown."""
+        if clause.test is None:
+            return frozenset({True})
+        if self._parts is None:
+            return _ANY_TRUTH
+        found: set[Truth] = set()
+        arguments, choices = self._arguments(clause), self._all_choices(clause)
+        number = math.prod(map(len, choices.values()))
+        if number > min(_MOST_CASES, self._trials):
+            return _ANY_TRUTH
+        self._trials -= number
+        for chosen in product(*choices.values()):
+            labels = dict(zip(choices, chosen, strict=True))
+            if not self._is_consistent(labels):
+                continue
+            context = self._context(labels, clause, arguments)
+            found |= self._truths(clause.node.condition, context, clause)
+            if found >= {True, False}:
+                break
+        return frozenset(found)
+
+    def _truths(self, node: Any, context: EvaluationContext, clause: Clause) -> _Truths:
+        match node:
+            case nodes.Name(name=name):
+                bound = self._policy.bindings.get(name)
+                return self._truths(bound.value, context, clause) if bound else _ANY_TRUTH
+            case nodes.Not(inner=inner):
+                return frozenset(map(negated, self._truths(inner, context, clause)))
+            case nodes.And(parts=parts) | nodes.Or(parts=parts):
+                join = both if isinstance(node, nodes.And) else either
+                found = (self._truths(part, context, clause) for part in parts)
+                return reduce(
+                    lambda left, right: frozenset(
+                        join(one, other) for one in left for other in right
+                    ),
+                    found,
+                )
+            case nodes.Membership(value=nodes.ValueRef()) | nodes.Equality():
+                return self._value_truths(node, context, clause)
+        test = self._parts and self._parts.tests.get(node.at)
+        return frozenset({test(context)}) if test else _ANY_TRUTH
+
+    def _value_truths(
+        self, test: nodes.Membership | nodes.Equality, context: EvaluationContext, clause: Clause
+    ) -> _Truths:
+        """What a test of a value can be: anything, except beside labels that decide it."""
+        left, right = operands_of(test)
+        is_known = self._follows_rules and _returns_objects(clause)
+        if is_known and any(map(_is_result, (left, right))):
+            return frozenset({None})
+        while isinstance(right, nodes.Name) and right.name in self._policy.bindings:
+            right = self._policy.bindings[right.name].value
+        if isinstance(right, nodes.Meta):
+            names = context.names(right)
+            if names is None:
+                return frozenset({None})
+            if names.universal or names == EMPTY:
+                return frozenset({names.universal})
+        return frozenset({True, False})
+
+    def _arguments(self, clause: Clause) -> dict[str, None]:
+        """The arguments that a condition names, and one for all others if it tests `@args`."""
+        metas = self._policy.label_reads(clause).metas
+        found = dict.fromkeys(meta.argument for meta in metas if meta.scope == "arg")
+        if any(meta.scope == "args" for meta in metas):
+            found[_ALL_ARGUMENTS] = None
+            found |= {name: None for name, _ in self._changes(clause) if name}
+        return found
+
+    def _all_choices(
+        self, clause: Clause
+    ) -> dict[tuple[str, str, nodes.Field], Sequence[frozenset[str]]]:
+        """The sets of labels that each owner may have, by scope, argument and field."""
+        found: dict[tuple[str, str, nodes.Field], Sequence[frozenset[str]]] = {}
+        for meta in self._policy.label_reads(clause).metas:
+            for scope, argument in self._owners_of(meta, clause):
+                key = scope, argument, meta.field
+                if key not in found:
+                    found[key] = self._choices(*key, clause)
+        return found
+
+    def _owners_of(self, meta: nodes.Meta, clause: Clause) -> Iterator[tuple[str, str]]:
+        """The owners of labels, as scope and argument; `added` are labels of a change."""
+        if meta.scope in {"arg", "args"}:
+            names = self._arguments(clause) if meta.scope == "args" else (meta.argument,)
+            for name in names:
+                yield "arg", self._place(name)
+                if meta.field in self._changed_arguments(clause, name):
+                    yield "added", name
+        elif scope := _scope(meta, clause):
+            yield scope, ""
+
+    def _place(self, argument: str) -> str:
+        """The argument itself, or one name for all arguments if they share their labels."""
+        return _ALL_ARGUMENTS if self.way.argument_labels == "shared" else argument
+
+    def _is_consistent(self, labels: Mapping[tuple[str, str, nodes.Field], frozenset[str]]) -> bool:
+        """Whether one value or session may have all these labels at once.
+
+        If each result gets some label, a value without it comes from no result, so it has no labels
+        at all. If the model has read no result, no call that ended has changed the session.
+        """
+        owners = {(scope, argument) for scope, argument, _ in labels}
+        is_changed = any(
+            scope == "session" and names not in _UNLABELLED
+            for (scope, _, _), names in labels.items()
+        )
+        for scope, argument in owners:
+            found = {
+                field_: labels[scope, argument, field_]
+                for field_ in _FIELDS
+                if (scope, argument, field_) in labels
+            }
+            is_labelled = any(names not in _UNLABELLED for names in found.values()) or (
+                is_changed and argument == _ALL_ARGUMENTS and self._session_follows_results
+            )
+            if scope == "arg" and is_labelled and not self._may_be_of_result(found):
+                return False
+        return True
+
+    def _may_be_of_result(self, labels: Mapping[nodes.Field, frozenset[str]]) -> bool:
+        """Whether labels, of which some may not be in question, are those of some result."""
+        is_tagged = self.way.non_executable == "always" and "tags" in labels
+        if is_tagged and NON_EXECUTABLE not in labels["tags"]:
+            return False
+        is_produced = self.way.tool_producers and self.way.any_result_labels
+        return not is_produced or bool(labels.get("producers", True))
+
+    def _context(
+        self,
+        labels: Mapping[tuple[str, str, nodes.Field], frozenset[str]],
+        clause: Clause,
+        arguments: Collection[str],
+    ) -> EvaluationContext:
+        def of(scope: str, argument: str = "") -> Labels:
+            found = {
+                field_: labels[scope, argument, field_]
+                for field_ in _FIELDS
+                if (scope, argument, field_) in labels
+            }
+            return replace(Labels(), **found)
+
+        call = Call(
+            "",
+            {
+                name: Argument(MISSING, of("arg", self._place(name)).join(of("added", name)))
+                for name in arguments
+            },
+        )
+        result = None if clause.phase in {None, "before"} else Argument(MISSING, of("result"))
+        context = EvaluationContext(call, of("session"), result)
+        context.set_short_scope(_short_scope(clause))
+        return context
+
+    def _choices(
+        self,
+        scope: str,
+        argument: str,
+        field_: nodes.Field,
+        clause: Clause,
+    ) -> Sequence[frozenset[str]]:
+        """The sets of labels of one owner that a condition can distinguish."""
+        possible = _Names()
+        is_value = scope == "result" or (scope == "arg" and self.way.argument_labels != "none")
+        if is_value or scope == "session":
+            possible = self._labels_of(field_, "values" if is_value else "session", clause)
+        elif scope == "added":
+            possible = self._changed_arguments(clause, argument)[field_]
+        tested = {
+            *self._policy.label_reads(clause).names.get(field_, ()),
+            *(name for change in self._changed_names(clause, field_) for name in change),
+        }
+        if field_ == "consumers":
+            return _readers(tested - {ALL}, possible)
+        may_be_other = possible.is_open or (is_value and self._may_be_tool(field_))
+        relevant = sorted(
+            name for name in tested
+            if (may_be_other and self._may_be_of_tool(name)) or name in possible.names
+            or (possible.has_declared and name in self._declared)
+            or (is_value and self._is_of_service(name))
+        )  # fmt: skip
+        is_tagged = field_ == "tags" and is_value and self.way.non_executable == "always"
+        has_rest = bool(
+            may_be_other
+            or possible.names - tested - ({NON_EXECUTABLE} if is_tagged else set())
+            or (possible.has_declared and self._declared)
+        )
+        sets = [
+            frozenset({*shape, *others})
+            for shape in _shapes(relevant)
+            for others in ([[], [_OTHER]] if has_rest else [[]])
+        ]
+        if scope == "added":
+            certain = self._certain_changes(clause, argument, field_)
+            sets = [one | certain for one in sets]
+        if is_tagged:
+            sets = _tagged(sets, scope, clause)
+        return list(dict.fromkeys(sets))
+
+    def _may_be_of_tool(self, name: str) -> bool:
+        """Whether a tool may set a label: names of the service are refused in labels of tools."""
+        return not (self._follows_rules and name.startswith(RESERVED_PREFIX))
+
+    def _is_of_service(self, name: str) -> bool:
+        is_reserved = name.startswith(RESERVED_PREFIX) and name != NON_EXECUTABLE
+        return is_reserved and self.way.service_labels
+
+    # Changes of arguments before the call
+
+    def _changes(self, clause: Clause) -> list[tuple[str, nodes.Update]]:
+        """The changes of arguments that a call of the tool may make before it is checked."""
+        return [
+            (update.target.argument, update)
+            for other in self._argument_changes
+            if other.tool is clause.tool or may_overlap(other.tool, clause.tool)
+            for update in other.updates
+            if update.target.scope in {"arg", "args"}
+        ]
+
+    def _changed_arguments(self, clause: Clause, argument: str) -> dict[nodes.Field, "_Names"]:
+        """The labels that such changes add to one argument, by field."""
+        found: dict[nodes.Field, _Names] = {}
+        for name, update in self._changes(clause):
+            if name in {"", argument}:
+                field = update.target.field
+                added = found.setdefault(field, _Names(is_open=field == "consumers"))
+                added.add(self._names_in(update.set, clause))
+        return found
+
+    def _changed_names(self, clause: Clause, field: nodes.Field) -> Iterator[set[str]]:
+        for _, update in self._changes(clause):
+            if update.target.field == field:
+                yield self._names_in(update.set, clause).names
+
+    def _certain_changes(self, clause: Clause, argument: str, field: nodes.Field) -> set[str]:
+        """The names that each call of the tool adds to one argument before it is checked."""
+        return {
+            text.raw
+            for other in self._argument_changes
+            if other.test is None and _is_same_tool(other.tool, clause.tool)
+            for update in other.updates
+            if update.target.scope == "arg"
+            and (update.target.argument, update.target.field) == (argument, field)
+            and update.assignment in {"=", "|="} and isinstance(update.set, nodes.SetLiteral)
+            for text in update.set.elements
+            if isinstance(text, nodes.TextLiteral)
+        }  # fmt: skip
+
+    def changes_argument(self, clause: Clause, meta: nodes.Meta) -> bool:
+        """Whether a call may change these labels of its arguments before it is checked."""
+        return any(
+            update.target.field == meta.field
+            and (meta.scope == "args" or name in {"", meta.argument})
+            for name, update in self._changes(clause)
+        )
+
+
+def _add_consumers(added: _Names, known: _Names, update: nodes.Update) -> None:
+    """Add the consumers after an update of known ones: a listed set, or any."""
+    listed = update.set.elements if isinstance(update.set, nodes.SetLiteral) else ()
+    readers = frozenset(one.raw for one in listed if isinstance(one, nodes.TextLiteral))
+    grows = update.assignment == "|=" and not known.readers <= {readers}
+    if not listed or update.assignment not in {"=", "&=", "|="} or grows:
+        added.is_open = True
+    elif ALL not in readers:
+        added.add_readers({readers})
+
+
+def _is_same_tool(block: CheckedTool, other: CheckedTool) -> bool:
+    """Whether two blocks have the same name or regex."""
+    one, two = block.node.tool.text, other.node.tool.text
+    return (one.kind, one.raw) == (two.kind, two.raw)
+
+
+def owner_of(meta: nodes.Meta, clause: Clause) -> Owner:
+    """The owner of labels: values, whose labels results inherit, or the session."""
+    is_short = meta.scope == "short" and clause.phase != "result"
+    return "session" if meta.scope == "session" or is_short else "values"
+
+
+def _scope(meta: nodes.Meta, clause: Clause) -> str:
+    """The owner of labels that are not those of arguments; empty if it is unknown."""
+    return _short_scope(clause) if meta.scope == "short" else meta.scope
+
+
+def _short_scope(clause: Clause) -> str:
+    """What the short form means in a condition; empty if it has no known meaning."""
+    if clause.phase is None or isinstance(clause.tool.node, nodes.OneLiner):
+        return ""
+    return "result" if clause.phase == "result" else "session"
+
+
+def _readers(tested: Collection[str], possible: _Names) -> list[frozenset[str]]:
+    """Sets of consumers that every test tells apart."""
+    some = [*possible.readers]
+    if possible.is_open:
+        some += [frozenset(shape) for shape in _shapes(sorted(tested))]
+        some += [one | {_OTHER} for one in some]
+    return list(dict.fromkeys([frozenset({ALL}), *some]))
+
+
+def _shapes(names: Sequence[str]) -> list[Sequence[str]]:
+    """Subsets that every test of labels tells apart: all of few names, some of many."""
+    if len(names) <= 3:  # noqa: PLR2004 - eight subsets
+        return [some for n in range(len(names) + 1) for some in itertools.combinations(names, n)]
+    single = [[name] for name in names[:16]]
+    without = [[other for other in names if other != name] for name in names[:16]]
+    return [[], *single, *without, names]
+
+
+def _tagged(sets: Sequence[frozenset[str]], scope: str, clause: Clause) -> list[frozenset[str]]:
+    """Sets of tags where each result gets `__non_executable` after the `result` rules.
+
+    An argument either has no labels, as a text of the user, or those of some result.
+    """
+    tagged = [one | {NON_EXECUTABLE} for one in sets]
+    if scope == "result":
+        return tagged if clause.phase == "after" else [*sets, *tagged]
+    return [frozenset(), *tagged]
+
+
+def _is_result(operand: object) -> bool:
+    return isinstance(operand, nodes.ValueRef) and operand.scope == "result"
+
+
+def _returns_objects(clause: Clause) -> bool:
+    """Whether the results of a block's tools are known to be objects, which no rule can search."""
+    known = clause.tool.known or {}
+    return bool(known) and all(one.returns.get("type") == "object" for one in known.values())
+
+
+def is_applied(tool: CheckedTool, way: Capabilities) -> bool:
+    """Whether a block is for a tool that calls in a way may have."""
+    if tool.known is not None:
+        return bool(tool.known)
+    name = tool.node.tool.text
+    return way.service_tools or name.kind != "plain" or name.raw not in INTERNAL_TOOLS
+
+
+# Findings
+
+
+def find_absent_service_tools(
+    policy: CheckedPolicy, way: Capabilities, tools: Collection[str] | None
+) -> None:
+    """Warn of rules for the service's own tools in a way that does not have them."""
+    if way.service_tools:
+        return
+    for tool in policy.tools:
+        name = tool.node.tool.text
+        if name.kind == "plain" and name.raw in INTERNAL_TOOLS and name.raw not in (tools or ()):
+            policy.report(
+                "warning", f"Only dual-LLM sessions have the tool `{name.raw}`, so this does "
+                "nothing here", tool.node.tool.at,
+                f"{_CHOOSE_DUAL}; or remove it",
+                lets_through=True,
+            )  # fmt: skip
+
+
+def find_idle_settings(
+    settings: PolicySettings, way: Capabilities, report: Reporter, *, has_rules: bool
+) -> None:
+    """Warn of fields of `X-Policy` that ask for what a way does not do.
+
+    Args:
+        settings: The fields.
+        way: What the policy can do.
+        report: Receives findings.
+        has_rules: Whether the policy has rules; without any, the mode is not the problem.
+    """
+    dual = f"{_CHOOSE_DUAL}; or leave it out"
+    rows = (
+        ("branching_meta_policy", settings.branches and not way.branches, "no branch", dual),
+        ("branching_meta_policy", settings.branches and way.branches and settings.mode != "custom",
+         "no branch without the mode `custom`", 'Add `mode="custom"`'),
+        ("enable_non_executable_memory", settings.tags_results and way.non_executable == "never",
+         "no result", dual),
+        ("auto_gen", settings.generates and way.argument_labels == "none" and not way.data_model,
+         "no call", dual),
+        ("mode", settings.mode == "strict" and has_rules and not way.modes, "no call",
+         "Use rules, or a way that has modes: dual-LLM mode, `LangGraphExecutor`"),
+    )  # fmt: skip
+    for name, is_idle, what, advice in rows:
+        if is_idle:
+            report(
+                "warning", f"{way.where or 'Here'} `{name}` restricts {what}", Position(1, 1),
+                advice, lets_through=True,
+            )  # fmt: skip
+
+
+def find_open_blocks(policy: CheckedPolicy, way: Capabilities) -> None:
+    """Warn of rules that tag data as blocked in a way that has no data model to keep it from."""
+    tested = {
+        name for clause in policy.clauses
+        for name in policy.label_reads(clause).names.get("tags", ())
+    }  # fmt: skip
+    for clause in policy.clauses if not way.data_model and LLM_BLOCKED not in tested else ():
+        for update in clause.updates:
+            for text in policy.texts(update.set):
+                if text.raw == LLM_BLOCKED and update.assignment in {"=", "|=", "^="}:
+                    policy.report(
+                        "warning", f"{way.where} nothing keeps data tagged `{LLM_BLOCKED}` from a "
+                        "model, and no rule tests the tag", text.at,
+                        "Write a rule that tests it, or choose dual-LLM mode", lets_through=True,
+                    )  # fmt: skip
+
+
+def find_unlabelled(policy: CheckedPolicy, possible: PossibleLabels) -> set[Position]:
+    """Find rules that read labels of arguments, in a way in which arguments have none.
+
+    A denial that never applies is an error.
+
+    Returns:
+        The positions of the rules and steps with findings.
+    """
+    reported: set[Position] = set()
+    way = possible.way
+    for clause in policy.clauses if way.without_labels else ():
+        copied = [
+            element for update in clause.updates for element in policy.elements(update.set)
+            if isinstance(element, nodes.Meta)
+        ]  # fmt: skip
+        read = [
+            meta for meta in (*policy.label_reads(clause).metas, *copied)
+            if meta.scope in {"arg", "args"} and not possible.changes_argument(clause, meta)
+        ]  # fmt: skip
+        if read:
+            reported.add(clause.node.condition.at if clause.node.condition else read[0].at)
+            severity, effect = _without_labels(clause, possible.truths(clause))
+            policy.report(
+                severity, f"{way.without_labels}: {effect}", min(one.at for one in read),
+                way.advice, lets_through=True,
+            )  # fmt: skip
+    return reported
+
+
+def _without_labels(clause: Clause, truths: _Truths) -> tuple[Severity, str]:
+    held = next(iter(truths)) if len(truths) == 1 else None
+    if clause.rule is None:
+        return "warning", f"this change is {'never made' if held is False else 'made without them'}"
+    rule = f"`{plain(' '.join(clause.rule.text.split()), limit=80)}`"
+    if held is None:
+        return "warning", f"{rule} is decided by the rest of its condition"
+    severity: Severity = "warning" if denies(clause.rule, held=held) else "error"
+    return severity, f"{rule} {constant_effect(clause.rule, held=held)}"
+
+
+def find_inert(
+    policy: CheckedPolicy, possible: PossibleLabels, reported: Collection[Position]
+) -> None:
+    """Find rules and steps whose condition is constant in a way, although labels could decide it.
+
+    Args:
+        policy: The policy.
+        possible: The labels in the way.
+        reported: The positions of conditions and labels with findings about the way.
+    """
+    if policy.is_read_in_part:
+        return
+    everywhere = PossibleLabels(policy, _EVERYTHING, follows_rules=False)
+    for clause in policy.clauses:
+        condition = clause.node.condition
+        if condition is None or not is_applied(clause.tool, possible.way):
+            continue
+        if condition.at in reported or not policy.label_reads(clause).places.isdisjoint(reported):
+            continue
+        truths = possible.truths(clause)
+        if len(truths) == 1 and len(everywhere.truths(clause)) > 1:
+            _report_inert(policy, clause, possible, condition.at, *truths)
+
+
+def _report_inert(
+    policy: CheckedPolicy, clause: Clause, possible: PossibleLabels, at: Position, held: Truth
+) -> None:
+    way = possible.way
+    how = {True: "always holds", False: "never holds", None: "is always in doubt"}[held]
+    severity: Severity = "warning"
+    if clause.rule is None:
+        effect = f"this change is {'never' if held is False else 'always'} made"
+    else:
+        effect = f"the rule {constant_effect(clause.rule, held=held is not False)}"
+        if clause.rule.decision == "deny" and held is False:
+            severity = "error"
+    policy.report(
+        severity, f"{way.where or 'Here'} this condition {how}, so {effect}",
+        at,
+        _why(policy, clause, possible), lets_through=True,
+    )  # fmt: skip
+
+
+def _why(policy: CheckedPolicy, clause: Clause, possible: PossibleLabels) -> str:
+    """The fact about the way that makes a condition constant."""
+    if _returns_objects(clause) and any(
+        _is_result(side) for test, _ in policy.tests(clause) for side in operands_of(test)
+    ):
+        return "The result is an object, which no rule can search; ask for its labels"
+    if len(possible.relaxed(non_executable="perhaps").truths(clause)) > 1:
+        return (
+            f"Each result also has the tag `{NON_EXECUTABLE}`: name the labels that matter, as in "
+            "`overlaps {…}`, or set `enable_non_executable_memory` to false"
+        )
+    if possible.way.argument_labels == "shared":
+        other = possible.relaxed(argument_labels="separate", non_executable="perhaps")
+        if len(other.truths(clause)) > 1:
+            return "All arguments of a call have the labels of everything that the model has read"
+    return "No rule and no tool sets such labels"

@@ -1,0 +1,571 @@
+"""Random policies in all four ways: a rule that cannot act in a way is told there.
+
+Each policy has one rule that denies calls of `act`, and others that set labels. A rule that can both
+deny and allow somewhere must do so in each way in which `check` says nothing of it. The runs that
+show it are real: an agent with `PolicyMiddleware`, a `LocalServer` with a chat model in both modes,
+and a graph. An engine predicts which runs to make; only what the real run does counts.
+
+`python -m tests.ways --count 2000` prints the figures.
+"""
+
+import argparse
+import itertools
+import json
+import random
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Self, TypedDict, get_args
+
+from langchain.agents import create_agent
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
+from langchain_core.tools import BaseTool, StructuredTool
+from langgraph.graph import END, START, StateGraph
+
+from langchain_sequrity import (
+    ChatSequrity,
+    LangGraphExecutor,
+    NodeOptions,
+    labeled_tool_result,
+    with_labels,
+)
+from langchain_sequrity.errors import PolicyDenied, PolicyMismatch
+from langchain_sequrity.headers import PolicyHeader
+from langchain_sequrity.labels import Labels
+from langchain_sequrity.local import LocalServer
+from langchain_sequrity.middleware import PolicyMiddleware
+from langchain_sequrity.sqrt import Argument, Call, Engine, Finding, check
+from langchain_sequrity.sqrt.lint.ways import WAYS, Way
+from tests.graph.apps.scripted import ScriptedModel, calling
+
+TAGS, PRODUCERS = ("x", "y"), ("look", "p")
+RESULTS = {"look": "page", "read": "eve", "act": "done"}
+PARAMETERS = {"look": ("topic",), "read": ("number",), "act": ("to", "text", "n")}
+LITERALS: Mapping[str, Sequence[Any]] = {
+    "topic": ("sea",), "number": (1,), "to": ("ana", "eve"), "text": ("hello",), "n": (1, 5),
+}  # fmt: skip
+
+
+# Runs
+
+
+class Step(NamedTuple):
+    """A call; each argument is a value, or the number of an earlier call whose result it is."""
+
+    tool: str
+    values: Mapping[str, Any]
+    uses: Mapping[str, int]
+
+
+Run = Sequence[Step]
+ORDERS: Sequence[Sequence[tuple[str, Mapping[str, int]]]] = (
+    [("act", {})],
+    [("look", {}), ("act", {"text": 0})],
+    [("look", {}), ("act", {})],
+    [("read", {}), ("act", {"text": 0})],
+    [("read", {}), ("act", {"to": 0})],
+    [("look", {}), ("act", {"to": 0})],
+    [("read", {}), ("act", {})],
+    [("read", {}), ("look", {"topic": 0}), ("act", {"text": 1})],
+    [("read", {}), ("look", {"topic": 0}), ("act", {})],
+    [("read", {}), ("look", {"topic": 0}), ("act", {"to": 1})],
+    [("read", {}), ("look", {"topic": 0}), ("act", {"text": 1, "to": 1, "n": 1})],
+    [("look", {}), ("read", {"number": 0}), ("act", {})],
+    [("look", {}), ("read", {"number": 0}), ("act", {"text": 1})],
+    [("look", {}), ("read", {"number": 0}), ("act", {"text": 0, "to": 1})],
+    [("look", {}), ("read", {}), ("act", {"text": 0, "to": 1})],
+    [("look", {}), ("act", {"text": 0, "to": 0})],
+    [("look", {}), ("act", {"text": 0, "to": 0, "n": 0})],
+    [("read", {}), ("act", {"text": 0, "to": 0, "n": 0})],
+    [("look", {}), ("read", {}), ("act", {"text": 1, "to": 0})],
+    [("look", {}), ("read", {}), ("act", {})],
+    [("look", {}), ("look", {}), ("act", {})],
+    [("act", {}), ("act", {})],
+    [("act", {}), ("act", {"text": 0, "to": 0})],
+    [("act", {}), ("act", {"text": 0})],
+    [("read", {}), ("act", {"text": 0}), ("act", {"text": 0})],
+    [("look", {}), ("act", {"text": 0}), ("act", {"text": 0})],
+    [("look", {}), ("act", {"text": 0}), ("act", {})],
+    [("look", {}), ("look", {"topic": 0}), ("act", {"text": 1})],
+)
+
+
+def runs() -> Iterator[Run]:
+    """All runs, the shortest first."""
+    for order in ORDERS:
+        for to, n in itertools.product(LITERALS["to"], LITERALS["n"]):
+            chosen = {**{name: values[0] for name, values in LITERALS.items()}, "to": to, "n": n}
+            yield [
+                Step(
+                    tool,
+                    {name: chosen[name] for name in PARAMETERS[tool] if name not in uses},
+                    uses,
+                )
+                for tool, uses in order
+            ]
+
+
+class Case(NamedTuple):
+    """A run under a policy.
+
+    Attributes:
+        policy: The policy.
+        run: The calls.
+        labels: The labels that the tools `look` and `read` set on their results, if any.
+    """
+
+    policy: PolicyHeader
+    run: Run
+    labels: Labels | None
+
+
+OWN_LABELS = [
+    Labels(frozenset(producers), frozenset(consumers), frozenset(tags))
+    for producers in ((), PRODUCERS)
+    for consumers in (("*",), ("ana",), ())
+    for tags in ((), ("x",), ("y",), TAGS, ("z",))
+]
+
+
+# Policies
+
+
+def random_policy(rng: random.Random) -> tuple[PolicyHeader, int]:
+    """A policy, and the line of its rule that denies."""
+    setters = [setter(rng) for _ in range(rng.choice((0, 1, 1, 2, 3)))]
+    rule = f"must deny when {condition(rng)};"
+    before = ""
+    if rng.random() < 0.1:
+        before = (
+            f'session before {{ {rng.choice(("text", "to"))}.tags |= {{"{rng.choice(TAGS)}"}}; }}'
+        )
+    lines = [*setters, 'tool "act" {', rule, before, "}"]
+    options: dict[str, Any] = {}
+    if rng.random() < 0.15:
+        options["enable_non_executable_memory"] = False
+    return PolicyHeader.from_sqrt("\n".join(lines), **options), len(setters) + 2
+
+
+def setter(rng: random.Random) -> str:
+    """A block that changes labels of a result or of the session."""
+    tool = rng.choice(("look", "look", "read", "act"))
+    change = rng.choice(
+        [
+            f'@tags |= {{"{rng.choice(TAGS)}"}};',
+            f'@tags |= {{"{rng.choice(TAGS)}"}};',
+            f'@producers |= {{"{rng.choice(PRODUCERS)}"}};',
+            '@consumers = {"ana"};',
+            "@tags |= @args.tags;",
+            f'@tags = {{"{rng.choice(TAGS)}"}};',
+        ]
+    )
+    when = rng.choice(
+        [
+            "", "", "",
+            f'"{rng.choice((*TAGS, "__non_executable"))}" in @args.tags',
+            "@result.tags is empty",
+            f'@result.tags overlaps {{"{rng.choice(TAGS)}"}}',
+            f'"{rng.choice(TAGS)}" in @session.tags',
+            f'@result.value == "{RESULTS[tool]}"',
+        ]
+    )  # fmt: skip
+    phase = rng.choice(("result", "session after"))
+    if phase == "session after" and rng.random() < 0.4:
+        change = rng.choice(("@tags |= @result.tags;", "@producers |= @result.producers;"))
+    inner = f"when {when} {{ {change} }}" if when else change
+    return f'tool "{tool}" {{ {phase} {{ {inner} }} }}'
+
+
+def condition(rng: random.Random) -> str:
+    """A condition of one or two tests."""
+    first = test(rng)
+    match rng.randrange(6):
+        case 0:
+            return f"{first} and {test(rng)}"
+        case 1:
+            return f"{first} and not {test(rng)}"
+        case 2:
+            return f"{first} or {value_test(rng)}"
+        case 3:
+            return f"not {first}"
+    return first
+
+
+def value_test(rng: random.Random) -> str:
+    """A test of an argument's value."""
+    return rng.choice(('to.value == "eve"', "n.value in {int 3..}", 'n.value == "one"'))
+
+
+def test(rng: random.Random) -> str:
+    """A test of labels, or of a value."""
+    owner = rng.choice(("text", "text", "to", "@args", "@session", "@session"))
+    names = ", ".join(
+        f'"{name}"' for name in rng.sample((*TAGS, "__non_executable"), rng.choice((1, 1, 2)))
+    )
+    tags = rng.choice(
+        [
+            f'"{rng.choice(TAGS)}" in {owner}.tags',
+            f"{owner}.tags overlaps {{{names}}}",
+            f"{owner}.tags superset of {{{names}}}",
+            f"{owner}.tags subset of {{{names}}}",
+            f"{owner}.tags == {{{names}}}",
+            f"{owner}.tags is empty",
+            "text.tags == to.tags",
+        ]
+    )
+    producers = f'{owner}.producers overlaps {{"{rng.choice(PRODUCERS)}"}}'
+    consumers = rng.choice(
+        (f"{owner}.consumers is universal", f'{owner}.consumers superset of {{"ana"}}',
+         f"to.value in {owner}.consumers")
+    )  # fmt: skip
+    return rng.choice((tags, tags, tags, producers, consumers, value_test(rng)))
+
+
+# What the engine predicts
+
+
+def predicted(way: Way, engine: Engine, case: Case) -> bool:
+    """Whether a call of the run is denied, by the engine and the labels of the way."""
+    can = WAYS[way]
+    session, seen = Labels(), Labels()
+    results: list[Labels] = []
+    for step in case.run:
+        labels = {name: Labels() for name in PARAMETERS[step.tool]}
+        if can.argument_labels == "shared":
+            labels = dict.fromkeys(labels, seen)
+        elif can.argument_labels == "separate":
+            labels |= {name: results[number] for name, number in step.uses.items()}
+        values = {
+            **step.values,
+            **{name: RESULTS[case.run[n].tool] for name, n in step.uses.items()},
+        }
+        call = Call(step.tool, {name: Argument(values[name], labels[name]) for name in labels})
+        session = engine.before(call, session)
+        verdict = engine.decide(call, session)
+        if not verdict.allowed:
+            return True
+        own = case.labels if case.labels is not None and step.tool != "act" else Labels()
+        if way == "executor":
+            own = own.join(Labels(producers=frozenset({step.tool})))
+        value: Any = {"page": RESULTS[step.tool]} if way == "executor" else RESULTS[step.tool]
+        result = Argument(value, call.labels.join(own))
+        after, session = engine.after(call, result, session)
+        results.append(after)
+        seen = seen.join(after)
+    return False
+
+
+def decides_somewhere(policy: PolicyHeader) -> bool:
+    """Whether the rule denies some run and allows another where each value has labels of its own.
+
+    Tools may set any label there, also `__non_executable`, which nobody sets by itself.
+    """
+    engine, found = policy.compile(dual_llm=False), set[bool]()
+    tags = frozenset({"__non_executable"})
+    labels = [
+        *OWN_LABELS,
+        *(Labels(one.producers, one.consumers, one.tags | tags) for one in OWN_LABELS),
+    ]
+    for case in cases(policy, [None, *labels]):
+        found.add(predicted("dual-llm", engine, case))
+        if len(found) > 1:
+            return True
+    return False
+
+
+# The four ways, run
+
+
+def make_tools(labels: Labels | None) -> list[BaseTool]:
+    """The tools; with labels, `look` and `read` set them on their results."""
+
+    def result(name: str) -> Any:
+        if labels is None or name == "act":
+            return RESULTS[name]
+        return labeled_tool_result(
+            RESULTS[name],
+            producers=sorted(labels.producers),
+            consumers=sorted(labels.consumers),
+            tags=sorted(labels.tags),
+        )
+
+    def look(topic: str) -> str:  # noqa: ARG001 - a tool has parameters
+        """Look something up."""
+        return result("look")  # type: ignore[no-any-return]
+
+    def read(number: int) -> str:  # noqa: ARG001
+        """Read a mail."""
+        return result("read")  # type: ignore[no-any-return]
+
+    def act(to: str, text: str, n: int) -> str:  # noqa: ARG001
+        """Act."""
+        return RESULTS["act"]
+
+    made: list[BaseTool] = []
+    for function in (look, read, act):
+        is_labelling = labels is not None and function is not act
+        how: Any = "content_and_artifact" if is_labelling else "content"
+        tool = StructuredTool.from_function(function, response_format=how)
+        # A JSON Schema does not validate: a result may be passed on as a number.
+        schema: Any = tool.tool_call_schema
+        made.append(tool.model_copy(update={"args_schema": schema.model_json_schema()}))
+    return made
+
+
+def messages_of(run: Run) -> Callable[[Sequence[BaseMessage]], str | AIMessage]:
+    """A model that makes the calls of a run, one after another."""
+
+    def answer(messages: Sequence[BaseMessage]) -> str | AIMessage:
+        results = [str(one.text) for one in messages if isinstance(one, ToolMessage)]
+        if len(results) == len(run):
+            return "done"
+        step = run[len(results)]
+        values = {name: results[number] for name, number in step.uses.items()}
+        return calling((step.tool, {**step.values, **values}), text="")
+
+    return answer
+
+
+def program_of(run: Run) -> str:
+    """The program of a run."""
+    lines = []
+    for number, step in enumerate(run):
+        values = [f"{name}={value!r}" for name, value in step.values.items()]
+        values += [f"{name}=r{source}" for name, source in step.uses.items()]
+        lines.append(f"r{number} = {step.tool}({', '.join(values)})")
+    return "\n".join([*lines, "final_return_value = 'done'"])
+
+
+class State(TypedDict, total=False):
+    topic: str
+    number: int
+    to: str
+    text: str
+    n: int
+    page: str
+
+
+def graph_of(case: Case) -> tuple[StateGraph[Any], dict[str, NodeOptions], State]:
+    """A graph that makes the calls of a run; a node that is called twice is followed by a router."""
+    graph: Any = StateGraph(State)
+    options: dict[str, NodeOptions] = {}
+    values: dict[str, Any] = {}
+    names = [step.tool for step in case.run]
+    for number, step in enumerate(case.run):
+        values.update(step.values)
+        if step.tool in options:
+            continue
+        uses = [other.uses.items() for other in case.run]
+        fields = sorted({name for used in uses for name, n in used if n == number}) or ["page"]
+        graph.add_node(step.tool, node(step.tool, fields, case.labels))
+        options[step.tool] = NodeOptions(reads=list(PARAMETERS[step.tool]), writes=fields)
+    for before, after in itertools.pairwise([START, *names]):
+        is_repeated = names.count(before) > 1  # a router follows it
+        if before != after and not is_repeated:
+            graph.add_edge(before, after)
+    for number, step in enumerate(case.run[1:], 1):
+        if step == case.run[number - 1]:
+            left = [step.tool, *names[number + 1 : number + 2], END][:2]
+            graph.add_conditional_edges(step.tool, lambda _, left=left: left.pop(0), left[:])
+    return graph, options, State(**values)  # type: ignore[typeddict-item] # of the parameters
+
+
+def fits_graph(run: Run) -> bool:
+    """Whether one graph makes these calls: a node is called again only at once, and alike."""
+    names = [step.tool for step in run]
+    again = [number for number, name in enumerate(names) if name in names[:number]]
+    return all(run[number] == run[number - 1] for number in again)
+
+
+def node(name: str, fields: Sequence[str], labels: Labels | None) -> Callable[[State], Any]:
+    """A node that writes its result into some fields."""
+
+    def run(_: State) -> Any:
+        written = dict.fromkeys(fields, RESULTS[name])
+        if labels is None or name == "act":
+            return written
+        return with_labels(
+            written,
+            producers=sorted(labels.producers),
+            consumers=sorted(labels.consumers),
+            tags=sorted(labels.tags),
+        )
+
+    return run
+
+
+@dataclass
+class Ways:
+    """Runs cases in each way; the servers serve all of them."""
+
+    stack: ExitStack = field(default_factory=ExitStack)
+    urls: dict[str, str] = field(default_factory=dict)
+
+    def __enter__(self) -> Self:
+        """Start a server for each mode."""
+        models = {
+            "single-llm": ScriptedModel(answer=lambda said: messages_of(_run_in(said))(said)),
+            "dual-llm": ScriptedModel(answer=lambda said: program_of(_run_in(said))),
+        }
+        for mode, model in models.items():
+            server = LocalServer(model, isolated_programs=False)
+            self.urls[mode] = self.stack.enter_context(server).base_url
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop the servers."""
+        self.stack.close()
+
+    def denies(self, way: Way, case: Case) -> bool:
+        """Whether a call of the run is denied."""
+        try:
+            if way == "middleware":
+                self._middleware(case)
+            elif way == "executor":
+                self._executor(case)
+            else:
+                self._chat(way, case)
+        except PolicyDenied as denied:
+            assert denied.tool == "act"  # noqa: PT017 - not each run is denied
+            return True
+        return False
+
+    def _middleware(self, case: Case) -> None:
+        guard = PolicyMiddleware(case.policy, on_denied="raise", tools=None)
+        model = ScriptedModel(answer=messages_of(case.run))
+        agent: Any = create_agent(model, make_tools(case.labels), middleware=[guard])
+        agent.invoke({"messages": "Go"})
+
+    def _chat(self, mode: Way, case: Case) -> None:
+        tools = make_tools(case.labels)
+        model = ChatSequrity(
+            "any/model",
+            base_url=self.urls[mode],
+            policy=case.policy,
+            features={"agent_arch": mode},
+        ).bind_tools(tools)
+        messages: list[BaseMessage] = [HumanMessage(json.dumps(case.run))]
+        while True:
+            answer = model.invoke(messages)
+            messages.append(answer)
+            if not answer.tool_calls:
+                return
+            [call] = answer.tool_calls
+            messages.append(next(tool for tool in tools if tool.name == call["name"]).invoke(call))
+
+    def _executor(self, case: Case) -> None:
+        model = ChatSequrity("any/model", base_url=self.urls["dual-llm"], policy=case.policy,
+                             features={"agent_arch": "dual-llm"})  # fmt: skip
+        graph, options, values = graph_of(case)
+        LangGraphExecutor(graph, model, nodes=options).invoke(values)
+
+
+def _run_in(messages: Sequence[BaseMessage]) -> Run:
+    asked = next(one for one in reversed(messages) if isinstance(one, HumanMessage))
+    return [Step(*step) for step in json.loads(str(asked.text))]
+
+
+# The oracle
+
+
+def told(way: Way, policy: PolicyHeader, tools: Sequence[Any]) -> list[Finding]:
+    """What each place says of a policy in a way."""
+    found = check(policy, tools, mode=way)
+    return [one for one in found if one.lets_through or one.severity == "error"]
+
+
+def graph_tools(parameters_of: Mapping[str, Sequence[str]] = PARAMETERS) -> list[dict[str, Any]]:
+    """The nodes as tools, as the executor compares them with a policy."""
+    kinds = {"number": "integer", "n": "integer"}
+    return [
+        {
+            "name": name,
+            "parameters": {
+                "properties": {one: {"type": kinds.get(one, "string")} for one in parameters},
+                "required": list(parameters),
+            },
+            "output_schema": {"type": "object"},
+        }
+        for name, parameters in parameters_of.items()
+    ]
+
+
+def cases(policy: PolicyHeader, labels: Sequence[Labels | None]) -> Iterator[Case]:
+    """All runs with all labels."""
+    yield from (Case(policy, run, own) for own in labels for run in runs())
+
+
+def oracle(count: int, seed: int = 0) -> Counter[str]:
+    """Compare what `check` says of random policies with what each way does.
+
+    Returns:
+        The numbers of pairs of a policy and a way: "told", "silent" (nothing is said of a rule that
+        cannot act) and "false" (a rule of which it is said that it cannot act acts).
+    """
+    rng, figures = random.Random(seed), Counter[str]()  # noqa: S311 - not for secrets
+    with Ways() as ways:
+        while figures["policies"] < count:
+            policy, line = random_policy(rng)
+            if not decides_somewhere(policy):
+                continue
+            figures["policies"] += 1
+            if figures["policies"] % 100 == 0:
+                print(dict(figures), flush=True)  # noqa: T201 - a command
+            is_labelling = rng.random() < 0.4
+            for way in get_args(Way):
+                outcome = judge(ways, way, policy, line, rng, is_labelling=is_labelling)
+                figures[outcome] += 1
+                if outcome in {"silent", "false"}:
+                    code = policy.codes and policy.codes.code
+                    print(f"{outcome} {way} labelling={is_labelling}\n{policy.presets}\n{code}\n")  # noqa: T201 - a command
+    return figures
+
+
+CONSTANT = ("never holds", "always holds", "always in doubt", "denies nothing", "denies every call")
+
+
+def judge(
+    ways: Ways, way: Way, policy: PolicyHeader, line: int, rng: random.Random, *, is_labelling: bool
+) -> str:
+    """What is said of a policy in a way, compared with real runs."""
+    is_labelling = is_labelling or way == "executor"
+    labels: list[Labels | None] = [None]
+    if is_labelling:
+        labels += rng.sample(OWN_LABELS, len(OWN_LABELS))
+    tools = (
+        graph_tools() if way == "executor" else make_tools(OWN_LABELS[0] if is_labelling else None)
+    )
+    found = [one for one in told(way, policy, tools) if one.line == line]
+    engine = policy.compile(dual_llm=way != "single-llm")
+    expected: dict[bool, Case] = {}
+    for case in cases(policy, labels):
+        if way == "executor" and not fits_graph(case.run):
+            continue
+        expected.setdefault(predicted(way, engine, case), case)
+        if len(expected) > 1:
+            break
+    outcomes = {ways.denies(way, case) for case in expected.values()}
+    is_constant = len(outcomes) == 1
+    if not found:
+        return "silent" if is_constant else "acts"
+    says_constant = any(word in one.message for one in found for word in CONSTANT)
+    return "false" if says_constant and not is_constant else "told"
+
+
+def main() -> None:
+    """Print the figures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--count", type=int, default=2000)
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    import warnings  # noqa: PLC0415 - of the command only
+
+    warnings.simplefilter("ignore", PolicyMismatch)
+    figures = oracle(given.count, given.seed)
+    print(dict(figures))  # noqa: T201
+    raise SystemExit(bool(figures["silent"] or figures["false"]))
+
+
+if __name__ == "__main__":
+    main()
