@@ -147,6 +147,7 @@ def test_a_finding_as_json_has_its_place_and_its_hint(folder: Path) -> None:
                 "column": 6,
                 "hint": "Did you mean `read_male`?",
                 "lets_through": False,
+                "policy": "",
             }
         ],
     }

@@ -63,7 +63,7 @@ class Finding:
         hint: What to do, or an empty text.
         lets_through: Whether a rule protects less than it seems to. Such a warning also appears
             wherever the policy is used, not only in `check`.
-        policy: The name of its policy, if several are given together.
+        policy: The name of its policy if several are given together, else an empty text.
     """
 
     severity: Severity
@@ -189,13 +189,14 @@ def findings_in_parts(
         header_bytes: The length of the header with all of them, which is reported once.
         options: As for `findings_in`.
     """
-    tools = None if tools is None else list(tools)
+    if len(parts) > 1 and tools is not None:
+        tools = list(tools)
     findings: list[Finding] = []
     for number, part in enumerate(parts):
         in_part = findings_in(
             part.policy,
             tools,
-            labels={*labels, *part.labels},
+            labels={*labels, *part.labels} if part.labels else labels,
             settings=settings,
             header_bytes=0 if number else header_bytes,
             reports_settings=not number,
