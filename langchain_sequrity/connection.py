@@ -13,6 +13,7 @@ from urllib.parse import urlencode, urlsplit
 
 from langchain_sequrity._version import __version__
 from langchain_sequrity.denials import Denial
+from langchain_sequrity.display import enumeration
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.headers import (
     ConfigHeader,
@@ -404,6 +405,14 @@ class Connection:
             raise UsageError(msg)
         self._set_header(headers, name, value)
 
+    def _combined(self, name: str) -> str:
+        """A sentence on the policies that a header combines."""
+        combination = self.policy and name == PolicyHeader.header_name and self.policy.combination
+        if not combination:
+            return ""
+        names = [f"`{source.name}`" for source in combination.sources]
+        return f" It contains the policies {enumeration(names)}."
+
     def _set_header(self, headers: dict[bytes, HeaderBytes], name: str, value: str) -> None:
         if not (name and name.isascii() and name.replace("-", "").replace("_", "").isalnum()):
             raise _no_name(name)
@@ -414,8 +423,8 @@ class Connection:
         if size > self.max_header_bytes:
             msg = (
                 f"The header `{name}` would be {size} bytes long, over `max_header_bytes` "
-                f"({self.max_header_bytes}); proxies cut such headers. Shorten it, or store the "
-                "configuration with the key."
+                f"({self.max_header_bytes}); proxies cut such headers.{self._combined(name)} "
+                "Shorten it, or store the configuration with the key."
             )
             raise UsageError(msg)
         headers[name.lower().encode()] = (name.encode(), value.strip().encode())

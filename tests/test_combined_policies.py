@@ -136,6 +136,22 @@ def test_a_denial_names_the_policy_that_decided_with_its_rule_and_its_place(
     assert Denial.from_json(denial.to_json()) == denial
 
 
+@pytest.mark.parametrize("doc", ["/// not for strangers\n", ""])
+@pytest.mark.parametrize("arch", ["single-llm", "dual-llm"])
+def test_a_service_that_reports_no_places_is_understood(doc: str, arch: str) -> None:
+    app = f'let crew = {{"bo"}}; tool "publish" {{\n{doc}must allow when to.value in crew; }}'
+    script: dict[str, Any] = {
+        "single-llm": {"tool_calls": [{"name": "publish", "arguments": {"to": "ana"}}]},
+        "dual-llm": {"program": "publish(to='ana')"},
+    }
+    with LocalServer(script=[script[arch]], fidelity="documented") as server:
+        model = _model(server, [HOUSE, sqrt.named("app", app)], features={"agent_arch": arch})
+        with pytest.raises(PolicyDenied, match="The policy `app` denied the call") as caught:
+            model.bind_tools([publish]).invoke([HumanMessage("Publish.")])
+    assert caught.value.denial.line == (3 if doc else 2)
+    assert "app_crew" not in str(caught.value)
+
+
 @pytest.mark.parametrize("way", WAYS)
 def test_what_all_policies_allow_is_called(way: str, policies: list[Any]) -> None:
     assert WAYS[way](policies, "bo")
@@ -167,6 +183,14 @@ def test_policies_that_cannot_be_combined_are_refused_where_they_are_given() -> 
     for make in makers:
         with pytest.raises(UsageError, match="`policy 2` may allow what the policy `policy 3`"):
             make()
+
+
+def test_a_header_that_is_too_long_names_the_policies_in_it() -> None:
+    long = (
+        f'tool "x" {{ must deny when to.value in {{{", ".join(f"{n}" for n in range(2000))}}}; }}'
+    )
+    with pytest.raises(UsageError, match="the policies `organisation` and `policy 2`"):
+        ChatSequrity("any/model", api_key="k", policy=[HOUSE, long])
 
 
 def test_rules_that_do_not_fit_the_tools_are_reported_with_their_policy() -> None:

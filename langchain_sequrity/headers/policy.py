@@ -1,5 +1,6 @@
 """`X-Policy`: the text of a policy, and the built-in policies."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from langchain_sequrity.sqrt.nodes import Position
 
 
+_QUOTED_RULE = re.compile(r"Its rule is `(?P<rule>[^`]+)`\.?")
 PolicyMode = Literal["standard", "strict", "custom"]
 PolicyLanguage = Literal["sqrt", "cedar"]
 EnforcementLevel = Literal["soft", "hard"]
@@ -415,6 +417,9 @@ class PolicyHeader(Header):
         if compact is not None and denial.line is not None:
             at = compact.author_place(denial.line, denial.column)
         if combination is not None:
+            quoted = _QUOTED_RULE.fullmatch(denial.reason or "")
+            if denial.rule is None and quoted:  # a text without fields names only the rule
+                denial = replace(denial, rule=quoted["rule"], reason=None)
             origin = combination.origin_of(denial.rule, denial.reason, at)
             if denial.kind not in ("policy", "uncertain"):
                 origin = None

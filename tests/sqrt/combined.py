@@ -71,6 +71,11 @@ class PolicyAuthor(Policies):
         choices = [lambda: priority, self._check, self._check, self._check]
         return self._one(*choices) if self._changes == "none" else self._one(*choices, self._steps)
 
+    def _update(self) -> Tokens:
+        # Not of arguments: a policy alone would not see what another one adds to them.
+        target = self._pick("@", "@", "@result.", "@session.")
+        return [*target, *self._field(), *self._assignment(), *self._set(1)]
+
     def _assignment(self) -> Tokens:
         return super()._assignment() if self._changes == "any" else ["|="]
 

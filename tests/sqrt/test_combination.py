@@ -161,6 +161,13 @@ def test_an_unmet_must_allow_is_not_met_by_the_allowance_of_another_policy() -> 
     assert decide([house, app], to="ana").allowed
 
 
+def test_an_allowance_that_overrides_a_rule_counts_beside_a_strict_policy() -> None:
+    # Without it, the soft denial of `house` would be named, which `house` overrides itself.
+    strict = PolicyHeader.from_sqrt("", default_allow=False)
+    with pytest.raises(UsageError, match="cannot be said in one text"):
+        sqrt.combine(MANY, strict)
+
+
 def test_an_exception_in_doubt_does_not_lift_its_denial() -> None:
     house = 'tool "pay" { should allow when sum.value in {float 0..9}; should deny always; }'
     assert not decide([house, ""], sum=5).allowed
@@ -382,7 +389,7 @@ def test_patterns_that_may_share_a_tool_are_not_taken_for_different(pattern: str
 
 
 def test_a_soft_denial_for_many_tools_beside_a_hard_default_is_refused() -> None:
-    text = refusal(MANY, PolicyHeader.from_sqrt("", **HARD))
+    text = refusal(LIFTED, PolicyHeader.from_sqrt("", **HARD))
     assert "the hard `default_allow=False` of `app`" in text
 
 
@@ -568,6 +575,12 @@ def test_a_text_that_is_too_long_together_is_refused_by_name() -> None:
     long = f'tool "a" {{ must deny when x.value in {{{", ".join(["1"] * 12_000)}}}; }}'
     with pytest.raises(UsageError, match=r"`policy 1` and `policy 2` have .* as one text"):
         sqrt.combine(long, long.replace('"a"', '"b"'))
+
+
+@pytest.mark.parametrize("policy", ["house.sqrt", Path("nowhere.sqrt"), Path("a.cedar"), 5])
+def test_what_is_not_a_policy_is_refused_with_its_name(policy: Any) -> None:
+    with pytest.raises(UsageError, match=r"^In the policy `app`: "):
+        sqrt.combine("", named("app", policy))
 
 
 def test_a_condition_that_is_nested_too_deeply_together_is_refused_by_name() -> None:

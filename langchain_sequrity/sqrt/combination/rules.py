@@ -76,6 +76,11 @@ class _Denial(NamedTuple):
     required: tuple[CheckRule, ...]
     origin: Origin
 
+    @property
+    def may_apply(self) -> bool:
+        """Whether it can deny at all; a `must allow always` is always met."""
+        return not self.required or any(check.condition for check in self.required)
+
     def applies(self, name: str) -> bool | None:
         """Whether it is for the tool of a name."""
         return True if self.tool is None else applies(self.tool, name)
@@ -182,10 +187,16 @@ class _Rules:
     def _is_in_vain(self, allowance: _Allowance) -> bool:
         """Whether another policy denies by default whatever an allowance for many tools allows.
 
-        A `must allow` with a condition also denies, so it always counts.
+        An allowance that overrides a rule always counts: without it, that rule would be named as
+        the reason. So does a `must allow` with a condition, which also denies.
         """
-        check = allowance.check
-        return (check.strength == "soft" or check.condition is None) and any(
+        overrides = any(
+            may_overlap(allowance.tool, denial.tool)
+            for denial in self.lower
+            if denial.tool is not None and denial.may_apply
+            if any(exception.check is allowance.check for exception in denial.exceptions)
+        )
+        return not overrides and any(
             not any(may_overlap(tool, allowance.tool) for tool in tools)
             for tools in self.allowed_by_strict
         )

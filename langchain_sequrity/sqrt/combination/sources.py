@@ -207,14 +207,24 @@ def _named_error(error: PolicySyntaxError, name: str) -> PolicySyntaxError:
 
 
 def _read(policy: Any, name: str) -> tuple[str, Mapping[str, Any]]:
-    """The text of a policy, and its settings."""
-    if isinstance(policy, str | Path):
-        return text_of(policy), {}
+    """The text of a policy, and its settings.
+
+    Raises:
+        UsageError: If it is not a policy, or cannot be read here. The message names the policy.
+    """
     if isinstance(policy, Policy):
         return policy.text, {}
     if not isinstance(policy, Engine) and callable(write := getattr(policy, "to_wire", None)):
         return _read_header(write(), name)
-    engine = engine_of_object(policy)
+    try:
+        if isinstance(policy, str | Path):
+            return text_of(policy), {}
+        engine = engine_of_object(policy)
+    except PolicySyntaxError:
+        raise
+    except UsageError as error:
+        msg = f"In the policy `{name}`: {error}"
+        raise UsageError(msg) from None
     return engine.policy.text, _settings_of(engine.presets)
 
 
