@@ -248,6 +248,12 @@ class Engine:
         short = any(_is_of(node, "short") for node in nodes.walk(tuple(checks)))
         return short or any(_is_of(node, "session") for node in nodes.walk(self.policy.declarations))
 
+    @cached_property
+    def tests_argument_labels(self) -> bool:
+        """Whether any rule reads or changes labels of arguments."""
+        parts = nodes.walk(self.policy.declarations)
+        return any(isinstance(node, nodes.Meta) and node.scope in ("arg", "args") for node in parts)
+
     def looks_at_results(self, tool: str) -> bool:
         """Whether any label may change when a call of a tool has ended."""
         steps = self._rules_for(tool).steps

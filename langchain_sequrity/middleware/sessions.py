@@ -1,0 +1,334 @@
+"""Which session a run continues, and when that is an error.
+
+The state of a thread stores the session (`state`). This process also keeps each session that it has
+seen (`live_session`). A conversation that begins has a new session. One that has earlier turns, but
+not the state that they left, is `SessionLost` (`docs/behaviour.md`, P13).
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from threading import Lock
+from typing import Any, NamedTuple
+from uuid import uuid4
+from weakref import WeakKeyDictionary
+
+from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, SystemMessage, ToolMessage
+
+# These names are internal to LangGraph. Tests run on its oldest and newest supported versions.
+from langgraph._internal._constants import (
+    CONFIG_KEY_CHECKPOINT_MAP,
+    CONFIG_KEY_CHECKPOINTER,
+    CONFIG_KEY_RUNTIME,
+)
+
+from langchain_sequrity.errors import SessionLost, UsageError
+from langchain_sequrity.middleware.live_session import LiveSession, Origin
+from langchain_sequrity.middleware.state import FIELD, SessionRecord, ThreadState
+from langchain_sequrity.middleware.subagents import outer_call
+from langchain_sequrity.session_memory import OnSessionLost, has_earlier_turns
+
+_MAX_SESSIONS = 10_000
+_MAX_RUNS = 1_000
+
+
+class _Place(NamedTuple):
+    """Where an agent runs.
+
+    Attributes:
+        checkpointer: The checkpointer of its thread.
+        thread: The thread's id; empty without a checkpointer that stores it.
+        run: An object of the run, which the graphs inside it share.
+        step: The checkpoint of the outermost graph, which is another one in each step.
+        is_inside: Whether it runs inside another graph.
+    """
+
+    checkpointer: Any
+    thread: str
+    run: object
+    step: str
+    is_inside: bool
+
+
+def _place_of(config: Mapping[str, Any]) -> _Place:
+    options = config["configurable"]
+    checkpointer, thread = options.get(CONFIG_KEY_CHECKPOINTER), options.get("thread_id")
+    checkpoints = options.get(CONFIG_KEY_CHECKPOINT_MAP) or {}
+    return _Place(
+        checkpointer,
+        "" if checkpointer is None or thread is None else str(thread),
+        getattr(options.get(CONFIG_KEY_RUNTIME), "control", None),
+        checkpoints.get("", ""),
+        len(checkpoints) > 1,
+    )
+
+
+def origin_of(message: str, config: Mapping[str, Any]) -> Origin:
+    """Where the calls of a message are decided and run."""
+    return Origin(message, _place_of(config).step)
+
+
+def is_inside_a_graph(config: Mapping[str, Any]) -> bool:
+    """Whether an agent runs inside another graph."""
+    return _place_of(config).is_inside
+
+
+class _Beginning(NamedTuple):
+    """Where a session began: the session, and a checkpoint of that time."""
+
+    session: LiveSession
+    checkpoint: str
+
+
+class _Sessions:
+    """The sessions of this process by id, and by the conversation in which they began.
+
+    A conversation is a thread of a checkpointer, or a run without one.
+    """
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._by_id: OrderedDict[str, LiveSession] = OrderedDict()
+        self._by_thread: WeakKeyDictionary[Any, OrderedDict[str, _Beginning]] = WeakKeyDictionary()
+        # The objects are stored too, so that no id is reused.
+        self._by_run: OrderedDict[int, tuple[object, _Beginning]] = OrderedDict()
+
+    def get(self, session_id: str) -> LiveSession:
+        with self._lock:
+            session = self._by_id.pop(session_id, None) or LiveSession(session_id)
+            self._add(session)
+        return session
+
+    def begin(self, place: _Place, *, is_partial: bool) -> LiveSession:
+        session = LiveSession(uuid4().hex, is_partial=is_partial)
+        beginning = _Beginning(session, place.step)
+        with self._lock:
+            self._add(session)
+            if place.thread:
+                threads = self._threads_of(place.checkpointer)
+                threads.pop(place.thread, None)
+                _put(threads, place.thread, beginning, _MAX_SESSIONS)
+            elif place.is_inside:
+                self._by_run.pop(id(place.run), None)
+                _put(self._by_run, id(place.run), (place.run, beginning), _MAX_RUNS)
+        return session
+
+    def beginning(self, place: _Place) -> _Beginning | None:
+        with self._lock:
+            if place.thread:
+                return self._threads_of(place.checkpointer).get(place.thread)
+            entry = self._by_run.get(id(place.run)) if place.is_inside else None
+        return entry[1] if entry is not None else None
+
+    def forget(self, place: _Place) -> None:
+        with self._lock:
+            self._threads_of(place.checkpointer).pop(place.thread, None)
+
+    def _threads_of(self, checkpointer: Any) -> OrderedDict[str, _Beginning]:
+        return self._by_thread.setdefault(checkpointer, OrderedDict())
+
+    def _add(self, session: LiveSession) -> None:
+        _put(self._by_id, session.id, session, _MAX_SESSIONS)
+
+
+def _put(entries: OrderedDict[Any, Any], key: object, value: object, most: int) -> None:
+    entries[key] = value
+    while len(entries) > most:
+        entries.popitem(last=False)
+
+
+_SESSIONS = _Sessions()
+
+
+# The law
+
+
+@dataclass(frozen=True, slots=True)
+class SessionLaw:
+    """What a policy needs of the turns before, and what follows if it is lost.
+
+    Attributes:
+        uses_session: Whether rules read or change the labels of the session.
+        tests_labels: Whether rules test labels of arguments.
+        is_shared: Whether the graph around the agent passes the state to it and takes it back.
+        on_lost: What follows if the session is lost.
+    """
+
+    uses_session: bool
+    tests_labels: bool
+    is_shared: bool
+    on_lost: OnSessionLost
+
+    def session_of(
+        self, thread: ThreadState, messages: Sequence[AnyMessage], config: Mapping[str, Any]
+    ) -> LiveSession:
+        """The session that a run continues or begins.
+
+        Args:
+            thread: The state of the thread.
+            messages: The conversation before the model's first message of this run.
+            config: The run's configuration.
+
+        Raises:
+            SessionLost: If the conversation has earlier turns whose state is lost.
+            UsageError: If the state is shared, and the graph around the agent does not pass it.
+        """
+        outer, place = outer_call(), _place_of(config)
+        if outer is not None:
+            session = outer.session
+            if thread.session.id not in ("", session.id):  # an agent with a memory of its own
+                session.set_labels(
+                    session.labels.join(thread.session.labels), Origin("", place.step)
+                )
+        elif thread.session.id:
+            session = _SESSIONS.get(thread.session.id)
+            session.catch_up(thread.session)
+        else:
+            return self._session_without_state(thread, messages, place)
+        if session.is_partial and self.uses_session:
+            self._lose(_PARTIAL)
+            revision = session.revision + 1
+            session = _SESSIONS.begin(place, is_partial=False)
+            session.catch_up(SessionRecord(session.id, revision))
+        return session
+
+    def _session_without_state(
+        self, thread: ThreadState, messages: Sequence[AnyMessage], place: _Place
+    ) -> LiveSession:
+        beginning = _SESSIONS.beginning(place)
+        is_shared = self.is_shared and place.is_inside
+        if is_shared and not thread.is_passed:
+            raise UsageError(_NOT_PASSED)
+        if beginning is not None and (is_shared or not place.is_inside):
+            return beginning.session
+        past = _before_this_turn(messages) if is_shared else messages
+        has_past = has_earlier_turns(past)
+        if self.uses_session and beginning is not None:
+            self._lose(_OTHER_AGENT)
+        elif (self.uses_session and has_past) or (self.tests_labels and _hides_results(past)):
+            self._lose(_NOT_SHARED if place.is_inside else _NOT_STORED)
+        session = _SESSIONS.begin(place, is_partial=has_past and not self.uses_session)
+        session.catch_up(SessionRecord("", 1, thread.session.labels))  # of a state without an id
+        return session
+
+    def _lose(self, lost: str) -> None:
+        if self.on_lost == "raise":
+            what = "tags and attempts" if self.uses_session else "labels of what the model has seen"
+            msg = f"{lost} So the {what} that the policy asks for are not known. {_ACCEPT}"
+            raise SessionLost(msg)
+
+
+_ACCEPT = (
+    'To accept that they are forgotten, set `PolicyMiddleware(…, on_session_lost="restart")`. '
+    "No call was made."
+)
+_NOT_STORED = (
+    "The conversation has earlier turns, but the agent has no state of them. Construct the agent "
+    "with a checkpointer, and run each turn with the same `thread_id`; then pass only new messages."
+)
+_NOT_SHARED = (
+    "The conversation has earlier turns, but the graph around the agent did not pass their state "
+    "to it. Share the state: `PolicyMiddleware(…, shared_session=True)` for each agent, and "
+    "`SharedSessionState` as a base of the graph's state; give the graph a checkpointer."
+)
+_OTHER_AGENT = (
+    "The thread already has a session, of an agent that ran before or runs at the same time, and "
+    "the graph around this agent does not pass it. Share it: "
+    "`PolicyMiddleware(…, shared_session=True)` for each agent, and `SharedSessionState` as a base "
+    "of the graph's state."
+)
+_PARTIAL = (
+    "The session began in a conversation with earlier turns, under a policy without rules on the "
+    "session, so it does not know them. Construct the outermost agent or graph with a checkpointer."
+)
+_NOT_PASSED = (
+    "`PolicyMiddleware(shared_session=True)` needs the session of the graph around the agent, and "
+    f"its input has no field `{FIELD}`. Add `SharedSessionState` to the bases of the graph's "
+    "state. If a node, a `Send` or a tool calls the agent with an input of its own, add the field: "
+    f'`{{…, "{FIELD}": state["{FIELD}"]}}`, and return it with the result.'
+)
+
+
+def _before_this_turn(messages: Sequence[AnyMessage]) -> Sequence[AnyMessage]:
+    """The conversation up to the user's newest message: other agents may have spoken after it."""
+    ends = (n for n in range(len(messages), 0, -1) if isinstance(messages[n - 1], HumanMessage))
+    return messages[: next(ends, len(messages))]
+
+
+def _hides_results(messages: Sequence[AnyMessage]) -> bool:
+    """Whether the model may have seen results that the conversation does not contain.
+
+    An answer must follow the results from which it was made; a text without them could come from
+    anywhere. Results that are there get their labels again (`tool_call.labels_seen`). That earlier
+    turns were left out as a whole cannot be noticed.
+    """
+    author_of: dict[str | None, str | None] = {}
+    open_calls: set[str | None] = set()
+    previous: AnyMessage | None = None
+    for message in _without_system(messages):
+        match message:
+            case AIMessage(tool_calls=[]):
+                is_answer = isinstance(previous, ToolMessage)
+                if not is_answer or author_of[previous.tool_call_id] != message.name:  # type: ignore[union-attr]
+                    return True
+            case AIMessage():
+                if open_calls:
+                    return True
+                open_calls = {call["id"] for call in message.tool_calls}
+                author_of |= dict.fromkeys(open_calls, message.name)
+            case ToolMessage():
+                if message.tool_call_id not in author_of:
+                    return True
+                open_calls.discard(message.tool_call_id)
+            case _:
+                if open_calls or message.additional_kwargs.get("lc_source") == "summarization":
+                    return True
+        previous = message
+    return False
+
+
+def _without_system(messages: Sequence[AnyMessage]) -> Iterator[AnyMessage]:
+    return (message for message in messages if not isinstance(message, SystemMessage))
+
+
+# A deleted thread: its id begins a new conversation
+
+
+def forget_deleted(thread: ThreadState, config: Mapping[str, Any]) -> None:
+    """Forget the session of a thread that the checkpointer no longer stores."""
+    if (request := _deletion_check(thread, config)) is not None:
+        place, checkpoint = request
+        try:
+            is_deleted = place.checkpointer.get_tuple(checkpoint) is None
+        except Exception:  # noqa: BLE001 - a checkpointer that cannot answer here: nothing is forgotten
+            return
+        if is_deleted:
+            _SESSIONS.forget(place)
+
+
+async def aforget_deleted(thread: ThreadState, config: Mapping[str, Any]) -> None:
+    """Forget the session of a thread that the checkpointer no longer stores."""
+    if (request := _deletion_check(thread, config)) is not None:
+        place, checkpoint = request
+        try:
+            is_deleted = await place.checkpointer.aget_tuple(checkpoint) is None
+        except Exception:  # noqa: BLE001 - as above
+            return
+        if is_deleted:
+            _SESSIONS.forget(place)
+
+
+def _deletion_check(
+    thread: ThreadState, config: Mapping[str, Any]
+) -> tuple[_Place, dict[str, Any]] | None:
+    """For a thread without a state whose session is known: the checkpoint of the beginning."""
+    place = _place_of(config)
+    if thread.session.id or not place.thread or outer_call() is not None:
+        return None
+    beginning = _SESSIONS.beginning(place)
+    if beginning is None:
+        return None
+    options = {
+        "thread_id": place.thread, "checkpoint_ns": "", "checkpoint_id": beginning.checkpoint,
+    }  # fmt: skip
+    return place, {"configurable": options}
