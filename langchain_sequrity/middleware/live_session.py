@@ -22,10 +22,12 @@ class Origin(NamedTuple):
     """Where calls are decided and run.
 
     Attributes:
+        agent: The agent's name; empty for an agent that is inside no other graph.
         message: The id of the model's message with the calls.
         step: The checkpoint of the outermost graph, which is another one in each of its steps.
     """
 
+    agent: str
     message: str
     step: str
 
@@ -59,7 +61,7 @@ class LiveSession:
         self.revision = 0
         self.is_partial = is_partial
         self._unfinished: dict[str, _Unfinished] = {}
-        self._ended: OrderedDict[tuple[str, str], None] = OrderedDict()
+        self._ended: OrderedDict[tuple[str, str, str], None] = OrderedDict()
         self._changes: OrderedDict[int, Origin] = OrderedDict()
         self._oldest = 0  # the revision after which all changes are known
 
@@ -104,10 +106,10 @@ class LiveSession:
             since: The revision from which it was decided.
         """
         with self.lock:
-            if (by.message, call_id) in self._ended or since < self._oldest:
+            if (by.agent, by.message, call_id) in self._ended or since < self._oldest:
                 return True
             later = (origin for revision, origin in self._changes.items() if revision > since)
-            return any(by.message != o.message and by.step != o.step for o in later)
+            return any(origin[:2] != by[:2] and origin.step != by.step for origin in later)
 
     def record(self) -> SessionRecord:
         """The session as the state stores it."""
@@ -138,7 +140,7 @@ class LiveSession:
     def end(self, call_id: str, by: Origin) -> None:
         """A call has returned its result."""
         with self.lock:
-            self._ended[by.message, call_id] = None
+            self._ended[by.agent, by.message, call_id] = None
             if len(self._ended) > _MAX_ENTRIES:
                 self._ended.popitem(last=False)
 

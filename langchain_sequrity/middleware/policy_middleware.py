@@ -44,16 +44,17 @@ from langchain_sequrity.middleware.denials import denial_error, hard_denial
 from langchain_sequrity.middleware.live_session import LiveSession
 from langchain_sequrity.middleware.sessions import (
     SessionLaw,
-    aforget_deleted,
-    forget_deleted,
+    astored_session,
     is_inside_a_graph,
     origin_of,
+    stored_session,
 )
 from langchain_sequrity.middleware.state import (
     CheckedCall,
     CheckedMessage,
     PendingDenial,
     PolicyState,
+    SessionRecord,
     SharedPolicyState,
     ThreadState,
     read_thread,
@@ -398,7 +399,10 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
     def _check_message(
         self, message: str, calls: Sequence[ToolCall], thread: ThreadState, session: LiveSession
     ) -> _MessageResult:
-        origin, ends = origin_of(message, get_config()), self._guard.policy.engine.ends_in_session
+        origin, ends = (
+            origin_of(thread.agent, message, get_config()),
+            self._guard.policy.engine.ends_in_session,
+        )
         if (outer := outer_call()) is not None:
             outer.nesting.add(outer.tool)
         with session.lock:  # agents that run at the same time are checked one after the other
@@ -522,19 +526,19 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
 
     def before_agent(self, state: State, runtime: Runtime[ContextT]) -> Update:  # noqa: ARG002 - LangChain's signature
         """Continue or begin the session, and clear a denial that an earlier run raised."""
-        forget_deleted(read_thread(state), get_config())
-        return self._begin_run(state)
+        thread = read_thread(state)
+        return self._begin_run(state, thread, stored_session(thread, get_config()))
 
     async def abefore_agent(self, state: State, runtime: Runtime[ContextT]) -> Update:  # noqa: ARG002 - LangChain's signature
         """Continue or begin the session, and clear a denial that an earlier run raised."""
-        await aforget_deleted(read_thread(state), get_config())
-        return self._begin_run(state)
+        thread = read_thread(state)
+        return self._begin_run(state, thread, await astored_session(thread, get_config()))
 
-    def _begin_run(self, state: State) -> Update:
-        config, outer, thread = get_config(), outer_call(), read_thread(state)
+    def _begin_run(self, state: State, thread: ThreadState, stored: SessionRecord) -> Update:
+        config, outer = get_config(), outer_call()
         if self._guard.asks:
             check_can_ask(config)
-        session = self._guard.law.session_of(thread, state["messages"], config)
+        session = self._guard.law.session_of(thread, state["messages"], config, stored)
         is_new = session.id != thread.session.id
         return thread_update(
             session=session.record() if is_new else session.newer_than(thread.session.revision),

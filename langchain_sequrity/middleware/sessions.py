@@ -6,8 +6,9 @@ not the state that they left, is `SessionLost` (`docs/behaviour.md`, P13).
 """
 
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from threading import Lock
 from typing import Any, NamedTuple
 from uuid import uuid4
@@ -21,10 +22,17 @@ from langgraph._internal._constants import (
     CONFIG_KEY_CHECKPOINTER,
     CONFIG_KEY_RUNTIME,
 )
+from langgraph.checkpoint.base import CheckpointTuple
 
 from langchain_sequrity.errors import SessionLost, UsageError
 from langchain_sequrity.middleware.live_session import LiveSession, Origin
-from langchain_sequrity.middleware.state import FIELD, SessionRecord, ThreadState
+from langchain_sequrity.middleware.state import (
+    FIELD,
+    NO_SESSION,
+    SessionRecord,
+    ThreadState,
+    read_thread,
+)
 from langchain_sequrity.middleware.subagents import outer_call
 from langchain_sequrity.session_memory import OnSessionLost, has_earlier_turns
 
@@ -63,9 +71,9 @@ def _place_of(config: Mapping[str, Any]) -> _Place:
     )
 
 
-def origin_of(message: str, config: Mapping[str, Any]) -> Origin:
+def origin_of(agent: str, message: str, config: Mapping[str, Any]) -> Origin:
     """Where the calls of a message are decided and run."""
-    return Origin(message, _place_of(config).step)
+    return Origin(agent, message, _place_of(config).step)
 
 
 def is_inside_a_graph(config: Mapping[str, Any]) -> bool:
@@ -81,9 +89,10 @@ class _Beginning(NamedTuple):
 
 
 class _Sessions:
-    """The sessions of this process by id, and by the conversation in which they began.
+    """The sessions of this process by id. Those of agents inside a graph also by conversation.
 
-    A conversation is a thread of a checkpointer, or a run without one.
+    A conversation is a thread of a checkpointer, or a run without one. The first turn of a graph
+    may fail, and then its state does not have the session.
     """
 
     def __init__(self) -> None:
@@ -99,25 +108,32 @@ class _Sessions:
             self._add(session)
         return session
 
+    def knows(self, session_id: str) -> bool:
+        return session_id in self._by_id
+
     def begin(self, place: _Place, *, is_partial: bool) -> LiveSession:
         session = LiveSession(uuid4().hex, is_partial=is_partial)
         beginning = _Beginning(session, place.step)
         with self._lock:
             self._add(session)
+            if not place.is_inside:
+                return session  # its own state has it
             if place.thread:
                 threads = self._threads_of(place.checkpointer)
                 threads.pop(place.thread, None)
                 _put(threads, place.thread, beginning, _MAX_SESSIONS)
-            elif place.is_inside:
+            else:
                 self._by_run.pop(id(place.run), None)
                 _put(self._by_run, id(place.run), (place.run, beginning), _MAX_RUNS)
         return session
 
     def beginning(self, place: _Place) -> _Beginning | None:
+        if not place.is_inside:
+            return None
         with self._lock:
             if place.thread:
                 return self._threads_of(place.checkpointer).get(place.thread)
-            entry = self._by_run.get(id(place.run)) if place.is_inside else None
+            entry = self._by_run.get(id(place.run))
         return entry[1] if entry is not None else None
 
     def forget(self, place: _Place) -> None:
@@ -160,7 +176,11 @@ class SessionLaw:
     on_lost: OnSessionLost
 
     def session_of(
-        self, thread: ThreadState, messages: Sequence[AnyMessage], config: Mapping[str, Any]
+        self,
+        thread: ThreadState,
+        messages: Sequence[AnyMessage],
+        config: Mapping[str, Any],
+        stored: SessionRecord = NO_SESSION,
     ) -> LiveSession:
         """The session that a run continues or begins.
 
@@ -168,6 +188,7 @@ class SessionLaw:
             thread: The state of the thread.
             messages: The conversation before the model's first message of this run.
             config: The run's configuration.
+            stored: The newest session of the thread in the checkpointer.
 
         Raises:
             SessionLost: If the conversation has earlier turns whose state is lost.
@@ -178,11 +199,13 @@ class SessionLaw:
             session = outer.session
             if thread.session.id not in ("", session.id):  # an agent with a memory of its own
                 session.set_labels(
-                    session.labels.join(thread.session.labels), Origin("", place.step)
+                    session.labels.join(thread.session.labels), Origin(thread.agent, "", place.step)
                 )
-        elif thread.session.id:
-            session = _SESSIONS.get(thread.session.id)
-            session.catch_up(thread.session)
+        elif thread.session.id or (stored.id and self._takes_state_of(place)):
+            session = _SESSIONS.get(thread.session.id or stored.id)
+            for record in (thread.session, stored):
+                if record.id == session.id:
+                    session.catch_up(record)
         else:
             return self._session_without_state(thread, messages, place)
         if session.is_partial and self.uses_session:
@@ -192,6 +215,10 @@ class SessionLaw:
             session.catch_up(SessionRecord(session.id, revision))
         return session
 
+    def _takes_state_of(self, place: _Place) -> bool:
+        """Whether the state of the outermost graph is that of the agent."""
+        return self.is_shared or not place.is_inside
+
     def _session_without_state(
         self, thread: ThreadState, messages: Sequence[AnyMessage], place: _Place
     ) -> LiveSession:
@@ -199,7 +226,7 @@ class SessionLaw:
         is_shared = self.is_shared and place.is_inside
         if is_shared and not thread.is_passed:
             raise UsageError(_NOT_PASSED)
-        if beginning is not None and (is_shared or not place.is_inside):
+        if beginning is not None and is_shared:
             return beginning.session
         past = _before_this_turn(messages) if is_shared else messages
         has_past = has_earlier_turns(past)
@@ -291,44 +318,54 @@ def _without_system(messages: Sequence[AnyMessage]) -> Iterator[AnyMessage]:
     return (message for message in messages if not isinstance(message, SystemMessage))
 
 
-# A deleted thread: its id begins a new conversation
+# What the checkpointer knows more than the state
+#
+# A fork starts from a checkpoint that does not know the branch that it abandons. The newest
+# checkpoint of the thread does. A thread that was deleted has none: its id begins a conversation.
+
+_NEWEST = 5  # the run itself has stored some of them
 
 
-def forget_deleted(thread: ThreadState, config: Mapping[str, Any]) -> None:
-    """Forget the session of a thread that the checkpointer no longer stores."""
-    if (request := _deletion_check(thread, config)) is not None:
-        place, checkpoint = request
-        try:
-            is_deleted = place.checkpointer.get_tuple(checkpoint) is None
-        except Exception:  # noqa: BLE001 - a checkpointer that cannot answer here: nothing is forgotten
-            return
-        if is_deleted:
-            _SESSIONS.forget(place)
-
-
-async def aforget_deleted(thread: ThreadState, config: Mapping[str, Any]) -> None:
-    """Forget the session of a thread that the checkpointer no longer stores."""
-    if (request := _deletion_check(thread, config)) is not None:
-        place, checkpoint = request
-        try:
-            is_deleted = await place.checkpointer.aget_tuple(checkpoint) is None
-        except Exception:  # noqa: BLE001 - as above
-            return
-        if is_deleted:
-            _SESSIONS.forget(place)
-
-
-def _deletion_check(
-    thread: ThreadState, config: Mapping[str, Any]
-) -> tuple[_Place, dict[str, Any]] | None:
-    """For a thread without a state whose session is known: the checkpoint of the beginning."""
+def stored_session(thread: ThreadState, config: Mapping[str, Any]) -> SessionRecord:
+    """The newest session that the checkpointer stores for a thread, if this process needs it."""
     place = _place_of(config)
-    if thread.session.id or not place.thread or outer_call() is not None:
-        return None
+    if not _is_unknown(thread, place):
+        return NO_SESSION
+    saver, newest = place.checkpointer, _newest_of(place)
     beginning = _SESSIONS.beginning(place)
-    if beginning is None:
-        return None
-    options = {
-        "thread_id": place.thread, "checkpoint_ns": "", "checkpoint_id": beginning.checkpoint,
-    }  # fmt: skip
-    return place, {"configurable": options}
+    if beginning is not None and saver.get_tuple(_checkpoint_of(place, beginning)) is None:
+        _SESSIONS.forget(place)
+    return _newest_record(saver.list(newest, limit=_NEWEST))
+
+
+async def astored_session(thread: ThreadState, config: Mapping[str, Any]) -> SessionRecord:
+    """The newest session that the checkpointer stores for a thread, if this process needs it."""
+    place = _place_of(config)
+    if not _is_unknown(thread, place):
+        return NO_SESSION
+    saver, newest = place.checkpointer, _newest_of(place)
+    beginning = _SESSIONS.beginning(place)
+    if beginning is not None and await saver.aget_tuple(_checkpoint_of(place, beginning)) is None:
+        _SESSIONS.forget(place)
+    # All of them: a generator that is left early keeps its connection to the database.
+    return _newest_record([entry async for entry in saver.alist(newest, limit=_NEWEST)])
+
+
+def _is_unknown(thread: ThreadState, place: _Place) -> bool:
+    is_known = bool(thread.session.id) and _SESSIONS.knows(thread.session.id)
+    return bool(place.thread) and not is_known and outer_call() is None
+
+
+def _newest_of(place: _Place) -> Any:
+    return {"configurable": {"thread_id": place.thread, "checkpoint_ns": ""}}
+
+
+def _checkpoint_of(place: _Place, beginning: _Beginning) -> Any:
+    options = _newest_of(place)["configurable"]
+    return {"configurable": {**options, "checkpoint_id": beginning.checkpoint}}
+
+
+def _newest_record(entries: Iterable[CheckpointTuple]) -> SessionRecord:
+    fields = (entry.checkpoint["channel_values"].get(FIELD) for entry in entries)
+    records = (read_thread({FIELD: value}).session for value in fields if isinstance(value, bytes))
+    return max(records, key=attrgetter("revision"), default=NO_SESSION)

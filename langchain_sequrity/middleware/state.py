@@ -87,6 +87,9 @@ class SessionRecord(NamedTuple):
     is_partial: bool = False
 
 
+NO_SESSION = SessionRecord()
+
+
 @dataclass(frozen=True, slots=True)
 class ThreadState:
     """The state of a thread.
@@ -101,7 +104,7 @@ class ThreadState:
         is_passed: Whether the graph around the agent passed the field.
     """
 
-    session: SessionRecord = field(default_factory=SessionRecord)
+    session: SessionRecord = NO_SESSION
     seen: Labels = field(default_factory=Labels)
     checked: CheckedMessage = field(default_factory=CheckedMessage)
     pending: PendingDenial | None = None

@@ -192,7 +192,7 @@ class _CallCheck:
         place, last, self._answered = last_message(messages)
         self._session = guard.law.session_of(self._thread, messages[:place], config)
         self._message = (last and last.id) or ""
-        self._origin = origin_of(self._message, config)
+        self._origin = origin_of(self._thread.agent, self._message, config)
         with self._session.lock:
             self._labels = self._session.labels
             self._change = SessionChange(self._origin, self._session.revision)
