@@ -108,8 +108,9 @@ class _Sessions:
             self._add(session)
         return session
 
-    def knows(self, session_id: str) -> bool:
-        return session_id in self._by_id
+    def revision_of(self, session_id: str) -> int:
+        session = self._by_id.get(session_id)
+        return -1 if session is None else session.revision
 
     def begin(self, place: _Place, *, is_partial: bool) -> LiveSession:
         session = LiveSession(uuid4().hex, is_partial=is_partial)
@@ -195,19 +196,24 @@ class SessionLaw:
             UsageError: If the state is shared, and the graph around the agent does not pass it.
         """
         outer, place = outer_call(), _place_of(config)
+        is_shared = self.is_shared and place.is_inside
         if outer is not None:
             session = outer.session
             if thread.session.id not in ("", session.id):  # an agent with a memory of its own
-                session.set_labels(
-                    session.labels.join(thread.session.labels), Origin(thread.agent, "", place.step)
-                )
-        elif thread.session.id or (stored.id and self._takes_state_of(place)):
+                labels = session.labels.join(thread.session.labels)
+                session.set_labels(labels, Origin(thread.agent, "", place.step))
+        elif is_shared and not thread.is_passed:
+            raise UsageError(_NOT_PASSED)
+        elif thread.session.id or (stored.id and (is_shared or not place.is_inside)):
             session = _SESSIONS.get(thread.session.id or stored.id)
             for record in (thread.session, stored):
                 if record.id == session.id:
                     session.catch_up(record)
+        elif is_shared and (beginning := _SESSIONS.beginning(place)) is not None:
+            session = beginning.session
         else:
-            return self._session_without_state(thread, messages, place)
+            past = _before_this_turn(messages) if is_shared else messages
+            return self._begin(thread, past, place, stored)
         if session.is_partial and self.uses_session:
             self._lose(_PARTIAL)
             revision = session.revision + 1
@@ -215,22 +221,15 @@ class SessionLaw:
             session.catch_up(SessionRecord(session.id, revision))
         return session
 
-    def _takes_state_of(self, place: _Place) -> bool:
-        """Whether the state of the outermost graph is that of the agent."""
-        return self.is_shared or not place.is_inside
-
-    def _session_without_state(
-        self, thread: ThreadState, messages: Sequence[AnyMessage], place: _Place
+    def _begin(
+        self,
+        thread: ThreadState,
+        past: Sequence[AnyMessage],
+        place: _Place,
+        stored: SessionRecord,
     ) -> LiveSession:
-        beginning = _SESSIONS.beginning(place)
-        is_shared = self.is_shared and place.is_inside
-        if is_shared and not thread.is_passed:
-            raise UsageError(_NOT_PASSED)
-        if beginning is not None and is_shared:
-            return beginning.session
-        past = _before_this_turn(messages) if is_shared else messages
         has_past = has_earlier_turns(past)
-        if self.uses_session and beginning is not None:
+        if self.uses_session and (stored.id or _SESSIONS.beginning(place) is not None):
             self._lose(_OTHER_AGENT)
         elif (self.uses_session and has_past) or (self.tests_labels and _hides_results(past)):
             self._lose(_NOT_SHARED if place.is_inside else _NOT_STORED)
@@ -320,10 +319,11 @@ def _without_system(messages: Sequence[AnyMessage]) -> Iterator[AnyMessage]:
 
 # What the checkpointer knows more than the state
 #
-# A fork starts from a checkpoint that does not know the branch that it abandons. The newest
-# checkpoint of the thread does. A thread that was deleted has none: its id begins a conversation.
+# A fork starts from a checkpoint that does not know the branch that it abandons, and a graph whose
+# agent failed does not have the agent's state. The newest checkpoints of the thread do, those of
+# inner graphs among them. A thread that was deleted has none: its id begins a conversation.
 
-_NEWEST = 5  # the run itself has stored some of them
+_NEWEST = 10  # the run itself has stored some of them
 
 
 def stored_session(thread: ThreadState, config: Mapping[str, Any]) -> SessionRecord:
@@ -352,20 +352,27 @@ async def astored_session(thread: ThreadState, config: Mapping[str, Any]) -> Ses
 
 
 def _is_unknown(thread: ThreadState, place: _Place) -> bool:
-    is_known = bool(thread.session.id) and _SESSIONS.knows(thread.session.id)
-    return bool(place.thread) and not is_known and outer_call() is None
+    if not place.thread or outer_call() is not None:
+        return False
+    return thread.session.revision != _SESSIONS.revision_of(thread.session.id)
 
 
 def _newest_of(place: _Place) -> Any:
-    return {"configurable": {"thread_id": place.thread, "checkpoint_ns": ""}}
+    return {"configurable": {"thread_id": place.thread}}
 
 
 def _checkpoint_of(place: _Place, beginning: _Beginning) -> Any:
-    options = _newest_of(place)["configurable"]
+    options = {"thread_id": place.thread, "checkpoint_ns": ""}
     return {"configurable": {**options, "checkpoint_id": beginning.checkpoint}}
 
 
 def _newest_record(entries: Iterable[CheckpointTuple]) -> SessionRecord:
-    fields = (entry.checkpoint["channel_values"].get(FIELD) for entry in entries)
+    fields = (value for entry in entries for value in _stored_fields(entry))
     records = (read_thread({FIELD: value}).session for value in fields if isinstance(value, bytes))
     return max(records, key=attrgetter("revision"), default=NO_SESSION)
+
+
+def _stored_fields(entry: CheckpointTuple) -> Iterator[object]:
+    """The field in a checkpoint, and in the results of its step, which may have failed."""
+    yield entry.checkpoint["channel_values"].get(FIELD)
+    yield from (value for _, channel, value in entry.pending_writes or () if channel == FIELD)
