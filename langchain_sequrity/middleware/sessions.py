@@ -9,7 +9,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
-from threading import Lock
+from threading import RLock
 from typing import Any, NamedTuple
 from uuid import uuid4
 from weakref import WeakKeyDictionary
@@ -96,14 +96,14 @@ class _Sessions:
     """
 
     def __init__(self) -> None:
-        self._lock = Lock()
+        self.lock = RLock()
         self._by_id: OrderedDict[str, LiveSession] = OrderedDict()
         self._by_thread: WeakKeyDictionary[Any, OrderedDict[str, _Beginning]] = WeakKeyDictionary()
         # The objects are stored too, so that no id is reused.
         self._by_run: OrderedDict[int, tuple[object, _Beginning]] = OrderedDict()
 
     def get(self, session_id: str) -> LiveSession:
-        with self._lock:
+        with self.lock:
             session = self._by_id.pop(session_id, None) or LiveSession(session_id)
             self._add(session)
         return session
@@ -115,7 +115,7 @@ class _Sessions:
     def begin(self, place: _Place, *, is_partial: bool) -> LiveSession:
         session = LiveSession(uuid4().hex, is_partial=is_partial)
         beginning = _Beginning(session, place.step)
-        with self._lock:
+        with self.lock:
             self._add(session)
             if not place.is_inside:
                 return session  # its own state has it
@@ -131,14 +131,14 @@ class _Sessions:
     def beginning(self, place: _Place) -> _Beginning | None:
         if not place.is_inside:
             return None
-        with self._lock:
+        with self.lock:
             if place.thread:
                 return self._threads_of(place.checkpointer).get(place.thread)
             entry = self._by_run.get(id(place.run))
         return entry[1] if entry is not None else None
 
     def forget(self, place: _Place) -> None:
-        with self._lock:
+        with self.lock:
             self._threads_of(place.checkpointer).pop(place.thread, None)
 
     def _threads_of(self, checkpointer: Any) -> OrderedDict[str, _Beginning]:
@@ -195,7 +195,17 @@ class SessionLaw:
             SessionLost: If the conversation has earlier turns whose state is lost.
             UsageError: If the state is shared, and the graph around the agent does not pass it.
         """
-        outer, place = outer_call(), _place_of(config)
+        with _SESSIONS.lock:  # agents may begin at the same time
+            return self._session_of(thread, messages, _place_of(config), stored)
+
+    def _session_of(
+        self,
+        thread: ThreadState,
+        messages: Sequence[AnyMessage],
+        place: _Place,
+        stored: SessionRecord,
+    ) -> LiveSession:
+        outer = outer_call()
         is_shared = self.is_shared and place.is_inside
         if outer is not None:
             session = outer.session
