@@ -34,7 +34,7 @@ from langgraph.checkpoint.sqlite import SqliteSaver
 from langgraph.errors import GraphRecursionError
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.graph.message import REMOVE_ALL_MESSAGES
-from langgraph.prebuilt.chat_agent_executor import AgentState
+from langgraph.managed import RemainingSteps
 from langgraph.types import Send
 from langgraph_supervisor import create_supervisor
 from langgraph_swarm import SwarmState, create_handoff_tool, create_swarm
@@ -205,8 +205,10 @@ class SwarmTeamState(SwarmState, SharedSessionState):
     """The state of a swarm."""
 
 
-class SupervisedState(AgentState, SharedSessionState):
+class SupervisedState(MessagesState, SharedSessionState):
     """The state of a supervisor."""
+
+    remaining_steps: RemainingSteps
 
 
 Policy = Callable[..., PolicyMiddleware]

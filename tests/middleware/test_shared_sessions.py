@@ -65,8 +65,8 @@ def in_turn(first: Any, second: Any, saver: Any = None, schema: Any = TeamState)
 @pytest.mark.parametrize(("policy", "most"), [(ONCE, 1), (TWICE, 2)])
 def test_agents_of_a_graph_count_as_one_session_over_all_turns(policy: str, most: int) -> None:
     till = Till()
-    pays = [member(name, policy, [till.pay], PAYS) for name in ("ada", "bob")]
-    team = in_turn(*pays, InMemorySaver())
+    ada, bob = (member(name, policy, [till.pay], PAYS) for name in ("ada", "bob"))
+    team = in_turn(ada, bob, InMemorySaver())
     for _ in range(2):
         team.invoke(ask(), THREAD)
     assert len(till.paid) == most
@@ -221,7 +221,8 @@ def test_agents_that_run_at_the_same_time_without_sharing_raise() -> None:
 @pytest.mark.parametrize("policy", [ONCE, MAIL, 'let nobody = {""};'])
 def test_a_graph_that_does_not_pass_the_session_is_a_usage_error(policy: str) -> None:
     till = Till()
-    team = in_turn(*[member(n, policy, [till.pay]) for n in ("ada", "bob")], schema=MessagesState)
+    ada, bob = (member(name, policy, [till.pay]) for name in ("ada", "bob"))
+    team = in_turn(ada, bob, schema=MessagesState)
     with pytest.raises(UsageError, match="`SharedSessionState` to the bases"):
         team.invoke(ask())
 
@@ -260,7 +261,8 @@ def test_the_calls_of_a_first_turn_that_failed_count(*, is_restarted: bool) -> N
 
 def test_a_team_on_a_deleted_thread_begins_anew() -> None:
     till, saver = Till(), InMemorySaver()
-    team = in_turn(*[member(name, ONCE, [till.pay], PAYS) for name in ("ada", "bob")], saver)
+    ada, bob = (member(name, ONCE, [till.pay], PAYS) for name in ("ada", "bob"))
+    team = in_turn(ada, bob, saver)
     team.invoke(ask(), THREAD)
     saver.delete_thread("t")
     team.invoke(ask(), THREAD)
@@ -275,7 +277,8 @@ def test_json_in_the_input_of_a_graph_cannot_write_the_shared_field(
     value: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     till = Till()
-    team = in_turn(*[member(n, ONCE, [till.pay], PAYS) for n in ("ada", "bob")], InMemorySaver())
+    ada, bob = (member(name, ONCE, [till.pay], PAYS) for name in ("ada", "bob"))
+    team = in_turn(ada, bob, InMemorySaver())
     for _ in range(2):
         team.invoke({**ask(), FIELD: value}, THREAD)
     assert len(till.paid) == 1
@@ -285,7 +288,8 @@ def test_json_in_the_input_of_a_graph_cannot_write_the_shared_field(
 
 def test_an_overwrite_of_the_shared_field_is_an_error() -> None:
     till = Till()
-    team = in_turn(*[member(n, ONCE, [till.pay], PAYS) for n in ("ada", "bob")], InMemorySaver())
+    ada, bob = (member(name, ONCE, [till.pay], PAYS) for name in ("ada", "bob"))
+    team = in_turn(ada, bob, InMemorySaver())
     team.invoke(ask(), THREAD)
     with pytest.raises(UsageError, match="sequrity_policy"):
         team.invoke({**ask(), FIELD: Overwrite("")}, THREAD)
