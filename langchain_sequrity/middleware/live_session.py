@@ -15,7 +15,7 @@ from typing import NamedTuple
 from langchain_sequrity.labels import Labels
 from langchain_sequrity.middleware.state import SessionRecord
 
-_MAX_ENTRIES = 1_000
+_MAX_ENTRIES = 100
 
 
 class Origin(NamedTuple):

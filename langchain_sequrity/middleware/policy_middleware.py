@@ -50,6 +50,7 @@ from langchain_sequrity.middleware.sessions import (
     stored_session,
 )
 from langchain_sequrity.middleware.state import (
+    NO_SESSION,
     CheckedCall,
     CheckedMessage,
     PendingDenial,
@@ -526,13 +527,17 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
 
     def before_agent(self, state: State, runtime: Runtime[ContextT]) -> Update:  # noqa: ARG002 - LangChain's signature
         """Continue or begin the session, and clear a denial that an earlier run raised."""
-        thread = read_thread(state)
-        return self._begin_run(state, thread, stored_session(thread, get_config()))
+        thread, stored = read_thread(state), NO_SESSION
+        if self._guard.law.uses_session:
+            stored = stored_session(thread, get_config())
+        return self._begin_run(state, thread, stored)
 
     async def abefore_agent(self, state: State, runtime: Runtime[ContextT]) -> Update:  # noqa: ARG002 - LangChain's signature
         """Continue or begin the session, and clear a denial that an earlier run raised."""
-        thread = read_thread(state)
-        return self._begin_run(state, thread, await astored_session(thread, get_config()))
+        thread, stored = read_thread(state), NO_SESSION
+        if self._guard.law.uses_session:
+            stored = await astored_session(thread, get_config())
+        return self._begin_run(state, thread, stored)
 
     def _begin_run(self, state: State, thread: ThreadState, stored: SessionRecord) -> Update:
         config, outer = get_config(), outer_call()

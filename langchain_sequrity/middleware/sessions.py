@@ -7,6 +7,7 @@ not the state that they left, is `SessionLost` (`docs/behaviour.md`, P13).
 
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from operator import attrgetter
 from threading import RLock
@@ -341,11 +342,13 @@ def stored_session(thread: ThreadState, config: Mapping[str, Any]) -> SessionRec
     place = _place_of(config)
     if not _is_unknown(thread, place):
         return NO_SESSION
-    saver, newest = place.checkpointer, _newest_of(place)
     beginning = _SESSIONS.beginning(place)
-    if beginning is not None and saver.get_tuple(_checkpoint_of(place, beginning)) is None:
-        _SESSIONS.forget(place)
-    return _newest_record(saver.list(newest, limit=_NEWEST))
+    with suppress(NotImplementedError):  # a checkpointer need not have these methods
+        saver = place.checkpointer
+        if beginning is not None and saver.get_tuple(_checkpoint_of(place, beginning)) is None:
+            _SESSIONS.forget(place)
+        return _newest_record(saver.list(_thread_of(place), limit=_NEWEST))
+    return NO_SESSION
 
 
 async def astored_session(thread: ThreadState, config: Mapping[str, Any]) -> SessionRecord:
@@ -353,12 +356,17 @@ async def astored_session(thread: ThreadState, config: Mapping[str, Any]) -> Ses
     place = _place_of(config)
     if not _is_unknown(thread, place):
         return NO_SESSION
-    saver, newest = place.checkpointer, _newest_of(place)
     beginning = _SESSIONS.beginning(place)
-    if beginning is not None and await saver.aget_tuple(_checkpoint_of(place, beginning)) is None:
-        _SESSIONS.forget(place)
-    # All of them: a generator that is left early keeps its connection to the database.
-    return _newest_record([entry async for entry in saver.alist(newest, limit=_NEWEST)])
+    with suppress(NotImplementedError):  # a checkpointer need not have these methods
+        saver = place.checkpointer
+        if beginning is not None:
+            checkpoint = await saver.aget_tuple(_checkpoint_of(place, beginning))
+            if checkpoint is None:
+                _SESSIONS.forget(place)
+        # All of them: a generator that is left early keeps its connection to the database.
+        entries = [entry async for entry in saver.alist(_thread_of(place), limit=_NEWEST)]
+        return _newest_record(entries)
+    return NO_SESSION
 
 
 def _is_unknown(thread: ThreadState, place: _Place) -> bool:
@@ -367,7 +375,7 @@ def _is_unknown(thread: ThreadState, place: _Place) -> bool:
     return thread.session.revision != _SESSIONS.revision_of(thread.session.id)
 
 
-def _newest_of(place: _Place) -> Any:
+def _thread_of(place: _Place) -> Any:
     return {"configurable": {"thread_id": place.thread}}
 
 
