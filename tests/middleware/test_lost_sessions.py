@@ -286,6 +286,23 @@ async def test_a_call_counts_if_the_run_is_cancelled_beside_it() -> None:
     assert kinds(await run.ainvoke(ask(), THREAD))[-1] == "policy"
 
 
+def test_a_decision_does_not_hold_after_the_thread_went_on_without_the_call() -> None:
+    till = Till()
+    stops = create_agent(
+        turns(PAYS, calling(("mail", {}))),
+        [till.pay, mail],
+        middleware=[PolicyMiddleware(TAGS)],
+        checkpointer=InMemorySaver(),
+        interrupt_before=["tools"],
+    )
+    stops.invoke(ask(), THREAD)
+    decided = stops.get_state(THREAD).config
+    stops.invoke(ask("Read a mail first."), THREAD)
+    stops.invoke(None, THREAD)
+    assert kinds(stops.invoke(None, decided)) == ["policy"]
+    assert till.paid == []
+
+
 def test_a_fork_in_another_process_has_the_session_of_the_newest_checkpoint() -> None:
     till, saver = Till(), new_saver()
     run = agent(ONCE, [till.pay], PAYS, checkpointer=saver)

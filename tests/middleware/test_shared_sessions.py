@@ -208,6 +208,14 @@ def test_agents_that_run_at_the_same_time_count_as_one_session(policy: str, most
     assert len(till.paid) == most
 
 
+def test_agents_that_begin_at_the_same_time_begin_one_session() -> None:
+    till = Till()
+    team = fan_out(ONCE, till, 8)
+    for runs in range(1, 16):
+        team.invoke(ask())
+        assert len(till.paid) == runs
+
+
 def test_agents_that_run_at_the_same_time_without_sharing_raise() -> None:
     till = Till()
     with pytest.raises(SessionLost, match="of an agent that ran before or runs"):
