@@ -400,10 +400,8 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
     def _check_message(
         self, message: str, calls: Sequence[ToolCall], thread: ThreadState, session: LiveSession
     ) -> _MessageResult:
-        origin, ends = (
-            origin_of(thread.agent, message, get_config()),
-            self._guard.policy.engine.ends_in_session,
-        )
+        origin = origin_of(thread.agent, message, get_config())
+        ends_in_session = self._guard.policy.engine.ends_in_session
         if (outer := outer_call()) is not None:
             outer.nesting.add(outer.tool)
         with session.lock:  # agents that run at the same time are checked one after the other
@@ -415,7 +413,8 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
             allowed = {
                 call["id"] or "": call["name"]
                 for call in calls
-                if result.checked.calls[call["id"] or ""].denial is None and ends(call["name"])
+                if ends_in_session(call["name"])
+                and result.checked.calls[call["id"] or ""].denial is None
             }
             session.expect(thread.agent, origin.step, allowed)
         return result

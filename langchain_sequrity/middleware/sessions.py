@@ -41,29 +41,29 @@ _MAX_SESSIONS = 10_000
 _MAX_RUNS = 1_000
 
 
-class _Place(NamedTuple):
-    """Where an agent runs.
+class _Run(NamedTuple):
+    """The run of an agent, and where it is.
 
     Attributes:
         checkpointer: The checkpointer of its thread.
         thread: The thread's id; empty without a checkpointer that stores it.
-        run: An object of the run, which the graphs inside it share.
+        control: LangGraph's object for the run, which the graphs inside it share.
         step: The checkpoint of the outermost graph, which is another one in each step.
         is_inside: Whether it runs inside another graph.
     """
 
     checkpointer: Any
     thread: str
-    run: object
+    control: object
     step: str
     is_inside: bool
 
 
-def _place_of(config: Mapping[str, Any]) -> _Place:
+def _run_of(config: Mapping[str, Any]) -> _Run:
     options = config["configurable"]
     checkpointer, thread = options.get(CONFIG_KEY_CHECKPOINTER), options.get("thread_id")
     checkpoints = options.get(CONFIG_KEY_CHECKPOINT_MAP) or {}
-    return _Place(
+    return _Run(
         checkpointer,
         "" if checkpointer is None or thread is None else str(thread),
         getattr(options.get(CONFIG_KEY_RUNTIME), "control", None),
@@ -74,12 +74,12 @@ def _place_of(config: Mapping[str, Any]) -> _Place:
 
 def origin_of(agent: str, message: str, config: Mapping[str, Any]) -> Origin:
     """Where the calls of a message are decided and run."""
-    return Origin(agent, message, _place_of(config).step)
+    return Origin(agent, message, _run_of(config).step)
 
 
 def is_inside_a_graph(config: Mapping[str, Any]) -> bool:
     """Whether an agent runs inside another graph."""
-    return _place_of(config).is_inside
+    return _run_of(config).is_inside
 
 
 class _Beginning(NamedTuple):
@@ -113,34 +113,34 @@ class _Sessions:
         session = self._by_id.get(session_id)
         return -1 if session is None else session.revision
 
-    def begin(self, place: _Place, *, is_partial: bool) -> LiveSession:
+    def begin(self, run: _Run, *, is_partial: bool) -> LiveSession:
         session = LiveSession(uuid4().hex, is_partial=is_partial)
-        beginning = _Beginning(session, place.step)
+        beginning = _Beginning(session, run.step)
         with self.lock:
             self._add(session)
-            if not place.is_inside:
+            if not run.is_inside:
                 return session  # its own state has it
-            if place.thread:
-                threads = self._threads_of(place.checkpointer)
-                threads.pop(place.thread, None)
-                _put(threads, place.thread, beginning, _MAX_SESSIONS)
+            if run.thread:
+                threads = self._threads_of(run.checkpointer)
+                threads.pop(run.thread, None)
+                _put(threads, run.thread, beginning, _MAX_SESSIONS)
             else:
-                self._by_run.pop(id(place.run), None)
-                _put(self._by_run, id(place.run), (place.run, beginning), _MAX_RUNS)
+                self._by_run.pop(id(run.control), None)
+                _put(self._by_run, id(run.control), (run.control, beginning), _MAX_RUNS)
         return session
 
-    def beginning(self, place: _Place) -> _Beginning | None:
-        if not place.is_inside:
+    def beginning(self, run: _Run) -> _Beginning | None:
+        if not run.is_inside:
             return None
         with self.lock:
-            if place.thread:
-                return self._threads_of(place.checkpointer).get(place.thread)
-            entry = self._by_run.get(id(place.run))
+            if run.thread:
+                return self._threads_of(run.checkpointer).get(run.thread)
+            entry = self._by_run.get(id(run.control))
         return entry[1] if entry is not None else None
 
-    def forget(self, place: _Place) -> None:
+    def forget(self, run: _Run) -> None:
         with self.lock:
-            self._threads_of(place.checkpointer).pop(place.thread, None)
+            self._threads_of(run.checkpointer).pop(run.thread, None)
 
     def _threads_of(self, checkpointer: Any) -> OrderedDict[str, _Beginning]:
         return self._by_thread.setdefault(checkpointer, OrderedDict())
@@ -197,38 +197,38 @@ class SessionLaw:
             UsageError: If the state is shared, and the graph around the agent does not pass it.
         """
         with _SESSIONS.lock:  # agents may begin at the same time
-            return self._session_of(thread, messages, _place_of(config), stored)
+            return self._session_of(thread, messages, _run_of(config), stored)
 
     def _session_of(
         self,
         thread: ThreadState,
         messages: Sequence[AnyMessage],
-        place: _Place,
+        run: _Run,
         stored: SessionRecord,
     ) -> LiveSession:
         outer = outer_call()
-        is_shared = self.is_shared and place.is_inside
+        is_shared = self.is_shared and run.is_inside
         if outer is not None:
             session = outer.session
             if thread.session.id not in ("", session.id):  # an agent with a memory of its own
                 labels = session.labels.join(thread.session.labels)
-                session.set_labels(labels, Origin(thread.agent, "", place.step))
+                session.set_labels(labels, Origin(thread.agent, "", run.step))
         elif is_shared and not thread.is_passed:
             raise UsageError(_NOT_PASSED)
-        elif thread.session.id or (stored.id and (is_shared or not place.is_inside)):
+        elif thread.session.id or (stored.id and (is_shared or not run.is_inside)):
             session = _SESSIONS.get(thread.session.id or stored.id)
             for record in (thread.session, stored):
                 if record.id == session.id:
                     session.catch_up(record)
-        elif is_shared and (beginning := _SESSIONS.beginning(place)) is not None:
+        elif is_shared and (beginning := _SESSIONS.beginning(run)) is not None:
             session = beginning.session
         else:
             past = _before_this_turn(messages) if is_shared else messages
-            return self._begin(thread, past, place, stored)
+            return self._begin(thread, past, run, stored)
         if session.is_partial and self.uses_session:
             self._lose(_PARTIAL)
             revision = session.revision + 1
-            session = _SESSIONS.begin(place, is_partial=False)
+            session = _SESSIONS.begin(run, is_partial=False)
             session.catch_up(SessionRecord(session.id, revision))
         return session
 
@@ -236,17 +236,26 @@ class SessionLaw:
         self,
         thread: ThreadState,
         past: Sequence[AnyMessage],
-        place: _Place,
+        run: _Run,
         stored: SessionRecord,
     ) -> LiveSession:
-        has_past = has_earlier_turns(past)
-        if self.uses_session and (stored.id or _SESSIONS.beginning(place) is not None):
-            self._lose(_OTHER_AGENT)
-        elif (self.uses_session and has_past) or (self.tests_labels and _hides_results(past)):
-            self._lose(_NOT_SHARED if place.is_inside else _NOT_STORED)
-        session = _SESSIONS.begin(place, is_partial=has_past and not self.uses_session)
-        session.catch_up(SessionRecord("", 1, thread.session.labels))  # of a state without an id
+        # A version whose sessions had no id has stored the state of the earlier turns.
+        is_known = bool(thread.checked.message)
+        if not is_known:
+            self._check_nothing_is_lost(past, run, stored)
+        is_partial = has_earlier_turns(past) and not is_known and not self.uses_session
+        session = _SESSIONS.begin(run, is_partial=is_partial)
+        session.catch_up(SessionRecord(session.id, 1, thread.session.labels))
         return session
+
+    def _check_nothing_is_lost(
+        self, past: Sequence[AnyMessage], run: _Run, stored: SessionRecord
+    ) -> None:
+        if self.uses_session and (stored.id or _SESSIONS.beginning(run) is not None):
+            self._lose(_OTHER_AGENT)
+        is_lost = self.uses_session and has_earlier_turns(past)
+        if is_lost or (self.tests_labels and _hides_results(past)):
+            self._lose(_NOT_SHARED if run.is_inside else _NOT_STORED)
 
     def _lose(self, lost: str) -> None:
         if self.on_lost == "raise":
@@ -339,48 +348,48 @@ _NEWEST = 10  # the run itself has stored some of them
 
 def stored_session(thread: ThreadState, config: Mapping[str, Any]) -> SessionRecord:
     """The newest session that the checkpointer stores for a thread, if this process needs it."""
-    place = _place_of(config)
-    if not _is_unknown(thread, place):
+    run = _run_of(config)
+    if not _is_unknown(thread, run):
         return NO_SESSION
-    beginning = _SESSIONS.beginning(place)
+    beginning = _SESSIONS.beginning(run)
     with suppress(NotImplementedError):  # a checkpointer need not have these methods
-        saver = place.checkpointer
-        if beginning is not None and saver.get_tuple(_checkpoint_of(place, beginning)) is None:
-            _SESSIONS.forget(place)
-        return _newest_record(saver.list(_thread_of(place), limit=_NEWEST))
+        saver = run.checkpointer
+        if beginning is not None and saver.get_tuple(_checkpoint_of(run, beginning)) is None:
+            _SESSIONS.forget(run)
+        return _newest_record(saver.list(_thread_of(run), limit=_NEWEST))
     return NO_SESSION
 
 
 async def astored_session(thread: ThreadState, config: Mapping[str, Any]) -> SessionRecord:
     """The newest session that the checkpointer stores for a thread, if this process needs it."""
-    place = _place_of(config)
-    if not _is_unknown(thread, place):
+    run = _run_of(config)
+    if not _is_unknown(thread, run):
         return NO_SESSION
-    beginning = _SESSIONS.beginning(place)
+    beginning = _SESSIONS.beginning(run)
     with suppress(NotImplementedError):  # a checkpointer need not have these methods
-        saver = place.checkpointer
+        saver = run.checkpointer
         if beginning is not None:
-            checkpoint = await saver.aget_tuple(_checkpoint_of(place, beginning))
+            checkpoint = await saver.aget_tuple(_checkpoint_of(run, beginning))
             if checkpoint is None:
-                _SESSIONS.forget(place)
+                _SESSIONS.forget(run)
         # All of them: a generator that is left early keeps its connection to the database.
-        entries = [entry async for entry in saver.alist(_thread_of(place), limit=_NEWEST)]
+        entries = [entry async for entry in saver.alist(_thread_of(run), limit=_NEWEST)]
         return _newest_record(entries)
     return NO_SESSION
 
 
-def _is_unknown(thread: ThreadState, place: _Place) -> bool:
-    if not place.thread or outer_call() is not None:
+def _is_unknown(thread: ThreadState, run: _Run) -> bool:
+    if not run.thread or outer_call() is not None:
         return False
     return thread.session.revision != _SESSIONS.revision_of(thread.session.id)
 
 
-def _thread_of(place: _Place) -> Any:
-    return {"configurable": {"thread_id": place.thread}}
+def _thread_of(run: _Run) -> Any:
+    return {"configurable": {"thread_id": run.thread}}
 
 
-def _checkpoint_of(place: _Place, beginning: _Beginning) -> Any:
-    options = {"thread_id": place.thread, "checkpoint_ns": ""}
+def _checkpoint_of(run: _Run, beginning: _Beginning) -> Any:
+    options = {"thread_id": run.thread, "checkpoint_ns": ""}
     return {"configurable": {**options, "checkpoint_id": beginning.checkpoint}}
 
 

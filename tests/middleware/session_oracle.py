@@ -175,17 +175,17 @@ def denied_calls(engine: Engine, entries: Sequence[tuple[str, str, str]]) -> lis
 
     A call is decided when it was checked last before it ran.
     """
-    places: dict[int, int] = {}  # where a call that started was decided
-    decided: dict[str, int] = {}
-    for place, (kind, _, call_id) in enumerate(entries):
+    decisions: set[int] = set()  # the entries that decide on a call that started
+    open_decisions: dict[str, int] = {}
+    for index, (kind, _, call_id) in enumerate(entries):
         if kind == "decided":
-            decided[call_id] = place
+            open_decisions[call_id] = index
         elif kind == "started":
-            places[decided.pop(call_id, place)] = place
+            decisions.add(open_decisions.pop(call_id, index))
     session, denied = Labels(), []
-    for place, (kind, name, call_id) in enumerate(entries):
+    for index, (kind, name, call_id) in enumerate(entries):
         call = Call(name, {})
-        if place in places:
+        if index in decisions:
             session = engine.before(call, session)
             if not engine.decide(call, session).allowed:
                 denied.append(call_id)
@@ -459,10 +459,10 @@ def converse(seed: int, structure: str = "") -> Outcome:
                 graph = case.graph()
         text = json.dumps({"plan": random_plan(dice, structure), "turn": turn})
         limit = dice.choice((6, 60, 60)) if not case.loses else 60
-        given = None if event == "replay" else {"messages": [*history, HumanMessage(text)]}
+        turn_input = None if event == "replay" else {"messages": [*history, HumanMessage(text)]}
         outcome.turns += 1
         try:
-            state = _run(case, graph, given, {**config, "recursion_limit": limit})
+            state = _run(case, graph, turn_input, {**config, "recursion_limit": limit})
         except SessionLost as error:
             outcome.losses += 1
             if not case.loses:
@@ -481,12 +481,12 @@ def converse(seed: int, structure: str = "") -> Outcome:
     return outcome
 
 
-def _run(case: Case, graph: Any, given: Any, config: Any) -> Any:
+def _run(case: Case, graph: Any, turn_input: Any, config: Any) -> Any:
     if case.mode == "async":
-        return asyncio.run(graph.ainvoke(given, config))
+        return asyncio.run(graph.ainvoke(turn_input, config))
     if case.mode == "stream":
-        return [*graph.stream(given, config, stream_mode="values"), None][-2]
-    return graph.invoke(given, config)
+        return [*graph.stream(turn_input, config, stream_mode="values"), None][-2]
+    return graph.invoke(turn_input, config)
 
 
 def _between(dice: random.Random, case: Case, graph: Any) -> tuple[Any, str]:

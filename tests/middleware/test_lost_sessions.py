@@ -1,6 +1,7 @@
 """A conversation with earlier turns and without their state is an error, and nothing else is."""
 
 import asyncio
+import json
 import sqlite3
 import threading
 from typing import Any
@@ -15,6 +16,7 @@ from langgraph.checkpoint.sqlite import SqliteSaver
 
 from langchain_sequrity import labeled_tool_result
 from langchain_sequrity.errors import SessionLost, UsageError
+from langchain_sequrity.labels import Labels
 from langchain_sequrity.middleware import PolicyMiddleware
 from tests.middleware.agents import THREAD, Till, agent, ask, calling, kinds, turns
 from tests.middleware.session_oracle import (
@@ -184,6 +186,15 @@ def test_a_stored_thread_loses_nothing_if_its_first_turn_has_no_calls(policy: st
     )
     run.invoke(ask(), THREAD)
     assert kinds(run.invoke(ask(), THREAD)) == ["made"]
+
+
+def test_a_state_whose_session_has_no_id_yet_is_continued() -> None:
+    plan = {"message": "ai-1", "entries": {}, "closed": False, "base": Labels().to_wire()}
+    state = {"session": Labels(tags=frozenset({"paid"})).to_wire(), "plan": plan}
+    run = agent(ONCE, [Till().pay], "", PAYS, checkpointer=InMemorySaver())
+    written = {"messages": EARLIER, FIELD: json.dumps(state).encode()}
+    run.update_state(THREAD, written, as_node="tools")
+    assert kinds(run.invoke(ask(), THREAD)) == ["policy"]
 
 
 # Ways round the beginning of a run
