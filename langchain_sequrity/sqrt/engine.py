@@ -286,6 +286,12 @@ class Engine:
             for node in nodes.walk(root)
         )
 
+    @cached_property
+    def tests_argument_labels(self) -> bool:
+        """Whether any rule reads or changes labels of arguments."""
+        parts = nodes.walk(self.policy.declarations)
+        return any(isinstance(node, nodes.Meta) and node.scope in ("arg", "args") for node in parts)
+
     def looks_at_results(self, tool: str) -> bool:
         """Whether any label may change when a call of a tool has ended."""
         steps = self._rules_for(tool).steps
