@@ -1,0 +1,61 @@
+"""Plays many random conversations, and prints each in which a call ran that the engine denies."""
+
+import argparse
+import multiprocessing
+import sys
+from collections import Counter
+
+from tests.session_oracle.cases import WAYS, make_case
+from tests.session_oracle.play import Outcome, open_stage, play, play_here
+from tests.session_oracle.stage import Stage
+
+def _report(outcome: Outcome, *, shows_all: bool) -> None:
+    if outcome.violations or outcome.strange or shows_all:
+        lines = [f"VIOLATION {text}" for text in outcome.violations]
+        lines += [f"STRANGE {text}" for text in outcome.strange]
+        if shows_all:
+            lines += [f"{error} after {events[-3:]}: {text}" for error, events, text in outcome.losses]
+        sys.stdout.write("\n".join([str(outcome.case), *lines, ""]))
+        sys.stdout.flush()
+
+
+def main() -> int:
+    """Play conversations; return 1 if one has a violation."""
+    parser = argparse.ArgumentParser(prog="python -m tests.session_oracle", description=__doc__)
+    parser.add_argument("--count", type=int, default=5000)
+    parser.add_argument("--seed", type=int, default=0, help="the first conversation")
+    parser.add_argument("--way", choices=WAYS, help="only this way of enforcement")
+    parser.add_argument("--driver", help="only conversations with this driver")
+    parser.add_argument("--only", type=int, help="play this conversation alone, and show it")
+    parser.add_argument("--jobs", type=int, default=2)
+    options = parser.parse_args()
+    if options.only is not None:
+        with Stage() as stage:
+            outcome = play(make_case(options.only, options.way), stage)
+        _report(outcome, shows_all=True)
+        return bool(outcome.violations)
+    numbers = range(options.seed, options.seed + options.count)
+    cases = (make_case(number, options.way) for number in numbers)
+    cases = (case for case in cases if options.driver in (None, case.driver))
+    totals, losses, failures = Counter[str](), Counter[str](), Counter[str]()
+    with multiprocessing.get_context("spawn").Pool(options.jobs, initializer=open_stage) as pool:
+        for outcome in pool.imap_unordered(play_here, cases, chunksize=5):
+            totals += outcome.counts
+            totals["conversations"] += 1
+            case = outcome.case
+            place = f"{case.way}, {case.driver}"
+            for error, events, _ in outcome.losses:
+                losses[f"{error}: {place}, after {events[-1]}"] += 1
+            if outcome.violations:
+                failures[place] += 1
+            if outcome.strange:
+                totals["strange"] += 1
+            _report(outcome, shows_all=False)
+    for title, counts in (("", totals), ("lost: ", losses), ("VIOLATIONS: ", failures)):
+        for name, number in sorted(counts.items()):
+            sys.stdout.write(f"{title}{name}: {number}\n")
+    return bool(failures)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
