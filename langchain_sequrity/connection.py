@@ -7,6 +7,7 @@ and the key of the digests that tie sessions to this connection.
 import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Literal
 from urllib.parse import urlencode, urlsplit
 
@@ -209,6 +210,14 @@ class Connection:
         screens = features and (features.content_classifiers or features.content_blockers)
         return self.policy is not None or bool(screens)
 
+    @cached_property
+    def uses_session(self) -> bool:
+        """Whether the policy has rules on labels that the session keeps from turn to turn."""
+        fsm = self.config and self.config.fsm
+        if fsm and fsm.clear_session_meta in {"every_turn", "every_attempt"}:
+            return False
+        return self.policy is not None and self.policy.uses_session
+
     def with_author_place(self, denial: Denial) -> Denial:
         """The denial with the place of its rule in the author's text of the policy.
 
@@ -226,6 +235,11 @@ class Connection:
         keys = [self.api_key, self.llm_api_key or LOOPBACK_KEY]
         keys += [value for value in self.default_headers.values() if len(value) >= _SHORTEST_SECRET]
         return tuple(key for key in keys if key not in (LOOPBACK_KEY, ASKED_KEY))
+
+    @property
+    def owner(self) -> str:
+        """A digest of the account: the key at this address."""
+        return hmac.digest(self.api_key.encode(), self.base_url.encode(), "sha256").hex()
 
     @property
     def fingerprint(self) -> str:

@@ -513,7 +513,7 @@ class SessionExpired(TurnFailed):
 
 
 class SessionLost(TurnFailed):
-    """The policy has rules on the session, and the session of this conversation cannot be continued.
+    """The policy has rules on the session, and this conversation cannot continue its session.
 
     A new session would forget what the rules read: its tags, and the attempts that they count. So
     no call was made. The text says what was lost, and what to do. If the loss is acceptable, start

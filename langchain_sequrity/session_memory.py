@@ -17,9 +17,9 @@ OnSessionLost = Literal["raise", "restart"]
 def has_earlier_turns(messages: Sequence[BaseMessage]) -> bool:
     """Whether a conversation has a turn before the one that its last message begins or continues.
 
-    A failed turn may leave only the user's message, so a second message of the user counts. Messages
-    of the model and results of tools count whoever wrote them: a conversation that comes from
-    elsewhere has a past that is not known here.
+    A failed turn may leave only the user's message, so a second message of the user counts.
+    Messages of the model and results of tools count whoever wrote them: a conversation that comes
+    from elsewhere has a past that is not known here.
 
     Args:
         messages: The conversation; system messages do not count.

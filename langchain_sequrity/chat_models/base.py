@@ -42,12 +42,16 @@ from langchain_sequrity.chat_models.parameters import (
     check_policy_for_tools,
     env_key,
 )
-from langchain_sequrity.chat_models.sessions import (
-    Turn,
-    TurnSettings,
+from langchain_sequrity.chat_models.run_config import (
+    GUARD_SETTINGS,
+    looks_like_a_policy,
+    refuse_body_settings,
+    refuse_settings,
     session_and_headers,
-    with_session,
+    with_run_config,
 )
+from langchain_sequrity.chat_models.sessions import Turn, TurnSettings
+from langchain_sequrity.chat_models.threads import ThreadMemory
 from langchain_sequrity.chat_models.tools import (
     write_response_format,
     write_tool_choice,
@@ -55,7 +59,7 @@ from langchain_sequrity.chat_models.tools import (
 )
 from langchain_sequrity.connection import ASKED_KEY, LOOPBACK_KEY, Connection, check_key
 from langchain_sequrity.errors import PolicyDenied, StatusError, UsageError
-from langchain_sequrity.headers import Header
+from langchain_sequrity.headers import Header, coerce
 from langchain_sequrity.tracing import atrace_turn, trace_turn
 from langchain_sequrity.wire.exchange import ClientFormat
 from langchain_sequrity.wire.routes import Format, is_loopback
@@ -68,6 +72,7 @@ _CALL_ARGUMENTS = frozenset(
     {
         "session_id",
         "configured_session_id",
+        "thread_id",
         "extra_headers",
         "extra_body",
         "stream",
@@ -423,13 +428,22 @@ class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
         params = self._params(prepared.params, stop, kwargs, stream=stream)
         self._compare(params.get("tools"))  # of `bind` or of this call
         session_id, headers = session_and_headers(kwargs)
+        connection = settings.connection
+        if headers:
+            connection, headers = connection.with_headers(headers)
+        memory = None
+        if params.get("tools") and connection.uses_session:  # without tools there are no calls
+            owner = connection.owner
+            memory = ThreadMemory(kwargs.get("thread_id"), owner, self.on_session_lost)
         return Turn(
             settings,
             messages,
             params,
+            connection,
             session_id=session_id,
             configured_session_id=kwargs.get("configured_session_id"),
             extra_headers=headers,
+            memory=memory,
         )
 
     def _params(
@@ -472,11 +486,13 @@ class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
             if name in type(self).model_fields and name not in self._body_parameters:
                 msg = (
                     f"`{name}` belongs to the model, not to one call: use "
-                    f"`model.model_copy(update={{{name!r}: …}})`. A field of the body with this "
-                    "name goes into `extra_body`."
+                    f"`model.model_copy(update={{{name!r}: …}})`."
                 )
+                if name not in GUARD_SETTINGS:
+                    msg += " A field of the body with this name goes into `extra_body`."
                 raise UsageError(msg)
             fields[name] = value
+        refuse_body_settings(kwargs.get("extra_body"))
         return fields
 
     @override
@@ -487,19 +503,19 @@ class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        turn = self._turn(messages, stop, kwargs, self._asked_keys(), stream=False)
-        transport = self.sender()
-        while True:
-            try:
-                result = transport.send(turn.call, turn.read)
-            except StatusError as error:
-                turn = turn.after_refusal(error)
-            except PolicyDenied as denied:
-                trace_turn(run_manager, denied)
-                raise
-            else:
-                trace_turn(run_manager, result.generations[0].message)
-                return result
+        with self._turn(messages, stop, kwargs, self._asked_keys(), stream=False) as turn:
+            transport = self.sender()
+            while True:
+                try:
+                    result = transport.send(turn.call, turn.read)
+                except StatusError as error:
+                    turn = turn.after_refusal(error)  # noqa: PLW2901 - the turn is sent again
+                except PolicyDenied as denied:
+                    trace_turn(run_manager, denied)
+                    raise
+                else:
+                    trace_turn(run_manager, result.generations[0].message)
+                    return result
 
     @override
     async def _agenerate(
@@ -509,19 +525,20 @@ class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        turn = self._turn(messages, stop, kwargs, await self._aasked_keys(), stream=False)
-        transport = self.sender()
-        while True:
-            try:
-                result = await transport.asend(turn.call, turn.read)
-            except StatusError as error:
-                turn = turn.after_refusal(error)
-            except PolicyDenied as denied:
-                await atrace_turn(run_manager, denied)
-                raise
-            else:
-                await atrace_turn(run_manager, result.generations[0].message)
-                return result
+        keys = await self._aasked_keys()
+        async with self._turn(messages, stop, kwargs, keys, stream=False) as turn:
+            transport = self.sender()
+            while True:
+                try:
+                    result = await transport.asend(turn.call, turn.read)
+                except StatusError as error:
+                    turn = turn.after_refusal(error)  # noqa: PLW2901 - the turn is sent again
+                except PolicyDenied as denied:
+                    await atrace_turn(run_manager, denied)
+                    raise
+                else:
+                    await atrace_turn(run_manager, result.generations[0].message)
+                    return result
 
     @override
     def _stream(
@@ -531,23 +548,23 @@ class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
-        turn = self._turn(messages, stop, kwargs, self._asked_keys(), stream=True)
-        transport = self.sender()
-        while True:
-            try:
-                for message in transport.stream(turn.call, turn.new_reader):
-                    chunk = ChatGenerationChunk(message=message)
-                    if run_manager is not None:
-                        run_manager.on_llm_new_token(chunk.text, chunk=chunk)
-                    trace_turn(run_manager, message)
-                    yield chunk
-            except StatusError as error:
-                turn = turn.after_refusal(error)
-            except PolicyDenied as denied:
-                trace_turn(run_manager, denied)
-                raise
-            else:
-                return
+        with self._turn(messages, stop, kwargs, self._asked_keys(), stream=True) as turn:
+            transport = self.sender()
+            while True:
+                try:
+                    for message in transport.stream(turn.call, turn.new_reader):
+                        chunk = ChatGenerationChunk(message=message)
+                        if run_manager is not None:
+                            run_manager.on_llm_new_token(chunk.text, chunk=chunk)
+                        trace_turn(run_manager, message)
+                        yield chunk
+                except StatusError as error:
+                    turn = turn.after_refusal(error)  # noqa: PLW2901 - the turn is sent again
+                except PolicyDenied as denied:
+                    trace_turn(run_manager, denied)
+                    raise
+                else:
+                    return
 
     @override
     async def _astream(
@@ -557,28 +574,67 @@ class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
-        turn = self._turn(messages, stop, kwargs, await self._aasked_keys(), stream=True)
-        transport = self.sender()
-        while True:
-            try:
-                # `aclosing`: an abandoned stream gives its connection back at once, not when
-                # collected.
-                async with aclosing(transport.astream(turn.call, turn.new_reader)) as found:
-                    async for message in found:
-                        chunk = ChatGenerationChunk(message=message)
-                        if run_manager is not None:
-                            await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
-                        await atrace_turn(run_manager, message)
-                        yield chunk
-            except StatusError as error:
-                turn = turn.after_refusal(error)
-            except PolicyDenied as denied:
-                await atrace_turn(run_manager, denied)
-                raise
-            else:
-                return
+        keys = await self._aasked_keys()
+        async with self._turn(messages, stop, kwargs, keys, stream=True) as turn:
+            transport = self.sender()
+            while True:
+                try:
+                    # `aclosing`: an abandoned stream gives its connection back at once, not when
+                    # collected.
+                    async with aclosing(transport.astream(turn.call, turn.new_reader)) as replies:
+                        async for message in replies:
+                            chunk = ChatGenerationChunk(message=message)
+                            if run_manager is not None:
+                                await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
+                            await atrace_turn(run_manager, message)
+                            yield chunk
+                except StatusError as error:
+                    turn = turn.after_refusal(error)  # noqa: PLW2901 - the turn is sent again
+                except PolicyDenied as denied:
+                    await atrace_turn(run_manager, denied)
+                    raise
+                else:
+                    return
 
-    # The session of `configurable`, which LangChain does not pass on; see `_take_session` below
+    # The run's config, which LangChain does not pass on; see `_take_run_config` below
+
+    def _with_run_config(
+        self, config: RunnableConfig | None, kwargs: dict[str, Any]
+    ) -> dict[str, Any]:
+        refuse_settings(config, self._is_other_setting)
+        needs_thread = "extra_headers" in kwargs or self._ready().settings.connection.uses_session
+        return with_run_config(config, kwargs, needs_thread=needs_thread)
+
+    def _is_other_setting(self, name: str, value: object) -> bool:
+        """Whether a value in a config is one of a parameter, other than the model's own."""
+        if name in HEADERS and value is not None:
+            try:
+                value = coerce(HEADERS[name], value)
+            except (UsageError, ValueError):
+                return name == "policy" and looks_like_a_policy(value)
+        return value is not None and value != getattr(self, name)
+
+    @override
+    def bind(self, **kwargs: Any) -> Any:
+        """Bind fields of the body, or arguments of each call such as `session_id`.
+
+        They stay when tools or a schema are bound afterwards.
+
+        Raises:
+            UsageError: For a parameter of the model, such as `policy`.
+        """
+        self._body_fields(kwargs)
+        return super().bind(**kwargs)
+
+    @override
+    def with_config(self, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
+        """Bind a config.
+
+        Raises:
+            UsageError: For a parameter of the model, such as `policy`.
+        """
+        refuse_settings({**(config or {}), **kwargs}, self._is_other_setting)
+        return super().with_config(config, **kwargs)
 
     @override
     async def ainvoke(
@@ -590,17 +646,19 @@ class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
         **kwargs: Any,
     ) -> AIMessage:
         # `async`: LangChain calls a plain function in a thread, and awaits nothing.
-        return await super().ainvoke(input, config, stop=stop, **with_session(config, kwargs))
+        return await super().ainvoke(
+            input, config, stop=stop, **self._with_run_config(config, kwargs)
+        )
 
     @override
     def stream_events(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
-        return super().stream_events(input, config, **with_session(config, kwargs))
+        return super().stream_events(input, config, **self._with_run_config(config, kwargs))
 
     @override
     def astream_events(
         self, input: Any, config: RunnableConfig | None = None, **kwargs: Any
     ) -> Any:
-        return super().astream_events(input, config, **with_session(config, kwargs))
+        return super().astream_events(input, config, **self._with_run_config(config, kwargs))
 
     # Tools and structured output
 
@@ -649,7 +707,10 @@ class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
             bound["response_format"] = write_response_format(response_format, strict=strict)
         kwargs.update({name: value for name, value in bound.items() if value is not None})
         # An empty list is not a legal value of the field.
-        return super().bind(**({"tools": written} if written else {}), **kwargs)
+        bound_model: Runnable[LanguageModelInput, AIMessage] = self.bind(
+            **({"tools": written} if written else {}), **kwargs
+        )
+        return bound_model
 
     def _compare(self, tools: object) -> None:
         """Compare the policy with a set of tools once: an agent binds them before each answer."""
@@ -737,8 +798,8 @@ class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
         await self.sender().aclose()
 
 
-def _take_session(name: str) -> None:
-    """Let a method take the session of `configurable`."""
+def _take_run_config(name: str) -> None:
+    """Let a method take session and thread of the run's config."""
 
     @wraps(getattr(BaseChatModel, name))
     def method(
@@ -748,14 +809,14 @@ def _take_session(name: str) -> None:
         **kwargs: Any,
     ) -> Any:
         inherited = getattr(super(SequrityChatModel, self), name)
-        return inherited(input, config, **with_session(config, kwargs))
+        return inherited(input, config, **self._with_run_config(config, kwargs))
 
     setattr(SequrityChatModel, name, method)
 
 
 # Set here, so that they keep the types of LangChain.
 for _name in ("invoke", "stream", "astream"):
-    _take_session(_name)
+    _take_run_config(_name)
 
 
 def _text_of(key: SecretStr | AskedKey) -> str:

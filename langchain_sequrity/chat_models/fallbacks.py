@@ -140,6 +140,50 @@ class Guarded(Runnable[Input, Output]):
         return guarded(made)
 
 
+# Arguments of a call that `bind_tools` and `with_structured_output` set anew.
+_OF_TOOLS = frozenset({"tools", "tool_choice", "parallel_tool_calls", "response_format"})
+
+
+class Binding(Guarded[Input, Output]):
+    """A binding whose arguments stay when tools or a schema are bound after them.
+
+    LangChain's own binding passes these methods on to the model, which does not know the binding: a
+    policy in `extra_headers`, or a `session_id`, would be dropped.
+    """
+
+    bound: Any
+    kwargs: Any
+    config: Any
+
+    def bind_tools(self, tools: Any, **kwargs: Any) -> Any:
+        """Give the model tools, as `bind_tools` of the model."""
+        return self._configured(self.bound.bind_tools(tools, **self._arguments(kwargs)))
+
+    def with_structured_output(self, schema: Any = None, **kwargs: Any) -> Any:
+        """Answer in a schema, as `with_structured_output` of the model."""
+        structured = self.bound.with_structured_output(schema, **self._arguments(kwargs))
+        return self._configured(structured)
+
+    @override
+    def bind(self, **kwargs: Any) -> Any:
+        """Bind further arguments, as `bind` of the model."""
+        self.bound.bind(**kwargs)  # the model refuses arguments that would have no effect
+        return super().bind(**kwargs)
+
+    @override
+    def with_config(self, config: Any = None, **kwargs: Any) -> Any:
+        """Bind a config, as `with_config` of the model."""
+        self.bound.with_config(config, **kwargs)  # as above
+        return super().with_config(config, **kwargs)
+
+    def _arguments(self, kwargs: dict[str, Any]) -> dict[str, Any]:
+        bound = {name: value for name, value in self.kwargs.items() if name not in _OF_TOOLS}
+        return {**bound, **kwargs}
+
+    def _configured(self, runnable: Any) -> Any:
+        return runnable.with_config(self.config) if self.config else runnable
+
+
 def guarded(made: R) -> R:
     """The guarded form of a runnable that LangChain made of a guarded one.
 
@@ -168,6 +212,7 @@ _MADE = {
     "RunnableConfigurableFields": "runnables.configurable",
     "RunnableConfigurableAlternatives": "runnables.configurable",
 }
+_BINDINGS = frozenset({"RunnableBinding", "_ChatModelBinding"})
 
 
 @cache
@@ -180,7 +225,8 @@ def _guarded_class(name: str) -> type[Any]:
         # No type parameters, and a deferred build: otherwise unused classes would be built.
         "model_config": ConfigDict(arbitrary_types_allowed=True, defer_build=True),
     }
-    return new_class(name, (Guarded, own), exec_body=lambda namespace: namespace.update(body))
+    base_class = Binding if name in _BINDINGS else Guarded
+    return new_class(name, (base_class, own), exec_body=lambda namespace: namespace.update(body))
 
 
 def __getattr__(name: str) -> type[Any]:

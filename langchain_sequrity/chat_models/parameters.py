@@ -21,6 +21,7 @@ from typing_extensions import override
 
 from langchain_sequrity._version import __version__
 from langchain_sequrity.chat_models.arguments import ReasoningEffort, advice_on, model_signature
+from langchain_sequrity.chat_models.run_config import refuse_body_settings
 from langchain_sequrity.chat_models.sessions import OnSessionExpired, TurnSettings
 from langchain_sequrity.connection import KEY_VARIABLES, Connection, one_of_each, take_json_headers
 from langchain_sequrity.errors import UsageError
@@ -34,6 +35,7 @@ from langchain_sequrity.headers.policy_fit import (
     without_force,
 )
 from langchain_sequrity.on_denied import OnDeniedTurn, check_on_denied
+from langchain_sequrity.session_memory import OnSessionLost
 from langchain_sequrity.transport import AsyncHttpClient, HttpClient, HttpTimeout
 from langchain_sequrity.wire.routes import (
     DEFAULT_BASE_URL,
@@ -173,6 +175,9 @@ class Parameters(BaseChatModel):
     """Whether a policy that does less than it says is an error, not a `PolicyMismatch` warning."""
     on_session_expired: OnSessionExpired = "raise"
     """Whether an expired session raises `SessionExpired` or is replaced by a new one (T1, T5)."""
+    on_session_lost: OnSessionLost = "raise"
+    """Under a policy with rules on the session: whether a session that cannot be continued raises
+    `SessionLost` or is replaced by a new one, which remembers nothing (P13)."""
 
     temperature: float | None = Field(default=None, ge=0, le=2)
     top_p: float | None = Field(default=None, ge=0, le=1)
@@ -366,6 +371,12 @@ class Parameters(BaseChatModel):
                     "with this name goes into `extra_body`."
                 )
                 raise UsageError(msg)
+        return value
+
+    @field_validator("extra_body")
+    @classmethod
+    def _check_extra_body(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
+        refuse_body_settings(value)
         return value
 
     @field_validator("stop", mode="before")

@@ -15,9 +15,10 @@ import hmac
 import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 import orjson
 from langchain_core.messages import (
@@ -29,14 +30,14 @@ from langchain_core.messages import (
     ToolMessage,
 )
 from langchain_core.outputs import ChatGeneration, ChatResult
-from langchain_core.runnables import RunnableConfig
-from langchain_core.runnables.config import var_child_runnable_config
 
-from langchain_sequrity.connection import Connection, one_of_each
+from langchain_sequrity.chat_models.threads import Seal, ThreadMemory
+from langchain_sequrity.connection import Connection
 from langchain_sequrity.errors import (
     PolicyDenied,
     SessionExpired,
     StatusError,
+    TurnFailed,
     UsageError,
 )
 from langchain_sequrity.headers import ConfigHeader
@@ -60,17 +61,14 @@ from langchain_sequrity.wire.exchange import (
     ServiceCall,
     StreamReader,
 )
-from langchain_sequrity.wire.streams import DenialReader, EnvelopeReader, as_chunk
+from langchain_sequrity.wire.streams import DenialReader, EnvelopeReader, Judge, as_chunk
 from langchain_sequrity.wire.tool_results import results_as_values
 from langchain_sequrity.wire.tools import arguments_text
 
 OnSessionExpired = Literal["raise", "restart"]
-Seal = Callable[[str], str]
-"""Makes the digest that proves that this connection obtained a session id."""
 M = TypeVar("M", bound=AIMessage)
 
 NEW_SESSION = "new"
-_CONFIGURABLE_SESSION = "sequrity_session_id"
 # Known forms of a call's id: `tc-<session>-<call>`, the same without dashes, and `tc` with 16 hex
 # digits.
 _LONG_ID = re.compile(r"tc-[0-9a-zA-Z-]{36}-")
@@ -92,39 +90,8 @@ _STAYS = (
     "histories only between turns. You may replace the messages before the turn by a summary, "
     "unless `history_mismatch_policy` says otherwise."
 )
+_NOT_ACCEPTED = "The history differs from that of its session, and the session does not accept it."
 _logger = logging.getLogger("langchain_sequrity")
-
-
-# The session that a call names
-
-
-def session_and_headers(kwargs: Mapping[str, Any]) -> tuple[str | None, dict[str, str]]:
-    """The session that a call names, by argument or by header, and its own other headers.
-
-    Raises:
-        UsageError: If the session is not a text, or empty; if a header is given twice.
-    """
-    headers = one_of_each(kwargs.get("extra_headers") or {})
-    session_id = kwargs.get("session_id")
-    for name in [one for one in headers if one.lower() == "x-session-id"]:
-        session_id = headers.pop(name)
-    if session_id is not None and (not isinstance(session_id, str) or not session_id):
-        msg = f'`session_id` must be the id of a session, or "new"; got {session_id!r}.'
-        raise UsageError(msg)
-    return session_id, headers
-
-
-def with_session(config: RunnableConfig | None, kwargs: dict[str, Any]) -> dict[str, Any]:
-    """Add the session of `configurable`, unless the call names a session.
-
-    The configuration reaches every model of a run, so a session in the history has precedence.
-    """
-    if "session_id" in kwargs:
-        return kwargs
-    for source in (config, var_child_runnable_config.get()):
-        if source and (found := source.get("configurable", {}).get(_CONFIGURABLE_SESSION)):
-            return {**kwargs, "configured_session_id": found}
-    return kwargs
 
 
 # The session of a history
@@ -315,46 +282,95 @@ class Turn:
         settings: The model's settings.
         messages: The caller's conversation.
         params: All fields of the body except the messages.
+        connection: The connection of the call, with the JSON headers that it has of its own.
         session_id: A session that the caller names, `"new"`, or `None`.
         configured_session_id: The session to use if the history has none.
-        extra_headers: Headers of this call only.
+        extra_headers: Other headers of this call only.
+        memory: What is remembered of the thread, if the policy has rules on the session.
         forked_from: The session of which the history is a fork, if known.
         continues: Whether to ask the session to accept a history that differs from its own.
 
-    Raises:
-        UsageError: If the messages or parameters cannot be sent.
+    Attributes:
+        call: What is sent. It is written when the turn is entered.
     """
 
     settings: TurnSettings
     messages: Sequence[BaseMessage]
     params: Mapping[str, Any]
+    connection: Connection
     session_id: str | None = None
     configured_session_id: str | None = None
     extra_headers: Mapping[str, str] | None = None
+    memory: ThreadMemory | None = None
     forked_from: str | None = None
     continues: bool = False
-    connection: Connection = field(init=False)
     dual_llm: bool | None = field(init=False)
     call: ServiceCall = field(init=False)
     _body: dict[str, Any] = field(init=False)
     _is_mid_turn: bool = field(init=False)
 
-    def __post_init__(self) -> None:
-        """Choose the session and write the call."""
-        self.connection, headers = self.settings.connection, self.extra_headers
-        if headers:
-            self.connection, headers = self.connection.with_headers(headers)
+    def __enter__(self) -> Self:
+        """Choose the session and write the call.
+
+        Raises:
+            UsageError: If the messages or parameters cannot be sent.
+            SessionLost: If the policy needs a session that cannot be continued.
+        """
+        with ExitStack() as on_error:
+            if self.memory is not None:
+                on_error.callback(self.memory.close)
+                self.memory.recall(self.messages)
+            self._prepare()
+            on_error.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Remember the session."""
+        if self.memory is not None:
+            self.memory.close()
+
+    async def __aenter__(self) -> Self:
+        """See `__enter__`."""
+        async with AsyncExitStack() as on_error:
+            if self.memory is not None:
+                on_error.push_async_callback(self.memory.aclose)
+                await self.memory.arecall(self.messages)
+            self._prepare()
+            on_error.pop_all()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Remember the session."""
+        if self.memory is not None:
+            await self.memory.aclose()
+
+    def _prepare(self) -> None:
         self.dual_llm = self.connection.dual_llm
-        self.call = self._write(headers)
+        self._is_mid_turn = _is_mid_turn(self.messages)
+        self.call = self._write(self.extra_headers)
+
+    def _session_for(self, own: str | None, seal: Seal) -> str | None:
+        """The session to resume, or `None`: the caller's, the thread's, that of the messages."""
+        session_id, memory = self.session_id, self.memory
+        if session_id is None and memory is not None:
+            known = own or self.configured_session_id
+            if known != NEW_SESSION:
+                return memory.session_for(
+                    self.messages, known, is_mid_turn=self._is_mid_turn, seal=seal
+                )
+        session_id = session_id or own or self.configured_session_id
+        if session_id != NEW_SESSION:
+            return session_id
+        if memory is not None:
+            memory.begin(replaces=True)
+        return None
 
     def _write(self, headers: Mapping[str, str] | None) -> ServiceCall:
         """Choose the session, replace the ids of all others in the history, and write the call."""
         seal = functools.cache(self._seal)  # a hundred messages often have one foreign session
         own, resumed_at = _last_own_session(self.messages, seal)
-        resumed = self.session_id or own or self.configured_session_id
-        if resumed == NEW_SESSION:
-            resumed = None
-        self._is_mid_turn = _is_mid_turn(self.messages)
+        resumed = self._session_for(own, seal)
+        self.continues = self.continues or self._is_known_to_differ(resumed, own)
         leaves = self._is_mid_turn and _last_session(self.messages) not in (None, resumed)
         if leaves and self.dual_llm:
             raise UsageError(_MID_TURN)
@@ -382,6 +398,17 @@ class Turn:
             extra_headers=headers,
         )
 
+    def _is_known_to_differ(self, resumed: str | None, own: str | None) -> bool:
+        """Whether the session's history cannot be that of the messages.
+
+        The thread remembers a session that the messages do not have, or a failed turn whose reply
+        they lack. A turn that has made calls is asked for first (`after_refusal`).
+        """
+        if self.memory is None or resumed is None or self.dual_llm is not True:
+            return False
+        differs = resumed != own or self.memory.differs
+        return differs and not self._is_mid_turn and self._may_continue
+
     def _after(
         self, index: int, messages: Sequence[BaseMessage]
     ) -> tuple[Sequence[BaseMessage], Mapping[str, Any]]:
@@ -404,67 +431,95 @@ class Turn:
             ServiceError: If the reply does not follow the protocol.
             TurnFailed: If the turn failed without an answer.
         """
+        self.note_session(reply)
         messages = self.settings.wire.read_reply(reply, self._describe)
         read = partial(self._unwrap_if_dual, reply)
-        generations = [ChatGeneration(message=self._read_message(read, one)) for one in messages]
-        return ChatResult(generations=generations)
+        replies = [self._read_message(read, message) for message in messages]
+        self.note_reply(has_calls=any(one.tool_calls or one.invalid_tool_calls for one in replies))
+        return ChatResult(generations=[ChatGeneration(message=message) for message in replies])
 
     def new_reader(self) -> StreamReader[AIMessageChunk]:
         """Make a reader for one streamed reply."""
         reader = self.settings.wire.stream_reader(self._describe, self._body)
-        if self.dual_llm is not False and not self._is_doubtful:
+        if self.dual_llm is not False and not self.is_doubtful:
             certain = self.dual_llm is True
             read = partial(unwrap_envelope, certain=certain, told=self.connection.with_author_place)
             reader = EnvelopeReader(reader, partial(self._read_chunk, read), certain=certain)
         judge_chunk = partial(self._read_chunk, self._checked)
-        return DenialReader(reader, judge_chunk, holds_objects=self._is_doubtful)
+        return _SessionReader(self, reader, judge_chunk)
+
+    def note_session(self, head: Reply) -> None:
+        """Remember the session of a reply that begins, whatever follows."""
+        session_id = head.headers.get("x-session-id") or self.call.session_id
+        if self.memory is not None and session_id is not None:
+            self.memory.continues_in(session_id, self._seal(session_id))
 
     def after_refusal(self, error: StatusError) -> "Turn":
         """The turn to send after an error status, in a new session where that is needed.
 
         A history that was forked between two turns differs from that of its session
-        (`docs/behaviour.md`, T1). It continues in a new session, and the reply says so. A turn that
-        has made calls stays: a new session would plan it again and repeat the calls.
+        (`docs/behaviour.md`, T1). It continues in a new session, and the reply says so. A session
+        that the policy has rules on is asked to accept the history (P13). A turn that has made
+        calls stays: a new session would plan it again and repeat the calls.
 
         Raises:
             StatusError: If the error does not concern a resumed session, or if the turn must stay
                 in its session.
             SessionExpired: If the session is gone and the model does not, or must not, restart.
+            SessionLost: If the policy has rules on a session that cannot be continued.
         """
         if self.connection.policy is not None:  # its places refer to the compacted text
             error.args = (self.connection.policy.author_text(str(error)),)
-        if self.call.session_id is None or error.inside_reply:
+        session_id = self.call.session_id
+        if session_id is None or error.inside_reply:
             raise error
-        is_mismatch, stays = _is_mismatch(error), self._is_mid_turn and self._may_be_dual
-        if is_mismatch and stays and self._may_continue:
+        if _is_mismatch(error):
+            return self._after_mismatch(error, session_id)
+        if not is_session_gone(error, session_id):
+            raise error
+        reason = f"The service no longer knows the session ({reason_in(error.body).rstrip('.')})."
+        if self._stays:
+            msg = f"{reason} {_HAS_CALLS}"
+            raise SessionExpired(msg, session_id=session_id) from None
+        if self.settings.on_session_expired == "restart":
+            if self.memory is not None:
+                self.memory.lose(reason, session_id)
+            return self._again(session_id=NEW_SESSION)
+        msg = (
+            f'{reason} Start a new session with `session_id="new"`, or construct the model with '
+            '`on_session_expired="restart"`.'
+        )
+        raise SessionExpired(msg, session_id=session_id) from None
+
+    def _after_mismatch(self, error: StatusError, session_id: str) -> "Turn":
+        if (self._stays or self.memory is not None) and self._may_continue:
             _logger.warning(
-                "The history differs from that of session %s in the middle of a turn; asking the "
-                "session to accept it.",
-                self.call.session_id,
+                "The history differs from that of session %s; asking the session to accept it.",
+                session_id,
             )
-            return replace(self, continues=True)
-        if is_mismatch and stays:
+            return self._again(continues=True)
+        if self._stays:
             error.args = (f"{error} {_STAYS}",)
             raise error
-        if is_mismatch and self.session_id is None and self._mismatch_policy != "reject":
-            _logger.warning(
-                "The history differs from that of session %s; continuing in a new session.",
-                self.call.session_id,
-            )
-            return replace(self, session_id=NEW_SESSION, forked_from=self.call.session_id)
-        if not is_session_gone(error, self.call.session_id):
+        if self.session_id is not None or self._mismatch_policy == "reject":
             raise error
-        reason = reason_in(error.body).removesuffix(".")
-        if stays:
-            msg = f"The service no longer knows the session ({reason}). {_HAS_CALLS}"
-            raise SessionExpired(msg, session_id=self.call.session_id) from None
-        if self.settings.on_session_expired == "restart":
-            return replace(self, session_id=NEW_SESSION)
-        msg = (
-            f"The service no longer knows the session ({reason}). Start a new session with "
-            '`session_id="new"`, or construct the model with `on_session_expired="restart"`.'
+        if self.memory is not None:
+            self.memory.lose(_NOT_ACCEPTED, session_id)
+        _logger.warning(
+            "The history differs from that of session %s; continuing in a new session.",
+            session_id,
         )
-        raise SessionExpired(msg, session_id=self.call.session_id) from None
+        return self._again(session_id=NEW_SESSION, forked_from=session_id)
+
+    @property
+    def _stays(self) -> bool:
+        """Whether the turn has made calls, so that a new session would repeat them."""
+        return self._is_mid_turn and self._may_be_dual
+
+    def _again(self, **changes: Any) -> "Turn":
+        turn = replace(self, **changes)
+        turn._prepare()  # noqa: SLF001 - of this class
+        return turn
 
     @property
     def _mismatch_policy(self) -> str | None:
@@ -478,7 +533,7 @@ class Turn:
         return can_ask and not self.continues and self._mismatch_policy != "reject"
 
     @property
-    def _is_doubtful(self) -> bool:
+    def is_doubtful(self) -> bool:
         """Whether a JSON object may be an answer as well as the envelope of a turn."""
         return self.dual_llm is None and not self.settings.wire.tells_dual_llm
 
@@ -497,8 +552,8 @@ class Turn:
         facts: dict[str, Any] = {}
         if session_id is not None:
             facts = {"session_id": session_id, "digest": self._seal(session_id)}
-        if self.forked_from is not None:
-            facts["forked_from"] = self.forked_from
+        if forked_from := self.forked_from or (self.memory and self.memory.forked_from):
+            facts["forked_from"] = forked_from
         if request_id := head.headers.get("x-request-id"):
             facts["request_id"] = request_id
         described: dict[str, Any] = {METADATA_KEY: facts}
@@ -514,7 +569,7 @@ class Turn:
         seen = message.response_metadata
         if self.dual_llm or (
             self.dual_llm is None
-            and not self._is_doubtful
+            and not self.is_doubtful
             and may_be_dual(seen.get("model_name"), seen.get("id"), reply)
         ):
             message = unwrap_envelope(
@@ -524,7 +579,7 @@ class Turn:
 
     def _checked(self, message: M) -> M:
         """Raise if the message is a denial or may be an envelope, else return it."""
-        if self._is_doubtful:
+        if self.is_doubtful:
             refuse_doubtful(message)
         raise_for_outcome(
             message, is_guarded=self.connection.is_guarded, told=self.connection.with_author_place
@@ -536,15 +591,51 @@ class Turn:
         try:
             return read(message)
         except PolicyDenied as error:
-            if self.settings.on_denied == "raise" or error.message is None:
-                raise
-            return error.message
+            if self.settings.on_denied == "message" and error.message is not None:
+                return error.message
+            self._note_failure()
+            raise
+        except TurnFailed:
+            self._note_failure()
+            raise
+
+    def _note_failure(self) -> None:
+        if self.memory is not None:
+            self.memory.ended(is_waiting=False, has_failed=True)
+
+    def note_reply(self, *, has_calls: bool) -> None:
+        """Remember whether the session waits for results."""
+        if self.memory is not None:
+            self.memory.ended(is_waiting=has_calls)
 
     def _read_chunk(
         self, read: Callable[[AIMessageChunk], AIMessage], chunk: AIMessageChunk
     ) -> AIMessageChunk:
         message = self._read_message(read, chunk)
         return message if isinstance(message, AIMessageChunk) else as_chunk(message)
+
+
+class _SessionReader(DenialReader):
+    """Also remembers the session as soon as the reply begins: a stream may not reach its end."""
+
+    def __init__(self, turn: Turn, inner: StreamReader[AIMessageChunk], judge: Judge) -> None:
+        super().__init__(inner, judge, holds_objects=turn.is_doubtful)
+        self._turn = turn
+        self._has_calls = False
+
+    def start(self, head: Reply) -> None:
+        """Take status and headers."""
+        self._turn.note_session(head)
+        super().start(head)
+
+    def _observe(self, chunk: AIMessageChunk) -> None:
+        self._has_calls = self._has_calls or bool(chunk.tool_call_chunks)
+        super()._observe(chunk)
+
+    def _release(self) -> list[AIMessageChunk]:
+        chunks = super()._release()
+        self._turn.note_reply(has_calls=self._has_calls)
+        return chunks
 
 
 def _has_its_calls(message: AIMessage) -> bool:

@@ -246,7 +246,9 @@ class Engine:
             return True
         checks = (check.node for entry in self.tools for check in entry.checks)
         short = any(_is_of(node, "short") for node in nodes.walk(tuple(checks)))
-        return short or any(_is_of(node, "session") for node in nodes.walk(self.policy.declarations))
+        return short or any(
+            _is_of(node, "session") for node in nodes.walk(self.policy.declarations)
+        )
 
     def looks_at_results(self, tool: str) -> bool:
         """Whether any label may change when a call of a tool has ended."""

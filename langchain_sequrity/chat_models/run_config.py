@@ -1,0 +1,131 @@
+"""What the config of a run, and the arguments of a call, say to a model: session and thread.
+
+A setting of the model in a place where LangChain drops it is refused: a policy that is not sent is
+no policy.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from langchain_core.runnables import RunnableConfig
+from langchain_core.runnables.config import var_child_runnable_config
+
+from langchain_sequrity.connection import one_of_each
+from langchain_sequrity.errors import UsageError
+
+GUARD_SETTINGS = frozenset(
+    {
+        "features",
+        "on_denied",
+        "on_session_expired",
+        "on_session_lost",
+        "policy",
+        "session_config",
+        "strict_policy",
+    }
+)
+"""Parameters of a model that decide what it may do, or what is done about a denial."""
+
+_SESSION = "sequrity_session_id"
+# LangGraph's name, and the usual one of `RunnableWithMessageHistory`.
+_THREADS = ("thread_id", "session_id")
+_POLICY_SIGNS = frozenset("{};>")
+IsSetting = Callable[[str, object], bool]
+"""Whether a value under a name can only be meant for the model, and is not its own."""
+
+
+def session_and_headers(kwargs: Mapping[str, Any]) -> tuple[str | None, dict[str, str]]:
+    """The session that a call names, by argument or by header, and its own other headers.
+
+    Raises:
+        UsageError: If the session is not a text, or empty; if a header is given twice.
+    """
+    headers = one_of_each(kwargs.get("extra_headers") or {})
+    session_id = kwargs.get("session_id")
+    for name in [header for header in headers if header.lower() == "x-session-id"]:
+        session_id = headers.pop(name)
+    if session_id is not None and (not isinstance(session_id, str) or not session_id):
+        msg = f'`session_id` must be the id of a session, or "new"; got {session_id!r}.'
+        raise UsageError(msg)
+    return session_id, headers
+
+
+def with_run_config(
+    config: RunnableConfig | None, kwargs: dict[str, Any], *, needs_thread: bool
+) -> dict[str, Any]:
+    """Add the session and the thread of the run's config to the arguments of a call.
+
+    LangChain does not pass `config` on to a model's implementation. The config reaches every model
+    of a run, so a session in the history has precedence over the configured one.
+    """
+    added: dict[str, Any] = {}
+    for configurable in _configurables(config):
+        if "configured_session_id" not in added and (session_id := configurable.get(_SESSION)):
+            added["configured_session_id"] = session_id
+        if needs_thread and "thread_id" not in added and (thread_id := thread_in(configurable)):
+            added["thread_id"] = thread_id
+    return {**added, **kwargs} if added else kwargs
+
+
+def thread_in(configurable: Mapping[str, Any]) -> str | None:
+    """The id of the thread in the configurable part of a config."""
+    ids = (configurable.get(name) for name in _THREADS)
+    return next((str(thread_id) for thread_id in ids if thread_id not in (None, "")), None)
+
+
+def inherited_configurable() -> Mapping[str, Any]:
+    """The configurable part of the config of the run around this code."""
+    config = var_child_runnable_config.get()
+    return (config and config.get("configurable")) or {}
+
+
+def _configurables(config: Mapping[str, Any] | None) -> Iterator[Mapping[str, Any]]:
+    for source in (config, var_child_runnable_config.get()):
+        if source and (configurable := source.get("configurable")):
+            yield configurable
+
+
+def refuse_settings(config: Mapping[str, Any] | None, is_setting: IsSetting) -> None:
+    """Refuse settings of the model in a config.
+
+    In the config of the run around the model, a name such as `policy` may belong to the
+    application. It is refused there only if its value is one for the model.
+
+    Args:
+        config: The config of this call.
+        is_setting: Recognises values for the model.
+
+    Raises:
+        UsageError: For a setting that would have no effect.
+    """
+    if config and not GUARD_SETTINGS.isdisjoint(config):
+        raise _has_no_effect(min(GUARD_SETTINGS & config.keys()))
+    for configurable in _configurables(config):
+        for name in GUARD_SETTINGS & configurable.keys():
+            if is_setting(name, configurable[name]):
+                raise _has_no_effect(name)
+
+
+def refuse_body_settings(body: Mapping[str, Any] | None) -> None:
+    """Refuse settings of the model among the fields of the body.
+
+    Raises:
+        UsageError: For a setting, which would have no effect there.
+    """
+    if body and not GUARD_SETTINGS.isdisjoint(body):
+        raise _has_no_effect(min(GUARD_SETTINGS & body.keys()))
+
+
+def looks_like_a_policy(value: object) -> bool:
+    """Whether a value can only be meant as a policy, also if it cannot be read as one."""
+    if isinstance(value, str):
+        return not _POLICY_SIGNS.isdisjoint(value)
+    return isinstance(value, os.PathLike)
+
+
+def _has_no_effect(name: str) -> UsageError:
+    return UsageError(
+        f"`{name}` belongs to the model. Here it would have no effect: use "
+        f"`model.model_copy(update={{{name!r}: …}})`, or give it to the constructor."
+    )

@@ -1,0 +1,382 @@
+"""Sessions of threads, for policies with rules on the session (`docs/behaviour.md`, P13).
+
+What such a policy reads of the session must be there in the next turn. The messages do not always
+say which session that is: a failed turn leaves no message, and summaries remove them. So the
+session is remembered by thread. LangGraph gives the thread, or a run without a thread counts as one
+itself. Outside of LangGraph it is `thread_id`, or `session_id` of `RunnableWithMessageHistory`.
+
+A process remembers its threads, and a graph's store remembers them for other processes. If neither
+knows the thread, its checkpoints tell whether it had an earlier run.
+
+The agents of a thread share its session, one after the other. An agent that runs inside a tool
+cannot have the session of the agent outside: that session waits for the tool's result.
+"""
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Generator, Hashable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from hmac import compare_digest
+from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
+
+import anyio
+from langchain_core.messages import BaseMessage
+
+from langchain_sequrity.chat_models.run_config import inherited_configurable, thread_in
+from langchain_sequrity.errors import SessionLost
+from langchain_sequrity.session_memory import OnSessionLost, has_earlier_turns
+
+# Keys of LangGraph's config. They are internal: tests run on its oldest and newest versions.
+_RUNTIME = "__pregel_runtime"
+_CHECKPOINTER = "__pregel_checkpointer"
+_CHECKPOINTS = "checkpoint_map"
+
+_STORE_NAMESPACE = ("langchain_sequrity", "sessions")
+_MOST_THREADS = 10_000
+"""How many threads are remembered of each checkpointer, and of all threads without one."""
+_CHECKPOINT_WAIT, _CHECKPOINT_CHECKS = 0.01, 100
+"""Pause in seconds, and number of looks, while LangGraph stores the newest checkpoint."""
+_LOCK = threading.Lock()
+
+Seal = Callable[[str], str]
+"""Makes the digest that proves that this connection obtained a session id."""
+Result = TypeVar("Result")
+
+
+@dataclass(slots=True)
+class ThreadSession:
+    """A session of a thread.
+
+    Attributes:
+        session_id: The session.
+        digest: Proves which connection obtained it.
+        agent: The agent that used it last: the names of the nodes around the model.
+        is_waiting: Whether it waits for the result of a tool call, as far as this process knows.
+        has_failed: Whether its last turn failed, so that the messages lack its last reply.
+    """
+
+    session_id: str
+    digest: str
+    agent: str
+    is_waiting: bool = True
+    has_failed: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class Thread:
+    """What is remembered of a thread.
+
+    Attributes:
+        sessions: Its sessions by id, the newest last. There are several only if the caller accepts
+            that a session is lost.
+        starting: Number of calls that are starting a session.
+        is_recalled: Whether the store was asked.
+        run: LangGraph's object for the run that counts as a thread; it keeps its `id` from being
+            used again.
+    """
+
+    sessions: dict[str, ThreadSession] = field(default_factory=dict)
+    starting: int = 0
+    is_recalled: bool = False
+    run: object = None
+
+
+_Threads = OrderedDict[Hashable, Thread]
+_threads: _Threads = OrderedDict()
+_threads_of: "WeakKeyDictionary[object, _Threads]" = WeakKeyDictionary()
+
+
+def forget_threads() -> None:
+    """Forget all threads, as a new process has none."""
+    with _LOCK:
+        _threads.clear()
+        _threads_of.clear()
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """A call of a store or checkpointer: the name of the sync method, and its arguments."""
+
+    receiver: Any
+    method: str
+    arguments: tuple[Any, ...]
+    keywords: Mapping[str, Any]
+
+
+_Questions = Generator[_Question | None, Any, Result]
+"""`None` asks for a pause."""
+
+
+def _answered(questions: _Questions[Result]) -> Result:
+    answer: Any = None
+    while True:
+        try:
+            question = questions.send(answer)
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]
+        if question is None:
+            time.sleep(_CHECKPOINT_WAIT)
+            continue
+        method = getattr(question.receiver, question.method)
+        answer = method(*question.arguments, **question.keywords)
+        if hasattr(answer, "__next__"):
+            answer = [*answer]
+
+
+async def _aanswered(questions: _Questions[Result]) -> Result:
+    answer: Any = None
+    while True:
+        try:
+            question = questions.send(answer)
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]
+        if question is None:
+            await anyio.sleep(_CHECKPOINT_WAIT)
+            continue
+        method = getattr(question.receiver, f"a{question.method}")
+        answer = method(*question.arguments, **question.keywords)
+        answer = [item async for item in answer] if hasattr(answer, "__anext__") else await answer
+
+
+class ThreadMemory:
+    """The memory of one call's thread.
+
+    Args:
+        thread_id: The thread of the call's config, or `None`.
+        owner: Identifies the account of a thread outside of LangGraph.
+        on_lost: Whether a lost session raises or is replaced by a new one.
+
+    Attributes:
+        forked_from: A session that is lost and was replaced, if it is known.
+    """
+
+    def __init__(self, thread_id: str | None, owner: str, on_lost: OnSessionLost) -> None:
+        configurable = inherited_configurable()
+        runtime, checkpointer = configurable.get(_RUNTIME), configurable.get(_CHECKPOINTER)
+        thread_id = thread_id or thread_in(configurable)
+        self._on_lost = on_lost
+        self._agent = _agent(configurable.get("checkpoint_ns"))
+        self._thread_id = thread_id
+        self._store = getattr(runtime, "store", None)
+        self._checkpointer = checkpointer if hasattr(checkpointer, "get_tuple") else None
+        self._checkpoint = (configurable.get(_CHECKPOINTS) or {}).get("")
+        self._thread = _thread(
+            thread_id, owner, self._checkpointer, getattr(runtime, "control", None)
+        )
+        self._has_earlier_runs = False
+        self._is_starting = self._replaces = self._is_unstored = False
+        self._session: ThreadSession | None = None
+        self.forked_from: str | None = None
+
+    # Before the call
+
+    def recall(self, messages: Sequence[BaseMessage]) -> None:
+        """Ask store and checkpointer about a thread that this process does not know."""
+        _answered(self._recall(messages))
+
+    async def arecall(self, messages: Sequence[BaseMessage]) -> None:
+        """See `recall`."""
+        await _aanswered(self._recall(messages))
+
+    def _recall(self, messages: Sequence[BaseMessage]) -> _Questions[None]:
+        thread = self._thread
+        if thread.sessions or self._thread_id is None:
+            return
+        if self._store is not None and not thread.is_recalled:
+            item = yield _Question(self._store, "get", (_STORE_NAMESPACE, self._thread_id), {})
+            thread.is_recalled = True
+            for entry in item.value["sessions"] if item is not None else ():
+                thread.sessions.setdefault(entry["session_id"], ThreadSession(**entry))
+        can_tell = self._checkpointer is not None and self._checkpoint is not None
+        if can_tell and not thread.sessions and not has_earlier_turns(messages):
+            self._has_earlier_runs = yield from self._earlier_runs()
+
+    def _earlier_runs(self) -> _Questions[bool]:
+        """Whether the thread had a run before this one, judged by its checkpoints.
+
+        With `durability="exit"` LangGraph stores none before the end of a run.
+        """
+        thread: dict[str, Any] = {"thread_id": self._thread_id, "checkpoint_ns": ""}
+        current = {"configurable": {**thread, "checkpoint_id": self._checkpoint}}
+        for _ in range(_CHECKPOINT_CHECKS):
+            if (yield _Question(self._checkpointer, "get_tuple", (current,), {})) is not None:
+                break
+            if not (yield self._list(thread, limit=1)):
+                return False
+            yield None
+        else:
+            return True
+        inputs = yield self._list(thread, limit=2, filter={"source": "input"})
+        return len(inputs) > 1
+
+    def _list(self, thread: Mapping[str, Any], **keywords: Any) -> _Question:
+        return _Question(self._checkpointer, "list", ({"configurable": thread},), keywords)
+
+    def session_for(
+        self, messages: Sequence[BaseMessage], own: str | None, *, is_mid_turn: bool, seal: Seal
+    ) -> str | None:
+        """The session that the call continues.
+
+        Args:
+            messages: The conversation.
+            own: The session of its messages, or the configured one.
+            is_mid_turn: Whether the messages end within a turn.
+            seal: Makes the digests of the call's connection.
+
+        Returns:
+            The session; `None` to start a new one.
+
+        Raises:
+            SessionLost: If the session cannot be continued, and the caller has not accepted that.
+        """
+        with _LOCK:
+            sessions = self._thread.sessions
+            if own in sessions and is_mid_turn:
+                return own
+            usable = [
+                session
+                for session in reversed(sessions.values())
+                if compare_digest(session.digest, seal(session.session_id))
+            ]
+            for session in usable:
+                if session.agent == self._agent or not session.is_waiting:
+                    self._session = session
+                    return session.session_id
+            lost, reason = None, ""
+            if usable:
+                lost, reason = usable[0].session_id, _NESTED
+            elif sessions:
+                lost, reason = next(reversed(sessions)), _ELSEWHERE
+            elif own is not None:
+                return own
+            elif self._thread.starting:
+                reason = _SIMULTANEOUS
+            elif self._has_earlier_runs or has_earlier_turns(messages):
+                reason = _UNKNOWN
+            if reason:
+                self.lose(reason, lost)
+            self.begin()
+            return None
+
+    def lose(self, reason: str, session_id: str | None) -> None:
+        """Raise, unless the caller accepts a new session.
+
+        Raises:
+            SessionLost: With the reason and the advice.
+        """
+        if self._on_lost == "raise":
+            msg = f"{reason} {_ADVICE}"
+            raise SessionLost(msg, session_id=session_id)
+        self._replaces, self.forked_from = True, session_id
+
+    def begin(self, *, replaces: bool = False) -> None:
+        """Note that the call starts a session; `replaces` that the caller wants a new one."""
+        self._replaces = self._replaces or replaces
+        if not self._is_starting:
+            self._is_starting = True
+            self._thread.starting += 1
+
+    @property
+    def differs(self) -> bool:
+        """Whether the session's history differs from the messages, because its turn failed."""
+        return self._session is not None and self._session.has_failed
+
+    # After it
+
+    def continues_in(self, session_id: str, digest: str) -> None:
+        """Remember the session of a reply that begins."""
+        with _LOCK:
+            sessions = self._thread.sessions
+            if self._replaces:
+                for other in [*sessions.values()]:
+                    if other.agent == self._agent or not other.is_waiting:
+                        del sessions[other.session_id]
+                self._replaces = False
+            session = sessions.pop(session_id, None)
+            self._is_unstored = self._is_unstored or session is None
+            self._session = ThreadSession(session_id, digest, self._agent)
+            sessions[session_id] = self._session
+            self._stop_starting()
+
+    def ended(self, *, is_waiting: bool, has_failed: bool = False) -> None:
+        """Remember how the turn ended."""
+        if self._session is not None:
+            self._session.is_waiting = is_waiting
+            self._session.has_failed = has_failed
+
+    def close(self) -> None:
+        """End the call, however it ended, and store a new session."""
+        _answered(self._close())
+
+    async def aclose(self) -> None:
+        """See `close`."""
+        await _aanswered(self._close())
+
+    def _close(self) -> _Questions[None]:
+        with _LOCK:
+            self._stop_starting()
+            sessions = [*self._thread.sessions.values()]
+        if self._is_unstored and self._store is not None and self._thread_id is not None:
+            # Another process cannot know whether a session still waits, so all seem to.
+            entries = [
+                {**asdict(session), "is_waiting": True, "has_failed": True} for session in sessions
+            ]
+            key, value = self._thread_id, {"sessions": entries}
+            yield _Question(self._store, "put", (_STORE_NAMESPACE, key, value), {"index": False})
+            self._is_unstored = False
+
+    def _stop_starting(self) -> None:
+        if self._is_starting:
+            self._is_starting = False
+            self._thread.starting -= 1
+
+
+def _agent(checkpoint_ns: str | None) -> str:
+    """The names of the nodes around a model, without the ids of their tasks."""
+    parts = (checkpoint_ns or "").split("|")
+    return "|".join(part.partition(":")[0] for part in parts)
+
+
+def _thread(thread_id: str | None, owner: str, checkpointer: object, run: object) -> Thread:
+    if thread_id is None and run is None:
+        return Thread()
+    with _LOCK:
+        threads: _Threads = _threads
+        key: Hashable = (owner, thread_id)
+        if thread_id is None:
+            key = id(run)
+        elif checkpointer is not None:
+            threads, key = _threads_of.setdefault(checkpointer, OrderedDict()), thread_id
+        thread = threads.setdefault(key, Thread(run=run if thread_id is None else None))
+        threads.move_to_end(key)
+        if len(threads) > _MOST_THREADS:
+            threads.popitem(last=False)
+        return thread
+
+
+_NESTED = (
+    "An agent runs within a call of another agent of the same thread, and the session of that "
+    "agent waits for the result of the call. Use `PolicyMiddleware`, whose agents share their "
+    "session, or give the inner model no tools."
+)
+_ELSEWHERE = (
+    "The session of this thread belongs to another model, format, address, policy or "
+    "configuration. Continue with the model that began it."
+)
+_SIMULTANEOUS = (
+    "Another call of this thread is just starting its session. Wait for its reply, or give each "
+    "conversation its own thread."
+)
+_UNKNOWN = (
+    "The conversation has earlier turns, and their session is unknown: neither the messages nor "
+    "the thread have it. Keep the model's messages in the history as they came, append "
+    "`error.message` after a failed turn, give the run a thread (`configurable.thread_id`), or name the session "
+    "(`session_id=`)."
+)
+_ADVICE = (
+    "The policy has rules on the session, and a new session would forget what they read. So the "
+    'request was not sent. If that may be forgotten, pass `session_id="new"` to one call, or '
+    '`on_session_lost="restart"` to the model.'
+)

@@ -1,0 +1,509 @@
+"""A session belongs to its thread, not to what is left of its messages (behaviour.md P13)."""
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from langchain.agents import create_agent
+from langchain.agents.middleware import (
+    AgentMiddleware,
+    AgentState,
+    SummarizationMiddleware,
+    before_model,
+)
+from langchain_core.chat_history import InMemoryChatMessageHistory
+from langchain_core.language_models import FakeListChatModel
+from langchain_core.messages import (
+    AIMessage,
+    BaseMessage,
+    HumanMessage,
+    RemoveMessage,
+    SystemMessage,
+    ToolMessage,
+)
+from langchain_core.runnables.history import RunnableWithMessageHistory
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.checkpoint.sqlite import SqliteSaver
+from langgraph.graph import START, MessagesState, StateGraph
+from langgraph.graph.message import REMOVE_ALL_MESSAGES
+from langgraph.store.memory import InMemoryStore
+
+from langchain_sequrity import ChatSequrity, SequrityMessages
+from langchain_sequrity.chat_models.threads import forget_threads
+from langchain_sequrity.errors import (
+    InvalidRequest,
+    PolicyDenied,
+    ProgramFailed,
+    SessionExpired,
+    SessionLost,
+)
+from langchain_sequrity.local import LocalServer
+from langchain_sequrity.local.conversation import text_of, tool_results
+
+POLICY = """
+tool "read_mail" { session after { @tags |= {"mail"}; } }
+tool "send" {
+    session before { when to.value == "nobody" { @tags |= {"tried"}; } }
+    must deny when to.value == "nobody";
+    must deny when "mail" in @session.tags or "tried" in @session.tags;
+    should allow always;
+}
+"""
+STATELESS = 'tool "send" { must deny when to.value == "nobody"; should allow always; }'
+PLANS = {
+    "read": 'mail = read_mail()\nfinal_return_value = "You have a mail."',
+    "read and send": 'mail = read_mail()\nsend(to="boss", text=mail)\nfinal_return_value = "done"',
+    "send to nobody": 'send(to="nobody", text="hello")\nfinal_return_value = "done"',
+    "read and fail": "mail = read_mail()\nfinal_return_value = 1 / 0",
+    "send": 'send(to="eve", text="hello")\nfinal_return_value = "sent"',
+    "hello": 'final_return_value = "hello"',
+}
+CALLS: dict[str, list[dict[str, Any]]] = {
+    "read": [{"name": "read_mail", "arguments": {}}],
+    "read and send": [
+        {"name": "read_mail", "arguments": {}},
+        {"name": "send", "arguments": {"to": "boss", "text": "secret"}},
+    ],
+    "send to nobody": [{"name": "send", "arguments": {"to": "nobody", "text": "hello"}}],
+    "send": [{"name": "send", "arguments": {"to": "eve", "text": "hello"}}],
+}
+
+
+def task_of(request: Any) -> str:
+    """The task with which the user's last message ends."""
+    texts = [text_of(message) for message in request.messages if message.type == "human"]
+    tasks = sorted(PLANS, key=len, reverse=True)
+    ends = (task for text in reversed(texts) for task in tasks if text.strip().endswith(task))
+    return next(ends, "hello")
+
+
+def plan(request: Any) -> str:
+    """The program for the task."""
+    return PLANS[task_of(request)]
+
+
+def answer(request: Any) -> dict[str, Any]:
+    """The calls for the task, one after the other, and then a text."""
+    done = len(list(tool_results(request.messages)))
+    calls = CALLS.get(task_of(request), [])[done : done + 1]
+    return {"tool_calls": calls} if calls else {"text": "done"}
+
+
+SCRIPT: list[dict[str, Any]] = [
+    {"when": {"role": "planner"}, "answer": plan},
+    {"when": {"role": "chat"}, "answer": answer},
+]
+FORMATS: dict[str, tuple[Any, dict[str, Any]]] = {
+    "chat": (ChatSequrity, {}),
+    "messages": (SequrityMessages, {}),
+    "responses": (ChatSequrity, {"use_responses_api": True}),
+    "previous-id": (ChatSequrity, {"use_responses_api": True, "use_previous_response_id": True}),
+}
+THREAD: Any = {"configurable": {"thread_id": "t"}}
+
+
+class Office:
+    """Two tools, and a record of the calls that ran."""
+
+    def __init__(self) -> None:
+        self.ran: list[str] = []
+
+    def read_mail(self) -> str:
+        """Read the newest mail."""
+        self.ran.append("read_mail")
+        return "secret"
+
+    def send(self, to: str, text: str) -> str:  # noqa: ARG002 - the models give it
+        """Send a text."""
+        self.ran.append(f"send to {to}")
+        return "sent"
+
+    @property
+    def tools(self) -> list[Any]:
+        return [self.read_mail, self.send]
+
+
+@pytest.fixture(scope="module")
+def base_url() -> Iterator[str]:
+    with LocalServer(script=SCRIPT) as server:
+        yield server.base_url
+
+
+@pytest.fixture
+def office() -> Office:
+    return Office()
+
+
+def make_model(base_url: str, form: str = "chat", arch: str = "dual-llm", **fields: Any) -> Any:
+    model_class, options = FORMATS[form]
+    settings = {"features": {"agent_arch": arch}, "policy": POLICY, "max_retries": 0}
+    return model_class("any/model", base_url=base_url, **{**settings, **options, **fields})
+
+
+@before_model
+def keep_last(state: AgentState[Any], runtime: Any) -> dict[str, Any]:  # noqa: ARG001
+    """Keep the newest message only, between turns."""
+    messages = state["messages"]
+    if isinstance(messages[-1], HumanMessage):
+        return {"messages": [RemoveMessage(REMOVE_ALL_MESSAGES), messages[-1]]}
+    return {}
+
+
+def make_summaries() -> AgentMiddleware[Any, Any, Any]:
+    summaries = FakeListChatModel(responses=["They spoke."])
+    return SummarizationMiddleware(summaries, trigger=("messages", 2), keep=("messages", 1))
+
+
+def say(agent: Any, text: str, config: Any = THREAD) -> str:
+    reply: str = agent.invoke({"messages": [HumanMessage(text)]}, config)["messages"][-1].text
+    return reply
+
+
+def stream(agent: Any, text: str) -> str:
+    values = [*agent.stream({"messages": [HumanMessage(text)]}, THREAD, stream_mode="values")]
+    reply: str = values[-1]["messages"][-1].text
+    return reply
+
+
+# A turn that fails
+
+
+FAILING: list[tuple[str, type[Exception]]] = [
+    ("read and send", PolicyDenied),
+    ("send to nobody", PolicyDenied),
+    ("read and fail", ProgramFailed),
+]
+
+
+@pytest.mark.parametrize("call", [say, stream], ids=["invoke", "stream"])
+@pytest.mark.parametrize(("first", "error"), FAILING, ids=[text for text, _ in FAILING])
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_turn_that_failed_stays_in_the_memory_of_its_thread(
+    base_url: str, office: Office, form: str, first: str, error: type[Exception], call: Any
+) -> None:
+    model = make_model(base_url, form, streaming=call is stream)
+    agent = create_agent(model, office.tools, checkpointer=InMemorySaver())
+    with pytest.raises(error):
+        call(agent, first)
+    with pytest.raises(PolicyDenied, match="tried"):
+        call(agent, "send")
+    assert office.ran == (["read_mail"] if "read" in first else [])
+
+
+@pytest.mark.parametrize(("first", "error"), FAILING[:2], ids=["read and send", "send to nobody"])
+async def test_a_single_llm_thread_remembers_a_denied_turn(
+    base_url: str, office: Office, first: str, error: type[Exception]
+) -> None:
+    agent = create_agent(
+        make_model(base_url, arch="single-llm"), office.tools, checkpointer=InMemorySaver()
+    )
+    with pytest.raises(error):
+        await agent.ainvoke({"messages": [HumanMessage(first)]}, THREAD)
+    with pytest.raises(PolicyDenied, match="tried"):
+        await agent.ainvoke({"messages": [HumanMessage("send")]}, THREAD)
+    assert "send to eve" not in office.ran
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_hand_made_loop_continues_the_session_after_a_denied_turn(
+    base_url: str, office: Office, form: str
+) -> None:
+    model = make_model(base_url, form).bind_tools(office.tools)
+    messages: list[BaseMessage] = [HumanMessage("read and send")]
+    messages.append(model.invoke(messages))
+    [call] = messages[-1].tool_calls  # type: ignore[attr-defined]
+    messages.append(ToolMessage(office.read_mail(), tool_call_id=call["id"]))
+    with pytest.raises(PolicyDenied) as denied:
+        model.invoke(messages)
+    with pytest.raises(PolicyDenied, match="tried"):
+        model.invoke([*messages, HumanMessage("send")])
+    assert denied.value.message is not None
+    with pytest.raises(PolicyDenied, match="tried"):
+        model.invoke([*messages, denied.value.message, HumanMessage("send")])
+
+
+def test_a_loop_that_lost_its_first_turn_is_told_so(base_url: str, office: Office) -> None:
+    model = make_model(base_url).bind_tools(office.tools)
+    with pytest.raises(PolicyDenied) as denied:
+        model.invoke([HumanMessage("send to nobody")])
+    both = [HumanMessage("send to nobody"), HumanMessage("send")]
+    with pytest.raises(SessionLost, match=r"earlier turns.*`error\.message`.*session_id=\"new\""):
+        model.invoke(both)
+    with pytest.raises(PolicyDenied, match="tried"):  # the session continues by its message
+        model.invoke([both[0], denied.value.message, both[1]])
+    assert model.invoke(both, session_id="new").tool_calls
+    accepts = make_model(base_url, on_session_lost="restart").bind_tools(office.tools)
+    assert accepts.invoke(both).tool_calls
+
+
+@pytest.mark.filterwarnings("ignore::langchain_core._api.LangChainDeprecationWarning")
+def test_a_chain_with_message_history_remembers_a_denied_turn(
+    base_url: str, office: Office
+) -> None:
+    histories: dict[str, InMemoryChatMessageHistory] = {}
+    chain = RunnableWithMessageHistory(
+        make_model(base_url).bind_tools(office.tools),
+        lambda session_id: histories.setdefault(session_id, InMemoryChatMessageHistory()),
+    )
+    config: Any = {"configurable": {"session_id": "of a user"}}
+    with pytest.raises(PolicyDenied):
+        chain.invoke([HumanMessage("send to nobody")], config)
+    with pytest.raises(PolicyDenied, match="tried"):
+        chain.invoke([HumanMessage("send")], config)
+    other: Any = {"configurable": {"session_id": "of another user"}}
+    assert chain.invoke([HumanMessage("send")], other).tool_calls
+
+
+# Histories that lose the messages of the session
+
+
+@pytest.mark.parametrize("make", [make_summaries, lambda: keep_last], ids=["summary", "last"])
+@pytest.mark.parametrize("arch", ["dual-llm", "single-llm"])
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_thread_keeps_its_session_when_its_messages_are_removed(
+    base_url: str, office: Office, form: str, arch: str, make: Callable[[], Any]
+) -> None:
+    agent = create_agent(
+        make_model(base_url, form, arch),
+        office.tools,
+        middleware=[make()],
+        checkpointer=InMemorySaver(),
+    )
+    say(agent, "read")
+    with pytest.raises(PolicyDenied, match="tried"):
+        say(agent, "send")
+    assert office.ran == ["read_mail"]
+
+
+def test_an_application_that_stores_texts_keeps_the_session_by_its_thread(
+    base_url: str, office: Office
+) -> None:
+    agent: Any = create_agent(make_model(base_url), office.tools)
+    texts: list[BaseMessage] = [HumanMessage("read")]
+    reply = agent.invoke({"messages": texts}, THREAD)["messages"][-1]
+    texts += [AIMessage(reply.text), HumanMessage("send")]
+    with pytest.raises(PolicyDenied, match="tried"):
+        agent.invoke({"messages": texts}, THREAD)
+    forget_threads()  # as after a restart
+    with pytest.raises(SessionLost):
+        agent.invoke({"messages": texts}, THREAD)
+    with pytest.raises(SessionLost):  # without a thread there is no memory
+        agent.invoke({"messages": texts})
+
+
+def test_policies_without_rules_on_the_session_begin_anew_as_before(
+    base_url: str, office: Office
+) -> None:
+    model = make_model(base_url, policy=STATELESS)
+    agent = create_agent(model, office.tools, checkpointer=InMemorySaver())
+    with pytest.raises(PolicyDenied):
+        say(agent, "send to nobody")
+    assert say(agent, "send") == "sent"
+    assert (
+        model.bind_tools(office.tools)
+        .invoke([HumanMessage("hello"), AIMessage("hello"), HumanMessage("send")])
+        .tool_calls
+    )
+
+
+def test_a_conversation_that_begins_is_fine(base_url: str, office: Office) -> None:
+    agent = create_agent(
+        make_model(base_url), office.tools, system_prompt="Help.", checkpointer=InMemorySaver()
+    )
+    assert say(agent, "send") == "sent"
+    assert say(agent, "send", {"configurable": {"thread_id": "another"}}) == "sent"
+    other = create_agent(make_model(base_url), office.tools, checkpointer=InMemorySaver())
+    assert say(other, "send") == "sent"  # the same id of another checkpointer
+    model = make_model(base_url).bind_tools(office.tools)
+    assert model.invoke([SystemMessage("Help."), HumanMessage("send")]).tool_calls
+
+
+def test_a_call_without_tools_is_not_concerned(base_url: str) -> None:
+    history = [HumanMessage("hello"), AIMessage("hello"), HumanMessage("hello")]
+    assert make_model(base_url).invoke(history).text == "hello"
+
+
+# Another model, format or agent in the thread
+
+
+@pytest.mark.parametrize("change", [{"form": "messages"}, {"model": "other/model"}], ids=str)
+@pytest.mark.parametrize("keeps", [True, False], ids=["whole", "last"])
+def test_another_model_or_format_does_not_continue_the_thread(
+    base_url: str, office: Office, change: dict[str, Any], keeps: bool
+) -> None:
+    saver = InMemorySaver()
+    say(create_agent(make_model(base_url), office.tools, checkpointer=saver), "read")
+    other = make_model(base_url, change.get("form", "chat"))
+    if "model" in change:
+        other = other.model_copy(update=change)
+    middleware: list[Any] = [] if keeps else [keep_last]
+    agent = create_agent(other, office.tools, middleware=middleware, checkpointer=saver)
+    with pytest.raises(SessionLost, match="belongs to another model") as lost:
+        say(agent, "send")
+    assert lost.value.session_id
+    accepts = other.model_copy(update={"on_session_lost": "restart"})
+    agent = create_agent(accepts, office.tools, middleware=middleware, checkpointer=saver)
+    assert say(agent, "send") == "sent"
+
+
+def test_an_agent_inside_a_tool_does_not_begin_a_session_of_its_own(
+    base_url: str, office: Office
+) -> None:
+    inner = create_agent(make_model(base_url), office.tools)
+
+    def read_mail() -> str:
+        """Ask the clerk."""
+        reply: str = inner.invoke({"messages": [HumanMessage("send")]})["messages"][-1].text
+        return reply
+
+    for saver, config in ((InMemorySaver(), THREAD), (None, {})):
+        agent = create_agent(make_model(base_url), [read_mail, office.send], checkpointer=saver)
+        with pytest.raises(SessionLost, match="within a call of another agent"):
+            say(agent, "read", config)
+    assert office.ran == []
+
+
+def test_agents_of_a_graph_share_the_session_of_their_thread(base_url: str, office: Office) -> None:
+    """Each sees only its own task, as agents of a supervisor may."""
+
+    def run(task: str) -> Any:
+        agent = create_agent(make_model(base_url), office.tools)
+
+        def node(state: MessagesState) -> dict[str, Any]:  # noqa: ARG001
+            return {"messages": agent.invoke({"messages": [HumanMessage(task)]})["messages"][-1:]}
+
+        return node
+
+    graph = StateGraph(MessagesState).add_sequence([("a", run("read")), ("b", run("send"))])
+    app = graph.add_edge(START, "a").compile()
+    with pytest.raises(PolicyDenied, match="tried"):
+        app.invoke({"messages": [HumanMessage("Go")]})
+    assert office.ran == ["read_mail"]
+
+
+# Forks, and sessions that the service does not have
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_fork_does_not_forget_what_ran_since(base_url: str, office: Office, form: str) -> None:
+    agent = create_agent(make_model(base_url, form), office.tools, checkpointer=InMemorySaver())
+    say(agent, "hello")
+    before = agent.get_state(THREAD).config
+    say(agent, "read")
+    with pytest.raises(PolicyDenied, match="tried"):
+        say(agent, "send", before)
+
+
+def test_a_session_that_must_refuse_the_history_is_not_replaced(
+    base_url: str, office: Office
+) -> None:
+    config = {"fsm": {"history_mismatch_policy": "reject"}}
+    model = make_model(base_url, session_config=config)
+    agent = create_agent(model, office.tools, checkpointer=InMemorySaver())
+    with pytest.raises(PolicyDenied):
+        say(agent, "read and send")
+    with pytest.raises(InvalidRequest, match="differs"):
+        say(agent, "send")
+    assert office.ran == ["read_mail"]
+
+
+def test_an_expired_session_is_not_replaced_unless_its_loss_is_accepted(office: Office) -> None:
+    config = {"fsm": {"max_n_turns": 1}}
+    with LocalServer(script=SCRIPT) as server:
+        fields: dict[str, Any] = {"session_config": config}
+        for settings, error in (
+            ({}, SessionExpired),
+            ({"on_session_expired": "restart"}, SessionLost),
+        ):
+            model = make_model(server.base_url, **fields, **settings)
+            agent = create_agent(model, office.tools, checkpointer=InMemorySaver())
+            say(agent, "read")
+            with pytest.raises(error):
+                say(agent, "send")
+        both = {"on_session_expired": "restart", "on_session_lost": "restart"}
+        model = make_model(server.base_url, **fields, **both)
+        agent = create_agent(model, office.tools, checkpointer=InMemorySaver())
+        say(agent, "read")
+        assert say(agent, "send") == "sent"
+
+
+# Another process
+
+
+def test_a_store_of_the_graph_keeps_the_session_for_another_process(
+    base_url: str, office: Office
+) -> None:
+    saver, store = InMemorySaver(), InMemoryStore()
+    agent = create_agent(
+        make_model(base_url), office.tools, middleware=[keep_last], checkpointer=saver, store=store
+    )
+    with pytest.raises(PolicyDenied):
+        say(agent, "send to nobody")
+    forget_threads()
+    with pytest.raises(PolicyDenied, match="tried"):
+        say(agent, "send")
+
+
+async def test_without_a_store_another_process_is_told_that_the_session_is_lost(
+    base_url: str, office: Office
+) -> None:
+    agent = create_agent(
+        make_model(base_url), office.tools, middleware=[keep_last], checkpointer=InMemorySaver()
+    )
+    say(agent, "read")
+    forget_threads()
+    with pytest.raises(SessionLost, match="earlier turns"):
+        say(agent, "send")
+    with pytest.raises(SessionLost, match="earlier turns"):
+        await agent.ainvoke({"messages": [HumanMessage("send")]}, THREAD)
+
+
+SECOND_PROCESS = """
+import sys
+from langchain.agents import create_agent
+from langchain_core.messages import HumanMessage
+from langgraph.checkpoint.sqlite import SqliteSaver
+from tests.chat_models.test_threads import Office, THREAD, keep_last, make_model, say
+from langchain_sequrity.errors import SessionLost
+
+url, file = sys.argv[1:]
+with SqliteSaver.from_conn_string(file) as saver:
+    office = Office()
+    agent = create_agent(
+        make_model(url), office.tools, middleware=[keep_last], checkpointer=saver
+    )
+    try:
+        say(agent, "send")
+    except SessionLost:
+        print("lost", office.ran)
+"""
+
+
+def test_a_second_process_on_the_same_checkpoints_does_not_begin_anew(
+    base_url: str, office: Office, tmp_path: Path
+) -> None:
+    file = str(tmp_path / "threads.sqlite")
+    with SqliteSaver.from_conn_string(file) as saver:
+        agent = create_agent(make_model(base_url), office.tools, checkpointer=saver)
+        say(agent, "read")
+    done = subprocess.run(  # noqa: S603
+        [sys.executable, "-c", SECOND_PROCESS, base_url, file],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.stdout.strip() == "lost []", done.stderr
+
+
+@pytest.mark.parametrize("durability", ["sync", "async", "exit"])
+def test_the_checkpoints_tell_a_first_run_from_a_later_one(
+    base_url: str, office: Office, durability: Any
+) -> None:
+    agent: Any = create_agent(
+        make_model(base_url), office.tools, middleware=[keep_last], checkpointer=InMemorySaver()
+    )
+    agent.invoke({"messages": "hello"}, THREAD, durability=durability)
+    forget_threads()
+    with pytest.raises(SessionLost):
+        agent.invoke({"messages": "hello"}, THREAD, durability=durability)
