@@ -164,7 +164,7 @@ def _policy(dice: random.Random, way: Way) -> str:
 # Turns
 
 _TOOLS = {"read_mail": 4, "send": 4, "pay": 4, "note": 2, "check_id": 1, "confirm": 1, "crash": 1}
-_BETWEEN_MESSAGES = {"trim": 3, "texts": 3, "summary": 3, "edit": 3, "format": 2, "model": 1, "retry": 1, "expire": 1, "go back": 3}  # fmt: skip
+_BETWEEN_MESSAGES = {"trim": 3, "texts": 3, "summary": 3, "edit": 3, "format": 2, "model": 1, "expire": 1, "go back": 3}  # fmt: skip
 _BETWEEN_CHECKPOINTS = {**_BETWEEN_MESSAGES, "replay": 2, "restart": 2}
 _BETWEEN_RUNS = {"fork": 3, "replay": 2, "edit": 2, "model": 1, "restart": 2, "expire": 2}
 
@@ -189,7 +189,7 @@ def _event(dice: random.Random, case: Case) -> str:
     event = dice.choices(tuple(events), tuple(events.values()))[0]
     if case.way == "middleware" and event in ("format", "expire"):
         return "model"
-    if event == "restart" and case.saver == "memory":
+    if event == "restart" and case.saver == "memory":  # its checkpoints end with the process
         return "model"
     return event
 
@@ -229,7 +229,7 @@ def make_case(seed: int, way: Way | None = None) -> Case:
         turns=(),
         format=dice.choice(FORMATS) if way in ("dual", "single") else "chat",
         saver=dice.choice(("memory", "memory", "file")) if driver in (*THREADS, "executor") else "memory",
-        history=dice.choice(("", "", "", "summarize", "trim")) if driver in ("agent", "history") else "",
+        history=dice.choice(("", "", "", "summarize", "trim")) if driver == "agent" else "",
         on_denied=_on_denied(dice, way, driver),
         names_thread=dice.random() < 0.5,
         handles_tool_errors=dice.random() < 0.5,

@@ -63,7 +63,6 @@ class Conversation:
         self._ledger = ledger
         self._format = case.format
         self._tools = tools_of(ledger)
-        self._message = HumanMessage("Go on.")
         self._seen_denials = set[str]()
         self.build()
 
@@ -79,6 +78,11 @@ class Conversation:
         """
         raise NotImplementedError
 
+    @property
+    def is_new(self) -> bool:
+        """Whether nothing connects the next message with the conversation so far."""
+        return False
+
     def change(self, turn: Turn) -> None:
         """Do what happens before a turn."""
         match turn.event:
@@ -89,13 +93,10 @@ class Conversation:
                 self.build()
             case "expire":
                 self._stage.forget_sessions()
-            case "nothing" | "retry":
+            case "nothing":
                 pass
             case _:
                 self._go_elsewhere(turn)
-        if turn.event != "retry":
-            self._message = HumanMessage("Go on.")
-
     def _go_elsewhere(self, turn: Turn) -> None:
         """Change the history, or continue from another place of it."""
         raise NotImplementedError
@@ -105,6 +106,11 @@ class Conversation:
         raise NotImplementedError
 
     # Parts
+
+    @property
+    def _starts_with_user(self) -> bool:
+        """Whether the API format refuses a history that begins with an answer."""
+        return self._format == "messages"
 
     def _model(self) -> Any:
         if self._case.way == "middleware":
@@ -150,15 +156,18 @@ class Conversation:
                 self._denied(denial.get("tool", ""), denial.get("arguments") or {})
 
 
-def _cut_to(messages: Sequence[BaseMessage], event: str, where: float) -> list[BaseMessage]:
+def _changed(
+    messages: Sequence[BaseMessage], turn: Turn, *, starts_with_user: bool
+) -> list[BaseMessage]:
     """A history after an application, or somebody else, changed it between two turns."""
     starts = [n for n, message in enumerate(messages) if isinstance(message, HumanMessage)]
     if not starts:
         return list(messages)
     is_whole = isinstance(messages[-1], AIMessage) and not messages[-1].tool_calls
-    match event:
+    match turn.event:
         case "trim":
-            return [messages[-1] if is_whole else messages[starts[-1]]]
+            keeps_answer = is_whole and not starts_with_user
+            return [messages[-1] if keeps_answer else messages[starts[-1]]]
         case "texts":
             spoken = (m for m in messages if isinstance(m, HumanMessage | AIMessage) and m.text)
             return [type(m)(m.text) for m in spoken if not getattr(m, "tool_calls", None)]
@@ -168,7 +177,7 @@ def _cut_to(messages: Sequence[BaseMessage], event: str, where: float) -> list[B
             first = messages[starts[0]].model_copy(update={"content": "Go on, please."})
             return [*messages[: starts[0]], first, *messages[starts[0] + 1 :]]
         case "go back":
-            return list(messages[: starts[int(where * len(starts))]])
+            return list(messages[: starts[int(turn.where * len(starts))]])
     return list(messages)
 
 
@@ -183,6 +192,10 @@ def _kept_after_error(
     if turn.after_error == "append" and isinstance(answer, BaseMessage):
         complete.append(answer)
     return complete
+
+
+def _request() -> HumanMessage:
+    return HumanMessage("Go on.")
 
 
 def _missing_results(messages: Sequence[BaseMessage]) -> list[BaseMessage]:
@@ -203,26 +216,34 @@ class AgentHistory(Conversation):
         self._messages: list[BaseMessage] = []
         super().__init__(case, stage, ledger)
 
+    @property
+    def is_new(self) -> bool:
+        return not (self._messages or self._case.names_thread)
+
     def build(self) -> None:
         middleware = [*_history_middleware(self._case.history), *self._policy()]
         self._agent = create_agent(self._model(), list(self._tools.values()), middleware=middleware)
 
     def send(self, turn: Turn) -> None:
         config = thread_of(self._case) if self._case.names_thread else None
-        value = {"messages": [*self._messages, self._message]}
+        value = {"messages": [*self._messages, _request()]}
         state = self._stage.run(self._agent, value, config, turn.style)
         self._messages = state["messages"]
         self.note_denial(self._messages[-1])
 
     def _go_elsewhere(self, turn: Turn) -> None:
-        self._messages = _cut_to(self._messages, turn.event, turn.where)
+        self._messages = _changed(self._messages, turn, starts_with_user=self._starts_with_user)
 
     def after_error(self, turn: Turn, error: Exception) -> None:
-        self._messages += _kept_after_error([self._message], turn, error)
+        self._messages += _kept_after_error([_request()], turn, error)
 
 
 class ModelHistory(AgentHistory):
     """A loop around a model that calls the tools itself, also with a stored message history."""
+
+    @property
+    def is_new(self) -> bool:
+        return super().is_new and self._case.driver == "loop"
 
     def build(self) -> None:
         self._chat = self._model().bind_tools(list(self._tools.values()))
@@ -232,13 +253,13 @@ class ModelHistory(AgentHistory):
             self._chat = RunnableWithMessageHistory(self._chat, lambda session_id: self._stored)  # noqa: ARG005 - its signature
 
     def send(self, turn: Turn) -> None:
-        self._turn = [self._message]
+        self._turn = [_request()]
         is_stored = self._case.driver == "message history"
         names = {**thread_of(self._case)["configurable"]} if self._case.names_thread else {}
         if is_stored:
             names["session_id"] = str(self._case.seed)
         config = {"configurable": names} if names else None
-        new: list[BaseMessage] = [self._message]
+        new = list(self._turn)
         while True:
             self._stored.messages = [*self._messages, *self._turn[: -len(new)]]
             sent = new if is_stored else [*self._messages, *self._turn]
@@ -302,7 +323,7 @@ class ThreadConversation(Conversation):
         self._run(turn, self._input(turn), thread)
 
     def _input(self, turn: Turn) -> dict[str, Any]:  # noqa: ARG002 - other conversations use it
-        return {"messages": [self._message]}
+        return {"messages": [_request()]}
 
     def _run(self, turn: Turn, value: Any, thread: Any) -> None:
         state = self._stage.run(self._graph, value, thread, turn.style)
@@ -342,7 +363,7 @@ class ThreadConversation(Conversation):
     def _edit_history(self, turn: Turn) -> None:
         thread = thread_of(self._case)
         messages = self._graph.get_state(thread).values.get("messages", [])
-        changed = _cut_to(messages, turn.event, turn.where)
+        changed = _changed(messages, turn, starts_with_user=self._starts_with_user)
         update = [RemoveMessage(REMOVE_ALL_MESSAGES), *changed]
         self._graph.update_state(thread, {"messages": update}, as_node=START)
 

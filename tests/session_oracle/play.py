@@ -31,6 +31,7 @@ from tests.session_oracle.stage import Stage
 _EXPECTED = (PolicyDenied, ProgramFailed, ToolCrashed, GraphRecursionError)
 _LOSSES = (SessionLost, SessionExpired)
 _REFUSALS = (UsageError, InvalidRequest)
+_OPEN_CALL = "No result was sent for the tool call"
 _ROOT = Path(__file__).parents[2]
 
 
@@ -69,6 +70,8 @@ class _Player:
             self._events.append(turn.event)
             self.outcome.counts[f"event {turn.event}"] += 1
             self._conversation.change(turn)
+            if self._conversation.is_new:
+                self._oracle.forget()
             is_over = self._take(number, turn)
             self._judge(number)
             if is_over:
@@ -127,6 +130,8 @@ class _Player:
             self._conversation.note_denial(error)
         elif isinstance(error, _LOSSES):
             self.outcome.losses.append((name, tuple(self._events), str(error)))
+        elif _OPEN_CALL in str(error):
+            self.outcome.counts["refused: a call of an earlier turn has no result"] += 1
         elif not isinstance(error, _EXPECTED):
             self.outcome.strange.append(f"turn {number}: {name}: {str(error)[:300]}")
 
