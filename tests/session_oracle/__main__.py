@@ -10,9 +10,10 @@ from tests.session_oracle.play import Outcome, open_stage, play, play_here
 from tests.session_oracle.stage import Stage
 
 def _report(outcome: Outcome, *, shows_all: bool) -> None:
-    if outcome.violations or outcome.strange or shows_all:
+    if outcome.violations or outcome.strange or outcome.false_alarms or shows_all:
         lines = [f"VIOLATION {text}" for text in outcome.violations]
         lines += [f"STRANGE {text}" for text in outcome.strange]
+        lines += [f"FALSE ALARM {text}" for text in outcome.false_alarms]
         if shows_all:
             lines += [f"{error} after {events[-3:]}: {text}" for error, events, text in outcome.losses]
         sys.stdout.write("\n".join([str(outcome.case), *lines, ""]))
@@ -48,8 +49,8 @@ def main() -> int:
                 losses[f"{error}: {place}, after {events[-1]}"] += 1
             if outcome.violations:
                 failures[place] += 1
-            if outcome.strange:
-                totals["strange"] += 1
+            totals["conversations with strange errors"] += bool(outcome.strange)
+            totals["conversations with false alarms"] += bool(outcome.false_alarms)
             _report(outcome, shows_all=False)
     for title, counts in (("", totals), ("lost: ", losses), ("VIOLATIONS: ", failures)):
         for name, number in sorted(counts.items()):

@@ -218,7 +218,7 @@ def make_case(seed: int, way: Way | None = None) -> Case:
         way: The way of enforcement; without it, the number decides.
     """
     dice = random.Random(f"session {seed}")  # noqa: S311 - no secret
-    chosen = dice.choices(WAYS, (4, 3, 4, 2))[0]
+    chosen = dice.choices(WAYS, (8, 6, 8, 3))[0]
     way = way or chosen
     driver = dice.choices(tuple(DRIVERS[way]), tuple(DRIVERS[way].values()))[0]
     case = Case(
@@ -229,7 +229,7 @@ def make_case(seed: int, way: Way | None = None) -> Case:
         turns=(),
         format=dice.choice(FORMATS) if way in ("dual", "single") else "chat",
         saver=dice.choice(("memory", "memory", "file")) if driver in (*THREADS, "executor") else "memory",
-        history=dice.choice(("", "", "", "summarize", "trim")) if driver == "agent" else "",
+        history=dice.choice({"agent": ("", "", "", "summarize", "trim"), "history": ("", "", "summarize")}.get(driver, ("",))),
         on_denied=_on_denied(dice, way, driver),
         names_thread=dice.random() < 0.5,
         handles_tool_errors=dice.random() < 0.5,

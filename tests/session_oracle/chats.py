@@ -83,6 +83,11 @@ class Conversation:
         """Whether nothing connects the next message with the conversation so far."""
         return False
 
+    @property
+    def is_known(self) -> bool:
+        """Whether something other than the messages identifies the conversation."""
+        return self._case.names_thread
+
     def change(self, turn: Turn) -> None:
         """Do what happens before a turn."""
         match turn.event:
@@ -245,6 +250,10 @@ class ModelHistory(AgentHistory):
     def is_new(self) -> bool:
         return super().is_new and self._case.driver == "loop"
 
+    @property
+    def is_known(self) -> bool:
+        return super().is_known or self._case.driver == "message history"
+
     def build(self) -> None:
         self._chat = self._model().bind_tools(list(self._tools.values()))
         self._turn: list[BaseMessage] = []
@@ -296,6 +305,10 @@ class ThreadConversation(Conversation):
         self._resumes = False
         self._at: Any = None  # the checkpoint from which the next run starts
         super().__init__(case, stage, ledger)
+
+    @property
+    def is_known(self) -> bool:
+        return self._case.driver in ("agent", "graph", "node", "node function", "executor")
 
     def _open_saver(self, case: Case, stage: Stage) -> None:
         self._saver: Any = InMemorySaver()

@@ -21,7 +21,7 @@ class GraphConversation(ThreadConversation):
 
     def build(self) -> None:
         graph = StateGraph(State)
-        names = list(self._tools)
+        names = sorted({c.tool for turn in self._case.turns for step in turn.steps for c in step})
         for name in names:
             graph.add_node(name, self._node(name))
             graph.add_conditional_edges(name, _next_node, [*names, END])

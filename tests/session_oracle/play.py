@@ -31,7 +31,11 @@ from tests.session_oracle.stage import Stage
 _EXPECTED = (PolicyDenied, ProgramFailed, ToolCrashed, GraphRecursionError)
 _LOSSES = (SessionLost, SessionExpired)
 _REFUSALS = (UsageError, InvalidRequest)
-_OPEN_CALL = "No result was sent for the tool call"
+_REFUSED = (
+    "No result was sent for the tool call",  # a model needs one for each call of an earlier turn
+    "The messages end with calls of another session",  # a turn that has made calls is not moved
+)
+_LOSING = {"expire", "format", "restart"}
 _ROOT = Path(__file__).parents[2]
 
 
@@ -45,6 +49,7 @@ class Outcome:
         counts: How often each thing happened.
         losses: For each lost session: the error, the events before it, and its text.
         strange: Errors that no turn should raise.
+        false_alarms: Losses of sessions that nobody can have lost.
     """
 
     case: Case
@@ -52,6 +57,7 @@ class Outcome:
     counts: Counter[str] = field(default_factory=Counter)
     losses: list[tuple[str, tuple[str, ...], str]] = field(default_factory=list)
     strange: list[str] = field(default_factory=list)
+    false_alarms: list[str] = field(default_factory=list)
 
 
 class _Player:
@@ -130,8 +136,10 @@ class _Player:
             self._conversation.note_denial(error)
         elif isinstance(error, _LOSSES):
             self.outcome.losses.append((name, tuple(self._events), str(error)))
-        elif _OPEN_CALL in str(error):
-            self.outcome.counts["refused: a call of an earlier turn has no result"] += 1
+            if self._conversation.is_known and not _LOSING & {*self._events}:
+                self.outcome.false_alarms.append(f"turn {number}: {name}: {error}")
+        elif reason := next((text for text in _REFUSED if text in str(error)), None):
+            self.outcome.counts[f"refused: {reason}"] += 1
         elif not isinstance(error, _EXPECTED):
             self.outcome.strange.append(f"turn {number}: {name}: {str(error)[:300]}")
 
