@@ -2,12 +2,15 @@
 
 import argparse
 import multiprocessing
+import os
 import sys
 from collections import Counter
+from pathlib import Path
 
 from tests.session_oracle.cases import WAYS, make_case
-from tests.session_oracle.play import Outcome, open_stage, play, play_here
+from tests.session_oracle.play import LABEL_KEY, Outcome, open_stage, play, play_here, take_turn
 from tests.session_oracle.stage import Stage
+
 
 def _report(outcome: Outcome, *, shows_all: bool) -> None:
     if outcome.violations or outcome.strange or outcome.false_alarms or shows_all:
@@ -15,7 +18,9 @@ def _report(outcome: Outcome, *, shows_all: bool) -> None:
         lines += [f"STRANGE {text}" for text in outcome.strange]
         lines += [f"FALSE ALARM {text}" for text in outcome.false_alarms]
         if shows_all:
-            lines += [f"{error} after {events[-3:]}: {text}" for error, events, text in outcome.losses]
+            lines += [
+                f"{error} after {events[-3:]}: {text}" for error, events, text in outcome.losses
+            ]
         sys.stdout.write("\n".join([str(outcome.case), *lines, ""]))
         sys.stdout.flush()
 
@@ -29,7 +34,15 @@ def main() -> int:
     parser.add_argument("--driver", help="only conversations with this driver")
     parser.add_argument("--only", type=int, help="play this conversation alone, and show it")
     parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--turn", type=int, help=argparse.SUPPRESS)  # for another process
+    parser.add_argument("--server", help=argparse.SUPPRESS)
+    parser.add_argument("--report", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    os.environ["SEQURITY_LABEL_KEY"] = LABEL_KEY
+    if options.turn is not None:
+        case = make_case(options.only, options.way)
+        take_turn(case, options.turn, options.server, options.report)
+        return 0
     if options.only is not None:
         with Stage() as stage:
             outcome = play(make_case(options.only, options.way), stage)

@@ -94,7 +94,9 @@ class Case:
         head += f"names_thread={self.names_thread}, handles={self.handles_tool_errors}\n"
         lines = [f"  {self.policy}"]
         for number, turn in enumerate(self.turns):
-            calls = "; ".join(" & ".join(f"{c.tool}({c.value!r})" for c in step) for step in turn.steps)
+            calls = "; ".join(
+                " & ".join(f"{c.tool}({c.value!r})" for c in step) for step in turn.steps
+            )
             lines.append(
                 f"  {number}. {turn.event} ({turn.where:.2f}), {turn.style}: {calls} {turn.fails}; "
                 f"on error {turn.after_error}, on loss {turn.on_loss}, approves {turn.approves}"
@@ -165,8 +167,16 @@ def _policy(dice: random.Random, way: Way) -> str:
 
 _TOOLS = {"read_mail": 4, "send": 4, "pay": 4, "note": 2, "check_id": 1, "confirm": 1, "crash": 1}
 _BETWEEN_MESSAGES = {"trim": 3, "texts": 3, "summary": 3, "edit": 3, "format": 2, "model": 1, "expire": 1, "go back": 3}  # fmt: skip
-_BETWEEN_CHECKPOINTS = {**_BETWEEN_MESSAGES, "replay": 2, "restart": 2}
-_BETWEEN_RUNS = {"fork": 3, "replay": 2, "edit": 2, "model": 1, "restart": 2, "expire": 2}
+_BETWEEN_CHECKPOINTS = {**_BETWEEN_MESSAGES, "replay": 2, "restart": 2, "process": 1}
+_BETWEEN_RUNS = {
+    "fork": 3,
+    "replay": 2,
+    "edit": 2,
+    "model": 1,
+    "restart": 2,
+    "process": 1,
+    "expire": 2,
+}
 
 
 def _calls(dice: random.Random, most: int) -> tuple[Call, ...]:
@@ -189,7 +199,7 @@ def _event(dice: random.Random, case: Case) -> str:
     event = dice.choices(tuple(events), tuple(events.values()))[0]
     if case.way == "middleware" and event in ("format", "expire"):
         return "model"
-    if event == "restart" and case.saver == "memory":  # its checkpoints end with the process
+    if event in ("restart", "process") and case.saver == "memory":  # its checkpoints are lost
         return "model"
     return event
 
@@ -241,7 +251,9 @@ def make_case(seed: int, way: Way | None = None) -> Case:
 
 
 def _on_denied(dice: random.Random, way: Way, driver: str) -> str:
-    choices = {"middleware": ("message", "raise"), "executor": ("raise",)}.get(way, ("raise", "message"))
+    choices = {"middleware": ("message", "raise"), "executor": ("raise",)}.get(
+        way, ("raise", "message")
+    )
     if way == "executor" or (way == "middleware" and driver in ("agent", "node")):
         choices = (*choices, "interrupt")
     return dice.choice(choices)

@@ -92,7 +92,9 @@ class Conversation:
         """Do what happens before a turn."""
         match turn.event:
             case "format":
-                self._format = {"chat": "messages", "messages": "responses"}.get(self._format, "chat")
+                self._format = {"chat": "messages", "messages": "responses"}.get(
+                    self._format, "chat"
+                )
                 self.build()
             case "model":
                 self.build()
@@ -102,6 +104,7 @@ class Conversation:
                 pass
             case _:
                 self._go_elsewhere(turn)
+
     def _go_elsewhere(self, turn: Turn) -> None:
         """Change the history, or continue from another place of it."""
         raise NotImplementedError
@@ -177,7 +180,9 @@ def _changed(
             spoken = (m for m in messages if isinstance(m, HumanMessage | AIMessage) and m.text)
             return [type(m)(m.text) for m in spoken if not getattr(m, "tool_calls", None)]
         case "summary":
-            return [HumanMessage("The talk so far: mails and payments."), *messages[-1:]][: 1 + is_whole]
+            return [HumanMessage("The talk so far: mails and payments."), *messages[-1:]][
+                : 1 + is_whole
+            ]
         case "edit":
             first = messages[starts[0]].model_copy(update={"content": "Go on, please."})
             return [*messages[: starts[0]], first, *messages[starts[0] + 1 :]]
@@ -393,9 +398,7 @@ class ThreadConversation(Conversation):
         if turn.after_error == "append" and isinstance(answer, BaseMessage):
             added.append(answer)
         if added:
-            self._graph.update_state(
-                thread_of(self._case), {"messages": added}, as_node=START
-            )
+            self._graph.update_state(thread_of(self._case), {"messages": added}, as_node=START)
 
     # Graphs
 
@@ -481,7 +484,9 @@ class ThreadConversation(Conversation):
         from langgraph_swarm import create_handoff_tool, create_swarm  # noqa: PLC0415 - optional
 
         members = self._members(lambda name: create_handoff_tool(agent_name=name))
-        return create_swarm(members, default_active_agent="reader").compile(checkpointer=self._saver)
+        return create_swarm(members, default_active_agent="reader").compile(
+            checkpointer=self._saver
+        )
 
 
 _GRAPHS: dict[str, Callable[[ThreadConversation], Any]] = {

@@ -1,16 +1,15 @@
 """Plays a conversation, and says what came of it."""
 
 import logging
+import pickle
 import subprocess
 import sys
 import traceback
 import warnings
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import orjson
 from langgraph.errors import GraphRecursionError
 
 from langchain_sequrity.errors import (
@@ -21,7 +20,7 @@ from langchain_sequrity.errors import (
     SessionLost,
     UsageError,
 )
-from tests.session_oracle.cases import Call, Case, Turn, make_case
+from tests.session_oracle.cases import Case, Turn
 from tests.session_oracle.chats import Conversation, ThreadConversation, conversation_of
 from tests.session_oracle.graphs import GraphConversation
 from tests.session_oracle.ledger import Ledger, Oracle, ToolCrashed
@@ -31,11 +30,14 @@ from tests.session_oracle.stage import Stage
 _EXPECTED = (PolicyDenied, ProgramFailed, ToolCrashed, GraphRecursionError)
 _LOSSES = (SessionLost, SessionExpired)
 _REFUSALS = (UsageError, InvalidRequest)
+LABEL_KEY = "a key that all processes of a conversation share"
+"""Value of `SEQURITY_LABEL_KEY`: a turn in another process reads labels that this one sealed."""
+
 _REFUSED = (
     "No result was sent for the tool call",  # a model needs one for each call of an earlier turn
     "The messages end with calls of another session",  # a turn that has made calls is not moved
 )
-_LOSING = {"expire", "format", "restart"}
+_LOSING = {"expire", "format", "restart", "process"}
 _ROOT = Path(__file__).parents[2]
 
 
@@ -64,7 +66,11 @@ class _Player:
     def __init__(self, case: Case, stage: Stage) -> None:
         self._case = case
         self._stage = stage
-        self._oracle = Oracle(case.policy, labels_results=case.way != "executor")
+        self._oracle = Oracle(
+            case.policy,
+            labels_results=case.way != "executor",
+            decides_before_results=case.way == "single",
+        )
         self._script = stage.script = Script(case)
         self._ledger = Ledger(self._script, self._oracle)
         self._conversation = _conversation(case, stage, self._ledger)
@@ -120,7 +126,10 @@ class _Player:
     def _send(self, number: int, turn: Turn) -> Exception | None:
         self._script.begin(turn)
         try:
-            self._conversation.send(turn)
+            if turn.event == "process":
+                self._send_in_another_process(number)
+            else:
+                self._conversation.send(turn)
         except Exception as error:  # noqa: BLE001 - every error is judged
             self._ledger.settle()
             self._note(number, error)
@@ -129,11 +138,24 @@ class _Player:
         self.outcome.counts["turns that ended well"] += 1
         return None
 
+    def _send_in_another_process(self, number: int) -> None:
+        """Take a turn in a new process, which has only the file of checkpoints."""
+        report = self._stage.file(f"{self._case.seed}.report")
+        options = ("--only", self._case.seed, "--way", self._case.way, "--turn", number)
+        place = ("--server", self._stage.base_url, "--report", report)
+        command = [sys.executable, "-m", "tests.session_oracle", *map(str, (*options, *place))]
+        subprocess.run(command, cwd=_ROOT, check=True)  # noqa: S603 - this module
+        events, error = pickle.loads(report.read_bytes())
+        self._ledger.replay(events)
+        if error is not None:
+            raise error
+
     def _note(self, number: int, error: Exception) -> None:
         name = type(error).__name__
         self.outcome.counts[f"error {name}"] += 1
         if isinstance(error, PolicyDenied):
-            self._conversation.note_denial(error)
+            if self._case.turns[number].event != "process":
+                self._conversation.note_denial(error)
         elif isinstance(error, _LOSSES):
             self.outcome.losses.append((name, tuple(self._events), str(error)))
             if self._conversation.is_known and not _LOSING & {*self._events}:
@@ -164,6 +186,33 @@ def play(case: Case, stage: Stage) -> Outcome:
         except Exception as error:  # noqa: BLE001 - reported with its case
             lines = traceback.format_exception(error)[-3:]
             return Outcome(case, strange=[f"outside of a turn: {''.join(lines)}"])
+
+
+def take_turn(case: Case, number: int, base_url: str, report: Path) -> None:
+    """Take one turn of a conversation that another process leads.
+
+    Args:
+        case: The conversation.
+        number: The turn.
+        base_url: The server of the other process.
+        report: A file in the folder of its checkpoints, for what ran and the error of the turn.
+    """
+    logging.disable(logging.CRITICAL)
+    warnings.simplefilter("ignore")
+    turn = case.turns[number]
+    with Stage(base_url, str(report.parent)) as stage:
+        stage.script = Script(case)
+        ledger = Ledger(stage.script, None)
+        conversation = _conversation(case, stage, ledger)
+        stage.script.begin(turn)
+        failure = None
+        try:
+            conversation.send(turn)
+        except Exception as error:  # noqa: BLE001 - the other process judges it
+            failure = error
+            conversation.note_denial(error)
+        ledger.settle()
+    report.write_bytes(pickle.dumps((ledger.events, failure)))
 
 
 # Many conversations, in several processes

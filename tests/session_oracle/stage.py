@@ -29,16 +29,18 @@ class Stage:
 
     Args:
         base_url: A server in another process. Without it a server is started.
+        folder: The folder of another process; without it a new one.
 
     Attributes:
         script: What the models behind the server do now.
     """
 
-    def __init__(self, base_url: str = "") -> None:
+    def __init__(self, base_url: str = "", folder: str = "") -> None:
         self.script: Script
         self._server: LocalServer | None = None
         self._loop = asyncio.Runner()
-        self._folder = TemporaryDirectory()
+        self._new_folder = None if folder else TemporaryDirectory()
+        self._folder = Path(self._new_folder.name if self._new_folder else folder)
         self.base_url = base_url
         if not base_url:
             rules = [
@@ -59,7 +61,8 @@ class Stage:
         if self._server is not None:
             self._server.stop()
         self._loop.close()
-        self._folder.cleanup()
+        if self._new_folder is not None:
+            self._new_folder.cleanup()
 
     def _plan(self, request: ChatRequest) -> dict[str, Any]:
         return {"program": self.script.next_program(request)}
@@ -75,7 +78,7 @@ class Stage:
 
     def file(self, name: str) -> Path:
         """A file in the folder."""
-        return Path(self._folder.name) / name
+        return self._folder / name
 
     def model(self, case: Case, api_format: str, *, accepts_loss: bool) -> Any:
         """A model of the case in an API format."""
@@ -87,7 +90,7 @@ class Stage:
             features={"agent_arch": _ARCHITECTURES.get(case.way, "dual-llm")},
             on_denied="raise" if case.way == "executor" else case.on_denied,
             **arguments,
-            **{k: v for k, v in ACCEPTS_LOSS.items() if accepts_loss and k in model.model_fields},
+            **(ACCEPTS_LOSS if accepts_loss else {}),
         )
 
     def run(self, runnable: Any, value: Any, config: Any, style: str) -> Any:
