@@ -198,9 +198,7 @@ class LangGraphExecutor(Guarded[Any, Any], CompiledStateGraph[Any, Any, Any, Any
         settings = graph_settings(prepared.settings, len(self._program.tools))
         warn_of_mismatch(settings.connection.policy, self._program, is_strict=strict)
         told = read_history(history, settings.connection.base_url)
-        exchange = RunExchange(
-            settings, prepared.params, self._program, told, self._model.on_session_lost
-        )
+        exchange = RunExchange(settings, prepared.params, self._program, told)
         tools = ClientTools(spec, self._program)
         config = settings.connection.config
         self._fsm = config.fsm.to_wire() if config and config.fsm else {}

@@ -501,7 +501,6 @@ class ProgramRun:
         begins_at: The start point, which selects the program.
         since: At the start: the newest version of a channel, and the number of writes from outside.
         is_over: Whether the program no longer has the state, because an input came beside it.
-        session_labels: The labels with which the session began, if it did not begin without any.
     """
 
     session: str | None
@@ -514,4 +513,3 @@ class ProgramRun:
     begins_at: BeginsAt = "start"
     since: Any = None
     is_over: bool = False
-    session_labels: Any = None

@@ -25,7 +25,6 @@ from langchain_sequrity.errors import (
     BadReply,
     PolicyDenied,
     ProgramFailed,
-    SessionLost,
     StatusError,
     TurnFailed,
 )
@@ -39,7 +38,6 @@ from langchain_sequrity.graph.journal import (
     JournalEntry,
     ProgramCall,
     ProgramRun,
-    read_journal,
     whole_steps,
 )
 from langchain_sequrity.graph.program import ACTIVE, HANDLE, JOURNAL, ToolSpec
@@ -53,6 +51,7 @@ from langchain_sequrity.graph.runtime.requests import (
     RunFinished,
     ServiceAnswer,
     StateVariables,
+    WireLabels,
     Work,
     check_whole,
     entries_of,
@@ -66,19 +65,7 @@ from langchain_sequrity.graph.runtime.requests import (
     send_requests,
     writes_from_outside,
 )
-from langchain_sequrity.graph.runtime.run_log import (
-    INPUT_FIELDS,
-    KEPT_LABELS,
-    LAST_SESSION,
-    SESSION_LABELS,
-    RunLog,
-)
-from langchain_sequrity.graph.runtime.session_labels import (
-    WireLabels,
-    after_attempts,
-    session_labels_of,
-    unknown_labels,
-)
+from langchain_sequrity.graph.runtime.run_log import INPUT_FIELDS, KEPT_LABELS, LAST_SESSION, RunLog
 from langchain_sequrity.graph.runtime.task_calls import RunStopped, StepMismatch, TaskCalls
 from langchain_sequrity.interrupts import ais_late, check_can_ask, is_late
 from langchain_sequrity.labels import Labels, labels_given
@@ -136,7 +123,6 @@ class Driver:
         self._states = StateVariables(parts)
         self.found: dict[str, NodeResult] = {}
         self._labels_at_start: dict[str, WireLabels] = {}
-        self._session_labels: WireLabels | None = NO_LABELS
         self._given: list[str] | None = None
         self._work: Work | None = None
         self._watching: RequestWatch
@@ -259,22 +245,7 @@ class Driver:
         check_whole(loop, run)
         noted = whole_steps(journal_entries_of_step(loop), run.session)
         entries = [*entries_of(loop, run.session), *noted]
-        labels = yield from self._states.after(run, entries)
-        self._session_labels = self._after_open_step(loop, run)
-        return labels
-
-    def _after_open_step(self, loop: _compat.PregelLoop, run: ProgramRun) -> WireLabels | None:
-        """The labels of the session after the calls of a step that has not ended."""
-        open_step = journal_entries_of_step(loop)
-        for entry in reversed(open_step):
-            if SESSION_LABELS in entry:
-                reported: WireLabels | None = entry[SESSION_LABELS]
-                return reported
-        entries = [*entries_of(loop, run.session), *open_step]
-        journal = read_journal(entries, run.session)
-        waiting = journal.rounds[-1].waiting if journal.rounds else ()
-        connection = self._parts.exchange.connection
-        return after_attempts(connection, self._states.session_labels, waiting)
+        return (yield from self._states.after(run, entries))
 
     def _begin_next_program(self, loop: _compat.PregelLoop) -> Work:
         """Continue with a new program after one has taken its highest number of steps."""
@@ -286,7 +257,6 @@ class Driver:
                 )
                 raise StepMismatch(msg, session_id=self._ended.session_id)
             labels = self._states.reported(self._ended.result)
-            self._session_labels = session_labels_of(self._ended.result)
             yield from self._begin(loop, labels, is_start=False)
             yield from self._send_known_results()
 
@@ -298,7 +268,7 @@ class Driver:
             fields = self._parts.spec.channels
             self._given = [name for name, _ in start.writes if name in fields]
             if self.log.record is None:
-                self.log.keep_input(self._labels_at_start, self._given, self._session_labels)
+                self.log.keep_input(self._labels_at_start, self._given)
         self._take_written(loop)
         for found in self.found.values():
             for raw, (_, written) in zip(found.raw, found.writes, strict=True):
@@ -329,8 +299,7 @@ class Driver:
         """
         if loop.durability != "exit" or self.log.record is None:
             return ()
-        labels = self._states.all_labels(self.log.journal.entries(), self.log.record)
-        self.log.keep_labels(labels, None)
+        self.log.keep_labels(self._states.all_labels(self.log.journal.entries(), self.log.record))
         self.log.store(loop)
         self.log.note_step()
         return self.log.writes  # this driver writes nothing after them
@@ -355,8 +324,7 @@ class Driver:
         if self.log.record is None:  # nothing followed START
             if self._given is not None:
                 self.log.keep_labels(
-                    self._states.without_replaced(self._labels_at_start, self._given),
-                    self._session_labels,
+                    self._states.without_replaced(self._labels_at_start, self._given)
                 )
             return
         is_known = not self.log.run.is_over
@@ -372,13 +340,9 @@ class Driver:
             has_ended = self._ended is not None and not self._is_active(self._ended)
             is_known = has_ended or not may_disagree
         if is_known:
-            labels = self._checked_end()
-            self._session_labels = session_labels_of(
-                self._ended.result if self._ended is not None else None
-            )
+            self.log.keep_labels(self._checked_end())
         else:
-            labels = yield from self._labels_after(loop, self.log.run)
-        self.log.keep_labels(labels, self._session_labels)
+            self.log.keep_labels((yield from self._labels_after(loop, self.log.run)))
 
     def _checked_end(self) -> dict[str, WireLabels]:
         """The labels of the fields at the end, after a check that the program has ended too.
@@ -643,7 +607,6 @@ class Driver:
         run = ProgramRun(
             None,
             dumps(variables),
-            session_labels=self._labels_of_new_session(),
             is_labelled=loop.checkpointer is not None,
             begins_at="start" if is_usual else self._states.begins_at(entry),
             under=exchange.under,
@@ -655,25 +618,6 @@ class Driver:
         answer = yield from send_request(exchange.first(run))
         self.log.start(replace(run, session=answer.session_id), [one.early for one in self.tasks])
         self._handle_answer(answer)
-
-    def _labels_of_new_session(self) -> WireLabels | None:
-        """The labels with which a session of the thread begins; `None` for none.
-
-        Raises:
-            SessionLost: If the policy has rules on the session, and its labels are not known.
-        """
-        exchange, labels = self._parts.exchange, self._session_labels
-        if labels == NO_LABELS or not exchange.connection.uses_session:
-            return None
-        try:
-            if labels is None:
-                raise unknown_labels(self.log.session)
-            exchange.check_can_begin_with(labels)
-        except SessionLost:
-            if exchange.on_session_lost == "raise":
-                raise
-            return None
-        return labels
 
     def _replay_in_new_session(self) -> Work:
         """Continue in a new session, in which the journal answers the recorded calls."""
@@ -700,11 +644,7 @@ class Driver:
 
     def _deny(self, error: PolicyDenied) -> None:
         self._watching.report(error)
-        try:
-            found = self._parts.denials.handle(error, self.log.run, self.log.journal)
-        except PolicyDenied:
-            self.log.store_attempt(self._loop, session_labels_of(error.result))
-            raise
+        found = self._parts.denials.handle(error, self.log.run, self.log.journal)
         if isinstance(found, DeniedCall):
             slot = self.tasks.task_of(found)
             if slot.is_done:  # no task runs that could ask a human
@@ -729,12 +669,10 @@ class Driver:
         if self._parts.denials.asks:
             check_can_ask({"configurable": {_compat.CHECKPOINTER: loop.checkpointer}})
         record = self.log.stored_record(loop)
-        noted = [e for e in journal_entries_of_step(loop) if SESSION_LABELS in e]
         if record is None:  # a first input, or a thread of the plain graph
             labels = self._states.with_others(entries_of(loop, None), None, {})
             yield from self._begin_from_thread(loop, labels)
         elif KEPT_LABELS in record:
-            self._session_labels = (noted[-1] if noted else record).get(SESSION_LABELS)
             kept = self._states.without_replaced(record[KEPT_LABELS], record.get(INPUT_FIELDS, ()))
             of = record.get(LAST_SESSION)
             kept = self._states.with_others(entries_of(loop, of), of, kept)

@@ -27,7 +27,6 @@ from langgraph.graph import START
 
 from langchain_sequrity.chat_models.sessions import TurnSettings
 from langchain_sequrity.connection import Connection
-from langchain_sequrity.denials import Denial
 from langchain_sequrity.display import plain
 from langchain_sequrity.errors import (
     BadReply,
@@ -58,15 +57,9 @@ from langchain_sequrity.graph.journal import (
 )
 from langchain_sequrity.graph.limits import STEPS_PER_PROGRAM
 from langchain_sequrity.graph.program import HANDLE, JOURNAL, RUN, STEP, BeginsAt, GraphProgram
-from langchain_sequrity.graph.runtime.session_labels import (
-    BegunPolicy,
-    WireLabels,
-    session_labels_of,
-)
-from langchain_sequrity.headers import ConfigHeader, PolicyHeader
+from langchain_sequrity.headers import ConfigHeader
 from langchain_sequrity.headers.config import ResponseFormatConfig
 from langchain_sequrity.labels import BadLabels, Labels
-from langchain_sequrity.session_memory import OnSessionLost
 from langchain_sequrity.strict_json import dumps, loads
 from langchain_sequrity.wire.chat_completions.client import read_calls
 from langchain_sequrity.wire.dual_llm import DualLLMResult, dual_llm_result, unwrap_envelope
@@ -79,8 +72,6 @@ if TYPE_CHECKING:
 History = Literal["whole", "new"]
 
 _WORDS = "Run the supplied program."
-_MOST_BEGUN_POLICIES = 100
-"""How many policies an executor remembers to find the author's places in denials."""
 
 
 # Requests and replies
@@ -133,14 +124,12 @@ class RunExchange:
         params: Fields of the body, `model` among them.
         program: The graph as a program.
         history: "whole": each request has the whole conversation. "new": only the new results.
-        on_session_lost: What happens if the labels of a thread's session are not known.
 
     Attributes:
         connection: The target of the requests.
         under: Hash of policy and features.
         place: Hash of these and of the service.
         tells_all: Whether each request has the whole conversation.
-        on_session_lost: As given.
     """
 
     def __init__(
@@ -149,7 +138,6 @@ class RunExchange:
         params: Mapping[str, Any],
         program: GraphProgram,
         history: History,
-        on_session_lost: OnSessionLost = "raise",
     ) -> None:
         self.connection: Connection = settings.connection
         self._labelled = reporting_labels(settings.connection)
@@ -160,19 +148,16 @@ class RunExchange:
         self._wire = settings.wire
         self._is_chat = one.suffix == "chat/completions"
         self.tells_all = history == "whole"
-        self.on_session_lost = on_session_lost
         self._params, self._program = params, program
         short = self._wire.write_request([HumanMessage(_WORDS)], {**params})
         self._words = orjson.dumps(short.pop("messages"))[1:-1]
         self._short_head = orjson.dumps(short)[:-1]
         self._heads: dict[BeginsAt, tuple[bytes, bytes]] = {}
-        self._begun_policies: dict[bytes, BegunPolicy] = {}
 
     def first(self, run: ProgramRun) -> ServiceCall:
         """The first request of a run."""
         body = self._body(run, [self._words])
-        headers = self._policy_headers(run)
-        return self._connection(run).call(body, session_id=None, resend=True, extra_headers=headers)
+        return self._connection(run).call(body, session_id=None, resend=True)
 
     def next(self, run: ProgramRun, rounds: Sequence[Round]) -> ServiceCall:
         """The request with the results of the last round.
@@ -194,43 +179,8 @@ class RunExchange:
         if self.tells_all:
             told = [text for one in rounds for text in (one.said, self._results(one))]
             body = self._body(run, [self._words, ",".join(told).encode()])
-        return self._connection(run).call(
-            body,
-            session_id=run.session,
-            resend=False,
-            extra_headers=self._policy_headers(run),
-            idempotency_key=key,
-        )
-
-    def check_can_begin_with(self, session_labels: WireLabels) -> None:
-        """Check that a session can begin with labels.
-
-        Raises:
-            SessionLost: If no rule of a policy can say so.
-        """
-        if self.connection.policy is not None:
-            BegunPolicy.of(self.connection.policy, session_labels)
-
-    def _policy_headers(self, run: ProgramRun) -> dict[str, str]:
-        """The policy of a run whose session begins with labels; else the connection has it."""
-        if run.session_labels is None or self.connection.policy is None:
-            return {}
-        policy = BegunPolicy.of(self.connection.policy, run.session_labels)
-        value = policy.header.to_header()
-        if len(self._begun_policies) >= _MOST_BEGUN_POLICIES:
-            self._begun_policies.clear()
-        self._begun_policies[value.encode()] = policy
-        return {PolicyHeader.header_name: value}
-
-    def _author_place(self, call: ServiceCall, denial: Denial) -> Denial:
-        """A denial with the place of its rule in the author's policy."""
-        values = (value for _, value in call.headers)
-        begun = next((self._begun_policies[v] for v in values if v in self._begun_policies), None)
-        return (
-            self.connection.with_author_place(denial)
-            if begun is None
-            else begun.author_place(denial)
-        )
+        connection = self._connection(run)
+        return connection.call(body, session_id=run.session, resend=False, idempotency_key=key)
 
     def _connection(self, run: ProgramRun) -> Connection:
         return self._labelled if run.is_labelled else self.connection
@@ -260,12 +210,11 @@ class RunExchange:
             one.sent = orjson.dumps(self._wire.write_results(contents))[1:-1].decode()
         return one.sent
 
-    def read(self, reply: Reply, call: ServiceCall, session_id: str | None) -> ServiceAnswer:
+    def read(self, reply: Reply, session_id: str | None) -> ServiceAnswer:
         """Read a reply.
 
         Args:
             reply: The reply with status 2xx.
-            call: The request.
             session_id: The session of the request; `None` for the first.
 
         Raises:
@@ -299,7 +248,7 @@ class RunExchange:
                 said = {"role": "assistant", "content": body["content"]}
             return _asking(said, message.tool_calls, session)
         result = dual_llm_result(
-            unwrap_envelope(message, certain=True, told=partial(self._author_place, call))
+            unwrap_envelope(message, certain=True, told=self.connection.with_author_place)
         )
         if result is None:
             msg = "The reply neither asks for a call nor ends the run."
@@ -338,7 +287,7 @@ async def send_requests(
     try:
         call, session = next(work)
         while True:
-            read = partial(exchange.read, call=call, session_id=session)
+            read = partial(exchange.read, session_id=session)
             try:
                 answer = (
                     await transport.asend(call, read) if is_async else transport.send(call, read)
@@ -462,6 +411,9 @@ def replay(
 
 # Variables and labels
 
+WireLabels = dict[str, list[str]]
+"""Labels as the protocol has them: producers, consumers, tags."""
+
 FieldLabels = Mapping[str, WireLabels]
 
 Channels = Mapping[str, BaseChannel[Any, Any, Any]]
@@ -505,7 +457,6 @@ class StateVariables:
         self._program = parts.program
         self._sent = Labels()
         self._unasked: dict[str, WireLabels] = {}
-        self.session_labels: WireLabels | None = NO_LABELS
 
     def in_new_session(self, run: ProgramRun, approved: list[DeniedCall]) -> ProgramRun:
         """The run as it begins again in a new session; its program takes results of approved calls.
@@ -562,8 +513,6 @@ class StateVariables:
             answer = (yield from replay(parts.exchange, query, journal, [done])).answer
         if isinstance(answer, PolicyDenied):
             raise answer
-        result = answer.result if isinstance(answer, RunFinished) else None
-        self.session_labels = session_labels_of(result)
         if not isinstance(answer, RunFinished):  # or LangGraph counts an unfinished step
             self._unasked = self.all_labels(entries, run)
             return self._unasked

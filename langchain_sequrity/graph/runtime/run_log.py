@@ -25,14 +25,13 @@ from langchain_sequrity.graph.runtime.requests import (
     entries_of,
     journal_entries_of_step,
 )
-from langchain_sequrity.graph.runtime.session_labels import WireLabels
 
 OWN_WRITES = str(uuid5(NAMESPACE_OID, "sequrity"))
 """The task id of the driver's own writes."""
 
-KEPT_LABELS, INPUT_FIELDS, LAST_SESSION, SESSION_LABELS = "kept", "given", "of", "session labels"
-"""Keys of the record of a thread without a run: labels of its fields, fields of its input, the
-session of its last run, and the labels that this session had.
+KEPT_LABELS, INPUT_FIELDS, LAST_SESSION = "kept", "given", "of"
+"""Keys of the record of a thread without a run: labels of its fields, fields of its input, and the
+session of its last run.
 """
 
 
@@ -156,32 +155,16 @@ class RunLog:
         self.record = run
         self.writes.append((RUN, asdict(run)))
 
-    def keep_labels(self, labels: FieldLabels, session_labels: WireLabels | None) -> None:
-        """Record the labels of fields and session; they replace the journal of the run."""
-        record = {
-            KEPT_LABELS: labels,
-            LAST_SESSION: self.session,
-            SESSION_LABELS: session_labels,
-        }
-        self.writes, self._stored = [(RUN, record)], 0
+    def keep_labels(self, labels: FieldLabels) -> None:
+        """Record the labels of the fields; they replace the journal of the run."""
+        self.writes, self._stored = [(RUN, {KEPT_LABELS: labels, LAST_SESSION: self.session})], 0
 
-    def keep_input(
-        self, labels: FieldLabels, given: Sequence[str], session_labels: WireLabels | None
-    ) -> None:
-        """Record the labels before an input, and the fields that it sets."""
-        record = {KEPT_LABELS: labels, INPUT_FIELDS: given, SESSION_LABELS: session_labels}
+    def keep_input(self, labels: FieldLabels, given: Sequence[str]) -> None:
+        """Record the labels of the fields before an input, and the fields that it sets."""
         self.writes += [
-            (RUN, record),
+            (RUN, {KEPT_LABELS: labels, INPUT_FIELDS: given}),
             (JOURNAL, [{"reset": ""}]),
         ]
-
-    def store_attempt(self, loop: _compat.PregelLoop, session_labels: WireLabels | None) -> None:
-        """Store the labels of the session after a denied attempt, which ends the run."""
-        if loop.checkpointer is not None:
-            key = str(uuid5(NAMESPACE_OID, f"{OWN_WRITES}:attempt"))
-            loop.put_writes(
-                key, [(JOURNAL, [{SESSION_LABELS: session_labels, "in": self.session}])]
-            )
 
     def store(self, loop: _compat.PregelLoop) -> None:
         """Store the writes with the checkpoint before the step."""
