@@ -52,6 +52,7 @@ class CommonArguments(TypedDict, total=False):
     policy: PolicyHeader | str | Path | Mapping[str, Any] | SdkHeader | None
     session_config: ConfigHeader | Mapping[str, Any] | SdkHeader | None
     on_session_expired: OnSessionExpired
+    on_session_lost: OnSessionLost
     # Fields of the body
     temperature: float | None
     top_p: float | None
@@ -93,7 +94,6 @@ class ModelArguments(TypedDict, total=False):
     name: str | None
     cache: BaseCache | bool | None
     on_denied: OnDeniedTurn
-    on_session_lost: OnSessionLost
     strict_policy: bool
 
 

@@ -433,8 +433,9 @@ class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
             connection, headers = connection.with_headers(headers)
         memory = None
         if params.get("tools") and connection.uses_session:  # without tools there are no calls
-            owner = connection.owner
-            memory = ThreadMemory(kwargs.get("thread_id"), owner, self.on_session_lost)
+            memory = ThreadMemory(
+                connection.owner, self.on_session_lost, thread_id=kwargs.get("thread_id")
+            )
         return Turn(
             settings,
             messages,

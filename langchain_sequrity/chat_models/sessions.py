@@ -370,7 +370,8 @@ class Turn:
         seal = functools.cache(self._seal)  # a hundred messages often have one foreign session
         own, resumed_at = _last_own_session(self.messages, seal)
         resumed = self._session_for(own, seal)
-        self.continues = self.continues or self._is_known_to_differ(resumed, own)
+        asks = self.continues or self._is_known_to_differ(resumed, own)
+        self.continues = asks and resumed is not None  # a new session accepts any history
         leaves = self._is_mid_turn and _last_session(self.messages) not in (None, resumed)
         if leaves and self.dual_llm:
             raise UsageError(_MID_TURN)

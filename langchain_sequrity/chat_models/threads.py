@@ -30,7 +30,7 @@ from langchain_sequrity.session_memory import OnSessionLost, has_earlier_turns
 
 # Keys of LangGraph's config. They are internal: tests run on its oldest and newest versions.
 _RUNTIME = "__pregel_runtime"
-_CHECKPOINTER = "__pregel_checkpointer"
+CHECKPOINTER = "__pregel_checkpointer"
 _CHECKPOINTS = "checkpoint_map"
 
 _STORE_NAMESPACE = ("langchain_sequrity", "sessions")
@@ -144,17 +144,26 @@ class ThreadMemory:
     """The memory of one call's thread.
 
     Args:
-        thread_id: The thread of the call's config, or `None`.
         owner: Identifies the account of a thread outside of LangGraph.
         on_lost: Whether a lost session raises or is replaced by a new one.
+        thread_id: The thread of the call's config, or `None`.
+        configurable: The configurable part of LangGraph's config; by default that of the run
+            around the call.
 
     Attributes:
         forked_from: A session that is lost and was replaced, if it is known.
     """
 
-    def __init__(self, thread_id: str | None, owner: str, on_lost: OnSessionLost) -> None:
-        configurable = inherited_configurable()
-        runtime, checkpointer = configurable.get(_RUNTIME), configurable.get(_CHECKPOINTER)
+    def __init__(
+        self,
+        owner: str,
+        on_lost: OnSessionLost,
+        *,
+        thread_id: str | None = None,
+        configurable: Mapping[str, Any] | None = None,
+    ) -> None:
+        configurable = inherited_configurable() if configurable is None else configurable
+        runtime, checkpointer = configurable.get(_RUNTIME), configurable.get(CHECKPOINTER)
         thread_id = thread_id or thread_in(configurable)
         self._on_lost = on_lost
         self._agent = _agent(configurable.get("checkpoint_ns"))
@@ -248,7 +257,7 @@ class ThreadMemory:
             if usable:
                 lost, reason = usable[0].session_id, _NESTED
             elif sessions:
-                lost, reason = next(reversed(sessions)), _ELSEWHERE
+                lost, reason = next(reversed(sessions)), ELSEWHERE
             elif own is not None:
                 return own
             elif self._thread.starting:
@@ -306,6 +315,11 @@ class ThreadMemory:
             self._session.is_waiting = is_waiting
             self._session.has_failed = has_failed
 
+    def release(self) -> None:
+        """End the start of a session that did not begin."""
+        with _LOCK:
+            self._stop_starting()
+
     def close(self) -> None:
         """End the call, however it ended, and store a new session."""
         _answered(self._close())
@@ -356,14 +370,14 @@ def _thread(thread_id: str | None, owner: str, checkpointer: object, run: object
         return thread
 
 
+ELSEWHERE = (
+    "The session of this thread belongs to another model, format, address, policy or "
+    "configuration. Continue with the model that began it."
+)
 _NESTED = (
     "An agent runs within a call of another agent of the same thread, and the session of that "
     "agent waits for the result of the call. Use `PolicyMiddleware`, whose agents share their "
     "session, or give the inner model no tools."
-)
-_ELSEWHERE = (
-    "The session of this thread belongs to another model, format, address, policy or "
-    "configuration. Continue with the model that began it."
 )
 _SIMULTANEOUS = (
     "Another call of this thread is just starting its session. Wait for its reply, or give each "
@@ -372,11 +386,11 @@ _SIMULTANEOUS = (
 _UNKNOWN = (
     "The conversation has earlier turns, and their session is unknown: neither the messages nor "
     "the thread have it. Keep the model's messages in the history as they came, append "
-    "`error.message` after a failed turn, give the run a thread (`configurable.thread_id`), or name the session "
-    "(`session_id=`)."
+    "`error.message` after a failed turn, give the run a thread (`configurable.thread_id`), or "
+    "name the session (`session_id=`)."
 )
 _ADVICE = (
     "The policy has rules on the session, and a new session would forget what they read. So the "
-    'request was not sent. If that may be forgotten, pass `session_id="new"` to one call, or '
-    '`on_session_lost="restart"` to the model.'
+    "request was not sent. If that may be forgotten, construct the model with "
+    '`on_session_lost="restart"`, or pass `session_id="new"` to one call of a chat model.'
 )

@@ -212,6 +212,7 @@ class LangGraphExecutor(Guarded[Any, Any], CompiledStateGraph[Any, Any, Any, Any
             denials=denials,
             name=name or spec.name,
             keeps_labels=keep_labels_of_edits,
+            on_session_lost=self._model.on_session_lost,
         )
         compiled = _compiled(graph, spec, GraphTasks(spec, self._program, tools))
         chosen = {"checkpointer": checkpointer, "store": store, "cache": cache, "name": name}

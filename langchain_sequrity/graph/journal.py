@@ -24,8 +24,9 @@ write entries in any order.
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
+from uuid import uuid4
 
 import orjson
 
@@ -491,7 +492,8 @@ class ProgramRun:
     """A run of the program, as the channel stores it.
 
     Attributes:
-        session: The session.
+        session: The key of its entries in the journal: the id of its session, and a mark of its own
+            if the session had an earlier turn.
         variables: The context variables as JSON text.
         program: The program, if it differs from the graph's: it takes approved results.
         approvals: The number of approved results that it takes.
@@ -513,3 +515,32 @@ class ProgramRun:
     begins_at: BeginsAt = "start"
     since: Any = None
     is_over: bool = False
+
+    @property
+    def session_id(self) -> str | None:
+        """The session."""
+        return session_id_of(self.session)
+
+    @property
+    def continues_session(self) -> bool:
+        """Whether the session had an earlier turn."""
+        return self.session is not None and _TURN in self.session
+
+    def in_session(self, session_id: str | None, *, continues: bool) -> "ProgramRun":
+        """The run with its session.
+
+        Args:
+            session_id: The session.
+            continues: Whether the session had an earlier turn.
+        """
+        mark = f"{_TURN}{uuid4().hex[:12]}" if continues else ""
+        return replace(self, session=session_id and f"{session_id}{mark}")
+
+
+def session_id_of(key: str | None) -> str | None:
+    """The session in the key of a run's entries; see `ProgramRun.session`."""
+    return None if key is None else key.partition(_TURN)[0]
+
+
+_TURN = "\n"
+"""Begins the mark of a turn. It cannot be in the id of a session, which is a header."""

@@ -13,7 +13,6 @@ the plain graph. Its fields are context variables, with their known labels (`Sta
 import asyncio
 import threading
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -21,6 +20,7 @@ from langchain_core.runnables import Runnable, RunnableConfig
 from langgraph.errors import GraphInterrupt
 from langgraph.graph import START
 
+from langchain_sequrity.chat_models.threads import CHECKPOINTER, ELSEWHERE, ThreadMemory
 from langchain_sequrity.errors import (
     BadReply,
     PolicyDenied,
@@ -38,6 +38,7 @@ from langchain_sequrity.graph.journal import (
     JournalEntry,
     ProgramCall,
     ProgramRun,
+    session_id_of,
     whole_steps,
 )
 from langchain_sequrity.graph.program import ACTIVE, HANDLE, JOURNAL, ToolSpec
@@ -65,7 +66,14 @@ from langchain_sequrity.graph.runtime.requests import (
     send_requests,
     writes_from_outside,
 )
-from langchain_sequrity.graph.runtime.run_log import INPUT_FIELDS, KEPT_LABELS, LAST_SESSION, RunLog
+from langchain_sequrity.graph.runtime.run_log import (
+    INPUT_FIELDS,
+    KEPT_LABELS,
+    LAST_SESSION,
+    PLACE,
+    SESSION,
+    RunLog,
+)
 from langchain_sequrity.graph.runtime.task_calls import RunStopped, StepMismatch, TaskCalls
 from langchain_sequrity.interrupts import ais_late, check_can_ask, is_late
 from langchain_sequrity.labels import Labels, labels_given
@@ -79,6 +87,7 @@ DRIVER = "__sequrity_driver"
 """Key of `configurable` with the driver of a run."""
 
 _START_ANEW = "Start a new run with another `thread_id`."
+_GONE = "The service no longer knows the session of this thread."
 
 
 class _ThreadCondition:
@@ -129,9 +138,10 @@ class Driver:
         self._ended: RunFinished | None = None
         self._is_new = True
         self._is_within = False
-        self._is_resumed = False
+        self._is_resumed = self._has_left_calls = False
         self._broken: BaseException | None = None
         self._changed = asyncio.Condition() if is_async else _ThreadCondition()
+        self._memory: ThreadMemory | None = None
 
     # Called by the loop
 
@@ -143,7 +153,11 @@ class Driver:
                 self._watching = watch
                 await send_requests(work, transport, exchange, is_async=self.is_async)
             except TurnFailed as error:
+                self._note_session(is_waiting=False)
                 raise with_graph_facts(error, self._parts.program) from None
+            finally:
+                if self._memory is not None:
+                    self._memory.release()
         self.log.store(loop)
 
     def step(self, loop: _compat.PregelLoop) -> Work | None:
@@ -314,6 +328,7 @@ class Driver:
     def finish(self, loop: _compat.PregelLoop) -> Work:
         """Send the last results, and store the labels of the fields."""
         self.log.begin_step()
+        self._loop = loop
         ran_nothing = self._is_new
         if self._is_new:
             self._is_new = False
@@ -356,7 +371,7 @@ class Driver:
                 "The program has work left, but LangGraph has ended. Its result is not used. "
                 f"{_START_ANEW}"
             )
-            raise BadReply(msg, session_id=self.log.session)
+            raise BadReply(msg, session_id=self.log.session_id)
         labels = ended.result.labels
         if labels is None:  # they decide what the next run may do
             msg = "The service reports the final value of the run without its labels."
@@ -524,7 +539,7 @@ class Driver:
             raise GraphInterrupt(())
         if self._ended is not None:
             msg = f"The program ended before the call of node `{self.tasks.get(task_id).node}`."
-            raise RunStopped(BadReply(msg, session_id=self.log.session))
+            raise RunStopped(BadReply(msg, session_id=self.log.session_id))
         try:
             self.tasks.check_due()
         except BadReply as error:
@@ -560,7 +575,7 @@ class Driver:
             if self.tasks.has_offered:
                 return
             if len(self.log.journal.approved) > self.log.run.approvals:
-                yield from self._replay_in_new_session()
+                yield from self._replay()
                 continue
             if (last := self.log.last) is None or not last.is_answered:
                 return
@@ -568,13 +583,14 @@ class Driver:
             try:
                 answer = yield from send_request(call)
             except StatusError as error:
-                if not is_session_gone(error, self.log.session):
+                if not is_session_gone(error, self.log.session_id):
                     raise
-                yield from self._replay_in_new_session()
+                yield from self._replay(_GONE)
             else:
                 self._handle_answer(answer)
 
     def _handle_answer(self, answer: ServiceAnswer | PolicyDenied) -> None:
+        self._note_session(is_waiting=isinstance(answer, CallsRequested))
         if isinstance(answer, PolicyDenied):
             self._deny(answer)
             return
@@ -614,26 +630,100 @@ class Driver:
             since=[newest_version(loop), writes_from_outside(loop)],
         )
         self._ended = None
+        session_id = self._session_to_continue(loop, channels)
+        try:
+            answer = yield from send_request(exchange.first(run, session_id))
+        except StatusError as error:
+            if self._memory is None or not is_session_gone(error, session_id):
+                raise
+            self._memory.lose(_GONE, session_id)
+            session_id = None
+            answer = yield from send_request(exchange.first(run))
         self.log.reset(0 if is_routing else 1)
-        answer = yield from send_request(exchange.first(run))
-        self.log.start(replace(run, session=answer.session_id), [one.early for one in self.tasks])
+        run = run.in_session(answer.session_id, continues=session_id is not None)
+        self._continue_in(run)
+        self.log.start(run, [one.early for one in self.tasks])
         self._handle_answer(answer)
 
-    def _replay_in_new_session(self) -> Work:
-        """Continue in a new session, in which the journal answers the recorded calls."""
+    # The session, if the policy has rules on it (`docs/behaviour.md`, P13)
+
+    def _session_to_continue(self, loop: _compat.PregelLoop, channels: Channels) -> str | None:
+        """The session of the thread; `None` to start a new one.
+
+        Raises:
+            SessionLost: If it cannot be continued.
+        """
+        exchange, memory = self._parts.exchange, self._memory_of(loop)
+        if memory is None:
+            return None
+        known = self.log.thread_session
+        session_id = session_id_of(known.get(SESSION))
+        if session_id is not None and known.get(PLACE) != exchange.place:
+            memory.lose(ELSEWHERE, session_id)
+            session_id = None
+        messages = self._states.messages(channels)
+        return memory.session_for(messages, session_id, is_mid_turn=False, seal=exchange.seal)
+
+    def _memory_of(self, loop: _compat.PregelLoop) -> ThreadMemory | None:
+        connection = self._parts.exchange.connection
+        if self._memory is None and connection.uses_session:
+            configurable = {**loop.config["configurable"], CHECKPOINTER: loop.checkpointer}
+            self._memory = ThreadMemory(
+                connection.owner, self._parts.on_session_lost, configurable=configurable
+            )
+        return self._memory
+
+    def _continue_in(self, run: ProgramRun) -> None:
+        if self._memory is not None and run.session_id is not None:
+            self._memory.continues_in(run.session_id, self._parts.exchange.seal(run.session_id))
+
+    def _note_session(self, *, is_waiting: bool) -> None:
+        if self._memory is not None:
+            self._memory.ended(is_waiting=is_waiting)
+
+    def _session_to_replay_in(self, reason: str) -> str | None:
+        """The session in which the run begins again; `None` for a new one.
+
+        A new session has the labels of the run's own calls, because these are made again. It does
+        not have those of the session's earlier turns. A lost session has nothing.
+
+        Args:
+            reason: Why the session is lost; empty if it is there.
+        """
+        memory, run = self._memory_of(self._loop), self.log.run
+        if memory is None or not (run.continues_session or self._has_left_calls):
+            return None
+        if reason:
+            memory.lose(reason, run.session_id)
+            return None
+        return memory.session_for(
+            (), run.session_id, is_mid_turn=False, seal=self._parts.exchange.seal
+        )
+
+    def _replay(self, reason: str = "") -> Work:
+        """Begin the run again; the journal answers the recorded calls.
+
+        Args:
+            reason: Why its session is lost; empty if it is there.
+        """
         parts, journal = self._parts, self.log.journal
+        session_id = self._session_to_replay_in(reason)
         for denial in journal.denials:
             if denial.is_approved:
                 parts.denials.check_approval(denial)
         run = self._states.in_new_session(self.log.run, journal.approved)
         steps = [one.step for one in journal.rounds for _ in one.answered]
         try:
-            found = yield from replay(parts.exchange, run, journal, [*steps, self.log.step])
+            found = yield from replay(
+                parts.exchange, run, journal, [*steps, self.log.step], session_id
+            )
         except PolicyDenied as denial:  # the policy is stricter now
             self._deny(denial)
             return
         if isinstance(found.answer, CallsRequested):
             self._watching.report(found.answer)
+        self._continue_in(found.run)
+        self._note_session(is_waiting=isinstance(found.answer, CallsRequested))
         self.tasks.forget_calls()
         self.log.restart(found.run, found.rounds)
         self.tasks.assign_step()
@@ -669,6 +759,7 @@ class Driver:
         if self._parts.denials.asks:
             check_can_ask({"configurable": {_compat.CHECKPOINTER: loop.checkpointer}})
         record = self.log.stored_record(loop)
+        self.log.thread_session = {name: (record or {}).get(name) for name in (SESSION, PLACE)}
         if record is None:  # a first input, or a thread of the plain graph
             labels = self._states.with_others(entries_of(loop, None), None, {})
             yield from self._begin_from_thread(loop, labels)
@@ -716,8 +807,10 @@ class Driver:
             self.log.step += 1
         # The session of a copied checkpoint may have gone on since the checkpoint.
         is_copy = loop.checkpoint_metadata.get("source") == "fork" and not self._is_within
-        if loop.is_replaying or is_copy or run.place != self._parts.exchange.place:
-            yield from self._replay_in_new_session()
+        is_moved = run.place != self._parts.exchange.place
+        if loop.is_replaying or is_copy or is_moved:
+            self._has_left_calls = True
+            yield from self._replay(ELSEWHERE if is_moved else "")
         elif self._is_within:
             self.tasks.assign_step()
         else:

@@ -210,7 +210,7 @@ class RequestWatch:
         is_streamed = self._loop.stream is not None and NAME in self._loop.stream.modes
         if not self._handlers and not is_streamed:
             return
-        session = getattr(outcome, "session_id", None) or self._log.session
+        session = getattr(outcome, "session_id", None) or self._log.session_id
         events = [{"type": NAME, **event, "session_id": session} for event in self._events(outcome)]
         if not events:
             return

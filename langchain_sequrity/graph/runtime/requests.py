@@ -21,7 +21,7 @@ from functools import partial, reduce
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import orjson
-from langchain_core.messages import HumanMessage, ToolCall
+from langchain_core.messages import BaseMessage, HumanMessage, ToolCall
 from langgraph.channels.base import BaseChannel
 from langgraph.graph import START
 
@@ -60,6 +60,7 @@ from langchain_sequrity.graph.program import HANDLE, JOURNAL, RUN, STEP, BeginsA
 from langchain_sequrity.headers import ConfigHeader
 from langchain_sequrity.headers.config import ResponseFormatConfig
 from langchain_sequrity.labels import BadLabels, Labels
+from langchain_sequrity.session_memory import OnSessionLost
 from langchain_sequrity.strict_json import dumps, loads
 from langchain_sequrity.wire.chat_completions.client import read_calls
 from langchain_sequrity.wire.dual_llm import DualLLMResult, dual_llm_result, unwrap_envelope
@@ -154,10 +155,15 @@ class RunExchange:
         self._short_head = orjson.dumps(short)[:-1]
         self._heads: dict[BeginsAt, tuple[bytes, bytes]] = {}
 
-    def first(self, run: ProgramRun) -> ServiceCall:
-        """The first request of a run."""
+    def first(self, run: ProgramRun, session_id: str | None = None) -> ServiceCall:
+        """The first request of a run, in a new session or in one that continues."""
         body = self._body(run, [self._words])
-        return self._connection(run).call(body, session_id=None, resend=True)
+        resend = session_id is None
+        return self._connection(run).call(body, session_id=session_id, resend=resend)
+
+    def seal(self, session_id: str) -> str:
+        """The digest that ties a session to the connection and the model."""
+        return self.connection.seal(self._params["model"], session_id)
 
     def next(self, run: ProgramRun, rounds: Sequence[Round]) -> ServiceCall:
         """The request with the results of the last round.
@@ -180,7 +186,7 @@ class RunExchange:
             told = [text for one in rounds for text in (one.said, self._results(one))]
             body = self._body(run, [self._words, ",".join(told).encode()])
         connection = self._connection(run)
-        return connection.call(body, session_id=run.session, resend=False, idempotency_key=key)
+        return connection.call(body, session_id=run.session_id, resend=False, idempotency_key=key)
 
     def _connection(self, run: ProgramRun) -> Connection:
         return self._labelled if run.is_labelled else self.connection
@@ -334,7 +340,7 @@ def send_request(
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """A run in a new session.
+    """A run that began again.
 
     Attributes:
         run: The run.
@@ -348,7 +354,11 @@ class Replay:
 
 
 def replay(
-    exchange: RunExchange, run: ProgramRun, journal: Journal, steps: Sequence[int]
+    exchange: RunExchange,
+    run: ProgramRun,
+    journal: Journal,
+    steps: Sequence[int],
+    session_id: str | None = None,
 ) -> Generator[tuple[ServiceCall, str | None], ServiceAnswer, Replay]:
     """Start a run again and answer its calls from the journal.
 
@@ -357,6 +367,7 @@ def replay(
         run: The run; its old session is not used.
         journal: The journal.
         steps: The step of each answered call, and then the next one.
+        session_id: The session in which it starts as another turn; `None` for a new session.
 
     Yields:
         Requests.
@@ -372,31 +383,31 @@ def replay(
     rest, rounds = journal.answered, list[Round]()
     step = iter(steps)
     number = next(step)
-    answer = yield from send_request(exchange.first(run))
+    answer = yield from send_request(exchange.first(run, session_id))
+    run = run.in_session(answer.session_id, continues=session_id is not None)
     while isinstance(answer, CallsRequested):
-        run = replace(run, session=answer.session_id)
         rounds.append(Round(answer.said, answer.calls, step=number))
         for call in answer.calls:
             if rest and not (HANDLE in call.arguments and call.digest != rest[0][0].digest):
                 old, entry = rest.pop(0)
                 rounds[-1].add_result(
-                    {**entry_for_new_session(call, old, entry), "in": answer.session_id}
+                    {**entry_for_new_session(call, old, entry), "in": run.session}
                 )
                 number = next(step, number)
-            elif (kept := journal.early_result(call, answer.session_id)) is not None:
+            elif (kept := journal.early_result(call, run.session)) is not None:
                 rounds[-1].add_result(kept)
         if not rounds[-1].is_answered:
             break
         try:
             answer = yield from send_request(exchange.next(run, rounds))
         except StatusError as error:
-            if not is_session_gone(error, run.session):
+            if not is_session_gone(error, run.session_id):
                 raise
             msg = (
                 f"The service lost the session while it was rebuilt from the journal ({error}). "
                 "Resume the run later; no result is lost."
             )
-            raise SessionExpired(msg, session_id=run.session) from None
+            raise SessionExpired(msg, session_id=run.session_id) from None
     if rest and isinstance(answer, PolicyDenied):
         raise answer
     if rest:
@@ -433,6 +444,7 @@ class ExecutorParts:
 
     Attributes:
         keeps_labels: Whether an edited field keeps the labels of its old value.
+        on_session_lost: Whether a session that the policy needs and that is lost raises.
     """
 
     spec: GraphSpec
@@ -443,6 +455,7 @@ class ExecutorParts:
     denials: DenialHandler
     name: str
     keeps_labels: bool = False
+    on_session_lost: OnSessionLost = "raise"
 
 
 class StateVariables:
@@ -640,6 +653,17 @@ class StateVariables:
             variable: {"value": values[variable], "meta": labels.get(name, NO_LABELS)}
             for name, variable in self._program.fields.variables.items()
         }
+
+    def messages(self, channels: Channels) -> list[BaseMessage]:
+        """The messages in the fields of a state: they show whether it has earlier turns."""
+        available = (channels[name] for name in self._parts.spec.channels)
+        values = [channel.get() for channel in available if channel.is_available()]
+        lists = [value for value in values if isinstance(value, list)]
+        return max(
+            ([item for item in items if isinstance(item, BaseMessage)] for items in lists),
+            key=len,
+            default=[],
+        )
 
     def entry(self, loop: _compat.PregelLoop, *, is_routing: bool) -> dict[str, Any]:
         """The variables with the start point of a run.

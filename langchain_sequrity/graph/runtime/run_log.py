@@ -31,8 +31,10 @@ OWN_WRITES = str(uuid5(NAMESPACE_OID, "sequrity"))
 
 KEPT_LABELS, INPUT_FIELDS, LAST_SESSION = "kept", "given", "of"
 """Keys of the record of a thread without a run: labels of its fields, fields of its input, and the
-session of its last run.
+key of its last run.
 """
+SESSION, PLACE = "session", "place"
+"""Keys of every record: the newest session of the thread, and where it is (`ProgramRun`)."""
 
 
 class RunLog:
@@ -44,6 +46,7 @@ class RunLog:
         step: The number of the step, counted from 1; 0 for the routers of START.
         writes: Writes of the driver, to apply with the step.
         objects: The objects behind the handles in the journal.
+        thread_session: The thread's newest session and its place, as every record has them.
     """
 
     def __init__(self) -> None:
@@ -52,12 +55,18 @@ class RunLog:
         self.step = 0
         self.writes: list[tuple[str, Any]] = []
         self.objects = ObjectHandles()
+        self.thread_session: dict[str, Any] = {}
         self._stored = 0
 
     @property
     def session(self) -> str | None:
-        """The session."""
+        """The key of the run's entries; see `ProgramRun`."""
         return None if self.record is None else self.record.session
+
+    @property
+    def session_id(self) -> str | None:
+        """The session."""
+        return None if self.record is None else self.record.session_id
 
     @property
     def run(self) -> ProgramRun:
@@ -153,16 +162,18 @@ class RunLog:
 
     def _write(self, run: ProgramRun) -> None:
         self.record = run
+        self.thread_session = {SESSION: run.session, PLACE: run.place}
         self.writes.append((RUN, asdict(run)))
 
     def keep_labels(self, labels: FieldLabels) -> None:
         """Record the labels of the fields; they replace the journal of the run."""
-        self.writes, self._stored = [(RUN, {KEPT_LABELS: labels, LAST_SESSION: self.session})], 0
+        record = {KEPT_LABELS: labels, LAST_SESSION: self.session, **self.thread_session}
+        self.writes, self._stored = [(RUN, record)], 0
 
     def keep_input(self, labels: FieldLabels, given: Sequence[str]) -> None:
         """Record the labels of the fields before an input, and the fields that it sets."""
         self.writes += [
-            (RUN, {KEPT_LABELS: labels, INPUT_FIELDS: given}),
+            (RUN, {KEPT_LABELS: labels, INPUT_FIELDS: given, **self.thread_session}),
             (JOURNAL, [{"reset": ""}]),
         ]
 

@@ -289,7 +289,7 @@ class TaskCalls:
         tool = self._parts.program.tools.get(name)
         if tool is None:
             msg = f"The service asks for the tool `{plain(name)}`, which the program does not have."
-            raise BadReply(msg, session_id=self._log.session)
+            raise BadReply(msg, session_id=self._log.session_id)
         return tool
 
     def assign(self, call: ProgramCall) -> None:
@@ -348,7 +348,7 @@ class TaskCalls:
         slot = next(self._without_call(self.tool(offered.tool), offered.arguments), None)
         if slot is None:
             msg = f"The service denies a call of `{plain(offered.tool)}`, which is not due."
-            raise BadReply(msg, session_id=self._log.session)
+            raise BadReply(msg, session_id=self._log.session_id)
         return slot
 
     def check_due(self) -> None:
@@ -363,7 +363,7 @@ class TaskCalls:
                     f"The service asks for `{plain(call.tool)}`, but LangGraph does not run this "
                     "node in this step. The call is not made."
                 )
-                raise StepMismatch(msg, session_id=self._log.session)
+                raise StepMismatch(msg, session_id=self._log.session_id)
 
     def _is_due(self, call: ProgramCall) -> bool:
         if self.tool(call.tool).role == "result":

@@ -1,0 +1,198 @@
+"""The session of an executor's thread, if the policy has rules on it (behaviour.md P13)."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from langchain_core.messages import AIMessage, HumanMessage
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.checkpoint.sqlite import SqliteSaver
+from langgraph.graph import END, START, MessagesState, StateGraph
+from langgraph.types import Command
+
+from langchain_sequrity import LangGraphExecutor
+from langchain_sequrity.chat_models.threads import forget_threads
+from langchain_sequrity.errors import PolicyDenied, SessionLost
+from langchain_sequrity.local import LocalServer
+
+POLICY = """
+tool "read_mail" { session after { @tags |= {"mail"}; } }
+tool "pay" { session before { @tags |= {"tried"}; } should deny always; }
+tool "send" { must deny when @session.tags overlaps {"mail", "tried"}; should allow always; }
+"""
+THREAD: Any = {"configurable": {"thread_id": "t"}}
+
+
+class Office:
+    """A graph that runs the nodes which the last message names."""
+
+    def __init__(self) -> None:
+        self.ran: list[str] = []
+        graph = StateGraph(MessagesState)
+        for name in ("read_mail", "pay", "send"):
+            graph.add_node(name, self._node(name))
+            graph.add_conditional_edges(name, self._route, ["read_mail", "pay", "send", END])
+        graph.add_conditional_edges(START, self._route, ["read_mail", "pay", "send", END])
+        self.graph = graph
+
+    def _node(self, name: str) -> Any:
+        def node(state: MessagesState) -> dict[str, Any]:
+            *_, last = state["messages"]
+            self.ran.append(name)
+            return {"messages": [AIMessage(last.text.partition(" ")[2])]}
+
+        return node
+
+    def _route(self, state: MessagesState) -> str:
+        return state["messages"][-1].text.partition(" ")[0] or END
+
+    def executor(self, base_url: str, saver: Any, **options: Any) -> LangGraphExecutor:
+        settings = {"policy": POLICY, "base_url": base_url, "checkpointer": saver, **options}
+        return LangGraphExecutor(self.graph, "any/model", **settings)
+
+
+@pytest.fixture(scope="module")
+def base_url() -> Iterator[str]:
+    with LocalServer() as server:
+        yield server.base_url
+
+
+@pytest.fixture
+def office() -> Office:
+    return Office()
+
+
+def run(secure: LangGraphExecutor, text: str, config: Any = THREAD) -> Any:
+    return secure.invoke({"messages": [HumanMessage(text)]}, config)
+
+
+@pytest.mark.parametrize("history", ["new", "whole"])
+@pytest.mark.parametrize("restarts", [False, True])
+def test_a_run_remembers_the_earlier_runs_of_its_thread(
+    base_url: str, office: Office, history: Any, restarts: bool
+) -> None:
+    secure = office.executor(base_url, InMemorySaver(), history=history)
+    run(secure, "read_mail")
+    if restarts:
+        forget_threads()
+    with pytest.raises(PolicyDenied):
+        run(secure, "send")
+    assert run(secure, "send", {"configurable": {"thread_id": "other"}})
+    assert office.ran == ["read_mail", "send"]
+
+
+def test_a_run_remembers_a_denied_one(base_url: str, office: Office) -> None:
+    secure = office.executor(base_url, InMemorySaver())
+    for text in ("pay", "send", "read_mail send"):
+        with pytest.raises(PolicyDenied):
+            run(secure, text)
+    assert office.ran == ["read_mail"]
+
+
+async def test_async_runs_and_streams_remember_too(base_url: str, office: Office) -> None:
+    secure = office.executor(base_url, InMemorySaver())
+    await secure.ainvoke({"messages": [HumanMessage("read_mail")]}, THREAD)
+    with pytest.raises(PolicyDenied):
+        [_ async for _ in secure.astream({"messages": [HumanMessage("send")]}, THREAD)]
+
+
+def test_a_fork_does_not_forget_what_ran_since(base_url: str, office: Office) -> None:
+    secure = office.executor(base_url, InMemorySaver())
+    run(secure, "")
+    before = secure.get_state(THREAD).config
+    run(secure, "read_mail")
+    with pytest.raises(PolicyDenied):
+        run(secure, "send", before)
+
+
+def test_a_replay_from_within_a_run_does_not_forget_what_ran_since(
+    base_url: str, office: Office
+) -> None:
+    graph = office.graph.compile(interrupt_before=["send"])
+    secure = LangGraphExecutor(
+        graph, "any/model", policy=POLICY, base_url=base_url, checkpointer=InMemorySaver()
+    )
+    run(secure, "send")
+    paused = secure.get_state(THREAD).config
+    run(secure, "read_mail")
+    with pytest.raises(PolicyDenied):
+        secure.invoke(None, paused)
+    assert office.ran == ["read_mail"]
+
+
+def test_an_edit_does_not_make_the_session_forget(base_url: str, office: Office) -> None:
+    secure = office.executor(base_url, InMemorySaver())
+    run(secure, "read_mail")
+    secure.update_state(THREAD, {"messages": [AIMessage("send")]}, as_node="read_mail")
+    with pytest.raises(PolicyDenied):
+        secure.invoke(None, THREAD)
+    with pytest.raises(PolicyDenied):
+        secure.invoke(Command(goto="send"), THREAD)
+    assert office.ran == ["read_mail"]
+
+
+def test_a_history_that_is_passed_in_is_told_that_its_session_is_lost(
+    base_url: str, office: Office
+) -> None:
+    secure = office.executor(base_url, None)
+    messages = [HumanMessage("read_mail"), AIMessage("a mail"), HumanMessage("send")]
+    with pytest.raises(SessionLost, match="earlier turns"):
+        secure.invoke({"messages": messages})
+    accepts = office.executor(base_url, None, on_session_lost="restart")
+    assert accepts.invoke({"messages": messages})
+    assert office.ran == ["send"]
+
+
+def test_another_policy_or_an_expired_session_does_not_continue_the_thread(
+    office: Office,
+) -> None:
+    saver = InMemorySaver()
+    with LocalServer() as server:
+        run(office.executor(server.base_url, saver), "read_mail")
+        stricter = POLICY.replace("should deny", "must deny")
+        other = office.executor(server.base_url, saver, policy=stricter)
+        with pytest.raises(SessionLost, match="another model"):
+            run(other, "send")
+        port = server.base_url.rpartition(":")[2]
+    with LocalServer(port=int(port)) as server:  # it knows no session
+        with pytest.raises(SessionLost, match="no longer knows"):
+            run(office.executor(server.base_url, saver), "send")
+        accepts = office.executor(server.base_url, saver, on_session_lost="restart")
+        assert run(accepts, "send")
+    assert office.ran == ["read_mail", "send"]
+
+
+def test_an_executor_within_a_node_does_not_begin_a_session_of_its_own(
+    base_url: str, office: Office
+) -> None:
+    inner = office.executor(base_url, None)
+
+    def ask(state: MessagesState) -> dict[str, Any]:
+        return {"messages": inner.invoke({"messages": [state["messages"][-1]]})["messages"][-1:]}
+
+    graph: Any = StateGraph(MessagesState).add_sequence([("ask", ask)]).add_edge(START, "ask")
+    policy = 'tool "ask" { must deny when "mail" in @session.tags; }'
+    outer = LangGraphExecutor(graph, "any/model", policy=policy, base_url=base_url)
+    with pytest.raises(SessionLost, match="belongs to another"):
+        outer.invoke({"messages": [HumanMessage("send")]})
+    pair = StateGraph(MessagesState).add_node("first", ask)
+    pair.add_node("again", lambda _: ask({"messages": [HumanMessage("send")]}))
+    plain = pair.add_edge(START, "first").add_edge("first", "again").compile()
+    with pytest.raises(PolicyDenied):  # two runs of one plain run share their session
+        plain.invoke({"messages": [HumanMessage("read_mail")]})
+    assert office.ran == ["read_mail"]
+
+
+def test_a_checkpointer_on_disk_keeps_the_session(
+    base_url: str, office: Office, tmp_path: Path
+) -> None:
+    for text in ("read_mail", "send"):
+        with SqliteSaver.from_conn_string(str(tmp_path / "t.sqlite")) as saver:
+            secure = office.executor(base_url, saver)
+            if text == "send":
+                with pytest.raises(PolicyDenied):
+                    run(secure, text)
+            else:
+                run(secure, text)
+    assert office.ran == ["read_mail"]
