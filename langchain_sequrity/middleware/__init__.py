@@ -7,6 +7,8 @@
 | `tool_call` | one call: the check before it runs, and the labels of its result |
 | `denials` | a denial as tool message and as exception |
 | `state` | the state of a thread, and who may write it |
+| `sessions` | which session a run continues, and when it is lost |
+| `live_session` | a session as this process knows it |
 | `audit` | policy events: log, callback and trace |
 | `subagents` | agents inside a tool, including those of deepagents |
 
@@ -20,7 +22,11 @@ try:
     from langchain_sequrity.middleware.audit import PolicyEvent
     from langchain_sequrity.middleware.denials import denial_of
     from langchain_sequrity.middleware.policy_middleware import PolicyMiddleware
-    from langchain_sequrity.middleware.state import ThreadLabels, thread_labels
+    from langchain_sequrity.middleware.state import (
+        SharedSessionState,
+        ThreadLabels,
+        thread_labels,
+    )
     from langchain_sequrity.middleware.subagents import guarded_subagents
 except ModuleNotFoundError as error:
     _missing = (error.name or "").partition(".")[0]
@@ -33,6 +39,7 @@ __all__ = [
     "Denial",
     "PolicyEvent",
     "PolicyMiddleware",
+    "SharedSessionState",
     "ThreadLabels",
     "denial_of",
     "guarded_subagents",

@@ -11,7 +11,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Self, cast
+from typing import Any, Literal, Self, cast, get_args
 from uuid import uuid4
 
 from langchain.agents.middleware.types import (
@@ -26,6 +26,7 @@ from langchain.agents.middleware.types import (
 from langchain_core.messages import AIMessage, AnyMessage, ToolCall
 from langchain_core.tools import BaseTool
 from langgraph.config import get_config
+from langgraph.errors import GraphInterrupt
 from langgraph.runtime import Runtime
 
 from langchain_sequrity.denials import Denial
@@ -37,24 +38,34 @@ from langchain_sequrity.headers.policy_fit import (
     without_force,
 )
 from langchain_sequrity.interrupts import ais_late, check_can_ask, is_late
-from langchain_sequrity.labels import Labels, labels_given
+from langchain_sequrity.labels import GatheredLabels, Labels, labels_given
 from langchain_sequrity.middleware.audit import Audit, EventOutcome, OnEvent, thread_id_of
 from langchain_sequrity.middleware.denials import denial_error, hard_denial
+from langchain_sequrity.middleware.live_session import LiveSession
+from langchain_sequrity.middleware.sessions import (
+    SessionLaw,
+    astored_session,
+    is_inside_a_graph,
+    origin_of,
+    stored_session,
+)
 from langchain_sequrity.middleware.state import (
     CheckedCall,
     CheckedMessage,
     PendingDenial,
     PolicyState,
+    SessionRecord,
+    SharedPolicyState,
     ThreadState,
     read_thread,
     thread_update,
 )
 from langchain_sequrity.middleware.subagents import (
-    NestedEffects,
+    OuterCall,
+    agents_around,
     agents_of,
     is_guarded,
     outer_call,
-    report_to_outer_call,
     running_call,
     unguarded_agents,
 )
@@ -69,6 +80,7 @@ from langchain_sequrity.middleware.tool_call import (
 )
 from langchain_sequrity.middleware.verdict import AgentPolicy, CheckResult, Labelling, Tool
 from langchain_sequrity.on_denied import OnDenied, check_on_denied
+from langchain_sequrity.session_memory import OnSessionLost
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +104,8 @@ def _check_message(
     guard: CallGuard,
     message: str,
     calls: Sequence[ToolCall],
-    thread: ThreadState,
+    seen: Labels,
+    session: Labels,
     *,
     beside: str = "",
 ) -> _MessageResult:
@@ -102,7 +115,8 @@ def _check_message(
         guard: The policy and its options. If denials are raised, one denial stops all calls.
         message: The message's id.
         calls: Its calls without a result.
-        thread: The state of the thread.
+        seen: The join of the labels of all results that the model has seen.
+        session: The labels of the session.
         beside: A tool that another agent of the session has called, and whose call will change the
             session when it ends.
     """
@@ -110,10 +124,10 @@ def _check_message(
     times = Counter(call["id"] for call in calls)
     decided: dict[str, CheckedCall] = {}
     checks: list[tuple[ToolCall, CheckResult]] = []
-    session, closed_by, pending = thread.session, "", None
+    base, closed_by, pending = session, "", None
     for call in calls:
         tool, call_id = call["name"], call["id"] or ""
-        digest = policy.digest(message, dict(call), thread.seen)
+        digest = policy.digest(message, dict(call), seen)
         other = closed_by or (beside if beside and policy.touches_session(tool) else "")
         has_id = bool(call_id) and times[call["id"]] == 1
         denial = (
@@ -122,7 +136,7 @@ def _check_message(
             else _uncheckable_denial(tool, other, has_id=has_id, has_digest=bool(digest))
         )
         if denial is None:
-            result = policy.decide(tool, call["args"], thread.seen, session)
+            result = policy.decide(tool, call["args"], seen, session)
         else:
             result = CheckResult(session, None, denial)
         session, denial = result.session, result.denial
@@ -140,7 +154,7 @@ def _check_message(
             known = decided[call["id"] or ""]
             stopped = known.denial or _sibling_denial(call["name"], pending.denial)
             decided[call["id"] or ""] = replace(known, denial=stopped)
-    checked = CheckedMessage(message, decided, bool(closed_by), thread.session)
+    checked = CheckedMessage(message, decided, bool(closed_by), base)
     return _MessageResult(checked, session, checks, pending)
 
 
@@ -173,8 +187,9 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
     """Checks every tool call of an agent against a policy before it is made.
 
     The policy is applied in this process, without a service. Each thread
-    (`configurable.thread_id`) is a session, which the agent's checkpointer stores. One object may
-    serve any number of agents, threads and runs at once.
+    (`configurable.thread_id`) is a session, which the agent's checkpointer stores. A conversation
+    with earlier turns whose state is lost is an error. One object may serve any number of agents,
+    threads and runs at once.
 
     List it last in `middleware`: middleware after it could change a checked call, so this raises an
     error.
@@ -200,6 +215,11 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
         strict_policy: Whether an ineffective policy is an error instead of a `PolicyMismatch`
             warning: a policy without rules, with rules that allow what they seem to deny, or with
             conditions on labels that `labelling="none"` removes.
+        shared_session: Whether the agent is a node of a graph, a swarm or a supervisor whose agents
+            count as one session. The state of the graph needs the base `SharedSessionState`.
+        on_session_lost: What follows if a conversation has earlier turns, the policy depends on
+            their session or labels, and the agent has no state of them. "raise": `SessionLost`,
+            before the model is called. "restart": a new session begins.
 
     Raises:
         UsageError: If the policy cannot be applied here (Cedar, `auto_gen`) or does not fit the
@@ -255,12 +275,19 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
         on_event: OnEvent | None = None,
         log_arguments: bool = False,
         strict_policy: bool = False,
+        shared_session: bool = False,
+        on_session_lost: OnSessionLost = "raise",
     ) -> None:
         super().__init__()
         check_on_denied(on_denied, "`PolicyMiddleware`")
+        if on_session_lost not in get_args(OnSessionLost):
+            msg = f'`on_session_lost` must be "raise" or "restart"; got {on_session_lost!r}.'
+            raise UsageError(msg)
         for name, flag in (
-            ("allow_uncertain", allow_uncertain), ("log_arguments", log_arguments),
-        ):  # fmt: skip
+            ("allow_uncertain", allow_uncertain),
+            ("log_arguments", log_arguments),
+            ("shared_session", shared_session),
+        ):
             if not isinstance(flag, bool):  # another true value would weaken the policy
                 msg = f"`{name}` must be `True` or `False`; got {flag!r}."
                 raise UsageError(msg)
@@ -278,12 +305,20 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
         warn_of_policy("\n".join(filter(None, texts)), is_strict=strict_policy)
         audit = Audit(on_event, log_arguments=log_arguments)
         self.tools = []  # LangChain's name for tools that a middleware adds
+        law = SessionLaw(
+            uses_session=rules.engine.uses_session,
+            tests_labels=labelling == "conversation" and rules.engine.tests_argument_labels,
+            is_shared=shared_session,
+            on_lost=on_session_lost,
+        )
+        if shared_session:
+            self.state_schema = SharedPolicyState
         self._guard = CallGuard(
-            rules, audit, asks=on_denied == "interrupt", raises=on_denied == "raise"
+            rules, law, audit, asks=on_denied == "interrupt", raises=on_denied == "raise"
         )
         self._is_strict = strict_policy
         self._inspected: dict[int, BaseTool] = {}
-        self._failed: OrderedDict[tuple[str, ...], NestedEffects] = OrderedDict()
+        self._failed: OrderedDict[tuple[str, ...], Labels] = OrderedDict()
 
     def for_other_tools(self) -> Self:
         """The same policy for an agent that may have fewer tools; see `guarded_subagents`."""
@@ -348,38 +383,40 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
         if not calls:  # for example structured output, which runs no tool
             return None
         before = messages[:place]
+        session = self._guard.law.session_of(thread, before, get_config())
         thread = self._with_failed_calls(before, thread)
         seen = labels_seen(self._guard.policy, before, thread)
         if seen != thread.seen:
             thread = replace(thread, seen=seen)
-        result = self._check_message(message.id or "", calls, thread)
+        if outer_call() is not None:
+            labels_given(seen)
+        result = self._check_message(message.id or "", calls, thread, session)
         self._report(result, thread)
         return thread_update(
-            session=result.session, seen=seen, checked=result.checked, pending=result.pending
+            session=session.record(), seen=seen, checked=result.checked, pending=result.pending
         )
 
     def _check_message(
-        self, message: str, calls: Sequence[ToolCall], thread: ThreadState
+        self, message: str, calls: Sequence[ToolCall], thread: ThreadState, session: LiveSession
     ) -> _MessageResult:
-        outer = outer_call()
-        if outer is None:
-            return _check_message(self._guard, message, calls, thread)
-        labels_given(thread.seen)
-        outer.nesting.add(outer.tool)
-        ends, shared = self._guard.policy.engine.ends_in_session, outer.session
-        with shared.lock:  # agents that run at the same time are checked one after the other
-            others = [
-                tool for key, tool in shared.pending.items() if not key.startswith(thread.agent)
-            ]
-            own = replace(
-                thread, session=thread.session.join(shared.labels_of_others(thread.agent))
+        origin, ends = (
+            origin_of(thread.agent, message, get_config()),
+            self._guard.policy.engine.ends_in_session,
+        )
+        if (outer := outer_call()) is not None:
+            outer.nesting.add(outer.tool)
+        with session.lock:  # agents that run at the same time are checked one after the other
+            beside = session.unfinished_tool(origin.step, agents_around(thread.agent))
+            result = _check_message(
+                self._guard, message, calls, thread.seen, session.labels, beside=beside
             )
-            beside = others[0] if others else ""
-            result = _check_message(self._guard, message, calls, own, beside=beside)
-            shared.set_labels(thread.agent, result.session)
-            for call, check in result.checks:
-                if check.denial is None and ends(call["name"]):
-                    shared.pending[f"{thread.agent} {call['id']}"] = call["name"]
+            session.set_labels(result.session, origin)
+            allowed = {
+                call["id"] or "": call["name"]
+                for call in calls
+                if result.checked.calls[call["id"] or ""].denial is None and ends(call["name"])
+            }
+            session.expect(thread.agent, origin.step, allowed)
         return result
 
     async def aafter_model(self, state: State, runtime: Runtime[ContextT]) -> Update:
@@ -406,9 +443,11 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
         allowed = check_call(self._guard, request, is_late=late)
         if not isinstance(allowed, AllowedCall):
             return allowed
-        with self._running(allowed) as effects:
-            answer = handler(allowed.request)
-        return cast("ToolReply", label_result(self._guard, allowed, answer, effects))
+        with self._unfinished(allowed):
+            with self._running(allowed) as inner:
+                answer = handler(allowed.request)
+            labels = inner.labels or Labels()
+            return cast("ToolReply", label_result(self._guard, allowed, answer, labels))
 
     async def awrap_tool_call(
         self, request: ToolCallRequest, handler: Callable[[ToolCallRequest], Awaitable[ToolReply]]
@@ -419,39 +458,57 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
         allowed = check_call(self._guard, request, is_late=late)
         if not isinstance(allowed, AllowedCall):
             return allowed
-        with self._running(allowed) as effects:
-            answer = await handler(allowed.request)
-        return cast("ToolReply", label_result(self._guard, allowed, answer, effects))
+        with self._unfinished(allowed):
+            with self._running(allowed) as inner:
+                answer = await handler(allowed.request)
+            labels = inner.labels or Labels()
+            return cast("ToolReply", label_result(self._guard, allowed, answer, labels))
 
     @contextmanager
-    def _running(self, allowed: AllowedCall) -> Iterator[NestedEffects]:
-        """Run a call. The effects of a call that raises are stored."""
-        tool, seen = allowed.request.tool_call["name"], allowed.thread.seen
-        effects = NestedEffects()
+    def _unfinished(self, allowed: AllowedCall) -> Iterator[None]:
+        """Until a call has ended, calls of other agents wait if it may change the session."""
+        session, agent, tool = allowed.session, allowed.thread.agent, allowed.request.tool_call
+        if self._guard.policy.engine.ends_in_session(tool["name"]):
+            session.start(agent, allowed.origin.step, allowed.call_id, tool["name"])
         try:
-            with running_call(tool, seen, allowed.session, self._guard.policy.nesting) as effects:
-                yield effects
-        except Exception:
-            self._store_failed(allowed, effects)
+            yield
+        finally:
+            session.finish(agent, allowed.call_id)
+
+    @contextmanager
+    def _running(self, allowed: AllowedCall) -> Iterator[GatheredLabels]:
+        """Run a call. The effects of a call that raises are stored."""
+        call = OuterCall(
+            allowed.request.tool_call["name"],
+            allowed.thread.seen,
+            allowed.session,
+            agents_around(allowed.thread.agent),
+            self._guard.policy.nesting,
+        )
+        gathered = GatheredLabels()
+        try:
+            with running_call(call, gathered):
+                yield gathered
+        except GraphInterrupt:
+            raise
+        except BaseException:
+            self._store_failed(allowed, gathered.labels)
             raise
 
-    def _store_failed(self, allowed: AllowedCall, effects: NestedEffects) -> None:
+    def _store_failed(self, allowed: AllowedCall, labels: Labels | None) -> None:
         """Store the effects of a call that raised: outer middleware may replace its result."""
-        call_id = allowed.request.tool_call["id"] or ""
-        session = effects.session or allowed.session
-        report_to_outer_call(allowed.thread, call_id, effects.labels, session)
-        if effects.labels == Labels() and effects.session is None:
+        allowed.change.make(allowed.session)
+        if labels is None:
             return
         while len(self._failed) >= _MAX_FAILED_CALLS:
             self._failed.popitem(last=False)
-        self._failed[thread_id_of(allowed.request.runtime.config), allowed.message, call_id] = (
-            effects
-        )
+        thread_id = thread_id_of(allowed.request.runtime.config)
+        self._failed[thread_id, allowed.origin.message, allowed.call_id] = labels
 
     def _with_failed_calls(
         self, messages: Sequence[AnyMessage], thread: ThreadState
     ) -> ThreadState:
-        """The thread with the effects of calls that raised and that other middleware answered."""
+        """The thread with the labels of calls that raised and that other middleware answered."""
         if not self._failed:
             return thread
         name = thread_id_of(get_config())
@@ -459,29 +516,36 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
             if not isinstance(message, AIMessage):
                 continue
             for call in message.tool_calls:
-                effects = self._failed.pop((name, message.id or "", call["id"] or ""), None)
-                if effects is not None:
-                    session = thread.session.join(effects.session or Labels())
-                    seen = thread.seen.join(effects.labels)
-                    thread = replace(thread, seen=seen, session=session)
+                labels = self._failed.pop((name, message.id or "", call["id"] or ""), None)
+                if labels is not None:
+                    thread = replace(thread, seen=thread.seen.join(labels))
         return thread
 
     # `on_denied="raise"`: the state has the session and an answer to every call by now, so the
     # thread can continue after the exception.
 
     def before_agent(self, state: State, runtime: Runtime[ContextT]) -> Update:  # noqa: ARG002 - LangChain's signature
-        """Clear a denial that an earlier run raised, and add the labels of the outer call."""
-        if self._guard.asks:
-            check_can_ask(get_config())
-        outer, thread = outer_call(), read_thread(state)
-        if outer is None:
-            return thread_update(is_raised=True) if thread.pending is not None else None
-        name = thread.agent or uuid4().hex
-        return thread_update(seen=outer.seen, agent=name, is_raised=thread.pending is not None)
+        """Continue or begin the session, and clear a denial that an earlier run raised."""
+        thread = read_thread(state)
+        return self._begin_run(state, thread, stored_session(thread, get_config()))
 
-    async def abefore_agent(self, state: State, runtime: Runtime[ContextT]) -> Update:
-        """Clear a denial that an earlier run raised."""
-        return self.before_agent(state, runtime)
+    async def abefore_agent(self, state: State, runtime: Runtime[ContextT]) -> Update:  # noqa: ARG002 - LangChain's signature
+        """Continue or begin the session, and clear a denial that an earlier run raised."""
+        thread = read_thread(state)
+        return self._begin_run(state, thread, await astored_session(thread, get_config()))
+
+    def _begin_run(self, state: State, thread: ThreadState, stored: SessionRecord) -> Update:
+        config, outer = get_config(), outer_call()
+        if self._guard.asks:
+            check_can_ask(config)
+        session = self._guard.law.session_of(thread, state["messages"], config, stored)
+        is_new = session.id != thread.session.id
+        return thread_update(
+            session=session.record() if is_new else session.newer_than(thread.session.revision),
+            seen=outer.seen if outer is not None else None,
+            agent=uuid4().hex if is_inside_a_graph(config) else None,
+            is_raised=thread.pending is not None,
+        )
 
     def before_model(self, state: State, runtime: Runtime[ContextT]) -> Update:  # noqa: ARG002 - LangChain's signature
         """Raise a pending denial."""

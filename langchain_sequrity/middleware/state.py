@@ -1,9 +1,9 @@
 """The state of a thread: its session, the labels that the model has seen, and the decisions.
 
-It is one private field of the agent's state, so each thread has its own, and a fork has that of its
-checkpoint. A caller's input cannot contain the field. A state update from outside or a command that
-writes it is ignored, and a value from LangGraph's `Overwrite` raises an error: the field holds
-bytes, which JSON from elsewhere cannot contain.
+It is one private field of the agent's state, so each thread has its own. A caller's input cannot
+contain the field, unless agents share it (`SharedSessionState`). A state update from outside or a
+command that writes it is ignored, and a value from LangGraph's `Overwrite` raises an error: the
+field holds bytes, which JSON from elsewhere cannot contain.
 """
 
 import json
@@ -14,14 +14,21 @@ from functools import lru_cache
 from typing import Annotated, Any, NamedTuple, NotRequired
 
 from langchain.agents.middleware.types import AgentState, PrivateStateAttr
+from typing_extensions import TypedDict  # of the same kind as LangGraph's own states
 
 from langchain_sequrity.denials import Denial
 from langchain_sequrity.errors import UsageError
-from langchain_sequrity.labels import Labels
+from langchain_sequrity.labels import NO_LABELS, Labels
 
 FIELD = "sequrity_policy"
 _LOG = logging.getLogger("langchain_sequrity.middleware")
-_FIELDS = ("session", "agent", "seen", "plan", "refused", "labelled")
+_EMPTY = b"{}"
+_FIELDS = frozenset(
+    {
+        "session", "session_id", "revision", "is_partial",
+        "agent", "seen", "plan", "refused", "labelled",
+    }
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,29 +71,46 @@ class PendingDenial:
     denial: Denial
 
 
+class SessionRecord(NamedTuple):
+    """The session of a thread.
+
+    Attributes:
+        id: Its id; empty if no session has begun.
+        revision: How often its labels have changed.
+        labels: Its labels.
+        is_partial: Whether it began in a conversation with earlier turns, without their state.
+    """
+
+    id: str = ""
+    revision: int = 0
+    labels: Labels = NO_LABELS
+    is_partial: bool = False
+
+
+NO_SESSION = SessionRecord()
+
+
 @dataclass(frozen=True, slots=True)
 class ThreadState:
     """The state of a thread.
 
     Attributes:
-        session: The session's labels.
+        session: The session.
         seen: The join of the labels of all tool results that the model has seen.
         checked: The decisions on the newest message with calls.
         pending: A denial that will be raised.
         labelled: Ids of calls of that message whose results have their labels.
-        agent: Name of an agent that runs inside a call of another agent.
+        agent: Name of an agent that runs inside another graph.
+        is_passed: Whether the graph around the agent passed the field.
     """
 
-    session: Labels = field(default_factory=Labels)
+    session: SessionRecord = NO_SESSION
     seen: Labels = field(default_factory=Labels)
     checked: CheckedMessage = field(default_factory=CheckedMessage)
     pending: PendingDenial | None = None
     labelled: frozenset[str] = frozenset()
     agent: str = ""
-
-    def change_of(self, session: Labels) -> Labels | None:
-        """The new labels of the session; `None` if they are the old ones."""
-        return session if session != self.session else None
+    is_passed: bool = False
 
 
 class ThreadLabels(NamedTuple):
@@ -115,7 +139,7 @@ def thread_labels(state: Mapping[str, Any]) -> ThreadLabels:
         The labels; those of a new thread if no call was checked in it.
     """
     thread = read_thread(state)
-    return ThreadLabels(thread.session, thread.seen)
+    return ThreadLabels(thread.session.labels, thread.seen)
 
 
 def read_thread(state: Any) -> ThreadState:
@@ -133,23 +157,37 @@ def read_thread(state: Any) -> ThreadState:
     return _thread(value) if value else ThreadState()
 
 
+def is_field_of(value: Any, session_id: str) -> bool:
+    """Whether a value is the field of an agent of a session."""
+    if not isinstance(value, bytes) or not session_id:
+        return False
+    return _thread(value or _EMPTY).session.id == session_id
+
+
 @_cached
 def _thread(value: bytes) -> ThreadState:
     kept = _parsed(value)
     checked, pending = kept.get("plan"), kept.get("refused")
-    return ThreadState(
+    session = SessionRecord(
+        kept.get("session_id", ""),
+        kept.get("revision", 0),
         _labels(kept.get("session")),
+        kept.get("is_partial", False),
+    )
+    return ThreadState(
+        session,
         _labels(kept.get("seen")),
         CheckedMessage() if checked is None else _checked(checked),
         pending and PendingDenial(**pending | {"denial": Denial.from_json(pending["denial"])}),
         frozenset(kept.get("labelled") or ()),
         kept.get("agent", ""),
+        is_passed=True,
     )
 
 
 def thread_update(
     *,
-    session: Labels | None = None,
+    session: SessionRecord | None = None,
     agent: str | None = None,
     seen: Labels | None = None,
     checked: CheckedMessage | None = None,
@@ -160,8 +198,8 @@ def thread_update(
     """An update of the agent's state; empty without a change.
 
     Args:
-        session: The new labels of the session.
-        agent: The name of an agent that runs inside a call.
+        session: The session.
+        agent: The name of an agent that runs inside another graph.
         seen: Labels to join to those that the model has seen.
         checked: The decisions on a message.
         pending: A denial that will be raised.
@@ -175,7 +213,10 @@ def thread_update(
         "base": checked.base.to_wire(),
     }
     found = {
-        "session": session and session.to_wire(),
+        "session": session and session.labels.to_wire(),
+        "session_id": session and session.id,
+        "revision": session and session.revision,
+        "is_partial": session and session.is_partial,
         "agent": agent,
         "seen": seen and seen.to_wire(),
         "plan": plan,
@@ -191,8 +232,9 @@ def thread_update(
 def merge_updates(old: bytes, new: bytes) -> bytes:
     """Apply an update to the field. This is the reducer of the channel.
 
-    At most one of the calls that run at the same time changes the session
-    (`policy_middleware`), and the order of joins does not matter.
+    An update may also be the whole field of another agent of the session, which began with an
+    earlier value of this one. The order of updates does not matter: the session with the higher
+    revision stays, and labels are joined.
     """
     if not isinstance(new, bytes):
         # An error here would end the thread for good: LangGraph has stored the update already.
@@ -205,16 +247,33 @@ def merge_updates(old: bytes, new: bytes) -> bytes:
 
 @_cached
 def _joined(old: bytes, new: bytes) -> bytes:
-    kept = _parsed(old) if old else {}
-    changes = _parsed(new)
+    kept, changes = _parsed(old or _EMPTY), _parsed(new or _EMPTY)
     if "seen" in changes:
         joined = _labels(kept.get("seen")).join(_labels(changes["seen"]))
         changes["seen"] = joined.to_wire()
-    if changes.get("labelled"):
-        changes["labelled"] = [*kept.get("labelled", []), *changes["labelled"]]
+    if changes.get("session_id"):
+        changes |= _newer_session(kept, changes)
+    if changes.get("labelled") and not _is_other_plan(kept, changes):
+        changes["labelled"] = sorted({*kept.get("labelled", []), *changes["labelled"]})
     if kept.get("refused") and changes.get("refused"):
         del changes["refused"]
     return json.dumps(kept | changes).encode()
+
+
+def _newer_session(kept: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    before, after = kept.get("revision", 0), changes["revision"]
+    is_same = kept.get("session_id") == changes["session_id"]
+    if is_same and before > after:
+        return {name: kept[name] for name in ("session", "revision") if name in kept}
+    if is_same and before < after:
+        return {}
+    joined = _labels(kept.get("session")).join(_labels(changes["session"]))
+    return {"session": joined.to_wire(), "revision": max(before, after)}
+
+
+def _is_other_plan(kept: Mapping[str, Any], changes: Mapping[str, Any]) -> bool:
+    old, new = kept.get("plan"), changes.get("plan")
+    return new is not None and (old is None or old["message"] != new["message"])
 
 
 class PolicyState(AgentState[Any]):
@@ -224,9 +283,51 @@ class PolicyState(AgentState[Any]):
     sequrity_policy: NotRequired[Annotated[bytes, PrivateStateAttr, merge_updates]]
 
 
+class SharedSessionState(TypedDict):
+    """A base for the state of a graph whose agents count as one session.
+
+    The agents have `PolicyMiddleware(…, shared_session=True)`. The graph passes them the field
+    `sequrity_policy`, and takes it back with their results. JSON cannot write it.
+
+    Example:
+        ```python
+        from langchain.agents import create_agent
+        from langchain_core.language_models import FakeListChatModel
+        from langgraph.checkpoint.memory import InMemorySaver
+        from langgraph.graph import START, MessagesState, StateGraph
+        from langchain_sequrity.middleware import PolicyMiddleware, SharedSessionState
+
+
+        class TeamState(MessagesState, SharedSessionState):
+            pass
+
+
+        policy = PolicyMiddleware(
+            'tool "pay" { session before { @tags |= {"tried"}; } }', shared_session=True
+        )
+        model = FakeListChatModel(responses=["Hello."])
+        clerk = create_agent(model, middleware=[policy], name="clerk")
+        graph = StateGraph(TeamState)
+        graph.add_node("clerk", clerk)
+        graph.add_edge(START, "clerk")
+        team = graph.compile(checkpointer=InMemorySaver())
+        thread = {"configurable": {"thread_id": "1"}}
+        for text in ("Hello.", "Hello again."):
+            state = team.invoke({"messages": text}, thread)
+        assert len(state["messages"]) == 4
+        ```
+    """
+
+    sequrity_policy: NotRequired[Annotated[bytes, merge_updates]]
+
+
+class SharedPolicyState(AgentState[Any], SharedSessionState):
+    """The state of an agent with `PolicyMiddleware(shared_session=True)`."""
+
+
 def _parsed(value: bytes) -> dict[str, Any]:
     parsed = json.loads(value)
-    if isinstance(parsed, dict) and set(parsed) <= set(_FIELDS):
+    if isinstance(parsed, dict) and parsed.keys() <= _FIELDS:
         return parsed
     raise _written_elsewhere()
 

@@ -14,10 +14,8 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
-from dataclasses import dataclass, field
-from functools import reduce
+from dataclasses import dataclass
 from itertools import islice
-from threading import Lock
 from types import BuiltinMethodType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any, Protocol, Self
 
@@ -27,37 +25,9 @@ from langgraph.prebuilt import ToolNode
 from langgraph.pregel import Pregel
 
 from langchain_sequrity.errors import UsageError
-from langchain_sequrity.labels import GatheredLabels, Labels, labels_given
-from langchain_sequrity.middleware.state import FIELD, ThreadState
-
-
-class SharedSession:
-    """The session of all agents that run inside one call.
-
-    Args:
-        base: The labels that the session had when the call was made.
-    """
-
-    def __init__(self, base: Labels) -> None:
-        self.lock = Lock()
-        self.pending: dict[str, str] = {}
-        """Tools of calls that will change the session when they end, by call."""
-        self._base = base
-        self._shares: dict[str, Labels] = {}
-
-    @property
-    def labels(self) -> Labels | None:
-        """The labels of the session; `None` if no agent ran."""
-        return reduce(Labels.join, self._shares.values(), self._base) if self._shares else None
-
-    def labels_of_others(self, agent: str) -> Labels:
-        """The labels of the other agents. The agent knows its own, and may have removed some."""
-        others = (one for name, one in self._shares.items() if name != agent)
-        return reduce(Labels.join, others, self._base)
-
-    def set_labels(self, agent: str, labels: Labels) -> None:
-        """Set the labels of an agent's session. Hold `lock` if a decision depends on them."""
-        self._shares[agent] = labels
+from langchain_sequrity.labels import GatheredLabels, Labels
+from langchain_sequrity.middleware.live_session import LiveSession
+from langchain_sequrity.middleware.state import FIELD
 
 
 @dataclass(slots=True)
@@ -68,28 +38,17 @@ class OuterCall:
         tool: The tool.
         seen: The labels of everything that the calling agent had seen.
         session: The session.
+        agents: The calling agent, and those inside whose calls it runs.
         nesting: The names of tools that run agents.
         is_over: Whether the call has ended. Code that it has started may still run.
     """
 
     tool: str
     seen: Labels
-    session: SharedSession
+    session: LiveSession
+    agents: frozenset[str]
     nesting: set[str]
     is_over: bool = False
-
-
-@dataclass(slots=True)
-class NestedEffects:
-    """Effects of a call other than its result.
-
-    Attributes:
-        labels: Labels that were given inside it.
-        session: The session's labels after the inner agents; `None` if none ran.
-    """
-
-    labels: Labels = field(default_factory=Labels)
-    session: Labels | None = None
 
 
 _outer_call: ContextVar[OuterCall | None] = ContextVar("outer_call", default=None)
@@ -97,56 +56,32 @@ _outer_call: ContextVar[OuterCall | None] = ContextVar("outer_call", default=Non
 
 def outer_call() -> OuterCall | None:
     """The guarded call inside which this code runs, or `None`."""
-    found = _outer_call.get()
-    return None if found is None or found.is_over else found
+    call = _outer_call.get()
+    return None if call is None or call.is_over else call
+
+
+def agents_around(agent: str) -> frozenset[str]:
+    """An agent, and those inside whose calls it runs."""
+    outer = outer_call()
+    return frozenset({agent}) | (outer.agents if outer is not None else frozenset())
 
 
 @contextmanager
-def running_call(
-    tool: str, seen: Labels, session: Labels, nesting: set[str]
-) -> Iterator[NestedEffects]:
+def running_call(call: OuterCall, gathered: GatheredLabels) -> Iterator[None]:
     """Run a call. Agents that start meanwhile are inside it.
 
     Args:
-        tool: The tool.
-        seen: The labels of everything that the calling agent had seen.
-        session: The session's labels before the call.
-        nesting: The names of tools that run agents.
+        call: The call.
+        gathered: Collects the labels that are given inside it.
     """
-    here = OuterCall(tool, seen, SharedSession(session), nesting)
-    token = _outer_call.set(here)
-    effects, gathered = NestedEffects(), GatheredLabels()
+    token = _outer_call.set(call)
     try:
         with gathered:
-            yield effects
+            yield
     finally:
-        here.is_over = True
+        call.is_over = True
         with suppress(ValueError):  # an abandoned coroutine is closed in another context
             _outer_call.reset(token)
-        effects.labels = gathered.labels or effects.labels
-        with here.session.lock:
-            effects.session = here.session.labels
-
-
-def report_to_outer_call(
-    thread: ThreadState, call_id: str, labels: Labels, session: Labels
-) -> None:
-    """Pass labels and session of an agent to the call around it, if there is one.
-
-    Args:
-        thread: The state of the agent's thread.
-        call_id: A call of the agent that has ended.
-        labels: The labels of its result.
-        session: The agent's session after it.
-    """
-    outer = outer_call()
-    if outer is None:
-        return
-    if labels != Labels():
-        labels_given(labels)
-    with outer.session.lock:
-        outer.session.pending.pop(f"{thread.agent} {call_id}", None)
-        outer.session.set_labels(thread.agent, session)
 
 
 # Tools that run agents

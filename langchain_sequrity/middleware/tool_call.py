@@ -19,12 +19,12 @@ from langchain_core.tools import BaseTool
 
 # This name is internal to LangGraph. Tests run on its oldest and newest supported versions.
 from langgraph._internal._constants import CONFIG_KEY_READ
-from langgraph.types import Command, Overwrite
+from langgraph.types import Command, Overwrite, Send
 
 from langchain_sequrity.denials import Denial
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.interrupts import DecisionType, ask
-from langchain_sequrity.labels import Labels, read_artifact
+from langchain_sequrity.labels import Labels, labels_given, read_artifact
 from langchain_sequrity.middleware.audit import Audit, EventOutcome, Stage
 from langchain_sequrity.middleware.denials import (
     denial_message,
@@ -32,16 +32,20 @@ from langchain_sequrity.middleware.denials import (
     denial_text,
     hard_denial,
 )
+from langchain_sequrity.middleware.live_session import LiveSession, Origin
+from langchain_sequrity.middleware.sessions import SessionLaw, origin_of
 from langchain_sequrity.middleware.state import (
     FIELD,
     CheckedCall,
     CheckedMessage,
     PendingDenial,
     ThreadState,
+    is_field_of,
+    merge_updates,
     read_thread,
     thread_update,
 )
-from langchain_sequrity.middleware.subagents import NestedEffects, report_to_outer_call
+from langchain_sequrity.middleware.subagents import agents_around, outer_call
 from langchain_sequrity.middleware.verdict import AgentPolicy, Args, CheckResult, bound_arguments
 from langchain_sequrity.sqrt import Argument
 from langchain_sequrity.strict_json import loads
@@ -58,14 +62,46 @@ class AllowedCall:
     Attributes:
         request: The request to run.
         thread: The state of the thread.
-        message: Id of the message with the call.
-        session: The session's labels after the check.
+        field: The field of the state that holds the thread.
+        origin: The message with the call, and the step in which it runs.
+        session: The session.
+        change: The session's labels after a check that was made when the call ran.
     """
 
     request: ToolCallRequest
     thread: ThreadState
-    message: str
-    session: Labels
+    field: bytes
+    origin: Origin
+    session: LiveSession
+    change: "SessionChange"
+
+    @property
+    def call_id(self) -> str:
+        """The id of the call."""
+        return self.request.tool_call["id"] or ""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionChange:
+    """A change of the session's labels that is not made yet.
+
+    LangGraph runs a task from its start when a human has answered, so a change is made when the
+    call has ended.
+
+    Attributes:
+        by: The call's message and step.
+        since: The revision of the session from which it was made.
+        labels: The new labels; `None` without a change.
+    """
+
+    by: Origin
+    since: int
+    labels: Labels | None = None
+
+    def make(self, session: LiveSession) -> None:
+        """Make the change."""
+        if self.labels is not None:
+            session.set_labels(self.labels, self.by, since=self.since)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,29 +110,34 @@ class CallGuard:
 
     Attributes:
         policy: The policy.
+        law: When a session is lost.
         audit: Reports each check.
         asks: Whether a human is asked about soft denials.
         raises: Whether denials are raised.
     """
 
     policy: AgentPolicy
+    law: SessionLaw
     audit: Audit
     asks: bool
     raises: bool
 
-    def denied(self, pending: PendingDenial, thread: ThreadState, session: Labels) -> ToolReply:
+    def denied(
+        self, pending: PendingDenial, thread: ThreadState, session: LiveSession
+    ) -> ToolReply:
         """The reply to the model for a call that is denied when it runs.
 
         Args:
             pending: The denial and its call.
             thread: The state of the thread.
-            session: The session's labels.
+            session: The session.
         """
         denial = pending.denial
         is_raised = self.raises and denial.kind != "waits" and thread.pending is None
         message = denial_message(denial, pending.call_id)
         change = thread_update(
-            session=thread.change_of(session), pending=pending if is_raised else None
+            session=session.newer_than(thread.session.revision),
+            pending=pending if is_raised else None,
         )
         reply: ToolReply = _with_update(message, change)
         return reply
@@ -144,11 +185,17 @@ class _CallCheck:
         self._request = request
         self._is_late = is_late
         self._call_id = request.tool_call["id"] or ""
-        state = _current_state(request.runtime.config, "messages", FIELD)
-        self._thread = read_thread(state)
-        self._session = self._thread.session
-        _, last, self._answered = last_message(state.get("messages") or [])
+        config = request.runtime.config
+        state = _current_state(config, "messages", FIELD)
+        messages: Sequence[AnyMessage] = state.get("messages") or []
+        self._thread, self._field = read_thread(state), state.get(FIELD, b"")
+        place, last, self._answered = last_message(messages)
+        self._session = guard.law.session_of(self._thread, messages[:place], config)
         self._message = (last and last.id) or ""
+        self._origin = origin_of(self._thread.agent, self._message, config)
+        with self._session.lock:
+            self._labels = self._session.labels
+            self._change = SessionChange(self._origin, self._session.revision)
         self._checked = CheckedMessage()
         if self._message and self._thread.checked.message == self._message:
             self._checked = self._thread.checked
@@ -166,7 +213,7 @@ class _CallCheck:
             return self._denied(hard_denial(call["name"], "failed", reason))
         known = self._checked.calls.get(self._call_id)
         digest = self._policy.digest(self._message, dict(call), self._thread.seen)
-        if known is None or known.digest != digest:
+        if known is None or known.digest != digest or self._is_decided_again(known):
             return self._check_changed(known)
         if known.denial is None:
             return self._check_bound(self._request, self._checked.base)
@@ -174,10 +221,16 @@ class _CallCheck:
             return self._ask_once(digest, known.denial)
         return self._denied(known.denial)
 
+    def _is_decided_again(self, known: CheckedCall) -> bool:
+        if known.denial is not None or not self._guard.law.uses_session:
+            return False
+        revision = self._thread.session.revision
+        return self._session.is_decided_again(self._call_id, self._origin, revision)
+
     # A call that differs from the one that was checked
 
     def _check_changed(self, known: CheckedCall | None) -> AllowedCall | ToolReply:
-        call, base = self._request.tool_call, self._session
+        call, base = self._request.tool_call, self._labels
         denial = known.denial if known is not None else None
         is_waiting = denial is not None and denial.kind == "waits"
         if is_waiting or (known is None and self._checked.closed):
@@ -204,20 +257,28 @@ class _CallCheck:
                 reason = str(error)
             return self._denied(hard_denial(call["name"], "failed", reason))
         if made is not None:
-            denial = self._decide(call, made, base if self._is_alone else self._session)
+            denial = self._decide(call, made, base if self._is_alone else self._labels)
             if denial is not None and not (approved and denial.may_be_approved):
                 return self._denied(denial)
-        return AllowedCall(request, self._thread, self._message, self._session)
+        return AllowedCall(
+            request, self._thread, self._field, self._origin, self._session, self._change
+        )
 
     def _decide(self, call: ToolCall, args: Args, session: Labels) -> Denial | None:
         tool = call["name"]
-        if self._policy.touches_session(tool) and not self._is_alone:
+        if self._policy.touches_session(tool) and not (self._is_alone and self._is_only_agent()):
             result = CheckResult(session, None, _waiting_denial(tool))
         else:
             result = self._policy.decide(tool, args, self._thread.seen, session)
-        self._session = result.session
+        if result.session != self._labels:
+            self._labels = result.session
+            self._change = replace(self._change, labels=result.session)
         self._report("call", "denied" if result.denial else "allowed", call, result)
         return result.denial
+
+    def _is_only_agent(self) -> bool:
+        agents = agents_around(self._thread.agent)
+        return not self._session.unfinished_tool(self._origin.step, agents)
 
     # Human review
 
@@ -244,7 +305,7 @@ class _CallCheck:
             name, args = call["name"], call["args"]
             known = replace(denial, tool=name, labels=dict.fromkeys(args, labels))
             answer = ask(known, args, _ALLOWED, remark, is_late=self._is_late)
-            result = CheckResult(self._session, None, denial)
+            result = CheckResult(self._labels, None, denial)
             if answer.type == "approve":
                 self._report("human", "approved", call, result)
                 return self._check_bound(request, base, approved=True)
@@ -254,7 +315,8 @@ class _CallCheck:
             if answer.type == "respond":
                 self._report("human", "answered", call, result)
                 message = ToolMessage(answer.message, name=name, tool_call_id=self._call_id)
-                session = self._thread.change_of(self._session)
+                self._change.make(self._session)
+                session = self._session.newer_than(self._thread.session.revision)
                 change = thread_update(session=session, labelled=self._call_id)
                 reply: ToolReply = _with_update(message, change)
                 return reply
@@ -264,7 +326,7 @@ class _CallCheck:
                 continue
             edited: ToolCall = {**call, "name": answer.name, "args": dict(answer.args or {})}
             self._report("human", "edited", edited, result)
-            request, base = request.override(tool_call=edited, tool=tool), self._session
+            request, base = request.override(tool_call=edited, tool=tool), self._labels
             again = self._decide(edited, edited["args"], base)
             if again is None:
                 return self._check_bound(request, base)
@@ -281,6 +343,7 @@ class _CallCheck:
 
     def _denied(self, denial: Denial) -> ToolReply:
         pending = PendingDenial(self._message, self._call_id, denial)
+        self._change.make(self._session)
         return self._guard.denied(pending, self._thread, self._session)
 
     def _report(
@@ -320,16 +383,14 @@ def last_message(messages: Sequence[AnyMessage]) -> tuple[int, AIMessage | None,
 # After the call
 
 
-def label_result(
-    guard: CallGuard, allowed: AllowedCall, result: Any, effects: NestedEffects
-) -> Any:
+def label_result(guard: CallGuard, allowed: AllowedCall, result: Any, inner: Labels) -> Any:
     """Label the result of a tool.
 
     Args:
         guard: The policy and its options.
         allowed: The call.
         result: Its result.
-        effects: What agents inside the call have seen and done.
+        inner: The labels that were given while it ran.
 
     Returns:
         The result, with an update of the state if there are labels.
@@ -337,23 +398,23 @@ def label_result(
     Raises:
         UsageError: If the tool writes the field of the state that holds the policy's data.
     """
-    call, thread = allowed.request.tool_call, allowed.thread
-    if effects.session is not None:
-        allowed = replace(allowed, session=allowed.session.join(effects.session))
-    messages = list(_tool_messages(result))
-    own = [one for one in messages if one.tool_call_id == call["id"]]
+    call, thread, session = allowed.request.tool_call, allowed.thread, allowed.session
+    messages = list(_tool_messages(result, session.id))
+    replies = [message for message in messages if message.tool_call_id == call["id"]]
     is_read = guard.policy.engine.looks_at_results(call["name"])
-    value = _value_of(own[0]) if own and is_read else None
+    value = _value_of(replies[0]) if replies and is_read else None
     try:
         given = _given_labels(messages)
-        labels, session = _labels(guard, allowed, value, given, effects)
+        labels = _labels(guard, allowed, value, given, inner)
     except Exception as error:  # noqa: BLE001 - a result without its labels is not passed on
-        return _withheld_reply(guard, allowed, value, error, effects)
-    report_to_outer_call(thread, call["id"] or "", labels, session)
-    if labels == Labels() and session == thread.session and given.labels is None:
-        return result
-    changed = thread.change_of(session)
-    return _with_update(result, thread_update(seen=labels, session=changed, labelled=call["id"]))
+        return _withheld_reply(guard, allowed, value, error, inner)
+    if outer_call() is not None and labels != Labels():
+        labels_given(labels)
+    newer = session.newer_than(thread.session.revision)
+    change = {}
+    if labels != Labels() or newer is not None or given.labels is not None:
+        change = thread_update(seen=labels, session=newer, labelled=call["id"])
+    return _with_update(_for_parent(guard, allowed, result, change), change)
 
 
 def labels_seen(policy: AgentPolicy, messages: Sequence[AnyMessage], thread: ThreadState) -> Labels:
@@ -389,7 +450,7 @@ def labels_seen(policy: AgentPolicy, messages: Sequence[AnyMessage], thread: Thr
             if policy.engine.looks_at_results(tool):
                 result = Argument(_value_of(message), added)
                 added, _ = policy.label(
-                    tool, call.get("args", {}), thread.seen, result, thread.session
+                    tool, call.get("args", {}), thread.seen, result, thread.session.labels
                 )
             seen = seen.join(added)
     return seen
@@ -448,31 +509,36 @@ def _given_labels(messages: Sequence[ToolMessage]) -> _GivenLabels:
 
 
 def _labels(
-    guard: CallGuard, allowed: AllowedCall, value: Any, given: _GivenLabels, effects: NestedEffects
-) -> tuple[Labels, Labels]:
-    call, seen = allowed.request.tool_call, allowed.thread.seen
+    guard: CallGuard, allowed: AllowedCall, value: Any, given: _GivenLabels, inner: Labels
+) -> Labels:
+    """The labels of a result. The session gets its labels after the call."""
+    call, seen, session = allowed.request.tool_call, allowed.thread.seen, allowed.session
     initial = guard.policy.argument_labels(seen) if call["args"] else Labels()
-    result = Argument(value, given.joined(initial.join(effects.labels)))
-    return guard.policy.label(call["name"], call["args"], seen, result, allowed.session)
+    result = Argument(value, given.joined(initial.join(inner)))
+    with session.lock:
+        allowed.change.make(session)
+        labels, after = guard.policy.label(call["name"], call["args"], seen, result, session.labels)
+        session.set_labels(after, allowed.origin)
+        session.end(allowed.call_id, allowed.origin)
+    return labels
 
 
 def _withheld_reply(
-    guard: CallGuard, allowed: AllowedCall, value: Any, error: Exception, effects: NestedEffects
+    guard: CallGuard, allowed: AllowedCall, value: Any, error: Exception, inner: Labels
 ) -> ToolReply:
     """The reply for a call that was made, but whose result is not shown."""
     call, session, thread = allowed.request.tool_call, allowed.session, allowed.thread
     try:
-        _, session = _labels(guard, allowed, value, _GivenLabels(), effects)
+        _labels(guard, allowed, value, _GivenLabels(), inner)
         # The texts of `UsageError` contain no values; other texts may.
         reason = str(error) if isinstance(error, UsageError) else type(error).__name__
     except Exception as another:  # noqa: BLE001 - as in `label_result`
         reason = type(another).__name__
-    report_to_outer_call(thread, call["id"] or "", Labels(), session)
     denial = hard_denial(call["name"], "withheld", reason)
-    check, config = CheckResult(session, None, denial), allowed.request.runtime.config
+    check, config = CheckResult(session.labels, None, denial), allowed.request.runtime.config
     labels = guard.policy.argument_labels(thread.seen)
     guard.audit.report("result", "denied", call, check, labels=labels, config=config)
-    pending = PendingDenial(allowed.message, call["id"] or "", denial)
+    pending = PendingDenial(allowed.origin.message, call["id"] or "", denial)
     return guard.denied(pending, thread, session)
 
 
@@ -487,8 +553,13 @@ def _value_of(message: ToolMessage) -> Any:
         return content
 
 
-def _tool_messages(result: Any) -> Iterator[ToolMessage]:
+def _tool_messages(result: Any, session_id: str) -> Iterator[ToolMessage]:
     """The tool messages in the result of a call.
+
+    Args:
+        result: The result.
+        session_id: The session. A command may contain a copy of its field, as it does if a tool
+            hands its whole state to another agent.
 
     Raises:
         UsageError: If the tool writes the field of the state that holds the policy's data.
@@ -496,19 +567,19 @@ def _tool_messages(result: Any) -> Iterator[ToolMessage]:
     if isinstance(result, ToolMessage):
         yield result
     elif isinstance(result, list | tuple):
-        for one in result:
-            yield from _tool_messages(one)
+        for part in result:
+            yield from _tool_messages(part, session_id)
     elif isinstance(result, Overwrite):
-        yield from _tool_messages(result.value)
+        yield from _tool_messages(result.value, session_id)
     elif isinstance(result, Command):
         for name, value in _updates(result.update):
-            if name == FIELD:
+            if name == FIELD and not is_field_of(value, session_id):
                 msg = (
                     f"A tool's command writes the field `{FIELD}`, which only `PolicyMiddleware` "
                     "may write. Remove it from the command."
                 )
                 raise UsageError(msg)
-            yield from _tool_messages(value)
+            yield from _tool_messages(value, session_id)
 
 
 def _updates(update: Any) -> Iterable[tuple[str, Any]]:
@@ -518,6 +589,38 @@ def _updates(update: Any) -> Iterable[tuple[str, Any]]:
         return (pair for pair in update if isinstance(pair, tuple))
     names = () if update is None else get_type_hints(type(update))
     return ((name, getattr(update, name)) for name in names)
+
+
+def _for_parent(
+    guard: CallGuard, allowed: AllowedCall, result: Any, change: Mapping[str, Any]
+) -> Any:
+    """The result of a call, in which each command for another graph has the whole state.
+
+    Such a command ends the agent, and only the command's update reaches the graph around it. A
+    copy of the field in any other command is removed: it may be that of another agent.
+    """
+    if isinstance(result, list):
+        return [_for_parent(guard, allowed, part, change) for part in result]
+    if not isinstance(result, Command):
+        return result
+    update = {name: value for name, value in _updates(result.update) if name != FIELD}
+    if result.graph is None:
+        is_copied = any(name == FIELD for name, _ in _updates(result.update))
+        return replace(result, update=update) if is_copied else result
+    if not guard.law.is_shared:
+        return result
+    current = thread_update(session=allowed.session.record())[FIELD]
+    whole = merge_updates(merge_updates(allowed.field, current), change.get(FIELD, b""))
+    goto: Any = result.goto
+    if isinstance(goto, list | tuple):
+        goto = [_with_field(target, whole) for target in goto]
+    return replace(result, update={**update, FIELD: whole}, goto=_with_field(goto, whole))
+
+
+def _with_field(target: Any, value: bytes) -> Any:
+    if isinstance(target, Send) and isinstance(target.arg, Mapping):
+        return Send(target.node, {**target.arg, FIELD: value}, timeout=target.timeout)
+    return target
 
 
 def _with_update(result: Any, change: Mapping[str, Any]) -> Any:

@@ -81,14 +81,59 @@ async def test_a_session_continues_from_a_stored_checkpoint_in_an_event_loop(tmp
             assert kinds(state)[-1] == expected
 
 
-def test_a_fork_has_the_session_of_its_checkpoint() -> None:
+@pytest.mark.parametrize("policy", [TWICE, ONCE])
+@pytest.mark.parametrize("back", [-1, -2, -3])
+def test_a_fork_has_the_session_of_all_calls_that_its_thread_has_made(
+    policy: str, back: int
+) -> None:
     till = Till()
-    run = endless(ONCE, till, InMemorySaver())
-    last_kinds(run, THREAD)
-    before = list(run.get_state_history(THREAD))[-1].config
-    assert last_kinds(run, THREAD) == ["policy"]
-    forked = run.invoke(ask("again"), before)
-    assert kinds(forked) == ["made"]
+    run = endless(policy, till, InMemorySaver())
+    most = 2 if policy == TWICE else 1
+    for _ in range(most):
+        last_kinds(run, THREAD)
+    before = list(run.get_state_history(THREAD))[back].config
+    assert kinds(run.invoke(ask("again"), before)) == ["policy"]
+    assert len(till.paid) == most
+
+
+def test_a_fork_does_not_get_back_a_label_that_the_abandoned_turn_has_removed() -> None:
+    policy = """
+        tool "unlock" { session after { @tags |= {"open"}; } }
+        tool "pay" {
+            must allow when "open" in @session.tags;
+            should deny always;
+            session after { @tags -= {"open"}; }
+        }
+    """
+
+    def unlock() -> str:
+        """Unlock the till."""
+        return "unlocked"
+
+    till, opens = Till(), calling(("unlock", {}))
+    run = agent(policy, [till.pay, unlock], opens, PAYS, checkpointer=InMemorySaver())
+    run.invoke(ask(), THREAD)
+    history = list(run.get_state_history(THREAD))
+    unlocked = next(one for one in history if thread_labels(one.values).session.tags)
+    run.invoke(None, unlocked.config)
+    assert till.paid == [(5, "shop")]
+
+
+def test_a_thread_that_was_deleted_begins_anew() -> None:
+    saver = InMemorySaver()
+    run = endless(ONCE, Till(), saver)
+    assert [last_kinds(run, THREAD) for _ in range(2)] == [["made"], ["policy"]]
+    saver.delete_thread("t")
+    assert last_kinds(run, THREAD) == ["made"]
+
+
+async def test_a_thread_that_was_deleted_begins_anew_in_an_event_loop(tmp_path: Any) -> None:
+    async with AsyncSqliteSaver.from_conn_string(str(tmp_path / "db")) as saver:
+        run = endless(ONCE, Till(), saver)
+        for expected in ("made", "policy"):
+            assert kinds(await run.ainvoke(ask(), THREAD))[-1] == expected
+        await saver.adelete_thread("t")
+        assert kinds(await run.ainvoke(ask(), THREAD)) == ["made"]
 
 
 # Calls of one message

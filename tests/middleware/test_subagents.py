@@ -446,4 +446,5 @@ def test_the_state_keeps_only_labels_of_agents_inside_calls() -> None:
     state = run(agent, [[task([SENDS])]])
     kept = json.loads(state["sequrity_policy"])
     assert kept["session"] == {"producers": [], "consumers": ["*"], "tags": ["sent"]}
-    assert set(kept) <= {"session", "seen", "plan", "labelled"}
+    session = {"session", "session_id", "revision", "is_partial"}
+    assert set(kept) <= session | {"seen", "plan", "labelled"}

@@ -1,0 +1,167 @@
+"""A session as this process knows it.
+
+A checkpoint may be older than what has happened since: a fork starts from it, a step that failed
+was not stored, agents run beside each other. So each change of the session's labels has a number,
+its revision, and of two forms of a session the one with the higher revision is right. This memory
+adds to what the checkpoint stores. After a restart of the process, a run continues with what its
+checkpoint stores.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from threading import RLock
+from typing import NamedTuple
+
+from langchain_sequrity.labels import Labels
+from langchain_sequrity.middleware.state import SessionRecord
+
+_MAX_ENTRIES = 1_000
+
+
+class Origin(NamedTuple):
+    """Where calls are decided and run.
+
+    Attributes:
+        agent: The agent's name; empty for an agent that is inside no other graph.
+        message: The id of the model's message with the calls.
+        step: The checkpoint of the outermost graph, which is another one in each of its steps.
+    """
+
+    agent: str
+    message: str
+    step: str
+
+
+class _Unfinished(NamedTuple):
+    """Calls of an agent that will change the session when they end.
+
+    Attributes:
+        step: The step of the outermost graph in which the agent runs.
+        tools: The tools by the ids of their calls.
+    """
+
+    step: str
+    tools: dict[str, str]
+
+
+class LiveSession:
+    """A session as this process knows it. All agents that belong to it use the same object.
+
+    Hold `lock` while a decision depends on the labels.
+
+    Args:
+        session_id: Its id.
+        is_partial: Whether it began in a conversation with earlier turns, without their state.
+    """
+
+    def __init__(self, session_id: str, *, is_partial: bool = False) -> None:
+        self.id = session_id
+        self.lock = RLock()
+        self.labels = Labels()
+        self.revision = 0
+        self.is_partial = is_partial
+        self._unfinished: dict[str, _Unfinished] = {}
+        self._ended: OrderedDict[tuple[str, str, str], None] = OrderedDict()
+        self._changes: OrderedDict[int, Origin] = OrderedDict()
+        self._oldest = 0  # the revision after which all changes are known
+
+    def catch_up(self, record: SessionRecord) -> None:
+        """Take over a stored state that is newer, for example from another process."""
+        with self.lock:
+            if record.revision > self.revision:
+                self.labels, self.revision = record.labels, record.revision
+                self._oldest = record.revision
+            elif record.revision == self.revision:
+                self.labels = self.labels.join(record.labels)
+            self.is_partial |= record.is_partial
+
+    def set_labels(self, labels: Labels, by: Origin, *, since: int | None = None) -> None:
+        """Set the labels.
+
+        Args:
+            labels: The new labels.
+            by: The calls that change them.
+            since: The revision from which they were made. If the labels have changed since then,
+                they are joined.
+        """
+        with self.lock:
+            if since is not None and since != self.revision:
+                labels = self.labels.join(labels)
+            if labels == self.labels:
+                return
+            self.labels = labels
+            self.revision += 1
+            self._changes[self.revision] = by
+            if len(self._changes) > _MAX_ENTRIES:
+                self._oldest, _ = self._changes.popitem(last=False)
+
+    def is_decided_again(self, call_id: str, by: Origin, since: int) -> bool:
+        """Whether a decision on a call no longer holds, because the run has gone back before it.
+
+        Calls of one message, and agents of one step, are decided beside each other.
+
+        Args:
+            call_id: The call.
+            by: The call's message and step.
+            since: The revision from which it was decided.
+        """
+        with self.lock:
+            if (by.agent, by.message, call_id) in self._ended or since < self._oldest:
+                return True
+            later = (origin for revision, origin in self._changes.items() if revision > since)
+            return any(origin[:2] != by[:2] and origin.step != by.step for origin in later)
+
+    def record(self) -> SessionRecord:
+        """The session as the state stores it."""
+        with self.lock:
+            return SessionRecord(self.id, self.revision, self.labels, self.is_partial)
+
+    def newer_than(self, revision: int) -> SessionRecord | None:
+        """The session as the state stores it, if its labels have changed since a revision."""
+        record = self.record()
+        return record if record.revision != revision else None
+
+    # Agents that run at the same time
+
+    def expect(self, agent: str, step: str, tools: Mapping[str, str]) -> None:
+        """Replace the calls of an agent that will change the session when they end."""
+        with self.lock:
+            self._unfinished.pop(agent, None)
+            if tools:
+                self._unfinished[agent] = _Unfinished(step, dict(tools))
+
+    def start(self, agent: str, step: str, call_id: str, tool: str) -> None:
+        """A call that will change the session when it ends has started."""
+        with self.lock:
+            calls = self._unfinished.get(agent)
+            tools = calls.tools if calls is not None and calls.step == step else {}
+            self._unfinished[agent] = _Unfinished(step, {**tools, call_id: tool})
+
+    def end(self, call_id: str, by: Origin) -> None:
+        """A call has returned its result."""
+        with self.lock:
+            self._ended[by.agent, by.message, call_id] = None
+            if len(self._ended) > _MAX_ENTRIES:
+                self._ended.popitem(last=False)
+
+    def finish(self, agent: str, call_id: str) -> None:
+        """A call no longer runs."""
+        with self.lock:
+            if agent in self._unfinished:
+                self._unfinished[agent].tools.pop(call_id, None)
+
+    def unfinished_tool(self, step: str, agents: Iterable[str]) -> str:
+        """A tool whose call will change the session when it ends, or an empty text.
+
+        Only agents of the same step run at the same time. An agent of an earlier step cannot end
+        its calls any more.
+
+        Args:
+            step: The step of the outermost graph.
+            agents: The agent that asks, and those inside whose calls it runs.
+        """
+        asking = set(agents)
+        for agent, calls in self._unfinished.items():
+            if agent not in asking and calls.step == step and calls.tools:
+                return next(iter(calls.tools.values()))
+        return ""

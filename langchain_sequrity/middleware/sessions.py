@@ -1,0 +1,388 @@
+"""Which session a run continues, and when that is an error.
+
+The state of a thread stores the session (`state`). This process also keeps each session that it has
+seen (`live_session`). A conversation that begins has a new session. One that has earlier turns, but
+not the state that they left, is `SessionLost` (`docs/behaviour.md`, P13).
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from operator import attrgetter
+from threading import RLock
+from typing import Any, NamedTuple
+from uuid import uuid4
+from weakref import WeakKeyDictionary
+
+from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, SystemMessage, ToolMessage
+
+# These names are internal to LangGraph. Tests run on its oldest and newest supported versions.
+from langgraph._internal._constants import (
+    CONFIG_KEY_CHECKPOINT_MAP,
+    CONFIG_KEY_CHECKPOINTER,
+    CONFIG_KEY_RUNTIME,
+)
+from langgraph.checkpoint.base import CheckpointTuple
+
+from langchain_sequrity.errors import SessionLost, UsageError
+from langchain_sequrity.middleware.live_session import LiveSession, Origin
+from langchain_sequrity.middleware.state import (
+    FIELD,
+    NO_SESSION,
+    SessionRecord,
+    ThreadState,
+    read_thread,
+)
+from langchain_sequrity.middleware.subagents import outer_call
+from langchain_sequrity.session_memory import OnSessionLost, has_earlier_turns
+
+_MAX_SESSIONS = 10_000
+_MAX_RUNS = 1_000
+
+
+class _Place(NamedTuple):
+    """Where an agent runs.
+
+    Attributes:
+        checkpointer: The checkpointer of its thread.
+        thread: The thread's id; empty without a checkpointer that stores it.
+        run: An object of the run, which the graphs inside it share.
+        step: The checkpoint of the outermost graph, which is another one in each step.
+        is_inside: Whether it runs inside another graph.
+    """
+
+    checkpointer: Any
+    thread: str
+    run: object
+    step: str
+    is_inside: bool
+
+
+def _place_of(config: Mapping[str, Any]) -> _Place:
+    options = config["configurable"]
+    checkpointer, thread = options.get(CONFIG_KEY_CHECKPOINTER), options.get("thread_id")
+    checkpoints = options.get(CONFIG_KEY_CHECKPOINT_MAP) or {}
+    return _Place(
+        checkpointer,
+        "" if checkpointer is None or thread is None else str(thread),
+        getattr(options.get(CONFIG_KEY_RUNTIME), "control", None),
+        checkpoints.get("", ""),
+        len(checkpoints) > 1,
+    )
+
+
+def origin_of(agent: str, message: str, config: Mapping[str, Any]) -> Origin:
+    """Where the calls of a message are decided and run."""
+    return Origin(agent, message, _place_of(config).step)
+
+
+def is_inside_a_graph(config: Mapping[str, Any]) -> bool:
+    """Whether an agent runs inside another graph."""
+    return _place_of(config).is_inside
+
+
+class _Beginning(NamedTuple):
+    """Where a session began: the session, and a checkpoint of that time."""
+
+    session: LiveSession
+    checkpoint: str
+
+
+class _Sessions:
+    """The sessions of this process by id. Those of agents inside a graph also by conversation.
+
+    A conversation is a thread of a checkpointer, or a run without one. The first turn of a graph
+    may fail, and then its state does not have the session.
+    """
+
+    def __init__(self) -> None:
+        self.lock = RLock()
+        self._by_id: OrderedDict[str, LiveSession] = OrderedDict()
+        self._by_thread: WeakKeyDictionary[Any, OrderedDict[str, _Beginning]] = WeakKeyDictionary()
+        # The objects are stored too, so that no id is reused.
+        self._by_run: OrderedDict[int, tuple[object, _Beginning]] = OrderedDict()
+
+    def get(self, session_id: str) -> LiveSession:
+        with self.lock:
+            session = self._by_id.pop(session_id, None) or LiveSession(session_id)
+            self._add(session)
+        return session
+
+    def revision_of(self, session_id: str) -> int:
+        session = self._by_id.get(session_id)
+        return -1 if session is None else session.revision
+
+    def begin(self, place: _Place, *, is_partial: bool) -> LiveSession:
+        session = LiveSession(uuid4().hex, is_partial=is_partial)
+        beginning = _Beginning(session, place.step)
+        with self.lock:
+            self._add(session)
+            if not place.is_inside:
+                return session  # its own state has it
+            if place.thread:
+                threads = self._threads_of(place.checkpointer)
+                threads.pop(place.thread, None)
+                _put(threads, place.thread, beginning, _MAX_SESSIONS)
+            else:
+                self._by_run.pop(id(place.run), None)
+                _put(self._by_run, id(place.run), (place.run, beginning), _MAX_RUNS)
+        return session
+
+    def beginning(self, place: _Place) -> _Beginning | None:
+        if not place.is_inside:
+            return None
+        with self.lock:
+            if place.thread:
+                return self._threads_of(place.checkpointer).get(place.thread)
+            entry = self._by_run.get(id(place.run))
+        return entry[1] if entry is not None else None
+
+    def forget(self, place: _Place) -> None:
+        with self.lock:
+            self._threads_of(place.checkpointer).pop(place.thread, None)
+
+    def _threads_of(self, checkpointer: Any) -> OrderedDict[str, _Beginning]:
+        return self._by_thread.setdefault(checkpointer, OrderedDict())
+
+    def _add(self, session: LiveSession) -> None:
+        _put(self._by_id, session.id, session, _MAX_SESSIONS)
+
+
+def _put(entries: OrderedDict[Any, Any], key: object, value: object, most: int) -> None:
+    entries[key] = value
+    while len(entries) > most:
+        entries.popitem(last=False)
+
+
+_SESSIONS = _Sessions()
+
+
+# The law
+
+
+@dataclass(frozen=True, slots=True)
+class SessionLaw:
+    """What a policy needs of the turns before, and what follows if it is lost.
+
+    Attributes:
+        uses_session: Whether rules read or change the labels of the session.
+        tests_labels: Whether rules test labels of arguments.
+        is_shared: Whether the graph around the agent passes the state to it and takes it back.
+        on_lost: What follows if the session is lost.
+    """
+
+    uses_session: bool
+    tests_labels: bool
+    is_shared: bool
+    on_lost: OnSessionLost
+
+    def session_of(
+        self,
+        thread: ThreadState,
+        messages: Sequence[AnyMessage],
+        config: Mapping[str, Any],
+        stored: SessionRecord = NO_SESSION,
+    ) -> LiveSession:
+        """The session that a run continues or begins.
+
+        Args:
+            thread: The state of the thread.
+            messages: The conversation before the model's first message of this run.
+            config: The run's configuration.
+            stored: The newest session of the thread in the checkpointer.
+
+        Raises:
+            SessionLost: If the conversation has earlier turns whose state is lost.
+            UsageError: If the state is shared, and the graph around the agent does not pass it.
+        """
+        with _SESSIONS.lock:  # agents may begin at the same time
+            return self._session_of(thread, messages, _place_of(config), stored)
+
+    def _session_of(
+        self,
+        thread: ThreadState,
+        messages: Sequence[AnyMessage],
+        place: _Place,
+        stored: SessionRecord,
+    ) -> LiveSession:
+        outer = outer_call()
+        is_shared = self.is_shared and place.is_inside
+        if outer is not None:
+            session = outer.session
+            if thread.session.id not in ("", session.id):  # an agent with a memory of its own
+                labels = session.labels.join(thread.session.labels)
+                session.set_labels(labels, Origin(thread.agent, "", place.step))
+        elif is_shared and not thread.is_passed:
+            raise UsageError(_NOT_PASSED)
+        elif thread.session.id or (stored.id and (is_shared or not place.is_inside)):
+            session = _SESSIONS.get(thread.session.id or stored.id)
+            for record in (thread.session, stored):
+                if record.id == session.id:
+                    session.catch_up(record)
+        elif is_shared and (beginning := _SESSIONS.beginning(place)) is not None:
+            session = beginning.session
+        else:
+            past = _before_this_turn(messages) if is_shared else messages
+            return self._begin(thread, past, place, stored)
+        if session.is_partial and self.uses_session:
+            self._lose(_PARTIAL)
+            revision = session.revision + 1
+            session = _SESSIONS.begin(place, is_partial=False)
+            session.catch_up(SessionRecord(session.id, revision))
+        return session
+
+    def _begin(
+        self,
+        thread: ThreadState,
+        past: Sequence[AnyMessage],
+        place: _Place,
+        stored: SessionRecord,
+    ) -> LiveSession:
+        has_past = has_earlier_turns(past)
+        if self.uses_session and (stored.id or _SESSIONS.beginning(place) is not None):
+            self._lose(_OTHER_AGENT)
+        elif (self.uses_session and has_past) or (self.tests_labels and _hides_results(past)):
+            self._lose(_NOT_SHARED if place.is_inside else _NOT_STORED)
+        session = _SESSIONS.begin(place, is_partial=has_past and not self.uses_session)
+        session.catch_up(SessionRecord("", 1, thread.session.labels))  # of a state without an id
+        return session
+
+    def _lose(self, lost: str) -> None:
+        if self.on_lost == "raise":
+            what = "tags and attempts" if self.uses_session else "labels of what the model has seen"
+            msg = f"{lost} So the {what} that the policy asks for are not known. {_ACCEPT}"
+            raise SessionLost(msg)
+
+
+_ACCEPT = (
+    'To accept that they are forgotten, set `PolicyMiddleware(…, on_session_lost="restart")`. '
+    "No call was made."
+)
+_NOT_STORED = (
+    "The conversation has earlier turns, but the agent has no state of them. Construct the agent "
+    "with a checkpointer, and run each turn with the same `thread_id`; then pass only new messages."
+)
+_NOT_SHARED = (
+    "The conversation has earlier turns, but the graph around the agent did not pass their state "
+    "to it. Share the state: `PolicyMiddleware(…, shared_session=True)` for each agent, and "
+    "`SharedSessionState` as a base of the graph's state; give the graph a checkpointer."
+)
+_OTHER_AGENT = (
+    "The thread already has a session, of an agent that ran before or runs at the same time, and "
+    "the graph around this agent does not pass it. Share it: "
+    "`PolicyMiddleware(…, shared_session=True)` for each agent, and `SharedSessionState` as a base "
+    "of the graph's state."
+)
+_PARTIAL = (
+    "The session began in a conversation with earlier turns, under a policy without rules on the "
+    "session, so it does not know them. Construct the outermost agent or graph with a checkpointer."
+)
+_NOT_PASSED = (
+    "`PolicyMiddleware(shared_session=True)` needs the session of the graph around the agent, and "
+    f"its input has no field `{FIELD}`. Add `SharedSessionState` to the bases of the graph's "
+    "state. If a node, a `Send` or a tool calls the agent with an input of its own, add the field: "
+    f'`{{…, "{FIELD}": state["{FIELD}"]}}`, and return it with the result.'
+)
+
+
+def _before_this_turn(messages: Sequence[AnyMessage]) -> Sequence[AnyMessage]:
+    """The conversation up to the user's newest message: other agents may have spoken after it."""
+    ends = (n for n in range(len(messages), 0, -1) if isinstance(messages[n - 1], HumanMessage))
+    return messages[: next(ends, len(messages))]
+
+
+def _hides_results(messages: Sequence[AnyMessage]) -> bool:
+    """Whether the model may have seen results that the conversation does not contain.
+
+    An answer must follow the results from which it was made; a text without them could come from
+    anywhere. Results that are there get their labels again (`tool_call.labels_seen`). That earlier
+    turns were left out as a whole cannot be noticed.
+    """
+    author_of: dict[str | None, str | None] = {}
+    open_calls: set[str | None] = set()
+    previous: AnyMessage | None = None
+    for message in _without_system(messages):
+        match message:
+            case AIMessage(tool_calls=[]):
+                is_answer = isinstance(previous, ToolMessage)
+                if not is_answer or author_of[previous.tool_call_id] != message.name:  # type: ignore[union-attr]
+                    return True
+            case AIMessage():
+                if open_calls:
+                    return True
+                open_calls = {call["id"] for call in message.tool_calls}
+                author_of |= dict.fromkeys(open_calls, message.name)
+            case ToolMessage():
+                if message.tool_call_id not in author_of:
+                    return True
+                open_calls.discard(message.tool_call_id)
+            case _:
+                if open_calls or message.additional_kwargs.get("lc_source") == "summarization":
+                    return True
+        previous = message
+    return False
+
+
+def _without_system(messages: Sequence[AnyMessage]) -> Iterator[AnyMessage]:
+    return (message for message in messages if not isinstance(message, SystemMessage))
+
+
+# What the checkpointer knows more than the state
+#
+# A fork starts from a checkpoint that does not know the branch that it abandons, and a graph whose
+# agent failed does not have the agent's state. The newest checkpoints of the thread do, those of
+# inner graphs among them. A thread that was deleted has none: its id begins a conversation.
+
+_NEWEST = 10  # the run itself has stored some of them
+
+
+def stored_session(thread: ThreadState, config: Mapping[str, Any]) -> SessionRecord:
+    """The newest session that the checkpointer stores for a thread, if this process needs it."""
+    place = _place_of(config)
+    if not _is_unknown(thread, place):
+        return NO_SESSION
+    saver, newest = place.checkpointer, _newest_of(place)
+    beginning = _SESSIONS.beginning(place)
+    if beginning is not None and saver.get_tuple(_checkpoint_of(place, beginning)) is None:
+        _SESSIONS.forget(place)
+    return _newest_record(saver.list(newest, limit=_NEWEST))
+
+
+async def astored_session(thread: ThreadState, config: Mapping[str, Any]) -> SessionRecord:
+    """The newest session that the checkpointer stores for a thread, if this process needs it."""
+    place = _place_of(config)
+    if not _is_unknown(thread, place):
+        return NO_SESSION
+    saver, newest = place.checkpointer, _newest_of(place)
+    beginning = _SESSIONS.beginning(place)
+    if beginning is not None and await saver.aget_tuple(_checkpoint_of(place, beginning)) is None:
+        _SESSIONS.forget(place)
+    # All of them: a generator that is left early keeps its connection to the database.
+    return _newest_record([entry async for entry in saver.alist(newest, limit=_NEWEST)])
+
+
+def _is_unknown(thread: ThreadState, place: _Place) -> bool:
+    if not place.thread or outer_call() is not None:
+        return False
+    return thread.session.revision != _SESSIONS.revision_of(thread.session.id)
+
+
+def _newest_of(place: _Place) -> Any:
+    return {"configurable": {"thread_id": place.thread}}
+
+
+def _checkpoint_of(place: _Place, beginning: _Beginning) -> Any:
+    options = {"thread_id": place.thread, "checkpoint_ns": ""}
+    return {"configurable": {**options, "checkpoint_id": beginning.checkpoint}}
+
+
+def _newest_record(entries: Iterable[CheckpointTuple]) -> SessionRecord:
+    fields = (value for entry in entries for value in _stored_fields(entry))
+    records = (read_thread({FIELD: value}).session for value in fields if isinstance(value, bytes))
+    return max(records, key=attrgetter("revision"), default=NO_SESSION)
+
+
+def _stored_fields(entry: CheckpointTuple) -> Iterator[object]:
+    """The field in a checkpoint, and in the results of its step, which may have failed."""
+    yield entry.checkpoint["channel_values"].get(FIELD)
+    yield from (value for _, channel, value in entry.pending_writes or () if channel == FIELD)
