@@ -11,6 +11,9 @@ WAYS: tuple[Way, ...] = ("dual", "single", "middleware", "executor")
 THREADS = ("agent", "graph", "node", "node function", "tool", "supervisor", "swarm", "deepagents")
 """Graphs with a checkpointer."""
 
+SHARING = ("node", "node function", "supervisor", "swarm")
+"""Graphs whose agents can share a session of `PolicyMiddleware` through the state."""
+
 DRIVERS: dict[Way, dict[str, int]] = {
     "dual": {"agent": 6, "graph": 4, "node": 2, "node function": 2, "tool": 2, "supervisor": 1, "swarm": 1, "deepagents": 1, "history": 4, "loop": 5, "message history": 3},
     "middleware": {"agent": 6, "node": 2, "node function": 2, "tool": 2, "supervisor": 2, "swarm": 2, "deepagents": 1, "history": 4},
@@ -72,6 +75,7 @@ class Case:
         names_thread: Whether a call outside LangGraph names its thread in its config.
         handles_tool_errors: Whether the error of a tool becomes its result.
         returns_all: Whether a supervisor sees all messages of its agents.
+        shares_session: Whether the agents of a graph share a session through its state.
     """
 
     seed: int
@@ -86,12 +90,14 @@ class Case:
     names_thread: bool = False
     handles_tool_errors: bool = False
     returns_all: bool = False
+    shares_session: bool = False
 
     def __str__(self) -> str:
         """The case in a few lines, for a person to read."""
         head = f"{self.seed}: {self.way}, {self.driver}, {self.format}, {self.saver}, "
         head += f"history={self.history!r}, on_denied={self.on_denied!r}, "
-        head += f"names_thread={self.names_thread}, handles={self.handles_tool_errors}\n"
+        head += f"names_thread={self.names_thread}, handles={self.handles_tool_errors}, "
+        head += f"shares_session={self.shares_session}\n"
         lines = [f"  {self.policy}"]
         for number, turn in enumerate(self.turns):
             calls = "; ".join(
@@ -241,9 +247,10 @@ def make_case(seed: int, way: Way | None = None) -> Case:
         saver=dice.choice(("memory", "memory", "file")) if driver in (*THREADS, "executor") else "memory",
         history=dice.choice({"agent": ("", "", "", "summarize", "trim"), "history": ("", "", "summarize")}.get(driver, ("",))),
         on_denied=_on_denied(dice, way, driver),
-        names_thread=dice.random() < 0.5,
+        names_thread=dice.random() < 0.5 and way != "middleware",  # it asks the checkpointer
         handles_tool_errors=dice.random() < 0.5,
         returns_all=dice.random() < 0.5,
+        shares_session=driver in SHARING and way == "middleware" and dice.random() < 0.8,
     )  # fmt: skip
     turns = [_turn(dice, case) for _ in range(dice.choice((2, 2, 3, 3, 4, 5, 6, 8, 12)))]
     turns[0] = replace(turns[0], event="nothing")

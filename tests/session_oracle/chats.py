@@ -23,16 +23,36 @@ from langgraph.checkpoint.sqlite import SqliteSaver
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.graph.message import REMOVE_ALL_MESSAGES
 from langgraph.prebuilt import ToolNode, tools_condition
+from langgraph.prebuilt.chat_agent_executor import AgentState as PrebuiltState
 from langgraph.types import Command
+from langgraph_supervisor import create_supervisor
+from langgraph_swarm import SwarmState, create_handoff_tool, create_swarm
 
 from langchain_sequrity.errors import PolicyDenied
-from langchain_sequrity.middleware import PolicyEvent, PolicyMiddleware, guarded_subagents
+from langchain_sequrity.middleware import (
+    PolicyEvent,
+    PolicyMiddleware,
+    SharedSessionState,
+    guarded_subagents,
+)
 from tests.session_oracle.cases import THREADS, Call, Case, Turn
 from tests.session_oracle.ledger import Ledger, ToolCrashed, tools_of
 from tests.session_oracle.script import ScriptedModel, owner_of
 from tests.session_oracle.stage import Stage
 
 _MOST_QUESTIONS = 20
+
+
+class _GraphState(MessagesState, SharedSessionState):
+    """The state of a graph whose agents share a session."""
+
+
+class _SwarmState(SwarmState, SharedSessionState):
+    """The state of a swarm whose agents share a session."""
+
+
+class _SupervisedState(PrebuiltState, SharedSessionState):  # type: ignore[deprecated]
+    """The state of a supervisor whose agents share a session."""
 
 
 def conversation_of(case: Case, stage: Stage, ledger: Ledger) -> "Conversation":
@@ -86,7 +106,7 @@ class Conversation:
     @property
     def is_known(self) -> bool:
         """Whether something other than the messages identifies the conversation."""
-        return self._case.names_thread
+        return self._case.names_thread and self._case.way != "middleware"
 
     def change(self, turn: Turn) -> None:
         """Do what happens before a turn."""
@@ -137,6 +157,7 @@ class Conversation:
                 on_denied=self._case.on_denied,  # type: ignore[arg-type]
                 on_event=self._on_event,
                 log_arguments=True,
+                shared_session=self._case.shares_session,
                 **options,
             )
         ]
@@ -313,6 +334,8 @@ class ThreadConversation(Conversation):
 
     @property
     def is_known(self) -> bool:
+        if self._case.way == "middleware":
+            return self._case.driver == "agent" or self._case.shares_session
         return self._case.driver in ("agent", "graph", "node", "node function", "executor")
 
     def _open_saver(self, case: Case, stage: Stage) -> None:
@@ -431,10 +454,16 @@ class ThreadConversation(Conversation):
 
     def _agent_in_node(self) -> Any:
         agent = self._agent(self._tools.values())
-        return self._parent_of(lambda state: {"messages": agent.invoke(state)["messages"]})
+
+        def call_agent(state: _GraphState) -> dict[str, Any]:
+            result: dict[str, Any] = agent.invoke(state)
+            return result if self._case.shares_session else {"messages": result["messages"]}
+
+        return self._parent_of(call_agent)
 
     def _parent_of(self, node: Any) -> Any:
-        graph = StateGraph(MessagesState)
+        state = _GraphState if self._case.shares_session else MessagesState
+        graph: Any = StateGraph(state)
         graph.add_node("agent", node)
         graph.add_edge(START, "agent")
         return graph.compile(checkpointer=self._saver)
@@ -472,21 +501,21 @@ class ThreadConversation(Conversation):
         ]
 
     def _supervisor(self) -> Any:
-        from langgraph_supervisor import create_supervisor  # noqa: PLC0415 - optional
-
         mode = "full_history" if self._case.returns_all else "last_message"
         graph = create_supervisor(
-            self._members(), model=self._model(), output_mode=mode, supervisor_name="boss"
+            self._members(),
+            model=self._model(),
+            output_mode=mode,
+            supervisor_name="boss",
+            state_schema=_SupervisedState if self._case.shares_session else None,
         )
         return graph.compile(checkpointer=self._saver)
 
     def _swarm(self) -> Any:
-        from langgraph_swarm import create_handoff_tool, create_swarm  # noqa: PLC0415 - optional
-
         members = self._members(lambda name: create_handoff_tool(agent_name=name))
-        return create_swarm(members, default_active_agent="reader").compile(
-            checkpointer=self._saver
-        )
+        state = _SwarmState if self._case.shares_session else SwarmState
+        graph = create_swarm(members, default_active_agent="reader", state_schema=state)
+        return graph.compile(checkpointer=self._saver)
 
 
 _GRAPHS: dict[str, Callable[[ThreadConversation], Any]] = {
