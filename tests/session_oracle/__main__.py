@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 from tests.session_oracle.cases import WAYS, make_case
@@ -35,12 +36,13 @@ def main() -> int:
     parser.add_argument("--only", type=int, help="play this conversation alone, and show it")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--turn", type=int, help=argparse.SUPPRESS)  # for another process
+    parser.add_argument("--format", help=argparse.SUPPRESS)
     parser.add_argument("--server", help=argparse.SUPPRESS)
     parser.add_argument("--report", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     os.environ["SEQURITY_LABEL_KEY"] = LABEL_KEY
     if options.turn is not None:
-        case = make_case(options.only, options.way)
+        case = replace(make_case(options.only, options.way), format=options.format)
         take_turn(case, options.turn, options.server, options.report)
         return 0
     if options.only is not None:

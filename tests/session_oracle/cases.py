@@ -136,20 +136,28 @@ _ATTEMPTS = """tool "{tool}" {{
     }}
 }}"""
 _OTHERS = (
-    'tool "pay" { must deny when "paid" in @session.tags; session after { @tags |= {"paid"}; } }',
-    'tool "pay" { should deny when "paid" in @session.tags; session after { @tags |= {"paid"}; } }',
-    'tool "pay" { must deny when "large" in @session.tags; '
-    'session after { when euros.value in {int 50..} { @tags |= {"large"}; } } }',
-    'tool "read_mail" -> session @consumers &= {"ada"}; '
-    'tool "send" { must deny when not @session.consumers superset of {"ada", "bo"}; }',
-    'tool "read_mail" -> session @producers |= {"inbox"}; '
-    'tool "pay" { must deny when "inbox" in @session.producers; }',
-    'tool "check_id" -> session @tags |= {"checked"}; '
-    'tool "pay" { must allow when "checked" in @session.tags; }',
-    'tool "check_id" { session before { @tags -= {"checked"}; } session after { @tags |= {"checked"}; } } '
-    'tool "send" { must deny when not "checked" in @session.tags; }',
-    'tool "note" { must deny when "noted" in @session.tags; result { @session.tags |= {"noted"}; } }',
-)  # fmt: skip
+    """tool "pay" { must deny when "paid" in @session.tags; session after { @tags |= {"paid"}; } }""",
+    """tool "pay" { should deny when "paid" in @session.tags; session after { @tags |= {"paid"}; } }""",
+    """tool "pay" {
+        must deny when "large" in @session.tags;
+        session after { when euros.value in {int 50..} { @tags |= {"large"}; } }
+    }""",
+    """tool "read_mail" -> session @consumers &= {"ada"};
+    tool "send" { must deny when not @session.consumers superset of {"ada", "bo"}; }""",
+    """tool "read_mail" -> session @producers |= {"inbox"};
+    tool "pay" { must deny when "inbox" in @session.producers; }""",
+    """tool "check_id" -> session @tags |= {"checked"};
+    tool "pay" { must allow when "checked" in @session.tags; }""",
+    """tool "check_id" {
+        session before { @tags -= {"checked"}; }
+        session after { @tags |= {"checked"}; }
+    }
+    tool "send" { must deny when not "checked" in @session.tags; }""",
+    """tool "note" {
+        must deny when "noted" in @session.tags;
+        result { @session.tags |= {"noted"}; }
+    }""",
+)
 WITHOUT_SESSION = 'tool "pay" { must deny when euros.value in {int 50..}; }'
 """A policy whose sessions nobody can lose."""
 
@@ -191,7 +199,11 @@ def _calls(dice: random.Random, most: int) -> tuple[Call, ...]:
 
 
 def _call(dice: random.Random, name: str) -> Call:
-    values = {"read_mail": (1, 2), "send": ("ada", "eve"), "pay": (5, 60)}
+    values: dict[str, tuple[int | str, ...]] = {
+        "read_mail": (1, 2),
+        "send": ("ada", "eve"),
+        "pay": (5, 60),
+    }
     return Call(name, dice.choice(values.get(name, ("a", "b"))))
 
 

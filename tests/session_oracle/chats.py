@@ -35,7 +35,7 @@ from langchain_sequrity.middleware import (
     SharedSessionState,
     guarded_subagents,
 )
-from tests.session_oracle.cases import THREADS, Call, Case, Turn
+from tests.session_oracle.cases import FORMATS, THREADS, Call, Case, Turn
 from tests.session_oracle.ledger import Ledger, ToolCrashed, tools_of
 from tests.session_oracle.script import ScriptedModel, owner_of
 from tests.session_oracle.stage import Stage
@@ -51,7 +51,7 @@ class _SwarmState(SwarmState, SharedSessionState):
     """The state of a swarm whose agents share a session."""
 
 
-class _SupervisedState(PrebuiltState, SharedSessionState):  # type: ignore[deprecated]
+class _SupervisedState(PrebuiltState, SharedSessionState):
     """The state of a supervisor whose agents share a session."""
 
 
@@ -74,6 +74,7 @@ class Conversation:
 
     Attributes:
         accepts_loss: Whether models and middleware accept that a session is lost.
+        format: The API format of the next turn.
     """
 
     def __init__(self, case: Case, stage: Stage, ledger: Ledger) -> None:
@@ -81,7 +82,7 @@ class Conversation:
         self._case = case
         self._stage = stage
         self._ledger = ledger
-        self._format = case.format
+        self.format = case.format
         self._tools = tools_of(ledger)
         self._seen_denials = set[str]()
         self.build()
@@ -112,10 +113,11 @@ class Conversation:
         """Do what happens before a turn."""
         match turn.event:
             case "format":
-                self._format = {"chat": "messages", "messages": "responses"}.get(
-                    self._format, "chat"
-                )
+                others = [name for name in FORMATS if name != self.format]
+                self.format = others[int(turn.where * len(others))]
                 self.build()
+                if self._starts_with_user:
+                    self._go_elsewhere(turn)
             case "model":
                 self.build()
             case "expire":
@@ -138,12 +140,12 @@ class Conversation:
     @property
     def _starts_with_user(self) -> bool:
         """Whether the API format refuses a history that begins with an answer."""
-        return self._format == "messages"
+        return self.format == "messages"
 
     def _model(self) -> Any:
         if self._case.way == "middleware":
             return ScriptedModel(script=self._stage.script)
-        return self._stage.model(self._case, self._format, accepts_loss=self.accepts_loss)
+        return self._stage.model(self._case, self.format, accepts_loss=self.accepts_loss)
 
     def _policy(self) -> list[Any]:
         """The middleware with the policy, if it enforces this conversation's policy."""
@@ -190,26 +192,29 @@ def _changed(
 ) -> list[BaseMessage]:
     """A history after an application, or somebody else, changed it between two turns."""
     starts = [n for n, message in enumerate(messages) if isinstance(message, HumanMessage)]
+    changed = list(messages)
     if not starts:
-        return list(messages)
-    is_whole = isinstance(messages[-1], AIMessage) and not messages[-1].tool_calls
+        return changed
+    has_answer = isinstance(messages[-1], AIMessage) and not messages[-1].tool_calls
     match turn.event:
         case "trim":
-            keeps_answer = is_whole and not starts_with_user
-            return [messages[-1] if keeps_answer else messages[starts[-1]]]
+            keeps_answer = has_answer and not starts_with_user
+            changed = [messages[-1] if keeps_answer else messages[starts[-1]]]
         case "texts":
             spoken = (m for m in messages if isinstance(m, HumanMessage | AIMessage) and m.text)
-            return [type(m)(m.text) for m in spoken if not getattr(m, "tool_calls", None)]
+            changed = [type(m)(m.text) for m in spoken if not getattr(m, "tool_calls", None)]
         case "summary":
-            return [HumanMessage("The talk so far: mails and payments."), *messages[-1:]][
-                : 1 + is_whole
-            ]
+            summary = HumanMessage("The talk so far: mails and payments.")
+            changed = [summary, messages[-1]] if has_answer else [summary]
         case "edit":
-            first = messages[starts[0]].model_copy(update={"content": "Go on, please."})
-            return [*messages[: starts[0]], first, *messages[starts[0] + 1 :]]
+            changed[starts[0]] = messages[starts[0]].model_copy(
+                update={"content": "Go on, please."}
+            )
         case "go back":
-            return list(messages[: starts[int(turn.where * len(starts))]])
-    return list(messages)
+            changed = changed[: starts[int(turn.where * len(starts))]]
+        case "format" if starts_with_user:
+            changed = changed[starts[0] :]
+    return changed
 
 
 def _kept_after_error(
@@ -382,15 +387,19 @@ class ThreadConversation(Conversation):
             self.note_denial(state["messages"][-1])
 
     def _answer(self, question: Any, *, approves: bool) -> dict[str, Any]:
-        for request in question["action_requests"] if approves else ():
-            value = next(iter(request["args"].values()))
-            self._ledger.approved(Call(request["name"], value))
+        requests = question["action_requests"]
+        for call in map(self._call_of, requests) if approves else ():
+            self._ledger.approved(call)
         decision = {"type": "approve" if approves else "reject"}
-        return {"decisions": [decision for _ in question["action_requests"]]}
+        return {"decisions": [decision for _ in requests]}
+
+    def _call_of(self, request: Any) -> Call:
+        """The call that a human is asked about."""
+        return Call(request["name"], next(iter(request["args"].values())))
 
     def _go_elsewhere(self, turn: Turn) -> None:
         thread = thread_of(self._case)
-        if turn.event == "restart":
+        if turn.event in ("restart", "process"):
             self.close()
             self._open_saver(self._case, self._stage)
             self.build()
@@ -432,7 +441,7 @@ class ThreadConversation(Conversation):
         )
 
     def _plain_agent(self) -> Any:
-        return self._agent(self._tools.values(), saver=self._saver)
+        return self._agent(list(self._tools.values()), saver=self._saver)
 
     def _model_and_tool_node(self) -> Any:
         model = self._model().bind_tools(list(self._tools.values()))
@@ -450,10 +459,10 @@ class ThreadConversation(Conversation):
         return graph.compile(checkpointer=self._saver)
 
     def _agent_as_node(self) -> Any:
-        return self._parent_of(self._agent(self._tools.values()))
+        return self._parent_of(self._agent(list(self._tools.values())))
 
     def _agent_in_node(self) -> Any:
-        agent = self._agent(self._tools.values())
+        agent = self._agent(list(self._tools.values()))
 
         def call_agent(state: _GraphState) -> dict[str, Any]:
             result: dict[str, Any] = agent.invoke(state)
@@ -469,7 +478,7 @@ class ThreadConversation(Conversation):
         return graph.compile(checkpointer=self._saver)
 
     def _agent_in_tool(self) -> Any:
-        agent = self._agent(self._tools.values())
+        agent = self._agent(list(self._tools.values()))
 
         @tool
         def delegate(text: str) -> str:
@@ -501,7 +510,7 @@ class ThreadConversation(Conversation):
         ]
 
     def _supervisor(self) -> Any:
-        mode = "full_history" if self._case.returns_all else "last_message"
+        mode: Any = "full_history" if self._case.returns_all else "last_message"
         graph = create_supervisor(
             self._members(),
             model=self._model(),

@@ -20,7 +20,7 @@ class GraphConversation(ThreadConversation):
     """A graph with a node for each tool; a router takes the next call of the plan."""
 
     def build(self) -> None:
-        graph = StateGraph(State)
+        graph: Any = StateGraph(State)
         names = sorted({c.tool for turn in self._case.turns for step in turn.steps for c in step})
         for name in names:
             graph.add_node(name, self._node(name))
@@ -44,11 +44,9 @@ class GraphConversation(ThreadConversation):
     def _input(self, turn: Turn) -> dict[str, Any]:
         return {"plan": [list(call) for step in turn.steps for call in step]}
 
-    def _answer(self, question: Any, *, approves: bool) -> dict[str, Any]:
-        first, *_ = self._graph.get_state(thread_of(self._case)).values["plan"]
-        if approves:
-            self._ledger.approved(Call(*first))
-        return {"decisions": [{"type": "approve" if approves else "reject"}]}
+    def _call_of(self, request: Any) -> Call:
+        """The call that a human is asked about: the argument of a node is the plan."""
+        return Call(*next(iter(request["args"].values()))[0])
 
     def _edit_history(self, turn: Turn) -> None:
         self._graph.update_state(thread_of(self._case), self._input(turn))

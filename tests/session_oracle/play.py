@@ -141,9 +141,16 @@ class _Player:
     def _send_in_another_process(self, number: int) -> None:
         """Take a turn in a new process, which has only the file of checkpoints."""
         report = self._stage.file(f"{self._case.seed}.report")
-        options = ("--only", self._case.seed, "--way", self._case.way, "--turn", number)
-        place = ("--server", self._stage.base_url, "--report", report)
-        command = [sys.executable, "-m", "tests.session_oracle", *map(str, (*options, *place))]
+        options = {
+            "only": self._case.seed,
+            "way": self._case.way,
+            "turn": number,
+            "format": self._conversation.format,
+            "server": self._stage.base_url,
+            "report": report,
+        }
+        arguments = (f"--{name}={value}" for name, value in options.items())
+        command = [sys.executable, "-m", "tests.session_oracle", *arguments]
         subprocess.run(command, cwd=_ROOT, check=True)  # noqa: S603 - this module
         events, error = pickle.loads(report.read_bytes())
         self._ledger.replay(events)

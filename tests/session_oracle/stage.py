@@ -4,15 +4,17 @@ import asyncio
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from langchain_core.messages import AIMessage, AIMessageChunk, message_chunk_to_message
+from langchain_core.messages import AIMessageChunk, message_chunk_to_message
 
 from langchain_sequrity import ChatSequrity, SequrityMessages
 from langchain_sequrity.local import LocalServer
 from langchain_sequrity.wire.exchange import ChatRequest
 from tests.session_oracle.cases import Case
-from tests.session_oracle.script import Script
+
+if TYPE_CHECKING:
+    from tests.session_oracle.script import Script
 
 _FORMATS: Mapping[str, tuple[Any, dict[str, Any]]] = {
     "chat": (ChatSequrity, {}),
@@ -51,9 +53,11 @@ class Stage:
             self.base_url = self._server.base_url
 
     def __enter__(self) -> Self:
+        """Return the stage."""
         return self
 
     def __exit__(self, *_: object) -> None:
+        """Stop the server."""
         self.close()
 
     def close(self) -> None:
@@ -118,9 +122,10 @@ async def _listed(stream: Any) -> list[Any]:
 
 
 def _last(chunks: list[Any]) -> Any:
-    if not chunks or not isinstance(chunks[0], AIMessage):
+    """The last state of a graph, or the message of a model."""
+    if not chunks or not isinstance(chunks[0], AIMessageChunk):
         return chunks[-1] if chunks else None
-    total: AIMessageChunk = chunks[0]
+    total = chunks[0]
     for chunk in chunks[1:]:
         total += chunk
     return message_chunk_to_message(total)
