@@ -147,6 +147,10 @@ class PolicyGate:
         beside = replace(checked, session=session, verdict=self._decide(judged, session))
         return beside, self._engines[0].foreseen(judged, session)
 
+    def copies_result_labels(self, tool: str) -> bool:
+        """Whether the session may get labels that only a result of the tool has."""
+        return self._engines[0].copies_result_labels(tool)
+
     def label_result(self, call: Call, returned: ToolReturn, session: Labels) -> CheckedResult:
         """Label a result.
 

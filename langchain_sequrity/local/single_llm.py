@@ -197,13 +197,15 @@ class _PolicyGuard:
 
         The client makes all calls before the first result returns. So each call is also checked as
         if the calls before it had returned: otherwise a rule that allows one call, and counts it
-        with `session after`, would allow two parallel calls.
+        with `session after`, would allow two parallel calls. If a call may give the session labels
+        that only its result has, the calls after it are left out: the model can make them when it
+        has the result.
         """
         returned = self.state.labels
         for broken in message.invalid_tool_calls:
             name = broken["name"]
             return f"Tool call to '{name}' is denied: its arguments are not a JSON object.", None
-        for call in message.tool_calls:
+        for place, call in enumerate(message.tool_calls):
             made = Call(call["name"], _arguments(call["args"]))
             checked = self._gate.check(made, self.state.labels)
             self.state.labels = checked.session
@@ -213,6 +215,9 @@ class _PolicyGuard:
             if not checked.allowed:
                 return denial_message(checked), check_entry(checked)
             call["args"] = {name: one.value for name, one in checked.call.arguments.items()}
+            if self._gate.copies_result_labels(call["name"]):
+                message.tool_calls = message.tool_calls[: place + 1]
+                break
         return None
 
 

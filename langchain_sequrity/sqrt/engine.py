@@ -256,6 +256,20 @@ class Engine:
         parts = nodes.walk(self.policy.declarations)
         return any(isinstance(node, nodes.Meta) and node.scope in ("arg", "args") for node in parts)
 
+    def copies_result_labels(self, tool: str) -> bool:
+        """Whether labels of a result of a tool may become labels of the session."""
+        steps = self._rules_for(tool).steps
+        bindings = nodes.bindings_of(self.policy)
+        scopes: dict[nodes.Phase, set[str]] = {"result": {"result", "short"}, "after": {"result"}}
+        return any(
+            isinstance(element, nodes.Meta) and element.scope in scopes[phase]
+            for phase in scopes
+            for step, _ in steps[phase]
+            if phase == "after" or _writes_session(step)
+            for update in step.updates
+            for element in nodes.elements_of(update.node.set, bindings, removed=True)
+        )
+
     def looks_at_results(self, tool: str) -> bool:
         """Whether any label may change when a call of a tool has ended."""
         steps = self._rules_for(tool).steps

@@ -289,6 +289,25 @@ def test_parallel_calls_are_checked_as_if_the_other_calls_had_returned(
 
 
 @pytest.mark.parametrize(
+    "step",
+    ["session after { @tags |= @result.tags; }", "result { @session.tags |= @tags; }"],
+)
+def test_calls_beside_one_whose_result_labels_the_session_wait_for_the_result(
+    stage: Stage, row: Row, step: str
+) -> None:
+    policy = (
+        f'tool "Read" {{ {step} }} tool "Send" {{ must deny when "private" in @session.tags; }}'
+    )
+    reading = {"Read": {"number": 1}}
+    play = Play(stage, calling(reading, TO_BOB), calling(TO_BOB), row=row, policy=policy)
+    question = HumanMessage("Go")
+    first = play.model.invoke([question])
+    assert [name for name, _ in calls_of(first)] == ["Read"]
+    result = result_of(first.tool_calls[0], {"Read": labeled("x", tags=["private"])})
+    assert "private" in refusal(play.model.invoke([question, first, result]))
+
+
+@pytest.mark.parametrize(
     ("setting", "denied"),
     [({}, True), ({"clear_session_meta": "never"}, True), ({"clear_session_meta": "every_turn"}, False),
      ({"clear_session_meta": "every_attempt"}, False)],

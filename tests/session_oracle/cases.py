@@ -180,7 +180,7 @@ def _policy(dice: random.Random, way: Way) -> str:
 # Turns
 
 _TOOLS = {"read_mail": 4, "send": 4, "pay": 4, "note": 2, "check_id": 1, "confirm": 1, "crash": 1}
-_BETWEEN_MESSAGES = {"trim": 3, "texts": 3, "summary": 3, "edit": 3, "format": 2, "model": 1, "expire": 1, "go back": 3}  # fmt: skip
+_BETWEEN_MESSAGES = {"trim": 3, "texts": 3, "summary": 3, "edit": 3, "format": 2, "model": 1, "restart": 1, "expire": 1, "go back": 3}  # fmt: skip
 _BETWEEN_CHECKPOINTS = {**_BETWEEN_MESSAGES, "replay": 2, "restart": 2, "process": 1}
 _BETWEEN_RUNS = {
     "fork": 3,
@@ -217,7 +217,8 @@ def _event(dice: random.Random, case: Case) -> str:
     event = dice.choices(tuple(events), tuple(events.values()))[0]
     if case.way == "middleware" and event in ("format", "expire"):
         return "model"
-    if event in ("restart", "process") and case.saver == "memory":  # its checkpoints are lost
+    has_checkpoints = case.driver in (*THREADS, "executor")
+    if event in ("restart", "process") and has_checkpoints and case.saver == "memory":  # its checkpoints are lost
         return "model"
     return event
 
@@ -266,6 +267,9 @@ def make_case(seed: int, way: Way | None = None) -> Case:
     )  # fmt: skip
     turns = [_turn(dice, case) for _ in range(dice.choice((2, 2, 3, 3, 4, 5, 6, 8, 12)))]
     turns[0] = replace(turns[0], event="nothing")
+    # The last turn asks for what the rules guard, so that a session that forgot is seen.
+    guarded = dice.sample(("send", "pay", "note"), 3)
+    turns[-1] = replace(turns[-1], steps=tuple((_call(dice, name),) for name in guarded), fails="")
     return replace(case, turns=tuple(turns))
 
 

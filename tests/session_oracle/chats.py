@@ -28,6 +28,7 @@ from langgraph.types import Command
 from langgraph_supervisor import create_supervisor
 from langgraph_swarm import SwarmState, create_handoff_tool, create_swarm
 
+from langchain_sequrity.chat_models.threads import forget_threads
 from langchain_sequrity.errors import PolicyDenied
 from langchain_sequrity.middleware import (
     PolicyEvent,
@@ -250,11 +251,13 @@ class AgentHistory(Conversation):
 
     def __init__(self, case: Case, stage: Stage, ledger: Ledger) -> None:
         self._messages: list[BaseMessage] = []
+        self._is_forgotten = False
         super().__init__(case, stage, ledger)
 
     @property
     def is_new(self) -> bool:
-        return not (self._messages or self._case.names_thread)
+        has_begun = self._messages or (self._case.names_thread and not self._is_forgotten)
+        return not has_begun
 
     def build(self) -> None:
         middleware = [*_history_middleware(self._case.history), *self._policy()]
@@ -263,11 +266,16 @@ class AgentHistory(Conversation):
     def send(self, turn: Turn) -> None:
         config = thread_of(self._case) if self._case.names_thread else None
         value = {"messages": [*self._messages, _request()]}
+        self._is_forgotten = False
         state = self._stage.run(self._agent, value, config, turn.style)
         self._messages = state["messages"]
         self.note_denial(self._messages[-1])
 
     def _go_elsewhere(self, turn: Turn) -> None:
+        if turn.event == "restart":
+            forget_threads()
+            self._is_forgotten = not self._messages  # nothing is left of the conversation
+            self.build()
         self._messages = _changed(self._messages, turn, starts_with_user=self._starts_with_user)
 
     def after_error(self, turn: Turn, error: Exception) -> None:
@@ -279,7 +287,8 @@ class ModelHistory(AgentHistory):
 
     @property
     def is_new(self) -> bool:
-        return super().is_new and self._case.driver == "loop"
+        is_named = self._case.driver == "message history"
+        return super().is_new and (self._is_forgotten or not is_named)
 
     @property
     def is_known(self) -> bool:
@@ -293,6 +302,7 @@ class ModelHistory(AgentHistory):
             self._chat = RunnableWithMessageHistory(self._chat, lambda session_id: self._stored)  # noqa: ARG005 - its signature
 
     def send(self, turn: Turn) -> None:
+        self._is_forgotten = False
         self._turn = [_request()]
         is_stored = self._case.driver == "message history"
         names = {**thread_of(self._case)["configurable"]} if self._case.names_thread else {}

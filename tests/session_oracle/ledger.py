@@ -28,8 +28,6 @@ class Oracle:
     Args:
         policy: The policy.
         labels_results: Whether tools label their results themselves.
-        decides_before_results: Whether all calls of a message are decided before any has a result.
-            Labels that tools give their results are then known only after the message.
 
     Attributes:
         violations: Calls that ran although the engine denies them.
@@ -38,14 +36,12 @@ class Oracle:
 
     policy: str
     labels_results: bool = True
-    decides_before_results: bool = False
     violations: list[str] = field(default_factory=list)
     denied_needlessly: int = 0
 
     def __post_init__(self) -> None:
         self._engine = compile_policy(self.policy)
         self._approved = Counter[Call]()
-        self._later: list[Call] = []
         self.session = Labels()
 
     @property
@@ -72,19 +68,9 @@ class Oracle:
             else:
                 self.violations.append(f"{call.tool}({call.value!r}) ran: {verdict.words()}")
         if has_result:
-            self._end(call, is_labelled=self.labels_results and not self.decides_before_results)
-            self._later += [call] if self.labels_results and self.decides_before_results else []
-
-    def message_ended(self) -> None:
-        """Take the labels of results that were not known while a message was decided."""
-        for call in self._later:
-            self._end(call, is_labelled=True)
-        self._later = []
-
-    def _end(self, call: Call, *, is_labelled: bool) -> None:
-        tags = _TAGS_OF_RESULTS.get(call.tool, frozenset[str]()) if is_labelled else frozenset()
-        result = Argument("result", Labels(tags=tags))
-        _, self.session = self._engine.after(_checked(call), result, self.session)
+            tags = _TAGS_OF_RESULTS.get(call.tool, frozenset[str]())
+            labels = Labels(tags=tags) if self.labels_results else Labels()
+            _, self.session = self._engine.after(checked, Argument("result", labels), self.session)
 
     def denied(self, call: Call) -> None:
         """Take an attempt that the policy denied."""
@@ -143,8 +129,6 @@ class Ledger:
         for what, call in sorted(self._waiting, key=lambda entry: order.get(entry[1], 0)):
             self._record(what, call)
         self._waiting = []
-        if self._oracle is not None:
-            self._oracle.message_ended()
 
     def denied(self, call: Call) -> None:
         """Record an attempt that was denied."""
@@ -159,8 +143,6 @@ class Ledger:
         """Record the events of another process."""
         for what, call in events:
             self._record(what, call)
-        if self._oracle is not None:
-            self._oracle.message_ended()
 
     def _record(self, what: str, call: Call) -> None:
         self.events.append((what, call))

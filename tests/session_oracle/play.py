@@ -66,11 +66,7 @@ class _Player:
     def __init__(self, case: Case, stage: Stage) -> None:
         self._case = case
         self._stage = stage
-        self._oracle = Oracle(
-            case.policy,
-            labels_results=case.way != "executor",
-            decides_before_results=case.way == "single",
-        )
+        self._oracle = Oracle(case.policy, labels_results=case.way != "executor")
         self._script = stage.script = Script(case)
         self._ledger = Ledger(self._script, self._oracle)
         self._conversation = _conversation(case, stage, self._ledger)

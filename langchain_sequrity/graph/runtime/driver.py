@@ -634,9 +634,7 @@ class Driver:
         try:
             answer = yield from send_request(exchange.first(run, session_id))
         except StatusError as error:
-            if self._memory is None or not is_session_gone(error, session_id):
-                raise
-            self._memory.lose(_GONE, session_id)
+            self._accept_loss(error, session_id)
             session_id = None
             answer = yield from send_request(exchange.first(run))
         self.log.reset(0 if is_routing else 1)
@@ -663,6 +661,12 @@ class Driver:
             session_id = None
         messages = self._states.messages(channels)
         return memory.session_for(messages, session_id, is_mid_turn=False, seal=exchange.seal)
+
+    def _accept_loss(self, error: StatusError, session_id: str | None) -> None:
+        """Raise, unless the error says that the session is gone and the caller accepts that."""
+        if self._memory is None or session_id is None or not is_session_gone(error, session_id):
+            raise error
+        self._memory.lose(_GONE, session_id)
 
     def _memory_of(self, loop: _compat.PregelLoop) -> ThreadMemory | None:
         connection = self._parts.exchange.connection
@@ -713,10 +717,13 @@ class Driver:
                 parts.denials.check_approval(denial)
         run = self._states.in_new_session(self.log.run, journal.approved)
         steps = [one.step for one in journal.rounds for _ in one.answered]
+        steps.append(self.log.step)
         try:
-            found = yield from replay(
-                parts.exchange, run, journal, [*steps, self.log.step], session_id
-            )
+            try:
+                found = yield from replay(parts.exchange, run, journal, steps, session_id)
+            except StatusError as error:
+                self._accept_loss(error, session_id)
+                found = yield from replay(parts.exchange, run, journal, steps)
         except PolicyDenied as denial:  # the policy is stricter now
             self._deny(denial)
             return
