@@ -218,7 +218,9 @@ def _event(dice: random.Random, case: Case) -> str:
     if case.way == "middleware" and event in ("format", "expire"):
         return "model"
     has_checkpoints = case.driver in (*THREADS, "executor")
-    if event in ("restart", "process") and has_checkpoints and case.saver == "memory":  # its checkpoints are lost
+    if (
+        event in ("restart", "process") and has_checkpoints and case.saver == "memory"
+    ):  # its checkpoints are lost
         return "model"
     return event
 
