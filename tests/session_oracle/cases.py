@@ -180,7 +180,7 @@ def _policy(dice: random.Random, way: Way) -> str:
 # Turns
 
 _TOOLS = {"read_mail": 4, "send": 4, "pay": 4, "note": 2, "check_id": 1, "confirm": 1, "crash": 1}
-_BETWEEN_MESSAGES = {"trim": 3, "texts": 3, "summary": 3, "edit": 3, "format": 2, "model": 1, "restart": 1, "expire": 1, "go back": 3}  # fmt: skip
+_BETWEEN_MESSAGES = {"trim": 3, "texts": 3, "summary": 3, "edit": 3, "format": 3, "model": 1, "restart": 1, "expire": 1, "go back": 3}  # fmt: skip
 _BETWEEN_CHECKPOINTS = {**_BETWEEN_MESSAGES, "replay": 2, "restart": 2, "process": 1}
 _BETWEEN_RUNS = {
     "fork": 3,

@@ -115,7 +115,8 @@ class Conversation:
         match turn.event:
             case "format":
                 others = [name for name in FORMATS if name != self.format]
-                self.format = others[int(turn.where * len(others))]
+                goes_back = self.format != self._case.format and turn.where < 0.5
+                self.format = self._case.format if goes_back else others[int(turn.where * 3)]
                 self.build()
                 if self._starts_with_user:
                     self._go_elsewhere(turn)
