@@ -99,8 +99,9 @@ class Follows(BaseChatModel):
 
     @override
     def _generate(self, messages: list[BaseMessage], *_: Any, **__: Any) -> ChatResult:
-        turn = max(n for n, message in enumerate(messages) if isinstance(message, HumanMessage))
-        text = messages[turn].text
+        users = [n for n, message in enumerate(messages) if isinstance(message, HumanMessage)]
+        turn = users[-1] if users else 0
+        text = messages[turn].text if users else ""
         steps = json.loads(text)["plan"].get(self.agent, []) if text.startswith("{") else []
         done = sum(
             isinstance(message, AIMessage) and message.name == self.agent
@@ -204,7 +205,7 @@ class SwarmTeamState(SwarmState, SharedSessionState):
     """The state of a swarm."""
 
 
-class SupervisedState(AgentState[Any], SharedSessionState):  # type: ignore[deprecated]
+class SupervisedState(AgentState, SharedSessionState):
     """The state of a supervisor."""
 
 
@@ -443,7 +444,7 @@ def converse(seed: int, structure: str = "") -> Outcome:
     dice = random.Random(seed)  # noqa: S311 - no secret
     structure = structure or dice.choice(ALL_STRUCTURES)
     mode = dice.choice(("invoke", "stream", "async"))
-    saver: Any = InMemorySaver() if mode == "async" else _new_saver()
+    saver: Any = InMemorySaver() if mode == "async" else new_saver()
     on_denied = dice.choice(("message", "raise"))
     case = Case(structure, dice.choice(POLICIES), on_denied, mode, saver)
     graph, outcome, history = case.graph(), Outcome(), list[BaseMessage]()
@@ -493,7 +494,7 @@ def _between(dice: random.Random, case: Case, graph: Any) -> tuple[Any, str]:
         events.append("restart")
     event = dice.choice(events)
     if event == "restart":
-        case.saver = _in_another_process(case.saver)
+        case.saver = in_another_process(case.saver)
     if event in ("fork", "replay"):
         history = list(graph.get_state_history(THREAD))
         if event == "replay":
@@ -515,12 +516,14 @@ def _between(dice: random.Random, case: Case, graph: Any) -> tuple[Any, str]:
 # Another process: the same checkpoints with sessions that this process does not know
 
 
-def _new_saver() -> SqliteSaver:
+def new_saver() -> SqliteSaver:
+    """A checkpointer that another process can copy."""
     return SqliteSaver(sqlite3.connect(":memory:", check_same_thread=False))
 
 
-def _in_another_process(saver: SqliteSaver) -> SqliteSaver:
-    other = _new_saver()
+def in_another_process(saver: SqliteSaver) -> SqliteSaver:
+    """The checkpoints as another process finds them: it knows none of their sessions."""
+    other = new_saver()
     saver.conn.backup(other.conn)
     other.conn.create_function("renamed", 1, _with_other_sessions)
     other.conn.execute("UPDATE checkpoints SET checkpoint = renamed(checkpoint)")
