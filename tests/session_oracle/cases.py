@@ -249,7 +249,7 @@ def make_case(seed: int, way: Way | None = None) -> Case:
         way: The way of enforcement; without it, the number decides.
     """
     dice = random.Random(f"session {seed}")  # noqa: S311 - no secret
-    chosen = dice.choices(WAYS, (8, 6, 8, 3))[0]
+    chosen = dice.choices(WAYS, (8, 6, 8, 2))[0]
     way = way or chosen
     driver = dice.choices(tuple(DRIVERS[way]), tuple(DRIVERS[way].values()))[0]
     case = Case(
@@ -267,7 +267,7 @@ def make_case(seed: int, way: Way | None = None) -> Case:
         returns_all=dice.random() < 0.5,
         shares_session=driver in SHARING and way == "middleware" and dice.random() < 0.8,
     )  # fmt: skip
-    turns = [_turn(dice, case) for _ in range(dice.choice((2, 2, 3, 3, 4, 5, 6, 8, 12)))]
+    turns = [_turn(dice, case) for _ in range(dice.choice((2, 2, 2, 3, 3, 3, 4, 4, 5, 6, 8, 12)))]
     turns[0] = replace(turns[0], event="nothing")
     # The last turn asks for what the rules guard, so that a session that forgot is seen.
     guarded = dice.sample(("send", "pay", "note"), 3)
