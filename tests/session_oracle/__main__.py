@@ -37,13 +37,15 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--turn", type=int, help=argparse.SUPPRESS)  # for another process
     parser.add_argument("--format", help=argparse.SUPPRESS)
+    parser.add_argument("--accepts-loss", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--server", help=argparse.SUPPRESS)
     parser.add_argument("--report", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     os.environ["SEQURITY_LABEL_KEY"] = LABEL_KEY
     if options.turn is not None:
         case = replace(make_case(options.only, options.way), format=options.format)
-        take_turn(case, options.turn, options.server, options.report)
+        place = (options.server, options.report)
+        take_turn(case, options.turn, *place, accepts_loss=options.accepts_loss)
         return 0
     if options.only is not None:
         with Stage() as stage:

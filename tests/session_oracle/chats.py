@@ -415,11 +415,21 @@ class ThreadConversation(Conversation):
             self._open_saver(self._case, self._stage)
             self.build()
         elif turn.event in ("go back", "fork", "replay"):
-            past = list(self._graph.get_state_history(thread))
+            past = [
+                state for state in self._graph.get_state_history(thread) if self._can_run(state)
+            ]
             if past:
                 self._at = past[int(turn.where * len(past))].config
         else:
             self._edit_history(turn)
+
+    def _can_run(self, state: Any) -> bool:
+        """Whether a run from a checkpoint asks the policy again.
+
+        A model's policy decides when the model asks for a call. Whoever goes back between that
+        decision and the tool runs the tool again, without asking anybody.
+        """
+        return self._case.way not in ("dual", "single") or "tools" not in state.next
 
     def _edit_history(self, turn: Turn) -> None:
         thread = thread_of(self._case)
@@ -430,7 +440,9 @@ class ThreadConversation(Conversation):
 
     def after_error(self, turn: Turn, error: Exception) -> None:
         self._at = None
-        self._resumes = turn.after_error == "resume"
+        self._resumes = turn.after_error == "resume" and self._can_run(
+            self._graph.get_state(thread_of(self._case))
+        )
         if self._resumes or self._case.way == "executor":
             return
         messages = self._graph.get_state(thread_of(self._case)).values.get("messages", [])

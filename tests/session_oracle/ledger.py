@@ -3,6 +3,7 @@
 import threading
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from langchain_core.tools import BaseTool, tool
@@ -11,6 +12,7 @@ from langchain_sequrity import labeled_tool_result
 from langchain_sequrity.labels import Labels
 from langchain_sequrity.sqrt import Argument, compile_policy
 from langchain_sequrity.sqrt import Call as CheckedCall
+from langchain_sequrity.sqrt.verdict import Verdict
 from tests.session_oracle.cases import Call
 from tests.session_oracle.script import Script, arguments_of
 
@@ -25,33 +27,33 @@ class ToolCrashed(RuntimeError):
 class Oracle:
     """One engine that is fed with everything that ran or was denied in a conversation.
 
+    While the caller accepts that sessions are lost, one may begin before each call. The engine then
+    judges by all sessions that may have begun; only what all of them deny is a violation.
+
     Args:
         policy: The policy.
         labels_results: Whether tools label their results themselves.
 
     Attributes:
+        accepts_loss: Whether the caller accepts now that a session is lost.
         violations: Calls that ran although the engine denies them.
         denied_needlessly: How many denied attempts the engine would have allowed.
     """
 
     policy: str
     labels_results: bool = True
+    accepts_loss: bool = False
     violations: list[str] = field(default_factory=list)
     denied_needlessly: int = 0
 
     def __post_init__(self) -> None:
         self._engine = compile_policy(self.policy)
         self._approved = Counter[Call]()
-        self.session = Labels()
+        self._sessions = {Labels()}
 
-    @property
-    def uses_session(self) -> bool:
-        """Whether the policy reads or changes the session."""
-        return self._engine.uses_session
-
-    def forget(self) -> None:
-        """Begin a new session, because the caller accepted that the old one is lost."""
-        self.session = Labels()
+    def begin(self) -> None:
+        """Begin a conversation that nothing connects with the one before."""
+        self._sessions = {Labels()}
 
     def approve(self, call: Call) -> None:
         """A human allowed this call once, if the policy denies it softly."""
@@ -59,24 +61,30 @@ class Oracle:
 
     def ran(self, call: Call, *, has_result: bool) -> None:
         """Judge a call that ran."""
-        checked = _checked(call)
-        self.session = self._engine.before(checked, self.session)
-        verdict = self._engine.decide(checked, self.session)
-        if not verdict.allowed:
-            if verdict.strength == "soft" and self._approved[call]:
+        verdicts = self._attempt(call)
+        if not any(verdict.allowed for verdict in verdicts):
+            is_soft = any(verdict.strength == "soft" for verdict in verdicts)
+            if is_soft and self._approved[call]:
                 self._approved[call] -= 1
             else:
-                self.violations.append(f"{call.tool}({call.value!r}) ran: {verdict.words()}")
+                self.violations.append(f"{call.tool}({call.value!r}) ran: {verdicts[0].words()}")
         if has_result:
             tags = _TAGS_OF_RESULTS.get(call.tool, frozenset[str]())
-            labels = Labels(tags=tags) if self.labels_results else Labels()
-            _, self.session = self._engine.after(checked, Argument("result", labels), self.session)
+            result = Argument("result", Labels(tags=tags) if self.labels_results else Labels())
+            after = partial(self._engine.after, _checked(call), result)
+            self._sessions = {after(session)[1] for session in self._sessions}
 
     def denied(self, call: Call) -> None:
         """Take an attempt that the policy denied."""
+        verdicts = self._attempt(call)
+        self.denied_needlessly += all(verdict.allowed for verdict in verdicts)
+
+    def _attempt(self, call: Call) -> list[Verdict]:
         checked = _checked(call)
-        self.session = self._engine.before(checked, self.session)
-        self.denied_needlessly += self._engine.decide(checked, self.session).allowed
+        if self.accepts_loss:
+            self._sessions.add(Labels())
+        self._sessions = {self._engine.before(checked, session) for session in self._sessions}
+        return [self._engine.decide(checked, session) for session in self._sessions]
 
 
 def _checked(call: Call) -> CheckedCall:

@@ -35,7 +35,7 @@ LABEL_KEY = "a key that all processes of a conversation share"
 
 _REFUSED = (
     "No result was sent for the tool call",  # a model needs one for each call of an earlier turn
-    "The messages end with calls of another session",  # a turn that has made calls is not moved
+    "A new session would plan the turn again",  # a turn that has made calls is not moved
 )
 _LOSING = {"expire", "format", "restart", "process"}
 _ROOT = Path(__file__).parents[2]
@@ -79,7 +79,7 @@ class _Player:
             self.outcome.counts[f"event {turn.event}"] += 1
             self._conversation.change(turn)
             if self._conversation.is_new:
-                self._oracle.forget()
+                self._oracle.begin()
             is_over = self._take(number, turn)
             self._judge(number)
             if is_over:
@@ -105,13 +105,10 @@ class _Player:
         return isinstance(error, _REFUSALS)
 
     def _accept(self, number: int, turn: Turn) -> bool:
-        self._ledger.settle()
-        self._judge(number)
-        self._oracle.forget()
-        self._conversation.accepts_loss = True
+        self._oracle.accepts_loss = self._conversation.accepts_loss = True
         self._conversation.build()
         error = self._send(number, turn)
-        self._conversation.accepts_loss = False
+        self._oracle.accepts_loss = self._conversation.accepts_loss = False
         self._conversation.build()
         if error is not None:
             self._conversation.after_error(turn, error)
@@ -145,7 +142,8 @@ class _Player:
             "server": self._stage.base_url,
             "report": report,
         }
-        arguments = (f"--{name}={value}" for name, value in options.items())
+        arguments = [f"--{name}={value}" for name, value in options.items()]
+        arguments += ["--accepts-loss"] if self._conversation.accepts_loss else []
         command = [sys.executable, "-m", "tests.session_oracle", *arguments]
         subprocess.run(command, cwd=_ROOT, check=True)  # noqa: S603 - this module
         events, error = pickle.loads(report.read_bytes())
@@ -191,7 +189,7 @@ def play(case: Case, stage: Stage) -> Outcome:
             return Outcome(case, strange=[f"outside of a turn: {''.join(lines)}"])
 
 
-def take_turn(case: Case, number: int, base_url: str, report: Path) -> None:
+def take_turn(case: Case, number: int, base_url: str, report: Path, *, accepts_loss: bool) -> None:
     """Take one turn of a conversation that another process leads.
 
     Args:
@@ -199,6 +197,7 @@ def take_turn(case: Case, number: int, base_url: str, report: Path) -> None:
         number: The turn.
         base_url: The server of the other process.
         report: A file in the folder of its checkpoints, for what ran and the error of the turn.
+        accepts_loss: Whether the caller accepts that the session is lost.
     """
     logging.disable(logging.CRITICAL)
     warnings.simplefilter("ignore")
@@ -207,6 +206,8 @@ def take_turn(case: Case, number: int, base_url: str, report: Path) -> None:
         stage.script = Script(case)
         ledger = Ledger(stage.script, None)
         conversation = _conversation(case, stage, ledger)
+        conversation.accepts_loss = accepts_loss
+        conversation.build()
         stage.script.begin(turn)
         failure = None
         try:
