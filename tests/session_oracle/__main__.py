@@ -44,8 +44,8 @@ def main() -> int:
     os.environ["SEQURITY_LABEL_KEY"] = LABEL_KEY
     if options.turn is not None:
         case = replace(make_case(options.only, options.way), format=options.format)
-        place = (options.server, options.report)
-        take_turn(case, options.turn, *place, accepts_loss=options.accepts_loss)
+        from_parent = (options.server, options.report)
+        take_turn(case, options.turn, *from_parent, accepts_loss=options.accepts_loss)
         return 0
     if options.only is not None:
         with Stage() as stage:
