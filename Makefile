@@ -59,6 +59,7 @@ long: $(READY)  ## Run the long tests in full: differential tests, labels, escap
 	$(BIN)/python -m tests.local.interpreter.taint_oracle --count 5000 --strict
 	$(BIN)/python -m tests.local.interpreter.branch_oracle --count 5000
 	$(BIN)/python -m tests.local.dual_llm.laundering --count 2000
+	$(BIN)/python -m tests.local.dual_llm.shown_data --count 1000
 	$(BIN)/python -m tests.local.dual_llm.repeats --count 1000
 	$(BIN)/python -m tests.local.interpreter.escapes
 	$(BIN)/python -m tests.local.interpreter.escapes --limits default

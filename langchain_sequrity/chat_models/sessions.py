@@ -353,7 +353,8 @@ class Turn:
         """The session to resume, or `None`: the caller's, the thread's, that of the messages."""
         session_id, memory = self.session_id, self.memory
         if session_id is None and memory is not None:
-            known = own or self.configured_session_id
+            known = self.configured_session_id if self._went_on_elsewhere(own, seal) else own
+            known = known or self.configured_session_id
             if known != NEW_SESSION:
                 return memory.session_for(
                     self.messages, known, is_mid_turn=self._is_mid_turn, seal=seal
@@ -398,6 +399,19 @@ class Turn:
             resend=resumed is None and not has_run_tools,
             extra_headers=headers,
         )
+
+    def _went_on_elsewhere(self, own: str | None, seal: Seal) -> bool:
+        """Whether another session, or another service, has worked after the own session."""
+        if own is None:
+            return False
+        for message in reversed(self.messages):
+            if isinstance(message, AIMessage):
+                session_id = _own_metadata(message).get("session_id")
+                if session_id == own and _is_own(message, seal(own)):
+                    return False
+                if session_id is not None or message.tool_calls:
+                    return True
+        return False
 
     def _is_known_to_differ(self, resumed: str | None, own: str | None) -> bool:
         """Whether the session's history cannot be that of the messages.

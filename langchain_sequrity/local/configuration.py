@@ -42,6 +42,7 @@ class Configuration:
         screen: Content blockers and classifiers.
         may_branch: Whether a value with these labels may decide a branch; `None` allows all.
         is_strict: Whether labels of conditions also apply to values that depend on them.
+        tests_labels: Whether the policy tests labels of values, or a program may add such a test.
         fsm: The section `fsm` of `X-Config`; fields may be unset.
         planner: The section on the planner's prompt; fields may be unset.
         response: The section on replies; fields may be unset.
@@ -56,6 +57,7 @@ class Configuration:
     screen: Screen
     may_branch: MayBranch | None
     is_strict: bool
+    tests_labels: bool
     fsm: FsmConfig
     planner: PlannerPrompt
     response: ResponseFormatConfig
@@ -104,17 +106,19 @@ def _configured(
     branching = presets.branching_meta_policy if policy.mode == "custom" and dual_llm else None
     screen = Screen.from_features(features)
     prompt = config and config.prompt
+    engine, internal_tools = _engine(code, presets_of_engine), _internal_tools(fsm)
     return Configuration(
         dual_llm=dual_llm,
-        engine=_engine(code, presets_of_engine),
+        engine=engine,
         is_guarded=bool(code.strip()) or not presets_of_engine.default_allow or screen.is_on,
         screen=screen,
         may_branch=_branching_rule(branching) if branching else None,
         is_strict=policy.mode == "strict",
+        tests_labels=engine.tests_labels or branching is not None or "set_policy" in internal_tools,
         fsm=fsm,
         planner=(prompt and prompt.pllm) or PlannerPrompt(),
         response=(config and config.response_format) or ResponseFormatConfig(),
-        internal_tools=_internal_tools(fsm),
+        internal_tools=internal_tools,
         cached=tuple(map(Pattern, fsm.force_to_cache or ())),
         max_output_tokens=_output_limits(config),
     )

@@ -14,7 +14,7 @@ from typing import Any
 
 from langchain_sequrity.denials import Denial
 from langchain_sequrity.display import plain
-from langchain_sequrity.labels import Combine, Labels
+from langchain_sequrity.labels import NO_LABELS, Combine, Labels
 from langchain_sequrity.local.screening import Ask, Detection, Screen
 from langchain_sequrity.sqrt import Argument, Call, Engine, Reason, Verdict
 from langchain_sequrity.sqrt.coerce import ToolArguments, with_defaults
@@ -108,7 +108,7 @@ class PolicyGate:
         # Data can choose a name, as in `f(**{text: 1})`. A tool cannot use a redacted name.
         if found := self._rules.screen(names, ask=self._ask).findings:
             denied = replace(found[0], kind=f"{found[0].kind} as the name of an argument", path=())
-            return GatedCall(Call(call.tool, {}), session, None, (denied,), denied)
+            return GatedCall(replace(call, arguments={}), session, None, (denied,), denied)
         seen = self._screen.screen(values, ask=self._ask)
         findings = tuple(_with_argument_name(finding, names) for finding in seen.findings)
         if seen.denied is not None:
@@ -187,7 +187,7 @@ def _with_values(call: Call, values: Sequence[Any]) -> Call:
         name: replace(argument, value=value)
         for (name, argument), value in zip(call.arguments.items(), values, strict=True)
     }
-    return Call(call.tool, arguments)
+    return replace(call, arguments=arguments)
 
 
 # Reports of a check
@@ -216,6 +216,8 @@ def check_entry(checked: GatedCall, line: int | None = None) -> dict[str, Any]:
         "allowed": [],
         "denied": [],
     }
+    if call.decided_by != NO_LABELS:
+        entry["decided_by"] = call.decided_by.to_wire()
     reasons = [_reason(one) for one in verdict.reasons] if verdict else []
     if (found := checked.denied) is not None:
         reasons = [{"rule": found.name, "reason": str(found), "enforcement_level": "hard"}]

@@ -61,13 +61,22 @@ F = TypeVar("F", bound="_ScriptModel")
 ScriptRole = Literal["chat", "planner", "quarantined", "classifier", "policy"]
 ROLES: tuple[ScriptRole, ...] = get_args(ScriptRole)
 
-# Answers that are not chats, and the roles that ask for them.
+# Answers that only some roles can use.
 _ROLES_OF: Mapping[str, tuple[ScriptRole, ...]] = {
+    "tool_calls": ("chat",),
     "program": ("planner",),
     "value": ("quarantined", "classifier"),
     "policy": ("policy",),
 }
-_ALONE = (*_ROLES_OF, "error", "answer")
+_ALONE = ("program", "value", "policy", "error", "answer")
+# The sessions in which each role is asked; policies are generated outside of sessions.
+_ARCHITECTURES: Mapping[str, tuple[str, ...]] = {
+    "chat": ("single-LLM",),
+    "planner": ("dual-LLM",),
+    "quarantined": ("dual-LLM",),
+    "classifier": ("single-LLM", "dual-LLM"),
+    "policy": (),
+}
 _BESIDE = {"when", "delay", "times"}
 _LONGEST_DELAY = 60
 _SHOWN_PATTERN = 120
@@ -203,6 +212,15 @@ class AnswerFields(_ScriptModel):
         """The kind of answer, if it is not a chat."""
         return next((key for key in _ALONE if key in self.model_fields_set), None)
 
+    def name(self) -> str:
+        """The field that decides which roles can use the answer."""
+        chat = "tool_calls" if self.tool_calls else next(iter(self.answers()), "text")
+        return self.kind() or chat
+
+    def possible_roles(self) -> tuple[ScriptRole, ...]:
+        """The roles that can use the answer."""
+        return _roles_for(self.name())
+
     def whole_text(self) -> str:
         """The text of the answer, from whichever field is set."""
         if self.kind() == "value":
@@ -233,20 +251,57 @@ class ScriptRule(AnswerFields):
             keys = ", ".join(f"`{key}`" for key in type(self).model_fields if key not in _BESIDE)
             msg = "There is no answer. Add one of {keys}"
             raise validation_error(msg, kind="no_answer", is_complete=True, keys=keys)
-        role, allowed = self.when.role, _ROLES_OF.get(self.kind() or "")
-        if role and allowed and role not in allowed:
-            roles = " or ".join(f"`{one}`" for one in allowed)
+        role = self.when.role
+        if role and role not in self.possible_roles():
             msg = "`when` has the role `{role}`, but `{answer}` answers only {roles}"
-            facts = {"role": role, "answer": str(self.kind()), "roles": roles}
+            facts = {"role": role, "answer": self.name(), "roles": _listed(self.possible_roles())}
             raise validation_error(msg, kind="role", is_complete=True, **facts)
+        if fault := self._never_asked():
+            raise validation_error(fault, kind="never_asked", is_complete=True)
         return self
+
+    def _never_asked(self) -> str | None:
+        """Why no request can match the conditions, if that is so."""
+        when, roles = self.when, self.roles()
+        if when.tool_result is not None and "chat" not in roles:
+            return (
+                f"`when` has `tool_result`, but only `chat` sees results, and not {_listed(roles)}"
+            )
+        if when.endpoint_type is not None and roles == ("policy",):
+            return "`when` has `endpoint_type`, but `policy` answers policy generation, without one"
+        if when.endpoint_type == "lang-graph" and not {*_OF_GRAPHS}.intersection(roles):
+            return (
+                "`when` has the endpoint type `lang-graph`, whose programs come from the caller: "
+                f"it asks only {_listed(_OF_GRAPHS)}, and not {_listed(roles)}"
+            )
+        return None
 
     def roles(self) -> tuple[ScriptRole, ...]:
         """The roles that it answers in; without `role` in `when`, its answer decides."""
         if self.when.role:
             return (self.when.role,)
-        kind = self.kind()
-        return ("chat",) if kind is None else _ROLES_OF.get(kind, ROLES)
+        is_chat = self.kind() is None
+        return ("chat",) if is_chat else self.possible_roles()
+
+    def is_elsewhere(self, asking: str) -> bool:
+        """Whether its answer is for the other architecture than that of the role that asks.
+
+        A rule that names its role says itself where it is skipped.
+        """
+        own = {one for role in self.roles() for one in _ARCHITECTURES[role]}
+        here = _ARCHITECTURES[asking]
+        return self.when.role is None and bool(own and here) and own.isdisjoint(here)
+
+
+_OF_GRAPHS: tuple[ScriptRole, ...] = ("quarantined", "classifier")
+
+
+def _roles_for(answer: str) -> tuple[ScriptRole, ...]:
+    return _ROLES_OF.get(answer, ROLES)
+
+
+def _listed(roles: Iterable[str]) -> str:
+    return " or ".join(f"`{role}`" for role in roles)
 
 
 def _read(form: type[F], data: Any, name: str) -> F:
@@ -342,7 +397,7 @@ class Script:
         return cls(data, name=f"`{path}`")
 
     def answer(self, request: ChatRequest, context: BackendContext) -> ModelAnswer | None:
-        """Find the first matching rule, wait for its `delay`, and return its answer.
+        """Find the first rule that matches, wait for its `delay`, and return its answer.
 
         Args:
             request: The request.
@@ -352,13 +407,17 @@ class Script:
             The answer, or `None` if no rule matches.
 
         Raises:
-            StatusError: If the rule answers with an error, and with `status` 500 if it fails.
+            StatusError: If the rule answers with an error, and with `status` 500 if it fails, or if
+                no rule matches but one for the other architecture.
         """
-        for title, rule in self._rules.items():
+        role = context.role
+        rules = [(title, rule) for title, rule in self._rules.items() if role in rule.roles()]
+        others = [(title, rule) for title, rule in self._rules.items() if rule.is_elsewhere(role)]
+        for title, rule in (*rules, *others):
             try:
                 if _matches(rule, request, context) and self._use(title, rule):
                     time.sleep(rule.delay)
-                    return _answer(rule, request)
+                    return _answer(rule, request, role)
             except _RuleFailed as problem:
                 refuse(_SERVER_ERROR, f"{title}: {problem}")
         return None
@@ -424,8 +483,6 @@ def _load(path: Path) -> Any:
 
 def _matches(rule: ScriptRule, request: ChatRequest, context: BackendContext) -> bool:
     when = rule.when
-    if context.role not in rule.roles():
-        return False
     if when.endpoint_type is not None and context.endpoint_type != when.endpoint_type:
         return False
     texts: dict[str, Callable[[], str | None]] = {
@@ -433,6 +490,8 @@ def _matches(rule: ScriptRule, request: ChatRequest, context: BackendContext) ->
         "model": lambda: request.model,
         "tool_result": lambda: _last_result(request),
     }
+    if context.role != "chat" and context.role not in rule.roles():
+        del texts["tool_result"]  # only chats have one
     patterns = {key: getattr(when, key) for key in texts if key in when.model_fields_set}
     return all(_pattern_matches(key, pattern, texts[key]()) for key, pattern in patterns.items())
 
@@ -456,9 +515,21 @@ def _last_result(request: ChatRequest) -> str | None:
 # Answering
 
 
-def _answer(rule: ScriptRule, request: ChatRequest) -> ModelAnswer:
+def _wrong_architecture(rule: ScriptRule, asking: str) -> str:
+    there = " or ".join(dict.fromkeys(one for role in rule.roles() for one in _ARCHITECTURES[role]))
+    here = " or ".join(_ARCHITECTURES[asking])
+    return (
+        f"it matches, but it answers with `{rule.name()}` for {_listed(rule.roles())} in {there} "
+        f"sessions, and `{asking}` of a {here} session asks. Change `agent_arch` of the session or "
+        "the answer, or set `role` in its `when`: then the rule is skipped for other roles."
+    )
+
+
+def _answer(rule: ScriptRule, request: ChatRequest, role: str) -> ModelAnswer:
+    if role not in rule.roles():
+        raise _RuleFailed(_wrong_architecture(rule, role))
     if rule.answer is not None:
-        return _call_function(rule.answer, request)
+        return _call_function(rule.answer, request, role)
     answer = _plain_answer(rule)
     if rule.kind() is not None:
         return answer
@@ -501,13 +572,18 @@ def _insert_tool_result(value: Any, request: ChatRequest) -> Any:
     return value
 
 
-def _call_function(function: Callable[[ChatRequest], Any], request: ChatRequest) -> ModelAnswer:
+def _call_function(
+    function: Callable[[ChatRequest], Any], request: ChatRequest, role: str
+) -> ModelAnswer:
     try:
         returned = function(request)
         if isinstance(returned, AIMessage):
+            _check_role("tool_calls" if returned.tool_calls else "text", role)
             return _from_message(returned)
         data = {"text": returned} if isinstance(returned, str) else returned
-        return _plain_answer(_read(AnswerFields, data, "What it returned"))
+        fields = _read(AnswerFields, data, "What it returned")
+        _check_role(fields.name(), role)
+        return _plain_answer(fields)
     except StatusError:
         raise
     except Exception as error:  # noqa: BLE001 - it becomes the reply
@@ -515,6 +591,13 @@ def _call_function(function: Callable[[ChatRequest], Any], request: ChatRequest)
         raised = f"It raised `{type(error).__name__}`."
         msg = f"its `answer` function failed. {error if isinstance(error, UsageError) else raised}"
         raise _RuleFailed(msg) from None
+
+
+def _check_role(answer: str, role: str) -> None:
+    roles = _roles_for(answer)
+    if role not in roles:
+        msg = f"It returned `{answer}`, which is for {_listed(roles)}, and `{role}` asks."
+        raise UsageError(msg)
 
 
 def _from_message(message: AIMessage) -> ModelAnswer:

@@ -7,6 +7,7 @@ definition, a LangChain tool, a function or a class.
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
@@ -246,11 +247,15 @@ def with_defaults(call: Call, tools: Mapping[str, ToolArguments]) -> Call:
         tools: The arguments of the tools, by name of tool.
 
     Returns:
-        The call; defaults have no labels.
+        The call; defaults have the labels of what decided that the call is made.
     """
     defaults = tools.get(call.tool, ToolArguments()).defaults
-    left_out = {n: Argument(one) for n, one in defaults.items() if n not in call.arguments}
-    return Call(call.tool, {**call.arguments, **left_out}) if left_out else call
+    left_out = {
+        name: Argument(default, call.decided_by)
+        for name, default in defaults.items()
+        if name not in call.arguments
+    }
+    return replace(call, arguments={**call.arguments, **left_out}) if left_out else call
 
 
 def arguments_of_sent_tools(tools: Iterable[Mapping[str, Any]]) -> dict[str, ToolArguments]:

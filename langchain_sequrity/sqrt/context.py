@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 
 from langchain_sequrity.display import plain
 from langchain_sequrity.errors import UsageError
-from langchain_sequrity.labels import ALL, Combine, Labeled, Labels
+from langchain_sequrity.labels import ALL, NO_LABELS, Combine, Labeled, Labels
 from langchain_sequrity.sqrt.matchers import MatchBudget, Truth, unanimous
 from langchain_sequrity.sqrt.nodes import Field, Meta, MetaTest, Operator
 
@@ -200,10 +200,14 @@ class Call:
     Attributes:
         tool: The tool's name.
         arguments: Its arguments by name, without those that the call leaves out.
+        decided_by: Labels of the data that decided that this call is made. The arguments have them
+            too; `@args` of a call without arguments, and arguments that it leaves out, have only
+            them.
     """
 
     tool: str
     arguments: Mapping[str, Argument]
+    decided_by: Labels = NO_LABELS
 
     def __post_init__(self) -> None:
         """Refuse values without labels, which rules cannot check."""
@@ -224,8 +228,9 @@ class Call:
 
     @property
     def labels(self) -> Labels:
-        """The join of the labels of its arguments."""
-        return reduce(Labels.join, (one.labels for one in self.arguments.values()), Labels())
+        """The join of the labels of its arguments, and of what decided that it is made."""
+        arguments = self.arguments.values()
+        return reduce(Labels.join, (argument.labels for argument in arguments), self.decided_by)
 
 
 def result_labels(call: Call, own: Labels | None, combine: Combine = "merge") -> Labels:
@@ -244,12 +249,13 @@ def result_labels(call: Call, own: Labels | None, combine: Combine = "merge") ->
 class EvaluationContext:
     """The state that predicates read and updates change; made anew for each phase of a call."""
 
-    __slots__ = ("_labels", "_lenient", "arguments", "budget", "memo", "result", "short")
+    __slots__ = ("_absent", "_labels", "_lenient", "arguments", "budget", "memo", "result", "short")
 
     def __init__(
         self, call: Call, session: Labels, result: Argument | None = None, short: str = ""
     ) -> None:
         self.arguments = call.arguments
+        self._absent = call.decided_by  # the labels of what the call leaves out
         self.result = result
         self.short = short
         self.budget = MatchBudget()
@@ -287,7 +293,7 @@ class EvaluationContext:
         labels = self._labels_of(self.short if meta.scope == "short" else meta.scope, meta.argument)
         if labels is not None:
             return LabelSet.read(getattr(labels, meta.field))
-        return _unlabelled(meta.field) if self._lenient else None
+        return LabelSet.read(getattr(self._absent, meta.field)) if self._lenient else None
 
     def _labels_of(self, scope: str, argument: str) -> Labels | None:
         found = self._labels.get((scope, argument))
@@ -298,13 +304,13 @@ class EvaluationContext:
     def _of_all_arguments(self, meta: Meta) -> LabelSet:
         found = [LabelSet.read(getattr(labels, meta.field)) for labels in self.argument_labels()]
         if not found:
-            return _unlabelled(meta.field)
+            return LabelSet.read(getattr(self._absent, meta.field))
         return reduce(intersection if meta.intersect else widest, found)
 
     def as_if_arguments_given(
         self, names: "Callable[[EvaluationContext], LabelSet | None]"
     ) -> LabelSet | None:
-        """A set, computed as if missing arguments were there with the labels of a new value."""
+        """A set, computed as if missing arguments were there with the labels of `decided_by`."""
         self._lenient = True
         self.memo.clear()
         found = names(self)
@@ -325,11 +331,6 @@ class EvaluationContext:
         labels = self.result_labels
         self._labels["result", ""] = _replaced(labels, "tags", labels.tags | {tag})
         self.memo.clear()
-
-
-def _unlabelled(field_: Field) -> LabelSet:
-    """The set of a value without labels."""
-    return UNIVERSAL if field_ == "consumers" else EMPTY
 
 
 def _replaced(labels: Labels, field_: Field, names: frozenset[str]) -> Labels:

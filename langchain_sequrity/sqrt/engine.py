@@ -270,6 +270,23 @@ class Engine:
             for element in nodes.elements_of(update.node.set, bindings, removed=True)
         )
 
+    @cached_property
+    def tests_labels(self) -> bool:
+        """Whether any rule reads labels of values: to decide, or to write others."""
+        steps = [step.node for entry in self.tools for step in entry.steps]
+        tested = (
+            [check.node for entry in self.tools for check in entry.checks],
+            [step.condition for step in steps],
+            [update.set for step in steps for update in step.updates],
+            [one for one in self.policy.declarations if isinstance(one, nodes.Binding)],
+        )
+        return any(
+            isinstance(node, nodes.Meta) and node.scope != "session"
+            for part in tested
+            for root in part
+            for node in nodes.walk(root)
+        )
+
     def looks_at_results(self, tool: str) -> bool:
         """Whether any label may change when a call of a tool has ended."""
         steps = self._rules_for(tool).steps

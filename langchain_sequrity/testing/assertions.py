@@ -11,6 +11,7 @@ from typing import Any, Final, Literal, Self, TypedDict, Unpack, get_args, overl
 from langchain_sequrity.display import plain
 from langchain_sequrity.errors import PolicyDenied, TurnFailed, UsageError
 from langchain_sequrity.sqrt.nodes import Strength
+from langchain_sequrity.testing.call_recorder import CallRecorder
 from langchain_sequrity.testing.outcomes import (
     CallOutcome,
     DecidingRule,
@@ -26,6 +27,12 @@ Text = str | re.Pattern[str]
 _REPORT = (
     "not reported and cannot be compared; dual-LLM sessions report it with "
     '`session_config={"response_format": {"include_policy_check_history": True}}`'
+)
+
+
+_NO_CALL = (
+    "Look at what the model or the script did. The last message of a dual-LLM turn reports its "
+    "calls only with `include_policy_check_history`: otherwise pass the state of the agent."
 )
 
 
@@ -89,9 +96,12 @@ class Expectation:
         Args:
             got: What the test got.
         """
+        if not got.calls:
+            answers = " ".join(outcome.words for outcome in got.outcomes)
+            result = f"Got: no call, so there is nothing to check. {answers}".rstrip()
+            return "\n".join([f"Expected: {self.words}.", result, _NO_CALL])
         compared = [
-            (number, one, list(self._differences(one)))
-            for number, one in enumerate(got.outcomes, 1)
+            (number, one, list(self._differences(one))) for number, one in enumerate(got.calls, 1)
         ]
         wrong = [one for one in compared if one[2]]
         if not got.is_each:
@@ -103,7 +113,7 @@ class Expectation:
             return ""
         lines = [f"Expected: {self.words}."]
         for number, outcome, differences in wrong:
-            which = f" for call {number}" if len(got.outcomes) > 1 else ""
+            which = f" for call {number}" if len(got.calls) > 1 else ""
             lines += [f"Got{which}: {outcome.words}"]
             lines += [f"Difference{which}: {'; '.join(differences)}."]
         return "\n".join([*lines, *([got.table] if got.table else [])])
@@ -186,6 +196,7 @@ class DenialContext:
     def __init__(self, expected: Expectation) -> None:
         self._error: PolicyDenied | None = None
         self._expected = expected
+        self._recorder = CallRecorder()
         self._was_entered = False
 
     @property
@@ -199,6 +210,7 @@ class DenialContext:
     def __enter__(self) -> Self:
         """Start the assertion."""
         self._was_entered = True
+        self._recorder.__enter__()
         return self
 
     def __exit__(
@@ -207,12 +219,14 @@ class DenialContext:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> bool:
-        """Compare the exception that ended the body with the expectation.
+        """Compare the exception that ended the body, or its calls, with the expectation.
 
         Raises:
-            AssertionError: If it differs. Exceptions other than `TurnFailed` are passed on.
+            AssertionError: If they differ, or if the body made no call. Exceptions other than
+                `TurnFailed` are passed on.
         """
         __tracebackhide__ = True
+        self._recorder.__exit__(kind, error, traceback)
         if isinstance(error, TurnFailed):
             _compare(self._expected, read_outcomes(error), error)
             self._error = error if isinstance(error, PolicyDenied) else None
@@ -223,6 +237,8 @@ class DenialContext:
                 "messages there, pass the result to `assert_denied`."
             )
             raise AssertionError(msg)
+        if error is None:
+            _compare(self._expected, self._recorder.outcomes)
         return False
 
     def __del__(self) -> None:
@@ -325,9 +341,9 @@ def assert_allowed(
     A failed turn, a refusal and a call that was not reached do not count as allowed.
 
     Args:
-        what: As for `assert_denied`. In a turn no call may be denied; with `tool`, no call of that
-            tool, and there must be one. A context manager checks only exceptions and takes none of
-            the options below; if denials are messages, pass the result.
+        what: As for `assert_denied`. In a turn there must be a call, and none may be denied; with
+            `tool`, the same for the calls of that tool. Without `what`, the result is a context
+            manager for a body that makes such calls. It takes none of the options below.
         tool: The tool's name.
         rule: A part of the text of a rule that decided, or a regex.
         reason: The same for that rule's reason.
@@ -372,7 +388,8 @@ def _assert(expected: Expectation, what: object) -> DenialContext | None:
 def _call(expected: Expectation, function: Callable[[], Any]) -> None:
     __tracebackhide__ = True
     try:
-        returned = function()
+        with CallRecorder() as recorder:
+            returned = function()
     except TurnFailed as error:
         _compare(expected, read_outcomes(error), error)
         return
@@ -387,12 +404,12 @@ def _call(expected: Expectation, function: Callable[[], Any]) -> None:
     try:
         got = read_outcomes(returned)
     except UnrelatedValue:
-        _returned_nothing(expected, returned)
+        _returned_nothing(expected, returned, recorder.outcomes)
     else:
-        _compare(expected, got)
+        _compare(expected, got if got.calls else recorder.outcomes)
 
 
-def _returned_nothing(expected: Expectation, returned: object) -> None:
+def _returned_nothing(expected: Expectation, returned: object, made: Outcomes) -> None:
     """Handle a function that raised nothing and returned a value unrelated to policies."""
     __tracebackhide__ = True
     if expected.kind == "denied":
@@ -403,6 +420,7 @@ def _returned_nothing(expected: Expectation, returned: object) -> None:
         raise AssertionError(msg)
     if expected.has_details:
         _refuse_details()
+    _compare(expected, made)
 
 
 def _refuse_details() -> None:

@@ -18,7 +18,7 @@ from langchain_sequrity.wire.dual_llm import (
 )
 from langchain_sequrity.wire.exchange import METADATA_KEY
 
-Kind = Literal["allowed", "denied", "neither"]
+Kind = Literal["allowed", "denied", "neither", "answer"]
 _TABLE_WIDTH = 120
 
 
@@ -40,7 +40,8 @@ class CallOutcome:
     """The outcome of one call, or of a turn.
 
     Attributes:
-        kind: `neither` if no policy decided: a failed turn, or a call that was not reached.
+        kind: `neither` if no policy decided: a failed turn, or a call that was not reached;
+            `answer` for an answer without a call, which no policy checks.
         words: The outcome as a sentence that is safe to print.
         tools: The names of the tool; empty if they are not reported.
         because: The rules that decided, if they are reported.
@@ -70,6 +71,11 @@ class Outcomes:
     outcomes: tuple[CallOutcome, ...]
     is_each: bool = False
     table: str = ""
+
+    @property
+    def calls(self) -> tuple[CallOutcome, ...]:
+        """The outcomes without answers, about which no policy decides."""
+        return tuple(one for one in self.outcomes if one.kind != "answer")
 
 
 class UnrelatedValue(UsageError):
@@ -206,7 +212,7 @@ def _of_own_message(message: AIMessage) -> Iterator[CallOutcome]:
         if isinstance(entry, Mapping):
             yield _of_entry(entry)
     if not calls:
-        yield CallOutcome("allowed", f"An answer: {plain(message.text, limit=200)!r}.")
+        yield CallOutcome("answer", f"An answer: {plain(message.text, limit=200)!r}.")
 
 
 def _of_entry(entry: Mapping[str, Any]) -> CallOutcome:

@@ -349,6 +349,30 @@ def test_another_model_or_format_does_not_continue_the_thread(
     assert say(agent, "send") == "sent"
 
 
+@pytest.mark.parametrize("is_foreign", [True, False], ids=["other session", "other service"])
+def test_a_conversation_that_went_on_elsewhere_does_not_come_back_to_its_old_session(
+    base_url: str, office: Office, is_foreign: bool
+) -> None:
+    model = make_model(base_url).bind_tools(office.tools)
+    other = make_model(base_url, "messages", on_session_lost="restart").bind_tools(office.tools)
+    messages: list[BaseMessage] = [HumanMessage("hello")]
+    messages += [model.invoke(messages), HumanMessage("read")]
+    asks = other.invoke(messages)
+    if not is_foreign:
+        asks.response_metadata.clear()
+    done = ToolMessage(office.read_mail(), tool_call_id=asks.tool_calls[0]["id"])
+    said = AIMessage("You have a mail.")
+    with pytest.raises(SessionLost):
+        model.invoke([*messages, asks, done, said, HumanMessage("send")])
+    answer = [
+        *messages[:2],
+        HumanMessage("hello"),
+        AIMessage("A canned text."),
+        HumanMessage("send"),
+    ]
+    assert model.invoke(answer).tool_calls  # the session continues
+
+
 def test_an_agent_inside_a_tool_does_not_begin_a_session_of_its_own(
     base_url: str, office: Office
 ) -> None:

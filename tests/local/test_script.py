@@ -88,22 +88,119 @@ def test_a_tool_result_counts_only_until_the_user_speaks_again() -> None:
     assert answer(rules, later).text == "You said: And tomorrow?"
 
 
-@pytest.mark.parametrize(
-    ("fields", "roles"),
-    [
-        ({"text": "x"}, {"chat"}),
-        ({"program": "x"}, {"planner"}),
-        ({"value": "x"}, {"quarantined", "classifier"}),
-        ({"policy": "x"}, {"policy"}),
-        ({"answer": lambda _request: "x"}, {"chat", "planner", "quarantined", "classifier", "policy"}),
-    ],
-)  # fmt: skip
-def test_the_field_of_the_answer_decides_which_roles_a_rule_answers(
-    fields: dict[str, Any], roles: set[str]
+ASKED = ("chat", "planner", "quarantined", "classifier", "policy")
+CALLS = [{"name": "ping"}]
+# What happens if each of the roles above asks and the rule names no role: it answers, is skipped
+# because another role of the same session is meant, or fails because no role of the session is.
+ANSWERS: dict[str, tuple[dict[str, Any], str]] = {
+    "text": ({"text": "x"}, "answers fails fails skips skips"),
+    "tool_calls": ({"tool_calls": CALLS}, "answers fails fails skips skips"),
+    "refusal": ({"refusal": "x"}, "answers fails fails skips skips"),
+    "reasoning": ({"reasoning": "x"}, "answers fails fails skips skips"),
+    "program": ({"program": "x"}, "fails answers skips skips skips"),
+    "value": ({"value": "x"}, "skips skips answers answers skips"),
+    "policy": ({"policy": "x"}, "skips skips skips skips answers"),
+    "error": ({"error": {"status": 418}}, "answers answers answers answers answers"),
+    "answer": ({"answer": lambda _request: "x"}, "answers answers answers answers answers"),
+}
+# The roles that may be named beside an answer; for others the rule is refused.
+NAMED = {
+    **dict.fromkeys(ANSWERS, ASKED),
+    "tool_calls": ("chat",),
+    "program": ("planner",),
+    "value": ("quarantined", "classifier"),
+    "policy": ("policy",),
+}
+
+
+def happens(rule: dict[str, Any], asked: str, endpoint_type: str = "chat") -> str:
+    try:
+        message = answer([rule], role=asked, endpoint_type=endpoint_type)
+    except ServerFailed as error:
+        return "fails" if "Rule 1 of the script: it matches, but" in str(error) else str(error)
+    except StatusError as error:
+        return "answers" if error.status == 418 else str(error)
+    return "skips" if "You said" in str(message.text) else "answers"
+
+
+@pytest.mark.parametrize("endpoint_type", ["chat", "code", "agent"])
+@pytest.mark.parametrize(("fields", "expected"), ANSWERS.values(), ids=ANSWERS)
+def test_a_rule_without_a_role_answers_or_fails_if_its_answer_is_for_the_other_architecture(
+    fields: dict[str, Any], expected: str, endpoint_type: str
 ) -> None:
-    asked = ("chat", "planner", "quarantined", "classifier", "policy")
-    found = {role for role in asked if "You said" not in answer([fields], role=role).text}
-    assert found == roles
+    assert " ".join(happens(fields, role, endpoint_type) for role in ASKED) == expected
+    limited = {**fields, "when": {"endpoint_type": "agent"}}
+    if "policy" not in fields:
+        others = " ".join(["skips"] * len(ASKED))
+        found = " ".join(happens(limited, role, endpoint_type) for role in ASKED)
+        assert found == (expected if endpoint_type == "agent" else others)
+
+
+@pytest.mark.parametrize("role", ASKED)
+@pytest.mark.parametrize("name", ANSWERS)
+def test_a_rule_with_a_role_answers_only_this_role_or_is_refused(name: str, role: str) -> None:
+    rule = {**ANSWERS[name][0], "when": {"role": role}}
+    if role not in NAMED[name]:
+        with pytest.raises(UsageError, match=f"the role `{role}`, but `{name}` answers only"):
+            Script([rule])
+        return
+    expected = {asked: "answers" if asked == role else "skips" for asked in ASKED}
+    assert {asked: happens(rule, asked) for asked in ASKED} == expected
+
+
+@pytest.mark.parametrize(
+    ("asked", "here", "fields", "there"),
+    [
+        ("chat", "single-LLM", {"program": "x"}, "`program` for `planner` in dual-LLM sessions"),
+        ("planner", "dual-LLM", {"text": "x"}, "`text` for `chat` in single-LLM sessions"),
+        ("planner", "dual-LLM", {"tool_calls": CALLS}, "`tool_calls` for `chat` in single-LLM"),
+        ("quarantined", "dual-LLM", {"refusal": "x"}, "`refusal` for `chat` in single-LLM"),
+    ],
+)
+def test_a_rule_for_the_other_architecture_fails_unless_another_one_answers_or_it_names_its_role(
+    asked: str, here: str, fields: dict[str, Any], there: str
+) -> None:
+    rule, own = {"when": {"user": "Hello"}, **fields}, {"when": {"role": asked}, "text": "own"}
+    with pytest.raises(ServerFailed) as caught:
+        answer([{"when": {"user": "bye"}, "text": "x"}, rule], role=asked)
+    for part in ("Rule 2 of the script", there, f"`{asked}` of a {here} session"):
+        assert part in str(caught.value)
+    assert answer([rule, own], role=asked).text == "own"
+    assert "You said" in answer([{**rule, "when": {"user": "bye"}}], role=asked).text
+    named = {**rule, "when": {"role": "planner" if asked == "chat" else "chat"}}
+    assert "You said" in answer([named], role=asked).text
+
+
+def test_a_rule_for_a_tool_result_fails_for_a_planner_which_sees_none() -> None:
+    rule = {"when": {"tool_result": "sun"}, "text": "x"}
+    assert happens(rule, "planner") == "fails"
+    assert happens({**rule, "when": {"tool_result": "sun", "user": "bye"}}, "planner") == "skips"
+
+
+@pytest.mark.parametrize(
+    ("returned", "roles"),
+    [
+        ("x", ASKED),
+        ({"text": "x"}, ASKED),
+        ({"text": "x", "tool_calls": []}, ASKED),
+        (AIMessage("x"), ASKED),
+        (AIMessage("", tool_calls=[WEATHER_CALL]), ("chat",)),
+        ({"tool_calls": CALLS}, ("chat",)),
+        ({"program": "x"}, ("planner",)),
+        ({"value": "x"}, ("quarantined", "classifier")),
+        ({"policy": "x"}, ("policy",)),
+    ],
+)
+def test_a_function_may_answer_only_with_what_the_role_that_asks_can_use(
+    returned: Any, roles: tuple[str, ...]
+) -> None:
+    for role in ASKED:
+        rules = [{"answer": lambda _request: returned}]
+        if role in roles:
+            answer(rules, role=role)
+        else:
+            with pytest.raises(ServerFailed, match=rf"Rule 1 .* It returned .*, and `{role}` asks"):
+                answer(rules, role=role)
 
 
 def test_a_rule_is_used_as_often_as_its_times_field_says() -> None:
@@ -304,6 +401,11 @@ def test_a_function_that_raises_or_returns_no_answer_is_an_error_with_the_rules_
         ({"when": {"user": 3}, "text": "x"}, "`when.user`: Input should be text with a regular expression; got 3"),
         ({"when": {"role": "cook"}, "text": "x"}, "`when.role`: Input should be 'chat', 'planner', 'quarantined', 'classifier' or 'policy'; got `cook`"),
         ({"when": {"endpoint_type": "x"}, "text": "x"}, "`when.endpoint_type`: Input should be 'chat', 'code'"),
+        ({"when": {"role": "planner", "tool_result": "x"}, "text": "x"}, "`when` has `tool_result`, but only `chat` sees results, and not `planner`"),
+        ({"when": {"tool_result": "x"}, "program": "x"}, "`when` has `tool_result`, but only `chat` sees results, and not `planner`"),
+        ({"when": {"endpoint_type": "lang-graph"}, "program": "x"}, "it asks only `quarantined` or `classifier`, and not `planner`"),
+        ({"when": {"endpoint_type": "lang-graph"}, "text": "x"}, "it asks only `quarantined` or `classifier`, and not `chat`"),
+        ({"when": {"endpoint_type": "chat"}, "policy": "x"}, "`policy` answers policy generation, without one"),
         ({"when": {"role": "chat"}, "program": "x"}, "has the role `chat`, but `program` answers only `planner`"),
         ({"text": 3}, "`text`: Input should be a valid string; got 3"),
         ({"text": "x", "error": {"status": 500}}, "`error` and `text` exclude each other"),

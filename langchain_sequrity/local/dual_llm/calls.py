@@ -14,8 +14,9 @@ from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 from langchain_core.messages import ToolCall as MessageCall
 
 from langchain_sequrity.errors import PolicySyntaxError
-from langchain_sequrity.labels import Labels
+from langchain_sequrity.labels import NO_LABELS, Labels
 from langchain_sequrity.local.configuration import Configuration
+from langchain_sequrity.local.dual_llm.message_labels import remember_labels
 from langchain_sequrity.local.dual_llm.model_calls import ModelCalls, UnusableAnswer
 from langchain_sequrity.local.dual_llm.prompts import type_and_size
 from langchain_sequrity.local.dual_llm.runs import AnyRun
@@ -120,7 +121,7 @@ class TurnCalls:
             the turn.
         """
         self._turn.calls += 1
-        call = Call(self._own_names.get(step.tool, step.tool), step.arguments)
+        call = self._call(self._own_names.get(step.tool, step.tool), step.arguments)
         if not all(map(_is_unicode, call.arguments)):
             return ToolFailure("The name of an argument is not valid JSON text.", call.labels)
         if step.tool not in self._own_names:
@@ -140,6 +141,17 @@ class TurnCalls:
         call_id = self._context.inputs.new_call_id()
         values = dict(call.arguments)
         return WaitingCall(call_id, call.tool, values, digest, session, step.line, is_cached)
+
+    def _call(self, tool: str, arguments: Mapping[str, Labeled]) -> Call:
+        """A call. What the planner was shown decided it, and each of its arguments (T3)."""
+        decided_by = self._state.planner_labels
+        if decided_by == NO_LABELS:
+            return Call(tool, arguments)
+        labelled = {
+            name: replace(argument, labels=argument.labels.join(decided_by))
+            for name, argument in arguments.items()
+        }
+        return Call(tool, labelled, decided_by)
 
     def _checked(
         self, call: Call, line: int, session: Labels, *, is_repeated: bool = False
@@ -186,11 +198,13 @@ class TurnCalls:
             BadResult: If it cannot be used.
         """
         returned, failed = self._read(call.tool, message, self._is_error)
-        made = Call(call.tool, call.arguments)
+        made = self._call(call.tool, call.arguments)
         if call.is_cached and not failed:
             self._state.cache[_digest(made)] = returned
         self._turn.made.append(_made_call(call, message, None if failed else returned))
-        return self._wrap_result(self._label_result(made, returned, failed=failed))
+        result = self._label_result(made, returned, failed=failed)
+        remember_labels(message, result.labels)
+        return self._wrap_result(result)
 
     def _read(
         self, tool: str, message: ToolMessage, is_error: AskWhetherError | None = None
@@ -261,6 +275,7 @@ class TurnCalls:
         self, taken: CheckedResult, session: Labels, *, failed: bool
     ) -> Labeled | ToolFailure:
         self._state.labels = session
+        self._state.data_labels = self._state.data_labels.join(taken.result.labels)
         if taken.findings:
             found = [str(one) for one in taken.findings]
             checks = self._turn.checks

@@ -106,7 +106,9 @@ def diff_history(
                 "arguments were edited. Send its result with the original call.",
                 kind=HISTORY_MISMATCH,
             )
-        return replace(_read(new, old, system, open_call), kept=kept, mismatch=True)
+        # Stored messages have labels.
+        known = [*past[:kept], *old[kept:]]
+        return replace(_read(new, known, system, open_call), kept=kept, mismatch=True)
     if policy not in {"restart_turn", "continue"}:
         refuse(
             409,
@@ -117,7 +119,7 @@ def diff_history(
         )
     if results and _is_suffix(new, past[:-1]):  # these results were taken before
         return again
-    return replace(_first_request(now, system), kept=kept, mismatch=True)
+    return replace(_first_request([*past[:kept], *now[kept:]], system), kept=kept, mismatch=True)
 
 
 def _split_system_messages(

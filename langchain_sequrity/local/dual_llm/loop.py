@@ -11,7 +11,7 @@ from typing import Any
 
 from langchain_core.messages import AIMessageChunk, ToolMessage
 
-from langchain_sequrity.labels import Labels
+from langchain_sequrity.labels import NO_LABELS, Labels
 from langchain_sequrity.local.dual_llm import planner, prompts
 from langchain_sequrity.local.dual_llm.calls import (
     INTERNAL_SCHEMAS,
@@ -47,6 +47,15 @@ _PROGRAM_REFUSED = "program_refused"
 _RESULT_REFUSED = "tool_result_refused"
 _LIMIT_REACHED = "limit_reached"
 _CONTROL_FLOW = "control_flow_violation"
+_CONTROL_FLOW_VIOLATED = (
+    # Clients of the service look for this text in an envelope.
+    "Control flow violation: the program violated control flow policies"
+)
+_PLANNER_MAY_NOT_SEE = (
+    f"{_CONTROL_FLOW_VIOLATED}. `prompt.pllm` of `X-Config` shows the planner data that may not "
+    "decide the control flow (`branching_meta_policy`), but the planner decides which calls are "
+    "made. Show the planner less, or allow these labels."
+)
 _VIOLATIONS = frozenset({_POLICY_VIOLATION, _CONTROL_FLOW})
 _ERROR_CODES = {
     "exception": "program_error",
@@ -66,16 +75,16 @@ class _ProgramResult:
     """The end of a program, after which the turn may continue with another program.
 
     Attributes:
-        feedback: The text for the planner.
+        feedback: The text for the planner, with the labels of the data in it.
         end: The end of the turn if there is no other program.
         failed: Whether the program failed.
         context: The new list of variables for the planner, if they have changed.
     """
 
-    feedback: str
+    feedback: Labeled
     end: Envelope
     failed: bool = True
-    context: str | None = None
+    context: Labeled | None = None
 
 
 _Reached = TurnResult | _ProgramResult
@@ -124,7 +133,7 @@ class ProgramLoop:
             A call for the caller, or the end of the turn.
         """
         prompt = self._context.configuration.planner
-        self._turn.context = prompts.variables_text(self._turn.variables, prompt)
+        self._turn.context = self._turn.show(prompts.variables_text(self._turn.variables, prompt))
         written = yield from self._write()
         return (yield from self._run_programs(written))
 
@@ -203,10 +212,10 @@ class ProgramLoop:
     def _run_programs(self, reached: _Reached) -> TurnStream:
         while isinstance(reached, _ProgramResult):
             self._turn.failed_steps += reached.failed
-            self._add_attempt(reached)
             end = self._end_by_limit(reached)
             if end is not None:
                 return end
+            self._add_attempt(reached)
             reached = yield from self._write()
         return reached
 
@@ -231,9 +240,9 @@ class ProgramLoop:
     def _add_attempt(self, ended: _ProgramResult) -> None:
         turn = self._turn
         program = turn.program if ended.failed else turn.done[-1]
-        turn.attempts.append(Attempt(program, ended.feedback, turn.context))
+        turn.attempts.append(Attempt(program, turn.show(ended.feedback), turn.context))
         if ended.context is not None:
-            turn.context = ended.context
+            turn.context = turn.show(ended.context)
         every = self._fsm.clear_history_every_n_attempts
         if every is not None and not self._turn.has_steps and len(turn.attempts) >= every:
             turn.attempts.clear()
@@ -246,6 +255,12 @@ class ProgramLoop:
         """
         turn = self._turn
         self._begin_attempt()
+        labels = self._context.state.planner_labels.join(turn.prompt_labels)
+        may_branch = self._context.configuration.may_branch
+        # The planner decides which calls are made, so what it is shown decides the control flow.
+        if may_branch is not None and labels != NO_LABELS and not may_branch(labels):
+            return self._failure((_CONTROL_FLOW, _PLANNER_MAY_NOT_SEE), violated=True)
+        self._context.state.planner_labels = labels
         try:
             turn.program, self._is_cut = yield from planner.ask_for_program(
                 self._context, turn, self._names, can_run=self._can_run
@@ -316,14 +331,14 @@ class ProgramLoop:
                     return self._success(made.value, None)
                 case GatedCall():
                     prompt = self._context.configuration.planner
-                    feedback = prompts.denial_feedback(
-                        step.tool, step.line, prompt, self._turn.program
+                    feedback = Labeled(
+                        prompts.denial_feedback(step.tool, step.line, prompt, self._turn.program)
                     )
                     return self._violated(feedback, (_POLICY_VIOLATION, denial_message(made)))
                 case _:
                     given = made
 
-    def _violated(self, feedback: str, error: tuple[str, str]) -> _Reached:
+    def _violated(self, feedback: Labeled, error: tuple[str, str]) -> _Reached:
         end = self._failure(error, violated=True)
         return _ProgramResult(feedback, end) if self._fsm.retry_on_policy_violation else end
 
@@ -332,8 +347,10 @@ class ProgramLoop:
         if isinstance(step, ProgramRaised):
             step = replace(step, message=_valid_unicode(step.message))
             feedback = prompts.failure_feedback(step, prompt, turn.program, self._known_names())
-            end_up = self._violated if step.kind == "branch" else self._failed
-            return end_up(feedback, _code_and_message(step))
+            error = _code_and_message(step)
+            if step.kind == "branch":
+                return self._violated(feedback, error)
+            return _ProgramResult(feedback, self._failure(error))
         self._keep_variables(run.variables())
         end = self._success(step.value, step.value_type)
         if not self._turn.has_steps or not _is_unanswered(step.value):
@@ -344,7 +361,7 @@ class ProgramLoop:
         kinds = {name: kind for name, kind in run.kinds().items() if name != ANSWER}
         kinds = prompts.trusted_kinds(kinds, self._known_names())
         context = prompts.variables_text(self._context.state.variables, prompt, kinds)
-        return _ProgramResult(prompts.ENDED, end, failed=False, context=context)
+        return _ProgramResult(Labeled(prompts.ENDED), end, failed=False, context=context)
 
     def _keep_variables(self, variables: Mapping[str, Labeled]) -> None:
         """Keep variables for later turns; programs of the caller have their own.
@@ -362,13 +379,19 @@ class ProgramLoop:
 
     # Ends
 
+    @property
+    def _planner_labels(self) -> Labels:
+        """Labels of all data that the planner was shown: whatever leaves its programs has them."""
+        return self._context.state.planner_labels
+
     def _failed(self, feedback: str, error: tuple[str, str]) -> _ProgramResult:
-        return _ProgramResult(feedback, self._failure(error))
+        """The end of a program for a reason whose text contains no data."""
+        return _ProgramResult(Labeled(feedback), self._failure(error))
 
     def _success(self, value: Labeled, value_type: str | None) -> Envelope:
-        mismatch = self._turn.mismatch
+        mismatch, labels = self._turn.mismatch, value.labels.join(self._planner_labels)
         return Envelope(
-            value.value, value.labels, value_type, history_mismatch=mismatch, **self._report()
+            value.value, labels, value_type, history_mismatch=mismatch, **self._report()
         )
 
     def _failure(self, error: tuple[str, str], *, violated: bool = False) -> Envelope:
@@ -394,7 +417,10 @@ class ProgramLoop:
             names = run.names() if run is not None else kept
             if names is not None:
                 found["namespace_snapshot"] = {
-                    name: {"value": one.value, "meta": one.labels.to_wire()}
+                    name: {
+                        "value": one.value,
+                        "meta": one.labels.join(self._planner_labels).to_wire(),
+                    }
                     for name, one in names.items()
                 }
         if response.include_policy_check_history or response.include_namespace_snapshot:
@@ -410,9 +436,7 @@ def _code_and_message(failed: ProgramRaised) -> tuple[str, str]:
     """Code and message for a failed program."""
     code = _ERROR_CODES[failed.kind]
     if failed.kind == "branch":
-        # Clients of the service look for this text in an envelope.
-        violation = "Control flow violation: the program violated control flow policies"
-        return code, f"{violation} at line {failed.line}. {failed.message}"
+        return code, f"{_CONTROL_FLOW_VIOLATED} at line {failed.line}. {failed.message}"
     return code, f"The program failed at line {failed.line} with `{failed.type}`: {failed.message}"
 
 

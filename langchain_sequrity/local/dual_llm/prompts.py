@@ -2,19 +2,22 @@
 
 The planner gets texts of the user and the system, its own programs, and fixed texts about their
 outcome: types of exceptions, line numbers, types and sizes of variables. It gets no values from
-tools, unless `X-Config` asks for them (`docs/behaviour.md`, T3).
+tools, unless `X-Config` asks for them (`docs/behaviour.md`, T3). A text that may contain data is
+returned with the labels of this data, which are then those of whatever the planner writes.
 """
 
 import builtins
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from functools import reduce
 from typing import Any
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
 
 from langchain_sequrity.headers import PlannerPrompt
+from langchain_sequrity.labels import NO_LABELS, Labels
 from langchain_sequrity.local.configuration import Configuration
 from langchain_sequrity.local.conversation import called_tools, text_of
 from langchain_sequrity.local.dual_llm.history_diff import HistoryDiff
@@ -232,15 +235,23 @@ def schema_of(shape: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
 # The query
 
 
-def query_of(diff: HistoryDiff, prompt: PlannerPrompt) -> str:
+LabelsOfMessage = Callable[[BaseMessage, str], Labels | None]
+"""Finds the labels of the data in an earlier message, given the field of `prompt.pllm` that shows
+it; `None` if the message cannot be shown."""
+
+
+def query_of(
+    diff: HistoryDiff, prompt: PlannerPrompt, labels_of_message: LabelsOfMessage
+) -> Labeled:
     """The user's query for the planner.
 
     Args:
         diff: The new messages of the request.
         prompt: Which other parts of the conversation the query includes, and names of roles.
+        labels_of_message: Finds the labels of earlier messages of the assistant and of tools.
 
     Returns:
-        The query; only the new text if it includes nothing else.
+        The query, with the labels of the data in it; only the new text if it includes nothing else.
     """
     inline = frozenset(prompt.query_inline_roles or ())
     includes_past = (
@@ -251,36 +262,50 @@ def query_of(diff: HistoryDiff, prompt: PlannerPrompt) -> str:
     before = diff.messages[: diff.start] if includes_past else []
     rename = prompt.query_role_name_overrides or {}
     system = diff.system if inline & {"system", "developer"} else []
-    said = [("system", text_of(one)) for one in system]
+    texts = [("system", Labeled(text_of(message))) for message in system]
     names = called_tools(before)
     for message in before:
-        said += _past(message, names, inline, prompt)
-    lines = [f"{rename.get(role, role)}: {text}" for role, text in said]
+        texts += _past(message, names, prompt, labels_of_message)
+    lines = [f"{rename.get(role, role)}: {text.value}" for role, text in texts]
     new = "\n\n".join(
         filter(None, (text_of(one) for one in diff.new_messages if one.type == "human"))
     )
-    return "\n".join(["Before:", *lines, "", "Now:", new]) if lines else new
+    labels = reduce(Labels.join, (text.labels for _, text in texts), NO_LABELS)
+    return Labeled("\n".join(["Before:", *lines, "", "Now:", new]) if lines else new, labels)
 
 
 def _past(
     message: BaseMessage,
     names: Mapping[str | None, str],
-    inline: frozenset[str],
     prompt: PlannerPrompt,
-) -> list[tuple[str, str]]:
+    labels_of_message: LabelsOfMessage,
+) -> Iterator[tuple[str, Labeled]]:
     """Roles and texts of an earlier message that the query includes."""
+
+    def shown_for(text: str, field: str) -> Labeled:
+        labels = labels_of_message(message, field)
+        return Labeled("…") if labels is None else Labeled(text, labels)
+
+    inline = prompt.query_inline_roles or ()
     text = text_of(message)
     if message.type == "human":
-        return [("user", text)]
-    if isinstance(message, AIMessage):
-        said = [("assistant", text)] if text and "assistant" in inline else []
+        yield "user", Labeled(text)
+    elif isinstance(message, AIMessage):
+        if text and "assistant" in inline:
+            yield "assistant", shown_for(text, "query_inline_roles")
         for call in message.tool_calls if prompt.query_include_tool_calls else ():
-            arguments = dumps(call["args"]) if prompt.query_include_tool_args else "…"
-            said.append(("assistant", f"called {call['name']}({arguments})"))
-        return said
-    if isinstance(message, ToolMessage) and ("tool" in inline or prompt.query_include_tool_results):
-        return [("tool", f"{names.get(message.tool_call_id) or 'tool'}: {text}")]
-    return []
+            arguments = Labeled("…")
+            if prompt.query_include_tool_args:
+                arguments = shown_for(dumps(call["args"]), "query_include_tool_args")
+            line = f"called {call['name']}({arguments.value})"
+            yield "assistant", Labeled(line, arguments.labels)
+    elif isinstance(message, ToolMessage):
+        includes_results = prompt.query_include_tool_results
+        if includes_results or "tool" in inline:
+            field = "query_include_tool_results" if includes_results else "query_inline_roles"
+            result = shown_for(text, field)
+            name = names.get(message.tool_call_id) or "tool"
+            yield "tool", Labeled(f"{name}: {result.value}", result.labels)
 
 
 # Variables
@@ -324,8 +349,8 @@ def variables_text(
     variables: Mapping[str, Labeled],
     prompt: PlannerPrompt,
     kinds: Mapping[str, str] | None = None,
-) -> str:
-    """The list of existing variables for the planner.
+) -> Labeled:
+    """The list of existing variables for the planner, with the labels of the values in it.
 
     By default it has types and sizes. With `context_var_visibility` it has the values of the
     variables that the setting allows, and no other variables.
@@ -336,20 +361,20 @@ def variables_text(
         kinds: Types of all variables, if some have values that are not JSON.
     """
     visibility = prompt.context_var_visibility
+    labels = NO_LABELS
     if visibility == "none" or not (variables or kinds):
-        return ""
+        return Labeled("")
     if visibility is None:
         kinds = kinds or {name: type(one.value).__name__ for name, one in variables.items()}
         lines = [
             f"- {name}: {_with_size(kind, variables.get(name))}" for name, kind in kinds.items()
         ]
     else:
-        lines = [
-            f"- {name} = {dumps(one.value)}"
-            for name, one in variables.items()
-            if _is_visible(one, visibility)
-        ]
-    return "Variables that exist already:\n" + "\n".join(lines) if lines else ""
+        visible = {name: one for name, one in variables.items() if _is_visible(one, visibility)}
+        lines = [f"- {name} = {dumps(one.value)}" for name, one in visible.items()]
+        labels = reduce(Labels.join, (one.labels for one in visible.values()), NO_LABELS)
+    text = "Variables that exist already:\n" + "\n".join(lines) if lines else ""
+    return Labeled(text, labels)
 
 
 def made_calls_text(
@@ -421,8 +446,8 @@ def failure_feedback(
     prompt: PlannerPrompt,
     program: str,
     words: AbstractSet[str] = frozenset(),
-) -> str:
-    """Feedback about an error; with its text only if `debug_info_level` is `extra`.
+) -> Labeled:
+    """Feedback about an error; with its text and labels only if `debug_info_level` is `extra`.
 
     Args:
         failed: The error.
@@ -432,7 +457,7 @@ def failure_feedback(
     """
     level = prompt.debug_info_level
     if level == "minimal":
-        return "The program failed."
+        return Labeled("The program failed.")
     what = {
         "exception": f"The program raised `{_kind(failed.type, words, 'Exception')}`",
         "budget": "The program reached a limit of the interpreter",
@@ -441,8 +466,10 @@ def failure_feedback(
         "value": "The program returned a value that has no JSON form",
     }[failed.kind]
     text = f"{what} at line {failed.line}."
-    because = failed.message if level == "extra" else _error_text(failed, program, words)
-    return f"{text} {because}".rstrip() + shown_line(program, failed.line)
+    shows_text = level == "extra"
+    because = failed.message if shows_text else _error_text(failed, program, words)
+    feedback = f"{text} {because}".rstrip() + shown_line(program, failed.line)
+    return Labeled(feedback, failed.labels if shows_text else NO_LABELS)
 
 
 def _error_text(failed: ProgramRaised, program: str, words: AbstractSet[str]) -> str:

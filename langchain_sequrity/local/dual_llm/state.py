@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from langchain_core.messages import BaseMessage, ToolMessage
 
-from langchain_sequrity.labels import Labels
+from langchain_sequrity.labels import NO_LABELS, Labels
 from langchain_sequrity.local.interpreter import Labeled
 from langchain_sequrity.local.policy_gate import ToolReturn
 
@@ -21,7 +21,7 @@ class Attempt:
 
     Attributes:
         program: Its text.
-        outcome: Fixed text with the type and line of an error; never data.
+        outcome: Fixed text with the type and line of an error; data only if `X-Config` shows it.
         known: The list of variables in the planner's prompt for this program.
     """
 
@@ -111,6 +111,7 @@ class OpenTurn:
         log: The log of the run, from which it can be replayed.
         waiting: The call that was handed out.
         attempts: Earlier programs for the planner's prompt.
+        prompt_labels: Labels of the data in the turn's texts for the planner's prompt.
         programs: All programs, for later turns.
         failures: Indices of the failed programs.
         steps: Number of programs.
@@ -139,6 +140,7 @@ class OpenTurn:
     log: tuple[Json, ...] = ()
     waiting: WaitingCall | None = None
     attempts: list[Attempt] = field(default_factory=list)
+    prompt_labels: Labels = NO_LABELS
     programs: list[str] = field(default_factory=list)
     failures: set[int] = field(default_factory=set)
     steps: int = 0
@@ -154,6 +156,12 @@ class OpenTurn:
     def text(self) -> str:
         """The program of the turn: the successful steps, and the last program."""
         return "\n".join(filter(None, [*self.done, self.program]))
+
+    def show(self, text: Labeled) -> str:
+        """Take a text, with the labels of the data in it, into the planner's prompts."""
+        self.prompt_labels = self.prompt_labels.join(text.labels)
+        shown: str = text.value
+        return shown
 
     def reuse_call(self, digest: str) -> MadeCall | None:
         """Count a call of the program, and find it among the calls of failed programs.
@@ -184,6 +192,10 @@ class DualState:
 
     Attributes:
         labels: The session's labels.
+        data_labels: Labels of all results in the session, and so of all its data.
+        planner_labels: Labels of all data that the planner was shown. Later prompts contain its
+            programs, so whatever it writes until the end of the session has them
+            (`docs/behaviour.md`, T3).
         variables: Variables of earlier turns.
         past: Earlier turns.
         turn: The open turn.
@@ -193,6 +205,8 @@ class DualState:
     """
 
     labels: Labels = field(default_factory=Labels)
+    data_labels: Labels = NO_LABELS
+    planner_labels: Labels = NO_LABELS
     variables: dict[str, Labeled] = field(default_factory=dict)
     past: list[PastTurn] = field(default_factory=list)
     turn: OpenTurn | None = None

@@ -8,18 +8,21 @@ import keyword
 import unicodedata
 from collections.abc import Generator, Iterator
 from dataclasses import replace
+from functools import reduce
 from typing import Any, NoReturn
 
 from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.messages.ai import UsageMetadata
 from langchain_core.messages.tool import tool_call_chunk
 
-from langchain_sequrity.labels import ALL, KINDS, BadLabels, Labels
+from langchain_sequrity.headers import PlannerPrompt
+from langchain_sequrity.labels import ALL, KINDS, NO_LABELS, BadLabels, Labels
 from langchain_sequrity.local.backends import message_as_chunk
 from langchain_sequrity.local.dual_llm import planner, prompts
 from langchain_sequrity.local.dual_llm.calls import TurnContext
 from langchain_sequrity.local.dual_llm.history_diff import diff_history
 from langchain_sequrity.local.dual_llm.loop import ProgramLoop, TurnResult, TurnStream
+from langchain_sequrity.local.dual_llm.message_labels import MessageLabels, remember_labels
 from langchain_sequrity.local.dual_llm.model_calls import ModelCalls
 from langchain_sequrity.local.dual_llm.state import DualState, OpenTurn, PastTurn, WaitingCall
 from langchain_sequrity.local.interpreter import Labeled
@@ -117,11 +120,16 @@ class DualAnswer:
     def _begin(self, restarted: OpenTurn | None) -> TurnStream:
         state, configuration, diff = self._state, self._configuration, self._diff
         request, program = self.request, self._program
+        # Only a planner is shown the conversation.
+        prompt = configuration.planner if program is None else PlannerPrompt()
+        query = prompts.query_of(
+            diff, prompt, MessageLabels(diff.messages, self._context.inputs, state.labels)
+        )
         if configuration.fsm.clear_session_meta == "every_turn":
             state.labels = Labels()
         state.past += planner.earlier_turns(diff, state)
         turn = state.turn = OpenTurn(
-            query=prompts.query_of(diff, configuration.planner),
+            query=query.value,
             new_messages=diff.new_messages,
             system=diff.system,
             tools=request.tools,
@@ -131,6 +139,7 @@ class DualAnswer:
             has_steps=program is None and bool(configuration.fsm.enable_multistep_planning),
             variables=dict(state.variables if program is None else self._variables),
             mismatch=diff.mismatch,
+            prompt_labels=query.labels,
         )
         is_same = diff.done or (restarted is not None and restarted.query == turn.query)
         if diff.mismatch and is_same:
@@ -182,8 +191,12 @@ class DualAnswer:
     def _piece(self, result: TurnResult | None) -> AIMessageChunk:
         metadata = {"model_name": self.request.model, "finish_reason": "stop"}
         content, calls = "", []
+        labels = self._state.data_labels.join(self._state.planner_labels)
         match result:
             case WaitingCall(id=call_id, tool=tool):
+                labels = reduce(
+                    Labels.join, (one.labels for one in result.arguments.values()), NO_LABELS
+                )
                 values = {name: one.value for name, one in result.arguments.items()}
                 arguments = dumps_like_service(values)
                 calls = [tool_call_chunk(name=tool, args=arguments, id=call_id, index=0)]
@@ -193,16 +206,20 @@ class DualAnswer:
                 content = result.plain_text() if strips else result.text()
                 if error is not None:
                     metadata |= {"finish_reason": self._failed, "failure": error[1]}
+                elif result.policy_check_history is None and result.namespace_snapshot is None:
+                    labels = result.labels  # nothing else in the reply has data
             case None:  # pragma: no cover - a request has results or new messages
                 msg = "The turn has neither a call nor an end."
                 raise AssertionError(msg)
         none = UsageMetadata(input_tokens=0, output_tokens=0, total_tokens=0)
-        return AIMessageChunk(
+        reply = AIMessageChunk(
             content=content,
             tool_call_chunks=calls,
             response_metadata=metadata,
             usage_metadata=self._context.models.usage or none,
         )
+        remember_labels(reply, labels)
+        return reply
 
     def commit(self, message: AIMessage) -> None:
         """Keep the conversation, the state, and the program that waits."""

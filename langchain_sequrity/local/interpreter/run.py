@@ -446,11 +446,11 @@ class Job:
             code, mark = ended.code, ended.labels
         # The value of a step's last line is not an answer: it may be a tool call.
         value = machine.names.get(ANSWER, None if self.has_steps else value)
-        if self.has_steps and unbox(value) is None:
-            mark = None  # an early end without an answer reveals nothing in the result
         if code is None or (isinstance(code, int | str) and not code):
             out = value_to_json(machine, value)
-            named = Labeled(out.value, join_labels(as_mark(out.labels), mark) or NO_LABELS)
+            # An early end of a step without an answer reveals nothing in the result.
+            end_mark = None if self.has_steps and unbox(value) is None else mark
+            named = Labeled(out.value, join_labels(as_mark(out.labels), end_mark) or NO_LABELS)
             return ProgramFinished(named, type_name(unbox(value)), machine.line)
         text = code if isinstance(code, str) else f"exit({as_text(machine, code)})"
         return self.failed("exit", "SystemExit", text, mark or NO_LABELS)
