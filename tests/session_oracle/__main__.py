@@ -5,12 +5,15 @@ import multiprocessing
 import os
 import sys
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from tests.session_oracle.cases import WAYS, make_case
+from tests.session_oracle.cases import WAYS, Case, make_case
 from tests.session_oracle.play import LABEL_KEY, Outcome, open_stage, play, play_here, take_turn
 from tests.session_oracle.stage import Stage
+
+_PROGRESS = 250
 
 
 def _report(outcome: Outcome, *, shows_all: bool) -> None:
@@ -54,25 +57,28 @@ def main() -> int:
         return bool(outcome.violations)
     numbers = range(options.seed, options.seed + options.count)
     cases = (make_case(number, options.way) for number in numbers)
-    cases = (case for case in cases if options.driver in (None, case.driver))
+    return _play_all((c for c in cases if options.driver in (None, c.driver)), options.jobs)
+
+
+def _play_all(cases: Iterable[Case], jobs: int) -> int:
     totals, losses, failures = Counter[str](), Counter[str](), Counter[str]()
-    with multiprocessing.get_context("spawn").Pool(options.jobs, initializer=open_stage) as pool:
+    with multiprocessing.get_context("spawn").Pool(jobs, initializer=open_stage) as pool:
         for outcome in pool.imap_unordered(play_here, cases, chunksize=5):
+            place = f"{outcome.case.way}, {outcome.case.driver}"
             totals += outcome.counts
             totals["conversations"] += 1
-            case = outcome.case
-            place = f"{case.way}, {case.driver}"
-            for error, events, _ in outcome.losses:
-                losses[f"{error}: {place}, after {events[-1]}"] += 1
-            if outcome.violations:
-                failures[place] += 1
             totals["conversations with strange errors"] += bool(outcome.strange)
             totals["conversations with false alarms"] += bool(outcome.false_alarms)
+            losses.update(f"{error}: {place}, after {e[-1]}" for error, e, _ in outcome.losses)
+            if outcome.violations:
+                failures[place] += 1
             _report(outcome, shows_all=False)
+            if totals["conversations"] % _PROGRESS == 0:
+                sys.stderr.write(f"{totals['conversations']} played, {len(failures)} places fail\n")
     for title, counts in (("", totals), ("lost: ", losses), ("VIOLATIONS: ", failures)):
         for name, number in sorted(counts.items()):
             sys.stdout.write(f"{title}{name}: {number}\n")
-    return bool(failures)
+    return bool(failures or totals["conversations with strange errors"])
 
 
 if __name__ == "__main__":
