@@ -255,6 +255,12 @@ class Engine:
             _is_of(node, "session") for node in nodes.walk(self.policy.declarations)
         )
 
+    @cached_property
+    def tests_argument_labels(self) -> bool:
+        """Whether any rule reads or changes labels of arguments."""
+        parts = nodes.walk(self.policy.declarations)
+        return any(isinstance(node, nodes.Meta) and node.scope in ("arg", "args") for node in parts)
+
     def copies_result_labels(self, tool: str) -> bool:
         """Whether labels of a result of a tool may become labels of the session."""
         steps = self._rules_for(tool).steps
@@ -285,12 +291,6 @@ class Engine:
             for root in part
             for node in nodes.walk(root)
         )
-
-    @cached_property
-    def tests_argument_labels(self) -> bool:
-        """Whether any rule reads or changes labels of arguments."""
-        parts = nodes.walk(self.policy.declarations)
-        return any(isinstance(node, nodes.Meta) and node.scope in ("arg", "args") for node in parts)
 
     def looks_at_results(self, tool: str) -> bool:
         """Whether any label may change when a call of a tool has ended."""
