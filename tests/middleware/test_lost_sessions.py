@@ -27,10 +27,14 @@ from tests.middleware.session_oracle import (
 )
 from tests.middleware.test_sessions import FIELD, ONCE, PAYS, TWICE, last_kinds
 
-READS = 'tool "pay" { must deny when "mail" in @session.tags; }'
+READS = """
+    tool "mail" { session after { @tags |= {"mail"}; } }
+    tool "pay" { must deny when "mail" in @session.tags; }
+"""
 IN_A_RESULT = 'tool "pay" { result { @session.tags |= {"paid"}; } }'
 BY_A_PREDICATE = """
     let is_late = @session.tags overlaps {"late"};
+    tool "watch" { session after { @tags |= {"late"}; } }
     tool "pay" { must deny when is_late; }
 """
 NO_SESSION = 'tool "pay" { must deny when euros.value == 7; }'
