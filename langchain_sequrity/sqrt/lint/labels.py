@@ -144,7 +144,8 @@ def impossible_labels(tested: TestedLabels, possible: PossibleLabels) -> dict[La
 
 def _may_be_set(label: _Label, possible: PossibleLabels) -> bool:
     field, name, place = label
-    return possible.may_have(field, place, name) and not possible.is_other_tool(field, name)
+    is_other_tool = place == "values" and possible.is_other_tool(field, name)
+    return possible.may_have(field, place, name) and not is_other_tool
 
 
 def _is_set(label: _Label, possible: PossibleLabels, changed: _Changed) -> bool:

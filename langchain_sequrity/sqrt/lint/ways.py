@@ -159,7 +159,9 @@ _MOST_CASES = 4_000  # of one condition
 _MOST_READERS = 16
 _MOST_TRIALS = 100_000  # of one policy
 _NO_SETTINGS = PolicySettings()
-_UNLABELLED = (frozenset[str](), frozenset({ALL}))
+_UNLABELLED: Mapping[nodes.Field, frozenset[str]] = MappingProxyType(
+    {"tags": frozenset(), "producers": frozenset(), "consumers": frozenset({ALL})}
+)
 _ANY_TRUTH: frozenset[Truth] = frozenset({True, False, None})
 _Truths = frozenset[Truth]
 
@@ -260,6 +262,19 @@ class PossibleLabels:
             self._possible["producers", "values"].names |= set(tools or ())
         if way.non_executable != "never":
             self._possible["tags", "values"].names.add(NON_EXECUTABLE)
+        changes = [
+            (clause.phase, update)
+            for clause in policy.clauses
+            for update in clause.updates
+            if update.target.field == "tags" and owner_of(update.target, clause) == "session"
+        ]
+        self._session_copies_results = way.non_executable == "always" and all(
+            phase == "after"
+            and update.assignment == "|="
+            and isinstance(update.set, nodes.Meta)
+            and update.set.scope == "result"
+            for phase, update in changes
+        )
         self._of_tools = {
             field_: replace(found, names=set(found.names), readers=set(found.readers))
             for (field_, owner), found in self._possible.items()
@@ -482,8 +497,8 @@ class PossibleLabels:
         """
         owners = {(scope, argument) for scope, argument, _ in labels}
         is_changed = any(
-            scope == "session" and names not in _UNLABELLED
-            for (scope, _, _), names in labels.items()
+            scope == "session" and names != _UNLABELLED[field_]
+            for (scope, _, field_), names in labels.items()
         )
         for scope, argument in owners:
             found = {
@@ -491,7 +506,7 @@ class PossibleLabels:
                 for field_ in _FIELDS
                 if (scope, argument, field_) in labels
             }
-            is_labelled = any(names not in _UNLABELLED for names in found.values()) or (
+            is_labelled = any(found[field_] != _UNLABELLED[field_] for field_ in found) or (
                 is_changed and argument == _ALL_ARGUMENTS and self._session_follows_results
             )
             if scope == "arg" and is_labelled and not self._may_be_of_result(found):
@@ -575,6 +590,8 @@ class PossibleLabels:
             sets = [one | certain for one in sets]
         if is_tagged:
             sets = _tagged(sets, scope, clause)
+        elif scope == "session" and field_ == "tags" and self._session_copies_results:
+            sets = [frozenset(), *(one | {NON_EXECUTABLE} for one in sets)]
         return list(dict.fromkeys(sets))
 
     def _may_be_of_tool(self, name: str) -> bool:
