@@ -379,6 +379,9 @@ def test_two_strict_policies_allow_what_one_names_and_the_other_allows_by_a_patt
     for policies in ([house, app], [app, house]):
         assert verdicts(policies, "get_mail")[0] == "soft_allowed"
         assert verdicts(policies, "get_all")[0] == "soft_denied"
+        names = ("house", "app") if policies[0] is house else ("app", "house")
+        verdict = decide(list(map(named, names, policies)), "get_all")
+        assert verdict.reasons[0].policy == "app"
 
 
 @pytest.mark.parametrize("pattern", ["^pa?y.*$", "^q.*$|^p.*$", "^p{0,1}y", "p", "^[pq]y"])

@@ -16,7 +16,7 @@ from langchain_sequrity.display import enumeration, plain
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.sqrt import nodes
 from langchain_sequrity.sqrt.combination.labels import check_labels
-from langchain_sequrity.sqrt.combination.rules import Written, written_rules
+from langchain_sequrity.sqrt.combination.rules import Written, strictest, written_rules
 from langchain_sequrity.sqrt.combination.settings import joined_settings
 from langchain_sequrity.sqrt.combination.sources import (
     NamedPolicy,
@@ -264,8 +264,7 @@ def _combined(
             pairs_of_places = zip(_positions(node), _positions(written.node), strict=True)
             for at, author_at in pairs_of_places:
                 places.setdefault(at, (sources[number], author_at))
-    denying = next((source for source in sources if _denies_by_default(source)), None)
-    if denying is not None:
+    if (denying := strictest(sources)) is not None:
         origins[None] = Origin(denying.name, None, DEFAULT_RULE)
     return Combination(tuple(sources), policy, settings, origins, places)
 
@@ -301,10 +300,6 @@ def _section(heading: str, written: Sequence[Written]) -> str:
 
 def _without_spaces(text: str | None) -> str:
     return "".join((text or "").split())
-
-
-def _denies_by_default(source: Source) -> bool:
-    return (source.settings.get("presets") or {}).get("default_allow") is False
 
 
 def _positions(root: object) -> Iterator[Position]:

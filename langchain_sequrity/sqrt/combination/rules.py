@@ -93,13 +93,12 @@ class _Rules:
     Attributes:
         source: The policy.
         default_denies: How strongly it denies by default, if it does.
-        allowed_by_strict: For each other policy that denies by default, the blocks for many tools
-            in which it allows any call.
+        is_beside_strictest: Whether another policy denies all tools that no policy names.
     """
 
     source: Source
     default_denies: nodes.Strength | None
-    allowed_by_strict: tuple[tuple[ToolId, ...], ...]
+    is_beside_strictest: bool
 
     @cached_property
     def blocks(self) -> list[tuple[int, ToolBlock]]:
@@ -185,20 +184,16 @@ class _Rules:
         ]
 
     def _is_in_vain(self, allowance: _Allowance) -> bool:
-        """Whether another policy denies by default whatever an allowance for many tools allows.
+        """Whether the strictest policy denies by default whatever an allowance allows.
 
         An allowance that overrides a rule always counts: without it, that rule would be named as
         the reason. So does a `must allow` with a condition, which also denies.
         """
-        overrides = any(
+        return self.is_beside_strictest and not any(
             may_overlap(allowance.tool, denial.tool)
             for denial in self.lower
             if denial.tool is not None and denial.may_apply
             if any(exception.check is allowance.check for exception in denial.exceptions)
-        )
-        return not overrides and any(
-            not any(may_overlap(tool, allowance.tool) for tool in tools)
-            for tools in self.allowed_by_strict
         )
 
     @cached_property
@@ -268,17 +263,30 @@ def written_rules(
     return sections
 
 
+def strictest(sources: Sequence[Source]) -> Source | None:
+    """The policy that a denial by default names.
+
+    Returns:
+        The first policy that denies by default and allows tools by their names only. So it denies
+        all tools that no policy names. Without such a policy, the first that denies by default.
+    """
+    strict = [source for source in sources if _default_of(source)]
+    return next(filter(_names_what_it_allows, strict), strict[0] if strict else None)
+
+
 def _rules_of(source: Source, sources: Sequence[Source]) -> _Rules:
-    strict = [other for other in sources if other is not source and _default_of(other)]
-    return _Rules(source, _default_of(source), tuple(map(_many_allowed, strict)))
+    other = strictest(sources)
+    is_beside = other is not None and other is not source and _names_what_it_allows(other)
+    return _Rules(source, _default_of(source), is_beside)
 
 
-def _many_allowed(source: Source) -> tuple[ToolId, ...]:
-    """The blocks for many tools in which a policy allows any call."""
-    return tuple(
-        block.tool
+def _names_what_it_allows(source: Source) -> bool:
+    """Whether a policy has no allowances in blocks for many tools."""
+    return not any(
+        check.decision == "allow"
         for block in source.declarations_of(ToolBlock)
-        if not is_exact(block.tool) and any(check.decision == "allow" for check in block.checks)
+        if not is_exact(block.tool)
+        for check in block.checks
     )
 
 
