@@ -130,13 +130,6 @@ class LiveSession:
             if tools:
                 self._unfinished[agent] = _Unfinished(step, dict(tools))
 
-    def start(self, agent: str, step: str, call_id: str, tool: str) -> None:
-        """A call that will change the session when it ends has started."""
-        with self.lock:
-            calls = self._unfinished.get(agent)
-            tools = calls.tools if calls is not None and calls.step == step else {}
-            self._unfinished[agent] = _Unfinished(step, {**tools, call_id: tool})
-
     def end(self, call_id: str, by: Origin) -> None:
         """A call has returned its result."""
         with self.lock:

@@ -148,7 +148,7 @@ def _check_message(
         decided[call_id] = CheckedCall(digest, denial)
         if guard.raises and pending is None and denial is not None and denial.kind != "waits":
             pending = PendingDenial(message, call_id, denial)
-        if denial is None or (guard.asks and denial.may_be_approved):
+        if guard.may_run(denial):
             if policy.engine.ends_in_session(tool):
                 closed_by = tool
             if policy.runs_agents(tool):  # the calls of these agents change the session too
@@ -412,13 +412,13 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
                 self._guard, message, calls, thread.seen, session.labels, beside=beside
             )
             session.set_labels(result.session, origin)
-            allowed = {
+            may_run = {
                 call["id"] or "": call["name"]
                 for call in calls
                 if ends_in_session(call["name"])
-                and result.checked.calls[call["id"] or ""].denial is None
+                and self._guard.may_run(result.checked.calls[call["id"] or ""].denial)
             }
-            session.expect(thread.agent, origin.step, allowed)
+            session.expect(thread.agent, origin.step, may_run)
         return result
 
     async def aafter_model(self, state: State, runtime: Runtime[ContextT]) -> Update:
@@ -445,11 +445,13 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
         allowed = check_call(self._guard, request, is_late=late)
         if not isinstance(allowed, AllowedCall):
             return allowed
-        with self._unfinished(allowed):
+        try:
             with self._running(allowed) as inner:
                 answer = handler(allowed.request)
             labels = inner.labels or Labels()
             return cast("ToolReply", label_result(self._guard, allowed, answer, labels))
+        finally:
+            allowed.session.finish(allowed.thread.agent, allowed.call_id)
 
     async def awrap_tool_call(
         self, request: ToolCallRequest, handler: Callable[[ToolCallRequest], Awaitable[ToolReply]]
@@ -460,22 +462,13 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
         allowed = check_call(self._guard, request, is_late=late)
         if not isinstance(allowed, AllowedCall):
             return allowed
-        with self._unfinished(allowed):
+        try:
             with self._running(allowed) as inner:
                 answer = await handler(allowed.request)
             labels = inner.labels or Labels()
             return cast("ToolReply", label_result(self._guard, allowed, answer, labels))
-
-    @contextmanager
-    def _unfinished(self, allowed: AllowedCall) -> Iterator[None]:
-        """Until a call has ended, calls of other agents wait if it may change the session."""
-        session, agent, tool = allowed.session, allowed.thread.agent, allowed.request.tool_call
-        if self._guard.policy.engine.ends_in_session(tool["name"]):
-            session.start(agent, allowed.origin.step, allowed.call_id, tool["name"])
-        try:
-            yield
         finally:
-            session.finish(agent, allowed.call_id)
+            allowed.session.finish(allowed.thread.agent, allowed.call_id)
 
     @contextmanager
     def _running(self, allowed: AllowedCall) -> Iterator[GatheredLabels]:
@@ -530,14 +523,14 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
         """Continue or begin the session, and clear a denial that an earlier run raised."""
         thread, stored = read_thread(state), NO_SESSION
         if self._guard.law.uses_session:
-            stored = stored_session(thread, get_config())
+            stored = stored_session(get_config())
         return self._begin_run(state, thread, stored)
 
     async def abefore_agent(self, state: State, runtime: Runtime[ContextT]) -> Update:  # noqa: ARG002 - LangChain's signature
         """Continue or begin the session, and clear a denial that an earlier run raised."""
         thread, stored = read_thread(state), NO_SESSION
         if self._guard.law.uses_session:
-            stored = await astored_session(thread, get_config())
+            stored = await astored_session(get_config())
         return self._begin_run(state, thread, stored)
 
     def _begin_run(self, state: State, thread: ThreadState, stored: SessionRecord) -> Update:

@@ -109,10 +109,6 @@ class _Sessions:
             self._add(session)
         return session
 
-    def revision_of(self, session_id: str) -> int:
-        session = self._by_id.get(session_id)
-        return -1 if session is None else session.revision
-
     def begin(self, run: _Run, *, is_partial: bool) -> LiveSession:
         session = LiveSession(uuid4().hex, is_partial=is_partial)
         beginning = _Beginning(session, run.step)
@@ -346,10 +342,10 @@ def _without_system(messages: Sequence[AnyMessage]) -> Iterator[AnyMessage]:
 _NEWEST = 10  # the run itself has stored some of them
 
 
-def stored_session(thread: ThreadState, config: Mapping[str, Any]) -> SessionRecord:
-    """The newest session that the checkpointer stores for a thread, if this process needs it."""
+def stored_session(config: Mapping[str, Any]) -> SessionRecord:
+    """The newest session that the checkpointer stores for a thread."""
     run = _run_of(config)
-    if not _is_unknown(thread, run):
+    if not run.thread or outer_call() is not None:
         return NO_SESSION
     beginning = _SESSIONS.beginning(run)
     with suppress(NotImplementedError):  # a checkpointer need not have these methods
@@ -360,10 +356,10 @@ def stored_session(thread: ThreadState, config: Mapping[str, Any]) -> SessionRec
     return NO_SESSION
 
 
-async def astored_session(thread: ThreadState, config: Mapping[str, Any]) -> SessionRecord:
-    """The newest session that the checkpointer stores for a thread, if this process needs it."""
+async def astored_session(config: Mapping[str, Any]) -> SessionRecord:
+    """The newest session that the checkpointer stores for a thread."""
     run = _run_of(config)
-    if not _is_unknown(thread, run):
+    if not run.thread or outer_call() is not None:
         return NO_SESSION
     beginning = _SESSIONS.beginning(run)
     with suppress(NotImplementedError):  # a checkpointer need not have these methods
@@ -376,12 +372,6 @@ async def astored_session(thread: ThreadState, config: Mapping[str, Any]) -> Ses
         entries = [entry async for entry in saver.alist(_thread_of(run), limit=_NEWEST)]
         return _newest_record(entries)
     return NO_SESSION
-
-
-def _is_unknown(thread: ThreadState, run: _Run) -> bool:
-    if not run.thread or outer_call() is not None:
-        return False
-    return thread.session.revision != _SESSIONS.revision_of(thread.session.id)
 
 
 def _thread_of(run: _Run) -> Any:

@@ -122,6 +122,10 @@ class CallGuard:
     asks: bool
     raises: bool
 
+    def may_run(self, denial: Denial | None) -> bool:
+        """Whether a call may run: at once, or if a human approves it."""
+        return denial is None or (self.asks and denial.may_be_approved)
+
     def denied(
         self, pending: PendingDenial, thread: ThreadState, session: LiveSession
     ) -> ToolReply:
@@ -596,21 +600,14 @@ def _for_parent(
 ) -> Any:
     """The result of a call, in which each command for another graph has the whole state.
 
-    Such a command ends the agent, and only the command's update reaches the graph around it. A
-    copy of the field in any other command is removed: it may be that of another agent.
+    Such a command ends the agent, and only the command's update reaches the graph around it.
     """
     if isinstance(result, list):
         return [_for_parent(guard, allowed, part, change) for part in result]
-    if not isinstance(result, Command):
+    if not guard.law.is_shared or not isinstance(result, Command) or result.graph is None:
         return result
     update = {name: value for name, value in _updates(result.update) if name != FIELD}
-    if result.graph is None:
-        is_copied = any(name == FIELD for name, _ in _updates(result.update))
-        return replace(result, update=update) if is_copied else result
-    if not guard.law.is_shared:
-        return result
-    current = thread_update(session=allowed.session.record())[FIELD]
-    whole = merge_updates(merge_updates(allowed.field, current), change.get(FIELD, b""))
+    whole = merge_updates(allowed.field, change.get(FIELD, b""))
     goto: Any = result.goto
     if isinstance(goto, list | tuple):
         goto = [_with_field(target, whole) for target in goto]

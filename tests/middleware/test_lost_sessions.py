@@ -275,6 +275,35 @@ def test_a_call_counts_if_another_call_of_its_message_ends_the_run(*, is_restart
     ]
 
 
+def test_an_edited_call_counts_if_it_ends_the_run() -> None:
+    policy = """
+        tool "pay" {
+            must deny when "six" in @session.tags and euros.value == 7;
+            session before { when euros.value == 6 { @tags |= {"six"}; } }
+        }
+    """
+
+    @wrap_tool_call
+    def edits(request: Any, handler: Any) -> Any:
+        call = request.tool_call
+        args = {"euros": call["args"]["euros"] + 1}
+        return handler(request.override(tool_call={**call, "args": args}))
+
+    @tool
+    def pay(euros: int) -> str:
+        """Pay somebody."""
+        raise ArithmeticError(euros)
+
+    def run(*middleware: Any) -> Any:
+        said = [PAYS, calling(("pay", {"euros": 7}))]
+        return agent(policy, [pay], *said, middleware=middleware, checkpointer=saver)
+
+    saver = InMemorySaver()
+    with pytest.raises(ArithmeticError):
+        run(edits).invoke(ask(), THREAD)
+    assert last_kinds(run(), THREAD) == ["policy"]
+
+
 async def test_a_call_counts_if_the_run_is_cancelled_beside_it() -> None:
     till, has_read = Till(), asyncio.Event()
 

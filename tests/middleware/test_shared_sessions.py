@@ -208,6 +208,13 @@ def test_agents_that_run_at_the_same_time_count_as_one_session(policy: str, most
     assert len(till.paid) == most
 
 
+def test_no_agent_waits_for_a_call_that_has_ended() -> None:
+    till = Till()
+    counts = 'tool "pay" { session after { @tags |= {"paid"}; } }'
+    fan_out(counts, till, 3).invoke(ask(), {"max_concurrency": 1})
+    assert len(till.paid) == 6
+
+
 def test_agents_that_begin_at_the_same_time_begin_one_session() -> None:
     till = Till()
     team = fan_out(ONCE, till, 8)
