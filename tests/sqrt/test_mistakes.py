@@ -297,9 +297,7 @@ def test_the_message_for_single_llm_mode_describes_what_the_rule_does_there(item
 
 
 def test_an_unknown_mode_is_refused() -> None:
-    with pytest.raises(
-        UsageError, match=r'"middleware" or "executor"; got \'triple\''
-    ):
+    with pytest.raises(UsageError, match=r'"middleware" or "executor"; got \'triple\''):
         check("", mode="triple")  # type: ignore[arg-type]
 
 
