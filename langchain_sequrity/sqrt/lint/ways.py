@@ -591,7 +591,7 @@ class PossibleLabels:
         if is_tagged:
             sets = _tagged(sets, scope, clause)
         elif scope == "session" and field_ == "tags" and self._session_copies_results:
-            sets = [frozenset(), *(one | {NON_EXECUTABLE} for one in sets)]
+            sets = [one | {NON_EXECUTABLE} if one else one for one in sets]
         return list(dict.fromkeys(sets))
 
     def _may_be_of_tool(self, name: str) -> bool:
