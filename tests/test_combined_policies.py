@@ -58,6 +58,12 @@ def publish(to: str) -> str:
     return f"sent to {to}"
 
 
+@tool
+def read(page: int) -> str:
+    """Read a page."""
+    return f"page {page}"
+
+
 def _model(server: LocalServer, policies: Any, **options: Any) -> BaseChatModel:
     make = SequrityMessages if options.pop("messages", False) else ChatSequrity
     return make("any/model", base_url=server.base_url, policy=policies, **options)
@@ -215,4 +221,4 @@ def test_combined_policies_do_not_warn_of_their_own_layers(arch: str) -> None:
         policy=[HOUSE, layered],
         features={"agent_arch": arch},
         strict_policy=True,
-    ).bind_tools([publish])
+    ).bind_tools([publish, read])

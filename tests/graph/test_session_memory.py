@@ -172,7 +172,7 @@ def test_an_executor_within_a_node_does_not_begin_a_session_of_its_own(
         return {"messages": inner.invoke({"messages": [state["messages"][-1]]})["messages"][-1:]}
 
     graph: Any = StateGraph(MessagesState).add_sequence([("ask", ask)]).add_edge(START, "ask")
-    policy = 'tool "ask" { must deny when "mail" in @session.tags; }'
+    policy = 'tool "ask" { session after { @tags |= {"asked"}; } should allow always; }'
     outer = LangGraphExecutor(graph, "any/model", policy=policy, base_url=base_url)
     with pytest.raises(SessionLost, match="belongs to another"):
         outer.invoke({"messages": [HumanMessage("send")]})

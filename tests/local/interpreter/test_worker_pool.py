@@ -251,7 +251,9 @@ LONG = Limits(source=10**9, nodes=10**9, seconds=0.01)
 @pytest.mark.parametrize("what", ["check", "run"])
 def test_the_operating_system_ends_a_worker_that_does_not_check_the_time(what: str) -> None:
     # Python's parser never looks at a clock, and needs several seconds for this text.
-    with WorkerPool(limits=LONG) as pool, pytest.raises(ProgramRefused) as caught:
+    # On a fast machine it would first reach a limit of memory.
+    pool = WorkerPool(limits=LONG, room=3_000_000_000)
+    with pool, pytest.raises(ProgramRefused) as caught:
         getattr(pool, what)("x = [1, 2, 3]\n" * 1_000_000)
     assert "The program reached the limit `seconds` (0.01)." in str(caught.value)
 
