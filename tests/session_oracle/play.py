@@ -36,6 +36,7 @@ LABEL_KEY = "a key that all processes of a conversation share"
 _REFUSED = (
     "No result was sent for the tool call",  # a model needs one for each call of an earlier turn
     "A new session would plan the turn again",  # a turn that has made calls is not moved
+    "This request has no new message",  # a replay asks the model again after its answer
 )
 _LOSING = {"expire", "format", "restart", "process"}
 _ROOT = Path(__file__).parents[2]
