@@ -180,14 +180,16 @@ def _conversation(case: Case, stage: Stage, ledger: Ledger) -> Conversation:
 
 def play(case: Case, stage: Stage) -> Outcome:
     """Play a conversation."""
-    logging.disable(logging.CRITICAL)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of rules for tools that an agent does not have
+        logging.disable(logging.CRITICAL)
         try:
             return _Player(case, stage).play()
         except Exception as error:  # noqa: BLE001 - reported with its case
             lines = traceback.format_exception(error)[-3:]
             return Outcome(case, strange=[f"outside of a turn: {''.join(lines)}"])
+        finally:
+            logging.disable(logging.NOTSET)
 
 
 def take_turn(case: Case, number: int, base_url: str, report: Path, *, accepts_loss: bool) -> None:
