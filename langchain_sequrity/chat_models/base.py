@@ -434,7 +434,9 @@ class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
         if headers:
             connection, headers = connection.with_headers(headers)
         memory = None
-        if params.get("tools") and connection.uses_session:  # without tools there are no calls
+        # Without tools there are no calls, and a schema for the answer is no tool.
+        is_answer = len(params.get("tools") or ()) == 1 and "ls_structured_output_format" in kwargs
+        if params.get("tools") and not is_answer and connection.uses_session:
             memory = ThreadMemory(
                 connection.owner, self.on_session_lost, thread_id=kwargs.get("thread_id")
             )

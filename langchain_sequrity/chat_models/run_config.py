@@ -30,6 +30,7 @@ GUARD_SETTINGS = frozenset(
 _SESSION = "sequrity_session_id"
 # LangGraph's name, and the usual one of `RunnableWithMessageHistory`.
 _THREADS = ("thread_id", "session_id")
+_IN_A_GRAPH = "__pregel_runtime"  # LangGraph's; there, an application's `session_id` is its own
 _POLICY_SIGNS = frozenset("{};>")
 IsSetting = Callable[[str, object], bool]
 """Whether a value under a name can only be meant for the model, and is not its own."""
@@ -70,7 +71,8 @@ def with_run_config(
 
 def thread_in(configurable: Mapping[str, Any]) -> str | None:
     """The id of the thread in the configurable part of a config."""
-    ids = (configurable.get(name) for name in _THREADS)
+    names = _THREADS[:1] if _IN_A_GRAPH in configurable else _THREADS
+    ids = (configurable.get(name) for name in names)
     return next((str(thread_id) for thread_id in ids if thread_id not in (None, "")), None)
 
 

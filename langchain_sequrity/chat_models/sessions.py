@@ -319,7 +319,7 @@ class Turn:
         with ExitStack() as on_error:
             if self.memory is not None:
                 on_error.callback(self.memory.close)
-                self.memory.recall(self.messages)
+                self.memory.recall(self.messages, self._seal)
             self._prepare()
             on_error.pop_all()
         return self
@@ -334,7 +334,7 @@ class Turn:
         async with AsyncExitStack() as on_error:
             if self.memory is not None:
                 on_error.push_async_callback(self.memory.aclose)
-                await self.memory.arecall(self.messages)
+                await self.memory.arecall(self.messages, self._seal)
             self._prepare()
             on_error.pop_all()
         return self
@@ -353,12 +353,15 @@ class Turn:
         """The session to resume, or `None`: the caller's, the thread's, that of the messages."""
         session_id, memory = self.session_id, self.memory
         if session_id is None and memory is not None:
-            known = self.configured_session_id if self._went_on_elsewhere(own, seal) else own
-            known = known or self.configured_session_id
-            if known != NEW_SESSION:
-                return memory.session_for(
-                    self.messages, known, is_mid_turn=self._is_mid_turn, seal=seal
-                )
+            configured = self.configured_session_id
+            known = None if self._went_on_elsewhere(own, seal) else own
+            return memory.session_for(
+                self.messages,
+                known or (None if configured == NEW_SESSION else configured),
+                is_mid_turn=self._is_mid_turn,
+                seal=seal,
+                may_begin=configured == NEW_SESSION,
+            )
         session_id = session_id or own or self.configured_session_id
         if session_id != NEW_SESSION:
             return session_id

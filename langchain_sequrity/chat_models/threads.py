@@ -6,12 +6,14 @@ session is remembered by thread. LangGraph gives the thread, or a run without a 
 itself. Outside of LangGraph it is `thread_id`, or `session_id` of `RunnableWithMessageHistory`.
 
 A process remembers its threads, and a graph's store remembers them for other processes. If neither
-knows the thread, its checkpoints tell whether it had an earlier run.
+knows the thread, its newest checkpoints may have a message with the session, and they tell whether
+the thread had an earlier run.
 
 The agents of a thread share its session, one after the other. An agent that runs inside a tool
 cannot have the session of the agent outside: that session waits for the tool's result.
 """
 
+import logging
 import threading
 import time
 from collections import OrderedDict
@@ -22,11 +24,12 @@ from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 import anyio
-from langchain_core.messages import BaseMessage
+from langchain_core.messages import AIMessage, BaseMessage
 
 from langchain_sequrity.chat_models.run_config import inherited_configurable, thread_in
-from langchain_sequrity.errors import SessionLost
+from langchain_sequrity.errors import SessionLost, UsageError
 from langchain_sequrity.session_memory import OnSessionLost, has_earlier_turns
+from langchain_sequrity.wire.exchange import METADATA_KEY
 
 # Keys of LangGraph's config. They are internal: tests run on its oldest and newest versions.
 _RUNTIME = "__pregel_runtime"
@@ -34,11 +37,15 @@ CHECKPOINTER = "__pregel_checkpointer"
 _CHECKPOINTS = "checkpoint_map"
 
 _STORE_NAMESPACE = ("langchain_sequrity", "sessions")
+_STORED = ("session_id", "digest", "agent", "is_waiting", "has_failed")
 _MOST_THREADS = 10_000
 """How many threads are remembered of each checkpointer, and of all threads without one."""
+_CHECKPOINTS_READ = 30
+"""How many of the newest checkpoints of a thread are searched for its session."""
 _CHECKPOINT_WAIT, _CHECKPOINT_CHECKS = 0.01, 100
 """Pause in seconds, and number of looks, while LangGraph stores the newest checkpoint."""
 _LOCK = threading.Lock()
+_logger = logging.getLogger("langchain_sequrity")
 
 Seal = Callable[[str], str]
 """Makes the digest that proves that this connection obtained a session id."""
@@ -55,6 +62,7 @@ class ThreadSession:
         agent: The agent that used it last: the names of the nodes around the model.
         is_waiting: Whether it waits for the result of a tool call, as far as this process knows.
         has_failed: Whether its last turn failed, so that the messages lack its last reply.
+        task: Where the agent last ran: its place in a run, which parallel agents do not share.
     """
 
     session_id: str
@@ -62,6 +70,7 @@ class ThreadSession:
     agent: str
     is_waiting: bool = True
     has_failed: bool = False
+    task: tuple[int, str] = (0, "")
 
 
 @dataclass(slots=True, eq=False)
@@ -72,27 +81,30 @@ class Thread:
         sessions: Its sessions by id, the newest last. There are several only if the caller accepts
             that a session is lost.
         starting: Number of calls that are starting a session.
-        is_recalled: Whether the store was asked.
-        run: LangGraph's object for the run that counts as a thread; it keeps its `id` from being
-            used again.
+        is_new: Whether this process saw that the thread had no earlier run.
+        is_stored: Whether the store has its sessions.
+        owner: The object whose `id` is the key of the thread; it keeps the `id` from being used
+            again.
     """
 
     sessions: dict[str, ThreadSession] = field(default_factory=dict)
     starting: int = 0
-    is_recalled: bool = False
-    run: object = None
+    is_new: bool = False
+    is_stored: bool = True
+    owner: object = None
 
 
 _Threads = OrderedDict[Hashable, Thread]
 _threads: _Threads = OrderedDict()
+_runs: _Threads = OrderedDict()
 _threads_of: "WeakKeyDictionary[object, _Threads]" = WeakKeyDictionary()
 
 
 def forget_threads() -> None:
     """Forget all threads, as a new process has none."""
     with _LOCK:
-        _threads.clear()
-        _threads_of.clear()
+        for threads in (_threads, _runs, _threads_of):
+            threads.clear()
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,42 +177,66 @@ class ThreadMemory:
         configurable = inherited_configurable() if configurable is None else configurable
         runtime, checkpointer = configurable.get(_RUNTIME), configurable.get(CHECKPOINTER)
         thread_id = thread_id or thread_in(configurable)
+        run = getattr(runtime, "control", None)
+        place = configurable.get("checkpoint_ns") or ""
         self._on_lost = on_lost
-        self._agent = _agent(configurable.get("checkpoint_ns"))
+        self._agent = _agent(place)
+        self._task = (id(run), place.rpartition("|")[0])
         self._thread_id = thread_id
         self._store = getattr(runtime, "store", None)
         self._checkpointer = checkpointer if hasattr(checkpointer, "get_tuple") else None
         self._checkpoint = (configurable.get(_CHECKPOINTS) or {}).get("")
-        self._thread = _thread(
-            thread_id, owner, self._checkpointer, getattr(runtime, "control", None)
-        )
+        # An agent inside a tool may run in a thread of its own.
+        self._run = Thread() if run is None else _remembered(_runs, id(run), run)
+        self._thread = self._run
+        if thread_id is not None:
+            self._thread = _thread(thread_id, owner, self._checkpointer)
+        self._recalled: str | None = None
         self._has_earlier_runs = False
-        self._is_starting = self._replaces = self._is_unstored = False
+        self._is_starting = self._replaces = False
         self._session: ThreadSession | None = None
         self.forked_from: str | None = None
 
     # Before the call
 
-    def recall(self, messages: Sequence[BaseMessage]) -> None:
+    def recall(self, messages: Sequence[BaseMessage], seal: Seal) -> None:
         """Ask store and checkpointer about a thread that this process does not know."""
-        _answered(self._recall(messages))
+        _answered(self._recall(messages, seal))
 
-    async def arecall(self, messages: Sequence[BaseMessage]) -> None:
+    async def arecall(self, messages: Sequence[BaseMessage], seal: Seal) -> None:
         """See `recall`."""
-        await _aanswered(self._recall(messages))
+        await _aanswered(self._recall(messages, seal))
 
-    def _recall(self, messages: Sequence[BaseMessage]) -> _Questions[None]:
+    def _recall(self, messages: Sequence[BaseMessage], seal: Seal) -> _Questions[None]:
         thread = self._thread
-        if thread.sessions or self._thread_id is None:
+        if thread.sessions or thread.is_new or self._thread_id is None:
             return
-        if self._store is not None and not thread.is_recalled:
+        if self._store is not None:
             item = yield _Question(self._store, "get", (_STORE_NAMESPACE, self._thread_id), {})
-            thread.is_recalled = True
             for entry in item.value["sessions"] if item is not None else ():
-                thread.sessions.setdefault(entry["session_id"], ThreadSession(**entry))
+                session = ThreadSession(*(entry[name] for name in _STORED))
+                thread.sessions.setdefault(session.session_id, session)
         can_tell = self._checkpointer is not None and self._checkpoint is not None
-        if can_tell and not thread.sessions and not has_earlier_turns(messages):
+        if can_tell and not thread.sessions:
+            try:
+                yield from self._search_checkpoints(messages, seal)
+            except Exception as error:
+                msg = (
+                    "The policy has rules on the session, and whether the thread has one cannot "
+                    f"be read from its checkpointer ({type(error).__name__}). An asynchronous "
+                    "checkpointer needs asynchronous calls, such as `ainvoke`, and a synchronous "
+                    "one the others. A checkpointer of your own needs `list` and `alist`."
+                )
+                raise UsageError(msg) from error
+
+    def _search_checkpoints(self, messages: Sequence[BaseMessage], seal: Seal) -> _Questions[None]:
+        thread = {"thread_id": self._thread_id}
+        stored = yield self._list(thread, limit=_CHECKPOINTS_READ)
+        found = (_session_in(saved, seal) for saved in stored)
+        self._recalled = next(filter(None, found), None)
+        if self._recalled is None and not has_earlier_turns(messages):
             self._has_earlier_runs = yield from self._earlier_runs()
+            self._thread.is_new = not self._has_earlier_runs
 
     def _earlier_runs(self) -> _Questions[bool]:
         """Whether the thread had a run before this one, judged by its checkpoints.
@@ -224,7 +260,13 @@ class ThreadMemory:
         return _Question(self._checkpointer, "list", ({"configurable": thread},), keywords)
 
     def session_for(
-        self, messages: Sequence[BaseMessage], own: str | None, *, is_mid_turn: bool, seal: Seal
+        self,
+        messages: Sequence[BaseMessage],
+        own: str | None,
+        *,
+        is_mid_turn: bool,
+        seal: Seal,
+        may_begin: bool = False,
     ) -> str | None:
         """The session that the call continues.
 
@@ -233,6 +275,7 @@ class ThreadMemory:
             own: The session of its messages, or the configured one.
             is_mid_turn: Whether the messages end within a turn.
             seal: Makes the digests of the call's connection.
+            may_begin: Whether a new session may begin if none is known.
 
         Returns:
             The session; `None` to start a new one.
@@ -250,24 +293,52 @@ class ThreadMemory:
                 if compare_digest(session.digest, seal(session.session_id))
             ]
             for session in usable:
-                if session.agent == self._agent or not session.is_waiting:
+                if not (self._is_inside(session) or self._is_beside(session)):
                     self._session = session
                     return session.session_id
-            lost, reason = None, ""
-            if usable:
-                lost, reason = usable[0].session_id, _NESTED
-            elif sessions:
-                lost, reason = next(reversed(sessions)), ELSEWHERE
-            elif own is not None:
-                return own
-            elif self._thread.starting:
+            reason, lost = self._loss_of(usable)
+            known = own or self._recalled
+            if not reason and known is not None:
+                return known
+            if not reason and self._thread.starting:
                 reason = _SIMULTANEOUS
-            elif self._has_earlier_runs or has_earlier_turns(messages):
+            elif not reason and not may_begin and self._has_unknown_past(messages):
                 reason = _UNKNOWN
             if reason:
                 self.lose(reason, lost)
             self.begin()
             return None
+
+    def _loss_of(self, usable: Sequence[ThreadSession]) -> tuple[str, str | None]:
+        """Why the sessions of the thread, or of the run around it, cannot be continued."""
+        sessions = self._thread.sessions
+        if usable:
+            reason = _NESTED if self._is_inside(usable[0]) else _SIMULTANEOUS
+            return reason, usable[0].session_id
+        if sessions:
+            return ELSEWHERE, next(reversed(sessions))
+        outer = next(filter(self._is_inside, reversed(self._run.sessions.values())), None)
+        if outer is not None:
+            return _NESTED, outer.session_id
+        return "", None
+
+    def _has_unknown_past(self, messages: Sequence[BaseMessage]) -> bool:
+        """Whether the conversation has earlier turns, other than those that failed to begin."""
+        if self._thread.is_new and all(message.type in ("system", "human") for message in messages):
+            return False
+        return self._has_earlier_runs or has_earlier_turns(messages)
+
+    def _is_inside(self, session: ThreadSession) -> bool:
+        """Whether this agent runs within a call for whose result the session waits."""
+        outer, inner = session.agent.split("|")[:-1], self._agent.split("|")[:-1]
+        is_deeper = len(inner) > len(outer) and inner[: len(outer)] == outer
+        return session.is_waiting and is_deeper
+
+    def _is_beside(self, session: ThreadSession) -> bool:
+        """Whether the session waits for a call of the same agent in a parallel task of this run."""
+        run, task = session.task
+        is_other_task = run == self._task[0] and task != self._task[1]
+        return session.is_waiting and session.agent == self._agent and is_other_task
 
     def lose(self, reason: str, session_id: str | None) -> None:
         """Raise, unless the caller accepts a new session.
@@ -303,10 +374,10 @@ class ThreadMemory:
                     if other.agent == self._agent or not other.is_waiting:
                         del sessions[other.session_id]
                 self._replaces = False
-            session = sessions.pop(session_id, None)
-            self._is_unstored = self._is_unstored or session is None
-            self._session = ThreadSession(session_id, digest, self._agent)
-            sessions[session_id] = self._session
+            if sessions.pop(session_id, None) is None:
+                self._thread.is_stored = False
+            self._session = ThreadSession(session_id, digest, self._agent, task=self._task)
+            self._run.sessions[session_id] = sessions[session_id] = self._session
             self._stop_starting()
 
     def ended(self, *, is_waiting: bool, has_failed: bool = False) -> None:
@@ -332,14 +403,23 @@ class ThreadMemory:
         with _LOCK:
             self._stop_starting()
             sessions = [*self._thread.sessions.values()]
-        if self._is_unstored and self._store is not None and self._thread_id is not None:
+        is_missing = sessions and not self._thread.is_stored
+        if is_missing and self._store is not None and self._thread_id is not None:
             # Another process cannot know whether a session still waits, so all seem to.
             entries = [
                 {**asdict(session), "is_waiting": True, "has_failed": True} for session in sessions
             ]
-            key, value = self._thread_id, {"sessions": entries}
-            yield _Question(self._store, "put", (_STORE_NAMESPACE, key, value), {"index": False})
-            self._is_unstored = False
+            value = {"sessions": [{name: entry[name] for name in _STORED} for entry in entries]}
+            arguments = (_STORE_NAMESPACE, self._thread_id, value)
+            try:
+                yield _Question(self._store, "put", arguments, {"index": False})
+            except Exception as error:  # noqa: BLE001 - the reply counts; the next call tries again
+                _logger.warning(
+                    "The store of the graph does not have the session of thread %s: %s.",
+                    self._thread_id, type(error).__name__,
+                )  # fmt: skip
+            else:
+                self._thread.is_stored = True
 
     def _stop_starting(self) -> None:
         if self._is_starting:
@@ -353,21 +433,40 @@ def _agent(checkpoint_ns: str | None) -> str:
     return "|".join(part.partition(":")[0] for part in parts)
 
 
-def _thread(thread_id: str | None, owner: str, checkpointer: object, run: object) -> Thread:
-    if thread_id is None and run is None:
-        return Thread()
+def _thread(thread_id: str, owner: str, checkpointer: object) -> Thread:
+    if checkpointer is None:
+        return _remembered(_threads, (owner, thread_id))
+    try:
+        with _LOCK:
+            threads = _threads_of.setdefault(checkpointer, OrderedDict())
+    except TypeError:  # it has no hash, or no weak references
+        return _remembered(_threads, (id(checkpointer), thread_id), checkpointer)
+    return _remembered(threads, thread_id)
+
+
+def _remembered(threads: _Threads, key: Hashable, owner: object = None) -> Thread:
     with _LOCK:
-        threads: _Threads = _threads
-        key: Hashable = (owner, thread_id)
-        if thread_id is None:
-            key = id(run)
-        elif checkpointer is not None:
-            threads, key = _threads_of.setdefault(checkpointer, OrderedDict()), thread_id
-        thread = threads.setdefault(key, Thread(run=run if thread_id is None else None))
+        thread = threads.setdefault(key, Thread(owner=owner))
         threads.move_to_end(key)
         if len(threads) > _MOST_THREADS:
             threads.popitem(last=False)
         return thread
+
+
+def _session_in(saved: Any, seal: Seal) -> str | None:
+    """The newest session of the connection in the messages of a checkpoint, or in its writes."""
+    writes = [value for _, _, value in saved.pending_writes or ()]
+    values = [*saved.checkpoint["channel_values"].values(), *writes]
+    for value in values:
+        for message in reversed(value if isinstance(value, list) else [value]):
+            if isinstance(message, AIMessage):
+                facts = message.response_metadata.get(METADATA_KEY)
+                session_id = facts.get("session_id") if isinstance(facts, Mapping) else None
+                if isinstance(session_id, str) and isinstance(facts, Mapping):
+                    digest = str(facts.get("digest")).encode("utf-8", "surrogatepass")
+                    if compare_digest(digest, seal(session_id).encode()):
+                        return session_id
+    return None
 
 
 ELSEWHERE = (

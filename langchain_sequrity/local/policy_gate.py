@@ -145,7 +145,11 @@ class PolicyGate:
         judged = with_defaults(checked.call, self._tools)
         session = self._engines[0].before(judged, session)
         beside = replace(checked, session=session, verdict=self._decide(judged, session))
-        return beside, self._engines[0].foreseen(judged, session)
+        return beside, self.foreseen(checked.call, session)
+
+    def foreseen(self, call: Call, session: Labels) -> Labels:
+        """The labels that the session may have after a call whose result is not known."""
+        return self._engines[0].foreseen(with_defaults(call, self._tools), session)
 
     def copies_result_labels(self, tool: str) -> bool:
         """Whether the session may get labels that only a result of the tool has."""

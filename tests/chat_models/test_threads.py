@@ -471,7 +471,22 @@ def test_a_store_of_the_graph_keeps_the_session_for_another_process(
         say(agent, "send")
 
 
-async def test_without_a_store_another_process_is_told_that_the_session_is_lost(
+async def test_without_a_store_another_process_is_told_that_a_failed_first_turn_is_lost(
+    base_url: str, office: Office
+) -> None:
+    agent = create_agent(
+        make_model(base_url), office.tools, middleware=[keep_last], checkpointer=InMemorySaver()
+    )
+    with pytest.raises(PolicyDenied):
+        say(agent, "send to nobody")
+    forget_threads()
+    with pytest.raises(SessionLost, match="earlier turns"):
+        say(agent, "send")
+    with pytest.raises(SessionLost, match="earlier turns"):
+        await agent.ainvoke({"messages": [HumanMessage("send")]}, THREAD)
+
+
+async def test_another_process_finds_the_session_in_the_checkpoints(
     base_url: str, office: Office
 ) -> None:
     agent = create_agent(
@@ -479,10 +494,29 @@ async def test_without_a_store_another_process_is_told_that_the_session_is_lost(
     )
     say(agent, "read")
     forget_threads()
-    with pytest.raises(SessionLost, match="earlier turns"):
-        say(agent, "send")
-    with pytest.raises(SessionLost, match="earlier turns"):
+    with pytest.raises(PolicyDenied, match="mail"):
         await agent.ainvoke({"messages": [HumanMessage("send")]}, THREAD)
+
+
+def test_a_graph_that_continues_in_another_process_has_the_session_of_its_first_agent(
+    base_url: str, office: Office
+) -> None:
+    def run(task: str) -> Any:
+        agent = create_agent(make_model(base_url), office.tools)
+
+        def node(state: MessagesState) -> dict[str, Any]:  # noqa: ARG001
+            agent.invoke({"messages": [HumanMessage(task)]})
+            return {"messages": [AIMessage("done")]}
+
+        return node
+
+    graph = StateGraph(MessagesState).add_sequence([("a", run("read")), ("b", run("send"))])
+    app: Any = graph.add_edge(START, "a").compile(InMemorySaver(), interrupt_before=["b"])
+    app.invoke({"messages": [HumanMessage("Go")]}, THREAD)
+    forget_threads()
+    with pytest.raises(PolicyDenied, match="mail"):
+        app.invoke(None, THREAD)
+    assert office.ran == ["read_mail"]
 
 
 SECOND_PROCESS = """
@@ -491,7 +525,7 @@ from langchain.agents import create_agent
 from langchain_core.messages import HumanMessage
 from langgraph.checkpoint.sqlite import SqliteSaver
 from tests.chat_models.test_threads import Office, THREAD, keep_last, make_model, say
-from langchain_sequrity.errors import SessionLost
+from langchain_sequrity.errors import PolicyDenied
 
 url, file = sys.argv[1:]
 with SqliteSaver.from_conn_string(file) as saver:
@@ -501,8 +535,8 @@ with SqliteSaver.from_conn_string(file) as saver:
     )
     try:
         say(agent, "send")
-    except SessionLost:
-        print("lost", office.ran)
+    except PolicyDenied:
+        print("denied", office.ran)
 """
 
 
@@ -517,7 +551,7 @@ def test_a_second_process_on_the_same_checkpoints_does_not_begin_anew(
         [sys.executable, "-c", SECOND_PROCESS, base_url, file],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
-    assert done.stdout.strip() == "lost []", done.stderr
+    assert done.stdout.strip() == "denied []", done.stderr
 
 
 @pytest.mark.parametrize("durability", ["sync", "async", "exit"])
@@ -527,7 +561,8 @@ def test_the_checkpoints_tell_a_first_run_from_a_later_one(
     agent: Any = create_agent(
         make_model(base_url), office.tools, middleware=[keep_last], checkpointer=InMemorySaver()
     )
-    agent.invoke({"messages": "hello"}, THREAD, durability=durability)
+    with pytest.raises(PolicyDenied):
+        agent.invoke({"messages": "send to nobody"}, THREAD, durability=durability)
     forget_threads()
     with pytest.raises(SessionLost):
         agent.invoke({"messages": "hello"}, THREAD, durability=durability)

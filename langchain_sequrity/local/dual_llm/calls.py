@@ -206,6 +206,14 @@ class TurnCalls:
         remember_labels(message, result.labels)
         return self._wrap_result(result)
 
+    def cancel(self, call: WaitingCall) -> None:
+        """Give the session the labels that a call may have given it.
+
+        No result came, but the call was handed out, so it may have run.
+        """
+        made = self._call(call.tool, call.arguments)
+        self._state.labels = self._gate().foreseen(made, self._state.labels)
+
     def _read(
         self, tool: str, message: ToolMessage, is_error: AskWhetherError | None = None
     ) -> tuple[ToolReturn, bool]:

@@ -96,6 +96,9 @@ class DualAnswer:
     def _work(self) -> Generator[AIMessageChunk, None, TurnResult | None]:
         """Continue, end or begin a turn (`docs/behaviour.md`, T1)."""
         diff, restarted = self._diff, None
+        opened = self._state.turn
+        if opened is not None and opened.waiting is not None and not diff.results:
+            ProgramLoop(self._context, opened).calls.cancel(opened.waiting)
         if diff.mismatch and not diff.results:
             restarted = self._state.turn
             self._forget(diff.kept)
