@@ -79,6 +79,7 @@ _CALL_ARGUMENTS = frozenset(
         "stream",
         "ls_structured_output_format",
         "structured_output_format",
+        "only_answers",  # of `with_structured_output`: its only tool is the schema of the answer
     }
 )
 """Arguments of a call that are not fields of the body."""
@@ -435,8 +436,8 @@ class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
             connection, headers = connection.with_headers(headers)
         memory = None
         # Without tools there are no calls, and a schema for the answer is no tool.
-        is_answer = len(params.get("tools") or ()) == 1 and "ls_structured_output_format" in kwargs
-        if params.get("tools") and not is_answer and connection.uses_session:
+        has_tools = params.get("tools") and not kwargs.get("only_answers")
+        if has_tools and connection.uses_session:
             memory = ThreadMemory(
                 connection.owner, self.on_session_lost, thread_id=kwargs.get("thread_id")
             )

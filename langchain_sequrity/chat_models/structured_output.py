@@ -43,6 +43,7 @@ def structured_output(
         name = convert(schema, "schema")["function"]["name"]
         tools = [schema, *tools]
         bound = {"tool_choice": name, "parallel_tool_calls": False, "strict": strict}
+        bound |= {} if len(tools) > 1 else {"only_answers": True}
         parser = _required(name) | (
             PydanticToolsParser(tools=[schema], first_tool_only=True)
             if is_class

@@ -19,6 +19,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Generator, Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from hmac import compare_digest
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
@@ -116,40 +117,54 @@ class _Question:
     arguments: tuple[Any, ...]
     keywords: Mapping[str, Any]
 
+    def ask(self, method: str) -> Any:
+        """Call a method with the arguments."""
+        return getattr(self.receiver, method)(*self.arguments, **self.keywords)
+
 
 _Questions = Generator[_Question | None, Any, Result]
 """`None` asks for a pause."""
 
 
 def _answered(questions: _Questions[Result]) -> Result:
-    answer: Any = None
+    advance: Callable[[], _Question | None] = partial(next, questions)
     while True:
         try:
-            question = questions.send(answer)
+            question = advance()
         except StopIteration as end:
             return end.value  # type: ignore[no-any-return]
-        if question is None:
-            time.sleep(_CHECKPOINT_WAIT)
-            continue
-        method = getattr(question.receiver, question.method)
-        answer = method(*question.arguments, **question.keywords)
-        if hasattr(answer, "__next__"):
-            answer = [*answer]
+        try:
+            answer: Any = None
+            if question is None:
+                time.sleep(_CHECKPOINT_WAIT)
+            else:
+                answer = question.ask(question.method)
+                answer = [*answer] if hasattr(answer, "__next__") else answer
+        except Exception as error:  # noqa: BLE001 - the questions handle it
+            advance = partial(questions.throw, error)
+        else:
+            advance = partial(questions.send, answer)
 
 
 async def _aanswered(questions: _Questions[Result]) -> Result:
-    answer: Any = None
+    advance: Callable[[], _Question | None] = partial(next, questions)
     while True:
         try:
-            question = questions.send(answer)
+            question = advance()
         except StopIteration as end:
             return end.value  # type: ignore[no-any-return]
-        if question is None:
-            await anyio.sleep(_CHECKPOINT_WAIT)
-            continue
-        method = getattr(question.receiver, f"a{question.method}")
-        answer = method(*question.arguments, **question.keywords)
-        answer = [item async for item in answer] if hasattr(answer, "__anext__") else await answer
+        try:
+            answer: Any = None
+            if question is None:
+                await anyio.sleep(_CHECKPOINT_WAIT)
+            else:
+                answer = question.ask(f"a{question.method}")
+                is_list = hasattr(answer, "__anext__")
+                answer = [item async for item in answer] if is_list else await answer
+        except Exception as error:  # noqa: BLE001 - the questions handle it
+            advance = partial(questions.throw, error)
+        else:
+            advance = partial(questions.send, answer)
 
 
 class ThreadMemory:

@@ -25,6 +25,7 @@ from langchain_core.messages import (
     ToolMessage,
 )
 from langchain_core.runnables.history import RunnableWithMessageHistory
+from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.sqlite import SqliteSaver
 from langgraph.graph import START, MessagesState, StateGraph
@@ -39,6 +40,7 @@ from langchain_sequrity.errors import (
     ProgramFailed,
     SessionExpired,
     SessionLost,
+    UsageError,
 )
 from langchain_sequrity.local import LocalServer
 from langchain_sequrity.local.conversation import text_of, tool_results
@@ -257,6 +259,30 @@ def test_a_chain_with_message_history_remembers_a_denied_turn(
     assert chain.invoke([HumanMessage("send")], other).tool_calls
 
 
+# A call that ran, whose result the session never got
+
+
+@pytest.mark.parametrize("way", ["stopped", "direct", "node"])
+@pytest.mark.parametrize("form", FORMATS)
+async def test_a_call_whose_result_does_not_come_back_counts_for_the_session(
+    base_url: str, office: Office, form: str, way: str
+) -> None:
+    tools = [tool(office.read_mail, return_direct=way == "direct"), tool(office.send)]
+    middleware: list[Any] = [] if way == "stopped" else [keep_last]
+    agent: Any = create_agent(
+        make_model(base_url, form), tools, middleware=middleware, checkpointer=InMemorySaver()
+    )
+    ask = {"messages": [HumanMessage("read")]}
+    stream = agent.astream(ask, THREAD, stream_mode="updates")
+    async for update in stream:
+        if way != "direct" and "tools" in update:
+            break
+    await stream.aclose()
+    with pytest.raises(PolicyDenied, match="tried"):
+        await agent.ainvoke({"messages": [HumanMessage("send")]}, THREAD)
+    assert office.ran == ["read_mail"]
+
+
 # Histories that lose the messages of the session
 
 
@@ -319,6 +345,16 @@ def test_a_conversation_that_begins_is_fine(base_url: str, office: Office) -> No
     assert say(other, "send") == "sent"  # the same id of another checkpointer
     model = make_model(base_url).bind_tools(office.tools)
     assert model.invoke([SystemMessage("Help."), HumanMessage("send")]).tool_calls
+
+
+def test_structured_output_by_a_tool_leaves_no_open_call(base_url: str, office: Office) -> None:
+    schema = {"title": "send", "type": "object", "properties": {"to": {"type": "string"}}}
+    policy = 'tool "send" { session before { @tags |= {"tried"}; } should allow always; }'
+    model = make_model(base_url, arch="single-llm", policy=policy)
+    router = model.with_structured_output(schema, method="function_calling")
+    for _ in range(2):
+        assert router.invoke([HumanMessage("send")], THREAD)["to"] == "eve"
+    assert model.bind_tools([office.send]).invoke([HumanMessage("send")], THREAD).tool_calls
 
 
 def test_a_call_without_tools_is_not_concerned(base_url: str) -> None:
@@ -455,6 +491,39 @@ def test_an_expired_session_is_not_replaced_unless_its_loss_is_accepted(office: 
 
 
 # Another process
+
+
+class BrokenStore(InMemoryStore):
+    """A store that cannot write."""
+
+    def put(self, *_: Any, **__: Any) -> None:
+        raise ConnectionError
+
+
+def test_a_store_that_fails_loses_no_reply_and_hides_no_denial(
+    base_url: str, office: Office, caplog: pytest.LogCaptureFixture
+) -> None:
+    saver, store = InMemorySaver(), BrokenStore()
+    agent = create_agent(make_model(base_url), office.tools, checkpointer=saver, store=store)
+    assert say(agent, "hello") == "hello"
+    with pytest.raises(PolicyDenied):
+        say(agent, "send to nobody")
+    assert "does not have the session of thread t: ConnectionError" in caplog.text
+
+
+class WriteOnlySaver(InMemorySaver):
+    """A checkpointer without a list of its checkpoints."""
+
+    def list(self, *_: Any, **__: Any) -> Any:
+        raise NotImplementedError
+
+
+def test_a_checkpointer_that_cannot_be_read_is_an_error_that_says_so(
+    base_url: str, office: Office
+) -> None:
+    agent = create_agent(make_model(base_url), office.tools, checkpointer=WriteOnlySaver())
+    with pytest.raises(UsageError, match=r"NotImplementedError.*`list`"):
+        say(agent, "send")
 
 
 def test_a_store_of_the_graph_keeps_the_session_for_another_process(
