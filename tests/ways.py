@@ -87,6 +87,8 @@ ORDERS: Sequence[Sequence[tuple[str, Mapping[str, int]]]] = (
     [("read", {}), ("act", {"text": 0}), ("act", {"text": 0})],
     [("look", {}), ("act", {"text": 0}), ("act", {"text": 0})],
     [("look", {}), ("act", {"text": 0}), ("act", {})],
+    [("look", {}), ("act", {"to": 0}), ("act", {"to": 0})],
+    [("read", {}), ("act", {"to": 0}), ("act", {"to": 0})],
     [("look", {}), ("look", {"topic": 0}), ("act", {"text": 1})],
 )
 
@@ -122,7 +124,7 @@ class Case(NamedTuple):
 
 OWN_LABELS = [
     Labels(frozenset(producers), frozenset(consumers), frozenset(tags))
-    for producers in ((), PRODUCERS)
+    for producers in ((), *((one,) for one in PRODUCERS), PRODUCERS)
     for consumers in (("*",), ("ana",), ())
     for tags in ((), ("x",), ("y",), TAGS, ("z",))
 ]
@@ -180,7 +182,9 @@ def setter(rng: random.Random) -> str:
 def condition(rng: random.Random) -> str:
     """A condition of one or two tests."""
     first = test(rng)
-    match rng.randrange(6):
+    match rng.randrange(7):
+        case 6:
+            return both_ways(rng)
         case 0:
             return f"{first} and {test(rng)}"
         case 1:
@@ -190,6 +194,21 @@ def condition(rng: random.Random) -> str:
         case 3:
             return f"not {first}"
     return first
+
+
+def both_ways(rng: random.Random) -> str:
+    """Labels of two owners that are the same in some way."""
+    owners = rng.sample(("text", "to", "@args", "@session"), 2)
+    of = rng.choice(("tags", "producers", "consumers"))
+    name = rng.choice({"tags": TAGS, "producers": PRODUCERS, "consumers": ("ana", "eve")}[of])
+    tests = [
+        f"to.value in {owner}.{of}" if of == "consumers" and rng.random() < 0.7
+        else f'{owner}.{of} {how} {{"{name}"}}'
+        for owner, how in zip(owners, rng.choices(("overlaps", "superset of", "=="), k=2), strict=True)
+    ]  # fmt: skip
+    how = rng.choice(("==", "superset of", "subset of", "overlaps"))
+    compared = f"{rng.choice(('', 'not '))}{owners[0]}.{of} {how} {owners[1]}.{of}"
+    return rng.choice((compared, f"{tests[0]} and not {tests[1]}", f"{tests[0]} or not {tests[1]}"))
 
 
 def value_test(rng: random.Random) -> str:

@@ -13,16 +13,16 @@ import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import reduce
-from itertools import product
+from itertools import chain, product
 from types import MappingProxyType
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, NamedTuple, Self, TypeGuard, get_args
 
 from langchain_sequrity.display import plain
 from langchain_sequrity.labels import ALL, RESERVED_PREFIX, Labels
 from langchain_sequrity.sqrt import nodes
 from langchain_sequrity.sqrt.coerce import INTERNAL_TOOLS, PolicySettings, ToolArguments
 from langchain_sequrity.sqrt.compiler import ConditionParts, Reporter, Severity
-from langchain_sequrity.sqrt.context import EMPTY, MISSING, Argument, Call, EvaluationContext
+from langchain_sequrity.sqrt.context import MISSING, Argument, Call, EvaluationContext
 from langchain_sequrity.sqrt.engine import LLM_BLOCKED, NON_EXECUTABLE
 from langchain_sequrity.sqrt.lint.checked_policy import (
     CheckedPolicy,
@@ -31,6 +31,7 @@ from langchain_sequrity.sqrt.lint.checked_policy import (
     constant_effect,
     denies,
     may_overlap,
+    metas_in,
     operands_of,
 )
 from langchain_sequrity.sqrt.matchers import Truth, both, either, negated
@@ -154,6 +155,7 @@ Owner = Literal["values", "session"]
 _OWNERS: tuple[Owner, ...] = get_args(Owner)
 _FIELDS: tuple[nodes.Field, ...] = get_args(nodes.Field)
 _OTHER = "\ue000"  # a label and an argument that no policy names
+_UNNAMED = "\ue001"  # a value that is no label
 _ALL_ARGUMENTS = "\ue000"
 _MOST_CASES = 4_000  # of one condition
 _MOST_READERS = 16
@@ -193,6 +195,22 @@ class _Names:
         """Add sets of consumers, and all their intersections."""
         self.readers |= {one & other for one in readers for other in (one, *self.readers)}
         self.is_open = self.is_open or len(self.readers) > _MOST_READERS
+
+
+class _SoughtValues(NamedTuple):
+    """The values that a condition looks for among labels.
+
+    Attributes:
+        owners: Their owners, as scope and argument.
+        fields: The fields of these labels.
+        texts: The texts that they are compared with, too.
+        tests: The positions of the tests that compare them with labels and texts only.
+    """
+
+    owners: Sequence[tuple[str, str]]
+    fields: Collection[nodes.Field]
+    texts: Collection[str]
+    tests: Collection[Position]
 
 
 class PossibleLabels:
@@ -399,8 +417,10 @@ class PossibleLabels:
         if self._parts is None:
             return _ANY_TRUTH
         found: set[Truth] = set()
-        arguments, choices = self._arguments(clause), self._all_choices(clause)
-        number = math.prod(map(len, choices.values()))
+        arguments, values = self._arguments(clause), self._sought_values(clause)
+        choices = self._all_choices(clause, values)
+        names = {_UNNAMED, *values.texts, *chain(*chain(*choices.values()))} - {ALL}
+        number = math.prod(map(len, choices.values())) * len(names) ** len(values.owners)
         if number > min(_MOST_CASES, self._trials):
             return _ANY_TRUTH
         self._trials -= number
@@ -408,22 +428,26 @@ class PossibleLabels:
             labels = dict(zip(choices, chosen, strict=True))
             if not self._is_consistent(labels):
                 continue
-            context = self._context(labels, clause, arguments)
-            found |= self._truths(clause.node.condition, context, clause)
+            for texts in product(names, repeat=len(values.owners)):
+                chosen_values = dict(zip(values.owners, texts, strict=True))
+                context = self._context(labels, chosen_values, clause, arguments)
+                found |= self._truths(clause.node.condition, context, values.tests)
             if found >= {True, False}:
                 break
         return frozenset(found)
 
-    def _truths(self, node: Any, context: EvaluationContext, clause: Clause) -> _Truths:
+    def _truths(
+        self, node: Any, context: EvaluationContext, decided: Collection[Position]
+    ) -> _Truths:
         match node:
             case nodes.Name(name=name):
                 bound = self._policy.bindings.get(name)
-                return self._truths(bound.value, context, clause) if bound else _ANY_TRUTH
+                return self._truths(bound.value, context, decided) if bound else _ANY_TRUTH
             case nodes.Not(inner=inner):
-                return frozenset(map(negated, self._truths(inner, context, clause)))
+                return frozenset(map(negated, self._truths(inner, context, decided)))
             case nodes.And(parts=parts) | nodes.Or(parts=parts):
                 join = both if isinstance(node, nodes.And) else either
-                found = (self._truths(part, context, clause) for part in parts)
+                found = (self._truths(part, context, decided) for part in parts)
                 return reduce(
                     lambda left, right: frozenset(
                         join(one, other) for one in left for other in right
@@ -431,27 +455,35 @@ class PossibleLabels:
                     found,
                 )
             case nodes.Membership(value=nodes.ValueRef()) | nodes.Equality():
-                return self._value_truths(node, context, clause)
+                if node.at not in decided:
+                    return frozenset({True, False})
         test = self._parts and self._parts.tests.get(node.at)
         return frozenset({test(context)}) if test else _ANY_TRUTH
 
-    def _value_truths(
-        self, test: nodes.Membership | nodes.Equality, context: EvaluationContext, clause: Clause
-    ) -> _Truths:
-        """What a test of a value can be: anything, except beside labels that decide it."""
-        left, right = operands_of(test)
-        is_known = self._follows_rules and _returns_objects(clause)
-        if is_known and any(map(_is_result, (left, right))):
-            return frozenset({None})
-        while isinstance(right, nodes.Name) and right.name in self._policy.bindings:
-            right = self._policy.bindings[right.name].value
-        if isinstance(right, nodes.Meta):
-            names = context.names(right)
-            if names is None:
-                return frozenset({None})
-            if names.universal or names == EMPTY:
-                return frozenset({names.universal})
-        return frozenset({True, False})
+    def _sought_values(self, clause: Clause) -> _SoughtValues:
+        """The values that a condition looks for among labels."""
+        tests = [
+            (test.at, {(one.scope, one.argument) for one in elements if _is_value(one)}, elements)
+            for test, elements in self._policy.label_reads(clause).tests
+        ]
+        has_no_value = self._follows_rules and _returns_objects(clause)
+        unknown = {("result", "")} if has_no_value else set()
+        sought = [
+            (owner, meta.field)
+            for _, found, elements in tests for meta in metas_in(elements)
+            for owner in found - unknown
+        ]  # fmt: skip
+        owners = {owner for owner, _ in sought}
+        decided = [
+            (at, elements) for at, found, elements in tests
+            if found & unknown or (found and found <= owners and all(map(_is_name, elements)))
+        ]  # fmt: skip
+        texts = {
+            one.raw for _, elements in decided for one in elements
+            if isinstance(one, nodes.TextLiteral)
+        }  # fmt: skip
+        fields = {field_ for _, field_ in sought}
+        return _SoughtValues(sorted(owners), fields, texts, {at for at, _ in decided})
 
     def _arguments(self, clause: Clause) -> dict[str, None]:
         """The arguments that a condition names, and one for all others if it tests `@args`."""
@@ -463,7 +495,7 @@ class PossibleLabels:
         return found
 
     def _all_choices(
-        self, clause: Clause
+        self, clause: Clause, values: _SoughtValues
     ) -> dict[tuple[str, str, nodes.Field], Sequence[frozenset[str]]]:
         """The sets of labels that each owner may have, by scope, argument and field."""
         found: dict[tuple[str, str, nodes.Field], Sequence[frozenset[str]]] = {}
@@ -471,7 +503,8 @@ class PossibleLabels:
             for scope, argument in self._owners_of(meta, clause):
                 key = scope, argument, meta.field
                 if key not in found:
-                    found[key] = self._choices(*key, clause)
+                    texts = values.texts if meta.field in values.fields else ()
+                    found[key] = self._choices(*key, clause, texts)
         return found
 
     def _owners_of(self, meta: nodes.Meta, clause: Clause) -> Iterator[tuple[str, str]]:
@@ -524,6 +557,7 @@ class PossibleLabels:
     def _context(
         self,
         labels: Mapping[tuple[str, str, nodes.Field], frozenset[str]],
+        values: Mapping[tuple[str, str], str],
         clause: Clause,
         arguments: Collection[str],
     ) -> EvaluationContext:
@@ -538,11 +572,19 @@ class PossibleLabels:
         call = Call(
             "",
             {
-                name: Argument(MISSING, of("arg", self._place(name)).join(of("added", name)))
-                for name in arguments
+                name: Argument(
+                    values.get(("arg", name), MISSING),
+                    of("arg", self._place(owner)).join(of("added", owner)),
+                )
+                for name, owner in (
+                    # A value whose labels are not in question is one of `@args`.
+                    *((name, _ALL_ARGUMENTS) for scope, name in values if scope == "arg"),
+                    *((name, name) for name in arguments),
+                )
             },
         )
-        result = None if clause.phase in {None, "before"} else Argument(MISSING, of("result"))
+        value = values.get(("result", ""), MISSING)
+        result = None if clause.phase in {None, "before"} else Argument(value, of("result"))
         context = EvaluationContext(call, of("session"), result)
         context.set_short_scope(_short_scope(clause))
         return context
@@ -553,6 +595,7 @@ class PossibleLabels:
         argument: str,
         field_: nodes.Field,
         clause: Clause,
+        texts: Collection[str],
     ) -> Sequence[frozenset[str]]:
         """The sets of labels of one owner that a condition can distinguish."""
         possible = _Names()
@@ -562,6 +605,7 @@ class PossibleLabels:
         elif scope == "added":
             possible = self._changed_arguments(clause, argument)[field_]
         tested = {
+            *texts,
             *self._policy.label_reads(clause).names.get(field_, ()),
             *(name for change in self._changed_names(clause, field_) for name in change),
         }
@@ -716,8 +760,15 @@ def _tagged(sets: Sequence[frozenset[str]], scope: str, clause: Clause) -> list[
     return [frozenset(), *tagged]
 
 
-def _is_result(operand: object) -> bool:
-    return isinstance(operand, nodes.ValueRef) and operand.scope == "result"
+def _is_value(element: object) -> TypeGuard[nodes.ValueRef]:
+    return isinstance(element, nodes.ValueRef)
+
+
+def _is_name(element: object) -> bool:
+    """Whether an element is a text without escapes, or what is compared with such texts."""
+    if isinstance(element, nodes.TextLiteral):
+        return element.kind == "plain" and "\\" not in element.raw
+    return isinstance(element, nodes.Meta | nodes.ValueRef)
 
 
 def _returns_objects(clause: Clause) -> bool:
@@ -888,7 +939,9 @@ def _report_inert(
 def _why(policy: CheckedPolicy, clause: Clause, possible: PossibleLabels) -> str:
     """The fact about the way that makes a condition constant."""
     if _returns_objects(clause) and any(
-        _is_result(side) for test, _ in policy.tests(clause) for side in operands_of(test)
+        _is_value(side) and side.scope == "result"
+        for test, _ in policy.tests(clause)
+        for side in operands_of(test)
     ):
         return "The result is an object, which no rule can search; ask for its labels"
     if len(possible.relaxed(non_executable="perhaps").truths(clause)) > 1:
