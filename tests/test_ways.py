@@ -285,6 +285,22 @@ COMPARED = (
     'tool "look" -> @tags |= {"out"};'
     'tool "act" { must deny when "out" in text.tags and not "out" in to.tags; }'
 )
+SOUGHT = (
+    'tool "look" -> @consumers = {"ana"};'
+    'tool "act" { must deny when to.value in @args.consumers and not to.value in to.consumers; }'
+)
+READER = (
+    'tool "look" -> @consumers = {"ana"};'
+    'tool "act" { must deny when to.value == "eve" and to.value in text.consumers'
+    " and not text.consumers is universal; }"
+)
+PRODUCED = (
+    'tool "look" -> @producers |= {"out"};'
+    'tool "act" { must deny when text.producers == {"out"} and not to.value in {"ana", "bo"}; }'
+)
+OTHER_ARGUMENT = (
+    'tool "act" { session before { text.tags |= {"in"}; } must deny when "in" in to.tags; }'
+)
 ARGUMENT = (
     'tool "act" { session before { text.tags |= {"in"}; } must deny when "in" in text.tags; }'
 )
@@ -317,7 +333,13 @@ SAID: list[tuple[str, Any, dict[Way, str]]] = [
     ("exactly a tag", EXACT,
      {"single-llm": BLIND, "dual-llm": NEVER, "middleware": NEVER, "executor": NEVER}),
     ("arguments that differ", COMPARED, {"single-llm": BLIND, "middleware": NEVER}),
+    ("a value in equal labels", SOUGHT, {"single-llm": BLIND, "middleware": NEVER}),
+    ("a value that is no reader", READER,
+     {"single-llm": BLIND, "dual-llm": NEVER, "middleware": NEVER}),
     ("an argument that the policy tags", ARGUMENT, {}),
+    ("an argument beside the one that the policy tags", OTHER_ARGUMENT,
+     {"single-llm": BLIND, "dual-llm": NEVER, "middleware": NEVER}),
+    ("exactly a producer", PRODUCED, {"single-llm": BLIND, "executor": NEVER}),
     ("a tool of the service", SERVICE, dict.fromkeys(("single-llm", "middleware"), "Only dual-LLM")),
     ("data for no data model", BLOCKED,
      dict.fromkeys(("single-llm", "middleware", "executor"), "nothing keeps data tagged")),

@@ -93,10 +93,13 @@ ORDERS: Sequence[Sequence[tuple[str, Mapping[str, int]]]] = (
 )
 
 
-def runs() -> Iterator[Run]:
-    """All runs, the shortest first."""
+def runs(code: str) -> Iterator[Run]:
+    """All runs that a policy may tell apart, the shortest first."""
+    choices = [
+        LITERALS[name] if f"{name}.value" in code else LITERALS[name][:1] for name in ("to", "n")
+    ]
     for order in ORDERS:
-        for to, n in itertools.product(LITERALS["to"], LITERALS["n"]):
+        for to, n in itertools.product(*choices):
             chosen = {**{name: values[0] for name, values in LITERALS.items()}, "to": to, "n": n}
             yield [
                 Step(
@@ -512,7 +515,8 @@ def graph_tools(parameters_of: Mapping[str, Sequence[str]] = PARAMETERS) -> list
 
 def cases(policy: PolicyHeader, labels: Sequence[Labels | None]) -> Iterator[Case]:
     """All runs with all labels."""
-    yield from (Case(policy, run, own) for own in labels for run in runs())
+    code = policy.codes.code if policy.codes else ""
+    yield from (Case(policy, run, own) for own in labels for run in runs(code))
 
 
 def oracle(count: int, seed: int = 0) -> Counter[str]:
@@ -537,7 +541,8 @@ def oracle(count: int, seed: int = 0) -> Counter[str]:
                 figures[outcome] += 1
                 if outcome in {"silent", "false"}:
                     code = policy.codes and policy.codes.code
-                    print(f"{outcome} {way} labelling={is_labelling}\n{policy.presets}\n{code}\n")  # noqa: T201 - a command
+                    shown = f"{outcome} {way} labelling={is_labelling}\n{policy.presets}\n{code}\n"
+                    print(shown, flush=True)  # noqa: T201 - a command
     return figures
 
 

@@ -286,6 +286,17 @@ class PossibleLabels:
             for update in clause.updates
             if update.target.field == "tags" and owner_of(update.target, clause) == "session"
         ]
+        self._keeps_producers = (
+            way.tool_producers
+            and way.any_result_labels
+            and follows_rules
+            and all(
+                update.assignment == "|=" or owner_of(update.target, clause) == "session"
+                for clause in policy.clauses
+                for update in clause.updates
+                if update.target.field == "producers"
+            )
+        )
         self._session_copies_results = way.non_executable == "always" and all(
             phase == "after"
             and update.assignment == "|="
@@ -551,8 +562,10 @@ class PossibleLabels:
         is_tagged = self.way.non_executable == "always" and "tags" in labels
         if is_tagged and NON_EXECUTABLE not in labels["tags"]:
             return False
-        is_produced = self.way.tool_producers and self.way.any_result_labels
-        return not is_produced or bool(labels.get("producers", True))
+        producers = labels.get("producers")
+        if producers is None or not self._keeps_producers:
+            return True
+        return bool(producers if self._tools is None else producers & {_OTHER, *self._tools})
 
     def _context(
         self,
