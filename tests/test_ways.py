@@ -298,6 +298,14 @@ PRODUCED = (
     'tool "look" -> @producers |= {"out"};'
     'tool "act" { must deny when text.producers == {"out"} and not to.value in {"ana", "bo"}; }'
 )
+TOGETHER = (
+    'tool "look" -> @tags |= {"out", "old"};'
+    'tool "act" { must deny when "out" in text.tags and not "old" in text.tags; }'
+)
+SESSION_TOGETHER = (
+    'tool "look" { session after { @tags |= {"out"}; } session after { @tags |= {"old"}; } }'
+    'tool "act" { must deny when "out" in @session.tags and not "old" in @session.tags; }'
+)
 OTHER_ARGUMENT = (
     'tool "act" { session before { text.tags |= {"in"}; } must deny when "in" in to.tags; }'
 )
@@ -340,6 +348,10 @@ SAID: list[tuple[str, Any, dict[Way, str]]] = [
     ("an argument beside the one that the policy tags", OTHER_ARGUMENT,
      {"single-llm": BLIND, "dual-llm": NEVER, "middleware": NEVER}),
     ("exactly a producer", PRODUCED, {"single-llm": BLIND, "executor": NEVER}),
+    ("tags that are set together", TOGETHER,
+     {"single-llm": BLIND, "dual-llm": NEVER, "middleware": NEVER}),
+    ("tags of the session that are set together", SESSION_TOGETHER,
+     dict.fromkeys(MODES.values(), NEVER)),
     ("a tool of the service", SERVICE, dict.fromkeys(("single-llm", "middleware"), "Only dual-LLM")),
     ("data for no data model", BLOCKED,
      dict.fromkeys(("single-llm", "middleware", "executor"), "nothing keeps data tagged")),

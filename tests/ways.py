@@ -163,6 +163,7 @@ def setter(rng: random.Random) -> str:
             '@consumers = {"ana"};',
             "@tags |= @args.tags;",
             f'@tags = {{"{rng.choice(TAGS)}"}};',
+            '@tags |= {"x", "y"};',
         ]
     )
     when = rng.choice(
@@ -515,7 +516,7 @@ def graph_tools(parameters_of: Mapping[str, Sequence[str]] = PARAMETERS) -> list
 
 def cases(policy: PolicyHeader, labels: Sequence[Labels | None]) -> Iterator[Case]:
     """All runs with all labels."""
-    code = policy.codes.code if policy.codes else ""
+    code = (policy.codes and policy.codes.code) or ""
     yield from (Case(policy, run, own) for own in labels for run in runs(code))
 
 

@@ -159,6 +159,7 @@ _UNNAMED = "\ue001"  # a value that is no label
 _ALL_ARGUMENTS = "\ue000"
 _MOST_CASES = 4_000  # of one condition
 _MOST_READERS = 16
+_FEW = 3  # names, of which all subsets are tried
 _MOST_TRIALS = 100_000  # of one policy
 _NO_SETTINGS = PolicySettings()
 _UNLABELLED: Mapping[nodes.Field, frozenset[str]] = MappingProxyType(
@@ -312,7 +313,10 @@ class PossibleLabels:
         self._of_rules: dict[nodes.Field, list[tuple[CheckedTool, _Names]]] = {
             field_: [] for field_ in _FIELDS
         }
+        self._sources: dict[tuple[nodes.Field, Owner], list[tuple[set[str], set[str]]]] = {}
         self._follow_rules()
+        if follows_rules:
+            self._sources = self._find_sources()
 
     # Names
 
@@ -362,6 +366,53 @@ class PossibleLabels:
                 if is_reached and self.truths(clause) != {False}:
                     for update in clause.updates:
                         waiting = self._add(update, clause) or waiting
+
+    def _find_sources(self) -> dict[tuple[nodes.Field, Owner], list[tuple[set[str], set[str]]]]:
+        """The names that each step may set, and those that each call with this step sets.
+
+        Only of labels that nobody else sets or removes.
+        """
+        steps: dict[tuple[nodes.Field, Owner], list[tuple[Clause, nodes.Update]]] = {}
+        for clause in self._policy.clauses:
+            for update in clause.updates:
+                if update.target.scope not in {"arg", "args"}:
+                    key = update.target.field, owner_of(update.target, clause)
+                    steps.setdefault(key, []).append((clause, update))
+        return {
+            key: [
+                (
+                    self._names_in(update.set, clause).names,
+                    {
+                        name
+                        for other, one in found
+                        if other.phase == clause.phase and _is_same_tool(other.tool, clause.tool)
+                        if one is update or self.truths(other) == {True}
+                        for name in _literals(one) - {NON_EXECUTABLE}
+                    },
+                )
+                for clause, update in found
+            ]
+            for key, found in steps.items()
+            if not self._possible[key].is_open
+            and all(update.assignment == "|=" for _, update in found)
+        }
+
+    def _is_set_together(
+        self, names: frozenset[str], field: nodes.Field, owner: Owner, tested: Collection[str]
+    ) -> bool:
+        """Whether there may be these names without others: a call sets some names together."""
+        by_rules = names - {_OTHER, *self._declared}
+        if owner == "values":
+            by_rules -= self._of_tools[field].names
+        sources = self._sources.get((field, owner))
+        return sources is None or all(
+            any(
+                name in may_be and names >= {one if one in tested else _OTHER for one in certain}
+                for may_be, certain in sources
+            )
+            for name in by_rules
+            if not name.startswith(RESERVED_PREFIX)
+        )
 
     def _is_denied(self, tool: CheckedTool) -> bool:
         """Whether each call of a tool is denied, with the labels that are known so far."""
@@ -642,6 +693,9 @@ class PossibleLabels:
             for shape in _shapes(relevant)
             for others in ([[], [_OTHER]] if has_rest else [[]])
         ]
+        if clause.rule and scope in {"arg", "session"} and len(relevant) <= _FEW:
+            owner: Owner = "values" if is_value else "session"
+            sets = [one for one in sets if self._is_set_together(one, field_, owner, tested)]
         if scope == "added":
             certain = self._certain_changes(clause, argument, field_)
             sets = [one | certain for one in sets]
@@ -689,15 +743,14 @@ class PossibleLabels:
     def _certain_changes(self, clause: Clause, argument: str, field: nodes.Field) -> set[str]:
         """The names that each call of the tool adds to one argument before it is checked."""
         return {
-            text.raw
+            name
             for other in self._argument_changes
             if other.test is None and _is_same_tool(other.tool, clause.tool)
             for update in other.updates
             if update.target.scope == "arg"
             and (update.target.argument, update.target.field) == (argument, field)
-            and update.assignment in {"=", "|="} and isinstance(update.set, nodes.SetLiteral)
-            for text in update.set.elements
-            if isinstance(text, nodes.TextLiteral)
+            and update.assignment in {"=", "|="}
+            for name in _literals(update)
         }  # fmt: skip
 
     def changes_argument(self, clause: Clause, meta: nodes.Meta) -> bool:
@@ -711,13 +764,18 @@ class PossibleLabels:
 
 def _add_consumers(added: _Names, known: _Names, update: nodes.Update) -> None:
     """Add the consumers after an update of known ones: a listed set, or any."""
-    listed = update.set.elements if isinstance(update.set, nodes.SetLiteral) else ()
-    readers = frozenset(one.raw for one in listed if isinstance(one, nodes.TextLiteral))
+    readers = frozenset(_literals(update))
     grows = update.assignment == "|=" and not known.readers <= {readers}
-    if not listed or update.assignment not in {"=", "&=", "|="} or grows:
+    if not readers or update.assignment not in {"=", "&=", "|="} or grows:
         added.is_open = True
     elif ALL not in readers:
         added.add_readers({readers})
+
+
+def _literals(update: nodes.Update) -> set[str]:
+    """The names of a set that an update lists."""
+    listed = update.set.elements if isinstance(update.set, nodes.SetLiteral) else ()
+    return {one.raw for one in listed if isinstance(one, nodes.TextLiteral)}
 
 
 def _is_same_tool(block: CheckedTool, other: CheckedTool) -> bool:
@@ -755,7 +813,7 @@ def _readers(tested: Collection[str], possible: _Names) -> list[frozenset[str]]:
 
 def _shapes(names: Sequence[str]) -> list[Sequence[str]]:
     """Subsets that every test of labels tells apart: all of few names, some of many."""
-    if len(names) <= 3:  # noqa: PLR2004 - eight subsets
+    if len(names) <= _FEW:
         return [some for n in range(len(names) + 1) for some in itertools.combinations(names, n)]
     single = [[name] for name in names[:16]]
     without = [[other for other in names if other != name] for name in names[:16]]
