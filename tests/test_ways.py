@@ -302,6 +302,10 @@ TOGETHER = (
     'tool "look" -> @tags |= {"out", "old"};'
     'tool "act" { must deny when "out" in text.tags and not "old" in text.tags; }'
 )
+OWNERS = (
+    'tool "look" { session after { @tags |= @result.tags; } session after { @tags |= {"old"}; } }'
+    'tool "act" { must deny when text.tags overlaps @session.tags; }'
+)
 SESSION_TOGETHER = (
     'tool "look" { session after { @tags |= {"out"}; } session after { @tags |= {"old"}; } }'
     'tool "act" { must deny when "out" in @session.tags and not "old" in @session.tags; }'
@@ -348,6 +352,7 @@ SAID: list[tuple[str, Any, dict[Way, str]]] = [
     ("an argument beside the one that the policy tags", OTHER_ARGUMENT,
      {"single-llm": BLIND, "dual-llm": NEVER, "middleware": NEVER}),
     ("exactly a producer", PRODUCED, {"single-llm": BLIND, "executor": NEVER}),
+    ("labels of two owners", OWNERS, {"single-llm": BLIND}),
     ("tags that are set together", TOGETHER,
      {"single-llm": BLIND, "dual-llm": NEVER, "middleware": NEVER}),
     ("tags of the session that are set together", SESSION_TOGETHER,

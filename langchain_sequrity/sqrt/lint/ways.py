@@ -282,7 +282,7 @@ class PossibleLabels:
         if way.non_executable != "never":
             self._possible["tags", "values"].names.add(NON_EXECUTABLE)
         changes = [
-            (clause.phase, update)
+            (clause, update)
             for clause in policy.clauses
             for update in clause.updates
             if update.target.field == "tags" and owner_of(update.target, clause) == "session"
@@ -299,11 +299,12 @@ class PossibleLabels:
             )
         )
         self._session_copies_results = way.non_executable == "always" and all(
-            phase == "after"
+            clause.phase == "after"
             and update.assignment == "|="
             and isinstance(update.set, nodes.Meta)
-            and update.set.scope == "result"
-            for phase, update in changes
+            and update.set.scope != "session"
+            and (update.set.scope == "result" or not self._changes(clause))
+            for clause, update in changes
         )
         self._of_tools = {
             field_: replace(found, names=set(found.names), readers=set(found.readers))
@@ -670,6 +671,7 @@ class PossibleLabels:
             possible = self._changed_arguments(clause, argument)[field_]
         tested = {
             *texts,
+            *self._compared_names(field_, clause),
             *self._policy.label_reads(clause).names.get(field_, ()),
             *(name for change in self._changed_names(clause, field_) for name in change),
         }
@@ -704,6 +706,16 @@ class PossibleLabels:
         elif scope == "session" and field_ == "tags" and self._session_copies_results:
             sets = [one | {NON_EXECUTABLE} if one else one for one in sets]
         return list(dict.fromkeys(sets))
+
+    def _compared_names(self, field_: nodes.Field, clause: Clause) -> set[str]:
+        """Names that two owners may both have, if the condition compares their labels."""
+        names: set[str] = set()
+        for _, elements in self._policy.label_reads(clause).tests:
+            owners = [meta for meta in metas_in(elements) if meta.field == field_]
+            if len(owners) > 1:
+                for owner in _OWNERS:
+                    names |= self._possible[field_, owner].names
+        return names if len(names) <= _FEW else names & {NON_EXECUTABLE}
 
     def _may_be_of_tool(self, name: str) -> bool:
         """Whether a tool may set a label: names of the service are refused in labels of tools."""
