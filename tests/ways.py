@@ -107,13 +107,22 @@ ORDERS: Sequence[Sequence[tuple[str, Mapping[str, int]]]] = (
 
 def runs(code: str) -> Iterator[Run]:
     """All runs that a policy may tell apart, the shortest first."""
-    choices = [
-        values if f"{name}.value" in code or "@result.value" in code else values[:1]
-        for name, values in LITERALS.items()
-    ]
+    results = {
+        "topic": RESULTS["look"] in code,
+        "number": f'@result.value == "{RESULTS["read"]}"' in code,
+        "n": RESULTS["act"] in code,
+    }
     for order in ORDERS:
-        for values in itertools.product(*choices):
-            chosen = dict(zip(LITERALS, values, strict=True))
+        chosen_in = {
+            name: LITERALS[name]
+            if f"{name}.value" in code or results.get(name)
+            else LITERALS[name][:1]
+            for tool, uses in order
+            for name in PARAMETERS[tool]
+            if name not in uses
+        }
+        for values in itertools.product(*chosen_in.values()):
+            chosen = dict(zip(chosen_in, values, strict=True))
             yield [
                 Step(
                     tool,
@@ -552,7 +561,8 @@ def cases(policy: PolicyHeader, labels: Sequence[Labels | None]) -> Iterator[Cas
     code = (policy.codes and policy.codes.code) or ""
     for own, run in itertools.product(labels, runs(code)):
         yield Case(policy, run, own)
-        if own and len({step.tool for step in run}) < len(run):
+        labelled = [step.tool for step in run if step.tool != "act"]
+        if own and len({*labelled}) < len(labelled):
             yield Case(policy, run, own, is_once=True)
 
 
@@ -591,12 +601,12 @@ def judge(
 ) -> str:
     """What is said of a policy in a way, compared with real runs."""
     is_labelling = is_labelling or way == "executor"
-    labels: list[Labels | None] = [None]
-    if is_labelling:
-        labels += rng.sample(OWN_LABELS, len(OWN_LABELS))
     shown = Case(policy, (), OWN_LABELS[0] if is_labelling else None)
     tools = graph_tools() if way == "executor" else make_tools(shown)
     found = [one for one in told(way, policy, tools) if one.line == line]
+    labels: list[Labels | None] = [None]
+    if is_labelling:  # fewer show that a finding is wrong, over many policies
+        labels += rng.sample(OWN_LABELS, len(OWN_LABELS) // 4 if found else len(OWN_LABELS))
     engine = policy.compile(dual_llm=way != "single-llm")
     expected: dict[bool, Case] = {}
     for case in cases(policy, labels):

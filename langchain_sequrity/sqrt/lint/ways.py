@@ -281,12 +281,6 @@ class PossibleLabels:
             self._possible["producers", "values"].names |= set(tools or ())
         if way.non_executable != "never":
             self._possible["tags", "values"].names.add(NON_EXECUTABLE)
-        changes = [
-            (clause, update)
-            for clause in policy.clauses
-            for update in clause.updates
-            if update.target.field == "tags" and owner_of(update.target, clause) == "session"
-        ]
         self._keeps_producers = (
             way.tool_producers
             and way.any_result_labels
@@ -298,14 +292,16 @@ class PossibleLabels:
                 if update.target.field == "producers"
             )
         )
-        self._session_copies_results = way.non_executable == "always" and all(
-            clause.phase == "after"
-            and update.assignment == "|="
-            and isinstance(update.set, nodes.Meta)
-            and update.set.scope != "session"
-            and (update.set.scope == "result" or not self._changes(clause))
-            for clause, update in changes
-        )
+        # The fields of which the session has only what results have, too.
+        copied: set[nodes.Field] = {"tags", "producers"}
+        self._copied = copied - {
+            update.target.field
+            for clause in policy.clauses
+            for update in clause.updates
+            if owner_of(update.target, clause) == "session"
+            and not self._copies_result(update, clause)
+        }
+        self._is_copy_tagged = way.non_executable == "always" and "tags" in self._copied
         self._of_tools = {
             field_: replace(found, names=set(found.names), readers=set(found.readers))
             for (field_, owner), found in self._possible.items()
@@ -413,6 +409,16 @@ class PossibleLabels:
             )
             for name in by_rules
             if not name.startswith(RESERVED_PREFIX)
+        )
+
+    def _copies_result(self, update: nodes.Update, clause: Clause) -> bool:
+        """Whether an update adds labels of a result, or of the arguments that it inherits from."""
+        source = update.set
+        return (
+            (clause.phase, update.assignment) == ("after", "|=")
+            and isinstance(source, nodes.Meta)
+            and source.field == update.target.field
+            and (source.scope == "result" or not self._changes(clause))
         )
 
     def _is_denied(self, tool: CheckedTool) -> bool:
@@ -589,8 +595,15 @@ class PossibleLabels:
         """Whether one value or session may have all these labels at once.
 
         If each result gets some label, a value without it comes from no result, so it has no labels
-        at all. If the model has read no result, no call that ended has changed the session.
+        at all. If the model has read no result, no call that ended has changed the session. What
+        the session has from results, the arguments have, if they have the labels of all results.
         """
+        if self.way.argument_labels == "shared":
+            for field_ in self._copied:
+                of_arguments = labels.get(("arg", _ALL_ARGUMENTS, field_))
+                of_session = labels.get(("session", "", field_), frozenset())
+                if of_arguments is not None and not of_session <= of_arguments:
+                    return False
         owners = {(scope, argument) for scope, argument, _ in labels}
         is_changed = any(
             scope == "session" and names != _UNLABELLED[field_]
@@ -703,7 +716,7 @@ class PossibleLabels:
             sets = [one | certain for one in sets]
         if is_tagged:
             sets = _tagged(sets, scope, clause)
-        elif scope == "session" and field_ == "tags" and self._session_copies_results:
+        elif (scope, field_) == ("session", "tags") and self._is_copy_tagged:
             sets = [one | {NON_EXECUTABLE} if one else one for one in sets]
         return list(dict.fromkeys(sets))
 
