@@ -302,6 +302,14 @@ TOGETHER = (
     'tool "look" -> @tags |= {"out", "old"};'
     'tool "act" { must deny when "out" in text.tags and not "old" in text.tags; }'
 )
+COPIED = (
+    'tool "look" -> @tags |= {"out"}; tool "look" { session after { @tags |= @result.tags; } }'
+    'tool "act" { must deny when "out" in @session.tags and not "out" in text.tags; }'
+)
+BESIDE = (
+    'tool "look" -> @tags |= {"out"}; tool "look" { session after { @tags |= {"out"}; } }'
+    'tool "act" { must deny when "out" in @session.tags and not "out" in text.tags; }'
+)
 OWNERS = (
     'tool "look" { session after { @tags |= @result.tags; } session after { @tags |= {"old"}; } }'
     'tool "act" { must deny when text.tags overlaps @session.tags; }'
@@ -353,6 +361,9 @@ SAID: list[tuple[str, Any, dict[Way, str]]] = [
      {"single-llm": BLIND, "dual-llm": NEVER, "middleware": NEVER}),
     ("exactly a producer", PRODUCED, {"single-llm": BLIND, "executor": NEVER}),
     ("labels of two owners", OWNERS, {"single-llm": BLIND}),
+    ("what the session has from results", COPIED, {"single-llm": BLIND, "middleware": NEVER}),
+    ("a tag of results that the session gets too", BESIDE,
+     {"single-llm": BLIND, "middleware": NEVER}),
     ("tags that are set together", TOGETHER,
      {"single-llm": BLIND, "dual-llm": NEVER, "middleware": NEVER}),
     ("tags of the session that are set together", SESSION_TOGETHER,

@@ -42,10 +42,11 @@ from tests.graph.apps.scripted import ScriptedModel, calling
 TAGS, PRODUCERS = ("x", "y"), ("look", "p")
 RESULTS = {"look": "page", "read": "eve", "act": "done"}
 PARAMETERS = {"look": ("topic",), "read": ("number",), "act": ("to", "text", "n")}
-NOTHING = "none", 0, 5
+NOTHING = "none", 0, 7, -7
 """Arguments with which the tools have other results."""
 LITERALS: Mapping[str, Sequence[Any]] = {
-    "topic": ("sea", "none"), "number": (1, 0), "to": ("ana", "eve"), "text": ("hello",), "n": (1, 5),
+    "topic": ("sea", "none"), "number": (1, 0), "to": ("ana", "eve"), "text": ("hello",),
+    "n": (1, 5, 7, -7),
 }  # fmt: skip
 
 
@@ -92,6 +93,8 @@ ORDERS: Sequence[Sequence[tuple[str, Mapping[str, int]]]] = (
     [("act", {}), ("act", {"text": 0, "to": 0})],
     [("act", {}), ("act", {"text": 0})],
     [("act", {}), ("act", {"to": 0})],
+    [("act", {}), ("act", {}), ("act", {"text": 1})],
+    [("act", {}), ("act", {}), ("act", {"to": 1})],
     [("look", {}), ("act", {"to": 0}), ("read", {}), ("act", {"to": 0, "text": 2})],
     [("read", {}), ("act", {"text": 0}), ("act", {"text": 0})],
     [("look", {}), ("act", {"text": 0}), ("act", {"text": 0})],

@@ -285,13 +285,9 @@ class PossibleLabels:
             way.tool_producers
             and way.any_result_labels
             and follows_rules
-            and all(
-                update.assignment == "|=" or owner_of(update.target, clause) == "session"
-                for clause in policy.clauses
-                for update in clause.updates
-                if update.target.field == "producers"
-            )
+            and self._only_adds("producers")
         )
+        self._produced = {name: self._on_each_result("producers", name) for name in tools or ()}
         # The fields of which the session has only what results have, too.
         copied: set[nodes.Field] = {"tags", "producers"}
         self._copied = copied - {
@@ -301,7 +297,12 @@ class PossibleLabels:
             if owner_of(update.target, clause) == "session"
             and not self._copies_result(update, clause)
         }
-        self._is_copy_tagged = way.non_executable == "always" and "tags" in self._copied
+        self._is_copy_tagged = way.non_executable == "always" and all(
+            isinstance(update.set, nodes.Meta) and self._copies_result(update, clause)
+            for clause in policy.clauses
+            for update in clause.updates
+            if update.target.field == "tags" and owner_of(update.target, clause) == "session"
+        )
         self._of_tools = {
             field_: replace(found, names=set(found.names), readers=set(found.readers))
             for (field_, owner), found in self._possible.items()
@@ -413,13 +414,36 @@ class PossibleLabels:
 
     def _copies_result(self, update: nodes.Update, clause: Clause) -> bool:
         """Whether an update adds labels of a result, or of the arguments that it inherits from."""
-        source = update.set
-        return (
-            (clause.phase, update.assignment) == ("after", "|=")
-            and isinstance(source, nodes.Meta)
-            and source.field == update.target.field
-            and (source.scope == "result" or not self._changes(clause))
+        source, field, tools = update.set, update.target.field, clause.tool.known
+        if (clause.phase, update.assignment) != ("after", "|="):
+            return False
+        if isinstance(source, nodes.SetLiteral) and tools:
+            return all(_literals(update) <= self._on_each_result(field, name) for name in tools)
+        if not isinstance(source, nodes.Meta) or source.field != field:
+            return False
+        return source.scope == "result" or not self._changes(clause)
+
+    def _only_adds(self, field: nodes.Field) -> bool:
+        """Whether no step removes such labels from results."""
+        return all(
+            update.assignment == "|=" or owner_of(update.target, clause) == "session"
+            for clause in self._policy.clauses
+            for update in clause.updates
+            if update.target.field == field
         )
+
+    def _on_each_result(self, field: nodes.Field, tool: str) -> set[str]:
+        """The names that each result of a tool gets."""
+        return {
+            name
+            for clause in self._policy.clauses
+            if clause.phase == "result"
+            and clause.test is None
+            and tool in (clause.tool.known or ())
+            for update in clause.updates
+            if update.target.field == field and self._only_adds(field)
+            for name in _literals(update)
+        }
 
     def _is_denied(self, tool: CheckedTool) -> bool:
         """Whether each call of a tool is denied, with the labels that are known so far."""
@@ -630,7 +654,9 @@ class PossibleLabels:
         producers = labels.get("producers")
         if producers is None or not self._keeps_producers:
             return True
-        return bool(producers if self._tools is None else producers & {_OTHER, *self._tools})
+        if self._tools is None or _OTHER in producers:
+            return bool(producers)
+        return any(producers >= {name, *self._produced[name]} for name in self._tools)
 
     def _context(
         self,
