@@ -40,7 +40,7 @@ from langchain_sequrity.sqrt.lint.ways import WAYS, Way
 from tests.graph.apps.scripted import ScriptedModel, calling
 
 TAGS, PRODUCERS = ("x", "y"), ("look", "p")
-RESULTS = {"look": "page", "read": "eve", "act": "done"}
+RESULTS = {"look": "ana", "read": "eve", "act": "done"}
 PARAMETERS = {"look": ("topic",), "read": ("number",), "act": ("to", "text", "n")}
 NOTHING = "none", 0, 7, -7
 """Arguments with which the tools have other results."""
@@ -89,6 +89,8 @@ ORDERS: Sequence[Sequence[tuple[str, Mapping[str, int]]]] = (
     [("look", {}), ("read", {}), ("act", {"text": 1, "to": 0})],
     [("look", {}), ("read", {}), ("act", {})],
     [("look", {}), ("look", {}), ("act", {})],
+    [("look", {}), ("look", {}), ("act", {"to": 1})],
+    [("look", {}), ("look", {}), ("act", {"text": 1})],
     [("act", {}), ("act", {})],
     [("act", {}), ("act", {"text": 0, "to": 0})],
     [("act", {}), ("act", {"text": 0})],
@@ -96,6 +98,7 @@ ORDERS: Sequence[Sequence[tuple[str, Mapping[str, int]]]] = (
     [("act", {}), ("act", {}), ("act", {"text": 1})],
     [("act", {}), ("act", {}), ("act", {"to": 1})],
     [("look", {}), ("act", {"to": 0}), ("read", {}), ("act", {"to": 0, "text": 2})],
+    [("look", {}), ("act", {"to": 0}), ("read", {}), ("act", {"to": 2})],
     [("read", {}), ("act", {"text": 0}), ("act", {"text": 0})],
     [("look", {}), ("act", {"text": 0}), ("act", {"text": 0})],
     [("look", {}), ("act", {"text": 0}), ("act", {})],
@@ -111,9 +114,8 @@ ORDERS: Sequence[Sequence[tuple[str, Mapping[str, int]]]] = (
 def runs(code: str) -> Iterator[Run]:
     """All runs that a policy may tell apart, the shortest first."""
     results = {
-        "topic": RESULTS["look"] in code,
-        "number": f'@result.value == "{RESULTS["read"]}"' in code,
-        "n": RESULTS["act"] in code,
+        name: f'@result.value == "{RESULTS[tool]}"' in code or "value in " in code
+        for name, tool in (("topic", "look"), ("number", "read"), ("n", "act"))
     }
     for order in ORDERS:
         chosen_in = {
@@ -143,7 +145,7 @@ class Case(NamedTuple):
         policy: The policy.
         run: The calls.
         labels: The labels that the tools `look` and `read` set on their results, if any.
-        is_once: Whether they do so in their first calls only.
+        is_once: Whether only the first of their calls does so.
     """
 
     policy: PolicyHeader
@@ -153,10 +155,10 @@ class Case(NamedTuple):
 
     def own_labels(self, tool: str, called: set[str]) -> Labels | None:
         """The labels that a tool sets in its next call; notes in `called` that it is called."""
-        is_again = tool in called
-        called.add(tool)
         if self.labels is None or tool == "act":
             return None
+        is_again = bool(called)
+        called.add(tool)
         return Labels() if is_again and self.is_once else self.labels
 
 
@@ -564,8 +566,7 @@ def cases(policy: PolicyHeader, labels: Sequence[Labels | None]) -> Iterator[Cas
     code = (policy.codes and policy.codes.code) or ""
     for own, run in itertools.product(labels, runs(code)):
         yield Case(policy, run, own)
-        labelled = [step.tool for step in run if step.tool != "act"]
-        if own and len({*labelled}) < len(labelled):
+        if own and sum(step.tool != "act" for step in run) > 1:
             yield Case(policy, run, own, is_once=True)
 
 
