@@ -311,7 +311,7 @@ class PossibleLabels:
         self._of_rules: dict[nodes.Field, list[tuple[CheckedTool, _Names]]] = {
             field_: [] for field_ in _FIELDS
         }
-        self._sources: dict[tuple[nodes.Field, Owner], list[tuple[set[str], set[str]]]] = {}
+        self._sources: dict[tuple[nodes.Field, Owner], list[tuple[_Names, set[str]]]] = {}
         self._follow_rules()
         if follows_rules:
             self._sources = self._find_sources()
@@ -365,7 +365,7 @@ class PossibleLabels:
                     for update in clause.updates:
                         waiting = self._add(update, clause) or waiting
 
-    def _find_sources(self) -> dict[tuple[nodes.Field, Owner], list[tuple[set[str], set[str]]]]:
+    def _find_sources(self) -> dict[tuple[nodes.Field, Owner], list[tuple[_Names, set[str]]]]:
         """The names that each step may set, and those that each call with this step sets.
 
         Only of labels that nobody else sets or removes.
@@ -379,8 +379,9 @@ class PossibleLabels:
         return {
             key: [
                 (
-                    self._names_in(update.set, clause).names,
-                    {
+                    self._names_in(update.set, clause),
+                    self._tag_of_copies(update, clause)
+                    | {
                         name
                         for other, one in found
                         if other.phase == clause.phase and _is_same_tool(other.tool, clause.tool)
@@ -391,9 +392,15 @@ class PossibleLabels:
                 for clause, update in found
             ]
             for key, found in steps.items()
-            if not self._possible[key].is_open
+            if (key[1] == "session" or not self._possible[key].is_open)
             and all(update.assignment == "|=" for _, update in found)
         }
+
+    def _tag_of_copies(self, update: nodes.Update, clause: Clause) -> set[str]:
+        """The tag that each result has, if an update copies the tags of results."""
+        is_copy = isinstance(update.set, nodes.Meta) and self._copies_result(update, clause)
+        is_tagged = self.way.non_executable == "always" and update.target.field == "tags"
+        return {NON_EXECUTABLE} if is_copy and is_tagged else set()
 
     def _is_set_together(
         self, names: frozenset[str], field: nodes.Field, owner: Owner, tested: Collection[str]
@@ -405,7 +412,8 @@ class PossibleLabels:
         sources = self._sources.get((field, owner))
         return sources is None or all(
             any(
-                name in may_be and names >= {one if one in tested else _OTHER for one in certain}
+                (name in may_be.names or may_be.is_open or may_be.has_declared)
+                and names >= {one if one in tested else _OTHER for one in certain}
                 for may_be, certain in sources
             )
             for name in by_rules
