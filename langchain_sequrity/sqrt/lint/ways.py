@@ -380,7 +380,7 @@ class PossibleLabels:
             key: [
                 (
                     self._names_in(update.set, clause),
-                    self._tag_of_copies(update, clause)
+                    self._names_in_copies(update, clause)
                     | {
                         name
                         for other, one in found
@@ -396,11 +396,15 @@ class PossibleLabels:
             and all(update.assignment == "|=" for _, update in found)
         }
 
-    def _tag_of_copies(self, update: nodes.Update, clause: Clause) -> set[str]:
-        """The tag that each result has, if an update copies the tags of results."""
-        is_copy = isinstance(update.set, nodes.Meta) and self._copies_result(update, clause)
-        is_tagged = self.way.non_executable == "always" and update.target.field == "tags"
-        return {NON_EXECUTABLE} if is_copy and is_tagged else set()
+    def _names_in_copies(self, update: nodes.Update, clause: Clause) -> set[str]:
+        """The names that each result has, if an update copies labels of results."""
+        source, tools = update.set, clause.tool.known or {}
+        if not isinstance(source, nodes.Meta) or not self._copies_result(update, clause):
+            return set()
+        if source.field == "tags":
+            return {NON_EXECUTABLE} if self.way.non_executable == "always" else set()
+        is_produced = self._keeps_producers and source.scope == "result" and len(tools) == 1
+        return set(tools) if is_produced else set()
 
     def _is_set_together(
         self, names: frozenset[str], field: nodes.Field, owner: Owner, tested: Collection[str]
