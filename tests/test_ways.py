@@ -269,7 +269,9 @@ def test_of_each_rule_that_cannot_act_in_a_way_something_is_said_there(seed: int
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", PolicyMismatch)
         figures = oracle(6, seed)
-    assert figures["acts"] + figures["told"] == 24
+    assert not figures["false"]
+    assert figures["silent"] <= 1  # a chain of several rules is not always followed
+    assert figures["acts"] + figures["told"] + figures["silent"] == 24
 
 
 GRAPH_POLICY = """tool "act" {
@@ -284,6 +286,42 @@ EXACT = 'tool "look" -> @tags |= {"out"}; tool "act" { must deny when text.tags 
 COMPARED = (
     'tool "look" -> @tags |= {"out"};'
     'tool "act" { must deny when "out" in text.tags and not "out" in to.tags; }'
+)
+SOUGHT = (
+    'tool "look" -> @consumers = {"ana"};'
+    'tool "act" { must deny when to.value in @args.consumers and not to.value in to.consumers; }'
+)
+READER = (
+    'tool "look" -> @consumers = {"ana"};'
+    'tool "act" { must deny when to.value == "eve" and to.value in text.consumers'
+    " and not text.consumers is universal; }"
+)
+PRODUCED = (
+    'tool "look" -> @producers |= {"out"};'
+    'tool "act" { must deny when text.producers == {"out"} and not to.value in {"ana", "bo"}; }'
+)
+TOGETHER = (
+    'tool "look" -> @tags |= {"out", "old"};'
+    'tool "act" { must deny when "out" in text.tags and not "old" in text.tags; }'
+)
+COPIED = (
+    'tool "look" -> @tags |= {"out"}; tool "look" { session after { @tags |= @result.tags; } }'
+    'tool "act" { must deny when "out" in @session.tags and not "out" in text.tags; }'
+)
+BESIDE = (
+    'tool "look" -> @tags |= {"out"}; tool "look" { session after { @tags |= {"out"}; } }'
+    'tool "act" { must deny when "out" in @session.tags and not "out" in text.tags; }'
+)
+OWNERS = (
+    'tool "look" { session after { @tags |= @result.tags; } session after { @tags |= {"old"}; } }'
+    'tool "act" { must deny when text.tags overlaps @session.tags; }'
+)
+SESSION_TOGETHER = (
+    'tool "look" { session after { @tags |= {"out"}; } session after { @tags |= {"old"}; } }'
+    'tool "act" { must deny when "out" in @session.tags and not "old" in @session.tags; }'
+)
+OTHER_ARGUMENT = (
+    'tool "act" { session before { text.tags |= {"in"}; } must deny when "in" in to.tags; }'
 )
 ARGUMENT = (
     'tool "act" { session before { text.tags |= {"in"}; } must deny when "in" in text.tags; }'
@@ -317,7 +355,21 @@ SAID: list[tuple[str, Any, dict[Way, str]]] = [
     ("exactly a tag", EXACT,
      {"single-llm": BLIND, "dual-llm": NEVER, "middleware": NEVER, "executor": NEVER}),
     ("arguments that differ", COMPARED, {"single-llm": BLIND, "middleware": NEVER}),
+    ("a value in equal labels", SOUGHT, {"single-llm": BLIND, "middleware": NEVER}),
+    ("a value that is no reader", READER,
+     {"single-llm": BLIND, "dual-llm": NEVER, "middleware": NEVER}),
     ("an argument that the policy tags", ARGUMENT, {}),
+    ("an argument beside the one that the policy tags", OTHER_ARGUMENT,
+     {"single-llm": BLIND, "dual-llm": NEVER, "middleware": NEVER}),
+    ("exactly a producer", PRODUCED, {"single-llm": BLIND, "executor": NEVER}),
+    ("labels of two owners", OWNERS, {"single-llm": BLIND}),
+    ("what the session has from results", COPIED, {"single-llm": BLIND, "middleware": NEVER}),
+    ("a tag of results that the session gets too", BESIDE,
+     {"single-llm": BLIND, "middleware": NEVER}),
+    ("tags that are set together", TOGETHER,
+     {"single-llm": BLIND, "dual-llm": NEVER, "middleware": NEVER}),
+    ("tags of the session that are set together", SESSION_TOGETHER,
+     dict.fromkeys(MODES.values(), NEVER)),
     ("a tool of the service", SERVICE, dict.fromkeys(("single-llm", "middleware"), "Only dual-LLM")),
     ("data for no data model", BLOCKED,
      dict.fromkeys(("single-llm", "middleware", "executor"), "nothing keeps data tagged")),

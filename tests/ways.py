@@ -40,11 +40,19 @@ from langchain_sequrity.sqrt.lint.ways import WAYS, Way
 from tests.graph.apps.scripted import ScriptedModel, calling
 
 TAGS, PRODUCERS = ("x", "y"), ("look", "p")
-RESULTS = {"look": "page", "read": "eve", "act": "done"}
+RESULTS = {"look": "ana", "read": "eve", "act": "done"}
 PARAMETERS = {"look": ("topic",), "read": ("number",), "act": ("to", "text", "n")}
+NOTHING = "none", 0, 7, -7
+"""Arguments with which the tools have other results."""
 LITERALS: Mapping[str, Sequence[Any]] = {
-    "topic": ("sea",), "number": (1,), "to": ("ana", "eve"), "text": ("hello",), "n": (1, 5),
+    "topic": ("sea", "none"), "number": (1, 0), "to": ("ana", "eve"), "text": ("hello",),
+    "n": (1, 5, 7, -7),
 }  # fmt: skip
+
+
+def result_of(tool: str, *values: Any) -> str:
+    """The result of a call with these values of arguments."""
+    return "none" if any(value in NOTHING for value in values) else RESULTS[tool]
 
 
 # Runs
@@ -81,21 +89,45 @@ ORDERS: Sequence[Sequence[tuple[str, Mapping[str, int]]]] = (
     [("look", {}), ("read", {}), ("act", {"text": 1, "to": 0})],
     [("look", {}), ("read", {}), ("act", {})],
     [("look", {}), ("look", {}), ("act", {})],
+    [("look", {}), ("look", {}), ("act", {"to": 1})],
+    [("look", {}), ("look", {}), ("act", {"text": 1})],
     [("act", {}), ("act", {})],
     [("act", {}), ("act", {"text": 0, "to": 0})],
     [("act", {}), ("act", {"text": 0})],
+    [("act", {}), ("act", {"to": 0})],
+    [("act", {}), ("act", {}), ("act", {"text": 1})],
+    [("act", {}), ("act", {}), ("act", {"to": 1})],
+    [("look", {}), ("act", {"to": 0}), ("read", {}), ("act", {"to": 0, "text": 2})],
+    [("look", {}), ("act", {"to": 0}), ("read", {}), ("act", {"to": 2})],
     [("read", {}), ("act", {"text": 0}), ("act", {"text": 0})],
     [("look", {}), ("act", {"text": 0}), ("act", {"text": 0})],
     [("look", {}), ("act", {"text": 0}), ("act", {})],
+    [("look", {}), ("act", {"text": 0}), ("act", {"text": 1})],
+    [("look", {}), ("act", {"to": 0}), ("act", {"text": 1, "to": 0})],
+    [("look", {}), ("act", {"text": 0}), ("act", {"to": 1})],
+    [("look", {}), ("act", {"to": 0}), ("act", {"to": 0})],
+    [("read", {}), ("act", {"to": 0}), ("act", {"to": 0})],
     [("look", {}), ("look", {"topic": 0}), ("act", {"text": 1})],
 )
 
 
-def runs() -> Iterator[Run]:
-    """All runs, the shortest first."""
+def runs(code: str) -> Iterator[Run]:
+    """All runs that a policy may tell apart, the shortest first."""
+    results = {
+        name: f'@result.value == "{RESULTS[tool]}"' in code or "value in " in code
+        for name, tool in (("topic", "look"), ("number", "read"), ("n", "act"))
+    }
     for order in ORDERS:
-        for to, n in itertools.product(LITERALS["to"], LITERALS["n"]):
-            chosen = {**{name: values[0] for name, values in LITERALS.items()}, "to": to, "n": n}
+        chosen_in = {
+            name: LITERALS[name]
+            if f"{name}.value" in code or results.get(name)
+            else LITERALS[name][:1]
+            for tool, uses in order
+            for name in PARAMETERS[tool]
+            if name not in uses
+        }
+        for values in itertools.product(*chosen_in.values()):
+            chosen = dict(zip(chosen_in, values, strict=True))
             yield [
                 Step(
                     tool,
@@ -113,17 +145,27 @@ class Case(NamedTuple):
         policy: The policy.
         run: The calls.
         labels: The labels that the tools `look` and `read` set on their results, if any.
+        is_once: Whether only the first of their calls does so.
     """
 
     policy: PolicyHeader
     run: Run
     labels: Labels | None
+    is_once: bool = False
+
+    def own_labels(self, tool: str, called: set[str]) -> Labels | None:
+        """The labels that a tool sets in its next call; notes in `called` that it is called."""
+        if self.labels is None or tool == "act":
+            return None
+        is_again = bool(called)
+        called.add(tool)
+        return Labels() if is_again and self.is_once else self.labels
 
 
 OWN_LABELS = [
     Labels(frozenset(producers), frozenset(consumers), frozenset(tags))
-    for producers in ((), PRODUCERS)
-    for consumers in (("*",), ("ana",), ())
+    for producers in ((), *((one,) for one in PRODUCERS), PRODUCERS)
+    for consumers in (("*",), ("ana",), ("eve",), ())
     for tags in ((), ("x",), ("y",), TAGS, ("z",))
 ]
 
@@ -158,6 +200,7 @@ def setter(rng: random.Random) -> str:
             '@consumers = {"ana"};',
             "@tags |= @args.tags;",
             f'@tags = {{"{rng.choice(TAGS)}"}};',
+            '@tags |= {"x", "y"};',
         ]
     )
     when = rng.choice(
@@ -180,7 +223,9 @@ def setter(rng: random.Random) -> str:
 def condition(rng: random.Random) -> str:
     """A condition of one or two tests."""
     first = test(rng)
-    match rng.randrange(6):
+    match rng.randrange(7):
+        case 6:
+            return both_ways(rng)
         case 0:
             return f"{first} and {test(rng)}"
         case 1:
@@ -190,6 +235,21 @@ def condition(rng: random.Random) -> str:
         case 3:
             return f"not {first}"
     return first
+
+
+def both_ways(rng: random.Random) -> str:
+    """Labels of two owners that are the same in some way."""
+    owners = rng.sample(("text", "to", "@args", "@session"), 2)
+    of = rng.choice(("tags", "producers", "consumers"))
+    name = rng.choice({"tags": TAGS, "producers": PRODUCERS, "consumers": ("ana", "eve")}[of])
+    tests = [
+        f"to.value in {owner}.{of}" if of == "consumers" and rng.random() < 0.7
+        else f'{owner}.{of} {how} {{"{name}"}}'
+        for owner, how in zip(owners, rng.choices(("overlaps", "superset of", "=="), k=2), strict=True)
+    ]  # fmt: skip
+    how = rng.choice(("==", "superset of", "subset of", "overlaps"))
+    compared = f"{rng.choice(('', 'not '))}{owners[0]}.{of} {how} {owners[1]}.{of}"
+    return rng.choice((compared, f"{tests[0]} and not {tests[1]}", f"{tests[0]} or not {tests[1]}"))
 
 
 def value_test(rng: random.Random) -> str:
@@ -229,29 +289,28 @@ def predicted(way: Way, engine: Engine, case: Case) -> bool:
     """Whether a call of the run is denied, by the engine and the labels of the way."""
     can = WAYS[way]
     session, seen = Labels(), Labels()
-    results: list[Labels] = []
+    results: list[Argument] = []
+    called: set[str] = set()
     for step in case.run:
         labels = {name: Labels() for name in PARAMETERS[step.tool]}
         if can.argument_labels == "shared":
             labels = dict.fromkeys(labels, seen)
         elif can.argument_labels == "separate":
-            labels |= {name: results[number] for name, number in step.uses.items()}
-        values = {
-            **step.values,
-            **{name: RESULTS[case.run[n].tool] for name, n in step.uses.items()},
-        }
+            labels |= {name: results[number].labels for name, number in step.uses.items()}
+        values = {**step.values, **{name: results[n].value for name, n in step.uses.items()}}
         call = Call(step.tool, {name: Argument(values[name], labels[name]) for name in labels})
         session = engine.before(call, session)
         verdict = engine.decide(call, session)
         if not verdict.allowed:
             return True
-        own = case.labels if case.labels is not None and step.tool != "act" else Labels()
+        own = case.own_labels(step.tool, called) or Labels()
         if way == "executor":
             own = own.join(Labels(producers=frozenset({step.tool})))
-        value: Any = {"page": RESULTS[step.tool]} if way == "executor" else RESULTS[step.tool]
+        text = result_of(step.tool, *values.values())
+        value: Any = {"page": text} if way == "executor" else text
         result = Argument(value, call.labels.join(own))
         after, session = engine.after(call, result, session)
-        results.append(after)
+        results.append(Argument(text, after))
         seen = seen.join(after)
     return False
 
@@ -277,34 +336,36 @@ def decides_somewhere(policy: PolicyHeader) -> bool:
 # The four ways, run
 
 
-def make_tools(labels: Labels | None) -> list[BaseTool]:
+def make_tools(case: Case) -> list[BaseTool]:
     """The tools; with labels, `look` and `read` set them on their results."""
+    called: set[str] = set()
 
-    def result(name: str) -> Any:
-        if labels is None or name == "act":
-            return RESULTS[name]
+    def result(name: str, *values: Any) -> Any:
+        labels = case.own_labels(name, called)
+        if labels is None:
+            return result_of(name, *values)
         return labeled_tool_result(
-            RESULTS[name],
+            result_of(name, *values),
             producers=sorted(labels.producers),
             consumers=sorted(labels.consumers),
             tags=sorted(labels.tags),
         )
 
-    def look(topic: str) -> str:  # noqa: ARG001 - a tool has parameters
+    def look(topic: str) -> str:
         """Look something up."""
-        return result("look")  # type: ignore[no-any-return]
+        return result("look", topic)  # type: ignore[no-any-return]
 
-    def read(number: int) -> str:  # noqa: ARG001
+    def read(number: int) -> str:
         """Read a mail."""
-        return result("read")  # type: ignore[no-any-return]
+        return result("read", number)  # type: ignore[no-any-return]
 
-    def act(to: str, text: str, n: int) -> str:  # noqa: ARG001
+    def act(to: str, text: str, n: int) -> str:
         """Act."""
-        return RESULTS["act"]
+        return result("act", to, text, n)  # type: ignore[no-any-return]
 
     made: list[BaseTool] = []
     for function in (look, read, act):
-        is_labelling = labels is not None and function is not act
+        is_labelling = case.labels is not None and function is not act
         how: Any = "content_and_artifact" if is_labelling else "content"
         tool = StructuredTool.from_function(function, response_format=how)
         # A JSON Schema does not validate: a result may be passed on as a number.
@@ -347,43 +408,52 @@ class State(TypedDict, total=False):
 
 
 def graph_of(case: Case) -> tuple[StateGraph[Any], dict[str, NodeOptions], State]:
-    """A graph that makes the calls of a run; a node that is called twice is followed by a router."""
+    """A graph that makes the calls of a run; a router follows a node that is called again."""
     graph: Any = StateGraph(State)
     options: dict[str, NodeOptions] = {}
     values: dict[str, Any] = {}
+    called: set[str] = set()
     names = [step.tool for step in case.run]
-    for number, step in enumerate(case.run):
+    for step in case.run:
         values.update(step.values)
-        if step.tool in options:
-            continue
-        uses = [other.uses.items() for other in case.run]
-        fields = sorted({name for used in uses for name, n in used if n == number}) or ["page"]
-        graph.add_node(step.tool, node(step.tool, fields, case.labels))
-        options[step.tool] = NodeOptions(reads=list(PARAMETERS[step.tool]), writes=fields)
-    for before, after in itertools.pairwise([START, *names]):
-        is_repeated = names.count(before) > 1  # a router follows it
-        if before != after and not is_repeated:
-            graph.add_edge(before, after)
-    for number, step in enumerate(case.run[1:], 1):
-        if step == case.run[number - 1]:
-            left = [step.tool, *names[number + 1 : number + 2], END][:2]
-            graph.add_conditional_edges(step.tool, lambda _, left=left: left.pop(0), left[:])
+    for name in dict.fromkeys(names):
+        fields = written_fields(case.run, name)
+        graph.add_node(name, node(case, name, fields, called))
+        options[name] = NodeOptions(reads=list(PARAMETERS[name]), writes=fields)
+        after = [next_ for one, next_ in itertools.pairwise([*names, END]) if one == name]
+        if len(after) == 1:
+            graph.add_edge(name, *after)
+        else:
+            graph.add_conditional_edges(name, lambda _, left=after: left.pop(0), sorted({*after}))
+    graph.add_edge(START, names[0])
     return graph, options, State(**values)  # type: ignore[typeddict-item] # of the parameters
 
 
+def written_fields(run: Run, name: str) -> list[str]:
+    """The fields into which a node writes its result."""
+    used = (one for step in run for one in step.uses.items())
+    return sorted({field for field, number in used if run[number].tool == name}) or ["page"]
+
+
 def fits_graph(run: Run) -> bool:
-    """Whether one graph makes these calls: a node is called again only at once, and alike."""
-    names = [step.tool for step in run]
-    again = [number for number, name in enumerate(names) if name in names[:number]]
-    return all(run[number] == run[number - 1] for number in again)
+    """Whether one graph makes these calls: a call uses the result that was written last."""
+    written: dict[str, int] = {}
+    for number, step in enumerate(run):
+        if step.uses != {name: written[name] for name in PARAMETERS[step.tool] if name in written}:
+            return False
+        written |= dict.fromkeys(written_fields(run, step.tool), number)
+    return True
 
 
-def node(name: str, fields: Sequence[str], labels: Labels | None) -> Callable[[State], Any]:
+def node(case: Case, name: str, fields: Sequence[str], called: set[str]) -> Callable[[State], Any]:
     """A node that writes its result into some fields."""
 
-    def run(_: State) -> Any:
-        written = dict.fromkeys(fields, RESULTS[name])
-        if labels is None or name == "act":
+    def run(state: State) -> Any:
+        values: Mapping[str, Any] = state
+        result = result_of(name, *(values[one] for one in PARAMETERS[name]))
+        written = dict.fromkeys(fields, result)
+        labels = case.own_labels(name, called)
+        if labels is None:
             return written
         return with_labels(
             written,
@@ -434,11 +504,11 @@ class Ways:
     def _middleware(self, case: Case) -> None:
         guard = PolicyMiddleware(case.policy, on_denied="raise", tools=None)
         model = ScriptedModel(answer=messages_of(case.run))
-        agent: Any = create_agent(model, make_tools(case.labels), middleware=[guard])
+        agent: Any = create_agent(model, make_tools(case), middleware=[guard])
         agent.invoke({"messages": "Go"})
 
     def _chat(self, mode: Way, case: Case) -> None:
-        tools = make_tools(case.labels)
+        tools = make_tools(case)
         model = ChatSequrity(
             "any/model",
             base_url=self.urls[mode],
@@ -493,7 +563,11 @@ def graph_tools(parameters_of: Mapping[str, Sequence[str]] = PARAMETERS) -> list
 
 def cases(policy: PolicyHeader, labels: Sequence[Labels | None]) -> Iterator[Case]:
     """All runs with all labels."""
-    yield from (Case(policy, run, own) for own in labels for run in runs())
+    code = (policy.codes and policy.codes.code) or ""
+    for own, run in itertools.product(labels, runs(code)):
+        yield Case(policy, run, own)
+        if own and sum(step.tool != "act" for step in run) > 1:
+            yield Case(policy, run, own, is_once=True)
 
 
 def oracle(count: int, seed: int = 0) -> Counter[str]:
@@ -518,7 +592,8 @@ def oracle(count: int, seed: int = 0) -> Counter[str]:
                 figures[outcome] += 1
                 if outcome in {"silent", "false"}:
                     code = policy.codes and policy.codes.code
-                    print(f"{outcome} {way} labelling={is_labelling}\n{policy.presets}\n{code}\n")  # noqa: T201 - a command
+                    shown = f"{outcome} {way} labelling={is_labelling}\n{policy.presets}\n{code}\n"
+                    print(shown, flush=True)  # noqa: T201 - a command
     return figures
 
 
@@ -530,13 +605,12 @@ def judge(
 ) -> str:
     """What is said of a policy in a way, compared with real runs."""
     is_labelling = is_labelling or way == "executor"
-    labels: list[Labels | None] = [None]
-    if is_labelling:
-        labels += rng.sample(OWN_LABELS, len(OWN_LABELS))
-    tools = (
-        graph_tools() if way == "executor" else make_tools(OWN_LABELS[0] if is_labelling else None)
-    )
+    shown = Case(policy, (), OWN_LABELS[0] if is_labelling else None)
+    tools = graph_tools() if way == "executor" else make_tools(shown)
     found = [one for one in told(way, policy, tools) if one.line == line]
+    labels: list[Labels | None] = [None]
+    if is_labelling:  # fewer show that a finding is wrong, over many policies
+        labels += rng.sample(OWN_LABELS, len(OWN_LABELS) // 4 if found else len(OWN_LABELS))
     engine = policy.compile(dual_llm=way != "single-llm")
     expected: dict[bool, Case] = {}
     for case in cases(policy, labels):

@@ -295,6 +295,7 @@ IDLE = [
     ("not text.tags superset of {}", False),
     ("5 in text.tags", False),
     ("not true in @session.tags", True),
+    ("not to.value in to.consumers and to.value in to.consumers", False),
     ("p and not p", False),
     ("p or not p", True),
 ]  # fmt: skip

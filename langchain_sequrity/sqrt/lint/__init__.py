@@ -324,7 +324,7 @@ def findings_in(
             ways.find_idle_settings(settings, possible.way, report, has_rules=is_ruled)
         ways.find_absent_service_tools(checked, way, arguments)
         ways.find_open_blocks(checked, way)
-        known_places = ways.find_unlabelled(checked, possible) | set(impossible.values())
+        known_places = ways.find_unlabelled(checked, possible)
         known_places |= find_unset(checked, tested, possible, labels, labels_reported)
         if way is not ANY_WAY:
             ways.find_inert(checked, possible, known_places)

@@ -68,13 +68,13 @@ class LabelReads(NamedTuple):
     """The labels that a condition reads.
 
     Attributes:
-        tests: Its single tests, each with the sets of labels in it.
-        metas: All these sets.
+        tests: Its single tests, each with what it compares: values, sets of labels, constants.
+        metas: All sets of labels in them.
         names: The names that it compares with them, by field.
         places: The positions of all these.
     """
 
-    tests: tuple[tuple[nodes.Tests, tuple[nodes.Meta, ...]], ...]
+    tests: tuple[tuple[nodes.Tests, Sequence[Any]], ...]
     metas: tuple[nodes.Meta, ...]
     names: Mapping[nodes.Field, frozenset[str]]
     places: frozenset[nodes.Position]
@@ -144,23 +144,24 @@ class CheckedPolicy:
         return known
 
     def _read_labels(self, clause: Clause) -> LabelReads:
-        tests: list[tuple[nodes.Tests, tuple[nodes.Meta, ...]]] = []
+        tests: list[tuple[nodes.Tests, Sequence[Any]]] = []
         places: set[nodes.Position] = set()
         names: dict[nodes.Field, frozenset[str]] = {}
+        metas: dict[nodes.Meta, None] = {}
         for test, _ in self.tests(clause):
             elements = [
                 element
                 for side in operands_of(test)
                 for element in self.elements(side, removed=True)
             ]
-            read = tuple(element for element in elements if isinstance(element, nodes.Meta))
+            read = metas_in(elements)
             texts = [element for element in elements if isinstance(element, nodes.TextLiteral)]
-            tests.append((test, read))
+            tests.append((test, elements))
+            metas |= dict.fromkeys(read)
             for meta in read:
                 names[meta.field] = names.get(meta.field, frozenset()) | {one.raw for one in texts}
             if read:
                 places |= {meta.at for meta in read} | {text.at for text in texts}
-        metas = dict.fromkeys(meta for _, read in tests for meta in read)
         return LabelReads(tuple(tests), tuple(metas), names, frozenset(places))
 
     def elements(self, members: object, *, removed: bool = False) -> Iterator[Any]:
@@ -198,6 +199,11 @@ def may_overlap(block: CheckedTool, other: CheckedTool) -> bool:
         if two.node.tool.text.kind == "plain":
             return one.compiled.matches(two.node.tool.text.raw, MatchBudget()) is not False
     return True  # two regexes are not compared
+
+
+def metas_in(elements: Sequence[Any]) -> list[nodes.Meta]:
+    """The sets of labels among the elements of a test."""
+    return [element for element in elements if isinstance(element, nodes.Meta)]
 
 
 def text_of(element: Any) -> Any:

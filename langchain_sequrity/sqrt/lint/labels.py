@@ -16,6 +16,7 @@ from langchain_sequrity.sqrt.lint.checked_policy import (
     CheckedPolicy,
     Clause,
     LabelName,
+    metas_in,
     text_of,
     value_test,
 )
@@ -97,15 +98,20 @@ def find_unset(
         reported: Labels with earlier findings.
 
     Returns:
-        The positions of consumers that certainly nobody restricts.
+        The positions with findings of labels that certainly nobody sets, or restricts.
     """
     changed = _changed_labels(policy)
-    everyone: set[Position] = set()
+    certain: set[Position] = set()
     if policy.is_read_in_part:
-        return everyone
+        return certain
     unset = set(reported)
     for label, at in {**changed.removed, **tested.names}.items():
-        if (label.field, label.name) in reported or _is_set(label, possible, changed):
+        is_reported = (label.field, label.name) in reported
+        if not is_reported and _is_set(label, possible, changed):
+            continue
+        if not _may_be_set(label, possible):
+            certain.add(at)
+        if is_reported:
             continue
         unset.add((label.field, label.name))
         name = plain(label.name, limit=_SHOWN)
@@ -114,7 +120,7 @@ def find_unset(
         policy.report(
             "warning", f"{what} {_shown(label)}", at,
             _advice(f'@{label.field} |= {{"{name}"}};', label.place, tool),
-            lets_through=label in tested.names and not _may_be_set(label, possible),
+            lets_through=label in tested.names and at in certain,
         )  # fmt: skip
     for (field, place), at in tested.sets.items():
         is_open = field == "consumers" and (field, place) not in changed.sets
@@ -125,21 +131,17 @@ def find_unset(
                 lets_through=not possible.may_restrict(place),
             )  # fmt: skip
             if not possible.may_restrict(place):
-                everyone.add(at)
+                certain.add(at)
     checks = (check for tool in policy.tools for check in tool.compiled.checks)
     if any(check.test or check.node.decision == "deny" for check in checks):
         # Otherwise the text is part of another policy, or a draft for tools that only read.
         _find_untested(policy, tested, changed, outside, unset)
-    return everyone
+    return certain
 
 
-def impossible_labels(tested: TestedLabels, possible: PossibleLabels) -> dict[LabelName, Position]:
-    """The labels that rules test and certainly nothing sets, each with its first position."""
-    return {
-        (label.field, label.name): at
-        for label, at in tested.names.items()
-        if not _may_be_set(label, possible)
-    }
+def impossible_labels(tested: TestedLabels, possible: PossibleLabels) -> set[LabelName]:
+    """The labels that rules test and certainly nothing sets."""
+    return {(label.field, label.name) for label in tested.names if not _may_be_set(label, possible)}
 
 
 def _may_be_set(label: _Label, possible: PossibleLabels) -> bool:
@@ -219,7 +221,8 @@ def tested_labels(policy: CheckedPolicy, possible: PossibleLabels) -> TestedLabe
             for element in policy.elements(update.set, removed=True)
             if isinstance(element, nodes.Meta)
         )
-        for test, metas in policy.label_reads(clause).tests:
+        for test, elements in policy.label_reads(clause).tests:
+            metas = metas_in(elements)
             is_whole = _is_whole(test, metas)
             for meta in metas:
                 kinds = _tested_kinds(meta, clause)

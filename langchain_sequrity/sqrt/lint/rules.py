@@ -461,6 +461,7 @@ class _SampleCalls:
         self._values: dict[str, dict[tuple[type, Any], Any]] = {}  # samples by argument
         # Names of labels by their owner and field.
         self._labels: dict[tuple[str, nodes.Field], set[str]] = {}
+        sought: list[tuple[str, tuple[str, nodes.Field]]] = []  # values, and labels with them
         for test, _ in policy.tests(clause):
             self.tests += 1
             match test:
@@ -469,6 +470,10 @@ class _SampleCalls:
                 case nodes.LabelTest(left=meta, right=members):
                     names = [] if members is None else elements_of(members, self._bindings)
                     self._add_label_test(meta, list(names))
+                case nodes.Membership(value=nodes.ValueRef() as value, set=nodes.Meta() as meta):
+                    self._add_value_test(test)
+                    self._add_label_test(meta, [])
+                    sought.append((value.argument, (meta.argument, meta.field)))
                 case nodes.Membership(value=name, set=nodes.Meta() as meta):
                     # No label is a number or a truth value, whatever the labels are.
                     self._add_label_test(
@@ -476,6 +481,7 @@ class _SampleCalls:
                     )
                 case _:
                     self._add_value_test(test)
+        self._look_for_values(sought)
 
     def _add_value_test(self, test: nodes.Tests) -> None:
         found = value_test(test)
@@ -493,6 +499,18 @@ class _SampleCalls:
             ]  # fmt: skip
         samples.update(((type(one), one), one) for one in values)
 
+    def _look_for_values(self, sought: Sequence[tuple[str, tuple[str, nodes.Field]]]) -> None:
+        """Let each value that is looked for among labels be one of them, and the reverse."""
+        texts = {
+            one
+            for argument, labels in sought
+            for one in (*self._values.get(argument, {}).values(), *self._labels[labels])
+            if isinstance(one, str) and one != _OTHER
+        }
+        for argument, labels in sought:
+            self._labels[labels] |= texts
+            self._values.get(argument, {}).update(((str, one), one) for one in texts)
+
     def _listed(self, name: str) -> list[Any]:
         """The values of an argument, if the schemas of all tools list them."""
         found = [listed(one.schemas.get(name, {})) for one in self._known.values()]
@@ -509,6 +527,8 @@ class _SampleCalls:
             ):
                 yield raw
                 self.is_exact = self.is_exact and "\\" not in raw
+            case nodes.Meta():
+                pass  # `_look_for_values`
             case nodes.BoolDomain() | nodes.BooleanLiteral():
                 yield from (True, False)
             case nodes.NumberLiteral(value=value):

@@ -13,16 +13,16 @@ import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import reduce
-from itertools import product
+from itertools import chain, product
 from types import MappingProxyType
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, NamedTuple, Self, TypeGuard, get_args
 
 from langchain_sequrity.display import plain
 from langchain_sequrity.labels import ALL, RESERVED_PREFIX, Labels
 from langchain_sequrity.sqrt import nodes
 from langchain_sequrity.sqrt.coerce import INTERNAL_TOOLS, PolicySettings, ToolArguments
 from langchain_sequrity.sqrt.compiler import ConditionParts, Reporter, Severity
-from langchain_sequrity.sqrt.context import EMPTY, MISSING, Argument, Call, EvaluationContext
+from langchain_sequrity.sqrt.context import MISSING, Argument, Call, EvaluationContext
 from langchain_sequrity.sqrt.engine import LLM_BLOCKED, NON_EXECUTABLE
 from langchain_sequrity.sqrt.lint.checked_policy import (
     CheckedPolicy,
@@ -31,6 +31,7 @@ from langchain_sequrity.sqrt.lint.checked_policy import (
     constant_effect,
     denies,
     may_overlap,
+    metas_in,
     operands_of,
 )
 from langchain_sequrity.sqrt.matchers import Truth, both, either, negated
@@ -154,9 +155,11 @@ Owner = Literal["values", "session"]
 _OWNERS: tuple[Owner, ...] = get_args(Owner)
 _FIELDS: tuple[nodes.Field, ...] = get_args(nodes.Field)
 _OTHER = "\ue000"  # a label and an argument that no policy names
+_UNNAMED = "\ue001"  # a value that is no label
 _ALL_ARGUMENTS = "\ue000"
 _MOST_CASES = 4_000  # of one condition
 _MOST_READERS = 16
+_FEW = 3  # names, of which all subsets are tried
 _MOST_TRIALS = 100_000  # of one policy
 _NO_SETTINGS = PolicySettings()
 _UNLABELLED: Mapping[nodes.Field, frozenset[str]] = MappingProxyType(
@@ -193,6 +196,22 @@ class _Names:
         """Add sets of consumers, and all their intersections."""
         self.readers |= {one & other for one in readers for other in (one, *self.readers)}
         self.is_open = self.is_open or len(self.readers) > _MOST_READERS
+
+
+class _SoughtValues(NamedTuple):
+    """The values that a condition looks for among labels.
+
+    Attributes:
+        owners: Their owners, as scope and argument.
+        fields: The fields of these labels.
+        texts: The texts that they are compared with, too.
+        tests: The positions of the tests that compare them with labels and texts only.
+    """
+
+    owners: Sequence[tuple[str, str]]
+    fields: Collection[nodes.Field]
+    texts: Collection[str]
+    tests: Collection[Position]
 
 
 class PossibleLabels:
@@ -262,18 +281,27 @@ class PossibleLabels:
             self._possible["producers", "values"].names |= set(tools or ())
         if way.non_executable != "never":
             self._possible["tags", "values"].names.add(NON_EXECUTABLE)
-        changes = [
-            (clause.phase, update)
+        self._keeps_producers = (
+            way.tool_producers
+            and way.any_result_labels
+            and follows_rules
+            and self._only_adds("producers")
+        )
+        self._produced = {name: self._on_each_result("producers", name) for name in tools or ()}
+        # The fields of which the session has only what results have, too.
+        copied: set[nodes.Field] = {"tags", "producers"}
+        self._copied = copied - {
+            update.target.field
+            for clause in policy.clauses
+            for update in clause.updates
+            if owner_of(update.target, clause) == "session"
+            and not self._copies_result(update, clause)
+        }
+        self._is_copy_tagged = way.non_executable == "always" and all(
+            isinstance(update.set, nodes.Meta) and self._copies_result(update, clause)
             for clause in policy.clauses
             for update in clause.updates
             if update.target.field == "tags" and owner_of(update.target, clause) == "session"
-        ]
-        self._session_copies_results = way.non_executable == "always" and all(
-            phase == "after"
-            and update.assignment == "|="
-            and isinstance(update.set, nodes.Meta)
-            and update.set.scope == "result"
-            for phase, update in changes
         )
         self._of_tools = {
             field_: replace(found, names=set(found.names), readers=set(found.readers))
@@ -283,7 +311,10 @@ class PossibleLabels:
         self._of_rules: dict[nodes.Field, list[tuple[CheckedTool, _Names]]] = {
             field_: [] for field_ in _FIELDS
         }
+        self._sources: dict[tuple[nodes.Field, Owner], list[tuple[_Names, set[str]]]] = {}
         self._follow_rules()
+        if follows_rules:
+            self._sources = self._find_sources()
 
     # Names
 
@@ -333,6 +364,98 @@ class PossibleLabels:
                 if is_reached and self.truths(clause) != {False}:
                     for update in clause.updates:
                         waiting = self._add(update, clause) or waiting
+
+    def _find_sources(self) -> dict[tuple[nodes.Field, Owner], list[tuple[_Names, set[str]]]]:
+        """The names that each step may set, and those that each call with this step sets.
+
+        Only of labels that nobody else sets or removes.
+        """
+        steps: dict[tuple[nodes.Field, Owner], list[tuple[Clause, nodes.Update]]] = {}
+        for clause in self._policy.clauses:
+            for update in clause.updates:
+                if update.target.scope not in {"arg", "args"}:
+                    key = update.target.field, owner_of(update.target, clause)
+                    steps.setdefault(key, []).append((clause, update))
+        return {
+            key: [
+                (
+                    self._names_in(update.set, clause),
+                    self._names_in_copies(update, clause)
+                    | {
+                        name
+                        for other, one in found
+                        if other.phase == clause.phase and _is_same_tool(other.tool, clause.tool)
+                        if one is update or self.truths(other) == {True}
+                        for name in _literals(one) - {NON_EXECUTABLE}
+                    },
+                )
+                for clause, update in found
+            ]
+            for key, found in steps.items()
+            if (key[1] == "session" or not self._possible[key].is_open)
+            and all(update.assignment == "|=" for _, update in found)
+        }
+
+    def _names_in_copies(self, update: nodes.Update, clause: Clause) -> set[str]:
+        """The names that each result has, if an update copies labels of results."""
+        source, tools = update.set, clause.tool.known or {}
+        if not isinstance(source, nodes.Meta) or not self._copies_result(update, clause):
+            return set()
+        if source.field == "tags":
+            return {NON_EXECUTABLE} if self.way.non_executable == "always" else set()
+        is_produced = self._keeps_producers and source.scope == "result" and len(tools) == 1
+        return set(tools) if is_produced else set()
+
+    def _is_set_together(
+        self, names: frozenset[str], field: nodes.Field, owner: Owner, tested: Collection[str]
+    ) -> bool:
+        """Whether there may be these names without others: a call sets some names together."""
+        by_rules = names - {_OTHER, *self._declared}
+        if owner == "values":
+            by_rules -= self._of_tools[field].names
+        sources = self._sources.get((field, owner))
+        return sources is None or all(
+            any(
+                (name in may_be.names or may_be.is_open or may_be.has_declared)
+                and names >= {one if one in tested else _OTHER for one in certain}
+                for may_be, certain in sources
+            )
+            for name in by_rules
+            if not name.startswith(RESERVED_PREFIX)
+        )
+
+    def _copies_result(self, update: nodes.Update, clause: Clause) -> bool:
+        """Whether an update adds labels of a result, or of the arguments that it inherits from."""
+        source, field, tools = update.set, update.target.field, clause.tool.known
+        if (clause.phase, update.assignment) != ("after", "|="):
+            return False
+        if isinstance(source, nodes.SetLiteral) and tools:
+            return all(_literals(update) <= self._on_each_result(field, name) for name in tools)
+        if not isinstance(source, nodes.Meta) or source.field != field:
+            return False
+        return source.scope == "result" or not self._changes(clause)
+
+    def _only_adds(self, field: nodes.Field) -> bool:
+        """Whether no step removes such labels from results."""
+        return all(
+            update.assignment == "|=" or owner_of(update.target, clause) == "session"
+            for clause in self._policy.clauses
+            for update in clause.updates
+            if update.target.field == field
+        )
+
+    def _on_each_result(self, field: nodes.Field, tool: str) -> set[str]:
+        """The names that each result of a tool gets."""
+        return {
+            name
+            for clause in self._policy.clauses
+            if clause.phase == "result"
+            and clause.test is None
+            and tool in (clause.tool.known or ())
+            for update in clause.updates
+            if update.target.field == field and self._only_adds(field)
+            for name in _literals(update)
+        }
 
     def _is_denied(self, tool: CheckedTool) -> bool:
         """Whether each call of a tool is denied, with the labels that are known so far."""
@@ -399,8 +522,10 @@ class PossibleLabels:
         if self._parts is None:
             return _ANY_TRUTH
         found: set[Truth] = set()
-        arguments, choices = self._arguments(clause), self._all_choices(clause)
-        number = math.prod(map(len, choices.values()))
+        arguments, values = self._arguments(clause), self._sought_values(clause)
+        choices = self._all_choices(clause, values)
+        names = {_UNNAMED, *values.texts, *chain(*chain(*choices.values()))} - {ALL}
+        number = math.prod(map(len, choices.values())) * len(names) ** len(values.owners)
         if number > min(_MOST_CASES, self._trials):
             return _ANY_TRUTH
         self._trials -= number
@@ -408,22 +533,26 @@ class PossibleLabels:
             labels = dict(zip(choices, chosen, strict=True))
             if not self._is_consistent(labels):
                 continue
-            context = self._context(labels, clause, arguments)
-            found |= self._truths(clause.node.condition, context, clause)
+            for texts in product(names, repeat=len(values.owners)):
+                chosen_values = dict(zip(values.owners, texts, strict=True))
+                context = self._context(labels, chosen_values, clause, arguments)
+                found |= self._truths(clause.node.condition, context, values.tests)
             if found >= {True, False}:
                 break
         return frozenset(found)
 
-    def _truths(self, node: Any, context: EvaluationContext, clause: Clause) -> _Truths:
+    def _truths(
+        self, node: Any, context: EvaluationContext, decided: Collection[Position]
+    ) -> _Truths:
         match node:
             case nodes.Name(name=name):
                 bound = self._policy.bindings.get(name)
-                return self._truths(bound.value, context, clause) if bound else _ANY_TRUTH
+                return self._truths(bound.value, context, decided) if bound else _ANY_TRUTH
             case nodes.Not(inner=inner):
-                return frozenset(map(negated, self._truths(inner, context, clause)))
+                return frozenset(map(negated, self._truths(inner, context, decided)))
             case nodes.And(parts=parts) | nodes.Or(parts=parts):
                 join = both if isinstance(node, nodes.And) else either
-                found = (self._truths(part, context, clause) for part in parts)
+                found = (self._truths(part, context, decided) for part in parts)
                 return reduce(
                     lambda left, right: frozenset(
                         join(one, other) for one in left for other in right
@@ -431,27 +560,35 @@ class PossibleLabels:
                     found,
                 )
             case nodes.Membership(value=nodes.ValueRef()) | nodes.Equality():
-                return self._value_truths(node, context, clause)
+                if node.at not in decided:
+                    return frozenset({True, False})
         test = self._parts and self._parts.tests.get(node.at)
         return frozenset({test(context)}) if test else _ANY_TRUTH
 
-    def _value_truths(
-        self, test: nodes.Membership | nodes.Equality, context: EvaluationContext, clause: Clause
-    ) -> _Truths:
-        """What a test of a value can be: anything, except beside labels that decide it."""
-        left, right = operands_of(test)
-        is_known = self._follows_rules and _returns_objects(clause)
-        if is_known and any(map(_is_result, (left, right))):
-            return frozenset({None})
-        while isinstance(right, nodes.Name) and right.name in self._policy.bindings:
-            right = self._policy.bindings[right.name].value
-        if isinstance(right, nodes.Meta):
-            names = context.names(right)
-            if names is None:
-                return frozenset({None})
-            if names.universal or names == EMPTY:
-                return frozenset({names.universal})
-        return frozenset({True, False})
+    def _sought_values(self, clause: Clause) -> _SoughtValues:
+        """The values that a condition looks for among labels."""
+        tests = [
+            (test.at, {(one.scope, one.argument) for one in elements if _is_value(one)}, elements)
+            for test, elements in self._policy.label_reads(clause).tests
+        ]
+        has_no_value = self._follows_rules and _returns_objects(clause)
+        unknown = {("result", "")} if has_no_value else set()
+        sought = [
+            (owner, meta.field)
+            for _, found, elements in tests for meta in metas_in(elements)
+            for owner in found - unknown
+        ]  # fmt: skip
+        owners = {owner for owner, _ in sought}
+        decided = [
+            (at, elements) for at, found, elements in tests
+            if found & unknown or (found and found <= owners and all(map(_is_name, elements)))
+        ]  # fmt: skip
+        texts = {
+            one.raw for _, elements in decided for one in elements
+            if isinstance(one, nodes.TextLiteral)
+        }  # fmt: skip
+        fields = {field_ for _, field_ in sought}
+        return _SoughtValues(sorted(owners), fields, texts, {at for at, _ in decided})
 
     def _arguments(self, clause: Clause) -> dict[str, None]:
         """The arguments that a condition names, and one for all others if it tests `@args`."""
@@ -463,7 +600,7 @@ class PossibleLabels:
         return found
 
     def _all_choices(
-        self, clause: Clause
+        self, clause: Clause, values: _SoughtValues
     ) -> dict[tuple[str, str, nodes.Field], Sequence[frozenset[str]]]:
         """The sets of labels that each owner may have, by scope, argument and field."""
         found: dict[tuple[str, str, nodes.Field], Sequence[frozenset[str]]] = {}
@@ -471,7 +608,8 @@ class PossibleLabels:
             for scope, argument in self._owners_of(meta, clause):
                 key = scope, argument, meta.field
                 if key not in found:
-                    found[key] = self._choices(*key, clause)
+                    texts = values.texts if meta.field in values.fields else ()
+                    found[key] = self._choices(*key, clause, texts)
         return found
 
     def _owners_of(self, meta: nodes.Meta, clause: Clause) -> Iterator[tuple[str, str]]:
@@ -493,8 +631,15 @@ class PossibleLabels:
         """Whether one value or session may have all these labels at once.
 
         If each result gets some label, a value without it comes from no result, so it has no labels
-        at all. If the model has read no result, no call that ended has changed the session.
+        at all. If the model has read no result, no call that ended has changed the session. What
+        the session has from results, the arguments have, if they have the labels of all results.
         """
+        if self.way.argument_labels == "shared":
+            for field_ in self._copied:
+                of_arguments = labels.get(("arg", _ALL_ARGUMENTS, field_))
+                of_session = labels.get(("session", "", field_), frozenset())
+                if of_arguments is not None and not of_session <= of_arguments:
+                    return False
         owners = {(scope, argument) for scope, argument, _ in labels}
         is_changed = any(
             scope == "session" and names != _UNLABELLED[field_]
@@ -518,12 +663,17 @@ class PossibleLabels:
         is_tagged = self.way.non_executable == "always" and "tags" in labels
         if is_tagged and NON_EXECUTABLE not in labels["tags"]:
             return False
-        is_produced = self.way.tool_producers and self.way.any_result_labels
-        return not is_produced or bool(labels.get("producers", True))
+        producers = labels.get("producers")
+        if producers is None or not self._keeps_producers:
+            return True
+        if self._tools is None or _OTHER in producers:
+            return bool(producers)
+        return any(producers >= {name, *self._produced[name]} for name in self._tools)
 
     def _context(
         self,
         labels: Mapping[tuple[str, str, nodes.Field], frozenset[str]],
+        values: Mapping[tuple[str, str], str],
         clause: Clause,
         arguments: Collection[str],
     ) -> EvaluationContext:
@@ -538,11 +688,19 @@ class PossibleLabels:
         call = Call(
             "",
             {
-                name: Argument(MISSING, of("arg", self._place(name)).join(of("added", name)))
-                for name in arguments
+                name: Argument(
+                    values.get(("arg", name), MISSING),
+                    of("arg", self._place(owner)).join(of("added", owner)),
+                )
+                for name, owner in (
+                    # A value whose labels are not in question is one of `@args`.
+                    *((name, _ALL_ARGUMENTS) for scope, name in values if scope == "arg"),
+                    *((name, name) for name in arguments),
+                )
             },
         )
-        result = None if clause.phase in {None, "before"} else Argument(MISSING, of("result"))
+        value = values.get(("result", ""), MISSING)
+        result = None if clause.phase in {None, "before"} else Argument(value, of("result"))
         context = EvaluationContext(call, of("session"), result)
         context.set_short_scope(_short_scope(clause))
         return context
@@ -553,6 +711,7 @@ class PossibleLabels:
         argument: str,
         field_: nodes.Field,
         clause: Clause,
+        texts: Collection[str],
     ) -> Sequence[frozenset[str]]:
         """The sets of labels of one owner that a condition can distinguish."""
         possible = _Names()
@@ -562,6 +721,8 @@ class PossibleLabels:
         elif scope == "added":
             possible = self._changed_arguments(clause, argument)[field_]
         tested = {
+            *texts,
+            *self._compared_names(field_, clause),
             *self._policy.label_reads(clause).names.get(field_, ()),
             *(name for change in self._changed_names(clause, field_) for name in change),
         }
@@ -585,14 +746,27 @@ class PossibleLabels:
             for shape in _shapes(relevant)
             for others in ([[], [_OTHER]] if has_rest else [[]])
         ]
+        if clause.rule and scope in {"arg", "session"} and len(relevant) <= _FEW:
+            owner: Owner = "values" if is_value else "session"
+            sets = [one for one in sets if self._is_set_together(one, field_, owner, tested)]
         if scope == "added":
             certain = self._certain_changes(clause, argument, field_)
             sets = [one | certain for one in sets]
         if is_tagged:
             sets = _tagged(sets, scope, clause)
-        elif scope == "session" and field_ == "tags" and self._session_copies_results:
+        elif (scope, field_) == ("session", "tags") and self._is_copy_tagged:
             sets = [one | {NON_EXECUTABLE} if one else one for one in sets]
         return list(dict.fromkeys(sets))
+
+    def _compared_names(self, field_: nodes.Field, clause: Clause) -> set[str]:
+        """Names that two owners may both have, if the condition compares their labels."""
+        names: set[str] = set()
+        for _, elements in self._policy.label_reads(clause).tests:
+            owners = [meta for meta in metas_in(elements) if meta.field == field_]
+            if len(owners) > 1:
+                for owner in _OWNERS:
+                    names |= self._possible[field_, owner].names
+        return names if len(names) <= _FEW else names & {NON_EXECUTABLE}
 
     def _may_be_of_tool(self, name: str) -> bool:
         """Whether a tool may set a label: names of the service are refused in labels of tools."""
@@ -632,15 +806,14 @@ class PossibleLabels:
     def _certain_changes(self, clause: Clause, argument: str, field: nodes.Field) -> set[str]:
         """The names that each call of the tool adds to one argument before it is checked."""
         return {
-            text.raw
+            name
             for other in self._argument_changes
             if other.test is None and _is_same_tool(other.tool, clause.tool)
             for update in other.updates
             if update.target.scope == "arg"
             and (update.target.argument, update.target.field) == (argument, field)
-            and update.assignment in {"=", "|="} and isinstance(update.set, nodes.SetLiteral)
-            for text in update.set.elements
-            if isinstance(text, nodes.TextLiteral)
+            and update.assignment in {"=", "|="}
+            for name in _literals(update)
         }  # fmt: skip
 
     def changes_argument(self, clause: Clause, meta: nodes.Meta) -> bool:
@@ -654,13 +827,18 @@ class PossibleLabels:
 
 def _add_consumers(added: _Names, known: _Names, update: nodes.Update) -> None:
     """Add the consumers after an update of known ones: a listed set, or any."""
-    listed = update.set.elements if isinstance(update.set, nodes.SetLiteral) else ()
-    readers = frozenset(one.raw for one in listed if isinstance(one, nodes.TextLiteral))
+    readers = frozenset(_literals(update))
     grows = update.assignment == "|=" and not known.readers <= {readers}
-    if not listed or update.assignment not in {"=", "&=", "|="} or grows:
+    if not readers or update.assignment not in {"=", "&=", "|="} or grows:
         added.is_open = True
     elif ALL not in readers:
         added.add_readers({readers})
+
+
+def _literals(update: nodes.Update) -> set[str]:
+    """The names of a set that an update lists."""
+    listed = update.set.elements if isinstance(update.set, nodes.SetLiteral) else ()
+    return {one.raw for one in listed if isinstance(one, nodes.TextLiteral)}
 
 
 def _is_same_tool(block: CheckedTool, other: CheckedTool) -> bool:
@@ -698,7 +876,7 @@ def _readers(tested: Collection[str], possible: _Names) -> list[frozenset[str]]:
 
 def _shapes(names: Sequence[str]) -> list[Sequence[str]]:
     """Subsets that every test of labels tells apart: all of few names, some of many."""
-    if len(names) <= 3:  # noqa: PLR2004 - eight subsets
+    if len(names) <= _FEW:
         return [some for n in range(len(names) + 1) for some in itertools.combinations(names, n)]
     single = [[name] for name in names[:16]]
     without = [[other for other in names if other != name] for name in names[:16]]
@@ -716,8 +894,15 @@ def _tagged(sets: Sequence[frozenset[str]], scope: str, clause: Clause) -> list[
     return [frozenset(), *tagged]
 
 
-def _is_result(operand: object) -> bool:
-    return isinstance(operand, nodes.ValueRef) and operand.scope == "result"
+def _is_value(element: object) -> TypeGuard[nodes.ValueRef]:
+    return isinstance(element, nodes.ValueRef)
+
+
+def _is_name(element: object) -> bool:
+    """Whether an element is a text without escapes, or what is compared with such texts."""
+    if isinstance(element, nodes.TextLiteral):
+        return element.kind == "plain" and "\\" not in element.raw
+    return isinstance(element, nodes.Meta | nodes.ValueRef)
 
 
 def _returns_objects(clause: Clause) -> bool:
@@ -888,7 +1073,9 @@ def _report_inert(
 def _why(policy: CheckedPolicy, clause: Clause, possible: PossibleLabels) -> str:
     """The fact about the way that makes a condition constant."""
     if _returns_objects(clause) and any(
-        _is_result(side) for test, _ in policy.tests(clause) for side in operands_of(test)
+        _is_value(side) and side.scope == "result"
+        for test, _ in policy.tests(clause)
+        for side in operands_of(test)
     ):
         return "The result is an object, which no rule can search; ask for its labels"
     if len(possible.relaxed(non_executable="perhaps").truths(clause)) > 1:
