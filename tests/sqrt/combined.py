@@ -29,6 +29,7 @@ from tests.sqrt.generate import Tokens
 
 NAMES = ("organisation", "application", "team")
 CALLS = 12
+ODD_TOOLS = ("lend\n", "sc\nan", "^l.*$")
 _LABELS = ("x", "é", "aa", "bb", "two words")
 _DEFINED = {"marked", "kinds", "small"}
 _REFUSALS = {
@@ -64,7 +65,8 @@ class PolicyAuthor(Policies):
     def _tool(self) -> Tokens:
         exact = tuple(f'"{tool}"' for tool in TOOLS)
         many = ('r".*"', 'r"^(lend|scan)$"', 'r"^l.*$"', 'r"^s.*$"', 'r"an"', 'r"^scan$|x"')
-        return ["tool", *self._pick(*exact, *exact, *many)]
+        odd = ('"^l.*$"', 'r"^scan(?#()|^l"', 'r"(?s)^l.*$"')
+        return ["tool", *self._pick(*exact * 4, *many * 2, *odd)]
 
     def _item(self) -> Tokens:
         priority = ["priority", *self._pick("0", "1", "1", "2", "-1", "100"), ";"]
@@ -164,7 +166,7 @@ class Scenario:
             for name in names
             if results and self._random.random() < 0.5
         }
-        return self._random.choice(TOOLS), arguments, uses
+        return self._random.choice((*TOOLS * 2, *ODD_TOOLS)), arguments, uses
 
     def labels(self) -> Labels:
         """Labels that a tool or a user brings."""

@@ -49,6 +49,26 @@ def test_random_combinations_deny_what_one_of_the_policies_denies_and_nothing_el
     assert outcome.denied_in_doubt > 0
 
 
+@pytest.mark.parametrize(
+    ("pattern", "name"),
+    [("^p.*$", "pay\n"), (".*", "pay\n"), (".*", "p\nay"), ("^p.*", "p\nay"), ("^pay$", "pay\n")],
+)
+def test_a_tool_name_with_a_line_break_is_in_doubt_in_a_combination_too(
+    pattern: str, name: str
+) -> None:
+    deny = f'tool r"{pattern}" {{ should deny always; priority -1; }}'
+    house = f'{deny} tool r"{pattern}" {{ should allow when to.value == "ana"; }}'
+    assert verdicts([house, ""], name, to="ana")[0] == "soft_denied"
+    assert decide([house, ""], to="ana").allowed
+
+
+def test_a_regex_and_a_name_of_the_same_characters_are_for_different_tools() -> None:
+    house = (
+        r'tool r"^a\d$" { should deny always; } tool "^a\d$" { priority 1; should allow always; }'
+    )
+    assert verdicts([house, ""], "a1")[0] == "soft_denied"
+
+
 DENY = 'tool "pay" { should deny when to.value == "eve"; }'
 ALLOWANCES = [
     'tool "pay" { must allow always; }',
@@ -384,7 +404,13 @@ def test_two_strict_policies_allow_what_one_names_and_the_other_allows_by_a_patt
         assert verdict.reasons[0].policy == "app"
 
 
-@pytest.mark.parametrize("pattern", ["^pa?y.*$", "^q.*$|^p.*$", "^p{0,1}y", "p", "^[pq]y"])
+PATTERNS_OF_P = [
+    "^pa?y.*$", "^q.*$|^p.*$", "^p{0,1}y", "p", "^[pq]y", "^q(?#()|^p", "(?x)^q #(\n|^p",
+    "^q[(]|^p", "^q\\\\(|^p", "^q[]()]*[]]|^p",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("pattern", PATTERNS_OF_P)
 def test_patterns_that_may_share_a_tool_are_not_taken_for_different(pattern: str) -> None:
     house = f'tool r".*" {{ should deny always; }} tool r"{pattern}" {{ priority 1; should allow always; }}'
     app = 'tool r"^py.*$" { should deny always; } tool "pyx" { priority 1; should allow always; }'
