@@ -12,6 +12,7 @@ from langchain_sequrity import sqrt
 from langchain_sequrity.denials import Denial
 from langchain_sequrity.errors import PolicySyntaxError, UsageError
 from langchain_sequrity.headers import PolicyHeader, coerce
+from langchain_sequrity.headers import Presets as HeaderPresets
 from langchain_sequrity.labels import Labels
 from langchain_sequrity.sqrt import Argument, Call, Presets, compile_policy, named
 from tests.sqrt.calls import given
@@ -47,6 +48,39 @@ def test_random_combinations_deny_what_one_of_the_policies_denies_and_nothing_el
     assert outcome.layered > 5
     assert outcome.hardened > 0
     assert outcome.denied_in_doubt > 0
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"presets": HeaderPresets(default_allow=False)},
+        {"mode": "strict"},
+        {"fail_fast": False},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_copy_of_a_header_has_its_own_settings_in_a_list(
+    changes: dict[str, Any], count: int
+) -> None:
+    policies = [named("org", 'tool "read" { should allow always; }'), named("x", "")][:count]
+    copied = coerce(PolicyHeader, policies[0] if count == 1 else policies).model_copy(
+        update=changes
+    )
+    expected = {**copied.to_wire(), "codes": None}
+    for policy in ([copied, named("app", "")], named("new", copied)):
+        assert {**coerce(PolicyHeader, policy).to_wire(), "codes": None} == expected
+    names = [source.name for source in sqrt.combine(copied, named("app", "")).sources]
+    assert names == ["org" if count == 1 else "policy 1", "app"]
+
+
+@pytest.mark.parametrize("options", [{}, STRICT, {**HARD, "fail_fast": False}], ids=str)
+def test_an_unchanged_header_of_several_policies_keeps_their_names(
+    options: dict[str, Any],
+) -> None:
+    header = coerce(PolicyHeader, [named("a", PolicyHeader.from_sqrt("", **options)), ""])
+    names = [source.name for source in sqrt.combine(header.model_copy(), "").sources]
+    assert names == ["a", "policy 2", "policy 3"]
 
 
 @pytest.mark.parametrize(

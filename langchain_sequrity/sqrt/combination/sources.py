@@ -141,7 +141,11 @@ def read_sources(policies: Iterable[object]) -> tuple[Source, ...]:
 def _flattened(policies: Iterable[object]) -> Iterator[object]:
     for policy in policies:
         combination = combination_of(policy)
-        if combination is not None:
+        if combination is not None and _has_other_settings(policy, combination):
+            source, *others = combination.sources
+            is_named = source.is_named and not others
+            yield NamedPolicy(source.name, policy) if is_named else policy  # type: ignore[arg-type]
+        elif combination is not None:
             # Only given names are kept: "policy 1" may be another policy here.
             yield from (
                 source if source.is_named else _Unnamed(source) for source in combination.sources
@@ -163,6 +167,14 @@ class HasSources(Protocol):
     def sources(self) -> tuple[Source, ...]:
         """Its policies."""
 
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """Its other fields of `X-Policy`."""
+
+    @property
+    def text(self) -> str:
+        """Its text."""
+
 
 def combination_of(policy: object) -> HasSources | None:
     """A combination itself, or the one in a header."""
@@ -172,6 +184,18 @@ def combination_of(policy: object) -> HasSources | None:
     return combination
 
 
+def _has_other_settings(policy: Any, combination: HasSources) -> bool:
+    """Whether a header was copied with other fields than those of its combination.
+
+    It is then read as what it is: one text with its fields.
+    """
+    if policy is combination:
+        return False
+    fields = dict(policy.to_wire())
+    is_cedar = (fields.pop("codes", None) or {}).get("language") == "cedar"
+    return is_cedar or fields != combination.settings
+
+
 def _source(policy: object, number: int) -> Source:
     name, is_named = f"policy {number}", False
     if isinstance(policy, _Unnamed):
@@ -179,7 +203,7 @@ def _source(policy: object, number: int) -> Source:
     if isinstance(policy, NamedPolicy):
         name, is_named, policy = policy.name, True, policy.policy
         combination = combination_of(policy)
-        if combination is not None:
+        if combination is not None and not _has_other_settings(policy, combination):
             if len(combination.sources) > 1:
                 msg = f"`{name}` would name several policies. Name each of them."
                 raise UsageError(msg)
