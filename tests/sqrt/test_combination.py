@@ -78,7 +78,7 @@ def test_a_copy_of_a_header_has_its_own_settings_in_a_list(
 def test_an_unchanged_header_of_several_policies_keeps_their_names(
     options: dict[str, Any],
 ) -> None:
-    header = coerce(PolicyHeader, [named("a", PolicyHeader.from_sqrt("", **options)), ""])
+    header = coerce(PolicyHeader, [named("a", PolicyHeader.from_sqrt(SECRET, **options)), ""])
     names = [source.name for source in sqrt.combine(header.model_copy(), "").sources]
     assert names == ["a", "policy 2", "policy 3"]
 
