@@ -31,7 +31,9 @@ NAMES = ("organisation", "application", "team")
 CALLS = 12
 ODD_TOOLS = ("lend\n", "sc\nan", "^l.*$")
 _LABELS = ("x", "é", "aa", "bb", "two words")
+_CHANGES = ("added", "any", "consumers", "toggled")
 _DEFINED = {"marked", "kinds", "small"}
+_ASSIGNMENTS = {"consumers": ("&=", "&=", "|=", "-="), "toggled": ("^=", "|=")}
 _REFUSALS = {
     "labels": "may allow what the policy",
     "settings": "contradict each other",
@@ -48,7 +50,7 @@ class PolicyAuthor(Policies):
     def __init__(self, seed: object) -> None:
         super().__init__(seed)
         # Most pairs that change any labels in any way cannot be combined.
-        self._changes = self._random.choice(("none", "none", "added", "any"))
+        self._changes = self._random.choice(("none", "none", *_CHANGES))
 
     def policy(self) -> Tokens:
         """The tokens of a policy."""
@@ -79,13 +81,24 @@ class PolicyAuthor(Policies):
         return [*target, *self._field(), *self._assignment(), *self._set(1)]
 
     def _assignment(self) -> Tokens:
-        return super()._assignment() if self._changes == "any" else ["|="]
+        if self._changes == "any":
+            return super()._assignment()
+        return self._pick(*_ASSIGNMENTS.get(self._changes, ("|=",)))
+
+    def _field(self) -> Tokens:
+        return ["consumers"] if self._changes == "consumers" else super()._field()
+
+    def _set(self, size: int) -> Tokens:
+        return self._members() if self._changes in _ASSIGNMENTS else super()._set(size)
 
     def _test(self, size: int) -> Tokens:
         if self._random.random() < 0.5:
             values = self._pick('"x"', '{"x", "é"}', "7", '"7"', "true")
             operator = "in" if values[0].startswith("{") else "=="
             return [*self._name(), ".value", operator, *values]
+        if self._changes == "consumers":
+            edit = self._random.choice(("", "", "", '| {"x"}', '- {"x"}')).split()
+            return ["not", *self._pick('"x"', '"aa"'), "in", "a.consumers", *edit]
         if self._random.random() < 0.5:
             where = self._pick("a.tags", "@args.tags", "@session.tags", "@args.producers")
             return [*where, "overlaps", *self._members()]

@@ -263,6 +263,7 @@ STEPS = """
     tool "send" { must deny when @args.tags overlaps {"secret"}; }
 """
 READERS = 'tool "send" { must deny when not text.consumers superset of {"ana"}; }'
+SHARED = 'tool "send" { must deny when not to.value in text.consumers; }'
 CHAIN = """
     tool "a" { result { when "first" in @args.tags { @tags |= {"second"}; } } }
     tool "b" { result { when "second" in @args.tags { @tags |= {"secret"}; } } }
@@ -297,6 +298,25 @@ WEAKENING = [
     ('tool "send" { must deny when "x" in a.tags - b.tags; }',
      'tool "write" -> @tags |= {"x"};', "add"),
     (CHAIN, 'tool "write" -> @tags -= {"first"};', "remove"),
+    ('tool "sum" -> @consumers |= {"ana"};' + SHARED, 'tool "fetch" -> @consumers &= {"bo"};', "remove"),
+    ('tool "sum" -> @consumers -= {"eve"};' + SHARED, 'tool "fetch" -> @consumers &= {"bo"};', "remove"),
+    ('tool "sum" -> @consumers ^= {"eve"};' + SHARED, 'tool "fetch" -> @consumers &= {"bo"};', "remove"),
+    ('tool "sum" -> @consumers -= {"eve"}; tool "send" { must deny when not "bo" in text.consumers; }',
+     'tool "fetch" -> @consumers &= {"bo"};', "remove"),
+    ('tool "send" { must deny when not to.value in text.consumers | {"ana"}; }',
+     'tool "fetch" -> @consumers &= {"bo"};', "remove"),
+    ('tool "send" { must deny when not to.value in text.consumers - {"eve"}; }',
+     'tool "fetch" -> @consumers &= {"bo"};', "remove"),
+    ('tool "send" { must deny when not to.value in text.consumers with "ana"; }',
+     'tool "fetch" -> @consumers &= {"bo"};', "remove"),
+    ('tool "read" -> @tags ^= {"x"}; tool "send" { must deny when "x" in text.tags; }',
+     'tool "read" -> @tags |= {"x"};', "add"),
+    ('tool "read" -> session @tags ^= {"x"}; tool "send" { must deny when "x" in @session.tags; }',
+     'tool "read" -> session @tags |= {"x"};', "add"),
+    ('tool "read" -> @tags ^= {"x"}; tool "send" { must deny when not "x" in text.tags; }',
+     'tool "read" -> @tags -= {"x"};', "remove"),
+    (SECRET, 'tool "read" -> @tags |= {"*"};', "add"),
+    (SECRET.replace('{"secret"};', '{"*"};', 1), 'tool "read" -> @tags |= {"x"};', "remove"),
 ]  # fmt: skip
 
 
@@ -320,6 +340,13 @@ HARMLESS = [
     (READERS, 'tool "write" -> @consumers &= {"bo"};'),
     (SECRET + 'tool "read" -> session @tags |= @result.tags;', 'tool "write" -> @tags |= {"x"};'),
     (CHAIN, 'tool "write" -> @tags |= {"first", "second"};'),
+    (SHARED, 'tool "fetch" -> @consumers &= {"bo"};'),
+    ('tool "sum" -> @consumers &= {"ana"};' + SHARED, 'tool "fetch" -> @consumers &= {"bo"};'),
+    ('tool "send" { must deny when not to.value in text.consumers & {"ana"}; }',
+     'tool "fetch" -> @consumers &= {"bo"};'),
+    ('tool "read" -> @tags ^= {"x"}; tool "send" { must deny when "x" in text.tags; }',
+     'tool "read" -> @tags |= {"y"};'),
+    (SECRET + 'tool "sum" -> @consumers |= {"ana"};', 'tool "fetch" -> @consumers &= {"bo"};'),
     ('tool "send" { must deny when not text.tags subset of {"x"}; }',
      'tool "write" -> @tags |= {"y"};'),
     ('tool "send" { must deny when not text.tags subset of {"x"}; }',

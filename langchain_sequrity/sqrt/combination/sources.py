@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, cast
 
 from langchain_sequrity.display import plain
 from langchain_sequrity.errors import PolicySyntaxError, UsageError
@@ -178,10 +178,9 @@ class HasSources(Protocol):
 
 def combination_of(policy: object) -> HasSources | None:
     """A combination itself, or the one in a header."""
-    combination: HasSources | None = (
-        policy if hasattr(policy, "sources") else getattr(policy, "combination", None)
-    )
-    return combination
+    is_combination = hasattr(policy, "sources")
+    combination: Any = policy if is_combination else getattr(policy, "combination", None)
+    return cast("HasSources | None", combination)
 
 
 def _has_other_settings(policy: Any, combination: HasSources) -> bool:
