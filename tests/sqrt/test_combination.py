@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -631,6 +632,50 @@ def test_check_names_the_policy_and_knows_the_labels_of_the_others() -> None:
     assert finding.message.startswith("In the policy `app`: `send` has no argument `txt`")
     assert finding.line == 2
     assert not [one for one in findings if "mail" in one.message]
+
+
+TAINTS = 'tool "read_crm" -> session @tags |= {"tainted"};'
+ON_SESSION = 'tool "send_mail" { must deny when "tainted" in @session.tags; }'
+ON_VALUES = 'tool "send_mail" { must deny when "tainted" in to.tags; }'
+IN_BLOCK = 'tool "read_crm" { session after { @tags |= {"tainted"}; } }'
+COPIES = 'tool "read" { session after { @tags |= @result.tags; } }'
+LABELS: list[tuple[list[str], bool]] = [
+    ([TAINTS, ON_SESSION], False),
+    ([IN_BLOCK, ON_SESSION], False),
+    ([COPIES, 'tool "read" -> @tags |= {"tainted"};', ON_SESSION], False),
+    ([COPIES + 'tool "read" -> @tags |= {"tainted"};', ON_SESSION], False),
+    (['let x = {"tainted"}; tool "read_crm" -> session @tags |= x;', 'let x = {"y"};' + ON_SESSION],
+     False),
+    (['tool "read_crm" -> @tags |= {"tainted"};', ON_VALUES], False),
+    ([TAINTS + ON_SESSION, ON_VALUES], True),
+    (['let words = {"tainted"}; tool "read_crm" { must deny when n.value in words; }', ON_VALUES],
+     True),
+    (['tool "read_crm" -> @producers |= {"tainted"};', ON_VALUES], True),
+    (['tool "read_crm" { must deny when n.value in {"tainted"}; }', ON_SESSION], True),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("order", [1, -1])
+@pytest.mark.parametrize("mode", ["single-llm", "dual-llm", "middleware", "executor"])
+@pytest.mark.parametrize(("policies", "is_unset"), LABELS)
+def test_check_knows_which_labels_the_others_set_and_where(
+    policies: list[str], is_unset: bool, mode: Any, order: int
+) -> None:
+    tools = [_tool("send_mail", "to"), _tool("read_crm", "n"), _tool("read")]
+
+    def unset(policy: Any) -> bool:
+        return any(
+            "No rule sets the" in each.message for each in sqrt.check(policy, tools, mode=mode)
+        )
+
+    assert unset(policies[::order]) == is_unset or mode in ("single-llm", "executor")
+    assert unset(policies[::order]) == unset(_renamed_lets(policies))
+
+
+def _renamed_lets(policies: list[str]) -> str:
+    return "\n".join(
+        re.sub(r"\bx\b(?![\"'])", f"x{number}", text) for number, text in enumerate(policies)
+    )
 
 
 def test_check_reports_the_length_of_all_policies_once() -> None:
