@@ -267,6 +267,11 @@ def _compare(
     shown = _shown(scenario, tool, arguments, verdict, each)
     if verdict.allowed and (denying or any(not one.allowed for one in separate.values())):
         outcome.allowed_wrongly.append(shown)
+    if verdict.allowed and verdict.certain and not all(one.certain for one in each.values()):
+        outcome.allowed_wrongly.append(f"certain: {shown}")
+    is_soft = verdict.strength == "soft" and verdict.certain
+    if denying and is_soft and not any(one.certain for one in denying.values()):
+        outcome.allowed_wrongly.append(f"certain, so a human may approve it: {shown}")
     if not verdict.allowed and not denying:
         outcome.denied_wrongly.append(shown)
     if not verdict.allowed and denying:

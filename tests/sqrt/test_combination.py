@@ -229,6 +229,32 @@ def test_an_exception_in_doubt_does_not_lift_its_denial() -> None:
     assert decide([house, ""], sum=5.0).allowed
 
 
+IN_DOUBT = [
+    ("""tool "pay" { must allow when sum.value in {int 0..9}; should allow when to.value == "ana"; }""",
+     "soft_allowed", {"sum": 5.0, "to": "ana"}),
+    ('tool r"pa" { should deny always; } tool "pay" { priority 1; should allow when to.value == "ana"; }',
+     "soft_denied", {"to": "eve"}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("house", "expected", "arguments"), IN_DOUBT)
+def test_what_a_policy_decides_in_doubt_is_in_doubt_in_a_combination(
+    house: str, expected: str, arguments: dict[str, Any]
+) -> None:
+    other = 'tool "pay" { must deny when to.value == "nobody"; }'
+    alone, combined = decide(house, **arguments), decide([house, other], **arguments)
+    assert alone.final_verdict == combined.final_verdict == expected
+    assert not alone.certain
+    assert not combined.certain
+    assert combined.reasons[0].policy == "policy 1"
+    assert combined.reasons[0].rule == alone.reasons[0].rule
+
+
+def test_a_certain_denial_beside_one_in_doubt_is_certain() -> None:
+    house, _, arguments = IN_DOUBT[1]
+    assert decide([house, 'tool "pay" { should deny always; }'], **arguments).certain
+
+
 def test_label_changes_of_all_policies_apply_to_common_labels() -> None:
     house = 'tool "send" { must deny when @args.tags overlaps {"private"}; }'
     app = """

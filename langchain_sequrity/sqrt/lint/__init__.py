@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 from langchain_sequrity.display import plain
 from langchain_sequrity.errors import PolicySyntaxError, UsageError
-from langchain_sequrity.sqrt import nodes
 from langchain_sequrity.sqrt.coerce import (
     MAX_HEADER_BYTES,
     AnyTool,
