@@ -229,7 +229,7 @@ def test_an_exception_in_doubt_does_not_lift_its_denial() -> None:
     assert decide([house, ""], sum=5.0).allowed
 
 
-IN_DOUBT = [
+IN_DOUBT: list[tuple[str, str, dict[str, Any]]] = [
     ("""tool "pay" { must allow when sum.value in {int 0..9}; should allow when to.value == "ana"; }""",
      "soft_allowed", {"sum": 5.0, "to": "ana"}),
     ('tool r"pa" { should deny always; } tool "pay" { priority 1; should allow when to.value == "ana"; }',
