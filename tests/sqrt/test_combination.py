@@ -534,6 +534,17 @@ def test_a_name_is_one_short_line(name: Any) -> None:
         named(name, "")
 
 
+def test_files_of_one_name_are_named_with_their_folders(tmp_path: Path) -> None:
+    paths = [tmp_path / folder / "agent.sqrt" for folder in ("house", "app")]
+    for path in paths:
+        path.parent.mkdir()
+        path.write_text('tool "pay" { must deny always; }')
+    names = [source.name for source in sqrt.combine(*paths, "").sources]
+    assert names == ["house/agent.sqrt", "app/agent.sqrt", "policy 3"]
+    with pytest.raises(UsageError, match=r"Two policies are named `agent\.sqrt`"):
+        sqrt.combine(paths[0], paths[0])
+
+
 def test_two_policies_of_one_name_are_refused() -> None:
     with pytest.raises(UsageError, match="Two policies are named `app`"):
         sqrt.combine(named("app", ""), named("app", ""))

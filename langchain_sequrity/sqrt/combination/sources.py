@@ -119,7 +119,7 @@ def read_sources(policies: Iterable[object]) -> tuple[Source, ...]:
         PolicySyntaxError: If one is not valid SQRT. The message names the policy; line and caret
             are those of its own text.
     """
-    flat = list(_flattened(policies))
+    flat = _with_folders(list(_flattened(policies)))
     sources = tuple(
         policy if isinstance(policy, Source) else _source(policy, number)
         for number, policy in enumerate(flat, 1)
@@ -136,6 +136,22 @@ def read_sources(policies: Iterable[object]) -> tuple[Source, ...]:
             )
             raise UsageError(msg)
     return sources
+
+
+def _with_folders(policies: Sequence[object]) -> list[object]:
+    """The policies, where files of one name in several folders are named with their folders."""
+    paths = {policy for policy in policies if isinstance(policy, Path)}
+    names = [path.name for path in paths]
+    return [
+        NamedPolicy(_file_name("/".join(policy.parts[-2:])), policy)
+        if isinstance(policy, Path) and names.count(policy.name) > 1
+        else policy
+        for policy in policies
+    ]
+
+
+def _file_name(name: str) -> str:
+    return plain(name, limit=MAX_NAME).replace("`", "'")
 
 
 def _flattened(policies: Iterable[object]) -> Iterator[object]:
@@ -208,7 +224,7 @@ def _source(policy: object, number: int) -> Source:
                 raise UsageError(msg)
             return combination.sources[0]._replace(name=name, is_named=True)
     elif isinstance(policy, Path):
-        name, is_named = plain(policy.name, limit=MAX_NAME).replace("`", "'"), True
+        name, is_named = _file_name(policy.name), True
     try:
         text, settings = _read(policy, name)
         parsed = parse(text)
