@@ -347,7 +347,10 @@ class PolicyHeader(Header):
         code = (self.codes and self.codes.code) or ""
         engine = compile_policy(code, engine_presets(self, dual_llm=dual_llm))
         combination = self.combination
-        return engine if combination is None else replace(engine, origins=combination.origins)
+        if combination is None:
+            return engine
+        parts = combination.parts(dual_llm=dual_llm)
+        return replace(engine, origins=combination.origins, parts=parts)
 
     @property
     def uses_session(self) -> bool:

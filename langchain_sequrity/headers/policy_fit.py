@@ -81,11 +81,10 @@ class _Part(NamedTuple):
 
     name: str
     text: str
-    labels: frozenset[str]
 
 
 def _part_as_text(part: "PolicyPart") -> _Part:
-    return _Part(part.name, part.policy.text, part.labels)
+    return _Part(part.name, part.policy.text)
 
 
 class _Facts(NamedTuple):
@@ -115,7 +114,7 @@ def _problems(facts: _Facts, tools: "Sequence[AnyTool] | None") -> "list[Finding
     if facts.parts is None:
         return findings_of_settings(facts.settings, facts.way)
     found = findings_in_parts(
-        [PolicyPart(part.name, parse(part.text), part.labels) for part in facts.parts],
+        [PolicyPart(part.name, parse(part.text)) for part in facts.parts],
         None if tools is None else [*map(_readable, tools)],
         unlabelled=facts.unlabelled,
         way=facts.way,

@@ -86,6 +86,7 @@ class Engine:
         presets: The built-in policies.
         origins: For combined policies, the authors' rules by the position of the combination's
             rules; with `None`, the default. Reasons of verdicts are the authors' rules.
+        parts: For combined policies, the engine of each. What these decide in doubt is in doubt.
 
     Example:
         ```python
@@ -104,6 +105,7 @@ class Engine:
     tools: tuple[CompiledTool, ...]
     presets: Presets
     origins: Mapping[Position | None, Origin] = field(default_factory=dict)
+    parts: "tuple[Engine, ...]" = ()
     _rules: dict[str, _ToolRules] = field(default_factory=dict, init=False)
 
     # One call
@@ -139,7 +141,23 @@ class Engine:
         verdict = decide_by_votes(call.tool, self.votes(call, session), presets, int(asks_model))
         if not (verdict.certain and all(reason.certain for reason in verdict.reasons)):
             verdict = self._with_causes_of_doubt(verdict, call, session)
-        return with_origins(verdict, self.origins) if self.origins else verdict
+        if self.origins:
+            verdict = with_origins(verdict, self.origins)
+        return self._with_doubt_of_parts(verdict, call, session) if self.parts else verdict
+
+    def _with_doubt_of_parts(self, verdict: Verdict, call: Call, session: Labels) -> Verdict:
+        """The verdict of combined policies, in doubt if it rests on verdicts in doubt.
+
+        The text of a combination has fewer allowances than the policies, so it has fewer doubts.
+        """
+        if not verdict.certain or verdict.final_verdict == "hard_denied":
+            return verdict
+        verdicts = [part.decide(call, session) for part in self.parts]
+        deciding = verdicts if verdict.allowed else [one for one in verdicts if not one.allowed]
+        doubtful = [one for one in deciding if not one.certain]
+        if not doubtful or (not verdict.allowed and len(doubtful) < len(deciding)):
+            return verdict
+        return replace(verdict, certain=False, reasons=doubtful[0].reasons)
 
     def votes(self, call: Call, session: Labels) -> Iterator[Vote]:
         """The votes of presets and rules, in order; each condition is evaluated when needed.

@@ -29,8 +29,11 @@ from tests.sqrt.generate import Tokens
 
 NAMES = ("organisation", "application", "team")
 CALLS = 12
+ODD_TOOLS = ("lend\n", "sc\nan", "^l.*$")
 _LABELS = ("x", "é", "aa", "bb", "two words")
+_CHANGES = ("added", "any", "consumers", "toggled")
 _DEFINED = {"marked", "kinds", "small"}
+_ASSIGNMENTS = {"consumers": ("&=", "&=", "|=", "-="), "toggled": ("^=", "|=")}
 _REFUSALS = {
     "labels": "may allow what the policy",
     "settings": "contradict each other",
@@ -47,7 +50,7 @@ class PolicyAuthor(Policies):
     def __init__(self, seed: object) -> None:
         super().__init__(seed)
         # Most pairs that change any labels in any way cannot be combined.
-        self._changes = self._random.choice(("none", "none", "added", "any"))
+        self._changes = self._random.choice(("none", "none", *_CHANGES))
 
     def policy(self) -> Tokens:
         """The tokens of a policy."""
@@ -64,7 +67,8 @@ class PolicyAuthor(Policies):
     def _tool(self) -> Tokens:
         exact = tuple(f'"{tool}"' for tool in TOOLS)
         many = ('r".*"', 'r"^(lend|scan)$"', 'r"^l.*$"', 'r"^s.*$"', 'r"an"', 'r"^scan$|x"')
-        return ["tool", *self._pick(*exact, *exact, *many)]
+        odd = ('"^l.*$"', 'r"^scan(?#()|^l"', 'r"(?s)^l.*$"')
+        return ["tool", *self._pick(*exact * 4, *many * 2, *odd)]
 
     def _item(self) -> Tokens:
         priority = ["priority", *self._pick("0", "1", "1", "2", "-1", "100"), ";"]
@@ -77,13 +81,24 @@ class PolicyAuthor(Policies):
         return [*target, *self._field(), *self._assignment(), *self._set(1)]
 
     def _assignment(self) -> Tokens:
-        return super()._assignment() if self._changes == "any" else ["|="]
+        if self._changes == "any":
+            return super()._assignment()
+        return self._pick(*_ASSIGNMENTS.get(self._changes, ("|=",)))
+
+    def _field(self) -> Tokens:
+        return ["consumers"] if self._changes == "consumers" else super()._field()
+
+    def _set(self, size: int) -> Tokens:
+        return self._members() if self._changes in _ASSIGNMENTS else super()._set(size)
 
     def _test(self, size: int) -> Tokens:
         if self._random.random() < 0.5:
             values = self._pick('"x"', '{"x", "é"}', "7", '"7"', "true")
             operator = "in" if values[0].startswith("{") else "=="
             return [*self._name(), ".value", operator, *values]
+        if self._changes == "consumers":
+            edit = self._random.choice(("", "", "", '| {"x"}', '- {"x"}')).split()
+            return ["not", *self._pick('"x"', '"aa"'), "in", "a.consumers", *edit]
         if self._random.random() < 0.5:
             where = self._pick("a.tags", "@args.tags", "@session.tags", "@args.producers")
             return [*where, "overlaps", *self._members()]
@@ -164,7 +179,7 @@ class Scenario:
             for name in names
             if results and self._random.random() < 0.5
         }
-        return self._random.choice(TOOLS), arguments, uses
+        return self._random.choice((*TOOLS * 2, *ODD_TOOLS)), arguments, uses
 
     def labels(self) -> Labels:
         """Labels that a tool or a user brings."""
@@ -252,6 +267,11 @@ def _compare(
     shown = _shown(scenario, tool, arguments, verdict, each)
     if verdict.allowed and (denying or any(not one.allowed for one in separate.values())):
         outcome.allowed_wrongly.append(shown)
+    if verdict.allowed and verdict.certain and not all(one.certain for one in each.values()):
+        outcome.allowed_wrongly.append(f"certain: {shown}")
+    is_soft = verdict.strength == "soft" and verdict.certain
+    if denying and is_soft and not any(one.certain for one in denying.values()):
+        outcome.allowed_wrongly.append(f"certain, so a human may approve it: {shown}")
     if not verdict.allowed and not denying:
         outcome.denied_wrongly.append(shown)
     if not verdict.allowed and denying:

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from langchain_sequrity import sqrt
 from langchain_sequrity.denials import Denial
 from langchain_sequrity.errors import PolicySyntaxError, UsageError
 from langchain_sequrity.headers import PolicyHeader, coerce
+from langchain_sequrity.headers import Presets as HeaderPresets
 from langchain_sequrity.labels import Labels
 from langchain_sequrity.sqrt import Argument, Call, Presets, compile_policy, named
 from tests.sqrt.calls import given
@@ -47,6 +49,59 @@ def test_random_combinations_deny_what_one_of_the_policies_denies_and_nothing_el
     assert outcome.layered > 5
     assert outcome.hardened > 0
     assert outcome.denied_in_doubt > 0
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"presets": HeaderPresets(default_allow=False)},
+        {"mode": "strict"},
+        {"fail_fast": False},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_copy_of_a_header_has_its_own_settings_in_a_list(
+    changes: dict[str, Any], count: int
+) -> None:
+    policies = [named("org", 'tool "read" { should allow always; }'), named("x", "")][:count]
+    copied = coerce(PolicyHeader, policies[0] if count == 1 else policies).model_copy(
+        update=changes
+    )
+    expected = {**copied.to_wire(), "codes": None}
+    for policy in ([copied, named("app", "")], named("new", copied)):
+        assert {**coerce(PolicyHeader, policy).to_wire(), "codes": None} == expected
+    names = [source.name for source in sqrt.combine(copied, named("app", "")).sources]
+    assert names == ["org" if count == 1 else "policy 1", "app"]
+
+
+@pytest.mark.parametrize("options", [{}, STRICT, {**HARD, "fail_fast": False}], ids=str)
+def test_an_unchanged_header_of_several_policies_keeps_their_names(
+    options: dict[str, Any],
+) -> None:
+    header = coerce(PolicyHeader, [named("a", PolicyHeader.from_sqrt(SECRET, **options)), ""])
+    names = [source.name for source in sqrt.combine(header.model_copy(), "").sources]
+    assert names == ["a", "policy 2", "policy 3"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "name"),
+    [("^p.*$", "pay\n"), (".*", "pay\n"), (".*", "p\nay"), ("^p.*", "p\nay"), ("^pay$", "pay\n")],
+)
+def test_a_tool_name_with_a_line_break_is_in_doubt_in_a_combination_too(
+    pattern: str, name: str
+) -> None:
+    deny = f'tool r"{pattern}" {{ should deny always; priority -1; }}'
+    house = f'{deny} tool r"{pattern}" {{ should allow when to.value == "ana"; }}'
+    assert verdicts([house, ""], name, to="ana")[0] == "soft_denied"
+    assert decide([house, ""], to="ana").allowed
+
+
+def test_a_regex_and_a_name_of_the_same_characters_are_for_different_tools() -> None:
+    house = (
+        r'tool r"^a\d$" { should deny always; } tool "^a\d$" { priority 1; should allow always; }'
+    )
+    assert verdicts([house, ""], "a1")[0] == "soft_denied"
 
 
 DENY = 'tool "pay" { should deny when to.value == "eve"; }'
@@ -174,6 +229,32 @@ def test_an_exception_in_doubt_does_not_lift_its_denial() -> None:
     assert decide([house, ""], sum=5.0).allowed
 
 
+IN_DOUBT: list[tuple[str, str, dict[str, Any]]] = [
+    ("""tool "pay" { must allow when sum.value in {int 0..9}; should allow when to.value == "ana"; }""",
+     "soft_allowed", {"sum": 5.0, "to": "ana"}),
+    ('tool r"pa" { should deny always; } tool "pay" { priority 1; should allow when to.value == "ana"; }',
+     "soft_denied", {"to": "eve"}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("house", "expected", "arguments"), IN_DOUBT)
+def test_what_a_policy_decides_in_doubt_is_in_doubt_in_a_combination(
+    house: str, expected: str, arguments: dict[str, Any]
+) -> None:
+    other = 'tool "pay" { must deny when to.value == "nobody"; }'
+    alone, combined = decide(house, **arguments), decide([house, other], **arguments)
+    assert alone.final_verdict == combined.final_verdict == expected
+    assert not alone.certain
+    assert not combined.certain
+    assert combined.reasons[0].policy == "policy 1"
+    assert combined.reasons[0].rule == alone.reasons[0].rule
+
+
+def test_a_certain_denial_beside_one_in_doubt_is_certain() -> None:
+    house, _, arguments = IN_DOUBT[1]
+    assert decide([house, 'tool "pay" { should deny always; }'], **arguments).certain
+
+
 def test_label_changes_of_all_policies_apply_to_common_labels() -> None:
     house = 'tool "send" { must deny when @args.tags overlaps {"private"}; }'
     app = """
@@ -209,6 +290,7 @@ STEPS = """
     tool "send" { must deny when @args.tags overlaps {"secret"}; }
 """
 READERS = 'tool "send" { must deny when not text.consumers superset of {"ana"}; }'
+SHARED = 'tool "send" { must deny when not to.value in text.consumers; }'
 CHAIN = """
     tool "a" { result { when "first" in @args.tags { @tags |= {"second"}; } } }
     tool "b" { result { when "second" in @args.tags { @tags |= {"secret"}; } } }
@@ -243,6 +325,25 @@ WEAKENING = [
     ('tool "send" { must deny when "x" in a.tags - b.tags; }',
      'tool "write" -> @tags |= {"x"};', "add"),
     (CHAIN, 'tool "write" -> @tags -= {"first"};', "remove"),
+    ('tool "sum" -> @consumers |= {"ana"};' + SHARED, 'tool "fetch" -> @consumers &= {"bo"};', "remove"),
+    ('tool "sum" -> @consumers -= {"eve"};' + SHARED, 'tool "fetch" -> @consumers &= {"bo"};', "remove"),
+    ('tool "sum" -> @consumers ^= {"eve"};' + SHARED, 'tool "fetch" -> @consumers &= {"bo"};', "remove"),
+    ('tool "sum" -> @consumers -= {"eve"}; tool "send" { must deny when not "bo" in text.consumers; }',
+     'tool "fetch" -> @consumers &= {"bo"};', "remove"),
+    ('tool "send" { must deny when not to.value in text.consumers | {"ana"}; }',
+     'tool "fetch" -> @consumers &= {"bo"};', "remove"),
+    ('tool "send" { must deny when not to.value in text.consumers - {"eve"}; }',
+     'tool "fetch" -> @consumers &= {"bo"};', "remove"),
+    ('tool "send" { must deny when not to.value in text.consumers with "ana"; }',
+     'tool "fetch" -> @consumers &= {"bo"};', "remove"),
+    ('tool "read" -> @tags ^= {"x"}; tool "send" { must deny when "x" in text.tags; }',
+     'tool "read" -> @tags |= {"x"};', "add"),
+    ('tool "read" -> session @tags ^= {"x"}; tool "send" { must deny when "x" in @session.tags; }',
+     'tool "read" -> session @tags |= {"x"};', "add"),
+    ('tool "read" -> @tags ^= {"x"}; tool "send" { must deny when not "x" in text.tags; }',
+     'tool "read" -> @tags -= {"x"};', "remove"),
+    (SECRET, 'tool "read" -> @tags |= {"*"};', "add"),
+    (SECRET.replace('{"secret"};', '{"*"};', 1), 'tool "read" -> @tags |= {"x"};', "remove"),
 ]  # fmt: skip
 
 
@@ -266,6 +367,13 @@ HARMLESS = [
     (READERS, 'tool "write" -> @consumers &= {"bo"};'),
     (SECRET + 'tool "read" -> session @tags |= @result.tags;', 'tool "write" -> @tags |= {"x"};'),
     (CHAIN, 'tool "write" -> @tags |= {"first", "second"};'),
+    (SHARED, 'tool "fetch" -> @consumers &= {"bo"};'),
+    ('tool "sum" -> @consumers &= {"ana"};' + SHARED, 'tool "fetch" -> @consumers &= {"bo"};'),
+    ('tool "send" { must deny when not to.value in text.consumers & {"ana"}; }',
+     'tool "fetch" -> @consumers &= {"bo"};'),
+    ('tool "read" -> @tags ^= {"x"}; tool "send" { must deny when "x" in text.tags; }',
+     'tool "read" -> @tags |= {"y"};'),
+    (SECRET + 'tool "sum" -> @consumers |= {"ana"};', 'tool "fetch" -> @consumers &= {"bo"};'),
     ('tool "send" { must deny when not text.tags subset of {"x"}; }',
      'tool "write" -> @tags |= {"y"};'),
     ('tool "send" { must deny when not text.tags subset of {"x"}; }',
@@ -384,7 +492,13 @@ def test_two_strict_policies_allow_what_one_names_and_the_other_allows_by_a_patt
         assert verdict.reasons[0].policy == "app"
 
 
-@pytest.mark.parametrize("pattern", ["^pa?y.*$", "^q.*$|^p.*$", "^p{0,1}y", "p", "^[pq]y"])
+PATTERNS_OF_P = [
+    "^pa?y.*$", "^q.*$|^p.*$", "^p{0,1}y", "p", "^[pq]y", "^q(?#()|^p", "(?x)^q #(\n|^p",
+    "^q[(]|^p", "^q\\\\(|^p", "^q[]()]*[]]|^p",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("pattern", PATTERNS_OF_P)
 def test_patterns_that_may_share_a_tool_are_not_taken_for_different(pattern: str) -> None:
     house = f'tool r".*" {{ should deny always; }} tool r"{pattern}" {{ priority 1; should allow always; }}'
     app = 'tool r"^py.*$" { should deny always; } tool "pyx" { priority 1; should allow always; }'
@@ -418,6 +532,17 @@ def test_names_are_those_of_files_of_callers_or_numbers(tmp_path: Path) -> None:
 def test_a_name_is_one_short_line(name: Any) -> None:
     with pytest.raises(UsageError, match="name of a policy is one line"):
         named(name, "")
+
+
+def test_files_of_one_name_are_named_with_their_folders(tmp_path: Path) -> None:
+    paths = [tmp_path / folder / "agent.sqrt" for folder in ("house", "app")]
+    for path in paths:
+        path.parent.mkdir()
+        path.write_text('tool "pay" { must deny always; }')
+    names = [source.name for source in sqrt.combine(*paths, "").sources]
+    assert names == ["house/agent.sqrt", "app/agent.sqrt", "policy 3"]
+    with pytest.raises(UsageError, match=r"Two policies are named `agent\.sqrt`"):
+        sqrt.combine(paths[0], paths[0])
 
 
 def test_two_policies_of_one_name_are_refused() -> None:
@@ -544,6 +669,50 @@ def test_check_names_the_policy_and_knows_the_labels_of_the_others() -> None:
     assert finding.message.startswith("In the policy `app`: `send` has no argument `txt`")
     assert finding.line == 2
     assert not [one for one in findings if "mail" in one.message]
+
+
+TAINTS = 'tool "read_crm" -> session @tags |= {"tainted"};'
+ON_SESSION = 'tool "send_mail" { must deny when "tainted" in @session.tags; }'
+ON_VALUES = 'tool "send_mail" { must deny when "tainted" in to.tags; }'
+IN_BLOCK = 'tool "read_crm" { session after { @tags |= {"tainted"}; } }'
+COPIES = 'tool "read" { session after { @tags |= @result.tags; } }'
+LABELS: list[tuple[list[str], bool]] = [
+    ([TAINTS, ON_SESSION], False),
+    ([IN_BLOCK, ON_SESSION], False),
+    ([COPIES, 'tool "read" -> @tags |= {"tainted"};', ON_SESSION], False),
+    ([COPIES + 'tool "read" -> @tags |= {"tainted"};', ON_SESSION], False),
+    (['let x = {"tainted"}; tool "read_crm" -> session @tags |= x;', 'let x = {"y"};' + ON_SESSION],
+     False),
+    (['tool "read_crm" -> @tags |= {"tainted"};', ON_VALUES], False),
+    ([TAINTS + ON_SESSION, ON_VALUES], True),
+    (['let words = {"tainted"}; tool "read_crm" { must deny when n.value in words; }', ON_VALUES],
+     True),
+    (['tool "read_crm" -> @producers |= {"tainted"};', ON_VALUES], True),
+    (['tool "read_crm" { must deny when n.value in {"tainted"}; }', ON_SESSION], True),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("order", [1, -1])
+@pytest.mark.parametrize("mode", ["single-llm", "dual-llm", "middleware", "executor"])
+@pytest.mark.parametrize(("policies", "is_unset"), LABELS)
+def test_check_knows_which_labels_the_others_set_and_where(
+    policies: list[str], is_unset: bool, mode: Any, order: int
+) -> None:
+    tools = [_tool("send_mail", "to"), _tool("read_crm", "n"), _tool("read")]
+
+    def unset(policy: Any) -> bool:
+        return any(
+            "No rule sets the" in each.message for each in sqrt.check(policy, tools, mode=mode)
+        )
+
+    assert unset(policies[::order]) == is_unset or mode in ("single-llm", "executor")
+    assert unset(policies[::order]) == unset(_renamed_lets(policies))
+
+
+def _renamed_lets(policies: list[str]) -> str:
+    return "\n".join(
+        re.sub(r"\bx\b(?![\"'])", f"x{number}", text) for number, text in enumerate(policies)
+    )
 
 
 def test_check_reports_the_length_of_all_policies_once() -> None:

@@ -8,7 +8,7 @@ of labels that another policy relies on, and `rules` writes the rules.
 import re
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -81,7 +81,27 @@ class Combination:
         """
         presets = Presets.of_settings(self.settings, dual_llm=dual_llm)
         engine = compile_policy(self.policy, presets)
-        return Engine(engine.policy, engine.tools, presets, self.origins)
+        return replace(engine, origins=self.origins, parts=self.parts(dual_llm=dual_llm))
+
+    def parts(self, *, dual_llm: bool = True) -> tuple[Engine, ...]:
+        """The engine of each policy, whose reasons name it.
+
+        Args:
+            dual_llm: As for `compile`.
+
+        Returns:
+            The engines; none for a single policy.
+        """
+        sources = self.sources if len(self.sources) > 1 else ()
+        return tuple(
+            replace(
+                compile_policy(
+                    source.policy, Presets.of_settings(source.settings, dual_llm=dual_llm)
+                ),
+                origins=origins_of(source),
+            )
+            for source in sources
+        )
 
     def origin(self, line: int, column: int | None = None) -> Origin | None:
         """The author's rule at a place of the combined text.

@@ -4,11 +4,15 @@ Combined policies share all labels. So one of them could allow what another deni
 it removes the tag that the other's `must deny` looks for, or adds the tag that the other's
 `must allow` looks for. Such a change is refused.
 
+The union of ALL and X is X (`docs/behaviour.md`, M4). So `|=` takes consumers away, and what it
+adds depends on what others have taken away: `{"bo"} | {"ana"}` is more than `ALL | {"ana"}`. The
+same holds for a field to which a policy adds ALL. Such fields are called narrowing here.
+
 Only names count, not the tools and values that carry them, because data moves between tools. A
 change is refused if it *may* let a call pass that another policy would deny on its own.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import permutations
 
@@ -40,10 +44,19 @@ class _Reliance:
     must_stay: Named = field(default_factory=_no_names)
     must_not_come: Named = field(default_factory=_no_names)
 
+    def has(self, name: nodes.Field) -> bool:
+        """Whether it has names of a field."""
+        return (self.must_stay[name], self.must_not_come[name]) != (EMPTY, EMPTY)
+
     def add(self, name: nodes.Field, names: LabelSet, *, passes: bool) -> None:
         """Add names; `passes` says whether their presence helps a call to pass."""
         side = self.must_not_come if passes else self.must_stay
         side[name] = _either(side[name], names)
+
+    def add_both(self, name: nodes.Field, names: LabelSet) -> None:
+        """Add names whose presence may help a call to pass, and their absence too."""
+        for passes in (True, False):
+            self.add(name, names, passes=passes)
 
     @property
     def size(self) -> tuple[object, ...]:
@@ -58,12 +71,13 @@ def check_labels(sources: Sequence[Source]) -> None:
         UsageError: If there is such a change. The message names both policies, the change and the
             labels.
     """
-    reliances = [_reliance_of(source) for source in sources]
+    narrowing = _narrowing_fields(sources)
+    reliances = [_reliance_of(source, narrowing) for source in sources]
     pairs = zip(sources, reliances, strict=True)
     for (source, reliance), (other, _) in permutations(pairs, 2):
         bindings = nodes.bindings_of(other.policy)
         for step, update in _updates(other):
-            added, removed = _effect(update, bindings)
+            added, removed = _effect(update, bindings, narrowing)
             name = update.target.field
             for harmed, verb, tense in (
                 (intersection(removed, reliance.must_stay[name]), "remove", "are there"),
@@ -100,19 +114,20 @@ def _conflict(
 # What a policy relies on
 
 
-def _reliance_of(source: Source) -> _Reliance:
+def _reliance_of(source: Source, narrowing: frozenset[nodes.Field]) -> _Reliance:
     bindings = nodes.bindings_of(source.policy)
     reliance = _Reliance()
     for block in source.declarations_of(nodes.ToolBlock):
         for check in block.checks:
-            _add_tests(reliance, check.condition, bindings, passes=check.decision == "allow")
+            passes = check.decision == "allow"
+            _add_tests(reliance, check.condition, bindings, narrowing, passes=passes)
     updates = list(_updates(source))
     _add_presets(reliance, source, updates)
     size: tuple[object, ...] | None = None
     while size != reliance.size:  # labels may depend on labels that depend on labels
         size = reliance.size
         for step, update in updates:
-            _add_update(reliance, step, update, bindings)
+            _add_update(reliance, step, update, bindings, narrowing)
     return reliance
 
 
@@ -136,31 +151,43 @@ def _add_presets(
 
 
 def _add_update(
-    reliance: _Reliance, step: nodes.UpdateStep, update: nodes.Update, bindings: nodes.Bindings
+    reliance: _Reliance,
+    step: nodes.UpdateStep,
+    update: nodes.Update,
+    bindings: nodes.Bindings,
+    narrowing: frozenset[nodes.Field],
 ) -> None:
     """Add what an update of labels reads, if the policy relies on what it changes."""
     name = update.target.field
-    added, removed = _effect(update, bindings)
+    if name in narrowing and reliance.has(name) and update.assignment in ("|=", "-=", "^="):
+        reliance.add_both(name, UNIVERSAL)
+    added, removed = _effect(update, bindings, narrowing)
     stays, comes = reliance.must_stay[name], reliance.must_not_come[name]
     helps = _meet(added, comes) or _meet(removed, stays)
     hinders = _meet(added, stays) or _meet(removed, comes)
     for applies, passes in ((helps, True), (hinders, False)):
         if applies:
-            _add_tests(reliance, step.condition, bindings, passes=passes)
+            _add_tests(reliance, step.condition, bindings, narrowing, passes=passes)
     if not (helps or hinders):
         return
-    for meta, _ in _metas(update.set, bindings):
+    if update.assignment == "^=":  # it removes what others add, and adds what they remove
+        reliance.add_both(name, added)
+    for meta, _ in _metas(update.set, bindings, narrowing):
         if meta.field == name and update.assignment == "|=":
             continue  # the same names, moved from value to value
-        for passes in (True, False):
-            reliance.add(meta.field, UNIVERSAL, passes=passes)
+        reliance.add_both(meta.field, UNIVERSAL)
 
 
 def _add_tests(
-    reliance: _Reliance, condition: object, bindings: nodes.Bindings, *, passes: bool
+    reliance: _Reliance,
+    condition: object,
+    bindings: nodes.Bindings,
+    narrowing: frozenset[nodes.Field],
+    *,
+    passes: bool,
 ) -> None:
     for test, test_passes in nodes.tests_of(condition, bindings, passes=passes):
-        for meta, names, grows in _parts_of(test, bindings):
+        for meta, names, grows in _parts_of(test, bindings, narrowing):
             for direction in (True, False) if grows is None else (grows,):
                 reliance.add(meta.field, names, passes=test_passes == direction)
 
@@ -176,7 +203,7 @@ _GROWS_WITH_RIGHT: dict[nodes.MetaTest, bool] = {
 
 
 def _parts_of(
-    test: nodes.Tests, bindings: nodes.Bindings
+    test: nodes.Tests, bindings: nodes.Bindings, narrowing: frozenset[nodes.Field]
 ) -> Iterator[tuple[nodes.Meta, LabelSet, bool | None]]:
     """The sets of labels in a test, the names that matter in each, and its direction.
 
@@ -186,7 +213,7 @@ def _parts_of(
         case nodes.Membership(value=value, set=members):
             name = _name_of(value)
             searched = UNIVERSAL if name is None else LabelSet(frozenset({name}))
-            for meta, grows in _metas(members, bindings):
+            for meta, grows in _metas(members, bindings, narrowing):
                 yield meta, searched, grows
         case nodes.LabelTest(left=left, test=kind, right=right):
             names = None if right is None else _static_names(right, bindings)
@@ -197,22 +224,26 @@ def _parts_of(
             relevant = {"subset": outside, "==": UNIVERSAL}.get(kind, names)
             yield left, relevant, _GROWS_WITH_LEFT[kind]
             direction = _GROWS_WITH_RIGHT.get(kind)
-            for meta, grows in _metas(right, bindings):
+            for meta, grows in _metas(right, bindings, narrowing):
                 unclear = direction is None or grows is None
                 yield meta, UNIVERSAL, None if unclear else direction == grows
 
 
 def _metas(
-    root: object, bindings: nodes.Bindings, *, grows: bool | None = True
+    root: object,
+    bindings: nodes.Bindings,
+    narrowing: frozenset[nodes.Field],
+    *,
+    grows: bool | None = True,
 ) -> Iterator[tuple[nodes.Meta, bool | None]]:
     """The sets of labels in a set, and whether it grows with each; `None` if that depends."""
     match root:
         case nodes.Meta():
             yield root, grows
         case nodes.Name(name=name) if name in bindings:
-            yield from _metas(bindings[name].value, bindings, grows=grows)
+            yield from _metas(bindings[name].value, bindings, narrowing, grows=grows)
         case nodes.SetEdit(base=base):
-            yield from _metas(base, bindings, grows=grows)
+            yield from _unclear(_metas(base, bindings, narrowing, grows=grows), narrowing)
         case nodes.SetOperation(operator=operator, operands=operands):
             for number, operand in enumerate(operands):
                 direction = grows
@@ -220,7 +251,16 @@ def _metas(
                     direction = None
                 elif operator == "-" and number and grows is not None:
                     direction = not grows
-                yield from _metas(operand, bindings, grows=direction)
+                metas = _metas(operand, bindings, narrowing, grows=direction)
+                yield from metas if operator == "&" else _unclear(metas, narrowing)
+
+
+def _unclear(
+    metas: Iterable[tuple[nodes.Meta, bool | None]], narrowing: frozenset[nodes.Field]
+) -> Iterator[tuple[nodes.Meta, bool | None]]:
+    """The operands of a union or a difference: with ALL, these may grow or shrink."""
+    for meta, grows in metas:
+        yield meta, None if meta.field in narrowing else grows
 
 
 # What an update does
@@ -237,7 +277,21 @@ def _updates(source: Source) -> Iterator[tuple[nodes.UpdateStep, nodes.Update]]:
         yield from ((step, update) for step in steps for update in step.updates)
 
 
-def _effect(update: nodes.Update, bindings: nodes.Bindings) -> tuple[LabelSet, LabelSet]:
+def _narrowing_fields(sources: Sequence[Source]) -> frozenset[nodes.Field]:
+    """The fields in which values may have ALL."""
+    fields: set[nodes.Field] = {"consumers"}
+    for source in sources:
+        bindings = nodes.bindings_of(source.policy)
+        for _, update in _updates(source):
+            names = _static_names(update.set, bindings)
+            if names is not None and names.negated:
+                fields.add(update.target.field)
+    return frozenset(fields)
+
+
+def _effect(
+    update: nodes.Update, bindings: nodes.Bindings, narrowing: frozenset[nodes.Field]
+) -> tuple[LabelSet, LabelSet]:
     """The names that an update may add, and those that it may remove."""
     names = _static_names(update.set, bindings)
     if names is None:
@@ -245,7 +299,7 @@ def _effect(update: nodes.Update, bindings: nodes.Bindings) -> tuple[LabelSet, L
     else:
         added = removed = names
         rest = names.complement
-    narrows = update.target.field == "consumers"  # `ALL | X` is X (`docs/behaviour.md`, M4)
+    narrows = update.target.field in narrowing
     effects: dict[str, tuple[LabelSet, LabelSet]] = {
         "=": (added, rest),
         "|=": (added, rest if narrows else EMPTY),

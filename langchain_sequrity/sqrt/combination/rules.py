@@ -7,7 +7,8 @@ of all calls that the policy does not allow.
 
 Two sorts of denials cannot have such exceptions, because a condition cannot ask for the tool:
 
-- denials in a block for many tools (`tool r"…"`), if another block allows only some of these tools
+- denials in a block for many tools (`tool r"…"`) that have exceptions: whether the block is for a
+  tool may be in doubt, and then its allowances do not count
 - the default of `default_allow=False`, which is for all tools
 
 They stay as they are, in a lower layer of priorities, with the allowances for many tools. For each
@@ -28,7 +29,7 @@ from langchain_sequrity.display import enumeration, plain
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.sqrt import nodes
 from langchain_sequrity.sqrt.combination.sources import Source
-from langchain_sequrity.sqrt.combination.tools import applies, covers, is_exact, may_overlap
+from langchain_sequrity.sqrt.combination.tools import applies, is_exact, may_overlap
 from langchain_sequrity.sqrt.engine import PARSE_WITH_AI
 from langchain_sequrity.sqrt.nodes import CheckRule, Position, Predicate, ToolBlock, ToolId
 from langchain_sequrity.sqrt.verdict import DEFAULT_RULE, NO_RULE_DECIDES, Origin
@@ -151,11 +152,10 @@ class _Rules:
     def has_lower_layer(self) -> bool:
         """Whether some of its denials for many tools cannot be written with exceptions."""
         return any(
-            denial.tool is None or not covers(allowance.tool, denial.tool)
+            denial.tool is None or may_overlap(allowance.tool, denial.tool)
             for denial in self.denials
             if denial.tool is None or not is_exact(denial.tool)
             for allowance in denial.exceptions
-            if denial.tool is None or may_overlap(allowance.tool, denial.tool)
         )
 
     @cached_property
@@ -449,7 +449,7 @@ class _Writer:
         exceptions = [
             allowance.check.condition
             for allowance in denial.exceptions
-            if covers(allowance.tool, tool)
+            if name is not None and applies(allowance.tool, name) is True
         ]
         parts = _conditions(denial, name)
         if None in exceptions or parts is None:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, cast
 
 from langchain_sequrity.display import plain
 from langchain_sequrity.errors import PolicySyntaxError, UsageError
@@ -119,7 +119,7 @@ def read_sources(policies: Iterable[object]) -> tuple[Source, ...]:
         PolicySyntaxError: If one is not valid SQRT. The message names the policy; line and caret
             are those of its own text.
     """
-    flat = list(_flattened(policies))
+    flat = _with_folders(list(_flattened(policies)))
     sources = tuple(
         policy if isinstance(policy, Source) else _source(policy, number)
         for number, policy in enumerate(flat, 1)
@@ -138,10 +138,30 @@ def read_sources(policies: Iterable[object]) -> tuple[Source, ...]:
     return sources
 
 
+def _with_folders(policies: Sequence[object]) -> list[object]:
+    """The policies, where files of one name in several folders are named with their folders."""
+    paths = {policy for policy in policies if isinstance(policy, Path)}
+    names = [path.name for path in paths]
+    return [
+        NamedPolicy(_file_name("/".join(policy.parts[-2:])), policy)
+        if isinstance(policy, Path) and names.count(policy.name) > 1
+        else policy
+        for policy in policies
+    ]
+
+
+def _file_name(name: str) -> str:
+    return plain(name, limit=MAX_NAME).replace("`", "'")
+
+
 def _flattened(policies: Iterable[object]) -> Iterator[object]:
     for policy in policies:
         combination = combination_of(policy)
-        if combination is not None:
+        if combination is not None and _has_other_settings(policy, combination):
+            source, *others = combination.sources
+            is_named = source.is_named and not others
+            yield NamedPolicy(source.name, policy) if is_named else policy  # type: ignore[arg-type]
+        elif combination is not None:
             # Only given names are kept: "policy 1" may be another policy here.
             yield from (
                 source if source.is_named else _Unnamed(source) for source in combination.sources
@@ -163,13 +183,32 @@ class HasSources(Protocol):
     def sources(self) -> tuple[Source, ...]:
         """Its policies."""
 
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """Its other fields of `X-Policy`."""
+
+    @property
+    def text(self) -> str:
+        """Its text."""
+
 
 def combination_of(policy: object) -> HasSources | None:
     """A combination itself, or the one in a header."""
-    combination: HasSources | None = (
-        policy if hasattr(policy, "sources") else getattr(policy, "combination", None)
-    )
-    return combination
+    is_combination = hasattr(policy, "sources")
+    combination: Any = policy if is_combination else getattr(policy, "combination", None)
+    return cast("HasSources | None", combination)
+
+
+def _has_other_settings(policy: Any, combination: HasSources) -> bool:
+    """Whether a header was copied with other fields than those of its combination.
+
+    It is then read as what it is: one text with its fields.
+    """
+    if policy is combination:
+        return False
+    fields = dict(policy.to_wire())
+    is_cedar = (fields.pop("codes", None) or {}).get("language") == "cedar"
+    return is_cedar or fields != combination.settings
 
 
 def _source(policy: object, number: int) -> Source:
@@ -179,13 +218,13 @@ def _source(policy: object, number: int) -> Source:
     if isinstance(policy, NamedPolicy):
         name, is_named, policy = policy.name, True, policy.policy
         combination = combination_of(policy)
-        if combination is not None:
+        if combination is not None and not _has_other_settings(policy, combination):
             if len(combination.sources) > 1:
                 msg = f"`{name}` would name several policies. Name each of them."
                 raise UsageError(msg)
             return combination.sources[0]._replace(name=name, is_named=True)
     elif isinstance(policy, Path):
-        name, is_named = plain(policy.name, limit=MAX_NAME).replace("`", "'"), True
+        name, is_named = _file_name(policy.name), True
     try:
         text, settings = _read(policy, name)
         parsed = parse(text)

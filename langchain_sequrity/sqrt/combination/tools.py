@@ -8,10 +8,12 @@ from langchain_sequrity.errors import UsageError
 from langchain_sequrity.sqrt.matchers import INSTALL, MatchBudget, Truth, matcher
 from langchain_sequrity.sqrt.nodes import TextLiteral, ToolId
 
-_EVERY_TOOL = re.compile(r"\^?(?:\.\*|\.\+)\$?")
-_WHOLE = re.compile(r"\^(?:.*[^\\])?(?:\$|\.\*)", re.DOTALL)
 _LITERAL_START = re.compile(r"\^([A-Za-z0-9_-]*)([?*{]?)")
-_TOP_LEVEL = re.compile(r"\\.|\[(?:\\.|[^\]\\])*\]|[()|]", re.DOTALL)
+# No flags, comments, references or nested classes: so each mark means itself.
+_IS_UNDERSTOOD = re.compile(
+    r"(?:[A-Za-z0-9_.*+?$|{},^-]|\\[dw.]|\[\^?[A-Za-z0-9_-]+\]|\((?:\?:|(?!\?))|\))*"
+)
+_CLASS = re.compile(r"\[[^\]]*\]")
 
 
 def is_exact(tool: ToolId) -> bool:
@@ -44,19 +46,6 @@ def _matches(text: TextLiteral, name: str) -> Truth:
         return None
 
 
-def covers(tool: ToolId, other: ToolId) -> bool:
-    """Whether a block is certainly for every tool of another block.
-
-    The block itself counts only if its regex never matches a part of a name: with such a match it
-    is unknown for each of its rules whether it applies.
-    """
-    if is_exact(other):
-        return applies(tool, other.text.raw) is True
-    if is_exact(tool) or not _is_decisive(other.text.raw):
-        return False
-    return tool.text.raw == other.text.raw or _EVERY_TOOL.fullmatch(tool.text.raw) is not None
-
-
 def may_overlap(tool: ToolId, other: ToolId) -> bool:
     """Whether some tool may belong to both blocks."""
     for first, second in ((tool, other), (other, tool)):
@@ -69,18 +58,10 @@ def may_overlap(tool: ToolId, other: ToolId) -> bool:
     return right.startswith(left)
 
 
-def _is_decisive(raw: str) -> bool:
-    """Whether a regex that is found in a name always matches the whole name."""
-    if _EVERY_TOOL.fullmatch(raw):
-        return True
-    is_plain = "\\\\" not in raw and "(?" not in raw and not _has_alternatives(raw)
-    return is_plain and _WHOLE.fullmatch(raw) is not None
-
-
 def _literal_start(text: TextLiteral) -> str | None:
     """The characters with which each matched name begins; `None` if they are unknown."""
     raw = text.raw
-    if text.kind != "matching" or "\\\\" in raw or _has_alternatives(raw):
+    if text.kind != "matching" or not _IS_UNDERSTOOD.fullmatch(raw) or _has_alternatives(raw):
         return None
     start = _LITERAL_START.match(raw)
     if start is None:
@@ -91,7 +72,7 @@ def _literal_start(text: TextLiteral) -> str | None:
 def _has_alternatives(raw: str) -> bool:
     """Whether a regex has `|` outside of groups."""
     depth = 0
-    for mark in _TOP_LEVEL.findall(raw):
+    for mark in _CLASS.sub("", raw):
         depth += (mark == "(") - (mark == ")")
         if mark == "|" and depth == 0:
             return True

@@ -3,6 +3,7 @@
 `check` is the entry point; its parts are
 
 - `checked_policy`: a policy as the checks see it;
+- `together`: the same, with the other policies of a list;
 - `rules`: rules for tools and arguments that do not exist, and rules without effect;
 - `ways`: what a policy can do in each way of using it, and rules that cannot act there;
 - `labels`: labels that nothing sets or tests, misspelt labels;
@@ -16,7 +17,6 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 from langchain_sequrity.display import plain
 from langchain_sequrity.errors import PolicySyntaxError, UsageError
-from langchain_sequrity.sqrt import nodes
 from langchain_sequrity.sqrt.coerce import (
     MAX_HEADER_BYTES,
     AnyTool,
@@ -38,6 +38,7 @@ from langchain_sequrity.sqrt.lint.labels import (
     impossible_labels,
     tested_labels,
 )
+from langchain_sequrity.sqrt.lint.together import with_others
 from langchain_sequrity.sqrt.lint.ways import ANY_WAY, WAYS, Capabilities, PossibleLabels, Way
 from langchain_sequrity.sqrt.nodes import Policy, Position, has_rules
 from langchain_sequrity.sqrt.policy_forms import AnyPolicy
@@ -144,12 +145,10 @@ class PolicyPart(NamedTuple):
     Attributes:
         name: Its name; empty if it is the only one.
         policy: The policy, in its own text.
-        labels: Labels that the others set, and labels that it sets and others test.
     """
 
     name: str
     policy: Policy
-    labels: frozenset[str] = frozenset()
 
 
 def parts_of(policy: AnyPolicy, parsed: Policy) -> list[PolicyPart]:
@@ -162,12 +161,7 @@ def parts_of(policy: AnyPolicy, parsed: Policy) -> list[PolicyPart]:
     sources = () if isinstance(policy, str | Path | Policy | Engine) else _sources_of(policy)
     if len(sources) < 2:  # noqa: PLR2004 - several
         return [PolicyPart("", parsed)]
-    parts = []
-    for source in sources:
-        others = [other.policy for other in sources if other is not source]
-        labels = frozenset(_labels_of_others(source.policy, others))
-        parts.append(PolicyPart(source.name, source.policy, labels))
-    return parts
+    return [PolicyPart(source.name, source.policy) for source in sources]
 
 
 def findings_in_parts(
@@ -196,7 +190,8 @@ def findings_in_parts(
         in_part = findings_in(
             part.policy,
             tools,
-            labels={*labels, *part.labels} if part.labels else labels,
+            others=[other.policy for other in parts if other is not part],
+            labels=labels,
             settings=settings,
             header_bytes=0 if number else header_bytes,
             reports_settings=not number,
@@ -211,25 +206,6 @@ def _sources_of(policy: AnyPolicy) -> "tuple[Source, ...]":
     from langchain_sequrity.sqrt.combination import combined_sources  # noqa: PLC0415
 
     return combined_sources(policy)
-
-
-def _labels_of_others(policy: Policy, others: Iterable[Policy]) -> set[str]:
-    """Labels that others set, and those that a policy sets and others test."""
-    sets = {name for other in others for name in _names_in(other, nodes.Update)}
-    tests = {name for other in others for name in _names_in(other, nodes.LabelTest)}
-    tests |= {name for other in others for name in _names_in(other, nodes.Membership)}
-    return sets | (tests & _names_in(policy, nodes.Update))
-
-
-def _names_in(policy: Policy, kind: type) -> set[str]:
-    """The plain texts in all nodes of a kind; those of names count for each kind."""
-    roots = [node for node in nodes.walk(policy.declarations) if isinstance(node, kind)]
-    roots += [node for node in policy.declarations if isinstance(node, nodes.Binding)]
-    return {
-        node.raw
-        for node in nodes.walk(tuple(roots))
-        if isinstance(node, nodes.TextLiteral) and node.kind == "plain"
-    }
 
 
 def check_labels(labels: object) -> None:
@@ -265,6 +241,7 @@ def findings_in(
     default_allow: bool = False,
     header_bytes: int = 0,
     reports_settings: bool = True,
+    others: Sequence[Policy] = (),
 ) -> list[Finding]:
     """Find mistakes in a parsed policy.
 
@@ -278,6 +255,7 @@ def findings_in(
         default_allow: Whether a call that no rule decides is known to be allowed.
         header_bytes: The length of the header that sends it; 0 if it is not sent.
         reports_settings: Whether to report fields of `settings` without effect.
+        others: Policies that are given together with it: they set and test the same labels.
     """
     findings = _Findings()
     report = findings.report
@@ -304,10 +282,13 @@ def findings_in(
         )  # fmt: skip
     rules.find_undone(checked)
     arguments = known.arguments if known else None
-    possible = PossibleLabels(checked, way or ANY_WAY, settings, declared=labels, tools=arguments)
-    tested = tested_labels(checked, possible)
+    together = checked
+    if others:
+        together = with_others(policy, others, known, report) or checked
+    possible = PossibleLabels(together, way or ANY_WAY, settings, declared=labels, tools=arguments)
+    tested = tested_labels(together, possible)
     impossible = impossible_labels(tested, possible)
-    labels_reported = find_misspelt(checked, impossible)
+    labels_reported = find_misspelt(together, impossible)
     literals.find_address_leaks(checked)
     labels_reported |= literals.find_literal_mistakes(checked)
     reported = sorted(findings.places)
@@ -324,10 +305,10 @@ def findings_in(
             ways.find_idle_settings(settings, possible.way, report, has_rules=is_ruled)
         ways.find_absent_service_tools(checked, way, arguments)
         ways.find_open_blocks(checked, way)
-        known_places = ways.find_unlabelled(checked, possible)
-        known_places |= find_unset(checked, tested, possible, labels, labels_reported)
+        known_places = ways.find_unlabelled(together, possible)
+        known_places |= find_unset(together, tested, possible, labels, labels_reported)
         if way is not ANY_WAY:
-            ways.find_inert(checked, possible, known_places)
+            ways.find_inert(together, possible, known_places)
     return findings.in_order
 
 

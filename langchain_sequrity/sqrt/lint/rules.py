@@ -7,6 +7,7 @@ for every kind of value that they distinguish, so the findings are facts.
 """
 
 import bisect
+import copy
 import itertools
 import math
 import re
@@ -86,6 +87,13 @@ class KnownTools:
             for name, one in arguments_of(tools, service_tools=service_tools).items()
         }
         self.found: dict[ToolId, dict[str, ToolArguments]] = {}
+
+    def silent(self) -> "KnownTools":
+        """The same tools for another policy, whose mistakes are not reported."""
+        other = copy.copy(self)
+        other._report = lambda *_, **__: None  # noqa: SLF001 - of this class
+        other.found = {}
+        return other
 
     def visit(self, tool: ToolId, matches: Matcher, uses: Operands) -> None:
         """Check one rule or step of a tool."""
