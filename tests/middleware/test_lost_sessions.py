@@ -359,14 +359,40 @@ def test_a_fork_in_another_process_has_the_session_of_the_newest_checkpoint() ->
     assert len(till.paid) == 1
 
 
-def test_a_fork_has_the_session_however_many_checkpoints_were_written_since() -> None:
-    till = Till()
-    run = agent(ONCE, [till.pay], PAYS, checkpointer=InMemorySaver())
+@pytest.mark.parametrize("is_restarted", [False, True], ids=["same process", "another process"])
+def test_a_fork_has_the_session_however_many_checkpoints_were_written_since(
+    *, is_restarted: bool
+) -> None:
+    till, saver = Till(), new_saver()
+    run = agent(ONCE, [till.pay], PAYS, checkpointer=saver)
     run.invoke(ask(), THREAD)
     oldest = list(run.get_state_history(THREAD))[-1].config
-    for _ in range(12):
-        run.update_state(oldest, ask("edited"), as_node="__start__")
+    if is_restarted:
+        run = agent(ONCE, [till.pay], PAYS, checkpointer=in_another_process(saver))
+        run.invoke(ask(), THREAD)
+    edit(run, oldest, times=1_010)
     assert kinds(run.invoke(ask("again"), oldest)) == ["policy"]
+    assert len(till.paid) == 1
+
+
+def edit(run: Any, config: Any, *, times: int) -> None:
+    """Write checkpoints without a session."""
+    for _ in range(times):
+        run.update_state(config, ask("edited"), as_node="__start__")
+
+
+@pytest.mark.parametrize("durability", ["sync", "async", "exit"])
+def test_a_session_counts_in_its_run_before_anything_is_stored(durability: Any) -> None:
+    till = Till()
+    graph: Any = StateGraph(MessagesState)
+    for name in ("ada", "bob"):
+        guarded = agent(ONCE, [till.pay], PAYS)
+        graph.add_node(name, _calling(guarded))
+    graph.add_edge(START, "ada")
+    graph.add_edge("ada", "bob")
+    team = graph.compile(checkpointer=InMemorySaver())
+    with pytest.raises(SessionLost, match="already has a session"):
+        team.invoke(ask(), THREAD, durability=durability)
     assert len(till.paid) == 1
 
 
@@ -379,6 +405,10 @@ def around(guarded: Any, saver: Any, *, before: int = 0, after: int = 0) -> Any:
         graph.add_edge(last, f"node-{n}")
         last = f"node-{n}"
     return graph.compile(checkpointer=saver)
+
+
+def _calling(guarded: Any) -> Any:
+    return lambda _: guarded.invoke(ask()) and None
 
 
 def _does_nothing(_: Any) -> None:
@@ -497,6 +527,33 @@ async def test_an_agent_that_outlives_the_call_which_started_it_raises(
     with pytest.raises(SessionLost, match="Wait in the tool for the agent's answer"):
         await tasks[0]
     assert till.paid == []
+
+
+async def test_an_agent_that_restarts_its_session_leaves_that_of_the_thread() -> None:
+    till, has_ended = Till(), asyncio.Event()
+    inner = agent(ONCE, [till.pay], on_session_lost="restart")
+    tasks: list[Any] = []
+
+    async def later() -> Any:
+        await has_ended.wait()
+        return await inner.ainvoke(ask())
+
+    @tool
+    async def start() -> str:
+        """Start an agent and do not wait for it."""
+        tasks.append(asyncio.create_task(later()))
+        return "started"
+
+    turn = [PAYS, calling(("start", {}))]
+    outer = agent(ONCE, [till.pay, start], *turn, checkpointer=InMemorySaver())
+    await outer.ainvoke(ask(), THREAD)
+    has_ended.set()
+    await tasks[0]
+    oldest = list(outer.get_state_history(THREAD))[-1].config
+    edit(outer, oldest, times=12)
+    assert kinds(await outer.ainvoke(ask(), oldest))[0] == "policy"
+    await tasks[1]
+    assert len(till.paid) == 1
 
 
 def test_two_policies_of_one_agent_are_refused() -> None:
