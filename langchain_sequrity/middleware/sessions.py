@@ -135,9 +135,9 @@ class _Sessions:
                 entries = self._threads_of(run.checkpointer)
                 key, most = run.thread, _MAX_SESSIONS
             before = entries.pop(key, None)
-            # The first checkpoint stays: that of a run that has just begun may not be stored yet.
-            is_same = before is not None and before.session is session
-            checkpoint = before.checkpoint if before is not None and is_same else run.step
+            checkpoint = run.step
+            if before is not None and before.session is session:
+                checkpoint = before.checkpoint  # that of this run may never be stored
             _put(entries, key, _Beginning(session, checkpoint, run.control), most)
 
     def beginning(self, run: _Run) -> _Beginning | None:
