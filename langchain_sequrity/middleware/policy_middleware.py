@@ -521,19 +521,21 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
 
     def before_agent(self, state: State, runtime: Runtime[ContextT]) -> Update:  # noqa: ARG002 - LangChain's signature
         """Continue or begin the session, and clear a denial that an earlier run raised."""
-        thread, stored = read_thread(state), NO_SESSION
+        thread = read_thread(state)
+        stored: SessionRecord | None = NO_SESSION
         if self._guard.law.uses_session:
             stored = stored_session(get_config())
         return self._begin_run(state, thread, stored)
 
     async def abefore_agent(self, state: State, runtime: Runtime[ContextT]) -> Update:  # noqa: ARG002 - LangChain's signature
         """Continue or begin the session, and clear a denial that an earlier run raised."""
-        thread, stored = read_thread(state), NO_SESSION
+        thread = read_thread(state)
+        stored: SessionRecord | None = NO_SESSION
         if self._guard.law.uses_session:
             stored = await astored_session(get_config())
         return self._begin_run(state, thread, stored)
 
-    def _begin_run(self, state: State, thread: ThreadState, stored: SessionRecord) -> Update:
+    def _begin_run(self, state: State, thread: ThreadState, stored: SessionRecord | None) -> Update:
         config, outer = get_config(), outer_call()
         if self._guard.asks:
             check_can_ask(config)

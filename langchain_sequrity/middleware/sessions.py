@@ -6,14 +6,13 @@ not the state that they left, is `SessionLost` (`docs/behaviour.md`, P13).
 """
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from threading import RLock
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias, cast
 from uuid import uuid4
-from weakref import WeakKeyDictionary
+from weakref import finalize
 
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, SystemMessage, ToolMessage
 
@@ -34,7 +33,7 @@ from langchain_sequrity.middleware.state import (
     ThreadState,
     read_thread,
 )
-from langchain_sequrity.middleware.subagents import outer_call
+from langchain_sequrity.middleware.subagents import is_after_outer_call, outer_call
 from langchain_sequrity.session_memory import OnSessionLost, has_earlier_turns
 
 _MAX_SESSIONS = 10_000
@@ -83,25 +82,34 @@ def is_inside_a_graph(config: Mapping[str, Any]) -> bool:
 
 
 class _Beginning(NamedTuple):
-    """Where a session began: the session, and a checkpoint of that time."""
+    """Where this process met a session first: the session, a checkpoint of that time, a run.
+
+    Attributes:
+        session: The session.
+        checkpoint: The checkpoint of the outermost graph.
+        control: LangGraph's object for the newest run of the session.
+    """
 
     session: LiveSession
     checkpoint: str
+    control: object
 
 
 class _Sessions:
-    """The sessions of this process by id. Those of agents inside a graph also by conversation.
+    """The sessions of this process by id and by conversation.
 
-    A conversation is a thread of a checkpointer, or a run without one. The first turn of a graph
-    may fail, and then its state does not have the session.
+    A conversation is a thread of a checkpointer, or a run without one. Its state may not have the
+    session: a fork starts before it began, the first turn of a graph failed, or the graph does not
+    pass the state to the agent.
     """
 
     def __init__(self) -> None:
         self.lock = RLock()
         self._by_id: OrderedDict[str, LiveSession] = OrderedDict()
-        self._by_thread: WeakKeyDictionary[Any, OrderedDict[str, _Beginning]] = WeakKeyDictionary()
-        # The objects are stored too, so that no id is reused.
-        self._by_run: OrderedDict[int, tuple[object, _Beginning]] = OrderedDict()
+        # By the id of the checkpointer, because a checkpointer need not be hashable.
+        self._by_thread: dict[int, OrderedDict[str, _Beginning]] = {}
+        # By the id of the run. The entries contain the run, so no id is reused.
+        self._by_run: OrderedDict[int, _Beginning] = OrderedDict()
 
     def get(self, session_id: str) -> LiveSession:
         with self.lock:
@@ -109,37 +117,45 @@ class _Sessions:
             self._add(session)
         return session
 
-    def begin(self, run: _Run, *, is_partial: bool) -> LiveSession:
+    def begin(self, run: _Run, *, is_partial: bool, is_shared: bool) -> LiveSession:
         session = LiveSession(uuid4().hex, is_partial=is_partial)
-        beginning = _Beginning(session, run.step)
         with self.lock:
             self._add(session)
-            if not run.is_inside:
-                return session  # its own state has it
-            if run.thread:
-                threads = self._threads_of(run.checkpointer)
-                threads.pop(run.thread, None)
-                _put(threads, run.thread, beginning, _MAX_SESSIONS)
-            else:
-                self._by_run.pop(id(run.control), None)
-                _put(self._by_run, id(run.control), (run.control, beginning), _MAX_RUNS)
+            if is_shared or not run.is_inside or self.beginning(run) is None:
+                self.continue_in(run, session)
         return session
 
+    def continue_in(self, run: _Run, session: LiveSession) -> None:
+        """Keep the session of a conversation."""
+        with self.lock:
+            entries: OrderedDict[Any, _Beginning] = self._by_run
+            key: object = id(run.control)
+            most = _MAX_RUNS
+            if run.thread:
+                entries = self._threads_of(run.checkpointer)
+                key, most = run.thread, _MAX_SESSIONS
+            before = entries.pop(key, None)
+            checkpoint = run.step
+            if before is not None and before.session is session:
+                checkpoint = before.checkpoint  # that of this run may never be stored
+            _put(entries, key, _Beginning(session, checkpoint, run.control), most)
+
     def beginning(self, run: _Run) -> _Beginning | None:
-        if not run.is_inside:
-            return None
         with self.lock:
             if run.thread:
                 return self._threads_of(run.checkpointer).get(run.thread)
-            entry = self._by_run.get(id(run.control))
-        return entry[1] if entry is not None else None
+            return self._by_run.get(id(run.control)) if run.is_inside else None
 
     def forget(self, run: _Run) -> None:
         with self.lock:
             self._threads_of(run.checkpointer).pop(run.thread, None)
 
     def _threads_of(self, checkpointer: Any) -> OrderedDict[str, _Beginning]:
-        return self._by_thread.setdefault(checkpointer, OrderedDict())
+        key = id(checkpointer)
+        if key not in self._by_thread:
+            self._by_thread[key] = OrderedDict()
+            finalize(checkpointer, self._by_thread.pop, key, None).atexit = False
+        return self._by_thread[key]
 
     def _add(self, session: LiveSession) -> None:
         _put(self._by_id, session.id, session, _MAX_SESSIONS)
@@ -178,7 +194,7 @@ class SessionLaw:
         thread: ThreadState,
         messages: Sequence[AnyMessage],
         config: Mapping[str, Any],
-        stored: SessionRecord = NO_SESSION,
+        stored: SessionRecord | None = NO_SESSION,
     ) -> LiveSession:
         """The session that a run continues or begins.
 
@@ -186,7 +202,8 @@ class SessionLaw:
             thread: The state of the thread.
             messages: The conversation before the model's first message of this run.
             config: The run's configuration.
-            stored: The newest session of the thread in the checkpointer.
+            stored: The newest session of the thread in the checkpointer; `None` if it cannot be
+                known.
 
         Raises:
             SessionLost: If the conversation has earlier turns whose state is lost.
@@ -200,10 +217,12 @@ class SessionLaw:
         thread: ThreadState,
         messages: Sequence[AnyMessage],
         run: _Run,
-        stored: SessionRecord,
+        stored: SessionRecord | None,
     ) -> LiveSession:
         outer = outer_call()
         is_shared = self.is_shared and run.is_inside
+        has_conversation = is_shared or not run.is_inside
+        newest = stored or NO_SESSION
         if outer is not None:
             session = outer.session
             if thread.session.id not in ("", session.id):  # an agent with a memory of its own
@@ -211,20 +230,25 @@ class SessionLaw:
                 session.set_labels(labels, Origin(thread.agent, "", run.step))
         elif is_shared and not thread.is_passed:
             raise UsageError(_NOT_PASSED)
-        elif thread.session.id or (stored.id and (is_shared or not run.is_inside)):
-            session = _SESSIONS.get(thread.session.id or stored.id)
-            for record in (thread.session, stored):
+        elif thread.session.id or (newest.id and has_conversation):
+            session = _SESSIONS.get(thread.session.id or newest.id)
+            for record in (thread.session, newest):
                 if record.id == session.id:
                     session.catch_up(record)
-        elif is_shared and (beginning := _SESSIONS.beginning(run)) is not None:
+            if has_conversation:
+                _SESSIONS.continue_in(run, session)
+        elif (is_shared or (self.uses_session and not run.is_inside)) and (
+            beginning := _SESSIONS.beginning(run)
+        ) is not None:
             session = beginning.session
+            _SESSIONS.continue_in(run, session)
         else:
             past = _before_this_turn(messages) if is_shared else messages
             return self._begin(thread, past, run, stored)
         if session.is_partial and self.uses_session:
             self._lose(_PARTIAL)
             revision = session.revision + 1
-            session = _SESSIONS.begin(run, is_partial=False)
+            session = _SESSIONS.begin(run, is_partial=False, is_shared=is_shared)
             session.catch_up(SessionRecord(session.id, revision))
         return session
 
@@ -233,21 +257,25 @@ class SessionLaw:
         thread: ThreadState,
         past: Sequence[AnyMessage],
         run: _Run,
-        stored: SessionRecord,
+        stored: SessionRecord | None,
     ) -> LiveSession:
         # A version whose sessions had no id has stored the state of the earlier turns.
         is_known = bool(thread.checked.message)
         if not is_known:
             self._check_nothing_is_lost(past, run, stored)
         is_partial = has_earlier_turns(past) and not is_known and not self.uses_session
-        session = _SESSIONS.begin(run, is_partial=is_partial)
+        session = _SESSIONS.begin(run, is_partial=is_partial, is_shared=self.is_shared)
         session.catch_up(SessionRecord(session.id, 1, thread.session.labels))
         return session
 
     def _check_nothing_is_lost(
-        self, past: Sequence[AnyMessage], run: _Run, stored: SessionRecord
+        self, past: Sequence[AnyMessage], run: _Run, stored: SessionRecord | None
     ) -> None:
-        if self.uses_session and (stored.id or _SESSIONS.beginning(run) is not None):
+        if (self.uses_session or self.tests_labels) and run.is_inside and is_after_outer_call():
+            self._lose(_AFTER_CALL)
+        if self.uses_session and stored is None:
+            self._lose(_NOT_KNOWN)
+        if self.uses_session and ((stored and stored.id) or _SESSIONS.beginning(run) is not None):
             self._lose(_OTHER_AGENT)
         is_lost = self.uses_session and has_earlier_turns(past)
         if is_lost or (self.tests_labels and _hides_results(past)):
@@ -278,6 +306,15 @@ _OTHER_AGENT = (
     "the graph around this agent does not pass it. Share it: "
     "`PolicyMiddleware(…, shared_session=True)` for each agent, and `SharedSessionState` as a base "
     "of the graph's state."
+)
+_AFTER_CALL = (
+    "A tool of another guarded agent started this agent, and the tool's call ended before. Wait in "
+    "the tool for the agent's answer."
+)
+_NOT_KNOWN = (
+    "The thread has earlier steps, and its checkpointer does not show whether they had a session: "
+    "it cannot list its checkpoints, or the newest thousand of them have none. Use a checkpointer "
+    "that can list them, or a new `thread_id`."
 )
 _PARTIAL = (
     "The session began in a conversation with earlier turns, under a policy without rules on the "
@@ -339,48 +376,104 @@ def _without_system(messages: Sequence[AnyMessage]) -> Iterator[AnyMessage]:
 # agent failed does not have the agent's state. The newest checkpoints of the thread do, those of
 # inner graphs among them. A thread that was deleted has none: its id begins a conversation.
 
-_NEWEST = 10  # the run itself has stored some of them
+_LIMITS = (10, 100, 1_000)  # nearly always the newest few are enough
 
 
-def stored_session(config: Mapping[str, Any]) -> SessionRecord:
-    """The newest session that the checkpointer stores for a thread."""
+class _Query(NamedTuple):
+    """A question to a checkpointer: for one checkpoint, or with a limit for the newest ones."""
+
+    config: Any
+    limit: int = 0
+
+
+_Answer: TypeAlias = Sequence[CheckpointTuple] | None
+"""Checkpoints; `None` if the checkpointer cannot list them."""
+
+
+def stored_session(config: Mapping[str, Any]) -> SessionRecord | None:
+    """The newest session that the checkpointer stores for a thread; `None` if it is not known."""
     run = _run_of(config)
+    search, answer, saver = _search(run), None, run.checkpointer
+    try:
+        while True:
+            query = search.send(answer)
+            if query.limit:
+                try:
+                    answer = [*saver.list(query.config, limit=query.limit)]
+                except NotImplementedError:  # a checkpointer need not have this method
+                    answer = None
+            else:
+                entry = saver.get_tuple(query.config)
+                answer = [] if entry is None else [entry]
+    except StopIteration as stop:
+        return cast("SessionRecord | None", stop.value)
+
+
+async def astored_session(config: Mapping[str, Any]) -> SessionRecord | None:
+    """The newest session that the checkpointer stores for a thread; `None` if it is not known."""
+    run = _run_of(config)
+    search, answer, saver = _search(run), None, run.checkpointer
+    try:
+        while True:
+            query = search.send(answer)
+            if query.limit:
+                try:
+                    # All: a generator that is left early keeps its connection to the database.
+                    entries = saver.alist(query.config, limit=query.limit)
+                    answer = [entry async for entry in entries]
+                except NotImplementedError:  # a checkpointer need not have this method
+                    answer = None
+            else:
+                entry = await saver.aget_tuple(query.config)
+                answer = [] if entry is None else [entry]
+    except StopIteration as stop:
+        return cast("SessionRecord | None", stop.value)
+
+
+def _search(run: _Run) -> Generator[_Query, _Answer, SessionRecord | None]:
     if not run.thread or outer_call() is not None:
         return NO_SESSION
-    beginning = _SESSIONS.beginning(run)
-    with suppress(NotImplementedError):  # a checkpointer need not have these methods
-        saver = run.checkpointer
-        if beginning is not None and saver.get_tuple(_checkpoint_of(run, beginning)) is None:
+    for limit in _LIMITS:
+        entries = yield _Query(_thread_of(run), limit)
+        record = _newest_record(entries or ())
+        beginning = _SESSIONS.beginning(run)
+        if beginning is not None and not (
+            record.id == beginning.session.id
+            or beginning.control is run.control  # the run may not have stored it yet
+            or (yield _Query(_checkpoint_of(run, beginning.checkpoint)))
+        ):
             _SESSIONS.forget(run)
-        return _newest_record(saver.list(_thread_of(run), limit=_NEWEST))
-    return NO_SESSION
+            beginning = None
+        if record.id or beginning is not None:
+            return record
+        if entries is None:
+            return NO_SESSION if (yield from _is_first_run(run)) else None
+        if len(entries) < limit:
+            return NO_SESSION
+    return None
 
 
-async def astored_session(config: Mapping[str, Any]) -> SessionRecord:
-    """The newest session that the checkpointer stores for a thread."""
-    run = _run_of(config)
-    if not run.thread or outer_call() is not None:
-        return NO_SESSION
-    beginning = _SESSIONS.beginning(run)
-    with suppress(NotImplementedError):  # a checkpointer need not have these methods
-        saver = run.checkpointer
-        if beginning is not None:
-            checkpoint = await saver.aget_tuple(_checkpoint_of(run, beginning))
-            if checkpoint is None:
-                _SESSIONS.forget(run)
-        # All of them: a generator that is left early keeps its connection to the database.
-        entries = [entry async for entry in saver.alist(_thread_of(run), limit=_NEWEST)]
-        return _newest_record(entries)
-    return NO_SESSION
+def _is_first_run(run: _Run) -> Generator[_Query, _Answer, bool]:
+    """Whether no checkpoint before the newest one is of another run."""
+    inputs, config = 0, _checkpoint_of(run)
+    while config is not None and (entries := (yield _Query(config))):
+        inputs += entries[0].metadata.get("source") != "loop"
+        if inputs > 1:
+            return False
+        config = entries[0].parent_config
+    return True
 
 
 def _thread_of(run: _Run) -> Any:
     return {"configurable": {"thread_id": run.thread}}
 
 
-def _checkpoint_of(run: _Run, beginning: _Beginning) -> Any:
+def _checkpoint_of(run: _Run, checkpoint: str = "") -> Any:
+    """The configuration for a checkpoint of the outermost graph, or for the newest one."""
     options = {"thread_id": run.thread, "checkpoint_ns": ""}
-    return {"configurable": {**options, "checkpoint_id": beginning.checkpoint}}
+    if checkpoint:
+        options["checkpoint_id"] = checkpoint
+    return {"configurable": options}
 
 
 def _newest_record(entries: Iterable[CheckpointTuple]) -> SessionRecord:

@@ -60,6 +60,12 @@ def outer_call() -> OuterCall | None:
     return None if call is None or call.is_over else call
 
 
+def is_after_outer_call() -> bool:
+    """Whether this code was started inside a guarded call that has ended."""
+    call = _outer_call.get()
+    return call is not None and call.is_over
+
+
 def agents_around(agent: str) -> frozenset[str]:
     """An agent, and those inside whose calls it runs."""
     outer = outer_call()

@@ -11,8 +11,10 @@ from langchain.agents import create_agent
 from langchain.agents.middleware import wrap_tool_call
 from langchain.tools import tool
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
+from langgraph.checkpoint.base import empty_checkpoint
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.sqlite import SqliteSaver
+from langgraph.graph import START, MessagesState, StateGraph
 
 from langchain_sequrity import labeled_tool_result
 from langchain_sequrity.errors import SessionLost, UsageError
@@ -354,6 +356,204 @@ def test_a_fork_in_another_process_has_the_session_of_the_newest_checkpoint() ->
     oldest = list(run.get_state_history(THREAD))[-1].config
     run = agent(ONCE, [till.pay], PAYS, checkpointer=in_another_process(saver))
     assert kinds(run.invoke(ask("again"), oldest)) == ["policy"]
+    assert len(till.paid) == 1
+
+
+@pytest.mark.parametrize("is_restarted", [False, True], ids=["same process", "another process"])
+def test_a_fork_has_the_session_however_many_checkpoints_were_written_since(
+    *, is_restarted: bool
+) -> None:
+    till, saver = Till(), new_saver()
+    run = agent(ONCE, [till.pay], PAYS, checkpointer=saver)
+    run.invoke(ask(), THREAD)
+    oldest = list(run.get_state_history(THREAD))[-1].config
+    if is_restarted:
+        run = agent(ONCE, [till.pay], PAYS, checkpointer=in_another_process(saver))
+        run.invoke(ask(), THREAD)
+    run.invoke(ask(), THREAD, durability="exit")  # the checkpoint of its beginning is not stored
+    edit(run, oldest, times=1_010)
+    assert kinds(run.invoke(ask("again"), oldest)) == ["policy"]
+    assert len(till.paid) == 1
+
+
+def edit(run: Any, config: Any, *, times: int) -> None:
+    """Write checkpoints without a session."""
+    for _ in range(times):
+        run.update_state(config, ask("edited"), as_node="__start__")
+
+
+@pytest.mark.parametrize("durability", ["sync", "async", "exit"])
+def test_a_session_counts_in_its_run_before_anything_is_stored(durability: Any) -> None:
+    till = Till()
+    graph: Any = StateGraph(MessagesState)
+    for name in ("ada", "bob"):
+        guarded = agent(ONCE, [till.pay], PAYS)
+        graph.add_node(name, _calling(guarded))
+    graph.add_edge(START, "ada")
+    graph.add_edge("ada", "bob")
+    team = graph.compile(checkpointer=InMemorySaver())
+    with pytest.raises(SessionLost, match="already has a session"):
+        team.invoke(ask(), THREAD, durability=durability)
+    assert len(till.paid) == 1
+
+
+def around(guarded: Any, saver: Any, *, before: int = 0, after: int = 0) -> Any:
+    """A graph that calls an agent, with other nodes before and after it."""
+    graph: Any = StateGraph(MessagesState)
+    last = START
+    for n in range(before + 1 + after):
+        graph.add_node(f"node-{n}", guarded if n == before else _does_nothing)
+        graph.add_edge(last, f"node-{n}")
+        last = f"node-{n}"
+    return graph.compile(checkpointer=saver)
+
+
+def _calling(guarded: Any) -> Any:
+    return lambda _: guarded.invoke(ask()) and None
+
+
+def _does_nothing(_: Any) -> None:
+    return None
+
+
+def test_a_session_behind_many_checkpoints_is_found_with_a_new_checkpointer_object() -> None:
+    till = Till()
+    with sqlite3.connect(":memory:", check_same_thread=False) as connection:
+
+        def turn() -> None:
+            guarded = agent(ONCE, [till.pay], PAYS)
+            around(guarded, SqliteSaver(connection), after=12).invoke(ask(), THREAD)
+
+        turn()
+        with pytest.raises(SessionLost, match="already has a session"):
+            turn()
+    assert len(till.paid) == 1
+
+
+def test_a_session_that_may_be_behind_more_checkpoints_than_are_read_is_lost() -> None:
+    saver, till = InMemorySaver(), Till()
+    config: Any = {"configurable": {"thread_id": "t", "checkpoint_ns": ""}}
+    for _ in range(1_000):
+        config = saver.put(config, empty_checkpoint(), {"source": "loop", "step": 0}, {})
+    run = agent(ONCE, [till.pay], PAYS, checkpointer=saver)
+    with pytest.raises(SessionLost, match="does not show whether they had a session"):
+        run.invoke(ask(), THREAD)
+    assert till.paid == []
+
+
+class UnlistedSaver(InMemorySaver):
+    """A checkpointer that cannot list its checkpoints."""
+
+    def list(self, *_: Any, **__: Any) -> Any:
+        raise NotImplementedError
+
+    def alist(self, *_: Any, **__: Any) -> Any:
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
+@pytest.mark.parametrize("is_restarted", [False, True], ids=["same process", "another process"])
+async def test_a_fork_does_not_lose_the_session_if_checkpoints_cannot_be_listed(
+    *, is_restarted: bool, is_async: bool
+) -> None:
+    till, saver = Till(), UnlistedSaver()
+    run = agent(ONCE, [till.pay], PAYS, checkpointer=saver)
+    steps = run.stream(ask(), THREAD, stream_mode="checkpoints")
+    (oldest, *_) = [step["config"] for step in steps]
+    if is_restarted:
+        other = UnlistedSaver()  # this process knows no session of another object
+        other.storage, other.writes, other.blobs = saver.storage, saver.writes, saver.blobs
+        run = agent(ONCE, [till.pay], PAYS, checkpointer=other)
+
+    async def fork() -> Any:
+        return await run.ainvoke(ask(), oldest) if is_async else run.invoke(ask(), oldest)
+
+    if is_restarted:
+        with pytest.raises(SessionLost, match="cannot list its checkpoints"):
+            await fork()
+    else:
+        assert kinds(await fork()) == ["policy"]
+    assert len(till.paid) == 1
+
+
+def test_a_conversation_begins_and_goes_on_if_checkpoints_cannot_be_listed() -> None:
+    till, saver = Till(), UnlistedSaver()
+    around(agent(ONCE, [till.pay], PAYS), saver, before=3).invoke(ask(), THREAD)
+    run = agent(ONCE, [till.pay], PAYS, "done", PAYS, checkpointer=saver)
+    other: Any = {"configurable": {"thread_id": "other"}}
+    run.invoke(ask(), other)
+    assert last_kinds(run, other) == ["policy"]
+    assert len(till.paid) == 2
+
+
+class UnhashableSaver(InMemorySaver):
+    """A checkpointer that compares by its contents."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, UnhashableSaver) and self.storage == other.storage
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def test_a_checkpointer_need_not_be_hashable() -> None:
+    till = Till()
+    for _ in range(2):
+        around(agent(ONCE, [till.pay], PAYS), UnhashableSaver()).invoke(ask(), THREAD)
+    assert len(till.paid) == 2
+
+
+@pytest.mark.parametrize("saver", [None, InMemorySaver()], ids=["no checkpointer", "stored"])
+@pytest.mark.parametrize("policy", [READS, LABELS], ids=["session", "labels"])
+async def test_an_agent_that_outlives_the_call_which_started_it_raises(
+    policy: str, saver: Any
+) -> None:
+    till, has_ended = Till(), asyncio.Event()
+    inner = agent(policy, [till.pay], PAYS, policy_tools=None)
+    tasks: list[Any] = []
+
+    async def later() -> Any:
+        await has_ended.wait()
+        return await inner.ainvoke(ask())
+
+    @tool
+    async def start() -> str:
+        """Start an agent and do not wait for it."""
+        tasks.append(asyncio.create_task(later()))
+        return "started"
+
+    said = [calling(("mail", {})), calling(("start", {}))]
+    outer = agent(policy, [mail, start], *said, checkpointer=saver, policy_tools=None)
+    await outer.ainvoke(ask(), {"configurable": {"thread_id": policy}})
+    has_ended.set()
+    with pytest.raises(SessionLost, match="Wait in the tool for the agent's answer"):
+        await tasks[0]
+    assert till.paid == []
+
+
+async def test_an_agent_that_restarts_its_session_leaves_that_of_the_thread() -> None:
+    till, has_ended = Till(), asyncio.Event()
+    inner = agent(ONCE, [till.pay], on_session_lost="restart")
+    tasks: list[Any] = []
+
+    async def later() -> Any:
+        await has_ended.wait()
+        return await inner.ainvoke(ask())
+
+    @tool
+    async def start() -> str:
+        """Start an agent and do not wait for it."""
+        tasks.append(asyncio.create_task(later()))
+        return "started"
+
+    turn = [PAYS, calling(("start", {}))]
+    outer = agent(ONCE, [till.pay, start], *turn, checkpointer=InMemorySaver())
+    await outer.ainvoke(ask(), THREAD)
+    has_ended.set()
+    await tasks[0]
+    oldest = list(outer.get_state_history(THREAD))[-1].config
+    edit(outer, oldest, times=12)
+    assert kinds(await outer.ainvoke(ask(), oldest))[0] == "policy"
+    await tasks[1]
     assert len(till.paid) == 1
 
 
