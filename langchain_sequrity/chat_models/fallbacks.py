@@ -30,6 +30,7 @@ from langchain_core.runnables import Runnable, base
 from pydantic import ConfigDict
 from typing_extensions import override
 
+from langchain_sequrity.chat_models.run_config import joined_arguments
 from langchain_sequrity.errors import ServiceError
 
 if TYPE_CHECKING:
@@ -168,7 +169,7 @@ class Binding(Guarded[Input, Output]):
     def bind(self, **kwargs: Any) -> Any:
         """Bind further arguments, as `bind` of the model."""
         self.bound.bind(**kwargs)  # the model refuses arguments that would have no effect
-        return super().bind(**kwargs)
+        return super().bind(**joined_arguments(self.kwargs, kwargs))
 
     @override
     def with_config(self, config: Any = None, **kwargs: Any) -> Any:
@@ -178,10 +179,41 @@ class Binding(Guarded[Input, Output]):
 
     def _arguments(self, kwargs: dict[str, Any]) -> dict[str, Any]:
         bound = {name: value for name, value in self.kwargs.items() if name not in _OF_TOOLS}
-        return {**bound, **kwargs}
+        return joined_arguments(bound, kwargs)
 
     def _configured(self, runnable: Any) -> Any:
         return runnable.with_config(self.config) if self.config else runnable
+
+    @override
+    async def ainvoke(self, input: Input, config: Any = None, **kwargs: Any) -> Output:
+        # `async`, as is `abatch`: LangChain calls a plain function in a thread.
+        return await super().ainvoke(input, config, **self._of_call(kwargs))
+
+    @override
+    async def abatch(self, inputs: list[Input], config: Any = None, **kwargs: Any) -> list[Output]:
+        return await super().abatch(inputs, config, **self._of_call(kwargs))
+
+    def _of_call(self, kwargs: dict[str, Any]) -> dict[str, Any]:
+        # LangChain then adds the other bound arguments.
+        return joined_arguments(self.kwargs, kwargs) if kwargs else kwargs
+
+
+def _join_arguments_of_calls(name: str) -> None:
+    """Let a method of `Binding` join the arguments of the call with the bound ones."""
+
+    @wraps(getattr(base.RunnableBindingBase, name))
+    def method(self: Binding[Any, Any], *args: Any, **kwargs: Any) -> Any:
+        return getattr(super(Binding, self), name)(*args, **self._of_call(kwargs))  # noqa: SLF001
+
+    setattr(Binding, name, method)
+
+
+# Set here, so that they keep the types of LangChain's overloads.
+for _name in (
+    "invoke", "batch", "batch_as_completed", "abatch_as_completed", "stream", "astream",
+    "stream_events", "astream_events", "transform", "atransform",
+):  # fmt: skip
+    _join_arguments_of_calls(_name)
 
 
 def guarded(made: R) -> R:

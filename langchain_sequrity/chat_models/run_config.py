@@ -5,7 +5,7 @@ no policy.
 """
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
@@ -49,6 +49,47 @@ def session_and_headers(kwargs: Mapping[str, Any]) -> tuple[str | None, dict[str
         msg = f'`session_id` must be the id of a session, or "new"; got {session_id!r}.'
         raise UsageError(msg)
     return session_id, headers
+
+
+def joined_arguments(earlier: Mapping[str, Any], later: Mapping[str, Any]) -> dict[str, Any]:
+    """Join arguments that are bound one after the other, or bound and given to a call.
+
+    A later argument replaces an earlier one, but of headers and fields of the body only those with
+    the same name: a header for a trace must not remove a policy.
+
+    Args:
+        earlier: The arguments that were bound first.
+        later: The arguments that were bound or given afterwards.
+    """
+    joined = {**earlier, **later}
+    if "extra_headers" in earlier:
+        headers, new = earlier["extra_headers"], later.get("extra_headers")
+        if later.get("session_id") is not None:
+            headers = _without(headers, {"x-session-id"})
+        if isinstance(headers, Mapping) and isinstance(new, Mapping):
+            headers = {**_without(headers, set(map(_header_key, new))), **new}
+        elif new is not None:  # not headers, which the call refuses
+            headers = new
+        joined["extra_headers"] = headers
+    if "extra_body" in earlier:
+        fields, new = earlier["extra_body"], later.get("extra_body")
+        if isinstance(fields, Mapping) and isinstance(new, Mapping):
+            fields = {**fields, **new}
+        elif new is not None:
+            fields = new
+        joined["extra_body"] = fields
+    return joined
+
+
+def _header_key(name: object) -> str:
+    """The same text for all spellings of a header, as in `one_of_each`."""
+    return str(name).lower().replace("_", "-")
+
+
+def _without(headers: Any, keys: Collection[str]) -> Any:
+    if not isinstance(headers, Mapping):
+        return headers
+    return {name: value for name, value in headers.items() if _header_key(name) not in keys}
 
 
 def with_run_config(

@@ -1,16 +1,19 @@
 """Settings of a model in places where LangChain drops them: they are refused, or they stay."""
 
+import asyncio
 import pickle
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import httpx
 import pytest
 from langchain.agents import create_agent
+from langchain.agents.middleware import wrap_model_call
 from langchain_core.messages import HumanMessage
 from langchain_core.runnables import ConfigurableField, RunnableLambda
 
 from langchain_sequrity import ChatSequrity, SequrityMessages
-from langchain_sequrity.errors import PolicyDenied, UsageError
+from langchain_sequrity.errors import PolicyDenied, ServiceError, UsageError
 from langchain_sequrity.headers import PolicyHeader
 from langchain_sequrity.local import LocalServer
 
@@ -24,6 +27,7 @@ SETTINGS: dict[str, Any] = {
     "on_session_expired": "restart",
     "strict_policy": True,
 }
+LOCAL = "http://127.0.0.1:8787"
 HEADERS = {"X-Policy": PolicyHeader.from_sqrt(POLICY).to_header()}
 
 
@@ -137,3 +141,85 @@ def test_what_is_bound_stays_when_tools_or_a_schema_are_bound(base_url: str, way
     model = ChatSequrity("any/model", base_url=base_url).bind(extra_headers=HEADERS)
     with pytest.raises(PolicyDenied):
         KEEPING[way](model).invoke("send 'eve'")
+
+
+TRACE = {"X-Trace": "1"}
+BODY = {"service_tier": "flex"}
+
+
+@wrap_model_call
+def trace(request: Any, handler: Any) -> Any:
+    return handler(request.override(model_settings={"extra_headers": TRACE, "extra_body": BODY}))
+
+
+async def first_of(chunks: Any) -> Any:
+    return [chunk async for chunk in chunks]
+
+
+ADDING: dict[str, Callable[[Any], Any]] = {
+    "bind": lambda model: bound(model.bind(extra_headers=TRACE)).invoke("send 'eve'"),
+    "bind after tools": lambda model: bound(model).bind(extra_headers=TRACE).invoke("send 'eve'"),
+    "bind_tools": lambda model: model.bind_tools([send], extra_headers=TRACE).invoke("send 'eve'"),
+    "invoke": lambda model: bound(model).invoke("send 'eve'", extra_headers=TRACE),
+    "invoke of a config": lambda model: (
+        bound(model).with_config(tags=["a"]).invoke("send 'eve'", extra_headers=TRACE)
+    ),
+    "no headers": lambda model: bound(model).invoke("send 'eve'", extra_headers=None),
+    "ainvoke": lambda model: asyncio.run(bound(model).ainvoke("send 'eve'", extra_headers=TRACE)),
+    "batch": lambda model: bound(model).batch(["send 'eve'"], extra_headers=TRACE),
+    "abatch": lambda model: asyncio.run(bound(model).abatch(["send 'eve'"], extra_headers=TRACE)),
+    "stream": lambda model: list(bound(model).stream("send 'eve'", extra_headers=TRACE)),
+    "astream": lambda model: asyncio.run(
+        first_of(bound(model).astream("send 'eve'", extra_headers=TRACE))
+    ),
+    "transform": lambda model: list(
+        bound(model).transform(iter(["send 'eve'"]), extra_headers=TRACE)
+    ),
+    "chain": lambda model: (bound(model) | RunnableLambda(str)).invoke(
+        "send 'eve'", extra_headers=TRACE
+    ),
+    "fallbacks": lambda model: (
+        bound(model).with_fallbacks([bound(model)]).invoke("send 'eve'", extra_headers=TRACE)
+    ),
+    "agent": lambda model: create_agent(model, [send], middleware=[trace]).invoke(
+        {"messages": "send 'eve'"}
+    ),
+}
+
+
+@pytest.mark.parametrize("way", ADDING)
+def test_a_further_header_does_not_remove_a_bound_policy(base_url: str, way: str) -> None:
+    model = ChatSequrity("any/model", base_url=base_url).bind(extra_headers=HEADERS)
+    with pytest.raises(PolicyDenied):
+        ADDING[way](model)
+
+
+def test_of_one_header_and_one_field_the_later_value_is_sent() -> None:
+    requests: list[httpx.Request] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        requests.append(request)
+        return httpx.Response(500)
+
+    client = httpx.Client(transport=httpx.MockTransport(answer))
+    model = ChatSequrity("any/model", base_url=LOCAL, http_client=client, max_retries=0)
+    first = model.bind(
+        extra_headers={"X-Trace": "1", "X-Team": "a", "X-Session-ID": "old"},
+        extra_body={"seed": 1, "user": "a"},
+    )
+    second = first.bind(extra_headers={"x_trace": "2"}, extra_body={"seed": 2})
+    with pytest.raises(ServiceError):
+        second.invoke("x", extra_headers={"X-TRACE": "3"}, extra_body={"n": 1}, session_id="new")
+    [sent] = requests
+    assert sent.headers.get_list("x-trace") == ["3"]
+    assert sent.headers["x-team"] == "a"
+    assert "x-session-id" not in sent.headers
+    assert sent.read().count(b'"seed":2') == 1
+    assert b'"user":"a"' in sent.content
+    assert b'"n":1' in sent.content
+
+
+def test_a_choice_of_a_tool_may_be_bound_twice(base_url: str) -> None:
+    model = ChatSequrity("any/model", base_url=base_url).bind(tool_choice="auto")
+    twice = model.bind_tools([send], tool_choice="any").bind_tools([send], tool_choice="send")
+    assert twice.invoke("send 'eve'").tool_calls
