@@ -159,6 +159,11 @@ class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
             kwargs["model"] = model
         super().__init__(**kwargs)
 
+    @override
+    def copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:  # type: ignore[override] # pydantic's copies without checks
+        """Copy as `model_copy` does."""
+        return self.model_copy(update=update, deep=deep)
+
     # Properties for LangChain
 
     @property

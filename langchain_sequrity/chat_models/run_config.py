@@ -140,8 +140,7 @@ def refuse_settings(config: Mapping[str, Any] | None, is_setting: IsSetting) -> 
     Raises:
         UsageError: For a setting that would have no effect.
     """
-    if config and not GUARD_SETTINGS.isdisjoint(config):
-        raise _has_no_effect(min(GUARD_SETTINGS & config.keys()))
+    refuse_setting_names(config)
     for configurable in _configurables(config):
         for name in GUARD_SETTINGS & configurable.keys():
             if is_setting(name, configurable[name]):
@@ -154,8 +153,17 @@ def refuse_body_settings(body: Mapping[str, Any] | None) -> None:
     Raises:
         UsageError: For a setting, which would have no effect there.
     """
-    if body and not GUARD_SETTINGS.isdisjoint(body):
-        raise _has_no_effect(min(GUARD_SETTINGS & body.keys()))
+    refuse_setting_names(body)
+
+
+def refuse_setting_names(arguments: Mapping[str, Any] | None) -> None:
+    """Refuse arguments, or keys of a config, that are settings of the model.
+
+    Raises:
+        UsageError: For a setting, which would have no effect there.
+    """
+    if arguments and not GUARD_SETTINGS.isdisjoint(arguments):
+        raise _has_no_effect(min(GUARD_SETTINGS & arguments.keys()))
 
 
 def looks_like_a_policy(value: object) -> bool:

@@ -9,6 +9,7 @@ import httpx
 import pytest
 from langchain.agents import create_agent
 from langchain.agents.middleware import wrap_model_call
+from langchain_core.language_models import FakeListChatModel
 from langchain_core.messages import HumanMessage
 from langchain_core.runnables import ConfigurableField, RunnableLambda
 
@@ -111,15 +112,142 @@ def test_a_policy_text_with_a_mistake_is_refused_in_configurable(base_url: str) 
         ask(ChatSequrity("any/model", base_url=base_url), configurable={"policy": "tool {"})
 
 
-def test_a_configurable_policy_has_an_effect_or_is_refused(base_url: str) -> None:
+SCHEMA = {"title": "Answer", "type": "object", "properties": {}}
+CHOOSING: dict[str, Callable[[Any, Any], Any]] = {
+    "call": lambda model, config: model.invoke(
+        "send 'eve'", config, tools=bound(ChatSequrity("a/b", base_url=LOCAL)).kwargs["tools"]
+    ),
+    "bind_tools": lambda model, config: bound(model).invoke("send 'eve'", config),
+    "twice": lambda model, config: bound(bound(model)).invoke("send 'eve'", config),
+    "bind": lambda model, config: bound(model.bind(stop=["q"])).invoke("send 'eve'", config),
+    "with_config": lambda model, config: bound(model.with_config(config)).invoke("send 'eve'"),
+    "with_config after": lambda model, config: (
+        bound(model).with_config(config).invoke("send 'eve'")
+    ),
+    "structured": lambda model, config: model.with_structured_output(
+        SCHEMA, tools=[send], include_raw=True
+    ).invoke("send 'eve'", config),
+    "batch": lambda model, config: bound(model).batch(["send 'eve'"] * 2, config),
+    "stream": lambda model, config: list(bound(model).stream("send 'eve'", config)),
+    "ainvoke": lambda model, config: asyncio.run(bound(model).ainvoke("send 'eve'", config)),
+    "chain": lambda model, config: (bound(model) | RunnableLambda(str)).invoke(
+        "send 'eve'", config
+    ),
+    "fallbacks": lambda model, config: bound(model.with_fallbacks([model])).invoke(
+        "send 'eve'", config
+    ),
+    "nested": lambda model, config: (
+        bound(model)
+        .configurable_alternatives(ConfigurableField(id="other"), default_key="a", b=model)
+        .invoke("send 'eve'", config)
+    ),
+    "further fields": lambda model, config: (
+        bound(model.with_config(config))
+        .configurable_fields(temperature=ConfigurableField(id="heat"))
+        .invoke("send 'eve'")
+    ),
+    "pickled": lambda model, config: pickle.loads(pickle.dumps(bound(model))).invoke(
+        "send 'eve'", config
+    ),
+    "agent": lambda model, config: agent_with(model).invoke({"messages": "send 'eve'"}, config),
+}
+
+
+@pytest.mark.parametrize("way", CHOOSING)
+def test_an_alternative_with_a_policy_is_used_if_a_run_chooses_it(base_url: str, way: str) -> None:
     model = ChatSequrity("any/model", base_url=base_url)
-    configurable: Any = model.configurable_fields(policy=ConfigurableField(id="policy"))
-    config: Any = {"configurable": {"policy": POLICY}}
-    tools = bound(model).kwargs["tools"]
+    alternatives = model.configurable_alternatives(
+        ConfigurableField(id="tenant"),
+        default_key="free",
+        strict=model.model_copy(update={"policy": POLICY}),
+    )
+    CHOOSING[way](alternatives, {"configurable": {"tenant": "free"}})
     with pytest.raises(PolicyDenied):
-        configurable.invoke("send 'eve'", config, tools=tools)
-    with pytest.raises(UsageError, match="`policy`"):  # LangChain drops it here
-        bound(configurable).invoke("send 'eve'", config)
+        CHOOSING[way](alternatives, {"configurable": {"tenant": "strict"}})
+
+
+@pytest.mark.parametrize("field_id", ["policy", "tenant_policy"])
+@pytest.mark.parametrize("way", CHOOSING)
+def test_a_configured_policy_has_an_effect(base_url: str, way: str, field_id: str) -> None:
+    model = ChatSequrity("any/model", base_url=base_url)
+    fields: Any = model.configurable_fields(policy=ConfigurableField(id=field_id))
+    with pytest.raises(PolicyDenied):
+        CHOOSING[way](fields, {"configurable": {field_id: POLICY}})
+
+
+WRAPPING: dict[str, Callable[[Any], Any]] = {
+    "model": lambda model: model,
+    "bind": lambda model: model.bind(stop=["q"]),
+    "bind_tools": bound,
+    "with_config": lambda model: model.with_config(tags=["a"]),
+    "with_listeners": lambda model: model.bind(stop=["q"]).with_listeners(),
+    "with_fallbacks": lambda model: model.with_fallbacks([model]),
+    "bound, with_fallbacks": lambda model: bound(model).with_fallbacks([bound(model)]),
+    "configurable_fields": lambda model: model.configurable_fields(
+        temperature=ConfigurableField(id="heat")
+    ),
+    "configurable_alternatives": lambda model: model.configurable_alternatives(
+        ConfigurableField(id="tenant"), default_key="a", b=model
+    ),
+}
+
+
+@pytest.mark.parametrize("copied", ["model_copy", "copy"])
+@pytest.mark.parametrize("way", WRAPPING)
+def test_a_copy_with_a_policy_has_it(base_url: str, way: str, copied: str) -> None:
+    wrapped = WRAPPING[way](ChatSequrity("any/model", base_url=base_url))
+    copy = getattr(wrapped, copied)(update={"policy": POLICY})
+    with pytest.raises(PolicyDenied):
+        bound(copy).invoke("send 'eve'")
+    assert bound(wrapped).invoke("send 'eve'").tool_calls
+
+
+def test_a_copy_changes_the_alternatives_and_fallbacks_too(base_url: str) -> None:
+    model = ChatSequrity("any/model", base_url=base_url)
+    alternatives = model.configurable_alternatives(
+        ConfigurableField(id="tenant"), default_key="a", b=model
+    )
+    copy: Any = bound(alternatives).model_copy(update={"policy": POLICY})
+    with pytest.raises(PolicyDenied):
+        copy.invoke("send 'eve'", {"configurable": {"tenant": "b"}})
+    down = ChatSequrity("any/model", base_url="http://127.0.0.1:9", max_retries=0)
+    copy = bound(down.with_fallbacks([model])).model_copy(update={"policy": POLICY})
+    with pytest.raises(PolicyDenied):
+        copy.invoke("send 'eve'")
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_a_copy_refuses_a_setting_that_it_cannot_pass_on(base_url: str, name: str) -> None:
+    model = ChatSequrity("any/model", base_url=base_url)
+    other = FakeListChatModel(responses=["Hello"])
+    lazy = model.configurable_alternatives(ConfigurableField(id="t"), b=lambda: model)
+    for wrapped in (model | str, model.with_fallbacks([other]), lazy):
+        unguarded: Any = wrapped
+        with pytest.raises(UsageError, match=f"`{name}`"):
+            unguarded.model_copy(update={name: SETTINGS[name]})
+
+
+def test_a_copy_changes_the_fields_of_the_runnable_itself(base_url: str) -> None:
+    model: Any = bound(ChatSequrity("any/model", base_url=base_url))
+    copy = model.model_copy(update={"kwargs": {}, "policy": POLICY})
+    assert not copy.kwargs
+    assert copy.bound.policy
+    assert model.kwargs
+
+
+@pytest.mark.parametrize("way", ["sequence", "fallbacks", "alternatives", "raw"])
+def test_a_runnable_of_models_refuses_settings_in_its_config(base_url: str, way: str) -> None:
+    model = ChatSequrity("any/model", base_url=base_url)
+    runnables: dict[str, Any] = {
+        "sequence": model | str,
+        "fallbacks": model.with_fallbacks([model]),
+        "alternatives": model.configurable_alternatives(ConfigurableField(id="t"), b=model),
+        "raw": model.with_structured_output(SCHEMA, include_raw=True),
+    }
+    with pytest.raises(UsageError, match="`policy`"):
+        runnables[way].with_config(policy=POLICY)
+    with pytest.raises(UsageError, match="`policy`"):
+        runnables[way].bind(policy=POLICY)
 
 
 KEEPING: dict[str, Callable[[Any], Any]] = {
