@@ -44,7 +44,7 @@ from langchain_sequrity.chat_models.parameters import (
 )
 from langchain_sequrity.chat_models.run_config import (
     GUARD_SETTINGS,
-    looks_like_a_policy,
+    looks_like_a_setting,
     refuse_body_settings,
     refuse_settings,
     session_and_headers,
@@ -619,7 +619,8 @@ class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
             try:
                 value = coerce(HEADERS[name], value)
             except (UsageError, ValueError):
-                return name == "policy" and looks_like_a_policy(value)
+                fields = HEADERS[name].model_fields.keys() - {"extra"}
+                return looks_like_a_setting(name, value, fields)
         return value is not None and value != getattr(self, name)
 
     @override

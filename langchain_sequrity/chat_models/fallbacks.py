@@ -204,8 +204,9 @@ def _with_parameters(inside: Any, parameters: Mapping[str, Any]) -> Any:
         return {name: _with_parameters(value, parameters) for name, value in inside.items()}
     if isinstance(inside, list | tuple):
         return [_with_parameters(value, parameters) for value in inside]
-    if isinstance(inside, Guarded) and hasattr(type(inside), "model_copy"):
-        return inside.model_copy(update=parameters)
+    copy = getattr(inside, "model_copy", None) if isinstance(inside, Guarded) else None
+    if copy is not None:
+        return copy(update=parameters)
     raise _cannot_be_changed(parameters)
 
 
@@ -258,7 +259,7 @@ class Binding(Wrapper[Input, Output]):
         bound = {name: value for name, value in self.kwargs.items() if name not in _OF_TOOLS}
         return joined_arguments(bound, kwargs)
 
-    def _configured(self, runnable: Any) -> Any:
+    def _configured(self, runnable: Runnable[Any, Any]) -> Runnable[Any, Any]:
         return runnable.with_config(self.config) if self.config else runnable
 
     @override
@@ -280,7 +281,7 @@ def _join_arguments_of_calls(name: str) -> None:
 
     @wraps(getattr(base.RunnableBindingBase, name))
     def method(self: Binding[Any, Any], *args: Any, **kwargs: Any) -> Any:
-        return getattr(super(Binding, self), name)(*args, **self._of_call(kwargs))  # noqa: SLF001
+        return getattr(super(Binding, self), name)(*args, **self._of_call(kwargs))
 
     setattr(Binding, name, method)
 
@@ -318,7 +319,7 @@ class Configurable(Wrapper[Input, Output]):
         kept = {"deferred": self.deferred, "config": self.config}
         return inherited.configurable_fields(**kwargs).model_copy(update=kept)
 
-    def _deferring(self, method: str, argument: Any, kwargs: dict[str, Any]) -> Any:
+    def _deferring(self, method: str, argument: Any, kwargs: dict[str, Any]) -> Self:
         deferred = (*self.deferred, (method, argument, kwargs))
         _apply(deferred, self.default)  # wrong arguments are refused now
         return self.model_copy(update={"deferred": deferred})

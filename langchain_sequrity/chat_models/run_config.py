@@ -13,6 +13,7 @@ from langchain_core.runnables.config import var_child_runnable_config
 
 from langchain_sequrity.connection import one_of_each
 from langchain_sequrity.errors import UsageError
+from langchain_sequrity.suggestions import nearest_name
 
 GUARD_SETTINGS = frozenset(
     {
@@ -31,6 +32,7 @@ _SESSION = "sequrity_session_id"
 # LangGraph's name, and the usual one of `RunnableWithMessageHistory`.
 _THREADS = ("thread_id", "session_id")
 _POLICY_SIGNS = frozenset("{};>")
+_PACKAGE = "langchain_sequrity."
 IsSetting = Callable[[str, object], bool]
 """Whether a value under a name can only be meant for the model, and is not its own."""
 
@@ -166,8 +168,22 @@ def refuse_setting_names(arguments: Mapping[str, Any] | None) -> None:
         raise _has_no_effect(min(GUARD_SETTINGS & arguments.keys()))
 
 
-def looks_like_a_policy(value: object) -> bool:
-    """Whether a value can only be meant as a policy, also if it cannot be read as one."""
+def looks_like_a_setting(name: str, value: object, fields: Collection[str]) -> bool:
+    """Whether a value can only be meant for the model, also if it cannot be read.
+
+    Args:
+        name: The parameter.
+        value: The value.
+        fields: The fields of a dict for this parameter. A misspelt one counts too.
+    """
+    if isinstance(value, Mapping):
+        return any(isinstance(key, str) and nearest_name(key, fields, alike=0.8) for key in value)
+    if isinstance(value, list | tuple | set | frozenset):
+        return any(looks_like_a_setting(name, one, fields) for one in value)
+    if type(value).__module__.startswith(_PACKAGE) or hasattr(value, "dump_for_headers"):
+        return True
+    if name != "policy":
+        return False
     if isinstance(value, str):
         return not _POLICY_SIGNS.isdisjoint(value)
     return isinstance(value, os.PathLike)

@@ -3,6 +3,7 @@
 import asyncio
 import pickle
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -13,9 +14,9 @@ from langchain_core.language_models import FakeListChatModel
 from langchain_core.messages import HumanMessage
 from langchain_core.runnables import ConfigurableField, RunnableLambda
 
-from langchain_sequrity import ChatSequrity, SequrityMessages
+from langchain_sequrity import ChatSequrity, SequrityMessages, sqrt
 from langchain_sequrity.errors import PolicyDenied, ServiceError, UsageError
-from langchain_sequrity.headers import PolicyHeader
+from langchain_sequrity.headers import FeaturesHeader, PolicyHeader
 from langchain_sequrity.local import LocalServer
 
 POLICY = 'tool "send" { must deny always; }'
@@ -45,8 +46,8 @@ def ask(model: Any, **config: Any) -> Any:
     return model.invoke([HumanMessage("send 'eve'")], config=config)
 
 
-def agent_with(model: Any) -> Any:
-    return create_agent(model, [send])
+def agent_with(model: Any, **options: Any) -> Any:
+    return create_agent(model, [send], **options)
 
 
 PLACES: dict[str, Callable[[Any, str, Any], Any]] = {
@@ -100,16 +101,54 @@ def test_a_setting_is_refused_where_it_would_have_no_effect(
         PLACES[place](model, name, SETTINGS[name])
 
 
-@pytest.mark.parametrize("policy", ["gold", {"tier": 1}, None, 7])
-def test_an_application_may_have_its_own_name_in_configurable(base_url: str, policy: Any) -> None:
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("policy", "gold"),
+        ("policy", {"tier": 1}),
+        ("policy", None),
+        ("policy", 7),
+        ("policy", ["gold", 7]),
+        ("policy", []),
+        ("features", {"dark_mode": True}),
+        ("features", ["beta"]),
+        ("session_config", {"ttl": 60}),
+        ("session_config", "short"),
+    ],
+)
+def test_an_application_may_have_its_own_name_in_configurable(
+    base_url: str, name: str, value: Any
+) -> None:
     agent = agent_with(ChatSequrity("any/model", base_url=base_url))
-    config: Any = {"configurable": {"policy": policy}}
+    config: Any = {"configurable": {name: value}}
     assert agent.invoke({"messages": "Hello"}, config)["messages"][-1].text
 
 
-def test_a_policy_text_with_a_mistake_is_refused_in_configurable(base_url: str) -> None:
-    with pytest.raises(UsageError, match="`policy`"):
-        ask(ChatSequrity("any/model", base_url=base_url), configurable={"policy": "tool {"})
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("policy", "tool {"),
+        ("policy", [POLICY]),
+        ("policy", ["tool {", POLICY]),
+        ("policy", ("gold", "tool {")),
+        ("policy", sqrt.named("own", "tool {")),
+        ("policy", [sqrt.named("own", "tool {")]),
+        ("policy", sqrt.compile_policy(POLICY)),
+        ("policy", Path("missing.sqrt")),
+        ("policy", FeaturesHeader.dual_llm()),
+        ("policy", {"codes": POLICY, "presetz": {}}),
+        ("policy", {"code": POLICY}),
+        ("features", {"agent_archh": "dual-llm"}),
+        ("features", {"agent_arch": "dual"}),
+        ("session_config", {"fsm": {"max_n_turnz": 3}}),
+        ("session_config", PolicyHeader.from_sqrt(POLICY)),
+    ],
+)
+def test_a_setting_with_a_mistake_is_refused_in_configurable(
+    base_url: str, name: str, value: Any
+) -> None:
+    with pytest.raises(UsageError, match=f"`{name}`"):
+        ask(ChatSequrity("any/model", base_url=base_url), configurable={name: value})
 
 
 SCHEMA = {"title": "Answer", "type": "object", "properties": {}}
@@ -309,9 +348,7 @@ ADDING: dict[str, Callable[[Any], Any]] = {
     "fallbacks": lambda model: (
         bound(model).with_fallbacks([bound(model)]).invoke("send 'eve'", extra_headers=TRACE)
     ),
-    "agent": lambda model: create_agent(model, [send], middleware=[trace]).invoke(
-        {"messages": "send 'eve'"}
-    ),
+    "agent": lambda model: agent_with(model, middleware=[trace]).invoke({"messages": "send 'eve'"}),
 }
 
 
