@@ -14,7 +14,7 @@ from langchain_core.language_models import FakeListChatModel
 from langchain_core.messages import HumanMessage
 from langchain_core.runnables import ConfigurableField, RunnableLambda
 
-from langchain_sequrity import ChatSequrity, SequrityMessages, sqrt
+from langchain_sequrity import ChatSequrity, PolicyGenTool, SequrityMessages, sqrt
 from langchain_sequrity.errors import PolicyDenied, ServiceError, UsageError
 from langchain_sequrity.headers import FeaturesHeader, PolicyHeader
 from langchain_sequrity.local import LocalServer
@@ -388,3 +388,30 @@ def test_a_choice_of_a_tool_may_be_bound_twice(base_url: str) -> None:
     model = ChatSequrity("any/model", base_url=base_url).bind(tool_choice="auto")
     twice = model.bind_tools([send], tool_choice="any").bind_tools([send], tool_choice="send")
     assert twice.invoke("send 'eve'").tool_calls
+
+
+def test_a_policy_generator_sends_the_bound_headers() -> None:
+    requests: list[httpx.Request] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        requests.append(request)
+        return httpx.Response(500)
+
+    client = httpx.Client(transport=httpx.MockTransport(answer))
+    model = ChatSequrity(
+        "any/model",
+        base_url=LOCAL,
+        http_client=client,
+        max_retries=0,
+        default_headers={"X-Gateway": "old", "X-Team": "a"},
+    )
+    features = FeaturesHeader.dual_llm().to_header()
+    headers = {**HEADERS, "X-Features": features, "X-Session-ID": "old", "x-gateway": "new"}
+    outer = bound(model.bind(extra_headers=headers)).with_config(tags=["a"])
+    with pytest.raises(ServiceError):
+        PolicyGenTool(outer.bind(extra_headers=TRACE)).generate("No mail.")
+    [sent] = requests
+    assert sent.headers.get_list("x-gateway") == ["new"]
+    assert (sent.headers["x-team"], sent.headers["x-trace"]) == ("a", "1")
+    assert not {"x-policy", "x-features", "x-session-id"} & sent.headers.keys()
+    assert PolicyGenTool(outer).model.features == FeaturesHeader.dual_llm()
