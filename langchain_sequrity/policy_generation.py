@@ -36,7 +36,9 @@ from typing_extensions import override
 
 from langchain_sequrity.chat_models import ChatSequrity, SequrityMessages
 from langchain_sequrity.chat_models.base import SequrityChatModel
+from langchain_sequrity.chat_models.run_config import joined_arguments, session_and_headers
 from langchain_sequrity.chat_models.tools import not_a_tool, write_tools
+from langchain_sequrity.connection import take_json_headers
 from langchain_sequrity.display import plain
 from langchain_sequrity.errors import (
     BadReply,
@@ -348,7 +350,7 @@ def read_model(
     found: Any = model
     bound: dict[str, Any] = {}
     while isinstance(found, RunnableBindingBase):  # the outermost binding wins
-        bound = {**found.kwargs, **bound}
+        bound = joined_arguments(found.kwargs, bound)
         found = found.bound
     if not isinstance(found, SequrityChatModel):
         msg = (
@@ -358,7 +360,21 @@ def read_model(
         raise UsageError(msg)
     if name := bound.get("model"):
         found = found.model_copy(update={"model": name})
+    if bound.get("extra_headers"):
+        found = _with_bound_headers(found, bound)
     return found, bound.get("tools")
+
+
+def _with_bound_headers(model: SequrityChatModel, bound: Mapping[str, Any]) -> SequrityChatModel:
+    """The model with the headers that are bound to it, except a session: a request has none."""
+    _, headers = session_and_headers(bound)
+    parameters = take_json_headers(headers)
+    if "config" in parameters:
+        parameters["session_config"] = parameters.pop("config")
+    defaults = {"extra_headers": model.default_headers or {}}
+    joined = joined_arguments(defaults, {"extra_headers": headers})
+    parameters["default_headers"] = joined["extra_headers"]
+    return model.model_copy(update=parameters)
 
 
 def function_tools(tools: Iterable[ToolLike]) -> Iterator[dict[str, Any]]:

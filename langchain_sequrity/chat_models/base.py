@@ -44,7 +44,7 @@ from langchain_sequrity.chat_models.parameters import (
 )
 from langchain_sequrity.chat_models.run_config import (
     GUARD_SETTINGS,
-    looks_like_a_policy,
+    looks_like_a_setting,
     refuse_body_settings,
     refuse_settings,
     session_and_headers,
@@ -159,6 +159,11 @@ class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
         if model is not None:
             kwargs["model"] = model
         super().__init__(**kwargs)
+
+    @override
+    def copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:  # type: ignore[override] # pydantic's copies without checks
+        """Copy as `model_copy` does."""
+        return self.model_copy(update=update, deep=deep)
 
     # Properties for LangChain
 
@@ -617,7 +622,8 @@ class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
             try:
                 value = coerce(HEADERS[name], value)
             except (UsageError, ValueError):
-                return name == "policy" and looks_like_a_policy(value)
+                fields = HEADERS[name].model_fields.keys() - {"extra"}
+                return looks_like_a_setting(name, value, fields)
         return value is not None and value != getattr(self, name)
 
     @override

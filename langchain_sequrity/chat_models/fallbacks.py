@@ -9,11 +9,11 @@ The classes have the names of LangChain's classes, which traces and serialized r
 `prompt | model` is made by the prompt, so it is LangChain's own class.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache, wraps
 from importlib import import_module
 from types import new_class
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, cast
 
 from langchain_core.exceptions import (
     ContextOverflowError,
@@ -30,7 +30,8 @@ from langchain_core.runnables import Runnable, base
 from pydantic import ConfigDict
 from typing_extensions import override
 
-from langchain_sequrity.errors import ServiceError
+from langchain_sequrity.chat_models.run_config import joined_arguments, refuse_setting_names
+from langchain_sequrity.errors import ServiceError, UsageError
 
 if TYPE_CHECKING:
     from langchain_core.runnables.fallbacks import RunnableWithFallbacks
@@ -140,11 +141,89 @@ class Guarded(Runnable[Input, Output]):
         return guarded(made)
 
 
+# Fields that hold the runnables inside.
+_INSIDE = ("bound", "default", "runnable", "fallbacks", "alternatives")
+
+
+class Wrapper(Guarded[Input, Output]):
+    """A guarded runnable with models inside, to which copies with other parameters pass on."""
+
+    model_fields: ClassVar[Any]
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Copy the runnable, and change its fields, or parameters of every model inside.
+
+        Args:
+            update: New values of fields, and of parameters such as `policy`.
+            deep: Whether what is inside is copied too.
+
+        Raises:
+            UsageError: For a parameter, if something inside does not have parameters.
+        """
+        inherited: Any = super()
+        names = type(self).model_fields.keys()
+        fields = {name: value for name, value in (update or {}).items() if name in names}
+        parameters = {name: value for name, value in (update or {}).items() if name not in names}
+        copied: Self = inherited.model_copy(update=fields, deep=deep)
+        if not parameters:
+            return copied
+        inside = [name for name in _INSIDE if name in names]
+        if not inside:  # a sequence
+            raise _cannot_be_changed(parameters)
+        changes = {name: _with_parameters(getattr(copied, name), parameters) for name in inside}
+        return copied.model_copy(update=changes)
+
+    def copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Copy as `model_copy` does."""
+        return self.model_copy(update=update, deep=deep)
+
+    @override
+    def bind(self, **kwargs: Any) -> Any:
+        """Bind arguments of each call.
+
+        Raises:
+            UsageError: For a parameter of the model, such as `policy`.
+        """
+        refuse_setting_names(kwargs)
+        return super().bind(**kwargs)
+
+    @override
+    def with_config(self, config: Any = None, **kwargs: Any) -> Any:
+        """Bind a config.
+
+        Raises:
+            UsageError: For a parameter of the model, such as `policy`.
+        """
+        refuse_setting_names({**(config or {}), **kwargs})
+        return super().with_config(config, **kwargs)
+
+
+def _with_parameters(inside: Any, parameters: Mapping[str, Any]) -> Any:
+    """Copies of the runnables in a field, with other parameters of their models."""
+    if isinstance(inside, Mapping):
+        return {name: _with_parameters(value, parameters) for name, value in inside.items()}
+    if isinstance(inside, list | tuple):
+        return [_with_parameters(value, parameters) for value in inside]
+    copy = getattr(inside, "model_copy", None) if isinstance(inside, Guarded) else None
+    if copy is not None:
+        return copy(update=parameters)
+    raise _cannot_be_changed(parameters)
+
+
+def _cannot_be_changed(parameters: Iterable[str]) -> UsageError:
+    name = next(iter(parameters))
+    return UsageError(
+        f"`{name}` belongs to the model, and not everything inside this runnable is a model of "
+        f"this package. Use `model.model_copy(update={{{name!r}: …}})` for each model, and make "
+        "the runnable of the copies."
+    )
+
+
 # Arguments of a call that `bind_tools` and `with_structured_output` set anew.
 _OF_TOOLS = frozenset({"tools", "tool_choice", "parallel_tool_calls", "response_format"})
 
 
-class Binding(Guarded[Input, Output]):
+class Binding(Wrapper[Input, Output]):
     """A binding whose arguments stay when tools or a schema are bound after them.
 
     LangChain's own binding passes these methods on to the model, which does not know the binding: a
@@ -155,11 +234,11 @@ class Binding(Guarded[Input, Output]):
     kwargs: Any
     config: Any
 
-    def bind_tools(self, tools: Any, **kwargs: Any) -> Any:
+    def bind_tools(self, tools: Any, **kwargs: Any) -> Runnable[Any, Any]:
         """Give the model tools, as `bind_tools` of the model."""
         return self._configured(self.bound.bind_tools(tools, **self._arguments(kwargs)))
 
-    def with_structured_output(self, schema: Any = None, **kwargs: Any) -> Any:
+    def with_structured_output(self, schema: Any = None, **kwargs: Any) -> Runnable[Any, Any]:
         """Answer in a schema, as `with_structured_output` of the model."""
         structured = self.bound.with_structured_output(schema, **self._arguments(kwargs))
         return self._configured(structured)
@@ -168,7 +247,7 @@ class Binding(Guarded[Input, Output]):
     def bind(self, **kwargs: Any) -> Any:
         """Bind further arguments, as `bind` of the model."""
         self.bound.bind(**kwargs)  # the model refuses arguments that would have no effect
-        return super().bind(**kwargs)
+        return super().bind(**joined_arguments(self.kwargs, kwargs))
 
     @override
     def with_config(self, config: Any = None, **kwargs: Any) -> Any:
@@ -178,10 +257,84 @@ class Binding(Guarded[Input, Output]):
 
     def _arguments(self, kwargs: dict[str, Any]) -> dict[str, Any]:
         bound = {name: value for name, value in self.kwargs.items() if name not in _OF_TOOLS}
-        return {**bound, **kwargs}
+        return joined_arguments(bound, kwargs)
 
-    def _configured(self, runnable: Any) -> Any:
+    def _configured(self, runnable: Runnable[Any, Any]) -> Runnable[Any, Any]:
         return runnable.with_config(self.config) if self.config else runnable
+
+    @override
+    async def ainvoke(self, input: Input, config: Any = None, **kwargs: Any) -> Output:
+        # `async`, as is `abatch`: LangChain calls a plain function in a thread.
+        return await super().ainvoke(input, config, **self._of_call(kwargs))
+
+    @override
+    async def abatch(self, inputs: list[Input], config: Any = None, **kwargs: Any) -> list[Output]:
+        return await super().abatch(inputs, config, **self._of_call(kwargs))
+
+    def _of_call(self, kwargs: dict[str, Any]) -> dict[str, Any]:
+        # LangChain then adds the other bound arguments.
+        return joined_arguments(self.kwargs, kwargs) if kwargs else kwargs
+
+
+def _join_arguments_of_calls(name: str) -> None:
+    """Let a method of `Binding` join the arguments of the call with the bound ones."""
+
+    @wraps(getattr(base.RunnableBindingBase, name))
+    def method(self: Binding[Any, Any], *args: Any, **kwargs: Any) -> Any:
+        return getattr(super(Binding, self), name)(*args, **self._of_call(kwargs))
+
+    setattr(Binding, name, method)
+
+
+# Set here, so that they keep the types of LangChain's overloads.
+for _name in (
+    "invoke", "batch", "batch_as_completed", "abatch_as_completed", "stream", "astream",
+    "stream_events", "astream_events", "transform", "atransform",
+):  # fmt: skip
+    _join_arguments_of_calls(_name)
+
+
+class Configurable(Wrapper[Input, Output]):
+    """A choice of a run to which tools or a schema can be bound.
+
+    They are bound to what the run's config has chosen. LangChain's own classes bind them to the
+    default: an alternative with a policy, or a configured policy, would be dropped.
+    """
+
+    default: Any
+    config: Any
+    deferred: Any = ()
+
+    def bind_tools(self, tools: Any, **kwargs: Any) -> Runnable[Any, Any]:
+        """Give the chosen model tools, as `bind_tools` of the model."""
+        return self._deferring("bind_tools", tools, kwargs)
+
+    def with_structured_output(self, schema: Any = None, **kwargs: Any) -> Runnable[Any, Any]:
+        """Answer in a schema, as `with_structured_output` of the chosen model."""
+        return self._deferring("with_structured_output", schema, kwargs)
+
+    def configurable_fields(self, **kwargs: Any) -> Any:
+        """Make further parameters configurable; what was bound or chosen before stays."""
+        inherited: Any = super()
+        kept = {"deferred": self.deferred, "config": self.config}
+        return inherited.configurable_fields(**kwargs).model_copy(update=kept)
+
+    def _deferring(self, method: str, argument: Any, kwargs: dict[str, Any]) -> Self:
+        deferred = (*self.deferred, (method, argument, kwargs))
+        _apply(deferred, self.default)  # wrong arguments are refused now
+        return self.model_copy(update={"deferred": deferred})
+
+    def _prepare(self, config: Any = None) -> Any:
+        inherited: Any = super()
+        runnable, config = inherited._prepare(config)  # noqa: SLF001 - where LangChain chooses
+        return _apply(self.deferred, runnable), config
+
+
+def _apply(calls: Iterable[tuple[str, Any, dict[str, Any]]], runnable: Any) -> Any:
+    """What methods make of a runnable, one after the other."""
+    for method, argument, kwargs in calls:
+        runnable = getattr(runnable, method)(argument, **kwargs)
+    return runnable
 
 
 def guarded(made: R) -> R:
@@ -212,7 +365,12 @@ _MADE = {
     "RunnableConfigurableFields": "runnables.configurable",
     "RunnableConfigurableAlternatives": "runnables.configurable",
 }
-_BINDINGS = frozenset({"RunnableBinding", "_ChatModelBinding"})
+_BASES: Mapping[str, type[Any]] = {
+    "RunnableBinding": Binding,
+    "_ChatModelBinding": Binding,
+    "RunnableConfigurableFields": Configurable,
+    "RunnableConfigurableAlternatives": Configurable,
+}
 
 
 @cache
@@ -225,8 +383,9 @@ def _guarded_class(name: str) -> type[Any]:
         # No type parameters, and a deferred build: otherwise unused classes would be built.
         "model_config": ConfigDict(arbitrary_types_allowed=True, defer_build=True),
     }
-    base_class = Binding if name in _BINDINGS else Guarded
-    return new_class(name, (base_class, own), exec_body=lambda namespace: namespace.update(body))
+    return new_class(
+        name, (_BASES.get(name, Wrapper), own), exec_body=lambda namespace: namespace.update(body)
+    )
 
 
 def __getattr__(name: str) -> type[Any]:

@@ -5,7 +5,7 @@ no policy.
 """
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
@@ -13,6 +13,7 @@ from langchain_core.runnables.config import var_child_runnable_config
 
 from langchain_sequrity.connection import one_of_each
 from langchain_sequrity.errors import UsageError
+from langchain_sequrity.suggestions import nearest_name
 
 GUARD_SETTINGS = frozenset(
     {
@@ -32,6 +33,7 @@ _SESSION = "sequrity_session_id"
 _THREADS = ("thread_id", "session_id")
 _IN_A_GRAPH = "__pregel_runtime"  # LangGraph's; there, an application's `session_id` is its own
 _POLICY_SIGNS = frozenset("{};>")
+_PACKAGE = "langchain_sequrity."
 IsSetting = Callable[[str, object], bool]
 """Whether a value under a name can only be meant for the model, and is not its own."""
 
@@ -50,6 +52,47 @@ def session_and_headers(kwargs: Mapping[str, Any]) -> tuple[str | None, dict[str
         msg = f'`session_id` must be the id of a session, or "new"; got {session_id!r}.'
         raise UsageError(msg)
     return session_id, headers
+
+
+def joined_arguments(earlier: Mapping[str, Any], later: Mapping[str, Any]) -> dict[str, Any]:
+    """Join arguments that are bound one after the other, or bound and given to a call.
+
+    A later argument replaces an earlier one, but of headers and fields of the body only those with
+    the same name: a header for a trace must not remove a policy.
+
+    Args:
+        earlier: The arguments that were bound first.
+        later: The arguments that were bound or given afterwards.
+    """
+    joined = {**earlier, **later}
+    if "extra_headers" in earlier:
+        headers, new = earlier["extra_headers"], later.get("extra_headers")
+        if later.get("session_id") is not None:
+            headers = _without(headers, {"x-session-id"})
+        if isinstance(headers, Mapping) and isinstance(new, Mapping):
+            headers = {**_without(headers, set(map(_header_key, new))), **new}
+        elif new is not None:  # not headers, which the call refuses
+            headers = new
+        joined["extra_headers"] = headers
+    if "extra_body" in earlier:
+        fields, new = earlier["extra_body"], later.get("extra_body")
+        if isinstance(fields, Mapping) and isinstance(new, Mapping):
+            fields = {**fields, **new}
+        elif new is not None:
+            fields = new
+        joined["extra_body"] = fields
+    return joined
+
+
+def _header_key(name: object) -> str:
+    """The same text for all spellings of a header, as in `one_of_each`."""
+    return str(name).lower().replace("_", "-")
+
+
+def _without(headers: Any, keys: Collection[str]) -> Any:
+    if not isinstance(headers, Mapping):
+        return headers
+    return {name: value for name, value in headers.items() if _header_key(name) not in keys}
 
 
 def with_run_config(
@@ -101,8 +144,7 @@ def refuse_settings(config: Mapping[str, Any] | None, is_setting: IsSetting) -> 
     Raises:
         UsageError: For a setting that would have no effect.
     """
-    if config and not GUARD_SETTINGS.isdisjoint(config):
-        raise _has_no_effect(min(GUARD_SETTINGS & config.keys()))
+    refuse_setting_names(config)
     for configurable in _configurables(config):
         for name in GUARD_SETTINGS & configurable.keys():
             if is_setting(name, configurable[name]):
@@ -115,12 +157,35 @@ def refuse_body_settings(body: Mapping[str, Any] | None) -> None:
     Raises:
         UsageError: For a setting, which would have no effect there.
     """
-    if body and not GUARD_SETTINGS.isdisjoint(body):
-        raise _has_no_effect(min(GUARD_SETTINGS & body.keys()))
+    refuse_setting_names(body)
 
 
-def looks_like_a_policy(value: object) -> bool:
-    """Whether a value can only be meant as a policy, also if it cannot be read as one."""
+def refuse_setting_names(arguments: Mapping[str, Any] | None) -> None:
+    """Refuse arguments, or keys of a config, that are settings of the model.
+
+    Raises:
+        UsageError: For a setting, which would have no effect there.
+    """
+    if arguments and not GUARD_SETTINGS.isdisjoint(arguments):
+        raise _has_no_effect(min(GUARD_SETTINGS & arguments.keys()))
+
+
+def looks_like_a_setting(name: str, value: object, fields: Collection[str]) -> bool:
+    """Whether a value can only be meant for the model, also if it cannot be read.
+
+    Args:
+        name: The parameter.
+        value: The value.
+        fields: The fields of a dict for this parameter. A misspelt one counts too.
+    """
+    if isinstance(value, Mapping):
+        return any(isinstance(key, str) and nearest_name(key, fields, alike=0.8) for key in value)
+    if isinstance(value, list | tuple | set | frozenset):
+        return any(looks_like_a_setting(name, one, fields) for one in value)
+    if type(value).__module__.startswith(_PACKAGE) or hasattr(value, "dump_for_headers"):
+        return True
+    if name != "policy":
+        return False
     if isinstance(value, str):
         return not _POLICY_SIGNS.isdisjoint(value)
     return isinstance(value, os.PathLike)

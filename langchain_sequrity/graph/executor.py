@@ -26,6 +26,7 @@ from langchain_sequrity.chat_models.arguments import NamedModelArguments, execut
 from langchain_sequrity.chat_models.base import SequrityChatModel
 from langchain_sequrity.chat_models.fallbacks import Guarded
 from langchain_sequrity.chat_models.parameters import way_of
+from langchain_sequrity.chat_models.run_config import refuse_setting_names, refuse_settings
 from langchain_sequrity.chat_models.sessions import TurnSettings
 from langchain_sequrity.connection import Connection
 from langchain_sequrity.errors import PolicySyntaxError, UsageError
@@ -271,6 +272,7 @@ class LangGraphExecutor(Guarded[Any, Any], CompiledStateGraph[Any, Any, Any, Any
     def stream(
         self, input: Any, config: RunnableConfig | None = None, **options: Any
     ) -> Iterator[Any]:
+        _refuse_call_arguments(options)
         found: Iterator[Any] = loop.stream(
             self, _check_input(input), self._driven(config), **options
         )
@@ -280,6 +282,7 @@ class LangGraphExecutor(Guarded[Any, Any], CompiledStateGraph[Any, Any, Any, Any
     async def astream(
         self, input: Any, config: RunnableConfig | None = None, **options: Any
     ) -> AsyncIterator[Any]:
+        _refuse_call_arguments(options)
         chunks = loop.astream(
             self, _check_input(input), self._driven(config, is_async=True), **options
         )
@@ -288,6 +291,7 @@ class LangGraphExecutor(Guarded[Any, Any], CompiledStateGraph[Any, Any, Any, Any
                 yield chunk
 
     def _driven(self, config: RunnableConfig | None, *, is_async: bool = False) -> RunnableConfig:
+        refuse_settings(config, self._model._is_other_setting)  # noqa: SLF001 - of this package
         _compat.check_config(self, config)
         given: RunnableConfig = config or {}
         # Not `merge_configs` of LangChain, which drops a `recursion_limit` equal to its default.
@@ -295,6 +299,26 @@ class LangGraphExecutor(Guarded[Any, Any], CompiledStateGraph[Any, Any, Any, Any
         driver = Driver(self._parts, is_timed=is_timed, is_async=is_async)
         configurable = {**(given.get("configurable") or {}), DRIVER: driver}
         return {**given, "configurable": configurable}
+
+    @override
+    def bind(self, **kwargs: Any) -> Any:
+        """Bind options of each run, such as `stream_mode`.
+
+        Raises:
+            UsageError: For a parameter of the model, and for an argument of a model's call.
+        """
+        _refuse_call_arguments(kwargs)
+        return super().bind(**kwargs)
+
+    @override
+    def with_config(self, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
+        """Bind a config.
+
+        Raises:
+            UsageError: For a parameter of the model, such as `policy`.
+        """
+        refuse_settings({**(config or {}), **kwargs}, self._model._is_other_setting)  # noqa: SLF001 - of this package
+        return super().with_config(config, **kwargs)
 
     # States
 
@@ -322,6 +346,7 @@ class LangGraphExecutor(Guarded[Any, Any], CompiledStateGraph[Any, Any, Any, Any
 
     @override
     def copy(self, update: dict[str, Any] | None = None) -> Self:
+        refuse_setting_names(update)
         new = object.__new__(type(self))
         new.__dict__.update(self.__dict__)
         new.__dict__.update(update or {})
@@ -344,6 +369,27 @@ class LangGraphExecutor(Guarded[Any, Any], CompiledStateGraph[Any, Any, Any, Any
 LangGraphExecutor.__signature__ = executor_signature(  # type: ignore[attr-defined]
     LangGraphExecutor.__init__, NamedModelArguments, ChatSequrity
 )
+
+
+# Arguments of a model's call, which a run of a graph does not have.
+_OF_CALLS = ("extra_headers", "extra_body", "session_id")
+
+
+def _refuse_call_arguments(options: Mapping[str, Any]) -> None:
+    """Refuse options of a run that are for a model, which LangGraph would ignore.
+
+    Raises:
+        UsageError: For such an option.
+    """
+    refuse_setting_names(options)
+    for name in _OF_CALLS:
+        if name in options:
+            msg = (
+                f"`{name}` is an argument of a model's call, and has no effect on the run of a "
+                "graph. Give headers of all requests to the model (`default_headers`), and fields "
+                "of the body too (`extra_body`)."
+            )
+            raise UsageError(msg)
 
 
 def _check_input(given: Any) -> Any:
