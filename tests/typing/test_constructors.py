@@ -38,7 +38,7 @@ from pydantic import BaseModel, SecretStr
 
 from langchain_sequrity import (
     ChatSequrity, ConfigHeader, FeaturesHeader, LangGraphExecutor, NodeOptions, PolicyHeader,
-    SequrityMessages,
+    SequrityMessages, sqrt,
 )
 
 class State(TypedDict):
