@@ -136,6 +136,7 @@ def base_url() -> Iterator[str]:
 
 @pytest.fixture
 def office() -> Office:
+    forget_threads()  # tests have threads of the same names
     return Office()
 
 
