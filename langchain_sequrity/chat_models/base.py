@@ -520,7 +520,7 @@ class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
                 try:
                     result = transport.send(turn.call, turn.read)
                 except StatusError as error:
-                    turn = turn.after_refusal(error)  # noqa: PLW2901 - the turn is sent again
+                    turn.after_refusal(error)
                 except PolicyDenied as denied:
                     trace_turn(run_manager, denied)
                     raise
@@ -543,7 +543,7 @@ class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
                 try:
                     result = await transport.asend(turn.call, turn.read)
                 except StatusError as error:
-                    turn = turn.after_refusal(error)  # noqa: PLW2901 - the turn is sent again
+                    turn.after_refusal(error)
                 except PolicyDenied as denied:
                     await atrace_turn(run_manager, denied)
                     raise
@@ -570,7 +570,7 @@ class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
                         trace_turn(run_manager, message)
                         yield chunk
                 except StatusError as error:
-                    turn = turn.after_refusal(error)  # noqa: PLW2901 - the turn is sent again
+                    turn.after_refusal(error)
                 except PolicyDenied as denied:
                     trace_turn(run_manager, denied)
                     raise
@@ -600,7 +600,7 @@ class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
                             await atrace_turn(run_manager, message)
                             yield chunk
                 except StatusError as error:
-                    turn = turn.after_refusal(error)  # noqa: PLW2901 - the turn is sent again
+                    turn.after_refusal(error)
                 except PolicyDenied as denied:
                     await atrace_turn(run_manager, denied)
                     raise

@@ -11,12 +11,11 @@ Nothing here does I/O. The four methods of a model send `Turn.call` and pass the
 
 import functools
 import hashlib
-import hmac
 import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal, Self, TypeVar
 
@@ -31,7 +30,13 @@ from langchain_core.messages import (
 )
 from langchain_core.outputs import ChatGeneration, ChatResult
 
-from langchain_sequrity.chat_models.threads import Seal, ThreadMemory
+from langchain_sequrity.chat_models.threads import (
+    Seal,
+    ThreadMemory,
+    is_own,
+    last_own_session,
+    own_metadata,
+)
 from langchain_sequrity.connection import Connection
 from langchain_sequrity.errors import (
     PolicyDenied,
@@ -100,7 +105,7 @@ _logger = logging.getLogger("langchain_sequrity")
 def _last_session(messages: Sequence[BaseMessage]) -> str | None:
     """The session that made the last calls, if it is one of the service."""
     last = next((one for one in reversed(messages) if isinstance(one, AIMessage)), None)
-    session_id = None if last is None else _own_metadata(last).get("session_id")
+    session_id = None if last is None else own_metadata(last).get("session_id")
     return session_id if isinstance(session_id, str) else None
 
 
@@ -140,33 +145,13 @@ def _as_received(message: AIMessage, text: str) -> AIMessage:
 
 def _denial_as_text(message: AIMessage) -> AIMessage:
     """A denial as text only, without the refusal beside it, for another session."""
-    if "denial" not in _own_metadata(message):
+    if "denial" not in own_metadata(message):
         return message
     return message.model_copy(update={"additional_kwargs": _without_refusal(message)})
 
 
 def _without_refusal(message: AIMessage) -> dict[str, Any]:
     return {key: value for key, value in message.additional_kwargs.items() if key != "refusal"}
-
-
-def _own_metadata(message: AIMessage) -> Mapping[str, Any]:
-    found = message.response_metadata.get(METADATA_KEY)
-    return found if isinstance(found, Mapping) else {}
-
-
-def _is_own(message: AIMessage, digest: str) -> bool:
-    found = str(_own_metadata(message).get("digest")).encode("utf-8", "surrogatepass")
-    return hmac.compare_digest(digest.encode(), found)
-
-
-def _last_own_session(messages: Sequence[BaseMessage], seal: Seal) -> tuple[str | None, int | None]:
-    for index in range(len(messages) - 1, -1, -1):
-        message = messages[index]
-        if isinstance(message, AIMessage):
-            session_id = _own_metadata(message).get("session_id")
-            if isinstance(session_id, str) and _is_own(message, seal(session_id)):
-                return session_id, index
-    return None, None
 
 
 class _IdReplacer:
@@ -195,7 +180,7 @@ class _IdReplacer:
         is_plain = isinstance(content, str) and not calls and not invalid
         if is_plain and METADATA_KEY not in message.response_metadata:
             return message
-        if self._digest is not None and _is_own(message, self._digest):
+        if self._digest is not None and is_own(message, self._digest):
             self._own.update(call["id"] for call in (*calls, *invalid))
             text = original_content(message)
             return _denial_as_text(message) if text is None else _as_received(message, text)
@@ -372,7 +357,7 @@ class Turn:
     def _write(self, headers: Mapping[str, str] | None) -> ServiceCall:
         """Choose the session, replace the ids of all others in the history, and write the call."""
         seal = functools.cache(self._seal)  # a hundred messages often have one foreign session
-        own, resumed_at = _last_own_session(self.messages, seal)
+        own, resumed_at = last_own_session(self.messages, seal)
         resumed = self._session_for(own, seal)
         asks = self.continues or self._is_known_to_differ(resumed, own)
         self.continues = asks and resumed is not None  # a new session accepts any history
@@ -409,8 +394,8 @@ class Turn:
             return False
         for message in reversed(self.messages):
             if isinstance(message, AIMessage):
-                session_id = _own_metadata(message).get("session_id")
-                if session_id == own and _is_own(message, seal(own)):
+                session_id = own_metadata(message).get("session_id")
+                if session_id == own and is_own(message, seal(own)):
                     return False
                 if session_id is not None or message.tool_calls:
                     return True
@@ -472,8 +457,8 @@ class Turn:
         if self.memory is not None and session_id is not None:
             self.memory.continues_in(session_id, self._seal(session_id))
 
-    def after_refusal(self, error: StatusError) -> "Turn":
-        """The turn to send after an error status, in a new session where that is needed.
+    def after_refusal(self, error: StatusError) -> None:
+        """Prepare to send the turn again after an error status, if needed in a new session.
 
         A history that was forked between two turns differs from that of its session
         (`docs/behaviour.md`, T1). It continues in a new session, and the reply says so. A session
@@ -492,7 +477,8 @@ class Turn:
         if session_id is None or error.inside_reply:
             raise error
         if _is_mismatch(error):
-            return self._after_mismatch(error, session_id)
+            self._after_mismatch(error, session_id)
+            return
         if not is_session_gone(error, session_id):
             raise error
         reason = f"The service no longer knows the session ({reason_in(error.body).rstrip('.')})."
@@ -502,20 +488,25 @@ class Turn:
         if self.settings.on_session_expired == "restart":
             if self.memory is not None:
                 self.memory.lose(reason, session_id)
-            return self._again(session_id=NEW_SESSION)
+            self.session_id = NEW_SESSION
+            self._prepare()
+            return
         msg = (
             f'{reason} Start a new session with `session_id="new"`, or construct the model with '
             '`on_session_expired="restart"`.'
         )
         raise SessionExpired(msg, session_id=session_id) from None
 
-    def _after_mismatch(self, error: StatusError, session_id: str) -> "Turn":
+    def _after_mismatch(self, error: StatusError, session_id: str) -> None:
         if (self._stays or self.memory is not None) and self._may_continue:
-            _logger.warning(
-                "The history differs from that of session %s; asking the session to accept it.",
-                session_id,
-            )
-            return self._again(continues=True)
+            step, self.continues = "asking the session to accept it", True
+        else:
+            self._leave_session(error, session_id)
+            step = "continuing in a new session"
+        _logger.warning("The history differs from that of session %s; %s.", session_id, step)
+        self._prepare()
+
+    def _leave_session(self, error: StatusError, session_id: str) -> None:
         if self._stays:
             error.args = (f"{error} {_STAYS}",)
             raise error
@@ -523,21 +514,12 @@ class Turn:
             raise error
         if self.memory is not None:
             self.memory.lose(_NOT_ACCEPTED, session_id)
-        _logger.warning(
-            "The history differs from that of session %s; continuing in a new session.",
-            session_id,
-        )
-        return self._again(session_id=NEW_SESSION, forked_from=session_id)
+        self.session_id, self.forked_from = NEW_SESSION, session_id
 
     @property
     def _stays(self) -> bool:
         """Whether the turn has made calls, so that a new session would repeat them."""
         return self._is_mid_turn and self._may_be_dual
-
-    def _again(self, **changes: Any) -> "Turn":
-        turn = replace(self, **changes)
-        turn._prepare()  # noqa: SLF001 - of this class
-        return turn
 
     @property
     def _mismatch_policy(self) -> str | None:

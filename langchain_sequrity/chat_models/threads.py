@@ -18,7 +18,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Generator, Hashable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import partial
 from hmac import compare_digest
 from typing import Any, TypeVar
@@ -38,7 +38,7 @@ CHECKPOINTER = "__pregel_checkpointer"
 _CHECKPOINTS = "checkpoint_map"
 
 _STORE_NAMESPACE = ("langchain_sequrity", "sessions")
-_STORED = ("session_id", "digest", "agent", "is_waiting", "has_failed")
+_STORED = ("session_id", "digest", "agent")
 _MOST_THREADS = 10_000
 """How many threads are remembered of each checkpointer, and of all threads without one."""
 _CHECKPOINTS_READ = 30
@@ -229,10 +229,11 @@ class ThreadMemory:
         if self._store is not None:
             item = yield _Question(self._store, "get", (_STORE_NAMESPACE, self._thread_id), {})
             for entry in item.value["sessions"] if item is not None else ():
-                session = ThreadSession(*(entry[name] for name in _STORED))
+                # This process cannot know how its last turn ended, nor whether it still waits.
+                session = ThreadSession(**{name: entry[name] for name in _STORED}, has_failed=True)
                 thread.sessions.setdefault(session.session_id, session)
         can_tell = self._checkpointer is not None and self._checkpoint is not None
-        if can_tell and not thread.sessions:
+        if can_tell and not thread.sessions and last_own_session(messages, seal)[0] is None:
             try:
                 yield from self._search_checkpoints(messages, seal)
             except Exception as error:
@@ -246,9 +247,9 @@ class ThreadMemory:
 
     def _search_checkpoints(self, messages: Sequence[BaseMessage], seal: Seal) -> _Questions[None]:
         thread = {"thread_id": self._thread_id}
-        stored = yield self._list(thread, limit=_CHECKPOINTS_READ)
-        found = (_session_in(saved, seal) for saved in stored)
-        self._recalled = next(filter(None, found), None)
+        checkpoints = yield self._list(thread, limit=_CHECKPOINTS_READ)
+        sessions = (_session_in(saved, seal) for saved in checkpoints)
+        self._recalled = next(filter(None, sessions), None)
         if self._recalled is None and not has_earlier_turns(messages):
             self._has_earlier_runs = yield from self._earlier_runs()
             self._thread.is_new = not self._has_earlier_runs
@@ -420,11 +421,8 @@ class ThreadMemory:
             sessions = [*self._thread.sessions.values()]
         is_missing = sessions and not self._thread.is_stored
         if is_missing and self._store is not None and self._thread_id is not None:
-            # Another process cannot know whether a session still waits, so all seem to.
-            entries = [
-                {**asdict(session), "is_waiting": True, "has_failed": True} for session in sessions
-            ]
-            value = {"sessions": [{name: entry[name] for name in _STORED} for entry in entries]}
+            entries = [{name: getattr(session, name) for name in _STORED} for session in sessions]
+            value = {"sessions": entries}
             arguments = (_STORE_NAMESPACE, self._thread_id, value)
             try:
                 yield _Question(self._store, "put", arguments, {"index": False})
@@ -471,17 +469,37 @@ def _remembered(threads: _Threads, key: Hashable, owner: object = None) -> Threa
 def _session_in(saved: Any, seal: Seal) -> str | None:
     """The newest session of the connection in the messages of a checkpoint, or in its writes."""
     writes = [value for _, _, value in saved.pending_writes or ()]
-    values = [*saved.checkpoint["channel_values"].values(), *writes]
-    for value in values:
-        for message in reversed(value if isinstance(value, list) else [value]):
-            if isinstance(message, AIMessage):
-                facts = message.response_metadata.get(METADATA_KEY)
-                session_id = facts.get("session_id") if isinstance(facts, Mapping) else None
-                if isinstance(session_id, str) and isinstance(facts, Mapping):
-                    digest = str(facts.get("digest")).encode("utf-8", "surrogatepass")
-                    if compare_digest(digest, seal(session_id).encode()):
-                        return session_id
+    for value in [*saved.checkpoint["channel_values"].values(), *writes]:
+        messages = value if isinstance(value, list) else [value]
+        if session_id := last_own_session(messages, seal)[0]:
+            return session_id
     return None
+
+
+# The session that a message names
+
+
+def own_metadata(message: AIMessage) -> Mapping[str, Any]:
+    """What this package has noted on a message."""
+    metadata = message.response_metadata.get(METADATA_KEY)
+    return metadata if isinstance(metadata, Mapping) else {}
+
+
+def is_own(message: AIMessage, digest: str) -> bool:
+    """Whether a message has the digest of a session of this connection."""
+    noted = str(own_metadata(message).get("digest")).encode("utf-8", "surrogatepass")
+    return compare_digest(digest.encode(), noted)
+
+
+def last_own_session(messages: Sequence[Any], seal: Seal) -> tuple[str | None, int | None]:
+    """The last session that this connection obtained, and the index of its last message."""
+    for index in range(len(messages) - 1, -1, -1):
+        message = messages[index]
+        if isinstance(message, AIMessage):
+            session_id = own_metadata(message).get("session_id")
+            if isinstance(session_id, str) and is_own(message, seal(session_id)):
+                return session_id, index
+    return None, None
 
 
 ELSEWHERE = (
