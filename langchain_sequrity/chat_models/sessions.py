@@ -36,6 +36,7 @@ from langchain_sequrity.chat_models.threads import (
     is_own,
     last_own_session,
     own_metadata,
+    session_in_messages,
 )
 from langchain_sequrity.connection import Connection
 from langchain_sequrity.errors import (
@@ -304,7 +305,8 @@ class Turn:
         with ExitStack() as on_error:
             if self.memory is not None:
                 on_error.callback(self.memory.close)
-                self.memory.recall(self.messages, self._seal)
+                if self._is_unknown:
+                    self.memory.recall(self.messages, self._session_in)
             self._prepare()
             on_error.pop_all()
         return self
@@ -319,7 +321,8 @@ class Turn:
         async with AsyncExitStack() as on_error:
             if self.memory is not None:
                 on_error.push_async_callback(self.memory.aclose)
-                await self.memory.arecall(self.messages, self._seal)
+                if self._is_unknown:
+                    await self.memory.arecall(self.messages, self._session_in)
             self._prepare()
             on_error.pop_all()
         return self
@@ -328,6 +331,14 @@ class Turn:
         """Remember the session."""
         if self.memory is not None:
             await self.memory.aclose()
+
+    @property
+    def _is_unknown(self) -> bool:
+        """Whether neither the caller nor the messages name the session."""
+        return self.session_id is None and last_own_session(self.messages, self._seal)[0] is None
+
+    def _session_in(self, checkpoint: Any) -> str | None:
+        return session_in_messages(checkpoint, self._seal)
 
     def _prepare(self) -> None:
         self.dual_llm = self.connection.dual_llm

@@ -50,6 +50,8 @@ _logger = logging.getLogger("langchain_sequrity")
 
 Seal = Callable[[str], str]
 """Makes the digest that proves that this connection obtained a session id."""
+SessionIn = Callable[[Any], str | None]
+"""Finds the session in a checkpoint, which is a `CheckpointTuple` of LangGraph."""
 Result = TypeVar("Result")
 
 
@@ -214,15 +216,23 @@ class ThreadMemory:
 
     # Before the call
 
-    def recall(self, messages: Sequence[BaseMessage], seal: Seal) -> None:
-        """Ask store and checkpointer about a thread that this process does not know."""
-        _answered(self._recall(messages, seal))
+    def recall(self, messages: Sequence[BaseMessage], session_in: SessionIn) -> None:
+        """Ask store and checkpointer about a thread that this process does not know.
 
-    async def arecall(self, messages: Sequence[BaseMessage], seal: Seal) -> None:
+        Args:
+            messages: The conversation.
+            session_in: Finds the session in a checkpoint.
+
+        Raises:
+            UsageError: If the checkpointer cannot be read.
+        """
+        _answered(self._recall(messages, session_in))
+
+    async def arecall(self, messages: Sequence[BaseMessage], session_in: SessionIn) -> None:
         """See `recall`."""
-        await _aanswered(self._recall(messages, seal))
+        await _aanswered(self._recall(messages, session_in))
 
-    def _recall(self, messages: Sequence[BaseMessage], seal: Seal) -> _Questions[None]:
+    def _recall(self, messages: Sequence[BaseMessage], session_in: SessionIn) -> _Questions[None]:
         thread = self._thread
         if thread.sessions or thread.is_new or self._thread_id is None:
             return
@@ -232,10 +242,9 @@ class ThreadMemory:
                 # This process cannot know how its last turn ended, nor whether it still waits.
                 session = ThreadSession(**{name: entry[name] for name in _STORED}, has_failed=True)
                 thread.sessions.setdefault(session.session_id, session)
-        can_tell = self._checkpointer is not None and self._checkpoint is not None
-        if can_tell and not thread.sessions and last_own_session(messages, seal)[0] is None:
+        if self._checkpointer is not None and not thread.sessions:
             try:
-                yield from self._search_checkpoints(messages, seal)
+                yield from self._search_checkpoints(messages, session_in)
             except Exception as error:
                 msg = (
                     "The policy has rules on the session, and whether the thread has one cannot "
@@ -245,12 +254,13 @@ class ThreadMemory:
                 )
                 raise UsageError(msg) from error
 
-    def _search_checkpoints(self, messages: Sequence[BaseMessage], seal: Seal) -> _Questions[None]:
-        thread = {"thread_id": self._thread_id}
-        checkpoints = yield self._list(thread, limit=_CHECKPOINTS_READ)
-        sessions = (_session_in(saved, seal) for saved in checkpoints)
-        self._recalled = next(filter(None, sessions), None)
-        if self._recalled is None and not has_earlier_turns(messages):
+    def _search_checkpoints(
+        self, messages: Sequence[BaseMessage], session_in: SessionIn
+    ) -> _Questions[None]:
+        checkpoints = yield self._list({"thread_id": self._thread_id}, limit=_CHECKPOINTS_READ)
+        self._recalled = next(filter(None, map(session_in, checkpoints)), None)
+        is_first = self._recalled is None and not has_earlier_turns(messages)
+        if is_first and self._checkpoint is not None:
             self._has_earlier_runs = yield from self._earlier_runs()
             self._thread.is_new = not self._has_earlier_runs
 
@@ -402,11 +412,6 @@ class ThreadMemory:
             self._session.is_waiting = is_waiting
             self._session.has_failed = has_failed
 
-    def release(self) -> None:
-        """End the start of a session that did not begin."""
-        with _LOCK:
-            self._stop_starting()
-
     def close(self) -> None:
         """End the call, however it ended, and store a new session."""
         _answered(self._close())
@@ -466,7 +471,7 @@ def _remembered(threads: _Threads, key: Hashable, owner: object = None) -> Threa
         return thread
 
 
-def _session_in(saved: Any, seal: Seal) -> str | None:
+def session_in_messages(saved: Any, seal: Seal) -> str | None:
     """The newest session of the connection in the messages of a checkpoint, or in its writes."""
     writes = [value for _, _, value in saved.pending_writes or ()]
     for value in [*saved.checkpoint["channel_values"].values(), *writes]:

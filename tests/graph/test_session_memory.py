@@ -196,3 +196,48 @@ def test_a_checkpointer_on_disk_keeps_the_session(
             else:
                 run(secure, text)
     assert office.ran == ["read_mail"]
+
+
+@pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
+async def test_an_executor_in_a_node_finds_the_session_after_a_restart(
+    base_url: str, office: Office, is_async: bool
+) -> None:
+    def node(text: str) -> Any:
+        inner = office.executor(base_url, None)
+        ask = {"messages": [HumanMessage(text)]}
+
+        def call(_: MessagesState) -> dict[str, Any]:
+            return {"messages": inner.invoke(ask)["messages"][-1:]}
+
+        async def acall(_: MessagesState) -> dict[str, Any]:
+            return {"messages": (await inner.ainvoke(ask))["messages"][-1:]}
+
+        return acall if is_async else call
+
+    graph = StateGraph(MessagesState)
+    graph.add_node("a", node("read_mail"))
+    graph.add_node("b", node("send"))
+    app: Any = (
+        graph.add_edge(START, "a")
+        .add_edge("a", "b")
+        .compile(InMemorySaver(), interrupt_before=["b"])
+    )
+    await app.ainvoke({"messages": [HumanMessage("Go")]}, THREAD) if is_async else app.invoke(
+        {"messages": [HumanMessage("Go")]}, THREAD
+    )
+    forget_threads()
+    with pytest.raises(PolicyDenied):
+        await app.ainvoke(None, THREAD) if is_async else app.invoke(None, THREAD)
+    assert office.ran == ["read_mail"]
+
+
+def test_a_fork_from_before_the_session_finds_it_after_a_restart(
+    base_url: str, office: Office
+) -> None:
+    secure = office.executor(base_url, InMemorySaver())
+    run(secure, "read_mail")
+    *_, first = secure.get_state_history(THREAD)
+    forget_threads()
+    with pytest.raises(PolicyDenied):
+        run(secure, "send", first.config)
+    assert office.ran == ["read_mail"]

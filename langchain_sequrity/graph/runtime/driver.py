@@ -41,7 +41,7 @@ from langchain_sequrity.graph.journal import (
     session_id_of,
     whole_steps,
 )
-from langchain_sequrity.graph.program import ACTIVE, HANDLE, JOURNAL, ToolSpec
+from langchain_sequrity.graph.program import ACTIVE, HANDLE, JOURNAL, RUN, ToolSpec
 from langchain_sequrity.graph.runtime.events import RequestWatch
 from langchain_sequrity.graph.runtime.requests import (
     NO_LABELS,
@@ -151,13 +151,14 @@ class Driver:
         with self._watch(loop) as watch, self.log.objects.in_use():
             try:
                 self._watching = watch
+                await self._recall_session(loop)
                 await send_requests(work, transport, exchange, is_async=self.is_async)
             except TurnFailed as error:
                 self._note_session(is_waiting=False)
                 raise with_graph_facts(error, self._parts.program) from None
             finally:
                 if self._memory is not None:
-                    self._memory.release()
+                    await self._memory.aclose() if self.is_async else self._memory.close()
         self.log.store(loop)
 
     def step(self, loop: _compat.PregelLoop) -> Work | None:
@@ -644,6 +645,21 @@ class Driver:
         self._handle_answer(answer)
 
     # The session, if the policy has rules on it (`docs/behaviour.md`, P13)
+
+    async def _recall_session(self, loop: _compat.PregelLoop) -> None:
+        """Ask store and checkpoints about the thread, once in a run."""
+        if self._memory is not None or (memory := self._memory_of(loop)) is None:
+            return
+        if self.is_async:
+            await memory.arecall((), self._session_in)
+        else:
+            memory.recall((), self._session_in)
+
+    def _session_in(self, saved: Any) -> str | None:
+        """The session of the executor's thread in one of its checkpoints, if it can be used."""
+        record = saved.checkpoint["channel_values"].get(RUN) or {}
+        is_usable = record.get(PLACE) == self._parts.exchange.place
+        return session_id_of(record.get(SESSION)) if is_usable else None
 
     def _session_to_continue(self, loop: _compat.PregelLoop, channels: Channels) -> str | None:
         """The session of the thread; `None` to start a new one.
