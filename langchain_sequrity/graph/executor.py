@@ -291,7 +291,7 @@ class LangGraphExecutor(Guarded[Any, Any], CompiledStateGraph[Any, Any, Any, Any
                 yield chunk
 
     def _driven(self, config: RunnableConfig | None, *, is_async: bool = False) -> RunnableConfig:
-        refuse_settings(config, self._model._is_other_setting)  # noqa: SLF001 - of this package
+        refuse_settings(config, self._model)
         _compat.check_config(self, config)
         given: RunnableConfig = config or {}
         # Not `merge_configs` of LangChain, which drops a `recursion_limit` equal to its default.
@@ -317,7 +317,7 @@ class LangGraphExecutor(Guarded[Any, Any], CompiledStateGraph[Any, Any, Any, Any
         Raises:
             UsageError: For a parameter of the model, such as `policy`.
         """
-        refuse_settings({**(config or {}), **kwargs}, self._model._is_other_setting)  # noqa: SLF001 - of this package
+        refuse_settings({**(config or {}), **kwargs}, self._model)
         return super().with_config(config, **kwargs)
 
     # States
