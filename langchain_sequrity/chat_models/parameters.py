@@ -91,10 +91,10 @@ def check_policy_for_tools(
         UsageError: Instead of the warning, if `is_strict`.
     """
     policy, way = connection.policy, way_of(connection)
-    known = problems(policy, way, labels=labels)
-    found = problems(policy, way, tools, unlabelled=unlabelled, labels=labels)
+    without_tools = problems(policy, way, labels=labels)
+    findings = problems(policy, way, tools, unlabelled=unlabelled, labels=labels)
     text = describe(
-        [one for one in found if one not in known],
+        [finding for finding in findings if finding not in without_tools],
         way,
         "The policy has rules that do not fit the tools that are bound, so they do less than they "
         "say",

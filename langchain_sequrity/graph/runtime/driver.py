@@ -653,26 +653,26 @@ class Driver:
             if denial.is_approved:
                 parts.denials.check_approval(denial)
         run = self._states.in_new_session(self.log.run, journal.approved)
-        steps = [one.step for one in journal.rounds for _ in one.answered]
+        steps = [turn.step for turn in journal.rounds for _ in turn.answered]
         steps.append(self.log.step)
         try:
             try:
-                found = yield from replay(parts.exchange, run, journal, steps, session_id)
+                replayed = yield from replay(parts.exchange, run, journal, steps, session_id)
             except StatusError as error:
                 self._session.accept_loss(error, session_id)
-                found = yield from replay(parts.exchange, run, journal, steps)
+                replayed = yield from replay(parts.exchange, run, journal, steps)
         except PolicyDenied as denial:  # the policy is stricter now
             self._deny(denial)
             return
-        if isinstance(found.answer, CallsRequested):
-            self._watching.report(found.answer)
-        self._session.continues_in(found.run)
-        self._session.answered(is_waiting=isinstance(found.answer, CallsRequested))
+        if isinstance(replayed.answer, CallsRequested):
+            self._watching.report(replayed.answer)
+        self._session.continues_in(replayed.run)
+        self._session.answered(is_waiting=isinstance(replayed.answer, CallsRequested))
         self.tasks.forget_calls()
-        self.log.restart(found.run, found.rounds)
+        self.log.restart(replayed.run, replayed.rounds)
         self.tasks.assign_step()
-        if not isinstance(found.answer, CallsRequested):
-            self._handle_answer(found.answer)
+        if not isinstance(replayed.answer, CallsRequested):
+            self._handle_answer(replayed.answer)
 
     # Denials
 
