@@ -20,7 +20,7 @@ from langchain_core.runnables import Runnable, RunnableConfig
 from langgraph.errors import GraphInterrupt
 from langgraph.graph import START
 
-from langchain_sequrity.chat_models.threads import CHECKPOINTER, ELSEWHERE, ThreadMemory
+from langchain_sequrity.chat_models.threads import ELSEWHERE, ThreadMemory
 from langchain_sequrity.errors import (
     BadReply,
     PolicyDenied,
@@ -61,7 +61,6 @@ from langchain_sequrity.graph.runtime.requests import (
     journal_entries_of_step,
     newest_version,
     replay,
-    run_to_end,
     send_request,
     send_requests,
     writes_from_outside,
@@ -75,9 +74,10 @@ from langchain_sequrity.graph.runtime.run_log import (
     RunLog,
 )
 from langchain_sequrity.graph.runtime.task_calls import RunStopped, StepMismatch, TaskCalls
-from langchain_sequrity.interrupts import ais_late, check_can_ask, is_late
+from langchain_sequrity.interrupts import check_can_ask, is_late
 from langchain_sequrity.labels import Labels, labels_given
 from langchain_sequrity.strict_json import dumps
+from langchain_sequrity.sync_or_async import run_to_end
 from langchain_sequrity.wire.error_body import is_session_gone
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ class Driver:
         parts: The parts that all runs of the executor share.
         is_timed: Whether steps have a timeout, which is for nodes and not for requests.
         is_async: Whether the run is in an event loop. Otherwise no coroutine of it ever waits
-            (`requests.run_to_end`).
+            (`sync_or_async.run_to_end`).
 
     Attributes:
         run_id: The identity of the run, for its events.
@@ -465,7 +465,7 @@ class Driver:
         """
         denials = self._parts.denials
         if not offered.is_approved and offered.objection is None:
-            late = await ais_late(config) if self.is_async else is_late(config)
+            late = await is_late(config, is_async=self.is_async)
             objection = denials.ask_human(offered, config, is_late=late)
             offered.is_approved, offered.objection = objection is None, objection
             with self._watch(self._loop) as watch:
@@ -687,7 +687,7 @@ class Driver:
     def _memory_of(self, loop: _compat.PregelLoop) -> ThreadMemory | None:
         connection = self._parts.exchange.connection
         if self._memory is None and connection.uses_session:
-            configurable = {**loop.config["configurable"], CHECKPOINTER: loop.checkpointer}
+            configurable = {**loop.config["configurable"], _compat.CHECKPOINTER: loop.checkpointer}
             self._memory = ThreadMemory(
                 connection.owner, self._parts.on_session_lost, configurable=configurable
             )
