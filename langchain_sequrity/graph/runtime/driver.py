@@ -60,7 +60,6 @@ from langchain_sequrity.graph.runtime.requests import (
     journal_entries_of_step,
     newest_version,
     replay,
-    run_to_end,
     send_request,
     send_requests,
     writes_from_outside,
@@ -75,9 +74,10 @@ from langchain_sequrity.graph.runtime.run_log import (
 )
 from langchain_sequrity.graph.runtime.run_session import GONE, RunSession
 from langchain_sequrity.graph.runtime.task_calls import RunStopped, StepMismatch, TaskCalls
-from langchain_sequrity.interrupts import ais_late, check_can_ask, is_late
+from langchain_sequrity.interrupts import check_can_ask, is_late
 from langchain_sequrity.labels import Labels, labels_given
 from langchain_sequrity.strict_json import dumps
+from langchain_sequrity.sync_or_async import run_to_end
 from langchain_sequrity.wire.error_body import is_session_gone
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ class Driver:
         parts: The parts that all runs of the executor share.
         is_timed: Whether steps have a timeout, which is for nodes and not for requests.
         is_async: Whether the run is in an event loop. Otherwise no coroutine of it ever waits
-            (`requests.run_to_end`).
+            (`sync_or_async.run_to_end`).
 
     Attributes:
         run_id: The identity of the run, for its events.
@@ -462,7 +462,7 @@ class Driver:
         """
         denials = self._parts.denials
         if not offered.is_approved and offered.objection is None:
-            late = await ais_late(config) if self.is_async else is_late(config)
+            late = await is_late(config, is_async=self.is_async)
             objection = denials.ask_human(offered, config, is_late=late)
             offered.is_approved, offered.objection = objection is None, objection
             with self._watch(self._loop) as watch:

@@ -6,7 +6,7 @@ nothing here does anything.
 
 from typing import Any
 
-from langchain_sequrity.chat_models.threads import CHECKPOINTER, ELSEWHERE, ThreadMemory
+from langchain_sequrity.chat_models.threads import ELSEWHERE, ThreadMemory
 from langchain_sequrity.errors import StatusError
 from langchain_sequrity.graph import _compat
 from langchain_sequrity.graph.journal import ProgramRun, session_id_of
@@ -42,7 +42,7 @@ class RunSession:
         connection = self._exchange.connection
         if self._memory is not None or not connection.uses_session:
             return
-        configurable = {**loop.config["configurable"], CHECKPOINTER: loop.checkpointer}
+        configurable = {**loop.config["configurable"], _compat.CHECKPOINTER: loop.checkpointer}
         memory = ThreadMemory(connection.owner, self._on_lost, configurable=configurable)
         self._memory = memory
         if is_async:
