@@ -430,8 +430,8 @@ def _find_wrong_kinds(
                 )
                 written = str(element.value).lower() if single else "5"
                 policy.report(
-                    "warning", f"{name} is {words}, and this is {_KINDS[kind]}: at best that is in "
-                    "doubt", element.at, f"Write {example.format(written)}", lets_through=True,
+                    "warning", f"{name} is {words}, and this is {_KINDS[kind]}: it never holds for "
+                    "certain", element.at, f"Write {example.format(written)}", lets_through=True,
                 )  # fmt: skip
     _find_ranges(policy, name, declared, elements)
     if len(schemas) == 1 and (choices := _listed_texts(schemas[0])):
