@@ -1,8 +1,7 @@
 """What a conversation needs of the turns before it, under a policy with rules on the session.
 
-The session has labels and counts attempts. A conversation that begins has none; one that goes on
-must have the state that its earlier turns left, or the call is `SessionLost`
-(`docs/behaviour.md`, P13). Chat models and `PolicyMiddleware` follow the same law.
+The session has labels and counts attempts. A conversation with earlier turns must have the state
+that they left, or the call raises `SessionLost` (`docs/behaviour.md`, P13).
 """
 
 from collections.abc import Mapping, Sequence

@@ -694,8 +694,8 @@ class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
                 `strict_policy` also if the policy has rules for unknown tools or arguments.
 
         Warns:
-            PolicyMismatch: If the policy has rules that cannot act in this mode or with these
-                tools; once for each set of tools, and not of what the constructor told.
+            PolicyMismatch: If the policy has rules without effect in this mode or with these tools;
+                once for each set of tools. Warnings of the constructor are not repeated.
         """
         extras, results = self._takes_tool_extras, self._ready().settings.connection.dual_llm
         written = write_tools(tools, strict=strict, extras=extras, results=results is True)

@@ -182,10 +182,10 @@ class ThreadMemory:
                 await self._search_checkpoints(messages, session_in, is_async=is_async)
             except Exception as error:
                 msg = (
-                    "The policy has rules on the session, and whether the thread has one cannot "
-                    f"be read from its checkpointer ({type(error).__name__}). An asynchronous "
-                    "checkpointer needs asynchronous calls, such as `ainvoke`, and a synchronous "
-                    "one the others. A checkpointer of your own needs `list` and `alist`."
+                    "The policy has rules on the session, but the thread's checkpointer cannot be "
+                    f"read ({type(error).__name__}). An asynchronous checkpointer needs "
+                    "asynchronous calls, such as `ainvoke`; a synchronous one needs synchronous "
+                    "calls. A checkpointer of your own needs `list` and `alist`."
                 )
                 raise UsageError(msg) from error
 
@@ -458,8 +458,8 @@ _SIMULTANEOUS = (
 )
 _UNKNOWN = (
     "The conversation has earlier turns, and their session is unknown: neither the messages nor "
-    "the thread have it. Keep the model's messages in the history as they came, append "
-    "`error.message` after a failed turn, give the run a thread (`configurable.thread_id`), or "
+    "the thread have it. Keep the model's messages unchanged in the history, and append "
+    "`error.message` after a failed turn. Or give the run a thread (`configurable.thread_id`), or "
     "name the session (`session_id=`)."
 )
 _ADVICE = (

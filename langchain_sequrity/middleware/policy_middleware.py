@@ -222,9 +222,8 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
             conditions on labels that nothing sets here.
         shared_session: Whether the agent is a node of a graph, a swarm or a supervisor whose agents
             count as one session. The state of the graph needs the base `SharedSessionState`.
-        on_session_lost: What follows if a conversation has earlier turns, the policy depends on
-            their session or labels, and the agent has no state of them. "raise": `SessionLost`,
-            before the model is called. "restart": a new session begins.
+        on_session_lost: What follows if the policy needs the state of earlier turns, and it is
+            lost. "raise": `SessionLost`, before the model is called. "restart": a new session.
 
     Raises:
         UsageError: If the policy cannot be applied here (Cedar, `auto_gen`) or does not fit the

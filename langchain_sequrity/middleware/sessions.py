@@ -253,12 +253,12 @@ class SessionLaw:
     def _lose(self, lost: str) -> None:
         if self.on_lost == "raise":
             what = "tags and attempts" if self.uses_session else "labels of what the model has seen"
-            msg = f"{lost} So the {what} that the policy asks for are not known. {_ACCEPT}"
+            msg = f"{lost} So the {what} that the policy tests are unknown. {_ACCEPT}"
             raise SessionLost(msg)
 
 
 _ACCEPT = (
-    'To accept that they are forgotten, set `PolicyMiddleware(…, on_session_lost="restart")`. '
+    'If they may be forgotten, set `PolicyMiddleware(…, on_session_lost="restart")`. '
     "No call was made."
 )
 _NOT_STORED = (
@@ -271,14 +271,13 @@ _NOT_SHARED = (
     "`SharedSessionState` as a base of the graph's state; give the graph a checkpointer."
 )
 _OTHER_AGENT = (
-    "The thread already has a session, of an agent that ran before or runs at the same time, and "
-    "the graph around this agent does not pass it. Share it: "
-    "`PolicyMiddleware(…, shared_session=True)` for each agent, and `SharedSessionState` as a base "
-    "of the graph's state."
+    "The thread already has a session of another agent or turn, and the graph around this agent "
+    "does not pass it. Share it: `PolicyMiddleware(…, shared_session=True)` for each agent, and "
+    "`SharedSessionState` as a base of the graph's state."
 )
 _AFTER_CALL = (
-    "A tool of another guarded agent started this agent, and the tool's call ended before. Wait in "
-    "the tool for the agent's answer."
+    "A tool of another guarded agent started this agent, but the call of the tool has ended. Let "
+    "the tool wait for this agent's answer."
 )
 _NOT_KNOWN = (
     "The thread has earlier steps, and its checkpointer does not show whether they had a session: "
