@@ -214,10 +214,13 @@ class Connection:
     @cached_property
     def uses_session(self) -> bool:
         """Whether the policy has rules on labels that the session keeps from turn to turn."""
-        fsm = self.config and self.config.fsm
-        if fsm and fsm.clear_session_meta in {"every_turn", "every_attempt"}:
-            return False
-        return self.policy is not None and self.policy.uses_session
+        return not self.clears_session and self.policy is not None and self.policy.uses_session
+
+    @property
+    def clears_session(self) -> bool:
+        """Whether the session is told to forget its labels from turn to turn."""
+        fsm = None if self.config is None else self.config.fsm
+        return fsm is not None and fsm.clear_session_meta in {"every_turn", "every_attempt"}
 
     def with_author_place(self, denial: Denial) -> Denial:
         """The denial with the author's rule and its place in the author's text of the policy.

@@ -501,8 +501,10 @@ class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
                 if name not in GUARD_SETTINGS:
                     msg += " A field of the body with this name goes into `extra_body`."
                 raise UsageError(msg)
+            if name not in self._body_parameters:
+                refuse_setting_names((name,))
             fields[name] = value
-        refuse_setting_names(kwargs.get("extra_body"))
+        refuse_setting_names(kwargs.get("extra_body") or ())
         return fields
 
     @override

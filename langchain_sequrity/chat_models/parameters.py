@@ -61,6 +61,12 @@ def env_key(name: str) -> SecretStr | None:
     return SecretStr(value) if value else None
 
 
+_CLEARED = (
+    "The policy has rules on the session, and `fsm.clear_session_meta` of the configuration clears "
+    "its labels in each turn: the rules do not see earlier turns. Leave the setting out."
+)
+
+
 def check_policy(connection: Connection, labels: Sequence[str], *, is_strict: bool) -> None:
     """Warn of a policy that does less than it says, judged by its text and the mode.
 
@@ -71,7 +77,12 @@ def check_policy(connection: Connection, labels: Sequence[str], *, is_strict: bo
     if policy is None:
         return
     way = way_of(connection)
-    texts = (missing_rules(policy), describe(problems(policy, way, labels=labels), way))
+    clears = connection.clears_session and policy.uses_session
+    texts = (
+        missing_rules(policy),
+        describe(problems(policy, way, labels=labels), way),
+        _CLEARED if clears else "",
+    )
     warn_of_policy("\n".join(filter(None, texts)), is_strict=is_strict)
 
 
@@ -373,12 +384,13 @@ class Parameters(BaseChatModel):
                     "with this name goes into `extra_body`."
                 )
                 raise UsageError(msg)
+        refuse_setting_names(value.keys() - cls._body_parameters)
         return value
 
     @field_validator("extra_body")
     @classmethod
     def _check_extra_body(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
-        refuse_setting_names(value)
+        refuse_setting_names(value or ())
         return value
 
     @field_validator("stop", mode="before")

@@ -6,12 +6,14 @@ no policy.
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import var_child_runnable_config
 
 from langchain_sequrity.connection import one_of_each
+from langchain_sequrity.display import plain
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.headers import ConfigHeader, FeaturesHeader, Header, PolicyHeader, coerce
 from langchain_sequrity.suggestions import nearest_name
@@ -136,11 +138,12 @@ def refuse_settings(config: Mapping[str, Any] | None, model: object) -> None:
     Raises:
         UsageError: For a setting that would have no effect.
     """
-    refuse_setting_names(config)
+    refuse_setting_names(config or ())
     for configurable in _configurables(config):
-        for name in GUARD_SETTINGS & configurable.keys():
-            if _is_other_setting(model, name, configurable[name]):
-                raise _has_no_effect(name)
+        for name, value in configurable.items():
+            setting = _setting_meant(name)
+            if setting and _is_other_setting(model, setting, value):
+                raise _has_no_effect(setting, name)
 
 
 def _is_other_setting(model: object, name: str, value: object) -> bool:
@@ -152,14 +155,24 @@ def _is_other_setting(model: object, name: str, value: object) -> bool:
     return value is not None and value != getattr(model, name)
 
 
-def refuse_setting_names(arguments: Mapping[str, Any] | None) -> None:
+def refuse_setting_names(names: Iterable[str]) -> None:
     """Refuse arguments, fields of the body or keys of a config that are settings of the model.
+
+    A misspelt setting counts too.
 
     Raises:
         UsageError: For a setting, which would have no effect there.
     """
-    if arguments and not GUARD_SETTINGS.isdisjoint(arguments):
-        raise _has_no_effect(min(GUARD_SETTINGS & arguments.keys()))
+    for name in names:
+        if setting := _setting_meant(name):
+            raise _has_no_effect(setting, str(name))
+
+
+@lru_cache(maxsize=512)
+def _setting_meant(name: object) -> str:
+    """The setting that a name is or seems to be, if any."""
+    text = str(name)
+    return text if text in GUARD_SETTINGS else nearest_name(text, GUARD_SETTINGS, alike=0.8)
 
 
 def _is_for_header(value: object, header: type[Header]) -> bool:
@@ -178,8 +191,11 @@ def _is_for_header(value: object, header: type[Header]) -> bool:
     return isinstance(value, os.PathLike)
 
 
-def _has_no_effect(name: str) -> UsageError:
+def _has_no_effect(name: str, written: str = "") -> UsageError:
+    subject = f"`{name}`"
+    if written not in ("", name):
+        subject = f"`{plain(written, limit=60)}` seems to be `{name}`, which"
     return UsageError(
-        f"`{name}` belongs to the model. Here it would have no effect: use "
+        f"{subject} belongs to the model. Here it would have no effect: use "
         f"`model.model_copy(update={{{name!r}: …}})`, or give it to the constructor."
     )

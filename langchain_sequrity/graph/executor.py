@@ -346,7 +346,7 @@ class LangGraphExecutor(Guarded[Any, Any], CompiledStateGraph[Any, Any, Any, Any
 
     @override
     def copy(self, update: dict[str, Any] | None = None) -> Self:
-        refuse_setting_names(update)
+        refuse_setting_names(update or ())
         new = object.__new__(type(self))
         new.__dict__.update(self.__dict__)
         new.__dict__.update(update or {})

@@ -52,6 +52,9 @@ class LiveSession:
     Args:
         session_id: Its id.
         is_partial: Whether it began in a conversation with earlier turns, without their state.
+
+    Attributes:
+        is_from_elsewhere: Whether another process has changed it last.
     """
 
     def __init__(self, session_id: str, *, is_partial: bool = False) -> None:
@@ -60,6 +63,7 @@ class LiveSession:
         self.labels = Labels()
         self.revision = 0
         self.is_partial = is_partial
+        self.is_from_elsewhere = False
         self._unfinished: dict[str, _Unfinished] = {}
         self._ended: OrderedDict[tuple[str, str, str], None] = OrderedDict()
         self._changes: OrderedDict[int, Origin] = OrderedDict()
@@ -71,6 +75,7 @@ class LiveSession:
             if record.revision > self.revision:
                 self.labels, self.revision = record.labels, record.revision
                 self._oldest = record.revision
+                self.is_from_elsewhere = True
             elif record.revision == self.revision:
                 self.labels = self.labels.join(record.labels)
             self.is_partial |= record.is_partial

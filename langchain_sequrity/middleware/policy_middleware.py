@@ -529,6 +529,8 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
         if self._guard.asks:
             check_can_ask(config)
         session = law.session_of(thread, state["messages"], config, stored)
+        if law.uses_session and session.is_from_elsewhere:
+            self._guard.foresee(state["messages"], thread, session, config)
         is_new = session.id != thread.session.id
         return thread_update(
             session=session.record() if is_new else session.newer_than(thread.session.revision),

@@ -126,6 +126,32 @@ class CallGuard:
         """Whether a call may run: at once, or if a human approves it."""
         return denial is None or (self.asks and denial.may_be_approved)
 
+    def foresee(
+        self,
+        messages: Sequence[AnyMessage],
+        thread: ThreadState,
+        session: LiveSession,
+        config: Mapping[str, Any],
+    ) -> None:
+        """Give a session the labels that calls may have given it whose process has ended.
+
+        Args:
+            messages: The conversation before the run.
+            thread: The state of the thread.
+            session: The session, as another process stored it.
+            config: The run's configuration.
+        """
+        _, last, answered = last_message(messages)
+        checked = thread.checked.calls if last and thread.checked.message == last.id else {}
+        with session.lock:
+            session.is_from_elsewhere = False
+            labels = session.labels
+            for call in last.tool_calls if last else ():
+                decision = checked.get(call["id"] or "")
+                if call["id"] not in answered and (decision is None or decision.denial is None):
+                    labels = self.policy.foreseen(call["name"], call["args"], thread.seen, labels)
+            session.set_labels(labels, origin_of(thread.agent, (last and last.id) or "", config))
+
     def denied(
         self, pending: PendingDenial, thread: ThreadState, session: LiveSession
     ) -> ToolReply:

@@ -379,6 +379,11 @@ class AgentPolicy:
         """The labels of a result, and the new labels of the session."""
         return self.engine.after(self._call(tool, args, seen), result, session)
 
+    def foreseen(self, tool: str, args: Args, seen: Labels, session: Labels) -> Labels:
+        """The labels that the session may have after a call whose result is not known."""
+        call = self._call(tool, args, seen)
+        return self.engine.foreseen(call, self.engine.before(call, session))
+
     def _call(self, tool: str, args: Args, seen: Labels) -> Call:
         labels = self.argument_labels(seen)
         call = Call(tool, {name: Argument(value, labels) for name, value in args.items()})

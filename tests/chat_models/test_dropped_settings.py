@@ -101,6 +101,20 @@ def test_a_setting_is_refused_where_it_would_have_no_effect(
         PLACES[place](model, name, SETTINGS[name])
 
 
+@pytest.mark.parametrize("model_class", [ChatSequrity, SequrityMessages])
+@pytest.mark.parametrize(
+    ("written", "name"),
+    [("polcy", "policy"), ("Policy", "policy"), ("onDenied", "on_denied"), ("feature", "features")],
+)
+@pytest.mark.parametrize("place", PLACES)
+def test_a_misspelt_setting_is_refused_too(
+    base_url: str, place: str, written: str, name: str, model_class: Any
+) -> None:
+    model = model_class("any/model", base_url=base_url)
+    with pytest.raises(UsageError, match=f"`{written}` seems to be `{name}`, which belongs"):
+        PLACES[place](model, written, SETTINGS[name])
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [

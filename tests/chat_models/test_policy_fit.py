@@ -248,6 +248,24 @@ def test_an_agent_is_told_of_rules_on_labels_once(row: Row) -> None:
         assert told(lambda: agent.invoke({"messages": "Publish my diary."})) == []
 
 
+@pytest.mark.parametrize("when", ["every_turn", "every_attempt"])
+@pytest.mark.parametrize("features", [DUAL, SINGLE])
+def test_a_session_that_forgets_each_turn_is_told_if_the_policy_has_rules_on_it(
+    row: Row, features: Any, when: str
+) -> None:
+    fields: dict[str, Any] = {
+        "features": features,
+        "session_config": {"fsm": {"clear_session_meta": when}},
+    }
+    counts = """tool "pay" { session before { @tags |= {"tried"}; }
+        must deny when "tried" in @session.tags; }"""
+    [text] = told(lambda: model(row, counts, **fields))
+    assert "`fsm.clear_session_meta`" in text
+    with pytest.raises(UsageError, match="clear_session_meta"):
+        model(row, counts, strict_policy=True, **fields)
+    assert told(lambda: model(row, 'tool "pay" { must deny always; }', **fields)) == []
+
+
 NO_RULES = ["", "// nothing", "  \n"]
 
 

@@ -349,6 +349,24 @@ def test_a_decision_does_not_hold_after_the_thread_went_on_without_the_call() ->
     assert till.paid == []
 
 
+@pytest.mark.parametrize("is_restarted", [False, True], ids=["same process", "another process"])
+def test_a_call_that_another_process_left_open_may_have_run(*, is_restarted: bool) -> None:
+    saver, till, reads = new_saver(), Till(), calling(("mail", {}))
+    guard = PolicyMiddleware(READS)
+    stops = create_agent(
+        turns(reads),
+        [mail, till.pay],
+        middleware=[guard],
+        checkpointer=saver,
+        interrupt_before=["tools"],
+    )
+    stops.invoke(ask(), THREAD)
+    saver = in_another_process(saver) if is_restarted else saver
+    run = agent(READS, [mail, till.pay], reads, PAYS, checkpointer=saver)
+    run.invoke(ask("go on"), THREAD)
+    assert till.paid == ([] if is_restarted else [(5, "shop")])
+
+
 def test_a_fork_in_another_process_has_the_session_of_the_newest_checkpoint() -> None:
     till, saver = Till(), new_saver()
     run = agent(ONCE, [till.pay], PAYS, checkpointer=saver)
