@@ -297,7 +297,7 @@ class PolicyHeader(Header):
     def _of_combination(cls, combination: "Combination") -> Self:
         codes = {"code": combination.text, "language": "sqrt"}
         header = from_wire(cls, {**combination.settings, "codes": codes}, unknown="keep")
-        if combination.origins:
+        if combination.has_names:
             header._combination = combination  # noqa: SLF001 - of this class
         return header
 
@@ -347,10 +347,7 @@ class PolicyHeader(Header):
         code = (self.codes and self.codes.code) or ""
         engine = compile_policy(code, engine_presets(self, dual_llm=dual_llm))
         combination = self.combination
-        if combination is None:
-            return engine
-        parts = combination.parts(dual_llm=dual_llm)
-        return replace(engine, origins=combination.origins, parts=parts)
+        return engine if combination is None else combination.with_parts(engine, dual_llm=dual_llm)
 
     @property
     def uses_session(self) -> bool:
@@ -423,7 +420,7 @@ class PolicyHeader(Header):
             quoted = _QUOTED_RULE.fullmatch(denial.reason or "")
             if denial.rule is None and quoted:  # a text without fields names only the rule
                 denial = replace(denial, rule=quoted["rule"], reason=None)
-            origin = combination.origin_of(denial.rule, denial.reason, at)
+            origin = combination.origin_of(denial.tool, denial.rule, denial.reason, at)
             if denial.kind not in ("policy", "uncertain"):
                 origin = None
             if origin is not None:

@@ -52,13 +52,11 @@ from langchain_sequrity.sqrt.nodes import Policy, Position
 from langchain_sequrity.sqrt.parser import parse
 from langchain_sequrity.sqrt.verdict import (
     REASONS_SHOWN,
-    Origin,
     Presets,
     Reason,
     Verdict,
     Vote,
     decide_by_votes,
-    with_origins,
 )
 
 LLM_BLOCKED = "__llm_blocked"
@@ -84,9 +82,9 @@ class Engine:
         policy: The parsed policy.
         tools: Blocks and one-liners in source order.
         presets: The built-in policies.
-        origins: For combined policies, the authors' rules by the position of the combination's
-            rules; with `None`, the default. Reasons of verdicts are the authors' rules.
-        parts: For combined policies, the engine of each. What these decide in doubt is in doubt.
+        name: The name of the policy, which its reasons have; `None` if it has none.
+        parts: For combined policies, the engine of each. They give the reasons and the doubt of a
+            verdict, because the text of a combination has other rules than its policies.
 
     Example:
         ```python
@@ -104,7 +102,7 @@ class Engine:
     policy: Policy
     tools: tuple[CompiledTool, ...]
     presets: Presets
-    origins: Mapping[Position | None, Origin] = field(default_factory=dict)
+    name: str | None = None
     parts: "tuple[Engine, ...]" = ()
     _rules: dict[str, _ToolRules] = field(default_factory=dict, init=False)
 
@@ -139,25 +137,28 @@ class Engine:
         presets = self.presets
         asks_model = call.tool == PARSE_WITH_AI and presets.non_executable_memory
         verdict = decide_by_votes(call.tool, self.votes(call, session), presets, int(asks_model))
+        if self.parts:
+            return self._with_reasons_of_parts(verdict, call, session)
         if not (verdict.certain and all(reason.certain for reason in verdict.reasons)):
             verdict = self._with_causes_of_doubt(verdict, call, session)
-        if self.origins:
-            verdict = with_origins(verdict, self.origins)
-        return self._with_doubt_of_parts(verdict, call, session) if self.parts else verdict
-
-    def _with_doubt_of_parts(self, verdict: Verdict, call: Call, session: Labels) -> Verdict:
-        """The verdict of combined policies, in doubt if it rests on verdicts in doubt.
-
-        The text of a combination has fewer allowances than the policies, so it has fewer doubts.
-        """
-        if not verdict.certain or verdict.final_verdict == "hard_denied":
+        if self.name is None:
             return verdict
+        reasons = tuple(replace(reason, policy=self.name) for reason in verdict.reasons)
+        return replace(verdict, reasons=reasons)
+
+    def _with_reasons_of_parts(self, verdict: Verdict, call: Call, session: Labels) -> Verdict:
+        """The verdict of combined policies, with the reasons of those that decide as it does."""
         verdicts = [part.decide(call, session) for part in self.parts]
-        deciding = verdicts if verdict.allowed else [one for one in verdicts if not one.allowed]
-        doubtful = [one for one in deciding if not one.certain]
-        if not doubtful or (not verdict.allowed and len(doubtful) < len(deciding)):
-            return verdict
-        return replace(verdict, certain=False, reasons=doubtful[0].reasons)
+        agreeing = [each for each in verdicts if each.allowed == verdict.allowed]
+        # Another policy may make a soft denial hard.
+        strongest = [each for each in agreeing if each.strength == verdict.strength] or agreeing
+        deciding = agreeing if verdict.allowed else strongest
+        # The first reason names the policy: one in doubt, or else one that denies for certain.
+        deciding.sort(key=lambda each: each.certain == verdict.allowed)
+        decides = all if verdict.allowed else any
+        certain = verdict.certain and decides(each.certain for each in agreeing)
+        reasons = tuple(reason for each in deciding for reason in each.reasons)
+        return replace(verdict, certain=certain, reasons=reasons or verdict.reasons)
 
     def votes(self, call: Call, session: Labels) -> Iterator[Vote]:
         """The votes of presets and rules, in order; each condition is evaluated when needed.

@@ -87,22 +87,6 @@ class Reason:
     policy: str | None = None
 
 
-class Origin(NamedTuple):
-    """The author's rule behind a rule of combined policies.
-
-    Attributes:
-        policy: The name of the policy; `None` if it has none.
-        at: The place of the rule in the text of that policy; `None` for its default.
-        rule: The rule as written, or the name of a preset.
-        unmet: Whether the rule is a `must allow`, which denies if it is not met.
-    """
-
-    policy: str | None
-    at: Position | None
-    rule: str
-    unmet: bool = False
-
-
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """The decision of a policy on a call.
@@ -291,31 +275,6 @@ def _reasons(ruling: _Ruling, presets: Presets) -> tuple[Reason, ...]:
     return tuple(
         replace(vote.reason, verdict="deny", certain=vote.fails is True, unmet=True)
         for vote in ruling.votes
-    )
-
-
-def with_origins(verdict: Verdict, origins: Mapping[Position | None, Origin]) -> Verdict:
-    """A verdict of combined policies, whose reasons are the rules of their authors.
-
-    Args:
-        verdict: The verdict.
-        origins: The authors' rules by the position of the combination's rules; with `None`, the
-            default.
-    """
-    return replace(verdict, reasons=tuple(_with_origin(one, origins) for one in verdict.reasons))
-
-
-def _with_origin(reason: Reason, origins: Mapping[Position | None, Origin]) -> Reason:
-    is_preset = reason.at is None and reason.rule != DEFAULT_RULE
-    origin = None if is_preset else origins.get(reason.at)
-    if origin is None or (origin.at is None and reason.verdict == "allow"):
-        return reason  # a rule or a preset of no single policy
-    return replace(
-        reason,
-        rule=origin.rule,
-        at=origin.at,
-        policy=origin.policy,
-        unmet=reason.unmet or (origin.unmet and reason.verdict == "deny"),
     )
 
 

@@ -29,24 +29,13 @@ from langchain_sequrity.display import enumeration, plain
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.sqrt import nodes
 from langchain_sequrity.sqrt.combination.sources import Source
-from langchain_sequrity.sqrt.combination.tools import applies, is_exact, may_overlap
+from langchain_sequrity.sqrt.combination.tools import applies, includes, is_exact, may_overlap
 from langchain_sequrity.sqrt.engine import PARSE_WITH_AI
+from langchain_sequrity.sqrt.node_text import printed_node
 from langchain_sequrity.sqrt.nodes import CheckRule, Position, Predicate, ToolBlock, ToolId
-from langchain_sequrity.sqrt.verdict import DEFAULT_RULE, NO_RULE_DECIDES, Origin
+from langchain_sequrity.sqrt.verdict import NO_RULE_DECIDES
 
 _START = Position(1, 1)
-
-
-class Written(NamedTuple):
-    """A declaration of a combination.
-
-    Attributes:
-        node: The declaration; its positions are those of the author's text.
-        origins: The origin of each check rule in it; `None` for a rule of the combination itself.
-    """
-
-    node: nodes.Declaration
-    origins: tuple[Origin | None, ...] = ()
 
 
 class _Allowance(NamedTuple):
@@ -66,7 +55,6 @@ class _Denial(NamedTuple):
         exceptions: The allowances of the same policy that override it.
         required: For a `must allow`: all such rules of its block. It denies if none of the
             exceptions holds.
-        origin: Its author's rule.
     """
 
     tool: ToolId | None
@@ -75,7 +63,6 @@ class _Denial(NamedTuple):
     strength: nodes.Strength
     exceptions: tuple[_Allowance, ...]
     required: tuple[CheckRule, ...]
-    origin: Origin
 
     @property
     def may_apply(self) -> bool:
@@ -86,20 +73,32 @@ class _Denial(NamedTuple):
         """Whether it is for the tool of a name."""
         return True if self.tool is None else applies(self.tool, name)
 
+    def may_meet(self, allowance: _Allowance) -> bool:
+        """Whether it may be for a tool of an allowance."""
+        return self.tool is None or may_overlap(allowance.tool, self.tool)
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, eq=False)
 class _Rules:
     """The rules of one policy.
 
     Attributes:
         source: The policy.
-        default_denies: How strongly it denies by default, if it does.
-        is_beside_strictest: Whether another policy denies all tools that no policy names.
+        together: The rules of all policies of the combination, in order.
     """
 
     source: Source
-    default_denies: nodes.Strength | None
-    is_beside_strictest: bool
+    together: "Sequence[_Rules]"
+
+    @property
+    def default_denies(self) -> nodes.Strength | None:
+        """How strongly it denies by default, if it does."""
+        return default_denial(self.source)
+
+    @property
+    def others(self) -> "list[_Rules]":
+        """The rules of the other policies."""
+        return [rules for rules in self.together if rules is not self]
 
     @cached_property
     def blocks(self) -> list[tuple[int, ToolBlock]]:
@@ -131,28 +130,21 @@ class _Rules:
                         for allowance in self.allowances
                         if allowance.check.strength == "hard" or allowance.rank > rank
                     )
-                    origin = Origin(self.source.name, check.at, check.text)
-                    denials.append(
-                        _Denial(block.tool, number, check, "soft", exceptions, (), origin)
-                    )
+                    denials.append(_Denial(block.tool, number, check, "soft", exceptions, ()))
                 elif required and check is required[0]:
-                    origin = Origin(self.source.name, check.at, check.text, unmet=True)
                     every = tuple(self.allowances)
-                    denials.append(
-                        _Denial(block.tool, number, check, "hard", every, required, origin)
-                    )
+                    denials.append(_Denial(block.tool, number, check, "hard", every, required))
         if self.default_denies:
             check = CheckRule(self.default_denies, "deny", None, "", NO_RULE_DECIDES, _START)
-            origin = Origin(self.source.name, None, DEFAULT_RULE)
             every = tuple(self.allowances)
-            denials.append(_Denial(None, -1, check, self.default_denies, every, (), origin))
+            denials.append(_Denial(None, -1, check, self.default_denies, every, ()))
         return denials
 
     @cached_property
     def has_lower_layer(self) -> bool:
         """Whether some of its denials for many tools cannot be written with exceptions."""
         return any(
-            denial.tool is None or may_overlap(allowance.tool, denial.tool)
+            denial.may_meet(allowance)
             for denial in self.denials
             if denial.tool is None or not is_exact(denial.tool)
             for allowance in denial.exceptions
@@ -171,7 +163,7 @@ class _Rules:
     def kept_allowances(self) -> list[_Allowance]:
         """The allowances that stay in the lower layer: those for many tools that count there."""
         counts = any(
-            denial.tool is None or may_overlap(allowance.tool, denial.tool)
+            denial.may_meet(allowance)
             for denial in self.lower
             for allowance in denial.exceptions
             if not is_exact(allowance.tool)
@@ -180,21 +172,51 @@ class _Rules:
         return [
             allowance
             for allowance in every
-            if not is_exact(allowance.tool) and not self._is_in_vain(allowance)
+            if not is_exact(allowance.tool)
+            if not self._is_in_vain(allowance)
+            or not any(other.overridden_by(self, allowance) for other in self.others)
         ]
 
     def _is_in_vain(self, allowance: _Allowance) -> bool:
-        """Whether the strictest policy denies by default whatever an allowance allows.
+        """Whether another policy denies by default whatever only this allowance allows.
 
         An allowance that overrides a rule always counts: without it, that rule would be named as
         the reason. So does a `must allow` with a condition, which also denies.
         """
-        return self.is_beside_strictest and not any(
-            may_overlap(allowance.tool, denial.tool)
+        overrides_rule = any(
+            denial.may_meet(allowance)
             for denial in self.lower
             if denial.tool is not None and denial.may_apply
             if any(exception.check is allowance.check for exception in denial.exceptions)
         )
+        return not overrides_rule and any(
+            other.default_denies
+            and all(
+                is_exact(narrower.tool)
+                or not may_overlap(allowance.tool, narrower.tool)
+                or self._is_wider(allowance, other, narrower)
+                for narrower in other.allowances
+            )
+            for other in self.others
+        )
+
+    def _is_wider(self, allowance: _Allowance, other: "_Rules", narrower: _Allowance) -> bool:
+        covers = _covers(self.source, allowance, other.source, narrower)
+        return covers and not _covers(other.source, narrower, self.source, allowance)
+
+    def overridden_by(self, rules: "_Rules", allowance: _Allowance) -> _Denial | None:
+        """A denial of its lower layer that an allowance of another policy would override.
+
+        Where that allowance holds, no allowance of this policy needs to hold.
+        """
+        for denial in self.lower:
+            is_safe = any(
+                _covers(self.source, exception, rules.source, allowance)
+                for exception in denial.exceptions
+            )
+            if denial.may_meet(allowance) and not is_safe:
+                return denial
+        return None
 
     @cached_property
     def lifted(self) -> list[str]:
@@ -228,7 +250,7 @@ class _Rules:
 
 def written_rules(
     sources: Sequence[Source], renames: Sequence[Mapping[str, str]]
-) -> list[tuple[str, list[Written]]]:
+) -> list[tuple[str, list[nodes.Declaration]]]:
     """Write the declarations of a combination.
 
     Args:
@@ -236,26 +258,24 @@ def written_rules(
         renames: The new names of each policy's `let` names.
 
     Returns:
-        Sections, each with a heading.
+        Sections, each with a heading. First those of the policies, whose nodes have the positions
+        of the author's text; then that of the combination itself.
 
     Raises:
         UsageError: If two policies have lower layers for the same tools. The message names both.
     """
-    policies = [_rules_of(source, sources) for source in sources]
+    policies: list[_Rules] = []
+    policies += [_Rules(source, policies) for source in sources]
     for rules, other in permutations(policies, 2):
         _check_lower_layers(rules, other)
     _check_blocked_tag(policies)
     lifted = list(dict.fromkeys(name for rules in policies for name in rules.lifted))
     height = max((len(rules.priorities) for rules in policies), default=0)
     upper = height + bool(lifted)
-    sections = []
+    sections: list[tuple[str, list[nodes.Declaration]]] = []
     for rules, names in zip(policies, renames, strict=True):
-        others = [other for other in policies if other is not rules]
-        writer = _Writer(rules, others, upper, lifted)
-        declarations = [
-            written._replace(node=_renamed(written.node, names))
-            for written in writer.declarations()
-        ]
+        writer = _Writer(rules, upper, lifted)
+        declarations = [_renamed(node, names) for node in writer.declarations()]
         sections.append((rules.source.name, declarations))
     if lifted:
         heading = "Tools that a policy allows by name: the rules above decide"
@@ -263,40 +283,31 @@ def written_rules(
     return sections
 
 
-def strictest(sources: Sequence[Source]) -> Source | None:
+def denying_by_default(sources: Sequence[Source], tool: str) -> Source | None:
     """The policy that a denial by default names.
 
     Returns:
-        The first policy that denies by default and allows tools by their names only. So it denies
-        all tools that no policy names. Without such a policy, the first that denies by default.
+        The first policy that denies by default and allows nothing for the tool. Without such a
+        policy, the first that denies by default.
     """
-    strict = [source for source in sources if _default_of(source)]
-    return next(filter(_names_what_it_allows, strict), strict[0] if strict else None)
+    strict = [source for source in sources if default_denial(source)]
+
+    def is_silent(source: Source) -> bool:
+        return not any(
+            check.decision == "allow" and applies(block.tool, tool) is not False
+            for block in source.declarations_of(ToolBlock)
+            for check in block.checks
+        )
+
+    return next(filter(is_silent, strict), strict[0] if strict else None)
 
 
-def _rules_of(source: Source, sources: Sequence[Source]) -> _Rules:
-    other = strictest(sources)
-    is_beside = other is not None and other is not source and _names_what_it_allows(other)
-    return _Rules(source, _default_of(source), is_beside)
-
-
-def _names_what_it_allows(source: Source) -> bool:
-    """Whether a policy has no allowances in blocks for many tools."""
-    return not any(
-        check.decision == "allow"
-        for block in source.declarations_of(ToolBlock)
-        if not is_exact(block.tool)
-        for check in block.checks
-    )
-
-
-def _lifting(name: str, priority: int) -> Written:
-    tool = _tool(name)
+def _lifting(name: str, priority: int) -> ToolBlock:
     check = CheckRule("soft", "allow", None, "", "", _START)
-    return Written(ToolBlock(tool, _priorities(priority), (check,), (), "", _START), (None,))
+    return ToolBlock(_tool(name), _priorities(priority), (check,), (), "", _START)
 
 
-def _default_of(source: Source) -> nodes.Strength | None:
+def default_denial(source: Source) -> nodes.Strength | None:
     """How strongly a policy denies by default, if it does."""
     presets = source.settings.get("presets") or {}
     if presets.get("default_allow") is not False:
@@ -327,29 +338,34 @@ def _check_blocked_tag(policies: Sequence[_Rules]) -> None:
 def _check_lower_layers(rules: _Rules, other: _Rules) -> None:
     """Refuse an allowance for many tools that would override a denial of another policy."""
     for allowance in rules.kept_allowances:
-        for denial in other.lower:
-            if denial.tool is None or may_overlap(allowance.tool, denial.tool):
-                what = (
-                    "its `default_allow=False`"
-                    if denial.tool is None
-                    else f"`{_shown(denial.origin.rule)}` (line {denial.check.at.line})"
-                )
-                msg = (
-                    f"The policies `{rules.source.name}` and `{other.source.name}` cannot be said "
-                    f"in one text: `{_shown(allowance.check.text)}` (line "
-                    f"{allowance.check.at.line} of `{rules.source.name}`) is for all tools "
-                    f"`{_shown(allowance.tool.text.raw)}`, and would override {what} of "
-                    f"`{other.source.name}` for some of them. Name each tool in a block of its "
-                    "own, or write `must deny`."
-                )
-                raise UsageError(msg)
+        if (denial := other.overridden_by(rules, allowance)) is not None:
+            what = (
+                f"the `default_allow=False` of `{other.source.name}`"
+                if denial.tool is None
+                else f"`{_shown(denial.check.text)}` (line {denial.check.at.line} of "
+                f"`{other.source.name}`)"
+            )
+            msg = (
+                f"The policies `{rules.source.name}` and `{other.source.name}` cannot be said "
+                f"in one text: `{_shown(allowance.check.text)}` (line "
+                f"{allowance.check.at.line} of `{rules.source.name}`) is for all tools "
+                f"`{_shown(allowance.tool.text.raw)}`, and would override {what} for some of them. "
+                "Write the same block in both policies, or name each of its tools in a block of "
+                "its own."
+            )
+            raise UsageError(msg)
     if other.default_denies != "hard":
         return
     for denial in rules.lower:
-        if denial.strength == "soft" and denial.tool is not None:
+        is_alike = any(
+            _covers(other.source, each, rules.source, denial)
+            for each in other.denials
+            if each.strength == "soft"
+        )
+        if denial.strength == "soft" and denial.tool is not None and not is_alike:
             msg = (
                 f"The policies `{rules.source.name}` and `{other.source.name}` cannot be said in "
-                f"one text: `{_shown(denial.origin.rule)}` (line {denial.check.at.line} of "
+                f"one text: `{_shown(denial.check.text)}` (line {denial.check.at.line} of "
                 f"`{rules.source.name}`) would make the hard `default_allow=False` of "
                 f"`{other.source.name}` soft. Write `must deny`, or make the default soft."
             )
@@ -359,77 +375,66 @@ def _check_lower_layers(rules: _Rules, other: _Rules) -> None:
 class _Writer:
     """Writes the declarations of one policy."""
 
-    def __init__(
-        self, rules: _Rules, others: Sequence[_Rules], upper: int, lifted: Sequence[str]
-    ) -> None:
+    def __init__(self, rules: _Rules, upper: int, lifted: Sequence[str]) -> None:
         self._rules = rules
         self._upper = upper
         self._lifted = lifted
         # A `must allow` that holds overrides every soft denial.
         self._hard_allowed = [
             allowance.tool
-            for other in others
+            for other in rules.others
             for allowance in other.kept_allowances
             if allowance.check.strength == "hard"
         ]
         # Where a soft rule decides, the default does not; so it must not replace a hard default.
-        self._is_hard_by_default = any(other.default_denies == "hard" for other in others)
+        self._is_hard_by_default = any(other.default_denies == "hard" for other in rules.others)
 
-    def declarations(self) -> Iterator[Written]:
+    def declarations(self) -> Iterator[nodes.Declaration]:
         """The declarations; names come first, because exceptions may use them earlier."""
-        yield from (Written(node) for node in self._rules.source.declarations_of(nodes.Binding))
+        yield from self._rules.source.declarations_of(nodes.Binding)
         for number, node in enumerate(self._rules.source.policy.declarations):
             if isinstance(node, nodes.OneLiner):
-                yield Written(node)
+                yield node
             elif isinstance(node, ToolBlock):
                 yield from self._block(number, node)
         for name in self._lifted:
             yield from self._repeated(name)
 
-    def _block(self, number: int, node: ToolBlock) -> Iterator[Written]:
-        upper: list[tuple[CheckRule, Origin | None]] = []
-        lower: list[tuple[CheckRule, Origin | None]] = []
+    def _block(self, number: int, node: ToolBlock) -> Iterator[ToolBlock]:
+        upper: list[CheckRule] = []
+        lower: list[CheckRule] = []
         denials = {
             denial.check.at: denial for denial in self._rules.denials if denial.block == number
         }
         is_layered = self._rules.has_lower_layer and not is_exact(node.tool)
         for check in node.checks:
-            origin = Origin(self._rules.source.name, check.at, check.text)
             if _is(check, "hard", "deny"):
-                upper.append((check, origin))
+                upper.append(check)
             elif is_layered and self._rules.is_in_lower_layer(check):
-                is_required = _is(check, "hard", "allow")
-                lower.append((check, origin._replace(unmet=is_required)))
+                lower.append(check)
             elif not is_layered and (denial := denials.get(check.at)) is not None:
                 name = node.tool.text.raw if is_exact(node.tool) else None
                 if (rule := self._with_exceptions(denial, name)) is not None:
-                    upper.append((rule, denial.origin))
+                    upper.append(rule)
         if upper or node.blocks:
-            priorities = self._upper_priorities(upper)
-            checks = tuple(check for check, _ in upper)
-            block = ToolBlock(node.tool, priorities, checks, node.blocks, node.doc, node.at)
-            yield Written(block, tuple(origin for _, origin in upper))
+            yield replace(node, priorities=self._upper_priorities(upper), checks=tuple(upper))
         if lower:
-            own = self._rules.priorities.index(_rank(node, lower[0][0])[0])
-            checks = tuple(check for check, _ in lower)
-            block = ToolBlock(node.tool, _priorities(own), checks, (), node.doc, node.at)
-            yield Written(block, tuple(origin for _, origin in lower))
+            priority = self._rules.priorities.index(_rank(node, lower[0])[0])
+            yield replace(node, priorities=_priorities(priority), checks=tuple(lower), blocks=())
 
-    def _repeated(self, name: str) -> Iterator[Written]:
+    def _repeated(self, name: str) -> Iterator[ToolBlock]:
         """The denials of the lower layer for a tool for which that layer is lifted."""
-        rules: list[tuple[CheckRule, Origin | None]] = []
-        for denial in self._rules.lower:
-            if denial.tool is None and self._is_required(name):
-                continue  # such a denial is the same and stronger
-            if denial.applies(name) is False:
-                continue
-            if (rule := self._with_exceptions(denial, name)) is not None:
-                rules.append((rule, denial.origin))
-        if rules:
-            checks = tuple(check for check, _ in rules)
-            priorities = self._upper_priorities(rules)
-            block = ToolBlock(_tool(name), priorities, checks, (), "", _START)
-            yield Written(block, tuple(origin for _, origin in rules))
+        checks = [
+            check
+            for denial in self._rules.lower
+            # A `must allow` is the same denial as the default, and stronger.
+            if not (denial.tool is None and self._is_required(name))
+            if denial.applies(name) is not False
+            if (check := self._with_exceptions(denial, name)) is not None
+        ]
+        if checks:
+            priorities = self._upper_priorities(checks)
+            yield ToolBlock(_tool(name), priorities, tuple(checks), (), "", _START)
 
     def _is_required(self, name: str) -> bool:
         return any(
@@ -468,11 +473,9 @@ class _Writer:
             return "hard"
         return denial.strength
 
-    def _upper_priorities(
-        self, rules: Sequence[tuple[CheckRule, Origin | None]]
-    ) -> tuple[nodes.NumberLiteral, ...]:
+    def _upper_priorities(self, checks: Sequence[CheckRule]) -> tuple[nodes.NumberLiteral, ...]:
         """The priority of a block in the upper layer; hard rules need none."""
-        has_soft = any(check.strength == "soft" for check, _ in rules)
+        has_soft = any(check.strength == "soft" for check in checks)
         return _priorities(self._upper) if has_soft else ()
 
 
@@ -488,6 +491,28 @@ def _conditions(denial: _Denial, name: str | None) -> list[Predicate] | None:
     if condition is None:
         return []
     return [*condition.parts] if isinstance(condition, nodes.And) else [condition]
+
+
+def _covers(
+    source: Source, wider: _Allowance | _Denial, other: Source, narrower: _Allowance | _Denial
+) -> bool:
+    """Whether a rule of one policy holds wherever that of another policy holds."""
+    if wider.tool is None or narrower.tool is None or not includes(wider.tool, narrower.tool):
+        return False
+    condition = wider.check.condition
+    return condition is None or _reading(condition, source) == _reading(
+        narrower.check.condition, other
+    )
+
+
+def _reading(condition: object, source: Source) -> list[str]:
+    """A condition with what its names mean, as texts that are equal if the meanings are."""
+    bindings = nodes.bindings_of(source.policy)
+    texts = [] if condition is None else [printed_node(condition)]
+    for node in nodes.walk(condition):
+        if isinstance(node, nodes.Name) and node.name in bindings:
+            texts += _reading(bindings[node.name].value, source)
+    return texts
 
 
 def _rank(block: ToolBlock, check: CheckRule) -> tuple[float, bool]:

@@ -17,7 +17,7 @@ from langchain_sequrity.sqrt.policy_forms import (
     engine_of_object,
     text_of,
 )
-from langchain_sequrity.sqrt.verdict import DEFAULT_RULE, Origin, Presets
+from langchain_sequrity.sqrt.verdict import Presets
 
 MAX_NAME = 80
 
@@ -37,8 +37,7 @@ class NamedPolicy:
     def compile(self) -> Engine:
         """Compile the policy; the reasons of its verdicts have its name."""
         (source,) = read_sources([self])
-        presets = Presets.of_settings(source.settings, dual_llm=True)
-        return replace(compile_policy(source.policy, presets), origins=origins_of(source))
+        return source.compile()
 
 
 def named(name: str, policy: AnyPolicy) -> NamedPolicy:
@@ -91,6 +90,11 @@ class Source(NamedTuple):
     policy: Policy
     settings: Mapping[str, Any]
 
+    def compile(self, *, dual_llm: bool = True) -> Engine:
+        """Compile it; the reasons of its verdicts have its name."""
+        presets = Presets.of_settings(self.settings, dual_llm=dual_llm)
+        return replace(compile_policy(self.policy, presets), name=self.name)
+
     def declarations_of(self, kind: type) -> Iterator[Any]:
         """Its declarations of one kind, in source order."""
         return (node for node in self.policy.declarations if isinstance(node, kind))
@@ -101,14 +105,6 @@ def checks_of(policy: Policy) -> Iterator[nodes.CheckRule]:
     for node in policy.declarations:
         if isinstance(node, nodes.ToolBlock):
             yield from node.checks
-
-
-def origins_of(source: Source) -> dict[Position | None, Origin]:
-    """The rules of a policy that is used alone, with its name."""
-    origins: dict[Position | None, Origin] = {
-        check.at: Origin(source.name, check.at, check.text) for check in checks_of(source.policy)
-    }
-    return {**origins, None: Origin(source.name, None, DEFAULT_RULE)}
 
 
 def read_sources(policies: Iterable[object]) -> tuple[Source, ...]:
