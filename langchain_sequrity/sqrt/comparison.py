@@ -169,7 +169,7 @@ def diff(
         ```
     """
     # Rules are compared by their places, which for combined policies are those of one text.
-    before, after = (replace(engine_of(policy), origins={}) for policy in (old, new))
+    before, after = (replace(engine_of(policy), parts=()) for policy in (old, new))
     decided = decisions(calls, session, tools, before, after)
     rules, others = _rules(before), _rules(after)
     shapes = [{one.at: shape for shape, one in side} for side in (rules, others)]

@@ -18,7 +18,6 @@ from langchain_sequrity.errors import UsageError
 from langchain_sequrity.sqrt import nodes
 from langchain_sequrity.sqrt.combination.labels import check_labels
 from langchain_sequrity.sqrt.combination.rules import (
-    default_denial,
     denying_by_default,
     written_rules,
 )
@@ -118,12 +117,12 @@ class Combination:
         )
 
     def origin_of(
-        self, tool: str, rule: str | None, reason: str | None, at: Position | None
+        self, tool: str | None, rule: str | None, reason: str | None, at: Position | None
     ) -> Origin | None:
         """The author's rule behind a reason of the service.
 
         Args:
-            tool: The tool that was to be called.
+            tool: The tool that was to be called, if reported.
             rule: The rule, with any white space, or the name of a preset; `None` if not reported.
             reason: Its doc comment; `None` if not reported.
             at: Its place in the combined text; `None` if not reported.
@@ -136,7 +135,7 @@ class Combination:
         if at is not None:
             begin = self._begin(sorted(check.at for check in checks), *at)
             return None if begin is None else self._origin_at(begin)
-        if rule == DEFAULT_RULE:
+        if rule == DEFAULT_RULE and tool is not None:
             source = denying_by_default(self.sources, tool)
             return None if source is None else Origin(source.name, None, DEFAULT_RULE)
         written = _without_spaces(rule)
@@ -230,8 +229,6 @@ def combine(*policies: AnyPolicy) -> Combination:
 
     The combination denies a call if and only if at least one policy denies it. All policies read
     and change the same labels. A denial names the policy that decided, with the place in its text.
-    A soft denial stays soft, unless another policy has a `must allow` for many tools, which would
-    override it; then it becomes hard.
 
     A list of policies is combined like this wherever a policy is accepted.
 
@@ -243,9 +240,9 @@ def combine(*policies: AnyPolicy) -> Combination:
         The combination: `print` shows its text. One policy alone is unchanged.
 
     Raises:
-        UsageError: If there is no policy, or the policies cannot be said in one text: fields that
-            contradict each other, labels that one removes and another tests, allowances for many
-            tools that override a denial, Cedar, `auto_gen`. The message names the policies.
+        UsageError: If there is no policy, or one text cannot express them: fields that contradict
+            each other, labels that one removes and another tests, allowances for many tools that
+            override a denial, Cedar, `auto_gen`. The message names the policies.
         PolicySyntaxError: If a text is not a SQRT policy. The message names the policy.
 
     Example:

@@ -329,8 +329,8 @@ def _check_blocked_tag(policies: Sequence[_Rules]) -> None:
                     f"`{_shown(allowance.check.text)}` (line {allowance.check.at.line} of "
                     f"`{rules.source.name}`) is for `{PARSE_WITH_AI}`, and would override "
                     "`llm_blocked_tag_enforcement_level=soft` of the other policies. The policies "
-                    f"{enumeration([f'`{each.source.name}`' for each in policies])} cannot be said "
-                    "in one text. Make that level hard, or remove the rule."
+                    f"{enumeration([f'`{each.source.name}`' for each in policies])} cannot be "
+                    "combined. Make that level hard, or remove the rule."
                 )
                 raise UsageError(msg)
 
@@ -346,8 +346,8 @@ def _check_lower_layers(rules: _Rules, other: _Rules) -> None:
                 f"`{other.source.name}`)"
             )
             msg = (
-                f"The policies `{rules.source.name}` and `{other.source.name}` cannot be said "
-                f"in one text: `{_shown(allowance.check.text)}` (line "
+                f"The policies `{rules.source.name}` and `{other.source.name}` cannot be "
+                f"combined: `{_shown(allowance.check.text)}` (line "
                 f"{allowance.check.at.line} of `{rules.source.name}`) is for all tools "
                 f"`{_shown(allowance.tool.text.raw)}`, and would override {what} for some of them. "
                 "Write the same block in both policies, or name each of its tools in a block of "
@@ -364,8 +364,8 @@ def _check_lower_layers(rules: _Rules, other: _Rules) -> None:
         )
         if denial.strength == "soft" and denial.tool is not None and not is_alike:
             msg = (
-                f"The policies `{rules.source.name}` and `{other.source.name}` cannot be said in "
-                f"one text: `{_shown(denial.check.text)}` (line {denial.check.at.line} of "
+                f"The policies `{rules.source.name}` and `{other.source.name}` cannot be combined: "
+                f"`{_shown(denial.check.text)}` (line {denial.check.at.line} of "
                 f"`{rules.source.name}`) would make the hard `default_allow=False` of "
                 f"`{other.source.name}` soft. Write `must deny`, or make the default soft."
             )
@@ -505,7 +505,7 @@ def _covers(
     )
 
 
-def _reading(condition: object, source: Source) -> list[str]:
+def _reading(condition: Predicate | nodes.Set | nodes.Domain | None, source: Source) -> list[str]:
     """A condition with what its names mean, as texts that are equal if the meanings are."""
     bindings = nodes.bindings_of(source.policy)
     texts = [] if condition is None else [printed_node(condition)]

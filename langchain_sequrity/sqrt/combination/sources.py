@@ -9,7 +9,7 @@ from langchain_sequrity.display import plain
 from langchain_sequrity.errors import PolicySyntaxError, UsageError
 from langchain_sequrity.sqrt import nodes
 from langchain_sequrity.sqrt.engine import Engine, compile_policy
-from langchain_sequrity.sqrt.nodes import Policy, Position
+from langchain_sequrity.sqrt.nodes import Policy
 from langchain_sequrity.sqrt.parser import parse
 from langchain_sequrity.sqrt.policy_forms import (
     AnyPolicy,
