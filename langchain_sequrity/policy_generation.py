@@ -347,22 +347,22 @@ def read_model(
         near = "" if wrong in SequrityChatModel.model_fields else suggest(wrong, names)
         msg = f"`{wrong}` is not an argument of `PolicyGenTool`. {near or of_model}"
         raise UsageError(msg)
-    found: Any = model
+    inner: Any = model
     bound: dict[str, Any] = {}
-    while isinstance(found, RunnableBindingBase):  # the outermost binding wins
-        bound = joined_arguments(found.kwargs, bound)
-        found = found.bound
-    if not isinstance(found, SequrityChatModel):
+    while isinstance(inner, RunnableBindingBase):  # the outermost binding wins
+        bound = joined_arguments(inner.kwargs, bound)
+        inner = inner.bound
+    if not isinstance(inner, SequrityChatModel):
         msg = (
             "`model` must be a `ChatSequrity` or a `SequrityMessages`, with or without bound "
-            f"tools, or the name of a model; got {type(found).__name__}."
+            f"tools, or the name of a model; got {type(inner).__name__}."
         )
         raise UsageError(msg)
     if name := bound.get("model"):
-        found = found.model_copy(update={"model": name})
+        inner = inner.model_copy(update={"model": name})
     if bound.get("extra_headers"):
-        found = _with_bound_headers(found, bound)
-    return found, bound.get("tools")
+        inner = _with_bound_headers(inner, bound)
+    return inner, bound.get("tools")
 
 
 def _with_bound_headers(model: SequrityChatModel, bound: Mapping[str, Any]) -> SequrityChatModel:

@@ -224,7 +224,7 @@ class ThreadMemory:
     def session_for(
         self,
         messages: Sequence[BaseMessage],
-        own: str | None,
+        session_of_messages: str | None,
         *,
         is_mid_turn: bool,
         seal: Seal,
@@ -234,7 +234,7 @@ class ThreadMemory:
 
         Args:
             messages: The conversation.
-            own: The session of its messages, or the configured one.
+            session_of_messages: The session of its messages, or the configured one.
             is_mid_turn: Whether the messages end within a turn.
             seal: Makes the digests of the call's connection.
             may_begin: Whether a new session may begin if none is known.
@@ -247,8 +247,8 @@ class ThreadMemory:
         """
         with _LOCK:
             sessions = self._thread.sessions
-            if own in sessions and is_mid_turn:
-                return own
+            if session_of_messages in sessions and is_mid_turn:
+                return session_of_messages
             usable = [
                 session
                 for session in reversed(sessions.values())
@@ -259,9 +259,9 @@ class ThreadMemory:
                     self._session = session
                     return session.session_id
             reason, lost = self._loss_of(usable)
-            known = own or self._recalled
-            if not reason and known is not None:
-                return known
+            session_id = session_of_messages or self._recalled
+            if not reason and session_id is not None:
+                return session_id
             if not reason and self._thread.starting:
                 reason = _SIMULTANEOUS
             elif not reason and not may_begin and self._has_unknown_past(messages):

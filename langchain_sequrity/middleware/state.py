@@ -167,21 +167,21 @@ def is_field_of(value: Any, session_id: str) -> bool:
 
 @_cached
 def _thread(value: bytes) -> ThreadState:
-    kept = _parsed(value)
-    checked, pending = kept.get("plan"), kept.get("refused")
+    fields = _parsed(value)
+    checked, pending = fields.get("plan"), fields.get("refused")
     session = SessionRecord(
-        kept.get("session_id", ""),
-        kept.get("revision", 0),
-        _labels(kept.get("session")),
-        kept.get("is_partial", False),
+        fields.get("session_id", ""),
+        fields.get("revision", 0),
+        _labels(fields.get("session")),
+        fields.get("is_partial", False),
     )
     return ThreadState(
         session,
-        _labels(kept.get("seen")),
+        _labels(fields.get("seen")),
         CheckedMessage() if checked is None else _checked(checked),
         pending and PendingDenial(**pending | {"denial": Denial.from_json(pending["denial"])}),
-        frozenset(kept.get("labelled") or ()),
-        kept.get("agent", ""),
+        frozenset(fields.get("labelled") or ()),
+        fields.get("agent", ""),
         is_passed=True,
     )
 
@@ -248,32 +248,32 @@ def merge_updates(old: bytes, new: bytes) -> bytes:
 
 @_cached
 def _joined(old: bytes, new: bytes) -> bytes:
-    kept, changes = _parsed(old or _EMPTY), _parsed(new or _EMPTY)
+    stored, changes = _parsed(old or _EMPTY), _parsed(new or _EMPTY)
     if "seen" in changes:
-        joined = _labels(kept.get("seen")).join(_labels(changes["seen"]))
+        joined = _labels(stored.get("seen")).join(_labels(changes["seen"]))
         changes["seen"] = joined.to_wire()
     if changes.get("session_id"):
-        changes |= _newer_session(kept, changes)
-    if changes.get("labelled") and not _is_other_plan(kept, changes):
-        changes["labelled"] = sorted({*kept.get("labelled", []), *changes["labelled"]})
-    if kept.get("refused") and changes.get("refused"):
+        changes |= _newer_session(stored, changes)
+    if changes.get("labelled") and not _is_other_plan(stored, changes):
+        changes["labelled"] = sorted({*stored.get("labelled", []), *changes["labelled"]})
+    if stored.get("refused") and changes.get("refused"):
         del changes["refused"]
-    return json.dumps(kept | changes).encode()
+    return json.dumps(stored | changes).encode()
 
 
-def _newer_session(kept: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    before, after = kept.get("revision", 0), changes["revision"]
-    is_same = kept.get("session_id") == changes["session_id"]
+def _newer_session(stored: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    before, after = stored.get("revision", 0), changes["revision"]
+    is_same = stored.get("session_id") == changes["session_id"]
     if is_same and before > after:
-        return {name: kept[name] for name in ("session", "revision") if name in kept}
+        return {name: stored[name] for name in ("session", "revision") if name in stored}
     if is_same and before < after:
         return {}
-    joined = _labels(kept.get("session")).join(_labels(changes["session"]))
+    joined = _labels(stored.get("session")).join(_labels(changes["session"]))
     return {"session": joined.to_wire(), "revision": max(before, after)}
 
 
-def _is_other_plan(kept: Mapping[str, Any], changes: Mapping[str, Any]) -> bool:
-    old, new = kept.get("plan"), changes.get("plan")
+def _is_other_plan(stored: Mapping[str, Any], changes: Mapping[str, Any]) -> bool:
+    old, new = stored.get("plan"), changes.get("plan")
     return new is not None and (old is None or old["message"] != new["message"])
 
 

@@ -215,29 +215,29 @@ class _CallCheck:
         if self._request.tool is not None and self._request.tool.name != call["name"]:
             reason = "the tool that would run has another name"
             return self._denied(hard_denial(call["name"], "failed", reason))
-        known = self._checked.calls.get(self._call_id)
+        checked = self._checked.calls.get(self._call_id)
         digest = self._policy.digest(self._message, dict(call), self._thread.seen)
-        if known is None or known.digest != digest or self._is_decided_again(known):
-            return self._check_changed(known)
-        if known.denial is None:
+        if checked is None or checked.digest != digest or self._is_decided_again(checked):
+            return self._check_changed(checked)
+        if checked.denial is None:
             return self._check_bound(self._request, self._checked.base)
-        if self._guard.asks and known.denial.may_be_approved:
-            return self._ask_once(digest, known.denial)
-        return self._denied(known.denial)
+        if self._guard.asks and checked.denial.may_be_approved:
+            return self._ask_once(digest, checked.denial)
+        return self._denied(checked.denial)
 
-    def _is_decided_again(self, known: CheckedCall) -> bool:
-        if known.denial is not None or not self._guard.law.uses_session:
+    def _is_decided_again(self, checked: CheckedCall) -> bool:
+        if checked.denial is not None or not self._guard.law.uses_session:
             return False
         revision = self._thread.session.revision
         return self._session.is_decided_again(self._call_id, self._origin, revision)
 
     # A call that differs from the one that was checked
 
-    def _check_changed(self, known: CheckedCall | None) -> AllowedCall | ToolReply:
+    def _check_changed(self, checked: CheckedCall | None) -> AllowedCall | ToolReply:
         call, base = self._request.tool_call, self._labels
-        denial = known.denial if known is not None else None
+        denial = checked.denial if checked is not None else None
         is_waiting = denial is not None and denial.kind == "waits"
-        if is_waiting or (known is None and self._checked.closed):
+        if is_waiting or (checked is None and self._checked.closed):
             return self._denied(_waiting_denial(call["name"]))
         denial = self._decide(call, call["args"], base)
         return self._check_bound(self._request, base) if denial is None else self._denied(denial)
@@ -254,14 +254,14 @@ class _CallCheck:
         """
         call = request.tool_call
         try:
-            made = bound_arguments(request.tool, call["args"])
+            arguments = bound_arguments(request.tool, call["args"])
         except Exception as error:  # noqa: BLE001 - after any error the arguments are unknown
             reason = f"reading its arguments raised {type(error).__name__}"
             if isinstance(error, UsageError):
                 reason = str(error)
             return self._denied(hard_denial(call["name"], "failed", reason))
-        if made is not None:
-            denial = self._decide(call, made, base if self._is_alone else self._labels)
+        if arguments is not None:
+            denial = self._decide(call, arguments, base if self._is_alone else self._labels)
             if denial is not None and not (approved and denial.may_be_approved):
                 return self._denied(denial)
         return AllowedCall(

@@ -291,14 +291,14 @@ class AgentPolicy:
             UsageError: If it does not fit the tools; with `is_strict`, instead of a warning.
         """
         labels = self._tool_labels
-        found, texts = problems(self.header, self._way, labels=labels), []
+        of_policy, texts = problems(self.header, self._way, labels=labels), []
         if not self._is_compared:
             texts.append(missing_rules(self.header, here=True))
-            texts.append(describe(found, self._way))
+            texts.append(describe(of_policy, self._way))
             self._is_compared = True
         if tools is not None:
             of_tools = problems(self.header, self._way, tools, labels=labels)
-            new = [one for one in of_tools if one not in found]
+            new = [finding for finding in of_tools if finding not in of_policy]
             text = describe(
                 new,
                 self._way,

@@ -92,8 +92,8 @@ class Compact(NamedTuple):
         Returns:
             The message. If it has one place, the author's line with a caret follows.
         """
-        sent = [Position(int(one[1]), int(one[2])) for one in _PLACE.finditer(text)]
-        places = [at for one in sent if (at := self.author_place(*one)) is not None]
+        sent = [Position(int(match[1]), int(match[2])) for match in _PLACE.finditer(text)]
+        places = [at for position in sent if (at := self.author_place(*position)) is not None]
         locate = author_of or (lambda at: AuthorPlace("", self.author, at))
         written = [place for at in places if (place := locate(at)) is not None]
         if not sent or len(written) < len(sent):

@@ -75,7 +75,7 @@ class Outcomes:
     @property
     def calls(self) -> tuple[CallOutcome, ...]:
         """The outcomes without answers, about which no policy decides."""
-        return tuple(one for one in self.outcomes if one.kind != "answer")
+        return tuple(outcome for outcome in self.outcomes if outcome.kind != "answer")
 
 
 class UnrelatedValue(UsageError):

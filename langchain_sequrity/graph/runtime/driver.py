@@ -638,7 +638,7 @@ class Driver:
         self.log.reset(0 if is_routing else 1)
         run = run.in_session(answer.session_id, continues=session_id is not None)
         self._session.continues_in(run)
-        self.log.start(run, [one.early for one in self.tasks])
+        self.log.start(run, [task.early for task in self.tasks])
         self._handle_answer(answer)
 
     def _replay(self, reason: str = "") -> Work:

@@ -375,8 +375,8 @@ def replay(
                     {**entry_for_new_session(call, old, entry), "in": run.session}
                 )
                 number = next(step, number)
-            elif (kept := journal.early_result(call, run.session)) is not None:
-                rounds[-1].add_result(kept)
+            elif (early := journal.early_result(call, run.session)) is not None:
+                rounds[-1].add_result(early)
         if not rounds[-1].is_answered:
             break
         try:

@@ -170,10 +170,10 @@ class RunLog:
         record = {KEPT_LABELS: labels, LAST_SESSION: self.session, **self.thread_session}
         self.writes, self._stored = [(RUN, record)], 0
 
-    def keep_input(self, labels: FieldLabels, given: Sequence[str]) -> None:
+    def keep_input(self, labels: FieldLabels, names: Sequence[str]) -> None:
         """Record the labels of the fields before an input, and the fields that it sets."""
         self.writes += [
-            (RUN, {KEPT_LABELS: labels, INPUT_FIELDS: given, **self.thread_session}),
+            (RUN, {KEPT_LABELS: labels, INPUT_FIELDS: names, **self.thread_session}),
             (JOURNAL, [{"reset": ""}]),
         ]
 

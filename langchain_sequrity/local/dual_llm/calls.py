@@ -198,11 +198,11 @@ class TurnCalls:
             BadResult: If it cannot be used.
         """
         returned, failed = self._read(call.tool, message, self._is_error)
-        made = self._call(call.tool, call.arguments)
+        checked_call = self._call(call.tool, call.arguments)
         if call.is_cached and not failed:
-            self._state.cache[_digest(made)] = returned
+            self._state.cache[_digest(checked_call)] = returned
         self._turn.made.append(_made_call(call, message, None if failed else returned))
-        result = self._label_result(made, returned, failed=failed)
+        result = self._label_result(checked_call, returned, failed=failed)
         remember_labels(message, result.labels)
         return self._wrap_result(result)
 
@@ -211,8 +211,8 @@ class TurnCalls:
 
         No result came, but the call was handed out, so it may have run.
         """
-        made = self._call(call.tool, call.arguments)
-        self._state.labels = self._gate().foreseen(made, self._state.labels)
+        checked_call = self._call(call.tool, call.arguments)
+        self._state.labels = self._gate().foreseen(checked_call, self._state.labels)
 
     def _read(
         self, tool: str, message: ToolMessage, is_error: AskWhetherError | None = None

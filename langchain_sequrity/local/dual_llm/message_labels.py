@@ -95,8 +95,8 @@ class MessageLabels:
         arguments: Mapping[str, Argument] = {
             name: Argument(value) for name, value in call["args"].items()
         }
-        made = Call(call["name"], arguments)
-        labels = result_labels(made, returned.labels, returned.combine)
+        author_call = Call(call["name"], arguments)
+        labels = result_labels(author_call, returned.labels, returned.combine)
         result = Argument(returned.value, labels)
-        judged = with_defaults(made, self._tools)
+        judged = with_defaults(author_call, self._tools)
         return self._configuration.engine.after(judged, result, self._session)[0]

@@ -198,9 +198,9 @@ class DualAnswer:
         match result:
             case WaitingCall(id=call_id, tool=tool):
                 labels = reduce(
-                    Labels.join, (one.labels for one in result.arguments.values()), NO_LABELS
+                    Labels.join, (value.labels for value in result.arguments.values()), NO_LABELS
                 )
-                values = {name: one.value for name, one in result.arguments.items()}
+                values = {name: value.value for name, value in result.arguments.items()}
                 arguments = dumps_like_service(values)
                 calls = [tool_call_chunk(name=tool, args=arguments, id=call_id, index=0)]
                 metadata["finish_reason"] = "tool_calls"
