@@ -295,18 +295,21 @@ class PolicyHeader(Header):
 
     @classmethod
     def _of_combination(cls, combination: "Combination") -> Self:
-        codes = {"code": combination.text, "language": "sqrt"}
-        header = from_wire(cls, {**combination.settings, "codes": codes}, unknown="keep")
+        header = from_wire(cls, combination.to_wire(), unknown="keep")
         if combination.has_names:
             header._combination = combination  # noqa: SLF001 - of this class
         return header
 
     @property
     def combination(self) -> "Combination | None":
-        """The policies behind this one, if it combines or names any."""
+        """The policies behind this one, if it combines or names any.
+
+        A copy with another text or other fields is a policy of its own.
+        """
         combination: Combination | None = self._combination
-        text = self.codes and self.codes.code
-        return combination if combination is not None and combination.text == text else None
+        if combination is None or self.to_wire() != combination.to_wire():
+            return None
+        return combination
 
     def compile(self, *, dual_llm: bool = True) -> "Engine":
         """Compile the policy, to decide in this process with the engine of the local server.
@@ -344,10 +347,10 @@ class PolicyHeader(Header):
                 "generate the policy first with `PolicyGenTool`."
             )
             raise UsageError(msg)
+        if self.combination is not None:
+            return self.combination.compile(dual_llm=dual_llm)
         code = (self.codes and self.codes.code) or ""
-        engine = compile_policy(code, engine_presets(self, dual_llm=dual_llm))
-        combination = self.combination
-        return engine if combination is None else combination.with_parts(engine, dual_llm=dual_llm)
+        return compile_policy(code, engine_presets(self, dual_llm=dual_llm))
 
     @property
     def uses_session(self) -> bool:

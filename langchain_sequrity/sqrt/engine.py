@@ -57,6 +57,7 @@ from langchain_sequrity.sqrt.verdict import (
     Verdict,
     Vote,
     decide_by_votes,
+    joined_verdict,
 )
 
 LLM_BLOCKED = "__llm_blocked"
@@ -80,11 +81,10 @@ class Engine:
 
     Attributes:
         policy: The parsed policy.
-        tools: Blocks and one-liners in source order.
+        tools: Blocks and one-liners in source order; for combined policies, those of each.
         presets: The built-in policies.
         name: The name of the policy, which its reasons have; `None` if it has none.
-        parts: For combined policies, the engine of each. They give the reasons and the doubt of a
-            verdict, because the text of a combination has other rules than its policies.
+        parts: For combined policies, the engine of each. A call is denied if one of them denies it.
 
     Example:
         ```python
@@ -134,31 +134,18 @@ class Engine:
         Returns:
             The verdict. An error in a rule never raises: it makes the rule unknown, which denies.
         """
+        if self.parts:
+            seen = self._with_added_labels(call, session)
+            return joined_verdict([part.decide(seen, session) for part in self.parts])
         presets = self.presets
         asks_model = call.tool == PARSE_WITH_AI and presets.non_executable_memory
         verdict = decide_by_votes(call.tool, self.votes(call, session), presets, int(asks_model))
-        if self.parts:
-            return self._with_reasons_of_parts(verdict, call, session)
         if not (verdict.certain and all(reason.certain for reason in verdict.reasons)):
             verdict = self._with_causes_of_doubt(verdict, call, session)
         if self.name is None:
             return verdict
         reasons = tuple(replace(reason, policy=self.name) for reason in verdict.reasons)
         return replace(verdict, reasons=reasons)
-
-    def _with_reasons_of_parts(self, verdict: Verdict, call: Call, session: Labels) -> Verdict:
-        """The verdict of combined policies, with the reasons of those that decide as it does."""
-        verdicts = [part.decide(call, session) for part in self.parts]
-        agreeing = [each for each in verdicts if each.allowed == verdict.allowed]
-        # Another policy may make a soft denial hard.
-        strongest = [each for each in agreeing if each.strength == verdict.strength] or agreeing
-        deciding = agreeing if verdict.allowed else strongest
-        # The first reason names the policy: one in doubt, or else one that denies for certain.
-        deciding.sort(key=lambda each: each.certain == verdict.allowed)
-        decides = all if verdict.allowed else any
-        certain = verdict.certain and decides(each.certain for each in agreeing)
-        reasons = tuple(reason for each in deciding for reason in each.reasons)
-        return replace(verdict, certain=certain, reasons=reasons or verdict.reasons)
 
     def votes(self, call: Call, session: Labels) -> Iterator[Vote]:
         """The votes of presets and rules, in order; each condition is evaluated when needed.
@@ -230,10 +217,21 @@ class Engine:
             tool: The tool.
             context: The state that conditions read; each is evaluated when its step is taken.
         """
+        if self.parts:
+            for part in self.parts:
+                yield from part.steps(phase, tool, context)
+            return
         for step, applies in self._rules_for(tool).steps[phase]:
             yield step, both(applies, _condition(step, context))
 
-    # Facts about the rules for a tool
+    # Facts about the rules
+
+    @property
+    def declarations(self) -> tuple[nodes.Declaration, ...]:
+        """The declarations as their authors wrote them, also those of combined policies."""
+        if not self.parts:
+            return self.policy.declarations
+        return tuple(node for part in self.parts for node in part.declarations)
 
     def depends_on_session(self, tool: str) -> bool:
         """Whether calls of a tool may change the session's labels, or get labels from them.
@@ -270,18 +268,18 @@ class Engine:
             return True
         checks = (check.node for entry in self.tools for check in entry.checks)
         short = any(_is_of(node, "short") for node in nodes.walk(tuple(checks)))
-        return short or any(
-            _is_of(node, "session") for node in nodes.walk(self.policy.declarations)
-        )
+        return short or any(_is_of(node, "session") for node in nodes.walk(self.declarations))
 
     @cached_property
     def tests_argument_labels(self) -> bool:
         """Whether any rule reads or changes labels of arguments."""
-        parts = nodes.walk(self.policy.declarations)
+        parts = nodes.walk(self.declarations)
         return any(isinstance(node, nodes.Meta) and node.scope in ("arg", "args") for node in parts)
 
     def copies_result_labels(self, tool: str) -> bool:
         """Whether labels of a result of a tool may become labels of the session."""
+        if self.parts:
+            return any(part.copies_result_labels(tool) for part in self.parts)
         steps = self._rules_for(tool).steps
         bindings = nodes.bindings_of(self.policy)
         scopes: dict[nodes.Phase, set[str]] = {"result": {"result", "short"}, "after": {"result"}}
@@ -302,7 +300,7 @@ class Engine:
             [check.node for entry in self.tools for check in entry.checks],
             [step.condition for step in steps],
             [update.set for step in steps for update in step.updates],
-            [one for one in self.policy.declarations if isinstance(one, nodes.Binding)],
+            [one for one in self.declarations if isinstance(one, nodes.Binding)],
         )
         return any(
             isinstance(node, nodes.Meta) and node.scope != "session"
@@ -349,6 +347,15 @@ class Engine:
                 _apply(update, context, certain=False)
             context.set_short_scope("")
         return context
+
+    def _with_added_labels(self, call: Call, session: Labels) -> Call:
+        """A call whose arguments have the labels that any part's `session before` may add."""
+        if not self._rules_for(call.tool).argument_updates:
+            return call
+        labels = self._context(call, session).argument_labels()
+        pairs = zip(call.arguments.items(), labels, strict=True)
+        arguments = {name: replace(argument, labels=added) for (name, argument), added in pairs}
+        return replace(call, arguments=arguments)
 
     def _run(self, phase: nodes.Phase, tool: str, context: EvaluationContext) -> None:
         for step, truth in self.steps(phase, tool, context):

@@ -206,6 +206,35 @@ def decide_by_votes(tool: str, votes: Iterable[Vote], presets: Presets, allowing
     return Verdict(ruling.allowed, ruling.strength, certain, allowing, denying, reasons, tool)
 
 
+def joined_verdict(verdicts: Sequence[Verdict]) -> Verdict:
+    """The verdict of several policies, of which each can deny.
+
+    Args:
+        verdicts: The verdict of each on the same call.
+
+    Returns:
+        The verdict, with the reasons of the strongest denials. Without a denial it has the reasons
+        of all. The first reason is the one to report: it is certain if the denial is, and in doubt
+        if a policy allows in doubt.
+    """
+    denials = [verdict for verdict in verdicts if not verdict.allowed]
+    is_hard = (any if denials else all)(
+        verdict.strength == "hard" for verdict in denials or verdicts
+    )
+    strength: Strength = "hard" if is_hard else "soft"
+    deciding = [verdict for verdict in denials if verdict.strength == strength] or [*verdicts]
+    deciding.sort(key=lambda verdict: verdict.certain is not bool(denials))
+    return Verdict(
+        allowed=not denials,
+        strength=strength,
+        certain=deciding[0].certain,
+        n_allowed=sum(verdict.n_allowed for verdict in verdicts),
+        n_denied=sum(verdict.n_denied for verdict in verdicts),
+        reasons=tuple(reason for verdict in deciding for reason in verdict.reasons),
+        tool=deciding[0].tool,
+    )
+
+
 def _decide(votes: Sequence[Vote], presets: Presets) -> _Ruling:
     """V1, where a denial in doubt applies and an allowance in doubt does not."""
     hard: list[Vote] = []

@@ -26,13 +26,13 @@ from langchain_sequrity.sqrt.combination.sources import (
     NamedPolicy,
     Source,
     checks_of,
-    combination_of,
     named,
     read_sources,
+    sources_of,
 )
 from langchain_sequrity.sqrt.compaction import AuthorPlace
 from langchain_sequrity.sqrt.compiler import compiled_tools
-from langchain_sequrity.sqrt.engine import Engine, compile_policy, error_raiser
+from langchain_sequrity.sqrt.engine import Engine, error_raiser
 from langchain_sequrity.sqrt.lexer import MAX_CHARACTERS
 from langchain_sequrity.sqrt.node_text import declarations_text
 from langchain_sequrity.sqrt.nodes import Policy, Position
@@ -86,6 +86,10 @@ class Combination:
         """The combination as SQRT text."""
         return self.policy.text
 
+    def to_wire(self) -> dict[str, Any]:
+        """The fields of `X-Policy`, as JSON."""
+        return {**self.settings, "codes": {"code": self.text, "language": "sqrt"}}
+
     def compile(self, *, dual_llm: bool = True) -> Engine:
         """Compile it; the reasons of its verdicts name the policy and the author's rule.
 
@@ -98,23 +102,12 @@ class Combination:
         Raises:
             PolicySyntaxError: If a regex does not compile here.
         """
-        presets = Presets.of_settings(self.settings, dual_llm=dual_llm)
-        return self.with_parts(compile_policy(self.policy, presets), dual_llm=dual_llm)
-
-    def with_parts(self, engine: Engine, *, dual_llm: bool = True) -> Engine:
-        """The engine of the combined text, whose reasons are those of the policies.
-
-        Args:
-            engine: The engine.
-            dual_llm: As for `compile`.
-        """
-        first, *others = self.sources
+        first, *others = engines = [source.compile(dual_llm=dual_llm) for source in self.sources]
         if not others:
-            return replace(engine, name=first.name) if first.is_named else engine
-        return replace(
-            engine,
-            parts=tuple(source.compile(dual_llm=dual_llm) for source in self.sources),
-        )
+            return first if self.has_names else replace(first, name=None)
+        tools = tuple(tool for engine in engines for tool in engine.tools)
+        presets = Presets.of_settings(self.settings, dual_llm=dual_llm)
+        return Engine(self.policy, tools, presets, parts=tuple(engines))
 
     def origin_of(
         self, tool: str | None, rule: str | None, reason: str | None, at: Position | None
@@ -334,8 +327,7 @@ def combined_sources(policy: object) -> tuple[Source, ...]:
     """The policies behind a list, a combination or its header; empty for any other policy."""
     if isinstance(policy, list | tuple | NamedPolicy):
         policy = combine(policy)
-    combination = combination_of(policy)
-    return () if combination is None else combination.sources
+    return sources_of(policy)
 
 
 # Names of bindings
