@@ -9,7 +9,8 @@ These comparisons are made for each call:
   strength is that of the strongest denial, and the reason is a rule of a policy that denies.
 - Each policy alone also runs with its own labels only. What it denies with them, the combination
   denies: no policy removes what another one's rules look for.
-- Both decisions are the same, and so are all labels.
+- Both decisions are the same, and so are all labels. For a tool name with a line break, where all
+  regexes are in doubt, the text is compared in each reading of them.
 - A denial of the service names a policy that denies, with and without the place of its rule.
 
 Policies that cannot be combined are counted by the reason of their refusal.
@@ -21,6 +22,7 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import product
 from typing import Any
 
 from langchain_sequrity.denials import Denial
@@ -36,7 +38,9 @@ from langchain_sequrity.sqrt import (
     combine,
     compile_policy,
     named,
+    nodes,
 )
+from langchain_sequrity.sqrt.combination.tools import applies
 from langchain_sequrity.sqrt.nodes import CheckRule, ToolBlock
 from langchain_sequrity.sqrt.verdict import denial_of
 from tests.sqrt.agreement import ARGUMENTS, LETS, TOOLS, VALUES, Policies
@@ -287,6 +291,7 @@ class World:
         self.session = Labels()
         self.results: dict[str, Labels] = {}
         self._call = Call("", {})
+        self.last = self.verdict_of(engine)
 
     def decide(
         self,
@@ -304,7 +309,8 @@ class World:
             labelled[name] = Argument(value, labels)
         self._call = Call(tool, labelled)
         self.session = self.engine.before(self._call, self.session)
-        return self.engine.decide(self._call, self.session)
+        self.last = self.engine.decide(self._call, self.session)
+        return self.last
 
     def end(self, name: str, value: Any, brought: Labels) -> None:
         """Give the call its result."""
@@ -366,6 +372,9 @@ class Comparison:
         outcome.denied_in_doubt += not verdict.allowed and not here.certain
         outcome.denied_by_several += len(denying) > 1
         shown = self._shown(tool, arguments, verdict, each)
+        if "\n" in tool:
+            self._compare_readings(tool, shown)
+            verdict = here
         if verdict.allowed and (denying or not all(one.allowed for one in separate)):
             outcome.allowed_wrongly.append(shown)
         if here.allowed != verdict.allowed:
@@ -388,6 +397,24 @@ class Comparison:
         ):
             outcome.labelled_wrongly.append(shown)
 
+    def _compare_readings(self, tool: str, shown: str) -> None:
+        engines = [self._service.engine, *(world.engine for world in self._alone.values())]
+        doubts = sorted(
+            {
+                block.tool.text.raw
+                for engine in engines
+                for block in nodes.tools_of(engine.policy)
+                if applies(block.tool, tool) is None
+            }
+        )
+        for choice in product((True, False), repeat=len(doubts)):
+            reading = dict(zip(doubts, choice, strict=True))
+            text, *alone = (
+                self._here.verdict_of(_as_read(engine, tool, reading)) for engine in engines
+            )
+            if text.allowed != all(one.allowed for one in alone):
+                self._outcome.allowed_wrongly.append(f"{reading}, {text.words()}: {shown}")
+
     def _compare_denials(
         self, verdict: Verdict, here: Verdict, denying: dict[str, Verdict], shown: str
     ) -> None:
@@ -401,7 +428,9 @@ class Comparison:
             policy = denying.get(reason.policy or "")
             if policy is None or replace(reason, policy=None) not in policy.reasons:
                 outcome.named_wrongly.append(f"`{reason.rule}` of `{reason.policy}` here: {shown}")
-        sent = denial_of(verdict)
+        if self._service.last.allowed:
+            return
+        sent = denial_of(self._service.last)
         placed = self._header.with_author_rule(sent)
         bare = self._header.with_author_rule(replace(sent, line=None, column=None))
         outcome.named += placed.policy is not None
@@ -431,6 +460,19 @@ class Comparison:
         alone = "\n".join(f"{name}: {one.words()}" for name, one in each.items())
         text = combine(self._header)
         return f"{texts}\n{tool}({arguments})\ncombined: {verdict.words()}\n{alone}\n{text}"
+
+
+def _as_read(engine: Engine, tool: str, reading: dict[str, bool]) -> Engine:
+    """An engine in which each block in doubt for a tool is for it, or is not there."""
+    declarations = []
+    for node in engine.policy.declarations:
+        if isinstance(node, nodes.Binding) or applies(node.tool, tool) is not None:
+            declarations.append(node)
+        elif reading[node.tool.text.raw]:
+            text = replace(node.tool.text, kind="plain", raw=tool)
+            declarations.append(replace(node, tool=replace(node.tool, text=text)))
+    policy = replace(engine.policy, declarations=tuple(declarations))
+    return compile_policy(policy, engine.presets)
 
 
 def _checks(policy: PolicyHeader) -> list[CheckRule]:

@@ -7,29 +7,37 @@ of all calls that the policy does not allow.
 
 Two sorts of denials cannot have such exceptions, because a condition cannot ask for the tool:
 
-- denials in a block for many tools (`tool r"…"`) that have exceptions: whether the block is for a
-  tool may be in doubt, and then its allowances do not count
+- denials in a block for many tools (`tool r"…"`), if an allowance is for only some of these tools
 - the default of `default_allow=False`, which is for all tools
 
-They stay as they are, in a lower layer of priorities, with the allowances for many tools. For each
-tool that a block allows by name, one rule in the middle layer lifts the lower layer, and the
-denials of the lower layer are repeated for this tool in the upper layer, with their exceptions.
+They stay rules in a lower layer of priorities, with the allowances for many tools that override
+them. For each tool that a block allows by name, one rule in the middle layer lifts the lower layer,
+and the denials of the lower layer are repeated for this tool in the upper layer, with their
+exceptions.
 
-So a call is denied if and only if one of the policies denies it by V1 (`docs/behaviour.md`). This
-is also true in doubt (V2): an exception in doubt does not lift its denial.
+So a call is denied if and only if one of the policies denies it by V1 (`docs/behaviour.md`),
+however a service reads what is in doubt (V2).
 """
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import cached_property
 from itertools import permutations
+from math import inf
 from typing import Any, Literal, NamedTuple
 
 from langchain_sequrity.display import enumeration, plain
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.sqrt import nodes
 from langchain_sequrity.sqrt.combination.sources import Source
-from langchain_sequrity.sqrt.combination.tools import applies, includes, is_exact, may_overlap
+from langchain_sequrity.sqrt.combination.tools import (
+    always_includes,
+    applies,
+    includes,
+    is_exact,
+    may_overlap,
+)
 from langchain_sequrity.sqrt.engine import PARSE_WITH_AI
 from langchain_sequrity.sqrt.node_text import printed_node
 from langchain_sequrity.sqrt.nodes import CheckRule, Position, Predicate, ToolBlock, ToolId
@@ -41,7 +49,7 @@ _START = Position(1, 1)
 class _Allowance(NamedTuple):
     tool: ToolId
     check: CheckRule
-    rank: tuple[float, bool]
+    rank: "_Rank"
 
 
 class _Denial(NamedTuple):
@@ -49,25 +57,49 @@ class _Denial(NamedTuple):
 
     Attributes:
         tool: Its tools; `None` for all tools.
-        block: The number of its declaration; -1 for the default.
         check: The rule; for the default a rule with its reason.
         strength: Its strength.
+        rank: Its rank among the rules of its policy.
         exceptions: The allowances of the same policy that override it.
         required: For a `must allow`: all such rules of its block. It denies if none of the
             exceptions holds.
     """
 
     tool: ToolId | None
-    block: int
     check: CheckRule
     strength: nodes.Strength
+    rank: "_Rank"
     exceptions: tuple[_Allowance, ...]
-    required: tuple[CheckRule, ...]
+    required: tuple[CheckRule, ...] = ()
+
+    def conditions(self, name: str | None = None) -> list[Predicate | None]:
+        """The conditions of its exceptions that apply wherever it does.
+
+        Args:
+            name: The only tool that counts; `None` for all of its tools.
+        """
+        return [
+            allowance.check.condition
+            for allowance in self.exceptions
+            if (
+                self._is_inside(allowance)
+                if name is None
+                else applies(allowance.tool, name) is True
+            )
+        ]
+
+    def _is_inside(self, allowance: _Allowance) -> bool:
+        return self.tool is not None and always_includes(allowance.tool, self.tool)
 
     @property
-    def may_apply(self) -> bool:
-        """Whether it can deny at all; a `must allow always` is always met."""
-        return not self.required or any(check.condition for check in self.required)
+    def outer(self) -> list[_Allowance]:
+        """The exceptions for only some of its tools, which its condition cannot name."""
+        return [allowance for allowance in self.exceptions if not self._is_inside(allowance)]
+
+    @property
+    def is_lower(self) -> bool:
+        """Whether it is written in the lower layer; the default always is."""
+        return self.tool is None or bool(self.outer)
 
     def applies(self, name: str) -> bool | None:
         """Whether it is for the tool of a name."""
@@ -76,6 +108,9 @@ class _Denial(NamedTuple):
     def may_meet(self, allowance: _Allowance) -> bool:
         """Whether it may be for a tool of an allowance."""
         return self.tool is None or may_overlap(allowance.tool, self.tool)
+
+
+_Rank = tuple[float, bool]
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,78 +136,53 @@ class _Rules:
         return [rules for rules in self.together if rules is not self]
 
     @cached_property
-    def blocks(self) -> list[tuple[int, ToolBlock]]:
-        """Its blocks, with the numbers of their declarations."""
-        declarations = enumerate(self.source.policy.declarations)
-        return [(number, node) for number, node in declarations if isinstance(node, ToolBlock)]
-
-    @cached_property
     def allowances(self) -> list[_Allowance]:
         """Its rules that allow."""
         return [
             _Allowance(block.tool, check, _rank(block, check))
-            for _, block in self.blocks
+            for block in self.source.declarations_of(ToolBlock)
             for check in block.checks
             if check.decision == "allow"
         ]
 
     @cached_property
-    def denials(self) -> list[_Denial]:
+    def denials(self) -> dict[Position, _Denial]:
         """Its denials that allowances may override: soft ones, `must allow`, and the default."""
-        denials = []
-        for number, block in self.blocks:
-            required = tuple(check for check in block.checks if _is(check, "hard", "allow"))
-            for check in block.checks:
-                if _is(check, "soft", "deny"):
-                    rank = _rank(block, check)
-                    exceptions = tuple(
-                        allowance
-                        for allowance in self.allowances
-                        if allowance.check.strength == "hard" or allowance.rank > rank
-                    )
-                    denials.append(_Denial(block.tool, number, check, "soft", exceptions, ()))
-                elif required and check is required[0]:
-                    every = tuple(self.allowances)
-                    denials.append(_Denial(block.tool, number, check, "hard", every, required))
+        denials = list(self._written_denials())
         if self.default_denies:
             check = CheckRule(self.default_denies, "deny", None, "", NO_RULE_DECIDES, _START)
             every = tuple(self.allowances)
-            denials.append(_Denial(None, -1, check, self.default_denies, every, ()))
-        return denials
+            denials.append(_Denial(None, check, self.default_denies, (-inf, False), every))
+        return {denial.check.at: denial for denial in denials if None not in denial.conditions()}
 
-    @cached_property
-    def has_lower_layer(self) -> bool:
-        """Whether some of its denials for many tools cannot be written with exceptions."""
-        return any(
-            denial.may_meet(allowance)
-            for denial in self.denials
-            if denial.tool is None or not is_exact(denial.tool)
-            for allowance in denial.exceptions
-        )
+    def _written_denials(self) -> Iterator[_Denial]:
+        for block in self.source.declarations_of(ToolBlock):
+            required = tuple(check for check in block.checks if _is(check, "hard", "allow"))
+            meeting = [each for each in self.allowances if _meets(each.tool, block.tool)]
+            for check in block.checks:
+                rank = _rank(block, check)
+                if _is(check, "soft", "deny"):
+                    exceptions = (each for each in meeting if each.rank > rank)
+                    yield _Denial(block.tool, check, "soft", rank, tuple(exceptions))
+                elif required and check is required[0]:
+                    yield _Denial(block.tool, check, "hard", rank, tuple(meeting), required)
 
     @cached_property
     def lower(self) -> list[_Denial]:
-        """The denials that stay in the lower layer; the default is always there."""
-        return [
-            denial
-            for denial in self.denials
-            if denial.tool is None or (self.has_lower_layer and not is_exact(denial.tool))
-        ]
+        """The denials of the lower layer."""
+        return [denial for denial in self.denials.values() if denial.is_lower]
 
     @cached_property
-    def kept_allowances(self) -> list[_Allowance]:
-        """The allowances that stay in the lower layer: those for many tools that count there."""
-        counts = any(
-            denial.may_meet(allowance)
-            for denial in self.lower
-            for allowance in denial.exceptions
-            if not is_exact(allowance.tool)
-        )
-        every = self.allowances if counts else ()
+    def lower_allowances(self) -> list[_Allowance]:
+        """The allowances of the lower layer: those for many tools that count there."""
+        counting = {
+            *(each.check.at for denial in self.lower for each in denial.outer),
+            *(check.at for denial in self.lower for check in denial.required),
+        }
         return [
             allowance
-            for allowance in every
-            if not is_exact(allowance.tool)
+            for allowance in self.allowances
+            if allowance.check.at in counting and not is_exact(allowance.tool)
             if not self._is_in_vain(allowance)
             or not any(other.overridden_by(self, allowance) for other in self.others)
         ]
@@ -181,13 +191,11 @@ class _Rules:
         """Whether another policy denies by default whatever only this allowance allows.
 
         An allowance that overrides a rule always counts: without it, that rule would be named as
-        the reason. So does a `must allow` with a condition, which also denies.
+        the reason.
         """
         overrides_rule = any(
-            denial.may_meet(allowance)
+            denial.tool is not None and any(each.check is allowance.check for each in denial.outer)
             for denial in self.lower
-            if denial.tool is not None and denial.may_apply
-            if any(exception.check is allowance.check for exception in denial.exceptions)
         )
         return not overrides_rule and any(
             other.default_denies
@@ -224,28 +232,19 @@ class _Rules:
         return [
             allowance.tool.text.raw
             for denial in self.lower
-            for allowance in denial.exceptions
-            if is_exact(allowance.tool) and denial.applies(allowance.tool.text.raw) is not False
+            for allowance in denial.outer
+            if is_exact(allowance.tool)
         ]
 
     @cached_property
-    def priorities(self) -> list[float]:
-        """The priorities of its lower layer, in order."""
-        return sorted(
-            {
-                _rank(block, check)[0]
-                for _, block in self.blocks
-                if not is_exact(block.tool)
-                for check in block.checks
-                if self.is_in_lower_layer(check)
-            }
-        )
+    def ranks(self) -> list[_Rank]:
+        """The ranks in its lower layer, in order."""
+        denials = {denial.rank for denial in self.lower if denial.tool and not denial.required}
+        return sorted(denials | {allowance.rank for allowance in self.lower_allowances})
 
-    def is_in_lower_layer(self, check: CheckRule) -> bool:
-        """Whether a rule of a block for many tools stays in the lower layer."""
-        if check.decision == "allow":
-            return any(check is allowance.check for allowance in self.kept_allowances)
-        return check.strength == "soft" and self.has_lower_layer
+    def is_required(self, check: CheckRule) -> bool:
+        """Whether a `must allow` stays one, because the denial in it is in the lower layer."""
+        return any(check in denial.required for denial in self.lower)
 
 
 def written_rules(
@@ -270,7 +269,7 @@ def written_rules(
         _check_lower_layers(rules, other)
     _check_blocked_tag(policies)
     lifted = list(dict.fromkeys(name for rules in policies for name in rules.lifted))
-    height = max((len(rules.priorities) for rules in policies), default=0)
+    height = max((len(rules.ranks) for rules in policies), default=0)
     upper = height + bool(lifted)
     sections: list[tuple[str, list[nodes.Declaration]]] = []
     for rules, names in zip(policies, renames, strict=True):
@@ -337,7 +336,7 @@ def _check_blocked_tag(policies: Sequence[_Rules]) -> None:
 
 def _check_lower_layers(rules: _Rules, other: _Rules) -> None:
     """Refuse an allowance for many tools that would override a denial of another policy."""
-    for allowance in rules.kept_allowances:
+    for allowance in rules.lower_allowances:
         if (denial := other.overridden_by(rules, allowance)) is not None:
             what = (
                 f"the `default_allow=False` of `{other.source.name}`"
@@ -359,7 +358,7 @@ def _check_lower_layers(rules: _Rules, other: _Rules) -> None:
     for denial in rules.lower:
         is_alike = any(
             _covers(other.source, each, rules.source, denial)
-            for each in other.denials
+            for each in other.denials.values()
             if each.strength == "soft"
         )
         if denial.strength == "soft" and denial.tool is not None and not is_alike:
@@ -383,8 +382,8 @@ class _Writer:
         self._hard_allowed = [
             allowance.tool
             for other in rules.others
-            for allowance in other.kept_allowances
-            if allowance.check.strength == "hard"
+            for allowance in other.lower_allowances
+            if other.is_required(allowance.check)
         ]
         # Where a soft rule decides, the default does not; so it must not replace a hard default.
         self._is_hard_by_default = any(other.default_denies == "hard" for other in rules.others)
@@ -392,35 +391,34 @@ class _Writer:
     def declarations(self) -> Iterator[nodes.Declaration]:
         """The declarations; names come first, because exceptions may use them earlier."""
         yield from self._rules.source.declarations_of(nodes.Binding)
-        for number, node in enumerate(self._rules.source.policy.declarations):
+        for node in self._rules.source.policy.declarations:
             if isinstance(node, nodes.OneLiner):
                 yield node
             elif isinstance(node, ToolBlock):
-                yield from self._block(number, node)
+                yield from self._block(node)
         for name in self._lifted:
             yield from self._repeated(name)
 
-    def _block(self, number: int, node: ToolBlock) -> Iterator[ToolBlock]:
+    def _block(self, node: ToolBlock) -> Iterator[ToolBlock]:
         upper: list[CheckRule] = []
-        lower: list[CheckRule] = []
-        denials = {
-            denial.check.at: denial for denial in self._rules.denials if denial.block == number
-        }
-        is_layered = self._rules.has_lower_layer and not is_exact(node.tool)
+        lower: defaultdict[int, list[CheckRule]] = defaultdict(list)
+        ranks = self._rules.ranks
+        allowances = {allowance.check.at: allowance for allowance in self._rules.lower_allowances}
         for check in node.checks:
+            denial, allowance = self._rules.denials.get(check.at), allowances.get(check.at)
             if _is(check, "hard", "deny"):
                 upper.append(check)
-            elif is_layered and self._rules.is_in_lower_layer(check):
-                lower.append(check)
-            elif not is_layered and (denial := denials.get(check.at)) is not None:
-                name = node.tool.text.raw if is_exact(node.tool) else None
-                if (rule := self._with_exceptions(denial, name)) is not None:
-                    upper.append(rule)
+            elif denial is not None and not denial.is_lower:
+                upper += self._with_exceptions(denial)
+            elif denial is not None and not denial.required:
+                lower[ranks.index(denial.rank)] += self._with_exceptions(denial)
+            if allowance is not None:
+                strength: nodes.Strength = "hard" if self._rules.is_required(check) else "soft"
+                lower[ranks.index(allowance.rank)].append(replace(check, strength=strength))
         if upper or node.blocks:
             yield replace(node, priorities=self._upper_priorities(upper), checks=tuple(upper))
-        if lower:
-            priority = self._rules.priorities.index(_rank(node, lower[0])[0])
-            yield replace(node, priorities=_priorities(priority), checks=tuple(lower), blocks=())
+        for priority, checks in lower.items():
+            yield replace(node, priorities=_priorities(priority), checks=tuple(checks), blocks=())
 
     def _repeated(self, name: str) -> Iterator[ToolBlock]:
         """The denials of the lower layer for a tool for which that layer is lifted."""
@@ -430,7 +428,7 @@ class _Writer:
             # A `must allow` is the same denial as the default, and stronger.
             if not (denial.tool is None and self._is_required(name))
             if denial.applies(name) is not False
-            if (check := self._with_exceptions(denial, name)) is not None
+            for check in self._with_exceptions(denial, name)
         ]
         if checks:
             priorities = self._upper_priorities(checks)
@@ -438,35 +436,32 @@ class _Writer:
 
     def _is_required(self, name: str) -> bool:
         return any(
-            denial.required and denial.applies(name) is True for denial in self._rules.denials
+            denial.required and denial.applies(name) is True
+            for denial in self._rules.denials.values()
         )
 
-    def _with_exceptions(self, denial: _Denial, name: str | None) -> CheckRule | None:
-        """A denial with its exceptions; `None` if they always lift it.
+    def _with_exceptions(self, denial: _Denial, name: str | None = None) -> Iterator[CheckRule]:
+        """A denial with its exceptions, unless they always lift it.
 
         Args:
             denial: The denial.
             name: The tool for which it is written; `None` for all tools of its block.
         """
-        tool = denial.tool if name is None else _tool(name)
-        if tool is None:
-            return None
-        exceptions = [
-            allowance.check.condition
-            for allowance in denial.exceptions
-            if name is not None and applies(allowance.tool, name) is True
-        ]
-        parts = _conditions(denial, name)
+        exceptions, parts = denial.conditions(name), _conditions(denial, name)
         if None in exceptions or parts is None:
-            return None
+            return
         if lifting := [condition for condition in exceptions if condition is not None]:
             parts.append(nodes.Not(_any(lifting), _START))
         when = _all(parts) if parts else None
         check = denial.check
-        return CheckRule(self._strength(denial, tool), "deny", when, "", check.doc, check.at)
+        strength = self._strength(denial, name)
+        yield CheckRule(strength, "deny", when, "", check.doc, check.at)
 
-    def _strength(self, denial: _Denial, tool: ToolId) -> nodes.Strength:
+    def _strength(self, denial: _Denial, name: str | None) -> nodes.Strength:
         """Its strength; hard where another policy's rules would override or replace a soft one."""
+        tool = denial.tool if name is None else _tool(name)
+        if tool is None or (name is None and denial.is_lower):
+            return denial.strength
         is_overridden = any(may_overlap(allowed, tool) for allowed in self._hard_allowed)
         is_lifted = is_exact(tool) and tool.text.raw in self._lifted
         if is_overridden or (self._is_hard_by_default and not is_lifted):
@@ -515,9 +510,18 @@ def _reading(condition: Predicate | nodes.Set | nodes.Domain | None, source: Sou
     return texts
 
 
-def _rank(block: ToolBlock, check: CheckRule) -> tuple[float, bool]:
+def _rank(block: ToolBlock, check: CheckRule) -> _Rank:
+    if _is(check, "hard", "allow"):  # overrides every soft denial
+        return inf, True
     priority = block.priorities[-1].value if block.priorities else 0
     return priority, check.condition is not None
+
+
+def _meets(allowed: ToolId, denied: ToolId) -> bool:
+    """Whether an allowance counts for tools of a denial; in doubt it does not."""
+    if is_exact(denied):
+        return applies(allowed, denied.text.raw) is True
+    return may_overlap(allowed, denied)
 
 
 def _is(check: CheckRule, strength: nodes.Strength, decision: Literal["allow", "deny"]) -> bool:

@@ -62,6 +62,8 @@ def may_overlap(tool: ToolId, other: ToolId) -> bool:
 
 def includes(tool: ToolId, other: ToolId) -> bool:
     """Whether a block is certainly for all tools that another block is for."""
+    if is_exact(other):
+        return applies(tool, other.text.raw) is True
     if (tool.text.kind, tool.text.raw) == (other.text.kind, other.text.raw):
         return True
     texts = tool.text, other.text
@@ -69,6 +71,26 @@ def includes(tool: ToolId, other: ToolId) -> bool:
         return False
     starts, others = map(_starts, texts)
     return all(start.startswith(tuple(starts or ())) for start in others or ())
+
+
+def always_includes(tool: ToolId, other: ToolId) -> bool:
+    """Whether a block includes another, and each is certainly for a tool or not.
+
+    A name with a line break does not count, for which all regexes are in doubt.
+    """
+    is_certain = all(is_exact(block) or _is_anchored(block.text) for block in (tool, other))
+    return is_certain and includes(tool, other)
+
+
+def _is_anchored(text: TextLiteral) -> bool:
+    raw = text.raw
+    is_whole = raw == ".*" or (raw.startswith("^") and raw.endswith("$"))
+    return (
+        is_whole
+        and text.kind == "matching"
+        and _IS_UNDERSTOOD.fullmatch(raw) is not None
+        and not _has_alternatives(raw)
+    )
 
 
 def _starts(text: TextLiteral) -> list[str] | None:
