@@ -23,7 +23,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import cached_property
-from itertools import permutations
+from itertools import groupby, permutations
 from math import inf
 from typing import Any, Literal, NamedTuple
 
@@ -46,10 +46,13 @@ from langchain_sequrity.sqrt.verdict import NO_RULE_DECIDES
 _START = Position(1, 1)
 
 
+_Rank = tuple[float, bool]
+
+
 class _Allowance(NamedTuple):
     tool: ToolId
     check: CheckRule
-    rank: "_Rank"
+    rank: _Rank
 
 
 class _Denial(NamedTuple):
@@ -60,6 +63,7 @@ class _Denial(NamedTuple):
         check: The rule; for the default a rule with its reason.
         strength: Its strength.
         rank: Its rank among the rules of its policy.
+        condition: Its condition without exceptions; `None` for `always`.
         exceptions: The allowances of the same policy that override it.
         required: For a `must allow`: all such rules of its block. It denies if none of the
             exceptions holds.
@@ -68,49 +72,53 @@ class _Denial(NamedTuple):
     tool: ToolId | None
     check: CheckRule
     strength: nodes.Strength
-    rank: "_Rank"
+    rank: _Rank
+    condition: Predicate | None
     exceptions: tuple[_Allowance, ...]
     required: tuple[CheckRule, ...] = ()
 
-    def conditions(self, name: str | None = None) -> list[Predicate | None]:
-        """The conditions of its exceptions that apply wherever it does.
-
-        Args:
-            name: The only tool that counts; `None` for all of its tools.
-        """
-        return [
-            allowance.check.condition
-            for allowance in self.exceptions
-            if (
-                self._is_inside(allowance)
-                if name is None
-                else applies(allowance.tool, name) is True
-            )
-        ]
-
-    def _is_inside(self, allowance: _Allowance) -> bool:
-        return self.tool is not None and always_includes(allowance.tool, self.tool)
+    @property
+    def inner(self) -> list[Predicate | None]:
+        """The conditions of the exceptions that apply wherever it does."""
+        return [each.check.condition for each in self.exceptions if self._is_inner(each)]
 
     @property
     def outer(self) -> list[_Allowance]:
         """The exceptions for only some of its tools, which its condition cannot name."""
-        return [allowance for allowance in self.exceptions if not self._is_inside(allowance)]
+        return [each for each in self.exceptions if not self._is_inner(each)]
+
+    def _is_inner(self, allowance: _Allowance) -> bool:
+        return self.tool is not None and always_includes(allowance.tool, self.tool)
 
     @property
     def is_lower(self) -> bool:
         """Whether it is written in the lower layer; the default always is."""
         return self.tool is None or bool(self.outer)
 
-    def applies(self, name: str) -> bool | None:
-        """Whether it is for the tool of a name."""
-        return True if self.tool is None else applies(self.tool, name)
+    def may_meet(self, tool: ToolId) -> bool:
+        """Whether it may be for a tool of a block."""
+        return self.tool is None or may_overlap(tool, self.tool)
 
-    def may_meet(self, allowance: _Allowance) -> bool:
-        """Whether it may be for a tool of an allowance."""
-        return self.tool is None or may_overlap(allowance.tool, self.tool)
+    def at(self, tool: ToolId) -> "_Denial | None":
+        """The same denial for only these tools; `None` if it denies none of them."""
+        condition = self.condition
+        if is_exact(tool) and self.tool is not None:
+            truth = applies(self.tool, tool.text.raw)
+            required = [check.condition for check in self.required if check.condition]
+            if truth is False or (truth is None and self.required and not required):
+                return None
+            if truth is None and required:  # it allows nothing, but may deny
+                condition = nodes.Not(_all(required), _START)
+        exceptions = tuple(each for each in self.exceptions if _counts(each.tool, tool))
+        denial = self._replace(tool=tool, condition=condition, exceptions=exceptions)
+        return None if None in denial.inner else denial
 
-
-_Rank = tuple[float, bool]
+    def is_repeatable(self, tool: ToolId) -> bool:
+        """Whether it can be written again for only these tools."""
+        if self.tool is not None and not always_includes(self.tool, tool):
+            return False
+        denial = self.at(tool)
+        return denial is None or not denial.is_lower
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,14 +134,14 @@ class _Rules:
     together: "Sequence[_Rules]"
 
     @property
-    def default_denies(self) -> nodes.Strength | None:
-        """How strongly it denies by default, if it does."""
-        return default_denial(self.source)
-
-    @property
     def others(self) -> "list[_Rules]":
         """The rules of the other policies."""
         return [rules for rules in self.together if rules is not self]
+
+    @property
+    def default_denies(self) -> nodes.Strength | None:
+        """How strongly it denies by default, if it does."""
+        return default_denial(self.source)
 
     @cached_property
     def allowances(self) -> list[_Allowance]:
@@ -148,56 +156,64 @@ class _Rules:
     @cached_property
     def denials(self) -> dict[Position, _Denial]:
         """Its denials that allowances may override: soft ones, `must allow`, and the default."""
-        denials = list(self._written_denials())
-        if self.default_denies:
-            check = CheckRule(self.default_denies, "deny", None, "", NO_RULE_DECIDES, _START)
-            every = tuple(self.allowances)
-            denials.append(_Denial(None, check, self.default_denies, (-inf, False), every))
-        return {denial.check.at: denial for denial in denials if None not in denial.conditions()}
+        denials = [
+            denial
+            for block in self.source.declarations_of(ToolBlock)
+            for denial in self._denials_of(block)
+        ]
+        if (strength := self.default_denies) is not None:
+            check = CheckRule(strength, "deny", None, "", NO_RULE_DECIDES, _START)
+            rank = (-inf, False)
+            denials.append(_Denial(None, check, strength, rank, None, tuple(self.allowances)))
+        return {denial.check.at: denial for denial in denials if None not in denial.inner}
 
-    def _written_denials(self) -> Iterator[_Denial]:
-        for block in self.source.declarations_of(ToolBlock):
-            required = tuple(check for check in block.checks if _is(check, "hard", "allow"))
-            meeting = [each for each in self.allowances if _meets(each.tool, block.tool)]
-            for check in block.checks:
-                rank = _rank(block, check)
-                if _is(check, "soft", "deny"):
-                    exceptions = (each for each in meeting if each.rank > rank)
-                    yield _Denial(block.tool, check, "soft", rank, tuple(exceptions))
-                elif required and check is required[0]:
-                    yield _Denial(block.tool, check, "hard", rank, tuple(meeting), required)
+    def _denials_of(self, block: ToolBlock) -> Iterator[_Denial]:
+        required = tuple(check for check in block.checks if _is(check, "hard", "allow"))
+        meeting = [each for each in self.allowances if _counts(each.tool, block.tool)]
+        for check in block.checks:
+            rank = _rank(block, check)
+            if _is(check, "soft", "deny"):
+                exceptions = tuple(each for each in meeting if each.rank > rank)
+                yield _Denial(block.tool, check, "soft", rank, check.condition, exceptions)
+        for check in required[:1]:
+            rank = _rank(block, check)
+            yield _Denial(block.tool, check, "hard", rank, None, tuple(meeting), required)
+
+    # The lower layer
 
     @cached_property
     def lower(self) -> list[_Denial]:
-        """The denials of the lower layer."""
+        """Its denials."""
         return [denial for denial in self.denials.values() if denial.is_lower]
 
     @cached_property
-    def lower_allowances(self) -> list[_Allowance]:
-        """The allowances of the lower layer: those for many tools that count there."""
+    def lower_allowances(self) -> dict[Position, _Allowance]:
+        """Its allowances: those for many tools that override a denial of the layer."""
         counting = {
-            *(each.check.at for denial in self.lower for each in denial.outer),
-            *(check.at for denial in self.lower for check in denial.required),
+            each.check.at
+            for denial in self.lower
+            for each in (denial.exceptions if denial.required else denial.outer)
         }
-        return [
-            allowance
+        return {
+            allowance.check.at: allowance
             for allowance in self.allowances
             if allowance.check.at in counting and not is_exact(allowance.tool)
             if not self._is_in_vain(allowance)
-            or not any(other.overridden_by(self, allowance) for other in self.others)
-        ]
+            or not any(other.clash(self, allowance) for other in self.others)
+        }
 
     def _is_in_vain(self, allowance: _Allowance) -> bool:
         """Whether another policy denies by default whatever only this allowance allows.
 
         An allowance that overrides a rule always counts: without it, that rule would be named as
-        the reason.
+        the reason. So does a `must allow` that also denies.
         """
         overrides_rule = any(
             denial.tool is not None and any(each.check is allowance.check for each in denial.outer)
             for denial in self.lower
         )
-        return not overrides_rule and any(
+        counts = overrides_rule or self.is_required(allowance.check)
+        return not counts and any(
             other.default_denies
             and all(
                 is_exact(narrower.tool)
@@ -212,8 +228,8 @@ class _Rules:
         covers = _covers(self.source, allowance, other.source, narrower)
         return covers and not _covers(other.source, narrower, self.source, allowance)
 
-    def overridden_by(self, rules: "_Rules", allowance: _Allowance) -> _Denial | None:
-        """A denial of its lower layer that an allowance of another policy would override.
+    def overridden(self, rules: "_Rules", allowance: _Allowance) -> Iterator[_Denial]:
+        """Its denials that an allowance of another policy would override.
 
         Where that allowance holds, no allowance of this policy needs to hold.
         """
@@ -222,13 +238,19 @@ class _Rules:
                 _covers(self.source, exception, rules.source, allowance)
                 for exception in denial.exceptions
             )
-            if denial.may_meet(allowance) and not is_safe:
+            if denial.may_meet(allowance.tool) and not is_safe:
+                yield denial
+
+    def clash(self, rules: "_Rules", allowance: _Allowance) -> _Denial | None:
+        """A denial that an allowance of another policy would override for some tools."""
+        for denial in self.overridden(rules, allowance):
+            if not denial.is_repeatable(allowance.tool):
                 return denial
         return None
 
     @cached_property
     def lifted(self) -> list[str]:
-        """The tools for which the lower layer is lifted, because an allowance names them."""
+        """The tools for which the layer is lifted, because an allowance names them."""
         return [
             allowance.tool.text.raw
             for denial in self.lower
@@ -237,13 +259,37 @@ class _Rules:
         ]
 
     @cached_property
+    def repeated(self) -> list[_Denial]:
+        """Its denials, for tools for which another rule overrides the layer."""
+        repeated = []
+        for name in dict.fromkeys(name for rules in self.together for name in rules.lifted):
+            # A `must allow` is the same denial as the default, and stronger.
+            is_required = any(
+                denial.required and denial.tool and applies(denial.tool, name)
+                for denial in self.denials.values()
+            )
+            repeated += [
+                denial.at(_tool(name)) for denial in self.lower if denial.tool or not is_required
+            ]
+        for rules in self.others:
+            for allowance in rules.lower_allowances.values():
+                overridden = self.overridden(rules, allowance)
+                repeated += [denial.at(allowance.tool) for denial in overridden]
+        places = {
+            (denial.check.at, denial.tool and denial.tool.text): denial
+            for denial in repeated
+            if denial is not None
+        }
+        return list(places.values())
+
+    @cached_property
     def ranks(self) -> list[_Rank]:
-        """The ranks in its lower layer, in order."""
+        """The ranks of its rules, in order."""
         denials = {denial.rank for denial in self.lower if denial.tool and not denial.required}
-        return sorted(denials | {allowance.rank for allowance in self.lower_allowances})
+        return sorted(denials | {each.rank for each in self.lower_allowances.values()})
 
     def is_required(self, check: CheckRule) -> bool:
-        """Whether a `must allow` stays one, because the denial in it is in the lower layer."""
+        """Whether a `must allow` stays one, because the denial in it is in this layer."""
         return any(check in denial.required for denial in self.lower)
 
 
@@ -336,8 +382,8 @@ def _check_blocked_tag(policies: Sequence[_Rules]) -> None:
 
 def _check_lower_layers(rules: _Rules, other: _Rules) -> None:
     """Refuse an allowance for many tools that would override a denial of another policy."""
-    for allowance in rules.lower_allowances:
-        if (denial := other.overridden_by(rules, allowance)) is not None:
+    for allowance in rules.lower_allowances.values():
+        if (denial := other.clash(rules, allowance)) is not None:
             what = (
                 f"the `default_allow=False` of `{other.source.name}`"
                 if denial.tool is None
@@ -382,7 +428,7 @@ class _Writer:
         self._hard_allowed = [
             allowance.tool
             for other in rules.others
-            for allowance in other.lower_allowances
+            for allowance in other.lower_allowances.values()
             if other.is_required(allowance.check)
         ]
         # Where a soft rule decides, the default does not; so it must not replace a hard default.
@@ -396,77 +442,39 @@ class _Writer:
                 yield node
             elif isinstance(node, ToolBlock):
                 yield from self._block(node)
-        for name in self._lifted:
-            yield from self._repeated(name)
+        for tool, denials in groupby(self._rules.repeated, key=lambda denial: denial.tool):
+            if tool is not None:
+                checks = tuple(map(self._in_upper_layer, denials))
+                yield ToolBlock(tool, self._upper_priorities(checks), checks, (), "", _START)
 
     def _block(self, node: ToolBlock) -> Iterator[ToolBlock]:
+        rules = self._rules
         upper: list[CheckRule] = []
         lower: defaultdict[int, list[CheckRule]] = defaultdict(list)
-        ranks = self._rules.ranks
-        allowances = {allowance.check.at: allowance for allowance in self._rules.lower_allowances}
         for check in node.checks:
-            denial, allowance = self._rules.denials.get(check.at), allowances.get(check.at)
+            denial = rules.denials.get(check.at)
+            allowance = rules.lower_allowances.get(check.at)
             if _is(check, "hard", "deny"):
                 upper.append(check)
             elif denial is not None and not denial.is_lower:
-                upper += self._with_exceptions(denial)
+                upper.append(self._in_upper_layer(denial))
             elif denial is not None and not denial.required:
-                lower[ranks.index(denial.rank)] += self._with_exceptions(denial)
+                lower[rules.ranks.index(denial.rank)].append(_rule(denial, denial.strength))
             if allowance is not None:
-                strength: nodes.Strength = "hard" if self._rules.is_required(check) else "soft"
-                lower[ranks.index(allowance.rank)].append(replace(check, strength=strength))
+                strength: nodes.Strength = "hard" if rules.is_required(check) else "soft"
+                rule = replace(check, strength=strength)
+                lower[rules.ranks.index(allowance.rank)].append(rule)
         if upper or node.blocks:
             yield replace(node, priorities=self._upper_priorities(upper), checks=tuple(upper))
         for priority, checks in lower.items():
             yield replace(node, priorities=_priorities(priority), checks=tuple(checks), blocks=())
 
-    def _repeated(self, name: str) -> Iterator[ToolBlock]:
-        """The denials of the lower layer for a tool for which that layer is lifted."""
-        checks = [
-            check
-            for denial in self._rules.lower
-            # A `must allow` is the same denial as the default, and stronger.
-            if not (denial.tool is None and self._is_required(name))
-            if denial.applies(name) is not False
-            for check in self._with_exceptions(denial, name)
-        ]
-        if checks:
-            priorities = self._upper_priorities(checks)
-            yield ToolBlock(_tool(name), priorities, tuple(checks), (), "", _START)
-
-    def _is_required(self, name: str) -> bool:
-        return any(
-            denial.required and denial.applies(name) is True
-            for denial in self._rules.denials.values()
-        )
-
-    def _with_exceptions(self, denial: _Denial, name: str | None = None) -> Iterator[CheckRule]:
-        """A denial with its exceptions, unless they always lift it.
-
-        Args:
-            denial: The denial.
-            name: The tool for which it is written; `None` for all tools of its block.
-        """
-        exceptions, parts = denial.conditions(name), _conditions(denial, name)
-        if None in exceptions or parts is None:
-            return
-        if lifting := [condition for condition in exceptions if condition is not None]:
-            parts.append(nodes.Not(_any(lifting), _START))
-        when = _all(parts) if parts else None
-        check = denial.check
-        strength = self._strength(denial, name)
-        yield CheckRule(strength, "deny", when, "", check.doc, check.at)
-
-    def _strength(self, denial: _Denial, name: str | None) -> nodes.Strength:
-        """Its strength; hard where another policy's rules would override or replace a soft one."""
-        tool = denial.tool if name is None else _tool(name)
-        if tool is None or (name is None and denial.is_lower):
-            return denial.strength
-        is_overridden = any(may_overlap(allowed, tool) for allowed in self._hard_allowed)
-        is_lifted = is_exact(tool) and tool.text.raw in self._lifted
-        if is_overridden or (self._is_hard_by_default and not is_lifted):
-            return "hard"
-        return denial.strength
+    def _in_upper_layer(self, denial: _Denial) -> CheckRule:
+        """A denial; hard where another policy's rules would override or replace a soft one."""
+        is_overridden = any(map(denial.may_meet, self._hard_allowed))
+        is_lifted = denial.tool and is_exact(denial.tool) and denial.tool.text.raw in self._lifted
+        is_replacing = self._is_hard_by_default and not is_lifted
+        return _rule(denial, "hard" if is_overridden or is_replacing else denial.strength)
 
     def _upper_priorities(self, checks: Sequence[CheckRule]) -> tuple[nodes.NumberLiteral, ...]:
         """The priority of a block in the upper layer; hard rules need none."""
@@ -474,18 +482,15 @@ class _Writer:
         return _priorities(self._upper) if has_soft else ()
 
 
-def _conditions(denial: _Denial, name: str | None) -> list[Predicate] | None:
-    """The conditions of a denial without its exceptions; `None` if they never hold."""
-    if denial.required:
-        if name is None or denial.applies(name) is True:
-            return []  # the exceptions have the conditions of the `must allow`
-        # Whether the block applies is unknown. So it allows nothing, but may deny.
-        required = [check.condition for check in denial.required if check.condition]
-        return [nodes.Not(_all(required), _START)] if required else None
-    condition = denial.check.condition
-    if condition is None:
-        return []
-    return [*condition.parts] if isinstance(condition, nodes.And) else [condition]
+def _rule(denial: _Denial, strength: nodes.Strength) -> CheckRule:
+    """A denial with its exceptions."""
+    condition = denial.condition
+    parts = [*condition.parts] if isinstance(condition, nodes.And) else [condition]
+    if inner := [condition for condition in denial.inner if condition is not None]:
+        parts.append(nodes.Not(_any(inner), _START))
+    parts = [part for part in parts if part is not None]
+    check = denial.check
+    return CheckRule(strength, "deny", _all(parts) if parts else None, "", check.doc, check.at)
 
 
 def _covers(
@@ -517,8 +522,8 @@ def _rank(block: ToolBlock, check: CheckRule) -> _Rank:
     return priority, check.condition is not None
 
 
-def _meets(allowed: ToolId, denied: ToolId) -> bool:
-    """Whether an allowance counts for tools of a denial; in doubt it does not."""
+def _counts(allowed: ToolId, denied: ToolId) -> bool:
+    """Whether an allowance counts for tools of a denial; for one tool, in doubt it does not."""
     if is_exact(denied):
         return applies(allowed, denied.text.raw) is True
     return may_overlap(allowed, denied)

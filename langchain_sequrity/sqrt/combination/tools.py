@@ -78,7 +78,7 @@ def always_includes(tool: ToolId, other: ToolId) -> bool:
 
     A name with a line break does not count, for which all regexes are in doubt.
     """
-    is_certain = all(is_exact(block) or _is_anchored(block.text) for block in (tool, other))
+    is_certain = is_exact(other) or (_is_anchored(tool.text) and _is_anchored(other.text))
     return is_certain and includes(tool, other)
 
 
