@@ -74,7 +74,8 @@ ORGANISATIONS = (
     'tool r".*" { should deny when @args.tags overlaps {"bb"}; }',
     'tool r"^l.*$" { should deny always; should allow when a.value in kinds; }',
     'tool r"^s.*$" { should allow always; }',
-    'tool r"^.*n.*$" { must allow when a.value in kinds; }',
+    'tool r"^a.*$" { must allow when a.value in kinds; }',
+    'tool r"^.*n$" { should deny when b2.value == "x"; }',
     'tool "lend" { session before { @tags |= {"aa"}; } }',
     'tool "lend" { session before { a.tags |= {"x"}; } }',
 )
@@ -221,7 +222,10 @@ class Scenario:
         chance = self._random.random()
         if chance < 0.1:
             self.sort = "itself"
-            self.policies = self.policies[:1] * count
+            same = self.policies[0]
+            is_longer = self._random.random() < 0.5
+            again = _with_block(same, "// again") if is_longer else same
+            self.policies = [same, again, again][:count]
         elif chance < 0.3:
             self.sort = f"{self.sort}, same blocks"
             block = self._random.choice(SHARED)
@@ -375,6 +379,27 @@ class Comparison:
         if "\n" in tool:
             self._compare_readings(tool, shown)
             verdict = here
+        self._compare_verdicts(verdict, here, each, separate, shown)
+        if verdict.allowed:
+            value, labels = self._scenario.call(())[1].get("a", "x"), self._scenario.labels()
+            for world in (self._service, self._here, *self._alone.values()):
+                world.end(result, value, labels)
+        if (self._service.session, self._service.results) != (
+            self._here.session,
+            self._here.results,
+        ):
+            outcome.labelled_wrongly.append(shown)
+
+    def _compare_verdicts(
+        self,
+        verdict: Verdict,
+        here: Verdict,
+        each: dict[str, Verdict],
+        separate: list[Verdict],
+        shown: str,
+    ) -> None:
+        outcome = self._outcome
+        denying = {name: one for name, one in each.items() if not one.allowed}
         if verdict.allowed and (denying or not all(one.allowed for one in separate)):
             outcome.allowed_wrongly.append(shown)
         if here.allowed != verdict.allowed:
@@ -387,15 +412,6 @@ class Comparison:
             outcome.denied_wrongly.append(shown)
         if not verdict.allowed and denying:
             self._compare_denials(verdict, here, denying, shown)
-        if verdict.allowed:
-            value, labels = self._scenario.call(())[1].get("a", "x"), self._scenario.labels()
-            for world in (self._service, self._here, *self._alone.values()):
-                world.end(result, value, labels)
-        if (self._service.session, self._service.results) != (
-            self._here.session,
-            self._here.results,
-        ):
-            outcome.labelled_wrongly.append(shown)
 
     def _compare_readings(self, tool: str, shown: str) -> None:
         engines = [self._service.engine, *(world.engine for world in self._alone.values())]

@@ -7,7 +7,7 @@ of labels that another policy relies on, and `rules` writes the rules.
 
 import re
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
@@ -102,7 +102,8 @@ class Combination:
         Raises:
             PolicySyntaxError: If a regex does not compile here.
         """
-        first, *others = engines = [source.compile(dual_llm=dual_llm) for source in self.sources]
+        distinct = _distinct(self.sources)
+        first, *others = engines = [source.compile(dual_llm=dual_llm) for source in distinct]
         if not others:
             return first if self.has_names else replace(first, name=None)
         tools = tuple(tool for engine in engines for tool in engine.tools)
@@ -222,6 +223,7 @@ def combine(*policies: AnyPolicy) -> Combination:
 
     The combination denies a call if and only if at least one policy denies it. All policies read
     and change the same labels. A denial names the policy that decided, with the place in its text.
+    A policy that is given twice counts once.
 
     A list of policies is combined like this wherever a policy is accepted.
 
@@ -257,19 +259,25 @@ def combine(*policies: AnyPolicy) -> Combination:
         ```
     """
     sources = read_sources(policies)
-    if len(sources) == 1:
-        return _alone(sources[0])
-    settings = joined_settings(sources)
-    check_labels(sources)
-    sections = written_rules(sources, _new_names(sources))
-    policy = _parsed(sources, sections)
-    return Combination(sources, policy, settings, _places(sources, sections, policy))
+    first, *others = distinct = _distinct(sources)
+    if not others:
+        places = {at: (first, at) for at in _positions(first.policy.declarations)}
+        return Combination(sources, first.policy, first.settings, places)
+    settings = joined_settings(distinct)
+    check_labels(distinct)
+    sections = written_rules(distinct, _new_names(distinct))
+    policy = _parsed(distinct, sections)
+    return Combination(sources, policy, settings, _places(distinct, sections, policy))
 
 
-def _alone(source: Source) -> Combination:
-    """One policy as it is."""
-    places = {at: (source, at) for at in _positions(source.policy.declarations)}
-    return Combination((source,), source.policy, source.settings, places)
+def _distinct(sources: Iterable[Source]) -> tuple[Source, ...]:
+    """The policies without those that equal an earlier one, which would change nothing."""
+    distinct: list[Source] = []
+    for source in sources:
+        same = (source.policy.text, source.settings)
+        if all((other.policy.text, other.settings) != same for other in distinct):
+            distinct.append(source)
+    return tuple(distinct)
 
 
 _Section = tuple[str, Sequence[nodes.Declaration]]
