@@ -14,6 +14,7 @@ from langchain_sequrity.denials import Denial
 from langchain_sequrity.errors import PolicySyntaxError, UsageError
 from langchain_sequrity.headers import PolicyHeader, coerce
 from langchain_sequrity.headers import Presets as HeaderPresets
+from langchain_sequrity.headers.policy import engine_presets
 from langchain_sequrity.labels import Labels
 from langchain_sequrity.sqrt import Argument, Call, Presets, compile_policy, named
 from langchain_sequrity.sqrt.verdict import denial_of
@@ -30,14 +31,29 @@ def verdicts(policies: Sequence[Any], tool: str = "pay", **arguments: Any) -> tu
         name: one if isinstance(one, Argument) else given(one) for name, one in arguments.items()
     }
     call = Call(tool, called)
-    engines = [coerce(PolicyHeader, policy).compile() for policy in (list(policies), *policies)]
-    return tuple(engine.decide(call, Labels()).final_verdict for engine in engines)
+    alone = [coerce(PolicyHeader, policy).compile() for policy in policies]
+    together = decide(list(policies), tool, **called)
+    return together.final_verdict, *(each.decide(call, Labels()).final_verdict for each in alone)
 
 
 def decide(policies: Any, tool: str = "pay", **arguments: Any) -> sqrt.Verdict:
-    """The verdict of a combination."""
-    call = Call(tool, {name: given(value) for name, value in arguments.items()})
-    return coerce(PolicyHeader, policies).compile().decide(call, Labels())
+    """The verdict of a combination, whose text allows the same calls."""
+    called = {
+        name: value if isinstance(value, Argument) else given(value)
+        for name, value in arguments.items()
+    }
+    call = Call(tool, called)
+    header = coerce(PolicyHeader, policies)
+    verdict = header.compile().decide(call, Labels())
+    text = compile_policy(text_of(header), engine_presets(header, dual_llm=True))
+    if "\n" not in tool:  # then each regex is in doubt, and the text is more precise
+        assert text.decide(call, Labels()).allowed == verdict.allowed
+    return verdict
+
+
+def text_of(header: PolicyHeader) -> str:
+    assert header.codes is not None
+    return header.codes.code or ""
 
 
 # The law
@@ -207,8 +223,7 @@ def test_a_soft_denial_is_hard_in_the_text_where_a_soft_one_would_not_deny_as_ha
     house: Any,
 ) -> None:
     header = coerce(PolicyHeader, [house, 'tool "pay" { should deny always; }'])
-    (code,) = [header.codes and header.codes.code]
-    assert 'tool "pay" {\n    must deny always;' in (code or "")
+    assert 'tool "pay" {\n    must deny always;' in text_of(header)
 
 
 def test_a_soft_denial_beside_a_must_allow_for_many_tools_stays_soft_here() -> None:
@@ -287,6 +302,43 @@ def test_label_changes_of_all_policies_apply_to_common_labels() -> None:
     assert send.verdict is not None
     assert send.verdict.reasons[0].policy == "policy 1"
     assert "tried" in send.session_after.tags  # also after a denial
+
+
+def test_a_label_that_one_policy_may_give_an_argument_is_read_by_the_others() -> None:
+    house = 'tool "pay" { session before { to.tags |= {"seen"}; } }'
+    app = 'tool "pay" { must deny when "seen" in to.tags; }'
+    verdict = decide([house, app], to="ana")
+    assert [reason.policy for reason in verdict.reasons] == ["policy 2"]
+
+
+@pytest.mark.parametrize(
+    ("binding", "test"),
+    [
+        ('let p = n.value == "{}";', "p"),
+        ('let p = {{"{}"}};', "n.value in p"),
+        ('let p = {{"{}"}};', "@args.tags overlaps p"),
+    ],
+)
+def test_a_name_in_a_label_change_means_what_its_own_policy_says(binding: str, test: str) -> None:
+    policies = [
+        f'{binding.format(word)} tool "read" {{ result {{ when {test} {{ @tags |= {{"is_{word}"}}; }} }} }}'
+        for word in "abc"
+    ]
+    call = {"tool": "read", "arguments": {"n": "b"}, "labels": {"n": {"tags": ["b"]}}}
+    (read,) = sqrt.simulate(policies, [call])
+    assert read.result_labels is not None
+    assert read.result_labels.tags == {"b", "is_b", "__non_executable"}
+
+
+def test_the_presets_of_all_policies_label_results() -> None:
+    unlabelled = [
+        PolicyHeader.from_sqrt(f'tool "{tool}" {{ }}', enable_non_executable_memory=False)
+        for tool in "ab"
+    ]
+    for policies, tags in ((unlabelled, frozenset()), (["", " "], {"__non_executable"})):
+        (read,) = sqrt.simulate(policies, [{"tool": "a"}], tools=["a", "b"])
+        assert read.result_labels is not None
+        assert read.result_labels.tags == tags
 
 
 # What is refused
@@ -510,6 +562,21 @@ def test_two_strict_policies_allow_what_one_names_and_the_other_allows_by_a_patt
         assert verdict.reasons[0].policy == "app"
 
 
+def test_an_allowance_that_overrides_a_rule_is_not_dropped_beside_a_strict_policy() -> None:
+    # Without it, a call of `page` would be denied in the name of `house`, which allows it.
+    strict = PolicyHeader.from_sqrt('tool "pay" { should allow always; }', default_allow=False)
+    assert "the `default_allow=False` of `app`" in refusal(MANY, strict)
+
+
+def test_a_must_allow_is_not_dropped_beside_a_strict_policy() -> None:
+    # Without it, a call of `pit` would not be denied as hard.
+    house = (
+        'tool r"^p.*$" { must allow when to.value == "ana"; } tool "pan" { should allow always; }'
+    )
+    strict = PolicyHeader.from_sqrt('tool "pay" { should allow always; }', default_allow=False)
+    assert "the `default_allow=False` of `app`" in refusal(house, strict)
+
+
 PATTERNS_OF_P = [
     "^pa?y.*$", "^q.*$|^p.*$", "^p{0,1}y", "p", "^[pq]y", "^q(?#()|^p", "(?x)^q #(\n|^p",
     "^q[(]|^p", "^q\\\\(|^p", "^q[]()]*[]]|^p",
@@ -546,12 +613,10 @@ def test_policies_with_the_same_block_for_many_tools_are_combined(block: str, ex
         assert "can remove tags `x`" in refusal(block, block + extra)
         return
     header = coerce(PolicyHeader, [block, block + extra])
-    text = compile_policy((header.codes and header.codes.code) or "")
     for tool in ("pay", "pan", "pit", "x"):
         for to in ("ana", "eve", 7):
             alone = decide(block + extra, tool, to=to)
             assert decide(header, tool, to=to).allowed == alone.allowed
-            assert text.decide(Call(tool, {"to": given(to)}), Labels()).allowed == alone.allowed
 
 
 def test_a_policy_that_is_given_twice_counts_once() -> None:
@@ -748,11 +813,66 @@ def test_a_list_is_accepted_by_each_function_on_policies() -> None:
     assert b.verdict is not None
     assert (a.verdict.reasons[0].policy, b.verdict.reasons[0].policy) == ("policy 1", "app")
     assert a.to_json()["reasons"][0]["policy"] == "policy 1"
-    assert len(sqrt.coverage(policies, calls).rules) == 2
-    assert len(sqrt.explain(policies).rules) == 2
     assert sqrt.diff(policies, policies[0], calls).changed[0].new.allowed
     assert "must deny always;" in sqrt.format(policies)
     assert "line 1 of `app`" in b.verdict.words()
+
+
+# Each policy has a rule in line 1 that is written differently in the combined text.
+OF_TWO: list[Any] = [
+    named("house", 'tool "send" { must allow when to.value == "ana"; }'),
+    named("app", """tool "send" { should deny when to.value == "ana"; should allow when n.value == 1; }
+tool "send" { session before { @tags |= {"tried"}; } }"""),
+]  # fmt: skip
+SENT: list[Any] = [{"tool": "send", "arguments": {"to": "ana", "n": 2}}]
+
+
+def test_coverage_counts_the_rules_of_each_policy_as_written() -> None:
+    coverage = sqrt.coverage(OF_TWO, SENT * 2)
+    counts = [
+        (rule.policy, rule.line, rule.rule, rule.decided, rule.held, rule.not_held)
+        for rule in coverage.rules
+    ]
+    assert counts == [
+        ("house", 1, 'must allow when to.value == "ana";', 2, 0, 0),
+        ("app", 1, 'should deny when to.value == "ana";', 2, 0, 0),
+        ("app", 1, "should allow when n.value == 1;", 0, 0, 2),
+        ("app", 2, 'adds to the tags of the session: "tried"', 0, 2, 0),
+    ]
+    assert "1 of house" in str(coverage)
+    assert [rule["policy"] for rule in coverage.to_json()["rules"]] == ["house", *["app"] * 3]
+    assert sqrt.coverage(OF_TWO[1:], SENT).rules[0].policy == ""
+
+
+def test_an_explanation_of_several_policies_has_the_rules_of_each() -> None:
+    explanation = sqrt.explain(OF_TWO)
+    rules = [(rule.policy, rule.line, rule.kind) for rule in explanation.rules]
+    assert rules == [
+        ("house", 1, "must allow"), ("app", 1, "should deny"), ("app", 1, "should allow"),
+        ("app", 2, "session before"),
+    ]  # fmt: skip
+    text = str(explanation)
+    assert text.startswith("2 policies with 1 tool, 3 rules, 1 label change, 0 names")
+    assert 'Tool "send" (line 1 of `house`)' in text
+    assert "A call is denied if one of the policies denies it." in text
+    assert "In `app`: All blocks that name a tool" in text
+    assert text.count("Of the `should` rules that apply, the highest rank decides") == 1
+    assert "1 of house" in explanation.table().text(100)
+    assert "policy" not in sqrt.explain(OF_TWO[:1]).to_json()["sections"][0]
+
+
+def test_a_difference_of_several_policies_names_the_policy_of_each_rule() -> None:
+    difference = sqrt.diff(OF_TWO[:1], OF_TWO, SENT)
+    assert [rule.policy for rule in difference.added] == ["app"] * 3
+    assert difference.removed == ()
+    (changed,) = difference.changed
+    assert changed.changed == ("verdict", "strength", "reason")
+    assert "line 1 of app" in str(difference)
+    assert sqrt.diff(OF_TWO, OF_TWO, SENT).is_none
+
+
+def test_a_table_of_decisions_names_the_policy_of_each_rule() -> None:
+    assert "(line 1 of app)" in str(sqrt.simulate(OF_TWO, SENT))
 
 
 def test_check_names_the_policy_and_knows_the_labels_of_the_others() -> None:
