@@ -405,8 +405,8 @@ class PolicyHeader(Header):
         at = None if compact is None else compact.author_place(line, column)
         if at is None or combination is None:
             return at
-        place = combination.place(*at)
-        return None if place is None else place[1]
+        place = combination.place(at)
+        return None if place is None else place.at
 
     def with_author_rule(self, denial: "Denial") -> "Denial":
         """A denial of the service with the author's rule and its place, not those that were sent.
@@ -461,7 +461,7 @@ class PolicyHeader(Header):
         compact, combination = self._compact(), self.combination
         if compact is None:
             return text
-        return compact.author_text(text, None if combination is None else combination.author_of)
+        return compact.author_text(text, None if combination is None else combination.place)
 
     def _compact(self) -> "Compact | None":
         """The SQRT text as it is sent; `None` without SQRT text."""

@@ -6,10 +6,8 @@ of labels that another policy relies on, and `rules` writes the rules.
 """
 
 import re
-from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -127,8 +125,8 @@ class Combination:
         """
         checks = list(checks_of(self.policy))
         if at is not None:
-            begin = self._begin(sorted(check.at for check in checks), *at)
-            return None if begin is None else self._origin_at(begin)
+            begins = [check.at for check in checks if check.at <= at]
+            return self._origin_at(max(begins)) if begins else None
         if rule == DEFAULT_RULE and tool is not None:
             source = denying_by_default(self.sources, tool)
             return None if source is None else Origin(source.name, None, DEFAULT_RULE)
@@ -158,44 +156,13 @@ class Combination:
             return Origin(source.name, None, DEFAULT_RULE)
         return Origin(source.name, author_at, rules[author_at])
 
-    def author_of(self, at: Position) -> AuthorPlace | None:
-        """The author's place for a place of the combined text.
-
-        Args:
-            at: The place.
-
-        Returns:
-            The name and text of the policy, and the place in that text; `None` if no policy has
-            that place.
-        """
-        place = self.place(*at)
-        if place is None:
+    def place(self, at: Position) -> AuthorPlace | None:
+        """The author's place for a place of the combined text; `None` before the first rule."""
+        begin = max((place for place in self.places if place <= at), default=None)
+        if begin is None:
             return None
-        source, author_at = place
+        source, author_at = self.places[begin]
         return AuthorPlace(source.name, source.policy.text, author_at)
-
-    def place(self, line: int, column: int | None = None) -> tuple[Source, Position] | None:
-        """The author's policy and the place in it.
-
-        Args:
-            line: The line in the combined text, from 1.
-            column: The column, from 1, if known.
-
-        Returns:
-            The policy and the place; `None` before the first rule.
-        """
-        at = self._begin(self._sorted_places, line, column)
-        return None if at is None else self.places[at]
-
-    @cached_property
-    def _sorted_places(self) -> list[Position]:
-        return sorted(self.places)
-
-    @staticmethod
-    def _begin(places: Sequence[Position], line: int, column: int | None) -> Position | None:
-        """The last of these places that is not after a place."""
-        index = bisect_right(places, (line, column or 10**9)) - 1
-        return places[index] if index >= 0 else None
 
     def __str__(self) -> str:
         """The text."""
@@ -303,7 +270,7 @@ def _parsed(sources: Sequence[Source], sections: Sequence[_Section]) -> Policy:
     Raises:
         UsageError: If it is too long, or a combined condition is nested too deeply.
     """
-    shown = enumeration([f"`{source.name}`" for source in sources])
+    names = enumeration([f"`{source.name}`" for source in sources])
     try:
         text = "\n".join(
             f"// {heading}\n\n{declarations_text(tuple(written))}" for heading, written in sections
@@ -312,11 +279,11 @@ def _parsed(sources: Sequence[Source], sections: Sequence[_Section]) -> Policy:
         for _ in compiled_tools(policy, error_raiser(text, skip_regexes=True)):
             pass
     except UsageError as error:
-        msg = f"The policies {shown} cannot be written as one text: {error}"
+        msg = f"The policies {names} cannot be written as one text: {error}"
         raise UsageError(msg) from None
     if len(text) > MAX_CHARACTERS:
         msg = (
-            f"The policies {shown} have {len(text):,} characters as one text; the limit is "
+            f"The policies {names} have {len(text):,} characters as one text; the limit is "
             f"{MAX_CHARACTERS:,}. Shorten one of them."
         )
         raise UsageError(msg)

@@ -283,15 +283,15 @@ def _parts_of(
             searched = UNIVERSAL if name is None else LabelSet(frozenset({name}))
             for meta, grows in _metas(members, bindings, narrowing):
                 yield meta, searched, grows
-        case nodes.LabelTest(left=left, test=kind, right=right):
+        case nodes.LabelTest(left=left, test=comparison, right=right):
             names = None if right is None else _static_names(right, bindings)
             if names is None:
                 names = outside = UNIVERSAL
             else:
                 outside = names.complement
-            relevant = {"subset": outside, "==": UNIVERSAL}.get(kind, names)
-            yield left, relevant, _GROWS_WITH_LEFT[kind]
-            direction = _GROWS_WITH_RIGHT.get(kind)
+            relevant = {"subset": outside, "==": UNIVERSAL}.get(comparison, names)
+            yield left, relevant, _GROWS_WITH_LEFT[comparison]
+            direction = _GROWS_WITH_RIGHT.get(comparison)
             for meta, grows in _metas(right, bindings, narrowing):
                 unclear = direction is None or grows is None
                 yield meta, UNIVERSAL, None if unclear else direction == grows
@@ -385,10 +385,10 @@ def _static_names(root: object, bindings: nodes.Bindings) -> LabelSet | None:
             return _static_names(bindings[name].value, bindings)
         case nodes.SetLiteral(elements=elements):
             names = [_name_of(element) for element in elements]
-            known = frozenset(name for name in names if name is not None)
-            if ALL in known:
+            if ALL in names:
                 return UNIVERSAL
-            return None if None in names else LabelSet(known)
+            plain_names = frozenset(name for name in names if name is not None)
+            return None if None in names else LabelSet(plain_names)
         case nodes.SetOperation(operator=operator, operands=operands):
             return _joined_names([(operator, operand) for operand in operands], bindings)
         case nodes.SetEdit(base=base, edits=edits):

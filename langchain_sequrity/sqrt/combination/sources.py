@@ -95,9 +95,9 @@ class Source(NamedTuple):
         presets = Presets.of_settings(self.settings, dual_llm=dual_llm)
         return replace(compile_policy(self.policy, presets), name=self.name)
 
-    def declarations_of(self, kind: type) -> Iterator[Any]:
-        """Its declarations of one kind, in source order."""
-        return (node for node in self.policy.declarations if isinstance(node, kind))
+    def declarations_of(self, node_type: type) -> Iterator[Any]:
+        """Its declarations of one type, in source order."""
+        return (node for node in self.policy.declarations if isinstance(node, node_type))
 
 
 def checks_of(policy: Policy) -> Iterator[nodes.CheckRule]:
