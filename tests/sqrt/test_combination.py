@@ -562,6 +562,25 @@ def test_two_strict_policies_allow_what_one_names_and_the_other_allows_by_a_patt
         assert verdict.reasons[0].policy == "app"
 
 
+@pytest.mark.parametrize("pattern", ["^(pay|pan)$", "^pa.*$", "^pa[yn]$"])
+@pytest.mark.parametrize("wide", [".*", "^.*$", "^p.*$", "^(p|q).*$"])
+def test_a_denial_for_many_tools_is_repeated_for_those_that_another_policy_allows(
+    pattern: str, wide: str
+) -> None:
+    house = f'''
+        tool r"{wide}" {{ should deny when to.value == "eve"; }}
+        tool r"^pi.*$" {{ must allow always; }}
+    '''
+    app = PolicyHeader.from_sqrt(f'tool r"{pattern}" {{ should allow always; }}', **STRICT)
+    allowed = [
+        (tool, to)
+        for tool in ("pay", "pan", "pit", "x")
+        for to in ("ana", "eve")
+        if decide([house, app], tool, to=to).allowed
+    ]
+    assert allowed == [("pay", "ana"), ("pan", "ana")]
+
+
 def test_an_allowance_that_overrides_a_rule_is_not_dropped_beside_a_strict_policy() -> None:
     # Without it, a call of `page` would be denied in the name of `house`, which allows it.
     strict = PolicyHeader.from_sqrt('tool "pay" { should allow always; }', default_allow=False)

@@ -11,7 +11,7 @@ from langchain_sequrity.sqrt.nodes import TextLiteral, ToolId
 # The start of a regex: `^`, alternatives in a group, and a text, of which the last character may
 # be optional.
 _START = re.compile(r"\^(?:\(([A-Za-z0-9_|-]+)\)(?![?*+{]))?([A-Za-z0-9_-]*)([?*{]?)")
-_ALL_WITH_START = re.compile(_START.pattern + r"\.\*\$")
+_ALL_WITH_START = re.compile(r"\^(?:\([A-Za-z0-9_|-]+\))?[A-Za-z0-9_-]*\.\*\$")
 # No flags, comments, references or nested classes: so each mark means itself.
 _IS_UNDERSTOOD = re.compile(
     r"(?:[A-Za-z0-9_.*+?$|{},^-]|\\[dw.]|\[\^?[A-Za-z0-9_-]+\]|\((?:\?:|(?!\?))|\))*"
@@ -64,13 +64,13 @@ def includes(tool: ToolId, other: ToolId) -> bool:
     """Whether a block is certainly for all tools that another block is for."""
     if is_exact(other):
         return applies(tool, other.text.raw) is True
-    if (tool.text.kind, tool.text.raw) == (other.text.kind, other.text.raw):
+    raw, is_regex = tool.text.raw, tool.text.kind == "matching"
+    if (tool.text.kind, raw) == (other.text.kind, other.text.raw) or (is_regex and raw == ".*"):
         return True
-    texts = tool.text, other.text
-    if not all(_ALL_WITH_START.fullmatch(text.raw) and text.kind == "matching" for text in texts):
+    if not is_regex or not _ALL_WITH_START.fullmatch(raw):
         return False
-    starts, others = map(_starts, texts)
-    return all(start.startswith(tuple(starts or ())) for start in others or ())
+    starts, others = _starts(tool.text) or [], _starts(other.text)
+    return others is not None and all(start.startswith(tuple(starts)) for start in others)
 
 
 def always_includes(tool: ToolId, other: ToolId) -> bool:
