@@ -14,7 +14,6 @@ import hashlib
 import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal, Self, TypeVar
@@ -31,12 +30,15 @@ from langchain_core.messages import (
 from langchain_core.outputs import ChatGeneration, ChatResult
 
 from langchain_sequrity.chat_models.threads import (
+    IS_ASIDE,
+    IS_CHOSEN,
     Seal,
     ThreadMemory,
     is_own,
     last_own_session,
     own_metadata,
-    session_in_messages,
+    own_session,
+    session_in_checkpoint,
 )
 from langchain_sequrity.connection import Connection
 from langchain_sequrity.errors import (
@@ -49,6 +51,7 @@ from langchain_sequrity.errors import (
 from langchain_sequrity.headers import ConfigHeader
 from langchain_sequrity.on_denied import OnDeniedTurn
 from langchain_sequrity.strict_json import dumps
+from langchain_sequrity.sync_or_async import run_to_end
 from langchain_sequrity.wire.dual_llm import (
     HISTORY_MISMATCH,
     kept_text,
@@ -293,6 +296,7 @@ class Turn:
     dual_llm: bool | None = field(init=False)
     call: ServiceCall = field(init=False)
     _body: dict[str, Any] = field(init=False)
+    _marks: dict[str, bool] = field(init=False)
     _is_mid_turn: bool = field(init=False)
 
     def __enter__(self) -> Self:
@@ -302,43 +306,36 @@ class Turn:
             UsageError: If the messages or parameters cannot be sent.
             SessionLost: If the policy needs a session that cannot be continued.
         """
-        with ExitStack() as on_error:
-            if self.memory is not None:
-                on_error.callback(self.memory.close)
-                if self._is_unknown:
-                    self.memory.recall(self.messages, self._session_in)
-            self._prepare()
-            on_error.pop_all()
+        run_to_end(self._enter(is_async=False))
         return self
 
     def __exit__(self, *_: object) -> None:
         """Remember the session."""
-        if self.memory is not None:
-            self.memory.close()
+        run_to_end(self._exit(is_async=False))
 
     async def __aenter__(self) -> Self:
         """See `__enter__`."""
-        async with AsyncExitStack() as on_error:
-            if self.memory is not None:
-                on_error.push_async_callback(self.memory.aclose)
-                if self._is_unknown:
-                    await self.memory.arecall(self.messages, self._session_in)
-            self._prepare()
-            on_error.pop_all()
+        await self._enter(is_async=True)
         return self
 
     async def __aexit__(self, *_: object) -> None:
         """Remember the session."""
+        await self._exit(is_async=True)
+
+    async def _enter(self, *, is_async: bool) -> None:
+        try:
+            if self.memory is not None and self.session_id is None:
+                session_id, _ = last_own_session(self.messages, self._seal, of_tools=True)
+                session_in = partial(session_in_checkpoint, seal=self._seal)
+                await self.memory.recall(self.messages, session_id, session_in, is_async=is_async)
+            self._prepare()
+        except BaseException:
+            await self._exit(is_async=is_async)
+            raise
+
+    async def _exit(self, *, is_async: bool) -> None:
         if self.memory is not None:
-            await self.memory.aclose()
-
-    @property
-    def _is_unknown(self) -> bool:
-        """Whether neither the caller nor the messages name the session."""
-        return self.session_id is None and last_own_session(self.messages, self._seal)[0] is None
-
-    def _session_in(self, checkpoint: Any) -> str | None:
-        return session_in_messages(checkpoint, self._seal)
+            await self.memory.close(is_async=is_async)
 
     def _prepare(self) -> None:
         self.dual_llm = self.connection.dual_llm
@@ -357,6 +354,7 @@ class Turn:
                 is_mid_turn=self._is_mid_turn,
                 seal=seal,
                 may_begin=configured == NEW_SESSION,
+                has_several=continued is not None and self._has_several(continued, seal),
             )
         session_id = session_id or message_session or self.configured_session_id
         if session_id != NEW_SESSION:
@@ -368,8 +366,11 @@ class Turn:
     def _write(self, headers: Mapping[str, str] | None) -> ServiceCall:
         """Choose the session, replace the ids of all others in the history, and write the call."""
         seal = functools.cache(self._seal)  # a hundred messages often have one foreign session
-        message_session, resumed_at = last_own_session(self.messages, seal)
+        message_session, resumed_at = last_own_session(
+            self.messages, seal, of_tools=self.memory is not None
+        )
         resumed = self._session_for(message_session, seal)
+        self._marks = self._marks_for(resumed, resumed_at)
         asks = self.continues or self._is_known_to_differ(resumed, message_session)
         self.continues = asks and resumed is not None  # a new session accepts any history
         leaves = self._is_mid_turn and _last_session(self.messages) not in (None, resumed)
@@ -405,12 +406,37 @@ class Turn:
             return False
         for message in reversed(self.messages):
             if isinstance(message, AIMessage):
-                session_id = own_metadata(message).get("session_id")
-                if session_id == message_session and is_own(message, seal(message_session)):
+                if own_session(message, seal) == message_session:
                     return False
-                if session_id is not None or message.tool_calls:
+                metadata = own_metadata(message)
+                is_other = metadata.get("session_id") is not None and not metadata.get(IS_ASIDE)
+                if is_other or message.tool_calls:
                     return True
         return False
+
+    def _has_several(self, message_session: str, seal: Seal) -> bool:
+        """Whether the messages are also of another session, which the caller did not give up."""
+        for message in reversed(self.messages):
+            session_id = own_session(message, seal)
+            marks = own_metadata(message)
+            if session_id == message_session and marks.get(IS_CHOSEN):
+                return False
+            if session_id not in (None, message_session) and not marks.get(IS_ASIDE):
+                return True
+        return False
+
+    def _marks_for(self, resumed: str | None, resumed_at: int | None) -> dict[str, bool]:
+        """What the messages of the reply note about their session, if the policy has rules on it.
+
+        Without tools a call is not one of the thread, so neither is a session that it begins.
+        """
+        if self.memory is not None:
+            is_chosen = self.session_id is not None or self.memory.is_chosen
+            return {IS_CHOSEN: True} if is_chosen else {}
+        is_aside = resumed is None
+        if resumed is not None and resumed_at is not None:
+            is_aside = IS_ASIDE in own_metadata(self.messages[resumed_at])
+        return {IS_ASIDE: True} if is_aside and self.connection.uses_session else {}
 
     def _is_known_to_differ(self, resumed: str | None, message_session: str | None) -> bool:
         """Whether the session's history cannot be that of the messages.
@@ -482,7 +508,7 @@ class Turn:
             StatusError: If the error does not concern a resumed session, or if the turn must stay
                 in its session.
             SessionExpired: If the session is gone and the model does not, or must not, restart.
-            SessionLost: If the policy has rules on a session that cannot be continued.
+            SessionLost: If the policy has rules on a session that is gone or cannot be continued.
         """
         if self.connection.policy is not None:  # its places refer to the compacted text
             error.args = (self.connection.policy.author_text(str(error)),)
@@ -498,9 +524,9 @@ class Turn:
         if self._stays:
             msg = f"{reason} {_HAS_CALLS}"
             raise SessionExpired(msg, session_id=session_id) from None
-        if self.settings.on_session_expired == "restart":
-            if self.memory is not None:
-                self.memory.lose(reason, session_id)
+        if self.memory is not None:
+            self.memory.lose(reason, session_id)
+        if self.memory is not None or self.settings.on_session_expired == "restart":
             self.session_id = NEW_SESSION
             self._prepare()
             return
@@ -564,7 +590,7 @@ class Turn:
         session_id = head.headers.get("x-session-id") or self.call.session_id
         facts: dict[str, Any] = {}
         if session_id is not None:
-            facts = {"session_id": session_id, "digest": self._seal(session_id)}
+            facts = {"session_id": session_id, "digest": self._seal(session_id), **self._marks}
         if forked_from := self.forked_from or (self.memory and self.memory.forked_from):
             facts["forked_from"] = forked_from
         if request_id := head.headers.get("x-request-id"):

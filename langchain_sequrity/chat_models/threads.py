@@ -28,7 +28,7 @@ from langchain_core.messages import AIMessage, BaseMessage
 from langchain_sequrity.chat_models.run_config import inherited_configurable, thread_in
 from langchain_sequrity.errors import SessionLost, UsageError
 from langchain_sequrity.session_memory import OnSessionLost, graph_run, has_earlier_turns
-from langchain_sequrity.sync_or_async import call, pause, run_to_end
+from langchain_sequrity.sync_or_async import call, pause
 from langchain_sequrity.wire.exchange import METADATA_KEY
 
 _STORE_NAMESPACE = ("langchain_sequrity", "sessions")
@@ -115,6 +115,7 @@ class ThreadMemory:
 
     Attributes:
         forked_from: A session that is lost and was replaced, if it is known.
+        is_chosen: Whether the caller wants this session whatever the earlier turns were.
     """
 
     def __init__(
@@ -142,31 +143,32 @@ class ThreadMemory:
             self._thread = _thread(thread_id, owner, self._checkpointer)
         self._recalled: str | None = None
         self._has_earlier_runs = False
-        self._is_starting = self._replaces = False
+        self._is_starting = False
+        self._replaces = self.is_chosen = False
         self._session: ThreadSession | None = None
         self.forked_from: str | None = None
 
     # Before the call
 
-    def recall(self, messages: Sequence[BaseMessage], session_in: SessionIn) -> None:
+    async def recall(
+        self,
+        messages: Sequence[BaseMessage],
+        session_of_messages: str | None,
+        session_in: SessionIn,
+        *,
+        is_async: bool,
+    ) -> None:
         """Ask store and checkpointer about a thread that this process does not know.
 
         Args:
             messages: The conversation.
+            session_of_messages: The session that they name; then no checkpoint is searched.
             session_in: Finds the session in a checkpoint.
+            is_async: Whether the call is in an event loop.
 
         Raises:
             UsageError: If the checkpointer cannot be read.
         """
-        run_to_end(self._recall(messages, session_in, is_async=False))
-
-    async def arecall(self, messages: Sequence[BaseMessage], session_in: SessionIn) -> None:
-        """See `recall`."""
-        await self._recall(messages, session_in, is_async=True)
-
-    async def _recall(
-        self, messages: Sequence[BaseMessage], session_in: SessionIn, *, is_async: bool
-    ) -> None:
         thread = self._thread
         if thread.sessions or thread.is_new or self._thread_id is None:
             return
@@ -174,10 +176,12 @@ class ThreadMemory:
             key = (_STORE_NAMESPACE, self._thread_id)
             item = await call(self._store, "get", *key, is_async=is_async)
             for entry in item.value["sessions"] if item is not None else ():
-                # This process cannot know how its last turn ended, nor whether it still waits.
-                session = ThreadSession(**{name: entry[name] for name in _STORED}, has_failed=True)
+                # Without messages of it, nobody knows how its last turn ended.
+                is_gap = entry["session_id"] != session_of_messages
+                facts = {name: entry[name] for name in _STORED}
+                session = ThreadSession(**facts, is_waiting=is_gap, has_failed=is_gap)
                 thread.sessions.setdefault(session.session_id, session)
-        if self._checkpointer is not None and not thread.sessions:
+        if self._checkpointer is not None and not (thread.sessions or session_of_messages):
             try:
                 await self._search_checkpoints(messages, session_in, is_async=is_async)
             except Exception as error:
@@ -229,6 +233,7 @@ class ThreadMemory:
         is_mid_turn: bool,
         seal: Seal,
         may_begin: bool = False,
+        has_several: bool = False,
     ) -> str | None:
         """The session that the call continues.
 
@@ -238,6 +243,7 @@ class ThreadMemory:
             is_mid_turn: Whether the messages end within a turn.
             seal: Makes the digests of the call's connection.
             may_begin: Whether a new session may begin if none is known.
+            has_several: Whether the messages are of several sessions.
 
         Returns:
             The session; `None` to start a new one.
@@ -259,6 +265,8 @@ class ThreadMemory:
                     self._session = session
                     return session.session_id
             reason, lost = self._loss_of(usable)
+            if not reason and has_several:
+                reason, lost = _SEVERAL, session_of_messages
             session_id = session_of_messages or self._recalled
             if not reason and session_id is not None:
                 return session_id
@@ -311,11 +319,13 @@ class ThreadMemory:
         if self._on_lost == "raise":
             msg = f"{reason} {_ADVICE}"
             raise SessionLost(msg, session_id=session_id)
-        self._replaces, self.forked_from = True, session_id
+        self._replaces = self.is_chosen = True
+        self.forked_from = session_id
 
     def begin(self, *, replaces: bool = False) -> None:
         """Note that the call starts a session; `replaces` that the caller wants a new one."""
         self._replaces = self._replaces or replaces
+        self.is_chosen = self._replaces
         if not self._is_starting:
             self._is_starting = True
             self._thread.starting += 1
@@ -348,15 +358,8 @@ class ThreadMemory:
             self._session.is_waiting = is_waiting
             self._session.has_failed = has_failed
 
-    def close(self) -> None:
+    async def close(self, *, is_async: bool) -> None:
         """End the call, however it ended, and store a new session."""
-        run_to_end(self._close(is_async=False))
-
-    async def aclose(self) -> None:
-        """See `close`."""
-        await self._close(is_async=True)
-
-    async def _close(self, *, is_async: bool) -> None:
         with _LOCK:
             self._stop_starting()
             sessions = [*self._thread.sessions.values()]
@@ -407,23 +410,36 @@ def _remembered(threads: _Threads, key: Hashable, owner: object = None) -> Threa
         return thread
 
 
-def session_in_messages(saved: Any, seal: Seal) -> str | None:
+def session_in_checkpoint(saved: Any, seal: Seal) -> str | None:
     """The newest session of the connection in the messages of a checkpoint, or in its writes."""
     writes = [value for _, _, value in saved.pending_writes or ()]
     for value in [*saved.checkpoint["channel_values"].values(), *writes]:
         messages = value if isinstance(value, list) else [value]
-        if session_id := last_own_session(messages, seal)[0]:
+        if session_id := last_own_session(messages, seal, of_tools=True)[0]:
             return session_id
     return None
 
 
 # The session that a message names
 
+IS_ASIDE = "without_tools"
+"""Marks a message of a session that began without tools, and so is not that of the thread."""
+IS_CHOSEN = "replaces_earlier"
+"""Marks a message of a session that the caller chose, whatever the turns before it were."""
 
-def own_metadata(message: AIMessage) -> Mapping[str, Any]:
+
+def own_metadata(message: BaseMessage) -> Mapping[str, Any]:
     """What this package has noted on a message."""
     metadata = message.response_metadata.get(METADATA_KEY)
     return metadata if isinstance(metadata, Mapping) else {}
+
+
+def own_session(message: Any, seal: Seal) -> str | None:
+    """The session of a message, if this connection obtained it."""
+    if not isinstance(message, AIMessage):
+        return None
+    session_id = own_metadata(message).get("session_id")
+    return session_id if isinstance(session_id, str) and is_own(message, seal(session_id)) else None
 
 
 def is_own(message: AIMessage, digest: str) -> bool:
@@ -432,14 +448,20 @@ def is_own(message: AIMessage, digest: str) -> bool:
     return compare_digest(digest.encode(), noted)
 
 
-def last_own_session(messages: Sequence[Any], seal: Seal) -> tuple[str | None, int | None]:
-    """The last session that this connection obtained, and the index of its last message."""
+def last_own_session(
+    messages: Sequence[Any], seal: Seal, *, of_tools: bool
+) -> tuple[str | None, int | None]:
+    """The last session that this connection obtained, and the index of its last message.
+
+    Args:
+        messages: The conversation.
+        seal: Makes the digests of the connection.
+        of_tools: Whether to leave out sessions that began without tools.
+    """
     for index in range(len(messages) - 1, -1, -1):
-        message = messages[index]
-        if isinstance(message, AIMessage):
-            session_id = own_metadata(message).get("session_id")
-            if isinstance(session_id, str) and is_own(message, seal(session_id)):
-                return session_id, index
+        session_id = own_session(messages[index], seal)
+        if session_id and not (of_tools and own_metadata(messages[index]).get(IS_ASIDE)):
+            return session_id, index
     return None, None
 
 
@@ -455,6 +477,10 @@ _NESTED = (
 _SIMULTANEOUS = (
     "Another call of this thread is just starting its session. Wait for its reply, or give each "
     "conversation its own thread."
+)
+_SEVERAL = (
+    "The messages are of several sessions, and none of them knows all turns. Pass the messages of "
+    "one conversation, or name the session (`session_id=`)."
 )
 _UNKNOWN = (
     "The conversation has earlier turns, and their session is unknown: neither the messages nor "

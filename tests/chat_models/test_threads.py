@@ -38,7 +38,6 @@ from langchain_sequrity.errors import (
     InvalidRequest,
     PolicyDenied,
     ProgramFailed,
-    SessionExpired,
     SessionLost,
     UsageError,
 )
@@ -363,6 +362,65 @@ def test_a_call_without_tools_is_not_concerned(base_url: str) -> None:
     assert make_model(base_url).invoke(history).text == "hello"
 
 
+# Several sessions in the messages
+
+
+def run_loop(model: Any, office: Office, messages: list[BaseMessage]) -> list[BaseMessage]:
+    """The conversation after a turn of a hand-made loop."""
+    tools: dict[str, Callable[..., str]] = {"read_mail": office.read_mail, "send": office.send}
+    messages = [*messages, model.invoke(messages)]
+    while calls := messages[-1].tool_calls:  # type: ignore[attr-defined]
+        for call in calls:
+            result = tools[call["name"]](**call["args"])
+            messages.append(ToolMessage(result, tool_call_id=call["id"]))
+        messages.append(model.invoke(messages))
+    return messages
+
+
+@pytest.mark.parametrize("arch", ["dual-llm", "single-llm"])
+@pytest.mark.parametrize("form", FORMATS)
+def test_messages_of_several_sessions_do_not_continue_the_last_one(
+    base_url: str, office: Office, form: str, arch: str
+) -> None:
+    model = make_model(base_url, form, arch).bind_tools(office.tools)
+    read = run_loop(model, office, [HumanMessage("read")])
+    other = run_loop(model, office, [HumanMessage("hello")])
+    for config in (None, THREAD):
+        with pytest.raises(SessionLost, match="of several sessions") as lost:
+            model.invoke([*read, *other, HumanMessage("send")], config)
+        assert lost.value.session_id
+    chosen = model.invoke([*read, *other, HumanMessage("hello")], session_id="new")
+    assert model.invoke([*read, *other, chosen, HumanMessage("hello")]).text
+
+
+@pytest.mark.parametrize("keeps", ["store", "checkpoints", "messages"])
+@pytest.mark.parametrize("arch", ["dual-llm", "single-llm"])
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_title_by_the_same_model_does_not_take_the_place_of_the_session(
+    base_url: str, office: Office, form: str, arch: str, keeps: str
+) -> None:
+    model = make_model(base_url, form, arch)
+    title = model.invoke([HumanMessage("hello")])
+
+    def add_title(state: MessagesState) -> dict[str, Any]:  # noqa: ARG001 - its signature
+        return {"messages": [title]}
+
+    builder = StateGraph(MessagesState)
+    shortens: list[Any] = [] if keeps == "messages" else [keep_last]
+    builder.add_node("agent", create_agent(model, office.tools, middleware=shortens))
+    builder.add_node("title", add_title)
+    builder.add_edge(START, "agent")
+    builder.add_edge("agent", "title")
+    store = InMemoryStore() if keeps == "store" else None
+    graph = builder.compile(checkpointer=InMemorySaver(), store=store)
+    say(graph, "read")
+    forget_threads()
+    with pytest.raises(PolicyDenied):
+        say(graph, "send")
+    with pytest.raises(SessionLost, match="unknown"):
+        model.bind_tools(office.tools).invoke([HumanMessage("read"), title, HumanMessage("send")])
+
+
 # Another model, format or agent in the thread
 
 
@@ -472,20 +530,15 @@ def test_a_session_that_must_refuse_the_history_is_not_replaced(
 
 
 def test_an_expired_session_is_not_replaced_unless_its_loss_is_accepted(office: Office) -> None:
-    config = {"fsm": {"max_n_turns": 1}}
+    fields: dict[str, Any] = {"session_config": {"fsm": {"max_n_turns": 1}}}
     with LocalServer(script=SCRIPT) as server:
-        fields: dict[str, Any] = {"session_config": config}
-        for settings, error in (
-            ({}, SessionExpired),
-            ({"on_session_expired": "restart"}, SessionLost),
-        ):
-            model = make_model(server.base_url, **fields, **settings)
+        for expired in ("raise", "restart"):
+            model = make_model(server.base_url, **fields, on_session_expired=expired)
             agent = create_agent(model, office.tools, checkpointer=InMemorySaver())
             say(agent, "read")
-            with pytest.raises(error):
+            with pytest.raises(SessionLost, match="no longer knows the session"):
                 say(agent, "send")
-        both = {"on_session_expired": "restart", "on_session_lost": "restart"}
-        model = make_model(server.base_url, **fields, **both)
+        model = make_model(server.base_url, **fields, on_session_lost="restart")
         agent = create_agent(model, office.tools, checkpointer=InMemorySaver())
         say(agent, "read")
         assert say(agent, "send") == "sent"

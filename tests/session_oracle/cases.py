@@ -180,7 +180,7 @@ def _policy(dice: random.Random, way: Way) -> str:
 # Turns
 
 _TOOLS = {"read_mail": 4, "send": 4, "pay": 4, "note": 2, "check_id": 1, "confirm": 1, "crash": 1}
-_BETWEEN_MESSAGES = {"trim": 3, "texts": 3, "summary": 3, "edit": 3, "format": 3, "model": 1, "restart": 1, "expire": 1, "go back": 3}  # fmt: skip
+_BETWEEN_MESSAGES = {"title": 3, "trim": 3, "texts": 3, "summary": 3, "edit": 3, "format": 3, "model": 1, "restart": 1, "expire": 1, "go back": 3}  # fmt: skip
 _BETWEEN_CHECKPOINTS = {**_BETWEEN_MESSAGES, "replay": 2, "restart": 2, "process": 1}
 _BETWEEN_RUNS = {
     "fork": 3,
@@ -215,7 +215,7 @@ def _event(dice: random.Random, case: Case) -> str:
     else:
         events = _BETWEEN_CHECKPOINTS if case.driver in THREADS else _BETWEEN_MESSAGES
     event = dice.choices(tuple(events), tuple(events.values()))[0]
-    if case.way == "middleware" and event in ("format", "expire"):
+    if case.way == "middleware" and event in ("format", "expire", "title"):
         return "model"
     has_checkpoints = case.driver in (*THREADS, "executor")
     if (

@@ -39,7 +39,7 @@ from langchain_sequrity.middleware import (
 from tests.session_oracle.cases import FORMATS, THREADS, Call, Case, Turn
 from tests.session_oracle.ledger import Ledger, ToolCrashed, tools_of
 from tests.session_oracle.script import ScriptedModel, owner_of
-from tests.session_oracle.stage import Stage
+from tests.session_oracle.stage import TITLE, Stage
 
 _MOST_QUESTIONS = 20
 
@@ -139,6 +139,11 @@ class Conversation:
 
     # Parts
 
+    def _changed(self, messages: Sequence[BaseMessage], turn: Turn) -> list[BaseMessage]:
+        title = [self._model().invoke(TITLE)] if turn.event == "title" else []
+        starts_with_user = self._starts_with_user
+        return _changed(messages, turn, starts_with_user=starts_with_user, title=title)
+
     @property
     def _starts_with_user(self) -> bool:
         """Whether the API format refuses a history that begins with an answer."""
@@ -190,9 +195,20 @@ class Conversation:
 
 
 def _changed(
-    messages: Sequence[BaseMessage], turn: Turn, *, starts_with_user: bool
+    messages: Sequence[BaseMessage],
+    turn: Turn,
+    *,
+    starts_with_user: bool,
+    title: Sequence[BaseMessage] = (),
 ) -> list[BaseMessage]:
-    """A history after an application, or somebody else, changed it between two turns."""
+    """A history after an application, or somebody else, changed it between two turns.
+
+    Args:
+        messages: The history.
+        turn: The turn that follows.
+        starts_with_user: Whether it must begin with a message of the user.
+        title: What the model without tools wrote about the conversation.
+    """
     starts = [n for n, message in enumerate(messages) if isinstance(message, HumanMessage)]
     changed = list(messages)
     if not starts:
@@ -208,6 +224,9 @@ def _changed(
         case "summary":
             summary = HumanMessage("The talk so far: mails and payments.")
             changed = [summary, messages[-1]] if has_answer else [summary]
+        case "title":
+            changed = [HumanMessage("So far?")] if turn.where < 0.4 else changed
+            changed += title
         case "edit":
             changed[starts[0]] = messages[starts[0]].model_copy(
                 update={"content": "Go on, please."}
@@ -277,7 +296,7 @@ class AgentHistory(Conversation):
             forget_threads()
             self._is_forgotten = not self._messages  # nothing is left of the conversation
             self.build()
-        self._messages = _changed(self._messages, turn, starts_with_user=self._starts_with_user)
+        self._messages = self._changed(self._messages, turn)
 
     def after_error(self, turn: Turn, error: Exception) -> None:
         self._messages += _kept_after_error([_request()], turn, error)
@@ -434,7 +453,7 @@ class ThreadConversation(Conversation):
     def _edit_history(self, turn: Turn) -> None:
         thread = thread_of(self._case)
         messages = self._graph.get_state(thread).values.get("messages", [])
-        changed = _changed(messages, turn, starts_with_user=self._starts_with_user)
+        changed = self._changed(messages, turn)
         update = [RemoveMessage(REMOVE_ALL_MESSAGES), *changed]
         self._graph.update_state(thread, {"messages": update}, as_node=START)
 

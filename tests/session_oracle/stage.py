@@ -23,6 +23,8 @@ _FORMATS: Mapping[str, tuple[Any, dict[str, Any]]] = {
     "previous id": (ChatSequrity, {"use_responses_api": True, "use_previous_response_id": True}),
 }
 ACCEPTS_LOSS = {"on_session_lost": "restart", "on_session_expired": "restart"}
+TITLE = "Write a title."
+"""A request to the model without tools, whose session is none of the conversation."""
 _ARCHITECTURES = {"single": "single-llm"}
 
 
@@ -69,9 +71,13 @@ class Stage:
             self._new_folder.cleanup()
 
     def _plan(self, request: ChatRequest) -> dict[str, Any]:
+        if TITLE in str(request.messages[-1].content):
+            return {"program": "final_return_value = 'A title'"}
         return {"program": self.script.next_program(request)}
 
     def _answer(self, request: ChatRequest) -> dict[str, Any]:
+        if request.messages[-1].content == TITLE:
+            return {"text": "A title"}
         return self.script.answer(request)
 
     def forget_sessions(self) -> None:

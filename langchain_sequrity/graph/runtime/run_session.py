@@ -45,10 +45,7 @@ class RunSession:
         configurable = {**loop.config["configurable"], _compat.CHECKPOINTER: loop.checkpointer}
         memory = ThreadMemory(connection.owner, self._on_lost, configurable=configurable)
         self._memory = memory
-        if is_async:
-            await memory.arecall((), self._in_checkpoint)
-        else:
-            memory.recall((), self._in_checkpoint)
+        await memory.recall((), None, self._in_checkpoint, is_async=is_async)
 
     def _in_checkpoint(self, saved: Any) -> str | None:
         """The session of the executor's thread in one of its checkpoints, if it can be used."""
@@ -113,4 +110,4 @@ class RunSession:
     async def close(self, *, is_async: bool) -> None:
         """Store a new session."""
         if self._memory is not None:
-            await self._memory.aclose() if is_async else self._memory.close()
+            await self._memory.close(is_async=is_async)
