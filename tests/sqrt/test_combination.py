@@ -567,10 +567,10 @@ def test_two_strict_policies_allow_what_one_names_and_the_other_allows_by_a_patt
 def test_a_denial_for_many_tools_is_repeated_for_those_that_another_policy_allows(
     pattern: str, wide: str
 ) -> None:
-    house = f'''
+    house = f"""
         tool r"{wide}" {{ should deny when to.value == "eve"; }}
         tool r"^pi.*$" {{ must allow always; }}
-    '''
+    """
     app = PolicyHeader.from_sqrt(f'tool r"{pattern}" {{ should allow always; }}', **STRICT)
     allowed = [
         (tool, to)

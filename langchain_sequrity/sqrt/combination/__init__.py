@@ -157,7 +157,15 @@ class Combination:
         return Origin(source.name, author_at, rules[author_at])
 
     def place(self, at: Position) -> AuthorPlace | None:
-        """The author's place for a place of the combined text; `None` before the first rule."""
+        """The author's place for a place of the combined text.
+
+        Args:
+            at: The place.
+
+        Returns:
+            The name and text of the policy, and the place in that text; `None` before the first
+            rule.
+        """
         begin = max((place for place in self.places if place <= at), default=None)
         if begin is None:
             return None
