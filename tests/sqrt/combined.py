@@ -18,6 +18,7 @@ Policies that cannot be combined are counted by the reason of their refusal.
 
 import argparse
 import random
+import re
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -415,16 +416,14 @@ class Comparison:
 
     def _compare_readings(self, tool: str, shown: str) -> None:
         engines = [self._service.engine, *(world.engine for world in self._alone.values())]
-        doubts = sorted(
-            {
-                block.tool.text.raw
-                for engine in engines
-                for block in nodes.tools_of(engine.policy)
-                if applies(block.tool, tool) is None
-            }
-        )
-        for choice in product((True, False), repeat=len(doubts)):
-            reading = dict(zip(doubts, choice, strict=True))
+        regexes = {
+            block.tool.text.raw
+            for engine in engines
+            for block in nodes.tools_of(engine.policy)
+            if applies(block.tool, tool) is None
+        }
+        for find, flags in product((re.search, re.fullmatch), (0, re.DOTALL, re.MULTILINE)):
+            reading = {regex: find(regex, tool, flags) is not None for regex in regexes}
             text, *alone = (
                 self._here.verdict_of(_as_read(engine, tool, reading)) for engine in engines
             )

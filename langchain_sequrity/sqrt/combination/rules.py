@@ -243,10 +243,8 @@ class _Rules:
 
     def clash(self, rules: "_Rules", allowance: _Allowance) -> _Denial | None:
         """A denial that an allowance of another policy would override for some tools."""
-        for denial in self.overridden(rules, allowance):
-            if not denial.is_repeatable(allowance.tool):
-                return denial
-        return None
+        overridden = self.overridden(rules, allowance)
+        return next((each for each in overridden if not each.is_repeatable(allowance.tool)), None)
 
     @cached_property
     def lifted(self) -> list[str]:
@@ -261,26 +259,13 @@ class _Rules:
     @cached_property
     def repeated(self) -> list[_Denial]:
         """Its denials, for tools for which another rule overrides the layer."""
-        repeated = []
-        for name in dict.fromkeys(name for rules in self.together for name in rules.lifted):
-            # A `must allow` is the same denial as the default, and stronger.
-            is_required = any(
-                denial.required and denial.tool and applies(denial.tool, name)
-                for denial in self.denials.values()
-            )
-            repeated += [
-                denial.at(_tool(name)) for denial in self.lower if denial.tool or not is_required
-            ]
+        names = dict.fromkeys(name for rules in self.together for name in rules.lifted)
+        repeated = [denial.at(_tool(name)) for name in names for denial in self.lower]
         for rules in self.others:
             for allowance in rules.lower_allowances.values():
                 overridden = self.overridden(rules, allowance)
                 repeated += [denial.at(allowance.tool) for denial in overridden]
-        places = {
-            (denial.check.at, denial.tool and denial.tool.text): denial
-            for denial in repeated
-            if denial is not None
-        }
-        return list(places.values())
+        return [denial for denial in repeated if denial is not None]
 
     @cached_property
     def ranks(self) -> list[_Rank]:
