@@ -581,6 +581,14 @@ def test_a_denial_for_many_tools_is_repeated_for_those_that_another_policy_allow
     assert allowed == [("pay", "ana"), ("pan", "ana")]
 
 
+@pytest.mark.parametrize("pattern", ["(?s)^l.*$", "^l[^x]*$"])
+def test_a_pattern_that_matches_line_breaks_is_not_in_one_that_may_not(pattern: str) -> None:
+    house = f'tool r"{pattern}" {{ should deny always; }} tool r"^la.*$" {{ must allow always; }}'
+    app = PolicyHeader.from_sqrt('tool r".*" { should allow always; }', **STRICT)
+    wide = f'{house} tool r"{pattern}" {{ priority 1; should allow always; }} tool r".*" {{ should deny always; }}'
+    assert "the `default_allow=False` of `app`" in refusal(wide, app)
+
+
 def test_an_allowance_that_overrides_a_rule_is_not_dropped_beside_a_strict_policy() -> None:
     # Without it, a call of `page` would be denied in the name of `house`, which allows it.
     strict = PolicyHeader.from_sqrt('tool "pay" { should allow always; }', default_allow=False)

@@ -64,13 +64,18 @@ def includes(tool: ToolId, other: ToolId) -> bool:
     """Whether a block is certainly for all tools that another block is for."""
     if is_exact(other):
         return applies(tool, other.text.raw) is True
-    raw, is_regex = tool.text.raw, tool.text.kind == "matching"
-    if (tool.text.kind, raw) == (other.text.kind, other.text.raw) or (is_regex and raw == ".*"):
+    raw, inside = tool.text.raw, other.text.raw
+    if (tool.text.kind, raw) == (other.text.kind, inside):
         return True
-    if not is_regex or not _ALL_WITH_START.fullmatch(raw):
+    if not (tool.text.kind == other.text.kind == "matching" and _IS_UNDERSTOOD.fullmatch(inside)):
         return False
-    starts, others = _starts(tool.text) or [], _starts(other.text)
-    return others is not None and all(start.startswith(tuple(starts)) for start in others)
+    if "[^" in inside:  # it matches line breaks, which `.` may not match
+        return False
+    if raw == ".*":
+        return True
+    others = _starts(other.text) if _ALL_WITH_START.fullmatch(raw) else None
+    starts = tuple(_starts(tool.text) or ())
+    return others is not None and all(start.startswith(starts) for start in others)
 
 
 def always_includes(tool: ToolId, other: ToolId) -> bool:
