@@ -295,18 +295,21 @@ class PolicyHeader(Header):
 
     @classmethod
     def _of_combination(cls, combination: "Combination") -> Self:
-        codes = {"code": combination.text, "language": "sqrt"}
-        header = from_wire(cls, {**combination.settings, "codes": codes}, unknown="keep")
-        if combination.origins:
+        header = from_wire(cls, combination.to_wire(), unknown="keep")
+        if combination.has_names:
             header._combination = combination  # noqa: SLF001 - of this class
         return header
 
     @property
     def combination(self) -> "Combination | None":
-        """The policies behind this one, if it combines or names any."""
+        """The policies behind this one, if it combines or names any.
+
+        A copy with another text or other fields is a policy of its own.
+        """
         combination: Combination | None = self._combination
-        text = self.codes and self.codes.code
-        return combination if combination is not None and combination.text == text else None
+        if combination is None or self.to_wire() != combination.to_wire():
+            return None
+        return combination
 
     def compile(self, *, dual_llm: bool = True) -> "Engine":
         """Compile the policy, to decide in this process with the engine of the local server.
@@ -344,13 +347,10 @@ class PolicyHeader(Header):
                 "generate the policy first with `PolicyGenTool`."
             )
             raise UsageError(msg)
+        if self.combination is not None:
+            return self.combination.compile(dual_llm=dual_llm)
         code = (self.codes and self.codes.code) or ""
-        engine = compile_policy(code, engine_presets(self, dual_llm=dual_llm))
-        combination = self.combination
-        if combination is None:
-            return engine
-        parts = combination.parts(dual_llm=dual_llm)
-        return replace(engine, origins=combination.origins, parts=parts)
+        return compile_policy(code, engine_presets(self, dual_llm=dual_llm))
 
     @property
     def uses_session(self) -> bool:
@@ -405,8 +405,8 @@ class PolicyHeader(Header):
         at = None if compact is None else compact.author_place(line, column)
         if at is None or combination is None:
             return at
-        place = combination.place(*at)
-        return None if place is None else place[1]
+        place = combination.place(at)
+        return None if place is None else place.at
 
     def with_author_rule(self, denial: "Denial") -> "Denial":
         """A denial of the service with the author's rule and its place, not those that were sent.
@@ -423,7 +423,7 @@ class PolicyHeader(Header):
             quoted = _QUOTED_RULE.fullmatch(denial.reason or "")
             if denial.rule is None and quoted:  # a text without fields names only the rule
                 denial = replace(denial, rule=quoted["rule"], reason=None)
-            origin = combination.origin_of(denial.rule, denial.reason, at)
+            origin = combination.origin_of(denial.tool, denial.rule, denial.reason, at)
             if denial.kind not in ("policy", "uncertain"):
                 origin = None
             if origin is not None:
@@ -461,7 +461,7 @@ class PolicyHeader(Header):
         compact, combination = self._compact(), self.combination
         if compact is None:
             return text
-        return compact.author_text(text, None if combination is None else combination.author_of)
+        return compact.author_text(text, None if combination is None else combination.place)
 
     def _compact(self) -> "Compact | None":
         """The SQRT text as it is sent; `None` without SQRT text."""

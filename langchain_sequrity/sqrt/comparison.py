@@ -2,8 +2,8 @@
 
 from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields, replace
-from typing import Any
+from dataclasses import dataclass, fields
+from typing import Any, NamedTuple
 
 from typing_extensions import override
 
@@ -11,7 +11,7 @@ from langchain_sequrity.display.tables import Row, Table, TableMixin, Tone
 from langchain_sequrity.labels import NO_LABELS, Labels
 from langchain_sequrity.sqrt.coerce import AnyTool, engine_of
 from langchain_sequrity.sqrt.engine import Engine
-from langchain_sequrity.sqrt.explanation import ExplainedRule, explained_rule
+from langchain_sequrity.sqrt.explanation import ExplainedRule, explained_rule, place
 from langchain_sequrity.sqrt.lint.checked_policy import shape_of
 from langchain_sequrity.sqrt.nodes import CheckRule, PolicyItem, Position, items_of
 from langchain_sequrity.sqrt.policy_forms import AnyPolicy
@@ -125,7 +125,7 @@ def _verdict_cells(verdict: Verdict | None) -> tuple[str, ...]:
 
 
 def _rule_row(rule: ExplainedRule, *, is_new: bool) -> Row:
-    cell = (f"line {rule.line}", *rule.cell())
+    cell = (f"line {place(rule.line, rule.policy)}", *rule.cell())
     what = f"{rule.kind} of {rule.tool}" if rule.tool else rule.kind
     return ((what,), () if is_new else cell, cell if is_new else (), ("only here",))
 
@@ -168,11 +168,10 @@ def diff(
         assert [rule.kind for rule in found.removed] == ["must deny"]
         ```
     """
-    # Rules are compared by their places, which for combined policies are those of one text.
-    before, after = (replace(engine_of(policy), origins={}) for policy in (old, new))
+    before, after = engine_of(old), engine_of(new)
     decided = decisions(calls, session, tools, before, after)
     rules, others = _rules(before), _rules(after)
-    shapes = [{one.at: shape for shape, one in side} for side in (rules, others)]
+    shapes = [{rule.place: rule.shape for rule in side} for side in (rules, others)]
     compared = [
         ChangedCall(one, other, _changes(one, other, *shapes))
         for one, other in zip(*decided, strict=True)
@@ -182,8 +181,8 @@ def diff(
     return Difference(
         len(compared),
         tuple(one for one in compared if one.changed),
-        tuple(map(explained_rule, removed)),
-        tuple(map(explained_rule, added)),
+        tuple(_explained(removed, before)),
+        tuple(_explained(added, after)),
         tuple(_preset_changes(before.presets, after.presets)),
         is_reordered=common != other_common,
     )
@@ -216,7 +215,7 @@ def _without_places(reasons: Iterable[Reason], shapes: "_Shapes") -> list[Hashab
     """Reasons without positions and spelling, which depend on the layout."""
     return [
         (
-            shapes[one.at] if one.at else one.rule,
+            shapes[one.policy, one.at] if one.at else one.rule,
             one.description,
             one.verdict,
             one.certain,
@@ -229,41 +228,53 @@ def _without_places(reasons: Iterable[Reason], shapes: "_Shapes") -> list[Hashab
 # Rules
 
 _Shape = Hashable
-_Shapes = Mapping[Position, _Shape]
-_Rules = list[tuple[_Shape, PolicyItem]]
+_Place = tuple[str | None, Position]
+_Shapes = Mapping[_Place, _Shape]
 _UNSEEN = {"at", "doc", "bare"}
 
 
-def _rules(engine: Engine) -> _Rules:
-    found = (one for node in engine.policy.declarations for one in items_of(node))
+class _Rule(NamedTuple):
+    """An item of a policy, its place, and what is compared."""
+
+    place: _Place
+    item: PolicyItem
+    shape: _Shape
+
+
+def _rules(engine: Engine) -> list[_Rule]:
     return [
-        (
-            (
-                one.kind,
-                shape_of(one.tool, _UNSEEN),
-                one.one_liner and one.priority,
-                _shape(one.node),
-            ),
-            one,
-        )
-        for one in found
+        _Rule((part.name, item.at), item, _shape_of_item(item))
+        for part in engine.parts or (engine,)
+        for node in part.policy.declarations
+        for item in items_of(node)
     ]
+
+
+def _explained(rules: Iterable[_Rule], engine: Engine) -> Iterator[ExplainedRule]:
+    for rule in rules:
+        policy, _ = rule.place
+        yield explained_rule(rule.item, (engine.parts and policy) or "")
+
+
+def _shape_of_item(item: PolicyItem) -> _Shape:
+    priority = item.one_liner and item.priority
+    return item.kind, shape_of(item.tool, _UNSEEN), priority, _shape(item.node)
 
 
 def _shape(node: Any) -> _Shape:
     return shape_of(node, {*_UNSEEN, "text"} if isinstance(node, CheckRule) else _UNSEEN)
 
 
-def _partition(rules: _Rules, others: _Rules) -> tuple[list[PolicyItem], list[_Shape]]:
+def _partition(rules: list[_Rule], others: list[_Rule]) -> tuple[list[_Rule], list[_Shape]]:
     """The rules that the others lack, and the shapes of the common ones, in order."""
-    left = Counter(shape for shape, _ in others)
+    left = Counter(rule.shape for rule in others)
     missing, common = [], []
-    for shape, one in rules:
-        if left[shape]:
-            left[shape] -= 1
-            common.append(shape)
+    for rule in rules:
+        if left[rule.shape]:
+            left[rule.shape] -= 1
+            common.append(rule.shape)
         else:
-            missing.append(one)
+            missing.append(rule)
     return missing, common
 
 

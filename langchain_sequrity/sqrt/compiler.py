@@ -167,17 +167,17 @@ def _memoized(
     return memo[key]
 
 
-def _memoized_binding(name: str, found: "Test | CompiledSet") -> "Test | CompiledSet":
+def _memoized_binding(found: "Test | CompiledSet") -> "Test | CompiledSet":
     """A named predicate or set that is evaluated once per context."""
     if not isinstance(found, CompiledSet):
-        return partial(_memoized, name, read=found)
+        return partial(_memoized, found, read=found)
 
     def holds(context: EvaluationContext, value: Any) -> Truth:
-        key = (name, type(value), value)
+        key = (found.holds, type(value), value)
         known: Truth = _memoized(key, context, lambda context: found.holds(context, value))
         return known
 
-    return CompiledSet(partial(_memoized, name, read=found.names), holds, found.patterned)
+    return CompiledSet(partial(_memoized, found.names, read=found.names), holds, found.patterned)
 
 
 # Predicates
@@ -434,9 +434,7 @@ class _Compiler:
         if node.name in self._bindings:
             line = self._bindings[node.name].node.at.line
             self._report("error", f"`{node.name}` is already defined in line {line}", node.at)
-        self._bindings[node.name] = CompiledBinding(
-            node, _memoized_binding(node.name, value), self._uses
-        )
+        self._bindings[node.name] = CompiledBinding(node, _memoized_binding(value), self._uses)
 
     def _value(self, value: nodes.Predicate | nodes.Set | nodes.Domain) -> Test | CompiledSet:
         if isinstance(value, nodes.Name):

@@ -52,13 +52,12 @@ from langchain_sequrity.sqrt.nodes import Policy, Position
 from langchain_sequrity.sqrt.parser import parse
 from langchain_sequrity.sqrt.verdict import (
     REASONS_SHOWN,
-    Origin,
     Presets,
     Reason,
     Verdict,
     Vote,
     decide_by_votes,
-    with_origins,
+    joined_verdict,
 )
 
 LLM_BLOCKED = "__llm_blocked"
@@ -82,11 +81,10 @@ class Engine:
 
     Attributes:
         policy: The parsed policy.
-        tools: Blocks and one-liners in source order.
+        tools: Blocks and one-liners in source order; for combined policies, those of each.
         presets: The built-in policies.
-        origins: For combined policies, the authors' rules by the position of the combination's
-            rules; with `None`, the default. Reasons of verdicts are the authors' rules.
-        parts: For combined policies, the engine of each. What these decide in doubt is in doubt.
+        name: The name of the policy, which its reasons have; `None` if it has none.
+        parts: For combined policies, the engine of each. A call is denied if one of them denies it.
 
     Example:
         ```python
@@ -104,7 +102,7 @@ class Engine:
     policy: Policy
     tools: tuple[CompiledTool, ...]
     presets: Presets
-    origins: Mapping[Position | None, Origin] = field(default_factory=dict)
+    name: str | None = None
     parts: "tuple[Engine, ...]" = ()
     _rules: dict[str, _ToolRules] = field(default_factory=dict, init=False)
 
@@ -136,28 +134,18 @@ class Engine:
         Returns:
             The verdict. An error in a rule never raises: it makes the rule unknown, which denies.
         """
+        if self.parts:
+            seen = self._with_added_labels(call, session)
+            return joined_verdict([part.decide(seen, session) for part in self.parts])
         presets = self.presets
         asks_model = call.tool == PARSE_WITH_AI and presets.non_executable_memory
         verdict = decide_by_votes(call.tool, self.votes(call, session), presets, int(asks_model))
         if not (verdict.certain and all(reason.certain for reason in verdict.reasons)):
             verdict = self._with_causes_of_doubt(verdict, call, session)
-        if self.origins:
-            verdict = with_origins(verdict, self.origins)
-        return self._with_doubt_of_parts(verdict, call, session) if self.parts else verdict
-
-    def _with_doubt_of_parts(self, verdict: Verdict, call: Call, session: Labels) -> Verdict:
-        """The verdict of combined policies, in doubt if it rests on verdicts in doubt.
-
-        The text of a combination has fewer allowances than the policies, so it has fewer doubts.
-        """
-        if not verdict.certain or verdict.final_verdict == "hard_denied":
+        if self.name is None:
             return verdict
-        verdicts = [part.decide(call, session) for part in self.parts]
-        deciding = verdicts if verdict.allowed else [one for one in verdicts if not one.allowed]
-        doubtful = [one for one in deciding if not one.certain]
-        if not doubtful or (not verdict.allowed and len(doubtful) < len(deciding)):
-            return verdict
-        return replace(verdict, certain=False, reasons=doubtful[0].reasons)
+        reasons = tuple(replace(reason, policy=self.name) for reason in verdict.reasons)
+        return replace(verdict, reasons=reasons)
 
     def votes(self, call: Call, session: Labels) -> Iterator[Vote]:
         """The votes of presets and rules, in order; each condition is evaluated when needed.
@@ -229,10 +217,21 @@ class Engine:
             tool: The tool.
             context: The state that conditions read; each is evaluated when its step is taken.
         """
+        if self.parts:
+            for part in self.parts:
+                yield from part.steps(phase, tool, context)
+            return
         for step, applies in self._rules_for(tool).steps[phase]:
             yield step, both(applies, _condition(step, context))
 
-    # Facts about the rules for a tool
+    # Facts about the rules
+
+    @property
+    def declarations(self) -> tuple[nodes.Declaration, ...]:
+        """The declarations as their authors wrote them, also those of combined policies."""
+        if not self.parts:
+            return self.policy.declarations
+        return tuple(node for part in self.parts for node in part.declarations)
 
     def depends_on_session(self, tool: str) -> bool:
         """Whether calls of a tool may change the session's labels, or get labels from them.
@@ -269,18 +268,18 @@ class Engine:
             return True
         checks = (check.node for entry in self.tools for check in entry.checks)
         short = any(_is_of(node, "short") for node in nodes.walk(tuple(checks)))
-        return short or any(
-            _is_of(node, "session") for node in nodes.walk(self.policy.declarations)
-        )
+        return short or any(_is_of(node, "session") for node in nodes.walk(self.declarations))
 
     @cached_property
     def tests_argument_labels(self) -> bool:
         """Whether any rule reads or changes labels of arguments."""
-        parts = nodes.walk(self.policy.declarations)
+        parts = nodes.walk(self.declarations)
         return any(isinstance(node, nodes.Meta) and node.scope in ("arg", "args") for node in parts)
 
     def copies_result_labels(self, tool: str) -> bool:
         """Whether labels of a result of a tool may become labels of the session."""
+        if self.parts:
+            return any(part.copies_result_labels(tool) for part in self.parts)
         steps = self._rules_for(tool).steps
         bindings = nodes.bindings_of(self.policy)
         scopes: dict[nodes.Phase, set[str]] = {"result": {"result", "short"}, "after": {"result"}}
@@ -301,7 +300,7 @@ class Engine:
             [check.node for entry in self.tools for check in entry.checks],
             [step.condition for step in steps],
             [update.set for step in steps for update in step.updates],
-            [one for one in self.policy.declarations if isinstance(one, nodes.Binding)],
+            [one for one in self.declarations if isinstance(one, nodes.Binding)],
         )
         return any(
             isinstance(node, nodes.Meta) and node.scope != "session"
@@ -348,6 +347,15 @@ class Engine:
                 _apply(update, context, certain=False)
             context.set_short_scope("")
         return context
+
+    def _with_added_labels(self, call: Call, session: Labels) -> Call:
+        """A call whose arguments have the labels that any part's `session before` may add."""
+        if not self._rules_for(call.tool).argument_updates:
+            return call
+        labels = self._context(call, session).argument_labels()
+        pairs = zip(call.arguments.items(), labels, strict=True)
+        arguments = {name: replace(argument, labels=added) for (name, argument), added in pairs}
+        return replace(call, arguments=arguments)
 
     def _run(self, phase: nodes.Phase, tool: str, context: EvaluationContext) -> None:
         for step, truth in self.steps(phase, tool, context):

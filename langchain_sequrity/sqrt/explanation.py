@@ -7,7 +7,7 @@ text of the explanation.
 
 import math
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import groupby, pairwise
 from pathlib import Path
@@ -418,6 +418,11 @@ def notes_on(policy: Policy, sentences: str, presets: Presets | None = None) -> 
         )
 
 
+_TOGETHER = (
+    "A call is denied if one of the policies denies it. All of them read and change the same "
+    "labels. What follows is true of each policy alone."
+)
+_SEVERAL = 2
 _WIDTH = 100
 _CELL_WIDTH = 250  # below the limit of a table cell
 _END = Position(2**62, 0)
@@ -426,9 +431,13 @@ _TONES: dict[str, Tone] = {
 }  # fmt: skip
 
 
-def _with_lists(items: list[tuple[str, Any]]) -> dict[str, Any]:
-    """The fields of a dataclass as JSON has them."""
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in items}
+def json_fields(items: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The fields of a dataclass as JSON has them; `policy` only if there are several policies."""
+    return {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in items
+        if (name, value) != ("policy", "")
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -444,6 +453,7 @@ class ExplainedRule:
         sentence: Its effect.
         reasons: The author's doc comments on its block and on itself.
         remarks: Doubts and mistakes.
+        policy: The name of its policy if several are explained, else an empty text.
     """
 
     line: int
@@ -453,6 +463,7 @@ class ExplainedRule:
     sentence: str
     reasons: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
+    policy: str = ""
 
     def cell(self) -> Cell:
         """The rule in short lines for the cell of a table."""
@@ -461,7 +472,7 @@ class ExplainedRule:
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
-        return asdict(self, dict_factory=_with_lists)
+        return asdict(self, dict_factory=json_fields)
 
 
 @dataclass(frozen=True, slots=True)
@@ -474,6 +485,7 @@ class Section:
         reasons: The author's doc comment.
         remarks: Doubts about the tool's id.
         rules: Its rules in source order.
+        policy: The name of its policy if several are explained, else an empty text.
     """
 
     title: str
@@ -481,6 +493,7 @@ class Section:
     reasons: tuple[str, ...]
     remarks: tuple[str, ...]
     rules: tuple[ExplainedRule, ...]
+    policy: str = ""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -488,7 +501,7 @@ class Explanation(TableMixin):
     """A policy in English; made by `explain`. Its `str` is the whole text.
 
     Attributes:
-        sections: Tools and names in source order.
+        sections: Tools and names in source order; for several policies, those of each.
         notes: General notes.
     """
 
@@ -514,7 +527,8 @@ class Explanation(TableMixin):
         yield 0, self._title()
         for section in self.sections:
             yield 0, ""
-            yield 0, f"{section.title} (line {section.line})"
+            of_policy = f" of `{section.policy}`" if section.policy else ""
+            yield 0, f"{section.title} (line {section.line}{of_policy})"
             for line in _comments(section):
                 yield 2, line
             for rule in section.rules:
@@ -528,7 +542,7 @@ class Explanation(TableMixin):
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, ready for JSON."""
-        return asdict(self, dict_factory=_with_lists)
+        return asdict(self, dict_factory=json_fields)
 
     @override
     def table(self) -> Table:
@@ -537,7 +551,10 @@ class Explanation(TableMixin):
         return Table(
             self._title(),
             ("Line", "Tool", "Kind", "What it says"),
-            tuple(((str(rule.line),), (rule.tool,), (rule.kind,), rule.cell()) for rule in rules),
+            tuple(
+                ((place(rule.line, rule.policy),), (rule.tool,), (rule.kind,), rule.cell())
+                for rule in rules
+            ),
             self.notes,
             tuple(_TONES.get(rule.kind, "") for rule in rules),
         )
@@ -555,14 +572,16 @@ class Explanation(TableMixin):
             (names, "name"),
         )
         shown = ", ".join(f"{count} {word}{'' if count == 1 else 's'}" for count, word in counts)
-        return f"A policy with {shown}"
+        policies = len({section.policy for section in self.sections})
+        return f"{'A policy' if policies < _SEVERAL else f'{policies} policies'} with {shown}"
 
 
 def explain(policy: AnyPolicy) -> Explanation:
     """Explain a policy in English, rule by rule.
 
     Args:
-        policy: Its text, the parsed policy, a `PolicyHeader`, or an engine.
+        policy: Its text, the parsed policy, a `PolicyHeader`, an engine, or a list of policies, of
+            which each is explained.
 
     Returns:
         The explanation. It names what is unknown (V2 in `docs/behaviour.md`).
@@ -585,38 +604,64 @@ def explain(policy: AnyPolicy) -> Explanation:
         print(explained)
         ```
     """
-    presets = None
     if isinstance(policy, str | Path):
         policy = policy_of(policy)
-    elif not isinstance(policy, Policy):
-        engine = engine_of(policy)
-        policy, presets = engine.policy, engine.presets
+    if isinstance(policy, Policy):
+        return _explained(policy)
+    engine = engine_of(policy)
+    parts = [_explained(part.policy, part.presets, part.name) for part in engine.parts]
+    if not parts:
+        return _explained(engine.policy, engine.presets)
+    names = [plain(part.name or "") for part in engine.parts]
+    return Explanation(
+        tuple(section for part in parts for section in part.sections),
+        (_TOGETHER, *_joined_notes(dict(zip(names, (part.notes for part in parts), strict=True)))),
+    )
+
+
+def _joined_notes(notes: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    """The notes on several policies, by their names: first those on all of them."""
+    first, *others = notes.values()
+    everywhere = [note for note in first if all(note in of_policy for of_policy in others)]
+    yield from everywhere
+    for name, of_policy in notes.items():
+        yield from (f"In `{name}`: {note}" for note in of_policy if note not in everywhere)
+
+
+def _explained(
+    policy: Policy, presets: Presets | None = None, name: str | None = None
+) -> Explanation:
+    """The explanation of one policy, with its name if it is one of several."""
     declarations = policy.declarations
     ends = [*(node.at for node in declarations[1:]), _END]
     findings = findings_in(policy)
-    sections = [
-        _with_remarks(
-            _section(node), node.at, [one for one in findings if node.at <= _position_of(one) < end]
-        )
-        for node, end in zip(declarations, ends, strict=False)
-    ]
+    sections = []
+    for node, end in zip(declarations, ends, strict=False):
+        inside = [finding for finding in findings if node.at <= _position_of(finding) < end]
+        sections.append(_with_remarks(_section(node, name or ""), node.at, inside))
     sentences = " ".join(rule.sentence for section in sections for rule in section.rules)
     notes = notes_on(policy, sentences, presets)
     return Explanation(tuple(_merge_name_sections(sections)), tuple(notes))
 
 
-def _section(node: nodes.Declaration) -> Section:
-    rules = tuple(map(explained_rule, items_of(node)))
+def _section(node: nodes.Declaration, policy: str) -> Section:
+    rules = tuple(explained_rule(item, policy) for item in items_of(node))
     if isinstance(node, nodes.Binding):
-        return Section("Names", node.at.line, (), (), rules)
+        return Section("Names", node.at.line, (), (), rules, policy)
     reasons = _reasons(node.doc) if isinstance(node, nodes.ToolBlock) else ()
-    return Section(title(node.tool), node.at.line, reasons, (), rules)
+    return Section(title(node.tool), node.at.line, reasons, (), rules, policy)
 
 
-def explained_rule(one: nodes.PolicyItem) -> ExplainedRule:
+def explained_rule(item: nodes.PolicyItem, policy: str = "") -> ExplainedRule:
     """An item in English, without remarks."""
-    tool, sentence = tool_name(one.tool), sentence_of(one)
-    return ExplainedRule(*one.at, tool, one.kind, sentence, _reasons(*one.docs))
+    tool, sentence = tool_name(item.tool), sentence_of(item)
+    reasons = _reasons(*item.docs)
+    return ExplainedRule(*item.at, tool, item.kind, sentence, reasons, policy=policy)
+
+
+def place(line: int, policy: str) -> str:
+    """A line for the cell of a table, with the policy if there are several."""
+    return f"{line} of {policy}" if policy else str(line)
 
 
 def _reasons(*docs: str) -> tuple[str, ...]:

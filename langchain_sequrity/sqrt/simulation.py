@@ -9,7 +9,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any, Literal, NoReturn, get_args, overload
+from typing import Any, Literal, NoReturn, cast, get_args, overload
 
 from typing_extensions import override
 
@@ -28,12 +28,11 @@ from langchain_sequrity.sqrt.compiler import CompiledStep
 from langchain_sequrity.sqrt.context import Argument, Call, EvaluationContext, result_labels
 from langchain_sequrity.sqrt.diagnostics import SpellingIndex
 from langchain_sequrity.sqrt.engine import Engine
-from langchain_sequrity.sqrt.explanation import short_text, tool_name
+from langchain_sequrity.sqrt.explanation import json_fields, place, short_text, tool_name
 from langchain_sequrity.sqrt.matchers import MatchBudget, Truth
 from langchain_sequrity.sqrt.nodes import (
     CheckRule,
     Phase,
-    Policy,
     Position,
     UpdateStep,
     items_of,
@@ -680,6 +679,8 @@ class CoveredRule:
         not_held: Calls for which it was evaluated and did not hold, or was an allowance in doubt.
         passed_over: Calls for which it was not evaluated, because an earlier denial had decided.
         in_doubt: The calls of `decided` and `held` for which it is unknown whether it holds.
+        policy: The name of its policy if there are several, else an empty text. `decided` is then
+            about the verdict of that policy.
     """
 
     line: int
@@ -692,6 +693,7 @@ class CoveredRule:
     not_held: int = 0
     passed_over: int = 0
     in_doubt: int = 0
+    policy: str = ""
 
     @property
     def status(self) -> Status:
@@ -715,7 +717,8 @@ class Coverage(TableMixin):
     """The coverage of a policy by calls; made by `coverage`.
 
     Attributes:
-        rules: All check rules and label changes in source order.
+        rules: All check rules and label changes in source order; for several policies, those of
+            each.
         simulation: The decisions on the calls.
     """
 
@@ -745,7 +748,10 @@ class Coverage(TableMixin):
             "missed": len(self.missed),
             "calls": len(self.simulation),
             "by_default": self.by_default,
-            "rules": [{**asdict(rule), "status": rule.status} for rule in self.rules],
+            "rules": [
+                {**asdict(rule, dict_factory=json_fields), "status": rule.status}
+                for rule in self.rules
+            ],
         }
 
     @override
@@ -778,7 +784,14 @@ def _row(rule: CoveredRule) -> Row:
     if rule.in_doubt == rule.decided + rule.held > 0:
         status = f"{status}, each time in doubt"
     counts = (rule.decided, rule.held, rule.not_held, rule.passed_over)
-    cells = (str(rule.line), rule.tool, rule.kind, rule.rule, status, *map(str, counts))
+    cells = (
+        place(rule.line, rule.policy),
+        rule.tool,
+        rule.kind,
+        rule.rule,
+        status,
+        *map(str, counts),
+    )
     return tuple((cell,) for cell in cells)
 
 
@@ -823,23 +836,33 @@ def coverage(
     """
     engine = _CountingEngine(engine_of(policy))
     (found,) = decisions(calls, session, tools, engine)
-    return Coverage(tuple(_rules(engine.policy, engine.counts)), Simulation(found))
-
-
-def _rules(policy: Policy, counts: Mapping[Position, Counter[str]]) -> Iterator[CoveredRule]:
-    for one in (one for node in policy.declarations for one in items_of(node)):
-        if isinstance(one.node, CheckRule | UpdateStep):
-            name = tool_name(one.tool)
-            yield CoveredRule(*one.at, name, one.kind, short_text(one), **counts[one.at])
+    return Coverage(tuple(engine.covered_rules()), Simulation(found))
 
 
 class _CountingEngine(Engine):
     """An engine that counts the results of its rules and steps, by their positions."""
 
     def __init__(self, engine: Engine) -> None:
-        super().__init__(engine.policy, engine.tools, engine.presets)
-        self.counts: defaultdict[Position, Counter[str]] = defaultdict(Counter)
+        super().__init__(
+            engine.policy,
+            engine.tools,
+            engine.presets,
+            engine.name,
+            tuple(map(_CountingEngine, engine.parts)),
+        )
+        self._counts: defaultdict[Position, Counter[str]] = defaultdict(Counter)
         self._taken: list[Vote] = []
+
+    def covered_rules(self, policy: str = "") -> Iterator[CoveredRule]:
+        """The rules and label changes, with their counts; for combined policies, those of each."""
+        for part in cast("tuple[_CountingEngine, ...]", self.parts):
+            yield from part.covered_rules(part.name or "")
+        declarations = () if self.parts else self.policy.declarations
+        for item in (item for node in declarations for item in items_of(node)):
+            if isinstance(item.node, CheckRule | UpdateStep):
+                words = tool_name(item.tool), item.kind, short_text(item)
+                counts: Mapping[str, Any] = self._counts[item.at]
+                yield CoveredRule(*item.at, *words, **counts, policy=policy)
 
     @override
     def votes(self, call: Call, session: Labels) -> Iterator[Vote]:
@@ -851,6 +874,8 @@ class _CountingEngine(Engine):
     def decide(self, call: Call, session: Labels) -> Verdict:
         self._taken = []
         verdict = super().decide(call, session)
+        if self.parts:
+            return verdict
         decided = {reason.at for reason in verdict.reasons}
         left = {check.reason.at for check, _ in self._rules_for(call.tool).checks}
         for vote in self._taken:
@@ -859,11 +884,11 @@ class _CountingEngine(Engine):
             if at is not None:  # only presets have no position
                 self._count(at, vote, decided=at in decided)
         for at in filter(None, left):
-            self.counts[at]["passed_over"] += 1
+            self._counts[at]["passed_over"] += 1
         return verdict
 
     def _count(self, at: Position, vote: Vote, *, decided: bool) -> None:
-        counts = self.counts[at]
+        counts = self._counts[at]
         # A rule in doubt denies and never allows (V2).
         holds = vote.holds if vote.reason.verdict == "allow" else vote.holds is not False
         in_doubt = vote.holds is None or vote.fails is None
@@ -877,7 +902,7 @@ class _CountingEngine(Engine):
         self, phase: Phase, tool: str, context: EvaluationContext
     ) -> Iterator[tuple[CompiledStep, Truth]]:
         for step, truth in super().steps(phase, tool, context):
-            counts = self.counts[step.node.at]
+            counts = self._counts[step.node.at]
             counts["not_held" if truth is False else "held"] += 1
             counts["in_doubt"] += truth is None
             yield step, truth

@@ -87,22 +87,6 @@ class Reason:
     policy: str | None = None
 
 
-class Origin(NamedTuple):
-    """The author's rule behind a rule of combined policies.
-
-    Attributes:
-        policy: The name of the policy; `None` if it has none.
-        at: The place of the rule in the text of that policy; `None` for its default.
-        rule: The rule as written, or the name of a preset.
-        unmet: Whether the rule is a `must allow`, which denies if it is not met.
-    """
-
-    policy: str | None
-    at: Position | None
-    rule: str
-    unmet: bool = False
-
-
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """The decision of a policy on a call.
@@ -222,6 +206,35 @@ def decide_by_votes(tool: str, votes: Iterable[Vote], presets: Presets, allowing
     return Verdict(ruling.allowed, ruling.strength, certain, allowing, denying, reasons, tool)
 
 
+def joined_verdict(verdicts: Sequence[Verdict]) -> Verdict:
+    """The verdict of several policies, of which each can deny.
+
+    Args:
+        verdicts: The verdict of each on the same call.
+
+    Returns:
+        The verdict, with the reasons of the strongest denials. Without a denial it has the reasons
+        of all. The first reason is the one to report: it is certain if the denial is, and in doubt
+        if a policy allows in doubt.
+    """
+    denials = [verdict for verdict in verdicts if not verdict.allowed]
+    is_hard = (any if denials else all)(
+        verdict.strength == "hard" for verdict in denials or verdicts
+    )
+    strength: Strength = "hard" if is_hard else "soft"
+    deciding = [verdict for verdict in denials if verdict.strength == strength] or [*verdicts]
+    deciding.sort(key=lambda verdict: verdict.certain is not bool(denials))
+    return Verdict(
+        allowed=not denials,
+        strength=strength,
+        certain=deciding[0].certain,
+        n_allowed=sum(verdict.n_allowed for verdict in verdicts),
+        n_denied=sum(verdict.n_denied for verdict in verdicts),
+        reasons=tuple(reason for verdict in deciding for reason in verdict.reasons),
+        tool=deciding[0].tool,
+    )
+
+
 def _decide(votes: Sequence[Vote], presets: Presets) -> _Ruling:
     """V1, where a denial in doubt applies and an allowance in doubt does not."""
     hard: list[Vote] = []
@@ -291,31 +304,6 @@ def _reasons(ruling: _Ruling, presets: Presets) -> tuple[Reason, ...]:
     return tuple(
         replace(vote.reason, verdict="deny", certain=vote.fails is True, unmet=True)
         for vote in ruling.votes
-    )
-
-
-def with_origins(verdict: Verdict, origins: Mapping[Position | None, Origin]) -> Verdict:
-    """A verdict of combined policies, whose reasons are the rules of their authors.
-
-    Args:
-        verdict: The verdict.
-        origins: The authors' rules by the position of the combination's rules; with `None`, the
-            default.
-    """
-    return replace(verdict, reasons=tuple(_with_origin(one, origins) for one in verdict.reasons))
-
-
-def _with_origin(reason: Reason, origins: Mapping[Position | None, Origin]) -> Reason:
-    is_preset = reason.at is None and reason.rule != DEFAULT_RULE
-    origin = None if is_preset else origins.get(reason.at)
-    if origin is None or (origin.at is None and reason.verdict == "allow"):
-        return reason  # a rule or a preset of no single policy
-    return replace(
-        reason,
-        rule=origin.rule,
-        at=origin.at,
-        policy=origin.policy,
-        unmet=reason.unmet or (origin.unmet and reason.verdict == "deny"),
     )
 
 

@@ -1,29 +1,49 @@
 """Combined policies against each of them alone: `python -m tests.sqrt.combined [--count N]`.
 
 Random pairs and triples of policies are combined, and random calls go through the combination and
-through each policy. There are two comparisons for each call:
+through each policy. A third of them is like those of an organisation and its applications. The
+combination decides twice: as the text that a service gets, and with the engines of its policies.
+These comparisons are made for each call:
 
 - With the common labels, the combination denies if and only if one of the policies denies. Its
   strength is that of the strongest denial, and the reason is a rule of a policy that denies.
 - Each policy alone also runs with its own labels only. What it denies with them, the combination
   denies: no policy removes what another one's rules look for.
+- Both decisions are the same, and so are all labels. For a tool name with a line break, where all
+  regexes are in doubt, the text is compared in each reading of them.
+- A denial of the service names a policy that denies, with and without the place of its rule.
 
 Policies that cannot be combined are counted by the reason of their refusal.
 """
 
 import argparse
 import random
+import re
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import product
 from typing import Any
 
+from langchain_sequrity.denials import Denial
 from langchain_sequrity.errors import PolicySyntaxError, UsageError
-from langchain_sequrity.headers import PolicyHeader
+from langchain_sequrity.headers import PolicyHeader, coerce
+from langchain_sequrity.headers.policy import engine_presets
 from langchain_sequrity.labels import Labels
-from langchain_sequrity.sqrt import Argument, Call, Combination, Engine, Verdict, combine, named
+from langchain_sequrity.sqrt import (
+    Argument,
+    Call,
+    Engine,
+    Verdict,
+    combine,
+    compile_policy,
+    named,
+    nodes,
+)
+from langchain_sequrity.sqrt.combination.tools import applies
 from langchain_sequrity.sqrt.nodes import CheckRule, ToolBlock
+from langchain_sequrity.sqrt.verdict import denial_of
 from tests.sqrt.agreement import ARGUMENTS, LETS, TOOLS, VALUES, Policies
 from tests.sqrt.generate import Tokens
 
@@ -42,6 +62,45 @@ _REFUSALS = {
     "nesting": "cannot be written as one text",
 }
 LEAST_DENIED, MOST_DENIED, LEAST_COMBINED = 0.2, 0.9, 0.3
+
+# Parts of an organisation's policy, and of an application's.
+ORGANISATIONS = (
+    'tool "scan" -> @tags |= {"x"};',
+    'tool "scan" -> session @tags |= {"bb"};',
+    'tool "scan" -> @consumers &= {"aa"};',
+    'tool "lend" { must deny when @args.tags overlaps {"x"}; }',
+    'tool "lend" { must deny when not "aa" in a.consumers; }',
+    'tool "lend" { should deny when not a.value in kinds; }',
+    'tool r".*" { must deny when "bb" in @session.tags; }',
+    'tool r".*" { should deny when @args.tags overlaps {"bb"}; }',
+    'tool r"^l.*$" { should deny always; should allow when a.value in kinds; }',
+    'tool r"^s.*$" { should allow always; }',
+    'tool r"^a.*$" { must allow when a.value in kinds; }',
+    'tool r"^.*n$" { should deny when b2.value == "x"; }',
+    'tool "lend" { session before { @tags |= {"aa"}; } }',
+    'tool "lend" { session before { a.tags |= {"x"}; } }',
+)
+APPLICATIONS = (
+    'tool "scan" { should allow always; }',
+    'tool "lend" { must allow when a.value in kinds; }',
+    'tool "lend" { should deny always; should allow when b2.value == 7; priority 2; }',
+    'tool "lend" { must deny when not a.value in a.consumers; }',
+    'tool "android" { should deny when marked; }',
+    'tool "android" { should allow always; }',
+    'tool "android" -> @consumers &= {"aa"};',
+    'tool "android" -> @tags ^= {"two words"};',
+    'tool r"^(lend|scan)$" { should allow always; }',
+    'tool r"^(lend|scan)$" { should deny when b2.value == "x"; }',
+    'tool r"^l.*$" { should deny always; should allow when a.value in kinds; }',
+    'tool r"^sc.*$" { should allow always; }',
+    'tool "android" { must deny when "two words" in @args.tags; }',
+)
+SHARED = (
+    """tool r"^l.*$" { should deny always; priority 3; }
+    tool r"^l.*$" { priority 4; should allow when a.value == "x"; }""",
+    'tool r"^(lend|scan)$" { should deny always; should allow when "x" in @args.tags; }',
+    'tool r"^s.*$" { must allow when a.value == "x"; }',
+)
 
 
 class PolicyAuthor(Policies):
@@ -112,14 +171,17 @@ class PolicyAuthor(Policies):
 class Outcome:
     """Counts, and what went wrong."""
 
-    combined: int = 0
-    refused: Counter[str] = field(default_factory=Counter)
+    combined: Counter[str] = field(default_factory=Counter)
+    refused: Counter[tuple[str, str]] = field(default_factory=Counter)
     layered: int = 0
     calls: int = 0
     denied: int = 0
     denied_in_doubt: int = 0
     denied_by_several: int = 0
     hardened: int = 0
+    named: int = 0
+    named_without_place: int = 0
+    labelled_wrongly: list[str] = field(default_factory=list)
     allowed_wrongly: list[str] = field(default_factory=list)
     denied_wrongly: list[str] = field(default_factory=list)
     named_wrongly: list[str] = field(default_factory=list)
@@ -127,29 +189,59 @@ class Outcome:
     @property
     def failures(self) -> list[str]:
         """Everything that went wrong."""
-        return [*self.allowed_wrongly, *self.denied_wrongly, *self.named_wrongly]
+        return [
+            *self.allowed_wrongly, *self.denied_wrongly, *self.named_wrongly, *self.labelled_wrongly
+        ]  # fmt: skip
 
     @property
     def is_poor(self) -> bool:
         """Whether the sample says little: too few combinations, or too few or many denials."""
         share = self.denied / max(self.calls, 1)
-        few = self.combined < LEAST_COMBINED * (self.combined + self.refused.total())
+        scenarios = self.combined.total() + self.refused.total()
+        few = self.combined.total() < LEAST_COMBINED * scenarios
         return few or not LEAST_DENIED < share < MOST_DENIED
 
 
 class Scenario:
-    """Policies, their combination, and random calls."""
+    """Policies, their combination, and random calls.
+
+    Attributes:
+        sort: `random`, `organisation and application`, or one of these with `same blocks`, or
+            `itself`.
+        policies: The policies.
+        names: Their names.
+    """
 
     def __init__(self, seed: object) -> None:
         self._random = random.Random(repr(seed))  # noqa: S311 - a test's own
         count = self._random.choice((2, 2, 3))
-        self.policies = [self._policy((seed, number)) for number in range(count)]
         self.names = NAMES[:count]
+        is_real = self._random.random() < 0.35
+        self.sort = "organisation and application" if is_real else "random"
+        make = self._written if is_real else self._policy
+        self.policies = [make((seed, number)) for number in range(count)]
+        chance = self._random.random()
+        if chance < 0.1:
+            self.sort = "itself"
+            same = self.policies[0]
+            is_longer = self._random.random() < 0.5
+            again = _with_block(same, "// again") if is_longer else same
+            self.policies = [same, again, again][:count]
+        elif chance < 0.3:
+            self.sort = f"{self.sort}, same blocks"
+            block = self._random.choice(SHARED)
+            self.policies = [_with_block(policy, block) for policy in self.policies]
 
-    def combine(self) -> Combination:
-        """The combination."""
+    def combine(self) -> PolicyHeader:
+        """The header of the combination."""
         pairs = zip(self.names, self.policies, strict=True)
-        return combine([named(name, policy) for name, policy in pairs])
+        return coerce(PolicyHeader, [named(name, policy) for name, policy in pairs])
+
+    def _written(self, seed: tuple[object, int]) -> PolicyHeader:
+        parts = APPLICATIONS if seed[1] else ORGANISATIONS
+        text = "\n".join([LETS, *self._random.sample(parts, self._random.randrange(1, 5))])
+        options: dict[str, Any] = {"default_allow": False} if self._random.random() < 0.3 else {}
+        return PolicyHeader.from_sqrt(text, **options)
 
     def _policy(self, seed: object) -> PolicyHeader:
         number = 0
@@ -190,6 +282,12 @@ class Scenario:
         return Labels(producers, consumers, tags)
 
 
+def _with_block(policy: PolicyHeader, block: str) -> PolicyHeader:
+    assert policy.codes is not None
+    codes = policy.codes.model_copy(update={"code": f"{policy.codes.code}\n{block}"})
+    return policy.model_copy(update={"codes": codes})
+
+
 class World:
     """The labels of one session under one engine."""
 
@@ -198,6 +296,7 @@ class World:
         self.session = Labels()
         self.results: dict[str, Labels] = {}
         self._call = Call("", {})
+        self.last = self.verdict_of(engine)
 
     def decide(
         self,
@@ -215,7 +314,8 @@ class World:
             labelled[name] = Argument(value, labels)
         self._call = Call(tool, labelled)
         self.session = self.engine.before(self._call, self.session)
-        return self.engine.decide(self._call, self.session)
+        self.last = self.engine.decide(self._call, self.session)
+        return self.last
 
     def end(self, name: str, value: Any, brought: Labels) -> None:
         """Give the call its result."""
@@ -232,79 +332,162 @@ class World:
 def run(scenario: Scenario, outcome: Outcome) -> None:
     """Combine the policies of a scenario, and compare its calls."""
     try:
-        combination = scenario.combine()
+        header = scenario.combine()
     except UsageError as error:
         reasons = [name for name, words in _REFUSALS.items() if words in str(error)]
         mentioned = [name for name in scenario.names if f"`{name}`" in str(error)]
         if not reasons or len(mentioned) < 2:
             outcome.named_wrongly.append(f"refusal: {error}")
-        outcome.refused[reasons[0] if reasons else "?"] += 1
+        outcome.refused[scenario.sort, reasons[0] if reasons else "?"] += 1
         return
-    outcome.combined += 1
-    outcome.layered += "allow always" in combination.text
-    engines = dict(
-        zip(scenario.names, (policy.compile() for policy in scenario.policies), strict=True)
-    )
-    common = World(combination.compile())
-    alone = {name: World(engine) for name, engine in engines.items()}
+    outcome.combined[scenario.sort] += 1
+    comparison = Comparison(scenario, header, outcome)
+    outcome.layered += "allow always" in comparison.text
     for number in range(CALLS):
-        _compare(scenario, outcome, common, alone, f"r{number}")
+        comparison.compare(f"r{number}")
 
 
-def _compare(
-    scenario: Scenario, outcome: Outcome, common: World, alone: dict[str, World], result: str
-) -> None:
-    tool, arguments, uses = scenario.call(list(common.results))
-    brought = {name: scenario.labels() for name in arguments}
-    verdict = common.decide(tool, arguments, brought, uses)
-    each = {name: common.verdict_of(world.engine) for name, world in alone.items()}
-    separate = {name: world.decide(tool, arguments, brought, uses) for name, world in alone.items()}
-    denying = {name: one for name, one in each.items() if not one.allowed}
-    outcome.calls += 1
-    outcome.denied += not verdict.allowed
-    outcome.denied_in_doubt += not verdict.allowed and not verdict.certain
-    outcome.denied_by_several += len(denying) > 1
-    shown = _shown(scenario, tool, arguments, verdict, each)
-    if verdict.allowed and (denying or any(not one.allowed for one in separate.values())):
-        outcome.allowed_wrongly.append(shown)
-    if verdict.allowed and verdict.certain and not all(one.certain for one in each.values()):
-        outcome.allowed_wrongly.append(f"certain: {shown}")
-    is_soft = verdict.strength == "soft" and verdict.certain
-    if denying and is_soft and not any(one.certain for one in denying.values()):
-        outcome.allowed_wrongly.append(f"certain, so a human may approve it: {shown}")
-    if not verdict.allowed and not denying:
-        outcome.denied_wrongly.append(shown)
-    if not verdict.allowed and denying:
-        _compare_reasons(scenario, outcome, verdict, denying, shown)
-    if verdict.allowed:
-        value, labels = scenario.call(())[1].get("a", "x"), scenario.labels()
-        for world in (common, *alone.values()):
-            world.end(result, value, labels)
+class Comparison:
+    """A combination, as a service gets it and as it is used here, beside each policy alone."""
+
+    def __init__(self, scenario: Scenario, header: PolicyHeader, outcome: Outcome) -> None:
+        self._scenario = scenario
+        self._header = header
+        self._outcome = outcome
+        codes = header.compacted().codes
+        assert codes is not None
+        self.text = codes.code or ""
+        self._service = World(compile_policy(self.text, engine_presets(header, dual_llm=True)))
+        self._here = World(header.compile())
+        pairs = zip(scenario.names, scenario.policies, strict=True)
+        self._alone = {name: World(policy.compile()) for name, policy in pairs}
+
+    def compare(self, result: str) -> None:
+        """Compare a random call, whose result gets a name."""
+        outcome = self._outcome
+        tool, arguments, uses = self._scenario.call(list(self._service.results))
+        brought = {name: self._scenario.labels() for name in arguments}
+        call = tool, arguments, brought, uses
+        verdict, here = self._service.decide(*call), self._here.decide(*call)
+        each = {name: self._here.verdict_of(world.engine) for name, world in self._alone.items()}
+        separate = [world.decide(*call) for world in self._alone.values()]
+        denying = {name: one for name, one in each.items() if not one.allowed}
+        outcome.calls += 1
+        outcome.denied += not verdict.allowed
+        outcome.denied_in_doubt += not verdict.allowed and not here.certain
+        outcome.denied_by_several += len(denying) > 1
+        shown = self._shown(tool, arguments, verdict, each)
+        if "\n" in tool:
+            self._compare_readings(tool, shown)
+            verdict = here
+        self._compare_verdicts(verdict, here, each, separate, shown)
+        if verdict.allowed:
+            value, labels = self._scenario.call(())[1].get("a", "x"), self._scenario.labels()
+            for world in (self._service, self._here, *self._alone.values()):
+                world.end(result, value, labels)
+        if (self._service.session, self._service.results) != (
+            self._here.session,
+            self._here.results,
+        ):
+            outcome.labelled_wrongly.append(shown)
+
+    def _compare_verdicts(
+        self,
+        verdict: Verdict,
+        here: Verdict,
+        each: dict[str, Verdict],
+        separate: list[Verdict],
+        shown: str,
+    ) -> None:
+        outcome = self._outcome
+        denying = {name: one for name, one in each.items() if not one.allowed}
+        if verdict.allowed and (denying or not all(one.allowed for one in separate)):
+            outcome.allowed_wrongly.append(shown)
+        if here.allowed != verdict.allowed:
+            outcome.allowed_wrongly.append(f"here {here.words()}: {shown}")
+        if here.allowed and here.certain and not all(one.certain for one in each.values()):
+            outcome.allowed_wrongly.append(f"certain: {shown}")
+        if denying and here.certain and not any(one.certain for one in denying.values()):
+            outcome.allowed_wrongly.append(f"certain, so a human may approve it: {shown}")
+        if not verdict.allowed and not denying:
+            outcome.denied_wrongly.append(shown)
+        if not verdict.allowed and denying:
+            self._compare_denials(verdict, here, denying, shown)
+
+    def _compare_readings(self, tool: str, shown: str) -> None:
+        engines = [self._service.engine, *(world.engine for world in self._alone.values())]
+        regexes = {
+            block.tool.text.raw
+            for engine in engines
+            for block in nodes.tools_of(engine.policy)
+            if applies(block.tool, tool) is None
+        }
+        for find, flags in product((re.search, re.fullmatch), (0, re.DOTALL, re.MULTILINE)):
+            reading = {regex: find(regex, tool, flags) is not None for regex in regexes}
+            text, *alone = (
+                self._here.verdict_of(_as_read(engine, tool, reading)) for engine in engines
+            )
+            if text.allowed != all(one.allowed for one in alone):
+                self._outcome.allowed_wrongly.append(f"{reading}, {text.words()}: {shown}")
+
+    def _compare_denials(
+        self, verdict: Verdict, here: Verdict, denying: dict[str, Verdict], shown: str
+    ) -> None:
+        outcome = self._outcome
+        strengths = {one.strength for one in denying.values()}
+        strongest = "hard" if "hard" in strengths else "soft"
+        if here.strength != strongest or (verdict.strength, strongest) == ("soft", "hard"):
+            outcome.allowed_wrongly.append(f"other strength: {shown}")
+        outcome.hardened += verdict.strength != strongest
+        for reason in here.reasons:
+            policy = denying.get(reason.policy or "")
+            if policy is None or replace(reason, policy=None) not in policy.reasons:
+                outcome.named_wrongly.append(f"`{reason.rule}` of `{reason.policy}` here: {shown}")
+        if self._service.last.allowed:
+            return
+        sent = denial_of(self._service.last)
+        placed = self._header.with_author_rule(sent)
+        bare = self._header.with_author_rule(replace(sent, line=None, column=None))
+        outcome.named += placed.policy is not None
+        outcome.named_without_place += bare.policy is not None
+        for denial in (placed, bare):
+            self._compare_name(denial, denying, shown)
+
+    def _compare_name(self, denial: Denial, denying: dict[str, Verdict], shown: str) -> None:
+        if denial.policy is None:
+            return
+        source = dict(zip(self._scenario.names, self._scenario.policies, strict=True))[
+            denial.policy
+        ]
+        rules = {(" ".join(check.text.split()), *check.at) for check in _checks(source)}
+        rule = denial.rule or "", denial.line, denial.column
+        is_rule = denial.line is None or rule in rules
+        if denial.policy not in denying or not is_rule:
+            self._outcome.named_wrongly.append(f"{denial.rule} of `{denial.policy}`: {shown}")
+
+    def _shown(
+        self, tool: str, arguments: dict[str, Any], verdict: Verdict, each: dict[str, Verdict]
+    ) -> str:
+        texts = "\n".join(
+            f"--- {name}\n{policy.to_header()}"
+            for name, policy in zip(self._scenario.names, self._scenario.policies, strict=True)
+        )
+        alone = "\n".join(f"{name}: {one.words()}" for name, one in each.items())
+        text = combine(self._header)
+        return f"{texts}\n{tool}({arguments})\ncombined: {verdict.words()}\n{alone}\n{text}"
 
 
-def _compare_reasons(
-    scenario: Scenario,
-    outcome: Outcome,
-    verdict: Verdict,
-    denying: dict[str, Verdict],
-    shown: str,
-) -> None:
-    rules = {
-        name: {("default_allow", None), *((check.text, check.at) for check in _checks(policy))}
-        for name, policy in zip(scenario.names, scenario.policies, strict=True)
-    }
-    strengths = {one.strength for one in denying.values()}
-    if verdict.strength == "soft" and "hard" in strengths:
-        outcome.allowed_wrongly.append(f"soft instead of hard: {shown}")
-    outcome.hardened += verdict.strength == "hard" and strengths == {"soft"}
-    for reason in verdict.reasons:
-        if reason.rule == "llm_blocked_tag":
-            continue
-        by = denying.get(reason.policy or "")
-        if by is None:
-            outcome.named_wrongly.append(f"not `{reason.policy}`: {shown}")
-        elif (reason.rule, reason.at) not in rules[reason.policy or ""]:
-            outcome.named_wrongly.append(f"no such rule `{reason.rule}`: {shown}")
+def _as_read(engine: Engine, tool: str, reading: dict[str, bool]) -> Engine:
+    """An engine in which each block in doubt for a tool is for it, or is not there."""
+    declarations = []
+    for node in engine.policy.declarations:
+        if isinstance(node, nodes.Binding) or applies(node.tool, tool) is not None:
+            declarations.append(node)
+        elif reading[node.tool.text.raw]:
+            text = replace(node.tool.text, kind="plain", raw=tool)
+            declarations.append(replace(node, tool=replace(node.tool, text=text)))
+    policy = replace(engine.policy, declarations=tuple(declarations))
+    return compile_policy(policy, engine.presets)
 
 
 def _checks(policy: PolicyHeader) -> list[CheckRule]:
@@ -314,23 +497,6 @@ def _checks(policy: PolicyHeader) -> list[CheckRule]:
         if isinstance(node, ToolBlock)
         for check in node.checks
     ]
-
-
-def _shown(
-    scenario: Scenario,
-    tool: str,
-    arguments: dict[str, Any],
-    verdict: Verdict,
-    each: dict[str, Verdict],
-) -> str:
-    texts = "\n".join(
-        f"--- {name}\n{policy.to_header()}"
-        for name, policy in zip(scenario.names, scenario.policies, strict=True)
-    )
-    alone = "\n".join(f"{name}: {one.words()}" for name, one in each.items())
-    return (
-        f"{texts}\n{tool}({arguments})\ncombined: {verdict.words()}\n{alone}\n{scenario.combine()}"
-    )
 
 
 def compare(seed: int, count: int) -> Outcome:
@@ -348,16 +514,24 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
     outcome = compare(arguments.seed, arguments.count)
-    refused = ", ".join(f"{count} for {why}" for why, count in outcome.refused.most_common())
+    sorts = sorted({*outcome.combined, *(sort for sort, _ in outcome.refused)})
+    for sort in sorts:
+        refused = [f"{n} for {why}" for (of, why), n in outcome.refused.most_common() if of == sort]
+        sys.stdout.write(
+            f"{sort}: {outcome.combined[sort]} combined, refused: {', '.join(refused) or 'none'}\n"
+        )
     sys.stdout.write(
-        f"{outcome.combined} combined ({outcome.layered} in layers), "
-        f"{outcome.refused.total()} refused: {refused or 'none'}\n"
+        f"{outcome.combined.total()} combined ({outcome.layered} in layers), "
+        f"{outcome.refused.total()} refused\n"
         f"{outcome.calls} calls: {outcome.denied} denied, {outcome.denied_in_doubt} of them in "
         f"doubt, {outcome.denied_by_several} by several policies; {outcome.hardened} soft denials "
-        "became hard\n"
+        f"are hard in the text\n"
+        f"{outcome.named} denials of the text name their policy, {outcome.named_without_place} "
+        "without a place\n"
         f"allowed wrongly: {len(outcome.allowed_wrongly)}\n"
         f"denied wrongly: {len(outcome.denied_wrongly)}\n"
         f"named wrongly: {len(outcome.named_wrongly)}\n"
+        f"labelled wrongly: {len(outcome.labelled_wrongly)}\n"
     )
     for text in outcome.failures[:3]:
         sys.stdout.write(f"{text}\n\n")

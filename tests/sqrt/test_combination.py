@@ -14,8 +14,10 @@ from langchain_sequrity.denials import Denial
 from langchain_sequrity.errors import PolicySyntaxError, UsageError
 from langchain_sequrity.headers import PolicyHeader, coerce
 from langchain_sequrity.headers import Presets as HeaderPresets
+from langchain_sequrity.headers.policy import engine_presets
 from langchain_sequrity.labels import Labels
 from langchain_sequrity.sqrt import Argument, Call, Presets, compile_policy, named
+from langchain_sequrity.sqrt.verdict import denial_of
 from tests.sqrt.calls import given
 from tests.sqrt.combined import compare
 
@@ -29,21 +31,36 @@ def verdicts(policies: Sequence[Any], tool: str = "pay", **arguments: Any) -> tu
         name: one if isinstance(one, Argument) else given(one) for name, one in arguments.items()
     }
     call = Call(tool, called)
-    engines = [coerce(PolicyHeader, policy).compile() for policy in (list(policies), *policies)]
-    return tuple(engine.decide(call, Labels()).final_verdict for engine in engines)
+    alone = [coerce(PolicyHeader, policy).compile() for policy in policies]
+    together = decide(list(policies), tool, **called)
+    return together.final_verdict, *(each.decide(call, Labels()).final_verdict for each in alone)
 
 
 def decide(policies: Any, tool: str = "pay", **arguments: Any) -> sqrt.Verdict:
-    """The verdict of a combination."""
-    call = Call(tool, {name: given(value) for name, value in arguments.items()})
-    return coerce(PolicyHeader, policies).compile().decide(call, Labels())
+    """The verdict of a combination, whose text allows the same calls."""
+    called = {
+        name: value if isinstance(value, Argument) else given(value)
+        for name, value in arguments.items()
+    }
+    call = Call(tool, called)
+    header = coerce(PolicyHeader, policies)
+    verdict = header.compile().decide(call, Labels())
+    text = compile_policy(text_of(header), engine_presets(header, dual_llm=True))
+    if "\n" not in tool:  # then each regex is in doubt, and the text is more precise
+        assert text.decide(call, Labels()).allowed == verdict.allowed
+    return verdict
+
+
+def text_of(header: PolicyHeader) -> str:
+    assert header.codes is not None
+    return header.codes.code or ""
 
 
 # The law
 
 
 def test_random_combinations_deny_what_one_of_the_policies_denies_and_nothing_else() -> None:
-    outcome = compare(7, 60)
+    outcome = compare(7, 300)
     assert outcome.failures == []
     assert not outcome.is_poor
     assert outcome.layered > 5
@@ -72,7 +89,7 @@ def test_a_copy_of_a_header_has_its_own_settings_in_a_list(
     for policy in ([copied, named("app", "")], named("new", copied)):
         assert {**coerce(PolicyHeader, policy).to_wire(), "codes": None} == expected
     names = [source.name for source in sqrt.combine(copied, named("app", "")).sources]
-    assert names == ["org" if count == 1 else "policy 1", "app"]
+    assert names == ["policy 1", "app"]
 
 
 @pytest.mark.parametrize("options", [{}, STRICT, {**HARD, "fail_fast": False}], ids=str)
@@ -195,14 +212,25 @@ def test_soft_denials_stay_soft_and_hard_ones_hard() -> None:
     assert decide([house, app]).final_verdict == "hard_denied"  # in doubt
 
 
-def test_a_soft_denial_becomes_hard_if_another_policy_must_allow_many_tools() -> None:
-    wide = 'tool r"^p" { must allow always; }'
-    assert decide([wide, 'tool "pay" { should deny always; }']).final_verdict == "hard_denied"
+WIDE = """
+    tool r"^p.*$" { must allow when to.value == "ana"; }
+    tool r"^pa.*$" { should allow when to.value == "bo"; }
+"""
 
 
-def test_a_soft_denial_does_not_replace_a_hard_default() -> None:
+@pytest.mark.parametrize("house", [WIDE, PolicyHeader.from_sqrt("", **HARD)], ids=str)
+def test_a_soft_denial_is_hard_in_the_text_where_a_soft_one_would_not_deny_as_hard(
+    house: Any,
+) -> None:
+    header = coerce(PolicyHeader, [house, 'tool "pay" { should deny always; }'])
+    assert 'tool "pay" {\n    must deny always;' in text_of(header)
+
+
+def test_a_soft_denial_beside_a_must_allow_for_many_tools_stays_soft_here() -> None:
+    app = 'tool "pay" { should deny always; }'
+    assert decide([WIDE, app], to="ana").final_verdict == "soft_denied"
     strict = PolicyHeader.from_sqrt("", **HARD)
-    assert decide([strict, 'tool "pay" { should deny always; }']).final_verdict == "hard_denied"
+    assert decide([strict, app]).final_verdict == "hard_denied"
 
 
 def test_an_unmet_must_allow_is_not_met_by_the_allowance_of_another_policy() -> None:
@@ -216,11 +244,16 @@ def test_an_unmet_must_allow_is_not_met_by_the_allowance_of_another_policy() -> 
     assert decide([house, app], to="ana").allowed
 
 
-def test_an_allowance_that_overrides_a_rule_counts_beside_a_strict_policy() -> None:
-    # Without it, the soft denial of `house` would be named, which `house` overrides itself.
-    strict = PolicyHeader.from_sqrt("", default_allow=False)
-    with pytest.raises(UsageError, match="cannot be combined"):
-        sqrt.combine(MANY, strict)
+def test_the_default_of_a_policy_is_named_where_another_one_allows_many_tools() -> None:
+    header = coerce(PolicyHeader, [MANY, PolicyHeader.from_sqrt("", default_allow=False)])
+    sent = header.compacted().codes
+    assert sent is not None
+    engine = compile_policy(sent.code or "", Presets(default_allow=False))
+    names = [
+        header.with_author_rule(denial_of(engine.decide(Call(tool, {}), Labels()))).policy
+        for tool in ("pay", "page", "pit", "x")
+    ]
+    assert names == ["policy 2", "policy 2", "policy 1", "policy 2"]
 
 
 def test_an_exception_in_doubt_does_not_lift_its_denial() -> None:
@@ -269,6 +302,43 @@ def test_label_changes_of_all_policies_apply_to_common_labels() -> None:
     assert send.verdict is not None
     assert send.verdict.reasons[0].policy == "policy 1"
     assert "tried" in send.session_after.tags  # also after a denial
+
+
+def test_a_label_that_one_policy_may_give_an_argument_is_read_by_the_others() -> None:
+    house = 'tool "pay" { session before { to.tags |= {"seen"}; } }'
+    app = 'tool "pay" { must deny when "seen" in to.tags; }'
+    verdict = decide([house, app], to="ana")
+    assert [reason.policy for reason in verdict.reasons] == ["policy 2"]
+
+
+@pytest.mark.parametrize(
+    ("binding", "test"),
+    [
+        ('let p = n.value == "{}";', "p"),
+        ('let p = {{"{}"}};', "n.value in p"),
+        ('let p = {{"{}"}};', "@args.tags overlaps p"),
+    ],
+)
+def test_a_name_in_a_label_change_means_what_its_own_policy_says(binding: str, test: str) -> None:
+    policies = [
+        f'{binding.format(word)} tool "read" {{ result {{ when {test} {{ @tags |= {{"is_{word}"}}; }} }} }}'
+        for word in "abc"
+    ]
+    call = {"tool": "read", "arguments": {"n": "b"}, "labels": {"n": {"tags": ["b"]}}}
+    (read,) = sqrt.simulate(policies, [call])
+    assert read.result_labels is not None
+    assert read.result_labels.tags == {"b", "is_b", "__non_executable"}
+
+
+def test_the_presets_of_all_policies_label_results() -> None:
+    unlabelled = [
+        PolicyHeader.from_sqrt(f'tool "{tool}" {{ }}', enable_non_executable_memory=False)
+        for tool in "ab"
+    ]
+    for policies, tags in ((unlabelled, frozenset()), (["", " "], {"__non_executable"})):
+        (read,) = sqrt.simulate(policies, [{"tool": "a"}], tools=["a", "b"])
+        assert read.result_labels is not None
+        assert read.result_labels.tags == tags
 
 
 # What is refused
@@ -463,7 +533,7 @@ MANY = 'tool r"^p.*$" { should deny always; } tool r"^pa.*$" { priority 1; shoul
 @pytest.mark.parametrize(
     "other",
     [
-        MANY,
+        'tool r"^.*y$" { should deny always; } tool r"^x.*y$" { priority 1; should allow always; }',
         'tool r"y" { must allow when to.value == "ana"; }',
         'tool r".*" { should deny always; } tool "pay" { priority 1; should allow always; }',
         PolicyHeader.from_sqrt('tool r"a" { should allow always; }', default_allow=False),
@@ -492,6 +562,48 @@ def test_two_strict_policies_allow_what_one_names_and_the_other_allows_by_a_patt
         assert verdict.reasons[0].policy == "app"
 
 
+@pytest.mark.parametrize("pattern", ["^(pay|pan)$", "^pa.*$", "^pa[yn]$"])
+@pytest.mark.parametrize("wide", [".*", "^.*$", "^p.*$", "^(p|q).*$"])
+def test_a_denial_for_many_tools_is_repeated_for_those_that_another_policy_allows(
+    pattern: str, wide: str
+) -> None:
+    house = f"""
+        tool r"{wide}" {{ should deny when to.value == "eve"; }}
+        tool r"^pi.*$" {{ must allow always; }}
+    """
+    app = PolicyHeader.from_sqrt(f'tool r"{pattern}" {{ should allow always; }}', **STRICT)
+    allowed = [
+        (tool, to)
+        for tool in ("pay", "pan", "pit", "x")
+        for to in ("ana", "eve")
+        if decide([house, app], tool, to=to).allowed
+    ]
+    assert allowed == [("pay", "ana"), ("pan", "ana")]
+
+
+@pytest.mark.parametrize("pattern", ["(?s)^l.*$", "^l[^x]*$"])
+def test_a_pattern_that_matches_line_breaks_is_not_in_one_that_may_not(pattern: str) -> None:
+    house = f'tool r"{pattern}" {{ should deny always; }} tool r"^la.*$" {{ must allow always; }}'
+    app = PolicyHeader.from_sqrt('tool r".*" { should allow always; }', **STRICT)
+    wide = f'{house} tool r"{pattern}" {{ priority 1; should allow always; }} tool r".*" {{ should deny always; }}'
+    assert "the `default_allow=False` of `app`" in refusal(wide, app)
+
+
+def test_an_allowance_that_overrides_a_rule_is_not_dropped_beside_a_strict_policy() -> None:
+    # Without it, a call of `page` would be denied in the name of `house`, which allows it.
+    strict = PolicyHeader.from_sqrt('tool "pay" { should allow always; }', default_allow=False)
+    assert "the `default_allow=False` of `app`" in refusal(MANY, strict)
+
+
+def test_a_must_allow_is_not_dropped_beside_a_strict_policy() -> None:
+    # Without it, a call of `pit` would not be denied as hard.
+    house = (
+        'tool r"^p.*$" { must allow when to.value == "ana"; } tool "pan" { should allow always; }'
+    )
+    strict = PolicyHeader.from_sqrt('tool "pay" { should allow always; }', default_allow=False)
+    assert "the `default_allow=False` of `app`" in refusal(house, strict)
+
+
 PATTERNS_OF_P = [
     "^pa?y.*$", "^q.*$|^p.*$", "^p{0,1}y", "p", "^[pq]y", "^q(?#()|^p", "(?x)^q #(\n|^p",
     "^q[(]|^p", "^q\\\\(|^p", "^q[]()]*[]]|^p",
@@ -508,6 +620,80 @@ def test_patterns_that_may_share_a_tool_are_not_taken_for_different(pattern: str
 def test_a_soft_denial_for_many_tools_beside_a_hard_default_is_refused() -> None:
     text = refusal(LIFTED, PolicyHeader.from_sqrt("", **HARD))
     assert "the hard `default_allow=False` of `app`" in text
+
+
+SAME_BLOCKS = [
+    'tool r"^p.*$" { should deny always; should allow when to.value == "ana"; }',
+    'tool r"an" { should deny always; } tool r"an" { priority 1; should allow when to.value == "ana"; }',
+    'tool r"^p.*$" { must allow when to.value == "ana"; }',
+    'tool r"^p.*$" { priority -1; should deny always; } tool r"^pa.*$" { should allow always; }',
+    'tool r".*" { should deny always; } tool r"^p.*$" { priority 1; should allow when to.value == "ana"; }',
+    'let us = {"ana"}; tool r"^p.*$" { should deny always; should allow when to.value in us; }',
+    'tool "pay" -> @tags ^= {"x"}; tool "pan" { must deny when "x" in to.tags; }',
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("extra", ["", " // again", 'tool "pay" { must deny when to.value == 7; }'])
+@pytest.mark.parametrize("block", SAME_BLOCKS)
+def test_policies_with_the_same_block_for_many_tools_are_combined(block: str, extra: str) -> None:
+    if "^=" in block and extra:
+        assert "can remove tags `x`" in refusal(block, block + extra)
+        return
+    header = coerce(PolicyHeader, [block, block + extra])
+    for tool in ("pay", "pan", "pit", "x"):
+        for to in ("ana", "eve", 7):
+            alone = decide(block + extra, tool, to=to)
+            assert decide(header, tool, to=to).allowed == alone.allowed
+
+
+def test_a_policy_that_is_given_twice_counts_once() -> None:
+    combination = sqrt.combine(named("house", SECRET), named("copy", SECRET), "")
+    assert len(combination.sources) == 3
+    assert "copy" not in str(combination)
+    assert str(sqrt.combine(SECRET, SECRET)) == SECRET
+    calls: list[Any] = [{"tool": "clean"}] * 2
+    toggles = 'tool "clean" -> session @tags ^= {"x"};'
+    for policies in (toggles, [toggles, toggles]):
+        first, second = sqrt.simulate(policies, calls)
+        assert ("x" in first.session_after.tags, second.session_after.tags) == (True, frozenset())
+
+
+CONSUMER_ADVICE = [
+    (SHARED, 'tool "write" -> @consumers |= {"eve"};',
+     "`must deny when not to.value in text.consumers;` (line 1 of `house`)",
+     "Write `&=` instead of `|=`"),
+    ('tool "sum" -> @consumers |= {"ana"};' + SHARED, 'tool "fetch" -> @consumers &= {"bo"};',
+     "the change in line 1 of `house`", "Write `&=` in line 1 of `house`"),
+    ('tool "send" { must deny when not to.value in text.consumers | {"ana"}; }',
+     'tool "fetch" -> @consumers &= {"bo"};',
+     'text.consumers | {"ana"};` (line 1 of `house`)', "without a union or difference"),
+    ('tool "send" {\n must deny when "eve" in text.consumers; }',
+     'tool "fetch" -> @consumers &= {"bo"};',
+     '`must deny when "eve" in text.consumers;` (line 2 of `house`)',
+     'Deny in line 2 of `house` what lacks a consumer, as `must deny when not "ana"'),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("house", "app", "rule", "advice"), CONSUMER_ADVICE)
+def test_a_conflict_about_consumers_names_the_rule_and_what_to_write(
+    house: str, app: str, rule: str, advice: str
+) -> None:
+    text = refusal(house, app)
+    assert rule in text
+    assert advice in text
+
+
+ADVISED = [
+    (SHARED, 'tool "write" -> @consumers &= {"eve"};'),
+    ('tool "sum" -> @consumers &= {"ana"};' + SHARED, 'tool "fetch" -> @consumers &= {"bo"};'),
+    ('tool "send" { must deny when not "ana" in text.consumers; }',
+     'tool "fetch" -> @consumers &= {"bo"};'),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("house", "app"), ADVISED)
+def test_what_the_advice_about_consumers_says_is_combined(house: str, app: str) -> None:
+    assert len(sqrt.combine(house, app).sources) == 2
 
 
 def test_allowances_for_other_tools_are_combined() -> None:
@@ -654,11 +840,66 @@ def test_a_list_is_accepted_by_each_function_on_policies() -> None:
     assert b.verdict is not None
     assert (a.verdict.reasons[0].policy, b.verdict.reasons[0].policy) == ("policy 1", "app")
     assert a.to_json()["reasons"][0]["policy"] == "policy 1"
-    assert len(sqrt.coverage(policies, calls).rules) == 2
-    assert len(sqrt.explain(policies).rules) == 2
     assert sqrt.diff(policies, policies[0], calls).changed[0].new.allowed
     assert "must deny always;" in sqrt.format(policies)
     assert "line 1 of `app`" in b.verdict.words()
+
+
+# Each policy has a rule in line 1 that is written differently in the combined text.
+OF_TWO: list[Any] = [
+    named("house", 'tool "send" { must allow when to.value == "ana"; }'),
+    named("app", """tool "send" { should deny when to.value == "ana"; should allow when n.value == 1; }
+tool "send" { session before { @tags |= {"tried"}; } }"""),
+]  # fmt: skip
+SENT: list[Any] = [{"tool": "send", "arguments": {"to": "ana", "n": 2}}]
+
+
+def test_coverage_counts_the_rules_of_each_policy_as_written() -> None:
+    coverage = sqrt.coverage(OF_TWO, SENT * 2)
+    counts = [
+        (rule.policy, rule.line, rule.rule, rule.decided, rule.held, rule.not_held)
+        for rule in coverage.rules
+    ]
+    assert counts == [
+        ("house", 1, 'must allow when to.value == "ana";', 2, 0, 0),
+        ("app", 1, 'should deny when to.value == "ana";', 2, 0, 0),
+        ("app", 1, "should allow when n.value == 1;", 0, 0, 2),
+        ("app", 2, 'adds to the tags of the session: "tried"', 0, 2, 0),
+    ]
+    assert "1 of house" in str(coverage)
+    assert [rule["policy"] for rule in coverage.to_json()["rules"]] == ["house", *["app"] * 3]
+    assert sqrt.coverage(OF_TWO[1:], SENT).rules[0].policy == ""
+
+
+def test_an_explanation_of_several_policies_has_the_rules_of_each() -> None:
+    explanation = sqrt.explain(OF_TWO)
+    rules = [(rule.policy, rule.line, rule.kind) for rule in explanation.rules]
+    assert rules == [
+        ("house", 1, "must allow"), ("app", 1, "should deny"), ("app", 1, "should allow"),
+        ("app", 2, "session before"),
+    ]  # fmt: skip
+    text = str(explanation)
+    assert text.startswith("2 policies with 1 tool, 3 rules, 1 label change, 0 names")
+    assert 'Tool "send" (line 1 of `house`)' in text
+    assert "A call is denied if one of the policies denies it." in text
+    assert "In `app`: All blocks that name a tool" in text
+    assert text.count("Of the `should` rules that apply, the highest rank decides") == 1
+    assert "1 of house" in explanation.table().text(100)
+    assert "policy" not in sqrt.explain(OF_TWO[:1]).to_json()["sections"][0]
+
+
+def test_a_difference_of_several_policies_names_the_policy_of_each_rule() -> None:
+    difference = sqrt.diff(OF_TWO[:1], OF_TWO, SENT)
+    assert [rule.policy for rule in difference.added] == ["app"] * 3
+    assert difference.removed == ()
+    (changed,) = difference.changed
+    assert changed.changed == ("verdict", "strength", "reason")
+    assert "line 1 of app" in str(difference)
+    assert sqrt.diff(OF_TWO, OF_TWO, SENT).is_none
+
+
+def test_a_table_of_decisions_names_the_policy_of_each_rule() -> None:
+    assert "(line 1 of app)" in str(sqrt.simulate(OF_TWO, SENT))
 
 
 def test_check_names_the_policy_and_knows_the_labels_of_the_others() -> None:

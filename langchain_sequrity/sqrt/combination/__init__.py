@@ -6,41 +6,56 @@ of labels that another policy relies on, and `rules` writes the rules.
 """
 
 import re
-from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from itertools import islice
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from langchain_sequrity.display import enumeration, plain
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.sqrt import nodes
 from langchain_sequrity.sqrt.combination.labels import check_labels
-from langchain_sequrity.sqrt.combination.rules import Written, strictest, written_rules
+from langchain_sequrity.sqrt.combination.rules import (
+    denying_by_default,
+    written_rules,
+)
 from langchain_sequrity.sqrt.combination.settings import joined_settings
 from langchain_sequrity.sqrt.combination.sources import (
     NamedPolicy,
     Source,
     checks_of,
-    combination_of,
     named,
-    origins_of,
     read_sources,
+    sources_of,
 )
 from langchain_sequrity.sqrt.compaction import AuthorPlace
 from langchain_sequrity.sqrt.compiler import compiled_tools
-from langchain_sequrity.sqrt.engine import Engine, compile_policy, error_raiser
+from langchain_sequrity.sqrt.engine import Engine, error_raiser
 from langchain_sequrity.sqrt.lexer import MAX_CHARACTERS
 from langchain_sequrity.sqrt.node_text import declarations_text
 from langchain_sequrity.sqrt.nodes import Policy, Position
 from langchain_sequrity.sqrt.parser import parse
 from langchain_sequrity.sqrt.policy_forms import AnyPolicy
-from langchain_sequrity.sqrt.verdict import DEFAULT_RULE, Origin, Presets
+from langchain_sequrity.sqrt.verdict import DEFAULT_RULE, Presets
 
 if TYPE_CHECKING:
     import rich.text
 
 __all__ = ["Combination", "NamedPolicy", "combine", "combined_sources", "named"]
+
+
+class Origin(NamedTuple):
+    """The author's rule behind a rule of a combination.
+
+    Attributes:
+        policy: The name of its policy.
+        at: Its place in the text of that policy; `None` for a default, or if it is not known.
+        rule: The rule as written, or the name of a preset.
+    """
+
+    policy: str
+    at: Position | None
+    rule: str
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -51,21 +66,27 @@ class Combination:
         sources: The policies, each with `name`, `policy` and `settings`.
         policy: The combined policy; `policy.text` is its text.
         settings: The other fields of `X-Policy`, as JSON.
-        origins: The authors' rules by the position of the combination's rules; with `None`, the
-            policy that denies by default.
         places: The author's policy and place by the position of each node.
     """
 
     sources: tuple[Source, ...]
     policy: Policy
     settings: Mapping[str, Any]
-    origins: Mapping[Position | None, Origin]
     places: Mapping[Position, tuple[Source, Position]]
+
+    @property
+    def has_names(self) -> bool:
+        """Whether denials name its policies: there are several, or the only one has a name."""
+        return len(self.sources) > 1 or self.sources[0].is_named
 
     @property
     def text(self) -> str:
         """The combination as SQRT text."""
         return self.policy.text
+
+    def to_wire(self) -> dict[str, Any]:
+        """The fields of `X-Policy`, as JSON."""
+        return {**self.settings, "codes": {"code": self.text, "language": "sqrt"}}
 
     def compile(self, *, dual_llm: bool = True) -> Engine:
         """Compile it; the reasons of its verdicts name the policy and the author's rule.
@@ -79,66 +100,41 @@ class Combination:
         Raises:
             PolicySyntaxError: If a regex does not compile here.
         """
+        distinct = _distinct(self.sources)
+        first, *others = engines = [source.compile(dual_llm=dual_llm) for source in distinct]
+        if not others:
+            return first if self.has_names else replace(first, name=None)
+        tools = tuple(tool for engine in engines for tool in engine.tools)
         presets = Presets.of_settings(self.settings, dual_llm=dual_llm)
-        engine = compile_policy(self.policy, presets)
-        return replace(engine, origins=self.origins, parts=self.parts(dual_llm=dual_llm))
+        return Engine(self.policy, tools, presets, parts=tuple(engines))
 
-    def parts(self, *, dual_llm: bool = True) -> tuple[Engine, ...]:
-        """The engine of each policy, whose reasons name it.
-
-        Args:
-            dual_llm: As for `compile`.
-
-        Returns:
-            The engines; none for a single policy.
-        """
-        sources = self.sources if len(self.sources) > 1 else ()
-        return tuple(
-            replace(
-                compile_policy(
-                    source.policy, Presets.of_settings(source.settings, dual_llm=dual_llm)
-                ),
-                origins=origins_of(source),
-            )
-            for source in sources
-        )
-
-    def origin(self, line: int, column: int | None = None) -> Origin | None:
-        """The author's rule at a place of the combined text.
-
-        Args:
-            line: The line, from 1.
-            column: The column, from 1, if known.
-
-        Returns:
-            The rule; `None` if no rule begins before that place, or the place is in a rule of the
-            combination itself.
-        """
-        places = [check.at for check in checks_of(self.policy)]
-        at = self._begin(sorted(places), line, column)
-        return None if at is None else self.origins.get(at)
-
-    def origin_of(self, rule: str | None, reason: str | None, at: Position | None) -> Origin | None:
+    def origin_of(
+        self, tool: str | None, rule: str | None, reason: str | None, at: Position | None
+    ) -> Origin | None:
         """The author's rule behind a reason of the service.
 
         Args:
+            tool: The tool that was to be called, if reported.
             rule: The rule, with any white space, or the name of a preset; `None` if not reported.
             reason: Its doc comment; `None` if not reported.
             at: Its place in the combined text; `None` if not reported.
 
         Returns:
             The rule. Without a place it is found by its text, or by its doc comment; `None` if it
-            may belong to several policies.
+            may belong to several policies, or is one of the combination itself.
         """
+        checks = list(checks_of(self.policy))
         if at is not None:
-            return self.origin(*at)
-        if rule == DEFAULT_RULE:
-            return self.origins.get(None)
+            begins = [check.at for check in checks if check.at <= at]
+            return self._origin_at(max(begins)) if begins else None
+        if rule == DEFAULT_RULE and tool is not None:
+            source = denying_by_default(self.sources, tool)
+            return None if source is None else Origin(source.name, None, DEFAULT_RULE)
         written = _without_spaces(rule)
         candidates = {
             origin
-            for check in checks_of(self.policy)
-            if (origin := self.origins.get(check.at)) is not None
+            for check in checks
+            if (origin := self._origin_at(check.at)) is not None
             and (
                 _without_spaces(check.text) == written
                 if written
@@ -150,44 +146,31 @@ class Combination:
         origin, *others = candidates
         return origin._replace(at=None) if others else origin
 
-    def author_of(self, at: Position) -> AuthorPlace | None:
+    def _origin_at(self, at: Position) -> Origin | None:
+        """The author's rule behind the rule at a place; `None` for one of the combination."""
+        if at not in self.places:
+            return None
+        source, author_at = self.places[at]
+        rules = {check.at: check.text for check in checks_of(source.policy)}
+        if author_at not in rules:  # a default that denies, written as a rule
+            return Origin(source.name, None, DEFAULT_RULE)
+        return Origin(source.name, author_at, rules[author_at])
+
+    def place(self, at: Position) -> AuthorPlace | None:
         """The author's place for a place of the combined text.
 
         Args:
             at: The place.
 
         Returns:
-            The name and text of the policy, and the place in that text; `None` if no policy has
-            that place.
+            The name and text of the policy, and the place in that text; `None` before the first
+            rule.
         """
-        place = self.place(*at)
-        if place is None:
+        begin = max((place for place in self.places if place <= at), default=None)
+        if begin is None:
             return None
-        source, author_at = place
+        source, author_at = self.places[begin]
         return AuthorPlace(source.name, source.policy.text, author_at)
-
-    def place(self, line: int, column: int | None = None) -> tuple[Source, Position] | None:
-        """The author's policy and the place in it.
-
-        Args:
-            line: The line in the combined text, from 1.
-            column: The column, from 1, if known.
-
-        Returns:
-            The policy and the place; `None` before the first rule.
-        """
-        at = self._begin(self._sorted_places, line, column)
-        return None if at is None else self.places[at]
-
-    @cached_property
-    def _sorted_places(self) -> list[Position]:
-        return sorted(self.places)
-
-    @staticmethod
-    def _begin(places: Sequence[Position], line: int, column: int | None) -> Position | None:
-        """The last of these places that is not after a place."""
-        index = bisect_right(places, (line, column or 10**9)) - 1
-        return places[index] if index >= 0 else None
 
     def __str__(self) -> str:
         """The text."""
@@ -215,6 +198,7 @@ def combine(*policies: AnyPolicy) -> Combination:
 
     The combination denies a call if and only if at least one policy denies it. All policies read
     and change the same labels. A denial names the policy that decided, with the place in its text.
+    A policy that is given twice counts once.
 
     A list of policies is combined like this wherever a policy is accepted.
 
@@ -250,70 +234,68 @@ def combine(*policies: AnyPolicy) -> Combination:
         ```
     """
     sources = read_sources(policies)
-    if len(sources) == 1:
-        return _alone(sources[0])
-    settings = joined_settings(sources)
-    check_labels(sources)
-    sections = written_rules(sources, _new_names(sources))
-    return _combined(sources, settings, sections, _parsed(sources, sections))
+    first, *others = distinct = _distinct(sources)
+    if not others:
+        places = {at: (first, at) for at in _positions(first.policy.declarations)}
+        return Combination(sources, first.policy, first.settings, places)
+    settings = joined_settings(distinct)
+    check_labels(distinct)
+    sections = written_rules(distinct, _new_names(distinct))
+    policy = _parsed(distinct, sections)
+    return Combination(sources, policy, settings, _places(distinct, sections, policy))
 
 
-def _alone(source: Source) -> Combination:
-    """One policy as it is."""
-    origins = origins_of(source) if source.is_named else {}
-    places = {at: (source, at) for at in _positions(source.policy.declarations)}
-    return Combination((source,), source.policy, source.settings, origins, places)
+def _distinct(sources: Iterable[Source]) -> tuple[Source, ...]:
+    """The policies without those that equal an earlier one, which would change nothing."""
+    distinct: list[Source] = []
+    for source in sources:
+        same = (source.policy.text, source.settings)
+        if all((other.policy.text, other.settings) != same for other in distinct):
+            distinct.append(source)
+    return tuple(distinct)
 
 
-def _combined(
-    sources: Sequence[Source],
-    settings: Mapping[str, Any],
-    sections: Sequence[tuple[str, Sequence[Written]]],
-    policy: Policy,
-) -> Combination:
-    origins: dict[Position | None, Origin] = {}
+_Section = tuple[str, Sequence[nodes.Declaration]]
+
+
+def _places(
+    sources: Sequence[Source], sections: Sequence[_Section], policy: Policy
+) -> dict[Position, tuple[Source, Position]]:
+    """The author's policy and place by the position of each node of the combined text."""
     places: dict[Position, tuple[Source, Position]] = {}
-    by_section = [(number, one) for number, (_, written) in enumerate(sections) for one in written]
-    for (number, written), node in zip(by_section, policy.declarations, strict=True):
-        if isinstance(node, nodes.ToolBlock):
-            pairs = zip(node.checks, written.origins, strict=True)
-            origins |= {check.at: origin for check, origin in pairs if origin is not None}
-        if number < len(sources):
-            pairs_of_places = zip(_positions(node), _positions(written.node), strict=True)
-            for at, author_at in pairs_of_places:
-                places.setdefault(at, (sources[number], author_at))
-    if (denying := strictest(sources)) is not None:
-        origins[None] = Origin(denying.name, None, DEFAULT_RULE)
-    return Combination(tuple(sources), policy, settings, origins, places)
+    declarations = iter(policy.declarations)
+    for source, (_, written) in zip(sources, sections, strict=False):
+        for node, author_node in zip(islice(declarations, len(written)), written, strict=True):
+            pairs = zip(_positions(node), _positions(author_node), strict=True)
+            for at, author_at in pairs:
+                places.setdefault(at, (source, author_at))
+    return places
 
 
-def _parsed(sources: Sequence[Source], sections: Sequence[tuple[str, Sequence[Written]]]) -> Policy:
+def _parsed(sources: Sequence[Source], sections: Sequence[_Section]) -> Policy:
     """The combined text as nodes.
 
     Raises:
         UsageError: If it is too long, or a combined condition is nested too deeply.
     """
-    shown = enumeration([f"`{source.name}`" for source in sources])
+    names = enumeration([f"`{source.name}`" for source in sources])
     try:
-        text = "\n".join(_section(heading, written) for heading, written in sections)
+        text = "\n".join(
+            f"// {heading}\n\n{declarations_text(tuple(written))}" for heading, written in sections
+        )
         policy = parse(text, max_characters=len(text))
         for _ in compiled_tools(policy, error_raiser(text, skip_regexes=True)):
             pass
     except UsageError as error:
-        msg = f"The policies {shown} cannot be written as one text: {error}"
+        msg = f"The policies {names} cannot be written as one text: {error}"
         raise UsageError(msg) from None
     if len(text) > MAX_CHARACTERS:
         msg = (
-            f"The policies {shown} have {len(text):,} characters as one text; the limit is "
+            f"The policies {names} have {len(text):,} characters as one text; the limit is "
             f"{MAX_CHARACTERS:,}. Shorten one of them."
         )
         raise UsageError(msg)
     return policy
-
-
-def _section(heading: str, written: Sequence[Written]) -> str:
-    declarations = tuple(one.node for one in written)
-    return f"// {heading}\n\n{declarations_text(declarations)}"
 
 
 def _without_spaces(text: str | None) -> str:
@@ -328,8 +310,7 @@ def combined_sources(policy: object) -> tuple[Source, ...]:
     """The policies behind a list, a combination or its header; empty for any other policy."""
     if isinstance(policy, list | tuple | NamedPolicy):
         policy = combine(policy)
-    combination = combination_of(policy)
-    return () if combination is None else combination.sources
+    return sources_of(policy)
 
 
 # Names of bindings

@@ -15,17 +15,21 @@ change is refused if it *may* let a call pass that another policy would deny on 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import permutations
+from typing import NamedTuple
 
 from langchain_sequrity.display import plain
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.labels import ALL
 from langchain_sequrity.sqrt import nodes
-from langchain_sequrity.sqrt.combination.sources import Source
+from langchain_sequrity.sqrt.combination.sources import Source, checks_of
 from langchain_sequrity.sqrt.context import EMPTY, OPERATIONS, UNIVERSAL, LabelSet, intersection
 from langchain_sequrity.sqrt.engine import LLM_BLOCKED
 from langchain_sequrity.sqrt.node_text import printed_node
 
 Named = dict[nodes.Field, LabelSet]
+
+# With ALL, their effect depends on what others have added or removed.
+_DEPENDING = ("|=", "-=", "^=")
 
 
 def _no_names() -> Named:
@@ -44,13 +48,17 @@ class _Reliance:
     must_stay: Named = field(default_factory=_no_names)
     must_not_come: Named = field(default_factory=_no_names)
 
+    def side(self, *, passes: bool) -> Named:
+        """The names whose arrival may let a call pass, or those whose removal may."""
+        return self.must_not_come if passes else self.must_stay
+
     def has(self, name: nodes.Field) -> bool:
         """Whether it has names of a field."""
         return (self.must_stay[name], self.must_not_come[name]) != (EMPTY, EMPTY)
 
     def add(self, name: nodes.Field, names: LabelSet, *, passes: bool) -> None:
         """Add names; `passes` says whether their presence helps a call to pass."""
-        side = self.must_not_come if passes else self.must_stay
+        side = self.side(passes=passes)
         side[name] = _either(side[name], names)
 
     def add_both(self, name: nodes.Field, names: LabelSet) -> None:
@@ -78,37 +86,98 @@ def check_labels(sources: Sequence[Source]) -> None:
         bindings = nodes.bindings_of(other.policy)
         for step, update in _updates(other):
             added, removed = _effect(update, bindings, narrowing)
-            name = update.target.field
-            for harmed, verb, tense in (
-                (intersection(removed, reliance.must_stay[name]), "remove", "are there"),
-                (intersection(added, reliance.must_not_come[name]), "add", "are missing"),
-            ):
+            for names, passes in ((removed, False), (added, True)):
+                harmed = intersection(names, reliance.side(passes=passes)[update.target.field])
                 if harmed != EMPTY:
-                    raise _conflict(source, other, step, update, (verb, tense, harmed))
+                    change = _Change(other, step, update, harmed, adds=passes)
+                    raise _conflict(source, change, narrowing)
 
 
-def _conflict(
-    source: Source,
-    other: Source,
-    step: nodes.UpdateStep,
-    update: nodes.Update,
-    harm: tuple[str, str, LabelSet],
-) -> UsageError:
-    verb, tense, names = harm
-    listed = ", ".join(f"`{plain(name, limit=80)}`" for name in sorted(names.items)[:5])
-    which = "" if names.negated or not listed else f" {listed}"
-    change = plain(printed_node(update), limit=200)
-    advice = (
-        "Remove no labels that the other policy tests: write `|=` instead of `=`, or name others"
-        if verb == "remove"
-        else f"Let the policy `{source.name}` or the tool itself set them, or name others"
-    )
+class _Change(NamedTuple):
+    """A change of labels that another policy relies on.
+
+    Attributes:
+        source: The policy that makes it.
+        step: Its step.
+        update: The change.
+        names: The names that the other policy relies on.
+        adds: Whether it adds them; else it removes them.
+    """
+
+    source: Source
+    step: nodes.UpdateStep
+    update: nodes.Update
+    names: LabelSet
+    adds: bool
+
+
+def _conflict(source: Source, change: _Change, narrowing: frozenset[nodes.Field]) -> UsageError:
+    other, field_ = change.source.name, change.update.target.field
+    listed = ", ".join(f"`{plain(name, limit=80)}`" for name in sorted(change.names.items)[:5])
+    which = "" if change.names.negated or not listed else f" {listed}"
+    relying = _relying_rule(source, change, narrowing)
     return UsageError(
-        f"The policy `{other.name}` may allow what the policy `{source.name}` denies: "
-        f"`{change}` (line {step.at.line} of `{other.name}`) can {verb} "
-        f"{update.target.field}{which}, and rules of `{source.name}` deny if such labels {tense}. "
-        f"{advice}."
+        f"The policy `{other}` may allow what the policy `{source.name}` denies: "
+        f"`{_shown(printed_node(change.update))}` (line {change.step.at.line} of `{other}`) can "
+        f"{'add' if change.adds else 'remove'} {field_}{which}, and "
+        f"{_relying_words(relying, source)} may deny if such labels are "
+        f"{'missing' if change.adds else 'there'}. {_advice(relying, source, change)}."
     )
+
+
+def _relying_rule(
+    source: Source, change: _Change, narrowing: frozenset[nodes.Field]
+) -> nodes.CheckRule | nodes.UpdateStep | None:
+    """The first rule of a policy that relies on the names of a change, or step that reads them."""
+    bindings = nodes.bindings_of(source.policy)
+    for check in checks_of(source.policy):
+        reliance = _Reliance()
+        passes = check.decision == "allow"
+        _add_tests(reliance, check.condition, bindings, narrowing, passes=passes)
+        if _meet(reliance.side(passes=change.adds)[change.update.target.field], change.names):
+            return check
+    field_ = change.update.target.field
+    for step, update in _updates(source):
+        tests = nodes.walk((step.condition, update.set))
+        reads = any(isinstance(node, nodes.Meta) and node.field == field_ for node in tests)
+        if reads or (update.target.field == field_ and update.assignment in _DEPENDING):
+            return step
+    return None
+
+
+def _relying_words(relying: nodes.CheckRule | nodes.UpdateStep | None, source: Source) -> str:
+    match relying:
+        case nodes.CheckRule(text=text, at=at):
+            return f"`{_shown(text)}` (line {at.line} of `{source.name}`)"
+        case nodes.UpdateStep(at=at):
+            return f"rules that rely on the change in line {at.line} of `{source.name}`"
+    return f"rules of `{source.name}`"
+
+
+def _advice(
+    relying: nodes.CheckRule | nodes.UpdateStep | None, source: Source, change: _Change
+) -> str:
+    assignment = change.update.assignment
+    where = "" if relying is None else f" in line {relying.at.line} of `{source.name}`"
+    if change.update.target.field == "consumers":
+        if change.adds:
+            return f"Write `&=` instead of `{assignment}`: it only removes consumers"
+        if isinstance(relying, nodes.UpdateStep):
+            return f"Write `&=`{where}: then other policies can remove consumers"
+        return (
+            f"Deny{where} what lacks a consumer, as `must deny when not "
+            '"ana" in text.consumers` does, without a union or difference: then other policies can '
+            "remove consumers"
+        )
+    if change.adds:
+        return f"Let the policy `{source.name}` or the tool itself add them, or use other names"
+    if assignment == "=":
+        return "Write `|=` instead of `=`, which also removes all other names"
+    return f"Let the policy `{source.name}` remove them, or use other names"
+
+
+def _shown(text: str) -> str:
+    return plain(" ".join(text.split()), limit=200)
 
 
 # What a policy relies on
@@ -117,10 +186,9 @@ def _conflict(
 def _reliance_of(source: Source, narrowing: frozenset[nodes.Field]) -> _Reliance:
     bindings = nodes.bindings_of(source.policy)
     reliance = _Reliance()
-    for block in source.declarations_of(nodes.ToolBlock):
-        for check in block.checks:
-            passes = check.decision == "allow"
-            _add_tests(reliance, check.condition, bindings, narrowing, passes=passes)
+    for check in checks_of(source.policy):
+        passes = check.decision == "allow"
+        _add_tests(reliance, check.condition, bindings, narrowing, passes=passes)
     updates = list(_updates(source))
     _add_presets(reliance, source, updates)
     size: tuple[object, ...] | None = None
@@ -159,7 +227,7 @@ def _add_update(
 ) -> None:
     """Add what an update of labels reads, if the policy relies on what it changes."""
     name = update.target.field
-    if name in narrowing and reliance.has(name) and update.assignment in ("|=", "-=", "^="):
+    if name in narrowing and reliance.has(name) and update.assignment in _DEPENDING:
         reliance.add_both(name, UNIVERSAL)
     added, removed = _effect(update, bindings, narrowing)
     stays, comes = reliance.must_stay[name], reliance.must_not_come[name]
@@ -215,15 +283,15 @@ def _parts_of(
             searched = UNIVERSAL if name is None else LabelSet(frozenset({name}))
             for meta, grows in _metas(members, bindings, narrowing):
                 yield meta, searched, grows
-        case nodes.LabelTest(left=left, test=kind, right=right):
+        case nodes.LabelTest(left=left, test=comparison, right=right):
             names = None if right is None else _static_names(right, bindings)
             if names is None:
                 names = outside = UNIVERSAL
             else:
                 outside = names.complement
-            relevant = {"subset": outside, "==": UNIVERSAL}.get(kind, names)
-            yield left, relevant, _GROWS_WITH_LEFT[kind]
-            direction = _GROWS_WITH_RIGHT.get(kind)
+            relevant = {"subset": outside, "==": UNIVERSAL}.get(comparison, names)
+            yield left, relevant, _GROWS_WITH_LEFT[comparison]
+            direction = _GROWS_WITH_RIGHT.get(comparison)
             for meta, grows in _metas(right, bindings, narrowing):
                 unclear = direction is None or grows is None
                 yield meta, UNIVERSAL, None if unclear else direction == grows
@@ -317,10 +385,10 @@ def _static_names(root: object, bindings: nodes.Bindings) -> LabelSet | None:
             return _static_names(bindings[name].value, bindings)
         case nodes.SetLiteral(elements=elements):
             names = [_name_of(element) for element in elements]
-            known = frozenset(name for name in names if name is not None)
-            if ALL in known:
+            if ALL in names:
                 return UNIVERSAL
-            return None if None in names else LabelSet(known)
+            plain_names = frozenset(name for name in names if name is not None)
+            return None if None in names else LabelSet(plain_names)
         case nodes.SetOperation(operator=operator, operands=operands):
             return _joined_names([(operator, operand) for operand in operands], bindings)
         case nodes.SetEdit(base=base, edits=edits):

@@ -7,52 +7,52 @@ of all calls that the policy does not allow.
 
 Two sorts of denials cannot have such exceptions, because a condition cannot ask for the tool:
 
-- denials in a block for many tools (`tool r"…"`) that have exceptions: whether the block is for a
-  tool may be in doubt, and then its allowances do not count
+- denials in a block for many tools (`tool r"…"`), if an allowance is for only some of these tools
 - the default of `default_allow=False`, which is for all tools
 
-They stay as they are, in a lower layer of priorities, with the allowances for many tools. For each
-tool that a block allows by name, one rule in the middle layer lifts the lower layer, and the
-denials of the lower layer are repeated for this tool in the upper layer, with their exceptions.
+They stay rules in a lower layer of priorities, with the allowances for many tools that override
+them. For each tool that a block allows by name, one rule in the middle layer lifts the lower layer,
+and the denials of the lower layer are repeated for this tool in the upper layer, with their
+exceptions.
 
-So a call is denied if and only if one of the policies denies it by V1 (`docs/behaviour.md`). This
-is also true in doubt (V2): an exception in doubt does not lift its denial.
+So a call is denied if and only if one of the policies denies it by V1 (`docs/behaviour.md`),
+however a service reads what is in doubt (V2).
 """
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import cached_property
-from itertools import permutations
+from itertools import groupby, permutations
+from math import inf
 from typing import Any, Literal, NamedTuple
 
 from langchain_sequrity.display import enumeration, plain
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.sqrt import nodes
 from langchain_sequrity.sqrt.combination.sources import Source
-from langchain_sequrity.sqrt.combination.tools import applies, is_exact, may_overlap
+from langchain_sequrity.sqrt.combination.tools import (
+    always_includes,
+    applies,
+    includes,
+    is_exact,
+    may_overlap,
+)
 from langchain_sequrity.sqrt.engine import PARSE_WITH_AI
+from langchain_sequrity.sqrt.node_text import printed_node
 from langchain_sequrity.sqrt.nodes import CheckRule, Position, Predicate, ToolBlock, ToolId
-from langchain_sequrity.sqrt.verdict import DEFAULT_RULE, NO_RULE_DECIDES, Origin
+from langchain_sequrity.sqrt.verdict import NO_RULE_DECIDES
 
 _START = Position(1, 1)
 
 
-class Written(NamedTuple):
-    """A declaration of a combination.
-
-    Attributes:
-        node: The declaration; its positions are those of the author's text.
-        origins: The origin of each check rule in it; `None` for a rule of the combination itself.
-    """
-
-    node: nodes.Declaration
-    origins: tuple[Origin | None, ...] = ()
+_Rank = tuple[float, bool]
 
 
 class _Allowance(NamedTuple):
     tool: ToolId
     check: CheckRule
-    rank: tuple[float, bool]
+    rank: _Rank
 
 
 class _Denial(NamedTuple):
@@ -60,175 +60,227 @@ class _Denial(NamedTuple):
 
     Attributes:
         tool: Its tools; `None` for all tools.
-        block: The number of its declaration; -1 for the default.
         check: The rule; for the default a rule with its reason.
         strength: Its strength.
+        rank: Its rank among the rules of its policy.
+        condition: Its condition without exceptions; `None` for `always`.
         exceptions: The allowances of the same policy that override it.
         required: For a `must allow`: all such rules of its block. It denies if none of the
             exceptions holds.
-        origin: Its author's rule.
     """
 
     tool: ToolId | None
-    block: int
     check: CheckRule
     strength: nodes.Strength
+    rank: _Rank
+    condition: Predicate | None
     exceptions: tuple[_Allowance, ...]
-    required: tuple[CheckRule, ...]
-    origin: Origin
+    required: tuple[CheckRule, ...] = ()
 
     @property
-    def may_apply(self) -> bool:
-        """Whether it can deny at all; a `must allow always` is always met."""
-        return not self.required or any(check.condition for check in self.required)
+    def inner(self) -> list[Predicate | None]:
+        """The conditions of the exceptions that apply wherever it does."""
+        return [each.check.condition for each in self.exceptions if self._is_inner(each)]
 
-    def applies(self, name: str) -> bool | None:
-        """Whether it is for the tool of a name."""
-        return True if self.tool is None else applies(self.tool, name)
+    @property
+    def outer(self) -> list[_Allowance]:
+        """The exceptions for only some of its tools, which its condition cannot name."""
+        return [each for each in self.exceptions if not self._is_inner(each)]
+
+    def _is_inner(self, allowance: _Allowance) -> bool:
+        return self.tool is not None and always_includes(allowance.tool, self.tool)
+
+    @property
+    def is_lower(self) -> bool:
+        """Whether it is written in the lower layer; the default always is."""
+        return self.tool is None or bool(self.outer)
+
+    def may_meet(self, tool: ToolId) -> bool:
+        """Whether it may be for a tool of a block."""
+        return self.tool is None or may_overlap(tool, self.tool)
+
+    def at(self, tool: ToolId) -> "_Denial | None":
+        """The same denial for only these tools; `None` if it denies none of them."""
+        condition = self.condition
+        if is_exact(tool) and self.tool is not None:
+            truth = applies(self.tool, tool.text.raw)
+            required = [check.condition for check in self.required if check.condition]
+            if truth is False or (truth is None and self.required and not required):
+                return None
+            if truth is None and required:  # it allows nothing, but may deny
+                condition = nodes.Not(_all(required), _START)
+        exceptions = tuple(each for each in self.exceptions if _counts(each.tool, tool))
+        denial = self._replace(tool=tool, condition=condition, exceptions=exceptions)
+        return None if None in denial.inner else denial
+
+    def is_repeatable(self, tool: ToolId) -> bool:
+        """Whether it can be written again for only these tools."""
+        if self.tool is not None and not always_includes(self.tool, tool):
+            return False
+        denial = self.at(tool)
+        return denial is None or not denial.is_lower
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Rules:
     """The rules of one policy.
 
     Attributes:
         source: The policy.
-        default_denies: How strongly it denies by default, if it does.
-        is_beside_strictest: Whether another policy denies all tools that no policy names.
+        together: The rules of all policies of the combination, in order.
     """
 
     source: Source
-    default_denies: nodes.Strength | None
-    is_beside_strictest: bool
+    together: "Sequence[_Rules]"
 
-    @cached_property
-    def blocks(self) -> list[tuple[int, ToolBlock]]:
-        """Its blocks, with the numbers of their declarations."""
-        declarations = enumerate(self.source.policy.declarations)
-        return [(number, node) for number, node in declarations if isinstance(node, ToolBlock)]
+    @property
+    def others(self) -> "list[_Rules]":
+        """The rules of the other policies."""
+        return [rules for rules in self.together if rules is not self]
+
+    @property
+    def default_denies(self) -> nodes.Strength | None:
+        """How strongly it denies by default, if it does."""
+        return default_denial(self.source)
 
     @cached_property
     def allowances(self) -> list[_Allowance]:
         """Its rules that allow."""
         return [
             _Allowance(block.tool, check, _rank(block, check))
-            for _, block in self.blocks
+            for block in self.source.declarations_of(ToolBlock)
             for check in block.checks
             if check.decision == "allow"
         ]
 
     @cached_property
-    def denials(self) -> list[_Denial]:
+    def denials(self) -> dict[Position, _Denial]:
         """Its denials that allowances may override: soft ones, `must allow`, and the default."""
-        denials = []
-        for number, block in self.blocks:
-            required = tuple(check for check in block.checks if _is(check, "hard", "allow"))
-            for check in block.checks:
-                if _is(check, "soft", "deny"):
-                    rank = _rank(block, check)
-                    exceptions = tuple(
-                        allowance
-                        for allowance in self.allowances
-                        if allowance.check.strength == "hard" or allowance.rank > rank
-                    )
-                    origin = Origin(self.source.name, check.at, check.text)
-                    denials.append(
-                        _Denial(block.tool, number, check, "soft", exceptions, (), origin)
-                    )
-                elif required and check is required[0]:
-                    origin = Origin(self.source.name, check.at, check.text, unmet=True)
-                    every = tuple(self.allowances)
-                    denials.append(
-                        _Denial(block.tool, number, check, "hard", every, required, origin)
-                    )
-        if self.default_denies:
-            check = CheckRule(self.default_denies, "deny", None, "", NO_RULE_DECIDES, _START)
-            origin = Origin(self.source.name, None, DEFAULT_RULE)
-            every = tuple(self.allowances)
-            denials.append(_Denial(None, -1, check, self.default_denies, every, (), origin))
-        return denials
+        denials = [
+            denial
+            for block in self.source.declarations_of(ToolBlock)
+            for denial in self._denials_of(block)
+        ]
+        if (strength := self.default_denies) is not None:
+            check = CheckRule(strength, "deny", None, "", NO_RULE_DECIDES, _START)
+            rank = (-inf, False)
+            denials.append(_Denial(None, check, strength, rank, None, tuple(self.allowances)))
+        return {denial.check.at: denial for denial in denials if None not in denial.inner}
 
-    @cached_property
-    def has_lower_layer(self) -> bool:
-        """Whether some of its denials for many tools cannot be written with exceptions."""
-        return any(
-            denial.tool is None or may_overlap(allowance.tool, denial.tool)
-            for denial in self.denials
-            if denial.tool is None or not is_exact(denial.tool)
-            for allowance in denial.exceptions
-        )
+    def _denials_of(self, block: ToolBlock) -> Iterator[_Denial]:
+        required = tuple(check for check in block.checks if _is(check, "hard", "allow"))
+        meeting = [each for each in self.allowances if _counts(each.tool, block.tool)]
+        for check in block.checks:
+            rank = _rank(block, check)
+            if _is(check, "soft", "deny"):
+                exceptions = tuple(each for each in meeting if each.rank > rank)
+                yield _Denial(block.tool, check, "soft", rank, check.condition, exceptions)
+        for check in required[:1]:
+            rank = _rank(block, check)
+            yield _Denial(block.tool, check, "hard", rank, None, tuple(meeting), required)
+
+    # The lower layer
 
     @cached_property
     def lower(self) -> list[_Denial]:
-        """The denials that stay in the lower layer; the default is always there."""
-        return [
-            denial
-            for denial in self.denials
-            if denial.tool is None or (self.has_lower_layer and not is_exact(denial.tool))
-        ]
+        """Its denials."""
+        return [denial for denial in self.denials.values() if denial.is_lower]
 
     @cached_property
-    def kept_allowances(self) -> list[_Allowance]:
-        """The allowances that stay in the lower layer: those for many tools that count there."""
-        counts = any(
-            denial.tool is None or may_overlap(allowance.tool, denial.tool)
+    def lower_allowances(self) -> dict[Position, _Allowance]:
+        """Its allowances: those for many tools that override a denial of the layer."""
+        counting = {
+            each.check.at
             for denial in self.lower
-            for allowance in denial.exceptions
-            if not is_exact(allowance.tool)
-        )
-        every = self.allowances if counts else ()
-        return [
-            allowance
-            for allowance in every
-            if not is_exact(allowance.tool) and not self._is_in_vain(allowance)
-        ]
+            for each in (denial.exceptions if denial.required else denial.outer)
+        }
+        return {
+            allowance.check.at: allowance
+            for allowance in self.allowances
+            if allowance.check.at in counting and not is_exact(allowance.tool)
+            if not self._is_in_vain(allowance)
+            or not any(other.clash(self, allowance) for other in self.others)
+        }
 
     def _is_in_vain(self, allowance: _Allowance) -> bool:
-        """Whether the strictest policy denies by default whatever an allowance allows.
+        """Whether another policy denies by default whatever only this allowance allows.
 
         An allowance that overrides a rule always counts: without it, that rule would be named as
-        the reason. So does a `must allow` with a condition, which also denies.
+        the reason. So does a `must allow` that also denies.
         """
-        return self.is_beside_strictest and not any(
-            may_overlap(allowance.tool, denial.tool)
+        overrides_rule = any(
+            denial.tool is not None and any(each.check is allowance.check for each in denial.outer)
             for denial in self.lower
-            if denial.tool is not None and denial.may_apply
-            if any(exception.check is allowance.check for exception in denial.exceptions)
         )
+        counts = overrides_rule or self.is_required(allowance.check)
+        return not counts and any(
+            other.default_denies
+            and all(
+                is_exact(narrower.tool)
+                or not may_overlap(allowance.tool, narrower.tool)
+                or self._is_wider(allowance, other, narrower)
+                for narrower in other.allowances
+            )
+            for other in self.others
+        )
+
+    def _is_wider(self, allowance: _Allowance, other: "_Rules", narrower: _Allowance) -> bool:
+        covers = _covers(self.source, allowance, other.source, narrower)
+        return covers and not _covers(other.source, narrower, self.source, allowance)
+
+    def overridden(self, rules: "_Rules", allowance: _Allowance) -> Iterator[_Denial]:
+        """Its denials that an allowance of another policy would override.
+
+        Where that allowance holds, no allowance of this policy needs to hold.
+        """
+        for denial in self.lower:
+            is_safe = any(
+                _covers(self.source, exception, rules.source, allowance)
+                for exception in denial.exceptions
+            )
+            if denial.may_meet(allowance.tool) and not is_safe:
+                yield denial
+
+    def clash(self, rules: "_Rules", allowance: _Allowance) -> _Denial | None:
+        """A denial that an allowance of another policy would override for some tools."""
+        overridden = self.overridden(rules, allowance)
+        return next((each for each in overridden if not each.is_repeatable(allowance.tool)), None)
 
     @cached_property
     def lifted(self) -> list[str]:
-        """The tools for which the lower layer is lifted, because an allowance names them."""
+        """The tools for which the layer is lifted, because an allowance names them."""
         return [
             allowance.tool.text.raw
             for denial in self.lower
-            for allowance in denial.exceptions
-            if is_exact(allowance.tool) and denial.applies(allowance.tool.text.raw) is not False
+            for allowance in denial.outer
+            if is_exact(allowance.tool)
         ]
 
     @cached_property
-    def priorities(self) -> list[float]:
-        """The priorities of its lower layer, in order."""
-        return sorted(
-            {
-                _rank(block, check)[0]
-                for _, block in self.blocks
-                if not is_exact(block.tool)
-                for check in block.checks
-                if self.is_in_lower_layer(check)
-            }
-        )
+    def repeated(self) -> list[_Denial]:
+        """Its denials, for tools for which another rule overrides the layer."""
+        names = dict.fromkeys(name for rules in self.together for name in rules.lifted)
+        repeated = [denial.at(_tool(name)) for name in names for denial in self.lower]
+        for rules in self.others:
+            for allowance in rules.lower_allowances.values():
+                overridden = self.overridden(rules, allowance)
+                repeated += [denial.at(allowance.tool) for denial in overridden]
+        return [denial for denial in repeated if denial is not None]
 
-    def is_in_lower_layer(self, check: CheckRule) -> bool:
-        """Whether a rule of a block for many tools stays in the lower layer."""
-        if check.decision == "allow":
-            return any(check is allowance.check for allowance in self.kept_allowances)
-        return check.strength == "soft" and self.has_lower_layer
+    @cached_property
+    def ranks(self) -> list[_Rank]:
+        """The ranks of its rules, in order."""
+        denials = {denial.rank for denial in self.lower if denial.tool and not denial.required}
+        return sorted(denials | {each.rank for each in self.lower_allowances.values()})
+
+    def is_required(self, check: CheckRule) -> bool:
+        """Whether a `must allow` stays one, because the denial in it is in this layer."""
+        return any(check in denial.required for denial in self.lower)
 
 
 def written_rules(
     sources: Sequence[Source], renames: Sequence[Mapping[str, str]]
-) -> list[tuple[str, list[Written]]]:
+) -> list[tuple[str, list[nodes.Declaration]]]:
     """Write the declarations of a combination.
 
     Args:
@@ -236,26 +288,24 @@ def written_rules(
         renames: The new names of each policy's `let` names.
 
     Returns:
-        Sections, each with a heading.
+        Sections, each with a heading. First those of the policies, whose nodes have the positions
+        of the author's text; then that of the combination itself.
 
     Raises:
         UsageError: If two policies have lower layers for the same tools. The message names both.
     """
-    policies = [_rules_of(source, sources) for source in sources]
+    policies: list[_Rules] = []
+    policies += [_Rules(source, policies) for source in sources]
     for rules, other in permutations(policies, 2):
         _check_lower_layers(rules, other)
     _check_blocked_tag(policies)
     lifted = list(dict.fromkeys(name for rules in policies for name in rules.lifted))
-    height = max((len(rules.priorities) for rules in policies), default=0)
+    height = max((len(rules.ranks) for rules in policies), default=0)
     upper = height + bool(lifted)
-    sections = []
+    sections: list[tuple[str, list[nodes.Declaration]]] = []
     for rules, names in zip(policies, renames, strict=True):
-        others = [other for other in policies if other is not rules]
-        writer = _Writer(rules, others, upper, lifted)
-        declarations = [
-            written._replace(node=_renamed(written.node, names))
-            for written in writer.declarations()
-        ]
+        writer = _Writer(rules, upper, lifted)
+        declarations = [_renamed(node, names) for node in writer.declarations()]
         sections.append((rules.source.name, declarations))
     if lifted:
         heading = "Tools that a policy allows by name: the rules above decide"
@@ -263,40 +313,31 @@ def written_rules(
     return sections
 
 
-def strictest(sources: Sequence[Source]) -> Source | None:
+def denying_by_default(sources: Sequence[Source], tool: str) -> Source | None:
     """The policy that a denial by default names.
 
     Returns:
-        The first policy that denies by default and allows tools by their names only. So it denies
-        all tools that no policy names. Without such a policy, the first that denies by default.
+        The first policy that denies by default and allows nothing for the tool. Without such a
+        policy, the first that denies by default.
     """
-    strict = [source for source in sources if _default_of(source)]
-    return next(filter(_names_what_it_allows, strict), strict[0] if strict else None)
+    strict = [source for source in sources if default_denial(source)]
+
+    def is_silent(source: Source) -> bool:
+        return not any(
+            check.decision == "allow" and applies(block.tool, tool) is not False
+            for block in source.declarations_of(ToolBlock)
+            for check in block.checks
+        )
+
+    return next(filter(is_silent, strict), strict[0] if strict else None)
 
 
-def _rules_of(source: Source, sources: Sequence[Source]) -> _Rules:
-    other = strictest(sources)
-    is_beside = other is not None and other is not source and _names_what_it_allows(other)
-    return _Rules(source, _default_of(source), is_beside)
-
-
-def _names_what_it_allows(source: Source) -> bool:
-    """Whether a policy has no allowances in blocks for many tools."""
-    return not any(
-        check.decision == "allow"
-        for block in source.declarations_of(ToolBlock)
-        if not is_exact(block.tool)
-        for check in block.checks
-    )
-
-
-def _lifting(name: str, priority: int) -> Written:
-    tool = _tool(name)
+def _lifting(name: str, priority: int) -> ToolBlock:
     check = CheckRule("soft", "allow", None, "", "", _START)
-    return Written(ToolBlock(tool, _priorities(priority), (check,), (), "", _START), (None,))
+    return ToolBlock(_tool(name), _priorities(priority), (check,), (), "", _START)
 
 
-def _default_of(source: Source) -> nodes.Strength | None:
+def default_denial(source: Source) -> nodes.Strength | None:
     """How strongly a policy denies by default, if it does."""
     presets = source.settings.get("presets") or {}
     if presets.get("default_allow") is not False:
@@ -326,30 +367,35 @@ def _check_blocked_tag(policies: Sequence[_Rules]) -> None:
 
 def _check_lower_layers(rules: _Rules, other: _Rules) -> None:
     """Refuse an allowance for many tools that would override a denial of another policy."""
-    for allowance in rules.kept_allowances:
-        for denial in other.lower:
-            if denial.tool is None or may_overlap(allowance.tool, denial.tool):
-                what = (
-                    "its `default_allow=False`"
-                    if denial.tool is None
-                    else f"`{_shown(denial.origin.rule)}` (line {denial.check.at.line})"
-                )
-                msg = (
-                    f"The policies `{rules.source.name}` and `{other.source.name}` cannot be "
-                    f"combined: `{_shown(allowance.check.text)}` (line "
-                    f"{allowance.check.at.line} of `{rules.source.name}`) is for all tools "
-                    f"`{_shown(allowance.tool.text.raw)}`, and would override {what} of "
-                    f"`{other.source.name}` for some of them. Name each tool in a block of its "
-                    "own, or write `must deny`."
-                )
-                raise UsageError(msg)
+    for allowance in rules.lower_allowances.values():
+        if (denial := other.clash(rules, allowance)) is not None:
+            what = (
+                f"the `default_allow=False` of `{other.source.name}`"
+                if denial.tool is None
+                else f"`{_shown(denial.check.text)}` (line {denial.check.at.line} of "
+                f"`{other.source.name}`)"
+            )
+            msg = (
+                f"The policies `{rules.source.name}` and `{other.source.name}` cannot be "
+                f"combined: `{_shown(allowance.check.text)}` (line "
+                f"{allowance.check.at.line} of `{rules.source.name}`) is for all tools "
+                f"`{_shown(allowance.tool.text.raw)}`, and would override {what} for some of them. "
+                "Write the same block in both policies, or name each of its tools in a block of "
+                "its own."
+            )
+            raise UsageError(msg)
     if other.default_denies != "hard":
         return
     for denial in rules.lower:
-        if denial.strength == "soft" and denial.tool is not None:
+        is_alike = any(
+            _covers(other.source, each, rules.source, denial)
+            for each in other.denials.values()
+            if each.strength == "soft"
+        )
+        if denial.strength == "soft" and denial.tool is not None and not is_alike:
             msg = (
                 f"The policies `{rules.source.name}` and `{other.source.name}` cannot be combined: "
-                f"`{_shown(denial.origin.rule)}` (line {denial.check.at.line} of "
+                f"`{_shown(denial.check.text)}` (line {denial.check.at.line} of "
                 f"`{rules.source.name}`) would make the hard `default_allow=False` of "
                 f"`{other.source.name}` soft. Write `must deny`, or make the default soft."
             )
@@ -359,140 +405,113 @@ def _check_lower_layers(rules: _Rules, other: _Rules) -> None:
 class _Writer:
     """Writes the declarations of one policy."""
 
-    def __init__(
-        self, rules: _Rules, others: Sequence[_Rules], upper: int, lifted: Sequence[str]
-    ) -> None:
+    def __init__(self, rules: _Rules, upper: int, lifted: Sequence[str]) -> None:
         self._rules = rules
         self._upper = upper
         self._lifted = lifted
         # A `must allow` that holds overrides every soft denial.
         self._hard_allowed = [
             allowance.tool
-            for other in others
-            for allowance in other.kept_allowances
-            if allowance.check.strength == "hard"
+            for other in rules.others
+            for allowance in other.lower_allowances.values()
+            if other.is_required(allowance.check)
         ]
         # Where a soft rule decides, the default does not; so it must not replace a hard default.
-        self._is_hard_by_default = any(other.default_denies == "hard" for other in others)
+        self._is_hard_by_default = any(other.default_denies == "hard" for other in rules.others)
 
-    def declarations(self) -> Iterator[Written]:
+    def declarations(self) -> Iterator[nodes.Declaration]:
         """The declarations; names come first, because exceptions may use them earlier."""
-        yield from (Written(node) for node in self._rules.source.declarations_of(nodes.Binding))
-        for number, node in enumerate(self._rules.source.policy.declarations):
+        yield from self._rules.source.declarations_of(nodes.Binding)
+        for node in self._rules.source.policy.declarations:
             if isinstance(node, nodes.OneLiner):
-                yield Written(node)
+                yield node
             elif isinstance(node, ToolBlock):
-                yield from self._block(number, node)
-        for name in self._lifted:
-            yield from self._repeated(name)
+                yield from self._block(node)
+        for tool, denials in groupby(self._rules.repeated, key=lambda denial: denial.tool):
+            if tool is not None:
+                checks = tuple(map(self._in_upper_layer, denials))
+                yield ToolBlock(tool, self._upper_priorities(checks), checks, (), "", _START)
 
-    def _block(self, number: int, node: ToolBlock) -> Iterator[Written]:
-        upper: list[tuple[CheckRule, Origin | None]] = []
-        lower: list[tuple[CheckRule, Origin | None]] = []
-        denials = {
-            denial.check.at: denial for denial in self._rules.denials if denial.block == number
-        }
-        is_layered = self._rules.has_lower_layer and not is_exact(node.tool)
+    def _block(self, node: ToolBlock) -> Iterator[ToolBlock]:
+        rules = self._rules
+        upper: list[CheckRule] = []
+        lower: defaultdict[int, list[CheckRule]] = defaultdict(list)
         for check in node.checks:
-            origin = Origin(self._rules.source.name, check.at, check.text)
+            denial = rules.denials.get(check.at)
+            allowance = rules.lower_allowances.get(check.at)
             if _is(check, "hard", "deny"):
-                upper.append((check, origin))
-            elif is_layered and self._rules.is_in_lower_layer(check):
-                is_required = _is(check, "hard", "allow")
-                lower.append((check, origin._replace(unmet=is_required)))
-            elif not is_layered and (denial := denials.get(check.at)) is not None:
-                name = node.tool.text.raw if is_exact(node.tool) else None
-                if (rule := self._with_exceptions(denial, name)) is not None:
-                    upper.append((rule, denial.origin))
+                upper.append(check)
+            elif denial is not None and not denial.is_lower:
+                upper.append(self._in_upper_layer(denial))
+            elif denial is not None and not denial.required:
+                lower[rules.ranks.index(denial.rank)].append(_rule(denial, denial.strength))
+            if allowance is not None:
+                strength: nodes.Strength = "hard" if rules.is_required(check) else "soft"
+                rule = replace(check, strength=strength)
+                lower[rules.ranks.index(allowance.rank)].append(rule)
         if upper or node.blocks:
-            priorities = self._upper_priorities(upper)
-            checks = tuple(check for check, _ in upper)
-            block = ToolBlock(node.tool, priorities, checks, node.blocks, node.doc, node.at)
-            yield Written(block, tuple(origin for _, origin in upper))
-        if lower:
-            own = self._rules.priorities.index(_rank(node, lower[0][0])[0])
-            checks = tuple(check for check, _ in lower)
-            block = ToolBlock(node.tool, _priorities(own), checks, (), node.doc, node.at)
-            yield Written(block, tuple(origin for _, origin in lower))
+            yield replace(node, priorities=self._upper_priorities(upper), checks=tuple(upper))
+        for priority, checks in lower.items():
+            yield replace(node, priorities=_priorities(priority), checks=tuple(checks), blocks=())
 
-    def _repeated(self, name: str) -> Iterator[Written]:
-        """The denials of the lower layer for a tool for which that layer is lifted."""
-        rules: list[tuple[CheckRule, Origin | None]] = []
-        for denial in self._rules.lower:
-            if denial.tool is None and self._is_required(name):
-                continue  # such a denial is the same and stronger
-            if denial.applies(name) is False:
-                continue
-            if (rule := self._with_exceptions(denial, name)) is not None:
-                rules.append((rule, denial.origin))
-        if rules:
-            checks = tuple(check for check, _ in rules)
-            priorities = self._upper_priorities(rules)
-            block = ToolBlock(_tool(name), priorities, checks, (), "", _START)
-            yield Written(block, tuple(origin for _, origin in rules))
+    def _in_upper_layer(self, denial: _Denial) -> CheckRule:
+        """A denial; hard where another policy's rules would override or replace a soft one."""
+        is_overridden = any(map(denial.may_meet, self._hard_allowed))
+        is_lifted = denial.tool and is_exact(denial.tool) and denial.tool.text.raw in self._lifted
+        is_replacing = self._is_hard_by_default and not is_lifted
+        return _rule(denial, "hard" if is_overridden or is_replacing else denial.strength)
 
-    def _is_required(self, name: str) -> bool:
-        return any(
-            denial.required and denial.applies(name) is True for denial in self._rules.denials
-        )
-
-    def _with_exceptions(self, denial: _Denial, name: str | None) -> CheckRule | None:
-        """A denial with its exceptions; `None` if they always lift it.
-
-        Args:
-            denial: The denial.
-            name: The tool for which it is written; `None` for all tools of its block.
-        """
-        tool = denial.tool if name is None else _tool(name)
-        if tool is None:
-            return None
-        exceptions = [
-            allowance.check.condition
-            for allowance in denial.exceptions
-            if name is not None and applies(allowance.tool, name) is True
-        ]
-        parts = _conditions(denial, name)
-        if None in exceptions or parts is None:
-            return None
-        if lifting := [condition for condition in exceptions if condition is not None]:
-            parts.append(nodes.Not(_any(lifting), _START))
-        when = _all(parts) if parts else None
-        check = denial.check
-        return CheckRule(self._strength(denial, tool), "deny", when, "", check.doc, check.at)
-
-    def _strength(self, denial: _Denial, tool: ToolId) -> nodes.Strength:
-        """Its strength; hard where another policy's rules would override or replace a soft one."""
-        is_overridden = any(may_overlap(allowed, tool) for allowed in self._hard_allowed)
-        is_lifted = is_exact(tool) and tool.text.raw in self._lifted
-        if is_overridden or (self._is_hard_by_default and not is_lifted):
-            return "hard"
-        return denial.strength
-
-    def _upper_priorities(
-        self, rules: Sequence[tuple[CheckRule, Origin | None]]
-    ) -> tuple[nodes.NumberLiteral, ...]:
+    def _upper_priorities(self, checks: Sequence[CheckRule]) -> tuple[nodes.NumberLiteral, ...]:
         """The priority of a block in the upper layer; hard rules need none."""
-        has_soft = any(check.strength == "soft" for check, _ in rules)
+        has_soft = any(check.strength == "soft" for check in checks)
         return _priorities(self._upper) if has_soft else ()
 
 
-def _conditions(denial: _Denial, name: str | None) -> list[Predicate] | None:
-    """The conditions of a denial without its exceptions; `None` if they never hold."""
-    if denial.required:
-        if name is None or denial.applies(name) is True:
-            return []  # the exceptions have the conditions of the `must allow`
-        # Whether the block applies is unknown. So it allows nothing, but may deny.
-        required = [check.condition for check in denial.required if check.condition]
-        return [nodes.Not(_all(required), _START)] if required else None
-    condition = denial.check.condition
-    if condition is None:
-        return []
-    return [*condition.parts] if isinstance(condition, nodes.And) else [condition]
+def _rule(denial: _Denial, strength: nodes.Strength) -> CheckRule:
+    """A denial with its exceptions."""
+    condition = denial.condition
+    parts = [*condition.parts] if isinstance(condition, nodes.And) else [condition]
+    if inner := [condition for condition in denial.inner if condition is not None]:
+        parts.append(nodes.Not(_any(inner), _START))
+    parts = [part for part in parts if part is not None]
+    check = denial.check
+    return CheckRule(strength, "deny", _all(parts) if parts else None, "", check.doc, check.at)
 
 
-def _rank(block: ToolBlock, check: CheckRule) -> tuple[float, bool]:
+def _covers(
+    source: Source, wider: _Allowance | _Denial, other: Source, narrower: _Allowance | _Denial
+) -> bool:
+    """Whether a rule of one policy holds wherever that of another policy holds."""
+    if wider.tool is None or narrower.tool is None or not includes(wider.tool, narrower.tool):
+        return False
+    condition = wider.check.condition
+    return condition is None or _reading(condition, source) == _reading(
+        narrower.check.condition, other
+    )
+
+
+def _reading(condition: Predicate | nodes.Set | nodes.Domain | None, source: Source) -> list[str]:
+    """A condition with what its names mean, as texts that are equal if the meanings are."""
+    bindings = nodes.bindings_of(source.policy)
+    texts = [] if condition is None else [printed_node(condition)]
+    for node in nodes.walk(condition):
+        if isinstance(node, nodes.Name) and node.name in bindings:
+            texts += _reading(bindings[node.name].value, source)
+    return texts
+
+
+def _rank(block: ToolBlock, check: CheckRule) -> _Rank:
+    if _is(check, "hard", "allow"):  # overrides every soft denial
+        return inf, True
     priority = block.priorities[-1].value if block.priorities else 0
     return priority, check.condition is not None
+
+
+def _counts(allowed: ToolId, denied: ToolId) -> bool:
+    """Whether an allowance counts for tools of a denial; for one tool, in doubt it does not."""
+    if is_exact(denied):
+        return applies(allowed, denied.text.raw) is True
+    return may_overlap(allowed, denied)
 
 
 def _is(check: CheckRule, strength: nodes.Strength, decision: Literal["allow", "deny"]) -> bool:

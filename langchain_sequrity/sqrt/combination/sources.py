@@ -3,13 +3,13 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, cast
+from typing import Any, NamedTuple
 
 from langchain_sequrity.display import plain
 from langchain_sequrity.errors import PolicySyntaxError, UsageError
 from langchain_sequrity.sqrt import nodes
 from langchain_sequrity.sqrt.engine import Engine, compile_policy
-from langchain_sequrity.sqrt.nodes import Policy, Position
+from langchain_sequrity.sqrt.nodes import Policy
 from langchain_sequrity.sqrt.parser import parse
 from langchain_sequrity.sqrt.policy_forms import (
     AnyPolicy,
@@ -17,7 +17,7 @@ from langchain_sequrity.sqrt.policy_forms import (
     engine_of_object,
     text_of,
 )
-from langchain_sequrity.sqrt.verdict import DEFAULT_RULE, Origin, Presets
+from langchain_sequrity.sqrt.verdict import Presets
 
 MAX_NAME = 80
 
@@ -37,8 +37,7 @@ class NamedPolicy:
     def compile(self) -> Engine:
         """Compile the policy; the reasons of its verdicts have its name."""
         (source,) = read_sources([self])
-        presets = Presets.of_settings(source.settings, dual_llm=True)
-        return replace(compile_policy(source.policy, presets), origins=origins_of(source))
+        return source.compile()
 
 
 def named(name: str, policy: AnyPolicy) -> NamedPolicy:
@@ -91,9 +90,14 @@ class Source(NamedTuple):
     policy: Policy
     settings: Mapping[str, Any]
 
-    def declarations_of(self, kind: type) -> Iterator[Any]:
-        """Its declarations of one kind, in source order."""
-        return (node for node in self.policy.declarations if isinstance(node, kind))
+    def compile(self, *, dual_llm: bool = True) -> Engine:
+        """Compile it; the reasons of its verdicts have its name."""
+        presets = Presets.of_settings(self.settings, dual_llm=dual_llm)
+        return replace(compile_policy(self.policy, presets), name=self.name)
+
+    def declarations_of(self, node_type: type) -> Iterator[Any]:
+        """Its declarations of one type, in source order."""
+        return (node for node in self.policy.declarations if isinstance(node, node_type))
 
 
 def checks_of(policy: Policy) -> Iterator[nodes.CheckRule]:
@@ -101,14 +105,6 @@ def checks_of(policy: Policy) -> Iterator[nodes.CheckRule]:
     for node in policy.declarations:
         if isinstance(node, nodes.ToolBlock):
             yield from node.checks
-
-
-def origins_of(source: Source) -> dict[Position | None, Origin]:
-    """The rules of a policy that is used alone, with its name."""
-    origins: dict[Position | None, Origin] = {
-        check.at: Origin(source.name, check.at, check.text) for check in checks_of(source.policy)
-    }
-    return {**origins, None: Origin(source.name, None, DEFAULT_RULE)}
 
 
 def read_sources(policies: Iterable[object]) -> tuple[Source, ...]:
@@ -156,16 +152,9 @@ def _file_name(name: str) -> str:
 
 def _flattened(policies: Iterable[object]) -> Iterator[object]:
     for policy in policies:
-        combination = combination_of(policy)
-        if combination is not None and _has_other_settings(policy, combination):
-            source, *others = combination.sources
-            is_named = source.is_named and not others
-            yield NamedPolicy(source.name, policy) if is_named else policy  # type: ignore[arg-type]
-        elif combination is not None:
-            # Only given names are kept: "policy 1" may be another policy here.
-            yield from (
-                source if source.is_named else _Unnamed(source) for source in combination.sources
-            )
+        if combined := sources_of(policy):
+            # Only given names stay: "policy 1" may be another policy here.
+            yield from (source if source.is_named else _Unnamed(source) for source in combined)
         elif isinstance(policy, Sequence) and not isinstance(policy, str | bytes):
             yield from _flattened(policy)
         else:
@@ -176,39 +165,12 @@ class _Unnamed(NamedTuple):
     source: Source
 
 
-class HasSources(Protocol):
-    """A `Combination`."""
-
-    @property
-    def sources(self) -> tuple[Source, ...]:
-        """Its policies."""
-
-    @property
-    def settings(self) -> Mapping[str, Any]:
-        """Its other fields of `X-Policy`."""
-
-    @property
-    def text(self) -> str:
-        """Its text."""
-
-
-def combination_of(policy: object) -> HasSources | None:
-    """A combination itself, or the one in a header."""
-    is_combination = hasattr(policy, "sources")
-    combination: Any = policy if is_combination else getattr(policy, "combination", None)
-    return cast("HasSources | None", combination)
-
-
-def _has_other_settings(policy: Any, combination: HasSources) -> bool:
-    """Whether a header was copied with other fields than those of its combination.
-
-    It is then read as what it is: one text with its fields.
-    """
-    if policy is combination:
-        return False
-    fields = dict(policy.to_wire())
-    is_cedar = (fields.pop("codes", None) or {}).get("language") == "cedar"
-    return is_cedar or fields != combination.settings
+def sources_of(policy: object) -> tuple[Source, ...]:
+    """The policies of a combination, or of a header with one; empty for anything else."""
+    combination: Any = (
+        policy if hasattr(policy, "sources") else getattr(policy, "combination", None)
+    )
+    return () if combination is None else combination.sources
 
 
 def _source(policy: object, number: int) -> Source:
@@ -217,12 +179,11 @@ def _source(policy: object, number: int) -> Source:
         return policy.source._replace(name=name)
     if isinstance(policy, NamedPolicy):
         name, is_named, policy = policy.name, True, policy.policy
-        combination = combination_of(policy)
-        if combination is not None and not _has_other_settings(policy, combination):
-            if len(combination.sources) > 1:
+        if combined := sources_of(policy):
+            if len(combined) > 1:
                 msg = f"`{name}` would name several policies. Name each of them."
                 raise UsageError(msg)
-            return combination.sources[0]._replace(name=name, is_named=True)
+            return combined[0]._replace(name=name, is_named=True)
     elif isinstance(policy, Path):
         name, is_named = _file_name(policy.name), True
     try:
