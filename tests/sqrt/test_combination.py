@@ -854,7 +854,10 @@ tool "send" { session before { @tags |= {"tried"}; } }"""),
 SENT: list[Any] = [{"tool": "send", "arguments": {"to": "ana", "n": 2}}]
 
 
-def test_coverage_counts_the_rules_of_each_policy_as_written() -> None:
+def test_coverage_counts_the_rules_of_each_policy_as_written(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("COLUMNS", "140")
     coverage = sqrt.coverage(OF_TWO, SENT * 2)
     counts = [
         (rule.policy, rule.line, rule.rule, rule.decided, rule.held, rule.not_held)
@@ -898,7 +901,10 @@ def test_a_difference_of_several_policies_names_the_policy_of_each_rule() -> Non
     assert sqrt.diff(OF_TWO, OF_TWO, SENT).is_none
 
 
-def test_a_table_of_decisions_names_the_policy_of_each_rule() -> None:
+def test_a_table_of_decisions_names_the_policy_of_each_rule(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("COLUMNS", "140")
     assert "(line 1 of app)" in str(sqrt.simulate(OF_TWO, SENT))
 
 
