@@ -199,6 +199,7 @@ class PolicyHeader(Header):
             The header.
 
         Raises:
+            UsageError: If `text` is not a text.
             pydantic.ValidationError: For an unknown option or a wrong value.
 
         Example:
@@ -208,6 +209,10 @@ class PolicyHeader(Header):
             PolicyHeader.from_sqrt('tool "read" { must allow always; }', default_allow=False)
             ```
         """
+        if not isinstance(text, str):
+            from langchain_sequrity.sqrt.diagnostics import not_a_text  # noqa: PLC0415 - for errors only
+
+            raise not_a_text(text)
         return cls._from_text(text, "sqrt", dict(options))
 
     @classmethod

@@ -15,11 +15,12 @@ def position(text: str, offset: int) -> tuple[int, int]:
     return text.count("\n", 0, start) + 1, offset - start + 1
 
 
-def not_a_text(given: object) -> UsageError:
+def not_a_text(value: object) -> UsageError:
     """Build the error for a value that should be the text of a policy."""
     return UsageError(
-        f"Expected the text of a policy, got {type(given).__name__}. Pass `text` of a parsed "
-        "policy, `codes.code` of a `PolicyHeader`, or the content of a file."
+        f"Expected the text of a policy, got {type(value).__name__}. Pass `text` of a parsed "
+        "policy, `codes.code` of a `PolicyHeader`, the content of a file, or, for several policies, "
+        "`sqrt.combine(…).text`."
     )
 
 
