@@ -19,7 +19,7 @@ def not_a_text(value: object) -> UsageError:
     """Build the error for a value that should be the text of a policy."""
     return UsageError(
         f"Expected the text of a policy, got {type(value).__name__}. Pass `text` of a parsed "
-        "policy, `codes.code` of a `PolicyHeader`, the content of a file, or, for several policies, "
+        "policy, `codes.code` of a `PolicyHeader`, the content of a file, or for several policies "
         "`sqrt.combine(…).text`."
     )
 

@@ -1084,8 +1084,8 @@ def test_a_combination_survives_copies_and_pickles() -> None:
 @pytest.mark.parametrize(
     "read", [sqrt.compile_policy, sqrt.parse, sqrt.highlight, PolicyHeader.from_sqrt]
 )
-@pytest.mark.parametrize("policies", [[TAINTS, ON_SESSION], combine(TAINTS, ON_SESSION)])
+@pytest.mark.parametrize("policies", [[TAINTS, ON_SESSION], sqrt.combine(TAINTS, ON_SESSION)])
 def test_a_function_of_one_text_says_how_to_pass_several_policies(read: Any, policies: Any) -> None:
     with pytest.raises(UsageError, match=r"text of a policy, got .*`sqrt\.combine\(…\)\.text`"):
         read(policies)
-    assert read(combine(TAINTS, ON_SESSION).text)
+    assert read(sqrt.combine(TAINTS, ON_SESSION).text)
