@@ -522,9 +522,8 @@ class SessionLost(TurnFailed):
     """The policy has rules on the session, and this conversation cannot continue its session.
 
     A new session would forget what the rules read: its tags, and the attempts that they count. So
-    no call was made. The text says what was lost, and what to do. If the loss is acceptable, start
-    with `session_id="new"`, or construct the model or the middleware with
-    `on_session_lost="restart"`.
+    no call was made. The text says what was lost, and what to do. `session_id="new"` of a call, or
+    `on_session_lost="restart"` of the model or the middleware, accepts the loss.
 
     `session_id` is the session that is lost, if it is known.
     """

@@ -10,6 +10,7 @@ newest LangGraph.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from inspect import getclosurevars
 from typing import Any, Literal
 
@@ -32,6 +33,7 @@ from langgraph.types import Interrupt, interrupt
 
 from langchain_sequrity.denials import Denial
 from langchain_sequrity.errors import UsageError
+from langchain_sequrity.sync_or_async import call
 
 _LATE = (
     "This question is from an older checkpoint, and the thread has moved on since. An approval is "
@@ -202,7 +204,7 @@ def _has_interrupted(given: Mapping[str, Any]) -> bool:
     return any(one[0] == task and one[1] == INTERRUPT for one in pending)
 
 
-def is_late(config: RunnableConfig) -> bool:
+async def is_late(config: RunnableConfig, *, is_async: bool) -> bool:
     """Whether a task has asked at a checkpoint that is no longer the newest.
 
     It checks the task's own graph and each outer graph: the steps of an inner graph are not always
@@ -211,24 +213,14 @@ def is_late(config: RunnableConfig) -> bool:
 
     Args:
         config: The config of the task.
+        is_async: Whether it runs in an event loop.
     """
-    given = config["configurable"]
-    return _has_interrupted(given) and any(
-        newest.checkpoint["id"] > at
-        for place, at in _checkpoints(given)
-        for newest in [*given[CONFIG_KEY_CHECKPOINTER].list(place, limit=1)]  # all, as below
-    )
-
-
-async def ais_late(config: RunnableConfig) -> bool:
-    """Whether a task has asked at a checkpoint that is no longer the newest; see `is_late`."""
     given = config["configurable"]
     if not _has_interrupted(given):
         return False
+    ask_saver = partial(call, given[CONFIG_KEY_CHECKPOINTER], is_async=is_async)
     for place, at in _checkpoints(given):
-        # All of them: a generator that is left early keeps its connection to the database.
-        found = [one async for one in given[CONFIG_KEY_CHECKPOINTER].alist(place, limit=1)]
-        if any(newest.checkpoint["id"] > at for newest in found):
+        if any(newest.checkpoint["id"] > at for newest in await ask_saver("list", place, limit=1)):
             return True
     return False
 

@@ -1,12 +1,11 @@
 """What a conversation needs of the turns before it, under a policy with rules on the session.
 
-The session has labels and counts attempts. A conversation that begins has none; one that goes on
-must have the state that its earlier turns left, or the call is `SessionLost`
-(`docs/behaviour.md`, P13). Chat models and `PolicyMiddleware` follow the same law.
+The session has labels and counts attempts. A conversation with earlier turns must have the state
+that they left, or the call raises `SessionLost` (`docs/behaviour.md`, P13).
 """
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple
 
 from langchain_core.messages import BaseMessage, SystemMessage
 
@@ -25,3 +24,47 @@ def has_earlier_turns(messages: Sequence[BaseMessage]) -> bool:
         messages: The conversation; system messages do not count.
     """
     return sum(not isinstance(message, SystemMessage) for message in messages) > 1
+
+
+class GraphRun(NamedTuple):
+    """The run of LangGraph around some code, and where in it the code is.
+
+    Attributes:
+        control: LangGraph's object for the run, which the graphs inside it share; `None` outside of
+            LangGraph.
+        checkpointer: The checkpointer of its thread, or `None`.
+        thread: The thread's id; empty without a checkpointer that stores it.
+        store: The store of the graph, or `None`.
+        step: The checkpoint of the outermost graph, which is another one in each step.
+        namespace: The nodes around the code, with the ids of their tasks.
+        is_inside: Whether the code's graph runs inside another graph.
+    """
+
+    control: object
+    checkpointer: Any
+    thread: str
+    store: Any
+    step: str
+    namespace: str
+    is_inside: bool
+
+
+def graph_run(configurable: Mapping[str, Any]) -> GraphRun:
+    """The run of LangGraph to which a configuration belongs.
+
+    Args:
+        configurable: The configurable part. Its keys are internal to LangGraph: tests run on its
+            oldest and newest supported versions.
+    """
+    runtime, thread = configurable.get("__pregel_runtime"), configurable.get("thread_id")
+    checkpointer = configurable.get("__pregel_checkpointer")
+    checkpoints = configurable.get("checkpoint_map") or {}
+    return GraphRun(
+        getattr(runtime, "control", None),
+        checkpointer,
+        "" if checkpointer is None or thread is None else str(thread),
+        getattr(runtime, "store", None),
+        checkpoints.get("", ""),
+        configurable.get("checkpoint_ns") or "",
+        len(checkpoints) > 1,
+    )

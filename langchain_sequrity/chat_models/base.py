@@ -33,7 +33,6 @@ from typing_extensions import override
 
 from langchain_sequrity.chat_models.fallbacks import Guarded
 from langchain_sequrity.chat_models.parameters import (
-    HEADERS,
     KEYS,
     AskedKey,
     Parameters,
@@ -44,8 +43,8 @@ from langchain_sequrity.chat_models.parameters import (
 )
 from langchain_sequrity.chat_models.run_config import (
     GUARD_SETTINGS,
-    looks_like_a_setting,
-    refuse_body_settings,
+    HEADERS,
+    refuse_setting_names,
     refuse_settings,
     session_and_headers,
     with_run_config,
@@ -60,7 +59,7 @@ from langchain_sequrity.chat_models.tools import (
 )
 from langchain_sequrity.connection import ASKED_KEY, LOOPBACK_KEY, Connection, check_key
 from langchain_sequrity.errors import PolicyDenied, StatusError, UsageError
-from langchain_sequrity.headers import Header, coerce
+from langchain_sequrity.headers import Header
 from langchain_sequrity.tracing import atrace_turn, trace_turn
 from langchain_sequrity.wire.exchange import ClientFormat
 from langchain_sequrity.wire.routes import Format, is_loopback
@@ -503,7 +502,7 @@ class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
                     msg += " A field of the body with this name goes into `extra_body`."
                 raise UsageError(msg)
             fields[name] = value
-        refuse_body_settings(kwargs.get("extra_body"))
+        refuse_setting_names(kwargs.get("extra_body"))
         return fields
 
     @override
@@ -612,19 +611,9 @@ class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
     def _with_run_config(
         self, config: RunnableConfig | None, kwargs: dict[str, Any]
     ) -> dict[str, Any]:
-        refuse_settings(config, self._is_other_setting)
+        refuse_settings(config, self)
         needs_thread = "extra_headers" in kwargs or self._ready().settings.connection.uses_session
         return with_run_config(config, kwargs, needs_thread=needs_thread)
-
-    def _is_other_setting(self, name: str, value: object) -> bool:
-        """Whether a value in a config is one of a parameter, other than the model's own."""
-        if name in HEADERS and value is not None:
-            try:
-                value = coerce(HEADERS[name], value)
-            except (UsageError, ValueError):
-                fields = HEADERS[name].model_fields.keys() - {"extra"}
-                return looks_like_a_setting(name, value, fields)
-        return value is not None and value != getattr(self, name)
 
     @override
     def bind(self, **kwargs: Any) -> Any:
@@ -645,7 +634,7 @@ class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
         Raises:
             UsageError: For a parameter of the model, such as `policy`.
         """
-        refuse_settings({**(config or {}), **kwargs}, self._is_other_setting)
+        refuse_settings({**(config or {}), **kwargs}, self)
         return super().with_config(config, **kwargs)
 
     @override
@@ -705,8 +694,8 @@ class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
                 `strict_policy` also if the policy has rules for unknown tools or arguments.
 
         Warns:
-            PolicyMismatch: If the policy has rules that cannot act in this mode or with these
-                tools; once for each set of tools, and not of what the constructor told.
+            PolicyMismatch: If the policy has rules without effect in this mode or with these tools;
+                once for each set of tools. Warnings of the constructor are not repeated.
         """
         extras, results = self._takes_tool_extras, self._ready().settings.connection.dual_llm
         written = write_tools(tools, strict=strict, extras=extras, results=results is True)

@@ -47,6 +47,8 @@ class ChatSequrity(SequrityChatModel):
             `PolicyMismatch` warning: rules for tools that are not bound, rules for labels that
             nothing sets in this mode, or rules that allow what they seem to deny.
         on_session_expired: `"raise"` (default) or `"restart"`.
+        on_session_lost: The same for a session that the policy has rules on (`docs/behaviour.md`,
+            P13).
         timeout: Seconds for a whole call, or an `httpx.Timeout`.
         max_retries: How often a call is sent again if that is safe; default 2.
 

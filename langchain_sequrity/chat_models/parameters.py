@@ -21,11 +21,11 @@ from typing_extensions import override
 
 from langchain_sequrity._version import __version__
 from langchain_sequrity.chat_models.arguments import ReasoningEffort, advice_on, model_signature
-from langchain_sequrity.chat_models.run_config import refuse_body_settings
+from langchain_sequrity.chat_models.run_config import HEADERS, refuse_setting_names
 from langchain_sequrity.chat_models.sessions import OnSessionExpired, TurnSettings
 from langchain_sequrity.connection import KEY_VARIABLES, Connection, one_of_each, take_json_headers
 from langchain_sequrity.errors import UsageError
-from langchain_sequrity.headers import ConfigHeader, FeaturesHeader, Header, PolicyHeader, coerce
+from langchain_sequrity.headers import ConfigHeader, FeaturesHeader, PolicyHeader, coerce
 from langchain_sequrity.headers.policy_fit import (
     describe,
     missing_rules,
@@ -49,11 +49,6 @@ if TYPE_CHECKING:
 
 KEYS = ("api_key", "llm_api_key")
 _FROM_ENVIRONMENT = (*KEYS, "base_url")
-HEADERS: Mapping[str, type[Header]] = {
-    "features": FeaturesHeader,
-    "policy": PolicyHeader,
-    "session_config": ConfigHeader,
-}
 # Fields that a pickle must not hold, or cannot.
 _UNPICKLED = (*KEYS, "default_headers", "http_client", "http_async_client", "proxy")
 # Private attributes that are made of the fields at the first use.
@@ -96,10 +91,10 @@ def check_policy_for_tools(
         UsageError: Instead of the warning, if `is_strict`.
     """
     policy, way = connection.policy, way_of(connection)
-    known = problems(policy, way, labels=labels)
-    found = problems(policy, way, tools, unlabelled=unlabelled, labels=labels)
+    without_tools = problems(policy, way, labels=labels)
+    findings = problems(policy, way, tools, unlabelled=unlabelled, labels=labels)
     text = describe(
-        [one for one in found if one not in known],
+        [finding for finding in findings if finding not in without_tools],
         way,
         "The policy has rules that do not fit the tools that are bound, so they do less than they "
         "say",
@@ -383,7 +378,7 @@ class Parameters(BaseChatModel):
     @field_validator("extra_body")
     @classmethod
     def _check_extra_body(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
-        refuse_body_settings(value)
+        refuse_setting_names(value)
         return value
 
     @field_validator("stop", mode="before")

@@ -5,7 +5,7 @@ no policy.
 """
 
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
@@ -13,19 +13,21 @@ from langchain_core.runnables.config import var_child_runnable_config
 
 from langchain_sequrity.connection import one_of_each
 from langchain_sequrity.errors import UsageError
+from langchain_sequrity.headers import ConfigHeader, FeaturesHeader, Header, PolicyHeader, coerce
 from langchain_sequrity.suggestions import nearest_name
 
-GUARD_SETTINGS = frozenset(
-    {
-        "features",
-        "on_denied",
-        "on_session_expired",
-        "on_session_lost",
-        "policy",
-        "session_config",
-        "strict_policy",
-    }
-)
+HEADERS: Mapping[str, type[Header]] = {
+    "features": FeaturesHeader,
+    "policy": PolicyHeader,
+    "session_config": ConfigHeader,
+}
+"""Parameters of a model that are JSON headers."""
+GUARD_SETTINGS = HEADERS.keys() | {
+    "on_denied",
+    "on_session_expired",
+    "on_session_lost",
+    "strict_policy",
+}
 """Parameters of a model that decide what it may do, or what is done about a denial."""
 
 _SESSION = "sequrity_session_id"
@@ -34,8 +36,6 @@ _THREADS = ("thread_id", "session_id")
 _IN_A_GRAPH = "__pregel_runtime"  # LangGraph's; there, an application's `session_id` is its own
 _POLICY_SIGNS = frozenset("{};>")
 _PACKAGE = "langchain_sequrity."
-IsSetting = Callable[[str, object], bool]
-"""Whether a value under a name can only be meant for the model, and is not its own."""
 
 
 def session_and_headers(kwargs: Mapping[str, Any]) -> tuple[str | None, dict[str, str]]:
@@ -65,22 +65,15 @@ def joined_arguments(earlier: Mapping[str, Any], later: Mapping[str, Any]) -> di
         later: The arguments that were bound or given afterwards.
     """
     joined = {**earlier, **later}
-    if "extra_headers" in earlier:
-        headers, new = earlier["extra_headers"], later.get("extra_headers")
-        if later.get("session_id") is not None:
-            headers = _without(headers, {"x-session-id"})
-        if isinstance(headers, Mapping) and isinstance(new, Mapping):
-            headers = {**_without(headers, set(map(_header_key, new))), **new}
-        elif new is not None:  # not headers, which the call refuses
-            headers = new
-        joined["extra_headers"] = headers
-    if "extra_body" in earlier:
-        fields, new = earlier["extra_body"], later.get("extra_body")
-        if isinstance(fields, Mapping) and isinstance(new, Mapping):
-            fields = {**fields, **new}
-        elif new is not None:
-            fields = new
-        joined["extra_body"] = fields
+    headers = earlier.get("extra_headers")
+    if later.get("session_id") is not None and isinstance(headers, Mapping):
+        headers = joined["extra_headers"] = _without(headers, ["x-session-id"])
+    new = later.get("extra_headers")
+    if isinstance(headers, Mapping) and isinstance(new, Mapping | None):
+        joined["extra_headers"] = {**_without(headers, new or ()), **(new or {})}
+    fields, new = earlier.get("extra_body"), later.get("extra_body")
+    if isinstance(fields, Mapping) and isinstance(new, Mapping | None):
+        joined["extra_body"] = {**fields, **(new or {})}
     return joined
 
 
@@ -89,9 +82,8 @@ def _header_key(name: object) -> str:
     return str(name).lower().replace("_", "-")
 
 
-def _without(headers: Any, keys: Collection[str]) -> Any:
-    if not isinstance(headers, Mapping):
-        return headers
+def _without(headers: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    keys = set(map(_header_key, names))
     return {name: value for name, value in headers.items() if _header_key(name) not in keys}
 
 
@@ -131,15 +123,15 @@ def _configurables(config: Mapping[str, Any] | None) -> Iterator[Mapping[str, An
             yield configurable
 
 
-def refuse_settings(config: Mapping[str, Any] | None, is_setting: IsSetting) -> None:
-    """Refuse settings of the model in a config.
+def refuse_settings(config: Mapping[str, Any] | None, model: object) -> None:
+    """Refuse settings of a model in a config.
 
     In the config of the run around the model, a name such as `policy` may belong to the
-    application. It is refused there only if its value is one for the model.
+    application. It is refused there only if its value is one for the model, and not its own.
 
     Args:
         config: The config of this call.
-        is_setting: Recognises values for the model.
+        model: The model.
 
     Raises:
         UsageError: For a setting that would have no effect.
@@ -147,21 +139,21 @@ def refuse_settings(config: Mapping[str, Any] | None, is_setting: IsSetting) -> 
     refuse_setting_names(config)
     for configurable in _configurables(config):
         for name in GUARD_SETTINGS & configurable.keys():
-            if is_setting(name, configurable[name]):
+            if _is_other_setting(model, name, configurable[name]):
                 raise _has_no_effect(name)
 
 
-def refuse_body_settings(body: Mapping[str, Any] | None) -> None:
-    """Refuse settings of the model among the fields of the body.
-
-    Raises:
-        UsageError: For a setting, which would have no effect there.
-    """
-    refuse_setting_names(body)
+def _is_other_setting(model: object, name: str, value: object) -> bool:
+    if name in HEADERS and value is not None:
+        try:
+            value = coerce(HEADERS[name], value)
+        except (UsageError, ValueError):
+            return _is_for_header(value, HEADERS[name])
+    return value is not None and value != getattr(model, name)
 
 
 def refuse_setting_names(arguments: Mapping[str, Any] | None) -> None:
-    """Refuse arguments, or keys of a config, that are settings of the model.
+    """Refuse arguments, fields of the body or keys of a config that are settings of the model.
 
     Raises:
         UsageError: For a setting, which would have no effect there.
@@ -170,21 +162,16 @@ def refuse_setting_names(arguments: Mapping[str, Any] | None) -> None:
         raise _has_no_effect(min(GUARD_SETTINGS & arguments.keys()))
 
 
-def looks_like_a_setting(name: str, value: object, fields: Collection[str]) -> bool:
-    """Whether a value can only be meant for the model, also if it cannot be read.
-
-    Args:
-        name: The parameter.
-        value: The value.
-        fields: The fields of a dict for this parameter. A misspelt one counts too.
-    """
-    if isinstance(value, Mapping):
+def _is_for_header(value: object, header: type[Header]) -> bool:
+    """Whether a value that cannot be read as a header can only be meant as one."""
+    if isinstance(value, Mapping):  # a misspelt field counts too
+        fields = header.model_fields.keys() - {"extra"}
         return any(isinstance(key, str) and nearest_name(key, fields, alike=0.8) for key in value)
     if isinstance(value, list | tuple | set | frozenset):
-        return any(looks_like_a_setting(name, one, fields) for one in value)
+        return any(_is_for_header(item, header) for item in value)
     if type(value).__module__.startswith(_PACKAGE) or hasattr(value, "dump_for_headers"):
         return True
-    if name != "policy":
+    if header is not PolicyHeader:
         return False
     if isinstance(value, str):
         return not _POLICY_SIGNS.isdisjoint(value)

@@ -345,20 +345,20 @@ class Turn:
         self._is_mid_turn = _is_mid_turn(self.messages)
         self.call = self._write(self.extra_headers)
 
-    def _session_for(self, own: str | None, seal: Seal) -> str | None:
+    def _session_for(self, message_session: str | None, seal: Seal) -> str | None:
         """The session to resume, or `None`: the caller's, the thread's, that of the messages."""
         session_id, memory = self.session_id, self.memory
         if session_id is None and memory is not None:
             configured = self.configured_session_id
-            known = None if self._went_on_elsewhere(own, seal) else own
+            continued = None if self._went_on_elsewhere(message_session, seal) else message_session
             return memory.session_for(
                 self.messages,
-                known or (None if configured == NEW_SESSION else configured),
+                continued or (None if configured == NEW_SESSION else configured),
                 is_mid_turn=self._is_mid_turn,
                 seal=seal,
                 may_begin=configured == NEW_SESSION,
             )
-        session_id = session_id or own or self.configured_session_id
+        session_id = session_id or message_session or self.configured_session_id
         if session_id != NEW_SESSION:
             return session_id
         if memory is not None:
@@ -368,9 +368,9 @@ class Turn:
     def _write(self, headers: Mapping[str, str] | None) -> ServiceCall:
         """Choose the session, replace the ids of all others in the history, and write the call."""
         seal = functools.cache(self._seal)  # a hundred messages often have one foreign session
-        own, resumed_at = last_own_session(self.messages, seal)
-        resumed = self._session_for(own, seal)
-        asks = self.continues or self._is_known_to_differ(resumed, own)
+        message_session, resumed_at = last_own_session(self.messages, seal)
+        resumed = self._session_for(message_session, seal)
+        asks = self.continues or self._is_known_to_differ(resumed, message_session)
         self.continues = asks and resumed is not None  # a new session accepts any history
         leaves = self._is_mid_turn and _last_session(self.messages) not in (None, resumed)
         if leaves and self.dual_llm:
@@ -379,7 +379,7 @@ class Turn:
         messages: Sequence[BaseMessage] = [ids.clear(message) for message in self.messages]
         params = self.params
         only_new = self.settings.only_new_messages and not self.continues
-        if only_new and resumed_at is not None and resumed == own:
+        if only_new and resumed_at is not None and resumed == message_session:
             messages, params = self._after(resumed_at, messages)
         if self.continues and self._mismatch_policy is None:
             config = self.connection.sent_config or ConfigHeader()
@@ -399,20 +399,20 @@ class Turn:
             extra_headers=headers,
         )
 
-    def _went_on_elsewhere(self, own: str | None, seal: Seal) -> bool:
-        """Whether another session, or another service, has worked after the own session."""
-        if own is None:
+    def _went_on_elsewhere(self, message_session: str | None, seal: Seal) -> bool:
+        """Whether another session, or another service, has worked after that of the messages."""
+        if message_session is None:
             return False
         for message in reversed(self.messages):
             if isinstance(message, AIMessage):
                 session_id = own_metadata(message).get("session_id")
-                if session_id == own and is_own(message, seal(own)):
+                if session_id == message_session and is_own(message, seal(message_session)):
                     return False
                 if session_id is not None or message.tool_calls:
                     return True
         return False
 
-    def _is_known_to_differ(self, resumed: str | None, own: str | None) -> bool:
+    def _is_known_to_differ(self, resumed: str | None, message_session: str | None) -> bool:
         """Whether the session's history cannot be that of the messages.
 
         The thread remembers a session that the messages do not have, or a failed turn whose reply
@@ -420,7 +420,7 @@ class Turn:
         """
         if self.memory is None or resumed is None or self.dual_llm is not True:
             return False
-        differs = resumed != own or self.memory.differs
+        differs = resumed != message_session or self.memory.differs
         return differs and not self._is_mid_turn and self._may_continue
 
     def _after(
@@ -449,7 +449,9 @@ class Turn:
         messages = self.settings.wire.read_reply(reply, self._describe)
         read = partial(self._unwrap_if_dual, reply)
         replies = [self._read_message(read, message) for message in messages]
-        self.note_reply(has_calls=any(one.tool_calls or one.invalid_tool_calls for one in replies))
+        self.note_reply(
+            has_calls=any(reply.tool_calls or reply.invalid_tool_calls for reply in replies)
+        )
         return ChatResult(generations=[ChatGeneration(message=message) for message in replies])
 
     def new_reader(self) -> StreamReader[AIMessageChunk]:

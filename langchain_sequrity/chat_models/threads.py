@@ -15,27 +15,21 @@ cannot have the session of the agent outside: that session waits for the tool's 
 
 import logging
 import threading
-import time
 from collections import OrderedDict
-from collections.abc import Callable, Generator, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from hmac import compare_digest
-from typing import Any, TypeVar
+from typing import Any
 from weakref import WeakKeyDictionary
 
-import anyio
 from langchain_core.messages import AIMessage, BaseMessage
 
 from langchain_sequrity.chat_models.run_config import inherited_configurable, thread_in
 from langchain_sequrity.errors import SessionLost, UsageError
-from langchain_sequrity.session_memory import OnSessionLost, has_earlier_turns
+from langchain_sequrity.session_memory import OnSessionLost, graph_run, has_earlier_turns
+from langchain_sequrity.sync_or_async import call, pause, run_to_end
 from langchain_sequrity.wire.exchange import METADATA_KEY
-
-# Keys of LangGraph's config. They are internal: tests run on its oldest and newest versions.
-_RUNTIME = "__pregel_runtime"
-CHECKPOINTER = "__pregel_checkpointer"
-_CHECKPOINTS = "checkpoint_map"
 
 _STORE_NAMESPACE = ("langchain_sequrity", "sessions")
 _STORED = ("session_id", "digest", "agent")
@@ -52,7 +46,6 @@ Seal = Callable[[str], str]
 """Makes the digest that proves that this connection obtained a session id."""
 SessionIn = Callable[[Any], str | None]
 """Finds the session in a checkpoint, which is a `CheckpointTuple` of LangGraph."""
-Result = TypeVar("Result")
 
 
 @dataclass(slots=True)
@@ -110,65 +103,6 @@ def forget_threads() -> None:
             threads.clear()
 
 
-@dataclass(frozen=True, slots=True)
-class _Question:
-    """A call of a store or checkpointer: the name of the sync method, and its arguments."""
-
-    receiver: Any
-    method: str
-    arguments: tuple[Any, ...]
-    keywords: Mapping[str, Any]
-
-    def ask(self, method: str) -> Any:
-        """Call a method with the arguments."""
-        return getattr(self.receiver, method)(*self.arguments, **self.keywords)
-
-
-_Questions = Generator[_Question | None, Any, Result]
-"""`None` asks for a pause."""
-
-
-def _answered(questions: _Questions[Result]) -> Result:
-    advance: Callable[[], _Question | None] = partial(next, questions)
-    while True:
-        try:
-            question = advance()
-        except StopIteration as end:
-            return end.value  # type: ignore[no-any-return]
-        try:
-            answer: Any = None
-            if question is None:
-                time.sleep(_CHECKPOINT_WAIT)
-            else:
-                answer = question.ask(question.method)
-                answer = [*answer] if hasattr(answer, "__next__") else answer
-        except Exception as error:  # noqa: BLE001 - the questions handle it
-            advance = partial(questions.throw, error)
-        else:
-            advance = partial(questions.send, answer)
-
-
-async def _aanswered(questions: _Questions[Result]) -> Result:
-    advance: Callable[[], _Question | None] = partial(next, questions)
-    while True:
-        try:
-            question = advance()
-        except StopIteration as end:
-            return end.value  # type: ignore[no-any-return]
-        try:
-            answer: Any = None
-            if question is None:
-                await anyio.sleep(_CHECKPOINT_WAIT)
-            else:
-                answer = question.ask(f"a{question.method}")
-                is_list = hasattr(answer, "__anext__")
-                answer = [item async for item in answer] if is_list else await answer
-        except Exception as error:  # noqa: BLE001 - the questions handle it
-            advance = partial(questions.throw, error)
-        else:
-            advance = partial(questions.send, answer)
-
-
 class ThreadMemory:
     """The memory of one call's thread.
 
@@ -192,19 +126,17 @@ class ThreadMemory:
         configurable: Mapping[str, Any] | None = None,
     ) -> None:
         configurable = inherited_configurable() if configurable is None else configurable
-        runtime, checkpointer = configurable.get(_RUNTIME), configurable.get(CHECKPOINTER)
+        run = graph_run(configurable)
         thread_id = thread_id or thread_in(configurable)
-        run = getattr(runtime, "control", None)
-        place = configurable.get("checkpoint_ns") or ""
         self._on_lost = on_lost
-        self._agent = _agent(place)
-        self._task = (id(run), place.rpartition("|")[0])
+        self._agent = _agent(run.namespace)
+        self._task = (id(run.control), run.namespace.rpartition("|")[0])
         self._thread_id = thread_id
-        self._store = getattr(runtime, "store", None)
-        self._checkpointer = checkpointer if hasattr(checkpointer, "get_tuple") else None
-        self._checkpoint = (configurable.get(_CHECKPOINTS) or {}).get("")
+        self._store, self._checkpoint = run.store, run.step
+        self._checkpointer = run.checkpointer if hasattr(run.checkpointer, "get_tuple") else None
         # An agent inside a tool may run in a thread of its own.
-        self._run = Thread() if run is None else _remembered(_runs, id(run), run)
+        is_alone = run.control is None
+        self._run = Thread() if is_alone else _remembered(_runs, id(run.control), run.control)
         self._thread = self._run
         if thread_id is not None:
             self._thread = _thread(thread_id, owner, self._checkpointer)
@@ -226,64 +158,68 @@ class ThreadMemory:
         Raises:
             UsageError: If the checkpointer cannot be read.
         """
-        _answered(self._recall(messages, session_in))
+        run_to_end(self._recall(messages, session_in, is_async=False))
 
     async def arecall(self, messages: Sequence[BaseMessage], session_in: SessionIn) -> None:
         """See `recall`."""
-        await _aanswered(self._recall(messages, session_in))
+        await self._recall(messages, session_in, is_async=True)
 
-    def _recall(self, messages: Sequence[BaseMessage], session_in: SessionIn) -> _Questions[None]:
+    async def _recall(
+        self, messages: Sequence[BaseMessage], session_in: SessionIn, *, is_async: bool
+    ) -> None:
         thread = self._thread
         if thread.sessions or thread.is_new or self._thread_id is None:
             return
         if self._store is not None:
-            item = yield _Question(self._store, "get", (_STORE_NAMESPACE, self._thread_id), {})
+            key = (_STORE_NAMESPACE, self._thread_id)
+            item = await call(self._store, "get", *key, is_async=is_async)
             for entry in item.value["sessions"] if item is not None else ():
                 # This process cannot know how its last turn ended, nor whether it still waits.
                 session = ThreadSession(**{name: entry[name] for name in _STORED}, has_failed=True)
                 thread.sessions.setdefault(session.session_id, session)
         if self._checkpointer is not None and not thread.sessions:
             try:
-                yield from self._search_checkpoints(messages, session_in)
+                await self._search_checkpoints(messages, session_in, is_async=is_async)
             except Exception as error:
                 msg = (
-                    "The policy has rules on the session, and whether the thread has one cannot "
-                    f"be read from its checkpointer ({type(error).__name__}). An asynchronous "
-                    "checkpointer needs asynchronous calls, such as `ainvoke`, and a synchronous "
-                    "one the others. A checkpointer of your own needs `list` and `alist`."
+                    "The policy has rules on the session, but the thread's checkpointer cannot be "
+                    f"read ({type(error).__name__}). An asynchronous checkpointer needs "
+                    "asynchronous calls, such as `ainvoke`; a synchronous one needs synchronous "
+                    "calls. A checkpointer of your own needs `list` and `alist`."
                 )
                 raise UsageError(msg) from error
 
-    def _search_checkpoints(
-        self, messages: Sequence[BaseMessage], session_in: SessionIn
-    ) -> _Questions[None]:
-        checkpoints = yield self._list({"thread_id": self._thread_id}, limit=_CHECKPOINTS_READ)
+    async def _search_checkpoints(
+        self, messages: Sequence[BaseMessage], session_in: SessionIn, *, is_async: bool
+    ) -> None:
+        thread = {"configurable": {"thread_id": self._thread_id}}
+        checkpoints = await call(
+            self._checkpointer, "list", thread, limit=_CHECKPOINTS_READ, is_async=is_async
+        )
         self._recalled = next(filter(None, map(session_in, checkpoints)), None)
         is_first = self._recalled is None and not has_earlier_turns(messages)
-        if is_first and self._checkpoint is not None:
-            self._has_earlier_runs = yield from self._earlier_runs()
+        if is_first and self._checkpoint:
+            self._has_earlier_runs = await self._earlier_runs(is_async=is_async)
             self._thread.is_new = not self._has_earlier_runs
 
-    def _earlier_runs(self) -> _Questions[bool]:
+    async def _earlier_runs(self, *, is_async: bool) -> bool:
         """Whether the thread had a run before this one, judged by its checkpoints.
 
         With `durability="exit"` LangGraph stores none before the end of a run.
         """
-        thread: dict[str, Any] = {"thread_id": self._thread_id, "checkpoint_ns": ""}
-        current = {"configurable": {**thread, "checkpoint_id": self._checkpoint}}
+        ask = partial(call, self._checkpointer, is_async=is_async)
+        options = {"thread_id": self._thread_id, "checkpoint_ns": ""}
+        thread = {"configurable": options}
+        current = {"configurable": {**options, "checkpoint_id": self._checkpoint}}
         for _ in range(_CHECKPOINT_CHECKS):
-            if (yield _Question(self._checkpointer, "get_tuple", (current,), {})) is not None:
+            if await ask("get_tuple", current) is not None:
                 break
-            if not (yield self._list(thread, limit=1)):
+            if not await ask("list", thread, limit=1):
                 return False
-            yield None
+            await pause(_CHECKPOINT_WAIT, is_async=is_async)
         else:
             return True
-        inputs = yield self._list(thread, limit=2, filter={"source": "input"})
-        return len(inputs) > 1
-
-    def _list(self, thread: Mapping[str, Any], **keywords: Any) -> _Question:
-        return _Question(self._checkpointer, "list", ({"configurable": thread},), keywords)
+        return len(await ask("list", thread, limit=2, filter={"source": "input"})) > 1
 
     def session_for(
         self,
@@ -414,13 +350,13 @@ class ThreadMemory:
 
     def close(self) -> None:
         """End the call, however it ended, and store a new session."""
-        _answered(self._close())
+        run_to_end(self._close(is_async=False))
 
     async def aclose(self) -> None:
         """See `close`."""
-        await _aanswered(self._close())
+        await self._close(is_async=True)
 
-    def _close(self) -> _Questions[None]:
+    async def _close(self, *, is_async: bool) -> None:
         with _LOCK:
             self._stop_starting()
             sessions = [*self._thread.sessions.values()]
@@ -428,9 +364,9 @@ class ThreadMemory:
         if is_missing and self._store is not None and self._thread_id is not None:
             entries = [{name: getattr(session, name) for name in _STORED} for session in sessions]
             value = {"sessions": entries}
-            arguments = (_STORE_NAMESPACE, self._thread_id, value)
+            entry = (_STORE_NAMESPACE, self._thread_id, value)
             try:
-                yield _Question(self._store, "put", arguments, {"index": False})
+                await call(self._store, "put", *entry, index=False, is_async=is_async)
             except Exception as error:  # noqa: BLE001 - the reply counts; the next call tries again
                 _logger.warning(
                     "The store of the graph does not have the session of thread %s: %s.",
@@ -522,8 +458,8 @@ _SIMULTANEOUS = (
 )
 _UNKNOWN = (
     "The conversation has earlier turns, and their session is unknown: neither the messages nor "
-    "the thread have it. Keep the model's messages in the history as they came, append "
-    "`error.message` after a failed turn, give the run a thread (`configurable.thread_id`), or "
+    "the thread have it. Keep the model's messages unchanged in the history, and append "
+    "`error.message` after a failed turn. Or give the run a thread (`configurable.thread_id`), or "
     "name the session (`session_id=`)."
 )
 _ADVICE = (

@@ -71,11 +71,11 @@ def warn_of_mismatch(model: SequrityChatModel, program: GraphProgram, *, is_stri
     """
     connection, way = model.prepared.settings.connection, WAYS["executor"]
     model_way = way_of(connection)
-    known = problems(connection.policy, model_way, labels=model.labels)
-    tools = [_definition(one) for one in program.offered.values() if one.role != "result"]
-    found = problems(connection.policy, way, tools, labels=model.labels)
+    findings_of_model = problems(connection.policy, model_way, labels=model.labels)
+    tools = [_definition(tool) for tool in program.offered.values() if tool.role != "result"]
+    findings = problems(connection.policy, way, tools, labels=model.labels)
     text = describe(
-        news(found, way, known, model_way),
+        news(findings, way, findings_of_model, model_way),
         way,
         "The policy has rules for tools or arguments that this graph does not have, so they have "
         "no effect here",
@@ -99,8 +99,8 @@ def _definition(tool: ToolSpec) -> dict[str, Any]:
 def _annotated(schema: Mapping[str, Any]) -> Mapping[str, Any]:
     """A schema without the alternatives in which values are encoded that JSON does not have."""
     options = [
-        one for one in schema.get("anyOf", ())
-        if one.get("type") not in {"object", "null"} and "const" not in one
+        option for option in schema.get("anyOf", ())
+        if option.get("type") not in {"object", "null"} and "const" not in option
     ]  # fmt: skip
     return {**schema, "anyOf": options} if options else schema
 
@@ -291,7 +291,7 @@ class LangGraphExecutor(Guarded[Any, Any], CompiledStateGraph[Any, Any, Any, Any
                 yield chunk
 
     def _driven(self, config: RunnableConfig | None, *, is_async: bool = False) -> RunnableConfig:
-        refuse_settings(config, self._model._is_other_setting)  # noqa: SLF001 - of this package
+        refuse_settings(config, self._model)
         _compat.check_config(self, config)
         given: RunnableConfig = config or {}
         # Not `merge_configs` of LangChain, which drops a `recursion_limit` equal to its default.
@@ -317,7 +317,7 @@ class LangGraphExecutor(Guarded[Any, Any], CompiledStateGraph[Any, Any, Any, Any
         Raises:
             UsageError: For a parameter of the model, such as `policy`.
         """
-        refuse_settings({**(config or {}), **kwargs}, self._model._is_other_setting)  # noqa: SLF001 - of this package
+        refuse_settings({**(config or {}), **kwargs}, self._model)
         return super().with_config(config, **kwargs)
 
     # States

@@ -113,7 +113,7 @@ def _problems(facts: _Facts, tools: "Sequence[AnyTool] | None") -> "list[Finding
 
     if facts.parts is None:
         return findings_of_settings(facts.settings, facts.way)
-    found = findings_in_parts(
+    findings = findings_in_parts(
         [PolicyPart(part.name, parse(part.text)) for part in facts.parts],
         None if tools is None else [*map(_readable, tools)],
         unlabelled=facts.unlabelled,
@@ -122,7 +122,7 @@ def _problems(facts: _Facts, tools: "Sequence[AnyTool] | None") -> "list[Finding
         settings=facts.settings,
         default_allow=facts.default_allow,
     )
-    return [one for one in found if one.severity == "error" or one.lets_through]
+    return [finding for finding in findings if finding.severity == "error" or finding.lets_through]
 
 
 def _readable(tool: "AnyTool") -> "AnyTool":
@@ -139,12 +139,12 @@ def _readable(tool: "AnyTool") -> "AnyTool":
 
 
 def describe(
-    found: "Sequence[Finding]", way: "Capabilities", misfit: str = "", advice: str = ""
+    findings: "Sequence[Finding]", way: "Capabilities", misfit: str = "", advice: str = ""
 ) -> str:
     """The findings as a text.
 
     Args:
-        found: The findings.
+        findings: The findings.
         way: What the policy can do where it is given.
         misfit: What is wrong with rules for tools and arguments that do not exist.
         advice: What to do about these.
@@ -152,53 +152,56 @@ def describe(
     Returns:
         Headings, with one line per finding. Empty without findings.
     """
-    misfits = [one for one in found if is_misfit(one)]
-    no_labels = [
-        one for one in found if way.without_labels and one.message.startswith(way.without_labels)
-    ]
-    others = [one for one in found if one not in misfits and one not in no_labels]
+    misfits: list[Finding] = []
+    no_labels: list[Finding] = []
+    others: list[Finding] = []
+    for finding in findings:
+        if is_misfit(finding):
+            misfits.append(finding)
+        elif way.without_labels and finding.message.startswith(way.without_labels):
+            message = finding.message.removeprefix(f"{way.without_labels}: ")
+            no_labels.append(replace(finding, message=message, hint=""))
+        else:
+            others.append(finding)
     texts = []
     if misfits:
         texts.append(f"{misfit}:\n{_lines(misfits)}\n{advice}")
     if others:
         texts.append(f"The policy protects less than it seems to:\n{_lines(others)}")
     if no_labels:
-        shown = [
-            replace(one, message=one.message.removeprefix(f"{way.without_labels}: "), hint="")
-            for one in no_labels
-        ]
         why = way.without_labels[0].lower() + way.without_labels[1:]
         texts.append(
-            f"The policy asks for labels of arguments, and {why}:\n{_lines(shown)}\n{way.advice}."
+            f"The policy asks for labels of arguments, and {why}:\n{_lines(no_labels)}\n"
+            f"{way.advice}."
         )
     return "\n".join(texts)
 
 
 def news(
-    found: "Sequence[Finding]",
+    findings: "Sequence[Finding]",
     way: "Capabilities",
-    known: "Sequence[Finding]",
-    known_way: "Capabilities",
+    earlier: "Sequence[Finding]",
+    earlier_way: "Capabilities",
 ) -> "list[Finding]":
     """The findings in a way without those that were told of another way."""
-    told = {replace(one, message=one.message.removeprefix(known_way.where)) for one in known}
-    return [
-        one
-        for one in found
-        if replace(one, message=one.message.removeprefix(way.where)) not in told
-    ]
+    told = {_anywhere(finding, earlier_way) for finding in earlier}
+    return [finding for finding in findings if _anywhere(finding, way) not in told]
 
 
-def is_misfit(found: "Finding") -> bool:
+def _anywhere(finding: "Finding", way: "Capabilities") -> "Finding":
+    return replace(finding, message=finding.message.removeprefix(way.where))
+
+
+def is_misfit(finding: "Finding") -> bool:
     """Whether a finding is about a tool or an argument that does not exist."""
-    return found.severity == "error" and not found.lets_through
+    return finding.severity == "error" and not finding.lets_through
 
 
-def _lines(found: "Iterable[Finding]") -> str:
+def _lines(findings: "Iterable[Finding]") -> str:
     return "\n".join(
-        f"- line {one.line}{f' of `{one.policy}`' if one.policy else ''}: {one.message}."
-        f"{f' {one.hint}' if one.hint else ''}"
-        for one in found
+        f"- line {finding.line}{f' of `{finding.policy}`' if finding.policy else ''}: "
+        f"{finding.message}.{f' {finding.hint}' if finding.hint else ''}"
+        for finding in findings
     )
 
 
@@ -220,7 +223,8 @@ def missing_rules(policy: PolicyHeader | None, *, here: bool = False) -> str:
         return ""
     from langchain_sequrity.sqrt.lint import empty_findings  # noqa: PLC0415
 
-    return "\n".join(f"{one.message}. {one.hint}." for one in empty_findings(parsed))
+    findings = empty_findings(parsed)
+    return "\n".join(f"{finding.message}. {finding.hint}." for finding in findings)
 
 
 def _parsed(policy: PolicyHeader) -> "Policy | None":

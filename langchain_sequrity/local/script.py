@@ -519,9 +519,9 @@ def _wrong_architecture(rule: ScriptRule, asking: str) -> str:
     there = " or ".join(dict.fromkeys(one for role in rule.roles() for one in _ARCHITECTURES[role]))
     here = " or ".join(_ARCHITECTURES[asking])
     return (
-        f"it matches, but it answers with `{rule.name()}` for {_listed(rule.roles())} in {there} "
-        f"sessions, and `{asking}` of a {here} session asks. Change `agent_arch` of the session or "
-        "the answer, or set `role` in its `when`: then the rule is skipped for other roles."
+        f"it matches, but its answer `{rule.name()}` is for {_listed(rule.roles())} in {there} "
+        f"sessions, and this {here} session asks `{asking}`. Change `agent_arch` or the answer, or "
+        "set `role` in its `when`: then the rule is skipped for other roles."
     )
 
 

@@ -40,14 +40,13 @@ from langgraph.runtime import Runtime
 from langchain_sequrity.denials import Denial
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.headers.policy_fit import warn_of_policy
-from langchain_sequrity.interrupts import ais_late, check_can_ask, is_late
+from langchain_sequrity.interrupts import check_can_ask, is_late
 from langchain_sequrity.labels import GatheredLabels, Labels, labels_given
 from langchain_sequrity.middleware.audit import Audit, EventOutcome, OnEvent, thread_id_of
 from langchain_sequrity.middleware.denials import denial_error, hard_denial
 from langchain_sequrity.middleware.live_session import LiveSession
 from langchain_sequrity.middleware.sessions import (
     SessionLaw,
-    astored_session,
     is_inside_a_graph,
     origin_of,
     stored_session,
@@ -58,7 +57,6 @@ from langchain_sequrity.middleware.state import (
     CheckedMessage,
     PendingDenial,
     PolicyState,
-    SessionRecord,
     SharedPolicyState,
     ThreadState,
     read_thread,
@@ -85,6 +83,7 @@ from langchain_sequrity.middleware.tool_call import (
 from langchain_sequrity.middleware.verdict import AgentPolicy, CheckResult, Labelling, Tool
 from langchain_sequrity.on_denied import OnDenied, check_on_denied
 from langchain_sequrity.session_memory import OnSessionLost
+from langchain_sequrity.sync_or_async import run_to_end
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,9 +222,8 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
             conditions on labels that nothing sets here.
         shared_session: Whether the agent is a node of a graph, a swarm or a supervisor whose agents
             count as one session. The state of the graph needs the base `SharedSessionState`.
-        on_session_lost: What follows if a conversation has earlier turns, the policy depends on
-            their session or labels, and the agent has no state of them. "raise": `SessionLost`,
-            before the model is called. "restart": a new session begins.
+        on_session_lost: What follows if the policy needs the state of earlier turns, and it is
+            lost. "raise": `SessionLost`, before the model is called. "restart": a new session.
 
     Raises:
         UsageError: If the policy cannot be applied here (Cedar, `auto_gen`) or does not fit the
@@ -440,33 +438,30 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
         self, request: ToolCallRequest, handler: Callable[[ToolCallRequest], ToolReply]
     ) -> ToolReply:
         """Run an allowed call, or reply to the model with the denial."""
-        _check_place(handler)
-        late = self._guard.asks and is_late(request.runtime.config)
-        allowed = check_call(self._guard, request, is_late=late)
-        if not isinstance(allowed, AllowedCall):
-            return allowed
-        try:
-            with self._running(allowed) as inner:
-                answer = handler(allowed.request)
-            labels = inner.labels or Labels()
-            return cast("ToolReply", label_result(self._guard, allowed, answer, labels))
-        finally:
-            allowed.session.finish(allowed.thread.agent, allowed.call_id)
+        return run_to_end(self._reply(request, handler, is_async=False))
 
     async def awrap_tool_call(
         self, request: ToolCallRequest, handler: Callable[[ToolCallRequest], Awaitable[ToolReply]]
     ) -> ToolReply:
         """Run an allowed call, or reply to the model with the denial."""
+        return await self._reply(request, handler, is_async=True)
+
+    async def _reply(
+        self, request: ToolCallRequest, handler: Callable[..., Any], *, is_async: bool
+    ) -> ToolReply:
         _check_place(handler)
-        late = self._guard.asks and await ais_late(request.runtime.config)
+        asks = self._guard.asks
+        late = asks and await is_late(request.runtime.config, is_async=is_async)
         allowed = check_call(self._guard, request, is_late=late)
         if not isinstance(allowed, AllowedCall):
             return allowed
         try:
             with self._running(allowed) as inner:
-                answer = await handler(allowed.request)
+                result = handler(allowed.request)
+                if is_async:
+                    result = await result
             labels = inner.labels or Labels()
-            return cast("ToolReply", label_result(self._guard, allowed, answer, labels))
+            return cast("ToolReply", label_result(self._guard, allowed, result, labels))
         finally:
             allowed.session.finish(allowed.thread.agent, allowed.call_id)
 
@@ -521,25 +516,19 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
 
     def before_agent(self, state: State, runtime: Runtime[ContextT]) -> Update:  # noqa: ARG002 - LangChain's signature
         """Continue or begin the session, and clear a denial that an earlier run raised."""
-        thread = read_thread(state)
-        stored: SessionRecord | None = NO_SESSION
-        if self._guard.law.uses_session:
-            stored = stored_session(get_config())
-        return self._begin_run(state, thread, stored)
+        return run_to_end(self._begin_run(state, is_async=False))
 
     async def abefore_agent(self, state: State, runtime: Runtime[ContextT]) -> Update:  # noqa: ARG002 - LangChain's signature
         """Continue or begin the session, and clear a denial that an earlier run raised."""
-        thread = read_thread(state)
-        stored: SessionRecord | None = NO_SESSION
-        if self._guard.law.uses_session:
-            stored = await astored_session(get_config())
-        return self._begin_run(state, thread, stored)
+        return await self._begin_run(state, is_async=True)
 
-    def _begin_run(self, state: State, thread: ThreadState, stored: SessionRecord | None) -> Update:
-        config, outer = get_config(), outer_call()
+    async def _begin_run(self, state: State, *, is_async: bool) -> Update:
+        config, outer, law = get_config(), outer_call(), self._guard.law
+        thread = read_thread(state)
+        stored = await stored_session(config, is_async=is_async) if law.uses_session else NO_SESSION
         if self._guard.asks:
             check_can_ask(config)
-        session = self._guard.law.session_of(thread, state["messages"], config, stored)
+        session = law.session_of(thread, state["messages"], config, stored)
         is_new = session.id != thread.session.id
         return thread_update(
             session=session.record() if is_new else session.newer_than(thread.session.revision),

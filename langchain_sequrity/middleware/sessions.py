@@ -6,22 +6,16 @@ not the state that they left, is `SessionLost` (`docs/behaviour.md`, P13).
 """
 
 from collections import OrderedDict
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from operator import attrgetter
 from threading import RLock
-from typing import Any, NamedTuple, TypeAlias, cast
+from typing import Any, NamedTuple
 from uuid import uuid4
 from weakref import finalize
 
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, SystemMessage, ToolMessage
-
-# These names are internal to LangGraph. Tests run on its oldest and newest supported versions.
-from langgraph._internal._constants import (
-    CONFIG_KEY_CHECKPOINT_MAP,
-    CONFIG_KEY_CHECKPOINTER,
-    CONFIG_KEY_RUNTIME,
-)
 from langgraph.checkpoint.base import CheckpointTuple
 
 from langchain_sequrity.errors import SessionLost, UsageError
@@ -34,51 +28,26 @@ from langchain_sequrity.middleware.state import (
     read_thread,
 )
 from langchain_sequrity.middleware.subagents import is_after_outer_call, outer_call
-from langchain_sequrity.session_memory import OnSessionLost, has_earlier_turns
+from langchain_sequrity.session_memory import (
+    GraphRun,
+    OnSessionLost,
+    graph_run,
+    has_earlier_turns,
+)
+from langchain_sequrity.sync_or_async import call
 
 _MAX_SESSIONS = 10_000
 _MAX_RUNS = 1_000
 
 
-class _Run(NamedTuple):
-    """The run of an agent, and where it is.
-
-    Attributes:
-        checkpointer: The checkpointer of its thread.
-        thread: The thread's id; empty without a checkpointer that stores it.
-        control: LangGraph's object for the run, which the graphs inside it share.
-        step: The checkpoint of the outermost graph, which is another one in each step.
-        is_inside: Whether it runs inside another graph.
-    """
-
-    checkpointer: Any
-    thread: str
-    control: object
-    step: str
-    is_inside: bool
-
-
-def _run_of(config: Mapping[str, Any]) -> _Run:
-    options = config["configurable"]
-    checkpointer, thread = options.get(CONFIG_KEY_CHECKPOINTER), options.get("thread_id")
-    checkpoints = options.get(CONFIG_KEY_CHECKPOINT_MAP) or {}
-    return _Run(
-        checkpointer,
-        "" if checkpointer is None or thread is None else str(thread),
-        getattr(options.get(CONFIG_KEY_RUNTIME), "control", None),
-        checkpoints.get("", ""),
-        len(checkpoints) > 1,
-    )
-
-
 def origin_of(agent: str, message: str, config: Mapping[str, Any]) -> Origin:
     """Where the calls of a message are decided and run."""
-    return Origin(agent, message, _run_of(config).step)
+    return Origin(agent, message, graph_run(config["configurable"]).step)
 
 
 def is_inside_a_graph(config: Mapping[str, Any]) -> bool:
     """Whether an agent runs inside another graph."""
-    return _run_of(config).is_inside
+    return graph_run(config["configurable"]).is_inside
 
 
 class _Beginning(NamedTuple):
@@ -117,7 +86,7 @@ class _Sessions:
             self._add(session)
         return session
 
-    def begin(self, run: _Run, *, is_partial: bool, is_shared: bool) -> LiveSession:
+    def begin(self, run: GraphRun, *, is_partial: bool, is_shared: bool) -> LiveSession:
         session = LiveSession(uuid4().hex, is_partial=is_partial)
         with self.lock:
             self._add(session)
@@ -125,7 +94,7 @@ class _Sessions:
                 self.continue_in(run, session)
         return session
 
-    def continue_in(self, run: _Run, session: LiveSession) -> None:
+    def continue_in(self, run: GraphRun, session: LiveSession) -> None:
         """Keep the session of a conversation."""
         with self.lock:
             entries: OrderedDict[Any, _Beginning] = self._by_run
@@ -140,13 +109,13 @@ class _Sessions:
                 checkpoint = before.checkpoint  # that of this run may never be stored
             _put(entries, key, _Beginning(session, checkpoint, run.control), most)
 
-    def beginning(self, run: _Run) -> _Beginning | None:
+    def beginning(self, run: GraphRun) -> _Beginning | None:
         with self.lock:
             if run.thread:
                 return self._threads_of(run.checkpointer).get(run.thread)
             return self._by_run.get(id(run.control)) if run.is_inside else None
 
-    def forget(self, run: _Run) -> None:
+    def forget(self, run: GraphRun) -> None:
         with self.lock:
             self._threads_of(run.checkpointer).pop(run.thread, None)
 
@@ -210,13 +179,13 @@ class SessionLaw:
             UsageError: If the state is shared, and the graph around the agent does not pass it.
         """
         with _SESSIONS.lock:  # agents may begin at the same time
-            return self._session_of(thread, messages, _run_of(config), stored)
+            return self._session_of(thread, messages, graph_run(config["configurable"]), stored)
 
     def _session_of(
         self,
         thread: ThreadState,
         messages: Sequence[AnyMessage],
-        run: _Run,
+        run: GraphRun,
         stored: SessionRecord | None,
     ) -> LiveSession:
         outer = outer_call()
@@ -256,7 +225,7 @@ class SessionLaw:
         self,
         thread: ThreadState,
         past: Sequence[AnyMessage],
-        run: _Run,
+        run: GraphRun,
         stored: SessionRecord | None,
     ) -> LiveSession:
         # A version whose sessions had no id has stored the state of the earlier turns.
@@ -269,7 +238,7 @@ class SessionLaw:
         return session
 
     def _check_nothing_is_lost(
-        self, past: Sequence[AnyMessage], run: _Run, stored: SessionRecord | None
+        self, past: Sequence[AnyMessage], run: GraphRun, stored: SessionRecord | None
     ) -> None:
         if (self.uses_session or self.tests_labels) and run.is_inside and is_after_outer_call():
             self._lose(_AFTER_CALL)
@@ -284,12 +253,12 @@ class SessionLaw:
     def _lose(self, lost: str) -> None:
         if self.on_lost == "raise":
             what = "tags and attempts" if self.uses_session else "labels of what the model has seen"
-            msg = f"{lost} So the {what} that the policy asks for are not known. {_ACCEPT}"
+            msg = f"{lost} So the {what} that the policy tests are unknown. {_ACCEPT}"
             raise SessionLost(msg)
 
 
 _ACCEPT = (
-    'To accept that they are forgotten, set `PolicyMiddleware(…, on_session_lost="restart")`. '
+    'If they may be forgotten, set `PolicyMiddleware(…, on_session_lost="restart")`. '
     "No call was made."
 )
 _NOT_STORED = (
@@ -302,14 +271,13 @@ _NOT_SHARED = (
     "`SharedSessionState` as a base of the graph's state; give the graph a checkpointer."
 )
 _OTHER_AGENT = (
-    "The thread already has a session, of an agent that ran before or runs at the same time, and "
-    "the graph around this agent does not pass it. Share it: "
-    "`PolicyMiddleware(…, shared_session=True)` for each agent, and `SharedSessionState` as a base "
-    "of the graph's state."
+    "The thread already has a session of another agent or turn, and the graph around this agent "
+    "does not pass it. Share it: `PolicyMiddleware(…, shared_session=True)` for each agent, and "
+    "`SharedSessionState` as a base of the graph's state."
 )
 _AFTER_CALL = (
-    "A tool of another guarded agent started this agent, and the tool's call ended before. Wait in "
-    "the tool for the agent's answer."
+    "A tool of another guarded agent started this agent, but the call of the tool has ended. Let "
+    "the tool wait for this agent's answer."
 )
 _NOT_KNOWN = (
     "The thread has earlier steps, and its checkpointer does not show whether they had a session: "
@@ -379,96 +347,55 @@ def _without_system(messages: Sequence[AnyMessage]) -> Iterator[AnyMessage]:
 _LIMITS = (10, 100, 1_000)  # nearly always the newest few are enough
 
 
-class _Query(NamedTuple):
-    """A question to a checkpointer: for one checkpoint, or with a limit for the newest ones."""
+async def stored_session(config: Mapping[str, Any], *, is_async: bool) -> SessionRecord | None:
+    """The newest session that the checkpointer stores for a thread; `None` if it cannot be known.
 
-    config: Any
-    limit: int = 0
-
-
-_Answer: TypeAlias = Sequence[CheckpointTuple] | None
-"""Checkpoints; `None` if the checkpointer cannot list them."""
-
-
-def stored_session(config: Mapping[str, Any]) -> SessionRecord | None:
-    """The newest session that the checkpointer stores for a thread; `None` if it is not known."""
-    run = _run_of(config)
-    search, answer, saver = _search(run), None, run.checkpointer
-    try:
-        while True:
-            query = search.send(answer)
-            if query.limit:
-                try:
-                    answer = [*saver.list(query.config, limit=query.limit)]
-                except NotImplementedError:  # a checkpointer need not have this method
-                    answer = None
-            else:
-                entry = saver.get_tuple(query.config)
-                answer = [] if entry is None else [entry]
-    except StopIteration as stop:
-        return cast("SessionRecord | None", stop.value)
-
-
-async def astored_session(config: Mapping[str, Any]) -> SessionRecord | None:
-    """The newest session that the checkpointer stores for a thread; `None` if it is not known."""
-    run = _run_of(config)
-    search, answer, saver = _search(run), None, run.checkpointer
-    try:
-        while True:
-            query = search.send(answer)
-            if query.limit:
-                try:
-                    # All: a generator that is left early keeps its connection to the database.
-                    entries = saver.alist(query.config, limit=query.limit)
-                    answer = [entry async for entry in entries]
-                except NotImplementedError:  # a checkpointer need not have this method
-                    answer = None
-            else:
-                entry = await saver.aget_tuple(query.config)
-                answer = [] if entry is None else [entry]
-    except StopIteration as stop:
-        return cast("SessionRecord | None", stop.value)
-
-
-def _search(run: _Run) -> Generator[_Query, _Answer, SessionRecord | None]:
+    Args:
+        config: The run's configuration.
+        is_async: Whether the run is in an event loop.
+    """
+    run = graph_run(config["configurable"])
     if not run.thread or outer_call() is not None:
         return NO_SESSION
+    ask = partial(call, run.checkpointer, is_async=is_async)
+    thread = {"configurable": {"thread_id": run.thread}}
     for limit in _LIMITS:
-        entries = yield _Query(_thread_of(run), limit)
+        try:
+            entries = await ask("list", thread, limit=limit)
+        except NotImplementedError:  # a checkpointer need not have this method
+            entries = None
         record = _newest_record(entries or ())
         beginning = _SESSIONS.beginning(run)
         if beginning is not None and not (
             record.id == beginning.session.id
             or beginning.control is run.control  # the run may not have stored it yet
-            or (yield _Query(_checkpoint_of(run, beginning.checkpoint)))
+            or await ask("get_tuple", _checkpoint_of(run, beginning.checkpoint))
         ):
             _SESSIONS.forget(run)
             beginning = None
         if record.id or beginning is not None:
             return record
         if entries is None:
-            return NO_SESSION if (yield from _is_first_run(run)) else None
+            return NO_SESSION if await _is_first_run(run, is_async=is_async) else None
         if len(entries) < limit:
             return NO_SESSION
     return None
 
 
-def _is_first_run(run: _Run) -> Generator[_Query, _Answer, bool]:
+async def _is_first_run(run: GraphRun, *, is_async: bool) -> bool:
     """Whether no checkpoint before the newest one is of another run."""
     inputs, config = 0, _checkpoint_of(run)
-    while config is not None and (entries := (yield _Query(config))):
-        inputs += entries[0].metadata.get("source") != "loop"
+    while config and (
+        entry := await call(run.checkpointer, "get_tuple", config, is_async=is_async)
+    ):
+        inputs += entry.metadata.get("source") != "loop"
         if inputs > 1:
             return False
-        config = entries[0].parent_config
+        config = entry.parent_config
     return True
 
 
-def _thread_of(run: _Run) -> Any:
-    return {"configurable": {"thread_id": run.thread}}
-
-
-def _checkpoint_of(run: _Run, checkpoint: str = "") -> Any:
+def _checkpoint_of(run: GraphRun, checkpoint: str = "") -> Any:
     """The configuration for a checkpoint of the outermost graph, or for the newest one."""
     options = {"thread_id": run.thread, "checkpoint_ns": ""}
     if checkpoint:

@@ -136,8 +136,8 @@ def thread_labels(state: Mapping[str, Any]) -> ThreadLabels:
         state: The agent's state, such as `agent.get_state(config).values`.
 
     Returns:
-        The labels; those of a new thread if no call was checked in it. Tags of the service's own,
-        such as `__non_executable`, are left out.
+        The labels, without tags of the service's own such as `__non_executable`; those of a new
+        thread if no call was checked in it.
     """
     thread = read_thread(state)
     return ThreadLabels(thread.session.labels.without_reserved(), thread.seen.without_reserved())

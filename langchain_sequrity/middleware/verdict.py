@@ -303,7 +303,7 @@ class AgentPolicy:
                 new,
                 self._way,
                 "The policy does not fit the tools, so it would not protect them",
-                "Correct the policy, or pass its tools: `PolicyMiddleware(tools=[…])`.",
+                "Correct it, or pass the tools of all its agents: `PolicyMiddleware(tools=[…])`.",
             )
             if any(map(is_misfit, new)):
                 raise UsageError(text)

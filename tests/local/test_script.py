@@ -151,10 +151,10 @@ def test_a_rule_with_a_role_answers_only_this_role_or_is_refused(name: str, role
 @pytest.mark.parametrize(
     ("asked", "here", "fields", "there"),
     [
-        ("chat", "single-LLM", {"program": "x"}, "`program` for `planner` in dual-LLM sessions"),
-        ("planner", "dual-LLM", {"text": "x"}, "`text` for `chat` in single-LLM sessions"),
-        ("planner", "dual-LLM", {"tool_calls": CALLS}, "`tool_calls` for `chat` in single-LLM"),
-        ("quarantined", "dual-LLM", {"refusal": "x"}, "`refusal` for `chat` in single-LLM"),
+        ("chat", "single-LLM", {"program": "x"}, "`program` is for `planner` in dual-LLM sessions"),
+        ("planner", "dual-LLM", {"text": "x"}, "`text` is for `chat` in single-LLM sessions"),
+        ("planner", "dual-LLM", {"tool_calls": CALLS}, "`tool_calls` is for `chat` in single-LLM"),
+        ("quarantined", "dual-LLM", {"refusal": "x"}, "`refusal` is for `chat` in single-LLM"),
     ],
 )
 def test_a_rule_for_the_other_architecture_fails_unless_another_one_answers_or_it_names_its_role(
@@ -163,7 +163,7 @@ def test_a_rule_for_the_other_architecture_fails_unless_another_one_answers_or_i
     rule, own = {"when": {"user": "Hello"}, **fields}, {"when": {"role": asked}, "text": "own"}
     with pytest.raises(ServerFailed) as caught:
         answer([{"when": {"user": "bye"}, "text": "x"}, rule], role=asked)
-    for part in ("Rule 2 of the script", there, f"`{asked}` of a {here} session"):
+    for part in ("Rule 2 of the script", there, f"this {here} session asks `{asked}`"):
         assert part in str(caught.value)
     assert answer([rule, own], role=asked).text == "own"
     assert "You said" in answer([{**rule, "when": {"user": "bye"}}], role=asked).text

@@ -525,7 +525,7 @@ async def test_an_agent_that_outlives_the_call_which_started_it_raises(
     outer = agent(policy, [mail, start], *said, checkpointer=saver, policy_tools=None)
     await outer.ainvoke(ask(), {"configurable": {"thread_id": policy}})
     has_ended.set()
-    with pytest.raises(SessionLost, match="Wait in the tool for the agent's answer"):
+    with pytest.raises(SessionLost, match="Let the tool wait for this agent's answer"):
         await tasks[0]
     assert till.paid == []
 

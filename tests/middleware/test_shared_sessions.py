@@ -225,7 +225,7 @@ def test_agents_that_begin_at_the_same_time_begin_one_session() -> None:
 
 def test_agents_that_run_at_the_same_time_without_sharing_raise() -> None:
     till = Till()
-    with pytest.raises(SessionLost, match="of an agent that ran before or runs"):
+    with pytest.raises(SessionLost, match="of another agent or turn"):
         fan_out(ONCE, till, 4, is_shared=False).invoke(ask())
     assert len(till.paid) <= 1
 

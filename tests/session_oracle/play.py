@@ -67,6 +67,7 @@ class _Player:
     def __init__(self, case: Case, stage: Stage) -> None:
         self._case = case
         self._stage = stage
+        stage.empty_folder()  # another conversation may have had the same number
         self._oracle = Oracle(case.policy, labels_results=case.way != "executor")
         self._script = stage.script = Script(case)
         self._ledger = Ledger(self._script, self._oracle)

@@ -80,6 +80,11 @@ class Stage:
             for session in list(self._server.sessions):  # type: ignore[call-overload]
                 self._server.sessions.remove(session.id)
 
+    def empty_folder(self) -> None:
+        """Remove the files of the conversation before."""
+        for path in self._folder.iterdir():
+            path.unlink()
+
     def file(self, name: str) -> Path:
         """A file in the folder."""
         return self._folder / name

@@ -38,7 +38,7 @@ _REFUSALS = {
     "labels": "may allow what the policy",
     "settings": "contradict each other",
     "defaults": "relies on that default",
-    "many tools": "cannot be said in one text",
+    "many tools": "cannot be combined",
     "nesting": "cannot be written as one text",
 }
 LEAST_DENIED, MOST_DENIED, LEAST_COMBINED = 0.2, 0.9, 0.3

@@ -219,7 +219,7 @@ def test_an_unmet_must_allow_is_not_met_by_the_allowance_of_another_policy() -> 
 def test_an_allowance_that_overrides_a_rule_counts_beside_a_strict_policy() -> None:
     # Without it, the soft denial of `house` would be named, which `house` overrides itself.
     strict = PolicyHeader.from_sqrt("", default_allow=False)
-    with pytest.raises(UsageError, match="cannot be said in one text"):
+    with pytest.raises(UsageError, match="cannot be combined"):
         sqrt.combine(MANY, strict)
 
 
@@ -474,7 +474,7 @@ def test_allowances_for_many_tools_that_would_override_another_policy_are_refuse
     other: Any,
 ) -> None:
     text = refusal(MANY, other)
-    assert "The policies `house` and `app` cannot be said in one text" in text
+    assert "The policies `house` and `app` cannot be combined" in text
     assert "`should allow always;` (line 1 of `house`)" in text
 
 
@@ -502,7 +502,7 @@ PATTERNS_OF_P = [
 def test_patterns_that_may_share_a_tool_are_not_taken_for_different(pattern: str) -> None:
     house = f'tool r".*" {{ should deny always; }} tool r"{pattern}" {{ priority 1; should allow always; }}'
     app = 'tool r"^py.*$" { should deny always; } tool "pyx" { priority 1; should allow always; }'
-    assert "cannot be said in one text" in refusal(house, app)
+    assert "cannot be combined" in refusal(house, app)
 
 
 def test_a_soft_denial_for_many_tools_beside_a_hard_default_is_refused() -> None:

@@ -38,7 +38,7 @@ from langchain_sequrity.sqrt.lint.ways import Way
 @click.option(
     "--mode",
     type=click.Choice(get_args(Way)),
-    help="Also find rules that cannot act in this way of using the policy.",
+    help="Also find rules without effect in this way of using the policy.",
 )
 @click.option(
     "--label",

@@ -20,7 +20,7 @@ from langchain_core.runnables import Runnable, RunnableConfig
 from langgraph.errors import GraphInterrupt
 from langgraph.graph import START
 
-from langchain_sequrity.chat_models.threads import CHECKPOINTER, ELSEWHERE, ThreadMemory
+from langchain_sequrity.chat_models.threads import ELSEWHERE
 from langchain_sequrity.errors import (
     BadReply,
     PolicyDenied,
@@ -38,10 +38,9 @@ from langchain_sequrity.graph.journal import (
     JournalEntry,
     ProgramCall,
     ProgramRun,
-    session_id_of,
     whole_steps,
 )
-from langchain_sequrity.graph.program import ACTIVE, HANDLE, JOURNAL, RUN, ToolSpec
+from langchain_sequrity.graph.program import ACTIVE, HANDLE, JOURNAL, ToolSpec
 from langchain_sequrity.graph.runtime.events import RequestWatch
 from langchain_sequrity.graph.runtime.requests import (
     NO_LABELS,
@@ -61,7 +60,6 @@ from langchain_sequrity.graph.runtime.requests import (
     journal_entries_of_step,
     newest_version,
     replay,
-    run_to_end,
     send_request,
     send_requests,
     writes_from_outside,
@@ -74,10 +72,12 @@ from langchain_sequrity.graph.runtime.run_log import (
     SESSION,
     RunLog,
 )
+from langchain_sequrity.graph.runtime.run_session import GONE, RunSession
 from langchain_sequrity.graph.runtime.task_calls import RunStopped, StepMismatch, TaskCalls
-from langchain_sequrity.interrupts import ais_late, check_can_ask, is_late
+from langchain_sequrity.interrupts import check_can_ask, is_late
 from langchain_sequrity.labels import Labels, labels_given
 from langchain_sequrity.strict_json import dumps
+from langchain_sequrity.sync_or_async import run_to_end
 from langchain_sequrity.wire.error_body import is_session_gone
 
 if TYPE_CHECKING:
@@ -87,7 +87,6 @@ DRIVER = "__sequrity_driver"
 """Key of `configurable` with the driver of a run."""
 
 _START_ANEW = "Start a new run with another `thread_id`."
-_GONE = "The service no longer knows the session of this thread."
 
 
 class _ThreadCondition:
@@ -114,7 +113,7 @@ class Driver:
         parts: The parts that all runs of the executor share.
         is_timed: Whether steps have a timeout, which is for nodes and not for requests.
         is_async: Whether the run is in an event loop. Otherwise no coroutine of it ever waits
-            (`requests.run_to_end`).
+            (`sync_or_async.run_to_end`).
 
     Attributes:
         run_id: The identity of the run, for its events.
@@ -130,6 +129,7 @@ class Driver:
         self.log = RunLog()
         self.tasks = TaskCalls(parts, self.log)
         self._states = StateVariables(parts)
+        self._session = RunSession(parts, self.log, self._states)
         self.found: dict[str, NodeResult] = {}
         self._labels_at_start: dict[str, WireLabels] = {}
         self._given: list[str] | None = None
@@ -138,10 +138,9 @@ class Driver:
         self._ended: RunFinished | None = None
         self._is_new = True
         self._is_within = False
-        self._is_resumed = self._has_left_calls = False
+        self._is_resumed = False
         self._broken: BaseException | None = None
         self._changed = asyncio.Condition() if is_async else _ThreadCondition()
-        self._memory: ThreadMemory | None = None
 
     # Called by the loop
 
@@ -151,14 +150,13 @@ class Driver:
         with self._watch(loop) as watch, self.log.objects.in_use():
             try:
                 self._watching = watch
-                await self._recall_session(loop)
+                await self._session.recall(loop, is_async=self.is_async)
                 await send_requests(work, transport, exchange, is_async=self.is_async)
             except TurnFailed as error:
-                self._note_session(is_waiting=False)
+                self._session.answered(is_waiting=False)
                 raise with_graph_facts(error, self._parts.program) from None
             finally:
-                if self._memory is not None:
-                    await self._memory.aclose() if self.is_async else self._memory.close()
+                await self._session.close(is_async=self.is_async)
         self.log.store(loop)
 
     def step(self, loop: _compat.PregelLoop) -> Work | None:
@@ -329,7 +327,6 @@ class Driver:
     def finish(self, loop: _compat.PregelLoop) -> Work:
         """Send the last results, and store the labels of the fields."""
         self.log.begin_step()
-        self._loop = loop
         ran_nothing = self._is_new
         if self._is_new:
             self._is_new = False
@@ -465,7 +462,7 @@ class Driver:
         """
         denials = self._parts.denials
         if not offered.is_approved and offered.objection is None:
-            late = await ais_late(config) if self.is_async else is_late(config)
+            late = await is_late(config, is_async=self.is_async)
             objection = denials.ask_human(offered, config, is_late=late)
             offered.is_approved, offered.objection = objection is None, objection
             with self._watch(self._loop) as watch:
@@ -586,12 +583,12 @@ class Driver:
             except StatusError as error:
                 if not is_session_gone(error, self.log.session_id):
                     raise
-                yield from self._replay(_GONE)
+                yield from self._replay(GONE)
             else:
                 self._handle_answer(answer)
 
     def _handle_answer(self, answer: ServiceAnswer | PolicyDenied) -> None:
-        self._note_session(is_waiting=isinstance(answer, CallsRequested))
+        self._session.answered(is_waiting=isinstance(answer, CallsRequested))
         if isinstance(answer, PolicyDenied):
             self._deny(answer)
             return
@@ -631,94 +628,18 @@ class Driver:
             since=[newest_version(loop), writes_from_outside(loop)],
         )
         self._ended = None
-        session_id = self._session_to_continue(loop, channels)
+        session_id = self._session.to_begin_in(channels)
         try:
             answer = yield from send_request(exchange.first(run, session_id))
         except StatusError as error:
-            self._accept_loss(error, session_id)
+            self._session.accept_loss(error, session_id)
             session_id = None
             answer = yield from send_request(exchange.first(run))
         self.log.reset(0 if is_routing else 1)
         run = run.in_session(answer.session_id, continues=session_id is not None)
-        self._continue_in(run)
+        self._session.continues_in(run)
         self.log.start(run, [one.early for one in self.tasks])
         self._handle_answer(answer)
-
-    # The session, if the policy has rules on it (`docs/behaviour.md`, P13)
-
-    async def _recall_session(self, loop: _compat.PregelLoop) -> None:
-        """Ask store and checkpoints about the thread, once in a run."""
-        if self._memory is not None or (memory := self._memory_of(loop)) is None:
-            return
-        if self.is_async:
-            await memory.arecall((), self._session_in)
-        else:
-            memory.recall((), self._session_in)
-
-    def _session_in(self, saved: Any) -> str | None:
-        """The session of the executor's thread in one of its checkpoints, if it can be used."""
-        record = saved.checkpoint["channel_values"].get(RUN) or {}
-        is_usable = record.get(PLACE) == self._parts.exchange.place
-        return session_id_of(record.get(SESSION)) if is_usable else None
-
-    def _session_to_continue(self, loop: _compat.PregelLoop, channels: Channels) -> str | None:
-        """The session of the thread; `None` to start a new one.
-
-        Raises:
-            SessionLost: If it cannot be continued.
-        """
-        exchange, memory = self._parts.exchange, self._memory_of(loop)
-        if memory is None:
-            return None
-        known = self.log.thread_session
-        session_id = session_id_of(known.get(SESSION))
-        if session_id is not None and known.get(PLACE) != exchange.place:
-            memory.lose(ELSEWHERE, session_id)
-            session_id = None
-        messages = self._states.messages(channels)
-        return memory.session_for(messages, session_id, is_mid_turn=False, seal=exchange.seal)
-
-    def _accept_loss(self, error: StatusError, session_id: str | None) -> None:
-        """Raise, unless the error says that the session is gone and the caller accepts that."""
-        if self._memory is None or session_id is None or not is_session_gone(error, session_id):
-            raise error
-        self._memory.lose(_GONE, session_id)
-
-    def _memory_of(self, loop: _compat.PregelLoop) -> ThreadMemory | None:
-        connection = self._parts.exchange.connection
-        if self._memory is None and connection.uses_session:
-            configurable = {**loop.config["configurable"], CHECKPOINTER: loop.checkpointer}
-            self._memory = ThreadMemory(
-                connection.owner, self._parts.on_session_lost, configurable=configurable
-            )
-        return self._memory
-
-    def _continue_in(self, run: ProgramRun) -> None:
-        if self._memory is not None and run.session_id is not None:
-            self._memory.continues_in(run.session_id, self._parts.exchange.seal(run.session_id))
-
-    def _note_session(self, *, is_waiting: bool) -> None:
-        if self._memory is not None:
-            self._memory.ended(is_waiting=is_waiting)
-
-    def _session_to_replay_in(self, reason: str) -> str | None:
-        """The session in which the run begins again; `None` for a new one.
-
-        A new session has the labels of the run's own calls, because these are made again. It does
-        not have those of the session's earlier turns. A lost session has nothing.
-
-        Args:
-            reason: Why the session is lost; empty if it is there.
-        """
-        memory, run = self._memory_of(self._loop), self.log.run
-        if memory is None or not (run.continues_session or self._has_left_calls):
-            return None
-        if reason:
-            memory.lose(reason, run.session_id)
-            return None
-        return memory.session_for(
-            (), run.session_id, is_mid_turn=False, seal=self._parts.exchange.seal
-        )
 
     def _replay(self, reason: str = "") -> Work:
         """Begin the run again; the journal answers the recorded calls.
@@ -727,31 +648,31 @@ class Driver:
             reason: Why its session is lost; empty if it is there.
         """
         parts, journal = self._parts, self.log.journal
-        session_id = self._session_to_replay_in(reason)
+        session_id = self._session.to_begin_again_in(self.log.run, reason)
         for denial in journal.denials:
             if denial.is_approved:
                 parts.denials.check_approval(denial)
         run = self._states.in_new_session(self.log.run, journal.approved)
-        steps = [one.step for one in journal.rounds for _ in one.answered]
+        steps = [turn.step for turn in journal.rounds for _ in turn.answered]
         steps.append(self.log.step)
         try:
             try:
-                found = yield from replay(parts.exchange, run, journal, steps, session_id)
+                replayed = yield from replay(parts.exchange, run, journal, steps, session_id)
             except StatusError as error:
-                self._accept_loss(error, session_id)
-                found = yield from replay(parts.exchange, run, journal, steps)
+                self._session.accept_loss(error, session_id)
+                replayed = yield from replay(parts.exchange, run, journal, steps)
         except PolicyDenied as denial:  # the policy is stricter now
             self._deny(denial)
             return
-        if isinstance(found.answer, CallsRequested):
-            self._watching.report(found.answer)
-        self._continue_in(found.run)
-        self._note_session(is_waiting=isinstance(found.answer, CallsRequested))
+        if isinstance(replayed.answer, CallsRequested):
+            self._watching.report(replayed.answer)
+        self._session.continues_in(replayed.run)
+        self._session.answered(is_waiting=isinstance(replayed.answer, CallsRequested))
         self.tasks.forget_calls()
-        self.log.restart(found.run, found.rounds)
+        self.log.restart(replayed.run, replayed.rounds)
         self.tasks.assign_step()
-        if not isinstance(found.answer, CallsRequested):
-            self._handle_answer(found.answer)
+        if not isinstance(replayed.answer, CallsRequested):
+            self._handle_answer(replayed.answer)
 
     # Denials
 
@@ -832,7 +753,7 @@ class Driver:
         is_copy = loop.checkpoint_metadata.get("source") == "fork" and not self._is_within
         is_moved = run.place != self._parts.exchange.place
         if loop.is_replaying or is_copy or is_moved:
-            self._has_left_calls = True
+            self._session.has_left_calls = True
             yield from self._replay(ELSEWHERE if is_moved else "")
         elif self._is_within:
             self.tasks.assign_step()

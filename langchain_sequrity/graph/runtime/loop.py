@@ -27,9 +27,9 @@ from typing_extensions import override
 from langchain_sequrity.graph import _compat
 from langchain_sequrity.graph.program import JOURNAL, is_executor_name
 from langchain_sequrity.graph.runtime.driver import DRIVER, Driver
-from langchain_sequrity.graph.runtime.requests import run_to_end
 from langchain_sequrity.graph.runtime.run_log import OWN_WRITES
 from langchain_sequrity.graph.runtime.task_calls import RunStopped
+from langchain_sequrity.sync_or_async import run_to_end
 
 
 def with_loop(method: Callable[..., Any], **classes: type[PregelLoop]) -> Callable[..., Any]:

@@ -14,11 +14,11 @@ again.
 """
 
 import hashlib
-from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial, reduce
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal
 
 import orjson
 from langchain_core.messages import BaseMessage, HumanMessage, ToolCall
@@ -304,25 +304,6 @@ async def send_requests(
                 call, session = work.send(answer)
     except StopIteration:
         return
-
-
-T = TypeVar("T")
-
-
-def run_to_end(work: Coroutine[Any, Any, T]) -> T:
-    """The result of a coroutine that never waits for an event loop.
-
-    So a synchronous run and one in an event loop share their code: in a synchronous run, each
-    `await` gives its result at once.
-    """
-    try:
-        work.send(None)
-    except StopIteration as stop:
-        result: T = stop.value
-        return result
-    work.close()
-    msg = "A synchronous run cannot wait for an event loop."
-    raise RuntimeError(msg)
 
 
 def send_request(

@@ -39,13 +39,13 @@ from langchain_sequrity.graph.program import (
 )
 from langchain_sequrity.graph.runtime.driver import DRIVER, Driver
 from langchain_sequrity.graph.runtime.events import call_watch, note_call
-from langchain_sequrity.graph.runtime.requests import run_to_end
 from langchain_sequrity.labels import (
     GatheredLabels,
     Labels,
     labels_given,
     labels_of_error,
 )
+from langchain_sequrity.sync_or_async import run_to_end
 
 
 class GraphTasks:

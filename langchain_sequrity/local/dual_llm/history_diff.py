@@ -107,8 +107,8 @@ def diff_history(
                 kind=HISTORY_MISMATCH,
             )
         # Stored messages have labels.
-        known = [*past[:kept], *old[kept:]]
-        return replace(_read(new, known, system, open_call), kept=kept, mismatch=True)
+        stored = [*past[:kept], *old[kept:]]
+        return replace(_read(new, stored, system, open_call), kept=kept, mismatch=True)
     if policy not in {"restart_turn", "continue"}:
         refuse(
             409,

@@ -5,6 +5,7 @@ request cannot set them, because no format has such a field.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 from langchain_core.messages import ToolCall as MessageCall
@@ -14,7 +15,7 @@ from langchain_sequrity.local.refusals import refuse
 from langchain_sequrity.local.services import TurnInputs
 from langchain_sequrity.local.tool_results import BadResult, read_result
 from langchain_sequrity.sqrt import Argument, Call
-from langchain_sequrity.sqrt.coerce import arguments_of_sent_tools, with_defaults
+from langchain_sequrity.sqrt.coerce import ToolArguments, arguments_of_sent_tools, with_defaults
 from langchain_sequrity.sqrt.context import result_labels
 
 _KEY = "data_labels"
@@ -40,15 +41,8 @@ class MessageLabels:
     def __init__(
         self, messages: Sequence[BaseMessage], inputs: TurnInputs, session: Labels
     ) -> None:
-        self._calls: dict[str | None, MessageCall] = {
-            call["id"]: call
-            for message in messages
-            if isinstance(message, AIMessage)
-            for call in message.tool_calls
-        }
-        self._configuration = inputs.configuration
-        self._tools = arguments_of_sent_tools(inputs.request.tools)
-        self._session = session
+        self._messages, self._session = messages, session
+        self._configuration, self._request = inputs.configuration, inputs.request
 
     def __call__(self, message: BaseMessage, field: str) -> Labels | None:
         """Find the labels of a message of the assistant or a tool.
@@ -79,6 +73,19 @@ class MessageLabels:
                 f"remove `{field}`.",
             )
         return NO_LABELS
+
+    @cached_property
+    def _calls(self) -> Mapping[str | None, MessageCall]:
+        return {
+            call["id"]: call
+            for message in self._messages
+            if isinstance(message, AIMessage)
+            for call in message.tool_calls
+        }
+
+    @cached_property
+    def _tools(self) -> Mapping[str, ToolArguments]:
+        return arguments_of_sent_tools(self._request.tools)
 
     def _of_result(self, message: ToolMessage, call: MessageCall) -> Labels | None:
         try:

@@ -215,8 +215,6 @@ def combine(*policies: AnyPolicy) -> Combination:
 
     The combination denies a call if and only if at least one policy denies it. All policies read
     and change the same labels. A denial names the policy that decided, with the place in its text.
-    A soft denial stays soft, unless another policy has a `must allow` for many tools, which would
-    override it; then it becomes hard.
 
     A list of policies is combined like this wherever a policy is accepted.
 
@@ -228,9 +226,9 @@ def combine(*policies: AnyPolicy) -> Combination:
         The combination: `print` shows its text. One policy alone is unchanged.
 
     Raises:
-        UsageError: If there is no policy, or the policies cannot be said in one text: fields that
-            contradict each other, labels that one removes and another tests, allowances for many
-            tools that override a denial, Cedar, `auto_gen`. The message names the policies.
+        UsageError: If there is no policy, or one text cannot express them: fields that contradict
+            each other, labels that one removes and another tests, allowances for many tools that
+            override a denial, Cedar, `auto_gen`. The message names the policies.
         PolicySyntaxError: If a text is not a SQRT policy. The message names the policy.
 
     Example:

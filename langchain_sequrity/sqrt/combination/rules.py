@@ -318,8 +318,8 @@ def _check_blocked_tag(policies: Sequence[_Rules]) -> None:
                     f"`{_shown(allowance.check.text)}` (line {allowance.check.at.line} of "
                     f"`{rules.source.name}`) is for `{PARSE_WITH_AI}`, and would override "
                     "`llm_blocked_tag_enforcement_level=soft` of the other policies. The policies "
-                    f"{enumeration([f'`{each.source.name}`' for each in policies])} cannot be said "
-                    "in one text. Make that level hard, or remove the rule."
+                    f"{enumeration([f'`{each.source.name}`' for each in policies])} cannot be "
+                    "combined. Make that level hard, or remove the rule."
                 )
                 raise UsageError(msg)
 
@@ -335,8 +335,8 @@ def _check_lower_layers(rules: _Rules, other: _Rules) -> None:
                     else f"`{_shown(denial.origin.rule)}` (line {denial.check.at.line})"
                 )
                 msg = (
-                    f"The policies `{rules.source.name}` and `{other.source.name}` cannot be said "
-                    f"in one text: `{_shown(allowance.check.text)}` (line "
+                    f"The policies `{rules.source.name}` and `{other.source.name}` cannot be "
+                    f"combined: `{_shown(allowance.check.text)}` (line "
                     f"{allowance.check.at.line} of `{rules.source.name}`) is for all tools "
                     f"`{_shown(allowance.tool.text.raw)}`, and would override {what} of "
                     f"`{other.source.name}` for some of them. Name each tool in a block of its "
@@ -348,8 +348,8 @@ def _check_lower_layers(rules: _Rules, other: _Rules) -> None:
     for denial in rules.lower:
         if denial.strength == "soft" and denial.tool is not None:
             msg = (
-                f"The policies `{rules.source.name}` and `{other.source.name}` cannot be said in "
-                f"one text: `{_shown(denial.origin.rule)}` (line {denial.check.at.line} of "
+                f"The policies `{rules.source.name}` and `{other.source.name}` cannot be combined: "
+                f"`{_shown(denial.origin.rule)}` (line {denial.check.at.line} of "
                 f"`{rules.source.name}`) would make the hard `default_allow=False` of "
                 f"`{other.source.name}` soft. Write `must deny`, or make the default soft."
             )

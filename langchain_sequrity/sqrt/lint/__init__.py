@@ -5,7 +5,7 @@
 - `checked_policy`: a policy as the checks see it;
 - `together`: the same, with the other policies of a list;
 - `rules`: rules for tools and arguments that do not exist, and rules without effect;
-- `ways`: what a policy can do in each way of using it, and rules that cannot act there;
+- `ways`: what a policy can do in each way of using it, and rules without effect there;
 - `labels`: labels that nothing sets or tests, misspelt labels;
 - `literals`: texts, patterns and numbers that mean something else than they seem to.
 """
@@ -92,7 +92,7 @@ def check(
         tools: The tools of the policy: names, definitions as sent to a model, LangChain tools, or
             anything that `bind_tools` accepts. Rules for an unknown tool or argument protect
             nothing, so they are errors.
-        mode: The way in which the policy is used, to find rules that cannot act there:
+        mode: The way in which the policy is used, to find rules without effect there:
             `single-llm` or `dual-llm` for a chat model in this mode, `middleware` for
             `PolicyMiddleware`, `executor` for `LangGraphExecutor` (its tools are the nodes, their
             arguments the fields). Default: what at least one way can do.

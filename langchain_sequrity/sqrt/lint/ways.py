@@ -1,4 +1,4 @@
-"""What a policy can do in each way of using it, and the rules that cannot act there.
+"""What a policy can do in each way of using it, and the rules without effect there.
 
 The four ways differ in who makes the calls, so they differ in the labels that arguments, results
 and the session may have. `WAYS` says how. `PossibleLabels` follows the labels of a policy from
