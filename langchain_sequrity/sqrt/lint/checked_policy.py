@@ -2,15 +2,24 @@
 
 from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeGuard
 
 from langchain_sequrity.sqrt import nodes
 from langchain_sequrity.sqrt.coerce import ToolArguments
-from langchain_sequrity.sqrt.compiler import CompiledTool, Reporter, Test
+from langchain_sequrity.sqrt.compiler import (
+    CompiledTool,
+    CompiledUpdate,
+    ConditionParts,
+    Reporter,
+    Test,
+)
 from langchain_sequrity.sqrt.matchers import MatchBudget
 from langchain_sequrity.sqrt.nodes import ToolId
 
 LabelName = tuple[nodes.Field, str]
+Owner = Literal["values", "session"]
+"""Whose labels: those of values, which results inherit, or of the session."""
+
 _MOST_ELEMENTS = 1_000_000  # of all sets, counted at each use
 
 
@@ -35,13 +44,17 @@ class Clause(NamedTuple):
         tool: Its block or one-liner.
         node: The rule or step as a node.
         test: Its condition as a function, or `None` for `always`.
+        parts: The parts of all conditions of the policy.
         phase: When a step runs; `None` for a rule.
+        changes: The updates of a step as functions.
     """
 
     tool: CheckedTool
     node: nodes.CheckRule | nodes.UpdateStep
     test: Test | None
+    parts: ConditionParts
     phase: nodes.Phase | None = None
+    changes: tuple[CompiledUpdate, ...] = ()
 
     @property
     def rule(self) -> nodes.CheckRule | None:
@@ -128,8 +141,11 @@ class CheckedPolicy:
         """The rules and steps of each tool, rules first."""
         found = []
         for tool in self.tools:
-            found += [Clause(tool, check.node, check.test) for check in tool.compiled.checks]
-            found += [Clause(tool, one.node, one.test, one.phase) for one in tool.compiled.steps]
+            found += [Clause(tool, one.node, one.test, one.parts) for one in tool.compiled.checks]
+            found += [
+                Clause(tool, step.node, step.test, step.parts, step.phase, step.updates)
+                for step in tool.compiled.steps
+            ]
         return found
 
     def tests(self, clause: Clause) -> Iterator[tuple[nodes.Tests, bool]]:
@@ -201,9 +217,38 @@ def may_overlap(block: CheckedTool, other: CheckedTool) -> bool:
     return True  # two regexes are not compared
 
 
+def owner_of(meta: nodes.Meta, clause: Clause) -> Owner:
+    """The owner of labels in a rule or a step."""
+    is_short = meta.scope == "short" and clause.phase != "result"
+    return "session" if meta.scope == "session" or is_short else "values"
+
+
+def short_scope(clause: Clause) -> str:
+    """What the short form means in a condition; empty if it has no known meaning."""
+    if clause.phase is None or isinstance(clause.tool.node, nodes.OneLiner):
+        return ""
+    return "result" if clause.phase == "result" else "session"
+
+
 def metas_in(elements: Sequence[Any]) -> list[nodes.Meta]:
     """The sets of labels among the elements of a test."""
     return [element for element in elements if isinstance(element, nodes.Meta)]
+
+
+def is_value(element: object) -> TypeGuard[nodes.ValueRef]:
+    """Whether an element of a test is a value."""
+    return isinstance(element, nodes.ValueRef)
+
+
+def is_whole(test: nodes.Tests, metas: Sequence[nodes.Meta]) -> bool:
+    """Whether the labels in a test are not only looked for by name."""
+    match test:
+        case nodes.Membership(value=nodes.TextLiteral()) | nodes.Equality():
+            return False
+        case nodes.Membership():
+            return True
+        case nodes.LabelTest(test=how):
+            return len(metas) > 1 or how not in {"overlaps", "superset"}
 
 
 def text_of(element: Any) -> Any:

@@ -1,3 +1,26 @@
+"""Rules and steps without effect in a way, because of the labels that are possible there."""
+
+from collections.abc import Collection
+
+from langchain_sequrity.display import plain
+from langchain_sequrity.sqrt import nodes
+from langchain_sequrity.sqrt.compiler import Severity
+from langchain_sequrity.sqrt.engine import NON_EXECUTABLE
+from langchain_sequrity.sqrt.lint.checked_policy import (
+    CheckedPolicy,
+    Clause,
+    constant_effect,
+    denies,
+    is_value,
+    operands_of,
+)
+from langchain_sequrity.sqrt.lint.possible_labels import PossibleLabels
+from langchain_sequrity.sqrt.lint.reachable import Truths
+from langchain_sequrity.sqrt.lint.ways import is_applied
+from langchain_sequrity.sqrt.matchers import Truth
+from langchain_sequrity.sqrt.nodes import Position
+
+
 def find_unlabelled(policy: CheckedPolicy, possible: PossibleLabels) -> set[Position]:
     """Find rules that read labels of arguments, in a way in which arguments have none.
 
@@ -27,7 +50,7 @@ def find_unlabelled(policy: CheckedPolicy, possible: PossibleLabels) -> set[Posi
     return reported
 
 
-def _without_labels(clause: Clause, truths: _Truths) -> tuple[Severity, str]:
+def _without_labels(clause: Clause, truths: Truths) -> tuple[Severity, str]:
     held = next(iter(truths)) if len(truths) == 1 else None
     if clause.rule is None:
         return "warning", f"this change is {'never made' if held is False else 'made without them'}"
@@ -50,7 +73,6 @@ def find_inert(
     """
     if policy.is_read_in_part:
         return
-    everywhere = PossibleLabels(policy, _EVERYTHING, follows_rules=False)
     for clause in policy.clauses:
         condition = clause.node.condition
         if condition is None or not is_applied(clause.tool, possible.way):
@@ -58,7 +80,7 @@ def find_inert(
         if condition.at in reported or not policy.label_reads(clause).places.isdisjoint(reported):
             continue
         truths = possible.truths(clause)
-        if len(truths) == 1 and len(everywhere.truths(clause)) > 1:
+        if len(truths) == 1 and len(possible.truths_anywhere(clause)) > 1:
             _report_inert(policy, clause, possible, condition.at, *truths)
 
 
@@ -83,19 +105,21 @@ def _report_inert(
 
 def _why(policy: CheckedPolicy, clause: Clause, possible: PossibleLabels) -> str:
     """The fact about the way that makes a condition constant."""
-    if _returns_objects(clause) and any(
-        _is_value(side) and side.scope == "result"
+    if possible.returns_objects(clause) and any(
+        is_value(side) and side.scope == "result"
         for test, _ in policy.tests(clause)
         for side in operands_of(test)
     ):
         return "The result is an object, which no rule can search; ask for its labels"
-    if len(possible.relaxed(non_executable="perhaps").truths(clause)) > 1:
+    if len(possible.truths_with(clause, non_executable="perhaps")) > 1:
         return (
             f"Each result also has the tag `{NON_EXECUTABLE}`: name the labels that matter, as in "
             "`overlaps {…}`, or set `enable_non_executable_memory` to false"
         )
     if possible.way.argument_labels == "shared":
-        other = possible.relaxed(argument_labels="separate", non_executable="perhaps")
-        if len(other.truths(clause)) > 1:
+        separate = possible.truths_with(
+            clause, argument_labels="separate", non_executable="perhaps"
+        )
+        if len(separate) > 1:
             return "All arguments of a call have the labels of everything that the model has read"
     return "No rule and no tool sets such labels"

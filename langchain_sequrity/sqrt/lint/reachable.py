@@ -1,147 +1,390 @@
-"""Which labels the session and arguments may have at once, after any calls.
+"""What a condition can be with the labels that calls can bring about.
 
-Labels are pairs of a field and a name. Consumers are written as those who are excluded, so that
-labels are always joined by a union. All names that a condition does not tell apart are one name.
+The search makes the calls of a policy on labels alone, in the order of an engine, from a session
+without labels. Tests of values may hold or not, each the same throughout a call. A search that
+becomes long is given up, and nothing is said of the condition.
 """
 
-from collections.abc import Collection, Iterator, Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
+from functools import reduce
+from itertools import product
+from typing import Any, NamedTuple
 
+from langchain_sequrity.labels import NO_LABELS, Labels
 from langchain_sequrity.sqrt import nodes
+from langchain_sequrity.sqrt.context import MISSING, Argument, Call, EvaluationContext
+from langchain_sequrity.sqrt.engine import NON_EXECUTABLE, apply_update
+from langchain_sequrity.sqrt.lint.checked_policy import (
+    Clause,
+    is_value,
+    metas_in,
+    short_scope,
+)
+from langchain_sequrity.sqrt.lint.label_scope import (
+    OTHER,
+    REST,
+    CalledTool,
+    RulesOfWay,
+    Scope,
+    TooMuch,
+    is_decided,
+    subsets,
+)
+from langchain_sequrity.sqrt.lint.ways import NonExecutable
+from langchain_sequrity.sqrt.matchers import Truth, both, either, negated
 
-Label = tuple[nodes.Field, str]
-LabelPairs = frozenset[Label]
-Copied = Literal["values", "result", "session"]
-"""The labels of the arguments of a call, of its result, or of the session."""
+Truths = frozenset[Truth]
+ANY_TRUTH: Truths = frozenset({True, False, None})
+BOTH: Truths = frozenset({True, False})
+_UNNAMED = "\ue001"  # a value that is no label
+_MOST_CALLS = 4_000  # of one search
+_MOST_TESTS = 6  # of values, for one tool
+_TAGGED: Mapping[NonExecutable, tuple[bool, ...]] = {
+    "always": (True,), "never": (False,), "perhaps": (False, True),
+}  # fmt: skip
 
-State = tuple[LabelPairs, ...]
-"""The labels of the session, then those of each value that is followed."""
-
-_NONE: LabelPairs = frozenset()
-_MOST_STATES = 1_500
-
-
-class Change(NamedTuple):
-    """A change of labels by a call.
-
-    Attributes:
-        of_session: Whether it changes labels of the session, and not those of the result.
-        field: Their field.
-        replaces: Whether it first removes all that are there.
-        labels: The labels that it adds.
-        copied: Whose labels of the field it adds, too.
-        is_optional: Whether some calls do not make it.
-    """
-
-    of_session: bool
-    field: nodes.Field
-    replaces: bool
-    labels: LabelPairs
-    copied: Copied | None = None
-    is_optional: bool = False
-
-
-class CallChanges(NamedTuple):
-    """What the calls of a tool change.
-
-    Attributes:
-        before: The changes before the call is checked.
-        after: Those of a call that is allowed, in their order.
-    """
-
-    before: tuple[Change, ...]
-    after: tuple[Change, ...]
+_Choice = Mapping[Hashable, Truth]  # the tests that labels do not decide, by shape
+_Pool = frozenset[Labels]  # the labels that an argument may have
 
 
-def reachable(
-    calls: Collection[CallChanges], values: int, *, shared: bool
-) -> tuple[set[State] | None, int]:
-    """Find all labels that are possible at once.
+class _Outcome(NamedTuple):
+    """The labels after a call, of which those of the result may matter."""
+
+    session: Labels
+    result: Labels | None = None
+
+
+class _Calls:
+    """Calls on labels, and the truths of one condition in them.
 
     Args:
-        calls: What the calls of each tool change.
-        values: The number of values to follow. The first one also stands for the arguments of the
-            calls.
-        shared: Whether there is one value, and it has the labels of all results; if not, each has
-            those of some results.
-
-    Returns:
-        The states, `None` if there are too many; and the number of calls that were tried.
+        rules: The rules of the policy.
+        scope: The labels that matter.
+        target: The rule or step with the condition, if any.
     """
-    replaced = {one.field for call in calls for one in call.after if _replaces_result(one)}
-    start = (_NONE,) * (1 + values)
-    states, waiting, tried = {start}, [start], 0
-    while waiting:
-        state = waiting.pop()
-        for call in calls:
-            for new in _after(call, state, replaced, shared=shared):
-                tried += 1
-                if new not in states:
-                    states.add(new)
-                    waiting.append(new)
-        if len(states) > _MOST_STATES:
-            return None, tried
-    return states, tried
 
+    def __init__(self, rules: RulesOfWay, scope: Scope, target: Clause | None = None) -> None:
+        self._rules = rules
+        self._scope = scope
+        self._target = target
+        self._left = _MOST_CALLS
+        self._tagged = _TAGGED[rules.way.non_executable]
+        self._own_labels: dict[bool, list[Labels]] = {}
+        self._sought: set[str] = set()
+        self._decided: set[nodes.Position] = set()  # tests of these values
+        if target and target.rule:
+            tests = rules.policy.label_reads(target).tests
+            for _, elements in tests:
+                if metas_in(elements):
+                    self._sought |= {one.argument for one in elements if is_value(one)}
+            if self._sought:
+                self._decided = {test.at for test, some in tests if is_decided(some, self._sought)}
+        self.truths: set[Truth] = set()
 
-def _after(
-    call: CallChanges, state: State, replaced: Collection[nodes.Field], *, shared: bool
-) -> Iterator[State]:
-    """The states after a call that is denied, or allowed.
-
-    Several calls make several optional changes, so one call makes at most one.
-    """
-    values = state[1:]
-    optional = [change for change in (*call.before, *call.after) if change.is_optional]
-    for chosen in (None, *optional):
-        inputs = [values[0] if values else _NONE]
-        if shared and any(map(_replaces_result, call.after)):
-            inputs.append(_NONE)  # of which no label is left
-        for inherited in inputs:
-            session, _ = _changed(call.before, chosen, (state[0], _NONE), inherited)
-            yield session, *values
-            session, result = _changed(call.after, chosen, (session, _NONE), inherited)
-            if shared or not result:
-                yield session, *(value | result for value in values)
-                continue
-            parts = _parts(result, replaced)
-            found: list[State] = [(session,)]
-            for value in values:
-                found = [(*one, value | part) for one in found for part in parts]
-            yield from found
-
-
-def _replaces_result(change: Change) -> bool:
-    return change.replaces and not change.of_session
-
-
-def _parts(result: LabelPairs, replaced: Collection[nodes.Field]) -> Sequence[LabelPairs]:
-    """The labels that a value may have of a result: a later result may replace a field."""
-    parts = [_NONE, result]
-    for field in replaced:
-        parts += [frozenset(label for label in part if label[0] != field) for part in parts]
-    return list(dict.fromkeys(parts))
-
-
-def _changed(
-    changes: Sequence[Change],
-    chosen: Change | None,
-    labels: tuple[LabelPairs, LabelPairs],
-    inherited: LabelPairs,
-) -> tuple[LabelPairs, LabelPairs]:
-    """The labels of the session and of the result after the changes."""
-    session, result = labels
-    for change in changes:
-        if change.is_optional and change is not chosen:
-            continue
-        sources = {"values": inherited, "result": result | inherited, "session": session}
-        source = sources[change.copied] if change.copied else _NONE
-        added = change.labels | {label for label in source if label[0] == change.field}
-        target = session if change.of_session else result
-        if change.replaces:
-            target = frozenset(label for label in target if label[0] != change.field)
-        if change.of_session:
-            session = target | added
+    def inputs(self, tool: CalledTool, pool: _Pool) -> Iterator[tuple[Labels, ...]]:
+        """The labels that the arguments of a tool may have."""
+        if self._rules.way.argument_labels == "separate":
+            yield from product(pool, repeat=len(tool.arguments))
         else:
-            result = target | added
-    return session, result
+            for labels in pool:  # of all arguments
+                yield (labels,) * len(tool.arguments)
+
+    def outcomes(
+        self, tool: CalledTool, session: Labels, inputs: Sequence[Labels]
+    ) -> Iterator[_Outcome]:
+        """The labels after a call of a tool, with all that labels do not decide."""
+        labels = dict(zip(tool.arguments, inputs, strict=True))
+        for values in self._values(tool.clauses):
+            arguments = {
+                name: Argument(values.get(name, MISSING), one) for name, one in labels.items()
+            }
+            for choice in self._choices(tool.clauses, returns_objects=tool.returns_objects):
+                yield from self._call(tool, Call("", arguments), session, choice)
+
+    def _call(
+        self, tool: CalledTool, call: Call, session: Labels, choice: _Choice
+    ) -> Iterator[_Outcome]:
+        self._left -= 1
+        if self._left < 0:
+            raise TooMuch
+        context = EvaluationContext(call, session, short="session")
+        self._run("before", tool, context, choice)
+        session = self._scope.projected(context.session)
+        yield _Outcome(session)
+        if self._is_denied(tool, self._context(tool, call, session), choice):
+            return
+        follows_values = self._scope.follows_values
+        if not (follows_values or any(clause.updates for clause in tool.clauses)):
+            return
+        for initial, is_tagged in product(self._initial(tool, call.labels), self._tagged):
+            context = self._context(tool, call, session, Argument(MISSING, initial))
+            context.set_short_scope("result")
+            self._run("result", tool, context, choice)
+            if is_tagged:
+                context.tag_result(NON_EXECUTABLE)
+            context.set_short_scope("session")
+            self._run("after", tool, context, choice)
+            after = self._scope.projected(context.session)
+            result = self._scope.projected(context.result_labels) if follows_values else None
+            yield _Outcome(after, result)
+
+    def _is_denied(self, tool: CalledTool, context: EvaluationContext, choice: _Choice) -> bool:
+        is_denied = False
+        for clause in tool.clauses:
+            if rule := clause.rule:
+                truth = self._truth(clause, context, choice)
+                is_hard = (rule.strength, rule.decision) == ("hard", "deny")
+                is_denied = is_denied or (is_hard and truth is not False)
+        return is_denied
+
+    def _context(
+        self, tool: CalledTool, call: Call, session: Labels, result: Argument | None = None
+    ) -> EvaluationContext:
+        """A context in which arguments have the labels that `session before` blocks may add."""
+        context = EvaluationContext(call, session, result, short="session")
+        for clause in tool.clauses:
+            for change in clause.changes if clause.phase == "before" else ():
+                if change.node.target.scope == "arg":
+                    apply_update(change, context, certain=False)
+        context.set_short_scope("")
+        return context
+
+    def _run(
+        self, phase: nodes.Phase, tool: CalledTool, context: EvaluationContext, choice: _Choice
+    ) -> None:
+        """Make the changes of a phase."""
+        for clause in tool.clauses:
+            if clause.phase == phase:
+                short = context.short
+                context.set_short_scope(short_scope(clause))
+                truth = self._truth(clause, context, choice)
+                context.set_short_scope(short)
+                for change in clause.changes if truth is not False else ():
+                    apply_update(change, context, certain=truth is True and change.honoured)
+
+    def _initial(self, tool: CalledTool, inherited: Labels) -> Iterator[Labels]:
+        """The labels that a result may have before the rules."""
+        own = self._own_labels.get(tool.may_label)
+        if own is None:
+            own = [*self._rules.choices(self._scope, may_label=tool.may_label)]
+            self._own_labels[tool.may_label] = own
+        is_shared = self._rules.way.argument_labels == "shared"
+        sources = [inherited]
+        if is_shared and (tool.may_label or tool.may_have_none) and inherited != NO_LABELS:
+            sources.append(NO_LABELS)
+        for source in sources:
+            labels = source.join(tool.labels)
+            yield labels
+            # Arguments may be made of several results, so not each needs all labels.
+            if is_shared or source == NO_LABELS:
+                yield from (labels.join(chosen) for chosen in own)
+
+    # Conditions
+
+    def _values(self, clauses: Sequence[Clause]) -> Iterator[Mapping[str, str]]:
+        """The values of arguments that the condition looks for among labels."""
+        if not self._sought or all(one is not self._target for one in clauses):
+            yield {}
+            return
+        names = sorted({_UNNAMED, OTHER}.union(*self._scope.names.values()))
+        for values in product(names, repeat=len(self._sought)):
+            yield dict(zip(sorted(self._sought), values, strict=True))
+
+    def _choices(self, clauses: Sequence[Clause], *, returns_objects: bool) -> Iterator[_Choice]:
+        """What the tests may be that labels do not decide."""
+        tests: dict[Hashable, tuple[Truth, ...]] = {}
+        for clause in clauses:
+            for test in self._rules.open_tests(clause).values():
+                is_unknown = test.reads_result and returns_objects
+                tests[test.shape] = (None,) if is_unknown else (True, False)
+        if len(tests) > _MOST_TESTS:
+            raise TooMuch
+        for truths in product(*tests.values()):
+            yield dict(zip(tests, truths, strict=True))
+
+    def _truth(self, clause: Clause, context: EvaluationContext, choice: _Choice) -> Truth:
+        truth = self._truth_of(clause.node.condition, clause, context, choice)
+        if clause is self._target:
+            self.truths.add(truth)
+        return truth
+
+    def _truth_of(
+        self, node: Any, clause: Clause, context: EvaluationContext, choice: _Choice
+    ) -> Truth:
+        match node:
+            case None:
+                return True
+            case nodes.Name(name=name):
+                value = self._rules.policy.bindings[name].value
+                return self._truth_of(value, clause, context, choice)
+            case nodes.Not(inner=inner):
+                return negated(self._truth_of(inner, clause, context, choice))
+            case nodes.And(parts=parts) | nodes.Or(parts=parts):
+                join = both if isinstance(node, nodes.And) else either
+                return reduce(
+                    join, (self._truth_of(part, clause, context, choice) for part in parts)
+                )
+        test = self._rules.open_tests(clause).get(node.at)
+        if test and node.at not in self._decided:
+            return choice[test.shape]
+        return clause.parts.tests[node.at](context)
+
+    def note_anywhere(self, tool: CalledTool, target: Clause) -> None:
+        """Note what the condition can be if everything may have any label."""
+        fields: dict[tuple[str, str], dict[nodes.Field, None]] = {
+            ("arg", name): {} for name in self._sought
+        }
+        for meta in self._rules.policy.label_reads(target).metas:
+            scope = short_scope(target) if meta.scope == "short" else meta.scope
+            owner = ("arg", REST) if scope == "args" else (scope, meta.argument)
+            fields.setdefault(owner, {})[meta.field] = None
+        for chosen in product(*(self._any_labels(some) for some in fields.values())):
+            labels = dict(zip(fields, chosen, strict=True))
+            session = labels.pop(("session", ""), NO_LABELS)
+            result = Argument(MISSING, labels.pop(("result", ""), NO_LABELS))
+            for values in self._values([target]):
+                arguments = {
+                    name: Argument(values.get(name, MISSING), one)
+                    for (_, name), one in labels.items()
+                }
+                is_after = target.phase in {"result", "after"}
+                context = self._context(
+                    tool, Call("", arguments), session, result if is_after else None
+                )
+                context.set_short_scope(short_scope(target))
+                for choice in self._choices([target], returns_objects=False):
+                    self._truth(target, context, choice)
+            if self.truths >= BOTH:
+                return
+
+    def _any_labels(self, fields: Collection[nodes.Field]) -> list[Labels]:
+        sets = [subsets([*sorted(self._scope.names[name]), OTHER]) for name in fields]
+        if "consumers" in fields:
+            sets[list(fields).index("consumers")].append(NO_LABELS.consumers)
+        return [Labels(**dict(zip(fields, some, strict=True))) for some in product(*sets)]
+
+
+class _States:
+    """The labels that calls bring about, found as they are asked for."""
+
+    def __init__(self, rules: RulesOfWay, scope: Scope) -> None:
+        self._is_separate = rules.way.argument_labels == "separate"
+        self._has_argument_labels = rules.way.argument_labels != "none"
+        self._calls = _Calls(rules, scope)
+        self._tools = rules.tools_of(scope)
+        self._known: list[tuple[Labels, _Pool]] = []
+        self._rest = self._search()
+        self._is_given_up = False
+
+    def __iter__(self) -> Iterator[tuple[Labels, _Pool]]:
+        """The labels of the session, each with those that an argument may have."""
+        number = 0
+        while True:
+            if number == len(self._known):
+                self._find_next()
+            if number == len(self._known):
+                return
+            yield self._known[number]
+            number += 1
+
+    def _find_next(self) -> None:
+        if not self._is_given_up:
+            self._is_given_up = True  # unless there is a next one
+            self._known += [state for state in [next(self._rest, None)] if state]
+            self._is_given_up = False
+        else:
+            raise TooMuch
+
+    def _search(self) -> Iterator[tuple[Labels, _Pool]]:
+        start = frozenset({NO_LABELS})
+        waiting = [(NO_LABELS, start)]
+        pools: dict[Labels, list[_Pool]] = {NO_LABELS: [start]}
+        for session, pool in waiting:
+            outcomes: dict[_Outcome, None] = {}
+            grown = pool
+            for grown in self._grow(session, pool, outcomes):
+                yield session, grown
+            for outcome in outcomes:
+                after = self._joined(grown, outcome.result)
+                known = pools.setdefault(outcome.session, [])
+                if not any(after <= other for other in known):
+                    known.append(after)
+                    waiting.append((outcome.session, after))
+
+    def _grow(
+        self, session: Labels, pool: _Pool, outcomes: dict[_Outcome, None]
+    ) -> Iterator[_Pool]:
+        """What arguments may have after calls that leave the session unchanged.
+
+        If each argument has its own labels, those of earlier results are always there to choose
+        from. So these calls are made first. `outcomes` receives those of all other calls.
+        """
+        tried: set[Hashable] = set()
+        size = 0
+        while size != len(pool):
+            size = len(pool)
+            yield pool
+            for number, tool in enumerate(self._tools):
+                for inputs in self._calls.inputs(tool, pool):
+                    if (number, inputs) not in tried:
+                        tried.add((number, inputs))
+                        for outcome in self._calls.outcomes(tool, session, inputs):
+                            if self._is_separate and outcome.session == session:
+                                pool = self._joined(pool, outcome.result)
+                            else:
+                                outcomes[outcome] = None
+
+    def _joined(self, pool: _Pool, result: Labels | None) -> _Pool:
+        """What arguments may have after another result; they may be made of several."""
+        if result is None or not self._has_argument_labels:
+            return pool
+        joined = frozenset(labels.join(result) for labels in pool)
+        return pool | joined if self._is_separate else joined
+
+
+class Reachable:
+    """What the conditions of a policy can be in a way.
+
+    Args:
+        rules: The rules of the policy.
+    """
+
+    def __init__(self, rules: RulesOfWay) -> None:
+        self._rules = rules
+        self._states: dict[int, _States] = {}
+
+    def truths(self, target: Clause, until: Truths = BOTH) -> Truths:
+        """What the condition of a rule or step can be; nothing if it is never tested.
+
+        Args:
+            target: The rule or step.
+            until: The truths of which it is enough to find all.
+        """
+        scope = self._rules.scope_of(target)
+        states = self._states.get(id(scope))
+        if states is None:
+            states = self._states[id(scope)] = _States(self._rules, scope)
+        calls, tried = _Calls(self._rules, scope, target), set[Hashable]()
+        tools = self._rules.tools_of(scope, target)
+        try:
+            for session, pool in states:
+                for number, tool in enumerate(tools):
+                    for inputs in calls.inputs(tool, pool):
+                        if (session, number, inputs) not in tried:
+                            tried.add((session, number, inputs))
+                            for _ in calls.outcomes(tool, session, inputs):
+                                if calls.truths >= until:
+                                    return frozenset(calls.truths)
+        except TooMuch:
+            return ANY_TRUTH
+        return frozenset(calls.truths)
+
+    def truths_anywhere(self, target: Clause) -> Truths:
+        """What the condition of a rule or step can be if everything may have any label."""
+        scope = self._rules.scope_of(target)
+        calls = _Calls(self._rules, scope, target)
+        try:
+            calls.note_anywhere(self._rules.tools_of(scope, target)[0], target)
+        except TooMuch:
+            return ANY_TRUTH
+        return frozenset(calls.truths)

@@ -1,40 +1,21 @@
-"""What a policy can do in each way of using it, and the rules without effect there.
+"""What a policy can do in each way of using it, and what has no purpose there.
 
 The four ways differ in who makes the calls, so they differ in the labels that arguments, results
-and the session may have. `WAYS` says how. `PossibleLabels` follows the labels of a policy from
-those who set them (the way itself, the tools, the rules) to the rules that read them, and evaluates
-each condition with every combination that it can distinguish. A rule whose condition never holds in
-a way, but could hold elsewhere, is reported.
+and the session may have. `WAYS` says how.
 """
 
-import copy
-import itertools
-import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import reduce
-from itertools import chain, product
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple, Self, TypeGuard, get_args
+from typing import Literal
 
-from langchain_sequrity.display import plain
-from langchain_sequrity.labels import ALL, RESERVED_PREFIX, Labels
-from langchain_sequrity.sqrt import nodes
-from langchain_sequrity.sqrt.coerce import INTERNAL_TOOLS, PolicySettings, ToolArguments
-from langchain_sequrity.sqrt.compiler import ConditionParts, Reporter, Severity
-from langchain_sequrity.sqrt.context import MISSING, Argument, Call, EvaluationContext
-from langchain_sequrity.sqrt.engine import LLM_BLOCKED, NON_EXECUTABLE
+from langchain_sequrity.sqrt.coerce import INTERNAL_TOOLS, PolicySettings
+from langchain_sequrity.sqrt.compiler import Reporter
+from langchain_sequrity.sqrt.engine import LLM_BLOCKED
 from langchain_sequrity.sqrt.lint.checked_policy import (
     CheckedPolicy,
     CheckedTool,
-    Clause,
-    constant_effect,
-    denies,
-    may_overlap,
-    metas_in,
-    operands_of,
 )
-from langchain_sequrity.sqrt.matchers import Truth, both, either, negated
 from langchain_sequrity.sqrt.nodes import Position
 
 Way = Literal["single-llm", "dual-llm", "middleware", "executor"]
@@ -146,6 +127,7 @@ UNLABELLED_MIDDLEWARE = replace(
 )
 """`PolicyMiddleware(labelling="none")`."""
 
+
 def is_applied(tool: CheckedTool, way: Capabilities) -> bool:
     """Whether a block is for a tool that calls in a way may have."""
     if tool.known is not None:
@@ -220,5 +202,3 @@ def find_open_blocks(policy: CheckedPolicy, way: Capabilities) -> None:
                         "model, and no rule tests the tag", text.at,
                         "Write a rule that tests it, or choose dual-LLM mode", lets_through=True,
                     )  # fmt: skip
-
-

@@ -1,0 +1,396 @@
+"""What the condition of a rule or a step depends on: rules, labels, and calls of tools.
+
+All names of labels that no test names are one name, `OTHER`, or are left out if no test can see
+them.
+"""
+
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import combinations, product
+from typing import Any, NamedTuple
+
+from langchain_sequrity.labels import ALL, NO_LABELS, RESERVED_PREFIX, Labels
+from langchain_sequrity.sqrt import nodes
+from langchain_sequrity.sqrt.coerce import ToolArguments
+from langchain_sequrity.sqrt.engine import NON_EXECUTABLE
+from langchain_sequrity.sqrt.lint.checked_policy import (
+    CheckedPolicy,
+    CheckedTool,
+    Clause,
+    Owner,
+    is_value,
+    is_whole,
+    may_overlap,
+    metas_in,
+    owner_of,
+    shape_of,
+)
+from langchain_sequrity.sqrt.lint.ways import Capabilities, is_applied
+from langchain_sequrity.sqrt.matchers import MatchBudget
+
+OTHER = "\ue000"  # all labels that no test names
+REST = "\ue000"  # all arguments that no rule names
+_MOST_NAMES = 7  # of which all subsets are tried
+
+
+class TooMuch(Exception):
+    """A condition depends on too much to follow it."""
+
+
+@dataclass
+class Scope:
+    """What a condition depends on.
+
+    Attributes:
+        names: The names that matter, by field.
+        owners: Whose labels matter, by field and owner.
+        whole: The fields of which other names matter, too.
+        clauses: The rules and steps that matter, by the identity of their nodes.
+    """
+
+    names: dict[nodes.Field, set[str]] = field(default_factory=dict)
+    owners: set[tuple[nodes.Field, Owner]] = field(default_factory=set)
+    whole: set[nodes.Field] = field(default_factory=set)
+    clauses: dict[int, Clause] = field(default_factory=dict)
+
+    @property
+    def key(self) -> Hashable:
+        """All of this."""
+        names = frozenset((name, frozenset(some)) for name, some in self.names.items())
+        return names, frozenset(self.owners), frozenset(self.whole), frozenset(self.clauses)
+
+    @cached_property
+    def follows_values(self) -> bool:
+        """Whether labels of values matter."""
+        return any(owner == "values" for _, owner in self.owners)
+
+    def projected(self, labels: Labels) -> Labels:
+        """The labels without what does not matter."""
+        return Labels(
+            self._projected("producers", labels.producers),
+            labels.consumers if "consumers" in self.names else NO_LABELS.consumers,
+            self._projected("tags", labels.tags),
+        )
+
+    def _projected(self, field_: nodes.Field, labels: frozenset[str]) -> frozenset[str]:
+        names = self.names.get(field_, set())
+        if labels <= names:
+            return labels
+        return (labels & names) | {OTHER} if field_ in self.whole else labels & names
+
+
+class OpenTest(NamedTuple):
+    """A test that labels do not decide: of a value, or with a pattern.
+
+    Attributes:
+        shape: Equal tests have the same.
+        reads_result: Whether it reads the value of the result.
+    """
+
+    shape: Hashable
+    reads_result: bool
+
+
+class CalledTool(NamedTuple):
+    """What calls of a tool do to labels.
+
+    Attributes:
+        clauses: Its rules and steps that matter, in source order.
+        arguments: The arguments of which the labels are read one by one, and one for the rest.
+        may_label: Whether the tool may set any label on its results, or replace their labels.
+        may_have_none: Whether a call may have no arguments.
+        returns_objects: Whether results are objects, which no rule can search.
+        labels: The labels that each result has by itself.
+    """
+
+    clauses: tuple[Clause, ...]
+    arguments: tuple[str, ...]
+    may_label: bool
+    may_have_none: bool
+    returns_objects: bool
+    labels: Labels
+
+
+class RulesOfWay:
+    """The rules and steps that apply in a way.
+
+    Args:
+        policy: The policy.
+        way: What it can do.
+        declared: Tags and producers that tools set on their results.
+        tools: The tools; `None` if they are unknown.
+
+    Attributes:
+        steps: The steps.
+    """
+
+    def __init__(
+        self,
+        policy: CheckedPolicy,
+        way: Capabilities,
+        declared: Collection[str],
+        tools: Mapping[str, ToolArguments] | None,
+    ) -> None:
+        self.policy = policy
+        self.way = way
+        self._declared = declared
+        self._tools = tools
+        applied = [clause for clause in policy.clauses if is_applied(clause.tool, way)]
+        self.steps = [clause for clause in applied if clause.updates]
+        self._denials = [
+            clause for clause in applied
+            if clause.rule and (clause.rule.strength, clause.rule.decision) == ("hard", "deny")
+            and (clause.test is None or policy.label_reads(clause).metas)
+        ]  # fmt: skip
+        self._denials_by_block: dict[int, list[Clause]] = {}
+        self._updates: dict[int, tuple[frozenset[str], list[nodes.Meta]]] = {}
+        self._scopes: dict[Hashable, Scope] = {}
+        self._open_tests: dict[int, dict[nodes.Position, OpenTest]] = {}
+
+    def may_deny(self, tool: CheckedTool) -> bool:
+        """Whether a hard denial that tests labels, or nothing, is for a block's tools."""
+        return bool(self._denials_of(tool))
+
+    def _denials_of(self, tool: CheckedTool) -> list[Clause]:
+        known = self._denials_by_block.get(id(tool.node))
+        if known is None:
+            known = [
+                one for one in self._denials if one.tool is tool or may_overlap(one.tool, tool)
+            ]
+            self._denials_by_block[id(tool.node)] = known
+        return known
+
+    def open_tests(self, clause: Clause) -> Mapping[nodes.Position, OpenTest]:
+        """The tests of a condition that labels do not decide."""
+        known = self._open_tests.get(id(clause.node))
+        if known is None:
+            known = self._open_tests[id(clause.node)] = {
+                test.at: OpenTest(
+                    shape_of(test, {"at"}),
+                    any(is_value(one) and one.scope == "result" for one in elements),
+                )
+                for test, elements in self.policy.label_reads(clause).tests
+                if not is_decided(elements)
+            }
+        return known
+
+    # Labels
+
+    def scope_of(self, target: Clause) -> Scope:
+        """What the condition of a rule or step depends on, without the rule or step itself."""
+        start = Scope()
+        self._include_condition(target, start)
+        key = start.key
+        if key not in self._scopes:
+            self._scopes[key] = start
+            before: Hashable = None
+            while before != start.key:
+                before = start.key
+                for step in self.steps:
+                    if any(self._matters(update, step, start) for update in step.updates):
+                        self._include(step, start)
+        return self._scopes[key]
+
+    def _matters(self, update: nodes.Update, step: Clause, scope: Scope) -> bool:
+        """Whether an update changes labels that matter."""
+        target = update.target
+        if target.scope in {"arg", "args"}:
+            return target.field in scope.names
+        if (target.field, owner_of(target, step)) not in scope.owners:
+            return False
+        if target.field == "consumers" or target.field in scope.whole or update.assignment == "=":
+            return True
+        names, metas = self._read(update)
+        return bool(metas) or not names.isdisjoint(scope.names[target.field])
+
+    def _include(self, step: Clause, scope: Scope) -> None:
+        """Include a step that matters, with all that it depends on."""
+        if id(step.node) not in scope.clauses:
+            scope.clauses[id(step.node)] = step
+            self._include_condition(step, scope)
+        for update in step.updates:
+            field_, (names, metas) = update.target.field, self._read(update)
+            known = scope.names.setdefault(field_, set())
+            is_list = isinstance(update.set, nodes.SetLiteral)
+            if field_ == "consumers" or not (is_list and update.assignment in {"|=", "="}):
+                known |= names  # it may remove names, or leave them out
+            for meta in metas:
+                self._include_labels(meta, step, scope, known)
+                if field_ in scope.whole:
+                    scope.whole.add(meta.field)
+
+    def _include_condition(self, clause: Clause, scope: Scope) -> None:
+        """Include the labels in a condition, and whether a call is denied before it is tested."""
+        reads = self.policy.label_reads(clause)
+        for test, elements in reads.tests:
+            metas = metas_in(elements)
+            has_value = any(map(is_value, elements))
+            for meta in metas:
+                self._include_labels(meta, clause, scope, _texts_in(elements))
+                names = scope.names[meta.field]
+                if is_whole(test, metas):
+                    scope.whole.add(meta.field)
+                if has_value or len(metas) > 1:  # the same name may be on both sides
+                    names |= self._names_set(meta.field)
+                if has_value:
+                    names |= _texts_in(one for _, some in reads.tests for one in some)
+        for denial in self._denials_of(clause.tool) if clause.phase in {"result", "after"} else ():
+            if id(denial.node) not in scope.clauses:
+                scope.clauses[id(denial.node)] = denial
+                self._include_condition(denial, scope)
+
+    def _include_labels(
+        self, meta: nodes.Meta, clause: Clause, scope: Scope, names: AbstractSet[str]
+    ) -> None:
+        if meta.scope not in {"arg", "args"} or self.way.argument_labels != "none":
+            scope.owners.add((meta.field, owner_of(meta, clause)))
+        known = scope.names.setdefault(meta.field, set())
+        known |= names - {ALL}
+        if meta.field == "consumers":  # they are intersected, so each name counts
+            known |= self._names_set("consumers")
+
+    def _names_set(self, field_: nodes.Field) -> set[str]:
+        """All names that updates of a field mention."""
+        updates = (update for step in self.steps for update in step.updates)
+        return {
+            name for one in updates if one.target.field == field_ for name in self._read(one)[0]
+        }
+
+    def _read(self, update: nodes.Update) -> tuple[frozenset[str], list[nodes.Meta]]:
+        """The names and the sets of labels in an update."""
+        known = self._updates.get(id(update))
+        if known is None:
+            elements = [*self.policy.elements(update.set, removed=True)]
+            known = frozenset(_texts_in(elements) - {ALL}), metas_in(elements)
+            self._updates[id(update)] = known
+        return known
+
+    # Calls
+
+    def tools_of(self, scope: Scope, target: Clause | None = None) -> list[CalledTool]:
+        """The tools that may be called, without those that do the same as another one.
+
+        Args:
+            scope: What matters.
+            target: A rule or step that matters, too; then only its tools.
+        """
+        clauses = {**scope.clauses, **({id(target.node): target} if target else {})}
+        in_order = [one for one in self.policy.clauses if id(one.node) in clauses]
+        tools: dict[Hashable, CalledTool] = {}
+        for name, known, blocks in self._called:
+            if target and id(target.tool.node) not in blocks:
+                continue
+            applied = tuple(one for one in in_order if id(one.tool.node) in blocks)
+            arguments = dict.fromkeys(
+                name for clause in applied for name in self._arguments_of(clause)
+            )
+            if known.is_open or not arguments.keys() >= set(known.names):
+                arguments[REST] = None
+            labels = NO_LABELS
+            if self.way.tool_producers and "producers" in scope.names:
+                labels = scope.projected(Labels(producers=frozenset({name})))
+            tool = CalledTool(
+                applied,
+                tuple(arguments),
+                known.may_label is not False or self.way.any_result_labels,
+                not known.required,
+                known.returns.get("type") == "object",
+                labels,
+            )
+            tools.setdefault((*map(id, applied), *tool[1:]), tool)
+        return list(tools.values())
+
+    @cached_property
+    def _called(self) -> list[tuple[str, ToolArguments, set[int]]]:
+        """The tools, each with its name, if it is known, its arguments and its blocks."""
+        blocks, unknown = self.policy.tools, ToolArguments()
+        if self._tools is not None:
+            return [
+                (name, arguments, {id(one.node) for one in blocks if name in (one.known or ())})
+                for name, arguments in self._tools.items()
+            ]
+        texts = {block.node.tool.text.raw: block.node.tool.text for block in blocks}
+        return [
+            ("", unknown, set()),
+            *(("", unknown, self._matching(text)) for text in texts.values()),
+        ]
+
+    def _matching(self, text: nodes.TextLiteral) -> set[int]:
+        """The blocks for the tool of a name, or for one of those that a regex names."""
+        return {
+            id(one.node) for one in self.policy.tools
+            if one.node.tool.text.raw == text.raw or (
+                text.kind == "plain" and one.node.tool.text.kind != "plain"
+                and one.compiled.matches(text.raw, MatchBudget()) is not False
+            )
+        }  # fmt: skip
+
+    def _arguments_of(self, clause: Clause) -> Iterator[str]:
+        """The arguments of which a rule or step reads or changes the labels one by one."""
+        sides = [
+            *(elements for _, elements in self.policy.label_reads(clause).tests),
+            *([update.target, *self._read(update)[1]] for update in clause.updates),
+        ]
+        for elements in sides:
+            for one in elements if metas_in(elements) else ():
+                if isinstance(one, nodes.Meta | nodes.ValueRef) and one.scope == "arg":
+                    yield one.argument
+
+    def choices(self, scope: Scope, *, may_label: bool) -> Iterator[Labels]:
+        """The labels that the service, or a tool, may set on some results.
+
+        Args:
+            scope: The labels that matter.
+            may_label: Whether the tool may set any label.
+        """
+        possible: dict[nodes.Field, list[frozenset[str]]] = {}
+        for field_, owner in sorted(scope.owners):
+            if owner == "values":
+                is_open = may_label or bool(self._declared and field_ == "consumers")
+                names = sorted(
+                    name for name in scope.names[field_]
+                    if name != NON_EXECUTABLE and (
+                        self.way.service_labels if name.startswith(RESERVED_PREFIX)
+                        else is_open or name in self._declared
+                    )
+                )  # fmt: skip
+                if field_ in scope.whole and (is_open or self._declared):
+                    names.append(OTHER)
+                possible[field_] = subsets(names)
+                if field_ == "consumers":
+                    possible[field_] = [NO_LABELS.consumers, *(possible[field_] if is_open else ())]
+        for chosen in product(*possible.values()):
+            labels = Labels(**dict(zip(possible, chosen, strict=True)))
+            if labels != NO_LABELS:
+                yield labels
+
+
+def _texts_in(elements: Iterable[object]) -> set[str]:
+    return {one.raw for one in elements if isinstance(one, nodes.TextLiteral)}
+
+
+def is_decided(elements: Sequence[Any], sought: Collection[str] = ()) -> bool:
+    """Whether the labels of a call, and the values that are sought among them, decide a test."""
+    for element in elements:
+        if is_value(element):
+            if element.scope != "arg" or element.argument not in sought:
+                return False
+        elif isinstance(element, nodes.TextLiteral):
+            if element.kind != "plain" or "\\" in element.raw:
+                return False
+        elif not (element is None or isinstance(element, nodes.Meta)):
+            return False
+    return True
+
+
+def subsets(names: Sequence[str]) -> list[frozenset[str]]:
+    """All subsets, the smallest first.
+
+    Raises:
+        TooMuch: If there are too many names.
+    """
+    if len(names) > _MOST_NAMES:
+        raise TooMuch
+    return [frozenset(some) for size in range(len(names) + 1) for some in combinations(names, size)]
