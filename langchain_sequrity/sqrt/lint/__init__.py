@@ -5,11 +5,11 @@
 - `checked_policy`: a policy as the checks see it;
 - `together`: the same, with the other policies of a list;
 - `rules`: rules for tools and arguments that do not exist, and rules without effect;
-- `ways`: what a policy can do in each way of using it, and rules and fields without purpose there;
+- `ways`: what a policy can do in each way of using it, and what has no purpose there;
 - `label_scope`: what a condition depends on;
-- `reachable`: what it can be with the labels that calls can bring about;
-- `possible_labels`: the labels that somebody sets in a way;
-- `inert`: rules without effect in a way, because of its labels;
+- `reachable`: what a condition can be with the labels that calls can bring about;
+- `possible_labels`: the labels that somebody sets in a way, and what conditions can be there;
+- `inert`: rules and steps without effect in a way, because of its labels;
 - `labels`: labels that nothing sets or tests, misspelt labels;
 - `literals`: texts, patterns and numbers that mean something else than they seem to.
 """

@@ -83,14 +83,15 @@ class LabelReads(NamedTuple):
     Attributes:
         tests: Its single tests, each with what it compares: values, sets of labels, constants.
         metas: All sets of labels in them.
-        names: The names that it compares with them, by field.
-        places: The positions of all these.
+        places: The positions of these, and of the texts that are compared with them.
+        open_tests: The tests that labels do not decide, each with its shape without position, and
+            whether it reads the result's value.
     """
 
     tests: tuple[tuple[nodes.Tests, Sequence[Any]], ...]
     metas: tuple[nodes.Meta, ...]
-    names: Mapping[nodes.Field, frozenset[str]]
     places: frozenset[nodes.Position]
+    open_tests: Mapping[nodes.Position, tuple[Hashable, bool]]
 
 
 class CheckedPolicy:
@@ -162,8 +163,8 @@ class CheckedPolicy:
     def _read_labels(self, clause: Clause) -> LabelReads:
         tests: list[tuple[nodes.Tests, Sequence[Any]]] = []
         places: set[nodes.Position] = set()
-        names: dict[nodes.Field, frozenset[str]] = {}
         metas: dict[nodes.Meta, None] = {}
+        open_tests: dict[nodes.Position, tuple[Hashable, bool]] = {}
         for test, _ in self.tests(clause):
             elements = [
                 element
@@ -171,14 +172,15 @@ class CheckedPolicy:
                 for element in self.elements(side, removed=True)
             ]
             read = metas_in(elements)
-            texts = [element for element in elements if isinstance(element, nodes.TextLiteral)]
             tests.append((test, elements))
             metas |= dict.fromkeys(read)
-            for meta in read:
-                names[meta.field] = names.get(meta.field, frozenset()) | {one.raw for one in texts}
             if read:
-                places |= {meta.at for meta in read} | {text.at for text in texts}
-        return LabelReads(tuple(tests), tuple(metas), names, frozenset(places))
+                places |= {meta.at for meta in read}
+                places |= {one.at for one in elements if isinstance(one, nodes.TextLiteral)}
+            if not is_decided(elements):
+                reads_result = any(is_value(one) and one.scope == "result" for one in elements)
+                open_tests[test.at] = shape_of(test, {"at"}), reads_result
+        return LabelReads(tuple(tests), tuple(metas), frozenset(places), open_tests)
 
     def elements(self, members: object, *, removed: bool = False) -> Iterator[Any]:
         """As `elements_of`, or a part of them if there are very many."""
@@ -238,6 +240,20 @@ def metas_in(elements: Sequence[Any]) -> list[nodes.Meta]:
 def is_value(element: object) -> TypeGuard[nodes.ValueRef]:
     """Whether an element of a test is a value."""
     return isinstance(element, nodes.ValueRef)
+
+
+def is_decided(elements: Sequence[Any], sought: Collection[str] = ()) -> bool:
+    """Whether the labels of a call, and the values that are sought among them, decide a test."""
+    for element in elements:
+        if is_value(element):
+            if element.scope != "arg" or element.argument not in sought:
+                return False
+        elif isinstance(element, nodes.TextLiteral):
+            if element.kind != "plain" or "\\" in element.raw:
+                return False
+        elif not (element is None or isinstance(element, nodes.Meta)):
+            return False
+    return True
 
 
 def is_whole(test: nodes.Tests, metas: Sequence[nodes.Meta]) -> bool:

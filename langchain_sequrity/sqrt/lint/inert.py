@@ -14,7 +14,7 @@ from langchain_sequrity.sqrt.lint.checked_policy import (
     is_value,
     operands_of,
 )
-from langchain_sequrity.sqrt.lint.possible_labels import PossibleLabels
+from langchain_sequrity.sqrt.lint.possible_labels import SEPARATE, PossibleLabels
 from langchain_sequrity.sqrt.lint.reachable import Truths
 from langchain_sequrity.sqrt.lint.ways import is_applied
 from langchain_sequrity.sqrt.matchers import Truth
@@ -116,10 +116,7 @@ def _why(policy: CheckedPolicy, clause: Clause, possible: PossibleLabels) -> str
             f"Each result also has the tag `{NON_EXECUTABLE}`: name the labels that matter, as in "
             "`overlaps {…}`, or set `enable_non_executable_memory` to false"
         )
-    if possible.way.argument_labels == "shared":
-        separate = possible.truths_with(
-            clause, argument_labels="separate", non_executable="perhaps"
-        )
-        if len(separate) > 1:
-            return "All arguments of a call have the labels of everything that the model has read"
+    is_shared = possible.way.argument_labels == "shared"
+    if is_shared and len(possible.truths_with(clause, **SEPARATE)) > 1:
+        return "All arguments of a call have the labels of everything that the model has read"
     return "No rule and no tool sets such labels"

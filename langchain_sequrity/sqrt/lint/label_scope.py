@@ -9,7 +9,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import combinations, product
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from langchain_sequrity.labels import ALL, NO_LABELS, RESERVED_PREFIX, Labels
 from langchain_sequrity.sqrt import nodes
@@ -25,7 +25,6 @@ from langchain_sequrity.sqrt.lint.checked_policy import (
     may_overlap,
     metas_in,
     owner_of,
-    shape_of,
 )
 from langchain_sequrity.sqrt.lint.ways import Capabilities, is_applied
 from langchain_sequrity.sqrt.matchers import MatchBudget
@@ -79,18 +78,6 @@ class Scope:
         if labels <= names:
             return labels
         return (labels & names) | {OTHER} if field_ in self.whole else labels & names
-
-
-class OpenTest(NamedTuple):
-    """A test that labels do not decide: of a value, or with a pattern.
-
-    Attributes:
-        shape: Equal tests have the same.
-        reads_result: Whether it reads the value of the result.
-    """
-
-    shape: Hashable
-    reads_result: bool
 
 
 class CalledTool(NamedTuple):
@@ -147,34 +134,17 @@ class RulesOfWay:
         self._denials_by_block: dict[int, list[Clause]] = {}
         self._updates: dict[int, tuple[frozenset[str], list[nodes.Meta]]] = {}
         self._scopes: dict[Hashable, Scope] = {}
-        self._open_tests: dict[int, dict[nodes.Position, OpenTest]] = {}
 
     def may_deny(self, tool: CheckedTool) -> bool:
         """Whether a hard denial that tests labels, or nothing, is for a block's tools."""
         return bool(self._denials_of(tool))
 
     def _denials_of(self, tool: CheckedTool) -> list[Clause]:
-        known = self._denials_by_block.get(id(tool.node))
-        if known is None:
-            known = [
+        if id(tool) not in self._denials_by_block:
+            self._denials_by_block[id(tool)] = [
                 one for one in self._denials if one.tool is tool or may_overlap(one.tool, tool)
             ]
-            self._denials_by_block[id(tool.node)] = known
-        return known
-
-    def open_tests(self, clause: Clause) -> Mapping[nodes.Position, OpenTest]:
-        """The tests of a condition that labels do not decide."""
-        known = self._open_tests.get(id(clause.node))
-        if known is None:
-            known = self._open_tests[id(clause.node)] = {
-                test.at: OpenTest(
-                    shape_of(test, {"at"}),
-                    any(is_value(one) and one.scope == "result" for one in elements),
-                )
-                for test, elements in self.policy.label_reads(clause).tests
-                if not is_decided(elements)
-            }
-        return known
+        return self._denials_by_block[id(tool)]
 
     # Labels
 
@@ -260,12 +230,11 @@ class RulesOfWay:
 
     def _read(self, update: nodes.Update) -> tuple[frozenset[str], list[nodes.Meta]]:
         """The names and the sets of labels in an update."""
-        known = self._updates.get(id(update))
-        if known is None:
+        if id(update) not in self._updates:
             elements = [*self.policy.elements(update.set, removed=True)]
-            known = frozenset(_texts_in(elements) - {ALL}), metas_in(elements)
-            self._updates[id(update)] = known
-        return known
+            names = frozenset(_texts_in(elements) - {ALL})
+            self._updates[id(update)] = names, metas_in(elements)
+        return self._updates[id(update)]
 
     # Calls
 
@@ -327,15 +296,19 @@ class RulesOfWay:
             )
         }  # fmt: skip
 
+    def metas_of(self, clause: Clause) -> Iterator[nodes.Meta]:
+        """The sets of labels that a rule or step reads or changes."""
+        yield from self.policy.label_reads(clause).metas
+        for update in clause.updates:
+            yield update.target
+            yield from self._read(update)[1]
+
     def _arguments_of(self, clause: Clause) -> Iterator[str]:
-        """The arguments of which a rule or step reads or changes the labels one by one."""
-        sides = [
-            *(elements for _, elements in self.policy.label_reads(clause).tests),
-            *([update.target, *self._read(update)[1]] for update in clause.updates),
-        ]
-        for elements in sides:
+        """The arguments of which a rule or step names the labels, or seeks the value in labels."""
+        yield from (meta.argument for meta in self.metas_of(clause) if meta.scope == "arg")
+        for _, elements in self.policy.label_reads(clause).tests:
             for one in elements if metas_in(elements) else ():
-                if isinstance(one, nodes.Meta | nodes.ValueRef) and one.scope == "arg":
+                if is_value(one) and one.scope == "arg":
                     yield one.argument
 
     def choices(self, scope: Scope, *, may_label: bool) -> Iterator[Labels]:
@@ -369,20 +342,6 @@ class RulesOfWay:
 
 def _texts_in(elements: Iterable[object]) -> set[str]:
     return {one.raw for one in elements if isinstance(one, nodes.TextLiteral)}
-
-
-def is_decided(elements: Sequence[Any], sought: Collection[str] = ()) -> bool:
-    """Whether the labels of a call, and the values that are sought among them, decide a test."""
-    for element in elements:
-        if is_value(element):
-            if element.scope != "arg" or element.argument not in sought:
-                return False
-        elif isinstance(element, nodes.TextLiteral):
-            if element.kind != "plain" or "\\" in element.raw:
-                return False
-        elif not (element is None or isinstance(element, nodes.Meta)):
-            return False
-    return True
 
 
 def subsets(names: Sequence[str]) -> list[frozenset[str]]:

@@ -1,7 +1,7 @@
-"""The labels that somebody sets in a way: the way itself, the tools, the rules."""
+"""The labels that somebody sets in a way, and what conditions can be there."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any, get_args
 
 from langchain_sequrity.labels import ALL, RESERVED_PREFIX
@@ -10,7 +10,6 @@ from langchain_sequrity.sqrt.coerce import PolicySettings, ToolArguments
 from langchain_sequrity.sqrt.engine import NON_EXECUTABLE
 from langchain_sequrity.sqrt.lint.checked_policy import (
     CheckedPolicy,
-    CheckedTool,
     Clause,
     Owner,
     may_overlap,
@@ -20,31 +19,12 @@ from langchain_sequrity.sqrt.lint.label_scope import RulesOfWay
 from langchain_sequrity.sqrt.lint.reachable import BOTH, Reachable, Truths
 from langchain_sequrity.sqrt.lint.ways import Capabilities
 
-_OWNERS: tuple[Owner, ...] = get_args(Owner)
+_Kind = tuple[nodes.Field, Owner]
 _FIELDS: tuple[nodes.Field, ...] = get_args(nodes.Field)
+SEPARATE = {"argument_labels": "separate", "non_executable": "perhaps"}
+"""Each argument has its own labels, and results may have the tag `__non_executable`."""
 _HELD: Truths = frozenset({True})
 _NO_SETTINGS = PolicySettings()
-
-
-@dataclass(slots=True)
-class _Names:
-    """Names of labels of one field that an owner may have.
-
-    Attributes:
-        names: The known names.
-        is_open: Whether a tool may set any other name.
-        has_declared: Whether the labels that tools are said to set are possible, too.
-    """
-
-    names: set[str] = field(default_factory=set)
-    is_open: bool = False
-    has_declared: bool = False
-
-    def add(self, other: "_Names") -> None:
-        """Add the names that another owner may have."""
-        self.names |= other.names
-        self.is_open = self.is_open or other.is_open
-        self.has_declared = self.has_declared or other.has_declared
 
 
 class PossibleLabels:
@@ -77,25 +57,26 @@ class PossibleLabels:
         self._reachable = Reachable(self._rules)
         self._others: dict[Capabilities, Reachable] = {}
         may_label = tools is None or any(one.may_label is not False for one in tools.values())
-        is_open = may_label or way.any_result_labels
-        self._of_tools = {field_: _Names(set(), is_open, has_declared=True) for field_ in _FIELDS}
-        self._of_tools["consumers"].is_open = is_open or bool(declared)
-        if way.tool_producers:
-            self._of_tools["producers"].names |= set(tools or ())
-        if way.non_executable != "never":
-            self._of_tools["tags"].names.add(NON_EXECUTABLE)
-        self._of_rules: dict[nodes.Field, list[tuple[CheckedTool, _Names]]] = {
-            field_: [] for field_ in _FIELDS
+        self._open: set[_Kind] = set()  # with any name
+        if may_label or way.any_result_labels:
+            self._open |= {(field, "values") for field in _FIELDS}
+        self._names: dict[_Kind, set[str]] = {
+            (field, owner): set() for field in _FIELDS for owner in get_args(Owner)
         }
-        self._of_session = {field_: _Names() for field_ in _FIELDS}
-        self._restricted: set[Owner] = set()
+        for field in _FIELDS:  # a tool that sets labels may set consumers, too
+            self._names[field, "values"] |= set(declared)
+        if way.tool_producers:
+            self._names["producers", "values"] |= set(tools or ())
+        if way.non_executable != "never":
+            self._names["tags", "values"].add(NON_EXECUTABLE)
         self._follow_rules()
 
     # Names
+
     def may_have(self, field: nodes.Field, owner: Owner, name: str) -> bool:
         """Whether a value or the session may have a label."""
         # Names of the service are refused in labels of tools.
-        is_open = self._possible(field, owner).is_open and not name.startswith(RESERVED_PREFIX)
+        is_open = (field, owner) in self._open and not name.startswith(RESERVED_PREFIX)
         return is_open or self.is_set(field, owner, name)
 
     def is_set(self, field: nodes.Field, owner: Owner, name: str) -> bool:
@@ -105,8 +86,7 @@ class PossibleLabels:
             may_be_tool = field == "producers" and self.way.tool_producers and self._tools is None
             if may_be_tool or (is_of_service and self.way.service_labels):
                 return True
-        possible = self._possible(field, owner)
-        return name in possible.names or (possible.has_declared and name in self._declared)
+        return name in self._names[field, owner]
 
     def is_other_tool(self, field: nodes.Field, name: str) -> bool:
         """Whether a producer is the name of a tool, which is no producer by itself in this way."""
@@ -116,7 +96,7 @@ class PossibleLabels:
 
     def may_restrict(self, owner: Owner) -> bool:
         """Whether a value or the session may have consumers other than everyone."""
-        return owner in self._restricted or self._possible("consumers", owner).is_open
+        return ("consumers", owner) in self._open or bool(self._names["consumers", owner])
 
     def changes_argument(self, clause: Clause, meta: nodes.Meta) -> bool:
         """Whether a call may change these labels of its arguments before it is checked."""
@@ -130,71 +110,26 @@ class PossibleLabels:
         )
 
     def _follow_rules(self) -> None:
-        """Add the labels that rules set, until nothing changes."""
-        steps = [one for one in self._rules.steps if self.truths(one, _HELD) - {False}]
-        waiting = True
-        while waiting:
-            waiting = False
-            for step in steps:
-                for update in step.updates:
-                    waiting = self._add(update, step) or waiting
-
-    def _add(self, update: nodes.Update, step: Clause) -> bool:
-        """Add the labels that one update sets; whether any is new."""
-        field, target = update.target.field, update.target
-        if target.scope in {"arg", "args"}:
-            return False  # they are there for the rules of this call only
-        owner = owner_of(target, step)
-        if field == "consumers":
-            listed = {text.raw for text in self._policy.texts(update.set)}
-            if ALL not in listed:
-                self._restricted.add(owner)
-            return False
-        if update.assignment not in {"=", "|=", "^="}:
-            return False
-        added, known = self._names_in(update.set, step), self._of_session[field]
-        if owner == "values":
-            known = _Names()
-            for block, names in self._of_rules[field]:
-                if block is step.tool:
-                    known = names
-                    break
-            else:
-                self._of_rules[field].append((step.tool, known))
-        before = replace(known, names=set(known.names))
-        known.add(added)
-        return before != known
-
-    def _names_in(self, members: nodes.Set, step: Clause) -> _Names:
-        names = _Names()
-        for element in self._policy.elements(members):
-            if isinstance(element, nodes.TextLiteral):
-                names.names.add(element.raw)
-            elif isinstance(element, nodes.Meta):
-                is_argument = element.scope in {"arg", "args"}
-                if not (is_argument and self.way.argument_labels == "none"):
-                    owner = owner_of(element, step)
-                    names.add(self._possible(element.field, owner, step.tool))
-        return names
-
-    def _possible(
-        self, field: nodes.Field, owner: Owner, block: CheckedTool | None = None
-    ) -> _Names:
-        """The labels that the session, or values of a block's calls, may have.
-
-        If arguments have no labels, no result passes its labels on to the result of another tool.
-        """
-        if owner == "session":
-            return self._of_session[field]
-        passes_on = block is None or self.way.argument_labels != "none"
-        names, of_tools = _Names(), self._of_tools[field]
-        names.add(of_tools)
-        if not passes_on and block and block.known is not None:
-            names.is_open = any(one.may_label is not False for one in block.known.values())
-        for other, added in self._of_rules[field]:
-            if passes_on or block is None or may_overlap(other, block):
-                names.add(added)
-        return names
+        """Add the labels that rules set or copy."""
+        copied: set[tuple[_Kind, _Kind]] = set()
+        for step in self._rules.steps:
+            updates = [one for one in step.updates if one.target.scope not in {"arg", "args"}]
+            for update in updates if self.truths(step, _HELD) - {False} else ():
+                kind = update.target.field, owner_of(update.target, step)
+                names = {text.raw for text in self._policy.texts(update.set)}
+                if kind[0] == "consumers":
+                    self._names[kind] |= set() if ALL in names else {*names, ""}  # or nobody
+                elif update.assignment in {"=", "|=", "^="}:
+                    self._names[kind] |= names
+                    copied |= {
+                        ((element.field, owner_of(element, step)), kind)
+                        for element in self._policy.elements(update.set)
+                        if isinstance(element, nodes.Meta)
+                    }
+        for _ in copied:  # each may depend on another one
+            for source, kind in copied:
+                self._names[kind] |= self._names[source]
+                self._open |= {kind} if source in self._open else set()
 
     # Conditions
 
@@ -217,15 +152,18 @@ class PossibleLabels:
 
     def truths_anywhere(self, clause: Clause) -> Truths:
         """What the condition can be if everything may have any label."""
-        return self._reachable.truths_anywhere(clause)
+        return self._other(SEPARATE).truths_anywhere(clause)
 
     def truths_with(self, clause: Clause, **capabilities: Any) -> Truths:
         """As `truths`, in a way with other capabilities."""
+        return self._other(capabilities).truths(clause)
+
+    def _other(self, capabilities: Mapping[str, Any]) -> Reachable:
         way = replace(self.way, **capabilities)
         if way not in self._others:
             rules = RulesOfWay(self._policy, way, self._declared, self._tools)
             self._others[way] = Reachable(rules)
-        return self._others[way].truths(clause)
+        return self._others[way]
 
     def returns_objects(self, clause: Clause) -> bool:
         """Whether results of a block's tools are known to be objects, which no rule can search."""

@@ -6,8 +6,8 @@ becomes long is given up, and nothing is said of the condition.
 """
 
 from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
-from functools import reduce
-from itertools import product
+from functools import cache, reduce
+from itertools import count, product
 from typing import Any, NamedTuple
 
 from langchain_sequrity.labels import NO_LABELS, Labels
@@ -16,18 +16,17 @@ from langchain_sequrity.sqrt.context import MISSING, Argument, Call, EvaluationC
 from langchain_sequrity.sqrt.engine import NON_EXECUTABLE, apply_update
 from langchain_sequrity.sqrt.lint.checked_policy import (
     Clause,
+    is_decided,
     is_value,
     metas_in,
     short_scope,
 )
 from langchain_sequrity.sqrt.lint.label_scope import (
     OTHER,
-    REST,
     CalledTool,
     RulesOfWay,
     Scope,
     TooMuch,
-    is_decided,
     subsets,
 )
 from langchain_sequrity.sqrt.lint.ways import NonExecutable
@@ -37,7 +36,7 @@ Truths = frozenset[Truth]
 ANY_TRUTH: Truths = frozenset({True, False, None})
 BOTH: Truths = frozenset({True, False})
 _UNNAMED = "\ue001"  # a value that is no label
-_MOST_CALLS = 4_000  # of one search
+_MOST_CALLS = 10_000  # of one search
 _MOST_TESTS = 6  # of values, for one tool
 _TAGGED: Mapping[NonExecutable, tuple[bool, ...]] = {
     "always": (True,), "never": (False,), "perhaps": (False, True),
@@ -69,7 +68,7 @@ class _Calls:
         self._target = target
         self._left = _MOST_CALLS
         self._tagged = _TAGGED[rules.way.non_executable]
-        self._own_labels: dict[bool, list[Labels]] = {}
+        self._own_labels = cache(lambda may_label: [*rules.choices(scope, may_label=may_label)])
         self._sought: set[str] = set()
         self._decided: set[nodes.Position] = set()  # tests of these values
         if target and target.rule:
@@ -79,15 +78,29 @@ class _Calls:
                     self._sought |= {one.argument for one in elements if is_value(one)}
             if self._sought:
                 self._decided = {test.at for test, some in tests if is_decided(some, self._sought)}
+        self._ends_at_rule = bool(target and target.rule)
         self.truths: set[Truth] = set()
 
     def inputs(self, tool: CalledTool, pool: _Pool) -> Iterator[tuple[Labels, ...]]:
         """The labels that the arguments of a tool may have."""
-        if self._rules.way.argument_labels == "separate":
-            yield from product(pool, repeat=len(tool.arguments))
-        else:
+        if self._rules.way.argument_labels != "separate":
             for labels in pool:  # of all arguments
                 yield (labels,) * len(tool.arguments)
+        elif not self._ends_at_rule:
+            yield from product(pool, repeat=len(tool.arguments))
+        else:
+            fields = [self._fields_read(tool, name) for name in tool.arguments]
+            yield from product(*({_only(labels, some) for labels in pool} for some in fields))
+
+    def _fields_read(self, tool: CalledTool, argument: str) -> set[nodes.Field]:
+        """The fields of an argument's labels that matter until the call is checked."""
+        return {
+            meta.field
+            for clause in tool.clauses
+            if clause.phase in {None, "before"}
+            for meta in self._rules.metas_of(clause)
+            if meta.scope == "args" or (meta.scope, meta.argument) == ("arg", argument)
+        }
 
     def outcomes(
         self, tool: CalledTool, session: Labels, inputs: Sequence[Labels]
@@ -101,6 +114,16 @@ class _Calls:
             for choice in self._choices(tool.clauses, returns_objects=tool.returns_objects):
                 yield from self._call(tool, Call("", arguments), session, choice)
 
+    def finds(
+        self, truths: Truths, tool: CalledTool, session: Labels, inputs: Sequence[Labels]
+    ) -> bool:
+        """Whether all these truths are known after more calls of a tool."""
+        try:
+            return any(self.truths >= truths for _ in self.outcomes(tool, session, inputs))
+        except TooMuch:
+            self.truths |= ANY_TRUTH
+            return True
+
     def _call(
         self, tool: CalledTool, call: Call, session: Labels, choice: _Choice
     ) -> Iterator[_Outcome]:
@@ -111,7 +134,8 @@ class _Calls:
         self._run("before", tool, context, choice)
         session = self._scope.projected(context.session)
         yield _Outcome(session)
-        if self._is_denied(tool, self._context(tool, call, session), choice):
+        is_denied = self._is_denied(tool, self._context(tool, call, session), choice)
+        if is_denied or self._ends_at_rule:
             return
         follows_values = self._scope.follows_values
         if not (follows_values or any(clause.updates for clause in tool.clauses)):
@@ -164,10 +188,6 @@ class _Calls:
 
     def _initial(self, tool: CalledTool, inherited: Labels) -> Iterator[Labels]:
         """The labels that a result may have before the rules."""
-        own = self._own_labels.get(tool.may_label)
-        if own is None:
-            own = [*self._rules.choices(self._scope, may_label=tool.may_label)]
-            self._own_labels[tool.may_label] = own
         is_shared = self._rules.way.argument_labels == "shared"
         sources = [inherited]
         if is_shared and (tool.may_label or tool.may_have_none) and inherited != NO_LABELS:
@@ -177,7 +197,7 @@ class _Calls:
             yield labels
             # Arguments may be made of several results, so not each needs all labels.
             if is_shared or source == NO_LABELS:
-                yield from (labels.join(chosen) for chosen in own)
+                yield from (labels.join(chosen) for chosen in self._own_labels(tool.may_label))
 
     # Conditions
 
@@ -194,9 +214,8 @@ class _Calls:
         """What the tests may be that labels do not decide."""
         tests: dict[Hashable, tuple[Truth, ...]] = {}
         for clause in clauses:
-            for test in self._rules.open_tests(clause).values():
-                is_unknown = test.reads_result and returns_objects
-                tests[test.shape] = (None,) if is_unknown else (True, False)
+            for shape, reads_result in self._rules.policy.label_reads(clause).open_tests.values():
+                tests[shape] = (None,) if reads_result and returns_objects else (True, False)
         if len(tests) > _MOST_TESTS:
             raise TooMuch
         for truths in product(*tests.values()):
@@ -224,44 +243,15 @@ class _Calls:
                 return reduce(
                     join, (self._truth_of(part, clause, context, choice) for part in parts)
                 )
-        test = self._rules.open_tests(clause).get(node.at)
+        test = self._rules.policy.label_reads(clause).open_tests.get(node.at)
         if test and node.at not in self._decided:
-            return choice[test.shape]
+            return choice[test[0]]
         return clause.parts.tests[node.at](context)
 
-    def note_anywhere(self, tool: CalledTool, target: Clause) -> None:
-        """Note what the condition can be if everything may have any label."""
-        fields: dict[tuple[str, str], dict[nodes.Field, None]] = {
-            ("arg", name): {} for name in self._sought
-        }
-        for meta in self._rules.policy.label_reads(target).metas:
-            scope = short_scope(target) if meta.scope == "short" else meta.scope
-            owner = ("arg", REST) if scope == "args" else (scope, meta.argument)
-            fields.setdefault(owner, {})[meta.field] = None
-        for chosen in product(*(self._any_labels(some) for some in fields.values())):
-            labels = dict(zip(fields, chosen, strict=True))
-            session = labels.pop(("session", ""), NO_LABELS)
-            result = Argument(MISSING, labels.pop(("result", ""), NO_LABELS))
-            for values in self._values([target]):
-                arguments = {
-                    name: Argument(values.get(name, MISSING), one)
-                    for (_, name), one in labels.items()
-                }
-                is_after = target.phase in {"result", "after"}
-                context = self._context(
-                    tool, Call("", arguments), session, result if is_after else None
-                )
-                context.set_short_scope(short_scope(target))
-                for choice in self._choices([target], returns_objects=False):
-                    self._truth(target, context, choice)
-            if self.truths >= BOTH:
-                return
 
-    def _any_labels(self, fields: Collection[nodes.Field]) -> list[Labels]:
-        sets = [subsets([*sorted(self._scope.names[name]), OTHER]) for name in fields]
-        if "consumers" in fields:
-            sets[list(fields).index("consumers")].append(NO_LABELS.consumers)
-        return [Labels(**dict(zip(fields, some, strict=True))) for some in product(*sets)]
+def _only(labels: Labels, fields: Collection[nodes.Field]) -> Labels:
+    """The labels of some fields."""
+    return Labels(**{field: getattr(labels, field) for field in fields})
 
 
 class _States:
@@ -274,26 +264,20 @@ class _States:
         self._tools = rules.tools_of(scope)
         self._known: list[tuple[Labels, _Pool]] = []
         self._rest = self._search()
-        self._is_given_up = False
+        self.is_given_up = False
 
     def __iter__(self) -> Iterator[tuple[Labels, _Pool]]:
         """The labels of the session, each with those that an argument may have."""
-        number = 0
-        while True:
+        for number in count():
             if number == len(self._known):
-                self._find_next()
-            if number == len(self._known):
-                return
+                try:
+                    self._known.append(next(self._rest))
+                except StopIteration:
+                    return
+                except TooMuch:
+                    self.is_given_up = True
+                    return
             yield self._known[number]
-            number += 1
-
-    def _find_next(self) -> None:
-        if not self._is_given_up:
-            self._is_given_up = True  # unless there is a next one
-            self._known += [state for state in [next(self._rest, None)] if state]
-            self._is_given_up = False
-        else:
-            raise TooMuch
 
     def _search(self) -> Iterator[tuple[Labels, _Pool]]:
         start = frozenset({NO_LABELS})
@@ -366,25 +350,29 @@ class Reachable:
             states = self._states[id(scope)] = _States(self._rules, scope)
         calls, tried = _Calls(self._rules, scope, target), set[Hashable]()
         tools = self._rules.tools_of(scope, target)
-        try:
-            for session, pool in states:
-                for number, tool in enumerate(tools):
-                    for inputs in calls.inputs(tool, pool):
-                        if (session, number, inputs) not in tried:
-                            tried.add((session, number, inputs))
-                            for _ in calls.outcomes(tool, session, inputs):
-                                if calls.truths >= until:
-                                    return frozenset(calls.truths)
-        except TooMuch:
-            return ANY_TRUTH
-        return frozenset(calls.truths)
+        for session, pool in states:
+            for number, tool in enumerate(tools):
+                for inputs in calls.inputs(tool, pool):
+                    if (session, number, inputs) not in tried:
+                        tried.add((session, number, inputs))
+                        if calls.finds(until, tool, session, inputs):
+                            return frozenset(calls.truths)
+        return ANY_TRUTH if states.is_given_up else frozenset(calls.truths)
 
     def truths_anywhere(self, target: Clause) -> Truths:
         """What the condition of a rule or step can be if everything may have any label."""
         scope = self._rules.scope_of(target)
         calls = _Calls(self._rules, scope, target)
+        tool = self._rules.tools_of(scope, target)[0]._replace(returns_objects=False)
+        fields = sorted(scope.names)
         try:
-            calls.note_anywhere(self._rules.tools_of(scope, target)[0], target)
+            sets = [subsets([*sorted(scope.names[field]), OTHER]) for field in fields]
         except TooMuch:
             return ANY_TRUTH
+        if "consumers" in fields:
+            sets[fields.index("consumers")].append(NO_LABELS.consumers)
+        labels = [Labels(**dict(zip(fields, some, strict=True))) for some in product(*sets)]
+        for session, *inputs in product(labels, repeat=1 + len(tool.arguments)):
+            if calls.finds(BOTH, tool, session, inputs):
+                break
         return frozenset(calls.truths)

@@ -190,8 +190,8 @@ def find_idle_settings(
 def find_open_blocks(policy: CheckedPolicy, way: Capabilities) -> None:
     """Warn of rules that tag data as blocked in a way that has no data model to keep it from."""
     tested = {
-        name for clause in policy.clauses
-        for name in policy.label_reads(clause).names.get("tags", ())
+        text.raw for clause in policy.clauses for test, _ in policy.tests(clause)
+        for meta, text in policy.labels(test) if meta.field == "tags"
     }  # fmt: skip
     for clause in policy.clauses if not way.data_model and LLM_BLOCKED not in tested else ():
         for update in clause.updates:
