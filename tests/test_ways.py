@@ -320,6 +320,25 @@ SESSION_TOGETHER = (
     'tool "look" { session after { @tags |= {"out"}; } session after { @tags |= {"old"}; } }'
     'tool "act" { must deny when "out" in @session.tags and not "old" in @session.tags; }'
 )
+GATED = (
+    'tool "look" { session after { @tags |= {"out"}; } }'
+    'tool "look" { result { when "out" in @session.tags { @tags |= {"out"}; } } }'
+    'tool "act" { must deny when "out" in text.tags and not "out" in @session.tags; }'
+)
+REPLACED = (
+    'tool "look" { result { @tags |= {"out"}; @tags = {"new"}; } }'
+    'tool "act" { must deny when "out" in text.tags; }'
+)
+DOUBTFUL = (
+    'tool "look" { session after { @tags = {"old"}; '
+    'when @result.value == "read" { @tags = {"out"}; } } }'
+    'tool "act" { must deny when "out" in @session.tags and "old" in @session.tags; }'
+)
+DENIED = (
+    'tool "look" { must deny when "out" in @session.tags; }'
+    'tool "look" { session before { @tags |= {"out"}; } session after { @tags |= {"old"}; } }'
+    'tool "act" { must deny when "old" in @session.tags; }'
+)
 OTHER_ARGUMENT = (
     'tool "act" { session before { text.tags |= {"in"}; } must deny when "in" in to.tags; }'
 )
@@ -370,6 +389,15 @@ SAID: list[tuple[str, Any, dict[Way, str]]] = [
      {"single-llm": BLIND, "dual-llm": NEVER, "middleware": NEVER}),
     ("tags of the session that are set together", SESSION_TOGETHER,
      dict.fromkeys(MODES.values(), NEVER)),
+    ("a tag that only the session brings about", GATED,
+     {"single-llm": BLIND, "dual-llm": NEVER, "middleware": NEVER}),
+    ("a tag that is replaced", REPLACED, {"single-llm": BLIND, "dual-llm": NEVER,
+     "middleware": NEVER}),
+    ("a tag that is replaced if a test is not in doubt", DOUBTFUL,
+     {**dict.fromkeys(("single-llm", "dual-llm", "middleware"), NEVER),
+      "executor": "this condition is always in doubt"}),
+    ("a tag of calls that are all denied", DENIED,
+     dict.fromkeys(MODES.values(), "No rule sets the tag `old` on the session")),
     ("a tool of the service", SERVICE, dict.fromkeys(("single-llm", "middleware"), "Only dual-LLM")),
     ("data for no data model", BLOCKED,
      dict.fromkeys(("single-llm", "middleware", "executor"), "nothing keeps data tagged")),

@@ -8,7 +8,7 @@ from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, S
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import combinations, product
+from itertools import chain, combinations, product
 from typing import NamedTuple
 
 from langchain_sequrity.labels import ALL, NO_LABELS, RESERVED_PREFIX, Labels
@@ -17,7 +17,6 @@ from langchain_sequrity.sqrt.coerce import ToolArguments
 from langchain_sequrity.sqrt.engine import NON_EXECUTABLE
 from langchain_sequrity.sqrt.lint.checked_policy import (
     CheckedPolicy,
-    CheckedTool,
     Clause,
     Owner,
     is_value,
@@ -135,33 +134,40 @@ class RulesOfWay:
         self._updates: dict[int, tuple[frozenset[str], list[nodes.Meta]]] = {}
         self._scopes: dict[Hashable, Scope] = {}
 
-    def may_deny(self, tool: CheckedTool) -> bool:
-        """Whether a hard denial that tests labels, or nothing, is for a block's tools."""
-        return bool(self._denials_of(tool))
+    def may_be_denied(self, step: Clause) -> bool:
+        """Whether denials that test labels, or nothing, may deny the calls that a step follows."""
+        return bool(self._denials_before(step))
 
-    def _denials_of(self, tool: CheckedTool) -> list[Clause]:
-        if id(tool) not in self._denials_by_block:
-            self._denials_by_block[id(tool)] = [
-                one for one in self._denials if one.tool is tool or may_overlap(one.tool, tool)
-            ]
-        return self._denials_by_block[id(tool)]
+    def _denials_before(self, clause: Clause) -> Sequence[Clause]:
+        """The hard denials of calls that a step follows."""
+        if clause.phase not in {"result", "after"}:
+            return ()
+        block = clause.tool
+        if id(block) not in self._denials_by_block:
+            self._denials_by_block[id(block)] = [
+                denial for denial in self._denials
+                if denial.tool is block or may_overlap(denial.tool, block)
+            ]  # fmt: skip
+        return self._denials_by_block[id(block)]
 
     # Labels
 
     def scope_of(self, target: Clause) -> Scope:
         """What the condition of a rule or step depends on, without the rule or step itself."""
-        start = Scope()
-        self._include_condition(target, start)
-        key = start.key
-        if key not in self._scopes:
-            self._scopes[key] = start
-            before: Hashable = None
-            while before != start.key:
-                before = start.key
+        scope = Scope()
+        self._include_condition(target, scope)
+        scope.clauses.clear()  # `tools_of` adds those of the target
+        first = before = scope.key
+        if first not in self._scopes:
+            while True:
                 for step in self.steps:
-                    if any(self._matters(update, step, start) for update in step.updates):
-                        self._include(step, start)
-        return self._scopes[key]
+                    if any(self._matters(update, step, scope) for update in step.updates):
+                        self._include(step, scope)
+                if before == scope.key:
+                    break
+                before = scope.key
+            self._scopes[first] = self._scopes.setdefault(before, scope)
+        return self._scopes[first]
 
     def _matters(self, update: nodes.Update, step: Clause, scope: Scope) -> bool:
         """Whether an update changes labels that matter."""
@@ -182,12 +188,12 @@ class RulesOfWay:
             self._include_condition(step, scope)
         for update in step.updates:
             field_, (names, metas) = update.target.field, self._read(update)
-            known = scope.names.setdefault(field_, set())
+            followed = scope.names.setdefault(field_, set())
             is_list = isinstance(update.set, nodes.SetLiteral)
             if field_ == "consumers" or not (is_list and update.assignment in {"|=", "="}):
-                known |= names  # it may remove names, or leave them out
+                followed |= names  # it may remove names, or leave them out
             for meta in metas:
-                self._include_labels(meta, step, scope, known)
+                self._include_labels(meta, step, scope, followed)
                 if field_ in scope.whole:
                     scope.whole.add(meta.field)
 
@@ -205,8 +211,8 @@ class RulesOfWay:
                 if has_value or len(metas) > 1:  # the same name may be on both sides
                     names |= self._names_set(meta.field)
                 if has_value:
-                    names |= _texts_in(one for _, some in reads.tests for one in some)
-        for denial in self._denials_of(clause.tool) if clause.phase in {"result", "after"} else ():
+                    names |= _texts_in(chain(*(some for _, some in reads.tests)))
+        for denial in self._denials_before(clause):
             if id(denial.node) not in scope.clauses:
                 scope.clauses[id(denial.node)] = denial
                 self._include_condition(denial, scope)
@@ -216,16 +222,19 @@ class RulesOfWay:
     ) -> None:
         if meta.scope not in {"arg", "args"} or self.way.argument_labels != "none":
             scope.owners.add((meta.field, owner_of(meta, clause)))
-        known = scope.names.setdefault(meta.field, set())
-        known |= names - {ALL}
+        followed = scope.names.setdefault(meta.field, set())
+        followed |= names - {ALL}
         if meta.field == "consumers":  # they are intersected, so each name counts
-            known |= self._names_set("consumers")
+            followed |= self._names_set("consumers")
 
     def _names_set(self, field_: nodes.Field) -> set[str]:
         """All names that updates of a field mention."""
         updates = (update for step in self.steps for update in step.updates)
         return {
-            name for one in updates if one.target.field == field_ for name in self._read(one)[0]
+            name
+            for update in updates
+            if update.target.field == field_
+            for name in self._read(update)[0]
         }
 
     def _read(self, update: nodes.Update) -> tuple[frozenset[str], list[nodes.Meta]]:
@@ -245,17 +254,18 @@ class RulesOfWay:
             scope: What matters.
             target: A rule or step that matters, too; then only its tools.
         """
-        clauses = {**scope.clauses, **({id(target.node): target} if target else {})}
-        in_order = [one for one in self.policy.clauses if id(one.node) in clauses]
+        added = [target, *self._denials_before(target)] if target else []
+        needed = {*scope.clauses, *(id(clause.node) for clause in added)}
+        in_order = [clause for clause in self.policy.clauses if id(clause.node) in needed]
         tools: dict[Hashable, CalledTool] = {}
-        for name, known, blocks in self._called:
+        for name, declared, blocks in self._called:
             if target and id(target.tool.node) not in blocks:
                 continue
-            applied = tuple(one for one in in_order if id(one.tool.node) in blocks)
+            applied = tuple(clause for clause in in_order if id(clause.tool.node) in blocks)
             arguments = dict.fromkeys(
                 name for clause in applied for name in self._arguments_of(clause)
             )
-            if known.is_open or not arguments.keys() >= set(known.names):
+            if declared.is_open or not arguments.keys() >= set(declared.names):
                 arguments[REST] = None
             labels = NO_LABELS
             if self.way.tool_producers and "producers" in scope.names:
@@ -263,9 +273,9 @@ class RulesOfWay:
             tool = CalledTool(
                 applied,
                 tuple(arguments),
-                known.may_label is not False or self.way.any_result_labels,
-                not known.required,
-                known.returns.get("type") == "object",
+                declared.may_label is not False or self.way.any_result_labels,
+                not declared.required,
+                declared.returns.get("type") == "object",
                 labels,
             )
             tools.setdefault((*map(id, applied), *tool[1:]), tool)
@@ -277,7 +287,11 @@ class RulesOfWay:
         blocks, unknown = self.policy.tools, ToolArguments()
         if self._tools is not None:
             return [
-                (name, arguments, {id(one.node) for one in blocks if name in (one.known or ())})
+                (
+                    name,
+                    arguments,
+                    {id(block.node) for block in blocks if name in (block.known or ())},
+                )
                 for name, arguments in self._tools.items()
             ]
         texts = {block.node.tool.text.raw: block.node.tool.text for block in blocks}
@@ -289,10 +303,10 @@ class RulesOfWay:
     def _matching(self, text: nodes.TextLiteral) -> set[int]:
         """The blocks for the tool of a name, or for one of those that a regex names."""
         return {
-            id(one.node) for one in self.policy.tools
-            if one.node.tool.text.raw == text.raw or (
-                text.kind == "plain" and one.node.tool.text.kind != "plain"
-                and one.compiled.matches(text.raw, MatchBudget()) is not False
+            id(block.node) for block in self.policy.tools
+            if block.node.tool.text.raw == text.raw or (
+                text.kind == "plain" and block.node.tool.text.kind != "plain"
+                and block.compiled.matches(text.raw, MatchBudget()) is not False
             )
         }  # fmt: skip
 
@@ -307,9 +321,9 @@ class RulesOfWay:
         """The arguments of which a rule or step names the labels, or seeks the value in labels."""
         yield from (meta.argument for meta in self.metas_of(clause) if meta.scope == "arg")
         for _, elements in self.policy.label_reads(clause).tests:
-            for one in elements if metas_in(elements) else ():
-                if is_value(one) and one.scope == "arg":
-                    yield one.argument
+            for element in elements if metas_in(elements) else ():
+                if is_value(element) and element.scope == "arg":
+                    yield element.argument
 
     def choices(self, scope: Scope, *, may_label: bool) -> Iterator[Labels]:
         """The labels that the service, or a tool, may set on some results.
@@ -341,7 +355,7 @@ class RulesOfWay:
 
 
 def _texts_in(elements: Iterable[object]) -> set[str]:
-    return {one.raw for one in elements if isinstance(one, nodes.TextLiteral)}
+    return {text.raw for text in elements if isinstance(text, nodes.TextLiteral)}
 
 
 def subsets(names: Sequence[str]) -> list[frozenset[str]]:

@@ -19,7 +19,7 @@ from langchain_sequrity.sqrt.lint.label_scope import RulesOfWay
 from langchain_sequrity.sqrt.lint.reachable import BOTH, Reachable, Truths
 from langchain_sequrity.sqrt.lint.ways import Capabilities
 
-_Kind = tuple[nodes.Field, Owner]
+_Place = tuple[nodes.Field, Owner]
 _FIELDS: tuple[nodes.Field, ...] = get_args(nodes.Field)
 SEPARATE = {"argument_labels": "separate", "non_executable": "perhaps"}
 """Each argument has its own labels, and results may have the tag `__non_executable`."""
@@ -56,11 +56,11 @@ class PossibleLabels:
         self._rules = RulesOfWay(policy, way, declared, tools)
         self._reachable = Reachable(self._rules)
         self._others: dict[Capabilities, Reachable] = {}
-        may_label = tools is None or any(one.may_label is not False for one in tools.values())
-        self._open: set[_Kind] = set()  # with any name
+        may_label = tools is None or any(tool.may_label is not False for tool in tools.values())
+        self._open: set[_Place] = set()  # with any name
         if may_label or way.any_result_labels:
             self._open |= {(field, "values") for field in _FIELDS}
-        self._names: dict[_Kind, set[str]] = {
+        self._names: dict[_Place, set[str]] = {
             (field, owner): set() for field in _FIELDS for owner in get_args(Owner)
         }
         for field in _FIELDS:  # a tool that sets labels may set consumers, too
@@ -111,25 +111,25 @@ class PossibleLabels:
 
     def _follow_rules(self) -> None:
         """Add the labels that rules set or copy."""
-        copied: set[tuple[_Kind, _Kind]] = set()
+        copied: set[tuple[_Place, _Place]] = set()
         for step in self._rules.steps:
-            updates = [one for one in step.updates if one.target.scope not in {"arg", "args"}]
+            updates = [some for some in step.updates if some.target.scope not in {"arg", "args"}]
             for update in updates if self.truths(step, _HELD) - {False} else ():
-                kind = update.target.field, owner_of(update.target, step)
+                target = update.target.field, owner_of(update.target, step)
                 names = {text.raw for text in self._policy.texts(update.set)}
-                if kind[0] == "consumers":
-                    self._names[kind] |= set() if ALL in names else {*names, ""}  # or nobody
+                if target[0] == "consumers":
+                    self._names[target] |= set() if ALL in names else {*names, ""}  # or nobody
                 elif update.assignment in {"=", "|=", "^="}:
-                    self._names[kind] |= names
+                    self._names[target] |= names
                     copied |= {
-                        ((element.field, owner_of(element, step)), kind)
+                        ((element.field, owner_of(element, step)), target)
                         for element in self._policy.elements(update.set)
                         if isinstance(element, nodes.Meta)
                     }
         for _ in copied:  # each may depend on another one
-            for source, kind in copied:
-                self._names[kind] |= self._names[source]
-                self._open |= {kind} if source in self._open else set()
+            for source, target in copied:
+                self._names[target] |= self._names[source]
+                self._open |= {target} if source in self._open else set()
 
     # Conditions
 
@@ -143,11 +143,12 @@ class PossibleLabels:
         Returns:
             The truths; none if it is never tested, because each call of its tool is denied.
         """
-        if clause.phase not in {"result", "after"} or not self._rules.may_deny(clause.tool):
-            if clause.test is None:
-                return frozenset({True})
-            if not self._policy.label_reads(clause).metas and not self.returns_objects(clause):
-                return BOTH
+        may_be_denied = self._rules.may_be_denied(clause)
+        if clause.test is None and not may_be_denied:
+            return _HELD
+        reads_labels = bool(self._policy.label_reads(clause).metas)
+        if not (reads_labels or may_be_denied or self.returns_objects(clause)):
+            return BOTH
         return self._reachable.truths(clause, until)
 
     def truths_anywhere(self, clause: Clause) -> Truths:
@@ -167,5 +168,5 @@ class PossibleLabels:
 
     def returns_objects(self, clause: Clause) -> bool:
         """Whether results of a block's tools are known to be objects, which no rule can search."""
-        known = clause.tool.known or {}
-        return bool(known) and all(one.returns.get("type") == "object" for one in known.values())
+        tools = (clause.tool.known or {}).values()
+        return bool(tools) and all(tool.returns.get("type") == "object" for tool in tools)

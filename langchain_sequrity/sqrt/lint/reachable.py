@@ -68,14 +68,14 @@ class _Calls:
         self._target = target
         self._left = _MOST_CALLS
         self._tagged = _TAGGED[rules.way.non_executable]
-        self._own_labels = cache(lambda may_label: [*rules.choices(scope, may_label=may_label)])
+        self._tool_labels = cache(lambda may_label: [*rules.choices(scope, may_label=may_label)])
         self._sought: set[str] = set()
         self._decided: set[nodes.Position] = set()  # tests of these values
         if target and target.rule:
             tests = rules.policy.label_reads(target).tests
             for _, elements in tests:
                 if metas_in(elements):
-                    self._sought |= {one.argument for one in elements if is_value(one)}
+                    self._sought |= {value.argument for value in elements if is_value(value)}
             if self._sought:
                 self._decided = {test.at for test, some in tests if is_decided(some, self._sought)}
         self._ends_at_rule = bool(target and target.rule)
@@ -108,9 +108,7 @@ class _Calls:
         """The labels after a call of a tool, with all that labels do not decide."""
         labels = dict(zip(tool.arguments, inputs, strict=True))
         for values in self._values(tool.clauses):
-            arguments = {
-                name: Argument(values.get(name, MISSING), one) for name, one in labels.items()
-            }
+            arguments = {name: Argument(values.get(name, MISSING), labels[name]) for name in labels}
             for choice in self._choices(tool.clauses, returns_objects=tool.returns_objects):
                 yield from self._call(tool, Call("", arguments), session, choice)
 
@@ -197,13 +195,13 @@ class _Calls:
             yield labels
             # Arguments may be made of several results, so not each needs all labels.
             if is_shared or source == NO_LABELS:
-                yield from (labels.join(chosen) for chosen in self._own_labels(tool.may_label))
+                yield from (labels.join(chosen) for chosen in self._tool_labels(tool.may_label))
 
     # Conditions
 
     def _values(self, clauses: Sequence[Clause]) -> Iterator[Mapping[str, str]]:
         """The values of arguments that the condition looks for among labels."""
-        if not self._sought or all(one is not self._target for one in clauses):
+        if not self._sought or all(clause is not self._target for clause in clauses):
             yield {}
             return
         names = sorted({_UNNAMED, OTHER}.union(*self._scope.names.values()))
@@ -255,29 +253,29 @@ def _only(labels: Labels, fields: Collection[nodes.Field]) -> Labels:
 
 
 class _States:
-    """The labels that calls bring about, found as they are asked for."""
+    """The labels that calls bring about, searched as they are asked for."""
 
     def __init__(self, rules: RulesOfWay, scope: Scope) -> None:
         self._is_separate = rules.way.argument_labels == "separate"
         self._has_argument_labels = rules.way.argument_labels != "none"
         self._calls = _Calls(rules, scope)
         self._tools = rules.tools_of(scope)
-        self._known: list[tuple[Labels, _Pool]] = []
+        self._earlier: list[tuple[Labels, _Pool]] = []
         self._rest = self._search()
         self.is_given_up = False
 
     def __iter__(self) -> Iterator[tuple[Labels, _Pool]]:
         """The labels of the session, each with those that an argument may have."""
         for number in count():
-            if number == len(self._known):
+            if number == len(self._earlier):
                 try:
-                    self._known.append(next(self._rest))
+                    self._earlier.append(next(self._rest))
                 except StopIteration:
                     return
                 except TooMuch:
                     self.is_given_up = True
                     return
-            yield self._known[number]
+            yield self._earlier[number]
 
     def _search(self) -> Iterator[tuple[Labels, _Pool]]:
         start = frozenset({NO_LABELS})
@@ -290,9 +288,9 @@ class _States:
                 yield session, grown
             for outcome in outcomes:
                 after = self._joined(grown, outcome.result)
-                known = pools.setdefault(outcome.session, [])
-                if not any(after <= other for other in known):
-                    known.append(after)
+                earlier = pools.setdefault(outcome.session, [])
+                if not any(after <= other for other in earlier):
+                    earlier.append(after)
                     waiting.append((outcome.session, after))
 
     def _grow(
