@@ -170,7 +170,7 @@ OWN_LABELS = [
 ]
 
 
-def own_labels_for(policy: PolicyHeader) -> list[Labels]:
+def tool_labels_for(policy: PolicyHeader) -> list[Labels]:
     """Those of them that a policy can tell apart."""
     code = (policy.codes and policy.codes.code) or ""
     labels = (
@@ -336,7 +336,7 @@ def decides_somewhere(policy: PolicyHeader) -> bool:
     """
     engine, found = policy.compile(dual_llm=False), set[bool]()
     tags = frozenset({"__non_executable"})
-    own = own_labels_for(policy)
+    own = tool_labels_for(policy)
     labels = [*own, *(Labels(one.producers, one.consumers, one.tags | tags) for one in own)]
     for case in cases(policy, [None, *labels]):
         found.add(predicted("dual-llm", engine, case))
@@ -622,7 +622,7 @@ def judge(
     found = [one for one in told(way, policy, tools) if one.line == line]
     labels: list[Labels | None] = [None]
     if is_labelling:  # fewer show that a finding is wrong, over many policies
-        own = own_labels_for(policy)
+        own = tool_labels_for(policy)
         labels += rng.sample(own, min(len(own), 20)) if found else own
     engine = policy.compile(dual_llm=way != "single-llm")
     expected: dict[bool, Case] = {}

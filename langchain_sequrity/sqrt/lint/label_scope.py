@@ -30,6 +30,7 @@ from langchain_sequrity.sqrt.matchers import MatchBudget
 
 OTHER = "\ue000"  # all labels that no test names
 REST = "\ue000"  # all arguments that no rule names
+_MOST_WORK = 50_000  # of one policy
 _MOST_NAMES = 7  # of which all subsets are tried
 
 
@@ -110,6 +111,7 @@ class RulesOfWay:
 
     Attributes:
         steps: The steps.
+        work_left: How many more calls searches may make.
     """
 
     def __init__(
@@ -130,6 +132,7 @@ class RulesOfWay:
             if clause.rule and (clause.rule.strength, clause.rule.decision) == ("hard", "deny")
             and (clause.test is None or policy.label_reads(clause).metas)
         ]  # fmt: skip
+        self.work_left = _MOST_WORK
         self._denials_by_block: dict[int, list[Clause]] = {}
         self._updates: dict[int, tuple[frozenset[str], list[nodes.Meta]]] = {}
         self._scopes: dict[Hashable, Scope] = {}

@@ -37,6 +37,7 @@ ANY_TRUTH: Truths = frozenset({True, False, None})
 BOTH: Truths = frozenset({True, False})
 _UNNAMED = "\ue001"  # a value that is no label
 _MOST_CALLS = 10_000  # of one search
+_JOINS_PER_CALL = 16  # take as long
 _MOST_TESTS = 6  # of values, for one tool
 _TAGGED: Mapping[NonExecutable, tuple[bool, ...]] = {
     "always": (True,), "never": (False,), "perhaps": (False, True),
@@ -122,12 +123,21 @@ class _Calls:
             self.truths |= ANY_TRUTH
             return True
 
+    def spend(self, work: int) -> None:
+        """Count some work.
+
+        Raises:
+            TooMuch: If it is more than what one search, or all of a policy, may do.
+        """
+        self._left -= work
+        self._rules.work_left -= work
+        if min(self._left, self._rules.work_left) < 0:
+            raise TooMuch
+
     def _call(
         self, tool: CalledTool, call: Call, session: Labels, choice: _Choice
     ) -> Iterator[_Outcome]:
-        self._left -= 1
-        if self._left < 0:
-            raise TooMuch
+        self.spend(1)
         context = EvaluationContext(call, session, short="session")
         self._run("before", tool, context, choice)
         session = self._scope.projected(context.session)
@@ -139,6 +149,7 @@ class _Calls:
         if not (follows_values or any(clause.updates for clause in tool.clauses)):
             return
         for initial, is_tagged in product(self._initial(tool, call.labels), self._tagged):
+            self.spend(1)
             context = self._context(tool, call, session, Argument(MISSING, initial))
             context.set_short_scope("result")
             self._run("result", tool, context, choice)
@@ -190,12 +201,15 @@ class _Calls:
         sources = [inherited]
         if is_shared and (tool.may_label or tool.may_have_none) and inherited != NO_LABELS:
             sources.append(NO_LABELS)
+        choices = self._tool_labels(tool.may_label)
+        if inherited != NO_LABELS:
+            # What the model has read, or an argument, may also come from several results. So no
+            # result needs several labels at once, or any if it is one of several arguments.
+            choices = [labels for labels in choices if is_shared and _size(labels) == 1]
         for source in sources:
             labels = source.join(tool.labels)
             yield labels
-            # Arguments may be made of several results, so not each needs all labels.
-            if is_shared or source == NO_LABELS:
-                yield from (labels.join(chosen) for chosen in self._tool_labels(tool.may_label))
+            yield from (labels.join(chosen) for chosen in choices)
 
     # Conditions
 
@@ -250,6 +264,12 @@ class _Calls:
 def _only(labels: Labels, fields: Collection[nodes.Field]) -> Labels:
     """The labels of some fields."""
     return Labels(**{field: getattr(labels, field) for field in fields})
+
+
+def _size(labels: Labels) -> int:
+    """How many labels there are; restricted consumers count as one."""
+    is_restricted = labels.consumers != NO_LABELS.consumers
+    return len(labels.producers) + len(labels.tags) + is_restricted
 
 
 class _States:
@@ -320,6 +340,7 @@ class _States:
         """What arguments may have after another result; they may be made of several."""
         if result is None or not self._has_argument_labels:
             return pool
+        self._calls.spend(len(pool) // _JOINS_PER_CALL)
         joined = frozenset(labels.join(result) for labels in pool)
         return pool | joined if self._is_separate else joined
 
