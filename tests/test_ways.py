@@ -495,6 +495,16 @@ def test_each_place_says_once_what_check_says(policy: Any, said: dict[Way, str],
             give(way, policy, strict_policy=True)
 
 
+def test_a_tool_may_match_several_regexes() -> None:
+    text = (
+        'tool r".*" { result { @tags |= {"out"}; } }'
+        'tool r"loo.*" { session after { when "out" in @result.tags { @tags |= {"out"}; } } }'
+        'tool "act" { must deny when "out" in @session.tags; }'
+    )
+    for way in get_args(Way):
+        assert not [one for one in check(text, mode=way) if one.lets_through]
+
+
 @pytest.mark.parametrize("way", get_args(Way))
 def test_a_change_that_is_in_doubt_removes_no_labels(way: Way) -> None:
     tools = graph_tools({"look": (), "act": ("to", "text")}) if way == "executor" else [look, act]

@@ -4,10 +4,10 @@ All names of labels that no test names are one name, `OTHER`, or are left out if
 them.
 """
 
-from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import chain, combinations, product
 from typing import NamedTuple
 
@@ -17,6 +17,7 @@ from langchain_sequrity.sqrt.coerce import ToolArguments
 from langchain_sequrity.sqrt.engine import NON_EXECUTABLE
 from langchain_sequrity.sqrt.lint.checked_policy import (
     CheckedPolicy,
+    CheckedTool,
     Clause,
     Owner,
     is_value,
@@ -287,31 +288,21 @@ class RulesOfWay:
     @cached_property
     def _called(self) -> list[tuple[str, ToolArguments, set[int]]]:
         """The tools, each with its name, if it is known, its arguments and its blocks."""
-        blocks, unknown = self.policy.tools, ToolArguments()
         if self._tools is not None:
             return [
-                (
-                    name,
-                    arguments,
-                    {id(block.node) for block in blocks if name in (block.known or ())},
-                )
+                (name, arguments, self._blocks(partial(_is_for, name)))
                 for name, arguments in self._tools.items()
             ]
-        texts = {block.node.tool.text.raw: block.node.tool.text for block in blocks}
+        unknown, regexes = ToolArguments(), self._blocks(_has_regex)
+        texts = {block.node.tool.text.raw for block in self.policy.tools}
         return [
             ("", unknown, set()),
-            *(("", unknown, self._matching(text)) for text in texts.values()),
+            ("", unknown, regexes),  # of which several may match a name
+            *(("", unknown, self._blocks(partial(_may_match, text))) for text in sorted(texts)),
         ]
 
-    def _matching(self, text: nodes.TextLiteral) -> set[int]:
-        """The blocks for the tool of a name, or for one of those that a regex names."""
-        return {
-            id(block.node) for block in self.policy.tools
-            if block.node.tool.text.raw == text.raw or (
-                text.kind == "plain" and block.node.tool.text.kind != "plain"
-                and block.compiled.matches(text.raw, MatchBudget()) is not False
-            )
-        }  # fmt: skip
+    def _blocks(self, applies: Callable[[CheckedTool], bool]) -> set[int]:
+        return {id(block.node) for block in self.policy.tools if applies(block)}
 
     def metas_of(self, clause: Clause) -> Iterator[nodes.Meta]:
         """The sets of labels that a rule or step reads or changes."""
@@ -355,6 +346,21 @@ class RulesOfWay:
             labels = Labels(**dict(zip(possible, chosen, strict=True)))
             if labels != NO_LABELS:
                 yield labels
+
+
+def _is_for(name: str, block: CheckedTool) -> bool:
+    return name in (block.known or ())
+
+
+def _has_regex(block: CheckedTool) -> bool:
+    return block.node.tool.text.kind != "plain"
+
+
+def _may_match(text: str, block: CheckedTool) -> bool:
+    """Whether a block may be for the tool of a name, or for one of those that a regex names."""
+    if block.node.tool.text.raw == text:
+        return True
+    return _has_regex(block) and block.compiled.matches(text, MatchBudget()) is not False
 
 
 def _texts_in(elements: Iterable[object]) -> set[str]:
