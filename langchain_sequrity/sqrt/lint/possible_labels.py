@@ -57,14 +57,14 @@ class PossibleLabels:
         self._reachable = Reachable(self._rules)
         self._others: dict[Capabilities, Reachable] = {}
         may_label = tools is None or any(tool.may_label is not False for tool in tools.values())
-        self._open: set[_Place] = set()  # with any name
-        if may_label or way.any_result_labels:
-            self._open |= {(field, "values") for field in _FIELDS}
+        values: set[_Place] = {(field, "values") for field in _FIELDS}
+        self._declaring = set(values)  # may have the declared names
+        self._open = values if may_label or way.any_result_labels else set()  # may have any name
+        if declared:  # a tool that sets labels may set consumers, too
+            self._open = self._open | {("consumers", "values")}
         self._names: dict[_Place, set[str]] = {
             (field, owner): set() for field in _FIELDS for owner in get_args(Owner)
         }
-        for field in _FIELDS:  # a tool that sets labels may set consumers, too
-            self._names[field, "values"] |= set(declared)
         if way.tool_producers:
             self._names["producers", "values"] |= set(tools or ())
         if way.non_executable != "never":
@@ -86,7 +86,8 @@ class PossibleLabels:
             may_be_tool = field == "producers" and self.way.tool_producers and self._tools is None
             if may_be_tool or (is_of_service and self.way.service_labels):
                 return True
-        return name in self._names[field, owner]
+        is_declared = (field, owner) in self._declaring and name in self._declared
+        return is_declared or name in self._names[field, owner]
 
     def is_other_tool(self, field: nodes.Field, name: str) -> bool:
         """Whether a producer is the name of a tool, which is no producer by itself in this way."""
@@ -129,7 +130,9 @@ class PossibleLabels:
         for _ in copied:  # each may depend on another one
             for source, target in copied:
                 self._names[target] |= self._names[source]
-                self._open |= {target} if source in self._open else set()
+                for places in (self._open, self._declaring):
+                    if source in places:
+                        places.add(target)
 
     # Conditions
 
