@@ -108,6 +108,10 @@ ORDERS: Sequence[Sequence[tuple[str, Mapping[str, int]]]] = (
     [("look", {}), ("act", {"to": 0}), ("act", {"to": 0})],
     [("read", {}), ("act", {"to": 0}), ("act", {"to": 0})],
     [("look", {}), ("look", {"topic": 0}), ("act", {"text": 1})],
+    [("act", {}), ("look", {"topic": 0}), ("act", {"to": 1})],
+    [("act", {}), ("look", {"topic": 0}), ("act", {"text": 1})],
+    [("act", {}), ("read", {"number": 0}), ("act", {"to": 1})],
+    [("act", {}), ("read", {"number": 0}), ("act", {"text": 1})],
 )
 
 
