@@ -269,9 +269,9 @@ def test_of_each_rule_that_cannot_act_in_a_way_something_is_said_there(seed: int
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", PolicyMismatch)
         figures = oracle(6, seed)
+    assert not figures["silent"]
     assert not figures["false"]
-    assert figures["silent"] <= 1  # a chain of several rules is not always followed
-    assert figures["acts"] + figures["told"] + figures["silent"] == 24
+    assert figures["acts"] + figures["told"] == 24
 
 
 GRAPH_POLICY = """tool "act" {
@@ -319,6 +319,25 @@ OWNERS = (
 SESSION_TOGETHER = (
     'tool "look" { session after { @tags |= {"out"}; } session after { @tags |= {"old"}; } }'
     'tool "act" { must deny when "out" in @session.tags and not "old" in @session.tags; }'
+)
+GATED = (
+    'tool "look" { session after { @tags |= {"out"}; } }'
+    'tool "look" { result { when "out" in @session.tags { @tags |= {"out"}; } } }'
+    'tool "act" { must deny when "out" in text.tags and not "out" in @session.tags; }'
+)
+REPLACED = (
+    'tool "look" { result { @tags |= {"out"}; @tags = {"new"}; } }'
+    'tool "act" { must deny when "out" in text.tags; }'
+)
+DOUBTFUL = (
+    'tool "look" { session after { @tags = {"old"}; '
+    'when @result.value == "read" { @tags = {"out"}; } } }'
+    'tool "act" { must deny when "out" in @session.tags and "old" in @session.tags; }'
+)
+DENIED = (
+    'tool "look" { must deny when "out" in @session.tags; }'
+    'tool "look" { session before { @tags |= {"out"}; } session after { @tags |= {"old"}; } }'
+    'tool "act" { must deny when "old" in @session.tags; }'
 )
 OTHER_ARGUMENT = (
     'tool "act" { session before { text.tags |= {"in"}; } must deny when "in" in to.tags; }'
@@ -370,6 +389,12 @@ SAID: list[tuple[str, Any, dict[Way, str]]] = [
      {"single-llm": BLIND, "dual-llm": NEVER, "middleware": NEVER}),
     ("tags of the session that are set together", SESSION_TOGETHER,
      dict.fromkeys(MODES.values(), NEVER)),
+    ("a tag that only the session brings about", GATED,
+     {"single-llm": BLIND, "dual-llm": NEVER, "middleware": NEVER}),
+    ("a tag that is replaced", REPLACED, {"single-llm": BLIND, "dual-llm": NEVER,
+     "middleware": NEVER}),
+    ("a tag of calls that are all denied", DENIED,
+     dict.fromkeys(MODES.values(), "No rule sets the tag `old` on the session")),
     ("a tool of the service", SERVICE, dict.fromkeys(("single-llm", "middleware"), "Only dual-LLM")),
     ("data for no data model", BLOCKED,
      dict.fromkeys(("single-llm", "middleware", "executor"), "nothing keeps data tagged")),
@@ -468,6 +493,24 @@ def test_each_place_says_once_what_check_says(policy: Any, said: dict[Way, str],
     if found:
         with pytest.raises(UsageError):
             give(way, policy, strict_policy=True)
+
+
+def test_a_tool_may_match_several_regexes() -> None:
+    text = (
+        'tool r"^l.*k$" { session before { to.tags |= {"out"}; } }'
+        'tool r"^lo+k$" { must deny when "out" in to.tags; }'
+    )
+    for way in get_args(Way):
+        assert not [finding for finding in check(text, mode=way) if finding.lets_through]
+
+
+@pytest.mark.parametrize("way", get_args(Way))
+def test_a_change_that_is_in_doubt_removes_no_labels(way: Way) -> None:
+    tools = graph_tools({"look": (), "act": ("to", "text")}) if way == "executor" else [look, act]
+    [finding] = check(DOUBTFUL, tools, mode=way)
+    # The result of a node is an object, so the change is in doubt, and both tags are possible.
+    expected = "this condition is always in doubt" if way == "executor" else NEVER
+    assert expected in finding.message
 
 
 def test_labels_that_tools_are_said_to_set_are_not_reported_in_any_place() -> None:

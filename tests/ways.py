@@ -108,6 +108,10 @@ ORDERS: Sequence[Sequence[tuple[str, Mapping[str, int]]]] = (
     [("look", {}), ("act", {"to": 0}), ("act", {"to": 0})],
     [("read", {}), ("act", {"to": 0}), ("act", {"to": 0})],
     [("look", {}), ("look", {"topic": 0}), ("act", {"text": 1})],
+    [("act", {}), ("look", {"topic": 0}), ("act", {"to": 1})],
+    [("act", {}), ("look", {"topic": 0}), ("act", {"text": 1})],
+    [("act", {}), ("read", {"number": 0}), ("act", {"to": 1})],
+    [("act", {}), ("read", {"number": 0}), ("act", {"text": 1})],
 )
 
 
@@ -168,6 +172,20 @@ OWN_LABELS = [
     for consumers in (("*",), ("ana",), ("eve",), ())
     for tags in ((), ("x",), ("y",), TAGS, ("z",))
 ]
+
+
+def tool_labels_for(policy: PolicyHeader) -> list[Labels]:
+    """Those of them that a policy can tell apart."""
+    code = (policy.codes and policy.codes.code) or ""
+    labels = (
+        Labels(
+            one.producers if "producers" in code else frozenset(),
+            one.consumers if "consumers" in code else frozenset({"*"}),
+            one.tags,
+        )
+        for one in OWN_LABELS
+    )
+    return list(dict.fromkeys(labels))
 
 
 # Policies
@@ -322,10 +340,8 @@ def decides_somewhere(policy: PolicyHeader) -> bool:
     """
     engine, found = policy.compile(dual_llm=False), set[bool]()
     tags = frozenset({"__non_executable"})
-    labels = [
-        *OWN_LABELS,
-        *(Labels(one.producers, one.consumers, one.tags | tags) for one in OWN_LABELS),
-    ]
+    own = tool_labels_for(policy)
+    labels = [*own, *(Labels(one.producers, one.consumers, one.tags | tags) for one in own)]
     for case in cases(policy, [None, *labels]):
         found.add(predicted("dual-llm", engine, case))
         if len(found) > 1:
@@ -610,7 +626,8 @@ def judge(
     found = [one for one in told(way, policy, tools) if one.line == line]
     labels: list[Labels | None] = [None]
     if is_labelling:  # fewer show that a finding is wrong, over many policies
-        labels += rng.sample(OWN_LABELS, len(OWN_LABELS) // 4 if found else len(OWN_LABELS))
+        own = tool_labels_for(policy)
+        labels += rng.sample(own, min(len(own), 20)) if found else own
     engine = policy.compile(dual_llm=way != "single-llm")
     expected: dict[bool, Case] = {}
     for case in cases(policy, labels):

@@ -344,7 +344,7 @@ class Engine:
         if updates := self._rules_for(call.tool).argument_updates:
             context.set_short_scope("session")
             for update in updates:
-                _apply(update, context, certain=False)
+                apply_update(update, context, certain=False)
             context.set_short_scope("")
         return context
 
@@ -361,7 +361,7 @@ class Engine:
         for step, truth in self.steps(phase, tool, context):
             if truth is not False:
                 for update in step.updates:
-                    _apply(update, context, certain=truth is True and update.honoured)
+                    apply_update(update, context, certain=truth is True and update.honoured)
 
     def _rules_for(self, tool: str) -> _ToolRules:
         rules = self._rules.get(tool)
@@ -454,7 +454,7 @@ def _condition(step: CompiledStep, context: EvaluationContext) -> Truth:
     return truth
 
 
-def _apply(update: CompiledUpdate, context: EvaluationContext, *, certain: bool) -> None:
+def apply_update(update: CompiledUpdate, context: EvaluationContext, *, certain: bool) -> None:
     """Run an update; in doubt it only adds tags and producers, and only removes consumers."""
     target = update.node.target
     old = context.names(target)

@@ -5,7 +5,11 @@
 - `checked_policy`: a policy as the checks see it;
 - `together`: the same, with the other policies of a list;
 - `rules`: rules for tools and arguments that do not exist, and rules without effect;
-- `ways`: what a policy can do in each way of using it, and rules without effect there;
+- `ways`: what a policy can do in each way of using it, and what has no purpose there;
+- `label_scope`: what a condition depends on;
+- `reachable`: what a condition can be with the labels that calls can bring about;
+- `possible_labels`: the labels that somebody sets in a way, and what conditions can be there;
+- `inert`: rules and steps without effect in a way, because of its labels;
 - `labels`: labels that nothing sets or tests, misspelt labels;
 - `literals`: texts, patterns and numbers that mean something else than they seem to.
 """
@@ -29,7 +33,7 @@ from langchain_sequrity.sqrt.coerce import (
 from langchain_sequrity.sqrt.compiler import Severity, compiled_tools
 from langchain_sequrity.sqrt.diagnostics import syntax_error
 from langchain_sequrity.sqrt.engine import Engine
-from langchain_sequrity.sqrt.lint import literals, rules, ways
+from langchain_sequrity.sqrt.lint import inert, literals, rules, ways
 from langchain_sequrity.sqrt.lint.checked_policy import CheckedPolicy
 from langchain_sequrity.sqrt.lint.labels import (
     find_labels_as_values,
@@ -38,8 +42,9 @@ from langchain_sequrity.sqrt.lint.labels import (
     impossible_labels,
     tested_labels,
 )
+from langchain_sequrity.sqrt.lint.possible_labels import PossibleLabels
 from langchain_sequrity.sqrt.lint.together import with_others
-from langchain_sequrity.sqrt.lint.ways import ANY_WAY, WAYS, Capabilities, PossibleLabels, Way
+from langchain_sequrity.sqrt.lint.ways import ANY_WAY, WAYS, Capabilities, Way
 from langchain_sequrity.sqrt.nodes import Policy, Position, has_rules
 from langchain_sequrity.sqrt.policy_forms import AnyPolicy
 
@@ -305,10 +310,10 @@ def findings_in(
             ways.find_idle_settings(settings, possible.way, report, has_rules=is_ruled)
         ways.find_absent_service_tools(checked, way, arguments)
         ways.find_open_blocks(checked, way)
-        known_places = ways.find_unlabelled(together, possible)
+        known_places = inert.find_unlabelled(together, possible)
         known_places |= find_unset(together, tested, possible, labels, labels_reported)
         if way is not ANY_WAY:
-            ways.find_inert(together, possible, known_places)
+            inert.find_inert(together, possible, known_places)
     return findings.in_order
 
 

@@ -2,15 +2,24 @@
 
 from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeGuard
 
 from langchain_sequrity.sqrt import nodes
 from langchain_sequrity.sqrt.coerce import ToolArguments
-from langchain_sequrity.sqrt.compiler import CompiledTool, Reporter, Test
+from langchain_sequrity.sqrt.compiler import (
+    CompiledTool,
+    CompiledUpdate,
+    ConditionParts,
+    Reporter,
+    Test,
+)
 from langchain_sequrity.sqrt.matchers import MatchBudget
 from langchain_sequrity.sqrt.nodes import ToolId
 
 LabelName = tuple[nodes.Field, str]
+Owner = Literal["values", "session"]
+"""Whose labels: those of values, which results inherit, or of the session."""
+
 _MOST_ELEMENTS = 1_000_000  # of all sets, counted at each use
 
 
@@ -35,13 +44,17 @@ class Clause(NamedTuple):
         tool: Its block or one-liner.
         node: The rule or step as a node.
         test: Its condition as a function, or `None` for `always`.
+        parts: The parts of all conditions of the policy.
         phase: When a step runs; `None` for a rule.
+        changes: The updates of a step as functions.
     """
 
     tool: CheckedTool
     node: nodes.CheckRule | nodes.UpdateStep
     test: Test | None
+    parts: ConditionParts
     phase: nodes.Phase | None = None
+    changes: tuple[CompiledUpdate, ...] = ()
 
     @property
     def rule(self) -> nodes.CheckRule | None:
@@ -70,14 +83,15 @@ class LabelReads(NamedTuple):
     Attributes:
         tests: Its single tests, each with what it compares: values, sets of labels, constants.
         metas: All sets of labels in them.
-        names: The names that it compares with them, by field.
-        places: The positions of all these.
+        places: The positions of these, and of the texts that are compared with them.
+        open_tests: The tests that labels do not decide, each with its shape without position, and
+            whether it reads the result's value.
     """
 
     tests: tuple[tuple[nodes.Tests, Sequence[Any]], ...]
     metas: tuple[nodes.Meta, ...]
-    names: Mapping[nodes.Field, frozenset[str]]
     places: frozenset[nodes.Position]
+    open_tests: Mapping[nodes.Position, tuple[Hashable, bool]]
 
 
 class CheckedPolicy:
@@ -128,8 +142,11 @@ class CheckedPolicy:
         """The rules and steps of each tool, rules first."""
         found = []
         for tool in self.tools:
-            found += [Clause(tool, check.node, check.test) for check in tool.compiled.checks]
-            found += [Clause(tool, one.node, one.test, one.phase) for one in tool.compiled.steps]
+            found += [Clause(tool, one.node, one.test, one.parts) for one in tool.compiled.checks]
+            found += [
+                Clause(tool, step.node, step.test, step.parts, step.phase, step.updates)
+                for step in tool.compiled.steps
+            ]
         return found
 
     def tests(self, clause: Clause) -> Iterator[tuple[nodes.Tests, bool]]:
@@ -146,8 +163,8 @@ class CheckedPolicy:
     def _read_labels(self, clause: Clause) -> LabelReads:
         tests: list[tuple[nodes.Tests, Sequence[Any]]] = []
         places: set[nodes.Position] = set()
-        names: dict[nodes.Field, frozenset[str]] = {}
         metas: dict[nodes.Meta, None] = {}
+        open_tests: dict[nodes.Position, tuple[Hashable, bool]] = {}
         for test, _ in self.tests(clause):
             elements = [
                 element
@@ -155,14 +172,15 @@ class CheckedPolicy:
                 for element in self.elements(side, removed=True)
             ]
             read = metas_in(elements)
-            texts = [element for element in elements if isinstance(element, nodes.TextLiteral)]
             tests.append((test, elements))
             metas |= dict.fromkeys(read)
-            for meta in read:
-                names[meta.field] = names.get(meta.field, frozenset()) | {one.raw for one in texts}
             if read:
-                places |= {meta.at for meta in read} | {text.at for text in texts}
-        return LabelReads(tuple(tests), tuple(metas), names, frozenset(places))
+                places |= {meta.at for meta in read}
+                places |= {one.at for one in elements if isinstance(one, nodes.TextLiteral)}
+            if not is_decided(elements):
+                reads_result = any(is_value(one) and one.scope == "result" for one in elements)
+                open_tests[test.at] = shape_of(test, {"at"}), reads_result
+        return LabelReads(tuple(tests), tuple(metas), frozenset(places), open_tests)
 
     def elements(self, members: object, *, removed: bool = False) -> Iterator[Any]:
         """As `elements_of`, or a part of them if there are very many."""
@@ -201,9 +219,52 @@ def may_overlap(block: CheckedTool, other: CheckedTool) -> bool:
     return True  # two regexes are not compared
 
 
+def owner_of(meta: nodes.Meta, clause: Clause) -> Owner:
+    """The owner of labels in a rule or a step."""
+    is_short = meta.scope == "short" and clause.phase != "result"
+    return "session" if meta.scope == "session" or is_short else "values"
+
+
+def short_scope(clause: Clause) -> str:
+    """What the short form means in a condition; empty if it has no known meaning."""
+    if clause.phase is None or isinstance(clause.tool.node, nodes.OneLiner):
+        return ""
+    return "result" if clause.phase == "result" else "session"
+
+
 def metas_in(elements: Sequence[Any]) -> list[nodes.Meta]:
     """The sets of labels among the elements of a test."""
     return [element for element in elements if isinstance(element, nodes.Meta)]
+
+
+def is_value(element: object) -> TypeGuard[nodes.ValueRef]:
+    """Whether an element of a test is a value."""
+    return isinstance(element, nodes.ValueRef)
+
+
+def is_decided(elements: Sequence[Any], sought: Collection[str] = ()) -> bool:
+    """Whether the labels of a call, and the values that are sought among them, decide a test."""
+    for element in elements:
+        if is_value(element):
+            if element.scope != "arg" or element.argument not in sought:
+                return False
+        elif isinstance(element, nodes.TextLiteral):
+            if element.kind != "plain" or "\\" in element.raw:
+                return False
+        elif not (element is None or isinstance(element, nodes.Meta)):
+            return False
+    return True
+
+
+def is_whole(test: nodes.Tests, metas: Sequence[nodes.Meta]) -> bool:
+    """Whether the labels in a test are not only looked for by name."""
+    match test:
+        case nodes.Membership(value=nodes.TextLiteral()) | nodes.Equality():
+            return False
+        case nodes.Membership():
+            return True
+        case nodes.LabelTest(test=how):
+            return len(metas) > 1 or how not in {"overlaps", "superset"}
 
 
 def text_of(element: Any) -> Any:

@@ -5,7 +5,7 @@ with `untrusted` in one place and `untrused` in another hardly means two tags, a
 that nothing sets protects nothing.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from typing import NamedTuple, get_args
 
 from langchain_sequrity.display import plain
@@ -16,11 +16,14 @@ from langchain_sequrity.sqrt.lint.checked_policy import (
     CheckedPolicy,
     Clause,
     LabelName,
+    Owner,
+    is_whole,
     metas_in,
+    owner_of,
     text_of,
     value_test,
 )
-from langchain_sequrity.sqrt.lint.ways import Owner, PossibleLabels, owner_of
+from langchain_sequrity.sqrt.lint.possible_labels import PossibleLabels
 from langchain_sequrity.sqrt.nodes import Position
 
 _SHOWN = 60
@@ -223,12 +226,11 @@ def tested_labels(policy: CheckedPolicy, possible: PossibleLabels) -> TestedLabe
         )
         for test, elements in policy.label_reads(clause).tests:
             metas = metas_in(elements)
-            is_whole = _is_whole(test, metas)
             for meta in metas:
                 kinds = _tested_kinds(meta, clause)
                 for kind in kinds:
                     tested.sets.setdefault(kind, meta.at)
-                if is_whole or len(kinds) > 1:  # of these, the owner is unknown
+                if is_whole(test, metas) or len(kinds) > 1:  # of these, the owner is unknown
                     tested.whole.update(kinds)
             if isinstance(test, nodes.LabelTest) and test.test == "subset":
                 continue  # it asks for the absence of all other labels
@@ -241,17 +243,6 @@ def tested_labels(policy: CheckedPolicy, possible: PossibleLabels) -> TestedLabe
                     label = _Label(meta.field, text.raw, kinds[0][1])
                     tested.names[label] = min(text.at, tested.names.get(label, text.at))
     return tested
-
-
-def _is_whole(test: nodes.Tests, metas: Sequence[nodes.Meta]) -> bool:
-    """Whether the labels in a test are not only looked for by name."""
-    match test:
-        case nodes.Membership(value=nodes.TextLiteral()) | nodes.Equality():
-            return False
-        case nodes.Membership():
-            return True
-        case nodes.LabelTest(test=how):
-            return len(metas) > 1 or how not in {"overlaps", "superset"}
 
 
 def _changed_labels(policy: CheckedPolicy) -> _Changed:

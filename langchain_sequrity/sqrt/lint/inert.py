@@ -1,0 +1,122 @@
+"""Rules and steps without effect in a way, because of the labels that are possible there."""
+
+from collections.abc import Collection
+
+from langchain_sequrity.display import plain
+from langchain_sequrity.sqrt import nodes
+from langchain_sequrity.sqrt.compiler import Severity
+from langchain_sequrity.sqrt.engine import NON_EXECUTABLE
+from langchain_sequrity.sqrt.lint.checked_policy import (
+    CheckedPolicy,
+    Clause,
+    constant_effect,
+    denies,
+    is_value,
+    operands_of,
+)
+from langchain_sequrity.sqrt.lint.possible_labels import SEPARATE, PossibleLabels
+from langchain_sequrity.sqrt.lint.reachable import Truths
+from langchain_sequrity.sqrt.lint.ways import is_applied
+from langchain_sequrity.sqrt.matchers import Truth
+from langchain_sequrity.sqrt.nodes import Position
+
+
+def find_unlabelled(policy: CheckedPolicy, possible: PossibleLabels) -> set[Position]:
+    """Find rules that read labels of arguments, in a way in which arguments have none.
+
+    A denial that never applies is an error.
+
+    Returns:
+        The positions of the rules and steps with findings.
+    """
+    reported: set[Position] = set()
+    way = possible.way
+    for clause in policy.clauses if way.without_labels else ():
+        copied = [
+            element for update in clause.updates for element in policy.elements(update.set)
+            if isinstance(element, nodes.Meta)
+        ]  # fmt: skip
+        read = [
+            meta for meta in (*policy.label_reads(clause).metas, *copied)
+            if meta.scope in {"arg", "args"} and not possible.changes_argument(clause, meta)
+        ]  # fmt: skip
+        if read:
+            reported.add(clause.node.condition.at if clause.node.condition else read[0].at)
+            severity, effect = _without_labels(clause, possible.truths(clause))
+            policy.report(
+                severity, f"{way.without_labels}: {effect}", min(one.at for one in read),
+                way.advice, lets_through=True,
+            )  # fmt: skip
+    return reported
+
+
+def _without_labels(clause: Clause, truths: Truths) -> tuple[Severity, str]:
+    held = next(iter(truths)) if len(truths) == 1 else None
+    if clause.rule is None:
+        return "warning", f"this change is {'never made' if held is False else 'made without them'}"
+    rule = f"`{plain(' '.join(clause.rule.text.split()), limit=80)}`"
+    if held is None:
+        return "warning", f"{rule} is decided by the rest of its condition"
+    severity: Severity = "warning" if denies(clause.rule, held=held) else "error"
+    return severity, f"{rule} {constant_effect(clause.rule, held=held)}"
+
+
+def find_inert(
+    policy: CheckedPolicy, possible: PossibleLabels, reported: Collection[Position]
+) -> None:
+    """Find rules and steps whose condition is constant in a way, although labels could decide it.
+
+    Args:
+        policy: The policy.
+        possible: The labels in the way.
+        reported: The positions of conditions and labels with findings about the way.
+    """
+    if policy.is_read_in_part:
+        return
+    for clause in policy.clauses:
+        condition = clause.node.condition
+        if condition is None or not is_applied(clause.tool, possible.way):
+            continue
+        if condition.at in reported or not policy.label_reads(clause).places.isdisjoint(reported):
+            continue
+        truths = possible.truths(clause)
+        if len(truths) == 1 and len(possible.truths_anywhere(clause)) > 1:
+            _report_inert(policy, clause, possible, condition.at, *truths)
+
+
+def _report_inert(
+    policy: CheckedPolicy, clause: Clause, possible: PossibleLabels, at: Position, held: Truth
+) -> None:
+    way = possible.way
+    how = {True: "always holds", False: "never holds", None: "is always in doubt"}[held]
+    severity: Severity = "warning"
+    if clause.rule is None:
+        effect = f"this change is {'never' if held is False else 'always'} made"
+    else:
+        effect = f"the rule {constant_effect(clause.rule, held=held is not False)}"
+        if clause.rule.decision == "deny" and held is False:
+            severity = "error"
+    policy.report(
+        severity, f"{way.where or 'Here'} this condition {how}, so {effect}",
+        at,
+        _why(policy, clause, possible), lets_through=True,
+    )  # fmt: skip
+
+
+def _why(policy: CheckedPolicy, clause: Clause, possible: PossibleLabels) -> str:
+    """The fact about the way that makes a condition constant."""
+    if possible.returns_objects(clause) and any(
+        is_value(side) and side.scope == "result"
+        for test, _ in policy.tests(clause)
+        for side in operands_of(test)
+    ):
+        return "The result is an object, which no rule can search; ask for its labels"
+    if len(possible.truths_with(clause, non_executable="perhaps")) > 1:
+        return (
+            f"Each result also has the tag `{NON_EXECUTABLE}`: name the labels that matter, as in "
+            "`overlaps {…}`, or set `enable_non_executable_memory` to false"
+        )
+    is_shared = possible.way.argument_labels == "shared"
+    if is_shared and len(possible.truths_with(clause, **SEPARATE)) > 1:
+        return "All arguments of a call have the labels of everything that the model has read"
+    return "No rule and no tool sets such labels"
