@@ -359,6 +359,14 @@ IN_SESSION = (
     'tool "look" { session after { when @result.tags is empty { @tags |= {"out"}; } } }'
     'tool "act" { must deny when "out" in @session.tags; }'
 )
+ACTS = (
+    'tool "look" { session after { @tags |= {"seen"}; } }'
+    'tool "act" { must deny when "seen" in @session.tags and to.value == "eve"; }'
+)
+REMOVED = (
+    'tool "look" { session after { @tags |= {"out"}; } }'
+    'tool "act" { session before { @tags -= {"out"}; } must deny when "out" in @session.tags; }'
+)
 BLIND = "In single-LLM mode arguments have no labels"
 NEVER = "this condition never holds"
 SAID: list[tuple[str, Any, dict[Way, str]]] = [
@@ -405,6 +413,16 @@ SAID: list[tuple[str, Any, dict[Way, str]]] = [
     ("a branch", PolicyHeader.from_sqrt(
         LABEL, mode="custom", branching_meta_policy=BranchingMetaPolicy(tags={"out"})),
      {"single-llm": "`branching_meta_policy`", "middleware": "`branching_meta_policy`"}),
+    ("a branch on a tag that nothing sets", PolicyHeader.from_sqrt(
+        ACTS, mode="custom", branching_meta_policy=BranchingMetaPolicy(tags={"out"})),
+     dict.fromkeys(("single-llm", "dual-llm", "middleware"), "`branching_meta_policy`")),
+    ("a branch on a producer that nothing sets", PolicyHeader.from_sqrt(
+        ACTS, mode="custom", branching_meta_policy=BranchingMetaPolicy(producers={"look"})),
+     dict.fromkeys(("single-llm", "dual-llm", "middleware"), "`branching_meta_policy`")),
+    ("data that may be read in each way", PolicyHeader.from_sqrt(
+        BLOCKED, enable_llm_blocked_tag=False),
+     dict.fromkeys(MODES.values(), "nothing keeps data tagged")),
+    ("a tag that the call itself removes", REMOVED, dict.fromkeys(MODES.values(), NEVER)),
     ("a branch in no mode", PolicyHeader.from_sqrt(
         LABEL, branching_meta_policy=BranchingMetaPolicy(tags={"out"})),
      dict.fromkeys(MODES.values(), "`branching_meta_policy`")),
@@ -413,9 +431,7 @@ SAID: list[tuple[str, Any, dict[Way, str]]] = [
     ("tagged results", PolicyHeader.from_sqrt(OF_RESULTS, enable_non_executable_memory=True),
      {**dict.fromkeys(MODES.values(), "No rule sets the tag `out` on the session"),
       "single-llm": "`enable_non_executable_memory`"}),
-    ("a rule that acts everywhere",
-     ('tool "look" { session after { @tags |= {"seen"}; } }'
-      'tool "act" { must deny when "seen" in @session.tags and to.value == "eve"; }'), {}),
+    ("a rule that acts everywhere", ACTS, {}),
 ]  # fmt: skip
 
 
@@ -467,6 +483,25 @@ def give(way: Way, policy: Any, **options: Any) -> None:
 
 
 NOWHERE = "http://127.0.0.1:9"
+
+
+@pytest.mark.parametrize("policy", [COMPARED, COMPARED.replace('not "out" in', '"out" in')])
+def test_an_argument_that_a_call_leaves_out_has_no_labels_of_the_conversation(policy: str) -> None:
+    @tool
+    def act(text: str, to: str = "ana") -> str:
+        """Act."""
+        return text + to
+
+    found = [one.message for one in check(policy, [look, act], mode="middleware")]
+    assert not [text for text in found if NEVER in text]
+
+
+def test_a_label_that_may_not_decide_branches_has_a_use() -> None:
+    text = 'tool "look" -> @tags |= {"out"}; tool "act" { must deny when to.value == "eve"; }'
+    branches = BranchingMetaPolicy(tags={"out"})
+    policy = PolicyHeader.from_sqrt(text, mode="custom", branching_meta_policy=branches)
+    assert not [one for one in check(policy, [look, act]) if "No rule tests" in one.message]
+    assert [one for one in check(text, [look, act]) if "No rule tests" in one.message]
 
 
 @pytest.mark.parametrize("way", get_args(Way))

@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, get_args
 
 from langchain_sequrity.display import plain
 from langchain_sequrity.errors import PolicySyntaxError, UsageError
+from langchain_sequrity.sqrt import nodes
 from langchain_sequrity.sqrt.compaction import compacted
 from langchain_sequrity.sqrt.context import Argument, Call
 from langchain_sequrity.sqrt.engine import PARSE_WITH_AI, Engine, compile_policy
@@ -86,13 +87,17 @@ class PolicySettings(NamedTuple):
     Attributes:
         mode: The mode; empty if it is not set.
         branches: Whether it says which labels may decide branches.
+        denied_branches: The labels that may not: pairs of a field and a name.
         tags_results: Whether it asks for the tag `__non_executable`; `None`: the default decides.
+        blocks: Whether data tagged `__llm_blocked` is kept from the data model.
         generates: Whether it lets the service write rules.
     """
 
     mode: str = ""
     branches: bool = False
+    denied_branches: tuple[tuple[nodes.Field, str], ...] = ()
     tags_results: bool | None = None
+    blocks: bool = True
     generates: bool = False
 
 
@@ -102,11 +107,17 @@ def settings_of(policy: AnyPolicy) -> PolicySettings:
     if isinstance(policy, Engine):
         return PolicySettings(tags_results=policy.presets.non_executable_memory and None)
     branching: Any = getattr(presets, "branching_meta_policy", None)
-    names = branching and (branching.producers or branching.tags or branching.consumers)
+    fields: tuple[nodes.Field, ...] = get_args(nodes.Field)
+    names = tuple(
+        (field, name) for field in fields for name in sorted(getattr(branching, field, None) or ())
+    )
+    is_list = branching is not None and branching.mode == "allow"  # of labels that may decide
     return PolicySettings(
         getattr(policy, "mode", None) or "",
-        bool(names) or (branching is not None and branching.mode == "allow"),
+        bool(names) or is_list,
+        () if is_list else names,
         getattr(presets, "enable_non_executable_memory", None),
+        getattr(presets, "enable_llm_blocked_tag", None) is not False,
         getattr(policy, "auto_gen", None) is True,
     )
 

@@ -291,7 +291,7 @@ def findings_in(
     if others:
         together = with_others(policy, others, known, report) or checked
     possible = PossibleLabels(together, way or ANY_WAY, settings, declared=labels, tools=arguments)
-    tested = tested_labels(together, possible)
+    tested = tested_labels(together, possible, settings.denied_branches)
     impossible = impossible_labels(tested, possible)
     labels_reported = find_misspelt(together, impossible)
     literals.find_address_leaks(checked)
@@ -309,9 +309,11 @@ def findings_in(
         if reports_settings:
             ways.find_idle_settings(settings, possible.way, report, has_rules=is_ruled)
         ways.find_absent_service_tools(checked, way, arguments)
-        ways.find_open_blocks(checked, way)
+        ways.find_open_blocks(checked, way, settings)
         known_places = inert.find_unlabelled(together, possible)
         known_places |= find_unset(together, tested, possible, labels, labels_reported)
+        if reports_settings:
+            inert.find_idle_branches(settings, possible, report)
         if way is not ANY_WAY:
             inert.find_inert(together, possible, known_places)
     return findings.in_order

@@ -4,7 +4,8 @@ from collections.abc import Collection
 
 from langchain_sequrity.display import plain
 from langchain_sequrity.sqrt import nodes
-from langchain_sequrity.sqrt.compiler import Severity
+from langchain_sequrity.sqrt.coerce import PolicySettings
+from langchain_sequrity.sqrt.compiler import Reporter, Severity
 from langchain_sequrity.sqrt.engine import NON_EXECUTABLE
 from langchain_sequrity.sqrt.lint.checked_policy import (
     CheckedPolicy,
@@ -61,6 +62,25 @@ def _without_labels(clause: Clause, truths: Truths) -> tuple[Severity, str]:
     return severity, f"{rule} {constant_effect(clause.rule, held=held)}"
 
 
+def find_idle_branches(
+    settings: PolicySettings, possible: PossibleLabels, report: Reporter
+) -> None:
+    """Warn of a list of labels that may not decide branches, and that no value has."""
+    way, labels = possible.way, settings.denied_branches
+    if not labels or settings.mode != "custom" or not way.branches:
+        return
+    if any(
+        possible.may_restrict("values") if field == "consumers"
+        else possible.may_have(field, "values", name)
+        for field, name in labels
+    ):  # fmt: skip
+        return
+    report(
+        "warning", f"{way.where or 'Here'} `branching_meta_policy` restricts no branch",
+        Position(1, 1), "No rule and no tool sets such labels", lets_through=True,
+    )  # fmt: skip
+
+
 def find_inert(
     policy: CheckedPolicy, possible: PossibleLabels, reported: Collection[Position]
 ) -> None:
@@ -111,6 +131,8 @@ def _why(policy: CheckedPolicy, clause: Clause, possible: PossibleLabels) -> str
         for side in operands_of(test)
     ):
         return "The result is an object, which no rule can search; ask for its labels"
+    if possible.changes_session(clause):
+        return "`session before` changes these labels before the rule is tested"
     if len(possible.truths_with(clause, non_executable="perhaps")) > 1:
         return (
             f"Each result also has the tag `{NON_EXECUTABLE}`: name the labels that matter, as in "

@@ -87,6 +87,7 @@ class CalledTool(NamedTuple):
     Attributes:
         clauses: Its rules and steps that matter, in source order.
         arguments: The arguments of which the labels are read one by one, and one for the rest.
+        defaults: Those that a call may leave out, so that the tool gets a default.
         may_label: Whether the tool may set any label on its results, or replace their labels.
         may_have_none: Whether a call may have no arguments.
         returns_objects: Whether results are objects, which no rule can search.
@@ -95,6 +96,7 @@ class CalledTool(NamedTuple):
 
     clauses: tuple[Clause, ...]
     arguments: tuple[str, ...]
+    defaults: frozenset[str]
     may_label: bool
     may_have_none: bool
     returns_objects: bool
@@ -277,6 +279,11 @@ class RulesOfWay:
             tool = CalledTool(
                 applied,
                 tuple(arguments),
+                frozenset(
+                    name
+                    for name in arguments
+                    if name in declared.defaults or (self._tools is None and name != REST)
+                ),
                 declared.may_label is not False or self.way.any_result_labels,
                 not declared.required,
                 declared.returns.get("type") == "object",

@@ -55,7 +55,7 @@ class TestedLabels(NamedTuple):
     Attributes:
         names: Tags and producers that are tested by name where labels are possible, each with its
             first position.
-        named: All that are tested by name.
+        named: All that are tested by name, also to decide whether a branch is allowed.
         sets: The kinds of labels that are tested, each with its first position.
         whole: The kinds of labels of which any may count: they are tested as a set, or copied.
     """
@@ -175,7 +175,7 @@ def _find_untested(
 ) -> None:
     changes = {**changed.removed, **changed.added}
     known = {label.field for label in changes if _is_known(label, outside, reported)}
-    used = known | {field for field, _ in {*tested.sets, *tested.whole}}
+    used = known | {field for field, _ in {*tested.sets, *tested.whole, *tested.named}}
     unused = {field: at for (field, _), at in changed.sets.items() if field not in used}
     for field, at in unused.items():
         policy.report(
@@ -214,9 +214,11 @@ def _advice(change: str, place: Owner, tool: str = "…") -> str:
     )
 
 
-def tested_labels(policy: CheckedPolicy, possible: PossibleLabels) -> TestedLabels:
-    """The labels that the rules of a policy test."""
-    tested = TestedLabels({}, set(), {}, set())
+def tested_labels(
+    policy: CheckedPolicy, possible: PossibleLabels, of_branches: Collection[LabelName]
+) -> TestedLabels:
+    """The labels that the rules of a policy test, and those that decide about branches."""
+    tested = TestedLabels({}, set(of_branches), {}, set())
     for clause in policy.clauses:
         tested.whole.update(
             _kind(element, clause)

@@ -110,6 +110,19 @@ class PossibleLabels:
             if update.target.scope in {"arg", "args"}
         )
 
+    def changes_session(self, clause: Clause) -> bool:
+        """Whether a call may change labels of the session that a rule reads, before the rule."""
+        read = {
+            meta.field for meta in self._policy.label_reads(clause).metas
+            if owner_of(meta, clause) == "session"
+        }  # fmt: skip
+        return any(
+            update.target.scope not in {"arg", "args"} and update.target.field in read
+            for step in self._policy.clauses
+            if clause.rule and step.phase == "before" and may_overlap(step.tool, clause.tool)
+            for update in step.updates
+        )
+
     def _follow_rules(self) -> None:
         """Add the labels that rules set or copy."""
         copied: set[tuple[_Place, _Place]] = set()

@@ -61,9 +61,18 @@ class _Calls:
         rules: The rules of the policy.
         scope: The labels that matter.
         target: The rule or step with the condition, if any.
+        is_anywhere: Whether the labels are those when the condition is tested, not before the call.
     """
 
-    def __init__(self, rules: RulesOfWay, scope: Scope, target: Clause | None = None) -> None:
+    def __init__(
+        self,
+        rules: RulesOfWay,
+        scope: Scope,
+        target: Clause | None = None,
+        *,
+        is_anywhere: bool = False,
+    ) -> None:
+        self._skips_before = is_anywhere and target is not None and target.phase != "before"
         self._rules = rules
         self._scope = scope
         self._target = target
@@ -85,8 +94,9 @@ class _Calls:
     def inputs(self, tool: CalledTool, pool: _Pool) -> Iterator[tuple[Labels, ...]]:
         """The labels that the arguments of a tool may have."""
         if self._rules.way.argument_labels != "separate":
-            for labels in pool:  # of all arguments
-                yield (labels,) * len(tool.arguments)
+            for labels, defaults in product(pool, subsets(sorted(tool.defaults))):
+                # Of all arguments, but a default has none.
+                yield tuple(NO_LABELS if name in defaults else labels for name in tool.arguments)
         elif not self._ends_at_rule:
             yield from product(pool, repeat=len(tool.arguments))
         else:
@@ -139,7 +149,8 @@ class _Calls:
     ) -> Iterator[_Outcome]:
         self.spend(1)
         context = EvaluationContext(call, session, short="session")
-        self._run("before", tool, context, choice)
+        if not self._skips_before:
+            self._run("before", tool, context, choice)
         session = self._scope.projected(context.session)
         yield _Outcome(session)
         is_denied = self._is_denied(tool, self._context(tool, call, session), choice)
@@ -381,7 +392,7 @@ class Reachable:
     def truths_anywhere(self, target: Clause) -> Truths:
         """What the condition of a rule or step can be if everything may have any label."""
         scope = self._rules.scope_of(target)
-        calls = _Calls(self._rules, scope, target)
+        calls = _Calls(self._rules, scope, target, is_anywhere=True)
         tool = self._rules.tools_of(scope, target)[0]._replace(returns_objects=False)
         fields = sorted(scope.names)
         try:

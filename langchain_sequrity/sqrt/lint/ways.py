@@ -187,18 +187,23 @@ def find_idle_settings(
             )  # fmt: skip
 
 
-def find_open_blocks(policy: CheckedPolicy, way: Capabilities) -> None:
-    """Warn of rules that tag data as blocked in a way that has no data model to keep it from."""
+def find_open_blocks(policy: CheckedPolicy, way: Capabilities, settings: PolicySettings) -> None:
+    """Warn of rules that tag data as blocked where nothing keeps it from a data model."""
+    is_kept = way.data_model and settings.blocks
+    where = f"{way.where or 'Here'} nothing keeps"
+    advice = "choose dual-LLM mode"
+    if not settings.blocks:
+        where, advice = "With `enable_llm_blocked_tag` false nothing keeps", "leave the field out"
     tested = {
         text.raw for clause in policy.clauses for test, _ in policy.tests(clause)
         for meta, text in policy.labels(test) if meta.field == "tags"
     }  # fmt: skip
-    for clause in policy.clauses if not way.data_model and LLM_BLOCKED not in tested else ():
+    for clause in policy.clauses if not is_kept and LLM_BLOCKED not in tested else ():
         for update in clause.updates:
             for text in policy.texts(update.set):
                 if text.raw == LLM_BLOCKED and update.assignment in {"=", "|=", "^="}:
                     policy.report(
-                        "warning", f"{way.where} nothing keeps data tagged `{LLM_BLOCKED}` from a "
-                        "model, and no rule tests the tag", text.at,
-                        "Write a rule that tests it, or choose dual-LLM mode", lets_through=True,
+                        "warning", f"{where} data tagged `{LLM_BLOCKED}` from a model, and no rule "
+                        "tests the tag", text.at,
+                        f"Write a rule that tests it, or {advice}", lets_through=True,
                     )  # fmt: skip
