@@ -30,7 +30,11 @@ from langchain_core.runnables import Runnable, base
 from pydantic import ConfigDict
 from typing_extensions import override
 
-from langchain_sequrity.chat_models.run_config import joined_arguments, refuse_setting_names
+from langchain_sequrity.chat_models.run_config import (
+    joined_arguments,
+    refuse_config_names,
+    refuse_setting_names,
+)
 from langchain_sequrity.errors import ServiceError, UsageError
 
 if TYPE_CHECKING:
@@ -194,7 +198,7 @@ class Wrapper(Guarded[Input, Output]):
         Raises:
             UsageError: For a parameter of the model, such as `policy`.
         """
-        refuse_setting_names({**(config or {}), **kwargs})
+        refuse_config_names({**(config or {}), **kwargs})
         return super().with_config(config, **kwargs)
 
 

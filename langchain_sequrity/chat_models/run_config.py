@@ -32,6 +32,7 @@ GUARD_SETTINGS = HEADERS.keys() | {
 }
 """Parameters of a model that decide what it may do, or what is done about a denial."""
 
+_SENT_SETTINGS = frozenset({"x-config", "x-features", "x-policy", "x-session-id"})
 _SESSION = "sequrity_session_id"
 # LangGraph's name, and the usual one of `RunnableWithMessageHistory`.
 _THREADS = ("thread_id", "session_id")
@@ -138,12 +139,34 @@ def refuse_settings(config: Mapping[str, Any] | None, model: object) -> None:
     Raises:
         UsageError: For a setting that would have no effect.
     """
-    refuse_setting_names(config or ())
+    refuse_config_names(config or {})
     for configurable in _configurables(config):
         for name, value in configurable.items():
             setting = _setting_meant(name)
             if setting and _is_other_setting(model, setting, value):
                 raise _has_no_effect(setting, name)
+        _refuse_headers(configurable)
+
+
+def refuse_config_names(config: Mapping[str, Any]) -> None:
+    """Refuse settings of a model at the top of a config.
+
+    Raises:
+        UsageError: For a setting, which would have no effect there.
+    """
+    refuse_setting_names(config)
+    _refuse_headers(config)
+
+
+def _refuse_headers(config: Mapping[str, Any]) -> None:
+    headers = config.get("extra_headers")
+    for name in headers if isinstance(headers, Mapping) else ():
+        if _header_key(name) in _SENT_SETTINGS:
+            msg = (
+                f"`extra_headers` with `{name}` has no effect in a config: use "
+                "`model.bind(extra_headers=…)`."
+            )
+            raise UsageError(msg)
 
 
 def _is_other_setting(model: object, name: str, value: object) -> bool:

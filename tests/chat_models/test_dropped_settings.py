@@ -115,9 +115,17 @@ def test_a_misspelt_setting_is_refused_too(
         PLACES[place](model, written, SETTINGS[name])
 
 
+@pytest.mark.parametrize("place", [place for place in PLACES if "config" in place])
+def test_headers_with_a_policy_are_refused_in_a_config(base_url: str, place: str) -> None:
+    model = ChatSequrity("any/model", base_url=base_url)
+    with pytest.raises(UsageError, match="`extra_headers` with `X-Policy` has no effect"):
+        PLACES[place](model, "extra_headers", HEADERS)
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
+        ("extra_headers", {"X-Tenant": "a"}),
         ("policy", "gold"),
         ("policy", {"tier": 1}),
         ("policy", None),
