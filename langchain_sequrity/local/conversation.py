@@ -94,7 +94,13 @@ def _message_key(message: AIMessage) -> tuple[str | None, ...] | str:
 def _with_new_messages(
     messages: Sequence[BaseMessage], stored: Sequence[BaseMessage]
 ) -> list[BaseMessage]:
-    """The new messages after the stored ones, without instructions that are stored already."""
+    """The new messages after the stored ones, without instructions that are stored already.
+
+    If there is no result for calls of the last answer, the user has cancelled them.
+    """
+    results = {one.tool_call_id for one in messages if isinstance(one, ToolMessage)}
+    if stored and isinstance(stored[-1], AIMessage) and results.isdisjoint(_call_ids(stored[-1])):
+        stored = stored[:-1] if _call_ids(stored[-1]) else stored
     instructions = [one.content for one in stored if isinstance(one, SystemMessage)]
     new = (
         one

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, ToolMessage
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, ToolCall, ToolMessage
 from langchain_core.messages.tool import ToolCallChunk
 
 from langchain_sequrity.headers import FsmConfig
@@ -39,10 +39,12 @@ class SingleState:
         labels: The session's labels.
         results: Tool results as the model sees them, by id of the call. They are lists, because
             models that made calls before this session may have used an id twice.
+        open_calls: The calls of the last answer.
     """
 
     labels: Labels = field(default_factory=Labels)
     results: dict[str, list[Any]] = field(default_factory=dict)
+    open_calls: Sequence[ToolCall] = ()
 
     def copy(self) -> "SingleState":
         """A working copy: a request that fails changes nothing."""
@@ -104,6 +106,7 @@ class SingleAnswer:
         session.messages = [*self.request.messages, message]
         session.turns += not (message.tool_calls or message.invalid_tool_calls)
         if self._guard is not None:
+            self._guard.state.open_calls = message.tool_calls
             session.state = self._guard.state
 
     def close(self) -> None:
@@ -147,6 +150,7 @@ class _PolicyGuard:
         if clears_labels and not this_turn(request.messages):
             self.state.labels = Labels()
         messages = self._visible_messages(request.messages)
+        self._cancel_open_calls(request.messages)
         message = join_chunks(backend.stream(replace(request, messages=messages), context))
         denied = self._denial(message)
         yield message_as_chunk(message) if denied is None else _refusal(message, *denied)
@@ -189,6 +193,19 @@ class _PolicyGuard:
         self.state.labels = taken.session
         is_as_sent = returned.labels is None and taken.result.value == returned.value
         return message.content if is_as_sent else as_text(taken.result.value)
+
+    def _cancel_open_calls(self, messages: Sequence[BaseMessage]) -> None:
+        """Give the session the labels that calls may have given it whose results did not come.
+
+        The calls were handed out, so they may have run.
+        """
+        returned = {
+            message.tool_call_id for message in messages if isinstance(message, ToolMessage)
+        }
+        for call in self.state.open_calls:
+            if call["id"] not in returned:
+                made = Call(call["name"], _arguments(call["args"]))
+                self.state.labels = self._gate.foreseen(made, self.state.labels)
 
     # Calls
 

@@ -262,16 +262,21 @@ def test_a_chain_with_message_history_remembers_a_denied_turn(
 # A call that ran, whose result the session never got
 
 
-@pytest.mark.parametrize("way", ["stopped", "direct", "node"])
+@pytest.mark.parametrize(
+    ("arch", "way"),
+    [
+        *(("dual-llm", way) for way in ("stopped", "direct", "node")),
+        *(("single-llm", way) for way in ("direct", "node")),  # its model needs a result in sight
+    ],
+)
 @pytest.mark.parametrize("form", FORMATS)
 async def test_a_call_whose_result_does_not_come_back_counts_for_the_session(
-    base_url: str, office: Office, form: str, way: str
+    base_url: str, office: Office, form: str, arch: str, way: str
 ) -> None:
     tools = [tool(office.read_mail, return_direct=way == "direct"), tool(office.send)]
     middleware: list[Any] = [] if way == "stopped" else [keep_last]
-    agent: Any = create_agent(
-        make_model(base_url, form), tools, middleware=middleware, checkpointer=InMemorySaver()
-    )
+    model = make_model(base_url, form, arch)
+    agent: Any = create_agent(model, tools, middleware=middleware, checkpointer=InMemorySaver())
     ask = {"messages": [HumanMessage("read")]}
     stream = agent.astream(ask, THREAD, stream_mode="updates")
     async for update in stream:

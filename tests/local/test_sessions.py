@@ -314,13 +314,20 @@ def test_two_calls_with_the_same_id_are_400(api: Api) -> None:
     assert api.chat("Hi", message, result("call_1")).status_code == 400
 
 
-def test_a_message_without_the_result_of_an_open_call_is_400_with_the_call_id(
-    listening: Api,
-) -> None:
+def test_a_history_without_the_result_of_a_call_is_400_with_the_call_id(listening: Api) -> None:
     called = listening.chat("call one", tools=TOOLS)
-    reply = listening.chat("never mind", session=session_of(called))
+    message = called.json()["choices"][0]["message"]
+    reply = listening.chat("call one", message, "never mind", session=session_of(called))
     assert reply.status_code == 400
     assert f"`{call_ids(called)[0]}`" in detail(reply)
+
+
+def test_a_new_message_cancels_the_open_calls_of_the_session(listening: Api) -> None:
+    called = listening.chat("call one", tools=TOOLS)
+    assert listening.chat("never mind", session=session_of(called)).status_code == 200
+    late = listening.chat(result(call_ids(called)[0]), session=session_of(called))
+    assert late.status_code == 400
+    assert f"`{call_ids(called)[0]}`" in detail(late)
 
 
 def test_a_refused_request_changes_nothing(serve: Serve) -> None:

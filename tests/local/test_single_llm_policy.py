@@ -308,6 +308,7 @@ def test_calls_beside_one_whose_result_labels_the_session_wait_for_the_result(
     assert "private" in refusal(play.model.invoke([question, first, result]))
 
 
+@pytest.mark.filterwarnings("ignore:.*`fsm.clear_session_meta`")
 @pytest.mark.parametrize(
     ("setting", "denied"),
     [({}, True), ({"clear_session_meta": "never"}, True), ({"clear_session_meta": "every_turn"}, False),

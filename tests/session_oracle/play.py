@@ -37,6 +37,7 @@ _REFUSED = (
     "No result was sent for the tool call",  # a model needs one for each call of an earlier turn
     "A new session would plan the turn again",  # a turn that has made calls is not moved
     "This request has no new message",  # a replay asks the model again after its answer
+    "has no message of the user to plan for",  # a trim left only an answer, and then a replay
 )
 _LOSING = {"expire", "format", "restart", "process"}
 _ROOT = Path(__file__).parents[2]

@@ -56,6 +56,7 @@ def fsm(stage: Stage, setting: Mapping[str, Any], *programs: Any, **fields: Any)
 # Lifetime of labels, programs and steps
 
 
+@pytest.mark.filterwarnings("ignore:.*`fsm.clear_session_meta`")
 @pytest.mark.parametrize(
     ("setting", "in_the_turn", "in_the_next"),
     [
