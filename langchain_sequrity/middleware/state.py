@@ -249,7 +249,7 @@ def merge_updates(old: bytes, new: bytes) -> bytes:
 @_cached
 def _joined(old: bytes, new: bytes) -> bytes:
     stored, changes = _parsed(old or _EMPTY), _parsed(new or _EMPTY)
-    if "seen" in changes:
+    if "seen" in changes and changes["seen"] != stored.get("seen"):
         joined = _labels(stored.get("seen")).join(_labels(changes["seen"]))
         changes["seen"] = joined.to_wire()
     if changes.get("session_id"):
