@@ -367,8 +367,13 @@ REMOVED = (
     'tool "look" { session after { @tags |= {"out"}; } }'
     'tool "act" { session before { @tags -= {"out"}; } must deny when "out" in @session.tags; }'
 )
+NEVER_READ = (
+    'tool "act" { result { @consumers = {"ana"}; } }'
+    'tool "act" { must deny when to.value in to.consumers or not to.value in text.consumers; }'
+)
 BLIND = "In single-LLM mode arguments have no labels"
 NEVER = "this condition never holds"
+ALWAYS = "this condition always holds"
 SAID: list[tuple[str, Any, dict[Way, str]]] = [
     ("producers of nodes", GRAPH_POLICY,
      {"single-llm": BLIND, "dual-llm": "No rule sets the producer `look`",
@@ -422,6 +427,8 @@ SAID: list[tuple[str, Any, dict[Way, str]]] = [
     ("data that may be read in each way", PolicyHeader.from_sqrt(
         BLOCKED, enable_llm_blocked_tag=False),
      dict.fromkeys(MODES.values(), "nothing keeps data tagged")),
+    ("results of calls that are all denied", NEVER_READ,
+     {"single-llm": BLIND, "dual-llm": ALWAYS, "middleware": ALWAYS}),
     ("a tag that the call itself removes", REMOVED, dict.fromkeys(MODES.values(), NEVER)),
     ("a branch in no mode", PolicyHeader.from_sqrt(
         LABEL, branching_meta_policy=BranchingMetaPolicy(tags={"out"})),

@@ -119,7 +119,9 @@ class _Calls:
         """The labels after a call of a tool, with all that labels do not decide."""
         labels = dict(zip(tool.arguments, inputs, strict=True))
         for values in self._values(tool.clauses):
-            arguments = {name: Argument(values.get(name, MISSING), labels[name]) for name in labels}
+            arguments = {
+                name: Argument(values.get(name, _UNNAMED), labels[name]) for name in labels
+            }
             for choice in self._choices(tool.clauses, returns_objects=tool.returns_objects):
                 yield from self._call(tool, Call("", arguments), session, choice)
 
@@ -267,9 +269,13 @@ class _Calls:
                     join, (self._truth_of(part, clause, context, choice) for part in parts)
                 )
         test = self._rules.policy.label_reads(clause).open_tests.get(node.at)
-        if test and node.at not in self._decided:
-            return choice[test[0]]
-        return clause.parts.tests[node.at](context)
+        if node.at in self._decided:
+            test = None
+        is_search = isinstance(node, nodes.Membership) and isinstance(node.set, nodes.Meta)
+        truth = clause.parts.tests[node.at](context) if is_search or test is None else None
+        if test is not None and not (is_search and truth is True):
+            truth = choice[test[0]]  # a set that has a value which is no label has every value
+        return truth
 
 
 def _only(labels: Labels, fields: Collection[nodes.Field]) -> Labels:
