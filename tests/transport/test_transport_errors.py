@@ -380,7 +380,8 @@ def test_no_eight_characters_of_a_key_are_shown_within_base64(
     assert parts[1:]
 
 
-@given(KEYS, st.integers(0, 20), st.integers(8, 20))
+# A key with escapes of its own is masked with the text around it.
+@given(KEYS.filter(lambda key: {*key}.isdisjoint("\\%&")), st.integers(0, 20), st.integers(8, 20))
 def test_a_piece_of_a_key_is_masked_but_not_the_text_around_it(
     key: str, first: int, size: int
 ) -> None:
