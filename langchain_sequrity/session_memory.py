@@ -49,6 +49,14 @@ class GraphRun(NamedTuple):
     is_inside: bool
 
 
+_RUNTIME = "__pregel_runtime"
+
+
+def is_in_graph(configurable: Mapping[str, Any]) -> bool:
+    """Whether a configuration is of a run of LangGraph; see `graph_run`."""
+    return _RUNTIME in configurable
+
+
 def graph_run(configurable: Mapping[str, Any]) -> GraphRun:
     """The run of LangGraph to which a configuration belongs.
 
@@ -56,7 +64,7 @@ def graph_run(configurable: Mapping[str, Any]) -> GraphRun:
         configurable: The configurable part. Its keys are internal to LangGraph: tests run on its
             oldest and newest supported versions.
     """
-    runtime, thread = configurable.get("__pregel_runtime"), configurable.get("thread_id")
+    runtime, thread = configurable.get(_RUNTIME), configurable.get("thread_id")
     checkpointer = configurable.get("__pregel_checkpointer")
     checkpoints = configurable.get("checkpoint_map") or {}
     return GraphRun(

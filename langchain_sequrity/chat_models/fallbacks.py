@@ -320,8 +320,8 @@ class Configurable(Wrapper[Input, Output]):
     def configurable_fields(self, **kwargs: Any) -> Any:
         """Make further parameters configurable; what was bound or chosen before stays."""
         inherited: Any = super()
-        kept = {"deferred": self.deferred, "config": self.config}
-        return inherited.configurable_fields(**kwargs).model_copy(update=kept)
+        earlier = {"deferred": self.deferred, "config": self.config}
+        return inherited.configurable_fields(**kwargs).model_copy(update=earlier)
 
     def _deferring(self, method: str, argument: Any, kwargs: dict[str, Any]) -> Self:
         deferred = (*self.deferred, (method, argument, kwargs))

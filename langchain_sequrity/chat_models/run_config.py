@@ -16,6 +16,7 @@ from langchain_sequrity.connection import one_of_each
 from langchain_sequrity.display import plain
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.headers import ConfigHeader, FeaturesHeader, Header, PolicyHeader, coerce
+from langchain_sequrity.session_memory import is_in_graph
 from langchain_sequrity.suggestions import nearest_name
 
 HEADERS: Mapping[str, type[Header]] = {
@@ -36,7 +37,6 @@ _SENT_SETTINGS = frozenset({"x-config", "x-features", "x-policy", "x-session-id"
 _SESSION = "sequrity_session_id"
 # LangGraph's name, and the usual one of `RunnableWithMessageHistory`.
 _THREADS = ("thread_id", "session_id")
-_IN_A_GRAPH = "__pregel_runtime"  # LangGraph's; there, an application's `session_id` is its own
 _POLICY_SIGNS = frozenset("{};>")
 _PACKAGE = "langchain_sequrity."
 
@@ -109,7 +109,8 @@ def with_run_config(
 
 def thread_in(configurable: Mapping[str, Any]) -> str | None:
     """The id of the thread in the configurable part of a config."""
-    names = _THREADS[:1] if _IN_A_GRAPH in configurable else _THREADS
+    # In a graph, `session_id` is the application's own.
+    names = _THREADS[:1] if is_in_graph(configurable) else _THREADS
     ids = (configurable.get(name) for name in names)
     return next((str(thread_id) for thread_id in ids if thread_id not in (None, "")), None)
 

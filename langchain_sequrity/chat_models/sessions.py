@@ -30,8 +30,8 @@ from langchain_core.messages import (
 from langchain_core.outputs import ChatGeneration, ChatResult
 
 from langchain_sequrity.chat_models.threads import (
-    IS_ASIDE,
-    IS_CHOSEN,
+    REPLACES_EARLIER,
+    WITHOUT_TOOLS,
     Seal,
     ThreadMemory,
     is_own,
@@ -44,6 +44,7 @@ from langchain_sequrity.connection import Connection
 from langchain_sequrity.errors import (
     PolicyDenied,
     SessionExpired,
+    SessionLost,
     StatusError,
     TurnFailed,
     UsageError,
@@ -324,7 +325,7 @@ class Turn:
 
     async def _enter(self, *, is_async: bool) -> None:
         try:
-            if self.memory is not None and self.session_id is None:
+            if self.memory is not None and self.session_id is None and not self.memory.is_known:
                 session_id, _ = last_own_session(self.messages, self._seal, of_tools=True)
                 session_in = partial(session_in_checkpoint, seal=self._seal)
                 await self.memory.recall(self.messages, session_id, session_in, is_async=is_async)
@@ -354,7 +355,7 @@ class Turn:
                 is_mid_turn=self._is_mid_turn,
                 seal=seal,
                 may_begin=configured == NEW_SESSION,
-                has_several=continued is not None and self._has_several(continued, seal),
+                has_several=partial(self._has_several, continued, seal),
             )
         session_id = session_id or message_session or self.configured_session_id
         if session_id != NEW_SESSION:
@@ -408,20 +409,20 @@ class Turn:
             if isinstance(message, AIMessage):
                 if own_session(message, seal) == message_session:
                     return False
-                metadata = own_metadata(message)
-                is_other = metadata.get("session_id") is not None and not metadata.get(IS_ASIDE)
-                if is_other or message.tool_calls:
+                marks = own_metadata(message)
+                is_aside = WITHOUT_TOOLS in marks
+                if message.tool_calls or not (is_aside or marks.get("session_id") is None):
                     return True
         return False
 
-    def _has_several(self, message_session: str, seal: Seal) -> bool:
+    def _has_several(self, message_session: str | None, seal: Seal) -> bool:
         """Whether the messages are also of another session, which the caller did not give up."""
-        for message in reversed(self.messages):
+        for message in reversed(self.messages) if message_session else ():
             session_id = own_session(message, seal)
             marks = own_metadata(message)
-            if session_id == message_session and marks.get(IS_CHOSEN):
+            if session_id == message_session and marks.get(REPLACES_EARLIER):
                 return False
-            if session_id not in (None, message_session) and not marks.get(IS_ASIDE):
+            if session_id not in (None, message_session) and not marks.get(WITHOUT_TOOLS):
                 return True
         return False
 
@@ -432,11 +433,11 @@ class Turn:
         """
         if self.memory is not None:
             is_chosen = self.session_id is not None or self.memory.is_chosen
-            return {IS_CHOSEN: True} if is_chosen else {}
+            return {REPLACES_EARLIER: True} if is_chosen else {}
         is_aside = resumed is None
         if resumed is not None and resumed_at is not None:
-            is_aside = IS_ASIDE in own_metadata(self.messages[resumed_at])
-        return {IS_ASIDE: True} if is_aside and self.connection.uses_session else {}
+            is_aside = WITHOUT_TOOLS in own_metadata(self.messages[resumed_at])
+        return {WITHOUT_TOOLS: True} if is_aside and self.connection.uses_session else {}
 
     def _is_known_to_differ(self, resumed: str | None, message_session: str | None) -> bool:
         """Whether the session's history cannot be that of the messages.
@@ -522,8 +523,9 @@ class Turn:
             raise error
         reason = f"The service no longer knows the session ({reason_in(error.body).rstrip('.')})."
         if self._stays:
+            error_class = SessionExpired if self.memory is None else SessionLost
             msg = f"{reason} {_HAS_CALLS}"
-            raise SessionExpired(msg, session_id=session_id) from None
+            raise error_class(msg, session_id=session_id) from None
         if self.memory is not None:
             self.memory.lose(reason, session_id)
         if self.memory is not None or self.settings.on_session_expired == "restart":

@@ -150,6 +150,11 @@ class ThreadMemory:
 
     # Before the call
 
+    @property
+    def is_known(self) -> bool:
+        """Whether this process knows the thread, or there is none to ask about."""
+        return bool(self._thread.sessions) or self._thread.is_new or self._thread_id is None
+
     async def recall(
         self,
         messages: Sequence[BaseMessage],
@@ -158,7 +163,7 @@ class ThreadMemory:
         *,
         is_async: bool,
     ) -> None:
-        """Ask store and checkpointer about a thread that this process does not know.
+        """Ask store and checkpointer about a thread that is not known.
 
         Args:
             messages: The conversation.
@@ -170,8 +175,6 @@ class ThreadMemory:
             UsageError: If the checkpointer cannot be read.
         """
         thread = self._thread
-        if thread.sessions or thread.is_new or self._thread_id is None:
-            return
         if self._store is not None:
             key = (_STORE_NAMESPACE, self._thread_id)
             item = await call(self._store, "get", *key, is_async=is_async)
@@ -233,7 +236,7 @@ class ThreadMemory:
         is_mid_turn: bool,
         seal: Seal,
         may_begin: bool = False,
-        has_several: bool = False,
+        has_several: Callable[[], bool] = lambda: False,
     ) -> str | None:
         """The session that the call continues.
 
@@ -243,7 +246,7 @@ class ThreadMemory:
             is_mid_turn: Whether the messages end within a turn.
             seal: Makes the digests of the call's connection.
             may_begin: Whether a new session may begin if none is known.
-            has_several: Whether the messages are of several sessions.
+            has_several: Tells whether the messages are of several sessions, if that matters.
 
         Returns:
             The session; `None` to start a new one.
@@ -265,7 +268,7 @@ class ThreadMemory:
                     self._session = session
                     return session.session_id
             reason, lost = self._loss_of(usable)
-            if not reason and has_several:
+            if not reason and has_several():
                 reason, lost = _SEVERAL, session_of_messages
             session_id = session_of_messages or self._recalled
             if not reason and session_id is not None:
@@ -422,9 +425,9 @@ def session_in_checkpoint(saved: Any, seal: Seal) -> str | None:
 
 # The session that a message names
 
-IS_ASIDE = "without_tools"
+WITHOUT_TOOLS = "without_tools"
 """Marks a message of a session that began without tools, and so is not that of the thread."""
-IS_CHOSEN = "replaces_earlier"
+REPLACES_EARLIER = "replaces_earlier"
 """Marks a message of a session that the caller chose, whatever the turns before it were."""
 
 
@@ -444,8 +447,8 @@ def own_session(message: Any, seal: Seal) -> str | None:
 
 def is_own(message: AIMessage, digest: str) -> bool:
     """Whether a message has the digest of a session of this connection."""
-    noted = str(own_metadata(message).get("digest")).encode("utf-8", "surrogatepass")
-    return compare_digest(digest.encode(), noted)
+    stored = str(own_metadata(message).get("digest")).encode("utf-8", "surrogatepass")
+    return compare_digest(digest.encode(), stored)
 
 
 def last_own_session(
@@ -460,7 +463,7 @@ def last_own_session(
     """
     for index in range(len(messages) - 1, -1, -1):
         session_id = own_session(messages[index], seal)
-        if session_id and not (of_tools and own_metadata(messages[index]).get(IS_ASIDE)):
+        if session_id and not (of_tools and own_metadata(messages[index]).get(WITHOUT_TOOLS)):
             return session_id, index
     return None, None
 

@@ -184,8 +184,8 @@ def news(
     earlier_way: "Capabilities",
 ) -> "list[Finding]":
     """The findings in a way without those that were told of another way."""
-    told = {_anywhere(finding, earlier_way) for finding in earlier}
-    return [finding for finding in findings if _anywhere(finding, way) not in told]
+    repeated = {_anywhere(finding, earlier_way) for finding in earlier}
+    return [finding for finding in findings if _anywhere(finding, way) not in repeated]
 
 
 def _anywhere(finding: "Finding", way: "Capabilities") -> "Finding":

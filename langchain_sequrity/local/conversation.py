@@ -98,9 +98,10 @@ def _with_new_messages(
 
     If there is no result for calls of the last answer, the user has cancelled them.
     """
-    results = {one.tool_call_id for one in messages if isinstance(one, ToolMessage)}
-    if stored and isinstance(stored[-1], AIMessage) and results.isdisjoint(_call_ids(stored[-1])):
-        stored = stored[:-1] if _call_ids(stored[-1]) else stored
+    results = {message.tool_call_id for message in messages if isinstance(message, ToolMessage)}
+    last = stored[-1] if stored else None
+    if isinstance(last, AIMessage) and (ids := _call_ids(last)) and results.isdisjoint(ids):
+        stored = stored[:-1]
     instructions = [one.content for one in stored if isinstance(one, SystemMessage)]
     new = (
         one

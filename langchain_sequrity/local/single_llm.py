@@ -204,8 +204,8 @@ class _PolicyGuard:
         }
         for call in self.state.open_calls:
             if call["id"] not in returned:
-                made = Call(call["name"], _arguments(call["args"]))
-                self.state.labels = self._gate.foreseen(made, self.state.labels)
+                open_call = Call(call["name"], _arguments(call["args"]))
+                self.state.labels = self._gate.foreseen(open_call, self.state.labels)
 
     # Calls
 

@@ -54,7 +54,8 @@ class LiveSession:
         is_partial: Whether it began in a conversation with earlier turns, without their state.
 
     Attributes:
-        is_from_elsewhere: Whether another process has changed it last.
+        is_from_elsewhere: Whether its labels come from a stored state that this process did not
+            know.
     """
 
     def __init__(self, session_id: str, *, is_partial: bool = False) -> None:

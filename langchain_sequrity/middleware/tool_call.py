@@ -149,7 +149,10 @@ class CallGuard:
             for call in last.tool_calls if last else ():
                 decision = checked.get(call["id"] or "")
                 if call["id"] not in answered and (decision is None or decision.denial is None):
-                    labels = self.policy.foreseen(call["name"], call["args"], thread.seen, labels)
+                    labels = self.policy.foreseen(
+                        call["name"], call["args"], thread.seen, labels,
+                        is_checked=decision is not None,
+                    )  # fmt: skip
             session.set_labels(labels, origin_of(thread.agent, (last and last.id) or "", config))
 
     def denied(

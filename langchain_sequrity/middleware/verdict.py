@@ -379,10 +379,21 @@ class AgentPolicy:
         """The labels of a result, and the new labels of the session."""
         return self.engine.after(self._call(tool, args, seen), result, session)
 
-    def foreseen(self, tool: str, args: Args, seen: Labels, session: Labels) -> Labels:
-        """The labels that the session may have after a call whose result is not known."""
+    def foreseen(
+        self, tool: str, args: Args, seen: Labels, session: Labels, *, is_checked: bool
+    ) -> Labels:
+        """The labels that the session may have after a call whose result is not known.
+
+        Args:
+            tool: The tool.
+            args: The call's arguments.
+            seen: The join of the labels of all results that the model had seen.
+            session: The session's labels.
+            is_checked: Whether they are those after the check of the call.
+        """
         call = self._call(tool, args, seen)
-        return self.engine.foreseen(call, self.engine.before(call, session))
+        before = session if is_checked else self.engine.before(call, session)
+        return self.engine.foreseen(call, before)
 
     def _call(self, tool: str, args: Args, seen: Labels) -> Call:
         labels = self.argument_labels(seen)

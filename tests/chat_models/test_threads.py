@@ -549,6 +549,21 @@ def test_an_expired_session_is_not_replaced_unless_its_loss_is_accepted(office: 
         assert say(agent, "send") == "sent"
 
 
+def test_a_session_that_expires_within_a_turn_is_lost_and_the_turn_is_not_planned_again(
+    office: Office,
+) -> None:
+    with LocalServer(script=SCRIPT) as server:
+        model = make_model(server.base_url, on_session_lost="restart").bind_tools(office.tools)
+        messages: list[BaseMessage] = [HumanMessage("read and send")]
+        messages.append(model.invoke(messages))
+        for session in list(server.sessions):  # type: ignore[call-overload]
+            server.sessions.remove(session.id)
+        [call] = messages[-1].tool_calls  # type: ignore[attr-defined]
+        messages.append(ToolMessage(office.read_mail(), tool_call_id=call["id"]))
+        with pytest.raises(SessionLost, match="This turn has made calls"):
+            model.invoke(messages)
+
+
 # Another process
 
 

@@ -367,6 +367,20 @@ def test_a_call_that_another_process_left_open_may_have_run(*, is_restarted: boo
     assert till.paid == ([] if is_restarted else [(5, "shop")])
 
 
+def test_an_attempt_that_another_process_left_open_counts_once() -> None:
+    saver, till = new_saver(), Till()
+    stops = create_agent(
+        turns(PAYS),
+        [till.pay],
+        middleware=[PolicyMiddleware(TWICE)],
+        checkpointer=saver,
+        interrupt_before=["tools"],
+    )
+    stops.invoke(ask(), THREAD)
+    run = agent(TWICE, [till.pay], PAYS, PAYS, PAYS, checkpointer=in_another_process(saver))
+    assert kinds(run.invoke(ask("go on"), THREAD)) == ["made", "policy"]
+
+
 def test_a_fork_in_another_process_has_the_session_of_the_newest_checkpoint() -> None:
     till, saver = Till(), new_saver()
     run = agent(ONCE, [till.pay], PAYS, checkpointer=saver)

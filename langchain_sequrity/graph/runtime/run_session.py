@@ -45,7 +45,8 @@ class RunSession:
         configurable = {**loop.config["configurable"], _compat.CHECKPOINTER: loop.checkpointer}
         memory = ThreadMemory(connection.owner, self._on_lost, configurable=configurable)
         self._memory = memory
-        await memory.recall((), None, self._in_checkpoint, is_async=is_async)
+        if not memory.is_known:
+            await memory.recall((), None, self._in_checkpoint, is_async=is_async)
 
     def _in_checkpoint(self, saved: Any) -> str | None:
         """The session of the executor's thread in one of its checkpoints, if it can be used."""
