@@ -102,7 +102,8 @@ def skeleton(
     Args:
         tools: Function tools in the neutral form.
         description: The description in the request; the draft only quotes it.
-        internal_tools: Names of the service's own tools that the policy also covers.
+        internal_tools: Names of the service's own tools that the policy also covers, except in
+            single-LLM sessions, which have none.
         mode: The kind of sessions; `None` means any kind, and denies most.
 
     Returns:
@@ -160,7 +161,7 @@ def _rules(
 
     If no tool sets the tag, there are no rules about it: they would protect nothing.
     """
-    for name in internal_tools:
+    for name in internal_tools if mode != "single-llm" else ():
         doc, items = _INTERNAL[name]
         if not marks:
             items = tuple(item for item in items if item != _GUARD)
