@@ -530,7 +530,7 @@ class SessionLost(TurnFailed):
 
 
 class UnknownAccess(UserWarning):
-    """Reads or writes of a node are unknown, so it gets the labels of the whole state."""
+    """Reads or writes of a node are unknown, so more labels are joined than may be needed."""
 
 
 class PolicyMismatch(UserWarning):

@@ -9,7 +9,7 @@ one set of labels, so they are joined to the labels of the node.
 """
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from types import MappingProxyType
@@ -23,7 +23,13 @@ from langgraph.errors import EmptyChannelError, InvalidUpdateError, ParentComman
 from langgraph.types import Command, Send
 
 from langchain_sequrity.display import plain
-from langchain_sequrity.errors import BadReply, GraphNotSupported, UsageError
+from langchain_sequrity.errors import (
+    BadReply,
+    GraphNotSupported,
+    UnknownAccess,
+    UsageError,
+    warn,
+)
 from langchain_sequrity.graph import _compat
 from langchain_sequrity.graph._compat import MISSING
 from langchain_sequrity.graph.analysis.reads_and_writes import (
@@ -32,6 +38,7 @@ from langchain_sequrity.graph.analysis.reads_and_writes import (
 )
 from langchain_sequrity.graph.analysis.spec import ROOT, Branch, GraphSpec, Mapper
 from langchain_sequrity.graph.codec.channels import AnyChannel, FieldCodec, field_codecs
+from langchain_sequrity.graph.codec.snapshots import Snapshot
 from langchain_sequrity.graph.codec.values import (
     TYPE,
     VALUE,
@@ -43,6 +50,7 @@ from langchain_sequrity.graph.codec.values import (
 )
 from langchain_sequrity.graph.program import (
     ABSENT,
+    CHANGED,
     GOTO,
     HANDLED,
     OVERWRITE,
@@ -148,10 +156,7 @@ class ToolInput:
         self.parameter_of = {field: name for name, field, _ in self._parts}
 
     def read(
-        self,
-        arguments: Arguments,
-        managed: Mapping[str, Any] | None = None,
-        unsaved: Mapping[str, Any] = MappingProxyType({}),
+        self, arguments: Arguments, channels: Mapping[str, AnyChannel], managed: Mapping[str, Any]
     ) -> Any:
         """The input of the node or router: the state, or the argument of a `Send`.
 
@@ -159,30 +164,75 @@ class ToolInput:
 
         Args:
             arguments: Those of the call.
+            channels: The fields of the call.
             managed: LangGraph's managed values.
-            unsaved: LangGraph's values of fields that no checkpoint has; `MISSING` for none.
 
         Raises:
             BadReply: If the arguments are not those of the tool.
             Exception: Any exception of a user's reducer, or of the input's class.
         """
-        given = arguments.keys()
-        if given == self._names:
-            return self.state(arguments, managed or {}, unsaved)
-        if self.send is not None and given == self._names_of_send:
+        names = arguments.keys()
+        if names == self._names:
+            return self.state(channels, managed)
+        if self.send is not None and names == self._names_of_send:
             return self._read_send(arguments, arguments[self.send])
-        return self._refuse(given)
+        return self._refuse(names)
 
     def brings_state(self, arguments: Arguments) -> bool:
         """Whether a call has the state, not only the argument of a `Send`."""
         return self.tool.sees_state or not self.tool.is_sent(arguments)
 
     def channels(self, arguments: Arguments, unsaved: Mapping[str, Any]) -> dict[str, AnyChannel]:
-        """The fields of a call, as channels with their content."""
+        """The fields of a call, as channels with their content.
+
+        Args:
+            arguments: Those of the call.
+            unsaved: LangGraph's values of fields that no checkpoint has; `MISSING` for none.
+        """
+        found = {}
+        for name, field, codec in self._parts:
+            known = unsaved.get(field, _UNKNOWN)
+            try:  # a thread that was interrupted has lost the value
+                channel = codec.read_channel(arguments[name], is_lost=known is MISSING)
+            except InvalidUpdateError:
+                if known is _UNKNOWN:
+                    raise
+                channel = codec.with_content(known)  # of two writes in one step, one is lost
+            found[field] = channel
+        return found
+
+    def snapshots(self, channels: Mapping[str, AnyChannel]) -> dict[str, Snapshot]:
+        """The fields that the code gets and can change, before it runs."""
         return {
-            field: about.read_channel(arguments[name], is_lost=unsaved.get(field) is MISSING)
-            for name, field, about in self._parts
+            field: snapshot
+            for _, field, codec in self._parts
+            if (self.tool.own is None or field in self.tool.own)
+            and (snapshot := codec.snapshot(channels[field])) is not None
         }
+
+    def changes(
+        self,
+        arguments: Arguments,
+        channels: Mapping[str, AnyChannel],
+        snapshots: Mapping[str, Snapshot],
+    ) -> dict[str, Json]:
+        """The fields that the code has changed in place, with their new content."""
+        found = {}
+        for name, field, codec in self._parts:
+            snapshot = snapshots.get(field)
+            if snapshot is None:
+                continue
+            opaque = snapshot.opaque_objects() if self.tool.role == "node" else ()
+            if opaque:
+                _warn_of_opaque(self.tool, field, opaque[0])
+            elif not snapshot.is_changed():
+                continue
+            written = codec.write(channels[field])
+            # What a changed object was like is lost, so it cannot be written again.
+            is_certain = opaque or snapshot.changed_objects()
+            if is_certain or written != codec.rewrite(arguments[name]):
+                found[field] = written
+        return found
 
     def fields_of(self, arguments: Arguments) -> dict[str, Any]:
         """The fields of a call, as an update.
@@ -217,25 +267,14 @@ class ToolInput:
             packed = {TYPE: _ORDERED, _KEYS: keys, VALUE: packed}
         return {"fields": found, "input": packed}
 
-    def state(
-        self, arguments: Arguments, managed: Mapping[str, Any], unsaved: Mapping[str, Any]
-    ) -> Any:
+    def state(self, channels: Mapping[str, AnyChannel], managed: Mapping[str, Any]) -> Any:
         """The input that an edge gives, from a call with the state; see `read`."""
         values: dict[str, Any] = {name: managed[name] for name in self.managed if name in managed}
-        for name, field, about in self._parts:
+        for field, channel in channels.items():
             if self.tool.own is not None and field not in self.tool.own:
                 continue
-            known = unsaved.get(field, _UNKNOWN)
-            if known is MISSING:  # a thread that was interrupted has lost it
-                continue
-            try:
-                value = about.read(arguments[name])
-            except InvalidUpdateError:
-                if known is _UNKNOWN:
-                    raise
-                value = known  # of two writes in one step, the thread has lost one
-            if value is not MISSING:
-                values[field] = value
+            if channel.is_available():
+                values[field] = channel.get()
         if managed:
             values = dict(sorted(values.items(), key=lambda one: self._rank[one[0]]))
         if self._is_root:
@@ -279,6 +318,16 @@ class ToolInput:
         raise BadReply(msg)
 
 
+def _warn_of_opaque(tool: ToolSpec, field: str, value: Any) -> None:
+    """Warn of an object that a node may have changed without notice."""
+    text = (
+        f"Field `{field}` holds a `{type(value).__name__}`, whose changes cannot be noticed. So "
+        f"node `{tool.node}`, which reads the field, counts as writing it: the field gets all "
+        "labels of the node. Have the object outside the state, for example in the context."
+    )
+    warn(text, UnknownAccess)
+
+
 _log = logging.getLogger(__name__)
 
 _DECLARE = {
@@ -291,6 +340,14 @@ def _named(tool: ToolSpec) -> str:
     if tool.role == "node":
         return f"node `{tool.node}`"
     return f"router `{tool.branch}` of `{tool.node}`"
+
+
+def _refuse_change(who: str, field: str, way_out: str) -> NoReturn:
+    msg = (
+        f"The {who} changed the field `{field}` in place, and the program does not look for that. "
+        f"{way_out}"
+    )
+    raise UsageError(msg)
 
 
 def _check_target(node: str, declared: frozenset[str] | None, verb: str, tool: ToolSpec) -> None:
@@ -370,7 +427,7 @@ class ClientTools:
         self._is_root = tuple(spec.channels) == (ROOT,)
         self._updates = _compat.output_reader(spec.builder)
         self._branches = {(one.source, one.name): one for one in spec.branches}
-        send_types = reduce(
+        self._types = send_types = reduce(
             AllowedTypes.join, (one.kinds for one in self._fields.values()), AllowedTypes()
         )
         tools = [tool for tool in program.tools.values() if tool.role != "result"]
@@ -437,12 +494,20 @@ class ClientTools:
         writes = tuple(self.inputs[tool.name].fields_of(arguments).items())
         return NodeResult({}, writes, raw=tuple(value for _, value in writes))
 
-    def node_result(self, tool: ToolSpec, output: Any, *, handled: bool = False) -> NodeResult:
+    def node_result(
+        self,
+        tool: ToolSpec,
+        output: Any,
+        changes: Mapping[str, Json] = MappingProxyType({}),
+        *,
+        handled: bool = False,
+    ) -> NodeResult:
         """The result of a node's output. The output is not changed.
 
         Args:
             tool: The node's tool.
             output: The output.
+            changes: The fields that the node has changed in place.
             handled: Whether the node failed and this is the output of its error handler.
 
         Raises:
@@ -476,6 +541,7 @@ class ClientTools:
             writes.append((name, value))
             by_field.setdefault(name, []).append(value)
         wire = self._encode(tool, by_field)
+        wire |= self._changed(tool, changes)
         if not handled:
             self._check_definite(tool, wire)
         else:
@@ -491,8 +557,8 @@ class ClientTools:
 
     def has_unsaved(self, wire: Mapping[str, Json]) -> bool:
         """Whether a result has, or may have, values of fields that no checkpoint has."""
-        keys = (SEND, *(self._program.fields.keys[name] for name in self.unsaved))
-        return any(wire.get(key) for key in keys)
+        keys = [self._program.fields.keys[name] for name in self.unsaved]
+        return any(wire.get(key) for key in (SEND, *keys, *(CHANGED + key for key in keys)))
 
     def _encode(self, tool: ToolSpec, by_field: Mapping[str, Sequence[Any]]) -> dict[str, Json]:
         wire = {}
@@ -511,6 +577,82 @@ class ClientTools:
             wire[prefix + self._program.fields.keys[name]] = value
         return wire
 
+    def _changed(self, tool: ToolSpec, changes: Mapping[str, Json]) -> dict[str, Json]:
+        wire = {}
+        for field, value in changes.items():
+            if field in tool.changes:
+                wire[CHANGED + self._program.fields.keys[field]] = value
+            elif field not in tool.definite:
+                _refuse_change(_named(tool), field, f"Return it, as in `return {{{field!r}: …}}`.")
+        return wire
+
+    def check_changes(self, results: Sequence[tuple[str, Json]], *, is_parallel: bool) -> None:
+        """Check that the changes in place of a step have the order in which the program sees them.
+
+        Args:
+            results: The nodes of the step and the results of their calls, in the program's order.
+            is_parallel: Whether the nodes ran side by side.
+
+        Raises:
+            UsageError: If two nodes wrote or changed a field and one of them would be lost.
+        """
+        for field, key in self._program.fields.keys.items():
+            kind, others = self._fields[field].plan.kind, list[str]()
+            replaces = {"last": key, "sum": OVERWRITE + key}.get(kind)
+            if sum(replaces in result for _, result in results) > 1:
+                continue  # LangGraph refuses that
+            for node, result in results:
+                is_changed, is_replaced = CHANGED + key in result, replaces in result
+                if others and (is_changed or (is_replaced and is_parallel)):
+                    msg = (
+                        f"The nodes `{others[0]}` and `{node}` of one step wrote the field "
+                        f"`{field}`, and one of them changed it in place. Return the values that "
+                        "they write and use a reducer, or run the nodes one after the other."
+                    )
+                    raise UsageError(msg)
+                if is_replaced or (is_changed and is_parallel):
+                    others.append(node)
+
+    def snapshots(self, state: Any) -> dict[str, Snapshot]:
+        """Snapshots of the fields of a state as LangGraph has it."""
+        fields = state if isinstance(state, dict) else {"state": state}
+        return {name: Snapshot(value, self._types) for name, value in fields.items()}
+
+    def apply_changes(self, result: Json, channels: MutableMapping[str, AnyChannel]) -> None:
+        """Change the fields of a state that a node has changed in place.
+
+        Args:
+            result: The result of its call.
+            channels: The state.
+        """
+        for field, key in self._program.fields.keys.items():
+            if CHANGED + key in result:
+                channels[field] = self._fields[field].read_channel(result[CHANGED + key])
+
+    def has_changes(self, results: Iterable[Json], channels: Mapping[str, AnyChannel]) -> bool:
+        """Whether a state has what nodes have changed in place and nobody has written since.
+
+        Args:
+            results: The results of the calls of a run, in order.
+            channels: The state.
+        """
+        changed: dict[str, Json] = {}
+        for result in results:
+            for field, key in self._program.fields.keys.items():
+                if CHANGED + key in result:
+                    changed[field] = result[CHANGED + key]
+                is_log = self._fields[field].plan.kind == "log"
+                if OVERWRITE + key in result or (result.get(key) if is_log else key in result):
+                    changed.pop(field, None)
+        return all(
+            self._fields[one].write(channels[one]) == value for one, value in changed.items()
+        )
+
+    def without_changes(self, result: Mapping[str, Json]) -> dict[str, Json]:
+        """A result without what the node has changed in place."""
+        keys = [CHANGED + key for key in self._program.fields.keys.values()]
+        return {key: value for key, value in result.items() if key not in keys}
+
     def _check_definite(self, tool: ToolSpec, wire: Mapping[str, Json]) -> None:
         for name in tool.definite:
             key = self._program.fields.keys[name]
@@ -524,15 +666,25 @@ class ClientTools:
 
     # Routers
 
-    def router_result(self, tool: ToolSpec, output: Any) -> dict[str, Json]:
+    def router_result(
+        self, tool: ToolSpec, output: Any, changes: Iterable[str] = ()
+    ) -> dict[str, Json]:
         """The targets of a router, as the tool's result.
 
+        Args:
+            tool: The router.
+            output: What it returned.
+            changes: The fields that it has changed in place.
+
         Raises:
+            UsageError: If there are any: only a node may change the state.
             ValueError: As LangGraph, for START or None.
             InvalidUpdateError: As LangGraph, for a packet to END.
             KeyError: As LangGraph, for an answer that the path map does not have.
             GraphNotSupported: For an undeclared target.
         """
+        for field in changes:
+            _refuse_change(_named(tool), field, "Change it in a node.")
         ends = self._branch(tool).ends
         answers = output if isinstance(output, list | tuple) else [output]
         if ends:
@@ -603,6 +755,7 @@ class ClientTools:
     def _field_after(self, field: str, before: Json, wire: Mapping[str, Json]) -> Json:
         """A field after a result, as the program has it."""
         key, kind = self._program.fields.keys[field], self._fields[field].plan.kind
+        before = wire.get(CHANGED + key, before)
         if kind == "log":
             return [*before, wire.get(key, [])]
         if OVERWRITE + key in wire:

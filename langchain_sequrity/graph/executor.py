@@ -55,7 +55,7 @@ from langchain_sequrity.headers import ConfigHeader, FeaturesHeader
 from langchain_sequrity.headers.config import FsmConfig, ResponseFormatConfig
 from langchain_sequrity.headers.policy_fit import describe, news, problems, warn_of_policy
 from langchain_sequrity.on_denied import check_on_denied
-from langchain_sequrity.sqrt.coerce import INTERNAL_TOOLS
+from langchain_sequrity.sqrt.coerce import INTERNAL_TOOLS, settings_of
 from langchain_sequrity.sqrt.lint.ways import WAYS
 from langchain_sequrity.suggestions import suggest
 from langchain_sequrity.wire.routes import is_loopback
@@ -228,7 +228,9 @@ class LangGraphExecutor(Guarded[Any, Any], CompiledStateGraph[Any, Any, Any, Any
         check_on_denied(on_denied, "`LangGraphExecutor`")
         check_field(on_denied, spec)
         why_not = why_not_split(prepared.settings.connection, on_denied)
-        self._program = compile_graph(spec, self._options, why_not)
+        policy = prepared.settings.connection.policy
+        may_branch = policy is None or not settings_of(policy).branches
+        self._program = compile_graph(spec, self._options, why_not, may_branch=may_branch)
         settings = graph_settings(prepared.settings, len(self._program.tools))
         warn_of_mismatch(self._model, self._program, is_strict=strict)
         told = read_history(history, settings.connection.base_url)

@@ -40,6 +40,9 @@ HANDLED = "handled:"
 OVERWRITE = "="
 """Prefix of the key of a sum that a node overwrites instead of adding to it."""
 
+CHANGED = "~"
+"""Prefix of the key of a field that a node changed in place. The value is the whole field."""
+
 ACTIVE = "active:"
 """Key of the final value: whether work was left when the program stopped."""
 
@@ -126,6 +129,7 @@ class ToolSpec(Access):
         own: The parameters that the node's code gets; `None` for all. The others are for its
             fused routers and a handler with another schema.
         fused: Routers that run inside this node's call.
+        changes: Fields that the node may change in place, so that the program looks for it.
         sees_state: Whether a call for a `Send` also has the state. Then the argument of the `Send`
             is only in its own parameter.
         is_handover: Whether a call passes on the answer of a tool of the service that replaces the
@@ -140,6 +144,7 @@ class ToolSpec(Access):
     parameters: tuple[Parameter, ...]
     own: frozenset[str] | None = None
     fused: "tuple[ToolSpec, ...]" = ()
+    changes: tuple[str, ...] = ()
     sees_state: bool = False
     is_handover: bool = False
     not_split: str = ""
@@ -190,6 +195,7 @@ class FieldVariables:
         plans: Field → how the program keeps it.
         overwritable: Sums that a result may overwrite.
         result: Variable with a node's result.
+        may_branch: Whether the program may decide by a result.
     """
 
     keys: Mapping[str, str]
@@ -198,6 +204,7 @@ class FieldVariables:
     plans: Mapping[str, FieldPlan]
     overwritable: frozenset[str]
     result: str
+    may_branch: bool = True
 
     def is_log(self, field: str) -> bool:
         """Whether the field is a list of updates that the client folds."""
@@ -220,6 +227,16 @@ class FieldVariables:
             return f'{result}.get("{OVERWRITE}{key}", {added})'
         added = f'{result}["{key}"]' if is_sure else f'{result}.get("{key}", {plan.zero!r})'
         return f"{base} + {added}"
+
+    def after_change(self, field: str, base: str) -> str:
+        """The field after its node may have changed it in place.
+
+        Args:
+            field: A field in the tool's `changes`.
+            base: The field's value before.
+        """
+        key = f'"{CHANGED}{self.keys[field]}"'
+        return f"{self.result}[{key}]" if self.may_branch else f"{self.result}.get({key}, {base})"
 
     def with_own_writes(self, field: str, tool: ToolSpec | None) -> str:
         """The field before this step with the node's own writes, as its routers see it."""

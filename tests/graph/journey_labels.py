@@ -48,7 +48,7 @@ class Told:
 def look(mix: str, seed: int, model: ChatSequrity) -> Told:
     """Make the journey of a seed, and check the labels of all calls."""
     named, lost = 0, list[str]()
-    with _noting() as calls:
+    with noting() as calls:
         travel(mix, seed, model)
     for call in calls:
         for name, given in call.arguments.items():
@@ -60,7 +60,8 @@ def look(mix: str, seed: int, model: ChatSequrity) -> Told:
 
 
 @contextmanager
-def _noting() -> Iterator[list[ToolCall]]:
+def noting() -> Iterator[list[ToolCall]]:
+    """Collect the calls of programs, as the server of this process gets them."""
     calls, advance = list[ToolCall](), Run.advance
 
     def noted(run: Run, *given: Any) -> Any:

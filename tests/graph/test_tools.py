@@ -27,7 +27,7 @@ from langchain_sequrity.errors import BadReply, GraphNotSupported, UsageError
 from langchain_sequrity.graph._compat import MISSING
 from langchain_sequrity.graph.analysis.spec import GraphSpec, read_graph
 from langchain_sequrity.graph.codec.channels import field_plan
-from langchain_sequrity.graph.dispatch import ClientTools, NodeResult
+from langchain_sequrity.graph.dispatch import ClientTools, NodeResult, ToolInput
 from langchain_sequrity.graph.program import (
     ABSENT,
     GOTO,
@@ -40,6 +40,7 @@ from langchain_sequrity.graph.program import (
     ProgramText,
     ToolSpec,
 )
+from langchain_sequrity.graph.runtime.tasks import CallState
 from tests.graph.test_values import shown, values
 
 
@@ -197,8 +198,15 @@ class Made:
                 else packet["fields"].get(one.name, ABSENT)
                 for one in tool.parameters
             }
-            found.append(Send(tool.node, self.client.inputs[tool.name].read(arguments)))
+            found.append(Send(tool.node, read_input(self.client.inputs[tool.name], arguments)))
         return found
+
+
+def read_input(
+    signature: ToolInput, arguments: Mapping[str, Any], managed: Mapping[str, Any] | None = None
+) -> Any:
+    """The input of a node or a router for a call."""
+    return signature.read(arguments, CallState(signature, arguments, {}), managed or {})
 
 
 def outcome(call: Callable[[], Any]) -> Any:
@@ -426,7 +434,7 @@ def test_a_node_gets_what_langgraph_gives_it(schema: Any, state: dict[str, Any])
     expected = outcome(lambda: invoke(state or {"x": 0}))
     arguments = made.arguments(made.node, state or {"x": 0})
     managed = dict.fromkeys(made.spec.managed, 10006)
-    got = outcome(lambda: made.client.inputs[made.node.name].read(arguments, managed))
+    got = outcome(lambda: read_input(made.client.inputs[made.node.name], arguments, managed))
     if expected is ValidationError:
         assert got is ValidationError
     else:
@@ -438,21 +446,24 @@ def test_managed_values_reach_the_node_and_are_not_in_the_call() -> None:
     made, managed = Made(Counted), {"left": 5, "last": False}
     assert made.client.inputs[made.node.name].managed == ("left", "last")
     arguments = made.arguments(made.node, {"x": 1})
-    assert made.client.inputs[made.node.name].read(arguments, managed) == {"x": 1, **managed}
+    assert read_input(made.client.inputs[made.node.name], arguments, managed) == {"x": 1, **managed}
     with pytest.raises(BadReply, match="does not take"):
-        made.client.inputs[made.node.name].read({**arguments, "p_left": 5}, managed)
+        read_input(made.client.inputs[made.node.name], {**arguments, "p_left": 5}, managed)
 
 
 def test_a_state_of_one_value_is_the_input() -> None:
     made = Made(int)
-    assert made.client.inputs[made.node.name].read(made.arguments(made.node, {"__root__": 3})) == 3
+    assert (
+        read_input(made.client.inputs[made.node.name], made.arguments(made.node, {"__root__": 3}))
+        == 3
+    )
     with pytest.raises(EmptyChannelError):
-        made.client.inputs[made.node.name].read(made.arguments(made.node, {}))
+        read_input(made.client.inputs[made.node.name], made.arguments(made.node, {}))
 
 
 def test_a_node_gets_only_the_fields_that_it_reads() -> None:
     made = Made(State, parameters=(Parameter("p_x", "x", "field"),))
-    assert made.client.inputs[made.node.name].read({"p_x": 1}) == {"x": 1}
+    assert read_input(made.client.inputs[made.node.name], {"p_x": 1}) == {"x": 1}
 
 
 @pytest.mark.parametrize(
@@ -472,7 +483,7 @@ def test_arguments_that_no_program_can_send_are_bad_replies(
     arguments = {**made.arguments(made.node, {"x": 1, "left": 1}), **change}
     arguments = {name: value for name, value in arguments.items() if value is not MISSING}
     with pytest.raises(BadReply, match=reason):
-        made.client.inputs[made.node.name].read(arguments)
+        read_input(made.client.inputs[made.node.name], arguments)
 
 
 @given(values | st.dictionaries(st.sampled_from(["x", "y", "log", "left", "other"]), values))
@@ -557,7 +568,7 @@ def test_a_router_gets_the_state_through_its_schema() -> None:
     made = Made(State, path)
     arguments = made.arguments(made.router, {"y": "b", "log": ["l"]})
     assert set(arguments) == {"p_y", "p_log"}
-    assert made.client.inputs[made.router.name].read(arguments) == {"y": "b", "log": ["l"]}
+    assert read_input(made.client.inputs[made.router.name], arguments) == {"y": "b", "log": ["l"]}
 
 
 def test_a_fused_router_sees_what_its_node_wrote() -> None:
@@ -568,7 +579,7 @@ def test_a_fused_router_sees_what_its_node_wrote() -> None:
     def fused(output: Any) -> Any:
         result = made.client.node_result(made.node, output)
         fresh = made.client.fused_arguments(made.node, made.router, arguments, result)
-        return made.client.inputs[made.router.name].read(fresh, {"left": 5})
+        return read_input(made.client.inputs[made.router.name], fresh, {"left": 5})
 
     same = {**state, "chat": []}
     assert fused(None) == same

@@ -31,6 +31,7 @@ from langchain_core.messages import (
     ToolMessage,
 )
 from langchain_core.prompts import PromptTemplate
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.types import Overwrite
 from pydantic import (
     BaseModel,
@@ -463,16 +464,43 @@ def test_an_object_without_a_json_form_stays_local_and_policies_see_a_view_of_it
         assert one["handle"] in objects.known
 
 
-def test_equal_objects_share_a_handle_and_stored_objects_are_not_stored_again() -> None:
-    here = ObjectHandles()
+def test_each_object_has_a_handle_and_stored_objects_are_not_stored_again() -> None:
+    here, plans = ObjectHandles(), [Plan(title="t"), Plan(title="t")]
     with here.in_use() as first:
-        handles = {encode(Plan(title="t"), WHERE)["handle"] for _ in range(2)}
-        assert first.fresh.keys() == handles
+        handles = [encode(plan, WHERE)["handle"] for plan in plans]
+        assert first.fresh.keys() == set(handles)
+        assert len(set(handles)) == 2
     here.load(first.fresh)
     with here.in_use() as second:
-        assert encode(Plan(title="t"), WHERE)["handle"] in handles
+        assert [encode(plan, WHERE)["handle"] for plan in plans] == handles
         assert encode(Lock(), WHERE)["handle"] not in handles
         assert not second.fresh
+    later = ObjectHandles()  # of another process, which has equal objects
+    later.load(first.fresh)
+    with later.in_use() as third:
+        equal = [Plan(title="t"), Plan(title="t")]
+        assert [encode(plan, WHERE)["handle"] for plan in equal] == handles
+        assert not third.fresh
+
+
+def test_an_object_that_was_changed_has_another_handle_and_not_its_old_one() -> None:
+    for value in (Plan(title="t"), Strange()):
+        with ObjectHandles().in_use():
+            written = encode(value, WHERE)
+            assert decode(written) is value
+            value.__dict__["title"] = "changed"
+            assert encode(value, WHERE)["handle"] != written["handle"]
+            with pytest.raises(UsageError, match="other code has changed in place"):
+                decode(written)
+
+
+def test_an_object_is_stored_as_it_was_when_its_handle_was_made() -> None:
+    here, plan = ObjectHandles(), Plan(title="t")
+    here.serde = JsonPlusSerializer()
+    with here.in_use() as objects:
+        written = encode(plan, WHERE)
+        plan.title = "changed"
+        assert objects.fresh[written["handle"]].title == "t"
 
 
 def test_a_handle_that_was_never_sent_is_a_bad_reply() -> None:

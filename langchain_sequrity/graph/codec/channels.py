@@ -38,7 +38,15 @@ from langgraph.types import Overwrite
 from langchain_sequrity.errors import BadReply, GraphNotSupported, UsageError
 from langchain_sequrity.graph import _compat
 from langchain_sequrity.graph._compat import MISSING
-from langchain_sequrity.graph.codec.values import AllowedTypes, Json, allowed_types, decode, encode
+from langchain_sequrity.graph.codec.snapshots import Snapshot
+from langchain_sequrity.graph.codec.values import (
+    SCALARS,
+    AllowedTypes,
+    Json,
+    allowed_types,
+    decode,
+    encode,
+)
 from langchain_sequrity.graph.program import ABSENT, OVERWRITE, FieldPlan
 
 GiveIds = Callable[[Any], Any]
@@ -249,6 +257,10 @@ def copy_with_content(channel: AnyChannel, held: Any) -> AnyChannel:
     return new
 
 
+def _content(channel: AnyChannel) -> Any:
+    return channel.value if isinstance(channel, _UNSAVED) else channel.checkpoint()
+
+
 class FieldCodec:
     """Encodes and decodes one field of a state.
 
@@ -271,9 +283,16 @@ class FieldCodec:
         self.kinds = kinds.join(AllowedTypes(messages=has_message_reducer(channel)))
         self._where = f"Field `{name}`"
 
+    def snapshot(self, channel: AnyChannel) -> Snapshot | None:
+        """A snapshot of the content of a channel; `None` if it cannot change."""
+        held = _content(channel)
+        if type(held) in SCALARS or held is MISSING:
+            return None
+        return Snapshot(held, self.kinds)
+
     def write(self, channel: AnyChannel) -> Json:
         """Write the content of a channel of this field."""
-        held = channel.value if isinstance(channel, _UNSAVED) else channel.checkpoint()
+        held = _content(channel)
         if held is MISSING:
             if channel.is_available():
                 msg = (
@@ -324,6 +343,14 @@ class FieldCodec:
         head = len(value) - len(batches)
         apply_steps(channel, batches, lambda number: json.dumps(value[: head + number]))
         return channel
+
+    def rewrite(self, value: Json) -> Json:
+        """What is written of a field of a call that nobody has changed."""
+        return self.write(self.read_channel(value))
+
+    def with_content(self, value: Any) -> AnyChannel:
+        """A channel of this field with a value."""
+        return copy_with_content(self._empty, value)
 
     def update(self, values: Sequence[Any], where: str) -> tuple[str, Json]:
         """Encode the updates of one node to the field in one step.

@@ -23,8 +23,11 @@ import dataclasses
 import datetime as dt
 import hashlib
 import inspect
+import io
 import json
 import math
+import pickle
+import types
 import zoneinfo
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -33,6 +36,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import (
     Annotated,
@@ -328,12 +332,33 @@ _SERDE = JsonPlusSerializer()  # as the checkpointer's: equal bytes mean equal o
 _here: ContextVar["ObjectHandles | None"] = ContextVar("objects of the run", default=None)
 
 
+class _ContentPickler(pickle.Pickler):
+    """Pickles an object to compare it. What cannot change is only named."""
+
+    def persistent_id(self, obj: Any) -> int | None:
+        is_code = isinstance(obj, type | types.ModuleType | types.FunctionType)
+        return id(obj) if is_code else None
+
+
+def content_digest(value: Any) -> str | None:
+    """A digest of all that can be reached from an object, for this process; `None` if unknown.
+
+    What is stored of an object is not all of it: a dataclass is stored without other attributes.
+    """
+    data = io.BytesIO()
+    try:
+        _ContentPickler(data, pickle.HIGHEST_PROTOCOL).dump(value)
+    except Exception:  # noqa: BLE001 - the object's own code may raise anything
+        return None
+    return hashlib.sha256(data.getbuffer()).hexdigest()
+
+
 class ObjectHandles:
-    """The objects of a run, by handle.
+    """The objects of a run, by handle. A handle is for an object with its content.
 
     Attributes:
         known: Handle → object.
-        fresh: Those of them that must be stored.
+        fresh: Those of them that must be stored, as copies: a node may change the object.
         serde: The serializer of the checkpointer; without one, that of the cache.
     """
 
@@ -341,7 +366,9 @@ class ObjectHandles:
         self.known: dict[str, Any] = {}
         self.serde: Any = None
         self._stored: set[str] = set()
-        self._by_id: dict[int, str] = {}
+        self._handles: dict[tuple[int, str, str | None], str] = {}
+        self._contents: dict[str, str | None] = {}
+        self._numbers: Counter[str] = Counter()
         self.fresh: dict[str, Any] = {}
 
     @contextmanager
@@ -357,31 +384,54 @@ class ObjectHandles:
 
     def load(self, stored: Mapping[str, Any]) -> None:
         """Add stored objects."""
-        self.known.update(stored)
+        for handle, value in stored.items():
+            self.known.setdefault(handle, value)
         self._stored.update(stored)
 
     def handle(self, value: Any) -> str:
-        """The handle of an object, the same for objects that are stored alike."""
-        stored = self._stored_form(value)
-        if stored is None:
-            handle = self._by_id.setdefault(id(value), uuid4().hex)
-        else:
-            handle = hashlib.sha256(stored).hexdigest()[:32]
-            if handle not in self._stored:
-                self.fresh[handle] = value
-        self.known[handle] = value  # an older object of this handle may have changed since
+        """The handle of an object with its content. Equal objects have handles of their own."""
+        digest, copied = self._stored_form(value)
+        content = content_digest(value)
+        handle = self._handles.get((id(value), digest, content))
+        if handle is None or self.known[handle] is not value:
+            handle = self._new_handle(digest)
+            self._handles[id(value), digest, content] = handle
+        if copied is not None and handle not in self._stored:
+            self.fresh[handle] = value if self.serde is None else copied()
+        self.known[handle], self._contents[handle] = value, content
         return handle
 
-    def _stored_form(self, value: Any) -> bytes | None:
-        """What is stored of an object; `None` if it cannot be stored.
+    def _new_handle(self, digest: str) -> str:
+        if not digest:
+            return uuid4().hex
+        number = self._numbers[digest]
+        self._numbers[digest] += 1
+        return f"{digest}.{number}" if number else digest
+
+    def find(self, handle: str) -> Any:
+        """The object of a handle.
+
+        Raises:
+            KeyError: If the run does not have it.
+            _ChangedObjectError: If its content is no longer that of the handle.
+        """
+        value = self.known[handle]
+        content = content_digest(value)
+        if self._contents.setdefault(handle, content) != content:
+            raise _ChangedObjectError(type(value).__name__)
+        return value
+
+    def _stored_form(self, value: Any) -> tuple[str, Callable[[], Any] | None]:
+        """The digest of what is stored of an object, and how to copy it; "" if it is not stored.
 
         Then LangGraph raises an error if the object has to be stored.
         """
         for serde in (_SERDE, self.serde):
             with suppress(Exception):  # it may raise anything, also because there is none
                 kind, data = serde.dumps_typed(value)
-                return bytes(kind.encode() + data)
-        return None
+                digest = hashlib.sha256(kind.encode() + data).hexdigest()[:32]
+                return digest, partial(serde.loads_typed, (kind, data))
+        return "", None
 
 
 def current_objects() -> ObjectHandles | None:
@@ -441,6 +491,10 @@ class _CodecError(Exception):
     """A value that cannot be encoded or decoded; the text has the reason and a way out."""
 
 
+class _ChangedObjectError(_CodecError):
+    """An object that no longer has the content of its handle."""
+
+
 def encode(value: Any, where: str, kinds: AllowedTypes = PLAIN) -> Json:
     """Write a value as JSON. The value is copied, never changed.
 
@@ -470,9 +524,17 @@ def decode(value: Json, where: str = "A value", kinds: AllowedTypes = PLAIN) -> 
 
     Raises:
         BadReply: If `encode` cannot have written it for this place.
+        UsageError: If an object in it was changed in place, and the service does not know that.
     """
     try:
         return _decode(value, 0, kinds)
+    except _ChangedObjectError as changed:
+        msg = (
+            f"{where} holds a `{changed}` that other code has changed in place since it was "
+            "written: the policy has not seen this content. Change an object only in a node that "
+            "reads it from this field, and have no other field or parallel node with it."
+        )
+        raise UsageError(msg) from None
     except _CodecError as refused:
         msg = f"{where} is not what was sent there: {refused}."
         raise BadReply(msg) from refused.__cause__
@@ -480,7 +542,7 @@ def decode(value: Json, where: str = "A value", kinds: AllowedTypes = PLAIN) -> 
 
 def _encode(value: Any, depth: int, kinds: AllowedTypes) -> Json:
     kind = type(value)
-    if (scalar := _SCALARS.get(kind)) is not None:
+    if (scalar := SCALARS.get(kind)) is not None:
         return scalar(value)
     if depth > VALUE_DEPTH:
         _refuse(f"it is nested deeper than {VALUE_DEPTH} levels, or holds itself. Flatten it")
@@ -521,7 +583,7 @@ def _check_utf8(value: str) -> None:
         _refuse("it holds half a character (a lone surrogate), which UTF-8 does not have")
 
 
-_SCALARS: dict[type, Callable[[Any], Json]] = {
+SCALARS: dict[type, Callable[[Any], Json]] = {
     str: _encode_text,
     type(None): _unchanged,
     bool: _unchanged,
@@ -561,6 +623,18 @@ def _encode_object(value: Any, kind: type, depth: int, kinds: AllowedTypes) -> J
             if isinstance(value, base):
                 return _encode(base(value), depth, kinds)
     return _encode_handle(value, kind, depth)
+
+
+def stays_here(value: Any, types: AllowedTypes) -> bool:
+    """Whether a value is an object that stays on the client."""
+    cls = type(value)
+    if cls in SCALARS or cls is list or cls is dict or cls in BY_CLASS:
+        return False
+    if isinstance(value, lc.BaseMessage):
+        return not (types.messages and _MESSAGES.get(cls.__name__) is cls)
+    if form := object_kind(cls):
+        return types.name(cls) is None or object_fields(value, form) is None
+    return not isinstance(value, str | int | float)
 
 
 def _encode_handle(value: Any, kind: type, depth: int) -> Json:
@@ -636,7 +710,7 @@ def _decode_handle(value: dict[str, Json]) -> Any:
     objects, handle = current_objects(), value.get("handle")
     if objects is None or not isinstance(handle, str) or handle not in objects.known:
         _refuse(f"it holds a {_named(value)} that was never sent")
-    return objects.known[handle]
+    return objects.find(handle)
 
 
 def _named(value: dict[str, Json]) -> str:

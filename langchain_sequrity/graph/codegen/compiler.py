@@ -46,6 +46,8 @@ def compile_graph(
     spec: GraphSpec,
     nodes: Mapping[str, NodeOptions] | None = None,
     why_not_split: WhyNotSplit = lambda *_: "",
+    *,
+    may_branch: bool = True,
 ) -> GraphProgram:
     """Write the program for a graph.
 
@@ -53,6 +55,8 @@ def compile_graph(
         spec: What `read_graph` returned.
         nodes: Options by node.
         why_not_split: Gives the reason why calls of a tool do not run side by side.
+        may_branch: Whether the program may decide by what a node changed in place. Otherwise a
+            field that a node may change has the node's labels, changed or not.
 
     Returns:
         The program. The same graph gives the same text in every process.
@@ -66,7 +70,7 @@ def compile_graph(
     toolbox = Toolbox(spec, options)
     local = LocalVariables.allocate(toolbox.names)
     with_packets = partial(_with_packets, toolbox=toolbox, local=local, why_not=why_not_split)
-    only = _program_graph(spec, toolbox, local)
+    only = _program_graph(spec, toolbox, local, may_branch=may_branch)
     graph, beside = with_packets(only), with_packets(replace(only, is_wide=True))
     anywhere = with_packets(replace(only, is_wide=True, takes_packets=True))
     from_state, flags, ready = write_superstep(beside, local, toolbox.names)
@@ -166,13 +170,15 @@ def _result_of(name: str) -> ToolSpec:
     )
 
 
-def _program_graph(spec: GraphSpec, toolbox: Toolbox, local: LocalVariables) -> TaskGraph:
+def _program_graph(
+    spec: GraphSpec, toolbox: Toolbox, local: LocalVariables, *, may_branch: bool
+) -> TaskGraph:
     return TaskGraph(
         spec=spec,
         start=_task(spec, toolbox, START),
         tasks={node: _task(spec, toolbox, node) for node in toolbox.nodes},
         tokens=MappingProxyType({node: f"{one.name}:" for node, one in toolbox.nodes.items()}),
-        fields=_field_variables(spec, toolbox, local),
+        fields=replace(_field_variables(spec, toolbox, local), may_branch=may_branch),
     )
 
 

@@ -39,6 +39,7 @@ from langchain_sequrity.graph.limits import IF_DEPTH, ROUNDS_PER_LOOP
 from langchain_sequrity.graph.program import (
     ABSENT,
     ACTIVE,
+    CHANGED,
     GOTO,
     HANDLE,
     HANDLED,
@@ -172,6 +173,28 @@ class _ProgramWriter:
             if one.kind != "send"
         ]
 
+    def changes(self, tool: ToolSpec, after_step: Mapping[str, str]) -> None:
+        """Take over what a node changed in place: at once, as everybody shares the object.
+
+        Args:
+            tool: The node's tool.
+            after_step: Field → variable with its value after the step, if that is another one.
+        """
+        fields = self.fields
+        for field in tool.changes:
+            before, after = fields.state[field], after_step.get(field)
+            lines = [f"{before} = {fields.after_change(field, before)}"]
+            if after is not None and fields.plans[field].kind == "sum":
+                added = f"{after}[len({before}):]"  # by other nodes of the step
+                lines = [f"{after} = {fields.after_change(field, before)} + {added}", *lines]
+            elif after is not None and not fields.is_log(field):
+                lines.append(f"{after} = {fields.after_change(field, after)}")
+            if not fields.may_branch:
+                self.text.add(*lines)
+                continue
+            with self.text.block(f'if "{CHANGED}{fields.keys[field]}" in {fields.result}:'):
+                self.text.add(*lines)
+
     def packet_arguments(self, tool: ToolSpec, packet: str) -> list[tuple[str, str]]:
         """The arguments of a node that a packet started."""
         carried = [
@@ -288,6 +311,7 @@ class _StructuredWriter(_ProgramWriter):
             return
         text.add(f"# Node {for_comment(task.node)}.")
         self.call_node(task, self.state_arguments(tool))
+        self.changes(tool, {})
         for field, state in fields.state.items():
             if field in tool.writes or fields.plans[field].resets:
                 text.add(f"{state} = {fields.with_own_writes(field, tool)}")
@@ -560,6 +584,8 @@ class _SuperstepWriter(_ProgramWriter):
                 self.call_node(task, arguments)
         else:
             self.call_node(task, arguments)
+        if packet is None or task.tool.sees_state:
+            self.changes(task.tool, self.new)
         self._writes(task.tool)
         self._routes(task.tool, self.fields.result)
         if not task.has_handler:

@@ -9,14 +9,18 @@ only for a node.
 
 import builtins
 import dataclasses
+import datetime as dt
 import inspect
 import keyword
 import re
 from collections import Counter
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from decimal import Decimal
+from enum import Enum
 from functools import cached_property, reduce
 from graphlib import CycleError, TopologicalSorter
+from pathlib import PurePath
 from types import NoneType, UnionType
 from typing import (
     Annotated,
@@ -29,6 +33,7 @@ from typing import (
     get_args,
     get_origin,
 )
+from uuid import UUID
 
 from langgraph.graph import END
 from pydantic import BaseModel
@@ -175,9 +180,13 @@ class Toolbox:
         said = annotations_of_fields(spec)
         models = [fields for schema, fields in spec.schemas.items() if is_model(schema)]
         made = {field for fields in models for field in fields}
+        self._plans = {field: field_plan(channel) for field, channel in spec.channels.items()}
         self._schemas = {
-            field: schema_of([Any] if field in made else said[field], field_plan(channel))
-            for field, channel in spec.channels.items()
+            field: schema_of([Any] if field in made else said[field], plan)
+            for field, plan in self._plans.items()
+        }
+        self._mutable = {
+            field for field in spec.channels if not all(map(_is_immutable, said[field] or [Any]))
         }
         self.names = Namespace(TAKEN)
         self._tool_names = self._claimed()
@@ -236,7 +245,16 @@ class Toolbox:
         option = self.option(node)
         access = node_access(self.spec, self.spec.nodes[node], option)
         tool = self._tool(self._tool_names[node], "node", node, None, access)
+        if option.internal_tool is None:
+            tool = replace(tool, changes=tuple(self._changes(access)))
         return self._fused(tool) if option.fuse_router else tool
+
+    def _changes(self, access: Access) -> Iterator[str]:
+        """The fields that a node may change in place, and does not replace each time."""
+        for field in access.reads:
+            is_replaced = field in access.definite and self._plans[field].kind == "last"
+            if field in self._mutable and not is_replaced:
+                yield field
 
     def _tool(
         self,
@@ -364,6 +382,32 @@ def schema_of(annotations: Iterable[Any], plan: FieldPlan) -> Schema:
         return {}
     others = [_NULL] if {"type": "string"} in found else [_NULL, _ABSENT]
     return {"anyOf": [*found, *(one for one in others if one not in found)]}
+
+
+_IMMUTABLE = (
+    str, int, float, complex, bytes, NoneType, Enum, PurePath, UUID, Decimal,
+    dt.date, dt.time, dt.timedelta, dt.tzinfo,
+)  # fmt: skip
+
+
+def _is_immutable(annotation: Any, depth: int = 0) -> bool:
+    """Whether no code can change a value of an annotation in place."""
+    origin, inside = get_origin(annotation), get_args(annotation)
+    if depth > _DEEPEST:
+        return False
+    if isinstance(annotation, TypeAliasType):
+        inside = (annotation.__value__,)
+    elif isinstance(annotation, NewType):
+        inside = (annotation.__supertype__,)
+    elif origin in (Annotated, Required, NotRequired, ReadOnly):
+        inside = inside[:1]
+    elif origin is Literal or annotation is None or annotation is Ellipsis:
+        return True
+    elif origin not in (Union, UnionType, tuple, frozenset):
+        inside = ()
+    if inside:
+        return all(_is_immutable(part, depth + 1) for part in inside)
+    return inspect.isclass(annotation) and origin is None and issubclass(annotation, _IMMUTABLE)
 
 
 def _union(annotations: Sequence[Any], depth: int) -> list[Schema] | None:
@@ -600,6 +644,7 @@ class TaskGraph:
             parameters=(answer,),
             writes=(),
             definite=frozenset(),
+            changes=(),
             is_handover=True,
         )
 

@@ -27,6 +27,7 @@ from langchain_sequrity.errors import (
     ProgramFailed,
     StatusError,
     TurnFailed,
+    UsageError,
 )
 from langchain_sequrity.graph import _compat
 from langchain_sequrity.graph.approval import with_graph_facts
@@ -82,6 +83,7 @@ from langchain_sequrity.wire.error_body import is_session_gone
 
 if TYPE_CHECKING:
     from langchain_sequrity.graph.dispatch import NodeResult
+    from langchain_sequrity.graph.runtime.tasks import CallState
 
 DRIVER = "__sequrity_driver"
 """Key of `configurable` with the driver of a run."""
@@ -120,6 +122,7 @@ class Driver:
         log: What the thread stores of it.
         tasks: The tasks of the current step.
         found: The results of their nodes, by task.
+        states: The states of the calls whose nodes have begun, by call.
     """
 
     def __init__(self, parts: ExecutorParts, *, is_timed: bool, is_async: bool) -> None:
@@ -131,6 +134,7 @@ class Driver:
         self._states = StateVariables(parts)
         self._session = RunSession(parts, self.log, self._states)
         self.found: dict[str, NodeResult] = {}
+        self.states: dict[str, CallState] = {}
         self._labels_at_start: dict[str, WireLabels] = {}
         self._given: list[str] | None = None
         self._work: Work | None = None
@@ -170,7 +174,7 @@ class Driver:
         # A checkpointer stores all of the journal, so its serializer decides.
         store = loop.cache if loop.checkpointer is None else loop.checkpointer
         self.log.objects.serde = getattr(store, "serde", None)
-        self.found = {}
+        self.found, self.states = {}, {}
         self._loop = loop
         due = list(loop.tasks.values())
         waiting = self._parts.program.waiting
@@ -283,6 +287,7 @@ class Driver:
             if self.log.record is None:
                 self.log.keep_input(self._labels_at_start, self._given)
         self._take_written(loop)
+        self.tasks.check_changes()
         for found in self.found.values():
             for raw, (_, written) in zip(found.raw, found.writes, strict=True):
                 copy_ids(raw, written)
@@ -333,7 +338,10 @@ class Driver:
             record = self.log.stored_record(loop)
             if record is None or KEPT_LABELS in record or is_edited(loop, record["since"]):
                 return
-            yield from self._resume(loop, ProgramRun(**record))
+            run = ProgramRun(**record)
+            self._is_within = self.log.load(loop, run)
+            self.tasks.read(loop)
+            yield from self._resume(loop, run)
         if self.log.record is None:  # nothing followed START
             if self._given is not None:
                 self.log.keep_labels(
@@ -484,9 +492,37 @@ class Driver:
             return
         slot = self.tasks.get(task_id)
         slot.add_result(tool, entry)
+        self.tasks.apply_changes(slot, self._loop)
         self.log.objects.load(entry.get(OBJECTS, {}))
         if slot.offered is not None and slot.offered.tool == tool.name:
             slot.offered.result, slot.offered = entry, None
+
+    def check_shared(
+        self, task_id: str, state: "CallState", objects: Sequence[Any], verb: str
+    ) -> None:
+        """Check that no node beside a task has an object that its own node changes in place.
+
+        Args:
+            task_id: The task.
+            state: The state of its call.
+            objects: The objects in it that it changes.
+            verb: How sure that is.
+
+        Raises:
+            UsageError: If one has.
+        """
+        slot = self.tasks.get(task_id)
+        if not (objects and slot.handle):
+            return
+        for other in list(self.states.values()):
+            if other is not state and other.shares(objects):
+                msg = (
+                    f"Node `{slot.node}` {verb} a `{type(objects[0]).__name__}` in place, and node "
+                    f"`{other.signature.tool.node}`, which runs beside it, has the same object. "
+                    "Give each its own object, have it outside the state, or run the nodes one "
+                    "after the other."
+                )
+                raise UsageError(msg)
 
     def call_before(self, task_id: str, tool: ToolSpec) -> ProgramCall:
         """A provisional call for a router that runs before the service asks for it.
@@ -720,8 +756,11 @@ class Driver:
             run = ProgramRun(**record)
             is_known = not (run.is_over or is_edited(loop, run.since))
             if is_known and not has_asked_nothing(loop, run.session):
-                yield from self._resume(loop, run)
-                return
+                self._is_within = self.log.load(loop, run)
+                self.tasks.read(loop)
+                if self.tasks.has_changes(loop.channels):
+                    yield from self._resume(loop, run)
+                    return
             labels = yield from self._labels_after(loop, run)
             yield from self._begin_from_thread(
                 loop, self._states.labels_after_edits(loop, labels, run.since)
@@ -737,10 +776,8 @@ class Driver:
         self._is_within = True
 
     def _resume(self, loop: _compat.PregelLoop, run: ProgramRun) -> Work:
-        """Continue a run, before a step or within one."""
+        """Continue a run whose log and tasks are read, before a step or within one."""
         self._is_resumed = True
-        self._is_within = self.log.load(loop, run)
-        self.tasks.read(loop)
         for entry in (one for slot in self.tasks for one in slot.results):
             if entry.get("in") == self.log.session:  # the others get handles with their calls
                 self.log.journal.add_result(entry)

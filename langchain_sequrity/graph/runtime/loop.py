@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from inspect import isawaitable
 from types import FunctionType, SimpleNamespace
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from langgraph._internal._constants import (
     CONF,
@@ -21,6 +21,7 @@ from langgraph._internal._constants import (
 from langgraph.errors import InvalidUpdateError
 from langgraph.pregel import Pregel
 from langgraph.pregel._algo import apply_writes
+from langgraph.pregel._io import map_output_values
 from langgraph.pregel._loop import AsyncPregelLoop, PregelLoop, SyncPregelLoop
 from typing_extensions import override
 
@@ -55,6 +56,7 @@ class _DrivenLoop(PregelLoop):
     """The part that both loops add to LangGraph's."""
 
     _asks = False
+    _has_emitted_values = False
 
     @property
     def driver(self) -> Driver:
@@ -99,6 +101,7 @@ class _DrivenLoop(PregelLoop):
     @override
     def after_tick(self) -> None:
         self.driver.after_step(self)
+        self._has_emitted_values = False
         if own := self.driver.log.writes:
             self.tasks[OWN_WRITES] = _writes_as_task(own)
         try:
@@ -108,6 +111,10 @@ class _DrivenLoop(PregelLoop):
                 newer = self.checkpointer_get_next_version
                 apply_writes(self.checkpoint, self.channels, [_writes_as_task(kept)], newer, {})
             raise
+        if self.driver.tasks.has_changed_state and not self._has_emitted_values:
+            # The last chunk is the result. In LangGraph an earlier one has the changed objects.
+            every_field: Literal[True] = True
+            super()._emit("values", map_output_values, self.output_keys, every_field, self.channels)
 
     @override
     def put_writes(self, task_id: str, writes: Any, *, cached: bool = False) -> None:
@@ -122,6 +129,7 @@ class _DrivenLoop(PregelLoop):
 
     @override
     def _emit(self, mode: Any, values: Any, *args: Any, **kwargs: Any) -> None:
+        self._has_emitted_values |= mode == "values"
         if mode == "checkpoints":
             super()._emit(mode, lambda: map(without_own_checkpoint_data, values(*args, **kwargs)))
         else:

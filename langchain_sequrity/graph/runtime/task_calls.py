@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
-from typing import Any
+from typing import Any, cast
 from uuid import NAMESPACE_OID, uuid5
 
 from langgraph.errors import GraphBubbleUp
@@ -12,6 +12,7 @@ from langgraph.graph import START
 from langchain_sequrity.display import plain
 from langchain_sequrity.errors import BadReply, UsageError
 from langchain_sequrity.graph import _compat
+from langchain_sequrity.graph.codec.channels import AnyChannel
 from langchain_sequrity.graph.journal import (
     APPROVED,
     EARLY,
@@ -23,11 +24,15 @@ from langchain_sequrity.graph.journal import (
     entry_for_call,
     result_entry,
 )
-from langchain_sequrity.graph.program import HANDLE, JOURNAL, OUTPUT, ToolSpec
+from langchain_sequrity.graph.program import CHANGED, HANDLE, JOURNAL, OUTPUT, ToolSpec
 from langchain_sequrity.graph.runtime.requests import ExecutorParts
 from langchain_sequrity.graph.runtime.run_log import RunLog
 from langchain_sequrity.labels import Labels
-from langchain_sequrity.strict_json import loads
+from langchain_sequrity.strict_json import dumps, loads
+
+_CHANGES = f'"{CHANGED}'
+"""Part of the text of a result with fields that a node has changed in place. A text within a value
+may look like it."""
 
 _INPUT_BESIDE = (
     "An input waits beside other tasks of the thread, and START has routers: the service cannot "
@@ -151,10 +156,12 @@ class TaskCalls:
 
     Attributes:
         is_start: Whether START is the only task of the step.
+        has_changed_state: Whether a node of the step has changed a field in place.
     """
 
     def __init__(self, parts: ExecutorParts, log: RunLog) -> None:
         self.is_start = False
+        self.has_changed_state = False
         self._parts, self._log = parts, log
         self._tasks: dict[str, Task] = {}
         self._of_step: Mapping[str, Any] = {}
@@ -175,6 +182,7 @@ class TaskCalls:
 
     def read(self, loop: _compat.PregelLoop) -> None:
         """Read the tasks of a step, with the results that an earlier attempt stored."""
+        self.has_changed_state = False
         nodes = self._parts.spec.nodes
         found = {
             task.id: Task(task.id, task.name, _compat.is_packet(task))
@@ -192,6 +200,7 @@ class TaskCalls:
                 if channel == JOURNAL:
                     self._keep(slot, [one for one in entries if EARLY not in one])
                     slot.early += [one for one in entries if EARLY in one]
+            self.apply_changes(slot, loop)
             slot.is_done = bool(task.writes)
             slot.has_lost = self._has_lost(slot, writes)
         self._tasks, self._of_step = found, loop.tasks
@@ -208,6 +217,35 @@ class TaskCalls:
         for entry in entries:
             self._log.objects.load(entry.get(OBJECTS, {}))
             slot.add_result(self.tool(entry["tool"]), entry)
+
+    def apply_changes(self, slot: Task, loop: _compat.PregelLoop) -> None:
+        """Change the fields of LangGraph's state that a node has changed in place."""
+        if slot.entry is not None and _CHANGES in slot.entry["result"]:
+            self.has_changed_state = True
+            channels = cast("dict[str, AnyChannel]", loop.channels)
+            self._parts.tools.apply_changes(loads(slot.entry["result"]), channels)
+
+    def check_changes(self) -> None:
+        """Check that no node of the step has lost what it wrote or changed in place.
+
+        Raises:
+            UsageError: If one has.
+        """
+        entries = [(slot.node, slot.entry["result"]) for slot in self if slot.entry is not None]
+        if len(entries) > 1 and any(_CHANGES in result for _, result in entries):
+            results = [(node, loads(result)) for node, result in entries]
+            is_parallel = any(slot.handle for slot in self)
+            self._parts.tools.check_changes(results, is_parallel=is_parallel)
+
+    def has_changes(self, channels: Mapping[str, AnyChannel]) -> bool:
+        """Whether LangGraph's state has what the nodes of the run have changed in place.
+
+        Some checkpointers store a field only if it was written.
+        """
+        results = [entry["result"] for _, entry in self._log.journal.answered]
+        if not any(_CHANGES in result for result in results):
+            return True
+        return self._parts.tools.has_changes(map(loads, results), channels)
 
     @property
     def has_offered(self) -> bool:
@@ -274,6 +312,9 @@ class TaskCalls:
         self._keep(slot, entries)
         if slot.call is None or slot.entry is None:
             return []
+        if _CHANGES in slot.entry["result"]:  # a node that does not run changes nothing
+            result = self._parts.tools.without_changes(loads(slot.entry["result"]))
+            slot.entry = {**slot.entry, "result": dumps(result)}
         named = {HANDLE: slot.handle} if slot.handle else {}
         slot.entry = {**self._entry_for(slot.call, slot.entry), **named}
         return [slot.entry]

@@ -5,10 +5,10 @@ service's call, which the policy has checked.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from langchain_core.runnables import Runnable, RunnableConfig
 from langgraph.errors import NodeError, ParentCommand
@@ -20,7 +20,7 @@ from langchain_sequrity.graph import _compat
 from langchain_sequrity.graph.analysis.reads_and_writes import field_router_of
 from langchain_sequrity.graph.analysis.spec import Branch, GraphSpec, NodeSpec
 from langchain_sequrity.graph.codec.channels import AnyChannel
-from langchain_sequrity.graph.codec.values import current_objects
+from langchain_sequrity.graph.codec.values import Json, current_objects
 from langchain_sequrity.graph.dispatch import Arguments, ClientTools, NodeResult, ToolInput
 from langchain_sequrity.graph.journal import (
     EARLY,
@@ -46,6 +46,9 @@ from langchain_sequrity.labels import (
     labels_of_error,
 )
 from langchain_sequrity.sync_or_async import run_to_end
+
+if TYPE_CHECKING:
+    from langchain_sequrity.graph.codec.snapshots import Snapshot
 
 
 class GraphTasks:
@@ -101,24 +104,20 @@ class GraphTasks:
 
     # Inputs and configs
 
-    def input_of(self, tool: ToolSpec, arguments: Arguments, config: RunnableConfig) -> Any:
-        """The input of a node or a router for a call."""
-        signature = self.tools.inputs[tool.name]
-        managed = _compat.managed_values(config, signature.managed, self.spec.managed)
-        return signature.read(arguments, managed, self.unsaved(config))
-
-    def unsaved(self, config: RunnableConfig) -> Mapping[str, Any]:
-        """LangGraph's values of fields that no checkpoint has."""
+    def state_of(self, tool: ToolSpec, arguments: Arguments, config: RunnableConfig) -> "CallState":
+        """The state of a call of a node or a router."""
         unsaved = self.tools.unsaved
-        return _compat.values_of(config, unsaved) if unsaved else {}
+        return CallState(
+            self.tools.inputs[tool.name],
+            arguments,
+            _compat.values_of(config, unsaved) if unsaved else {},
+        )
 
-    def callers_config(
-        self, tool: ToolSpec, call: ProgramCall, config: RunnableConfig
-    ) -> RunnableConfig:
-        """The config of a task for the user's code; it reads the state of the call."""
-        signature = self.tools.inputs[tool.name]
-        state = CallState(signature, call.arguments, self.unsaved(config))
-        return _compat.with_state(_plain(config), state.for_tools, state)
+    def input_of(self, state: "CallState", config: RunnableConfig) -> Any:
+        """The input of a node or a router."""
+        signature = state.signature
+        managed = _compat.managed_values(config, signature.managed, self.spec.managed)
+        return signature.read(state.arguments, state, managed)
 
     def explain(self, tool: ToolSpec, error: KeyError) -> None:
         """Add a note to the `KeyError` of a node that reads an undetected field."""
@@ -137,6 +136,8 @@ class GraphTasks:
 class CallState(Mapping[str, AnyChannel]):
     """Channels with the fields of a call, made when they are read.
 
+    The user's code gets their content, and may change it in place.
+
     Args:
         signature: The meaning of the tool's arguments.
         arguments: Those of the call.
@@ -146,30 +147,57 @@ class CallState(Mapping[str, AnyChannel]):
     def __init__(
         self, signature: ToolInput, arguments: Arguments, unsaved: Mapping[str, Any]
     ) -> None:
-        self._signature = signature
-        self._arguments = arguments
+        self.signature = signature
+        self.arguments = arguments
         self._unsaved = unsaved
+        self._snapshots: dict[str, Snapshot] = {}
 
     def for_tools(self) -> Any:
         """The state for a `ToolNode` that a `Send` started, as an edge would give it."""
-        signature = self._signature
-        if not signature.brings_state(self._arguments):
+        signature = self.signature
+        if not signature.brings_state(self.arguments):
             return _MissingState(signature.tool.node, {})
-        if signature.tool.is_sent(self._arguments):
-            return signature.state(self._arguments, {}, self._unsaved)
+        if signature.tool.is_sent(self.arguments):
+            return signature.state(self._channels, {})
         held = {name: one.get() for name, one in self._channels.items() if one.is_available()}
         return held if signature.is_whole else _MissingState(signature.tool.node, held)
 
+    def config(self, config: RunnableConfig) -> RunnableConfig:
+        """The config of a task for the user's code; it reads this state."""
+        return _compat.with_state(_plain(config), self.for_tools, self)
+
+    def shares(self, objects: Iterable[Any]) -> bool:
+        """Whether the state has one of these objects."""
+        ids = set(map(id, objects))
+        return any(id(value) in ids for one in self._snapshots.values() for value in one.objects)
+
+    @property
+    def opaque_objects(self) -> list[Any]:
+        """The objects that stay on the client and whose changes cannot be noticed."""
+        return [value for one in self._snapshots.values() for value in one.opaque_objects()]
+
+    def changed_objects(self) -> list[Any]:
+        """The objects that stay on the client and that the code has changed."""
+        return [value for one in self._snapshots.values() for value in one.changed_objects()]
+
+    def changes(self) -> dict[str, Json]:
+        """The fields that the code has changed in place, with their new content."""
+        if not self._snapshots:
+            return {}
+        return self.signature.changes(self.arguments, self._channels, self._snapshots)
+
     @cached_property
     def _channels(self) -> dict[str, AnyChannel]:
-        if self._signature.brings_state(self._arguments):
-            return self._signature.channels(self._arguments, self._unsaved)
-        return {}
+        if not self.signature.brings_state(self.arguments):
+            return {}
+        channels = self.signature.channels(self.arguments, self._unsaved)
+        self._snapshots = self.signature.snapshots(channels)
+        return channels
 
     @override
     def __getitem__(self, field: str) -> AnyChannel:
         if field not in self._channels:
-            _refuse(self._signature.tool.node, field)
+            _refuse(self.signature.tool.node, field)
         return self._channels[field]
 
     @override
@@ -274,11 +302,16 @@ class _NodeTask(Runnable[Any, Any]):
             return None
         watch = call_watch(call, driver.run_id, config)
         with watch, GatheredLabels() as gathered, driver.log.objects.in_use():
-            report = _ResultWriter(self, call, gathered, config)
-            settings = self._settings(call, config)
+            state = driver.states.get(call.id)
+            if state is None:  # attempts share what they change in place, as in LangGraph
+                state = self._calls.state_of(self.tool, call.arguments, config)
+                driver.states[call.id] = state
+            report = _ResultWriter(self, call, state, gathered, config)
+            settings = self._settings(state, config)
             if self.tool.is_handover:
                 return await report.report(call.arguments, settings)
-            given = self._calls.input_of(self.tool, call.arguments, config)
+            given = self._calls.input_of(state, config)
+            driver.check_shared(task, state, state.opaque_objects, "may change")
             sequence = _compat.sequence(self._runnable, report, self._trace_policy)
             try:
                 if streams:
@@ -305,7 +338,7 @@ class _NodeTask(Runnable[Any, Any]):
             else:
                 await driver.call(writer, command, config)
 
-    def _settings(self, call: ProgramCall, config: RunnableConfig) -> RunnableConfig:
+    def _settings(self, state: CallState, config: RunnableConfig) -> RunnableConfig:
         if self._is_handler:
             # The error may quote values that the node had labelled before it failed.
             for one in config.get("configurable", {}).values():
@@ -314,14 +347,14 @@ class _NodeTask(Runnable[Any, Any]):
                     labels_given(labels)
         if self.tool.is_handover:
             return config
-        return self._calls.callers_config(self.tool, call, config)
+        return state.config(config)
 
-    def result_of(self, output: Any) -> NodeResult:
-        """The result of the node's output."""
+    def result_of(self, output: Any, state: CallState) -> NodeResult:
+        """The result of the node's output, and of what it changed in place."""
         tools = self._calls.tools
         if self.tool.is_handover:
             return tools.handover_result(self.tool, output)
-        return tools.node_result(self.tool, output, handled=self._is_handler)
+        return tools.node_result(self.tool, output, state.changes(), handled=self._is_handler)
 
     def stored_output(self, writes: Sequence[tuple[str, Any]], found: NodeResult) -> dict[str, Any]:
         """The part of an output that is stored before a router is called."""
@@ -371,10 +404,16 @@ class _ResultWriter(Runnable[Any, Any]):
 
     # One is made for each call, so it is not a `RunnableCallable`, which inspects signatures.
     def __init__(
-        self, node: _NodeTask, call: ProgramCall, gathered: GatheredLabels, config: RunnableConfig
+        self,
+        node: _NodeTask,
+        call: ProgramCall,
+        state: CallState,
+        gathered: GatheredLabels,
+        config: RunnableConfig,
     ) -> None:
         self.name: str = node.name
         self.call = call
+        self._state = state
         self.found = NodeResult({}, ())
         self._node = node
         self._gathered = gathered
@@ -398,7 +437,8 @@ class _ResultWriter(Runnable[Any, Any]):
     async def report(self, output: Any, config: RunnableConfig) -> Any:
         """Write the node's updates and their entry, and run the writers of the node."""
         note_call(self.call, config)
-        found = self.found = self._node.result_of(output)
+        found = self.found = self._node.result_of(output, self._state)
+        self._driver.check_shared(self._task, self._state, self._state.changed_objects(), "changed")
         self._driver.found[self._task] = found
         _compat.write(config, found.writes)
         if self._asks_routers:
@@ -455,17 +495,21 @@ class _RouterTask(Runnable[Any, Any]):
         if tool.name in self._calls.program.early and driver.tasks.get(task).handle:
             # It runs with its node, before its own call.
             with GatheredLabels() as gathered, driver.log.objects.in_use():
+                before = self._calls.tools.snapshots(state)
                 answer = await driver.call(path, state, _plain(config))
-                self._finish(tool, driver.call_before(task, tool), answer, gathered, config, EARLY)
+                changes = [field for field, snapshot in before.items() if snapshot.is_changed()]
+                early = driver.call_before(task, tool)
+                self._finish(tool, early, answer, gathered, config, EARLY, changes=changes)
             return answer
         call = await driver.router_call(task, tool, config)
         if call is None:
             return []
         watch = call_watch(call, driver.run_id, config)
         with watch, GatheredLabels() as gathered, driver.log.objects.in_use():
-            given = self._calls.input_of(tool, call.arguments, config)
-            answer = await driver.call(path, given, self._calls.callers_config(tool, call, config))
-            self._finish(tool, call, answer, gathered, config)
+            state = self._calls.state_of(tool, call.arguments, config)
+            given = self._calls.input_of(state, config)
+            answer = await driver.call(path, given, state.config(config))
+            self._finish(tool, call, answer, gathered, config, changes=state.changes())
         await driver.notify()
         return answer
 
@@ -475,10 +519,12 @@ class _RouterTask(Runnable[Any, Any]):
         """Run within the call of the node."""
         tools, node = self._calls.tools, self._calls.nodes[router.node]
         fresh = tools.fused_arguments(node, router, report.call.arguments, report.found)
-        given = self._calls.input_of(router, fresh, config)
+        state = self._calls.state_of(router, fresh, config)
+        given = self._calls.input_of(state, config)
         driver, _ = _driver_and_task(config)
         answer = await driver.call(self._branch.path, given, _plain(config))
-        found = tools.with_route(report.found, tools.router_result(router, answer))
+        route = tools.router_result(router, answer, state.changes())
+        found = tools.with_route(report.found, route)
         # "replace" of a node is about its own writes, not about the packets of its router.
         report.found = replace(found, combine="merge")
         return answer
@@ -491,9 +537,10 @@ class _RouterTask(Runnable[Any, Any]):
         gathered: GatheredLabels,
         config: RunnableConfig,
         *marks: str,
+        changes: Iterable[str],
     ) -> None:
         driver, task = _driver_and_task(config)
-        wire = self._calls.tools.router_result(tool, answer)
+        wire = self._calls.tools.router_result(tool, answer, changes)
         entry = result_entry(call, wire, gathered.labels or Labels())
         entry = {**entry, "in": driver.log.session, **dict.fromkeys(marks, call.id), **_objects()}
         driver.record(task, tool, entry)

@@ -1,0 +1,122 @@
+"""Changes in place: a snapshot of a value, to compare with the value after a node ran."""
+
+import dataclasses
+from collections import Counter, OrderedDict, deque
+from collections.abc import Callable, Mapping
+from operator import is_
+from typing import Any
+
+from langgraph.types import Overwrite
+from pydantic import BaseModel
+
+from langchain_sequrity.graph.codec.values import (
+    SCALARS,
+    AllowedTypes,
+    content_digest,
+    stays_here,
+)
+
+_Items = tuple[Any, ...]
+
+
+def _of_mapping(value: Mapping[Any, Any]) -> _Items:
+    return (*value, *value.values())
+
+
+def _of_model(value: BaseModel) -> _Items:
+    parts = (value.__dict__, value.__pydantic_extra__ or {}, value.__pydantic_private__ or {})
+    return tuple(item for part in parts for item in _of_mapping(part))
+
+
+def _of_record(value: Any) -> _Items:
+    names = [field.name for field in dataclasses.fields(value)]
+    return tuple(getattr(value, name, None) for name in names)
+
+
+_ITEMS: dict[type, Callable[[Any], _Items]] = {
+    list: tuple,
+    tuple: tuple,
+    set: tuple,
+    frozenset: tuple,
+    deque: tuple,
+    dict: _of_mapping,
+    OrderedDict: _of_mapping,
+    Counter: _of_mapping,
+    bytearray: lambda value: (bytes(value),),
+    Overwrite: lambda value: (value.value,),
+}
+
+
+def _items_of(value: Any) -> _Items | None:
+    """All objects to which a value refers; `None` if it refers to none."""
+    if (items := _ITEMS.get(type(value))) is not None:
+        return items(value)
+    if isinstance(value, BaseModel):
+        return _of_model(value)
+    if isinstance(value, tuple):
+        return tuple(value)
+    return _of_record(value) if dataclasses.is_dataclass(value) else None
+
+
+class Snapshot:
+    """What can be reached from a value of a field.
+
+    It has a shallow copy of each container and object. An object that stays on the client is
+    compared by its digest.
+
+    Args:
+        value: The value.
+        types: What the field may hold.
+
+    Attributes:
+        objects: The objects in it that stay on the client.
+    """
+
+    def __init__(self, value: Any, types: AllowedTypes) -> None:
+        self.objects: list[Any] = []
+        self._digests: list[Any] = []
+        self._contents: list[tuple[Any, _Items]] = []
+        seen: dict[int, Any] = {}  # the values are alive, so no id is used twice
+        todo = [value]
+        for one in todo:
+            if type(one) in SCALARS or id(one) in seen:
+                continue
+            seen[id(one)] = one
+            if stays_here(one, types):
+                self.objects.append(one)
+                self._digests.append(content_digest(one))
+                continue
+            if (items := _items_of(one)) is not None:
+                self._contents.append((one, items))
+                todo += items
+
+    def opaque_objects(self) -> list[Any]:
+        """The objects that stay on the client and whose changes cannot be noticed."""
+        return [
+            one for one, digest in zip(self.objects, self._digests, strict=True) if digest is None
+        ]
+
+    def is_changed(self) -> bool:
+        """Whether something in it is another object now. It may be an equal one."""
+        return any(not _are_same(items, _items_of(one)) for one, items in self._contents) or bool(
+            self.changed_objects()
+        )
+
+    def changed_objects(self) -> list[Any]:
+        """The objects that stay on the client and have changed."""
+        return [
+            one
+            for one, digest in zip(self.objects, self._digests, strict=True)
+            if digest is not None and content_digest(one) != digest
+        ]
+
+
+def _are_same(before: _Items, after: _Items | None) -> bool:
+    if after is None:
+        return False
+    if len(before) == len(after) and all(map(is_, before, after)):
+        return True
+    return len(before) == len(after) and all(
+        one is other or (type(one) is type(other) and type(one) in SCALARS and one == other)
+        for one, other in zip(before, after, strict=True)
+    )

@@ -1,0 +1,357 @@
+"""Nodes that change what they read in place."""
+
+import asyncio
+import copy
+import operator
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, TypedDict
+
+import pytest
+from langchain_core.messages import AIMessage, AnyMessage
+from langchain_core.tools import tool
+from langgraph.cache.memory import InMemoryCache
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.checkpoint.sqlite import SqliteSaver
+from langgraph.errors import NodeError
+from langgraph.graph import END, START, StateGraph
+from langgraph.prebuilt import InjectedState, ToolNode
+from langgraph.types import CachePolicy, Command, RetryPolicy, interrupt
+
+from langchain_sequrity import ChatSequrity
+from langchain_sequrity.errors import PolicyDenied, UnknownAccess, UsageError
+from langchain_sequrity.headers import BranchingMetaPolicy, PolicyHeader
+from langchain_sequrity.local import LocalServer
+from tests.graph.in_place import look
+from tests.graph.running import secured
+
+_THREAD: Any = {"configurable": {"thread_id": "t"}}
+
+_DUAL: Any = {"agent_arch": "dual-llm"}
+SECRETS_STAY = """
+tool "fetch" -> @tags |= {"secret"};
+tool "send" { hard deny when "secret" in doc.tags; }
+"""
+
+
+@pytest.fixture(scope="module")
+def server() -> Any:
+    with LocalServer(isolated_programs=False) as server:
+        yield server
+
+
+@pytest.fixture
+def model(server: LocalServer) -> ChatSequrity:
+    return ChatSequrity("any/model", base_url=server.base_url)
+
+
+@pytest.fixture
+def guarded(server: LocalServer) -> ChatSequrity:
+    return ChatSequrity("any/model", base_url=server.base_url, policy=SECRETS_STAY, features=_DUAL)
+
+
+@dataclass
+class Doc:
+    title: str = ""
+    lines: list[str] = field(default_factory=list)
+
+
+class State(TypedDict):
+    secret: str
+    doc: Any
+    other: str
+
+
+def fetch(state: State) -> dict[str, Any]:  # noqa: ARG001 - LangGraph passes it
+    return {"secret": "s3cret"}
+
+
+def send(state: State) -> dict[str, Any]:
+    return {"other": str(state["doc"])}
+
+
+def _leaking(change: Callable[[Any, str], Any], schema: Any = State) -> Any:
+    """Fetch a secret, write it into the document in place, and send the document."""
+
+    def leak(state: State) -> dict[str, Any]:
+        change(state["doc"], state["secret"])
+        return {}
+
+    graph = StateGraph(schema)
+    for node in (fetch, leak, send):
+        graph.add_node(node.__name__, node)
+    return graph.add_edge(START, "fetch").add_edge("fetch", "leak").add_edge("leak", "send")
+
+
+def _set_title(doc: Any, text: str) -> None:
+    doc.title = text
+
+
+@pytest.mark.parametrize("saver", [None, InMemorySaver()], ids=["no saver", "saver"])
+@pytest.mark.parametrize(
+    ("doc", "change"),
+    [
+        (Doc(), _set_title),
+        (Doc(), lambda doc, text: doc.lines.append(text)),
+        (Doc(), lambda doc, text: vars(doc).update(hidden=text)),
+        (AIMessage("x"), lambda doc, text: doc.additional_kwargs.update(a=text)),
+        ([AIMessage("x")], lambda doc, text: setattr(doc[0], "content", text)),
+        ([Doc(), Doc()], lambda doc, text: _set_title(doc[1], text)),
+        ([], lambda doc, text: doc.append(text)),
+        ({"a": [{}]}, lambda doc, text: doc["a"][0].update(b=text)),
+    ],
+    ids=["attribute", "list", "hidden", "message", "messages", "objects", "empty", "nested"],
+)
+def test_what_a_node_changes_in_place_has_the_labels_of_what_it_read(
+    guarded: ChatSequrity, saver: Any, doc: Any, change: Callable[[Any, str], Any]
+) -> None:
+    executor = secured(_leaking(change), guarded, checkpointer=saver)
+    with pytest.raises(PolicyDenied):
+        executor.invoke({"doc": copy.deepcopy(doc), "secret": "", "other": ""}, _THREAD)
+
+
+def test_a_node_that_only_reads_changes_no_labels(guarded: ChatSequrity) -> None:
+    executor = secured(_leaking(lambda doc, _: str(doc)), guarded)
+    ended = executor.invoke({"doc": [Doc()], "secret": "", "other": ""})
+    assert ended["other"] == str([Doc()])
+
+
+def test_an_object_whose_changes_cannot_be_noticed_counts_as_changed(guarded: ChatSequrity) -> None:
+    executor = secured(_leaking(lambda doc, _: str(doc)), guarded)
+    with (
+        pytest.warns(UnknownAccess, match="`lock`, whose changes cannot be noticed"),
+        pytest.raises(PolicyDenied),
+    ):
+        executor.invoke({"doc": threading.Lock(), "secret": "", "other": ""})
+
+
+def test_with_rules_on_branches_a_field_that_may_change_has_the_labels_of_the_node(
+    server: LocalServer,
+) -> None:
+    policy = PolicyHeader.from_sqrt(
+        SECRETS_STAY,
+        mode="custom",
+        branching_meta_policy=BranchingMetaPolicy(mode="deny", tags={"secret"}),
+    )
+    model = ChatSequrity("any/model", base_url=server.base_url, policy=policy, features=_DUAL)
+    executor = secured(_leaking(_set_title), model)
+    assert "if" not in executor.program
+    with pytest.raises(PolicyDenied, match="send"):
+        executor.invoke({"doc": Doc(), "secret": "", "other": ""})
+
+
+# The same state as in LangGraph
+
+
+class Plan(TypedDict):
+    plan: list[str]
+    done: list[str]
+
+
+def work(state: Plan) -> dict[str, Any]:
+    step = state["plan"].pop(0)
+    return {"done": state["done"] + [step]}
+
+
+def test_a_loop_that_empties_a_list_ends(model: ChatSequrity) -> None:
+    graph = StateGraph(Plan).add_node(work).add_edge(START, "work")
+    graph.add_conditional_edges("work", lambda state: "work" if state["plan"] else END)
+    executor = secured(graph, model)
+    ended = executor.invoke({"plan": ["a", "b", "c"], "done": []})
+    assert ended == {"plan": [], "done": ["a", "b", "c"]}
+    again = asyncio.run(executor.ainvoke({"plan": ["a", "b", "c"], "done": []}))
+    assert again == ended
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_random_graphs_end_as_in_langgraph_and_lose_no_labels(
+    model: ChatSequrity, seed: int
+) -> None:
+    case = look(seed, model)
+    assert not case.lost
+    assert case.outcome in {"equal", "race"} or case.outcome.startswith("refused (beside)")
+
+
+class Tries(TypedDict):
+    tries: list[int]
+    doc: Any
+    other: str
+
+
+@pytest.mark.parametrize("has_handler", [False, True])
+def test_attempts_of_a_node_share_what_they_change(model: ChatSequrity, has_handler: bool) -> None:
+    def unsure(state: Tries) -> dict[str, Any]:
+        state["tries"].append(len(state["tries"]))
+        state["doc"].title += "x"
+        if has_handler or len(state["tries"]) < 3:
+            raise ConnectionError
+        return {"other": str(state["tries"])}
+
+    def handle(state: Tries, error: NodeError) -> dict[str, Any]:  # noqa: ARG001
+        return {"other": f"failed {state['tries']} {state['doc'].title}"}
+
+    def graph() -> Any:
+        options: Any = {"error_handler": handle} if has_handler else {}
+        policy = RetryPolicy(max_attempts=3, initial_interval=0.001)
+        graph = StateGraph(Tries).add_node(unsure, retry_policy=policy, **options)
+        return graph.add_edge(START, "unsure")
+
+    def state() -> Tries:
+        return {"tries": [], "doc": Doc(), "other": ""}
+
+    assert secured(graph(), model).invoke(state()) == graph().compile().invoke(state())
+
+
+class Asked(TypedDict):
+    items: list[str]
+    seen: str
+
+
+def change(state: Asked) -> dict[str, Any]:
+    state["items"].append("changed")
+    return {}
+
+
+def ask(state: Asked) -> dict[str, Any]:
+    answer = interrupt("?")
+    return {"seen": f"{state['items']} {answer}"}
+
+
+@pytest.mark.parametrize("kind", ["memory", "sqlite"])
+@pytest.mark.parametrize("durability", ["sync", "exit"])
+def test_a_thread_continues_with_what_its_checkpointer_has_stored(
+    model: ChatSequrity, kind: str, durability: Any, tmp_path: Path
+) -> None:
+    """Some checkpointers do not store a field that was only changed in place."""
+    graph = StateGraph(Asked).add_node(change).add_node(ask).add_edge(START, "change")
+    graph.add_edge("change", "ask")
+
+    def run(make: Callable[[Any], Any]) -> list[Any]:
+        if kind == "memory":
+            return turns(make(InMemorySaver()))
+        with SqliteSaver.from_conn_string(str(tmp_path / f"{len(list(tmp_path.iterdir()))}")) as s:
+            return turns(make(s))
+
+    def turns(runnable: Any) -> list[Any]:
+        first = runnable.invoke({"items": ["x"], "seen": ""}, _THREAD, durability=durability)
+        first.pop("__interrupt__")
+        second = runnable.invoke(Command(resume="yes"), _THREAD, durability=durability)
+        third = runnable.get_state(_THREAD).values
+        return [first, second, third]
+
+    plain = run(lambda saver: graph.compile(checkpointer=saver))
+    assert run(lambda saver: secured(graph, model, checkpointer=saver)) == plain
+
+
+def test_a_cached_node_changes_nothing(model: ChatSequrity) -> None:
+    def cached(state: Plan) -> dict[str, Any]:
+        state["plan"].append("changed")
+        return {"done": ["done"]}
+
+    def graph() -> Any:
+        policy = CachePolicy(key_func=lambda _: "key")
+        return StateGraph(Plan).add_node(cached, cache_policy=policy).add_edge(START, "cached")
+
+    def ends(runnable: Any) -> list[Any]:
+        return [runnable.invoke({"plan": [], "done": []}) for _ in range(2)]
+
+    plain = ends(graph().compile(cache=InMemoryCache()))
+    assert ends(secured(graph(), model, cache=InMemoryCache())) == plain
+
+
+class Chat(TypedDict):
+    messages: Annotated[list[AnyMessage], operator.add]
+    notes: list[str]
+
+
+@tool
+def note(text: str, state: Annotated[dict[str, Any], InjectedState]) -> str:
+    """Note a text."""
+    state["notes"].append(text)
+    return "noted"
+
+
+def test_a_tool_may_change_the_state_that_it_gets(model: ChatSequrity) -> None:
+    def graph() -> Any:
+        graph = StateGraph(Chat).add_node("tools", ToolNode([note])).add_edge(START, "tools")
+        return graph.add_node("read", lambda state: {"notes": [*state["notes"], "read"]}).add_edge(
+            "tools", "read"
+        )
+
+    calls = [{"name": "note", "args": {"text": "hello"}, "id": "1"}]
+    state = lambda: {"messages": [AIMessage("", tool_calls=calls, id="m")], "notes": []}  # noqa: E731
+    plain = graph().compile().invoke(state())
+    ended = secured(graph(), model).invoke(state())
+    assert ended["notes"] == plain["notes"] == ["hello", "read"]
+
+
+# What is refused
+
+
+def test_a_router_that_changes_the_state_is_refused(model: ChatSequrity) -> None:
+    def route(state: Plan) -> str:
+        state["plan"].append("changed")
+        return END
+
+    graph = StateGraph(Plan).add_node("a", lambda state: {"done": state["plan"]})
+    graph.add_edge(START, "a").add_conditional_edges("a", route)
+    with pytest.raises(UsageError, match="router `route` of `a` changed the field `plan` in place"):
+        secured(graph, model).invoke({"plan": [], "done": []})
+
+
+def test_a_value_that_is_not_what_its_annotation_says_may_not_be_changed(
+    model: ChatSequrity,
+) -> None:
+    def leak(state: State) -> dict[str, Any]:
+        state["other"].append("changed")  # type: ignore[attr-defined]
+        return {"secret": ""}
+
+    graph = StateGraph(State).add_node(leak).add_edge(START, "leak")
+    with pytest.raises(UsageError, match="changed the field `other` in place"):
+        secured(graph, model).invoke({"secret": "", "doc": None, "other": []})  # type: ignore[typeddict-item]
+
+
+class Two(TypedDict):
+    doc: Any
+    same: Any
+    note: Annotated[list[str], operator.add]
+
+
+def _beside(*nodes: Any) -> Any:
+    graph = StateGraph(Two)
+    for node in nodes:
+        graph.add_node(node.__name__, node).add_edge(START, node.__name__)
+    return graph
+
+
+def first(state: Two) -> dict[str, Any]:
+    state["doc"].title = "changed"
+    return {}
+
+
+def second(state: Two) -> dict[str, Any]:
+    return {"note": [str(state["same"])]}
+
+
+def replaces(state: Two) -> dict[str, Any]:
+    return {"doc": state["doc"], "note": []}
+
+
+@pytest.mark.parametrize("other", [second, replaces])
+def test_parallel_nodes_may_not_share_an_object_that_one_of_them_changes(
+    model: ChatSequrity, other: Any
+) -> None:
+    doc = Doc()
+    with pytest.raises(UsageError, match=r"in place"):
+        secured(_beside(first, other), model).invoke({"doc": doc, "same": doc, "note": []})
+
+
+def test_an_object_that_changed_under_another_field_is_not_given_to_a_node(
+    model: ChatSequrity,
+) -> None:
+    graph = StateGraph(Two).add_sequence([first, second]).add_edge(START, "first")
+    doc = Doc()
+    with pytest.raises(UsageError, match="Field `same` holds a `Doc` that other code has changed"):
+        secured(graph, model).invoke({"doc": doc, "same": doc, "note": []})
