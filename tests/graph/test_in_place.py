@@ -95,7 +95,7 @@ def _set_title(doc: Any, text: str) -> None:
     [
         (Doc(), _set_title),
         (Doc(), lambda doc, text: doc.lines.append(text)),
-        (Doc(), lambda doc, text: vars(doc).update(hidden=text)),
+        (Doc(), lambda doc, text: setattr(doc, "hidden", text)),
         (AIMessage("x"), lambda doc, text: doc.additional_kwargs.update(a=text)),
         ([AIMessage("x")], lambda doc, text: setattr(doc[0], "content", text)),
         ([Doc(), Doc()], lambda doc, text: _set_title(doc[1], text)),
@@ -281,7 +281,10 @@ def test_a_tool_may_change_the_state_that_it_gets(model: ChatSequrity) -> None:
         )
 
     calls = [{"name": "note", "args": {"text": "hello"}, "id": "1"}]
-    state = lambda: {"messages": [AIMessage("", tool_calls=calls, id="m")], "notes": []}  # noqa: E731
+
+    def state() -> Any:
+        return {"messages": [AIMessage("", tool_calls=calls, id="m")], "notes": []}
+
     plain = graph().compile().invoke(state())
     ended = secured(graph(), model).invoke(state())
     assert ended["notes"] == plain["notes"] == ["hello", "read"]
@@ -310,7 +313,7 @@ def test_a_value_that_is_not_what_its_annotation_says_may_not_be_changed(
 
     graph = StateGraph(State).add_node(leak).add_edge(START, "leak")
     with pytest.raises(UsageError, match="changed the field `other` in place"):
-        secured(graph, model).invoke({"secret": "", "doc": None, "other": []})  # type: ignore[typeddict-item]
+        secured(graph, model).invoke({"secret": "", "doc": None, "other": []})
 
 
 class Two(TypedDict):

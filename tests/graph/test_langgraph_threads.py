@@ -838,6 +838,7 @@ class Locked(TypedDict, total=False):
     lock: Annotated[Any, UntrackedValue]
 
 
+@pytest.mark.filterwarnings("ignore:Field `lock` holds")
 def test_a_new_object_in_an_untracked_field_is_read_after_the_thread_has_lost_an_older_one(
     model: ChatSequrity,
 ) -> None:

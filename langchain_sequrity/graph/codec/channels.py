@@ -44,6 +44,8 @@ from langchain_sequrity.graph.codec.values import (
     AllowedTypes,
     Json,
     allowed_types,
+    content_digest,
+    current_objects,
     decode,
     encode,
 )
@@ -288,7 +290,8 @@ class FieldCodec:
         held = _content(channel)
         if type(held) in SCALARS or held is MISSING:
             return None
-        return Snapshot(held, self.kinds)
+        here = current_objects()
+        return Snapshot(held, self.kinds, content_digest if here is None else here.digest_given)
 
     def write(self, channel: AnyChannel) -> Json:
         """Write the content of a channel of this field."""

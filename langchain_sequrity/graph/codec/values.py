@@ -25,6 +25,7 @@ import hashlib
 import inspect
 import io
 import json
+import marshal
 import math
 import pickle
 import types
@@ -340,17 +341,37 @@ class _ContentPickler(pickle.Pickler):
         return id(obj) if is_code else None
 
 
-def content_digest(value: Any) -> str | None:
-    """A digest of all that can be reached from an object, for this process; `None` if unknown.
+class _Attributes:
+    """The size of an object that has nothing but attributes."""
+
+
+def _has_only_attributes(cls: type) -> bool:
+    """Whether all of an object of a class is in its `__dict__`: no slots, no data of C code."""
+    sizes = (cls.__basicsize__, cls.__itemsize__, cls.__dictoffset__)
+    return sizes == (_Attributes.__basicsize__, 0, _Attributes.__dictoffset__)
+
+
+def content_digest(value: Any) -> bytes | None:
+    """All that can be reached from an object, or its digest, for this process; `None` if unknown.
 
     What is stored of an object is not all of it: a dataclass is stored without other attributes.
     """
+    cls = type(value)
+    with suppress(ValueError):  # of something else than plain data
+        if isinstance(value, BaseModel):
+            extra, private = value.__pydantic_extra__, value.__pydantic_private__
+            return marshal.dumps((id(cls), vars(value), extra, private), 2)
+        if _has_only_attributes(cls):
+            return marshal.dumps((id(cls), vars(value)), 2)
     data = io.BytesIO()
     try:
         _ContentPickler(data, pickle.HIGHEST_PROTOCOL).dump(value)
     except Exception:  # noqa: BLE001 - the object's own code may raise anything
         return None
-    return hashlib.sha256(data.getbuffer()).hexdigest()
+    return hashlib.sha256(data.getbuffer()).digest()
+
+
+_NEVER = object()
 
 
 class ObjectHandles:
@@ -366,8 +387,9 @@ class ObjectHandles:
         self.known: dict[str, Any] = {}
         self.serde: Any = None
         self._stored: set[str] = set()
-        self._handles: dict[tuple[int, str, str | None], str] = {}
-        self._contents: dict[str, str | None] = {}
+        self._handles: dict[tuple[int, str, bytes | None], str] = {}
+        self._contents: dict[str, bytes | None] = {}
+        self._given: dict[int, Any] = {}
         self._numbers: Counter[str] = Counter()
         self.fresh: dict[str, Any] = {}
 
@@ -419,7 +441,13 @@ class ObjectHandles:
         content = content_digest(value)
         if self._contents.setdefault(handle, content) != content:
             raise _ChangedObjectError(type(value).__name__)
+        self._given[id(value)] = content
         return value
+
+    def digest_given(self, value: Any) -> bytes | None:
+        """The digest of an object when `find` last gave it."""
+        content = self._given.get(id(value), _NEVER)
+        return content_digest(value) if content is _NEVER else content
 
     def _stored_form(self, value: Any) -> tuple[str, Callable[[], Any] | None]:
         """The digest of what is stored of an object, and how to copy it; "" if it is not stored.
@@ -472,6 +500,8 @@ _MESSAGES: dict[str, type[lc.BaseMessage]] = {
         lc.SystemMessage, lc.SystemMessageChunk, lc.ToolMessage, lc.ToolMessageChunk,
     )
 }  # fmt: skip
+
+MESSAGE_CLASSES = frozenset(_MESSAGES.values())
 
 _DEFAULTS: dict[type, dict[str, Any]] = {
     cls: {
