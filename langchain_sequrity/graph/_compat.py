@@ -304,6 +304,17 @@ def write(config: RunnableConfig, writes: Sequence[tuple[str, Any]]) -> None:
     config["configurable"][CONFIG_KEY_SEND](list(writes))
 
 
+def write_first(config: RunnableConfig, write: tuple[str, Any]) -> None:
+    """Write to a channel before the other channels of a task.
+
+    A checkpointer stores the writes of a task by their number, and keeps the older one of two. If a
+    task runs again and writes more, its writes must keep their numbers.
+    """
+    writes = config["configurable"][CONFIG_KEY_SEND].__self__
+    number = sum(channel == write[0] for channel, _ in writes)
+    writes.insert(number, write)
+
+
 def task_writes(config: RunnableConfig) -> list[tuple[str, Any]]:
     """The writes of a task so far."""
     writes = config["configurable"][CONFIG_KEY_SEND].__self__

@@ -457,7 +457,7 @@ class _ResultWriter(Runnable[Any, Any]):
         handle = self._driver.tasks.get(self._task).handle
         entry = self._node.entry(self.call, found, self._gathered, self._driver, handle)
         self._driver.record(self._task, self._node.tool, entry)
-        _compat.write(config, [(JOURNAL, [entry])])
+        _compat.write_first(config, (JOURNAL, [entry]))
 
 
 class _RouterTask(Runnable[Any, Any]):
@@ -544,7 +544,7 @@ class _RouterTask(Runnable[Any, Any]):
         entry = result_entry(call, wire, gathered.labels or Labels())
         entry = {**entry, "in": driver.log.session, **dict.fromkeys(marks, call.id), **_objects()}
         driver.record(task, tool, entry)
-        _compat.write(config, [(JOURNAL, [entry])])
+        _compat.write_first(config, (JOURNAL, [entry]))
 
 
 _REPORT = "__sequrity_report"
