@@ -9,14 +9,15 @@ one set of labels, so they are joined to the labels of the node.
 """
 
 import logging
-from collections.abc import Iterable, Mapping, MutableMapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, MutableMapping, MutableSequence, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from types import MappingProxyType
 from typing import Any, NoReturn
 
 from langchain_core.messages import ToolMessage
-from langgraph.channels import UntrackedValue
+from langgraph.channels import BinaryOperatorAggregate, UntrackedValue
 from langgraph.channels.base import BaseChannel
 from langgraph.constants import END, START
 from langgraph.errors import EmptyChannelError, InvalidUpdateError, ParentCommand
@@ -37,7 +38,12 @@ from langchain_sequrity.graph.analysis.reads_and_writes import (
     annotations_of_packets,
 )
 from langchain_sequrity.graph.analysis.spec import ROOT, Branch, GraphSpec, Mapper
-from langchain_sequrity.graph.codec.channels import AnyChannel, FieldCodec, field_codecs
+from langchain_sequrity.graph.codec.channels import (
+    AnyChannel,
+    FieldCodec,
+    field_codecs,
+    id_giver,
+)
 from langchain_sequrity.graph.codec.snapshots import Snapshot
 from langchain_sequrity.graph.codec.values import (
     TYPE,
@@ -60,6 +66,7 @@ from langchain_sequrity.graph.program import (
 )
 from langchain_sequrity.labels import Combine, LabeledUpdate, Labels, read_artifact
 from langchain_sequrity.sqrt.coerce import ENOUGH, OUTPUT_SCHEMA, has_enough_flag
+from langchain_sequrity.strict_json import loads
 
 Write = tuple[str, Any]
 
@@ -424,6 +431,11 @@ class ClientTools:
         self.unsaved = [
             name for name, one in spec.channels.items() if isinstance(one, UntrackedValue)
         ]
+        self._without_ids = frozenset(
+            name
+            for name, channel in spec.channels.items()
+            if isinstance(channel, BinaryOperatorAggregate) and id_giver(channel) is not None
+        )
         self._is_root = tuple(spec.channels) == (ROOT,)
         self._updates = _compat.output_reader(spec.builder)
         self._branches = {(one.source, one.name): one for one in spec.branches}
@@ -554,6 +566,25 @@ class ClientTools:
             own_labels, combine = None, "merge"
         labels = with_tool_labels(own_labels, (value for _, value in writes))
         return NodeResult(wire, tuple(writes), labels, combine, tuple(raw), tuple(targets))
+
+    def stored_values(self, result: NodeResult) -> list[Any]:
+        """What a node wrote as LangGraph stores it: a `DeltaChannel` alone stores new ids."""
+        return [
+            raw if field in self._without_ids else value
+            for raw, (field, value) in zip(result.raw, result.writes, strict=True)
+        ]
+
+    def give_ids(self, writes: MutableSequence[Write], result: str) -> None:
+        """Give the stored messages of a task the ids that they have in the result of its call."""
+        wire: Json = None
+        numbers: Counter[str] = Counter()
+        for index, (field, _) in enumerate(writes):
+            if field in self._without_ids:
+                wire = wire or loads(result)
+                updates = wire[self._program.fields.keys[field]]
+                value = self._fields[field].read_value(updates[numbers[field]])
+                writes[index] = (field, value)
+                numbers[field] += 1
 
     def has_unsaved(self, wire: Mapping[str, Json]) -> bool:
         """Whether a result has, or may have, values of fields that no checkpoint has."""

@@ -2,8 +2,9 @@
 
 import asyncio
 import operator
+import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -11,13 +12,15 @@ from typing import Annotated, Any, TypedDict
 from unittest import mock
 
 import pytest
+from langchain_core.messages import AIMessage, AnyMessage
 from langchain_core.tools import tool
 from langgraph.cache.memory import InMemoryCache
-from langgraph.channels import AnyValue, EphemeralValue, Topic, UntrackedValue
+from langgraph.channels import AnyValue, DeltaChannel, EphemeralValue, Topic, UntrackedValue
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.errors import GraphRecursionError, InvalidUpdateError
 from langgraph.graph import END, START, StateGraph
+from langgraph.graph.message import add_messages
 from langgraph.prebuilt import InjectedState, ToolNode
 from langgraph.types import CachePolicy, Command, Send, StateUpdate, interrupt
 
@@ -1159,3 +1162,95 @@ def test_a_packet_of_the_caller_runs_before_a_waiting_deferred_node(
         states.append(graph.invoke(Command(goto=Send("j", {})), thread())["log"])
         states.append(graph.get_state(thread()).next)
     assert states[:2] == states[2:]
+
+
+class Told(TypedDict, total=False):
+    messages: Annotated[list[AnyMessage], add_messages]
+    seen: Annotated[list[Any], operator.add]
+
+
+def test_the_results_of_tasks_in_a_history_are_what_the_nodes_returned(
+    model: ChatSequrity,
+) -> None:
+    def one(_state: Told) -> Any:
+        return {"messages": AIMessage("one")}
+
+    def several(_state: Told) -> Any:
+        return {"messages": [AIMessage("two", id="2"), {"role": "user", "content": "three"}]}
+
+    def text(_state: Told) -> Any:
+        return {"messages": "four", "seen": ["five"]}
+
+    def make() -> Any:
+        graph: Any = StateGraph(Told)
+        return graph.add_sequence([one, several, text]).add_edge(START, "one")
+
+    histories = []
+    for graph in Twins(make, model).of(checkpointer=InMemorySaver):
+        graph.invoke({"messages": []}, thread(), durability="sync")
+        results = [
+            task.result for state in graph.get_state_history(thread()) for task in state.tasks
+        ]
+        # LangGraph sets the id of a message while it may still be stored.
+        histories.append(
+            re.sub(r"id='[-0-9a-f]{36}'", "id=None", repr(results)).replace(", id=None", "")
+        )
+    assert histories[0] == histories[1]
+
+
+def test_a_message_of_a_task_that_ended_before_an_interrupt_keeps_its_id(
+    model: ChatSequrity,
+) -> None:
+    def says(_state: Told) -> Any:
+        return {"messages": "hello"}
+
+    def asks(_state: Told) -> Any:
+        return {"seen": [interrupt("?")]}
+
+    def reads(state: Told) -> Any:
+        return {"seen": [message.id for message in state["messages"]]}
+
+    graph: Any = StateGraph(Told)
+    for node in (says, asks, reads):
+        graph.add_node(node.__name__, node)
+    graph.add_edge(START, "says").add_edge(START, "asks").add_edge(["says", "asks"], "reads")
+    saver = InMemorySaver()
+    secured(graph, model, checkpointer=saver).invoke({"messages": []}, thread())
+    ended = secured(graph, model, checkpointer=saver).invoke(Command(resume="!"), thread())
+    assert ended["seen"] == ["!", ended["messages"][0].id]
+
+
+def _append(held: list[str], updates: Sequence[list[str]]) -> list[str]:
+    return [*held, *(text for update in updates for text in update)]
+
+
+@pytest.mark.parametrize("durability", ["sync", "async", "exit"])
+def test_a_task_that_runs_again_at_an_older_checkpoint_keeps_what_it_writes_then(
+    model: ChatSequrity, durability: Any
+) -> None:
+    class State(TypedDict, total=False):
+        log: Annotated[list[str], DeltaChannel(_append, list)]
+        extra: Annotated[list[str], DeltaChannel(_append, list)]
+        flag: bool
+
+    def done(state: State) -> Any:
+        return {"log": ["done"], **({"extra": ["new"]} if state.get("flag") else {})}
+
+    def ask(_state: State) -> Any:
+        return {"log": [interrupt("?")]}
+
+    def make() -> Any:
+        graph: Any = StateGraph(State)
+        graph.add_node("done", done).add_node("ask", ask)
+        return graph.add_edge(START, "done").add_edge(START, "ask")
+
+    ends = []
+    for graph in Twins(make, model).of(checkpointer=InMemorySaver):
+        graph.invoke({"log": ["in"]}, thread(), durability=durability)
+        paused = graph.get_state(thread()).config
+        graph.update_state(thread(), None)
+        resume: Any = Command(resume="yes", update={"flag": True})
+        ended = graph.invoke(resume, paused, durability=durability)
+        ends += [ended, graph.get_state(thread()).values]
+    assert ends[:2] == ends[2:]
+    assert ends[0]["extra"] == ["new"]

@@ -409,6 +409,18 @@ class Driver:
         rest = [one for one in writes if one[0] not in self._parts.spec.channels]
         return [*zip(names, found.raw, strict=True), *rest]
 
+    def writes_to_store(self, task_id: str, writes: Any) -> Any:
+        """The writes of a task as LangGraph stores them: messages get their ids later."""
+        found = self.found.get(task_id)
+        if found is None or _compat.was_interrupted_or_failed([channel for channel, _ in writes]):
+            return writes
+        stored = iter(self._parts.tools.stored_values(found))
+        fields = self._parts.spec.channels
+        return [
+            (channel, next(stored)) if channel in fields else (channel, value)
+            for channel, value in writes
+        ]
+
     # Called by the tasks
 
     async def call(self, runnable: Runnable[Any, Any], given: Any, config: RunnableConfig) -> Any:

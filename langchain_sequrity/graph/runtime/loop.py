@@ -118,7 +118,7 @@ class _DrivenLoop(PregelLoop):
 
     @override
     def put_writes(self, task_id: str, writes: Any, *, cached: bool = False) -> None:
-        super().put_writes(task_id, writes, cached=cached)
+        super().put_writes(task_id, self.driver.writes_to_store(task_id, writes), cached=cached)
         self.driver.task_ended(self, task_id, [channel for channel, _ in writes])
 
     @override

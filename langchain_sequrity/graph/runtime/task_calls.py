@@ -201,6 +201,8 @@ class TaskCalls:
                     self._keep(slot, [one for one in entries if EARLY not in one])
                     slot.early += [one for one in entries if EARLY in one]
             self.apply_changes(slot, loop)
+            if slot.entry is not None:
+                self._parts.tools.give_ids(task.writes, slot.entry["result"])
             slot.is_done = bool(task.writes)
             slot.has_lost = self._has_lost(slot, writes)
         self._tasks, self._of_step = found, loop.tasks
