@@ -72,6 +72,7 @@ long: $(READY)  ## Run the long tests in full: differential tests, labels, escap
 	$(BIN)/python -m tests.middleware.session_oracle --count 2000
 	$(BIN)/python -m tests.ways --count 2000
 	$(BIN)/python -m tests.graph.differential --count 6000
+	$(BIN)/python -m tests.graph.in_place --count 1000
 	$(BIN)/python -m tests.graph.journeys --count 10000
 	$(BIN)/python -m tests.graph.verdicts --count 2000
 	$(BIN)/python -m tests.graph.journey_labels --count 2000
