@@ -4,7 +4,7 @@ Tests run the package on the newest LangGraph. If a name changes, only this modu
 """
 
 import copy
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from types import CellType, SimpleNamespace
@@ -304,26 +304,39 @@ def write(config: RunnableConfig, writes: Sequence[tuple[str, Any]]) -> None:
     config["configurable"][CONFIG_KEY_SEND](list(writes))
 
 
-def write_first(config: RunnableConfig, write: tuple[str, Any]) -> None:
+def _writes_of(config: RunnableConfig) -> deque[tuple[str, Any]]:
+    # The function under `CONFIG_KEY_SEND` may be one of several, for example in a timed attempt.
+    writes: deque[tuple[str, Any]] = config["configurable"][CONFIG_KEY_READ].args[-1].writes
+    return writes
+
+
+def write_first(config: RunnableConfig, new: tuple[str, Any]) -> None:
     """Write to a channel before the other channels of a task.
 
     A checkpointer stores the writes of a task by their number, and keeps the older one of two. If a
     task runs again and writes more, its writes must keep their numbers.
     """
-    writes = config["configurable"][CONFIG_KEY_SEND].__self__
-    number = sum(channel == write[0] for channel, _ in writes)
-    writes.insert(number, write)
+    config["configurable"][CONFIG_KEY_SEND]([new])
+    writes = _writes_of(config)
+    if writes and writes[-1] is new:  # an attempt that has timed out writes nothing
+        writes.pop()
+        writes.insert(sum(channel == new[0] for channel, _ in writes), new)
 
 
 def task_writes(config: RunnableConfig) -> list[tuple[str, Any]]:
     """The writes of a task so far."""
-    writes = config["configurable"][CONFIG_KEY_SEND].__self__
+    writes = _writes_of(config)
     return [one for one in writes if one[0] != RESUME]
 
 
 def remove_writes(config: RunnableConfig) -> None:
-    """Remove the writes of a task, except the answers to its interrupts."""
-    writes = config["configurable"][CONFIG_KEY_SEND].__self__
+    """Remove the writes of a task, except the answers to its interrupts.
+
+    LangGraph removes those of a timed attempt itself, perhaps after the next one has begun.
+    """
+    writes = getattr(config["configurable"][CONFIG_KEY_SEND], "__self__", None)
+    if writes is None:
+        return
     answers = [one for one in writes if one[0] == RESUME]
     writes.clear()
     writes.extend(answers)
