@@ -40,7 +40,7 @@ from langchain_sequrity.graph.program import (
     ProgramText,
     ToolSpec,
 )
-from langchain_sequrity.graph.runtime.tasks import CallState
+from langchain_sequrity.graph.runtime.call_state import CallState
 from tests.graph.test_values import shown, values
 
 

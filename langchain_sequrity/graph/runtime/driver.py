@@ -83,7 +83,7 @@ from langchain_sequrity.wire.error_body import is_session_gone
 
 if TYPE_CHECKING:
     from langchain_sequrity.graph.dispatch import NodeResult
-    from langchain_sequrity.graph.runtime.tasks import CallState
+    from langchain_sequrity.graph.runtime.call_state import CallState
 
 DRIVER = "__sequrity_driver"
 """Key of `configurable` with the driver of a run."""

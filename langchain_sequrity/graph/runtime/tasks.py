@@ -5,23 +5,20 @@ service's call, which the policy has checked.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import replace
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any
 
 from langchain_core.runnables import Runnable, RunnableConfig
 from langgraph.errors import NodeError, ParentCommand
 from langgraph.types import CachePolicy, Command, Send
 from typing_extensions import override
 
-from langchain_sequrity.errors import UsageError
 from langchain_sequrity.graph import _compat
 from langchain_sequrity.graph.analysis.reads_and_writes import field_router_of
 from langchain_sequrity.graph.analysis.spec import Branch, GraphSpec, NodeSpec
-from langchain_sequrity.graph.codec.channels import AnyChannel
-from langchain_sequrity.graph.codec.values import Json, current_objects
-from langchain_sequrity.graph.dispatch import Arguments, ClientTools, NodeResult, ToolInput
+from langchain_sequrity.graph.codec.values import current_objects
+from langchain_sequrity.graph.dispatch import Arguments, ClientTools, NodeResult
 from langchain_sequrity.graph.journal import (
     EARLY,
     OBJECTS,
@@ -35,8 +32,8 @@ from langchain_sequrity.graph.program import (
     JOURNAL,
     GraphProgram,
     ToolSpec,
-    is_executor_name,
 )
+from langchain_sequrity.graph.runtime.call_state import CallState, for_user
 from langchain_sequrity.graph.runtime.driver import DRIVER, Driver
 from langchain_sequrity.graph.runtime.events import call_watch, note_call
 from langchain_sequrity.labels import (
@@ -46,9 +43,6 @@ from langchain_sequrity.labels import (
     labels_of_error,
 )
 from langchain_sequrity.sync_or_async import run_to_end
-
-if TYPE_CHECKING:
-    from langchain_sequrity.graph.codec.snapshots import Snapshot
 
 
 class GraphTasks:
@@ -131,119 +125,6 @@ class GraphTasks:
             f"them (source: {tool.reads_from}). Declare what it reads: "
             f"`nodes={{{tool.node!r}: NodeOptions(reads={[*reads, field]!r})}}`."
         )
-
-
-class CallState(Mapping[str, AnyChannel]):
-    """Channels with the fields of a call, made when they are read.
-
-    The user's code gets their content, and may change it in place.
-
-    Args:
-        signature: The meaning of the tool's arguments.
-        arguments: Those of the call.
-        unsaved: LangGraph's values of fields that no checkpoint has; `MISSING` for none.
-    """
-
-    def __init__(
-        self, signature: ToolInput, arguments: Arguments, unsaved: Mapping[str, Any]
-    ) -> None:
-        self.signature = signature
-        self.arguments = arguments
-        self._unsaved = unsaved
-        self._snapshots: dict[str, Snapshot] = {}
-
-    def for_tools(self) -> Any:
-        """The state for a `ToolNode` that a `Send` started, as an edge would give it."""
-        signature = self.signature
-        if not signature.brings_state(self.arguments):
-            return _MissingState(signature.tool.node, {})
-        if signature.tool.is_sent(self.arguments):
-            return signature.state(self._channels, {})
-        held = {name: one.get() for name, one in self._channels.items() if one.is_available()}
-        return held if signature.is_whole else _MissingState(signature.tool.node, held)
-
-    def config(self, config: RunnableConfig) -> RunnableConfig:
-        """The config of a task for the user's code; it reads this state."""
-        return _compat.with_state(_plain(config), self.for_tools, self)
-
-    def shares(self, objects: Iterable[Any]) -> bool:
-        """Whether the state has one of these objects."""
-        ids = set(map(id, objects))
-        return any(id(value) in ids for one in self._snapshots.values() for value in one.objects)
-
-    @property
-    def opaque_objects(self) -> list[Any]:
-        """The objects that stay on the client and whose changes cannot be noticed."""
-        return [value for one in self._snapshots.values() for value in one.opaque_objects()]
-
-    def changed_objects(self) -> list[Any]:
-        """The objects that stay on the client and that the code has changed."""
-        return [value for one in self._snapshots.values() for value in one.changed_objects()]
-
-    def changes(self) -> dict[str, Json]:
-        """The fields that the code has changed in place, with their new content."""
-        if not self._snapshots:
-            return {}
-        return self.signature.changes(self.arguments, self._channels, self._snapshots)
-
-    @cached_property
-    def _channels(self) -> dict[str, AnyChannel]:
-        if not self.signature.brings_state(self.arguments):
-            return {}
-        channels = self.signature.channels(self.arguments, self._unsaved)
-        self._snapshots = self.signature.snapshots(channels)
-        return channels
-
-    @override
-    def __getitem__(self, field: str) -> AnyChannel:
-        if field not in self._channels:
-            _refuse(self.signature.tool.node, field)
-        return self._channels[field]
-
-    @override
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._channels)
-
-    @override
-    def __len__(self) -> int:
-        return len(self._channels)
-
-
-class _MissingState(Mapping[str, Any]):
-    """A state that the call has only in part. Any other access is an error."""
-
-    def __init__(self, node: str, held: Mapping[str, Any]) -> None:
-        self._node = node
-        self._held = held
-
-    @override
-    def __getitem__(self, field: str) -> Any:
-        if field not in self._held:
-            _refuse(self._node, field)
-        return self._held[field]
-
-    @override
-    def __iter__(self) -> Iterator[str]:
-        _refuse(self._node)
-
-    @override
-    def __len__(self) -> int:  # noqa: PLE0303 - it always raises
-        _refuse(self._node)
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):  # what copying and pickling ask for
-            raise AttributeError(name)
-        _refuse(self._node, name)
-
-
-def _refuse(node: str, field: str | None = None) -> NoReturn:
-    what = "the state" if field is None else f"`{field}` of the state"
-    msg = (
-        f"Node `{node}` reads {what} through its config, but the call does not have it. Make the "
-        "`ToolNode` itself the node, or pass what it needs in the argument of the `Send`; for a "
-        f"node that an edge starts, declare it: `nodes={{{node!r}: NodeOptions(reads=[…])}}`."
-    )
-    raise UsageError(msg)
 
 
 class _NodeTask(Runnable[Any, Any]):
@@ -496,7 +377,7 @@ class _RouterTask(Runnable[Any, Any]):
             # It runs with its node, before its own call.
             with GatheredLabels() as gathered, driver.log.objects.in_use():
                 before = self._calls.tools.snapshots(state)
-                answer = await driver.call(path, state, _plain(config))
+                answer = await driver.call(path, state, for_user(config))
                 changes = [field for field, snapshot in before.items() if snapshot.is_changed()]
                 early = driver.call_before(task, tool)
                 self._finish(tool, early, answer, gathered, config, EARLY, changes=changes)
@@ -522,7 +403,7 @@ class _RouterTask(Runnable[Any, Any]):
         state = self._calls.state_of(router, fresh, config)
         given = self._calls.input_of(state, config)
         driver, _ = _driver_and_task(config)
-        answer = await driver.call(self._branch.path, given, _plain(config))
+        answer = await driver.call(self._branch.path, given, for_user(config))
         route = tools.router_result(router, answer, state.changes())
         found = tools.with_route(report.found, route)
         # "replace" of a node is about its own writes, not about the packets of its router.
@@ -554,14 +435,6 @@ _REPORT = "__sequrity_report"
 def _driver_and_task(config: RunnableConfig) -> tuple[Driver, str]:
     given = config["configurable"]
     return given[DRIVER], given[_compat.TASK_ID]
-
-
-def _plain(config: RunnableConfig) -> RunnableConfig:
-    given = config.get("configurable", {})
-    return {
-        **config,
-        "configurable": {key: one for key, one in given.items() if not is_executor_name(key)},
-    }
 
 
 def _objects() -> dict[str, Any]:
