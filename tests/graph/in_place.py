@@ -26,6 +26,7 @@ from itertools import pairwise, permutations
 from typing import Annotated, Any
 
 from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, HumanMessage
+from langgraph.channels import DeltaChannel, Topic
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.message import add_messages
@@ -101,6 +102,10 @@ class Locked(Plain):
 
 def _merge(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
     return {**old, **new}
+
+
+def _append(held: list[str], updates: Sequence[list[str]]) -> list[str]:
+    return [*held, *(text for update in updates for text in update)]
 
 
 Change = Callable[[Any, str], Any]
@@ -217,6 +222,21 @@ KINDS: dict[str, Kind] = {
         update=lambda text: [AIMessage(text, id=f"i{len(text)}")],
     ),
     "sum": Kind(Annotated[list[str], operator.add], lambda: ["x"], _LINES, update=lambda t: [t]),
+    "delta": Kind(
+        Annotated[list[str], DeltaChannel(_append, list)],
+        lambda: ["x"],
+        _LINES,
+        update=lambda text: [text],
+    ),
+    "topic": Kind(
+        Annotated[list[Doc], Topic(Doc, accumulate=True)],
+        lambda: [Doc()],
+        (
+            lambda value, text: _DOC[1](value[0], text),
+            lambda value, text: value.append(Doc(text)),
+        ),
+        update=Doc,
+    ),
     "merged": Kind(
         Annotated[dict[str, Any], _merge],
         lambda: {"a": ["x"]},
