@@ -17,7 +17,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Self, cast, get_args
 from uuid import uuid4
@@ -73,12 +73,14 @@ from langchain_sequrity.middleware.subagents import (
 )
 from langchain_sequrity.middleware.tool_call import (
     AllowedCall,
+    ArgumentsDenied,
     CallGuard,
     ToolReply,
     check_call,
     label_result,
     labels_seen,
     last_message,
+    reply_if_denied,
 )
 from langchain_sequrity.middleware.verdict import AgentPolicy, CheckResult, Labelling, Tool
 from langchain_sequrity.on_denied import OnDenied, check_on_denied
@@ -456,10 +458,12 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
         if not isinstance(allowed, AllowedCall):
             return allowed
         try:
-            with self._running(allowed) as inner:
+            with self._running(allowed) as inner, suppress(ArgumentsDenied):
                 result = handler(allowed.request)
                 if is_async:
                     result = await result
+            if (reply := reply_if_denied(self._guard, allowed)) is not None:
+                return reply
             labels = inner.labels or Labels()
             return cast("ToolReply", label_result(self._guard, allowed, result, labels))
         finally:

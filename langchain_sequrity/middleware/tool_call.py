@@ -9,7 +9,7 @@ Results also include those in a conversation that the caller passes in, and mess
 other middleware replaces a result, for example after a tool raised.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, get_type_hints
 
@@ -19,12 +19,14 @@ from langchain_core.tools import BaseTool
 
 # This name is internal to LangGraph. Tests run on its oldest and newest supported versions.
 from langgraph._internal._constants import CONFIG_KEY_READ
+from langgraph.errors import GraphBubbleUp
 from langgraph.types import Command, Overwrite, Send
 
 from langchain_sequrity.denials import Denial
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.interrupts import DecisionType, ask
 from langchain_sequrity.labels import Labels, labels_given, read_artifact
+from langchain_sequrity.middleware.arguments import BoundArguments, canonical_json, with_check
 from langchain_sequrity.middleware.audit import Audit, EventOutcome, Stage
 from langchain_sequrity.middleware.denials import (
     denial_message,
@@ -46,7 +48,7 @@ from langchain_sequrity.middleware.state import (
     thread_update,
 )
 from langchain_sequrity.middleware.subagents import agents_around, outer_call
-from langchain_sequrity.middleware.verdict import AgentPolicy, Args, CheckResult, bound_arguments
+from langchain_sequrity.middleware.verdict import AgentPolicy, CheckResult
 from langchain_sequrity.sqrt import Argument
 from langchain_sequrity.strict_json import loads
 from langchain_sequrity.wire.tool_results import refuse_lost_labels
@@ -55,17 +57,22 @@ ToolReply = ToolMessage | Command[Any]
 """What a tool call returns. A tool may also return a list of these."""
 
 
-@dataclass(frozen=True, slots=True)
+class ArgumentsDenied(GraphBubbleUp):
+    """Stops a tool whose function would get arguments that the policy denies."""
+
+
+@dataclass(slots=True)
 class AllowedCall:
     """A call that may run.
 
     Attributes:
-        request: The request to run.
+        request: The request to run. Its tool checks what its function gets.
         thread: The state of the thread.
         field: The field of the state that holds the thread.
         origin: The message with the call, and the step in which it runs.
         session: The session.
         change: The session's labels after a check that was made when the call ran.
+        denial: Why the function must not get its arguments, if it was not called.
     """
 
     request: ToolCallRequest
@@ -74,6 +81,7 @@ class AllowedCall:
     origin: Origin
     session: LiveSession
     change: "SessionChange"
+    denial: Denial | None = None
 
     @property
     def call_id(self) -> str:
@@ -249,7 +257,7 @@ class _CallCheck:
         if checked is None or checked.digest != digest or self._is_decided_again(checked):
             return self._check_changed(checked)
         if checked.denial is None:
-            return self._check_bound(self._request, self._checked.base)
+            return self._allow(self._request, self._checked.base)
         if self._guard.asks and checked.denial.may_be_approved:
             return self._ask_once(digest, checked.denial)
         return self._denied(checked.denial)
@@ -268,41 +276,60 @@ class _CallCheck:
         is_waiting = denial is not None and denial.kind == "waits"
         if is_waiting or (checked is None and self._checked.closed):
             return self._denied(_waiting_denial(call["name"]))
-        denial = self._decide(call, call["args"], base)
-        return self._check_bound(self._request, base) if denial is None else self._denied(denial)
+        denial = self._decide(call, base)
+        return self._allow(self._request, base) if denial is None else self._denied(denial)
 
-    def _check_bound(
+    def _allow(
         self, request: ToolCallRequest, base: Labels, *, approved: bool = False
     ) -> AllowedCall | ToolReply:
-        """Check an allowed call again with the arguments that its tool would get.
+        """Allow a call. When it runs, the policy must also allow what its tool's function gets.
 
         Args:
             request: The call.
             base: The session before the call was checked.
             approved: Whether a human approved a soft denial of the call.
         """
-        call = request.tool_call
-        try:
-            arguments = bound_arguments(request.tool, call["args"])
-        except Exception as error:  # noqa: BLE001 - after any error the arguments are unknown
-            reason = f"reading its arguments raised {type(error).__name__}"
-            if isinstance(error, UsageError):
-                reason = str(error)
-            return self._denied(hard_denial(call["name"], "failed", reason))
-        if arguments is not None:
-            denial = self._decide(call, arguments, base if self._is_alone else self._labels)
-            if denial is not None and not (approved and denial.may_be_approved):
-                return self._denied(denial)
-        return AllowedCall(
+        call, tool = request.tool_call, request.tool
+        allowed = AllowedCall(
             request, self._thread, self._field, self._origin, self._session, self._change
         )
+        if tool is None:  # LangGraph tells the model that there is no such tool
+            return allowed
 
-    def _decide(self, call: ToolCall, args: Args, session: Labels) -> Denial | None:
+        def check(read: Callable[[], BoundArguments]) -> None:
+            denial = self._denial_of_bound(call, args, read, base)
+            allowed.change = self._change
+            is_approved = approved and denial is not None and denial.may_be_approved
+            allowed.denial = None if is_approved else denial
+            if allowed.denial is not None:
+                raise ArgumentsDenied
+
+        try:
+            args = canonical_json(call["args"])  # now: a validator may change what it gets
+            checked = with_check(tool, call["args"], request.runtime, check)
+        except Exception as error:  # noqa: BLE001 - after any error the arguments are unknown
+            return self._denied(_unreadable(call["name"], error))
+        allowed.request = request.override(tool=checked)
+        return allowed
+
+    def _denial_of_bound(
+        self, call: ToolCall, args: str, read: Callable[[], BoundArguments], base: Labels
+    ) -> Denial | None:
+        try:
+            changed = self._policy.changed_arguments(call["name"], args, read())
+        except Exception as error:  # noqa: BLE001 - as above
+            return _unreadable(call["name"], error)
+        if changed is None:
+            return None
+        bound: ToolCall = {**call, "args": dict(changed)}
+        return self._decide(bound, base if self._is_alone else self._labels)
+
+    def _decide(self, call: ToolCall, session: Labels) -> Denial | None:
         tool = call["name"]
         if self._policy.touches_session(tool) and not (self._is_alone and self._is_only_agent()):
             result = CheckResult(session, None, _waiting_denial(tool))
         else:
-            result = self._policy.decide(tool, args, self._thread.seen, session)
+            result = self._policy.decide(tool, call["args"], self._thread.seen, session)
         if result.session != self._labels:
             self._labels = result.session
             self._change = replace(self._change, labels=result.session)
@@ -341,7 +368,7 @@ class _CallCheck:
             result = CheckResult(self._labels, None, denial)
             if answer.type == "approve":
                 self._report("human", "approved", call, result)
-                return self._check_bound(request, base, approved=True)
+                return self._allow(request, base, approved=True)
             if answer.type == "reject":
                 self._report("human", "rejected", call, result)
                 return self._denied(replace(denial, kind="rejected", objection=answer.message))
@@ -360,9 +387,9 @@ class _CallCheck:
             edited: ToolCall = {**call, "name": answer.name, "args": dict(answer.args or {})}
             self._report("human", "edited", edited, result)
             request, base = request.override(tool_call=edited, tool=tool), self._labels
-            again = self._decide(edited, edited["args"], base)
+            again = self._decide(edited, base)
             if again is None:
-                return self._check_bound(request, base)
+                return self._allow(request, base)
             if not again.may_be_approved:
                 return self._denied(again)
             denial, remark = again, "This is the edited call."
@@ -394,6 +421,13 @@ def _current_state(config: Mapping[str, Any], *fields: str) -> Mapping[str, Any]
     """
     found: Mapping[str, Any] = config["configurable"][CONFIG_KEY_READ](list(fields), False)  # noqa: FBT003 - its parameter has two names
     return found
+
+
+def _unreadable(tool: str, error: Exception) -> Denial:
+    # The texts of `UsageError` contain no values; other texts may.
+    is_ours = isinstance(error, UsageError)
+    reason = str(error) if is_ours else f"reading its arguments raised {type(error).__name__}"
+    return hard_denial(tool, "failed", reason)
 
 
 def _waiting_denial(tool: str) -> Denial:
@@ -554,6 +588,15 @@ def _labels(
         session.set_labels(after, allowed.origin)
         session.end(allowed.call_id, allowed.origin)
     return labels
+
+
+def reply_if_denied(guard: CallGuard, allowed: AllowedCall) -> ToolReply | None:
+    """The reply for a call that was stopped because of the arguments of its tool's function."""
+    if allowed.denial is None:
+        return None
+    allowed.change.make(allowed.session)
+    pending = PendingDenial(allowed.origin.message, allowed.call_id, allowed.denial)
+    return guard.denied(pending, allowed.thread, allowed.session)
 
 
 def _withheld_reply(
