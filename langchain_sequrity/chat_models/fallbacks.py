@@ -38,7 +38,7 @@ from langchain_sequrity.chat_models.run_config import (
     refuse_setting_names,
 )
 from langchain_sequrity.errors import ServiceError, UsageError
-from langchain_sequrity.wire.dual_llm import raise_if_denied
+from langchain_sequrity.wire.dual_llm import raise_if_denied, shown_denial
 
 if TYPE_CHECKING:
     from langchain_core.runnables.fallbacks import RunnableWithFallbacks
@@ -435,16 +435,27 @@ def _before(following: Any) -> Any:
     return base.RunnableGenerator(_answers, _aanswers) | following
 
 
+# Both read the stream to its end, so that its connection can be used again.
+
+
 def _answers(messages: Iterator[Any]) -> Iterator[Any]:
+    denied = None
     for message in messages:
-        raise_if_denied(message)
-        yield message
+        if shown_denial(message) is None:
+            yield message
+        else:
+            denied = message
+    raise_if_denied(denied)
 
 
 async def _aanswers(messages: AsyncIterator[Any]) -> AsyncIterator[Any]:
+    denied = None
     async for message in messages:
-        raise_if_denied(message)
-        yield message
+        if shown_denial(message) is None:
+            yield message
+        else:
+            denied = message
+    raise_if_denied(denied)
 
 
 # Set here, so that they keep the types of LangChain's overloads.

@@ -447,19 +447,26 @@ def _denied(turn: AIMessage, denial: Denial, **facts: Any) -> PolicyDenied:
 _OF_REFUSAL = {"stop_reason", "stop_details"}
 
 
+def shown_denial(message: object) -> Denial | None:
+    """The denial that a message shows instead of an answer (`on_denied="message"`)."""
+    if not isinstance(message, AIMessage):
+        return None
+    facts = message.response_metadata.get(METADATA_KEY)
+    denial = facts.get("denial") if isinstance(facts, Mapping) else None
+    return Denial.from_json(denial) if isinstance(denial, Mapping) else None
+
+
 def raise_if_denied(message: object) -> None:
-    """Raise the denial that a message shows instead of an answer (`on_denied="message"`).
+    """Raise the denial that a message shows.
 
     Raises:
         PolicyDenied: If it shows one.
     """
-    if not isinstance(message, AIMessage):
-        return
-    facts = message.response_metadata.get(METADATA_KEY)
-    denial = facts.get("denial") if isinstance(facts, Mapping) else None
-    if isinstance(denial, Mapping):
-        error = Denial.from_json(denial)
-        raise PolicyDenied(error.text, denial=error, message=message, session_id=_session(message))
+    denial = shown_denial(message)
+    if denial is not None and isinstance(message, AIMessage):
+        raise PolicyDenied(
+            denial.text, denial=denial, message=message, session_id=_session(message)
+        )
 
 
 def _refusal(turn: AIMessage, reason: str) -> AIMessage:

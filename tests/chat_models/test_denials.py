@@ -177,6 +177,7 @@ def test_a_conversation_can_continue_with_the_message_of_the_exception(
     assert model.invoke(history, session_id="new").text == "Done."
 
 
+@pytest.mark.long(sample=8)
 @pytest.mark.parametrize(("mode", "stream"), list(product(MODES, [False, True])))
 async def test_a_denial_that_is_a_message_is_raised_where_a_parser_would_read_it(
     server: LocalServer, row: Row, mode: str, stream: bool

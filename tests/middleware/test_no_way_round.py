@@ -245,7 +245,7 @@ async def check_the_denial(agent: Any, press: Press, on_denied: str, way: str) -
     assert (press.published, press.asked) == ([], 0)
 
 
-@pytest.mark.long(sample=16)
+@pytest.mark.long(sample=12)
 @ROWS
 @ORDERS
 @ON_DENIED
@@ -274,7 +274,7 @@ SINGLE = [
 ]
 
 
-@pytest.mark.long(sample=8)
+@pytest.mark.long(sample=5)
 @ROWS
 @ORDERS
 @ON_DENIED
@@ -327,7 +327,7 @@ def test_a_denial_is_raised_where_an_agent_would_read_a_structured_answer(
     assert (press.published, press.asked) == ([], 0)
 
 
-@pytest.mark.long(sample=16)
+@pytest.mark.long(sample=12)
 @ROWS
 @ON_DENIED
 @pytest.mark.parametrize(
