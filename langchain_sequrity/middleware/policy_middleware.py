@@ -82,6 +82,7 @@ from langchain_sequrity.middleware.tool_call import (
     last_message,
     messages_since,
     reply_if_denied,
+    start_call,
 )
 from langchain_sequrity.middleware.verdict import AgentPolicy, CheckResult, Labelling, Tool
 from langchain_sequrity.on_denied import OnDenied, check_on_denied
@@ -454,6 +455,8 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
         allowed = await check_call(self._guard, request, is_async=is_async)
         if not isinstance(allowed, AllowedCall):
             return allowed
+        if (denied := start_call(self._guard, allowed)) is not None:
+            return denied
         try:
             with self._running(allowed) as inner, suppress(ArgumentsDenied):
                 result = handler(allowed.request)
@@ -464,7 +467,7 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
             labels = inner.labels or Labels()
             return cast("ToolReply", label_result(self._guard, allowed, result, labels))
         finally:
-            allowed.session.finish(allowed.thread.agent, allowed.call_id)
+            allowed.session.finish(allowed.origin, allowed.call_id)
 
     @contextmanager
     def _running(self, allowed: AllowedCall) -> Iterator[GatheredLabels]:

@@ -710,6 +710,19 @@ def _labels(
     return labels
 
 
+def start_call(guard: CallGuard, allowed: AllowedCall) -> ToolReply | None:
+    """Start a call, or return the reply if the session cannot count it: it runs already."""
+    tool = allowed.request.tool_call["name"]
+    is_new = allowed.session.start(allowed.call_id, allowed.origin)
+    if is_new or not guard.policy.touches_session(tool):
+        return None
+    denial = hard_denial(
+        tool, "failed", "it runs already, and the policy has to count each attempt"
+    )
+    pending = PendingDenial(allowed.origin.message, allowed.call_id, denial)
+    return guard.denied(pending, allowed.thread, allowed.session)
+
+
 def reply_if_denied(guard: CallGuard, allowed: AllowedCall) -> ToolReply | None:
     """The reply for a call that was stopped because of the arguments of its tool's function."""
     if allowed.denial is None:

@@ -1,5 +1,6 @@
 """Other middleware around the policy: what it makes of results, and calls that it brings itself."""
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -16,9 +17,19 @@ from langgraph.types import Command, Send
 from langchain_sequrity import labeled_tool_result, with_labels
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.middleware import PolicyMiddleware, SharedSessionState, thread_labels
-from tests.middleware.agents import THREAD, Till, agent, ask, calling, kinds, results, turns
+from tests.middleware.agents import (
+    NO_RULES,
+    THREAD,
+    Till,
+    agent,
+    ask,
+    calling,
+    kinds,
+    results,
+    turns,
+)
 from tests.middleware.session_oracle import in_another_process, new_saver
-from tests.middleware.test_sessions import ONCE, PAYS, last_kinds
+from tests.middleware.test_sessions import ONCE, PAYS, TWICE, last_kinds
 
 Wraps = Callable[[Any, Callable[..., Any]], Any]
 
@@ -179,6 +190,29 @@ def test_labels_that_are_set_while_a_tool_runs_stay_whatever_other_middleware_re
     run = agent(policy, [web, till.pay], *script, checkpointer=saver, **options)
     run.invoke(ask("again"), THREAD)
     assert till.paid == []
+
+
+@pytest.mark.parametrize(("policy", "most"), [(ONCE, 1), (TWICE, 1), (NO_RULES, 2)])
+async def test_a_call_that_the_session_counts_does_not_run_twice_at_the_same_time(
+    policy: str, most: int
+) -> None:
+    paid: list[int] = []
+
+    @tool
+    async def pay(euros: int) -> str:
+        """Pay."""
+        await asyncio.sleep(0)
+        paid.append(euros)
+        return "paid"
+
+    class Hedges(AgentMiddleware[Any, Any, Any]):
+        async def awrap_tool_call(self, request: Any, handler: Any) -> Any:
+            results = await asyncio.gather(handler(request), handler(request))
+            return results[0]
+
+    run = agent(policy, [pay], PAYS, PAYS, middleware=[Hedges()], checkpointer=InMemorySaver())
+    await run.ainvoke(ask(), THREAD)
+    assert len(paid) == most * (1 if policy == ONCE else 2)
 
 
 def test_a_result_from_a_cache_brings_no_session_of_another_thread() -> None:
