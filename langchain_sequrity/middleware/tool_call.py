@@ -75,6 +75,7 @@ class AllowedCall:
         session: The session.
         change: The session's labels after a check that was made when the call ran.
         denial: Why the function must not get its arguments, if it was not called.
+        bound: The arguments that the function got, if they differ from those of the model.
     """
 
     request: ToolCallRequest
@@ -84,6 +85,13 @@ class AllowedCall:
     session: LiveSession
     change: "SessionChange"
     denial: Denial | None = None
+    bound: Mapping[str, Any] | None = None
+
+    @property
+    def args(self) -> Mapping[str, Any]:
+        """The arguments that the function got."""
+        args: Mapping[str, Any] = self.request.tool_call["args"]
+        return args if self.bound is None else self.bound
 
     @property
     def call_id(self) -> str:
@@ -408,7 +416,7 @@ class _CallCheck:
             return allowed
 
         def check(read: Callable[[], BoundArguments]) -> None:
-            denial = self._denial_of_bound(call, args, read, base)
+            denial = self._denial_of_bound(allowed, call, args, read, base)
             allowed.change = self._change
             is_approved = approved and denial is not None and denial.may_be_approved
             allowed.denial = None if is_approved else denial
@@ -424,15 +432,20 @@ class _CallCheck:
         return allowed
 
     def _denial_of_bound(
-        self, call: ToolCall, args: str, read: Callable[[], BoundArguments], base: Labels
+        self,
+        allowed: AllowedCall,
+        call: ToolCall,
+        args: str,
+        read: Callable[[], BoundArguments],
+        base: Labels,
     ) -> Denial | None:
         try:
-            changed = self._policy.changed_arguments(call["name"], args, read())
-        except Exception as error:  # noqa: BLE001 - as above
+            allowed.bound = self._policy.changed_arguments(call["name"], args, read())
+        except Exception as error:  # noqa: BLE001 - as in `_allow`
             return _unreadable(call["name"], error)
-        if changed is None:
+        if allowed.bound is None:
             return None
-        bound: ToolCall = {**call, "args": dict(changed)}
+        bound: ToolCall = {**call, "args": dict(allowed.bound)}
         return self._decide(bound, base if self._is_alone else self._labels)
 
     def _decide(self, call: ToolCall, session: Labels) -> Denial | None:
@@ -704,7 +717,7 @@ def _labels(
     result = Argument(value, given.joined(initial.join(inner)))
     with session.lock:
         allowed.change.make(session)
-        labels, after = guard.policy.label(call["name"], call["args"], seen, result, session.labels)
+        labels, after = guard.policy.label(call["name"], allowed.args, seen, result, session.labels)
         session.set_labels(after, allowed.origin)
         session.end(allowed.call_id, allowed.origin)
     return labels

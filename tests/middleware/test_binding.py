@@ -261,6 +261,22 @@ def test_a_derived_argument_has_the_labels_of_the_call_and_a_default_has_none(
     assert kinds(agent(policy, [pay, read], *calls).invoke(ask()))[1] == kind
 
 
+def test_the_session_gets_its_labels_by_the_arguments_that_the_function_got() -> None:
+    @tool(args_schema=Derived)
+    def pay(person: str, to: str) -> str:
+        """Pay."""
+        return f"paid {person} {to}"
+
+    policy = """
+        tool "pay" {
+            must deny when "eve" in @session.tags;
+            session after { when to.value == "eve@bank" { @tags |= {"eve"}; } }
+        }
+    """
+    calls = [calling(("pay", {"person": person})) for person in ("ada", "eve", "ada")]
+    assert kinds(agent(policy, [pay], *calls).invoke(ask())) == ["made", "made", "policy"]
+
+
 def test_a_validator_cannot_change_the_arguments_that_its_result_is_compared_with() -> None:
     class Changes(BaseModel):
         to: dict[str, Any]
