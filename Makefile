@@ -70,6 +70,7 @@ long: $(READY)  ## Run the long tests in full: differential tests, labels, escap
 	$(BIN)/python -m tests.local.interpreter.label_guards
 	$(BIN)/python -m tests.session_oracle --count 5000
 	$(BIN)/python -m tests.middleware.session_oracle --count 2000
+	$(BIN)/python -m tests.middleware.derived_arguments --count 2000
 	$(BIN)/python -m tests.ways --count 2000
 	$(BIN)/python -m tests.graph.differential --count 6000
 	$(BIN)/python -m tests.graph.in_place --count 1000

@@ -41,8 +41,8 @@ class ChatSequrity(SequrityChatModel):
         labels: Tags and producers that your tools set on their results (`labeled_tool_result`),
             beside those that rules set; for the warnings of `strict_policy`.
         session_config: X-Config, a `ConfigHeader` or a dict.
-        on_denied: `"raise"` (default) raises `PolicyDenied`; `"message"` returns a refusal with the
-            denial as one sentence.
+        on_denied: `"raise"` (default) raises `PolicyDenied`; `"message"` returns the denial as one
+            sentence, except where a parser would read it (`docs/behaviour.md`, P11).
         strict_policy: Whether a policy that does less than it says is an error and not a
             `PolicyMismatch` warning: rules for tools that are not bound, rules for labels that
             nothing sets in this mode, or rules that allow what they seem to deny.

@@ -1,15 +1,16 @@
-"""Fallbacks and retries that a denial does not trigger.
+"""Fallbacks and retries that a denial does not trigger, and parsers that do not read it.
 
 LangChain's `with_fallbacks` and `with_retry` handle every `Exception`, also `PolicyDenied`: a model
 without a policy would then do what the policy has denied. Our models, and the runnables that
 LangChain makes of them (`bind`, `with_config`, `model | parser`, …), handle only failures of the
-service. The caller can name other exceptions.
+service. The caller can name other exceptions. A denial that is a message (`on_denied="message"`) is
+raised before a parser reads it: it is no answer.
 
 The classes have the names of LangChain's classes, which traces and serialized runnables show.
 `prompt | model` is made by the prompt, so it is LangChain's own class.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache, wraps
 from importlib import import_module
 from types import new_class
@@ -26,6 +27,7 @@ from langchain_core.exceptions import (
     ModelRateLimitError,
     ModelTimeoutError,
 )
+from langchain_core.output_parsers.base import BaseLLMOutputParser
 from langchain_core.runnables import Runnable, base
 from pydantic import ConfigDict
 from typing_extensions import override
@@ -36,6 +38,7 @@ from langchain_sequrity.chat_models.run_config import (
     refuse_setting_names,
 )
 from langchain_sequrity.errors import ServiceError, UsageError
+from langchain_sequrity.wire.dual_llm import raise_if_denied, shown_denial
 
 if TYPE_CHECKING:
     from langchain_core.runnables.fallbacks import RunnableWithFallbacks
@@ -405,9 +408,54 @@ def _guard_result_of(name: str) -> None:
 
     @wraps(getattr(base.RunnableSerializable, name))
     def method(self: Guarded[Any, Any], *args: Any, **kwargs: Any) -> Any:
+        if name in ("__or__", "pipe") and _shows_denials(self):
+            args = tuple(map(_before, args))
         return guarded(getattr(super(Guarded, self), name)(*args, **kwargs))
 
     setattr(Guarded, name, method)
+
+
+def _shows_denials(runnable: Any) -> bool:
+    """Whether a model inside a runnable shows denials as messages."""
+    if getattr(runnable, "on_denied", None) == "message":
+        return True
+    if isinstance(runnable, list | tuple):
+        return any(map(_shows_denials, runnable))
+    fields = getattr(type(runnable), "model_fields", {})
+    return any(
+        _shows_denials(getattr(runnable, name)) for name in (*_INSIDE, "last") if name in fields
+    )
+
+
+def _before(following: Any) -> Any:
+    """What follows a model, with a step that raises denials before a parser reads them."""
+    first = getattr(following, "first", following)
+    if not isinstance(first, BaseLLMOutputParser):
+        return following
+    return base.RunnableGenerator(_answers, _aanswers) | following
+
+
+# Both read the stream to its end, so that its connection can be used again.
+
+
+def _answers(messages: Iterator[Any]) -> Iterator[Any]:
+    denied = None
+    for message in messages:
+        if shown_denial(message) is None:
+            yield message
+        else:
+            denied = message
+    raise_if_denied(denied)
+
+
+async def _aanswers(messages: AsyncIterator[Any]) -> AsyncIterator[Any]:
+    denied = None
+    async for message in messages:
+        if shown_denial(message) is None:
+            yield message
+        else:
+            denied = message
+    raise_if_denied(denied)
 
 
 # Set here, so that they keep the types of LangChain's overloads.

@@ -183,7 +183,7 @@ class Parameters(BaseChatModel):
     session_config: ConfigHeader | None = None
     """X-Config. Also a dict or an SDK object."""
     on_denied: OnDeniedTurn = "raise"
-    """How a denial comes back: as `PolicyDenied`, or as a message with a refusal."""
+    """How a denial comes back: as `PolicyDenied`, or as a message with its sentence."""
     strict_policy: bool = False
     """Whether a policy that does less than it says is an error, not a `PolicyMismatch` warning."""
     on_session_expired: OnSessionExpired = "raise"

@@ -148,13 +148,6 @@ def _as_received(message: AIMessage, text: str) -> AIMessage:
     return message.model_copy(update={"content": content, "additional_kwargs": kept})
 
 
-def _denial_as_text(message: AIMessage) -> AIMessage:
-    """A denial as text only, without the refusal beside it, for another session."""
-    if "denial" not in own_metadata(message):
-        return message
-    return message.model_copy(update={"additional_kwargs": _without_refusal(message)})
-
-
 def _without_refusal(message: AIMessage) -> dict[str, Any]:
     return {key: value for key, value in message.additional_kwargs.items() if key != "refusal"}
 
@@ -188,8 +181,7 @@ class _IdReplacer:
         if self._digest is not None and is_own(message, self._digest):
             self._own.update(call["id"] for call in (*calls, *invalid))
             text = original_content(message)
-            return _denial_as_text(message) if text is None else _as_received(message, text)
-        message = _denial_as_text(message)
+            return message if text is None else _as_received(message, text)
         cleared = content if isinstance(content, str) else self._cleared(content)
         is_foreign = any(self._is_foreign(call["id"]) for call in (*calls, *invalid))
         if cleared is content and not is_foreign:
@@ -249,7 +241,7 @@ class TurnSettings:
     Attributes:
         connection: Address, keys and headers of the calls.
         wire: The wire format.
-        on_denied: Whether a denial raises or is returned as a refusal.
+        on_denied: Whether a denial raises or is returned as a message.
         on_session_expired: Whether an expired session raises or is replaced by a new one.
         include_response_headers: Whether messages show the headers of the reply.
         only_new_messages: Whether only the messages after the last reply are sent, with that
@@ -628,11 +620,16 @@ class Turn:
         return message
 
     def _read_message(self, read: Callable[[M], AIMessage], message: M) -> AIMessage:
-        """Read a reply. With `on_denied="message"`, return the refusal for a denial."""
+        """Read a reply. With `on_denied="message"`, a denial is a message with its sentence.
+
+        It is raised if the answer has to have a schema: a parser would make an ordinary error of
+        the sentence, after which another model could answer.
+        """
         try:
             return read(message)
         except PolicyDenied as error:
-            if self.settings.on_denied == "message" and error.message is not None:
+            is_shown = self.settings.on_denied == "message" and "response_format" not in self.params
+            if is_shown and error.message is not None:
                 return error.message
             self._note_failure()
             raise

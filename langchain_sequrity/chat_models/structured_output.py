@@ -17,6 +17,7 @@ from langchain_core.utils.pydantic import is_basemodel_subclass
 from langchain_sequrity.chat_models.fallbacks import guarded
 from langchain_sequrity.chat_models.tools import convert, write_response_format
 from langchain_sequrity.errors import ForcedToolMissing, UsageError
+from langchain_sequrity.wire.dual_llm import raise_if_denied
 
 Method = Literal["json_schema", "function_calling", "json_mode"]
 Schema = Mapping[str, Any] | type
@@ -116,6 +117,7 @@ def _required(name: str) -> Runnable[Any, Any]:
 
 
 def _check_called(message: BaseMessage | None, name: str) -> None:
+    raise_if_denied(message)
     if not isinstance(message, AIMessage) or message.additional_kwargs.get("refusal"):
         return  # the parser raises LangChain's own error for a refusal
     calls = [*message.tool_calls, *message.invalid_tool_calls]

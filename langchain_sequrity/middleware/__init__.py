@@ -4,6 +4,7 @@
 |---|---|
 | `policy_middleware` | `PolicyMiddleware`: its hooks, and the check of a whole message |
 | `verdict` | the verdict on one call |
+| `arguments` | the arguments that a tool's function gets |
 | `tool_call` | one call: the check before it runs, and the labels of its result |
 | `denials` | a denial as tool message and as exception |
 | `state` | the state of a thread, and who may write it |

@@ -65,6 +65,7 @@ class LiveSession:
         self.revision = 0
         self.is_partial = is_partial
         self.is_from_elsewhere = False
+        self._running: set[tuple[str, str, str]] = set()
         self._unfinished: dict[str, _Unfinished] = {}
         self._ended: OrderedDict[tuple[str, str, str], None] = OrderedDict()
         self._changes: OrderedDict[int, Origin] = OrderedDict()
@@ -136,6 +137,13 @@ class LiveSession:
             if tools:
                 self._unfinished[agent] = _Unfinished(step, dict(tools))
 
+    def start(self, call_id: str, by: Origin) -> bool:
+        """Whether a call does not run yet: other middleware may make it twice."""
+        with self.lock:
+            is_new = (by.agent, by.message, call_id) not in self._running
+            self._running.add((by.agent, by.message, call_id))
+        return is_new
+
     def end(self, call_id: str, by: Origin) -> None:
         """A call has returned its result."""
         with self.lock:
@@ -143,11 +151,12 @@ class LiveSession:
             if len(self._ended) > _MAX_ENTRIES:
                 self._ended.popitem(last=False)
 
-    def finish(self, agent: str, call_id: str) -> None:
+    def finish(self, by: Origin, call_id: str) -> None:
         """A call no longer runs."""
         with self.lock:
-            if agent in self._unfinished:
-                self._unfinished[agent].tools.pop(call_id, None)
+            self._running.discard((by.agent, by.message, call_id))
+            if by.agent in self._unfinished:
+                self._unfinished[by.agent].tools.pop(call_id, None)
 
     def unfinished_tool(self, step: str, agents: Iterable[str]) -> str:
         """A tool whose call will change the session when it ends, or an empty text.

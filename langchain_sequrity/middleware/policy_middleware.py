@@ -7,7 +7,7 @@ changes, the later calls wait for another message (`docs/behaviour.md`, M5).
 """
 
 import copy
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import (
     Awaitable,
     Callable,
@@ -17,7 +17,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Self, cast, get_args
 from uuid import uuid4
@@ -33,6 +33,7 @@ from langchain.agents.middleware.types import (
 )
 from langchain_core.messages import AIMessage, AnyMessage, ToolCall
 from langchain_core.tools import BaseTool
+from langgraph._internal._constants import CONFIG_KEY_READ
 from langgraph.config import get_config
 from langgraph.errors import GraphInterrupt
 from langgraph.runtime import Runtime
@@ -40,19 +41,17 @@ from langgraph.runtime import Runtime
 from langchain_sequrity.denials import Denial
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.headers.policy_fit import warn_of_policy
-from langchain_sequrity.interrupts import check_can_ask, is_late
+from langchain_sequrity.interrupts import check_can_ask
 from langchain_sequrity.labels import GatheredLabels, Labels, labels_given
-from langchain_sequrity.middleware.audit import Audit, EventOutcome, OnEvent, thread_id_of
+from langchain_sequrity.middleware.audit import Audit, EventOutcome, OnEvent
 from langchain_sequrity.middleware.denials import denial_error, hard_denial
 from langchain_sequrity.middleware.live_session import LiveSession
 from langchain_sequrity.middleware.sessions import (
     SessionLaw,
     is_inside_a_graph,
     origin_of,
-    stored_session,
 )
 from langchain_sequrity.middleware.state import (
-    NO_SESSION,
     CheckedCall,
     CheckedMessage,
     PendingDenial,
@@ -73,12 +72,17 @@ from langchain_sequrity.middleware.subagents import (
 )
 from langchain_sequrity.middleware.tool_call import (
     AllowedCall,
+    ArgumentsDenied,
     CallGuard,
+    ResultLabels,
     ToolReply,
     check_call,
     label_result,
     labels_seen,
     last_message,
+    messages_since,
+    reply_if_denied,
+    start_call,
 )
 from langchain_sequrity.middleware.verdict import AgentPolicy, CheckResult, Labelling, Tool
 from langchain_sequrity.on_denied import OnDenied, check_on_denied
@@ -183,7 +187,6 @@ def _sibling_denial(tool: str, denial: Denial) -> Denial:
 State = Mapping[str, Any]
 Update = dict[str, Any] | None
 _MAX_TOOLS = 256
-_MAX_FAILED_CALLS = 1_000
 
 
 class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, ResponseT]):
@@ -319,13 +322,13 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
         )
         self._is_strict = strict_policy
         self._inspected: dict[int, BaseTool] = {}
-        self._failed: OrderedDict[tuple[str, ...], Labels] = OrderedDict()
 
     def for_other_tools(self) -> Self:
         """The same policy for an agent that may have fewer tools; see `guarded_subagents`."""
         other = copy.copy(self)
-        guard = replace(self._guard, policy=self._guard.policy.for_other_tools())
-        vars(other).update(_guard=guard, _inspected={}, _failed=OrderedDict())
+        policy = self._guard.policy.for_other_tools()
+        guard = replace(self._guard, policy=policy, result_labels=ResultLabels())
+        vars(other).update(_guard=guard, _inspected={})
         return other
 
     def _inspect(self, tools: Iterable[object]) -> None:
@@ -385,7 +388,6 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
             return None
         before = messages[:place]
         session = self._guard.law.session_of(thread, before, get_config())
-        thread = self._with_failed_calls(before, thread)
         seen = labels_seen(self._guard.policy, before, thread)
         if seen != thread.seen:
             thread = replace(thread, seen=seen)
@@ -449,21 +451,23 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
     async def _reply(
         self, request: ToolCallRequest, handler: Callable[..., Any], *, is_async: bool
     ) -> ToolReply:
-        _check_place(handler)
-        asks = self._guard.asks
-        late = asks and await is_late(request.runtime.config, is_async=is_async)
-        allowed = check_call(self._guard, request, is_late=late)
+        _check_place(self.name, request.runtime.config, handler)
+        allowed = await check_call(self._guard, request, is_async=is_async)
         if not isinstance(allowed, AllowedCall):
             return allowed
+        if (denied := start_call(self._guard, allowed)) is not None:
+            return denied
         try:
-            with self._running(allowed) as inner:
+            with self._running(allowed) as inner, suppress(ArgumentsDenied):
                 result = handler(allowed.request)
                 if is_async:
                     result = await result
+            if (reply := reply_if_denied(self._guard, allowed)) is not None:
+                return reply
             labels = inner.labels or Labels()
             return cast("ToolReply", label_result(self._guard, allowed, result, labels))
         finally:
-            allowed.session.finish(allowed.thread.agent, allowed.call_id)
+            allowed.session.finish(allowed.origin, allowed.call_id)
 
     @contextmanager
     def _running(self, allowed: AllowedCall) -> Iterator[GatheredLabels]:
@@ -482,34 +486,21 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
         except GraphInterrupt:
             raise
         except BaseException:
-            self._store_failed(allowed, gathered.labels)
+            # Other middleware may replace the result.
+            allowed.change.make(allowed.session)
+            self._guard.result_labels.add(allowed, gathered.labels)
             raise
 
-    def _store_failed(self, allowed: AllowedCall, labels: Labels | None) -> None:
-        """Store the effects of a call that raised: outer middleware may replace its result."""
-        allowed.change.make(allowed.session)
-        if labels is None:
-            return
-        while len(self._failed) >= _MAX_FAILED_CALLS:
-            self._failed.popitem(last=False)
-        thread_id = thread_id_of(allowed.request.runtime.config)
-        self._failed[thread_id, allowed.origin.message, allowed.call_id] = labels
-
-    def _with_failed_calls(
-        self, messages: Sequence[AnyMessage], thread: ThreadState
-    ) -> ThreadState:
-        """The thread with the labels of calls that raised and that other middleware answered."""
-        if not self._failed:
-            return thread
-        name = thread_id_of(get_config())
-        for message in messages:
-            if not isinstance(message, AIMessage):
-                continue
-            for call in message.tool_calls:
-                labels = self._failed.pop((name, message.id or "", call["id"] or ""), None)
-                if labels is not None:
-                    thread = replace(thread, seen=thread.seen.join(labels))
-        return thread
+    def _unsaved(self, thread: ThreadState, messages: Sequence[AnyMessage]) -> Update:
+        """What calls have changed, if other middleware dropped it from their results."""
+        config, law, session = get_config(), self._guard.law, None
+        if law.uses_session and thread.session.id:
+            live = law.session_of(thread, messages, config)
+            session = live.newer_than(thread.session.revision)
+        recent = messages_since(messages, thread.checked.message)
+        labels = self._guard.result_labels.of(recent, config, forget=True)
+        is_known = thread.seen.join(labels) == thread.seen
+        return thread_update(session=session, seen=None if is_known else labels) or None
 
     # `on_denied="raise"`: the state has the session and an answer to every call by now, so the
     # thread can continue after the exception.
@@ -523,14 +514,12 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
         return await self._begin_run(state, is_async=True)
 
     async def _begin_run(self, state: State, *, is_async: bool) -> Update:
-        config, outer, law = get_config(), outer_call(), self._guard.law
-        thread = read_thread(state)
-        stored = await stored_session(config, is_async=is_async) if law.uses_session else NO_SESSION
+        config, outer, thread = get_config(), outer_call(), read_thread(state)
         if self._guard.asks:
             check_can_ask(config)
-        session = law.session_of(thread, state["messages"], config, stored)
-        if law.uses_session and session.is_from_elsewhere:
-            self._guard.foresee(state["messages"], thread, session, config)
+        session = await self._guard.continued_session(
+            thread, state["messages"], config, is_async=is_async
+        )
         is_new = session.id != thread.session.id
         return thread_update(
             session=session.record() if is_new else session.newer_than(thread.session.revision),
@@ -540,24 +529,25 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
         )
 
     def before_model(self, state: State, runtime: Runtime[ContextT]) -> Update:  # noqa: ARG002 - LangChain's signature
-        """Raise a pending denial."""
+        """Raise a pending denial, and store what other middleware dropped from results."""
         thread = read_thread(state)
         if thread.pending is None:
-            return None
+            return self._unsaved(thread, state["messages"])
         arguments = _arguments(state["messages"], thread.pending.message, thread.pending.call_id)
         labels = self._guard.policy.argument_labels(thread.seen)
         raise denial_error(thread.pending.denial, arguments, labels)
 
     async def abefore_model(self, state: State, runtime: Runtime[ContextT]) -> Update:
-        """Raise a pending denial."""
+        """Raise a pending denial, and store what other middleware dropped from results."""
         return self.before_model(state, runtime)
 
     def after_agent(self, state: State, runtime: Runtime[ContextT]) -> Update:
         """Raise a denial after which the model was not called again, as with `return_direct`."""
+        update = self.before_model(state, runtime)
         if outer_call() is not None:
-            thread = self._with_failed_calls(state["messages"], read_thread(state))
-            labels_given(labels_seen(self._guard.policy, state["messages"], thread))
-        return self.before_model(state, runtime)
+            thread, messages = read_thread(state), state["messages"]
+            labels_given(labels_seen(self._guard.policy, messages, thread))
+        return update
 
     async def aafter_agent(self, state: State, runtime: Runtime[ContextT]) -> Update:
         """Raise a denial after which the model was not called again."""
@@ -571,12 +561,21 @@ def _arguments(messages: Sequence[AnyMessage], message: str, call_id: str) -> di
     return {}
 
 
-def _check_place(handler: Callable[..., object]) -> None:
-    """Check that no other middleware is inside this one: it could change a checked call.
+def _check_place(name: str, config: Mapping[str, Any], handler: Callable[..., object]) -> None:
+    """Check that the other hooks run too, and that no other middleware is inside this one.
 
     The innermost wrapper gets LangGraph's function that runs the tool. All others get a function of
     LangChain that calls the next wrapper.
     """
+    # Internal to LangGraph, as in `tool_call`: each node of the graph has such a channel.
+    channels = getattr(config["configurable"].get(CONFIG_KEY_READ), "args", ((), ()))[1]
+    if f"branch:to:{name}.before_model" not in channels:
+        msg = (
+            "`PolicyMiddleware.wrap_tool_call` needs the other hooks of the middleware, which keep "
+            "session and labels. Construct the agent with `create_agent(model, tools, "
+            "middleware=[PolicyMiddleware(policy)])`; do not pass the method to a `ToolNode`."
+        )
+        raise UsageError(msg)
     if getattr(handler, "__module__", "").startswith("langchain.agents"):
         msg = (
             "`PolicyMiddleware` must be the last item of `middleware` that wraps tool calls: a "

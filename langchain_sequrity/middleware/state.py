@@ -23,6 +23,7 @@ from langchain_sequrity.labels import NO_LABELS, Labels
 FIELD = "sequrity_policy"
 _LOG = logging.getLogger("langchain_sequrity.middleware")
 _EMPTY = b"{}"
+_OF_SESSION = ("session", "session_id", "revision", "is_partial")
 _FIELDS = frozenset(
     {
         "session", "session_id", "revision", "is_partial",
@@ -205,7 +206,7 @@ def thread_update(
         checked: The decisions on a message.
         pending: A denial that will be raised.
         is_raised: Whether the pending denial was raised.
-        labelled: Id of a call whose result has its labels.
+        labelled: Id of a call whose result has its labels. The update belongs to this result.
     """
     plan = checked and {
         "message": checked.message,
@@ -264,8 +265,10 @@ def _joined(old: bytes, new: bytes) -> bytes:
 def _newer_session(stored: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     before, after = stored.get("revision", 0), changes["revision"]
     is_same = stored.get("session_id") == changes["session_id"]
-    if is_same and before > after:
-        return {name: stored[name] for name in ("session", "revision") if name in stored}
+    # Other middleware may return the result of a call of another thread, from a cache.
+    is_of_another = not is_same and changes.get("labelled") and "plan" not in changes
+    if (is_same and before > after) or (is_of_another and stored.get("session_id")):
+        return {name: stored[name] for name in _OF_SESSION if name in stored}
     if is_same and before < after:
         return {}
     joined = _labels(stored.get("session")).join(_labels(changes["session"]))

@@ -9,8 +9,10 @@ Results also include those in a conversation that the caller passes in, and mess
 other middleware replaces a result, for example after a tool raised.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field, replace
 from typing import Any, get_type_hints
 
 from langchain.agents.middleware.types import ToolCallRequest
@@ -19,13 +21,15 @@ from langchain_core.tools import BaseTool
 
 # This name is internal to LangGraph. Tests run on its oldest and newest supported versions.
 from langgraph._internal._constants import CONFIG_KEY_READ
+from langgraph.errors import GraphBubbleUp
 from langgraph.types import Command, Overwrite, Send
 
 from langchain_sequrity.denials import Denial
 from langchain_sequrity.errors import UsageError
-from langchain_sequrity.interrupts import DecisionType, ask
-from langchain_sequrity.labels import Labels, labels_given, read_artifact
-from langchain_sequrity.middleware.audit import Audit, EventOutcome, Stage
+from langchain_sequrity.interrupts import DecisionType, ask, is_late
+from langchain_sequrity.labels import NO_LABELS, Labels, labels_given, read_artifact
+from langchain_sequrity.middleware.arguments import BoundArguments, canonical_json, with_check
+from langchain_sequrity.middleware.audit import Audit, EventOutcome, Stage, thread_id_of
 from langchain_sequrity.middleware.denials import (
     denial_message,
     denial_of,
@@ -33,7 +37,7 @@ from langchain_sequrity.middleware.denials import (
     hard_denial,
 )
 from langchain_sequrity.middleware.live_session import LiveSession, Origin
-from langchain_sequrity.middleware.sessions import SessionLaw, origin_of
+from langchain_sequrity.middleware.sessions import SessionLaw, origin_of, stored_session
 from langchain_sequrity.middleware.state import (
     FIELD,
     CheckedCall,
@@ -46,7 +50,7 @@ from langchain_sequrity.middleware.state import (
     thread_update,
 )
 from langchain_sequrity.middleware.subagents import agents_around, outer_call
-from langchain_sequrity.middleware.verdict import AgentPolicy, Args, CheckResult, bound_arguments
+from langchain_sequrity.middleware.verdict import AgentPolicy, CheckResult
 from langchain_sequrity.sqrt import Argument
 from langchain_sequrity.strict_json import loads
 from langchain_sequrity.wire.tool_results import refuse_lost_labels
@@ -55,17 +59,23 @@ ToolReply = ToolMessage | Command[Any]
 """What a tool call returns. A tool may also return a list of these."""
 
 
-@dataclass(frozen=True, slots=True)
+class ArgumentsDenied(GraphBubbleUp):
+    """Stops a tool whose function would get arguments that the policy denies."""
+
+
+@dataclass(slots=True)
 class AllowedCall:
     """A call that may run.
 
     Attributes:
-        request: The request to run.
+        request: The request to run. Its tool checks what its function gets.
         thread: The state of the thread.
         field: The field of the state that holds the thread.
         origin: The message with the call, and the step in which it runs.
         session: The session.
         change: The session's labels after a check that was made when the call ran.
+        denial: Why the function must not get its arguments, if it was not called.
+        bound: The arguments that the function got, if they differ from those of the model.
     """
 
     request: ToolCallRequest
@@ -74,6 +84,14 @@ class AllowedCall:
     origin: Origin
     session: LiveSession
     change: "SessionChange"
+    denial: Denial | None = None
+    bound: Mapping[str, Any] | None = None
+
+    @property
+    def args(self) -> Mapping[str, Any]:
+        """The arguments that the function got."""
+        args: Mapping[str, Any] = self.request.tool_call["args"]
+        return args if self.bound is None else self.bound
 
     @property
     def call_id(self) -> str:
@@ -104,6 +122,48 @@ class SessionChange:
             session.set_labels(self.labels, self.by, since=self.since)
 
 
+class ResultLabels:
+    """The newest labels of results, because the state may not have them.
+
+    Other middleware may replace the result of a call, and drop the update of the state in it.
+    """
+
+    def __init__(self) -> None:
+        self._labels: OrderedDict[tuple[str, ...], Labels] = OrderedDict()
+
+    def add(self, call: AllowedCall, labels: Labels | None) -> None:
+        """Keep the labels of a result, or of what a call had read before it raised."""
+        if labels is None or labels == NO_LABELS:
+            return
+        while len(self._labels) >= _MAX_RESULTS:
+            self._labels.popitem(last=False)
+        thread_id = thread_id_of(call.request.runtime.config)
+        self._labels[thread_id, call.origin.message, call.call_id] = labels
+
+    def of(
+        self, messages: Iterable[AnyMessage], config: Mapping[str, Any], *, forget: bool
+    ) -> Labels:
+        """Join the labels of the results of some messages.
+
+        Args:
+            messages: The messages of the model, among others.
+            config: The run's configuration.
+            forget: Whether the state has them now.
+        """
+        joined = NO_LABELS
+        if not self._labels:
+            return joined
+        thread_id, find = thread_id_of(config), self._labels.pop if forget else self._labels.get
+        for message in messages:
+            for call in message.tool_calls if isinstance(message, AIMessage) else ():
+                labels = find((thread_id, message.id or "", call["id"] or ""), None)
+                joined = joined if labels is None else joined.join(labels)
+        return joined
+
+
+_MAX_RESULTS = 1_000
+
+
 @dataclass(frozen=True, slots=True)
 class CallGuard:
     """The policy, with the options that say what happens around a call.
@@ -114,6 +174,7 @@ class CallGuard:
         audit: Reports each check.
         asks: Whether a human is asked about soft denials.
         raises: Whether denials are raised.
+        result_labels: The newest labels of results.
     """
 
     policy: AgentPolicy
@@ -121,26 +182,47 @@ class CallGuard:
     audit: Audit
     asks: bool
     raises: bool
+    result_labels: ResultLabels = field(default_factory=ResultLabels)
 
     def may_run(self, denial: Denial | None) -> bool:
         """Whether a call may run: at once, or if a human approves it."""
         return denial is None or (self.asks and denial.may_be_approved)
 
-    def foresee(
+    async def continued_session(
+        self,
+        thread: ThreadState,
+        messages: Sequence[AnyMessage],
+        config: Mapping[str, Any],
+        *,
+        is_async: bool,
+    ) -> LiveSession:
+        """The session that a run continues or begins, with all that the checkpointer knows.
+
+        Args:
+            thread: The state of the thread.
+            messages: The conversation before the run.
+            config: The run's configuration.
+            is_async: Whether the run is in an event loop.
+
+        Raises:
+            SessionLost: If the conversation has earlier turns whose state is lost.
+        """
+        if not self.law.uses_session:
+            return self.law.session_of(thread, messages, config)
+        stored = await stored_session(config, is_async=is_async)
+        session = self.law.session_of(thread, messages, config, stored)
+        if session.is_from_elsewhere:
+            self._foresee(messages, thread, session, config)
+        return session
+
+    def _foresee(
         self,
         messages: Sequence[AnyMessage],
         thread: ThreadState,
         session: LiveSession,
         config: Mapping[str, Any],
     ) -> None:
-        """Give a session the labels that calls may have given it whose process has ended.
-
-        Args:
-            messages: The conversation before the run.
-            thread: The state of the thread.
-            session: The session, as another process stored it.
-            config: The run's configuration.
-        """
+        """Give a session the labels that calls may have given it whose process has ended."""
         _, last, answered = last_message(messages)
         checked = thread.checked.calls if last and thread.checked.message == last.id else {}
         with session.lock:
@@ -148,7 +230,11 @@ class CallGuard:
             labels = session.labels
             for call in last.tool_calls if last else ():
                 decision = checked.get(call["id"] or "")
-                if call["id"] not in answered and (decision is None or decision.denial is None):
+                is_stored = call["id"] in answered and (
+                    call["id"] in thread.labelled
+                    or not self.policy.engine.ends_in_session(call["name"])
+                )
+                if not is_stored and (decision is None or decision.denial is None):
                     labels = self.policy.foreseen(
                         call["name"], call["args"], thread.seen, labels,
                         is_checked=decision is not None,
@@ -168,9 +254,12 @@ class CallGuard:
         denial = pending.denial
         is_raised = self.raises and denial.kind != "waits" and thread.pending is None
         message = denial_message(denial, pending.call_id)
+        newer = session.newer_than(thread.session.revision)
+        is_marked = newer is not None or self.policy.engine.ends_in_session(denial.tool or "")
         change = thread_update(
-            session=session.newer_than(thread.session.revision),
+            session=newer,
             pending=pending if is_raised else None,
+            labelled=pending.call_id if is_marked else None,
         )
         reply: ToolReply = _with_update(message, change)
         return reply
@@ -179,15 +268,15 @@ class CallGuard:
 # Before the call
 
 
-def check_call(
-    guard: CallGuard, request: ToolCallRequest, *, is_late: bool
+async def check_call(
+    guard: CallGuard, request: ToolCallRequest, *, is_async: bool
 ) -> AllowedCall | ToolReply:
     """Allow a call, or return the reply that replaces its result.
 
     Args:
         guard: The policy and its options.
         request: The call that is about to run.
-        is_late: Whether the thread has continued since a human was asked about the call.
+        is_async: Whether the run is in an event loop.
 
     Returns:
         The call that may run, or the reply for the model.
@@ -195,13 +284,48 @@ def check_call(
     Raises:
         UsageError: If the policy does not fit the agent's tools, the call has no id, or a human
             answers too late.
+        SessionLost: If the conversation has earlier turns whose state is lost.
     """
+    config = request.runtime.config
     if not request.tool_call["id"]:
         msg = "A tool call has no id, so its result could not be matched to it."
         raise UsageError(msg)
     guard.policy.check_agent(getattr(request.runtime, "tools", None))
     guard.policy.learn_defaults([request.tool])
-    return _CallCheck(guard, request, is_late=is_late).run()
+    late = guard.asks and await is_late(config, is_async=is_async)
+    state = _current_state(config, "messages", FIELD)
+    messages: Sequence[AnyMessage] = state.get("messages") or []
+    thread = read_thread(state)
+    place, last, answered = last_message(messages)
+    before = messages[:place]
+    if last is not None and last.id and last.id == thread.checked.message:
+        session = guard.law.session_of(thread, before, config)
+    else:  # the hooks that come before each call have not run: another middleware has jumped
+        session = await guard.continued_session(thread, before, config, is_async=is_async)
+        seen = labels_seen(guard.policy, before, thread)
+        seen = seen.join(guard.result_labels.of(before, config, forget=False))
+        thread = replace(thread, seen=seen, checked=CheckedMessage())
+    pending = PendingCalls(thread, state.get(FIELD, b""), session, last, answered)
+    return _CallCheck(guard, request, pending, is_late=late).run()
+
+
+@dataclass(frozen=True, slots=True)
+class PendingCalls:
+    """The newest message of the model.
+
+    Attributes:
+        thread: The state of the thread.
+        field: The field of the state that holds the thread.
+        session: The session.
+        message: The message.
+        answered: The ids of its calls that have a result.
+    """
+
+    thread: ThreadState
+    field: bytes
+    session: LiveSession
+    message: AIMessage | None
+    answered: AbstractSet[str]
 
 
 _ALLOWED: tuple[DecisionType, ...] = ("approve", "edit", "reject", "respond")
@@ -212,47 +336,50 @@ _APPROVED = "_sequrity_approved"
 class _CallCheck:
     """The check of one call before it runs."""
 
-    def __init__(self, guard: CallGuard, request: ToolCallRequest, *, is_late: bool) -> None:
+    def __init__(
+        self, guard: CallGuard, request: ToolCallRequest, pending: PendingCalls, *, is_late: bool
+    ) -> None:
         self._guard = guard
         self._policy = guard.policy
         self._request = request
         self._is_late = is_late
         self._call_id = request.tool_call["id"] or ""
-        config = request.runtime.config
-        state = _current_state(config, "messages", FIELD)
-        messages: Sequence[AnyMessage] = state.get("messages") or []
-        self._thread, self._field = read_thread(state), state.get(FIELD, b"")
-        place, last, self._answered = last_message(messages)
-        self._session = guard.law.session_of(self._thread, messages[:place], config)
-        self._message = (last and last.id) or ""
-        self._origin = origin_of(self._thread.agent, self._message, config)
+        self._thread, self._field, self._session = pending.thread, pending.field, pending.session
+        self._answered = pending.answered
+        self._message = (pending.message and pending.message.id) or ""
+        self._origin = origin_of(self._thread.agent, self._message, request.runtime.config)
         with self._session.lock:
             self._labels = self._session.labels
             self._change = SessionChange(self._origin, self._session.revision)
-        self._checked = CheckedMessage()
-        if self._message and self._thread.checked.message == self._message:
-            self._checked = self._thread.checked
-        calls = [] if last is None else last.tool_calls
-        self._is_alone = sum(one["id"] not in self._answered for one in calls) == 1
+        self._checked = self._thread.checked
+        calls = [] if pending.message is None else pending.message.tool_calls
+        self._pending_ids = [call["id"] for call in calls if call["id"] not in pending.answered]
+        self._is_alone = len(self._pending_ids) == 1
 
     def run(self) -> AllowedCall | ToolReply:
         """The call if it may run, otherwise the reply."""
         call = self._request.tool_call
-        if self._call_id in self._answered:
-            reason = "it has a result already"
-            return self._denied(hard_denial(call["name"], "failed", reason))
-        if self._request.tool is not None and self._request.tool.name != call["name"]:
-            reason = "the tool that would run has another name"
+        if (reason := self._reason_not_to_run()) is not None:
             return self._denied(hard_denial(call["name"], "failed", reason))
         checked = self._checked.calls.get(self._call_id)
         digest = self._policy.digest(self._message, dict(call), self._thread.seen)
         if checked is None or checked.digest != digest or self._is_decided_again(checked):
             return self._check_changed(checked)
         if checked.denial is None:
-            return self._check_bound(self._request, self._checked.base)
+            return self._allow(self._request, self._checked.base)
         if self._guard.asks and checked.denial.may_be_approved:
             return self._ask_once(digest, checked.denial)
         return self._denied(checked.denial)
+
+    def _reason_not_to_run(self) -> str | None:
+        if self._call_id in self._answered:
+            return "it has a result already"
+        if self._call_id not in self._pending_ids:
+            return "the newest message of the model has no such call"
+        tool = self._request.tool
+        if tool is not None and tool.name != self._request.tool_call["name"]:
+            return "the tool that would run has another name"
+        return None
 
     def _is_decided_again(self, checked: CheckedCall) -> bool:
         if checked.denial is not None or not self._guard.law.uses_session:
@@ -268,41 +395,65 @@ class _CallCheck:
         is_waiting = denial is not None and denial.kind == "waits"
         if is_waiting or (checked is None and self._checked.closed):
             return self._denied(_waiting_denial(call["name"]))
-        denial = self._decide(call, call["args"], base)
-        return self._check_bound(self._request, base) if denial is None else self._denied(denial)
+        denial = self._decide(call, base)
+        return self._allow(self._request, base) if denial is None else self._denied(denial)
 
-    def _check_bound(
+    def _allow(
         self, request: ToolCallRequest, base: Labels, *, approved: bool = False
     ) -> AllowedCall | ToolReply:
-        """Check an allowed call again with the arguments that its tool would get.
+        """Allow a call. When it runs, the policy must also allow what its tool's function gets.
 
         Args:
             request: The call.
             base: The session before the call was checked.
             approved: Whether a human approved a soft denial of the call.
         """
-        call = request.tool_call
-        try:
-            arguments = bound_arguments(request.tool, call["args"])
-        except Exception as error:  # noqa: BLE001 - after any error the arguments are unknown
-            reason = f"reading its arguments raised {type(error).__name__}"
-            if isinstance(error, UsageError):
-                reason = str(error)
-            return self._denied(hard_denial(call["name"], "failed", reason))
-        if arguments is not None:
-            denial = self._decide(call, arguments, base if self._is_alone else self._labels)
-            if denial is not None and not (approved and denial.may_be_approved):
-                return self._denied(denial)
-        return AllowedCall(
+        call, tool = request.tool_call, request.tool
+        allowed = AllowedCall(
             request, self._thread, self._field, self._origin, self._session, self._change
         )
+        if tool is None:  # LangGraph tells the model that there is no such tool
+            return allowed
 
-    def _decide(self, call: ToolCall, args: Args, session: Labels) -> Denial | None:
+        def check(read: Callable[[], BoundArguments]) -> None:
+            denial = self._denial_of_bound(allowed, call, args, read, base)
+            allowed.change = self._change
+            is_approved = approved and denial is not None and denial.may_be_approved
+            allowed.denial = None if is_approved else denial
+            if allowed.denial is not None:
+                raise ArgumentsDenied
+
+        try:
+            args = canonical_json(call["args"])  # now: a validator may change what it gets
+            checked = with_check(tool, call["args"], request.runtime, check)
+        except Exception as error:  # noqa: BLE001 - after any error the arguments are unknown
+            return self._denied(_unreadable(call["name"], error))
+        allowed.request = request.override(tool=checked)
+        return allowed
+
+    def _denial_of_bound(
+        self,
+        allowed: AllowedCall,
+        call: ToolCall,
+        args: str,
+        read: Callable[[], BoundArguments],
+        base: Labels,
+    ) -> Denial | None:
+        try:
+            allowed.bound = self._policy.changed_arguments(call["name"], args, read())
+        except Exception as error:  # noqa: BLE001 - as in `_allow`
+            return _unreadable(call["name"], error)
+        if allowed.bound is None:
+            return None
+        bound: ToolCall = {**call, "args": dict(allowed.bound)}
+        return self._decide(bound, base if self._is_alone else self._labels)
+
+    def _decide(self, call: ToolCall, session: Labels) -> Denial | None:
         tool = call["name"]
         if self._policy.touches_session(tool) and not (self._is_alone and self._is_only_agent()):
             result = CheckResult(session, None, _waiting_denial(tool))
         else:
-            result = self._policy.decide(tool, args, self._thread.seen, session)
+            result = self._policy.decide(tool, call["args"], self._thread.seen, session)
         if result.session != self._labels:
             self._labels = result.session
             self._change = replace(self._change, labels=result.session)
@@ -341,7 +492,7 @@ class _CallCheck:
             result = CheckResult(self._labels, None, denial)
             if answer.type == "approve":
                 self._report("human", "approved", call, result)
-                return self._check_bound(request, base, approved=True)
+                return self._allow(request, base, approved=True)
             if answer.type == "reject":
                 self._report("human", "rejected", call, result)
                 return self._denied(replace(denial, kind="rejected", objection=answer.message))
@@ -360,9 +511,9 @@ class _CallCheck:
             edited: ToolCall = {**call, "name": answer.name, "args": dict(answer.args or {})}
             self._report("human", "edited", edited, result)
             request, base = request.override(tool_call=edited, tool=tool), self._labels
-            again = self._decide(edited, edited["args"], base)
+            again = self._decide(edited, base)
             if again is None:
-                return self._check_bound(request, base)
+                return self._allow(request, base)
             if not again.may_be_approved:
                 return self._denied(again)
             denial, remark = again, "This is the edited call."
@@ -394,6 +545,13 @@ def _current_state(config: Mapping[str, Any], *fields: str) -> Mapping[str, Any]
     """
     found: Mapping[str, Any] = config["configurable"][CONFIG_KEY_READ](list(fields), False)  # noqa: FBT003 - its parameter has two names
     return found
+
+
+def _unreadable(tool: str, error: Exception) -> Denial:
+    # The texts of `UsageError` contain no values; other texts may.
+    is_ours = isinstance(error, UsageError)
+    reason = str(error) if is_ours else f"reading its arguments raised {type(error).__name__}"
+    return hard_denial(tool, "failed", reason)
 
 
 def _waiting_denial(tool: str) -> Denial:
@@ -444,8 +602,11 @@ def label_result(guard: CallGuard, allowed: AllowedCall, result: Any, inner: Lab
     if outer_call() is not None and labels != Labels():
         labels_given(labels)
     newer = session.newer_than(thread.session.revision)
+    guard.result_labels.add(allowed, labels)
     change = {}
-    if labels != Labels() or newer is not None or given.labels is not None:
+    # The mark shows that the state has the effects of the call's end; see `_foresee`.
+    is_marked = given.labels is not None or guard.policy.engine.ends_in_session(call["name"])
+    if labels != Labels() or newer is not None or is_marked:
         change = thread_update(seen=labels, session=newer, labelled=call["id"])
     return _with_update(_for_parent(guard, allowed, result, change), change)
 
@@ -468,7 +629,7 @@ def labels_seen(policy: AgentPolicy, messages: Sequence[AnyMessage], thread: Thr
     seen = thread.seen
     calls: dict[str, Mapping[str, Any]] = {}
     labelled = set(thread.labelled)
-    for message in _messages_since(messages, thread.checked.message):
+    for message in messages_since(messages, thread.checked.message):
         if isinstance(message, AIMessage):
             found = {call["id"]: dict(call) for call in message.tool_calls if call["id"]}
             calls |= found
@@ -489,8 +650,13 @@ def labels_seen(policy: AgentPolicy, messages: Sequence[AnyMessage], thread: Thr
     return seen
 
 
-def _messages_since(messages: Sequence[AnyMessage], known: str) -> Iterator[AnyMessage]:
-    """The messages from a known one on, or all if it is gone."""
+def messages_since(messages: Sequence[AnyMessage], known: str) -> Iterator[AnyMessage]:
+    """The messages from a known one on, or all if it is gone.
+
+    Args:
+        messages: The conversation.
+        known: The id of a message; empty if none is known.
+    """
     backwards = range(len(messages) - 1, -1, -1)  # it is usually one of the last
     start = next((at for at in backwards if known and messages[at].id == known), 0)
     yield from messages[start:]
@@ -538,7 +704,8 @@ def _given_labels(messages: Sequence[ToolMessage]) -> _GivenLabels:
     for own, combine in found:
         if combine != "ignore":
             labels = own if labels is None else labels.join(own)
-    return _GivenLabels(labels, len(found) == 1 and found[0][1] == "replace")
+    is_alone = len(messages) == len(found) == 1
+    return _GivenLabels(labels, is_alone and found[0][1] == "replace")
 
 
 def _labels(
@@ -550,10 +717,32 @@ def _labels(
     result = Argument(value, given.joined(initial.join(inner)))
     with session.lock:
         allowed.change.make(session)
-        labels, after = guard.policy.label(call["name"], call["args"], seen, result, session.labels)
+        labels, after = guard.policy.label(call["name"], allowed.args, seen, result, session.labels)
         session.set_labels(after, allowed.origin)
         session.end(allowed.call_id, allowed.origin)
     return labels
+
+
+def start_call(guard: CallGuard, allowed: AllowedCall) -> ToolReply | None:
+    """Start a call, or return the reply if the session cannot count it: it runs already."""
+    tool = allowed.request.tool_call["name"]
+    is_new = allowed.session.start(allowed.call_id, allowed.origin)
+    if is_new or not guard.policy.touches_session(tool):
+        return None
+    denial = hard_denial(
+        tool, "failed", "it runs already, and the policy has to count each attempt"
+    )
+    pending = PendingDenial(allowed.origin.message, allowed.call_id, denial)
+    return guard.denied(pending, allowed.thread, allowed.session)
+
+
+def reply_if_denied(guard: CallGuard, allowed: AllowedCall) -> ToolReply | None:
+    """The reply for a call that was stopped because of the arguments of its tool's function."""
+    if allowed.denial is None:
+        return None
+    allowed.change.make(allowed.session)
+    pending = PendingDenial(allowed.origin.message, allowed.call_id, allowed.denial)
+    return guard.denied(pending, allowed.thread, allowed.session)
 
 
 def _withheld_reply(

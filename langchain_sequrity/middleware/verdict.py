@@ -1,35 +1,19 @@
 """The middleware's verdict on one call: the policy applied to the call's arguments.
 
-A tool's schema may change arguments: it turns `"500"` into 500, reads aliases, and drops unknown
-names. So the policy must allow the arguments of the model and those that the tool would get. Any
-error during a check denies the call.
+A tool's schema may change arguments: it turns `"500"` into 500, reads aliases, drops unknown names
+and derives values. So the policy must allow the arguments of the model and those that the tool's
+function gets. Any error during a check denies the call.
 """
 
 import copy
 import hashlib
-import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from collections.abc import Set as AbstractSet
-from copy import deepcopy
 from dataclasses import dataclass
-from enum import Enum
-from functools import lru_cache
 from typing import Any, Literal, Self, get_args
 
 from langchain_core.tools import BaseTool
-from pydantic import (
-    AliasChoices,
-    BaseModel,
-    RootModel,
-    SecretBytes,
-    SecretStr,
-    ValidationError,
-    create_model,
-)
-from pydantic_core import to_jsonable_python
 
 from langchain_sequrity.denials import Denial
-from langchain_sequrity.display import plain
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.headers import PolicyHeader, coerce
 from langchain_sequrity.headers.policy_fit import (
@@ -40,131 +24,17 @@ from langchain_sequrity.headers.policy_fit import (
     warn_of_policy,
 )
 from langchain_sequrity.labels import NO_LABELS, Labels
+from langchain_sequrity.middleware.arguments import (
+    BoundArguments,
+    arguments_of_tool,
+    canonical_json,
+)
 from langchain_sequrity.middleware.denials import hard_denial
 from langchain_sequrity.sqrt import Argument, Call, Verdict
-from langchain_sequrity.sqrt.coerce import ToolArguments, arguments_of, with_defaults
+from langchain_sequrity.sqrt.coerce import ToolArguments, with_defaults
 from langchain_sequrity.sqrt.lint import check_labels
 from langchain_sequrity.sqrt.lint.ways import UNLABELLED_MIDDLEWARE, WAYS
 from langchain_sequrity.sqrt.verdict import denial_of as denial_of_verdict
-
-_PLAIN = frozenset({type(None), str, bool, int, float})
-
-
-def bound_arguments(tool: BaseTool | None, args: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """The arguments as the tool gets them, if they differ from the model's.
-
-    Arguments that the application injects are left out; a model cannot set them.
-
-    Args:
-        tool: The tool, if the agent has it.
-        args: The arguments that the model wrote.
-
-    Returns:
-        The arguments, or `None` if they are what the model wrote or if the tool will reject them.
-
-    Raises:
-        UsageError: If the tool's schema cannot be read.
-    """
-    schema = None if tool is None else _schema(tool)
-    if tool is None or schema is None:
-        return None
-    injected = frozenset(schema.model_fields) - _model_parameters(tool)
-    given = {name: one for name, one in args.items() if name not in injected}
-    try:
-        # Validators may change their input.
-        made = _with_optional(schema, injected).model_validate(deepcopy(given))
-    except ValidationError as error:
-        if injected and any(not one["loc"] or one["loc"][0] in injected for one in error.errors()):
-            raise  # only an injected argument may be missing
-        return None
-    found = _values_by_name(made, made.model_fields_set - injected)
-    return None if canonical_json(found) == canonical_json(args) else found
-
-
-def _arguments(tool: BaseTool) -> ToolArguments:
-    """The arguments of a tool, with the schemas by the names with which it takes them."""
-    found = arguments_of([tool])[tool.name]
-    fields = getattr(tool.args_schema, "model_fields", {})
-    names = {name: _name(name, one.validation_alias) for name, one in fields.items()}
-    return found._replace(schemas={names.get(n, n): one for n, one in found.schemas.items()})
-
-
-def _schema(tool: BaseTool) -> type[BaseModel] | None:
-    """The model that reads a tool's arguments; `None` if the tool gets them unchanged."""
-    schema = tool.args_schema
-    if schema is None or isinstance(schema, dict):
-        return None
-    if issubclass(schema, BaseModel):
-        return schema
-    # LangChain also accepts models of pydantic 1, and these change values too.
-    msg = f"The schema of `{plain(tool.name)}` must be a pydantic 2 model."
-    raise UsageError(msg)
-
-
-def _model_parameters(tool: BaseTool) -> AbstractSet[str]:
-    schema = tool.tool_call_schema
-    if isinstance(schema, type) and issubclass(schema, BaseModel):
-        return set(schema.model_fields)
-    return set()
-
-
-@lru_cache(maxsize=256)
-def _with_optional(schema: type[BaseModel], injected: frozenset[str]) -> type[BaseModel]:
-    """A schema with all its validators, in which injected arguments are optional.
-
-    LangChain's `tool_call_schema` has no validators.
-    """
-    if not injected:
-        return schema
-    optional: dict[str, Any] = dict.fromkeys(injected, (Any, None))
-    return create_model(schema.__name__, __base__=schema, **optional)
-
-
-def _values_by_name(model: BaseModel, names: Iterable[str]) -> dict[str, Any]:
-    """Values by the names that the model knows, without custom serialisers."""
-    fields = type(model).model_fields
-    return {
-        _name(name, fields[name].validation_alias) if name in fields else name: _json(
-            getattr(model, name)
-        )
-        for name in names
-    }
-
-
-def _name(name: str, alias: Any) -> str:
-    if isinstance(alias, AliasChoices):
-        alias = alias.choices[0]
-    return alias if isinstance(alias, str) else name
-
-
-def _json(value: Any) -> Any:
-    match value:
-        case _ if type(value) in _PLAIN:
-            found = value
-        case RootModel():
-            found = _json(value.root)
-        case BaseModel():
-            found = _values_by_name(value, value.model_fields_set)
-        case SecretStr() | SecretBytes():
-            found = _json(value.get_secret_value())
-        case Enum():
-            found = _json(value.value)
-        case Mapping():
-            found = {str(_json(name)): _json(one) for name, one in value.items()}
-        case list() | tuple() | set() | frozenset():
-            found = [_json(one) for one in value]
-        case _:
-            found = to_jsonable_python(value)
-    return found
-
-
-def canonical_json(value: Any) -> str:
-    """JSON text that is equal for equal values: keys are sorted."""
-    return _ENCODER.encode(value)
-
-
-_ENCODER = json.JSONEncoder(sort_keys=True, default=repr)
-
 
 Labelling = Literal["conversation", "none"]
 Tool = BaseTool | Mapping[str, Any] | str
@@ -277,7 +147,7 @@ class AgentPolicy:
                 self._learned.clear()
             self._learned[id(tool)] = tool  # keeps the tool alive, so that its id is not reused
             try:
-                found = _arguments(tool)
+                found = arguments_of_tool(tool)
             except Exception:  # noqa: BLE001 - a schema without a JSON form raises anything
                 found = ToolArguments()
             known = self._tools.setdefault(tool.name, found)
@@ -394,6 +264,24 @@ class AgentPolicy:
         call = self._call(tool, args, seen)
         before = session if is_checked else self.engine.before(call, session)
         return self.engine.foreseen(call, before)
+
+    def changed_arguments(self, tool: str, args: str, bound: BoundArguments) -> Args | None:
+        """The arguments that a tool's function gets, if they differ from those of the model.
+
+        Args:
+            tool: The tool.
+            args: Those of the model, as canonical JSON.
+            bound: What the function gets. Known defaults do not count as different.
+        """
+        defaults = self._tools.get(tool, ToolArguments()).defaults
+        values = {
+            name: value
+            for name, value in bound.values.items()
+            if name in bound.set_by_model
+            or name not in defaults
+            or canonical_json(value) != canonical_json(defaults[name])
+        }
+        return None if canonical_json(values) == args else values
 
     def _call(self, tool: str, args: Args, seen: Labels) -> Call:
         labels = self.argument_labels(seen)

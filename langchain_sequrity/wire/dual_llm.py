@@ -423,9 +423,50 @@ def _denied_without_envelope(message: AIMessage, denial: Denial) -> PolicyDenied
 
 
 def _denied(turn: AIMessage, denial: Denial, **facts: Any) -> PolicyDenied:
-    """The exception for a denied turn; its message is a refusal with the reason."""
+    """The exception for a denied turn. Its message has the sentence of the denial as its text.
+
+    The message is not a refusal of the model, because LangChain's middleware would make an ordinary
+    error of it, after which another model, without a policy, could make the call.
+    """
     text = f"{denial.text} Append `error.message` to the history to go on with the session."
-    return PolicyDenied(text, denial=denial, message=_refusal(turn, denial.text), **facts)
+    metadata = dict(turn.response_metadata)
+    if metadata.get("stop_reason") == "refusal":
+        metadata = {name: metadata[name] for name in metadata.keys() - _OF_REFUSAL}
+    message = AIMessage(
+        content=turn.content or [],
+        additional_kwargs={
+            name: value for name, value in turn.additional_kwargs.items() if name != "refusal"
+        },
+        response_metadata=metadata,
+        usage_metadata=turn.usage_metadata,
+        id=turn.id,
+    )
+    return PolicyDenied(text, denial=denial, message=message, **facts)
+
+
+_OF_REFUSAL = {"stop_reason", "stop_details"}
+
+
+def shown_denial(message: object) -> Denial | None:
+    """The denial that a message shows instead of an answer (`on_denied="message"`)."""
+    if not isinstance(message, AIMessage):
+        return None
+    facts = message.response_metadata.get(METADATA_KEY)
+    denial = facts.get("denial") if isinstance(facts, Mapping) else None
+    return Denial.from_json(denial) if isinstance(denial, Mapping) else None
+
+
+def raise_if_denied(message: object) -> None:
+    """Raise the denial that a message shows.
+
+    Raises:
+        PolicyDenied: If it shows one.
+    """
+    denial = shown_denial(message)
+    if denial is not None and isinstance(message, AIMessage):
+        raise PolicyDenied(
+            denial.text, denial=denial, message=message, session_id=_session(message)
+        )
 
 
 def _refusal(turn: AIMessage, reason: str) -> AIMessage:

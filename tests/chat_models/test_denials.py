@@ -13,9 +13,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from langchain.agents import create_agent
-from langchain_core.exceptions import ModelRefusalError
 from langchain_core.messages import AIMessage, HumanMessage, message_to_dict, messages_from_dict
-from langchain_core.output_parsers import JsonOutputParser
+from langchain_core.output_parsers import JsonOutputParser, StrOutputParser
+from langchain_core.output_parsers.openai_tools import PydanticToolsParser
+from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.tracers.run_collector import RunCollectorCallbackHandler
 from pydantic import BaseModel
 
@@ -152,9 +153,10 @@ async def test_a_denial_as_message_is_one_sentence_and_the_conversation_continue
 ) -> None:
     model = model_at(server, row, mode, on_denied="message").bind_tools([pay])
     message = await WAYS[way](model, "pay")
-    assert message.text == message.additional_kwargs["refusal"] == SENTENCE
+    assert message.text == SENTENCE
+    assert message.response_metadata["sequrity"]["denial"]["tool"] == "pay"
     assert (message.tool_calls, message.invalid_tool_calls) == ([], [])
-    assert [b["type"] for b in message.content_blocks if b["type"] == "refusal"] == ["refusal"]
+    assert [block["type"] for block in message.content_blocks] == ["text"]  # it is not a refusal
     reply = model.invoke([HumanMessage("pay"), message, HumanMessage("go on")])
     assert reply.text == "Done."
     sessions = [one.response_metadata["sequrity"]["session_id"] for one in (message, reply)]
@@ -175,19 +177,38 @@ def test_a_conversation_can_continue_with_the_message_of_the_exception(
     assert model.invoke(history, session_id="new").text == "Done."
 
 
+@pytest.mark.long(sample=8)
 @pytest.mark.parametrize(("mode", "stream"), list(product(MODES, [False, True])))
-def test_parsers_raise_on_a_denial_that_is_a_message(
+async def test_a_denial_that_is_a_message_is_raised_where_a_parser_would_read_it(
     server: LocalServer, row: Row, mode: str, stream: bool
 ) -> None:
     model = model_at(server, row, mode, on_denied="message")
+    paying = model.bind_tools([pay])
+    away = {"base_url": "http://127.0.0.1:9", "max_retries": 0, "on_denied": "raise"}
+    down = model.model_copy(update=away)
+    parsers = [
+        JsonOutputParser(),
+        StrOutputParser(),
+        StrOutputParser() | str.upper,
+        PydanticToolsParser(tools=[Receipt], first_tool_only=True),
+    ]
     chains = [
-        model.bind_tools([pay]) | JsonOutputParser(),
+        *(paying | parser for parser in parsers),
+        paying.with_retry().pipe(JsonOutputParser()),
+        down.bind_tools([pay]).with_fallbacks([paying]) | StrOutputParser(),
+        paying.bind(temperature=0.5) | StrOutputParser(),
         model.with_structured_output(Receipt, tools=[pay]),
         model.with_structured_output(Receipt, tools=[pay], method="function_calling"),
     ]
     for chain in chains:
-        with pytest.raises(ModelRefusalError):
+        with pytest.raises(PolicyDenied):
             list(chain.stream("pay")) if stream else chain.invoke("pay")
+    with pytest.raises(PolicyDenied):
+        await chains[0].ainvoke("pay")
+    # `prompt | model` is LangChain's own.
+    prompt: Any = ChatPromptTemplate.from_template("pay")
+    assert (prompt | paying | StrOutputParser()).invoke({}) == SENTENCE
+    assert (paying | (lambda message: message)).invoke("pay").text == SENTENCE
 
 
 @pytest.mark.parametrize(("mode", "on_denied"), list(product(MODES, ["raise", "message"])))

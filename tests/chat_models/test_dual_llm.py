@@ -390,7 +390,7 @@ def test_the_session_continues_after_a_denial_in_both_modes(
 
 @BETA
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_denial_as_message_is_a_refusal_and_output_parsers_raise(
+def test_a_denial_as_message_is_no_refusal_and_no_answer_of_a_parser(
     each: formats.Service, client: httpx.Client, stream: bool
 ) -> None:
     model = each.model(client, features=DUAL, on_denied="message")
@@ -399,17 +399,15 @@ def test_a_denial_as_message_is_a_refusal_and_output_parsers_raise(
     each.answer(failure(DENIAL), stream=True)
     for denied in (message, model.stream_events("x", version="v3").output):
         assert denied.text == SENTENCE
-        assert denied.additional_kwargs["refusal"] == SENTENCE
-    blocks: list[Any] = [*message.content_blocks]
-    refusals = [block["refusal"] for block in blocks if block["type"] == "refusal"]
-    assert refusals == [SENTENCE]
+        assert "refusal" not in denied.additional_kwargs
+        assert [block["type"] for block in denied.content_blocks] == ["text"]
     result = dual_llm_result(message)
     assert result is not None
     assert result.status == "failure"
     parsers = (JsonOutputParser(), PydanticOutputParser(pydantic_object=Bed))
     for chain in (*(model | parser for parser in parsers), model.with_structured_output(Bed)):
         each.answer(failure(DENIAL), stream=stream)
-        with pytest.raises(ModelRefusalError):
+        with pytest.raises(PolicyDenied):
             list(chain.stream("x")) if stream else chain.invoke("x")
 
 

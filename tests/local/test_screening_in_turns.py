@@ -296,4 +296,4 @@ def test_without_a_model_classifiers_score_typical_words(
         "a/b", base_url=base_url, features=classifier(FINANCE), on_denied="message"
     )
     last = converse(model.bind_tools([tool("send")]), "Go", {"send": "sent"})[-1]
-    assert bool(last.additional_kwargs.get("refusal")) == denied
+    assert ("denial" in last.response_metadata["sequrity"]) == denied

@@ -5,13 +5,20 @@ from typing import Any
 
 import pytest
 from langchain_core.exceptions import ModelRefusalError
-from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage, ToolMessage
+from langchain_core.messages import (
+    AIMessage,
+    AIMessageChunk,
+    BaseMessage,
+    HumanMessage,
+    ToolMessage,
+)
 from langchain_core.output_parsers import JsonOutputParser, PydanticOutputParser
 from langchain_core.output_parsers.openai_tools import PydanticToolsParser
 from pydantic import BaseModel
 from sequrity.control import SecurityPolicyHeader  # type: ignore[import-untyped] # the package has no type information
 
 from langchain_sequrity import FeaturesHeader, labeled_tool_result
+from langchain_sequrity.denials import Denial
 from langchain_sequrity.errors import InvalidRequest, ServerFailed
 from langchain_sequrity.local import LocalServer
 from tests.chat_models.formats import NAMES, ROWS, Row, added, calls_of
@@ -72,11 +79,15 @@ class Play:
         return [str(one.text) for one in messages if isinstance(one, ToolMessage)]
 
 
-def refusal(message: AIMessage) -> str:
-    """The reason of a denial; checks that the message has no other text and no calls."""
-    reason: str = message.additional_kwargs["refusal"]
-    assert (message.text, message.tool_calls, message.invalid_tool_calls) == (reason, [], [])
-    return reason
+def denial_in(message: AIMessage) -> str:
+    """The sentence of a denial; checks that the message has no other text and no calls."""
+    sentence = Denial.from_json(message.response_metadata["sequrity"]["denial"]).text
+    assert (message.text, message.tool_calls, message.invalid_tool_calls) == (sentence, [], [])
+    return sentence
+
+
+def is_denial(message: BaseMessage) -> bool:
+    return "denial" in message.response_metadata.get("sequrity", {})
 
 
 # Denials
@@ -92,12 +103,12 @@ TO_EVE, TO_BOB = {"Send": {"to": "Eve"}}, {"Send": {"to": "Bob"}}
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("features", [SINGLE, None], ids=["single-llm", "unset"])
-def test_a_denied_call_is_a_refusal(
+def test_a_denied_call_is_one_sentence(
     stage: Stage, row: Row, stream: bool, features: Json | None
 ) -> None:
     play = Play(stage, calling(TO_EVE), row=row, policy=NO_EVE, features=features)
     message = added(play.model.stream("Go")) if stream else play.model.invoke("Go")
-    assert refusal(message) == "The policy denied the call of `Send`: nothing goes to Eve."
+    assert denial_in(message) == "The policy denied the call of `Send`: nothing goes to Eve."
     # The conversation can continue with it.
     assert play.model.invoke([HumanMessage("Go"), message, HumanMessage("On")]).text == "Done."
 
@@ -115,7 +126,7 @@ def test_an_allowed_call_is_passed_on_unchanged(stage: Stage, row: Row, stream: 
 
 def test_one_denied_call_denies_the_reply(stage: Stage, row: Row) -> None:
     play = Play(stage, calling(TO_BOB, TO_EVE), row=row, policy=NO_EVE)
-    assert refusal(play.model.invoke("Go"))
+    assert denial_in(play.model.invoke("Go"))
 
 
 DEFAULTS = [
@@ -171,7 +182,7 @@ def test_parsers_raise_for_a_denial(stage: Stage, row: Row, parser: str) -> None
 @pytest.mark.filterwarnings("ignore::langchain_sequrity.errors.PolicyMismatch")
 def test_the_policy_decides_on_arguments(stage: Stage, policy: Json, denied: bool) -> None:
     message = Play(stage, calling(TO_EVE), policy=policy).model.invoke("Go")
-    assert bool(message.additional_kwargs.get("refusal")) == denied
+    assert is_denial(message) == denied
     assert bool(message.tool_calls) != denied
 
 
@@ -197,7 +208,7 @@ def test_labels_of_results_reach_the_policy_and_not_the_model(
     play = Play(stage, calling({"Read": {"number": 1}}), calling(TO_BOB), row=row, policy=TAINT)
     tools: Tools = {"Read": labeled("From Bob", tags=tags), "Send": "sent"}
     last = converse(play.model, "Go", tools)[-1]
-    assert bool(last.additional_kwargs.get("refusal")) == denied
+    assert is_denial(last) == denied
     assert play.results == (["From Bob"] if denied else ["From Bob", "sent"])
 
 
@@ -240,7 +251,7 @@ def test_denied_attempts_update_session_labels(stage: Stage, row: Row) -> None:
     for _ in attempts:
         history += [HumanMessage("Go")]
         history += [play.model.invoke(history)]
-    assert "third" in refusal(history[-1])
+    assert "third" in denial_in(history[-1])
     assert play.model.invoke([*history, HumanMessage("On")]).text == "Done."
 
 
@@ -263,7 +274,7 @@ def test_a_result_that_is_sent_again_updates_session_labels_once(stage: Stage, r
     assert calls_of(again) == [("Send", {"to": "Bob"})]
     twice = Play(stage, calling(reading, reading), calling(TO_BOB), row=row, policy=RESULTS)
     last = converse(twice.model, "Go", {"Read": "x"})[-1]
-    assert last.additional_kwargs["refusal"]
+    assert is_denial(last)
 
 
 ONE_MAIL = """
@@ -279,7 +290,7 @@ def test_parallel_calls_are_checked_as_if_the_other_calls_had_returned(
     stage: Stage, row: Row
 ) -> None:
     both = Play(stage, calling(TO_BOB, TO_BOB), row=row, policy=ONE_MAIL)
-    assert "one mail is enough" in refusal(both.model.invoke([HumanMessage("Go")]))
+    assert "one mail is enough" in denial_in(both.model.invoke([HumanMessage("Go")]))
     other = {"Read": {"number": 1}}
     mixed = Play(stage, calling(other, TO_BOB), calling(other), row=row, policy=ONE_MAIL)
     history = converse(mixed.model, "Go", {"Read": "x", "Send": "no"})
@@ -305,7 +316,7 @@ def test_calls_beside_one_whose_result_labels_the_session_wait_for_the_result(
     first = play.model.invoke([question])
     assert [name for name, _ in calls_of(first)] == ["Read"]
     result = result_of(first.tool_calls[0], {"Read": labeled("x", tags=["private"])})
-    assert "private" in refusal(play.model.invoke([question, first, result]))
+    assert "private" in denial_in(play.model.invoke([question, first, result]))
 
 
 @pytest.mark.filterwarnings("ignore:.*`fsm.clear_session_meta`")
@@ -323,7 +334,7 @@ def test_clear_session_meta_decides_when_session_labels_are_cleared(
     history = converse(play.model, "Go", {"Read": labeled("x", tags=["private"])})
     assert play.results == ["x"]  # settings for dual-LLM have no effect
     reply = play.model.invoke([*history, HumanMessage("On")])
-    assert bool(reply.additional_kwargs.get("refusal")) == denied
+    assert is_denial(reply) == denied
 
 
 def test_a_failed_request_changes_nothing(stage: Stage) -> None:
@@ -375,7 +386,7 @@ def test_a_classifier_denies_a_call_with_a_high_score_or_without_a_score(
 ) -> None:
     scores = Teller("classifier", score)
     play = Play(stage, calling(TO_BOB), row=row, features=SCREENED, tellers=[scores])
-    assert "toxicity_filter" in refusal(play.model.invoke("Go"))
+    assert "toxicity_filter" in denial_in(play.model.invoke("Go"))
 
 
 # Without a policy

@@ -25,8 +25,9 @@ from typing import Any
 
 from deepagents import create_deep_agent
 from langchain.agents import create_agent
+from langchain.agents.middleware import AgentMiddleware
 from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, RemoveMessage
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, RemoveMessage, ToolMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_core.tools import BaseTool, tool
 from langgraph.checkpoint.memory import InMemorySaver
@@ -35,7 +36,7 @@ from langgraph.errors import GraphRecursionError
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.graph.message import REMOVE_ALL_MESSAGES
 from langgraph.managed import RemainingSteps
-from langgraph.types import Send
+from langgraph.types import Command, Send
 from langgraph_supervisor import create_supervisor
 from langgraph_swarm import SwarmState, create_handoff_tool, create_swarm
 from typing_extensions import override
@@ -211,7 +212,50 @@ class SupervisedState(MessagesState, SharedSessionState):
     remaining_steps: RemainingSteps
 
 
-Policy = Callable[..., PolicyMiddleware]
+class Wrapper(AgentMiddleware[Any, Any, Any]):
+    """Other middleware around the policy, which makes something else of the result of a call."""
+
+    def __init__(self, change: str) -> None:
+        super().__init__()
+        self._change = change
+
+    @override
+    def wrap_tool_call(self, request: Any, handler: Callable[..., Any]) -> Any:
+        try:
+            results = [handler(request) for _ in range(self._attempts)]
+        except BrokenTool as error:
+            return self._answer(request, error)
+        return self._changed(results[0])
+
+    @override
+    async def awrap_tool_call(self, request: Any, handler: Callable[..., Any]) -> Any:
+        try:
+            results = [await handler(request) for _ in range(self._attempts)]
+        except BrokenTool as error:
+            return self._answer(request, error)
+        return self._changed(results[0])
+
+    @property
+    def _attempts(self) -> int:
+        return 2 if self._change == "repeats" else 1
+
+    def _answer(self, request: Any, error: BrokenTool) -> ToolMessage:
+        if self._change != "answers":
+            raise error
+        return ToolMessage(repr(error), tool_call_id=request.tool_call["id"])
+
+    def _changed(self, result: Any) -> Any:
+        """The result without the update of the policy. A handoff stays what it is."""
+        is_command = isinstance(result, Command) and result.graph is None and not result.goto
+        if self._change not in ("unwraps", "rebuilds") or not is_command:
+            return result
+        [message] = result.update["messages"]
+        if self._change == "rebuilds":
+            return ToolMessage(message.text, tool_call_id=message.tool_call_id)
+        return message
+
+
+WRAPPERS = ("", "", "unwraps", "rebuilds", "repeats", "answers")
 
 
 @dataclass
@@ -223,6 +267,7 @@ class Case:
         policy: The text of their policy.
         on_denied: The policy's option.
         mode: How a turn runs: "invoke", "stream" or "async".
+        wrapper: What other middleware makes of results.
         saver: The checkpointer.
         log: What happened.
     """
@@ -231,6 +276,7 @@ class Case:
     policy: str
     on_denied: Any
     mode: str
+    wrapper: str
     saver: Any
     log: Log = field(default_factory=Log)
 
@@ -249,7 +295,7 @@ class Case:
         return create_agent(
             Follows(agent=name),
             [*self.log.tools(), *more_tools],
-            middleware=[self.middleware(is_shared=is_shared)],
+            middleware=[Wrapper(self.wrapper), self.middleware(is_shared=is_shared)],
             name=name,
             **options,
         )
@@ -351,13 +397,14 @@ def _deep(case: Case, *, is_shared: bool) -> Any:  # noqa: ARG001 - one signatur
     policy = case.middleware()
     bob: Any = {
         "name": "bob", "description": "Helps.", "system_prompt": "", "model": Follows(agent="bob"),
+        "middleware": [Wrapper(case.wrapper)],
     }  # fmt: skip
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         return create_deep_agent(
             Follows(agent="ada"),
             case.log.tools(),
-            middleware=[policy],
+            middleware=[Wrapper(case.wrapper), policy],
             subagents=guarded_subagents(policy, [bob]),  # type: ignore[arg-type]
             checkpointer=case.saver,
             name="ada",
@@ -448,7 +495,8 @@ def converse(seed: int, structure: str = "") -> Outcome:
     mode = dice.choice(("invoke", "stream", "async"))
     saver: Any = InMemorySaver() if mode == "async" else new_saver()
     on_denied = dice.choice(("message", "raise"))
-    case = Case(structure, dice.choice(POLICIES), on_denied, mode, saver)
+    wrapper = random.Random(f"wrapper {seed}").choice(WRAPPERS)  # noqa: S311 - no secret
+    case = Case(structure, dice.choice(POLICIES), on_denied, mode, wrapper, saver)
     graph, outcome, history = case.graph(), Outcome(), list[BaseMessage]()
     for turn in range(dice.randint(2, 6)):
         config, event = THREAD, ""

@@ -1,25 +1,37 @@
 """The policy sees the arguments that the tool gets, whatever its schema does with them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from datetime import date
 from typing import Annotated, Any
 
 import pydantic.v1
 import pytest
 from langchain.agents.middleware import wrap_tool_call
 from langchain.tools import InjectedState, ToolRuntime, tool
+from langchain_core.messages import ToolMessage
 from langchain_core.tools import BaseTool
 from pydantic import (
     AfterValidator,
+    AliasChoices,
     BaseModel,
     BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    PrivateAttr,
     RootModel,
+    Secret,
     SecretStr,
+    ValidationInfo,
+    create_model,
     field_serializer,
     field_validator,
     model_validator,
 )
+from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from tests.middleware.agents import NO_RULES, Till, agent, ask, calling, kinds, results
+from tests.middleware.derived_arguments import Person, tried
 
 NOT_EVE = 'tool "pay" { must deny when to.value == "eve"; }'
 
@@ -62,7 +74,7 @@ class Disguised(BaseModel):
         return f" {value.upper()} "
 
 
-class Secret(BaseModel):
+class Hidden(BaseModel):
     to: Annotated[SecretStr, BeforeValidator(_lowered)]
 
 
@@ -82,7 +94,7 @@ class Consumed(BaseModel):
         return {**given, "to": given["names"].pop()}
 
 
-@pytest.mark.parametrize("schema", [Validated, Injected, Whole, Disguised, Secret, Root])
+@pytest.mark.parametrize("schema", [Validated, Injected, Whole, Disguised, Hidden, Root])
 @pytest.mark.parametrize(("to", "kind"), [(" Eve ", "policy"), (" Ada ", "made")])
 def test_the_policy_sees_a_value_after_its_validation_by_the_schema(
     schema: type[BaseModel], to: str, kind: str
@@ -99,12 +111,14 @@ def test_the_policy_sees_a_value_after_its_validation_by_the_schema(
     assert len(got) == (kind == "made")
 
 
-def test_the_policy_sees_validated_values_if_the_schema_comes_from_a_function() -> None:
-    @tool
-    def pay(to: Name, runtime: ToolRuntime) -> str:  # noqa: ARG001
+@pytest.mark.parametrize("kind", [ToolRuntime, Any])  # LangGraph knows it by its type or its name
+def test_the_policy_sees_validated_values_if_the_schema_comes_from_a_function(kind: Any) -> None:
+    def pay(to: Name, runtime: Any) -> str:
         """Pay."""
+        assert isinstance(runtime, ToolRuntime)
         return f"paid {to}"
 
+    pay.__annotations__["runtime"] = kind
     calls = [calling(("pay", {"to": to})) for to in (" Eve ", " Ada ")]
     state = agent(NOT_EVE, [pay], *calls).invoke(ask())
     assert kinds(state) == ["policy", "made"]
@@ -126,23 +140,25 @@ def test_a_tool_gets_the_checked_value_although_its_validator_changes_its_input(
     assert got == ["ada ['eve']"]
 
 
-def test_a_call_whose_validator_needs_an_injected_argument_fails() -> None:
+def test_a_validator_may_use_an_injected_argument() -> None:
     class Needs(Injected):
         @model_validator(mode="after")
-        def _needs(self) -> "Needs":
-            if not self.state:
-                msg = "no state"
-                raise ValueError(msg)
+        def _from_state(self) -> "Needs":
+            self.to = f"{self.to}{len(self.state['messages'])}"
             return self
+
+    got: list[str] = []
 
     @tool(args_schema=Needs)
     def pay(to: str, state: Any) -> str:  # noqa: ARG001
         """Pay."""
-        return f"paid {to}"
+        got.append(to)
+        return "paid"
 
-    assert kinds(agent(NOT_EVE, [pay], calling(("pay", {"to": " Eve "}))).invoke(ask())) == [
-        "failed"
-    ]
+    policy = 'tool "pay" { must deny when to.value == "eve2"; }'
+    for to in (" Eve ", " Ada "):
+        agent(policy, [pay], calling(("pay", {"to": to}))).invoke(ask())
+    assert got == ["ada2"]
 
 
 def test_the_model_gets_the_error_of_an_invalid_argument_beside_injected_ones() -> None:
@@ -171,6 +187,259 @@ def test_a_schema_of_pydantic_1_is_refused_with_the_reason() -> None:
     assert kinds(state) == ["failed"]
     assert "must be a pydantic 2 model" in results(state)[0].text
     assert paid == []
+
+
+def test_a_sample_of_generated_schemas_runs_only_what_was_checked() -> None:
+    # `python -m tests.middleware.derived_arguments` tries 200 schemas.
+    outcomes = {seed: tried(seed) for seed in range(80)}
+    assert {seed: tried.mistakes for seed, tried in outcomes.items() if tried.mistakes} == {}
+    assert {outcome.kind for outcome in outcomes.values()} >= {"made", "policy"}
+
+
+class Derived(BaseModel):
+    person: str
+    to: str = Field("ada@bank", validate_default=True)
+
+    @field_validator("to")
+    @classmethod
+    def _of_person(cls, _: str, info: ValidationInfo) -> str:
+        return f"{info.data['person']}@bank"
+
+
+@pytest.mark.parametrize(("person", "kind"), [("ada", "made"), ("eve", "policy")])
+def test_an_argument_that_the_schema_derives_from_another_is_checked(
+    person: str, kind: str
+) -> None:
+    got: list[str] = []
+
+    @tool(args_schema=Derived)
+    def pay(person: str, to: str) -> str:  # noqa: ARG001
+        """Pay."""
+        got.append(to)
+        return "paid"
+
+    policy = 'tool "pay" { must deny when not to.value in {"ada@bank"}; }'
+    state = agent(policy, [pay], calling(("pay", {"person": person}))).invoke(ask())
+    assert kinds(state) == [kind]
+    assert got == ["ada@bank"][: kind == "made"]
+
+
+@pytest.mark.parametrize(
+    ("name", "args", "kind"),
+    [
+        ("copy_to", {}, "made"),
+        ("copy_to", {"cc": "nobody"}, "policy"),
+        ("reply_to", {}, "policy"),
+    ],
+)
+def test_a_derived_argument_has_the_labels_of_the_call_and_a_default_has_none(
+    name: str, args: dict[str, Any], kind: str
+) -> None:
+    class Copied(BaseModel):
+        to: str
+        copy_to: str = Field("nobody", validation_alias=AliasChoices("copy_to", "cc"))
+        reply_to: str = Field(default_factory=lambda data: data["to"])
+
+    @tool(args_schema=Copied)
+    def pay(to: str, copy_to: str, reply_to: str) -> str:  # noqa: ARG001
+        """Pay."""
+        return "paid"
+
+    @tool
+    def read() -> str:
+        """Read a mail."""
+        return "eve"
+
+    policy = f"""
+        tool "read" -> @tags |= {{"mail"}};
+        tool "pay" {{
+            must allow when {name}.tags == {{}};
+            should deny when {name}.tags overlaps {{"mail"}};
+        }}
+    """
+    calls = calling(("read", {})), calling(("pay", {"to": "eve", **args}))
+    assert kinds(agent(policy, [pay, read], *calls).invoke(ask()))[1] == kind
+
+
+def test_the_session_gets_its_labels_by_the_arguments_that_the_function_got() -> None:
+    @tool(args_schema=Derived)
+    def pay(person: str, to: str) -> str:
+        """Pay."""
+        return f"paid {person} {to}"
+
+    policy = """
+        tool "pay" {
+            must deny when "eve" in @session.tags;
+            session after { when to.value == "eve@bank" { @tags |= {"eve"}; } }
+        }
+    """
+    calls = [calling(("pay", {"person": person})) for person in ("ada", "eve", "ada")]
+    assert kinds(agent(policy, [pay], *calls).invoke(ask())) == ["made", "made", "policy"]
+
+
+def test_a_validator_cannot_change_the_arguments_that_its_result_is_compared_with() -> None:
+    class Changes(BaseModel):
+        to: dict[str, Any]
+
+        @model_validator(mode="before")
+        @classmethod
+        def _change(cls, values: Any) -> Any:
+            values["to"]["name"] = "eve"
+            return values
+
+    got: list[Any] = []
+
+    @tool(args_schema=Changes)
+    def pay(to: Any, other: Any = None) -> str:  # noqa: ARG001
+        """Pay."""
+        got.append(to)
+        return "paid"
+
+    events: list[Any] = []
+    run = agent(
+        NO_RULES,
+        [pay],
+        calling(("pay", {"to": {"name": "ada"}})),
+        on_event=events.append,
+        log_arguments=True,
+    )
+    run.invoke(ask())
+    assert [event.arguments for event in events][-1] == {"to": {"name": "eve"}}
+    assert got == [{"name": "eve"}]
+
+
+class Lies(BaseModel):
+    """Its serializers do not tell what it contains."""
+
+    pin: Secret[int]
+    name: Annotated[str, PlainSerializer(lambda _: "ada")]
+
+
+@pydantic_dataclass
+class LiesToo:
+    name: Annotated[str, PlainSerializer(lambda _: "ada")]
+
+    def __post_init__(self) -> None:
+        self.bank = "evil"
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "checked"),
+    [
+        (Lies, {"pin": 5, "name": "eve"}, {"pin": 5, "name": "eve"}),
+        (LiesToo, {"name": "eve"}, {"name": "eve", "bank": "evil"}),
+        (Iterable[str], ["eve"], ["eve"]),
+        (set[bytes], ["eve"], ["eve"]),
+        (dict[Person, date], {"eve": "2020-01-01"}, {"eve": "2020-01-01"}),
+    ],
+)
+def test_a_value_is_checked_as_the_function_can_read_it(
+    kind: Any, value: Any, checked: Any
+) -> None:
+    got: list[Any] = []
+
+    def pay(to: Any) -> str:
+        """Pay."""
+        got.append(list(to) if kind == Iterable[str] else to)
+        return "paid"
+
+    pay.__annotations__["to"] = kind
+    events: list[Any] = []
+    call = calling(("pay", {"to": value, "unknown": 1}))
+    options: Any = {"on_event": events.append, "log_arguments": True}
+    agent(NO_RULES, [pay], call, **options).invoke(ask())
+    assert [event.arguments for event in events][-1] == {"to": checked}
+    assert got != [[]]
+
+
+class Client:
+    """Has no JSON form."""
+
+
+@pytest.mark.parametrize(
+    ("annotation", "text"),
+    [
+        (Annotated[Any, AfterValidator(lambda _: Client())], "an object of the class `Client`"),
+        (
+            Annotated[Any, AfterValidator(lambda _: {1: "ada", "1": "eve"})],
+            "the name of two values",
+        ),
+        (Annotated[Any, AfterValidator(lambda _: [iter("eve")])], "an object of the class `str_"),
+    ],
+)
+def test_a_call_with_a_value_that_cannot_be_shown_whole_is_not_made(
+    annotation: Any, text: str
+) -> None:
+    got: list[Any] = []
+
+    @tool(args_schema=create_model("Schema", to=(annotation, ...)))
+    def pay(to: Any) -> str:
+        """Pay."""
+        got.append(to)
+        return "paid"
+
+    state = agent(NO_RULES, [pay], calling(("pay", {"to": "ada"}))).invoke(ask())
+    assert kinds(state) == ["failed"]
+    assert text in results(state)[0].text
+    assert got == []
+
+
+def test_a_tool_keeps_the_state_that_its_function_writes() -> None:
+    class Pay(BaseTool):
+        name: str = "pay"
+        description: str = "Pay."
+        paid: int = 0
+        _last: int = PrivateAttr(default=0)
+
+        def _run(self, euros: int) -> str:
+            self.paid += euros
+            self._last = euros
+            return "paid"
+
+    pay = Pay()
+    agent(NO_RULES, [pay], calling(("pay", {"euros": 5}), ("pay", {"euros": 3}))).invoke(ask())
+    assert (pay.paid, pay._last in {3, 5}) == (8, True)
+
+
+def test_a_tool_cannot_hide_that_its_arguments_are_denied() -> None:
+    got: list[str] = []
+
+    class Pay(BaseTool):
+        name: str = "pay"
+        description: str = "Pay."
+        args_schema: Any = Validated
+
+        def run(self, *args: Any, **options: Any) -> Any:
+            try:
+                return super().run(*args, **options)
+            except Exception as error:  # noqa: BLE001 - the subject of the test
+                return ToolMessage(repr(error), tool_call_id=options["tool_call_id"])
+
+        def _run(self, to: str) -> str:
+            got.append(to)
+            return "paid"
+
+    assert kinds(agent(NOT_EVE, [Pay()], calling(("pay", {"to": "Eve"}))).invoke(ask())) == [
+        "policy"
+    ]
+    assert got == []
+
+
+def test_a_rule_may_name_an_argument_by_its_field_or_its_alias() -> None:
+    class Aliased(BaseModel):
+        model_config = ConfigDict(validate_by_name=True, validate_by_alias=True)
+        to: Name = Field(alias="recipient")
+
+    @tool(args_schema=Aliased)
+    def pay(to: str) -> str:
+        """Pay."""
+        return f"paid {to}"
+
+    for name in ("to", "recipient"):
+        policy = f'tool "pay" {{ must deny when {name}.value == "eve"; }}'
+        calls = [calling(("pay", {name: to})) for to in ("Eve", "Ada")]
+        state = agent(policy, [pay], *calls, policy_tools=None).invoke(ask())
+        assert kinds(state) == ["policy", "made"]
 
 
 def test_a_tool_without_a_schema_gets_the_arguments_unchanged() -> None:

@@ -10,6 +10,7 @@ from langchain_core.messages import AIMessage, HumanMessage, RemoveMessage, Tool
 from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph.message import REMOVE_ALL_MESSAGES
+from langgraph.types import Command
 
 from langchain_sequrity import Labels, labeled_tool_result
 from langchain_sequrity.errors import UsageError
@@ -65,6 +66,7 @@ def _nothing_sent() -> None:
 
 
 TOOLS = [web, mail, clock, send]
+CALL = {"name": "mail", "id": "mail-0", "type": "tool_call"}
 SENDS = calling(("send", {"text": "hello"}))
 
 
@@ -139,6 +141,32 @@ def test_labels_of_a_tool_join_those_of_the_arguments_unless_combine_says_otherw
     run = agent(policy, TOOLS, *said, checkpointer=InMemorySaver())
     run.invoke(ask(), THREAD)
     assert thread_labels(run.get_state(THREAD).values).session.tags == tags
+
+
+@pytest.mark.parametrize("other", ["tagged", "replaced", "plain", None])
+@pytest.mark.parametrize("is_first", [True, False])
+def test_labels_of_one_message_do_not_replace_those_of_another_in_the_same_result(
+    other: str | None, *, is_first: bool
+) -> None:
+    artifacts = [
+        mail.invoke({**CALL, "args": {"kind": kind}}) for kind in ("replaced", other or "plain")
+    ]
+    if other is None:
+        artifacts[1].artifact = None
+
+    @tool("mail")
+    def both(kind: str) -> Any:  # noqa: ARG001 - as `mail`
+        """Read two mails."""
+        return Command(update={"messages": artifacts if is_first else artifacts[::-1]})
+
+    policy = """
+        tool "web" -> @tags |= {"web"};
+        tool "mail" { session after { when "web" in @result.tags { @tags |= {"from web"}; } } }
+    """
+    said = [calling(("web", {"page": "x"})), calling(("mail", {"kind": ""}))]
+    run = agent(policy, [web, both], *said, checkpointer=InMemorySaver())
+    run.invoke(ask(), THREAD)
+    assert thread_labels(run.get_state(THREAD).values).session.tags == {"from web"}
 
 
 def test_labels_last_over_turns_and_after_the_messages_are_removed() -> None:

@@ -33,6 +33,7 @@ from langchain.agents.middleware import (
     ToolErrorMiddleware,
     ToolRetryMiddleware,
 )
+from langchain.agents.structured_output import ProviderStrategy
 from langchain_core.decisions import (
     BaseDecisionModel,
     ChoiceAnswer,
@@ -43,9 +44,10 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 from langchain_core.runnables import RunnableLambda
 from langgraph.checkpoint.memory import InMemorySaver
+from pydantic import BaseModel
 
 from langchain_sequrity import ChatSequrity, SequrityMessages
-from langchain_sequrity.errors import PolicyDenied
+from langchain_sequrity.errors import PolicyDenied, UsageError
 from langchain_sequrity.local import LocalServer
 from langchain_sequrity.middleware import PolicyMiddleware
 from tests.graph.apps.scripted import ScriptedModel, calling
@@ -139,9 +141,7 @@ BUILT_IN: dict[type[Any], Makes] = {
     LLMToolSelectorMiddleware: lambda *_: [LLMToolSelectorMiddleware(model=Selector())],
     ModelCallLimitMiddleware: lambda *_: [ModelCallLimitMiddleware(run_limit=9)],
     ModelFallbackMiddleware: lambda press, *_: [ModelFallbackMiddleware(press.unguarded)],
-    ModelRefusalMiddleware: lambda press, *_: [
-        ModelFallbackMiddleware(press.unguarded), ModelRefusalMiddleware()
-    ],
+    ModelRefusalMiddleware: lambda *_: [ModelRefusalMiddleware()],
     ModelRetryMiddleware: lambda *_: [
         ModelRetryMiddleware(retry_on=(Exception,), initial_delay=0, on_failure="continue")
     ],
@@ -173,6 +173,19 @@ BUILT_IN: dict[type[Any], Makes] = {
     ],
 }  # fmt: skip
 ROWS = pytest.mark.parametrize("kind", BUILT_IN, ids=lambda kind: kind.__name__)
+ORDERS = pytest.mark.parametrize("order", [1, -1], ids=["inside a fallback", "around a fallback"])
+ON_DENIED = pytest.mark.parametrize("on_denied", ["raise", "message"])
+WAYS = pytest.mark.parametrize("way", ["invoke", "astream"])
+
+
+def beside_a_fallback(
+    kind: type[Any], order: int, press: Press, model: BaseChatModel, path: Path
+) -> list[AgentMiddleware[Any, Any, Any]]:
+    """A middleware inside or around one that lets another model answer after an error."""
+    others = [
+        m for m in BUILT_IN[kind](press, model, path) if type(m) is not ModelFallbackMiddleware
+    ]
+    return [ModelFallbackMiddleware(press.unguarded), *others][::order]
 
 
 def test_every_middleware_that_langchain_ships_is_in_the_table() -> None:
@@ -188,7 +201,7 @@ def test_every_middleware_that_langchain_ships_is_in_the_table() -> None:
 
 @pytest.fixture(scope="module")
 def planner() -> Iterator[ChatSequrity]:
-    with LocalServer(script=[{"program": PROGRAM}] * 500) as server:
+    with LocalServer(script=[{"program": PROGRAM}] * 1_000) as server:
         yield ChatSequrity(
             "any/planner",
             base_url=server.base_url,
@@ -218,25 +231,40 @@ async def run(agent: Any, way: str) -> Any:
     return await agent.ainvoke(question(), THREAD)
 
 
-@pytest.mark.long(sample=11)
+async def check_the_denial(agent: Any, press: Press, on_denied: str, way: str) -> None:
+    """A denial is raised or is the last message, and nothing else acts."""
+    if on_denied == "raise":
+        with pytest.raises(PolicyDenied) as caught:
+            await run(agent, way)
+        assert caught.value.tool == "publish"
+    else:
+        found = await run(agent, way)
+        message = (found[-1] if isinstance(found, list) else found)["messages"][-1]
+        assert message.text.startswith("The policy denied the call of `publish`")
+        assert message.response_metadata["sequrity"]["denial"]["tool"] == "publish"
+    assert (press.published, press.asked) == ([], 0)
+
+
+@pytest.mark.long(sample=12)
 @ROWS
-@pytest.mark.parametrize("way", ["invoke", "astream"])
-async def test_a_denial_of_the_model_is_raised_and_nothing_else_acts(
-    planner: ChatSequrity, tmp_path: Path, kind: type[Any], way: str
+@ORDERS
+@ON_DENIED
+@WAYS
+async def test_after_a_denial_of_the_model_nothing_else_acts(
+    planner: ChatSequrity, tmp_path: Path, kind: type[Any], order: int, on_denied: str, way: str
 ) -> None:
     press = Press()
+    model = planner.model_copy(update={"on_denied": on_denied})
     agent: Any = create_agent(
-        planner,
+        model,
         [press.read_diary, press.publish],
-        middleware=BUILT_IN[kind](press, planner, tmp_path),
+        middleware=beside_a_fallback(kind, order, press, model, tmp_path),
         checkpointer=InMemorySaver(),
     )
-    with pytest.raises(PolicyDenied) as caught:
-        await run(agent, way)
-    assert (caught.value.tool, caught.value.reason) == ("publish", "diaries stay at home")
-    assert (press.published, press.asked) == ([], 0)
-    last = agent.get_state(THREAD).values["messages"][-1]
-    assert last.type == "tool"  # no answer follows, not even an empty one
+    await check_the_denial(agent, press, on_denied, way)
+    if on_denied == "raise":
+        last = agent.get_state(THREAD).values["messages"][-1]
+        assert last.type == "tool"  # no answer follows, not even an empty one
 
 
 SINGLE = [
@@ -246,13 +274,14 @@ SINGLE = [
 ]
 
 
-@pytest.mark.long(sample=2)
+@pytest.mark.long(sample=5)
 @ROWS
+@ORDERS
+@ON_DENIED
 @pytest.mark.parametrize("single", SINGLE, ids=["chat/completions", "messages", "responses"])
-async def test_a_denial_of_a_single_llm_session_is_raised_too(
-    tmp_path: Path, kind: type[Any], single: Any
+async def test_after_a_denial_of_a_single_llm_session_nothing_else_acts(
+    tmp_path: Path, kind: type[Any], order: int, on_denied: str, single: Any
 ) -> None:
-    press = Press()
     say = {"tool_calls": [{"name": "publish", "arguments": {"text": "x"}}]}
     with LocalServer(script=[say] * 5) as server:
         model = single(
@@ -260,40 +289,74 @@ async def test_a_denial_of_a_single_llm_session_is_raised_too(
             base_url=server.base_url,
             features={"agent_arch": "single-llm"},
             policy='tool "publish" { must deny always; }',
+            on_denied=on_denied,
         )
-        tools: list[Any] = [press.read_diary, press.publish]
-        before = BUILT_IN[kind](press, model, tmp_path)
-        agent: Any = create_agent(model, tools, middleware=before)
         for way in ("invoke", "astream"):
-            with pytest.raises(PolicyDenied):
-                await run(agent, way)
+            press = Press()
+            tools: list[Any] = [press.read_diary, press.publish]
+            before = beside_a_fallback(kind, order, press, model, tmp_path)
+            agent: Any = create_agent(model, tools, middleware=before)
+            await check_the_denial(agent, press, on_denied, way)
+
+
+@pytest.mark.parametrize("architecture", ["dual-llm", "single-llm"])
+def test_a_denial_is_raised_where_an_agent_would_read_a_structured_answer(
+    planner: ChatSequrity, architecture: str
+) -> None:
+    class Page(BaseModel):
+        text: str
+
+    press = Press()
+    say = {"tool_calls": [{"name": "publish", "arguments": {"text": "x"}}]}
+    with LocalServer(script=[say] * 5) as server:
+        single = ChatSequrity(
+            "any/model",
+            base_url=server.base_url,
+            features={"agent_arch": "single-llm"},
+            policy='tool "publish" { must deny always; }',
+        )
+        model = planner if architecture == "dual-llm" else single
+        agent: Any = create_agent(
+            model.model_copy(update={"on_denied": "message"}),
+            [press.read_diary, press.publish],
+            middleware=[ModelFallbackMiddleware(press.unguarded)],
+            response_format=ProviderStrategy(Page),
+        )
+        with pytest.raises(PolicyDenied):
+            agent.invoke(question())
     assert (press.published, press.asked) == ([], 0)
 
 
-@pytest.mark.long(sample=11)
+@pytest.mark.long(sample=12)
 @ROWS
-@pytest.mark.parametrize("on_denied", ["raise", "message"])
+@ON_DENIED
+@pytest.mark.parametrize(
+    "is_last", [True, False], ids=["the policy is last", "the policy is first"]
+)
 @pytest.mark.parametrize("way", ["invoke", "ainvoke"])
-async def test_a_denial_of_the_policy_middleware_is_raised_or_sent_to_the_model(
-    tmp_path: Path, kind: type[Any], on_denied: Any, way: str
+async def test_a_call_that_the_policy_middleware_denies_is_not_made(
+    tmp_path: Path, kind: type[Any], on_denied: Any, is_last: bool, way: str
 ) -> None:
     press = Press()
     script = iter(
         [calling(("read_diary", {})), calling(("publish", {"text": "I water the beds."}))]
     )
     model = ScriptedModel(answer=lambda _: next(script, "It was denied."))
-    policy = 'tool "publish" { must deny always; }'
-    made = [PolicyMiddleware(policy, on_denied=on_denied)]
-    before = [
+    guard = PolicyMiddleware('tool "publish" { must deny always; }', on_denied=on_denied)
+    others = [
         one
         for one in BUILT_IN[kind](press, model, tmp_path)
         if not isinstance(one, HumanInTheLoopMiddleware)  # it would wait for a human
     ]
+    around = [*others, guard] if is_last else [guard, *others]
     tools: list[Any] = [press.read_diary, press.publish]
-    agent: Any = create_agent(
-        model, tools, middleware=[*before, *made], checkpointer=InMemorySaver()
-    )
-    if on_denied == "raise":
+    agent: Any = create_agent(model, tools, middleware=around, checkpointer=InMemorySaver())
+    # Middleware that wraps tool calls inside the policy is refused at the first call.
+    wraps = [type(m).wrap_tool_call is not AgentMiddleware.wrap_tool_call for m in others]
+    if any(wraps) and not is_last:
+        with pytest.raises(UsageError, match="must be the last item"):
+            await run(agent, way)
+    elif on_denied == "raise":
         with pytest.raises(PolicyDenied):
             await run(agent, way)
     else:

@@ -1,11 +1,12 @@
 """`on_denied="raise"`: a denial is an exception, and the thread continues with all its labels."""
 
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 from langchain_core.messages import AIMessage
 from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
+from pydantic import AfterValidator
 
 from langchain_sequrity.errors import PolicyDenied
 from langchain_sequrity.labels import labeled_tool_result
@@ -104,6 +105,28 @@ def test_a_denial_of_the_validated_arguments_is_raised_too() -> None:
     run = raising(Till(), calling(("pay", {"euros": 500.0})), policy=policy)
     with pytest.raises(PolicyDenied):
         run.invoke(ask())
+
+
+@pytest.mark.parametrize("order", [(5, 6), (6, 5)])
+def test_of_several_denials_while_calls_run_the_first_is_raised(order: tuple[int, int]) -> None:
+    @tool
+    def pay(euros: Annotated[int, AfterValidator(lambda euros: euros * 100)]) -> str:
+        """Pay."""
+        return f"paid {euros}"
+
+    policy = """
+        tool "pay" {
+            must deny when euros.value == 500;
+            must deny when euros.value == 600;
+        }
+    """
+    call = calling(*[("pay", {"euros": euros}) for euros in order])
+    run = agent(policy, [pay], call, on_denied="raise", checkpointer=InMemorySaver())
+    with pytest.raises(PolicyDenied) as caught:
+        run.invoke(ask(), THREAD)
+    assert caught.value.arguments["euros"] == order[0]
+    assert caught.value.rule == f"must deny when euros.value == {order[0]}00;"
+    assert kinds(run.get_state(THREAD).values) == ["policy", "policy"]
 
 
 def test_a_withheld_result_is_raised_as_a_denial() -> None:
