@@ -202,8 +202,8 @@ _AROUND = " \n\r\t`"
 def _value_in(message: AIMessage) -> Any:
     """The JSON value that a reply holds, alone or in a Markdown block.
 
-    Raises:
-        OutputParserException: If there is none, or if the reply may not have all of it.
+    Raises LangChain's `OutputParserException` if there is none, or if the reply may not have all
+    of it.
     """
     text = str(message.text).strip()
     if (reason := cut_reason(message)) is not None:

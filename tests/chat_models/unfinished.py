@@ -564,7 +564,7 @@ def _check_envelope(case: Case, model: Any) -> str | None:
     is_other = case.sent not in json.dumps(ENVELOPE)  # damage may leave an ordinary answer
     if is_other and (case.is_whole or case.features is None):
         return None
-    says_nothing = len(case.sent) < 2  # noqa: PLR2004 - nothing, or a bracket alone
+    says_nothing = len(case.sent) < 2
     return None if case.features is None and says_nothing else f"gave {message.text!r}"
 
 
