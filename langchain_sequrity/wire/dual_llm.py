@@ -537,12 +537,13 @@ def is_empty(message: AIMessage) -> bool:
         or message.invalid_tool_calls
         or denials.refusal_of(message)
         or message.additional_kwargs.get("audio")
-        or any(
-            isinstance(block, dict) and block.get("type") not in _NOTHING
-            for block in message.content
-        )
+        or (isinstance(message.content, list) and any(map(_is_something, message.content)))
         or finish_reason(message) in _ENDED_OTHERWISE
     )
+
+
+def _is_something(block: str | dict[Any, Any]) -> bool:
+    return isinstance(block, dict) and block.get("type") not in _NOTHING
 
 
 # The server's side
