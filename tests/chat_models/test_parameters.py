@@ -412,6 +412,7 @@ def test_dumps_and_loads_restore_the_same_model(
     assert dumpd(make_model(policy=POLICY)) != dumpd(make_model())
 
 
+@pytest.mark.filterwarnings("ignore::langchain_core._api.beta_decorator.LangChainBetaWarning")
 def test_loads_refuses_a_model_that_the_caller_does_not_allow() -> None:
     text = dumps(ChatSequrity("m", api_key=KEY))
     refused: list[Any] = [[AIMessage], "core", "messages"]
