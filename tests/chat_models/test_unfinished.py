@@ -14,8 +14,10 @@ from pydantic import BaseModel
 
 from langchain_sequrity.errors import PolicyDenied
 from langchain_sequrity.local import LocalServer
-from tests.chat_models.formats import NAMES, ROWS, Row, added
+from langchain_sequrity.wire.sse import write_event
+from tests.chat_models.formats import CHAT, MESSAGES, NAMES, RESPONSES, ROWS, SESSION, Row, added
 from tests.chat_models.unfinished import failures, pay
+from tests.transport.transport_helpers import RawServer, http, says
 
 CALL = {"to": "ada", "notes": ["a", {"b": "c d e f g h i j k l m n"}]}
 
@@ -78,6 +80,88 @@ def _texts_in(value: Any) -> Iterator[str]:
     elif isinstance(value, dict | list):
         for inner in value.values() if isinstance(value, dict) else value:
             yield from _texts_in(inner)
+
+
+def _streamed(*events: tuple[str, Any], end: bytes = b"") -> bytes:
+    written = b"".join(write_event(json.dumps(data), name) for name, data in events)
+    head = f"\r\nX-Session-ID: {SESSION}\r\n\r\n".encode()
+    return http(written + end, media="text/event-stream").replace(b"\r\n\r\n", head, 1)
+
+
+def _chat_stream(function: dict[str, str], finish_reason: str) -> bytes:
+    call = {"index": 0, "id": "c", "function": function}
+    deltas = [({"tool_calls": [call]}, None), ({}, finish_reason)]
+    return _streamed(
+        *(
+            ("", {"choices": [{"index": 0, "delta": delta, "finish_reason": reason}]})
+            for delta, reason in deltas
+        ),
+        end=b"data: [DONE]\n\n",
+    )
+
+
+def _response_stream(status: str, item_status: str) -> bytes:
+    item = {"type": "function_call", "id": "i", "call_id": "c", "name": "pay", "arguments": ""}
+    whole = {**item, "arguments": "{}", "status": item_status}
+    is_added_only = item_status == "in_progress"
+    response = {"id": "r", "status": status, "output": [] if is_added_only else [whole]}
+    added_item = {"output_index": 0, "item": {**item, "status": "in_progress"}}
+    return _streamed(
+        ("", {"type": "response.output_item.added", **added_item}),
+        ("", {"type": "response.function_call_arguments.delta", "output_index": 0, "delta": "{}"}),
+        ("", {"type": f"response.{status}", "response": response}),
+    )
+
+
+DOUBTFUL: dict[str, tuple[Row, bytes, int]] = {
+    "no arguments, finished": (CHAT, _chat_stream({"name": "pay"}, "tool_calls"), 1),
+    "no arguments, cut off": (CHAT, _chat_stream({"name": "pay"}, "length"), 0),
+    "no name": (CHAT, _chat_stream({"arguments": "{}"}, "tool_calls"), 0),
+    "null": (CHAT, _chat_stream({"name": "pay", "arguments": "null"}, "tool_calls"), 0),
+    "a number": (CHAT, _chat_stream({"name": "pay", "arguments": " 5"}, "tool_calls"), 0),
+    "NaN": (CHAT, _chat_stream({"name": "pay", "arguments": '{"x": NaN}'}, "tool_calls"), 0),
+    "finished item": (RESPONSES, _response_stream("completed", "completed"), 1),
+    "incomplete item": (RESPONSES, _response_stream("completed", "incomplete"), 0),
+    "item without its end, complete": (RESPONSES, _response_stream("completed", "in_progress"), 1),
+    "item without its end, cut off": (RESPONSES, _response_stream("incomplete", "in_progress"), 0),
+}
+
+
+@pytest.mark.filterwarnings("ignore::langchain_core._api.beta_decorator.LangChainBetaWarning")
+@pytest.mark.parametrize("name", DOUBTFUL)
+def test_a_call_counts_only_if_the_stream_shows_that_it_is_whole(name: str) -> None:
+    row, body, number = DOUBTFUL[name]
+    with RawServer([says(body)]).running() as server:
+        model: Any = row.make(base_url=server.url)
+        stream = model.stream_events("Hi", version="v3")
+        assert len(list(stream)) > 0
+        for message in (added(model.stream("Hi")), model.invoke("Hi", stream=True), stream.output):
+            assert [call["args"] for call in message.tool_calls] == [{}] * number
+            assert len(message.invalid_tool_calls) == 1 - number
+        model.close()
+
+
+@pytest.mark.filterwarnings("ignore::langchain_core._api.beta_decorator.LangChainBetaWarning")
+def test_an_invalid_call_does_not_become_a_copy_of_the_valid_one() -> None:
+    blocks: list[Any] = [
+        {"type": "tool_use", "id": i, "name": "pay", "input": {}} for i in ("a", "b")
+    ]
+    parts = ['{"to": "ada"}', '{"to": "bo']
+    events: list[Any] = [{"type": "message_start", "message": {"id": "m", "content": []}}]
+    for index, (block, part) in enumerate(zip(blocks, parts, strict=True)):
+        delta = {"type": "input_json_delta", "partial_json": part}
+        events.append({"type": "content_block_start", "index": index, "content_block": block})
+        events.append({"type": "content_block_delta", "index": index, "delta": delta})
+    events.append({"type": "message_delta", "delta": {"stop_reason": "max_tokens"}})
+    events.append({"type": "message_stop"})
+    body = _streamed(*(("", event) for event in events))
+    with RawServer([says(body)]).running() as server:
+        for features in ({"agent_arch": "dual-llm"}, {"agent_arch": "single-llm"}):
+            model: Any = MESSAGES.make(base_url=server.url, features=features)
+            stream = model.stream_events("Hi", version="v3")
+            assert len(list(stream)) > 0
+            assert [call["args"] for call in stream.output.tool_calls] == [{"to": "ada"}]
+            model.close()
 
 
 class _CutOff(GenericFakeChatModel):
