@@ -60,16 +60,16 @@ def structured_output(
         bound = {"tool_choice": name, "parallel_tool_calls": False, "strict": strict}
         bound |= {} if len(tools) > 1 else {"only_answers": True}
         parser = (
-            _ObjectOfCall(tools=[schema], key_name=name, first_tool_only=True)
+            ObjectCallParser(tools=[schema], key_name=name, first_tool_only=True)
             if is_class
-            else _JsonOfCall(key_name=name, first_tool_only=True)
+            else JsonCallParser(key_name=name, first_tool_only=True)
         )
     else:
         bound = {"response_format": {"type": "json_object"}}
         if method == "json_schema":
             bound = {"response_format": write_response_format(schema, strict=strict)}
             traced = _as_tool(schema)
-        parser = _ObjectOfText(pydantic_object=schema) if is_class else _JsonOfText()
+        parser = ObjectReplyParser(pydantic_object=schema) if is_class else JsonReplyParser()
     # The schema for LangChain's tracing
     shown = {"kwargs": {"method": method, "strict": strict}, "schema": traced}
     bound = {**bound, "ls_structured_output_format": shown, **kwargs}
@@ -164,7 +164,9 @@ class _WholeReplyParser(BaseCumulativeTransformOutputParser[Any]):
             yield value
 
 
-class _JsonOfText(_WholeReplyParser, JsonOutputParser):
+class JsonReplyParser(_WholeReplyParser, JsonOutputParser):
+    """Reads the JSON text of a reply. Traces show the names of these classes."""
+
     @override
     def parse_result(self, result: list[Any], *, partial: bool = False) -> Any:
         message: AIMessage = result[0].message
@@ -173,11 +175,13 @@ class _JsonOfText(_WholeReplyParser, JsonOutputParser):
         return _value_in(message)
 
 
-class _ObjectOfText(PydanticOutputParser[Any], _JsonOfText):
+class ObjectReplyParser(PydanticOutputParser[Any], JsonReplyParser):
+    """Reads the JSON text of a reply as an instance of a class."""
+
     shows_partial: ClassVar[bool] = False
 
 
-class _OfCall(_WholeReplyParser):
+class _CallParser(_WholeReplyParser):
     key_name: str
 
     @override
@@ -187,11 +191,13 @@ class _OfCall(_WholeReplyParser):
         return super().parse_result(result, partial=partial)
 
 
-class _JsonOfCall(_OfCall, JsonOutputKeyToolsParser):
-    pass
+class JsonCallParser(_CallParser, JsonOutputKeyToolsParser):
+    """Reads the arguments of the forced call."""
 
 
-class _ObjectOfCall(_OfCall, PydanticToolsParser):
+class ObjectCallParser(_CallParser, PydanticToolsParser):
+    """Reads the arguments of the forced call as an instance of a class."""
+
     shows_partial: ClassVar[bool] = False
 
 
