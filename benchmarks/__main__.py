@@ -18,6 +18,7 @@ from benchmarks import (
     history,
     imports,
     invoke,
+    long_answer,
     middleware,
     policies,
     programs,
@@ -31,6 +32,7 @@ from benchmarks.server import raw_server
 
 _CASES: dict[str, Callable[[str, Effort], list[Row]]] = {
     "invoke": invoke.measure,
+    "long_answer": long_answer.measure,
     "stream": stream.measure,
     "history": history.measure,
     "concurrent": crowd.measure,

@@ -38,11 +38,13 @@ class Limits(NamedTuple):
 
     Attributes:
         invoke: For a call with a short prompt.
+        long_answer: For a call whose reply has 200 kB.
         chunk: For a chunk of a stream.
         history: For a call with 200 messages, compared with the rival only.
     """
 
     invoke: tuple[float, float]
+    long_answer: tuple[float, float]
     chunk: tuple[float, float]
     history: float
 
@@ -95,7 +97,7 @@ CHAT_COMPLETIONS = Format(
             sequrity_api_key=KEY, features=VendorFeatures.single_llm(), base_url=url, model=MODEL
         ),
     },
-    limits=Limits(invoke=(1.4, 0.5), chunk=(1.3, 0.3), history=0.05),
+    limits=Limits(invoke=(1.4, 0.5), long_answer=(1.35, 0.7), chunk=(1.3, 0.3), history=0.05),
     write=chat_completions.write_request,
     text_of=lambda reply: reply["choices"][0]["message"]["content"],
     piece_of=lambda event: "".join(
@@ -111,7 +113,7 @@ MESSAGES = Format(
             model_name=MODEL, api_key=SecretStr(KEY), base_url=url, timeout=None, stop=None
         ),
     },
-    limits=Limits(invoke=(1.4, 0.62), chunk=(1.4, 0.75), history=0.15),
+    limits=Limits(invoke=(1.4, 0.62), long_answer=(1.35, 0.7), chunk=(1.4, 0.75), history=0.15),
     write=messages.write_request,
     text_of=lambda reply: reply["content"][0]["text"],
     piece_of=lambda event: event.get("delta", {}).get("text", ""),
@@ -123,7 +125,7 @@ RESPONSES = Format(
         **_ours(ChatSequrity, use_responses_api=True),
         OPENAI: lambda url: _chat_openai(url, use_responses_api=True),
     },
-    limits=Limits(invoke=(1.4, 0.5), chunk=(1.4, 0.5), history=0.15),
+    limits=Limits(invoke=(1.4, 0.5), long_answer=(1.35, 0.7), chunk=(1.4, 0.5), history=0.15),
     write=responses.write_request,
     text_of=lambda reply: reply["output"][0]["content"][0]["text"],
     piece_of=lambda event: event.get("delta", ""),

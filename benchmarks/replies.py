@@ -8,6 +8,8 @@ CHUNKS = 300
 """Number of text chunks in a streamed reply."""
 TEXT = "The meeting is on Thursday at ten, and Ada brings the figures of the third quarter."
 """The text of a reply that is not streamed."""
+LONG_TEXT = (TEXT + "\n") * (200_000 // (len(TEXT) + 1))
+"""The text of a long reply that is not streamed: 200 kB."""
 PIECES = [f" word{index}" for index in range(CHUNKS)]
 """The text of a streamed reply, chunk by chunk."""
 _PROMPT_TOKENS = 12
@@ -20,10 +22,12 @@ class Replies(NamedTuple):
 
     Attributes:
         whole: The body of a reply that is not streamed.
+        long: The same with a long text.
         events: The server-sent events of a streamed reply.
     """
 
     whole: bytes
+    long: bytes
     events: list[bytes]
 
 
@@ -56,7 +60,10 @@ def _chat_completions() -> Replies:
     def delta(said: Body, finish_reason: str | None = None) -> bytes:
         return chunk({"delta": said, "finish_reason": finish_reason})
 
-    message = {"role": "assistant", "content": TEXT}
+    def whole(text: str) -> bytes:
+        message = {"role": "assistant", "content": text}
+        return body("chat.completion", {"message": message, "finish_reason": "stop"}, usage=usage)
+
     events = [
         delta({"role": "assistant", "content": ""}),
         *(delta({"content": piece}) for piece in PIECES),
@@ -64,8 +71,7 @@ def _chat_completions() -> Replies:
         chunk(usage=usage),
         b"data: [DONE]\n\n",
     ]
-    whole = body("chat.completion", {"message": message, "finish_reason": "stop"}, usage=usage)
-    return Replies(whole, events)
+    return Replies(whole(TEXT), whole(LONG_TEXT), events)
 
 
 # Messages
@@ -75,8 +81,11 @@ def _messages() -> Replies:
     usage = {"input_tokens": _PROMPT_TOKENS, "output_tokens": CHUNKS}
     start = {"id": "msg_7f3a", "type": "message", "role": "assistant", "model": "bench/model"}
     end = {"stop_reason": "end_turn", "stop_sequence": None}
-    content = [{"type": "text", "text": TEXT}]
-    whole = {**start, "content": content, **end, "usage": usage}
+
+    def whole(text: str) -> bytes:
+        content = [{"type": "text", "text": text}]
+        return _dumps({**start, "content": content, **end, "usage": usage})
+
     begun: Body = {**start, "content": [], "stop_reason": None, "stop_sequence": None}
 
     def events() -> Iterator[Body]:
@@ -93,7 +102,7 @@ def _messages() -> Replies:
         yield {"type": "message_delta", "delta": end, "usage": {"output_tokens": CHUNKS}}
         yield {"type": "message_stop"}
 
-    return Replies(_dumps(whole), _named(events()))
+    return Replies(whole(TEXT), whole(LONG_TEXT), _named(events()))
 
 
 # Responses
@@ -162,7 +171,8 @@ def _responses() -> Replies:
         yield {"type": "response.completed", "response": _response("completed", text, usage)}
 
     numbered = ({**event, "sequence_number": number} for number, event in enumerate(events()))
-    return Replies(_dumps(_response("completed", TEXT, usage)), _named(numbered))
+    whole, long = (_dumps(_response("completed", said, usage)) for said in (TEXT, LONG_TEXT))
+    return Replies(whole, long, _named(numbered))
 
 
 REPLIES: Mapping[str, Replies] = {

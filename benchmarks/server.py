@@ -1,8 +1,8 @@
 """A server that answers at once, with fixed replies that it has prepared.
 
-It is a separate process and answers every POST of a format with the same bytes: a reply, or a
-stream if the body has `"stream": true`. It ends with its parent (its standard input closes), or
-after an hour.
+It is a separate process and answers every POST of a format with the same bytes: a reply, a long
+reply below `/long`, or a stream if the body has `"stream": true`. It ends with its parent (its
+standard input closes), or after an hour.
 """
 
 import asyncio
@@ -47,6 +47,7 @@ def _streamed(events: list[bytes]) -> list[bytes]:
 
 
 _WHOLE = {path.encode(): _whole(replies.whole) for path, replies in REPLIES.items()}
+_LONG = {path.encode(): _whole(replies.long) for path, replies in REPLIES.items()}
 _STREAMED = {path.encode(): _streamed(replies.events) for path, replies in REPLIES.items()}
 
 
@@ -65,7 +66,8 @@ class _Connection(asyncio.Protocol):
         while (request := self._next_request()) is not None:
             path = _PATH.match(request)
             assert path, request[:80]
-            for piece in (_STREAMED if _STREAM.search(request) else _WHOLE)[path[1]]:
+            answers = _STREAMED if _STREAM.search(request) else _WHOLE
+            for piece in (_LONG if request.startswith(b"POST /long/") else answers)[path[1]]:
                 self._transport.write(piece)
 
     def _next_request(self) -> bytes | None:

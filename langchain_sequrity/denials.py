@@ -134,11 +134,16 @@ class Denial:
         return f"`{plain(self.policy, limit=_MAX_NAME)}`" if self.policy else ""
 
     @property
+    def rule_as_reason(self) -> str | None:
+        """The rule that decided, as a phrase: the reason of a rule that has no comment."""
+        return f"its rule is {self._rule}" if self.rule and self.kind in _BY_RULE else None
+
+    @property
     def _because(self) -> str:
         reason = self.reason if self.kind != "rejected" else self.objection
         if reason and reason.strip():
             return f": {_phrase(reason)}"
-        return f": its rule is {self._rule}" if self.rule and self.kind in _BY_RULE else ""
+        return f": {self.rule_as_reason}" if self.rule_as_reason else ""
 
     @property
     def _rule(self) -> str:

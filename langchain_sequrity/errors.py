@@ -371,7 +371,8 @@ class PolicyDenied(TurnFailed, ModelRefusalError):
         rule: The rule that decided, or "not reported".
         line: The line of the rule in the policy, or `None`.
         policy: The name of the policy that decided, if several are combined, or `None`.
-        reason: The reason in words, or "not reported".
+        reason: The reason in words. Without a comment of the rule it says which rule decided, or
+            "not reported".
         strength: `"hard"` or `"soft"`, or `None`.
         certain: Whether every reading of the policy denies the call, or `None`.
         program: The planner's program, if the service was asked to include it.
@@ -445,8 +446,8 @@ class PolicyDenied(TurnFailed, ModelRefusalError):
 
     @property
     def reason(self) -> str:
-        """The reason in words."""
-        return self.denial.reason or NOT_REPORTED
+        """The reason in words, or the rule that decided."""
+        return self.denial.reason or self.denial.rule_as_reason or NOT_REPORTED
 
     @property
     def strength(self) -> Literal["soft", "hard"] | None:

@@ -18,13 +18,9 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import cache
 from threading import Lock
-from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn
-
-try:
-    import regex
-except ImportError:  # neither `local` nor `langchain` is installed
-    regex = None  # type: ignore[assignment]
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
 
 if TYPE_CHECKING:
     from regex import Pattern as Engine
@@ -589,7 +585,7 @@ class _PatternCache:
     def _keep(self, key: tuple[str, int], engine: "Engine[str]", size: int) -> None:
         self._made += 1
         if self._made % _PURGED_EVERY == 0:
-            regex.purge()  # its own cache stores every text that was compiled
+            _regex().purge()  # its own cache stores every text that was compiled
         if key not in self._engines:
             self._engines[key] = engine, size
             self.size += size
@@ -606,16 +602,28 @@ def kept_size() -> int:
     return _cache.size
 
 
+@cache
+def _regex() -> Any:
+    """The package `regex`, imported for the first pattern: few models have one."""
+    try:
+        import regex  # noqa: PLC0415
+    except ImportError:  # neither `local` nor `langchain` is installed
+        return None
+    return regex
+
+
 def has_engine() -> bool:
     """Whether patterns can be compiled: `regex` is part of the extras `local` and `langchain`."""
-    return regex is not None
+    return _regex() is not None
 
 
 def _compiled(pattern: str, flags: int) -> "Engine[str]":
+    regex = _regex()
     try:
-        return regex.compile(pattern, flags | regex.V0, cache_pattern=False)
+        engine: Engine[str] = regex.compile(pattern, flags | regex.V0, cache_pattern=False)
     except (regex.error, ValueError, OverflowError, RecursionError) as error:
         raise PatternError(str(getattr(error, "msg", "it cannot be compiled"))) from None
+    return engine
 
 
 class TimeBudget:
@@ -671,7 +679,7 @@ class Pattern:
         self.text = text
         self._flags = flags
         self.measures = measure(text, flags)
-        if regex is not None:
+        if has_engine():
             self.engine()
 
     def engine(self) -> "Engine[str]":

@@ -1,7 +1,7 @@
 """`register_init_chat_model`: support for `init_chat_model("sequrity:…")`.
 
 LangChain keeps its providers in a private table, and has no function to add one. So the import of
-the package changes nothing; a program that wants this calls `register_init_chat_model` once.
+the package does not change it; a program that wants this calls `register_init_chat_model` once.
 """
 
 from langchain_sequrity.errors import MissingExtra, UsageError

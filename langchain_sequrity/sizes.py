@@ -22,6 +22,9 @@ _SIGNS = {
     rb"\u": 16,  # may encode any of these characters, in JSON inside a string
 }
 _ONE_VALUE = 64
+_WIDEST = 4  # bytes of a character
+MOST_PER_CHARACTER = max(_SIGNS.values()) + 1 + _WIDEST + _ONE_VALUE
+"""`of_json` is never more than this for each character of a text that is not empty."""
 _WIDE = (
     b"\xf0",
     b"\xf1",
@@ -58,11 +61,10 @@ def of_json(data: bytes | bytearray | str) -> int:
 
 def _width(text: bytes | bytearray) -> int:
     if any(sign in text for sign in _WIDE):
-        return 4
+        return _WIDEST
     return 1 if text.isascii() and rb"\u" not in text else 2
 
 
-_WIDEST = 4  # bytes of a character
 _LEAST = 4  # bytes of a part: many empty parts add up too
 
 

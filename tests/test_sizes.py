@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, HumanMessage
 
-from langchain_sequrity.sizes import of_json, of_value
+from langchain_sequrity.sizes import MOST_PER_CHARACTER, of_json, of_value
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 # Values that parsing stores separately; tests repeat them to make their cost visible.
@@ -76,6 +76,14 @@ def failure(text: bytes) -> Exception:
 @given(text=st.binary(max_size=200) | st.text(max_size=200))
 def test_any_text_has_an_estimate(text: bytes | str) -> None:
     assert of_json(text) >= 2 * len(text)
+
+
+@given(text=st.text(min_size=1, max_size=200) | st.text('{[:,"\\u\U0001f600d', min_size=1))
+def test_no_estimate_is_above_the_most_for_each_character(text: str) -> None:
+    assert of_json(text) <= MOST_PER_CHARACTER * len(text)
+    assert of_json(text.encode("utf-8", "surrogatepass")) <= MOST_PER_CHARACTER * len(
+        text.encode("utf-8", "surrogatepass")
+    )
 
 
 @settings(max_examples=60, deadline=None)

@@ -167,6 +167,11 @@ class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
     # Properties for LangChain
 
     @property
+    def model(self) -> str:
+        """The model's name, as `model_name`."""
+        return self.model_name
+
+    @property
     @override
     def lc_secrets(self) -> dict[str, str]:
         return {"api_key": "SEQURITY_API_KEY", "llm_api_key": "SEQURITY_LLM_API_KEY"}

@@ -28,6 +28,7 @@ from langchain_sequrity.errors import UsageError
 from langchain_sequrity.headers import ConfigHeader, FeaturesHeader, PolicyHeader, coerce
 from langchain_sequrity.headers.policy_fit import (
     describe,
+    is_repeated,
     missing_rules,
     problems,
     warn_of_policy,
@@ -105,7 +106,7 @@ def check_policy_for_tools(
     without_tools = problems(policy, way, labels=labels)
     findings = problems(policy, way, tools, unlabelled=unlabelled, labels=labels)
     text = describe(
-        [finding for finding in findings if finding not in without_tools],
+        [finding for finding in findings if not is_repeated(finding, without_tools)],
         way,
         "The policy has rules that do not fit the tools that are bound, so they do less than they "
         "say",

@@ -188,6 +188,26 @@ def news(
     return [finding for finding in findings if _anywhere(finding, way) not in repeated]
 
 
+def is_repeated(finding: "Finding", earlier: "Iterable[Finding]") -> bool:
+    """Whether an earlier finding told the same mistake, perhaps in other words.
+
+    When the tools are known, more is known about a rule. At one place, findings are about the same
+    mistake if their advice is the same, or if both say how little the rule there protects.
+    """
+    return any(
+        finding == told
+        or (
+            _place(finding) == _place(told)
+            and ((finding.lets_through and told.lets_through) or finding.hint == told.hint != "")
+        )
+        for told in earlier
+    )
+
+
+def _place(finding: "Finding") -> tuple[str, int, int]:
+    return finding.policy, finding.line, finding.column
+
+
 def _anywhere(finding: "Finding", way: "Capabilities") -> "Finding":
     return replace(finding, message=finding.message.removeprefix(way.where))
 

@@ -23,6 +23,7 @@ from langchain_sequrity.sizes import of_json, of_part, of_value
 from langchain_sequrity.strict_json import dumps_like_service
 from langchain_sequrity.wire.exchange import ChatRequest, ChunkSum
 from langchain_sequrity.wire.policy_generation import PolicyRequest
+from langchain_sequrity.wire.tools import parse_calls, unfinished_calls
 
 # Otherwise the model would inherit the callbacks of a run around the server in the same thread.
 _NO_CALLBACKS: RunnableConfig = {"callbacks": []}
@@ -339,10 +340,18 @@ def _parsed_size(chunk: AIMessageChunk) -> int:
 
 def join_chunks(chunks: Iterable[AIMessageChunk]) -> AIMessage:
     """Join the chunks of an answer."""
-    # The last chunk makes LangChain parse the arguments of the tool calls.
     total = ChunkSum(chain(chunks, [AIMessageChunk(content="", chunk_position="last")])).total()
-    message = message_chunk_to_message(total)  # type: ignore[arg-type]  # there is at least one chunk
+    assert total is not None  # noqa: S101 - there is at least one chunk
+    message = message_chunk_to_message(total)
     assert isinstance(message, AIMessage)  # noqa: S101 - for mypy
+    # LangChain repairs arguments that are not finished.
+    calls = total.tool_call_chunks
+    reason = message.response_metadata.get("finish_reason")
+    are_unfinished = unfinished_calls([call["args"] for call in calls], reason)
+    message.tool_calls, message.invalid_tool_calls = parse_calls(
+        (call["name"] or "", call["args"], call["id"], is_unfinished)
+        for call, is_unfinished in zip(calls, are_unfinished, strict=True)
+    )
     return message
 
 

@@ -5,10 +5,13 @@ step of a request, and it reads bytes after a reply as the next reply (`docs/dec
 request is one piece to send, and a reply is its head and the pieces of its body.
 """
 
+import os
 import secrets
 import socket
 import ssl
+import threading
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NamedTuple, Self
@@ -231,9 +234,7 @@ def _unexpected(event: object) -> httpcore.RemoteProtocolError:
 def connect(
     origin: Origin, tls: ssl.SSLContext | None, timeouts: Timeouts, deadline: Deadline
 ) -> httpcore.NetworkStream:
-    """Connect to an origin. One limit covers all addresses of its host, and TLS.
-
-    The operating system looks up the name without a limit.
+    """Connect to an origin. One limit covers the look-up of its host, all addresses, and TLS.
 
     Args:
         origin: Where to connect.
@@ -244,7 +245,8 @@ def connect(
     connecting = deadline.within(timeouts.connect, httpcore.ConnectTimeout)
     host = origin.host.decode("ascii")
     failure: Exception = httpcore.ConnectError(f"the name `{host}` has no address")
-    for address in _addresses(host, origin.port):
+    found = _addresses(host, origin.port, connecting.shortened(None, httpcore.ConnectTimeout))
+    for address in found:
         left = connecting.shortened(None, httpcore.ConnectTimeout)
         try:
             stream = _SOCKETS.connect_tcp(address, origin.port, left, socket_options=_KEEPALIVE)
@@ -262,12 +264,43 @@ def connect(
     raise failure
 
 
-def _addresses(host: str, port: int) -> list[str]:
+_lookups: dict[tuple[int, str, int], Future[list[str]]] = {}
+"""Look-ups in progress, by process, host and port. A fork does not have its parent's threads."""
+
+
+def _addresses(host: str, port: int, timeout: float | None) -> list[str]:
+    """Look up a host.
+
+    The operating system sets its own limit, often half a minute, and cannot be interrupted. So a
+    thread waits for it. Calls to one host share a look-up, so that a system that does not answer
+    holds one thread and not one for each call.
+    """
+    key = (os.getpid(), host, port)
+    new = Future[list[str]]()
+    lookup = _lookups.setdefault(key, new)
+    if lookup is new:
+        try:
+            threading.Thread(target=_look_up, args=(key,), daemon=True).start()
+        except RuntimeError as error:  # the system has no thread left
+            _lookups.pop(key).set_exception(OSError(str(error)))
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        return lookup.result(timeout)
+    except TimeoutError as error:
+        msg = f"no answer to the look-up of `{host}`"
+        raise httpcore.ConnectTimeout(msg) from error
     except (OSError, UnicodeError) as error:
         raise httpcore.ConnectError(str(error)) from error
-    return [str(sockaddr[0]) for *_, sockaddr in found]
+
+
+def _look_up(key: tuple[int, str, int]) -> None:
+    _, host, port = key
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        addresses = [str(sockaddr[0]) for *_, sockaddr in found]
+    except Exception as error:  # noqa: BLE001 - the calls that wait raise it
+        _lookups.pop(key).set_exception(error)
+    else:
+        _lookups.pop(key).set_result(addresses)
 
 
 def write(

@@ -185,6 +185,8 @@ _BRANCH = re.compile(
     r"|\bviolat(?:ed|es|ion of)(?: the)? control[ -]?flow\b",
     re.IGNORECASE,
 )
+_BEGINS = re.compile(r"tool call|control[ -]?flow|violat", re.IGNORECASE)
+"""How texts begin at whose beginning `_TOOL` or `_BRANCH` matches."""
 # The values of a call, printed after a message.
 _TAIL = re.compile(r"\b(?:Context|Tool calls?)\s*:.*", re.DOTALL)
 # The prose of a denial ends at a heading, or where data begins in any other form.
@@ -216,6 +218,8 @@ def read_text(text: str, *, whole: bool = False) -> Denial | None:
         The denial, or `None` if the text has none.
     """
     text = text.strip()
+    if whole and not _BEGINS.match(text):  # an answer may be long
+        return None
     prose = without_values(text)  # a value of the call may look like a denial
     tool = _TOOL.match(prose) if whole else _TOOL.search(prose)
     # An answer may begin with a denial by a human; a refusal of a model names no call.
@@ -276,10 +280,10 @@ def refusal_of(message: AIMessage) -> str:
 
 def _refusals(message: AIMessage) -> list[str]:
     texts = [message.additional_kwargs.get("refusal")]
+    content = message.content if isinstance(message.content, list) else ()
     blocks = [
-        block for block in message.content
-        if isinstance(block, dict) and block.get("type") == "refusal"
-    ]  # fmt: skip
+        block for block in content if isinstance(block, dict) and block.get("type") == "refusal"
+    ]
     texts += [block.get("refusal") for block in blocks]
     is_refused = message.response_metadata.get("stop_reason") == "refusal"
     if is_refused:

@@ -40,6 +40,7 @@ from langchain_sequrity.wire.exchange import (
     Reply,
     check_json,
 )
+from langchain_sequrity.wire.tools import CUT_OFF, finish_reason
 
 M = TypeVar("M", bound=AIMessage)
 Content = str | list[str | dict[Any, Any]]
@@ -199,7 +200,7 @@ def unwrap_envelope(message: M, *, certain: bool, told: Told | None = None) -> M
     Args:
         message: The whole reply of a turn.
         certain: Whether the session is known to be dual-LLM. Otherwise a text that is not an
-            envelope is an ordinary answer.
+            envelope is an ordinary answer, unless it is an object that was not finished.
         told: Translates locations in a denial to the policy as its author wrote it.
 
     Returns:
@@ -218,6 +219,8 @@ def unwrap_envelope(message: M, *, certain: bool, told: Told | None = None) -> M
     result = read_envelope(text, certain=certain)
     if result is None:
         if not certain:
+            if text.lstrip().startswith("{") and not _is_json(text):
+                raise _no_envelope(message, text)
             return message
         # Text next to a call or a refusal is not an answer either, and is not shown as one.
         if (denial := denials.read_message(message)) is not None:
@@ -240,6 +243,27 @@ def _no_envelope(message: AIMessage, text: str) -> BadReply:
         'key is set up for single-LLM, give `features={"agent_arch": "single-llm"}`.'
     )
     return BadReply(msg, session_id=_session(message), body=text)
+
+
+_LEADS = ('{"status":"success"', '{"status":"failure"')
+
+
+def _is_unfinished_envelope(text: str) -> bool:
+    """Whether a text is the beginning of an envelope: the reply ended within it."""
+    start = denials.normalized_beginning(text)
+    may_be = len(start) > 1 and any(
+        start.startswith(lead) or lead.startswith(start) for lead in _LEADS
+    )
+    return may_be and not _is_json(text)
+
+
+def _is_json(text: str) -> bool:
+    check_json(text)
+    try:
+        orjson.loads(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _session(message: AIMessage) -> str | None:
@@ -315,10 +339,12 @@ def refuse_doubtful(message: AIMessage) -> None:
     """Refuse an envelope if it is unknown whether the session is dual-LLM.
 
     Raises:
-        BadReply: If the message's text is an envelope (`docs/behaviour.md`, P2).
+        BadReply: If the message's text is an envelope, whole or not (`docs/behaviour.md`, P2).
     """
     text = str(message.text)
-    if not text.lstrip().startswith("{") or read_envelope(text, certain=False) is None:
+    if not text.lstrip().startswith("{"):
+        return
+    if read_envelope(text, certain=False) is None and not _is_unfinished_envelope(text):
         return
     msg = (
         "The reply is an object like that of a dual-LLM turn, and it is unknown whether the "
@@ -495,17 +521,7 @@ def may_be_dual(model: Any, reply_id: Any, head: Reply) -> bool:
 
 
 # Stop reasons of replies that may be empty.
-_ENDED_OTHERWISE = frozenset(
-    {
-        "length",
-        "max_tokens",
-        "max_output_tokens",
-        "model_context_window_exceeded",
-        "content_filter",
-        "refusal",
-        "pause_turn",
-    }
-)
+_ENDED_OTHERWISE = CUT_OFF | {"refusal", "pause_turn"}
 # Types of blocks that are not an answer by themselves.
 _NOTHING = frozenset(
     {"text", "refusal", "reasoning", "reasoning_content", "thinking", "redacted_thinking"}
@@ -530,8 +546,7 @@ def raise_for_outcome(message: AIMessage, *, is_guarded: bool, told: Told) -> No
     if denial is not None:
         raise _denied_without_envelope(message, told(denial))
     if is_guarded and is_empty(message):
-        metadata = message.response_metadata
-        reason = metadata.get("finish_reason") or metadata.get("stop_reason") or "none"
+        reason = finish_reason(message) or "none"
         msg = (
             "The reply is empty: no text, no tool call, and no reason (it ended with "
             f"`{reason}`). Under a policy this may be a denied call, so it is not used as an "
@@ -557,21 +572,19 @@ def _in_envelope(message: AIMessage) -> Denial | None:
 
 def is_empty(message: AIMessage) -> bool:
     """Whether a reply has no text, no call, no refusal, and no other reason to be empty."""
-    metadata = message.response_metadata
-    ended = (metadata.get("finish_reason"), metadata.get("stop_reason"))
-    reasons = [one for one in ended if isinstance(one, str)]  # a server can send any JSON
     return not (
         str(message.text).strip()
         or message.tool_calls
         or message.invalid_tool_calls
         or denials.refusal_of(message)
         or message.additional_kwargs.get("audio")
-        or any(
-            isinstance(block, dict) and block.get("type") not in _NOTHING
-            for block in message.content
-        )
-        or _ENDED_OTHERWISE.intersection(reasons)
+        or (isinstance(message.content, list) and any(map(_is_something, message.content)))
+        or finish_reason(message) in _ENDED_OTHERWISE
     )
+
+
+def _is_something(block: str | dict[Any, Any]) -> bool:
+    return isinstance(block, dict) and block.get("type") not in _NOTHING
 
 
 # The server's side

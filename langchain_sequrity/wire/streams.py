@@ -27,7 +27,7 @@ from langchain_sequrity.wire.exchange import (
     check_json,
 )
 from langchain_sequrity.wire.media import THOUGHTS
-from langchain_sequrity.wire.tools import write_calls
+from langchain_sequrity.wire.tools import end_of_arguments, write_calls
 
 Judge = Callable[[AIMessageChunk], AIMessageChunk]
 """Returns the message that a whole reply stands for, or raises."""
@@ -35,17 +35,27 @@ Judge = Callable[[AIMessageChunk], AIMessageChunk]
 
 def as_chunk(message: AIMessage) -> AIMessageChunk:
     """Return a whole message as one chunk, for services that answer a stream with one reply."""
+    good = len(message.tool_calls)
     return AIMessageChunk(
         content=message.content,
         additional_kwargs=message.additional_kwargs,
         tool_call_chunks=[
-            tool_call_chunk(name=name, args=args, id=call_id, index=index)
+            tool_call_chunk(
+                name=name,
+                args=args if index < good else args + _invalid_end(args),
+                id=call_id,
+                index=index,
+            )
             for index, (call_id, name, args) in enumerate(write_calls(message))
         ],
         response_metadata=message.response_metadata,
         usage_metadata=message.usage_metadata,
         id=message.id,
     )
+
+
+def _invalid_end(arguments: str) -> str:
+    return end_of_arguments(arguments, is_unfinished=True) or ""
 
 
 class FormatReader(ABC):
@@ -224,7 +234,42 @@ class EnvelopeReader(_HoldingReader):
         held = self._held.pop_all()
         whole = held.total()
         # Without any mark of a dual-LLM session it is an ordinary answer.
-        return [self._judge(whole)] if whole is not None and self._is_dual else list(held)
+        if whole is None or not self._is_dual:
+            return list(held)
+        return _by_call(self._judge(whole))
+
+
+def _by_call(chunk: AIMessageChunk) -> list[AIMessageChunk]:
+    """Split a chunk with several calls among its blocks.
+
+    From a chunk with a valid and an invalid call, LangChain's translator for Anthropic makes two
+    blocks of the valid one.
+    """
+    calls = chunk.tool_call_chunks
+    if len(calls) < 2 or isinstance(chunk.content, str):  # noqa: PLR2004 - several
+        return [chunk]
+    blocks: dict[Any, list[Any]] = {call["index"]: [] for call in calls}
+    others: list[Any] = []
+    for block in chunk.content:
+        index = block.get("index") if isinstance(block, dict) else None
+        blocks.get(index, others).append(block)
+    provider = {"model_provider": chunk.response_metadata.get("model_provider")}
+    return [
+        chunk.model_copy(
+            update={
+                "content": others,
+                "tool_call_chunks": [],
+                "tool_calls": [],
+                "invalid_tool_calls": [],
+            }
+        ),
+        *(
+            AIMessageChunk(
+                content=blocks[call["index"]], tool_call_chunks=[call], response_metadata=provider
+            )
+            for call in calls
+        ),
+    ]
 
 
 def _is_reasoning(chunk: AIMessageChunk) -> bool:

@@ -9,18 +9,29 @@ and leaves definitions in its own form unchanged.
 text it came with, unless somebody edited its arguments. That text is kept in a message's metadata,
 because `tool_calls` hold parsed arguments, and a database may reorder their keys. Other arguments
 are written as the service writes them (`docs/protocol.md`, Chat completions).
+
+**Unfinished calls.** A call counts only if its arguments are a whole JSON object. In a stream,
+LangChain repairs what is not: `{"to": "ada", "amount": 5` would become a call. So a stream ends by
+adding to such arguments a text that LangChain cannot repair, and they become an invalid call there
+as in a whole reply.
 """
 
 import json
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
 
 from langchain_core.messages import (
     AIMessage,
     InvalidToolCall,
 )
-from langchain_core.messages.tool import ToolCall, invalid_tool_call, tool_call
+from langchain_core.messages.tool import (
+    ToolCall,
+    invalid_tool_call,
+    tool_call,
+)
+from langchain_core.utils.json import parse_partial_json
 
+from langchain_sequrity.errors import BadReply
 from langchain_sequrity.strict_json import dumps_like_service, read_arguments
 from langchain_sequrity.wire.exchange import METADATA_KEY
 
@@ -74,26 +85,105 @@ def name_of(tool: Mapping[str, Any]) -> str | None:
 _ARGUMENTS = "arguments"
 
 
+FINISHED: Final = frozenset(
+    {"stop", "tool_calls", "function_call", "end_turn", "tool_use", "stop_sequence"}
+)
+"""Finish reasons of replies that were not cut off, in all formats."""
+CUT_OFF: Final = frozenset(
+    {
+        "length",
+        "max_tokens",
+        "max_output_tokens",
+        "model_context_window_exceeded",
+        "content_filter",
+        "incomplete",
+    }
+)
+"""Finish reasons of replies that were cut off. For any other reason it is not known."""
+_UNFINISHED = "The reply ended before the arguments were finished."
+_CUT = " … "
+_NOTE = " (not a whole JSON object)"
+# One of these ends a text if there is one, and then closes another bracket than the open one.
+_ENDS = ("]", "}", '"]', '"}')
+
+
+def finish_reason(message: AIMessage) -> str | None:
+    """Why a reply ended, in any format; a server can send any JSON, of which only text counts."""
+    metadata = message.response_metadata
+    reasons = (metadata.get("finish_reason"), metadata.get("stop_reason"))
+    return next((reason for reason in reasons if isinstance(reason, str) and reason), None)
+
+
+def cut_reason(message: AIMessage) -> str | None:
+    """Why a reply was cut off; `None` if it does not say that it was."""
+    reason = finish_reason(message)
+    is_incomplete = message.response_metadata.get("status") == "incomplete"  # of Responses
+    return reason or "incomplete" if is_incomplete or reason in CUT_OFF else None
+
+
 def parse_calls(
-    calls: Iterable[tuple[str, str | None, str | None]],
+    calls: Iterable[tuple[str, str | None, str | None, bool]],
 ) -> tuple[list[ToolCall], list[InvalidToolCall]]:
     """Parse the calls of a reply.
 
     Args:
-        calls: Name, arguments as JSON text, and id of each call.
+        calls: Name, arguments as JSON text, and id of each call, and whether the reply ended
+            within it.
 
     Returns:
-        The calls, and those whose arguments are not a JSON object.
+        The calls, and those whose arguments are not a whole JSON object.
     """
     good: list[ToolCall] = []
     bad: list[InvalidToolCall] = []
-    for name, text, call_id in calls:
-        args, problem = read_arguments(text)
+    for name, text, call_id, is_unfinished in calls:
+        args, problem = (None, _UNFINISHED) if is_unfinished else read_arguments(text)
         if args is None:
             bad.append(invalid_tool_call(name=name, args=text, id=call_id, error=problem))
         else:
             good.append(tool_call(name=name, args=args, id=call_id))
     return good, bad
+
+
+def unfinished_calls(texts: Sequence[str | None], finish_reason: Any) -> list[bool]:
+    """Which calls may have no arguments because the reply was cut off before them: the last.
+
+    Args:
+        texts: The arguments of all calls.
+        finish_reason: Why the reply ended.
+    """
+    is_cut = finish_reason not in FINISHED
+    return [is_cut and not text and place == len(texts) for place, text in enumerate(texts, 1)]
+
+
+def end_of_arguments(text: str, *, is_unfinished: bool) -> str | None:
+    """What a stream adds to the arguments of a call at its end, so that it becomes invalid.
+
+    Args:
+        text: The arguments.
+        is_unfinished: Whether the reply ended within the call.
+
+    Returns:
+        The text; empty if LangChain cannot repair the arguments as they are. `None` if they are a
+        whole JSON object.
+    """
+    if not is_unfinished and read_arguments(text)[0] is not None:
+        return None
+    if text and not _is_readable(text):
+        return ""
+    for end in _ENDS:
+        added = _CUT + end + _NOTE
+        if not _is_readable(text + added):
+            return added
+    msg = "The arguments of a call are not a whole JSON object, and LangChain would repair them."
+    raise BadReply(msg, body=text)
+
+
+def _is_readable(text: str) -> bool:
+    """Whether LangChain reads a value from arguments, however much it repairs or leaves out."""
+    try:
+        return parse_partial_json(text) is not None or text.strip() == "null"
+    except (ValueError, RecursionError):
+        return False
 
 
 def write_calls(message: AIMessage) -> list[tuple[str | None, str, str]]:
@@ -109,7 +199,7 @@ def write_calls(message: AIMessage) -> list[tuple[str | None, str, str]]:
     kept = _kept_arguments(message) if message.tool_calls else {}
     calls = [(call["id"], call["name"], arguments_text(call, kept)) for call in message.tool_calls]
     bad = [
-        (call["id"], call["name"] or "", call["args"] or "") for call in message.invalid_tool_calls
+        (call["id"], call["name"] or "", invalid_text(call)) for call in message.invalid_tool_calls
     ]
     return [*calls, *bad]
 
@@ -162,6 +252,12 @@ def arguments_text(call: ToolCall, kept: Mapping[str, str]) -> str:
         return written
     args, _ = read_arguments(came)
     return came if args is not None and _sorted(args) == _sorted(call["args"]) else written
+
+
+def invalid_text(call: InvalidToolCall) -> str:
+    """The arguments of an invalid call, without what the end of a stream added to them."""
+    text = call["args"] or ""
+    return text.rpartition(_CUT)[0] if text.endswith(_NOTE) else text
 
 
 def _sorted(args: Mapping[str, Any]) -> str | None:

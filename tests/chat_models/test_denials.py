@@ -635,3 +635,33 @@ def test_a_malformed_finish_reason_does_not_excuse_an_empty_turn(model: Any, end
         )
         with pytest.raises(EmptyTurn):
             asked.invoke("Hi")
+
+
+@pytest.mark.parametrize("arch", ["single-llm", "dual-llm"])
+def test_the_reason_of_a_rule_without_a_comment_is_the_rule(arch: str) -> None:
+    script = [
+        {"tool_calls": [{"name": "pay", "arguments": {"to": "bob"}}]}
+        if arch == "single-llm"
+        else {"program": 'final_return_value = pay(to="bob")'}
+    ]
+
+    def pay(to: str) -> str:
+        """Pay somebody."""
+        return to
+
+    with LocalServer(script=script) as server:
+        model = ChatSequrity(
+            "m",
+            base_url=server.base_url,
+            features={"agent_arch": arch},
+            policy='tool "pay" {\n    must deny when to.value == "bob";\n}',
+        )
+        with pytest.raises(PolicyDenied) as caught:
+            model.bind_tools([pay]).invoke("Pay bob.")
+    assert caught.value.denial.reason is None
+    assert caught.value.reason == (
+        'its rule is `must deny when to.value=="bob"` (line 2 of the policy)'
+    )
+    assert str(caught.value).startswith(
+        f"The policy denied the call of `pay`: {caught.value.reason}."
+    )

@@ -2,7 +2,8 @@
 
 import json
 import pickle
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -623,3 +624,31 @@ def test_changing_the_format_of_a_model_changes_its_path(base_url: str) -> None:
         second.response_metadata["sequrity"]["session_id"]
         != first.response_metadata["sequrity"]["session_id"]
     )
+
+
+def _calls_of(action: Callable[[], object]) -> int:
+    """The number of Python and C functions that an action calls."""
+    calls = 0
+
+    def count(_frame: object, event: str, _function: object) -> None:
+        nonlocal calls
+        calls += event in ("call", "c_call")
+
+    sys.setprofile(count)
+    try:
+        action()
+    finally:
+        sys.setprofile(None)
+    return calls
+
+
+@pytest.mark.parametrize("features", [None, {"agent_arch": "single-llm"}])
+def test_the_number_of_steps_does_not_grow_with_the_length_of_an_answer(
+    service: Service, client: httpx.Client, features: Any
+) -> None:
+    model = service.model(client, features=features)
+    counts = []
+    for text in ("Hi", "Hi", "word " * 20_000):
+        service.answer(text)
+        counts.append(_calls_of(lambda: model.invoke("Hi")))
+    assert counts[2] < counts[1] + 500  # of httpx, which reads the body in pieces

@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 from langchain_core.load import dumpd, dumps, load, loads
+from langchain_core.messages import AIMessage
 from langchain_core.tracers.base import BaseTracer
 from langchain_core.tracers.schemas import Run
 from pydantic import SecretStr, ValidationError
@@ -402,15 +403,28 @@ def test_dumps_and_loads_restore_the_same_model(
     assert not any(secret in text for secret in SECRETS)
     monkeypatch.setenv("SEQURITY_API_KEY", KEY)
     monkeypatch.setenv("SEQURITY_LLM_API_KEY", LLM_KEY)
-    allowed: Any = {
-        "allowed_objects": [ChatSequrity],
-        "valid_namespaces": ["langchain_sequrity"],
-        "secrets_from_env": True,
-    }
-    for restored in (loads(text, **allowed), load(dumpd(model), **allowed)):
-        assert dumpd(restored) == dumpd(model)
-        assert restored._ready().settings.connection == model._ready().settings.connection
+    for objects in ([ChatSequrity], "all"):
+        allowed: Any = {"allowed_objects": objects, "secrets_from_env": True}
+        for restored in (loads(text, **allowed), load(dumpd(model), **allowed)):
+            assert type(restored) is ChatSequrity
+            assert dumpd(restored) == dumpd(model)
+            assert restored._ready().settings.connection == model._ready().settings.connection
     assert dumpd(make_model(policy=POLICY)) != dumpd(make_model())
+
+
+@pytest.mark.filterwarnings("ignore::langchain_core._api.beta_decorator.LangChainBetaWarning")
+def test_loads_refuses_a_model_that_the_caller_does_not_allow() -> None:
+    text = dumps(ChatSequrity("m", api_key=KEY))
+    refused: list[Any] = [[AIMessage], "core", "messages"]
+    for objects in refused:
+        with pytest.raises(ValueError, match="not allowed"):
+            loads(text, allowed_objects=objects)
+
+
+def test_the_name_of_the_model_has_the_names_of_other_chat_models() -> None:
+    model = ChatSequrity("a/b", api_key=KEY)
+    assert model.model == model.model_name == "a/b"
+    assert model.model_copy(update={"model": "c"}).model == "c"
 
 
 def test_two_policies_never_share_a_cache_key(make_model: Make) -> None:

@@ -240,6 +240,27 @@ def test_what_the_constructor_told_is_not_told_again_when_tools_are_bound(
     assert told(lambda: of.bind_tools([publish, read_diary])) == []
 
 
+@pytest.mark.parametrize(
+    "policy",
+    [
+        'tool "pub*" { must deny always; }',
+        'tool "*" { must deny when text.value == "x"; }',
+        'tool "publish" { must deny when "x" in text.tags; }',
+        'tool "publish" { must deny when text.tags overlaps {"x"} and text.value == "y"; }',
+    ],
+)
+@pytest.mark.parametrize("features", [None, SINGLE, DUAL])
+def test_a_mistake_in_one_rule_is_told_once_in_whatever_words(
+    row: Row, policy: str, features: Any
+) -> None:
+    def make() -> None:
+        model = row.make(api_key="k", base_url=HERE, policy=policy, features=features)
+        model.bind_tools([publish, read_diary])
+
+    texts = "\n".join(told(make)).splitlines()
+    assert len([line for line in texts if line.startswith("- line 1: ")]) <= 1
+
+
 def test_an_agent_is_told_of_rules_on_labels_once(row: Row) -> None:
     with LocalServer(script=[{"text": "Done."}]) as server:
         with pytest.warns(PolicyMismatch, match="labels of arguments"):

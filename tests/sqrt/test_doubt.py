@@ -375,7 +375,7 @@ def test_regex_syntax_that_only_the_package_regex_knows_is_an_error(raw: str) ->
 
 
 def test_without_the_package_regex_every_regex_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shared_patterns, "regex", None)
+    monkeypatch.setattr(shared_patterns, "_regex", lambda: None)
     policy = 'tool "lend" { must deny when a.value in {r"^x$"}; }'
     verdict = decide(policy, a=given("y"))
     assert (verdict.allowed, verdict.certain) == (False, False)

@@ -20,6 +20,7 @@ from tests.transport.transport_helpers import (
     AT_ONCE,
     FIRST_TURN,
     IN_SESSION,
+    SEND,
     STREAM,
     STREAM_END,
     STREAM_HEAD,
@@ -42,6 +43,7 @@ from tests.transport.transport_helpers import (
 )
 
 ONCE = RetryPolicy(max_retries=0)
+LITTLE = 0.2
 
 
 @pytest.fixture(params=[STREAM, ASTREAM], ids=str)
@@ -221,6 +223,47 @@ def test_a_refused_connection_raises_connection_failed(way: Way) -> None:
 def test_a_host_without_an_address_raises_connection_failed(way: Way) -> None:
     with pytest.raises(errors.ConnectionFailed, match="no-such-host"):
         way.call(Transport("http://no-such-host.invalid", retry=ONCE))
+
+
+@pytest.mark.parametrize("way", [SEND, STREAM], ids=str)
+@pytest.mark.parametrize(
+    "limits", [Timeouts(total=LITTLE), Timeouts(connect=LITTLE)], ids=["total", "connect"]
+)
+def test_a_look_up_that_hangs_cannot_exceed_a_limit_and_holds_one_thread(
+    monkeypatch: pytest.MonkeyPatch, way: Way, limits: Timeouts
+) -> None:
+    released, lookups = threading.Event(), []
+
+    def hang(host: str, *_: object, **__: object) -> None:
+        lookups.append(host)
+        released.wait(WAIT)
+        _no_address()
+
+    monkeypatch.setattr(socket, "getaddrinfo", hang)
+    host = f"{way}-{'total' if limits.total == LITTLE else 'connect'}.example"
+    transport = Transport(f"http://{host}", timeouts=limits, retry=ONCE)
+    for _ in range(2):
+        with pytest.raises((errors.TimedOut, errors.ConnectionFailed), match="within"):
+            way.call(transport)
+    released.set()
+    assert lookups == [host]
+
+
+def test_a_failed_look_up_is_not_remembered(
+    monkeypatch: pytest.MonkeyPatch, serve: Callable[..., RawServer]
+) -> None:
+    server = serve(WORKS)
+    transport = Transport(server.url.replace("127.0.0.1", "localhost"), retry=ONCE)
+    with monkeypatch.context() as patched:
+        patched.setattr(socket, "getaddrinfo", _no_address)
+        with pytest.raises(errors.ConnectionFailed, match="no such name"):
+            SEND.call(transport)
+    assert SEND.call(transport) == ["hi"]
+
+
+def _no_address(*_: object, **__: object) -> None:
+    msg = "no such name"
+    raise socket.gaierror(msg)
 
 
 def test_a_server_without_tls_reaches_the_connect_limit(

@@ -2,8 +2,9 @@
 
 import asyncio
 import gc
+import socket
 from collections.abc import Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any
 
 import httpx
@@ -11,6 +12,7 @@ import pytest
 
 from langchain_sequrity import errors
 from langchain_sequrity.transport import RetryPolicy, Transport
+from langchain_sequrity.transport.timeouts import Deadline
 from tests.transport.transport_helpers import (
     ASTREAM,
     AT_ONCE,
@@ -22,6 +24,7 @@ from tests.transport.transport_helpers import (
     STREAMS,
     WAIT,
     Body,
+    FakeTime,
     RawServer,
     Reader,
     Script,
@@ -33,6 +36,8 @@ from tests.transport.transport_helpers import (
 )
 
 ONCE = RetryPolicy(max_retries=0)
+PATIENCE = 10.0
+"""Seconds for which a server waits for the client to go away."""
 
 
 @pytest.fixture(params=[STREAM, ASTREAM], ids=str)
@@ -167,11 +172,29 @@ def test_a_finished_stream_leaves_its_connection_for_the_next_call(
 def test_a_finished_stream_does_not_wait_for_the_server_to_end_it(
     serve: Callable[..., RawServer], way: Way
 ) -> None:
-    server = serve(says(STREAM_HEAD, chunk(events("a")), keep=True))
+    closed_by_client: list[bool] = []
+
+    def sends_no_end(connection: socket.socket) -> bool:
+        connection.sendall(STREAM_HEAD + chunk(events("a")))
+        connection.settimeout(PATIENCE)
+        with suppress(TimeoutError):
+            closed_by_client.append(connection.recv(1) == b"")
+        return False
+
+    server = serve(sends_no_end)
 
     assert way.call(Transport(server.url)) == ["a"]
 
     assert server.closed.acquire(timeout=WAIT)
+    assert closed_by_client == [True]
+
+
+def test_the_end_of_a_call_only_moves_nearer() -> None:
+    deadline = Deadline(10.0, clock=FakeTime().clock)
+
+    for seconds, left in ((20.0, 10.0), (1.0, 1.0), (5.0, 1.0)):
+        deadline.finish_within(seconds)
+        assert deadline.left() == left
 
 
 def test_an_abandoned_stream_closes_its_connection(serve: Callable[..., RawServer]) -> None:

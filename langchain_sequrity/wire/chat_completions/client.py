@@ -5,7 +5,7 @@ are untrusted: every unexpected shape becomes a `BadReply`. Unknown fields of re
 their own names.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache, partial, singledispatch
 from typing import Any
 
@@ -42,10 +42,12 @@ from langchain_sequrity.wire.media import Block, read_media
 from langchain_sequrity.wire.streams import FormatReader
 from langchain_sequrity.wire.tool_results import has_failed, with_tool_messages, write_tool_result
 from langchain_sequrity.wire.tools import (
+    end_of_arguments,
     keep_arguments,
     neutral_tool,
     parse_calls,
     read_function,
+    unfinished_calls,
     write_calls,
 )
 
@@ -318,7 +320,7 @@ def read_calls(reply: Reply) -> tuple[dict[str, Any], list[ToolCall]] | None:
         (choice,) = body["choices"]
         message = choice["message"]
         _text_and_refusal(message.get("content"))  # raises for a wrong shape
-        calls, invalid = _read_calls(message["tool_calls"])
+        calls, invalid = _read_calls(message["tool_calls"], choice.get("finish_reason"))
         are_named = all(type(call["id"]) is type(call["name"]) is str for call in calls)
         has_error = bool(body.get("error") or choice.get("error"))
     except MISSHAPEN:
@@ -337,7 +339,7 @@ def _read_choice(choice: Mapping[str, Any], shared: Mapping[str, Any]) -> AIMess
     calls: list[ToolCall] = []
     invalid: list[InvalidToolCall] = []
     if sent := message.get("tool_calls"):
-        calls, invalid = _read_calls(sent)
+        calls, invalid = _read_calls(sent, choice.get("finish_reason"))
         texts = ((call.get("id"), call["function"].get("arguments")) for call in sent)
         metadata = keep_arguments(metadata, texts)
     if choice.get("logprobs"):
@@ -379,10 +381,14 @@ def _text_and_refusal(content: str | list[Mapping[str, Any]] | None) -> tuple[st
 
 
 def _read_calls(
-    calls: Iterable[Mapping[str, Any]],
+    calls: Sequence[Mapping[str, Any]], finish_reason: Any
 ) -> tuple[list[ToolCall], list[InvalidToolCall]]:
-    functions = ((call["function"], call.get("id")) for call in calls)
-    return parse_calls((one["name"], one.get("arguments"), call_id) for one, call_id in functions)
+    texts = [call["function"].get("arguments") for call in calls]
+    are_unfinished = unfinished_calls(texts, finish_reason)
+    return parse_calls(
+        (call["function"]["name"], text, call.get("id"), is_unfinished)
+        for call, text, is_unfinished in zip(calls, texts, are_unfinished, strict=True)
+    )
 
 
 # Streams
@@ -407,7 +413,9 @@ class ChatCompletionsReader(FormatReader):
         self._calls = _CallIndices(self._memory)
         self._last: Mapping[str, Any] = {}
         self._usage: Any = None
+        self._finish_reason: Any = None
         self._finished = False
+        self._ended = False
 
     def feed(self, event: Event) -> tuple[AIMessageChunk, ...]:
         """Return the chunk that an event completes: one or none."""
@@ -433,10 +441,18 @@ class ChatCompletionsReader(FormatReader):
         """Return the remaining chunk at the end of the stream: one or none."""
         if not (self.done or self._finished):
             raise self._interrupted()
+        if self._ended:
+            return ()
+        self._ended = True
         metadata = None if self._finished else self._facts(self._last, None)
         usage, self._usage, self._finished = self._usage, None, True
         try:
-            return self._chunk({}, metadata, openai_usage(usage, "prompt", "completion"))
+            return self._chunk(
+                {},
+                metadata,
+                openai_usage(usage, "prompt", "completion"),
+                self._calls.ends(self._finish_reason),
+            )
         except MISSHAPEN:
             refuse_reply("a chunk of a chat completion", self._last)
 
@@ -455,7 +471,7 @@ class ChatCompletionsReader(FormatReader):
             return self._chunk(delta)
         if choice.get("error"):
             raise error_in_reply(choice)
-        self._finished = True
+        self._finished, self._finish_reason = True, finish_reason
         return self._chunk(delta, self._facts(body, finish_reason))
 
     def _facts(self, body: Mapping[str, Any], finish_reason: str | None) -> dict[str, Any]:
@@ -473,9 +489,10 @@ class ChatCompletionsReader(FormatReader):
         delta: Mapping[str, Any],
         metadata: Mapping[str, Any] | None = None,
         usage: UsageMetadata | None = None,
+        calls: Sequence[ToolCallChunk] = (),
     ) -> tuple[AIMessageChunk, ...]:
         content, extra = _read_content(delta)
-        calls = [self._calls.with_index(call) for call in delta.get("tool_calls") or ()]
+        calls = [*map(self._calls.with_index, delta.get("tool_calls") or ()), *calls]
         if not (content or extra or calls or metadata or usage):
             return ()
         if metadata:
@@ -541,6 +558,16 @@ class _CallIndices:
     def texts(self) -> Iterator[tuple[str | None, str]]:
         """Ids and arguments of all calls so far, as they came."""
         return ((call_id, "".join(texts)) for call_id, texts in self._arguments)
+
+    def ends(self, finish_reason: Any) -> list[ToolCallChunk]:
+        """The fragments that make calls invalid at the end; see `wire.tools`."""
+        texts = [text for _, text in self.texts()]
+        fragments = []
+        for index, is_unfinished in enumerate(unfinished_calls(texts, finish_reason)):
+            is_open = is_unfinished or index not in self._named
+            if added := end_of_arguments(texts[index], is_unfinished=is_open):
+                fragments.append(tool_call_chunk(name=None, args=added, id=None, index=index))
+        return fragments
 
 
 FORMAT = ClientFormat(

@@ -18,9 +18,7 @@ from langchain_core.messages import (
     ToolMessage,
 )
 from langchain_core.messages.ai import UsageMetadata
-from langchain_core.messages.tool import ToolCall, tool_call
 
-from langchain_sequrity.strict_json import read_arguments
 from langchain_sequrity.wire import checks
 from langchain_sequrity.wire.checks import array, between, optional, tagged_union, text_or
 from langchain_sequrity.wire.exchange import (
@@ -30,7 +28,7 @@ from langchain_sequrity.wire.exchange import (
     ServerFormat,
     StreamTotals,
 )
-from langchain_sequrity.wire.tools import write_calls
+from langchain_sequrity.wire.tools import parse_calls, write_calls
 
 # Other fields may have no effect; a recorded service answered `stream` with plain JSON
 # (`docs/behaviour.md`, P4).
@@ -208,19 +206,18 @@ def _user(message: dict[str, Any]) -> BaseMessage:
 def _assistant(message: dict[str, Any]) -> BaseMessage:
     content, refusal, audio = map(message.get, ("content", "refusal", "audio"))
     extra = {} if refusal is None else {"refusal": refusal}
+    # A call that a reply did not finish stays in the history, with an error as its result.
+    calls, invalid = parse_calls(
+        (call["function"]["name"], call["function"]["arguments"], call["id"], False)
+        for call in message.get("tool_calls") or ()
+    )
     return AIMessage(
         content="" if content is None else content,
         name=message.get("name"),
         additional_kwargs=extra if audio is None else {**extra, "audio": {"id": audio["id"]}},
-        tool_calls=[_call(call) for call in message.get("tool_calls") or ()],
+        tool_calls=calls,
+        invalid_tool_calls=invalid,
     )
-
-
-def _call(call: dict[str, Any]) -> ToolCall:
-    args, problem = read_arguments(call["function"]["arguments"])
-    if args is None:
-        checks.refuse_request(f"Tool call `{call['id']}`: {problem}")
-    return tool_call(name=call["function"]["name"], args=args, id=call["id"])
 
 
 def _tool_result(message: dict[str, Any]) -> BaseMessage:

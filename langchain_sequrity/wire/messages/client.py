@@ -8,7 +8,7 @@ translator reads them, and they can go back unchanged. Replies are untrusted: ev
 becomes a `BadReply`. Unknown fields are kept.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache, singledispatch
 from typing import Any, ClassVar, cast
 
@@ -56,7 +56,12 @@ from langchain_sequrity.wire.messages.content import (
 from langchain_sequrity.wire.messages.params import write_params
 from langchain_sequrity.wire.streams import FormatReader
 from langchain_sequrity.wire.tool_results import is_result, write_tool_result
-from langchain_sequrity.wire.tools import parse_calls
+from langchain_sequrity.wire.tools import (
+    FINISHED,
+    end_of_arguments,
+    invalid_text,
+    parse_calls,
+)
 
 Turn = dict[str, Any]
 Content = str | list[Block]
@@ -289,7 +294,7 @@ class _CallBlocks:
         ]
         for bad in message.invalid_tool_calls:
             # An error message answers the call: both go back.
-            args = {INVALID: bad["args"] or ""}
+            args = {INVALID: invalid_text(bad)}
             self.left.append(_tool_use(bad["id"], bad["name"] or "invalid_call", args))
         # Without an id the message is handwritten, and may have calls in its content only.
         self._is_complete = "id" in message.response_metadata or bool(self.left)
@@ -353,10 +358,10 @@ def read_reply(reply: Reply, describe: Describe) -> list[AIMessage]:
     if not isinstance(blocks, list):
         refuse_reply("a message with `content`", body)
     try:
-        calls, invalid = _read_calls(blocks)
+        calls, invalid = _read_calls(blocks, body.get("stop_reason"))
         usage = body.get("usage")
         message = AIMessage(
-            content=_read_content(blocks),
+            content=_read_content(blocks, invalid),
             additional_kwargs=_refusal(body),
             tool_calls=calls,
             invalid_tool_calls=invalid,
@@ -368,8 +373,14 @@ def read_reply(reply: Reply, describe: Describe) -> list[AIMessage]:
     return [message]
 
 
-def _read_content(blocks: list[Any]) -> str | list[str | dict[Any, Any]]:
+def _read_content(
+    blocks: list[Any], invalid: Iterable[InvalidToolCall]
+) -> str | list[str | dict[Any, Any]]:
     read = [_read_block(block) for block in blocks]
+    # LangChain would show the block of an invalid call as a call.
+    by_id = {call["id"]: {**call} for call in invalid}
+    if by_id:
+        read = [by_id.get(one.get("id"), one) if one["type"] == "tool_use" else one for one in read]
     texts: list[str] = [block["text"] for block in read if block["type"] == "text"]
     if len(read) == len(texts) == 1 and not read[0].get("citations"):
         return texts[0]
@@ -402,22 +413,28 @@ def _string(value: Any) -> str:
 
 
 def _read_calls(
-    blocks: Iterable[Mapping[str, Any]],
+    blocks: Sequence[Mapping[str, Any]], stop_reason: Any
 ) -> tuple[list[ToolCall], list[InvalidToolCall]]:
+    """Read the calls.
+
+    If a reply was cut off, its last block may have any part of its input (`docs/protocol.md`,
+    Messages).
+    """
     good: list[ToolCall] = []
     bad: list[InvalidToolCall] = []
-    for block in blocks:
+    for place, block in enumerate(blocks, 1):
         if block["type"] != "tool_use":
             continue
         name, given, call_id = block["name"], block.get("input"), block.get("id")
-        if isinstance(given, dict) and given.keys() != {INVALID}:
+        is_cut = place == len(blocks) and stop_reason not in FINISHED
+        if isinstance(given, dict) and given.keys() != {INVALID} and not is_cut:
             good.append(tool_call(name=name, args=given, id=call_id))
             continue
-        if isinstance(given, dict):
+        if isinstance(given, dict) and given.keys() == {INVALID}:
             given = given[INVALID]
         # Some proxies send the arguments as JSON text.
         text = given if isinstance(given, str) or given is None else dumps(given)
-        parsed, invalid = parse_calls([(name, text, call_id)])
+        parsed, invalid = parse_calls([(name, text, call_id, is_cut)])
         good += parsed
         bad += invalid
     return good, bad
@@ -483,6 +500,7 @@ class MessagesReader(FormatReader):
         # `None` while it is unknown.
         self._is_text: bool | None = False if _asks_for_blocks(asked) else None
         self._kinds: dict[int, str] = {}
+        self._arguments_of: dict[int, list[str]] = {}
         self._memory = StreamMemory()
         self._finished = False
 
@@ -511,6 +529,16 @@ class MessagesReader(FormatReader):
             return self._end_of_message({})
         except MISSHAPEN:
             refuse_reply("a streamed message", self._message)
+
+    def whole(self, reply: Reply) -> Chunks:
+        """Read the plain JSON of a service that does not stream: a message that begins complete."""
+        body = read_object(reply.body, exact=True)
+        if not isinstance(body.get("content"), list):
+            self.read_reply(reply, self._describe)  # raises for an error, or what is no message
+        try:
+            return (*self._start_of_message({"message": body}), *self._end_of_message({}))
+        except MISSHAPEN:
+            refuse_reply("a message with blocks of content", body)
 
     # Events
 
@@ -543,8 +571,11 @@ class MessagesReader(FormatReader):
 
     def _call(self, index: int, block: Block) -> Chunks:
         given = block.get("input")
+        if isinstance(given, dict) and given.keys() == {INVALID}:
+            given = given[INVALID]
         args = given if isinstance(given, str) else dumps(given) if given else ""
         self._memory.add_json(args)
+        self._arguments_of[index] = [args]
         call = tool_call_chunk(name=block["name"], args=args, id=block["id"], index=index)
         return _chunk({**block, "input": {}}, call)
 
@@ -593,6 +624,8 @@ class MessagesReader(FormatReader):
         block = {"type": "input_json_delta", "partial_json": text, "index": index}
         if self._kinds.get(index) != "tool_use":  # a tool that the service runs itself
             return _chunk(block)
+        self._memory.add_text(text)
+        self._arguments_of[index].append(text)
         return _chunk(block, tool_call_chunk(name=None, args=text, id=None, index=index))
 
     def _delta_of_message(self, body: dict[str, Any]) -> Chunks:
@@ -617,6 +650,7 @@ class MessagesReader(FormatReader):
             raise ValueError(msg)
         self.done = True
         return (
+            *self._invalid_calls(),
             AIMessageChunk(
                 content="" if self._is_text else [],
                 additional_kwargs=_refusal(self._message),
@@ -624,6 +658,18 @@ class MessagesReader(FormatReader):
                 usage_metadata=_usage(self._counts) if self._counts else None,
             ),
         )
+
+    def _invalid_calls(self) -> Iterator[AIMessageChunk]:
+        """A chunk for each invalid call, as in a whole reply; see `wire.tools`."""
+        is_cut = self._message.get("stop_reason") not in FINISHED
+        last = next(reversed(self._kinds), None)
+        for index, parts in self._arguments_of.items():
+            text = "".join(parts)
+            added = end_of_arguments(text, is_unfinished=is_cut and index == last)
+            if added is not None:
+                block = {"type": "input_json_delta", "partial_json": added, "index": index}
+                call = tool_call_chunk(name=None, args=added, id=None, index=index)
+                yield from _chunk({**block, "input": {INVALID: text}}, call)
 
     _READERS: ClassVar[Mapping[Any, Callable[["MessagesReader", dict[str, Any]], Chunks]]] = {
         "content_block_delta": _delta,

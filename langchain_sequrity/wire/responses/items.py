@@ -57,13 +57,40 @@ class OutputFields:
         return [*self.blocks]
 
 
-def read_output(items: Iterable[Item]) -> OutputFields:
-    """Read the items of an output. Raises one of `MISSHAPEN` for a wrong shape."""
+def read_output(items: Iterable[Item], *, is_cut: bool) -> OutputFields:
+    """Read the items of an output. Raises one of `MISSHAPEN` for a wrong shape.
+
+    Args:
+        items: The items.
+        is_cut: Whether the response may have ended before it was complete.
+    """
     blocks = [block for item in items for block in read_item(item)]
     calls = [block for block in blocks if block["type"] == "function_call"]
-    good, bad = parse_calls((one["name"], one["arguments"], one["call_id"]) for one in calls)
+    good, bad = parse_calls(
+        (
+            call["name"],
+            call["arguments"],
+            call["call_id"],
+            is_unfinished(call, call["arguments"], is_cut=is_cut, is_last=call is blocks[-1]),
+        )
+        for call in calls
+    )
     refusal = "".join(block["refusal"] for block in blocks if block["type"] == "refusal")
     return OutputFields(blocks, refusal, good, bad)
+
+
+def is_unfinished(call: Item, arguments: str, *, is_cut: bool, is_last: bool) -> bool:
+    """Whether a response ended within a call, whatever its arguments are.
+
+    Args:
+        call: The item of the call.
+        arguments: Its arguments.
+        is_cut: Whether the response may have ended before it was complete.
+        is_last: Whether the call is the last item.
+    """
+    status = call.get("status")
+    is_open = status == "in_progress" or not arguments
+    return status == "incomplete" or (is_cut and is_last and is_open)
 
 
 def read_item(item: Item) -> list[Block]:

@@ -18,7 +18,6 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, System
 from langchain_core.messages.ai import UsageMetadata
 
 from langchain_sequrity.errors import status_error
-from langchain_sequrity.strict_json import read_arguments
 from langchain_sequrity.wire import checks
 from langchain_sequrity.wire.blocks import MODEL_PROVIDER
 from langchain_sequrity.wire.checks import array, optional, tagged_union, text_or
@@ -197,13 +196,14 @@ def _other_message(item: Item) -> BaseMessage | None:
 def _assistant(items: list[Item]) -> Iterable[AIMessage]:
     if not items:
         return
-    output = read_output(items)
+    output = read_output(items, is_cut=False)
     plain = _is_plain(output.blocks)
     text = "".join(block["text"] for block in output.blocks if block["type"] == "text")
     yield AIMessage(
         content=text if plain else [*output.blocks],
         additional_kwargs={"refusal": output.refusal} if output.refusal else {},
         tool_calls=output.tool_calls,
+        invalid_tool_calls=output.invalid_tool_calls,
         # Blocks need the provider's translator; text does not.
         response_metadata={} if plain else {"model_provider": MODEL_PROVIDER},
     )
@@ -228,11 +228,7 @@ def _is_plain(blocks: list[Block]) -> bool:
 
 
 def _assistant_item(item: Item) -> Item:
-    if item.get("type") == "function_call":
-        args, problem = read_arguments(item["arguments"])
-        if args is None:
-            checks.refuse_request(f"Function call `{item['call_id']}`: {problem}")
-    elif item.get("type") in (None, "message"):
+    if item.get("type") in (None, "message"):
         content = item["content"]
         parts = [{"type": "output_text", "text": content}] if isinstance(content, str) else content
         return {**item, "type": "message", "content": parts}

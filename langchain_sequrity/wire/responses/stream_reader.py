@@ -43,13 +43,14 @@ from langchain_sequrity.wire.responses.client import (
 from langchain_sequrity.wire.responses.items import (
     Block,
     Item,
+    is_unfinished,
     message_identity,
     read_item,
     read_part,
     string,
 )
 from langchain_sequrity.wire.streams import FormatReader
-from langchain_sequrity.wire.tools import keep_arguments
+from langchain_sequrity.wire.tools import end_of_arguments, keep_arguments
 
 Place = tuple[Any, Any]
 """Number of an item; and of a part of a message, otherwise `None`."""
@@ -73,9 +74,10 @@ class _StreamedBlock:
         lengths: How much of each growing text has been sent on.
         refusal: The refusal so far. It is sent on as a whole, since LangChain's v3 stream would
             keep only its last fragment.
+        arguments: The parts of a call's arguments so far.
     """
 
-    __slots__ = ("index", "kind", "lengths", "name", "refusal", "sent")
+    __slots__ = ("arguments", "index", "kind", "lengths", "name", "refusal", "sent")
 
     def __init__(self, kind: str, index: int) -> None:
         self.kind = kind
@@ -84,6 +86,7 @@ class _StreamedBlock:
         self.name: Block = {}
         self.lengths: dict[Any, int] = {}
         self.refusal = ""
+        self.arguments: list[str] = []
 
 
 class ChunkBuilder:
@@ -265,6 +268,18 @@ class ChunkBuilder:
                 self._send(block, {"annotations": annotations})
         return output or list(self._items.values())
 
+    def end_calls(self, *, is_cut: bool) -> None:
+        """Make calls invalid whose arguments are not a whole JSON object; see `wire.tools`."""
+        for place, block in self._blocks.items():
+            if block.kind != "function_call":
+                continue
+            arguments = "".join(block.arguments)
+            is_last = block.index == len(self._blocks) - 1
+            item = self._items.get(place[0], {})
+            is_open = is_unfinished(item, arguments, is_cut=is_cut, is_last=is_last)
+            if added := end_of_arguments(arguments, is_unfinished=is_open):
+                self._call(block, args=added)
+
     def _number(self, item: Item, place: int) -> Any:
         """The number of an item in events; a response may leave out items."""
         item_id = item.get("id")
@@ -389,6 +404,8 @@ class ChunkBuilder:
             call = tool_call_chunk(name=name, args="", id=call_id, index=block.index)
             self._calls[block.index] = call
         self._memory.add_json(args)
+        self._memory.add_text(args)
+        block.arguments.append(args)
         call["args"] = (call["args"] or "") + args
 
 
@@ -467,6 +484,7 @@ class ResponsesReader(FormatReader):
             raise failure(response)
         self.done = True
         metadata = read_metadata(response, items, called=output.called)
+        output.end_calls(is_cut=response["status"] != "completed")
         usage = openai_usage(response.get("usage"), "input", "output")
         metadata = keep_arguments({**metadata, **self._describe(self._head)}, texts_in(items))
         return output.pop_chunk(metadata, usage)
