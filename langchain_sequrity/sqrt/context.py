@@ -3,6 +3,7 @@
 Sets of labels include the universal set and "all but X" (`docs/behaviour.md`, M4).
 """
 
+import re
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import reduce
@@ -233,17 +234,29 @@ class Call:
         return reduce(Labels.join, (argument.labels for argument in arguments), self.decided_by)
 
 
-def result_labels(call: Call, own: Labels | None, combine: Combine = "merge") -> Labels:
+def result_labels(
+    call: Call, own: Labels | None, combine: Combine = "merge", *, is_error: bool = False
+) -> Labels:
     """Labels of a result before the rules run (`docs/protocol.md`).
 
     Args:
         call: The call that was made.
         own: Labels that the tool returned with its result, if any.
         combine: How they combine with the labels of the arguments.
+        is_error: Whether the result is the text of an error. It may quote the arguments, so it
+            keeps their labels.
     """
     if own is None or combine == "ignore":
         return call.labels
-    return own if combine == "replace" else call.labels.join(own)
+    return own if combine == "replace" and not is_error else call.labels.join(own)
+
+
+_ERROR = re.compile(r"\A\W*(error|exception|traceback|failed|failure)\b", re.IGNORECASE)
+
+
+def looks_like_error(value: object) -> bool:
+    """Whether a value is a text that begins like an error; the pattern reads it at most once."""
+    return isinstance(value, str) and _ERROR.match(value) is not None
 
 
 class EvaluationContext:
