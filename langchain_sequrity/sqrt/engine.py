@@ -472,7 +472,7 @@ def _condition(step: CompiledStep, context: EvaluationContext) -> Truth:
 def apply_update(update: CompiledUpdate, context: EvaluationContext, *, certain: bool) -> None:
     """Run an update; in doubt it only adds tags and producers, and only removes consumers."""
     target = update.node.target
-    old = context.names(target)
+    old = context.current_names(target)
     if old is None:  # labels of a missing argument
         return
     given = update.set.names(context)
@@ -565,6 +565,9 @@ def _cause(check: CompiledCheck, applies: Truth, context: EvaluationContext) -> 
     if absent := _missing_arguments(check, context.arguments):
         shown = [f"`{plain(name, limit=80)}`" for name in absent[:_MOST_NAMES]]
         causes.append(f"the call has no argument {' and '.join(shown)}")
+    elif similar := [name for name in check.arguments if name in context.similar]:
+        shown = [f"`{plain(name, limit=80)}`" for name in similar[:_MOST_NAMES]]
+        causes.append(f"the call has several arguments that may be read as {' and '.join(shown)}")
     else:
         found: dict[str, None] = {}
         tests = nodes.tests_of(check.node.condition, check.parts.bindings, passes=True)
