@@ -410,6 +410,7 @@ def test_user_data_counts_as_the_callers_own_only_without_arguments() -> None:
 SHARED = [
     ("get_scheduled_transactions", "schedule_transaction"), ("list_standing_orders", "create_order"),
     ("get_upcoming_payments", "send_money"), ("get_scheduled_payments", "createTransfer"),
+    ("get_scheduled_payments", "schedule_debit"),
     ("search_contacts", "add_contact"), ("findContact", "create-person"),
     ("list_employees", "hr__add_employees"), ("list_my_contacts", "write_phonebook"),
     ("get_hotel_prices", "add_hotel"), ("search_catalog", "create_product"),
@@ -423,14 +424,14 @@ SHARED = [
 
 def chain_is_allowed(reader: str, writing: dict[str, Any], mode: Mode | None) -> bool:
     """Whether a mail can come into a payment by way of a store."""
-    pay = tool("send_money", recipient=True, amount=True)
+    pay = tool("pay_bill", recipient=True, amount=True)
     tools = [tool("read_mail"), writing, tool(reader), pay]
     name, texts = writing["function"]["name"], writing["function"]["parameters"]["properties"]
     calls: list[Any] = [
         {"tool": "read_mail", "id": "mail"},
         {"tool": name, "arguments": dict.fromkeys(texts, "x"), "uses": {"note": ["mail"]}},
         {"tool": reader, "id": "own"},
-        {"tool": "send_money", "arguments": {"recipient": "x", "amount": 1},
+        {"tool": "pay_bill", "arguments": {"recipient": "x", "amount": 1},
          "uses": {"recipient": ["own"]}},
     ]  # fmt: skip
     way = "single-llm" if mode == "single-llm" else "dual-llm"
@@ -448,6 +449,14 @@ def test_text_from_outside_does_not_become_own_data_by_way_of_a_store(
 ) -> None:
     assert not behaviour_of(tool(reader)).reads
     assert not chain_is_allowed(reader, tool(writer, key=True, note=True), mode)
+
+
+@pytest.mark.parametrize("mode", [None, "single-llm"])
+def test_own_data_stay_own_where_no_text_from_outside_can_be_written(mode: Mode | None) -> None:
+    tools = [tool("read_mail"), tool("add_contact", key=True, note=True), tool("search_contacts")]
+    made = compile_policy(skeleton(tools, mode=mode))
+    labels, session = made.after(Call("search_contacts", {}), Argument("x"), CLEAN)
+    assert "untrusted" not in labels.tags | session.tags
 
 
 @pytest.mark.parametrize(
