@@ -410,7 +410,7 @@ def test_user_data_counts_as_the_callers_own_only_without_arguments() -> None:
 SHARED = [
     ("get_scheduled_transactions", "schedule_transaction"), ("list_standing_orders", "create_order"),
     ("get_upcoming_payments", "send_money"), ("get_scheduled_payments", "createTransfer"),
-    ("get_scheduled_payments", "schedule_debit"),
+    ("get_scheduled_payments", "schedule_wage"),
     ("search_contacts", "add_contact"), ("findContact", "create-person"),
     ("list_employees", "hr__add_employees"), ("list_my_contacts", "write_phonebook"),
     ("get_hotel_prices", "add_hotel"), ("search_catalog", "create_product"),
