@@ -13,12 +13,13 @@ from langchain_sequrity.local import limits
 from langchain_sequrity.local.http import IncomingRequest
 from langchain_sequrity.local.limits import Charge, Shares
 from langchain_sequrity.local.refusals import refuse
+from langchain_sequrity.local.session_headers import KINDS
 
 MAX_REPLIES = 1_000
 MAX_AGE_SECONDS = 600.0
 _OVERHEAD = 500  # bytes that a stored reply takes besides its body
 # Headers that decide the reply, besides path and body.
-_DECIDING_HEADERS = ("x-session-id", "x-features", "x-policy", "x-config")
+_DECIDING_HEADERS = ("x-session-id", *KINDS)
 
 
 def idempotency_key(incoming: IncomingRequest) -> str | None:

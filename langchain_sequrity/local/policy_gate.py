@@ -48,11 +48,19 @@ class GatedCall:
 
 @dataclass(frozen=True, slots=True)
 class ToolReturn:
-    """What a tool returned: a value, and its own labels if it has any."""
+    """What a tool returned: a value, and its own labels if it has any.
+
+    Attributes:
+        value: The value.
+        labels: Its own labels.
+        combine: How they combine with the labels of the arguments.
+        is_error: Whether the tool failed, so that the value is the text of an error.
+    """
 
     value: Any
     labels: Labels | None = None
     combine: Combine = "merge"
+    is_error: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,11 +174,12 @@ class PolicyGate:
         Returns:
             The result that the program or the model may see.
         """
-        labels = result_labels(call, returned.labels, returned.combine)
+        is_error = returned.is_error
+        labels = result_labels(call, returned.labels, returned.combine, is_error=is_error)
         seen = self._screen.screen(returned.value, ask=self._ask)
         result = Argument(seen.value, labels)
         judged = with_defaults(call, self._tools)
-        labels, session = self._engines[0].after(judged, result, session)
+        labels, session = self._engines[0].after(judged, result, session, is_error=is_error)
         return CheckedResult(replace(result, labels=labels), session, seen.findings)
 
 

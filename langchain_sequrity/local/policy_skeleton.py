@@ -8,6 +8,7 @@ give the same text.
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from langchain_sequrity.display import plain
@@ -116,6 +117,8 @@ def skeleton(
     """
     style = _STYLES[mode]
     behaviours = {name_of(tool) or "": behaviour_of(tool) for tool in tools}
+    if mode == "dual-llm":
+        behaviours = dict(_with_shared_stores(behaviours))
     marks = any(does.reads for name, does in behaviours.items() if _is_writable(name))
     rules = dict(_rules(behaviours, internal_tools, mode, marks=marks))
 
@@ -141,6 +144,25 @@ def skeleton(
             f"at most {MAX_CHARACTERS} are allowed. Send fewer tools at once.",
         )
     return text
+
+
+def _with_shared_stores(behaviours: Mapping[str, Behaviour]) -> Iterator[tuple[str, Behaviour]]:
+    """The behaviours, in which a reader of own data is not trusted if others may write there.
+
+    The draft lets data from outside be the text of a call. If another tool stores that text, its
+    reader returns it. In other sessions such a call is denied.
+    """
+    for name, does in behaviours.items():
+        writers = (
+            writer
+            for writer, other in behaviours.items()
+            if writer != name and does.may_return_text_of(other)
+        )
+        writer = next(writers, None)
+        if writer is None:
+            yield name, does
+        else:
+            yield name, replace(does, reads=True, why=f"`{writer}` may write what it reads")
 
 
 def _fits(text: str) -> bool:

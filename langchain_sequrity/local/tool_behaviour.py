@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 from langchain_sequrity.wire.tools import read_function
 
@@ -87,43 +87,72 @@ _STEERING = _CODE - {"query"} | _words("""
     recipient recipients target to
 """)
 _DATABASES = _words("cypher database db graphql sparql sql")
-# Readers of data of the caller or of the service itself: one noun of a row, and otherwise only
-# words of the same row or of `_ANYWHERE`. Here an `email` is an address; `emails` are letters.
-_OWN: tuple[tuple[frozenset[str], frozenset[str]], ...] = (
-    (
-        _words("colleague contact coworker employee phonebook staff"),
+
+
+class _OwnData(NamedTuple):
+    """Data of the caller or of the service itself, which a reader may return.
+
+    Attributes:
+        nouns: The name of such a reader has one of them.
+        beside: The other words that the name may have.
+        store: A tool whose name, description or arguments have one of these words may write into
+            the store of these data. Without words there is no store.
+    """
+
+    nouns: frozenset[str]
+    beside: frozenset[str]
+    store: frozenset[str]
+
+
+_CONTACTS = _words("colleague contact coworker employee phonebook staff")
+_CATALOGUE = _words("""
+    airline airport bus car catalog catalogue cuisine currency fare fee flight holiday hotel
+    inventory menu price pricing product restaurant room seat sku tariff timetable train
+""")
+_SCHEDULED = _words("recurring scheduled standing upcoming")
+_PAYMENTS = _words("bill order payment transaction transfer")
+_BALANCES = _words("balance iban")
+# Here an `email` is an address; `emails` are letters.
+_OWN = (
+    _OwnData(
+        _CONTACTS,
         _words("address book company department email info information number phone title"),
+        _CONTACTS | _words("member people person"),
     ),
-    (
+    _OwnData(
         _words("date day hour month time timezone today tomorrow week weekday year yesterday"),
         _words("city clock country difference format local next now opening utc zone"),
+        frozenset(),
     ),
-    (
-        _words("""
-            airline airport bus car catalog catalogue cuisine currency fare fee flight holiday hotel
-            inventory menu price pricing product restaurant room seat sku tariff timetable train
-        """),
+    _OwnData(
+        _CATALOGUE,
         _words("""
             address arrival availability brand category check city code color company contact cost
             country day departure dietary driver email fuel hour info information location night
             number opening option person phone range region rental restriction schedule size station
             stock time type unit
         """),
+        _CATALOGUE,
     ),
-    (
-        _words("recurring scheduled standing upcoming"),
-        _words("bill order payment transaction transfer"),
+    _OwnData(_SCHEDULED, _PAYMENTS, _SCHEDULED | _PAYMENTS | _words("money schedule")),
+    _OwnData(
+        _BALANCES,
+        _words("account bank card saving total"),
+        _BALANCES | _words("account bank card saving"),
     ),
-    (_words("balance iban"), _words("account bank card saving total")),
 )
+# Readers without arguments whose nouns are all in these lists are about the caller.
+_CALLER_STORE = _words("account card preference profile setting user")
+_CALLER = _CALLER_STORE | _words("detail info information me my name own self")
+# A tool whose name has no other words may write into any store: `add_row`.
+_ANY_STORE = _words("""
+    add append create data entry field item list object record resource row table value write
+""")
+_ALL_STORES = frozenset().union(*(data.store for data in _OWN), _CALLER_STORE)
 _ANYWHERE = _words("""
     a all an and any at available by current for from given id in list me my name next of on or our
     per the to under with
 """)
-# Readers without arguments whose nouns are all in this list are about the caller.
-_CALLER = _words(
-    "account card detail info information me my name own preference profile self setting user"
-)
 # `check` alone may also mean to check in.
 _READS_OWN = _READS | {"check", "lookup"}
 # Foreign content. A reader that mentions one of these words does not only read own data.
@@ -179,6 +208,8 @@ class Behaviour:
         steering: Names of the arguments that decide where the tool reads, what it changes or whom
             it reaches. Data from outside must not choose them. `None` means all arguments.
         optional: Those of them that may be omitted, and then have the default of the schema.
+        store: Words of the store that it reads, if only the caller or the service writes there.
+        stores_text: Words of the store into which it may write text from anywhere.
     """
 
     reads: bool
@@ -186,6 +217,12 @@ class Behaviour:
     why: str
     steering: tuple[str, ...] | None = ()
     optional: frozenset[str] = frozenset()
+    store: frozenset[str] = frozenset()
+    stores_text: frozenset[str] = frozenset()
+
+    def may_return_text_of(self, other: "Behaviour") -> bool:
+        """Whether another tool may write text into the store that this one reads."""
+        return any(_is_any(word, self.store) for word in other.stores_text)
 
 
 class _Schema:
@@ -238,14 +275,16 @@ def behaviour_of(tool: Mapping[str, Any]) -> Behaviour:
         answering = reading or _first_known(named, _ANSWERS) or not schema.words.isdisjoint(_CODE)
         steering, optional = _target_arguments(named, described, schema)
         why = f"the name has `{acting}`"
-        return Behaviour(bool(answering), acts=True, why=why, steering=steering, optional=optional)
+        takes_text = steering is not None and len(steering) < len(schema.names)
+        stores = _written_stores(named, described, schema) if takes_text else frozenset[str]()
+        return Behaviour(bool(answering), True, why, steering, optional, stores_text=stores)  # noqa: FBT003 - it acts
     if verb := _described_verb(described):
         return _unknown_behaviour(f"the description has `{verb}`")
-    own = _own_content_word(name, described, schema)
+    own, store = _own_content(name, described, schema)
     if own or reading:
         steering = _steering_arguments(schema) if _DATABASES.isdisjoint(named) else None
         why = f"the name has `{own or reading}`"
-        return Behaviour(reads=not own, acts=False, why=why, steering=steering)
+        return Behaviour(reads=not own, acts=False, why=why, steering=steering, store=store)
     computing = _first_known(named, _COMPUTES)
     is_all = all(_is_any(word, _COMPUTES | _COMPUTED) for word in named)
     if computing and is_all and schema.words.isdisjoint(_CODE - {"expression"}):
@@ -312,22 +351,28 @@ def _steering_arguments(schema: _Schema) -> tuple[str, ...] | None:
     return None
 
 
-def _own_content_word(name: str, description: str, schema: _Schema) -> str:
-    """The word of a name that shows that a reader returns no foreign content, or an empty text."""
+def _own_content(name: str, description: str, schema: _Schema) -> tuple[str, frozenset[str]]:
+    """The word of a name that shows that a reader returns no foreign content, and its store.
+
+    Both are empty for another reader.
+    """
     *servers, last = _PARTS.split(name)
     verb, *nouns = [*words(last), *words(" ".join(servers))] or [""]
     found = {*nouns, *words(description), *schema.words}
     if _first_known(found, _OTHERS) or not found.isdisjoint(_LETTERS):
-        return ""
+        return _NOT_OWN
     if verb not in _READS_OWN or not (_CODE - {"query", "code"}).isdisjoint(schema.words):
-        return ""
+        return _NOT_OWN
     if not schema.names and schema.is_closed and all(_is_any(one, _CALLER) for one in nouns):
-        return nouns[0] if nouns else ""
-    for kind, beside in _OWN:
-        noun = _first_known(nouns, kind)
-        if noun and all(_is_any(one, kind | beside | _ANYWHERE) for one in nouns):
-            return noun
-    return ""
+        return (nouns[0], _CALLER_STORE) if nouns else _NOT_OWN
+    for data in _OWN:
+        noun = _first_known(nouns, data.nouns)
+        if noun and all(_is_any(one, data.nouns | data.beside | _ANYWHERE) for one in nouns):
+            return noun, data.store
+    return _NOT_OWN
+
+
+_NOT_OWN = "", frozenset[str]()
 
 
 def _target_arguments(
@@ -355,6 +400,13 @@ def _target_arguments(
     if not all(map(schema.has_default, optional)):
         return None, frozenset()
     return tuple(names), optional
+
+
+def _written_stores(named: list[str], description: str, schema: _Schema) -> frozenset[str]:
+    """The words that may name the store into which an acting tool writes."""
+    if all(_is_any(word, _ANY_STORE | _ANYWHERE) for word in named):
+        return _ALL_STORES
+    return frozenset({*named, *words(description), *schema.words})
 
 
 def _is_text(name: str, texts: frozenset[str]) -> bool:

@@ -20,13 +20,13 @@ from langchain_sequrity.local import limits
 from langchain_sequrity.local.conversation import text_of
 from langchain_sequrity.local.policy_gate import ToolReturn
 from langchain_sequrity.patterns import Pattern, TimeBudget
+from langchain_sequrity.sqrt.context import looks_like_error
 from langchain_sequrity.strict_json import TooDeep, as_text, loads, nests_deeper
 from langchain_sequrity.wire.tool_results import MARK
 
 _COMBINES = ("merge", "replace", "ignore")
 _MATCH_SECONDS = 0.5
 _REMEMBERED = 64
-_DEFAULT_ERROR = regex.compile(r"(?i)\A\W*(error|exception|traceback|failed|failure)\b")
 _CODEX_HEAD = regex.compile(
     r"\A(?:Chunk ID:[^\n]*\n)?(?:Wall time:[^\n]*\n)?"
     r"(?:Process exited with code|Exit code:?) (-?\d{1,10})\n(?:[A-Z][^\n:]*:[^\n]*\n)*?Output:\n"
@@ -44,7 +44,7 @@ class ReadResult:
 
     Attributes:
         returned: The value, and its labels if it is wrapped.
-        failure: The text of the error, if the tool failed.
+        failure: The text of the error, if the tool failed and the program handles it as an error.
     """
 
     returned: ToolReturn
@@ -99,6 +99,8 @@ def read_result(
     if returned.labels is not None or returned.value is not sent:
         text = as_text(returned.value)
     failed = _is_error(message, text, fsm, is_error)
+    if failed or message.status == "error":
+        returned = replace(returned, is_error=True)
     return ReadResult(returned, text if failed else None)
 
 
@@ -223,8 +225,3 @@ def _is_error(message: ToolMessage, text: str, fsm: FsmConfig, ask: AskWhetherEr
 
 
 _pattern = lru_cache(maxsize=_REMEMBERED)(Pattern)
-
-
-def looks_like_error(text: str) -> bool:
-    """Whether a text begins like an error; the pattern reads it at most once."""
-    return _DEFAULT_ERROR.match(text) is not None

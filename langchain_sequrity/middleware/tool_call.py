@@ -644,7 +644,12 @@ def labels_seen(policy: AgentPolicy, messages: Sequence[AnyMessage], thread: Thr
             if policy.engine.looks_at_results(tool):
                 result = Argument(_value_of(message), added)
                 added, _ = policy.label(
-                    tool, call.get("args", {}), thread.seen, result, thread.session.labels
+                    tool,
+                    call.get("args", {}),
+                    thread.seen,
+                    result,
+                    thread.session.labels,
+                    is_error=_is_error([message]),
                 )
             seen = seen.join(added)
     return seen
@@ -674,11 +679,14 @@ class _GivenLabels:
 
     Attributes:
         labels: The labels, or `None`.
-        replaces: Whether they replace the labels of the arguments.
+        replaces: Whether they replace the labels of the arguments. Those of an error do not: its
+            text may quote the arguments.
+        is_error: Whether the tool failed.
     """
 
     labels: Labels | None = None
     replaces: bool = False
+    is_error: bool = False
 
     def joined(self, initial: Labels) -> Labels:
         """Labels of the result before the rules.
@@ -704,8 +712,13 @@ def _given_labels(messages: Sequence[ToolMessage]) -> _GivenLabels:
     for own, combine in found:
         if combine != "ignore":
             labels = own if labels is None else labels.join(own)
-    is_alone = len(messages) == len(found) == 1
-    return _GivenLabels(labels, is_alone and found[0][1] == "replace")
+    is_alone, is_error = len(messages) == len(found) == 1, _is_error(messages)
+    replaces = is_alone and found[0][1] == "replace"
+    return _GivenLabels(labels, replaces and not is_error, is_error)
+
+
+def _is_error(messages: Sequence[ToolMessage]) -> bool:
+    return any(message.status == "error" for message in messages)
 
 
 def _labels(
@@ -717,7 +730,9 @@ def _labels(
     result = Argument(value, given.joined(initial.join(inner)))
     with session.lock:
         allowed.change.make(session)
-        labels, after = guard.policy.label(call["name"], allowed.args, seen, result, session.labels)
+        labels, after = guard.policy.label(
+            call["name"], allowed.args, seen, result, session.labels, is_error=given.is_error
+        )
         session.set_labels(after, allowed.origin)
         session.end(allowed.call_id, allowed.origin)
     return labels
@@ -751,7 +766,7 @@ def _withheld_reply(
     """The reply for a call that was made, but whose result is not shown."""
     call, session, thread = allowed.request.tool_call, allowed.session, allowed.thread
     try:
-        _labels(guard, allowed, value, _GivenLabels(), inner)
+        _labels(guard, allowed, value, _GivenLabels(is_error=True), inner)
         # The texts of `UsageError` contain no values; other texts may.
         reason = str(error) if isinstance(error, UsageError) else type(error).__name__
     except Exception as another:  # noqa: BLE001 - as in `label_result`

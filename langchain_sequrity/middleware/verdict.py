@@ -244,10 +244,18 @@ class AgentPolicy:
         return CheckResult(session, verdict, denial_of_verdict(verdict))
 
     def label(
-        self, tool: str, args: Args, seen: Labels, result: Argument, session: Labels
+        self,
+        tool: str,
+        args: Args,
+        seen: Labels,
+        result: Argument,
+        session: Labels,
+        *,
+        is_error: bool,
     ) -> tuple[Labels, Labels]:
-        """The labels of a result, and the new labels of the session."""
-        return self.engine.after(self._call(tool, args, seen), result, session)
+        """The labels of a result, or of an error's text, and the new labels of the session."""
+        call = self._call(tool, args, seen)
+        return self.engine.after(call, result, session, is_error=is_error)
 
     def foreseen(
         self, tool: str, args: Args, seen: Labels, session: Labels, *, is_checked: bool

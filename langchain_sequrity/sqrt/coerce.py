@@ -16,7 +16,7 @@ from langchain_sequrity.display import plain
 from langchain_sequrity.errors import PolicySyntaxError, UsageError
 from langchain_sequrity.sqrt import nodes
 from langchain_sequrity.sqrt.compaction import compacted
-from langchain_sequrity.sqrt.context import Argument, Call
+from langchain_sequrity.sqrt.context import Argument, Call, similar_arguments
 from langchain_sequrity.sqrt.engine import PARSE_WITH_AI, Engine, compile_policy
 from langchain_sequrity.sqrt.nodes import Policy
 from langchain_sequrity.sqrt.parser import parse
@@ -253,15 +253,20 @@ def with_defaults(call: Call, tools: Mapping[str, ToolArguments]) -> Call:
         tools: The arguments of the tools, by name of tool.
 
     Returns:
-        The call; defaults have the labels of what decided that the call is made.
+        The call, with the names that the schema declares if they matter; defaults have the labels
+        of what decided that the call is made.
     """
-    defaults = tools.get(call.tool, ToolArguments()).defaults
+    known = tools.get(call.tool)
+    if known is None:
+        return call
     left_out = {
         name: Argument(default, call.decided_by)
-        for name, default in defaults.items()
+        for name, default in known.defaults.items()
         if name not in call.arguments
     }
-    return replace(call, arguments={**call.arguments, **left_out}) if left_out else call
+    if not (left_out or similar_arguments(call)):
+        return call
+    return replace(call, arguments={**call.arguments, **left_out}, declared=known.names)
 
 
 def arguments_of_sent_tools(tools: Iterable[Mapping[str, Any]]) -> dict[str, ToolArguments]:

@@ -626,9 +626,7 @@ class _Compiler:
         if node.scope == "arg":
             name = node.argument
             self._uses.arguments.setdefault(name, node.at)
-            return lambda context: (
-                MISSING if (found := context.arguments.get(name)) is None else found.value
-            )
+            return lambda context: context.value(name)
         if node.scope == "result":
             self._uses.result = self._uses.result or node.at
             return lambda context: MISSING if context.result is None else context.result.value

@@ -3,9 +3,13 @@
 Sets of labels include the universal set and "all but X" (`docs/behaviour.md`, M4).
 """
 
-from collections.abc import Callable, Hashable, Iterator, Mapping
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import lru_cache, reduce
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 from langchain_sequrity.display import plain
@@ -203,11 +207,13 @@ class Call:
         decided_by: Labels of the data that decided that this call is made. The arguments have them
             too; `@args` of a call without arguments, and arguments that it leaves out, have only
             them.
+        declared: The arguments that the tool's schema names, if it is known.
     """
 
     tool: str
     arguments: Mapping[str, Argument]
     decided_by: Labels = NO_LABELS
+    declared: Collection[str] = ()
 
     def __post_init__(self) -> None:
         """Refuse values without labels, which rules cannot check."""
@@ -233,33 +239,105 @@ class Call:
         return reduce(Labels.join, (argument.labels for argument in arguments), self.decided_by)
 
 
-def result_labels(call: Call, own: Labels | None, combine: Combine = "merge") -> Labels:
+_NOT_ALPHANUMERIC = re.compile(r"[\W_]+")
+_MOST_CACHED = 1_000  # characters of the names of a call
+_NO_NAMES: Mapping[str, Collection[str]] = MappingProxyType({})
+_Groups = Sequence[Sequence[str]]
+
+
+def similar_arguments(call: Call) -> _Groups:
+    """The groups of arguments of a call of which one may be taken for another by its name."""
+    names = (*call.arguments,)
+    if sum(map(len, names)) <= _MOST_CACHED:
+        return _cached_groups(names)
+    return _similar_groups(names)
+
+
+def _similar_groups(names: tuple[str, ...]) -> _Groups:
+    groups: defaultdict[str, list[str]] = defaultdict(list)
+    for name in names:
+        groups[_folded(name)].append(name)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+_cached_groups = lru_cache(maxsize=1_000)(_similar_groups)
+
+
+def _folded(name: str) -> str:
+    """One form for all names that a framework or a model may take for the same.
+
+    They may differ in case, white space, punctuation, accents or the form of their characters.
+    """
+    # Normalising takes quadratic time on runs of accents, which this removes.
+    bare = _NOT_ALPHANUMERIC.sub("", name)
+    folded = unicodedata.normalize("NFKD", bare).upper().casefold()
+    return _NOT_ALPHANUMERIC.sub("", unicodedata.normalize("NFKD", folded)) or name
+
+
+def _undistinguished(call: Call) -> Mapping[str, Collection[str]]:
+    """Arguments of a call that may be taken for others, each with its group.
+
+    A tool that declares all of a group tells them apart.
+    """
+    groups = similar_arguments(call)
+    if not groups:
+        return _NO_NAMES
+    declared = frozenset(call.declared)
+    return {name: group for group in groups if not declared.issuperset(group) for name in group}
+
+
+def result_labels(
+    call: Call, own: Labels | None, combine: Combine = "merge", *, is_error: bool = False
+) -> Labels:
     """Labels of a result before the rules run (`docs/protocol.md`).
 
     Args:
         call: The call that was made.
         own: Labels that the tool returned with its result, if any.
         combine: How they combine with the labels of the arguments.
+        is_error: Whether the result is the text of an error. It may quote the arguments, so it
+            keeps their labels.
     """
     if own is None or combine == "ignore":
         return call.labels
-    return own if combine == "replace" else call.labels.join(own)
+    return own if combine == "replace" and not is_error else call.labels.join(own)
+
+
+_ERROR = re.compile(r"\A\W*(error|exception|traceback|failed|failure)\b", re.IGNORECASE)
+
+
+def looks_like_error(value: object) -> bool:
+    """Whether a value is a text that begins like an error; the pattern reads it at most once."""
+    return isinstance(value, str) and _ERROR.match(value) is not None
 
 
 class EvaluationContext:
-    """The state that predicates read and updates change; made anew for each phase of a call."""
+    """The state that predicates read and updates change; made anew for each phase of a call.
 
-    __slots__ = ("_absent", "_labels", "_lenient", "arguments", "budget", "memo", "result", "short")
+    Attributes:
+        arguments: The arguments of the call.
+        similar: Arguments that may be taken for others, each with all that it may be taken for.
+        result: The result; `None` before the call.
+        short: What the short form `@tags` means.
+        budget: Time for the matches of the phase.
+        memo: Values of named predicates and sets.
+    """
+
+    __slots__ = (
+        "_absent", "_labels", "_lenient", "arguments", "budget", "memo", "result", "short",
+        "similar",
+    )  # fmt: skip
 
     def __init__(
         self, call: Call, session: Labels, result: Argument | None = None, short: str = ""
     ) -> None:
         self.arguments = call.arguments
+        self.similar = _undistinguished(call)
         self._absent = call.decided_by  # the labels of what the call leaves out
         self.result = result
         self.short = short
         self.budget = MatchBudget()
-        self.memo: dict[Hashable, Any] = {}  # values of named predicates and sets
+        self.memo: dict[Hashable, Any] = {}
         self._lenient = False
         self._labels: dict[tuple[str, str], Labels] = {("session", ""): session}
         if result is not None:
@@ -286,8 +364,23 @@ class EvaluationContext:
             self._labels.get(("arg", name), given.labels) for name, given in self.arguments.items()
         )
 
+    def value(self, argument: str) -> Any:
+        """The value of an argument; `MISSING` if the call has none, or several similar ones."""
+        found = self.arguments.get(argument)
+        return MISSING if found is None or argument in self.similar else found.value
+
     def names(self, meta: Meta) -> LabelSet | None:
-        """The set of an expression such as `a.tags`; `None` if it has no meaning here."""
+        """The set of an expression such as `a.tags`; `None` if it is not known here."""
+        if meta.scope == "arg" and meta.argument in self.similar:
+            if not self._lenient:
+                return None
+            labels = [self._labels_of("arg", name) for name in self.similar[meta.argument]]
+            joined = reduce(Labels.join, filter(None, labels))
+            return LabelSet.read(getattr(joined, meta.field))
+        return self.current_names(meta)
+
+    def current_names(self, meta: Meta) -> LabelSet | None:
+        """The set that an update replaces; `None` if there is none here."""
         if meta.scope == "args":
             return self._of_all_arguments(meta)
         labels = self._labels_of(self.short if meta.scope == "short" else meta.scope, meta.argument)
@@ -310,7 +403,10 @@ class EvaluationContext:
     def as_if_arguments_given(
         self, names: "Callable[[EvaluationContext], LabelSet | None]"
     ) -> LabelSet | None:
-        """A set, computed as if missing arguments were there with the labels of `decided_by`."""
+        """A set, computed as if missing arguments were there with the labels of `decided_by`.
+
+        Similar arguments have the labels of each other.
+        """
         self._lenient = True
         self.memo.clear()
         found = names(self)

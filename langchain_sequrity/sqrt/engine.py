@@ -35,6 +35,7 @@ from langchain_sequrity.sqrt.context import (
     EvaluationContext,
     LabelSet,
     intersection,
+    looks_like_error,
     widest,
 )
 from langchain_sequrity.sqrt.diagnostics import syntax_error
@@ -170,7 +171,9 @@ class Engine:
                 reason = replace(reason, absent=absent)
             yield Vote(reason, check.rank, met if applies else both(applies, met), fails)
 
-    def after(self, call: Call, result: Argument, session: Labels) -> tuple[Labels, Labels]:
+    def after(
+        self, call: Call, result: Argument, session: Labels, *, is_error: bool = False
+    ) -> tuple[Labels, Labels]:
         """Run the updates of kind `result`, then those of kind `session after`.
 
         Between the two the result gets the tag `__non_executable`, if the presets say so.
@@ -179,15 +182,19 @@ class Engine:
             call: The call that was made.
             result: The result, with the join of its own labels and those of the arguments.
             session: The session's labels.
+            is_error: Whether the tool is known to have failed; a text that begins like an error
+                counts as one too. It may quote the arguments, so updates of kind `result` only add
+                tags and producers, and only remove consumers.
 
         Returns:
             The labels of the result and those of the session.
         """
         if not self.looks_at_results(call.tool):
             return result.labels, session
+        is_error = is_error or looks_like_error(result.value)
         context = self._context(call, session, result)
         context.set_short_scope("result")
-        self._run("result", call.tool, context)
+        self._run("result", call.tool, context, is_error=is_error)
         if self.presets.non_executable_memory:
             context.tag_result(NON_EXECUTABLE)
         context.set_short_scope("session")
@@ -357,11 +364,19 @@ class Engine:
         arguments = {name: replace(argument, labels=added) for (name, argument), added in pairs}
         return replace(call, arguments=arguments)
 
-    def _run(self, phase: nodes.Phase, tool: str, context: EvaluationContext) -> None:
+    def _run(
+        self,
+        phase: nodes.Phase,
+        tool: str,
+        context: EvaluationContext,
+        *,
+        is_error: bool = False,
+    ) -> None:
         for step, truth in self.steps(phase, tool, context):
             if truth is not False:
+                is_sure = truth is True and not is_error
                 for update in step.updates:
-                    apply_update(update, context, certain=truth is True and update.honoured)
+                    apply_update(update, context, certain=is_sure and update.honoured)
 
     def _rules_for(self, tool: str) -> _ToolRules:
         rules = self._rules.get(tool)
@@ -457,7 +472,7 @@ def _condition(step: CompiledStep, context: EvaluationContext) -> Truth:
 def apply_update(update: CompiledUpdate, context: EvaluationContext, *, certain: bool) -> None:
     """Run an update; in doubt it only adds tags and producers, and only removes consumers."""
     target = update.node.target
-    old = context.names(target)
+    old = context.current_names(target)
     if old is None:  # labels of a missing argument
         return
     given = update.set.names(context)
@@ -550,6 +565,9 @@ def _cause(check: CompiledCheck, applies: Truth, context: EvaluationContext) -> 
     if absent := _missing_arguments(check, context.arguments):
         shown = [f"`{plain(name, limit=80)}`" for name in absent[:_MOST_NAMES]]
         causes.append(f"the call has no argument {' and '.join(shown)}")
+    elif similar := [name for name in check.arguments if name in context.similar]:
+        shown = [f"`{plain(name, limit=80)}`" for name in similar[:_MOST_NAMES]]
+        causes.append(f"the call has several arguments that may be read as {' and '.join(shown)}")
     else:
         found: dict[str, None] = {}
         tests = nodes.tests_of(check.node.condition, check.parts.bindings, passes=True)

@@ -374,7 +374,20 @@ def equal(left: Any, right: Any, budget: MatchBudget) -> Truth:
 def _scalars_equal(value: Any, other: Any, budget: MatchBudget) -> Truth:
     if type(value) is type(other):
         return bool(value == other)
+    if isinstance(other, bool):
+        return _may_be_flag(value, other, budget)
+    if isinstance(value, bool):
+        return _may_be_flag(other, value, budget)
     return may_equal(value, other, budget)
+
+
+def _may_be_flag(value: Any, flag: bool, budget: MatchBudget) -> Truth:  # noqa: FBT001 - a value
+    """Whether a value may be read as true or as false: unknown or false.
+
+    Parsers of flags differ: some know `"enabled"` or `"ok"`, and some take anything but 0.
+    """
+    numbers = _numbers(value, budget)
+    return None if not numbers or any(bool(one) is flag for one in numbers) else False
 
 
 def _text_test(text: nodes.TextLiteral) -> TextTest:

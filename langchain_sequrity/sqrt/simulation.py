@@ -117,6 +117,8 @@ class Trial:
         result: What the tool returns if the call is allowed: plain JSON data.
         result_labels: Labels of the result itself.
         combine: How they combine with the labels of the arguments, as in `labeled_tool_result`.
+        is_error: Whether the tool fails, with `result` as the text of its error. Such a text may
+            quote the arguments, so no rule removes their labels from it.
 
     Example:
         ```python
@@ -140,6 +142,7 @@ class Trial:
     result: Any = None
     result_labels: Labels = NO_LABELS
     combine: Combine = "merge"
+    is_error: bool = False
 
 
 Given = Trial | Call | Mapping[str, Any]
@@ -237,6 +240,11 @@ class _TrialReader:
                 "Leave it out to merge",
             )
         self._json("`result`", trial.result)
+        if not isinstance(trial.is_error, bool):
+            self._fail(
+                f"`is_error` must be true or false; got {_shown(trial.is_error)}",
+                "Leave it out for a tool that does not fail",
+            )
         return Trial(
             trial.tool,
             arguments,
@@ -246,6 +254,7 @@ class _TrialReader:
             trial.result,
             self._labels("`result_labels`", trial.result_labels),
             trial.combine,
+            trial.is_error,
         )
 
     def _check_ids(self, trial: Trial, known: Mapping[str, int]) -> None:
@@ -633,8 +642,10 @@ def _decide_trial(engine: Engine, made: Decision, tools: Mapping[str, ToolArgume
     verdict = engine.decide(call, session)
     if not verdict.allowed:
         return replace(made, verdict=verdict, session_after=session)
-    labels = result_labels(call, trial.result_labels, trial.combine)
-    labels, session = engine.after(call, Argument(trial.result, labels), session)
+    is_error = trial.is_error
+    labels = result_labels(call, trial.result_labels, trial.combine, is_error=is_error)
+    result = Argument(trial.result, labels)
+    labels, session = engine.after(call, result, session, is_error=is_error)
     return replace(made, verdict=verdict, session_after=session, result_labels=labels)
 
 

@@ -169,6 +169,27 @@ def test_a_call_id_that_does_not_have_our_form_is_opaque(api: Api, call_id: str)
     assert said(api.chat("Hi", message, result(call_id)))["content"]
 
 
+POLICIES = (None, "reject", "restart_turn", "continue")
+
+
+@pytest.mark.parametrize("stored", POLICIES, ids=str)
+@pytest.mark.parametrize("sent", POLICIES, ids=str)
+@pytest.mark.parametrize("turns", [20, 21])
+def test_only_a_session_without_history_mismatch_policy_gets_one_later(
+    api: Api, stored: str | None, sent: str | None, turns: int
+) -> None:
+    def config(policy: str | None, turns: int) -> dict[str, str]:
+        fsm = {"max_n_turns": turns} | (
+            {} if policy is None else {"history_mismatch_policy": policy}
+        )
+        return {"X-Config": json.dumps({"fsm": fsm})}
+
+    session = session_of(api.chat("Hi", headers=config(stored, 20)))
+    reply = api.chat("Hi", session=session, headers=config(sent, turns))
+    is_same = turns == 20 and (sent == stored or stored is None)
+    assert reply.status_code == (200 if is_same else 409)
+
+
 def test_a_session_on_another_path_is_409(api: Api) -> None:
     session = session_of(api.chat("Hi"))
     reply = api.chat("Hi", session=session, path=OTHER_PATH)

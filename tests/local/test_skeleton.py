@@ -14,7 +14,7 @@ from langchain_sequrity.headers import PolicyHeader
 from langchain_sequrity.labels import Labels
 from langchain_sequrity.local.policy_skeleton import skeleton
 from langchain_sequrity.local.tool_behaviour import behaviour_of
-from langchain_sequrity.sqrt import Argument, Call, Engine, check, compile_policy, parse
+from langchain_sequrity.sqrt import Argument, Call, Engine, check, compile_policy, parse, simulate
 from langchain_sequrity.sqrt.coerce import INTERNAL_TOOLS
 from langchain_sequrity.sqrt.lint import Mode
 from langchain_sequrity.sqrt.nodes import Binding, ToolBlock
@@ -405,6 +405,79 @@ def test_user_data_counts_as_the_callers_own_only_without_arguments() -> None:
     assert behaviour_of(tool("get_user_info", user=True)).reads
     unknown = {"type": "function", "function": {"name": "get_user_info"}}
     assert behaviour_of(unknown).reads
+
+
+SHARED = [
+    ("get_scheduled_transactions", "schedule_transaction"), ("list_standing_orders", "create_order"),
+    ("get_upcoming_payments", "send_money"), ("get_scheduled_payments", "createTransfer"),
+    ("get_scheduled_payments", "schedule_wage"),
+    ("search_contacts", "add_contact"), ("findContact", "create-person"),
+    ("list_employees", "hr__add_employees"), ("list_my_contacts", "write_phonebook"),
+    ("get_hotel_prices", "add_hotel"), ("search_catalog", "create_product"),
+    ("get_menu", "post_menu"), ("search_flights", "publish_flight"),
+    ("get_room_types", "message_room"), ("get_account_balance", "create_account"),
+    ("get_iban", "add_bank"), ("get_user_info", "create_user"), ("get_my_profile", "post_profile"),
+    ("get_inventory", "add"), ("search_contacts", "create_entry"), ("get_iban", "append_to_table"),
+]  # fmt: skip
+"""A reader of own data, and a tool that may write text from anywhere into the same store."""
+
+
+def chain_is_allowed(reader: str, writing: dict[str, Any], mode: Mode | None) -> bool:
+    """Whether a mail can come into a payment by way of a store."""
+    pay = tool("pay_bill", recipient=True, amount=True)
+    tools = [tool("read_mail"), writing, tool(reader), pay]
+    name, texts = writing["function"]["name"], writing["function"]["parameters"]["properties"]
+    calls: list[Any] = [
+        {"tool": "read_mail", "id": "mail"},
+        {"tool": name, "arguments": dict.fromkeys(texts, "x"), "uses": {"note": ["mail"]}},
+        {"tool": reader, "id": "own"},
+        {"tool": "pay_bill", "arguments": {"recipient": "x", "amount": 1},
+         "uses": {"recipient": ["own"]}},
+    ]  # fmt: skip
+    way = "single-llm" if mode == "single-llm" else "dual-llm"
+    for call in calls if way == "single-llm" else ():
+        call.pop("uses", None)  # arguments have no labels there
+    policy = skeleton(tools, mode=mode)
+    assert check(policy, tools, mode=mode) == []
+    return all(decision.allowed for decision in simulate(policy, calls))
+
+
+@pytest.mark.parametrize(("reader", "writer"), SHARED)
+@pytest.mark.parametrize("mode", [None, "dual-llm", "single-llm"])
+def test_text_from_outside_does_not_become_own_data_by_way_of_a_store(
+    reader: str, writer: str, mode: Mode | None
+) -> None:
+    assert not behaviour_of(tool(reader)).reads
+    assert not chain_is_allowed(reader, tool(writer, key=True, note=True), mode)
+
+
+@pytest.mark.parametrize("mode", [None, "single-llm"])
+def test_own_data_stay_own_where_no_text_from_outside_can_be_written(mode: Mode | None) -> None:
+    tools = [tool("read_mail"), tool("add_contact", key=True, note=True), tool("search_contacts")]
+    made = compile_policy(skeleton(tools, mode=mode))
+    labels, session = made.after(Call("search_contacts", {}), Argument("x"), CLEAN)
+    assert "untrusted" not in labels.tags | session.tags
+
+
+@pytest.mark.parametrize(
+    "mention",
+    [tool("add_note", "Adds a note to a contact.", key=True, note=True),
+     tool("add_note", contact_id=True, note=True),
+     tool("share", person=True, note=True)],
+)  # fmt: skip
+def test_descriptions_and_arguments_may_name_the_store_of_a_writer(mention: dict[str, Any]) -> None:
+    assert not chain_is_allowed("search_contacts", mention, "dual-llm")
+
+
+@pytest.mark.parametrize(
+    ("reader", "writer"),
+    [("get_current_day", "create_day"), ("search_contacts", "send_mail"), ("get_iban", "add_hotel"),
+     ("get_hotel_prices", "create_file"), ("get_scheduled_payments", "add_contact")],
+)  # fmt: skip
+def test_a_writer_of_another_store_does_not_change_what_is_own_data(
+    reader: str, writer: str
+) -> None:
+    assert chain_is_allowed(reader, tool(writer, key=True, note=True), "dual-llm")
 
 
 # Kinds of arguments

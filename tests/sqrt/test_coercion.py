@@ -223,6 +223,37 @@ def test_values_of_different_kinds_are_never_certainly_equal(
     assert truth("y.value == x.value", None, x=given(one), y=given(other)) is known
 
 
+NOT_TRUE = {"false", "f", "no", "n", "off", "none", "null", "nil", ""}
+NOT_FALSE = {"true", "t", "yes", "y", "on"}
+FLAGS = ("enabled", "ok", "disabled", "ja", "active", "checked", "5", "-1", "0x", "TRUE", "no way")
+
+
+@pytest.mark.parametrize("form", ["x.value == {}", "x.value in {{bool {}}}", "x.value == y.value"])
+@settings(max_examples=50, deadline=None)
+@generated(st.text(max_size=8) | st.sampled_from([*FLAGS, *NOT_TRUE, *NOT_FALSE]))
+@example("enabled")
+@example("ok")
+def test_a_text_differs_from_true_for_certain_only_if_it_says_false(form: str, text: str) -> None:
+    bare = re.sub(r"[\W_]", "", unicodedata.normalize("NFKC", text).casefold())
+    for flag, opposite in ((True, NOT_TRUE | {"0", "00"}), (False, NOT_FALSE)):
+        condition = form.format(json.dumps(flag))
+        found = truth(condition, None, x=given(text), y=given(flag))
+        is_number = bool(re.search(r"\d", bare))
+        assert found is None or (found is False and (bare in opposite or is_number)), text
+
+
+@pytest.mark.parametrize(
+    ("value", "flag", "known"),
+    [(5, True, None), (0, True, False), (0.5, True, None), (-1, False, False), (0, False, None),
+     (None, True, False), (None, False, None), ("0", True, False), ("5", False, False),
+     ("5", True, None), ("0.0", False, None), (float("nan"), True, None)],
+)  # fmt: skip
+def test_anything_but_zero_may_be_read_as_true(value: Any, flag: bool, known: bool | None) -> None:
+    assert truth(f"x.value == {json.dumps(flag)}", None, x=given(value)) is known
+    assert truth("x.value == y.value", None, x=given(value), y=given(flag)) is known
+    assert truth("x.value == y.value", None, x=given(flag), y=given(value)) is known
+
+
 @pytest.mark.parametrize(
     ("constant", "tag"),
     [("5", "5.0"), ("5", "05"), ("true", "1"), ("true", "yes"), ('d"2027-01-01"', "2027-01-01T00")],

@@ -252,31 +252,38 @@ PRESETS = st.builds(
 )
 
 
-@pytest.mark.long
-@settings(max_examples=1_000, derandomize=True)
-@generated(BLOCKS, PRESETS)
-def test_a_verdict_follows_v1_if_doubt_denies(rules: list[Rule], presets: Presets) -> None:
-    verdict = decide(policy_of(rules), presets=presets, **ARGUMENTS)
-    doubtful = [rule for rule in rules if rule.condition == "who"]
-    fearful = [rule.decision == "deny" for rule in doubtful]
-    assert (verdict.allowed, verdict.strength) == oracle(rules, fearful, presets)
+EXAMPLES = pytest.mark.parametrize("count", [100, pytest.param(1_000, marks=pytest.mark.long)])
 
 
-@pytest.mark.long
-@settings(max_examples=1_000, derandomize=True)
-@generated(BLOCKS, PRESETS)
-def test_a_verdict_is_certain_only_if_all_readings_agree(
-    rules: list[Rule], presets: Presets
-) -> None:
-    verdict = decide(policy_of(rules), presets=presets, **ARGUMENTS)
-    count = sum(rule.condition == "who" for rule in rules)
-    readings = {
-        oracle(rules, who, presets) for who in itertools.product([True, False], repeat=count)
-    }
-    if presets.default_allow_hard:
-        assert not verdict.certain or len(readings) == 1
-    else:
-        assert verdict.certain == (len(readings) == 1)
+@EXAMPLES
+def test_a_verdict_follows_v1_if_doubt_denies(count: int) -> None:
+    @settings(max_examples=count, derandomize=True)
+    @generated(BLOCKS, PRESETS)
+    def law(rules: list[Rule], presets: Presets) -> None:
+        verdict = decide(policy_of(rules), presets=presets, **ARGUMENTS)
+        doubtful = [rule for rule in rules if rule.condition == "who"]
+        fearful = [rule.decision == "deny" for rule in doubtful]
+        assert (verdict.allowed, verdict.strength) == oracle(rules, fearful, presets)
+
+    law()
+
+
+@EXAMPLES
+def test_a_verdict_is_certain_only_if_all_readings_agree(count: int) -> None:
+    @settings(max_examples=count, derandomize=True)
+    @generated(BLOCKS, PRESETS)
+    def law(rules: list[Rule], presets: Presets) -> None:
+        verdict = decide(policy_of(rules), presets=presets, **ARGUMENTS)
+        doubtful = sum(rule.condition == "who" for rule in rules)
+        readings = {
+            oracle(rules, who, presets) for who in itertools.product([True, False], repeat=doubtful)
+        }
+        if presets.default_allow_hard:
+            assert not verdict.certain or len(readings) == 1
+        else:
+            assert verdict.certain == (len(readings) == 1)
+
+    law()
 
 
 @settings(max_examples=500, derandomize=True)

@@ -315,7 +315,7 @@ class TurnCalls:
             else:
                 returned = ToolReturn(models.check_hypothesis(_hypothesis(values)))
         except (UnusableAnswer, PolicySyntaxError) as error:
-            return self._label_result(call, ToolReturn(str(error)), failed=True)
+            return self._label_result(call, ToolReturn(str(error), is_error=True), failed=True)
         return self._label_result(call, returned, failed=False)
 
     def _add_policy(self, text: Any) -> None:

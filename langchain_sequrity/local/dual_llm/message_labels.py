@@ -96,7 +96,9 @@ class MessageLabels:
             name: Argument(value) for name, value in call["args"].items()
         }
         author_call = Call(call["name"], arguments)
-        labels = result_labels(author_call, returned.labels, returned.combine)
+        is_error = returned.is_error
+        labels = result_labels(author_call, returned.labels, returned.combine, is_error=is_error)
         result = Argument(returned.value, labels)
         judged = with_defaults(author_call, self._tools)
-        return self._configuration.engine.after(judged, result, self._session)[0]
+        engine = self._configuration.engine
+        return engine.after(judged, result, self._session, is_error=is_error)[0]

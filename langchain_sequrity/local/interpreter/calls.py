@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from langchain_sequrity.local.interpreter.machine import ATOMS, Machine
+from langchain_sequrity.local.interpreter.machine import ATOMS, ERROR_SIZE, Machine
 from langchain_sequrity.local.interpreter.values import (
     CARRIERS,
     Builtin,
@@ -159,10 +159,12 @@ def pure_with_machine(function: Callable[..., Any]) -> Implementation:
             named, mark = dict(zip(named, values, strict=True)), join_labels(mark, named_mark)
         if mark is not None:
             machine.may_fail(mark)
+        paid = machine.memory
         try:
             result = from_python(function(machine, *bare, **named))
         except Exception as error:  # noqa: BLE001 - every exception here is the program's
             raise machine.as_labelled_error(known.explained(error), mark) from None
+        machine.pay_result(result, paid)
         return result if mark is None else add_labels(result, mark)
 
     return _mark_ruled(call, known)
@@ -247,6 +249,7 @@ def make_error(
     """`ValueError("text")`."""
     if named:
         machine.fail(TypeError, f"{error_type.name}() takes no keyword arguments")
+    machine.pay_memory(ERROR_SIZE + 8 * len(args))
     bare, mark = machine.strip_all_labels(args)
     if error_type.parent is None:
         # Some types need certain arguments, and `OSError(2, …)` makes a subclass.

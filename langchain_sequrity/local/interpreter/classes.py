@@ -236,6 +236,7 @@ def _copy(
     changes = DictValue() if changes is None else changes
     if type(changes) is not DictValue or any(key not in inner.fields for key in changes):
         machine.fail(TypeError, "model_copy() can update existing fields only")
+    machine.pay_items(len(inner.fields), 100)
     fields = {name: _copy_containers(machine, value) for name, value in inner.fields.items()}
     return Record(inner.model, {**fields, **changes}, join_labels(mark, update_mark))
 
@@ -283,6 +284,7 @@ _LIMITS = ("ge", "gt", "le", "lt", "multiple_of", "min_length", "max_length", "p
 _NOTES = ("title", "description", "examples")
 _OPTIONS = ("default", "default_factory", *_LIMITS, *_NOTES)
 _MOST_ANCESTORS = 50
+_FIELD_SIZE = 150  # bytes of a field without limits
 _VALIDATOR_STEPS, _VALIDATOR_SIZE = 300, 4_000  # the cost of one validator of pydantic
 
 
@@ -313,7 +315,7 @@ def class_statement(compiler: ScopeCompiler, node: ast.ClassDef) -> Callable[[Fr
 
     def make(frame: Frame | None) -> Value:
         kind = _unlabelled_part(machine, "a base", base(frame))
-        machine.pay_memory(1000)
+        machine.pay_memory(1000 + _FIELD_SIZE * len(lines))
         if type(kind) is ErrorType:
             if lines:
                 machine.fail(TypeError, "An exception class has no fields here.")

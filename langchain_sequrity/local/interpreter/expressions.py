@@ -9,6 +9,7 @@ with what its sources and filters read.
 
 import ast
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from typing import Any
 
 from langchain_sequrity.local.interpreter.calls import (
@@ -130,15 +131,14 @@ class ExpressionCompiler(ScopeCompiler):
         it. If code does not run, its function in `notes` is called.
         """
         *firsts, last = codes
-        after = tuple(notes)[1:]
-        steps = tuple((code, after[at:]) for at, code in enumerate(firsts))
+        _, *left_out = notes
         machine = self.machine
 
         def run(frame: Frame | None) -> Value:
             mark: Mark = None
             before = machine.branch
             try:
-                for code, left_out in steps:
+                for number, code in enumerate(firsts):
                     value = code(frame)
                     is_true, value_mark = machine.truth(value)
                     if is_true is not stop and value_mark is None:
@@ -147,7 +147,7 @@ class ExpressionCompiler(ScopeCompiler):
                     if is_true is stop:
                         if decided is None:
                             return value
-                        for note in left_out:
+                        for note in islice(left_out, number, None):
                             note(frame, decided)
                         return add_labels(value, mark)
                     mark = decided

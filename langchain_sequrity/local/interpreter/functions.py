@@ -25,6 +25,7 @@ from langchain_sequrity.local.interpreter.values import (
     unbox,
 )
 
+_FUNCTION_SIZE = 900  # bytes of a function without its defaults
 _FEW = 16  # variables of a frame that the price of the call includes
 
 
@@ -49,7 +50,7 @@ def compile_function(
 
     def make(outer: Frame | None) -> FunctionValue:
         defaults = {key: default(outer) for key, default in with_default.items()}
-        machine.pay_memory(300 + 100 * len(defaults))
+        machine.pay_memory(_FUNCTION_SIZE + 100 * len(defaults))
 
         def call(args: list[Value], named: dict[str, Value]) -> Value:
             if is_simple and not named and len(args) == count:
@@ -132,6 +133,7 @@ def _argument_binder(  # noqa: C901 - the function in it too
                 machine.fail(TypeError, f"{name}() got multiple values for argument '{key}'")
             (bound if key in by_name else others)[key] = value
         if keywords:
+            machine.pay_items(len(others))
             bound[keywords] = add_labels(others, mark)
         elif others:
             message = f"{name}() got an unexpected keyword argument '{next(iter(others))}'"

@@ -137,6 +137,14 @@ def _items(machine: Machine, values: Any, depth: int) -> list[Any]:
     return [_to_json(machine, value, depth) for value in values]
 
 
+def _numbers(machine: Machine, numbers: range, depth: int) -> list[Any]:
+    try:
+        len(numbers)
+    except OverflowError:
+        _refuse(ValueError, "A range of that size has no JSON form.")
+    return _items(machine, numbers, depth)
+
+
 def _fields(machine: Machine, value: Any, depth: int) -> dict[str, Any]:
     machine.pay_items(len(value), 100)
     result: dict[str, Any] = {}
@@ -198,7 +206,7 @@ _FORMS: dict[type, Callable[[Machine, Any, int], Any]] = {
     ListValue: _items,
     tuple: _items,
     SetValue: _items,
-    range: _items,
+    range: _numbers,
     DictValue: _fields,
     Record: lambda machine, value, depth: _fields(machine, value.fields, depth),
 }

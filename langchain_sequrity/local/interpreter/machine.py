@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from sys import getsizeof
 from typing import Any, NoReturn, TypeVar
 
 from langchain_sequrity.labels import NO_LABELS, Labels
@@ -86,6 +87,7 @@ ReadEvent = Callable[[str, Callable[[], Any]], Any]
 K = TypeVar("K")
 _SLICE = 1024
 _PACE = 64
+ERROR_SIZE = 400  # bytes of an exception without its texts
 ITERATOR_SIZE = 1_600  # bytes of an iterator, with the generators in it
 _UNCOUNTED = 256  # less work than this is included in the step that does it
 _FEW = 16
@@ -150,6 +152,7 @@ class Machine:
         is_strict: Whether everything under a branch takes the labels of its condition.
 
     Attributes:
+        memory: Estimated bytes that the run has allocated so far.
         branch: Labels of the conditions that the running code depends on (implicit flow). The
             conditions of expressions (a filter, the choice of a callee) count in every mode, those
             of statements in strict mode only. Every value that the code changes gets these labels.
@@ -180,7 +183,7 @@ class Machine:
         self.may_exit = False
         self.names: dict[str, Value] = {}
         self._verdicts: dict[Mark, bool] = {}
-        self._memory = 0
+        self.memory = 0
         self.begin_program(None)
 
     # -- budget
@@ -292,9 +295,23 @@ class Machine:
 
     def pay_memory(self, size: int) -> None:
         """Pay for memory."""
-        self._memory += size
-        if self._memory > self.limits.memory:
+        self.memory += size
+        if self.memory > self.limits.memory:
             self.exhaust("memory", self.limits.memory)
+
+    def pay_result(self, result: Value, before: int) -> None:
+        """Pay for what an operation has not paid of its result.
+
+        An operation pays before it works, by an estimate. This is the actual size of a number, a
+        text or bytes, and of a container without its elements.
+
+        Args:
+            result: The result.
+            before: `memory` before the operation.
+        """
+        unpaid = getsizeof(result) + before - self.memory
+        if unpaid > 0:
+            self.pay_memory(unpaid)
 
     def exhaust(self, name: str, limit: float) -> NoReturn:
         """End the run at a limit."""
@@ -425,8 +442,9 @@ class Machine:
 
     def fail(self, kind: type[Exception], message: str, mark: Mark = None) -> NoReturn:
         """Raise an exception of the program."""
-        mark = join_labels(mark, self.branch)
-        raise Raised(ErrorValue(ErrorType(kind.__name__, kind), (message[:_LONGEST_TEXT],), mark))
+        raise Raised(
+            self._new_error(kind, (message[:_LONGEST_TEXT],), join_labels(mark, self.branch))
+        )
 
     def run_guarded(self, mark: Mark, run: Callable[[], Value]) -> Value:
         """Run an operation on data with these labels. An exception that it raises takes them."""
@@ -486,7 +504,12 @@ class Machine:
     def from_python(self, error: Exception, mark: Mark = None) -> ErrorValue:
         """Convert an exception of Python to one of the program."""
         kind = next(kind for kind in type(error).__mro__ if kind.__module__ in _ERROR_MODULES)
-        return ErrorValue(ErrorType(kind.__name__, kind), tuple(map(_own_type, error.args)), mark)
+        return self._new_error(kind, tuple(map(_own_type, error.args)), mark)
+
+    def _new_error(self, kind: type[Exception], args: tuple[Value, ...], mark: Mark) -> ErrorValue:
+        """An exception with new texts, paid for."""
+        self.pay_memory(ERROR_SIZE + sum(map(getsizeof, args)))
+        return ErrorValue(ErrorType(kind.__name__, kind), args, mark)
 
     # -- labels of whole values
 

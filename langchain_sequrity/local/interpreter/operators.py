@@ -64,9 +64,10 @@ def binary(machine: Machine, symbol: str, one: Value, other: Value) -> Value:
     is_format = symbol == "%" and isinstance(left, str)
     right, right_mark = machine.strip_labels(other) if is_format else split_labels(other)
     mark = join_labels(left_mark, right_mark)
-    return add_labels(
-        machine.run_guarded(mark, lambda: _bare_binary(machine, symbol, left, right)), mark
-    )
+    paid = machine.memory
+    result = machine.run_guarded(mark, lambda: _bare_binary(machine, symbol, left, right))
+    machine.pay_result(result, paid)
+    return add_labels(result, mark)
 
 
 def _bare_binary(machine: Machine, symbol: str, left: Value, right: Value) -> Value:  # noqa: PLR0911 - one per kind

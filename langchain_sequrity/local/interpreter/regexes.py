@@ -37,6 +37,7 @@ Pattern = regex.Pattern
 Match = regex.Match
 _PART_SIZE = 500  # bytes of a compiled pattern
 _MATCH_SIZE = 500
+_ESCAPED_SIZE = 100  # bytes of a character, while a text with others than ASCII is escaped
 _GROUP_SIZE = 64
 _CAPTURE_SIZE = 32
 _BOUNDS = {"length": "pattern", "size": "repeats in a pattern", "nesting": "nesting of a pattern"}
@@ -264,6 +265,8 @@ def _escape(machine: Machine, pattern: Any) -> str:
     if not isinstance(pattern, str):
         machine.fail(TypeError, f"escape() argument must be str, not {type_name(pattern)}")
     machine.pay_text(2 * len(pattern))
+    if not pattern.isascii():
+        machine.pay_memory(_ESCAPED_SIZE * len(pattern))
     return regex.escape(pattern)
 
 

@@ -231,10 +231,10 @@ def without_first_source(
     yield from (first.target, *first.ifs, *others)
 
 
+# A method of the interpreter that is missing here fails `test_skipped_changes.py`.
 _CHANGING = frozenset({
-    *("add", "append", "clear", "difference_update", "discard", "extend", "insert"),
-    *("intersection_update", "pop", "popitem", "remove", "reverse", "setdefault", "sort"),
-    *("subtract", "symmetric_difference_update", "update"),
+    *("add", "append", "clear", "discard", "extend", "insert", "pop", "popitem", "remove"),
+    *("reverse", "setdefault", "sort", "update"),
 })  # fmt: skip
 
 

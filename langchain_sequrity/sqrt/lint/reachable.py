@@ -1,8 +1,9 @@
 """What a condition can be with the labels that calls can bring about.
 
 The search makes the calls of a policy on labels alone, in the order of an engine, from a session
-without labels. Tests of values may hold or not, each the same throughout a call. A search that
-becomes long is given up, and nothing is said of the condition.
+without labels. No tool fails: an error keeps labels that rules remove from results, and a rule that
+acts only after an error is worth a warning. Tests of values may hold or not, each the same
+throughout a call. A search that becomes long is given up, and nothing is said of the condition.
 """
 
 from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence

@@ -264,7 +264,7 @@ TEXTS: list[Bomb] = [
 
 NUMBERS: list[Bomb] = [
     *(
-        kept(f"large numbers by {call}", "import math\nn = (1 << 16_000) + 1\nk = -n\nm = 3 ** 10_000\ne = 1e308\n", call)
+        kept(f"large numbers by {call}", "import math\nn = (1 << 16_000) + 1\nk = -n\nm = 3 ** 5_000\nm *= m\ne = 1e308\n", call)
         for call in (
             *("-n", "~n", "abs(k)", "+n", "round(n, -3)", "round(n, -4_000)", "n + 1", "n - 1", "n // 1"),
             *("n % m", "n & k", "n | k", "n ^ 1", "n >> 1", "n << 1", "n * 1", "divmod(n, 3)"),
@@ -281,7 +281,7 @@ NUMBERS: list[Bomb] = [
         )
     ),
     *(
-        _bomb(f"slow numbers: {call}", f"n = (1 << 16_000) + 1\nm = 3 ** 10_000\nh = 3 ** 5_000\n{_ON}{call}")
+        _bomb(f"slow numbers: {call}", f"n = (1 << 16_000) + 1\nm = 3 ** 5_000\nm *= m\nh = 3 ** 5_000\n{_ON}{call}")
         for call in (
             "math.gcd(*[h * 7, h * 5 ** 3_300] * 90_000)",
             "pow(m, h, n)",
@@ -631,7 +631,7 @@ MODELS: list[Bomb] = [
     Bomb("patterns of fields on long texts", _MODEL + "class A(BaseModel):\n    x: str = Field(pattern='(?:a|b|ab)*c$')\ny = 'ab' * 900_000\nwhile True:\n    try:\n        A(x=y)\n    except ValueError:\n        pass"),
     Bomb("patterns of fields on many texts", _MODEL + "class A(BaseModel):\n    x: str = Field(pattern='(?:a|b|ab)*c$')\nclass B(BaseModel):\n    y: list[A]\nz = {'x': 'ab' * 9_000 + 'c'}\nlen(B(y=[z] * 100_000).y)", "over"),
     Bomb("lengths of fields on long texts", _MODEL + "class A(BaseModel):\n    x: str = Field(max_length=1_900_000)\ny = '\\U0001f600' * 400_000\nwhile True:\n    A(x=y)"),
-    Bomb("fields that are multiples", _MODEL + "class A(BaseModel):\n    x: int = Field(multiple_of=3)\ny = 3 ** 10_000\nwhile True:\n    A(x=y)"),
+    Bomb("fields that are multiples", _MODEL + "class A(BaseModel):\n    x: int = Field(multiple_of=3)\ny = 3 ** 5_000\ny *= y\nwhile True:\n    A(x=y)"),
     Bomb("numbers read from long texts", _MODEL + "class A(BaseModel):\n    x: list[int]\nlen(A(x=['9' * 4_000] * 190_000).x)", "over"),
     Bomb("fractions read from long texts", _MODEL + "class A(BaseModel):\n    x: list[float]\nlen(A(x=['9' * 100_000] * 190_000).x)", "over"),
     Bomb("times read from texts", _MODEL + "from datetime import datetime\nclass A(BaseModel):\n    x: list[datetime]\nlen(A(x=['2020-01-01T00:00:00+01:00'] * 190_000).x)", "over"),

@@ -40,8 +40,8 @@ VALUES: dict[str, str] = {
     # Numbers with as many bits as allowed.
     "large": "large = (1 << 16_000) + 1\n",
     "negative": "negative = -(1 << 16_000)\n",
-    "odd": "odd = 3 ** 10_000\n",
     "half": "half = 3 ** 5_000\n",
+    "odd": "half_odd = 3 ** 5_000\nodd = half_odd * half_odd\n",
     "multiples": "step = 3 ** 5_000\nmultiples = [step * 7, step * 5 ** 3_300] * 90_000\n",
     "digits": "digits = '9' * 4_000\n",
     "small": "small = 0.1\n",

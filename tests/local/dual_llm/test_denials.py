@@ -8,6 +8,7 @@ from langchain_core.messages import AIMessage, HumanMessage
 
 from langchain_sequrity import dual_llm_result
 from langchain_sequrity.errors import PolicyDenied
+from langchain_sequrity.wire.dual_llm import shown_denial
 from tests.chat_models.formats import NAMES, ROWS, Row
 from tests.local.dual_llm.conversation import Stage, Teller, converse, enough, reads
 from tests.local.dual_llm.dialog import TOOLS, Begin, Json, calls, ended, error, value
@@ -165,7 +166,7 @@ def test_session_labels_of_denied_calls_stay_and_deny_the_third_attempt(
             assert on_denied == "raise"
             message = denied.message
         assert isinstance(message, AIMessage)
-        assert message.additional_kwargs["refusal"]
+        assert shown_denial(message) is not None
         found = dual_llm_result(message)
         assert found is not None
         rules.append(found.policy_check_history[-1]["denied"][0]["rule"])

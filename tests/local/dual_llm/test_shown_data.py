@@ -333,6 +333,17 @@ def test_a_result_of_another_session_has_the_labels_of_its_wrapper_and_of_the_po
         assert "is_sequrity_var" not in dialog.planner.prompts[0]
 
 
+@pytest.mark.parametrize(("is_error", "expected"), [(False, "calls"), (True, DENIED)])
+def test_a_rule_removes_labels_from_a_result_of_another_session_but_not_from_an_error(
+    begin: Begin, is_error: bool, expected: str
+) -> None:
+    dialog = begin(PAYS, policy=f'{ONLY_GUARD} tool "look_up" -> @tags = {{}};',
+                   config=settings(RESULTS))  # fmt: skip
+    messages = elsewhere(WRAPPER)
+    messages[2]["is_error"] = is_error
+    assert outcome(dialog.send(*messages)) == expected
+
+
 BRANCHING = {"mode": "deny", "tags": ["secret"]}
 
 

@@ -131,3 +131,12 @@ def test_a_failure_names_the_line() -> None:
     step = failure("x = 1\ndef f():\n    return 1 / 0\n\nf()")
 
     assert (step.kind, step.type, step.line) == ("exception", "ZeroDivisionError", 3)
+
+
+@pytest.mark.parametrize("size", ["1 << 63", "1 << 16_000"])
+def test_a_range_that_is_too_long_for_python_has_no_json_form(size: str) -> None:
+    run = Run(parse(f"n = {size}\nx = range(-n, n)\nkept = [x]\n1"))
+    assert isinstance(run.advance(), ProgramFinished)
+    names = run.names()
+    assert (names["x"].value, names["kept"].value) == ({"type": "range"}, {"type": "list"})
+    assert failure(f"n = {size}\nrange(n)").type == "ValueError"

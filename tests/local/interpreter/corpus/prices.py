@@ -65,6 +65,22 @@ CASES: list[Case] = [
     ),
     hoards("schemas in a loop", FIELD.format("str") + ON + "A.model_json_schema()"),
     hoards("a loop over large numbers", LARGE + "for i in range(x, x + 3_000):\n    pass"),
+    hoards("large numbers rounded in a loop", LARGE + ON + "round(x, -3)"),
+    hoards(
+        "exceptions of operations in a loop",
+        "x = '\\U0001f600' * 1_000\ny = {}\n"
+        + ON
+        + "try:\n        y[x]\n    except KeyError:\n        pass",
+    ),
+    hoards("exceptions made in a loop", ON + "ValueError(1)"),
+    hoards(
+        "named arguments in a loop",
+        "def f(**a):\n    pass\n" + ON + f"f({', '.join(f'a{i}=0' for i in range(100))})",
+    ),
+    hoards(
+        "copies of records in a loop", FIELD.format("int") + "x = A(x=1)\n" + ON + "x.model_copy()"
+    ),
+    costs("wide letters escaped", "import re\nlen(re.escape('\U0001f600' * 20_000))", 1_000_000),
     # steps
     _often("long texts compared, often", "x = 'a' * 100_000\ny = 'b' + x\n", 600, "x == y"),
     _often("long bytes compared, often", "x = b'a' * 100_000\ny = b'b' + x\n", 600, "x == y"),
