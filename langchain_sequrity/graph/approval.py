@@ -180,7 +180,7 @@ class DenialHandler:
         self.field = on_denied.removeprefix(STATE) if on_denied.startswith(STATE) else ""
 
     def handle(
-        self, error: PolicyDenied, run: ProgramRun, journal: Journal
+        self, error: PolicyDenied, run: ProgramRun, journal: Journal, step: int
     ) -> dict[str, Any] | DeniedCall:
         """Handle a denial. Returns facts for the state, or an offer to a human.
 
@@ -188,6 +188,7 @@ class DenialHandler:
             error: The denial.
             run: The run.
             journal: The journal up to the denial.
+            step: The step of the graph.
 
         Raises:
             PolicyDenied: If the option is "raise", or if the denial cannot be approved.
@@ -199,14 +200,16 @@ class DenialHandler:
         if not self.asks:
             raise error
         try:
-            return self._offer(error, run, journal)
+            return self._offer(error, run, journal, step)
         except NotApprovable as reason:
             error.add_note(f"It is not offered for approval: {reason}.")
             raise error from None
 
     # Offers
 
-    def _offer(self, error: PolicyDenied, run: ProgramRun, journal: Journal) -> DeniedCall:
+    def _offer(
+        self, error: PolicyDenied, run: ProgramRun, journal: Journal, step: int
+    ) -> DeniedCall:
         """The denied call for a human, with its digest.
 
         Raises:
@@ -226,7 +229,7 @@ class DenialHandler:
         denial = _with_its_call(error, run, journal)
         index = journal.calls_of(error.tool) + 1
         digest = self._digest(index, denial)
-        return DeniedCall(with_node(denial, self._program), index, digest)
+        return DeniedCall(with_node(denial, self._program), index, digest, step)
 
     def _check_before(self, error: PolicyDenied, journal: Journal) -> None:
         """Refuse if the program may have made calls that are not in the journal.

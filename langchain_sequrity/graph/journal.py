@@ -9,7 +9,7 @@ Objects that do not become JSON are under `objects`, stored as LangGraph stores 
 |---|---|
 | `{number, step, said, calls: [{id, tool, arguments}]}` | a reply that asks for calls |
 | `{id, tool, digest, result, labels, combine}` | the result of a call |
-| `{denied: {…}}` | a call that a policy denied, and that a human may approve |
+| `{denied: {…}, step}` | a call that a policy denied, and that a human may approve |
 | `{approved: digest}` | a human approved the call; its result follows |
 | `{rejected: digest, objection}` | a human rejected the call |
 | `{refused: {…}}` | a denial that ends the run with a state |
@@ -224,6 +224,7 @@ class DeniedCall:
         denial: The denial, with the arguments as the service would have sent them.
         index: Its number among the program's calls of this tool, from 1.
         digest: Hash of the call, the policy and the program. An approval is for this hash.
+        step: The graph's step of the call, as in `Round`.
         is_approved: Whether a human approved it.
         objection: The objection of a human who rejected it.
         result: The result of the approved call.
@@ -232,6 +233,7 @@ class DeniedCall:
     denial: Denial
     index: int
     digest: str
+    step: int
     is_approved: bool = False
     objection: str | None = None
     result: JournalEntry | None = None
@@ -260,7 +262,11 @@ class DeniedCall:
         """The journal entries of the denial."""
         written = {"denial": self.denial.to_json(), "index": self.index, "digest": self.digest}
         approved = [{"approved": self.digest}] if self.is_approved else []
-        return [{"denied": written}, *approved, *([self.result] if self.result else [])]
+        return [
+            {"denied": written, "step": self.step},
+            *approved,
+            *([self.result] if self.result else []),
+        ]
 
 
 @dataclass(slots=True)
@@ -384,7 +390,7 @@ def read_journal(entries: Sequence[JournalEntry], session: str | None) -> Journa
     journal, results = Journal(_rounds(own)), list[JournalEntry]()
     for entry in own:
         if "denied" in entry:
-            _add_denial(journal, entry["denied"])
+            _add_denial(journal, entry["denied"], entry["step"])
         elif "refused" in entry:
             journal.refused = entry["refused"]
         elif "digest" in entry:
@@ -421,10 +427,10 @@ def _is_of_step(entry: JournalEntry) -> bool:
     return "said" in entry or ("result" in entry and HANDLE not in entry and EARLY not in entry)
 
 
-def _add_denial(journal: Journal, kept: Mapping[str, Any]) -> None:
+def _add_denial(journal: Journal, kept: Mapping[str, Any], step: int) -> None:
     if all(one.digest != kept["digest"] for one in journal.denials):
         denial = Denial.from_json(kept["denial"])
-        journal.denials.append(DeniedCall(denial, kept["index"], kept["digest"]))
+        journal.denials.append(DeniedCall(denial, kept["index"], kept["digest"], step))
 
 
 def _rounds(entries: Sequence[JournalEntry]) -> list[Round]:

@@ -42,6 +42,7 @@ from langchain_sequrity.graph.journal import (
 )
 from langchain_sequrity.graph.program import ACTIVE, HANDLE, JOURNAL, ToolSpec
 from langchain_sequrity.graph.runtime.events import RequestWatch
+from langchain_sequrity.graph.runtime.program_calls import DueCall, StepMismatch
 from langchain_sequrity.graph.runtime.requests import (
     NO_LABELS,
     CallsRequested,
@@ -73,7 +74,7 @@ from langchain_sequrity.graph.runtime.run_log import (
     RunLog,
 )
 from langchain_sequrity.graph.runtime.run_session import GONE, RunSession
-from langchain_sequrity.graph.runtime.task_calls import RunStopped, StepMismatch, TaskCalls
+from langchain_sequrity.graph.runtime.task_calls import RunStopped, TaskCalls
 from langchain_sequrity.interrupts import check_can_ask, is_late
 from langchain_sequrity.labels import Labels, labels_given
 from langchain_sequrity.strict_json import dumps
@@ -198,13 +199,13 @@ class Driver:
             yield from self._begin(loop, self._labels_at_start, is_start=True)
         elif self._is_within:
             self._is_within = False
-        else:
+        elif self.log.record.is_over:
             self.tasks.read(loop)
-            if self.log.record.is_over:
-                yield from self._begin_from_state(loop)
-            else:
-                self.log.step += 1
-                self.tasks.assign_waiting()
+            yield from self._begin_from_state(loop)
+        else:
+            self.tasks.end_step()
+            self.tasks.read(loop)
+            self.log.step += 1
         if all(one.writes for one in loop.tasks.values()):
             yield from self._catch_up()
             return
@@ -342,6 +343,7 @@ class Driver:
             return
         is_known = not self.log.run.is_over
         if is_known:
+            self.tasks.end_step()
             self.tasks.clear()
             yield from self._send_known_results()
             if self.log.is_refused:
@@ -480,9 +482,10 @@ class Driver:
         """Record the result of a task, or of one of its routers."""
         if EARLY in entry or HANDLE in entry:
             self.log.journal.add_result(entry)
-        if EARLY in entry:
-            return
         slot = self.tasks.get(task_id)
+        if EARLY in entry:
+            slot.early.append(entry)
+            return
         slot.add_result(tool, entry)
         self.log.objects.load(entry.get(OBJECTS, {}))
         if slot.offered is not None and slot.offered.tool == tool.name:
@@ -585,9 +588,19 @@ class Driver:
                     raise
                 yield from self._replay(GONE)
             else:
-                self._handle_answer(answer)
+                self._handle_answer(answer, self._due_calls(answer))
 
-    def _handle_answer(self, answer: ServiceAnswer | PolicyDenied) -> None:
+    def _due_calls(
+        self, answer: ServiceAnswer | PolicyDenied
+    ) -> Sequence[tuple[ProgramCall, DueCall]]:
+        """The calls of a reply, which are checked before anything of the reply is used."""
+        return self.tasks.due(answer.calls) if isinstance(answer, CallsRequested) else ()
+
+    def _handle_answer(
+        self,
+        answer: ServiceAnswer | PolicyDenied,
+        due_calls: Sequence[tuple[ProgramCall, DueCall]],
+    ) -> None:
         self._session.answered(is_waiting=isinstance(answer, CallsRequested))
         if isinstance(answer, PolicyDenied):
             self._deny(answer)
@@ -595,10 +608,10 @@ class Driver:
         self._watching.report(answer)
         if isinstance(answer, RunFinished):
             self._ended = answer
-        else:
-            self.log.add_round(answer.said, answer.calls)
-            for call in answer.calls:
-                self.tasks.assign(call)
+            return
+        self.log.add_round(answer.said, [call for call, _ in due_calls])
+        for call, due in due_calls:
+            self.tasks.assign(call, due)
 
     def _begin(self, loop: _compat.PregelLoop, labels: FieldLabels, *, is_start: bool) -> Work:
         """Start a run from LangGraph's state."""
@@ -635,11 +648,13 @@ class Driver:
             self._session.accept_loss(error, session_id)
             session_id = None
             answer = yield from send_request(exchange.first(run))
+        self.tasks.begin(variables, run.begins_at)
+        due_calls = self._due_calls(answer)
         self.log.reset(0 if is_routing else 1)
         run = run.in_session(answer.session_id, continues=session_id is not None)
         self._session.continues_in(run)
         self.log.start(run, [task.early for task in self.tasks])
-        self._handle_answer(answer)
+        self._handle_answer(answer, due_calls)
 
     def _replay(self, reason: str = "") -> Work:
         """Begin the run again; the journal answers the recorded calls.
@@ -670,15 +685,15 @@ class Driver:
         self._session.answered(is_waiting=isinstance(replayed.answer, CallsRequested))
         self.tasks.forget_calls()
         self.log.restart(replayed.run, replayed.rounds)
-        self.tasks.assign_step()
+        self.tasks.assign_recorded()
         if not isinstance(replayed.answer, CallsRequested):
-            self._handle_answer(replayed.answer)
+            self._handle_answer(replayed.answer, ())
 
     # Denials
 
     def _deny(self, error: PolicyDenied) -> None:
         self._watching.report(error)
-        found = self._parts.denials.handle(error, self.log.run, self.log.journal)
+        found = self._parts.denials.handle(error, self.log.run, self.log.journal, self.log.step)
         if isinstance(found, DeniedCall):
             slot = self.tasks.task_of(found)
             if slot.is_done:  # no task runs that could ask a human
@@ -755,10 +770,8 @@ class Driver:
         if loop.is_replaying or is_copy or is_moved:
             self._session.has_left_calls = True
             yield from self._replay(ELSEWHERE if is_moved else "")
-        elif self._is_within:
-            self.tasks.assign_step()
         else:
-            self.tasks.assign_waiting()
+            self.tasks.assign_recorded()
         self._is_within = True
         for denial in offered:
             self.tasks.task_of(denial).offered = denial
