@@ -23,6 +23,7 @@ from langgraph.graph import START
 from langchain_sequrity.chat_models.threads import ELSEWHERE
 from langchain_sequrity.errors import (
     BadReply,
+    InvalidRequest,
     PolicyDenied,
     ProgramFailed,
     StatusError,
@@ -79,7 +80,7 @@ from langchain_sequrity.interrupts import check_can_ask, is_late
 from langchain_sequrity.labels import Labels, labels_given
 from langchain_sequrity.strict_json import dumps
 from langchain_sequrity.sync_or_async import run_to_end
-from langchain_sequrity.wire.error_body import is_session_gone
+from langchain_sequrity.wire.error_body import is_session_busy, is_session_gone
 
 if TYPE_CHECKING:
     from langchain_sequrity.graph.dispatch import NodeResult
@@ -140,6 +141,7 @@ class Driver:
         self._is_new = True
         self._is_within = False
         self._is_resumed = False
+        self._is_unheard = False  # resumed, and the service has not answered since
         self._broken: BaseException | None = None
         self._changed = asyncio.Condition() if is_async else _ThreadCondition()
 
@@ -193,6 +195,7 @@ class Driver:
         if self._is_new:
             yield from self._restore(loop)
         if self.tasks.is_start:
+            self._is_within = False
             return
         if self.log.record is None:
             self.tasks.read(loop)
@@ -584,11 +587,24 @@ class Driver:
             try:
                 answer = yield from send_request(call)
             except StatusError as error:
-                if not is_session_gone(error, self.log.session_id):
+                if is_session_gone(error, self.log.session_id):
+                    yield from self._replay(GONE)
+                elif self._is_refused_again(error):
+                    yield from self._replay()
+                else:
                     raise
-                yield from self._replay(GONE)
             else:
+                self._is_unheard = False
                 self._handle_answer(answer, self._due_calls(answer))
+
+    def _is_refused_again(self, error: StatusError) -> bool:
+        """Whether the session cannot continue with what the thread has stored of it.
+
+        An earlier reply may have been false in a part that only the service knows, such as the id
+        of a call. A run that is resumed then begins again in a new session.
+        """
+        is_invalid = isinstance(error, InvalidRequest) and not is_session_busy(error)
+        return is_invalid and self._is_unheard
 
     def _due_calls(
         self, answer: ServiceAnswer | PolicyDenied
@@ -663,6 +679,7 @@ class Driver:
             reason: Why its session is lost; empty if it is there.
         """
         parts, journal = self._parts, self.log.journal
+        self._is_unheard = False
         session_id = self._session.to_begin_again_in(self.log.run, reason)
         for denial in journal.denials:
             if denial.is_approved:
@@ -753,7 +770,7 @@ class Driver:
 
     def _resume(self, loop: _compat.PregelLoop, run: ProgramRun) -> Work:
         """Continue a run, before a step or within one."""
-        self._is_resumed = True
+        self._is_resumed = self._is_unheard = True
         self._is_within = self.log.load(loop, run)
         self.tasks.read(loop)
         for entry in (one for slot in self.tasks for one in slot.results):
