@@ -41,7 +41,7 @@ from langchain_sequrity.graph.journal import (
     digest_of,
 )
 from langchain_sequrity.graph.program import ABSENT, GraphProgram
-from langchain_sequrity.interrupts import ask
+from langchain_sequrity.interrupts import ask_about_call
 from langchain_sequrity.labels import Labels
 from langchain_sequrity.on_denied import STATE
 from langchain_sequrity.sqrt import Argument, Call, Engine
@@ -331,8 +331,15 @@ class DenialHandler:
         self.check_approval(offered)
         arguments = {name: one for name, one in offered.arguments.items() if one != ABSENT}
         denial = replace(offered.denial, labels={name: offered.labels[name] for name in arguments})
-        with set_config_context(config) as context:  # `interrupt` looks for it there
-            decision = context.run(ask, denial, arguments, ("approve", "reject"), is_late=is_late)
+        with set_config_context(config) as context:  # `get_config` looks for it there
+            decision = context.run(
+                ask_about_call,
+                offered.digest,
+                denial,
+                arguments,
+                ("approve", "reject"),
+                is_late=is_late,
+            )
         return None if decision.type == "approve" else decision.message
 
     def rejection_error(self, offered: DeniedCall, objection: str) -> PolicyDenied:

@@ -363,6 +363,11 @@ class Journal:
         """The denied calls that were approved and made."""
         return [one for one in self.denials if one.is_approved and one.result is not None]
 
+    @property
+    def approved_ids(self) -> set[str]:
+        """The ids of these calls."""
+        return {one.call.id for one in self.approved}
+
     def calls_of(self, tool: str) -> int:
         """The number of the program's calls of a tool."""
         called = sum(call.tool == tool for call, _ in self.answered)

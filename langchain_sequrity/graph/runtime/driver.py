@@ -76,7 +76,7 @@ from langchain_sequrity.graph.runtime.run_log import (
 )
 from langchain_sequrity.graph.runtime.run_session import GONE, RunSession
 from langchain_sequrity.graph.runtime.task_calls import RunStopped, TaskCalls
-from langchain_sequrity.interrupts import check_can_ask, is_late
+from langchain_sequrity.interrupts import check_can_ask, drop_answer, is_late
 from langchain_sequrity.labels import Labels, labels_given
 from langchain_sequrity.strict_json import dumps
 from langchain_sequrity.sync_or_async import run_to_end
@@ -438,7 +438,7 @@ class Driver:
         slot = self.tasks.get(task_id)
         if self.log.is_refused:
             return None
-        return slot.call if slot.offered is None else await self._approved(slot.offered, config)
+        return await self._approved(slot.call, slot.offered, config)
 
     def _has_call(self, task_id: str) -> bool:
         slot = self.tasks.find(self.tasks.origin(task_id))
@@ -455,18 +455,24 @@ class Driver:
             return self.log.is_refused or (routed.call or slot.offered) is not None
 
         await self._wait_until(is_known, task_id)
-        if routed.call is not None or slot.offered is None:
-            return routed.call
-        return await self._approved(slot.offered, config)
+        return await self._approved(routed.call, slot.offered, config)
 
-    async def _approved(self, offered: DeniedCall, config: RunnableConfig) -> ProgramCall:
-        """The denied call, after a human has approved it.
+    async def _approved(
+        self, call: ProgramCall | None, offered: DeniedCall | None, config: RunnableConfig
+    ) -> ProgramCall | None:
+        """The call, or the denied call after a human has approved it.
 
         Raises:
             RunStopped: If it is rejected.
         """
         denials = self._parts.denials
-        if not offered.is_approved and offered.objection is None:
+        if call is not None or offered is None:
+            if denials.asks:
+                drop_answer(config)
+            return call
+        if offered.is_approved or offered.objection is not None:
+            drop_answer(config)
+        else:
             late = await is_late(config, is_async=self.is_async)
             objection = denials.ask_human(offered, config, is_late=late)
             offered.is_approved, offered.objection = objection is None, objection

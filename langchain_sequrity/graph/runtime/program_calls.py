@@ -6,7 +6,7 @@ client knows which call comes next, and its arguments, and takes neither from th
 """
 
 from collections import defaultdict, deque
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,10 +15,10 @@ from langgraph.graph import START
 
 from langchain_sequrity.errors import BadReply
 from langchain_sequrity.graph.journal import (
-    APPROVED,
     EARLY,
     GIVES,
     DeniedCall,
+    Journal,
     JournalEntry,
     ProgramCall,
 )
@@ -116,20 +116,10 @@ class Task:
         calls = (self.call, *(routed.call for routed in self.routers.values()))
         return [one for one in calls if one is not None]
 
-    @property
-    def is_approved(self) -> bool:
-        """Whether a human approved its call, so that the program does not make it."""
-        return _is_of_approved(self.entry)
-
-    @property
-    def needs_call(self) -> bool:
-        """Whether the program has yet to make the call of its node."""
-        return self.call is None and not self.is_approved
-
-    @property
-    def node_result(self) -> Mapping[str, Json]:
-        """The result of its node; empty for START."""
-        return {} if self.entry is None else loads(self.entry["result"])
+    def needs_call(self, journal: Journal) -> bool:
+        """Whether the program of a run has yet to call its node. It makes no approved calls."""
+        is_approved = self.entry is not None and self.entry["id"] in journal.approved_ids
+        return self.call is None and not is_approved
 
     def result_of(self, router: str) -> JournalEntry | None:
         """The result of a router; `None` if it is unknown."""
@@ -142,28 +132,20 @@ class Task:
         """The result of a router that precedes its call, if there is one."""
         return next((entry for entry in self.early if entry["tool"] == router), None)
 
-    def has_called(self, router: str, asked: Collection[str]) -> bool:
-        """Whether the program need not call a router again.
-
-        Args:
-            router: The tool of the router.
-            asked: Places of early results whose calls the service has made; see `Journal`.
-        """
-        routed = self.routers.get(router)
-        if routed is not None and (routed.call is not None or _is_of_approved(routed.entry)):
+    def has_called(self, router: str, journal: Journal) -> bool:
+        """Whether the program of a run need not call a router any more."""
+        routed, early = self.routers.get(router), self.early_result(router)
+        if routed is not None and routed.call is not None:
             return True
-        early = self.early_result(router)
-        return early is not None and early[EARLY] in asked
+        if routed is not None and routed.entry is not None:
+            return routed.entry["id"] in journal.approved_ids
+        return early is not None and early[EARLY] in journal.asked
 
-    @property
-    def has_all_calls(self) -> bool:
-        """Whether the service has asked for all of its results."""
-        routers = (one for one in self.routers.values() if one.entry is not None)
-        return (
-            self.entry is not None
-            and (self.call is not None or self.is_approved)
-            and all(one.call is not None for one in routers)
-        )
+    def has_all_calls(self, journal: Journal) -> bool:
+        """Whether the program has made all calls whose results are known."""
+        routers = (name for name, routed in self.routers.items() if routed.entry is not None)
+        is_called = self.entry is not None and not self.needs_call(journal)
+        return is_called and all(self.has_called(name, journal) for name in routers)
 
     def add_result(self, tool: ToolSpec, entry: JournalEntry) -> None:
         """Add its own result, or that of one of its routers."""
@@ -171,10 +153,6 @@ class Task:
             self.entry = entry
         else:
             self.router(tool.name).entry = entry
-
-
-def _is_of_approved(entry: JournalEntry | None) -> bool:
-    return entry is not None and str(entry["id"]).startswith(APPROVED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -495,12 +473,12 @@ class ProgramCalls:
             packets = [next(sent, None) if task.is_packet else None for task in step]
             if self.is_wide(step):
                 for task, packet in zip(step, packets, strict=True):
-                    if task.needs_call and not self._nodes[task.node].not_split:
+                    if task.needs_call(self._log.journal) and not self._nodes[task.node].not_split:
                         yield self._node_call(task, packet, state)
             is_waiting = False
             for task, packet in zip(step, packets, strict=True):
                 if is_waiting:  # a service may ask for more calls of the step at once
-                    if task.needs_call:
+                    if task.needs_call(self._log.journal):
                         yield self._node_call(task, packet, state)
                     continue
                 due = self._next_call(task, packet, state)
@@ -514,7 +492,7 @@ class ProgramCalls:
         self, task: Task, packet: Mapping[str, Json] | None, state: ProgramState
     ) -> DueCall | None:
         """The next call of a task; `None` if it has all calls, or waits for a result."""
-        if task.needs_call and task.node != START:
+        if task.needs_call(self._log.journal) and task.node != START:
             return self._node_call(task, packet, state)
         if task.handle and not task.is_collected:
             tool = self._program.tools[str(self._program.result_of)]
@@ -522,7 +500,7 @@ class ProgramCalls:
         if task.entry is None and task.node != START:
             return None
         for router in self.routers_of(task):
-            if not task.has_called(router.name, self._log.journal.asked):
+            if not task.has_called(router.name, self._log.journal):
                 node = self._nodes.get(task.node)
                 arguments = state.router_arguments(router, node, self._node_result(task))
                 return DueCall(task, router, arguments)

@@ -142,7 +142,7 @@ class TaskCalls:
     @property
     def have_all_calls(self) -> bool:
         """Whether the service has asked for all results of this step."""
-        return all(slot.has_all_calls for slot in self)
+        return all(slot.has_all_calls(self._log.journal) for slot in self)
 
     # One task
 
@@ -173,8 +173,16 @@ class TaskCalls:
         return list(self._tasks).index(self.get(task_id).id)
 
     def output_of(self, task_id: str) -> Any:
-        """The stored output of an earlier attempt, whose router did not finish."""
-        return self._outputs.get(_output_key(self.origin(task_id))) if self._outputs else None
+        """The stored output of an earlier attempt, whose router did not finish.
+
+        It does not count if the call of the node is now denied, after a change from outside.
+        """
+        origin = self.origin(task_id)
+        slot = self.find(origin)
+        offered = None if slot is None else slot.offered
+        if offered is not None and self.tool(offered.tool).role == "node":
+            return None
+        return self._outputs.get(_output_key(origin)) if self._outputs else None
 
     def keep_output(self, loop: _compat.PregelLoop, task_id: str, output: Mapping[str, Any]) -> Any:
         """Store the output of a node before its router is called, so the node does not run again.
