@@ -188,17 +188,21 @@ def _digest_in(asked: Interrupt) -> Any:
 
 def _take_answer(given: Mapping[str, Any], asked: Interrupt | None) -> Any:
     """The answer of this run to a question of `ask_about_call`; nothing else gets it then."""
+    scratchpad = given[CONFIG_KEY_SCRATCHPAD]
+    read = scratchpad.get_null_resume
+    # LangGraph stores an answer without an id, and gives it to questions of later runs.
+    is_stale = _is_stale(read)
+    if is_stale and isinstance(read(False), Mapping) and "decisions" in read(False):  # noqa: FBT003 - does not consume it
+        read(True)  # noqa: FBT003 - consumes it
     if asked is None or _digest_in(asked) is None:
         return None
-    scratchpad = given[CONFIG_KEY_SCRATCHPAD]
     answers = given.get(CONFIG_KEY_RESUME_MAP) or {}
     if asked.id in answers:
         answer = answers[asked.id]
         if scratchpad.resume and scratchpad.resume[-1] is answer:
             scratchpad.resume.pop()
         return answer
-    is_stale = _is_stale(scratchpad.get_null_resume)
-    answer = scratchpad.get_null_resume(True)  # noqa: FBT003 - consumes it
+    answer = read(True)  # noqa: FBT003 - consumes it
     return None if is_stale else answer
 
 

@@ -484,7 +484,9 @@ class Driver:
             self.log.write_entries([said])
             self.log.store(self._loop)
         if offered.objection is not None:
-            raise RunStopped(denials.rejection_error(offered, offered.objection))
+            self._broken = denials.rejection_error(offered, offered.objection)
+            await self.notify()  # other tasks may wait for calls that do not come now
+            raise RunStopped(self._broken)
         return offered.call
 
     def record(self, task_id: str, tool: ToolSpec, entry: JournalEntry) -> None:
