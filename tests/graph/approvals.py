@@ -92,11 +92,13 @@ class Shop:
         def more(state: State) -> str:
             return "pay" if len(state["log"]) < 3 and state.get("to") else END
 
-        graph: Any = StateGraph(State).add_node("pay", self._node("pay", asks, fails))
+        graph: Any = StateGraph(State)
+        graph.add_node("pay", self._node("pay", asks, fails))
         return graph.add_edge(START, "pay").add_conditional_edges("pay", more, ["pay", END])
 
     def parallel(self, asks: set[str], fails: Counter[str]) -> Any:
-        graph: Any = StateGraph(State).add_node("end", lambda _state: {"log": ["end"]})
+        graph: Any = StateGraph(State)
+        graph.add_node("end", lambda _state: {"log": ["end"]})
         for name in ("pay", "mail"):
             graph.add_node(name, self._node(name, asks, fails))
             graph.add_edge(START, name).add_edge(name, "end")
@@ -104,10 +106,13 @@ class Shop:
 
     def packets(self, asks: set[str], fails: Counter[str]) -> Any:
         def send(state: State) -> list[Send]:
-            work = [{"to": state.get("to"), "due": due, "log": []} for due in (1, 2)]
+            work: list[State] = [
+                {"to": state.get("to", ""), "due": due, "log": []} for due in (1, 2)
+            ]
             return [Send("pay", one) for one in work]
 
-        graph: Any = StateGraph(State).add_node("pay", self._node("pay", asks, fails))
+        graph: Any = StateGraph(State)
+        graph.add_node("pay", self._node("pay", asks, fails))
         graph.add_node("read", lambda _state: {"log": ["read"]}).add_edge(START, "read")
         return graph.add_conditional_edges("read", send, ["pay"])
 
@@ -196,12 +201,11 @@ class _Thread:
             decision["digest"] = asked.value["digest"]
         answer: Any = {"decisions": [decision]} if is_ours else f"answer {len(self.case.moves)}"
         is_addressed = len(open_) > 1 or dice.random() < 0.5
-        update = None
+        update: State | None = None
         if not finishes and dice.random() < 0.3:
-            update = {
-                dice.choice(["to", "due"]): dice.choice([*NAMES]) if dice.random() < 0.5 else 7
-            }
-            update = {"to": dice.choice(NAMES)} if "to" in update else {"due": dice.randrange(9)}
+            update = (
+                {"to": dice.choice(NAMES)} if dice.random() < 0.5 else {"due": dice.randrange(9)}
+            )
         if is_ours and decision["type"] == "approve" and not is_foreign:
             self.case.approved[_call_of(asked.value)] += 1
         question = _call_of(asked.value) if is_ours else asked.value
@@ -215,7 +219,11 @@ class _Thread:
         open_ids = {one.id for one in self.open}
         old = [one.id for one in self._old if one.id not in open_ids] or ["0" * 32]
         history = list(self.executor.get_state_history(thread()))
-        late = [one.config for one in history[1:] if one.interrupts]
+        late = [
+            one.config
+            for one in history[1:]
+            if one.interrupts and all(_is_question(asked.value) for asked in one.interrupts)
+        ]
         if late and self.dice.random() < 0.5:
             self.note("answer at an old checkpoint")
             self.run(Command(resume=approve), self.dice.choice(late))
@@ -227,7 +235,7 @@ class _Thread:
         """Edit the newest checkpoint, or fork an old one."""
         history = list(self.executor.get_state_history(thread()))
         config = self.dice.choice(history).config if self.dice.random() < 0.5 else thread()
-        values = {"to": self.dice.choice(NAMES)}
+        values: State = {"to": self.dice.choice(NAMES)}
         if self.dice.random() < 0.3:
             values = {"due": self.dice.randrange(9)}
         self.note(f"edit {values} {'fork' if config is not thread() else ''}")
