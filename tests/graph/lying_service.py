@@ -23,7 +23,7 @@ from typing import Annotated, Any, TypedDict
 import httpx
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import END, START, StateGraph
-from langgraph.types import Send
+from langgraph.types import Command, Overwrite, Send
 
 from langchain_sequrity import ChatSequrity
 from langchain_sequrity.local import LocalServer
@@ -132,7 +132,41 @@ def begins_with_router(seen: Seen) -> Any:
     return graph.add_edge("a", "c").add_edge("b", "c")
 
 
-GRAPHS = (straight, router, loop, parallel, packets, begins_with_router)
+def overwriting(seen: Seen) -> Any:
+    """After an overwrite, the other nodes of the step add nothing."""
+    graph: Any = StateGraph(State)
+    for name in "acd":
+        graph.add_node(name, _node(name, seen))
+    graph.add_node("b", lambda state: {**_node("b", seen)(state), "total": Overwrite(7.0)})
+    for name in "abc":
+        graph.add_edge(START, name).add_edge(name, "d")
+    return graph
+
+
+def handled(seen: Seen) -> Any:
+    """The router of a node does not run after its error handler."""
+
+    def fail(_state: State) -> State:
+        raise ArithmeticError
+
+    def save(state: State) -> Any:
+        return Command(update=_step("save", seen)(state), goto="c")
+
+    graph: Any = StateGraph(State).add_node("b", _step("b", seen)).add_node("c", _step("c", seen))
+    graph.add_node("a", fail, error_handler=save, destinations=("b", "c")).add_edge(START, "a")
+    return graph.add_conditional_edges("a", lambda _state: "b", ["b"])
+
+
+GRAPHS = (
+    straight,
+    router,
+    loop,
+    parallel,
+    packets,
+    begins_with_router,
+    overwriting,
+    handled,
+)
 _VALUES = ("ada", "", "é\u2028", 0, 1, 2**62, 1.5, None, True, [1, [2]], {"k": {"x": [1]}}, ["a"])
 
 # Lies

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import Annotated, Any, TypedDict
 
@@ -641,6 +642,70 @@ def test_an_answer_to_a_nodes_own_question_approves_nothing(
     state = answer(executor, state, APPROVE.resume, by_id=by_id, to="cy")
     assert request_of(state)["action_requests"][0]["args"] == {"to": "cy"}
     assert not ran
+
+
+def test_an_answer_that_comes_again_after_a_failure_is_not_for_the_nodes_own_question(
+    local: LocalServer,
+) -> None:
+    ran: list[Any] = []
+    failures = [OSError(BROKEN)]
+
+    def pay(state: Order) -> None:
+        if failures:
+            raise failures.pop()
+        ran.append((state["to"], interrupt("How much?")))
+
+    executor = asking(local, StateGraph(Order).add_node("pay", pay).add_edge(START, "pay"), SOFT)
+    executor.invoke({"to": "ada"}, thread())
+    with pytest.raises(OSError, match=BROKEN):
+        executor.invoke(APPROVE, thread())
+    assert request_of(executor.invoke(APPROVE, thread())) == "How much?"
+    executor.invoke(Command(resume=5), thread())
+    assert ran == [("ada", 5)]
+
+
+class Growing(InMemorySaver):
+    """Gives versions of channels whose random part grows."""
+
+    def get_next_version(self, current: Any, channel: None) -> Any:
+        version = super().get_next_version(current, channel)
+        return f"{version.partition('.')[0]}.{next(NUMBERS):016}"
+
+
+NUMBERS = count()
+
+
+def test_an_update_beside_an_answer_is_an_edit_once(local: LocalServer) -> None:
+    """LangGraph applies it again in each run until the step is over."""
+    ran: list[Any] = []
+    executor = asking(local, order(ran, asks=True), SOFT, Growing())
+    state = executor.invoke({"to": "ada"}, thread())
+    state = answer(executor, state, APPROVE.resume, by_id=False, to="bob")
+    state = answer(executor, state, APPROVE.resume, by_id=False)
+    answer(executor, state, 5, by_id=False)
+    assert ran == [("bob", 5)]
+
+
+def test_an_edit_while_a_router_waits_asks_about_the_call_of_its_node_again(
+    local: LocalServer, saver: Any
+) -> None:
+    def then(state: Order) -> str:
+        return "end" if state["to"] else "pay"
+
+    ran: list[Any] = []
+    graph = order(ran).add_node("end", lambda _state: {"log": ["end"]})
+    graph.add_conditional_edges("pay", then, ["end", "pay"])
+    policy = f'{ALL_BUT_ANA} tool "then__from__pay" {{ should deny always; }}'
+    executor = asking(local, graph, policy, saver)
+    state = executor.invoke({"to": "ana"}, thread())
+    asked = [request_of(state)["action_requests"][0]["name"]]
+    state = answer(executor, state, APPROVE.resume, by_id=False, to="bob")
+    for _ in range(2):
+        asked.append(request_of(state)["action_requests"][0]["name"])
+        state = answer(executor, state, APPROVE.resume, by_id=False)
+    assert asked == ["then__from__pay", "pay", "then__from__pay"]
+    assert ran == [("ana", None), ("bob", None)]
+    assert state["log"] == ["bob", "end"]
 
 
 def test_equal_calls_need_an_approval_each(local: LocalServer, saver: Any) -> None:

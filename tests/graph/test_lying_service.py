@@ -15,6 +15,7 @@ from langchain_sequrity.errors import BadReply
 from langchain_sequrity.headers import FeaturesHeader
 from tests.graph.ledger import thread
 from tests.graph.lying_service import (
+    GRAPHS,
     Seen,
     begins_with_router,
     loop,
@@ -29,6 +30,16 @@ from tests.graph.running import secured
 from tests.graph.services import changed, noted
 
 GIVEN: Any = {"to": "ada", "n": 1, "data": {"k": [1]}, "total": 0.5, "log": []}
+
+
+@pytest.mark.parametrize("build", GRAPHS)
+def test_the_client_knows_each_call_that_an_honest_service_asks_for(
+    build: Any, model: ChatSequrity
+) -> None:
+    seen, plain = Seen(), Seen()
+    expected = build(plain).compile().invoke(GIVEN)
+    assert describe(secured(build(seen), model).invoke(GIVEN)) == describe(expected)
+    assert sorted(map(repr, seen)) == sorted(map(repr, plain))
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -132,3 +143,14 @@ def test_a_service_that_redacts_may_give_other_values(model: ChatSequrity) -> No
     redacting = ChatSequrity("any/model", base_url=model.base_url, features=features)
     secured(straight(seen), redacting).invoke({**GIVEN, "to": "https://evil.example/x"})
     assert "evil.example" not in repr(seen)
+
+
+@pytest.mark.parametrize("value", [True, 1.0])
+def test_a_node_gets_the_value_of_the_state_for_one_that_is_equal_to_it(
+    value: Any, model: ChatSequrity
+) -> None:
+    seen, plain = Seen(), Seen()
+    expected = straight(plain).compile().invoke(GIVEN)
+    with changed(str(model.base_url), _lying("a", _argument("n", value))) as liar:
+        assert describe(secured(straight(seen), liar).invoke(GIVEN)) == describe(expected)
+    assert seen == plain

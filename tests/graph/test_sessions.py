@@ -17,8 +17,10 @@ from langgraph.types import CachePolicy, Command, interrupt
 from langchain_sequrity import ChatSequrity
 from langchain_sequrity.errors import (
     BadReply,
+    InvalidRequest,
     NotFound,
     PolicyDenied,
+    ServerFailed,
     SessionExpired,
     StatusError,
     StreamInterrupted,
@@ -690,6 +692,22 @@ def test_a_rebuilt_session_may_ask_for_several_calls_at_once() -> None:
         results = [one for one in service.bodies[3]["messages"] if one["role"] == "tool"]
     assert sorted(ran) == ["a", "b"]
     assert [one["tool_call_id"] for one in results] == ["2", "3"]
+
+
+def test_a_resumed_run_does_not_begin_again_while_its_session_is_busy() -> None:
+    saver, busy = InMemorySaver(), "The session is busy with another request."
+    with made_up(policy=APART) as (model, service):
+        service.replies += [
+            asks(("1", "a", {}), ("2", "b", {})),
+            httpx.Response(500),
+            httpx.Response(409, json={"detail": busy}),
+        ]
+        run = secured(pair(), model, checkpointer=saver)
+        with pytest.raises(ServerFailed):
+            run.invoke({}, thread())
+        with pytest.raises(InvalidRequest, match="is busy"):
+            run.invoke(None, thread())
+        assert not service.replies
 
 
 def test_a_reply_of_another_session_is_an_error() -> None:

@@ -103,11 +103,12 @@ class TaskCalls:
             if task.name in nodes
         }
         pending = () if loop.is_replaying else loop.checkpoint_pending_writes
-        self._outputs = {key: value for key, channel, value in pending if channel == OUTPUT}
+        outputs = (value for _, channel, value in pending if channel == OUTPUT)
+        self._outputs = {one["task"]: one for one in sorted(outputs, key=lambda one: one["number"])}
         for task in loop.tasks.values():
             if (slot := found.get(task.id)) is None:
                 continue
-            kept = self._outputs.get(_output_key(task.id)) if self._outputs else None
+            kept = self._outputs.get(task.id)
             writes = [*task.writes, *(kept["writes"] if kept else ())]
             for channel, entries in writes:
                 if channel == JOURNAL:
@@ -182,7 +183,7 @@ class TaskCalls:
         offered = None if slot is None else slot.offered
         if offered is not None and self.tool(offered.tool).role == "node":
             return None
-        return self._outputs.get(_output_key(origin)) if self._outputs else None
+        return self._outputs.get(origin)
 
     def keep_output(self, loop: _compat.PregelLoop, task_id: str, output: Mapping[str, Any]) -> Any:
         """Store the output of a node before its router is called, so the node does not run again.
@@ -190,9 +191,13 @@ class TaskCalls:
         Returns:
             A future that is done when it is stored; `None` if there is no need to wait.
         """
-        key = _output_key(self.origin(task_id))
-        self._outputs[key] = output
-        return _compat.keep_writes(loop, key, [(OUTPUT, output)])
+        task = self.origin(task_id)
+        before = self._outputs.get(task)
+        # Checkpointers ignore a second write with the same key.
+        number = 0 if before is None else before["number"] + 1
+        self._outputs[task] = {**output, "task": task, "number": number}
+        key = str(uuid5(NAMESPACE_OID, f"{OUTPUT}:{task}:{number}"))
+        return _compat.keep_writes(loop, key, [(OUTPUT, self._outputs[task])])
 
     def use_cached(self, tasks: Sequence[Any]) -> Sequence[Any]:
         """Use the results in a node's cache for the calls of these tasks."""
@@ -386,7 +391,3 @@ class TaskCalls:
         if entry["id"] == call.id or entry["tool"] != call.tool:
             return entry
         return entry_for_call(call, entry, self._log.session)
-
-
-def _output_key(task_id: str) -> str:
-    return str(uuid5(NAMESPACE_OID, f"{OUTPUT}:{task_id}"))
