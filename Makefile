@@ -74,6 +74,8 @@ long: $(READY)  ## Run the long tests in full: differential tests, labels, escap
 	$(BIN)/python -m tests.graph.differential --count 6000
 	$(BIN)/python -m tests.graph.journeys --count 10000
 	$(BIN)/python -m tests.graph.verdicts --count 2000
+	$(BIN)/python -m tests.graph.approvals --count 1000
+	$(BIN)/python -m tests.graph.lying_service --count 2000
 	$(BIN)/python -m tests.graph.journey_labels --count 2000
 	$(BIN)/python -m tests.graph.durability.killing --kills 50
 	$(BIN)/python -m tests.graph.durability.killing --kills 50 --strict --forgets

@@ -152,7 +152,8 @@ def handled(seen: Seen) -> Any:
     def save(state: State) -> Any:
         return Command(update=_step("save", seen)(state), goto="c")
 
-    graph: Any = StateGraph(State).add_node("b", _step("b", seen)).add_node("c", _step("c", seen))
+    graph: Any = StateGraph(State)
+    graph.add_node("b", _step("b", seen)).add_node("c", _step("c", seen))
     graph.add_node("a", fail, error_handler=save, destinations=("b", "c")).add_edge(START, "a")
     return graph.add_conditional_edges("a", lambda _state: "b", ["b"])
 

@@ -2,7 +2,7 @@
 
 The program gets everything from the client: its variables and the results of its calls. So the
 client knows which call comes next, and its arguments, and takes neither from the service
-(`docs/security.md`, rule 18). Only the answers of the service's own tools are new.
+(`docs/behaviour.md`, G4). Only the answers of the service's own tools are new.
 """
 
 from collections import defaultdict, deque
