@@ -40,7 +40,7 @@ class State(TypedDict, total=False):
     to: str
     n: int
     data: Any
-    total: Annotated[float, operator.add]
+    total: Annotated[int, operator.add]
     log: Annotated[list[Any], operator.add]
     kept: Annotated[Any, lambda old, new: new if old is None else [old, new]]
 
@@ -52,7 +52,7 @@ def _node(name: str, seen: Seen) -> Callable[[State], State]:
     def run(state: State) -> State:
         read = (state["to"], state["n"], state["data"], list(state["log"]), state["total"])
         seen.append((name, describe((read, state.get("kept")))))
-        return {"log": [[name, state["n"]]], "total": 0.5, "kept": {name: state["data"]}}
+        return {"log": [[name, state["n"]]], "total": 1, "kept": {name: state["data"]}}
 
     return run
 
@@ -110,7 +110,7 @@ def parallel(seen: Seen) -> Any:
 def packets(seen: Seen) -> Any:
     def send(state: State) -> list[Any]:
         seen.append(("send", describe(state["n"])))
-        work = {"data": state["data"], "log": [], "total": 0.25}
+        work = {"data": state["data"], "log": [], "total": 2}
         return [Send("b", {**work, "to": one, "n": at}) for at, one in enumerate("xyx")] + ["c"]
 
     graph: Any = StateGraph(State)
@@ -137,7 +137,7 @@ def overwriting(seen: Seen) -> Any:
     graph: Any = StateGraph(State)
     for name in "acd":
         graph.add_node(name, _node(name, seen))
-    graph.add_node("b", lambda state: {**_node("b", seen)(state), "total": Overwrite(7.0)})
+    graph.add_node("b", lambda state: {**_node("b", seen)(state), "total": Overwrite(7)})
     for name in "abc":
         graph.add_edge(START, name).add_edge(name, "d")
     return graph
@@ -350,7 +350,7 @@ def tell(seed: int, base_url: str) -> Case:
     is_apart = dice.random() < 0.3
     given: State = {
         "to": dice.choice(["ada", "bo", "é\u2028"]), "n": dice.choice([0, 3]),
-        "data": dice.choice(_VALUES), "total": 0.25, "log": [],
+        "data": dice.choice(_VALUES), "total": 2, "log": [],
     }  # fmt: skip
     lie = Lie(dice.randrange(9), dice)
     seen, expected_seen = Seen(), Seen()

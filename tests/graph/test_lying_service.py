@@ -29,7 +29,7 @@ from tests.graph.outcome import describe
 from tests.graph.running import secured
 from tests.graph.services import changed, noted
 
-GIVEN: Any = {"to": "ada", "n": 1, "data": {"k": [1]}, "total": 0.5, "log": []}
+GIVEN: Any = {"to": "ada", "n": 1, "data": {"k": [1]}, "total": 2, "log": []}
 
 
 @pytest.mark.parametrize("build", GRAPHS)
@@ -65,7 +65,7 @@ LIES: list[tuple[Any, str, Lie, str]] = [
     (straight, "c", lambda call: call["arguments"].pop("n"), "lacks `n`"),
     (straight, "a", lambda call: call.update(name="b"), "asks for `b`"),
     (straight, "b", _argument("log", []), "another value for `log`"),
-    (straight, "c", _argument("total", 9.5), "another value for `total`"),
+    (straight, "c", _argument("total", 9), "another value for `total`"),
     (straight, "b", _argument("kept", []), "another value for `kept`"),
     (router, "decide__from__a", _argument("n", 8), "another value for `n`"),
     (router, "decide__from__a", _argument("more", 1), "has `more`"),
