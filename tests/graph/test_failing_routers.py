@@ -84,8 +84,7 @@ def with_packets(once: Once) -> Any:
 GRAPHS = (after_a_node, at_the_start, beside_another, of_a_packet, with_packets)
 
 
-@pytest.mark.parametrize("in_loop", [False, True], ids=["sync", "async"])
-@pytest.mark.parametrize("durability", ["sync", "exit"])
+@pytest.mark.parametrize(("durability", "in_loop"), [("sync", False), ("exit", True)])
 @pytest.mark.parametrize("build", GRAPHS)
 def test_a_router_that_fails_once_runs_again_and_its_node_does_not(
     build: Callable[[Once], Any], durability: Any, in_loop: Any, model: ChatSequrity
