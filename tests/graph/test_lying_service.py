@@ -122,6 +122,24 @@ def test_a_reply_that_asks_for_another_call_is_refused_and_asked_for_again(
     assert sorted(map(repr, seen)) == sorted(map(repr, plain))
 
 
+def test_a_reply_that_asks_twice_for_one_call_is_refused(model: ChatSequrity) -> None:
+    def repeated(body: bytes) -> bytes:
+        reply = json.loads(body)
+        message = reply["choices"][0]["message"]
+        if message.get("tool_calls"):
+            one = message["tool_calls"][0]
+            made = {name: {**one, "function": {**one["function"], "name": name}} for name in "ad"}
+            calls = (made["a"], made["d"], made["a"])
+            message["tool_calls"] = [{**each, "id": str(i)} for i, each in enumerate(calls)]
+        return json.dumps(reply).encode()
+
+    seen = Seen()
+    twice = "asks for `a`"
+    with changed(str(model.base_url), repeated) as liar, pytest.raises(BadReply, match=twice):
+        secured(parallel(seen), liar).invoke(GIVEN)
+    assert not seen
+
+
 @pytest.mark.parametrize("history", ["whole", "new"])
 def test_a_session_that_refuses_what_the_thread_has_stored_is_begun_again(
     history: Any, model: ChatSequrity

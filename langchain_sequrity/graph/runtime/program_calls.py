@@ -6,7 +6,7 @@ client knows which call comes next, and its arguments, and takes neither from th
 """
 
 from collections import defaultdict, deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field
 from typing import Any
@@ -385,7 +385,7 @@ class ProgramCalls:
                     tasks.append(self._recorded_task(node, recorded.popleft()))
             tasks = self._in_order(tasks)
             for task in tasks:
-                for router in self.routers_of(task):
+                for router in self._routers_of(task):
                     if recorded := calls[router.name]:
                         made = recorded.popleft()
                         task.routers[router.name] = RouterCall(made.call, made.entry)
@@ -438,7 +438,7 @@ class ProgramCalls:
         ]
 
     def _results_of(self, task: Task) -> TaskResults:
-        entries = (task.result_of(router.name) for router in self.routers_of(task))
+        entries = (task.result_of(router.name) for router in self._routers_of(task))
         routers = [loads(entry["result"]) for entry in entries if entry is not None]
         return TaskResults(self._nodes.get(task.node), self._node_result(task), routers)
 
@@ -448,7 +448,7 @@ class ProgramCalls:
             return {} if task.call is None else task.call.arguments
         return {} if task.entry is None else loads(task.entry["result"])
 
-    def routers_of(self, task: Task) -> list[ToolSpec]:
+    def _routers_of(self, task: Task) -> list[ToolSpec]:
         """The routers that the program calls after a task, whose result is known."""
         routers = [
             router
@@ -469,24 +469,33 @@ class ProgramCalls:
             tasks: The tasks of the open step.
         """
         for step, state in ((self._tasks_before, self._state_before), (tasks, self._state)):
-            sent = iter(state.packets)
-            packets = [next(sent, None) if task.is_packet else None for task in step]
-            if self.is_wide(step):
-                for task, packet in zip(step, packets, strict=True):
-                    if task.needs_call(self._log.journal) and not self._nodes[task.node].not_split:
-                        yield self._node_call(task, packet, state)
-            is_waiting = False
-            for task, packet in zip(step, packets, strict=True):
-                if is_waiting:  # a service may ask for more calls of the step at once
-                    if task.needs_call(self._log.journal):
-                        yield self._node_call(task, packet, state)
-                    continue
-                due = self._next_call(task, packet, state)
-                if due is not None:
-                    yield due
-                is_waiting = due is not None or not self._has_all_results(task)
-            if is_waiting:
+            if (yield from self._due_of_step(step, state)):
                 return
+
+    def _due_of_step(
+        self, step: Sequence[Task], state: ProgramState
+    ) -> Generator[DueCall, None, bool]:
+        """The next calls of a step; `False` if it has no more."""
+        sent = iter(state.packets)
+        pairs = [(task, next(sent, None) if task.is_packet else None) for task in step]
+        is_waiting = False
+        if self.is_wide(step):
+            for task, packet in pairs:
+                if task.needs_call(self._log.journal) and not self._nodes[task.node].not_split:
+                    yield self._node_call(task, packet, state)
+                    is_waiting = True
+            if is_waiting:
+                return True
+        for task, packet in pairs:
+            if is_waiting:  # a service may ask for more calls of the step at once
+                if task.needs_call(self._log.journal):
+                    yield self._node_call(task, packet, state)
+                continue
+            due = self._next_call(task, packet, state)
+            if due is not None:
+                yield due
+            is_waiting = due is not None or not self._has_all_results(task)
+        return is_waiting
 
     def _next_call(
         self, task: Task, packet: Mapping[str, Json] | None, state: ProgramState
@@ -499,7 +508,7 @@ class ProgramCalls:
             return DueCall(task, tool, {HANDLE: task.handle})
         if task.entry is None and task.node != START:
             return None
-        for router in self.routers_of(task):
+        for router in self._routers_of(task):
             if not task.has_called(router.name, self._log.journal):
                 node = self._nodes.get(task.node)
                 arguments = state.router_arguments(router, node, self._node_result(task))
@@ -511,7 +520,7 @@ class ProgramCalls:
     def _has_all_results(self, task: Task) -> bool:
         if task.entry is None and task.node != START:
             return False
-        return all(task.result_of(one.name) is not None for one in self.routers_of(task))
+        return all(task.result_of(one.name) is not None for one in self._routers_of(task))
 
     def _node_call(
         self, task: Task, packet: Mapping[str, Json] | None, state: ProgramState

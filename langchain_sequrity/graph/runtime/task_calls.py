@@ -67,7 +67,7 @@ class TaskCalls:
         self._outputs: dict[str, Mapping[str, Any]] = {}
         self._calls = ProgramCalls(parts.program, log)
         features = parts.exchange.connection.features
-        # The service may redact values, and a stored configuration may too.
+        # A configuration that is stored for the key may redact values too; then the error says so.
         self._may_redact = features is not None and bool(
             features.content_classifiers or features.content_blockers
         )
@@ -262,8 +262,8 @@ class TaskCalls:
             if call.arguments[name] != value:
                 msg = (
                     f"The service's call of `{tool.name}` has another value for `{name}` than the "
-                    "state of the graph. The call is not made. If the service redacts values, name "
-                    "its classifiers or blockers in `features`."
+                    "state of the graph. The call is not made. If the key's stored configuration "
+                    "redacts values, name its classifiers or blockers in `features`."
                 )
                 raise BadReply(msg, session_id=self._log.session_id)
         return replace(call, arguments=expected), due
