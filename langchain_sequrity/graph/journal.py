@@ -514,6 +514,8 @@ class ProgramRun:
         begins_at: The start point, which selects the program.
         since: At the start: the newest version of a channel, and the number of writes from outside.
         is_over: Whether the program no longer has the state, because an input came beside it.
+        number: Its number among the records of an open step, which checkpointers give back in any
+            order.
     """
 
     session: str | None
@@ -526,6 +528,7 @@ class ProgramRun:
     begins_at: BeginsAt = "start"
     since: Any = None
     is_over: bool = False
+    number: int = 0
 
     @property
     def session_id(self) -> str | None:
