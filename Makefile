@@ -77,6 +77,8 @@ long: $(READY)  ## Run the long tests in full: differential tests, labels, escap
 	$(BIN)/python -m tests.graph.in_place --count 1000
 	$(BIN)/python -m tests.graph.journeys --count 10000
 	$(BIN)/python -m tests.graph.verdicts --count 2000
+	$(BIN)/python -m tests.graph.approvals --count 1000
+	$(BIN)/python -m tests.graph.lying_service --count 2000
 	$(BIN)/python -m tests.graph.journey_labels --count 2000
 	$(BIN)/python -m tests.graph.durability.killing --kills 50
 	$(BIN)/python -m tests.graph.durability.killing --kills 50 --strict --forgets

@@ -20,6 +20,7 @@ from langgraph._internal._constants import (
     CONFIG_KEY_CHECKPOINT_MAP,
     CONFIG_KEY_CHECKPOINT_NS,
     CONFIG_KEY_CHECKPOINTER,
+    CONFIG_KEY_RESUME_MAP,
     CONFIG_KEY_SCRATCHPAD,
     CONFIG_KEY_TASK_ID,
     CONFIG_KEY_THREAD_ID,
@@ -116,8 +117,103 @@ def ask(
         decision = _read_decision(answer, allowed)
         if decision is not None:
             return decision
-        others = ", ".join(form for kind, form in _OTHER_FORMS.items() if kind in allowed)
-        remark = f"The last answer was not understood; resume with {_APPROVE}, or {others}."
+        remark = _not_understood(allowed)
+
+
+def ask_about_call(
+    digest: str,
+    denial: Denial,
+    args: Mapping[str, Any],
+    allowed: Sequence[DecisionType],
+    *,
+    is_late: bool,
+) -> HumanDecision:
+    """Ask a human about exactly one call, before a task runs anything else.
+
+    The question has the digest of the call. An answer counts only if the task asked about this
+    digest last, so it cannot decide about another call that the task makes meanwhile. An answer may
+    also name the digest itself.
+
+    Unlike `interrupt`, it does not store the answer for the next run of the task. The caller stores
+    the decision; questions of the task's own code then get the answers to them only.
+
+    Args:
+        digest: Hash of the call.
+        denial: See `ask`.
+        args: See `ask`.
+        allowed: See `ask`.
+        is_late: See `ask`.
+
+    Raises:
+        UsageError: If the answer is late.
+        GraphInterrupt: Without an answer that can be used. The run stops until there is one.
+    """
+    given, remark = get_config()["configurable"], ""
+    asked = _last_question(given)
+    answer = _take_answer(given, asked)
+    if asked is not None and _digest_in(asked) == digest:
+        if is_late:
+            raise UsageError(_LATE)
+        decision = _read_decision(answer, allowed)
+        if decision is not None and _is_about(answer, digest):
+            return decision
+        if decision is not None:
+            remark = "The last answer was for another call."
+        elif answer is not None:
+            remark = _not_understood(allowed)
+    question = {**_question(denial, args, allowed, remark), "digest": digest}
+    raise _interrupt_of(question, given)
+
+
+def drop_answer(config: RunnableConfig) -> None:
+    """Drop the answer to a question of `ask_about_call` if the task no longer asks it.
+
+    Otherwise the first question of the task's own code would get it.
+    """
+    given = config["configurable"]
+    _take_answer(given, _last_question(given))
+
+
+def _last_question(given: Mapping[str, Any]) -> Interrupt | None:
+    """What a task asked last; `None` if it has not asked."""
+    task, read = given[CONFIG_KEY_TASK_ID], given[CONFIG_KEY_SCRATCHPAD].get_null_resume
+    pending = getclosurevars(read).nonlocals["pending_writes"]
+    asked = [one[2] for one in pending if one[0] == task and one[1] == INTERRUPT]
+    return asked[-1][-1] if asked else None
+
+
+def _digest_in(asked: Interrupt) -> Any:
+    return asked.value.get("digest") if isinstance(asked.value, dict) else None
+
+
+def _take_answer(given: Mapping[str, Any], asked: Interrupt | None) -> Any:
+    """The answer of this run to a question of `ask_about_call`; nothing else gets it then."""
+    scratchpad = given[CONFIG_KEY_SCRATCHPAD]
+    read = scratchpad.get_null_resume
+    # LangGraph stores an answer without an id, and gives it to questions of later runs.
+    is_stale = _is_stale(read)
+    if is_stale and isinstance(read(False), Mapping) and "decisions" in read(False):  # noqa: FBT003 - does not consume it
+        read(True)  # noqa: FBT003 - consumes it
+    if asked is None or _digest_in(asked) is None:
+        return None
+    answers = given.get(CONFIG_KEY_RESUME_MAP) or {}
+    if asked.id in answers:
+        answer = answers[asked.id]
+        if scratchpad.resume and scratchpad.resume[-1] is answer:
+            scratchpad.resume.pop()
+        return answer
+    answer = read(True)  # noqa: FBT003 - consumes it
+    return None if is_stale else answer
+
+
+def _interrupt_of(question: Any, given: Mapping[str, Any]) -> GraphInterrupt:
+    namespace = given[CONFIG_KEY_CHECKPOINT_NS]
+    return GraphInterrupt((Interrupt.from_ns(value=question, ns=namespace),))
+
+
+def _not_understood(allowed: Sequence[DecisionType]) -> str:
+    others = ", ".join(form for kind, form in _OTHER_FORMS.items() if kind in allowed)
+    return f"The last answer was not understood; resume with {_APPROVE}, or {others}."
 
 
 def _question(
@@ -130,6 +226,14 @@ def _question(
         "review_configs": [{"action_name": name, "allowed_decisions": [*allowed]}],
         "denial": replace(denial, arguments=None).to_json(),
     }
+
+
+def _is_about(decision: Any, digest: str) -> bool:
+    """Whether a decision is for a call: it may name the digest of one."""
+    match decision:
+        case {"decisions": [{"digest": named}]}:
+            return bool(named == digest)
+    return True
 
 
 def _read_decision(answer: Any, allowed: Sequence[DecisionType]) -> HumanDecision | None:
@@ -167,9 +271,8 @@ def _answer_to(question: Any, *, is_late: bool) -> Any:
     """
     given = get_config()["configurable"]
     read = given[CONFIG_KEY_SCRATCHPAD].get_null_resume
-    if not _has_interrupted(given):
-        namespace = given[CONFIG_KEY_CHECKPOINT_NS]
-        raise GraphInterrupt((Interrupt.from_ns(value=question, ns=namespace),))
+    if _last_question(given) is None:
+        raise _interrupt_of(question, given)
     if is_late:
         raise UsageError(_LATE)
     if _is_stale(read):
@@ -198,12 +301,6 @@ def _is_stale(read: Callable[[bool], Any]) -> bool:
     return any(one[0] != NULL_TASK_ID for one in after)
 
 
-def _has_interrupted(given: Mapping[str, Any]) -> bool:
-    task, read = given[CONFIG_KEY_TASK_ID], given[CONFIG_KEY_SCRATCHPAD].get_null_resume
-    pending = getclosurevars(read).nonlocals["pending_writes"]
-    return any(one[0] == task and one[1] == INTERRUPT for one in pending)
-
-
 async def is_late(config: RunnableConfig, *, is_async: bool) -> bool:
     """Whether a task has asked at a checkpoint that is no longer the newest.
 
@@ -216,7 +313,7 @@ async def is_late(config: RunnableConfig, *, is_async: bool) -> bool:
         is_async: Whether it runs in an event loop.
     """
     given = config["configurable"]
-    if not _has_interrupted(given):
+    if _last_question(given) is None:
         return False
     ask_saver = partial(call, given[CONFIG_KEY_CHECKPOINTER], is_async=is_async)
     for place, at in _checkpoints(given):

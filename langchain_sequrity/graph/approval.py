@@ -41,7 +41,7 @@ from langchain_sequrity.graph.journal import (
     digest_of,
 )
 from langchain_sequrity.graph.program import ABSENT, GraphProgram
-from langchain_sequrity.interrupts import ask
+from langchain_sequrity.interrupts import ask_about_call
 from langchain_sequrity.labels import Labels
 from langchain_sequrity.on_denied import STATE
 from langchain_sequrity.sqrt import Argument, Call, Engine
@@ -180,7 +180,7 @@ class DenialHandler:
         self.field = on_denied.removeprefix(STATE) if on_denied.startswith(STATE) else ""
 
     def handle(
-        self, error: PolicyDenied, run: ProgramRun, journal: Journal
+        self, error: PolicyDenied, run: ProgramRun, journal: Journal, step: int
     ) -> dict[str, Any] | DeniedCall:
         """Handle a denial. Returns facts for the state, or an offer to a human.
 
@@ -188,6 +188,7 @@ class DenialHandler:
             error: The denial.
             run: The run.
             journal: The journal up to the denial.
+            step: The step of the graph.
 
         Raises:
             PolicyDenied: If the option is "raise", or if the denial cannot be approved.
@@ -199,14 +200,16 @@ class DenialHandler:
         if not self.asks:
             raise error
         try:
-            return self._offer(error, run, journal)
+            return self._offer(error, run, journal, step)
         except NotApprovable as reason:
             error.add_note(f"It is not offered for approval: {reason}.")
             raise error from None
 
     # Offers
 
-    def _offer(self, error: PolicyDenied, run: ProgramRun, journal: Journal) -> DeniedCall:
+    def _offer(
+        self, error: PolicyDenied, run: ProgramRun, journal: Journal, step: int
+    ) -> DeniedCall:
         """The denied call for a human, with its digest.
 
         Raises:
@@ -226,7 +229,7 @@ class DenialHandler:
         denial = _with_its_call(error, run, journal)
         index = journal.calls_of(error.tool) + 1
         digest = self._digest(index, denial)
-        return DeniedCall(with_node(denial, self._program), index, digest)
+        return DeniedCall(with_node(denial, self._program), index, digest, step)
 
     def _check_before(self, error: PolicyDenied, journal: Journal) -> None:
         """Refuse if the program may have made calls that are not in the journal.
@@ -328,8 +331,15 @@ class DenialHandler:
         self.check_approval(offered)
         arguments = {name: one for name, one in offered.arguments.items() if one != ABSENT}
         denial = replace(offered.denial, labels={name: offered.labels[name] for name in arguments})
-        with set_config_context(config) as context:  # `interrupt` looks for it there
-            decision = context.run(ask, denial, arguments, ("approve", "reject"), is_late=is_late)
+        with set_config_context(config) as context:  # `get_config` looks for it there
+            decision = context.run(
+                ask_about_call,
+                offered.digest,
+                denial,
+                arguments,
+                ("approve", "reject"),
+                is_late=is_late,
+            )
         return None if decision.type == "approve" else decision.message
 
     def rejection_error(self, offered: DeniedCall, objection: str) -> PolicyDenied:

@@ -9,7 +9,7 @@ Objects that do not become JSON are under `objects`, stored as LangGraph stores 
 |---|---|
 | `{number, step, said, calls: [{id, tool, arguments}]}` | a reply that asks for calls |
 | `{id, tool, digest, result, labels, combine}` | the result of a call |
-| `{denied: {…}}` | a call that a policy denied, and that a human may approve |
+| `{denied: {…}, step}` | a call that a policy denied, and that a human may approve |
 | `{approved: digest}` | a human approved the call; its result follows |
 | `{rejected: digest, objection}` | a human rejected the call |
 | `{refused: {…}}` | a denial that ends the run with a state |
@@ -224,6 +224,7 @@ class DeniedCall:
         denial: The denial, with the arguments as the service would have sent them.
         index: Its number among the program's calls of this tool, from 1.
         digest: Hash of the call, the policy and the program. An approval is for this hash.
+        step: The graph's step of the call, as in `Round`.
         is_approved: Whether a human approved it.
         objection: The objection of a human who rejected it.
         result: The result of the approved call.
@@ -232,6 +233,7 @@ class DeniedCall:
     denial: Denial
     index: int
     digest: str
+    step: int
     is_approved: bool = False
     objection: str | None = None
     result: JournalEntry | None = None
@@ -260,7 +262,11 @@ class DeniedCall:
         """The journal entries of the denial."""
         written = {"denial": self.denial.to_json(), "index": self.index, "digest": self.digest}
         approved = [{"approved": self.digest}] if self.is_approved else []
-        return [{"denied": written}, *approved, *([self.result] if self.result else [])]
+        return [
+            {"denied": written, "step": self.step},
+            *approved,
+            *([self.result] if self.result else []),
+        ]
 
 
 @dataclass(slots=True)
@@ -357,6 +363,11 @@ class Journal:
         """The denied calls that were approved and made."""
         return [one for one in self.denials if one.is_approved and one.result is not None]
 
+    @property
+    def approved_ids(self) -> set[str]:
+        """The ids of these calls."""
+        return {one.call.id for one in self.approved}
+
     def calls_of(self, tool: str) -> int:
         """The number of the program's calls of a tool."""
         called = sum(call.tool == tool for call, _ in self.answered)
@@ -384,7 +395,7 @@ def read_journal(entries: Sequence[JournalEntry], session: str | None) -> Journa
     journal, results = Journal(_rounds(own)), list[JournalEntry]()
     for entry in own:
         if "denied" in entry:
-            _add_denial(journal, entry["denied"])
+            _add_denial(journal, entry["denied"], entry["step"])
         elif "refused" in entry:
             journal.refused = entry["refused"]
         elif "digest" in entry:
@@ -421,10 +432,10 @@ def _is_of_step(entry: JournalEntry) -> bool:
     return "said" in entry or ("result" in entry and HANDLE not in entry and EARLY not in entry)
 
 
-def _add_denial(journal: Journal, kept: Mapping[str, Any]) -> None:
+def _add_denial(journal: Journal, kept: Mapping[str, Any], step: int) -> None:
     if all(one.digest != kept["digest"] for one in journal.denials):
         denial = Denial.from_json(kept["denial"])
-        journal.denials.append(DeniedCall(denial, kept["index"], kept["digest"]))
+        journal.denials.append(DeniedCall(denial, kept["index"], kept["digest"], step))
 
 
 def _rounds(entries: Sequence[JournalEntry]) -> list[Round]:
@@ -503,6 +514,8 @@ class ProgramRun:
         begins_at: The start point, which selects the program.
         since: At the start: the newest version of a channel, and the number of writes from outside.
         is_over: Whether the program no longer has the state, because an input came beside it.
+        number: Its number among the records of an open step, which checkpointers give back in any
+            order.
     """
 
     session: str | None
@@ -515,6 +528,7 @@ class ProgramRun:
     begins_at: BeginsAt = "start"
     since: Any = None
     is_over: bool = False
+    number: int = 0
 
     @property
     def session_id(self) -> str | None:

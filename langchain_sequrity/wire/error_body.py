@@ -70,9 +70,11 @@ _GONE = re.compile(
     r"|not (?:be )?recogni[sz]ed|not known|not active|not alive)\b",
     re.IGNORECASE,
 )
+_BUSY = r"busy|in use|in progress|being|another request|concurrent\w*|locked|wait|retry"
+_IS_BUSY = re.compile(rf"\b(?:{_BUSY})\b", re.IGNORECASE)
 # The session exists, and something else is wrong with the request.
 _OTHERWISE = re.compile(
-    r"\b(?:busy|in use|in progress|being|another request|concurrent\w*|locked|wait|retry"
+    rf"\b(?:{_BUSY}"
     r"|mismatch\w*|match\w*|differs?|different|histor\w*|polic\w*|features?|config\w*|program\w*|models?"
     r"|messages?)\b",
     re.IGNORECASE,
@@ -180,6 +182,11 @@ def is_session_gone(error: StatusError, session_id: str | None) -> bool:
     return error.status in _MAY_BE_GONE and any(
         _says_gone(sentence, named) for sentence in _sentences(error.body)
     )
+
+
+def is_session_busy(error: StatusError) -> bool:
+    """Whether an error says that another request of the session is in progress."""
+    return bool(_IS_BUSY.search(error_text(error.body) or ""))
 
 
 def _sentences(body: Any) -> list[str]:

@@ -1,16 +1,18 @@
 """Soft denials: a human approves or rejects the call, and the run continues or ends."""
 
+import operator
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypedDict
 
 import pytest
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, StateGraph
-from langgraph.types import Command, Send
+from langgraph.types import Command, Send, interrupt
 
 from langchain_sequrity import ChatSequrity, FeaturesHeader, PolicyHeader, with_labels
 from langchain_sequrity.errors import BadReply, PolicyDenied, UsageError
@@ -19,7 +21,7 @@ from langchain_sequrity.wire.denials import read_check
 from tests.graph.ledger import SAVERS, Ledger, Ran, ledger, saver_of, thread
 from tests.graph.running import secured
 from tests.graph.services import DUAL, noted
-from tests.graph.shapes.traced import Traced, connect, traced
+from tests.graph.shapes.traced import Traced, connect, traced, visit
 
 APPROVE: Command[Any] = Command(resume={"decisions": [{"type": "approve"}]})
 REJECT: Command[Any] = Command(resume={"decisions": [{"type": "reject", "message": "Too much."}]})
@@ -543,3 +545,188 @@ def test_an_approved_call_is_not_made_again_after_the_process_was_killed(
     }
     assert log.read_text().split() == made[killed_at]
     assert "pay" not in ran
+
+
+class Order(TypedDict, total=False):
+    to: str
+    log: Annotated[list[Any], operator.add]
+
+
+def order(ran: list[Any], *, asks: bool = False) -> Any:
+    """`pay`, which may ask a question of its own."""
+
+    def pay(state: Order) -> dict[str, Any]:
+        ran.append((state["to"], interrupt("How much?") if asks else None))
+        return {"log": [state["to"]]}
+
+    return StateGraph(Order).add_node("pay", pay).add_edge(START, "pay")
+
+
+def answer(executor: Any, state: dict[str, Any], value: Any, *, by_id: bool, **update: Any) -> Any:
+    [asked] = state["__interrupt__"]
+    resume = {asked.id: value} if by_id else value
+    return executor.invoke(Command(resume=resume, update=update or None), thread())
+
+
+ALL_BUT_ANA = 'tool "pay" { should deny when not to.value in {"ana"}; }'
+
+
+@pytest.mark.parametrize("by_id", [False, True], ids=["newest", "by id"])
+def test_an_answer_with_an_update_that_changes_the_call_asks_about_the_new_call(
+    local: LocalServer, saver: Any, by_id: Any
+) -> None:
+    ran: list[Any] = []
+    executor = asking(local, order(ran), SOFT, saver)
+    state = executor.invoke({"to": "ada"}, thread())
+    digest = request_of(state)["digest"]
+    state = answer(executor, state, APPROVE.resume, by_id=by_id, to="bob")
+    request = request_of(state)
+    assert request["action_requests"][0]["args"] == {"to": "bob"}
+    assert request["digest"] != digest
+    assert not ran
+    executor.invoke(APPROVE, thread())
+    assert ran == [("bob", None)]
+
+
+def test_an_answer_with_an_update_that_does_not_change_the_call_counts(local: LocalServer) -> None:
+    ran: list[Any] = []
+    executor = asking(local, order(ran), SOFT)
+    executor.invoke({"to": "ada"}, thread())
+    executor.invoke(Command(resume=APPROVE.resume, update={"log": ["noted"]}), thread())
+    assert ran == [("ada", None)]
+
+
+def test_an_answer_may_name_the_digest_of_its_call_and_then_counts_for_no_other(
+    local: LocalServer,
+) -> None:
+    ran: list[Any] = []
+    executor = asking(local, order(ran), SOFT)
+    digest = request_of(executor.invoke({"to": "ada"}, thread()))["digest"]
+
+    def approve(digest: str) -> Any:
+        decision = {"type": "approve", "digest": digest}
+        return executor.invoke(Command(resume={"decisions": [decision]}), thread())
+
+    [request] = request_of(approve("0" * 64))["action_requests"]
+    assert request["description"].startswith("The last answer was for another call.")
+    assert not ran
+    approve(digest)
+    assert ran == [("ada", None)]
+
+
+@pytest.mark.parametrize("by_id", [False, True], ids=["newest", "by id"])
+def test_a_nodes_own_question_gets_only_the_answers_to_it(
+    local: LocalServer, saver: Any, by_id: Any
+) -> None:
+    ran: list[Any] = []
+    executor = asking(local, order(ran, asks=True), ALL_BUT_ANA, saver)
+    state = executor.invoke({"to": "ada"}, thread())
+    state = answer(executor, state, APPROVE.resume, by_id=by_id)
+    assert request_of(state) == "How much?"
+    answer(executor, state, 5, by_id=by_id)
+    # An edit makes the question needless, so its answer is for nobody.
+    state = executor.invoke({"to": "bob"}, thread())
+    state = answer(executor, state, APPROVE.resume, by_id=by_id, to="ana")
+    assert request_of(state) == "How much?"
+    assert ran == [("ada", 5)]
+
+
+@pytest.mark.parametrize("by_id", [False, True], ids=["newest", "by id"])
+def test_an_answer_to_a_nodes_own_question_approves_nothing(
+    local: LocalServer, saver: Any, by_id: Any
+) -> None:
+    ran: list[Any] = []
+    executor = asking(local, order(ran, asks=True), ALL_BUT_ANA, saver)
+    state = executor.invoke({"to": "ana"}, thread())
+    assert request_of(state) == "How much?"
+    state = answer(executor, state, APPROVE.resume, by_id=by_id, to="cy")
+    assert request_of(state)["action_requests"][0]["args"] == {"to": "cy"}
+    assert not ran
+
+
+def test_an_answer_that_comes_again_after_a_failure_is_not_for_the_nodes_own_question(
+    local: LocalServer,
+) -> None:
+    ran: list[Any] = []
+    failures = [OSError(BROKEN)]
+
+    def pay(state: Order) -> None:
+        if failures:
+            raise failures.pop()
+        ran.append((state["to"], interrupt("How much?")))
+
+    executor = asking(local, StateGraph(Order).add_node("pay", pay).add_edge(START, "pay"), SOFT)
+    executor.invoke({"to": "ada"}, thread())
+    with pytest.raises(OSError, match=BROKEN):
+        executor.invoke(APPROVE, thread())
+    assert request_of(executor.invoke(APPROVE, thread())) == "How much?"
+    executor.invoke(Command(resume=5), thread())
+    assert ran == [("ada", 5)]
+
+
+class Growing(InMemorySaver):
+    """Gives versions of channels whose random part grows."""
+
+    def get_next_version(self, current: Any, channel: None) -> Any:
+        version = super().get_next_version(current, channel)
+        return f"{version.partition('.')[0]}.{next(NUMBERS):016}"
+
+
+NUMBERS = count()
+
+
+def test_an_update_beside_an_answer_is_an_edit_once(local: LocalServer) -> None:
+    """LangGraph applies it again in each run until the step is over."""
+    ran: list[Any] = []
+    executor = asking(local, order(ran, asks=True), SOFT, Growing())
+    state = executor.invoke({"to": "ada"}, thread())
+    state = answer(executor, state, APPROVE.resume, by_id=False, to="bob")
+    state = answer(executor, state, APPROVE.resume, by_id=False)
+    answer(executor, state, 5, by_id=False)
+    assert ran == [("bob", 5)]
+
+
+def test_an_edit_while_a_router_waits_asks_about_the_call_of_its_node_again(
+    local: LocalServer, saver: Any
+) -> None:
+    def then(state: Order) -> str:
+        return "end" if state["to"] else "pay"
+
+    ran: list[Any] = []
+    graph = order(ran).add_node("end", lambda _state: {"log": ["end"]})
+    graph.add_conditional_edges("pay", then, ["end", "pay"])
+    policy = f'{ALL_BUT_ANA} tool "then__from__pay" {{ should deny always; }}'
+    executor = asking(local, graph, policy, saver)
+    state = executor.invoke({"to": "ana"}, thread())
+    asked = [request_of(state)["action_requests"][0]["name"]]
+    state = answer(executor, state, APPROVE.resume, by_id=False, to="bob")
+    for _ in range(2):
+        asked.append(request_of(state)["action_requests"][0]["name"])
+        state = answer(executor, state, APPROVE.resume, by_id=False)
+    assert asked == ["then__from__pay", "pay", "then__from__pay"]
+    assert ran == [("ana", None), ("bob", None)]
+    assert state["log"] == ["bob", "end"]
+
+
+def test_equal_calls_need_an_approval_each(local: LocalServer, saver: Any) -> None:
+    def more(state: Order) -> str:
+        return "pay" if len(state["log"]) < 3 else "__end__"
+
+    ran: list[Any] = []
+    graph = order(ran).add_conditional_edges("pay", more, ["pay", "__end__"])
+
+    def run(given: Any) -> Any:  # as another process
+        return asking(local, graph, SOFT, saver).invoke(given, thread())
+
+    digests = {request_of(run(one))["digest"] for one in ({"to": "ada"}, APPROVE, APPROVE)}
+    assert run(APPROVE)["log"] == ["ada"] * 3
+    assert len(digests) == len(ran) == 3
+
+
+def test_a_rejection_ends_the_tasks_that_wait_beside_it(local: LocalServer) -> None:
+    graph = traced(pay=visit("pay"), send=visit("send"))
+    connect(graph, "__start__>pay", "__start__>send")
+    executor = asking(local, graph, SOFT)
+    executor.invoke({}, thread())
+    with pytest.raises(PolicyDenied, match="Too much"):
+        executor.invoke(REJECT, thread())

@@ -5,12 +5,13 @@ from typing import Any, TypedDict
 
 import httpx
 import pytest
-from hypothesis import given
+from hypothesis import given as generated
 from hypothesis import strategies as st
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, StateGraph
 
 from langchain_sequrity.errors import TurnFailed
+from langchain_sequrity.graph.codec.values import encode
 from tests.graph.ledger import thread
 from tests.graph.running import secured
 from tests.graph.services import MESSAGES, made_up
@@ -80,26 +81,31 @@ def graph(*, is_wide: bool = False) -> Any:
     return made.add_edge(START if is_wide else "a", "b")
 
 
-def told(model: Any, *, is_wide: bool = False, **options: Any) -> None:
+def told(model: Any, value: Any, *, is_wide: bool = False) -> None:
     with pytest.raises(TurnFailed, match="That is all"):
-        secured(graph(is_wide=is_wide), model, history="whole", **options).invoke({}, thread())
+        secured(graph(is_wide=is_wide), model, history="whole").invoke({"n": value}, thread())
 
 
-@given(
-    arguments=st.lists(
-        VALUES.flatmap(
-            lambda one: st.sampled_from([json.dumps({"n": one}, **how) for how in SPELLINGS])
-        ) | st.sampled_from(['{"n": 1e2}', ' {"n":1.50} ', '{"n": "\\u00E9\\/"}']),
-        min_size=1, max_size=2,
-    ),
+def spelled(value: Any, *spellings: str) -> Any:
+    """A value, and one or two spellings of the arguments with it."""
+    written = [json.dumps({"n": encode(value, "n")}, **how) for how in SPELLINGS]
+    texts = st.sampled_from([*written, *spellings])
+    return st.tuples(st.just(value), st.lists(texts, min_size=1, max_size=2))
+
+
+@generated(
+    given=VALUES.flatmap(spelled)
+    | spelled(100.0, '{"n": 1e2}') | spelled(1.5, ' {"n":1.50} ')
+    | spelled("é/", '{"n": "\\u00E9\\/"}'),
     beside=st.sampled_from(
         [{}, {"content": None}, {"content": ""}, {"content": "Wait.", "refusal": None},
          {"content": "", "reasoning_content": "Hm.", "annotations": [], "audio": None, "x": 1.0}]
     ),
 )  # fmt: skip
 def test_a_message_of_chat_completions_is_sent_back_unchanged(
-    arguments: list[str], beside: dict[str, Any]
+    given: tuple[Any, list[str]], beside: dict[str, Any]
 ) -> None:
+    value, arguments = given
     asked = {
         **beside,
         "role": "assistant",
@@ -111,7 +117,7 @@ def test_a_message_of_chat_completions_is_sent_back_unchanged(
     }  # fmt: skip
     with made_up(policy=APART) as (model, service):
         service.replies += [completion(asked, "tool_calls"), completion({"content": END}, "stop")]
-        told(model, is_wide=len(arguments) > 1)
+        told(model, value, is_wide=len(arguments) > 1)
         again = service.bodies[1]["messages"]
     assert [one["role"] for one in again] == ["user", "assistant", *["tool"] * len(arguments)]
     assert json.dumps(again[1]) == json.dumps(asked)
@@ -120,19 +126,19 @@ def test_a_message_of_chat_completions_is_sent_back_unchanged(
     ]
 
 
-@given(value=VALUES | st.integers(2**64, 2**70))
+@generated(value=VALUES | st.integers(2**64, 2**70))
 def test_a_message_of_messages_is_sent_back_unchanged(value: Any) -> None:
     asked: list[dict[str, Any]] = [
         {"type": "thinking", "thinking": "Hm.", "signature": "sig"},
         {"type": "thinking", "text": "In the service's own spelling."},
         {"type": "text", "text": ""},
-        {"id": call_id(0), "type": "tool_use", "name": "a", "input": {"n": value}},
+        {"id": call_id(0), "type": "tool_use", "name": "a", "input": {"n": encode(value, "n")}},
     ]
     with made_up(MESSAGES) as (model, service):
         service.replies += [
             block(asked, "tool_use"), block([{"type": "text", "text": END}], "end_turn"),
         ]  # fmt: skip
-        told(model)
+        told(model, value)
         sent = json.loads(service.requests[1].content)["messages"][1]
     assert json.dumps(sent) == json.dumps({"role": "assistant", "content": asked})
 
@@ -149,7 +155,9 @@ def test_another_process_sends_every_message_of_a_run_back_unchanged() -> None:
     with made_up() as (model, service):
         service.replies += [completion(asked[0], "tool_calls"), httpx.Response(500)]
         with pytest.raises(Exception, match="500"):
-            secured(graph(), model, history="whole", checkpointer=saver).invoke({}, thread())
+            secured(graph(), model, history="whole", checkpointer=saver).invoke(
+                {"n": "é"}, thread()
+            )
     with made_up() as (model, service):
         service.replies += [
             completion(asked[1], "tool_calls"),

@@ -17,8 +17,10 @@ from langgraph.types import CachePolicy, Command, interrupt
 from langchain_sequrity import ChatSequrity
 from langchain_sequrity.errors import (
     BadReply,
+    InvalidRequest,
     NotFound,
     PolicyDenied,
+    ServerFailed,
     SessionExpired,
     StatusError,
     StreamInterrupted,
@@ -438,7 +440,7 @@ def pair(**nodes: Any) -> Any:
     return connect(graph, "__start__>a", "__start__>b")
 
 
-TWO: Any = (("x", "b", {}), ("y", "a", {}))
+TWO: Any = (("x", "a", {}), ("y", "b", {}))
 
 APART = 'tool "result_of" { must allow always; }'
 """A policy with a rule for `result_of`. Under it, calls are not answered with handles."""
@@ -460,7 +462,7 @@ def test_several_calls_run_at_once_and_are_answered_in_order(history: Any) -> No
         assert sorted(executor.invoke({})["trace"]) == ["a", "b"]
         results = [one for one in service.bodies[1]["messages"] if one["role"] == "tool"]
     assert [one["tool_call_id"] for one in results] == ["x", "y"]
-    assert [json.loads(one["content"])["meta"]["producers"] for one in results] == [["b"], ["a"]]
+    assert [json.loads(one["content"])["meta"]["producers"] for one in results] == [["a"], ["b"]]
 
 
 async def test_several_calls_are_answered_in_an_event_loop() -> None:
@@ -681,15 +683,31 @@ def test_a_rebuilt_session_may_ask_for_several_calls_at_once() -> None:
 
     with made_up(policy=APART) as (model, service):
         service.replies += [
-            asks(("1", "b", {})),
+            asks(("1", "a", {})),
             httpx.Response(404, json={"detail": "gone"}),
-            asks(("2", "b", {}), ("3", "a", {})),
+            asks(("2", "a", {}), ("3", "b", {})),
             ends(trace=["a", "b"]),
         ]
         secured(pair(a=node("a"), b=node("b")), model).invoke({})
         results = [one for one in service.bodies[3]["messages"] if one["role"] == "tool"]
     assert sorted(ran) == ["a", "b"]
     assert [one["tool_call_id"] for one in results] == ["2", "3"]
+
+
+def test_a_resumed_run_does_not_begin_again_while_its_session_is_busy() -> None:
+    saver, busy = InMemorySaver(), "The session is busy with another request."
+    with made_up(policy=APART) as (model, service):
+        service.replies += [
+            asks(("1", "a", {}), ("2", "b", {})),
+            httpx.Response(500),
+            httpx.Response(409, json={"detail": busy}),
+        ]
+        run = secured(pair(), model, checkpointer=saver)
+        with pytest.raises(ServerFailed):
+            run.invoke({}, thread())
+        with pytest.raises(InvalidRequest, match="is busy"):
+            run.invoke(None, thread())
+        assert not service.replies
 
 
 def test_a_reply_of_another_session_is_an_error() -> None:

@@ -23,6 +23,7 @@ from langgraph.graph import START
 from langchain_sequrity.chat_models.threads import ELSEWHERE
 from langchain_sequrity.errors import (
     BadReply,
+    InvalidRequest,
     PolicyDenied,
     ProgramFailed,
     StatusError,
@@ -43,6 +44,7 @@ from langchain_sequrity.graph.journal import (
 )
 from langchain_sequrity.graph.program import ACTIVE, HANDLE, JOURNAL, ToolSpec
 from langchain_sequrity.graph.runtime.events import RequestWatch
+from langchain_sequrity.graph.runtime.program_calls import DueCall, StepMismatch
 from langchain_sequrity.graph.runtime.requests import (
     NO_LABELS,
     CallsRequested,
@@ -74,12 +76,12 @@ from langchain_sequrity.graph.runtime.run_log import (
     RunLog,
 )
 from langchain_sequrity.graph.runtime.run_session import GONE, RunSession
-from langchain_sequrity.graph.runtime.task_calls import RunStopped, StepMismatch, TaskCalls
-from langchain_sequrity.interrupts import check_can_ask, is_late
+from langchain_sequrity.graph.runtime.task_calls import RunStopped, TaskCalls
+from langchain_sequrity.interrupts import check_can_ask, drop_answer, is_late
 from langchain_sequrity.labels import Labels, labels_given
 from langchain_sequrity.strict_json import dumps
 from langchain_sequrity.sync_or_async import run_to_end
-from langchain_sequrity.wire.error_body import is_session_gone
+from langchain_sequrity.wire.error_body import is_session_busy, is_session_gone
 
 if TYPE_CHECKING:
     from langchain_sequrity.graph.dispatch import NodeResult
@@ -143,6 +145,7 @@ class Driver:
         self._is_new = True
         self._is_within = False
         self._is_resumed = False
+        self._is_unheard = False  # resumed, and the service has not answered since
         self._broken: BaseException | None = None
         self._changed = asyncio.Condition() if is_async else _ThreadCondition()
 
@@ -196,19 +199,20 @@ class Driver:
         if self._is_new:
             yield from self._restore(loop)
         if self.tasks.is_start:
+            self._is_within = False
             return
         if self.log.record is None:
             self.tasks.read(loop)
             yield from self._begin(loop, self._labels_at_start, is_start=True)
         elif self._is_within:
             self._is_within = False
-        else:
+        elif self.log.record.is_over:
             self.tasks.read(loop)
-            if self.log.record.is_over:
-                yield from self._begin_from_state(loop)
-            else:
-                self.log.step += 1
-                self.tasks.assign_waiting()
+            yield from self._begin_from_state(loop)
+        else:
+            self.tasks.end_step()
+            self.tasks.read(loop)
+            self.log.step += 1
         if all(one.writes for one in loop.tasks.values()):
             yield from self._catch_up()
             return
@@ -350,6 +354,7 @@ class Driver:
             return
         is_known = not self.log.run.is_over
         if is_known:
+            self.tasks.end_step()
             self.tasks.clear()
             yield from self._send_known_results()
             if self.log.is_refused:
@@ -453,7 +458,7 @@ class Driver:
         slot = self.tasks.get(task_id)
         if self.log.is_refused:
             return None
-        return slot.call if slot.offered is None else await self._approved(slot.offered, config)
+        return await self._approved(slot.call, slot.offered, config)
 
     def _has_call(self, task_id: str) -> bool:
         slot = self.tasks.find(self.tasks.origin(task_id))
@@ -470,18 +475,24 @@ class Driver:
             return self.log.is_refused or (routed.call or slot.offered) is not None
 
         await self._wait_until(is_known, task_id)
-        if routed.call is not None or slot.offered is None:
-            return routed.call
-        return await self._approved(slot.offered, config)
+        return await self._approved(routed.call, slot.offered, config)
 
-    async def _approved(self, offered: DeniedCall, config: RunnableConfig) -> ProgramCall:
-        """The denied call, after a human has approved it.
+    async def _approved(
+        self, call: ProgramCall | None, offered: DeniedCall | None, config: RunnableConfig
+    ) -> ProgramCall | None:
+        """The call, or the denied call after a human has approved it.
 
         Raises:
             RunStopped: If it is rejected.
         """
         denials = self._parts.denials
-        if not offered.is_approved and offered.objection is None:
+        if call is not None or offered is None:
+            if denials.asks:
+                drop_answer(config)
+            return call
+        if offered.is_approved or offered.objection is not None:
+            drop_answer(config)
+        else:
             late = await is_late(config, is_async=self.is_async)
             objection = denials.ask_human(offered, config, is_late=late)
             offered.is_approved, offered.objection = objection is None, objection
@@ -493,16 +504,19 @@ class Driver:
             self.log.write_entries([said])
             self.log.store(self._loop)
         if offered.objection is not None:
-            raise RunStopped(denials.rejection_error(offered, offered.objection))
+            self._broken = denials.rejection_error(offered, offered.objection)
+            await self.notify()  # other tasks may wait for calls that do not come now
+            raise RunStopped(self._broken)
         return offered.call
 
     def record(self, task_id: str, tool: ToolSpec, entry: JournalEntry) -> None:
         """Record the result of a task, or of one of its routers."""
         if EARLY in entry or HANDLE in entry:
             self.log.journal.add_result(entry)
-        if EARLY in entry:
-            return
         slot = self.tasks.get(task_id)
+        if EARLY in entry:
+            slot.early.append(entry)
+            return
         slot.add_result(tool, entry)
         self.tasks.apply_changes(slot, self._loop)
         self.log.objects.load(entry.get(OBJECTS, {}))
@@ -629,13 +643,36 @@ class Driver:
             try:
                 answer = yield from send_request(call)
             except StatusError as error:
-                if not is_session_gone(error, self.log.session_id):
+                if is_session_gone(error, self.log.session_id):
+                    yield from self._replay(GONE)
+                elif self._is_refused_again(error):
+                    yield from self._replay()
+                else:
                     raise
-                yield from self._replay(GONE)
             else:
-                self._handle_answer(answer)
+                self._is_unheard = False
+                self._handle_answer(answer, self._due_calls(answer))
 
-    def _handle_answer(self, answer: ServiceAnswer | PolicyDenied) -> None:
+    def _is_refused_again(self, error: StatusError) -> bool:
+        """Whether the session cannot continue with what the thread has stored of it.
+
+        An earlier reply may have been false in a part that only the service knows, such as the id
+        of a call. A run that is resumed then begins again in a new session.
+        """
+        is_invalid = isinstance(error, InvalidRequest) and not is_session_busy(error)
+        return is_invalid and self._is_unheard
+
+    def _due_calls(
+        self, answer: ServiceAnswer | PolicyDenied
+    ) -> Sequence[tuple[ProgramCall, DueCall]]:
+        """The calls of a reply, which are checked before anything of the reply is used."""
+        return self.tasks.due(answer.calls) if isinstance(answer, CallsRequested) else ()
+
+    def _handle_answer(
+        self,
+        answer: ServiceAnswer | PolicyDenied,
+        due_calls: Sequence[tuple[ProgramCall, DueCall]],
+    ) -> None:
         self._session.answered(is_waiting=isinstance(answer, CallsRequested))
         if isinstance(answer, PolicyDenied):
             self._deny(answer)
@@ -643,10 +680,10 @@ class Driver:
         self._watching.report(answer)
         if isinstance(answer, RunFinished):
             self._ended = answer
-        else:
-            self.log.add_round(answer.said, answer.calls)
-            for call in answer.calls:
-                self.tasks.assign(call)
+            return
+        self.log.add_round(answer.said, [call for call, _ in due_calls])
+        for call, due in due_calls:
+            self.tasks.assign(call, due)
 
     def _begin(self, loop: _compat.PregelLoop, labels: FieldLabels, *, is_start: bool) -> Work:
         """Start a run from LangGraph's state."""
@@ -683,11 +720,13 @@ class Driver:
             self._session.accept_loss(error, session_id)
             session_id = None
             answer = yield from send_request(exchange.first(run))
+        self.tasks.begin(variables, run.begins_at)
+        due_calls = self._due_calls(answer)
         self.log.reset(0 if is_routing else 1)
         run = run.in_session(answer.session_id, continues=session_id is not None)
         self._session.continues_in(run)
         self.log.start(run, [task.early for task in self.tasks])
-        self._handle_answer(answer)
+        self._handle_answer(answer, due_calls)
 
     def _replay(self, reason: str = "") -> Work:
         """Begin the run again; the journal answers the recorded calls.
@@ -696,6 +735,7 @@ class Driver:
             reason: Why its session is lost; empty if it is there.
         """
         parts, journal = self._parts, self.log.journal
+        self._is_unheard = False
         session_id = self._session.to_begin_again_in(self.log.run, reason)
         for denial in journal.denials:
             if denial.is_approved:
@@ -718,15 +758,15 @@ class Driver:
         self._session.answered(is_waiting=isinstance(replayed.answer, CallsRequested))
         self.tasks.forget_calls()
         self.log.restart(replayed.run, replayed.rounds)
-        self.tasks.assign_step()
+        self.tasks.assign_recorded()
         if not isinstance(replayed.answer, CallsRequested):
-            self._handle_answer(replayed.answer)
+            self._handle_answer(replayed.answer, ())
 
     # Denials
 
     def _deny(self, error: PolicyDenied) -> None:
         self._watching.report(error)
-        found = self._parts.denials.handle(error, self.log.run, self.log.journal)
+        found = self._parts.denials.handle(error, self.log.run, self.log.journal, self.log.step)
         if isinstance(found, DeniedCall):
             slot = self.tasks.task_of(found)
             if slot.is_done:  # no task runs that could ask a human
@@ -789,7 +829,7 @@ class Driver:
 
     def _resume(self, loop: _compat.PregelLoop, run: ProgramRun) -> Work:
         """Continue a run whose log and tasks are read, before a step or within one."""
-        self._is_resumed = True
+        self._is_resumed = self._is_unheard = True
         for entry in (one for slot in self.tasks for one in slot.results):
             if entry.get("in") == self.log.session:  # the others get handles with their calls
                 self.log.journal.add_result(entry)
@@ -804,10 +844,8 @@ class Driver:
         if loop.is_replaying or is_copy or is_moved:
             self._session.has_left_calls = True
             yield from self._replay(ELSEWHERE if is_moved else "")
-        elif self._is_within:
-            self.tasks.assign_step()
         else:
-            self.tasks.assign_waiting()
+            self.tasks.assign_recorded()
         self._is_within = True
         for denial in offered:
             self.tasks.task_of(denial).offered = denial

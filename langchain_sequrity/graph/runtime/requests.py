@@ -611,7 +611,7 @@ class StateVariables:
         known = _newest_known(versions, since)
         self._sent = self._sent.join(_join_all(labels.values()))  # packets may hold them
         if known is not None and not self._parts.keeps_labels:
-            newer = (name for name, version in versions.items() if version > known)
+            newer = (name for name, version in versions.items() if _number(version) > known)
             labels = self.without_replaced(labels, newer)
         return {**labels, **self._unasked}
 
@@ -727,13 +727,24 @@ def writes_from_outside(loop: _compat.PregelLoop) -> int:
 def newest_version(loop: _compat.PregelLoop) -> Any:
     """The newest version of a channel, except the journal, which LangGraph may store again."""
     versions: Mapping[str, Any] = loop.checkpoint["channel_versions"]
-    return max((one for name, one in versions.items() if name != JOURNAL), default=None)
+    numbers = (_number(version) for name, version in versions.items() if name != JOURNAL)
+    return max(numbers, default=None)
+
+
+def _number(version: Any) -> Any:
+    """The version of a channel without the random part that some checkpointers add.
+
+    The writes of a `Command` are applied again each time that a run continues, under another random
+    part.
+    """
+    return version.partition(".")[0] if isinstance(version, str) else version
 
 
 def _newest_known(versions: Mapping[str, Any], since: Any) -> Any:
     """The newest version that a run knows."""
     of_run = None if since is None else since[0]
-    return max((one for one in (versions.get(STEP), of_run) if one is not None), default=None)
+    known = (versions.get(STEP), of_run)
+    return max((_number(one) for one in known if one is not None), default=None)
 
 
 def check_whole(loop: _compat.PregelLoop, run: ProgramRun) -> None:

@@ -57,6 +57,7 @@ class RunLog:
         self.objects = ObjectHandles()
         self.thread_session: dict[str, Any] = {}
         self._stored = 0
+        self._number = 0
 
     @property
     def session(self) -> str | None:
@@ -161,13 +162,15 @@ class RunLog:
         self._write(replace(self.run, is_over=True))
 
     def _write(self, run: ProgramRun) -> None:
-        self.record = run
+        self._number += 1
+        self.record = run = replace(run, number=self._number)
         self.thread_session = {SESSION: run.session, PLACE: run.place}
         self.writes.append((RUN, asdict(run)))
 
     def keep_labels(self, labels: FieldLabels) -> None:
         """Record the labels of the fields; they replace the journal of the run."""
-        record = {KEPT_LABELS: labels, LAST_SESSION: self.session, **self.thread_session}
+        place = {LAST_SESSION: self.session, "number": self._number + 1}
+        record = {KEPT_LABELS: labels, **place, **self.thread_session}
         self.writes, self._stored = [(RUN, record)], 0
 
     def keep_input(self, labels: FieldLabels, names: Sequence[str]) -> None:
@@ -188,7 +191,9 @@ class RunLog:
         """The record of a thread: a run, or the labels of its fields between two runs."""
         noted = [one for _, channel, one in loop.checkpoint_pending_writes if channel == RUN]
         if noted and not loop.is_replaying:
-            return noted[-1]
+            newest = max(noted, key=lambda one: one.get("number", 0))
+            self._number = newest.get("number", 0)
+            return newest
         channel = loop.channels[RUN]
         return channel.get() or None if channel.is_available() else None
 

@@ -1,9 +1,9 @@
 """The tasks of a step of LangGraph, and which call of the service belongs to which task."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import count
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 from uuid import NAMESPACE_OID, uuid5
 
 from langgraph.errors import GraphBubbleUp
@@ -14,7 +14,6 @@ from langchain_sequrity.errors import BadReply, UsageError
 from langchain_sequrity.graph import _compat
 from langchain_sequrity.graph.codec.channels import AnyChannel
 from langchain_sequrity.graph.journal import (
-    APPROVED,
     EARLY,
     GIVES,
     OBJECTS,
@@ -24,7 +23,13 @@ from langchain_sequrity.graph.journal import (
     entry_for_call,
     result_entry,
 )
-from langchain_sequrity.graph.program import CHANGED, HANDLE, JOURNAL, OUTPUT, ToolSpec
+from langchain_sequrity.graph.program import CHANGED, HANDLE, JOURNAL, OUTPUT, BeginsAt, ToolSpec
+from langchain_sequrity.graph.runtime.program_calls import (
+    DueCall,
+    ProgramCalls,
+    StepMismatch,
+    Task,
+)
 from langchain_sequrity.graph.runtime.requests import ExecutorParts
 from langchain_sequrity.graph.runtime.run_log import RunLog
 from langchain_sequrity.labels import Labels
@@ -48,105 +53,6 @@ class RunStopped(GraphBubbleUp):
         self.error = error
 
 
-class StepMismatch(BadReply):
-    """LangGraph and the service disagree on the due tasks, or on the end of the run."""
-
-
-@dataclass(slots=True)
-class RouterCall:
-    """A router of a task.
-
-    Attributes:
-        call: Its call; `None` until the service asks for it.
-        entry: Its result.
-    """
-
-    call: ProgramCall | None = None
-    entry: JournalEntry | None = None
-
-
-@dataclass(slots=True)
-class Task:
-    """A task of LangGraph that answers a call.
-
-    Attributes:
-        id: Its id in LangGraph.
-        node: Its node.
-        is_packet: Whether a `Send` started it.
-        call: Its call; `None` until the service asks for it.
-        entry: Its result; `None` until it is known.
-        routers: Its routers by the names of their tools.
-        handle: The first answer to its call if it runs beside others.
-        early: Results of its routers that precede their calls.
-        offered: The denied call of the task or of one of its routers, if a human may approve it.
-        is_left: Whether it failed or waits for an answer, so it gives no result now.
-        is_done: Whether it ended in an earlier attempt of the step, so it does not run.
-        has_lost: Whether LangGraph did not store all of its results.
-    """
-
-    id: str
-    node: str
-    is_packet: bool
-    call: ProgramCall | None = None
-    entry: JournalEntry | None = None
-    routers: dict[str, RouterCall] = field(default_factory=dict)
-    handle: str = ""
-    early: list[JournalEntry] = field(default_factory=list)
-    offered: DeniedCall | None = None
-    is_left: bool = False
-    is_done: bool = False
-    has_lost: bool = False
-
-    def router(self, name: str) -> RouterCall:
-        """Its router with a tool of this name."""
-        return self.routers.setdefault(name, RouterCall())
-
-    def forget_calls(self) -> None:
-        """Drop the calls; another session will ask for its own."""
-        self.call, self.handle = None, ""
-        for routed in self.routers.values():
-            routed.call = None
-
-    @property
-    def results(self) -> list[JournalEntry]:
-        """Its results so far."""
-        return [*([self.entry] if self.entry is not None else []), *self.early]
-
-    @property
-    def written(self) -> list[JournalEntry]:
-        """The results that the task writes itself."""
-        entries = (self.entry, *(routed.entry for routed in self.routers.values()))
-        return [one for one in entries if one is not None]
-
-    @property
-    def calls(self) -> list[ProgramCall]:
-        """The calls of the task and of its routers, as far as the service has asked for them."""
-        calls = (self.call, *(routed.call for routed in self.routers.values()))
-        return [one for one in calls if one is not None]
-
-    @property
-    def is_approved(self) -> bool:
-        """Whether a human approved its call, so that the program does not make it."""
-        return self.entry is not None and str(self.entry["id"]).startswith(APPROVED)
-
-    @property
-    def has_all_calls(self) -> bool:
-        """Whether the service has asked for all of its results."""
-        routers = (one for one in self.routers.values() if one.entry is not None)
-        return (
-            self.entry is not None
-            and (self.call is not None or self.is_approved)
-            and all(one.call is not None for one in routers)
-        )
-
-    def add_result(self, tool: ToolSpec, entry: JournalEntry) -> None:
-        """Add its own result, or that of one of its routers."""
-        if tool.role == "node":
-            self.entry = entry
-        else:
-            self.router(tool.name).entry = entry
-
-
 class TaskCalls:
     """The tasks of the current step, and their calls.
 
@@ -166,6 +72,12 @@ class TaskCalls:
         self._tasks: dict[str, Task] = {}
         self._of_step: Mapping[str, Any] = {}
         self._outputs: dict[str, Mapping[str, Any]] = {}
+        self._calls = ProgramCalls(parts.program, log)
+        features = parts.exchange.connection.features
+        # A configuration that is stored for the key may redact values too; then the error says so.
+        self._may_redact = features is not None and bool(
+            features.content_classifiers or features.content_blockers
+        )
 
     def __iter__(self) -> Iterator[Task]:
         """The tasks in the order of the program: those of packets are last."""
@@ -174,6 +86,15 @@ class TaskCalls:
     def clear(self) -> None:
         """Forget the tasks: the graph has ended."""
         self._tasks, self._of_step = {}, {}
+
+    def end_step(self) -> None:
+        """End the step: the results of its tasks are known."""
+        if not self._log.is_refused:  # otherwise no more calls follow
+            self._calls.end_step(list(self))
+
+    def begin(self, variables: Mapping[str, Any], begins_at: BeginsAt) -> None:
+        """Begin a program, of which the tasks of this step are the first."""
+        self._calls.begin(variables, begins_at)
 
     def forget_calls(self) -> None:
         """Drop the calls of all tasks; another session will ask for its own."""
@@ -186,15 +107,16 @@ class TaskCalls:
         nodes = self._parts.spec.nodes
         found = {
             task.id: Task(task.id, task.name, _compat.is_packet(task))
-            for task in sorted(loop.tasks.values(), key=_compat.is_packet)
+            for task in sorted(loop.tasks.values(), key=self._place)
             if task.name in nodes
         }
         pending = () if loop.is_replaying else loop.checkpoint_pending_writes
-        self._outputs = {key: value for key, channel, value in pending if channel == OUTPUT}
+        outputs = (value for _, channel, value in pending if channel == OUTPUT)
+        self._outputs = {one["task"]: one for one in sorted(outputs, key=lambda one: one["number"])}
         for task in loop.tasks.values():
             if (slot := found.get(task.id)) is None:
                 continue
-            kept = self._outputs.get(_output_key(task.id)) if self._outputs else None
+            kept = self._outputs.get(task.id)
             writes = [*task.writes, *(kept["writes"] if kept else ())]
             for channel, entries in writes:
                 if channel == JOURNAL:
@@ -206,6 +128,10 @@ class TaskCalls:
             slot.is_done = bool(task.writes)
             slot.has_lost = self._has_lost(slot, writes)
         self._tasks, self._of_step = found, loop.tasks
+
+    def _place(self, task: Any) -> tuple[bool, int]:
+        is_packet = _compat.is_packet(task)
+        return is_packet, 0 if is_packet else self._calls.order_of(task.name)
 
     def _has_lost(self, slot: Task, writes: Sequence[tuple[str, Any]]) -> bool:
         """Whether a task has results with values that LangGraph does not store."""
@@ -257,7 +183,7 @@ class TaskCalls:
     @property
     def have_all_calls(self) -> bool:
         """Whether the service has asked for all results of this step."""
-        return all(slot.has_all_calls for slot in self)
+        return all(slot.has_all_calls(self._log.journal) for slot in self)
 
     # One task
 
@@ -288,8 +214,16 @@ class TaskCalls:
         return list(self._tasks).index(self.get(task_id).id)
 
     def output_of(self, task_id: str) -> Any:
-        """The stored output of an earlier attempt, whose router did not finish."""
-        return self._outputs.get(_output_key(self.origin(task_id))) if self._outputs else None
+        """The stored output of an earlier attempt, whose router did not finish.
+
+        It does not count if the call of the node is now denied, after a change from outside.
+        """
+        origin = self.origin(task_id)
+        slot = self.find(origin)
+        offered = None if slot is None else slot.offered
+        if offered is not None and self.tool(offered.tool).role == "node":
+            return None
+        return self._outputs.get(origin)
 
     def keep_output(self, loop: _compat.PregelLoop, task_id: str, output: Mapping[str, Any]) -> Any:
         """Store the output of a node before its router is called, so the node does not run again.
@@ -297,9 +231,13 @@ class TaskCalls:
         Returns:
             A future that is done when it is stored; `None` if there is no need to wait.
         """
-        key = _output_key(self.origin(task_id))
-        self._outputs[key] = output
-        return _compat.keep_writes(loop, key, [(OUTPUT, output)])
+        task = self.origin(task_id)
+        before = self._outputs.get(task)
+        # Checkpointers ignore a second write with the same key.
+        number = 0 if before is None else before["number"] + 1
+        self._outputs[task] = {**output, "task": task, "number": number}
+        key = str(uuid5(NAMESPACE_OID, f"{OUTPUT}:{task}:{number}"))
+        return _compat.keep_writes(loop, key, [(OUTPUT, self._outputs[task])])
 
     def use_cached(self, tasks: Sequence[Any]) -> Sequence[Any]:
         """Use the results in a node's cache for the calls of these tasks."""
@@ -335,36 +273,86 @@ class TaskCalls:
             raise BadReply(msg, session_id=self._log.session_id)
         return tool
 
-    def assign(self, call: ProgramCall) -> None:
-        """Give a call to its task."""
+    def due(self, calls: Sequence[ProgramCall]) -> list[tuple[ProgramCall, DueCall]]:
+        """The calls of a reply as calls of the program, with the client's own arguments.
+
+        Nothing is changed.
+
+        Raises:
+            StepMismatch: If LangGraph's tasks do not make these calls next.
+            BadReply: If a call has other arguments than the program gives it.
+        """
+        if self.is_start:
+            self.get(START)
+        due_calls = self._calls.due(list(self))
+        return [self._as_due(call, next(due_calls, None)) for call in calls]
+
+    def _as_due(self, call: ProgramCall, due: DueCall | None) -> tuple[ProgramCall, DueCall]:
         tool = self.tool(call.tool)
-        if any(one["tool"] == call.tool for one in self._log.journal.early.values()):
-            return
-        # A missing task may come with the next step; otherwise the run ends with an error.
-        slot = next(self._without_call(tool, call.arguments), None)
-        if slot is None:
+        if due is None or due.tool is not tool:
+            msg = (
+                f"The service asks for `{plain(call.tool)}`, but LangGraph does not run this node "
+                "in this step. The call is not made."
+            )
+            raise StepMismatch(msg, session_id=self._log.session_id)
+        expected = due.arguments
+        names = {one.name for one in tool.parameters} if expected is None else expected.keys()
+        if call.arguments.keys() != names:
+            self._refuse(call, names)
+        if expected is None or self._may_redact:
+            return call, due
+        for name, value in expected.items():
+            if call.arguments[name] != value:
+                msg = (
+                    f"The service's call of `{tool.name}` has another value for `{name}` than the "
+                    "state of the graph. The call is not made. If the key's stored configuration "
+                    "redacts values, name its classifiers or blockers in `features`."
+                )
+                raise BadReply(msg, session_id=self._log.session_id)
+        return replace(call, arguments=expected), due
+
+    def _refuse(self, call: ProgramCall, names: Collection[str]) -> NoReturn:
+        missing = [name for name in names if name not in call.arguments]
+        unknown = [name for name in call.arguments if name not in names]
+        what = (
+            f"lacks `{missing[0]}`"
+            if missing
+            else f"has `{plain(unknown[0])}`, which it does not take"
+        )
+        msg = f"The service's call of `{call.tool}` {what}. The call is not made."
+        raise BadReply(msg, session_id=self._log.session_id)
+
+    def assign(self, call: ProgramCall, due: DueCall) -> None:
+        """Give a call to its task."""
+        tool, slot = due.tool, due.task
+        if tool.role == "result":
+            slot.is_collected = True
             return
         if tool.role == "router":
-            slot.router(call.tool).call = call
+            if slot.early_result(tool.name) is None:
+                slot.router(tool.name).call = call
             return
         slot.call = call
         made = {one.id: handle for handle, one in self._log.journal.made.items()}
-        if call.id in made or (self._is_wide and not tool.not_split):
+        if call.id in made or (self._calls.is_wide(list(self)) and not tool.not_split):
             slot.handle = made.get(call.id) or self._new_handle()
             self._take_over(slot, call)
 
-    def assign_waiting(self) -> None:
-        """Give the calls that wait for a result to their tasks."""
-        for call in self._log.waiting:
-            self.assign(call)
-
-    def assign_step(self) -> None:
-        """Give all calls of this step to their tasks."""
+    def assign_recorded(self) -> None:
+        """Give the recorded calls of this step to their tasks."""
+        self._calls.rebuild()
+        if self.is_start:
+            self.get(START)
         for one in self._log.journal.rounds:
             waiting = one.waiting
             for call in one.calls if one.step == self._log.step else ():
-                self.assign(call)
-                if call in waiting:
+                due = next(self._calls.due(list(self)), None)
+                is_waiting = call in waiting
+                if due is not None and due.tool.name == call.tool:
+                    if is_waiting:  # another session may have asked for it
+                        self._as_due(call, due)
+                    self.assign(call, due)
+                if is_waiting:
                     self.answer(call)
 
     def answer(self, call: ProgramCall) -> None:
@@ -386,13 +374,10 @@ class TaskCalls:
         """The task of a denied call, which a human may approve.
 
         Raises:
-            BadReply: If no task of this step makes it.
+            BadReply: If no task of this step makes it now.
         """
-        slot = next(self._without_call(self.tool(offered.tool), offered.arguments), None)
-        if slot is None:
-            msg = f"The service denies a call of `{plain(offered.tool)}`, which is not due."
-            raise BadReply(msg, session_id=self._log.session_id)
-        return slot
+        [(_, due)] = self.due([offered.call])
+        return due.task
 
     def check_due(self) -> None:
         """Check that the service asks for LangGraph's tasks.
@@ -413,36 +398,6 @@ class TaskCalls:
             handle = call.arguments.get(HANDLE)
             return any(one.handle == handle for one in self)
         return any(call.id == one.id for slot in self for one in slot.calls)
-
-    @property
-    def _is_wide(self) -> bool:
-        """Whether all calls of this step precede its tasks."""
-        program = self._parts.program
-        tools = program.that_begins_at(self._log.run.begins_at).tools
-        return len(self._tasks) > 1 and program.result_of in tools
-
-    def _without_call(self, tool: ToolSpec, arguments: Mapping[str, Any]) -> Iterator[Task]:
-        """The possible tasks for a call of a tool, in the order of the program."""
-        if tool.role == "router" and tool.node == START:
-            yield self.get(START)
-        for slot in self:
-            if slot.node != tool.node or tool.role == "result":
-                continue
-            if tool.role == "node":
-                is_free = slot.call is None and not slot.is_approved
-                if is_free and slot.is_packet == tool.is_sent(arguments):
-                    yield slot
-            elif slot.call is not None or slot.is_approved:
-                routed = slot.routers.get(tool.name)
-                is_asked = routed is not None and routed.call is not None
-                if not is_asked and not self._is_fused(slot, tool):
-                    yield slot
-
-    def _is_fused(self, slot: Task, router: ToolSpec) -> bool:
-        """Whether a router runs within the call of its task."""
-        tools = self._parts.program.tools.values()
-        own = next(one for one in tools if one.role == "node" and one.node == slot.node)
-        return not slot.is_packet and any(one.name == router.name for one in own.fused)
 
     def _new_handle(self) -> str:
         used = {*self._log.journal.made, *(one.handle for one in self)}
@@ -479,7 +434,3 @@ class TaskCalls:
         if entry["id"] == call.id or entry["tool"] != call.tool:
             return entry
         return entry_for_call(call, entry, self._log.session)
-
-
-def _output_key(task_id: str) -> str:
-    return str(uuid5(NAMESPACE_OID, f"{OUTPUT}:{task_id}"))

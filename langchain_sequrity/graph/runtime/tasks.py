@@ -11,6 +11,7 @@ from typing import Any
 
 from langchain_core.runnables import Runnable, RunnableConfig
 from langgraph.errors import NodeError, ParentCommand
+from langgraph.graph import START
 from langgraph.types import CachePolicy, Command, Send
 from typing_extensions import override
 
@@ -151,7 +152,7 @@ class _NodeTask(Runnable[Any, Any]):
 
     @override
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
-        return run_to_end(self._run(config or {}))
+        return run_to_end(self._run_whole(config or {}))
 
     @override
     async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
@@ -165,10 +166,14 @@ class _NodeTask(Runnable[Any, Any]):
         yield await self._run_whole(config or {}, streams=True)
 
     async def _run_whole(self, config: RunnableConfig, *, streams: bool = False) -> Any:
-        """Run with all writes or none, because LangGraph keeps those of a cancelled task."""
+        """Run with all writes or none.
+
+        LangGraph stores the writes of a task that fails or is cancelled, for example in its router,
+        and takes the task for finished.
+        """
         try:
             return await self._run(config, streams=streams)
-        except asyncio.CancelledError:
+        except (Exception, asyncio.CancelledError):
             _compat.remove_writes(config)
             raise
 
@@ -323,16 +328,25 @@ class _ResultWriter(Runnable[Any, Any]):
         self._driver.found[self._task] = found
         _compat.write(config, found.writes)
         if self._asks_routers:
-            self._write_entry(found, config)
-            kept = self._node.stored_output(_compat.task_writes(config), found)
-            await self._driver.keep_output(self._task, kept)
+            await self._keep_output(found, config)
         # The task's own config, which the node's code does not see.
         own: RunnableConfig = {**config, "configurable": {**self._given, _REPORT: self}}
-        await self._node.follow(found.goto, own)
+        try:
+            await self._node.follow(found.goto, own)
+        except Exception:
+            if not (self._asks_routers or self.fused):  # a router that runs before its call failed
+                await self._keep_output(found, config)
+            raise
         if not self._asks_routers:
             self._write_entry(self.found, config)  # a fused router may have changed the result
         await self._driver.notify()
         return output
+
+    async def _keep_output(self, found: NodeResult, config: RunnableConfig) -> None:
+        """Store the output, so that the node does not run again if a router does not finish."""
+        self._write_entry(found, config)
+        kept = self._node.stored_output(_compat.task_writes(config), found)
+        await self._driver.keep_output(self._task, kept)
 
     def _write_entry(self, found: NodeResult, config: RunnableConfig) -> None:
         handle = self._driver.tasks.get(self._task).handle
@@ -357,13 +371,21 @@ class _RouterTask(Runnable[Any, Any]):
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         if config is None or DRIVER not in config.get("configurable", {}):
             return self._branch.path.invoke(input, config)
-        return run_to_end(self._route(input, config))
+        return run_to_end(self._route_whole(input, config))
 
     @override
     async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         if config is None or DRIVER not in config.get("configurable", {}):
             return await self._branch.path.ainvoke(input, config)
-        return await self._route(input, config)
+        return await self._route_whole(input, config)
+
+    async def _route_whole(self, state: Any, config: RunnableConfig) -> Any:
+        try:
+            return await self._route(state, config)
+        except (Exception, asyncio.CancelledError):
+            if self._branch.source == START:  # as `_NodeTask` does
+                _compat.remove_writes(config)
+            raise
 
     async def _route(self, state: Any, config: RunnableConfig) -> Any:
         driver, task = _driver_and_task(config)

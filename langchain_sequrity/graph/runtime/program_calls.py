@@ -1,0 +1,574 @@
+"""The calls of a run as its program makes them, computed from what the client has sent.
+
+The program gets everything from the client: its variables and the results of its calls. So the
+client knows which call comes next, and its arguments, and takes neither from the service
+(`docs/behaviour.md`, G4). Only the answers of the service's own tools are new.
+"""
+
+from collections import defaultdict, deque
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from copy import copy
+from dataclasses import dataclass, field
+from typing import Any
+
+from langgraph.graph import START
+
+from langchain_sequrity.errors import BadReply
+from langchain_sequrity.graph.journal import (
+    EARLY,
+    GIVES,
+    DeniedCall,
+    Journal,
+    JournalEntry,
+    ProgramCall,
+)
+from langchain_sequrity.graph.program import (
+    ABSENT,
+    CHANGED,
+    HANDLE,
+    HANDLED,
+    OVERWRITE,
+    SEND,
+    BeginsAt,
+    GraphProgram,
+    ToolSpec,
+)
+from langchain_sequrity.graph.runtime.run_log import RunLog
+from langchain_sequrity.strict_json import loads
+
+Json = Any
+
+
+class StepMismatch(BadReply):
+    """LangGraph and the service disagree on the due tasks, or on the end of the run."""
+
+
+@dataclass(slots=True)
+class RouterCall:
+    """A router of a task.
+
+    Attributes:
+        call: Its call; `None` until the service asks for it.
+        entry: Its result.
+    """
+
+    call: ProgramCall | None = None
+    entry: JournalEntry | None = None
+
+
+@dataclass(slots=True)
+class Task:
+    """A task of LangGraph that answers a call.
+
+    Attributes:
+        id: Its id in LangGraph.
+        node: Its node.
+        is_packet: Whether a `Send` started it.
+        call: Its call; `None` until the service asks for it.
+        entry: Its result; `None` until it is known.
+        routers: Its routers by the names of their tools.
+        handle: The first answer to its call if it runs beside others.
+        is_collected: Whether the service has asked for the result behind the handle.
+        early: Results of its routers that precede their calls.
+        offered: The denied call of the task or of one of its routers, if a human may approve it.
+        is_left: Whether it failed or waits for an answer, so it gives no result now.
+        is_done: Whether it ended in an earlier attempt of the step, so it does not run.
+        has_lost: Whether LangGraph did not store all of its results.
+    """
+
+    id: str
+    node: str
+    is_packet: bool
+    call: ProgramCall | None = None
+    entry: JournalEntry | None = None
+    routers: dict[str, RouterCall] = field(default_factory=dict)
+    handle: str = ""
+    is_collected: bool = False
+    early: list[JournalEntry] = field(default_factory=list)
+    offered: DeniedCall | None = None
+    is_left: bool = False
+    is_done: bool = False
+    has_lost: bool = False
+
+    def router(self, name: str) -> RouterCall:
+        """Its router with a tool of this name."""
+        return self.routers.setdefault(name, RouterCall())
+
+    def forget_calls(self) -> None:
+        """Drop the calls; another session will ask for its own."""
+        self.call, self.handle, self.is_collected = None, "", False
+        for routed in self.routers.values():
+            routed.call = None
+
+    @property
+    def results(self) -> list[JournalEntry]:
+        """Its results so far."""
+        return [*([self.entry] if self.entry is not None else []), *self.early]
+
+    @property
+    def written(self) -> list[JournalEntry]:
+        """The results that the task writes itself."""
+        entries = (self.entry, *(routed.entry for routed in self.routers.values()))
+        return [one for one in entries if one is not None]
+
+    @property
+    def calls(self) -> list[ProgramCall]:
+        """The calls of the task and of its routers, as far as the service has asked for them."""
+        calls = (self.call, *(routed.call for routed in self.routers.values()))
+        return [one for one in calls if one is not None]
+
+    def needs_call(self, journal: Journal) -> bool:
+        """Whether the program of a run has yet to call its node. It makes no approved calls."""
+        is_approved = self.entry is not None and self.entry["id"] in journal.approved_ids
+        return self.call is None and not is_approved
+
+    def result_of(self, router: str) -> JournalEntry | None:
+        """The result of a router; `None` if it is unknown."""
+        routed = self.routers.get(router)
+        if routed is not None and routed.entry is not None:
+            return routed.entry
+        return self.early_result(router)
+
+    def early_result(self, router: str) -> JournalEntry | None:
+        """The result of a router that precedes its call, if there is one."""
+        return next((entry for entry in self.early if entry["tool"] == router), None)
+
+    def has_called(self, router: str, journal: Journal) -> bool:
+        """Whether the program of a run need not call a router any more."""
+        routed, early = self.routers.get(router), self.early_result(router)
+        if routed is not None and routed.call is not None:
+            return True
+        if routed is not None and routed.entry is not None:
+            return routed.entry["id"] in journal.approved_ids
+        return early is not None and early[EARLY] in journal.asked
+
+    def has_all_calls(self, journal: Journal) -> bool:
+        """Whether the program has made all calls whose results are known."""
+        routers = (name for name, routed in self.routers.items() if routed.entry is not None)
+        is_called = self.entry is not None and not self.needs_call(journal)
+        return is_called and all(self.has_called(name, journal) for name in routers)
+
+    def add_result(self, tool: ToolSpec, entry: JournalEntry) -> None:
+        """Add its own result, or that of one of its routers."""
+        if tool.role == "node":
+            self.entry = entry
+        else:
+            self.router(tool.name).entry = entry
+
+
+@dataclass(frozen=True, slots=True)
+class TaskResults:
+    """The results of a task that is over.
+
+    Attributes:
+        tool: The tool of its node; `None` for START.
+        node: The result of the node.
+        routers: The results of its routers, in the order of the program.
+    """
+
+    tool: ToolSpec | None
+    node: Mapping[str, Json]
+    routers: Sequence[Mapping[str, Json]]
+
+
+class ProgramState:
+    """The fields and packets of a program before a step.
+
+    Args:
+        program: The graph as a program.
+
+    Attributes:
+        values: The fields.
+        packets: The packets that are due, in the order in which they were sent.
+        is_structured: Whether the program is straight-line.
+    """
+
+    def __init__(self, program: GraphProgram) -> None:
+        self._program, self._fields = program, program.fields
+        self.values: dict[str, Json] = {}
+        self.packets: Sequence[Mapping[str, Json]] = ()
+        nodes = [one for one in program.tools.values() if one.role == "node"]
+        written = {name for tool in nodes for name in self._written_by(tool)}
+        plans = self._fields.plans
+        self._resets = frozenset(name for name in plans if plans[name].resets)
+        self._appends = frozenset(
+            name for name in (*written, *self._resets) if self._fields.is_log(name)
+        )
+        self.is_structured = False
+
+    def at_start(
+        self, variables: Mapping[str, Mapping[str, Json]], begins_at: BeginsAt
+    ) -> "ProgramState":
+        """The state at the start of a run.
+
+        Args:
+            variables: The context variables of the run.
+            begins_at: The start point.
+        """
+        # An older graph may have had fewer fields.
+        fields, new = self._fields, copy(self)
+        new.values = {
+            name: variables[variable]["value"]
+            if variable in variables
+            else ([] if fields.is_log(name) else ABSENT)
+            for name, variable in fields.variables.items()
+        }
+        packets = variables.get(self._program.entry.packets)
+        new.packets = () if packets is None else packets["value"]
+        new.is_structured = self._program.kind == "structured" and begins_at == "start"
+        return new
+
+    # Arguments of the next calls
+
+    def node_arguments(self, tool: ToolSpec) -> dict[str, Json]:
+        """The arguments of a node that an edge started."""
+        return {
+            one.name: self.values[str(one.field)] for one in tool.parameters if one.kind == "field"
+        }
+
+    def packet_arguments(self, tool: ToolSpec, packet: Mapping[str, Json]) -> dict[str, Json]:
+        """The arguments of a node that a packet started."""
+        carried = {one.name: packet["input"] for one in tool.parameters if one.kind == "send"}
+        if tool.sees_state:
+            return self.node_arguments(tool) | carried
+        given = packet["fields"]
+        fields = (one.name for one in tool.parameters if one.kind == "field")
+        return {name: given.get(name, ABSENT) for name in fields} | carried
+
+    def router_arguments(
+        self, router: ToolSpec, node: ToolSpec | None, result: Mapping[str, Json]
+    ) -> dict[str, Json]:
+        """The arguments of a router: the state before the step, with its node's own writes.
+
+        Args:
+            router: The router.
+            node: Its node; `None` for START.
+            result: The node's result.
+        """
+        fields = ((one.name, str(one.field)) for one in router.parameters)
+        return {parameter: self._after(name, node, result) for parameter, name in fields}
+
+    def _after(self, name: str, node: ToolSpec | None, result: Mapping[str, Json]) -> Json:
+        before = self.values[name]
+        if node is None:
+            return before
+        if name not in self._written_by(node):
+            return [*before, []] if name in self._resets else before
+        if self._fields.is_log(name):
+            return [*before, result[self._fields.keys[name]]]
+        return self._added(name, before, result)
+
+    def _added(self, name: str, before: Json, result: Mapping[str, Json]) -> Json:
+        """A field of a program that is no log, after a result."""
+        key, plan = self._fields.keys[name], self._fields.plans[name]
+        if OVERWRITE + key in result:
+            return result[OVERWRITE + key]
+        if key not in result:
+            return before
+        return result[key] if plan.kind == "last" else before + result[key]
+
+    # Steps
+
+    def changed_by(self, result: Mapping[str, Json]) -> "ProgramState":
+        """The state after a node has changed fields of it in place: the rest of its step has it."""
+        changes = self._changes(result)
+        if not changes:
+            return self
+        new = copy(self)
+        new.values = self.values | changes
+        return new
+
+    def changes_after(
+        self, result: Mapping[str, Json], values: Mapping[str, Json]
+    ) -> dict[str, Json]:
+        """The fields after a step that a node has changed in place.
+
+        Args:
+            result: The node's result.
+            values: The fields after the step so far. What was added to a sum stays.
+        """
+        changes, plans = self._changes(result), self._fields.plans
+        for name in (name for name in changes if plans[name].kind == "sum"):
+            changes[name] = changes[name] + values[name][len(self.values[name]) :]
+        return changes
+
+    def _changes(self, result: Mapping[str, Json]) -> dict[str, Json]:
+        keys = self._fields.keys.items()
+        return {name: result[CHANGED + key] for name, key in keys if CHANGED + key in result}
+
+    def after(self, tasks: Iterable[TaskResults]) -> "ProgramState":
+        """The state after a step with these results, in the order of the program."""
+        tasks = list(tasks)
+        is_start = all(task.tool is None for task in tasks)
+        values, packets = dict(self.values), list(self.packets if is_start else ())
+        before = self
+        appends = self._appends if not (is_start or self.is_structured) else ()
+        logs = {name: list[Json]() for name in appends}
+        overwritten = set[str]()
+        for task in tasks:
+            result = task.node
+            values |= before.changes_after(result, values)
+            before = before.changed_by(result)
+            for name in () if task.tool is None else self._written_by(task.tool):
+                key = self._fields.keys[name]
+                if self._fields.is_log(name):
+                    logs.setdefault(name, []).extend(result[key])
+                elif name not in overwritten:  # after an overwrite, a step adds no more
+                    values[name] = self._added(name, values[name], result)
+                    if OVERWRITE + key in result:
+                        overwritten.add(name)
+            if self.is_structured and task.tool is not None:
+                for name in self._resets:
+                    logs.setdefault(name, [])
+            for routed in (result, *task.routers):
+                packets += routed.get(SEND, ())
+        for name, updates in logs.items():
+            values[name] = [*values[name], updates]
+        new = copy(self)
+        new.values, new.packets = values, packets
+        return new
+
+    @staticmethod
+    def _written_by(tool: ToolSpec) -> Sequence[str]:
+        if tool.is_handover:
+            return [str(one.field) for one in tool.parameters]
+        return tool.writes
+
+
+@dataclass(frozen=True, slots=True)
+class DueCall:
+    """A call that the program makes next.
+
+    Attributes:
+        task: Its task.
+        tool: Its tool.
+        arguments: Its arguments; `None` if they are the answer of a tool of the service's own.
+    """
+
+    task: Task
+    tool: ToolSpec
+    arguments: Mapping[str, Json] | None
+
+
+@dataclass(frozen=True, slots=True)
+class _RecordedCall:
+    """A call in the journal.
+
+    Attributes:
+        step: Its step.
+        arguments: Its arguments.
+        call: The call; `None` if a human approved it.
+        entry: Its result; `None` until it is known.
+    """
+
+    step: int
+    arguments: Mapping[str, Json]
+    call: ProgramCall | None
+    entry: JournalEntry | None
+
+
+class ProgramCalls:
+    """The order of a program's calls, and their arguments.
+
+    Args:
+        program: The graph as a program.
+        log: The log of the run.
+    """
+
+    def __init__(self, program: GraphProgram, log: RunLog) -> None:
+        self._program, self._log = program, log
+        tools = program.tools.values()
+        self._nodes = {tool.node: tool for tool in tools if tool.role == "node"}
+        self._order = {node: index for index, node in enumerate(self._nodes)}
+        self._routers = [tool for tool in tools if tool.role == "router"]
+        self._fused = {one.name for tool in self._nodes.values() for one in tool.fused}
+        self._begins_at: BeginsAt = "start"
+        self._state = ProgramState(program)
+        # The service asks for the last results of a step with the first calls of the next one.
+        self._tasks_before: Sequence[Task] = ()
+        self._state_before = self._state
+
+    def order_of(self, node: str) -> int:
+        """The place of a node among the nodes of a step that edges start."""
+        return self._order.get(node, 0)
+
+    def begin(self, variables: Mapping[str, Any], begins_at: BeginsAt) -> None:
+        """Begin a run with these variables."""
+        self._begins_at = begins_at
+        self._state = self._state_before = self._state.at_start(variables, begins_at)
+        self._tasks_before = ()
+
+    def end_step(self, tasks: Sequence[Task]) -> None:
+        """Compute the state after a step, from the results of its tasks."""
+        self._tasks_before, self._state_before = tasks, self._state
+        self._state = self._state.after(map(self._results_of, tasks))
+
+    def rebuild(self) -> None:
+        """Compute the state before the open step again, from the journal."""
+        run = self._log.run
+        self.begin(loads(run.variables), run.begins_at)
+        calls, early = self._recorded_calls(), self._early_results()
+        for step in range(self._log.step):
+            tasks = [Task(START, START, is_packet=False)] if step == 0 else []
+            for node in self._nodes.values():
+                recorded = calls[node.name]
+                while recorded and recorded[0].step == step:
+                    tasks.append(self._recorded_task(node, recorded.popleft()))
+            tasks = self._in_order(tasks)
+            for task in tasks:
+                for router in self._routers_of(task):
+                    if recorded := calls[router.name]:
+                        made = recorded.popleft()
+                        task.routers[router.name] = RouterCall(made.call, made.entry)
+                    elif early[router.name]:
+                        task.early.append(early[router.name].popleft())
+            self.end_step(tasks)
+
+    def _recorded_calls(self) -> Mapping[str, deque[_RecordedCall]]:
+        """The calls in the journal by tool, in the order of the program."""
+        calls = defaultdict[str, deque[_RecordedCall]](deque)
+        for one in self._log.journal.rounds:
+            for call in one.calls:
+                entry = one.results.get(call.id)
+                calls[call.tool].append(_RecordedCall(one.step, call.arguments, call, entry))
+        for denied in sorted(self._log.journal.approved, key=lambda one: one.index):
+            approved = _RecordedCall(denied.step, denied.arguments, None, denied.result)
+            calls[denied.tool].insert(denied.index - 1, approved)
+        return calls
+
+    def _early_results(self) -> Mapping[str, deque[JournalEntry]]:
+        """The results of routers that precede their calls, by tool."""
+        early = defaultdict[str, deque[JournalEntry]](deque)
+        for _, entry in sorted(self._log.journal.early.items()):
+            early[entry["tool"]].append(entry)
+        return early
+
+    def _recorded_task(self, tool: ToolSpec, made: _RecordedCall) -> Task:
+        journal = self._log.journal
+        task = Task("", tool.node, tool.is_sent(made.arguments), made.call, made.entry)
+        if made.entry is not None and GIVES in made.entry:
+            task.handle = made.entry[GIVES]
+            task.entry = journal.handles.get(task.handle)
+            task.is_collected = any(
+                call.tool == self._program.result_of and call.arguments[HANDLE] == task.handle
+                for one in journal.rounds
+                for call in one.calls
+            )
+        return task
+
+    def _in_order(self, tasks: Sequence[Task]) -> list[Task]:
+        """The tasks of an earlier step in the order of the program."""
+        packets = defaultdict[str, deque[Task]](deque)
+        for task in tasks:
+            if task.is_packet:
+                packets[self._program.tokens[task.node]].append(task)
+        sent = (packets[packet["node"]] for packet in self._state.packets)
+        return [
+            *(task for task in tasks if not task.is_packet),
+            *(tasks_of_node.popleft() for tasks_of_node in sent if tasks_of_node),
+        ]
+
+    def _results_of(self, task: Task) -> TaskResults:
+        entries = (task.result_of(router.name) for router in self._routers_of(task))
+        routers = [loads(entry["result"]) for entry in entries if entry is not None]
+        return TaskResults(self._nodes.get(task.node), self._node_result(task), routers)
+
+    def _node_result(self, task: Task) -> Mapping[str, Json]:
+        tool = self._nodes.get(task.node)
+        if tool is not None and tool.is_handover:  # its call brings the answer
+            return {} if task.call is None else task.call.arguments
+        return {} if task.entry is None else loads(task.entry["result"])
+
+    def _routers_of(self, task: Task) -> list[ToolSpec]:
+        """The routers that the program calls after a task, whose result is known."""
+        routers = [
+            router
+            for router in self._routers
+            if router.node == task.node and (task.is_packet or router.name not in self._fused)
+        ]
+        # An error handler's result has no edges.
+        return [] if routers and self._node_result(task).get(HANDLED) else routers
+
+    # The next calls
+
+    def due(self, tasks: Sequence[Task]) -> Iterator[DueCall]:
+        """The calls that the next reply may ask for, in the order of the program.
+
+        Of tasks that run side by side, the program makes all calls before it needs a result.
+
+        Args:
+            tasks: The tasks of the open step.
+        """
+        for step, state in ((self._tasks_before, self._state_before), (tasks, self._state)):
+            if (yield from self._due_of_step(step, state)):
+                return
+
+    def _due_of_step(
+        self, step: Sequence[Task], state: ProgramState
+    ) -> Generator[DueCall, None, bool]:
+        """The next calls of a step; `False` if it has no more."""
+        sent = iter(state.packets)
+        pairs = [(task, next(sent, None) if task.is_packet else None) for task in step]
+        is_waiting, current = False, state
+        if self.is_wide(step):
+            for task, packet in pairs:
+                if task.needs_call(self._log.journal) and not self._nodes[task.node].not_split:
+                    yield self._node_call(task, packet, state)
+                    is_waiting = True
+            if is_waiting:
+                return True
+        for task, packet in pairs:
+            if is_waiting:  # a service may ask for more calls of the step at once
+                if task.needs_call(self._log.journal):
+                    yield self._node_call(task, packet, current)
+                continue
+            due = self._next_call(task, packet, current)
+            current = current.changed_by(self._node_result(task))
+            if due is not None:
+                yield due
+            is_waiting = due is not None or not self._has_all_results(task)
+        return is_waiting
+
+    def _next_call(
+        self, task: Task, packet: Mapping[str, Json] | None, state: ProgramState
+    ) -> DueCall | None:
+        """The next call of a task; `None` if it has all calls, or waits for a result."""
+        if task.needs_call(self._log.journal) and task.node != START:
+            return self._node_call(task, packet, state)
+        if task.handle and not task.is_collected:
+            tool = self._program.tools[str(self._program.result_of)]
+            return DueCall(task, tool, {HANDLE: task.handle})
+        if task.entry is None and task.node != START:
+            return None
+        for router in self._routers_of(task):
+            if not task.has_called(router.name, self._log.journal):
+                node, result = self._nodes.get(task.node), self._node_result(task)
+                arguments = state.changed_by(result).router_arguments(router, node, result)
+                return DueCall(task, router, arguments)
+            if task.result_of(router.name) is None:
+                return None
+        return None
+
+    def _has_all_results(self, task: Task) -> bool:
+        if task.entry is None and task.node != START:
+            return False
+        return all(task.result_of(one.name) is not None for one in self._routers_of(task))
+
+    def _node_call(
+        self, task: Task, packet: Mapping[str, Json] | None, state: ProgramState
+    ) -> DueCall:
+        tool = self._nodes[task.node]
+        if tool.is_handover:
+            return DueCall(task, tool, None)
+        if not task.is_packet:
+            return DueCall(task, tool, state.node_arguments(tool))
+        if packet is None or packet["node"] != self._program.tokens[task.node]:
+            msg = f"LangGraph runs node `{task.node}` for a `Send` that the program does not have."
+            raise StepMismatch(msg, session_id=self._log.session_id)
+        return DueCall(task, tool, state.packet_arguments(tool, packet))
+
+    def is_wide(self, tasks: Sequence[Task]) -> bool:
+        """Whether all calls of a step precede its tasks."""
+        program = self._program
+        tools = program.that_begins_at(self._begins_at).tools
+        return len(tasks) > 1 and program.result_of in tools
