@@ -149,10 +149,18 @@ def _named(found: Any) -> Any:
 
 
 def _named_by(config: Any) -> dict[str, str]:
-    """The checkpoints that a config names, by namespace."""
+    """The checkpoints that a config names, by namespace: of its graph and of the outer graphs.
+
+    An earlier config may have named a checkpoint of another inner graph.
+    """
     given = config["configurable"]
     found: dict[str, str] = given.get("checkpoint_map", {"": given["checkpoint_id"]})
-    return found
+    own = given["checkpoint_ns"]
+    return {
+        namespace: checkpoint
+        for namespace, checkpoint in found.items()
+        if namespace in ("", own) or own.startswith(namespace + "|")
+    }
 
 
 def _newest(places: list[Any]) -> dict[str, str]:
