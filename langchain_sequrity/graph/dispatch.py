@@ -785,15 +785,9 @@ class ClientTools:
 
     def _field_after(self, field: str, before: Json, wire: Mapping[str, Json]) -> Json:
         """A field after a result, as the program has it."""
-        key, kind = self._program.fields.keys[field], self._fields[field].plan.kind
-        before = wire.get(CHANGED + key, before)
-        if kind == "log":
-            return [*before, wire.get(key, [])]
-        if OVERWRITE + key in wire:
-            return wire[OVERWRITE + key]
-        if kind == "last" or key not in wire:
-            return wire.get(key, before)
-        return before + wire[key]
+        fields = self._program.fields
+        before = wire.get(CHANGED + fields.keys[field], before)
+        return fields.value_after(field, before, wire)
 
     def with_route(self, result: NodeResult, route: Mapping[str, Json]) -> NodeResult:
         """A node's result with the targets of a router within its call."""

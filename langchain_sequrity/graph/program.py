@@ -228,6 +228,23 @@ class FieldVariables:
         added = f'{result}["{key}"]' if is_sure else f'{result}.get("{key}", {plan.zero!r})'
         return f"{base} + {added}"
 
+    def value_after(self, field: str, before: Any, result: Mapping[str, Any]) -> Any:
+        """What the program computes for a field that a node may write, as JSON.
+
+        Args:
+            field: The field.
+            before: Its value before, with what the node changed in place.
+            result: The node's result.
+        """
+        key, plan = self.keys[field], self.plans[field]
+        if plan.kind == "log":
+            return [*before, result.get(key, [])]
+        if OVERWRITE + key in result:
+            return result[OVERWRITE + key]
+        if key not in result:
+            return before
+        return result[key] if plan.kind == "last" else before + result[key]
+
     def after_change(self, field: str, base: str) -> str:
         """The field after its node may have changed it in place.
 

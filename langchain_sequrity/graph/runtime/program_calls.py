@@ -254,18 +254,7 @@ class ProgramState:
             return before
         if name not in self._written_by(node):
             return [*before, []] if name in self._resets else before
-        if self._fields.is_log(name):
-            return [*before, result[self._fields.keys[name]]]
-        return self._added(name, before, result)
-
-    def _added(self, name: str, before: Json, result: Mapping[str, Json]) -> Json:
-        """A field of a program that is no log, after a result."""
-        key, plan = self._fields.keys[name], self._fields.plans[name]
-        if OVERWRITE + key in result:
-            return result[OVERWRITE + key]
-        if key not in result:
-            return before
-        return result[key] if plan.kind == "last" else before + result[key]
+        return self._fields.value_after(name, before, result)
 
     # Steps
 
@@ -314,7 +303,7 @@ class ProgramState:
                 if self._fields.is_log(name):
                     logs.setdefault(name, []).extend(result[key])
                 elif name not in overwritten:  # after an overwrite, a step adds no more
-                    values[name] = self._added(name, values[name], result)
+                    values[name] = self._fields.value_after(name, values[name], result)
                     if OVERWRITE + key in result:
                         overwritten.add(name)
             if self.is_structured and task.tool is not None:
