@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from datetime import date
+from decimal import Decimal
 from typing import Annotated, Any
 
 import pydantic.v1
@@ -9,7 +10,7 @@ import pytest
 from langchain.agents.middleware import wrap_tool_call
 from langchain.tools import InjectedState, ToolRuntime, tool
 from langchain_core.messages import ToolMessage
-from langchain_core.tools import BaseTool
+from langchain_core.tools import BaseTool, StructuredTool
 from pydantic import (
     AfterValidator,
     AliasChoices,
@@ -23,6 +24,7 @@ from pydantic import (
     Secret,
     SecretStr,
     ValidationInfo,
+    computed_field,
     create_model,
     field_serializer,
     field_validator,
@@ -350,6 +352,154 @@ def test_a_value_is_checked_as_the_function_can_read_it(
     agent(NO_RULES, [pay], call, **options).invoke(ask())
     assert [event.arguments for event in events][-1] == {"to": checked}
     assert got != [[]]
+
+
+def _with(kind: type, **state: Any) -> Any:
+    """A validator that makes an object of a class with attributes."""
+
+    def make(value: Any) -> Any:
+        made = kind(value)
+        for name, item in state.items():
+            setattr(made, name, item)
+        return made
+
+    return AfterValidator(make)
+
+
+class Text(str):
+    __slots__ = ("bank",)
+
+
+class Number(int):
+    pass
+
+
+class Password(SecretStr):
+    pass
+
+
+def _with_bank(password: Any) -> Any:
+    password.bank = "eve"
+    return password
+
+
+class Rooted(RootModel[str]):
+    _bank: str = PrivateAttr("")
+
+    def model_post_init(self, _: Any) -> None:
+        self._bank = "eve"
+
+
+class Computed(RootModel[str]):
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def bank(self) -> str:
+        return "eve"
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value"),
+    [
+        (Annotated[str, _with(Text, bank="eve")], "ada"),
+        (Annotated[int, _with(Number, bank="eve")], 5),
+        (Annotated[Password, AfterValidator(_with_bank)], "ada"),
+        (Rooted, "ada"),
+        (Computed, "ada"),
+    ],
+)
+def test_a_value_with_attributes_is_more_than_the_text_that_it_looks_like(
+    annotation: Any, value: Any
+) -> None:
+    got: list[Any] = []
+
+    @tool(args_schema=create_model("Schema", to=(annotation, ...)))
+    def pay(to: Any) -> str:
+        """Pay."""
+        got.append(to)
+        return "paid"
+
+    allowed = f'"{value}"' if isinstance(value, str) else value
+    policy = f'tool "pay" {{ must deny when not to.value == {allowed}; }}'
+    state = agent(policy, [pay], calling(("pay", {"to": value}))).invoke(ask())
+    assert kinds(state) == ["policy"]
+    assert got == []
+
+
+def test_values_that_have_no_attributes_are_compared_as_the_model_writes_them() -> None:
+    class Plain(str):
+        __slots__ = ()
+
+    class Payment(BaseModel):
+        to: Annotated[str, _with(Plain)]
+        euros: Decimal
+
+    @tool(args_schema=Payment)
+    def pay(to: str, euros: Decimal) -> str:
+        """Pay."""
+        return f"paid {to} {euros}"
+
+    policy = """tool "pay" {
+        must deny when not to.value == "ada";
+        must deny when not euros.value in {float 0.0..100.0} and not euros.value in {int 1..100};
+    }"""
+    written = (5, 5.5, 500, "99.999999999999999999")
+    calls = [calling(("pay", {"to": "ada", "euros": euros})) for euros in written]
+    state = agent(policy, [pay], *calls).invoke(ask())
+    assert kinds(state) == ["made", "made", "policy", "policy"]
+
+
+class Called(BaseTool):
+    name: str = "pay"
+    description: str = "Pay."
+    args_schema: Any = None
+    got: list[str] = []  # noqa: RUF012 - pydantic copies it
+
+    def _run(self, to: str = "eve") -> str:
+        self.got.append(to)
+        return "paid"
+
+
+@pytest.mark.parametrize("form", ["function", "coroutine", "class"])
+@pytest.mark.parametrize(
+    ("default", "kind"), [("ada", "policy"), ("eve", "policy"), (None, "made")]
+)
+async def test_the_default_of_the_function_counts_where_the_one_of_the_schema_is_not_passed(
+    form: str, default: str | None, kind: str
+) -> None:
+    got: list[str] = []
+    # LangChain passes no defaults of a JSON Schema.
+    to = {"type": "string", "default": default or "ada"}
+    schema: Any = {"type": "object", "properties": {"to": to}}
+
+    def pay(to: str = "eve" if default else "ada") -> str:
+        got.append(to)
+        return "paid"
+
+    async def apay(to: str = "eve" if default else "ada") -> str:
+        return pay(to)
+
+    options: Any = {"name": "pay", "description": "Pay.", "args_schema": schema}
+    made: BaseTool
+    if form == "class":
+        made = Called(args_schema=schema)
+        kind, got = "policy", made.got
+    elif form == "coroutine":
+        made = StructuredTool.from_function(None, apay, **options)
+    else:
+        made = StructuredTool.from_function(pay, **options)
+    state = await agent(NOT_EVE, [made], calling(("pay", {}))).ainvoke(ask())
+    assert kinds(state) == [kind]
+    assert got == ["ada"][: kind == "made"]
+
+
+def test_a_default_of_a_json_schema_holds_where_the_function_has_none() -> None:
+    def pay(**arguments: Any) -> str:
+        return f"paid {arguments}"
+
+    schema: Any = {"type": "object", "properties": {"to": {"type": "string", "default": "ada"}}}
+    made = StructuredTool.from_function(pay, name="pay", description="Pay.", args_schema=schema)
+    state = agent(NOT_EVE, [made], calling(("pay", {}))).invoke(ask())
+    assert kinds(state) == ["made"]
 
 
 class Client:
