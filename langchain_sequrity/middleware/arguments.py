@@ -168,8 +168,7 @@ def _defaults_of_function(tool: BaseTool, keywords: Mapping[str, Any]) -> Iterat
     """Defaults of the function, where LangChain does not pass it those of the schema."""
     schema: Any = tool.args_schema
     if isinstance(schema, Mapping):
-        properties = schema.get("properties", {}).items()
-        optional = {name for name, one in properties if "default" in one}
+        optional = set(arguments_of([tool], service_tools=False)[tool.name].defaults)
     else:
         optional = {name for name in _NEVER_PASSED if name in getattr(schema, "model_fields", ())}
     if not (optional := optional - keywords.keys()):

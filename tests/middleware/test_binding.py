@@ -468,8 +468,12 @@ async def test_the_default_of_the_function_counts_where_the_one_of_the_schema_is
 ) -> None:
     got: list[str] = []
     # LangChain passes no defaults of a JSON Schema.
-    to = {"type": "string", "default": default or "ada"}
-    schema: Any = {"type": "object", "properties": {"to": to}}
+    name = {"type": "string", "default": default or "ada"}
+    schema: Any = {
+        "type": "object",
+        "properties": {"to": {"$ref": "#/$defs/name"}, "note": True},
+        "$defs": {"name": name},
+    }
 
     def pay(to: str = "eve" if default else "ada") -> str:
         got.append(to)
