@@ -165,25 +165,26 @@ def _bound(
 
 
 def _defaults_of_function(tool: BaseTool, keywords: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Defaults of the function, where LangChain does not pass it those of the schema."""
-    schema: Any = tool.args_schema
+    """Defaults of the function, where LangChain does not pass it the value of the schema.
+
+    LangChain passes no defaults of a JSON Schema, and no fields that a model's serializer excludes.
+    """
+    schema = tool.args_schema
+    declared: Iterable[str] = ()
     if isinstance(schema, Mapping):
-        optional = set(arguments_of([tool], service_tools=False)[tool.name].defaults)
-    else:
-        optional = {name for name in _NEVER_PASSED if name in getattr(schema, "model_fields", ())}
-    if not (optional := optional - keywords.keys()):
+        declared = arguments_of([tool], service_tools=False)[tool.name].defaults
+    elif schema is not None:
+        declared = _names_of(schema)
+    if not (left_out := set(declared) - keywords.keys()):
         return
     functions = [getattr(tool, name, None) for name in ("func", "coroutine")]
     if not any(functions):
         functions = [tool._run, tool._arun]  # noqa: SLF001 - of a class of tools
     parameters = [signature(function).parameters for function in functions if function]
-    for name in optional:
+    for name in left_out:
         defaults = [one[name].default for one in parameters if name in one]
         # One value if the functions agree; otherwise the name has two, which is refused.
         yield from ((name, one) for one in _distinct(defaults) if one is not Parameter.empty)
-
-
-_NEVER_PASSED = ("args", "kwargs")  # LangChain takes them for `*args` and `**kwargs`
 
 
 def _distinct(values: Iterable[Any]) -> list[Any]:

@@ -28,6 +28,7 @@ from pydantic import (
     create_model,
     field_serializer,
     field_validator,
+    model_serializer,
     model_validator,
 )
 from pydantic.dataclasses import dataclass as pydantic_dataclass
@@ -494,6 +495,45 @@ async def test_the_default_of_the_function_counts_where_the_one_of_the_schema_is
     state = await agent(NOT_EVE, [made], calling(("pay", {}))).ainvoke(ask())
     assert kinds(state) == [kind]
     assert got == ["ada"][: kind == "made"]
+
+
+class Excluded(BaseModel):
+    to: str = Field("ada", exclude=True)
+
+
+class Omitted(BaseModel):
+    to: str = "ada"
+
+    @model_serializer
+    def _nothing(self) -> dict[str, Any]:
+        return {}
+
+
+class Variadic(BaseModel):
+    """LangChain takes it for the arguments of `**kwargs`."""
+
+    kwargs: str = "ada"
+
+
+@pytest.mark.parametrize(
+    ("schema", "args"),
+    [(Excluded, {}), (Excluded, {"to": "ada"}), (Omitted, {}), (Variadic, {})],
+)
+def test_the_default_of_the_function_counts_where_langchain_does_not_pass_a_field(
+    schema: type[BaseModel], args: dict[str, Any]
+) -> None:
+    got: list[str] = []
+
+    @tool(args_schema=schema)
+    def pay(to: str = "eve", kwargs: str = "eve") -> str:
+        """Pay."""
+        got.append(f"{to} {kwargs}")
+        return "paid"
+
+    [name] = schema.model_fields
+    policy = f'tool "pay" {{ must deny when {name}.value == "eve"; }}'
+    assert kinds(agent(policy, [pay], calling(("pay", args))).invoke(ask())) == ["policy"]
+    assert got == []
 
 
 def test_a_default_of_a_json_schema_holds_where_the_function_has_none() -> None:
