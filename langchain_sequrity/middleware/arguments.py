@@ -200,12 +200,9 @@ def arguments_of_tool(tool: BaseTool) -> ToolArguments:
     found = arguments_of([tool])[tool.name]
     schema = tool.args_schema
     names = _names_of(schema) if isinstance(schema, type) else {}
-    schemas = {
-        known: field
-        for name, field in found.schemas.items()
-        for known in {name, *names.get(name, ())[:1]}
-    }
-    return found._replace(schemas=schemas)
+    known = {name: {name, *names.get(name, ())[:1]} for name in (*found.names, *found.schemas)}
+    schemas = {each: field for name, field in found.schemas.items() for each in known[name]}
+    return found._replace(names=tuple(set().union(*known.values())), schemas=schemas)
 
 
 @lru_cache(maxsize=256)

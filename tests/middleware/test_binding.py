@@ -31,8 +31,10 @@ from pydantic import (
     model_serializer,
     model_validator,
 )
+from pydantic.alias_generators import to_camel
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
+from langchain_sequrity.middleware import denial_of
 from tests.middleware.agents import NO_RULES, Till, agent, ask, calling, kinds, results
 from tests.middleware.derived_arguments import Person, tried
 
@@ -634,6 +636,30 @@ def test_a_rule_may_name_an_argument_by_its_field_or_its_alias() -> None:
         calls = [calling(("pay", {name: to})) for to in ("Eve", "Ada")]
         state = agent(policy, [pay], *calls, policy_tools=None).invoke(ask())
         assert kinds(state) == ["policy", "made"]
+
+
+@pytest.mark.parametrize("written", ["user_id", "userId"])
+def test_the_two_names_of_a_field_are_not_taken_for_two_arguments(written: str) -> None:
+    class Camel(BaseModel):
+        model_config = ConfigDict(
+            alias_generator=to_camel, validate_by_name=True, validate_by_alias=True
+        )
+        user_id: Name
+
+    @tool(args_schema=Camel)
+    def pay(user_id: str) -> str:
+        """Pay."""
+        return f"paid {user_id}"
+
+    other = {"user_id": "userId", "userId": "user_id"}[written]
+    policy = f'tool "pay" {{ must deny when not {written}.value in {{"ada", "Ada"}}; }}'
+    calls = [{written: "Ada"}, {written: "eve"}, {written: "ada", other: "eve"}, {other: "eve"}]
+    script = [calling(("pay", args)) for args in (*calls, {written: "ada", "USERID": "eve"})]
+    state = agent(policy, [pay], *script, policy_tools=None).invoke(ask())
+    # Of two names the schema takes the alias.
+    both = "made" if written == "userId" else "policy"
+    assert kinds(state) == ["made", "policy", both, "policy", "policy"]
+    assert all("eve" not in message.text for message in results(state) if not denial_of(message))
 
 
 def test_a_tool_without_a_schema_gets_the_arguments_unchanged() -> None:
