@@ -638,6 +638,43 @@ def test_a_rule_may_name_an_argument_by_its_field_or_its_alias() -> None:
         assert kinds(state) == ["policy", "made"]
 
 
+COUNTS = """
+    tool "pay" {
+        must deny when "two" in @session.tags;
+        session before { when "one" in @tags { @tags |= {"two"}; } @tags |= {"one"}; }
+    }
+"""
+
+
+@pytest.mark.parametrize(
+    ("rule", "made"),
+    [
+        ("", ["made", "policy"]),
+        ('must deny when to.value == "eve";', ["made", "policy"]),
+        ('must deny when note.value == "eve";', ["waits", "policy"]),
+        ('must deny when "mail" in @args.tags;', ["waits", "policy"]),
+        ('session before { when NOTE.value == "eve" { @tags |= {"x"}; } }', ["waits", "policy"]),
+    ],
+)
+def test_a_call_beside_others_waits_only_if_a_rule_reads_what_the_schema_changes(
+    rule: str, made: list[str]
+) -> None:
+    class Noted(BaseModel):
+        to: str
+        note: Name
+        copies: list[str] = Field(default_factory=list)
+
+    @tool(args_schema=Noted)
+    def pay(to: str, note: str, copies: list[str]) -> str:
+        """Pay."""
+        return f"paid {to} {note} {copies}"
+
+    rules = f'{COUNTS}\ntool "pay" {{ {rule} }}' if rule else COUNTS
+    call = ("pay", {"to": "ada", "note": "Hello "})
+    run = agent(rules, [pay], calling(call, call), policy_tools=None)
+    assert kinds(run.invoke(ask())) == made
+
+
 @pytest.mark.parametrize("written", ["user_id", "userId"])
 def test_the_two_names_of_a_field_are_not_taken_for_two_arguments(written: str) -> None:
     class Camel(BaseModel):
