@@ -11,8 +11,11 @@ from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from copy import copy
 from dataclasses import fields, is_dataclass
+from datetime import date, time, timedelta
+from decimal import Decimal
 from enum import Enum
 from functools import lru_cache, partial
+from inspect import Parameter, signature
 from typing import Any, NamedTuple, NoReturn, cast
 
 from langchain_core.tools import BaseTool, ToolException
@@ -148,7 +151,7 @@ def _bound(
         *zip(declared, positional, strict=False),
         *(
             (known, value)
-            for name, value in keywords.items()
+            for name, value in (*keywords.items(), *_defaults_of_function(tool, keywords))
             if name not in injected
             for known in {name, *names.get(name, ())[:1]}
         ),
@@ -161,17 +164,45 @@ def _bound(
     return BoundArguments(values, set_by_model)
 
 
+def _defaults_of_function(tool: BaseTool, keywords: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Defaults of the function, where LangChain does not pass it the value of the schema.
+
+    LangChain passes no defaults of a JSON Schema, and no fields that a model's serializer excludes.
+    """
+    schema = tool.args_schema
+    declared: Iterable[str] = ()
+    if isinstance(schema, Mapping):
+        declared = arguments_of([tool], service_tools=False)[tool.name].defaults
+    elif schema is not None:
+        declared = _names_of(schema)
+    if not (left_out := set(declared) - keywords.keys()):
+        return
+    functions = [getattr(tool, name, None) for name in ("func", "coroutine")]
+    if not any(functions):
+        functions = [tool._run, tool._arun]  # noqa: SLF001 - of a class of tools
+    parameters = [signature(function).parameters for function in functions if function]
+    for name in left_out:
+        defaults = [one[name].default for one in parameters if name in one]
+        # One value if the functions agree; otherwise the name has two, which is refused.
+        yield from ((name, one) for one in _distinct(defaults) if one is not Parameter.empty)
+
+
+def _distinct(values: Iterable[Any]) -> list[Any]:
+    distinct: list[Any] = []
+    for value in values:
+        if not any(value is one or value == one for one in distinct):
+            distinct.append(value)
+    return distinct
+
+
 def arguments_of_tool(tool: BaseTool) -> ToolArguments:
     """The arguments of a tool; those with an alias under both names."""
     found = arguments_of([tool])[tool.name]
     schema = tool.args_schema
     names = _names_of(schema) if isinstance(schema, type) else {}
-    schemas = {
-        known: field
-        for name, field in found.schemas.items()
-        for known in {name, *names.get(name, ())[:1]}
-    }
-    return found._replace(schemas=schemas)
+    known = {name: {name, *names.get(name, ())[:1]} for name in (*found.names, *found.schemas)}
+    schemas = {each: field for name, field in found.schemas.items() for each in known[name]}
+    return found._replace(names=tuple(set().union(*known.values())), schemas=schemas)
 
 
 @lru_cache(maxsize=256)
@@ -200,39 +231,82 @@ def json_of(value: Any) -> Any:
     Raises:
         UsageError: If it has no JSON form that shows all of it.
     """
+    if type(value) in _PLAIN:
+        return value
+    content = _content(value)
+    beside = _attributes_beside(value)
+    return _object([("value", content), *beside]) if beside else content
+
+
+def _content(value: Any) -> Any:
     match value:
-        case _ if type(value) in _PLAIN:
-            found = value
         case RootModel():
-            found = json_of(value.root)
+            content = json_of(value.root)
         case BaseModel():
-            found = _object(_items_of_model(value))
+            content = _object(_items_of_model(value))
         case SecretStr() | SecretBytes() | Secret():
-            found = json_of(value.get_secret_value())
+            content = json_of(value.get_secret_value())
         case Enum():
-            found = json_of(value.value)
+            content = json_of(value.value)
         case _ if is_dataclass(value):
             names = {field.name for field in fields(value)} | getattr(value, "__dict__", {}).keys()
-            found = _object((name, getattr(value, name)) for name in sorted(names))
+            content = _object((name, getattr(value, name)) for name in sorted(names))
         case Mapping():
-            found = _object((_key(name), item) for name, item in value.items())
+            content = _object((_key(name), item) for name, item in value.items())
         case _LIST_ITERATOR():
-            found = json_of(list(copy(value)))
+            content = json_of(list(copy(value)))
         case Collection() if not isinstance(value, str | bytes | bytearray):
-            found = [json_of(item) for item in value]
+            content = [json_of(item) for item in value]
         case _:
-            found = _leaf(value)
-    return found
+            content = _number(value) if isinstance(value, Decimal) else _leaf(value)
+    return content
+
+
+def _attributes_beside(value: Any) -> list[tuple[str, Any]]:
+    """The attributes of a value that is more than the text, the number or the list in it."""
+    if type(value) in _BUILT_IN:
+        return []
+    match value:
+        case RootModel():
+            return [(name, item) for name, item in _items_of_model(value) if name != "root"]
+        case SecretStr() | SecretBytes() | Secret():
+            return [item for item in vars(value).items() if item[0] != "_secret_value"]
+        case Enum():
+            return []
+        case _ if isinstance(value, _BUILT_IN):
+            state: Any = object.__getstate__(value)  # also what is in `__slots__`
+            parts = state if isinstance(state, tuple) else (state,)
+            return [item for part in parts if part for item in part.items()]
+    return []
+
+
+_BUILT_IN = (
+    str, int, float, complex, bytes, bytearray, date, time, timedelta, Decimal,
+    list, tuple, dict, set, frozenset,
+)  # fmt: skip
 
 
 def _items_of_model(model: BaseModel) -> Iterator[tuple[str, Any]]:
     """The values of a model, including those of validators, defaults and properties."""
     names = _names_of(type(model))
     attributes = vars(model)
-    for name, value in (*attributes.items(), *(model.__pydantic_extra__ or {}).items()):
+    others = (model.__pydantic_extra__ or {}), (model.__pydantic_private__ or {})
+    for name, value in (*attributes.items(), *(item for one in others for item in one.items())):
         yield names.get(name, (name,))[0], value
     for name in type(model).model_computed_fields.keys() - attributes.keys():
         yield name, getattr(model, name)
+
+
+def _number(value: Decimal) -> int | float | str:
+    """A number as a model writes it, or its text if no JSON number is exactly this number."""
+    is_exact = value.is_finite() and abs(value) < _LARGE and Decimal(repr(float(value))) == value
+    if not is_exact:
+        return str(value)
+    is_whole = not value.as_tuple().exponent
+    return int(value) if is_whole else float(value)
+
+
+_LARGE = 2**53
 
 
 def _key(value: Any) -> str:

@@ -445,6 +445,8 @@ class _CallCheck:
             return _unreadable(call["name"], error)
         if allowed.bound is None:
             return None
+        if not (self._is_alone or self._policy.reads_change(loads(args), allowed.bound)):
+            return None  # a second decision would have to wait, and would be the same
         bound: ToolCall = {**call, "args": dict(allowed.bound)}
         return self._decide(bound, base if self._is_alone else self._labels)
 

@@ -291,6 +291,17 @@ class AgentPolicy:
         }
         return None if canonical_json(values) == args else values
 
+    def reads_change(self, args: Args, changed: Args) -> bool:
+        """Whether a rule may read an argument that differs between two forms of a call."""
+        names = [
+            name
+            for name in args.keys() | changed.keys()
+            if name not in args
+            or name not in changed
+            or canonical_json(args[name]) != canonical_json(changed[name])
+        ]
+        return self.engine.may_read(names)
+
     def _call(self, tool: str, args: Args, seen: Labels) -> Call:
         labels = self.argument_labels(seen)
         call = Call(tool, {name: Argument(value, labels) for name, value in args.items()})

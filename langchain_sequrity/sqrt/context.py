@@ -256,14 +256,14 @@ def similar_arguments(call: Call) -> _Groups:
 def _similar_groups(names: tuple[str, ...]) -> _Groups:
     groups: defaultdict[str, list[str]] = defaultdict(list)
     for name in names:
-        groups[_folded(name)].append(name)
+        groups[folded(name)].append(name)
     return [group for group in groups.values() if len(group) > 1]
 
 
 _cached_groups = lru_cache(maxsize=1_000)(_similar_groups)
 
 
-def _folded(name: str) -> str:
+def folded(name: str) -> str:
     """One form for all names that a framework or a model may take for the same.
 
     They may differ in case, white space, punctuation, accents or the form of their characters.

@@ -7,7 +7,7 @@ If a verdict is in doubt, its single tests run again to find out which of them i
 reasons then say why, without showing a value of the call.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import islice
@@ -34,6 +34,7 @@ from langchain_sequrity.sqrt.context import (
     Call,
     EvaluationContext,
     LabelSet,
+    folded,
     intersection,
     looks_like_error,
     widest,
@@ -282,6 +283,23 @@ class Engine:
         """Whether any rule reads or changes labels of arguments."""
         parts = nodes.walk(self.declarations)
         return any(isinstance(node, nodes.Meta) and node.scope in ("arg", "args") for node in parts)
+
+    def may_read(self, names: Collection[str]) -> bool:
+        """Whether any rule may read an argument with one of these names, or a similar one."""
+        read = self._read_arguments
+        return bool(names) and (read is None or not read.isdisjoint(map(folded, names)))
+
+    @cached_property
+    def _read_arguments(self) -> frozenset[str] | None:
+        """The names of the arguments that rules read, in their folded form; `None` for all."""
+        parts = [*nodes.walk(self.declarations)]
+        if any(_is_of(node, "args") for node in parts):
+            return None
+        return frozenset(
+            folded(node.argument)
+            for node in parts
+            if isinstance(node, nodes.Meta | nodes.ValueRef) and node.scope == "arg"
+        )
 
     def copies_result_labels(self, tool: str) -> bool:
         """Whether labels of a result of a tool may become labels of the session."""

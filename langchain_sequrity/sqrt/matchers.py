@@ -384,8 +384,10 @@ def _scalars_equal(value: Any, other: Any, budget: MatchBudget) -> Truth:
 def _may_be_flag(value: Any, flag: bool, budget: MatchBudget) -> Truth:  # noqa: FBT001 - a value
     """Whether a value may be read as true or as false: unknown or false.
 
-    Parsers of flags differ: some know `"enabled"` or `"ok"`, and some take anything but 0.
+    Parsers of flags differ: some know `"enabled"`, `"ok"` or `"✓"`, and some take anything but 0.
     """
+    if isinstance(value, str) and value.strip() and not any(map(str.isalnum, value)):
+        return None  # only signs
     numbers = _numbers(value, budget)
     return None if not numbers or any(bool(one) is flag for one in numbers) else False
 

@@ -328,7 +328,9 @@ def _with_model_validators(
     return create_model("Schema", __base__=Base, __validators__=used, **definitions)
 
 
-def _tool(form: str, schema: Any, made: Generated) -> BaseTool:
+def _tool(
+    form: str, schema: Any, made: Generated, function: Callable[..., str] | None = None
+) -> BaseTool:
     def send(**values: Any) -> str:
         made.received.append(
             {
@@ -355,20 +357,31 @@ def _tool(form: str, schema: Any, made: Generated) -> BaseTool:
         return Send()
     options: JsonObject = {"name": "send", "description": "Send.", "args_schema": schema}
     return StructuredTool.from_function(
-        None if form == "coroutine" else send, asend if form == "coroutine" else None, **options
+        None if form == "coroutine" else function or send,
+        asend if form == "coroutine" else None,
+        **options,
     )
 
 
 def _without_model(form: str, random: Random) -> Generated:
-    """A tool whose arguments no schema changes: one with a single text, or a JSON Schema."""
+    """A tool whose arguments no model changes: one with a single text, or a JSON Schema."""
     word = random.choice(WORDS)
     name = random.choice(["__arg1", "text"]) if form == "single" else "to"
     args = {name: word} if form == "single" else {"to": word, "other": {"names": [word]}}
     made = Generated(args, {}, {form})
-    if form == "json":
-        text = {"type": "string"}
-        schema = {"type": "object", "properties": {"to": text, "cc": text}, "required": ["to"]}
-        made.tool = _tool("function", schema, made)
+    if form == "json":  # LangChain does not pass the default of such a schema
+        text: JsonObject = {"type": "string"}
+        copies = text | random.choice([{}, {"default": random.choice(WORDS)}])
+        schema = {"type": "object", "properties": {"to": text, "cc": copies}, "required": ["to"]}
+        default = random.choice(WORDS)
+
+        def send_copies(cc: str = default, **values: Any) -> str:
+            made.received.append({"cc": cc, **values})
+            made.on_call()
+            return "sent"
+
+        function = send_copies if "default" in copies else None
+        made.tool = _tool("function", schema, made, function)
         return made
 
     def send(text: str) -> str:

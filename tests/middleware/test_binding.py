@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from datetime import date
+from decimal import Decimal
 from typing import Annotated, Any
 
 import pydantic.v1
@@ -9,7 +10,7 @@ import pytest
 from langchain.agents.middleware import wrap_tool_call
 from langchain.tools import InjectedState, ToolRuntime, tool
 from langchain_core.messages import ToolMessage
-from langchain_core.tools import BaseTool
+from langchain_core.tools import BaseTool, StructuredTool
 from pydantic import (
     AfterValidator,
     AliasChoices,
@@ -23,13 +24,17 @@ from pydantic import (
     Secret,
     SecretStr,
     ValidationInfo,
+    computed_field,
     create_model,
     field_serializer,
     field_validator,
+    model_serializer,
     model_validator,
 )
+from pydantic.alias_generators import to_camel
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
+from langchain_sequrity.middleware import denial_of
 from tests.middleware.agents import NO_RULES, Till, agent, ask, calling, kinds, results
 from tests.middleware.derived_arguments import Person, tried
 
@@ -352,6 +357,197 @@ def test_a_value_is_checked_as_the_function_can_read_it(
     assert got != [[]]
 
 
+def _with(kind: type, **state: Any) -> Any:
+    """A validator that makes an object of a class with attributes."""
+
+    def make(value: Any) -> Any:
+        made = kind(value)
+        for name, item in state.items():
+            setattr(made, name, item)
+        return made
+
+    return AfterValidator(make)
+
+
+class Text(str):
+    __slots__ = ("bank",)
+
+
+class Number(int):
+    pass
+
+
+class Password(SecretStr):
+    pass
+
+
+def _with_bank(password: Any) -> Any:
+    password.bank = "eve"
+    return password
+
+
+class Rooted(RootModel[str]):
+    _bank: str = PrivateAttr("")
+
+    def model_post_init(self, _: Any) -> None:
+        self._bank = "eve"
+
+
+class Computed(RootModel[str]):
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def bank(self) -> str:
+        return "eve"
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value"),
+    [
+        (Annotated[str, _with(Text, bank="eve")], "ada"),
+        (Annotated[int, _with(Number, bank="eve")], 5),
+        (Annotated[Password, AfterValidator(_with_bank)], "ada"),
+        (Rooted, "ada"),
+        (Computed, "ada"),
+    ],
+)
+def test_a_value_with_attributes_is_more_than_the_text_that_it_looks_like(
+    annotation: Any, value: Any
+) -> None:
+    got: list[Any] = []
+
+    @tool(args_schema=create_model("Schema", to=(annotation, ...)))
+    def pay(to: Any) -> str:
+        """Pay."""
+        got.append(to)
+        return "paid"
+
+    allowed = f'"{value}"' if isinstance(value, str) else value
+    policy = f'tool "pay" {{ must deny when not to.value == {allowed}; }}'
+    state = agent(policy, [pay], calling(("pay", {"to": value}))).invoke(ask())
+    assert kinds(state) == ["policy"]
+    assert got == []
+
+
+def test_values_that_have_no_attributes_are_compared_as_the_model_writes_them() -> None:
+    class Plain(str):
+        __slots__ = ()
+
+    class Payment(BaseModel):
+        to: Annotated[str, _with(Plain)]
+        euros: Decimal
+
+    @tool(args_schema=Payment)
+    def pay(to: str, euros: Decimal) -> str:
+        """Pay."""
+        return f"paid {to} {euros}"
+
+    policy = """tool "pay" {
+        must deny when not to.value == "ada";
+        must deny when not euros.value in {float 0.0..100.0} and not euros.value in {int 1..100};
+    }"""
+    written = (5, 5.5, 500, "99.999999999999999999")
+    calls = [calling(("pay", {"to": "ada", "euros": euros})) for euros in written]
+    state = agent(policy, [pay], *calls).invoke(ask())
+    assert kinds(state) == ["made", "made", "policy", "policy"]
+
+
+class Called(BaseTool):
+    name: str = "pay"
+    description: str = "Pay."
+    args_schema: Any = None
+    got: list[str] = []  # noqa: RUF012 - pydantic copies it
+
+    def _run(self, to: str = "eve") -> str:
+        self.got.append(to)
+        return "paid"
+
+
+@pytest.mark.parametrize("form", ["function", "coroutine", "class"])
+@pytest.mark.parametrize(
+    ("default", "kind"), [("ada", "policy"), ("eve", "policy"), (None, "made")]
+)
+async def test_the_default_of_the_function_counts_where_the_one_of_the_schema_is_not_passed(
+    form: str, default: str | None, kind: str
+) -> None:
+    got: list[str] = []
+    # LangChain passes no defaults of a JSON Schema.
+    name = {"type": "string", "default": default or "ada"}
+    schema: Any = {
+        "type": "object",
+        "properties": {"to": {"$ref": "#/$defs/name"}, "note": True},
+        "$defs": {"name": name},
+    }
+
+    def pay(to: str = "eve" if default else "ada") -> str:
+        got.append(to)
+        return "paid"
+
+    async def apay(to: str = "eve" if default else "ada") -> str:
+        return pay(to)
+
+    options: Any = {"name": "pay", "description": "Pay.", "args_schema": schema}
+    made: BaseTool
+    if form == "class":
+        made = Called(args_schema=schema)
+        kind, got = "policy", made.got
+    elif form == "coroutine":
+        made = StructuredTool.from_function(None, apay, **options)
+    else:
+        made = StructuredTool.from_function(pay, **options)
+    state = await agent(NOT_EVE, [made], calling(("pay", {}))).ainvoke(ask())
+    assert kinds(state) == [kind]
+    assert got == ["ada"][: kind == "made"]
+
+
+class Excluded(BaseModel):
+    to: str = Field("ada", exclude=True)
+
+
+class Omitted(BaseModel):
+    to: str = "ada"
+
+    @model_serializer
+    def _nothing(self) -> dict[str, Any]:
+        return {}
+
+
+class Variadic(BaseModel):
+    """LangChain takes it for the arguments of `**kwargs`."""
+
+    kwargs: str = "ada"
+
+
+@pytest.mark.parametrize(
+    ("schema", "args"),
+    [(Excluded, {}), (Excluded, {"to": "ada"}), (Omitted, {}), (Variadic, {})],
+)
+def test_the_default_of_the_function_counts_where_langchain_does_not_pass_a_field(
+    schema: type[BaseModel], args: dict[str, Any]
+) -> None:
+    got: list[str] = []
+
+    @tool(args_schema=schema)
+    def pay(to: str = "eve", kwargs: str = "eve") -> str:
+        """Pay."""
+        got.append(f"{to} {kwargs}")
+        return "paid"
+
+    [name] = schema.model_fields
+    policy = f'tool "pay" {{ must deny when {name}.value == "eve"; }}'
+    assert kinds(agent(policy, [pay], calling(("pay", args))).invoke(ask())) == ["policy"]
+    assert got == []
+
+
+def test_a_default_of_a_json_schema_holds_where_the_function_has_none() -> None:
+    def pay(**arguments: Any) -> str:
+        return f"paid {arguments}"
+
+    schema: Any = {"type": "object", "properties": {"to": {"type": "string", "default": "ada"}}}
+    made = StructuredTool.from_function(pay, name="pay", description="Pay.", args_schema=schema)
+    state = agent(NOT_EVE, [made], calling(("pay", {}))).invoke(ask())
+    assert kinds(state) == ["made"]
+
+
 class Client:
     """Has no JSON form."""
 
@@ -440,6 +636,67 @@ def test_a_rule_may_name_an_argument_by_its_field_or_its_alias() -> None:
         calls = [calling(("pay", {name: to})) for to in ("Eve", "Ada")]
         state = agent(policy, [pay], *calls, policy_tools=None).invoke(ask())
         assert kinds(state) == ["policy", "made"]
+
+
+COUNTS = """
+    tool "pay" {
+        must deny when "two" in @session.tags;
+        session before { when "one" in @tags { @tags |= {"two"}; } @tags |= {"one"}; }
+    }
+"""
+
+
+@pytest.mark.parametrize(
+    ("rule", "made"),
+    [
+        ("", ["made", "policy"]),
+        ('must deny when to.value == "eve";', ["made", "policy"]),
+        ('must deny when note.value == "eve";', ["waits", "policy"]),
+        ('must deny when "mail" in @args.tags;', ["waits", "policy"]),
+        ('session before { when NOTE.value == "eve" { @tags |= {"x"}; } }', ["waits", "policy"]),
+    ],
+)
+def test_a_call_beside_others_waits_only_if_a_rule_reads_what_the_schema_changes(
+    rule: str, made: list[str]
+) -> None:
+    class Noted(BaseModel):
+        to: str
+        note: Name
+        copies: list[str] = Field(default_factory=list)
+
+    @tool(args_schema=Noted)
+    def pay(to: str, note: str, copies: list[str]) -> str:
+        """Pay."""
+        return f"paid {to} {note} {copies}"
+
+    rules = f'{COUNTS}\ntool "pay" {{ {rule} }}' if rule else COUNTS
+    call = ("pay", {"to": "ada", "note": "Hello "})
+    run = agent(rules, [pay], calling(call, call), policy_tools=None)
+    assert kinds(run.invoke(ask())) == made
+
+
+@pytest.mark.parametrize("written", ["user_id", "userId"])
+def test_the_two_names_of_a_field_are_not_taken_for_two_arguments(written: str) -> None:
+    class Camel(BaseModel):
+        model_config = ConfigDict(
+            alias_generator=to_camel, validate_by_name=True, validate_by_alias=True
+        )
+        user_id: Name
+
+    @tool(args_schema=Camel)
+    def pay(user_id: str) -> str:
+        """Pay."""
+        return f"paid {user_id}"
+
+    other = {"user_id": "userId", "userId": "user_id"}[written]
+    policy = f'tool "pay" {{ must deny when not {written}.value in {{"ada", "Ada"}}; }}'
+    calls = [{written: "Ada"}, {written: "eve"}, {written: "ada", other: "eve"}, {other: "eve"}]
+    script = [calling(("pay", args)) for args in (*calls, {written: "ada", "USERID": "eve"})]
+    state = agent(policy, [pay], *script, policy_tools=None).invoke(ask())
+    # Of two names the schema takes the alias.
+    both = "made" if written == "userId" else "policy"
+    assert kinds(state) == ["made", "policy", both, "policy", "policy"]
+    assert all("eve" not in message.text for message in results(state) if not denial_of(message))
 
 
 def test_a_tool_without_a_schema_gets_the_arguments_unchanged() -> None:
