@@ -4,6 +4,7 @@ import asyncio
 import copy
 import operator
 import threading
+from array import array
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -58,6 +59,14 @@ class Doc:
     lines: list[str] = field(default_factory=list)
 
 
+@dataclass
+class Numbered(Doc):
+    """Each object has the attribute; it is not a field."""
+
+    def __post_init__(self) -> None:
+        self.hidden = ""
+
+
 class State(TypedDict):
     secret: str
     doc: Any
@@ -89,6 +98,62 @@ def _set_title(doc: Any, text: str) -> None:
     doc.title = text
 
 
+class SlotBesideDict:
+    __slots__ = ("__dict__", "title")
+
+    def __init__(self) -> None:
+        self.title = ""
+
+
+class Picky:
+    """Its pickle has its name alone."""
+
+    def __init__(self, name: str = "") -> None:
+        self.name, self.lines = name, list[Any]([object])
+
+    def __getstate__(self) -> dict[str, str]:
+        return {"name": self.name}
+
+
+class Reduced(Picky):
+    def __reduce__(self) -> Any:
+        return Reduced, (self.name,)
+
+
+class Titles(list[str]):
+    title = ""
+
+    def __reduce__(self) -> Any:
+        return Titles, (list(self),)
+
+
+class Failed(Exception):
+    pass
+
+
+class Holder:
+    """What it holds cannot be written as plain data."""
+
+    def __init__(self, value: Any) -> None:
+        self.value, self.cls = value, Holder
+
+
+def _notebook() -> Callable[..., list[str]]:
+    lines = list[str]()
+
+    def add(*texts: str) -> list[str]:
+        lines.extend(texts)
+        return lines
+
+    return add
+
+
+class TypedDoc(TypedDict):
+    secret: str
+    doc: Doc
+    other: str
+
+
 @pytest.mark.parametrize("saver", [None, InMemorySaver()], ids=["no saver", "saver"])
 @pytest.mark.parametrize(
     ("doc", "change"),
@@ -110,6 +175,51 @@ def test_what_a_node_changes_in_place_has_the_labels_of_what_it_read(
     executor = secured(_leaking(change), guarded, checkpointer=saver)
     with pytest.raises(PolicyDenied):
         executor.invoke({"doc": copy.deepcopy(doc), "secret": "", "other": ""}, _THREAD)
+
+
+@pytest.mark.parametrize(
+    ("make", "change"),
+    [
+        (SlotBesideDict, _set_title),
+        (Picky, lambda doc, text: doc.lines.append(text)),
+        (Reduced, lambda doc, text: doc.lines.append(text)),
+        (Titles, _set_title),
+        (Titles, lambda doc, text: doc.append(text)),
+        (Failed, lambda doc, text: doc.add_note(text)),
+        (lambda: Holder(Doc()), lambda doc, text: setattr(doc.value, "hidden", text)),
+        (lambda: Holder(Failed()), lambda doc, text: setattr(doc.value, "args", (text,))),
+        (_notebook, lambda doc, text: doc(text)),
+        (_notebook, lambda doc, text: setattr(doc, "text", text)),
+        (lambda: array("u", "x" * 6), lambda doc, _: doc.append("s")),
+        (lambda: [array("u", "x" * 6)], lambda doc, _: doc[0].append("s")),
+        (lambda: [memoryview(bytearray(1))], lambda doc, _: doc[0].__setitem__(0, 7)),
+    ],
+)
+@pytest.mark.parametrize("schema", [State, TypedDoc])
+def test_all_of_an_object_is_compared_whatever_its_class_stores(
+    guarded: ChatSequrity, make: Callable[[], Any], change: Callable[[Any, str], Any], schema: Any
+) -> None:
+    with pytest.raises(PolicyDenied):
+        secured(_leaking(change, schema), guarded).invoke(
+            {"doc": make(), "secret": "", "other": ""}
+        )
+    # Reading it changes nothing.
+    secured(_leaking(lambda doc, _: str(doc), schema), guarded).invoke(
+        {"doc": make(), "secret": "", "other": ""}
+    )
+
+
+@pytest.mark.filterwarnings("ignore::langchain_sequrity.errors.UnknownAccess")
+@pytest.mark.parametrize("make", [Doc, Numbered])
+def test_an_attribute_beside_the_fields_of_an_annotated_object_stays(
+    model: ChatSequrity, guarded: ChatSequrity, make: Callable[[], Doc]
+) -> None:
+    graph = _leaking(lambda doc, text: setattr(doc, "hidden", text), TypedDoc)
+    graph.add_node("show", lambda state: {"other": state["doc"].hidden}).add_edge("send", "show")
+    ended = secured(graph, model).invoke({"doc": make(), "secret": "", "other": ""})
+    assert ended["other"] == ended["doc"].hidden == "s3cret"
+    with pytest.raises(PolicyDenied):
+        secured(graph, guarded).invoke({"doc": make(), "secret": "", "other": ""})
 
 
 def test_a_node_that_only_reads_changes_no_labels(guarded: ChatSequrity) -> None:
@@ -163,6 +273,37 @@ def test_a_loop_that_empties_a_list_ends(model: ChatSequrity) -> None:
     assert ended == {"plan": [], "done": ["a", "b", "c"]}
     again = asyncio.run(executor.ainvoke({"plan": ["a", "b", "c"], "done": []}))
     assert again == ended
+
+
+def test_a_key_that_is_set_or_deleted_in_a_state_without_fields_stays(model: ChatSequrity) -> None:
+    def put(state: dict[str, Any]) -> None:
+        state["new"] = [1]
+
+    def drop(state: dict[str, Any]) -> None:
+        del state["old"]
+
+    graph = StateGraph(dict).add_sequence([put, drop]).add_edge(START, "put")  # type: ignore[type-var]
+    assert secured(graph, model).invoke({"old": 1}) == {"new": [1]}
+
+
+def test_the_values_that_a_stream_shows_are_as_in_langgraph(model: ChatSequrity) -> None:
+    """A step that only changes values in place adds no chunk, unless it is the last one."""
+
+    def pop(state: Plan) -> None:
+        state["plan"].pop()
+
+    def note(state: Plan) -> dict[str, Any]:
+        return {"done": list(state["plan"])}
+
+    graph = StateGraph(Plan).add_sequence([pop, note]).add_edge(START, "pop")
+
+    def chunks(runnable: Any) -> list[Any]:
+        values = {"plan": ["a", "b"], "done": []}
+        return [copy.deepcopy(one) for one in runnable.stream(values, stream_mode="values")]
+
+    assert chunks(secured(graph, model)) == chunks(graph.compile())
+    graph.add_node("again", pop).add_edge("note", "again")
+    assert chunks(secured(graph, model)) == [*chunks(graph.compile()), {"plan": [], "done": ["a"]}]
 
 
 @pytest.mark.parametrize("seed", range(40))
