@@ -7,6 +7,7 @@ import threading
 from array import array
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, TypedDict
 
@@ -20,6 +21,7 @@ from langgraph.errors import NodeError
 from langgraph.graph import END, START, StateGraph
 from langgraph.prebuilt import InjectedState, ToolNode
 from langgraph.types import CachePolicy, Command, RetryPolicy, interrupt
+from pydantic import BaseModel
 
 from langchain_sequrity import ChatSequrity
 from langchain_sequrity.errors import PolicyDenied, UnknownAccess, UsageError
@@ -127,6 +129,11 @@ class Titles(list[str]):
         return Titles, (list(self),)
 
 
+class Numbers(list[int]):
+    def __getstate__(self) -> None:
+        return None
+
+
 class Failed(Exception):
     pass
 
@@ -148,9 +155,27 @@ def _notebook() -> Callable[..., list[str]]:
     return add
 
 
+class Form(BaseModel):
+    title: str = ""
+
+
+@dataclass
+class Page:
+    text: str = ""
+
+    @cached_property
+    def words(self) -> list[str]:
+        return self.text.split()
+
+
+class Pages(TypedDict):
+    page: Page
+    words: Annotated[list[str], operator.add]
+
+
 class TypedDoc(TypedDict):
     secret: str
-    doc: Doc
+    doc: Doc | Form
     other: str
 
 
@@ -185,6 +210,7 @@ def test_what_a_node_changes_in_place_has_the_labels_of_what_it_read(
         (Reduced, lambda doc, text: doc.lines.append(text)),
         (Titles, _set_title),
         (Titles, lambda doc, text: doc.append(text)),
+        (Numbers, lambda doc, _: doc.append(1)),
         (Failed, lambda doc, text: doc.add_note(text)),
         (lambda: Holder(Doc()), lambda doc, text: setattr(doc.value, "hidden", text)),
         (lambda: Holder(Failed()), lambda doc, text: setattr(doc.value, "args", (text,))),
@@ -209,12 +235,27 @@ def test_all_of_an_object_is_compared_whatever_its_class_stores(
     )
 
 
-@pytest.mark.filterwarnings("ignore::langchain_sequrity.errors.UnknownAccess")
-@pytest.mark.parametrize("make", [Doc, Numbered])
-def test_an_attribute_beside_the_fields_of_an_annotated_object_stays(
-    model: ChatSequrity, guarded: ChatSequrity, make: Callable[[], Doc]
+def test_the_caches_of_a_path_within_an_object_are_not_its_content(guarded: ChatSequrity) -> None:
+    executor = secured(_leaking(lambda doc, _: str(doc.value)), guarded)
+    executor.invoke({"doc": Holder(Path("a", "b")), "secret": "", "other": ""})
+
+
+def test_nodes_side_by_side_may_read_a_cached_property_of_an_annotated_object(
+    model: ChatSequrity,
 ) -> None:
-    graph = _leaking(lambda doc, text: setattr(doc, "hidden", text), TypedDoc)
+    graph = StateGraph(Pages)
+    for node in ("a", "b"):
+        graph.add_node(node, lambda state: {"words": state["page"].words}).add_edge(START, node)
+    ended = secured(graph, model).invoke({"page": Page("x y"), "words": []})
+    assert ended["words"] == ["x", "y", "x", "y"]
+
+
+@pytest.mark.filterwarnings("ignore::langchain_sequrity.errors.UnknownAccess")
+@pytest.mark.parametrize("make", [Doc, Numbered, Form])
+def test_an_attribute_beside_the_fields_of_an_annotated_object_stays(
+    model: ChatSequrity, guarded: ChatSequrity, make: Callable[[], Any]
+) -> None:
+    graph = _leaking(lambda doc, text: object.__setattr__(doc, "hidden", text), TypedDoc)
     graph.add_node("show", lambda state: {"other": state["doc"].hidden}).add_edge("send", "show")
     ended = secured(graph, model).invoke({"doc": make(), "secret": "", "other": ""})
     assert ended["other"] == ended["doc"].hidden == "s3cret"
@@ -303,6 +344,7 @@ def test_the_values_that_a_stream_shows_are_as_in_langgraph(model: ChatSequrity)
 
     assert chunks(secured(graph, model)) == chunks(graph.compile())
     graph.add_node("again", pop).add_edge("note", "again")
+    graph.add_node("rest", lambda _: None).add_edge("again", "rest")
     assert chunks(secured(graph, model)) == [*chunks(graph.compile()), {"plan": [], "done": ["a"]}]
 
 
