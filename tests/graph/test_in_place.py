@@ -6,6 +6,7 @@ import operator
 import threading
 from array import array
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -541,3 +542,72 @@ def test_an_object_that_changed_under_another_field_is_not_given_to_a_node(
     doc = Doc()
     with pytest.raises(UsageError, match="Field `same` holds a `Doc` that other code has changed"):
         secured(graph, model).invoke({"doc": doc, "same": doc, "note": []})
+
+
+# Nodes that did not finish
+
+
+def _unfinished(change: Callable[[Any, str], Any], *, fails: bool) -> Any:
+    """Fetch a secret, write it into the document in place, fail or ask, and send the document."""
+    asked = list[bool]()
+
+    def leak(state: State) -> dict[str, Any]:
+        change(state["doc"], state["secret"])
+        asked.append(True)
+        if fails and len(asked) == 1:
+            raise ConnectionError
+        return {} if fails else {"secret": interrupt("?")}
+
+    graph = StateGraph(State)
+    rest: Any = ("rest", lambda _: None)
+    return graph.add_sequence([fetch, rest, leak, send]).add_edge(START, "fetch")
+
+
+@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize("is_loaded", [False, True])
+@pytest.mark.parametrize("durability", ["sync", "exit"])
+def test_what_an_unfinished_node_has_changed_is_not_stored(
+    guarded: ChatSequrity, durability: Any, fails: bool, is_loaded: bool
+) -> None:
+    graph = _unfinished(_set_title, fails=fails)
+    values: Any = {"doc": Doc(), "secret": "", "other": ""}
+    with SqliteSaver.from_conn_string(":memory:") as saver:
+        executor = secured(graph, guarded, checkpointer=saver)
+        if is_loaded:
+            executor.invoke(values, _THREAD, durability=durability, interrupt_before=["rest"])
+            values = None
+        with pytest.raises(ConnectionError) if fails else nullcontext():
+            executor.invoke(values, _THREAD, durability=durability)
+        executor.update_state(_THREAD, {"secret": "x"}, as_node="leak")
+        assert executor.invoke(None, _THREAD, durability=durability)["other"] == str(Doc())
+
+
+@pytest.mark.parametrize("durability", ["sync", "exit"])
+def test_a_finished_node_keeps_its_changes_if_one_beside_it_fails(
+    model: ChatSequrity, durability: Any
+) -> None:
+    is_done = threading.Event()
+
+    def change_it(state: Two) -> dict[str, Any]:
+        state["doc"].title += "x"
+        is_done.set()
+        return {"note": ["changed"]}
+
+    def fail_once(state: Two) -> dict[str, Any]:
+        is_again = is_done.is_set() and bool(failures)
+        failures.append(len(state["note"]))
+        is_done.wait(10)
+        if not is_again:
+            raise ConnectionError
+        return {"note": ["again"]}
+
+    failures = list[int]()
+    with SqliteSaver.from_conn_string(":memory:") as saver:
+        executor = secured(_beside(change_it, fail_once), model, checkpointer=saver)
+        with pytest.raises(ConnectionError):
+            executor.invoke(
+                {"doc": Doc(), "same": None, "note": []}, _THREAD, durability=durability
+            )
+        ended = executor.invoke(None, _THREAD, durability=durability)
+    assert ended["doc"] == Doc("x")
+    assert ended["note"] == ["changed", "again"]

@@ -470,7 +470,7 @@ class ObjectHandles:
     def __init__(self) -> None:
         self.known: dict[str, Any] = {}
         self.serde: Any = None
-        self._stored: set[str] = set()
+        self._stored: dict[str, Any] = {}
         self._handles: dict[tuple[int, str, bytes | None], str] = {}
         self._contents: dict[str, bytes | None] = {}
         self._given: dict[int, Any] = {}
@@ -489,10 +489,18 @@ class ObjectHandles:
             _here.reset(token)
 
     def load(self, stored: Mapping[str, Any]) -> None:
-        """Add stored objects."""
+        """Add stored objects. A node gets a copy, so what is stored stays as it is."""
         for handle, value in stored.items():
-            self.known.setdefault(handle, value)
+            if handle not in self.known:
+                copied = self._stored_form(value)[1]
+                self.known[handle] = value if copied is None else copied()
         self._stored.update(stored)
+
+    def as_stored(self) -> "ObjectHandles":
+        """The objects as they were before a node changed them."""
+        stored = ObjectHandles()
+        stored.known = self._stored
+        return stored
 
     def handle(self, value: Any) -> str:
         """The handle of an object with its content. Equal objects have handles of their own."""

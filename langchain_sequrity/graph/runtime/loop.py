@@ -90,6 +90,8 @@ class _DrivenLoop(PregelLoop):
                 await self.driver.run(self, self.driver.finish(self))
             except BaseException as failure:  # noqa: BLE001 - raised again below
                 own = failure
+        if error is not None and self.checkpointer is not None and self.durability == "exit":
+            self.driver.undo_changes(self)
         if self._has_unseen_changes:
             # The last chunk is the result. In LangGraph an earlier one has the changed objects.
             every_field: Literal[True] = True
