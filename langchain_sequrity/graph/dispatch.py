@@ -236,7 +236,7 @@ class ToolInput:
                 continue
             written = codec.write(channels[field])
             # What a changed object was like is lost, so it cannot be written again.
-            is_certain = opaque or snapshot.changed_objects()
+            is_certain = opaque or snapshot.is_plain or snapshot.changed_objects()
             if is_certain or written != codec.rewrite(arguments[name]):
                 found[field] = written
         return found

@@ -4,8 +4,11 @@ import asyncio
 import copy
 import operator
 import threading
+from array import array
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, TypedDict
 
@@ -19,6 +22,7 @@ from langgraph.errors import NodeError
 from langgraph.graph import END, START, StateGraph
 from langgraph.prebuilt import InjectedState, ToolNode
 from langgraph.types import CachePolicy, Command, RetryPolicy, interrupt
+from pydantic import BaseModel
 
 from langchain_sequrity import ChatSequrity
 from langchain_sequrity.errors import PolicyDenied, UnknownAccess, UsageError
@@ -58,6 +62,14 @@ class Doc:
     lines: list[str] = field(default_factory=list)
 
 
+@dataclass
+class Numbered(Doc):
+    """Each object has the attribute; it is not a field."""
+
+    def __post_init__(self) -> None:
+        self.hidden = ""
+
+
 class State(TypedDict):
     secret: str
     doc: Any
@@ -89,6 +101,85 @@ def _set_title(doc: Any, text: str) -> None:
     doc.title = text
 
 
+class SlotBesideDict:
+    __slots__ = ("__dict__", "title")
+
+    def __init__(self) -> None:
+        self.title = ""
+
+
+class Picky:
+    """Its pickle has its name alone."""
+
+    def __init__(self, name: str = "") -> None:
+        self.name, self.lines = name, list[Any]([object])
+
+    def __getstate__(self) -> dict[str, str]:
+        return {"name": self.name}
+
+
+class Reduced(Picky):
+    def __reduce__(self) -> Any:
+        return Reduced, (self.name,)
+
+
+class Titles(list[str]):
+    title = ""
+
+    def __reduce__(self) -> Any:
+        return Titles, (list(self),)
+
+
+class Numbers(list[int]):
+    def __getstate__(self) -> None:
+        return None
+
+
+class Failed(Exception):
+    pass
+
+
+class Holder:
+    """What it holds cannot be written as plain data."""
+
+    def __init__(self, value: Any) -> None:
+        self.value, self.cls = value, Holder
+
+
+def _notebook() -> Callable[..., list[str]]:
+    lines = list[str]()
+
+    def add(*texts: str) -> list[str]:
+        lines.extend(texts)
+        return lines
+
+    return add
+
+
+class Form(BaseModel):
+    title: str = ""
+
+
+@dataclass
+class Page:
+    text: str = ""
+
+    @cached_property
+    def words(self) -> list[str]:
+        return self.text.split()
+
+
+class Pages(TypedDict):
+    page: Page
+    words: Annotated[list[str], operator.add]
+
+
+class TypedDoc(TypedDict):
+    secret: str
+    doc: Doc | Form
+    other: str
+
+
 @pytest.mark.parametrize("saver", [None, InMemorySaver()], ids=["no saver", "saver"])
 @pytest.mark.parametrize(
     ("doc", "change"),
@@ -110,6 +201,67 @@ def test_what_a_node_changes_in_place_has_the_labels_of_what_it_read(
     executor = secured(_leaking(change), guarded, checkpointer=saver)
     with pytest.raises(PolicyDenied):
         executor.invoke({"doc": copy.deepcopy(doc), "secret": "", "other": ""}, _THREAD)
+
+
+@pytest.mark.parametrize(
+    ("make", "change"),
+    [
+        (SlotBesideDict, _set_title),
+        (Picky, lambda doc, text: doc.lines.append(text)),
+        (Reduced, lambda doc, text: doc.lines.append(text)),
+        (Titles, _set_title),
+        (Titles, lambda doc, text: doc.append(text)),
+        (Numbers, lambda doc, _: doc.append(1)),
+        (Failed, lambda doc, text: doc.add_note(text)),
+        (lambda: Holder(Doc()), lambda doc, text: setattr(doc.value, "hidden", text)),
+        (lambda: Holder(Failed()), lambda doc, text: setattr(doc.value, "args", (text,))),
+        (_notebook, lambda doc, text: doc(text)),
+        (_notebook, lambda doc, text: setattr(doc, "text", text)),
+        (lambda: array("u", "x" * 6), lambda doc, _: doc.append("s")),
+        (lambda: [array("u", "x" * 6)], lambda doc, _: doc[0].append("s")),
+        (lambda: [memoryview(bytearray(1))], lambda doc, _: doc[0].__setitem__(0, 7)),
+    ],
+)
+@pytest.mark.parametrize("schema", [State, TypedDoc])
+def test_all_of_an_object_is_compared_whatever_its_class_stores(
+    guarded: ChatSequrity, make: Callable[[], Any], change: Callable[[Any, str], Any], schema: Any
+) -> None:
+    with pytest.raises(PolicyDenied):
+        secured(_leaking(change, schema), guarded).invoke(
+            {"doc": make(), "secret": "", "other": ""}
+        )
+    # Reading it changes nothing.
+    secured(_leaking(lambda doc, _: str(doc), schema), guarded).invoke(
+        {"doc": make(), "secret": "", "other": ""}
+    )
+
+
+def test_the_caches_of_a_path_within_an_object_are_not_its_content(guarded: ChatSequrity) -> None:
+    executor = secured(_leaking(lambda doc, _: str(doc.value)), guarded)
+    executor.invoke({"doc": Holder(Path("a", "b")), "secret": "", "other": ""})
+
+
+def test_nodes_side_by_side_may_read_a_cached_property_of_an_annotated_object(
+    model: ChatSequrity,
+) -> None:
+    graph = StateGraph(Pages)
+    for node in ("a", "b"):
+        graph.add_node(node, lambda state: {"words": state["page"].words}).add_edge(START, node)
+    ended = secured(graph, model).invoke({"page": Page("x y"), "words": []})
+    assert ended["words"] == ["x", "y", "x", "y"]
+
+
+@pytest.mark.filterwarnings("ignore::langchain_sequrity.errors.UnknownAccess")
+@pytest.mark.parametrize("make", [Doc, Numbered, Form])
+def test_an_attribute_beside_the_fields_of_an_annotated_object_stays(
+    model: ChatSequrity, guarded: ChatSequrity, make: Callable[[], Any]
+) -> None:
+    graph = _leaking(lambda doc, text: object.__setattr__(doc, "hidden", text), TypedDoc)
+    graph.add_node("show", lambda state: {"other": state["doc"].hidden}).add_edge("send", "show")
+    ended = secured(graph, model).invoke({"doc": make(), "secret": "", "other": ""})
+    assert ended["other"] == ended["doc"].hidden == "s3cret"
+    with pytest.raises(PolicyDenied):
+        secured(graph, guarded).invoke({"doc": make(), "secret": "", "other": ""})
 
 
 def test_a_node_that_only_reads_changes_no_labels(guarded: ChatSequrity) -> None:
@@ -163,6 +315,38 @@ def test_a_loop_that_empties_a_list_ends(model: ChatSequrity) -> None:
     assert ended == {"plan": [], "done": ["a", "b", "c"]}
     again = asyncio.run(executor.ainvoke({"plan": ["a", "b", "c"], "done": []}))
     assert again == ended
+
+
+def test_a_key_that_is_set_or_deleted_in_a_state_without_fields_stays(model: ChatSequrity) -> None:
+    def put(state: dict[str, Any]) -> None:
+        state["new"] = [1]
+
+    def drop(state: dict[str, Any]) -> None:
+        del state["old"]
+
+    graph = StateGraph(dict).add_sequence([put, drop]).add_edge(START, "put")  # type: ignore[type-var]
+    assert secured(graph, model).invoke({"old": 1}) == {"new": [1]}
+
+
+def test_the_values_that_a_stream_shows_are_as_in_langgraph(model: ChatSequrity) -> None:
+    """A step that only changes values in place adds no chunk, unless it is the last one."""
+
+    def pop(state: Plan) -> None:
+        state["plan"].pop()
+
+    def note(state: Plan) -> dict[str, Any]:
+        return {"done": list(state["plan"])}
+
+    graph = StateGraph(Plan).add_sequence([pop, note]).add_edge(START, "pop")
+
+    def chunks(runnable: Any) -> list[Any]:
+        values = {"plan": ["a", "b"], "done": []}
+        return [copy.deepcopy(one) for one in runnable.stream(values, stream_mode="values")]
+
+    assert chunks(secured(graph, model)) == chunks(graph.compile())
+    graph.add_node("again", pop).add_edge("note", "again")
+    graph.add_node("rest", lambda _: None).add_edge("again", "rest")
+    assert chunks(secured(graph, model)) == [*chunks(graph.compile()), {"plan": [], "done": ["a"]}]
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -358,3 +542,72 @@ def test_an_object_that_changed_under_another_field_is_not_given_to_a_node(
     doc = Doc()
     with pytest.raises(UsageError, match="Field `same` holds a `Doc` that other code has changed"):
         secured(graph, model).invoke({"doc": doc, "same": doc, "note": []})
+
+
+# Nodes that did not finish
+
+
+def _unfinished(change: Callable[[Any, str], Any], *, fails: bool) -> Any:
+    """Fetch a secret, write it into the document in place, fail or ask, and send the document."""
+    asked = list[bool]()
+
+    def leak(state: State) -> dict[str, Any]:
+        change(state["doc"], state["secret"])
+        asked.append(True)
+        if fails and len(asked) == 1:
+            raise ConnectionError
+        return {} if fails else {"secret": interrupt("?")}
+
+    graph = StateGraph(State)
+    rest: Any = ("rest", lambda _: None)
+    return graph.add_sequence([fetch, rest, leak, send]).add_edge(START, "fetch")
+
+
+@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize("is_loaded", [False, True])
+@pytest.mark.parametrize("durability", ["sync", "exit"])
+def test_what_an_unfinished_node_has_changed_is_not_stored(
+    guarded: ChatSequrity, durability: Any, fails: bool, is_loaded: bool
+) -> None:
+    graph = _unfinished(_set_title, fails=fails)
+    values: Any = {"doc": Doc(), "secret": "", "other": ""}
+    with SqliteSaver.from_conn_string(":memory:") as saver:
+        executor = secured(graph, guarded, checkpointer=saver)
+        if is_loaded:
+            executor.invoke(values, _THREAD, durability=durability, interrupt_before=["rest"])
+            values = None
+        with pytest.raises(ConnectionError) if fails else nullcontext():
+            executor.invoke(values, _THREAD, durability=durability)
+        executor.update_state(_THREAD, {"secret": "x"}, as_node="leak")
+        assert executor.invoke(None, _THREAD, durability=durability)["other"] == str(Doc())
+
+
+@pytest.mark.parametrize("durability", ["sync", "exit"])
+def test_a_finished_node_keeps_its_changes_if_one_beside_it_fails(
+    model: ChatSequrity, durability: Any
+) -> None:
+    is_done = threading.Event()
+
+    def change_it(state: Two) -> dict[str, Any]:
+        state["doc"].title += "x"
+        is_done.set()
+        return {"note": ["changed"]}
+
+    def fail_once(state: Two) -> dict[str, Any]:
+        is_again = is_done.is_set() and bool(failures)
+        failures.append(len(state["note"]))
+        is_done.wait(10)
+        if not is_again:
+            raise ConnectionError
+        return {"note": ["again"]}
+
+    failures = list[int]()
+    with SqliteSaver.from_conn_string(":memory:") as saver:
+        executor = secured(_beside(change_it, fail_once), model, checkpointer=saver)
+        with pytest.raises(ConnectionError):
+            executor.invoke(
+                {"doc": Doc(), "same": None, "note": []}, _THREAD, durability=durability
+            )
+        ended = executor.invoke(None, _THREAD, durability=durability)
+    assert ended["doc"] == Doc("x")
+    assert ended["note"] == ["changed", "again"]

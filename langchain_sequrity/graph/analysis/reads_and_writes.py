@@ -46,6 +46,7 @@ from langchain_sequrity.graph.analysis.source import (
     returns_one_literal,
     sources_of,
     union_of,
+    uses_state,
     uses_tool_node,
 )
 from langchain_sequrity.graph.analysis.spec import ROOT, Branch, GraphSpec, NodeSpec
@@ -167,8 +168,10 @@ class StateReader:
             keys = prebuilt.reads
         if keys is None:
             return None
-        # A state that is not a dict of fields is read as a whole, or not at all.
-        named = frozenset({ROOT}) if self.fields == (ROOT,) and keys else keys
+        # A state that is not a dict of fields is read as a whole, or not at all. To set a key of it
+        # changes it in place.
+        is_used = bool(keys) or any(map(uses_state, sources_of(self.runnable)))
+        named = frozenset({ROOT}) if self.fields == (ROOT,) and is_used else keys
         return (named & set(self.fields)) | self.needed
 
     @cached_property

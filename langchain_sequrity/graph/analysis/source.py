@@ -266,6 +266,11 @@ def fields_read(
     )
 
 
+def uses_state(source: FunctionSource) -> bool:
+    """Whether a function names its state at all."""
+    return any(isinstance(node, ast.Name) and node.id == source.state for node in source.walk())
+
+
 def uses_tool_node(source: FunctionSource) -> bool:
     """Whether a function may run a `ToolNode`, whose tools read the whole state."""
     nodes = list(source.walk())

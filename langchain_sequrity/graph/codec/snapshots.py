@@ -1,7 +1,6 @@
 """Changes in place: a snapshot of a value, to compare with the value after a node ran."""
 
 import dataclasses
-import marshal
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Mapping
 from operator import is_
@@ -15,6 +14,7 @@ from langchain_sequrity.graph.codec.values import (
     SCALARS,
     AllowedTypes,
     content_digest,
+    plain_bytes,
     stays_here,
 )
 
@@ -32,7 +32,8 @@ def _of_model(value: BaseModel) -> _Items:
 
 def _of_record(value: Any) -> _Items:
     names = [field.name for field in dataclasses.fields(value)]
-    return tuple(getattr(value, name, None) for name in names)
+    attributes = getattr(value, "__dict__", {})
+    return (*(getattr(value, name, None) for name in names), *_of_mapping(attributes))
 
 
 _ITEMS: dict[type, Callable[[Any], _Items]] = {
@@ -63,17 +64,14 @@ def _items_of(value: Any) -> _Items | None:
 def _dump(value: Any, types: AllowedTypes) -> bytes | None:
     """Plain data, or a list of messages with plain data, as bytes; `None` for other values.
 
-    It is much faster than a walk. Version 2 of the format depends on content and types alone.
+    It is much faster than a walk.
     """
     if type(value) is list and types.messages:
         value = [
-            (vars(item), item.__pydantic_extra__) if type(item) in MESSAGE_CLASSES else item
+            [vars(item), item.__pydantic_extra__] if type(item) in MESSAGE_CLASSES else item
             for item in value
         ]
-    try:
-        return marshal.dumps(value, 2)
-    except ValueError:
-        return None
+    return plain_bytes(value)
 
 
 class Snapshot:
@@ -124,6 +122,11 @@ class Snapshot:
         return [
             one for one, digest in zip(self.objects, self._digests, strict=True) if digest is None
         ]
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the content itself is compared, so a change is never to an equal value."""
+        return self._dumped is not None
 
     def is_changed(self) -> bool:
         """Whether something in it is another object now. It may be an equal one."""

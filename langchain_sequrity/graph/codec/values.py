@@ -25,19 +25,19 @@ import hashlib
 import inspect
 import io
 import json
-import marshal
 import math
 import pickle
+import sys
 import types
 import zoneinfo
 from collections import Counter, OrderedDict, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import Enum
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import (
     Annotated,
@@ -52,15 +52,17 @@ from typing import (
 )
 from uuid import UUID, uuid4
 
+import ormsgpack
 from langchain_core import messages as lc
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.types import Overwrite
 from pydantic import BaseModel, RootModel
 from pydantic_core import to_jsonable_python
-from typing_extensions import TypeAliasType, is_typeddict
+from typing_extensions import TypeAliasType, is_typeddict, override
 
 from langchain_sequrity.display import plain
 from langchain_sequrity.errors import BadReply, UsageError
+from langchain_sequrity.graph import _compat
 from langchain_sequrity.graph.limits import VALUE_DEPTH
 from langchain_sequrity.graph.program import ABSENT
 from langchain_sequrity.labels import LabeledUpdate
@@ -250,6 +252,8 @@ def _model_fields(value: BaseModel) -> Mapping[str, Any] | None:
     for name, attribute in cls.__private_attributes__.items():
         if attribute.default_factory or private.get(name, attribute.default) != attribute.default:
             return None
+    if _attributes_beside(value, cls.model_fields):
+        return None
     # Unset fields stay unset, as in `model_dump(exclude_unset=True)`.
     fields = {
         name: getattr(value, name)
@@ -274,7 +278,23 @@ def _record_fields(value: Any) -> Mapping[str, Any] | None:
     for name, parameter in parameters.items():
         if name not in names and parameter.default is inspect.Parameter.empty:
             return None
-    return {name: getattr(value, name) for name in names if hasattr(value, name)}
+    fields = {name: getattr(value, name) for name in names if hasattr(value, name)}
+    if beside := _attributes_beside(value, names):
+        with suppress(Exception):  # the class's own code may raise anything
+            if beside == _attributes_beside(_make_record(cls, fields), names):
+                return fields  # `__post_init__` sets them again
+        return None
+    return fields
+
+
+def _attributes_beside(value: Any, fields: Container[str]) -> dict[str, Any]:
+    """The attributes of an object that are not fields, without the caches of its properties."""
+    cls = type(value)
+    return {
+        name: one
+        for name, one in getattr(value, "__dict__", {}).items()
+        if name not in fields and not isinstance(getattr(cls, name, None), cached_property)
+    }
 
 
 def _make_record(cls: Any, fields: Mapping[str, Any]) -> Any:
@@ -333,12 +353,70 @@ _SERDE = JsonPlusSerializer()  # as the checkpointer's: equal bytes mean equal o
 _here: ContextVar["ObjectHandles | None"] = ContextVar("objects of the run", default=None)
 
 
-class _ContentPickler(pickle.Pickler):
-    """Pickles an object to compare it. What cannot change is only named."""
+_PLAIN_ONLY = (
+    ormsgpack.OPT_PASSTHROUGH_DATACLASS
+    | ormsgpack.OPT_PASSTHROUGH_DATETIME
+    | ormsgpack.OPT_PASSTHROUGH_ENUM
+    | ormsgpack.OPT_PASSTHROUGH_SUBCLASS
+    | ormsgpack.OPT_PASSTHROUGH_TUPLE
+    | ormsgpack.OPT_PASSTHROUGH_UUID
+)
 
+
+def plain_bytes(value: Any) -> bytes | None:
+    """Lists, dicts, texts, bytes and numbers as bytes; `None` if there is anything else in it."""
+    try:
+        return ormsgpack.packb(value, option=_PLAIN_ONLY)
+    except TypeError:
+        return None
+
+
+class _ContentPickler(pickle.Pickler):
+    """Pickles an object to compare it: all of its content, whatever its class would store.
+
+    What is global is only named: classes, modules, functions without variables.
+    """
+
+    @override
     def persistent_id(self, obj: Any) -> int | None:
-        is_code = isinstance(obj, type | types.ModuleType | types.FunctionType)
-        return id(obj) if is_code else None
+        if isinstance(obj, types.FunctionType):
+            return None if _variables_of(obj) else id(obj)
+        return id(obj) if isinstance(obj, type | types.ModuleType) else None
+
+    @override
+    def reducer_override(self, obj: Any) -> Any:
+        if isinstance(obj, types.FunctionType):
+            return object, (), (id(obj), _variables_of(obj))
+        cls = type(obj)
+        if all(getattr(cls, name) is getattr(object, name) for name in _PICKLING):
+            return NotImplemented
+        if cls.__module__.partition(".")[0] in sys.stdlib_module_names:
+            return NotImplemented  # all of their content; other attributes are caches
+        # An exception reduces to another form once its `__dict__` was read, so that comes first.
+        attributes = getattr(obj, "__dict__", None), _slots_of(obj)
+        reduced = obj.__reduce_ex__(pickle.HIGHEST_PROTOCOL)
+        if not isinstance(reduced, str):  # an iterator refers to the object alone
+            reduced = [list(one) if isinstance(one, Iterator) else one for one in reduced]
+        return object, (), (reduced, attributes)
+
+
+_PICKLING = ("__reduce_ex__", "__reduce__", "__getstate__")
+
+
+def _variables_of(function: types.FunctionType) -> list[Any]:
+    """What a function can change besides global variables."""
+    cells = [_compat.cell_value(cell) for cell in function.__closure__ or ()]
+    held = (cells, function.__defaults__, function.__kwdefaults__, function.__dict__)
+    return [one for one in held if one]
+
+
+def _slots_of(value: Any) -> list[Any]:
+    return [
+        (name, getattr(value, name, None))
+        for cls in type(value).__mro__
+        for name, one in vars(cls).items()
+        if isinstance(one, types.MemberDescriptorType)
+    ]
 
 
 class _Attributes:
@@ -348,21 +426,27 @@ class _Attributes:
 def _has_only_attributes(cls: type) -> bool:
     """Whether all of an object of a class is in its `__dict__`: no slots, no data of C code."""
     sizes = (cls.__basicsize__, cls.__itemsize__, cls.__dictoffset__)
-    return sizes == (_Attributes.__basicsize__, 0, _Attributes.__dictoffset__)
+    if sizes != (_Attributes.__basicsize__, 0, _Attributes.__dictoffset__):
+        return False
+    # A slot may have the place of the list of weak references.
+    return not any(vars(one).get("__slots__") for one in cls.__mro__)
 
 
 def content_digest(value: Any) -> bytes | None:
     """All that can be reached from an object, or its digest, for this process; `None` if unknown.
 
-    What is stored of an object is not all of it: a dataclass is stored without other attributes.
+    What is stored of an object is not all of it: a dataclass is stored without other attributes,
+    and a class may leave out what it likes.
     """
     cls = type(value)
-    with suppress(ValueError):  # of something else than plain data
-        if isinstance(value, BaseModel):
-            extra, private = value.__pydantic_extra__, value.__pydantic_private__
-            return marshal.dumps((id(cls), vars(value), extra, private), 2)
-        if _has_only_attributes(cls):
-            return marshal.dumps((id(cls), vars(value)), 2)
+    plain_content = None
+    if isinstance(value, BaseModel):
+        extra, private = value.__pydantic_extra__, value.__pydantic_private__
+        plain_content = plain_bytes([id(cls), vars(value), extra, private])
+    elif _has_only_attributes(cls):
+        plain_content = plain_bytes([id(cls), vars(value)])
+    if plain_content is not None:
+        return plain_content
     data = io.BytesIO()
     try:
         _ContentPickler(data, pickle.HIGHEST_PROTOCOL).dump(value)
@@ -386,7 +470,7 @@ class ObjectHandles:
     def __init__(self) -> None:
         self.known: dict[str, Any] = {}
         self.serde: Any = None
-        self._stored: set[str] = set()
+        self._stored: dict[str, Any] = {}
         self._handles: dict[tuple[int, str, bytes | None], str] = {}
         self._contents: dict[str, bytes | None] = {}
         self._given: dict[int, Any] = {}
@@ -405,10 +489,18 @@ class ObjectHandles:
             _here.reset(token)
 
     def load(self, stored: Mapping[str, Any]) -> None:
-        """Add stored objects."""
+        """Add stored objects. A node gets a copy, so what is stored stays as it is."""
         for handle, value in stored.items():
-            self.known.setdefault(handle, value)
+            if handle not in self.known:
+                copied = self._stored_form(value)[1]
+                self.known[handle] = value if copied is None else copied()
         self._stored.update(stored)
+
+    def as_stored(self) -> "ObjectHandles":
+        """The objects as they were before a node changed them."""
+        stored = ObjectHandles()
+        stored.known = self._stored
+        return stored
 
     def handle(self, value: Any) -> str:
         """The handle of an object with its content. Equal objects have handles of their own."""

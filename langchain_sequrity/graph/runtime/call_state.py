@@ -65,6 +65,17 @@ class CallState(Mapping[str, AnyChannel]):
         """The objects that stay on the client and that the code has changed."""
         return [value for one in self._snapshots.values() for value in one.changed_objects()]
 
+    def before_changes(self) -> dict[str, AnyChannel]:
+        """The fields with objects that stay on the client and that the code has changed, as before.
+
+        The current objects must be those that are stored.
+        """
+        changed = [name for name, one in self._snapshots.items() if one.changed_objects()]
+        if not changed:
+            return {}
+        before = self.signature.channels(self.arguments, self._unsaved)
+        return {name: before[name] for name in changed}
+
     def changes(self) -> dict[str, Json]:
         """The fields that the code has changed in place, with their new content."""
         if not self._snapshots:

@@ -13,7 +13,7 @@ the plain graph. Its fields are context variables, with their known labels (`Sta
 import asyncio
 import threading
 from collections.abc import Callable, Generator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from uuid import uuid4
 
 from langchain_core.runnables import Runnable, RunnableConfig
@@ -84,6 +84,7 @@ from langchain_sequrity.sync_or_async import run_to_end
 from langchain_sequrity.wire.error_body import is_session_busy, is_session_gone
 
 if TYPE_CHECKING:
+    from langchain_sequrity.graph.codec.channels import AnyChannel
     from langchain_sequrity.graph.dispatch import NodeResult
     from langchain_sequrity.graph.runtime.call_state import CallState
 
@@ -522,6 +523,16 @@ class Driver:
         self.log.objects.load(entry.get(OBJECTS, {}))
         if slot.offered is not None and slot.offered.tool == tool.name:
             slot.offered.result, slot.offered = entry, None
+
+    def undo_changes(self, loop: _compat.PregelLoop) -> None:
+        """Undo what the nodes of a step that failed have changed in place, before it is stored.
+
+        No call has reported it, so the state would have it without labels. What finished nodes have
+        changed is in their results.
+        """
+        with self.log.objects.as_stored().in_use():
+            for state in self.states.values():
+                cast("dict[str, AnyChannel]", loop.channels).update(state.before_changes())
 
     def check_shared(
         self, task_id: str, state: "CallState", objects: Sequence[Any], verb: str

@@ -57,6 +57,7 @@ class _DrivenLoop(PregelLoop):
 
     _asks = False
     _has_emitted_values = False
+    _has_unseen_changes = False
 
     @property
     def driver(self) -> Driver:
@@ -89,6 +90,12 @@ class _DrivenLoop(PregelLoop):
                 await self.driver.run(self, self.driver.finish(self))
             except BaseException as failure:  # noqa: BLE001 - raised again below
                 own = failure
+        if error is not None and self.checkpointer is not None and self.durability == "exit":
+            self.driver.undo_changes(self)
+        if self._has_unseen_changes:
+            # The last chunk is the result. In LangGraph an earlier one has the changed objects.
+            every_field: Literal[True] = True
+            super()._emit("values", map_output_values, self.output_keys, every_field, self.channels)
         try:
             left = leave(*(given if own is None else (type(own), own, own.__traceback__)))
             is_handled: bool | None = await left if isawaitable(left) else left
@@ -111,10 +118,8 @@ class _DrivenLoop(PregelLoop):
                 newer = self.checkpointer_get_next_version
                 apply_writes(self.checkpoint, self.channels, [_writes_as_task(kept)], newer, {})
             raise
-        if self.driver.tasks.has_changed_state and not self._has_emitted_values:
-            # The last chunk is the result. In LangGraph an earlier one has the changed objects.
-            every_field: Literal[True] = True
-            super()._emit("values", map_output_values, self.output_keys, every_field, self.channels)
+        is_changed = self._has_unseen_changes or self.driver.tasks.has_changed_state
+        self._has_unseen_changes = is_changed and not self._has_emitted_values
 
     @override
     def put_writes(self, task_id: str, writes: Any, *, cached: bool = False) -> None:
