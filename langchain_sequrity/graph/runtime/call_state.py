@@ -1,6 +1,6 @@
 """The state of a call, as the user's code gets it and may change it in place."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import ItemsView, Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -103,6 +103,10 @@ class CallState(Mapping[str, AnyChannel]):
     @override
     def __len__(self) -> int:
         return len(self._channels)
+
+    @override
+    def items(self) -> ItemsView[str, AnyChannel]:
+        return self._channels.items()
 
 
 class _MissingState(Mapping[str, Any]):

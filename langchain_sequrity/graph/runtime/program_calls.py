@@ -39,6 +39,11 @@ from langchain_sequrity.strict_json import loads
 Json = Any
 
 
+CHANGES = f'"{CHANGED}'
+"""Part of the text of a result with fields that a node has changed in place. A text within a value
+may look like it."""
+
+
 class StepMismatch(BadReply):
     """LangGraph and the service disagree on the due tasks, or on the end of the run."""
 
@@ -512,7 +517,8 @@ class ProgramCalls:
                     yield self._node_call(task, packet, current)
                 continue
             due = self._next_call(task, packet, current)
-            current = current.changed_by(self._node_result(task))
+            if task.entry is not None and CHANGES in task.entry["result"]:
+                current = current.changed_by(self._node_result(task))
             if due is not None:
                 yield due
             is_waiting = due is not None or not self._has_all_results(task)

@@ -23,8 +23,9 @@ from langchain_sequrity.graph.journal import (
     entry_for_call,
     result_entry,
 )
-from langchain_sequrity.graph.program import CHANGED, HANDLE, JOURNAL, OUTPUT, BeginsAt, ToolSpec
+from langchain_sequrity.graph.program import HANDLE, JOURNAL, OUTPUT, BeginsAt, ToolSpec
 from langchain_sequrity.graph.runtime.program_calls import (
+    CHANGES,
     DueCall,
     ProgramCalls,
     StepMismatch,
@@ -34,10 +35,6 @@ from langchain_sequrity.graph.runtime.requests import ExecutorParts
 from langchain_sequrity.graph.runtime.run_log import RunLog
 from langchain_sequrity.labels import Labels
 from langchain_sequrity.strict_json import dumps, loads
-
-_CHANGES = f'"{CHANGED}'
-"""Part of the text of a result with fields that a node has changed in place. A text within a value
-may look like it."""
 
 _INPUT_BESIDE = (
     "An input waits beside other tasks of the thread, and START has routers: the service cannot "
@@ -148,7 +145,7 @@ class TaskCalls:
 
     def apply_changes(self, slot: Task, loop: _compat.PregelLoop) -> None:
         """Change the fields of LangGraph's state that a node has changed in place."""
-        if slot.entry is not None and _CHANGES in slot.entry["result"]:
+        if slot.entry is not None and CHANGES in slot.entry["result"]:
             self.has_changed_state = True
             channels = cast("dict[str, AnyChannel]", loop.channels)
             self._parts.tools.apply_changes(loads(slot.entry["result"]), channels)
@@ -160,7 +157,7 @@ class TaskCalls:
             UsageError: If one has.
         """
         entries = [(slot.node, slot.entry["result"]) for slot in self if slot.entry is not None]
-        if len(entries) > 1 and any(_CHANGES in result for _, result in entries):
+        if len(entries) > 1 and any(CHANGES in result for _, result in entries):
             results = [(node, loads(result)) for node, result in entries]
             is_parallel = any(slot.handle for slot in self)
             self._parts.tools.check_changes(results, is_parallel=is_parallel)
@@ -171,7 +168,7 @@ class TaskCalls:
         Some checkpointers store a field only if it was written.
         """
         results = [entry["result"] for _, entry in self._log.journal.answered]
-        if not any(_CHANGES in result for result in results):
+        if not any(CHANGES in result for result in results):
             return True
         return self._parts.tools.has_changes(map(loads, results), channels)
 
@@ -252,7 +249,7 @@ class TaskCalls:
         self._keep(slot, entries)
         if slot.call is None or slot.entry is None:
             return []
-        if _CHANGES in slot.entry["result"]:  # a node that does not run changes nothing
+        if CHANGES in slot.entry["result"]:  # a node that does not run changes nothing
             result = self._parts.tools.without_changes(loads(slot.entry["result"]))
             slot.entry = {**slot.entry, "result": dumps(result)}
         named = {HANDLE: slot.handle} if slot.handle else {}
