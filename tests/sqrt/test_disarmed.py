@@ -287,7 +287,6 @@ IDLE = [
     ('"x" in @session.tags and not @session.tags overlaps {"x", "y"}', False),
     ("count.value in {int 1..3} and count.value in {int 5..9}", False),
     ("count.value == 1 and count.value == 2", False),
-    ("sure.value == true and sure.value == false", False),
     ('not to.value == "a" or not to.value == "b"', True),
     ('not (to.value == "a" and to.value == "b")', True),
     ('not to.value in {"a"} or to.value in {"a", "b"}', True),
