@@ -109,12 +109,6 @@ def check(name: str) -> None:
 NAMES = sorted(OPERATIONS.keys() - NOT_KEPT)
 
 
-@pytest.mark.long
-@pytest.mark.parametrize("name", NAMES[::40])
-def test_an_operation_takes_at_most_twice_the_memory_that_is_paid(name: str) -> None:
-    check(name)
-
-
 def main() -> int:
     """Check all operations, which takes half an hour, and return 1 if one takes too much."""
     wrong = 0
