@@ -186,14 +186,18 @@ def _digest_in(asked: Interrupt) -> Any:
     return asked.value.get("digest") if isinstance(asked.value, dict) else None
 
 
+_KEEP, _CONSUME = False, True  # of LangGraph's `get_null_resume`
+
+
 def _take_answer(given: Mapping[str, Any], asked: Interrupt | None) -> Any:
     """The answer of this run to a question of `ask_about_call`; nothing else gets it then."""
     scratchpad = given[CONFIG_KEY_SCRATCHPAD]
     read = scratchpad.get_null_resume
     # LangGraph stores an answer without an id, and gives it to questions of later runs.
     is_stale = _is_stale(read)
-    if is_stale and isinstance(read(False), Mapping) and "decisions" in read(False):  # noqa: FBT003 - does not consume it
-        read(True)  # noqa: FBT003 - consumes it
+    stored = read(_KEEP) if is_stale else None
+    if isinstance(stored, Mapping) and "decisions" in stored:
+        read(_CONSUME)
     if asked is None or _digest_in(asked) is None:
         return None
     answers = given.get(CONFIG_KEY_RESUME_MAP) or {}
@@ -202,7 +206,7 @@ def _take_answer(given: Mapping[str, Any], asked: Interrupt | None) -> Any:
         if scratchpad.resume and scratchpad.resume[-1] is answer:
             scratchpad.resume.pop()
         return answer
-    answer = read(True)  # noqa: FBT003 - consumes it
+    answer = read(_CONSUME)
     return None if is_stale else answer
 
 

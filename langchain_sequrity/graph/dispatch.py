@@ -9,8 +9,8 @@ one set of labels, so they are joined to the labels of the node.
 """
 
 import logging
-from collections import Counter
 from collections.abc import Iterable, Mapping, MutableMapping, MutableSequence, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from functools import reduce
 from types import MappingProxyType
@@ -196,17 +196,16 @@ class ToolInput:
             arguments: Those of the call.
             unsaved: LangGraph's values of fields that no checkpoint has; `MISSING` for none.
         """
-        found = {}
+        channels = {}
         for name, field, codec in self._parts:
-            known = unsaved.get(field, _UNKNOWN)
+            value = unsaved.get(field, _UNKNOWN)
             try:  # a thread that was interrupted has lost the value
-                channel = codec.read_channel(arguments[name], is_lost=known is MISSING)
+                channels[field] = codec.read_channel(arguments[name], is_lost=value is MISSING)
             except InvalidUpdateError:
-                if known is _UNKNOWN:
+                if value is _UNKNOWN:
                     raise
-                channel = codec.with_content(known)  # of two writes in one step, one is lost
-            found[field] = channel
-        return found
+                channels[field] = codec.with_content(value)  # of two writes in a step, one is lost
+        return channels
 
     def snapshots(self, channels: Mapping[str, AnyChannel]) -> dict[str, Snapshot]:
         """The fields that the code gets and can change, before it runs."""
@@ -224,7 +223,7 @@ class ToolInput:
         snapshots: Mapping[str, Snapshot],
     ) -> dict[str, Json]:
         """The fields that the code has changed in place, with their new content."""
-        found = {}
+        changes = {}
         for name, field, codec in self._parts:
             snapshot = snapshots.get(field)
             if snapshot is None:
@@ -238,8 +237,8 @@ class ToolInput:
             # What a changed object was like is lost, so it cannot be written again.
             is_certain = opaque or snapshot.is_plain or snapshot.changed_objects()
             if is_certain or written != codec.rewrite(arguments[name]):
-                found[field] = written
-        return found
+                changes[field] = written
+        return changes
 
     def fields_of(self, arguments: Arguments) -> dict[str, Any]:
         """The fields of a call, as an update.
@@ -314,15 +313,34 @@ class ToolInput:
             raise BadReply(msg)
         return found
 
-    def _refuse(self, given: Any) -> NoReturn:
-        missing, unknown = sorted(self._names - given), sorted(given - self._names_of_send)
-        what = (
-            f"lacks `{missing[0]}`"
-            if missing
-            else f"has `{plain(unknown[0])}`, which it does not take"
-        )
-        msg = f"The service's call of `{self.tool.name}` {what}."
-        raise BadReply(msg)
+    def _refuse(self, names: AbstractSet[str]) -> NoReturn:
+        refuse_arguments(self.tool.name, names, self._names, names - self._names_of_send)
+
+
+def refuse_arguments(
+    tool: str,
+    names: AbstractSet[str],
+    needed: AbstractSet[str],
+    unknown: AbstractSet[str],
+    session_id: str | None = None,
+) -> NoReturn:
+    """Refuse a call of the service, because of the names of its arguments.
+
+    Args:
+        tool: The tool.
+        names: The names.
+        needed: The names of the arguments that it needs.
+        unknown: Names of others, which it does not take.
+        session_id: The session.
+    """
+    missing = sorted(needed - names)
+    what = (
+        f"lacks `{missing[0]}`"
+        if missing
+        else f"has `{plain(min(unknown))}`, which it does not take"
+    )
+    msg = f"The service's call of `{tool}` {what}. The call is not made."
+    raise BadReply(msg, session_id=session_id)
 
 
 def _warn_of_opaque(tool: ToolSpec, field: str, value: Any) -> None:
@@ -567,24 +585,27 @@ class ClientTools:
         labels = with_tool_labels(own_labels, (value for _, value in writes))
         return NodeResult(wire, tuple(writes), labels, combine, tuple(raw), tuple(targets))
 
-    def stored_values(self, result: NodeResult) -> list[Any]:
-        """What a node wrote as LangGraph stores it: a `DeltaChannel` alone stores new ids."""
-        return [
-            raw if field in self._without_ids else value
+    def without_ids(self, result: NodeResult) -> dict[int, Any]:
+        """For the `id` of each value that a node wrote, the value as LangGraph stores it.
+
+        Only a `DeltaChannel` stores the ids that messages get.
+        """
+        return {
+            id(value): raw
             for raw, (field, value) in zip(result.raw, result.writes, strict=True)
-        ]
+            if field in self._without_ids
+        }
 
     def give_ids(self, writes: MutableSequence[Write], result: str) -> None:
         """Give the stored messages of a task the ids that they have in the result of its call."""
-        wire: Json = None
-        numbers: Counter[str] = Counter()
-        for index, (field, _) in enumerate(writes):
-            if field in self._without_ids:
-                wire = wire or loads(result)
-                updates = wire[self._program.fields.keys[field]]
-                value = self._fields[field].read_value(updates[numbers[field]])
-                writes[index] = (field, value)
-                numbers[field] += 1
+        fields, wire = [field for field, _ in writes], None
+        for field in self._without_ids.intersection(fields):
+            wire = wire or loads(result)
+            updates = wire.get(self._program.fields.keys[field], [])
+            places = [place for place, name in enumerate(fields) if name == field]
+            # What the node's code wrote itself (`push_message`) precedes what it returned.
+            for place, update in zip(places[len(places) - len(updates) :], updates, strict=True):
+                writes[place] = (field, self._fields[field].read_value(update))
 
     def has_unsaved(self, wire: Mapping[str, Json]) -> bool:
         """Whether a result has, or may have, values of fields that no checkpoint has."""
@@ -676,7 +697,7 @@ class ClientTools:
                 if OVERWRITE + key in result or (result.get(key) if is_log else key in result):
                     changed.pop(field, None)
         return all(
-            self._fields[one].write(channels[one]) == value for one, value in changed.items()
+            self._fields[name].write(channels[name]) == value for name, value in changed.items()
         )
 
     def without_changes(self, result: Mapping[str, Json]) -> dict[str, Json]:

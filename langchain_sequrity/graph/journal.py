@@ -366,7 +366,7 @@ class Journal:
     @property
     def approved_ids(self) -> set[str]:
         """The ids of these calls."""
-        return {one.call.id for one in self.approved}
+        return {denied.call.id for denied in self.approved}
 
     def calls_of(self, tool: str) -> int:
         """The number of the program's calls of a tool."""

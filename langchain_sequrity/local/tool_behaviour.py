@@ -277,7 +277,14 @@ def behaviour_of(tool: Mapping[str, Any]) -> Behaviour:
         why = f"the name has `{acting}`"
         takes_text = steering is not None and len(steering) < len(schema.names)
         stores = _written_stores(named, described, schema) if takes_text else frozenset[str]()
-        return Behaviour(bool(answering), True, why, steering, optional, stores_text=stores)  # noqa: FBT003 - it acts
+        return Behaviour(
+            reads=bool(answering),
+            acts=True,
+            why=why,
+            steering=steering,
+            optional=optional,
+            stores_text=stores,
+        )
     if verb := _described_verb(described):
         return _unknown_behaviour(f"the description has `{verb}`")
     own, store = _own_content(name, described, schema)

@@ -20,7 +20,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.errors import GraphRecursionError, InvalidUpdateError
 from langgraph.graph import END, START, StateGraph
-from langgraph.graph.message import add_messages
+from langgraph.graph.message import add_messages, push_message
 from langgraph.prebuilt import InjectedState, ToolNode
 from langgraph.types import CachePolicy, Command, Send, StateUpdate, interrupt
 
@@ -1218,6 +1218,29 @@ def test_a_message_of_a_task_that_ended_before_an_interrupt_keeps_its_id(
     secured(graph, model, checkpointer=saver).invoke({"messages": []}, thread())
     ended = secured(graph, model, checkpointer=saver).invoke(Command(resume="!"), thread())
     assert ended["seen"] == ["!", ended["messages"][0].id]
+
+
+def test_messages_that_a_node_pushes_and_returns_survive_an_interrupt_beside_it(
+    model: ChatSequrity,
+) -> None:
+    def says(_state: Told) -> Any:
+        push_message(AIMessage("pushed", id="1"))
+        return {"messages": ["returned"]}
+
+    def asks(_state: Told) -> Any:
+        return {"seen": [interrupt("?")]}
+
+    def make() -> Any:
+        graph: Any = StateGraph(Told)
+        graph.add_node("says", says).add_node("asks", asks)
+        return graph.add_edge(START, "says").add_edge(START, "asks")
+
+    ends = []
+    for graph in Twins(make, model).of(checkpointer=InMemorySaver):
+        graph.invoke({"messages": []}, thread())
+        ended = graph.invoke(Command(resume="!"), thread())
+        ends.append([message.content for message in ended["messages"]])
+    assert ends[0] == ends[1] == ["pushed", "returned"]
 
 
 def _append(held: list[str], updates: Sequence[list[str]]) -> list[str]:

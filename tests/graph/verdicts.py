@@ -134,8 +134,8 @@ def compare(mix: str, seed: int, url: str) -> Comparison:
     model = ChatSequrity("any/model", base_url=url, policy=policy, session_config=_CONFIG)
     programs = list[GraphProgram]()
 
-    def noted(*args: Any) -> GraphProgram:
-        programs.append(compile_graph(*args))
+    def noted(*args: Any, **options: Any) -> GraphProgram:
+        programs.append(compile_graph(*args, **options))
         return programs[-1]
 
     with (

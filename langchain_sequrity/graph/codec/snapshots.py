@@ -106,22 +106,21 @@ class Snapshot:
     def _walk(self, value: Any, digest_of: Callable[[Any], bytes | None]) -> None:
         seen: dict[int, Any] = {}  # the values are alive, so no id is used twice
         todo = [value]
-        for one in todo:
-            if type(one) in SCALARS or id(one) in seen:
+        for reachable in todo:
+            if type(reachable) in SCALARS or id(reachable) in seen:
                 continue
-            seen[id(one)] = one
-            if stays_here(one, self._types):
-                self.objects.append(one)
-                self._digests.append(digest_of(one))
-            elif (items := _items_of(one)) is not None:
-                self._contents.append((one, items))
+            seen[id(reachable)] = reachable
+            if stays_here(reachable, self._types):
+                self.objects.append(reachable)
+                self._digests.append(digest_of(reachable))
+            elif (items := _items_of(reachable)) is not None:
+                self._contents.append((reachable, items))
                 todo += items
 
     def opaque_objects(self) -> list[Any]:
         """The objects that stay on the client and whose changes cannot be noticed."""
-        return [
-            one for one, digest in zip(self.objects, self._digests, strict=True) if digest is None
-        ]
+        pairs = zip(self.objects, self._digests, strict=True)
+        return [value for value, digest in pairs if digest is None]
 
     @property
     def is_plain(self) -> bool:
@@ -132,24 +131,22 @@ class Snapshot:
         """Whether something in it is another object now. It may be an equal one."""
         if self._dumped is not None:
             return _dump(self._value, self._types) != self._dumped
-        is_same = all(_are_same(items, _items_of(one)) for one, items in self._contents)
+        is_same = all(_are_same(items, _items_of(value)) for value, items in self._contents)
         return not is_same or bool(self.changed_objects())
 
     def changed_objects(self) -> list[Any]:
         """The objects that stay on the client and have changed."""
         return [
-            one
-            for one, digest in zip(self.objects, self._digests, strict=True)
-            if digest is not None and content_digest(one) != digest
+            value
+            for value, digest in zip(self.objects, self._digests, strict=True)
+            if digest is not None and content_digest(value) != digest
         ]
 
 
 def _are_same(before: _Items, after: _Items | None) -> bool:
-    if after is None:
+    if after is None or len(before) != len(after):
         return False
-    if len(before) == len(after) and all(map(is_, before, after)):
-        return True
-    return len(before) == len(after) and all(
-        one is other or (type(one) is type(other) and type(one) in SCALARS and one == other)
-        for one, other in zip(before, after, strict=True)
+    return all(map(is_, before, after)) or all(
+        old is new or (type(old) is type(new) and type(old) in SCALARS and old == new)
+        for old, new in zip(before, after, strict=True)
     )

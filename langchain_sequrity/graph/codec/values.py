@@ -396,7 +396,7 @@ class _ContentPickler(pickle.Pickler):
         attributes = getattr(obj, "__dict__", None), _slots_of(obj)
         reduced = obj.__reduce_ex__(pickle.HIGHEST_PROTOCOL)
         if not isinstance(reduced, str):  # an iterator refers to the object alone
-            reduced = [list(one) if isinstance(one, Iterator) else one for one in reduced]
+            reduced = [list(part) if isinstance(part, Iterator) else part for part in reduced]
         return object, (), (reduced, attributes)
 
 
@@ -406,16 +406,16 @@ _PICKLING = ("__reduce_ex__", "__reduce__", "__getstate__")
 def _variables_of(function: types.FunctionType) -> list[Any]:
     """What a function can change besides global variables."""
     cells = [_compat.cell_value(cell) for cell in function.__closure__ or ()]
-    held = (cells, function.__defaults__, function.__kwdefaults__, function.__dict__)
-    return [one for one in held if one]
+    variables = (cells, function.__defaults__, function.__kwdefaults__, function.__dict__)
+    return [values for values in variables if values]
 
 
 def _slots_of(value: Any) -> list[Any]:
     return [
         (name, getattr(value, name, None))
         for cls in type(value).__mro__
-        for name, one in vars(cls).items()
-        if isinstance(one, types.MemberDescriptorType)
+        for name, attribute in vars(cls).items()
+        if isinstance(attribute, types.MemberDescriptorType)
     ]
 
 
@@ -429,7 +429,7 @@ def _has_only_attributes(cls: type) -> bool:
     if sizes != (_Attributes.__basicsize__, 0, _Attributes.__dictoffset__):
         return False
     # A slot may have the place of the list of weak references.
-    return not any(vars(one).get("__slots__") for one in cls.__mro__)
+    return not any(vars(base).get("__slots__") for base in cls.__mro__)
 
 
 def content_digest(value: Any) -> bytes | None:

@@ -44,8 +44,9 @@ class CallState(Mapping[str, AnyChannel]):
             return _MissingState(signature.tool.node, {})
         if signature.tool.is_sent(self.arguments):
             return signature.state(self._channels, {})
-        held = {name: one.get() for name, one in self._channels.items() if one.is_available()}
-        return held if signature.is_whole else _MissingState(signature.tool.node, held)
+        channels = self._channels.items()
+        values = {name: channel.get() for name, channel in channels if channel.is_available()}
+        return values if signature.is_whole else _MissingState(signature.tool.node, values)
 
     def config(self, config: RunnableConfig) -> RunnableConfig:
         """The config of a task for the user's code; it reads this state."""
@@ -54,23 +55,27 @@ class CallState(Mapping[str, AnyChannel]):
     def shares(self, objects: Iterable[Any]) -> bool:
         """Whether the state has one of these objects."""
         ids = set(map(id, objects))
-        return any(id(value) in ids for one in self._snapshots.values() for value in one.objects)
+        snapshots = self._snapshots.values()
+        return any(id(value) in ids for snapshot in snapshots for value in snapshot.objects)
 
     @property
     def opaque_objects(self) -> list[Any]:
         """The objects that stay on the client and whose changes cannot be noticed."""
-        return [value for one in self._snapshots.values() for value in one.opaque_objects()]
+        snapshots = self._snapshots.values()
+        return [value for snapshot in snapshots for value in snapshot.opaque_objects()]
 
     def changed_objects(self) -> list[Any]:
         """The objects that stay on the client and that the code has changed."""
-        return [value for one in self._snapshots.values() for value in one.changed_objects()]
+        snapshots = self._snapshots.values()
+        return [value for snapshot in snapshots for value in snapshot.changed_objects()]
 
     def before_changes(self) -> dict[str, AnyChannel]:
         """The fields with objects that stay on the client and that the code has changed, as before.
 
         The current objects must be those that are stored.
         """
-        changed = [name for name, one in self._snapshots.items() if one.changed_objects()]
+        snapshots = self._snapshots.items()
+        changed = [name for name, snapshot in snapshots if snapshot.changed_objects()]
         if not changed:
             return {}
         before = self.signature.channels(self.arguments, self._unsaved)
@@ -148,8 +153,8 @@ def _refuse(node: str, field: str | None = None) -> NoReturn:
 
 def for_user(config: RunnableConfig) -> RunnableConfig:
     """A config without the executor's own keys."""
-    given = config.get("configurable", {})
+    configurable = config.get("configurable", {}).items()
     return {
         **config,
-        "configurable": {key: one for key, one in given.items() if not is_executor_name(key)},
+        "configurable": {key: value for key, value in configurable if not is_executor_name(key)},
     }

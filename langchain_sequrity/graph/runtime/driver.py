@@ -417,15 +417,12 @@ class Driver:
 
     def writes_to_store(self, task_id: str, writes: Any) -> Any:
         """The writes of a task as LangGraph stores them: messages get their ids later."""
-        found = self.found.get(task_id)
-        if found is None or _compat.was_interrupted_or_failed([channel for channel, _ in writes]):
+        result = self.found.get(task_id)
+        if result is None or _compat.was_interrupted_or_failed([channel for channel, _ in writes]):
             return writes
-        stored = iter(self._parts.tools.stored_values(found))
-        fields = self._parts.spec.channels
-        return [
-            (channel, next(stored)) if channel in fields else (channel, value)
-            for channel, value in writes
-        ]
+        returned = self._parts.tools.without_ids(result)
+        # The node's code may also write to channels itself (`push_message`).
+        return [(channel, returned.get(id(value), value)) for channel, value in writes]
 
     # Called by the tasks
 

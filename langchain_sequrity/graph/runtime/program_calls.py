@@ -114,13 +114,13 @@ class Task:
     def written(self) -> list[JournalEntry]:
         """The results that the task writes itself."""
         entries = (self.entry, *(routed.entry for routed in self.routers.values()))
-        return [one for one in entries if one is not None]
+        return [entry for entry in entries if entry is not None]
 
     @property
     def calls(self) -> list[ProgramCall]:
         """The calls of the task and of its routers, as far as the service has asked for them."""
         calls = (self.call, *(routed.call for routed in self.routers.values()))
-        return [one for one in calls if one is not None]
+        return [call for call in calls if call is not None]
 
     def needs_call(self, journal: Journal) -> bool:
         """Whether the program of a run has yet to call its node. It makes no approved calls."""
@@ -192,7 +192,7 @@ class ProgramState:
         self._program, self._fields = program, program.fields
         self.values: dict[str, Json] = {}
         self.packets: Sequence[Mapping[str, Json]] = ()
-        nodes = [one for one in program.tools.values() if one.role == "node"]
+        nodes = [tool for tool in program.tools.values() if tool.role == "node"]
         written = {name for tool in nodes for name in self._written_by(tool)}
         plans = self._fields.plans
         self._resets = frozenset(name for name in plans if plans[name].resets)
@@ -228,17 +228,18 @@ class ProgramState:
     def node_arguments(self, tool: ToolSpec) -> dict[str, Json]:
         """The arguments of a node that an edge started."""
         return {
-            one.name: self.values[str(one.field)] for one in tool.parameters if one.kind == "field"
+            parameter.name: self.values[str(parameter.field)]
+            for parameter in tool.parameters
+            if parameter.kind == "field"
         }
 
     def packet_arguments(self, tool: ToolSpec, packet: Mapping[str, Json]) -> dict[str, Json]:
         """The arguments of a node that a packet started."""
-        carried = {one.name: packet["input"] for one in tool.parameters if one.kind == "send"}
+        carried = {p.name: packet["input"] for p in tool.parameters if p.kind == "send"}
         if tool.sees_state:
             return self.node_arguments(tool) | carried
-        given = packet["fields"]
-        fields = (one.name for one in tool.parameters if one.kind == "field")
-        return {name: given.get(name, ABSENT) for name in fields} | carried
+        sent, names = packet["fields"], (p.name for p in tool.parameters if p.kind == "field")
+        return {name: sent.get(name, ABSENT) for name in names} | carried
 
     def router_arguments(
         self, router: ToolSpec, node: ToolSpec | None, result: Mapping[str, Json]
@@ -250,7 +251,7 @@ class ProgramState:
             node: Its node; `None` for START.
             result: The node's result.
         """
-        fields = ((one.name, str(one.field)) for one in router.parameters)
+        fields = ((p.name, str(p.field)) for p in router.parameters)
         return {parameter: self._after(name, node, result) for parameter, name in fields}
 
     def _after(self, name: str, node: ToolSpec | None, result: Mapping[str, Json]) -> Json:
@@ -325,7 +326,7 @@ class ProgramState:
     @staticmethod
     def _written_by(tool: ToolSpec) -> Sequence[str]:
         if tool.is_handover:
-            return [str(one.field) for one in tool.parameters]
+            return [str(parameter.field) for parameter in tool.parameters]
         return tool.writes
 
 
@@ -375,7 +376,7 @@ class ProgramCalls:
         self._nodes = {tool.node: tool for tool in tools if tool.role == "node"}
         self._order = {node: index for index, node in enumerate(self._nodes)}
         self._routers = [tool for tool in tools if tool.role == "router"]
-        self._fused = {one.name for tool in self._nodes.values() for one in tool.fused}
+        self._fused = {router.name for tool in self._nodes.values() for router in tool.fused}
         self._begins_at: BeginsAt = "start"
         self._state = ProgramState(program)
         # The service asks for the last results of a step with the first calls of the next one.
@@ -412,8 +413,8 @@ class ProgramCalls:
             for task in tasks:
                 for router in self._routers_of(task):
                     if recorded := calls[router.name]:
-                        made = recorded.popleft()
-                        task.routers[router.name] = RouterCall(made.call, made.entry)
+                        first = recorded.popleft()
+                        task.routers[router.name] = RouterCall(first.call, first.entry)
                     elif early[router.name]:
                         task.early.append(early[router.name].popleft())
             self.end_step(tasks)
@@ -421,11 +422,11 @@ class ProgramCalls:
     def _recorded_calls(self) -> Mapping[str, deque[_RecordedCall]]:
         """The calls in the journal by tool, in the order of the program."""
         calls = defaultdict[str, deque[_RecordedCall]](deque)
-        for one in self._log.journal.rounds:
-            for call in one.calls:
-                entry = one.results.get(call.id)
-                calls[call.tool].append(_RecordedCall(one.step, call.arguments, call, entry))
-        for denied in sorted(self._log.journal.approved, key=lambda one: one.index):
+        for exchange in self._log.journal.rounds:
+            for call in exchange.calls:
+                entry = exchange.results.get(call.id)
+                calls[call.tool].append(_RecordedCall(exchange.step, call.arguments, call, entry))
+        for denied in sorted(self._log.journal.approved, key=lambda denied: denied.index):
             approved = _RecordedCall(denied.step, denied.arguments, None, denied.result)
             calls[denied.tool].insert(denied.index - 1, approved)
         return calls
@@ -437,16 +438,16 @@ class ProgramCalls:
             early[entry["tool"]].append(entry)
         return early
 
-    def _recorded_task(self, tool: ToolSpec, made: _RecordedCall) -> Task:
+    def _recorded_task(self, tool: ToolSpec, recorded: _RecordedCall) -> Task:
         journal = self._log.journal
-        task = Task("", tool.node, tool.is_sent(made.arguments), made.call, made.entry)
-        if made.entry is not None and GIVES in made.entry:
-            task.handle = made.entry[GIVES]
+        task = Task("", tool.node, tool.is_sent(recorded.arguments), recorded.call, recorded.entry)
+        if recorded.entry is not None and GIVES in recorded.entry:
+            task.handle = recorded.entry[GIVES]
             task.entry = journal.handles.get(task.handle)
             task.is_collected = any(
                 call.tool == self._program.result_of and call.arguments[HANDLE] == task.handle
-                for one in journal.rounds
-                for call in one.calls
+                for exchange in journal.rounds
+                for call in exchange.calls
             )
         return task
 
@@ -547,7 +548,7 @@ class ProgramCalls:
     def _has_all_results(self, task: Task) -> bool:
         if task.entry is None and task.node != START:
             return False
-        return all(task.result_of(one.name) is not None for one in self._routers_of(task))
+        return all(task.result_of(router.name) is not None for router in self._routers_of(task))
 
     def _node_call(
         self, task: Task, packet: Mapping[str, Json] | None, state: ProgramState

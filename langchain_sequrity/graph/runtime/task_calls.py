@@ -1,9 +1,9 @@
 """The tasks of a step of LangGraph, and which call of the service belongs to which task."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import count
-from typing import Any, NoReturn, cast
+from typing import Any, cast
 from uuid import NAMESPACE_OID, uuid5
 
 from langgraph.errors import GraphBubbleUp
@@ -13,6 +13,7 @@ from langchain_sequrity.display import plain
 from langchain_sequrity.errors import BadReply, UsageError
 from langchain_sequrity.graph import _compat
 from langchain_sequrity.graph.codec.channels import AnyChannel
+from langchain_sequrity.graph.dispatch import refuse_arguments
 from langchain_sequrity.graph.journal import (
     EARLY,
     GIVES,
@@ -109,7 +110,8 @@ class TaskCalls:
         }
         pending = () if loop.is_replaying else loop.checkpoint_pending_writes
         outputs = (value for _, channel, value in pending if channel == OUTPUT)
-        self._outputs = {one["task"]: one for one in sorted(outputs, key=lambda one: one["number"])}
+        by_number = sorted(outputs, key=lambda output: output["number"])
+        self._outputs = {output["task"]: output for output in by_number}
         for task in loop.tasks.values():
             if (slot := found.get(task.id)) is None:
                 continue
@@ -293,9 +295,10 @@ class TaskCalls:
             )
             raise StepMismatch(msg, session_id=self._log.session_id)
         expected = due.arguments
-        names = {one.name for one in tool.parameters} if expected is None else expected.keys()
-        if call.arguments.keys() != names:
-            self._refuse(call, names)
+        needed = {p.name for p in tool.parameters} if expected is None else expected.keys()
+        names = call.arguments.keys()
+        if names != needed:
+            refuse_arguments(call.tool, names, needed, names - needed, self._log.session_id)
         if expected is None or self._may_redact:
             return call, due
         for name, value in expected.items():
@@ -307,17 +310,6 @@ class TaskCalls:
                 )
                 raise BadReply(msg, session_id=self._log.session_id)
         return replace(call, arguments=expected), due
-
-    def _refuse(self, call: ProgramCall, names: Collection[str]) -> NoReturn:
-        missing = [name for name in names if name not in call.arguments]
-        unknown = [name for name in call.arguments if name not in names]
-        what = (
-            f"lacks `{missing[0]}`"
-            if missing
-            else f"has `{plain(unknown[0])}`, which it does not take"
-        )
-        msg = f"The service's call of `{call.tool}` {what}. The call is not made."
-        raise BadReply(msg, session_id=self._log.session_id)
 
     def assign(self, call: ProgramCall, due: DueCall) -> None:
         """Give a call to its task."""

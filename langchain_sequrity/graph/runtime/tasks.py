@@ -196,15 +196,15 @@ class _NodeTask(Runnable[Any, Any]):
             settings = self._settings(state, config)
             if self.tool.is_handover:
                 return await report.report(call.arguments, settings)
-            given = self._calls.input_of(state, config)
+            node_input = self._calls.input_of(state, config)
             driver.check_shared(task, state, state.opaque_objects, "may change")
             sequence = _compat.sequence(self._runnable, report, self._trace_policy)
             try:
                 if streams:
-                    async for _ in sequence.astream(given, settings):
+                    async for _ in sequence.astream(node_input, settings):
                         pass
                     return None
-                return await driver.call(sequence, given, settings)
+                return await driver.call(sequence, node_input, settings)
             except ParentCommand as error:
                 command = _compat.command_to_own_graph(error, settings, self.name)
                 if command is None:
