@@ -81,6 +81,11 @@ UNSUPPORTED = {
 
 def peak(program: str) -> int:
     """The most bytes that parsing and compiling a program takes."""
+    # Threads that other tests left behind allocate as well.
+    return min(_traced_peak(program) for _ in range(3))
+
+
+def _traced_peak(program: str) -> int:
     gc.disable()  # so that the figure does not depend on when it runs
     tracemalloc.start()
     try:
