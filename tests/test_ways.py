@@ -263,15 +263,15 @@ def test_each_row_that_is_run_is_in_the_table() -> None:
 # What is said of a rule that cannot act
 
 
-@pytest.mark.long(sample=1)
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.long(sample=2)
+@pytest.mark.parametrize("seed", range(60))
 def test_of_each_rule_that_cannot_act_in_a_way_something_is_said_there(seed: int) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", PolicyMismatch)
-        figures = oracle(6, seed)
+        figures = oracle(2, seed)
     assert not figures["silent"]
     assert not figures["false"]
-    assert figures["acts"] + figures["told"] == 24
+    assert figures["acts"] + figures["told"] == 8
 
 
 GRAPH_POLICY = """tool "act" {

@@ -60,7 +60,7 @@ def text_of(header: PolicyHeader) -> str:
 
 
 def test_random_combinations_deny_what_one_of_the_policies_denies_and_nothing_else() -> None:
-    outcome = compare(7, 300)
+    outcome = compare(7, 200)
     assert outcome.failures == []
     assert not outcome.is_poor
     assert outcome.layered > 5
