@@ -2,6 +2,9 @@
 
 Two readers of one text must see the same value. orjson loses digits beyond 64 bits. Python's own
 reader accepts NaN, infinities and repeated keys, and raises `RecursionError` for deep nesting.
+
+The service writes with Python's `json.dumps`, which knows NaN and infinities. What it writes as a
+text, an envelope or the arguments of a call, is read with them (`docs/protocol.md`).
 """
 
 import json
@@ -34,13 +37,20 @@ class RepeatedKey(NotJson):
         self.key = key
 
 
-def loads(text: str, *, unique: bool = False, integer: Callable[[str], int] = int) -> Any:
+def loads(
+    text: str,
+    *,
+    unique: bool = False,
+    integer: Callable[[str], int] = int,
+    constants: bool = False,
+) -> Any:
     """Parse JSON without losing digits.
 
     Args:
         text: The text.
         unique: Whether to refuse an object that has a key twice, at any depth.
         integer: Converts the digits of an integer.
+        constants: Whether to read `NaN`, `Infinity` and `-Infinity`.
 
     Returns:
         The value.
@@ -57,18 +67,18 @@ def loads(text: str, *, unique: bool = False, integer: Callable[[str], int] = in
         ```
     """
     try:
-        return _decoder(unique, integer).decode(text)
+        return _decoder(unique, integer, constants).decode(text)
     except RecursionError:
         msg = "The JSON is nested too deeply."
         raise TooDeep(msg) from None
 
 
 @lru_cache(maxsize=8)
-def _decoder(unique: bool, integer: Callable[[str], int]) -> json.JSONDecoder:  # noqa: FBT001 - private
+def _decoder(unique: bool, integer: Callable[[str], int], constants: bool) -> json.JSONDecoder:  # noqa: FBT001 - private
     # `json.loads` would make a decoder for each text.
     return json.JSONDecoder(
         object_pairs_hook=_unique if unique else None,
-        parse_constant=_refuse,
+        parse_constant=float if constants else _refuse,
         parse_float=_finite,
         parse_int=integer,
     )
@@ -113,7 +123,7 @@ def read_arguments(text: str | None) -> tuple[dict[str, Any] | None, str]:
     """Read the arguments of a tool call, which a model wrote and which may be any text.
 
     Args:
-        text: The JSON text; an empty one stands for no arguments.
+        text: The JSON text, perhaps with NaN; an empty one stands for no arguments.
 
     Returns:
         The arguments and an empty text, or `None` and a description of the problem.
@@ -121,7 +131,7 @@ def read_arguments(text: str | None) -> tuple[dict[str, Any] | None, str]:
     if not text:
         return {}, ""
     try:
-        args = loads(text)
+        args = loads(text, constants=True)
     except ValueError as error:
         return None, f"The arguments are not JSON: {error}"
     if not isinstance(args, dict):
@@ -129,8 +139,12 @@ def read_arguments(text: str | None) -> tuple[dict[str, Any] | None, str]:
     return args, ""
 
 
-def dumps(value: Any) -> str:
+def dumps(value: Any, *, constants: bool = False) -> str:
     """Write JSON with real Unicode and every digit.
+
+    Args:
+        value: Plain data.
+        constants: Whether to write `NaN`, `Infinity` and `-Infinity`, as Python does.
 
     Raises:
         ValueError: If the value is nested too deeply, or holds NaN or infinities.
@@ -143,7 +157,7 @@ def dumps(value: Any) -> str:
     except (TypeError, RecursionError):  # integers beyond 64 bits, or deep nesting
         pass
     try:
-        return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=constants)
     except RecursionError:
         raise ValueError(_TOO_DEEP) from None
 
@@ -153,11 +167,15 @@ def as_text(value: Any) -> str:
     return value if isinstance(value, str) else dumps(value)
 
 
-def dumps_like_service(value: Any) -> str:
+def dumps_like_service(value: Any, *, constants: bool = False) -> str:
     r"""Write JSON as the service does: blanks after `,` and `:`, and `\uXXXX` beyond ASCII.
 
     Clients search envelopes for texts such as `"denied": [{`, and the service compares histories
     as texts (`docs/protocol.md`, Dual-LLM content).
+
+    Args:
+        value: Plain data.
+        constants: As for `dumps`.
 
     Raises:
         ValueError: As `dumps`.
@@ -171,9 +189,9 @@ def dumps_like_service(value: Any) -> str:
         ```
     """
     try:
-        return json.dumps(value, allow_nan=False)
+        return json.dumps(value, allow_nan=constants)
     except TypeError:  # dates and the like, which `dumps` knows
-        return json.dumps(loads(dumps(value)))
+        return json.dumps(loads(dumps(value, constants=constants), constants=constants))
     except RecursionError:
         raise ValueError(_TOO_DEEP) from None
 

@@ -13,9 +13,10 @@ import functools
 import hashlib
 import logging
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, Literal, Self, TypeVar
 
 import orjson
@@ -153,15 +154,35 @@ def _without_refusal(message: AIMessage) -> dict[str, Any]:
 
 
 class _IdReplacer:
-    """Replaces ids of calls in a history, except those of the resumed session."""
+    """Replaces ids of calls in a history, except those of the resumed session.
 
-    def __init__(self, resumed: str | None, seal: Seal) -> None:
+    The session that a message notes decides. Only the ids of a message without such a note are
+    taken for ids of the session that they seem to name: sessions of one server may share the short
+    form, so two calls of a history may have the same id.
+
+    Args:
+        messages: The history.
+        resumed: The session that continues, if any.
+        seal: As for `own_session`.
+    """
+
+    def __init__(self, messages: Sequence[BaseMessage], resumed: str | None, seal: Seal) -> None:
         self._resumed = resumed
         self._digest = None if resumed is None else seal(resumed)
-        self._own: set[str | None] = set()
+        self._sent: dict[str, str] = {}  # an id → what is sent for the last call that has it
+        self._messages = messages
 
-    def clear(self, message: BaseMessage) -> BaseMessage:
-        """Return the message without ids of other sessions, at any depth."""
+    @cached_property
+    def _repeated(self) -> set[str]:
+        """The ids of several calls."""
+        counts = Counter(call_id for one in self._messages for call_id in _call_ids(one))
+        return {call_id for call_id, count in counts.items() if count > 1}
+
+    def cleared(self) -> list[BaseMessage]:
+        """The messages without ids of other sessions, at any depth."""
+        return [self._clear(message) for message in self._messages]
+
+    def _clear(self, message: BaseMessage) -> BaseMessage:
         if isinstance(message, AIMessage):
             return self._clear_ai(message)
         changes: dict[str, Any] = {}
@@ -169,8 +190,10 @@ class _IdReplacer:
             content = self._cleared(message.content)
             if content is not message.content:
                 changes["content"] = content
-        if isinstance(message, ToolMessage) and self._is_foreign(message.tool_call_id):
-            changes["tool_call_id"] = _neutral(message.tool_call_id)
+        if isinstance(message, ToolMessage):
+            call_id = self._id_to_send(message.tool_call_id)
+            if call_id is not message.tool_call_id:
+                changes["tool_call_id"] = call_id
         return message.model_copy(update=changes) if changes else message
 
     def _clear_ai(self, message: AIMessage) -> AIMessage:
@@ -179,12 +202,15 @@ class _IdReplacer:
         if is_plain and METADATA_KEY not in message.response_metadata:
             return message
         if self._digest is not None and is_own(message, self._digest):
-            self._own.update(call["id"] for call in (*calls, *invalid))
+            self._sent.update((call_id, call_id) for call_id in _call_ids(message))
             text = original_content(message)
             return message if text is None else _as_received(message, text)
+        session_id = own_metadata(message).get("session_id")
+        ids = _call_ids(message)
+        sent = [self._sent_of_others(call_id, session_id) for call_id in ids]
+        self._sent.update(zip(ids, sent, strict=True))
         cleared = content if isinstance(content, str) else self._cleared(content)
-        is_foreign = any(self._is_foreign(call["id"]) for call in (*calls, *invalid))
-        if cleared is content and not is_foreign:
+        if cleared is content and sent == ids:
             return message
         changes = {
             "content": cleared,
@@ -209,21 +235,44 @@ class _IdReplacer:
 
     def _cleared_entry(self, key: Any, value: Any) -> Any:
         if isinstance(value, str):
-            return _neutral(value) if key in _IDS and self._is_foreign(value) else value
+            return self._id_to_send(value) if key in _IDS else value
         return value if key in _ARGUMENTS else self._cleared(value)
 
-    def _is_foreign(self, call_id: str | None) -> bool:
+    def _id_to_send(self, call_id: str) -> str:
+        known = self._sent.get(call_id)
+        return self._sent_of_others(call_id, None) if known is None else known
+
+    def _sent_of_others(self, call_id: str, session_id: Any) -> str:
+        """What is sent for an id of a message that is not known to be of the resumed session.
+
+        Args:
+            call_id: The id.
+            session_id: The session that the message notes, if any.
+        """
+        if not call_id.startswith("tc"):
+            return call_id
+        is_short = _SHORT_ID.match(call_id) is not None
+        if is_short and isinstance(session_id, str) and session_id != self._resumed:
+            return _neutral(f"{session_id} {call_id}")
+        return _neutral(call_id) if self._seems_foreign(call_id, is_short=is_short) else call_id
+
+    def _seems_foreign(self, call_id: str, *, is_short: bool) -> bool:
         """Whether an id names, or may name, a session other than the resumed one."""
-        if call_id is None or not call_id.startswith("tc") or call_id in self._own:
-            return False
         if _LONG_ID.match(call_id):
             return call_id[3:39] != self._resumed
         own = (self._resumed or "").replace("-", "").lower()
         if _DASHLESS_ID.match(call_id):
             return call_id[2:34].lower() != own
-        if _SHORT_ID.match(call_id):
-            return not own or call_id[2:14] != own[-12:]
+        if is_short:
+            return not own or call_id[2:14] != own[-12:] or call_id in self._repeated
         return call_id.startswith("tc-")
+
+
+def _call_ids(message: BaseMessage) -> list[str]:
+    if not isinstance(message, AIMessage):
+        return []
+    calls = (*message.tool_calls, *message.invalid_tool_calls)
+    return [call_id for call in calls if (call_id := call["id"]) is not None]
 
 
 def _neutral(call_id: str) -> str:
@@ -369,8 +418,7 @@ class Turn:
         leaves = self._is_mid_turn and _last_session(self.messages) not in (None, resumed)
         if leaves and self.dual_llm:
             raise UsageError(_MID_TURN)
-        ids = _IdReplacer(resumed, seal)
-        messages: Sequence[BaseMessage] = [ids.clear(message) for message in self.messages]
+        messages: Sequence[BaseMessage] = _IdReplacer(self.messages, resumed, seal).cleared()
         params = self.params
         only_new = self.settings.only_new_messages and not self.continues
         if only_new and resumed_at is not None and resumed == message_session:

@@ -24,8 +24,8 @@ _ABOUT = """\
 Asks a service the open questions about its API, and reports which choices of this package the
 answers confirm or refute. Without --base-url it starts a local server and asks that. Keys come from
 SEQURITY_API_KEY, SEQURITY_LLM_API_KEY and SEQURITY_SECOND_API_KEY; reports do not contain them.
-Exit status: 0 if something is confirmed and nothing refuted, 1 if something is refuted or nothing
-was answered, 2 if the suite did not run.
+Exit status: 0 if the client works with every answer, 1 if an answer asks something of you or
+nothing was answered, 2 if the suite did not run.
 """
 
 
@@ -37,8 +37,8 @@ def main(arguments: Sequence[str] | None = None, *, prog: str | None = None) -> 
         prog: The name of the command in its help.
 
     Returns:
-        0 if something is confirmed and nothing refuted, 1 if something is refuted or nothing was
-        answered, 2 if the suite did not run.
+        0 if the client works with every answer, 1 if an answer asks something of the user or
+        nothing was answered, 2 if the suite did not run.
 
     Raises:
         SystemExit: With 2 for an invalid argument, with 0 after `--help`.
@@ -101,11 +101,15 @@ def _report(given: argparse.Namespace, probes: Sequence[Probe]) -> int:
             path.open("a").close()  # fail before the run if the file cannot be written
     if target is None:
         reports = list(_local_reports(given))
-    elif given.yes or target.is_local or _is_permitted(probes, target):
-        reports = [run(target, only=given.only, title=target.shown, on_outcome=_show)]
     else:
-        _print("Nothing was sent.")
-        return _USAGE
+        _print(_cost_text(probes, target))
+        if not (given.yes or target.is_local or _is_permitted()):
+            _print("Nothing was sent.")
+            return _USAGE
+        reports = [run(target, only=given.only, title=target.shown, on_outcome=_show)]
+    for report in reports:
+        if report.stopped:
+            _print(f"The run ended early. {plain(report.stopped)}")
     text = "\n".join(one.to_markdown() for one in reports)
     if given.report is None:
         sys.stdout.write(text)
@@ -154,13 +158,17 @@ def _local_reports(given: argparse.Namespace) -> Iterator[Report]:
             yield run(target, only=given.only, title=title, on_outcome=_show)
 
 
-def _is_permitted(probes: Sequence[Probe], target: Target) -> bool:
-    """Ask for permission to send. Without an answer there is no permission."""
+def _cost_text(probes: Sequence[Probe], target: Target) -> str:
     cost = cost_of(probes)
-    _print(
-        f"{len(probes)} probes send at most {cost.requests} requests to {target.base_url} "
-        f"and cause at most {cost.models} calls of `{plain(target.model)}`."
+    return (
+        f"{len(probes)} probes send at most {cost.requests} requests to {target.base_url} and "
+        f"cause at most {cost.models} calls of `{plain(target.model)}`, about {cost.tokens:,} "
+        "tokens. What meets a rate limit or an outage is repeated."
     )
+
+
+def _is_permitted() -> bool:
+    """Ask for permission to send. Without an answer there is no permission."""
     sys.stderr.write("Go on? (y/N) ")
     sys.stderr.flush()
     try:
@@ -176,7 +184,8 @@ def _list_of(probes: Sequence[Probe]) -> str:
     ]
     cost = cost_of(probes)
     total = (
-        f"{len(probes)} probes: at most {cost.requests} requests, {cost.models} calls of a model"
+        f"{len(probes)} probes: at most {cost.requests} requests, {cost.models} calls of a model, "
+        f"about {cost.tokens:,} tokens"
     )
     return "\n".join([f"{'id':<{width}}  rq ml  question", *lines, total, ""])
 

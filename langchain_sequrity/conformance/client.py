@@ -1,7 +1,9 @@
 """The requests of probes, which may be malformed on purpose, and their replies.
 
 Requests go through `Transport`, which limits the size of replies and keeps keys out of errors. An
-error status is an ordinary reply here: many probes ask what a service refuses.
+error status is an ordinary reply here: many probes ask what a service refuses. Not an answer is
+what says nothing about the API: a refused key, missing credit, a rate limit, an outage, the page of
+a proxy, or a reply that was cut off.
 """
 
 import json
@@ -18,6 +20,7 @@ from langchain_sequrity.wire.dual_llm import DualLLMResult, read_envelope
 from langchain_sequrity.wire.exchange import Event, Reply, ServiceCall
 from langchain_sequrity.wire.routes import (
     DEFAULT_BASE_URL,
+    VALIDATE_HEADERS_PATH,
     Format,
     chat_route,
     is_loopback,
@@ -28,17 +31,34 @@ DEFAULT_MODEL = "openai/gpt-5-mini"
 DUAL = {"agent_arch": "dual-llm"}
 SINGLE = {"agent_arch": "single-llm"}
 _FSM = {"disable_rllm": True, "min_num_tools_for_filtering": 100}
-_OK, _REFUSED = 200, 400
-# These statuses do not answer the question: they are about the key, its credit, or an outage.
-_UNRELATED = frozenset({401, 402, 403, 408, 429, *range(500, 600)})
+_OK, _REFUSED, _NOT_FOUND = 200, 400, 404
+_NO_ACCESS = {
+    401: "The service refuses the key",
+    402: "The key has no credit",
+    403: "The key has no permission",
+}
+_OUTAGE = frozenset({408, 425, 429, *range(500, 600)})
+_PAGE = ("<!doctype html", "<html")
 
 
 class Unanswered(Exception):
     """A probe got no usable answer; the text says why."""
 
 
-class Unreachable(Unanswered):
-    """There is no connection to the service."""
+class Unusable(Unanswered):
+    """The service answers nothing at the moment, whatever is asked."""
+
+
+class Unavailable(Unusable):
+    """A rate limit or an outage.
+
+    Attributes:
+        wait: Seconds to wait, if the service says so.
+    """
+
+    def __init__(self, text: str, wait: float | None) -> None:
+        super().__init__(text)
+        self.wait = wait
 
 
 @dataclass(frozen=True)
@@ -132,6 +152,13 @@ class ProbeReply:
     def is_refused(self) -> bool:
         """Whether the status is an error."""
         return self.status >= _REFUSED
+
+    @property
+    def is_page(self) -> bool:
+        """Whether it is an HTML page, as proxies send them."""
+        if self.headers.get("content-type", "").startswith("text/html"):
+            return True
+        return isinstance(self.body, str) and self.body.lstrip().lower().startswith(_PAGE)
 
     @property
     def session(self) -> str:
@@ -261,12 +288,14 @@ class Client:
         target: The service.
         requests: How many requests were sent.
         sessions: Session ids in replies; reports mask them.
+        missing: Paths that the service does not have, so that nothing is asked there.
     """
 
     def __init__(self, target: Target, *, http_client: HttpClient | None = None) -> None:
         self.target = target
         self.requests = 0
         self.sessions: set[str] = set()
+        self.missing: set[str] = set()
         self._transport = Transport(
             target.base_url,
             timeouts=Timeouts.of(target.timeout),
@@ -293,7 +322,7 @@ class Client:
         headers: Mapping[str, str | None] | None = None,
         key: str | None = "",
         method: str = "POST",
-        any_status: bool = False,
+        any_page: bool = False,
     ) -> ProbeReply:
         """Send one request.
 
@@ -303,15 +332,17 @@ class Client:
             headers: More headers; `None` removes one.
             key: The Sequrity key; the target's by default, `None` for no `Authorization`.
             method: The HTTP method.
-            any_status: Whether every status is an answer. Otherwise a status that is about the key
-                or an outage raises `Unanswered`.
+            any_page: Whether a reply that is not JSON is an answer, also the page of a proxy.
 
         Returns:
-            The reply.
+            The reply, of any status that says something about the API.
 
         Raises:
-            Unanswered: If there is no readable reply.
+            Unanswered: If there is no such reply.
         """
+        if path in self.missing:
+            msg = f"The service has no endpoint `{path}` (status {_NOT_FOUND})."
+            raise Unanswered(msg)
         if not isinstance(body, bytes):
             body = b"" if body is None else json.dumps(body).encode()
         sent = self._headers(headers or {}, self.target.api_key if key == "" else key)
@@ -320,20 +351,51 @@ class Client:
         reply = self._send(call)
         if session := reply.headers.get("x-session-id"):
             self.sessions.add(session)
-        if reply.status in _UNRELATED and not any_status:
-            raise Unanswered(reply.unexpected("an answer"))
+        if key == "" and (problem := _NO_ACCESS.get(reply.status)):
+            msg = f"{problem} (status {reply.status}: {reply.error_text})."
+            raise Unusable(msg)
+        if not any_page and (
+            reply.is_page or (isinstance(reply.body, str) and not reply.is_refused)
+        ):
+            kind = "an HTML page" if reply.is_page else "text that is not JSON"
+            msg = f"The answer is {kind} with status {reply.status}, so it is not the API's."
+            raise Unanswered(msg)
         return reply
 
     def _send(self, call: ServiceCall) -> ProbeReply:
         try:
             (reply,) = self._transport.stream(call, _ProbeReplyReader)
         except ConnectionFailed as error:
-            raise Unreachable(str(error)) from None
+            raise Unusable(str(error)) from None
         except ServiceError as error:
             if error.status is None or (isinstance(error, BadReply) and error.status < _REFUSED):
                 raise Unanswered(str(error)) from None
-            return ProbeReply(error.status, error.headers, error.body)
+            reply = ProbeReply(error.status, error.headers, error.body)
+            if error.status in _OUTAGE:
+                raise Unavailable(reply.unexpected("an answer"), error.retry_after) from None
         return reply
+
+    def first_look(self) -> str:
+        """Why the service answers nothing, in one or two sentences; empty if it answers.
+
+        Raises:
+            Unavailable: For a rate limit or an outage.
+        """
+        turn = ProgramTurn(self, "final_return_value = 1")
+        try:
+            reply = turn.ask()
+            others = (VALIDATE_HEADERS_PATH, self.path("chat"))
+            if reply.status != _NOT_FOUND:
+                return ""
+            # A body without fields costs nothing.
+            if all(self.ask(path, {}, any_page=True).status == _NOT_FOUND for path in others):
+                return f"The service knows none of its addresses (status {_NOT_FOUND})."
+        except Unavailable:
+            raise
+        except Unanswered as error:
+            return str(error)
+        self.missing.add(turn.path)
+        return ""
 
     def _headers(
         self, given: Mapping[str, str | None], key: str | None
@@ -464,7 +526,7 @@ class ProgramTurn:
         headers: Mapping[str, str | None] | None = None,
         messages: Sequence[Mapping[str, Any]] | None = None,
         key: str | None = "",
-        any_status: bool = True,
+        any_page: bool = False,
     ) -> ProbeReply:
         """Send the conversation.
 
@@ -473,14 +535,14 @@ class ProgramTurn:
             headers: More headers of this request.
             messages: Messages to send instead of the conversation.
             key: As for `Client.ask`.
-            any_status: As for `Client.ask`.
+            any_page: As for `Client.ask`.
         """
         self.reply = self._client.ask(
             self.path,
             {**self.body, "messages": self.messages if messages is None else messages},
             headers={**self.headers, "X-Session-ID": session, **(headers or {})},
             key=key,
-            any_status=any_status,
+            any_page=any_page,
         )
         return self.reply
 
@@ -490,7 +552,7 @@ class ProgramTurn:
         Raises:
             Unanswered: If the service refuses the request.
         """
-        reply = self.ask(any_status=False, **options)
+        reply = self.ask(**options)
         if reply.is_refused:
             raise Unanswered(reply.unexpected("a turn that begins"))
         if reply.events is None:

@@ -27,6 +27,8 @@ Side = Literal["client", "local server", "both"]
 
 
 Ask = Callable[[Client], Answer]
+_TOKENS = 1_000  # of a call of a model, unless the table has a figure
+_NOTHING = "Nothing is needed."
 
 
 @dataclass(frozen=True)
@@ -39,10 +41,13 @@ class Probe:
         choice: What the package assumes, as a sentence.
         relies: Where that is written: a page of `docs/` and a section of it.
         expected: Answers that agree with the choice.
-        copes: Answers that disagree, but with which the client still works.
+        copes: Answers that disagree, but with which the client still works. Each has what a user
+            should know; mostly nothing, which is an empty text.
+        advice: What a user should set or avoid after any other answer.
         of: Whose choice it is.
         requests: How many requests it sends at most.
         models: How many calls of a model it costs at most.
+        tokens: How many tokens these take at most, about.
         ask: Sends the requests and returns the answer. Raises `Unanswered` if a reply does not
             answer the question.
     """
@@ -52,10 +57,12 @@ class Probe:
     choice: str
     relies: tuple[str, ...]
     expected: frozenset[str]
-    copes: frozenset[str]
+    copes: Mapping[str, str]
+    advice: str
     of: Side
     requests: int
     models: int
+    tokens: int
     ask: Ask = field(repr=False, compare=False)
 
 
@@ -69,6 +76,7 @@ class Outcome:
         found: The answer, or why there is none.
         detail: What the service sent.
         client_copes: Whether the client works with an answer that refutes the choice.
+        advice: What a user should set or avoid because of such an answer, as sentences.
         requests: How many requests the probe sent.
     """
 
@@ -77,6 +85,7 @@ class Outcome:
     found: str
     detail: str = ""
     client_copes: bool = False
+    advice: str = ""
     requests: int = 0
 
 
@@ -88,14 +97,17 @@ def load_probes() -> dict[str, Probe]:
 
 def _probe(name: str, row: dict[str, Any]) -> Probe:
     turn = row.pop("turn", None)
+    copes = row.get("copes", {})
     fields: dict[str, Any] = {
         "of": "both",
+        "advice": "",
         "requests": 1,
         "models": 0,
+        "tokens": _TOKENS * row.get("models", 0),
         **row,
         "relies": tuple(row["relies"]),
         "expected": frozenset(row["expected"]),
-        "copes": frozenset(row.get("copes", ())),
+        "copes": copes if isinstance(copes, Mapping) else dict.fromkeys(copes, ""),
     }
     ask = partial(ask_turn, **turn) if turn else getattr(questions, name.replace("-", "_"))
     return Probe(id=name, ask=ask, **fields)
@@ -154,7 +166,6 @@ def ask_turn(
         session=session,
         headers=headers,
         messages=new if alone else None,
-        any_status=reader in readers.OF_ANY_STATUS,
     )
     if reply.is_refused and reader not in readers.OF_REFUSALS:
         raise Unanswered(reply.unexpected("a turn"))
@@ -165,5 +176,9 @@ def compare_answer(probe: Probe, answer: Answer) -> Outcome:
     """Compare an answer with what the package assumes."""
     if answer.found in probe.expected:
         return Outcome(probe, "confirmed", answer.found, answer.detail)
-    copes = answer.found in probe.copes or probe.of == "local server"
-    return Outcome(probe, "refuted", answer.found, answer.detail, client_copes=copes)
+    if probe.of == "local server":
+        copes, advice = True, "Nothing is needed: only the local server does otherwise."
+    else:
+        copes = answer.found in probe.copes
+        advice = (probe.copes[answer.found] or _NOTHING) if copes else probe.advice
+    return Outcome(probe, "refuted", answer.found, answer.detail, client_copes=copes, advice=advice)

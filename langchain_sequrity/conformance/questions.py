@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from copy import deepcopy
+from typing import Any
 
 from langchain_sequrity.conformance.client import (
     DUAL,
@@ -14,6 +15,8 @@ from langchain_sequrity.conformance.client import (
     ProbeReply,
     ProgramTurn,
     Unanswered,
+    Unavailable,
+    Unusable,
     begin_turn,
     json_headers_of,
     sqrt,
@@ -46,6 +49,9 @@ def session_of_another_key(client: Client) -> Answer:
     if client.target.second_key is None:
         msg = "This probe needs a second key, in `SEQURITY_SECOND_API_KEY`."
         raise Unanswered(msg)
+    own = ProgramTurn(client, _ONE).ask(key=client.target.second_key)
+    if own.is_refused:
+        raise Unanswered(own.unexpected("a turn with the second key alone"))
     turn = begin_turn(client, _ONE_CALL)
     return outcome(turn.ask_again(turn.result(), key=client.target.second_key))
 
@@ -85,7 +91,7 @@ def result_repeated(client: Client) -> Answer:
     """The same result twice."""
     program = "a = probe_read(n=1)\nb = probe_read(n=2)\nfinal_return_value = [a, b]"
     turn = begin_turn(client, program)
-    first = turn.ask_again(turn.result(), any_status=False).call
+    first = turn.ask_again(turn.result()).call
     reply = turn.ask_again()
     if reply.outcome != "asks for a tool":
         return outcome(reply)
@@ -99,7 +105,7 @@ def result_repeated_with_key(client: Client) -> Answer:
     """The same request twice, with an `Idempotency-Key`."""
     turn = ProgramTurn(client, _ONE_CALL)
     key = {"Idempotency-Key": unknown_session()}
-    first = turn.ask(headers=key, any_status=False).call["id"]
+    first = turn.ask(headers=key).call["id"]
     reply = turn.ask(headers=key)
     if reply.outcome != "asks for a tool":
         return outcome(reply)
@@ -248,6 +254,36 @@ def chat_multi_step(client: Client) -> Answer:
 # The other formats
 
 
+def chat_messages(client: Client) -> Answer:
+    """A chat in the format of Messages."""
+    path = client.path("chat", "messages")
+    reply = _chat(client, path, messages=[user_message(_WORDS)], max_tokens=_MAX_TOKENS)
+    return outcome(reply) if reply.is_refused else _answer_in(reply, reply.body.get("content"))
+
+
+def chat_responses(client: Client) -> Answer:
+    """A chat in the format of Responses."""
+    path = client.path("chat", "responses")
+    reply = _chat(client, path, input=_WORDS, max_output_tokens=_MAX_TOKENS)
+    if reply.is_refused:
+        return outcome(reply)
+    items = reply.body.get("output") or []
+    return _answer_in(reply, [block for item in items for block in item.get("content") or []])
+
+
+def _chat(client: Client, path: str, **body: Any) -> ProbeReply:
+    fields = {"model": client.target.model, **body}
+    return client.ask(path, fields, headers=json_headers_of(SINGLE))
+
+
+def _answer_in(reply: ProbeReply, blocks: Any) -> Answer:
+    """Whether an answer of another format has a text."""
+    kinds = [block.get("type") for block in blocks or ()]
+    has_text = bool({"text", "output_text"}.intersection(kinds))
+    named = "session" if reply.headers.get("x-session-id") else "no session"
+    return Answer(f"a text, {named}" if has_text else ", ".join(map(str, kinds)) or "no text")
+
+
 def messages_of_graph(client: Client) -> Answer:
     """A program in the format of Messages."""
     functions = [tool["function"] for tool in TOOLS]
@@ -287,7 +323,7 @@ def policy_gen_reply(client: Client) -> Answer:
 
 def key_missing(client: Client) -> Answer:
     """A request without a key."""
-    return status(ProgramTurn(client, _ONE).ask(key=None))
+    return status(ProgramTurn(client, _ONE).ask(key=None, any_page=True))
 
 
 def key_wrong(client: Client) -> Answer:
@@ -295,7 +331,7 @@ def key_wrong(client: Client) -> Answer:
     if client.target.is_local and not client.target.secrets:
         msg = "No key was given, so the server accepts any key."
         raise Unanswered(msg)
-    return status(ProgramTurn(client, _ONE).ask(key="probe-of-no-key"))
+    return status(ProgramTurn(client, _ONE).ask(key="probe-of-no-key", any_page=True))
 
 
 def error_body(client: Client) -> Answer:
@@ -318,13 +354,13 @@ def error_malformed_body(client: Client) -> Answer:
 def _malformed(client: Client) -> ProbeReply:
     """Send a body that is not JSON."""
     turn = ProgramTurn(client, _ONE)
-    return client.ask(turn.path, b"{", headers=turn.headers, any_status=True)
+    return client.ask(turn.path, b"{", headers=turn.headers, any_page=True)
 
 
 def error_missing_field(client: Client) -> Answer:
     """A body without messages."""
     turn = ProgramTurn(client, _ONE)
-    reply = client.ask(turn.path, turn.body, headers=turn.headers, any_status=True)
+    reply = client.ask(turn.path, turn.body, headers=turn.headers, any_page=True)
     detail = reply.body.get("detail") if isinstance(reply.body, Mapping) else None
     is_list = isinstance(detail, list) and all(
         isinstance(one, Mapping) and {"loc", "msg"} <= one.keys() for one in detail
@@ -343,22 +379,25 @@ def header_of_8_kib(client: Client) -> Answer:
 def header_of_20_kib(client: Client) -> Answer:
     """A header line of 20 KiB."""
     try:
-        return acceptance(_with_header_line(client, 20_480))
-    except Unanswered as error:  # some servers close the connection during the request
+        return acceptance(_with_header_line(client, 20_480, any_page=True))
+    except Unavailable:
+        raise
+    except Unusable as error:  # some servers close the connection during the request
+        _with_header_line(client, 1_024)  # raises if that was no answer
         return Answer("refused", str(error))
 
 
-def _with_header_line(client: Client, size: int) -> ProbeReply:
+def _with_header_line(client: Client, size: int, *, any_page: bool = False) -> ProbeReply:
     """Send an `X-Policy` whose header line has that many bytes."""
     head = len(json.dumps(sqrt(""))) + len("X-Policy: \r\n")
     policy = json.dumps(sqrt("//" + "x" * (size - head - 2)))
-    return ProgramTurn(client, _ONE).ask(headers={"X-Policy": policy})
+    return ProgramTurn(client, _ONE).ask(headers={"X-Policy": policy}, any_page=any_page)
 
 
 def validate_headers(client: Client) -> Answer:
     """A valid and an invalid header to check."""
     body = {"x_features": json.dumps(DUAL), "x_policy": "{"}
-    reply = client.ask(VALIDATE_HEADERS_PATH, body, key=None, any_status=True)
+    reply = client.ask(VALIDATE_HEADERS_PATH, body, key=None, any_page=True)
     if reply.is_refused or not isinstance(reply.body, Mapping):
         return status(reply)
     rows = [reply.body.get(name) for name in body]
@@ -369,12 +408,10 @@ def validate_headers(client: Client) -> Answer:
 def health(client: Client) -> Answer:
     """Both addresses of the health check."""
     paths = ("/health", "/control/health")
-    found = [
-        path for path in paths if not client.ask(path, method="GET", any_status=True).is_refused
-    ]
+    found = [path for path in paths if not client.ask(path, method="GET", any_page=True).is_refused]
     return Answer("both" if len(found) == len(paths) else "".join(found) or "neither")
 
 
 def unknown_path(client: Client) -> Answer:
     """A path that does not exist."""
-    return status(client.ask("/control/probe/v1/chat/completions", {}, any_status=True))
+    return status(client.ask("/control/probe/v1/chat/completions", {}, any_page=True))

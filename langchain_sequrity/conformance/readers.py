@@ -231,6 +231,15 @@ def strength(reply: ProbeReply) -> Answer:
     return Answer(str(_denied(reply).strength), f"Keys of the checks: {', '.join(keys)}")
 
 
+def approval(reply: ProbeReply) -> Answer:
+    """Whether a denial has all that a human must see to approve its call."""
+    denial = _denied(reply)
+    if denial.strength is None:
+        return Answer("no strength", reply.error_text)
+    has_labels = denials.with_labelled_call(denial, reply.envelope.error_message) is not None
+    return Answer("all of it" if has_labels else "no labels", reply.error_text)
+
+
 def check_form(reply: ProbeReply) -> Answer:
     """Where a check has the strength of a denied call."""
     _denied(reply)
@@ -322,8 +331,8 @@ def stream_end(reply: ProbeReply) -> Answer:
     """How a stream ends."""
     if reply.events is None:
         return Answer("plain JSON")
-    is_marked = bool(reply.events) and reply.events[-1].strip() == "[DONE]"
-    return Answer("[DONE]" if is_marked else "otherwise")
+    _choices(reply)
+    return Answer("[DONE]" if _is_marked(reply) else "otherwise")
 
 
 def stream_usage(reply: ProbeReply) -> Answer:
@@ -354,11 +363,24 @@ def _chunks(reply: ProbeReply) -> list[dict[str, Any]]:
 
 
 def _deltas(reply: ProbeReply) -> list[dict[str, Any]]:
-    choices = [choice for chunk in _chunks(reply) for choice in chunk.get("choices") or []]
-    return [choice.get("delta") or {} for choice in choices if isinstance(choice, dict)]
+    return [choice.get("delta") or {} for choice in _choices(reply)]
 
 
-OF_ANY_STATUS = frozenset({outcome, status, acceptance, verdict, mismatch, stream_usage})
-"""These read every reply, also one with a status that is about the key or an outage."""
-OF_REFUSALS = OF_ANY_STATUS | {value}
+def _choices(reply: ProbeReply) -> list[dict[str, Any]]:
+    """The choices of a stream; `Unanswered` if it was cut off."""
+    chunks = _chunks(reply)
+    found = [choice for chunk in chunks for choice in chunk.get("choices") or []]
+    choices = [choice for choice in found if isinstance(choice, dict)]
+    if not (_is_marked(reply) or any(choice.get("finish_reason") for choice in choices)):
+        msg = "The stream was cut off."
+        raise Unanswered(msg)
+    return choices
+
+
+def _is_marked(reply: ProbeReply) -> bool:
+    """Whether the last event says that the stream ends."""
+    return bool(reply.events) and (reply.events or ("",))[-1].strip() == "[DONE]"
+
+
+OF_REFUSALS = frozenset({outcome, status, acceptance, verdict, mismatch, stream_usage, value})
 """These also read a reply that refuses the request; for the others it is no answer."""

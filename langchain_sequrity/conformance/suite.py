@@ -2,13 +2,20 @@
 
 import json
 import re
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 from langchain_sequrity._version import __version__
-from langchain_sequrity.conformance.client import Client, Target, Unanswered, Unreachable
+from langchain_sequrity.conformance.client import (
+    Client,
+    Target,
+    Unanswered,
+    Unavailable,
+    Unusable,
+)
 from langchain_sequrity.conformance.probes import (
     Outcome,
     Probe,
@@ -21,6 +28,8 @@ from langchain_sequrity.errors import UsageError
 from langchain_sequrity.suggestions import suggest
 from langchain_sequrity.transport import HttpClient
 from langchain_sequrity.transport.redaction import Redactor
+
+T = TypeVar("T")
 
 _MAX_TEXT = 400
 _CALL_ID = re.compile(r"\btc-?[0-9a-fA-F][0-9a-fA-F-]{10,}")
@@ -71,6 +80,8 @@ class Report:
         outcomes: The result of each probe, with keys and ids masked.
         requests: How many requests were sent.
         title: A name for the service, for runs against several.
+        stopped: Why the run ended early, in one or two sentences: the key is refused, the address
+            is wrong, or the service is down. Nothing of that is a fact about its API.
 
     Example:
         ```python
@@ -88,6 +99,7 @@ class Report:
     outcomes: tuple[Outcome, ...]
     requests: int
     title: str = ""
+    stopped: str = ""
 
     def having(self, verdict: Verdict) -> list[Outcome]:
         """The outcomes with a verdict."""
@@ -95,9 +107,9 @@ class Report:
 
     @property
     def exit_code(self) -> int:
-        """0 if a choice is confirmed and none is refuted, otherwise 1."""
-        is_good = bool(self.having("confirmed")) and not self.having("refuted")
-        return 0 if is_good else 1
+        """0 if a choice is confirmed, and the client works with every answer; otherwise 1."""
+        copes = all(outcome.client_copes for outcome in self.having("refuted"))
+        return 0 if copes and self.having("confirmed") else 1
 
     def to_markdown(self) -> str:
         """The report for people."""
@@ -108,6 +120,7 @@ class Report:
             f"langchain-sequrity {__version__}; model {_cell(self.target.model)}.",
             f"Provider: {_cell(self.target.provider or 'by default')}. {self.requests} requests.",
             f"{len(self.outcomes)} probes: {counts}.",
+            *([] if not self.stopped else ["", f"**The run ended early.** {_cell(self.stopped)}"]),
         ]
         for verdict, heading in _HEADINGS.items():
             if found := self.having(verdict):
@@ -122,6 +135,7 @@ class Report:
             "model": self.target.model,
             "provider": self.target.provider,
             "requests": self.requests,
+            "stopped": self.stopped,
             "probes": [_row(one) for one in self.outcomes],
         }
 
@@ -137,6 +151,7 @@ def _row(one: Outcome) -> dict[str, object]:
         "choice": one.probe.choice,
         "of": one.probe.of,
         "client_copes": one.client_copes,
+        "advice": one.advice,
         "relies": list(one.probe.relies),
         "expected": sorted(one.probe.expected),
     }
@@ -153,11 +168,7 @@ def _cells(one: Outcome, verdict: Verdict) -> str:
     owner = "client's and the local server" if probe.of == "both" else probe.of
     text = f"{_EFFECTS[verdict]} the {owner}'s choice: {probe.choice} ({'; '.join(probe.relies)})"
     if verdict == "refuted":
-        text += (
-            " The client works with this answer too."
-            if one.client_copes
-            else " The client may not work with it."
-        )
+        text += f". {'The client works with this answer too. ' * one.client_copes}{one.advice}"
     question, text = _escape_cell(probe.question), _escape_cell(text)
     return f"| `{probe.id}` | {question} | {_cell(answer)} | {text} |"
 
@@ -181,14 +192,24 @@ def dumps(reports: Sequence[Report]) -> str:
 PROBES = load_probes()
 """All probes by their ids, in the order of the table."""
 
-_MAX_UNREACHED = 3
+_MAX_UNUSABLE = 3  # probes in a row, after which the run looks whether the service answers at all
+_ATTEMPTS = 4
+_FIRST_WAIT, _LONGEST_WAIT = 0.5, 60.0
+_FIRST_LOOK = 3  # requests
 
 
 class Cost(NamedTuple):
-    """The most that probes may cost."""
+    """The most that probes may cost; a request that meets a rate limit or an outage is repeated.
+
+    Attributes:
+        requests: Requests.
+        models: Calls of a model.
+        tokens: Tokens that these take, about.
+    """
 
     requests: int
     models: int
+    tokens: int
 
 
 def select_probes(only: Iterable[str] = ()) -> list[Probe]:
@@ -218,7 +239,11 @@ def select_probes(only: Iterable[str] = ()) -> list[Probe]:
 
 def cost_of(probes: Sequence[Probe]) -> Cost:
     """The most that probes may cost."""
-    return Cost(sum(one.requests for one in probes), sum(one.models for one in probes))
+    return Cost(
+        _FIRST_LOOK + sum(probe.requests for probe in probes),
+        sum(probe.models for probe in probes),
+        sum(probe.tokens for probe in probes),
+    )
 
 
 def run(
@@ -239,7 +264,9 @@ def run(
         on_outcome: Called with each outcome, masked as in the report.
 
     Returns:
-        The report. A probe that fails has no answer.
+        The report. A probe that fails has no answer. A first request looks whether the service
+        answers at all; if not, the run ends. Rate limits and outages are waited out, up to a
+        minute each time, and then the probe is asked anew.
 
     Raises:
         UsageError: If there is no probe with such an id.
@@ -254,36 +281,71 @@ def run(
         assert not report.having("refuted")
         ```
     """
+    probes = select_probes(only)
     client = Client(target, http_client=http_client)
     outcomes: list[Outcome] = []
-    unreached = 0
-    for probe in select_probes(only):
-        if unreached < _MAX_UNREACHED:
-            before = client.requests
-            outcome, is_reached = _run_probe(probe, client)
-            outcome = replace(outcome, requests=client.requests - before)
-            unreached = 0 if is_reached else unreached + 1
+    stopped, unusable = _why_unusable(client), 0
+    for probe in probes:
+        if stopped:
+            outcome = Outcome(probe, "no answer", _NOT_ASKED)
         else:
-            outcome = Outcome(probe, "no answer", "The service could not be reached.")
-        scrubber = AccountMasker(target, client.sessions)
-        outcomes.append(
-            replace(
-                outcome, found=scrubber.text(outcome.found), detail=scrubber.text(outcome.detail)
-            )
-        )
+            outcome, is_usable = _run_probe(probe, client)
+            unusable = 0 if is_usable else unusable + 1
+            if unusable == _MAX_UNUSABLE:
+                stopped, unusable = _why_unusable(client), 0
+        masker = AccountMasker(target, client.sessions)
+        found, detail = masker.text(outcome.found), masker.text(outcome.detail)
+        outcomes.append(replace(outcome, found=found, detail=detail))
         if on_outcome is not None:
             on_outcome(outcomes[-1])
-    return Report(target, tuple(outcomes), client.requests, title)
+    stopped = AccountMasker(target, client.sessions).text(stopped)
+    return Report(target, tuple(outcomes), client.requests, title, stopped)
+
+
+_NOT_ASKED = "The run ended before this probe."
+
+
+def _why_unusable(client: Client) -> str:
+    """Why the service answers nothing; empty if it answers."""
+    try:
+        return _patiently(client.first_look)
+    except Unavailable as error:
+        return str(error)
+
+
+def _patiently(ask: Callable[[], T]) -> T:
+    """Ask, and ask anew after a rate limit or an outage.
+
+    Raises:
+        Unavailable: If it lasts.
+    """
+    for attempt in range(_ATTEMPTS - 1):
+        try:
+            return ask()
+        except Unavailable as error:
+            wait = _FIRST_WAIT * 2**attempt if error.wait is None else error.wait
+            time.sleep(min(wait, _LONGEST_WAIT))
+    return ask()
 
 
 def _run_probe(probe: Probe, client: Client) -> tuple[Outcome, bool]:
-    """The outcome of a probe, and whether the service could be reached."""
+    """The outcome of a probe, and whether the service was usable."""
+    start = client.requests
+
+    def ask() -> Outcome:
+        nonlocal start
+        start = client.requests  # a probe makes its own sessions, so it can begin anew
+        return compare_answer(probe, probe.ask(client))
+
+    is_usable = True
     try:
-        return compare_answer(probe, probe.ask(client)), True
-    except Unreachable as error:
-        return Outcome(probe, "no answer", str(error)), False
+        outcome = _patiently(ask)
     except Unanswered as error:
-        return Outcome(probe, "no answer", str(error)), True
+        outcome, is_usable = (
+            Outcome(probe, "no answer", str(error)),
+            not isinstance(error, Unusable),
+        )
     except Exception as error:  # noqa: BLE001 - a reply may have any form
         msg = f"The probe cannot read the form of the reply ({type(error).__name__})."
-        return Outcome(probe, "no answer", msg), True
+        outcome = Outcome(probe, "no answer", msg)
+    return replace(outcome, requests=client.requests - start), is_usable

@@ -49,9 +49,8 @@ from langchain_sequrity.sqrt.coerce import INTERNAL_TOOLS
 from langchain_sequrity.strict_json import dumps, loads
 from langchain_sequrity.wire.denials import (
     checked_tool,
-    read_call,
     read_check,
-    read_printed,
+    with_labelled_call,
     without_values,
 )
 
@@ -401,21 +400,12 @@ def _with_its_call(error: PolicyDenied, run: ProgramRun, journal: Journal) -> De
     Raises:
         NotApprovable: If they are incomplete or uncertain.
     """
-    denial = error.denial
-    if _is_labelled(denial.arguments, denial.labels):
-        return denial
     message = error.result.error_message if error.result else None
-    printed = read_printed(message or "")
-    arguments, labels = read_call(printed.arguments, None)
-    is_sure = printed.has_labels or not _may_have_labels(run, journal)
-    if arguments is None or labels is None or not (is_sure and _is_labelled(arguments, labels)):
+    found = with_labelled_call(error.denial, message)
+    if found is None or (found[1] and _may_have_labels(run, journal)):
         msg = "the service does not report its arguments with their labels"
         raise NotApprovable(msg)
-    return denial.with_call(arguments, labels)
-
-
-def _is_labelled(arguments: Any, labels: Any) -> bool:
-    return arguments is not None and arguments.keys() == (labels or {}).keys()
+    return found[0]
 
 
 def _may_have_labels(run: ProgramRun, journal: Journal) -> bool:

@@ -9,8 +9,7 @@ difference for the policy, the nodes run one after the other.
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import aclosing
 from dataclasses import replace
-from typing import Any, Literal, NoReturn, Self, Unpack, cast, get_args
-from urllib.parse import urlsplit
+from typing import Any, NoReturn, Self, Unpack, get_args
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.cache.base import BaseCache
@@ -58,7 +57,6 @@ from langchain_sequrity.on_denied import check_on_denied
 from langchain_sequrity.sqrt.coerce import INTERNAL_TOOLS, settings_of
 from langchain_sequrity.sqrt.lint.ways import WAYS
 from langchain_sequrity.suggestions import suggest
-from langchain_sequrity.wire.routes import is_loopback
 
 
 def warn_of_mismatch(model: SequrityChatModel, program: GraphProgram, *, is_strict: bool) -> None:
@@ -154,8 +152,8 @@ class LangGraphExecutor(Guarded[Any, Any], CompiledStateGraph[Any, Any, Any, Any
             Or the name of a model, followed by arguments of `ChatSequrity`.
         nodes: Options of single nodes, by name.
         history: "whole": each request has the whole conversation. "new": only the new results and
-            the session's id. "auto": "new" for the local server, which is known to keep sessions,
-            and "whole" for others.
+            the session's id. "auto": "new" if the service says in its first reply that it keeps
+            the conversation, as the local server does, and "whole" otherwise.
         on_denied: The reaction to a denial. "raise": `PolicyDenied`. "interrupt": a soft denial is
             offered to a human, as in LangChain's human-in-the-loop middleware; others raise. This
             needs a checkpointer; without one the first run raises `UsageError`. "state:<field>":
@@ -210,7 +208,7 @@ class LangGraphExecutor(Guarded[Any, Any], CompiledStateGraph[Any, Any, Any, Any
         model: SequrityChatModel | str,
         *,
         nodes: Mapping[str, NodeOptions] | None = None,
-        history: History | Literal["auto"] = "auto",
+        history: History = "auto",
         on_denied: str = "raise",
         checkpointer: Checkpointer = None,
         store: BaseStore | None = None,
@@ -233,8 +231,8 @@ class LangGraphExecutor(Guarded[Any, Any], CompiledStateGraph[Any, Any, Any, Any
         self._program = compile_graph(spec, self._options, why_not, may_branch=may_branch)
         settings = graph_settings(prepared.settings, len(self._program.tools))
         warn_of_mismatch(self._model, self._program, is_strict=strict)
-        told = read_history(history, settings.connection.base_url)
-        exchange = RunExchange(settings, prepared.params, self._program, told)
+        check_history(history)
+        exchange = RunExchange(settings, prepared.params, self._program, history)
         tools = ClientTools(spec, self._program)
         config = settings.connection.config
         self._fsm = config.fsm.to_wire() if config and config.fsm else {}
@@ -548,20 +546,13 @@ def _graph_config(config: ConfigHeader, tools: int) -> ConfigHeader:
     return config.model_copy(update={"fsm": fsm, "response_format": shown})
 
 
-def read_history(given: object, base_url: str) -> History:
-    """Read the option.
-
-    Args:
-        given: "whole", "new", or "auto", which depends on the service.
-        base_url: Address of the service.
+def check_history(history: object) -> None:
+    """Check the option.
 
     Raises:
-        UsageError: For any other value.
+        UsageError: If there is no such value.
     """
-    if given == "auto":
-        return "new" if is_loopback(urlsplit(base_url).hostname or "") else "whole"
-    if given not in get_args(History):
-        advice = suggest(given, ["auto", *get_args(History)]) if isinstance(given, str) else ""
-        msg = f'`history` must be "auto", "whole" or "new"; got {given!r}. {advice}'
+    if history not in get_args(History):
+        advice = suggest(history, get_args(History)) if isinstance(history, str) else ""
+        msg = f'`history` must be "auto", "whole" or "new"; got {history!r}. {advice}'
         raise UsageError(msg.rstrip())
-    return cast("History", given)

@@ -512,6 +512,7 @@ class ProgramRun:
         under: Hash of policy and features, which allowed the waiting calls.
         place: Hash of these and of the service: the location of the session.
         begins_at: The start point, which selects the program.
+        keeps_history: Whether the service said that it keeps the conversation of the session.
         since: At the start: the newest version of a channel, and the number of writes from outside.
         is_over: Whether the program no longer has the state, because an input came beside it.
         number: Its number among the records of an open step, which checkpointers give back in any
@@ -526,6 +527,7 @@ class ProgramRun:
     under: str = ""
     place: str = ""
     begins_at: BeginsAt = "start"
+    keeps_history: bool = False
     since: Any = None
     is_over: bool = False
     number: int = 0
@@ -540,15 +542,19 @@ class ProgramRun:
         """Whether the session had an earlier turn."""
         return self.session is not None and _TURN in self.session
 
-    def in_session(self, session_id: str | None, *, continues: bool) -> "ProgramRun":
+    def in_session(
+        self, session_id: str | None, *, continues: bool, keeps_history: bool
+    ) -> "ProgramRun":
         """The run with its session.
 
         Args:
             session_id: The session.
             continues: Whether the session had an earlier turn.
+            keeps_history: As for the attribute.
         """
         mark = f"{_TURN}{uuid4().hex[:12]}" if continues else ""
-        return replace(self, session=session_id and f"{session_id}{mark}")
+        session = session_id and f"{session_id}{mark}"
+        return replace(self, session=session, keeps_history=keeps_history)
 
 
 def session_id_of(key: str | None) -> str | None:

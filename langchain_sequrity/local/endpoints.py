@@ -27,7 +27,7 @@ from langchain_sequrity.local.refusals import refuse
 from langchain_sequrity.local.services import Services
 from langchain_sequrity.local.sessions import bearer_digest
 from langchain_sequrity.local.turn import ChatTurn
-from langchain_sequrity.wire.exchange import Event
+from langchain_sequrity.wire.exchange import KEEPS_HISTORY, Event
 from langchain_sequrity.wire.policy_generation import (
     PolicyRequest,
     read_request,
@@ -154,9 +154,13 @@ class ChatEndpoint:
         finally:
             self._end(turn)
         facts["summary"] = turn.summary
-        response = json_response(body, headers={"X-Session-ID": turn.session.id})
+        response = json_response(body, headers=self._session_headers(turn))
         self._admission.replies.keep(key, StoredReply(dict(response.headers), body))
         return response
+
+    def _session_headers(self, turn: ChatTurn) -> dict[str, str]:
+        keeps = {KEEPS_HISTORY: "true"} if self._services.fidelity == "full" else {}
+        return {"X-Session-ID": turn.session.id, **keeps}
 
     async def _streamed(self, turn: ChatTurn, facts: Facts, key: str | None) -> Response:
         pieces = turn.stream()
@@ -168,7 +172,7 @@ class ChatEndpoint:
             raise
         facts["summary"] = "stream"
         headers = {
-            "X-Session-ID": turn.session.id,
+            **self._session_headers(turn),
             "Content-Type": "text/event-stream; charset=utf-8",
             "Cache-Control": "no-store",
         }

@@ -168,6 +168,7 @@ def _unescaped_character(found: re.Match[str]) -> str:
     return chr(code)  # raises ValueError beyond Unicode
 
 
+_LABELLED_KEYS = frozenset({"value", "meta", "value_type"})
 # All recorded denials have these words, and hardly any other failure.
 _CODE = re.compile(r"polic|den(y|ied)|control.?flow", re.IGNORECASE)
 _MESSAGE = re.compile(r"\bpolic(y|ies)\b|control.?flow", re.IGNORECASE)
@@ -444,15 +445,50 @@ def read_call(given: Any, metas: Any) -> tuple[dict[str, Any] | None, dict[str, 
     labels: dict[str, Any] = {}
     if isinstance(given, Mapping):
         values = {}
-        for name, one in given.items():
-            is_labelled = isinstance(one, Mapping) and one.keys() == {"value", "meta"}
-            values[str(name)] = one["value"] if is_labelled else one
-            if is_labelled and (meta := read_labels(one["meta"])) is not None:
-                labels[str(name)] = meta
+        for name, argument in given.items():
+            meta = _meta_of(argument)
+            values[str(name)] = argument if meta is None else argument["value"]
+            if meta is not None and (read := read_labels(meta)) is not None:
+                labels[str(name)] = read
     if isinstance(metas, Mapping) and not labels:
-        read = {str(name): read_labels(meta) for name, meta in metas.items()}
-        labels = {name: meta for name, meta in read.items() if meta is not None}
+        pairs = ((str(name), read_labels(meta)) for name, meta in metas.items())
+        labels = {name: meta for name, meta in pairs if meta is not None}
     return values, labels or ({} if values == {} else None)
+
+
+def with_labelled_call(denial: Denial, message: str | None) -> tuple[Denial, bool] | None:
+    """Add the arguments of the denied call and their labels, from its check or from its message.
+
+    Args:
+        denial: The denial.
+        message: The message of the failed turn.
+
+    Returns:
+        The denial, and whether a value of the call could imitate the labels. `None` if the service
+        does not report all of them.
+    """
+    if _is_labelled(denial.arguments, denial.labels):
+        return denial, False
+    printed = read_printed(message or "")
+    arguments, labels = read_call(printed.arguments, None)
+    if arguments is None or labels is None or not _is_labelled(arguments, labels):
+        return None
+    return denial.with_call(arguments, labels), not printed.has_labels
+
+
+def _is_labelled(arguments: Any, labels: Any) -> bool:
+    return arguments is not None and arguments.keys() == (labels or {}).keys()
+
+
+def _meta_of(argument: Any) -> Any:
+    """The labels of a printed argument `{value, meta, …}`; `None` for a value without labels.
+
+    The newest recorded text has a third key, `value_type`. An object of the tool's own is a value.
+    """
+    if not isinstance(argument, Mapping) or not argument.keys() >= {"value", "meta"}:
+        return None
+    is_known = argument.keys() <= _LABELLED_KEYS or read_labels(argument["meta"]) is not None
+    return argument["meta"] if is_known else None
 
 
 def read_labels(meta: Any) -> dict[str, list[str]] | None:

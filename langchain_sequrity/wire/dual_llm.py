@@ -12,6 +12,7 @@ error and never an empty answer.
 """
 
 import base64
+import re
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -33,6 +34,7 @@ from langchain_sequrity.labels import KINDS, BadLabels, Labels
 from langchain_sequrity.strict_json import dumps, dumps_like_service, loads
 from langchain_sequrity.wire import denials
 from langchain_sequrity.wire.blocks import MODEL_PROVIDER
+from langchain_sequrity.wire.error_body import session_end
 from langchain_sequrity.wire.exchange import (
     CHECK_KEY,
     MAX_REPLY_BYTES,
@@ -99,8 +101,8 @@ class DualLLMResult:
 
     @property
     def text(self) -> str:
-        """The value as text: a string as it is, anything else as JSON."""
-        return self.value if isinstance(self.value, str) else dumps(self.value)
+        """The value as text: a string as it is, anything else as JSON, perhaps with NaN."""
+        return self.value if isinstance(self.value, str) else dumps(self.value, constants=True)
 
 
 def dual_llm_result(message: AIMessage) -> DualLLMResult | None:
@@ -144,12 +146,30 @@ def read_envelope(text: str, *, certain: bool = True) -> DualLLMResult | None:
         return None
     check_json(text)
     try:
-        orjson.loads(text)  # strict JSON of bounded depth, without NaN
-        result = _read(loads(text, unique=True), certain=certain)
-        dumps(result.value)  # raises for a value that cannot be shown
+        _check_strict(text)
+        result = _read(loads(text, unique=True, constants=True), certain=certain)
+        _ = result.text  # raises for a value that cannot be shown
     except (_NotAnEnvelope, BadLabels, ValueError):
         return None
     return result
+
+
+_CONSTANT = re.compile(r"(?:NaN|-?Infinity)(?=\s*[,\]}])")
+
+
+def _check_strict(text: str) -> None:
+    """Raise `ValueError` unless a text is JSON of bounded depth and valid Unicode.
+
+    The service writes with Python's `json.dumps`, which also writes NaN and infinities.
+    """
+    try:
+        orjson.loads(text)
+    except ValueError:
+        # A text with such a word in a string is JSON with and without it.
+        plain_text, count = _CONSTANT.subn("0", text)
+        if not count:
+            raise
+        orjson.loads(plain_text)
 
 
 def _check_type(value: Any, *kinds: type) -> Any:
@@ -211,6 +231,7 @@ def unwrap_envelope(message: M, *, certain: bool, told: Told | None = None) -> M
         BadReply: If the session is dual-LLM and the text is not an envelope.
         PolicyDenied: If a policy ended the turn.
         ProgramFailed: If the turn failed for another reason.
+        NotFound: If the turn failed because its session is over.
     """
     text = str(message.text)
     calls = bool(message.tool_calls or message.invalid_tool_calls)
@@ -260,7 +281,7 @@ def _is_unfinished_envelope(text: str) -> bool:
 def _is_json(text: str) -> bool:
     check_json(text)
     try:
-        orjson.loads(text)
+        _check_strict(text)
     except ValueError:
         return False
     return True
@@ -418,6 +439,9 @@ def _failure(message: AIMessage, result: DualLLMResult, text: str, told: Told | 
         result.error_code, result.error_message, result.policy_check_history
     )
     if denial is None:
+        is_untouched = result.program is None and not result.policy_check_history
+        if is_untouched and (end := session_end(result.error_code, result.error_message)):
+            raise end
         reason = plain(denials.without_values(result.error_message or "") or NOT_REPORTED)
         facts["message"] = _refusal(_with_result(message, result, text, shown=""), reason)
         sentence = (

@@ -26,10 +26,11 @@ from langchain_sequrity.wire.denials import without_values
 from langchain_sequrity.wire.exchange import excerpt
 
 _LONGEST_TEXT = 2000
+_LONGEST_END = 200  # for the message of a turn that failed because its session is over
 _LONGEST_PAGE = 200  # for a body that is not JSON, often an HTML page of a proxy
 _DEEPEST = 20
 _OK, _FIRST_ERROR, _LAST_ERROR = 200, 400, 599
-_NOT_FOUND = 404
+_NOT_FOUND, _GONE_STATUS = 404, 410
 
 # By priority: the service's own keys come before those of upstream providers.
 _TEXT_KEYS = ("detail", "message", "msg", "error", "error_description", "title")
@@ -60,23 +61,38 @@ _UNNAMED = 500
 _NO_REASON = "it gave no reason"
 
 # These statuses mean that the session is gone only if their text says so.
-_MAY_BE_GONE = (400, 403, 409, 410, 422)
+_MAY_BE_GONE = (400, 403, 409, _GONE_STATUS, 422)
 _SENTENCE = re.compile(r"[.;!?\n]+(?:\s+|\Z)")
 _SESSION = re.compile(r"\bsessions?\b", re.IGNORECASE)
+_OVER = r"(?:completed?|finished|concluded|discarded|purged|stale|inactive|over|done)"
+_LIMIT = r"(?:exceed\w*|reach\w*|exhausted|used up|ran out of|hit|spent|no more|too many)"
 _GONE = re.compile(
     r"(?:n't|\bnot) (?:exist|belong|know|recogni[sz]e|find)\b"
     r"|\b(?:expired|invalid|unknown|unrecogni[sz]ed|deleted|removed|terminated|ended|closed|gone"
     r"|evicted|timed out|no longer|no such|never existed|not (?:a )?valid|not (?:be )?found"
-    r"|not (?:be )?recogni[sz]ed|not known|not active|not alive)\b",
+    r"|not (?:be )?recogni[sz]ed|not known|not active|not alive)\b"
+    # The words of an id may stand between.
+    r"|(?<!of the )(?<!of this )\bsession(?: (?:[0-9a-f]{4,}|\S*\d\S*|id|with|this|that))*"
+    rf"(?: (?:is|was|has|had|been|already|now))* {_OVER}\b"
+    rf"|\b{_OVER} session\b|\bno (?:(?:active|open|live|known|running) )?session\b"
+    # A session ends with its last turn (`max_n_turns`).
+    rf"|\b{_LIMIT}\b.*\bturns?\b|\bturns?\b.*\b{_LIMIT}\b",
     re.IGNORECASE,
 )
-_BUSY = r"busy|in use|in progress|being|another request|concurrent\w*|locked|wait|retry"
+# A sentence that says of nothing in particular that it is gone.
+_NAMELESS = re.compile(
+    r"(?:(?:(?:this|the) (?:requested )?(?:resource|conversation|id)|it|this|that|has|have|is|was"
+    r"|been|already|now|permanently|no longer|available|exists?|expired|gone|deleted|removed|ended"
+    r"|closed)\s*)+",
+    re.IGNORECASE,
+)
+_BUSY = r"busy|in use|in progress|being|another request|concurrent\w*|locked|wait|retry|still"
 _IS_BUSY = re.compile(rf"\b(?:{_BUSY})\b", re.IGNORECASE)
 # The session exists, and something else is wrong with the request.
 _OTHERWISE = re.compile(
     rf"\b(?:{_BUSY}"
     r"|mismatch\w*|match\w*|differs?|different|histor\w*|polic\w*|features?|config\w*|program\w*|models?"
-    r"|messages?)\b",
+    rf"|messages?|not (?:yet )?(?:been )?{_OVER}|(?:many|number of) \w* ?sessions)\b",
     re.IGNORECASE,
 )
 
@@ -171,17 +187,45 @@ def is_session_gone(error: StatusError, session_id: str | None) -> bool:
 
     Returns:
         `True` for status 404, and for 400, 403, 409, 410 and 422 with a sentence that names the
-        session, by that word or by its id, and says only that it is gone, unknown or invalid
-        (`docs/behaviour.md`, P1). `False` for errors inside a reply.
+        session, by that word or by its id, and says only that it is over, gone, unknown or invalid
+        (`docs/behaviour.md`, P1). With 410 a sentence that names nothing is enough, or no text.
+        `False` for errors inside a reply.
     """
     if error.inside_reply:
         return False
     if error.status == _NOT_FOUND:
         return True
+    if error.status == _GONE_STATUS and not error_text(error.body):
+        return True
     named = re.sub(r"[_-]", " ", session_id or "")
+    may_be_unnamed = error.status == _GONE_STATUS
     return error.status in _MAY_BE_GONE and any(
-        _says_gone(sentence, named) for sentence in _sentences(error.body)
+        _says_gone(sentence, named)
+        or (may_be_unnamed and _NAMELESS.fullmatch(sentence.strip()) is not None)
+        for sentence in _sentences(error.body)
     )
+
+
+def session_end(code: str | None, message: str | None) -> NotFound | None:
+    """The error for a failed turn that only says that its session is over.
+
+    Such a turn did nothing. A program could fail with these words too, so a text with values, or a
+    long one, does not count.
+
+    Args:
+        code: The code of the failure.
+        message: Its message.
+
+    Returns:
+        The error, as if the service had answered with status 404; `None` for any other failure.
+    """
+    text = message or ""
+    body = {"message": text, "code": code}
+    if len(text) > _LONGEST_END or without_values(text) != text.rstrip():
+        return None
+    if not any(_says_gone(sentence, "") for sentence in _sentences(body)):
+        return None
+    return NotFound(f"The session is over: {text or code}", status=_NOT_FOUND, body=body)
 
 
 def is_session_busy(error: StatusError) -> bool:

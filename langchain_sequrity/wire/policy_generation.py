@@ -220,6 +220,7 @@ def _named(names: Any) -> str:
 
 
 _EXPECTED = "a policy with `policies` and `usage`"
+_FENCE = re.compile(r"(```+|~~~+)[\w-]*\s*")
 
 
 def read_reply(body: Any) -> PolicyReply:
@@ -242,7 +243,16 @@ def read_reply(body: Any) -> PolicyReply:
         raise error_in_reply(body)
     if not isinstance(text, str) or not isinstance(usage, dict):
         refuse_reply(_EXPECTED, body)
-    return PolicyReply(text, {name: count for name, count in usage.items() if type(count) is int})
+    counts = {name: count for name, count in usage.items() if type(count) is int}
+    return PolicyReply(_without_fence(text), counts)
+
+
+def _without_fence(text: str) -> str:
+    """A policy that is a block of Markdown, as models like to write code, without its fence."""
+    first, *lines = text.strip().split("\n")
+    fence = _FENCE.fullmatch(first)
+    is_fenced = fence is not None and lines and lines[-1].strip() == fence[1]
+    return "\n".join(lines[:-1]) if is_fenced else text
 
 
 # The server's side

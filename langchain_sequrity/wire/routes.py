@@ -75,20 +75,22 @@ def is_loopback(host: str) -> bool:
 
 
 EndpointType = Literal["chat", "code", "agent", "lang-graph"]
-OpenAIProvider = Literal["openai", "openrouter", "sequrity_azure"]
+OpenAIProvider = Literal["openai", "openrouter", "sequrity_azure", "llama"]
 AnthropicProvider = Literal["anthropic"]
-Provider = Literal["openai", "openrouter", "anthropic", "sequrity_azure"]
+Provider = Literal["openai", "openrouter", "anthropic", "sequrity_azure", "llama"]
 Format = Literal["chat/completions", "messages", "responses"]
 
 ENDPOINT_TYPES: tuple[EndpointType, ...] = get_args(EndpointType)
 
 # `None` means the path without a provider segment, for the service's default provider.
 PROVIDERS: dict[Format, tuple[Provider | None, ...]] = {
-    "chat/completions": (None, "openai", "openrouter", "sequrity_azure"),
+    "chat/completions": (None, "openai", "openrouter", "sequrity_azure", "llama"),
     "messages": (None, "anthropic"),
     "responses": (None, "openai", "sequrity_azure"),
 }
-POLICY_PROVIDERS: tuple[Provider | None, ...] = (None, *get_args(Provider))
+POLICY_PROVIDERS: tuple[Provider | None, ...] = (
+    None, "openai", "openrouter", "anthropic", "sequrity_azure",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

@@ -246,7 +246,7 @@ def arguments_text(call: ToolCall, kept: Mapping[str, str]) -> str:
     Returns:
         The text as it came, unless the arguments have been edited since.
     """
-    written = dumps_like_service(call["args"])
+    written = dumps_like_service(call["args"], constants=True)
     came = kept.get(call["id"] or "")
     if came is None or came == written:
         return written

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from langchain_core.exceptions import ModelRefusalError
-from langchain_core.messages import HumanMessage
+from langchain_core.messages import HumanMessage, ToolMessage
 from langchain_core.output_parsers import JsonOutputParser, PydanticOutputParser
 from pydantic import BaseModel
 from sequrity.control.types.dual_llm_response import (  # type: ignore[import-untyped]
@@ -91,6 +91,61 @@ def test_values_other_than_text_are_shown_as_json(
     result = dual_llm_result(message)
     assert result is not None
     assert result.value == value
+
+
+NAN = float("nan")
+INFINITE = float("inf")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (NAN, "NaN"), ([1, NAN], "[1,NaN]"), ({"low": -INFINITE, "high": INFINITE},
+         '{"low":-Infinity,"high":Infinity}'), ("NaN", "NaN"), (["NaN, Infinity]", NAN],
+         '["NaN, Infinity]",NaN]'),
+    ],
+)  # fmt: skip
+def test_nan_and_infinities_are_read_as_python_writes_them(
+    service: Service, make_model: Make, value: Any, text: str, *, stream: bool
+) -> None:
+    body = envelope(value, session_meta={"score": NAN})
+    assert "NaN" in body
+    service.answer(body, stream=stream)
+    model = make_model(features=DUAL)
+    message = added(model.stream("x")) if stream else model.invoke("x")
+    assert message.text == text
+    result = dual_llm_result(message)
+    assert result is not None
+    assert json.dumps(result.value) == json.dumps(value)
+    service.answer(envelope())
+    model.invoke([HumanMessage("x"), message, HumanMessage("y")])
+    assert service.bodies[-1]["messages"][1]["content"] == body
+
+
+@pytest.mark.parametrize("broken", ['{"status":"success","final_return_value":{"value":NaN}',
+                                    '{"status":"success","final_return_value":{"value":nan}}',
+                                    '{"status":"success","final_return_value":{"value":1e999}}',
+                                    '{"status":"success","a":NaN,"final_return_value":{"value":"\\ud800"}}'])  # fmt: skip
+def test_what_is_no_json_beside_nan_is_no_envelope(broken: str) -> None:
+    assert read_envelope(broken) is None
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_arguments_with_nan_are_a_call_and_go_back_as_they_came(
+    service: Service, make_model: Make, *, stream: bool
+) -> None:
+    arguments = '{"low": -Infinity, "at": [NaN, 1]}'
+    call = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": arguments}}
+    service.answer("", tool_calls=[call], stream=stream)
+    model = make_model(features=DUAL)
+    message = added(model.stream("x")) if stream else model.invoke("x")
+    [asked] = message.tool_calls
+    assert repr(asked["args"]) == "{'low': -inf, 'at': [nan, 1]}"
+    service.answer(envelope())
+    model.invoke([HumanMessage("x"), message, ToolMessage("1", tool_call_id="c1")])
+    [sent] = service.bodies[-1]["messages"][1]["tool_calls"]
+    assert sent["function"]["arguments"] == arguments
 
 
 @BETA

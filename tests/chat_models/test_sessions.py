@@ -1,5 +1,6 @@
 """Which session a conversation continues (behaviour.md P1)."""
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +12,13 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMe
 from langchain_core.runnables import RunnableLambda
 
 from langchain_sequrity import ChatSequrity
-from langchain_sequrity.errors import NotFound, SessionExpired, StatusError, UsageError
+from langchain_sequrity.errors import (
+    NotFound,
+    ProgramFailed,
+    SessionExpired,
+    StatusError,
+    UsageError,
+)
 from tests.chat_models.conftest import OTHER_SESSION, SESSION, Service, call_id
 from tests.chat_models.formats import added
 
@@ -342,7 +349,20 @@ GONE: list[Any] = [
     {"error": {"message": "Start afresh.", "code": "session_expired"}},
     {"detail": {"type": "session_not_found", "message": "Start afresh."}},
     "session is closed",
+    {"detail": "Session has reached max_n_turns"},
+    {"detail": "Maximum number of turns reached for session 12"},
+    {"detail": "The session exceeded its turn limit."},
+    {"detail": "This session has used up its turns"},
+    {"error": {"message": "Start afresh.", "code": "max_n_turns_reached_in_session"}},
+    {"detail": "Session already completed"},
+    {"detail": f"Session {SESSION} is already finished."},
+    {"detail": "No active session with this id"},
+    {"detail": "The tool_call_id refers to a finished session"},
+    {"message": "The session is over"},
+    {"message": "This session has been completed."},
+    {"detail": "There is no session with this id."},
 ]  # fmt: skip
+GONE_STATUS = 410
 THERE: list[Any] = [
     {"detail": "The session is busy with another request. Wait for its reply."},
     {"detail": "Session is locked: a request is in progress."},
@@ -363,6 +383,13 @@ THERE: list[Any] = [
     {"detail": [{"loc": ["body", "model"], "msg": "Invalid", "type": "value_error"}]},
     {"detail": "In this session, the tool result for `tc-1` answers no open call."},
     {"detail": "The session has used 8 of 10 turns."},
+    {"detail": "The session has a limit of 10 turns; 2 are left."},
+    {"detail": "The turn of this session has not finished yet."},
+    {"detail": "Too many sessions for this account"},
+    {"detail": "The maximum number of sessions is reached."},
+    {"detail": "The number of calls in this session exceeded its limit."},
+    {"detail": "The result of the session is done in another way."},
+    {"detail": "The session is still running."},
     {},
     None,
     "<html>403</html>",
@@ -398,6 +425,8 @@ def test_a_refusal_that_says_the_session_is_gone_raises_session_expired(
 def test_a_refusal_about_an_existing_session_is_raised_without_a_restart(
     service: Service, make_model: Make, status: int, body: Any
 ) -> None:
+    if status == GONE_STATUS and not body:
+        pytest.skip("it says that the session is gone")
     model = make_model(on_session_expired="restart")
     history = converse(model, service)
     service.replies.append(httpx.Response(status, json=body))
@@ -406,6 +435,109 @@ def test_a_refusal_about_an_existing_session_is_raised_without_a_restart(
         model.invoke(history, session_id=SESSION)
     assert caught.value.status == status
     assert len(service.requests) == 2
+
+
+@pytest.mark.parametrize(
+    "body", [None, {}, {"detail": "Gone."}, {"detail": "It no longer exists."}]
+)
+def test_410_without_another_subject_says_that_the_session_is_gone(
+    service: Service, make_model: Make, body: Any
+) -> None:
+    history = converse(make_model(), service)
+    service.replies.append(httpx.Response(GONE_STATUS, json=body))
+    with pytest.raises(SessionExpired):
+        make_model().invoke(history)
+
+
+ENDS = [one["detail"] for one in GONE if isinstance(one, dict) and isinstance(one.get("detail"), str)
+        and "session" in one["detail"].lower()]  # fmt: skip
+
+
+@pytest.mark.long(sample=6)
+@pytest.mark.parametrize("text", ENDS)
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_failed_turn_that_only_says_so_is_an_ended_session(
+    service: Service, make_model: Make, text: str, *, stream: bool
+) -> None:
+    error = {"code": "session_error", "message": text}
+    body = json.dumps({"status": "failure", "final_return_value": None, "error": error})
+    dual = {"features": {"agent_arch": "dual-llm"}}
+    ended = json.dumps({"status": "success", "final_return_value": {"value": "One"}})
+    service.answer(ended)
+    history = [HumanMessage("a"), make_model(**dual).invoke("a"), HumanMessage("b")]
+    service.answer(body, stream=stream)
+    with pytest.raises(SessionExpired):
+        list(make_model(**dual).stream(history)) if stream else make_model(**dual).invoke(history)
+    service.answer(body, stream=stream)
+    service.answer(ended.replace("One", "Two"), session=OTHER_SESSION, stream=stream)
+    model = make_model(**dual, on_session_expired="restart")
+    found = added(model.stream(history)) if stream else model.invoke(history)
+    assert (found.text, sent_session(service)) == ("Two", None)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"message": "ValueError: the session of the user has ended before the program began " * 4},
+        {"message": "Session expired. Context: {'args': {}}"},
+        {"message": "Session expired", "program": "x = 1"},
+        {"message": "Session expired", "policy_check_history": [{"verdict": "soft_allowed"}]},
+        {"message": "The program of the session has ended with an error."},
+    ],
+)
+def test_a_failed_program_that_speaks_of_sessions_is_a_failed_program(
+    service: Service, make_model: Make, fields: dict[str, Any]
+) -> None:
+    error = {"code": "x", "message": fields["message"]}
+    more = {name: one for name, one in fields.items() if name != "message"}
+    service.answer(json.dumps({"status": "failure", "error": error, **more}))
+    with pytest.raises(ProgramFailed):
+        make_model(features={"agent_arch": "dual-llm"}).invoke("a", session_id=SESSION)
+
+
+SHORT = "tc0242ac12000200"  # as SESSION and OTHER_SESSION end
+Calls = list[tuple[str, str]]
+
+
+def test_short_ids_of_an_older_session_are_sent_alike_and_apart_from_the_new_ones(
+    service: Service, make_model: Make
+) -> None:
+    first, second = make_model(), make_model(policy='tool "f" { must deny always; }')
+    history: list[BaseMessage] = [HumanMessage("Go")]
+    sent: list[Calls] = []
+    for model, session in ((first, SESSION), (second, OTHER_SESSION)):
+        for number in (1, 2):
+            service.answer("", session=session, tool_calls=[tool_call(f"{SHORT}0{number}")])
+            history.append(model.invoke(history))
+            history.append(ToolMessage("done", tool_call_id=f"{SHORT}0{number}"))
+            calls, results = sent_ids(service)
+            assert calls == results
+            assert len(set(calls)) == len(calls)
+            sent.append(list(zip(calls, results, strict=True)))
+    service.answer("", session=OTHER_SESSION)
+    second.invoke(history)
+    calls, results = sent_ids(service)
+    assert calls == results
+    old, new = calls[:2], calls[2:]
+    assert new == [f"{SHORT}01", f"{SHORT}02"]
+    assert [call for call, _ in sent[2]] == [call for call, _ in sent[3]][:2] == old
+    assert not any(call.startswith("tc") for call in old)
+
+
+def test_a_short_id_that_two_messages_without_a_session_have_is_not_sent(
+    service: Service, make_model: Make
+) -> None:
+    def asks(call_id: str) -> list[BaseMessage]:
+        call = {"name": "f", "args": {}, "id": call_id, "type": "tool_call"}
+        return [AIMessage("", tool_calls=[call]), ToolMessage("x", tool_call_id=call_id)]
+
+    service.answer()
+    history = [*asks(f"{SHORT}01"), *asks(f"{SHORT}01"), *asks(f"{SHORT}02")]
+    make_model().invoke([HumanMessage("a"), *history, HumanMessage("b")], session_id=SESSION)
+    calls, results = sent_ids(service)
+    assert calls == results
+    assert calls[2] == f"{SHORT}02"
+    assert not calls[0].startswith("tc")
 
 
 @pytest.mark.parametrize("status", [401, 402, 405, 413, 429, 431, 500, 503])

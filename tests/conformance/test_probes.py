@@ -7,6 +7,8 @@ import httpx
 import pytest
 
 from langchain_sequrity.conformance import PROBES, Report, Target, run
+from langchain_sequrity.conformance.probes import compare_answer
+from langchain_sequrity.conformance.readers import Answer
 from langchain_sequrity.conformance.suite import cost_of, select_probes
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.local import LocalServer
@@ -49,12 +51,22 @@ def test_each_probe_can_be_refuted_by_some_answer(full_server: LocalServer, name
     raise AssertionError(found)
 
 
+FIRST_LOOK = 1  # request before the first probe
+LAST_CHUNK = {"choices": [{"delta": {}, "finish_reason": "stop"}]}
 LABELS = {"producers": ["probe-forged", "__tool"], "consumers": ["*"], "tags": []}
 
 
 @pytest.mark.parametrize(
     ("name", "change", "found", "copes"),
     [
+        ("session-second-turn", refused(404), "status 404", True),
+        ("result-alone-without-program", refused(409), "status 409", True),
+        ("session-goes-on-after-denial", refused(404), "status 404", True),
+        ("history-differs", success(), "success", True),
+        ("result-for-no-call", asks(text="x"), "asks for a tool", True),
+        ("program-imports-os", success(), "success", True),
+        ("denial-approvable", denial(), "no strength", True),
+        ("result-not-cached", success(), "success", False),
         ("session-unknown", refused(410), "status 410", True),
         ("session-unknown", success(), "success", False),
         ("call-id-form", asks(text="x"), "another form", False),
@@ -67,13 +79,14 @@ LABELS = {"producers": ["probe-forged", "__tool"], "consumers": ["*"], "tags": [
         ("denial-told", asks(text="x"), "allowed", False),
         ("default-allow", denial(), "denied", False),
         ("vote-hard-deny-first", asks(text="x"), "allowed", False),
-        ("denial-shows-arguments", denial(), "behind Context", True),
         ("branch-forbidden", success(), "success", False),
         ("single-llm-denial", said("I would rather not.", refusal=True), "unreadable", False),
         ("single-llm-denial", said("All is well."), None, False),
         ("single-llm-denial", asks(text="x"), "the call is made all the same", False),
-        ("stream-ends", events({"choices": []}), "otherwise", False),
-        ("stream-of-envelope", events({"choices": []}), "something else", False),
+        ("stream-ends", events(LAST_CHUNK), "otherwise", False),
+        ("stream-ends", events({"choices": []}), None, False),
+        ("stream-of-envelope", events(LAST_CHUNK), "something else", False),
+        ("stream-of-envelope", events({"choices": []}), None, False),
         ("header-of-20-kib", success(), "success", True),
         ("header-of-8-kib", refused(431), "status 431", False),
         ("key-missing", success(), "status 200", False),
@@ -85,7 +98,7 @@ LABELS = {"producers": ["probe-forged", "__tool"], "consumers": ["*"], "tags": [
 def test_another_behaviour_is_reported_with_whether_the_client_copes(
     full_server: LocalServer, name: str, change: Change, found: str | None, *, copes: bool
 ) -> None:
-    last = PROBES[name].requests
+    last = FIRST_LOOK + PROBES[name].requests
     with httpx.Client(transport=Altered(change, last)) as client:
         (outcome,) = run(target_of(full_server), only=[name], http_client=client).outcomes
     if found is None:
@@ -97,8 +110,10 @@ def test_another_behaviour_is_reported_with_whether_the_client_copes(
 @pytest.mark.parametrize(
     ("name", "at", "change", "verdict"),
     [
-        ("result-json-is-read", 2, refused(503), "no answer"),
-        ("result-strict-parsing", 2, refused(429), "no answer"),
+        ("result-json-is-read", 2, refused(503), "confirmed"),
+        ("result-strict-parsing", 2, refused(429), "confirmed"),
+        ("result-json-is-read", 2, refused(401), "no answer"),
+        ("result-strict-parsing", 2, refused(402), "no answer"),
         ("labels-replaced", 1, success(), "no answer"),
         ("labels-replaced", 2, failure(), "confirmed"),
         ("labels-of-branch", 2, failure(), "refuted"),
@@ -109,7 +124,7 @@ def test_another_behaviour_is_reported_with_whether_the_client_copes(
 def test_only_the_reply_that_a_probe_asks_about_counts_as_its_answer(
     full_server: LocalServer, name: str, at: int, change: Change, verdict: str
 ) -> None:
-    with httpx.Client(transport=Altered(change, at)) as client:
+    with httpx.Client(transport=Altered(change, FIRST_LOOK + at)) as client:
         (outcome,) = run(target_of(full_server), only=[name], http_client=client).outcomes
     assert outcome.verdict == verdict
 
@@ -129,6 +144,17 @@ def test_a_probe_names_existing_sections_about_its_choice(name: str) -> None:
         page, _, section = place.partition(", ")
         text = (DOCS / page).read_text()
         assert not section or re.search(rf"^#+ {re.escape(section)}$", text, re.MULTILINE), place
+
+
+@pytest.mark.parametrize("name", PROBES)
+def test_each_answer_that_refutes_a_choice_says_what_a_user_should_do(name: str) -> None:
+    probe = PROBES[name]
+    for found in (*probe.copes, "something that nobody expected"):
+        outcome = compare_answer(probe, Answer(found))
+        assert re.fullmatch(r"[A-Z][^\n]*\.", outcome.advice), outcome
+        report = Report(Target("http://127.0.0.1:1"), (outcome,), 1)
+        assert outcome.advice in report.to_markdown().replace("\\|", "|")
+        assert "may not work" not in report.to_markdown()
 
 
 def test_probes_are_well_formed() -> None:

@@ -110,10 +110,14 @@ def test_the_exit_code_is_0_only_if_a_probe_was_confirmed_and_none_refuted() -> 
 
 def test_a_refuted_choice_says_whether_the_client_copes() -> None:
     target = Target("http://127.0.0.1:1")
-    copes = Outcome(ONE, "refuted", "x", client_copes=True)
+    copes = Outcome(ONE, "refuted", "x", client_copes=True, advice="Set nothing.")
     relies = replace(copes, client_copes=False)
-    assert "The client works with this answer too" in Report(target, (copes,), 1).to_markdown()
-    assert "The client may not work with it" in Report(target, (relies,), 1).to_markdown()
+    said = "The client works with this answer too. Set nothing."
+    assert said in Report(target, (copes,), 1).to_markdown()
+    assert said not in (text := Report(target, (relies,), 1).to_markdown())
+    assert "Set nothing." in text
+    assert Report(target, (copes, Outcome(ONE, "confirmed", "x")), 1).exit_code == 0
+    assert Report(target, (relies, Outcome(ONE, "confirmed", "x")), 1).exit_code == 1
 
 
 @pytest.mark.parametrize(

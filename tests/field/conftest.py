@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from langchain_sequrity.local import LocalServer
+from tests.field.recorded import newest
 from tests.field.server import Habits
 
 PROGRAM = """
@@ -28,7 +29,14 @@ HABITS = {
     "dashless": Habits(dashless=True),
     "reruns and compares": Habits(reruns=True, compares=True),
     "reruns, dashless": Habits(reruns=True, dashless=True),
+    "short": Habits(short=True),
+    "short and compares": Habits(short=True, compares=True),
+    "unknown keys": Habits(unknown_keys=True, null_content=True),
+    "newest": Habits(denials=newest, unknown_keys=True, null_content=True, nan=True),
     "all": Habits(reruns=True, compares=True, dashless=True),
+    "all of the newest": Habits(
+        compares=True, short=True, denials=newest, unknown_keys=True, null_content=True, nan=True
+    ),
 }
 
 

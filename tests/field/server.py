@@ -8,7 +8,13 @@ local server behind it decides, runs the programs and checks the policy.
 | `reruns` | has no state: each request runs the whole conversation again, in a new session of the server behind; clients see one session |
 | `compares` | a history that differs in one byte from the stored one is a mismatch: 409, or with `restart_turn` the turn starts again |
 | `dashless` | ids of tool calls are `tc` and 64 hex digits |
-| `ends` | the n-th request that names a session (counted from 1) is refused, and the session is gone |
+| `short` | ids of tool calls are `tc`, the last 12 hex digits of the session and 4 of a counter; all sessions of the server share the 12 digits, as UUIDs of one machine do |
+| `denials` | denials are told in a recorded form (`recorded.py`), and checks by `checks` |
+| `unknown_keys` | objects of replies have keys that nobody has documented |
+| `null_content` | a message that calls tools has `content: null` |
+| `nan` | envelopes and arguments have NaN and infinities, as Python's `json.dumps` writes them |
+| `ends` | the n-th request that names a session (counted from 1) is refused, and the session is gone; status 200 is a failed turn |
+| `turns` | a session ends with this many turns, and the next request that names it is refused like that |
 """
 
 import asyncio
@@ -29,9 +35,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-_MOST = 30  # most requests of one test
+from tests.field.recorded import HISTORIES, History, Message, recorded
+
 _PIECE = 7  # characters of a text in one event
 _PASSED_ON = ("authorization", "x-api-key", "x-features", "x-policy", "x-config")
+_OF_CONNECTION = ("content-length", "transfer-encoding", "connection")
 _HEX = r"[0-9a-f]"
 _IDS = (
     re.compile(rf"tc-({_HEX}{{8}}(?:-{_HEX}{{4}}){{3}}-{_HEX}{{12}})-[0-9a-f-]+"),
@@ -45,6 +53,13 @@ class Habits:
     compares: bool = False
     mismatch: Literal["reject", "restart_turn"] = "restart_turn"
     dashless: bool = False
+    short: bool = False
+    denials: Message | None = None
+    checks: History = HISTORIES["all checks"]
+    unknown_keys: bool = False
+    null_content: bool = False
+    nan: bool = False
+    turns: tuple[int, int, Any] | None = None
     ends: Mapping[int, tuple[int, Any]] = field(default_factory=dict)
 
 
@@ -55,6 +70,8 @@ class _Session:
     id: str
     behind: str  # the session of the server behind
     told: list[str] = field(default_factory=list)  # the messages so far, as text
+    turns: int = 0
+    calls: int = 0
     first: dict[str, Any] = field(default_factory=dict)  # fields of the first request
 
 
@@ -64,6 +81,7 @@ class FieldServer:
     Args:
         base_url: The local server behind.
         habits: How it behaves.
+        most: The most requests of one test.
 
     Attributes:
         requests: Bodies of the clients' requests.
@@ -72,13 +90,14 @@ class FieldServer:
         mismatches: How many histories differed from the stored one.
     """
 
-    def __init__(self, base_url: str, habits: Habits) -> None:
-        self._behind, self._habits = base_url, habits
+    def __init__(self, base_url: str, habits: Habits, *, most: int = 30) -> None:
+        self._behind, self._habits, self._most = base_url, habits, most
         self._sessions: dict[str, _Session] = {}
         self._ids: dict[str, str] = {}  # an id of clients → the id of the server behind
         self._meant: dict[
             str, dict[str, Any]
         ] = {}  # a message of clients → the one of the server behind
+        self._by_short: dict[str, str] = {}  # a short id → the session that used it last
         self._named = 0
         self.requests: list[dict[str, Any]] = []
         self.headers: list[Mapping[str, str]] = []
@@ -88,7 +107,7 @@ class FieldServer:
         self._socket.bind(("127.0.0.1", 0))
         self._socket.listen(64)  # earlier connections wait until the server has started
         app = Starlette(
-            routes=[Route("/{path:path}", self._answer, methods=["POST"])],
+            routes=[Route("/{path:path}", self._answer, methods=["POST", "GET"])],
             lifespan=self._with_client,
         )
         config = uvicorn.Config(
@@ -123,10 +142,15 @@ class FieldServer:
     # One request
 
     async def _answer(self, request: Request) -> Response:
-        body = json.loads(await request.body())
+        try:
+            body = json.loads(await request.body())
+        except ValueError:
+            body = {}
+        if not request.url.path.endswith("/chat/completions") or "messages" not in body:
+            return await self._passed_through(request)
         self.requests.append(body)
         self.headers.append(dict(request.headers))
-        if len(self.requests) > _MOST:
+        if len(self.requests) > self._most:
             return JSONResponse({"detail": "A turn that begins anew again and again."}, 400)
         found = self._session(body, request.headers)
         if isinstance(found, Response):
@@ -147,12 +171,25 @@ class FieldServer:
             return Response(reply.content, reply.status_code, media_type="application/json")
         return self._told(reply, found, whole, messages)
 
+    async def _passed_through(self, request: Request) -> Response:
+        """The reply of the server behind to a request that is none of a chat."""
+        dropped = ("host", "content-length")
+        headers = {name: one for name, one in request.headers.items() if name not in dropped}
+        reply = await self._client.request(
+            request.method,
+            f"{self._behind}{request.url.path}",
+            content=await request.body(),
+            headers=headers,
+        )
+        kept = {name: one for name, one in reply.headers.items() if name not in _OF_CONNECTION}
+        return Response(reply.content, reply.status_code, kept)
+
     def _session(
         self, body: dict[str, Any], headers: Mapping[str, str]
     ) -> _Session | Response | None:
         """The session that a request names, by its header or by the ids of its tool results."""
         results = [one for one in body["messages"] if one["role"] == "tool"]
-        by_ids = {named(one["tool_call_id"]) for one in results} - {None}
+        by_ids = {self._named_by(one["tool_call_id"]) for one in results} - {None}
         name = headers.get("x-session-id")
         known = {one.replace("-", ""): one for one in self._sessions}
         found = {known[one] for one in by_ids if one in known} | ({name} - {None})
@@ -162,11 +199,19 @@ class FieldServer:
         if self._named in self._habits.ends:
             for one in found:
                 self._sessions.pop(str(one), None)
-            status, text = self._habits.ends[self._named]
-            return JSONResponse({"detail": text}, status)
+            return _ended(*self._habits.ends[self._named])
         if len(found) > 1 or (one := found.pop()) not in self._sessions:
             return JSONResponse({"detail": "Session not found."}, 404)
-        return self._sessions[str(one)]
+        session = self._sessions[str(one)]
+        if self._habits.turns is not None and session.turns >= self._habits.turns[0]:
+            return _ended(*self._habits.turns[1:])
+        return session
+
+    def _named_by(self, call_id: str) -> str | None:
+        """The session that an id of a call names, as hex digits."""
+        if self._habits.short:
+            return self._by_short.get(call_id)
+        return named(call_id)
 
     # Histories as text
 
@@ -211,38 +256,90 @@ class FieldServer:
         behind = reply.headers["x-session-id"]
         if session is None:
             first = {name: body[name] for name in _BROUGHT if name in body}
-            session = self._sessions.setdefault(behind, _Session(behind, behind, first=first))
+            name = f"{behind[:-12]}{_NODE}" if self._habits.short else behind
+            session = self._sessions.setdefault(name, _Session(name, behind, first=first))
         session.behind = behind
         answer = reply.json()
         (choice,) = answer["choices"]
         said = choice["message"]
-        choice["message"] = shown = self._spelled(said, session.id)
+        choice["message"] = shown = self._spelled(said, session)
+        session.turns += not said.get("tool_calls")
         if answer["id"] == behind:
             answer["id"] = session.id
         self._meant[as_text(shown)] = said
         session.told = [as_text(one) for one in [*messages, shown] if one["role"] != "system"]
         headers = {"x-session-id": session.id}
+        if self._habits.unknown_keys:
+            answer = {**answer, "x_cost": {"cents": 1}, "service_tier": None}
+            choice["x_rank"] = 1
         if not self.requests[-1].get("stream"):
             return JSONResponse(answer, headers=headers)
         events = _events(answer, choice)
         return StreamingResponse(events, headers=headers, media_type="text/event-stream")
 
-    def _spelled(self, said: dict[str, Any], session: str) -> dict[str, Any]:
+    def _spelled(self, said: dict[str, Any], session: _Session) -> dict[str, Any]:
         """A message in the spelling of `json.dumps`, with the ids that clients see."""
-        shown = dict(said)
+        habits = self._habits
+        more = {"x_audio": None, "annotations": []} if habits.unknown_keys else {}
+        shown = {**said, **more}
         if isinstance(content := said.get("content"), str) and content.startswith("{"):
-            shown["content"] = json.dumps(json.loads(content))
+            shown["content"] = json.dumps(self._envelope(json.loads(content)))
         calls = []
         for call in said.get("tool_calls") or ():
-            arguments = json.dumps(json.loads(call["function"]["arguments"]))
-            call_id = f"tc-{session}-{uuid.uuid5(uuid.NAMESPACE_OID, call['id'])}"
-            if self._habits.dashless:
-                call_id = call_id.replace("-", "")
-            self._ids[call_id] = call["id"]
-            calls.append(
-                {**call, "id": call_id, "function": {**call["function"], "arguments": arguments}}
-            )
+            arguments = json.loads(call["function"]["arguments"])
+            call_id = self._call_id(call["id"], session)
+            function = {**call["function"], "arguments": json.dumps(arguments)}
+            calls.append({**call, **more, "id": call_id, "function": {**function, **more}})
+        if calls and habits.null_content:
+            shown["content"] = None
         return {**shown, "tool_calls": calls} if calls else shown
+
+    def _call_id(self, behind: str, session: _Session) -> str:
+        """The id of a call that clients see."""
+        session.calls += 1
+        call_id = f"tc-{session.id}-{uuid.uuid5(uuid.NAMESPACE_OID, behind)}"
+        if self._habits.short:
+            call_id = f"tc{_NODE}{session.calls:04x}"
+            self._by_short[call_id] = session.id.replace("-", "")
+        elif self._habits.dashless:
+            call_id = call_id.replace("-", "")
+        self._ids[call_id] = behind
+        return call_id
+
+    def _envelope(self, envelope: dict[str, Any]) -> dict[str, Any]:
+        if self._habits.denials is not None:
+            envelope = recorded(envelope, self._habits.denials, self._habits.checks)
+        if self._habits.unknown_keys:
+            envelope = {**envelope, "x_trace": {"spans": [1]}}
+            for name in ("final_return_value", "error"):
+                if envelope.get(name):
+                    envelope[name] = {**envelope[name], "x_more": True}
+            checks = envelope.get("policy_check_history") or ()
+            envelope["policy_check_history"] = [{**check, "x_ms": 1} for check in checks]
+        if self._habits.nan:
+            envelope["session_meta"] = {"score": float("nan"), "cost": float("-inf")}
+        return envelope
+
+
+_NODE = "0242ac120002"
+
+
+def _ended(status: int, text: Any) -> Response:
+    """A refusal because the session is over, or with status 200 a failed turn."""
+    if status != httpx.codes.OK:
+        return JSONResponse({"detail": text}, status)
+    error = {"code": "session_error", "message": text}
+    envelope = {"status": "failure", "final_return_value": None, "error": error}
+    message = {"role": "assistant", "content": json.dumps(envelope)}
+    choice = {"index": 0, "finish_reason": "error", "message": message}
+    answer = {
+        "id": "1",
+        "object": "chat.completion",
+        "created": 1,
+        "model": "a,b",
+        "choices": [choice],
+    }
+    return JSONResponse(answer)
 
 
 _BROUGHT = ("user_provided_program", "context_vars", "tools", "model")

@@ -122,6 +122,35 @@ def test_an_ended_session_raises_session_expired_and_nothing_is_paid_twice(
     assert till.paid == TWO[:at]
 
 
+LAST_TURN = {
+    400: "Session has reached max_n_turns",
+    409: "Session already completed",
+    410: "Gone.",
+    422: "No active session with this id",
+    200: "Maximum number of turns reached for session 12",
+}
+
+
+@pytest.mark.long(sample=2)
+@pytest.mark.parametrize("arch", ANSWERS)
+@pytest.mark.parametrize("status", LAST_TURN)
+@pytest.mark.parametrize(
+    "habits", [{}, {"short": True, "unknown_keys": True, "null_content": True}]
+)
+async def test_a_long_chat_goes_on_after_the_last_turn_of_each_session(
+    behind: LocalServer, status: int, arch: str, habits: dict[str, Any]
+) -> None:
+    if status == 200 and arch == "single-llm":
+        pytest.skip("only a dual-LLM turn can fail with status 200")
+    till = Till()
+    ends = Habits(turns=(2, status, LAST_TURN[status]), **habits)
+    with FieldServer(behind.base_url, ends) as field:
+        agent = agent_of(model_at(field, arch, on_session_expired="restart"), till)
+        answers = [await _invoke(agent, {"messages": [HumanMessage("pay both")]}) for _ in range(5)]
+    assert answers == [ANSWERS[arch]] * 5
+    assert till.paid == TWO * 5
+
+
 @pytest.mark.long(sample=1)
 @pytest.mark.parametrize("status", ENDED)
 @pytest.mark.parametrize("at", [1, 2])

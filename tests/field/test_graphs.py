@@ -6,19 +6,22 @@ import pytest
 from langgraph.checkpoint.memory import InMemorySaver
 
 from langchain_sequrity import ChatSequrity
+from langchain_sequrity.errors import PolicyDenied
 from langchain_sequrity.local import LocalServer
 from tests.field.conftest import HABITS
+from tests.field.recorded import HISTORIES, MESSAGES
 from tests.field.server import FieldServer, Habits
-from tests.field.test_chats import ENDED
+from tests.field.test_chats import ENDED, LAST_TURN
 from tests.graph.ledger import Ran, ledger, thread
 from tests.graph.running import secured
+from tests.graph.test_approval import APPROVE, SOFT
 
 PLAIN = {"due": [], "paid": [1, 2], "note": "paid 3"}
 NODES = ["read", "pay", "more", "pay", "more", "report"]
 
 
-def executor_at(field: FieldServer, ran: Ran, **options: Any) -> Any:
-    model = ChatSequrity("any/model", base_url=field.base_url, max_retries=0)
+def executor_at(field: FieldServer, ran: Ran, policy: Any = None, **options: Any) -> Any:
+    model = ChatSequrity("any/model", base_url=field.base_url, policy=policy, max_retries=0)
     return secured(ledger(ran), model, **options)
 
 
@@ -46,6 +49,49 @@ async def test_a_graph_in_an_event_loop_has_the_state_of_langgraph(
     assert (found, ran) == (PLAIN, NODES)
 
 
+LABELLED = {"printed", "unnamed", "in context", "newest"}
+STRENGTH = {"all checks", "no tools named", "denials alone"}
+OTHERS: dict[str, dict[str, Any]] = {
+    "alone": {},
+    "short": {"short": True},
+    "compares": {"compares": True},
+    "all": {
+        "compares": True,
+        "short": True,
+        "unknown_keys": True,
+        "null_content": True,
+        "nan": True,
+    },
+}
+
+
+@pytest.mark.long(sample=12)
+@pytest.mark.parametrize("others", OTHERS)
+@pytest.mark.parametrize("history", HISTORIES)
+@pytest.mark.parametrize("message", MESSAGES)
+def test_a_soft_denial_in_each_recorded_wording_is_offered_if_it_has_labels_and_strength(
+    behind: LocalServer, message: str, history: str, others: str
+) -> None:
+    ran = Ran()
+    habits = Habits(denials=MESSAGES[message], checks=HISTORIES[history], **OTHERS[others])
+    # Printed texts have the check too.
+    has_strength = history in STRENGTH or message in ("printed", "unnamed")
+    with FieldServer(behind.base_url, habits) as field:
+        options = {"on_denied": "interrupt", "checkpointer": InMemorySaver(), "policy": SOFT}
+        executor = executor_at(field, ran, **options)
+        if message in LABELLED and has_strength:
+            [asked] = executor.invoke({"due": [7]}, thread())["__interrupt__"]
+            [action] = asked.value["action_requests"]
+            assert (action["name"], action["args"]) == ("pay", {"due": [7]})
+            assert ran == ["read"]
+            assert executor.invoke(APPROVE, thread())["note"] == "paid 7"
+            assert ran == ["read", "pay", "more", "report"]
+        else:
+            with pytest.raises(PolicyDenied):
+                executor.invoke({"due": [7]}, thread())
+            assert ran == ["read"]
+
+
 @pytest.mark.long(sample=1)
 @pytest.mark.parametrize("status", ENDED)
 @pytest.mark.parametrize(("at", "checkpointed"), [(1, False), (3, True), (5, False)])
@@ -57,6 +103,18 @@ def test_a_graph_whose_session_ends_continues_and_no_node_runs_again(
     options = {"checkpointer": InMemorySaver()} if checkpointed else {}
     with FieldServer(behind.base_url, habits) as field:
         found = executor_at(field, ran, **options).invoke({"due": [1, 2]}, thread())
+    assert (found, ran) == (PLAIN, NODES)
+
+
+@pytest.mark.long(sample=1)
+@pytest.mark.parametrize("status", LAST_TURN)
+@pytest.mark.parametrize("at", [2, 4])
+def test_a_graph_continues_however_the_end_of_its_session_is_told(
+    behind: LocalServer, status: int, at: int
+) -> None:
+    ran = Ran()
+    with FieldServer(behind.base_url, Habits(ends={at: (status, LAST_TURN[status])})) as field:
+        found = executor_at(field, ran).invoke({"due": [1, 2]})
     assert (found, ran) == (PLAIN, NODES)
 
 

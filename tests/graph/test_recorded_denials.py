@@ -5,7 +5,7 @@ A transport rewrites the replies of a local server into the form of recorded one
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypedDict
 
@@ -24,109 +24,31 @@ from langchain_sequrity.wire.denials import (
     read_failure,
     read_printed,
 )
+from tests.field.recorded import (
+    HISTORIES,
+    ID,
+    History,
+    Message,
+    bare,
+    in_context,
+    newest,
+    printed,
+    recorded,
+    unnamed,
+    without_labels,
+)
 from tests.graph.ledger import Ran, ledger, thread
 from tests.graph.running import secured
 from tests.graph.services import DUAL
 from tests.graph.test_approval import APPROVE, SOFT
 
-Envelope = dict[str, Any]
 HARD = SOFT.replace("should", "must")
-ID = "tc-7ed4c729-f8ca-11f0-9883-7d965b6bbd63-804b12a2-f8ca-11f0-9f4f-7d965b6bbd63"
 
 
 @pytest.fixture(scope="module")
 def local() -> Iterator[LocalServer]:
     with LocalServer() as server:
         yield server
-
-
-# -- the texts of the service
-
-
-def check_of(entry: Mapping[str, Any], *, described: bool = True) -> dict[str, Any]:
-    """A check in the recorded form."""
-    said = {"description": f"Policy check for tool call {ID} of tool {entry['tool']}."}
-    levels = [one["enforcement_level"] for one in entry["denied"]]
-    return {
-        "final_verdict": entry["verdict"],
-        **(said if described else {}),
-        "n_allowed": entry["n_allowed"],
-        "n_denied": entry["n_denied"],
-        "denial_reasons": [{"enforcement_level": level} for level in levels],
-    }
-
-
-def call_of(tool: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """A call in the recorded form, which contains more than is needed, such as the tool."""
-    schema = {"type": "object", "properties": {name: {} for name in arguments}}
-    return {
-        "id": ID,
-        "tool": {"type": "function", "server_label": None, "name": tool, "tool_id": tool,
-                 "description": "It's a node.", "input_schema": schema, "output_schema": None,
-                 "is_internal": False, "is_deterministic": False},
-        "kwargs_with_meta": arguments,
-        "arguments": None,
-        "status": "canceled",
-        "type": "so_tool_call",
-    }  # fmt: skip
-
-
-def printed(tool: str, arguments: Mapping[str, Any], check: Mapping[str, Any]) -> str:
-    """The message of a denial, followed by the call and the check."""
-    return (
-        f"Tool call {tool} denied by argument checking policies. Tool calls: "
-        f"{call_of(tool, arguments)!r}. Checking results: {check!r}"
-    )
-
-
-def in_context(tool: str, arguments: Mapping[str, Any], _check: Mapping[str, Any]) -> str:
-    """The message of a newer denial, followed only by the arguments with their labels."""
-    return (
-        f"Tool call to '{tool}' is denied by argument checking policies. "
-        f"Context: { ({'args': arguments})!r}"
-    )
-
-
-def unnamed(tool: str, arguments: Mapping[str, Any], check: Mapping[str, Any]) -> str:
-    """As most recorded messages, which name the tool only in the printed call."""
-    return printed(tool, arguments, check).replace(f"Tool call {tool} denied", "Tool call denied")
-
-
-def without_labels(tool: str, arguments: Mapping[str, Any], check: Mapping[str, Any]) -> str:
-    """The message of a newer denial, followed only by the values of the arguments."""
-    return in_context(tool, {name: one["value"] for name, one in arguments.items()}, check)
-
-
-def bare(tool: str, _arguments: Mapping[str, Any], _check: Mapping[str, Any]) -> str:
-    """The message of a denial, followed by nothing."""
-    return f"Tool call to '{tool}' is denied by argument checking policies."
-
-
-Message = Callable[[str, Mapping[str, Any], Mapping[str, Any]], str]
-History = Callable[[list[dict[str, Any]]], list[dict[str, Any]] | None]
-HISTORIES: dict[str, History] = {
-    "all checks": lambda checks: checks,
-    "no tools named": lambda checks: [
-        {key: one for key, one in check.items() if key != "description"} for check in checks
-    ],
-    "denials alone": lambda checks: checks[-1:],
-    "none": lambda _: None,
-    "empty": lambda _: [],
-}
-
-
-def recorded(envelope: Envelope, message: Message, history: History) -> Envelope:
-    """An envelope of the local server in the recorded form."""
-    checks = envelope.get("policy_check_history", [])
-    told = history([check_of(one) for one in checks])
-    kept = {key: one for key, one in envelope.items() if key != "policy_check_history"}
-    if told is not None:
-        kept["policy_check_history"] = told
-    if envelope["status"] == "failure" and checks and checks[-1]["denied"]:
-        last = checks[-1]
-        text = message(last["tool"], last["denied"][0]["arguments"], check_of(last))
-        kept["error"] = {"code": "StateExecutionError", "message": text}
-    return kept
 
 
 class Recorded(httpx.HTTPTransport):
@@ -198,12 +120,13 @@ def test_a_recorded_soft_denial_is_offered_and_the_approved_call_runs_once(
     assert ran == ["read", *["pay", "more"] * len(due), "report"]
 
 
+@pytest.mark.parametrize("message", [in_context, newest])
 @pytest.mark.parametrize("history", ["all checks", "no tools named", "denials alone"])
 def test_a_newer_denial_is_offered_if_a_check_reports_its_strength(
-    local: LocalServer, history: str
+    local: LocalServer, history: str, message: Message
 ) -> None:
     ran = Ran()
-    with asking(local, SOFT, in_context, HISTORIES[history]) as make:
+    with asking(local, SOFT, message, HISTORIES[history]) as make:
         executor = make(ledger(ran))
         assert executor.invoke({"due": [7]}, thread())["__interrupt__"]
         assert executor.invoke(APPROVE, thread())["note"] == "paid 7"
@@ -224,7 +147,7 @@ def test_an_approved_result_has_the_labels_that_the_denial_printed(local: LocalS
 
 
 @pytest.mark.long(sample=8)
-@pytest.mark.parametrize("message", [printed, unnamed, in_context, bare])
+@pytest.mark.parametrize("message", [printed, unnamed, in_context, newest, bare])
 @pytest.mark.parametrize("history", HISTORIES)
 def test_a_hard_denial_is_never_offered(local: LocalServer, message: Any, history: str) -> None:
     ran = Ran()
@@ -302,7 +225,7 @@ def test_an_argument_that_imitates_labels_is_not_read_as_labels(local: LocalServ
     graph: Any = StateGraph(State)
     graph.add_sequence([read, send]).add_edge(START, "read")
     policy = 'tool "send" { should deny always; }'
-    for message in (in_context, without_labels):
+    for message in (in_context, newest, without_labels):
         with asking(local, policy, message, HISTORIES["all checks"]) as make:
             assert "arguments with their labels" in why_not(make(graph), {})
     with asking(local, policy, printed, HISTORIES["all checks"]) as make:

@@ -52,6 +52,23 @@ def test_people_get_a_header_that_a_model_accepts(make: Make, generate: Generate
     assert make(policy=policy).policy == policy
 
 
+@pytest.mark.parametrize(
+    "block",
+    [
+        "```sqrt\n{}\n```",
+        "```\n{}\n```\n",
+        "\n~~~ \n{}\n~~~",
+        "````text\n{}\n  ````",
+        "  ```sqrt \n{}\n```  ",
+    ],
+)
+def test_a_policy_in_a_block_of_markdown_is_the_policy(
+    service: Service, make: Make, generate: Generate, block: str
+) -> None:
+    service.answer(block.replace("{}", POLICY))
+    assert generate(PolicyGenTool(make(), [send_mail]), "x").codes.code.strip() == POLICY.strip()
+
+
 def test_agents_get_the_text_with_the_proposal_as_artifact(make: Make, invoke: Invoke) -> None:
     made = PolicyGenTool(make(), [send_mail])
     assert invoke(made, "Nothing from the web.") == POLICY

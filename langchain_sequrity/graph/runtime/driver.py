@@ -59,6 +59,7 @@ from langchain_sequrity.graph.runtime.requests import (
     check_whole,
     entries_of,
     has_asked_nothing,
+    in_session_of,
     is_edited,
     journal_entries_of_step,
     newest_version,
@@ -731,7 +732,7 @@ class Driver:
         self.tasks.begin(variables, run.begins_at)
         due_calls = self._due_calls(answer)
         self.log.reset(0 if is_routing else 1)
-        run = run.in_session(answer.session_id, continues=session_id is not None)
+        run = in_session_of(run, answer, continues=session_id is not None)
         self._session.continues_in(run)
         self.log.start(run, [task.early for task in self.tasks])
         self._handle_answer(answer, due_calls)

@@ -65,12 +65,18 @@ from langchain_sequrity.strict_json import dumps, loads
 from langchain_sequrity.wire.chat_completions.client import read_calls
 from langchain_sequrity.wire.dual_llm import DualLLMResult, dual_llm_result, unwrap_envelope
 from langchain_sequrity.wire.error_body import is_session_gone
-from langchain_sequrity.wire.exchange import METADATA_KEY, Reply, ServiceCall, read_object
+from langchain_sequrity.wire.exchange import (
+    KEEPS_HISTORY,
+    METADATA_KEY,
+    Reply,
+    ServiceCall,
+    read_object,
+)
 
 if TYPE_CHECKING:
     from langchain_sequrity.transport import Transport
 
-History = Literal["whole", "new"]
+History = Literal["auto", "whole", "new"]
 
 _WORDS = "Run the supplied program."
 
@@ -86,11 +92,13 @@ class CallsRequested:
         said: The assistant message as wire text.
         calls: The calls.
         session_id: The session, as the service named it.
+        keeps_history: Whether the service said that it keeps the conversation of the session.
     """
 
     said: str
     calls: tuple[ProgramCall, ...]
     session_id: str
+    keeps_history: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,12 +133,12 @@ class RunExchange:
         params: Fields of the body, `model` among them.
         program: The graph as a program.
         history: "whole": each request has the whole conversation. "new": only the new results.
+            "auto": only these if the service said that it keeps the conversation.
 
     Attributes:
         connection: The target of the requests.
         under: Hash of policy and features.
         place: Hash of these and of the service.
-        tells_all: Whether each request has the whole conversation.
     """
 
     def __init__(
@@ -148,7 +156,7 @@ class RunExchange:
         self.place = digest_of([one.base_url, one.path, *headers])
         self._wire = settings.wire
         self._is_chat = one.suffix == "chat/completions"
-        self.tells_all = history == "whole"
+        self._history = history
         self._params, self._program = params, program
         short = self._wire.write_request([HumanMessage(_WORDS)], {**params})
         self._words = orjson.dumps(short.pop("messages"))[1:-1]
@@ -178,15 +186,20 @@ class RunExchange:
         """
         results = self._results(rounds[-1])
         body = b'%b,"messages":[%b]}' % (self._short_head, results.encode())
-        mode = "whole:" if self.tells_all else ""
+        tells_all = self._tells_all(run)
+        mode = "whole:" if tells_all else ""
         # The session has the rest of the conversation, so the key need not cover it.
         text = f"{run.session}:{len(rounds)}:{mode}".encode() + body
         key = hashlib.blake2b(text, digest_size=16).hexdigest()
-        if self.tells_all:
+        if tells_all:
             told = [text for one in rounds for text in (one.said, self._results(one))]
             body = self._body(run, [self._words, ",".join(told).encode()])
         connection = self._connection(run)
         return connection.call(body, session_id=run.session_id, resend=False, idempotency_key=key)
+
+    def _tells_all(self, run: ProgramRun) -> bool:
+        """Whether each request of a run has the whole conversation."""
+        return self._history == "whole" or (self._history == "auto" and not run.keeps_history)
 
     def _connection(self, run: ProgramRun) -> Connection:
         return self._labelled if run.is_labelled else self.connection
@@ -237,8 +250,9 @@ class RunExchange:
                 f"`{session_id}`. A run is one session; nothing of the reply is used."
             )
             raise BadReply(msg, session_id=session_id)
+        keeps_history = reply.headers.get(KEEPS_HISTORY) == "true"
         if self._is_chat and (plainly := read_calls(reply)) is not None:
-            return _asking(*plainly, session)
+            return _asking(*plainly, session, keeps_history=keeps_history)
         facts = {METADATA_KEY: {"session_id": session}}
         message = self._wire.read_reply(reply, lambda _: facts)[0]
         if message.invalid_tool_calls:
@@ -252,7 +266,7 @@ class RunExchange:
                 said = body["choices"][0]["message"]
             else:
                 said = {"role": "assistant", "content": body["content"]}
-            return _asking(said, message.tool_calls, session)
+            return _asking(said, message.tool_calls, session, keeps_history=keeps_history)
         result = dual_llm_result(
             unwrap_envelope(message, certain=True, told=self.connection.with_author_place)
         )
@@ -262,7 +276,9 @@ class RunExchange:
         return RunFinished(result, session)
 
 
-def _asking(said: Any, given: Sequence[ToolCall], session: str) -> CallsRequested:
+def _asking(
+    said: Any, given: Sequence[ToolCall], session: str, *, keeps_history: bool
+) -> CallsRequested:
     """The calls of a reply, with its message, which must be sent back unchanged.
 
     A service may compare histories as text; differently written arguments would be another history
@@ -272,7 +288,21 @@ def _asking(said: Any, given: Sequence[ToolCall], session: str) -> CallsRequeste
     if len({call.id for call in calls}) < len(calls):
         msg = "The reply asks for several calls with one id."
         raise BadReply(msg, session_id=session)
-    return CallsRequested(dumps(said), calls, session)
+    return CallsRequested(dumps(said), calls, session, keeps_history)
+
+
+def in_session_of(
+    run: ProgramRun, answer: ServiceAnswer | PolicyDenied, *, continues: bool
+) -> ProgramRun:
+    """The run in the session of its first answer.
+
+    Args:
+        run: The run.
+        answer: The answer.
+        continues: Whether the session had an earlier turn.
+    """
+    keeps_history = isinstance(answer, CallsRequested) and answer.keeps_history
+    return run.in_session(answer.session_id, continues=continues, keeps_history=keeps_history)
 
 
 Work = Generator[tuple[ServiceCall, str | None], ServiceAnswer, Any]
@@ -365,7 +395,7 @@ def replay(
     step = iter(steps)
     number = next(step)
     answer = yield from send_request(exchange.first(run, session_id))
-    run = run.in_session(answer.session_id, continues=session_id is not None)
+    run = in_session_of(run, answer, continues=session_id is not None)
     while isinstance(answer, CallsRequested):
         rounds.append(Round(answer.said, answer.calls, step=number))
         for call in answer.calls:
