@@ -585,6 +585,11 @@ class ClientTools:
         labels = with_tool_labels(own_labels, (value for _, value in writes))
         return NodeResult(wire, tuple(writes), labels, combine, tuple(raw), tuple(targets))
 
+    @property
+    def stores_no_ids(self) -> bool:
+        """Whether LangGraph stores messages of some field without the ids that they get."""
+        return bool(self._without_ids)
+
     def without_ids(self, result: NodeResult) -> dict[int, Any]:
         """For the `id` of each value that a node wrote, the value as LangGraph stores it.
 

@@ -39,6 +39,7 @@ from langchain_sequrity.graph.journal import add_entries
 from langchain_sequrity.graph.limits import UPDATES_PER_JOURNAL
 from langchain_sequrity.graph.options import NodeOptions
 from langchain_sequrity.graph.program import (
+    DRIVER,
     JOURNAL,
     RUN,
     STEP,
@@ -47,7 +48,7 @@ from langchain_sequrity.graph.program import (
     is_executor_name,
 )
 from langchain_sequrity.graph.runtime import loop
-from langchain_sequrity.graph.runtime.driver import DRIVER, Driver
+from langchain_sequrity.graph.runtime.driver import Driver
 from langchain_sequrity.graph.runtime.requests import ExecutorParts, History, RunExchange
 from langchain_sequrity.graph.runtime.tasks import GraphTasks
 from langchain_sequrity.headers import ConfigHeader, FeaturesHeader

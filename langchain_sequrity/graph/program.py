@@ -19,6 +19,12 @@ Its value is the number of replies of the run in the journal."""
 OUTPUT = "__sequrity_output__"
 """Pseudo-channel under which a node's output is stored before its router runs."""
 
+DRIVER = "__sequrity_driver"
+"""Key of `configurable` with the driver of a run."""
+
+REPORT = "__sequrity_report"
+"""Key of `configurable` with the result writer of a node's task, for its fused routers."""
+
 
 def is_executor_name(name: str) -> bool:
     """Whether a name belongs to the executor, not to the user's graph."""

@@ -14,7 +14,8 @@ import json
 import operator
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from functools import cache
+from typing import Any, cast
 from uuid import NAMESPACE_OID, uuid5
 
 from langchain_core.messages import (
@@ -252,15 +253,20 @@ def field_plan(channel: AnyChannel) -> FieldPlan:
 
 def copy_with_content(channel: AnyChannel, held: Any) -> AnyChannel:
     """A copy of a channel with exactly this content."""
-    if held is MISSING or not isinstance(channel, _UNSAVED):
+    if held is MISSING or not _is_unsaved(type(channel)):
         return channel.from_checkpoint(held)
-    new = channel.copy()
+    new: Any = channel.copy()
     new.value = held
-    return new
+    return cast("AnyChannel", new)
 
 
 def _content(channel: AnyChannel) -> Any:
-    return channel.value if isinstance(channel, _UNSAVED) else channel.checkpoint()
+    return cast("Any", channel).value if _is_unsaved(type(channel)) else channel.checkpoint()
+
+
+@cache
+def _is_unsaved(kind: type[Any]) -> bool:
+    return issubclass(kind, _UNSAVED)  # slow for an abstract class
 
 
 class FieldCodec:

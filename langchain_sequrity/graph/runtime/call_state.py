@@ -12,7 +12,7 @@ from langchain_sequrity.graph import _compat
 from langchain_sequrity.graph.codec.channels import AnyChannel
 from langchain_sequrity.graph.codec.values import Json
 from langchain_sequrity.graph.dispatch import Arguments, ToolInput
-from langchain_sequrity.graph.program import is_executor_name
+from langchain_sequrity.graph.program import DRIVER, REPORT
 
 if TYPE_CHECKING:
     from langchain_sequrity.graph.codec.snapshots import Snapshot
@@ -58,7 +58,6 @@ class CallState(Mapping[str, AnyChannel]):
         snapshots = self._snapshots.values()
         return any(id(value) in ids for snapshot in snapshots for value in snapshot.objects)
 
-    @property
     def opaque_objects(self) -> list[Any]:
         """The objects that stay on the client and whose changes cannot be noticed."""
         snapshots = self._snapshots.values()
@@ -153,8 +152,7 @@ def _refuse(node: str, field: str | None = None) -> NoReturn:
 
 def for_user(config: RunnableConfig) -> RunnableConfig:
     """A config without the executor's own keys."""
-    configurable = config.get("configurable", {}).items()
-    return {
-        **config,
-        "configurable": {key: value for key, value in configurable if not is_executor_name(key)},
-    }
+    configurable = {**config.get("configurable", {})}
+    for key in (DRIVER, REPORT):
+        configurable.pop(key, None)
+    return {**config, "configurable": configurable}

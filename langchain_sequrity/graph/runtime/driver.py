@@ -89,9 +89,6 @@ if TYPE_CHECKING:
     from langchain_sequrity.graph.dispatch import NodeResult
     from langchain_sequrity.graph.runtime.call_state import CallState
 
-DRIVER = "__sequrity_driver"
-"""Key of `configurable` with the driver of a run."""
-
 _START_ANEW = "Start a new run with another `thread_id`."
 
 
@@ -418,7 +415,7 @@ class Driver:
 
     def writes_to_store(self, task_id: str, writes: Any) -> Any:
         """The writes of a task as LangGraph stores them: messages get their ids later."""
-        result = self.found.get(task_id)
+        result = self.found.get(task_id) if self._parts.tools.stores_no_ids else None
         if result is None or _compat.was_interrupted_or_failed([channel for channel, _ in writes]):
             return writes
         returned = self._parts.tools.without_ids(result)
@@ -533,21 +530,22 @@ class Driver:
                 cast("dict[str, AnyChannel]", loop.channels).update(state.before_changes())
 
     def check_shared(
-        self, task_id: str, state: "CallState", objects: Sequence[Any], verb: str
+        self, task_id: str, state: "CallState", find: Callable[[], Sequence[Any]], verb: str
     ) -> None:
         """Check that no node beside a task has an object that its own node changes in place.
 
         Args:
             task_id: The task.
             state: The state of its call.
-            objects: The objects in it that it changes.
+            find: Finds the objects in it that it changes.
             verb: How sure that is.
 
         Raises:
             UsageError: If one has.
         """
         slot = self.tasks.get(task_id)
-        if not (objects and slot.handle):
+        objects = find() if slot.handle else ()
+        if not objects:
             return
         for other in list(self.states.values()):
             if other is not state and other.shares(objects):

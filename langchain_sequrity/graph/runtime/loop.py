@@ -26,8 +26,8 @@ from langgraph.pregel._loop import AsyncPregelLoop, PregelLoop, SyncPregelLoop
 from typing_extensions import override
 
 from langchain_sequrity.graph import _compat
-from langchain_sequrity.graph.program import JOURNAL, is_executor_name
-from langchain_sequrity.graph.runtime.driver import DRIVER, Driver
+from langchain_sequrity.graph.program import DRIVER, JOURNAL, is_executor_name
+from langchain_sequrity.graph.runtime.driver import Driver
 from langchain_sequrity.graph.runtime.run_log import OWN_WRITES
 from langchain_sequrity.graph.runtime.task_calls import RunStopped
 from langchain_sequrity.sync_or_async import run_to_end

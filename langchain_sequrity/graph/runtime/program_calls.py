@@ -7,7 +7,6 @@ client knows which call comes next, and its arguments, and takes neither from th
 
 from collections import defaultdict, deque
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from copy import copy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -199,6 +198,7 @@ class ProgramState:
         self._appends = frozenset(
             name for name in (*written, *self._resets) if self._fields.is_log(name)
         )
+        self._changed = {CHANGED + key: name for name, key in self._fields.keys.items()}
         self.is_structured = False
 
     def at_start(
@@ -211,16 +211,23 @@ class ProgramState:
             begins_at: The start point.
         """
         # An older graph may have had fewer fields.
-        fields, new = self._fields, copy(self)
-        new.values = {
+        fields = self._fields
+        values = {
             name: variables[variable]["value"]
             if variable in variables
             else ([] if fields.is_log(name) else ABSENT)
             for name, variable in fields.variables.items()
         }
         packets = variables.get(self._program.entry.packets)
-        new.packets = () if packets is None else packets["value"]
+        new = self._with(values, () if packets is None else packets["value"])
         new.is_structured = self._program.kind == "structured" and begins_at == "start"
+        return new
+
+    def _with(
+        self, values: dict[str, Json], packets: Sequence[Mapping[str, Json]]
+    ) -> "ProgramState":
+        new = object.__new__(ProgramState)  # `copy.copy` takes several times as long
+        new.__dict__ = {**self.__dict__, "values": values, "packets": packets}
         return new
 
     # Arguments of the next calls
@@ -267,11 +274,7 @@ class ProgramState:
     def changed_by(self, result: Mapping[str, Json]) -> "ProgramState":
         """The state after a node has changed fields of it in place: the rest of its step has it."""
         changes = self._changes(result)
-        if not changes:
-            return self
-        new = copy(self)
-        new.values = self.values | changes
-        return new
+        return self._with(self.values | changes, self.packets) if changes else self
 
     def changes_after(
         self, result: Mapping[str, Json], values: Mapping[str, Json]
@@ -283,13 +286,17 @@ class ProgramState:
             values: The fields after the step so far. What was added to a sum stays.
         """
         changes, plans = self._changes(result), self._fields.plans
+        if not changes:
+            return changes
         for name in (name for name in changes if plans[name].kind == "sum"):
             changes[name] = changes[name] + values[name][len(self.values[name]) :]
         return changes
 
     def _changes(self, result: Mapping[str, Json]) -> dict[str, Json]:
-        keys = self._fields.keys.items()
-        return {name: result[CHANGED + key] for name, key in keys if CHANGED + key in result}
+        changed = self._changed
+        if result.keys().isdisjoint(changed):
+            return {}
+        return {name: result[key] for key, name in changed.items() if key in result}
 
     def after(self, tasks: Iterable[TaskResults]) -> "ProgramState":
         """The state after a step with these results, in the order of the program."""
@@ -302,26 +309,37 @@ class ProgramState:
         overwritten = set[str]()
         for task in tasks:
             result = task.node
-            values |= before.changes_after(result, values)
-            before = before.changed_by(result)
-            for name in () if task.tool is None else self._written_by(task.tool):
-                key = self._fields.keys[name]
-                if self._fields.is_log(name):
-                    logs.setdefault(name, []).extend(result[key])
-                elif name not in overwritten:  # after an overwrite, a step adds no more
-                    values[name] = self._fields.value_after(name, values[name], result)
-                    if OVERWRITE + key in result:
-                        overwritten.add(name)
-            if self.is_structured and task.tool is not None:
-                for name in self._resets:
-                    logs.setdefault(name, [])
+            if changes := before.changes_after(result, values):
+                values |= changes
+                before = before.changed_by(result)
+            if task.tool is not None:
+                self._write(task.tool, result, values, logs, overwritten)
             for routed in (result, *task.routers):
                 packets += routed.get(SEND, ())
         for name, updates in logs.items():
             values[name] = [*values[name], updates]
-        new = copy(self)
-        new.values, new.packets = values, packets
-        return new
+        return self._with(values, packets)
+
+    def _write(
+        self,
+        tool: ToolSpec,
+        result: Mapping[str, Json],
+        values: dict[str, Json],
+        logs: dict[str, list[Json]],
+        overwritten: set[str],
+    ) -> None:
+        """Add what a node wrote to the fields, and to the updates of a step in `logs`."""
+        for name in self._written_by(tool):
+            key = self._fields.keys[name]
+            if self._fields.is_log(name):
+                logs.setdefault(name, []).extend(result[key])
+            elif name not in overwritten:  # after an overwrite, a step adds no more
+                values[name] = self._fields.value_after(name, values[name], result)
+                if OVERWRITE + key in result:
+                    overwritten.add(name)
+        if self.is_structured:
+            for name in self._resets:
+                logs.setdefault(name, [])
 
     @staticmethod
     def _written_by(tool: ToolSpec) -> Sequence[str]:
@@ -375,7 +393,10 @@ class ProgramCalls:
         tools = program.tools.values()
         self._nodes = {tool.node: tool for tool in tools if tool.role == "node"}
         self._order = {node: index for index, node in enumerate(self._nodes)}
-        self._routers = [tool for tool in tools if tool.role == "router"]
+        self._routers = defaultdict[str, list[ToolSpec]](list)
+        for tool in tools:
+            if tool.role == "router":
+                self._routers[tool.node].append(tool)
         self._fused = {router.name for tool in self._nodes.values() for router in tool.fused}
         self._begins_at: BeginsAt = "start"
         self._state = ProgramState(program)
@@ -476,11 +497,10 @@ class ProgramCalls:
 
     def _routers_of(self, task: Task) -> list[ToolSpec]:
         """The routers that the program calls after a task, whose result is known."""
-        routers = [
-            router
-            for router in self._routers
-            if router.node == task.node and (task.is_packet or router.name not in self._fused)
-        ]
+        of_node = self._routers.get(task.node)
+        if of_node is None:
+            return []
+        routers = [router for router in of_node if task.is_packet or router.name not in self._fused]
         # An error handler's result has no edges.
         return [] if routers and self._node_result(task).get(HANDLED) else routers
 
@@ -495,7 +515,8 @@ class ProgramCalls:
             tasks: The tasks of the open step.
         """
         for step, state in ((self._tasks_before, self._state_before), (tasks, self._state)):
-            if (yield from self._due_of_step(step, state)):
+            is_over = len(step) == 1 and self._is_over(step[0])
+            if not is_over and (yield from self._due_of_step(step, state)):
                 return
 
     def _due_of_step(
@@ -524,6 +545,11 @@ class ProgramCalls:
                 yield due
             is_waiting = due is not None or not self._has_all_results(task)
         return is_waiting
+
+    def _is_over(self, task: Task) -> bool:
+        """Whether a task without routers and without a handle has been called and answered."""
+        is_answered = task.call is not None and task.entry is not None
+        return is_answered and not task.handle and task.node not in self._routers
 
     def _next_call(
         self, task: Task, packet: Mapping[str, Json] | None, state: ProgramState
@@ -565,6 +591,6 @@ class ProgramCalls:
 
     def is_wide(self, tasks: Sequence[Task]) -> bool:
         """Whether all calls of a step precede its tasks."""
-        program = self._program
-        tools = program.that_begins_at(self._begins_at).tools
-        return len(tasks) > 1 and program.result_of in tools
+        if len(tasks) < 2:  # noqa: PLR2004 - one task runs beside no other
+            return False
+        return self._program.result_of in self._program.that_begins_at(self._begins_at).tools

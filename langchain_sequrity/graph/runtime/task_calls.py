@@ -1,7 +1,6 @@
 """The tasks of a step of LangGraph, and which call of the service belongs to which task."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from itertools import count
 from typing import Any, cast
 from uuid import NAMESPACE_OID, uuid5
@@ -309,7 +308,7 @@ class TaskCalls:
                     "redacts values, name its classifiers or blockers in `features`."
                 )
                 raise BadReply(msg, session_id=self._log.session_id)
-        return replace(call, arguments=expected), due
+        return ProgramCall(call.id, call.tool, expected), due
 
     def assign(self, call: ProgramCall, due: DueCall) -> None:
         """Give a call to its task."""

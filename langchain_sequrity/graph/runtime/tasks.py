@@ -29,13 +29,15 @@ from langchain_sequrity.graph.journal import (
     result_entry,
 )
 from langchain_sequrity.graph.program import (
+    DRIVER,
     HANDLE,
     JOURNAL,
+    REPORT,
     GraphProgram,
     ToolSpec,
 )
 from langchain_sequrity.graph.runtime.call_state import CallState, for_user
-from langchain_sequrity.graph.runtime.driver import DRIVER, Driver
+from langchain_sequrity.graph.runtime.driver import Driver
 from langchain_sequrity.graph.runtime.events import call_watch, note_call
 from langchain_sequrity.labels import (
     GatheredLabels,
@@ -324,13 +326,13 @@ class _ResultWriter(Runnable[Any, Any]):
         """Write the node's updates and their entry, and run the writers of the node."""
         note_call(self.call, config)
         found = self.found = self._node.result_of(output, self._state)
-        self._driver.check_shared(self._task, self._state, self._state.changed_objects(), "changed")
+        self._driver.check_shared(self._task, self._state, self._state.changed_objects, "changed")
         self._driver.found[self._task] = found
         _compat.write(config, found.writes)
         if self._asks_routers:
             await self._keep_output(found, config)
         # The task's own config, which the node's code does not see.
-        own: RunnableConfig = {**config, "configurable": {**self._given, _REPORT: self}}
+        own: RunnableConfig = {**config, "configurable": {**self._given, REPORT: self}}
         try:
             await self._node.follow(found.goto, own)
         except Exception:
@@ -390,7 +392,7 @@ class _RouterTask(Runnable[Any, Any]):
     async def _route(self, state: Any, config: RunnableConfig) -> Any:
         driver, task = _driver_and_task(config)
         path, tool = self._branch.path, self._tool
-        report: _ResultWriter | None = config["configurable"].get(_REPORT)
+        report: _ResultWriter | None = config["configurable"].get(REPORT)
         if report is not None:
             for router in (one for one in report.fused if one.branch == self._branch.name):
                 return await self._route_within(report, router, config)
@@ -448,10 +450,6 @@ class _RouterTask(Runnable[Any, Any]):
         entry = {**entry, "in": driver.log.session, **dict.fromkeys(marks, call.id), **_objects()}
         driver.record(task, tool, entry)
         _compat.write_first(config, (JOURNAL, [entry]))
-
-
-_REPORT = "__sequrity_report"
-"""Key of `configurable` with the result writer of a node's task, for its fused routers."""
 
 
 def _driver_and_task(config: RunnableConfig) -> tuple[Driver, str]:
