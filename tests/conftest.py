@@ -3,6 +3,7 @@
 import gc
 from collections import defaultdict
 from collections.abc import Iterator
+from typing import Any
 from zlib import crc32
 
 import pytest
@@ -13,6 +14,22 @@ from langchain_sequrity.local import LocalServer
 # No time limit for an example of Hypothesis: a busy machine must not fail a test.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let a run choose how local servers behave whose tests do not choose it."""
+    parser.addoption(
+        "--fidelity",
+        choices=["full", "documented"],
+        default="full",
+        help="of local servers; with `documented`, graphs send whole histories, as to the service",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Set the default of `LocalServer`."""
+    defaults: Any = LocalServer.__init__.__kwdefaults__
+    defaults["fidelity"] = config.getoption("--fidelity")
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from langchain_sequrity.connection import LOOPBACK_KEY, Connection, check_key
-from langchain_sequrity.errors import BadReply, ConnectionFailed, ServiceError, UsageError
+from langchain_sequrity.errors import ConnectionFailed, ServiceError, UsageError
 from langchain_sequrity.transport import HttpClient, RetryPolicy, Timeouts, Transport
 from langchain_sequrity.wire.dual_llm import DualLLMResult, read_envelope
 from langchain_sequrity.wire.exchange import Event, Reply, ServiceCall
@@ -368,7 +368,7 @@ class Client:
         except ConnectionFailed as error:
             raise Unusable(str(error)) from None
         except ServiceError as error:
-            if error.status is None or (isinstance(error, BadReply) and error.status < _REFUSED):
+            if error.status is None or error.status < _REFUSED:  # broken, or cut off
                 raise Unanswered(str(error)) from None
             reply = ProbeReply(error.status, error.headers, error.body)
             if error.status in _OUTAGE:

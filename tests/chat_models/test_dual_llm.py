@@ -237,7 +237,7 @@ NO_ENVELOPES = [
     envelope().replace('"*"', "7"),
     envelope(error={"code": "x", "message": "y"}),
     envelope(program=7),
-    envelope(float("nan")),
+    envelope(float("nan")).replace("NaN", "nan"),
     '{"status": "success", "final_return_value": ' + "[" * 100_000,
 ]
 

@@ -514,7 +514,7 @@ def test_short_ids_of_an_older_session_are_sent_alike_and_apart_from_the_new_one
             assert calls == results
             assert len(set(calls)) == len(calls)
             sent.append(list(zip(calls, results, strict=True)))
-    service.answer("", session=OTHER_SESSION)
+    service.answer(session=OTHER_SESSION)
     second.invoke(history)
     calls, results = sent_ids(service)
     assert calls == results

@@ -98,7 +98,8 @@ LABELS = {"producers": ["probe-forged", "__tool"], "consumers": ["*"], "tags": [
 def test_another_behaviour_is_reported_with_whether_the_client_copes(
     full_server: LocalServer, name: str, change: Change, found: str | None, *, copes: bool
 ) -> None:
-    last = FIRST_LOOK + PROBES[name].requests
+    # Only a connection that closes makes a second request for the long header.
+    last = FIRST_LOOK + (1 if name == "header-of-20-kib" else PROBES[name].requests)
     with httpx.Client(transport=Altered(change, last)) as client:
         (outcome,) = run(target_of(full_server), only=[name], http_client=client).outcomes
     if found is None:
@@ -163,7 +164,7 @@ def test_probes_are_well_formed() -> None:
         assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name)
         assert probe.question.endswith("?")
         assert probe.expected
-        assert not probe.expected & probe.copes
+        assert not probe.expected & probe.copes.keys()
 
 
 def test_every_open_question_has_a_probe() -> None:

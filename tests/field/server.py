@@ -12,6 +12,7 @@ local server behind it decides, runs the programs and checks the policy.
 | `denials` | denials are told in a recorded form (`recorded.py`), and checks by `checks` |
 | `unknown_keys` | objects of replies have keys that nobody has documented |
 | `null_content` | a message that calls tools has `content: null` |
+| `caches` | the same call has the same result within a session, whatever `force_to_cache` says |
 | `nan` | envelopes and arguments have NaN and infinities, as Python's `json.dumps` writes them |
 | `ends` | the n-th request that names a session (counted from 1) is refused, and the session is gone; status 200 is a failed turn |
 | `turns` | a session ends with this many turns, and the next request that names it is refused like that |
@@ -59,6 +60,7 @@ class Habits:
     unknown_keys: bool = False
     null_content: bool = False
     nan: bool = False
+    caches: bool = False
     turns: tuple[int, int, Any] | None = None
     ends: Mapping[int, tuple[int, Any]] = field(default_factory=dict)
 
@@ -280,7 +282,7 @@ class FieldServer:
     def _spelled(self, said: dict[str, Any], session: _Session) -> dict[str, Any]:
         """A message in the spelling of `json.dumps`, with the ids that clients see."""
         habits = self._habits
-        more = {"x_audio": None, "annotations": []} if habits.unknown_keys else {}
+        more: dict[str, Any] = {"x_audio": None, "annotations": []} if habits.unknown_keys else {}
         shown = {**said, **more}
         if isinstance(content := said.get("content"), str) and content.startswith("{"):
             shown["content"] = json.dumps(self._envelope(json.loads(content)))
@@ -316,12 +318,24 @@ class FieldServer:
                     envelope[name] = {**envelope[name], "x_more": True}
             checks = envelope.get("policy_check_history") or ()
             envelope["policy_check_history"] = [{**check, "x_ms": 1} for check in checks]
+            _mark_labels(envelope)
         if self._habits.nan:
             envelope["session_meta"] = {"score": float("nan"), "cost": float("-inf")}
         return envelope
 
 
 _NODE = "0242ac120002"
+
+
+def _mark_labels(data: Any) -> None:
+    """Add keys to all labels, and to all values with labels."""
+    parts = data.values() if isinstance(data, dict) else data if isinstance(data, list) else ()
+    for part in parts:
+        _mark_labels(part)
+    if isinstance(data, dict) and data.keys() >= {"value", "meta"}:
+        data["x_source"] = "field"
+        if isinstance(data["meta"], dict):
+            data["meta"]["x_score"] = [1]
 
 
 def _ended(status: int, text: Any) -> Response:
@@ -354,6 +368,10 @@ class _Asking:
         self._proxy, self._client, self._body = proxy, client, body
         self._url = f"{proxy._behind}{request.url.path}"
         self._headers = {name: one for name, one in request.headers.items() if name in _PASSED_ON}
+        if proxy._habits.caches:
+            config = json.loads(self._headers.get("x-config", "{}"))
+            config["fsm"] = {**config.get("fsm", {}), "force_to_cache": ["."]}
+            self._headers["x-config"] = json.dumps(config)
 
     async def _post(self, messages: list[dict[str, Any]], session: str | None) -> httpx.Response:
         self._proxy.passed += 1

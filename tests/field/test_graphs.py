@@ -1,12 +1,14 @@
 """Graphs with the field server: the same final state as in LangGraph, and each node runs once."""
 
-from typing import Any
+from typing import Any, TypedDict
 
 import pytest
 from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.graph import END, START, StateGraph
 
 from langchain_sequrity import ChatSequrity
 from langchain_sequrity.errors import PolicyDenied
+from langchain_sequrity.graph.runtime.program_calls import StepMismatch
 from langchain_sequrity.local import LocalServer
 from tests.field.conftest import HABITS
 from tests.field.recorded import HISTORIES, MESSAGES
@@ -15,6 +17,11 @@ from tests.field.test_chats import ENDED, LAST_TURN
 from tests.graph.ledger import Ran, ledger, thread
 from tests.graph.running import secured
 from tests.graph.test_approval import APPROVE, SOFT
+
+
+class Kind(TypedDict):
+    kind: str
+
 
 PLAIN = {"due": [], "paid": [1, 2], "note": "paid 3"}
 NODES = ["read", "pay", "more", "pay", "more", "report"]
@@ -47,6 +54,35 @@ async def test_a_graph_in_an_event_loop_has_the_state_of_langgraph(
     with FieldServer(behind.base_url, HABITS[habit]) as field:
         found = await executor_at(field, ran, history="whole").ainvoke({"due": [1, 2]})
     assert (found, ran) == (PLAIN, NODES)
+
+
+def test_a_loop_on_a_service_that_keeps_results_ends_with_an_error_and_not_with_a_wrong_state(
+    behind: LocalServer,
+) -> None:
+    ran: list[str] = []
+
+    class State(TypedDict):
+        left: int
+        kind: str
+
+    def look(_: State) -> dict[str, Any]:
+        ran.append("look")
+        return {"kind": "odd"}
+
+    def count(state: State) -> dict[str, Any]:
+        ran.append("count")
+        return {"left": state["left"] - 1}
+
+    graph: Any = StateGraph(State)
+    graph.add_node("look", look, input_schema=Kind).add_node("count", count)
+    graph.add_edge(START, "look").add_edge("look", "count")
+    graph.add_conditional_edges("count", lambda state: "look" if state["left"] else END)
+    with FieldServer(behind.base_url, Habits(caches=True)) as field:
+        model = ChatSequrity("any/model", base_url=field.base_url, max_retries=0)
+        with pytest.raises(StepMismatch):
+            secured(graph, model).invoke({"left": 2, "kind": "odd"})
+    assert ran[:2] == ["look", "count"]
+    assert ran.count("count") <= 2
 
 
 LABELLED = {"printed", "unnamed", "in context", "newest"}

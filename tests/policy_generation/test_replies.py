@@ -160,7 +160,7 @@ BAD = [
      ["`send_mail` has no argument `subject`", "line 2, column 35", "^"]),
     ('tool r"read_.*" { must deny always; }', ["No tool matches `read_.*`", "^"]),
     ("I cannot help with that.", ["line 1, column 1", "^"]),
-    ("```\n" + POLICY + "```", ["line 1, column 1"]),
+    ("```\n" + POLICY, ["line 1, column 1"]),
     ("", ["no rule"]),
     ("// nothing to forbid", ["no rule"]),
     ('let web = {"web"};', ["no rule"]),

@@ -343,7 +343,8 @@ def test_content_is_read_in_several_forms(
         (None, {}, None),
         ("{oops", None, "not JSON"),
         ("[1]", None, "not a JSON object"),
-        ('{"a": NaN}', None, "not JSON"),
+        ('{"a": nan}', None, "not JSON"),
+        ('{"a": Infinity}', {"a": float("inf")}, None),
         ("[" * 100_000, None, "nested too deeply"),
     ],
 )

@@ -26,14 +26,14 @@ def test_a_route_has_its_documented_path(
 
 def test_every_route_has_its_own_path() -> None:
     routes = [*CHAT_ROUTES, *POLICY_ROUTES]
-    assert len({route.path for route in routes}) == len(routes) == 4 * (4 + 2 + 3) + 5
+    assert len({route.path for route in routes}) == len(routes) == 4 * (5 + 2 + 3) + 5
 
 
 @pytest.mark.parametrize(
     ("kind", "provider", "words"),
     [
         ("chat", "anthropic", ["`anthropic`", "messages: None, anthropic"]),
-        ("chat", "llama", ["`llama`", "chat/completions: None, openai, openrouter"]),
+        ("chat", "cohere", ["`cohere`", "chat/completions: None, openai, openrouter"]),
         ("chats", None, ["`chats`", "`lang-graph`"]),
     ],
 )
