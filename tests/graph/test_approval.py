@@ -11,7 +11,7 @@ from typing import Annotated, Any, TypedDict
 
 import pytest
 from langgraph.checkpoint.memory import InMemorySaver
-from langgraph.graph import START, StateGraph
+from langgraph.graph import END, START, StateGraph
 from langgraph.types import Command, Send, interrupt
 
 from langchain_sequrity import ChatSequrity, FeaturesHeader, PolicyHeader, with_labels
@@ -730,3 +730,47 @@ def test_a_rejection_ends_the_tasks_that_wait_beside_it(local: LocalServer) -> N
     executor.invoke({}, thread())
     with pytest.raises(PolicyDenied, match="Too much"):
         executor.invoke(REJECT, thread())
+
+
+class _AnyOrder(InMemorySaver):
+    """Gives back the writes of an open step in an order of its own, as some databases do."""
+
+    def __init__(self, *, newest_first: bool) -> None:
+        super().__init__()
+        self._newest_first = newest_first
+
+    def get_tuple(self, config: Any) -> Any:
+        saved = super().get_tuple(config)
+        if saved is None or not saved.pending_writes:
+            return saved
+        by_task = dict.fromkeys(task for task, _, _ in saved.pending_writes)
+        tasks = list(by_task)[:: -1 if self._newest_first else 1]
+        writes = [one for task in tasks for one in saved.pending_writes if one[0] == task]
+        return saved._replace(pending_writes=writes)
+
+
+@pytest.mark.parametrize("newest_first", [False, True])
+def test_the_newest_run_of_a_step_counts_in_whatever_order_its_records_come(
+    local: LocalServer, *, newest_first: bool
+) -> None:
+    ran: list[str] = []
+
+    class State(TypedDict, total=False):
+        to: str
+        log: Annotated[list[str], operator.add]
+
+    def pay(state: State) -> State:
+        ran.append(f"{interrupt('?')} {state['to']}")
+        return {"log": [state["to"]]}
+
+    graph: Any = StateGraph(State)
+    graph.add_node("pay", pay).add_edge(START, "pay")
+    graph.add_conditional_edges("pay", lambda one: "pay" if len(one["log"]) < 3 else END)
+    policy = 'tool "pay" { should deny when to.value == "bo"; }'
+    executor = asking(local, graph, policy, _AnyOrder(newest_first=newest_first))
+    executor.invoke({"to": "bo", "log": []}, thread())  # asks for approval
+    executor.invoke(Command(resume=APPROVE.resume, update={"to": "di"}), thread())  # a new run
+    for number in range(3):
+        ended = executor.invoke(Command(resume=str(number)), thread())
+    assert ran == ["0 di", "1 di", "2 di"]
+    assert ended["log"] == ["di"] * 3
