@@ -132,6 +132,9 @@ CHANGES: dict[str, Change] = {
     "success of a list": success([1]),
     "failure": failure(),
     "denial": denial(),
+    "a denial with values": envelope(
+        status="failure", error={"code": "x", "message": "A policy denies it: probe-argument"}
+    ),
     "a call": asks(text="altered"),
     "a text": said("ready or not"),
     "a refusal": said("I would rather not.", refusal=True),

@@ -99,6 +99,7 @@ class FieldServer:
         self._meant: dict[
             str, dict[str, Any]
         ] = {}  # a message of clients → the one of the server behind
+        self._shown: dict[str, str] = {}  # the contrary
         self._by_short: dict[str, str] = {}  # a short id → the session that used it last
         self._named = 0
         self.requests: list[dict[str, Any]] = []
@@ -298,6 +299,8 @@ class FieldServer:
 
     def _call_id(self, behind: str, session: _Session) -> str:
         """The id of a call that clients see."""
+        if behind in self._shown:
+            return self._shown[behind]
         session.calls += 1
         call_id = f"tc-{session.id}-{uuid.uuid5(uuid.NAMESPACE_OID, behind)}"
         if self._habits.short:
@@ -306,6 +309,7 @@ class FieldServer:
         elif self._habits.dashless:
             call_id = call_id.replace("-", "")
         self._ids[call_id] = behind
+        self._shown[behind] = call_id
         return call_id
 
     def _envelope(self, envelope: dict[str, Any]) -> dict[str, Any]:

@@ -33,7 +33,7 @@ def test_a_probe_detects_the_habit(
 
 
 @pytest.mark.long(sample=1)
-@pytest.mark.parametrize("habit", [name for name in HABITS if "reruns" not in name])
+@pytest.mark.parametrize("habit", [name for name, habits in HABITS.items() if not habits.reruns])
 def test_the_client_works_with_every_answer_of_a_service_as_recorded(
     behind: LocalServer, habit: str
 ) -> None:

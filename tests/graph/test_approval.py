@@ -420,7 +420,7 @@ def test_a_replay_that_differs_from_the_record_is_an_error_and_no_node_runs_agai
 def test_the_program_after_an_approval_gets_the_result_from_a_variable(local: LocalServer) -> None:
     with noted(local.base_url, policy=SOFT) as (model, sent):
         executor = secured(
-            ledger(Ran()), model, checkpointer=InMemorySaver(), on_denied="interrupt"
+            ledger(Ran()), model, checkpointer=InMemorySaver(), on_denied="interrupt", history="new"
         )
         executor.invoke({"due": [1, 2]}, thread())
         executor.invoke(APPROVE, thread())

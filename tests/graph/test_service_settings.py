@@ -229,7 +229,7 @@ def test_a_parameter_has_the_schema_of_its_field(local: LocalServer, name: str) 
     annotation, known, values = FIELDS[name]
     seen: list[Any] = []
     with noted(local.base_url) as (model, sent):
-        executor = secured(reading(annotation, seen), model)
+        executor = secured(reading(annotation, seen), model, history="new")
         executor.invoke({})
         for value in values:
             executor.invoke({"field": value})

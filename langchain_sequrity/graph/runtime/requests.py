@@ -183,6 +183,9 @@ class RunExchange:
         Args:
             run: The run, in a session.
             rounds: The replies so far, with all results.
+
+        Raises:
+            UsageError: If the conversation is needed, and the checkpointer has lost a part of it.
         """
         results = self._results(rounds[-1])
         body = b'%b,"messages":[%b]}' % (self._short_head, results.encode())
@@ -192,6 +195,8 @@ class RunExchange:
         text = f"{run.session}:{len(rounds)}:{mode}".encode() + body
         key = hashlib.blake2b(text, digest_size=16).hexdigest()
         if tells_all:
+            if rounds[-1].number >= len(rounds):
+                raise UsageError(LOST)
             told = [text for one in rounds for text in (one.said, self._results(one))]
             body = self._body(run, [self._words, ",".join(told).encode()])
         connection = self._connection(run)

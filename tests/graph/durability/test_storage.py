@@ -14,6 +14,7 @@ from langgraph.errors import InvalidUpdateError
 from langgraph.types import Command
 
 from langchain_sequrity import ChatSequrity, LangGraphExecutor
+from langchain_sequrity.errors import UsageError
 from tests.graph.durability.growth import chain, plain, secured
 from tests.graph.durability.killing import expected
 from tests.graph.durability.subject import GIVEN, Note, graph
@@ -153,10 +154,24 @@ def test_a_parent_graph_that_crashed_continues_inside_the_executor(
 def test_a_crashed_run_continues_if_only_the_newest_checkpoint_is_kept(
     at: int, model: ChatSequrity
 ) -> None:
-    runs = LangGraphExecutor(chain(4), model, checkpointer=Shallow(at))
+    runs = LangGraphExecutor(chain(4), model, checkpointer=Shallow(at), history="new")
     with pytest.raises(Crash):
         runs.invoke({"text": "abc"}, _THREAD, durability="sync")
     assert runs.invoke(None, _THREAD) == {"text": "abc"}
+
+
+@pytest.mark.parametrize("at", range(2, 7))
+def test_a_crashed_run_whose_conversation_is_lost_is_refused_if_the_service_needs_it(
+    at: int, model: ChatSequrity
+) -> None:
+    runs = LangGraphExecutor(chain(4), model, checkpointer=Shallow(at), history="whole")
+    with pytest.raises(Crash):
+        runs.invoke({"text": "abc"}, _THREAD, durability="sync")
+    try:
+        assert runs.invoke(None, _THREAD) == {"text": "abc"}
+    except UsageError as error:
+        assert "keeps only the newest checkpoint" in str(error)  # noqa: PT017 - at some crashes
+        assert at > 3
 
 
 @pytest.mark.parametrize("at", range(2, 7))
