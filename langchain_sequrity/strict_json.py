@@ -119,11 +119,14 @@ def nests_deeper(value: Any, levels: int) -> bool:
     return True
 
 
-def read_arguments(text: str | None) -> tuple[dict[str, Any] | None, str]:
+def read_arguments(
+    text: str | None, *, constants: bool = False
+) -> tuple[dict[str, Any] | None, str]:
     """Read the arguments of a tool call, which a model wrote and which may be any text.
 
     Args:
-        text: The JSON text, perhaps with NaN; an empty one stands for no arguments.
+        text: The JSON text; an empty one stands for no arguments.
+        constants: As for `loads`.
 
     Returns:
         The arguments and an empty text, or `None` and a description of the problem.
@@ -131,7 +134,7 @@ def read_arguments(text: str | None) -> tuple[dict[str, Any] | None, str]:
     if not text:
         return {}, ""
     try:
-        args = loads(text, constants=True)
+        args = loads(text, constants=constants)
     except ValueError as error:
         return None, f"The arguments are not JSON: {error}"
     if not isinstance(args, dict):

@@ -100,7 +100,7 @@ CUT_OFF: Final = frozenset(
     }
 )
 """Finish reasons of replies that were cut off. For any other reason it is not known."""
-_UNFINISHED = "The reply ended before the arguments were finished."
+_UNREADABLE = None, "The reply ended before the arguments were finished."
 _CUT = " … "
 _NOTE = " (not a whole JSON object)"
 # One of these ends a text if there is one, and then closes another bracket than the open one.
@@ -122,13 +122,14 @@ def cut_reason(message: AIMessage) -> str | None:
 
 
 def parse_calls(
-    calls: Iterable[tuple[str, str | None, str | None, bool]],
+    calls: Iterable[tuple[str, str | None, str | None, bool]], *, constants: bool = False
 ) -> tuple[list[ToolCall], list[InvalidToolCall]]:
     """Parse the calls of a reply.
 
     Args:
         calls: Name, arguments as JSON text, and id of each call, and whether the reply ended
             within it.
+        constants: Whether the arguments may have NaN and infinities, as the service writes them.
 
     Returns:
         The calls, and those whose arguments are not a whole JSON object.
@@ -136,7 +137,7 @@ def parse_calls(
     good: list[ToolCall] = []
     bad: list[InvalidToolCall] = []
     for name, text, call_id, is_unfinished in calls:
-        args, problem = (None, _UNFINISHED) if is_unfinished else read_arguments(text)
+        args, problem = _UNREADABLE if is_unfinished else read_arguments(text, constants=constants)
         if args is None:
             bad.append(invalid_tool_call(name=name, args=text, id=call_id, error=problem))
         else:
@@ -166,7 +167,7 @@ def end_of_arguments(text: str, *, is_unfinished: bool) -> str | None:
         The text; empty if LangChain cannot repair the arguments as they are. `None` if they are a
         whole JSON object.
     """
-    if not is_unfinished and read_arguments(text)[0] is not None:
+    if not is_unfinished and read_arguments(text, constants=True)[0] is not None:
         return None
     if text and not _is_readable(text):
         return ""
@@ -250,7 +251,7 @@ def arguments_text(call: ToolCall, kept: Mapping[str, str]) -> str:
     came = kept.get(call["id"] or "")
     if came is None or came == written:
         return written
-    args, _ = read_arguments(came)
+    args, _ = read_arguments(came, constants=True)
     return came if args is not None and _sorted(args) == _sorted(call["args"]) else written
 
 

@@ -411,11 +411,11 @@ for name in ("seed", "organization", "verbosity", "use_responses_api", "max_comp
         {name: 1},
         f"`SequrityMessages` has no argument `{name}`. `ChatSequrity` has it.",
     )
-PAIRS = "Existing pairs (`None` is the service's default provider): chat/completions: None, openai, openrouter, sequrity_azure; messages: None, anthropic; responses: None, openai, sequrity_azure."
+PAIRS = "Existing pairs (`None` is the service's default provider): chat/completions: None, openai, openrouter, sequrity_azure, llama; messages: None, anthropic; responses: None, openai, sequrity_azure."
 says(
     ChatSequrity,
     {"provider": "antropic"},
-    "provider: Input should be 'openai', 'openrouter', 'anthropic' or 'sequrity_azure'",
+    "provider: Input should be 'openai', 'openrouter', 'anthropic', 'sequrity_azure' or 'llama'",
 )
 says(
     ChatSequrity,

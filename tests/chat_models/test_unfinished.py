@@ -120,7 +120,7 @@ DOUBTFUL: dict[str, tuple[Row, bytes, int]] = {
     "no name": (CHAT, _chat_stream({"arguments": "{}"}, "tool_calls"), 0),
     "null": (CHAT, _chat_stream({"name": "pay", "arguments": "null"}, "tool_calls"), 0),
     "a number": (CHAT, _chat_stream({"name": "pay", "arguments": " 5"}, "tool_calls"), 0),
-    "NaN": (CHAT, _chat_stream({"name": "pay", "arguments": '{"x": NaN}'}, "tool_calls"), 0),
+    "nan": (CHAT, _chat_stream({"name": "pay", "arguments": '{"x": nan}'}, "tool_calls"), 0),
     "finished item": (RESPONSES, _response_stream("completed", "completed"), 1),
     "incomplete item": (RESPONSES, _response_stream("completed", "incomplete"), 0),
     "item without its end, complete": (RESPONSES, _response_stream("completed", "in_progress"), 1),

@@ -270,7 +270,7 @@ def test_only_the_configured_keys_are_accepted(serve: Serve, scheme: str) -> Non
         "/nope",
         "/control/chat/v1",
         CHAT + "/",
-        "/control/chat/llama/v1/chat/completions",
+        "/control/chat/cohere/v1/chat/completions",
         "/control/v1/chat/completions",
         "/%00",
         "/control/chat/anthropic/v1/chat/completions",

@@ -385,10 +385,11 @@ def _read_calls(
 ) -> tuple[list[ToolCall], list[InvalidToolCall]]:
     texts = [call["function"].get("arguments") for call in calls]
     are_unfinished = unfinished_calls(texts, finish_reason)
-    return parse_calls(
+    named = (
         (call["function"]["name"], text, call.get("id"), is_unfinished)
         for call, text, is_unfinished in zip(calls, texts, are_unfinished, strict=True)
     )
+    return parse_calls(named, constants=True)
 
 
 # Streams

@@ -600,7 +600,7 @@ def read_reply(reply: Reply, describe: Describe) -> list[AIMessage]:
     body = read_object(reply.body)
     items = _output(body)
     try:
-        output = read_output(items, is_cut=body.get("status") != "completed")
+        output = read_output(items, is_cut=body.get("status") != "completed", constants=True)
         message = AIMessage(
             content=output.content,
             additional_kwargs={"refusal": output.refusal} if output.refusal else {},

@@ -57,16 +57,17 @@ class OutputFields:
         return [*self.blocks]
 
 
-def read_output(items: Iterable[Item], *, is_cut: bool) -> OutputFields:
+def read_output(items: Iterable[Item], *, is_cut: bool, constants: bool = False) -> OutputFields:
     """Read the items of an output. Raises one of `MISSHAPEN` for a wrong shape.
 
     Args:
         items: The items.
         is_cut: Whether the response may have ended before it was complete.
+        constants: As for `parse_calls`.
     """
     blocks = [block for item in items for block in read_item(item)]
     calls = [block for block in blocks if block["type"] == "function_call"]
-    good, bad = parse_calls(
+    named = (
         (
             call["name"],
             call["arguments"],
@@ -75,6 +76,7 @@ def read_output(items: Iterable[Item], *, is_cut: bool) -> OutputFields:
         )
         for call in calls
     )
+    good, bad = parse_calls(named, constants=constants)
     refusal = "".join(block["refusal"] for block in blocks if block["type"] == "refusal")
     return OutputFields(blocks, refusal, good, bad)
 
