@@ -97,7 +97,7 @@ def load_probes() -> dict[str, Probe]:
 
 def _probe(name: str, row: dict[str, Any]) -> Probe:
     turn = row.pop("turn", None)
-    copes = row.get("copes", {})
+    copes, note = row.get("copes", {}), row.pop("note", "")
     fields: dict[str, Any] = {
         "of": "both",
         "advice": "",
@@ -107,7 +107,7 @@ def _probe(name: str, row: dict[str, Any]) -> Probe:
         **row,
         "relies": tuple(row["relies"]),
         "expected": frozenset(row["expected"]),
-        "copes": copes if isinstance(copes, Mapping) else dict.fromkeys(copes, ""),
+        "copes": copes if isinstance(copes, Mapping) else dict.fromkeys(copes, note),
     }
     ask = partial(ask_turn, **turn) if turn else getattr(questions, name.replace("-", "_"))
     return Probe(id=name, ask=ask, **fields)

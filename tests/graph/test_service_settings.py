@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, NamedTuple, NewType, Optional, Typed
 import httpx
 import pytest
 from langchain_core.messages import AIMessage, AnyMessage
+from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, StateGraph
 from langgraph.managed import IsLastStep, RemainingSteps
 from langgraph.types import Send
@@ -22,6 +23,7 @@ from langchain_sequrity.errors import UsageError
 from langchain_sequrity.headers import FsmConfig
 from langchain_sequrity.local import LocalServer
 from tests.graph.graphs import SHAPES
+from tests.graph.ledger import Ran, ledger, thread
 from tests.graph.running import outcomes, secured
 from tests.graph.services import noted
 from tests.graph.shapes.traced import Traced, connect, traced
@@ -352,3 +354,18 @@ def test_schemas_do_not_double_the_size_of_tools(local: LocalServer) -> None:
     for tool in sent[0]["tools"]:
         tool["function"]["parameters"]["properties"] = bare[tool["function"]["name"]]
     assert len(tools) < 2 * len(json.dumps(sent[0]["tools"]))
+
+
+@pytest.mark.parametrize("fidelity", ["full", "documented"])
+@pytest.mark.parametrize("history", ["auto", "whole", "new"])
+@pytest.mark.parametrize("kind", [ChatSequrity, SequrityMessages])
+def test_only_a_service_that_says_that_it_keeps_the_conversation_gets_results_alone(
+    fidelity: Any, history: Any, kind: Any
+) -> None:
+    with LocalServer(fidelity=fidelity) as server, noted(server.base_url, kind) as (model, sent):
+        executor = secured(ledger(Ran()), model, history=history, checkpointer=InMemorySaver())
+        for due in ([1], [2]):
+            executor.invoke({"due": due}, thread())
+    tells_all = ["user_provided_program" in body for body in sent]
+    is_whole = history == "whole" or (history == "auto" and fidelity == "documented")
+    assert tells_all == [True, *[is_whole] * 4] * 2
