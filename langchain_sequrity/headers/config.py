@@ -28,6 +28,7 @@ from langchain_sequrity.validation import validation_error
 
 MismatchPolicy = Literal["reject", "restart_turn", "continue"]
 InternalTool = Literal["parse_with_ai", "verify_hypothesis", "set_policy", "complete_turn"]
+UndocumentedTool = Literal["parse_image_with_ai"]  # in a program of the vendor (`docs/protocol.md`)
 
 
 def _no_number(value: Any) -> Any:
@@ -74,7 +75,7 @@ class FsmConfig(HeaderModel):
     """Skip the model that reviews answers. Server default: true."""
     enable_multistep_planning: Flag | None = None
     """Steps build on each other; if false, each attempt starts again. Server default: false."""
-    enabled_internal_tools: Array[InternalTool] | None = None
+    enabled_internal_tools: Array[InternalTool | UndocumentedTool] | None = None
     """Internal tools that the planner may use. Server default: by endpoint type."""
     prune_failed_steps: Flag | None = None
     """Multi-step mode: drop failed steps from the history after the turn. Server default: true."""

@@ -142,6 +142,13 @@ def _engine(code: str, presets: EnginePresets) -> Engine:
 def _internal_tools(fsm: FsmConfig) -> tuple[str, ...]:
     if fsm.enabled_internal_tools is None:  # `docs/behaviour.md`, P7
         return INTERNAL_TOOLS[:2]
+    for name in fsm.enabled_internal_tools:
+        if name not in INTERNAL_TOOLS:
+            refuse(
+                400,
+                f"The local server does not have the tool `{name}`, which is not documented. "
+                "Leave it out of `fsm.enabled_internal_tools`, or use the hosted service.",
+            )
     return tuple(name for name in INTERNAL_TOOLS if name in fsm.enabled_internal_tools)
 
 

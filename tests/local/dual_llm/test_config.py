@@ -8,7 +8,7 @@ import pytest
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
 
 from langchain_sequrity import SequrityMessages
-from langchain_sequrity.errors import ProgramFailed
+from langchain_sequrity.errors import InvalidRequest, ProgramFailed
 from tests.local.dual_llm.conversation import Stage, Teller, Tools, converse, ended, enough, reads
 
 Json = dict[str, Any]
@@ -219,6 +219,12 @@ def test_programs_have_only_the_enabled_internal_tools(
         ]
     assert found == expected
     assert all("NameError" in failure for failure in failures)
+
+
+def test_a_tool_that_is_not_documented_is_refused_by_its_name(stage: Stage) -> None:
+    play = fsm(stage, {"enabled_internal_tools": ["parse_image_with_ai"]}, "1")
+    with pytest.raises(InvalidRequest, match="does not have the tool `parse_image_with_ai`"):
+        converse(play.model, "Go", {})
 
 
 # Results of tools
