@@ -175,7 +175,8 @@ class _IdReplacer:
     @cached_property
     def _repeated(self) -> set[str]:
         """The ids of several calls."""
-        counts = Counter(call_id for one in self._messages for call_id in _call_ids(one))
+        ids = (call_id for message in self._messages for call_id in _call_ids(message))
+        counts = Counter(ids)
         return {call_id for call_id, count in counts.items() if count > 1}
 
     def cleared(self) -> list[BaseMessage]:
@@ -239,8 +240,8 @@ class _IdReplacer:
         return value if key in _ARGUMENTS else self._cleared(value)
 
     def _id_to_send(self, call_id: str) -> str:
-        known = self._sent.get(call_id)
-        return self._sent_of_others(call_id, None) if known is None else known
+        sent = self._sent.get(call_id)
+        return self._sent_of_others(call_id, None) if sent is None else sent
 
     def _sent_of_others(self, call_id: str, session_id: Any) -> str:
         """What is sent for an id of a message that is not known to be of the resumed session.

@@ -357,8 +357,8 @@ class Client:
         if not any_page and (
             reply.is_page or (isinstance(reply.body, str) and not reply.is_refused)
         ):
-            kind = "an HTML page" if reply.is_page else "text that is not JSON"
-            msg = f"The answer is {kind} with status {reply.status}, so it is not the API's."
+            form = "an HTML page" if reply.is_page else "text that is not JSON"
+            msg = f"The answer is {form} with status {reply.status}, so it is not the API's."
             raise Unanswered(msg)
         return reply
 

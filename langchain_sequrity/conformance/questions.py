@@ -49,9 +49,9 @@ def session_of_another_key(client: Client) -> Answer:
     if client.target.second_key is None:
         msg = "This probe needs a second key, in `SEQURITY_SECOND_API_KEY`."
         raise Unanswered(msg)
-    own = ProgramTurn(client, _ONE).ask(key=client.target.second_key)
-    if own.is_refused:
-        raise Unanswered(own.unexpected("a turn with the second key alone"))
+    alone = ProgramTurn(client, _ONE).ask(key=client.target.second_key)
+    if alone.is_refused:
+        raise Unanswered(alone.unexpected("a turn with the second key alone"))
     turn = begin_turn(client, _ONE_CALL)
     return outcome(turn.ask_again(turn.result(), key=client.target.second_key))
 
@@ -408,8 +408,10 @@ def validate_headers(client: Client) -> Answer:
 def health(client: Client) -> Answer:
     """Both addresses of the health check."""
     paths = ("/health", "/control/health")
-    found = [path for path in paths if not client.ask(path, method="GET", any_page=True).is_refused]
-    return Answer("both" if len(found) == len(paths) else "".join(found) or "neither")
+    served = [
+        path for path in paths if not client.ask(path, method="GET", any_page=True).is_refused
+    ]
+    return Answer("both" if len(served) == len(paths) else "".join(served) or "neither")
 
 
 def unknown_path(client: Client) -> Answer:

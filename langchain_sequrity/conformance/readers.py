@@ -368,9 +368,8 @@ def _deltas(reply: ProbeReply) -> list[dict[str, Any]]:
 
 def _choices(reply: ProbeReply) -> list[dict[str, Any]]:
     """The choices of a stream; `Unanswered` if it was cut off."""
-    chunks = _chunks(reply)
-    found = [choice for chunk in chunks for choice in chunk.get("choices") or []]
-    choices = [choice for choice in found if isinstance(choice, dict)]
+    listed = [choice for chunk in _chunks(reply) for choice in chunk.get("choices") or []]
+    choices = [choice for choice in listed if isinstance(choice, dict)]
     if not (_is_marked(reply) or any(choice.get("finish_reason") for choice in choices)):
         msg = "The stream was cut off."
         raise Unanswered(msg)
@@ -379,7 +378,7 @@ def _choices(reply: ProbeReply) -> list[dict[str, Any]]:
 
 def _is_marked(reply: ProbeReply) -> bool:
     """Whether the last event says that the stream ends."""
-    return bool(reply.events) and (reply.events or ("",))[-1].strip() == "[DONE]"
+    return any(event.strip() == "[DONE]" for event in (reply.events or ())[-1:])
 
 
 OF_REFUSALS = frozenset({outcome, status, acceptance, verdict, mismatch, stream_usage, value})

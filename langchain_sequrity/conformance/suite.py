@@ -70,6 +70,10 @@ class AccountMasker:
         text = _URL.sub("<url>", text).replace(self._host, "<host>")
         return plain(_NAME.sub("<name>", text), limit=_MAX_TEXT)
 
+    def outcome(self, outcome: Outcome) -> Outcome:
+        """Mask the texts of a service in an outcome."""
+        return replace(outcome, found=self.text(outcome.found), detail=self.text(outcome.detail))
+
 
 @dataclass(frozen=True)
 class Report:
@@ -286,16 +290,13 @@ def run(
     outcomes: list[Outcome] = []
     stopped, unusable = _why_unusable(client), 0
     for probe in probes:
-        if stopped:
-            outcome = Outcome(probe, "no answer", _NOT_ASKED)
-        else:
+        outcome = Outcome(probe, "no answer", _NOT_ASKED)
+        if not stopped:
             outcome, is_usable = _run_probe(probe, client)
             unusable = 0 if is_usable else unusable + 1
-            if unusable == _MAX_UNUSABLE:
-                stopped, unusable = _why_unusable(client), 0
-        masker = AccountMasker(target, client.sessions)
-        found, detail = masker.text(outcome.found), masker.text(outcome.detail)
-        outcomes.append(replace(outcome, found=found, detail=detail))
+        if unusable == _MAX_UNUSABLE:
+            stopped, unusable = _why_unusable(client), 0
+        outcomes.append(AccountMasker(target, client.sessions).outcome(outcome))
         if on_outcome is not None:
             on_outcome(outcomes[-1])
     stopped = AccountMasker(target, client.sessions).text(stopped)
@@ -341,10 +342,8 @@ def _run_probe(probe: Probe, client: Client) -> tuple[Outcome, bool]:
     try:
         outcome = _patiently(ask)
     except Unanswered as error:
-        outcome, is_usable = (
-            Outcome(probe, "no answer", str(error)),
-            not isinstance(error, Unusable),
-        )
+        outcome = Outcome(probe, "no answer", str(error))
+        is_usable = not isinstance(error, Unusable)
     except Exception as error:  # noqa: BLE001 - a reply may have any form
         msg = f"The probe cannot read the form of the reply ({type(error).__name__})."
         outcome = Outcome(probe, "no answer", msg)

@@ -401,11 +401,11 @@ def _with_its_call(error: PolicyDenied, run: ProgramRun, journal: Journal) -> De
         NotApprovable: If they are incomplete or uncertain.
     """
     message = error.result.error_message if error.result else None
-    found = with_labelled_call(error.denial, message)
-    if found is None or (found[1] and _may_have_labels(run, journal)):
+    denial, may_be_forged = with_labelled_call(error.denial, message) or (None, False)
+    if denial is None or (may_be_forged and _may_have_labels(run, journal)):
         msg = "the service does not report its arguments with their labels"
         raise NotApprovable(msg)
-    return found[0]
+    return denial
 
 
 def _may_have_labels(run: ProgramRun, journal: Journal) -> bool:

@@ -479,11 +479,11 @@ class ObjectHandles:
     @contextmanager
     def in_use(self) -> Iterator["ObjectHandles"]:
         """Make these the current objects. `fresh` has those that must be stored."""
-        own = object.__new__(ObjectHandles)  # `copy.copy` takes several times as long
-        own.__dict__ = {**self.__dict__, "fresh": {}}
-        token = _here.set(own)
+        in_use = object.__new__(ObjectHandles)  # `copy.copy` takes several times as long
+        in_use.__dict__ = {**self.__dict__, "fresh": {}}
+        token = _here.set(in_use)
         try:
-            yield own
+            yield in_use
         finally:
             _here.reset(token)
 

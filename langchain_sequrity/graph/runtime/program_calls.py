@@ -591,6 +591,6 @@ class ProgramCalls:
 
     def is_wide(self, tasks: Sequence[Task]) -> bool:
         """Whether all calls of a step precede its tasks."""
-        if len(tasks) < 2:  # noqa: PLR2004 - one task runs beside no other
+        if len(tasks) <= 1:
             return False
         return self._program.result_of in self._program.that_begins_at(self._begins_at).tools

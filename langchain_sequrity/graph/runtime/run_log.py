@@ -209,13 +209,13 @@ class RunLog:
         """
         self.record = run
         pending = () if loop.is_replaying else loop.checkpoint_pending_writes
-        own = [
+        writes = [
             (channel, written)
             for task, channel, written in pending
             if channel in (RUN, JOURNAL) and task not in loop.tasks
         ]
         # The last record counts, and a checkpointer gives back those of several runs in any order.
-        own.sort(key=lambda one: one[1].get("number", 0) if one[0] == RUN else math.inf)
+        writes.sort(key=lambda write: write[1].get("number", 0) if write[0] == RUN else math.inf)
         noted = journal_entries_of_step(loop)
         entries = [*entries_of(loop, self.session), *noted]
         for one in entries:
@@ -223,7 +223,7 @@ class RunLog:
         self.journal = read_journal(entries, self.session)
         if not (self.journal.rounds or self.journal.denials or self.is_refused):
             raise UsageError(LOST)
-        self.writes = own
+        self.writes = writes
         self._stored = len(self.writes)
         steps = [one.get("step", 0) for one in entries if one.get("in") == self.session]
         self.step = max(steps, default=0)

@@ -1,7 +1,7 @@
 """Checkpoints of a run are small, and a run can continue from any of them."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -167,11 +167,10 @@ def test_a_crashed_run_whose_conversation_is_lost_is_refused_if_the_service_need
     runs = LangGraphExecutor(chain(4), model, checkpointer=Shallow(at), history="whole")
     with pytest.raises(Crash):
         runs.invoke({"text": "abc"}, _THREAD, durability="sync")
-    try:
+    has_lost_a_reply = at > 3
+    refused = pytest.raises(UsageError, match="keeps only the newest checkpoint")
+    with refused if has_lost_a_reply else nullcontext():
         assert runs.invoke(None, _THREAD) == {"text": "abc"}
-    except UsageError as error:
-        assert "keeps only the newest checkpoint" in str(error)  # noqa: PT017 - at some crashes
-        assert at > 3
 
 
 @pytest.mark.parametrize("at", range(2, 7))
