@@ -26,7 +26,7 @@ from langchain_sequrity.conformance.probes import (
 from langchain_sequrity.display import plain
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.suggestions import suggest
-from langchain_sequrity.transport import HttpClient
+from langchain_sequrity.transport import HttpClient, RetryPolicy
 from langchain_sequrity.transport.redaction import Redactor
 
 T = TypeVar("T")
@@ -197,8 +197,7 @@ PROBES = load_probes()
 """All probes by their ids, in the order of the table."""
 
 _MAX_UNUSABLE = 3  # probes in a row, after which the run looks whether the service answers at all
-_ATTEMPTS = 4
-_FIRST_WAIT, _LONGEST_WAIT = 0.5, 60.0
+_RETRIES = RetryPolicy(max_retries=3)
 _FIRST_LOOK = 3  # requests
 
 
@@ -269,8 +268,8 @@ def run(
 
     Returns:
         The report. A probe that fails has no answer. A first request looks whether the service
-        answers at all; if not, the run ends. Rate limits and outages are waited out, up to a
-        minute each time, and then the probe is asked anew.
+        answers at all; if not, the run ends. Rate limits and outages are waited out, three times
+        and up to a minute each, and then the probe is asked anew.
 
     Raises:
         UsageError: If there is no probe with such an id.
@@ -318,14 +317,16 @@ def _patiently(ask: Callable[[], T]) -> T:
     """Ask, and ask anew after a rate limit or an outage.
 
     Raises:
-        Unavailable: If it lasts.
+        Unavailable: If it lasts, or if the service asks to wait longer than a minute.
     """
-    for attempt in range(_ATTEMPTS - 1):
+    for retry in range(_RETRIES.max_retries):
         try:
             return ask()
         except Unavailable as error:
-            wait = _FIRST_WAIT * 2**attempt if error.wait is None else error.wait
-            time.sleep(min(wait, _LONGEST_WAIT))
+            wait = _RETRIES.wait(retry) if error.wait is None else error.wait
+            if wait > _RETRIES.longest_retry_after:
+                raise
+            time.sleep(wait)
     return ask()
 
 

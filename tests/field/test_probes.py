@@ -35,9 +35,9 @@ def test_a_probe_detects_the_habit(
 @pytest.mark.long(sample=1)
 @pytest.mark.parametrize("habit", [name for name, habits in HABITS.items() if not habits.reruns])
 def test_the_client_works_with_every_answer_of_a_service_as_recorded(
-    behind: LocalServer, habit: str
+    base_url: str, habit: str
 ) -> None:
-    with FieldServer(behind.base_url, HABITS[habit], most=1_000) as field:
+    with FieldServer(base_url, HABITS[habit], most=1_000) as field:
         report = run(Target(field.base_url))
     uncoped = [one for one in report.having("refuted") if not one.client_copes]
     assert (uncoped, report.exit_code, report.stopped) == ([], 0, "")
