@@ -96,7 +96,7 @@ def serving(weights: Path | str, *, context: int = 16_384) -> Iterator[str]:
     xllamacpp = import_module("xllamacpp")
     parameters = xllamacpp.CommonParams()
     parameters.model.path = str(weights)
-    parameters.n_ctx, parameters.n_parallel = context, 1
+    parameters.n_ctx, parameters.n_parallel = context, 2  # planner and reader
     parameters.verbosity = 0
     server = xllamacpp.Server(parameters)
     try:

@@ -40,6 +40,11 @@ def cli() -> None:
 )
 @click.option("--model", metavar="MODEL", help=f"Model for answers. {_MODELS}")
 @click.option("--planner", metavar="MODEL", help="Model that writes programs; default: --model.")
+@click.option(
+    "--planner-prompt",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Template of the planner's system prompt, as a text file.",
+)
 @click.option("--reader", metavar="MODEL", help="Model that reads data; default: --model.")
 @click.option(
     "--policy-writer", metavar="MODEL", help="Model that writes policies; default: --model."
@@ -72,6 +77,7 @@ def serve(
     script: Path | None,
     model: str | None,
     planner: str | None,
+    planner_prompt: Path | None,
     reader: str | None,
     policy_writer: str | None,
     fidelity: Literal["full", "documented"],
@@ -89,7 +95,7 @@ def serve(
         print_request,
         serve_until_stopped,
     )
-    from langchain_sequrity.local import LocalServer, Script  # noqa: PLC0415
+    from langchain_sequrity.local import PLANNER_PROMPT, LocalServer, Script  # noqa: PLC0415
     from langchain_sequrity.local.server import is_exposed, is_key  # noqa: PLC0415
 
     try:
@@ -115,6 +121,9 @@ def serve(
             fidelity=fidelity,
             api_keys=list(api_keys) or None,
             isolated_programs=isolated_programs,
+            planner_prompt=(
+                PLANNER_PROMPT if planner_prompt is None else planner_prompt.read_text("utf-8")
+            ),
             on_request=partial(print_request, console),
         )
         serve_until_stopped(server, console, with_keys=bool(api_keys))

@@ -10,7 +10,7 @@ from langchain_core.messages import AIMessageChunk
 from langchain_sequrity.local import conversation
 from langchain_sequrity.local.answers import ModelAnswer, stream_answer
 from langchain_sequrity.local.backends import BackendContext, PlanContext
-from langchain_sequrity.local.interpreter.program import is_argument_name
+from langchain_sequrity.local.interpreter.signatures import is_argument_name
 from langchain_sequrity.local.policy_skeleton import skeleton
 from langchain_sequrity.local.schema_values import PromptFacts, quoted, value_for_schema
 from langchain_sequrity.local.screening.topics import score

@@ -28,6 +28,7 @@ from langchain_sequrity.local.app import make_app
 from langchain_sequrity.local.auth import LOOPBACK_NAMES
 from langchain_sequrity.local.backends import Backend, ModelBackend, Role, RoleBackend
 from langchain_sequrity.local.deterministic_model import DeterministicModel
+from langchain_sequrity.local.dual_llm.prompts import PLANNER_PROMPT, check_planner_prompt
 from langchain_sequrity.local.dual_llm.runs import ProgramRunner
 from langchain_sequrity.local.limits import give_back_large_blocks
 from langchain_sequrity.local.script import Script, ScriptBackend
@@ -151,6 +152,9 @@ class LocalServer:
         on_request: Called once for each answered request, on the server's thread.
         replacing_tools: Names of tools whose results may replace the labels of the arguments
             (`combine_meta: replace`).
+        planner_prompt: Template of the planner's system prompt in dual-LLM mode; `PLANNER_PROMPT`
+            is the default, and has all placeholders (`docs/local-server.md`, "The planner's
+            prompt").
         isolated_programs: Whether dual-LLM programs run in worker processes, which the system
             ends if they take too much time or memory. With `None`, the default, they do if this
             machine can start workers; otherwise a warning is logged. With `True` the server does
@@ -184,6 +188,7 @@ class LocalServer:
         store: SessionStore | None = None,
         on_request: Callable[[RequestRecord], None] | None = None,
         replacing_tools: Collection[str] = (),
+        planner_prompt: str = PLANNER_PROMPT,
         isolated_programs: bool | None = None,
     ) -> None:
         _check(host, port, api_keys, fidelity, isolated_programs)
@@ -198,6 +203,7 @@ class LocalServer:
             fidelity=fidelity,
             on_request=on_request,
             replacing_tools=frozenset(replacing_tools),
+            planner_prompt=check_planner_prompt(planner_prompt),
             programs=ProgramRunner(isolated=isolated_programs),
         )
         self._running: _Running | None = None

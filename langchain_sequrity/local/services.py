@@ -7,6 +7,7 @@ from typing import Literal
 from langchain_sequrity.local import auth, limits
 from langchain_sequrity.local.backends import Backend
 from langchain_sequrity.local.configuration import Configuration
+from langchain_sequrity.local.dual_llm.prompts import PLANNER_PROMPT
 from langchain_sequrity.local.dual_llm.runs import PendingRuns, ProgramRunner
 from langchain_sequrity.local.limits import MemoryBudget
 from langchain_sequrity.local.sessions import Session, SessionStore
@@ -52,6 +53,7 @@ class Services:
         on_request: Called once for each answered request, on the server's thread.
         max_turns_at_once: How many turns may run; one more gets 429.
         replacing_tools: Tools whose results may replace the labels of their arguments.
+        planner_prompt: Template of the planner's system prompt.
         programs: Where programs run.
         runs: The programs that wait for tool results.
         body_seconds: How long a client may take to send a body.
@@ -66,6 +68,7 @@ class Services:
     on_request: Callable[[RequestRecord], None] | None = None
     max_turns_at_once: int = MAX_TURNS_AT_ONCE
     replacing_tools: frozenset[str] = frozenset()
+    planner_prompt: str = PLANNER_PROMPT
     programs: ProgramRunner = field(default_factory=ProgramRunner)
     runs: PendingRuns = field(default_factory=PendingRuns)
     body_seconds: float = limits.BODY_SECONDS

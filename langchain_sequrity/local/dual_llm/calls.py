@@ -96,6 +96,9 @@ class TurnCalls:
         context: The context of the turn; the session's labels, cache and policies change.
         turn: The turn; its checks and its count of calls change.
         names: Names of the caller's tools in programs, by their own names.
+
+    Attributes:
+        own_texts: Fixed texts with which the server's own tools have failed.
     """
 
     def __init__(self, context: TurnContext, turn: OpenTurn, names: Mapping[str, str]) -> None:
@@ -103,6 +106,7 @@ class TurnCalls:
         self._state = context.state
         self._configuration = context.configuration
         self._turn = turn
+        self.own_texts: set[str] = set()
         self._own_names = {called: own for own, called in names.items()}
         self._tools = arguments_of_sent_tools(turn.tools)
         functions = [tool["function"] for tool in turn.tools]
@@ -315,6 +319,8 @@ class TurnCalls:
             else:
                 returned = ToolReturn(models.check_hypothesis(_hypothesis(values)))
         except (UnusableAnswer, PolicySyntaxError) as error:
+            if isinstance(error, UnusableAnswer):  # its text quotes nothing
+                self.own_texts.add(str(error))
             return self._label_result(call, ToolReturn(str(error), is_error=True), failed=True)
         return self._label_result(call, returned, failed=False)
 
@@ -403,6 +409,8 @@ def _read(arguments: Mapping[str, Any], models: ModelCalls) -> Any:
             "such as `Model.model_json_schema()`."
         )
         raise UnusableAnswer(msg)
+    if "required" not in schema and isinstance(schema.get("properties"), Mapping):
+        schema = {**schema, "required": [*schema["properties"]]}  # a program reads all of them
     answer = models.read(as_text(arguments["query"]), schema)
     if not isinstance(answer, dict) or not isinstance(answer.get(ENOUGH), bool):
         msg = f"The data model did not answer with an object that has the boolean `{ENOUGH}`."

@@ -4,6 +4,7 @@ The loop stops at a call for the caller, or at the end of the turn.
 """
 
 import keyword
+import os
 import re
 from collections.abc import Collection, Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,7 +13,8 @@ from typing import Any
 from langchain_core.messages import AIMessageChunk, ToolMessage
 
 from langchain_sequrity.labels import NO_LABELS, Labels
-from langchain_sequrity.local.dual_llm import planner, prompts
+from langchain_sequrity.local.conversation import text_of
+from langchain_sequrity.local.dual_llm import feedback, planner, prompts
 from langchain_sequrity.local.dual_llm.calls import (
     INTERNAL_SCHEMAS,
     TurnCalls,
@@ -39,6 +41,7 @@ from langchain_sequrity.local.tool_results import BadResult
 from langchain_sequrity.wire.dual_llm import Envelope
 
 _NOT_IDENTIFIER = re.compile(r"\W", re.ASCII)
+_MOST_REPEATED = 3
 _MAX_STEPS, _MAX_FAILED_STEPS, _MAX_TOOL_CALLS = 10, 3, 200
 # Error codes of a turn. The service does not publish its own (`docs/local-server.md`).
 _POLICY_VIOLATION = "policy_violation"
@@ -75,16 +78,18 @@ class _ProgramResult:
     """The end of a program, after which the turn may continue with another program.
 
     Attributes:
-        feedback: The text for the planner, with the labels of the data in it.
+        outcome: The text for the planner, with the labels of the data in it.
         end: The end of the turn if there is no other program.
         failed: Whether the program failed.
         context: The new list of variables for the planner, if they have changed.
+        is_corrected: Whether this text has the program in another form.
     """
 
-    feedback: Labeled
+    outcome: Labeled
     end: Envelope
     failed: bool = True
     context: Labeled | None = None
+    is_corrected: bool = False
 
 
 _Reached = TurnResult | _ProgramResult
@@ -183,7 +188,11 @@ class ProgramLoop:
             for tool in turn.tools
         }
         tools |= {name: INTERNAL_SCHEMAS[name] for name in configuration.internal_tools}
-        queries = [*(one.query for one in context.state.past), turn.query]
+        queries = [
+            *(one.query for one in context.state.past),
+            turn.query,
+            *map(text_of, turn.system),
+        ]
         context.run = context.inputs.services.programs.run(
             turn.done[0] if turn.done else turn.program,
             context.inputs.session.bearer,
@@ -194,8 +203,22 @@ class ProgramLoop:
             log=turn.log,
             has_steps=turn.has_steps,
             asked="\n".join(queries) if turn.is_planned else None,
+            results=self._result_schemas() if turn.is_planned else None,
         )
         return context.run
+
+    def _result_schemas(self) -> dict[str, Any]:
+        """JSON Schemas of the results that programs get, by the tools' names in programs."""
+        schemas = {
+            self._names[tool["function"]["name"]]: schema
+            for tool in self._turn.tools
+            if isinstance(schema := tool["function"].get("output_schema"), Mapping)
+        }
+        return (
+            {name: _wrapped(one) for name, one in schemas.items()}
+            if self._fsm.wrap_tool_result
+            else schemas
+        )
 
     def _can_run(self, program: str) -> bool:
         turn = self._turn
@@ -240,7 +263,9 @@ class ProgramLoop:
     def _add_attempt(self, ended: _ProgramResult) -> None:
         turn = self._turn
         program = turn.program if ended.failed else turn.done[-1]
-        turn.attempts.append(Attempt(program, turn.show(ended.feedback), turn.context))
+        is_shown = not (ended.is_corrected or os.environ.get("VARIANT") == "C")
+        attempt = Attempt(program, turn.show(ended.outcome), turn.context, is_shown)
+        turn.attempts.append(attempt)
         if ended.context is not None:
             turn.context = turn.show(ended.context)
         every = self._fsm.clear_history_every_n_attempts
@@ -268,7 +293,19 @@ class ProgramLoop:
         except UnusableAnswer as problem:
             return self._failed(str(problem), (_PLANNER_FAILED, str(problem)))
         turn.programs.append(turn.program)
-        return self._start()
+        return self._repeated() or self._start()
+
+    def _repeated(self) -> _ProgramResult | Envelope | None:
+        """What to do instead, if the program is one that has failed in this turn."""
+        turn = self._turn
+        same = [one for one in turn.attempts if _is_same(one.program, turn.program)]
+        same = [one for one in same if one.program not in turn.done]
+        if not same:
+            return None
+        times = len(same) + 1
+        text = f"The planner wrote the same program {times} times, and it failed."
+        failed = self._failed(f"{feedback.SAME} {same[0].outcome}", (_PLANNER_FAILED, text))
+        return failed.end if times >= _MOST_REPEATED else replace(failed, is_corrected=True)
 
     def _begin_attempt(self) -> None:
         turn = self._turn
@@ -291,8 +328,9 @@ class ProgramLoop:
         except ProgramRefused as refused:
             if not turn.done:
                 self._context.close_run()
-            feedback = prompts.refusal_feedback(refused, turn.program, is_cut=self._is_cut)
-            return self._failed(feedback, (_PROGRAM_REFUSED, str(refused)))
+            outcome = feedback.refusal_feedback(refused, turn.program, is_cut=self._is_cut)
+            failed = self._failed(outcome, (_PROGRAM_REFUSED, str(refused)))
+            return replace(failed, is_corrected=refused.corrected is not None)
 
     # One program
 
@@ -331,26 +369,28 @@ class ProgramLoop:
                     return self._success(made.value, None)
                 case GatedCall():
                     prompt = self._context.configuration.planner
-                    feedback = Labeled(
-                        prompts.denial_feedback(step.tool, step.line, prompt, self._turn.program)
+                    outcome = Labeled(
+                        feedback.denial_feedback(step.tool, step.line, prompt, self._turn.program)
                     )
-                    return self._violated(feedback, (_POLICY_VIOLATION, denial_message(made)))
+                    return self._violated(outcome, (_POLICY_VIOLATION, denial_message(made)))
                 case _:
                     given = made
 
-    def _violated(self, feedback: Labeled, error: tuple[str, str]) -> _Reached:
+    def _violated(self, outcome: Labeled, error: tuple[str, str]) -> _Reached:
         end = self._failure(error, violated=True)
-        return _ProgramResult(feedback, end) if self._fsm.retry_on_policy_violation else end
+        return _ProgramResult(outcome, end) if self._fsm.retry_on_policy_violation else end
 
     def _end_of_program(self, run: AnyRun, step: ProgramFinished | ProgramRaised) -> _Reached:
         prompt, turn = self._context.configuration.planner, self._turn
         if isinstance(step, ProgramRaised):
             step = replace(step, message=_valid_unicode(step.message))
-            feedback = prompts.failure_feedback(step, prompt, turn.program, self._known_names())
+            outcome = feedback.failure_feedback(
+                step, prompt, turn.program, self._known_names(), self.calls.own_texts
+            )
             error = _code_and_message(step)
             if step.kind == "branch":
-                return self._violated(feedback, error)
-            return _ProgramResult(feedback, self._failure(error))
+                return self._violated(outcome, error)
+            return _ProgramResult(outcome, self._failure(error))
         self._keep_variables(run.variables())
         end = self._success(step.value, step.value_type)
         if not self._turn.has_steps or not _is_unanswered(step.value):
@@ -361,7 +401,7 @@ class ProgramLoop:
         kinds = {name: kind for name, kind in run.kinds().items() if name != ANSWER}
         kinds = prompts.trusted_kinds(kinds, self._known_names())
         context = prompts.variables_text(self._context.state.variables, prompt, kinds)
-        return _ProgramResult(Labeled(prompts.ENDED), end, failed=False, context=context)
+        return _ProgramResult(Labeled(feedback.ENDED), end, failed=False, context=context)
 
     def _keep_variables(self, variables: Mapping[str, Labeled]) -> None:
         """Keep variables for later turns; programs of the caller have their own.
@@ -384,9 +424,9 @@ class ProgramLoop:
         """Labels of all data that the planner was shown: whatever leaves its programs has them."""
         return self._context.state.planner_labels
 
-    def _failed(self, feedback: str, error: tuple[str, str]) -> _ProgramResult:
+    def _failed(self, outcome: str, error: tuple[str, str]) -> _ProgramResult:
         """The end of a program for a reason whose text contains no data."""
-        return _ProgramResult(Labeled(feedback), self._failure(error))
+        return _ProgramResult(Labeled(outcome), self._failure(error))
 
     def _success(self, value: Labeled, value_type: str | None) -> Envelope:
         mismatch, labels = self._turn.mismatch, value.labels.join(self._planner_labels)
@@ -426,6 +466,22 @@ class ProgramLoop:
         if response.include_policy_check_history or response.include_namespace_snapshot:
             found["session_labels"] = self._context.state.labels
         return found
+
+
+def _wrapped(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """The schema of a result in `{ok: …}`; references of the schema lead to its own root."""
+    shared = {key: schema[key] for key in ("$defs", "definitions") if key in schema}
+    fields = {"ok": {"type": "boolean"}, "value": schema, "error": {"type": "string"}}
+    return {**shared, "type": "object", "properties": fields}
+
+
+def _is_same(one: str, other: str) -> bool:
+    """Whether two programs differ in nothing but empty lines and spaces at the ends of lines."""
+    return _lines_of(one) == _lines_of(other)
+
+
+def _lines_of(program: str) -> list[str]:
+    return [*filter(None, map(str.rstrip, program.split("\n")))]
 
 
 def _without_repair(reached: _Reached) -> TurnResult:

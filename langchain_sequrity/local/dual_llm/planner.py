@@ -15,7 +15,7 @@ from langchain_core.messages import (
 from langchain_sequrity.local.backends import PlanContext, join_chunks
 from langchain_sequrity.local.configuration import Configuration
 from langchain_sequrity.local.conversation import text_of
-from langchain_sequrity.local.dual_llm import prompts
+from langchain_sequrity.local.dual_llm import feedback, prompts
 from langchain_sequrity.local.dual_llm.calls import TurnContext
 from langchain_sequrity.local.dual_llm.history_diff import HistoryDiff
 from langchain_sequrity.local.dual_llm.model_calls import (
@@ -74,7 +74,9 @@ def ask_for_program(
         UnusableAnswer: If no planner wrote a program.
     """
     configuration, models = context.configuration, context.models
-    messages = _messages(turn, context.state.past, configuration, names)
+    template = context.inputs.services.planner_prompt
+    instructions = prompts.planner_instructions(turn, configuration, names, template)
+    messages = _messages(turn, context.state.past, configuration, names, instructions)
     choice = turn.tool_choice
     plan = PlanContext(
         [_rename_tool(tool, names) for tool in turn.tools],
@@ -113,8 +115,8 @@ def _messages(
     past: Sequence[PastTurn],
     configuration: Configuration,
     names: Mapping[str, str],
+    instructions: str,
 ) -> list[BaseMessage]:
-    instructions = prompts.planner_instructions(turn, configuration, names)
     first, *later = _variable_lists(turn, configuration)
     made = prompts.made_calls_text(turn.made, turn.tools, names, configuration.planner)
     for section in (first, "" if later else made):
@@ -129,12 +131,14 @@ def _messages(
     builds_up = bool(configuration.fsm.enable_multistep_planning)
     for number, (step, known) in enumerate(zip(turn.attempts, later, strict=True), 1):
         now = made if number == len(later) else ""
-        messages += [
-            AIMessage(step.program or "(no program)"),
-            prompts.next_program_request(
-                turn.query, step.outcome, known, now, steps_build_up=builds_up
-            ),
-        ]
+        request = feedback.next_program_request(
+            turn.query, step.outcome, known, now, steps_build_up=builds_up
+        )
+        # A small model copies what it sees, also a program that it is told is wrong.
+        if step.is_shown:
+            messages += [AIMessage(step.program or "(no program)"), request]
+        else:
+            messages[-1] = request
     return messages
 
 

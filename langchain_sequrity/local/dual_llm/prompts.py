@@ -9,136 +9,149 @@ returned with the labels of this data, which are then those of whatever the plan
 import builtins
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from functools import reduce
+from string import Template
 from typing import Any
 
-from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
+from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 
+from langchain_sequrity.errors import UsageError
 from langchain_sequrity.headers import PlannerPrompt
 from langchain_sequrity.labels import NO_LABELS, Labels
 from langchain_sequrity.local.configuration import Configuration
 from langchain_sequrity.local.conversation import called_tools, text_of
 from langchain_sequrity.local.dual_llm.history_diff import HistoryDiff
 from langchain_sequrity.local.dual_llm.state import MadeCall, OpenTurn
-from langchain_sequrity.local.interpreter import Labeled, ProgramRaised, ProgramRefused
-from langchain_sequrity.local.interpreter.builtins import BUILTINS
+from langchain_sequrity.local.interpreter import Labeled
 from langchain_sequrity.local.interpreter.modules import MODULES
-from langchain_sequrity.local.interpreter.program import signature
+from langchain_sequrity.local.interpreter.signatures import signature
 from langchain_sequrity.sqrt.coerce import arguments_of_sent_tools
 from langchain_sequrity.sqrt.engine import NON_EXECUTABLE
 from langchain_sequrity.strict_json import dumps
 
 _ONE_PROGRAM = """\
-You plan how to do what the user asks. Write one Python program that does it, within the tags
-<sequrity_plan> and </sequrity_plan>, and nothing else: no explanations.
-
-If the program fails you are told the error, and write another one that does the whole task. A
-program that fails leaves no variables behind, but what its tools have done is done.
+You turn the request of a user into one Python program. The program calls the tools below, looks at
+what they return, and puts the answer into `final_return_value`. Write the program within the tags
+<sequrity_plan> and </sequrity_plan>, and nothing else. You cannot see results of tools: whatever
+depends on them is decided by code. If the program fails, you are told why, and write it again.
 """
 _STEPS = """\
-You plan how to do what the user asks, step by step. Write the Python program of the next step,
-within the tags <sequrity_plan> and </sequrity_plan>, and nothing else: no explanations. Its first
-line is a comment with the objective of the step.
-
-The next program goes on where a step has ended: with its variables, functions, classes and imports.
-They are listed with their types. The steps end with the one that puts the answer for the user into
-`final_return_value`; begin the first with `final_return_value = None`. If a step fails you are told
-the error, and write another one in its place. A step that fails leaves nothing behind, but the
-tools that it has called were called; those of steps that succeeded are not to be called again.
+You turn the request of a user into Python programs, one for each step. A program calls the tools
+below and looks at what they return. Write the program of the next step within the tags
+<sequrity_plan> and </sequrity_plan>, and nothing else. Its first line is a comment with the
+objective of the step. You cannot see results of tools, only their types: what depends on them is
+decided by code. A step begins with the variables, functions and imports of the steps before it;
+they are listed with their types. Begin the first step with `final_return_value = None`. The last
+step puts the answer into it. If a step fails, you are told why, and write it again; calls of steps
+that succeeded are not repeated.
 """
-_EXAMPLE_TOOLS = """\
-For example, with these tools:
-- get_mail(*, number: int) -> {"subject": str, "body": str}
-- send_mail(*, to: str, body: str)
-"""
-_EXAMPLE = """\
-"Send the date of the meeting in mail 3 to ann@example.com" is done by this program:
+PLANNER_PROMPT = """\
+$task
 
-<sequrity_plan>
-from pydantic import BaseModel
-
-class Meeting(BaseModel):
-    have_enough_info: bool
-    date: str
-
-mail = get_mail(number=3)
-reading = parse_with_ai(
-    query=f"When is the meeting that this mail speaks of? {mail['body']}",
-    output_schema=Meeting.model_json_schema(),
-)
-if reading["have_enough_info"]:
-    send_mail(to="ann@example.com", body=f"The meeting is on {reading['date']}.")
-    final_return_value = f"The meeting is on {reading['date']}; Ann knows."
-else:
-    final_return_value = "Mail 3 does not say when the meeting is."
-</sequrity_plan>
-"""
-_EXAMPLE_WITHOUT_READER = """\
-"Forward mail 3 to ann@example.com if it is urgent" is done by this program:
-
-<sequrity_plan>
-import re
-
-mail = get_mail(number=3)
-if re.search("urgent", mail["subject"], re.IGNORECASE):
-    send_mail(to="ann@example.com", body=f"{mail['subject']}: {mail['body']}")
-    final_return_value = "Ann has the mail."
-else:
-    final_return_value = "Mail 3 is not urgent."
-</sequrity_plan>
-"""
-_MODULES = "\n".join(f"- {name}: {', '.join(sorted(members))}" for name, members in MODULES.items())
-_BUILTINS = ", ".join(
-    name for name in sorted(BUILTINS) if not name.endswith(("Error", "Exception", "Iteration"))
-)
-_LANGUAGE = f"""\
-The program runs in an interpreter that has a part of Python: assignments, `if`, `for`, `while`,
-`match`, `try`, functions, lambdas, comprehensions, f-strings, slices, classes of pydantic's
-`BaseModel` for data; the plain types and their methods; the exceptions of Python; and nothing but
-these:
-- built-in: {_BUILTINS}
-{_MODULES}
-There are no files and no network: whatever the world is asked for or told goes through the tools
-below. `print`, `locals`, `vars` and `dir` are blocked. Leave out type hints, but for the fields of
-a BaseModel class.
-
+$examples
 Rules:
-- Never answer yourself: what you write is run, and nobody reads it.
-- Use the tools below, and never define or simulate one. Invent no address, id, name or amount: what
-  the user does not say comes from a tool.
-- Call a tool by its name with keyword arguments only, `look_up(word="a")` and not `look_up("a")`,
-  and with `**{{"a-b": 1}}` where a name is not a Python identifier. Functions of Python take both.
-  `= …` marks an argument that may be left out.
-- A result that is JSON text comes loaded, as the data that it says, even where the tool is said to
-  return text: look at its type. Where no type of the result is given assume nothing about it.
-- You do not see what tools return. Look into it with code, and have texts read by `parse_with_ai`
-  or a doubt settled by `verify_hypothesis` where they are among the tools.
-- Put the answer for the user into the variable `final_return_value`: a short text, or the plain
-  data that was asked for, and nothing confidential.
-- `exit()` ends the program; with a status other than 0 the program has failed.
-- Calls are checked by a policy. One that is denied ends the program; `try` does not catch it.
+$rules
+
+Tools:
+$tools
+
+$request"""
+"""The planner's system prompt, a `string.Template`. A team may replace it."""
+_NEEDED = ("tools", "request")
+
+
+def check_planner_prompt(text: object) -> str:
+    """Check a planner's prompt.
+
+    Args:
+        text: The text, with the placeholders of `PLANNER_PROMPT`.
+
+    Raises:
+        UsageError: If it is not a text, has other placeholders, or lacks one that is needed.
+    """
+    if not isinstance(text, str):
+        msg = f"`planner_prompt` must be a text; got a value of type `{type(text).__name__}`."
+        raise UsageError(msg)
+    known = Template(PLANNER_PROMPT).get_identifiers()
+    template = Template(text)
+    names = template.get_identifiers() if template.is_valid() else []
+    if not template.is_valid() or {*names} - {*known} or {*_NEEDED} - {*names}:
+        msg = (
+            f"`planner_prompt` must have the placeholders {_listed(_NEEDED)}, and may have "
+            f"{_listed(one for one in known if one not in _NEEDED)}. Found: "
+            f"{_listed(names) or 'none that can be read'}. Write `$$` for a dollar sign."
+        )
+        raise UsageError(msg)
+    return text
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(f"`${name}`" for name in names)
+
+
+_EXAMPLE_TOOLS = {"find": "find_recipes", "read": "read_recipe"}
+_EXAMPLE = """\
+Two examples, with the tools `$find(*, word: str) -> list[{"name": str, "minutes": int}]` and
+`$read(*, number: int) -> unknown`, which you do not have.
+
+"Which soups are done in half an hour?"
+<sequrity_plan>
+soups = [soup["name"] for soup in $find(word="soup") if soup["minutes"] <= 30]
+final_return_value = ", ".join(soups) or "There is none."
+</sequrity_plan>
+
+"How hot is the oven in recipe 7?"
+<sequrity_plan>
+text = $read(number=7)
+$code</sequrity_plan>
 """
-_RAISES = "- A tool that fails raises `ToolError`, which `try` does catch.\n"
+_READING = """\
+schema = {"type": "object", "properties": {
+    "have_enough_info": {"type": "boolean"}, "heat": {"type": "string"}}}
+found = parse_with_ai(query=f"How hot is the oven? {text}", output_schema=schema)
+if found["have_enough_info"]:
+    final_return_value = f"The oven has {found['heat']}."
+else:
+    final_return_value = "Recipe 7 does not say how hot the oven is."
+"""
+_SEARCHING = """\
+lines = [line for line in str(text).splitlines() if "oven" in line.lower()]
+final_return_value = lines[0] if lines else "Recipe 7 does not speak of an oven."
+"""
+_MODULES = ", ".join(sorted(MODULES))
+_LANGUAGE = f"""\
+- Do what the user asks and nothing more. A tool that changes or sends something is called only if
+  the user asks for that.
+- There are no other tools. Call them by name, with keyword arguments; `= …` marks those that may be
+  left out. They need no import. Never define or simulate one.
+- Never make up an id, an address, a name or a number. What the user does not say comes from a tool.
+- After `->` is the type of a result. A dict is read as `item["name"]`, never as `item.name`.
+- A result that is `unknown` may be a text, a list or anything: never take a key or an item of it.
+  Put all of it into the answer, or have `parse_with_ai` find in it what is needed.
+- Compare texts with `.lower()` on both sides. Lists come in any order: the newest, the largest or
+  the first is found with `max` or `min` and a `key`.
+- `final_return_value` is a short text for the user, or the data that was asked for. If something is
+  missing, it says so, and nothing is done.
+- Plain Python: no `print`, `input`, `with`, `async`, `yield`, files, network. Modules: {_MODULES}.
+- Each call is checked by a policy. A call that is denied ends the program.
+"""
+_RAISES = "- A tool that fails raises `ToolError`.\n"
 _INTERNAL = {
     "parse_with_ai": (
-        "parse_with_ai(query=…, output_schema=…): have a model read the text `query` and answer "
-        "it. Put all that it needs into the query, with an f-string. It has no tools. "
-        "`output_schema` is the JSON Schema of an object: write a BaseModel class with the field "
-        "`have_enough_info: bool` among others, and give its `model_json_schema()`. The result is "
-        "a dict. Look at `have_enough_info` before you use the rest."
+        "parse_with_ai(*, query: str, output_schema: dict) -> dict: a model reads a text that code "
+        "cannot understand. Put the question and the text into `query`, as in the example. The "
+        "schema has the boolean `have_enough_info`; look at it first."
     ),
     "verify_hypothesis": (
-        "verify_hypothesis(hypothesis=…, name=…): have a model say whether the text `hypothesis` "
-        "is true. Give the data that it speaks of as further keyword arguments, and their names in "
-        'the text, as in `verify_hypothesis(hypothesis="The mail (mail) is about beds.", '
-        "mail=mail)`. The result is a bool."
+        "verify_hypothesis(*, hypothesis: str, **data) -> bool: a model says whether a statement "
+        'about data is true: `verify_hypothesis(hypothesis="The text (x) is polite.", x=text)`.'
     ),
-    "complete_turn": "complete_turn(value=…): end here, with this value as the answer.",
+    "complete_turn": "complete_turn(*, value): end here, with this value as the answer.",
     "set_policy": (
-        "set_policy(policy=…): from here on, also enforce this text in the policy language SQRT. "
-        "It may only add check rules."
+        "set_policy(*, policy: str): from here on, also enforce this text in the policy language "
+        "SQRT. It may only add check rules."
     ),
 }
 _ASK_BACK = (
@@ -155,7 +168,10 @@ _WRAPPED = (
 
 
 def planner_instructions(
-    turn: OpenTurn, configuration: Configuration, names: Mapping[str, str]
+    turn: OpenTurn,
+    configuration: Configuration,
+    names: Mapping[str, str],
+    template: str = PLANNER_PROMPT,
 ) -> str:
     """The planner's system prompt.
 
@@ -163,29 +179,41 @@ def planner_instructions(
         turn: The turn.
         configuration: The configuration from the session's headers.
         names: Names of the tools in programs, by their own names.
+        template: The template of the prompt.
 
     Returns:
         The text.
     """
     prompt, fsm = configuration.planner, configuration.fsm
     reads = "parse_with_ai" in configuration.internal_tools
-    example = _EXAMPLE_TOOLS + (_EXAMPLE if reads else _EXAMPLE_WITHOUT_READER)
     raises = _RAISES if fsm.detect_tool_errors != "none" else ""
-    errors = _WRAPPED if fsm.wrap_tool_result else raises
-    parts = [_STEPS if fsm.enable_multistep_planning else _ONE_PROGRAM, example, _LANGUAGE + errors]
-    if prompt.clarify_ambiguous_queries is not False:
-        parts.append(_ASK_BACK)
-    lines = [_tool(tool, names) for tool in turn.tools]
-    lines += [f"- {_INTERNAL[name]}" for name in configuration.internal_tools]
-    parts.append("Tools:\n" + ("\n".join(lines) or "(none)") + "\n")
+    tools = [_tool(tool, names) for tool in turn.tools]
+    tools += [f"- {_INTERNAL[name]}" for name in configuration.internal_tools]
+    request = [] if prompt.clarify_ambiguous_queries is False else [_ASK_BACK]
     if wanted := _tool_choice_text(turn.tool_choice, names):
-        parts.append(wanted)
+        request.append(wanted)
     if schema := schema_of(turn.shape):
-        parts.append(f"`final_return_value` must fit this JSON Schema: {dumps(schema)}\n")
+        request.append(f"`final_return_value` must fit this JSON Schema: {dumps(schema)}\n")
     if turn.system and "system" not in (prompt.query_inline_roles or ()):
         texts = "\n\n".join(map(text_of, turn.system))
-        parts.append(f"The application that you work for says:\n{texts}\n")
-    return "\n".join(parts)
+        request.append(f"The application that you work for says:\n{texts}\n")
+    return Template(template).substitute(
+        task=_STEPS if fsm.enable_multistep_planning else _ONE_PROGRAM,
+        examples=_example([*names.values()], _READING if reads else _SEARCHING),
+        rules=_LANGUAGE + (_WRAPPED if fsm.wrap_tool_result else raises),
+        tools="\n".join(tools) or "(none)",
+        request="\n".join(request),
+    )
+
+
+def _example(tools: Collection[str], code: str) -> str:
+    """The worked examples, with names that are no tools of the turn: planners copy what they see."""
+    text = _EXAMPLE.replace("$code", code)
+    for key, name in _EXAMPLE_TOOLS.items():
+        while name in tools:
+            name = f"{name}_"
+        text = text.replace(f"${key}", name)
+    return text
 
 
 def _tool(tool: Mapping[str, Any], names: Mapping[str, str]) -> str:
@@ -195,6 +223,8 @@ def _tool(tool: Mapping[str, Any], names: Mapping[str, str]) -> str:
     written = signature(
         names[function["name"]], parameters, output if isinstance(output, Mapping) else None
     )
+    if not isinstance(output, Mapping):
+        written = f"{written} -> unknown"
     description = f": {function['description']}" if function.get("description") else ""
     lines = [f"- {written}{description}"]
     for name, schema in (parameters.get("properties") or {}).items():
@@ -338,10 +368,13 @@ def trusted_kinds(kinds: Mapping[str, str], words: AbstractSet[str]) -> dict[str
         kinds: The reported types.
         words: Names in the programs.
     """
-    return {name: _kind(kind, words, "object") for name, kind in kinds.items() if name in words}
+    return {
+        name: trusted_kind(kind, words, "object") for name, kind in kinds.items() if name in words
+    }
 
 
-def _kind(kind: str, words: AbstractSet[str], otherwise: str) -> str:
+def trusted_kind(kind: str, words: AbstractSet[str], otherwise: str) -> str:
+    """A type that the planner may see: a type of Python, or one that its programs name."""
     return kind if kind in _KINDS or kind in words else otherwise
 
 
@@ -433,134 +466,6 @@ def _with_size(kind: str, variable: Labeled | None) -> str:
 def type_and_size(kind: str, value: Any) -> str:
     """A type, and the size of its value; the planner sees no more of data."""
     return f"{kind} of length {len(value)}" if isinstance(value, str | list | dict) else kind
-
-
-# How a program ended
-
-ENDED = "It succeeded, and `final_return_value` is not set."
-"""Feedback after a step that has no answer yet."""
-
-
-def failure_feedback(
-    failed: ProgramRaised,
-    prompt: PlannerPrompt,
-    program: str,
-    words: AbstractSet[str] = frozenset(),
-) -> Labeled:
-    """Feedback about an error; with its text and labels only if `debug_info_level` is `extra`.
-
-    Args:
-        failed: The error.
-        prompt: The section of `X-Config`.
-        program: The program; the line of the error is shown.
-        words: Names in the programs, which may define the type of the error.
-    """
-    level = prompt.debug_info_level
-    if level == "minimal":
-        return Labeled("The program failed.")
-    what = {
-        "exception": f"The program raised `{_kind(failed.type, words, 'Exception')}`",
-        "budget": "The program reached a limit of the interpreter",
-        "branch": "The policy does not let this data decide the control flow",
-        "exit": "The program called `exit` with an error",
-        "value": "The program returned a value that has no JSON form",
-    }[failed.kind]
-    text = f"{what} at line {failed.line}."
-    shows_text = level == "extra"
-    because = failed.message if shows_text else _error_text(failed, program, words)
-    feedback = f"{text} {because}".rstrip() + shown_line(program, failed.line)
-    return Labeled(feedback, failed.labels if shows_text else NO_LABELS)
-
-
-def _error_text(failed: ProgramRaised, program: str, words: AbstractSet[str]) -> str:
-    """The text of an error, if it consists only of the program's own text.
-
-    Names are always written in a program, because it has no `getattr`. The key of a `KeyError` is
-    data, unless all keys in its line are literals.
-    """
-    line = _line_of(program, failed.line)
-    if match := _UNDEFINED.fullmatch(failed.message):
-        return f"`{match[1]}` is not defined." if match[1] in words else ""
-    if match := _NO_ATTRIBUTE.fullmatch(failed.message):
-        kind = _kind(match[1], words, "object")
-        return f"`{kind}` has no attribute `{match[2]}`." if f".{match[2]}" in line else ""
-    keys = _SUBSCRIPT.findall(line)
-    is_written = failed.type == "KeyError" and bool(keys) and all(map(_KEY_TEXT.fullmatch, keys))
-    if is_written and "(" not in line:
-        written = {key[1:-1] for key in keys}
-        key = failed.message.strip("'\"")
-        return f"There is no key `{key}`." if key in written else ""
-    return ""
-
-
-_UNDEFINED = re.compile(r"name '(\w{1,100})' is not defined")
-_NO_ATTRIBUTE = re.compile(r"'(\w{1,100})' object has no attribute '(\w{1,100})'")
-_SUBSCRIPT = re.compile(r"\[([^\[\]]*)\]")
-_KEY_TEXT = re.compile(r"'[^'\\]{1,100}'|\"[^\"\\]{1,100}\"")
-_WIDEST = 200
-
-
-def _line_of(program: str, number: int) -> str:
-    lines = program.split("\n")
-    return lines[number - 1] if 0 < number <= len(lines) else ""
-
-
-def shown_line(program: str, number: int, column: int = 0) -> str:
-    """A line of a program with a caret under it.
-
-    Args:
-        program: The program.
-        number: The line, from 1.
-        column: The column, from 1; 0 means the beginning of the line.
-    """
-    line = _line_of(program, number)
-    if not line.strip() or len(line) > _WIDEST:
-        return ""
-    place = column - 1 if 0 < column <= len(line) + 1 else len(line) - len(line.lstrip())
-    return f"\n    {line}\n    {' ' * place}^"
-
-
-def refusal_feedback(refused: ProgramRefused, program: str, *, is_cut: bool) -> str:
-    """Feedback about a refused program; it contains only the program's own text.
-
-    Args:
-        refused: The reason.
-        program: The program.
-        is_cut: Whether the planner's answer was cut off.
-    """
-    if is_cut:
-        return "It was cut off before its end, at the limit of an answer. Write a shorter one."
-    shown = shown_line(program, refused.line, refused.column)
-    return f"It was refused. {refused}{shown}"
-
-
-def denial_feedback(tool: str, line: int, prompt: PlannerPrompt, program: str) -> str:
-    """Feedback about a denied call."""
-    if prompt.debug_info_level == "minimal":
-        return "The program failed."
-    return f"The policy denied the call of `{tool}` at line {line}." + shown_line(program, line)
-
-
-def next_program_request(
-    query: str, outcome: str, known: str, made: str = "", *, steps_build_up: bool
-) -> HumanMessage:
-    """Ask for another program; the message repeats the query.
-
-    Args:
-        query: The query.
-        outcome: The outcome of the last program.
-        known: The list of variables.
-        made: The list of calls.
-        steps_build_up: Whether the programs are steps; otherwise each does the whole task.
-
-    Returns:
-        The message.
-    """
-    what = "the program of the next step" if steps_build_up else "one that does the whole task"
-    report = "\n".join(filter(None, (outcome, known)))
-    report += "\n" if "\n" in report else " "
-    question = f"{query}\n\n{made}" if made else query
-    return HumanMessage(f"{question}\n\n(The last program: {report}Write {what}.)")
 
 
 # Other models

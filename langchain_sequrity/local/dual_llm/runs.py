@@ -21,6 +21,7 @@ from langchain_sequrity.local.interpreter import (
     ToolCall,
     parse,
 )
+from langchain_sequrity.local.interpreter.run import planned_run
 from langchain_sequrity.local.interpreter.worker_pool import (
     CAN_ISOLATE,
     WorkerPool,
@@ -57,7 +58,7 @@ class InProcess:
     def run(self, source: str, *, owner: str = "", **options: Any) -> Run:
         """Make a run of a program, as `WorkerPool.run` does."""
         del owner
-        return Run(_parsed(source), **options)
+        return planned_run(source, **options)
 
 
 @lru_cache(maxsize=_REMEMBERED)

@@ -23,11 +23,13 @@ class Attempt:
         program: Its text.
         outcome: Fixed text with the type and line of an error; data only if `X-Config` shows it.
         known: The list of variables in the planner's prompt for this program.
+        is_shown: Whether later prompts show the program, and not only its outcome.
     """
 
     program: str
     outcome: str
     known: str = ""
+    is_shown: bool = True
 
 
 @dataclass(frozen=True, slots=True)

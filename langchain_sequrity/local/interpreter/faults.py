@@ -17,19 +17,42 @@ class ProgramRefused(SequrityError):
         reason: What is wrong, without the position.
         line: Line, from 1.
         column: Column, from 1.
+        corrected: The whole program with what the message says to write, if this is known.
     """
 
-    def __init__(self, reason: str, *, line: int = 1, column: int = 1) -> None:
+    def __init__(
+        self, reason: str, *, line: int = 1, column: int = 1, corrected: str | None = None
+    ) -> None:
         super().__init__(f"Line {line}, column {column}: {reason}")
         self.reason = reason
         self.line = line
         self.column = column
+        self.corrected = corrected
 
     @classmethod
-    def of_syntax(cls, error: SyntaxError) -> "ProgramRefused":
+    def of_syntax(cls, error: SyntaxError, source: str, corrected: str | None) -> "ProgramRefused":
         """Use the message and position of Python's parser."""
+        line, column = error.lineno or 1, error.offset or 1
         reason = f"Not valid Python: {error.msg}."
-        return cls(reason, line=error.lineno or 1, column=error.offset or 1)
+        pairs = zip(source.split("\n"), (corrected or "").split("\n"), strict=False)
+        changed = [(number, old, new) for number, (old, new) in enumerate(pairs, 1) if old != new]
+        if corrected is not None and changed:
+            line = changed[0][0]
+            column = 1 if line != error.lineno else column
+            reason += "".join(
+                f"{'' if number == line else f' In line {number},'}"
+                f" {'I' if number == line else 'i'}nstead of `{old.strip()}` write `{new.strip()}`"
+                f"{'' if old.strip() != new.strip() else f', indented by {_indent(new)}'}."
+                for number, old, new in changed[:_MOST_LINES]
+            )
+        return cls(reason, line=line, column=column, corrected=corrected)
+
+
+_MOST_LINES = 5
+
+
+def _indent(line: str) -> int:
+    return len(line) - len(line.lstrip())
 
 
 class ReplayDiverged(SequrityError):

@@ -1,7 +1,7 @@
 """Programs: checked text, compiled for one run.
 
 `parse` checks that a text uses only what the language supports. `compile_module` compiles its tree.
-`Program` has further checks for programs of a planner, and `signature` shows a tool as Python.
+`Program` has further checks for programs of a planner, beside those of `plan_check`.
 
 A run may have several programs, one after the other, in one namespace. A function of an earlier
 program may be called by a later one, whose names are not known when the earlier one is compiled.
@@ -14,12 +14,10 @@ import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from keyword import iskeyword
 from typing import Any
 
 import langchain_sequrity.local.interpreter.methods  # noqa: F401 - fills the tables of `calls`
 from langchain_sequrity.local.interpreter.builtins import BUILTINS
-from langchain_sequrity.local.interpreter.calls import takes_unlisted_arguments
 from langchain_sequrity.local.interpreter.faults import OutOfBudget, ProgramRefused
 from langchain_sequrity.local.interpreter.machine import DEFAULT_LIMITS, Limits, Machine
 from langchain_sequrity.local.interpreter.scopes import (
@@ -28,6 +26,7 @@ from langchain_sequrity.local.interpreter.scopes import (
     bound_names,
     walk_scope,
 )
+from langchain_sequrity.local.interpreter.signatures import signature
 from langchain_sequrity.local.interpreter.statements import StatementCompiler
 from langchain_sequrity.local.interpreter.syntax import TOO_DEEP, read_program, refuse
 from langchain_sequrity.local.interpreter.values import Value
@@ -156,8 +155,6 @@ class Program:
         self,
         tools: Mapping[str, Mapping[str, Any]],
         variables: Collection[str] = (),
-        *,
-        in_full: bool = False,
     ) -> None:
         """Refuse positional arguments of tools (`docs/protocol.md`, Programs of the planner).
 
@@ -167,18 +164,14 @@ class Program:
         Args:
             tools: JSON Schema of the parameters, by tool name.
             variables: Names that exist before the program.
-            in_full: Whether unknown and missing arguments are refused too, where the text shows
-                them.
 
         Raises:
             ProgramRefused: For the first such call.
         """
         bound = self.bound.union(variables)
         for call, name in self.calls:
-            if name in tools and name not in bound:
-                fault = _call_mismatch(call, name, tools[name], in_full=in_full)
-                if fault is not None:
-                    refuse(call, fault)
+            if call.args and name in tools and name not in bound:
+                refuse(call, f"{KEYWORDS_ONLY} Write `{signature(name, tools[name])}`.")
 
     def check_readers(self, tools: Collection[str], asked: str) -> None:
         """Refuse queries of `parse_with_ai` that contain no data: the model would invent an answer.
@@ -341,132 +334,6 @@ _LITERALS = (
 
 def _is_literal(node: ast.expr) -> bool:
     return all(isinstance(one, _LITERALS) for one in ast.walk(node))
-
-
-def _call_mismatch(
-    call: ast.Call, name: str, schema: Mapping[str, Any], *, in_full: bool
-) -> str | None:
-    """The reason why a call does not fit its tool, if its text shows one."""
-    written = signature(name, schema)
-    if call.args:
-        return f"{KEYWORDS_ONLY} Write `{written}`."
-    if not in_full:
-        return None
-    given = {one.arg for one in call.keywords}
-    properties = schema.get("properties") or ()
-    unknown = sorted(one for one in given if one is not None and one not in properties)
-    if unknown and not takes_unlisted_arguments(schema):
-        return f"`{name}` has no argument `{unknown[0]}`. Write `{written}`."
-    missing = [one for one in schema.get("required") or () if one not in given]
-    if missing and None not in given:  # `**found` may contain it
-        return f"`{name}` needs the argument `{missing[0]}`. Write `{written}`."
-    return None
-
-
-Schema = Mapping[str, Any]
-_TYPES = {
-    "string": "str", "integer": "int", "number": "float", "boolean": "bool", "null": "None",
-    "array": "list", "object": "dict",
-}  # fmt: skip
-_DEEPEST = 4
-_MOST_VALUES = 12
-
-
-def signature(name: str, parameters: Schema, output: Schema | None = None) -> str:
-    """Write a tool as a Python signature.
-
-    Args:
-        name: Its name in programs.
-        parameters: JSON Schema of its arguments.
-        output: JSON Schema of its results, if it has one.
-
-    Returns:
-        For example `send(*, to: str, size: int = 1) -> {"id": str}`. `= …` marks an optional
-        argument without a default.
-
-    Example:
-        ```python
-        from langchain_sequrity.local.interpreter.program import signature
-
-        schema = {"type": "object", "properties": {"to": {"type": "string"}}, "required": ["to"]}
-        assert signature("send", schema) == "send(*, to: str)"
-        ```
-    """
-    properties: Schema = parameters.get("properties") or {}
-    required = parameters.get("required") or ()
-    shared = _definitions(parameters)
-    listed = [
-        _argument(key, one, shared, is_required=key in required)
-        for key, one in properties.items()
-        if is_argument_name(key)
-    ]
-    others = {key: one for key, one in properties.items() if not is_argument_name(key)}
-    if others:
-        listed.append(f"**{_members(others, shared, _DEEPEST)}")
-    elif parameters.get("additionalProperties") or "properties" not in parameters:
-        listed.append("**others")
-    star = "*, " if properties and len(listed) > bool(others) else ""
-    result = "" if output is None else f" -> {type_of(output, _definitions(output))}"
-    return f"{name}({star}{', '.join(listed)}){result}"
-
-
-def is_argument_name(name: str) -> bool:
-    """Whether a program can write `name=…`; `from` and `first name` it can only write in `**{…}`.
-
-    Python normalizes other letters than ASCII, so such a name may become another one.
-    """
-    return name.isascii() and name.isidentifier() and not iskeyword(name)
-
-
-def _argument(name: str, schema: Any, shared: Schema, *, is_required: bool) -> str:
-    kind = f"{name}: {type_of(schema, shared)}"
-    if isinstance(schema, Mapping) and "default" in schema:
-        return f"{kind} = {schema['default']!r}"
-    return kind if is_required else f"{kind} = …"
-
-
-def type_of(schema: Any, shared: Schema, depth: int = _DEEPEST) -> str:  # noqa: PLR0911 - one per kind
-    """Write a JSON Schema as a Python type.
-
-    Args:
-        schema: The schema. Anything else gives `Any`.
-        shared: Definitions that it may refer to, by reference.
-        depth: Number of levels that are written.
-    """
-    if not isinstance(schema, Mapping) or depth <= 0:
-        return "Any"
-    if isinstance(reference := schema.get("$ref"), str):
-        return type_of(shared.get(reference), shared, depth - 1)
-    values = [schema["const"]] if "const" in schema else schema.get("enum")
-    if isinstance(values, list) and 0 < len(values) <= _MOST_VALUES:
-        return f"Literal[{', '.join(map(repr, values))}]"
-    for key in ("anyOf", "oneOf"):
-        if isinstance(choices := schema.get(key), list) and choices:
-            return " | ".join(dict.fromkeys(type_of(one, shared, depth - 1) for one in choices))
-    kind = schema.get("type")
-    if isinstance(kind, list):
-        return " | ".join(type_of({**schema, "type": one}, shared, depth) for one in kind) or "Any"
-    if kind == "array" and isinstance(schema.get("items"), Mapping):
-        return f"list[{type_of(schema['items'], shared, depth - 1)}]"
-    if isinstance(properties := schema.get("properties"), Mapping) and properties:
-        return _members(properties, shared, depth)
-    if kind == "object" and isinstance(inner := schema.get("additionalProperties"), Mapping):
-        return f"dict[str, {type_of(inner, shared, depth - 1)}]"
-    return _TYPES.get(kind, "Any") if isinstance(kind, str) else "Any"
-
-
-def _members(properties: Schema, shared: Schema, depth: int) -> str:
-    members = (f'"{key}": {type_of(one, shared, depth - 1)}' for key, one in properties.items())
-    return f"{{{', '.join(members)}}}"
-
-
-def _definitions(schema: Schema) -> dict[str, Any]:
-    return {
-        f"#/{place}/{name}": one
-        for place in ("$defs", "definitions")
-        if isinstance(found := schema.get(place), Mapping)
-        for name, one in found.items()
-    }
 
 
 def parse(source: str, limits: Limits = DEFAULT_LIMITS, *, known: Collection[str] = ()) -> Program:

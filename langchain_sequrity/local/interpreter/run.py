@@ -16,9 +16,9 @@ import threading
 import weakref
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from queue import SimpleQueue
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal, NoReturn, TypeVar
 
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.labels import NO_LABELS, Labeled, Labels
@@ -47,6 +47,7 @@ from langchain_sequrity.local.interpreter.machine import (
     Machine,
     MayBranch,
 )
+from langchain_sequrity.local.interpreter.plan_check import check_plan
 from langchain_sequrity.local.interpreter.program import (
     ANSWER,
     Program,
@@ -260,6 +261,7 @@ class Job:
         log: Events so far, checked by `read_event`.
         has_steps: Whether other programs follow a program that succeeded.
         asked: The request of the user, if a model writes the programs.
+        results: JSON Schemas of the tools' results, by tool name, where they are known.
     """
 
     program: Program
@@ -271,6 +273,7 @@ class Job:
     log: list[LogEvent]
     has_steps: bool = False
     asked: str | None = None
+    results: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Prepare the run."""
@@ -304,13 +307,20 @@ class Job:
         """Parse and check the next program, which continues with the current variables."""
         if self.parsed is None or self.parsed.source != source:
             known = [*self.machine.names]
-            self.parsed = self.checked(parse(source, self.limits, known=known), known)
+
+            def read(text: str) -> Program:
+                return self.checked(parse(text, self.limits, known=known), known)
+
+            self.parsed = _or_corrected(read, source)
         return self.parsed
 
     def checked(self, program: Program, known: Collection[str]) -> Program:
-        """Refuse calls that do not fit the tools; `known` are the variables before the program."""
-        program.check_calls(self.tools, known, in_full=self.asked is not None)
-        if self.asked is not None:
+        """Refuse what does not fit the tools; `known` are the variables before the program."""
+        if self.asked is None:
+            program.check_calls(self.tools, known)
+        else:
+            said = f"{self.asked}\n{json.dumps(self.tools)}"
+            check_plan(program.source, program.tree, self.tools, self.results, known, said)
             program.check_readers(self.tools, self.asked)
         return program
 
@@ -525,6 +535,48 @@ class Fiber:
             raise Abandoned
 
 
+_MOST_CORRECTIONS = 3
+T = TypeVar("T")
+
+
+def _or_corrected(read: Callable[[str], T], source: str) -> T:
+    """Read a program. If it is refused with a correction, the correction is read too, and so on.
+
+    So the error names what is wrong in all of them, and what it offers as the corrected program is
+    one that is not refused.
+
+    Raises:
+        ProgramRefused: If the program is refused.
+    """
+    try:
+        return read(source)
+    except ProgramRefused as refused:
+        first = refused
+    texts, corrected = [first.reason], first.corrected
+    for _ in range(_MOST_CORRECTIONS):
+        if corrected is None:
+            break
+        try:
+            read(corrected)
+            break
+        except ProgramRefused as refused:
+            texts.append(str(refused))
+            corrected = refused.corrected
+    else:
+        corrected = None
+    reason = "\n".join(texts)
+    raise ProgramRefused(reason, line=first.line, column=first.column, corrected=corrected)
+
+
+def planned_run(source: str, *, limits: Limits = DEFAULT_LIMITS, **options: Any) -> "Run":
+    """Make a run of a text; the other arguments are those of `Run`.
+
+    Raises:
+        ProgramRefused: As `parse` and `Run` do, with the corrected program if it is known.
+    """
+    return _or_corrected(lambda text: Run(parse(text, limits), limits=limits, **options), source)
+
+
 class Run:
     """One run of a program. Use it from one thread at a time.
 
@@ -540,9 +592,10 @@ class Run:
         has_steps: Whether another program in the same namespace follows a program that succeeded.
             `advance` then takes the next program, which is logged too. Only `final_return_value` is
             an answer.
-        asked: The request of the user, if a model wrote the program. Then calls that do not fit
-            their tools, programs that cannot give an answer, and queries of `parse_with_ai` without
-            data are refused before the run.
+        asked: The request of the user, if a model wrote the program. Then what its text shows to
+            fail is refused before the run (`plan_check`), and so are programs that cannot give an
+            answer, and queries of `parse_with_ai` without data.
+        results: JSON Schemas of the tools' results, by tool name, where they are known.
 
     Raises:
         ProgramRefused: For positional arguments of a tool, and for the programs named at `asked`.
@@ -578,6 +631,7 @@ class Run:
         log: Sequence[LogEvent] = (),
         has_steps: bool = False,
         asked: str | None = None,
+        results: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
         given = {
             name: Labeled(check_json(one.value), one.labels)
@@ -593,6 +647,7 @@ class Run:
             log=[read_event(event) for event in log],
             has_steps=has_steps,
             asked=asked,
+            results=results or {},
         )
         self._job.checked(program, given)
         if asked is not None and not has_steps:

@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 from langchain_sequrity.local.interpreter.faults import ProgramRefused
 from langchain_sequrity.local.interpreter.machine import Limits
 from langchain_sequrity.local.interpreter.modules import MODULES
+from langchain_sequrity.local.interpreter.syntax_repair import repaired
 
 MAIN = "__name__"
 ALLOWED: tuple[type[ast.AST], ...] = (
@@ -94,21 +95,34 @@ _MOST_BRACES = 10_000  # each may be a field of an f-string
 def _tree(source: str) -> ast.Module:
     try:
         source.encode()
-        # Ignore warnings: "\d" in a plain string is frequent and harmless. The lock is needed
-        # because warning filters belong to the process.
-        with _QUIET, warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            tree = ast.parse(source)
-            # This finds errors such as `global` after use. It runs no code.
-            symtable.symtable(source, "<program>", "exec")
-            return tree
+        return _parsed(source)
     except SyntaxError as error:
-        raise ProgramRefused.of_syntax(error) from None
+        corrected = repaired(source, _syntax_error)
+        raise ProgramRefused.of_syntax(error, source, corrected) from None
     except ValueError:
         msg = "The text contains characters that a program cannot have."
         raise ProgramRefused(msg) from None
     except (RecursionError, MemoryError):
         raise ProgramRefused(TOO_DEEP) from None
+
+
+def _parsed(source: str) -> ast.Module:
+    # Ignore warnings: "\d" in a plain string is frequent and harmless. The lock is needed because
+    # warning filters belong to the process.
+    with _QUIET, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        tree = ast.parse(source)
+        # This finds errors such as `global` after use. It runs no code.
+        symtable.symtable(source, "<program>", "exec")
+        return tree
+
+
+def _syntax_error(source: str) -> SyntaxError | None:
+    try:
+        _parsed(source)
+    except SyntaxError as error:
+        return error
+    return None
 
 
 TOO_DEEP = "The program is nested too deeply. Store parts of it in variables or functions."
@@ -147,9 +161,13 @@ def _added_depth(node: ast.AST) -> int:
 
 def refuse(node: ast.AST, reason: str) -> NoReturn:
     """Refuse a node, with its position."""
-    raise ProgramRefused(
-        reason, line=getattr(node, "lineno", 1), column=getattr(node, "col_offset", 0) + 1
-    )
+    line, column = position(node)
+    raise ProgramRefused(reason, line=line, column=column)
+
+
+def position(node: ast.AST) -> tuple[int, int]:
+    """Line and column of a node, from 1."""
+    return getattr(node, "lineno", 1), getattr(node, "col_offset", 0) + 1
 
 
 def _check_node(node: ast.AST) -> None:

@@ -41,6 +41,7 @@ from langchain_sequrity.local.interpreter.run import (
     Step,
     ToolCall,
     answer_of,
+    planned_run,
 )
 
 if sys.platform != "win32":  # which has no such limits, and cannot fork
@@ -262,8 +263,8 @@ class _WorkerLoop:
             return {"exhausted": str(OutOfBudget.of("memory", self._limits.memory))}
 
     def _run(self, request: Message) -> Message:
-        run = Run(
-            parse(request["source"], self._limits),
+        run = planned_run(
+            request["source"],
             tools=request["tools"],
             variables=named_from_json(request["variables"]),
             limits=self._limits,
@@ -272,6 +273,7 @@ class _WorkerLoop:
             log=request["log"],
             has_steps=request["has_steps"],
             asked=request["asked"],
+            results=request["results"],
         )
         told = len(request["log"])
 
@@ -386,7 +388,7 @@ class _WorkerLoop:
 
 
 def _refusal(refused: ProgramRefused) -> Message:
-    return {"refused": [refused.reason, refused.line, refused.column]}
+    return {"refused": [refused.reason, refused.line, refused.column, refused.corrected]}
 
 
 def _fits(value: Any, most: int) -> bool:

@@ -550,8 +550,13 @@ def _reply_of(reply: Message) -> Message:
     """The reply of a worker; if it reported an exception, raise that."""
     if "refused" in reply:
         try:
-            reason, line, column = reply["refused"]
-            raise ProgramRefused(str(reason), line=int(line), column=int(column))
+            reason, line, column, corrected = reply["refused"]
+            raise ProgramRefused(
+                str(reason),
+                line=int(line),
+                column=int(column),
+                corrected=corrected and str(corrected),
+            )
         except (TypeError, ValueError):
             raise invalid_answer() from None
     if "exhausted" in reply:
@@ -578,6 +583,7 @@ class WorkerRun:
         log: `log` of an earlier run of the same program with the same variables.
         has_steps: Whether another program follows a program that succeeded.
         asked: The request of the user, if a model wrote the program.
+        results: JSON Schemas of the tools' results, by tool name, where they are known.
     """
 
     def __init__(
@@ -593,6 +599,7 @@ class WorkerRun:
         log: Sequence[LogEvent] = (),
         has_steps: bool = False,
         asked: str | None = None,
+        results: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
         self._pool = pool
         self._owner = owner
@@ -605,6 +612,7 @@ class WorkerRun:
             "is_strict": is_strict,
             "has_steps": has_steps,
             "asked": asked,
+            "results": check_json({name: dict(one) for name, one in (results or {}).items()}),
         }
         self._has_steps = has_steps
         self._may_branch = may_branch

@@ -8,7 +8,7 @@ import pytest
 from langchain_sequrity.local.interpreter import parse
 from langchain_sequrity.local.interpreter.builtins import BUILTINS
 from langchain_sequrity.local.interpreter.modules import MODULES
-from langchain_sequrity.local.interpreter.program import signature
+from langchain_sequrity.local.interpreter.signatures import signature
 from tests.local.api import result
 from tests.local.dual_llm.conversation import SCHEMA, Teller
 from tests.local.dual_llm.dialog import Begin, calls, error, value, words

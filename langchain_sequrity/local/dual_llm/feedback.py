@@ -1,0 +1,250 @@
+"""How a program ended, as the planner is told: what is wrong and what to write, and no data.
+
+Texts of the interpreter itself are known here and are shown whole, with the names that the program
+has. A text that may come from data is never shown, unless `X-Config` asks for it.
+"""
+
+import re
+from collections.abc import Collection
+from collections.abc import Set as AbstractSet
+
+from langchain_core.messages import HumanMessage
+
+from langchain_sequrity.headers import PlannerPrompt
+from langchain_sequrity.labels import NO_LABELS
+from langchain_sequrity.local.dual_llm.prompts import trusted_kind
+from langchain_sequrity.local.interpreter import Labeled, ProgramRaised, ProgramRefused
+
+ENDED = "It succeeded, and `final_return_value` is not set."
+"""Feedback after a step that has no answer yet."""
+
+
+SAME = "It is the same as before, and was not run again. Write another one. It failed like this:"
+"""Feedback before that about an earlier program, if the planner writes it again."""
+
+
+def failure_feedback(
+    failed: ProgramRaised,
+    prompt: PlannerPrompt,
+    program: str,
+    words: AbstractSet[str] = frozenset(),
+    own_texts: Collection[str] = (),
+) -> Labeled:
+    """Feedback about an error; with its text and labels only if `debug_info_level` is `extra`.
+
+    Args:
+        failed: The error.
+        prompt: The section of `X-Config`.
+        program: The program; the line of the error is shown.
+        words: Names in the programs, which may define the type of the error.
+        own_texts: Fixed texts with which the server's own tools failed in this program.
+    """
+    level = prompt.debug_info_level
+    if level == "minimal":
+        return Labeled("The program failed.")
+    if failed.message in own_texts and failed.type == "ToolError":
+        text = f"`{failed.type}` at line {failed.line}: {failed.message}"
+        return Labeled(text + shown_line(program, failed.line))
+    what = {
+        "exception": f"The program raised `{trusted_kind(failed.type, words, 'Exception')}`",
+        "budget": "The program reached a limit of the interpreter",
+        "branch": "The policy does not let this data decide the control flow",
+        "exit": "The program called `exit` with an error",
+        "value": "The program returned a value that has no JSON form",
+    }[failed.kind]
+    text = f"{what} at line {failed.line}."
+    shows_text = level == "extra"
+    because = failed.message if shows_text else _error_text(failed, program, words)
+    feedback = f"{text} {because}".rstrip() + shown_line(program, failed.line)
+    return Labeled(feedback, failed.labels if shows_text else NO_LABELS)
+
+
+def _error_text(failed: ProgramRaised, program: str, words: AbstractSet[str]) -> str:
+    """What is wrong and what to write, if the text of the error is the interpreter's own.
+
+    A text that the program raises itself may be data. The interpreter's own texts are known here;
+    names in them are shown if the program has them, and types. The key of a `KeyError` is data,
+    unless all keys in its line are literals.
+    """
+    line = _line_of(program, failed.line)
+    if _RAISING.search(line):
+        return ""
+    for pattern, advice in _ADVICE:
+        match = pattern.fullmatch(failed.message)
+        if match is None:
+            continue
+        groups = match.groupdict()
+        name = groups.get("name")
+        if name is not None and not re.search(rf"\b{name}\b", line) and name not in words:
+            return ""
+        types = {
+            key: trusted_kind(one, words, "object") for key, one in groups.items() if key != "name"
+        }
+        text = advice.format(**types, name=name)
+        of = types.get("of")
+        return " ".join(filter(None, (text, _ADVICE_BY_TYPE.get(of or "", "") if name else "")))
+    keys = _SUBSCRIPT.findall(line)
+    is_written = failed.type == "KeyError" and bool(keys) and all(map(_KEY_TEXT.fullmatch, keys))
+    if is_written and "(" not in line:
+        written = {key[1:-1] for key in keys}
+        key = failed.message.strip("'\"")
+        return f"There is no key `{key}`. {_UNKNOWN_DATA}" if key in written else ""
+    return _ADVICE_BY_ERROR.get(failed.type, "")
+
+
+_RAISING = re.compile(r"\b(?:raise|assert)\b")
+_UNKNOWN_DATA = (
+    "What keys it has is not known. Do not take keys of it: give all of it to `parse_with_ai`, in "
+    'the query, as in `query=f"Which … ? {x}"`.'
+)
+_ADVICE: tuple[tuple[re.Pattern[str], str], ...] = tuple(
+    (re.compile(pattern), advice)
+    for pattern, advice in (
+        (r"name '(?P<name>\w{1,100})' is not defined", "`{name}` is not defined."),
+        (
+            r"'(?P<of>\w{1,100})' object has no attribute '(?P<name>\w{1,100})'",
+            "`{of}` has no attribute `{name}`.",
+        ),
+        (
+            r"string indices must be integers, not '(?P<of>\w{1,100})'",
+            "The value is a text (str), not a dict: it has no keys. Use all of it, or have "
+            "`parse_with_ai` read it.",
+        ),
+        (
+            r"(?:list|tuple) indices must be integers or slices, not (?P<of>\w{1,100})",
+            "The value is a list, not a dict: loop over it, or take one item.",
+        ),
+        (
+            r"'NoneType' object is not (?:subscriptable|iterable)",
+            "The value is None: nothing was found. Test `is None` first.",
+        ),
+        (
+            r"'(?P<of>\w{1,100})' object is not subscriptable",
+            "The value is of type `{of}`, which has no keys and no items.",
+        ),
+        (
+            r"(?:cannot unpack non-iterable (?P<of>\w{1,100}) object)"
+            r"|'(?P<it>\w{1,100})' object is not iterable",
+            "The value cannot be looped over.",
+        ),
+        (
+            r"'(?P<of>\w{1,100})' object is not callable",
+            "A value of type `{of}` is not a function.",
+        ),
+        (
+            r"can only concatenate str \(not \"(?P<of>\w{1,100})\"\) to str",
+            '`+` cannot join a text and a value of type `{of}`. Write f"…{{value}}".',
+        ),
+        (
+            r"unsupported operand type\(s\) for [^:]{1,10}: '(?P<of>\w{1,100})' and "
+            r"'(?P<and>\w{1,100})'",
+            "The values are of the types `{of}` and `{and}`. To join texts and other values, write "
+            'one f"…{{value}}…".',
+        ),
+        (
+            r"'[<>=]{1,2}' not supported between instances of '(?P<of>\w{1,100})' and "
+            r"'(?P<and>\w{1,100})'",
+            "The values are of the types `{of}` and `{and}`. Convert one of them first.",
+        ),
+        (
+            r"\w{1,100}\(\) got an unexpected keyword argument '(?P<name>\w{1,100})'",
+            "There is no argument `{name}`.",
+        ),
+        (
+            r"\w{1,100}\(\) missing required argument: '(?P<name>\w{1,100})'",
+            "The argument `{name}` is missing.",
+        ),
+        (r"list index out of range", "The list is shorter. Look at its length first."),
+        (
+            r"(?:max|min)\(\) (?:arg is an empty sequence|iterable argument is empty)",
+            "The list is empty. Look at its length first.",
+        ),
+        (r"invalid literal for int\(\) .*", "The text is not a whole number."),
+        (r"could not convert string to float: .*", "The text is not a number."),
+    )
+)
+_ADVICE_BY_TYPE = {
+    "dict": "Keys of a dict are read in brackets.",
+    "list": "Loop over the list, or take one item.",
+    "NoneType": "The value is None: nothing was found. Test `is None` first.",
+    "str": "The value is a text: use all of it, or have `parse_with_ai` read it.",
+}
+_ADVICE_BY_ERROR = {
+    "JSONDecodeError": "The text is not JSON. A result that is JSON comes loaded already.",
+    "StopIteration": "Nothing was found. Give `next` a second argument.",
+    "ToolError": (
+        "The tool failed. What it said is data, and not shown. Were the arguments right? "
+        "Otherwise catch `ToolError`, and say so in `final_return_value`."
+    ),
+    "KeyError": f"There is no such key. {_UNKNOWN_DATA}",
+    "IndexError": "There is no such item. Look at the length first.",
+}
+_SUBSCRIPT = re.compile(r"\[([^\[\]]*)\]")
+_KEY_TEXT = re.compile(r"'[^'\\]{1,100}'|\"[^\"\\]{1,100}\"")
+_WIDEST = 200
+
+
+def _line_of(program: str, number: int) -> str:
+    lines = program.split("\n")
+    return lines[number - 1] if 0 < number <= len(lines) else ""
+
+
+def shown_line(program: str, number: int, column: int = 0) -> str:
+    """A line of a program with a caret under it.
+
+    Args:
+        program: The program.
+        number: The line, from 1.
+        column: The column, from 1; 0 means the beginning of the line.
+    """
+    line = _line_of(program, number)
+    if not line.strip() or len(line) > _WIDEST:
+        return ""
+    place = column - 1 if 0 < column <= len(line) + 1 else len(line) - len(line.lstrip())
+    return f"\n    {line}\n    {' ' * place}^"
+
+
+def refusal_feedback(refused: ProgramRefused, program: str, *, is_cut: bool) -> str:
+    """Feedback about a refused program; it contains only the program's own text.
+
+    Args:
+        refused: The reason.
+        program: The program.
+        is_cut: Whether the planner's answer was cut off.
+    """
+    if is_cut:
+        return "It was cut off before its end, at the limit of an answer. Write a shorter one."
+    shown = shown_line(program, refused.line, refused.column)
+    corrected = ""
+    if refused.corrected is not None:
+        corrected = f"\nCorrected, it is this one. Is it what the user asks for? Then write it.\n{refused.corrected}"
+    return f"It was refused before it ran. {refused}{shown}{corrected}"
+
+
+def denial_feedback(tool: str, line: int, prompt: PlannerPrompt, program: str) -> str:
+    """Feedback about a denied call."""
+    if prompt.debug_info_level == "minimal":
+        return "The program failed."
+    return f"The policy denied the call of `{tool}` at line {line}." + shown_line(program, line)
+
+
+def next_program_request(
+    query: str, outcome: str, known: str, made: str = "", *, steps_build_up: bool
+) -> HumanMessage:
+    """Ask for another program; the message repeats the query.
+
+    Args:
+        query: The query.
+        outcome: The outcome of the last program.
+        known: The list of variables.
+        made: The list of calls.
+        steps_build_up: Whether the programs are steps; otherwise each does the whole task.
+
+    Returns:
+        The message.
+    """
+    what = "the program of the next step" if steps_build_up else "one that does the whole task"
+    report = "\n".join(filter(None, (outcome, known)))
+    report += "\n" if "\n" in report else " "
+    question = f"{query}\n\n{made}" if made else query
+    return HumanMessage(f"{question}\n\n(The last program: {report}Write {what}.)")

@@ -1,0 +1,124 @@
+"""Types of values as the text of a program shows them, before it runs.
+
+They come from JSON Schemas of results, from literals, and from classes of the program. `None` stands
+for a type that is not known, and nothing is refused because of it.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from langchain_sequrity.local.interpreter.calls import METHODS
+from langchain_sequrity.local.interpreter.values import DictValue, ListValue
+
+_DEEPEST = 8
+_NAMES = {
+    "string": "str", "integer": "int", "number": "float", "boolean": "bool", "null": "None",
+    "array": "list", "object": "dict",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Type:
+    """The type of a value.
+
+    Attributes:
+        name: Its name in Python; `tool`, `module`, `class` and `schema` are no data.
+        items: The type of the elements of a list, or of the values of a dict.
+        keys: The types of the keys of a dict, or of the fields of an object or a schema, if all are
+            known; of a module, its members.
+        values: The values that it may have, if there are few.
+        of: The name of the class or module.
+    """
+
+    name: str
+    items: "Type | None" = None
+    keys: "Mapping[str, Type | None] | None" = None
+    values: tuple[Any, ...] = ()
+    of: str = ""
+
+    @property
+    def is_number(self) -> bool:
+        """Whether it is a number."""
+        return self.name in {"int", "float", "bool"}
+
+    def attributes(self) -> Iterable[str] | None:
+        """The names of its methods and fields; `None` if they are not known."""
+        if self.name in {"module", "object"}:
+            return self.keys
+        own = _CLASSES.get(self.name)
+        return None if own is None else METHODS.get(own, {})
+
+    def __str__(self) -> str:
+        """As a planner may read it."""
+        if self.name == "object":
+            return f"an object of the class `{self.of}`"
+        if self.name == "dict" and self.keys:
+            return f"a dict with the keys {', '.join(map(repr, self.keys))}"
+        if self.name == "list" and self.items is not None:
+            return f"a list, each item {self.items}"
+        return _ARTICLES.get(self.name, f"a {self.name}")
+
+
+_ARTICLES = {"str": "a text (str)", "int": "an int", "None": "None", "class": "a class"}
+_CLASSES: Mapping[str, Any] = {
+    "str": str, "int": int, "float": float, "bool": bool, "tuple": tuple, "list": ListValue,
+    "dict": DictValue, "None": type(None),
+}  # fmt: skip
+
+TEXT, WHOLE, REAL, TRUTH, NOTHING = map(Type, ("str", "int", "float", "bool", "None"))
+
+
+def type_of_schema(schema: Any, shared: Mapping[str, Any], depth: int = _DEEPEST) -> Type | None:
+    """The type that a JSON Schema describes, if it is one; a type that may be `None` is the type.
+
+    Args:
+        schema: The schema.
+        shared: Definitions that it may refer to, by reference.
+        depth: Number of levels that are read.
+    """
+    if not isinstance(schema, Mapping) or depth <= 0:
+        return None
+    if isinstance(reference := schema.get("$ref"), str):
+        return type_of_schema(shared.get(reference), shared, depth - 1)
+    for key in ("anyOf", "oneOf"):
+        if isinstance(choices := schema.get(key), list):
+            return _only(type_of_schema(one, shared, depth - 1) for one in choices)
+    name = schema.get("type")
+    if isinstance(name, list):
+        return _only(type_of_schema({**schema, "type": one}, shared, depth) for one in name)
+    values = [schema["const"]] if "const" in schema else schema.get("enum")
+    if isinstance(values, list) and values:
+        alike = {type(one).__name__ for one in values}
+        return (
+            Type(alike.pop(), values=(*values,))
+            if alike <= {"str", "int"} and len(alike) == 1
+            else None
+        )
+    if name == "array":
+        return Type("list", type_of_schema(schema.get("items"), shared, depth - 1))
+    if name == "object" or (name is None and schema.get("properties")):
+        return _dict_type(schema, shared, depth)
+    return Type(_NAMES[name]) if isinstance(name, str) and name in _NAMES else None
+
+
+def _dict_type(schema: Mapping[str, Any], shared: Mapping[str, Any], depth: int) -> Type:
+    properties, others = schema.get("properties"), schema.get("additionalProperties")
+    if isinstance(properties, Mapping) and properties and not others:
+        keys = {str(key): type_of_schema(one, shared, depth - 1) for key, one in properties.items()}
+        return Type("dict", keys=keys)
+    items = None if properties else type_of_schema(others, shared, depth - 1)
+    return Type("dict", items)
+
+
+def _only(types: Iterable[Type | None]) -> Type | None:
+    """The only type besides `None`, which a program has to expect anyway."""
+    left = [one for one in types if one != NOTHING]
+    return left[0] if len(left) == 1 else None
+
+
+def joined(one: Type | None, other: Type | None) -> Type | None:
+    """The type of a value that is one or the other."""
+    if one == NOTHING:
+        return other
+    return one if one == other or other == NOTHING else None

@@ -1,0 +1,143 @@
+"""What to write instead of a line that is not Python: the smallest change after which it is.
+
+Candidates are tried one after the other with Python's own parser. Nothing that is found here runs:
+it is shown to whoever wrote the line.
+"""
+
+import difflib
+import re
+from collections.abc import Callable, Iterator
+from keyword import kwlist
+
+Parse = Callable[[str], SyntaxError | None]
+"""Parses a text; returns the error, if there is one."""
+
+_LONGEST = 20_000
+_MOST_ERRORS = 3
+_MOST_CANDIDATES = 60
+_PAIRS = {"(": ")", "[": "]", "{": "}"}
+_HEAD = re.compile(r"\s*(?:if|elif|else|for|while|def|class|try|except|finally|match|case)\b")
+_STRING = re.compile(r"""[rbfRBF]{0,2}("(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')|#.*""")
+_OPERATORS = (("&&", " and "), ("||", " or "), ("else if", "elif"), ("=>", ">="), ("=<", "<="))
+_QUOTES = str.maketrans("“”„«»‘’‚", '"""""\'\'\'')
+
+
+def repaired(source: str, parse: Parse) -> str | None:
+    """A text like this one that is valid Python, with the same number of lines; `None` if no small
+    change leads to one.
+
+    Args:
+        source: The text.
+        parse: Python's parser.
+    """
+    error = parse(source) if len(source) <= _LONGEST else None
+    for _ in range(_MOST_ERRORS):
+        if error is None:
+            return None
+        best, best_error = source, error
+        for number, candidate in enumerate(_candidates(source, error)):
+            if number >= _MOST_CANDIDATES:
+                break
+            left = parse(candidate)
+            if left is None:
+                return candidate
+            if (left.lineno or 0) > (best_error.lineno or 0):
+                best, best_error = candidate, left
+        if best is source:
+            return None
+        source, error = best, best_error
+    return None
+
+
+def _candidates(source: str, error: SyntaxError) -> Iterator[str]:
+    """Texts with one change each, the most likely first."""
+    straight = source.translate(_QUOTES)
+    if straight != source:
+        yield straight
+    lines = source.expandtabs(4).split("\n")
+    if lines != source.split("\n"):
+        yield "\n".join(lines)
+    last = min(max(error.lineno or 1, 1), len(lines)) - 1
+    before = next((one for one in range(last - 1, -1, -1) if lines[one].strip()), last)
+    for place in dict.fromkeys((last, before)):
+        column = (error.offset or 1) - 1 if place == last else len(lines[place])
+        for line in _changed_lines(lines, place, column):
+            yield "\n".join([*lines[:place], line, *lines[place + 1 :]])
+    yield from _indented_blocks(lines, last)
+
+
+def _changed_lines(lines: list[str], place: int, column: int) -> Iterator[str]:
+    line = lines[place]
+    code = line.rstrip()
+    bare = _STRING.sub(lambda match: " " * len(match[0]), code)
+    if _HEAD.match(code) and not bare.rstrip().endswith(":"):
+        yield f"{code}:"
+        yield f"{code}{_unclosed(bare)}:"
+        yield f"{code.rstrip(';,{')}:"
+    for old, new in _OPERATORS:
+        if old in bare:
+            yield (
+                re.sub(r" {2,}(?=\S)", " ", code.replace(old, new))
+                if old[0] in "&|"
+                else code.replace(old, new)
+            )
+    if unclosed := _unclosed(bare):
+        yield code + unclosed
+        yield f"{code.rstrip(':')}{unclosed}:"
+        yield f"{code.rstrip(',')}{unclosed},"
+    for closing in "\"'":
+        for end in ("):", ")", "]", "}", "),", ":", ","):
+            if code.endswith(end):
+                yield f"{code[: -len(end)]}{closing}{end}"
+        yield f"{code}{closing}"
+        yield f"{code}{closing})"
+    for match in re.finditer(r"[)\]}]", bare):
+        yield code[: match.start()] + code[match.end() :]
+    yield re.sub(r"(?<![=!<>:])=(?!=)", "==", code) if _HEAD.match(code) else code
+    yield re.sub(r"(\w+)\+\+", r"\1 += 1", code)
+    yield re.sub(r"!(?!=)\s*", "not ", code)
+    yield from _with_keyword(code, bare)
+    yield re.sub(r"^(\s*)(?:let|var|const)\s+", r"\1", code).rstrip(";")
+    for match in re.finditer(r"\s+(?=[\w\"'{(\[])", bare[: column + 40]):  # a comma is missing
+        yield f"{code[: match.start()]},{code[match.start() :]}"
+    for other in {0, *(len(one) - len(one.lstrip()) for one in lines[:place] if one.strip())}:
+        yield " " * other + code.lstrip()
+    if place and lines[place - 1].rstrip().endswith(":"):
+        inner = len(lines[place - 1]) - len(lines[place - 1].lstrip()) + 4
+        yield " " * inner + code.lstrip()
+    if re.match(r"\s*[A-Z][^()=]*$", code):  # a sentence
+        indent = len(code) - len(code.lstrip())
+        yield f"{' ' * indent}# {code.lstrip()}"
+
+
+def _with_keyword(code: str, bare: str) -> Iterator[str]:
+    """A line with a misspelt keyword put right."""
+    for match in re.finditer(r"[a-z]{2,}", bare):
+        for keyword in difflib.get_close_matches(match[0], kwlist, n=3, cutoff=0.6):
+            if keyword != match[0]:
+                yield f"{code[: match.start()]}{keyword}{code[match.end() :]}"
+
+
+def _unclosed(code: str) -> str:
+    """The brackets that a piece of code leaves open."""
+    waiting: list[str] = []
+    for char in code:
+        if char in _PAIRS:
+            waiting.append(_PAIRS[char])
+        elif waiting and char == waiting[-1]:
+            waiting.pop()
+    return "".join(reversed(waiting))
+
+
+def _indented_blocks(lines: list[str], place: int) -> Iterator[str]:
+    """The block after a line that ends with `:` indented, up to a line of its depth or less."""
+    head = next((one for one in range(place, -1, -1) if lines[one].rstrip().endswith(":")), None)
+    if head is None:
+        return
+    depth = len(lines[head]) - len(lines[head].lstrip())
+    for end in range(head + 2, min(len(lines), head + 10) + 1):
+        block = [
+            " " * (depth + 4) + one.lstrip() if one.strip() else one
+            for one in lines[head + 1 : end]
+        ]
+        yield "\n".join([*lines[: head + 1], *block, *lines[end:]])
