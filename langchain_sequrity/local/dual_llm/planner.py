@@ -116,7 +116,7 @@ def _messages(
 ) -> list[BaseMessage]:
     instructions = prompts.planner_instructions(turn, configuration, names)
     first, *later = _variable_lists(turn, configuration)
-    made = prompts.made_calls_text(turn.made, turn.tools, names, configuration.planner)
+    made = prompts.made_calls_text(turn.made, names, configuration.planner)
     for section in (first, "" if later else made):
         if section:
             instructions = f"{instructions}\n{section}\n"

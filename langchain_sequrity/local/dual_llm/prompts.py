@@ -6,10 +6,11 @@ tools, unless `X-Config` asks for them (`docs/behaviour.md`, T3). A text that ma
 returned with the labels of this data, which are then those of whatever the planner writes.
 """
 
+import ast
 import builtins
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from functools import reduce
 from typing import Any
@@ -26,7 +27,6 @@ from langchain_sequrity.local.interpreter import Labeled, ProgramRaised, Program
 from langchain_sequrity.local.interpreter.builtins import BUILTINS
 from langchain_sequrity.local.interpreter.modules import MODULES
 from langchain_sequrity.local.interpreter.program import signature
-from langchain_sequrity.sqrt.coerce import arguments_of_sent_tools
 from langchain_sequrity.sqrt.engine import NON_EXECUTABLE
 from langchain_sequrity.strict_json import dumps
 
@@ -378,34 +378,26 @@ def variables_text(
 
 
 def made_calls_text(
-    made: Iterable[MadeCall],
-    tools: Sequence[Mapping[str, Any]],
-    names: Mapping[str, str],
-    prompt: PlannerPrompt,
+    made: Iterable[MadeCall], names: Mapping[str, str], prompt: PlannerPrompt
 ) -> str:
     """The list of calls of failed programs for the planner.
 
-    Names of arguments that are not in the tool's schema may be data (`f(**{text: 1})`), and are
-    left out.
+    It has no names of arguments: data can choose them (`f(**{text: 1})`), also among those of the
+    tool's schema.
 
     Args:
         made: The calls.
-        tools: The caller's tools.
         names: Names of the tools in programs, by their own names.
         prompt: The section of `X-Config`.
     """
-    declared = {
-        name: frozenset(one.schemas) for name, one in arguments_of_sent_tools(tools).items()
-    }
     lines = []
     for one in made:
-        call = one.call
-        if call.tool not in declared:  # a restarted turn may have other tools
+        name = names.get(one.call.tool)
+        if name is None:  # a restarted turn may have other tools
             continue
-        arguments = ", ".join(name for name in call.arguments if name in declared[call.tool])
         came = one.shape if prompt.context_var_visibility != "none" else ""
         shown = ": it failed" if one.failed else came and f": {came}"
-        lines.append(f"- {names[call.tool]}({arguments}){shown}")
+        lines.append(f"- {name}{shown}")
     return f"{_MADE}\n" + "\n".join(lines) if lines else ""
 
 
@@ -476,28 +468,43 @@ def _error_text(failed: ProgramRaised, program: str, words: AbstractSet[str]) ->
     """The text of an error, if it consists only of the program's own text.
 
     Names are always written in a program, because it has no `getattr`. The key of a `KeyError` is
-    data, unless all keys in its line are literals.
+    data, unless all keys in its line are literals. An exception that the program raises itself may
+    have a text of this form that consists of data.
     """
+    if not failed.by_interpreter:
+        return ""
     line = _line_of(program, failed.line)
     if match := _UNDEFINED.fullmatch(failed.message):
         return f"`{match[1]}` is not defined." if match[1] in words else ""
     if match := _NO_ATTRIBUTE.fullmatch(failed.message):
         kind = _kind(match[1], words, "object")
         return f"`{kind}` has no attribute `{match[2]}`." if f".{match[2]}" in line else ""
-    keys = _SUBSCRIPT.findall(line)
-    is_written = failed.type == "KeyError" and bool(keys) and all(map(_KEY_TEXT.fullmatch, keys))
-    if is_written and "(" not in line:
-        written = {key[1:-1] for key in keys}
-        key = failed.message.strip("'\"")
-        return f"There is no key `{key}`." if key in written else ""
+    key = failed.message.strip("'\"")
+    if failed.type == "KeyError" and key in _literal_keys(line):
+        return f"There is no key `{key}`."
     return ""
 
 
 _UNDEFINED = re.compile(r"name '(\w{1,100})' is not defined")
 _NO_ATTRIBUTE = re.compile(r"'(\w{1,100})' object has no attribute '(\w{1,100})'")
-_SUBSCRIPT = re.compile(r"\[([^\[\]]*)\]")
-_KEY_TEXT = re.compile(r"'[^'\\]{1,100}'|\"[^\"\\]{1,100}\"")
 _WIDEST = 200
+_MAY_LOOK_UP = (ast.Call, ast.Mod, ast.Match)  # other nodes that may raise a `KeyError`
+
+
+def _literal_keys(line: str) -> frozenset[str]:
+    """The keys in a line that is a whole statement, if it can look up no others."""
+    if len(line) > _WIDEST:
+        return frozenset()
+    statement = f"{line.strip()} pass" if line.endswith(":") else line.strip()
+    try:
+        nodes = [*ast.walk(ast.parse(statement))]
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return frozenset()
+    keys = [node.slice for node in nodes if isinstance(node, ast.Subscript)]
+    texts = [key.value for key in keys if isinstance(key, ast.Constant)]
+    if len(texts) < len(keys) or any(isinstance(node, _MAY_LOOK_UP) for node in nodes):
+        return frozenset()
+    return frozenset(text for text in texts if isinstance(text, str))
 
 
 def _line_of(program: str, number: int) -> str:
