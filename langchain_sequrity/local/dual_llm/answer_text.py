@@ -67,8 +67,10 @@ def fenced_blocks(text: str) -> list[str]:
 
 
 def longest_fenced_block(text: str) -> str:
-    """The longest fenced block of a text, or the text if it has none."""
-    return max(fenced_blocks(text) or _ONE_LINE_BLOCK.findall(text), key=len, default=text)
+    """The longest fenced block of a text, or the text without fences if it has none."""
+    blocks = fenced_blocks(text) or _ONE_LINE_BLOCK.findall(text)
+    rest = [line for line in text.split("\n") if not _FENCE.fullmatch(line)]
+    return max(blocks, key=len, default="\n".join(rest))
 
 
 def _dedented(lines: Sequence[str]) -> str:
@@ -114,14 +116,13 @@ def program_in(text: str, can_run: Callable[[str], bool]) -> str:
     candidates = sorted(places, key=lambda code: (places[code], not _ANSWER.search(code)))
     if len(candidates) < 2:  # noqa: PLR2004 - there is no choice
         return "".join(candidates)
-    runs = lru_cache(maxsize=None)(can_run)
+    runs, bare = lru_cache(maxsize=None)(can_run), [*filter(_is_bare, candidates)]
     for code in candidates[:_MOST_CHECKS]:
-        around = [whole for whole in candidates if places[whole] - places[code] < _IN_THOUGHTS]
+        around = (whole for whole in bare if places[whole] - places[code] < _IN_THOUGHTS)
         if runs(code) and all(runs(whole) for whole in around if _is_part(code, whole)):
             return code
-    bare = (code for code in candidates if _is_bare(code))
-    whole = (code for code in bare if not any(_is_part(code, other) for other in candidates))
-    return next(whole, candidates[0])
+    wholes = (code for code in bare if not any(_is_part(code, whole) for whole in bare))
+    return next(wholes, candidates[0])
 
 
 def _is_part(code: str, whole: str) -> bool:
@@ -129,7 +130,7 @@ def _is_part(code: str, whole: str) -> bool:
 
     What is between fences may be several programs, of which one with an answer may run alone.
     """
-    if code not in whole or code == whole.strip(_MARKS_AROUND) or not _is_bare(whole):
+    if code not in whole or code == whole.strip(_MARKS_AROUND):
         return False
     return not (_ANSWER.search(code) and any(map(_FENCE.fullmatch, whole.split("\n"))))
 
@@ -142,7 +143,7 @@ def _is_bare(text: str) -> bool:
 
 
 _Candidate = tuple[str, int]
-"""A text that may be the program, and its place in the answer."""
+"""A text that may be the program, and its place in the answer; the lowest place goes first."""
 _WHOLE, _IN_TAGS, _PART, _IN_THOUGHTS = range(4)
 
 
@@ -182,17 +183,19 @@ def _within(text: str) -> Iterator[_Candidate]:
 def _whole(text: str) -> Iterator[str]:
     """A text that is a program, or one with marks around it."""
     lines = text.strip("\n").split("\n")
-    # Python reads the line `~~~python` as an expression.
-    if not _FENCE.fullmatch(lines[0]):
+    # Python reads the line `~~~python` as an expression, and no program begins with a tag.
+    is_marked = _FENCE.fullmatch(lines[0]) or text.lstrip().startswith("<")
+    if not is_marked:
         yield text
         yield _dedented(lines)
     fences = [number for number, line in enumerate(lines) if _FENCE.fullmatch(line)]
     if len(fences) > 1:  # those in between may be in the program's own texts
         yield _dedented(lines[fences[0] + 1 : fences[-1]])
     yield from _without_prose(lines)
-    if (prompts := [*map(_PROMPT.fullmatch, lines)]) and _is_transcript(lines):
+    if _is_transcript(lines):
+        prompts = map(_PROMPT.fullmatch, lines)
         yield "\n".join(match[1] or "" for match in prompts if match)
-    if not _FENCE.fullmatch(lines[0]):
+    if not is_marked:
         yield text.strip(_MARKS_AROUND)
 
 
@@ -223,9 +226,8 @@ def _json_program(text: str) -> str | None:
     if text.startswith("{") and text.endswith("}"):
         with suppress(ValueError):
             fields = loads(text)
-            return next(
-                (fields[key] for key in _JSON_KEYS if isinstance(fields.get(key), str)), None
-            )
+            codes = (fields.get(key) for key in _JSON_KEYS)
+            return next((code for code in codes if isinstance(code, str)), None)
     return None
 
 
@@ -342,7 +344,8 @@ def _without_prose(lines: Sequence[str]) -> Iterator[str]:
     code = _code_lines(lines)
     if code:
         for end in range(code[-1] + 1, min(len(lines), code[-1] + _MOST_PARTS) + 1):
-            yield "\n".join(lines[code[0] : end])
+            if not _TAG.match(lines[end - 1]):
+                yield "\n".join(lines[code[0] : end])
 
 
 # Characters
