@@ -9,7 +9,6 @@ import re
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from functools import lru_cache
 from itertools import islice
 from keyword import kwlist
 
@@ -116,17 +115,17 @@ def program_in(text: str, can_run: Callable[[str], bool]) -> str:
     candidates = sorted(places, key=lambda code: (places[code], not _ANSWER.search(code)))
     if len(candidates) < 2:  # noqa: PLR2004 - there is no choice
         return "".join(candidates)
-    runs, bare = lru_cache(maxsize=None)(can_run), [*filter(_is_bare, candidates)]
+    bare = [*filter(_is_bare, candidates)]
     for code in candidates[:_MOST_CHECKS]:
         around = (whole for whole in bare if places[whole] - places[code] < _IN_THOUGHTS)
-        if runs(code) and all(runs(whole) for whole in around if _is_part(code, whole)):
+        if not any(_is_part(code, whole) for whole in around) and can_run(code):
             return code
     wholes = (code for code in bare if not any(_is_part(code, whole) for whole in bare))
     return next(wholes, candidates[0])
 
 
 def _is_part(code: str, whole: str) -> bool:
-    """Whether a text is a part of a program, and must not run if the whole cannot.
+    """Whether a text is a part of a program, and must not run alone.
 
     What is between fences may be several programs, of which one with an answer may run alone.
     """

@@ -27,6 +27,7 @@ from tests.local.dual_llm.dialog import Dialog, calls, ended
 
 PROGRAMS = [
     "final_return_value = 1",
+    'x = """\n```\n1\n```\n"""\nx.strip()',
     "look_up(word='a')",
     "final_return_value = look_up(word='a')",
     'mail = look_up(word="a")\nif mail:\n    final_return_value = f"Mail: {mail}"\nelse:\n    final_return_value = "None."',
