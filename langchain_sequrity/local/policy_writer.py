@@ -18,7 +18,7 @@ from langchain_core.messages.ai import UsageMetadata, add_usage
 
 from langchain_sequrity.errors import PolicySyntaxError
 from langchain_sequrity.local.backends import Backend, BackendContext, join_chunks
-from langchain_sequrity.local.dual_llm.model_calls import longest_fenced_block
+from langchain_sequrity.local.dual_llm.answer_text import longest_fenced_block
 from langchain_sequrity.local.refusals import refuse
 from langchain_sequrity.sqrt import parse
 from langchain_sequrity.sqrt.coerce import MAX_HEADER_BYTES

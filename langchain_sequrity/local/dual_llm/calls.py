@@ -98,7 +98,7 @@ class TurnCalls:
         names: Names of the caller's tools in programs, by their own names.
 
     Attributes:
-        own_texts: Fixed texts with which the server's own tools have failed.
+        own_failures: Lines at which the server's own tools have failed, with their fixed texts.
     """
 
     def __init__(self, context: TurnContext, turn: OpenTurn, names: Mapping[str, str]) -> None:
@@ -106,7 +106,7 @@ class TurnCalls:
         self._state = context.state
         self._configuration = context.configuration
         self._turn = turn
-        self.own_texts: set[str] = set()
+        self.own_failures: set[tuple[int, str]] = set()
         self._own_names = {called: own for own, called in names.items()}
         self._tools = arguments_of_sent_tools(turn.tools)
         functions = [tool["function"] for tool in turn.tools]
@@ -130,7 +130,7 @@ class TurnCalls:
             return ToolFailure("The name of an argument is not valid JSON text.", call.labels)
         if step.tool not in self._own_names:
             checked = self._checked(call, step.line, self._state.labels)
-            return self._internal(checked.call) if checked.allowed else checked
+            return self._internal(checked.call, step.line) if checked.allowed else checked
         digest = _digest(with_defaults(call, self._tools))
         session, earlier = self._state.labels, self._turn.reuse_call(digest)
         if earlier is not None:
@@ -305,7 +305,7 @@ class TurnCalls:
 
     # -- internal tools
 
-    def _internal(self, call: Call) -> Labeled | ToolFailure | TurnCompleted:
+    def _internal(self, call: Call, line: int) -> Labeled | ToolFailure | TurnCompleted:
         values = {name: one.value for name, one in call.arguments.items()}
         if call.tool == _COMPLETE_TURN:
             return TurnCompleted(call.arguments.get("value", Labeled(None)))
@@ -320,7 +320,7 @@ class TurnCalls:
                 returned = ToolReturn(models.check_hypothesis(_hypothesis(values)))
         except (UnusableAnswer, PolicySyntaxError) as error:
             if isinstance(error, UnusableAnswer):  # its text quotes nothing
-                self.own_texts.add(str(error))
+                self.own_failures.add((line, str(error)))
             return self._label_result(call, ToolReturn(str(error), is_error=True), failed=True)
         return self._label_result(call, returned, failed=False)
 

@@ -4,6 +4,7 @@ Texts of the interpreter itself are known here and are shown whole, with the nam
 has. A text that may come from data is never shown, unless `X-Config` asks for it.
 """
 
+import ast
 import re
 from collections.abc import Collection
 from collections.abc import Set as AbstractSet
@@ -28,7 +29,7 @@ def failure_feedback(
     prompt: PlannerPrompt,
     program: str,
     words: AbstractSet[str] = frozenset(),
-    own_texts: Collection[str] = (),
+    own_failures: Collection[tuple[int, str]] = (),
 ) -> Labeled:
     """Feedback about an error; with its text and labels only if `debug_info_level` is `extra`.
 
@@ -37,12 +38,12 @@ def failure_feedback(
         prompt: The section of `X-Config`.
         program: The program; the line of the error is shown.
         words: Names in the programs, which may define the type of the error.
-        own_texts: Fixed texts with which the server's own tools failed in this program.
+        own_failures: Lines at which the server's own tools have failed, with their fixed texts.
     """
     level = prompt.debug_info_level
     if level == "minimal":
         return Labeled("The program failed.")
-    if failed.message in own_texts and failed.type == "ToolError":
+    if failed.type == "ToolError" and (failed.line, failed.message) in own_failures:
         text = f"`{failed.type}` at line {failed.line}: {failed.message}"
         return Labeled(text + shown_line(program, failed.line))
     what = {
@@ -62,13 +63,13 @@ def failure_feedback(
 def _error_text(failed: ProgramRaised, program: str, words: AbstractSet[str]) -> str:
     """What is wrong and what to write, if the text of the error is the interpreter's own.
 
-    A text that the program raises itself may be data. The interpreter's own texts are known here;
-    names in them are shown if the program has them, and types. The key of a `KeyError` is data,
-    unless all keys in its line are literals.
+    An exception that the program raises itself may have a text of this form that consists of data.
+    The interpreter's own texts are known here; names in them are shown if the program has them, and
+    types. The key of a `KeyError` is data, unless all keys in its line are literals.
     """
+    if not failed.by_interpreter:
+        return _ADVICE_BY_ERROR.get(failed.type, "")
     line = _line_of(program, failed.line)
-    if _RAISING.search(line):
-        return ""
     for pattern, advice in _ADVICE:
         match = pattern.fullmatch(failed.message)
         if match is None:
@@ -83,16 +84,12 @@ def _error_text(failed: ProgramRaised, program: str, words: AbstractSet[str]) ->
         text = advice.format(**types, name=name)
         of = types.get("of")
         return " ".join(filter(None, (text, _ADVICE_BY_TYPE.get(of or "", "") if name else "")))
-    keys = _SUBSCRIPT.findall(line)
-    is_written = failed.type == "KeyError" and bool(keys) and all(map(_KEY_TEXT.fullmatch, keys))
-    if is_written and "(" not in line:
-        written = {key[1:-1] for key in keys}
-        key = failed.message.strip("'\"")
-        return f"There is no key `{key}`. {_UNKNOWN_DATA}" if key in written else ""
+    key = failed.message.strip("'\"")
+    if failed.type == "KeyError" and key in _literal_keys(line):
+        return f"There is no key `{key}`. {_UNKNOWN_DATA}"
     return _ADVICE_BY_ERROR.get(failed.type, "")
 
 
-_RAISING = re.compile(r"\b(?:raise|assert)\b")
 _UNKNOWN_DATA = (
     "What keys it has is not known. Do not take keys of it: give all of it to `parse_with_ai`, in "
     'the query, as in `query=f"Which … ? {x}"`.'
@@ -179,9 +176,24 @@ _ADVICE_BY_ERROR = {
     "KeyError": f"There is no such key. {_UNKNOWN_DATA}",
     "IndexError": "There is no such item. Look at the length first.",
 }
-_SUBSCRIPT = re.compile(r"\[([^\[\]]*)\]")
-_KEY_TEXT = re.compile(r"'[^'\\]{1,100}'|\"[^\"\\]{1,100}\"")
 _WIDEST = 200
+_MAY_LOOK_UP = (ast.Call, ast.Mod, ast.Match)  # other nodes that may raise a `KeyError`
+
+
+def _literal_keys(line: str) -> frozenset[str]:
+    """The keys in a line that is a whole statement, if it can look up no others."""
+    if len(line) > _WIDEST:
+        return frozenset()
+    statement = f"{line.strip()} pass" if line.endswith(":") else line.strip()
+    try:
+        nodes = [*ast.walk(ast.parse(statement))]
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return frozenset()
+    keys = [node.slice for node in nodes if isinstance(node, ast.Subscript)]
+    texts = [key.value for key in keys if isinstance(key, ast.Constant)]
+    if len(texts) < len(keys) or any(isinstance(node, _MAY_LOOK_UP) for node in nodes):
+        return frozenset()
+    return frozenset(text for text in texts if isinstance(text, str))
 
 
 def _line_of(program: str, number: int) -> str:

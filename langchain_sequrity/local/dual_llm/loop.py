@@ -385,7 +385,7 @@ class ProgramLoop:
         if isinstance(step, ProgramRaised):
             step = replace(step, message=_valid_unicode(step.message))
             outcome = feedback.failure_feedback(
-                step, prompt, turn.program, self._known_names(), self.calls.own_texts
+                step, prompt, turn.program, self._known_names(), self.calls.own_failures
             )
             error = _code_and_message(step)
             if step.kind == "branch":

@@ -17,15 +17,11 @@ from langchain_core.messages.ai import UsageMetadata, add_usage
 from langchain_sequrity.local import limits
 from langchain_sequrity.local.backends import Backend, BackendContext, PlanContext, join_chunks
 from langchain_sequrity.local.dual_llm import prompts
+from langchain_sequrity.local.dual_llm.answer_text import longest_fenced_block, without_thoughts
 from langchain_sequrity.sizes import of_json
 from langchain_sequrity.strict_json import loads, nests_deeper
 from langchain_sequrity.wire.exchange import ChatRequest
 
-_FENCED = re.compile(r"```[\w+-]*[ \t]*\n(.*?)(?:\n[ \t]*```|\Z)", re.DOTALL)
-_FENCED_LINE = re.compile(r"```(?:(?:python3?|py)\b)?[ \t]*([^\n`]+?)[ \t]*```")
-FENCE = re.compile(r"^[ \t]*```[\w+-]*[ \t]*\n?", re.MULTILINE)
-_THOUGHT = re.compile(r"<(think(?:ing)?)>.*?(?:</\1>|\Z)", re.DOTALL)
-_ENDS_OF_THOUGHT = ("</think>", "</thinking>")  # chat templates may omit the opening tag
 _KEY = "answer"
 _READINGS = 3  # attempts of the data model to answer with JSON
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?\Z")
@@ -188,17 +184,3 @@ def _with_object_root(schema: Mapping[str, Any]) -> dict[str, Any]:
     inner = {key: value for key, value in schema.items() if key != "$defs"}
     outer = {"type": "object", "properties": {_KEY: inner}, "required": [_KEY]}
     return {**outer, "$defs": schema["$defs"]} if "$defs" in schema else outer
-
-
-def without_thoughts(text: str) -> str:
-    """An answer without the thoughts that the model wrote before it."""
-    text = _THOUGHT.sub("", text)
-    for tag in _ENDS_OF_THOUGHT:
-        text = text.rpartition(tag)[2]
-    return text
-
-
-def longest_fenced_block(text: str) -> str:
-    """The longest fenced block of a text, or the text if it has none."""
-    blocks = [*filter(str.strip, _FENCED.findall(text) or _FENCED_LINE.findall(text))]
-    return max(blocks, key=len) if blocks else FENCE.sub("", text)

@@ -1,7 +1,6 @@
 """The planner: its prompt, and the program in its answer."""
 
-import re
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any
 
 from langchain_core.messages import (
@@ -16,27 +15,11 @@ from langchain_sequrity.local.backends import PlanContext, join_chunks
 from langchain_sequrity.local.configuration import Configuration
 from langchain_sequrity.local.conversation import text_of
 from langchain_sequrity.local.dual_llm import feedback, prompts
+from langchain_sequrity.local.dual_llm.answer_text import program_in
 from langchain_sequrity.local.dual_llm.calls import TurnContext
 from langchain_sequrity.local.dual_llm.history_diff import HistoryDiff
-from langchain_sequrity.local.dual_llm.model_calls import (
-    FENCE,
-    UnusableAnswer,
-    longest_fenced_block,
-    without_thoughts,
-)
+from langchain_sequrity.local.dual_llm.model_calls import UnusableAnswer
 from langchain_sequrity.local.dual_llm.state import DualState, OpenTurn, PastTurn
-
-_LINE_END = re.compile(r"\r\n?")
-_CODE = re.compile(
-    r"[ \t]+\S|[#@\"'()\[\]{}]"
-    r"|(?:import|from|if|elif|else|for|while|def|class|try|except|finally|match|case|assert|raise"
-    r"|return|del|pass|global)\b"
-    r"|[A-Za-z_][\w.]*(?:\[[^\]]*\])*(?:[ \t]*,[ \t]*[A-Za-z_]\w*)*[ \t]*(?:[-+*/|&%]?=|\()"
-)
-"""The beginning of a line of code; lines of prose rarely begin like this."""
-_SENTENCE = re.compile(r"[A-Z*>•-]")
-_OPENING, _CLOSING = "<sequrity_plan>", "</sequrity_plan>"
-_TAGGED = re.compile(rf"{_OPENING}(.*?)(?:{_CLOSING}|\Z)", re.DOTALL)
 
 
 def earlier_turns(diff: HistoryDiff, state: DualState) -> list[PastTurn]:
@@ -118,7 +101,7 @@ def _messages(
     instructions: str,
 ) -> list[BaseMessage]:
     first, *later = _variable_lists(turn, configuration)
-    made = prompts.made_calls_text(turn.made, turn.tools, names, configuration.planner)
+    made = prompts.made_calls_text(turn.made, names, configuration.planner)
     for section in (first, "" if later else made):
         if section:
             instructions = f"{instructions}\n{section}\n"
@@ -172,8 +155,7 @@ def _program_of(message: AIMessage, can_run: Callable[[str], bool]) -> str:
     """Read the program out of a planner's answer.
 
     Args:
-        message: The answer: a program, or a text that contains one in `<sequrity_plan>` tags, in
-            a fenced block, or in both.
+        message: The answer.
         can_run: Whether a text is a program; called only if there are several candidates.
 
     Returns:
@@ -185,46 +167,8 @@ def _program_of(message: AIMessage, can_run: Callable[[str], bool]) -> str:
     if message.additional_kwargs.get("refusal"):
         msg = "The planner refused."
         raise UnusableAnswer(msg)
-    text = _LINE_END.sub("\n", str(message.text))
-    # A program can contain tags and fences in its own strings.
-    found = [*dict.fromkeys(one.strip("\n") for one in _candidates(text))]
-    plan = longest_fenced_block(_tagged_program(without_thoughts(text))).strip("\n")
-    program = plan if found == [plan] else next(filter(can_run, found), plan)
+    program = program_in(str(message.text), can_run)
     if not program.strip():
         msg = "The planner wrote no program."
         raise UnusableAnswer(msg)
     return program + "\n"
-
-
-def _candidates(text: str) -> Iterator[str]:
-    """Candidates for the program of an answer, from the whole text to its innermost part."""
-    yield text
-    text = without_thoughts(text)
-    yield text
-    first, last = text.find(_OPENING), text.rfind(_CLOSING)
-    inner = _tagged_program(text)
-    outer = text[first + len(_OPENING) : last] if 0 <= first < last else inner
-    yield from (outer, inner)
-    yield from map(longest_fenced_block, (outer, inner))
-    yield FENCE.sub("", inner)
-    yield _without_prose(longest_fenced_block(inner))
-    yield _without_prose(FENCE.sub("", inner))
-
-
-def _tagged_program(text: str) -> str:
-    return max(_TAGGED.findall(text), key=len, default=text)
-
-
-def _without_prose(text: str) -> str:
-    """The text without sentences before and after it; lines that may be code stay."""
-    lines = text.split("\n")
-    first, last = 0, len(lines)
-    while first < last and _is_prose(lines[first]):
-        first += 1
-    while last > first and _is_prose(lines[last - 1]):
-        last -= 1
-    return "\n".join(lines[first:last]) or text
-
-
-def _is_prose(line: str) -> bool:
-    return not line.strip() or (_SENTENCE.match(line) is not None and not _CODE.match(line))

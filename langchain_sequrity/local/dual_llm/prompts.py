@@ -9,7 +9,7 @@ returned with the labels of this data, which are then those of whatever the plan
 import builtins
 import re
 import unicodedata
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from functools import reduce
 from string import Template
@@ -27,7 +27,6 @@ from langchain_sequrity.local.dual_llm.state import MadeCall, OpenTurn
 from langchain_sequrity.local.interpreter import Labeled
 from langchain_sequrity.local.interpreter.modules import MODULES
 from langchain_sequrity.local.interpreter.signatures import signature
-from langchain_sequrity.sqrt.coerce import arguments_of_sent_tools
 from langchain_sequrity.sqrt.engine import NON_EXECUTABLE
 from langchain_sequrity.strict_json import dumps
 
@@ -411,34 +410,26 @@ def variables_text(
 
 
 def made_calls_text(
-    made: Iterable[MadeCall],
-    tools: Sequence[Mapping[str, Any]],
-    names: Mapping[str, str],
-    prompt: PlannerPrompt,
+    made: Iterable[MadeCall], names: Mapping[str, str], prompt: PlannerPrompt
 ) -> str:
     """The list of calls of failed programs for the planner.
 
-    Names of arguments that are not in the tool's schema may be data (`f(**{text: 1})`), and are
-    left out.
+    It has no names of arguments: data can choose them (`f(**{text: 1})`), also among those of the
+    tool's schema.
 
     Args:
         made: The calls.
-        tools: The caller's tools.
         names: Names of the tools in programs, by their own names.
         prompt: The section of `X-Config`.
     """
-    declared = {
-        name: frozenset(one.schemas) for name, one in arguments_of_sent_tools(tools).items()
-    }
     lines = []
     for one in made:
-        call = one.call
-        if call.tool not in declared:  # a restarted turn may have other tools
+        name = names.get(one.call.tool)
+        if name is None:  # a restarted turn may have other tools
             continue
-        arguments = ", ".join(name for name in call.arguments if name in declared[call.tool])
         came = one.shape if prompt.context_var_visibility != "none" else ""
         shown = ": it failed" if one.failed else came and f": {came}"
-        lines.append(f"- {names[call.tool]}({arguments}){shown}")
+        lines.append(f"- {name}{shown}")
     return f"{_MADE}\n" + "\n".join(lines) if lines else ""
 
 

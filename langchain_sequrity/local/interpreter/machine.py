@@ -509,7 +509,7 @@ class Machine:
     def _new_error(self, kind: type[Exception], args: tuple[Value, ...], mark: Mark) -> ErrorValue:
         """An exception with new texts, paid for."""
         self.pay_memory(ERROR_SIZE + sum(map(getsizeof, args)))
-        return ErrorValue(ErrorType(kind.__name__, kind), args, mark)
+        return ErrorValue(ErrorType(kind.__name__, kind), args, mark, by_interpreter=True)
 
     # -- labels of whole values
 

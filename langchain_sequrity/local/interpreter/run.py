@@ -16,7 +16,7 @@ import threading
 import weakref
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from queue import SimpleQueue
 from typing import Any, Literal, NoReturn, TypeVar
 
@@ -121,6 +121,8 @@ class ProgramRaised:
         message: Text. It may contain data of the program; see `labels`.
         line: Line where it happened.
         labels: Labels of the text.
+        by_interpreter: Whether the interpreter wrote the text, about an operation in this line; not
+            the program, nor a tool.
     """
 
     kind: FailureKind
@@ -128,6 +130,7 @@ class ProgramRaised:
     message: str
     line: int
     labels: Labels = NO_LABELS
+    by_interpreter: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -391,7 +394,8 @@ class Job:
                 caught = self.machine.as_error_value(error)
                 bare, mark = self.machine.strip_labels(caught)
                 text = as_text(self.machine, bare)  # which can reach a limit too
-                return self.failed("exception", caught.type.name, text, mark or NO_LABELS)
+                failed = self.failed("exception", caught.type.name, text, mark or NO_LABELS)
+                return replace(failed, by_interpreter=caught.by_interpreter)
         except (NoJsonForm, OutOfBudget, BranchForbidden) as stop:
             return self.failed(stop.kind, stop.type_name, str(stop), stop.labels)
         except (RecursionError, MemoryError) as error:

@@ -580,6 +580,7 @@ class StatementCompiler(ExpressionCompiler):
             if cause is not None:
                 cause(frame)
             machine.label_changed(error, mark)
+            error.by_interpreter = False
             raise Raised(error)
 
         return run

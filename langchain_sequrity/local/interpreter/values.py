@@ -183,11 +183,16 @@ class Marker(Opaque):
 
 @dataclass(slots=True, eq=False, repr=False)
 class ErrorValue:
-    """An exception. Its labels are those of all data that the failed operation read."""
+    """An exception. Its labels are those of all data that the failed operation read.
+
+    `by_interpreter` tells the interpreter's own errors, where they occur, from those that a program
+    makes or raises again: their texts may look alike, and consist of data.
+    """
 
     type: ErrorType
     args: tuple[Value, ...]
     labels: Mark
+    by_interpreter: bool = False
 
     def __len__(self) -> int:
         """Return the number of arguments."""

@@ -209,6 +209,7 @@ _FIELDS: dict[str, Callable[[Any], Any]] = {
     "type": _text,
     "message": _text,
     "labels": Labels.from_wire,
+    "by_interpreter": _one_of(bool),
 }
 
 

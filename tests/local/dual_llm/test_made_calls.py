@@ -24,7 +24,7 @@ def test_a_repair_gets_the_result_of_a_call_that_was_made_before(begin: Begin) -
     dialog = begin(FAILS, 'final_return_value = look_up(word="a") + 1')
     assert calls(dialog.say()) == LOOKED_UP
     assert value(dialog.answer("41")) == 42
-    assert "- look_up(word): int" in dialog.planner.prompts[1]
+    assert "- look_up: int" in dialog.planner.prompts[1]
     assert "41" not in dialog.planner.prompts[1]
 
 
@@ -76,7 +76,7 @@ def test_each_repair_gets_the_results_of_all_earlier_programs(begin: Begin) -> N
     assert calls(dialog.answer("1")) == [("send", {"word": "b"})]
     assert value(dialog.answer("2")) == [1, 2]
     prompt = dialog.planner.prompts[2]
-    assert prompt.index("- look_up(word)") < prompt.index("- send(word)")
+    assert prompt.index("- look_up: int") < prompt.index("- send: int")
 
 
 def test_a_failed_tool_may_be_called_again_and_the_planner_sees_that_it_failed(
@@ -86,7 +86,7 @@ def test_a_failed_tool_may_be_called_again_and_the_planner_sees_that_it_failed(
     dialog = begin('final_return_value = look_up(word="a")', config=config)
     dialog.say()
     assert calls(dialog.answer("Error: busy")) == LOOKED_UP
-    assert "- look_up(word): it failed" in dialog.planner.prompts[1]
+    assert "- look_up: it failed" in dialog.planner.prompts[1]
     assert value(dialog.answer("1")) == 1
 
 
@@ -177,7 +177,7 @@ def test_the_planner_does_not_see_argument_names_that_came_from_data(begin: Begi
     assert calls(reply) == [("look_up", {"word": "b", "canary": 1})]
     assert value(dialog.send(result(dialog.open_call, "1"), tools=tools)) == 1
     assert "canary" not in dialog.planner.prompts[-1]
-    assert dialog.planner.prompts[-1].count("- look_up(word):") == 2
+    assert dialog.planner.prompts[-1].count("- look_up:") == 2
 
 
 def test_types_of_results_are_hidden_if_context_var_visibility_is_none(begin: Begin) -> None:
@@ -185,7 +185,7 @@ def test_types_of_results_are_hidden_if_context_var_visibility_is_none(begin: Be
     dialog = begin(FAILS, "final_return_value = 1", config=config)
     dialog.say()
     assert value(dialog.answer('"text"')) == 1
-    assert "- look_up(word)\n" in f"{dialog.planner.prompts[-1]}\n"
+    assert "- look_up\n" in f"{dialog.planner.prompts[-1]}\n"
     assert "str of length" not in dialog.planner.prompts[-1]
 
 
@@ -217,7 +217,7 @@ def test_a_restarted_turn_may_have_fewer_tools(begin: Begin) -> None:
     answered = result(others[-1]["tool_calls"][0]["id"], "2")
     reply = dialog.send(words("A summary"), *others, answered, tools=[tool("send")])
     assert value(reply) == 1
-    assert "- send(word)" in dialog.planner.prompts[-1]
+    assert "- send: int" in dialog.planner.prompts[-1]
     assert "- look_up" not in dialog.planner.prompts[-1]
 
 
@@ -275,7 +275,7 @@ def test_a_new_session_takes_the_results_in_its_history(begin: Begin) -> None:
     }  # fmt: skip
     reply = dialog.send(words("Go"), asked, result("call_1", "1"))
     assert calls(reply) == [("send", {"word": "b"})]
-    assert "- look_up(word): int" in dialog.planner.prompts[0]
+    assert "- look_up: int" in dialog.planner.prompts[0]
     assert value(dialog.answer("2")) == [1, 2]
 
 

@@ -752,6 +752,7 @@ FAILED = {
     "message": "",
     "line": 1,
     "labels": FREE,
+    "by_interpreter": False,
 }
 NAMES: dict[str, Any] = {"names": {}, "variables": []}
 NONSENSE = {
