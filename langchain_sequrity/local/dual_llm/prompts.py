@@ -383,7 +383,7 @@ def made_calls_text(
     names: Mapping[str, str],
     prompt: PlannerPrompt,
 ) -> str:
-    """The list of calls of failed programs for the planner.
+    """The lists of calls that were made, and that were refused, for the planner.
 
     Names of arguments that are not in the tool's schema may be data (`f(**{text: 1})`), and are
     left out.
@@ -397,7 +397,8 @@ def made_calls_text(
     declared = {
         name: frozenset(one.schemas) for name, one in arguments_of_sent_tools(tools).items()
     }
-    lines = []
+    lines: list[str] = []
+    refused: list[str] = []
     for one in made:
         call = one.call
         if call.tool not in declared:  # a restarted turn may have other tools
@@ -405,14 +406,22 @@ def made_calls_text(
         arguments = ", ".join(name for name in call.arguments if name in declared[call.tool])
         came = one.shape if prompt.context_var_visibility != "none" else ""
         shown = ": it failed" if one.failed else came and f": {came}"
-        lines.append(f"- {names[call.tool]}({arguments}){shown}")
-    return f"{_MADE}\n" + "\n".join(lines) if lines else ""
+        line = f"- {names[call.tool]}({arguments})"
+        if one.refusal:
+            refused.append(line)
+        else:
+            lines.append(f"{line}{shown}")
+    lists = ((_MADE, lines), (_REFUSED, [*dict.fromkeys(refused)]))
+    return "\n\n".join("\n".join([head, *found]) for head, found in lists if found)
 
 
 _MADE = """\
 Calls that were made already. If a program makes one of them again, it gets the stored
 result, and the tool does not run again. The tool does run for a call that failed, and for each
 repetition beyond this list:"""
+_REFUSED = """\
+Calls that were refused. They are not made: a program that makes one of them again gets an error at
+once. Plan without them, or end the turn and say so:"""
 
 
 def _is_visible(variable: Labeled, visibility: str) -> bool:
