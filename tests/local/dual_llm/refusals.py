@@ -20,8 +20,9 @@ import random
 import re
 import sys
 from collections import Counter
-from collections.abc import Callable
-from typing import Any, Literal
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 
 from langchain.agents import create_agent
 from langchain.agents.middleware import (
@@ -32,7 +33,7 @@ from langchain.agents.middleware import (
 )
 from langchain.agents.middleware.tool_call_limit import ToolCallLimitExceededError
 from langchain_core.messages import AIMessage, ToolMessage
-from langchain_core.tools import BaseTool, StructuredTool, ToolException
+from langchain_core.tools import BaseTool, InjectedToolCallId, StructuredTool, ToolException
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import Command
 
@@ -42,6 +43,7 @@ from tests.local.dual_llm.conversation import Stage, Teller
 from tests.local.dual_llm.repeats import CLIENTS
 
 TOOLS = ("pay", "mail", "look")
+CONFIG: Any = {"configurable": {"thread_id": "1"}}
 Order = tuple[str, str]
 GUARDS = ("batched", "per_call", "limit", "policy", "wrapper", "none")
 SETTINGS: tuple[dict[str, Any], ...] = (
@@ -59,10 +61,13 @@ POLICY = "\n".join(
 )
 DENIES = 'tool "mail" { /// reason: no mails to b\n must deny when to.value == "b"; }'
 REASON, DATA = "reason: too much", "a text of the tool"
-LIMIT = "Tool call limit exceeded. Do not make additional tool calls."
+LIMITS = (
+    "Tool call limit exceeded. Do not make additional tool calls.",
+    "Tool call limit exceeded. Do not call 'pay' again.",
+)
 ERRORS = (
     f"Error: {DATA}",
-    LIMIT,
+    *LIMITS,
     "User rejected the tool call for `pay` with reason: no",
     "The call 1 was refused, and its tool did not run. ",
 )
@@ -83,8 +88,25 @@ def listed(text: str) -> dict[Outcome, set[str]]:
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class AnsweredCall:
+    """A call that the server requested, and that somebody answered.
+
+    Attributes:
+        turn: The number of its turn.
+        id: Its id.
+        order: The tool and its argument.
+        outcome: What its answer says.
+    """
+
+    turn: int
+    id: str
+    order: Order
+    outcome: Outcome
+
+
 class Turn:
-    """A random turn; the same number always makes the same turn.
+    """A random turn, or two; the same number always makes the same turn.
 
     Attributes:
         kinds: Names of its settings and of what happened.
@@ -99,7 +121,8 @@ class Turn:
         self._fsm: dict[str, Any] = dice.choice(SETTINGS)
         self._programs = [self._program() for _ in range(dice.randint(1, 3))]
         self._failing = {tool: dice.choice(ERRORS) for tool in TOOLS if dice.random() < 0.2}
-        self.ran: Counter[Order] = Counter()
+        self._ran: set[str] = set()
+        self._has_second_turn = self._guard != "limit" and dice.random() < 0.3
         self.kinds = {self._guard, *self._fsm, *(("failing tool",) if self._failing else ())}
 
     def _program(self) -> str:
@@ -115,8 +138,8 @@ class Turn:
     # The agent
 
     def _tool(self, name: str) -> BaseTool:
-        def run(to: str) -> str:
-            self.ran[name, to] += 1
+        def run(to: str, call_id: Annotated[str, InjectedToolCallId]) -> str:  # noqa: ARG001
+            self._ran.add(call_id)
             if name in self._failing:
                 raise ToolException(self._failing[name])
             return DATA
@@ -161,89 +184,117 @@ class Turn:
         return {"type": decision}
 
     def played(self, stage: Stage) -> str:
-        """Play the turn; returns the problem, or an empty text."""
+        """Play the turns; returns the problem, or an empty text."""
         planner = Teller("planner", *self._programs)
-        fields = {**self._fields, "policy": POLICY, "session_config": {"fsm": self._fsm}}
-        model = stage.model(planner, of=self._client, **fields)
-        agent: Any = create_agent(
+        model = stage.model(
+            planner, of=self._client, policy=POLICY, session_config={"fsm": self._fsm},
+            **self._fields,
+        )  # fmt: skip
+        self._agent: Any = create_agent(
             model,
             [self._tool(name) for name in TOOLS],
             middleware=self._middleware(),
             checkpointer=InMemorySaver(),
         )
-        config: Any = {"configurable": {"thread_id": "1"}}
-        error = ""
-
-        def run(value: Any) -> Any:
-            if self._is_async:
-                return asyncio.run(agent.ainvoke(value, config))
-            return agent.invoke(value, config)
-
-        try:
-            state = run({"messages": "Do it."})
-            while questions := state.get("__interrupt__"):
-                decision = self._decision(questions[0].value)
-                is_batch = self._guard == "batched"
-                state = run(Command(resume={"decisions": [decision]} if is_batch else decision))
-        except (SequrityError, ToolCallLimitExceededError) as failed:
-            error = str(failed)
-            self.kinds.add("failed turn")
-        messages = agent.get_state(config).values["messages"]
-        return self._judged(stage, planner, messages, error)
-
-    # The laws
-
-    def _judged(self, stage: Stage, planner: Teller, messages: list[Any], error: str) -> str:
-        answers = {one.tool_call_id: one for one in messages if isinstance(one, ToolMessage)}
-        outcomes: list[tuple[Order, Outcome]] = []
-        for message in messages:
-            for call in message.tool_calls if isinstance(message, AIMessage) else ():
-                order = (call["name"], call["args"]["to"])
-                if (order, "refused") in outcomes or (order, "stated") in outcomes:
-                    return f"{order} was refused and requested again"
-                if call["id"] in answers:
-                    outcomes.append((order, self._outcome(answers[call["id"]])))
-        tools: dict[Outcome, set[str]] = {"made": set(), "refused": set(), "stated": set()}
-        for (name, _), outcome in outcomes:
-            tools[outcome].add(name)
-            self.kinds.add(outcome)
-        refused = {order for order, outcome in outcomes if outcome == "refused"}
-        made = {order for order, outcome in outcomes if outcome == "made"}
-        if found := refused & self.ran.keys() - made - {(name, "c") for name in TOOLS}:
-            return f"{found} were refused and have run"
-        lists = listed(error)
-        if self._fsm.get("enable_multistep_planning"):  # successful steps are not listed
-            lists["made"] |= tools["made"]
-        if "(code" in error and lists != tools:
-            return f"the lists are {lists}, and not {tools}: {error}"
+        error = self._answered("Do it.")
+        if self._has_second_turn:
+            error = self._answered("Do it again.")
+        calls = list(self._calls())
         shown = "\n".join(planner.prompts)
         if leaked := [text for text in (REASON, DATA, "reason:", "limit exc") if text in shown]:
             return f"the planner sees {leaked}"
-        session = next(
-            (
-                one.response_metadata["sequrity"]["session_id"]
-                for one in messages
-                if one.type == "ai"
-            ),
-            None,
-        )
-        stored: Any = session and stage.server._services.store.find(session)
-        if isinstance(messages[-1], AIMessage) and not messages[-1].response_metadata:
-            tools["stated"] -= {outcomes[-1][0][0]}  # the limit ended the run; nobody was told
-        if stored and (got := set(stored.state.labels.tags)) != tools["made"] | tools["stated"]:
-            return f"the session has the labels {got} after {tools}"
+        if wrong := [one for one in calls if one.outcome == "refused" and one.id in self._ran]:
+            return f"{wrong} were refused, and have run"
+        return _repeated(calls) or self._listed(calls, error) or self._labelled(stage, calls)
+
+    def _answered(self, question: str) -> str:
+        """Run a turn; returns its error."""
+        try:
+            state = self._run({"messages": question})
+            while questions := state.get("__interrupt__"):
+                decision: Any = self._decision(questions[0].value)
+                if self._guard == "batched":
+                    decision = {"decisions": [decision]}
+                state = self._run(Command(resume=decision))
+        except (SequrityError, ToolCallLimitExceededError) as failed:
+            self.kinds.add("failed turn")
+            return str(failed)
         return ""
 
-    def _outcome(self, message: ToolMessage) -> Outcome:
-        data = message.additional_kwargs.get("lc_data") or {}
-        if message.status != "error":
-            return "made"
-        if data.get("decision") == "reject":
-            return "refused"
-        return "stated" if message.content in (LIMIT, LIMIT_OF_PAY) else "made"
+    def _run(self, value: Any) -> Any:
+        if self._is_async:
+            return asyncio.run(self._agent.ainvoke(value, CONFIG))
+        return self._agent.invoke(value, CONFIG)
+
+    def _calls(self) -> Iterator[AnsweredCall]:
+        """The answered calls of the thread."""
+        messages = self._agent.get_state(CONFIG).values["messages"]
+        answers = {one.tool_call_id: one for one in messages if isinstance(one, ToolMessage)}
+        turn = 0
+        for message in messages:
+            turn += message.type == "human"
+            for call in message.tool_calls if isinstance(message, AIMessage) else ():
+                if call["id"] in answers:
+                    outcome = _outcome(answers[call["id"]])
+                    self.kinds.add(outcome)
+                    order = (call["name"], call["args"]["to"])
+                    yield AnsweredCall(turn, call["id"], order, outcome)
+        last = messages[-1]
+        self._session = next(map(_session_of, filter(_is_of_server, messages)), "")
+        # The limit may end the run with a message of its own, and the server gets no result.
+        self._is_cut = isinstance(last, AIMessage) and not _is_of_server(last)
+
+    # The laws
+
+    def _listed(self, calls: Sequence[AnsweredCall], error: str) -> str:
+        last = max((one.turn for one in calls), default=0)
+        if "(code" not in error or last != 1 + self._has_second_turn:
+            return ""
+        expected = {
+            outcome: {one.order[0] for one in calls if (one.turn, one.outcome) == (last, outcome)}
+            for outcome in LISTS
+        }
+        lists = listed(error)
+        if self._fsm.get("enable_multistep_planning"):  # calls of successful steps are not listed
+            lists["made"] |= expected["made"]
+        return "" if lists == expected else f"the lists are {lists}, and not {expected}"
+
+    def _labelled(self, stage: Stage, calls: Sequence[AnsweredCall]) -> str:
+        stored: Any = self._session and stage.server._services.store.find(self._session)
+        if not stored:
+            return ""
+        told = calls[:-1] if self._is_cut else calls
+        expected = {one.order[0] for one in told if one.outcome != "refused"}
+        labels = set(stored.state.labels.tags)
+        return "" if labels == expected else f"the session has {labels}, and not {expected}"
 
 
-LIMIT_OF_PAY = "Tool call limit exceeded. Do not call 'pay' again."
+def _repeated(calls: Sequence[AnsweredCall]) -> str:
+    refused = set()
+    for one in calls:
+        if (one.turn, one.order) in refused:
+            return f"{one.order} was refused, and requested again"
+        if one.outcome != "made":
+            refused.add((one.turn, one.order))
+    return ""
+
+
+def _outcome(message: ToolMessage) -> Outcome:
+    data = message.additional_kwargs.get("lc_data") or {}
+    if message.status == "success":
+        return "made"
+    if data.get("decision") == "reject":
+        return "refused"
+    return "stated" if message.content in LIMITS else "made"
+
+
+def _is_of_server(message: Any) -> bool:
+    return isinstance(message, AIMessage) and "sequrity" in message.response_metadata
+
+
+def _session_of(message: Any) -> str:
+    session: str = message.response_metadata["sequrity"]["session_id"]
+    return session
 
 
 @wrap_tool_call
@@ -262,22 +313,21 @@ def refuse_payments(request: Any, handler: Callable[[Any], Any]) -> Any:
 
 def main() -> int:
     """Play turns; print those with a problem, and totals."""
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(description="Random turns of agents with refused calls.")
     parser.add_argument("--count", type=int, default=1000)
-    parser.add_argument("--start", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    logging.disable(logging.WARNING)  # each fork in the history is one
-    kinds: Counter[str] = Counter()
-    problems = 0
+    logging.disable(logging.WARNING)
+    wrong, kinds = 0, Counter[str]()
     with Stage() as stage:
-        for number in range(options.start, options.start + options.count):
+        for number in range(options.seed, options.seed + options.count):
             turn = Turn(number)
             if problem := turn.played(stage):
-                problems += 1
-                print(f"turn {number}: {problem}", flush=True)
+                wrong += 1
+                sys.stdout.write(f"turn {number}: {problem}\n")
             kinds.update(turn.kinds)
-    print(f"{options.count} turns, {problems} with a problem; {dict(sorted(kinds.items()))}")
-    return 1 if problems else 0
+    sys.stdout.write(f"{options.count} turns, {wrong} of them with a problem; {dict(kinds)}\n")
+    return bool(wrong)
 
 
 if __name__ == "__main__":
