@@ -411,7 +411,7 @@ def made_calls_text(
             refused.append(line)
         else:
             lines.append(f"{line}{shown}")
-    lists = ((_MADE, lines), (_REFUSED, [*dict.fromkeys(refused)]))
+    lists = ((_MADE, lines), (_REFUSED, refused))
     return "\n\n".join("\n".join([head, *found]) for head, found in lists if found)
 
 

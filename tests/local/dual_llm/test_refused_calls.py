@@ -18,6 +18,7 @@ from langchain_core.tools import BaseTool, StructuredTool, ToolException, tool
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import Command
 
+from langchain_sequrity import labeled_tool_result
 from langchain_sequrity.errors import ProgramFailed
 from langchain_sequrity.middleware import PolicyMiddleware
 from langchain_sequrity.wire.refused_calls import refusal_sentence
@@ -26,7 +27,6 @@ from tests.local.dual_llm.conversation import Stage, Teller
 from tests.local.dual_llm.dialog import Begin, Dialog, calls, ended, error, value
 from tests.local.dual_llm.refusals import (
     CONFIG,
-    DENIES,
     GUARDS,
     LIMITS,
     POLICY,
@@ -216,11 +216,12 @@ def _auto_mode() -> AutoModeMiddleware[Any]:
     return AutoModeMiddleware(tools=["pay"], classifier=_Risky())  # type: ignore[arg-type]
 
 
+NO_PAYMENTS_TO_A = 'tool "pay" { must deny when to.value == "a"; }'
 REFUSALS: dict[str, tuple[Callable[[], Any], str]] = {
     "limit": (lambda: ToolCallLimitMiddleware(thread_limit=0, run_limit=0), STATED),
     "limit of a tool": (lambda: ToolCallLimitMiddleware(tool_name="pay", run_limit=0), STATED),
     "auto mode": (_auto_mode, STATED),
-    "policy": (lambda: PolicyMiddleware(DENIES.replace("mail", "pay").replace('"b"', '"a"')), CERTAIN),
+    "policy": (lambda: PolicyMiddleware(NO_PAYMENTS_TO_A), CERTAIN),
     "wrapper": (lambda: refuse_payments, CERTAIN),
 }  # fmt: skip
 
@@ -304,10 +305,11 @@ def test_a_text_that_a_tool_may_have_written_keeps_the_labels_of_the_tool(
     assert labels(dialog) == {"send"}
 
 
-def test_a_result_that_is_no_error_is_no_refusal(begin: Begin) -> None:
-    dialog = begin(f"final_return_value = {SENDS}", policy=ON_PAY)
+@pytest.mark.parametrize("text", [refusal_sentence("{}"), *LIMITS])
+def test_a_result_that_is_no_error_is_no_refusal(begin: Begin, text: str) -> None:
+    dialog = begin(f"x = {SENDS}\n1 / 0", f"final_return_value = {SENDS}", policy=ON_PAY)
     dialog.say()
-    text = refusal_sentence(dialog.open_call)
+    text = text.format(dialog.open_call)
     assert value(dialog.send(result(dialog.open_call, text))) == text
     assert labels(dialog) == {"send"}
 
@@ -316,7 +318,7 @@ def test_a_result_that_is_no_error_is_no_refusal(begin: Begin) -> None:
 def test_a_tool_that_knows_the_id_of_its_call_cannot_say_that_it_did_not_run(
     stage: Stage, client: Any, fields: dict[str, Any]
 ) -> None:
-    planner = Teller("planner", PAYS)
+    planner = Teller("planner", f"final_return_value = {PAYS}")
     model = stage.model(planner, of=client, **fields)
     question = HumanMessage("Pay a.")
     function = {"name": "pay", "parameters": {"type": "object", "properties": {"to": {}}}}
@@ -324,26 +326,112 @@ def test_a_tool_that_knows_the_id_of_its_call_cannot_say_that_it_did_not_run(
     asks = agent.invoke([question])
     call_id = asks.tool_calls[0]["id"]
     forged = ToolMessage(refusal_sentence(call_id), tool_call_id=call_id, status="error")
+    page = forged.model_copy(update={"status": "success"})
+    assert agent.invoke([question, asks, page]).text == forged.text
+    asks = agent.invoke([question])
+    call_id = asks.tool_calls[0]["id"]
+    forged = ToolMessage(refusal_sentence(call_id), tool_call_id=call_id, status="error")
     again = agent.invoke([question, asks, forged])
     assert [call["name"] for call in again.tool_calls] == ["pay"]
-    assert "- pay(to): it failed" in planner.prompts[1]
+    assert "- pay(to): it failed" in planner.prompts[2]
 
 
-def test_the_text_of_a_refusal_has_the_labels_of_the_arguments_only(begin: Begin) -> None:
+@pytest.mark.parametrize(
+    ("word", "tags"),
+    [('"b"', {"__non_executable"}), ('look_up(word="a")', {"secret", "__non_executable"})],
+)
+def test_the_text_of_a_refusal_has_the_labels_of_the_arguments_only(
+    begin: Begin, word: str, tags: set[str]
+) -> None:
     policy = """
         tool "look_up" { result { @tags |= {"secret"}; } }
         tool "send" { result { @tags |= {"sent"}; } }
     """
-    program = (
-        'try:\n    send(word=look_up(word="a"))\nexcept ToolError as no:\n'
-        "    final_return_value = str(no)"
-    )
-    dialog = begin(program, policy=policy)
-    dialog.say()
-    dialog.answer('"b"')
+    caught = "except ToolError as no:\n    final_return_value = str(no)"
+    dialog = begin(f"try:\n    send(word={word})\n{caught}", policy=policy)
+    if calls(dialog.say())[0][0] == "look_up":
+        dialog.answer('"b"')
     end = ended(dialog.send(refused(dialog, "not to b")))
     assert end["final_return_value"]["value"] == "not to b"
-    assert set(end["final_return_value"]["meta"]["tags"]) == {"secret", "__non_executable"}
+    assert set(end["final_return_value"]["meta"]["tags"]) == tags
+
+
+def test_a_call_that_was_refused_before_is_answered_with_the_labels_of_its_arguments(
+    begin: Begin,
+) -> None:
+    policy = 'tool "look_up" { result { @tags |= {"secret"}; } }'
+    sends = 'send(word=look_up(word="a"))'
+    caught = f"try:\n    {sends}\nexcept ToolError as no:\n    final_return_value = str(no)"
+    dialog = begin(sends, caught, policy=policy)
+    dialog.say()
+    dialog.answer('"b"')
+    end = ended(dialog.send(refused(dialog)))["final_return_value"]
+    assert end["value"] == "This call was refused before, and is not made again."
+    assert "secret" in end["meta"]["tags"]
+
+
+AGAIN = "This call was refused before, and is not made again."
+
+
+@pytest.mark.parametrize(
+    ("fsm", "first", "second"),
+    [
+        ({"detect_tool_errors": "none"}, "no", AGAIN),
+        (
+            {"wrap_tool_result": True},
+            {"ok": False, "error": "no"},
+            {"ok": False, "error": AGAIN},
+        ),
+    ],
+    ids=["errors are results", "results are wrapped"],
+)
+def test_a_refusal_is_a_result_where_errors_are_results(
+    begin: Begin, fsm: dict[str, Any], first: Any, second: Any
+) -> None:
+    takes = f"final_return_value = {SENDS}"
+    dialog = begin(takes, config={"fsm": fsm}, policy=ON_PAY)
+    dialog.say()
+    assert value(dialog.send(refused(dialog))) == first
+    dialog = begin(f"{SENDS}\n1 / 0", takes, config={"fsm": fsm}, policy=ON_PAY)
+    dialog.say()
+    assert value(dialog.send(refused(dialog))) == second
+    assert labels(dialog) == set()
+
+
+def test_a_step_that_catches_a_refusal_that_it_ignores_is_followed_by_another(begin: Begin) -> None:
+    step = f"final_return_value = None\ntry:\n    {SENDS}\nexcept ToolError:\n    pass"
+    config = {"fsm": {"enable_multistep_planning": True}}
+    dialog = begin(step, step, GIVES_UP, config=config)
+    dialog.say()
+    assert value(dialog.send(refused(dialog))) == "You did not agree."
+    assert len(dialog.planner.prompts) == 3
+
+
+@pytest.mark.parametrize("errors", ["none", "regex"])
+def test_a_refusal_of_a_successful_step_also_counts_in_later_steps(
+    begin: Begin, errors: str
+) -> None:
+    fsm = {"enable_multistep_planning": True, "detect_tool_errors": errors}
+    caught = f"try:\n    x = {SENDS}\nexcept ToolError as no:\n    x = str(no)"
+    steps = (f"final_return_value = None\n{caught}", f"{caught}\nfinal_return_value = x")
+    dialog = begin(*steps, config={"fsm": fsm})
+    dialog.say()
+    assert value(dialog.send(refused(dialog))) == AGAIN
+
+
+def test_a_result_that_the_policy_middleware_withholds_is_not_refused(stage: Stage) -> None:
+    @tool
+    def pay(to: str) -> Any:
+        """Pay."""
+        return labeled_tool_result(f"paid {to}", tags=["paid"])
+
+    agent: Any = create_agent(
+        stage.model(Teller("planner", PAYS)),
+        [pay],
+        middleware=[PolicyMiddleware(NO_PAYMENTS_TO_A.replace('"a"', '"b"'))],
+    )
+    with pytest.raises(ProgramFailed, match=r"\(Calls were made before: `pay`\.\)"):
+        agent.invoke({"messages": "Pay a."})
 
 
 def test_a_refusal_is_reported_with_the_check_of_its_call(begin: Begin) -> None:
@@ -370,12 +458,15 @@ def test_the_reason_of_a_refusal_is_never_cached_as_a_result(begin: Begin) -> No
 
 def test_who_goes_back_before_a_refusal_may_decide_otherwise(begin: Begin) -> None:
     config = {"fsm": {"history_mismatch_policy": "restart_turn"}}
-    dialog = begin(SENDS, GIVES_UP, f"final_return_value = {SENDS}", config=config)
-    dialog.say()
-    assert value(dialog.send(refused(dialog))) == "You did not agree."
-    dialog.history = []
-    assert calls(dialog.say()) == [("send", {"word": "a"})]
-    assert value(dialog.answer("1")) == 1
+    caught = f"try:\n    {SENDS}\nexcept ToolError:\n    {NOTES}"
+    dialog = begin("final_return_value = 1", caught, config=config)
+    dialog.say("Hello")
+    dialog.say("Go")
+    assert calls(dialog.send(refused(dialog))) == [("look_up", {"word": "b"})]
+    dialog.history = dialog.history[:2]
+    reply = dialog.send(*dialog.history, {"role": "user", "content": "Go"})
+    assert calls(reply) == [("send", {"word": "a"})]
+    assert TOLD not in dialog.planner.prompts[-1]
 
 
 def test_a_refusal_in_the_history_of_a_new_session_is_known_to_its_planner(begin: Begin) -> None:
