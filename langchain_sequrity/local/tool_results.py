@@ -33,13 +33,15 @@ _CODEX_HEAD = regex.compile(
     r"(?:Process exited with code|Exit code:?) (-?\d{1,10})\n(?:[A-Z][^\n:]*:[^\n]*\n)*?Output:\n"
 )
 _REFUSALS = regex.compile(
-    r"Tool call limit exceeded\. Do not (?:call '[^'\n]*' again|make additional tool calls)\."
-    r"|Execution stopped before this tool call could run because another tool call in the same "
-    r"batch exceeded the limit\."
-    r"|The tool call `[^`\n]*` was blocked because it was classified as risky "
-    r"\(probability: [0-9.]+\)\. The tool was not executed\."
+    r"Tool call limit exceeded\. Do not (?:call '[^']*' again|make additional tool calls)\."
+    r"|Execution stopped before this tool call could run because .*"
+    r"|The tool call `[^`]*` was blocked because .*\. The tool was not executed\."
+    r"|User rejected the tool call for `[^`]*` with reason: .*"
+    r"|User rejected the tool call for `[^`]*` with id .* The tool was not executed\. .*",
+    regex.DOTALL,
 )
-"""Texts of LangChain's `ToolCallLimitMiddleware` and `AutoModeMiddleware`, which have no mark."""
+"""What LangChain's `ToolCallLimitMiddleware`, `AutoModeMiddleware` and `HumanInTheLoopMiddleware`
+write. Only the last one also marks its messages, and clients may lose the mark."""
 AskWhetherError = Callable[[str], bool]
 Refusal = Literal["certain", "stated"]
 """How it is known that a call was refused: from a text that names the call's id, which data cannot

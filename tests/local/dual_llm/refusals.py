@@ -61,14 +61,14 @@ POLICY = "\n".join(
 )
 DENIES = 'tool "mail" { /// reason: no mails to b\n must deny when to.value == "b"; }'
 REASON, DATA = "reason: too much", "a text of the tool"
-LIMITS = (
+STATED = (
     "Tool call limit exceeded. Do not make additional tool calls.",
     "Tool call limit exceeded. Do not call 'pay' again.",
+    "User rejected the tool call for `pay` with reason: no",
 )
 ERRORS = (
     f"Error: {DATA}",
-    *LIMITS,
-    "User rejected the tool call for `pay` with reason: no",
+    *STATED,
     "The call 1 was refused, and its tool did not run. ",
 )
 LISTS = {
@@ -285,7 +285,7 @@ def _outcome(message: ToolMessage) -> Outcome:
         return "made"
     if data.get("decision") == "reject":
         return "refused"
-    return "stated" if message.content in LIMITS else "made"
+    return "stated" if message.content in STATED else "made"
 
 
 def _is_of_server(message: Any) -> bool:

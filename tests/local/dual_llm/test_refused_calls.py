@@ -28,8 +28,8 @@ from tests.local.dual_llm.dialog import Begin, Dialog, calls, ended, error, valu
 from tests.local.dual_llm.refusals import (
     CONFIG,
     GUARDS,
-    LIMITS,
     POLICY,
+    STATED,
     Turn,
     refuse_payments,
 )
@@ -40,7 +40,7 @@ GIVES_UP = 'final_return_value = "You did not agree."'
 REJECTED = {"type": "reject", "message": "reason: too much"}
 TOLD = "Calls that were refused."
 CERTAIN = "(Calls were refused, and not made: `{}`.)"
-STATED = "(Calls were refused, as their results say: `{}`.)"
+AS_STATED = "(Calls were refused, as their results say: `{}`.)"
 MODES = ("batched", "per_call")
 
 
@@ -218,9 +218,9 @@ def _auto_mode() -> AutoModeMiddleware[Any]:
 
 NO_PAYMENTS_TO_A = 'tool "pay" { must deny when to.value == "a"; }'
 REFUSALS: dict[str, tuple[Callable[[], Any], str]] = {
-    "limit": (lambda: ToolCallLimitMiddleware(thread_limit=0, run_limit=0), STATED),
-    "limit of a tool": (lambda: ToolCallLimitMiddleware(tool_name="pay", run_limit=0), STATED),
-    "auto mode": (_auto_mode, STATED),
+    "limit": (lambda: ToolCallLimitMiddleware(thread_limit=0, run_limit=0), AS_STATED),
+    "limit of a tool": (lambda: ToolCallLimitMiddleware(tool_name="pay", run_limit=0), AS_STATED),
+    "auto mode": (_auto_mode, AS_STATED),
     "policy": (lambda: PolicyMiddleware(NO_PAYMENTS_TO_A), CERTAIN),
     "wrapper": (lambda: refuse_payments, CERTAIN),
 }  # fmt: skip
@@ -235,6 +235,16 @@ def test_what_a_middleware_refuses_is_told_as_refused(stage: Stage, name: str) -
     assert "- pay(to)" in shop.planner.prompts[1].partition(TOLD)[2]
     over = Shop(stage, PAYS, GIVES_UP, middleware=middleware())
     assert over.ask().text == "You did not agree."
+
+
+def test_what_a_person_rejects_in_place_of_the_policy_is_told_as_refused(stage: Stage) -> None:
+    soft = NO_PAYMENTS_TO_A.replace("must", "should")
+    guard = PolicyMiddleware(soft, on_denied="interrupt")
+    shop = Shop(stage, PAYS, GIVES_UP, middleware=guard, decisions=(REJECTED,))
+    assert shop.ask().text == "You did not agree."
+    assert (shop.ran, shop.asked) == ([], 1)
+    assert TOLD in shop.planner.prompts[1]
+    assert "too much" not in shop.planner.prompts[1]
 
 
 @pytest.mark.parametrize("end", ["end", "error"])
@@ -294,7 +304,11 @@ def test_a_refused_call_leaves_no_labels_of_its_tool(begin: Begin) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    [*LIMITS, refusal_sentence("tc-of-another-call"), "User rejected the tool call for `send`."],
+    [
+        *STATED,
+        refusal_sentence("tc-of-another-call"),
+        "User rejected the tool call for `send` with id 1. The tool was not executed. Do not retry.",
+    ],
 )
 def test_a_text_that_a_tool_may_have_written_keeps_the_labels_of_the_tool(
     begin: Begin, text: str
@@ -305,7 +319,7 @@ def test_a_text_that_a_tool_may_have_written_keeps_the_labels_of_the_tool(
     assert labels(dialog) == {"send"}
 
 
-@pytest.mark.parametrize("text", [refusal_sentence("{}"), *LIMITS])
+@pytest.mark.parametrize("text", [refusal_sentence("{}"), *STATED])
 def test_a_result_that_is_no_error_is_no_refusal(begin: Begin, text: str) -> None:
     dialog = begin(f"x = {SENDS}\n1 / 0", f"final_return_value = {SENDS}", policy=ON_PAY)
     dialog.say()
