@@ -322,9 +322,10 @@ class ProgramLoop:
             step = run.advance(given)
             if not isinstance(step, ToolCall):
                 reached = self._end_of_program(run, step)
-                # The planner knew of the refusal, and would write this program again.
-                ignored = given is not None and given is self.calls.ignored_refusal
-                return _without_repair(reached) if ignored and _has_failed(reached) else reached
+                is_last = given is not None and given is self.calls.ignored_refusal
+                if is_last and isinstance(step, ProgramRaised) and step.type == "ToolError":
+                    return _without_repair(reached)  # the planner would ignore the refusal again
+                return reached
             if most is not None and self._turn.calls >= most:
                 text = f"The program made more than {most} calls (`fsm.max_tool_calls_per_step`)."
                 return self._failed(text, (_LIMIT_REACHED, text))
@@ -442,10 +443,6 @@ class ProgramLoop:
         if response.include_policy_check_history or response.include_namespace_snapshot:
             found["session_labels"] = self._context.state.labels
         return found
-
-
-def _has_failed(reached: _Reached) -> bool:
-    return isinstance(reached, _ProgramResult) and reached.failed
 
 
 def _without_repair(reached: _Reached) -> TurnResult:

@@ -149,6 +149,15 @@ def test_a_program_that_repeats_a_call_before_the_planner_is_told_is_repaired(st
     assert shop.asked == 1
 
 
+def test_a_program_that_catches_a_repeated_refusal_and_fails_otherwise_is_repaired(
+    stage: Stage,
+) -> None:
+    fails = f"try:\n    {PAYS}\nexcept ToolError:\n    1 / 0"
+    shop = Shop(stage, PAYS, fails, GIVES_UP, middleware=person(), decisions=(REJECTED,))
+    assert shop.ask().text == "You did not agree."
+    assert len(shop.planner.prompts) == 3
+
+
 def test_another_call_is_not_refused_with_the_first(stage: Stage) -> None:
     programs = (PAYS, 'final_return_value = pay(to="b")')
     decisions = (REJECTED, {"type": "approve"})
