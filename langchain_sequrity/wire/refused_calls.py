@@ -34,7 +34,7 @@ def with_refusal_sentences(messages: Sequence[BaseMessage]) -> list[BaseMessage]
         The conversation. A result is that of a refused call if its status is `error` and its
         notification metadata, which LangChain keeps beside the content, have the decision `reject`.
     """
-    return [_with_sentence(one) if has_failed(one) else one for one in messages]
+    return [_with_sentence(message) if has_failed(message) else message for message in messages]
 
 
 def _with_sentence(message: ToolMessage) -> ToolMessage:

@@ -415,8 +415,8 @@ class ProgramLoop:
         """The calls that the program and failed ones before it have made, and those refused."""
         lists = []
         for head, refusal in _CALLS_BEFORE.items():
-            made = (one.call.tool for one in self._turn.made if one.refusal == refusal)
-            if names := ", ".join(dict.fromkeys(f"`{tool}`" for tool in made)):
+            calls = (made.call.tool for made in self._turn.made if made.refusal == refusal)
+            if names := ", ".join(dict.fromkeys(f"`{tool}`" for tool in calls)):
                 lists.append(f"{head}: {names}.")
         return f" ({' '.join(lists)})" if lists else ""
 

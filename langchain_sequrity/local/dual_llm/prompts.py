@@ -412,7 +412,7 @@ def made_calls_text(
         else:
             lines.append(f"{line}{shown}")
     lists = ((_MADE, lines), (_REFUSED, refused))
-    return "\n\n".join("\n".join([head, *found]) for head, found in lists if found)
+    return "\n\n".join("\n".join([head, *calls]) for head, calls in lists if calls)
 
 
 _MADE = """\

@@ -180,7 +180,8 @@ class OpenTurn:
 
     def refused_call(self, digest: str) -> MadeCall | None:
         """The call of this turn that was refused, if there is one."""
-        return next((one for one in self.made if one.call.digest == digest and one.refusal), None)
+        refused = (made for made in self.made if made.refusal and made.call.digest == digest)
+        return next(refused, None)
 
     def settle(self) -> None:
         """Put the calls of a successful step aside: a later step that repeats one is a new call."""

@@ -81,11 +81,11 @@ Outcome = Literal["made", "refused", "stated"]
 
 def listed(text: str) -> dict[Outcome, set[str]]:
     """The tools in the lists of calls at the end of an error."""
-    found: dict[Any, set[str]] = {}
+    lists: dict[Any, set[str]] = {}
     for name, head in LISTS.items():
         match = re.search(rf"{head}: ((?:`\w+`(?:, )?)+)\.", text)
-        found[name] = set(re.findall(r"`(\w+)`", match[1])) if match else set()
-    return found
+        lists[name] = set(re.findall(r"`(\w+)`", match[1])) if match else set()
+    return lists
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +203,7 @@ class Turn:
         shown = "\n".join(planner.prompts)
         if leaked := [text for text in (REASON, DATA, "reason:", "limit exc") if text in shown]:
             return f"the planner sees {leaked}"
-        if wrong := [one for one in calls if one.outcome == "refused" and one.id in self._ran]:
+        if wrong := [call for call in calls if call.outcome == "refused" and call.id in self._ran]:
             return f"{wrong} were refused, and have run"
         return _repeated(calls) or self._listed(calls, error) or self._labelled(stage, calls)
 
@@ -229,7 +229,11 @@ class Turn:
     def _calls(self) -> Iterator[AnsweredCall]:
         """The answered calls of the thread."""
         messages = self._agent.get_state(CONFIG).values["messages"]
-        answers = {one.tool_call_id: one for one in messages if isinstance(one, ToolMessage)}
+        answers = {
+            message.tool_call_id: message
+            for message in messages
+            if isinstance(message, ToolMessage)
+        }
         turn = 0
         for message in messages:
             turn += message.type == "human"
@@ -247,11 +251,13 @@ class Turn:
     # The laws
 
     def _listed(self, calls: Sequence[AnsweredCall], error: str) -> str:
-        last = max((one.turn for one in calls), default=0)
+        last = max((call.turn for call in calls), default=0)
         if "(code" not in error or last != 1 + self._has_second_turn:
             return ""
         expected = {
-            outcome: {one.order[0] for one in calls if (one.turn, one.outcome) == (last, outcome)}
+            outcome: {
+                call.order[0] for call in calls if (call.turn, call.outcome) == (last, outcome)
+            }
             for outcome in LISTS
         }
         lists = listed(error)
@@ -263,19 +269,19 @@ class Turn:
         stored: Any = self._session and stage.server._services.store.find(self._session)
         if not stored:
             return ""
-        told = calls[:-1] if self._is_cut else calls
-        expected = {one.order[0] for one in told if one.outcome != "refused"}
+        answered = calls[:-1] if self._is_cut else calls
+        expected = {call.order[0] for call in answered if call.outcome != "refused"}
         labels = set(stored.state.labels.tags)
         return "" if labels == expected else f"the session has {labels}, and not {expected}"
 
 
 def _repeated(calls: Sequence[AnsweredCall]) -> str:
     refused = set()
-    for one in calls:
-        if (one.turn, one.order) in refused:
-            return f"{one.order} was refused, and requested again"
-        if one.outcome != "made":
-            refused.add((one.turn, one.order))
+    for call in calls:
+        if (call.turn, call.order) in refused:
+            return f"{call.order} was refused, and requested again"
+        if call.outcome != "made":
+            refused.add((call.turn, call.order))
     return ""
 
 

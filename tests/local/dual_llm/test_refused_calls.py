@@ -38,7 +38,7 @@ from tests.local.dual_llm.repeats import CLIENTS
 PAYS = 'pay(to="a")'
 GIVES_UP = 'final_return_value = "You did not agree."'
 REJECTED = {"type": "reject", "message": "reason: too much"}
-TOLD = "Calls that were refused."
+REFUSED_LIST = "Calls that were refused."
 CERTAIN = "(Calls were refused, and not made: `{}`.)"
 AS_STATED = "(Calls were refused, as their results say: `{}`.)"
 MODES = ("batched", "per_call")
@@ -128,8 +128,7 @@ def test_a_planner_that_is_told_of_a_rejection_can_end_the_turn(
     assert shop.ask().text == "You did not agree."
     assert (shop.ran, shop.asked) == ([], 1)
     prompt = shop.planner.prompts[1]
-    told = prompt.partition(TOLD)[2]
-    assert "- pay(to)" in told
+    assert "- pay(to)" in prompt.partition(REFUSED_LIST)[2]
     assert "reject" not in prompt
     assert "too much" not in prompt
     assert "Calls that were made already" not in prompt
@@ -173,7 +172,7 @@ def test_calls_that_were_made_are_listed_apart_from_those_that_were_refused(stag
     assert lists in shop.fail()
     assert shop.ran == ["mail a"]
     lists = shop.planner.prompts[1].partition("Calls that were made already.")[2]
-    made, _, refused = lists.partition(TOLD)
+    made, _, refused = lists.partition(REFUSED_LIST)
     assert "- mail(to): str" in made
     assert "- pay" not in made
     assert "- mail" not in refused
@@ -197,7 +196,7 @@ def test_a_call_that_a_person_lets_pass_or_answers_is_no_refused_call(
     }
     shop = Shop(stage, f"{PAYS}\n1 / 0", PAYS, middleware=person(), decisions=(decision,))
     shop.ask()
-    assert TOLD not in shop.planner.prompts[1]
+    assert REFUSED_LIST not in shop.planner.prompts[1]
     assert shop.asked == 1
     assert shop.ran == {"approve": ["pay a"], "edit": ["pay b"], "respond": []}[answer]
 
@@ -208,7 +207,7 @@ def test_the_next_turn_may_make_the_call_again(stage: Stage) -> None:
     shop = Shop(stage, *programs, middleware=person(), decisions=decisions)
     shop.ask()
     assert shop.ask("Do pay a.").text == "done"
-    assert TOLD not in shop.planner.prompts[2]
+    assert REFUSED_LIST not in shop.planner.prompts[2]
 
 
 # Everything else that answers a call in place of the tool
@@ -241,7 +240,7 @@ def test_what_a_middleware_refuses_is_told_as_refused(stage: Stage, name: str) -
     shop = Shop(stage, PAYS, middleware=middleware())
     assert listed.format("pay") in shop.fail()
     assert (shop.ran, len(shop.planner.prompts)) == ([], 2)
-    assert "- pay(to)" in shop.planner.prompts[1].partition(TOLD)[2]
+    assert "- pay(to)" in shop.planner.prompts[1].partition(REFUSED_LIST)[2]
     over = Shop(stage, PAYS, GIVES_UP, middleware=middleware())
     assert over.ask().text == "You did not agree."
 
@@ -252,7 +251,7 @@ def test_what_a_person_rejects_in_place_of_the_policy_is_told_as_refused(stage: 
     shop = Shop(stage, PAYS, GIVES_UP, middleware=guard, decisions=(REJECTED,))
     assert shop.ask().text == "You did not agree."
     assert (shop.ran, shop.asked) == ([], 1)
-    assert TOLD in shop.planner.prompts[1]
+    assert REFUSED_LIST in shop.planner.prompts[1]
     assert "too much" not in shop.planner.prompts[1]
 
 
@@ -463,7 +462,7 @@ def test_a_refusal_is_reported_with_the_check_of_its_call(begin: Begin) -> None:
     dialog.say()
     dialog.send(refused(dialog))
     checks = ended(dialog.answer())["policy_check_history"]
-    assert [one.get("refused") for one in checks] == ["certain", None]
+    assert [check.get("refused") for check in checks] == ["certain", None]
 
 
 def test_the_reason_of_a_refusal_is_never_cached_as_a_result(begin: Begin) -> None:
@@ -489,7 +488,7 @@ def test_who_goes_back_before_a_refusal_may_decide_otherwise(begin: Begin) -> No
     dialog.history = dialog.history[:2]
     reply = dialog.send(*dialog.history, {"role": "user", "content": "Go"})
     assert calls(reply) == [("send", {"word": "a"})]
-    assert TOLD not in dialog.planner.prompts[-1]
+    assert REFUSED_LIST not in dialog.planner.prompts[-1]
 
 
 def test_a_refusal_in_the_history_of_a_new_session_is_known_to_its_planner(begin: Begin) -> None:
@@ -502,13 +501,13 @@ def test_a_refusal_in_the_history_of_a_new_session_is_known_to_its_planner(begin
     no = {**result("call_1", refusal_sentence("call_1")), "is_error": True}
     reply = dialog.send({"role": "user", "content": "Go"}, asked, no)
     assert CERTAIN.format("send") in error(reply)[1]
-    assert "- send(word)" in dialog.planner.prompts[0].partition(TOLD)[2]
+    assert "- send(word)" in dialog.planner.prompts[0].partition(REFUSED_LIST)[2]
     assert len(dialog.planner.prompts) == 1
 
 
 def test_a_repair_gets_the_results_of_calls_that_were_made_before_a_refusal(begin: Begin) -> None:
-    one = 'a = look_up(word="a")\n'
-    dialog = begin(f"{one}{SENDS}", f"{one}final_return_value = a")
+    look_up = 'a = look_up(word="a")\n'
+    dialog = begin(f"{look_up}{SENDS}", f"{look_up}final_return_value = a")
     dialog.say()
     dialog.answer("41")
     assert value(dialog.send(refused(dialog))) == 41
