@@ -66,6 +66,7 @@ long: $(READY)  ## Run the long tests in full: differential tests, labels, escap
 	$(BIN)/python -m tests.local.dual_llm.repeats --count 1000
 	$(BIN)/python -m tests.local.dual_llm.noninterference --count 1000
 	$(BIN)/python -m tests.local.dual_llm.answer_forms --count 5000
+	$(BIN)/python -m tests.local.dual_llm.refusals --count 1000
 	$(BIN)/python -m tests.local.interpreter.test_paid_memory
 	$(BIN)/python -m tests.local.interpreter.escapes
 	$(BIN)/python -m tests.local.interpreter.escapes --limits default

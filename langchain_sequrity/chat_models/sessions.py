@@ -72,6 +72,7 @@ from langchain_sequrity.wire.exchange import (
     ServiceCall,
     StreamReader,
 )
+from langchain_sequrity.wire.refused_calls import with_refusal_sentences
 from langchain_sequrity.wire.streams import DenialReader, EnvelopeReader, Judge, as_chunk
 from langchain_sequrity.wire.tool_results import results_as_values
 from langchain_sequrity.wire.tools import arguments_text
@@ -433,6 +434,8 @@ class Turn:
         # With strict parsing, a result of a tool without output schema is read as text.
         if dual_llm and not (fsm and fsm.strict_tool_result_parsing):
             messages = results_as_values(messages)
+        if dual_llm:
+            messages = with_refusal_sentences(messages)
         self._body = self.settings.wire.write_request(messages, params, dual_llm=dual_llm)
         has_run_tools = any(map(_holds_results, self.messages))
         return self.connection.call(

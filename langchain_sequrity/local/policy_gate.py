@@ -19,6 +19,7 @@ from langchain_sequrity.local.screening import Ask, Detection, Screen
 from langchain_sequrity.sqrt import Argument, Call, Engine, Reason, Verdict
 from langchain_sequrity.sqrt.coerce import ToolArguments, with_defaults
 from langchain_sequrity.sqrt.context import result_labels
+from langchain_sequrity.sqrt.engine import NON_EXECUTABLE
 from langchain_sequrity.sqrt.verdict import call_facts, denial_of
 
 
@@ -181,6 +182,25 @@ class PolicyGate:
         judged = with_defaults(call, self._tools)
         labels, session = self._engines[0].after(judged, result, session, is_error=is_error)
         return CheckedResult(replace(result, labels=labels), session, seen.findings)
+
+    def label_refusal(self, call: Call, reason: str, session: Labels) -> CheckedResult:
+        """Label the text that a refused call gets in place of a result.
+
+        The tool did not run, so neither its own labels nor the rules on its results apply.
+
+        Args:
+            call: The call that was not made.
+            reason: The text; it may quote the arguments.
+            session: The session's labels.
+
+        Returns:
+            The text with the labels of the arguments; the session's labels stay.
+        """
+        seen = self._screen.screen(reason, ask=self._ask)
+        labels = call.labels
+        if self._engines[0].presets.non_executable_memory:
+            labels = labels.join(Labels(tags=frozenset({NON_EXECUTABLE})))
+        return CheckedResult(Argument(seen.value, labels), session, seen.findings)
 
 
 def _is_hard_denial(verdict: Verdict) -> bool:

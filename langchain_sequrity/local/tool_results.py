@@ -1,4 +1,4 @@
-"""Reading tool results: the value, its labels, and whether it is an error.
+"""Reading tool results: the value, its labels, whether it is an error, whether the tool ran.
 
 The text may come from a mail or a web page. So a wrapper with labels is read at the top level only,
 and reserved names of the service are refused in it (`docs/security.md`, rule 1).
@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import regex
 from langchain_core.messages import ToolMessage
@@ -22,6 +22,7 @@ from langchain_sequrity.local.policy_gate import ToolReturn
 from langchain_sequrity.patterns import Pattern, TimeBudget
 from langchain_sequrity.sqrt.context import looks_like_error
 from langchain_sequrity.strict_json import TooDeep, as_text, loads, nests_deeper
+from langchain_sequrity.wire.refused_calls import refusal_sentence
 from langchain_sequrity.wire.tool_results import MARK
 
 _COMBINES = ("merge", "replace", "ignore")
@@ -31,7 +32,20 @@ _CODEX_HEAD = regex.compile(
     r"\A(?:Chunk ID:[^\n]*\n)?(?:Wall time:[^\n]*\n)?"
     r"(?:Process exited with code|Exit code:?) (-?\d{1,10})\n(?:[A-Z][^\n:]*:[^\n]*\n)*?Output:\n"
 )
+_REFUSALS = regex.compile(
+    r"Tool call limit exceeded\. Do not (?:call '[^']*' again|make additional tool calls)\."
+    r"|Execution stopped before this tool call could run because .*"
+    r"|The tool call `[^`]*` was blocked because .*\. The tool was not executed\."
+    r"|User rejected the tool call for `[^`]*` with reason: .*"
+    r"|User rejected the tool call for `[^`]*` with id .* The tool was not executed\. .*",
+    regex.DOTALL,
+)
+"""What LangChain's `ToolCallLimitMiddleware`, `AutoModeMiddleware` and `HumanInTheLoopMiddleware`
+write. Only the last one also marks its messages, and clients may lose the mark."""
 AskWhetherError = Callable[[str], bool]
+Refusal = Literal["certain", "stated"]
+"""How it is known that a call was refused: from a text that names the call's id, which data cannot
+know, or only from a text that an error of the tool may contain, too."""
 
 
 class BadResult(Exception):
@@ -45,10 +59,12 @@ class ReadResult:
     Attributes:
         returned: The value, and its labels if it is wrapped.
         failure: The text of the error, if the tool failed and the program handles it as an error.
+        refusal: Whether the call was refused instead, and how that is known.
     """
 
     returned: ToolReturn
     failure: str | None = None
+    refusal: Refusal | None = None
 
 
 def read_result(
@@ -76,6 +92,11 @@ def read_result(
             names, or replaces labels without permission.
     """
     text = text_of(message)
+    sentence = refusal_sentence(message.tool_call_id)
+    if message.status == "error" and text.startswith(sentence):
+        reason = text.removeprefix(sentence)
+        failure = None if fsm.detect_tool_errors == "none" else reason
+        return ReadResult(ToolReturn(reason, is_error=True), failure, "certain")
     texts, is_all = _texts(message)
     parsed = _parse_strictly(text)
     parts = [parsed] if len(texts) == 1 else [*map(_parse_strictly, texts)]
@@ -101,7 +122,8 @@ def read_result(
     failed = _is_error(message, text, fsm, is_error)
     if failed or message.status == "error":
         returned = replace(returned, is_error=True)
-    return ReadResult(returned, text if failed else None)
+    is_refusal = message.status == "error" and _REFUSALS.fullmatch(text)
+    return ReadResult(returned, text if failed else None, "stated" if is_refusal else None)
 
 
 _NOT_JSON: Any = object()

@@ -14,6 +14,7 @@ from langchain_sequrity.errors import PolicyDenied
 from langchain_sequrity.labels import Labels
 
 _ARTIFACT_KEY = "sequrity_denial"
+_REFUSALS = frozenset({"policy", "branch", "content", "uncertain", "rejected"})
 _ADVICE = {"waits": " Make it again, after you have seen the results.", "withheld": ""}
 _DEFAULT_ADVICE = " It was not made. Do not repeat it as it is."
 
@@ -41,12 +42,15 @@ def denial_message(denial: Denial, call_id: str) -> ToolMessage:
         denial: The denial.
         call_id: The id of the call.
     """
+    # LangChain's mark of a call that a human rejected: a dual-LLM session is told so.
+    rejected = {"lc_source": "sequrity_policy", "lc_data": {"decision": "reject"}}
     return ToolMessage(
         denial_text(denial),
         name=denial.tool,
         tool_call_id=call_id,
         status="error",
         artifact={_ARTIFACT_KEY: denial.to_json()},
+        additional_kwargs=rejected if denial.kind in _REFUSALS else {},
     )
 
 

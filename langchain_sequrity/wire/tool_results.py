@@ -9,7 +9,7 @@ only looks like such an object is wrapped as the `value` of another one, without
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 from langchain_core.messages import (
     BaseMessage,
@@ -45,7 +45,7 @@ def results_as_values(messages: Sequence[BaseMessage]) -> list[BaseMessage]:
     return [_as_value(one) if isinstance(one, ToolMessage) else one for one in messages]
 
 
-def has_failed(message: BaseMessage) -> bool:
+def has_failed(message: BaseMessage) -> TypeGuard[ToolMessage]:
     """Whether a message reports that a tool failed."""
     return isinstance(message, ToolMessage) and message.status == "error"
 

@@ -123,7 +123,8 @@ def test_results_are_redacted_before_the_program_sees_them(
     assert play.run(said).value == seen
 
 
-def test_error_texts_and_cached_results_are_redacted(stage: Stage) -> None:
+@pytest.mark.parametrize("decision", ["none", "reject"])
+def test_error_texts_and_cached_results_are_redacted(stage: Stage, decision: str) -> None:
     failing = "try:\n    read(word='')\nexcept ToolError as error:\n    x = f'{error}'\nx"
     play = Play(
         stage,
@@ -131,7 +132,8 @@ def test_error_texts_and_cached_results_are_redacted(stage: Stage) -> None:
         of=SequrityMessages,
         features={**DUAL, "content_blockers": [{"name": "url_blocker"}]},
     )
-    failed = ToolMessage(LINK, tool_call_id="", status="error")
+    marks = {"lc_source": "somebody", "lc_data": {"decision": decision}}
+    failed = ToolMessage(LINK, tool_call_id="", status="error", additional_kwargs=marks)
     assert play.run(lambda word: failed).value == BLOCKED  # noqa: ARG005
     twice = "[read(word=''), read(word='')]"
     cached = Play(stage, twice, fsm={"force_to_cache": ["read"]}, features=features(**NAMED))

@@ -33,6 +33,7 @@ from langchain_sequrity.local.services import TurnInputs
 from langchain_sequrity.local.tool_results import (
     AskWhetherError,
     BadResult,
+    ReadResult,
     read_result,
 )
 from langchain_sequrity.patterns import TimeBudget
@@ -79,6 +80,7 @@ class TurnContext:
 _CACHE_SECONDS = 0.2  # for all patterns and one name
 _REMEMBERED = 256
 _LIKELY = 0.5
+_REFUSED = "This call was refused before, and is not made again."
 _ONLY_CHECKS = Presets(llm_blocked=None, non_executable_memory=False)
 
 
@@ -99,6 +101,7 @@ class TurnCalls:
 
     Attributes:
         own_failures: Lines at which the server's own tools have failed, with their fixed texts.
+        ignored_refusal: The last answer to a call of which the planner knew that it was refused.
     """
 
     def __init__(self, context: TurnContext, turn: OpenTurn, names: Mapping[str, str]) -> None:
@@ -110,6 +113,7 @@ class TurnCalls:
         self._own_names = {called: own for own, called in names.items()}
         self._tools = arguments_of_sent_tools(turn.tools)
         functions = [tool["function"] for tool in turn.tools]
+        self.ignored_refusal: Labeled | ToolFailure | None = None
         self._with_output_schema = {one["name"] for one in functions if one.get("output_schema")}
 
     def make(
@@ -132,9 +136,11 @@ class TurnCalls:
             checked = self._checked(call, step.line, self._state.labels)
             return self._internal(checked.call, step.line) if checked.allowed else checked
         digest = _digest(with_defaults(call, self._tools))
-        session, earlier = self._state.labels, self._turn.reuse_call(digest)
+        session = self._state.labels
+        earlier = self._turn.reuse_call(digest) or self._turn.refused_call(digest)
         if earlier is not None:
-            return self._made_before(call, step.line, earlier)
+            answer = self._refused_before if earlier.refusal else self._made_before
+            return answer(call, step.line, earlier)
         checked = self._checked(call, step.line, session)
         if not checked.allowed:
             return checked
@@ -183,10 +189,18 @@ class TurnCalls:
         checked = self._checked(call, line, earlier.call.session, is_repeated=True)
         if not checked.allowed:
             return checked
-        returned, _ = self._read(call.tool, earlier.result)
+        returned = self._read(call.tool, earlier.result).returned
         taken = self._gate().label_result(checked.call, returned, checked.session)
         session = self._state.labels.join(taken.session)
         return self._wrap_result(self._store_result(taken, session, failed=False))
+
+    def _refused_before(self, call: Call, _: int, refused: MadeCall) -> Labeled | ToolFailure:
+        """Answer a call that was refused in this turn: nobody is asked, and nothing is checked."""
+        raises = self._configuration.fsm.detect_tool_errors != "none"
+        answer = self._wrap_result((ToolFailure if raises else Labeled)(_REFUSED, call.labels))
+        if refused.step < self._turn.steps:
+            self.ignored_refusal = answer
+        return answer
 
     def add_result(self, call: WaitingCall, message: ToolMessage) -> Labeled | ToolFailure:
         """Take the result of a call that was handed out.
@@ -201,12 +215,19 @@ class TurnCalls:
         Raises:
             BadResult: If it cannot be used.
         """
-        returned, failed = self._read(call.tool, message, self._is_error)
+        read = self._read(call.tool, message, self._is_error)
+        returned, failed = read.returned, read.failure is not None
         checked_call = self._call(call.tool, call.arguments)
-        if call.is_cached and not failed:
+        if call.is_cached and not failed and not read.refusal:
             self._state.cache[_digest(checked_call)] = returned
-        self._turn.made.append(_made_call(call, message, None if failed else returned))
-        result = self._label_result(checked_call, returned, failed=failed)
+        self._turn.made.append(_made_call(call, message, read, self._turn.steps))
+        if read.refusal:
+            self._turn.checks[-1] = {**self._turn.checks[-1], "refused": read.refusal}
+        if read.refusal == "certain":
+            taken = self._gate().label_refusal(checked_call, returned.value, self._state.labels)
+            result = self._store_result(taken, taken.session, failed=failed)
+        else:
+            result = self._label_result(checked_call, returned, failed=failed)
         remember_labels(message, result.labels)
         return self._wrap_result(result)
 
@@ -220,7 +241,7 @@ class TurnCalls:
 
     def _read(
         self, tool: str, message: ToolMessage, is_error: AskWhetherError | None = None
-    ) -> tuple[ToolReturn, bool]:
+    ) -> ReadResult:
         read = read_result(
             message,
             fsm=self._configuration.fsm,
@@ -229,8 +250,8 @@ class TurnCalls:
             is_error=is_error,
         )
         if read.failure is None:
-            return read.returned, False
-        return replace(read.returned, value=read.failure), True
+            return read
+        return replace(read, returned=replace(read.returned, value=read.failure))
 
     def restore(self, done: Sequence[BaseMessage], waiting: WaitingCall | None) -> None:
         """Take over calls that were made for this turn before it was restarted.
@@ -259,10 +280,10 @@ class TurnCalls:
 
     def _restored_result(self, call: WaitingCall, message: ToolMessage) -> MadeCall:
         try:
-            returned, failed = self._read(call.tool, message, self._is_error)
+            read = self._read(call.tool, message, self._is_error)
         except BadResult:
-            return _made_call(call, message, None)
-        return _made_call(call, message, None if failed else returned)
+            return MadeCall(call, message, "")
+        return _made_call(call, message, read, self._turn.steps)
 
     def _gate(self) -> PolicyGate:
         added = map(_added_engine, self._state.policies)
@@ -344,9 +365,10 @@ class TurnCalls:
         return any(pattern.finds_within(tool, budget) for pattern in self._configuration.cached)
 
 
-def _made_call(call: WaitingCall, message: ToolMessage, returned: ToolReturn | None) -> MadeCall:
-    kind = "" if returned is None else type_and_size(type(returned.value).__name__, returned.value)
-    return MadeCall(call, message, kind)
+def _made_call(call: WaitingCall, message: ToolMessage, read: ReadResult, step: int) -> MadeCall:
+    value, has_result = read.returned.value, read.failure is None and read.refusal is None
+    shape = type_and_size(type(value).__name__, value) if has_result else ""
+    return MadeCall(call, message, shape, read.refusal, step)
 
 
 def _is_unicode(name: str) -> bool:

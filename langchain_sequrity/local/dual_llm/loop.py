@@ -59,6 +59,11 @@ _PLANNER_MAY_NOT_SEE = (
     "decide the control flow (`branching_meta_policy`), but the planner decides which calls are "
     "made. Show the planner less, or allow these labels."
 )
+_CALLS_BEFORE = {
+    "Calls were made before": None,
+    "Calls were refused, and not made": "certain",
+    "Calls were refused, as their results say": "stated",
+}
 _VIOLATIONS = frozenset({_POLICY_VIOLATION, _CONTROL_FLOW})
 _ERROR_CODES = {
     "exception": "program_error",
@@ -354,7 +359,11 @@ class ProgramLoop:
         while True:
             step = run.advance(given)
             if not isinstance(step, ToolCall):
-                return self._end_of_program(run, step)
+                reached = self._end_of_program(run, step)
+                is_last = given is not None and given is self.calls.ignored_refusal
+                if is_last and isinstance(step, ProgramRaised) and step.type == "ToolError":
+                    return _without_repair(reached)  # the planner would ignore the refusal again
+                return reached
             if most is not None and self._turn.calls >= most:
                 text = f"The program made more than {most} calls (`fsm.max_tool_calls_per_step`)."
                 return self._failed(text, (_LIMIT_REACHED, text))
@@ -438,10 +447,18 @@ class ProgramLoop:
         if self._turn.is_planned and self._turn.program:
             self._turn.failures.add(len(self._turn.programs) - 1)
         report = self._report(violated=violated)
-        made = list(dict.fromkeys(f"`{one.call.tool}`" for one in self._turn.made))
-        if made and error[0] not in _VIOLATIONS:  # their checks list all calls
-            error = (error[0], f"{error[1]} (Calls were made before: {', '.join(made)}.)")
+        if error[0] not in _VIOLATIONS:  # their checks list all calls
+            error = (error[0], f"{error[1]}{self._calls_before()}")
         return Envelope(error=error, history_mismatch=self._turn.mismatch, **report)
+
+    def _calls_before(self) -> str:
+        """The calls that the program and failed ones before it have made, and those refused."""
+        lists = []
+        for head, refusal in _CALLS_BEFORE.items():
+            calls = (made.call.tool for made in self._turn.made if made.refusal == refusal)
+            if names := ", ".join(dict.fromkeys(f"`{tool}`" for tool in calls)):
+                lists.append(f"{head}: {names}.")
+        return f" ({' '.join(lists)})" if lists else ""
 
     def _report(self, *, violated: bool = False) -> dict[str, Any]:
         """The parts of the envelope that `X-Config` asks for."""

@@ -412,7 +412,7 @@ def variables_text(
 def made_calls_text(
     made: Iterable[MadeCall], names: Mapping[str, str], prompt: PlannerPrompt
 ) -> str:
-    """The list of calls of failed programs for the planner.
+    """The lists of calls that were made, and that were refused, for the planner.
 
     It has no names of arguments: data can choose them (`f(**{text: 1})`), also among those of the
     tool's schema.
@@ -422,21 +422,29 @@ def made_calls_text(
         names: Names of the tools in programs, by their own names.
         prompt: The section of `X-Config`.
     """
-    lines = []
+    lines: list[str] = []
+    refused: list[str] = []
     for one in made:
         name = names.get(one.call.tool)
         if name is None:  # a restarted turn may have other tools
             continue
         came = one.shape if prompt.context_var_visibility != "none" else ""
         shown = ": it failed" if one.failed else came and f": {came}"
-        lines.append(f"- {name}{shown}")
-    return f"{_MADE}\n" + "\n".join(lines) if lines else ""
+        if one.refusal:
+            refused.append(f"- {name}")
+        else:
+            lines.append(f"- {name}{shown}")
+    lists = ((_MADE, lines), (_REFUSED, refused))
+    return "\n\n".join("\n".join([head, *calls]) for head, calls in lists if calls)
 
 
 _MADE = """\
 Calls that were made already. If a program makes one of them again, it gets the stored
 result, and the tool does not run again. The tool does run for a call that failed, and for each
 repetition beyond this list:"""
+_REFUSED = """\
+Calls that were refused. They are not made: a program that makes one of them again gets an error at
+once. Plan without them, or end the turn and say so:"""
 
 
 def _is_visible(variable: Labeled, visibility: str) -> bool:

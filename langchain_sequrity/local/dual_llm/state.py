@@ -10,6 +10,7 @@ from langchain_core.messages import BaseMessage, ToolMessage
 from langchain_sequrity.labels import NO_LABELS, Labels
 from langchain_sequrity.local.interpreter import Labeled
 from langchain_sequrity.local.policy_gate import ToolReturn
+from langchain_sequrity.local.tool_results import Refusal
 
 Json = dict[str, Any]
 S = TypeVar("S", "OpenTurn", "DualState")
@@ -74,21 +75,25 @@ class WaitingCall:
 
 @dataclass(frozen=True, slots=True)
 class MadeCall:
-    """A call that the caller made. If its program fails, the next program can reuse the result.
+    """A call that the caller made, or refused. Later programs of the turn can reuse the answer.
 
     Attributes:
         call: The call.
         result: The message with its result: parsed data would take more memory than their text.
-        shape: Type and size of the result; empty if the tool failed.
+        shape: Type and size of the result; empty if the tool failed or the call was refused.
+        refusal: Whether the call was refused, and how that is known.
+        step: Number of programs in the turn when it was answered.
     """
 
     call: WaitingCall
     result: ToolMessage
     shape: str
+    refusal: Refusal | None = None
+    step: int = 0
 
     @property
     def failed(self) -> bool:
-        """Whether the tool failed."""
+        """Whether there is no result."""
         return not self.shape
 
 
@@ -119,7 +124,7 @@ class OpenTurn:
         steps: Number of programs.
         failed_steps: Number of failed programs.
         calls: Number of tool calls of this program.
-        made: Calls that were made for this program and for failed programs before it.
+        made: Calls that were made or refused for this program and for failed programs before it.
         settled: Calls that were made for successful steps.
         asked_for: How often this program has made each call, by the call's digest.
         checks: One report for each checked call of the turn.
@@ -174,6 +179,11 @@ class OpenTurn:
         # A failed call has no result; a new program may try it again.
         alike = (one for one in self.made if one.call.digest == digest and not one.failed)
         return next(islice(alike, number - 1, None), None)
+
+    def refused_call(self, digest: str) -> MadeCall | None:
+        """The call of this turn that was refused, if there is one."""
+        refused = (made for made in self.made if made.refusal and made.call.digest == digest)
+        return next(refused, None)
 
     def settle(self) -> None:
         """Put the calls of a successful step aside: a later step that repeats one is a new call."""

@@ -146,7 +146,8 @@ class DualAnswer:
         )
         is_same = diff.done or (restarted is not None and restarted.query == turn.query)
         if diff.mismatch and is_same:
-            turn.made = [*state.made]
+            # Somebody who goes back may decide otherwise, unless the history has the refusal.
+            turn.made = [call for call in state.made if call.refusal is None]
         loop = ProgramLoop(self._context, turn)
         loop.calls.restore(diff.done, restarted.waiting if restarted is not None else None)
         return loop.run_given(program) if program is not None else (yield from loop.plan())
