@@ -25,6 +25,7 @@ from langchain_sequrity.local.limits import Charge, MemoryBudget
 from langchain_sequrity.local.refusals import refuse
 from langchain_sequrity.local.services import RequestRecord, Services
 from langchain_sequrity.local.session_headers import KINDS
+from langchain_sequrity.validation import describe_value
 from langchain_sequrity.wire.routes import CHAT_ROUTES, POLICY_ROUTES, VALIDATE_HEADERS_PATH
 
 _CLIENT_CLOSED_REQUEST = 499  # what web servers log if a client does not wait for its reply
@@ -171,8 +172,10 @@ def _validated(data: bytearray, charge: Charge) -> dict[str, Any]:
     sent = http.parse_body(data, charge)
     if not isinstance(sent, dict) or not sent.keys() <= _HEADERS.keys():
         refuse(422, f"Expected an object with any of {', '.join(_HEADERS)}, each a string.")
-    if any(value is not None and not isinstance(value, str) for value in sent.values()):
-        refuse(422, "Each header must be a string that contains JSON, or null.")
+    for name, value in sent.items():
+        if value is not None and not isinstance(value, str):
+            got = describe_value(value)
+            refuse(422, f"`{name}` must be a string that contains JSON, or null; got {got}.")
     return {
         name: None if sent.get(name) is None else validate_header(kind, sent[name])
         for name, kind in _HEADERS.items()

@@ -72,6 +72,14 @@ def _adds_policy(config: ConfigHeader, stored: str | None) -> bool:
 
 
 def _read(kind: type[Header], text: str) -> Header:
+    if not text.isascii():
+        # Nothing says in which encoding its bytes are. In the wrong one, labels and patterns of a
+        # policy would match other texts.
+        refuse(
+            400,
+            f"`{kind.header_name}` must be ASCII; got bytes beyond it. Write such characters as "
+            "`\\uXXXX` in the JSON text.",
+        )
     try:
         return read_header(kind, text)
     except UsageError as error:
