@@ -21,7 +21,13 @@ from langchain_sequrity.local.app import make_app
 from langchain_sequrity.local.deterministic_model import DeterministicModel
 from langchain_sequrity.local.script import Script, ScriptBackend
 from langchain_sequrity.local.services import Services
-from langchain_sequrity.wire.routes import CHAT_ROUTES, POLICY_ROUTES, VALIDATE_HEADERS_PATH
+from langchain_sequrity.wire.routes import (
+    CHAT_ROUTES,
+    COUNT_TOKENS_ROUTES,
+    MODELS_ROUTES,
+    POLICY_ROUTES,
+    VALIDATE_HEADERS_PATH,
+)
 from langchain_sequrity.wire.sse import SSEDecoder
 from tests.local.api import (
     CHAT,
@@ -63,9 +69,12 @@ def nested(depth: int) -> bytes:
 def test_the_index_lists_every_route(api: Api, path: str) -> None:
     reply = api.request("GET", path)
     assert reply.status_code == 200
-    paths = {row["path"] for row in reply.json()["routes"]}
-    assert paths == {route.path for route in (*CHAT_ROUTES, *POLICY_ROUTES)} | {
-        VALIDATE_HEADERS_PATH
+    paths = {row["path"]: row["method"] for row in reply.json()["routes"]}
+    posts = (*CHAT_ROUTES, *COUNT_TOKENS_ROUTES, *POLICY_ROUTES)
+    assert paths == {
+        **{route.path: "POST" for route in posts},
+        **{route.path: "GET" for route in MODELS_ROUTES},
+        VALIDATE_HEADERS_PATH: "POST",
     }
 
 
