@@ -78,6 +78,7 @@ _CALL_ARGUMENTS = frozenset(
         "stream",
         "ls_structured_output_format",
         "structured_output_format",
+        "is_parsed",  # of `with_structured_output`: its parser judges what is not an object
         "only_answers",  # of `with_structured_output`: its only tool is the schema of the answer
     }
 )
@@ -475,6 +476,7 @@ class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
             configured_session_id=kwargs.get("configured_session_id"),
             extra_headers=headers,
             memory=memory,
+            is_parsed=kwargs.get("is_parsed", False),
         )
 
     def _params(
