@@ -198,10 +198,11 @@ def test_after_the_first_reply_a_turn_without_required_calls_ends_as_ever(url: s
 
 
 def test_complete_turn_does_not_replace_the_required_call(url: str) -> None:
-    PLANNER.begin("complete_turn('done')", "look_up(word='a')")
+    PLANNER.begin("complete_turn(value='done')", "look_up(word='a')")
     fsm = {"enable_multistep_planning": True, "enabled_internal_tools": ["complete_turn"]}
     model = dual(url, session_config={"fsm": fsm}).bind_tools([look_up], tool_choice="any")
     assert [call["name"] for call in model.invoke("Go.").tool_calls] == ["look_up"]
+    assert "end with a call of `look_up`" in PLANNER.prompts[-1]
 
 
 # The client, with services that ignore `tool_choice`
