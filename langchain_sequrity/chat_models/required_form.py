@@ -48,7 +48,8 @@ def check_form(params: Mapping[str, Any], message: AIMessage) -> None:
 
     Raises:
         ForcedToolMissing: If it has no call, and the request requires one.
-        OutputParserException: If it is other JSON, and the request requires an object.
+        ValueError: LangChain's `OutputParserException`, if it is other JSON, and the request
+            requires an object.
     """
     if message.tool_calls:
         return
