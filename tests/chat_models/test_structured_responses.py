@@ -69,7 +69,7 @@ def dual(url: str, **options: Any) -> ChatSequrity:
 
 def test_an_agent_returns_an_instance_or_raises() -> None:
     kinds: Counter[str] = Counter()
-    assert list(failures(range(60), kinds)) == []
+    assert list(failures(range(40), kinds)) == []
     assert kinds.keys() >= {"ForcedToolMissing", "PolicyDenied", "Report"}
 
 
