@@ -124,11 +124,7 @@ def take_json_headers(headers: dict[str, str]) -> dict[str, Any]:
         row = _JSON_HEADERS.get(name.lower().replace("_", "-"))
         if row is not None:
             field_name, kind = row
-            try:
-                found[field_name] = read_header(kind, headers.pop(name), unknown="keep")
-            except UsageError as error:
-                msg = f"The header `{kind.header_name}` cannot be read. {error}"
-                raise UsageError(msg) from None
+            found[field_name] = read_header(kind, headers.pop(name), unknown="keep")
     return found
 
 

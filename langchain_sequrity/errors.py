@@ -495,10 +495,11 @@ class ProgramFailed(TurnFailed):
 
 
 class ForcedToolMissing(TurnFailed):
-    """Structured output needs a tool call, and the reply has none.
+    """The request requires a tool call, such as for structured output, and the reply has none.
 
     Attributes:
-        tool: The name of the tool that had to be called.
+        tool: The name of the tool that had to be called. If it could be any of several, all names,
+            separated by commas.
     """
 
     # The turn was allowed. Only its form is wrong, and another model may do better.

@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import wraps
 from inspect import isawaitable, iscoroutine
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, Self
 from urllib.parse import urlsplit
 
 import orjson
@@ -78,6 +78,7 @@ _CALL_ARGUMENTS = frozenset(
         "stream",
         "ls_structured_output_format",
         "structured_output_format",
+        "is_parsed",  # of `with_structured_output`: its parser judges what is not an object
         "only_answers",  # of `with_structured_output`: its only tool is the schema of the answer
     }
 )
@@ -213,6 +214,22 @@ class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
         if stops := stop or params.get("stop"):
             found["ls_stop"] = stops
         return found
+
+    def _model_params(self, config: object) -> NoReturn:
+        """Refuse `ProviderToolSearchMiddleware`, which alone asks a model for this.
+
+        It asks when it is about to defer a tool; its own error says only that the provider is not
+        a known one.
+        """
+        del config
+        name = type(self).__name__
+        msg = (
+            f"`ProviderToolSearchMiddleware` does not work with `{name}`: the search for tools is "
+            "a feature of a provider's own API, which Sequrity does not offer. Use "
+            f"`LLMToolSelectorMiddleware`, which selects the tools for each call with any model, "
+            "or give the agent all tools without `defer_loading`."
+        )
+        raise UsageError(msg)
 
     @override
     def _resolve_model_profile(self) -> ModelProfile | None:
@@ -459,6 +476,7 @@ class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
             configured_session_id=kwargs.get("configured_session_id"),
             extra_headers=headers,
             memory=memory,
+            is_parsed=kwargs.get("is_parsed", False),
         )
 
     def _params(

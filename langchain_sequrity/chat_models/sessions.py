@@ -30,6 +30,11 @@ from langchain_core.messages import (
 )
 from langchain_core.outputs import ChatGeneration, ChatResult
 
+from langchain_sequrity.chat_models.required_form import (
+    check_form,
+    requires_call,
+    requires_object,
+)
 from langchain_sequrity.chat_models.threads import (
     REPLACES_EARLIER,
     WITHOUT_TOOLS,
@@ -67,6 +72,7 @@ from langchain_sequrity.wire.dual_llm import (
 from langchain_sequrity.wire.error_body import is_session_gone, reason_in
 from langchain_sequrity.wire.exchange import (
     METADATA_KEY,
+    ChunkSum,
     ClientFormat,
     Reply,
     ServiceCall,
@@ -322,6 +328,7 @@ class Turn:
         memory: What is remembered of the thread, if the policy has rules on the session.
         forked_from: The session of which the history is a fork, if known.
         continues: Whether to ask the session to accept a history that differs from its own.
+        is_parsed: Whether a parser of `with_structured_output` reads the reply.
 
     Attributes:
         call: What is sent. It is written when the turn is entered.
@@ -337,6 +344,7 @@ class Turn:
     memory: ThreadMemory | None = None
     forked_from: str | None = None
     continues: bool = False
+    is_parsed: bool = False
     dual_llm: bool | None = field(init=False)
     call: ServiceCall = field(init=False)
     _body: dict[str, Any] = field(init=False)
@@ -523,6 +531,9 @@ class Turn:
         self.note_reply(
             has_calls=any(reply.tool_calls or reply.invalid_tool_calls for reply in replies)
         )
+        if self.requires_form:
+            for message in replies:
+                self.check_form(message)
         return ChatResult(generations=[ChatGeneration(message=message) for message in replies])
 
     def new_reader(self) -> StreamReader[AIMessageChunk]:
@@ -674,13 +685,14 @@ class Turn:
     def _read_message(self, read: Callable[[M], AIMessage], message: M) -> AIMessage:
         """Read a reply. With `on_denied="message"`, a denial is a message with its sentence.
 
-        It is raised if the answer has to have a schema: a parser would make an ordinary error of
-        the sentence, after which another model could answer.
+        It is raised if the answer has to have a schema, or to be a call: a parser would make an
+        ordinary error of the sentence, after which another model could answer.
         """
         try:
             return read(message)
         except PolicyDenied as error:
-            is_shown = self.settings.on_denied == "message" and "response_format" not in self.params
+            has_form = "response_format" in self.params or requires_call(self.params)
+            is_shown = self.settings.on_denied == "message" and not has_form
             if is_shown and error.message is not None:
                 return error.message
             self._note_failure()
@@ -692,6 +704,19 @@ class Turn:
     def _note_failure(self) -> None:
         if self.memory is not None:
             self.memory.ended(is_waiting=False, has_failed=True)
+
+    @property
+    def requires_form(self) -> bool:
+        """Whether `check_form` has something to check."""
+        return requires_call(self.params) or (not self.is_parsed and requires_object(self.params))
+
+    def check_form(self, message: AIMessage) -> None:
+        """Raise if a whole reply does not have the form that the request requires."""
+        try:
+            check_form(self.params, message)
+        except Exception:
+            self._note_failure()  # the caller's history will not have the reply
+            raise
 
     def note_reply(self, *, has_calls: bool) -> None:
         """Remember whether the session waits for results."""
@@ -712,6 +737,7 @@ class _SessionReader(DenialReader):
         super().__init__(inner, judge, holds_objects=turn.is_doubtful)
         self._turn = turn
         self._has_calls = False
+        self._whole = ChunkSum() if turn.requires_form else None
 
     def start(self, head: Reply) -> None:
         """Take status and headers."""
@@ -720,11 +746,15 @@ class _SessionReader(DenialReader):
 
     def _observe(self, chunk: AIMessageChunk) -> None:
         self._has_calls = self._has_calls or bool(chunk.tool_call_chunks)
+        if self._whole is not None:
+            self._whole.add(chunk)
         super()._observe(chunk)
 
     def _release(self) -> list[AIMessageChunk]:
         chunks = super()._release()
         self._turn.note_reply(has_calls=self._has_calls)
+        if self._whole is not None and (whole := self._whole.total()) is not None:
+            self._turn.check_form(whole)
         return chunks
 
 

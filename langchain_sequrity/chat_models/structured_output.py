@@ -70,6 +70,7 @@ def structured_output(
         if method == "json_schema":
             bound = {"response_format": write_response_format(schema, strict=strict)}
             traced = _as_tool(schema)
+        bound["is_parsed"] = True
         parser = ObjectReplyParser(pydantic_object=schema) if is_class else JsonReplyParser()
     # The schema for LangChain's tracing
     shown = {"kwargs": {"method": method, "strict": strict}, "schema": traced}
@@ -225,6 +226,9 @@ def _value_in(message: AIMessage) -> Any:
     except (ValueError, RecursionError) as error:
         msg = f"The reply is not a whole JSON value ({error}). Invalid json output: {text}"
         raise OutputParserException(msg, llm_output=text) from error
+    if value is None:  # callers take `None` for a value that is there
+        msg = "The reply is `null`, which is no value. Ask again."
+        raise OutputParserException(msg, llm_output=text)
     reason = finish_reason(message)
     if not isinstance(value, dict | list) and reason not in FINISHED:
         msg = (

@@ -257,6 +257,8 @@ class Header(HeaderModel):
     """
 
     header_name: ClassVar[str]
+    # What errors show to who sent something else.
+    _example: ClassVar[str]
 
     def to_header(self) -> str:
         """The value of the HTTP header; see `write_header`."""
@@ -323,7 +325,7 @@ def read_header(cls: type[H], text: str, *, unknown: Unknown = "refuse") -> H:
 
     Raises:
         UsageError: If the text is not a JSON object, repeats a key, or breaks a rule of a field.
-            The message has the position or the path of the field.
+            The message has the header's name, and the position or the path of the field.
 
     Example:
         ```python
@@ -333,7 +335,11 @@ def read_header(cls: type[H], text: str, *, unknown: Unknown = "refuse") -> H:
         assert config.fsm.max_n_turns == 8
         ```
     """
-    return from_wire(cls, _read(cls, text), unknown=unknown)
+    try:
+        data = _read_json(cls, text)
+    except UsageError as error:
+        raise _invalid(cls, [str(error)]) from None
+    return from_wire(cls, data, unknown=unknown)
 
 
 def from_wire(cls: type[H], data: Any, *, unknown: Unknown = "refuse") -> H:
@@ -377,7 +383,7 @@ def validate_header(cls: type[Header], text: str) -> dict[str, Any]:
         ```
     """
     try:
-        header = cls.model_validate(_read(cls, text), context={WIRE: "refuse"})
+        header = cls.model_validate(_read_json(cls, text), context={WIRE: "refuse"})
     except UsageError as error:
         return {"valid": False, "normalized": None, "errors": [str(error)]}
     except ValidationError as error:
@@ -427,13 +433,6 @@ def coerce(cls: type[H], value: object) -> H:
     return from_wire(cls, dump(mode="json")) if callable(dump) else cls._from_other(value)
 
 
-def _read(cls: type[Header], text: object) -> dict[str, Any]:
-    if not isinstance(text, str):
-        msg = f"`{cls.header_name}` must be JSON text; got {describe_value(text)}."
-        raise UsageError(msg)
-    return _read_json(text)
-
-
 def _invalid(cls: type[Header], sentences: list[str]) -> UsageError:
     return UsageError(f"`{cls.header_name}` is not valid. {' '.join(sentences)}")
 
@@ -441,17 +440,25 @@ def _invalid(cls: type[Header], sentences: list[str]) -> UsageError:
 # JSON
 
 
-def _read_json(text: str) -> dict[str, Any]:
+def _read_json(cls: type[Header], text: object) -> dict[str, Any]:
     """Read the JSON object of a header.
 
     Raises:
         UsageError: If the text is not JSON (the message starts with "Invalid JSON" and has the
             position), is not an object, repeats a key, or is nested more than 32 levels deep.
     """
+    advice = f"Send one JSON object, such as `{cls._example}`, or leave the header out."
+    if not isinstance(text, str):
+        msg = f"Expected JSON text; got {describe_value(text)}. {advice}"
+        raise UsageError(msg)
+    if not text.strip():
+        msg = f"Invalid JSON: the text is empty. {advice}"
+        raise UsageError(msg)
     try:
         data = loads(text, unique=True, integer=_int)
     except json.JSONDecodeError as error:
-        msg = f"Invalid JSON: {error.msg} at line {error.lineno}, column {error.colno}."
+        reason = error.msg.removesuffix(" at")  # as in "Invalid control character at"
+        msg = f"Invalid JSON: {reason} at line {error.lineno}, column {error.colno}. {advice}"
         raise UsageError(msg) from None
     except TooDeep:
         raise UsageError(_TOO_DEEP) from None
@@ -459,10 +466,10 @@ def _read_json(text: str) -> dict[str, Any]:
         msg = f"The key {quoted_name(error.key)} occurs twice in one JSON object. Keep one of them."
         raise UsageError(msg) from None
     except NotJson as error:
-        msg = f"Invalid JSON: {error}."
+        msg = f"Invalid JSON: {error}. {advice}"
         raise UsageError(msg) from None
     if not isinstance(data, dict):
-        msg = f"A header must be one JSON object; got {describe_value(data)}."
+        msg = f"Expected a JSON object; got {describe_value(data)}. {advice}"
         raise UsageError(msg)
     if found := _json_problem(data):
         raise UsageError(found)

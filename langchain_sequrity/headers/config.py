@@ -376,6 +376,7 @@ class ConfigHeader(Header):
 
     header_name: ClassVar[str] = "X-Config"
     _where: ClassVar[str] = "`X-Config`"
+    _example: ClassVar[str] = '{"fsm": {"max_n_turns": 8}}'
 
     fsm: FsmConfig | None = None
     """Limits of a session, and options of the planner. Server default: see `FsmConfig`."""

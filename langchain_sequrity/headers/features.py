@@ -80,6 +80,7 @@ class FeaturesHeader(Header):
 
     header_name: ClassVar[str] = "X-Features"
     _where: ClassVar[str] = "`X-Features`"
+    _example: ClassVar[str] = '{"agent_arch": "dual-llm"}'
 
     agent_arch: AgentArch | None = None
     """One model, or a planner and a data model. Server default: as stored for the key."""

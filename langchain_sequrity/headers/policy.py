@@ -143,6 +143,7 @@ class PolicyHeader(Header):
 
     header_name: ClassVar[str] = "X-Policy"
     _where: ClassVar[str] = "`X-Policy`"
+    _example: ClassVar[str] = '{"codes": {"code": "…"}}'
 
     mode: PolicyMode | None = None
     """How strict the service is in addition to the rules. Server default: `standard`."""

@@ -19,13 +19,26 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from langchain_sequrity.errors import StatusError
 from langchain_sequrity.headers import validate_header
 from langchain_sequrity.local import auth, http, limits
-from langchain_sequrity.local.endpoints import Admission, ChatEndpoint, PolicyEndpoint
+from langchain_sequrity.local.endpoints import (
+    Admission,
+    ChatEndpoint,
+    ModelsEndpoint,
+    PolicyEndpoint,
+    TokenCountEndpoint,
+)
 from langchain_sequrity.local.http import error_response, json_response, problem_response
 from langchain_sequrity.local.limits import Charge, MemoryBudget
 from langchain_sequrity.local.refusals import refuse
 from langchain_sequrity.local.services import RequestRecord, Services
 from langchain_sequrity.local.session_headers import KINDS
-from langchain_sequrity.wire.routes import CHAT_ROUTES, POLICY_ROUTES, VALIDATE_HEADERS_PATH
+from langchain_sequrity.validation import describe_value
+from langchain_sequrity.wire.routes import (
+    CHAT_ROUTES,
+    COUNT_TOKENS_ROUTES,
+    MODELS_ROUTES,
+    POLICY_ROUTES,
+    VALIDATE_HEADERS_PATH,
+)
 
 _CLIENT_CLOSED_REQUEST = 499  # what web servers log if a client does not wait for its reply
 _STOPPING = "The server is stopping. Send the request again once it runs."
@@ -38,16 +51,21 @@ def make_app(services: Services) -> ASGIApp:
     """Mount every row of the route table, inside the edge middleware."""
     admission = Admission(services)
     chats, policies = ChatEndpoint(services, admission), PolicyEndpoint(services, admission)
+    counts, models = TokenCountEndpoint(services, admission), ModelsEndpoint(services)
     paths = [Path(path, _index, methods=["GET"]) for path in ("/", "/control", "/control/")]
     paths += [Path(path, _health, methods=["GET"]) for path in ("/health", "/control/health")]
     paths.append(Path(VALIDATE_HEADERS_PATH, _validate_headers, methods=["POST"]))
     for routes, answer, limit in (
         (CHAT_ROUTES, chats.answer, limits.BODY),
+        (COUNT_TOKENS_ROUTES, counts.answer, limits.BODY),
         (POLICY_ROUTES, policies.answer, limits.POLICY_BODY),
     ):
         for route in routes:
             endpoint = admission.endpoint(route, answer, limit)
             paths.append(Path(route.path, endpoint, methods=["POST"]))
+    for route in MODELS_ROUTES:
+        paths.append(Path(route.path, models.list, methods=["GET"]))
+        paths.append(Path(f"{route.path}/{{model:path}}", models.retrieve, methods=["GET"]))
     handlers: Any = {
         StatusError: lambda _, error: error_response(error),
         HTTPException: _on_http_exception,
@@ -149,8 +167,9 @@ def _on_http_exception(_request: Request, error: HTTPException) -> Response:
 
 
 async def _index(_request: Request) -> Response:
-    paths = [route.path for route in (*CHAT_ROUTES, *POLICY_ROUTES)]
-    routes = [{"method": "POST", "path": path} for path in (*paths, VALIDATE_HEADERS_PATH)]
+    posts = [route.path for route in (*CHAT_ROUTES, *COUNT_TOKENS_ROUTES, *POLICY_ROUTES)]
+    routes = [{"method": "POST", "path": path} for path in (*posts, VALIDATE_HEADERS_PATH)]
+    routes += [{"method": "GET", "path": route.path} for route in MODELS_ROUTES]
     return json_response({"service": "langchain-sequrity local server", "routes": routes})
 
 
@@ -171,8 +190,10 @@ def _validated(data: bytearray, charge: Charge) -> dict[str, Any]:
     sent = http.parse_body(data, charge)
     if not isinstance(sent, dict) or not sent.keys() <= _HEADERS.keys():
         refuse(422, f"Expected an object with any of {', '.join(_HEADERS)}, each a string.")
-    if any(value is not None and not isinstance(value, str) for value in sent.values()):
-        refuse(422, "Each header must be a string that contains JSON, or null.")
+    for name, value in sent.items():
+        if value is not None and not isinstance(value, str):
+            got = describe_value(value)
+            refuse(422, f"`{name}` must be a string that contains JSON, or null; got {got}.")
     return {
         name: None if sent.get(name) is None else validate_header(kind, sent[name])
         for name, kind in _HEADERS.items()

@@ -164,13 +164,31 @@ class ModelBackend:
         except Exception as error:  # noqa: BLE001 - a provider raises anything
             reason = _ENDS.get(type(error).__name__)
             if reason is None:
-                # A provider's exception can contain its key, so its text is not logged.
-                _logger.error("The model `%s` failed%s", self._name, _describe_causes(error))  # noqa: TRY400
                 # `from None`: whoever logs this error must not log the provider's, too.
                 raise self._failure(error) from None
             yield _partial_answer(error, reason, has_streamed=has_streamed)
 
+    def count_tokens(self, request: ChatRequest) -> int:
+        """Count the input tokens of a request: the model counts, if its class can.
+
+        Raises:
+            StatusError: As for `stream`.
+        """
+        # LangChain's own function would load the tokenizer of GPT-2, whatever the model is.
+        inherited = BaseChatModel.get_num_tokens_from_messages
+        if type(self._model).get_num_tokens_from_messages is inherited:
+            return count_request(request)
+        tools = [*request.tools, *request.server_tools] or None
+        try:
+            return self._model.get_num_tokens_from_messages(request.messages, tools)
+        except (NotImplementedError, ImportError):  # as of `ChatOpenAI` for names of other vendors
+            return count_request(request)
+        except Exception as error:  # noqa: BLE001 - a provider raises anything
+            raise self._failure(error) from None
+
     def _failure(self, error: Exception) -> StatusError:
+        # A provider's exception can contain its key, so its text is not logged.
+        _logger.error("The model `%s` failed%s", self._name, _describe_causes(error))
         is_limited = getattr(error, "status_code", None) == _TOO_MANY_REQUESTS
         status = _TOO_MANY_REQUESTS if is_limited else _BAD_GATEWAY
         detail = (

@@ -147,7 +147,8 @@ def _internal_tools(fsm: FsmConfig) -> tuple[str, ...]:
             refuse(
                 400,
                 f"The local server does not have the tool `{name}`, which is not documented. "
-                "Leave it out of `fsm.enabled_internal_tools`, or use the hosted service.",
+                "Leave it out of `fsm.enabled_internal_tools` in `X-Config`, or use the hosted "
+                "service.",
             )
     return tuple(name for name in INTERNAL_TOOLS if name in fsm.enabled_internal_tools)
 

@@ -1,7 +1,8 @@
 """The endpoints for chats and policies: asynchronous outside, one thread per turn inside."""
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
@@ -12,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from langchain_sequrity.errors import StatusError
-from langchain_sequrity.local import auth, http
+from langchain_sequrity.local import auth, http, session_headers
 from langchain_sequrity.local.backends import BoundedBackend
 from langchain_sequrity.local.http import EventStreamResponse, IncomingRequest, json_response
 from langchain_sequrity.local.idempotency import (
@@ -26,8 +27,8 @@ from langchain_sequrity.local.policy_writer import write_policy
 from langchain_sequrity.local.refusals import refuse
 from langchain_sequrity.local.services import Services
 from langchain_sequrity.local.sessions import bearer_digest
-from langchain_sequrity.local.turn import ChatTurn
-from langchain_sequrity.wire.exchange import KEEPS_HISTORY, Event
+from langchain_sequrity.local.turn import FORMATS, ChatTurn, charged_body
+from langchain_sequrity.wire.exchange import KEEPS_HISTORY, ChatRequest, Event
 from langchain_sequrity.wire.policy_generation import (
     PolicyRequest,
     read_request,
@@ -226,6 +227,83 @@ class ChatEndpoint:
 
 def _bytes(event: Event) -> bytes:
     return write_event(event.data, event.name)
+
+
+class TokenCountEndpoint:
+    """`messages/count_tokens`: no session, and no model answers.
+
+    Args:
+        services: Counts the tokens.
+        admission: Admits requests; shared with the chats.
+    """
+
+    def __init__(self, services: Services, admission: Admission) -> None:
+        self._count = services.count_tokens
+        self._admission = admission
+
+    async def answer(self, incoming: IncomingRequest, facts: Facts, key: str | None) -> Response:
+        """Answer a request."""
+        self._admission.begin()
+        try:
+            request = await self._admission.in_thread(partial(_read_messages, incoming))
+            facts.update(model=request.model, summary="token count")
+            tokens = await self._admission.in_thread(partial(self._count, request))
+        finally:
+            self._admission.end()
+        response = json_response({"input_tokens": tokens})
+        self._admission.replies.keep(key, StoredReply(dict(response.headers), bytes(response.body)))
+        return response
+
+
+def _read_messages(incoming: IncomingRequest) -> ChatRequest:
+    """The request as `messages` reads it; without `max_tokens`, which only an answer needs."""
+    body = charged_body(incoming)
+    if isinstance(body, dict):
+        body.setdefault("max_tokens", sys.maxsize)
+    session_headers.read_headers(incoming.headers)
+    return FORMATS["messages"].read_request(body)
+
+
+class ModelsEndpoint:
+    """`models`: what answers, in a form that the SDKs of OpenAI and Anthropic read.
+
+    Args:
+        services: Keys and models.
+    """
+
+    def __init__(self, services: Services) -> None:
+        self._api_keys = services.api_keys
+        self._models = {name: _model(name, roles) for name, roles in services.models.items()}
+
+    async def list(self, request: Request) -> Response:
+        """All models, on one page."""
+        auth.bearer(request.scope["by_name"], self._api_keys)
+        models = [*self._models.values()]
+        return json_response({"object": "list", "data": models, "has_more": False})
+
+    async def retrieve(self, request: Request) -> Response:
+        """One model; 404 for another name."""
+        auth.bearer(request.scope["by_name"], self._api_keys)
+        model = self._models.get(request.path_params["model"])
+        if model is None:
+            names = ", ".join(f"`{name}`" for name in self._models)
+            refuse(
+                404,
+                f"This server has no model of this name. It has {names}. A chat may name any "
+                "model: the same ones answer.",
+            )
+        return json_response(model)
+
+
+def _model(name: str, roles: Sequence[str]) -> dict[str, Any]:
+    of_openai = {"object": "model", "created": 0, "owned_by": "local"}
+    of_anthropic = {
+        "type": "model",
+        "display_name": f"{name} ({', '.join(roles)})",
+        "created_at": "1970-01-01T00:00:00Z",
+        "lifecycle": "active",
+    }
+    return {"id": name, **of_openai, **of_anthropic}
 
 
 class PolicyEndpoint:

@@ -24,6 +24,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.local import limits
+from langchain_sequrity.local.answers import count_request
 from langchain_sequrity.local.app import make_app
 from langchain_sequrity.local.auth import LOOPBACK_NAMES
 from langchain_sequrity.local.backends import Backend, ModelBackend, Role, RoleBackend
@@ -198,6 +199,8 @@ class LocalServer:
         self._services = Services(
             store=self.sessions,
             backend=_backend(model, models or {}, script),
+            models=_names(model, models or {}, script),
+            count_tokens=ModelBackend(model).count_tokens if model else count_request,
             api_keys=api_keys,
             hosts=LOOPBACK_NAMES if host in LOOPBACK_NAMES else None,
             fidelity=fidelity,
@@ -332,6 +335,23 @@ def _backend(
     elif not isinstance(script, Script):
         script = Script(script)
     return ScriptBackend(script, backend)
+
+
+def _names(
+    model: BaseChatModel | None, models: Mapping[Role, BaseChatModel], script: object
+) -> dict[str, list[str]]:
+    """The models that answer, by name, with the roles of each."""
+    names: dict[str, list[str]] = {} if script is None else {"script": ["answers first"]}
+    chat = "deterministic" if model is None else _name(model)
+    names.setdefault(chat, []).append("chat")
+    for role, role_model in models.items():
+        names.setdefault(_name(role_model), []).append(role)
+    return names
+
+
+def _name(model: BaseChatModel) -> str:
+    names = (getattr(model, field, None) for field in ("model_name", "model"))
+    return next((name for name in names if isinstance(name, str) and name), type(model).__name__)
 
 
 class _Running:

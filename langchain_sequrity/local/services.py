@@ -1,10 +1,11 @@
 """What the endpoints of a server share: backend, sessions, programs, limits; inputs of a turn."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 from langchain_sequrity.local import auth, limits
+from langchain_sequrity.local.answers import count_request
 from langchain_sequrity.local.backends import Backend
 from langchain_sequrity.local.configuration import Configuration
 from langchain_sequrity.local.dual_llm.prompts import PLANNER_PROMPT
@@ -58,6 +59,8 @@ class Services:
         runs: The programs that wait for tool results.
         body_seconds: How long a client may take to send a body.
         budget: The memory that all requests share.
+        models: The roles of each model that answers, by the model's name.
+        count_tokens: Counts the input tokens of a request.
     """
 
     store: SessionStore
@@ -73,6 +76,8 @@ class Services:
     runs: PendingRuns = field(default_factory=PendingRuns)
     body_seconds: float = limits.BODY_SECONDS
     budget: MemoryBudget = field(default_factory=MemoryBudget)
+    models: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    count_tokens: Callable[[ChatRequest], int] = count_request
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,11 @@ KINDS: dict[str, type[Header]] = {
 }
 
 
+def read_headers(headers: Mapping[str, str]) -> dict[str, Header]:
+    """Read those of the three headers that a request has; 400 for one that is invalid."""
+    return {name: _read(kind, headers[name]) for name, kind in KINDS.items() if name in headers}
+
+
 def apply_headers(session: Session, headers: Mapping[str, str], *, new: bool) -> Mapping[str, str]:
     """Store the headers of a new session, or check that a request's headers equal the stored ones.
 
@@ -36,7 +41,7 @@ def apply_headers(session: Session, headers: Mapping[str, str], *, new: bool) ->
     Raises:
         StatusError: 400 for an invalid header, 409 for a header that differs from the session's.
     """
-    sent = {name: _read(kind, headers[name]) for name, kind in KINDS.items() if name in headers}
+    sent = read_headers(headers)
     written = {name: write_header(header) for name, header in sent.items()}
     config = sent.get("x-config")
     if new:
@@ -72,6 +77,14 @@ def _adds_policy(config: ConfigHeader, stored: str | None) -> bool:
 
 
 def _read(kind: type[Header], text: str) -> Header:
+    if not text.isascii():
+        # Nothing says in which encoding its bytes are. In the wrong one, labels and patterns of a
+        # policy would match other texts.
+        refuse(
+            400,
+            f"`{kind.header_name}` must be ASCII; got bytes beyond it. Write such characters as "
+            "`\\uXXXX` in the JSON text.",
+        )
     try:
         return read_header(kind, text)
     except UsageError as error:

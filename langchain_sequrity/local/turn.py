@@ -68,8 +68,7 @@ class ChatTurn:
         self._store = services.store
         self._documented = services.fidelity == "documented"
         self._format = FORMATS[incoming.route.suffix]
-        body = parse_body(incoming.body, incoming.charge)
-        incoming.charge.add(limits.MESSAGE * _message_count(body))
+        body = charged_body(incoming)
         request = self._format.read_request(self._documented_fields(body))
         self._count = _reply_count(request)
         named = _named_sessions(request, incoming.headers.get("x-session-id"))
@@ -202,6 +201,13 @@ class ChatTurn:
                 self._answer.close()
                 self._answer = None  # breaks a reference cycle
             self._store.release(self.session.id)
+
+
+def charged_body(incoming: IncomingRequest) -> Any:
+    """Parse the body of a chat, and charge the memory of the messages that become of it."""
+    body = parse_body(incoming.body, incoming.charge)
+    incoming.charge.add(limits.MESSAGE * _message_count(body))
+    return body
 
 
 def _message_count(body: Any) -> int:

@@ -100,7 +100,7 @@ class Route:
     Attributes:
         endpoint_type: First segment, such as `chat`, or `policy-gen`.
         provider: Second segment, or `None` if the path has none.
-        suffix: The format, or `generate`.
+        suffix: The format, `generate`, `models` or `messages/count_tokens`.
     """
 
     endpoint_type: str
@@ -123,6 +123,17 @@ CHAT_ROUTES: tuple[Route, ...] = tuple(
 )
 POLICY_ROUTES: tuple[Route, ...] = tuple(
     Route("policy-gen", provider, "generate") for provider in POLICY_PROVIDERS
+)
+# Only the local server has these; the vendors' SDKs look for them beside a chat endpoint.
+MODELS_ROUTES: tuple[Route, ...] = tuple(
+    Route(endpoint_type, provider, "models")
+    for endpoint_type in ENDPOINT_TYPES
+    for provider in dict.fromkeys(route.provider for route in CHAT_ROUTES)
+)
+COUNT_TOKENS_ROUTES: tuple[Route, ...] = tuple(
+    Route(route.endpoint_type, route.provider, "messages/count_tokens")
+    for route in CHAT_ROUTES
+    if route.suffix == "messages"
 )
 VALIDATE_HEADERS_PATH = "/control/v1/validate-headers"
 

@@ -31,8 +31,9 @@ from langchain_core.messages.tool import (
 )
 from langchain_core.utils.json import parse_partial_json
 
-from langchain_sequrity.errors import BadReply
+from langchain_sequrity.errors import BadReply, UsageError
 from langchain_sequrity.strict_json import dumps_like_service, read_arguments
+from langchain_sequrity.validation import quoted_name
 from langchain_sequrity.wire.exchange import METADATA_KEY
 
 # Definitions
@@ -77,6 +78,17 @@ def name_of(tool: Mapping[str, Any]) -> str | None:
     inner = tool.get("function")
     found = inner.get("name") if isinstance(inner, Mapping) else tool.get("name")
     return found if isinstance(found, str) else None
+
+
+def foreign_tool_error(tool: Mapping[str, Any], wire_format: str) -> UsageError:
+    """The error for a tool of a provider's API, in a format that cannot carry it."""
+    msg = (
+        f"{wire_format} cannot carry a tool of the type {quoted_name(tool.get('type'))}, which "
+        "only its provider's own API has. Use a function, or the format of the provider: "
+        "`SequrityMessages` for tools of Anthropic, `ChatSequrity(use_responses_api=True)` for "
+        "tools of OpenAI."
+    )
+    return UsageError(msg)
 
 
 # Calls

@@ -217,7 +217,7 @@ CHOICES: dict[str, dict[str, Any]] = {
 def test_tools_and_tool_choice_are_sent_as_the_format_defines_them(
     service: Service, client: httpx.Client, row: Row, choice: str
 ) -> None:
-    service.answer("Hi")
+    service.answer(ModelAnswer(calls=(("open_valve", {"bed": 4}),)))
     service.model(client).bind_tools([open_valve], tool_choice=choice).invoke("x")
     body = service.bodies[-1]
     assert body["tools"] == [TOOLS[row.format]]

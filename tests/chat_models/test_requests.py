@@ -171,7 +171,7 @@ def test_tools_of_every_kind_are_bound(service: Service, make_model: Make) -> No
 def test_tool_choice_is_accepted_in_every_spelling(
     service: Service, make_model: Make, choice: Any, sent: Any
 ) -> None:
-    service.answer()
+    service.answer(tool_calls=call("open_valve"))
     make_model().bind_tools([open_valve], tool_choice=choice, parallel_tool_calls=False).invoke(
         "Hi"
     )

@@ -109,7 +109,7 @@ def test_writing_and_reading_allow_the_same_depth() -> None:
 
 
 BAD: list[tuple[Any, str]] = [
-    ("", "Invalid JSON: Expecting value at line 1, column 1."),
+    ("", "Invalid JSON: the text is empty. Send one JSON object, such as"),
     ("{", "Invalid JSON: Expecting property name"),
     ('{"fsm":\n tru}', "at line 2, column 2."),
     ("{'fsm': {}}", "Invalid JSON: "),
@@ -122,7 +122,7 @@ BAD: list[tuple[Any, str]] = [
     ('{"a":1e999}', "Invalid JSON: a number is too large."),
     ('{"a":' + "9" * 6000 + "}", "Invalid JSON: an integer has more than 64 bits."),
     ('{"fsm":{"max_n_turns":9223372036854775808}}', "`fsm.max_n_turns` is not JSON"),
-    ("[]", "A header must be one JSON object; got a list."),
+    ("[]", "Expected a JSON object; got a list. Send one JSON object, such as"),
     ("null", "got null."),
     ("true", "got true."),
     ('"{}"', "got text."),
@@ -137,7 +137,7 @@ BAD: list[tuple[Any, str]] = [
     ('{"fsm":{"force_to_cache":["a","("]}}', "`fsm.force_to_cache[1]`: "),
     ('{"fsm":{"force_to_cache":{"a":1}}}', "got an object."),
     ('{"prompt":{"qllm":{"flavours":1}}}', "`prompt.qllm`: Unknown field `flavours`"),
-    (b"{}", "`X-Config` must be JSON text; got a `bytes`."),
+    (b"{}", "Expected JSON text; got a `bytes`."),
     (None, "got null."),
     (2**70, "got a huge integer."),
 ]

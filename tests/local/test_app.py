@@ -7,6 +7,7 @@ import re
 import socket
 import threading
 from collections.abc import Iterator
+from itertools import cycle
 from typing import Any
 from uuid import UUID
 
@@ -20,7 +21,13 @@ from langchain_sequrity.local.app import make_app
 from langchain_sequrity.local.deterministic_model import DeterministicModel
 from langchain_sequrity.local.script import Script, ScriptBackend
 from langchain_sequrity.local.services import Services
-from langchain_sequrity.wire.routes import CHAT_ROUTES, POLICY_ROUTES, VALIDATE_HEADERS_PATH
+from langchain_sequrity.wire.routes import (
+    CHAT_ROUTES,
+    COUNT_TOKENS_ROUTES,
+    MODELS_ROUTES,
+    POLICY_ROUTES,
+    VALIDATE_HEADERS_PATH,
+)
 from langchain_sequrity.wire.sse import SSEDecoder
 from tests.local.api import (
     CHAT,
@@ -62,9 +69,12 @@ def nested(depth: int) -> bytes:
 def test_the_index_lists_every_route(api: Api, path: str) -> None:
     reply = api.request("GET", path)
     assert reply.status_code == 200
-    paths = {row["path"] for row in reply.json()["routes"]}
-    assert paths == {route.path for route in (*CHAT_ROUTES, *POLICY_ROUTES)} | {
-        VALIDATE_HEADERS_PATH
+    paths = {row["path"]: row["method"] for row in reply.json()["routes"]}
+    posts = (*CHAT_ROUTES, *COUNT_TOKENS_ROUTES, *POLICY_ROUTES)
+    assert paths == {
+        **{route.path: "POST" for route in posts},
+        **{route.path: "GET" for route in MODELS_ROUTES},
+        VALIDATE_HEADERS_PATH: "POST",
     }
 
 
@@ -394,15 +404,67 @@ def test_other_headers_may_occur_twice(api: Api) -> None:
     )
 
 
+# Values of a JSON header, and words of the error.
+MALFORMED_HEADERS = [
+    (b"", "text is empty"),
+    (b"{", "Invalid JSON: Expecting property name"),
+    (b"'", "Invalid JSON: Expecting value at line 1, column 1. Send one JSON object"),
+    (b"dual-llm", "Invalid JSON"),
+    (b'tool "pay" { must deny always; }', "Invalid JSON"),
+    (b"{'mode': 'custom'}", "double quotes"),
+    (b"{} {}", "Invalid JSON: Extra data at line 1, column 4."),
+    (b"{}, {}", "Invalid JSON"),  # two headers that a proxy has joined
+    (b"e30=", "Invalid JSON"),
+    (b"%7B%7D", "Invalid JSON"),
+    (b"undefined", "Invalid JSON"),
+    (b'{"a": NaN}', "`NaN` is not a JSON number"),
+    (b'{"a": 1e999}', "number is too large"),
+    (b'{"a": "\t"}', "Invalid control character at line 1"),
+    (b"[]", "Expected a JSON object; got a list. Send one JSON object"),
+    (b'[{"fsm": {}}]', "got a list"),
+    (b"null", "got null"),
+    (b"true", "got true"),
+    (b"7", "got 7"),
+    (b'"{}"', "got text"),
+    (b'{"a": 1, "a": 2}', "`a` occurs twice"),
+    (b'{"a":' * 40 + b"1" + b"}" * 40, "32 levels"),
+    (b'{"nonsense": 1}', "Unknown field `nonsense`"),
+    (b"\xff\xfe{}", "must be ASCII"),
+    (b"\xef\xbb\xbf{}", "must be ASCII"),
+    ('{"codes": {"code": "tool \\"prüfen\\" { must deny always; }"}}'.encode(), r"\uXXXX"),
+    ('{"fsm": {"force_to_cache": ["prüfen"]}}'.encode("latin-1"), r"\uXXXX"),
+]
+
+
 @pytest.mark.parametrize("name", ["X-Features", "X-Policy", "X-Config"])
-@pytest.mark.parametrize(
-    "value",
-    ["{", "[]", "null", '{"nonsense": 1}', '{"a": NaN}', "'", '{"fsm": {"max_n_turns": 0}}'],
-)
-def test_a_malformed_header_is_400(api: Api, name: str, value: str) -> None:
-    reply = api.chat("Hi", headers={name: value})
+def test_a_malformed_header_is_400_at_every_route_and_the_error_names_the_header(
+    api: Api, name: str
+) -> None:
+    pairs = zip(CHAT_ROUTES, cycle(MALFORMED_HEADERS), strict=False)
+    for route, (value, words) in (*pairs, *((CHAT_ROUTES[0], row) for row in MALFORMED_HEADERS)):
+        for stream in (False, True):
+            body = {"model": "m", "stream": stream, **SMALLEST[route.suffix][0]}
+            headers = [(b"authorization", b"Bearer k"), (name.encode(), value)]
+            reply = api.request("POST", route.path, json=body, headers=headers)
+            assert reply.status_code == 400, (route.path, value)
+            assert f"`{name}`" in detail(reply)
+            assert words in detail(reply)
+            assert "x-session-id" not in reply.headers
+
+
+def test_a_malformed_header_of_a_later_request_is_400_and_leaves_the_session(api: Api) -> None:
+    session = session_of(api.chat("Hi"))
+    reply = api.chat("Hi", session=session, headers={"X-Policy": "{"})
     assert reply.status_code == 400
-    assert detail(reply)
+    assert "`X-Policy`" in detail(reply)
+    assert session_of(api.chat("Hi", "Go on", session=session)) == session
+
+
+def test_escaped_characters_of_a_header_reach_the_policy(api: Api) -> None:
+    code = 'tool "look_up" { must deny when word.value == "prüfen"; }'
+    headers = {"X-Policy": json.dumps({"codes": {"code": code}})}
+    assert "denied" in api.chat("look_up 'prüfen'", tools=[tool()], headers=headers).text
+    assert call_ids(api.chat("look_up 'other'", tools=[tool()], headers=headers))
 
 
 def test_a_body_over_32_mib_is_413_with_and_without_a_content_length(api: Api) -> None:
@@ -616,14 +678,18 @@ def test_validate_headers_refuses_unknown_keys_at_the_top_level(api: Api, name: 
         ([], 422),
         ({"x_other": "{}"}, 422),
         ({"x_config": {}}, 422),
+        ({"x_policy": "{}", "x_config": {}}, 422),
         ({"x_config": "y" * 300_000}, 413),
         ({"x_config": None}, 200),
         ({}, 200),
     ],
-    ids=["list", "unknown", "object", "too long", "null", "empty"],
+    ids=["list", "unknown", "object", "second object", "too long", "null", "empty"],
 )
 def test_validate_headers_is_strict_about_its_own_body(api: Api, body: Any, status: int) -> None:
-    assert api.request("POST", VALIDATE_HEADERS_PATH, json=body).status_code == status
+    reply = api.request("POST", VALIDATE_HEADERS_PATH, json=body)
+    assert reply.status_code == status
+    if status == 422:
+        assert "x_config" in detail(reply)
 
 
 # Records of requests

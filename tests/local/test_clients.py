@@ -175,6 +175,13 @@ def test_openai_maps_errors_to_its_classes(
     assert caught.value.request_id
 
 
+def test_openai_shows_which_header_is_malformed(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.BadRequestError, match=r"`X-Config` is not valid\. Invalid JSON"):
+        client.chat.completions.create(
+            model=MODEL, messages=HELLO, extra_headers={"X-Config": "max_n_turns=8"}
+        )
+
+
 def test_openai_retries_after_429(serve: Serve) -> None:
     error = {"error": {"status": 429, "message": "Slow down.", "retry_after": 0.01}, "times": 1}
     base_url = serve(script=[error]).server.base_url

@@ -49,6 +49,7 @@ _PLANNER_FAILED = "planner_failed"
 _PROGRAM_REFUSED = "program_refused"
 _RESULT_REFUSED = "tool_result_refused"
 _LIMIT_REACHED = "limit_reached"
+_CALL_MISSING = "forced_call_missing"
 _CONTROL_FLOW = "control_flow_violation"
 _CONTROL_FLOW_VIOLATED = (
     # Clients of the service look for this text in an envelope.
@@ -132,6 +133,7 @@ class ProgramLoop:
         self._names = program_names(turn.tools, context.configuration.internal_tools)
         self.calls = TurnCalls(context, turn, self._names)
         self._is_cut = False
+        self._makes_reply = True
 
     def plan(self) -> TurnStream:
         """Let the planner write programs until one makes a call or ends the turn.
@@ -166,6 +168,7 @@ class ProgramLoop:
         Returns:
             A call for the caller, or the end of the turn.
         """
+        self._makes_reply = repairs
         call, self._turn.waiting = self._turn.waiting, None
         if call is None:  # pragma: no cover - an open turn waits for a result
             msg = "The turn does not wait for a result."
@@ -374,6 +377,8 @@ class ProgramLoop:
                     self._turn.waiting = made
                     return made
                 case TurnCompleted():
+                    if (missing := self._missing_call()) is not None:
+                        return missing
                     self._keep_variables(run.variables())
                     return self._success(made.value, None)
                 case GatedCall():
@@ -400,9 +405,12 @@ class ProgramLoop:
             if step.kind == "branch":
                 return self._violated(outcome, error)
             return _ProgramResult(outcome, self._failure(error))
+        is_end = not self._turn.has_steps or not _is_unanswered(step.value)
+        if is_end and (missing := self._missing_call()) is not None:
+            return missing
         self._keep_variables(run.variables())
         end = self._success(step.value, step.value_type)
-        if not self._turn.has_steps or not _is_unanswered(step.value):
+        if is_end:
             return end
         turn.done.append(turn.program)
         turn.settle()
@@ -411,6 +419,32 @@ class ProgramLoop:
         kinds = prompts.trusted_kinds(kinds, self._known_names())
         context = prompts.variables_text(self._context.state.variables, prompt, kinds)
         return _ProgramResult(Labeled(feedback.ENDED), end, failed=False, context=context)
+
+    def _missing_call(self) -> _ProgramResult | None:
+        """The failure of a program that ends, if the request requires a call instead of an end.
+
+        With `required` each reply has to be a call, as in OpenAI's format: agents read their
+        structured response from it. A tool that is named has to be called once in the turn.
+        """
+        turn, choice = self._turn, self._context.inputs.request.tool_choice
+        if not turn.is_planned or not self._makes_reply:
+            return None
+        called = {made.call.tool for made in (*turn.made, *turn.settled)}
+        if isinstance(choice, dict) and choice["name"] not in called:
+            wanted = [choice["name"]]
+        elif choice == "required":
+            names = [tool["function"]["name"] for tool in turn.tools]
+            wanted = [name for name in names if name not in called] or names
+        else:
+            return None
+        listed = " or ".join(f"`{self._names[name]}`" for name in wanted)
+        told = (
+            "The program ended without a call that the application requires: it reads the "
+            "arguments of the call, and not `final_return_value`. Write the program again and let "
+            f"it end with a call of {listed}. Calls that were made before are not made twice."
+        )
+        error = f"The program ended without a call of {listed}, which `tool_choice` requires."
+        return self._failed(told, (_CALL_MISSING, error))
 
     def _keep_variables(self, variables: Mapping[str, Labeled]) -> None:
         """Keep variables for later turns; programs of the caller have their own.

@@ -43,6 +43,7 @@ from langchain_sequrity.wire.streams import FormatReader
 from langchain_sequrity.wire.tool_results import has_failed, with_tool_messages, write_tool_result
 from langchain_sequrity.wire.tools import (
     end_of_arguments,
+    foreign_tool_error,
     keep_arguments,
     neutral_tool,
     parse_calls,
@@ -96,10 +97,19 @@ def write_results(results: Sequence[tuple[str, str]]) -> list[Message]:
 
 
 def write_tool(tool: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Write a function tool of any format in the form of this one."""
-    if "function" in tool or (function := read_function(tool)) is None:
+    """Write a function tool of any format in the form of this one.
+
+    Raises:
+        UsageError: For a tool that is not a function, such as one that a provider runs itself.
+    """
+    if "function" in tool:
         return tool
-    return neutral_tool(function)
+    function = read_function(tool)
+    if function is not None:
+        return neutral_tool(function)
+    if tool.get("type") not in (None, "function"):
+        raise foreign_tool_error(tool, _FORMAT)
+    return tool
 
 
 def write_messages(messages: Sequence[BaseMessage], *, dual_llm: bool = False) -> list[Message]:

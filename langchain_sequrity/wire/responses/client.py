@@ -10,6 +10,7 @@ Replies are untrusted: every unexpected shape becomes a `BadReply`. Unknown fiel
 their own names, except for repetitions of the request.
 """
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache, partial, singledispatch
 from typing import Any
@@ -48,6 +49,7 @@ from langchain_sequrity.wire.media import is_media, read_media, without_index
 from langchain_sequrity.wire.responses.items import read_output
 from langchain_sequrity.wire.tool_results import has_failed, with_tool_messages, write_tool_result
 from langchain_sequrity.wire.tools import (
+    foreign_tool_error,
     keep_arguments,
     read_function,
     write_calls,
@@ -174,10 +176,22 @@ def _write_params(params: Mapping[str, Any]) -> dict[str, Any]:
     return body
 
 
+# As in `bash_20250124`; dates of OpenAI's tools have other forms.
+_OF_ANTHROPIC = re.compile(r"_20\d{6}$")
+
+
 def write_tool(tool: Mapping[str, Any]) -> dict[str, Any]:
-    """Write a tool; one that the service runs itself stays unchanged."""
+    """Write a tool; one that the service runs itself stays unchanged.
+
+    Raises:
+        UsageError: For a tool of Anthropic's API.
+    """
     function = read_function(tool)
-    return dict(tool) if function is None else {"type": "function", **function}
+    if function is not None:
+        return {"type": "function", **function}
+    if _OF_ANTHROPIC.search(str(tool.get("type"))):
+        raise foreign_tool_error(tool, "Responses")
+    return dict(tool)
 
 
 def write_format(response_format: Mapping[str, Any]) -> dict[str, Any]:
