@@ -229,8 +229,13 @@ def refusal_feedback(refused: ProgramRefused, program: str, *, is_cut: bool) -> 
     shown = shown_line(program, refused.line, refused.column)
     corrected = ""
     if refused.corrected is not None:
-        corrected = f"\nCorrected, it is this one. Is it what the user asks for? Then write it.\n{refused.corrected}"
+        head = f"{_STILL_WRONG} {refused.left}" if refused.left else _CORRECTED
+        corrected = f"\n{head}\n{refused.corrected.strip()}\n"
     return f"It was refused before it ran. {refused}{shown}{corrected}"
+
+
+_CORRECTED = "Corrected, it is this one. Is it what the user asks for? Then write it."
+_STILL_WRONG = "Corrected as far as possible, it is the one below. Still wrong in it:"
 
 
 def denial_feedback(tool: str, line: int, prompt: PlannerPrompt, program: str) -> str:

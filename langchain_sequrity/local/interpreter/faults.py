@@ -4,6 +4,7 @@ A program can catch an `Exception`: those that Python's own operations raise, an
 carries an exception with labels. It cannot catch an `Abort`, which is not an `Exception`.
 """
 
+from collections.abc import Iterable
 from typing import Any, Final
 
 from langchain_sequrity.errors import SequrityError
@@ -17,17 +18,38 @@ class ProgramRefused(SequrityError):
         reason: What is wrong, without the position.
         line: Line, from 1.
         column: Column, from 1.
-        corrected: The whole program with what the message says to write, if this is known.
+        corrected: The whole program with what the message says to write, where this is known.
+        left: What is wrong in the corrected program; empty if nothing is.
     """
 
     def __init__(
-        self, reason: str, *, line: int = 1, column: int = 1, corrected: str | None = None
+        self,
+        reason: str,
+        *,
+        line: int = 1,
+        column: int = 1,
+        corrected: str | None = None,
+        left: str = "",
     ) -> None:
         super().__init__(f"Line {line}, column {column}: {reason}")
         self.reason = reason
         self.line = line
         self.column = column
         self.corrected = corrected
+        self.left = left
+
+    def with_correction(
+        self, texts: Iterable[str], corrected: str | None, *, left: str = ""
+    ) -> "ProgramRefused":
+        """This refusal with more texts, and with the best correction."""
+        reason = "\n".join(texts)
+        return ProgramRefused(
+            reason,
+            line=self.line,
+            column=self.column,
+            corrected=corrected,
+            left=left if corrected is not None else "",
+        )
 
     @classmethod
     def of_syntax(cls, error: SyntaxError, source: str, corrected: str | None) -> "ProgramRefused":

@@ -36,6 +36,7 @@ from langchain_sequrity.local.interpreter.static_types import (
 from langchain_sequrity.local.interpreter.syntax import MAIN, position
 
 _ADDRESS = re.compile(r"[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63})+|https?://[^\s\"'<>]{1,2000}")
+_DATE = re.compile(r"\b((?:19|20)\d\d)-\d\d-\d\d\b")
 _MOST_PROBLEMS = 5
 _MOST_NAMES = 20
 _DEEPEST_LOOPS = 3
@@ -775,17 +776,24 @@ class PlanCheck(ast.NodeVisitor):
                 came = self.visit(value)
             if expected is None or came is None:
                 continue
-            fault = _argument_fault(expected, came, value)
+            fault = _argument_fault(argument or "", expected, came, value)
             if fault is not None:
                 what, write = fault
                 self._problem(value, f"`{name}` takes {expected} as `{argument}`; {what}", write)
 
     def _check_addresses(self, name: str, values: Iterable[ast.expr]) -> None:
-        """Report addresses that nobody has said: a planner knows none, so it has made them up."""
+        """Report addresses and dates that nobody has said: a planner has made them up."""
         for node in (inner for value in values for inner in ast.walk(value)):
             text = self._texts.get(node.id) if isinstance(node, ast.Name) else None
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 text = node.value
+            for match in _DATE.finditer(text or ""):
+                if match[1] not in self._said:
+                    self._problem(
+                        node,
+                        f"Nobody has said the year of `{match[0]}`. Do not make up dates: today is "
+                        "`datetime.now()`.",
+                    )
             for address in _ADDRESS.findall(text or ""):
                 if address.casefold().rstrip("/.") not in self._said:
                     self._problem(
@@ -895,23 +903,23 @@ def check_plan(
 
 
 def _corrected(source: str, problems: Sequence[Problem]) -> str | None:
-    """The program with what is to be written in place of its problems, if all say so."""
+    """The program with what is to be written in place of its problems, where this is known."""
     text = SourceText(source)
     edits = []
     for problem in problems:
         span = text.span_of(problem.node)
         if problem.write is None or span is None:
-            return None
+            continue
         start, end = span
         edits.append((start, start if problem.is_inserted else end, problem))
     last = len(source) + 1
     for start, end, problem in sorted(edits, key=lambda edit: edit[:2], reverse=True):
-        if end > last:
-            return None
+        if end > last:  # it lies within another one, which is changed first
+            continue
         indent = source[source.rfind("\n", 0, start) + 1 : start] if problem.is_inserted else ""
         new = f"{problem.write}\n{indent}" if problem.is_inserted else problem.write
         source, last = f"{source[:start]}{new}{source[end:]}", start
-    return source
+    return source if edits else None
 
 
 _LITERALS: dict[type, Type] = {ast.JoinedStr: TEXT, ast.Set: Type("set")}
@@ -1010,7 +1018,7 @@ def _fitted(call: ast.Call, name: str, schema: Mapping[str, Any]) -> ast.Call | 
 
 
 def _argument_fault(
-    expected: Type, came: Type, value: ast.expr
+    argument: str, expected: Type, came: Type, value: ast.expr
 ) -> tuple[str, ast.expr | str | None] | None:
     """What is wrong with an argument, and what to write."""
     shown = ast.unparse(value)
@@ -1035,15 +1043,25 @@ def _argument_fault(
         return f"`{shown}` is {came}.", f"{expected.name}({shown})"
     if expected.name == "list" and came.name != "tuple":
         return f"`{shown}` is {came}.", f"[{shown}]"
-    if came.name == "list" and came.items is not None and came.items.name == expected.name:
-        return f"`{shown}` is {came}. Take one item.", f"{shown}[0]"
-    if came.name == "dict" and came.keys:
-        fitting = [
-            key for key, one in came.keys.items() if one is not None and one.name == expected.name
-        ]
-        write = f"{shown}[{fitting[0]!r}]" if fitting else None
-        return f"`{shown}` is {came}. Take one of them.", write
+    path = _path_to(expected, came, argument)
+    if path:
+        return f"`{shown}` is {came}. Take what is needed of it.", f"{shown}{path}"
     return None if came.name in {"tuple", "set", "object"} else (f"`{shown}` is {came}.", None)
+
+
+def _path_to(expected: Type, came: Type, argument: str) -> str:
+    """How a value of the expected type is read from one that contains it, if there is one way."""
+    if came.name == "list" and came.items is not None:
+        if came.items.name == expected.name:
+            return "[0]"
+        path = _path_to(expected, came.items, argument) if came.items.name == "dict" else ""
+        return path and f"[0]{path}"
+    if came.name != "dict" or not came.keys:
+        return ""
+    fitting = [key for key, one in came.keys.items() if one and one.name == expected.name]
+    named = [key for key in fitting if argument.endswith(key) or key.endswith(argument)]
+    chosen = named[:1] or (fitting if len(fitting) == 1 else [])
+    return f"[{chosen[0]!r}]" if chosen else ""
 
 
 def _converted(value: Any, to: Type) -> str | None:

@@ -318,8 +318,8 @@ _CONTAINERS = (ast.List, ast.Dict, ast.Set, ast.ListComp, ast.DictComp, ast.SetC
 _AFTER_COLON = re.compile(r":\s(.+)")
 _NOTHING_TO_READ = (
     f"The query of `{_READER}` has no data in it: the model that reads it knows nothing but the "
-    "query. Put the result of a tool into it, as in "
-    "`query=f\"Who wrote this? {mail['body']}\"`, or quote what the user said: "
+    "query. Call a tool for the text first, and put its result into the query, as in "
+    '`query=f"Who wrote this? {text}"`. Or quote what the user said: '
     "`query=\"Is this polite: 'Go away!'\"`."
 )
 _SET_ANSWER = f"Write a program that puts the answer for the user into `{ANSWER}`."

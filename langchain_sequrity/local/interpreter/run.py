@@ -546,8 +546,7 @@ T = TypeVar("T")
 def _or_corrected(read: Callable[[str], T], source: str) -> T:
     """Read a program. If it is refused with a correction, the correction is read too, and so on.
 
-    So the error names what is wrong in all of them, and what it offers as the corrected program is
-    one that is not refused.
+    So the error names what is wrong in all of them, and what is left to do in the last.
 
     Raises:
         ProgramRefused: If the program is refused.
@@ -556,20 +555,19 @@ def _or_corrected(read: Callable[[str], T], source: str) -> T:
         return read(source)
     except ProgramRefused as refused:
         first = refused
-    texts, corrected = [first.reason], first.corrected
-    for _ in range(_MOST_CORRECTIONS):
-        if corrected is None:
-            break
+    texts, corrected, left = [first.reason], first.corrected, first
+    for _ in range(_MOST_CORRECTIONS if corrected is not None else 0):
         try:
-            read(corrected)
-            break
+            read(corrected or "")
         except ProgramRefused as refused:
-            texts.append(str(refused))
-            corrected = refused.corrected
-    else:
-        corrected = None
-    reason = "\n".join(texts)
-    raise ProgramRefused(reason, line=first.line, column=first.column, corrected=corrected)
+            left = refused
+        else:
+            raise first.with_correction(texts, corrected)
+        texts += [text for text in str(left).split("\n") if text not in "\n".join(texts)]
+        if left.corrected is None:
+            break
+        corrected = left.corrected
+    raise first.with_correction(texts, corrected, left=str(left))
 
 
 def planned_run(source: str, *, limits: Limits = DEFAULT_LIMITS, **options: Any) -> "Run":

@@ -389,7 +389,9 @@ class _WorkerLoop:
 
 
 def _refusal(refused: ProgramRefused) -> Message:
-    return {"refused": [refused.reason, refused.line, refused.column, refused.corrected]}
+    return {
+        "refused": [refused.reason, refused.line, refused.column, refused.corrected, refused.left]
+    }
 
 
 def _fits(value: Any, most: int) -> bool:

@@ -550,12 +550,13 @@ def _reply_of(reply: Message) -> Message:
     """The reply of a worker; if it reported an exception, raise that."""
     if "refused" in reply:
         try:
-            reason, line, column, corrected = reply["refused"]
+            reason, line, column, corrected, left = reply["refused"]
             raise ProgramRefused(
                 str(reason),
                 line=int(line),
                 column=int(column),
                 corrected=corrected and str(corrected),
+                left=str(left),
             )
         except (TypeError, ValueError):
             raise invalid_answer() from None
