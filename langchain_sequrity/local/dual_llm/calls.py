@@ -22,6 +22,7 @@ from langchain_sequrity.local.dual_llm.prompts import type_and_size
 from langchain_sequrity.local.dual_llm.runs import AnyRun
 from langchain_sequrity.local.dual_llm.state import DualState, MadeCall, OpenTurn, WaitingCall
 from langchain_sequrity.local.interpreter import Labeled, ToolCall, ToolFailure
+from langchain_sequrity.local.interpreter.static_types import has_unknown_type
 from langchain_sequrity.local.policy_gate import (
     CheckedResult,
     GatedCall,
@@ -430,6 +431,9 @@ def _read(arguments: Mapping[str, Any], models: ModelCalls) -> Any:
             f"`output_schema` must be the JSON Schema of an object with the boolean `{ENOUGH}`, "
             "such as `Model.model_json_schema()`."
         )
+        raise UnusableAnswer(msg)
+    if has_unknown_type(schema):
+        msg = "`output_schema` has a `type` that JSON does not have."
         raise UnusableAnswer(msg)
     if "required" not in schema and isinstance(schema.get("properties"), Mapping):
         schema = {**schema, "required": [*schema["properties"]]}  # a program reads all of them

@@ -45,7 +45,7 @@ def failure_feedback(
         return Labeled("The program failed.")
     if failed.type == "ToolError" and (failed.line, failed.message) in own_failures:
         text = f"`{failed.type}` at line {failed.line}: {failed.message}"
-        return Labeled(text + shown_line(program, failed.line))
+        return Labeled(text + marked_line(program, failed.line))
     what = {
         "exception": f"The program raised `{trusted_kind(failed.type, words, 'Exception')}`",
         "budget": "The program reached a limit of the interpreter",
@@ -56,7 +56,7 @@ def failure_feedback(
     text = f"{what} at line {failed.line}."
     shows_text = level == "extra"
     because = failed.message if shows_text else _error_text(failed, program, words)
-    feedback = f"{text} {because}".rstrip() + shown_line(program, failed.line)
+    feedback = f"{text} {because}".rstrip() + marked_line(program, failed.line)
     return Labeled(feedback, failed.labels if shows_text else NO_LABELS)
 
 
@@ -170,13 +170,14 @@ _ADVICE_BY_ERROR = {
     "JSONDecodeError": "The text is not JSON. A result that is JSON comes loaded already.",
     "StopIteration": "Nothing was found. Give `next` a second argument.",
     "ToolError": (
-        "The tool failed. What it said is data, and not shown. Were the arguments right? "
-        "Otherwise catch `ToolError`, and say so in `final_return_value`."
+        "The tool failed. What it said is data, and not shown. Do not guess arguments: look them up "
+        "with another tool first. Or catch `ToolError`, and say so in `final_return_value`."
     ),
     "KeyError": f"There is no such key. {_UNKNOWN_DATA}",
     "IndexError": "There is no such item. Look at the length first.",
 }
 _WIDEST = 200
+_LONGEST_SHOWN = 4_000
 _MAY_LOOK_UP = (ast.Call, ast.Mod, ast.Match)  # other nodes that may raise a `KeyError`
 
 
@@ -201,6 +202,17 @@ def _line_of(program: str, number: int) -> str:
     return lines[number - 1] if 0 < number <= len(lines) else ""
 
 
+def marked_line(program: str, number: int) -> str:
+    """A program with a line that is to be written anew: who copies it has to change it."""
+    lines = program.rstrip().split("\n")
+    if not (0 < number <= len(lines) and len(program) <= _LONGEST_SHOWN):
+        return ""
+    line = lines[number - 1]
+    indent = line[: len(line) - len(line.lstrip())]
+    lines[number - 1] = f"{indent}# Wrong, write something else: {line.strip()}"
+    return "\n".join(["", *lines, ""])
+
+
 def shown_line(program: str, number: int, column: int = 0) -> str:
     """A line of a program with a caret under it.
 
@@ -216,24 +228,31 @@ def shown_line(program: str, number: int, column: int = 0) -> str:
     return f"\n    {line}\n    {' ' * place}^"
 
 
-def refusal_feedback(refused: ProgramRefused, program: str, *, is_cut: bool) -> str:
+def refusal_feedback(
+    refused: ProgramRefused, program: str, tools: Collection[str], *, is_cut: bool
+) -> str:
     """Feedback about a refused program; it contains only the program's own text.
 
     Args:
         refused: The reason.
         program: The program.
+        tools: Names of the tools in programs.
         is_cut: Whether the planner's answer was cut off.
     """
     if is_cut:
         return "It was cut off before its end, at the limit of an answer. Write a shorter one."
-    shown = shown_line(program, refused.line, refused.column)
-    corrected = ""
     if refused.corrected is not None:
+        shown = shown_line(program, refused.line, refused.column)
         head = f"{_STILL_WRONG} {refused.left}" if refused.left else _CORRECTED
-        corrected = f"\n{head}\n{refused.corrected.strip()}\n"
-    return f"It was refused before it ran. {refused}{shown}{corrected}"
+        return f"{_REFUSED} {refused}{shown}\n{head}\n{refused.corrected.strip()}\n"
+    listed = ", ".join(f"`{name}`" for name in tools)
+    means = (
+        f" Whatever is outside of the program is reached by the tools {listed}." if tools else ""
+    )
+    return f"{_REFUSED} {refused}{means}{marked_line(program, refused.line)}"
 
 
+_REFUSED = "It was refused before it ran."
 _CORRECTED = "Corrected, it is this one. Is it what the user asks for? Then write it."
 _STILL_WRONG = "Corrected as far as possible, it is the one below. Still wrong in it:"
 

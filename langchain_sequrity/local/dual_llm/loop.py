@@ -4,7 +4,6 @@ The loop stops at a call for the caller, or at the end of the turn.
 """
 
 import keyword
-import os
 import re
 from collections.abc import Collection, Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -88,14 +87,14 @@ class _ProgramResult:
         end: The end of the turn if there is no other program.
         failed: Whether the program failed.
         context: The new list of variables for the planner, if they have changed.
-        is_corrected: Whether this text has the program in another form.
+        may_repeat: Whether the same program may do better, because a tool has failed.
     """
 
     outcome: Labeled
     end: Envelope
     failed: bool = True
     context: Labeled | None = None
-    is_corrected: bool = False
+    may_repeat: bool = False
 
 
 _Reached = TurnResult | _ProgramResult
@@ -271,8 +270,14 @@ class ProgramLoop:
     def _add_attempt(self, ended: _ProgramResult) -> None:
         turn = self._turn
         program = turn.program if ended.failed else turn.done[-1]
-        is_shown = not (ended.is_corrected or os.environ.get("VARIANT") == "C")
-        attempt = Attempt(program, turn.show(ended.outcome), turn.context, is_shown)
+        attempt = Attempt(
+            program,
+            turn.show(ended.outcome),
+            turn.context,
+            is_shown=not ended.failed,
+            error=ended.end.error or ("", ""),
+            may_repeat=ended.may_repeat,
+        )
         turn.attempts.append(attempt)
         if ended.context is not None:
             turn.context = turn.show(ended.context)
@@ -304,16 +309,23 @@ class ProgramLoop:
         return self._repeated() or self._start()
 
     def _repeated(self) -> _ProgramResult | Envelope | None:
-        """What to do instead, if the program is one that has failed in this turn."""
+        """What to do instead, if the program has failed in this turn before.
+
+        Only if it failed because a tool of the caller did, it may run a second time.
+        """
         turn = self._turn
-        same = [one for one in turn.attempts if _is_same(one.program, turn.program)]
-        same = [one for one in same if one.program not in turn.done]
-        if not same:
+        since = [one.failed for one in turn.attempts]
+        recent = turn.attempts[len(since) - since[::-1].index(False) if False in since else 0 :]
+        same = [one for one in recent if _is_same(one.program, turn.program)]
+        if not same or (len(same) == 1 and same[0].may_repeat):
             return None
+        code, message = same[0].error
         times = len(same) + 1
-        text = f"The planner wrote the same program {times} times, and it failed."
-        failed = self._failed(f"{feedback.SAME} {same[0].outcome}", (_PLANNER_FAILED, text))
-        return failed.end if times >= _MOST_REPEATED else replace(failed, is_corrected=True)
+        if code not in _VIOLATIONS:  # clients read this message
+            message = f"{message} (The planner wrote the same program {times} times.)"
+        end = self._failure((code, message), violated=code in _VIOLATIONS)
+        outcome = Labeled(f"{feedback.SAME} {same[0].outcome}")
+        return end if times >= _MOST_REPEATED else _ProgramResult(outcome, end)
 
     def _begin_attempt(self) -> None:
         turn = self._turn
@@ -336,9 +348,10 @@ class ProgramLoop:
         except ProgramRefused as refused:
             if not turn.done:
                 self._context.close_run()
-            outcome = feedback.refusal_feedback(refused, turn.program, is_cut=self._is_cut)
-            failed = self._failed(outcome, (_PROGRAM_REFUSED, str(refused)))
-            return replace(failed, is_corrected=refused.corrected is not None)
+            outcome = feedback.refusal_feedback(
+                refused, turn.program, self._names.values(), is_cut=self._is_cut
+            )
+            return self._failed(outcome, (_PROGRAM_REFUSED, str(refused)))
 
     # One program
 
@@ -404,7 +417,9 @@ class ProgramLoop:
             error = _code_and_message(step)
             if step.kind == "branch":
                 return self._violated(outcome, error)
-            return _ProgramResult(outcome, self._failure(error))
+            is_own = (step.line, step.message) in self.calls.own_failures
+            may_repeat = step.type == "ToolError" and not is_own
+            return _ProgramResult(outcome, self._failure(error), may_repeat=may_repeat)
         is_end = not self._turn.has_steps or not _is_unanswered(step.value)
         if is_end and (missing := self._missing_call()) is not None:
             return missing

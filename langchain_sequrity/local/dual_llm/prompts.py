@@ -90,42 +90,25 @@ def _listed(names: Iterable[str]) -> str:
     return ", ".join(f"`${name}`" for name in names)
 
 
-_EXAMPLE_TOOLS = {"find": "find_recipes", "read": "read_recipe"}
+_EXAMPLE_TOOL = "find_recipes"
 _EXAMPLE = """\
-Two examples, with the tools `$find(*, word: str) -> list[{"name": str, "minutes": int}]` and
-`$read(*, number: int) -> unknown`, which you do not have.
+Example, with the tool `$tool(*, word: str) -> list[{"name": str, "minutes": int}]`, which you do
+not have. The user asks: "Which soups are done in half an hour?"
 
-"Which soups are done in half an hour?"
 <sequrity_plan>
-soups = [soup["name"] for soup in $find(word="soup") if soup["minutes"] <= 30]
-final_return_value = ", ".join(soups) or "There is none."
+recipes = $tool(word="soup")
+names = [recipe["name"] for recipe in recipes if recipe["minutes"] <= 30]
+final_return_value = ", ".join(names) or "There is none."
 </sequrity_plan>
-
-"How hot is the oven in recipe 7?"
-<sequrity_plan>
-text = $read(number=7)
-$code</sequrity_plan>
-"""
-_READING = """\
-schema = {"type": "object", "properties": {
-    "have_enough_info": {"type": "boolean"}, "heat": {"type": "string"}}}
-found = parse_with_ai(query=f"How hot is the oven? {text}", output_schema=schema)
-if found["have_enough_info"]:
-    final_return_value = f"The oven has {found['heat']}."
-else:
-    final_return_value = "Recipe 7 does not say how hot the oven is."
-"""
-_SEARCHING = """\
-lines = [line for line in str(text).splitlines() if "oven" in line.lower()]
-final_return_value = lines[0] if lines else "Recipe 7 does not speak of an oven."
 """
 _MODULES = ", ".join(sorted(MODULES))
 _LANGUAGE = f"""\
 - Do what the user asks and nothing more. A tool that changes or sends something is called only if
   the user asks for that.
-- There are no other tools. Call them by name, with keyword arguments; `= …` marks those that may be
-  left out. They need no import. Never define or simulate one.
-- Never make up an id, an address, a name or a number. What the user does not say comes from a tool.
+- Use as few tools as possible. An id, a path, a name or a date that the user says is given to a tool
+  at once, without looking it up. Never make one up: what the user does not say comes from a tool.
+- There are no other tools. Call them by their exact names, with keyword arguments; `= …` marks those
+  that may be left out. They need no import. Never define or simulate one.
 - After `->` is the type of a result. A dict is read as `item["name"]`, never as `item.name`.
 - A result that is `unknown` may be a text, a list or anything: never take a key or an item of it.
   Put all of it into the answer, or have `parse_with_ai` find in it what is needed.
@@ -139,9 +122,12 @@ _LANGUAGE = f"""\
 _RAISES = "- A tool that fails raises `ToolError`.\n"
 _INTERNAL = {
     "parse_with_ai": (
-        "parse_with_ai(*, query: str, output_schema: dict) -> dict: a model reads a text that code "
-        "cannot understand. Put the question and the text into `query`, as in the example. The "
-        "schema has the boolean `have_enough_info`; look at it first."
+        "parse_with_ai(*, query: str, output_schema: dict) -> dict: a model that knows and does "
+        "nothing but read. For a `text` that a tool has returned:\n"
+        '  found = parse_with_ai(query=f"How hot is the oven? {text}", output_schema={"type": '
+        '"object",\n      "properties": {"have_enough_info": {"type": "boolean"}, "heat": {"type": '
+        '"string"}}})\n'
+        '  final_return_value = found["heat"] if found["have_enough_info"] else "It does not say."'
     ),
     "verify_hypothesis": (
         "verify_hypothesis(*, hypothesis: str, **data) -> bool: a model says whether a statement "
@@ -184,7 +170,6 @@ def planner_instructions(
         The text.
     """
     prompt, fsm = configuration.planner, configuration.fsm
-    reads = "parse_with_ai" in configuration.internal_tools
     raises = _RAISES if fsm.detect_tool_errors != "none" else ""
     tools = [_tool(tool, names) for tool in turn.tools]
     tools += [f"- {_INTERNAL[name]}" for name in configuration.internal_tools]
@@ -198,21 +183,19 @@ def planner_instructions(
         request.append(f"The application that you work for says:\n{texts}\n")
     return Template(template).substitute(
         task=_STEPS if fsm.enable_multistep_planning else _ONE_PROGRAM,
-        examples=_example([*names.values()], _READING if reads else _SEARCHING),
+        examples=_example([*names.values()]),
         rules=_LANGUAGE + (_WRAPPED if fsm.wrap_tool_result else raises),
         tools="\n".join(tools) or "(none)",
         request="\n".join(request),
     )
 
 
-def _example(tools: Collection[str], code: str) -> str:
-    """The worked examples, with names that are no tools of the turn: planners copy what they see."""
-    text = _EXAMPLE.replace("$code", code)
-    for key, name in _EXAMPLE_TOOLS.items():
-        while name in tools:
-            name = f"{name}_"
-        text = text.replace(f"${key}", name)
-    return text
+def _example(tools: Collection[str]) -> str:
+    """The worked example, with a name that is no tool of the turn: planners copy what they see."""
+    name = _EXAMPLE_TOOL
+    while name in tools:
+        name += "_"
+    return _EXAMPLE.replace("$tool", name)
 
 
 def _tool(tool: Mapping[str, Any], names: Mapping[str, str]) -> str:

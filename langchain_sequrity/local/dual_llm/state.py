@@ -25,12 +25,21 @@ class Attempt:
         outcome: Fixed text with the type and line of an error; data only if `X-Config` shows it.
         known: The list of variables in the planner's prompt for this program.
         is_shown: Whether later prompts show the program, and not only its outcome.
+        error: Code and message of its failure; empty texts if it succeeded.
+        may_repeat: Whether the same program may do better, because a tool has failed.
     """
 
     program: str
     outcome: str
     known: str = ""
     is_shown: bool = True
+    error: tuple[str, str] = ("", "")
+    may_repeat: bool = False
+
+    @property
+    def failed(self) -> bool:
+        """Whether the program failed."""
+        return bool(self.error[0])
 
 
 @dataclass(frozen=True, slots=True)

@@ -300,7 +300,7 @@ ATTRIBUTES: dict[type, Callable[[Any, str], Value]] = {}
 
 def takes_unlisted_arguments(parameters: Mapping[str, Any]) -> bool:
     """Whether a tool takes arguments that its schema does not list."""
-    return not parameters.get("properties") or bool(parameters.get("additionalProperties"))
+    return "properties" not in parameters or bool(parameters.get("additionalProperties"))
 
 
 def call_tool(machine: Machine, name: str, args: list[Value], named: dict[str, Value]) -> Value:

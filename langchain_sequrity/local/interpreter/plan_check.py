@@ -30,12 +30,14 @@ from langchain_sequrity.local.interpreter.static_types import (
     TRUTH,
     WHOLE,
     Type,
+    has_unknown_type,
     joined,
     type_of_schema,
 )
 from langchain_sequrity.local.interpreter.syntax import MAIN, position
 
 _ADDRESS = re.compile(r"[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63})+|https?://[^\s\"'<>]{1,2000}")
+_PLACEHOLDER = re.compile(r"\bj(?:ohn|ane) doe\b|\byour[_ ]\w+|<[a-z][a-z_ -]*>", re.IGNORECASE)
 _DATE = re.compile(r"\b((?:19|20)\d\d)-\d\d-\d\d\b")
 _MOST_PROBLEMS = 5
 _MOST_NAMES = 20
@@ -690,12 +692,14 @@ class PlanCheck(ast.NodeVisitor):
             return
         if not self._checks_names:
             return
-        text, tool = f"`{name}` is not defined.", _nearest_tool(name, self._tools)
+        text, likely = f"`{name}` is not defined.", _likely_tools(name, self._tools)
         near = _nearest(name, [*self._names, *BUILTINS])
-        if tool is not None:
-            fitted = _fitted(node, tool, self._tools[tool])
-            text = f"{text} Did you mean `{signature(tool, self._tools[tool])}`?"
-            self._problem(node, text, fitted)
+        if likely:
+            fitted = [(tool, _fitted(node, tool, self._tools[tool])) for tool in likely]
+            possible = [call for _, call in fitted if call is not None]
+            tools = " or ".join(f"`{signature(tool, self._tools[tool])}`" for tool in likely[:3])
+            write = possible[0] if len(possible) == 1 else None
+            self._problem(node, f"{text} Did you mean {tools}?", write)
         elif near is not None:
             self._problem(node.func, text, near)
         else:
@@ -750,7 +754,7 @@ class PlanCheck(ast.NodeVisitor):
         if node.args:
             what = "Tools take keyword arguments only."
         elif unknown:
-            what = f"`{name}` has no argument `{unknown[0]}`."
+            what = f"`{name}` has no argument `{unknown[0]}`: choose among its results with code."
         elif missing and None not in words:  # `**found` may contain it
             what = f"`{name}` needs the argument `{missing[0]}`."
         else:
@@ -794,7 +798,7 @@ class PlanCheck(ast.NodeVisitor):
                         f"Nobody has said the year of `{match[0]}`. Do not make up dates: today is "
                         "`datetime.now()`.",
                     )
-            for address in _ADDRESS.findall(text or ""):
+            for address in [*_ADDRESS.findall(text or ""), *_PLACEHOLDER.findall(text or "")]:
                 if address.casefold().rstrip("/.") not in self._said:
                     self._problem(
                         node,
@@ -827,6 +831,11 @@ class PlanCheck(ast.NodeVisitor):
                 written = ast.literal_eval(schema)
             if written is None:
                 return None
+            if has_unknown_type(written):
+                text = (
+                    "`output_schema` has a `type` that JSON does not have. Write `string` for it."
+                )
+                self._problem(schema, text)
             known = (
                 type_of_schema(written, definitions(written)) if isinstance(written, dict) else None
             )
@@ -976,15 +985,21 @@ def _form(name: str) -> str:
     return name.replace("_", "").replace("-", "").lower()
 
 
-def _nearest_tool(name: str, tools: Iterable[str]) -> str | None:
-    """The tool that a wrong name means: one that shares its object, as `get_mail` and `read_mail`."""
+def _likely_tools(name: str, tools: Iterable[str]) -> list[str]:
+    """The tools that a wrong name may mean: spelt alike, or about the same, as `get_mail` and
+    `read_mail`."""
     tools = [*tools]
-    near = _nearest(name, tools, at_least=0.75)
+    near = _nearest(name, tools, at_least=0.9)
     if near is not None:
-        return near
-    words = set(name.lower().split("_")[1:])
-    alike = [one for one in tools if words and words <= set(one.lower().split("_")[1:])]
-    return alike[0] if len(alike) == 1 else _nearest(name, tools)
+        return [near]
+    about = _objects(name)
+    alike = [one for one in tools if about and about & _objects(one)]
+    return alike or [one for one in [_nearest(name, tools)] if one is not None]
+
+
+def _objects(name: str) -> set[str]:
+    """What a function is about, by the words of its name after the first one."""
+    return {word.removesuffix("s") for word in name.lower().split("_")[1:] if len(word) > 1}
 
 
 def _fitted(call: ast.Call, name: str, schema: Mapping[str, Any]) -> ast.Call | None:
@@ -1009,8 +1024,9 @@ def _fitted(call: ast.Call, name: str, schema: Mapping[str, Any]) -> ast.Call | 
             near = free[0] if free else None
         elif near is None and len(needed) == left:
             near = needed[0]
-        if near is not None:
-            words[near] = value
+        if near is None:  # it has a meaning that must not be lost
+            return None
+        words[near] = value
     if any(one not in words for one in required):
         return None
     ordered = [ast.keyword(one, words[one]) for one in properties if one in words]

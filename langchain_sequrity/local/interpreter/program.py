@@ -120,7 +120,10 @@ def check_placement(tree: ast.Module) -> None:
     while waiting:
         node, in_function, in_loop = waiting.pop()
         if isinstance(node, ast.Return) and not in_function:
-            refuse(node, "`return` outside of a function. Set `final_return_value`.")
+            refuse(
+                node,
+                "`return` outside of a function. Set `final_return_value`, and end with `exit()`.",
+            )
         if isinstance(node, ast.Break | ast.Continue) and not in_loop:
             word = type(node).__name__.lower()
             refuse(node, f"`{word}` outside of a loop. Use `if`.")
@@ -305,12 +308,18 @@ def _plain(text: str) -> str:
 
 def _passages(text: str) -> Iterator[str]:
     """The parts of a text in quotation marks and after a colon."""
-    quoted = _QUOTE.split(text)[1:-1]
+    quoted = filter(_is_sentence, _QUOTE.split(text)[1:-1])
     said = [*quoted, *(one[1] for one in _AFTER_COLON.finditer(text))]
     return (one.strip(_MARKS) for one in said[:_MOST_PASSAGES])
 
 
+def _is_sentence(passage: str) -> bool:
+    """Whether a passage in quotation marks is a text to read, and not the name of something."""
+    return len(passage.split()) >= _SHORTEST_TEXT or passage.rstrip().endswith((".", "!", "?"))
+
+
 _READER = "parse_with_ai"
+_SHORTEST_TEXT = 3  # words
 _MOST_PASSAGES = 100
 _MARKS = " \t.!?\"'`“”„«»"
 _QUOTE = re.compile(r"""(?<!\w)["'`“„«»]|["'`“”»«](?!\w)""")

@@ -102,6 +102,19 @@ def type_of_schema(schema: Any, shared: Mapping[str, Any], depth: int = _DEEPEST
     return Type(_NAMES[name]) if isinstance(name, str) and name in _NAMES else None
 
 
+def has_unknown_type(schema: Any, depth: int = _DEEPEST) -> bool:
+    """Whether a JSON Schema, or one within it, has a `type` that JSON does not have."""
+    if not isinstance(schema, Mapping) or depth <= 0:
+        return False
+    name = schema.get("type", [])
+    names = name if isinstance(name, list) else [name]
+    if any(not isinstance(one, str) or one not in _NAMES for one in names):
+        return True
+    properties = schema.get("properties")
+    inner = [*properties.values()] if isinstance(properties, Mapping) else []
+    return any(has_unknown_type(one, depth - 1) for one in [*inner, schema.get("items")])
+
+
 def _dict_type(schema: Mapping[str, Any], shared: Mapping[str, Any], depth: int) -> Type:
     properties, others = schema.get("properties"), schema.get("additionalProperties")
     if isinstance(properties, Mapping) and properties and not others:
