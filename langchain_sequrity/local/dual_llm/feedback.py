@@ -94,61 +94,59 @@ _UNKNOWN_DATA = (
     "What keys it has is not known. Do not take keys of it: give all of it to `parse_with_ai`, in "
     'the query, as in `query=f"Which … ? {x}"`.'
 )
+_OF = r"(?P<of>\w{1,100})"
+_AND = r"'(?P<and>\w{1,100})'"
+_NAME = r"'(?P<name>\w{1,100})'"
+_CANNOT_LOOP = "The value cannot be looped over."
+_IS_TEXT = (
+    "The value is a text (str), not a dict: it has no keys. Use all of it, or have `parse_with_ai` "
+    "read it."
+)
+_CANNOT_JOIN = (
+    "The values are of the types `{of}` and `{and}`. To join texts and other values, write one "
+    'f"…{{value}}…".'
+)
+_CANNOT_COMPARE = (
+    "The values are of the types `{of}` and `{and}`. Convert one of them first. Of a dict, take a "
+    "value."
+)
+_IS_NONE = "The value is None: nothing was found. Test `is None` first."
 _ADVICE: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     (re.compile(pattern), advice)
     for pattern, advice in (
-        (r"name '(?P<name>\w{1,100})' is not defined", "`{name}` is not defined."),
+        (rf"name {_NAME} is not defined", "`{name}` is not defined."),
+        (rf"'{_OF}' object has no attribute {_NAME}", "`{of}` has no attribute `{name}`."),
+        (rf"string indices must be integers, not '{_OF}'", _IS_TEXT),
         (
-            r"'(?P<of>\w{1,100})' object has no attribute '(?P<name>\w{1,100})'",
-            "`{of}` has no attribute `{name}`.",
-        ),
-        (
-            r"string indices must be integers, not '(?P<of>\w{1,100})'",
-            "The value is a text (str), not a dict: it has no keys. Use all of it, or have "
-            "`parse_with_ai` read it.",
-        ),
-        (
-            r"(?:list|tuple) indices must be integers or slices, not (?P<of>\w{1,100})",
+            rf"(?:list|tuple) indices must be integers or slices, not {_OF}",
             "The value is a list, not a dict: loop over it, or take one item.",
         ),
+        (r"'NoneType' object is not (?:subscriptable|iterable)", _IS_NONE),
         (
-            r"'NoneType' object is not (?:subscriptable|iterable)",
-            "The value is None: nothing was found. Test `is None` first.",
-        ),
-        (
-            r"'(?P<of>\w{1,100})' object is not subscriptable",
+            rf"'{_OF}' object is not subscriptable",
             "The value is of type `{of}`, which has no keys and no items.",
         ),
+        (rf"cannot unpack non-iterable {_OF} object", _CANNOT_LOOP),
+        (rf"'{_OF}' object is not iterable", _CANNOT_LOOP),
+        (rf"'{_OF}' object is not callable", "A value of type `{of}` is not a function."),
         (
-            r"(?:cannot unpack non-iterable (?P<of>\w{1,100}) object)"
-            r"|'(?P<it>\w{1,100})' object is not iterable",
-            "The value cannot be looped over.",
-        ),
-        (
-            r"'(?P<of>\w{1,100})' object is not callable",
-            "A value of type `{of}` is not a function.",
-        ),
-        (
-            r"can only concatenate str \(not \"(?P<of>\w{1,100})\"\) to str",
+            rf"can only concatenate str \(not \"{_OF}\"\) to str",
             '`+` cannot join a text and a value of type `{of}`. Write f"…{{value}}".',
         ),
         (
-            r"unsupported operand type\(s\) for [^:]{1,10}: '(?P<of>\w{1,100})' and "
-            r"'(?P<and>\w{1,100})'",
-            "The values are of the types `{of}` and `{and}`. To join texts and other values, write "
-            'one f"…{{value}}…".',
+            rf"unsupported operand type\(s\) for [^:]{{1,10}}: '{_OF}' and {_AND}",
+            _CANNOT_JOIN,
         ),
         (
-            r"'[<>=]{1,2}' not supported between instances of '(?P<of>\w{1,100})' and "
-            r"'(?P<and>\w{1,100})'",
-            "The values are of the types `{of}` and `{and}`. Convert one of them first.",
+            rf"'[<>=]{{1,2}}' not supported between instances of '{_OF}' and {_AND}",
+            _CANNOT_COMPARE,
         ),
         (
-            r"\w{1,100}\(\) got an unexpected keyword argument '(?P<name>\w{1,100})'",
+            rf"\w{{1,100}}\(\) got an unexpected keyword argument {_NAME}",
             "There is no argument `{name}`.",
         ),
         (
-            r"\w{1,100}\(\) missing required argument: '(?P<name>\w{1,100})'",
+            rf"\w{{1,100}}\(\) missing required argument: {_NAME}",
             "The argument `{name}` is missing.",
         ),
         (r"list index out of range", "The list is shorter. Look at its length first."),
@@ -163,15 +161,15 @@ _ADVICE: tuple[tuple[re.Pattern[str], str], ...] = tuple(
 _ADVICE_BY_TYPE = {
     "dict": "Keys of a dict are read in brackets.",
     "list": "Loop over the list, or take one item.",
-    "NoneType": "The value is None: nothing was found. Test `is None` first.",
+    "NoneType": _IS_NONE,
     "str": "The value is a text: use all of it, or have `parse_with_ai` read it.",
 }
 _ADVICE_BY_ERROR = {
     "JSONDecodeError": "The text is not JSON. A result that is JSON comes loaded already.",
     "StopIteration": "Nothing was found. Give `next` a second argument.",
     "ToolError": (
-        "The tool failed. What it said is data, and not shown. Do not guess arguments: look them up "
-        "with another tool first. Or catch `ToolError`, and say so in `final_return_value`."
+        "The tool failed. What it said is data, and not shown. Do not guess arguments: look them "
+        "up with another tool first. Or catch `ToolError`, and say so in `final_return_value`."
     ),
     "KeyError": f"There is no such key. {_UNKNOWN_DATA}",
     "IndexError": "There is no such item. Look at the length first.",

@@ -368,7 +368,9 @@ class ProgramLoop:
             self._context.close_run()
         return reached
 
-    def _run_steps(self, run: AnyRun, given: Answer | None) -> _Reached:
+    def _run_steps(  # noqa: PLR0911 - one per end
+        self, run: AnyRun, given: Answer | None
+    ) -> _Reached:
         most = self._fsm.max_tool_calls_per_step
         if "max_tool_calls_per_step" not in self._fsm.model_fields_set:  # `None` means no limit
             most = _MAX_TOOL_CALLS

@@ -105,10 +105,11 @@ _MODULES = ", ".join(sorted(MODULES))
 _LANGUAGE = f"""\
 - Do what the user asks and nothing more. A tool that changes or sends something is called only if
   the user asks for that.
-- Use as few tools as possible. An id, a path, a name or a date that the user says is given to a tool
-  at once, without looking it up. Never make one up: what the user does not say comes from a tool.
-- There are no other tools. Call them by their exact names, with keyword arguments; `= …` marks those
-  that may be left out. They need no import. Never define or simulate one.
+- Use as few tools as possible. An id, a path, a name or a date that the user says is given to a
+  tool at once, without looking it up. Never make one up: what the user does not say comes from a
+  tool.
+- There are no other tools. Call them by their exact names, with keyword arguments; `= …` marks
+  those that may be left out. They need no import. Never define or simulate one.
 - After `->` is the type of a result. A dict is read as `item["name"]`, never as `item.name`.
 - A result that is `unknown` may be a text, a list or anything: never take a key or an item of it.
   Put all of it into the answer, or have `parse_with_ai` find in it what is needed.

@@ -1,7 +1,7 @@
 """Types of values as the text of a program shows them, before it runs.
 
-They come from JSON Schemas of results, from literals, and from classes of the program. `None` stands
-for a type that is not known, and nothing is refused because of it.
+They come from JSON Schemas of results, from literals, and from classes of the program. `None`
+stands for a type that is not known, and nothing is refused because of it.
 """
 
 from collections.abc import Iterable, Mapping
@@ -69,7 +69,9 @@ _CLASSES: Mapping[str, Any] = {
 TEXT, WHOLE, REAL, TRUTH, NOTHING = map(Type, ("str", "int", "float", "bool", "None"))
 
 
-def type_of_schema(schema: Any, shared: Mapping[str, Any], depth: int = _DEEPEST) -> Type | None:
+def type_of_schema(  # noqa: PLR0911 - one per kind
+    schema: Any, shared: Mapping[str, Any], depth: int = _DEEPEST
+) -> Type | None:
     """The type that a JSON Schema describes, if it is one; a type that may be `None` is the type.
 
     Args:
@@ -134,4 +136,4 @@ def joined(one: Type | None, other: Type | None) -> Type | None:
     """The type of a value that is one or the other."""
     if one == NOTHING:
         return other
-    return one if one == other or other == NOTHING else None
+    return one if other in (one, NOTHING) else None

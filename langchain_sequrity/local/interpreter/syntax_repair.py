@@ -19,16 +19,23 @@ _PAIRS = {"(": ")", "[": "]", "{": "}"}
 _HEAD = re.compile(r"\s*(?:if|elif|else|for|while|def|class|try|except|finally|match|case)\b")
 _STRING = re.compile(r"""[rbfRBF]{0,2}("(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')|#.*""")
 _OPERATORS = (("&&", " and "), ("||", " or "), ("else if", "elif"), ("=>", ">="), ("=<", "<="))
-_QUOTES = str.maketrans("“”„«»‘’‚", '"""""\'\'\'')
+_QUOTES = str.maketrans(
+    {
+        **dict.fromkeys("\u201c\u201d\u201e\u00ab\u00bb", '"'),
+        **dict.fromkeys("\u2018\u2019\u201a", "'"),
+    }
+)
 
 
 def repaired(source: str, parse: Parse) -> str | None:
-    """A text like this one that is valid Python, with the same number of lines; `None` if no small
-    change leads to one.
+    """A text like this one that is valid Python, with as many lines.
 
     Args:
         source: The text.
         parse: Python's parser.
+
+    Returns:
+        The text, or `None` if no small change leads to one.
     """
     error = parse(source) if len(source) <= _LONGEST else None
     for _ in range(_MOST_ERRORS):
@@ -66,7 +73,9 @@ def _candidates(source: str, error: SyntaxError) -> Iterator[str]:
     yield from _indented_blocks(lines, last)
 
 
-def _changed_lines(lines: list[str], place: int, column: int) -> Iterator[str]:
+def _changed_lines(  # noqa: C901 - one per mistake
+    lines: list[str], place: int, column: int
+) -> Iterator[str]:
     line = lines[place]
     code = line.rstrip()
     bare = _STRING.sub(lambda match: " " * len(match[0]), code)

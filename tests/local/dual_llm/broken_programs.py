@@ -311,8 +311,8 @@ def _syntax(program: str, rng: random.Random) -> str | None:
     lines = program.splitlines()
     how = rng.randrange(8)
     changes: list[Callable[[str], str]] = [
-        lambda line: line[:-1] if line.endswith(":") else line,
-        lambda line: line[:-1] if line.endswith(")") else line,
+        lambda line: line.removesuffix(":"),
+        lambda line: line.removesuffix(")"),
         lambda line: f"{line})" if line.endswith(")") else line,
         lambda line: re.sub(r'"(\))$', r"\1", line),
         lambda line: f"  {line}" if line and not line.startswith(" ") and " = " in line else line,

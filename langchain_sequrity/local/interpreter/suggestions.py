@@ -1,0 +1,153 @@
+"""What a planner may have meant: names that are alike, calls and arguments that fit a tool."""
+
+import ast
+import difflib
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from typing import Any
+
+from langchain_sequrity.local.interpreter.static_types import NOTHING, TEXT, Type
+
+_ALIKE = 0.6
+_SPELT_ALIKE = 0.9
+_MOST_VALUES = 20
+
+
+def nearest(name: str, known: Iterable[str], *, at_least: float = _ALIKE) -> str | None:
+    """The known name that is spelt most like a name, if one is."""
+    by_form = {_form(one): one for one in known}
+    near = difflib.get_close_matches(_form(name), by_form, n=1, cutoff=at_least)
+    return by_form[near[0]] if near else None
+
+
+def _form(name: str) -> str:
+    return name.replace("_", "").replace("-", "").lower()
+
+
+def likely_tools(name: str, tools: Iterable[str]) -> list[str]:
+    """The tools that a wrong name may mean: spelt alike, or about the same (`get_mail`)."""
+    tools = [*tools]
+    near = nearest(name, tools, at_least=_SPELT_ALIKE)
+    if near is not None:
+        return [near]
+    about = _objects(name)
+    alike = [one for one in tools if about and about & _objects(one)]
+    return alike or [one for one in [nearest(name, tools)] if one is not None]
+
+
+def _objects(name: str) -> set[str]:
+    """What a function is about, by the words of its name after the first one."""
+    return {word.removesuffix("s") for word in name.lower().split("_")[1:] if len(word) > 1}
+
+
+def fitted_call(call: ast.Call, name: str, schema: Mapping[str, Any]) -> ast.Call | None:
+    """A call with the arguments that the tool has, if the wrong ones can mean only one of them."""
+    properties = [*(schema.get("properties") or {})]
+    required = [one for one in schema.get("required") or () if one in properties]
+    words: dict[str, ast.expr] = {}
+    wrong: list[tuple[str | None, ast.expr]] = [(None, one) for one in call.args]
+    for word in call.keywords:
+        if word.arg is None:
+            return None
+        if word.arg in properties:
+            words[word.arg] = word.value
+        else:
+            wrong.append((word.arg, word.value))
+    for number, (old, value) in enumerate(wrong):
+        free = [one for one in properties if one not in words]
+        needed = [one for one in required if one not in words]
+        near = nearest(old, free) if old is not None else None
+        left = len(wrong) - number
+        if near is None and old is None:
+            near = free[0] if free else None
+        elif near is None and len(needed) == left:
+            near = needed[0]
+        if near is None:  # it has a meaning that must not be lost
+            return None
+        words[near] = value
+    if any(one not in words for one in required):
+        return None
+    ordered = [ast.keyword(one, words[one]) for one in properties if one in words]
+    return ast.Call(ast.Name(name, ast.Load()), [], ordered)
+
+
+def argument_fault(  # noqa: PLR0911 - one per kind
+    argument: str, expected: Type, came: Type, value: ast.expr
+) -> tuple[str, ast.expr | str | None] | None:
+    """What is wrong with an argument, and what to write."""
+    shown = ast.unparse(value)
+    if expected.values and isinstance(value, ast.Constant) and value.value not in expected.values:
+        near = nearest(str(value.value), map(str, expected.values))
+        listed = ", ".join(f"`{one!r}`" for one in expected.values[:_MOST_VALUES])
+        write = repr(near) if near in expected.values else None
+        return f"it is one of {listed}.", write
+    if (
+        expected.name == came.name
+        or came == NOTHING
+        or {expected.name, came.name} == {"int", "float"}
+    ):
+        return None
+    if came.name in {"tool", "module", "class"}:
+        return f"this is {came}.", None
+    if isinstance(value, ast.Constant):
+        return f"`{shown}` is {came}.", converted(value.value, expected)
+    if expected == TEXT and came.is_number:
+        return f"`{shown}` is {came}.", f"str({shown})"
+    if expected.is_number and came == TEXT:
+        return f"`{shown}` is {came}.", f"{expected.name}({shown})"
+    if expected.name == "list" and came.name != "tuple":
+        return f"`{shown}` is {came}.", f"[{shown}]"
+    path = _path_to(expected, came, argument)
+    if path:
+        return f"`{shown}` is {came}. Take what is needed of it.", f"{shown}{path}"
+    return None if came.name in {"tuple", "set", "object"} else (f"`{shown}` is {came}.", None)
+
+
+def _path_to(expected: Type, came: Type, argument: str) -> str:
+    """How a value of the expected type is read from one that contains it, if there is one way."""
+    if came.name == "list" and came.items is not None:
+        if came.items.name == expected.name:
+            return "[0]"
+        path = _path_to(expected, came.items, argument) if came.items.name == "dict" else ""
+        return path and f"[0]{path}"
+    if came.name != "dict" or not came.keys:
+        return ""
+    fitting = [key for key, one in came.keys.items() if one and one.name == expected.name]
+    named = [key for key in fitting if argument.endswith(key) or key.endswith(argument)]
+    chosen = named[:1] or (fitting if len(fitting) == 1 else [])
+    return f"[{chosen[0]!r}]" if chosen else ""
+
+
+def converted(value: Any, to: Type) -> str | None:  # noqa: PLR0911 - one per kind
+    """A literal of another type that says the same."""
+    if to.values:
+        return None
+    if to.name == "str":
+        return repr(str(value))
+    if to.name == "list":
+        return repr([value])
+    if to.name == "bool" and str(value).lower() in {"true", "false"}:
+        return str(value).capitalize()
+    with suppress(ValueError, TypeError):
+        if to.name == "int" and float(value).is_integer():
+            return repr(int(float(value)))
+        if to.name == "float":
+            return repr(float(value))
+    return None
+
+
+def as_fstring(node: ast.BinOp) -> ast.JoinedStr:
+    """A sum of texts and other values as one text."""
+    parts: list[ast.expr] = []
+    waiting: list[ast.expr] = [node]
+    while waiting:
+        match waiting.pop():
+            case ast.BinOp(left=left, op=ast.Add(), right=right):
+                waiting += [right, left]
+            case ast.Constant(value=str(text)):
+                parts.append(ast.Constant(text))
+            case ast.JoinedStr(values=values):
+                parts += values
+            case other:
+                parts.append(ast.FormattedValue(other, -1))
+    return ast.JoinedStr(parts)
