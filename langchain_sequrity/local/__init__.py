@@ -13,14 +13,12 @@ from langchain_sequrity.errors import MissingExtra
 from langchain_sequrity.lazy_imports import lazy_names
 
 if TYPE_CHECKING:
-    from langchain_sequrity.local.dual_llm.prompts import PLANNER_PROMPT
     from langchain_sequrity.local.script import Script
     from langchain_sequrity.local.server import LocalServer
     from langchain_sequrity.local.services import RequestRecord
     from langchain_sequrity.local.sessions import MemorySessions, Session, SessionStore
 
 __all__ = [
-    "PLANNER_PROMPT",
     "LocalServer",
     "MemorySessions",
     "RequestRecord",
@@ -33,7 +31,6 @@ __all__ = [
 _find, __dir__ = lazy_names(
     __name__,
     {
-        "dual_llm.prompts": "PLANNER_PROMPT",
         "script": "Script",
         "server": "LocalServer",
         "services": "RequestRecord",

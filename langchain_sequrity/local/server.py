@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, get_args
+from typing import Any, ClassVar, Self, get_args
 
 import h11
 import orjson
@@ -153,14 +153,16 @@ class LocalServer:
         on_request: Called once for each answered request, on the server's thread.
         replacing_tools: Names of tools whose results may replace the labels of the arguments
             (`combine_meta: replace`).
-        planner_prompt: Template of the planner's system prompt in dual-LLM mode; `PLANNER_PROMPT`
-            is the default, and has all placeholders (`docs/local-server.md`, "The planner's
-            prompt").
+        planner_prompt: Template of the planner's system prompt in dual-LLM mode
+            (`docs/local-server.md`, "The planner's prompt").
         isolated_programs: Whether dual-LLM programs run in worker processes, which the system
             ends if they take too much time or memory. With `None`, the default, they do if this
             machine can start workers; otherwise a warning is logged. With `True` the server does
             not start without workers. With `False` programs run in this process, which is for
             tests; `docs/security.md`, rule 2, lists what this does not protect against.
+
+    Attributes:
+        PLANNER_PROMPT: The default of `planner_prompt`, with all placeholders.
 
     Raises:
         UsageError: If it would listen beyond loopback without keys, or if an option is invalid.
@@ -175,6 +177,8 @@ class LocalServer:
             assert model.invoke("What is the weather?").text == "Sunny."
         ```
     """
+
+    PLANNER_PROMPT: ClassVar[str] = PLANNER_PROMPT
 
     def __init__(
         self,

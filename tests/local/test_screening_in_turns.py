@@ -63,7 +63,7 @@ def classifier(name: str, **settings: Any) -> Json:
 
 @pytest.mark.parametrize("row", ROWS, ids=NAMES)
 def test_arguments_are_redacted_before_they_are_sent(stage: Stage, row: Row) -> None:
-    program = f"send(word=['{LINK}', {{'to': 'ann@example.com', 'n': 7}}])"
+    program = f"send(**{{'word': ['{LINK}', {{'to': 'ann@example.com', 'n': 7}}]}})"
     play = Play(stage, program, of=row.model, **row.arguments, features=features(**NAMED))
     play.run()
     assert play.sent == [{"word": [BLOCKED, {"to": "[E-MAIL ADDRESS REDACTED]", "n": 7}]}]
@@ -212,8 +212,8 @@ def test_a_classifier_that_gives_no_score_denies(stage: Stage, answer: Any) -> N
 
 
 def test_a_program_cannot_catch_a_denial_of_a_classifier(stage: Stage) -> None:
-    program = "try:\n    send(word='Hm')\nexcept BaseException:\n    x = 1\nfinally:\n    x = 2\nx"
-    for catching in (program, program.replace("BaseException", "Exception")):
+    program = "try:\n    send(word='Hm')\nexcept Exception:\n    x = 1\nfinally:\n    x = 2\nx"
+    for catching in (program, program.replace("except Exception", "except")):
         play = Play(
             stage, catching, scores=("0.9",), features=classifier(TOXIC), fsm={"max_pllm_steps": 1}
         )

@@ -45,7 +45,7 @@ def failure_feedback(
         return Labeled("The program failed.")
     if failed.type == "ToolError" and (failed.line, failed.message) in own_failures:
         text = f"`{failed.type}` at line {failed.line}: {failed.message}"
-        return Labeled(text + marked_line(program, failed.line))
+        return Labeled(text + shown_line(program, failed.line))
     what = {
         "exception": f"The program raised `{trusted_kind(failed.type, words, 'Exception')}`",
         "budget": "The program reached a limit of the interpreter",
@@ -56,7 +56,7 @@ def failure_feedback(
     text = f"{what} at line {failed.line}."
     shows_text = level == "extra"
     because = failed.message if shows_text else _error_text(failed, program, words)
-    feedback = f"{text} {because}".rstrip() + marked_line(program, failed.line)
+    feedback = f"{text} {because}".rstrip() + shown_line(program, failed.line)
     return Labeled(feedback, failed.labels if shows_text else NO_LABELS)
 
 
@@ -175,7 +175,6 @@ _ADVICE_BY_ERROR = {
     "IndexError": "There is no such item. Look at the length first.",
 }
 _WIDEST = 200
-_LONGEST_SHOWN = 4_000
 _MAY_LOOK_UP = (ast.Call, ast.Mod, ast.Match)  # other nodes that may raise a `KeyError`
 
 
@@ -198,17 +197,6 @@ def _literal_keys(line: str) -> frozenset[str]:
 def _line_of(program: str, number: int) -> str:
     lines = program.split("\n")
     return lines[number - 1] if 0 < number <= len(lines) else ""
-
-
-def marked_line(program: str, number: int) -> str:
-    """A program with a line that is to be written anew: who copies it has to change it."""
-    lines = program.rstrip().split("\n")
-    if not (0 < number <= len(lines) and len(program) <= _LONGEST_SHOWN):
-        return ""
-    line = lines[number - 1]
-    indent = line[: len(line) - len(line.lstrip())]
-    lines[number - 1] = f"{indent}# Wrong, write something else: {line.strip()}"
-    return "\n".join(["", *lines, ""])
 
 
 def shown_line(program: str, number: int, column: int = 0) -> str:
@@ -239,15 +227,15 @@ def refusal_feedback(
     """
     if is_cut:
         return "It was cut off before its end, at the limit of an answer. Write a shorter one."
+    shown = shown_line(program, refused.line, refused.column)
     if refused.corrected is not None:
-        shown = shown_line(program, refused.line, refused.column)
         head = f"{_STILL_WRONG} {refused.left}" if refused.left else _CORRECTED
         return f"{_REFUSED} {refused}{shown}\n{head}\n{refused.corrected.strip()}\n"
     listed = ", ".join(f"`{name}`" for name in tools)
     means = (
         f" Whatever is outside of the program is reached by the tools {listed}." if tools else ""
     )
-    return f"{_REFUSED} {refused}{means}{marked_line(program, refused.line)}"
+    return f"{_REFUSED} {refused}{means}{shown}"
 
 
 _REFUSED = "It was refused before it ran."

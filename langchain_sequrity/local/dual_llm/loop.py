@@ -87,6 +87,7 @@ class _ProgramResult:
         end: The end of the turn if there is no other program.
         failed: Whether the program failed.
         context: The new list of variables for the planner, if they have changed.
+        is_corrected: Whether this text has the program in another form.
         may_repeat: Whether the same program may do better, because a tool has failed.
     """
 
@@ -94,6 +95,7 @@ class _ProgramResult:
     end: Envelope
     failed: bool = True
     context: Labeled | None = None
+    is_corrected: bool = False
     may_repeat: bool = False
 
 
@@ -274,7 +276,7 @@ class ProgramLoop:
             program,
             turn.show(ended.outcome),
             turn.context,
-            is_shown=not ended.failed,
+            is_shown=not ended.is_corrected,
             error=ended.end.error or ("", ""),
             may_repeat=ended.may_repeat,
         )
@@ -325,7 +327,7 @@ class ProgramLoop:
             message = f"{message} (The planner wrote the same program {times} times.)"
         end = self._failure((code, message), violated=code in _VIOLATIONS)
         outcome = Labeled(f"{feedback.SAME} {same[0].outcome}")
-        return end if times >= _MOST_REPEATED else _ProgramResult(outcome, end)
+        return end if times >= _MOST_REPEATED else _ProgramResult(outcome, end, is_corrected=True)
 
     def _begin_attempt(self) -> None:
         turn = self._turn
@@ -351,7 +353,8 @@ class ProgramLoop:
             outcome = feedback.refusal_feedback(
                 refused, turn.program, self._names.values(), is_cut=self._is_cut
             )
-            return self._failed(outcome, (_PROGRAM_REFUSED, str(refused)))
+            failed = self._failed(outcome, (_PROGRAM_REFUSED, str(refused)))
+            return replace(failed, is_corrected=refused.corrected is not None)
 
     # One program
 

@@ -110,7 +110,7 @@ def _messages(
         messages.append(HumanMessage(earlier.query))
         if earlier.programs:
             messages.append(AIMessage("\n".join(earlier.programs)))
-    messages.append(_query_of_turn(turn))
+    messages.append(_with_media(turn.query, turn))
     builds_up = bool(configuration.fsm.enable_multistep_planning)
     for number, (step, known) in enumerate(zip(turn.attempts, later, strict=True), 1):
         now = made if number == len(later) else ""
@@ -121,7 +121,7 @@ def _messages(
         if step.is_shown:
             messages += [AIMessage(step.program or "(no program)"), request]
         else:
-            messages[-1] = request
+            messages[-1] = _with_media(str(request.content), turn)
     return messages
 
 
@@ -132,7 +132,8 @@ def _variable_lists(turn: OpenTurn, configuration: Configuration) -> list[str]:
     return [*("" for _ in turn.attempts), turn.context]
 
 
-def _query_of_turn(turn: OpenTurn) -> HumanMessage:
+def _with_media(text: str, turn: OpenTurn) -> HumanMessage:
+    """A text for the planner, with whatever else the user's messages have, such as images."""
     beside = [
         block
         for message in turn.new_messages
@@ -140,7 +141,7 @@ def _query_of_turn(turn: OpenTurn) -> HumanMessage:
         for block in message.content
         if isinstance(block, dict) and block.get("type") != "text"
     ]
-    return HumanMessage([{"type": "text", "text": turn.query}, *beside] if beside else turn.query)
+    return HumanMessage([{"type": "text", "text": text}, *beside] if beside else text)
 
 
 def _rename_tool(tool: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:

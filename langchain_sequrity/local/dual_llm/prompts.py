@@ -103,8 +103,8 @@ final_return_value = ", ".join(names) or "There is none."
 """
 _MODULES = ", ".join(sorted(MODULES))
 _LANGUAGE = f"""\
-- Do what the user asks and nothing more. A tool that changes or sends something is called only if
-  the user asks for that.
+- Do what the user asks and nothing more. Use a tool that changes or sends something only if the
+  user asks for that.
 - Use as few tools as possible. An id, a path, a name or a date that the user says is given to a
   tool at once, without looking it up. Never make one up: what the user does not say comes from a
   tool.
@@ -113,8 +113,8 @@ _LANGUAGE = f"""\
 - After `->` is the type of a result. A dict is read as `item["name"]`, never as `item.name`.
 - A result that is `unknown` may be a text, a list or anything: never take a key or an item of it.
   Put all of it into the answer, or have `parse_with_ai` find in it what is needed.
-- Compare texts with `.lower()` on both sides. Lists come in any order: the newest, the largest or
-  the first is found with `max` or `min` and a `key`.
+- Compare texts with `.lower()` on both sides. Lists come in any order: take the newest, the
+  largest or the first with `max` or `min` and a `key`.
 - `final_return_value` is a short text for the user, or the data that was asked for. If something is
   missing, it says so, and nothing is done.
 - Plain Python: no `print`, `input`, `with`, `async`, `yield`, files, network. Modules: {_MODULES}.
@@ -125,10 +125,10 @@ _INTERNAL = {
     "parse_with_ai": (
         "parse_with_ai(*, query: str, output_schema: dict) -> dict: a model that knows and does "
         "nothing but read. For a `text` that a tool has returned:\n"
-        '  found = parse_with_ai(query=f"How hot is the oven? {text}", output_schema={"type": '
+        '  answer = parse_with_ai(query=f"How hot is the oven? {text}", output_schema={"type": '
         '"object",\n      "properties": {"have_enough_info": {"type": "boolean"}, "heat": {"type": '
         '"string"}}})\n'
-        '  final_return_value = found["heat"] if found["have_enough_info"] else "It does not say."'
+        '  final_return_value = answer["heat"] if answer["have_enough_info"] else "It does not say"'
     ),
     "verify_hypothesis": (
         "verify_hypothesis(*, hypothesis: str, **data) -> bool: a model says whether a statement "

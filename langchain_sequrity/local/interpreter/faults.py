@@ -55,7 +55,7 @@ class ProgramRefused(SequrityError):
     def of_syntax(cls, error: SyntaxError, source: str, corrected: str | None) -> "ProgramRefused":
         """Use the message and position of Python's parser."""
         line, column = error.lineno or 1, error.offset or 1
-        reason = f"Not valid Python: {error.msg}."
+        reason = f"Not valid Python: {error.msg.rstrip('?')}."
         pairs = zip(source.split("\n"), (corrected or "").split("\n"), strict=False)
         changed = [(number, old, new) for number, (old, new) in enumerate(pairs, 1) if old != new]
         if corrected is not None and changed:

@@ -30,9 +30,11 @@ from langchain_sequrity.local.interpreter.suggestions import (
 )
 from langchain_sequrity.local.interpreter.syntax import position
 
-_ADDRESS = re.compile(r"[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63})+|https?://[^\s\"'<>]{1,2000}")
-_PLACEHOLDER = re.compile(r"\bj(?:ohn|ane) doe\b|\byour[_ ]\w+|<[a-z][a-z_ -]*>", re.IGNORECASE)
-_DATE = re.compile(r"\b((?:19|20)\d\d)-\d\d-\d\d\b")
+_PLACEHOLDER = re.compile(
+    r"\bj(?:ohn|ane) doe\b|\byour[_ ](?:name|e?mail|id|key|token|address)\b"
+    r"|\b(?:example|user|username|email|name|your[._]?\w*)@(?:example|domain|e?mail)\.\w+",
+    re.IGNORECASE,
+)
 _MOST_NAMES = 20
 _READER, _ENOUGH = "parse_with_ai", "have_enough_info"
 _OF_BUILTINS = {
@@ -180,7 +182,7 @@ class CallCheck(ValueCheck):
         elif missing and None not in words:  # `**found` may contain it
             what = f"`{name}` needs the argument `{missing[0]}`."
         else:
-            self._check_arguments(name, words)
+            self._report_arguments(name, words)
             return self._result_type(node, name, words)
         fitted = fitted_call(node, name, schema) if node.keywords or node.args else None
         if fitted is None:
@@ -190,10 +192,10 @@ class CallCheck(ValueCheck):
             self._problem(node, f"{what} It is `{signature(name, schema)}`.", fitted)
         return self._result_type(node, name, words)
 
-    def _check_arguments(self, name: str, words: Mapping[str | None, ast.expr]) -> None:
+    def _report_arguments(self, name: str, words: Mapping[str | None, ast.expr]) -> None:
         schema = self._tools[name]
         shared = definitions(schema)
-        self._check_addresses(name, words.values())
+        self._report_placeholders(name, words.values())
         for argument, value in words.items():
             inner = (schema.get("properties") or {}).get(argument)
             expected = type_of_schema(inner, shared)
@@ -205,24 +207,16 @@ class CallCheck(ValueCheck):
                 what, write = fault
                 self._problem(value, f"`{name}` takes {expected} as `{argument}`; {what}", write)
 
-    def _check_addresses(self, name: str, values: Iterable[ast.expr]) -> None:
-        """Report addresses and dates that nobody has said: a planner has made them up."""
+    def _report_placeholders(self, name: str, values: Iterable[ast.expr]) -> None:
+        """Report what stands for a value that the planner does not know: it has made it up."""
         for node in (inner for value in values for inner in ast.walk(value)):
-            text = self._texts.get(node.id) if isinstance(node, ast.Name) else None
-            if isinstance(node, ast.Constant) and isinstance(node.value, str):
-                text = node.value
-            for match in _DATE.finditer(text or ""):
-                if match[1] not in self._said:
+            if not isinstance(node, ast.Constant) or not isinstance(node.value, str):
+                continue
+            for made_up in _PLACEHOLDER.findall(node.value):
+                if made_up.casefold() not in self._said:
                     self._problem(
                         node,
-                        f"Nobody has said the year of `{match[0]}`. Do not make up dates: today is "
-                        "`datetime.now()`.",
-                    )
-            for address in [*_ADDRESS.findall(text or ""), *_PLACEHOLDER.findall(text or "")]:
-                if address.casefold().rstrip("/.") not in self._said:
-                    self._problem(
-                        node,
-                        f"Nobody has said `{address}`. Take it from the result of a tool, or leave "
+                        f"Nobody has said `{made_up}`. Take it from the result of a tool, or leave "
                         f"out `{name}` if the request does not need it.",
                     )
 
@@ -241,10 +235,7 @@ class CallCheck(ValueCheck):
         if schema is None:
             return None
         known = self._look_again(schema)
-        if known is not None and known.name == "class":
-            write = f"{ast.unparse(schema)}.model_json_schema()"
-            self._problem(schema, f"`output_schema` takes a schema, and this is {known}.", write)
-        elif known is None or known.name != "schema":
+        if known is None or known.name not in {"schema", "class"}:
             written = None
             with suppress(ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
                 written = ast.literal_eval(schema)

@@ -109,8 +109,6 @@ class PlanCheck(CallCheck):
         value = self.visit(node.value)
         for target in node.targets:
             self._bind(target, value)
-            if isinstance(target, ast.Name) and isinstance(node.value, ast.Constant):
-                self._texts[target.id] = str(node.value.value)
 
     def visit_AugAssign(self, node: ast.AugAssign) -> None:
         if isinstance(node.target, ast.Name):

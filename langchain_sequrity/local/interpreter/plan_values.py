@@ -63,7 +63,6 @@ class ValueCheck(ast.NodeVisitor):
         self._results = results
         self.problems: dict[tuple[int, int], Problem] = {}
         self._names: Names = dict.fromkeys([*variables, MAIN])
-        self._texts: dict[str, str] = {}
         # Names that may exist although no line before has assigned them: in functions, which run
         # later, and in loops, whose end comes before their beginning.
         self._later: list[frozenset[str]] = []
@@ -346,11 +345,11 @@ class ValueCheck(ast.NodeVisitor):
             if left is None or right is None:
                 continue
             pair = (sides[number], left), (sides[number + 1], right)
-            self._check_pair(operator, *pair)
-            self._check_pair(operator, *reversed(pair))
+            self._report_literal(operator, *pair)
+            self._report_literal(operator, *reversed(pair))
         return TRUTH
 
-    def _check_pair(
+    def _report_literal(
         self, operator: ast.cmpop, one: tuple[ast.expr, Type],
         other: tuple[ast.expr, Type],
     ) -> None:  # fmt: skip

@@ -248,7 +248,7 @@ class _ProgramWords:
     def __init__(self, tree: ast.Module, asked: str) -> None:
         lines = asked.splitlines()[1 : _MOST_PASSAGES + 1]
         self._asked = _plain(asked)
-        self._said = {*_passages(self._asked), *map(_plain, lines)} - {""}
+        self._said = {*_passages(asked), *map(_plain, lines)} - {""}
         nodes = [*ast.walk(tree)]
         self._bound = Counter(_bound_anywhere(nodes))
         self._values = {
@@ -271,10 +271,10 @@ class _ProgramWords:
                     return True
         filled = (one.value for one in ast.walk(query) if isinstance(one, ast.FormattedValue))
         named = [text for one in (*filled, *values.values()) for text in _constants(one)]
-        texts = [*map(_plain, (*_constants(query), *named))]
+        texts = [*_constants(query), *named]
         quoted = {*map(_plain, named), *(one for text in texts for one in _passages(text))} - {""}
         return any(one in self._asked for one in quoted) or any(
-            one in text for one in self._said for text in texts
+            one in text for one in self._said for text in map(_plain, texts)
         )
 
 
@@ -308,14 +308,15 @@ def _plain(text: str) -> str:
 
 def _passages(text: str) -> Iterator[str]:
     """The parts of a text in quotation marks and after a colon."""
-    quoted = filter(_is_sentence, _QUOTE.split(text)[1:-1])
+    quoted = filter(_is_text, _QUOTE.split(text)[1:-1])
     said = [*quoted, *(one[1] for one in _AFTER_COLON.finditer(text))]
-    return (one.strip(_MARKS) for one in said[:_MOST_PASSAGES])
+    return (_plain(one.strip(_MARKS)) for one in said[:_MOST_PASSAGES])
 
 
-def _is_sentence(passage: str) -> bool:
+def _is_text(passage: str) -> bool:
     """Whether a passage in quotation marks is a text to read, and not the name of something."""
-    return len(passage.split()) >= _SHORTEST_TEXT or passage.rstrip().endswith((".", "!", "?"))
+    is_long = len(passage.split()) >= _SHORTEST_TEXT or passage.rstrip().endswith((".", "!", "?"))
+    return is_long or (passage.islower() and passage.replace(" ", "").isalpha())
 
 
 _READER = "parse_with_ai"

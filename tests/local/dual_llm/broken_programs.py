@@ -234,12 +234,8 @@ def _argument(program: str, rng: random.Random) -> str | None:
 def _type(program: str, rng: random.Random) -> str | None:
     how = rng.randrange(4)
     if how == 0:
-        return _swapped(
-            program,
-            re.finditer(r"number=(\d+)", program),
-            rng,
-            lambda match: f'number="{match[1]}"',
-        )
+        numbers = re.finditer(r"number=(\d+)", program)
+        return _swapped(program, numbers, rng, lambda match: f'number="{match[1]}"')
     if how == 1:
         return _swapped(
             program, re.finditer(r"> (\d+)", program), rng, lambda match: f'> "{match[1]}"'
@@ -247,20 +243,12 @@ def _type(program: str, rng: random.Random) -> str | None:
     if how == 2:
         texts = re.finditer(r"kind=\"(info|alert)\"|notify=(True)", program)
         return _swapped(
-            program,
-            texts,
-            rng,
+            program, texts, rng,
             lambda match: f'kind="{match[1].upper()}"' if match[1] else 'notify="true"',
-        )
+        )  # fmt: skip
     sums = re.finditer(r"f\"\{len\(events\)\} events, \{total\} minutes\"", program)
-    return (
-        _swapped(program, sums, rng, lambda _: 'total + " minutes"').replace(
-            'final_return_value = total + " minutes"',
-            'final_return_value = f"{len(events)}" + " events, " + total + " minutes"',
-        )
-        if "{total}" in program
-        else None
-    )
+    joined = 'f"{len(events)}" + " events, " + total + " minutes"'
+    return _swapped(program, sums, rng, lambda _: joined)
 
 
 def _key(program: str, rng: random.Random) -> str | None:

@@ -102,7 +102,7 @@ def failed_programs(play: Play) -> list[int]:
 def test_clear_history_every_n_attempts_hides_failed_programs_except_in_multistep_planning(
     stage: Stage, setting: Json, shown: list[int]
 ) -> None:
-    failing = ["1 / 0"] * 4
+    failing = [f"x = {number}\n1 / 0" for number in range(4)]
     last = "final_return_value = 'done'"
     play = fsm(stage, {**setting, "max_pllm_failed_steps": 9}, *failing, last)
     assert value(play.model) == "done"
@@ -142,7 +142,7 @@ def code(play: Play, tools: Tools = MARKED) -> str | None:
 def test_a_turn_fails_at_the_limit_of_failed_programs(
     stage: Stage, setting: Json, programs: int
 ) -> None:
-    play = fsm(stage, setting, "1 / 0")
+    play = fsm(stage, setting, *(f"{number} / 0" for number in range(10)))
     assert code(play) == "program_error"
     assert len(play.planner.requests) == programs
 
@@ -218,7 +218,7 @@ def test_programs_have_only_the_enabled_internal_tools(
             name in expected for name in programs
         ]
     assert found == expected
-    assert all("NameError" in failure for failure in failures)
+    assert all("is not defined" in failure for failure in failures)
 
 
 def test_a_tool_that_is_not_documented_is_refused_by_its_name(stage: Stage) -> None:

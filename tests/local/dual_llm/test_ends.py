@@ -102,7 +102,7 @@ def test_a_program_that_exits_with_an_error_is_repaired(begin: Begin) -> None:
         ("exit(1)", "program_exit"),
         ("float('nan')", "value_not_json"),
         ("look_up(word='a', sound='b')", "program_refused"),
-        ("unknown_tool()", "program_error"),
+        ("unknown_tool()", "program_refused"),
         ("'a' * 10**9", "limit_reached"),
         (" ", "planner_failed"),
         ({"refusal": "I will not."}, "planner_failed"),

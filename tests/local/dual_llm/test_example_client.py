@@ -233,7 +233,7 @@ def test_envelopes_and_arguments_are_written_as_json_dumps_writes_them(
     def check(value: dict[str, Any]) -> None:
         given_value = json.loads(json.dumps(value))
         model = stage.cast(
-            Teller("planner", f"send(word={value!r})", f"final_return_value = {value!r}")
+            Teller("planner", f"send(**{{'word': {value!r}}})", f"final_return_value = {value!r}")
         )
         url = f"{stage.server.base_url}/control/chat/v1/{name}"
         body = REQUESTS[name]([{"role": "user", "content": "Go"}])

@@ -125,7 +125,7 @@ def test_a_history_with_another_beginning_keeps_no_variables(begin: Begin) -> No
     _, *others = dialog.history
     dialog.history = []
     reply = dialog.send(words("Another beginning"), *others, words("Two"))
-    assert error(reply)[0] == "program_error"
+    assert error(reply)[0] == "program_refused"
     assert not dialog.state.variables
 
 

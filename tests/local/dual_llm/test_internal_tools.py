@@ -107,7 +107,8 @@ def test_the_data_model_gets_the_output_schema_and_no_tools(stage: Stage) -> Non
     assert request.response_format is not None
     schema = request.response_format["json_schema"]["schema"]
     flag = {"have_enough_info": {"type": "boolean"}}
-    assert schema == {"type": "object", "properties": {"stars": {}, **flag}}
+    properties = {"stars": {}, **flag}
+    assert schema == {"type": "object", "properties": properties, "required": [*properties]}
 
 
 def test_the_data_model_gets_the_definitions_of_a_schema_with_references(stage: Stage) -> None:
@@ -142,7 +143,8 @@ def test_a_schema_without_the_boolean_have_enough_info_is_refused_before_the_mod
 ) -> None:
     with Stage(fidelity=fidelity) as stage:
         for schema in NO_FLAG:
-            play = Play(stage, CATCHING.format(call=asking(schema)), says={"value": ENOUGH})
+            program = f"schema = {schema}\n{CATCHING.format(call=asking('schema'))}"
+            play = Play(stage, program, says={"value": ENOUGH})
             assert (play.run().value, play.reader.requests) == ("ToolError", []), schema
 
 

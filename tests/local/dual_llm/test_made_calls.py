@@ -34,8 +34,8 @@ def test_a_repair_gets_the_result_of_a_call_that_was_made_before(begin: Begin) -
     ids=["another order", "other numbers"],
 )
 def test_calls_that_a_tool_cannot_distinguish_are_the_same_call(begin: Begin, again: str) -> None:
-    first = 'found = look_up(word={"a": [1, 5], "b": 2})\n1 / 0'
-    dialog = begin(first, f"final_return_value = look_up(word={again})")
+    first = 'found = look_up(**{"word": {"a": [1, 5], "b": 2}})\n1 / 0'
+    dialog = begin(first, f"final_return_value = look_up(**{{'word': {again}}})")
     dialog.say()
     assert value(dialog.answer("1")) == 1
 

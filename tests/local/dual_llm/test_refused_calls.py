@@ -128,7 +128,7 @@ def test_a_planner_that_is_told_of_a_rejection_can_end_the_turn(
     assert shop.ask().text == "You did not agree."
     assert (shop.ran, shop.asked) == ([], 1)
     prompt = shop.planner.prompts[1]
-    assert "- pay(to)" in prompt.partition(REFUSED_LIST)[2]
+    assert "- pay" in prompt.partition(REFUSED_LIST)[2]
     assert "reject" not in prompt
     assert "too much" not in prompt
     assert "Calls that were made already" not in prompt
@@ -173,7 +173,7 @@ def test_calls_that_were_made_are_listed_apart_from_those_that_were_refused(stag
     assert shop.ran == ["mail a"]
     lists = shop.planner.prompts[1].partition("Calls that were made already.")[2]
     made, _, refused = lists.partition(REFUSED_LIST)
-    assert "- mail(to): str" in made
+    assert "- mail: str" in made
     assert "- pay" not in made
     assert "- mail" not in refused
 
@@ -240,7 +240,7 @@ def test_what_a_middleware_refuses_is_told_as_refused(stage: Stage, name: str) -
     shop = Shop(stage, PAYS, middleware=middleware())
     assert listed.format("pay") in shop.fail()
     assert (shop.ran, len(shop.planner.prompts)) == ([], 2)
-    assert "- pay(to)" in shop.planner.prompts[1].partition(REFUSED_LIST)[2]
+    assert "- pay" in shop.planner.prompts[1].partition(REFUSED_LIST)[2]
     over = Shop(stage, PAYS, GIVES_UP, middleware=middleware())
     assert over.ask().text == "You did not agree."
 
@@ -283,7 +283,7 @@ def test_a_tool_that_ran_and_failed_is_listed_as_made(
     with pytest.raises(ProgramFailed, match=r"\(Calls were made before: `pay`\.\)"):
         agent.invoke({"messages": "Pay a."})
     assert len(planner.prompts) == 3
-    assert "- pay(to): it failed" in planner.prompts[1]
+    assert "- pay: it failed" in planner.prompts[1]
 
 
 # Labels, and texts that only look like a refusal
@@ -355,7 +355,7 @@ def test_a_tool_that_knows_the_id_of_its_call_cannot_say_that_it_did_not_run(
     forged = ToolMessage(refusal_sentence(call_id), tool_call_id=call_id, status="error")
     again = agent.invoke([question, asks, forged])
     assert [call["name"] for call in again.tool_calls] == ["pay"]
-    assert "- pay(to): it failed" in planner.prompts[2]
+    assert "- pay: it failed" in planner.prompts[2]
 
 
 @pytest.mark.parametrize(
@@ -501,7 +501,7 @@ def test_a_refusal_in_the_history_of_a_new_session_is_known_to_its_planner(begin
     no = {**result("call_1", refusal_sentence("call_1")), "is_error": True}
     reply = dialog.send({"role": "user", "content": "Go"}, asked, no)
     assert CERTAIN.format("send") in error(reply)[1]
-    assert "- send(word)" in dialog.planner.prompts[0].partition(REFUSED_LIST)[2]
+    assert "- send" in dialog.planner.prompts[0].partition(REFUSED_LIST)[2]
     assert len(dialog.planner.prompts) == 1
 
 

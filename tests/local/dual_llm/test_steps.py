@@ -175,7 +175,7 @@ def test_the_prompt_asks_for_the_whole_task_or_with_multistep_planning_for_one_s
         value(dialog.say())
         told.append(dialog.planner.prompts[0])
     single, multi = told
-    assert ("the whole task" in single, "whole task" in multi) == (True, False)
+    assert ("one Python program" in single, "one Python program" in multi) == (True, False)
     assert ("objective of the step" in single, "objective of the step" in multi) == (False, True)
 
 
@@ -296,7 +296,7 @@ def test_a_failed_step_leaves_nothing_and_earlier_steps_do_not_run_again(begin: 
     assert [one["step"] for one in body["policy_check_history"]] == [1, 2, 4]
     assert "other" not in body["program"]
     assert "other" not in body["namespace_snapshot"]
-    assert "`NameError` at line 1" in dialog.planner.prompts[3]
+    assert "`other` is not defined" in dialog.planner.prompts[3]
 
 
 @pytest.mark.parametrize("wrong", ["import os", "x = ", {"text": ""}, {"refusal": "No."}])
@@ -554,7 +554,7 @@ def test_restarting_a_turn_for_a_differing_history_forgets_its_steps(begin: Begi
     reply = dialog.send(*kept, {"role": "user", "content": "Other"})
     assert value(reply) == 2
     assert "found" not in dialog.planner.prompts[3]
-    assert "NameError" in dialog.planner.prompts[4]
+    assert "`found` is not defined" in dialog.planner.prompts[4]
 
 
 @pytest.mark.parametrize("mode", ["never", "every_attempt", "every_turn"])

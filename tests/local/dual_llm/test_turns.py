@@ -473,7 +473,7 @@ def test_final_return_value_is_not_a_variable_in_the_next_turn(begin: Begin) -> 
     dialog = begin("final_return_value = 1", "2", "final_return_value")
     assert [value(dialog.say()) for _ in range(2)] == [1, 2]
     code, message = error(dialog.say())
-    assert (code, "NameError" in message) == ("program_error", True)
+    assert (code, "is not defined" in message) == ("program_refused", True)
 
 
 def test_variables_survive_complete_turn(begin: Begin) -> None:

@@ -461,7 +461,7 @@ SEES_WHAT_IS_LEFT = """
     source, mark = sys.argv[1:]
     start = {"do": "start", "source": source, "tools": {"read": {"properties": {"n": {}}}},
              "variables": {"given": [[mark], {"producers": [], "consumers": ["*"],
-             "tags": [mark]}]}, "asks": False, "is_strict": False, "has_steps": False, "asked": None,
+             "tags": [mark]}]}, "asks": False, "is_strict": False, "has_steps": False, "asked": None, "results": {},
              "log": []}
     labels = {"producers": [mark], "consumers": ["*"], "tags": []}
     for message in (start, {"do": "advance", "result": None}, {"do": "advance", "result": {
@@ -540,7 +540,7 @@ ALLOWS = """
         run.advance(Labeled(1))
     here, there = socket.socketpair()
     for message in ({"do": "start", "source": source, "tools": tools, "variables": {}, "asks": False,
-                     "is_strict": False, "has_steps": False, "asked": None,
+                     "is_strict": False, "has_steps": False, "asked": None, "results": {},
              "log": run.log},
                     {"do": "advance", "result": None}):
         send(here, json.dumps(message).encode())
