@@ -25,6 +25,7 @@ def stage() -> Iterator[Stage]:
         yield stage
 
 
+@pytest.mark.long(sample=10)
 @pytest.mark.parametrize("group", range(GROUPS))
 def test_random_conversations_run_no_call_that_the_engine_denies(stage: Stage, group: int) -> None:
     for seed in range(group * CASES_OF_GROUP, (group + 1) * CASES_OF_GROUP):

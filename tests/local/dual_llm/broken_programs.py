@@ -183,7 +183,10 @@ def _misspelt(word: str, rng: random.Random) -> str:
 
 
 def _swapped(
-    program: str, matches: Iterator[re.Match[str]], rng: random.Random, new: Any
+    program: str,
+    matches: Iterator[re.Match[str]],
+    rng: random.Random,
+    new: Callable[[re.Match[str]], str],
 ) -> str | None:
     """A program with one of the matches replaced."""
     found = [*matches]
