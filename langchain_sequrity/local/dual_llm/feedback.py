@@ -111,6 +111,7 @@ _CANNOT_COMPARE = (
     "value."
 )
 _IS_NONE = "The value is None: nothing was found. Test `is None` first."
+# The names of arguments are not among these: `f(**data)` lets data choose them.
 _ADVICE: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     (re.compile(pattern), advice)
     for pattern, advice in (
@@ -140,14 +141,6 @@ _ADVICE: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (
             rf"'[<>=]{{1,2}}' not supported between instances of '{_OF}' and {_AND}",
             _CANNOT_COMPARE,
-        ),
-        (
-            rf"\w{{1,100}}\(\) got an unexpected keyword argument {_NAME}",
-            "There is no argument `{name}`.",
-        ),
-        (
-            rf"\w{{1,100}}\(\) missing required argument: {_NAME}",
-            "The argument `{name}` is missing.",
         ),
         (r"list index out of range", "The list is shorter. Look at its length first."),
         (

@@ -27,6 +27,7 @@ from langchain_sequrity.local.interpreter.suggestions import (
     fitted_call,
     likely_tools,
     nearest,
+    takes_these,
 )
 from langchain_sequrity.local.interpreter.syntax import position
 
@@ -68,6 +69,8 @@ class CallCheck(ValueCheck):
         self._lambdas(node, None)
         if isinstance(node.func, ast.Attribute):
             return self._method_call(node, node.func)
+        if isinstance(node.func, ast.Name) and node.func.id in self._functions:
+            self._check_function(self._functions.pop(node.func.id), node, types)
         known = self.visit(node.func)
         if known is not None and known.name == "class":
             return Type("object", keys=known.keys, of=known.of)
@@ -75,6 +78,15 @@ class CallCheck(ValueCheck):
             text = f"`{ast.unparse(node.func)}` is {known}, and cannot be called."
             self._problem(node, text, node.func)
         return None
+
+    def _check_function(
+        self, function: ast.FunctionDef, call: ast.Call, types: Sequence[Type | None]
+    ) -> None:
+        """Check the body of a function, with the types of its only call."""
+        names = [one.arg for one in [*function.args.posonlyargs, *function.args.args]]
+        given = dict(zip(names, types, strict=False))
+        given |= {word.arg: self._look_again(word.value) for word in call.keywords if word.arg}
+        self._inner(function.args, function.body, given)
 
     def _named_call(  # noqa: PLR0911 - one per kind
         self, node: ast.Call, name: str, types: Sequence[Type | None]
@@ -119,7 +131,8 @@ class CallCheck(ValueCheck):
         near = nearest(name, [*self._names, *BUILTINS])
         if likely:
             fitted = [(tool, fitted_call(node, tool, self._tools[tool])) for tool in likely]
-            possible = [call for _, call in fitted if call is not None]
+            exact = [(tool, call) for tool, call in fitted if takes_these(node, self._tools[tool])]
+            possible = [call for _, call in exact or fitted if call is not None]
             tools = " or ".join(f"`{signature(tool, self._tools[tool])}`" for tool in likely[:3])
             write = possible[0] if len(possible) == 1 else None
             self._problem(node, f"{text} Did you mean {tools}?", write)

@@ -39,6 +39,8 @@ class PlanCheck(CallCheck):
     def check(self) -> None:
         """Check the whole program."""
         self._body(self._tree.body)
+        for function in [*self._functions.values()]:
+            self._inner(function.args, function.body)
 
     def _body(self, body: Iterable[ast.stmt]) -> None:
         for statement in body:
@@ -79,11 +81,12 @@ class PlanCheck(CallCheck):
         before = self._names
         if len(self._later) < _DEEPEST_LOOPS:  # each level doubles the work
             self._names, problems = dict(before), dict(self.problems)
+            functions = dict(self._functions)
             self._later.append(bound)
             begin()
             self._body(body)
             self._later.pop()
-            after, self.problems = self._names, problems
+            after, self.problems, self._functions = self._names, problems, functions
         else:
             after = dict.fromkeys(bound)
         self._names = dict(before)
@@ -134,19 +137,10 @@ class PlanCheck(CallCheck):
             if default is not None:
                 self.visit(default)
         self._names[node.name] = None
-        self._inner(node.args, node.body)
-
-    def _inner(self, arguments: ast.arguments, body: Sequence[ast.stmt]) -> None:
-        """The body of a function, which runs later: any name of the program may exist then."""
-        before = self._names
-        self._names = {name: known if known and known.name in {"module", "class"} else None
-                       for name, known in before.items()}  # fmt: skip
-        every = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
-        every += [one for one in (arguments.vararg, arguments.kwarg) if one is not None]
-        own = {*bound_names(walk_scope(body)), *self._module_names}
-        self._names.update(dict.fromkeys([*own, *(one.arg for one in every)]))
-        self._body(body)
-        self._names = before
+        if self._reads[node.name] == 1:  # it is checked with the types of its call
+            self._functions[node.name] = node
+        else:
+            self._inner(node.args, node.body)
 
     def visit_ClassDef(self, node: ast.ClassDef) -> None:
         fields: Names = {}

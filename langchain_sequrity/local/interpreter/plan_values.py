@@ -1,6 +1,7 @@
 """What the text of a planner's program shows of its expressions: types, and what is wrong."""
 
 import ast
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -62,7 +63,8 @@ class ValueCheck(ast.NodeVisitor):
         self._tools = tools
         self._results = results
         self.problems: dict[tuple[int, int], Problem] = {}
-        self._names: Names = dict.fromkeys([*variables, MAIN])
+        self._variables = frozenset([*variables, MAIN])
+        self._names: Names = dict.fromkeys(self._variables)
         # Names that may exist although no line before has assigned them: in functions, which run
         # later, and in loops, whose end comes before their beginning.
         self._later: list[frozenset[str]] = []
@@ -71,9 +73,11 @@ class ValueCheck(ast.NodeVisitor):
             name for node in nodes if isinstance(node, ast.Global) for name in node.names
         )
         self._lines = _first_bindings(nodes)
-        self._read = {
+        self._reads = Counter(
             one.id for one in nodes if isinstance(one, ast.Name) and isinstance(one.ctx, ast.Load)
-        }
+        )
+        # Functions that are called once, and were not checked yet.
+        self._functions: dict[str, ast.FunctionDef] = {}
         # A program that expects such an error knows what it does.
         self._checks_names = not any(
             isinstance(node, ast.ExceptHandler) and _NAME_ERRORS & words_in(node.type)
@@ -97,6 +101,26 @@ class ValueCheck(ast.NodeVisitor):
         found = self.visit(node)
         self.problems = before
         return found
+
+    def _inner(
+        self,
+        arguments: ast.arguments,
+        body: Sequence[ast.stmt],
+        given: Mapping[str, Type | None] | None = None,
+    ) -> None:
+        """The body of a function, which runs later: any name of the program may exist then."""
+        before = self._names
+        outer = self._variables | self._module_names
+        self._names = {name: known if known and known.name in {"module", "class"} else None
+                       for name, known in before.items() if name in outer}  # fmt: skip
+        every = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
+        every += [one for one in (arguments.vararg, arguments.kwarg) if one is not None]
+        own = {*bound_names(walk_scope(body)), *self._module_names}
+        self._names.update(dict.fromkeys([*own, *(one.arg for one in every)]))
+        self._names.update(given or {})
+        for statement in body:
+            self.visit(statement)
+        self._names = before
 
     def _forget(self, names: Iterable[str]) -> Names:
         """Forget types that the program looks at itself; returns them."""
@@ -177,7 +201,7 @@ class ValueCheck(ast.NodeVisitor):
                 self.problems.setdefault(position(node), problem)
                 self._names[name] = module_type(module) if name == module else None
                 return
-        unused = [one for one in self._names if one not in self._read]
+        unused = [one for one in self._names if not self._reads[one]]
         near = nearest(name, unused) or nearest(name, [*self._names, *self._tools, *BUILTINS])
         self._problem(node, text, _FROM_OTHER_LANGUAGES.get(name) or near)
 

@@ -40,6 +40,13 @@ def _objects(name: str) -> set[str]:
     return {word.removesuffix("s") for word in name.lower().split("_")[1:] if len(word) > 1}
 
 
+def takes_these(call: ast.Call, schema: Mapping[str, Any]) -> bool:
+    """Whether a tool takes exactly the arguments of a call, by their names."""
+    names = {word.arg for word in call.keywords}
+    required = set(schema.get("required") or ())
+    return not call.args and required <= names <= set(schema.get("properties") or ())
+
+
 def fitted_call(call: ast.Call, name: str, schema: Mapping[str, Any]) -> ast.Call | None:
     """A call with the arguments that the tool has, if the wrong ones can mean only one of them."""
     properties = [*(schema.get("properties") or {})]
@@ -62,6 +69,8 @@ def fitted_call(call: ast.Call, name: str, schema: Mapping[str, Any]) -> ast.Cal
             near = free[0] if free else None
         elif near is None and len(needed) == left:
             near = needed[0]
+        if near is None and len(free) == 1 and isinstance(value, ast.Constant):
+            near = free[0]
         if near is None:  # it has a meaning that must not be lost
             return None
         words[near] = value
