@@ -79,7 +79,7 @@ class PlanCheck(CallCheck):
         """A loop: at its beginning a name has the type from before, or from the end of the body."""
         bound = frozenset(bound_names(walk_scope(body)))
         before = self._names
-        if len(self._later) < _DEEPEST_LOOPS:  # each level doubles the work
+        if len(self._later) <= _DEEPEST_LOOPS:  # each level doubles the work
             self._names, problems = dict(before), dict(self.problems)
             functions = dict(self._functions)
             self._later.append(bound)

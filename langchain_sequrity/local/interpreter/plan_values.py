@@ -69,9 +69,11 @@ class ValueCheck(ast.NodeVisitor):
         # later, and in loops, whose end comes before their beginning.
         self._later: list[frozenset[str]] = []
         nodes = [*ast.walk(tree)]
-        self._module_names = frozenset(bound_names(walk_scope(tree.body))).union(
+        bound_by_functions = frozenset(
             name for node in nodes if isinstance(node, ast.Global) for name in node.names
         )
+        self._later.append(bound_by_functions)
+        self._module_names = bound_by_functions.union(bound_names(walk_scope(tree.body)))
         self._lines = _first_bindings(nodes)
         self._reads = Counter(
             one.id for one in nodes if isinstance(one, ast.Name) and isinstance(one.ctx, ast.Load)
@@ -232,7 +234,8 @@ class ValueCheck(ast.NodeVisitor):
         names = [
             one.arg for one in [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
         ]
-        self._names.update(dict.fromkeys(names))
+        others = [one.arg for one in (node.args.vararg, node.args.kwarg) if one is not None]
+        self._names.update(dict.fromkeys([*names, *others]))
         if names:
             self._names[names[0]] = first
         self.visit(node.body)

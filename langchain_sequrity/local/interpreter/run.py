@@ -281,6 +281,8 @@ class Job:
     def __post_init__(self) -> None:
         """Prepare the run."""
         self.parsed: Program | None = None  # the last next program that was parsed
+        # Names of the programs before the next one, whether their lines ran or not.
+        self.bound: frozenset[str] = frozenset()
         self.waiting = ""
         self.cursor = self.calls = 0
         self.within: frozenset[str] = frozenset()
@@ -323,7 +325,8 @@ class Job:
             program.check_calls(self.tools, known)
         else:
             said = f"{self.asked}\n{json.dumps(self.tools)}"
-            check_plan(program.source, program.tree, self.tools, self.results, known, said)
+            names = self.bound.union(known)
+            check_plan(program.source, program.tree, self.tools, self.results, names, said)
             program.check_readers(self.tools, self.asked)
         return program
 
@@ -405,6 +408,7 @@ class Job:
     def result(self) -> ProgramFinished | ProgramRaised:
         """Run all programs; return the end of the last one."""
         self.start()
+        self.bound = self.program.bound
         end = self.run_program(self.program)
         while self.has_steps and isinstance(end, ProgramFinished):
             end = self.run_program(self.next_program(end))
@@ -423,6 +427,7 @@ class Job:
         except ProgramRefused:
             self.diverge("has a log with an unsupported program")
         self.calls = 0
+        self.bound |= program.bound
         # In strict mode a branch can end a program with `exit`, or the turn with an answer. The
         # next program runs only if no branch did, so it depends on the conditions of all branches.
         # If no program can end like this, it depends only on the branches that are still open.

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from langchain_sequrity.local.interpreter.calls import METHODS
-from langchain_sequrity.local.interpreter.values import DictValue, ListValue
+from langchain_sequrity.local.interpreter.values import DictValue, ListValue, Record
 
 _DEEPEST = 8
 _NAMES = {
@@ -44,7 +44,9 @@ class Type:
 
     def attributes(self) -> Iterable[str] | None:
         """The names of its methods and fields; `None` if they are not known."""
-        if self.name in {"module", "object"}:
+        if self.name == "object" and self.keys is not None:
+            return {**self.keys, **METHODS.get(Record, {})}
+        if self.name == "module":
             return self.keys
         own = _CLASSES.get(self.name)
         return None if own is None else METHODS.get(own, {})

@@ -18,6 +18,8 @@ from typing import Any
 
 from langchain_sequrity import ChatSequrity
 from langchain_sequrity.errors import PolicyDenied, ProgramFailed
+from langchain_sequrity.local.interpreter import ProgramRefused
+from langchain_sequrity.local.interpreter.run import planned_run
 from langchain_sequrity.wire.exchange import ChatRequest
 from tests.local.dual_llm.conversation import Stage, Teller, Tools, converse
 from tests.local.interpreter.operations import SECRETS
@@ -27,12 +29,13 @@ POLICY = """
 tool "fetch" -> @tags |= {"secret"};
 tool "send" { must deny when "secret" in body.tags; }
 """
+_PARAMETERS = (("fetch", "name"), ("send", "body"))
 TOOLS = [
     {
         "type": "function",
         "function": {"name": name, "parameters": {"type": "object", "properties": {parameter: {}}}},
     }
-    for name, parameter in (("fetch", "name"), ("send", "body"))
+    for name, parameter in _PARAMETERS
 ]
 _CONFIG = {"fsm": {"max_pllm_failed_steps": 1}}
 
@@ -54,10 +57,26 @@ def washes(seed: int = 0) -> Iterator[Wash]:
             rng = random.Random(number)  # noqa: S311 - the same each time
             for name in rng.sample(sent, min(len(sent), _EACH)):
                 assert found is not None
-                yield _wash(found, name, number % 2)
+                wash = _wash(found, name, number % 2)
+                if _may_run(wash.source):
+                    yield wash
 
 
 _EACH = 3  # at most so many variables of one program are sent, each by a `Wash` of its own
+
+
+def _may_run(source: str) -> bool:
+    """Whether a planner may write this: what certainly fails is refused, also if it is caught."""
+    try:
+        planned_run(source, tools=_SCHEMAS, asked="Go").close()
+    except ProgramRefused:
+        return False
+    return True
+
+
+_SCHEMAS: dict[str, Any] = {
+    name: {"type": "object", "properties": {parameter: {}}} for name, parameter in _PARAMETERS
+}
 
 
 def _can_be_sent(found: Examined, name: str) -> bool:

@@ -99,7 +99,7 @@ SITUATIONS: dict[str, Situation] = {
         "mail = get_mail(number=3)\nprint(mail)", "Put the answer into `final_return_value`"
     ),
     "it calls a tool with arguments that it does not have": Situation(
-        'mail = get_mail(id="3")\nfinal_return_value = mail', "Write `get_mail(*, number: int)"
+        'mail = get_mail(id="3")\nfinal_return_value = mail', "It is `get_mail(*, number: int)`"
     ),
     "it has the data model answer out of its head": Situation(
         READS.replace("mail = get_mail(number=3)\n", "").replace(" {mail['body']}", ""),
