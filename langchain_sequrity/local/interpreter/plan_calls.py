@@ -32,8 +32,8 @@ from langchain_sequrity.local.interpreter.suggestions import (
 from langchain_sequrity.local.interpreter.syntax import position
 
 _PLACEHOLDER = re.compile(
-    r"\bj(?:ohn|ane) doe\b|\byour[_ ](?:name|e?mail|id|key|token|address)\b"
-    r"|\b(?:example|user|username|email|name|your[._]?\w*)@(?:example|domain|e?mail)\.\w+",
+    r"j(?:ohn|ane) doe|your[_ ](?:name|e?mail|id|key|token|address)"
+    r"|(?:example|user|username|email|name|your[._]?\w*)@(?:example|domain|e?mail)\.\w+",
     re.IGNORECASE,
 )
 _MOST_NAMES = 20
@@ -221,17 +221,17 @@ class CallCheck(ValueCheck):
                 self._problem(value, f"`{name}` takes {expected} as `{argument}`; {what}", write)
 
     def _report_placeholders(self, name: str, values: Iterable[ast.expr]) -> None:
-        """Report what stands for a value that the planner does not know: it has made it up."""
+        """Report texts that stand for a value that the planner does not know."""
         for node in (inner for value in values for inner in ast.walk(value)):
-            if not isinstance(node, ast.Constant) or not isinstance(node.value, str):
+            text = node.value if isinstance(node, ast.Constant) else None
+            if not isinstance(text, str) or not _PLACEHOLDER.fullmatch(text):
                 continue
-            for made_up in _PLACEHOLDER.findall(node.value):
-                if made_up.casefold() not in self._said:
-                    self._problem(
-                        node,
-                        f"Nobody has said `{made_up}`. Take it from the result of a tool, or leave "
-                        f"out `{name}` if the request does not need it.",
-                    )
+            if text.casefold() not in self._said:
+                self._problem(
+                    node,
+                    f"Nobody has said `{text}`. Take it from the result of a tool, or leave out "
+                    f"`{name}` if the request does not need it.",
+                )
 
     def _result_type(
         self, node: ast.Call, name: str, words: Mapping[str | None, ast.expr]
