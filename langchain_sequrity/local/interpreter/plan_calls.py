@@ -70,7 +70,7 @@ class CallCheck(ValueCheck):
         if isinstance(node.func, ast.Attribute):
             return self._method_call(node, node.func)
         if isinstance(node.func, ast.Name) and node.func.id in self._functions:
-            self._check_function(self._functions.pop(node.func.id), node, types)
+            self._enter_function(self._functions.pop(node.func.id), node, types)
         known = self.visit(node.func)
         if known is not None and known.name == "class":
             return Type("object", keys=known.keys, of=known.of)
@@ -79,7 +79,7 @@ class CallCheck(ValueCheck):
             self._problem(node, text, node.func)
         return None
 
-    def _check_function(
+    def _enter_function(
         self, function: ast.FunctionDef, call: ast.Call, types: Sequence[Type | None]
     ) -> None:
         """Check the body of a function, with the types of its only call."""
