@@ -10,8 +10,8 @@ from langchain_sequrity.local.interpreter.builtins import BUILTINS
 from langchain_sequrity.local.interpreter.calls import takes_unlisted_arguments
 from langchain_sequrity.local.interpreter.corrections import Problem
 from langchain_sequrity.local.interpreter.modules import MODULES
-from langchain_sequrity.local.interpreter.plan_values import ValueCheck, tuple_of
-from langchain_sequrity.local.interpreter.signatures import definitions, signature
+from langchain_sequrity.local.interpreter.plan_values import MOST_NAMES, ValueCheck, tuple_of
+from langchain_sequrity.local.interpreter.signatures import READER, definitions, signature
 from langchain_sequrity.local.interpreter.static_types import (
     NOTHING,
     REAL,
@@ -29,15 +29,13 @@ from langchain_sequrity.local.interpreter.suggestions import (
     nearest,
     takes_these,
 )
-from langchain_sequrity.local.interpreter.syntax import position
 
 _PLACEHOLDER = re.compile(
     r"j(?:ohn|ane) doe|your[_ ](?:name|e?mail|id|key|token|address)"
     r"|(?:example|user|username|email|name|your[._]?\w*)@(?:example|domain|e?mail)\.\w+",
     re.IGNORECASE,
 )
-_MOST_NAMES = 20
-_READER, _ENOUGH = "parse_with_ai", "have_enough_info"
+_ENOUGH = "have_enough_info"
 _OF_BUILTINS = {
     "len": WHOLE, "int": WHOLE, "float": REAL, "str": TEXT, "repr": TEXT, "bool": TRUTH,
     "any": TRUTH, "all": TRUTH, "isinstance": TRUTH, "ord": WHOLE, "chr": TEXT,
@@ -84,9 +82,10 @@ class CallCheck(ValueCheck):
     ) -> None:
         """Check the body of a function, with the types of its only call."""
         names = [one.arg for one in [*function.args.posonlyargs, *function.args.args]]
-        given = dict(zip(names, types, strict=False))
-        given |= {word.arg: self._look_again(word.value) for word in call.keywords if word.arg}
-        self._inner(function.args, function.body, given)
+        parameters = dict(zip(names, types, strict=False))
+        parameters |= {word.arg: self._types.get(word.value) for word in call.keywords if word.arg}
+        starred = any(isinstance(argument, ast.Starred) for argument in call.args)
+        self._enter(function, {} if starred else parameters)
 
     def _named_call(  # noqa: PLR0911 - one per kind
         self, node: ast.Call, name: str, types: Sequence[Type | None]
@@ -139,7 +138,7 @@ class CallCheck(ValueCheck):
         elif near is not None:
             self._problem(node.func, text, near)
         else:
-            tools = ", ".join(f"`{one}`" for one in [*self._tools][:_MOST_NAMES])
+            tools = ", ".join(f"`{one}`" for one in [*self._tools][:MOST_NAMES])
             self._problem(node.func, f"{text} The tools are {tools}.")
 
     def _lambdas(self, node: ast.Call, first: Type | None) -> None:
@@ -153,14 +152,14 @@ class CallCheck(ValueCheck):
         self.visit_Attribute(function)
         if isinstance(function.value, ast.Name) and function.value.id not in self._names:
             return None
-        of = self._look_again(function.value)
+        of = self._types.get(function.value)
         if of is None:
             return None
         key = node.args[0].value if node.args and isinstance(node.args[0], ast.Constant) else None
         match of.name, function.attr:
             case "dict", "get" if of.keys and isinstance(key, str):
                 if key not in of.keys:
-                    self._no_key(node, of, key)
+                    self._no_key(node, function.value, of, key)
                 return of.keys.get(key) if len(node.args) == 1 else None
             case "dict", "get":
                 return of.items
@@ -212,7 +211,7 @@ class CallCheck(ValueCheck):
         for argument, value in words.items():
             inner = (schema.get("properties") or {}).get(argument)
             expected = type_of_schema(inner, shared)
-            came = self._look_again(value)
+            came = self._types.get(value)
             if expected is None or came is None:
                 continue
             fault = argument_fault(argument or "", expected, came, value)
@@ -226,7 +225,7 @@ class CallCheck(ValueCheck):
             text = node.value if isinstance(node, ast.Constant) else None
             if not isinstance(text, str) or not _PLACEHOLDER.fullmatch(text):
                 continue
-            if text.casefold() not in self._said:
+            if text.casefold() not in self._said and text not in str(self._tools[name]):
                 self._problem(
                     node,
                     f"Nobody has said `{text}`. Take it from the result of a tool, or leave out "
@@ -236,7 +235,7 @@ class CallCheck(ValueCheck):
     def _result_type(
         self, node: ast.Call, name: str, words: Mapping[str | None, ast.expr]
     ) -> Type | None:
-        if name == _READER:
+        if name == READER:
             return self._reader_type(node, words.get("output_schema"))
         if name == "verify_hypothesis":
             return TRUTH
@@ -247,7 +246,7 @@ class CallCheck(ValueCheck):
         """The type of the answer of a model that reads, by the schema that the program gives."""
         if schema is None:
             return None
-        known = self._look_again(schema)
+        known = self._types.get(schema)
         if known is None or known.name not in {"schema", "class"}:
             written = None
             with suppress(ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
@@ -279,8 +278,7 @@ class CallCheck(ValueCheck):
         text = f"`output_schema` needs the boolean `{_ENOUGH}`, which is looked at before the rest."
         if body:
             text = f"{text} Write the line `{_ENOUGH}: bool` into the class `{name}`."
-            problem = Problem(text, body[0], f"{_ENOUGH}: bool", is_inserted=True)
-            self.problems.setdefault(position(node), problem)
+            self._report(node, Problem(text, body[0], f"{_ENOUGH}: bool", is_inserted=True))
         else:
             flag = f'"{_ENOUGH}": {{"type": "boolean"}}'
             self._problem(node, f"{text} Write `{flag}` into its `properties`.")

@@ -10,13 +10,20 @@ a small model has few attempts.
 
 import ast
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import reduce
 from typing import Any
 
 from langchain_sequrity.local.interpreter.corrections import corrected
 from langchain_sequrity.local.interpreter.faults import ProgramRefused
 from langchain_sequrity.local.interpreter.plan_calls import CallCheck
-from langchain_sequrity.local.interpreter.plan_values import Names, looked_at, module_type, words_in
+from langchain_sequrity.local.interpreter.plan_values import (
+    EnoughProblems,
+    Names,
+    looked_at,
+    module_type,
+    words_in,
+)
 from langchain_sequrity.local.interpreter.scopes import bound_names, walk_scope
 from langchain_sequrity.local.interpreter.static_types import (
     REAL,
@@ -27,7 +34,6 @@ from langchain_sequrity.local.interpreter.static_types import (
     joined,
 )
 
-_MOST_PROBLEMS = 5
 _DEEPEST_LOOPS = 3
 _ANNOTATIONS = {"str": TEXT, "int": WHOLE, "float": REAL, "bool": TRUTH, "list": Type("list"),
                 "dict": Type("dict"), "List": Type("list"), "Dict": Type("dict")}  # fmt: skip
@@ -40,7 +46,7 @@ class PlanCheck(CallCheck):
         """Check the whole program."""
         self._body(self._tree.body)
         for function in [*self._functions.values()]:
-            self._inner(function.args, function.body)
+            self._enter(function)
 
     def _body(self, body: Iterable[ast.stmt]) -> None:
         for statement in body:
@@ -62,9 +68,8 @@ class PlanCheck(CallCheck):
         self.visit(node.test)
         before = self._forget(looked_at(node.test))
         self._branches(node.body, node.orelse)
-        for name, known in before.items():
-            if self._names.get(name) is None:
-                self._names[name] = known
+        rebound = {*bound_names(walk_scope([*node.body, *node.orelse]))}
+        self._names.update({name: before[name] for name in before if name not in rebound})
 
     def visit_For(self, node: ast.For) -> None:
         items = self._items(node.iter, self.visit(node.iter))
@@ -137,10 +142,10 @@ class PlanCheck(CallCheck):
             if default is not None:
                 self.visit(default)
         self._names[node.name] = None
-        if self._reads[node.name] == 1:  # it is checked with the types of its call
-            self._functions[node.name] = node
+        if self._reads[node.name] == 1 and node in self._tree.body:
+            self._functions[node.name] = node  # it is checked with the types of its call
         else:
-            self._inner(node.args, node.body)
+            self._enter(node)
 
     def visit_ClassDef(self, node: ast.ClassDef) -> None:
         fields: Names = {}
@@ -213,15 +218,15 @@ def check_plan(  # noqa: PLR0917 - what the program, its tools and its user say
         ProgramRefused: With all problems; its position is that of the first.
     """
     try:
-        found = PlanCheck(source, tree, tools, results, variables, said)
-        found.check()
+        plan = PlanCheck(source, tree, tools, results, variables, said)
+        with suppress(EnoughProblems):
+            plan.check()
     except RecursionError:  # it is checked when it runs
         return
-    if not found.problems:
+    if not plan.problems:
         return
-    ordered = sorted(found.problems.items())[:_MOST_PROBLEMS]
-    (line, column), first = ordered[0]
-    others = [f"Line {place[0]}, column {place[1]}: {one.text}" for place, one in ordered[1:]]
-    changed = corrected(source, [one for _, one in ordered])
+    ((line, column), first), *rest = ordered = sorted(plan.problems.items())
+    others = [f"Line {place[0]}, column {place[1]}: {problem.text}" for place, problem in rest]
+    changed = corrected(source, [problem for _, problem in ordered])
     reason = "\n".join([first.text, *others])
     raise ProgramRefused(reason, line=line, column=column, corrected=changed)

@@ -25,12 +25,18 @@ from langchain_sequrity.local.interpreter.suggestions import (
 )
 from langchain_sequrity.local.interpreter.syntax import MAIN, position
 
-_MOST_NAMES = 20
+MOST_PROBLEMS = 5
+MOST_NAMES = 20
+"""How many problems, and how many names or values in one of them, are told at once."""
 _NAME_ERRORS = frozenset({"NameError", "UnboundLocalError"})
 _ORDERING = (ast.Lt, ast.LtE, ast.Gt, ast.GtE)
 
 Names = dict[str, Type | None]
 """Variables that were assigned, with their types."""
+
+
+class EnoughProblems(Exception):
+    """More problems would not be shown."""
 
 
 class ValueCheck(ast.NodeVisitor):
@@ -63,6 +69,7 @@ class ValueCheck(ast.NodeVisitor):
         self._tools = tools
         self._results = results
         self.problems: dict[tuple[int, int], Problem] = {}
+        self._types: dict[ast.AST, Type | None] = {}
         self._variables = frozenset([*variables, MAIN])
         self._names: Names = dict.fromkeys(self._variables)
         # Names that may exist although no line before has assigned them: in functions, which run
@@ -78,8 +85,9 @@ class ValueCheck(ast.NodeVisitor):
         self._reads = Counter(
             one.id for one in nodes if isinstance(one, ast.Name) and isinstance(one.ctx, ast.Load)
         )
-        # Functions that are called once, and were not checked yet.
+        # Functions of the module that are called once, and were not checked yet.
         self._functions: dict[str, ast.FunctionDef] = {}
+        self._added_keys = _added_keys(nodes)
         # A program that expects such an error knows what it does.
         self._checks_names = not any(
             isinstance(node, ast.ExceptHandler) and _NAME_ERRORS & words_in(node.type)
@@ -95,32 +103,31 @@ class ValueCheck(ast.NodeVisitor):
             if '"' in old and "'" not in old and '"' not in new:
                 new = new.replace("'", '"')
             text = f"{text} Instead of `{old}` write `{new}`."
-        self.problems.setdefault(position(node), Problem(text, node, new))
+        self._report(node, Problem(text, node, new))
 
-    def _look_again(self, node: ast.expr) -> Type | None:
-        """The type of an expression that was checked already, without another report."""
-        before = dict(self.problems)
-        found = self.visit(node)
-        self.problems = before
-        return found
+    def _report(self, place: ast.AST, problem: Problem) -> None:
+        self.problems.setdefault(position(place), problem)
+        if len(self.problems) >= MOST_PROBLEMS:
+            raise EnoughProblems
 
-    def _inner(
-        self,
-        arguments: ast.arguments,
-        body: Sequence[ast.stmt],
-        given: Mapping[str, Type | None] | None = None,
+    def _enter(
+        self, function: ast.FunctionDef, parameters: Mapping[str, Type | None] | None = None
     ) -> None:
         """The body of a function, which runs later: any name of the program may exist then."""
         before = self._names
-        outer = self._variables | self._module_names
-        self._names = {name: known if known and known.name in {"module", "class"} else None
-                       for name, known in before.items() if name in outer}  # fmt: skip
-        every = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
-        every += [one for one in (arguments.vararg, arguments.kwarg) if one is not None]
-        own = {*bound_names(walk_scope(body)), *self._module_names}
-        self._names.update(dict.fromkeys([*own, *(one.arg for one in every)]))
-        self._names.update(given or {})
-        for statement in body:
+        visible = before
+        if function in self._tree.body:  # it may be called in a scope that it does not see
+            outer = self._variables | self._module_names
+            visible = {name: value for name, value in before.items() if name in outer}
+        self._names = {
+            name: value if value and value.name in {"module", "class"} else None
+            for name, value in visible.items()
+        }
+        bound = bound_names(walk_scope(function.body))
+        later = [*bound, *self._module_names, *_parameters(function.args)]
+        self._names.update(dict.fromkeys(later))
+        self._names.update(parameters or {})
+        for statement in function.body:
             self.visit(statement)
         self._names = before
 
@@ -145,11 +152,12 @@ class ValueCheck(ast.NodeVisitor):
             case ast.Starred(value=inner):
                 self._bind(inner, None)
             case _:
-                self.generic_visit(target)
+                self.visit(target)
 
     def visit(self, node: ast.AST) -> Type | None:
         """Check a node with all its parts, and find its type."""
         found: Type | None = super().visit(node)
+        self._types[node] = found
         return found
 
     def generic_visit(self, node: ast.AST) -> Type | None:
@@ -199,8 +207,7 @@ class ValueCheck(ast.NodeVisitor):
             if name in members or name == module:
                 write = f"from {module} import {name}" if name in members else f"import {module}"
                 text = f"{text} Write the line `{write}` before the others."
-                problem = Problem(text, self._tree.body[0], write, is_inserted=True)
-                self.problems.setdefault(position(node), problem)
+                self._report(node, Problem(text, self._tree.body[0], write, is_inserted=True))
                 self._names[name] = module_type(module) if name == module else None
                 return
         unused = [one for one in self._names if not self._reads[one]]
@@ -231,14 +238,13 @@ class ValueCheck(ast.NodeVisitor):
     def visit_Lambda(self, node: ast.Lambda, first: Type | None = None) -> None:
         before = self._names
         self._names = dict(before)
-        names = [
-            one.arg for one in [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
-        ]
-        others = [one.arg for one in (node.args.vararg, node.args.kwarg) if one is not None]
-        self._names.update(dict.fromkeys([*names, *others]))
-        if names:
-            self._names[names[0]] = first
+        names = _parameters(node.args)
+        self._names.update(dict.fromkeys(names))
+        if node.args.args:
+            self._names[node.args.args[0].arg] = first
+        self._later.append(self._module_names)
         self.visit(node.body)
+        self._later.pop()
         self._names = before
 
     def visit_IfExp(self, node: ast.IfExp) -> Type | None:
@@ -272,17 +278,21 @@ class ValueCheck(ast.NodeVisitor):
             return TEXT if of.keys else None
         return TEXT if of.name == "str" else of.items
 
-    def visit_Subscript(self, node: ast.Subscript) -> Type | None:
+    def visit_Subscript(  # noqa: C901 - one per kind
+        self, node: ast.Subscript
+    ) -> Type | None:
         of, index = self.visit(node.value), self.visit(node.slice)
         key = node.slice.value if isinstance(node.slice, ast.Constant) else None
+        if of is not None and of.keys and key is None and isinstance(node.ctx, ast.Store):
+            self._added_keys = None
         if of is None or not isinstance(node.ctx, ast.Load):
             return None
         shown = ast.unparse(node.value)
-        is_place = index in (WHOLE, TRUTH) or isinstance(node.slice, ast.Slice)
+        is_place = index is not None and index.name in {"int", "bool"}
         match of.name:
             case "dict" | "schema" if of.keys and isinstance(key, str | int):
                 if key not in of.keys:
-                    self._no_key(node, of, str(key))
+                    self._no_key(node, node.value, of, str(key))
                 return of.keys.get(str(key))
             case "dict":
                 return of.items
@@ -297,16 +307,19 @@ class ValueCheck(ast.NodeVisitor):
                 )
                 self._problem(node, text, first if of.items and of.items.name == "dict" else None)
             case "str" | "int" | "float" | "bool":
-                read = " Use all of it, or have `parse_with_ai` read it." if of == TEXT else ""
+                read = (
+                    " Use all of it, or have `parse_with_ai` read it." if of.name == "str" else ""
+                )
                 self._problem(node, f"`{shown}` is {of}: it has no keys.{read}", node.value)
             case "object" if of.keys is not None and key in of.keys:
                 write = ast.Attribute(node.value, str(key), ast.Load())
                 self._problem(node, f"`{shown}` is {of}.", write)
         return None
 
-    def _no_key(self, node: ast.Subscript | ast.Call, of: Type, key: str) -> None:
-        """Report a key that a dict does not have."""
-        value = node.value if isinstance(node, ast.Subscript) else node.func.value  # type: ignore[attr-defined]
+    def _no_key(self, node: ast.expr, value: ast.expr, of: Type, key: str) -> None:
+        """Report a key that a dict does not have, unless the program may have added it."""
+        if self._added_keys is None or key in self._added_keys:
+            return
         near = nearest(key, of.keys or (), at_least=0.3)
         keys = ", ".join(f"`{one!r}`" for one in of.keys or ())
         text = f"`{ast.unparse(value)}` has no key `{key!r}`; its keys are {keys}."
@@ -338,10 +351,7 @@ class ValueCheck(ast.NodeVisitor):
     def _owner(self, node: ast.Attribute) -> Type | None:
         """The type of what an attribute is read of; a tool does not belong to anything."""
         match node.value:
-            case ast.Name(id=name) if (
-                node.attr in self._tools and self._names.get(name) is None
-                and name not in self._names
-            ):  # fmt: skip
+            case ast.Name(id=name) if node.attr in self._tools and name not in self._names:
                 self._problem(
                     node, f"`{node.attr}` is a tool, and is called by its name.", node.attr
                 )
@@ -351,9 +361,10 @@ class ValueCheck(ast.NodeVisitor):
     def visit_BinOp(self, node: ast.BinOp) -> Type | None:
         left, right = self.visit(node.left), self.visit(node.right)
         if left is None or right is None:
-            return TEXT if left == TEXT and isinstance(node.op, ast.Mod) else None
+            is_format = left is not None and left.name == "str" and isinstance(node.op, ast.Mod)
+            return TEXT if is_format else None
         is_sum = isinstance(node.op, ast.Add)
-        if is_sum and TEXT in (left, right) and left != right:
+        if is_sum and "str" in (left.name, right.name) and left.name != right.name:
             text = f"`+` joins texts only, and here are {left} and {right}."
             self._problem(node, text, as_fstring(node))
             return TEXT
@@ -387,7 +398,7 @@ class ValueCheck(ast.NodeVisitor):
             return
         shown = ast.unparse(value)
         if is_equality and known.values and literal.value not in known.values:
-            values = ", ".join(f"`{one!r}`" for one in known.values[:_MOST_NAMES])
+            values = ", ".join(f"`{one!r}`" for one in known.values[:MOST_NAMES])
             near = nearest(str(literal.value), map(str, known.values))
             write = repr(near) if near in known.values else None
             self._problem(
@@ -396,7 +407,7 @@ class ValueCheck(ast.NodeVisitor):
         mixed = {known.name, of.name} in ({"str", "int"}, {"str", "float"})
         if mixed and (is_equality or isinstance(operator, _ORDERING)):
             text = f"`{shown}` is {known}, and `{literal.value!r}` is {of}."
-            if known == TEXT and not is_equality:  # a number is to be compared with a number
+            if known.name == "str" and not is_equality:  # a number is to be compared with a number
                 self._problem(value, text, f"{'int' if of == WHOLE else 'float'}({shown})")
             else:
                 self._problem(literal, text, converted(literal.value, known))
@@ -433,6 +444,31 @@ def _first_bindings(nodes: Iterable[ast.AST]) -> dict[str, int]:
             for name in bound_names([node]):
                 lines[name] = min(node.lineno, lines.get(name, node.lineno))
     return lines
+
+
+def _parameters(arguments: ast.arguments) -> list[str]:
+    """The names of all parameters."""
+    others = (arguments.vararg, arguments.kwarg)
+    listed = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
+    return [parameter.arg for parameter in (*listed, *others) if parameter is not None]
+
+
+def _added_keys(nodes: Iterable[ast.AST]) -> frozenset[str] | None:
+    """The keys that a program may add to a dict; `None` if they can be any."""
+    keys: set[str] = set()
+    for node in nodes:
+        match node:
+            case ast.Subscript(ctx=ast.Store(), slice=ast.Constant(value=key)):
+                keys.add(str(key))
+            case ast.Call(
+                func=ast.Attribute(attr="setdefault"), args=[ast.Constant(value=key), *_]
+            ):
+                keys.add(str(key))
+            case ast.Call(func=ast.Attribute(attr="update"), args=[], keywords=words):
+                keys.update(word.arg for word in words if word.arg)
+            case ast.Call(func=ast.Attribute(attr="setdefault" | "update")):
+                return None
+    return frozenset(keys)
 
 
 def looked_at(test: ast.expr) -> set[str]:

@@ -26,7 +26,7 @@ from langchain_sequrity.local.interpreter.scopes import (
     bound_names,
     walk_scope,
 )
-from langchain_sequrity.local.interpreter.signatures import signature
+from langchain_sequrity.local.interpreter.signatures import READER, signature
 from langchain_sequrity.local.interpreter.statements import StatementCompiler
 from langchain_sequrity.local.interpreter.syntax import TOO_DEEP, read_program, refuse
 from langchain_sequrity.local.interpreter.values import Value
@@ -193,9 +193,9 @@ class Program:
             (call, word.value)
             for call, name in self.calls
             for word in call.keywords
-            if name == _READER and word.arg == "query"
+            if name == READER and word.arg == "query"
         ]
-        if not queries or _READER not in tools or _READER in self.bound:
+        if not queries or READER not in tools or READER in self.bound:
             return
         words = _ProgramWords(self.tree, asked)
         for call, query in queries:
@@ -319,7 +319,6 @@ def _is_text(passage: str) -> bool:
     return is_long or (passage.islower() and passage.replace(" ", "").isalpha())
 
 
-_READER = "parse_with_ai"
 _SHORTEST_TEXT = 3  # words
 _MOST_PASSAGES = 100
 _MARKS = " \t.!?\"'`“”„«»"
@@ -327,7 +326,7 @@ _QUOTE = re.compile(r"""(?<!\w)["'`“„«»]|["'`“”»«](?!\w)""")
 _CONTAINERS = (ast.List, ast.Dict, ast.Set, ast.ListComp, ast.DictComp, ast.SetComp)
 _AFTER_COLON = re.compile(r":\s(.+)")
 _NOTHING_TO_READ = (
-    f"The query of `{_READER}` has no data in it: the model that reads it knows nothing but the "
+    f"The query of `{READER}` has no data in it: the model that reads it knows nothing but the "
     "query. Call a tool for the text first, and put its result into the query, as in "
     '`query=f"Who wrote this? {text}"`. Or quote what the user said: '
     "`query=\"Is this polite: 'Go away!'\"`."

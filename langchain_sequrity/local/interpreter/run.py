@@ -324,9 +324,8 @@ class Job:
         if self.asked is None:
             program.check_calls(self.tools, known)
         else:
-            said = f"{self.asked}\n{json.dumps(self.tools)}"
             names = self.bound.union(known)
-            check_plan(program.source, program.tree, self.tools, self.results, names, said)
+            check_plan(program.source, program.tree, self.tools, self.results, names, self.asked)
             program.check_readers(self.tools, self.asked)
         return program
 

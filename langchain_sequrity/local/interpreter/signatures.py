@@ -5,7 +5,8 @@ from keyword import iskeyword
 from typing import Any
 
 Schema = Mapping[str, Any]
-_TYPES = {
+READER = "parse_with_ai"
+PYTHON_TYPES = {
     "string": "str", "integer": "int", "number": "float", "boolean": "bool", "null": "None",
     "array": "list", "object": "dict",
 }  # fmt: skip
@@ -93,7 +94,7 @@ def type_of(schema: Any, shared: Schema, depth: int = _DEEPEST) -> str:  # noqa:
         return _members(properties, shared, depth)
     if kind == "object" and isinstance(inner := schema.get("additionalProperties"), Mapping):
         return f"dict[str, {type_of(inner, shared, depth - 1)}]"
-    return _TYPES.get(kind, "Any") if isinstance(kind, str) else "Any"
+    return PYTHON_TYPES.get(kind, "Any") if isinstance(kind, str) else "Any"
 
 
 def _members(properties: Schema, shared: Schema, depth: int) -> str:

@@ -9,13 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from langchain_sequrity.local.interpreter.calls import METHODS
+from langchain_sequrity.local.interpreter.signatures import PYTHON_TYPES
 from langchain_sequrity.local.interpreter.values import DictValue, ListValue, Record
 
 _DEEPEST = 8
-_NAMES = {
-    "string": "str", "integer": "int", "number": "float", "boolean": "bool", "null": "None",
-    "array": "list", "object": "dict",
-}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +100,7 @@ def type_of_schema(  # noqa: PLR0911 - one per kind
         return Type("list", type_of_schema(schema.get("items"), shared, depth - 1))
     if name == "object" or (name is None and schema.get("properties")):
         return _dict_type(schema, shared, depth)
-    return Type(_NAMES[name]) if isinstance(name, str) and name in _NAMES else None
+    return Type(PYTHON_TYPES[name]) if isinstance(name, str) and name in PYTHON_TYPES else None
 
 
 def has_unknown_type(schema: Any, depth: int = _DEEPEST) -> bool:
@@ -112,7 +109,7 @@ def has_unknown_type(schema: Any, depth: int = _DEEPEST) -> bool:
         return False
     name = schema.get("type", [])
     names = name if isinstance(name, list) else [name]
-    if any(not isinstance(one, str) or one not in _NAMES for one in names):
+    if any(not isinstance(one, str) or one not in PYTHON_TYPES for one in names):
         return True
     properties = schema.get("properties")
     inner = [*properties.values()] if isinstance(properties, Mapping) else []

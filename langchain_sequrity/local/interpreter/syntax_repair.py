@@ -12,7 +12,7 @@ from keyword import kwlist
 Parse = Callable[[str], SyntaxError | None]
 """Parses a text; returns the error, if there is one."""
 
-_LONGEST = 20_000
+_LONGEST = 8_000
 _MOST_ERRORS = 3
 _MOST_CANDIDATES = 60
 _PAIRS = {"(": ")", "[": "]", "{": "}"}
