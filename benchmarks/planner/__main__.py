@@ -15,7 +15,7 @@ from typing import Any
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import BaseMessage, HumanMessage, ToolMessage
-from langchain_core.outputs import ChatResult
+from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_openai import ChatOpenAI
 from pydantic import Field, SecretStr
 from typing_extensions import override
@@ -49,7 +49,7 @@ class Recording(BaseChatModel):
         answer = self.inner.invoke(messages, **kwargs)
         self.asked.append(messages)
         self.said.append(str(answer.text))
-        return ChatResult(generations=[{"message": answer}])  # type: ignore[list-item]
+        return ChatResult(generations=[ChatGeneration(message=answer)])
 
 
 @dataclass
@@ -110,7 +110,7 @@ def _result(tool: Any, call: Any) -> Any:
     """Run a call as an agent does: an error of the tool is its result."""
     try:
         return tool.invoke({**call, "type": "tool_call"})
-    except Exception as error:  # noqa: BLE001 - whatever a tool raises is its result
+    except Exception as error:  # noqa: BLE001 - as in an agent, an error of a tool is a result
         return ToolMessage(f"Error: {error!r}", tool_call_id=call["id"], status="error")
 
 

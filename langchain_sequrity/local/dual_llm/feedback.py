@@ -111,7 +111,8 @@ _CANNOT_COMPARE = (
     "value."
 )
 _IS_NONE = "The value is None: nothing was found. Test `is None` first."
-# The names of arguments are not among these: `f(**data)` lets data choose them.
+# Data may choose among errors of one type: which argument `f(**data)` lacks, or why `int(data)`
+# fails. So a text that depends on more than types and names of the program is not among these.
 _ADVICE: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     (re.compile(pattern), advice)
     for pattern, advice in (
@@ -142,13 +143,6 @@ _ADVICE: tuple[tuple[re.Pattern[str], str], ...] = tuple(
             rf"'[<>=]{{1,2}}' not supported between instances of '{_OF}' and {_AND}",
             _CANNOT_COMPARE,
         ),
-        (r"list index out of range", "The list is shorter. Look at its length first."),
-        (
-            r"(?:max|min)\(\) (?:arg is an empty sequence|iterable argument is empty)",
-            "The list is empty. Look at its length first.",
-        ),
-        (r"invalid literal for int\(\) .*", "The text is not a whole number."),
-        (r"could not convert string to float: .*", "The text is not a number."),
     )
 )
 _ADVICE_BY_TYPE = {
@@ -165,6 +159,7 @@ _ADVICE_BY_ERROR = {
         "up with another tool first. Or catch `ToolError`, and say so in `final_return_value`."
     ),
     "KeyError": f"There is no such key. {_UNKNOWN_DATA}",
+    "ValueError": "A value is not of the form that the operation needs, or a list is empty.",
     "IndexError": "There is no such item. Look at the length first.",
 }
 _WIDEST = 200

@@ -22,7 +22,7 @@ from langchain_sequrity.local.dual_llm.calls import (
 )
 from langchain_sequrity.local.dual_llm.model_calls import UnusableAnswer
 from langchain_sequrity.local.dual_llm.runs import AnyRun, replay_to
-from langchain_sequrity.local.dual_llm.state import Attempt, OpenTurn, WaitingCall
+from langchain_sequrity.local.dual_llm.state import Attempt, FailedProgram, OpenTurn, WaitingCall
 from langchain_sequrity.local.interpreter import (
     Labeled,
     NextProgram,
@@ -272,15 +272,14 @@ class ProgramLoop:
     def _add_attempt(self, ended: _ProgramResult) -> None:
         turn = self._turn
         program = turn.program if ended.failed else turn.done[-1]
-        attempt = Attempt(
-            program,
-            turn.show(ended.outcome),
-            turn.context,
-            is_shown=not ended.is_corrected,
-            error=ended.end.error or ("", ""),
-            may_repeat=ended.may_repeat,
-        )
-        turn.attempts.append(attempt)
+        outcome, is_shown = turn.show(ended.outcome), not ended.is_corrected
+        turn.attempts.append(Attempt(program, outcome, turn.context, is_shown=is_shown))
+        if ended.failed and ended.end.error is not None:
+            code, message = ended.end.error
+            error = code, message.removesuffix(self._calls_before())
+            turn.failed.append(FailedProgram(program, outcome, error, ended.may_repeat))
+        else:
+            turn.failed.clear()
         if ended.context is not None:
             turn.context = turn.show(ended.context)
         every = self._fsm.clear_history_every_n_attempts
@@ -315,14 +314,11 @@ class ProgramLoop:
 
         Only if it failed because a tool of the caller did, it may run a second time.
         """
-        turn = self._turn
-        since = [one.failed for one in turn.attempts]
-        recent = turn.attempts[len(since) - since[::-1].index(False) if False in since else 0 :]
-        same = [one for one in recent if _is_same(one.program, turn.program)]
+        lines = _lines_of(self._turn.program)
+        same = [failed for failed in self._turn.failed if _lines_of(failed.program) == lines]
         if not same or (len(same) == 1 and same[0].may_repeat):
             return None
-        code, message = same[0].error
-        times = len(same) + 1
+        (code, message), times = same[0].error, len(same) + 1
         if code not in _VIOLATIONS:  # clients read this message
             message = f"{message} (The planner wrote the same program {times} times.)"
         end = self._failure((code, message), violated=code in _VIOLATIONS)
@@ -546,12 +542,8 @@ def _wrapped(schema: Mapping[str, Any]) -> dict[str, Any]:
     return {**shared, "type": "object", "properties": fields}
 
 
-def _is_same(one: str, other: str) -> bool:
-    """Whether two programs differ in nothing but empty lines and spaces at the ends of lines."""
-    return _lines_of(one) == _lines_of(other)
-
-
 def _lines_of(program: str) -> list[str]:
+    """The lines of a program, without empty ones and without spaces at their ends."""
     return [*filter(None, map(str.rstrip, program.split("\n")))]
 
 

@@ -58,7 +58,7 @@ class InProcess:
     def run(self, source: str, *, owner: str = "", **options: Any) -> Run:
         """Make a run of a program, as `WorkerPool.run` does."""
         del owner
-        return planned_run(source, **options)
+        return planned_run(source, read=_parsed, **options)
 
 
 @lru_cache(maxsize=_REMEMBERED)

@@ -25,21 +25,29 @@ class Attempt:
         outcome: Fixed text with the type and line of an error; data only if `X-Config` shows it.
         known: The list of variables in the planner's prompt for this program.
         is_shown: Whether later prompts show the program, and not only its outcome.
-        error: Code and message of its failure; empty texts if it succeeded.
-        may_repeat: Whether the same program may do better, because a tool has failed.
     """
 
     program: str
     outcome: str
     known: str = ""
     is_shown: bool = True
-    error: tuple[str, str] = ("", "")
-    may_repeat: bool = False
 
-    @property
-    def failed(self) -> bool:
-        """Whether the program failed."""
-        return bool(self.error[0])
+
+@dataclass(frozen=True, slots=True)
+class FailedProgram:
+    """A program that failed in this turn, since its last successful step.
+
+    Attributes:
+        program: Its text.
+        outcome: What the planner was told.
+        error: Code and message of its failure.
+        may_repeat: Whether the same program may do better, because a tool has failed.
+    """
+
+    program: str
+    outcome: str
+    error: tuple[str, str]
+    may_repeat: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +135,7 @@ class OpenTurn:
         log: The log of the run, from which it can be replayed.
         waiting: The call that was handed out.
         attempts: Earlier programs for the planner's prompt.
+        failed: Programs that failed, which are not run again.
         prompt_labels: Labels of the data in the turn's texts for the planner's prompt.
         programs: All programs, for later turns.
         failures: Indices of the failed programs.
@@ -156,6 +165,7 @@ class OpenTurn:
     log: tuple[Json, ...] = ()
     waiting: WaitingCall | None = None
     attempts: list[Attempt] = field(default_factory=list)
+    failed: list[FailedProgram] = field(default_factory=list)
     prompt_labels: Labels = NO_LABELS
     programs: list[str] = field(default_factory=list)
     failures: set[int] = field(default_factory=set)

@@ -574,13 +574,13 @@ def _or_corrected(read: Callable[[str], T], source: str) -> T:
     raise first.with_correction(texts, corrected, left=str(left))
 
 
-def planned_run(source: str, *, limits: Limits = DEFAULT_LIMITS, **options: Any) -> "Run":
-    """Make a run of a text; the other arguments are those of `Run`.
+def planned_run(source: str, *, read: Callable[[str], Program], **options: Any) -> "Run":
+    """Make a run of a text, which `read` parses; the other arguments are those of `Run`.
 
     Raises:
         ProgramRefused: As `parse` and `Run` do, with the corrected program if it is known.
     """
-    return _or_corrected(lambda text: Run(parse(text, limits), limits=limits, **options), source)
+    return _or_corrected(lambda text: Run(read(text), **options), source)
 
 
 class Run:

@@ -19,6 +19,7 @@ import socket
 import struct
 import sys
 from collections.abc import Callable, Mapping
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Final, NoReturn, get_args
@@ -266,6 +267,7 @@ class _WorkerLoop:
     def _run(self, request: Message) -> Message:
         run = planned_run(
             request["source"],
+            read=partial(parse, limits=self._limits),
             tools=request["tools"],
             variables=named_from_json(request["variables"]),
             limits=self._limits,

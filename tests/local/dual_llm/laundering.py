@@ -18,7 +18,7 @@ from typing import Any
 
 from langchain_sequrity import ChatSequrity
 from langchain_sequrity.errors import PolicyDenied, ProgramFailed
-from langchain_sequrity.local.interpreter import ProgramRefused
+from langchain_sequrity.local.interpreter import ProgramRefused, parse
 from langchain_sequrity.local.interpreter.run import planned_run
 from langchain_sequrity.wire.exchange import ChatRequest
 from tests.local.dual_llm.conversation import Stage, Teller, Tools, converse
@@ -68,7 +68,7 @@ _EACH = 3  # at most so many variables of one program are sent, each by a `Wash`
 def _may_run(source: str) -> bool:
     """Whether a planner may write this: what certainly fails is refused, also if it is caught."""
     try:
-        planned_run(source, tools=_SCHEMAS, asked="Go").close()
+        planned_run(source, read=parse, tools=_SCHEMAS, asked="Go").close()
     except ProgramRefused:
         return False
     return True

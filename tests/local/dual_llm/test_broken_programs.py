@@ -13,5 +13,4 @@ def test_a_broken_program_is_refused_with_advice_that_leads_to_the_right_one() -
             fault = fault_of(planner, server.base_url, broken)
             if fault is not None:
                 faults.append((broken.kind, fault))
-    assert not [fault for _, fault in faults if "before the planner" in fault]
-    assert len(faults) <= 4, faults
+    assert not faults

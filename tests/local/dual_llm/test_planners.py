@@ -390,17 +390,20 @@ def test_a_first_line_that_looks_like_code_or_fails_to_parse_is_not_dropped_as_p
 # The same program again
 
 
+@pytest.mark.parametrize("every", [None, 1])
 def test_a_program_that_failed_is_not_run_again_and_the_third_time_the_turn_ends(
-    begin: Begin,
+    begin: Begin, every: int | None
 ) -> None:
-    config = {"fsm": {"max_pllm_failed_steps": 9}}
+    config = {"fsm": {"max_pllm_failed_steps": 9, "clear_history_every_n_attempts": every}}
     dialog = begin({"text": "look_up(word='a')\n1 / 0\nfinal_return_value = 1"}, config=config)
     dialog.say()
     code, message = error(dialog.answer("x"))
     assert code == "program_error"
     assert "The planner wrote the same program 3 times." in message
     assert len(dialog.planner.requests) == 3
-    assert "It is the same as before, and was not run again." in dialog.planner.prompts[2]
+    assert message.count("Calls were made before") == 1
+    shown = "It is the same as before, and was not run again." in dialog.planner.prompts[2]
+    assert shown is (every is None)
 
 
 def test_a_program_that_failed_because_a_tool_did_may_run_a_second_time(begin: Begin) -> None:
