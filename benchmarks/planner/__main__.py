@@ -1,4 +1,4 @@
-"""`python -m benchmarks.planner [--runs 3] [--only TASK …] [--show]`: the tasks with a real model.
+"""The tasks with a real model: `python -m benchmarks.planner [--runs 3] [--only TASK …] [--show]`.
 
 Each turn ends in one of four ways: `right`; `failed`, when the turn fails or the program says that
 it could not; `wrong`, an answer that does not say what it has to say; `unasked`, an act that nobody
@@ -11,6 +11,7 @@ import sys
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from langchain_core.language_models import BaseChatModel
@@ -73,11 +74,11 @@ class Outcome:
     has_failed: bool = False
 
 
-def run(task: Task, model: BaseChatModel) -> Outcome:
+def run(task: Task, model: BaseChatModel, prompt: str) -> Outcome:
     """Run a task with a planner; the same model reads."""
     world, planner = task.world(), Recording(inner=model)
     tools = {one.name: one for one in world.tools}
-    with LocalServer(models={"planner": planner, "reader": model}) as server:
+    with LocalServer(models={"planner": planner, "reader": model}, planner_prompt=prompt) as server:
         chat = ChatSequrity(
             "any/model",
             base_url=server.base_url,
@@ -127,6 +128,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", default=[], help="names of tasks")
     parser.add_argument("--show", action="store_true", help="print programs and last prompts")
     parser.add_argument("--weights", help="another GGUF file")
+    parser.add_argument("--prompt", type=Path, help="another template of the planner's prompt")
     options = parser.parse_args()
     try:
         with serving(options.weights or qwen()) as address:
@@ -138,6 +140,7 @@ def main() -> None:
 def _run_all(address: str, options: argparse.Namespace) -> None:
     kinds: Counter[str] = Counter()
     ran = 0
+    prompt = options.prompt.read_text("utf-8") if options.prompt else LocalServer.PLANNER_PROMPT
     tasks = {name: TASKS[name] for name in options.only} or TASKS
     for seed in range(1, options.runs + 1):
         model = ChatOpenAI(
@@ -152,7 +155,7 @@ def _run_all(address: str, options: argparse.Namespace) -> None:
         )
         for name, task in tasks.items():
             began = time.monotonic()
-            outcome = run(task, model)
+            outcome = run(task, model, prompt)
             kinds[outcome.kind] += 1
             ran += len(outcome.programs) == 1 and not outcome.has_failed
             took = time.monotonic() - began

@@ -61,7 +61,10 @@ class CallCheck(ValueCheck):
         for word in node.keywords:
             if not isinstance(word.value, ast.Lambda):
                 self.visit(word.value)
-        types = [None if isinstance(one, ast.Lambda) else self.visit(one) for one in node.args]
+        types = [
+            None if isinstance(argument, ast.Lambda) else self.visit(argument)
+            for argument in node.args
+        ]
         if isinstance(node.func, ast.Name) and node.func.id not in self._names:
             return self._named_call(node, node.func.id, types)
         self._lambdas(node, None)
@@ -81,7 +84,8 @@ class CallCheck(ValueCheck):
         self, function: ast.FunctionDef, call: ast.Call, types: Sequence[Type | None]
     ) -> None:
         """Check the body of a function, with the types of its only call."""
-        names = [one.arg for one in [*function.args.posonlyargs, *function.args.args]]
+        listed = [*function.args.posonlyargs, *function.args.args]
+        names = [parameter.arg for parameter in listed]
         parameters = dict(zip(names, types, strict=False))
         parameters |= {word.arg: self._types.get(word.value) for word in call.keywords if word.arg}
         starred = any(isinstance(argument, ast.Starred) for argument in call.args)
@@ -113,7 +117,8 @@ class CallCheck(ValueCheck):
             return Type("list", tuple_of([WHOLE, items]))
         if name == "zip":
             of_each = [
-                one.items if one is not None and one.name == "list" else None for one in types
+                source.items if source is not None and source.name == "list" else None
+                for source in types
             ]
             return Type("list", tuple_of(of_each))
         return _OF_BUILTINS.get(name)
@@ -138,7 +143,7 @@ class CallCheck(ValueCheck):
         elif near is not None:
             self._problem(node.func, text, near)
         else:
-            tools = ", ".join(f"`{one}`" for one in [*self._tools][:MOST_NAMES])
+            tools = ", ".join(f"`{tool}`" for tool in [*self._tools][:MOST_NAMES])
             self._problem(node.func, f"{text} The tools are {tools}.")
 
     def _lambdas(self, node: ast.Call, first: Type | None) -> None:
@@ -183,10 +188,10 @@ class CallCheck(ValueCheck):
         schema = self._tools[name]
         properties: Mapping[str, Any] = schema.get("properties") or {}
         words = {word.arg: word.value for word in node.keywords}
-        unknown = [one for one in words if one is not None and one not in properties]
+        unknown = [word for word in words if word is not None and word not in properties]
         if takes_unlisted_arguments(schema):
             unknown = []
-        missing = [one for one in schema.get("required") or () if one not in words]
+        missing = [word for word in schema.get("required") or () if word not in words]
         if node.args:
             what = "Tools take keyword arguments only."
         elif unknown:

@@ -110,7 +110,7 @@ class PlanCheck(CallCheck):
                 self.visit(handler.type)
             if handler.name:
                 self._names[handler.name] = None
-        self._branches(*(one.body for one in node.handlers), node.orelse)
+        self._branches(*(handler.body for handler in node.handlers), node.orelse)
         self._body(node.finalbody)
 
     def visit_Assign(self, node: ast.Assign) -> None:
@@ -131,11 +131,11 @@ class PlanCheck(CallCheck):
             self._bind(node.target, self.visit(node.value))
 
     def visit_Import(self, node: ast.Import) -> None:
-        for one in node.names:
-            self._names[one.asname or one.name] = module_type(one.name)
+        for alias in node.names:
+            self._names[alias.asname or alias.name] = module_type(alias.name)
 
     def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
-        self._names.update({one.asname or one.name: None for one in node.names})
+        self._names.update({alias.asname or alias.name: None for alias in node.names})
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
         for default in [*node.args.defaults, *node.args.kw_defaults]:

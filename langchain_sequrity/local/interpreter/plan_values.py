@@ -83,7 +83,9 @@ class ValueCheck(ast.NodeVisitor):
         self._module_names = bound_by_functions.union(bound_names(walk_scope(tree.body)))
         self._lines = _first_bindings(nodes)
         self._reads = Counter(
-            one.id for one in nodes if isinstance(one, ast.Name) and isinstance(one.ctx, ast.Load)
+            node.id
+            for node in nodes
+            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)
         )
         # Functions of the module that are called once, and were not checked yet.
         self._functions: dict[str, ast.FunctionDef] = {}
@@ -133,9 +135,9 @@ class ValueCheck(ast.NodeVisitor):
 
     def _forget(self, names: Iterable[str]) -> Names:
         """Forget types that the program looks at itself; returns them."""
-        known = {name: self._names[name] for name in names if self._names.get(name) is not None}
-        self._names.update(dict.fromkeys(known))
-        return known
+        typed = {name: self._names[name] for name in names if self._names.get(name) is not None}
+        self._names.update(dict.fromkeys(typed))
+        return typed
 
     def _bind(self, target: ast.expr, value: Type | None) -> None:
         match target:
@@ -171,7 +173,7 @@ class ValueCheck(ast.NodeVisitor):
 
     def visit_List(self, node: ast.List) -> Type:
         types = [*map(self.visit, node.elts)]
-        alike = types and all(one == types[0] for one in types)
+        alike = types and all(item == types[0] for item in types)
         return Type("list", types[0] if alike else None)
 
     def visit_Tuple(self, node: ast.Tuple) -> Type:
@@ -210,7 +212,7 @@ class ValueCheck(ast.NodeVisitor):
                 self._report(node, Problem(text, self._tree.body[0], write, is_inserted=True))
                 self._names[name] = module_type(module) if name == module else None
                 return
-        unused = [one for one in self._names if not self._reads[one]]
+        unused = [bound for bound in self._names if not self._reads[bound]]
         near = nearest(name, unused) or nearest(name, [*self._names, *self._tools, *BUILTINS])
         self._problem(node, text, _FROM_OTHER_LANGUAGES.get(name) or near)
 
@@ -229,8 +231,8 @@ class ValueCheck(ast.NodeVisitor):
         else:
             result = Type("list", self.visit(node.elt))
         self._names = before
-        bound = (one.target for one in ast.walk(node) if isinstance(one, ast.NamedExpr))
-        self._names.update(dict.fromkeys(one.id for one in bound))
+        bound = (inner.target.id for inner in ast.walk(node) if isinstance(inner, ast.NamedExpr))
+        self._names.update(dict.fromkeys(bound))
         return Type("set") if isinstance(node, ast.SetComp) else result
 
     visit_SetComp = visit_DictComp = visit_GeneratorExp = visit_ListComp
@@ -250,9 +252,9 @@ class ValueCheck(ast.NodeVisitor):
     def visit_IfExp(self, node: ast.IfExp) -> Type | None:
         self.visit(node.test)
         before = self._forget(looked_at(node.test))
-        found = joined(self.visit(node.body), self.visit(node.orelse))
+        either = joined(self.visit(node.body), self.visit(node.orelse))
         self._names.update(before)
-        return found
+        return either
 
     def visit_BoolOp(self, node: ast.BoolOp) -> Type | None:
         before: Names = {}
@@ -261,7 +263,7 @@ class ValueCheck(ast.NodeVisitor):
             types.append(self.visit(value))
             before |= self._forget(looked_at(value))
         self._names.update(before)
-        return types[0] if all(one == types[0] for one in types) else None
+        return types[0] if all(other == types[0] for other in types) else None
 
     def visit_NamedExpr(self, node: ast.NamedExpr) -> Type | None:
         value = self.visit(node.value)
@@ -321,7 +323,7 @@ class ValueCheck(ast.NodeVisitor):
         if self._added_keys is None or key in self._added_keys:
             return
         near = nearest(key, of.keys or (), at_least=0.3)
-        keys = ", ".join(f"`{one!r}`" for one in of.keys or ())
+        keys = ", ".join(f"`{name!r}`" for name in of.keys or ())
         text = f"`{ast.unparse(value)}` has no key `{key!r}`; its keys are {keys}."
         write = ast.Subscript(value, ast.Constant(near)) if near is not None else None
         self._problem(node, text, write)
@@ -398,7 +400,7 @@ class ValueCheck(ast.NodeVisitor):
             return
         shown = ast.unparse(value)
         if is_equality and known.values and literal.value not in known.values:
-            values = ", ".join(f"`{one!r}`" for one in known.values[:MOST_NAMES])
+            values = ", ".join(f"`{choice!r}`" for choice in known.values[:MOST_NAMES])
             near = nearest(str(literal.value), map(str, known.values))
             write = repr(near) if near in known.values else None
             self._problem(
@@ -421,7 +423,7 @@ _FROM_OTHER_LANGUAGES = {
 
 def tuple_of(types: Sequence[Type | None]) -> Type:
     """The type of a tuple with these parts."""
-    return Type("tuple", keys={str(number): one for number, one in enumerate(types)})
+    return Type("tuple", keys={str(number): part for number, part in enumerate(types)})
 
 
 def module_type(name: str) -> Type:
@@ -432,8 +434,8 @@ def module_type(name: str) -> Type:
 def words_in(node: ast.AST | None) -> set[str]:
     """All names in a piece of code."""
     nodes = ast.walk(node) if node is not None else ()
-    return {one.id if isinstance(one, ast.Name) else one.attr for one in nodes
-            if isinstance(one, ast.Name | ast.Attribute)}  # fmt: skip
+    return {inner.id if isinstance(inner, ast.Name) else inner.attr for inner in nodes
+            if isinstance(inner, ast.Name | ast.Attribute)}  # fmt: skip
 
 
 def _first_bindings(nodes: Iterable[ast.AST]) -> dict[str, int]:

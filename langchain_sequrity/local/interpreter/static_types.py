@@ -84,13 +84,13 @@ def type_of_schema(  # noqa: PLR0911 - one per kind
         return type_of_schema(shared.get(reference), shared, depth - 1)
     for key in ("anyOf", "oneOf"):
         if isinstance(choices := schema.get(key), list):
-            return _only(type_of_schema(one, shared, depth - 1) for one in choices)
+            return _only(type_of_schema(choice, shared, depth - 1) for choice in choices)
     name = schema.get("type")
     if isinstance(name, list):
-        return _only(type_of_schema({**schema, "type": one}, shared, depth) for one in name)
+        return _only(type_of_schema({**schema, "type": one_of}, shared, depth) for one_of in name)
     values = [schema["const"]] if "const" in schema else schema.get("enum")
     if isinstance(values, list) and values:
-        alike = {type(one).__name__ for one in values}
+        alike = {type(value).__name__ for value in values}
         return (
             Type(alike.pop(), values=(*values,))
             if alike <= {"str", "int"} and len(alike) == 1
@@ -109,17 +109,19 @@ def has_unknown_type(schema: Any, depth: int = _DEEPEST) -> bool:
         return False
     name = schema.get("type", [])
     names = name if isinstance(name, list) else [name]
-    if any(not isinstance(one, str) or one not in PYTHON_TYPES for one in names):
+    if any(not isinstance(word, str) or word not in PYTHON_TYPES for word in names):
         return True
     properties = schema.get("properties")
     inner = [*properties.values()] if isinstance(properties, Mapping) else []
-    return any(has_unknown_type(one, depth - 1) for one in [*inner, schema.get("items")])
+    return any(has_unknown_type(part, depth - 1) for part in [*inner, schema.get("items")])
 
 
 def _dict_type(schema: Mapping[str, Any], shared: Mapping[str, Any], depth: int) -> Type:
     properties, others = schema.get("properties"), schema.get("additionalProperties")
     if isinstance(properties, Mapping) and properties and not others:
-        keys = {str(key): type_of_schema(one, shared, depth - 1) for key, one in properties.items()}
+        keys = {
+            str(key): type_of_schema(inner, shared, depth - 1) for key, inner in properties.items()
+        }
         return Type("dict", keys=keys)
     items = None if properties else type_of_schema(others, shared, depth - 1)
     return Type("dict", items)
@@ -127,7 +129,7 @@ def _dict_type(schema: Mapping[str, Any], shared: Mapping[str, Any], depth: int)
 
 def _only(types: Iterable[Type | None]) -> Type | None:
     """The only type besides `None`, which a program has to expect anyway."""
-    left = [one for one in types if one != NOTHING]
+    left = [of for of in types if of != NOTHING]
     return left[0] if len(left) == 1 else None
 
 

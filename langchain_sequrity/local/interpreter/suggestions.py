@@ -13,9 +13,9 @@ _SPELT_ALIKE = 0.9
 _MOST_VALUES = 20
 
 
-def nearest(name: str, known: Iterable[str], *, at_least: float = _ALIKE) -> str | None:
-    """The known name that is spelt most like a name, if one is."""
-    by_form = {_form(one): one for one in known}
+def nearest(name: str, candidates: Iterable[str], *, at_least: float = _ALIKE) -> str | None:
+    """The candidate that is spelt most like a name, if one is."""
+    by_form = {_form(candidate): candidate for candidate in candidates}
     near = difflib.get_close_matches(_form(name), by_form, n=1, cutoff=at_least)
     return by_form[near[0]] if near else None
 
@@ -31,8 +31,9 @@ def likely_tools(name: str, tools: Iterable[str]) -> list[str]:
     if near is not None:
         return [near]
     about = _objects(name)
-    alike = [one for one in tools if about and about & _objects(one)]
-    return alike or [one for one in [nearest(name, tools)] if one is not None]
+    alike = [tool for tool in tools if about and about & _objects(tool)]
+    near = nearest(name, tools)
+    return alike or ([near] if near is not None else [])
 
 
 def _objects(name: str) -> set[str]:
@@ -47,12 +48,12 @@ def takes_these(call: ast.Call, schema: Mapping[str, Any]) -> bool:
     return not call.args and required <= names <= set(schema.get("properties") or ())
 
 
-def fitted_call(call: ast.Call, name: str, schema: Mapping[str, Any]) -> ast.Call | None:
+def fitted_call(call: ast.Call, tool: str, schema: Mapping[str, Any]) -> ast.Call | None:
     """A call with the arguments that the tool has, if the wrong ones can mean only one of them."""
     properties = [*(schema.get("properties") or {})]
-    required = [one for one in schema.get("required") or () if one in properties]
+    required = [name for name in schema.get("required") or () if name in properties]
     words: dict[str, ast.expr] = {}
-    wrong: list[tuple[str | None, ast.expr]] = [(None, one) for one in call.args]
+    wrong: list[tuple[str | None, ast.expr]] = [(None, value) for value in call.args]
     for word in call.keywords:
         if word.arg is None:
             return None
@@ -61,8 +62,8 @@ def fitted_call(call: ast.Call, name: str, schema: Mapping[str, Any]) -> ast.Cal
         else:
             wrong.append((word.arg, word.value))
     for number, (old, value) in enumerate(wrong):
-        free = [one for one in properties if one not in words]
-        needed = [one for one in required if one not in words]
+        free = [name for name in properties if name not in words]
+        needed = [name for name in required if name not in words]
         near = nearest(old, free) if old is not None else None
         left = len(wrong) - number
         if near is None and old is None:
@@ -74,54 +75,54 @@ def fitted_call(call: ast.Call, name: str, schema: Mapping[str, Any]) -> ast.Cal
         if near is None:  # it has a meaning that must not be lost
             return None
         words[near] = value
-    if any(one not in words for one in required):
+    if any(name not in words for name in required):
         return None
-    ordered = [ast.keyword(one, words[one]) for one in properties if one in words]
-    return ast.Call(ast.Name(name, ast.Load()), [], ordered)
+    ordered = [ast.keyword(name, words[name]) for name in properties if name in words]
+    return ast.Call(ast.Name(tool, ast.Load()), [], ordered)
 
 
 def argument_fault(  # noqa: PLR0911 - one per kind
-    argument: str, expected: Type, came: Type, value: ast.expr
+    argument: str, expected: Type, actual: Type, value: ast.expr
 ) -> tuple[str, ast.expr | str | None] | None:
     """What is wrong with an argument, and what to write."""
     shown = ast.unparse(value)
     if expected.values and isinstance(value, ast.Constant) and value.value not in expected.values:
         near = nearest(str(value.value), map(str, expected.values))
-        listed = ", ".join(f"`{one!r}`" for one in expected.values[:_MOST_VALUES])
+        listed = ", ".join(f"`{choice!r}`" for choice in expected.values[:_MOST_VALUES])
         write = repr(near) if near in expected.values else None
         return f"it is one of {listed}.", write
     if (
-        expected.name == came.name
-        or came == NOTHING
-        or {expected.name, came.name} == {"int", "float"}
+        expected.name == actual.name
+        or actual == NOTHING
+        or {expected.name, actual.name} == {"int", "float"}
     ):
         return None
-    if came.name in {"tool", "module", "class"}:
-        return f"this is {came}.", None
+    if actual.name in {"tool", "module", "class"}:
+        return f"this is {actual}.", None
     if isinstance(value, ast.Constant):
-        return f"`{shown}` is {came}.", converted(value.value, expected)
-    if expected == TEXT and came.is_number:
-        return f"`{shown}` is {came}.", f"str({shown})"
-    if expected.is_number and came == TEXT:
-        return f"`{shown}` is {came}.", f"{expected.name}({shown})"
-    if expected.name == "list" and came.name != "tuple":
-        return f"`{shown}` is {came}.", f"[{shown}]"
-    path = _path_to(expected, came, argument)
+        return f"`{shown}` is {actual}.", converted(value.value, expected)
+    if expected == TEXT and actual.is_number:
+        return f"`{shown}` is {actual}.", f"str({shown})"
+    if expected.is_number and actual == TEXT:
+        return f"`{shown}` is {actual}.", f"{expected.name}({shown})"
+    if expected.name == "list" and actual.name != "tuple":
+        return f"`{shown}` is {actual}.", f"[{shown}]"
+    path = _path_to(expected, actual, argument)
     if path:
-        return f"`{shown}` is {came}. Take what is needed of it.", f"{shown}{path}"
-    return None if came.name in {"tuple", "set", "object"} else (f"`{shown}` is {came}.", None)
+        return f"`{shown}` is {actual}. Take what is needed of it.", f"{shown}{path}"
+    return None if actual.name in {"tuple", "set", "object"} else (f"`{shown}` is {actual}.", None)
 
 
-def _path_to(expected: Type, came: Type, argument: str) -> str:
+def _path_to(expected: Type, actual: Type, argument: str) -> str:
     """How a value of the expected type is read from one that contains it, if there is one way."""
-    if came.name == "list" and came.items is not None:
-        if came.items.name == expected.name:
+    if actual.name == "list" and actual.items is not None:
+        if actual.items.name == expected.name:
             return "[0]"
-        path = _path_to(expected, came.items, argument) if came.items.name == "dict" else ""
+        path = _path_to(expected, actual.items, argument) if actual.items.name == "dict" else ""
         return path and f"[0]{path}"
-    if came.name != "dict" or not came.keys:
+    if actual.name != "dict" or not actual.keys:
         return ""
-    fitting = [key for key, one in came.keys.items() if one and one.name == expected.name]
+    fitting = [key for key, of in actual.keys.items() if of and of.name == expected.name]
     named = [key for key in fitting if argument.endswith(key) or key.endswith(argument)]
     chosen = named[:1] or (fitting if len(fitting) == 1 else [])
     return f"[{chosen[0]!r}]" if chosen else ""
