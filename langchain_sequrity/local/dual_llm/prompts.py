@@ -144,7 +144,7 @@ _ASK_BACK = (
     "If the request cannot be understood, make `final_return_value` a question to the user.\n"
 )
 _CHOICES = {
-    "required": "The program must call at least one tool.\n",
+    "required": "The program must call a tool, and nothing comes after its last call.\n",
     "none": "The program must call no tool.\n",
 }
 _WRAPPED = (
