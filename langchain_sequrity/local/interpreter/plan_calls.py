@@ -29,12 +29,14 @@ from langchain_sequrity.local.interpreter.suggestions import (
     nearest,
     takes_these,
 )
+from langchain_sequrity.local.interpreter.syntax import MAIN
 
 _PLACEHOLDER = re.compile(
     r"j(?:ohn|ane) doe|your[_ ](?:name|e?mail|id|key|token|address)"
     r"|(?:example|user|username|email|name|your[._]?\w*)@(?:example|domain|e?mail)\.\w+",
     re.IGNORECASE,
 )
+_DATE = re.compile(r"\d{4}-\d\d-\d\d(T.*)?", re.ASCII | re.DOTALL)
 _ENOUGH = "have_enough_info"
 _OF_BUILTINS = {
     "len": WHOLE, "int": WHOLE, "float": REAL, "str": TEXT, "repr": TEXT, "bool": TRUTH,
@@ -228,7 +230,7 @@ class CallCheck(ValueCheck):
         """Report texts that stand for a value that the planner does not know."""
         for node in (inner for value in values for inner in ast.walk(value)):
             text = node.value if isinstance(node, ast.Constant) else None
-            if not isinstance(text, str) or not _PLACEHOLDER.fullmatch(text):
+            if not isinstance(text, str) or not self._is_made_up(text):
                 continue
             if text.casefold() not in self._said and text not in str(self._tools[name]):
                 self._problem(
@@ -236,6 +238,13 @@ class CallCheck(ValueCheck):
                     f"Nobody has said `{text}`. Take it from the result of a tool, or leave out "
                     f"`{name}` if the request does not need it.",
                 )
+
+    def _is_made_up(self, text: str) -> bool:
+        """Whether a text looks like an example, or is a date that the planner cannot know."""
+        if _DATE.fullmatch(text):
+            # The text of the request has no number. Values of variables may have been shown.
+            return self._variables == {MAIN} and not any(map(str.isdigit, self._said))
+        return _PLACEHOLDER.fullmatch(text) is not None
 
     def _result_type(
         self, node: ast.Call, name: str, words: Mapping[str | None, ast.expr]

@@ -448,14 +448,14 @@ class Planner:
         return {"text": outcome.programs[-1]}
 
 
-def run(planner: Planner, url: str, first: str) -> Outcome:
+def run(planner: Planner, url: str, first: str, asked: str = ASKED) -> Outcome:
     """One turn that begins with this answer of the planner."""
     outcome = planner.begin(first)
     model = ChatSequrity(
         "any/model", base_url=url, features={"agent_arch": "dual-llm"}, max_retries=0,
         session_config={"fsm": {"max_pllm_failed_steps": 2}},
     ).bind_tools(TOOLS)  # fmt: skip
-    messages: list[Any] = [HumanMessage(ASKED)]
+    messages: list[Any] = [HumanMessage(asked)]
     try:
         while (reply := model.invoke(messages)).tool_calls:
             messages.append(reply)

@@ -82,6 +82,19 @@ def test_a_program_that_works_runs_at_once(
     assert (outcome.feedback, outcome.value) == ("", answer)
 
 
+@pytest.mark.parametrize("asked", ["Is anything at 9?", "Today is 2026-03-04. Is anything on?"])
+def test_a_date_may_follow_from_a_number_that_was_said(
+    served: tuple[Planner, str], asked: str
+) -> None:
+    assert run(*served, f"{LOOK}final_return_value = len(events)", asked).value == 3
+
+
+def test_a_date_that_nobody_can_know_is_refused_before_a_call(served: tuple[Planner, str]) -> None:
+    outcome = run(*served, f"{LOOK}final_return_value = len(events)", "Who comes to the retro?")
+    assert outcome.calls == []
+    assert "Nobody has said `2026-03-04`" in outcome.feedback
+
+
 CHAIN = "final_return_value = 'a'" + ".strip()" * 40
 WRONG = "\n".join(f"name_{number} = nmae_{number}" for number in range(3000))
 LOOPS = "".join("    " * depth + f"for a{depth} in [{depth}]:\n" for depth in range(12))
